@@ -1,0 +1,88 @@
+package safetensors
+
+import (
+	"math"
+	"strings"
+)
+
+// DType is the type of a tensor's elements, spelled as in the file.
+type DType string
+
+// The element types of the format that fill whole bytes.
+const (
+	Bool       DType = "BOOL" // one byte, 0 or 1
+	U8         DType = "U8"
+	I8         DType = "I8"
+	F8E5M2     DType = "F8_E5M2"
+	F8E4M3     DType = "F8_E4M3"
+	F8E8M0     DType = "F8_E8M0"
+	F8E4M3FNUZ DType = "F8_E4M3FNUZ"
+	F8E5M2FNUZ DType = "F8_E5M2FNUZ"
+	I16        DType = "I16"
+	U16        DType = "U16"
+	F16        DType = "F16"  // IEEE 754 binary16
+	BF16       DType = "BF16" // the upper half of a binary32
+	I32        DType = "I32"
+	U32        DType = "U32"
+	F32        DType = "F32"
+	C64        DType = "C64" // two F32: real, imaginary
+	F64        DType = "F64"
+	I64        DType = "I64"
+	U64        DType = "U64"
+)
+
+// dtypes lists the known element types with their bytes. The order is that of the reference implementation, which writes
+// tensors of later types first, so that every tensor is aligned to its element.
+var dtypes = []struct {
+	dtype DType
+	size  int64
+}{
+	{Bool, 1}, {U8, 1}, {I8, 1}, {F8E5M2, 1}, {F8E4M3, 1}, {F8E8M0, 1}, {F8E4M3FNUZ, 1}, {F8E5M2FNUZ, 1},
+	{I16, 2}, {U16, 2}, {F16, 2}, {BF16, 2}, {I32, 4}, {U32, 4}, {F32, 4}, {C64, 8}, {F64, 8}, {I64, 8}, {U64, 8},
+}
+
+// Size returns the bytes of one element, 0 for a DType that this package does not know.
+func (d DType) Size() int64 {
+	if i := d.order(); i >= 0 {
+		return dtypes[i].size
+	}
+	return 0
+}
+
+// order returns the place in dtypes, -1 for an unknown DType.
+func (d DType) order() int {
+	for i := range dtypes {
+		if dtypes[i].dtype == d {
+			return i
+		}
+	}
+	return -1
+}
+
+// knownDTypes lists them for an error.
+func knownDTypes() string {
+	names := make([]string, len(dtypes))
+	for i := range dtypes {
+		names[i] = string(dtypes[i].dtype)
+	}
+	return strings.Join(names, ", ")
+}
+
+// float16 widens an IEEE 754 binary16. The result is exact; the payload and sign of a NaN are kept.
+func float16(h uint16) float32 {
+	sign := uint32(h&0x8000) << 16
+	exponent := uint32(h>>10) & 0x1f
+	fraction := uint32(h & 0x3ff)
+	switch exponent {
+	case 0x1f: // infinity, NaN
+		return math.Float32frombits(sign | 0xff<<23 | fraction<<13)
+	case 0: // zero, subnormal: fraction * 2^-24, which float32 holds as a normal number
+		return math.Float32frombits(sign | math.Float32bits(float32(fraction)*0x1p-24))
+	}
+	return math.Float32frombits(sign | (exponent+127-15)<<23 | fraction<<13)
+}
+
+// bfloat16 widens a bfloat16. The result is exact.
+func bfloat16(b uint16) float32 {
+	return math.Float32frombits(uint32(b) << 16)
+}

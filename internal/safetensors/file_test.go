@@ -1,0 +1,385 @@
+package safetensors
+
+import (
+	"bytes"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"io"
+	"math"
+	"os"
+	"path/filepath"
+	"runtime"
+	"strings"
+	"testing"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+)
+
+// raw puts a file together from its header and data, right or wrong.
+func raw(header, data string) []byte {
+	b := binary.LittleEndian.AppendUint64(nil, uint64(len(header)))
+	return append(append(b, header...), data...)
+}
+
+// entry is the header entry of a tensor; the arguments are JSON.
+func entry(name, dtype, shape, offsets string) string {
+	return fmt.Sprintf(`%s:{"dtype":%s,"shape":%s,"data_offsets":%s}`, name, dtype, shape, offsets)
+}
+
+func read(b []byte) (*File, error) { return NewReader(bytes.NewReader(b), int64(len(b))) }
+
+func TestMalformed(t *testing.T) {
+	f32 := func(name, shape, offsets string) string { return entry(name, `"F32"`, shape, offsets) }
+	one := func(name string) string { return f32(name, "[1]", "[0,4]") }
+	lying := func(n uint64) []byte { return append(binary.LittleEndian.AppendUint64(nil, n), "{}      "...) }
+	most := "9223372036854775807"
+	cases := []struct {
+		name string
+		file []byte
+		want string // part of the error
+	}{
+		{"empty file", nil, "file has 0 bytes, want at least the 8 of the header length"},
+		{"short file", []byte("1234567"), "file has 7 bytes"},
+		{"header beyond the file", lying(9), "header length is 9, but only 8 bytes follow"},
+		{"header length at its limit, beyond the file", lying(100_000_000), "but only 8 bytes follow"},
+		{"header too long", lying(100_000_001), "header length is 100000001, want at most 100000000"},
+		{"header length negative as int64", lying(1 << 63), "header length is 9223372036854775808, want at most"},
+		{"header length all ones", lying(math.MaxUint64), "header length is 18446744073709551615, want at most"},
+
+		{"empty header", raw("", ""), `header begins with "", want "{"`},
+		{"header of spaces", raw("        ", ""), `header begins with " "`},
+		{"header begins with a space", raw(" {}", ""), `header begins with " "`},
+		{"header is an array", raw("[]", ""), `header begins with "["`},
+		{"only a brace", raw("{", ""), "header is not JSON at byte 1: unexpected EOF"},
+		{"not JSON", raw("{\"a\" 1}", ""), "header is not JSON"},
+		{"comma before the end", raw("{"+one(`"a"`)+",}", "1234"), "header is not JSON"},
+		{"no comma", raw("{"+one(`"a"`)+f32(`"b"`, "[1]", "[4,8]")+"}", "12345678"), "header is not JSON"},
+		{"comma in an array", raw("{"+f32(`"a"`, "[1,]", "[0,4]")+"}", "1234"), "header is not JSON"},
+		{"colon missing", raw(`{"a"{}}`, ""), "header is not JSON"},
+		{"zero bytes at the end", raw("{}\x00\x00", ""), "header goes on after its closing brace at byte 2"},
+		{"second object", raw("{} {}", ""), "header goes on after its closing brace"},
+		{"second brace", raw("{}}", ""), "header goes on after its closing brace"},
+		{"ends inside a tensor", raw(`{"a":{"dtype":"F32"`, ""), "unexpected EOF"},
+		{"ends inside a string", raw(`{"a":{"dtype":"F3`, ""), "unexpected EOF"},
+		{"invalid UTF-8 in a name", raw("{"+one("\"a\xff\"")+"}", "1234"), "header is not valid UTF-8"},
+		{"encoded surrogate in a name", raw("{"+one("\"\xed\xa0\x80\"")+"}", "1234"), "header is not valid UTF-8"},
+		{"high surrogate alone", raw("{"+one(`"\ud800"`)+"}", "1234"), "half a surrogate pair at byte 2"},
+		{"high surrogate twice", raw("{"+one(`"\uD83D\uD83D"`)+"}", "1234"), "half a surrogate pair at byte 2"},
+		{"low surrogate alone", raw("{"+one(`"a\\\udc00"`)+"}", "1234"), "half a surrogate pair at byte 5"},
+		{"bad escape", raw("{"+one(`"\x"`)+"}", "1234"), "header is not JSON"},
+		{"control character in a name", raw("{"+one("\"\n\"")+"}", "1234"), "header is not JSON"},
+
+		{"name twice", raw("{"+one(`"a"`)+","+f32(`"a"`, "[1]", "[4,8]")+"}", "12345678"), `header has "a" twice`},
+		{"name twice, spelled differently", raw("{"+one(`"a"`)+","+one(`"\u0061"`)+"}", "1234"), `header has "a" twice`},
+		{"metadata twice", raw(`{"__metadata__":{},"__metadata__":{}}`, ""), `header has "__metadata__" twice`},
+		{"metadata key twice", raw(`{"__metadata__":{"k":"","k":""}}`, ""), `__metadata__ has "k" twice`},
+		{"metadata is no object", raw(`{"__metadata__":"x"}`, ""), `__metadata__ is "x", want an object`},
+		{"metadata is null", raw(`{"__metadata__":null}`, ""), "__metadata__ is null, want an object"},
+		{"metadata value is a number", raw(`{"__metadata__":{"k":1}}`, ""), `__metadata__ "k" is 1, want a string`},
+		{"metadata value is an object", raw(`{"__metadata__":{"k":{}}}`, ""), `__metadata__ "k" is an object, want a string`},
+		{"field twice", raw(`{"a":{"dtype":"F32","dtype":"F32"}}`, ""), `tensor "a": entry has "dtype" twice`},
+
+		{"tensor is null", raw(`{"a":null}`, ""), `tensor "a": entry is null, want an object`},
+		{"tensor is an array", raw(`{"a":[]}`, ""), `tensor "a": entry is an array, want an object`},
+		{"empty tensor", raw(`{"a":{}}`, ""), `tensor "a": dtype is missing`},
+		{"dtype missing", raw(`{"a":{"shape":[1],"data_offsets":[0,4]}}`, "1234"), `tensor "a": dtype is missing`},
+		{"shape missing", raw(`{"a":{"dtype":"F32","data_offsets":[0,4]}}`, "1234"), `tensor "a": shape is missing`},
+		{"offsets missing", raw(`{"a":{"dtype":"F32","shape":[1]}}`, "1234"), `tensor "a": data_offsets is missing`},
+		{"unknown field", raw(`{"a":{"dtype":"F32","shape":[1],"data_offsets":[0,4],"strides":[1]}}`, "1234"),
+			`tensor "a": entry has field "strides", want dtype, shape and data_offsets`},
+		{"field in capitals", raw(`{"a":{"DTYPE":"F32","shape":[1],"data_offsets":[0,4]}}`, "1234"), `entry has field "DTYPE"`},
+		{"dtype is a number", raw("{"+entry(`"a"`, "1", "[1]", "[0,4]")+"}", "1234"), `tensor "a": dtype is 1, want a string`},
+		{"unknown dtype", raw("{"+entry(`"a"`, `"F4"`, "[8]", "[0,4]")+"}", "1234"), `tensor "a": dtype is "F4", want one of BOOL, U8,`},
+		{"empty dtype", raw("{"+entry(`"a"`, `""`, "[1]", "[0,4]")+"}", "1234"), `tensor "a": dtype is missing or empty`},
+
+		{"shape is a number", raw("{"+f32(`"a"`, "1", "[0,4]")+"}", "1234"), `tensor "a": shape is 1, want an array of whole numbers`},
+		{"shape is null", raw("{"+f32(`"a"`, "null", "[0,4]")+"}", "1234"), `tensor "a": shape is null, want an array`},
+		{"negative dimension", raw("{"+f32(`"a"`, "[2,-1]", "[0,4]")+"}", "1234"), `tensor "a": shape[1] is -1, want a whole number from 0`},
+		{"fractional dimension", raw("{"+f32(`"a"`, "[1.0]", "[0,4]")+"}", "1234"), `tensor "a": shape[0] is 1.0, want a whole number`},
+		{"exponent dimension", raw("{"+f32(`"a"`, "[1e0]", "[0,4]")+"}", "1234"), `tensor "a": shape[0] is 1e0, want a whole number`},
+		{"string dimension", raw("{"+f32(`"a"`, `["1"]`, "[0,4]")+"}", "1234"), `tensor "a": shape[0] is "1", want a whole number`},
+		{"null dimension", raw("{"+f32(`"a"`, `[null]`, "[0,4]")+"}", "1234"), `tensor "a": shape[0] is null, want a whole number`},
+		{"boolean dimension", raw("{"+f32(`"a"`, `[true]`, "[0,4]")+"}", "1234"), `tensor "a": shape[0] is true, want a whole number`},
+		{"nested shape", raw("{"+f32(`"a"`, `[[1]]`, "[0,4]")+"}", "1234"), `tensor "a": shape[0] is an array, want a whole number`},
+		{"dimension of 2^63", raw("{"+f32(`"a"`, "[9223372036854775808]", "[0,4]")+"}", "1234"), `shape[0] is 9223372036854775808, want`},
+		{"shape overflows", raw("{"+f32(`"a"`, "[4294967296,4294967296]", "[0,4]")+"}", "1234"), `tensor "a": shape [4294967296 4294967296] of F32 overflows`},
+		{"shape wraps to the right size", raw("{"+f32(`"a"`, "[4611686018427387905]", "[0,4]")+"}", "1234"), "overflows"},
+		{"bytes overflow", raw("{"+f32(`"a"`, "["+most+"]", "[0,4]")+"}", "1234"), "overflows"},
+		{"empty, but the rest overflows", raw("{"+f32(`"a"`, "[0,"+most+","+most+"]", "[0,0]")+"}", ""), "overflows"},
+		{"the rest overflows, then empty", raw("{"+f32(`"a"`, "["+most+","+most+",0]", "[0,0]")+"}", ""), "overflows"},
+		{"65 dimensions", raw("{"+f32(`"a"`, "[1"+strings.Repeat(",1", 64)+"]", "[0,4]")+"}", "1234"), `tensor "a": shape has more than 64 numbers`},
+
+		{"one offset", raw("{"+f32(`"a"`, "[1]", "[4]")+"}", "1234"), `tensor "a": data_offsets has 1 numbers, want 2`},
+		{"three offsets", raw("{"+f32(`"a"`, "[1]", "[0,4,8]")+"}", "1234"), `tensor "a": data_offsets has more than 2 numbers`},
+		{"negative offset", raw("{"+f32(`"a"`, "[1]", "[-4,0]")+"}", "1234"), `tensor "a": data_offsets[0] is -4, want a whole number`},
+		{"offsets backwards", raw("{"+f32(`"a"`, "[1]", "[4,0]")+"}", "1234"), `tensor "a": data_offsets [4 0] run backwards`},
+		{"offsets too close", raw("{"+f32(`"a"`, "[2]", "[0,4]")+"}", "1234"), `tensor "a": data_offsets [0 4] hold 4 bytes, want 8 for F32 [2]`},
+		{"offsets too far apart", raw("{"+f32(`"a"`, "[1]", "[0,8]")+"}", "12345678"), `tensor "a": data_offsets [0 8] hold 8 bytes, want 4 for F32 [1]`},
+		{"scalar of no bytes", raw("{"+f32(`"a"`, "[]", "[0,0]")+"}", ""), `hold 0 bytes, want 4 for F32 []`},
+		{"empty with bytes", raw("{"+f32(`"a"`, "[0]", "[0,4]")+"}", "1234"), `hold 4 bytes, want 0 for F32 [0]`},
+		{"offsets at the limit", raw("{"+f32(`"a"`, "[1]", "[9223372036854775803,"+most+"]")+"}", "1234"), "reach beyond the file's 4 bytes of data"},
+		{"no data", raw("{"+one(`"a"`)+"}", ""), `tensor "a": data_offsets [0 4] reach beyond the file's 0 bytes of data`},
+		{"truncated data", raw("{"+one(`"a"`)+"}", "123"), `tensor "a": data_offsets [0 4] reach beyond the file's 3 bytes of data`},
+		{"trailing junk", raw("{"+one(`"a"`)+"}", "1234junk"), "file has 8 bytes of data, want 4"},
+		{"trailing junk without tensors", raw("{}", "junk"), "file has 4 bytes of data, want 0"},
+		{"gap at the start", raw("{"+f32(`"a"`, "[1]", "[4,8]")+"}", "12345678"), `tensor "a": data_offsets [4 8] leave a gap, want them to begin at 0`},
+		{"gap", raw("{"+one(`"a"`)+","+f32(`"b"`, "[1]", "[8,12]")+"}", "123456789012"), `tensor "b": data_offsets [8 12] leave a gap, want them to begin at 4`},
+		{"overlap", raw("{"+f32(`"a"`, "[2]", "[0,8]")+","+f32(`"b"`, "[1]", "[4,8]")+"}", "12345678"),
+			`tensor "b": data_offsets [4 8] overlap tensor "a", which ends at 8`},
+		{"same data twice", raw("{"+one(`"a"`)+","+one(`"b"`)+"}", "1234"), `tensor "b": data_offsets [0 4] overlap tensor "a"`},
+		{"empty tensor inside another", raw("{"+one(`"a"`)+","+f32(`"b"`, "[0]", "[2,2]")+"}", "1234"), `tensor "b": data_offsets [2 2] overlap tensor "a"`},
+		{"empty tensor beyond the data", raw("{"+one(`"a"`)+","+f32(`"b"`, "[0]", "[8,8]")+"}", "1234"), `tensor "b": data_offsets [8 8] reach beyond`},
+
+		{"deep arrays as shape", raw("{"+f32(`"a"`, strings.Repeat("[", 1<<20), "")+"}", ""), `shape[0] is an array`},
+		{"deep objects as tensor", raw("{"+strings.Repeat(`"a":{`, 1<<18), ""), `entry has field "a"`},
+		{"deep objects as metadata", raw(`{"__metadata__":`+strings.Repeat(`{"a":`, 1<<18), ""), `__metadata__ "a" is an object`},
+	}
+	for _, c := range cases {
+		t.Run(c.name, func(t *testing.T) {
+			_, err := read(c.file)
+			require.ErrorContains(t, err, c.want)
+			assert.True(t, strings.HasPrefix(err.Error(), "safetensors: "), err)
+			assert.NotErrorIs(t, err, io.EOF) // a caller might take that for a good end
+
+			path := filepath.Join(t.TempDir(), "bad.safetensors")
+			require.NoError(t, os.WriteFile(path, c.file, 0o600))
+			_, err = Open(path)
+			require.ErrorContains(t, err, c.want)
+			assert.Contains(t, err.Error(), path)
+		})
+	}
+}
+
+// TestErrorsStayShort: what a file says may be as long as its header, what an error says may not.
+func TestErrorsStayShort(t *testing.T) {
+	long := strings.Repeat("9", 1<<20)
+	for name, header := range map[string]string{
+		"name":     `{"` + long + `":1}`,
+		"dtype":    "{" + entry(`"a"`, `"`+long+`"`, "[1]", "[0,4]") + "}",
+		"field":    `{"a":{"` + long + `":1}}`,
+		"number":   "{" + entry(`"a"`, `"F32"`, "["+long+"]", "[0,4]") + "}",
+		"metadata": `{"__metadata__":{"` + long + `":` + long + `}}`,
+	} {
+		t.Run(name, func(t *testing.T) {
+			_, err := read(raw(header, "1234"))
+			require.Error(t, err)
+			assert.Less(t, len(err.Error()), 1000)
+		})
+	}
+}
+
+func TestWellFormed(t *testing.T) {
+	f32 := func(name, shape, offsets string) string { return entry(name, `"F32"`, shape, offsets) }
+	cases := []struct {
+		name  string
+		file  []byte
+		names []string
+	}{
+		{"nothing", raw("{}", ""), []string{}},
+		{"other white space at the end", raw("{}\r \t\n", ""), []string{}},
+		{"metadata only", raw(`{"__metadata__":{"k":"v"}}   `, ""), []string{}},
+		{"scalar", raw("{"+f32(`"a"`, "[]", "[0,4]")+"}", "1234"), []string{"a"}},
+		{"out of order", raw("{"+f32(`"a"`, "[1]", "[4,8]")+","+f32(`"b"`, "[1]", "[0,4]")+"}", "12345678"), []string{"b", "a"}},
+		{"empty tensors between others", raw("{"+f32(`"a"`, "[1]", "[4,8]")+","+f32(`"d"`, "[0]", "[8,8]")+","+f32(`"c"`, "[2,0]", "[4,4]")+","+
+			f32(`"b"`, "[1]", "[0,4]")+","+f32(`"e"`, "[0,9]", "[0,0]")+"}", "12345678"), []string{"e", "b", "c", "a", "d"}},
+		{"empty name", raw("{"+f32(`""`, "[1]", "[0,4]")+"}", "1234"), []string{""}},
+		{"escapes", raw("{"+f32(`"\"\\\/\u00e9\ud83d\ude00\\ud800"`, "[1]", "[0,4]")+"}", "1234"), []string{"\"\\/é😀\\ud800"}},
+		{"64 dimensions", raw("{"+f32(`"a"`, "[1"+strings.Repeat(",1", 63)+"]", "[0,4]")+"}", "1234"), []string{"a"}},
+		{"fields in another order", raw(`{ "a" : { "data_offsets" : [0, 4], "shape" : [ 1 ], "dtype" : "F32" } }`, "1234"), []string{"a"}},
+		{"unaligned", raw("{"+entry(`"a"`, `"U8"`, "[3]", "[0,3]")+","+f32(`"b"`, "[1]", "[3,7]")+"} ", "1234567"), []string{"a", "b"}},
+	}
+	for _, c := range cases {
+		t.Run(c.name, func(t *testing.T) {
+			f, err := read(c.file)
+			require.NoError(t, err)
+			assert.Equal(t, c.names, f.Names())
+			for _, name := range f.Names() {
+				info, ok := f.Info(name)
+				require.True(t, ok)
+				assert.NoError(t, f.ReadInto(name, make([]byte, info.Size())))
+			}
+			assert.NoError(t, f.Close())
+		})
+	}
+}
+
+func TestRead(t *testing.T) {
+	head := "{" + strings.Join([]string{
+		`"__metadata__":{"format":"pt","é":""}`,
+		entry(`"f32"`, `"F32"`, "[2,1]", "[0,8]"),
+		entry(`"f16"`, `"F16"`, "[2]", "[8,12]"),
+		entry(`"bf16"`, `"BF16"`, "[]", "[12,14]"),
+		entry(`"u8"`, `"U8"`, "[2]", "[14,16]"),
+		entry(`"bool"`, `"BOOL"`, "[2]", "[16,18]"),
+		entry(`"i32"`, `"I32"`, "[1]", "[18,22]"),
+		entry(`"f64"`, `"F64"`, "[1]", "[22,30]"),
+		entry(`"empty"`, `"F32"`, "[3,0]", "[30,30]"),
+	}, ",") + "}"
+	data := "\x00\x00\x80\x3f\x00\x00\x20\xc0" + "\x00\x3c\x01\x80" + "\x40\x40" + "\x07\xff" + "\x00\x01" + "\xfe\xff\xff\xff" + "12345678"
+	path := filepath.Join(t.TempDir(), "x.safetensors")
+	require.NoError(t, os.WriteFile(path, raw(head, data), 0o600))
+	f, err := Open(path)
+	require.NoError(t, err)
+	defer func() { assert.NoError(t, f.Close()) }()
+
+	assert.Equal(t, map[string]string{"format": "pt", "é": ""}, f.Metadata())
+	info, ok := f.Info("f32")
+	require.True(t, ok)
+	assert.Equal(t, "f32", info.Name)
+	assert.Equal(t, F32, info.DType)
+	assert.Equal(t, []int64{2, 1}, info.Shape)
+	assert.EqualValues(t, 8, info.Size())
+	info.Shape[0] = 99
+	again, _ := f.Info("f32")
+	assert.Equal(t, []int64{2, 1}, again.Shape, "the caller's copy is not the File's")
+
+	for name, want := range map[string][]float32{"f32": {1, -2.5}, "f16": {1, -0x1p-24}, "bf16": {3}, "empty": {}} {
+		got, err := f.ReadFloat32(name)
+		require.NoError(t, err)
+		assert.Equal(t, want, got, name)
+	}
+	for name, want := range map[string][]uint8{"u8": {7, 255}, "bool": {0, 1}} {
+		got, err := f.ReadUint8(name)
+		require.NoError(t, err)
+		assert.Equal(t, want, got, name)
+	}
+	integers, err := f.ReadInt32("i32")
+	require.NoError(t, err)
+	assert.Equal(t, []int32{-2}, integers)
+
+	dst := make([]byte, 8)
+	require.NoError(t, f.ReadInto("f64", dst))
+	assert.Equal(t, "12345678", string(dst))
+	r, err := f.Reader("f64")
+	require.NoError(t, err)
+	assert.EqualValues(t, 8, r.Size())
+	all, err := io.ReadAll(r)
+	require.NoError(t, err)
+	assert.Equal(t, "12345678", string(all))
+
+	for name, c := range map[string]struct {
+		err  func() error
+		want string
+	}{
+		"float32 of F64":  {func() error { _, err := f.ReadFloat32("f64"); return err }, `tensor "f64": dtype is F64, want F32, F16 or BF16`},
+		"int32 of F32":    {func() error { _, err := f.ReadInt32("f32"); return err }, `tensor "f32": dtype is F32, want I32`},
+		"uint8 of I32":    {func() error { _, err := f.ReadUint8("i32"); return err }, `tensor "i32": dtype is I32, want U8 or BOOL`},
+		"missing float32": {func() error { _, err := f.ReadFloat32("no"); return err }, `tensor "no" is not among the file's 8`},
+		"missing int32":   {func() error { _, err := f.ReadInt32("no"); return err }, `tensor "no" is not among`},
+		"missing uint8":   {func() error { _, err := f.ReadUint8("no"); return err }, `tensor "no" is not among`},
+		"missing reader":  {func() error { _, err := f.Reader("no"); return err }, `tensor "no" is not among`},
+		"missing into":    {func() error { return f.ReadInto("__metadata__", nil) }, `tensor "__metadata__" is not among`},
+		"short dst":       {func() error { return f.ReadInto("f32", make([]byte, 7)) }, `tensor "f32": dst has 7 bytes, want 8 for F32 [2 1]`},
+		"long dst":        {func() error { return f.ReadInto("f32", make([]byte, 9)) }, `tensor "f32": dst has 9 bytes, want 8 for F32 [2 1]`},
+	} {
+		err := c.err()
+		require.ErrorContains(t, err, c.want, name)
+		assert.True(t, strings.HasPrefix(err.Error(), "safetensors: "+path+": "), err)
+	}
+	_, ok = f.Info("no")
+	assert.False(t, ok)
+}
+
+// TestReadChunks reads tensors around the size of a chunk of the conversion.
+func TestReadChunks(t *testing.T) {
+	for _, n := range []int{1, 16<<10 - 1, 16 << 10, 16<<10 + 1, 50_000} {
+		want := make([]float32, n)
+		for i := range want {
+			want[i] = float32(i) - 0.5
+		}
+		path := filepath.Join(t.TempDir(), "x.safetensors")
+		require.NoError(t, Write(path, nil, []Tensor{{Name: "x", DType: F32, Shape: []int64{int64(n)}, Data: Float32s(want)}}))
+		f, err := Open(path)
+		require.NoError(t, err)
+		got, err := f.ReadFloat32("x")
+		require.NoError(t, err)
+		assert.Equal(t, want, got)
+		require.NoError(t, f.Close())
+	}
+}
+
+func TestOpenErrors(t *testing.T) {
+	dir := t.TempDir()
+	_, err := Open(filepath.Join(dir, "none"))
+	assert.ErrorIs(t, err, os.ErrNotExist)
+	_, err = Open(dir)
+	assert.ErrorContains(t, err, "want a regular file")
+	_, err = NewReader(bytes.NewReader(nil), -1)
+	assert.ErrorContains(t, err, "file has -1 bytes")
+}
+
+func TestClose(t *testing.T) {
+	var none *File
+	assert.NoError(t, none.Close())
+	path := filepath.Join(t.TempDir(), "x.safetensors")
+	require.NoError(t, os.WriteFile(path, raw("{"+entry(`"a"`, `"U8"`, "[1]", "[0,1]")+"}", "1"), 0o600))
+	f, err := Open(path)
+	require.NoError(t, err)
+	assert.NoError(t, f.Close())
+	assert.NoError(t, f.Close())
+	_, err = f.ReadUint8("a")
+	assert.ErrorIs(t, err, os.ErrClosed)
+	assert.ErrorContains(t, err, `read tensor "a"`)
+}
+
+// TestShrunk reads a file that was cut after it was opened.
+func TestShrunk(t *testing.T) {
+	file := raw("{"+entry(`"a"`, `"U8"`, "[4]", "[0,4]")+"}", "1234")
+	path := filepath.Join(t.TempDir(), "x.safetensors")
+	require.NoError(t, os.WriteFile(path, file, 0o600))
+	f, err := Open(path)
+	require.NoError(t, err)
+	defer f.Close()
+	require.NoError(t, os.Truncate(path, int64(len(file)-1)))
+	_, err = f.ReadUint8("a")
+	assert.ErrorIs(t, err, io.ErrUnexpectedEOF)
+	assert.ErrorIs(t, f.ReadInto("a", make([]byte, 4)), io.ErrUnexpectedEOF)
+}
+
+// sparse is a huge file that is nowhere: a header and zeros.
+type sparse struct {
+	head []byte
+	size int64
+}
+
+func (s sparse) ReadAt(b []byte, at int64) (int, error) {
+	if at+int64(len(b)) > s.size {
+		return 0, errors.New("read beyond the end")
+	}
+	clear(b)
+	if at < int64(len(s.head)) {
+		copy(b, s.head[at:])
+	}
+	return len(b), nil
+}
+
+// TestMemory opens a file of a terabyte, and files that claim to be large, with little memory.
+func TestMemory(t *testing.T) {
+	const tera = 1 << 40
+	head := raw("{"+entry(`"a"`, `"F32"`, "[262144,1048576]", "[0,1099511627776]")+","+
+		entry(`"b"`, `"U8"`, "[2]", "[1099511627776,1099511627778]")+"}", "")
+	big := sparse{head, int64(len(head)) + tera + 2}
+	lying := binary.LittleEndian.AppendUint64(nil, maxHeader)
+	deep := raw("{"+strings.Repeat(`"a":{`, 1<<10), "")
+
+	var before, after runtime.MemStats
+	runtime.ReadMemStats(&before)
+	f, err := NewReader(big, big.size)
+	require.NoError(t, err)
+	got, err := f.ReadUint8("b")
+	require.NoError(t, err)
+	assert.Equal(t, []uint8{0, 0}, got)
+	r, err := f.Reader("a")
+	require.NoError(t, err)
+	n, err := r.ReadAt(make([]byte, 16), tera-16)
+	require.NoError(t, err)
+	assert.Equal(t, 16, n)
+	_, err = read(lying)
+	require.Error(t, err)
+	_, err = read(deep)
+	require.Error(t, err)
+	runtime.ReadMemStats(&after)
+	assert.Less(t, after.TotalAlloc-before.TotalAlloc, uint64(1<<20))
+}

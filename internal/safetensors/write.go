@@ -1,0 +1,304 @@
+package safetensors
+
+import (
+	"bufio"
+	"bytes"
+	"cmp"
+	"encoding/binary"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"maps"
+	"math"
+	"math/rand/v2"
+	"os"
+	"path/filepath"
+	"runtime"
+	"slices"
+	"syscall"
+	"unicode/utf8"
+)
+
+// Tensor is one tensor to write.
+type Tensor struct {
+	Name  string // UTF-8, unique in the file, not "__metadata__"
+	DType DType
+	Shape []int64 // empty for a scalar
+
+	// Data writes the elements, little-endian and in row-major order, to w; exactly as many bytes as DType and Shape say.
+	// It is called once. Bytes, Float32s and Int32s make one from a slice.
+	Data func(w io.Writer) error
+}
+
+// Bytes writes a slice as it is.
+func Bytes(b []byte) func(io.Writer) error {
+	return func(w io.Writer) error {
+		_, err := w.Write(b)
+		return err
+	}
+}
+
+// Float32s writes the data of an F32 tensor.
+func Float32s(v []float32) func(io.Writer) error {
+	return each(v, func(b []byte, x float32) []byte { return binary.LittleEndian.AppendUint32(b, math.Float32bits(x)) })
+}
+
+// Int32s writes the data of an I32 tensor.
+func Int32s(v []int32) func(io.Writer) error {
+	return each(v, func(b []byte, x int32) []byte { return binary.LittleEndian.AppendUint32(b, uint32(x)) })
+}
+
+func each[T any](v []T, encode func([]byte, T) []byte) func(io.Writer) error {
+	return func(w io.Writer) error {
+		var chunk []byte
+		for part := range slices.Chunk(v, 16<<10) {
+			chunk = chunk[:0]
+			for _, x := range part {
+				chunk = encode(chunk, x)
+			}
+			if _, err := w.Write(chunk); err != nil {
+				return err
+			}
+		}
+		return nil
+	}
+}
+
+// Write writes a file at path, replacing one that is there.
+//
+// It is atomic: the data goes to a temporary file in the same directory, which is synced and then renamed. When
+// Write fails, or the machine does, the earlier file is there, whole, and when Write fails the temporary file is removed.
+// (One failure comes later: when the directory cannot be synced, the error says so and the new file is in place.)
+// A replaced file's permissions are kept. If path is a symbolic link, the file it points to is replaced.
+//
+// The bytes depend on the arguments only, not on the order of tensors: larger dtypes first, then by name, as the reference
+// implementation does, so that each tensor is aligned to its element; the header is padded with spaces to a multiple of 8.
+//
+// Every argument that the format cannot hold is an error, and so are data longer or shorter than dtype and shape say.
+func Write(path string, metadata map[string]string, tensors []Tensor) error {
+	if err := write(path, metadata, tensors); err != nil {
+		return fmt.Errorf("safetensors: write %s: %w", path, err)
+	}
+	return nil
+}
+
+func write(path string, metadata map[string]string, tensors []Tensor) (err error) {
+	head, sorted, err := layout(metadata, tensors)
+	if err != nil {
+		return err
+	}
+	path, mode, err := target(path)
+	if err != nil {
+		return err
+	}
+	dir := filepath.Dir(path)
+	// Not os.CreateTemp, which lets only the owner read the file: here the umask decides.
+	temporary := filepath.Join(dir, fmt.Sprintf(".safetensors-%016x.tmp", rand.Uint64()))
+	file, err := os.OpenFile(temporary, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o666)
+	if err != nil {
+		return err
+	}
+	renamed := false
+	defer func() { // also when Data panics
+		if !renamed {
+			file.Close() // fails when it was closed already
+			err = errors.Join(err, os.Remove(temporary))
+		}
+	}()
+	if mode != 0 {
+		if err := file.Chmod(mode); err != nil {
+			return err
+		}
+	}
+	if err := encode(file, head, sorted); err != nil {
+		return err
+	}
+	if err := file.Sync(); err != nil {
+		return err
+	}
+	if err := file.Close(); err != nil {
+		return err
+	}
+	if err := os.Rename(temporary, path); err != nil {
+		return err
+	}
+	renamed = true
+	return syncDir(dir)
+}
+
+// target follows a symbolic link at path, and returns the permissions of the file that is there, or 0 for none.
+func target(path string) (string, os.FileMode, error) {
+	stat, err := os.Lstat(path)
+	if err == nil && stat.Mode()&os.ModeSymlink != 0 {
+		if path, err = filepath.EvalSymlinks(path); err == nil {
+			stat, err = os.Lstat(path)
+		}
+		if err != nil { // a link to nothing: there is no telling where the file belongs
+			return "", 0, err
+		}
+	}
+	if errors.Is(err, os.ErrNotExist) {
+		return path, 0, nil
+	}
+	if err != nil {
+		return "", 0, err
+	}
+	if !stat.Mode().IsRegular() {
+		return "", 0, fmt.Errorf("mode is %v, want a regular file or none", stat.Mode())
+	}
+	return path, stat.Mode().Perm(), nil
+}
+
+// syncDir makes a rename last. Windows has no such call, and some file systems refuse it; then nothing is left to do.
+func syncDir(path string) error {
+	if runtime.GOOS == "windows" {
+		return nil
+	}
+	dir, err := os.Open(path)
+	if err == nil {
+		err = errors.Join(dir.Sync(), dir.Close())
+	}
+	if err == nil || errors.Is(err, errors.ErrUnsupported) || errors.Is(err, syscall.EINVAL) {
+		return nil
+	}
+	return fmt.Errorf("the new file is in place, but may not outlast a power failure: %w", err)
+}
+
+// sized is a tensor with its place in the data.
+type sized struct {
+	Tensor
+	begin, end int64
+}
+
+// layout checks the tensors, places them, and returns the opening of the file: header length and header.
+func layout(metadata map[string]string, tensors []Tensor) ([]byte, []sized, error) {
+	sorted := make([]sized, len(tensors))
+	names := make(map[string]bool, len(tensors))
+	for i, t := range tensors {
+		size, err := byteSize(t.DType, t.Shape)
+		switch {
+		case t.Name == metadataKey:
+			err = errors.New("name is reserved by the format")
+		case !utf8.ValidString(t.Name):
+			err = errors.New("name is not valid UTF-8")
+		case names[t.Name]:
+			err = errors.New("name is given twice")
+		case err == nil && t.Data == nil:
+			err = errors.New("Data is nil, want a function")
+		}
+		if err != nil {
+			return nil, nil, fmt.Errorf("tensor %s: %w", quote(t.Name), err)
+		}
+		names[t.Name] = true
+		sorted[i] = sized{Tensor: t, end: size}
+	}
+	slices.SortFunc(sorted, func(a, b sized) int {
+		return cmp.Or(cmp.Compare(b.DType.order(), a.DType.order()), cmp.Compare(a.Name, b.Name))
+	})
+	next := int64(0)
+	for i := range sorted {
+		t := &sorted[i]
+		if t.end > math.MaxInt64-next-lengthSize-maxHeader {
+			return nil, nil, fmt.Errorf("tensor %s: the file would be larger than %d bytes", quote(t.Name), int64(math.MaxInt64))
+		}
+		t.begin, t.end = next, next+t.end
+		next = t.end
+	}
+	head, err := headerBytes(metadata, sorted)
+	return head, sorted, err
+}
+
+func headerBytes(metadata map[string]string, sorted []sized) ([]byte, error) {
+	var b bytes.Buffer
+	b.Write(make([]byte, lengthSize)) // the length, filled in below
+	text := json.NewEncoder(&b)
+	text.SetEscapeHTML(false)
+	str := func(s string) {
+		_ = text.Encode(s)      // cannot fail: a string, into memory
+		b.Truncate(b.Len() - 1) // the newline
+	}
+	separator := byte('{')
+	if len(metadata) > 0 {
+		b.WriteString(`{"` + metadataKey + `":`)
+		for _, key := range slices.Sorted(maps.Keys(metadata)) {
+			if !utf8.ValidString(key) || !utf8.ValidString(metadata[key]) {
+				return nil, fmt.Errorf("metadata %s is not valid UTF-8", quote(key))
+			}
+			b.WriteByte(separator)
+			str(key)
+			b.WriteByte(':')
+			str(metadata[key])
+			separator = ','
+		}
+		b.WriteByte('}')
+	}
+	for _, t := range sorted {
+		b.WriteByte(separator)
+		str(t.Name)
+		fmt.Fprintf(&b, `:{"dtype":"%s","shape":[`, t.DType)
+		for i, d := range t.Shape {
+			if i > 0 {
+				b.WriteByte(',')
+			}
+			fmt.Fprint(&b, d)
+		}
+		fmt.Fprintf(&b, `],"data_offsets":[%d,%d]}`, t.begin, t.end)
+		separator = ','
+	}
+	if separator == '{' {
+		b.WriteByte('{')
+	}
+	b.WriteByte('}')
+	for b.Len()%8 != 0 {
+		b.WriteByte(' ')
+	}
+	length := b.Len() - lengthSize
+	if length > maxHeader {
+		return nil, fmt.Errorf("header would have %d bytes, want at most %d", length, maxHeader)
+	}
+	binary.LittleEndian.PutUint64(b.Bytes(), uint64(length))
+	return b.Bytes(), nil
+}
+
+// encode writes what layout returned, and the data.
+func encode(w io.Writer, head []byte, sorted []sized) error {
+	buffer := bufio.NewWriterSize(w, 1<<20)
+	if _, err := buffer.Write(head); err != nil {
+		return err
+	}
+	for _, t := range sorted {
+		data := &exact{w: buffer, left: t.end - t.begin}
+		err := t.Data(data)
+		if data.err != nil { // even if Data took no notice of it
+			err = data.err
+		} else if err == nil && data.left > 0 {
+			err = fmt.Errorf("Data wrote %d bytes too few", data.left)
+		}
+		if err != nil {
+			return fmt.Errorf("tensor %s: %s %v, %d bytes: %w", quote(t.Name), t.DType, t.Shape, t.end-t.begin, err)
+		}
+	}
+	return buffer.Flush()
+}
+
+// exact passes on at most left bytes, and remembers its first error.
+type exact struct {
+	w    io.Writer
+	left int64
+	err  error
+}
+
+func (e *exact) Write(b []byte) (int, error) {
+	if e.err != nil {
+		return 0, e.err
+	}
+	if int64(len(b)) > e.left {
+		e.err = fmt.Errorf("Data wrote at least %d bytes too many", int64(len(b))-e.left)
+		return 0, e.err
+	}
+	n, err := e.w.Write(b)
+	e.left -= int64(n)
+	e.err = err
+	return n, err
+}

@@ -1,0 +1,354 @@
+package safetensors
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"io"
+	"math"
+	"os"
+	"path/filepath"
+	"runtime"
+	"strings"
+	"sync"
+	"testing"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+)
+
+// TestWriteAsReference compares with a file that the reference implementation (Python, 0.5.2) wrote from the same arguments.
+func TestWriteAsReference(t *testing.T) {
+	const want = "\xd0\x01\x00\x00\x00\x00\x00\x00" +
+		`{"__metadata__":{"k <&> é\u001f":"v\"` + "\x7f" + `"},"a.b":{"dtype":"I64","shape":[1],"data_offsets":[0,8]},` +
+		`"é<&>\"\\\n\t\u0001\b` + "\x7f" + `":{"dtype":"F64","shape":[0,3],"data_offsets":[8,8]},` +
+		`"b.weight":{"dtype":"F32","shape":[2,3],"data_offsets":[8,32]},"idx":{"dtype":"I32","shape":[2],"data_offsets":[32,40]},` +
+		`"half":{"dtype":"F16","shape":[],"data_offsets":[40,42]},"a":{"dtype":"U8","shape":[2],"data_offsets":[42,44]},` +
+		`"mask":{"dtype":"BOOL","shape":[3],"data_offsets":[44,47]}} ` +
+		"\t\x00\x00\x00\x00\x00\x00\x00\x00\x00\x80?\x00\x00\x00@\x00\x00@@\x00\x00\x80@\x00\x00\xa0@\x00\x00\xc0@" +
+		"\x07\x00\x00\x00\xff\xff\xff\xff\x00>\x01\x00\x01\x00\x01"
+	path := filepath.Join(t.TempDir(), "x.safetensors")
+	require.NoError(t, Write(path, map[string]string{"k <&> é\x1f": "v\"\x7f"}, []Tensor{
+		{"b.weight", F32, []int64{2, 3}, Float32s([]float32{1, 2, 3, 4, 5, 6})},
+		{"a", U8, []int64{2}, Bytes([]byte{1, 0})},
+		{"mask", Bool, []int64{3}, Bytes([]byte{1, 0, 1})},
+		{"idx", I32, []int64{2}, Int32s([]int32{7, -1})},
+		{"half", F16, nil, Bytes([]byte{0, 0x3e})},
+		{"é<&>\"\\\n\t\x01\b\x7f", F64, []int64{0, 3}, Bytes(nil)},
+		{"a.b", I64, []int64{1}, Bytes([]byte{9, 0, 0, 0, 0, 0, 0, 0})},
+	}))
+	got, err := os.ReadFile(path)
+	require.NoError(t, err)
+	assert.Equal(t, want, string(got))
+}
+
+func TestWriteNothing(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "x.safetensors")
+	require.NoError(t, Write(path, nil, nil))
+	got, err := os.ReadFile(path)
+	require.NoError(t, err)
+	assert.Equal(t, "\x08\x00\x00\x00\x00\x00\x00\x00{}      ", string(got))
+}
+
+// bytesTensors has one tensor of every dtype, in an order given by shift.
+func bytesTensors(shift int) (tensors []Tensor, data map[string][]byte) {
+	data = map[string][]byte{}
+	for i := range dtypes {
+		d := dtypes[(i+shift)%len(dtypes)].dtype
+		name := strings.ToLower(string(d)) + "\u2028"
+		data[name] = bytes.Repeat([]byte(d)[:1], int(3*5*d.Size()))
+		tensors = append(tensors, Tensor{name, d, []int64{3, 1, 5}, Bytes(data[name])})
+	}
+	return tensors, data
+}
+
+func TestRoundTrip(t *testing.T) {
+	metadata := map[string]string{"z": "1", "a": "\u2029\x00", "": "{}"}
+	var first []byte
+	for shift := range dtypes {
+		path := filepath.Join(t.TempDir(), "x.safetensors")
+		tensors, data := bytesTensors(shift)
+		require.NoError(t, Write(path, metadata, tensors))
+		file, err := os.ReadFile(path)
+		require.NoError(t, err)
+		if first == nil {
+			first = file
+		}
+		assert.Equal(t, first, file, "the order of the arguments shows in the file")
+		f, err := Open(path)
+		require.NoError(t, err)
+		assert.Equal(t, metadata, f.Metadata())
+		assert.Len(t, f.Names(), len(dtypes))
+		for _, want := range tensors {
+			info, ok := f.Info(want.Name)
+			require.True(t, ok, want.Name)
+			assert.Equal(t, want.DType, info.DType)
+			assert.Equal(t, want.Shape, info.Shape)
+			assert.Zero(t, (f.data+info.begin)%want.DType.Size(), "%s is not aligned", want.DType)
+			got := make([]byte, info.Size())
+			require.NoError(t, f.ReadInto(want.Name, got))
+			assert.Equal(t, data[want.Name], got)
+		}
+		require.NoError(t, f.Close())
+	}
+}
+
+func TestWriteErrors(t *testing.T) {
+	write := func(b ...byte) func(io.Writer) error { return Bytes(b) }
+	boom := errors.New("boom")
+	one := func(x Tensor) []Tensor { return []Tensor{x} }
+	u8 := func(data func(io.Writer) error) []Tensor { return one(Tensor{"x", U8, []int64{2}, data}) }
+	cases := []struct {
+		name     string
+		metadata map[string]string
+		tensors  []Tensor
+		want     string
+	}{
+		{"too few bytes", nil, u8(write(1)), `tensor "x": U8 [2], 2 bytes: Data wrote 1 bytes too few`},
+		{"no bytes", nil, u8(write()), "Data wrote 2 bytes too few"},
+		{"too many bytes", nil, u8(write(1, 2, 3)), `tensor "x": U8 [2], 2 bytes: Data wrote at least 1 bytes too many`},
+		{"too many bytes, one by one", nil, u8(func(w io.Writer) error {
+			for range 3 {
+				if _, err := w.Write([]byte{1}); err != nil {
+					return err
+				}
+			}
+			return nil
+		}), "Data wrote at least 1 bytes too many"},
+		{"too many bytes, then silence", nil, u8(func(w io.Writer) error {
+			_, _ = w.Write([]byte{1, 2, 3})
+			_, _ = w.Write([]byte{1, 2})
+			return nil
+		}), "Data wrote at least 1 bytes too many"},
+		{"bytes for an empty tensor", nil, one(Tensor{"x", U8, []int64{0}, write(1)}), "at least 1 bytes too many"},
+		{"no bytes for a scalar", nil, one(Tensor{"x", U8, nil, write()}), "1 bytes too few"},
+		{"error", nil, u8(func(io.Writer) error { return boom }), `tensor "x": U8 [2], 2 bytes: boom`},
+		{"error after all bytes", nil, u8(func(w io.Writer) error { _ = write(1, 2)(w); return boom }), "boom"},
+		{"error in the second tensor", nil, []Tensor{
+			{"a", U8, []int64{2 << 20}, Bytes(make([]byte, 2<<20))}, // more than the buffer: on disk when b fails
+			{"b", U8, []int64{1}, func(io.Writer) error { return boom }},
+		}, `tensor "b": U8 [1], 1 bytes: boom`},
+		{"no data", nil, u8(nil), `tensor "x": Data is nil`},
+		{"name twice", nil, []Tensor{{"x", U8, nil, write(1)}, {"x", F32, nil, write(1, 2, 3, 4)}}, `tensor "x": name is given twice`},
+		{"reserved name", nil, one(Tensor{"__metadata__", U8, nil, write(1)}), `tensor "__metadata__": name is reserved`},
+		{"invalid name", nil, one(Tensor{"\xff", U8, nil, write(1)}), `tensor "\xff": name is not valid UTF-8`},
+		{"unknown dtype", nil, one(Tensor{"x", "f32", nil, write(1)}), `tensor "x": dtype is "f32", want one of BOOL, U8`},
+		{"empty dtype", nil, one(Tensor{"x", "", nil, write(1)}), `tensor "x": dtype is "", want one of`},
+		{"negative dimension", nil, one(Tensor{"x", U8, []int64{1, -2}, write()}), `tensor "x": shape[1] is -2, want 0 or more`},
+		{"two negative dimensions", nil, one(Tensor{"x", U8, []int64{-1, -1}, write(1)}), `tensor "x": shape[0] is -1`},
+		{"overflow", nil, one(Tensor{"x", F32, []int64{math.MaxInt64}, write()}), `tensor "x": shape [9223372036854775807] of F32 overflows`},
+		{"sum overflows", nil, []Tensor{{"a", U8, []int64{1 << 62}, write()}, {"b", U8, []int64{1 << 62}, write()}},
+			`tensor "b": the file would be larger than`},
+		{"65 dimensions", nil, one(Tensor{"x", U8, make([]int64, 65), write()}), `tensor "x": shape has 65 dimensions, want at most 64`},
+		{"invalid metadata key", map[string]string{"\xff": ""}, nil, `metadata "\xff" is not valid UTF-8`},
+		{"invalid metadata value", map[string]string{"k": "\xff"}, nil, `metadata "k" is not valid UTF-8`},
+		{"header too long", map[string]string{"k": strings.Repeat("\x01", maxHeader/6)}, nil, "header would have 100000"},
+	}
+	for _, c := range cases {
+		t.Run(c.name, func(t *testing.T) {
+			dir := t.TempDir()
+			path := filepath.Join(dir, "model.safetensors")
+			err := Write(path, c.metadata, c.tensors) // with no earlier file
+			require.ErrorContains(t, err, c.want)
+			assert.True(t, strings.HasPrefix(err.Error(), "safetensors: write "+path+": "), err)
+			assertFiles(t, dir)
+
+			require.NoError(t, os.WriteFile(path, []byte("the earlier file"), 0o600))
+			require.ErrorContains(t, Write(path, c.metadata, c.tensors), c.want)
+			assertFiles(t, dir, "model.safetensors")
+			old, err := os.ReadFile(path)
+			require.NoError(t, err)
+			assert.Equal(t, "the earlier file", string(old))
+		})
+	}
+}
+
+// assertFiles checks what is in a folder, so that no temporary file stays.
+func assertFiles(t *testing.T, dir string, want ...string) {
+	t.Helper()
+	entries, err := os.ReadDir(dir)
+	require.NoError(t, err)
+	var got []string
+	for _, e := range entries {
+		got = append(got, e.Name())
+	}
+	assert.Equal(t, want, got)
+}
+
+// TestWriteIsAtomic looks at the folder while the data is being written, and when the writer panics.
+func TestWriteIsAtomic(t *testing.T) {
+	dir := t.TempDir()
+	path := filepath.Join(dir, "x")
+	require.NoError(t, os.WriteFile(path, []byte("old"), 0o600))
+	during := func(w io.Writer) error {
+		old, err := os.ReadFile(path)
+		require.NoError(t, err)
+		assert.Equal(t, "old", string(old))
+		entries, err := os.ReadDir(dir)
+		require.NoError(t, err)
+		assert.Len(t, entries, 2, "the temporary file is in the same folder")
+		return Bytes([]byte{1})(w)
+	}
+	assert.Panics(t, func() {
+		_ = Write(path, nil, []Tensor{{"a", U8, nil, during}, {"b", U8, nil, func(io.Writer) error { panic("b") }}})
+	})
+	assertFiles(t, dir, "x")
+	old, err := os.ReadFile(path)
+	require.NoError(t, err)
+	assert.Equal(t, "old", string(old))
+
+	require.NoError(t, Write(path, nil, []Tensor{{"a", U8, nil, during}}))
+	assertFiles(t, dir, "x")
+	f, err := Open(path)
+	require.NoError(t, err)
+	assert.Equal(t, []string{"a"}, f.Names())
+	require.NoError(t, f.Close())
+}
+
+// TestWriteOverItself copies a file's tensors to its own path, as a tool that edits metadata does.
+func TestWriteOverItself(t *testing.T) {
+	if runtime.GOOS == "windows" {
+		t.Skip("an open file cannot be replaced there")
+	}
+	path := filepath.Join(t.TempDir(), "x")
+	tensors, data := bytesTensors(0)
+	require.NoError(t, Write(path, nil, tensors))
+	f, err := Open(path)
+	require.NoError(t, err)
+	defer f.Close()
+	require.NoError(t, Write(path, map[string]string{"new": "yes"}, copied(t, f)))
+	again, err := Open(path)
+	require.NoError(t, err)
+	defer again.Close()
+	assert.Equal(t, map[string]string{"new": "yes"}, again.Metadata())
+	for name, want := range data {
+		got := make([]byte, len(want))
+		require.NoError(t, again.ReadInto(name, got))
+		assert.Equal(t, want, got)
+	}
+}
+
+// copied returns the tensors of a file to be written elsewhere, streamed.
+func copied(t testing.TB, f *File) []Tensor {
+	var tensors []Tensor
+	for _, name := range f.Names() {
+		info, ok := f.Info(name)
+		require.True(t, ok)
+		tensors = append(tensors, Tensor{name, info.DType, info.Shape, func(w io.Writer) error {
+			r, err := f.Reader(name)
+			if err != nil {
+				return err
+			}
+			_, err = io.Copy(w, r)
+			return err
+		}})
+	}
+	return tensors
+}
+
+func TestWriteTarget(t *testing.T) {
+	x := []Tensor{{"x", U8, nil, Bytes([]byte{1})}}
+	t.Run("folder missing", func(t *testing.T) {
+		assert.ErrorIs(t, Write(filepath.Join(t.TempDir(), "no", "x"), nil, x), os.ErrNotExist)
+	})
+	t.Run("folder", func(t *testing.T) {
+		dir := t.TempDir()
+		assert.ErrorContains(t, Write(dir, nil, x), "want a regular file or none")
+		assertFiles(t, dir)
+	})
+	t.Run("rename fails", func(t *testing.T) {
+		dir := t.TempDir()
+		path := filepath.Join(dir, "x")
+		assert.Error(t, Write(path, nil, []Tensor{{"x", U8, nil, func(w io.Writer) error {
+			return errors.Join(os.Mkdir(path, 0o700), Bytes([]byte{1})(w))
+		}}}))
+		assertFiles(t, dir, "x")
+	})
+	if runtime.GOOS == "windows" {
+		return
+	}
+	t.Run("permissions", func(t *testing.T) {
+		dir := t.TempDir()
+		fresh, ordinary := filepath.Join(dir, "fresh"), filepath.Join(dir, "ordinary")
+		require.NoError(t, os.WriteFile(ordinary, nil, 0o666))
+		require.NoError(t, Write(fresh, nil, x))
+		assert.Equal(t, mode(t, ordinary), mode(t, fresh), "a new file is as open as any")
+		require.NoError(t, os.Chmod(fresh, 0o640))
+		require.NoError(t, Write(fresh, nil, x))
+		assert.Equal(t, os.FileMode(0o640), mode(t, fresh))
+	})
+	t.Run("symbolic link", func(t *testing.T) {
+		dir := t.TempDir()
+		require.NoError(t, os.Mkdir(filepath.Join(dir, "real"), 0o700))
+		real, link := filepath.Join(dir, "real", "x"), filepath.Join(dir, "link")
+		require.NoError(t, os.Symlink(real, link))
+		assert.ErrorIs(t, Write(link, nil, x), os.ErrNotExist, "a link to nothing")
+		require.NoError(t, os.WriteFile(real, nil, 0o600))
+		require.NoError(t, Write(link, nil, x))
+		target, err := os.Readlink(link)
+		require.NoError(t, err)
+		assert.Equal(t, real, target)
+		f, err := Open(link)
+		require.NoError(t, err)
+		assert.NoError(t, f.Close())
+	})
+}
+
+func mode(t *testing.T, path string) os.FileMode {
+	t.Helper()
+	stat, err := os.Stat(path)
+	require.NoError(t, err)
+	return stat.Mode()
+}
+
+// TestWriteTogether lets many write one path: whoever comes last wins, and no mixture is ever seen.
+func TestWriteTogether(t *testing.T) {
+	dir := t.TempDir()
+	path := filepath.Join(dir, "x")
+	var wait sync.WaitGroup
+	errs := make([]error, 8)
+	for i := range errs {
+		wait.Add(1)
+		go func() {
+			defer wait.Done()
+			v := bytes.Repeat([]byte{byte(i)}, 1000+i)
+			errs[i] = Write(path, map[string]string{"i": fmt.Sprint(i)}, []Tensor{{"x", U8, []int64{int64(len(v))}, Bytes(v)}})
+		}()
+	}
+	wait.Wait()
+	require.NoError(t, errors.Join(errs...))
+	assertFiles(t, dir, "x")
+	f, err := Open(path)
+	require.NoError(t, err)
+	defer f.Close()
+	got, err := f.ReadUint8("x")
+	require.NoError(t, err)
+	assert.Len(t, got, 1000+int(got[0]))
+	assert.Equal(t, fmt.Sprint(got[0]), f.Metadata()["i"])
+	assert.Equal(t, bytes.Repeat(got[:1], len(got)), got)
+}
+
+// full is a disk with little room.
+type full struct{ room int }
+
+func (f *full) Write(b []byte) (int, error) {
+	n := min(len(b), f.room)
+	f.room -= n
+	if n < len(b) {
+		return n, errors.New("disk full")
+	}
+	return n, nil
+}
+
+// TestEncodeFull fails at every byte of a file.
+func TestEncodeFull(t *testing.T) {
+	head, sorted, err := layout(nil, []Tensor{{"x", U8, []int64{2 << 20}, func(w io.Writer) error {
+		return errors.Join(Bytes(make([]byte, 1<<20))(w), Bytes(make([]byte, 1<<20))(w))
+	}}})
+	require.NoError(t, err)
+	size := len(head) + 2<<20
+	for _, room := range []int{0, 1, len(head), 1 << 20, 1<<20 + 1, size - 1} {
+		assert.ErrorContains(t, encode(&full{room}, head, sorted), "disk full", "%d", room)
+	}
+	assert.NoError(t, encode(&full{size}, head, sorted))
+}
