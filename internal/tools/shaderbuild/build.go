@@ -1,0 +1,208 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"runtime"
+	"slices"
+	"strings"
+	"sync"
+
+	"github.com/colt5-vulkan/colt5/internal/spirv"
+)
+
+// compiler is what building and checking need of the tools; the tests have one of their own.
+type compiler interface {
+	compiler(suite string) (version string, err error)
+	compile(t tree, v variant) ([]byte, error)
+	validate(v variant, file string) error
+}
+
+// buildTree compiles the variants that changed (or all), removes .spv files that no variant names, and writes the manifest.
+// A variant that does not compile keeps its old file and line, and does not stop the others. The report is for people.
+func buildTree(t tree, c compiler, all bool) (report string, err error) {
+	vs, err := t.variants()
+	if err != nil {
+		return "", err
+	}
+	old, err := t.manifest()
+	if err != nil {
+		return "", err
+	}
+	if err := os.MkdirAll(t.spvDir(), 0o755); err != nil {
+		return "", err
+	}
+	next := manifest{}
+	var todo []variant
+	for _, v := range vs {
+		why, err := t.stale(v, old)
+		if err != nil {
+			return "", err
+		}
+		if e, ok := old[v.name]; ok {
+			next[v.name] = e
+		}
+		if why != "" || all {
+			todo = append(todo, v)
+		}
+	}
+	entries := make([]entry, len(todo))
+	failures := inParallel(todo, func(i int, v variant) (err error) {
+		entries[i], err = buildOne(t, c, v)
+		return err
+	})
+	for _, e := range entries {
+		if e.name != "" {
+			next[e.name] = e
+		}
+	}
+	removed, err := removeOrphans(t, vs)
+	if err := errors.Join(err, next.write(t), failures); err != nil {
+		return "", err
+	}
+	return fmt.Sprintf("shaders: %d compiled, %d up to date, %d removed\n", len(todo), len(vs)-len(todo), removed), nil
+}
+
+func buildOne(t tree, c compiler, v variant) (entry, error) {
+	version, err := c.compiler(v.suite)
+	if err != nil {
+		return entry{}, err
+	}
+	// Hash before compiling: a source edited in between is then stale, not silently taken for built.
+	source, err := t.sourceHash(v.source)
+	if err != nil {
+		return entry{}, err
+	}
+	code, err := c.compile(t, v)
+	if err != nil {
+		return entry{}, err
+	}
+	if err := checkOptimiser(v, code); err != nil {
+		return entry{}, err
+	}
+	if err := replaceFile(t.spv(v.name), code); err != nil {
+		return entry{}, err
+	}
+	if err := c.validate(v, t.spv(v.name)); err != nil {
+		return entry{}, err
+	}
+	return entry{v.name, source, hashBytes(code), v.suite, version, strings.Join(v.flags, " ")}, nil
+}
+
+// checkOptimiser refuses optimised cooperative-matrix code: the SPIR-V optimiser is known to miscompile it.
+func checkOptimiser(v variant, code []byte) error {
+	m, err := spirv.Reflect(code, nil)
+	if err != nil {
+		return err
+	}
+	i := slices.IndexFunc(m.Capabilities, func(c string) bool { return strings.HasPrefix(c, "CooperativeMatrix") })
+	if i >= 0 && v.optimised() {
+		return fmt.Errorf("uses %s: add -O0 to its line in shaders/variants.txt, the optimiser miscompiles cooperative matrices", m.Capabilities[i])
+	}
+	return nil
+}
+
+func removeOrphans(t tree, vs []variant) (int, error) {
+	built, err := t.built()
+	if err != nil {
+		return 0, err
+	}
+	n := 0
+	for _, name := range built {
+		if slices.ContainsFunc(vs, func(v variant) bool { return v.name == name }) {
+			continue
+		}
+		if err := os.Remove(t.spv(name)); err != nil {
+			return n, err
+		}
+		n++
+	}
+	return n, nil
+}
+
+// checkTree fails unless the committed SPIR-V agrees with sources, manifest and compiler, and passes spirv-val.
+func checkTree(t tree, c compiler) (report string, err error) {
+	vs, err := t.variants()
+	if err != nil {
+		return "", err
+	}
+	m, err := t.manifest()
+	if err != nil {
+		return "", err
+	}
+	found, err := compareTree(t, vs, m)
+	if err != nil {
+		return "", err
+	}
+	if len(found) > 0 {
+		return "", fmt.Errorf("run make shaders:\n  %s", strings.Join(found, "\n  "))
+	}
+	sameBytes := make([]bool, len(vs))
+	err = inParallel(vs, func(i int, v variant) (err error) {
+		sameBytes[i], err = checkOne(t, c, v, m[v.name])
+		return err
+	})
+	if err != nil {
+		return "", err
+	}
+	same := 0
+	for i, v := range vs {
+		if sameBytes[i] {
+			same++
+			continue
+		}
+		version, err := c.compiler(v.suite)
+		if err != nil {
+			return "", err
+		}
+		report += fmt.Sprintf("%s: only the source's hash was compared: compiled by %s, here is %s\n", v.name, m[v.name].compiler, version)
+	}
+	return report + fmt.Sprintf("check-shaders: %d files pass spirv-val; recompiled, %d are the same byte for byte, %d not comparable\n",
+		len(vs), same, len(vs)-same), nil
+}
+
+// checkOne recompiles a variant and reports whether the bytes could be compared: only one version's bytes repeat.
+func checkOne(t tree, c compiler, v variant, e entry) (compared bool, err error) {
+	version, err := c.compiler(v.suite)
+	if err != nil {
+		return false, err
+	}
+	code, err := c.compile(t, v)
+	if err != nil {
+		return false, err
+	}
+	if err := checkOptimiser(v, code); err != nil {
+		return false, err
+	}
+	if err := c.validate(v, t.spv(v.name)); err != nil {
+		return false, err
+	}
+	if version != e.compiler {
+		return false, nil
+	}
+	if hashBytes(code) != e.spv {
+		return true, errors.New("the same compiler makes other bytes from the same source: run make shaders")
+	}
+	return true, nil
+}
+
+// inParallel calls f for every variant, as many at a time as there are cores, and joins the errors in the variants' order.
+func inParallel(vs []variant, f func(i int, v variant) error) error {
+	errs := make([]error, len(vs))
+	slots := make(chan struct{}, runtime.GOMAXPROCS(0))
+	var wg sync.WaitGroup
+	for i, v := range vs {
+		wg.Add(1)
+		slots <- struct{}{}
+		go func() {
+			defer wg.Done()
+			defer func() { <-slots }()
+			if err := f(i, v); err != nil {
+				errs[i] = fmt.Errorf("%s: %w", v.name, err)
+			}
+		}()
+	}
+	wg.Wait()
+	return errors.Join(errs...)
+}

@@ -1,0 +1,198 @@
+package main
+
+import (
+	"errors"
+	"maps"
+	"os"
+	"path/filepath"
+	"slices"
+	"sync"
+	"testing"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+)
+
+// fakeCompiler "compiles" to a fixed module, and keeps the names of what it was asked to compile.
+type fakeCompiler struct {
+	version string
+	output  []byte
+	fails   map[string]bool // by variant
+	invalid map[string]bool
+
+	mu       sync.Mutex
+	compiled []string
+}
+
+func (c *fakeCompiler) compiler(suite string) (string, error) { return suite + "-" + c.version, nil }
+
+func (c *fakeCompiler) compile(_ tree, v variant) ([]byte, error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.compiled = append(c.compiled, v.name)
+	if c.fails[v.name] {
+		return nil, errors.New("syntax error")
+	}
+	return c.output, nil
+}
+
+func (c *fakeCompiler) validate(v variant, file string) error {
+	if _, err := os.Stat(file); err != nil {
+		return err
+	}
+	if c.invalid[v.name] {
+		return errors.New("invalid module")
+	}
+	return nil
+}
+
+// took returns what was compiled since the last call, sorted.
+func (c *fakeCompiler) took() []string {
+	names := c.compiled
+	c.compiled = nil
+	slices.Sort(names)
+	return names
+}
+
+func build(tr tree, c compiler, all bool) error {
+	_, err := buildTree(tr, c, all)
+	return err
+}
+
+func check(tr tree, c compiler) error {
+	_, err := checkTree(tr, c)
+	return err
+}
+
+// builtTree is a tree of two shaders and three variants, built.
+func builtTree(t *testing.T) (tree, *fakeCompiler) {
+	t.Helper()
+	tr := newTree(t, map[string]string{
+		"variants.txt": "a a.comp\na_x a.comp -DX\nb b.comp @forky\n",
+		"a.comp":       "#include \"common.glsl\"\n",
+		"common.glsl":  "",
+		"b.comp":       "",
+	})
+	c := &fakeCompiler{version: "1", output: module(t, "plain"), fails: map[string]bool{}, invalid: map[string]bool{}}
+	require.NoError(t, build(tr, c, false))
+	require.Equal(t, []string{"a", "a_x", "b"}, c.took())
+	require.NoError(t, check(tr, c))
+	c.took()
+	return tr, c
+}
+
+func module(t *testing.T, name string) []byte {
+	t.Helper()
+	code, err := os.ReadFile(filepath.Join("testdata", name+".spv"))
+	require.NoError(t, err)
+	return code
+}
+
+func TestBuildCompilesWhatChanged(t *testing.T) {
+	for _, c := range []struct {
+		name   string
+		change func(t *testing.T, tr tree)
+		want   []string
+	}{
+		{"nothing", func(*testing.T, tree) {}, nil},
+		{"a source", func(t *testing.T, tr tree) { write(t, tr, "b.comp", "x") }, []string{"b"}},
+		{"an include", func(t *testing.T, tr tree) { write(t, tr, "common.glsl", "x") }, []string{"a", "a_x"}},
+		{"a flag", func(t *testing.T, tr tree) {
+			write(t, tr, "variants.txt", "a a.comp\na_x a.comp -DX=2\nb b.comp @forky")
+		}, []string{"a_x"}},
+		{"a suite", func(t *testing.T, tr tree) { write(t, tr, "variants.txt", "a a.comp\na_x a.comp -DX\nb b.comp") }, []string{"b"}},
+		{"a lost file", func(t *testing.T, tr tree) { require.NoError(t, os.Remove(tr.spv("a"))) }, []string{"a"}},
+		{"an edited file", func(t *testing.T, tr tree) { write(t, tr, "spv/b.spv", "x") }, []string{"b"}},
+		{"a lost manifest", func(t *testing.T, tr tree) { require.NoError(t, os.Remove(tr.manifestFile())) }, []string{"a", "a_x", "b"}},
+		{"a new variant", func(t *testing.T, tr tree) {
+			write(t, tr, "variants.txt", "a a.comp\na_x a.comp -DX\nb b.comp @forky\nb_y b.comp")
+		}, []string{"b_y"}},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			tr, fake := builtTree(t)
+			c.change(t, tr)
+			if c.want != nil {
+				assert.ErrorContains(t, check(tr, fake), "run make shaders")
+				assert.Empty(t, fake.took(), "a stale tree needs no compiler to fail")
+			}
+			require.NoError(t, build(tr, fake, false))
+			assert.Equal(t, c.want, fake.took())
+			assert.NoError(t, check(tr, fake))
+		})
+	}
+}
+
+func TestBuildAll(t *testing.T) {
+	tr, c := builtTree(t)
+	c.version = "2"
+	require.NoError(t, build(tr, c, true))
+	assert.Equal(t, []string{"a", "a_x", "b"}, c.took())
+	m, err := tr.manifest()
+	require.NoError(t, err)
+	assert.Equal(t, "forky-2", m["b"].compiler)
+}
+
+func TestBuildRemovesOrphans(t *testing.T) {
+	tr, c := builtTree(t)
+	write(t, tr, "variants.txt", "a a.comp\nb b.comp @forky\n")
+	assert.ErrorContains(t, check(tr, c), "a_x: a .spv file, but not in variants.txt")
+	assert.ErrorContains(t, check(tr, c), "a_x: in the manifest, but not in variants.txt")
+	require.NoError(t, build(tr, c, false))
+	assert.NoFileExists(t, tr.spv("a_x"))
+	assert.NoError(t, check(tr, c))
+}
+
+func TestBuildFailureKeepsTheRest(t *testing.T) {
+	tr, c := builtTree(t)
+	before, err := tr.manifest()
+	require.NoError(t, err)
+	write(t, tr, "common.glsl", "x")
+	c.fails["a"] = true
+	require.ErrorContains(t, build(tr, c, false), "a: syntax error")
+	after, err := tr.manifest()
+	require.NoError(t, err)
+	assert.Equal(t, before["a"], after["a"])
+	assert.NotEqual(t, before["a_x"], after["a_x"])
+	assert.ErrorContains(t, check(tr, c), "a: source changed")
+	assert.Equal(t, []string{"a", "a_x", "b"}, slices.Sorted(maps.Keys(after)))
+}
+
+func TestInvalidModules(t *testing.T) {
+	tr, c := builtTree(t)
+	c.invalid["b"] = true
+	assert.ErrorContains(t, check(tr, c), "b: invalid module")
+	write(t, tr, "b.comp", "x")
+	assert.ErrorContains(t, build(tr, c, false), "b: invalid module")
+	c.invalid["b"] = false
+	assert.ErrorContains(t, check(tr, c), "b: source changed", "an invalid file must not be taken for built")
+}
+
+func TestCheckComparesBytesOfOneVersion(t *testing.T) {
+	tr, c := builtTree(t)
+	c.output = append(slices.Clone(c.output), 0, 0, 1, 0) // one OpNop more
+	assert.ErrorContains(t, check(tr, c), "a: the same compiler makes other bytes")
+	c.version = "2"
+	report, err := checkTree(tr, c)
+	require.NoError(t, err, "another version may make other bytes")
+	assert.Contains(t, report, "b: only the source's hash was compared: compiled by forky-1, here is forky-2")
+	assert.Contains(t, report, "0 are the same byte for byte, 3 not comparable")
+}
+
+func TestOptimisedCooperativeMatrix(t *testing.T) {
+	tr, c := builtTree(t)
+	c.output = module(t, "matrix")
+	write(t, tr, "variants.txt", "a a.comp -DY\na_x a.comp -DX -DY -O0\nb b.comp @forky\n")
+	err := build(tr, c, false)
+	require.ErrorContains(t, err, "a: uses CooperativeMatrixKHR: add -O0")
+	assert.NotContains(t, err.Error(), "a_x")
+}
+
+func TestManifestIsRefused(t *testing.T) {
+	tr, _ := builtTree(t)
+	write(t, tr, "spv/MANIFEST", "# fine\na b c\n")
+	_, err := tr.manifest()
+	assert.ErrorContains(t, err, "shaders/spv/MANIFEST:2: 3 fields, want 6")
+	write(t, tr, "spv/MANIFEST", "a 1 2 trixie v -O\na 1 2 trixie v -O\n")
+	_, err = tr.manifest()
+	assert.ErrorContains(t, err, "MANIFEST:2: a is there twice")
+}

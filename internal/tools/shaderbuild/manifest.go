@@ -1,0 +1,128 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"slices"
+	"strings"
+)
+
+// entry is a line of the manifest: what a .spv file was made from, and with.
+type entry struct {
+	name     string
+	source   string // SHA-256 of the source with its includes
+	spv      string // SHA-256 of the .spv file
+	suite    string
+	compiler string // versions of glslc and what it is built on
+	flags    string
+}
+
+const manifestHead = `# Written by "make shaders", checked by "make check-shaders": do not edit.
+# NAME  SHA-256 of the source with its includes  SHA-256 of NAME.spv  SUITE  COMPILER  FLAGS
+`
+
+type manifest map[string]entry
+
+func (t tree) manifest() (manifest, error) {
+	text, err := os.ReadFile(t.manifestFile())
+	if errors.Is(err, fs.ErrNotExist) {
+		return manifest{}, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	m := manifest{}
+	for i, line := range strings.Split(string(text), "\n") {
+		if line == "" || line[0] == '#' {
+			continue
+		}
+		f := strings.SplitN(line, " ", 6)
+		if len(f) != 6 {
+			return nil, fmt.Errorf("shaders/spv/MANIFEST:%d: %d fields, want 6: delete the file and run make shaders", i+1, len(f))
+		}
+		if _, twice := m[f[0]]; twice {
+			return nil, fmt.Errorf("shaders/spv/MANIFEST:%d: %s is there twice: delete the file and run make shaders", i+1, f[0])
+		}
+		m[f[0]] = entry{f[0], f[1], f[2], f[3], f[4], f[5]}
+	}
+	return m, nil
+}
+
+// write writes the manifest, sorted by name, unless it is on disk already.
+func (m manifest) write(t tree) error {
+	var lines []string
+	for _, e := range m {
+		lines = append(lines, strings.Join([]string{e.name, e.source, e.spv, e.suite, e.compiler, e.flags}, " ")+"\n")
+	}
+	slices.Sort(lines)
+	text := []byte(manifestHead + strings.Join(lines, ""))
+	if old, err := os.ReadFile(t.manifestFile()); err == nil && string(old) == string(text) {
+		return nil
+	}
+	return replaceFile(t.manifestFile(), text)
+}
+
+// stale says why the .spv file of v is not what v and its source ask for; empty when it is. It needs no compiler, and does
+// not ask which version of it compiled the file: a suite's update alone changes nothing.
+func (t tree) stale(v variant, m manifest) (string, error) {
+	e, ok := m[v.name]
+	if !ok {
+		return "not in the manifest", nil
+	}
+	source, err := t.sourceHash(v.source)
+	if err != nil {
+		return "", err
+	}
+	switch {
+	case e.source != source:
+		return "source changed", nil
+	case e.suite != v.suite:
+		return fmt.Sprintf("compiled with %s, wanted %s", e.suite, v.suite), nil
+	case e.flags != strings.Join(v.flags, " "):
+		return fmt.Sprintf("compiled with flags %s, wanted %s", e.flags, strings.Join(v.flags, " ")), nil
+	}
+	spv, err := hashFile(t.spv(v.name))
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		return "no .spv file", nil
+	case err != nil:
+		return "", err
+	case e.spv != spv:
+		return "the .spv file is not the one in the manifest", nil
+	}
+	return "", nil
+}
+
+// compareTree lists every disagreement between variants.txt, the sources, the manifest and the .spv files.
+func compareTree(t tree, vs []variant, m manifest) ([]string, error) {
+	var found []string
+	known := map[string]bool{}
+	for _, v := range vs {
+		known[v.name] = true
+		why, err := t.stale(v, m)
+		if err != nil {
+			return nil, err
+		}
+		if why != "" {
+			found = append(found, v.name+": "+why)
+		}
+	}
+	for name := range m {
+		if !known[name] {
+			found = append(found, name+": in the manifest, but not in variants.txt")
+		}
+	}
+	built, err := t.built()
+	if err != nil {
+		return nil, err
+	}
+	for _, name := range built {
+		if !known[name] {
+			found = append(found, name+": a .spv file, but not in variants.txt")
+		}
+	}
+	slices.Sort(found)
+	return found, nil
+}

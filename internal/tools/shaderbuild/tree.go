@@ -1,0 +1,145 @@
+package main
+
+import (
+	"crypto/sha256"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strings"
+)
+
+// tree is a repository with a shaders folder.
+type tree struct {
+	root string
+}
+
+func (t tree) shaders() string         { return filepath.Join(t.root, "shaders") }
+func (t tree) variantsFile() string    { return filepath.Join(t.shaders(), "variants.txt") }
+func (t tree) spvDir() string          { return filepath.Join(t.shaders(), "spv") }
+func (t tree) manifestFile() string    { return filepath.Join(t.spvDir(), "MANIFEST") }
+func (t tree) spv(name string) string  { return filepath.Join(t.spvDir(), name+".spv") }
+func (t tree) source(v variant) string { return filepath.Join(t.shaders(), v.source) }
+
+// variants reads variants.txt, and demands that every .comp file has a line in it.
+func (t tree) variants() ([]variant, error) {
+	text, err := os.ReadFile(t.variantsFile())
+	if err != nil {
+		return nil, err
+	}
+	vs, err := parseVariants(string(text))
+	if err != nil {
+		return nil, err
+	}
+	sources, err := filepath.Glob(filepath.Join(t.shaders(), "*.comp"))
+	if err != nil {
+		return nil, err
+	}
+	for _, s := range sources {
+		name := filepath.Base(s)
+		if !slices.ContainsFunc(vs, func(v variant) bool { return v.source == name }) {
+			return nil, fmt.Errorf("shaders/%s has no line in shaders/variants.txt", name)
+		}
+	}
+	return vs, nil
+}
+
+// built lists the names of the .spv files, without the ending.
+func (t tree) built() ([]string, error) {
+	files, err := filepath.Glob(t.spv("*"))
+	if err != nil {
+		return nil, err
+	}
+	for i, f := range files {
+		files[i] = strings.TrimSuffix(filepath.Base(f), ".spv")
+	}
+	return files, nil
+}
+
+var include = regexp.MustCompile(`(?m)^[ \t]*#[ \t]*include[ \t]+(?:"([^"]*)"|<([^>]*)>)`)
+
+// sourceHash is the SHA-256 over a source and everything it includes, names and contents, each file once, in the order of
+// first use. Includes under an #if that is off count too: at worst something is compiled once too often.
+func (t tree) sourceHash(source string) (string, error) {
+	h := sha256.New()
+	seen := map[string]bool{}
+	var add func(name string) error
+	add = func(name string) error {
+		if seen[name] {
+			return nil
+		}
+		seen[name] = true
+		text, err := os.ReadFile(filepath.Join(t.shaders(), filepath.FromSlash(name)))
+		if err != nil {
+			return err
+		}
+		fmt.Fprintf(h, "%s %d\n", name, len(text))
+		h.Write(text)
+		for _, m := range include.FindAllSubmatch(text, -1) {
+			next, err := t.resolve(name, string(m[1])+string(m[2]))
+			if err != nil {
+				return fmt.Errorf("shaders/%s: %w", name, err)
+			}
+			if err := add(next); err != nil {
+				return err
+			}
+		}
+		return nil
+	}
+	if err := add(source); err != nil {
+		return "", err
+	}
+	return hex.EncodeToString(h.Sum(nil)), nil
+}
+
+// resolve finds an include as glslc does: beside the including file, then in shaders. Names are relative to shaders.
+func (t tree) resolve(from, name string) (string, error) {
+	for _, candidate := range []string{path.Join(path.Dir(from), name), path.Clean(name)} {
+		_, err := os.Stat(filepath.Join(t.shaders(), filepath.FromSlash(candidate)))
+		if err == nil {
+			return candidate, nil
+		}
+		if !errors.Is(err, fs.ErrNotExist) {
+			return "", err
+		}
+	}
+	return "", fmt.Errorf("include %q not found", name)
+}
+
+func hashFile(name string) (string, error) {
+	data, err := os.ReadFile(name)
+	if err != nil {
+		return "", err
+	}
+	return hashBytes(data), nil
+}
+
+func hashBytes(data []byte) string {
+	sum := sha256.Sum256(data)
+	return hex.EncodeToString(sum[:])
+}
+
+// replaceFile writes a file whole or not at all.
+func replaceFile(name string, data []byte) error {
+	f, err := os.CreateTemp(filepath.Dir(name), ".tmp-*")
+	if err != nil {
+		return err
+	}
+	defer os.Remove(f.Name()) // gone already after the rename
+	_, err = f.Write(data)
+	if err == nil {
+		err = f.Chmod(0o644)
+	}
+	if cerr := f.Close(); err == nil {
+		err = cerr
+	}
+	if err != nil {
+		return err
+	}
+	return os.Rename(f.Name(), name)
+}
