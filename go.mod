@@ -2,8 +2,6 @@ module github.com/colt5-vulkan/colt5
 
 go 1.24.0
 
-require (
-	github.com/go-gl/mathgl v1.2.0
-	github.com/stretchr/testify v1.12.1
-	github.com/vulkan-go/vulkan v0.0.0-20221209234627-c0a353ae26c8
-)
+require github.com/stretchr/testify v1.12.1
+
+require go.yaml.in/yaml/v3 v3.0.5 // indirect

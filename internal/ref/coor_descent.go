@@ -1,0 +1,198 @@
+package ref
+
+import (
+	"fmt"
+	"math"
+)
+
+// CoorDescentConfig is the schedule of a coordinate descent.
+type CoorDescentConfig struct {
+	K        float64 // how many entries to choose, real-valued, > 0
+	Iters    int     // >= 1
+	Eps      float64 // > 0
+	EpsInit  float64 // first eps; 0: Eps
+	EpsDecay float64 // factor of eps after each iteration, in (0, 1]
+}
+
+func (c CoorDescentConfig) check() {
+	if !(c.K > 0) || c.Iters < 1 || !(c.Eps > 0) || !(c.EpsInit >= 0) || !(c.EpsDecay > 0 && c.EpsDecay <= 1) {
+		panic(fmt.Sprintf("ref: CoorDescent: bad config %+v", c))
+	}
+}
+
+// schedule returns e_0 .. e_T; the last one is for the scores.
+func (c CoorDescentConfig) schedule() []float64 {
+	e := make([]float64, c.Iters+1)
+	e[0] = max(c.EpsInit, c.Eps)
+	for t := range c.Iters {
+		e[t+1] = max(e[t]*c.EpsDecay, c.Eps)
+	}
+	return e
+}
+
+// CoorDescent turns each row of logits into soft top-k scores, by the scalar form.
+//
+//	s [Rows, N]    mask [Rows, N] optional    score [Rows, N], each in [0, 1]
+//
+//	u_i     = 0 at t = 0, then min(s_i, -a_{t-1}) / e_t
+//	a_t     = e_t * (log k - logsumexp_valid(u))          t = 0 .. T-1, A = a_{T-1}
+//	score_i = exp(min(s_i + A, 0) / e_T), masked entries 0
+//
+// A row with no valid entry scores 0 everywhere. Source: arXiv 1502.04759, 2304.04947.
+func CoorDescent(s []float32, mask []uint8, rows, n int, c CoorDescentConfig) []float64 {
+	return coorDescent(convert[float64](s), mask, rows, n, c)
+}
+
+// CoorDescent32 is [CoorDescent] in plain float32.
+func CoorDescent32(s []float32, mask []uint8, rows, n int, c CoorDescentConfig) []float32 {
+	return coorDescent(s, mask, rows, n, c)
+}
+
+func coorDescent[T Float](s []T, mask []uint8, rows, n int, c CoorDescentConfig) []T {
+	c.check()
+	checkLen("CoorDescent", "s", len(s), rows*n)
+	checkOptional("CoorDescent", "mask", mask, rows*n)
+	score := make([]T, rows*n)
+	parallel(rows, func(lo, hi int) {
+		for r := lo; r < hi; r++ {
+			row, at := validEntries(s, mask, r, n)
+			if len(row) == 0 {
+				continue
+			}
+			d := descend(row, c)
+			for i, v := range row {
+				score[at(i)] = d.score(v)
+			}
+		}
+	})
+	return score
+}
+
+// validEntries returns the real entries of row r in order, and where each of
+// them lies in the whole tensor.
+func validEntries[T Float](s []T, mask []uint8, r, n int) (row []T, at func(i int) int) {
+	whole := s[r*n : (r+1)*n]
+	if mask == nil {
+		return whole, func(i int) int { return r*n + i }
+	}
+	var columns []int
+	for i, v := range whole {
+		if valid(mask, r*n+i) {
+			row = append(row, v)
+			columns = append(columns, i)
+		}
+	}
+	return row, func(i int) int { return r*n + columns[i] }
+}
+
+// descent is the state of one row: everything the backward pass needs.
+type descent[T Float] struct {
+	e      []T // [T + 1] e_0 .. e_T
+	a, lse []T // [T]
+}
+
+// descend runs the iterations on the valid entries of one row, at least one.
+func descend[T Float](s []T, c CoorDescentConfig) descent[T] {
+	d := descent[T]{a: make([]T, c.Iters), lse: make([]T, c.Iters)}
+	for _, e := range c.schedule() {
+		d.e = append(d.e, T(e))
+	}
+	largest := s[0]
+	for _, v := range s {
+		largest = max(largest, v)
+	}
+	logK := T(math.Log(c.K))
+	for t := range c.Iters {
+		if t == 0 {
+			d.lse[t] = logT(T(len(s))) // s + b is 0 everywhere
+		} else {
+			e, bound := d.e[t], -d.a[t-1]
+			top := min(largest, bound) / e
+			d.lse[t] = top + logT(sumOf(s, func(v T) T { return expT(min(v, bound)/e - top) }))
+		}
+		d.a[t] = d.e[t] * (logK - d.lse[t])
+	}
+	return d
+}
+
+// last returns A, the last a, and e_T.
+func (d descent[T]) last() (a, e T) { return d.a[len(d.a)-1], d.e[len(d.e)-1] }
+
+// score returns the soft score of an entry with logit v.
+func (d descent[T]) score(v T) T {
+	a, e := d.last()
+	return expT(min(v+a, 0) / e)
+}
+
+// sumChunk entries are summed one after the other; long rows are summed by
+// chunks, which limits the rounding of float32 and lets processors share a row.
+const sumChunk = 4096
+
+// sumOf returns the sum of f over the row, in an order that depends on its length only.
+func sumOf[T Float](row []T, f func(T) T) T {
+	partial := make([]T, (len(row)+sumChunk-1)/sumChunk)
+	parallel(len(partial), func(lo, hi int) {
+		for p := lo; p < hi; p++ {
+			var sum T
+			for _, v := range row[p*sumChunk : min((p+1)*sumChunk, len(row))] {
+				sum += f(v)
+			}
+			partial[p] = sum
+		}
+	})
+	var sum T
+	for _, p := range partial {
+		sum += p
+	}
+	return sum
+}
+
+// CoorDescentTextbook is [CoorDescent] in the textbook form, with its array b:
+//
+//	a = 0; b = -s; e = e_0
+//	repeat T times: a = e * (log k - logsumexp((s + b) / e)); b = -relu(s + a); e = max(e * decay, eps)
+//	score = exp((s + a + b) / e)
+//
+// It is here to prove that the scalar form is the same function.
+func CoorDescentTextbook(s []float32, mask []uint8, rows, n int, c CoorDescentConfig) []float64 {
+	c.check()
+	checkLen("CoorDescentTextbook", "s", len(s), rows*n)
+	checkOptional("CoorDescentTextbook", "mask", mask, rows*n)
+	score := make([]float64, rows*n)
+	all := convert[float64](s)
+	for r := range rows {
+		row, at := validEntries(all, mask, r, n)
+		for i, v := range textbookRow(row, c) {
+			score[at(i)] = v
+		}
+	}
+	return score
+}
+
+func textbookRow(s []float64, c CoorDescentConfig) []float64 {
+	b := make([]float64, len(s))
+	for i, v := range s {
+		b[i] = -v
+	}
+	a, e := 0.0, max(c.EpsInit, c.Eps)
+	for range c.Iters {
+		top := math.Inf(-1)
+		for i, v := range s {
+			top = max(top, (v+b[i])/e)
+		}
+		sum := 0.0
+		for i, v := range s {
+			sum += math.Exp((v+b[i])/e - top)
+		}
+		a = e * (math.Log(c.K) - (top + math.Log(sum)))
+		for i, v := range s {
+			b[i] = -max(v+a, 0)
+		}
+		e = max(e*c.EpsDecay, c.Eps)
+	}
+	score := make([]float64, len(s))
+	for i, v := range s {
+		score[i] = math.Exp((v + a + b[i]) / e)
+	}
+	return score
+}

@@ -1,0 +1,86 @@
+package ref
+
+import "fmt"
+
+// FeedForwardParams are the weights of a feedforward, under the names they
+// have in a state dict.
+type FeedForwardParams struct {
+	Gamma       []float32 // 0.gamma  [C]
+	W1          []float32 // 1.weight [Hidden, C]
+	B1          []float32 // 1.bias   [Hidden]
+	W2          []float32 // 3.weight [C, Hidden]
+	B2          []float32 // 3.bias   [C]
+	Dim, Hidden int       // C and int(C * mult)
+}
+
+// FeedForward is RMSNorm, Linear, exact GELU, Linear.
+//
+//	x [Rows, C]    y [Rows, C]
+//	y = gelu(rmsnorm(x) w1^T + b1) w2^T + b2
+func FeedForward(x []float32, rows int, p FeedForwardParams) []float64 {
+	return feedForward(convert[float64](x), rows, p)
+}
+
+// FeedForward32 is [FeedForward] in plain float32.
+func FeedForward32(x []float32, rows int, p FeedForwardParams) []float32 {
+	return feedForward(x, rows, p)
+}
+
+func feedForward[T Float](x []T, rows int, p FeedForwardParams) []T {
+	h := linear(LinearArgsOf[T]{
+		X: x, W: convert[T](p.W1), Bias: convert[T](p.B1), Gamma: convert[T](p.Gamma), GELU: true,
+		Rows: rows, In: p.Dim, Out: p.Hidden,
+	})
+	return linear(LinearArgsOf[T]{
+		X: h, W: convert[T](p.W2), Bias: convert[T](p.B2), Rows: rows, In: p.Hidden, Out: p.Dim,
+	})
+}
+
+// ConditionalRoutedFeedForwardArgs are the input, its router and the weights.
+type ConditionalRoutedFeedForwardArgs struct {
+	Router       RouterArgs // holds x, its mask and the routing token; one route
+	Light, Heavy FeedForwardParams
+}
+
+// ConditionalRoutedFeedForward sends every token through a light feedforward
+// and the tokens its router chooses through a heavy one as well.
+//
+//	x [B, N, C]    mask [B, N] optional    y [B, N, C]
+//	y = light(x) + scatter(heavy(routed x) * score); not routed: y = light(x) + heavy(x) * mask
+func ConditionalRoutedFeedForward(a ConditionalRoutedFeedForwardArgs) []float64 {
+	return conditionalRoutedFeedForward[float64](a)
+}
+
+// ConditionalRoutedFeedForward32 is [ConditionalRoutedFeedForward] in plain float32.
+func ConditionalRoutedFeedForward32(a ConditionalRoutedFeedForwardArgs) []float32 {
+	return conditionalRoutedFeedForward[float32](a)
+}
+
+func conditionalRoutedFeedForward[T Float](a ConditionalRoutedFeedForwardArgs) []T {
+	r := a.Router
+	if r.R != 1 {
+		panic(fmt.Sprintf("ref: ConditionalRoutedFeedForward: router has %d routes, want 1", r.R))
+	}
+	x := convert[T](r.X)
+	y := feedForward(x, r.B*r.N, a.Light)
+	route := coordinateDescentRouter[T](r)
+	heavy := x
+	if route.Routed {
+		// Not route.Tokens: those carry the score, which here goes to the output.
+		heavy = gatherRows(x, route.Indices, nil, route.Filled, r.B, r.N, r.C, route.K)
+	}
+	heavy = feedForward(heavy, r.B*route.K, a.Heavy)
+	for slot := range r.B * route.K {
+		if route.Filled[slot] == 0 {
+			continue
+		}
+		token := slot
+		if route.Routed {
+			token = slot/route.K*r.N + int(route.Indices[slot])
+		}
+		for i, v := range heavy[slot*r.C : (slot+1)*r.C] {
+			y[token*r.C+i] += v * route.Scores[slot]
+		}
+	}
+	return y
+}

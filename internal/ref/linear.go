@@ -1,0 +1,167 @@
+package ref
+
+import "math"
+
+// LinearArgs says what [Linear] computes. Only X, W, Rows, In and Out must be
+// given.
+type LinearArgs = LinearArgsOf[float32]
+
+// LinearArgsOf is [LinearArgs] with tensors of one precision.
+type LinearArgsOf[T Float] struct {
+	X    []T // [Batch, InRows, In] source rows
+	W    []T // [Out, In]
+	Bias []T // [Out]; nil: none
+
+	Batch   int // items; 0: 1
+	InRows  int // rows of X an item; 0: Rows
+	Rows    int // rows computed an item
+	OutRows int // rows of y an item; 0: Rows
+	In, Out int // features
+
+	Gather []int32 // [Batch, Rows] source row in the item; nil: row r reads row r
+	Gamma  []T     // [In] RMSNorm of the source row on the way in; nil: none
+
+	GELU     bool    // exact (erf) GELU after the bias
+	Score    []T     // [Batch, Rows] factor of each row; nil: 1
+	Filled   []uint8 // [Batch, Rows] routed mask, 0 = empty slot; nil: all filled
+	Residual []T     // [Batch, OutRows, Out] added at the destination row; nil: none
+	Scatter  []int32 // [Batch, Rows] destination row in the item, no row twice; nil: row r
+	Base     []T     // [Batch, OutRows, Out] what y holds before; nil: zeros
+}
+
+// Linear is a matrix product with a fused way in and a fused way out.
+//
+//	x [B, InRows, In]    w [Out, In]    y [B, OutRows, Out]    (source, destination) = (gather[r], scatter[r])
+//	v[r, o]           = sum_i norm(x[source])[i] * w[o, i] + bias[o]
+//	y[destination, o] = gelu(v[r, o]) * score[r] + residual[destination, o]
+//
+// Each part may be absent. An empty slot (filled 0 or score 0) writes nothing:
+// its destination keeps what Base holds, and its indices are not looked at.
+func Linear(a LinearArgs) []float64 {
+	return linear(LinearArgsOf[float64]{
+		X: convert[float64](a.X), W: convert[float64](a.W), Bias: convert[float64](a.Bias),
+		Batch: a.Batch, InRows: a.InRows, Rows: a.Rows, OutRows: a.OutRows, In: a.In, Out: a.Out,
+		Gather: a.Gather, Gamma: convert[float64](a.Gamma),
+		GELU: a.GELU, Score: convert[float64](a.Score), Filled: a.Filled,
+		Residual: convert[float64](a.Residual), Scatter: a.Scatter, Base: convert[float64](a.Base),
+	})
+}
+
+// Linear32 is [Linear] in plain float32.
+func Linear32(a LinearArgs) []float32 { return linear(a) }
+
+func linear[T Float](a LinearArgsOf[T]) []T {
+	a = a.checked()
+	y := make([]T, a.Batch*a.OutRows*a.Out)
+	copy(y, a.Base)
+	parallel(a.Batch*a.Rows, func(lo, hi int) {
+		normalised := make([]T, a.In)
+		for slot := lo; slot < hi; slot++ {
+			if empty(a.Score, a.Filled, slot) {
+				continue
+			}
+			source := a.row("gather", a.Gather, slot, a.InRows)
+			x := a.X[source*a.In : (source+1)*a.In]
+			if a.Gamma != nil {
+				normaliseRow(normalised, x, a.Gamma)
+				x = normalised
+			}
+			dest := a.row("scatter", a.Scatter, slot, a.OutRows)
+			out := y[dest*a.Out : (dest+1)*a.Out]
+			timesRows(out, a.W, x)
+			a.epilogue(out, slot, dest)
+		}
+	})
+	return y
+}
+
+// checked fills in the defaults and checks every length.
+func (a LinearArgsOf[T]) checked() LinearArgsOf[T] {
+	if a.Batch == 0 {
+		a.Batch = 1
+	}
+	if a.InRows == 0 {
+		a.InRows = a.Rows
+	}
+	if a.OutRows == 0 {
+		a.OutRows = a.Rows
+	}
+	const op = "Linear"
+	checkLen(op, "x", len(a.X), a.Batch*a.InRows*a.In)
+	checkLen(op, "w", len(a.W), a.Out*a.In)
+	checkOptional(op, "bias", a.Bias, a.Out)
+	checkOptional(op, "gather", a.Gather, a.Batch*a.Rows)
+	checkOptional(op, "gamma", a.Gamma, a.In)
+	checkOptional(op, "score", a.Score, a.Batch*a.Rows)
+	checkOptional(op, "filled", a.Filled, a.Batch*a.Rows)
+	checkOptional(op, "residual", a.Residual, a.Batch*a.OutRows*a.Out)
+	checkOptional(op, "scatter", a.Scatter, a.Batch*a.Rows)
+	checkOptional(op, "base", a.Base, a.Batch*a.OutRows*a.Out)
+	return a
+}
+
+// row returns the row of a whole [Batch, rows, *] tensor that a slot means.
+func (a LinearArgsOf[T]) row(arg string, indices []int32, slot, rows int) int {
+	item, r := slot/a.Rows, slot%a.Rows
+	index := int32(r)
+	if indices != nil {
+		index = indices[slot]
+	}
+	checkIndex("Linear", arg, index, rows)
+	return item*rows + int(index)
+}
+
+// epilogue finishes one row of products in place.
+func (a LinearArgsOf[T]) epilogue(out []T, slot, dest int) {
+	for o, v := range out {
+		if a.Bias != nil {
+			v += a.Bias[o]
+		}
+		if a.GELU {
+			v = gelu(v)
+		}
+		if a.Score != nil {
+			v *= a.Score[slot]
+		}
+		if a.Residual != nil {
+			v += a.Residual[dest*a.Out+o]
+		}
+		out[o] = v
+	}
+}
+
+// gelu is x times the standard normal distribution function, by erf.
+func gelu[T Float](x T) T {
+	return x * T(0.5) * (1 + T(math.Erf(float64(x)/math.Sqrt2)))
+}
+
+// timesRows writes w times x: out[o] = sum_i w[o, i] * x[i]. Four rows go side
+// by side for speed; each sum still runs from first to last.
+func timesRows[T Float](out, w, x []T) {
+	c := len(x)
+	o := 0
+	for ; o+4 <= len(out); o += 4 {
+		w0, w1, w2, w3 := w[o*c:][:c], w[(o+1)*c:][:c], w[(o+2)*c:][:c], w[(o+3)*c:][:c]
+		var s0, s1, s2, s3 T
+		for i, v := range x {
+			s0 += w0[i] * v
+			s1 += w1[i] * v
+			s2 += w2[i] * v
+			s3 += w3[i] * v
+		}
+		out[o], out[o+1], out[o+2], out[o+3] = s0, s1, s2, s3
+	}
+	for ; o < len(out); o++ {
+		out[o] = dot(w[o*c:(o+1)*c], x)
+	}
+}
+
+// dot returns the sum of products, first to last.
+func dot[T Float](a, b []T) T {
+	var sum T
+	b = b[:len(a)]
+	for i, v := range a {
+		sum += v * b[i]
+	}
+	return sum
+}

@@ -1,0 +1,44 @@
+package ref
+
+import "math"
+
+// normFloor is the least norm that is divided by.
+const normFloor = 1e-12
+
+// RMSNorm scales each row to length sqrt(C), then by gamma.
+//
+//	x [Rows, C]    gamma [C]    y [Rows, C]
+//	y[r, i] = x[r, i] / max(||x[r]||_2, 1e-12) * sqrt(C) * gamma[i]
+func RMSNorm(x, gamma []float32, rows, c int) []float64 {
+	return rmsNorm(convert[float64](x), convert[float64](gamma), rows, c)
+}
+
+// RMSNorm32 is [RMSNorm] in plain float32.
+func RMSNorm32(x, gamma []float32, rows, c int) []float32 {
+	return rmsNorm(x, gamma, rows, c)
+}
+
+func rmsNorm[T Float](x, gamma []T, rows, c int) []T {
+	checkLen("RMSNorm", "x", len(x), rows*c)
+	checkLen("RMSNorm", "gamma", len(gamma), c)
+	y := make([]T, rows*c)
+	parallel(rows, func(lo, hi int) {
+		for r := lo; r < hi; r++ {
+			normaliseRow(y[r*c:(r+1)*c], x[r*c:(r+1)*c], gamma)
+		}
+	})
+	return y
+}
+
+// normaliseRow writes the RMSNorm of row x to y; both may be the same slice.
+func normaliseRow[T Float](y, x, gamma []T) {
+	scale := T(math.Sqrt(float64(len(x)))) / max(norm(x), normFloor)
+	for i, v := range x {
+		y[i] = v * scale * gamma[i]
+	}
+}
+
+// norm returns ||x||_2.
+func norm[T Float](x []T) T {
+	return sqrtT(dot(x, x))
+}

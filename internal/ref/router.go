@@ -1,0 +1,185 @@
+package ref
+
+import "fmt"
+
+// RouterConfig holds the options of a router. The reference's defaults are in
+// [DefaultRouterConfig]; the zero value is not usable.
+type RouterConfig struct {
+	NumTokens       int               // tokens to choose, >= 1
+	BlockSize       int               // each block of this many tokens routes on its own; 0: the whole sequence
+	FetchKRatio     float64           // the descent aims at min(tokens * ratio, length)
+	StraightThrough bool              // the score of a filled slot is 1 instead of its soft score
+	CosineScale     float64           // 0: dot product; otherwise cosine times this
+	Descent         CoorDescentConfig // K is not used: it follows from the above
+}
+
+// DefaultRouterConfig returns the reference's defaults: fetch ratio 9/8,
+// straight-through, dot product, 20 iterations, eps from 4 down to 0.03 by 0.7.
+func DefaultRouterConfig(numTokens int) RouterConfig {
+	return RouterConfig{
+		NumTokens: numTokens, FetchKRatio: 9.0 / 8, StraightThrough: true,
+		Descent: CoorDescentConfig{Iters: 20, Eps: 0.03, EpsInit: 4, EpsDecay: 0.7},
+	}
+}
+
+// RouterArgs is the input of a router.
+type RouterArgs struct {
+	RouterConfig
+	X             []float32 // [B, N, C]
+	Mask          []uint8   // [B, N]; nil: all real
+	Tokens        []float32 // [R, C], or [B, R, C] if TokensPerItem
+	TokensPerItem bool      // the routing tokens come with the call
+	B, N, C, R    int
+
+	// RandomLogits [B, R, N] are for random routing: they take the place of
+	// the dot product, and every score is 1. nil: routing by Tokens.
+	RandomLogits []float32
+}
+
+// Routing is what a router decided, in float64.
+type Routing = RoutingOf[float64]
+
+// RoutingOf is a [Routing] in one precision.
+type RoutingOf[T Float] struct {
+	// Routed is false if the whole sequence was taken: K is N then, Indices,
+	// Logits and SoftScores are nil, and Scores and Filled are the mask.
+	Routed bool
+	K      int // slots a route: blocks times the tokens of a block
+
+	Indices []int32 // [B, R, K] tokens, block after block, by falling logit in each; 0 in an empty slot
+	Filled  []uint8 // [B, R, K] routed mask
+	Scores  []T     // [B, R, K] 0 in an empty slot
+	Tokens  []T     // [B, R, K, C] x[index] * score
+
+	Logits     []T // [B, R, N]
+	SoftScores []T // [B, R, N] result of the descent, masked entries 0; nil with random routing
+}
+
+// CoordinateDescentRouter chooses the tokens that go to the heavy branch.
+//
+//	x [B, N, C]    mask [B, N] optional    token [R, C] or [B, R, C]    indices, scores [B, R, K]
+//
+//	N <= NumTokens: no routing. Otherwise blocks = ceil(N / BlockSize), count = ceil(NumTokens / blocks),
+//	K = blocks * count, and each block of length n takes its top count by logit
+//	soft score = coordinate descent of the block's logits with k = min(count * FetchKRatio, n)
+//
+// A block not longer than count is taken whole: its soft scores are its mask,
+// and its slots past its length are empty.
+func CoordinateDescentRouter(a RouterArgs) Routing { return coordinateDescentRouter[float64](a) }
+
+// CoordinateDescentRouter32 is [CoordinateDescentRouter] in plain float32.
+func CoordinateDescentRouter32(a RouterArgs) RoutingOf[float32] {
+	return coordinateDescentRouter[float32](a)
+}
+
+func coordinateDescentRouter[T Float](a RouterArgs) RoutingOf[T] {
+	a.check()
+	if a.N <= a.NumTokens {
+		return takeAll[T](a)
+	}
+	size, blocks := a.N, 1
+	if a.BlockSize > 0 {
+		size, blocks = a.BlockSize, (a.N+a.BlockSize-1)/a.BlockSize
+	}
+	count := (a.NumTokens + blocks - 1) / blocks
+	slots := a.B * a.R * blocks * count
+	r := RoutingOf[T]{
+		Routed: true, K: blocks * count,
+		Indices: make([]int32, slots), Filled: make([]uint8, slots), Scores: make([]T, slots),
+		Logits: logitsOf[T](a),
+	}
+	if a.RandomLogits == nil {
+		r.SoftScores = make([]T, a.B*a.R*a.N)
+	}
+	parallel(a.B*a.R, func(lo, hi int) {
+		for row := lo; row < hi; row++ {
+			for block := range blocks {
+				start := block * size
+				routeBlock(a, r, row, start, min(start+size, a.N), (row*blocks+block)*count, count)
+			}
+		}
+	})
+	r.Tokens = gatherRows(convert[T](a.X), r.Indices, r.Scores, r.Filled, a.B, a.N, a.C, a.R*r.K)
+	return r
+}
+
+func (a RouterArgs) check() {
+	const op = "CoordinateDescentRouter"
+	if a.NumTokens < 1 || a.BlockSize < 0 || !(a.FetchKRatio > 0) {
+		panic(fmt.Sprintf("ref: %s: bad config %+v", op, a.RouterConfig))
+	}
+	checkLen(op, "x", len(a.X), a.B*a.N*a.C)
+	checkOptional(op, "mask", a.Mask, a.B*a.N)
+	checkOptional(op, "random logits", a.RandomLogits, a.B*a.R*a.N)
+}
+
+// logitsOf returns the random logits if there are any, else those of the tokens.
+func logitsOf[T Float](a RouterArgs) []T {
+	if a.RandomLogits != nil {
+		return convert[T](a.RandomLogits)
+	}
+	return routerLogits[T](RouterLogitsArgs{
+		X: a.X, Tokens: a.Tokens, PerItem: a.TokensPerItem, CosineScale: a.CosineScale,
+		B: a.B, N: a.N, C: a.C, R: a.R,
+	})
+}
+
+// takeAll is the routing that leaves nothing out.
+func takeAll[T Float](a RouterArgs) RoutingOf[T] {
+	slots := a.B * a.R * a.N
+	r := RoutingOf[T]{K: a.N, Filled: make([]uint8, slots), Scores: make([]T, slots), Tokens: make([]T, slots*a.C)}
+	for slot := range slots {
+		token := slot/(a.R*a.N)*a.N + slot%a.N
+		if !valid(a.Mask, token) {
+			continue
+		}
+		r.Filled[slot], r.Scores[slot] = 1, 1
+		for i, v := range a.X[token*a.C : (token+1)*a.C] {
+			r.Tokens[slot*a.C+i] = T(v)
+		}
+	}
+	return r
+}
+
+// routeBlock routes tokens start..end-1 of one row (batch item and route) into
+// count slots from the given one on.
+func routeBlock[T Float](a RouterArgs, r RoutingOf[T], row, start, end, slot, count int) {
+	n := end - start
+	logits := r.Logits[row*a.N+start : row*a.N+end]
+	var mask []uint8
+	if a.Mask != nil {
+		item := row / a.R
+		mask = a.Mask[item*a.N+start : item*a.N+end]
+	}
+	soft := softScores(a, logits, mask, count)
+	if r.SoftScores != nil {
+		copy(r.SoftScores[row*a.N+start:], soft)
+	}
+	chosen := selectRows(logits, mask, 1, n, count)
+	for j, index := range chosen.Indices[:chosen.Count[0]] {
+		r.Indices[slot+j] = int32(start) + index
+		r.Filled[slot+j] = 1
+		r.Scores[slot+j] = 1
+		if !a.StraightThrough && a.RandomLogits == nil {
+			r.Scores[slot+j] = soft[index]
+		}
+	}
+}
+
+// softScores returns the scores of one block: its descent, or its mask if the
+// block is taken whole.
+func softScores[T Float](a RouterArgs, logits []T, mask []uint8, count int) []T {
+	n := len(logits)
+	if n > count {
+		c := a.Descent
+		c.K = min(float64(count)*a.FetchKRatio, float64(n))
+		return coorDescent(logits, mask, 1, n, c)
+	}
+	scores := make([]T, n)
+	for i := range scores {
+		if valid(mask, i) {
+			scores[i] = 1
+		}
+	}
+	return scores
+}

@@ -1,0 +1,66 @@
+package ref
+
+// RouterLogitsArgs says what [RouterLogits] computes.
+type RouterLogitsArgs struct {
+	X      []float32 // [B, N, C]
+	Tokens []float32 // [R, C], or [B, R, C] if PerItem
+	B, N   int
+	C, R   int
+	// PerItem: every batch item brings its own routing tokens.
+	PerItem bool
+	// CosineScale: 0 gives the plain dot product; otherwise the cosine of the
+	// two vectors times this factor (the reference's default is 8).
+	CosineScale float64
+}
+
+// RouterLogits scores every token against every routing token.
+//
+//	x [B, N, C]    token [R, C] or [B, R, C]    logits [B, R, N]
+//	logits[b, r, i] = x[b, i] . token[r]
+//	cosine:           CosineScale * (x[b, i] / max(||x[b, i]||, 1e-12)) . (token[r] / max(||token[r]||, 1e-12))
+func RouterLogits(a RouterLogitsArgs) []float64 { return routerLogits[float64](a) }
+
+// RouterLogits32 is [RouterLogits] in plain float32.
+func RouterLogits32(a RouterLogitsArgs) []float32 { return routerLogits[float32](a) }
+
+func routerLogits[T Float](a RouterLogitsArgs) []T {
+	tokenSets := 1
+	if a.PerItem {
+		tokenSets = a.B
+	}
+	checkLen("RouterLogits", "x", len(a.X), a.B*a.N*a.C)
+	checkLen("RouterLogits", "tokens", len(a.Tokens), tokenSets*a.R*a.C)
+	x, tokens := convert[T](a.X), unitRows(convert[T](a.Tokens), a.C, a.CosineScale)
+	y := make([]T, a.B*a.R*a.N)
+	parallel(a.B*a.N, func(lo, hi int) {
+		for row := lo; row < hi; row++ {
+			b, i := row/a.N, row%a.N
+			set := tokens[(b%tokenSets)*a.R*a.C:]
+			v := unitRows(x[row*a.C:(row+1)*a.C], a.C, a.CosineScale)
+			for r := range a.R {
+				logit := dot(v, set[r*a.C:(r+1)*a.C])
+				if a.CosineScale != 0 {
+					logit *= T(a.CosineScale)
+				}
+				y[(b*a.R+r)*a.N+i] = logit
+			}
+		}
+	})
+	return y
+}
+
+// unitRows returns the rows of x at length 1, or x itself when cosine is off.
+func unitRows[T Float](x []T, c int, cosineScale float64) []T {
+	if cosineScale == 0 {
+		return x
+	}
+	y := make([]T, len(x))
+	for lo := 0; lo < len(x); lo += c {
+		row := x[lo : lo+c]
+		length := max(norm(row), normFloor)
+		for i, v := range row {
+			y[lo+i] = v / length
+		}
+	}
+	return y
+}

@@ -1,0 +1,56 @@
+package ref
+
+// ScatterArgs says what [Scatter] writes.
+type ScatterArgs struct {
+	Base    []float32 // [B, N, C] what y holds before; nil: zeros
+	Value   []float32 // [B, K, C]
+	Indices []int32   // [B, K] row of y in the same batch item; no row twice among filled slots
+	Score   []float32 // [B, K] factor; nil: 1
+	Filled  []uint8   // [B, K] routed mask, 0 = empty slot; nil: all filled
+	Add     bool      // add to the row instead of replacing it
+	B, N    int
+	C, K    int
+}
+
+// Scatter writes rows back to their positions.
+//
+//	base [B, N, C]    value [B, K, C]    indices [B, K]    y [B, N, C]
+//	y[b, indices[b, k]]  = value[b, k] * score[b, k]      (Add: += instead of =)
+//
+// Rows that no slot names keep their base; an empty slot writes nothing.
+func Scatter(a ScatterArgs) []float64 { return scatter[float64](a) }
+
+// Scatter32 is [Scatter] in plain float32.
+func Scatter32(a ScatterArgs) []float32 { return scatter[float32](a) }
+
+func scatter[T Float](a ScatterArgs) []T {
+	const op = "Scatter"
+	checkOptional(op, "base", a.Base, a.B*a.N*a.C)
+	checkLen(op, "value", len(a.Value), a.B*a.K*a.C)
+	checkLen(op, "indices", len(a.Indices), a.B*a.K)
+	checkOptional(op, "score", a.Score, a.B*a.K)
+	checkOptional(op, "filled", a.Filled, a.B*a.K)
+	score := convert[T](a.Score)
+	y := make([]T, a.B*a.N*a.C)
+	for i, v := range a.Base {
+		y[i] = T(v)
+	}
+	for slot, index := range a.Indices {
+		if empty(score, a.Filled, slot) {
+			continue
+		}
+		checkIndex(op, "indices", index, a.N)
+		dest := (slot/a.K*a.N + int(index)) * a.C
+		for i, f := range a.Value[slot*a.C : (slot+1)*a.C] {
+			v := T(f)
+			if score != nil {
+				v *= score[slot]
+			}
+			if a.Add {
+				v += y[dest+i]
+			}
+			y[dest+i] = v
+		}
+	}
+	return y
+}

@@ -1,0 +1,64 @@
+package ref
+
+// TopKConfig holds the options of a differentiable top-k. The reference's
+// defaults are in [DefaultTopKConfig].
+type TopKConfig struct {
+	K                 int     // >= 1
+	Ratio             float64 // the descent aims at min(K * ratio, n)
+	Iters             int
+	Eps               float64
+	NonDifferentiable bool // skip the soft part: CoorDescentValues and Gates stay nil
+}
+
+// DefaultTopKConfig returns the reference's defaults: ratio 9/8, 20 iterations, eps 0.1.
+func DefaultTopKConfig(k int) TopKConfig {
+	return TopKConfig{K: k, Ratio: 9.0 / 8, Iters: 20, Eps: 0.1}
+}
+
+// TopKResult is the result of [TopK]. Slots left over have value 0, index -1, gate 0.
+type TopKResult = TopKResultOf[float64]
+
+// TopKResultOf is a [TopKResult] in one precision.
+type TopKResultOf[T Float] struct {
+	Values            []T     // [Rows, K] the largest valid entries, the largest first
+	Indices           []int32 // [Rows, K]
+	CoorDescentValues []T     // [Rows, K] their soft scores
+	Gates             []T     // [Rows, K] 1; the backward pass gives them the soft scores' gradient
+}
+
+// TopK is the forward pass of a differentiable top-k of each row.
+//
+//	x [Rows, N]    mask [Rows, N] optional    values, indices, coor_descent_values, gates [Rows, K]
+//	soft = coordinate descent of x with k = min(K * Ratio, N), no eps scaling
+func TopK(x []float32, mask []uint8, rows, n int, c TopKConfig) TopKResult {
+	return topK(convert[float64](x), mask, rows, n, c)
+}
+
+// TopK32 is [TopK] in plain float32.
+func TopK32(x []float32, mask []uint8, rows, n int, c TopKConfig) TopKResultOf[float32] {
+	return topK(x, mask, rows, n, c)
+}
+
+func topK[T Float](x []T, mask []uint8, rows, n int, c TopKConfig) TopKResultOf[T] {
+	chosen := selectRows(x, mask, rows, n, c.K)
+	r := TopKResultOf[T]{Values: make([]T, rows*c.K), Indices: chosen.Indices}
+	var soft []T
+	if !c.NonDifferentiable {
+		soft = coorDescent(x, mask, rows, n, CoorDescentConfig{
+			K: min(float64(c.K)*c.Ratio, float64(n)), Iters: c.Iters, Eps: c.Eps, EpsDecay: 1,
+		})
+		r.CoorDescentValues, r.Gates = make([]T, rows*c.K), make([]T, rows*c.K)
+	}
+	for slot := range r.Indices {
+		if chosen.Filled[slot] == 0 {
+			r.Indices[slot] = -1
+			continue
+		}
+		at := slot/c.K*n + int(r.Indices[slot])
+		r.Values[slot] = x[at]
+		if soft != nil {
+			r.CoorDescentValues[slot], r.Gates[slot] = soft[at], 1
+		}
+	}
+	return r
+}

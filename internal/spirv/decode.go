@@ -1,0 +1,146 @@
+package spirv
+
+import (
+	"encoding/binary"
+	"fmt"
+)
+
+// The opcodes and enumerants that matter here.
+const (
+	opName, opMemberName, opExtension, opEntryPoint        = 5, 6, 10, 15
+	opExecutionMode, opCapability, opExecutionModeID       = 16, 17, 331
+	opTypeBool, opTypeInt, opTypeFloat, opTypeVector       = 20, 21, 22, 23
+	opTypeMatrix, opTypeArray, opTypeRuntimeArray          = 24, 28, 29
+	opTypeStruct, opTypePointer, opTypeForwardPointer      = 30, 32, 39
+	opConstantTrue, opConstantFalse, opConstant            = 41, 42, 43
+	opConstantComposite, opConstantNull                    = 44, 46
+	opSpecConstantTrue, opSpecConstantFalse                = 48, 49
+	opSpecConstant, opSpecConstantComposite                = 50, 51
+	opSpecConstantOp, opVariable, opUntypedVariable        = 52, 59, 4418
+	opDecorate, opMemberDecorate                           = 71, 72
+	opDecorationGroup, opGroupDecorate                     = 73, 74
+	opGroupMemberDecorate                                  = 75
+	modelGLCompute, modeLocalSize, modeLocalSizeID         = 5, 17, 38
+	classWorkgroup, classPushConstant, classPhysicalBuffer = 4, 9, 5349
+	decSpecID, decBlock, decRowMajor, decArrayStride       = 1, 2, 4, 6
+	decMatrixStride, decBuiltIn, decOffset                 = 7, 11, 35
+	builtInWorkgroupSize                                   = 25
+)
+
+// operands spells the operands of each opcode: i an id, w a word, s a string, I and W any number of ids or words.
+var operands = map[uint32]string{
+	opName: "is", opMemberName: "iws", opExtension: "s", opEntryPoint: "wisI", opExecutionMode: "iwW", opCapability: "w",
+	opExecutionModeID: "iwI", opTypeBool: "i", opTypeInt: "iww", opTypeFloat: "iwW", opTypeVector: "iiw",
+	opTypeMatrix: "iiw", opTypeArray: "iii", opTypeRuntimeArray: "ii", opTypeStruct: "iI", opTypePointer: "iwi",
+	opTypeForwardPointer: "iw", opConstantTrue: "ii", opConstantFalse: "ii", opConstant: "iiwW",
+	opConstantComposite: "iiI", opConstantNull: "ii", opSpecConstantTrue: "ii", opSpecConstantFalse: "ii",
+	opSpecConstant: "iiwW", opSpecConstantComposite: "iiI", opSpecConstantOp: "iiwW", opVariable: "iiwI",
+	opUntypedVariable: "iiwI", opDecorate: "iwW", opMemberDecorate: "iwwW",
+}
+
+func isType(op uint32) bool {
+	return op >= opTypeBool && op <= opTypePointer && operands[op] != ""
+}
+
+func isConstant(op uint32) bool {
+	return op >= opConstantTrue && op <= opSpecConstantOp && operands[op] != ""
+}
+
+type instruction struct {
+	op   uint32
+	args []uint32 // operands; those after a string are left out
+	text string   // the string among them
+	word int      // where it starts, for messages
+}
+
+// decode splits code into instructions and checks their form. Opcodes that operands does not list are left out.
+func decode(code []byte) ([]instruction, error) {
+	const magic, maxBound = 0x07230203, 1 << 22
+	if len(code)%4 != 0 || len(code) < 20 {
+		return nil, fmt.Errorf("%d bytes, want a multiple of 4 and a header of 20", len(code))
+	}
+	words := make([]uint32, len(code)/4)
+	for i := range words {
+		words[i] = binary.LittleEndian.Uint32(code[4*i:])
+	}
+	version, bound := words[1], words[3]
+	switch {
+	case words[0] == 0x03022307:
+		return nil, fmt.Errorf("the module is big-endian, want little-endian")
+	case words[0] != magic:
+		return nil, fmt.Errorf("magic number %#08x, want %#08x", words[0], magic)
+	case version < 0x10000 || version > 0x10600 || version&0xff != 0:
+		return nil, fmt.Errorf("version word %#x, want SPIR-V 1.0 to 1.6", version)
+	case bound == 0 || bound > maxBound || words[4] != 0:
+		return nil, fmt.Errorf("id bound %d and schema %d, want 1 to %d and 0", bound, words[4], maxBound)
+	}
+	var list []instruction
+	for at := 5; at < len(words); {
+		op, count := words[at]&0xffff, int(words[at]>>16)
+		if count == 0 || count > len(words)-at {
+			return nil, fmt.Errorf("word %d: opcode %d claims %d words, %d are left", at, op, count, len(words)-at)
+		}
+		in := instruction{op: op, args: words[at+1 : at+count], word: at}
+		if form := operands[op]; form != "" {
+			if err := in.check(form, bound); err != nil {
+				return nil, fmt.Errorf("word %d: opcode %d: %w", at, op, err)
+			}
+			list = append(list, in)
+		} else if op >= opDecorationGroup && op <= opGroupMemberDecorate {
+			list = append(list, in)
+		}
+		at += count
+	}
+	return list, nil
+}
+
+// check compares the operands with form, and sets args and text.
+func (in *instruction) check(form string, bound uint32) error {
+	args := in.args
+	for i := 0; i < len(form); i++ {
+		kind := form[i]
+		if kind == 'I' || kind == 'W' { // the same again for what is left
+			if len(args) == 0 {
+				return nil
+			}
+			kind, i = kind|0x20, i-1
+		}
+		if len(args) == 0 {
+			return fmt.Errorf("%d operands are too few", len(in.args))
+		}
+		switch kind {
+		case 'i':
+			if args[0] == 0 || args[0] >= bound {
+				return fmt.Errorf("id %d is out of bound %d", args[0], bound)
+			}
+		case 's':
+			n := 0
+			if in.text, n = text(args); n == 0 {
+				return fmt.Errorf("a string without end")
+			}
+			in.args = in.args[:len(in.args)-len(args)]
+			args = args[n-1:]
+		}
+		args = args[1:]
+	}
+	if len(args) != 0 {
+		return fmt.Errorf("%d operands too many", len(args))
+	}
+	return nil
+}
+
+// text reads a string that ends with a zero byte, and says how many words it took: 0 if the end is missing.
+func text(words []uint32) (string, int) {
+	var b []byte
+	for i, w := range words {
+		for ; w != 0 && len(b) < 4*i+4; w >>= 8 {
+			if b = append(b, byte(w)); w&0xff == 0 {
+				return string(b[:len(b)-1]), i + 1
+			}
+		}
+		if len(b) < 4*i+4 {
+			return string(b), i + 1
+		}
+	}
+	return "", 0
+}

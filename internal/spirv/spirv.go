@@ -1,0 +1,290 @@
+// Package spirv reads what a Vulkan host must know about a compute shader before it creates a pipeline: the size of the
+// workgroup, shared memory, push constants, capabilities and specialisation constants.
+//
+//	m, err := spirv.Reflect(code, spirv.Spec{0: 256, 1: 64})
+//	if err != nil {
+//		return err
+//	}
+//	if m.SharedBytes > limits.MaxComputeSharedMemorySize {
+//		return fmt.Errorf("%d bytes of shared memory, the device has %d", m.SharedBytes, limits.MaxComputeSharedMemorySize)
+//	}
+//
+// Drivers check none of this: a pipeline with too much shared memory is created without complaint, and may lose the
+// device when it runs.
+//
+// It reads what glslc emits. What it does not know is an error where it decides one of the results, and passed over
+// elsewhere; function bodies are not looked at. It does not replace spirv-val.
+//
+// Source: SPIR-V specification 1.6, https://registry.khronos.org/SPIR-V/
+package spirv
+
+import (
+	"fmt"
+	"maps"
+	"slices"
+)
+
+// Spec gives specialisation constants values, by constant id. Integers and floats are raw bits; for a bool anything but
+// 0 is true, as in Vulkan. Constants that are not in it keep their defaults.
+type Spec map[uint32]uint32
+
+// Module is what Reflect found.
+type Module struct {
+	EntryPoint string    // name of the only entry point
+	LocalSize  [3]uint32 // invocations in a workgroup; never 0, the product may overflow
+
+	// SharedBytes is the most that the Workgroup variables can take together: sizes by the std430 rules, with a bool as
+	// 4 bytes, and the padding of the worst order, for Vulkan lets the driver choose the order. Variables with an explicit
+	// layout overlap: then it is the largest. A cooperative matrix of workgroup scope takes what the device reserves for
+	// it on top.
+	SharedBytes uint64
+
+	PushBytes    uint32   // end of the push-constant block, 0 when there is none
+	PushMembers  []Member // in the order of declaration
+	Capabilities []string // as the specification names them, "Capability(NNNN)" where this package has no name
+	Extensions   []string // SPIR-V extensions, e.g. SPV_KHR_cooperative_matrix
+	SpecIDs      []uint32 // ids of all specialisation constants, ascending, each once
+}
+
+// Member is a member of the push-constant block. Offset and Size are in bytes; a buffer address has 8.
+type Member struct {
+	Name         string // empty when the names were stripped, as glslc -O does
+	Offset, Size uint32
+}
+
+// Reflect reads the module in code, specialised by spec.
+//
+// A malformed module is an error, and so are: no entry point or several, or one that is not GLCompute; a local size of 0;
+// an id in spec that the module does not declare, or that is not 32 bits wide; a size that overflows, or that hangs on
+// something Reflect cannot work out.
+func Reflect(code []byte, spec Spec) (Module, error) {
+	m, err := reflect(code, spec)
+	if err != nil {
+		return Module{}, fmt.Errorf("spirv: %w", err)
+	}
+	return m, nil
+}
+
+// reader holds what was read so far. Nothing in it is recursive: types and constants know their sizes and values from
+// the moment they are read, which the format allows because only pointers may be named before they are defined.
+type reader struct {
+	Module
+	spec        Spec
+	entry       uint32 // id of the entry point, 0 before it was seen
+	mode        *instruction
+	names       map[place]string
+	decorations map[decoration]uint32
+	sizeID      uint32 // id of the constant decorated as WorkgroupSize, 0 for none
+	types       map[uint32]*typ
+	constants   map[uint32]*constant
+	forward     map[uint32]uint32 // storage classes of pointers announced before their definition
+	early       map[uint32]bool   // types named before they were defined
+	specs       map[uint32]bool   // scalar specialisation constants, by result id
+	shared      []*typ
+	blocks      int // how many of shared have an explicit layout
+	push        *typ
+}
+
+// place is an id, or member index-1 of the struct with that id.
+type place struct{ id, member uint32 }
+
+type decoration struct {
+	place
+	kind uint32
+}
+
+func reflect(code []byte, spec Spec) (Module, error) {
+	list, err := decode(code)
+	if err != nil {
+		return Module{}, err
+	}
+	r := &reader{
+		spec: spec, names: map[place]string{}, decorations: map[decoration]uint32{}, types: map[uint32]*typ{},
+		constants: map[uint32]*constant{}, forward: map[uint32]uint32{}, early: map[uint32]bool{}, specs: map[uint32]bool{},
+	}
+	for _, pass := range []func(*instruction) error{r.annotate, r.declare} {
+		for i := range list {
+			if err := pass(&list[i]); err != nil {
+				return Module{}, fmt.Errorf("word %d: %w", list[i].word, err)
+			}
+		}
+	}
+	for _, step := range []func() error{r.checkSpec, r.setLocalSize, r.setShared, r.setPush} {
+		if err := step(); err != nil {
+			return Module{}, err
+		}
+	}
+	return r.Module, nil
+}
+
+// annotate reads everything that says something about an id, wherever it stands.
+func (r *reader) annotate(in *instruction) error {
+	a := in.args
+	switch in.op {
+	case opCapability:
+		name, ok := capabilities[a[0]]
+		if !ok {
+			name = fmt.Sprintf("Capability(%d)", a[0])
+		}
+		r.Capabilities = append(r.Capabilities, name)
+	case opExtension:
+		r.Extensions = append(r.Extensions, in.text)
+	case opEntryPoint:
+		if a[0] != modelGLCompute {
+			return fmt.Errorf("entry point %q has execution model %d, want GLCompute", in.text, a[0])
+		}
+		if r.entry != 0 {
+			return fmt.Errorf("several entry points, %q and %q", r.EntryPoint, in.text)
+		}
+		r.entry, r.EntryPoint = a[1], in.text
+	case opExecutionMode, opExecutionModeID:
+		if m := a[1]; m == modeLocalSize && in.op == opExecutionMode || m == modeLocalSizeID && in.op == opExecutionModeID {
+			if r.mode != nil || len(a) != 5 || a[0] != r.entry {
+				return fmt.Errorf("execution mode %d: a second local size, not three of them, or not of the entry point", m)
+			}
+			r.mode = in
+		}
+	case opName:
+		r.names[place{id: a[0]}] = in.text
+	case opMemberName:
+		r.names[place{a[0], a[1] + 1}] = in.text
+	case opDecorate:
+		return r.decorate(place{id: a[0]}, a[1:])
+	case opMemberDecorate:
+		return r.decorate(place{a[0], a[1] + 1}, a[2:])
+	case opDecorationGroup, opGroupDecorate, opGroupMemberDecorate:
+		return fmt.Errorf("decoration groups (opcode %d) are not supported", in.op)
+	}
+	return nil
+}
+
+func (r *reader) decorate(at place, a []uint32) error {
+	var value uint32
+	switch a[0] {
+	case decSpecID, decArrayStride, decMatrixStride, decOffset, decBuiltIn:
+		if len(a) != 2 {
+			return fmt.Errorf("decoration %d of %%%d has %d operands, want 1", a[0], at.id, len(a)-1)
+		}
+		value = a[1]
+	case decBlock, decRowMajor:
+	default:
+		return nil
+	}
+	key := decoration{at, a[0]}
+	if old, ok := r.decorations[key]; ok && old != value {
+		return fmt.Errorf("decoration %d of %%%d is both %d and %d", a[0], at.id, old, value)
+	}
+	r.decorations[key] = value
+	if a[0] == decBuiltIn && value == builtInWorkgroupSize {
+		if r.sizeID != 0 && r.sizeID != at.id {
+			return fmt.Errorf("%%%d and %%%d are both WorkgroupSize", r.sizeID, at.id)
+		}
+		r.sizeID = at.id
+	}
+	return nil
+}
+
+func (r *reader) decorated(at place, kind uint32) (value uint32, ok bool) {
+	value, ok = r.decorations[decoration{at, kind}]
+	return value, ok
+}
+
+// declare reads types, constants and variables, in order.
+func (r *reader) declare(in *instruction) error {
+	a := in.args
+	switch {
+	case in.op == opTypeForwardPointer:
+		r.forward[a[0]] = a[1]
+		return nil
+	case isType(in.op):
+		return r.addType(in)
+	case isConstant(in.op):
+		return r.addConstant(in)
+	case in.op == opUntypedVariable && (a[2] == classWorkgroup || a[2] == classPushConstant):
+		return fmt.Errorf("%%%d is an untyped variable: not supported in storage class %d", a[1], a[2])
+	case in.op != opVariable || a[2] != classWorkgroup && a[2] != classPushConstant:
+		return nil
+	}
+	p := r.types[a[0]]
+	if p == nil || p.op != opTypePointer || p.class != a[2] {
+		return fmt.Errorf("variable %%%d: its type %%%d is not a pointer to storage class %d", a[1], a[0], a[2])
+	}
+	t := r.typeOf(p.elem)
+	if t.err != nil {
+		return fmt.Errorf("variable %%%d %q: %w", a[1], r.names[place{id: a[1]}], t.err)
+	}
+	if a[2] == classPushConstant {
+		if r.push != nil || !t.explicit {
+			return fmt.Errorf("push constant %%%d: a second one, or not a struct with offsets", a[1])
+		}
+		r.push = t
+		return nil
+	}
+	r.shared = append(r.shared, t)
+	if _, ok := r.decorated(place{id: p.elem}, decBlock); ok {
+		r.blocks++
+	}
+	return nil
+}
+
+// checkSpec fills SpecIDs. Two constants may share an id: glslc emits one for local_size_x_id and another one for a
+// constant_id of the same number.
+func (r *reader) checkSpec() error {
+	ids := map[uint32]bool{}
+	for d, id := range r.decorations {
+		if d.kind != decSpecID {
+			continue
+		}
+		if d.member != 0 || !r.specs[d.id] {
+			return fmt.Errorf("specialisation id %d is not that of a scalar specialisation constant", id)
+		}
+		ids[id] = true
+	}
+	r.SpecIDs = slices.Sorted(maps.Keys(ids))
+	for _, id := range slices.Sorted(maps.Keys(r.spec)) {
+		if !ids[id] {
+			return fmt.Errorf("no specialisation constant %d, the module has %d", id, r.SpecIDs)
+		}
+	}
+	return nil
+}
+
+// setLocalSize takes the WorkgroupSize constant where there is one (it wins over the execution mode), else the mode.
+func (r *reader) setLocalSize() error {
+	if r.entry == 0 {
+		return fmt.Errorf("no GLCompute entry point")
+	}
+	var size []uint64
+	switch {
+	case r.sizeID != 0:
+		c, err := r.integer(r.sizeID)
+		if err != nil {
+			return fmt.Errorf("WorkgroupSize: %w", err)
+		}
+		size = c.words
+	case r.mode == nil:
+		return fmt.Errorf("entry point %q has no local size", r.EntryPoint)
+	default:
+		for _, word := range r.mode.args[2:] {
+			if r.mode.op == opExecutionModeID {
+				c, err := r.integer(word)
+				if err != nil {
+					return fmt.Errorf("LocalSizeId: %w", err)
+				}
+				size = append(size, c.words...)
+				continue
+			}
+			size = append(size, uint64(word))
+		}
+	}
+	if len(size) != 3 {
+		return fmt.Errorf("the local size has %d components, want 3", len(size))
+	}
+	for i, n := range size {
+		if n == 0 || n > 1<<32-1 {
+			return fmt.Errorf("the local size is %d, want 1 to 2^32-1 each", size)
+		}
+		r.LocalSize[i] = uint32(n)
+	}
+	return nil
+}

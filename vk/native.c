@@ -1,0 +1,596 @@
+// The one C file of the project. The Go binding frees the C copies of slice arguments while Vulkan may still read
+// them, and knows nothing newer than Vulkan 1.1; so device creation, pipelines, command encoding and submission live here.
+// Structures are declared here as the Vulkan 1.4 specification lays them out; no Vulkan header is needed to build.
+#include "native.h"
+#include <stdlib.h>
+#include <string.h>
+
+#ifdef _WIN32
+#include <windows.h>
+#define VKAPI __stdcall
+#else
+#include <dlfcn.h>
+#define VKAPI
+#endif
+
+typedef void (VKAPI *fn)(void);
+typedef int32_t R;
+typedef struct { int32_t type; const void *next; } head;
+
+// ---- loader ---------------------------------------------------------------------------------------------------------
+
+static const char *const loaders[] = {
+#if defined(_WIN32)
+	"vulkan-1.dll",
+#elif defined(__APPLE__)
+	"libvulkan.1.dylib", "libvulkan.dylib", "/usr/local/lib/libvulkan.1.dylib", "/opt/homebrew/lib/libvulkan.1.dylib", "libMoltenVK.dylib",
+#else
+	"libvulkan.so.1", "libvulkan.so",
+#endif
+};
+
+void *c5_load(void) {
+	for (size_t i = 0; i < sizeof loaders / sizeof *loaders; i++) {
+#ifdef _WIN32
+		HMODULE lib = LoadLibraryA(loaders[i]);
+		void *f = lib ? (void *)GetProcAddress(lib, "vkGetInstanceProcAddr") : NULL;
+#else
+		void *lib = dlopen(loaders[i], RTLD_NOW | RTLD_LOCAL);
+		void *f = lib ? dlsym(lib, "vkGetInstanceProcAddr") : NULL;
+#endif
+		if (f) return f;
+	}
+	return NULL;
+}
+
+const char *c5_loader_names(void) { return loaders[0]; }
+
+// ---- instance and validation messages -------------------------------------------------------------------------------
+
+enum { MESSAGE_SPACE = 1 << 16 };
+
+struct c5_instance {
+	void *handle;
+	fn (VKAPI *get)(void *, const char *);
+	uint64_t messenger;
+	volatile int lock;
+	uint32_t count;
+	size_t used;
+	char text[MESSAGE_SPACE];
+};
+
+static void lock(volatile int *l) { while (__sync_lock_test_and_set(l, 1)) {} }
+static void unlock(volatile int *l) { __sync_lock_release(l); }
+
+typedef struct { head h; uint32_t flags; const char *id; int32_t number; const char *text; } callback_data;
+
+// on_message keeps what the validation layer says until the Go side asks; it may be called from any thread.
+static uint32_t VKAPI on_message(uint32_t severity, uint32_t kinds, const callback_data *m, void *user) {
+	(void)severity; (void)kinds;
+	c5_instance *in = user;
+	lock(&in->lock);
+	in->count++;
+	size_t n = m->text ? strlen(m->text) : 0;
+	if (n > 2000) n = 2000;
+	if (in->used + n + 2 < MESSAGE_SPACE) {
+		memcpy(in->text + in->used, m->text, n);
+		in->used += n;
+		in->text[in->used++] = '\n';
+	}
+	unlock(&in->lock);
+	return 0;
+}
+
+uint32_t c5_messages(c5_instance *in, char *out, size_t size) {
+	lock(&in->lock);
+	size_t n = in->used < size - 1 ? in->used : size - 1;
+	memcpy(out, in->text, n);
+	out[n] = 0;
+	uint32_t count = in->count;
+	in->count = 0, in->used = 0;
+	unlock(&in->lock);
+	return count;
+}
+
+static int has_layer(c5_instance *in, const char *name) {
+	R (VKAPI *list)(uint32_t *, void *) = (void *)in->get(NULL, "vkEnumerateInstanceLayerProperties");
+	typedef struct { char name[256]; uint32_t spec, impl; char text[256]; } layer;
+	uint32_t n = 0;
+	if (!list || list(&n, NULL) != 0 || n == 0) return 0;
+	layer *l = calloc(n, sizeof *l);
+	int found = 0;
+	if (l && list(&n, l) >= 0)
+		for (uint32_t i = 0; i < n; i++) found |= strcmp(l[i].name, name) == 0;
+	free(l);
+	return found;
+}
+
+typedef struct { char name[256]; uint32_t version; } extension;
+
+static int listed(const extension *e, uint32_t n, const char *name) {
+	for (uint32_t i = 0; i < n; i++)
+		if (strcmp(e[i].name, name) == 0) return 1;
+	return 0;
+}
+
+static int instance_extension(c5_instance *in, const char *layer, const char *name) {
+	R (VKAPI *list)(const char *, uint32_t *, extension *) = (void *)in->get(NULL, "vkEnumerateInstanceExtensionProperties");
+	uint32_t n = 0;
+	if (!list || list(layer, &n, NULL) != 0 || n == 0) return 0;
+	extension *e = calloc(n, sizeof *e);
+	int found = e && list(layer, &n, e) >= 0 && listed(e, n, name);
+	free(e);
+	return found;
+}
+
+void *c5_instance_handle(c5_instance *in) { return in->handle; }
+
+void c5_instance_free(c5_instance *in) {
+	if (!in) return;
+	if (in->handle) {
+		void (VKAPI *end)(void *, uint64_t, const void *) = (void *)in->get(in->handle, "vkDestroyDebugUtilsMessengerEXT");
+		if (end && in->messenger) end(in->handle, in->messenger, NULL);
+		void (VKAPI *destroy)(void *, const void *) = (void *)in->get(in->handle, "vkDestroyInstance");
+		if (destroy) destroy(in->handle, NULL);
+	}
+	free(in);
+}
+
+// c5_instance_new returns VK_ERROR_LAYER_NOT_PRESENT (-6) when validation is wanted and its layer is not installed.
+R c5_instance_new(void *get_proc, int validate, c5_instance **out) {
+	c5_instance *in = calloc(1, sizeof *in);
+	if (!in) return -1;
+	in->get = (fn (VKAPI *)(void *, const char *))get_proc;
+	R (VKAPI *create)(const void *, const void *, void **) = (void *)in->get(NULL, "vkCreateInstance");
+	R (VKAPI *version)(uint32_t *) = (void *)in->get(NULL, "vkEnumerateInstanceVersion");
+	uint32_t api = 1u << 22;
+	if (version) version(&api);
+	if (!create || api < (1u << 22 | 1u << 12)) { free(in); return -9; /* VK_ERROR_INCOMPATIBLE_DRIVER */ }
+	if (api > (1u << 22 | 3u << 12)) api = 1u << 22 | 3u << 12;
+	static const char *const validation = "VK_LAYER_KHRONOS_validation";
+	if (validate && !has_layer(in, validation)) { free(in); return -6; }
+	const char *exts[4];
+	uint32_t n = 0, flags = 0;
+	if (instance_extension(in, NULL, "VK_KHR_portability_enumeration")) exts[n++] = "VK_KHR_portability_enumeration", flags = 1;
+	if (validate) {
+		exts[n++] = "VK_EXT_debug_utils";
+		if (instance_extension(in, validation, "VK_EXT_validation_features")) exts[n++] = "VK_EXT_validation_features";
+	}
+	struct { head h; const char *app; uint32_t app_version; const char *engine; uint32_t engine_version, api; } app =
+		{ {0, NULL}, "colt5", 1, "colt5", 1, api };
+	static const int32_t enable[] = { 4 }; // synchronisation validation
+	struct { head h; uint32_t on; const int32_t *enabled; uint32_t off; const int32_t *disabled; } features = { {1000247000, NULL}, 1, enable, 0, NULL };
+	struct { head h; uint32_t flags, severity, kinds; void *call, *user; } messenger =
+		{ {1000128004, &features}, 0, 0x1100 /* warning, error */, 0x2 /* validation; performance advice is no error */, (void *)on_message, in };
+	struct { head h; uint32_t flags; const void *app; uint32_t layers; const char *const *layer; uint32_t exts; const char *const *ext; } info =
+		{ {1, validate ? &messenger : NULL}, flags, &app, validate ? 1 : 0, &validation, n, exts };
+	R r = create(&info, NULL, &in->handle);
+	if (r != 0) { free(in); return r; }
+	if (validate) {
+		R (VKAPI *begin)(void *, const void *, const void *, uint64_t *) = (void *)in->get(in->handle, "vkCreateDebugUtilsMessengerEXT");
+		messenger.h.next = NULL;
+		r = begin ? begin(in->handle, &messenger, NULL, &in->messenger) : -7;
+		if (r != 0) { c5_instance_free(in); return r; }
+	}
+	*out = in;
+	return 0;
+}
+
+// ---- physical devices -----------------------------------------------------------------------------------------------
+
+R c5_physical_devices(c5_instance *in, uint32_t *count, void **devices) {
+	R (VKAPI *list)(void *, uint32_t *, void **) = (void *)in->get(in->handle, "vkEnumeratePhysicalDevices");
+	return list ? list(in->handle, count, devices) : -3;
+}
+
+// Feature and property structures are a header and 32-bit words; room for more than any of them holds.
+typedef struct { int32_t type; void *next; uint32_t w[64]; } words;
+
+static void chain(words *base, words *s, int32_t type) {
+	s->type = type;
+	s->next = base->next;
+	base->next = s;
+}
+
+static extension *device_extensions(c5_instance *in, void *physical, uint32_t *n) {
+	R (VKAPI *list)(void *, const char *, uint32_t *, extension *) = (void *)in->get(in->handle, "vkEnumerateDeviceExtensionProperties");
+	*n = 0;
+	if (!list || list(physical, NULL, n, NULL) != 0 || *n == 0) return NULL;
+	extension *e = calloc(*n, sizeof *e);
+	if (e && list(physical, NULL, n, e) < 0) *n = 0;
+	return e;
+}
+
+static void probe_features(c5_instance *in, void *physical, const extension *e, uint32_t n, int v13, c5_probe *p) {
+	words base = {0}, f11 = {0}, f12 = {0}, size = {0}, coop = {0}, bf16 = {0}, coop2 = {0}, exec = {0};
+	base.type = 1000059000;
+	chain(&base, &f11, 49);
+	chain(&base, &f12, 51);
+	if (v13 || listed(e, n, "VK_EXT_subgroup_size_control")) chain(&base, &size, 1000225002);
+	if (listed(e, n, "VK_KHR_cooperative_matrix")) chain(&base, &coop, 1000506000);
+	if (listed(e, n, "VK_KHR_shader_bfloat16")) chain(&base, &bf16, 1000141000);
+	if (listed(e, n, "VK_NV_cooperative_matrix2")) chain(&base, &coop2, 1000593000);
+	if (listed(e, n, "VK_KHR_pipeline_executable_properties")) chain(&base, &exec, 1000269000);
+	void (VKAPI *get)(void *, void *) = (void *)in->get(in->handle, "vkGetPhysicalDeviceFeatures2");
+	if (!get) return;
+	get(physical, &base);
+	p->shader_float64 = base.w[39], p->shader_int64 = base.w[40], p->shader_int16 = base.w[41];
+	p->storage16 = f11.w[0];
+	p->storage8 = f12.w[2], p->shader_float16 = f12.w[7], p->shader_int8 = f12.w[8];
+	p->subgroup_extended_types = f12.w[34], p->host_query_reset = f12.w[36], p->buffer_device_address = f12.w[38];
+	p->memory_model = f12.w[41], p->memory_model_device = f12.w[42];
+	p->size_control = size.w[0], p->full_subgroups = size.w[1];
+	p->cooperative_matrix = coop.w[0];
+	p->bfloat16 = bf16.w[0], p->bfloat16_cooperative = bf16.w[2];
+	p->cooperative_matrix2_workgroup = coop2.w[0], p->cooperative_matrix2_flexible = coop2.w[1];
+	p->cooperative_matrix2_reductions = coop2.w[2], p->cooperative_matrix2_conversions = coop2.w[3];
+	p->cooperative_matrix2_tensor = coop2.w[5], p->cooperative_matrix2_block = coop2.w[6];
+	p->executable_properties = exec.w[0];
+	p->memory_budget = listed(e, n, "VK_EXT_memory_budget");
+	p->portability_subset = listed(e, n, "VK_KHR_portability_subset");
+}
+
+static void probe_properties(c5_instance *in, void *physical, int size_control, c5_probe *p) {
+	struct { int32_t type; void *next; uint64_t w[128]; } base = {1000059001, NULL, {0}};
+	struct { int32_t type; void *next; int32_t id; char name[256], info[256]; uint32_t conformance; } driver = {1000196000, NULL, 0, "", "", 0};
+	struct { int32_t type; void *next; uint8_t device[16], driver[16], luid[8]; uint32_t node, luid_valid, size, stages, operations, quad;
+		int32_t point; uint32_t views, instances, fault; uint32_t sets; uint64_t allocation; } v11 = {50, &driver, {0}, {0}, {0}, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0};
+	words size = {0};
+	base.next = &v11;
+	if (size_control) size.type = 1000225000, size.next = base.next, base.next = &size;
+	void (VKAPI *get)(void *, void *) = (void *)in->get(in->handle, "vkGetPhysicalDeviceProperties2");
+	if (!get) return;
+	get(physical, &base);
+	memcpy(p->device_uuid, v11.device, 16);
+	p->subgroup_size = v11.size, p->subgroup_stages = v11.stages, p->subgroup_operations = v11.operations;
+	p->max_allocation = v11.allocation;
+	p->subgroup_min = p->subgroup_max = v11.size;
+	if (size_control && size.w[0]) p->subgroup_min = size.w[0], p->subgroup_max = size.w[1];
+	memcpy(p->driver_name, driver.name, 256);
+	memcpy(p->driver_info, driver.info, 256);
+}
+
+static void probe_shapes(c5_instance *in, void *physical, c5_probe *p) {
+	typedef struct { int32_t type; void *next; c5_shape s; } shape;
+	R (VKAPI *list)(void *, uint32_t *, shape *) = (void *)in->get(in->handle, "vkGetPhysicalDeviceCooperativeMatrixPropertiesKHR");
+	shape s[C5_MAX_SHAPES];
+	memset(s, 0, sizeof s);
+	for (int i = 0; i < C5_MAX_SHAPES; i++) s[i].type = 1000506001;
+	uint32_t n = C5_MAX_SHAPES;
+	if (!list || list(physical, &n, s) < 0) return;
+	p->shape_count = n;
+	for (uint32_t i = 0; i < n; i++) p->shapes[i] = s[i].s;
+}
+
+R c5_probe_device(c5_instance *in, void *physical, uint32_t api, c5_probe *p) {
+	memset(p, 0, sizeof *p);
+	if (api < (1u << 22 | 2u << 12)) return 0; // Vulkan 1.0 and 1.1: every capability stays 0
+	uint32_t n;
+	extension *e = device_extensions(in, physical, &n);
+	int v13 = api >= (1u << 22 | 3u << 12);
+	probe_features(in, physical, e, n, v13, p);
+	probe_properties(in, physical, p->size_control, p);
+	if (p->cooperative_matrix) probe_shapes(in, physical, p);
+	free(e);
+	return 0;
+}
+
+uint32_t c5_heap_budget(c5_instance *in, void *physical, uint32_t heap, uint64_t *budget, uint64_t *usage) {
+	struct { int32_t type; void *next; uint64_t budget[16], usage[16]; } b = {1000237000, NULL, {0}, {0}};
+	struct { int32_t type; void *next; uint64_t w[128]; } m = {1000059006, &b, {0}};
+	void (VKAPI *get)(void *, void *) = (void *)in->get(in->handle, "vkGetPhysicalDeviceMemoryProperties2");
+	if (!get || heap >= 16) return 0;
+	get(physical, &m);
+	*budget = b.budget[heap], *usage = b.usage[heap];
+	return 1;
+}
+
+// ---- device ---------------------------------------------------------------------------------------------------------
+
+#define DEVICE_FUNCTIONS(X) \
+	X(GetDeviceQueue, void, (void *, uint32_t, uint32_t, void **)) \
+	X(CreateBuffer, R, (void *, const void *, const void *, uint64_t *)) \
+	X(GetBufferMemoryRequirements, void, (void *, uint64_t, void *)) \
+	X(AllocateMemory, R, (void *, const void *, const void *, uint64_t *)) \
+	X(BindBufferMemory, R, (void *, uint64_t, uint64_t, uint64_t)) \
+	X(GetBufferDeviceAddress, uint64_t, (void *, const void *)) \
+	X(MapMemory, R, (void *, uint64_t, uint64_t, uint64_t, uint32_t, void **)) \
+	X(FlushMappedMemoryRanges, R, (void *, uint32_t, const void *)) \
+	X(InvalidateMappedMemoryRanges, R, (void *, uint32_t, const void *)) \
+	X(CreatePipelineCache, R, (void *, const void *, const void *, uint64_t *)) \
+	X(GetPipelineCacheData, R, (void *, uint64_t, size_t *, void *)) \
+	X(CreateShaderModule, R, (void *, const void *, const void *, uint64_t *)) \
+	X(DestroyShaderModule, void, (void *, uint64_t, const void *)) \
+	X(CreatePipelineLayout, R, (void *, const void *, const void *, uint64_t *)) \
+	X(DestroyPipelineLayout, void, (void *, uint64_t, const void *)) \
+	X(CreateComputePipelines, R, (void *, uint64_t, uint32_t, const void *, const void *, uint64_t *)) \
+	X(CreateCommandPool, R, (void *, const void *, const void *, uint64_t *)) \
+	X(DestroyCommandPool, void, (void *, uint64_t, const void *)) \
+	X(AllocateCommandBuffers, R, (void *, const void *, void **)) \
+	X(ResetCommandPool, R, (void *, uint64_t, uint32_t)) \
+	X(BeginCommandBuffer, R, (void *, const void *)) \
+	X(EndCommandBuffer, R, (void *)) \
+	X(CmdBindPipeline, void, (void *, int32_t, uint64_t)) \
+	X(CmdPushConstants, void, (void *, uint64_t, uint32_t, uint32_t, uint32_t, const void *)) \
+	X(CmdDispatch, void, (void *, uint32_t, uint32_t, uint32_t)) \
+	X(CmdPipelineBarrier, void, (void *, uint32_t, uint32_t, uint32_t, uint32_t, const void *, uint32_t, const void *, uint32_t, const void *)) \
+	X(CmdFillBuffer, void, (void *, uint64_t, uint64_t, uint64_t, uint32_t)) \
+	X(CmdCopyBuffer, void, (void *, uint64_t, uint64_t, uint32_t, const void *)) \
+	X(CmdResetQueryPool, void, (void *, uint64_t, uint32_t, uint32_t)) \
+	X(CmdWriteTimestamp, void, (void *, int32_t, uint64_t, uint32_t)) \
+	X(CreateQueryPool, R, (void *, const void *, const void *, uint64_t *)) \
+	X(GetQueryPoolResults, R, (void *, uint64_t, uint32_t, uint32_t, size_t, void *, uint64_t, uint32_t)) \
+	X(CreateFence, R, (void *, const void *, const void *, uint64_t *)) \
+	X(WaitForFences, R, (void *, uint32_t, const uint64_t *, uint32_t, uint64_t)) \
+	X(ResetFences, R, (void *, uint32_t, const uint64_t *)) \
+	X(QueueSubmit, R, (void *, uint32_t, const void *, uint64_t)) \
+	X(DestroyDevice, void, (void *, const void *))
+
+struct c5_device {
+	void *handle, *queue;
+	uint32_t family;
+	R (VKAPI *GetPipelineExecutableProperties)(void *, const void *, uint32_t *, void *);
+	R (VKAPI *GetPipelineExecutableStatistics)(void *, const void *, uint32_t *, void *);
+#define X(name, result, args) result (VKAPI *name) args;
+	DEVICE_FUNCTIONS(X)
+#undef X
+};
+
+static R load_device(c5_instance *in, c5_device *d) {
+	fn (VKAPI *get)(void *, const char *) = (void *)in->get(in->handle, "vkGetDeviceProcAddr");
+	if (!get) return -3;
+	int missing = 0;
+#define X(name, result, args) d->name = (void *)get(d->handle, "vk" #name); missing |= !d->name;
+	DEVICE_FUNCTIONS(X)
+#undef X
+	d->GetPipelineExecutableProperties = (void *)get(d->handle, "vkGetPipelineExecutablePropertiesKHR");
+	d->GetPipelineExecutableStatistics = (void *)get(d->handle, "vkGetPipelineExecutableStatisticsKHR");
+	return missing ? -3 : 0;
+}
+
+void *c5_device_handle(c5_device *d) { return d->handle; }
+
+void c5_device_free(c5_device *d) {
+	if (!d) return;
+	if (d->handle && d->DestroyDevice) d->DestroyDevice(d->handle, NULL);
+	free(d);
+}
+
+// c5_device_new makes a device with one compute queue and everything of the probe switched on.
+R c5_device_new(c5_instance *in, void *physical, uint32_t family, const c5_probe *p, c5_device **out) {
+	uint32_t n, count = 0;
+	extension *e = device_extensions(in, physical, &n);
+	words base = {0}, f11 = {0}, f12 = {0}, size = {0}, coop = {0}, bf16 = {0}, coop2 = {0}, exec = {0};
+	const char *exts[8];
+	base.type = 1000059000;
+	base.w[39] = p->shader_float64, base.w[40] = p->shader_int64, base.w[41] = p->shader_int16;
+	chain(&base, &f11, 49);
+	f11.w[0] = p->storage16;
+	chain(&base, &f12, 51);
+	f12.w[2] = p->storage8, f12.w[7] = p->shader_float16, f12.w[8] = p->shader_int8;
+	f12.w[34] = p->subgroup_extended_types, f12.w[36] = p->host_query_reset, f12.w[38] = p->buffer_device_address;
+	f12.w[41] = p->memory_model, f12.w[42] = p->memory_model_device;
+	if (p->size_control) {
+		chain(&base, &size, 1000225002);
+		size.w[0] = 1, size.w[1] = p->full_subgroups;
+		if (listed(e, n, "VK_EXT_subgroup_size_control")) exts[count++] = "VK_EXT_subgroup_size_control";
+	}
+	if (p->cooperative_matrix) chain(&base, &coop, 1000506000), coop.w[0] = 1, exts[count++] = "VK_KHR_cooperative_matrix";
+	if (p->bfloat16) chain(&base, &bf16, 1000141000), bf16.w[0] = 1, bf16.w[2] = p->bfloat16_cooperative, exts[count++] = "VK_KHR_shader_bfloat16";
+	if (p->cooperative_matrix2_flexible || p->cooperative_matrix2_workgroup) {
+		chain(&base, &coop2, 1000593000);
+		coop2.w[0] = p->cooperative_matrix2_workgroup, coop2.w[1] = p->cooperative_matrix2_flexible;
+		coop2.w[2] = p->cooperative_matrix2_reductions, coop2.w[3] = p->cooperative_matrix2_conversions;
+		coop2.w[5] = p->cooperative_matrix2_tensor, coop2.w[6] = p->cooperative_matrix2_block;
+		exts[count++] = "VK_NV_cooperative_matrix2";
+	}
+	if (p->executable_properties) chain(&base, &exec, 1000269000), exec.w[0] = 1, exts[count++] = "VK_KHR_pipeline_executable_properties";
+	if (p->portability_subset) exts[count++] = "VK_KHR_portability_subset";
+	if (p->memory_budget) exts[count++] = "VK_EXT_memory_budget";
+	free(e);
+	float priority = 1;
+	struct { head h; uint32_t flags, family, count; const float *priority; } queue = { {2, NULL}, 0, family, 1, &priority };
+	struct { head h; uint32_t flags, queues; const void *queue; uint32_t layers; const void *layer; uint32_t exts; const char *const *ext; const void *features; }
+		info = { {3, &base}, 0, 1, &queue, 0, NULL, count, exts, NULL };
+	R (VKAPI *create)(void *, const void *, const void *, void **) = (void *)in->get(in->handle, "vkCreateDevice");
+	c5_device *d = calloc(1, sizeof *d);
+	if (!d || !create) { free(d); return -1; }
+	R r = create(physical, &info, NULL, &d->handle);
+	if (r == 0) r = load_device(in, d);
+	if (r != 0) { c5_device_free(d); return r; }
+	d->family = family;
+	d->GetDeviceQueue(d->handle, family, 0, &d->queue);
+	*out = d;
+	return 0;
+}
+
+// ---- memory ---------------------------------------------------------------------------------------------------------
+
+// All buffers have a device address; usage 0x20023: address, storage, transfer both ways.
+R c5_buffer_new(c5_device *d, uint64_t size, uint32_t usage, uint64_t *buffer, uint64_t *need, uint64_t *align, uint32_t *types) {
+	struct { head h; uint32_t flags; uint64_t size; uint32_t usage; int32_t sharing; uint32_t families; const uint32_t *family; } info =
+		{ {12, NULL}, 0, size, usage, 0, 0, NULL };
+	R r = d->CreateBuffer(d->handle, &info, NULL, buffer);
+	if (r != 0) return r;
+	struct { uint64_t size, align; uint32_t types; } m;
+	d->GetBufferMemoryRequirements(d->handle, *buffer, &m);
+	*need = m.size, *align = m.align, *types = m.types;
+	return 0;
+}
+
+R c5_memory_new(c5_device *d, uint64_t size, uint32_t type, uint64_t *memory) {
+	struct { head h; uint32_t flags, mask; } flags = { {1000060000, NULL}, 2 /* device address */, 0 };
+	struct { head h; uint64_t size; uint32_t type; } info = { {5, &flags}, size, type };
+	return d->AllocateMemory(d->handle, &info, NULL, memory);
+}
+
+R c5_bind(c5_device *d, uint64_t buffer, uint64_t memory, uint64_t *address) {
+	R r = d->BindBufferMemory(d->handle, buffer, memory, 0);
+	if (r != 0) return r;
+	struct { head h; uint64_t buffer; } info = { {1000244001, NULL}, buffer };
+	*address = d->GetBufferDeviceAddress(d->handle, &info);
+	return *address ? 0 : -13;
+}
+
+R c5_map(c5_device *d, uint64_t memory, void **at) { return d->MapMemory(d->handle, memory, 0, ~0ull, 0, at); }
+
+R c5_sync_mapped(c5_device *d, uint64_t memory, int to_device) {
+	struct { head h; uint64_t memory, offset, size; } range = { {6, NULL}, memory, 0, ~0ull };
+	return to_device ? d->FlushMappedMemoryRanges(d->handle, 1, &range) : d->InvalidateMappedMemoryRanges(d->handle, 1, &range);
+}
+
+// ---- pipelines ------------------------------------------------------------------------------------------------------
+
+R c5_cache_new(c5_device *d, const void *data, size_t size, uint64_t *cache) {
+	struct { head h; uint32_t flags; size_t size; const void *data; } info = { {17, NULL}, 0, size, data };
+	return d->CreatePipelineCache(d->handle, &info, NULL, cache);
+}
+
+R c5_cache_data(c5_device *d, uint64_t cache, size_t *size, void *data) { return d->GetPipelineCacheData(d->handle, cache, size, data); }
+
+R c5_pipeline_new(c5_device *d, uint64_t cache, const void *code, size_t size, const char *entry, uint32_t push,
+	const uint32_t *spec_ids, const uint32_t *spec_values, uint32_t specs, uint32_t subgroup_size, uint32_t full,
+	uint32_t capture, uint64_t *layout, uint64_t *pipeline) {
+	struct { uint32_t id, offset; size_t size; } entries[64];
+	if (specs > 64) return -3;
+	for (uint32_t i = 0; i < specs; i++) entries[i].id = spec_ids[i], entries[i].offset = 4 * i, entries[i].size = 4;
+	struct { uint32_t count; const void *entries; size_t size; const void *data; } spec = { specs, entries, 4 * (size_t)specs, spec_values };
+	struct { uint32_t stages, offset, size; } range = { 0x20, 0, push };
+	struct { head h; uint32_t flags, sets; const void *set; uint32_t ranges; const void *range; } lay = { {30, NULL}, 0, 0, NULL, push ? 1 : 0, &range };
+	struct { head h; uint32_t flags; size_t size; const void *code; } mod = { {16, NULL}, 0, size, code };
+	uint64_t module = 0;
+	*layout = 0;
+	R r = d->CreatePipelineLayout(d->handle, &lay, NULL, layout);
+	if (r != 0) return r;
+	r = d->CreateShaderModule(d->handle, &mod, NULL, &module);
+	if (r == 0) {
+		struct { head h; uint32_t size; } required = { {1000225001, NULL}, subgroup_size };
+		typedef struct { head h; uint32_t flags, stage; uint64_t module; const char *entry; const void *spec; } stage;
+		struct { head h; uint32_t flags; stage s; uint64_t layout, base; int32_t index; } info =
+			{ {29, NULL}, capture ? 0x40 : 0, { {18, subgroup_size ? &required : NULL}, full ? 2 : 0, 0x20, module, entry, specs ? &spec : NULL }, *layout, 0, -1 };
+		r = d->CreateComputePipelines(d->handle, cache, 1, &info, NULL, pipeline);
+		d->DestroyShaderModule(d->handle, module, NULL);
+	}
+	if (r != 0) d->DestroyPipelineLayout(d->handle, *layout, NULL);
+	return r;
+}
+
+// c5_pipeline_stats fills up to *count statistics of all executables of a pipeline made with capture on.
+R c5_pipeline_stats(c5_device *d, uint64_t pipeline, uint32_t *count, c5_stat *stats) {
+	if (!d->GetPipelineExecutableProperties || !d->GetPipelineExecutableStatistics) return -7;
+	typedef struct { int32_t type; void *next; char name[256], text[256]; int32_t format; uint64_t value; } stat;
+	typedef struct { int32_t type; void *next; uint32_t stages; char name[256], text[256]; uint32_t subgroup; } executable;
+	struct { head h; uint64_t pipeline; } which = { {1000269001, NULL}, pipeline };
+	uint32_t n = 0, room = *count;
+	*count = 0;
+	R r = d->GetPipelineExecutableProperties(d->handle, &which, &n, NULL);
+	for (uint32_t i = 0; r == 0 && i < n; i++) {
+		struct { head h; uint64_t pipeline; uint32_t index; } info = { {1000269003, NULL}, pipeline, i };
+		uint32_t m = C5_MAX_EXECUTABLE_STATS;
+		stat s[C5_MAX_EXECUTABLE_STATS];
+		memset(s, 0, sizeof s);
+		for (uint32_t j = 0; j < m; j++) s[j].type = 1000269004;
+		r = d->GetPipelineExecutableStatistics(d->handle, &info, &m, s);
+		if (r == 5) r = 0; // VK_INCOMPLETE
+		for (uint32_t j = 0; r == 0 && j < m && *count < room; j++, ++*count) {
+			c5_stat *o = &stats[*count];
+			memcpy(o->name, s[j].name, 256);
+			o->executable = i, o->format = (uint32_t)s[j].format, o->value = s[j].value;
+		}
+	}
+	return r;
+}
+
+// ---- commands -------------------------------------------------------------------------------------------------------
+
+R c5_commands_new(c5_device *d, uint64_t *pool, void **commands) {
+	struct { head h; uint32_t flags, family; } make = { {39, NULL}, 0, d->family };
+	R r = d->CreateCommandPool(d->handle, &make, NULL, pool);
+	if (r != 0) return r;
+	struct { head h; uint64_t pool; int32_t level; uint32_t count; } info = { {40, NULL}, *pool, 0, 1 };
+	r = d->AllocateCommandBuffers(d->handle, &info, commands);
+	if (r != 0) d->DestroyCommandPool(d->handle, *pool, NULL);
+	return r;
+}
+
+R c5_fence_new(c5_device *d, uint64_t *fence) {
+	struct { head h; uint32_t flags; } info = { {8, NULL}, 0 };
+	return d->CreateFence(d->handle, &info, NULL, fence);
+}
+
+R c5_queries_new(c5_device *d, uint32_t count, uint64_t *pool) {
+	struct { head h; uint32_t flags; int32_t type; uint32_t count, statistics; } info = { {11, NULL}, 0, 2 /* timestamp */, count, 0 };
+	return d->CreateQueryPool(d->handle, &info, NULL, pool);
+}
+
+R c5_queries_read(c5_device *d, uint64_t pool, uint32_t count, uint64_t *ticks) {
+	return d->GetQueryPoolResults(d->handle, pool, 0, count, 8 * (size_t)count, ticks, 8, 3 /* 64 bit, wait */);
+}
+
+// Barriers order compute and transfer work among themselves, in both directions, and make writes visible to the host.
+static void barrier(c5_device *d, void *cmd, uint32_t src, uint32_t dst) {
+	enum { READ = 0x20, WRITE = 0x40, TREAD = 0x800, TWRITE = 0x1000 };
+	struct { head h; uint32_t src, dst; } m = { {46, NULL}, WRITE | TWRITE, READ | WRITE | TREAD | TWRITE };
+	d->CmdPipelineBarrier(cmd, src, dst, 0, 1, &m, 0, NULL, 0, NULL);
+}
+
+R c5_encode(c5_device *d, uint64_t pool, void *commands, const void *ops, size_t bytes) {
+	enum { COMPUTE = 0x800, TRANSFER = 0x1000, HOST = 0x4000 };
+	R r = d->ResetCommandPool(d->handle, pool, 0);
+	struct { head h; uint32_t flags; const void *inheritance; } info = { {42, NULL}, 0, NULL };
+	if (r == 0) r = d->BeginCommandBuffer(commands, &info);
+	if (r != 0) return r;
+	barrier(d, commands, COMPUTE | TRANSFER, COMPUTE | TRANSFER);
+	uint64_t bound = 0;
+	for (const char *at = ops, *end = at + bytes; at < end; at += ((const c5_op *)at)->bytes) {
+		switch (((const c5_op *)at)->op) {
+		case C5_OP_DISPATCH: {
+			const c5_op_dispatch *o = (const void *)at;
+			if (o->pipeline != bound) d->CmdBindPipeline(commands, 1, bound = o->pipeline);
+			if (o->push) d->CmdPushConstants(commands, o->layout, 0x20, 0, o->push, o + 1);
+			d->CmdDispatch(commands, o->groups[0], o->groups[1], o->groups[2]);
+			break;
+		}
+		case C5_OP_BARRIER:
+			barrier(d, commands, COMPUTE | TRANSFER, COMPUTE | TRANSFER);
+			break;
+		case C5_OP_FILL: {
+			const c5_op_fill *o = (const void *)at;
+			d->CmdFillBuffer(commands, o->buffer, o->offset, o->size, o->value);
+			break;
+		}
+		case C5_OP_COPY: {
+			const c5_op_copy *o = (const void *)at;
+			struct { uint64_t from, to, size; } region = { o->from_offset, o->to_offset, o->size };
+			d->CmdCopyBuffer(commands, o->from, o->to, 1, &region);
+			break;
+		}
+		case C5_OP_RESET_QUERIES: {
+			const c5_op_query *o = (const void *)at;
+			d->CmdResetQueryPool(commands, o->pool, o->first, o->count);
+			break;
+		}
+		case C5_OP_TIMESTAMP: {
+			const c5_op_query *o = (const void *)at;
+			d->CmdWriteTimestamp(commands, 0x2000 /* bottom of pipe */, o->pool, o->first);
+			break;
+		}
+		default:
+			d->EndCommandBuffer(commands);
+			return -3;
+		}
+	}
+	struct { head h; uint32_t src, dst; } host = { {46, NULL}, 0x1040, 0x2000 /* host read */ };
+	d->CmdPipelineBarrier(commands, COMPUTE | TRANSFER, HOST, 0, 1, &host, 0, NULL, 0, NULL);
+	return d->EndCommandBuffer(commands);
+}
+
+R c5_submit(c5_device *d, void *const *commands, uint32_t count, uint64_t fence) {
+	struct { head h; uint32_t waits; const void *wait, *stages; uint32_t commands; void *const *command; uint32_t signals; const void *signal; } info =
+		{ {4, NULL}, 0, NULL, NULL, count, commands, 0, NULL };
+	return d->QueueSubmit(d->queue, 1, &info, fence);
+}
+
+R c5_fence_wait(c5_device *d, uint64_t fence, uint64_t nanoseconds) { return d->WaitForFences(d->handle, 1, &fence, 1, nanoseconds); }
+
+R c5_fence_reset(c5_device *d, uint64_t fence) { return d->ResetFences(d->handle, 1, &fence); }
