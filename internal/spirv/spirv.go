@@ -83,6 +83,7 @@ type reader struct {
 	shared      []*typ
 	blocks      int // how many of shared have an explicit layout
 	push        *typ
+	pushID      uint32 // id of that type
 }
 
 // place is an id, or member index-1 of the struct with that id.
@@ -214,10 +215,10 @@ func (r *reader) declare(in *instruction) error {
 		return fmt.Errorf("variable %%%d %q: %w", a[1], r.names[place{id: a[1]}], t.err)
 	}
 	if a[2] == classPushConstant {
-		if r.push != nil || !t.explicit {
+		if r.push != nil || t.op != opTypeStruct || !t.explicit {
 			return fmt.Errorf("push constant %%%d: a second one, or not a struct with offsets", a[1])
 		}
-		r.push = t
+		r.push, r.pushID = t, p.elem
 		return nil
 	}
 	r.shared = append(r.shared, t)
