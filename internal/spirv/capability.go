@@ -2,7 +2,7 @@ package spirv
 
 // capabilities names those that a compute shader may ask for.
 var capabilities = map[uint32]string{
-	0: "Matrix", 1: "Shader", 9: "Float16", 10: "Float64", 11: "Int64", 12: "Int64Atomics", 21: "Int16",
+	0: "Matrix", 1: "Shader", 9: "Float16", 10: "Float64", 11: "Int64", 12: "Int64Atomics", 22: "Int16",
 	39: "Int8", 50: "ImageQuery", 61: "GroupNonUniform", 62: "GroupNonUniformVote", 63: "GroupNonUniformArithmetic",
 	64: "GroupNonUniformBallot", 65: "GroupNonUniformShuffle", 66: "GroupNonUniformShuffleRelative",
 	67: "GroupNonUniformClustered", 68: "GroupNonUniformQuad", 4212: "Float8EXT", 4213: "Float8CooperativeMatrixEXT",

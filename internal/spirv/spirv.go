@@ -33,7 +33,7 @@ type Module struct {
 	EntryPoint string    // name of the only entry point
 	LocalSize  [3]uint32 // invocations in a workgroup; never 0, the product may overflow
 
-	// SharedBytes is the most that the Workgroup variables can take together: sizes by the std430 rules, with a bool as
+	// SharedBytes bounds what the Workgroup variables take together: sizes by the std430 rules, with a bool as
 	// 4 bytes, and the padding of the worst order, for Vulkan lets the driver choose the order. Variables with an explicit
 	// layout overlap: then it is the largest. A cooperative matrix of workgroup scope takes what the device reserves for
 	// it on top.

@@ -3,6 +3,7 @@ package spirv
 import (
 	"fmt"
 	"math/bits"
+	"slices"
 )
 
 // typ is a type as far as this package follows it. Sizes are in bytes.
@@ -219,34 +220,42 @@ func (r *reader) setShared() error {
 			return fmt.Errorf("the Workgroup variables are too large")
 		}
 	}
-	if r.blocks == 0 {
+	if r.blocks == 0 && len(r.shared) > 0 {
 		r.SharedBytes += padding(r.shared)
 	}
 	return nil
 }
 
 // padding bounds the gaps between variables in any order. Seen from the variable after a gap, it is as long as that one's
-// alignment allows; seen from the one before it, as the coarsest alignment of the others asks for, and the last has none.
-// Either sum is a bound.
+// alignment allows, and the first has none; seen from the one before it, as long as the coarsest alignment asks for, and
+// the last has none. Either sum is a bound. A power of two that divides every size divides every offset too.
 func padding(list []*typ) uint64 {
-	var after, before uint64
-	least := uint64(maxSize)
-	for i, t := range list {
-		fine, coarse := uint64(maxSize), uint64(0)
-		for j, other := range list {
-			if i != j {
-				fine, coarse = min(fine, grain(other)), max(coarse, other.align)
-			}
-		}
-		gap := coarse - min(coarse, grain(t))
-		before, least = before+gap, min(least, gap)
-		after += t.align - min(t.align, fine)
+	fine, coarse := uint64(maxSize), uint64(0)
+	for _, t := range list {
+		fine, coarse = min(fine, powerIn(t.size)), max(coarse, t.align)
 	}
-	return min(after, before-min(before, least))
+	var ahead, behind []uint64
+	for _, t := range list {
+		ahead = append(ahead, t.align-min(t.align, fine))
+		start := min(coarse, max(t.align, fine)) // t starts at a multiple of it, and ends end bytes behind one
+		end := t.size % start
+		if end == 0 {
+			end = start
+		}
+		behind = append(behind, coarse-end)
+	}
+	return min(sumButLeast(ahead), sumButLeast(behind))
 }
 
-// grain is the power of two that the end of an aligned variable is surely a multiple of.
-func grain(t *typ) uint64 { return min(t.align, 1<<bits.TrailingZeros64(t.size)) }
+func sumButLeast(list []uint64) (sum uint64) {
+	for _, v := range list {
+		sum += v
+	}
+	return sum - slices.Min(list)
+}
+
+// powerIn is the largest power of two that divides n.
+func powerIn(n uint64) uint64 { return n & -n }
 
 // setPush lists the members of the push-constant block.
 func (r *reader) setPush() error {
