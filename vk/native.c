@@ -183,6 +183,17 @@ R c5_physical_devices(c5_instance *in, uint32_t *count, void **devices) {
 	return list ? list(in->handle, count, devices) : -3;
 }
 
+R c5_queue_families(c5_instance *in, void *physical, uint32_t *count, uint32_t *flags, uint32_t *timestamp_bits) {
+	typedef struct { uint32_t flags, count, bits, granularity[3]; } family;
+	void (VKAPI *get)(void *, uint32_t *, family *) = (void *)in->get(in->handle, "vkGetPhysicalDeviceQueueFamilyProperties");
+	family f[C5_MAX_FAMILIES];
+	if (!get) return -3;
+	if (*count > C5_MAX_FAMILIES) *count = C5_MAX_FAMILIES;
+	get(physical, count, f);
+	for (uint32_t i = 0; i < *count; i++) flags[i] = f[i].flags, timestamp_bits[i] = f[i].bits;
+	return 0;
+}
+
 // Feature and property structures are a header and 32-bit words; room for more than any of them holds.
 typedef struct { int32_t type; void *next; uint32_t w[64]; } words;
 
@@ -426,7 +437,7 @@ R c5_memory_new(c5_device *d, uint64_t size, uint32_t type, uint64_t *memory) {
 
 R c5_bind(c5_device *d, uint64_t buffer, uint64_t memory, uint64_t *address) {
 	R r = d->BindBufferMemory(d->handle, buffer, memory, 0);
-	if (r != 0) return r;
+	if (r != 0 || !address) return r;
 	struct { head h; uint64_t buffer; } info = { {1000244001, NULL}, buffer };
 	*address = d->GetBufferDeviceAddress(d->handle, &info);
 	return *address ? 0 : -13;

@@ -6,7 +6,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
-enum { C5_MAX_SHAPES = 64, C5_MAX_EXECUTABLE_STATS = 32 };
+enum { C5_MAX_SHAPES = 64, C5_MAX_EXECUTABLE_STATS = 32, C5_MAX_FAMILIES = 16 };
 
 // One cooperative-matrix shape: VkCooperativeMatrixPropertiesKHR without its header.
 typedef struct { uint32_t m, n, k, a, b, c, result, saturating, scope; } c5_shape;
@@ -37,6 +37,8 @@ int32_t c5_instance_new(void *get_proc, int validate, c5_instance **out);
 void c5_instance_free(c5_instance *in);
 void *c5_instance_handle(c5_instance *in);
 int32_t c5_physical_devices(c5_instance *in, uint32_t *count, void **devices);
+// The flags and timestamp bits of up to *count queue families.
+int32_t c5_queue_families(c5_instance *in, void *physical, uint32_t *count, uint32_t *flags, uint32_t *timestamp_bits);
 int32_t c5_probe_device(c5_instance *in, void *physical, uint32_t api, c5_probe *p);
 uint32_t c5_heap_budget(c5_instance *in, void *physical, uint32_t heap, uint64_t *budget, uint64_t *usage);
 uint32_t c5_messages(c5_instance *in, char *out, size_t size);

@@ -1,0 +1,100 @@
+package pipelines
+
+import (
+	"fmt"
+	"unsafe"
+
+	"github.com/colt5-vulkan/colt5/vk"
+)
+
+// RMSNorm scales rows to length sqrt(C), then by gamma; and writes the factors of the rows for kernels that normalise on their way.
+//
+//	x [Rows, C] f32 in    gamma [C] f32 in    y [Rows, C] f32 out    factors [Rows] f32 out
+//	y[r, i] = x[r, i] * factors[r] * gamma[i]    factors[r] = sqrt(C) / max(|x[r]|, 1e-12)
+//
+// Shader: shaders/rmsnorm.comp. Reference: internal/ref.RMSNorm. Source: arXiv 1910.07467.
+type RMSNorm struct {
+	config RMSNormConfig
+	rows   uint64 // of a workgroup
+	kernel *vk.Kernel
+}
+
+// RMSNormConfig is baked into the kernel.
+type RMSNormConfig struct {
+	C int // model dim, >= 1
+}
+
+// RMSNormArgs names memory and sizes of one dispatch. Y or Factors may be absent, not both; without Y there is no Gamma.
+type RMSNormArgs struct {
+	X, Gamma, Y, Factors vk.Range
+	Rows                 int
+}
+
+type rmsNormPush struct{ rows uint32 }
+
+var _ [4 - unsafe.Sizeof(rmsNormPush{})]byte
+var _ [unsafe.Sizeof(rmsNormPush{}) - 4]byte
+
+// NewRMSNorm compiles the kernel for a device.
+func NewRMSNorm(dev *vk.Device, c RMSNormConfig) (*RMSNorm, error) {
+	if err := positive("RMSNorm", dim{"C", c.C}); err != nil {
+		return nil, err
+	}
+	const invocations = 256
+	lanes := uint32(4)
+	for lanes < 64 && 8*int(lanes) < c.C {
+		lanes *= 2
+	}
+	rows := invocations / lanes
+	k, err := kernel(dev, "rmsnorm", map[uint32]uint32{0: lanes, 1: rows, 2: uint32(c.C), 3: flag(c.C%4 == 0)})
+	if err != nil {
+		return nil, fmt.Errorf("pipelines: RMSNorm: %w", err)
+	}
+	return &RMSNorm{config: c, rows: uint64(rows), kernel: k}, nil
+}
+
+// Record adds a dispatch to a tape.
+func (n *RMSNorm) Record(t *vk.Tape, a RMSNormArgs) error {
+	const op = "RMSNorm"
+	if err := positive(op, dim{"Rows", a.Rows}); err != nil {
+		return err
+	}
+	c, rows := dim{"C", n.config.C}, dim{"Rows", a.Rows}
+	matrix := 4 * uint64(a.Rows) * uint64(c.n)
+	if a.Y.IsZero() && a.Factors.IsZero() {
+		return fmt.Errorf("pipelines: RMSNorm: y and factors are both missing, want one of them or both")
+	}
+	if a.Y.IsZero() != a.Gamma.IsZero() {
+		return fmt.Errorf("pipelines: RMSNorm: gamma and y go together, want both or neither")
+	}
+	for _, err := range []error{
+		need(op, "x", a.X, matrix, shape(rows, c)+" f32"),
+		optional(op, "gamma", a.Gamma, 4*uint64(c.n), shape(c)+" f32"),
+		optional(op, "y", a.Y, matrix, shape(rows, c)+" f32"),
+		optional(op, "factors", a.Factors, 4*uint64(a.Rows), shape(rows)+" f32"),
+	} {
+		if err != nil {
+			return err
+		}
+	}
+	groups, err := vk.Grid(t.Device().Caps(), (uint64(a.Rows)+n.rows-1)/n.rows)
+	if err != nil {
+		return fmt.Errorf("pipelines: RMSNorm: %w", err)
+	}
+	return t.Dispatch(vk.Dispatch{
+		Kernel: n.kernel,
+		Groups: groups,
+		Args:   []vk.Access{vk.Read(a.X), vk.Read(a.Gamma), vk.Write(a.Y), vk.Write(a.Factors)},
+		Push:   vk.Scalars(&rmsNormPush{uint32(a.Rows)}),
+		Flops:  4 * float64(a.Rows) * float64(c.n),
+		Bytes:  float64(a.X.Size() + a.Y.Size() + a.Factors.Size() + a.Gamma.Size()),
+	})
+}
+
+// Close frees the kernel.
+func (n *RMSNorm) Close() error {
+	if n == nil {
+		return nil
+	}
+	return n.kernel.Close()
+}

@@ -1,0 +1,121 @@
+package pipelines
+
+import (
+	"fmt"
+	"math/rand/v2"
+	"testing"
+
+	"github.com/colt5-vulkan/colt5/internal/gputest"
+	"github.com/colt5-vulkan/colt5/internal/ref"
+	"github.com/colt5-vulkan/colt5/vk"
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+)
+
+// normal returns n numbers with a normal distribution, the same for the same seed.
+func normal(seed uint64, n int) []float32 {
+	r := rand.New(rand.NewPCG(seed, 1))
+	x := make([]float32, n)
+	for i := range x {
+		x[i] = float32(r.NormFloat64())
+	}
+	return x
+}
+
+func TestRMSNorm(t *testing.T) {
+	for _, size := range []struct{ rows, c int }{
+		{1, 1}, {1, 3}, {5, 4}, {7, 31}, {31, 32}, {32, 33}, {33, 48}, {63, 64}, {64, 127}, {65, 128}, {13, 509}, {101, 512}, {3, 2048}, {2, 4099},
+		{70000, 4},
+	} {
+		t.Run(fmt.Sprintf("%dx%d", size.rows, size.c), func(t *testing.T) {
+			lab := gputest.Open(t)
+			x, gamma := normal(1, size.rows*size.c), normal(2, size.c)
+			clear(x[:size.c]) // the norm of a row of zeros is floored
+			if size.rows > 2 {
+				for i := range x[size.c : 2*size.c] {
+					x[size.c+i] *= 1e15
+				}
+			}
+			n, err := NewRMSNorm(lab.Dev, RMSNormConfig{C: size.c})
+			require.NoError(t, err)
+			defer n.Close()
+			a := RMSNormArgs{
+				X: lab.In("x", x), Gamma: lab.In("gamma", gamma), Y: lab.Out("y", 4*len(x)), Factors: lab.Out("factors", 4*size.rows), Rows: size.rows,
+			}
+			lab.Run(func(t *vk.Tape) error { return n.Record(t, a) })
+			want, naive := ref.RMSNorm(x, gamma, size.rows, size.c), ref.RMSNorm32(x, gamma, size.rows, size.c)
+			assert.NoError(t, ref.MaxErr(lab.Float32("y"), want).Within(ref.Bound(naive, want, 1e-6)))
+			ones := make([]float32, size.c)
+			for i := range ones {
+				ones[i] = 1
+			}
+			y, f := ref.RMSNorm(x, ones, size.rows, size.c), lab.Float32("factors")
+			for r := range size.rows {
+				for i := range size.c {
+					v := float64(x[r*size.c+i]) * float64(f[r])
+					assert.InDelta(t, y[r*size.c+i], v, 1e-5, "row %d", r)
+					if t.Failed() {
+						return
+					}
+				}
+			}
+		})
+	}
+}
+
+// The factors alone need neither gamma nor y, and are the same bits.
+func TestRMSNormFactors(t *testing.T) {
+	lab := gputest.Open(t)
+	const rows, c = 37, 96
+	x := normal(3, rows*c)
+	n, err := NewRMSNorm(lab.Dev, RMSNormConfig{C: c})
+	require.NoError(t, err)
+	defer n.Close()
+	a := RMSNormArgs{X: lab.In("x", x), Factors: lab.Out("alone", 4*rows), Rows: rows}
+	b := RMSNormArgs{X: a.X, Gamma: lab.In("gamma", normal(4, c)), Y: lab.Out("y", 4*len(x)), Factors: lab.Out("both", 4*rows), Rows: rows}
+	lab.Run(func(t *vk.Tape) error {
+		if err := n.Record(t, a); err != nil {
+			return err
+		}
+		return n.Record(t, b)
+	})
+	assert.Equal(t, lab.Float32("both"), lab.Float32("alone"))
+}
+
+func TestRMSNormBadInput(t *testing.T) {
+	lab := gputest.Open(t)
+	_, err := NewRMSNorm(lab.Dev, RMSNormConfig{C: 0})
+	assert.ErrorContains(t, err, "C is 0, want 1")
+	n, err := NewRMSNorm(lab.Dev, RMSNormConfig{C: 8})
+	require.NoError(t, err)
+	defer n.Close()
+	x, gamma, y := lab.In("x", normal(1, 40)), lab.In("gamma", normal(2, 8)), lab.Out("y", 160)
+	good := RMSNormArgs{X: x, Gamma: gamma, Y: y, Rows: 5}
+	for _, test := range []struct {
+		name, want string
+		change     func(*RMSNormArgs)
+	}{
+		{"rows", "Rows is 0, want 1", func(a *RMSNormArgs) { a.Rows = 0 }},
+		{"x missing", "x is missing, want [Rows 5, C 8] f32, 160 bytes", func(a *RMSNormArgs) { a.X = vk.Range{} }},
+		{"x short", "x has 156 bytes, want [Rows 5, C 8] f32, 160 bytes", func(a *RMSNormArgs) { a.X = x.Slice(0, 156) }},
+		{"x odd", "x starts at byte 260 of its buffer, want a multiple of 16", func(a *RMSNormArgs) { a.X, a.Rows, a.Y = x.Slice(4, 32), 1, y.Slice(0, 32) }},
+		{"gamma missing", "gamma and y go together", func(a *RMSNormArgs) { a.Gamma = vk.Range{} }},
+		{"gamma long", "gamma has 160 bytes, want [C 8] f32, 32 bytes", func(a *RMSNormArgs) { a.Gamma = x }},
+		{"no output", "y and factors are both missing", func(a *RMSNormArgs) { a.Y = vk.Range{} }},
+		{"factors", "factors has 160 bytes, want [Rows 5] f32, 20 bytes", func(a *RMSNormArgs) { a.Factors = y }},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			a := good
+			test.change(&a)
+			tape, err := lab.Dev.NewTape(vk.TapeConfig{Name: "bad"})
+			require.NoError(t, err)
+			defer tape.Close()
+			assert.ErrorContains(t, n.Record(tape, a), test.want)
+		})
+	}
+	require.NoError(t, n.Close())
+	tape, err := lab.Dev.NewTape(vk.TapeConfig{Name: "closed"})
+	require.NoError(t, err)
+	defer tape.Close()
+	assert.ErrorIs(t, n.Record(tape, good), vk.ErrClosed)
+}

@@ -1,0 +1,82 @@
+// What the kernels of the room linear share: configuration, arguments, the way from a slot to its rows, and the way out.
+// A slot is a computed row, numbered through the batch: slot / rows is its item. Include address.glsl first.
+#include "gelu.glsl"
+
+layout(constant_id = 0) const uint IN = 1;
+layout(constant_id = 1) const uint OUT = 1;
+layout(constant_id = 2) const bool BIAS = false;
+layout(constant_id = 3) const bool GELU = false;
+layout(constant_id = 4) const bool GATHER = false;
+layout(constant_id = 5) const bool NORM = false;
+layout(constant_id = 6) const bool SCORE = false;
+layout(constant_id = 7) const bool FILLED = false;
+layout(constant_id = 8) const bool RESIDUAL = false;
+layout(constant_id = 9) const bool SCATTER = false;
+
+layout(push_constant) uniform Push {
+	uvec2 x, w, bias, gather, gamma, score, filled, residual, scatter, y;
+	uint slots, rows, in_rows, out_rows; // slots = batch * rows
+	uint first, tiles;                   // this dispatch computes tiles first .. tiles - 1, workgroup g tile first + g
+} p;
+
+// is_filled says whether the slot exists and writes its row. The indices of other slots mean nothing.
+bool is_filled(uint slot) {
+	if (slot >= p.slots) return false;
+	if (FILLED && U32(p.filled).v[slot] == 0) return false;
+	return !SCORE || F32(p.score).v[slot] != 0;
+}
+
+// source is the address of the slot's row of x; for a slot that writes nothing, of some row.
+uvec2 source(uint slot) {
+	if (!is_filled(slot)) return p.x;
+	uint row = GATHER ? U32(p.gather).v[slot] : slot % p.rows;
+	return at(p.x, slot / p.rows * p.in_rows + row, IN * 4);
+}
+
+// norm_factor makes a row of the given sum of squares sqrt(IN) long.
+float norm_factor(float squares) { return sqrt(float(IN)) / max(sqrt(squares), 1e-12); }
+
+// load_out reads columns col .. col + 3 of a row of OUT; those past the end are anything.
+vec4 load_out(uvec2 row, uint col) {
+	if (OUT % 4 == 0) return F32x4(row).v[col / 4];
+	F32 f = F32(row);
+	uint last = OUT - 1;
+	return vec4(f.v[col], f.v[min(col + 1, last)], f.v[min(col + 2, last)], f.v[min(col + 3, last)]);
+}
+
+void store_out(uvec2 row, uint col, vec4 v) {
+	if (OUT % 4 == 0) {
+		F32x4(row).v[col / 4] = v;
+		return;
+	}
+	F32 f = F32(row);
+	f.v[col] = v.x;
+	if (col + 1 < OUT) f.v[col + 1] = v.y;
+	if (col + 2 < OUT) f.v[col + 2] = v.z;
+	if (col + 3 < OUT) f.v[col + 3] = v.w;
+}
+
+// Exit is where a filled slot's row goes, and by what.
+struct Exit {
+	uvec2 y, residual;
+	float norm, score;
+};
+
+Exit way_out(uint slot, float norm) {
+	uint row = SCATTER ? U32(p.scatter).v[slot] : slot % p.rows;
+	row += slot / p.rows * p.out_rows;
+	return Exit(at(p.y, row, OUT * 4), RESIDUAL ? at(p.residual, row, OUT * 4) : uvec2(0), norm, SCORE ? F32(p.score).v[slot] : 1.0);
+}
+
+// finish writes columns col .. col + 3 from their sums. Every rounding is spelt out, so that all tiles give the same bits.
+void finish(Exit e, uint col, vec4 sum) {
+	if (col >= OUT) return;
+	precise vec4 v = sum;
+	vec4 bias = BIAS ? load_out(p.bias, col) : vec4(0);
+	if (NORM) v = fma(v, vec4(e.norm), bias);
+	else if (BIAS) v += bias;
+	if (GELU) v = gelu(v);
+	if (SCORE) v *= e.score;
+	if (RESIDUAL) v += load_out(e.residual, col);
+	store_out(e.y, col, v);
+}

@@ -1,0 +1,263 @@
+// What the shaders of the room select share: the push block, keys, the search for a digit, the sort in shared memory.
+//
+// A row of n logits is cut into blocks of p.block entries, the last one maybe short; one block of one row is a segment, and each
+// segment chooses p.k slots. A key is a logit as an unsigned integer of the same order; 0 stands for "not there" (masked or
+// outside). Keys come in granules of four, one 16-byte load; the first and last granule of a segment may reach over its ends.
+#ifndef COLT5_SELECT
+#define COLT5_SELECT
+
+#define THREADS gl_WorkGroupSize.x
+layout(local_size_x_id = 0) in;
+layout(constant_id = 1) const uint GRANULES = 2;  // a thread at a time
+layout(constant_id = 2) const uint SLOTS = 1024;  // what one sort in shared memory takes: a power of two, at least 1024
+layout(constant_id = 3) const uint TOTALS = 512;  // at least GRANULES * THREADS / subgroup size
+
+// The order of a pair in memory: x the key, y the index in the segment.
+layout(buffer_reference, std430, buffer_reference_align = 8) buffer U32x2 { uvec2 v[]; };
+
+// The same block for all five shaders; what one does not use is absent.
+layout(push_constant) uniform Push {
+	uvec2 logits, mask, indices, filled, values;
+	uvec2 state;  // a segment: 4 uvec4 of progress, then the histograms of the three digits
+	uvec2 counts; // a segment and part: entries above the threshold, entries equal to it
+	uvec2 from;   // pairs [segments, slots] to read
+	uvec2 to;     // pairs [segments, slots] to write; absent: write indices, filled and values
+	uint n, block, blocks, k;
+	uint slots;    // min(k, block): no segment fills more
+	uint routes;   // rows that share a row of the mask
+	uint segments; // rows * blocks
+	uint parts;    // workgroups a segment
+	uint tiles;    // of GRANULES * THREADS granules, a part
+	uint step;     // see each shader
+	int empty;     // the index in a slot that stays empty
+} p;
+
+shared uint words[2 * SLOTS]; // a histogram, later SLOTS keys and then SLOTS indices
+shared uint totals[TOTALS];
+shared uvec4 found;
+
+const uint STATE_WORDS = 16 + 2048 + 2048 + 1024;
+
+// The three digits of a key, from the top: 11, 11 and 10 bits.
+uint digit_shift(uint digit) { return digit == 0 ? 21 : digit == 1 ? 10 : 0; }
+uint digit_bins(uint digit) { return digit == 2 ? 1024 : 2048; }
+uint digit_above(uint digit) { return digit == 0 ? 0 : digit == 1 ? 0xffe00000u : 0xfffffc00u; } // bits known before it
+
+// Scans run over subgroups in the order of their lanes, so a thread's number must follow that order too.
+uint thread() { return gl_SubgroupID * gl_SubgroupSize + gl_SubgroupInvocationID; }
+bool last_lane() { return gl_SubgroupInvocationID == gl_SubgroupSize - 1; }
+
+struct Segment {
+	uvec2 logits, mask;   // addresses rounded down to 16 and to 4 bytes
+	uint skew, mask_skew; // entries that the rounding added in front
+	uint id, first, size;
+};
+
+Segment segment(uint id) {
+	Segment s;
+	uint row = id / p.blocks;
+	s.id = id;
+	s.first = id % p.blocks * p.block;
+	s.size = min(p.block, p.n - s.first);
+	s.logits = at(at(p.logits, row, p.n * 4), s.first, 4);
+	s.skew = s.logits.x >> 2 & 3;
+	s.logits.x &= ~15u;
+	s.mask = p.mask;
+	s.mask_skew = 0;
+	if (present(p.mask)) {
+		s.mask = at(at(p.mask, row / p.routes, p.n), s.first, 1);
+		s.mask_skew = s.mask.x & 3;
+		s.mask.x &= ~3u;
+	}
+	return s;
+}
+
+// order maps the bits of a float to a key: an integer of the same order. -0 equals +0, NaN comes below minus infinity, nothing maps to 0.
+// Bits, not floats: no driver may flush a denormal or drop a NaN on the way.
+uint order(uint bits) {
+	uint magnitude = bits & 0x7fffffffu;
+	if (magnitude > 0x7f800000u) return 1;
+	return magnitude != 0 && bits >> 31 != 0 ? ~bits : magnitude | 0x80000000u;
+}
+
+// entry is the index in the segment of a granule's first entry. Below 0 it wraps, and entry + c >= size holds all the same.
+uint entry(Segment s, uint granule) { return 4 * granule - s.skew; }
+
+// keys loads a granule; entries outside the segment or masked have key 0.
+uvec4 keys(Segment s, uint granule) {
+	uint e = entry(s, granule);
+	bool whole = e < s.size && s.size - e >= 4;
+	uvec4 bits = uvec4(0), result;
+	if (whole) bits = U32x4(s.logits).v[granule];
+	uint byte = e + s.mask_skew, bytes = 0;
+	bool aligned = whole && (byte & 3) == 0 && present(s.mask);
+	if (aligned) bytes = U32(s.mask).v[byte >> 2];
+	[[unroll]] for (uint c = 0; c < 4; c++) {
+		bool valid = e + c < s.size;
+		if (valid && !whole) bits[c] = U32(s.logits).v[4 * granule + c];
+		if (valid && present(s.mask)) valid = (aligned ? bytes >> 8 * c & 0xffu : byte_at(s.mask, byte + c)) != 0;
+		result[c] = valid ? order(bits[c]) : 0;
+	}
+	return result;
+}
+
+// tally counts a digit in words, if on. Lanes with the first lane's digit add together, so rows of few distinct values do not
+// queue at one bin. Call it in uniform flow.
+void tally(uint digit, bool on) {
+	uint leader = subgroupBroadcastFirst(digit);
+	uvec4 same = subgroupBallot(on && digit == leader);
+	if (!on) return;
+	if (digit != leader) atomicAdd(words[digit], 1);
+	else if (gl_SubgroupInvocationID == subgroupBallotFindLSB(same)) atomicAdd(words[digit], subgroupBallotBitCount(same));
+}
+
+void tally(uvec4 key, uint digit, uint threshold) {
+	uint above = digit_above(digit), shift = digit_shift(digit), last = digit_bins(digit) - 1;
+	[[unroll]] for (uint c = 0; c < 4; c++)
+		tally(key[c] >> shift & last, key[c] != 0 && ((key[c] ^ threshold) & above) == 0);
+}
+
+void clear_histogram(uint bins) {
+	for (uint i = thread(); i < bins; i += THREADS) words[i] = 0;
+	barrier();
+}
+
+// total is the sum of the workgroup's values. Begins and ends with a barrier.
+uvec2 total(uvec2 value) {
+	value = subgroupAdd(value);
+	barrier();
+	if (thread() == 0) found = uvec4(0);
+	barrier();
+	if (subgroupElect()) {
+		atomicAdd(found.x, value.x);
+		atomicAdd(found.y, value.y);
+	}
+	barrier();
+	return found.xy;
+}
+
+// earlier is the sum of totals over the subgroups before this one.
+uint earlier() {
+	uint sum = 0;
+	for (uint i = 0; i < gl_NumSubgroups; i += gl_SubgroupSize) {
+		uint other = i + gl_SubgroupInvocationID;
+		sum += subgroupAdd(other < gl_SubgroupID ? totals[other] : 0);
+	}
+	return sum;
+}
+
+// Progress of a search: x the bits of the threshold known so far, y how many of the keys with these bits are still wanted,
+// z slots that will be filled. y = 0 ends it: every key above x is taken, none equal to it.
+uvec4 search_start() { return uvec4(0, p.k, p.k, 0); }
+
+// narrow finds a digit of the threshold: the largest with at least now.y keys at or above it. The histogram lies at hist, or in
+// words if that is absent. Without so many keys at all, each one is taken. Ends with a barrier.
+uvec4 narrow(uvec4 now, uint digit, uvec2 hist) {
+	uint bins = digit_bins(digit), each = (bins + THREADS - 1) / THREADS;
+	uint top = bins - thread() * each; // a thread's bins are those below it; where there are more threads than bins, none
+	uint sum = 0;
+	if (thread() * each < bins) {
+		for (uint j = 1; j <= each; j++) sum += present(hist) ? U32(hist).v[top - j] : words[top - j];
+	}
+	uint inclusive = subgroupInclusiveAdd(sum);
+	if (last_lane()) totals[gl_SubgroupID] = inclusive;
+	barrier();
+	inclusive += earlier();
+	uint above = inclusive - sum;
+	if (above < now.y && now.y <= inclusive) {
+		uint bin = top, count = 0;
+		while (above + count < now.y) {
+			above += count;
+			bin--;
+			count = present(hist) ? U32(hist).v[bin] : words[bin];
+		}
+		found = uvec4(now.x | bin << digit_shift(digit), now.y - above, now.z, 0);
+	}
+	if (thread() == THREADS - 1 && inclusive < now.y) found = uvec4(0, 0, inclusive, 0);
+	barrier();
+	return found;
+}
+
+// Entries above and equal to the threshold, counted in the lower and upper half of a word: no workgroup has more than 32,768 of
+// a kind at a time.
+uint kind(uint key, uint threshold) { return key > threshold ? 1 : key == threshold ? 0x10000u : 0; }
+
+uint kinds(uvec4 key, uint threshold) {
+	return kind(key.x, threshold) + kind(key.y, threshold) + kind(key.z, threshold) + kind(key.w, threshold);
+}
+
+// rank_kinds turns the kinds of a thread's granules into those of all granules before: granule i * THREADS + thread() comes at
+// place i. It returns the kinds of all. Begins and ends with a barrier.
+uint rank_kinds(inout uint count[GRANULES]) {
+	barrier();
+	[[unroll]] for (uint i = 0; i < GRANULES; i++) {
+		uint inclusive = subgroupInclusiveAdd(count[i]);
+		if (last_lane()) totals[i * gl_NumSubgroups + gl_SubgroupID] = inclusive;
+		count[i] = inclusive - count[i];
+	}
+	barrier();
+	if (gl_SubgroupID == 0) {
+		uint carry = 0;
+		for (uint i = 0; i < GRANULES * gl_NumSubgroups; i += gl_SubgroupSize) {
+			uint j = i + gl_SubgroupInvocationID;
+			uint own = j < GRANULES * gl_NumSubgroups ? totals[j] : 0;
+			uint inclusive = carry + subgroupInclusiveAdd(own);
+			if (j < GRANULES * gl_NumSubgroups) totals[j] = inclusive - own;
+			carry = subgroupMax(inclusive);
+		}
+		if (subgroupElect()) found.w = carry;
+	}
+	barrier();
+	[[unroll]] for (uint i = 0; i < GRANULES; i++) count[i] += totals[i * gl_NumSubgroups + gl_SubgroupID];
+	return found.w;
+}
+
+// emit writes a slot of the result; key 0 leaves it empty.
+void emit(Segment s, uint slot, uvec2 pair) {
+	bool full = pair.x != 0;
+	U32(at(p.indices, s.id, p.k * 4)).v[slot] = full ? s.first + pair.y : uint(p.empty);
+	U32(at(p.filled, s.id, p.k * 4)).v[slot] = full ? 1 : 0;
+	if (present(p.values)) U32(at(p.values, s.id, p.k * 4)).v[slot] = full ? U32(s.logits).v[s.skew + pair.y] : 0;
+}
+
+// put writes a pair where it belongs: among the pairs if they are to be sorted, else to the result.
+void put(Segment s, uint slot, uvec2 pair) {
+	if (present(p.to)) U32x2(at(p.to, s.id, p.slots * 8)).v[slot] = pair;
+	else emit(s, slot, pair);
+}
+
+// vacant is the pair of an empty slot: behind every other, and unlike any other.
+uvec2 vacant(uint slot) { return uvec2(0, ~slot); }
+
+// before is the order of the result: by falling key, then by rising index.
+bool before(uvec2 a, uvec2 b) { return a.x > b.x || a.x == b.x && a.y < b.y; }
+
+// sort_slots puts the first size slots of words in order, by a bitonic network; size is a power of two. A step over at most a
+// subgroup's lanes stays among the elements of that subgroup, which then waits for nobody else. Ends with a barrier.
+void sort_slots(uint size) {
+	for (uint run = 2; run <= size; run *= 2) {
+		for (uint stride = run / 2; stride > 0; stride /= 2) {
+			for (uint t = thread(); t < size / 2; t += THREADS) {
+				uint i = 2 * t - (t & (stride - 1)), j = i + stride;
+				uvec2 a = uvec2(words[i], words[SLOTS + i]), b = uvec2(words[j], words[SLOTS + j]);
+				if (before(b, a) == ((i & run) == 0)) {
+					words[i] = b.x; words[SLOTS + i] = b.y;
+					words[j] = a.x; words[SLOTS + j] = a.y;
+				}
+			}
+			uint next = stride > 1 ? stride / 2 : run;
+			if (max(stride, next) > gl_SubgroupSize) {
+				barrier();
+			} else {
+				subgroupMemoryBarrierShared();
+				subgroupBarrier();
+			}
+		}
+	}
+	barrier();
+}
+
+// power is the least power of two that is at least count.
+uint power(uint count) { return count <= 1 ? 1 : 2u << findMSB(count - 1); }
+
+#endif

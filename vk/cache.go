@@ -1,0 +1,142 @@
+package vk
+
+// #include "native.h"
+import "C"
+
+import (
+	"bytes"
+	"crypto/sha256"
+	"errors"
+	"fmt"
+	"math"
+	"os"
+	"path/filepath"
+	"unsafe"
+
+	vulkan "github.com/vulkan-go/vulkan"
+)
+
+// cache is the driver's pipeline cache, kept on disk between runs: one file for a device and driver version.
+type cache struct {
+	dev    *Device
+	handle uint64
+	file   string // empty: not kept
+	strict bool   // the caller named the folder, so failing to write there is an error
+	sum    [sha256.Size]byte
+}
+
+const cacheMagic = "colt5 pipeline cache 1\n"
+
+func (c *cache) open(d *Device, dir string) error {
+	c.dev = d
+	c.strict = dir != ""
+	if dir == "" {
+		if user, err := os.UserCacheDir(); err == nil {
+			dir = filepath.Join(user, "colt5")
+		}
+	}
+	var data []byte
+	if dir != "" && dir != "-" {
+		c.file = filepath.Join(dir, fmt.Sprintf("pipelines-%s-%08x.cache", d.info.UUID, d.info.driver))
+		data = readCache(c.file)
+	}
+	c.sum = sha256.Sum256(data)
+	err := c.create(data)
+	if err != nil && data != nil {
+		err = c.create(nil) // a driver may refuse what another build of it wrote
+	}
+	if err != nil {
+		return fmt.Errorf("vk: %w", err)
+	}
+	return nil
+}
+
+func (c *cache) create(data []byte) error {
+	return c.dev.check("vkCreatePipelineCache", int32(C.c5_cache_new(c.dev.c, unsafe.Pointer(unsafe.SliceData(data)), C.size_t(len(data)), (*C.uint64_t)(&c.handle))))
+}
+
+// readCache returns what a cache file holds, or nothing if it is missing or damaged: a cache may always be made anew.
+func readCache(file string) []byte {
+	raw, err := os.ReadFile(file)
+	const head = len(cacheMagic) + sha256.Size
+	if err != nil || len(raw) <= head || string(raw[:len(cacheMagic)]) != cacheMagic {
+		return nil
+	}
+	data := raw[head:]
+	if sum := sha256.Sum256(data); !bytes.Equal(sum[:], raw[len(cacheMagic):head]) {
+		return nil
+	}
+	return data
+}
+
+// close writes the cache to disk, if it grew, and destroys it.
+func (c *cache) close() error {
+	if c.handle == 0 {
+		return nil
+	}
+	err := c.save()
+	vulkan.DestroyPipelineCache(c.dev.handle, *(*vulkan.PipelineCache)(unsafe.Pointer(&c.handle)), nil)
+	c.handle = 0
+	if err != nil && c.strict {
+		return fmt.Errorf("vk: pipeline cache: %w", err)
+	}
+	return nil
+}
+
+func (c *cache) save() error {
+	if c.file == "" || c.dev.lost.Load() {
+		return nil
+	}
+	var size C.size_t
+	if err := check("vkGetPipelineCacheData", int32(C.c5_cache_data(c.dev.c, C.uint64_t(c.handle), &size, nil))); err != nil || size == 0 {
+		return err
+	}
+	data := make([]byte, size)
+	if err := check("vkGetPipelineCacheData", int32(C.c5_cache_data(c.dev.c, C.uint64_t(c.handle), &size, unsafe.Pointer(&data[0])))); err != nil {
+		return err
+	}
+	data = data[:size]
+	sum := sha256.Sum256(data)
+	if sum == c.sum {
+		return nil
+	}
+	return writeAtomically(c.file, []byte(cacheMagic), sum[:], data)
+}
+
+// writeAtomically writes parts to a temporary file beside the target, syncs and renames it.
+func writeAtomically(file string, parts ...[]byte) (err error) {
+	if err := os.MkdirAll(filepath.Dir(file), 0o755); err != nil {
+		return err
+	}
+	f, err := os.CreateTemp(filepath.Dir(file), filepath.Base(file)+".tmp*")
+	if err != nil {
+		return err
+	}
+	defer func() {
+		if err != nil {
+			err = errors.Join(err, os.Remove(f.Name()))
+		}
+	}()
+	for _, p := range parts {
+		if _, err = f.Write(p); err != nil {
+			return errors.Join(err, f.Close())
+		}
+	}
+	if err = errors.Join(f.Sync(), f.Close()); err != nil {
+		return err
+	}
+	return os.Rename(f.Name(), file)
+}
+
+// statValue reads the union of a pipeline statistic: bool, int64, uint64 or float64.
+func statValue(format uint32, raw uint64) float64 {
+	switch format {
+	case 0:
+		return float64(uint32(raw))
+	case 1:
+		return float64(int64(raw))
+	case 3:
+		return math.Float64frombits(raw)
+	}
+	return float64(raw)
+}

@@ -1,0 +1,117 @@
+package vk
+
+// #include "native.h"
+import "C"
+
+import vulkan "github.com/vulkan-go/vulkan"
+
+// Info describes a Vulkan device of this machine.
+type Info struct {
+	Index      int    `json:"index"` // place in the loader's list
+	Name       string `json:"name"`
+	UUID       string `json:"uuid"` // 32 hexadecimal digits
+	Type       string `json:"type"` // discrete, integrated, virtual, cpu or other
+	Driver     string `json:"driver"`
+	DriverInfo string `json:"driver_info"`
+	API        string `json:"api"` // Vulkan version
+	VendorID   uint32 `json:"vendor_id"`
+	DeviceID   uint32 `json:"device_id"`
+	Unusable   string `json:"unusable,omitempty"` // what of the minimum it lacks; empty: it can be opened
+	Caps       Caps   `json:"caps"`
+
+	driver uint32
+}
+
+// Caps is what a device can do. Sizes are in bytes.
+type Caps struct {
+	CPU bool `json:"cpu"` // a driver that runs on the processor
+
+	MemoryBytes   uint64 `json:"memory_bytes"`   // the largest device-local heap
+	MaxAllocation uint64 `json:"max_allocation"` // one buffer
+	SharedBytes   uint32 `json:"shared_bytes"`   // shared memory of a workgroup
+	PushBytes     uint32 `json:"push_bytes"`     // push constants
+
+	MaxWorkgroupCount       [3]uint32 `json:"max_workgroup_count"`
+	MaxWorkgroupSize        [3]uint32 `json:"max_workgroup_size"`
+	MaxWorkgroupInvocations uint32    `json:"max_workgroup_invocations"`
+
+	SubgroupSize        uint32 `json:"subgroup_size"` // the driver's default
+	SubgroupMin         uint32 `json:"subgroup_min"`  // what a kernel may see or ask for
+	SubgroupMax         uint32 `json:"subgroup_max"`
+	SubgroupSizeControl bool   `json:"subgroup_size_control"`
+	FullSubgroups       bool   `json:"full_subgroups"`
+
+	TimestampNanoseconds float64 `json:"timestamp_nanoseconds"` // length of a tick
+	timestampBits        uint32
+
+	Float16, Float64, Int8, Int16, Int64, Storage8, Storage16, BFloat16 bool
+	MemoryModel, SubgroupExtendedTypes                                  bool
+	CooperativeMatrix                                                   bool
+	CooperativeMatrix2                                                  bool    // VK_NV_cooperative_matrix2, workgroup scope and flexible dimensions
+	Shapes                                                              []Shape `json:"shapes,omitempty"` // cooperative matrix shapes
+	PipelineStatistics                                                  bool
+}
+
+// Shape is a cooperative matrix product, A [M, K] x B [K, N] + C [M, N], that a device offers. Types are VkComponentTypeKHR, the
+// scope VkScopeKHR.
+type Shape struct{ M, N, K, A, B, C, Result, Saturating, Scope uint32 }
+
+func (p *physical) caps(l *vulkan.PhysicalDeviceLimits, timestampBits uint32) Caps {
+	q := &p.probe
+	c := Caps{
+		CPU:                     p.info.Type == "cpu",
+		MaxAllocation:           uint64(q.max_allocation),
+		SharedBytes:             l.MaxComputeSharedMemorySize,
+		PushBytes:               l.MaxPushConstantsSize,
+		MaxWorkgroupCount:       l.MaxComputeWorkGroupCount,
+		MaxWorkgroupSize:        l.MaxComputeWorkGroupSize,
+		MaxWorkgroupInvocations: l.MaxComputeWorkGroupInvocations,
+		SubgroupSize:            uint32(q.subgroup_size),
+		SubgroupMin:             uint32(q.subgroup_min),
+		SubgroupMax:             uint32(q.subgroup_max),
+		SubgroupSizeControl:     q.size_control != 0,
+		FullSubgroups:           q.full_subgroups != 0,
+		TimestampNanoseconds:    float64(l.TimestampPeriod),
+		timestampBits:           timestampBits,
+		Float16:                 q.shader_float16 != 0,
+		Float64:                 q.shader_float64 != 0,
+		Int8:                    q.shader_int8 != 0,
+		Int16:                   q.shader_int16 != 0,
+		Int64:                   q.shader_int64 != 0,
+		Storage8:                q.storage8 != 0,
+		Storage16:               q.storage16 != 0,
+		BFloat16:                q.bfloat16 != 0,
+		MemoryModel:             q.memory_model != 0,
+		SubgroupExtendedTypes:   q.subgroup_extended_types != 0,
+		CooperativeMatrix:       q.cooperative_matrix != 0,
+		CooperativeMatrix2:      q.cooperative_matrix2_workgroup != 0 && q.cooperative_matrix2_flexible != 0,
+		PipelineStatistics:      q.executable_properties != 0,
+	}
+	for i := range p.memory.MemoryHeapCount {
+		if h := p.memory.MemoryHeaps[i]; h.Flags&vulkan.MemoryHeapFlags(vulkan.MemoryHeapDeviceLocalBit) != 0 {
+			c.MemoryBytes = max(c.MemoryBytes, uint64(h.Size))
+		}
+	}
+	for i := range int(q.shape_count) {
+		s := q.shapes[i]
+		c.Shapes = append(c.Shapes, Shape{
+			M: uint32(s.m), N: uint32(s.n), K: uint32(s.k), A: uint32(s.a), B: uint32(s.b), C: uint32(s.c),
+			Result: uint32(s.result), Saturating: uint32(s.saturating), Scope: uint32(s.scope),
+		})
+	}
+	return c
+}
+
+func deviceType(t vulkan.PhysicalDeviceType) string {
+	switch t {
+	case vulkan.PhysicalDeviceTypeDiscreteGpu:
+		return "discrete"
+	case vulkan.PhysicalDeviceTypeIntegratedGpu:
+		return "integrated"
+	case vulkan.PhysicalDeviceTypeVirtualGpu:
+		return "virtual"
+	case vulkan.PhysicalDeviceTypeCpu:
+		return "cpu"
+	}
+	return "other"
+}

@@ -1,0 +1,227 @@
+package vk
+
+// #include "native.h"
+import "C"
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"time"
+	"unsafe"
+
+	vulkan "github.com/vulkan-go/vulkan"
+)
+
+// Options says which device to open, and how.
+type Options struct {
+	Device     string        // index, UUID or part of the name; empty: the environment's COLT5_DEVICE, else the best device
+	Validation bool          // run under the Khronos validation layer, see Device.Messages; COLT5_VALIDATE=1 turns it on too
+	CacheDir   string        // folder of the pipeline cache; empty: colt5 in the user's cache folder; "-": no cache
+	Timeout    time.Duration // how long Run and transfers wait for the device; 0: five minutes
+	Profile    bool          // keep compiler statistics of kernels, see Kernel.Stats
+}
+
+// Stats counts what a device holds and has done.
+type Stats struct {
+	BufferBytes uint64 // in open buffers
+	PeakBytes   uint64 // the most that was in open buffers at once
+	DeviceBytes uint64 // taken from the device: blocks for buffers, and staging
+	Allocations uint64 // times that device memory was allocated
+	Buffers     int64  // open buffers
+	Kernels     int64  // open kernels
+	Tapes       int64  // open tapes
+	Submits     uint64 // submissions to the queue
+	Encodes     uint64 // command buffers written
+}
+
+// Device is an open Vulkan device with one compute queue.
+type Device struct {
+	info    Info
+	timeout time.Duration
+	profile bool
+	in      *instance
+	c       *C.c5_device
+	handle  vulkan.Device
+	phys    *physical
+	pool    pool
+	staging staging
+	cache   cache
+	queue   sync.Mutex
+	mu      sync.Mutex // guards closed
+	closed  bool
+
+	buffers, kernels, tapes atomic.Int64
+	submits, encodes        atomic.Uint64
+	lost                    atomic.Bool
+}
+
+// Open opens a device. The errors are ErrNoDevice, ErrUnsupported and those of Vulkan.
+func Open(o Options) (*Device, error) {
+	in, err := newInstance(o.Validation || os.Getenv("COLT5_VALIDATE") == "1")
+	if err != nil {
+		return nil, err
+	}
+	d, err := open(in, o)
+	if err != nil {
+		in.close()
+		return nil, err
+	}
+	return d, nil
+}
+
+func open(in *instance, o Options) (*Device, error) {
+	if o.Timeout < 0 {
+		return nil, fmt.Errorf("vk: Open: Options.Timeout is %v, want 0 or more", o.Timeout)
+	}
+	if o.Timeout == 0 {
+		o.Timeout = 5 * time.Minute
+	}
+	list, err := in.physicals()
+	if err != nil {
+		return nil, err
+	}
+	infos := make([]Info, len(list))
+	for i, p := range list {
+		infos[i] = p.info
+	}
+	chosen, err := choose(infos, o.Device)
+	if err != nil {
+		return nil, err
+	}
+	p := list[chosen]
+	d := &Device{info: p.info, timeout: o.Timeout, profile: o.Profile && p.info.Caps.PipelineStatistics, in: in, phys: p}
+	if err := check("vkCreateDevice", int32(C.c5_device_new(in.c, p.handle, C.uint32_t(p.family), &p.probe, &d.c))); err != nil {
+		return nil, fmt.Errorf("vk: opening %s: %w", p.info.Name, err)
+	}
+	handle := C.c5_device_handle(d.c)
+	d.handle = *(*vulkan.Device)(unsafe.Pointer(&handle))
+	d.pool.init(d)
+	if err := d.cache.open(d, o.CacheDir); err != nil {
+		C.c5_device_free(d.c)
+		return nil, err
+	}
+	if err := d.staging.open(d); err != nil {
+		d.cache.close()
+		C.c5_device_free(d.c)
+		return nil, err
+	}
+	return d, nil
+}
+
+// Info describes the device.
+func (d *Device) Info() Info { return d.info }
+
+// Caps says what the device can do.
+func (d *Device) Caps() Caps { return d.info.Caps }
+
+// Stats counts what the device holds and has done.
+func (d *Device) Stats() Stats {
+	s := d.pool.stats()
+	s.Buffers, s.Kernels, s.Tapes = d.buffers.Load(), d.kernels.Load(), d.tapes.Load()
+	s.Submits, s.Encodes = d.submits.Load(), d.encodes.Load()
+	return s
+}
+
+// MemoryBudget returns how much device memory this process may use and uses, both in bytes; 0 where the driver does not say.
+func (d *Device) MemoryBudget() (budget, used uint64) {
+	if d.phys.probe.memory_budget == 0 || d.alive("MemoryBudget") != nil {
+		return 0, 0
+	}
+	var b, u C.uint64_t
+	C.c5_heap_budget(d.in.c, d.phys.handle, C.uint32_t(d.pool.heap), &b, &u)
+	return uint64(b), uint64(u)
+}
+
+// Messages returns, and forgets, what the validation layer said: how many messages, and the text of the first ones.
+func (d *Device) Messages() (count int, text string) {
+	if d.alive("Messages") != nil {
+		return 0, ""
+	}
+	return d.in.messages()
+}
+
+// Wait waits until the device is idle.
+func (d *Device) Wait() error {
+	if err := d.alive("Wait"); err != nil {
+		return err
+	}
+	d.queue.Lock()
+	defer d.queue.Unlock()
+	return d.check("vkDeviceWaitIdle", int32(vulkan.DeviceWaitIdle(d.handle)))
+}
+
+// Close closes the device. Buffers, kernels and tapes that are still open are reported as an error, and are closed by it
+// nevertheless: they may not be used any more. Calling Close again does nothing.
+func (d *Device) Close() error {
+	if d == nil {
+		return nil
+	}
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.closed {
+		return nil
+	}
+	d.queue.Lock()
+	wait := d.check("vkDeviceWaitIdle", int32(vulkan.DeviceWaitIdle(d.handle)))
+	d.queue.Unlock()
+	d.closed = true
+	leak := d.leaks()
+	d.staging.close()
+	d.pool.close()
+	save := d.cache.close()
+	if leak == nil {
+		C.c5_device_free(d.c)
+		d.in.close()
+	}
+	// With objects still open the device is left to the operating system: destroying it under them is undefined.
+	return errors.Join(wait, leak, save)
+}
+
+func (d *Device) leaks() error {
+	var left []string
+	if n := d.buffers.Load(); n > 0 {
+		left = append(left, fmt.Sprintf("%d buffers (%s)", n, d.pool.names()))
+	}
+	if n := d.kernels.Load(); n > 0 {
+		left = append(left, fmt.Sprintf("%d kernels", n))
+	}
+	if n := d.tapes.Load(); n > 0 {
+		left = append(left, fmt.Sprintf("%d tapes", n))
+	}
+	if left == nil {
+		return nil
+	}
+	return fmt.Errorf("vk: Device.Close: left open: %s", strings.Join(left, ", "))
+}
+
+// alive is the error of using a device that is closed or lost.
+func (d *Device) alive(op string) error {
+	if d == nil {
+		return fmt.Errorf("vk: %s: the device is nil", op)
+	}
+	if d.isClosed() {
+		return fmt.Errorf("vk: %s: the device is %w", op, ErrClosed)
+	}
+	if d.lost.Load() {
+		return fmt.Errorf("vk: %s: %w before", op, ErrDeviceLost)
+	}
+	return nil
+}
+
+func (d *Device) isClosed() bool {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return d.closed
+}
+
+// check is check, and remembers that the device was lost.
+func (d *Device) check(op string, result int32) error {
+	if vulkan.Result(result) == vulkan.ErrorDeviceLost {
+		d.lost.Store(true)
+	}
+	return check(op, result)
+}

@@ -1,0 +1,224 @@
+package vk
+
+// #include "native.h"
+import "C"
+
+import (
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"sync/atomic"
+	"unsafe"
+
+	"github.com/colt5-vulkan/colt5/internal/spirv"
+	vulkan "github.com/vulkan-go/vulkan"
+)
+
+// KernelConfig says what NewKernel makes.
+type KernelConfig struct {
+	Name          string            // for messages
+	Code          []byte            // SPIR-V with one GLCompute entry point
+	Spec          map[uint32]uint32 // specialisation constants, raw bits by id; the others keep their defaults
+	SubgroupSize  uint32            // the size that subgroups must have; 0: the driver's choice
+	FullSubgroups bool              // no subgroup has inactive invocations at the start
+}
+
+// Kernel is a compute pipeline.
+type Kernel struct {
+	dev              *Device
+	name             string
+	layout, pipeline uint64
+	push             uint32
+	shared           uint64
+	local            [3]uint32
+	uses             atomic.Int64
+}
+
+// Stat is something that the driver's compiler says of a kernel.
+type Stat struct {
+	Name  string
+	Value float64
+}
+
+// NewKernel compiles a kernel. What the shader needs is checked against the device first, for drivers do not: ErrUnsupported
+// names what is missing.
+func (d *Device) NewKernel(c KernelConfig) (*Kernel, error) {
+	if err := d.alive("NewKernel"); err != nil {
+		return nil, err
+	}
+	m, err := spirv.Reflect(c.Code, c.Spec)
+	if err == nil {
+		err = d.supports(m, c)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("vk: NewKernel %q: %w", c.Name, err)
+	}
+	k := &Kernel{dev: d, name: c.Name, push: m.PushBytes, shared: m.SharedBytes, local: m.LocalSize}
+	ids := make([]uint32, 0, len(c.Spec)+1)
+	for id := range c.Spec {
+		ids = append(ids, id)
+	}
+	slices.Sort(ids)
+	values := make([]uint32, len(ids), len(ids)+1)
+	for i, id := range ids {
+		values[i] = c.Spec[id]
+	}
+	entry := append([]byte(m.EntryPoint), 0)
+	count := C.uint32_t(len(ids))
+	ids, values = append(ids, 0), append(values, 0) // never empty, so that their first element has an address
+	result := C.c5_pipeline_new(d.c, C.uint64_t(d.cache.handle), unsafe.Pointer(&c.Code[0]), C.size_t(len(c.Code)),
+		(*C.char)(unsafe.Pointer(&entry[0])), C.uint32_t(k.push), (*C.uint32_t)(&ids[0]), (*C.uint32_t)(&values[0]), count,
+		C.uint32_t(c.SubgroupSize), C.uint32_t(btoi(c.FullSubgroups)), C.uint32_t(btoi(d.profile)),
+		(*C.uint64_t)(&k.layout), (*C.uint64_t)(&k.pipeline))
+	if err := d.check("vkCreateComputePipelines", int32(result)); err != nil {
+		return nil, fmt.Errorf("vk: NewKernel %q: %w", c.Name, err)
+	}
+	d.kernels.Add(1)
+	return k, nil
+}
+
+// capabilities that a device of the minimum has, or that follow from what Caps says.
+func (c *Caps) has(capability string) bool {
+	switch capability {
+	case "Shader", "Matrix", "PhysicalStorageBufferAddresses", "GroupNonUniform", "GroupNonUniformArithmetic",
+		"GroupNonUniformBallot", "GroupNonUniformShuffle", "GroupNonUniformVote", "ImageQuery":
+		return true
+	case "Float16":
+		return c.Float16
+	case "Float64":
+		return c.Float64
+	case "Int8":
+		return c.Int8
+	case "Int16":
+		return c.Int16
+	case "Int64":
+		return c.Int64
+	case "StorageBuffer8BitAccess":
+		return c.Storage8
+	case "StorageBuffer16BitAccess":
+		return c.Storage16
+	case "VulkanMemoryModel":
+		return c.MemoryModel
+	case "CooperativeMatrixKHR":
+		return c.CooperativeMatrix
+	case "BFloat16TypeKHR", "BFloat16CooperativeMatrixKHR":
+		return c.BFloat16
+	}
+	return strings.HasPrefix(capability, "CooperativeMatrix") && c.CooperativeMatrix2
+}
+
+func (d *Device) supports(m spirv.Module, c KernelConfig) error {
+	caps := &d.info.Caps
+	for _, name := range m.Capabilities {
+		if !caps.has(name) {
+			return fmt.Errorf("%w: the shader needs the capability %s", ErrUnsupported, name)
+		}
+	}
+	if m.SharedBytes > uint64(caps.SharedBytes) {
+		return fmt.Errorf("%w: %d bytes of shared memory, the device has %d", ErrUnsupported, m.SharedBytes, caps.SharedBytes)
+	}
+	if m.PushBytes > caps.PushBytes {
+		return fmt.Errorf("%w: %d bytes of push constants, the device has %d", ErrUnsupported, m.PushBytes, caps.PushBytes)
+	}
+	invocations := uint64(1)
+	for i, n := range m.LocalSize {
+		if n > caps.MaxWorkgroupSize[i] {
+			return fmt.Errorf("%w: a workgroup of %d, the device allows %d", ErrUnsupported, m.LocalSize, caps.MaxWorkgroupSize)
+		}
+		invocations *= uint64(n)
+	}
+	if invocations > uint64(caps.MaxWorkgroupInvocations) {
+		return fmt.Errorf("%w: a workgroup of %d invocations, the device allows %d", ErrUnsupported, invocations, caps.MaxWorkgroupInvocations)
+	}
+	if c.FullSubgroups && !caps.FullSubgroups {
+		return fmt.Errorf("%w: full subgroups", ErrUnsupported)
+	}
+	size := c.SubgroupSize
+	if size == 0 || size == caps.SubgroupMin && size == caps.SubgroupMax {
+		return nil
+	}
+	if !caps.SubgroupSizeControl || size < caps.SubgroupMin || size > caps.SubgroupMax || size&(size-1) != 0 {
+		return fmt.Errorf("%w: subgroups of %d, the device has %d to %d", ErrUnsupported, size, caps.SubgroupMin, caps.SubgroupMax)
+	}
+	return nil
+}
+
+// Name is the kernel's name.
+func (k *Kernel) Name() string { return k.name }
+
+// SharedBytes is the shared memory of a workgroup.
+func (k *Kernel) SharedBytes() uint64 { return k.shared }
+
+// Stats is what the driver's compiler says of the kernel: registers, spills and such, under names of its own. It needs
+// Options.Profile and a driver with pipeline statistics, ErrUnsupported otherwise.
+func (k *Kernel) Stats() ([]Stat, error) {
+	if err := k.dev.alive("Kernel.Stats"); err != nil {
+		return nil, err
+	}
+	if !k.dev.profile {
+		return nil, fmt.Errorf("vk: Kernel.Stats: %w: pipeline statistics, or Options.Profile is off", ErrUnsupported)
+	}
+	if k.uses.Load() < 0 {
+		return nil, fmt.Errorf("vk: Kernel.Stats: %q is %w", k.name, ErrClosed)
+	}
+	var stats [4 * C.C5_MAX_EXECUTABLE_STATS]C.c5_stat
+	count := C.uint32_t(len(stats))
+	if err := k.dev.check("vkGetPipelineExecutableStatistics", int32(C.c5_pipeline_stats(k.dev.c, C.uint64_t(k.pipeline), &count, &stats[0]))); err != nil {
+		return nil, err
+	}
+	list := make([]Stat, count)
+	for i := range list {
+		s := &stats[i]
+		list[i] = Stat{Name: C.GoString(&s.name[0]), Value: statValue(uint32(s.format), uint64(s.value))}
+	}
+	return list, nil
+}
+
+// Close frees the kernel. It is an error while a tape that uses it is open; closing again does nothing.
+func (k *Kernel) Close() error {
+	if k == nil {
+		return nil
+	}
+	if !k.uses.CompareAndSwap(0, closedUse) {
+		if k.uses.Load() < 0 {
+			return nil
+		}
+		return fmt.Errorf("vk: Kernel.Close: an open tape uses %q", k.name)
+	}
+	defer k.dev.kernels.Add(-1)
+	if err := k.dev.alive("Kernel.Close"); err != nil && !errors.Is(err, ErrDeviceLost) {
+		return err
+	}
+	vulkan.DestroyPipeline(k.dev.handle, *(*vulkan.Pipeline)(unsafe.Pointer(&k.pipeline)), nil)
+	vulkan.DestroyPipelineLayout(k.dev.handle, *(*vulkan.PipelineLayout)(unsafe.Pointer(&k.layout)), nil)
+	return nil
+}
+
+func (k *Kernel) pin() bool {
+	if k.uses.Add(1) < 0 {
+		k.uses.Add(-1)
+		return false
+	}
+	return true
+}
+
+// Scalars is the memory of a struct whose fields are all uint32, int32 or float32: the push constants that follow the addresses.
+func Scalars[T any](p *T) []byte {
+	return slices.Clone(unsafe.Slice((*byte)(unsafe.Pointer(p)), unsafe.Sizeof(*p)))
+}
+
+// Grid folds a number of workgroups into x and y. The grid may be larger than groups: kernels compare the flat number
+// y * count of x + x with the real count.
+func Grid(c Caps, groups uint64) ([3]uint32, error) {
+	x, y := uint64(c.MaxWorkgroupCount[0]), uint64(c.MaxWorkgroupCount[1])
+	if groups == 0 || groups > x*y || groups > 1<<32-1 {
+		return [3]uint32{}, fmt.Errorf("vk: %w: %d workgroups, want 1 to %d", ErrUnsupported, groups, min(x*y, 1<<32-1))
+	}
+	if groups <= x {
+		return [3]uint32{uint32(groups), 1, 1}, nil
+	}
+	rows := (groups + x - 1) / x
+	width := (groups + rows - 1) / rows
+	return [3]uint32{uint32(width), uint32(rows), 1}, nil
+}

@@ -1,0 +1,374 @@
+package vk
+
+// #include "native.h"
+import "C"
+
+import (
+	"cmp"
+	"fmt"
+	"slices"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"unsafe"
+
+	vulkan "github.com/vulkan-go/vulkan"
+)
+
+const (
+	alignment  = 256      // of every buffer, in bytes
+	blockBytes = 16 << 20 // device memory is taken in blocks of this size
+	shareBytes = 4 << 20  // larger buffers have a block of their own
+)
+
+// Buffer is a piece of device memory.
+type Buffer struct {
+	dev    *Device
+	name   string
+	size   uint64
+	block  *block
+	offset uint64
+	uses   atomic.Int64 // submissions under way; closedUse once closed
+}
+
+const closedUse = -1 << 40
+
+// Range is a piece of a buffer, or of a tape's slot. The zero Range stands for an absent argument.
+type Range struct {
+	buf          *Buffer
+	slot         *Slot
+	offset, size uint64
+}
+
+// Size is the length in bytes.
+func (r Range) Size() uint64 { return r.size }
+
+// Offset is where the range starts in its buffer or slot, in bytes. Buffers start at multiples of 256 bytes; what is bound to a slot must
+// start at a multiple of 16.
+func (r Range) Offset() uint64 { return r.offset }
+
+// IsZero says whether this is the zero Range.
+func (r Range) IsZero() bool { return r.buf == nil && r.slot == nil }
+
+// Device is the device that the range belongs to, nil for the zero Range.
+func (r Range) Device() *Device {
+	switch {
+	case r.buf != nil:
+		return r.buf.dev
+	case r.slot != nil:
+		return r.slot.tape.dev
+	}
+	return nil
+}
+
+// Slice is the part of size bytes that starts offset bytes into r. Beyond the end of r it has no meaning, and using it is an error.
+func (r Range) Slice(offset, size uint64) Range {
+	if offset > r.size || size > r.size-offset {
+		return Range{buf: r.buf, slot: r.slot, offset: r.offset + offset, size: ^uint64(0)}
+	}
+	return Range{buf: r.buf, slot: r.slot, offset: r.offset + offset, size: size}
+}
+
+// name says what a range is part of.
+func (r Range) name() string {
+	switch {
+	case r.buf != nil:
+		return fmt.Sprintf("buffer %q", r.buf.name)
+	case r.slot != nil:
+		return fmt.Sprintf("slot %q", r.slot.name)
+	}
+	return "the zero Range"
+}
+
+// valid checks that a range lies in an open buffer of the device, or in a slot of the tape (nil: slots are not allowed).
+func (r Range) valid(d *Device, t *Tape) error {
+	switch {
+	case r.IsZero():
+		return fmt.Errorf("is the zero Range")
+	case r.buf != nil && r.buf.dev != d:
+		return fmt.Errorf("is of %s, which is on another device", r.name())
+	case r.buf != nil && r.buf.uses.Load() < 0:
+		return fmt.Errorf("is of %s, which is %w", r.name(), ErrClosed)
+	case r.slot != nil && r.slot.tape != t:
+		return fmt.Errorf("is of %s, which belongs to another tape", r.name())
+	}
+	limit := r.limit()
+	if r.offset > limit || r.size > limit-r.offset || r.size == 0 {
+		return fmt.Errorf("is bytes [%d, +%d) of %s, which has %d", r.offset, r.size, r.name(), limit)
+	}
+	return nil
+}
+
+func (r Range) limit() uint64 {
+	if r.buf != nil {
+		return r.buf.size
+	}
+	return r.slot.size
+}
+
+// address of a range that is not in a slot.
+func (r Range) address() uint64 { return r.buf.block.address + r.buf.offset + r.offset }
+
+// NewBuffer takes size bytes of device memory, not initialised. The name is for messages. ErrOutOfMemory if there is not enough.
+func (d *Device) NewBuffer(name string, size uint64) (*Buffer, error) {
+	if err := d.alive("NewBuffer"); err != nil {
+		return nil, err
+	}
+	if size == 0 {
+		return nil, fmt.Errorf("vk: NewBuffer %q: size is 0, want at least 1", name)
+	}
+	b := &Buffer{dev: d, name: name, size: size}
+	if err := d.pool.take(b); err != nil {
+		return nil, fmt.Errorf("vk: NewBuffer %q of %d bytes: %w", name, size, err)
+	}
+	d.buffers.Add(1)
+	return b, nil
+}
+
+// Range is the whole buffer.
+func (b *Buffer) Range() Range { return Range{buf: b, size: b.size} }
+
+// Size is the length in bytes.
+func (b *Buffer) Size() uint64 { return b.size }
+
+// Close gives the memory back. It is an error while the device works with the buffer; closing again does nothing.
+func (b *Buffer) Close() error {
+	if b == nil {
+		return nil
+	}
+	if !b.uses.CompareAndSwap(0, closedUse) {
+		if b.uses.Load() < 0 {
+			return nil
+		}
+		return fmt.Errorf("vk: Buffer.Close: %q is in use by the device", b.name)
+	}
+	b.dev.pool.give(b)
+	b.dev.buffers.Add(-1)
+	return nil
+}
+
+// pin keeps a buffer open; false if it is closed.
+func (b *Buffer) pin() bool {
+	if b.uses.Add(1) < 0 {
+		b.uses.Add(-1)
+		return false
+	}
+	return true
+}
+
+func (b *Buffer) unpin() { b.uses.Add(-1) }
+
+// pool hands out device memory. Blocks are kept in the order of their creation; a piece goes to the first gap that holds it, so
+// the places of buffers depend on the order of calls alone.
+type pool struct {
+	mu     sync.Mutex
+	dev    *Device
+	kind   uint32 // memory type of buffers
+	heap   uint32
+	blocks []*block
+	closed bool
+	live, peak, taken,
+	allocations uint64
+}
+
+// block is one allocation of device memory, with a buffer over all of it.
+type block struct {
+	buffer, memory, address uint64
+	size                    uint64
+	pieces                  []*Buffer // by offset
+}
+
+func (p *pool) init(d *Device) {
+	p.dev = d
+	p.kind = noFamily
+}
+
+func align(n uint64) uint64 { return (n + alignment - 1) &^ (alignment - 1) }
+
+func (p *pool) take(b *Buffer) error {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.closed {
+		return ErrClosed
+	}
+	caps := &p.dev.info.Caps
+	if b.size > caps.MemoryBytes || b.size > caps.MaxAllocation && caps.MaxAllocation > 0 {
+		return fmt.Errorf("%w: the device has %d bytes and allows %d in one piece", ErrOutOfMemory, caps.MemoryBytes, caps.MaxAllocation)
+	}
+	size := align(b.size)
+	if size <= shareBytes {
+		for _, k := range p.blocks {
+			if k.place(b, size) {
+				p.count(b.size)
+				return nil
+			}
+		}
+	}
+	length := size
+	if size <= shareBytes {
+		length = blockBytes
+	}
+	k, err := p.newBlock(length)
+	if err != nil {
+		return err
+	}
+	p.blocks = append(p.blocks, k)
+	k.place(b, size)
+	p.count(b.size)
+	return nil
+}
+
+func (p *pool) count(size uint64) {
+	p.live += size
+	p.peak = max(p.peak, p.live)
+}
+
+// place puts b in the first gap that holds it.
+func (k *block) place(b *Buffer, size uint64) bool {
+	at := uint64(0)
+	for i, o := range append(slices.Clip(k.pieces), nil) {
+		end := k.size
+		if o != nil {
+			end = o.offset
+		}
+		if end-at >= size {
+			b.block, b.offset = k, at
+			k.pieces = slices.Insert(k.pieces, i, b)
+			return true
+		}
+		if o != nil {
+			at = o.offset + align(o.size)
+		}
+	}
+	return false
+}
+
+func (p *pool) give(b *Buffer) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	k := b.block
+	i, found := slices.BinarySearchFunc(k.pieces, b.offset, func(o *Buffer, at uint64) int { return cmp.Compare(o.offset, at) })
+	if !found || p.closed {
+		return
+	}
+	k.pieces = slices.Delete(k.pieces, i, i+1)
+	p.live -= b.size
+	// An empty block goes back to the device, but for one that small buffers may want again at once.
+	if len(k.pieces) == 0 && (k.size != blockBytes || p.spare(k)) {
+		p.blocks = slices.DeleteFunc(p.blocks, func(o *block) bool { return o == k })
+		p.free(k)
+	}
+}
+
+// spare says whether another shared block is empty too.
+func (p *pool) spare(k *block) bool {
+	return slices.ContainsFunc(p.blocks, func(o *block) bool { return o != k && o.size == blockBytes && len(o.pieces) == 0 })
+}
+
+const deviceUsage = 0x20023 // device address, storage, transfer both ways
+
+func (p *pool) newBlock(size uint64) (*block, error) {
+	d := p.dev
+	k := &block{size: size}
+	var need, alignTo C.uint64_t
+	var types C.uint32_t
+	if err := d.check("vkCreateBuffer", int32(C.c5_buffer_new(d.c, C.uint64_t(size), deviceUsage, (*C.uint64_t)(&k.buffer), &need, &alignTo, &types))); err != nil {
+		return nil, err
+	}
+	if p.kind == noFamily {
+		kind, ok := d.memoryType(uint32(types), []vulkan.MemoryPropertyFlagBits{vulkan.MemoryPropertyDeviceLocalBit, 0})
+		if !ok {
+			d.destroyBuffer(k.buffer)
+			return nil, fmt.Errorf("%w: no memory type for storage buffers", ErrUnsupported)
+		}
+		p.kind, p.heap = kind, d.phys.memory.MemoryTypes[kind].HeapIndex
+	}
+	if err := d.check("vkAllocateMemory", int32(C.c5_memory_new(d.c, need, C.uint32_t(p.kind), (*C.uint64_t)(&k.memory)))); err != nil {
+		d.destroyBuffer(k.buffer)
+		return nil, err
+	}
+	if err := d.check("vkBindBufferMemory", int32(C.c5_bind(d.c, C.uint64_t(k.buffer), C.uint64_t(k.memory), (*C.uint64_t)(&k.address)))); err != nil {
+		d.destroyBuffer(k.buffer)
+		d.freeMemory(k.memory)
+		return nil, err
+	}
+	p.taken += size
+	p.allocations++
+	return k, nil
+}
+
+func (p *pool) free(k *block) {
+	p.dev.destroyBuffer(k.buffer)
+	p.dev.freeMemory(k.memory)
+	p.taken -= k.size
+}
+
+// close frees what no open buffer lies in.
+func (p *pool) close() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.closed = true
+	for _, k := range p.blocks {
+		if len(k.pieces) == 0 {
+			p.free(k)
+		}
+	}
+}
+
+func (p *pool) stats() Stats {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return Stats{BufferBytes: p.live, PeakBytes: p.peak, DeviceBytes: p.taken + stagingBytes, Allocations: p.allocations}
+}
+
+// ResetPeak makes the present use of memory the peak.
+func (d *Device) ResetPeak() {
+	d.pool.mu.Lock()
+	defer d.pool.mu.Unlock()
+	d.pool.peak = d.pool.live
+}
+
+// names lists some of the open buffers.
+func (p *pool) names() string {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	var list []string
+	for _, k := range p.blocks {
+		for _, b := range k.pieces {
+			if len(list) == 8 {
+				return strings.Join(append(list, "..."), ", ")
+			}
+			list = append(list, b.name)
+		}
+	}
+	return strings.Join(list, ", ")
+}
+
+// memoryType is the first allowed type that has the flags, trying one set of flags after the other. Memory that the host sees is
+// passed over for device memory where there is other: it may be a small window.
+func (d *Device) memoryType(allowed uint32, wanted []vulkan.MemoryPropertyFlagBits) (uint32, bool) {
+	m := &d.phys.memory
+	for _, want := range wanted {
+		found, ok := uint32(0), false
+		var size vulkan.DeviceSize
+		for i := range m.MemoryTypeCount {
+			flags := vulkan.MemoryPropertyFlagBits(m.MemoryTypes[i].PropertyFlags)
+			heap := m.MemoryHeaps[m.MemoryTypes[i].HeapIndex].Size
+			if allowed>>i&1 == 1 && flags&want == want && flags&vulkan.MemoryPropertyProtectedBit == 0 && (!ok || heap > size) {
+				found, size, ok = i, heap, true
+			}
+		}
+		if ok {
+			return found, true
+		}
+	}
+	return 0, false
+}
+
+func (d *Device) destroyBuffer(b uint64) {
+	vulkan.DestroyBuffer(d.handle, *(*vulkan.Buffer)(unsafe.Pointer(&b)), nil)
+}
+
+func (d *Device) freeMemory(m uint64) {
+	vulkan.FreeMemory(d.handle, *(*vulkan.DeviceMemory)(unsafe.Pointer(&m)), nil)
+}

@@ -1,0 +1,306 @@
+package vk
+
+// #include "native.h"
+import "C"
+
+import (
+	"fmt"
+	"time"
+)
+
+// Bind says what a slot stands for in the runs that follow. It has the slot's size and starts at a multiple of 16 bytes.
+func (t *Tape) Bind(s *Slot, r Range) error {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.closed {
+		return t.fail("Bind", ErrClosed)
+	}
+	if s == nil || s.tape != t {
+		return t.fail("Bind", fmt.Errorf("the slot belongs to another tape"))
+	}
+	if r.slot != nil {
+		return t.fail("Bind", fmt.Errorf("slot %q: the range is of a slot, want one of a buffer", s.name))
+	}
+	if err := r.valid(t.dev, t); err != nil {
+		return t.fail("Bind", fmt.Errorf("slot %q: the range %w", s.name, err))
+	}
+	if r.size != s.size || r.offset%16 != 0 {
+		return t.fail("Bind", fmt.Errorf("slot %q: %d bytes from byte %d on, want %d from a multiple of 16", s.name, r.size, r.offset, s.size))
+	}
+	if err := t.wait(); err != nil {
+		return t.fail("Bind", err)
+	}
+	if s.bound != r {
+		s.bound = r
+		t.stale = true
+	}
+	return nil
+}
+
+// Run submits the tape and waits until it is done.
+func (t *Tape) Run() error {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if err := t.submit(); err != nil {
+		return t.fail("Run", err)
+	}
+	if err := t.wait(); err != nil {
+		return t.fail("Run", err)
+	}
+	return nil
+}
+
+// Submit starts the tape, after waiting for its last run. Buffers may not be closed, nor read by the host, before Wait.
+func (t *Tape) Submit() error {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if err := t.submit(); err != nil {
+		return t.fail("Submit", err)
+	}
+	return nil
+}
+
+// Wait waits for what Submit started. If the device does not finish in time the error is ErrTimeout, and Wait may be called again.
+func (t *Tape) Wait() error {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if err := t.wait(); err != nil {
+		return t.fail("Wait", err)
+	}
+	return nil
+}
+
+func (t *Tape) submit() error {
+	if t.closed {
+		return ErrClosed
+	}
+	if err := t.dev.alive("submit"); err != nil {
+		return err
+	}
+	if err := t.wait(); err != nil {
+		return err
+	}
+	if !t.ready {
+		if err := t.finish(); err != nil {
+			return err
+		}
+	}
+	if err := t.pin(); err != nil {
+		return err
+	}
+	if err := t.start(); err != nil {
+		t.unpin()
+		return err
+	}
+	t.pending = true
+	return nil
+}
+
+func (t *Tape) start() error {
+	if t.stale {
+		if err := t.resolve(); err != nil {
+			return err
+		}
+	}
+	for i, s := range t.segments {
+		if err := s.submit(t.dev, i == len(t.segments)-1); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (t *Tape) wait() error {
+	if !t.pending {
+		return nil
+	}
+	if err := t.last().wait(t.dev); err != nil {
+		return err
+	}
+	t.pending = false
+	t.unpin()
+	return nil
+}
+
+// finish ends the recording: time stamps at both ends, and the hazard checker.
+func (t *Tape) finish() error {
+	if len(t.steps) == 0 {
+		return fmt.Errorf("nothing was recorded")
+	}
+	if err := t.check(); err != nil {
+		return err
+	}
+	count := 2
+	if t.config.Profile {
+		count = 1 + len(t.steps)
+	}
+	if t.queries == 0 {
+		if err := t.dev.check("vkCreateQueryPool", int32(C.c5_queries_new(t.dev.c, C.uint32_t(count), (*C.uint64_t)(&t.queries)))); err != nil {
+			return err
+		}
+	}
+	t.ticks = make([]uint64, count)
+	first := t.segments[0]
+	head := appendQuery(nil, C.C5_OP_RESET_QUERIES, t.queries, 0, uint32(count))
+	head = appendQuery(head, C.C5_OP_TIMESTAMP, t.queries, 0, 1)
+	first.ops = append(head, first.ops...)
+	for i := range t.patches {
+		if t.patches[i].segment == 0 {
+			t.patches[i].at += len(head)
+		}
+	}
+	for i, at := range t.stamps {
+		if at.segment == 0 {
+			at.at += len(head)
+		}
+		copy(t.segments[at.segment].ops[at.at:], appendQuery(nil, C.C5_OP_TIMESTAMP, t.queries, uint32(i+1), 1))
+	}
+	if !t.config.Profile {
+		t.last().ops = appendQuery(t.last().ops, C.C5_OP_TIMESTAMP, t.queries, 1, 1)
+	}
+	t.ready, t.stale = true, true
+	return nil
+}
+
+// place in the operations.
+type place struct{ segment, at int }
+
+// stamp leaves room for a time stamp after a step.
+func (t *Tape) stamp() {
+	if !t.config.Profile {
+		return
+	}
+	s := t.last()
+	t.stamps = append(t.stamps, place{len(t.segments) - 1, len(s.ops)})
+	s.ops = append(s.ops, make([]byte, queryBytes)...)
+}
+
+// resolve puts what is bound into the operations and writes the command buffers anew.
+func (t *Tape) resolve() error {
+	for _, s := range t.slots {
+		if s.bound.buf == nil {
+			return fmt.Errorf("nothing is bound to slot %q", s.name)
+		}
+	}
+	if err := t.aliases(); err != nil {
+		return err
+	}
+	for _, p := range t.patches {
+		r := p.slot.bound
+		r.offset += p.offset
+		r.write(t.segments[p.segment].ops[p.at:], p.pair)
+	}
+	for _, s := range t.segments {
+		if err := s.encode(t.dev, s.ops); err != nil {
+			return err
+		}
+	}
+	t.stale = false
+	return nil
+}
+
+// aliases rejects memory bound to a slot that the tape writes, where another slot or the tape itself uses that memory: the barriers
+// were derived without knowing it.
+func (t *Tape) aliases() error {
+	for i, s := range t.slots {
+		for _, o := range t.slots[:i] {
+			if (s.wrote || o.wrote) && s.bound.overlaps(o.bound) {
+				return fmt.Errorf("slots %q and %q are bound to overlapping parts of %s, and one of them is written", o.name, s.name, s.bound.name())
+			}
+		}
+		for _, u := range t.uses {
+			if (s.wrote || u.write) && s.bound.overlaps(u.Range) {
+				return fmt.Errorf("slot %q is bound to a part of %s that the tape uses itself", s.name, s.bound.name())
+			}
+		}
+	}
+	return nil
+}
+
+// pin keeps everything that a run touches open until unpin.
+func (t *Tape) pin() error {
+	for i, b := range t.buffers {
+		if !b.pin() {
+			t.unpinSome(i, 0)
+			return fmt.Errorf("buffer %q is %w", b.name, ErrClosed)
+		}
+	}
+	for i, s := range t.slots {
+		if s.bound.buf == nil {
+			t.unpinSome(len(t.buffers), i)
+			return fmt.Errorf("nothing is bound to slot %q", s.name)
+		}
+		if !s.bound.buf.pin() {
+			t.unpinSome(len(t.buffers), i)
+			return fmt.Errorf("slot %q: %s is %w", s.name, s.bound.name(), ErrClosed)
+		}
+	}
+	return nil
+}
+
+func (t *Tape) unpin() { t.unpinSome(len(t.buffers), len(t.slots)) }
+
+func (t *Tape) unpinSome(buffers, slots int) {
+	for _, b := range t.buffers[:buffers] {
+		b.unpin()
+	}
+	for _, s := range t.slots[:slots] {
+		s.bound.buf.unpin()
+	}
+}
+
+// StepTime is the GPU time of one step of a profiled tape.
+type StepTime struct {
+	Name         string
+	Time         time.Duration
+	Flops, Bytes float64
+}
+
+// Elapsed is the GPU time of the last run, from its first step to its last.
+func (t *Tape) Elapsed() (time.Duration, error) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if err := t.read(); err != nil {
+		return 0, t.fail("Elapsed", err)
+	}
+	return t.between(0, len(t.ticks)-1), nil
+}
+
+// Steps is the GPU time of every step of the last run. The tape must have been made with Profile.
+func (t *Tape) Steps() ([]StepTime, error) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if !t.config.Profile {
+		return nil, t.fail("Steps", fmt.Errorf("TapeConfig.Profile is off"))
+	}
+	if err := t.read(); err != nil {
+		return nil, t.fail("Steps", err)
+	}
+	list := make([]StepTime, len(t.steps))
+	for i, s := range t.steps {
+		list[i] = StepTime{s.name, t.between(i, i+1), s.flops, s.bytes}
+	}
+	return list, nil
+}
+
+// read fetches the time stamps of the last run.
+func (t *Tape) read() error {
+	switch {
+	case t.closed:
+		return ErrClosed
+	case !t.ready || t.pending || t.stale:
+		return fmt.Errorf("there is no finished run")
+	}
+	if err := t.dev.alive("Elapsed"); err != nil {
+		return err
+	}
+	return t.dev.check("vkGetQueryPoolResults", int32(C.c5_queries_read(t.dev.c, C.uint64_t(t.queries), C.uint32_t(len(t.ticks)), (*C.uint64_t)(&t.ticks[0]))))
+}
+
+func (t *Tape) between(a, b int) time.Duration {
+	mask := ^uint64(0)
+	if bits := t.dev.info.Caps.timestampBits; bits < 64 {
+		mask = 1<<bits - 1
+	}
+	return time.Duration(float64((t.ticks[b]-t.ticks[a])&mask) * t.dev.info.Caps.TimestampNanoseconds)
+}

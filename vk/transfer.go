@@ -1,0 +1,241 @@
+package vk
+
+// #include "native.h"
+import "C"
+
+import (
+	"fmt"
+	"sync"
+	"unsafe"
+
+	vulkan "github.com/vulkan-go/vulkan"
+)
+
+const (
+	halfBytes    = 8 << 20
+	stagingBytes = 2 * halfBytes
+)
+
+// Transfer is a copy between host and device. Data is as long as Range.
+type Transfer struct {
+	Range Range
+	Data  []byte
+}
+
+// staging carries data through two halves of host-visible memory: the device copies one while the host copies the other.
+type staging struct {
+	mu             sync.Mutex
+	dev            *Device
+	buffer, memory uint64
+	mapped         []byte
+	coherent       bool
+	halves         [2]*half
+}
+
+// half is half of the staging memory, and the command buffer that copies from or to it.
+type half struct {
+	commands
+	memory []byte
+	offset uint64
+	used   uint64
+	ops    []byte
+	out    []Transfer // for downloads: where the bytes go, Range being in the staging memory's terms
+	busy   bool
+}
+
+func (s *staging) open(d *Device) error {
+	s.dev = d
+	var need, alignTo C.uint64_t
+	var types C.uint32_t
+	const usage = 3 // transfer both ways
+	if err := d.check("vkCreateBuffer", int32(C.c5_buffer_new(d.c, stagingBytes, usage, (*C.uint64_t)(&s.buffer), &need, &alignTo, &types))); err != nil {
+		return fmt.Errorf("vk: staging memory: %w", err)
+	}
+	if err := s.bind(need, uint32(types)); err != nil {
+		s.close()
+		return fmt.Errorf("vk: staging memory: %w", err)
+	}
+	for i := range s.halves {
+		h := &half{memory: s.mapped[i*halfBytes : (i+1)*halfBytes], offset: uint64(i) * halfBytes}
+		s.halves[i] = h
+		if err := h.open(d); err != nil {
+			s.close()
+			return fmt.Errorf("vk: staging memory: %w", err)
+		}
+	}
+	return nil
+}
+
+func (s *staging) bind(need C.uint64_t, types uint32) error {
+	d := s.dev
+	const visible, coherent, cached = vulkan.MemoryPropertyHostVisibleBit, vulkan.MemoryPropertyHostCoherentBit, vulkan.MemoryPropertyHostCachedBit
+	kind, ok := d.memoryType(types, []vulkan.MemoryPropertyFlagBits{visible | coherent | cached, visible | cached, visible | coherent, visible})
+	if !ok {
+		return fmt.Errorf("%w: no memory that the host can see", ErrUnsupported)
+	}
+	s.coherent = vulkan.MemoryPropertyFlagBits(d.phys.memory.MemoryTypes[kind].PropertyFlags)&coherent != 0
+	if err := d.check("vkAllocateMemory", int32(C.c5_memory_new(d.c, need, C.uint32_t(kind), (*C.uint64_t)(&s.memory)))); err != nil {
+		return err
+	}
+	if err := d.check("vkBindBufferMemory", int32(C.c5_bind(d.c, C.uint64_t(s.buffer), C.uint64_t(s.memory), nil))); err != nil {
+		return err
+	}
+	var at unsafe.Pointer
+	if err := d.check("vkMapMemory", int32(C.c5_map(d.c, C.uint64_t(s.memory), &at))); err != nil {
+		return err
+	}
+	s.mapped = unsafe.Slice((*byte)(at), stagingBytes)
+	return nil
+}
+
+func (s *staging) close() {
+	for i, h := range s.halves {
+		if h != nil {
+			h.destroy(s.dev)
+			s.halves[i] = nil
+		}
+	}
+	s.dev.destroyBuffer(s.buffer)
+	s.dev.freeMemory(s.memory)
+	s.buffer, s.memory, s.mapped = 0, 0, nil
+}
+
+// Upload copies host data to the device, several pieces together, and returns when they are there.
+func (d *Device) Upload(list ...Transfer) error { return d.transfer("Upload", list, true) }
+
+// Download copies device memory to the host, several pieces together.
+func (d *Device) Download(list ...Transfer) error { return d.transfer("Download", list, false) }
+
+func (d *Device) transfer(op string, list []Transfer, up bool) error {
+	if err := d.alive(op); err != nil {
+		return err
+	}
+	for i, t := range list {
+		if err := t.Range.valid(d, nil); err != nil {
+			return fmt.Errorf("vk: %s: transfer %d %w", op, i, err)
+		}
+		if uint64(len(t.Data)) != t.Range.size {
+			return fmt.Errorf("vk: %s: transfer %d: %d bytes of data for %d bytes of %s", op, i, len(t.Data), t.Range.size, t.Range.name())
+		}
+	}
+	for i, t := range list {
+		if !t.Range.buf.pin() {
+			for _, u := range list[:i] {
+				u.Range.buf.unpin()
+			}
+			return fmt.Errorf("vk: %s: transfer %d: %s is %w", op, i, t.Range.name(), ErrClosed)
+		}
+	}
+	err := d.staging.move(list, up)
+	for _, t := range list {
+		t.Range.buf.unpin()
+	}
+	if err != nil {
+		return fmt.Errorf("vk: %s: %w", op, err)
+	}
+	return nil
+}
+
+// move cuts the list into pieces that fill the halves in turn.
+func (s *staging) move(list []Transfer, up bool) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.mapped == nil {
+		return ErrClosed
+	}
+	turn := 0
+	for _, t := range list {
+		for done := uint64(0); done < t.Range.size; {
+			h := s.halves[turn]
+			if h.busy {
+				if err := s.finish(h); err != nil {
+					return err
+				}
+			}
+			n := min(t.Range.size-done, halfBytes-h.used)
+			h.add(s, t, done, n, up)
+			done += n
+			if h.used == halfBytes {
+				if err := s.start(h, up); err != nil {
+					return err
+				}
+				turn = 1 - turn
+			}
+		}
+	}
+	if err := s.start(s.halves[turn], up); err != nil {
+		return err
+	}
+	for _, h := range []*half{s.halves[1-turn], s.halves[turn]} {
+		if err := s.finish(h); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// add puts n bytes of t, from done on, into what the half copies next.
+func (h *half) add(s *staging, t Transfer, done, n uint64, up bool) {
+	data := t.Data[done : done+n]
+	device, at := t.Range.buf.block.buffer, t.Range.buf.offset+t.Range.offset+done
+	if up {
+		copy(h.memory[h.used:], data)
+		h.ops = appendCopy(h.ops, s.buffer, h.offset+h.used, device, at, n)
+	} else {
+		h.out = append(h.out, Transfer{Range: Range{offset: h.used, size: n}, Data: data})
+		h.ops = appendCopy(h.ops, device, at, s.buffer, h.offset+h.used, n)
+	}
+	h.used += n
+}
+
+func (s *staging) start(h *half, up bool) error {
+	if h.used == 0 {
+		return nil
+	}
+	if up && !s.coherent {
+		if err := s.dev.check("vkFlushMappedMemoryRanges", int32(C.c5_sync_mapped(s.dev.c, C.uint64_t(s.memory), 1))); err != nil {
+			return err
+		}
+	}
+	err := h.encode(s.dev, h.ops)
+	if err == nil {
+		err = h.submit(s.dev, true)
+	}
+	if err != nil {
+		h.reset()
+		return err
+	}
+	h.busy = true
+	return nil
+}
+
+func (h *half) reset() { h.used, h.ops, h.out, h.busy = 0, h.ops[:0], nil, false }
+
+// finish waits for a half, hands out what it downloaded, and empties it.
+func (s *staging) finish(h *half) error {
+	if !h.busy {
+		return nil
+	}
+	if err := h.wait(s.dev); err != nil {
+		h.out = nil // the caller's memory is not ours once the call has returned
+		return err
+	}
+	if len(h.out) > 0 && !s.coherent {
+		if err := s.dev.check("vkInvalidateMappedMemoryRanges", int32(C.c5_sync_mapped(s.dev.c, C.uint64_t(s.memory), 0))); err != nil {
+			return err
+		}
+	}
+	for _, t := range h.out {
+		copy(t.Data, h.memory[t.Range.offset:][:t.Range.size])
+	}
+	h.reset()
+	return nil
+}
+
+// Bytes is the memory of a slice of numbers, without a copy. Devices and this library are little-endian.
+func Bytes[T ~float32 | ~int32 | ~uint32 | ~uint16 | ~uint8](s []T) []byte {
+	if len(s) == 0 {
+		return nil
+	}
+	return unsafe.Slice((*byte)(unsafe.Pointer(&s[0])), len(s)*int(unsafe.Sizeof(s[0])))
+}
