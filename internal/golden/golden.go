@@ -1,0 +1,305 @@
+// Package golden reads the golden cases in testdata/golden: inputs, weights, and the outputs, gradients and routing that
+// belong to them, computed once in float64. Their format is in testdata/golden/README.md.
+//
+//	paths, err := golden.Cases("testdata/golden")
+//	for _, path := range paths {
+//		c, err := golden.Load(path)
+//		...
+//		worst := ref.MaxErr(y, c.Outputs["y"].Float64s())
+//		err = worst.Within(c.OutputBound("y"))
+//	}
+//
+// A case that does not fit the format is an error that names the file and the tensor: a case read wrongly would prove
+// nothing.
+package golden
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+
+	"github.com/colt5-vulkan/colt5/internal/safetensors"
+)
+
+// Case is one golden case.
+type Case struct {
+	Path, Name string // the file, and its base name without the extension
+	Module     string // class, e.g. CoordinateDescentRouter
+
+	Config json.RawMessage // a JSON object: constructor arguments; see DecodeConfig
+	Call   json.RawMessage // a JSON object: call arguments
+
+	Inputs  map[string]Tensor // x, mask (U8), context, ...
+	Weights map[string]Tensor // by state-dict name
+	Outputs map[string]Tensor // y; or values, indices (I32), coor_descent_values, gates
+	// Upstream holds the gradients of Outputs, by the same names. InputGrads and WeightGrads are what follows from them.
+	Upstream, InputGrads, WeightGrads map[string]Tensor
+
+	Routes map[string]Route // by router; a lone one has the empty name; none where nothing is routed
+
+	eps   float64 // the last one of the case's descents
+	hard  bool    // straight-through: soft scores do not reach the outputs
+	stack bool    // a router behind another
+}
+
+// Tensor is an array in row-major order. Only the slice of its DType is set.
+type Tensor struct {
+	DType safetensors.DType // F32, I32 or U8
+	Shape []int
+	F32   []float32
+	I32   []int32
+	U8    []uint8
+}
+
+// Float64s returns the elements of an F32 tensor.
+func (t Tensor) Float64s() []float64 {
+	list := make([]float64, len(t.F32))
+	for i, v := range t.F32 {
+		list[i] = float64(v)
+	}
+	return list
+}
+
+// Route is what a router chose. The index of an empty slot (score 0) is arbitrary.
+type Route struct {
+	Indices, Scores   Tensor // [B, K] or [B, R, K]
+	Logits, ScoresAll Tensor // [rows, n], a row for each batch item, block and route; ScoresAll is 0 at masked places
+}
+
+// Cases returns the files of the cases that paths name: files as they are, directories as the *.safetensors in them.
+// They come sorted within each path. A path without a case is an error.
+func Cases(paths ...string) ([]string, error) {
+	var list []string
+	for _, path := range paths {
+		stat, err := os.Stat(path)
+		if err != nil {
+			return nil, fmt.Errorf("golden: %w", err)
+		}
+		if !stat.IsDir() {
+			list = append(list, path)
+			continue
+		}
+		entries, err := os.ReadDir(path) // sorted
+		if err != nil {
+			return nil, fmt.Errorf("golden: %w", err)
+		}
+		before := len(list)
+		for _, e := range entries {
+			if filepath.Ext(e.Name()) == extension && !e.IsDir() {
+				list = append(list, filepath.Join(path, e.Name()))
+			}
+		}
+		if len(list) == before {
+			return nil, fmt.Errorf("golden: %s holds no *%s", path, extension)
+		}
+	}
+	return list, nil
+}
+
+const extension = ".safetensors"
+
+// Load reads and checks the case at path.
+func Load(path string) (*Case, error) {
+	f, err := safetensors.Open(path)
+	if err != nil {
+		return nil, fmt.Errorf("golden: %w", err)
+	}
+	c := &Case{
+		Path: path, Name: strings.TrimSuffix(filepath.Base(path), extension),
+		Inputs: map[string]Tensor{}, Weights: map[string]Tensor{}, Outputs: map[string]Tensor{}, Upstream: map[string]Tensor{},
+		InputGrads: map[string]Tensor{}, WeightGrads: map[string]Tensor{}, Routes: map[string]Route{},
+	}
+	if err := errors.Join(c.read(f), f.Close()); err != nil {
+		return nil, fmt.Errorf("golden: %s: %w", path, err)
+	}
+	return c, nil
+}
+
+func (c *Case) read(f *safetensors.File) error {
+	if err := c.readMetadata(f.Metadata()); err != nil {
+		return err
+	}
+	for _, name := range f.Names() {
+		t, err := readTensor(f, name)
+		if err != nil {
+			return err
+		}
+		if err := c.add(name, t); err != nil {
+			return err
+		}
+	}
+	return c.check()
+}
+
+// DecodeConfig reads Config into the struct that v points to. A constructor argument that v has no field for is an error,
+// so that none goes unnoticed; only flash_attn, which chooses an implementation, is left out.
+func (c *Case) DecodeConfig(v any) error { return c.decode("config", c.Config, v) }
+
+// DecodeCall is DecodeConfig for Call.
+func (c *Case) DecodeCall(v any) error { return c.decode("call", c.Call, v) }
+
+func (c *Case) decode(what string, text json.RawMessage, v any) error {
+	var fields map[string]json.RawMessage
+	if err := json.Unmarshal(text, &fields); err != nil {
+		return fmt.Errorf("golden: %s: %s: %w", c.Path, what, err)
+	}
+	delete(fields, "flash_attn")
+	kept, err := json.Marshal(fields)
+	if err != nil {
+		return fmt.Errorf("golden: %s: %s: %w", c.Path, what, err)
+	}
+	d := json.NewDecoder(bytes.NewReader(kept))
+	d.DisallowUnknownFields()
+	if err := d.Decode(v); err != nil {
+		return fmt.Errorf("golden: %s: %s: %w", c.Path, what, err)
+	}
+	return nil
+}
+
+func (c *Case) readMetadata(m map[string]string) error {
+	for _, key := range []string{"module", "config", "call"} {
+		if m[key] == "" {
+			return fmt.Errorf("metadata has no %s", key)
+		}
+	}
+	if len(m) != 3 {
+		return fmt.Errorf("metadata has %d entries, want module, config and call", len(m))
+	}
+	c.Module, c.Config, c.Call = m["module"], json.RawMessage(m["config"]), json.RawMessage(m["call"])
+	for _, key := range []string{"config", "call"} {
+		var object map[string]json.RawMessage
+		if err := json.Unmarshal([]byte(m[key]), &object); err != nil || object == nil {
+			return fmt.Errorf("metadata %s is %q, want a JSON object", key, m[key])
+		}
+	}
+	return c.readRule()
+}
+
+// add files a tensor by its name.
+func (c *Case) add(name string, t Tensor) error {
+	want := safetensors.F32
+	group, rest, _ := strings.Cut(name, ".")
+	var into map[string]Tensor
+	switch group {
+	case "param":
+		into = c.Weights
+	case "in":
+		into = c.Inputs
+		if strings.HasSuffix(name, "mask") {
+			want = safetensors.U8
+		}
+	case "out":
+		into = c.Outputs
+		if rest == "indices" {
+			want = safetensors.I32
+		}
+	case "grad":
+		of, inner, _ := strings.Cut(rest, ".")
+		into, rest = map[string]map[string]Tensor{"in": c.InputGrads, "param": c.WeightGrads, "out": c.Upstream}[of], inner
+		if rest == "" && of == "out" {
+			rest = "y"
+		}
+	case "route":
+		return c.addRoute(name, rest, t)
+	}
+	if into == nil || rest == "" {
+		return fmt.Errorf("tensor %q has no known name", name)
+	}
+	if _, twice := into[rest]; twice {
+		return fmt.Errorf("tensor %q is there under two names", name)
+	}
+	into[rest] = t
+	return expect(name, t, want)
+}
+
+func (c *Case) addRoute(name, rest string, t Tensor) error {
+	at := strings.LastIndexByte(rest, '.')
+	if at < 0 {
+		return fmt.Errorf("tensor %q has no known name", name)
+	}
+	r := c.Routes[rest[:at]]
+	want := safetensors.F32
+	switch rest[at+1:] {
+	case "indices":
+		r.Indices, want = t, safetensors.I32
+	case "scores":
+		r.Scores = t
+	case "logits":
+		r.Logits = t
+	case "scores_all":
+		r.ScoresAll = t
+	default:
+		return fmt.Errorf("tensor %q has no known name", name)
+	}
+	c.Routes[rest[:at]] = r
+	return expect(name, t, want)
+}
+
+func expect(name string, t Tensor, want safetensors.DType) error {
+	if t.DType != want {
+		return fmt.Errorf("tensor %q is %s, want %s", name, t.DType, want)
+	}
+	return nil
+}
+
+// check compares the tensors with each other.
+func (c *Case) check() error {
+	if len(c.Inputs) == 0 || len(c.Outputs) == 0 {
+		return fmt.Errorf("%d inputs and %d outputs, want at least one each", len(c.Inputs), len(c.Outputs))
+	}
+	for _, pair := range []struct {
+		what         string
+		grads, given map[string]Tensor
+	}{{"grad.in", c.InputGrads, c.Inputs}, {"grad.param", c.WeightGrads, c.Weights}, {"grad.out", c.Upstream, c.Outputs}} {
+		for name, g := range pair.grads {
+			if t, ok := pair.given[name]; !ok || !slices.Equal(g.Shape, t.Shape) {
+				return fmt.Errorf("tensor %s.%s has shape %v, but what it belongs to has %v", pair.what, name, g.Shape, t.Shape)
+			}
+		}
+	}
+	for name, r := range c.Routes {
+		switch {
+		case len(r.Indices.Shape) < 2 || !slices.Equal(r.Indices.Shape, r.Scores.Shape):
+			return fmt.Errorf("route %q: indices %v and scores %v, want equal shapes", name, r.Indices.Shape, r.Scores.Shape)
+		case len(r.Logits.Shape) != 2 || !slices.Equal(r.Logits.Shape, r.ScoresAll.Shape):
+			return fmt.Errorf("route %q: logits %v and scores_all %v, want equal shapes", name, r.Logits.Shape, r.ScoresAll.Shape)
+		case slices.ContainsFunc(r.Indices.I32, func(i int32) bool { return i < 0 }):
+			return fmt.Errorf("route %q has a negative index", name)
+		}
+	}
+	return nil
+}
+
+func readTensor(f *safetensors.File, name string) (Tensor, error) {
+	info, _ := f.Info(name)
+	t := Tensor{DType: info.DType}
+	for _, d := range info.Shape {
+		t.Shape = append(t.Shape, int(d))
+	}
+	var err error
+	switch info.DType {
+	case safetensors.F32:
+		t.F32, err = f.ReadFloat32(name)
+		if slices.ContainsFunc(t.F32, func(v float32) bool { return v-v != 0 }) {
+			err = fmt.Errorf("tensor %q holds a NaN or an infinity", name)
+		}
+	case safetensors.I32:
+		t.I32, err = f.ReadInt32(name)
+	case safetensors.U8:
+		t.U8, err = f.ReadUint8(name)
+		if slices.ContainsFunc(t.U8, func(v uint8) bool { return v > 1 }) {
+			err = fmt.Errorf("mask %q holds more than 0 and 1", name)
+		}
+	default:
+		err = fmt.Errorf("tensor %q is %s, want F32, I32 or U8", name, info.DType)
+	}
+	if info.Size() == 0 {
+		err = fmt.Errorf("tensor %q is empty: shape %v", name, info.Shape)
+	}
+	return t, err
+}
