@@ -3,6 +3,7 @@ package ref
 // ScatterArgs says what [Scatter] writes.
 type ScatterArgs struct {
 	Base    []float32 // [B, N, C] what y holds before; nil: zeros
+	Row     []float32 // [C] added to the rows that no slot names; nil: zeros
 	Value   []float32 // [B, K, C]
 	Indices []int32   // [B, K] row of y in the same batch item; no row twice among filled slots
 	Score   []float32 // [B, K] factor; nil: 1
@@ -14,10 +15,11 @@ type ScatterArgs struct {
 
 // Scatter writes rows back to their positions.
 //
-//	base [B, N, C]    value [B, K, C]    indices [B, K]    y [B, N, C]
-//	y[b, indices[b, k]]  = value[b, k] * score[b, k]      (Add: += instead of =)
+//	base [B, N, C]    row [C]    value [B, K, C]    indices [B, K]    y [B, N, C]
+//	y[b, indices[b, k]]  = value[b, k] * score[b, k]      (Add: base is added)
+//	y[b, i]              = base[b, i] + row               where no slot names i
 //
-// Rows that no slot names keep their base; an empty slot writes nothing.
+// An empty slot writes nothing.
 func Scatter(a ScatterArgs) []float64 { return scatter[float64](a) }
 
 // Scatter32 is [Scatter] in plain float32.
@@ -26,6 +28,7 @@ func Scatter32(a ScatterArgs) []float32 { return scatter[float32](a) }
 func scatter[T Float](a ScatterArgs) []T {
 	const op = "Scatter"
 	checkOptional(op, "base", a.Base, a.B*a.N*a.C)
+	checkOptional(op, "row", a.Row, a.C)
 	checkLen(op, "value", len(a.Value), a.B*a.K*a.C)
 	checkLen(op, "indices", len(a.Indices), a.B*a.K)
 	checkOptional(op, "score", a.Score, a.B*a.K)
@@ -35,12 +38,15 @@ func scatter[T Float](a ScatterArgs) []T {
 	for i, v := range a.Base {
 		y[i] = T(v)
 	}
+	named := make([]bool, a.B*a.N)
 	for slot, index := range a.Indices {
 		if empty(score, a.Filled, slot) {
 			continue
 		}
 		checkIndex(op, "indices", index, a.N)
-		dest := (slot/a.K*a.N + int(index)) * a.C
+		row := slot/a.K*a.N + int(index)
+		named[row] = true
+		dest := row * a.C
 		for i, f := range a.Value[slot*a.C : (slot+1)*a.C] {
 			v := T(f)
 			if score != nil {
@@ -50,6 +56,11 @@ func scatter[T Float](a ScatterArgs) []T {
 				v += y[dest+i]
 			}
 			y[dest+i] = v
+		}
+	}
+	for i := range y {
+		if a.Row != nil && !named[i/a.C] {
+			y[i] += T(a.Row[i%a.C])
 		}
 	}
 	return y

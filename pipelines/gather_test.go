@@ -1,0 +1,169 @@
+package pipelines
+
+import (
+	"fmt"
+	"math"
+	"math/rand/v2"
+	"testing"
+
+	"github.com/colt5-vulkan/colt5/internal/gputest"
+	"github.com/colt5-vulkan/colt5/internal/ref"
+	"github.com/colt5-vulkan/colt5/vk"
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+)
+
+// slotKind says by which means slots may be empty: score 0, filled word 0, an index out of range.
+type slotKind struct{ score, filled, wild bool }
+
+// slotList names rows. The reference knows no index out of range; there such a slot is empty by its filled byte.
+type slotList struct {
+	indices, refIndices []int32
+	score               []float32 // nil: there is none
+	filled              []uint32  // nil: there is none
+	refFilled           []uint8   // nil: there is none
+}
+
+// slots names k of n rows for each of b items, no row twice unless k > n. Every third slot is empty, by each means in turn.
+func slots(kind slotKind, b, n, k int) slotList {
+	rng := rand.New(rand.NewPCG(uint64(b), uint64(n*k)))
+	s := slotList{indices: make([]int32, b*k)}
+	var means []string
+	if kind.score {
+		s.score, means = normal(7, b*k), append(means, "score")
+	}
+	if kind.filled {
+		s.filled, means = make([]uint32, b*k), append(means, "filled")
+	}
+	if kind.wild {
+		means = append(means, "wild")
+	}
+	if kind.filled || kind.wild {
+		s.refFilled = make([]uint8, b*k)
+	}
+	for i := range s.refFilled {
+		s.refFilled[i] = 1
+	}
+	for i := range s.filled {
+		s.filled[i] = 1
+	}
+	for item := range b {
+		for i := range k {
+			if i%n == 0 {
+				for j, row := range rng.Perm(n)[:min(n, k-i)] {
+					s.indices[item*k+i+j] = int32(row)
+				}
+			}
+		}
+	}
+	s.refIndices = append([]int32{}, s.indices...)
+	outside := []int32{-1, int32(n), int32(n + 1), math.MaxInt32, math.MinInt32}
+	for i := 0; i < b*k && len(means) > 0; i += 3 {
+		s.indices[i], s.refIndices[i] = 0, 0
+		switch means[i/3%len(means)] {
+		case "score":
+			s.score[i] = 0
+		case "filled":
+			s.filled[i], s.refFilled[i] = 0, 0
+		case "wild":
+			s.indices[i], s.refFilled[i] = outside[i/3%len(outside)], 0
+		}
+	}
+	return s
+}
+
+// put puts the optional parts on a bench.
+func (s slotList) put(lab *gputest.Lab) (indices, score, filled vk.Range) {
+	indices = lab.In("indices", s.indices)
+	if s.score != nil {
+		score = lab.In("score", s.score)
+	}
+	if s.filled != nil {
+		filled = lab.In("filled", s.filled)
+	}
+	return indices, score, filled
+}
+
+func TestGather(t *testing.T) {
+	all := slotKind{true, true, true}
+	for _, test := range []struct {
+		b, n, k, c int
+		kind       slotKind
+	}{
+		{1, 1, 1, 1, slotKind{}},
+		{2, 1000, 255, 1, all}, {2, 1000, 256, 1, slotKind{}}, {3, 1000, 257, 1, slotKind{score: true}}, {1, 5, 1000, 1, slotKind{wild: true}},
+		{2, 7, 5, 3, all}, {2, 31, 17, 4, slotKind{filled: true}}, {1, 40, 9, 7, all}, {3, 20, 20, 64, all},
+		{2, 9, 4, 255, all}, {2, 9, 4, 256, all}, {2, 9, 4, 257, all}, {2, 70, 67, 512, all}, {1, 9, 5, 1020, all}, {1, 9, 5, 1024, all},
+		{1, 9, 5, 1028, all}, {1, 5, 3, 1031, all}, {1, 3, 2, 4100, all},
+		{1, 1, 1, 4, slotKind{filled: true}}, // the only slot is empty
+		{1, 100, 70001, 4, all},
+	} {
+		t.Run(fmt.Sprintf("%d_%d_%d_%d", test.b, test.n, test.k, test.c), func(t *testing.T) {
+			lab := gputest.Open(t)
+			s := slots(test.kind, test.b, test.n, test.k)
+			x := normal(1, test.b*test.n*test.c)
+			g, err := NewGather(lab.Dev, GatherConfig{C: test.c})
+			require.NoError(t, err)
+			defer g.Close()
+			a := GatherArgs{X: lab.In("x", x), Y: lab.Out("y", 4*test.b*test.k*test.c), B: test.b, N: test.n, K: test.k}
+			a.Indices, a.Score, a.Filled = s.put(lab)
+			lab.Run(func(t *vk.Tape) error { return g.Record(t, a) })
+			// A product of two float32 is the same everywhere.
+			assert.Equal(t, ref.Gather32(ref.GatherArgs{
+				X: x, Indices: s.refIndices, Score: s.score, Filled: s.refFilled, B: test.b, N: test.n, C: test.c, K: test.k,
+			}), lab.Float32("y"))
+		})
+	}
+}
+
+func TestGatherBadInput(t *testing.T) {
+	lab := gputest.Open(t)
+	for _, c := range []int{0, -1, 1 << 30} {
+		_, err := NewGather(lab.Dev, GatherConfig{C: c})
+		assert.ErrorContains(t, err, fmt.Sprintf("pipelines: Gather: C is %d, want 1 to", c))
+	}
+	g, err := NewGather(lab.Dev, GatherConfig{C: 8})
+	require.NoError(t, err)
+	defer g.Close()
+	big := lab.In("big", make([]float32, 400))
+	good := GatherArgs{X: lab.In("x", normal(1, 2*5*8)), Indices: lab.In("indices", make([]int32, 6)), Y: lab.Out("y", 2*3*8*4), B: 2, N: 5, K: 3}
+	badInput(t, lab, good, g.Record, []badCase[GatherArgs]{
+		{"B is 0, want 1", func(a *GatherArgs) { a.B = 0 }},
+		{"N is -1, want 1", func(a *GatherArgs) { a.N = -1 }},
+		{"K is 0, want 1", func(a *GatherArgs) { a.K = 0 }},
+		{"B*N is 4294967296, want 1", func(a *GatherArgs) { a.B, a.N = 1<<16, 1<<16 }},
+		{"B*K is 4294967296, want 1", func(a *GatherArgs) { a.B, a.N, a.K = 1<<16, 1, 1<<16 }},
+		{"x is missing, want [B 2, N 5, C 8] f32, 320 bytes", func(a *GatherArgs) { a.X = vk.Range{} }},
+		{"x has 1600 bytes, want [B 2, N 5, C 8] f32, 320 bytes", func(a *GatherArgs) { a.X = big }},
+		{"x starts at byte 264", func(a *GatherArgs) { a.X = big.Slice(8, 320) }},
+		{"indices is missing, want [B 2, K 3] i32, 24 bytes", func(a *GatherArgs) { a.Indices = vk.Range{} }},
+		{"indices has 1600 bytes, want", func(a *GatherArgs) { a.Indices = big }},
+		{"score has 1600 bytes, want [B 2, K 3] f32, 24 bytes", func(a *GatherArgs) { a.Score = big }},
+		{"filled has 1600 bytes, want [B 2, K 3] u32, 24 bytes", func(a *GatherArgs) { a.Filled = big }},
+		{"y is missing, want [B 2, K 3, C 8] f32, 192 bytes", func(a *GatherArgs) { a.Y = vk.Range{} }},
+		{"y has 1600 bytes, want", func(a *GatherArgs) { a.Y = big }},
+	})
+	require.NoError(t, g.Close())
+	require.NoError(t, g.Close())
+	require.NoError(t, (*Gather)(nil).Close())
+	badInput(t, lab, good, g.Record, []badCase[GatherArgs]{{"closed", func(*GatherArgs) {}}})
+}
+
+type badCase[A any] struct {
+	want   string // part of the error
+	change func(*A)
+}
+
+// badInput spoils good arguments in one way after the other, and wants an error and no dispatch each time.
+func badInput[A any](t *testing.T, lab *gputest.Lab, good A, record func(*vk.Tape, A) error, cases []badCase[A]) {
+	t.Helper()
+	for _, c := range cases {
+		a := good
+		c.change(&a)
+		tape, err := lab.Dev.NewTape(vk.TapeConfig{Name: "bad"})
+		require.NoError(t, err)
+		assert.ErrorContains(t, record(tape, a), c.want)
+		assert.Empty(t, tape.Kernels(), c.want)
+		require.NoError(t, tape.Close())
+	}
+}

@@ -1,0 +1,194 @@
+package pipelines
+
+import (
+	"errors"
+	"fmt"
+	"math"
+	"unsafe"
+
+	"github.com/colt5-vulkan/colt5/shaders"
+	"github.com/colt5-vulkan/colt5/vk"
+)
+
+// RouterLogits scores every token against the routing tokens of one router, or of two, and gives RMSNorm's row factors on the way: x is
+// read once for all of that (once for every 16 routing tokens, if there are more).
+//
+//	x [B, N, C] f32 in    tokens [R, C] f32 in, or [B, R, C]    tokens2 [R2, C] f32 in, or [B, R2, C]
+//	logits [B, R, N] f32 out    logits2 [B, R2, N] f32 out    factors [B, N] f32 out, optional
+//	logits[b, r, i] = x[b, i] . tokens[r]
+//	cosine:           CosineScale * (x[b, i] / max(||x[b, i]||, 1e-12)) . (tokens[r] / max(||tokens[r]||, 1e-12))
+//	factors[b, i]   = sqrt(C) / max(||x[b, i]||, 1e-12)
+//
+// The order of summation depends on C and the device alone.
+//
+// Shader: shaders/router_logits.comp. Reference: internal/ref.RouterLogits.
+type RouterLogits struct {
+	c            RouterLogitsConfig
+	lanes, rows  int        // threads that share a row; rows of a thread in wide
+	many         int        // workgroups from which wide is taken
+	wide, narrow *vk.Kernel // for many rows and for few
+}
+
+// RouterLogitsConfig is what is baked into the kernels.
+type RouterLogitsConfig struct {
+	C           int     // floats of a token
+	R           int     // routing tokens
+	R2          int     // routing tokens of a second router that reads the same x; 0: there is none
+	CosineScale float64 // 0: dot product; otherwise cosine times this, the reference's default being 8
+}
+
+// RouterLogitsArgs is one dispatch. It reads X, Tokens and Tokens2, and writes the rest.
+type RouterLogitsArgs struct {
+	X       vk.Range // [B, N, C]
+	Tokens  vk.Range // [R, C], with TokensPerItem [B, R, C]
+	Tokens2 vk.Range // [R2, C], with TokensPerItem [B, R2, C]; absent if R2 is 0
+	Logits  vk.Range // [B, R, N]
+	Logits2 vk.Range // [B, R2, N]; absent if R2 is 0
+	Factors vk.Range // [B, N]; absent: not wanted
+	B, N    int
+
+	TokensPerItem bool // every batch item has routing tokens of its own
+}
+
+type routerLogitsPush struct{ n, rows, tiles, groups uint32 }
+
+const (
+	_ = uint(16 - unsafe.Sizeof(routerLogitsPush{}))
+	_ = uint(unsafe.Sizeof(routerLogitsPush{}) - 16)
+)
+
+const (
+	routerThreads = 256     // of a workgroup, as in the shader
+	routerLanes   = 8       // threads that share a row: with vec4 loads they read 128 bytes at once
+	routerRows    = 4       // rows that a thread works on at a time where there are many
+	routerGroup   = 16      // routing tokens of one pass over x; more would not fit the registers
+	routerMany    = 512     // workgroups of many rows a thread, from which on they are enough for the largest devices
+	routerTokens  = 1 << 16 // most routing tokens
+)
+
+// NewRouterLogits compiles the kernels.
+func NewRouterLogits(dev *vk.Device, c RouterLogitsConfig) (*RouterLogits, error) {
+	return newRouterLogits(dev, c, min(routerLanes, int(dev.Caps().SubgroupMin)), routerRows)
+}
+
+// newRouterLogits also takes the threads that share a row, a power of two up to the subgroup size, and the rows of a thread where there
+// are many. Results depend on the first of them.
+func newRouterLogits(dev *vk.Device, c RouterLogitsConfig, lanes, rows int) (*RouterLogits, error) {
+	if err := c.check(); err != nil {
+		return nil, err
+	}
+	variant, cols := rowVariant("router_logits", c.C)
+	code, err := shaders.SPV(variant)
+	if err != nil {
+		return nil, fmt.Errorf("pipelines: RouterLogits: %w", err)
+	}
+	// All passes but perhaps the last have as many tokens, so 17 go as 9 and 8.
+	tokens := c.R + c.R2
+	passes := (tokens + routerGroup - 1) / routerGroup
+	l := &RouterLogits{c: c, lanes: lanes, rows: rows, many: routerMany}
+	for _, k := range []struct {
+		kernel **vk.Kernel
+		name   string
+		rows   int
+	}{{&l.wide, variant, rows}, {&l.narrow, variant + "_narrow", 1}} {
+		*k.kernel, err = dev.NewKernel(vk.KernelConfig{
+			Name: k.name,
+			Code: code,
+			Spec: map[uint32]uint32{0: cols, 1: uint32(lanes), 2: uint32(k.rows), 3: uint32(c.R), 4: uint32(c.R2),
+				5: uint32((tokens + passes - 1) / passes), 6: math.Float32bits(float32(c.CosineScale))},
+			FullSubgroups: dev.Caps().FullSubgroups,
+		})
+		if err != nil {
+			return nil, errors.Join(fmt.Errorf("pipelines: RouterLogits: %w", err), l.Close())
+		}
+	}
+	return l, nil
+}
+
+func (c RouterLogitsConfig) check() error {
+	const op = "RouterLogits"
+	if err := rowLength(op, c.C); err != nil {
+		return err
+	}
+	if c.R < 1 || c.R2 < 0 || c.R > routerTokens || c.R2 > routerTokens {
+		return fmt.Errorf("pipelines: %s: R is %d and R2 %d, want R in 1..%d and R2 in 0..%[4]d", op, c.R, c.R2, routerTokens)
+	}
+	// Not zero and finite also as a float32.
+	if s := float32(c.CosineScale); c.CosineScale != 0 && !(s > 0 && s <= math.MaxFloat32) {
+		return fmt.Errorf("pipelines: %s: CosineScale is %g, want 0 or a positive float32", op, c.CosineScale)
+	}
+	return nil
+}
+
+// Record adds the dispatch to a tape.
+func (l *RouterLogits) Record(t *vk.Tape, a RouterLogitsArgs) error {
+	if err := l.check(a); err != nil {
+		return err
+	}
+	// Items matter only where each has its own tokens; else the batch is one long item, so that no workgroup ends early.
+	items, rows := 1, a.B*a.N
+	if a.TokensPerItem {
+		items, rows = a.B, a.N
+	}
+	kernel, each := l.wide, routerThreads/l.lanes*l.rows
+	if (rows+each-1)/each*items < l.many {
+		kernel, each = l.narrow, routerThreads/l.lanes
+	}
+	tiles := (rows + each - 1) / each
+	grid, err := vk.Grid(t.Device().Caps(), uint64(tiles)*uint64(items))
+	if err != nil {
+		return fmt.Errorf("pipelines: RouterLogits: %w", err)
+	}
+	x, tokens := float64(a.B)*float64(a.N)*float64(l.c.C), float64(l.c.R+l.c.R2)
+	return t.Dispatch(vk.Dispatch{
+		Kernel: kernel,
+		Groups: grid,
+		Args: []vk.Access{vk.Read(a.X), vk.Read(a.Tokens), vk.Read(a.Tokens2),
+			vk.Write(a.Logits), vk.Write(a.Logits2), vk.Write(a.Factors)},
+		Push:  vk.Scalars(&routerLogitsPush{n: uint32(a.N), rows: uint32(rows), tiles: uint32(tiles), groups: uint32(tiles * items)}),
+		Flops: 2 * x * (tokens + 1),
+		Bytes: float64(a.X.Size() + a.Tokens.Size() + a.Tokens2.Size() + a.Logits.Size() + a.Logits2.Size() + a.Factors.Size()),
+	})
+}
+
+func (l *RouterLogits) check(a RouterLogitsArgs) error {
+	const op = "RouterLogits"
+	b, n, c, r, r2 := dim{"B", a.B}, dim{"N", a.N}, dim{"C", l.c.C}, dim{"R", l.c.R}, dim{"R2", l.c.R2}
+	if err := positive(op, b, n, dim{"B*N", b.n * n.n}, dim{"B*R", b.n * r.n}, dim{"B*(R2+1)", b.n * (r2.n + 1)}); err != nil {
+		return err
+	}
+	if n.n >= 1<<30 {
+		return fmt.Errorf("pipelines: %s: N is %d, want 1 to %d", op, n.n, 1<<30-1)
+	}
+	row, column := 4*uint64(c.n), 4*uint64(b.n)*uint64(n.n) // bytes of a token, and of all logits for one routing token
+	set, set2, sets := []dim{r, c}, []dim{r2, c}, uint64(1)
+	if a.TokensPerItem {
+		set, set2, sets = []dim{b, r, c}, []dim{b, r2, c}, uint64(b.n)
+	}
+	if err := firstError(
+		need(op, "x", a.X, uint64(b.n)*uint64(n.n)*row, shape(b, n, c)+" f32"),
+		need(op, "tokens", a.Tokens, sets*uint64(r.n)*row, shape(set...)+" f32"),
+		need(op, "logits", a.Logits, uint64(r.n)*column, shape(b, r, n)+" f32"),
+		optional(op, "factors", a.Factors, column, shape(b, n)+" f32"),
+	); err != nil {
+		return err
+	}
+	if r2.n > 0 {
+		return firstError(
+			need(op, "tokens2", a.Tokens2, sets*uint64(r2.n)*row, shape(set2...)+" f32"),
+			need(op, "logits2", a.Logits2, uint64(r2.n)*column, shape(b, r2, n)+" f32"),
+		)
+	}
+	if !a.Tokens2.IsZero() || !a.Logits2.IsZero() {
+		return fmt.Errorf("pipelines: %s: tokens2 has %d bytes and logits2 %d, want neither: R2 is 0", op, a.Tokens2.Size(), a.Logits2.Size())
+	}
+	return nil
+}
+
+// Close frees the kernels.
+func (l *RouterLogits) Close() error {
+	if l == nil {
+		return nil
+	}
+	return errors.Join(l.wide.Close(), l.narrow.Close())
+}
