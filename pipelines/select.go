@@ -1,0 +1,411 @@
+package pipelines
+
+import (
+	"fmt"
+	"math"
+	"sync"
+	"unsafe"
+
+	"github.com/colt5-vulkan/colt5/shaders"
+	"github.com/colt5-vulkan/colt5/vk"
+)
+
+// Select is the hard top-k: the k valid entries with the largest logits of each row, or of each block of a row.
+//
+//	logits [Rows, N] f32 in             mask [Rows / Routes, N] u8 in, optional
+//	indices [Rows, Blocks, K] i32 out   filled [Rows, Blocks, K] u32 out, 1 or 0   values [Rows, Blocks, K] f32 out, optional
+//	Blocks = ceil(N / BlockSize)
+//
+// Of equal logits the lower index wins; -0 equals +0, and a NaN ranks below minus infinity. A masked entry is never taken: with
+// fewer than K valid ones the last slots stay empty, with EmptyIndex, filled 0 and value 0. Indices count from the start of the
+// row, also with blocks. K may exceed N.
+//
+// A block whose keys fit the registers of a workgroup (32,768 entries at most) takes one dispatch of one workgroup. Longer ones are
+// cut into parts: a dispatch for each of three digits of the keys, one to count, one to write. Sorting takes no dispatch of its own
+// in the first case, and one in the second, up to 2,048 slots (1,024 on small devices); above that each doubling takes another.
+//
+// Shaders: shaders/select*.comp. Reference: internal/ref.Select.
+type Select struct {
+	config  SelectConfig
+	dev     *vk.Device
+	limits  selectLimits
+	mu      sync.Mutex
+	kernels map[string]*vk.Kernel // nil once closed
+}
+
+// SelectConfig says in which order the slots of a block come.
+type SelectConfig struct {
+	Sorted bool // by falling logit, equal ones by rising index; false: by rising index, which is faster
+}
+
+// SelectArgs names memory and sizes of one selection.
+type SelectArgs struct {
+	Logits, Mask, Indices, Filled, Values vk.Range
+	Scratch                               vk.Range // of at least Select.Scratch bytes; its contents do not matter before or after
+	Rows, N, K                            int
+	Routes                                int   // rows that share a row of the mask, a divisor of Rows; 0: 1
+	BlockSize                             int   // each block of so many entries chooses K of its own; 0: the whole row
+	EmptyIndex                            int32 // the index in an empty slot
+}
+
+// Places in the push block of shaders/include/select.glsl, after its nine addresses.
+type selectPush struct {
+	n, block, blocks, k, slots, routes, segments, parts, tiles, step uint32
+	empty                                                            int32
+}
+
+var _ [44 - unsafe.Sizeof(selectPush{})]byte
+var _ [unsafe.Sizeof(selectPush{}) - 44]byte
+
+// selectMax bounds N and K: the bytes of a row's pairs must fit 32 bits.
+const selectMax = 1 << 28
+
+// selectStateBytes is STATE_WORDS of the shaders.
+const selectStateBytes = 4 * (16 + 2048 + 2048 + 1024)
+
+// selectLimits is what a device allows: powers of two.
+type selectLimits struct {
+	threads  uint32 // of a workgroup, at most 1,024
+	slots    uint32 // of a sort in shared memory
+	subgroup uint32 // the smallest size
+}
+
+func newSelectLimits(c vk.Caps) selectLimits {
+	l := selectLimits{threads: 64, slots: 1024, subgroup: max(c.SubgroupMin, 1)}
+	most := min(c.MaxWorkgroupInvocations, c.MaxWorkgroupSize[0], 1024)
+	if c.SharedBytes >= 32<<10 {
+		l.slots = 2048
+	} else {
+		most = min(most, 256) // the sums of subgroups need shared memory too
+	}
+	for l.threads*2 <= most {
+		l.threads *= 2
+	}
+	return l
+}
+
+// mergeThreads is the number of pairs of a workgroup of select_merge.
+func (l selectLimits) mergeThreads() uint32 { return min(l.threads, 256) }
+
+// selectShape is a workgroup: its threads, and the granules of four keys that each holds at a time.
+type selectShape struct{ threads, granules uint32 }
+
+func (s selectShape) capacity() uint64 { return uint64(s.threads) * uint64(s.granules) }
+
+// selectPlan says how a selection is done: a pure function of sizes and limits.
+type selectPlan struct {
+	block, blocks, segments uint64
+	slots                   uint64 // most that a segment fills
+	short                   bool   // one workgroup a segment
+	shape                   selectShape
+	parts, tiles            uint64 // of a segment
+	inside                  bool   // sorted where it is chosen
+	chunks                  uint64 // of a segment that are sorted in dispatches of their own
+	merges                  int
+
+	state, counts, pairs uint64 // bytes of scratch memory; pairs twice if there is more than one merge
+}
+
+func newSelectPlan(l selectLimits, sorted bool, rows, n, k, block int) selectPlan {
+	p := selectPlan{block: uint64(block), parts: 1, tiles: 1}
+	if block == 0 || block > n {
+		p.block = uint64(n)
+	}
+	p.blocks = (uint64(n) + p.block - 1) / p.block
+	p.segments = uint64(rows) * p.blocks
+	p.slots = min(uint64(k), p.block)
+
+	granules := (p.block + 3) / 4
+	if n%4 != 0 && rows > 1 || p.block%4 != 0 && p.blocks > 1 {
+		granules = (p.block + 3 + 3) / 4 // segments that start within a granule
+	}
+	p.shape = selectShape{min(l.threads, 512), 2}
+	for _, s := range []selectShape{{min(l.threads, 256), 1}, {min(l.threads, 256), 4}, {l.threads, 2}, {l.threads, 4}, {l.threads, 8}} {
+		if !p.short && granules <= s.capacity() {
+			p.short, p.shape = true, s
+		}
+	}
+	if !p.short {
+		const most = 1024 // parts: each sums the counts of those before it
+		tiles := (granules + p.shape.capacity() - 1) / p.shape.capacity()
+		p.tiles = (tiles + most - 1) / most
+		p.parts = (tiles + p.tiles - 1) / p.tiles
+		p.state = p.segments * selectStateBytes
+		p.counts = (p.segments*p.parts*8 + 15) &^ 15
+	}
+	p.inside = sorted && p.short && p.slots <= uint64(l.slots)
+	if sorted && !p.inside {
+		p.chunks = (p.slots + uint64(l.slots) - 1) / uint64(l.slots)
+		p.pairs = (p.segments*p.slots*8 + 15) &^ 15
+		for run := uint64(l.slots); run < p.slots; run *= 2 {
+			p.merges++
+		}
+	}
+	return p
+}
+
+func (p selectPlan) scratch() uint64 {
+	if p.merges > 1 {
+		return p.state + p.counts + 2*p.pairs
+	}
+	return p.state + p.counts + p.pairs
+}
+
+// NewSelect makes a selection for a device. Its kernels are compiled when they are first recorded.
+func NewSelect(dev *vk.Device, c SelectConfig) (*Select, error) {
+	return &Select{config: c, dev: dev, limits: newSelectLimits(dev.Caps()), kernels: map[string]*vk.Kernel{}}, nil
+}
+
+// Scratch is the number of bytes that SelectArgs.Scratch must have at least; 0 for short blocks. The sizes are those of SelectArgs.
+func (s *Select) Scratch(rows, n, k, blockSize int) uint64 {
+	if rows < 1 || n < 1 || k < 1 || blockSize < 0 {
+		return 0
+	}
+	return newSelectPlan(s.limits, s.config.Sorted, rows, n, k, blockSize).scratch()
+}
+
+// Record adds the dispatches of a selection to a tape.
+func (s *Select) Record(t *vk.Tape, a SelectArgs) error {
+	if a.Routes == 0 {
+		a.Routes = 1
+	}
+	if err := s.checkSizes(a); err != nil {
+		return err
+	}
+	r := selectRecorder{Select: s, tape: t, args: a, plan: newSelectPlan(s.limits, s.config.Sorted, a.Rows, a.N, a.K, a.BlockSize)}
+	if r.plan.segments > math.MaxInt32 {
+		return fmt.Errorf("pipelines: Select: Rows %d with %d blocks each, want at most %d blocks", a.Rows, r.plan.blocks, math.MaxInt32)
+	}
+	if err := r.checkRanges(); err != nil {
+		return err
+	}
+	r.push = selectPush{
+		n: uint32(a.N), block: uint32(r.plan.block), blocks: uint32(r.plan.blocks), k: uint32(a.K), slots: uint32(r.plan.slots),
+		routes: uint32(a.Routes), segments: uint32(r.plan.segments), parts: 1, tiles: uint32(r.plan.tiles), empty: a.EmptyIndex,
+	}
+	if err := r.record(); err != nil {
+		return fmt.Errorf("pipelines: Select: %w", err)
+	}
+	return nil
+}
+
+func (s *Select) checkSizes(a SelectArgs) error {
+	const op = "Select"
+	if err := positive(op, dim{"Rows", a.Rows}, dim{"N", a.N}, dim{"K", a.K}, dim{"Routes", a.Routes}); err != nil {
+		return err
+	}
+	switch {
+	case a.N > selectMax:
+		return fmt.Errorf("pipelines: Select: N is %d, want at most %d", a.N, selectMax)
+	case a.K > selectMax:
+		return fmt.Errorf("pipelines: Select: K is %d, want at most %d", a.K, selectMax)
+	case a.Rows%a.Routes != 0:
+		return fmt.Errorf("pipelines: Select: Routes is %d, want a divisor of Rows, %d", a.Routes, a.Rows)
+	case a.BlockSize < 0:
+		return fmt.Errorf("pipelines: Select: BlockSize is %d, want at least 0", a.BlockSize)
+	}
+	return nil
+}
+
+// selectRecorder is one selection on its way to a tape.
+type selectRecorder struct {
+	*Select
+	tape *vk.Tape
+	args SelectArgs
+	plan selectPlan
+	push selectPush
+
+	state, counts vk.Range
+	pairs         [2]vk.Range
+}
+
+// checkRanges checks the memory, and cuts up the scratch memory.
+func (r *selectRecorder) checkRanges() error {
+	const op = "Select"
+	a, p := r.args, r.plan
+	rows, items, n := dim{"Rows", a.Rows}, dim{"Rows / Routes", a.Rows / a.Routes}, dim{"N", a.N}
+	slots := shape(rows, dim{"Blocks", int(p.blocks)}, dim{"K", a.K})
+	out := 4 * p.segments * uint64(a.K)
+	for _, err := range []error{
+		need(op, "logits", a.Logits, 4*uint64(a.Rows)*uint64(a.N), shape(rows, n)+" f32"),
+		optional(op, "mask", a.Mask, uint64(a.Rows/a.Routes)*uint64(a.N), shape(items, n)+" u8"),
+		need(op, "indices", a.Indices, out, slots+" i32"),
+		need(op, "filled", a.Filled, out, slots+" u32"),
+		optional(op, "values", a.Values, out, slots+" f32"),
+	} {
+		if err != nil {
+			return err
+		}
+	}
+	want := p.scratch()
+	if want == 0 {
+		return nil
+	}
+	if a.Scratch.Size() < want {
+		return fmt.Errorf("pipelines: Select: scratch has %d bytes, want at least %d", a.Scratch.Size(), want)
+	}
+	if err := optional(op, "scratch", a.Scratch, a.Scratch.Size(), ""); err != nil { // where it starts
+		return err
+	}
+	r.state, r.counts = a.Scratch.Slice(0, p.state), a.Scratch.Slice(p.state, p.counts)
+	r.pairs[0] = a.Scratch.Slice(p.state+p.counts, p.pairs)
+	if p.merges > 1 {
+		r.pairs[1] = a.Scratch.Slice(p.state+p.counts+p.pairs, p.pairs)
+	}
+	return nil
+}
+
+func (r *selectRecorder) record() error {
+	p := r.plan
+	first := selectStep{to: r.pairs[0]}
+	if p.pairs == 0 {
+		first.to = vk.Range{}
+	}
+	if p.short {
+		first.kernel, first.reads = "select", true
+		first.step = flag(p.inside)
+		if err := r.dispatch(first); err != nil {
+			return err
+		}
+		return r.sort()
+	}
+	r.push.parts = uint32(p.parts)
+	if err := r.tape.Fill(r.state, 0); err != nil {
+		return err
+	}
+	for step := range uint32(4) {
+		s := selectStep{kernel: "select_digit", step: step, reads: true, state: vk.ReadWrite(r.state)}
+		if step == 3 {
+			s.counts = vk.Write(r.counts)
+		}
+		if err := r.dispatch(s); err != nil {
+			return err
+		}
+	}
+	first.kernel, first.reads, first.state, first.counts = "select_compact", true, vk.Read(r.state), vk.Read(r.counts)
+	if err := r.dispatch(first); err != nil {
+		return err
+	}
+	return r.sort()
+}
+
+// sort brings pairs in order: runs of limits.slots each, then merges; the last step writes the result.
+func (r *selectRecorder) sort() error {
+	p := r.plan
+	if p.chunks == 0 {
+		return nil
+	}
+	s := selectStep{kernel: "select_sort", from: r.pairs[0], to: r.pairs[0]}
+	if p.merges == 0 {
+		s.to = vk.Range{}
+	}
+	r.push.parts = uint32(p.chunks)
+	if err := r.dispatch(s); err != nil {
+		return err
+	}
+	run, threads := uint64(r.limits.slots), uint64(r.limits.mergeThreads())
+	for i := range p.merges {
+		s = selectStep{kernel: "select_merge", step: uint32(run << i), from: r.pairs[i%2], to: r.pairs[(i+1)%2]}
+		places := p.slots
+		if i == p.merges-1 {
+			s.to, places = vk.Range{}, uint64(r.args.K)
+		}
+		r.push.parts = uint32((places + threads - 1) / threads)
+		if err := r.dispatch(s); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// selectStep is one dispatch. What writes no pairs to the range to, and is past the histograms, writes the result.
+type selectStep struct {
+	kernel        string
+	step          uint32
+	reads         bool // the logits; every step that writes values reads some of them too
+	state, counts vk.Access
+	from, to      vk.Range
+}
+
+func (r *selectRecorder) dispatch(s selectStep) error {
+	k, err := r.kernel(s.kernel, r.plan.shape)
+	if err != nil {
+		return err
+	}
+	groups, err := vk.Grid(r.tape.Device().Caps(), r.plan.segments*uint64(r.push.parts))
+	if err != nil {
+		return err
+	}
+	a, bytes := r.args, s.from.Size()+s.to.Size()
+	args := []vk.Access{{}, {}, {}, {}, {}, s.state, s.counts, vk.Read(s.from), vk.Write(s.to)}
+	result := s.to.IsZero() && s.kernel != "select_digit"
+	if s.reads || result && !a.Values.IsZero() {
+		args[0] = vk.Read(a.Logits)
+	}
+	if s.reads {
+		args[1] = vk.Read(a.Mask)
+		bytes += a.Logits.Size() + a.Mask.Size()
+	}
+	if result {
+		args[2], args[3], args[4] = vk.Write(a.Indices), vk.Write(a.Filled), vk.Write(a.Values)
+		bytes += a.Indices.Size() + a.Filled.Size() + a.Values.Size()
+	}
+	push := r.push
+	push.step = s.step
+	return r.tape.Dispatch(vk.Dispatch{Kernel: k, Groups: groups, Args: args, Push: vk.Scalars(&push), Bytes: float64(bytes)})
+}
+
+// kernel returns a kernel, compiled at its first use.
+func (s *Select) kernel(name string, shape selectShape) (*vk.Kernel, error) {
+	const threads, granules, slots, totals = 0, 1, 2, 3 // constant ids; each shader has those it uses
+	var spec map[uint32]uint32
+	switch name {
+	case "select_sort":
+		shape = selectShape{threads: min(s.limits.threads, 512)}
+		spec = map[uint32]uint32{slots: s.limits.slots}
+	case "select_merge":
+		shape = selectShape{threads: s.limits.mergeThreads()}
+		spec = map[uint32]uint32{}
+	default:
+		spec = map[uint32]uint32{granules: shape.granules, totals: max(shape.threads*shape.granules/s.limits.subgroup, 1)}
+		if name != "select_compact" {
+			spec[slots] = s.limits.slots
+		}
+	}
+	spec[threads] = shape.threads
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.kernels == nil {
+		return nil, vk.ErrClosed
+	}
+	key := fmt.Sprint(name, shape)
+	if k := s.kernels[key]; k != nil {
+		return k, nil
+	}
+	code, err := shaders.SPV(name)
+	if err != nil {
+		return nil, err
+	}
+	k, err := s.dev.NewKernel(vk.KernelConfig{Name: name, Code: code, Spec: spec, FullSubgroups: s.dev.Caps().FullSubgroups})
+	if err == nil {
+		s.kernels[key] = k
+	}
+	return k, err
+}
+
+// Close frees the kernels.
+func (s *Select) Close() error {
+	if s == nil {
+		return nil
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	var first error
+	for _, k := range s.kernels {
+		if err := k.Close(); err != nil && first == nil {
+			first = err
+		}
+	}
+	s.kernels = nil
+	return first
+}

@@ -1,0 +1,362 @@
+package pipelines
+
+import (
+	"fmt"
+	"math"
+	"math/rand/v2"
+	"slices"
+	"testing"
+
+	"github.com/colt5-vulkan/colt5/internal/gputest"
+	"github.com/colt5-vulkan/colt5/internal/ref"
+	"github.com/colt5-vulkan/colt5/vk"
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+)
+
+// selectCase is a selection to compare with the reference, sorted and not.
+type selectCase struct {
+	rows, n, k    int
+	routes, block int
+	logits        func(i int) float32 // of the flat index; nil: normal
+	valid         func(i int) bool    // of the flat index in the mask; nil: no mask
+	empty         int32
+}
+
+func (c selectCase) String() string {
+	return fmt.Sprintf("%dx%d_k%d_routes%d_block%d", c.rows, c.n, c.k, c.routes, c.block)
+}
+
+func (c selectCase) input() (logits []float32, mask []uint8) {
+	logits = normal(uint64(c.n+c.k), c.rows*c.n)
+	if c.logits != nil {
+		for i := range logits {
+			logits[i] = c.logits(i)
+		}
+	}
+	if c.valid != nil {
+		mask = make([]uint8, c.rows/max(c.routes, 1)*c.n)
+		for i := range mask {
+			if c.valid(i) {
+				mask[i] = 1
+			}
+		}
+	}
+	return logits, mask
+}
+
+// want is the reference's choice, block by block: indices, filled, and the bits of the values.
+func (c selectCase) want(logits []float32, mask []uint8, sorted bool) (indices []int32, filled, values []uint32) {
+	block := c.block
+	if block == 0 {
+		block = c.n
+	}
+	for row := range c.rows {
+		for start := 0; start < c.n; start += block {
+			end := min(start+block, c.n)
+			part, m := logits[row*c.n+start:row*c.n+end], mask
+			if m != nil {
+				item := row / max(c.routes, 1) * c.n
+				m = mask[item+start : item+end]
+			}
+			chosen := ref.Select(part, m, 1, len(part), c.k)
+			count := int(chosen.Count[0])
+			if !sorted {
+				slices.Sort(chosen.Indices[:count])
+			}
+			for slot := range c.k {
+				if slot < count {
+					index := chosen.Indices[slot]
+					indices, filled, values = append(indices, int32(start)+index), append(filled, 1), append(values, math.Float32bits(part[index]))
+				} else {
+					indices, filled, values = append(indices, c.empty), append(filled, 0), append(values, 0)
+				}
+			}
+		}
+	}
+	return indices, filled, values
+}
+
+// selectRun runs a case on the device and returns the names of its kernels. Limits, if any, take the place of the device's.
+func selectRun(t *testing.T, c selectCase, sorted bool, limits *selectLimits) []string {
+	t.Helper()
+	lab := gputest.Open(t)
+	logits, mask := c.input()
+	indices, filled, values := c.want(logits, mask, sorted)
+	s, err := NewSelect(lab.Dev, SelectConfig{Sorted: sorted})
+	require.NoError(t, err)
+	defer s.Close()
+	if limits != nil {
+		s.limits.threads, s.limits.slots = limits.threads, limits.slots
+	}
+	a := SelectArgs{
+		Logits: lab.In("logits", logits), Indices: lab.Out("indices", 4*len(indices)), Filled: lab.Out("filled", 4*len(indices)),
+		Values: lab.Out("values", 4*len(indices)), Rows: c.rows, N: c.n, K: c.k, Routes: c.routes, BlockSize: c.block, EmptyIndex: c.empty,
+	}
+	if mask != nil {
+		a.Mask = lab.In("mask", mask)
+	}
+	if size := s.Scratch(c.rows, c.n, c.k, c.block); size > 0 {
+		a.Scratch = lab.Out("scratch", int(size))
+	}
+	lab.Run(func(t *vk.Tape) error { return s.Record(t, a) })
+	same(t, "indices", indices, lab.Int32("indices"))
+	same(t, "filled", filled, lab.Uint32("filled"))
+	same(t, "values", values, lab.Uint32("values"))
+	return lab.Dispatches()
+}
+
+// same compares long slices, and names the first difference only.
+func same[T int32 | uint32](t *testing.T, name string, want, got []T) {
+	t.Helper()
+	require.Len(t, got, len(want), name)
+	for i := range want {
+		if want[i] != got[i] {
+			t.Errorf("%s: slot %d is %#x, want %#x", name, i, got[i], want[i])
+			return
+		}
+	}
+}
+
+func selectBoth(t *testing.T, c selectCase, limits *selectLimits) {
+	for _, sorted := range []bool{false, true} {
+		t.Run(fmt.Sprintf("%v_sorted_%v", c, sorted), func(t *testing.T) { selectRun(t, c, sorted, limits) })
+	}
+}
+
+// every says which of the flat indices are a multiple of m, plus r.
+func every(m, r int) func(int) bool { return func(i int) bool { return i%m == r } }
+
+func TestSelectSizes(t *testing.T) {
+	for _, c := range []selectCase{
+		{rows: 1, n: 1, k: 1}, {rows: 1, n: 1, k: 5, empty: -1}, {rows: 3, n: 2, k: 1}, {rows: 5, n: 7, k: 3}, {rows: 2, n: 8, k: 8},
+		{rows: 2, n: 509, k: 100}, {rows: 3, n: 1021, k: 1021}, {rows: 1, n: 1023, k: 64}, {rows: 1, n: 1024, k: 63},
+		{rows: 1, n: 1025, k: 65}, {rows: 3, n: 1024, k: 2000, empty: -1}, // 256 threads, 1 granule each
+		{rows: 1, n: 4096, k: 1023}, {rows: 2, n: 4095, k: 1024}, {rows: 2, n: 4097, k: 1025}, {rows: 2, n: 4093, k: 4093},
+		{rows: 1, n: 8191, k: 2047}, {rows: 1, n: 8192, k: 2048}, {rows: 1, n: 8193, k: 2049}, // the most slots sorted inside
+		{rows: 2, n: 16384, k: 1}, {rows: 2, n: 16381, k: 500}, {rows: 2, n: 16385, k: 16385},
+		{rows: 2, n: 32765, k: 100}, {rows: 2, n: 32766, k: 100}, // the longest unaligned rows of one workgroup, and the first longer
+		{rows: 1, n: 32767, k: 2000}, {rows: 2, n: 32768, k: 1024}, {rows: 1, n: 32769, k: 1024}, {rows: 1, n: 32768, k: 32768},
+		{rows: 3, n: 36865, k: 4097}, {rows: 2, n: 40000, k: 40000}, {rows: 1, n: 50000, k: 60000, empty: -1},
+	} {
+		selectBoth(t, c, nil)
+	}
+}
+
+// The same on a device that allows few invocations and little shared memory.
+func TestSelectSmallDevice(t *testing.T) {
+	for _, c := range []selectCase{
+		{rows: 1, n: 1, k: 1}, {rows: 3, n: 1025, k: 1025}, {rows: 2, n: 4097, k: 1024}, {rows: 1, n: 8192, k: 5000}, {rows: 1, n: 8193, k: 1000},
+		{rows: 2, n: 10007, k: 3001, routes: 2, valid: every(3, 1), empty: -1},
+	} {
+		selectBoth(t, c, &selectLimits{threads: 256, slots: 1024})
+		selectBoth(t, c, &selectLimits{threads: 64, slots: 1024})
+	}
+}
+
+// Short and long rows of every awkward content.
+func TestSelectContent(t *testing.T) {
+	inf, nan := float32(math.Inf(1)), float32(math.NaN())
+	zero := float32(0)
+	odd := []float32{-zero * 1, zero, inf, -inf, nan, 1e-45, -1e-45, math.MaxFloat32, -math.MaxFloat32, 1, -1, math.Float32frombits(0x80000000),
+		math.Float32frombits(0xffc00001), math.Float32frombits(0x7f800001), math.Float32frombits(0x00800000), math.Float32frombits(0x80800000)}
+	contents := map[string]func(int) float32{
+		"equal":      func(int) float32 { return 3.25 },
+		"zeros":      func(i int) float32 { return math.Float32frombits(uint32(i*7%3&1) << 31) },
+		"two":        func(i int) float32 { return []float32{-2, 5}[i*i%7&1] },
+		"near":       func(i int) float32 { return math.Float32frombits(0x3f800000 + uint32(i*2654435761>>7)&0xfff) },
+		"rising":     func(i int) float32 { return float32(i) },
+		"falling":    func(i int) float32 { return -float32(i) },
+		"large":      func(i int) float32 { return float32(math.Sin(float64(i))) * 3e38 },
+		"nan":        func(int) float32 { return nan },
+		"mostly nan": func(i int) float32 { return []float32{nan, nan, nan, -inf, nan, 1, nan}[i%7] },
+		"odd":        func(i int) float32 { return odd[i*31%97%len(odd)] },
+		"any bits": func(i int) float32 {
+			return math.Float32frombits(uint32(rand.New(rand.NewPCG(7, uint64(i))).Uint64()))
+		},
+	}
+	for name, logits := range contents {
+		t.Run(name, func(t *testing.T) {
+			for _, n := range []int{1000, 33000} {
+				for _, k := range []int{1, 77, n / 2, n - 1, n} {
+					selectBoth(t, selectCase{rows: 2, n: n, k: k, logits: logits, empty: -1}, nil)
+				}
+			}
+		})
+	}
+}
+
+func TestSelectMask(t *testing.T) {
+	for name, valid := range map[string]func(int) bool{
+		"none": func(int) bool { return false }, "all": func(int) bool { return true }, "some": every(5, 2), "one": every(1<<30, 700),
+		"prefix": func(i int) bool { return i < 900 }, "no first": func(i int) bool { return i != 0 },
+	} {
+		t.Run(name, func(t *testing.T) {
+			for _, n := range []int{999, 1001, 1002, 1004, 33003, 33004} {
+				selectBoth(t, selectCase{rows: 2, n: n, k: 300, valid: valid, empty: -1}, nil)
+				selectBoth(t, selectCase{rows: 6, n: n, k: 301, routes: 3, valid: valid}, nil)
+			}
+			selectBoth(t, selectCase{rows: 2, n: 33001, k: 3000, routes: 2, valid: valid, empty: -1}, nil)
+		})
+	}
+}
+
+func TestSelectBlocks(t *testing.T) {
+	for _, c := range []selectCase{
+		{rows: 2, n: 10, k: 2, block: 4}, {rows: 2, n: 12, k: 2, block: 4}, {rows: 1, n: 12, k: 3, block: 1}, {rows: 3, n: 7, k: 2, block: 100},
+		{rows: 4, n: 1000, k: 50, block: 333, routes: 2, valid: every(2, 0), empty: -1}, // the last block has one entry
+		{rows: 4, n: 4097, k: 300, block: 1024, routes: 4, valid: every(3, 0)},
+		{rows: 2, n: 33001, k: 2100, block: 16001, valid: every(4, 3)},
+		{rows: 2, n: 70003, k: 600, block: 33001, routes: 2, valid: every(2, 1), empty: -1}, // long blocks
+		{rows: 2, n: 70000, k: 3000, block: 69000},
+		{rows: 70000, n: 8, k: 2, block: 4}, // more workgroups than one dimension of a grid may have
+	} {
+		selectBoth(t, c, nil)
+	}
+}
+
+func TestSelectLong(t *testing.T) {
+	if testing.Short() {
+		t.Skip("long rows")
+	}
+	for _, c := range []selectCase{
+		{rows: 1, n: 1 << 20, k: 1024}, {rows: 2, n: 1<<20 + 1, k: 2048, routes: 2, valid: every(2, 0)}, {rows: 1, n: 1 << 22, k: 1024},
+		{rows: 1, n: 4_200_001, k: 5000, logits: func(i int) float32 { return float32(i % 3) }}, // two tiles a part, on most devices
+	} {
+		selectBoth(t, c, nil)
+	}
+	t.Run("million", func(t *testing.T) { selectRun(t, selectCase{rows: 1, n: 1 << 20, k: 1_000_000}, true, nil) })
+	t.Run("million, few values", func(t *testing.T) {
+		c := selectCase{rows: 1, n: 1 << 20, k: 1_000_000, logits: func(i int) float32 { return float32(i * 7 % 5) }}
+		selectRun(t, c, true, nil)
+		selectRun(t, c, false, nil)
+	})
+}
+
+// The path taken is the one meant for the size.
+func TestSelectDispatches(t *testing.T) {
+	long := []string{"fill", "select_digit", "select_digit", "select_digit", "select_digit", "select_compact"}
+	limits := &selectLimits{threads: 256, slots: 1024}
+	for _, test := range []struct {
+		selectCase
+		sorted bool
+		want   []string
+	}{
+		{selectCase{rows: 2, n: 8192, k: 1024}, true, []string{"select"}},
+		{selectCase{rows: 2, n: 8192, k: 8000}, false, []string{"select"}},
+		{selectCase{rows: 2, n: 8192, k: 1025}, true, []string{"select", "select_sort", "select_merge"}},
+		{selectCase{rows: 1, n: 8193, k: 8193}, false, long},
+		{selectCase{rows: 1, n: 8193, k: 1024}, true, append(long[:6:6], "select_sort")},
+		{selectCase{rows: 1, n: 8193, k: 2049}, true, append(long[:6:6], "select_sort", "select_merge", "select_merge")},
+	} {
+		t.Run(test.String(), func(t *testing.T) {
+			assert.Equal(t, test.want, selectRun(t, test.selectCase, test.sorted, limits))
+		})
+	}
+}
+
+// The plan covers every granule and slot, and its workgroups fit the limits.
+func TestSelectPlan(t *testing.T) {
+	for _, limits := range []selectLimits{{1024, 2048, 32}, {256, 1024, 8}, {128, 2048, 4}, {64, 1024, 64}} {
+		for _, n := range []int{1, 4, 5, 1024, 8192, 8193, 32767, 32768, 32769, 1 << 20, 1<<22 + 1, selectMax} {
+			for _, k := range []int{1, 1024, 1025, n, selectMax} {
+				for _, block := range []int{0, 1, 1000, n/2 + 1, n} {
+					p := newSelectPlan(limits, true, 3, n, k, block)
+					context := fmt.Sprintf("%+v: n %d, k %d, block %d: %+v", limits, n, k, block, p)
+					assert.GreaterOrEqual(t, p.shape.capacity()*p.parts*p.tiles, (p.block+3)/4, context)
+					assert.LessOrEqual(t, p.shape.threads, limits.threads, context)
+					assert.LessOrEqual(t, 4*p.shape.capacity(), uint64(32768), context)
+					assert.LessOrEqual(t, p.parts, uint64(1024), context)
+					assert.GreaterOrEqual(t, p.blocks*p.block, uint64(n), context)
+					assert.Less(t, (p.blocks-1)*p.block, uint64(n), context)
+					assert.GreaterOrEqual(t, uint64(limits.slots)<<p.merges, p.slots, context)
+					assert.Equal(t, p.short, p.state == 0, context)
+					if p.inside {
+						assert.LessOrEqual(t, p.slots, uint64(limits.slots), context)
+					}
+				}
+			}
+		}
+	}
+	assert.Equal(t, selectLimits{1024, 2048, 32}, newSelectLimits(vk.Caps{MaxWorkgroupInvocations: 1536, MaxWorkgroupSize: [3]uint32{1024, 1, 1}, SharedBytes: 48 << 10, SubgroupMin: 32}))
+	assert.Equal(t, selectLimits{256, 1024, 8}, newSelectLimits(vk.Caps{MaxWorkgroupInvocations: 1024, MaxWorkgroupSize: [3]uint32{1024, 1, 1}, SharedBytes: 16 << 10, SubgroupMin: 8}))
+	assert.Equal(t, selectLimits{128, 2048, 4}, newSelectLimits(vk.Caps{MaxWorkgroupInvocations: 1024, MaxWorkgroupSize: [3]uint32{128, 1, 1}, SharedBytes: 32 << 10, SubgroupMin: 4}))
+}
+
+// Without values the rest is the same.
+func TestSelectWithoutValues(t *testing.T) {
+	for _, n := range []int{500, 33000} {
+		lab := gputest.Open(t)
+		c := selectCase{rows: 2, n: n, k: 10}
+		logits, _ := c.input()
+		indices, filled, _ := c.want(logits, nil, true)
+		s, err := NewSelect(lab.Dev, SelectConfig{Sorted: true})
+		require.NoError(t, err)
+		defer s.Close()
+		a := SelectArgs{Logits: lab.In("logits", logits), Indices: lab.Out("indices", 80), Filled: lab.Out("filled", 80), Rows: 2, N: n, K: 10}
+		if size := s.Scratch(2, n, 10, 0); size > 0 {
+			a.Scratch = lab.Out("scratch", int(size))
+		}
+		lab.Run(func(t *vk.Tape) error { return s.Record(t, a) })
+		assert.Equal(t, indices, lab.Int32("indices"))
+		assert.Equal(t, filled, lab.Uint32("filled"))
+	}
+}
+
+func TestSelectBadInput(t *testing.T) {
+	lab := gputest.Open(t)
+	s, err := NewSelect(lab.Dev, SelectConfig{Sorted: true})
+	require.NoError(t, err)
+	defer s.Close()
+	const rows, n, k = 4, 40000, 3
+	size := s.Scratch(rows, n, k, 0)
+	logits, mask, indices := lab.In("logits", make([]float32, rows*n)), lab.In("mask", make([]uint8, rows/2*n)), lab.Out("indices", 4*rows*k)
+	filled, values, scratch := lab.Out("filled", 4*rows*k), lab.Out("values", 4*rows*k), lab.Out("scratch", int(size)+16)
+	good := SelectArgs{Logits: logits, Mask: mask, Indices: indices, Filled: filled, Values: values, Scratch: scratch, Rows: rows, N: n, K: k, Routes: 2}
+	for _, test := range []struct {
+		name, want string
+		change     func(*SelectArgs)
+	}{
+		{"good", "", func(*SelectArgs) {}},
+		{"rows", "Rows is 0, want 1", func(a *SelectArgs) { a.Rows = 0 }},
+		{"n", "N is -1, want 1", func(a *SelectArgs) { a.N = -1 }},
+		{"n large", "N is 268435457, want at most 268435456", func(a *SelectArgs) { a.N = selectMax + 1 }},
+		{"k", "K is 0, want 1", func(a *SelectArgs) { a.K = 0 }},
+		{"k large", "K is 268435457, want at most 268435456", func(a *SelectArgs) { a.K = selectMax + 1 }},
+		{"routes", "Routes is 3, want a divisor of Rows, 4", func(a *SelectArgs) { a.Routes = 3 }},
+		{"routes negative", "Routes is -1, want 1", func(a *SelectArgs) { a.Routes = -1 }},
+		{"block size", "BlockSize is -1, want at least 0", func(a *SelectArgs) { a.BlockSize = -1 }},
+		{"blocks", "Rows 2147483647 with 40000 blocks each", func(a *SelectArgs) { a.Rows, a.Routes, a.BlockSize = math.MaxInt32, 1, 1 }},
+		{"logits missing", "logits is missing, want [Rows 4, N 40000] f32, 640000 bytes", func(a *SelectArgs) { a.Logits = vk.Range{} }},
+		{"logits short", "logits has 639996 bytes, want [Rows 4, N 40000] f32", func(a *SelectArgs) { a.Logits = logits.Slice(0, 639996) }},
+		{"mask long", "mask has 80000 bytes, want [Rows / Routes 1, N 40000] u8", func(a *SelectArgs) { a.Routes = 4 }},
+		{"indices missing", "indices is missing, want [Rows 4, Blocks 1, K 3] i32, 48 bytes", func(a *SelectArgs) { a.Indices = vk.Range{} }},
+		{"indices short", "indices has 48 bytes, want [Rows 4, Blocks 2, K 3] i32, 96 bytes", func(a *SelectArgs) { a.BlockSize = 39999 }},
+		{"filled missing", "filled is missing, want [Rows 4, Blocks 1, K 3] u32", func(a *SelectArgs) { a.Filled = vk.Range{} }},
+		{"values short", "values has 44 bytes, want [Rows 4, Blocks 1, K 3] f32, 48 bytes", func(a *SelectArgs) { a.Values = values.Slice(0, 44) }},
+		{"scratch missing", fmt.Sprintf("scratch has 0 bytes, want at least %d", size), func(a *SelectArgs) { a.Scratch = vk.Range{} }},
+		{"scratch short", fmt.Sprintf("scratch has %d bytes, want at least %d", size-1, size), func(a *SelectArgs) { a.Scratch = scratch.Slice(0, size-1) }},
+		{"scratch odd", "scratch starts at byte 260 of its buffer, want a multiple of 16", func(a *SelectArgs) { a.Scratch = scratch.Slice(4, size) }},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			a := good
+			test.change(&a)
+			tape, err := lab.Dev.NewTape(vk.TapeConfig{Name: "bad"})
+			require.NoError(t, err)
+			defer tape.Close()
+			if err := s.Record(tape, a); test.want == "" {
+				assert.NoError(t, err)
+			} else {
+				assert.ErrorContains(t, err, test.want)
+			}
+		})
+	}
+	assert.Zero(t, s.Scratch(0, 1, 1, 0))
+	require.NoError(t, s.Close())
+	require.NoError(t, s.Close())
+	require.NoError(t, (*Select)(nil).Close())
+	tape, err := lab.Dev.NewTape(vk.TapeConfig{Name: "closed"})
+	require.NoError(t, err)
+	defer tape.Close()
+	assert.ErrorIs(t, s.Record(tape, good), vk.ErrClosed)
+}

@@ -1,0 +1,69 @@
+#version 460
+#extension GL_EXT_buffer_reference : require
+#extension GL_EXT_buffer_reference_uvec2 : require
+#extension GL_EXT_control_flow_attributes : require
+#extension GL_GOOGLE_include_directive : require
+#extension GL_KHR_shader_subgroup_arithmetic : require
+#extension GL_KHR_shader_subgroup_ballot : require
+#include "include/address.glsl"
+#include "include/select.glsl"
+
+// One step towards the k largest entries of long segments: a histogram of a digit of the keys, or the count of what is chosen.
+//
+// A segment is cut into parts of whole tiles, one workgroup a part. step 0, 1, 2: find the digit before, from its histogram,
+// and add up this digit's, of keys that have all digits before. step 3: find the last digit; count this part's entries above
+// the threshold and equal to it. Every part finds the same digit for itself, the first part notes it for the next step.
+
+uvec4 key[GRANULES];
+
+void load(Segment s, uint tile) {
+	[[unroll]] for (uint i = 0; i < GRANULES; i++) key[i] = keys(s, (tile * GRANULES + i) * THREADS + thread());
+}
+
+uvec4 search(uvec2 state) {
+	uvec4 now = search_start();
+	if (p.step > 1) now = U32x4(state).v[p.step - 1];
+	if (p.step > 0 && now.y != 0) now = narrow(now, p.step - 1, at(state, 16 + (p.step - 1) * 2048, 4));
+	return now;
+}
+
+void histogram(Segment s, uint tile, uint threshold, uvec2 hist) {
+	uint bins = digit_bins(p.step);
+	clear_histogram(bins);
+	for (uint t = 0;;) {
+		[[unroll]] for (uint i = 0; i < GRANULES; i++) tally(key[i], p.step, threshold);
+		if (++t == p.tiles) break;
+		load(s, tile + t);
+	}
+	barrier();
+	for (uint i = thread(); i < bins; i += THREADS) {
+		if (words[i] != 0) atomicAdd(U32(hist).v[i], words[i]);
+	}
+}
+
+void count(Segment s, uint tile, uint threshold) {
+	uint above = 0, equal = 0;
+	for (uint t = 0;;) {
+		[[unroll]] for (uint i = 0; i < GRANULES; i++) {
+			uint both = kinds(key[i], threshold);
+			above += both & 0xffffu;
+			equal += both >> 16;
+		}
+		if (++t == p.tiles) break;
+		load(s, tile + t);
+	}
+	uvec2 sum = total(uvec2(above, equal));
+	if (thread() == 0) U32x2(p.counts).v[workgroup()] = sum;
+}
+
+void main() {
+	if (workgroup() >= p.segments * p.parts) return;
+	uint part = workgroup() % p.parts, tile = part * p.tiles;
+	Segment s = segment(workgroup() / p.parts);
+	uvec2 state = at(p.state, s.id, STATE_WORDS * 4);
+	load(s, tile); // under way while the digit before is searched
+	uvec4 now = search(state);
+	if (part == 0 && thread() == 0) U32x4(state).v[p.step] = now;
+	if (p.step == 3) count(s, tile, now.x);
+	else if (now.y != 0) histogram(s, tile, now.x, at(state, 16 + p.step * 2048, 4));
+}

@@ -1,0 +1,32 @@
+#version 460
+#extension GL_EXT_buffer_reference : require
+#extension GL_EXT_buffer_reference_uvec2 : require
+#extension GL_EXT_control_flow_attributes : require
+#extension GL_GOOGLE_include_directive : require
+#extension GL_KHR_shader_subgroup_arithmetic : require
+#extension GL_KHR_shader_subgroup_ballot : require
+#include "include/address.glsl"
+#include "include/select.glsl"
+
+// Sorts chosen pairs (key, index) by falling key, then by rising index.
+//
+//	from [segments, slots]    to [segments, slots], or indices, filled, values [segments, k]
+//
+// One workgroup sorts SLOTS pairs of one segment in shared memory. Where a segment has more, the runs are merged by select_merge.
+
+void main() {
+	if (workgroup() >= p.segments * p.parts) return;
+	uint first = workgroup() % p.parts * SLOTS, count = min(SLOTS, p.slots - first), size = power(count);
+	Segment s = segment(workgroup() / p.parts);
+	U32x2 from = U32x2(at(p.from, s.id, p.slots * 8));
+	for (uint i = thread(); i < size; i += THREADS) {
+		uvec2 pair = i < count ? from.v[first + i] : vacant(first + i);
+		words[i] = pair.x;
+		words[SLOTS + i] = pair.y;
+	}
+	barrier();
+	sort_slots(size);
+	for (uint i = thread(); i < count; i += THREADS) put(s, first + i, uvec2(words[i], words[SLOTS + i]));
+	if (present(p.to)) return;
+	for (uint slot = count + thread(); slot < p.k; slot += THREADS) put(s, slot, vacant(slot));
+}
