@@ -1,0 +1,325 @@
+package pipelines
+
+import (
+	"fmt"
+	"math"
+	"sync"
+	"unsafe"
+
+	"github.com/colt5-vulkan/colt5/vk"
+)
+
+// CoorDescent turns router logits into soft top-k scores: coordinate descent on each row, or on each block of a row.
+//
+//	logits [Rows, N] f32 in         mask [Rows / Routes, N] u8 in, optional
+//	scores [Rows, N] f32 out        state [Rows, Blocks, Iters, 4] f32 out, optional
+//
+//	t = 0 .. Iters-1: a_t = e_t * (log K - logsumexp(u)),  u_i = 0 at t = 0, then min(logit_i, -a_{t-1}) / e_t
+//	score_i = exp(min(logit_i + a_{Iters-1}, 0) / e_Iters);  e_0 = max(EpsInit, Eps), e_{t+1} = max(e_t * EpsDecay, Eps)
+//
+// Scores are in [0, 1]; masked entries score 0 and count for nothing. Logits beyond 1e38 in size count as 1e38 (so infinities are
+// welcome); what a row with a NaN scores is not defined.
+//
+// State is what a backward pass needs of a block, with top_t = min(largest logit, -a_{t-1}):
+//
+//	t = 0: a_0 in two floats (high, low), number of valid entries, largest logit
+//	t > 0: a_t in two floats, sum of exp((min(logit, -a_{t-1}) - top_t) / e_t), number of logits > -a_{t-1}
+//
+// A block without a valid entry, or taken whole, has a state of zeros: its gradient is 0. Scores differ in the last bits between a run
+// with State and one without, which caches exponentials.
+//
+// A block of up to 32,768 entries (fewer on small devices) takes one dispatch, in which every workgroup has a block in registers;
+// a longer one takes Iters + 1 dispatches, which share it among workgroups through Scratch. Which one depends on the device and
+// the length of a block alone, and so does the order of summation.
+//
+// Shader: shaders/coor_descent.comp. Reference: internal/ref.CoorDescent. Source: arXiv 1502.04759, 2304.04947.
+type CoorDescent struct {
+	config CoorDescentConfig
+	dev    *vk.Device
+
+	mu      sync.Mutex
+	kernels map[coorDescentKernel]*vk.Kernel // compiled when first needed; nil: closed
+}
+
+// CoorDescentConfig is the schedule of the iterations.
+type CoorDescentConfig struct {
+	Iters    int     // 1 to 65536
+	Eps      float64 // smoothness of the choice, 1e-30 to 1e30
+	EpsInit  float64 // first eps; 0, or less than Eps: Eps
+	EpsDecay float64 // factor of eps after each iteration, in (0, 1]; 0: 1
+}
+
+// CoorDescentArgs names memory and sizes. Scores may be the same range as Logits.
+type CoorDescentArgs struct {
+	Logits  vk.Range // [Rows, N]
+	Mask    vk.Range // [Rows / Routes, N], 0: not a valid entry; absent: all are
+	Scores  vk.Range // [Rows, N]
+	State   vk.Range // [Rows, ceil(N / BlockSize), Iters, 4]; absent: not wanted
+	Scratch vk.Range // as many bytes as the method Scratch says; absent if that is 0
+	Rows, N int
+	Routes  int // consecutive rows that share a row of the mask; 0: 1
+
+	// BlockSize cuts each row in blocks of that many entries, the last one shorter if need be, each a descent of its own. 0: N.
+	BlockSize int
+	// K is how many entries a block is to choose: a real number, 1e-6 to 1e30. A shorter last block aims at min(K, its length).
+	K float64
+	// WholeUpTo exempts blocks that are not longer than this: their scores are their mask. 0: none.
+	WholeUpTo int
+}
+
+// coorDescentPush is what both kernels are told; their own scalars follow.
+type coorDescentPush struct {
+	count, n, blockSize, blocks, routes, whole, iters uint32
+	k, kLast                                          float32
+}
+
+type coorDescentRowPush struct {
+	coorDescentPush
+	eInit, eps, decay, decayLow float32
+}
+
+type coorDescentLongPush struct {
+	coorDescentPush
+	parts, span, step uint32
+	eBefore, e        float32
+}
+
+const (
+	_ = uint(52 - unsafe.Sizeof(coorDescentRowPush{}))
+	_ = uint(unsafe.Sizeof(coorDescentRowPush{}) - 52)
+	_ = uint(56 - unsafe.Sizeof(coorDescentLongPush{}))
+	_ = uint(unsafe.Sizeof(coorDescentLongPush{}) - 56)
+)
+
+// coorDescentKernel is a specialisation: of the kernel for long blocks if quads is 0.
+type coorDescentKernel struct {
+	invocations, quads uint32
+	state              bool
+}
+
+// coorDescentPlan is how a block of some length is worked on.
+type coorDescentPlan struct {
+	invocations uint32 // of a workgroup
+	quads       uint32 // four entries each, that an invocation holds; 0: the block is long
+	parts       int    // of a long block, a workgroup each
+	span        int    // entries of a part, a multiple of 4
+}
+
+// planCoorDescent is a function of the device and the length of a block.
+func planCoorDescent(caps vk.Caps, length int) coorDescentPlan {
+	// An invocation should have 16 entries, so that what all of them do alike (the sum over the workgroup, the scalars of a step)
+	// stays small; 32 where the workgroup can grow no more. The shader adds up at most 256 subgroups.
+	limit := min(caps.MaxWorkgroupInvocations, caps.MaxWorkgroupSize[0], 1024, 256*max(caps.SubgroupMin, 1))
+	invocations := uint32(min(64, limit))
+	for 2*invocations <= limit && int(invocations)*16 < length {
+		invocations *= 2
+	}
+	quads := (length + 4*int(invocations) - 1) / (4 * int(invocations))
+	if quads <= 8 {
+		return coorDescentPlan{invocations: invocations, quads: uint32(quads)}
+	}
+	const part, mostParts = 4096, 1024 // of a part's 4096 entries an invocation has 16; every workgroup adds up all parts
+	span := part
+	if length > part*mostParts {
+		span = (length + part*mostParts - 1) / (part * mostParts) * part
+	}
+	return coorDescentPlan{invocations: min(invocations, 256), parts: (length + span - 1) / span, span: span}
+}
+
+// stride is what a long block leaves from one dispatch to the next: 16 bytes, and 8 a part.
+func (p coorDescentPlan) stride() uint64 { return 16 + 16*uint64((p.parts+1)/2) }
+
+// NewCoorDescent checks the schedule. Kernels are compiled when Record first needs them.
+func NewCoorDescent(dev *vk.Device, c CoorDescentConfig) (*CoorDescent, error) {
+	const least, most = 1e-30, 1e30 // with them no product or quotient of the kernel leaves the range of float32
+	if c.EpsDecay == 0 {
+		c.EpsDecay = 1
+	}
+	switch {
+	case c.Iters < 1 || c.Iters > 1<<16:
+		return nil, fmt.Errorf("pipelines: CoorDescent: Iters is %d, want 1 to %d", c.Iters, 1<<16)
+	case !(c.Eps >= least && c.Eps <= most):
+		return nil, fmt.Errorf("pipelines: CoorDescent: Eps is %g, want %g to %g", c.Eps, least, most)
+	case !(c.EpsInit >= 0 && c.EpsInit <= most):
+		return nil, fmt.Errorf("pipelines: CoorDescent: EpsInit is %g, want 0 to %g", c.EpsInit, most)
+	case !(c.EpsDecay > 0 && c.EpsDecay <= 1):
+		return nil, fmt.Errorf("pipelines: CoorDescent: EpsDecay is %g, want more than 0, at most 1", c.EpsDecay)
+	}
+	return &CoorDescent{config: c, dev: dev, kernels: map[coorDescentKernel]*vk.Kernel{}}, nil
+}
+
+// Scratch is the number of bytes of scratch memory for rows of n entries in blocks of blockSize (0: n).
+func (c *CoorDescent) Scratch(rows, n, blockSize int) uint64 {
+	if blockSize == 0 || blockSize > n {
+		blockSize = n
+	}
+	if rows < 1 || blockSize < 1 {
+		return 0
+	}
+	p := planCoorDescent(c.dev.Caps(), blockSize)
+	if p.quads > 0 {
+		return 0
+	}
+	return 2 * uint64(rows) * uint64((n+blockSize-1)/blockSize) * p.stride()
+}
+
+// Record adds the descent to a tape.
+func (c *CoorDescent) Record(t *vk.Tape, a CoorDescentArgs) error {
+	if a.Routes == 0 {
+		a.Routes = 1
+	}
+	if a.BlockSize == 0 || a.BlockSize > a.N && a.N > 0 {
+		a.BlockSize = a.N
+	}
+	if err := c.check(a); err != nil {
+		return err
+	}
+	p := planCoorDescent(c.dev.Caps(), a.BlockSize)
+	k, err := c.kernel(p, !a.State.IsZero())
+	if err != nil {
+		return fmt.Errorf("pipelines: CoorDescent: %w", err)
+	}
+	units := a.Rows * a.blocks()
+	groups, err := vk.Grid(c.dev.Caps(), uint64(units)*uint64(max(p.parts, 1)))
+	if err != nil {
+		return fmt.Errorf("pipelines: CoorDescent: %w", err)
+	}
+	push := coorDescentPush{
+		count: uint32(units * max(p.parts, 1)), n: uint32(a.N), blockSize: uint32(a.BlockSize), blocks: uint32(a.blocks()),
+		routes: uint32(a.Routes), whole: uint32(a.WholeUpTo), iters: uint32(c.config.Iters), k: float32(a.K), kLast: float32(a.K),
+	}
+	if last := a.N % a.BlockSize; last > 0 {
+		push.kLast = float32(min(a.K, float64(last)))
+	}
+	d := vk.Dispatch{
+		Kernel: k, Groups: groups,
+		Args:  []vk.Access{vk.Read(a.Logits), vk.Read(a.Mask), vk.Write(a.Scores), vk.Write(a.State)},
+		Flops: coorDescentFlops * float64(a.Rows) * float64(a.N),
+		Bytes: float64(a.Logits.Size() + a.Mask.Size()),
+	}
+	if p.quads == 0 {
+		return c.recordLong(t, a, p, d, push)
+	}
+	decay := float32(c.config.EpsDecay)
+	d.Push = vk.Scalars(&coorDescentRowPush{
+		push, float32(max(c.config.EpsInit, c.config.Eps)), float32(c.config.Eps), decay, float32(c.config.EpsDecay - float64(decay)),
+	})
+	d.Flops *= float64(c.config.Iters)
+	d.Bytes += float64(a.Scores.Size() + a.State.Size())
+	return t.Dispatch(d)
+}
+
+// coorDescentFlops is the work on an entry in one iteration: two differences, a scaling, an exponential, a sum.
+const coorDescentFlops = 5
+
+// recordLong records a dispatch a step. The halves of the scratch memory take turns: a step reads one and writes the other.
+func (c *CoorDescent) recordLong(t *vk.Tape, a CoorDescentArgs, p coorDescentPlan, d vk.Dispatch, push coorDescentPush) error {
+	half := a.Scratch.Size() / 2
+	before, after := a.Scratch.Slice(0, half), a.Scratch.Slice(half, half)
+	first := max(c.config.EpsInit, c.config.Eps)
+	e, eBefore := first, first
+	args := d.Args
+	for step := range c.config.Iters + 1 {
+		scores, state := args[2], args[3]
+		if step < c.config.Iters {
+			scores = vk.Access{}
+		} else {
+			d.Bytes += float64(a.Scores.Size())
+		}
+		if step == 0 {
+			state = vk.Access{}
+		}
+		d.Args = []vk.Access{args[0], args[1], scores, state, vk.Read(before), vk.Write(after)}
+		d.Push = vk.Scalars(&coorDescentLongPush{push, uint32(p.parts), uint32(p.span), uint32(step), float32(eBefore), float32(e)})
+		if err := t.Dispatch(d); err != nil {
+			return err
+		}
+		before, after = after, before
+		eBefore, e = e, max(e*c.config.EpsDecay, c.config.Eps)
+	}
+	return nil
+}
+
+// blocks of a row.
+func (a CoorDescentArgs) blocks() int { return (a.N + a.BlockSize - 1) / a.BlockSize }
+
+// check wants Routes and BlockSize with their defaults filled in.
+func (c *CoorDescent) check(a CoorDescentArgs) error {
+	const op = "CoorDescent"
+	if err := positive(op, dim{"Rows", a.Rows}, dim{"N", a.N}, dim{"Routes", a.Routes}, dim{"BlockSize", a.BlockSize}); err != nil {
+		return err
+	}
+	const leastK, mostK = 1e-6, 1e30
+	switch {
+	case a.N >= 1<<30: // the bytes of a row are counted in 32 bits
+		return fmt.Errorf("pipelines: CoorDescent: N is %d, want less than %d", a.N, 1<<30)
+	case a.Rows%a.Routes != 0:
+		return fmt.Errorf("pipelines: CoorDescent: Rows is %d, want a multiple of Routes %d", a.Rows, a.Routes)
+	case !(a.K >= leastK && a.K <= mostK):
+		return fmt.Errorf("pipelines: CoorDescent: K is %g, want %g to %g", a.K, leastK, mostK)
+	case a.WholeUpTo < 0 || a.WholeUpTo > math.MaxInt32:
+		return fmt.Errorf("pipelines: CoorDescent: WholeUpTo is %d, want 0 to %d", a.WholeUpTo, math.MaxInt32)
+	}
+	rows, n, blocks := dim{"Rows", a.Rows}, dim{"N", a.N}, dim{"Blocks", a.blocks()}
+	if err := positive(op, dim{"Rows * Blocks", a.Rows * blocks.n}); err != nil {
+		return err
+	}
+	masks, iters := dim{"Rows / Routes", a.Rows / a.Routes}, dim{"Iters", c.config.Iters}
+	entries := uint64(a.Rows) * uint64(a.N)
+	states := uint64(a.Rows) * uint64(blocks.n) * uint64(iters.n) * 16
+	for _, err := range []error{
+		need(op, "logits", a.Logits, 4*entries, shape(rows, n)+" f32"),
+		optional(op, "mask", a.Mask, entries/uint64(a.Routes), shape(masks, n)+" u8"),
+		need(op, "scores", a.Scores, 4*entries, shape(rows, n)+" f32"),
+		optional(op, "state", a.State, states, shape(rows, blocks, iters, dim{"", 4})+" f32"),
+	} {
+		if err != nil {
+			return err
+		}
+	}
+	bytes := c.Scratch(a.Rows, a.N, a.BlockSize)
+	if bytes == 0 && a.Scratch.IsZero() {
+		return nil
+	}
+	return need(op, "scratch", a.Scratch, bytes, "what Scratch says")
+}
+
+// kernel compiles what a plan needs, or finds it.
+func (c *CoorDescent) kernel(p coorDescentPlan, state bool) (*vk.Kernel, error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.kernels == nil {
+		return nil, vk.ErrClosed
+	}
+	key := coorDescentKernel{p.invocations, p.quads, state && p.quads > 0}
+	if k := c.kernels[key]; k != nil {
+		return k, nil
+	}
+	name, spec := "coor_descent", map[uint32]uint32{0: key.invocations, 1: key.quads, 2: flag(key.state)}
+	if p.quads == 0 {
+		name, spec = "coor_descent_long", map[uint32]uint32{0: key.invocations}
+	}
+	k, err := kernel(c.dev, name, spec)
+	if err != nil {
+		return nil, err
+	}
+	c.kernels[key] = k
+	return k, nil
+}
+
+// Close frees the kernels.
+func (c *CoorDescent) Close() error {
+	if c == nil {
+		return nil
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for key, k := range c.kernels {
+		if err := k.Close(); err != nil {
+			return err
+		}
+		delete(c.kernels, key)
+	}
+	c.kernels = nil
+	return nil
+}

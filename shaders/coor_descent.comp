@@ -1,0 +1,226 @@
+#version 450
+// u_i = 0 at t = 0, then min(s_i, -a_{t-1}) / e_t    a_t = e_t (log k - logsumexp_valid(u))    score_i = exp(min(s_i + A, 0) / e_T)
+//
+// logits, scores [Rows, N]    mask [Rows / Routes, N] u8, may be absent    state [Rows, Blocks, Iters, 4], may be absent
+//
+// The rows are cut in blocks, each on its own; the last may be shorter. In code `bound` is -a, `top` is min(max s, -a), the
+// largest of e u, and sum = sum of exp((min(s, -a) - top) / e): then a_t = e log(k / sum) - top, where the logarithm goes to 0.
+//
+// Without LONG a workgroup takes a block and runs all iterations, with the entries in registers, QUADS times 4 an invocation.
+// Once e is constant and `a` moves slowly it holds exp((s - origin) / e) there instead: then a step is a minimum and a sum.
+//
+// With LONG a dispatch does one step. A workgroup takes a part of a block, `span` entries. It adds up what the parts' workgroups
+// left in the dispatch before, all of them alike, and leaves its own sum for the next one:
+// step 0 leaves max and count, step 1 .. Iters - 1 the sums and how many are above the bound, step Iters writes the scores.
+// A block's record, 16 bytes in front of its parts' 8 each: top (two floats), max, count.
+#extension GL_EXT_buffer_reference : require
+#extension GL_EXT_buffer_reference_uvec2 : require
+#extension GL_EXT_control_flow_attributes : require
+#extension GL_KHR_shader_subgroup_arithmetic : require
+#include "include/address.glsl"
+
+layout(local_size_x_id = 0) in;
+layout(constant_id = 1) const uint QUADS = 8;     // without LONG
+layout(constant_id = 2) const bool STATE = false; // without LONG: the state is wanted
+
+layout(push_constant, std430) uniform Push {
+	uvec2 logits, mask, scores, state;
+#ifdef LONG
+	uvec2 before, after; // what the step before left, what this one leaves
+#endif
+	uint count;             // workgroups
+	uint n, block_size, blocks;
+	uint routes;            // rows that share a row of the mask
+	uint whole;             // blocks not longer than this are taken whole
+	uint iters;
+	float k, k_last;        // of a block, of a shorter last block
+#ifdef LONG
+	uint parts, span, step;
+	float e_before, e;      // of the step before, of this step
+#else
+	float e_init, eps, decay_hi, decay_lo;
+#endif
+} p;
+
+#include "include/coor_descent.glsl"
+
+#ifdef LONG
+
+layout(buffer_reference, std430, buffer_reference_align = 8) buffer F32x2 { vec2 v[]; };
+
+uint unit, part;
+
+uvec2 record(uvec2 base) { return at(base, unit, 16 * (1 + (p.parts + 1) / 2)); }
+uint quads_begin() { return part * p.span / 4 + gl_LocalInvocationID.x; }
+uint quads_end() { return min((part + 1) * p.span, size + 3) / 4; }
+
+void leave(vec4 top, vec2 sum) {
+	if (gl_LocalInvocationID.x != 0) return;
+	F32x2(record(p.after)).v[2 + part] = sum;
+	if (part == 0) F32x4(record(p.after)).v[0] = top;
+}
+
+void first_step() {
+	vec4 m = vec4(ABSENT), valid = vec4(0);
+	for (uint i = quads_begin(); i < quads_end(); i += gl_WorkGroupSize.x) {
+		vec4 s = read_quad(4 * i);
+		m = max(m, s);
+		valid += vec4(notEqual(s, vec4(ABSENT)));
+	}
+	leave(vec4(0), vec2(largest(m), total(valid)));
+}
+
+// gather_parts returns the record, with max and count, and the sums of the step before.
+vec4 gather_parts(out vec2 sums) {
+	F32x2 from = F32x2(record(p.before));
+	float first = p.step == 1 ? ABSENT : 0, second = 0;
+	for (uint i = gl_LocalInvocationID.x; i < p.parts; i += gl_WorkGroupSize.x) {
+		vec2 v = from.v[2 + i];
+		first = p.step == 1 ? max(first, v.x) : first + v.x;
+		second += v.y;
+	}
+	second = total(second);
+	if (p.step == 1) {
+		sums = vec2(second, largest(first));
+		return vec4(0, 0, sums.yx);
+	}
+	sums = vec2(total(first), second);
+	return F32x4(record(p.before)).v[0];
+}
+
+void write_whole() {
+	if (present(p.state) && part == 0 && gl_LocalInvocationID.x == 0) keep(unit, p.step - 1, Pair(0, 0), 0, 0);
+	if (p.step < p.iters) return;
+	for (uint i = quads_begin(); i < quads_end(); i += gl_WorkGroupSize.x) write_quad(4 * i, mask_scores(read_quad(4 * i)));
+}
+
+void main() {
+	if (workgroup() >= p.count) return;
+	unit = workgroup() / p.parts;
+	part = workgroup() % p.parts;
+	count_lanes();
+	locate(unit);
+	if (p.step == 0) {
+		first_step();
+		return;
+	}
+	vec2 sums;
+	vec4 from = gather_parts(sums);
+	if (from.w == 0 || size <= p.whole) {
+		leave(from, vec2(0));
+		write_whole();
+		return;
+	}
+	Pair bound = bound_after(Pair(from.x, from.y), p.e_before, sums.x);
+	if (present(p.state) && part == 0 && gl_LocalInvocationID.x == 0) keep(unit, p.step - 1, bound, sums.x, sums.y);
+	if (p.step == p.iters) {
+		for (uint i = quads_begin(); i < quads_end(); i += gl_WorkGroupSize.x) write_quad(4 * i, score(read_quad(4 * i), bound, p.e));
+		return;
+	}
+	Pair top = lesser(from.z, bound);
+	vec4 sum = vec4(0), over = vec4(0);
+	for (uint i = quads_begin(); i < quads_end(); i += gl_WorkGroupSize.x) {
+		vec4 d = above(read_quad(4 * i), top);
+		sum += terms(d, p.e);
+		over += vec4(greaterThan(d, vec4(0)));
+	}
+	leave(vec4(top.hi, top.lo, from.zw), vec2(total(sum), total(over)));
+}
+
+#else
+
+vec4 x[QUADS]; // the entries; with `cached`, exp((s - origin) / e)
+
+uint place(uint q) { return 4 * (q * gl_WorkGroupSize.x + gl_LocalInvocationID.x); }
+
+void load() { [[unroll]] for (uint q = 0; q < QUADS; q++) x[q] = read_quad(place(q)); }
+
+// decayed is e of the next step. The low part keeps t products from drifting; where fma is not exact it is merely less exact.
+Pair decayed(Pair e) {
+	precise float hi = e.hi * p.decay_hi;
+	precise float lo = fma(e.hi, p.decay_hi, -hi) + (e.hi * p.decay_lo + e.lo * p.decay_hi);
+	Pair next = pair(hi, lo);
+	if (next.hi <= p.eps) return Pair(p.eps, 0);
+	return next;
+}
+
+// sum_of is the sum of exp((min(s, top) - top) / e); with STATE also how many are over top.
+float sum_of(Pair top, float e, out float over) {
+	vec4 sum = vec4(0), more = vec4(0);
+	[[unroll]] for (uint q = 0; q < QUADS; q++) {
+		vec4 d = above(x[q], top);
+		sum += terms(d, e);
+		if (STATE) more += vec4(greaterThan(d, vec4(0)));
+	}
+	over = STATE ? total(more) : 0;
+	return total(sum);
+}
+
+// The cache: x = exp((s - origin) / e) as long as top stays within DRIFT bits of the origin. What lies twice as far above is cut.
+const float DRIFT = 4;
+bool cached = false;
+Pair origin = Pair(0, 0);
+
+float cached_sum(Pair top, float e) {
+	float bits = LOG2E / e;
+	precise float moved = (top.hi - origin.hi) + (top.lo - origin.lo);
+	if (!cached || abs(moved * bits) > DRIFT) {
+		if (cached) load();
+		cached = true;
+		origin = top;
+		moved = 0;
+		[[unroll]] for (uint q = 0; q < QUADS; q++) x[q] = exp2(clamp(above(x[q], top), -REACH * e, 2 * DRIFT / bits) * bits);
+	}
+	float level = exp2(moved * bits);
+	vec4 sum = vec4(0);
+	[[unroll]] for (uint q = 0; q < QUADS; q++) sum += min(x[q], level);
+	return total(sum);
+}
+
+void write_whole(uint unit) {
+	[[unroll]] for (uint q = 0; q < QUADS; q++) write_quad(place(q), mask_scores(x[q]));
+	if (!STATE) return;
+	for (uint t = gl_LocalInvocationID.x; t < p.iters; t += gl_WorkGroupSize.x) keep(unit, t, Pair(0, 0), 0, 0);
+}
+
+void main() {
+	uint unit = workgroup();
+	if (unit >= p.count) return;
+	count_lanes();
+	locate(unit);
+	load();
+	vec4 most = vec4(ABSENT), real = vec4(0);
+	[[unroll]] for (uint q = 0; q < QUADS; q++) {
+		most = max(most, x[q]);
+		real += vec4(notEqual(x[q], vec4(ABSENT)));
+	}
+	float m = largest(most), valid = total(real);
+	if (valid == 0 || size <= p.whole) {
+		write_whole(unit);
+		return;
+	}
+	Pair e = Pair(p.e_init, 0), next = decayed(e);
+	Pair bound = bound_after(Pair(0, 0), e.hi, valid);
+	bool first = gl_LocalInvocationID.x == 0;
+	if (STATE && first) keep(unit, 0, bound, valid, m);
+	float sum = valid;
+	for (uint t = 1; t < p.iters; t++) {
+		bool slow = sum < 2 * k && k < 2 * sum; // a moved by less than log 2
+		e = next;
+		next = decayed(e);
+		Pair top = lesser(m, bound);
+		float over = 0;
+		if (!STATE && next.hi == e.hi && (cached || slow)) {
+			sum = cached_sum(top, e.hi);
+		} else {
+			sum = sum_of(top, e.hi, over);
+			origin = top;
+		}
+		bound = bound_after(origin, e.hi, sum);
+		if (STATE && first) keep(unit, t, bound, sum, over);
+	}
+	if (cached) load();
+	[[unroll]] for (uint q = 0; q < QUADS; q++) write_quad(place(q), score(x[q], bound, next.hi));
+}
+
+#endif
