@@ -1,0 +1,289 @@
+package ref_test
+
+import (
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"github.com/colt5-vulkan/colt5/internal/golden"
+	"github.com/colt5-vulkan/colt5/internal/ref"
+)
+
+// exact is the bound of a float64 twin: golden values were rounded to float32 once.
+const exact = 1e-6
+
+// each runs test on every golden case of a module.
+func each(t *testing.T, module string, atLeast int, test func(t *testing.T, c *golden.Case)) {
+	paths, err := golden.Cases("../../testdata/golden")
+	require.NoError(t, err)
+	n := 0
+	for _, path := range paths {
+		c, err := golden.Load(path)
+		require.NoError(t, err)
+		if c.Module == module {
+			n++
+			t.Run(c.Name, func(t *testing.T) { test(t, c) })
+		}
+	}
+	require.GreaterOrEqual(t, n, atLeast)
+}
+
+// near compares a golden tensor with the twin in both precisions.
+func near(t *testing.T, what string, want golden.Tensor, got64 []float64, got32 []float32, bound float64) {
+	t.Helper()
+	require.NotEmpty(t, want.F32, what)
+	assert.NoError(t, ref.MaxErr(want.F32, got64).Within(exact), what+" in float64")
+	assert.NoError(t, ref.MaxErr(got32, want.Float64s()).Within(bound), what+" in float32")
+}
+
+// descent holds the options of a descent as a config spells them. EpsInit null means absent.
+type descent struct {
+	K        float64  `json:"k"`
+	Iters    int      `json:"n_iters"`
+	Eps      float64  `json:"eps"`
+	EpsInit  *float64 `json:"eps_init"`
+	EpsDecay float64  `json:"eps_decay"`
+}
+
+func (d descent) config() ref.CoorDescentConfig {
+	c := ref.CoorDescentConfig{K: d.K, Iters: d.Iters, Eps: d.Eps, EpsDecay: d.EpsDecay}
+	if d.EpsInit != nil {
+		c.EpsInit = *d.EpsInit
+	}
+	return c
+}
+
+func TestGoldenCoorDescent(t *testing.T) {
+	each(t, "CoordinateDescent", 18, func(t *testing.T, c *golden.Case) {
+		var config descent
+		require.NoError(t, c.DecodeConfig(&config))
+		s, mask, d := c.Inputs["s"], c.Inputs["mask"].U8, config.config()
+		rows, n := s.Shape[0], s.Shape[1]
+		near(t, "score", c.Outputs["y"], ref.CoorDescent(s.F32, mask, rows, n, d),
+			ref.CoorDescent32(s.F32, mask, rows, n, d), c.OutputBound("y"))
+		g := c.Upstream["y"].F32
+		ds, _ := ref.CoorDescentBackward(s.F32, mask, g, rows, n, d)
+		ds32, _ := ref.CoorDescentBackward32(s.F32, mask, g, rows, n, d)
+		near(t, "gradient", c.InputGrads["s"], ds, ds32, c.InputGradBound())
+	})
+}
+
+func TestGoldenTopK(t *testing.T) {
+	each(t, "TopK", 6, func(t *testing.T, c *golden.Case) {
+		var o struct {
+			K     int     `json:"k"`
+			Iters int     `json:"n_iters"`
+			Eps   float64 `json:"eps"`
+			Ratio float64 `json:"coor_descent_k_ratio"`
+		}
+		require.NoError(t, c.DecodeConfig(&o))
+		x, mask := c.Inputs["x"], c.Inputs["mask"].U8
+		rows, n := x.Shape[0], x.Shape[1]
+		config := ref.TopKConfig{K: o.K, Ratio: o.Ratio, Iters: o.Iters, Eps: o.Eps}
+		got, got32 := ref.TopK(x.F32, mask, rows, n, config), ref.TopK32(x.F32, mask, rows, n, config)
+		assert.Equal(t, c.Outputs["indices"].I32, got.Indices)
+		assert.Equal(t, c.Outputs["indices"].I32, got32.Indices)
+		near(t, "values", c.Outputs["values"], got.Values, got32.Values, c.OutputBound("values"))
+		near(t, "gates", c.Outputs["gates"], got.Gates, got32.Gates, c.OutputBound("gates"))
+		near(t, "soft", c.Outputs["coor_descent_values"], got.CoorDescentValues, got32.CoorDescentValues,
+			c.OutputBound("coor_descent_values"))
+
+		// dx = scattered dvalues + dsoft/dx . (dvalues * x + dsoft) at the selected entries
+		dvalues, dsoft := c.Upstream["values"].F32, c.Upstream["coor_descent_values"].F32
+		upstream := make([]float32, rows*n)
+		direct := make([]float64, rows*n)
+		for slot, index := range got.Indices {
+			if index < 0 {
+				continue
+			}
+			at := slot/o.K*n + int(index)
+			direct[at] = float64(dvalues[slot])
+			upstream[at] = dvalues[slot]*x.F32[at] + dsoft[slot]
+		}
+		d := ref.CoorDescentConfig{K: min(float64(o.K)*o.Ratio, float64(n)), Iters: o.Iters, Eps: o.Eps, EpsDecay: 1}
+		dx, _ := ref.CoorDescentBackward(x.F32, mask, upstream, rows, n, d)
+		for i := range dx {
+			dx[i] += direct[i]
+		}
+		assert.NoError(t, ref.MaxErr(c.InputGrads["x"].F32, dx).Within(exact))
+	})
+}
+
+// routerOptions are those of a router: the lone one's config, and router_kwargs of a module.
+type routerOptions struct {
+	Eps         float64  `json:"eps"`
+	Iters       int      `json:"n_iters"`
+	EpsInit     *float64 `json:"eps_init"`
+	EpsDecay    float64  `json:"eps_decay"`
+	Cosine      bool     `json:"cosine_sim_routing"`
+	FetchKRatio float64  `json:"fetch_k_ratio"`
+}
+
+func routerDefaults() routerOptions {
+	first := 4.0
+	return routerOptions{Eps: 0.03, Iters: 20, EpsInit: &first, EpsDecay: 0.7, FetchKRatio: 9.0 / 8}
+}
+
+func (o routerOptions) config(numTokens int, straightThrough bool, block int) ref.RouterConfig {
+	c := ref.RouterConfig{
+		NumTokens: numTokens, BlockSize: block, FetchKRatio: o.FetchKRatio, StraightThrough: straightThrough,
+		Descent: descent{Iters: o.Iters, Eps: o.Eps, EpsInit: o.EpsInit, EpsDecay: o.EpsDecay}.config(),
+	}
+	if o.Cosine {
+		c.CosineScale = 8
+	}
+	return c
+}
+
+func TestGoldenRouter(t *testing.T) {
+	each(t, "CoordinateDescentRouter", 16, func(t *testing.T, c *golden.Case) {
+		config := struct {
+			routerOptions
+			Dim             int  `json:"dim"`
+			Routes          int  `json:"num_routing_tokens"`
+			Block           int  `json:"route_block_size"`
+			StraightThrough bool `json:"straight_through"`
+			Learned         bool `json:"learned_routing_tokens"`
+		}{routerOptions: routerDefaults(), Routes: 1, StraightThrough: true}
+		require.NoError(t, c.DecodeConfig(&config))
+		var call struct {
+			NumTokens int `json:"num_tokens"`
+		}
+		require.NoError(t, c.DecodeCall(&call))
+		x, tokens := c.Inputs["x"], c.Weights["routing_token"].F32
+		if config.Learned {
+			tokens = c.Inputs["routing_tokens"].F32
+		}
+		a := ref.RouterArgs{
+			RouterConfig: config.config(call.NumTokens, config.StraightThrough, config.Block),
+			X:            x.F32, Mask: c.Inputs["mask"].U8, Tokens: tokens, TokensPerItem: config.Learned,
+			B: x.Shape[0], N: x.Shape[1], C: x.Shape[2], R: config.Routes,
+		}
+		got, got32 := ref.CoordinateDescentRouter(a), ref.CoordinateDescentRouter32(a)
+		require.True(t, got.Routed)
+		checkRoute(t, c, "", a, got, got32)
+
+		rows := a.B * a.R
+		y := byIndex(c.Outputs["y"].F32, c.Routes[""].Indices.I32, c.Routes[""].Scores.F32, rows, a.C)
+		y64 := byIndex(got.Tokens, got.Indices, got.Scores, rows, a.C)
+		y32 := byIndex(got32.Tokens, got32.Indices, got32.Scores, rows, a.C)
+		near(t, "tokens", golden.Tensor{F32: y}, y64, y32, c.OutputBound("y"))
+	})
+}
+
+// checkRoute compares logits, soft scores, the set of chosen tokens of each row, and their scores.
+func checkRoute(t *testing.T, c *golden.Case, name string, a ref.RouterArgs, got ref.Routing, got32 ref.RoutingOf[float32]) {
+	t.Helper()
+	want, ok := c.Routes[name]
+	require.True(t, ok)
+	blocks := want.Logits.Shape[0] / (a.B * a.R)
+	near(t, "logits", want.Logits, byBlock(got.Logits, a, blocks), byBlock(got32.Logits, a, blocks), c.OutputBound("y"))
+	near(t, "soft scores", want.ScoresAll, byBlock(got.SoftScores, a, blocks), byBlock(got32.SoftScores, a, blocks), c.ScoreBound())
+	require.Len(t, got.Indices, len(want.Indices.I32))
+	for row := range a.B * a.R {
+		lo, hi := row*got.K, (row+1)*got.K
+		wantSet := filled(want.Indices.I32[lo:hi], want.Scores.F32[lo:hi])
+		assert.NoError(t, ref.SameSet(filled(got.Indices[lo:hi], got.Scores[lo:hi]), wantSet), "row %d", row)
+		assert.NoError(t, ref.SameSet(filled(got32.Indices[lo:hi], got32.Scores[lo:hi]), wantSet), "row %d in float32", row)
+		for slot := lo; slot < hi; slot++ {
+			assert.Equal(t, got.Filled[slot] != 0, got.Scores[slot] != 0)
+		}
+	}
+	near(t, "scores", golden.Tensor{F32: byIndex(want.Scores.F32, want.Indices.I32, want.Scores.F32, a.B*a.R, 1)},
+		byIndex(got.Scores, got.Indices, got.Scores, a.B*a.R, 1), byIndex(got32.Scores, got32.Indices, got32.Scores, a.B*a.R, 1),
+		c.OutputBound("y"))
+}
+
+// byBlock reorders [B, R, N] to the rows of a golden case: batch, block, route.
+func byBlock[T ref.Float](v []T, a ref.RouterArgs, blocks int) []T {
+	var out []T
+	n := a.N / blocks
+	for b := range a.B {
+		for block := range blocks {
+			for r := range a.R {
+				start := (b*a.R+r)*a.N + block*n
+				out = append(out, v[start:start+n]...)
+			}
+		}
+	}
+	return out
+}
+
+// filled returns the indices of the slots that hold a token.
+func filled[T ref.Float](indices []int32, scores []T) []int32 {
+	var list []int32
+	for i, index := range indices {
+		if scores[i] != 0 {
+			list = append(list, index)
+		}
+	}
+	return list
+}
+
+// byIndex returns v [rows, K, C] with the slots of each row in the order of their index; empty slots last, as zeros.
+func byIndex[T ref.Float](v []T, indices []int32, scores []T, rows, c int) []T {
+	out := make([]T, len(v))
+	k := len(indices) / rows
+	for row := range rows {
+		var slots []int
+		for slot := row * k; slot < (row+1)*k; slot++ {
+			if scores[slot] != 0 {
+				slots = append(slots, slot)
+			}
+		}
+		slices.SortFunc(slots, func(i, j int) int { return int(indices[i] - indices[j]) })
+		for i, slot := range slots {
+			copy(out[(row*k+i)*c:], v[slot*c:(slot+1)*c])
+		}
+	}
+	return out
+}
+
+func TestGoldenFeedForward(t *testing.T) {
+	routed := 0
+	each(t, "ConditionalRoutedFeedForward", 9, func(t *testing.T, c *golden.Case) {
+		config := struct {
+			Dim             int           `json:"dim"`
+			NumHeavyTokens  int           `json:"num_heavy_tokens"`
+			LightMult       float64       `json:"light_ff_mult"`
+			HeavyMult       float64       `json:"heavy_ff_mult"`
+			StraightThrough bool          `json:"router_straight_through"`
+			Router          routerOptions `json:"router_kwargs"`
+		}{StraightThrough: true, Router: routerDefaults()}
+		require.NoError(t, c.DecodeConfig(&config))
+		x := c.Inputs["x"]
+		a := ref.ConditionalRoutedFeedForwardArgs{
+			Router: ref.RouterArgs{
+				RouterConfig: config.Router.config(config.NumHeavyTokens, config.StraightThrough, 0),
+				X:            x.F32, Mask: c.Inputs["mask"].U8, Tokens: c.Weights["router.routing_token"].F32,
+				B: x.Shape[0], N: x.Shape[1], C: x.Shape[2], R: 1,
+			},
+			Light: branch(c, "light_ff.", config.Dim, config.LightMult),
+			Heavy: branch(c, "heavy_ff.", config.Dim, config.HeavyMult),
+		}
+		near(t, "y", c.Outputs["y"], ref.ConditionalRoutedFeedForward(a), ref.ConditionalRoutedFeedForward32(a), c.OutputBound("y"))
+		got, got32 := ref.CoordinateDescentRouter(a.Router), ref.CoordinateDescentRouter32(a.Router)
+		assert.Equal(t, len(c.Routes) > 0, got.Routed)
+		if got.Routed {
+			routed++
+			checkRoute(t, c, "router", a.Router, got, got32)
+		}
+	})
+	assert.Equal(t, 7, routed)
+}
+
+func branch(c *golden.Case, prefix string, dim int, mult float64) ref.FeedForwardParams {
+	w := map[string][]float32{}
+	for name, tensor := range c.Weights {
+		if rest, ok := strings.CutPrefix(name, prefix); ok {
+			w[rest] = tensor.F32
+		}
+	}
+	return ref.FeedForwardParams{
+		Gamma: w["0.gamma"], W1: w["1.weight"], B1: w["1.bias"], W2: w["3.weight"], B2: w["3.bias"],
+		Dim: dim, Hidden: int(float64(dim) * mult),
+	}
+}
