@@ -1,0 +1,260 @@
+package pipelines
+
+import (
+	"fmt"
+	"math"
+	"slices"
+	"testing"
+
+	"github.com/colt5-vulkan/colt5/internal/gputest"
+	"github.com/colt5-vulkan/colt5/internal/ref"
+	"github.com/colt5-vulkan/colt5/vk"
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+)
+
+// routerCase is a router's input, with a row of zeros, a tiny and a large one where there are as many.
+type routerCase struct {
+	b, n, c, r, r2   int
+	perItem, factors bool
+	scale            float64
+}
+
+func (rc routerCase) String() string {
+	return fmt.Sprintf("B=%d N=%d C=%d R=%d R2=%d perItem=%t scale=%g", rc.b, rc.n, rc.c, rc.r, rc.r2, rc.perItem, rc.scale)
+}
+
+func (rc routerCase) config() RouterLogitsConfig {
+	return RouterLogitsConfig{C: rc.c, R: rc.r, R2: rc.r2, CosineScale: rc.scale}
+}
+
+func (rc routerCase) input() (x, tokens, tokens2 []float32) {
+	sets := 1
+	if rc.perItem {
+		sets = rc.b
+	}
+	x, tokens, tokens2 = normal(1, rc.b*rc.n*rc.c), normal(2, sets*rc.r*rc.c), normal(3, sets*rc.r2*rc.c)
+	for row, factor := range []float32{0, 1e-14, 1e3} {
+		if rc.b*rc.n > row+1 {
+			for i := range x[:rc.c] {
+				x[row*rc.c+i] *= factor
+			}
+		}
+	}
+	return x, tokens, tokens2
+}
+
+// run records one dispatch on a bench; the outputs are called logits, logits2 and factors there, with a suffix.
+func (rc routerCase) run(lab *gputest.Lab, l *RouterLogits, suffix string) {
+	x, tokens, tokens2 := rc.input()
+	a := RouterLogitsArgs{
+		X: lab.In("x"+suffix, x), Tokens: lab.In("tokens"+suffix, tokens), Logits: lab.Out("logits"+suffix, 4*rc.b*rc.r*rc.n),
+		B: rc.b, N: rc.n, TokensPerItem: rc.perItem,
+	}
+	if rc.r2 > 0 {
+		a.Tokens2, a.Logits2 = lab.In("tokens2"+suffix, tokens2), lab.Out("logits2"+suffix, 4*rc.b*rc.r2*rc.n)
+	}
+	if rc.factors {
+		a.Factors = lab.Out("factors"+suffix, 4*rc.b*rc.n)
+	}
+	lab.Run(func(t *vk.Tape) error { return l.Record(t, a) })
+}
+
+// outputs is all that run left.
+func (rc routerCase) outputs(lab *gputest.Lab, suffix string) []float32 {
+	got := lab.Float32("logits" + suffix)
+	if rc.r2 > 0 {
+		got = append(got, lab.Float32("logits2"+suffix)...)
+	}
+	if rc.factors {
+		got = append(got, lab.Float32("factors"+suffix)...)
+	}
+	return got
+}
+
+// check compares what run left with the reference.
+func (rc routerCase) check(t *testing.T, lab *gputest.Lab, suffix string) {
+	t.Helper()
+	x, tokens, tokens2 := rc.input()
+	for _, set := range []struct {
+		name   string
+		r      int
+		tokens []float32
+	}{{"logits", rc.r, tokens}, {"logits2", rc.r2, tokens2}} {
+		if set.r == 0 {
+			continue
+		}
+		args := ref.RouterLogitsArgs{X: x, Tokens: set.tokens, B: rc.b, N: rc.n, C: rc.c, R: set.r, PerItem: rc.perItem, CosineScale: rc.scale}
+		want := ref.RouterLogits(args)
+		err := ref.MaxErr(lab.Float32(set.name+suffix), want).Within(ref.Bound(ref.RouterLogits32(args), want, 1e-6))
+		assert.NoError(t, err, set.name)
+	}
+	if !rc.factors {
+		return
+	}
+	// Factors span many powers of ten: compare each with its own size.
+	got, naive, ones := lab.Float32("factors"+suffix), make([]float32, rc.b*rc.n), make([]float64, rc.b*rc.n)
+	for row := range got {
+		sum, sum32 := 0.0, float32(0)
+		for _, v := range x[row*rc.c : (row+1)*rc.c] {
+			sum += float64(v) * float64(v)
+			sum32 += v * v
+		}
+		want := math.Sqrt(float64(rc.c)) / max(math.Sqrt(sum), 1e-12)
+		naive32 := float32(math.Sqrt(float64(rc.c))) / max(float32(math.Sqrt(float64(sum32))), 1e-12)
+		got[row], naive[row], ones[row] = float32(float64(got[row])/want), float32(float64(naive32)/want), 1
+	}
+	assert.NoError(t, ref.MaxErr(got, ones).Within(ref.Bound(naive, ones, 1e-6)))
+}
+
+func TestRouterLogits(t *testing.T) {
+	for _, rc := range []routerCase{
+		{b: 1, n: 1, c: 1, r: 1, factors: true},
+		{b: 1, n: 5, c: 3, r: 2, scale: 8},
+		{b: 2, n: 31, c: 4, r: 1, factors: true},
+		{b: 3, n: 17, c: 29, r: 3, r2: 2, perItem: true, factors: true},
+		{b: 2, n: 32, c: 32, r: 1, r2: 1, factors: true},
+		{b: 2, n: 33, c: 36, r: 4, scale: 8, factors: true},
+		{b: 1, n: 127, c: 28, r: 2, perItem: true, scale: 2.5},
+		{b: 3, n: 128, c: 60, r: 1, r2: 3, scale: 8, factors: true},
+		{b: 2, n: 129, c: 512, r: 1, r2: 2, factors: true},
+		{b: 1, n: 37, c: 511, r: 5},
+		{b: 1, n: 9, c: 2052, r: 2, scale: 8},
+		{b: 2, n: 40, c: 20, r: 16, perItem: true},
+		{b: 2, n: 40, c: 20, r: 9, r2: 8, factors: true, scale: 8}, // two passes, the second set begins and the last pass ends inside one
+		{b: 1, n: 21, c: 33, r: 40, r2: 1, perItem: true},
+		{b: 2, n: 70000, c: 4, r: 2, factors: true}, // enough rows for the wide kernel on its own account
+		{b: 700, n: 3, c: 8, r: 1, perItem: true},
+	} {
+		t.Run(rc.String(), func(t *testing.T) {
+			lab := gputest.Open(t)
+			l, err := NewRouterLogits(lab.Dev, rc.config())
+			require.NoError(t, err)
+			defer l.Close()
+			rc.run(lab, l, "")
+			rc.check(t, lab, "")
+			stem, _ := rowVariant("router_logits", rc.c)
+			names := []string{stem + "_narrow", stem}
+			if rc.b*rc.n == 140000 || rc.perItem && rc.b >= routerMany {
+				names[0], names[1] = names[1], names[0]
+				l.many = math.MaxInt
+			} else {
+				l.many = 1
+			}
+			assert.Equal(t, names[:1], lab.Dispatches())
+			got := rc.outputs(lab, "")
+
+			// The other kernel gives the same bits, as the order of summation is the same.
+			rc.run(lab, l, " other")
+			assert.Equal(t, names[1:], lab.Dispatches())
+			assert.True(t, slices.Equal(got, rc.outputs(lab, " other")))
+		})
+	}
+}
+
+// Every number of threads a row and of rows a thread that a device may be given.
+func TestRouterLogitsShapes(t *testing.T) {
+	dev := gputest.Device(t)
+	for lanes := 1; lanes <= min(int(dev.Caps().SubgroupMin), 32); lanes *= 2 {
+		for _, rows := range []int{2, 3, 8} {
+			for _, rc := range []routerCase{
+				{b: 2, n: 45, c: 44, r: 2, r2: 1, factors: true},
+				{b: 2, n: 300, c: 23, r: 2, perItem: true, scale: 8},
+			} {
+				t.Run(fmt.Sprintf("lanes=%d rows=%d %v", lanes, rows, rc), func(t *testing.T) {
+					lab := gputest.Open(t)
+					l, err := newRouterLogits(lab.Dev, rc.config(), lanes, rows)
+					require.NoError(t, err)
+					defer l.Close()
+					l.many = 1
+					rc.run(lab, l, "")
+					rc.check(t, lab, "")
+				})
+			}
+		}
+	}
+}
+
+// A logit depends on its token and routing token alone: not on the batch, the other rows, the other routing tokens or the factors.
+func TestRouterLogitsBits(t *testing.T) {
+	lab := gputest.Open(t)
+	const b, n, c, r = 2, 50, 100, 3
+	x, tokens := normal(1, b*n*c), normal(2, r*c)
+	all, err := NewRouterLogits(lab.Dev, RouterLogitsConfig{C: c, R: r})
+	require.NoError(t, err)
+	defer all.Close()
+	one, err := NewRouterLogits(lab.Dev, RouterLogitsConfig{C: c, R: 1})
+	require.NoError(t, err)
+	defer one.Close()
+	a := RouterLogitsArgs{X: lab.In("x", x), Tokens: lab.In("tokens", tokens), Logits: lab.Out("all", 4*b*r*n), Factors: lab.Out("factors", 4*b*n), B: b, N: n}
+	const item, row, token = 1, 7, 2
+	at := item*n + row
+	alone := RouterLogitsArgs{X: a.X.Slice(4*c*uint64(at), 4*c), Tokens: lab.In("token", tokens[token*c:]), Logits: lab.Out("one", 4), B: 1, N: 1}
+	lab.Run(func(t *vk.Tape) error {
+		if err := all.Record(t, a); err != nil {
+			return err
+		}
+		return one.Record(t, alone)
+	})
+	assert.Equal(t, lab.Float32("all")[(item*r+token)*n+row], lab.Float32("one")[0])
+}
+
+func TestRouterLogitsBadInput(t *testing.T) {
+	lab := gputest.Open(t)
+	for _, test := range []struct {
+		want   string
+		config RouterLogitsConfig
+	}{
+		{"C is 0, want 1 to", RouterLogitsConfig{R: 1}},
+		{"C is 1073741824, want 1 to", RouterLogitsConfig{C: 1 << 30, R: 1}},
+		{"R is 0 and R2 0, want R in 1..65536 and R2 in 0..65536", RouterLogitsConfig{C: 4}},
+		{"R is 65537 and R2 0, want", RouterLogitsConfig{C: 4, R: 65537}},
+		{"R is 1 and R2 -1, want", RouterLogitsConfig{C: 4, R: 1, R2: -1}},
+		{"CosineScale is -8, want", RouterLogitsConfig{C: 4, R: 1, CosineScale: -8}},
+		{"CosineScale is NaN, want", RouterLogitsConfig{C: 4, R: 1, CosineScale: math.NaN()}},
+		{"CosineScale is 1e+300, want", RouterLogitsConfig{C: 4, R: 1, CosineScale: 1e300}},
+		{"CosineScale is 1e-300, want", RouterLogitsConfig{C: 4, R: 1, CosineScale: 1e-300}},
+	} {
+		_, err := NewRouterLogits(lab.Dev, test.config)
+		assert.ErrorContains(t, err, "pipelines: RouterLogits: "+test.want)
+	}
+	const b, n, c, r, r2 = 2, 5, 8, 3, 1
+	l, err := NewRouterLogits(lab.Dev, RouterLogitsConfig{C: c, R: r, R2: r2})
+	require.NoError(t, err)
+	defer l.Close()
+	big := lab.In("big", make([]float32, 400))
+	good := RouterLogitsArgs{
+		X: lab.In("x", normal(1, b*n*c)), Tokens: lab.In("tokens", normal(2, r*c)), Tokens2: lab.In("tokens2", normal(2, r2*c)),
+		Logits: lab.Out("logits", 4*b*r*n), Logits2: lab.Out("logits2", 4*b*r2*n), B: b, N: n,
+	}
+	badInput(t, lab, good, l.Record, []badCase[RouterLogitsArgs]{
+		{"B is 0, want 1", func(a *RouterLogitsArgs) { a.B = 0 }},
+		{"N is 0, want 1", func(a *RouterLogitsArgs) { a.N = 0 }},
+		{"B*N is 4294967296, want 1", func(a *RouterLogitsArgs) { a.B, a.N = 1<<16, 1<<16 }},
+		{"B*R is 3221225472, want 1", func(a *RouterLogitsArgs) { a.B, a.N = 1<<30, 1 }},
+		{"N is 1073741824, want 1 to 1073741823", func(a *RouterLogitsArgs) { a.B, a.N = 1, 1<<30 }},
+		{"x is missing, want [B 2, N 5, C 8] f32, 320 bytes", func(a *RouterLogitsArgs) { a.X = vk.Range{} }},
+		{"x has 1600 bytes, want", func(a *RouterLogitsArgs) { a.X = big }},
+		{"x starts at byte 264", func(a *RouterLogitsArgs) { a.X = big.Slice(8, 320) }},
+		{"tokens is missing, want [R 3, C 8] f32, 96 bytes", func(a *RouterLogitsArgs) { a.Tokens = vk.Range{} }},
+		{"tokens has 96 bytes, want [B 2, R 3, C 8] f32, 192 bytes", func(a *RouterLogitsArgs) { a.TokensPerItem = true }},
+		{"tokens2 is missing, want [R2 1, C 8] f32, 32 bytes", func(a *RouterLogitsArgs) { a.Tokens2 = vk.Range{} }},
+		{"tokens2 has 1600 bytes, want", func(a *RouterLogitsArgs) { a.Tokens2 = big }},
+		{"logits is missing, want [B 2, R 3, N 5] f32, 120 bytes", func(a *RouterLogitsArgs) { a.Logits = vk.Range{} }},
+		{"logits has 1600 bytes, want", func(a *RouterLogitsArgs) { a.Logits = big }},
+		{"logits2 is missing, want [B 2, R2 1, N 5] f32, 40 bytes", func(a *RouterLogitsArgs) { a.Logits2 = vk.Range{} }},
+		{"logits2 has 1600 bytes, want", func(a *RouterLogitsArgs) { a.Logits2 = big }},
+		{"factors has 1600 bytes, want [B 2, N 5] f32, 40 bytes", func(a *RouterLogitsArgs) { a.Factors = big }},
+	})
+	single, err := NewRouterLogits(lab.Dev, RouterLogitsConfig{C: c, R: r})
+	require.NoError(t, err)
+	defer single.Close()
+	badInput(t, lab, good, single.Record, []badCase[RouterLogitsArgs]{
+		{"tokens2 has 32 bytes and logits2 40, want neither", func(a *RouterLogitsArgs) {}},
+		{"tokens2 has 0 bytes and logits2 40, want neither", func(a *RouterLogitsArgs) { a.Tokens2 = vk.Range{} }},
+	})
+	require.NoError(t, l.Close())
+	require.NoError(t, l.Close())
+	require.NoError(t, (*RouterLogits)(nil).Close())
+	badInput(t, lab, good, l.Record, []badCase[RouterLogitsArgs]{{"closed", func(*RouterLogitsArgs) {}}})
+}

@@ -1,0 +1,118 @@
+package pipelines
+
+import (
+	"fmt"
+	"testing"
+
+	"github.com/colt5-vulkan/colt5/internal/gputest"
+	"github.com/colt5-vulkan/colt5/internal/ref"
+	"github.com/colt5-vulkan/colt5/vk"
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+)
+
+func TestScatter(t *testing.T) {
+	all := slotKind{true, true, true}
+	for _, size := range []struct {
+		b, n, k, c int
+		kind       slotKind
+	}{
+		{1, 1, 1, 1, slotKind{}},
+		{2, 1000, 255, 1, all}, {2, 300, 256, 1, slotKind{score: true}}, {2, 257, 257, 1, slotKind{wild: true}},
+		{2, 7, 5, 3, all}, {2, 31, 17, 4, slotKind{filled: true}}, {3, 20, 20, 64, slotKind{}},
+		{2, 9, 4, 255, all}, {2, 9, 4, 257, all}, {2, 70, 67, 512, all}, {1, 9, 5, 1020, all}, {1, 9, 5, 1028, all}, {1, 5, 3, 1031, all},
+		{2, 1, 1, 4, slotKind{filled: true}}, // every slot is empty
+		{1, 70001, 100, 4, all},
+	} {
+		for _, mode := range []struct {
+			add, base, inPlace, row bool
+			dispatches              int
+		}{
+			{dispatches: 2},
+			{row: true, dispatches: 2},
+			{base: true, dispatches: 2},
+			{base: true, inPlace: true, dispatches: 1},
+			{base: true, inPlace: true, row: true, dispatches: 2},
+			{add: true, row: true, dispatches: 2},
+			{add: true, base: true, dispatches: 2},
+			{add: true, base: true, row: true, dispatches: 2},
+			{add: true, base: true, inPlace: true, dispatches: 1},
+		} {
+			name := fmt.Sprintf("%d_%d_%d_%d add=%t base=%t inPlace=%t row=%t", size.b, size.n, size.k, size.c, mode.add, mode.base, mode.inPlace, mode.row)
+			t.Run(name, func(t *testing.T) {
+				lab := gputest.Open(t)
+				list := slots(size.kind, size.b, size.n, size.k)
+				args := ref.ScatterArgs{
+					Value: normal(1, size.b*size.k*size.c), Indices: list.refIndices, Score: list.score, Filled: list.refFilled, Add: mode.add,
+					B: size.b, N: size.n, C: size.c, K: size.k,
+				}
+				s, err := NewScatter(lab.Dev, ScatterConfig{C: size.c, Add: mode.add})
+				require.NoError(t, err)
+				defer s.Close()
+				a := ScatterArgs{Value: lab.In("value", args.Value), B: size.b, N: size.n, K: size.k}
+				a.Indices, a.Score, a.Filled = list.put(lab)
+				if mode.row {
+					args.Row = normal(2, size.c)
+					a.Row = lab.In("row", args.Row)
+				}
+				if mode.base {
+					args.Base = normal(3, size.b*size.n*size.c)
+				}
+				switch {
+				case mode.inPlace:
+					a.Y = lab.InOut("y", args.Base)
+					a.Base = a.Y
+				case mode.base:
+					a.Base = lab.In("base", args.Base)
+					fallthrough
+				default:
+					a.Y = lab.Out("y", 4*size.b*size.n*size.c)
+				}
+				lab.Run(func(t *vk.Tape) error { return s.Record(t, a) })
+				assert.Len(t, lab.Dispatches(), mode.dispatches)
+				naive, want := ref.Scatter32(args), ref.Scatter(args)
+				if !mode.add {
+					// One rounding an element, the same everywhere.
+					assert.Equal(t, naive, lab.Float32("y"))
+				}
+				assert.NoError(t, ref.MaxErr(lab.Float32("y"), want).Within(ref.Bound(naive, want, 1e-7)))
+			})
+		}
+	}
+}
+
+func TestScatterBadInput(t *testing.T) {
+	lab := gputest.Open(t)
+	for _, c := range []int{0, -1, 1 << 30} {
+		_, err := NewScatter(lab.Dev, ScatterConfig{C: c})
+		assert.ErrorContains(t, err, fmt.Sprintf("pipelines: Scatter: C is %d, want 1 to", c))
+	}
+	s, err := NewScatter(lab.Dev, ScatterConfig{C: 8, Add: true})
+	require.NoError(t, err)
+	defer s.Close()
+	big, row := lab.In("big", make([]float32, 400)), lab.In("row", normal(2, 8))
+	good := ScatterArgs{Value: lab.In("value", normal(1, 2*3*8)), Indices: lab.In("indices", make([]int32, 6)), Y: lab.Out("y", 2*5*8*4), B: 2, N: 5, K: 3}
+	badInput(t, lab, good, s.Record, []badCase[ScatterArgs]{
+		{"B is 0, want 1", func(a *ScatterArgs) { a.B = 0 }},
+		{"N is 0, want 1", func(a *ScatterArgs) { a.N = 0 }},
+		{"K is 0, want 1", func(a *ScatterArgs) { a.K = 0 }},
+		{"B*N is 4294967296, want 1", func(a *ScatterArgs) { a.B, a.N = 1<<16, 1<<16 }},
+		{"B*K is 4294967296, want 1", func(a *ScatterArgs) { a.B, a.N, a.K = 1<<16, 1, 1<<16 }},
+		{"value is missing, want [B 2, K 3, C 8] f32, 192 bytes", func(a *ScatterArgs) { a.Value = vk.Range{} }},
+		{"value has 1600 bytes, want", func(a *ScatterArgs) { a.Value = big }},
+		{"value starts at byte 260", func(a *ScatterArgs) { a.Value = big.Slice(4, 192) }},
+		{"indices is missing, want [B 2, K 3] i32, 24 bytes", func(a *ScatterArgs) { a.Indices = vk.Range{} }},
+		{"indices has 1600 bytes, want", func(a *ScatterArgs) { a.Indices = big }},
+		{"score has 1600 bytes, want [B 2, K 3] f32, 24 bytes", func(a *ScatterArgs) { a.Score = big }},
+		{"filled has 1600 bytes, want [B 2, K 3] u32, 24 bytes", func(a *ScatterArgs) { a.Filled = big }},
+		{"base has 1600 bytes, want [B 2, N 5, C 8] f32, 320 bytes", func(a *ScatterArgs) { a.Base = big }},
+		{"row has 1600 bytes, want [C 8] f32, 32 bytes", func(a *ScatterArgs) { a.Row = big }},
+		{"y is missing, want [B 2, N 5, C 8] f32, 320 bytes", func(a *ScatterArgs) { a.Y = vk.Range{} }},
+		{"y has 1600 bytes, want", func(a *ScatterArgs) { a.Y = big }},
+		{"want a base of its own", func(a *ScatterArgs) { a.Base, a.Row = a.Y, row }},
+	})
+	require.NoError(t, s.Close())
+	require.NoError(t, s.Close())
+	require.NoError(t, (*Scatter)(nil).Close())
+	badInput(t, lab, good, s.Record, []badCase[ScatterArgs]{{"closed", func(*ScatterArgs) {}}})
+}
