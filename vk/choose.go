@@ -35,8 +35,7 @@ func choose(infos []Info, want string) (int, error) {
 		want, source = os.Getenv("COLT5_DEVICE"), "COLT5_DEVICE"
 	}
 	if len(infos) == 0 {
-		return 0, fmt.Errorf("vk: %w: the Vulkan loader found no driver; install one (Debian, Ubuntu: apt install mesa-vulkan-drivers, "+
-			"which also has one for the CPU)", ErrNoDevice)
+		return 0, fmt.Errorf("vk: %w: the Vulkan loader found no driver; %s", ErrNoDevice, advice())
 	}
 	if want == "" {
 		return best(infos)

@@ -149,6 +149,13 @@ func (d *Device) Wait() error {
 	if err := d.alive("Wait"); err != nil {
 		return err
 	}
+	if err := d.idle(); err != nil {
+		return err
+	}
+	return d.staging.settle()
+}
+
+func (d *Device) idle() error {
 	d.queue.Lock()
 	defer d.queue.Unlock()
 	return d.check("vkDeviceWaitIdle", int32(vulkan.DeviceWaitIdle(d.handle)))
@@ -165,9 +172,7 @@ func (d *Device) Close() error {
 	if d.closed {
 		return nil
 	}
-	d.queue.Lock()
-	wait := d.check("vkDeviceWaitIdle", int32(vulkan.DeviceWaitIdle(d.handle)))
-	d.queue.Unlock()
+	wait := d.idle()
 	d.closed = true
 	leak := d.leaks()
 	d.staging.close()
@@ -175,6 +180,7 @@ func (d *Device) Close() error {
 	save := d.cache.close()
 	if leak == nil {
 		C.c5_device_free(d.c)
+		leak = d.in.unread()
 		d.in.close()
 	}
 	// With objects still open the device is left to the operating system: destroying it under them is undefined.

@@ -11,6 +11,7 @@ import (
 	"errors"
 	"fmt"
 	"runtime"
+	"strings"
 	"sync"
 	"unsafe"
 
@@ -19,9 +20,9 @@ import (
 
 // loader finds the Vulkan loader once and hands its entry point to the binding.
 var loader = sync.OnceValues(func() (unsafe.Pointer, error) {
-	get := C.c5_load()
-	if get == nil {
-		return nil, fmt.Errorf("vk: %w: cannot load %s; %s", ErrNoDevice, C.GoString(C.c5_loader_names()), loaderAdvice())
+	get, err := load(loaderNames())
+	if err != nil {
+		return nil, err
 	}
 	vulkan.SetGetInstanceProcAddr(get)
 	if err := vulkan.Init(); err != nil {
@@ -30,14 +31,37 @@ var loader = sync.OnceValues(func() (unsafe.Pointer, error) {
 	return get, nil
 })
 
-func loaderAdvice() string {
+func loaderNames() []string {
+	switch runtime.GOOS {
+	case "windows":
+		return []string{"vulkan-1.dll"}
+	case "darwin":
+		return []string{"libvulkan.1.dylib", "libvulkan.dylib", "/usr/local/lib/libvulkan.1.dylib", "/opt/homebrew/lib/libvulkan.1.dylib", "libMoltenVK.dylib"}
+	}
+	return []string{"libvulkan.so.1", "libvulkan.so"} // the second is part of -dev packages alone
+}
+
+// load opens the first loader that there is.
+func load(names []string) (unsafe.Pointer, error) {
+	for _, name := range names {
+		text := append([]byte(name), 0)
+		if get := C.c5_load((*C.char)(unsafe.Pointer(&text[0]))); get != nil {
+			return get, nil
+		}
+	}
+	return nil, fmt.Errorf("vk: %w: cannot load %s; %s", ErrNoDevice, strings.Join(names, " or "), advice())
+}
+
+// advice says how to get a loader and a driver.
+func advice() string {
 	switch runtime.GOOS {
 	case "windows":
 		return "install the graphics driver of your GPU's vendor"
 	case "darwin":
 		return "install the Vulkan SDK or MoltenVK"
 	}
-	return "install the Vulkan loader (Debian, Ubuntu: apt install libvulkan1) and a driver (mesa-vulkan-drivers, or your GPU vendor's)"
+	return "install the Vulkan loader (Debian, Ubuntu: apt install libvulkan1) and a driver: your GPU vendor's, or " +
+		"mesa-vulkan-drivers, which also has one for the CPU"
 }
 
 // instance is a VkInstance. Each open device has its own, so that validation is a property of the device.
@@ -57,7 +81,7 @@ func newInstance(validate bool) (*instance, error) {
 			return nil, fmt.Errorf("vk: validation was asked for, and VK_LAYER_KHRONOS_validation is not installed "+
 				"(Debian, Ubuntu: apt install vulkan-validationlayers): %w", err)
 		}
-		return nil, fmt.Errorf("vk: %w: %w", ErrNoDevice, err)
+		return nil, fmt.Errorf("vk: %w: %w; %s", ErrNoDevice, err, advice())
 	}
 	bindInstance.Do(func() {
 		handle := C.c5_instance_handle(in.c)
@@ -83,6 +107,14 @@ func (in *instance) messages() (count int, text string) {
 		buffer = buffer[:end]
 	}
 	return count, string(buffer)
+}
+
+// unread is an error if the validation layer said something that nobody asked for, such as that an object was left open.
+func (in *instance) unread() error {
+	if count, text := in.messages(); count > 0 {
+		return fmt.Errorf("vk: Device.Close: %d validation messages:\n%s", count, text)
+	}
+	return nil
 }
 
 // physical is a device of an instance that may be opened.

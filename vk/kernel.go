@@ -4,6 +4,7 @@ package vk
 import "C"
 
 import (
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"slices"
@@ -47,7 +48,11 @@ func (d *Device) NewKernel(c KernelConfig) (*Kernel, error) {
 	if err := d.alive("NewKernel"); err != nil {
 		return nil, err
 	}
-	m, err := spirv.Reflect(c.Code, c.Spec)
+	code := slices.Clone(c.Code) // at a multiple of 4 bytes, and nobody else's
+	m, err := spirv.Reflect(code, c.Spec)
+	if err == nil {
+		err = complete(code)
+	}
 	if err == nil {
 		err = d.supports(m, c)
 	}
@@ -67,7 +72,7 @@ func (d *Device) NewKernel(c KernelConfig) (*Kernel, error) {
 	entry := append([]byte(m.EntryPoint), 0)
 	count := C.uint32_t(len(ids))
 	ids, values = append(ids, 0), append(values, 0) // never empty, so that their first element has an address
-	result := C.c5_pipeline_new(d.c, C.uint64_t(d.cache.handle), unsafe.Pointer(&c.Code[0]), C.size_t(len(c.Code)),
+	result := C.c5_pipeline_new(d.c, C.uint64_t(d.cache.handle), unsafe.Pointer(&code[0]), C.size_t(len(code)),
 		(*C.char)(unsafe.Pointer(&entry[0])), C.uint32_t(k.push), (*C.uint32_t)(&ids[0]), (*C.uint32_t)(&values[0]), count,
 		C.uint32_t(c.SubgroupSize), C.uint32_t(btoi(c.FullSubgroups)), C.uint32_t(btoi(d.profile)),
 		(*C.uint64_t)(&k.layout), (*C.uint64_t)(&k.pipeline))
@@ -76,6 +81,15 @@ func (d *Device) NewKernel(c KernelConfig) (*Kernel, error) {
 	}
 	d.kernels.Add(1)
 	return k, nil
+}
+
+// complete checks that a module ends with the end of a function. Drivers crash on the code of functions that is cut off.
+func complete(code []byte) error {
+	const functionEnd = 1<<16 | 56
+	if last := binary.LittleEndian.Uint32(code[len(code)-4:]); last != functionEnd {
+		return fmt.Errorf("the SPIR-V does not end with the end of a function: it is cut off")
+	}
+	return nil
 }
 
 // capabilities that a device of the minimum has, or that follow from what Caps says.

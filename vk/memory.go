@@ -61,10 +61,13 @@ func (r Range) Device() *Device {
 	return nil
 }
 
+// beyond is the size of a slice that does not lie in what it was taken of, and of all slices of it: no buffer or slot is so large.
+const beyond = ^uint64(0)
+
 // Slice is the part of size bytes that starts offset bytes into r. Beyond the end of r it has no meaning, and using it is an error.
 func (r Range) Slice(offset, size uint64) Range {
-	if offset > r.size || size > r.size-offset {
-		return Range{buf: r.buf, slot: r.slot, offset: r.offset + offset, size: ^uint64(0)}
+	if r.size == beyond || offset > r.size || size > r.size-offset {
+		return Range{buf: r.buf, slot: r.slot, offset: r.offset + offset, size: beyond}
 	}
 	return Range{buf: r.buf, slot: r.slot, offset: r.offset + offset, size: size}
 }

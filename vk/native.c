@@ -19,31 +19,16 @@ typedef struct { int32_t type; const void *next; } head;
 
 // ---- loader ---------------------------------------------------------------------------------------------------------
 
-static const char *const loaders[] = {
-#if defined(_WIN32)
-	"vulkan-1.dll",
-#elif defined(__APPLE__)
-	"libvulkan.1.dylib", "libvulkan.dylib", "/usr/local/lib/libvulkan.1.dylib", "/opt/homebrew/lib/libvulkan.1.dylib", "libMoltenVK.dylib",
-#else
-	"libvulkan.so.1", "libvulkan.so",
-#endif
-};
-
-void *c5_load(void) {
-	for (size_t i = 0; i < sizeof loaders / sizeof *loaders; i++) {
+// c5_load opens a loader and returns its vkGetInstanceProcAddr, or nothing. What was opened stays open.
+void *c5_load(const char *name) {
 #ifdef _WIN32
-		HMODULE lib = LoadLibraryA(loaders[i]);
-		void *f = lib ? (void *)GetProcAddress(lib, "vkGetInstanceProcAddr") : NULL;
+	HMODULE lib = LoadLibraryA(name);
+	return lib ? (void *)GetProcAddress(lib, "vkGetInstanceProcAddr") : NULL;
 #else
-		void *lib = dlopen(loaders[i], RTLD_NOW | RTLD_LOCAL);
-		void *f = lib ? dlsym(lib, "vkGetInstanceProcAddr") : NULL;
+	void *lib = dlopen(name, RTLD_NOW | RTLD_LOCAL);
+	return lib ? dlsym(lib, "vkGetInstanceProcAddr") : NULL;
 #endif
-		if (f) return f;
-	}
-	return NULL;
 }
-
-const char *c5_loader_names(void) { return loaders[0]; }
 
 // ---- instance and validation messages -------------------------------------------------------------------------------
 
@@ -583,6 +568,8 @@ R c5_encode(c5_device *d, uint64_t pool, void *commands, const void *ops, size_t
 		}
 		case C5_OP_TIMESTAMP: {
 			const c5_op_query *o = (const void *)at;
+			// Without a barrier some devices write it when the work before it is launched, not when it is done.
+			barrier(d, commands, COMPUTE | TRANSFER, COMPUTE | TRANSFER);
 			d->CmdWriteTimestamp(commands, 0x2000 /* bottom of pipe */, o->pool, o->first);
 			break;
 		}

@@ -30,8 +30,7 @@ typedef struct {
 typedef struct c5_instance c5_instance;
 typedef struct c5_device c5_device;
 
-void *c5_load(void);
-const char *c5_loader_names(void);
+void *c5_load(const char *name);
 
 int32_t c5_instance_new(void *get_proc, int validate, c5_instance **out);
 void c5_instance_free(c5_instance *in);

@@ -15,6 +15,9 @@ func (t *Tape) Bind(s *Slot, r Range) error {
 	if t.closed {
 		return t.fail("Bind", ErrClosed)
 	}
+	if err := t.dev.alive("Bind"); err != nil {
+		return err
+	}
 	if s == nil || s.tape != t {
 		return t.fail("Bind", fmt.Errorf("the slot belongs to another tape"))
 	}
@@ -64,6 +67,9 @@ func (t *Tape) Submit() error {
 func (t *Tape) Wait() error {
 	t.mu.Lock()
 	defer t.mu.Unlock()
+	if t.closed {
+		return t.fail("Wait", ErrClosed)
+	}
 	if err := t.wait(); err != nil {
 		return t.fail("Wait", err)
 	}
@@ -245,7 +251,9 @@ func (t *Tape) unpinSome(buffers, slots int) {
 		b.unpin()
 	}
 	for _, s := range t.slots[:slots] {
-		s.bound.buf.unpin()
+		if s.bound.buf != nil { // a slot made while the tape runs
+			s.bound.buf.unpin()
+		}
 	}
 }
 

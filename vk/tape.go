@@ -395,8 +395,12 @@ func (t *Tape) Close() error {
 	if t.closed {
 		return nil
 	}
-	if err := t.wait(); err != nil && !t.dev.lost.Load() {
-		return t.fail("Close", err)
+	if err := t.wait(); err != nil {
+		if !t.dev.lost.Load() {
+			return t.fail("Close", err)
+		}
+		t.pending = false // nothing runs on a lost device
+		t.unpin()
 	}
 	t.closed = true
 	t.dev.tapes.Add(-1)

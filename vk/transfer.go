@@ -40,6 +40,7 @@ type half struct {
 	used   uint64
 	ops    []byte
 	out    []Transfer // for downloads: where the bytes go, Range being in the staging memory's terms
+	held   []*Buffer  // kept open until the device is done, which after a timeout is later than the call's return
 	busy   bool
 }
 
@@ -137,12 +138,17 @@ func (d *Device) transfer(op string, list []Transfer, up bool) error {
 }
 
 // move cuts the list into pieces that fill the halves in turn.
-func (s *staging) move(list []Transfer, up bool) error {
+func (s *staging) move(list []Transfer, up bool) (err error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.mapped == nil {
 		return ErrClosed
 	}
+	defer func() {
+		if err != nil { // the caller's memory is not ours once the call has returned
+			s.halves[0].out, s.halves[1].out = nil, nil
+		}
+	}()
 	turn := 0
 	for _, t := range list {
 		for done := uint64(0); done < t.Range.size; {
@@ -185,11 +191,14 @@ func (h *half) add(s *staging, t Transfer, done, n uint64, up bool) {
 		h.out = append(h.out, Transfer{Range: Range{offset: h.used, size: n}, Data: data})
 		h.ops = appendCopy(h.ops, device, at, s.buffer, h.offset+h.used, n)
 	}
+	t.Range.buf.uses.Add(1)
+	h.held = append(h.held, t.Range.buf)
 	h.used += n
 }
 
+// start sends a half off, unless it is empty or under way already.
 func (s *staging) start(h *half, up bool) error {
-	if h.used == 0 {
+	if h.used == 0 || h.busy {
 		return nil
 	}
 	if up && !s.coherent {
@@ -209,7 +218,12 @@ func (s *staging) start(h *half, up bool) error {
 	return nil
 }
 
-func (h *half) reset() { h.used, h.ops, h.out, h.busy = 0, h.ops[:0], nil, false }
+func (h *half) reset() {
+	for _, b := range h.held {
+		b.unpin()
+	}
+	h.used, h.ops, h.out, h.held, h.busy = 0, h.ops[:0], nil, h.held[:0], false
+}
 
 // finish waits for a half, hands out what it downloaded, and empties it.
 func (s *staging) finish(h *half) error {
@@ -217,7 +231,9 @@ func (s *staging) finish(h *half) error {
 		return nil
 	}
 	if err := h.wait(s.dev); err != nil {
-		h.out = nil // the caller's memory is not ours once the call has returned
+		if s.dev.lost.Load() {
+			h.reset() // nothing runs on a lost device
+		}
 		return err
 	}
 	if len(h.out) > 0 && !s.coherent {
@@ -229,6 +245,21 @@ func (s *staging) finish(h *half) error {
 		copy(t.Data, h.memory[t.Range.offset:][:t.Range.size])
 	}
 	h.reset()
+	return nil
+}
+
+// settle ends transfers that had run into a timeout; the device is idle.
+func (s *staging) settle() error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, h := range s.halves {
+		if h == nil {
+			continue // closed
+		}
+		if err := s.finish(h); err != nil {
+			return err
+		}
+	}
 	return nil
 }
 
