@@ -9,7 +9,8 @@ import (
 
 // Gather reads rows by index. With several routes K counts the slots of all of them; with C = 1 it reads single values.
 //
-//	x [B, N, C] f32 in    indices [B, K] i32 in    score [B, K] f32 in, optional    filled [B, K] u32 in, optional    y [B, K, C] f32 out
+//	x [B, N, C] f32 in    indices [B, K] i32 in    y [B, K, C] f32 out
+//	score [B, K] f32 in, optional    filled [B, K] u32 in, optional
 //	y[b, k] = x[b, indices[b, k]] * score[b, k]; an empty slot gives zeros
 //
 // A slot is empty if its filled word or its score is 0, or if its index is not one of 0..N-1: nothing outside x is read.
@@ -102,8 +103,8 @@ func rowLength(op string, c int) error {
 	return nil
 }
 
-// rowVariant is the variant of a kernel for rows of c floats, and how many of its elements a row has. Four floats are loaded at once
-// where every row starts at a multiple of 16 bytes.
+// rowVariant is the variant of a kernel for rows of c floats, and how many of its elements a row has. Four floats are loaded at
+// once where every row starts at a multiple of 16 bytes.
 func rowVariant(stem string, c int) (name string, cols uint32) {
 	if c%4 == 0 {
 		return stem + "_vec4", uint32(c / 4)

@@ -91,12 +91,14 @@ func TestGather(t *testing.T) {
 		kind       slotKind
 	}{
 		{1, 1, 1, 1, slotKind{}},
-		{2, 1000, 255, 1, all}, {2, 1000, 256, 1, slotKind{}}, {3, 1000, 257, 1, slotKind{score: true}}, {1, 5, 1000, 1, slotKind{wild: true}},
+		{2, 1000, 255, 1, all}, {2, 1000, 256, 1, slotKind{}}, {3, 1000, 257, 1, slotKind{score: true}},
+		{1, 5, 1000, 1, slotKind{wild: true}},
 		{2, 7, 5, 3, all}, {2, 31, 17, 4, slotKind{filled: true}}, {1, 40, 9, 7, all}, {3, 20, 20, 64, all},
 		{2, 9, 4, 255, all}, {2, 9, 4, 256, all}, {2, 9, 4, 257, all}, {2, 70, 67, 512, all}, {1, 9, 5, 1020, all}, {1, 9, 5, 1024, all},
 		{1, 9, 5, 1028, all}, {1, 5, 3, 1031, all}, {1, 3, 2, 4100, all},
 		{1, 1, 1, 4, slotKind{filled: true}}, // the only slot is empty
 		{1, 100, 70001, 4, all},
+		{1, 5, 65600, 129, all}, // a workgroup a row, more than many devices allow in x
 	} {
 		t.Run(fmt.Sprintf("%d_%d_%d_%d", test.b, test.n, test.k, test.c), func(t *testing.T) {
 			lab := gputest.Open(t)
@@ -126,7 +128,9 @@ func TestGatherBadInput(t *testing.T) {
 	require.NoError(t, err)
 	defer g.Close()
 	big := lab.In("big", make([]float32, 400))
-	good := GatherArgs{X: lab.In("x", normal(1, 2*5*8)), Indices: lab.In("indices", make([]int32, 6)), Y: lab.Out("y", 2*3*8*4), B: 2, N: 5, K: 3}
+	good := GatherArgs{
+		X: lab.In("x", normal(1, 2*5*8)), Indices: lab.In("indices", make([]int32, 6)), Y: lab.Out("y", 2*3*8*4), B: 2, N: 5, K: 3,
+	}
 	badInput(t, lab, good, g.Record, []badCase[GatherArgs]{
 		{"B is 0, want 1", func(a *GatherArgs) { a.B = 0 }},
 		{"N is -1, want 1", func(a *GatherArgs) { a.N = -1 }},

@@ -10,8 +10,8 @@ import (
 	"github.com/colt5-vulkan/colt5/vk"
 )
 
-// RouterLogits scores every token against the routing tokens of one router, or of two, and gives RMSNorm's row factors on the way: x is
-// read once for all of that (once for every 16 routing tokens, if there are more).
+// RouterLogits scores every token against the routing tokens of one router, or of two, and gives RMSNorm's row factors on the way:
+// x is read once for all of that (once for every 16 routing tokens, if there are more).
 //
 //	x [B, N, C] f32 in    tokens [R, C] f32 in, or [B, R, C]    tokens2 [R2, C] f32 in, or [B, R2, C]
 //	logits [B, R, N] f32 out    logits2 [B, R2, N] f32 out    factors [B, N] f32 out, optional
@@ -71,8 +71,8 @@ func NewRouterLogits(dev *vk.Device, c RouterLogitsConfig) (*RouterLogits, error
 	return newRouterLogits(dev, c, min(routerLanes, int(dev.Caps().SubgroupMin)), routerRows)
 }
 
-// newRouterLogits also takes the threads that share a row, a power of two up to the subgroup size, and the rows of a thread where there
-// are many. Results depend on the first of them.
+// newRouterLogits also takes the threads that share a row, a power of two up to the subgroup size, and the rows of a thread where
+// there are many. Results depend on the first of them.
 func newRouterLogits(dev *vk.Device, c RouterLogitsConfig, lanes, rows int) (*RouterLogits, error) {
 	if err := c.check(); err != nil {
 		return nil, err
@@ -145,7 +145,7 @@ func (l *RouterLogits) Record(t *vk.Tape, a RouterLogitsArgs) error {
 		Groups: grid,
 		Args: []vk.Access{vk.Read(a.X), vk.Read(a.Tokens), vk.Read(a.Tokens2),
 			vk.Write(a.Logits), vk.Write(a.Logits2), vk.Write(a.Factors)},
-		Push:  vk.Scalars(&routerLogitsPush{n: uint32(a.N), rows: uint32(rows), tiles: uint32(tiles), groups: uint32(tiles * items)}),
+		Push:  vk.Scalars(&routerLogitsPush{uint32(a.N), uint32(rows), uint32(tiles), uint32(tiles * items)}),
 		Flops: 2 * x * (tokens + 1),
 		Bytes: float64(a.X.Size() + a.Tokens.Size() + a.Tokens2.Size() + a.Logits.Size() + a.Logits2.Size() + a.Factors.Size()),
 	})
@@ -180,7 +180,8 @@ func (l *RouterLogits) check(a RouterLogitsArgs) error {
 		)
 	}
 	if !a.Tokens2.IsZero() || !a.Logits2.IsZero() {
-		return fmt.Errorf("pipelines: %s: tokens2 has %d bytes and logits2 %d, want neither: R2 is 0", op, a.Tokens2.Size(), a.Logits2.Size())
+		return fmt.Errorf("pipelines: %s: tokens2 has %d bytes and logits2 %d, want neither: R2 is 0",
+			op, a.Tokens2.Size(), a.Logits2.Size())
 	}
 	return nil
 }

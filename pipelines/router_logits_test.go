@@ -84,7 +84,9 @@ func (rc routerCase) check(t *testing.T, lab *gputest.Lab, suffix string) {
 		if set.r == 0 {
 			continue
 		}
-		args := ref.RouterLogitsArgs{X: x, Tokens: set.tokens, B: rc.b, N: rc.n, C: rc.c, R: set.r, PerItem: rc.perItem, CosineScale: rc.scale}
+		args := ref.RouterLogitsArgs{
+			X: x, Tokens: set.tokens, B: rc.b, N: rc.n, C: rc.c, R: set.r, PerItem: rc.perItem, CosineScale: rc.scale,
+		}
 		want := ref.RouterLogits(args)
 		err := ref.MaxErr(lab.Float32(set.name+suffix), want).Within(ref.Bound(ref.RouterLogits32(args), want, 1e-6))
 		assert.NoError(t, err, set.name)
@@ -125,6 +127,7 @@ func TestRouterLogits(t *testing.T) {
 		{b: 1, n: 21, c: 33, r: 40, r2: 1, perItem: true},
 		{b: 2, n: 70000, c: 4, r: 2, factors: true}, // enough rows for the wide kernel on its own account
 		{b: 700, n: 3, c: 8, r: 1, perItem: true},
+		{b: 65600, n: 1, c: 3, r: 1, perItem: true}, // more workgroups than many devices allow in x
 	} {
 		t.Run(rc.String(), func(t *testing.T) {
 			lab := gputest.Open(t)
@@ -186,10 +189,14 @@ func TestRouterLogitsBits(t *testing.T) {
 	one, err := NewRouterLogits(lab.Dev, RouterLogitsConfig{C: c, R: 1})
 	require.NoError(t, err)
 	defer one.Close()
-	a := RouterLogitsArgs{X: lab.In("x", x), Tokens: lab.In("tokens", tokens), Logits: lab.Out("all", 4*b*r*n), Factors: lab.Out("factors", 4*b*n), B: b, N: n}
+	a := RouterLogitsArgs{
+		X: lab.In("x", x), Tokens: lab.In("tokens", tokens), Logits: lab.Out("all", 4*b*r*n), Factors: lab.Out("factors", 4*b*n), B: b, N: n,
+	}
 	const item, row, token = 1, 7, 2
 	at := item*n + row
-	alone := RouterLogitsArgs{X: a.X.Slice(4*c*uint64(at), 4*c), Tokens: lab.In("token", tokens[token*c:]), Logits: lab.Out("one", 4), B: 1, N: 1}
+	alone := RouterLogitsArgs{
+		X: a.X.Slice(4*c*uint64(at), 4*c), Tokens: lab.In("token", tokens[token*c:]), Logits: lab.Out("one", 4), B: 1, N: 1,
+	}
 	lab.Run(func(t *vk.Tape) error {
 		if err := all.Record(t, a); err != nil {
 			return err

@@ -4,8 +4,8 @@
 //   x [B, N, C]    indices [B, K]    score [B, K] optional    filled [B, K] optional    y [B, K, C]
 //   y[b, k] = x[b, indices[b, k]] * score[b, k]; an empty slot gives zeros
 //
-// A thread makes one column (four with VEC4) of one row of y; a workgroup of 256 makes as many rows as fit. An index outside 0..N-1 makes
-// a slot empty, so nothing outside x is read.
+// A thread makes one column (four with VEC4) of one row of y; a workgroup of 256 makes as many rows as fit. An index outside 0..N-1
+// makes a slot empty, so nothing outside x is read.
 #extension GL_EXT_buffer_reference : require
 #extension GL_EXT_buffer_reference_uvec2 : require
 #extension GL_GOOGLE_include_directive : require

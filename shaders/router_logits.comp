@@ -6,10 +6,11 @@
 //   cosine:  SCALE * (x[b, i] / max(||x[b, i]||, 1e-12)) . (tokens[r] / max(||tokens[r]||, 1e-12))
 //   factors [B, N], optional:  sqrt(C) / max(||x[b, i]||, 1e-12), what RMSNorm multiplies a row by
 //
-// LANES neighbours of a subgroup share a row: 8 of them read 128 bytes at once, and three shuffles end a sum. A lane works on ROWS rows at
-// a time, so that it has that many loads under way and uses each piece of a routing token that often. GROUP routing tokens go in one pass
-// over the rows; only with more than 16 there is a second. Order of summation: a lane adds columns lane, lane + LANES, ... and the
-// lanes are added in pairs, whatever ROWS, GROUP and the subgroup size are.
+// A workgroup of 256 makes 256 / LANES * ROWS rows. LANES neighbours of a subgroup share a row: 8 of them read 128 bytes at once,
+// and three shuffles end a sum. A lane works on ROWS rows at a time, so that it has that many loads under way and uses each piece
+// of a routing token that often. GROUP routing tokens go in one pass over the rows; only with more than 16 there is a second.
+// Order of summation: a lane adds columns lane, lane + LANES, ... and the lanes are added in pairs, whatever ROWS, GROUP and the
+// subgroup size are.
 #extension GL_EXT_buffer_reference : require
 #extension GL_EXT_buffer_reference_uvec2 : require
 #extension GL_EXT_control_flow_attributes : require

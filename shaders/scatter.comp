@@ -6,9 +6,9 @@
 //   y[b, i] = base[b, i] + row                                      where no slot names row i
 //   y[b, i] = value[b, k] * score[b, k] (+ base[b, i] if ADD)       where slot k does
 //
-// Two dispatches: with INITIAL the first line for all rows, then the second line for the named ones. No two filled slots may name the
-// same row, so nothing is atomic. A thread makes one column (four with VEC4) of one row; a workgroup of 256 makes as many rows as fit.
-// An index outside 0..N-1 makes a slot empty, so nothing outside y is written.
+// Two dispatches: with INITIAL the first line for all rows, then the second line for the named ones. No two filled slots may name
+// the same row, so nothing is atomic. A thread makes one column (four with VEC4) of one row; a workgroup of 256 makes as many rows
+// as fit. An index outside 0..N-1 makes a slot empty, so nothing outside y is written.
 #extension GL_EXT_buffer_reference : require
 #extension GL_EXT_buffer_reference_uvec2 : require
 #extension GL_GOOGLE_include_directive : require

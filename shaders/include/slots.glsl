@@ -1,4 +1,4 @@
-// What gather and scatter share: rows of C floats dealt out to a workgroup, and what a slot says. A shader includes address.glsl first.
+// What gather and scatter share: rows of C floats dealt out to a workgroup, and what a slot says. address.glsl comes first.
 #ifndef COLT5_SLOTS
 #define COLT5_SLOTS
 
