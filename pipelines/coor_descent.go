@@ -271,7 +271,7 @@ func (c *CoorDescent) check(a CoorDescentArgs) error {
 		need(op, "logits", a.Logits, 4*entries, shape(rows, n)+" f32"),
 		optional(op, "mask", a.Mask, entries/uint64(a.Routes), shape(masks, n)+" u8"),
 		need(op, "scores", a.Scores, 4*entries, shape(rows, n)+" f32"),
-		optional(op, "state", a.State, states, shape(rows, blocks, iters, dim{"", 4})+" f32"),
+		optional(op, "state", a.State, states, shape(rows, blocks, iters, dim{"Values", 4})+" f32"),
 	} {
 		if err != nil {
 			return err

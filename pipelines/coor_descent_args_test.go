@@ -1,0 +1,154 @@
+package pipelines
+
+import (
+	"math"
+	"testing"
+
+	"github.com/colt5-vulkan/colt5/internal/gputest"
+	"github.com/colt5-vulkan/colt5/vk"
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+)
+
+// Without a device: every block length fits its plan, on devices large and small.
+func TestCoorDescentPlan(t *testing.T) {
+	for _, caps := range []vk.Caps{
+		{MaxWorkgroupInvocations: 1024, MaxWorkgroupSize: [3]uint32{1024, 1024, 64}, SubgroupMin: 32},
+		{MaxWorkgroupInvocations: 1024, MaxWorkgroupSize: [3]uint32{1024, 1024, 64}, SubgroupMin: 4},
+		{MaxWorkgroupInvocations: 2048, MaxWorkgroupSize: [3]uint32{2048, 1024, 64}, SubgroupMin: 8},
+		{MaxWorkgroupInvocations: 384, MaxWorkgroupSize: [3]uint32{384, 384, 64}, SubgroupMin: 64},
+		{MaxWorkgroupInvocations: 128, MaxWorkgroupSize: [3]uint32{128, 128, 64}, SubgroupMin: 128},
+		{MaxWorkgroupInvocations: 1024, MaxWorkgroupSize: [3]uint32{256, 256, 64}, SubgroupMin: 1},
+	} {
+		for _, n := range []int{1, 63, 64, 65, 256, 257, 1023, 1025, 4096, 8192, 8193, 32768, 32769, 1 << 20, 1 << 22, 1<<22 + 1, 99999989, 1<<30 - 1} {
+			p := planCoorDescent(caps, n)
+			require.LessOrEqual(t, p.invocations, min(caps.MaxWorkgroupInvocations, caps.MaxWorkgroupSize[0], 1024, 256*caps.SubgroupMin))
+			require.Zero(t, p.invocations&(p.invocations-1), "%d invocations", p.invocations)
+			if p.quads > 0 {
+				require.LessOrEqual(t, p.quads, uint32(8))
+				require.GreaterOrEqual(t, int(p.quads)*4*int(p.invocations), n)
+				require.Less(t, (int(p.quads)-1)*4*int(p.invocations), n, "registers that nothing fills")
+				continue
+			}
+			require.Zero(t, p.span%4)
+			require.LessOrEqual(t, p.parts, 1024)
+			require.GreaterOrEqual(t, p.parts*p.span, n)
+			require.Less(t, (p.parts-1)*p.span, n, "a part without an entry")
+			require.GreaterOrEqual(t, p.stride(), uint64(16+8*p.parts))
+			require.Zero(t, p.stride()%16)
+		}
+	}
+	desktop := vk.Caps{MaxWorkgroupInvocations: 1024, MaxWorkgroupSize: [3]uint32{1024, 1024, 64}, SubgroupMin: 32}
+	assert.Equal(t, coorDescentPlan{invocations: 1024, quads: 8}, planCoorDescent(desktop, 32768))
+	assert.Equal(t, coorDescentPlan{invocations: 256, parts: 1024, span: 4096}, planCoorDescent(desktop, 4194304))
+}
+
+func TestCoorDescentBadConfig(t *testing.T) {
+	good := CoorDescentConfig{Iters: 3, Eps: 0.1, EpsInit: 1, EpsDecay: 0.5}
+	nan, inf := math.NaN(), math.Inf(1)
+	for _, test := range []struct {
+		want   string
+		change func(*CoorDescentConfig)
+	}{
+		{"Iters is 0, want 1 to 65536", func(c *CoorDescentConfig) { c.Iters = 0 }},
+		{"Iters is -1, want 1", func(c *CoorDescentConfig) { c.Iters = -1 }},
+		{"Iters is 65537, want 1", func(c *CoorDescentConfig) { c.Iters = 65537 }},
+		{"Eps is 0, want 1e-30 to 1e+30", func(c *CoorDescentConfig) { c.Eps = 0 }},
+		{"Eps is -1, want", func(c *CoorDescentConfig) { c.Eps = -1 }},
+		{"Eps is NaN, want", func(c *CoorDescentConfig) { c.Eps = nan }},
+		{"Eps is +Inf, want", func(c *CoorDescentConfig) { c.Eps = inf }},
+		{"EpsInit is -1, want 0 to 1e+30", func(c *CoorDescentConfig) { c.EpsInit = -1 }},
+		{"EpsInit is NaN, want", func(c *CoorDescentConfig) { c.EpsInit = nan }},
+		{"EpsInit is +Inf, want", func(c *CoorDescentConfig) { c.EpsInit = inf }},
+		{"EpsDecay is -0.5, want more than 0, at most 1", func(c *CoorDescentConfig) { c.EpsDecay = -0.5 }},
+		{"EpsDecay is 1.5, want", func(c *CoorDescentConfig) { c.EpsDecay = 1.5 }},
+		{"EpsDecay is NaN, want", func(c *CoorDescentConfig) { c.EpsDecay = nan }},
+	} {
+		c := good
+		test.change(&c)
+		_, err := NewCoorDescent(nil, c)
+		assert.ErrorContains(t, err, "pipelines: CoorDescent: "+test.want)
+	}
+	_, err := NewCoorDescent(nil, good)
+	assert.NoError(t, err)
+}
+
+func TestCoorDescentBadInput(t *testing.T) {
+	lab := gputest.Open(t)
+	d := descend(t, lab, CoorDescentConfig{Iters: 3, Eps: 0.1})
+	long := longest(lab.Dev.Caps()) + 1
+	logits, mask, scores := lab.In("logits", normal(1, 40)), lab.In("mask", make([]uint8, 20)), lab.Out("scores", 160)
+	state, row := lab.Out("state", 4*3*16), lab.Out("row", 4*long)
+	scratch := lab.Out("scratch", int(d.Scratch(1, long, 0)))
+	good := CoorDescentArgs{Logits: logits, Mask: mask, Scores: scores, State: state, Rows: 4, N: 10, Routes: 2, K: 2}
+	for _, test := range []struct {
+		name, want string
+		change     func(*CoorDescentArgs)
+	}{
+		{"rows", "Rows is 0, want 1", func(a *CoorDescentArgs) { a.Rows = 0 }},
+		{"n", "N is 0, want 1", func(a *CoorDescentArgs) { a.N = 0 }},
+		{"n too large", "N is 1073741824, want less than 1073741824", func(a *CoorDescentArgs) { a.N = 1 << 30 }},
+		{"routes", "Routes is -1, want 1", func(a *CoorDescentArgs) { a.Routes = -1 }},
+		{"routes odd", "Rows is 4, want a multiple of Routes 3", func(a *CoorDescentArgs) { a.Routes = 3 }},
+		{"block", "BlockSize is -4, want 1", func(a *CoorDescentArgs) { a.BlockSize = -4 }},
+		{"too many blocks", "Rows * Blocks is 4294967292, want 1", func(a *CoorDescentArgs) { a.N, a.BlockSize = 1<<30-1, 1 }},
+		{"whole", "WholeUpTo is -1, want 0", func(a *CoorDescentArgs) { a.WholeUpTo = -1 }},
+		{"k zero", "K is 0, want 1e-06 to 1e+30", func(a *CoorDescentArgs) { a.K = 0 }},
+		{"k negative", "K is -2, want", func(a *CoorDescentArgs) { a.K = -2 }},
+		{"k nan", "K is NaN, want", func(a *CoorDescentArgs) { a.K = math.NaN() }},
+		{"k infinite", "K is +Inf, want", func(a *CoorDescentArgs) { a.K = math.Inf(1) }},
+		{"logits missing", "logits is missing, want [Rows 4, N 10] f32, 160 bytes", func(a *CoorDescentArgs) { a.Logits = vk.Range{} }},
+		{"logits short", "logits has 156 bytes, want [Rows 4, N 10] f32, 160 bytes", func(a *CoorDescentArgs) { a.Logits = logits.Slice(0, 156) }},
+		{"mask long", "mask has 20 bytes, want [Rows / Routes 1, N 10] u8, 10 bytes", func(a *CoorDescentArgs) { a.Routes = 4 }},
+		{"scores missing", "scores is missing, want [Rows 4, N 10] f32, 160 bytes", func(a *CoorDescentArgs) { a.Scores = vk.Range{} }},
+		{"scores odd", "scores starts at byte 260 of its buffer, want a multiple of 16", func(a *CoorDescentArgs) {
+			a.Scores, a.Logits, a.Mask, a.State = scores.Slice(4, 40), logits.Slice(0, 40), mask.Slice(0, 10), vk.Range{}
+			a.Rows, a.Routes = 1, 1
+		}},
+		{"state short", "state has 192 bytes, want [Rows 4, Blocks 2, Iters 3, Values 4] f32, 384 bytes", func(a *CoorDescentArgs) { a.BlockSize = 5 }},
+		{"scratch not needed", "scratch has ", func(a *CoorDescentArgs) { a.Scratch = scratch }},
+		{"scratch missing", "scratch is missing, want what Scratch says", func(a *CoorDescentArgs) {
+			*a = CoorDescentArgs{Logits: row, Scores: row, Rows: 1, N: long, K: 2}
+		}},
+		{"scratch short", "scratch has 16 bytes, want what Scratch says", func(a *CoorDescentArgs) {
+			*a = CoorDescentArgs{Logits: row, Scores: row, Rows: 1, N: long, K: 2, Scratch: scratch.Slice(0, 16)}
+		}},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			a := good
+			test.change(&a)
+			tape, err := lab.Dev.NewTape(vk.TapeConfig{Name: "bad"})
+			require.NoError(t, err)
+			defer tape.Close()
+			assert.ErrorContains(t, d.Record(tape, a), "pipelines: CoorDescent: "+test.want)
+			assert.Empty(t, tape.Kernels())
+		})
+	}
+	tape, err := lab.Dev.NewTape(vk.TapeConfig{Name: "closed"})
+	require.NoError(t, err)
+	defer tape.Close()
+	assert.NoError(t, d.Record(tape, good), "the arguments that all of the above differ from")
+	assert.Error(t, d.Close(), "the tape uses the kernel")
+	require.NoError(t, tape.Close())
+	require.NoError(t, d.Close())
+	require.NoError(t, d.Close())
+	require.NoError(t, (*CoorDescent)(nil).Close())
+	assert.ErrorIs(t, d.Record(tape, good), vk.ErrClosed)
+	assert.Zero(t, d.Scratch(0, 10, 0))
+	assert.Zero(t, d.Scratch(1, 0, 0))
+}
+
+// A dispatch says what it has to read and write.
+func TestCoorDescentWork(t *testing.T) {
+	lab := gputest.Open(t)
+	c := descentCase{config: CoorDescentConfig{Iters: 3, Eps: 0.1}, s: normal(1, 200), mask: someMask(2, 200), rows: 2, n: 100, k: 3, state: true}
+	d := descend(t, lab, c.config)
+	a := c.args(lab, d)
+	tape, err := lab.Dev.NewTape(vk.TapeConfig{Name: "work"})
+	require.NoError(t, err)
+	defer tape.Close()
+	require.NoError(t, d.Record(tape, a))
+	flops, bytes := tape.Work()
+	assert.Equal(t, 5*3*200.0, flops)
+	assert.Equal(t, 800+200+800+2*3*16.0, bytes)
+}
