@@ -1,0 +1,19 @@
+// Package colt5 has the conditionally routed layers of CoLT5 (Ainslie et al. 2023, arXiv 2303.09752) for any Vulkan device. A light
+// branch sees every token; a learned router sends a few tokens to a heavy one.
+//
+//	dev, err := vk.Open(vk.Options{})
+//	config := colt5.DefaultConditionalRoutedFeedForwardConfig()
+//	config.Dim, config.NumHeavyTokens = 512, 1024
+//	ff, err := colt5.NewConditionalRoutedFeedForward(dev, config)
+//	err = ff.Load("feedforward.safetensors")                    // PyTorch's names; without it, PyTorch's initial values
+//	x, err := colt5.FromFloat32(dev, tokens, 2, 32768, 512)     // [B, N, C]
+//	y, err := colt5.NewTensor(dev, colt5.F32, 2, 32768, 512)
+//	err = ff.Forward(y, x, colt5.ForwardOptions{})
+//	out, err := y.Float32()
+//
+// Tensors live on the device, row-major, the last dimension contiguous. A mask is U8, one byte a token, 1 a real token, 0 padding.
+// Every module keeps what it has prepared for the shapes it has seen: a second call with the same shapes is one submit and
+// allocates nothing. Modules may be used by several goroutines; calls of one module run one after the other.
+//
+// Configurations read and write JSON with the keys of the PyTorch package; what a file leaves out has its default.
+package colt5

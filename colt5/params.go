@@ -1,0 +1,158 @@
+package colt5
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"math"
+	"math/rand/v2"
+	"slices"
+	"strings"
+
+	"github.com/colt5-vulkan/colt5/internal/safetensors"
+	"github.com/colt5-vulkan/colt5/vk"
+)
+
+// Parameter is a weight of a module under its PyTorch name.
+type Parameter struct {
+	Name   string
+	Tensor *Tensor // F32; the module's own, which closes it
+}
+
+// weights are the parameters of a module.
+type weights struct {
+	dev  *vk.Device
+	list []Parameter
+	fill []func(r *rand.Rand, data []float32) // initial values, PyTorch's
+}
+
+// add makes a parameter; its elements come with init.
+func (w *weights) add(name string, fill func(*rand.Rand, []float32), shape ...int) (*Tensor, error) {
+	t, err := NewTensor(w.dev, F32, shape...)
+	if err != nil {
+		return nil, fmt.Errorf("parameter %s: %w", name, err)
+	}
+	w.list = append(w.list, Parameter{name, t})
+	w.fill = append(w.fill, fill)
+	return t, nil
+}
+
+// uniform is PyTorch's start of a Linear layer's weight and bias: +-1/sqrt(in).
+func uniform(in int) func(*rand.Rand, []float32) {
+	bound := 1 / math.Sqrt(float64(in))
+	return func(r *rand.Rand, data []float32) {
+		for i := range data {
+			data[i] = float32((2*r.Float64() - 1) * bound)
+		}
+	}
+}
+
+// gaussian is a normal distribution around 0.
+func gaussian(deviation float64) func(*rand.Rand, []float32) {
+	return func(r *rand.Rand, data []float32) {
+		for i := range data {
+			data[i] = float32(r.NormFloat64() * deviation)
+		}
+	}
+}
+
+func ones(_ *rand.Rand, data []float32) {
+	for i := range data {
+		data[i] = 1
+	}
+}
+
+// init gives every parameter its initial values, which depend on the seed and the parameter's place alone.
+func (w *weights) init(seed uint64) error {
+	for i, p := range w.list {
+		data := make([]float32, p.Tensor.Len())
+		w.fill[i](rand.New(rand.NewPCG(seed, uint64(i))), data)
+		if err := p.Tensor.Write(data); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// load reads a state dict. Every parameter must be there, in its shape and as F32, F16 or BF16, and nothing else; a file that fails
+// does not match changes nothing: all checks come before the first parameter is written.
+func (w *weights) load(op, path string) error {
+	f, err := safetensors.Open(path)
+	if err != nil {
+		return fmt.Errorf("colt5: %s: %w", op, err)
+	}
+	defer f.Close()
+	if err := w.matches(f); err != nil {
+		return fmt.Errorf("colt5: %s: %s: %w", op, path, err)
+	}
+	for _, p := range w.list {
+		data, err := f.ReadFloat32(p.Name)
+		if err == nil {
+			err = p.Tensor.Write(data)
+		}
+		if err != nil {
+			return fmt.Errorf("colt5: %s: %s: %w", op, path, err)
+		}
+	}
+	return nil
+}
+
+func (w *weights) matches(f *safetensors.File) error {
+	var problems []string
+	known := map[string]bool{}
+	for _, p := range w.list {
+		known[p.Name] = true
+		info, ok := f.Info(p.Name)
+		switch {
+		case !ok:
+			problems = append(problems, fmt.Sprintf("%s is missing, want %v", p.Name, p.Tensor))
+		case !sameShape(info.Shape, p.Tensor.shape):
+			problems = append(problems, fmt.Sprintf("%s is %v%s, want %v", p.Name, info.DType, fmt.Sprint(info.Shape), p.Tensor))
+		case info.DType != safetensors.F32 && info.DType != safetensors.F16 && info.DType != safetensors.BF16:
+			problems = append(problems, fmt.Sprintf("%s is %v, want F32, F16 or BF16", p.Name, info.DType))
+		}
+	}
+	for _, name := range f.Names() {
+		if !known[name] {
+			problems = append(problems, name+" is not a parameter of this module")
+		}
+	}
+	if problems != nil {
+		return errors.New(strings.Join(problems, "; "))
+	}
+	return nil
+}
+
+func sameShape[T int | int64](got []T, want []int) bool {
+	return slices.EqualFunc(got, want, func(a T, b int) bool { return int64(a) == int64(b) })
+}
+
+// save writes a state dict. The file is replaced whole or not at all.
+func (w *weights) save(op, path string) error {
+	var list []safetensors.Tensor
+	for _, p := range w.list {
+		shape := make([]int64, len(p.Tensor.shape))
+		for i, n := range p.Tensor.shape {
+			shape[i] = int64(n)
+		}
+		list = append(list, safetensors.Tensor{Name: p.Name, DType: safetensors.F32, Shape: shape, Data: func(to io.Writer) error {
+			data, err := p.Tensor.Float32()
+			if err != nil {
+				return err
+			}
+			return safetensors.Float32s(data)(to)
+		}})
+	}
+	if err := safetensors.Write(path, nil, list); err != nil {
+		return fmt.Errorf("colt5: %s: %w", op, err)
+	}
+	return nil
+}
+
+func (w *weights) close() error {
+	var err error
+	for _, p := range w.list {
+		err = errors.Join(err, p.Tensor.Close())
+	}
+	return err
+}

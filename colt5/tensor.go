@@ -1,0 +1,227 @@
+package colt5
+
+import (
+	"fmt"
+	"math"
+	"strings"
+
+	"github.com/colt5-vulkan/colt5/vk"
+)
+
+// DType is the type of a tensor's elements.
+type DType uint8
+
+// The element types.
+const (
+	F32 DType = iota + 1
+	I32
+	U32
+	U8
+)
+
+// String is the name that safetensors uses.
+func (d DType) String() string {
+	switch d {
+	case F32:
+		return "F32"
+	case I32:
+		return "I32"
+	case U32:
+		return "U32"
+	case U8:
+		return "U8"
+	}
+	return fmt.Sprintf("DType(%d)", uint8(d))
+}
+
+// Size is the bytes of one element, 0 for a type that does not exist.
+func (d DType) Size() int {
+	switch d {
+	case F32, I32, U32:
+		return 4
+	case U8:
+		return 1
+	}
+	return 0
+}
+
+// Tensor is an array on a device, row-major. Who makes it closes it.
+type Tensor struct {
+	dtype  DType
+	shape  []int
+	buffer *vk.Buffer
+	memory vk.Range
+}
+
+// NewTensor makes a tensor whose elements are not initialised. There is at least one dimension, and every size is at least 1.
+func NewTensor(dev *vk.Device, dtype DType, shape ...int) (*Tensor, error) {
+	n, err := elements(dtype, shape)
+	if err != nil {
+		return nil, fmt.Errorf("colt5: NewTensor: %w", err)
+	}
+	buffer, err := dev.NewBuffer("tensor "+dtype.String()+shapeString(shape), uint64(n)*uint64(dtype.Size()))
+	if err != nil {
+		return nil, fmt.Errorf("colt5: NewTensor %v %s: %w", dtype, shapeString(shape), err)
+	}
+	return &Tensor{dtype: dtype, shape: append([]int(nil), shape...), buffer: buffer, memory: buffer.Range()}, nil
+}
+
+// elements is the product of the sizes.
+func elements(dtype DType, shape []int) (int, error) {
+	if dtype.Size() == 0 {
+		return 0, fmt.Errorf("dtype is %v, want F32, I32, U32 or U8", dtype)
+	}
+	if len(shape) == 0 {
+		return 0, fmt.Errorf("shape is [], want at least one dimension")
+	}
+	n := 1
+	for i, d := range shape {
+		if d < 1 || d > math.MaxInt32 || n > math.MaxInt/8/d {
+			return 0, fmt.Errorf("dimension %d of shape %s is %d, want 1 to %d and a tensor that fits memory", i, shapeString(shape), d, math.MaxInt32)
+		}
+		n *= d
+	}
+	return n, nil
+}
+
+// FromFloat32 makes an F32 tensor of a shape from its elements.
+func FromFloat32(dev *vk.Device, data []float32, shape ...int) (*Tensor, error) {
+	return from(dev, F32, vk.Bytes(data), len(data), shape)
+}
+
+// FromInt32 makes an I32 tensor of a shape from its elements.
+func FromInt32(dev *vk.Device, data []int32, shape ...int) (*Tensor, error) {
+	return from(dev, I32, vk.Bytes(data), len(data), shape)
+}
+
+// FromUint8 makes a U8 tensor of a shape from its elements: a mask, or bytes of text.
+func FromUint8(dev *vk.Device, data []uint8, shape ...int) (*Tensor, error) {
+	return from(dev, U8, data, len(data), shape)
+}
+
+func from(dev *vk.Device, dtype DType, data []byte, count int, shape []int) (*Tensor, error) {
+	if n, err := elements(dtype, shape); err == nil && n != count {
+		return nil, fmt.Errorf("colt5: tensor %v %s: data has %d elements, want %d", dtype, shapeString(shape), count, n)
+	}
+	t, err := NewTensor(dev, dtype, shape...)
+	if err != nil {
+		return nil, err
+	}
+	if err := dev.Upload(vk.Transfer{Range: t.memory, Data: data}); err != nil {
+		t.Close()
+		return nil, err
+	}
+	return t, nil
+}
+
+// DType is the type of the elements.
+func (t *Tensor) DType() DType { return t.dtype }
+
+// Shape is the sizes of the dimensions.
+func (t *Tensor) Shape() []int { return append([]int(nil), t.shape...) }
+
+// Len is the number of elements.
+func (t *Tensor) Len() int { return int(t.memory.Size()) / t.dtype.Size() }
+
+// Device is where the tensor lives.
+func (t *Tensor) Device() *vk.Device { return t.memory.Device() }
+
+// String is the type and the shape.
+func (t *Tensor) String() string {
+	if t == nil {
+		return "nil"
+	}
+	return t.dtype.String() + shapeString(t.shape)
+}
+
+func shapeString(shape []int) string { return strings.ReplaceAll(fmt.Sprint(shape), ",", "") }
+
+// Write replaces the elements by data, a []float32, []int32, []uint32 or []uint8 of the tensor's type and length.
+func (t *Tensor) Write(data any) error {
+	raw, dtype, err := raw(data)
+	if err != nil {
+		return fmt.Errorf("colt5: Tensor.Write: %w", err)
+	}
+	if dtype != t.dtype || len(raw) != int(t.memory.Size()) {
+		return fmt.Errorf("colt5: Tensor.Write: data is %d elements of %v, want %d of %v", len(raw)/dtype.Size(), dtype, t.Len(), t.dtype)
+	}
+	return t.Device().Upload(vk.Transfer{Range: t.memory, Data: raw})
+}
+
+// Read copies the elements to data, a []float32, []int32, []uint32 or []uint8 of the tensor's type and length.
+func (t *Tensor) Read(data any) error {
+	raw, dtype, err := raw(data)
+	if err != nil {
+		return fmt.Errorf("colt5: Tensor.Read: %w", err)
+	}
+	if dtype != t.dtype || len(raw) != int(t.memory.Size()) {
+		return fmt.Errorf("colt5: Tensor.Read: data has room for %d elements of %v, the tensor has %d of %v", len(raw)/dtype.Size(), dtype, t.Len(), t.dtype)
+	}
+	return t.Device().Download(vk.Transfer{Range: t.memory, Data: raw})
+}
+
+func raw(data any) ([]byte, DType, error) {
+	switch d := data.(type) {
+	case []float32:
+		return vk.Bytes(d), F32, nil
+	case []int32:
+		return vk.Bytes(d), I32, nil
+	case []uint32:
+		return vk.Bytes(d), U32, nil
+	case []uint8:
+		return d, U8, nil
+	}
+	return nil, 0, fmt.Errorf("data is %T, want []float32, []int32, []uint32 or []uint8", data)
+}
+
+// Float32 is the elements of an F32 tensor.
+func (t *Tensor) Float32() ([]float32, error) { return read[float32](t) }
+
+// Int32 is the elements of an I32 tensor.
+func (t *Tensor) Int32() ([]int32, error) { return read[int32](t) }
+
+// Uint32 is the elements of a U32 tensor.
+func (t *Tensor) Uint32() ([]uint32, error) { return read[uint32](t) }
+
+// Uint8 is the elements of a U8 tensor.
+func (t *Tensor) Uint8() ([]uint8, error) { return read[uint8](t) }
+
+func read[T float32 | int32 | uint32 | uint8](t *Tensor) ([]T, error) {
+	data := make([]T, t.Len())
+	return data, t.Read(data)
+}
+
+// Close gives the memory back. Closing again, or nil, does nothing.
+func (t *Tensor) Close() error {
+	if t == nil {
+		return nil
+	}
+	return t.buffer.Close()
+}
+
+// want checks a tensor argument. A size of -1 in the shape stands for any; arg and op are for the message.
+func (t *Tensor) want(op, arg string, dev *vk.Device, dtype DType, shape ...int) error {
+	wanted := strings.ReplaceAll(shapeString(shape), "-1", "*")
+	if t == nil || t.buffer == nil {
+		return fmt.Errorf("colt5: %s: %s is nil, want %v%s", op, arg, dtype, wanted)
+	}
+	fits := t.dtype == dtype && len(t.shape) == len(shape)
+	for i := 0; fits && i < len(shape); i++ {
+		fits = shape[i] == -1 || shape[i] == t.shape[i]
+	}
+	if !fits {
+		return fmt.Errorf("colt5: %s: %s is %v, want %v%s", op, arg, t, dtype, wanted)
+	}
+	if t.Device() != dev {
+		return fmt.Errorf("colt5: %s: %s is on another device (%s), want %s", op, arg, t.Device().Info().Name, dev.Info().Name)
+	}
+	return nil
+}
+
+// optional is want for an argument that may be nil.
+func (t *Tensor) optional(op, arg string, dev *vk.Device, dtype DType, shape ...int) error {
+	if t == nil {
+		return nil
+	}
+	return t.want(op, arg, dev, dtype, shape...)
+}
