@@ -20,9 +20,9 @@ import (
 // fewer than K valid ones the last slots stay empty, with EmptyIndex, filled 0 and value 0. Indices count from the start of the
 // row, also with blocks. K may exceed N.
 //
-// A block whose keys fit the registers of a workgroup (32,768 entries at most) takes one dispatch of one workgroup. Longer ones are
-// cut into parts: a dispatch for each of three digits of the keys, one to count, one to write. Sorting takes no dispatch of its own
-// in the first case, and one in the second, up to 2,048 slots (1,024 on small devices); above that each doubling takes another.
+// A block of up to 32,768 entries (32 a thread of the largest workgroup) takes one dispatch of one workgroup. Longer ones are cut
+// into parts: a dispatch for each of three digits of the keys, one to count, one to write. Sorting takes no dispatch of its own in
+// the first case, and one in the second, up to 2,048 slots (1,024 on small devices); above that each doubling takes another.
 //
 // Shaders: shaders/select*.comp. Reference: internal/ref.Select.
 type Select struct {
@@ -43,19 +43,21 @@ type SelectArgs struct {
 	Logits, Mask, Indices, Filled, Values vk.Range
 	Scratch                               vk.Range // of at least Select.Scratch bytes; its contents do not matter before or after
 	Rows, N, K                            int
-	Routes                                int   // rows that share a row of the mask, a divisor of Rows; 0: 1
-	BlockSize                             int   // each block of so many entries chooses K of its own; 0: the whole row
-	EmptyIndex                            int32 // the index in an empty slot
+	Routes                                int    // rows that share a row of the mask, a divisor of Rows; 0: 1
+	BlockSize                             int    // each block of so many entries chooses K of its own; 0: the whole row
+	EmptyIndex                            int32  // the index in an empty slot
+	FilledWord                            uint32 // what marks a filled slot in Filled; 0: 1. The bits of 1.0 make Filled a tensor of scores
 }
 
 // Places in the push block of shaders/include/select.glsl, after its nine addresses.
 type selectPush struct {
-	n, block, blocks, k, slots, routes, segments, parts, tiles, step uint32
-	empty                                                            int32
+	n, block, blocks, k, slots, routes, segments, parts, span, step uint32
+	empty                                                           int32
+	word                                                            uint32
 }
 
-var _ [44 - unsafe.Sizeof(selectPush{})]byte
-var _ [unsafe.Sizeof(selectPush{}) - 44]byte
+var _ [48 - unsafe.Sizeof(selectPush{})]byte
+var _ [unsafe.Sizeof(selectPush{}) - 48]byte
 
 // selectMax bounds N and K: the bytes of a row's pairs must fit 32 bits.
 const selectMax = 1 << 28
@@ -87,18 +89,13 @@ func newSelectLimits(c vk.Caps) selectLimits {
 // mergeThreads is the number of pairs of a workgroup of select_merge.
 func (l selectLimits) mergeThreads() uint32 { return min(l.threads, 256) }
 
-// selectShape is a workgroup: its threads, and the granules of four keys that each holds at a time.
-type selectShape struct{ threads, granules uint32 }
-
-func (s selectShape) capacity() uint64 { return uint64(s.threads) * uint64(s.granules) }
-
 // selectPlan says how a selection is done: a pure function of sizes and limits.
 type selectPlan struct {
 	block, blocks, segments uint64
 	slots                   uint64 // most that a segment fills
 	short                   bool   // one workgroup a segment
-	shape                   selectShape
-	parts, tiles            uint64 // of a segment
+	threads                 uint32 // of a workgroup
+	parts, span             uint64 // of a segment; granules of four keys, of a part
 	inside                  bool   // sorted where it is chosen
 	chunks                  uint64 // of a segment that are sorted in dispatches of their own
 	merges                  int
@@ -107,7 +104,7 @@ type selectPlan struct {
 }
 
 func newSelectPlan(l selectLimits, sorted bool, rows, n, k, block int) selectPlan {
-	p := selectPlan{block: uint64(block), parts: 1, tiles: 1}
+	p := selectPlan{block: uint64(block), parts: 1}
 	if block == 0 || block > n {
 		p.block = uint64(n)
 	}
@@ -119,17 +116,18 @@ func newSelectPlan(l selectLimits, sorted bool, rows, n, k, block int) selectPla
 	if n%4 != 0 && rows > 1 || p.block%4 != 0 && p.blocks > 1 {
 		granules = (p.block + 3 + 3) / 4 // segments that start within a granule
 	}
-	p.shape = selectShape{min(l.threads, 512), 2}
-	for _, s := range []selectShape{{min(l.threads, 256), 1}, {min(l.threads, 256), 4}, {l.threads, 2}, {l.threads, 4}, {l.threads, 8}} {
-		if !p.short && granules <= s.capacity() {
-			p.short, p.shape = true, s
-		}
+	// A thread of a short segment reads 32 keys at most. Fewer threads wait less for each other.
+	p.threads = l.threads
+	if granules <= 1024 {
+		p.threads = min(l.threads, 256)
 	}
+	p.short = granules <= 8*uint64(p.threads)
 	if !p.short {
 		const most = 1024 // parts: each sums the counts of those before it
-		tiles := (granules + p.shape.capacity() - 1) / p.shape.capacity()
-		p.tiles = (tiles + most - 1) / most
-		p.parts = (tiles + p.tiles - 1) / p.tiles
+		p.threads = min(l.threads, 512)
+		tile := 2 * uint64(p.threads) // what select_digit reads at a time
+		p.span = (granules + tile*most - 1) / (tile * most) * tile
+		p.parts = (granules + p.span - 1) / p.span
 		p.state = p.segments * selectStateBytes
 		p.counts = (p.segments*p.parts*8 + 15) &^ 15
 	}
@@ -181,7 +179,7 @@ func (s *Select) Record(t *vk.Tape, a SelectArgs) error {
 	}
 	r.push = selectPush{
 		n: uint32(a.N), block: uint32(r.plan.block), blocks: uint32(r.plan.blocks), k: uint32(a.K), slots: uint32(r.plan.slots),
-		routes: uint32(a.Routes), segments: uint32(r.plan.segments), parts: 1, tiles: uint32(r.plan.tiles), empty: a.EmptyIndex,
+		routes: uint32(a.Routes), segments: uint32(r.plan.segments), parts: 1, span: uint32(r.plan.span), empty: a.EmptyIndex, word: max(a.FilledWord, 1),
 	}
 	if err := r.record(); err != nil {
 		return fmt.Errorf("pipelines: Select: %w", err)
@@ -328,7 +326,7 @@ type selectStep struct {
 }
 
 func (r *selectRecorder) dispatch(s selectStep) error {
-	k, err := r.kernel(s.kernel, r.plan.shape)
+	k, err := r.kernel(s.kernel, r.plan.threads)
 	if err != nil {
 		return err
 	}
@@ -355,30 +353,28 @@ func (r *selectRecorder) dispatch(s selectStep) error {
 	return r.tape.Dispatch(vk.Dispatch{Kernel: k, Groups: groups, Args: args, Push: vk.Scalars(&push), Bytes: float64(bytes)})
 }
 
-// kernel returns a kernel, compiled at its first use.
-func (s *Select) kernel(name string, shape selectShape) (*vk.Kernel, error) {
-	const threads, granules, slots, totals = 0, 1, 2, 3 // constant ids; each shader has those it uses
-	var spec map[uint32]uint32
+// kernel returns a kernel, compiled at its first use. The threads are for those whose work depends on the plan.
+func (s *Select) kernel(name string, threads uint32) (*vk.Kernel, error) {
+	const slots, subgroups = 1, 2 // constant ids; 0 are the threads, and each shader has those it uses
+	spec := map[uint32]uint32{}
 	switch name {
 	case "select_sort":
-		shape = selectShape{threads: min(s.limits.threads, 512)}
-		spec = map[uint32]uint32{slots: s.limits.slots}
+		threads = min(s.limits.threads, 512)
+		spec[slots] = s.limits.slots
 	case "select_merge":
-		shape = selectShape{threads: s.limits.mergeThreads()}
-		spec = map[uint32]uint32{}
+		threads = s.limits.mergeThreads()
+	case "select_compact":
+		spec[subgroups] = max(threads/s.limits.subgroup, 1)
 	default:
-		spec = map[uint32]uint32{granules: shape.granules, totals: max(shape.threads*shape.granules/s.limits.subgroup, 1)}
-		if name != "select_compact" {
-			spec[slots] = s.limits.slots
-		}
+		spec[slots], spec[subgroups] = s.limits.slots, max(threads/s.limits.subgroup, 1)
 	}
-	spec[threads] = shape.threads
+	spec[0] = threads
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.kernels == nil {
 		return nil, vk.ErrClosed
 	}
-	key := fmt.Sprint(name, shape)
+	key := fmt.Sprint(name, threads)
 	if k := s.kernels[key]; k != nil {
 		return k, nil
 	}

@@ -8,14 +8,18 @@
 
 #define THREADS gl_WorkGroupSize.x
 layout(local_size_x_id = 0) in;
-layout(constant_id = 1) const uint GRANULES = 2;  // a thread at a time
-layout(constant_id = 2) const uint SLOTS = 1024;  // what one sort in shared memory takes: a power of two, at least 1024
-layout(constant_id = 3) const uint TOTALS = 512;  // at least GRANULES * THREADS / subgroup size
+layout(constant_id = 1) const uint SLOTS = 1024;  // what one sort in shared memory takes: a power of two, at least 1024
+layout(constant_id = 2) const uint SUBGROUPS = 64; // at least THREADS / subgroup size
 
-// The order of a pair in memory: x the key, y the index in the segment.
+// Whether a shader sorts what it puts in shared memory.
+#ifndef INSIDE
+#define INSIDE false
+#endif
+
+// A pair in memory: x the key, y the index in the segment.
 layout(buffer_reference, std430, buffer_reference_align = 8) buffer U32x2 { uvec2 v[]; };
 
-// The same block for all five shaders; what one does not use is absent.
+// The same block for all shaders; what one does not use is absent.
 layout(push_constant) uniform Push {
 	uvec2 logits, mask, indices, filled, values;
 	uvec2 state;  // a segment: 4 uvec4 of progress, then the histograms of the three digits
@@ -27,13 +31,14 @@ layout(push_constant) uniform Push {
 	uint routes;   // rows that share a row of the mask
 	uint segments; // rows * blocks
 	uint parts;    // workgroups a segment
-	uint tiles;    // of GRANULES * THREADS granules, a part
+	uint span;     // granules of a part
 	uint step;     // see each shader
 	int empty;     // the index in a slot that stays empty
+	uint word;     // what marks a filled slot in filled
 } p;
 
 shared uint words[2 * SLOTS]; // a histogram, later SLOTS keys and then SLOTS indices
-shared uint totals[TOTALS];
+shared uvec2 totals[SUBGROUPS];
 shared uvec4 found;
 
 const uint STATE_WORDS = 16 + 2048 + 2048 + 1024;
@@ -80,6 +85,9 @@ uint order(uint bits) {
 	return magnitude != 0 && bits >> 31 != 0 ? ~bits : magnitude | 0x80000000u;
 }
 
+// granules is the number of granules that hold a segment.
+uint granules(Segment s) { return (s.skew + s.size + 3) / 4; }
+
 // entry is the index in the segment of a granule's first entry. Below 0 it wraps, and entry + c >= size holds all the same.
 uint entry(Segment s, uint granule) { return 4 * granule - s.skew; }
 
@@ -111,10 +119,12 @@ void tally(uint digit, bool on) {
 	else if (gl_SubgroupInvocationID == subgroupBallotFindLSB(same)) atomicAdd(words[digit], subgroupBallotBitCount(same));
 }
 
+// tally counts a digit of the keys that have all digits before it.
 void tally(uvec4 key, uint digit, uint threshold) {
-	uint above = digit_above(digit), shift = digit_shift(digit), last = digit_bins(digit) - 1;
-	[[unroll]] for (uint c = 0; c < 4; c++)
-		tally(key[c] >> shift & last, key[c] != 0 && ((key[c] ^ threshold) & above) == 0);
+	uint known = digit_above(digit), shift = digit_shift(digit), last = digit_bins(digit) - 1;
+	bvec4 on = bvec4(uvec4(notEqual(key, uvec4(0))) * uvec4(equal((key ^ threshold) & known, uvec4(0))));
+	if (subgroupBallot(any(on)) == uvec4(0)) return; // the rule after the first digit
+	[[unroll]] for (uint c = 0; c < 4; c++) tally(key[c] >> shift & last, on[c]);
 }
 
 void clear_histogram(uint bins) {
@@ -137,11 +147,11 @@ uvec2 total(uvec2 value) {
 }
 
 // earlier is the sum of totals over the subgroups before this one.
-uint earlier() {
-	uint sum = 0;
+uvec2 earlier() {
+	uvec2 sum = uvec2(0);
 	for (uint i = 0; i < gl_NumSubgroups; i += gl_SubgroupSize) {
 		uint other = i + gl_SubgroupInvocationID;
-		sum += subgroupAdd(other < gl_SubgroupID ? totals[other] : 0);
+		sum += subgroupAdd(other < gl_SubgroupID ? totals[other] : uvec2(0));
 	}
 	return sum;
 }
@@ -160,9 +170,9 @@ uvec4 narrow(uvec4 now, uint digit, uvec2 hist) {
 		for (uint j = 1; j <= each; j++) sum += present(hist) ? U32(hist).v[top - j] : words[top - j];
 	}
 	uint inclusive = subgroupInclusiveAdd(sum);
-	if (last_lane()) totals[gl_SubgroupID] = inclusive;
+	if (last_lane()) totals[gl_SubgroupID].x = inclusive;
 	barrier();
-	inclusive += earlier();
+	inclusive += earlier().x;
 	uint above = inclusive - sum;
 	if (above < now.y && now.y <= inclusive) {
 		uint bin = top, count = 0;
@@ -178,52 +188,61 @@ uvec4 narrow(uvec4 now, uint digit, uvec2 hist) {
 	return found;
 }
 
-// Entries above and equal to the threshold, counted in the lower and upper half of a word: no workgroup has more than 32,768 of
-// a kind at a time.
+// Entries of a granule above and equal to the threshold, in the lower and upper half of a word: few enough to add up a subgroup's.
 uint kind(uint key, uint threshold) { return key > threshold ? 1 : key == threshold ? 0x10000u : 0; }
 
 uint kinds(uvec4 key, uint threshold) {
 	return kind(key.x, threshold) + kind(key.y, threshold) + kind(key.z, threshold) + kind(key.w, threshold);
 }
 
-// rank_kinds turns the kinds of a thread's granules into those of all granules before: granule i * THREADS + thread() comes at
-// place i. It returns the kinds of all. Begins and ends with a barrier.
-uint rank_kinds(inout uint count[GRANULES]) {
-	barrier();
-	[[unroll]] for (uint i = 0; i < GRANULES; i++) {
-		uint inclusive = subgroupInclusiveAdd(count[i]);
-		if (last_lane()) totals[i * gl_NumSubgroups + gl_SubgroupID] = inclusive;
-		count[i] = inclusive - count[i];
-	}
-	barrier();
-	if (gl_SubgroupID == 0) {
-		uint carry = 0;
-		for (uint i = 0; i < GRANULES * gl_NumSubgroups; i += gl_SubgroupSize) {
-			uint j = i + gl_SubgroupInvocationID;
-			uint own = j < GRANULES * gl_NumSubgroups ? totals[j] : 0;
-			uint inclusive = carry + subgroupInclusiveAdd(own);
-			if (j < GRANULES * gl_NumSubgroups) totals[j] = inclusive - own;
-			carry = subgroupMax(inclusive);
-		}
-		if (subgroupElect()) found.w = carry;
-	}
-	barrier();
-	[[unroll]] for (uint i = 0; i < GRANULES; i++) count[i] += totals[i * gl_NumSubgroups + gl_SubgroupID];
-	return found.w;
-}
+uvec2 unpack(uint kinds) { return uvec2(kinds & 0xffffu, kinds >> 16); }
 
 // emit writes a slot of the result; key 0 leaves it empty.
 void emit(Segment s, uint slot, uvec2 pair) {
 	bool full = pair.x != 0;
 	U32(at(p.indices, s.id, p.k * 4)).v[slot] = full ? s.first + pair.y : uint(p.empty);
-	U32(at(p.filled, s.id, p.k * 4)).v[slot] = full ? 1 : 0;
+	U32(at(p.filled, s.id, p.k * 4)).v[slot] = full ? p.word : 0;
 	if (present(p.values)) U32(at(p.values, s.id, p.k * 4)).v[slot] = full ? U32(s.logits).v[s.skew + pair.y] : 0;
 }
 
-// put writes a pair where it belongs: among the pairs if they are to be sorted, else to the result.
+// put writes a pair where it belongs: among those to be sorted, in words or in memory, or to the result.
 void put(Segment s, uint slot, uvec2 pair) {
-	if (present(p.to)) U32x2(at(p.to, s.id, p.slots * 8)).v[slot] = pair;
-	else emit(s, slot, pair);
+	if (present(p.to)) {
+		U32x2(at(p.to, s.id, p.slots * 8)).v[slot] = pair;
+	} else if (INSIDE) {
+		words[slot] = pair.x;
+		words[SLOTS + slot] = pair.y;
+	} else {
+		emit(s, slot, pair);
+	}
+}
+
+// place puts the chosen entries of granules begin to end - 1, in the order of their indices; done are the entries before begin, x
+// above the threshold, y equal to it. Each subgroup counts those of its own stretch, so it knows where its slots begin, and then
+// walks along it once more without waiting for the others. Has barriers.
+void place(Segment s, uint begin, uint end, uvec4 now, uvec2 done) {
+	uint stretch = (end - begin + gl_NumSubgroups - 1) / gl_NumSubgroups;
+	stretch = (stretch + gl_SubgroupSize - 1) / gl_SubgroupSize * gl_SubgroupSize;
+	begin += gl_SubgroupID * stretch;
+	end = min(end, begin + stretch);
+	uvec2 sum = uvec2(0);
+	for (uint g = begin + gl_SubgroupInvocationID; g < end; g += gl_SubgroupSize) sum += unpack(kinds(keys(s, g), now.x));
+	sum = subgroupAdd(sum);
+	if (subgroupElect()) totals[gl_SubgroupID] = sum;
+	barrier();
+	done += earlier();
+	for (; begin < end; begin += gl_SubgroupSize) {
+		uint g = begin + gl_SubgroupInvocationID, e = entry(s, g);
+		uvec4 key = g < end ? keys(s, g) : uvec4(0);
+		uint both = kinds(key, now.x);
+		uvec2 rank = done + unpack(subgroupExclusiveAdd(both));
+		[[unroll]] for (uint c = 0; c < 4; c++) {
+			bool above = key[c] > now.x, equal = key[c] == now.x;
+			if (above || equal && rank.y < now.y) put(s, rank.x + min(rank.y, now.y), uvec2(key[c], e + c));
+			rank += uvec2(above, equal);
+		}
+		done += unpack(subgroupAdd(both));
+	}
 }
 
 // vacant is the pair of an empty slot: behind every other, and unlike any other.
