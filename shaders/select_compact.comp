@@ -24,27 +24,8 @@ void main() {
 	uint part = workgroup() % p.parts;
 	Segment s = segment(workgroup() / p.parts);
 	uvec4 now = U32x4(at(p.state, s.id, STATE_WORDS * 4)).v[3];
-	uvec2 done = counted_before(part);
-	for (uint t = 0; t < p.tiles; t++) {
-		uint granule = (part * p.tiles + t) * GRANULES * THREADS + thread();
-		uvec4 key[GRANULES];
-		uint count[GRANULES];
-		[[unroll]] for (uint i = 0; i < GRANULES; i++) {
-			key[i] = keys(s, granule + i * THREADS);
-			count[i] = kinds(key[i], now.x);
-		}
-		uint all = rank_kinds(count);
-		[[unroll]] for (uint i = 0; i < GRANULES; i++) {
-			uint e = entry(s, granule + i * THREADS);
-			uvec2 rank = done + uvec2(count[i] & 0xffffu, count[i] >> 16);
-			[[unroll]] for (uint c = 0; c < 4; c++) {
-				bool above = key[i][c] > now.x, equal = key[i][c] == now.x;
-				if (above || equal && rank.y < now.y) put(s, rank.x + min(rank.y, now.y), uvec2(key[i][c], e + c));
-				rank += uvec2(above, equal);
-			}
-		}
-		done += uvec2(all & 0xffffu, all >> 16);
-	}
-	uint end = present(p.to) ? p.slots : p.k;
+	uint begin = min(part * p.span, granules(s)), end = min(begin + p.span, granules(s));
+	place(s, begin, end, now, counted_before(part));
+	end = present(p.to) ? p.slots : p.k;
 	for (uint slot = now.z + part * THREADS + thread(); slot < end; slot += p.parts * THREADS) put(s, slot, vacant(slot));
 }

@@ -10,14 +10,16 @@
 
 // One step towards the k largest entries of long segments: a histogram of a digit of the keys, or the count of what is chosen.
 //
-// A segment is cut into parts of whole tiles, one workgroup a part. step 0, 1, 2: find the digit before, from its histogram,
+// A segment is cut into parts of p.span granules, one workgroup a part. step 0, 1, 2: find the digit before, from its histogram,
 // and add up this digit's, of keys that have all digits before. step 3: find the last digit; count this part's entries above
 // the threshold and equal to it. Every part finds the same digit for itself, the first part notes it for the next step.
 
+const uint GRANULES = 2; // of a thread at a time; p.span is a multiple of GRANULES * THREADS
+
 uvec4 key[GRANULES];
 
-void load(Segment s, uint tile) {
-	[[unroll]] for (uint i = 0; i < GRANULES; i++) key[i] = keys(s, (tile * GRANULES + i) * THREADS + thread());
+void load(Segment s, uint granule) {
+	[[unroll]] for (uint i = 0; i < GRANULES; i++) key[i] = keys(s, granule + i * THREADS + thread());
 }
 
 uvec4 search(uvec2 state) {
@@ -27,13 +29,13 @@ uvec4 search(uvec2 state) {
 	return now;
 }
 
-void histogram(Segment s, uint tile, uint threshold, uvec2 hist) {
+void histogram(Segment s, uint begin, uint threshold, uvec2 hist) {
 	uint bins = digit_bins(p.step);
 	clear_histogram(bins);
-	for (uint t = 0;;) {
+	for (uint done = 0;;) {
 		[[unroll]] for (uint i = 0; i < GRANULES; i++) tally(key[i], p.step, threshold);
-		if (++t == p.tiles) break;
-		load(s, tile + t);
+		if ((done += GRANULES * THREADS) >= p.span) break;
+		load(s, begin + done);
 	}
 	barrier();
 	for (uint i = thread(); i < bins; i += THREADS) {
@@ -41,29 +43,25 @@ void histogram(Segment s, uint tile, uint threshold, uvec2 hist) {
 	}
 }
 
-void count(Segment s, uint tile, uint threshold) {
-	uint above = 0, equal = 0;
-	for (uint t = 0;;) {
-		[[unroll]] for (uint i = 0; i < GRANULES; i++) {
-			uint both = kinds(key[i], threshold);
-			above += both & 0xffffu;
-			equal += both >> 16;
-		}
-		if (++t == p.tiles) break;
-		load(s, tile + t);
+void count(Segment s, uint begin, uint threshold) {
+	uvec2 sum = uvec2(0);
+	for (uint done = 0;;) {
+		[[unroll]] for (uint i = 0; i < GRANULES; i++) sum += unpack(kinds(key[i], threshold));
+		if ((done += GRANULES * THREADS) >= p.span) break;
+		load(s, begin + done);
 	}
-	uvec2 sum = total(uvec2(above, equal));
+	sum = total(sum);
 	if (thread() == 0) U32x2(p.counts).v[workgroup()] = sum;
 }
 
 void main() {
 	if (workgroup() >= p.segments * p.parts) return;
-	uint part = workgroup() % p.parts, tile = part * p.tiles;
+	uint part = workgroup() % p.parts, begin = part * p.span;
 	Segment s = segment(workgroup() / p.parts);
 	uvec2 state = at(p.state, s.id, STATE_WORDS * 4);
-	load(s, tile); // under way while the digit before is searched
+	load(s, begin); // under way while the digit before is searched
 	uvec4 now = search(state);
 	if (part == 0 && thread() == 0) U32x4(state).v[p.step] = now;
-	if (p.step == 3) count(s, tile, now.x);
-	else if (now.y != 0) histogram(s, tile, now.x, at(state, 16 + p.step * 2048, 4));
+	if (p.step == 3) count(s, begin, now.x);
+	else if (now.y != 0) histogram(s, begin, now.x, at(state, 16 + p.step * 2048, 4));
 }
