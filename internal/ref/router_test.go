@@ -57,6 +57,10 @@ func TestRouterByHand(t *testing.T) {
 			"short block", 3, 4, 0.5, nil, []int32{1, 3, 4, 5}, []uint8{1, 1, 1, 1}, []float64{1, 1, 1, 1},
 			[]float64{1, 1, 1, 1}, []float64{1. / 4, 1, exp(-1) / 4, 1, 1, 1},
 		},
+		{ // ceil(5 / 3) = 2 tokens of each 2: all taken whole
+			"blocks of just the count", 5, 2, 0.5, []uint8{1, 1, 1, 1, 0, 1}, []int32{1, 0, 3, 2, 5, 0}, []uint8{1, 1, 1, 1, 1, 0},
+			[]float64{1, 1, 1, 1, 1, 0}, []float64{1, 1, 1, 1, 1, 0}, []float64{1, 1, 1, 1, 0, 1},
+		},
 		{ // ceil(5 / 2) = 3 slots, but the last block has two tokens, one of them masked
 			"slots past a short block", 5, 4, 1. / 3, []uint8{1, 1, 1, 1, 0, 1}, []int32{1, 3, 0, 5, 0, 0}, []uint8{1, 1, 1, 1, 0, 0},
 			[]float64{1, 1, 1, 1, 0, 0}, []float64{1, 1, 1. / 4, 1, 0, 0}, []float64{1. / 4, 1, exp(-1) / 4, 1, 0, 1},

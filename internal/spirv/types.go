@@ -212,7 +212,7 @@ func (r *reader) setShared() error {
 		case r.blocks == 0:
 			r.SharedBytes += t.size
 		case !t.explicit:
-			return fmt.Errorf("Workgroup variable %d is a block without a full layout", i)
+			return fmt.Errorf("variable %d of storage class Workgroup is a block without a full layout", i)
 		default:
 			r.SharedBytes = max(r.SharedBytes, t.end)
 		}
