@@ -28,6 +28,7 @@ import (
 type Select struct {
 	config  SelectConfig
 	dev     *vk.Device
+	caps    vk.Caps
 	limits  selectLimits
 	mu      sync.Mutex
 	kernels map[string]*vk.Kernel // nil once closed
@@ -151,7 +152,8 @@ func (p selectPlan) scratch() uint64 {
 
 // NewSelect makes a selection for a device. Its kernels are compiled when they are first recorded.
 func NewSelect(dev *vk.Device, c SelectConfig) (*Select, error) {
-	return &Select{config: c, dev: dev, limits: newSelectLimits(dev.Caps()), kernels: map[string]*vk.Kernel{}}, nil
+	caps := dev.Caps()
+	return &Select{config: c, dev: dev, caps: caps, limits: newSelectLimits(caps), kernels: map[string]*vk.Kernel{}}, nil
 }
 
 // Scratch is the number of bytes that SelectArgs.Scratch must have at least; 0 for short blocks. The sizes are those of SelectArgs.
@@ -330,7 +332,7 @@ func (r *selectRecorder) dispatch(s selectStep) error {
 	if err != nil {
 		return err
 	}
-	groups, err := vk.Grid(r.tape.Device().Caps(), r.plan.segments*uint64(r.push.parts))
+	groups, err := vk.Grid(r.caps, r.plan.segments*uint64(r.push.parts))
 	if err != nil {
 		return err
 	}
@@ -382,7 +384,7 @@ func (s *Select) kernel(name string, threads uint32) (*vk.Kernel, error) {
 	if err != nil {
 		return nil, err
 	}
-	k, err := s.dev.NewKernel(vk.KernelConfig{Name: name, Code: code, Spec: spec, FullSubgroups: s.dev.Caps().FullSubgroups})
+	k, err := s.dev.NewKernel(vk.KernelConfig{Name: name, Code: code, Spec: spec, FullSubgroups: s.caps.FullSubgroups})
 	if err == nil {
 		s.kernels[key] = k
 	}

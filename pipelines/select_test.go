@@ -77,8 +77,11 @@ func (c selectCase) want(logits []float32, mask []uint8, sorted bool) (indices [
 	return indices, filled, values
 }
 
-// selectRun runs a case on the device and returns the names of its kernels. Limits, if any, take the place of the device's.
-func selectRun(t *testing.T, c selectCase, sorted bool, limits *selectLimits) []string {
+// selectForce takes the place of a device's limits.
+type selectForce struct{ threads, slots, width uint32 }
+
+// selectRun runs a case on the device and returns the names of its kernels.
+func selectRun(t *testing.T, c selectCase, sorted bool, force *selectForce) []string {
 	t.Helper()
 	lab := gputest.Open(t)
 	logits, mask := c.input()
@@ -86,8 +89,11 @@ func selectRun(t *testing.T, c selectCase, sorted bool, limits *selectLimits) []
 	s, err := NewSelect(lab.Dev, SelectConfig{Sorted: sorted})
 	require.NoError(t, err)
 	defer s.Close()
-	if limits != nil {
-		s.limits.threads, s.limits.slots = limits.threads, limits.slots
+	if force != nil {
+		s.limits.threads, s.limits.slots = force.threads, force.slots
+		if force.width > 0 {
+			s.caps.MaxWorkgroupCount[0] = force.width
+		}
 	}
 	a := SelectArgs{
 		Logits: lab.In("logits", logits), Indices: lab.Out("indices", 4*len(indices)), Filled: lab.Out("filled", 4*len(indices)),
@@ -118,9 +124,9 @@ func same[T int32 | uint32](t *testing.T, name string, want, got []T) {
 	}
 }
 
-func selectBoth(t *testing.T, c selectCase, limits *selectLimits) {
+func selectBoth(t *testing.T, c selectCase, force *selectForce) {
 	for _, sorted := range []bool{false, true} {
-		t.Run(fmt.Sprintf("%v_sorted_%v", c, sorted), func(t *testing.T) { selectRun(t, c, sorted, limits) })
+		t.Run(fmt.Sprintf("%v_sorted_%v", c, sorted), func(t *testing.T) { selectRun(t, c, sorted, force) })
 	}
 }
 
@@ -149,8 +155,8 @@ func TestSelectSmallDevice(t *testing.T) {
 		{rows: 1, n: 1, k: 1}, {rows: 3, n: 1025, k: 1025}, {rows: 2, n: 4097, k: 1024}, {rows: 1, n: 8192, k: 5000}, {rows: 1, n: 8193, k: 1000},
 		{rows: 2, n: 10007, k: 3001, routes: 2, valid: every(3, 1), empty: -1},
 	} {
-		selectBoth(t, c, &selectLimits{threads: 256, slots: 1024})
-		selectBoth(t, c, &selectLimits{threads: 64, slots: 1024})
+		selectBoth(t, c, &selectForce{threads: 256, slots: 1024})
+		selectBoth(t, c, &selectForce{threads: 64, slots: 1024})
 	}
 }
 
@@ -212,8 +218,14 @@ func TestSelectBlocks(t *testing.T) {
 	} {
 		selectBoth(t, c, nil)
 	}
-	// More workgroups than one dimension of a grid may have; small ones, or a CPU takes a minute.
-	selectBoth(t, selectCase{rows: 33000, n: 8, k: 2, block: 4}, &selectLimits{threads: 64, slots: 1024})
+}
+
+// Grids fold where there are more workgroups than a dimension may have.
+func TestSelectFolded(t *testing.T) {
+	small := &selectForce{threads: 64, slots: 1024, width: 7}
+	for _, c := range []selectCase{{rows: 25, n: 8, k: 2, block: 4}, {rows: 3, n: 33001, k: 2100, routes: 3, valid: every(4, 3)}} {
+		selectBoth(t, c, small)
+	}
 }
 
 func TestSelectLong(t *testing.T) {
@@ -237,7 +249,7 @@ func TestSelectLong(t *testing.T) {
 // The path taken is the one meant for the size.
 func TestSelectDispatches(t *testing.T) {
 	long := []string{"fill", "select_digit", "select_digit", "select_digit", "select_digit", "select_compact"}
-	limits := &selectLimits{threads: 256, slots: 1024}
+	limits := &selectForce{threads: 256, slots: 1024}
 	for _, test := range []struct {
 		selectCase
 		sorted bool

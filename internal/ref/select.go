@@ -20,7 +20,7 @@ type Selection struct {
 // It takes the k valid entries with the largest logit, the largest first; of
 // equal logits the lower index wins (-0 equals +0). A masked entry is never
 // taken: with fewer than k valid entries the last slots stay empty. k may
-// exceed N. Logits must not be NaN.
+// exceed N. A NaN ranks below -Inf, and as equal to any other NaN.
 func Select(logits []float32, mask []uint8, rows, n, k int) Selection {
 	return selectRows(logits, mask, rows, n, k)
 }
