@@ -3,8 +3,9 @@
 #define COLT5_GELU
 
 // normal_tail is the standard normal distribution function at -z, z >= 0: 2^-P(z), P the weighted minimax polynomial of
-// -log2(erfc(z / sqrt 2) / 2) on 0 .. 6.5. Off by 5e-8 at most in float32. P keeps growing after that; at 10 the tail is 1e-35.
+// -log2(erfc(z / sqrt 2) / 2) on 0 .. 6.5, and growing from there. Off by 5e-8 at most in float32. From 10 on the tail is 0.
 vec4 normal_tail(vec4 z) {
+	bvec4 far = greaterThan(z, vec4(10));
 	z = min(z, 10.0);
 	vec4 c = vec4(2.3349384719040245e-06);
 	c = fma(c, z, vec4(-3.373767322045751e-05));
@@ -14,7 +15,7 @@ vec4 normal_tail(vec4 z) {
 	c = fma(c, z, vec4(0.05253361165523529));
 	c = fma(c, z, vec4(0.4591982960700989));
 	c = fma(c, z, vec4(1.1511059999465942));
-	return exp2(-fma(c, z, vec4(1)));
+	return mix(exp2(-fma(c, z, vec4(1))), vec4(0), far);
 }
 
 vec4 normal_cdf(vec4 x) {

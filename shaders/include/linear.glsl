@@ -13,17 +13,20 @@ layout(constant_id = 7) const bool FILLED = false;
 layout(constant_id = 8) const bool RESIDUAL = false;
 layout(constant_id = 9) const bool SCATTER = false;
 
-layout(push_constant) uniform Push {
+layout(push_constant, std430) uniform Push {
 	uvec2 x, w, bias, gather, gamma, score, filled, residual, scatter, y;
 	uint slots, rows, in_rows, out_rows; // slots = batch * rows
 	uint first, tiles;                   // this dispatch computes tiles first .. tiles - 1, workgroup g tile first + g
 } p;
 
-// is_filled says whether the slot exists and writes its row. The indices of other slots mean nothing.
+// is_filled says whether the slot exists and writes its row. It does not where its filled word or its score is 0, or where an index
+// names no row.
 bool is_filled(uint slot) {
 	if (slot >= p.slots) return false;
 	if (FILLED && U32(p.filled).v[slot] == 0) return false;
-	return !SCORE || F32(p.score).v[slot] != 0;
+	if (SCORE && F32(p.score).v[slot] == 0) return false;
+	if (GATHER && U32(p.gather).v[slot] >= p.in_rows) return false; // a negative index is a large one here
+	return !SCATTER || U32(p.scatter).v[slot] < p.out_rows;
 }
 
 // source is the address of the slot's row of x; for a slot that writes nothing, of some row.

@@ -1,0 +1,127 @@
+#version 450
+// Rows times a matrix, in float32:
+//
+//	x [B, InRows, IN]    w [OUT, IN]    y [B, OutRows, OUT]    slot = item * Rows + r
+//	y[scatter[slot], o] = gelu(sum_i norm(x[gather[slot]])[i] * w[o, i] + bias[o]) * score[slot] + residual[scatter[slot], o]
+//
+// A workgroup computes a tile of BM slots by BN columns, an invocation TM x TN of it, in groups of 4 x 4 so that it reads shared
+// memory in vec4. BK inputs at a time lie in shared memory, transposed; the next BK are on their way to registers meanwhile.
+// The norm costs next to nothing: gamma is multiplied in on the way to shared memory, where the squares are summed too, and the
+// row's factor follows the sum. All tile sizes add in the same order, i = 0, 1, .. IN - 1, and so give the same bits.
+#extension GL_EXT_buffer_reference : require
+#extension GL_EXT_buffer_reference_uvec2 : require
+#extension GL_EXT_control_flow_attributes : require
+#extension GL_GOOGLE_include_directive : require
+#include "include/address.glsl"
+#include "include/linear.glsl"
+
+const uint BM = TILE, BN = TILE, TM = 8, TN = 8;
+const uint NX = BN / TN, NY = BM / TM, THREADS = NX * NY; // invocations across and down
+const uint BK = 16, KV = BK / 4;                          // BK decides the order of the sum of squares: the same for every tile
+const uint STRIDE = THREADS / KV;                         // rows fetched side by side
+const uint AL = BM / STRIDE, WL = BN / STRIDE;            // vec4 of x and of w that an invocation fetches in a step
+layout(local_size_x = THREADS) in;
+
+// Row k of a tile holds element k of every row (x) or column (w); swizzle() shuffles its vec4.
+shared vec4 a_tile[BK * BM / 4];
+shared vec4 w_tile[BK * BN / 4];
+shared vec4 squares[BM];
+
+uvec2 a_row[AL], w_row[WL];
+vec4 a_next[AL], w_next[WL], gamma_next;
+float a_squares[AL];
+vec4 acc[TM][TN / 4];
+
+// swizzle moves the vec4 at v so that the stores of a subgroup, 4 vec4 of a row from each of 8 rows, meet all 32 banks.
+uint swizzle(uint v, uint kv) { return v ^ (2 * kv); }
+
+vec4 load_in(uvec2 row, uint col) {
+	if (IN % 4 == 0) {
+		if (IN % BK == 0 || col < IN) return F32x4(row).v[col / 4];
+		return vec4(0);
+	}
+	F32 f = F32(row);
+	vec4 v = vec4(0);
+	[[unroll]] for (uint i = 0; i < 4; i++)
+		if (col + i < IN) v[i] = f.v[col + i];
+	return v;
+}
+
+void fetch(uint k0) {
+	uint col = k0 + gl_LocalInvocationIndex % KV * 4;
+	[[unroll]] for (uint i = 0; i < AL; i++) a_next[i] = load_in(a_row[i], col);
+	[[unroll]] for (uint i = 0; i < WL; i++) w_next[i] = load_in(w_row[i], col);
+	if (NORM) gamma_next = load_in(p.gamma, col);
+}
+
+void put() {
+	uint kv = gl_LocalInvocationIndex % KV, row = gl_LocalInvocationIndex / KV;
+	[[unroll]] for (uint i = 0; i < AL; i++) {
+		vec4 v = a_next[i];
+		if (NORM) {
+			[[unroll]] for (uint j = 0; j < 4; j++) a_squares[i] = fma(v[j], v[j], a_squares[i]);
+			v *= gamma_next;
+		}
+		uint m = row + i * STRIDE;
+		[[unroll]] for (uint j = 0; j < 4; j++) a_tile[(kv * 4 + j) * (BM / 4) + swizzle(m / 4, kv)][m % 4] = v[j];
+	}
+	[[unroll]] for (uint i = 0; i < WL; i++) {
+		uint n = row + i * STRIDE;
+		[[unroll]] for (uint j = 0; j < 4; j++) w_tile[(kv * 4 + j) * (BN / 4) + swizzle(n / 4, kv)][n % 4] = w_next[i][j];
+	}
+}
+
+void multiply(uint tx, uint ty) {
+	[[unroll]] for (uint kv = 0; kv < KV; kv++) {
+		uint sx = swizzle(tx, kv), sy = swizzle(ty, kv);
+		[[unroll]] for (uint k = kv * 4; k < kv * 4 + 4; k++) {
+			vec4 a[TM / 4], w[TN / 4];
+			[[unroll]] for (uint g = 0; g < TM / 4; g++) a[g] = a_tile[k * (BM / 4) + g * NY + sy];
+			[[unroll]] for (uint h = 0; h < TN / 4; h++) w[h] = w_tile[k * (BN / 4) + h * NX + sx];
+			[[unroll]] for (uint r = 0; r < TM; r++)
+				[[unroll]] for (uint h = 0; h < TN / 4; h++) acc[r][h] = fma(vec4(a[r / 4][r % 4]), w[h], acc[r][h]);
+		}
+	}
+}
+
+// write finishes the invocation's row r.
+void write(uint m0, uint n0, uint tx, uint ty, uint r) {
+	uint row = (r / 4 * NY + ty) * 4 + r % 4;
+	if (!is_filled(m0 + row)) return;
+	vec4 s = NORM ? squares[row] : vec4(0);
+	Exit e = way_out(m0 + row, NORM ? norm_factor((s.x + s.y) + (s.z + s.w)) : 1.0);
+	[[unroll]] for (uint h = 0; h < TN / 4; h++) finish(e, n0 + (h * NX + tx) * 4, acc[r][h]);
+}
+
+void main() {
+	const uint across = (OUT + BN - 1) / BN;
+	uint tile = p.first + workgroup();
+	if (tile >= p.tiles) return;
+	uint m0 = tile / across * BM, n0 = tile % across * BN;
+
+	uint t = gl_LocalInvocationIndex;
+	[[unroll]] for (uint i = 0; i < AL; i++) {
+		a_row[i] = source(m0 + t / KV + i * STRIDE);
+		a_squares[i] = 0;
+	}
+	[[unroll]] for (uint i = 0; i < WL; i++) w_row[i] = at(p.w, min(n0 + t / KV + i * STRIDE, OUT - 1), IN * 4);
+	[[unroll]] for (uint r = 0; r < TM; r++)
+		[[unroll]] for (uint h = 0; h < TN / 4; h++) acc[r][h] = vec4(0);
+
+	// 32 invocations cover 8 x 4 of the tile: few different vec4 for a subgroup to read, whole 128-byte lines for it to write.
+	uint tx = t % 8 + t / 32 % (NX / 8) * 8, ty = t / 8 % 4 + t / (32 * (NX / 8)) * 4;
+	fetch(0);
+	for (uint k0 = 0; k0 < IN; k0 += BK) {
+		put();
+		barrier();
+		if (k0 + BK < IN) fetch(k0 + BK);
+		multiply(tx, ty);
+		barrier();
+	}
+
+	if (NORM) {
+		[[unroll]] for (uint i = 0; i < AL; i++) squares[t / KV + i * STRIDE][t % KV] = a_squares[i];
+		barrier();
+	}
+	[[unroll]] for (uint r = 0; r < TM; r++) write(m0, n0, tx, ty, r);
+}
