@@ -51,8 +51,6 @@ layout(buffer_reference, std430, buffer_reference_align = 8) buffer F32x2 { vec2
 uint unit, part;
 
 uvec2 record(uvec2 base) { return at(base, unit, 16 * (1 + (p.parts + 1) / 2)); }
-uint quads_begin() { return part * p.span / 4 + gl_LocalInvocationID.x; }
-uint quads_end() { return min((part + 1) * p.span, size + 3) / 4; }
 
 void leave(vec4 top, vec2 sum) {
 	if (gl_LocalInvocationID.x != 0) return;
@@ -62,8 +60,8 @@ void leave(vec4 top, vec2 sum) {
 
 void first_step() {
 	vec4 m = vec4(ABSENT), valid = vec4(0);
-	for (uint i = quads_begin(); i < quads_end(); i += gl_WorkGroupSize.x) {
-		vec4 s = read_quad(4 * i);
+	for (uint q = 0; int(4 * q) < left; q += gl_WorkGroupSize.x) {
+		vec4 s = read_quad(q);
 		m = max(m, s);
 		valid += vec4(notEqual(s, vec4(ABSENT)));
 	}
@@ -90,8 +88,7 @@ vec4 gather_parts(out vec2 sums) {
 
 void write_whole() {
 	if (present(p.state) && part == 0 && gl_LocalInvocationID.x == 0) keep(unit, p.step - 1, Pair(0, 0), 0, 0);
-	if (p.step < p.iters) return;
-	for (uint i = quads_begin(); i < quads_end(); i += gl_WorkGroupSize.x) write_quad(4 * i, mask_scores(read_quad(4 * i)));
+	if (p.step == p.iters) write_mask();
 }
 
 void main() {
@@ -100,6 +97,7 @@ void main() {
 	part = workgroup() % p.parts;
 	count_lanes();
 	locate(unit);
+	begin(part * p.span / 4 + gl_LocalInvocationID.x, (part + 1) * p.span);
 	if (p.step == 0) {
 		first_step();
 		return;
@@ -114,13 +112,13 @@ void main() {
 	Pair bound = bound_after(Pair(from.x, from.y), p.e_before, sums.x);
 	if (present(p.state) && part == 0 && gl_LocalInvocationID.x == 0) keep(unit, p.step - 1, bound, sums.x, sums.y);
 	if (p.step == p.iters) {
-		for (uint i = quads_begin(); i < quads_end(); i += gl_WorkGroupSize.x) write_quad(4 * i, score(read_quad(4 * i), bound, p.e));
+		for (uint q = 0; int(4 * q) < left; q += gl_WorkGroupSize.x) write_quad(q, score(read_quad(q), bound, p.e));
 		return;
 	}
 	Pair top = lesser(from.z, bound);
 	vec4 sum = vec4(0), over = vec4(0);
-	for (uint i = quads_begin(); i < quads_end(); i += gl_WorkGroupSize.x) {
-		vec4 d = above(read_quad(4 * i), top);
+	for (uint q = 0; int(4 * q) < left; q += gl_WorkGroupSize.x) {
+		vec4 d = above(read_quad(q), top);
 		sum += terms(d, p.e);
 		over += vec4(greaterThan(d, vec4(0)));
 	}
@@ -131,9 +129,7 @@ void main() {
 
 vec4 x[QUADS]; // the entries; with `cached`, exp((s - origin) / e)
 
-uint place(uint q) { return 4 * (q * gl_WorkGroupSize.x + gl_LocalInvocationID.x); }
-
-void load() { [[unroll]] for (uint q = 0; q < QUADS; q++) x[q] = read_quad(place(q)); }
+void load() { [[unroll]] for (uint q = 0; q < QUADS; q++) x[q] = read_quad(q * gl_WorkGroupSize.x); }
 
 // decayed is e of the next step. The low part keeps t products from drifting; where fma is not exact it is merely less exact.
 Pair decayed(Pair e) {
@@ -178,7 +174,7 @@ float cached_sum(Pair top, float e) {
 }
 
 void write_whole(uint unit) {
-	[[unroll]] for (uint q = 0; q < QUADS; q++) write_quad(place(q), mask_scores(x[q]));
+	write_mask(); // from memory: what x holds need not stay around for it
 	if (!STATE) return;
 	for (uint t = gl_LocalInvocationID.x; t < p.iters; t += gl_WorkGroupSize.x) keep(unit, t, Pair(0, 0), 0, 0);
 }
@@ -188,6 +184,7 @@ void main() {
 	if (unit >= p.count) return;
 	count_lanes();
 	locate(unit);
+	begin(gl_LocalInvocationID.x, size);
 	load();
 	vec4 most = vec4(ABSENT), real = vec4(0);
 	[[unroll]] for (uint q = 0; q < QUADS; q++) {
@@ -220,7 +217,7 @@ void main() {
 		if (STATE && first) keep(unit, t, bound, sum, over);
 	}
 	if (cached) load();
-	[[unroll]] for (uint q = 0; q < QUADS; q++) write_quad(place(q), score(x[q], bound, next.hi));
+	[[unroll]] for (uint q = 0; q < QUADS; q++) write_quad(q * gl_WorkGroupSize.x, score(x[q], bound, next.hi));
 }
 
 #endif

@@ -11,8 +11,12 @@ const float LOG2E = 1.44269504;
 // The block of a row that this workgroup works on.
 uint size;                // its entries
 float k;                  // what it aims at
-uvec2 logits, scores;     // addresses of its first entry
-uvec2 mask;               // the word that holds its first mask byte
+
+// What this invocation sees of it. It names its entries by fours, counted from its own first one, so that the places of those in
+// registers are constants beside one address.
+int left;                 // entries from there to the end; 0 or less: none
+uvec2 logits, scores;     // addresses
+uvec2 mask;               // the word that holds the mask's byte
 uint mask_skew;           // and which byte of it that is
 bool aligned;             // logits and scores allow loads of 16 bytes
 
@@ -28,45 +32,59 @@ void locate(uint unit) {
 	mask.x -= mask_skew;
 }
 
-// mask_bytes are those of entries i .. i + 3, of which the first `have` exist.
-uint mask_bytes(uint i, uint have) {
-	uint first = mask_skew + i, skew = first & 3;
-	uint word = U32(mask).v[first >> 2] >> (8 * skew);
-	if (skew + have > 4) word |= U32(mask).v[(first >> 2) + 1] << (32 - 8 * skew);
+// begin makes entry 4 * quad of the block the first one of this invocation; it looks no further than `end`.
+void begin(uint quad, uint end) {
+	left = int(min(size, end)) - int(4 * quad);
+	logits = at(logits, quad, 16);
+	scores = at(scores, quad, 16);
+	mask = at(mask, quad, 4);
+}
+
+// mask_bytes are those of a quad of which `have` entries exist.
+uint mask_bytes(uint quad, int have) {
+	uint word = U32(mask).v[quad] >> (8 * mask_skew);
+	if (int(mask_skew) + min(have, 4) > 4) word |= U32(mask).v[quad + 1] << (32 - 8 * mask_skew);
 	return word;
 }
 
-// read_quad is entries i .. i + 3 of the block; i is a multiple of 4.
-vec4 read_quad(uint i) {
-	if (i >= size) return vec4(ABSENT);
-	uint have = min(size - i, 4), end = size - 1;
+vec4 read_quad(uint quad) {
+	int have = left - int(4 * quad);
+	if (have <= 0) return vec4(ABSENT);
 	vec4 s;
-	if (aligned && have == 4) {
-		s = F32x4(logits).v[i / 4];
+	F32 from = F32(logits);
+	if (have < 4) {
+		uint i = 4 * quad, end = uint(left) - 1;
+		s = vec4(from.v[i], from.v[min(i + 1, end)], from.v[min(i + 2, end)], 0);
+	} else if (aligned) {
+		s = F32x4(logits).v[quad];
 	} else {
-		F32 from = F32(logits);
-		s = vec4(from.v[i], from.v[min(i + 1, end)], from.v[min(i + 2, end)], from.v[min(i + 3, end)]);
+		s = vec4(from.v[4 * quad], from.v[4 * quad + 1], from.v[4 * quad + 2], from.v[4 * quad + 3]);
 	}
-	uvec4 real = uvec4(lessThan(uvec4(0, 1, 2, 3), uvec4(have)));
-	if (present(p.mask)) real *= uvec4(notEqual(uvec4(mask_bytes(i, have)) & uvec4(0xff, 0xff00, 0xff0000, 0xff000000), uvec4(0)));
+	uvec4 real = uvec4(lessThan(ivec4(0, 1, 2, 3), ivec4(have)));
+	if (present(p.mask)) {
+		real *= uvec4(notEqual(uvec4(mask_bytes(quad, have)) & uvec4(0xff, 0xff00, 0xff0000, 0xff000000), uvec4(0)));
+	}
 	return mix(vec4(ABSENT), clamp(s, -LARGEST, LARGEST), bvec4(real));
 }
 
-void write_quad(uint i, vec4 v) {
-	if (i >= size) return;
-	if (aligned && i + 4 <= size) {
-		F32x4(scores).v[i / 4] = v;
+void write_quad(uint quad, vec4 v) {
+	int have = left - int(4 * quad);
+	if (have <= 0) return;
+	if (aligned && have >= 4) {
+		F32x4(scores).v[quad] = v;
 		return;
 	}
 	F32 to = F32(scores);
-	to.v[i] = v.x;
-	if (i + 1 < size) to.v[i + 1] = v.y;
-	if (i + 2 < size) to.v[i + 2] = v.z;
-	if (i + 3 < size) to.v[i + 3] = v.w;
+	to.v[4 * quad] = v.x;
+	if (have > 1) to.v[4 * quad + 1] = v.y;
+	if (have > 2) to.v[4 * quad + 2] = v.z;
+	if (have > 3) to.v[4 * quad + 3] = v.w;
 }
 
-// mask_scores are the scores of a block that is taken whole, or that has no entry (then all are 0).
-vec4 mask_scores(vec4 s) { return vec4(notEqual(s, vec4(ABSENT))); }
+// write_mask writes the scores of a block that is taken whole, or that has no valid entry (then all are 0).
+void write_mask() {
+	for (uint q = 0; int(4 * q) < left; q += gl_WorkGroupSize.x) write_quad(q, vec4(notEqual(read_quad(q), vec4(ABSENT))));
+}
 
 // A number as the sum of two floats: next to logits of 15, half an ulp of a float is 3e-5 of eps = 0.03.
 struct Pair { float hi, lo; };
