@@ -27,7 +27,7 @@ type Caps struct {
 	CPU bool `json:"cpu"` // a driver that runs on the processor
 
 	MemoryBytes   uint64 `json:"memory_bytes"`   // the largest device-local heap
-	MaxAllocation uint64 `json:"max_allocation"` // one buffer
+	MaxAllocation uint64 `json:"max_allocation"` // what one buffer may take for certain; some drivers give more
 	SharedBytes   uint32 `json:"shared_bytes"`   // shared memory of a workgroup
 	PushBytes     uint32 `json:"push_bytes"`     // push constants
 

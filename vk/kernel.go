@@ -170,11 +170,12 @@ func (k *Kernel) Stats() ([]Stat, error) {
 	if err := k.dev.alive("Kernel.Stats"); err != nil {
 		return nil, err
 	}
+	if !k.pin() {
+		return nil, fmt.Errorf("vk: Kernel.Stats: %q is %w", k.name, ErrClosed)
+	}
+	defer k.uses.Add(-1)
 	if !k.dev.profile {
 		return nil, fmt.Errorf("vk: Kernel.Stats: %w: pipeline statistics, or Options.Profile is off", ErrUnsupported)
-	}
-	if k.uses.Load() < 0 {
-		return nil, fmt.Errorf("vk: Kernel.Stats: %q is %w", k.name, ErrClosed)
 	}
 	var stats [4 * C.C5_MAX_EXECUTABLE_STATS]C.c5_stat
 	count := C.uint32_t(len(stats))

@@ -195,8 +195,8 @@ func (p *pool) take(b *Buffer) error {
 		return ErrClosed
 	}
 	caps := &p.dev.info.Caps
-	if b.size > caps.MemoryBytes || b.size > caps.MaxAllocation && caps.MaxAllocation > 0 {
-		return fmt.Errorf("%w: the device has %d bytes and allows %d in one piece", ErrOutOfMemory, caps.MemoryBytes, caps.MaxAllocation)
+	if b.size > caps.MemoryBytes {
+		return fmt.Errorf("%w: the device has %d bytes", ErrOutOfMemory, caps.MemoryBytes)
 	}
 	size := align(b.size)
 	if size <= shareBytes {

@@ -293,14 +293,14 @@ func (t *Tape) Steps() ([]StepTime, error) {
 
 // read fetches the time stamps of the last run.
 func (t *Tape) read() error {
-	switch {
-	case t.closed:
+	if t.closed {
 		return ErrClosed
-	case !t.ready || t.pending || t.stale:
-		return fmt.Errorf("there is no finished run")
 	}
-	if err := t.dev.alive("Elapsed"); err != nil {
+	if err := t.dev.alive("time stamps"); err != nil {
 		return err
+	}
+	if !t.ready || t.pending || t.stale {
+		return fmt.Errorf("there is no finished run")
 	}
 	return t.dev.check("vkGetQueryPoolResults", int32(C.c5_queries_read(t.dev.c, C.uint64_t(t.queries), C.uint32_t(len(t.ticks)), (*C.uint64_t)(&t.ticks[0]))))
 }

@@ -172,11 +172,11 @@ func (t *Tape) recording(op string, accesses []Access) error {
 	if t.closed {
 		return t.fail(op, ErrClosed)
 	}
-	if t.ready {
-		return t.fail(op, fmt.Errorf("it has run, and cannot be recorded on any more"))
-	}
 	if err := t.dev.alive(op); err != nil {
 		return err
+	}
+	if t.ready {
+		return t.fail(op, fmt.Errorf("it has run, and cannot be recorded on any more"))
 	}
 	for i, a := range accesses {
 		if a.Range.IsZero() {
