@@ -94,7 +94,7 @@ func (d *CoordinateDescent) Forward(y, s, mask *Tensor) error {
 func (d *CoordinateDescent) plan(key descentKey, tensors []*Tensor) (*plan, error) {
 	var l layout
 	tmp := l.take(d.descent.Scratch(key.rows, key.n, 0))
-	b, err := newBuilder(d.dev, "CoordinateDescent", &l, tensors, "y", "s", "mask")
+	b, err := d.newBuilder(d.dev, "CoordinateDescent", &l, tensors, "y", "s", "mask")
 	if err != nil {
 		return nil, err
 	}

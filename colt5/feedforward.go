@@ -248,7 +248,7 @@ func (f *ConditionalRoutedFeedForward) layout(s routing, masked bool) *feedForwa
 func (f *ConditionalRoutedFeedForward) plan(key feedForwardKey, tensors []*Tensor) (*plan, error) {
 	s := f.config.Router.routing(key.b, key.n, 1, f.config.Dim, key.heavy)
 	l := f.layout(s, key.mask)
-	b, err := newBuilder(f.dev, "ConditionalRoutedFeedForward", &l.layout, tensors, "y", "x", "Mask")
+	b, err := f.newBuilder(f.dev, "ConditionalRoutedFeedForward", &l.layout, tensors, "y", "x", "Mask")
 	if err != nil {
 		return nil, err
 	}

@@ -16,6 +16,7 @@ const plansKept = 8
 // plan is a module call prepared for its shapes: a tape, the memory between its steps, and slots for the caller's tensors.
 type plan struct {
 	tape      *vk.Tape
+	profiled  bool       // the tape times its steps
 	workspace *vk.Buffer // nil: none needed
 	slots     []*vk.Slot // nil where the call had no such tensor
 	logits    vk.Range   // where random logits go
@@ -50,12 +51,12 @@ type builder struct {
 }
 
 // newBuilder starts a plan for the tensors of a call; nil ones have no slot.
-func newBuilder(dev *vk.Device, name string, l *layout, tensors []*Tensor, names ...string) (*builder, error) {
-	tape, err := dev.NewTape(vk.TapeConfig{Name: name})
+func (g *guard) newBuilder(dev *vk.Device, name string, l *layout, tensors []*Tensor, names ...string) (*builder, error) {
+	tape, err := dev.NewTape(vk.TapeConfig{Name: name, Profile: g.profile})
 	if err != nil {
 		return nil, err
 	}
-	b := &builder{dev: dev, tape: tape, plan: &plan{tape: tape}}
+	b := &builder{dev: dev, tape: tape, plan: &plan{tape: tape, profiled: g.profile}}
 	for i, t := range tensors {
 		var s *vk.Slot
 		if t != nil {
@@ -186,9 +187,18 @@ func closeAll(list []closer) error {
 
 // guard runs the calls of a module one after the other, and says whether it is closed.
 type guard struct {
-	mu     sync.Mutex
-	closed bool
-	last   *plan // of the last call that finished
+	mu      sync.Mutex
+	closed  bool
+	profile bool  // time every step of the plans that are made
+	last    *plan // of the last call that finished
+}
+
+// Profile says whether calls time every step, for CallStats.StepTimes; the steps then run one after the other, so that the whole call
+// takes longer. It concerns shapes that the module has not seen before.
+func (g *guard) Profile(on bool) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	g.profile = on
 }
 
 // CallStats is what a call cost on the device.
@@ -198,6 +208,7 @@ type CallStats struct {
 	Bytes     float64       // memory that the steps must move at least
 	Workspace uint64        // bytes of device memory between the steps
 	Steps     []string      // kernels, in order
+	StepTimes []vk.StepTime // of kernels, fills and copies, in order; nil without Profile
 }
 
 // LastCall tells what the last Forward cost. Before the first one it is an error.
@@ -218,6 +229,11 @@ func (g *guard) LastCall() (CallStats, error) {
 	s.Flops, s.Bytes = g.last.tape.Work()
 	if g.last.workspace != nil {
 		s.Workspace = g.last.workspace.Size()
+	}
+	if g.last.profiled {
+		if s.StepTimes, err = g.last.tape.Steps(); err != nil {
+			return CallStats{}, fmt.Errorf("colt5: LastCall: %w", err)
+		}
 	}
 	return s, nil
 }

@@ -232,7 +232,7 @@ func (r *CoordinateDescentRouter) plan(s routing, key routerKey, tensors []*Tens
 	if descent {
 		descentTmp = l.take(r.router.descentBytes(s))
 	}
-	b, err := newBuilder(r.dev, "CoordinateDescentRouter", &l, tensors, "x", "Mask", "RoutingTokens", "Indices", "Scores", "Tokens", "Logits", "SoftScores")
+	b, err := r.newBuilder(r.dev, "CoordinateDescentRouter", &l, tensors, "x", "Mask", "RoutingTokens", "Indices", "Scores", "Tokens", "Logits", "SoftScores")
 	if err != nil {
 		return nil, err
 	}

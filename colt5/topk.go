@@ -165,7 +165,7 @@ func (t *TopK) plan(key topKKey, tensors []*Tensor) (*plan, error) {
 		soft = l.take(4 * uint64(key.rows) * uint64(key.n))
 		descentTmp = l.take(t.descent.Scratch(key.rows, key.n, 0))
 	}
-	b, err := newBuilder(t.dev, "TopK", &l, tensors, "x", "mask", "Values", "Indices", "Gates", "CoorDescentValues")
+	b, err := t.newBuilder(t.dev, "TopK", &l, tensors, "x", "mask", "Values", "Indices", "Gates", "CoorDescentValues")
 	if err != nil {
 		return nil, err
 	}
