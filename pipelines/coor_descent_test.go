@@ -213,6 +213,7 @@ func TestCoorDescentSchedules(t *testing.T) {
 		{Iters: 50, Eps: 0.03, EpsInit: 4, EpsDecay: 0.7},
 		{Iters: 200, Eps: 0.02, EpsInit: 10, EpsDecay: 0.97},
 		{Iters: 6, Eps: 1e-4},
+		{Iters: 500, Eps: 1e-3, EpsInit: 4, EpsDecay: 0.999}, // the product of many factors
 	} {
 		for _, n := range []int{1000, limit + 100} {
 			for _, k := range []float64{1, 72} {
