@@ -84,6 +84,7 @@ type ConditionalRoutedFeedForward struct {
 	tokens       *Tensor // [1, C]
 	light, heavy feedForward
 	router       *router
+	hidden       int // bytes; hiddenBytes but in tests
 	linears      linears
 	plans        plans[feedForwardKey]
 }
@@ -127,7 +128,7 @@ func NewConditionalRoutedFeedForward(dev *vk.Device, c ConditionalRoutedFeedForw
 	if err := c.check(op); err != nil {
 		return nil, err
 	}
-	f := &ConditionalRoutedFeedForward{dev: dev, config: c, weights: weights{dev: dev}, linears: linears{}}
+	f := &ConditionalRoutedFeedForward{dev: dev, config: c, weights: weights{dev: dev}, hidden: hiddenBytes, linears: linears{}}
 	if err := f.build(); err != nil {
 		return nil, errors.Join(fmt.Errorf("colt5: %s: %w", op, err), f.Close())
 	}
@@ -229,7 +230,7 @@ type feedForwardLayout struct {
 func (f *ConditionalRoutedFeedForward) layout(s routing, masked bool) *feedForwardLayout {
 	l := &feedForwardLayout{choice: s.routed || masked, scored: s.routed && !f.config.RouterStraightThrough}
 	tokens := s.b * s.n
-	l.rows = min(tokens, max(hiddenBytes/(4*f.light.hidden)&^127, 128))
+	l.rows = min(tokens, max(f.hidden/(4*f.light.hidden)&^127, 128))
 	l.lightHidden = l.take(4 * uint64(l.rows) * uint64(f.light.hidden))
 	if l.choice {
 		l.indices, l.filled = l.take(s.slotBytes()), l.take(s.slotBytes())

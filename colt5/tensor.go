@@ -128,7 +128,7 @@ func (t *Tensor) Device() *vk.Device { return t.memory.Device() }
 
 // String is the type and the shape.
 func (t *Tensor) String() string {
-	if t == nil {
+	if t == nil || t.buffer == nil {
 		return "nil"
 	}
 	return t.dtype.String() + shapeString(t.shape)
@@ -199,17 +199,15 @@ func (t *Tensor) Close() error {
 	return t.buffer.Close()
 }
 
-// want checks a tensor argument. A size of -1 in the shape stands for any; arg and op are for the message.
+// want checks a tensor argument. A size of -1 in the shape stands for any; arg and op are for the message. It allocates only
+// where it fails.
 func (t *Tensor) want(op, arg string, dev *vk.Device, dtype DType, shape ...int) error {
-	wanted := strings.ReplaceAll(shapeString(shape), "-1", "*")
-	if t == nil || t.buffer == nil {
-		return fmt.Errorf("colt5: %s: %s is nil, want %v%s", op, arg, dtype, wanted)
-	}
-	fits := t.dtype == dtype && len(t.shape) == len(shape)
+	fits := t != nil && t.buffer != nil && t.dtype == dtype && len(t.shape) == len(shape)
 	for i := 0; fits && i < len(shape); i++ {
 		fits = shape[i] == -1 || shape[i] == t.shape[i]
 	}
 	if !fits {
+		wanted := strings.ReplaceAll(shapeString(append([]int(nil), shape...)), "-1", "*")
 		return fmt.Errorf("colt5: %s: %s is %v, want %v%s", op, arg, t, dtype, wanted)
 	}
 	if t.Device() != dev {

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"math"
+	"slices"
 
 	"github.com/colt5-vulkan/colt5/pipelines"
 	"github.com/colt5-vulkan/colt5/vk"
@@ -126,26 +127,19 @@ func (t *TopK) checkCall(op string, out TopKResult, x, mask *Tensor) error {
 	if err := firstError(x.want(op, "x", t.dev, F32, x.shape...), mask.optional(op, "mask", t.dev, U8, x.shape...)); err != nil {
 		return err
 	}
-	for _, o := range [...]struct {
-		name  string
-		t     *Tensor
-		dtype DType
-	}{{"Values", out.Values, F32}, {"Indices", out.Indices, I32}, {"Gates", out.Gates, F32}, {"CoorDescentValues", out.CoorDescentValues, F32}} {
-		if o.t != nil && (o.t.dtype != o.dtype || !t.rowsOf(o.t, x)) {
-			want := append(x.Shape()[:len(x.shape)-1], t.config.K)
-			return fmt.Errorf("colt5: %s: %s is %v, want %v%s", op, o.name, o.t, o.dtype, shapeString(want))
-		}
-		if o.t != nil && o.t.Device() != t.dev {
-			return fmt.Errorf("colt5: %s: %s is on another device", op, o.name)
-		}
-	}
-	return nil
+	return firstError(
+		t.slots(op, "Values", out.Values, F32, x), t.slots(op, "Indices", out.Indices, I32, x),
+		t.slots(op, "Gates", out.Gates, F32, x), t.slots(op, "CoorDescentValues", out.CoorDescentValues, F32, x),
+	)
 }
 
-// rowsOf says whether o has x's shape, but for K in the last dimension.
-func (t *TopK) rowsOf(o, x *Tensor) bool {
+// slots checks an output: x's shape, but for K in the last dimension.
+func (t *TopK) slots(op, arg string, o *Tensor, dtype DType, x *Tensor) error {
 	last := len(x.shape) - 1
-	return len(o.shape) == len(x.shape) && sameShape(o.shape[:last], x.shape[:last]) && o.shape[last] == t.config.K
+	if o == nil || o.Device() == t.dev && o.dtype == dtype && len(o.shape) == last+1 && slices.Equal(o.shape[:last], x.shape[:last]) && o.shape[last] == t.config.K {
+		return nil
+	}
+	return o.want(op, arg, t.dev, dtype, append(x.Shape()[:last], t.config.K)...)
 }
 
 func (t *TopK) plan(key topKKey, tensors []*Tensor) (*plan, error) {
