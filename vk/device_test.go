@@ -1,0 +1,173 @@
+package vk_test
+
+import (
+	"errors"
+	"testing"
+	"time"
+
+	"github.com/colt5-vulkan/colt5/internal/gputest"
+	"github.com/colt5-vulkan/colt5/vk"
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+)
+
+func TestOpen(t *testing.T) {
+	shared := gputest.Device(t)
+	for _, want := range []string{"", shared.Info().UUID, shared.Info().Name} {
+		d := open(t, vk.Options{Device: want})
+		assert.Equal(t, shared.Info().Name, d.Info().Name)
+	}
+	_, err := vk.Open(vk.Options{Device: "no such device"})
+	assert.ErrorIs(t, err, vk.ErrNoDevice)
+	_, err = vk.Open(vk.Options{Timeout: -time.Second})
+	assert.ErrorContains(t, err, "Options.Timeout is -1s")
+}
+
+func TestCloseTwiceAndNil(t *testing.T) {
+	d := open(t, vk.Options{})
+	k := kernel(t, d, "mix", nil)
+	b := buffer(t, d, "b", 4)
+	tp := tape(t, d, vk.TapeConfig{})
+	for range 3 {
+		closed(t, tp, k, b)
+	}
+	assert.Equal(t, vk.Stats{}, counts(d))
+	closed(t, d, d)
+	closed(t, (*vk.Device)(nil), (*vk.Kernel)(nil), (*vk.Buffer)(nil), (*vk.Tape)(nil))
+}
+
+// counts is how much is open.
+func counts(d *vk.Device) vk.Stats {
+	s := d.Stats()
+	return vk.Stats{Buffers: s.Buffers, Kernels: s.Kernels, Tapes: s.Tapes, BufferBytes: s.BufferBytes}
+}
+
+// everything calls what takes a device, and what takes a tape.
+func everything(d *vk.Device, tp *vk.Tape, k *vk.Kernel, s *vk.Slot, r vk.Range) map[string]error {
+	data := make([]byte, r.Size())
+	calls := map[string]error{}
+	_, calls["NewBuffer"] = d.NewBuffer("b", 4)
+	_, calls["NewKernel"] = d.NewKernel(vk.KernelConfig{Name: "k", Code: data})
+	_, calls["NewTape"] = d.NewTape(vk.TapeConfig{})
+	calls["Upload"] = d.Upload(vk.Transfer{Range: r, Data: data})
+	calls["Download"] = d.Download(vk.Transfer{Range: r, Data: data})
+	calls["Device.Wait"] = d.Wait()
+	calls["Kernel.Stats"] = second(k.Stats())
+	for name, err := range tapeCalls(tp, k, s, r) {
+		calls[name] = err
+	}
+	return calls
+}
+
+func tapeCalls(tp *vk.Tape, k *vk.Kernel, s *vk.Slot, r vk.Range) map[string]error {
+	return map[string]error{
+		"Dispatch": tp.Dispatch(mix(k, vk.Range{}, r, r, 1)),
+		"Fill":     tp.Fill(r, 1),
+		"Copy":     tp.Copy(r.Slice(0, 4), r.Slice(4, 4)),
+		"Bind":     tp.Bind(s, r),
+		"Run":      tp.Run(),
+		"Submit":   tp.Submit(),
+		"Elapsed":  second(tp.Elapsed()),
+		"Steps":    second(tp.Steps()),
+	}
+}
+
+func second[T any](_ T, err error) error { return err }
+
+func TestUseAfterClose(t *testing.T) {
+	gputest.Device(t)
+	d, err := vk.Open(vk.Options{CacheDir: "-"})
+	require.NoError(t, err)
+	k, err := d.NewKernel(vk.KernelConfig{Name: "mix", Code: spv(t, "mix")})
+	require.NoError(t, err)
+	b, err := d.NewBuffer("forgotten", 64)
+	require.NoError(t, err)
+	profiled := vk.TapeConfig{Name: "left", Profile: true}
+	left, err := d.NewTape(profiled)
+	require.NoError(t, err)
+	require.NoError(t, left.Fill(b.Range(), 7))
+	require.NoError(t, left.Run())
+	gone, err := d.NewTape(profiled)
+	require.NoError(t, err)
+	slot := gone.NewSlot("s", 64)
+	closed(t, gone)
+	for name, err := range tapeCalls(gone, k, slot, b.Range()) {
+		assert.ErrorIs(t, err, vk.ErrClosed, name)
+	}
+	assert.ErrorIs(t, gone.Wait(), vk.ErrClosed)
+
+	err = d.Close()
+	for _, part := range []string{"left open", "1 buffers (forgotten)", "1 kernels", "1 tapes"} {
+		assert.ErrorContains(t, err, part)
+	}
+	assert.NoError(t, d.Close())
+	for name, err := range everything(d, left, k, left.NewSlot("s", 64), b.Range()) {
+		assert.ErrorIs(t, err, vk.ErrClosed, name)
+	}
+	n, _ := d.Messages()
+	assert.Zero(t, n)
+	budget, _ := d.MemoryBudget()
+	assert.Zero(t, budget)
+	closed(t, left, b) // harmless
+	assert.ErrorIs(t, k.Close(), vk.ErrClosed)
+	assert.NoError(t, k.Close())
+}
+
+func TestNilDevice(t *testing.T) {
+	var d *vk.Device
+	assert.ErrorContains(t, second(d.NewBuffer("b", 4)), "the device is nil")
+	assert.ErrorContains(t, second(d.NewTape(vk.TapeConfig{})), "the device is nil")
+	assert.ErrorContains(t, second(d.NewKernel(vk.KernelConfig{})), "the device is nil")
+}
+
+// TestLostDevice pretends: a device that is really lost takes everything on it along.
+func TestLostDevice(t *testing.T) {
+	d := open(t, vk.Options{})
+	k, b, tp := kernel(t, d, "mix", nil), buffer(t, d, "b", 64), tape(t, d, vk.TapeConfig{Profile: true})
+	slot := tp.NewSlot("s", 64)
+	require.NoError(t, tp.Bind(slot, b.Range()))
+	require.NoError(t, tp.Fill(slot.Range(), 1))
+	require.NoError(t, tp.Submit())
+	d.Lose()
+	for name, err := range everything(d, tp, k, slot, b.Range()) {
+		assert.ErrorIs(t, err, vk.ErrDeviceLost, name)
+	}
+	closed(t, tp, k, b)
+	assert.Equal(t, vk.Stats{}, counts(d))
+}
+
+func TestAnotherDevice(t *testing.T) {
+	mine, other := open(t, vk.Options{}), open(t, vk.Options{})
+	k, b, tp := kernel(t, mine, "mix", nil), buffer(t, mine, "mine", 64), tape(t, mine, vk.TapeConfig{})
+	theirs, foreign, far := kernel(t, other, "mix", nil), buffer(t, other, "theirs", 64), tape(t, other, vk.TapeConfig{})
+	r, f := b.Range(), foreign.Range()
+	slot, away := tp.NewSlot("s", 64), far.NewSlot("away", 64)
+	for name, err := range map[string]error{
+		"buffer in dispatch": tp.Dispatch(mix(k, r, f, r, 1)),
+		"fill":               tp.Fill(f, 1),
+		"copy":               tp.Copy(r, f),
+		"bind":               tp.Bind(slot, f),
+		"upload":             mine.Upload(vk.Transfer{Range: f, Data: make([]byte, 64)}),
+		"download":           mine.Download(vk.Transfer{Range: f, Data: make([]byte, 64)}),
+	} {
+		require.Error(t, err, name)
+		assert.ErrorContains(t, err, `buffer "theirs", which is on another device`, name)
+	}
+	assert.ErrorContains(t, tp.Dispatch(mix(theirs, r, r, r, 1)), "the kernel is of another device")
+	assert.ErrorContains(t, tp.Fill(away.Range(), 1), `slot "away", which belongs to another tape`)
+	assert.ErrorContains(t, tp.Bind(away, r), "another tape")
+	assert.Equal(t, []string(nil), tp.Kernels(), "nothing of this may have been recorded")
+}
+
+func TestErrorIs(t *testing.T) {
+	for result, want := range map[int32]error{
+		-1: vk.ErrOutOfMemory, -2: vk.ErrOutOfMemory, -10: vk.ErrOutOfMemory, -4: vk.ErrDeviceLost, -6: vk.ErrUnsupported, -7: vk.ErrUnsupported,
+		-8: vk.ErrUnsupported, -9: vk.ErrNoDevice, 2: vk.ErrTimeout,
+	} {
+		err := error(&vk.Error{Op: "vkDoThings", Result: result})
+		for _, e := range []error{vk.ErrOutOfMemory, vk.ErrDeviceLost, vk.ErrUnsupported, vk.ErrNoDevice, vk.ErrTimeout, vk.ErrClosed} {
+			assert.Equal(t, e == want, errors.Is(err, e), "%d is %v", result, e)
+		}
+		assert.ErrorContains(t, err, "vkDoThings")
+	}
+}

@@ -1,0 +1,99 @@
+package vk
+
+import (
+	"crypto/sha256"
+	"path/filepath"
+	"unsafe"
+)
+
+// What the tests of package vk_test see of the inside.
+
+const (
+	Alignment    = alignment
+	BlockBytes   = blockBytes
+	ShareBytes   = shareBytes
+	HalfBytes    = halfBytes
+	SegmentFlops = segmentFlops
+	CacheHead    = len(cacheMagic) + sha256.Size
+)
+
+var (
+	Choose    = choose
+	ReadCache = readCache
+)
+
+// Load is load without its result.
+func Load(names []string) error {
+	_, err := load(names)
+	return err
+}
+
+// SetCaps changes what a device believes of itself.
+func (d *Device) SetCaps(change func(*Caps)) { change(&d.info.Caps) }
+
+// Lose makes a device believe that it was lost.
+func (d *Device) Lose() { d.lost.Store(true) }
+
+// CacheFile is where the pipeline cache is kept.
+func (d *Device) CacheFile() string { return filepath.Clean(d.cache.file) }
+
+// Place says where a buffer lies: a number for its block, and the offset in it.
+func (b *Buffer) Place() (block uintptr, offset uint64) {
+	return uintptr(unsafe.Pointer(b.block)), b.offset
+}
+
+// Plant leaves out the barrier of a step that is yet to be recorded.
+func (t *Tape) Plant(step int) { t.planted = step }
+
+// Barriers says which steps have a barrier before them.
+func (t *Tape) Barriers() []bool {
+	var list []bool
+	for _, s := range t.steps {
+		list = append(list, s.barrier)
+	}
+	return list
+}
+
+// SetBarrier changes what the hazard checker sees.
+func (t *Tape) SetBarrier(step int, on bool) { t.steps[step].barrier = on }
+
+// Check is the hazard checker.
+func (t *Tape) Check() error { return t.check() }
+
+// Submits is the number of submissions that a run takes.
+func (t *Tape) Submits() int { return len(t.segments) }
+
+// Misuse encodes commands that the validation layer must object to, and does not submit them: a fill beyond the end of a buffer, or two
+// writes of one place without a barrier.
+func (d *Device) Misuse(hazard bool) error {
+	var c commands
+	if err := c.open(d); err != nil {
+		return err
+	}
+	defer c.destroy(d)
+	if hazard {
+		ops := appendFill(nil, d.staging.buffer, 0, 64, 1)
+		return c.encode(d, appendFill(ops, d.staging.buffer, 0, 64, 2))
+	}
+	return c.encode(d, appendFill(nil, d.staging.buffer, stagingBytes, 64, 1))
+}
+
+// StallDownload is what is left of a download whose submission the device does not see before release is called.
+func (d *Device) StallDownload(t Transfer) (release func() error, err error) {
+	h := d.staging.halves[0]
+	h.add(&d.staging, t, 0, t.Range.size, false)
+	if err := h.encode(d, h.ops); err != nil {
+		return nil, err
+	}
+	h.busy = true
+	return func() error { return h.submit(d, true) }, nil
+}
+
+// Stall makes the next run of a tape that has run one that the device does not see before release is called.
+func (t *Tape) Stall() (release func() error, err error) {
+	if err := t.pin(); err != nil {
+		return nil, err
+	}
+	t.pending = true
+	return t.start, nil
+}

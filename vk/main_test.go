@@ -1,0 +1,156 @@
+package vk_test
+
+import (
+	"errors"
+	"math/rand/v2"
+	"os"
+	"path/filepath"
+	"testing"
+	"time"
+
+	"github.com/colt5-vulkan/colt5/internal/gputest"
+	"github.com/colt5-vulkan/colt5/vk"
+	"github.com/stretchr/testify/require"
+)
+
+func TestMain(m *testing.M) { gputest.Main(m) }
+
+// spv is the SPIR-V of testdata/name.comp. The files are made by the compiler of `make shaders`:
+//
+//	glslc --target-env=vulkan1.2 -O -o NAME.spv NAME.comp         (needs_wide: -DWIDE, of needs.comp)
+func spv(t testing.TB, name string) []byte {
+	t.Helper()
+	code, err := os.ReadFile(filepath.Join("testdata", name+".spv"))
+	require.NoError(t, err)
+	return code
+}
+
+// open opens a device of the test's own and closes it at the end; nothing may be left open then, nor may validation have complained.
+func open(t testing.TB, o vk.Options) *vk.Device {
+	t.Helper()
+	gputest.Device(t) // skips without one
+	gputest.Count()
+	if o.CacheDir == "" {
+		o.CacheDir = "-"
+	}
+	d, err := vk.Open(o)
+	require.NoError(t, err)
+	t.Cleanup(func() { closed(t, d) })
+	return d
+}
+
+// closer is a buffer, kernel, tape or device.
+type closer interface{ Close() error }
+
+func closed(t testing.TB, list ...closer) {
+	t.Helper()
+	for _, c := range list {
+		if err := c.Close(); err != nil {
+			t.Errorf("Close: %v", err)
+		}
+	}
+}
+
+// later closes things at the end of the test, before the device that was opened before.
+func later(t testing.TB, list ...closer) {
+	t.Cleanup(func() { closed(t, list...) })
+}
+
+func kernel(t testing.TB, d *vk.Device, name string, spec map[uint32]uint32) *vk.Kernel {
+	t.Helper()
+	k, err := d.NewKernel(vk.KernelConfig{Name: name, Code: spv(t, name), Spec: spec})
+	require.NoError(t, err)
+	later(t, k)
+	return k
+}
+
+func buffer(t testing.TB, d *vk.Device, name string, size uint64) *vk.Buffer {
+	t.Helper()
+	b, err := d.NewBuffer(name, size)
+	require.NoError(t, err)
+	later(t, b)
+	return b
+}
+
+func tape(t testing.TB, d *vk.Device, c vk.TapeConfig) *vk.Tape {
+	t.Helper()
+	if c.Name == "" {
+		c.Name = t.Name()
+	}
+	tp, err := d.NewTape(c)
+	require.NoError(t, err)
+	later(t, tp)
+	return tp
+}
+
+func upload[T uint32 | uint8](t testing.TB, r vk.Range, data []T) {
+	t.Helper()
+	require.NoError(t, r.Device().Upload(vk.Transfer{Range: r, Data: vk.Bytes(data)}))
+}
+
+func words(t testing.TB, r vk.Range) []uint32 {
+	t.Helper()
+	data := make([]uint32, r.Size()/4)
+	require.NoError(t, r.Device().Download(vk.Transfer{Range: r, Data: vk.Bytes(data)}))
+	return data
+}
+
+// patient calls f again as long as it runs into the device's timeout.
+func patient(t testing.TB, f func() error) {
+	t.Helper()
+	for end := time.Now().Add(time.Minute); ; {
+		err := f()
+		if err == nil {
+			return
+		}
+		if !errors.Is(err, vk.ErrTimeout) || time.Now().After(end) {
+			t.Fatal(err)
+		}
+	}
+}
+
+func noise(seed uint64, n int) []uint32 {
+	r := rand.New(rand.NewPCG(seed, 2))
+	list := make([]uint32, n)
+	for i := range list {
+		list[i] = r.Uint32()
+	}
+	return list
+}
+
+type mixPush struct{ n, mul uint32 }
+
+const mixWidth = 64 // of mix.comp, unless specialised
+
+// mix is a dispatch of mix.comp.
+func mix(k *vk.Kernel, a, b, y vk.Range, mul uint32) vk.Dispatch {
+	n := uint32(y.Size() / 4)
+	return vk.Dispatch{
+		Kernel: k, Groups: [3]uint32{(n + mixWidth - 1) / mixWidth, 1, 1},
+		Args: []vk.Access{vk.Read(a), vk.Read(b), vk.Write(y)}, Push: vk.Scalars(&mixPush{n, mul}),
+	}
+}
+
+// mixed is what mix.comp computes; y may be a or b.
+func mixed(y, a, b []uint32, mul, add uint32) {
+	for i := range y {
+		v := b[i] + uint32(i) + add
+		if a != nil {
+			v += a[i] * mul
+		}
+		y[i] = v
+	}
+}
+
+// busy is a dispatch of busy.comp: about 3 to 10 ns a round.
+func busy(k *vk.Kernel, y vk.Range, rounds uint32) vk.Dispatch {
+	return vk.Dispatch{Kernel: k, Groups: [3]uint32{1, 1, 1}, Args: []vk.Access{vk.Write(y)}, Push: vk.Scalars(&rounds)}
+}
+
+func busied(rounds uint32) uint32 {
+	s := uint32(1)
+	for range rounds {
+		s = s*1664525 + 1013904223 ^ s>>7
+	}
+	return s
+}

@@ -1,0 +1,244 @@
+package vk_test
+
+import (
+	"cmp"
+	"fmt"
+	"math/rand/v2"
+	"os"
+	"slices"
+	"testing"
+
+	"github.com/colt5-vulkan/colt5/vk"
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+)
+
+func TestBufferSizes(t *testing.T) {
+	d := open(t, vk.Options{})
+	start := d.Stats()
+	_, err := d.NewBuffer("empty", 0)
+	assert.ErrorContains(t, err, `NewBuffer "empty": size is 0, want at least 1`)
+	for _, size := range []uint64{d.Caps().MemoryBytes + 1, 1 << 60, ^uint64(0), ^uint64(0) - 200} {
+		_, err := d.NewBuffer("huge", size)
+		require.ErrorIs(t, err, vk.ErrOutOfMemory, "%d", size)
+		assert.ErrorContains(t, err, fmt.Sprintf(`"huge" of %d bytes`, size))
+	}
+	assert.Equal(t, start, d.Stats(), "nothing was taken")
+
+	largestShared := buffer(t, d, "4 MiB", vk.ShareBytes)
+	s := d.Stats()
+	assert.Equal(t, start.DeviceBytes+vk.BlockBytes, s.DeviceBytes)
+	own := buffer(t, d, "4 MiB + 1", vk.ShareBytes+1)
+	s = d.Stats()
+	assert.Equal(t, start.DeviceBytes+vk.BlockBytes+vk.ShareBytes+vk.Alignment, s.DeviceBytes)
+	assert.Equal(t, start.Allocations+2, s.Allocations)
+	assert.Equal(t, uint64(2*vk.ShareBytes+1), s.BufferBytes)
+	for _, b := range []*vk.Buffer{largestShared, own} {
+		data := make([]uint8, b.Size())
+		for i := range data {
+			data[i] = uint8(i * 7 >> 3)
+		}
+		upload(t, b.Range(), data)
+		got := make([]uint8, b.Size())
+		require.NoError(t, d.Download(vk.Transfer{Range: b.Range(), Data: got}))
+		assert.True(t, slices.Equal(data, got))
+	}
+	closed(t, own)
+	assert.Equal(t, start.DeviceBytes+vk.BlockBytes, d.Stats().DeviceBytes, "a block of its own goes back at once")
+	closed(t, largestShared)
+	s = d.Stats()
+	assert.Equal(t, start.DeviceBytes+vk.BlockBytes, s.DeviceBytes, "one empty shared block is kept")
+	assert.Zero(t, s.BufferBytes)
+	assert.Equal(t, uint64(2*vk.ShareBytes+1), s.PeakBytes)
+	d.ResetPeak()
+	assert.Zero(t, d.Stats().PeakBytes)
+	_ = buffer(t, d, "again", 1)
+	assert.Equal(t, s.Allocations, d.Stats().Allocations, "and used again")
+}
+
+// TestDriverOutOfMemory lets a size through to the driver that it cannot serve.
+func TestDriverOutOfMemory(t *testing.T) {
+	if os.Getenv("COLT5_VALIDATE") == "1" {
+		t.Skip("the validation layer objects to such sizes")
+	}
+	d := open(t, vk.Options{})
+	d.SetCaps(func(c *vk.Caps) { c.MemoryBytes, c.MaxAllocation = 1<<62, 0 })
+	start := d.Stats()
+	_, err := d.NewBuffer("huge", 1<<46)
+	require.ErrorIs(t, err, vk.ErrOutOfMemory)
+	var failed *vk.Error
+	require.ErrorAs(t, err, &failed)
+	assert.Equal(t, start, d.Stats())
+	upload(t, buffer(t, d, "small", 4).Range(), []uint32{1})
+}
+
+func TestBlocksShared(t *testing.T) {
+	d := open(t, vk.Options{})
+	const mib = 1 << 20
+	var list []*vk.Buffer
+	for i := range 16 {
+		list = append(list, buffer(t, d, fmt.Sprint(i), mib))
+	}
+	require.Equal(t, uint64(1), d.Stats().Allocations, "16 buffers of 1 MiB fill one block")
+	block, at := list[5].Place()
+	assert.Equal(t, uint64(5*mib), at)
+	closed(t, list[5], list[6])
+	same := func(b *vk.Buffer, want uint64) {
+		t.Helper()
+		k, offset := b.Place()
+		assert.Equal(t, block, k)
+		assert.Equal(t, want, offset)
+	}
+	same(buffer(t, d, "half", mib/2), 5*mib)
+	same(buffer(t, d, "odd", mib/2+1), 5*mib+mib/2)
+	same(buffer(t, d, "rest", mib-vk.Alignment), 6*mib+vk.Alignment)
+	require.Equal(t, uint64(1), d.Stats().Allocations, "the gap took them all")
+	_ = buffer(t, d, "too much", 1)
+	require.Equal(t, uint64(2), d.Stats().Allocations)
+}
+
+// model is what the pool should look like: the open buffers, each filled with its own number.
+type model struct {
+	t    *testing.T
+	d    *vk.Device
+	open []*vk.Buffer
+	fill map[*vk.Buffer]uint8
+	peak uint64
+}
+
+func rounded(n uint64) uint64 { return (n + vk.Alignment - 1) / vk.Alignment * vk.Alignment }
+
+// gap says whether a shared block that holds buffers has room for size bytes between them.
+func (m *model) gap(size uint64) bool {
+	byBlock := map[uintptr][]*vk.Buffer{}
+	for _, b := range m.open {
+		if b.Size() <= vk.ShareBytes {
+			k, _ := b.Place()
+			byBlock[k] = append(byBlock[k], b)
+		}
+	}
+	for _, list := range byBlock {
+		slices.SortFunc(list, func(a, b *vk.Buffer) int { return cmp.Compare(second2(a.Place()), second2(b.Place())) })
+		at := uint64(0)
+		for _, b := range list {
+			if second2(b.Place())-at >= size {
+				return true
+			}
+			at = second2(b.Place()) + rounded(b.Size())
+		}
+		if vk.BlockBytes-at >= size {
+			return true
+		}
+	}
+	return false
+}
+
+func second2(_ uintptr, offset uint64) uint64 { return offset }
+
+func (m *model) take(size uint64, fill uint8) {
+	before, fits := m.d.Stats(), size <= vk.ShareBytes && m.gap(rounded(size))
+	b, err := m.d.NewBuffer(fmt.Sprint("model ", fill), size)
+	require.NoError(m.t, err)
+	if fits {
+		require.Equal(m.t, before.Allocations, m.d.Stats().Allocations, "there was a gap for %d bytes", size)
+	}
+	k, at := b.Place()
+	require.Zero(m.t, at%vk.Alignment)
+	for _, o := range m.open {
+		ko, ao := o.Place()
+		require.False(m.t, k == ko && at < ao+o.Size() && ao < at+size, "buffers overlap")
+	}
+	data := make([]uint8, size)
+	for i := range data {
+		data[i] = fill
+	}
+	upload(m.t, b.Range(), data)
+	m.open, m.fill[b] = append(m.open, b), fill
+}
+
+func (m *model) give(i int) {
+	b := m.open[i]
+	data := make([]uint8, b.Size())
+	require.NoError(m.t, m.d.Download(vk.Transfer{Range: b.Range(), Data: data}))
+	for j, v := range data {
+		if v != m.fill[b] {
+			m.t.Fatalf("byte %d of %d is %d, want %d: another buffer lies there", j, len(data), v, m.fill[b])
+		}
+	}
+	closed(m.t, b)
+	m.open = slices.Delete(m.open, i, i+1)
+}
+
+func (m *model) check() {
+	var live, taken uint64
+	blocks := map[uintptr]bool{}
+	for _, b := range m.open {
+		live += b.Size()
+		k, _ := b.Place()
+		if b.Size() > vk.ShareBytes {
+			taken += rounded(b.Size())
+		} else if !blocks[k] {
+			taken += vk.BlockBytes
+		}
+		blocks[k] = true
+	}
+	m.peak = max(m.peak, live)
+	s := m.d.Stats()
+	require.Equal(m.t, int64(len(m.open)), s.Buffers)
+	require.Equal(m.t, live, s.BufferBytes)
+	require.Equal(m.t, m.peak, s.PeakBytes)
+	spare := s.DeviceBytes - 2*vk.HalfBytes - taken
+	require.Contains(m.t, []uint64{0, vk.BlockBytes}, spare, "at most one empty block is kept")
+}
+
+func TestPoolModel(t *testing.T) {
+	m := &model{t: t, d: open(t, vk.Options{}), fill: map[*vk.Buffer]uint8{}}
+	r := rand.New(rand.NewPCG(3, 4))
+	edges := []uint64{1, 3, 255, 256, 257, 65536, vk.ShareBytes - 1, vk.ShareBytes, vk.ShareBytes + 1}
+	for step := range 600 {
+		// The share of closes swings, so that the pool fills and empties several times.
+		if len(m.open) > 0 && (r.IntN(10) < []int{3, 7}[step/100%2] || len(m.open) > 60) {
+			m.give(r.IntN(len(m.open)))
+		} else if r.IntN(5) == 0 {
+			m.take(edges[r.IntN(len(edges))], uint8(step))
+		} else {
+			m.take(1+r.Uint64N(1<<(4+r.IntN(17))), uint8(step))
+		}
+		m.check()
+	}
+	for len(m.open) > 0 {
+		m.give(len(m.open) - 1)
+	}
+	m.check()
+}
+
+func TestSlice(t *testing.T) {
+	d := open(t, vk.Options{})
+	r := buffer(t, d, "b", 100).Range()
+	s := r.Slice(40, 20)
+	assert.Equal(t, uint64(40), s.Offset())
+	assert.Equal(t, uint64(20), s.Size())
+	assert.Equal(t, uint64(45), s.Slice(5, 15).Offset())
+	assert.Equal(t, d, s.Device())
+	assert.True(t, vk.Range{}.IsZero())
+	assert.Nil(t, vk.Range{}.Device())
+	download := func(r vk.Range, size int) error { return d.Download(vk.Transfer{Range: r, Data: make([]byte, size)}) }
+	require.NoError(t, download(s, 20))
+	for name, bad := range map[string]vk.Range{
+		"beyond the end":          r.Slice(90, 11),
+		"after the end":           r.Slice(101, 1),
+		"beyond the slice":        s.Slice(10, 11),
+		"back inside, too late":   s.Slice(10, 11).Slice(0, 4),
+		"of an overflow":          r.Slice(^uint64(0), 2),
+		"a size that overflows":   r.Slice(10, ^uint64(0)-5),
+		"of a slice after an end": r.Slice(200, 4).Slice(^uint64(0)-150, 4),
+		"nothing":                 r.Slice(10, 0),
+		"zero":                    {},
+	} {
+		assert.Error(t, download(bad, 4), name)
+		assert.Error(t, d.Upload(vk.Transfer{Range: bad, Data: make([]byte, 4)}), name)
+	}
+	assert.ErrorContains(t, download(r.Slice(90, 11), 11), `transfer 0 is bytes [90, `)
+	assert.ErrorContains(t, download(r.Slice(90, 10), 11), `11 bytes of data for 10 bytes of buffer "b"`)
+	assert.ErrorContains(t, download(vk.Range{}, 4), "transfer 0 is the zero Range")
+}

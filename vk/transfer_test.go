@@ -1,0 +1,155 @@
+package vk_test
+
+import (
+	"bytes"
+	"fmt"
+	"math/rand/v2"
+	"testing"
+	"time"
+
+	"github.com/colt5-vulkan/colt5/vk"
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+)
+
+func noiseBytes(seed uint64, n int) []byte { return vk.Bytes(noise(seed, n/4+1))[:n] }
+
+// TestTransferSizes sends and fetches sizes around those of the staging memory's halves.
+func TestTransferSizes(t *testing.T) {
+	d := open(t, vk.Options{})
+	const half, most = vk.HalfBytes, 40_000_003
+	b := buffer(t, d, "b", most+2)
+	guard := []byte{0xa5}
+	for _, size := range []int{1, 2, 3, 4, 5, 255, 4097, half - 1, half, half + 1, 2*half - 1, 2 * half, 2*half + 1, 3 * half, 4 * half, most} {
+		t.Run(fmt.Sprint(size), func(t *testing.T) {
+			whole := b.Range().Slice(0, uint64(size)+2)
+			data, got := noiseBytes(uint64(size), size), make([]byte, size)
+			require.NoError(t, d.Upload(
+				vk.Transfer{Range: whole.Slice(0, 1), Data: guard},
+				vk.Transfer{Range: whole.Slice(1, uint64(size)), Data: data},
+				vk.Transfer{Range: whole.Slice(uint64(size)+1, 1), Data: guard},
+			))
+			require.NoError(t, d.Download(vk.Transfer{Range: whole.Slice(1, uint64(size)), Data: got}))
+			require.True(t, bytes.Equal(data, got))
+			ends := [2][1]byte{}
+			require.NoError(t, d.Download(
+				vk.Transfer{Range: whole.Slice(0, 1), Data: ends[0][:]},
+				vk.Transfer{Range: whole.Slice(uint64(size)+1, 1), Data: ends[1][:]},
+			))
+			assert.Equal(t, [2][1]byte{{0xa5}, {0xa5}}, ends)
+			// Alone, so that the halves fill up exactly.
+			require.NoError(t, d.Upload(vk.Transfer{Range: whole.Slice(0, uint64(size)), Data: data}))
+			clear(got)
+			require.NoError(t, d.Download(vk.Transfer{Range: whole.Slice(0, uint64(size)), Data: got}))
+			require.True(t, bytes.Equal(data, got))
+		})
+	}
+}
+
+// TestTransferBatch moves many pieces in one call, in another order than they lie.
+func TestTransferBatch(t *testing.T) {
+	d := open(t, vk.Options{})
+	r := rand.New(rand.NewPCG(5, 6))
+	var bounds []uint64
+	total := uint64(0)
+	for range 1500 {
+		bounds = append(bounds, total)
+		total += 1 + r.Uint64N(1<<r.IntN(16))
+	}
+	bounds = append(bounds, total)
+	b := buffer(t, d, "b", total)
+	data, got := noiseBytes(7, int(total)), make([]byte, total)
+	up, down := make([]vk.Transfer, 1500), make([]vk.Transfer, 1500)
+	for i, j := range r.Perm(1500) {
+		piece := b.Range().Slice(bounds[j], bounds[j+1]-bounds[j])
+		up[i] = vk.Transfer{Range: piece, Data: data[bounds[j]:bounds[j+1]]}
+		down[1499-i] = vk.Transfer{Range: piece, Data: got[bounds[j]:bounds[j+1]]}
+	}
+	before := d.Stats()
+	require.NoError(t, d.Upload(up...))
+	require.NoError(t, d.Download(down...))
+	assert.True(t, bytes.Equal(data, got))
+	s := d.Stats()
+	batches := (total + vk.HalfBytes - 1) / vk.HalfBytes
+	assert.Equal(t, before.Submits+2*batches, s.Submits, "one submit fills half of the staging memory")
+	assert.NoError(t, d.Upload())
+	assert.NoError(t, d.Download())
+	assert.Equal(t, s, d.Stats())
+}
+
+func TestTransferRefused(t *testing.T) {
+	d := open(t, vk.Options{})
+	a, b := buffer(t, d, "a", 8), buffer(t, d, "b", 8)
+	closed(t, b)
+	tp := tape(t, d, vk.TapeConfig{})
+	upload(t, a.Range(), []uint32{1, 2})
+	data := make([]byte, 8)
+	good := vk.Transfer{Range: a.Range(), Data: data}
+	assert.ErrorIs(t, d.Upload(good, vk.Transfer{Range: b.Range(), Data: data}), vk.ErrClosed)
+	assert.ErrorContains(t, d.Upload(good, vk.Transfer{Range: b.Range(), Data: data}), `transfer 1 is of buffer "b", which is closed`)
+	assert.ErrorContains(t, d.Upload(good, vk.Transfer{Range: a.Range(), Data: data[:7]}), `transfer 1: 7 bytes of data for 8 bytes of buffer "a"`)
+	assert.ErrorContains(t, d.Upload(good, vk.Transfer{Range: tp.NewSlot("s", 8).Range(), Data: data}), `slot "s", which belongs to another tape`)
+	assert.Equal(t, []uint32{1, 2}, words(t, a.Range()), "a refused batch moves nothing")
+	closed(t, a) // nobody holds it
+}
+
+// late checks the error of a wait that the device should have kept waiting. CPU drivers do the work inside of the submission.
+func late(t *testing.T, d *vk.Device, err error) {
+	t.Helper()
+	if err != nil || !d.Caps().CPU {
+		require.ErrorIs(t, err, vk.ErrTimeout)
+	}
+}
+
+// TestTransferTimeout runs transfers behind a kernel that keeps the device busy.
+func TestTransferTimeout(t *testing.T) {
+	d := open(t, vk.Options{Timeout: time.Millisecond})
+	const rounds, size = 40_000_000, 3*vk.HalfBytes + 5
+	y, b := buffer(t, d, "y", 4), buffer(t, d, "b", size)
+	k, tp := kernel(t, d, "busy", nil), tape(t, d, vk.TapeConfig{})
+	require.NoError(t, tp.Dispatch(busy(k, y.Range(), rounds)))
+	data, got, other := noiseBytes(8, size), make([]byte, size), noiseBytes(9, size)
+	patient(t, func() error { return d.Upload(vk.Transfer{Range: b.Range(), Data: data}) })
+
+	require.NoError(t, tp.Submit())
+	late(t, d, d.Download(vk.Transfer{Range: b.Range(), Data: got}))
+	got = make([]byte, size)
+	patient(t, func() error { return d.Download(vk.Transfer{Range: b.Range(), Data: got}) })
+	assert.True(t, bytes.Equal(data, got))
+
+	patient(t, tp.Submit)
+	late(t, d, d.Upload(vk.Transfer{Range: b.Range(), Data: data}))
+	patient(t, func() error { return d.Upload(vk.Transfer{Range: b.Range(), Data: other}) })
+	patient(t, func() error { return d.Download(vk.Transfer{Range: b.Range(), Data: got}) })
+	assert.True(t, bytes.Equal(other, got))
+	patient(t, tp.Wait)
+	require.NoError(t, d.Wait())
+	closed(t, b)
+}
+
+// TestTransferStall has a download in the staging memory that the device does not get to see for a while.
+func TestTransferStall(t *testing.T) {
+	d := open(t, vk.Options{Timeout: 50 * time.Millisecond})
+	a, b := buffer(t, d, "a", 64), buffer(t, d, "b", 64)
+	data, first := noiseBytes(1, 64), make([]byte, 64)
+	patient(t, func() error { return d.Upload(vk.Transfer{Range: a.Range(), Data: data}) })
+	release, err := d.StallDownload(vk.Transfer{Range: a.Range(), Data: first})
+	require.NoError(t, err)
+	require.ErrorIs(t, d.Upload(vk.Transfer{Range: b.Range(), Data: data}), vk.ErrTimeout)
+	assert.ErrorContains(t, a.Close(), `"a" is in use by the device`)
+	closed(t, b) // its transfer never started
+	require.NoError(t, release())
+	got := make([]byte, 64)
+	patient(t, func() error { return d.Download(vk.Transfer{Range: a.Range(), Data: got}) })
+	assert.Equal(t, data, got)
+	assert.Equal(t, make([]byte, 64), first, "memory of a call that has returned is left alone")
+	closed(t, a)
+
+	c := buffer(t, d, "c", 64)
+	release, err = d.StallDownload(vk.Transfer{Range: c.Range(), Data: first})
+	require.NoError(t, err)
+	require.ErrorIs(t, d.Download(vk.Transfer{Range: c.Range(), Data: got}), vk.ErrTimeout)
+	require.NoError(t, release())
+	require.NoError(t, d.Wait())
+	closed(t, c) // Wait has let go of it
+}
