@@ -5,6 +5,8 @@ import (
 	"encoding/json"
 	"fmt"
 	"math"
+
+	"github.com/colt5-vulkan/colt5/vk"
 )
 
 // OptionalFloat is a number that may be absent: 0, or null in JSON.
@@ -77,6 +79,13 @@ func atLeast(op, field string, v, least int) error {
 func aboveZero(op, field string, v float64) error {
 	if !(v > 0) || v > math.MaxFloat32 {
 		return fmt.Errorf("colt5: %s: %s is %v, want a positive number", op, field, v)
+	}
+	return nil
+}
+
+func needDevice(op string, dev *vk.Device) error {
+	if dev == nil {
+		return fmt.Errorf("colt5: %s: the device is nil", op)
 	}
 	return nil
 }

@@ -51,7 +51,7 @@ type descentKey struct {
 // NewCoordinateDescent makes it on a device.
 func NewCoordinateDescent(dev *vk.Device, c CoordinateDescentConfig) (*CoordinateDescent, error) {
 	const op = "NewCoordinateDescent"
-	if err := firstError(aboveZero(op, "K", c.K), checkDescent(op, c.NIters, c.Eps, float64(c.EpsInit), c.EpsDecay)); err != nil {
+	if err := firstError(needDevice(op, dev), aboveZero(op, "K", c.K), checkDescent(op, c.NIters, c.Eps, float64(c.EpsInit), c.EpsDecay)); err != nil {
 		return nil, err
 	}
 	d, err := pipelines.NewCoorDescent(dev, pipelines.CoorDescentConfig{Iters: c.NIters, Eps: c.Eps, EpsInit: float64(c.EpsInit), EpsDecay: c.EpsDecay})

@@ -125,7 +125,7 @@ func (l linears) close() error {
 // NewConditionalRoutedFeedForward makes the module on a device, with initial values of seed 0.
 func NewConditionalRoutedFeedForward(dev *vk.Device, c ConditionalRoutedFeedForwardConfig) (*ConditionalRoutedFeedForward, error) {
 	const op = "NewConditionalRoutedFeedForward"
-	if err := c.check(op); err != nil {
+	if err := firstError(needDevice(op, dev), c.check(op)); err != nil {
 		return nil, err
 	}
 	f := &ConditionalRoutedFeedForward{dev: dev, config: c, weights: weights{dev: dev}, hidden: hiddenBytes, linears: linears{}}

@@ -79,7 +79,7 @@ type routerKey struct {
 // NewCoordinateDescentRouter makes a router on a device, with initial values of seed 0.
 func NewCoordinateDescentRouter(dev *vk.Device, c RouterConfig) (*CoordinateDescentRouter, error) {
 	const op = "NewCoordinateDescentRouter"
-	if err := c.check(op); err != nil {
+	if err := firstError(needDevice(op, dev), c.check(op)); err != nil {
 		return nil, err
 	}
 	r := &CoordinateDescentRouter{dev: dev, config: c, weights: weights{dev: dev}}

@@ -65,7 +65,7 @@ type topKKey struct {
 func NewTopK(dev *vk.Device, c TopKConfig) (*TopK, error) {
 	const op = "NewTopK"
 	if err := firstError(
-		atLeast(op, "K", c.K, 1), checkDescent(op, c.NIters, c.Eps, 0, 1), aboveZero(op, "CoorDescentKRatio", c.CoorDescentKRatio),
+		needDevice(op, dev), atLeast(op, "K", c.K, 1), checkDescent(op, c.NIters, c.Eps, 0, 1), aboveZero(op, "CoorDescentKRatio", c.CoorDescentKRatio),
 	); err != nil {
 		return nil, err
 	}
