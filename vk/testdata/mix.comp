@@ -9,7 +9,7 @@
 
 layout(constant_id = 0) const uint WIDTH = 64;
 layout(constant_id = 1) const uint ADD = 0;
-layout(local_size_x_id = 0) in;
+layout(local_size_x = 64, local_size_x_id = 0) in; // without the 64 its default is 1, whatever WIDTH says
 
 layout(push_constant, std430) uniform Push {
 	uvec2 a, b, y;

@@ -14,7 +14,7 @@ layout(constant_id = 0) const uint LX = 32;
 layout(constant_id = 1) const uint LY = 1;
 layout(constant_id = 2) const uint LZ = 1;
 layout(constant_id = 3) const uint WORDS = 32;
-layout(local_size_x_id = 0, local_size_y_id = 1, local_size_z_id = 2) in;
+layout(local_size_x = 32, local_size_x_id = 0, local_size_y_id = 1, local_size_z_id = 2) in;
 
 layout(push_constant, std430) uniform Push { uvec2 y; } p;
 

@@ -1,0 +1,243 @@
+package vk_test
+
+import (
+	"math"
+	"testing"
+
+	"github.com/colt5-vulkan/colt5/vk"
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+)
+
+// needs runs needs.comp and checks its result.
+func needs(t *testing.T, d *vk.Device, name string, spec map[uint32]uint32, lx, shared uint32) {
+	t.Helper()
+	k := kernel(t, d, name, spec)
+	assert.Equal(t, name, k.Name())
+	assert.Equal(t, uint64(4*shared), k.SharedBytes())
+	y, tp := buffer(t, d, "y", uint64(4*lx)), tape(t, d, vk.TapeConfig{})
+	require.NoError(t, tp.Dispatch(vk.Dispatch{Kernel: k, Groups: [3]uint32{1, 1, 1}, Args: []vk.Access{vk.Write(y.Range())}}))
+	require.NoError(t, tp.Run())
+	want := make([]uint32, lx)
+	for i := range want {
+		want[i] = shared - 1 - uint32(i)%shared
+	}
+	assert.Equal(t, want, words(t, y.Range()))
+}
+
+func TestKernelNeeds(t *testing.T) {
+	d := open(t, vk.Options{})
+	c := d.Caps()
+	words := c.SharedBytes / 4
+	needs(t, d, "needs", nil, 32, 32)
+	needs(t, d, "needs", map[uint32]uint32{3: words}, 32, words)
+	needs(t, d, "needs", map[uint32]uint32{0: min(c.MaxWorkgroupInvocations, c.MaxWorkgroupSize[0])}, min(c.MaxWorkgroupInvocations, c.MaxWorkgroupSize[0]), 32)
+	needs(t, d, "needs", map[uint32]uint32{0: c.MaxWorkgroupInvocations / 4, 1: 2, 2: 2}, c.MaxWorkgroupInvocations/4, 32)
+	if c.Int64 {
+		needs(t, d, "needs_wide", nil, 32, 32)
+	}
+	for name, bad := range map[string]struct {
+		spec map[uint32]uint32
+		says string
+	}{
+		"shared memory": {map[uint32]uint32{3: words + 1}, "bytes of shared memory, the device has"},
+		"much":          {map[uint32]uint32{3: 1 << 30}, "shared memory"},
+		"x":             {map[uint32]uint32{0: c.MaxWorkgroupSize[0] + 1}, "a workgroup of"},
+		"z":             {map[uint32]uint32{0: 1, 2: c.MaxWorkgroupSize[2] + 1}, "a workgroup of"},
+		"invocations":   {map[uint32]uint32{0: c.MaxWorkgroupInvocations/2 + 1, 1: 2}, "invocations, the device allows"},
+		"overflow":      {map[uint32]uint32{0: 1 << 16, 1: 1 << 16}, "a workgroup of"},
+	} {
+		_, err := d.NewKernel(vk.KernelConfig{Name: "greedy", Code: spv(t, "needs"), Spec: bad.spec})
+		require.ErrorIs(t, err, vk.ErrUnsupported, name)
+		assert.ErrorContains(t, err, `NewKernel "greedy"`, name)
+		assert.ErrorContains(t, err, bad.says, name)
+	}
+	_, err := d.NewKernel(vk.KernelConfig{Name: "none", Code: spv(t, "needs"), Spec: map[uint32]uint32{0: 0}})
+	assert.Error(t, err)
+}
+
+// TestKernelLimits takes away what this device has.
+func TestKernelLimits(t *testing.T) {
+	d := open(t, vk.Options{})
+	real := d.Caps()
+	for name, c := range map[string]struct {
+		change func(*vk.Caps)
+		config vk.KernelConfig
+		says   string
+	}{
+		"capability":     {func(c *vk.Caps) { c.Int64 = false }, vk.KernelConfig{Code: spv(t, "needs_wide")}, "the capability Int64"},
+		"push constants": {func(c *vk.Caps) { c.PushBytes = 28 }, vk.KernelConfig{Code: spv(t, "mix")}, "32 bytes of push constants, the device has 28"},
+		"full subgroups": {func(c *vk.Caps) { c.FullSubgroups = false }, vk.KernelConfig{Code: spv(t, "mix"), FullSubgroups: true}, "full subgroups"},
+		"subgroup of 3":  {func(*vk.Caps) {}, vk.KernelConfig{Code: spv(t, "mix"), SubgroupSize: 3}, "subgroups of 3"},
+		"subgroup large": {func(*vk.Caps) {}, vk.KernelConfig{Code: spv(t, "mix"), SubgroupSize: 2 * real.SubgroupMax}, "subgroups of"},
+		"no control": {func(c *vk.Caps) { c.SubgroupSizeControl, c.SubgroupMin, c.SubgroupMax = false, 16, 32 },
+			vk.KernelConfig{Code: spv(t, "mix"), SubgroupSize: 16}, "subgroups of 16, the device has 16 to 32"},
+	} {
+		d.SetCaps(c.change)
+		c.config.Name = name
+		_, err := d.NewKernel(c.config)
+		require.ErrorIs(t, err, vk.ErrUnsupported, name)
+		assert.ErrorContains(t, err, c.says, name)
+		d.SetCaps(func(c *vk.Caps) { *c = real })
+	}
+	for _, size := range []uint32{real.SubgroupMin, real.SubgroupMax} {
+		if !real.SubgroupSizeControl {
+			size = 0
+		}
+		k, err := d.NewKernel(vk.KernelConfig{Name: "mix", Code: spv(t, "mix"), SubgroupSize: size, FullSubgroups: real.FullSubgroups})
+		require.NoError(t, err)
+		closed(t, k)
+	}
+	assert.Zero(t, d.Stats().Kernels)
+}
+
+func TestKernelMalformed(t *testing.T) {
+	d := open(t, vk.Options{})
+	good := spv(t, "mix")
+	refused := func(code []byte, spec map[uint32]uint32, name string) {
+		t.Helper()
+		k, err := d.NewKernel(vk.KernelConfig{Name: "bad", Code: code, Spec: spec})
+		require.Error(t, err, name)
+		require.ErrorContains(t, err, `vk: NewKernel "bad": `, name)
+		require.Nil(t, k)
+	}
+	refused(nil, nil, "nothing")
+	refused([]byte("this is no SPIR-V, but long enough"), nil, "text")
+	for n := range good {
+		refused(good[:n], nil, "cut off")
+	}
+	swapped := append([]byte{3, 2, 0x23, 7}, good[4:]...)
+	swapped[0], swapped[3] = 7, 3
+	refused(swapped, nil, "magic")
+	refused(good, map[uint32]uint32{99: 1}, "unknown constant")
+	_, err := d.NewKernel(vk.KernelConfig{Name: "bad", Code: good, Spec: map[uint32]uint32{99: 1}})
+	assert.ErrorContains(t, err, "99")
+	// At an odd address, as in a file inside of a file.
+	k, err := d.NewKernel(vk.KernelConfig{Name: "odd", Code: append([]byte{0}, good...)[1:]})
+	require.NoError(t, err)
+	closed(t, k)
+	assert.Zero(t, d.Stats().Kernels)
+}
+
+// TestSpec runs a kernel with its constants specialised.
+func TestSpec(t *testing.T) {
+	d := open(t, vk.Options{})
+	b := noise(1, 100)
+	in, y := buffer(t, d, "b", 400), buffer(t, d, "y", 400)
+	upload(t, in.Range(), b)
+	for _, c := range []struct{ width, add uint32 }{{1, 0}, {17, math.MaxUint32}, {128, 5}} {
+		k := kernel(t, d, "mix", map[uint32]uint32{0: c.width, 1: c.add})
+		tp := tape(t, d, vk.TapeConfig{})
+		run := mix(k, vk.Range{}, in.Range(), y.Range(), 9)
+		run.Groups[0] = (100 + c.width - 1) / c.width
+		require.NoError(t, tp.Dispatch(run))
+		require.NoError(t, tp.Run())
+		want := make([]uint32, 100)
+		mixed(want, nil, b, 9, c.add)
+		assert.Equal(t, want, words(t, y.Range()))
+	}
+}
+
+func TestKernelClosed(t *testing.T) {
+	d := open(t, vk.Options{})
+	k, b, tp := kernel(t, d, "mix", nil), buffer(t, d, "b", 64), tape(t, d, vk.TapeConfig{})
+	r := b.Range()
+	require.NoError(t, tp.Dispatch(mix(k, vk.Range{}, r, r, 1)))
+	require.NoError(t, tp.Dispatch(mix(k, vk.Range{}, r, r, 1)))
+	assert.ErrorContains(t, k.Close(), `an open tape uses "mix"`)
+	require.NoError(t, tp.Run(), "the kernel is still there")
+	closed(t, tp, k, k)
+	again := tape(t, d, vk.TapeConfig{})
+	assert.ErrorIs(t, again.Dispatch(mix(k, vk.Range{}, r, r, 1)), vk.ErrClosed)
+	_, err := k.Stats()
+	assert.ErrorIs(t, err, vk.ErrClosed)
+}
+
+func TestKernelStats(t *testing.T) {
+	plain, profiled := open(t, vk.Options{}), open(t, vk.Options{Profile: true})
+	_, err := kernel(t, plain, "mix", nil).Stats()
+	assert.ErrorIs(t, err, vk.ErrUnsupported)
+	list, err := kernel(t, profiled, "mix", nil).Stats()
+	if !profiled.Caps().PipelineStatistics {
+		assert.ErrorIs(t, err, vk.ErrUnsupported)
+		return
+	}
+	require.NoError(t, err)
+	require.NotEmpty(t, list)
+	for _, s := range list {
+		assert.NotEmpty(t, s.Name)
+	}
+}
+
+func TestDispatchRefused(t *testing.T) {
+	d := open(t, vk.Options{})
+	k, b, tp := kernel(t, d, "mix", nil), buffer(t, d, "b", 64), tape(t, d, vk.TapeConfig{})
+	r, limit := b.Range(), d.Caps().MaxWorkgroupCount
+	for says, change := range map[string]func(*vk.Dispatch){
+		"Kernel is nil": func(c *vk.Dispatch) { c.Kernel = nil },
+		"2 addresses and 8 bytes make 24 bytes of push constants, the kernel has 32": func(c *vk.Dispatch) { c.Args = c.Args[1:] },
+		"3 addresses and 4 bytes make 28 bytes":                                      func(c *vk.Dispatch) { c.Push = c.Push[4:] },
+		"4 addresses and 8 bytes make 40 bytes":                                      func(c *vk.Dispatch) { c.Args = append(c.Args, vk.Read(r)) },
+		"[0 1 1] workgroups":                                                         func(c *vk.Dispatch) { c.Groups[0] = 0 },
+		"workgroups, the device allows":                                              func(c *vk.Dispatch) { c.Groups[2] = limit[2] + 1 },
+		"argument 1 is bytes [60, ":                                                  func(c *vk.Dispatch) { c.Args[1].Range = r.Slice(60, 8) },
+	} {
+		run := mix(k, vk.Range{}, r, r, 1)
+		change(&run)
+		assert.ErrorContains(t, tp.Dispatch(run), says)
+	}
+	assert.Empty(t, tp.Kernels())
+	assert.ErrorContains(t, tp.Run(), "nothing was recorded")
+	closed(t, k) // no refused dispatch holds it
+}
+
+func TestGrid(t *testing.T) {
+	c := vk.Caps{MaxWorkgroupCount: [3]uint32{65535, 65535, 65535}}
+	for groups, want := range map[uint64][3]uint32{
+		1: {1, 1, 1}, 65535: {65535, 1, 1}, 65536: {32768, 2, 1}, 65537: {32769, 2, 1}, 65535 * 65535: {65535, 65535, 1},
+	} {
+		got, err := vk.Grid(c, groups)
+		require.NoError(t, err)
+		assert.Equal(t, want, got)
+	}
+	for _, groups := range []uint64{0, 65535*65535 + 1, 1 << 33, math.MaxUint64} {
+		_, err := vk.Grid(c, groups)
+		assert.ErrorIs(t, err, vk.ErrUnsupported, "%d", groups)
+	}
+	c.MaxWorkgroupCount = [3]uint32{math.MaxUint32, math.MaxUint32, 1}
+	_, err := vk.Grid(c, 1<<32)
+	assert.ErrorIs(t, err, vk.ErrUnsupported, "the flat number is 32 bits wide")
+}
+
+// TestGridFolded runs grids of a device that takes 7 workgroups a row.
+func TestGridFolded(t *testing.T) {
+	d := open(t, vk.Options{})
+	c := d.Caps()
+	c.MaxWorkgroupCount = [3]uint32{7, 1000, 1}
+	k := kernel(t, d, "mix", nil)
+	for _, groups := range []int{1, 6, 7, 8, 14, 15, 97} {
+		n := groups * mixWidth
+		in, y, tp := buffer(t, d, "b", uint64(4*n)), buffer(t, d, "y", uint64(4*n)), tape(t, d, vk.TapeConfig{})
+		b, want := noise(uint64(n), n), make([]uint32, n)
+		upload(t, in.Range(), b)
+		run := mix(k, vk.Range{}, in.Range(), y.Range(), 3)
+		var err error
+		run.Groups, err = vk.Grid(c, uint64(groups))
+		require.NoError(t, err)
+		require.LessOrEqual(t, run.Groups[0], uint32(7))
+		require.NoError(t, tp.Dispatch(run))
+		require.NoError(t, tp.Run())
+		mixed(want, nil, b, 3, 0)
+		assert.Equal(t, want, words(t, y.Range()))
+	}
+}
+
+func TestScalars(t *testing.T) {
+	p := struct {
+		a uint32
+		b float32
+	}{0x01020304, 1}
+	assert.Equal(t, []byte{4, 3, 2, 1, 0, 0, 0x80, 0x3f}, vk.Scalars(&p))
+	assert.Nil(t, vk.Bytes([]float32(nil)))
+	assert.Equal(t, []byte{0, 0, 0x80, 0x3f}, vk.Bytes([]float32{1}))
+}
