@@ -1,0 +1,210 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/colt5-vulkan/colt5/vk"
+	"github.com/urfave/cli/v3"
+)
+
+const benchDescription = `A row is a room (a kernel under the name of its files) or a module at one size. Times are medians, and 10th and 90th percentiles.
+GB/s and TFLOP/s count what has to be moved and computed at least. The roof is measured in the same run: a large copy and a large
+matrix product; a row's share of it is the larger of its shares of the two. Nothing is timed before its results looked sane.`
+
+// bench times rooms and modules.
+func (a *app) bench() *cli.Command {
+	return &cli.Command{
+		Name: "bench", Usage: "time kernels and modules", Description: benchDescription,
+		Flags: []cli.Flag{
+			deviceFlag(), outputFlag(),
+			&cli.StringSliceFlag{Name: "only", Usage: "only these `NAMES`, of " + strings.Join(caseNames(benchCases()), ", ")},
+			&cli.StringSliceFlag{Name: "size", Usage: "`[NAME=]AxB` instead of the sizes of a case; again for more sizes"},
+			&cli.IntFlag{Name: "reps", Usage: "time `N` runs (default: as many as fit some time)"},
+			&cli.IntFlag{Name: "warmup", Value: -1, Usage: "`N` runs before (default: as many as fit some time)"},
+			&cli.BoolFlag{Name: "full", Usage: "the sizes of a GPU also on a CPU driver"},
+			&cli.BoolFlag{Name: "steps", Usage: "instead: the GPU time of every step; steps run one after the other then"},
+		},
+		Action: func(ctx context.Context, c *cli.Command) error {
+			if err := noArgs(c); err != nil {
+				return err
+			}
+			cases, err := chooseCases(benchCases(), c.StringSlice("only"), c.StringSlice("size"))
+			if err != nil {
+				return err
+			}
+			if c.IsSet("reps") && c.Int("reps") < 1 || c.IsSet("warmup") && c.Int("warmup") < 0 {
+				return usage("-reps is %d and -warmup %d, want at least 1 and 0", c.Int("reps"), c.Int("warmup"))
+			}
+			return a.withDevice(c, func(dev *vk.Device) error { return a.benchOn(ctx, c, dev, cases) })
+		},
+	}
+}
+
+// benchOn times cases on a device.
+func (a *app) benchOn(ctx context.Context, c *cli.Command, dev *vk.Device, cases []benchCase) error {
+	cpu := dev.Caps().CPU
+	small := cpu && !c.Bool("full")
+	b := &benchmark{ctx: ctx, dev: dev, pace: newPace(cpu, c.Int("reps"), c.Int("warmup"))}
+	var todo []sized
+	for _, x := range cases {
+		todo = append(todo, x.at(small)...)
+	}
+	var err error
+	if c.Bool("steps") {
+		err = b.stepTable(a, c)
+	} else {
+		err = b.mainTable(a, c)
+		todo = append(roofs(small), todo...)
+	}
+	if err != nil {
+		return err
+	}
+	bar := a.progress(len(todo))
+	defer bar.end()
+	b.table.before = bar.clear
+	i := dev.Info()
+	b.table.remark("%s, %s %s, Vulkan %s", i.Name, i.Driver, i.DriverInfo, i.API)
+	if cpu {
+		b.table.remark("This is a driver that runs on the processor: the times are no GPU figures.")
+	}
+	var failed error
+	for _, x := range todo {
+		if err := ctx.Err(); err != nil {
+			return errors.Join(failed, err)
+		}
+		bar.at(x.name + " " + x.shape())
+		if err := b.run(x); err != nil {
+			failed = errors.Join(failed, fmt.Errorf("%s %s: %w", x.name, x.shape(), err))
+		}
+		bar.next()
+	}
+	return errors.Join(failed, b.table.close())
+}
+
+// benchCase is something to time: a room under its stem, or a module.
+type benchCase struct {
+	name  string
+	dims  []string // names of the sizes
+	sizes [][]int  // on a GPU
+	small [][]int  // on a CPU driver
+	setup func(*benchStage, []int) (*workload, error)
+}
+
+// sized is a case at one size.
+type sized struct {
+	benchCase
+	size []int
+}
+
+func (s sized) shape() string {
+	var parts []string
+	for _, n := range s.size {
+		parts = append(parts, strconv.Itoa(n))
+	}
+	return strings.Join(parts, "x")
+}
+
+// at lists the case at its sizes.
+func (x benchCase) at(small bool) []sized {
+	sizes := x.sizes
+	if small {
+		sizes = x.small
+	}
+	var list []sized
+	for _, s := range sizes {
+		list = append(list, sized{x, s})
+	}
+	return list
+}
+
+func caseNames(cases []benchCase) []string {
+	var names []string
+	for _, c := range cases {
+		names = append(names, c.name)
+	}
+	return names
+}
+
+// chooseCases keeps the cases named only (none: all) and gives them other sizes where the flags do.
+func chooseCases(cases []benchCase, only, sizes []string) ([]benchCase, error) {
+	for _, name := range only {
+		if !slices.Contains(caseNames(cases), name) {
+			return nil, usage("-only is %q, want some of %s", name, strings.Join(caseNames(cases), ", "))
+		}
+	}
+	if len(only) > 0 {
+		cases = slices.DeleteFunc(cases, func(c benchCase) bool { return !slices.Contains(only, c.name) })
+	}
+	given := map[string][][]int{}
+	for _, text := range sizes {
+		name, numbers, named := strings.Cut(text, "=")
+		if !named {
+			name, numbers = "", text
+		}
+		size, err := parseSize(numbers)
+		if err != nil {
+			return nil, err
+		}
+		if named && !slices.Contains(caseNames(cases), name) {
+			return nil, usage("-size is %q, want sizes of %s", text, strings.Join(caseNames(cases), ", "))
+		}
+		for i := range cases {
+			c := &cases[i]
+			if named && c.name != name {
+				continue
+			}
+			if len(size) != len(c.dims) {
+				return nil, usage("-size is %q, but %s has %d sizes: %s", text, c.name, len(c.dims), strings.Join(c.dims, " x "))
+			}
+			given[c.name] = append(given[c.name], size)
+		}
+	}
+	for i := range cases {
+		if g := given[cases[i].name]; g != nil {
+			cases[i].sizes, cases[i].small = g, g
+		}
+	}
+	return cases, nil
+}
+
+// parseSize reads "2x32768x512".
+func parseSize(text string) ([]int, error) {
+	var size []int
+	for _, part := range strings.Split(text, "x") {
+		n, err := strconv.Atoi(part)
+		if err != nil || n < 1 {
+			return nil, usage("-size is %q, want positive numbers with x between them, such as 2x1024x512", text)
+		}
+		size = append(size, n)
+	}
+	return size, nil
+}
+
+// pace says how often something runs.
+type pace struct {
+	reps, most   int           // of timed runs: at least, at most
+	budget       time.Duration // after which the timing ends
+	warmup       int           // runs before
+	warmupBudget time.Duration // 0: warmup runs exactly
+}
+
+// newPace is the pace of a device; reps of 0 and a negative warmup are not given.
+func newPace(cpu bool, reps, warmup int) pace {
+	p := pace{reps: 10, most: 200, budget: time.Second, warmup: 3, warmupBudget: 200 * time.Millisecond} // clocks need time to rise
+	if cpu {
+		p = pace{reps: 3, most: 50, budget: time.Second}
+	}
+	if reps > 0 {
+		p.reps, p.most = reps, reps
+	}
+	if warmup >= 0 {
+		p.warmup, p.warmupBudget = warmup, 0
+	}
+	return p
+}

@@ -1,0 +1,130 @@
+package main
+
+import (
+	"errors"
+
+	"github.com/colt5-vulkan/colt5/colt5"
+	"github.com/colt5-vulkan/colt5/vk"
+)
+
+// benchCases are all cases: those of rooms under the stem of the room, then modules. The small sizes keep a whole run on two cores
+// well below two minutes.
+func benchCases() []benchCase {
+	return append(roomCases(), moduleCases()...)
+}
+
+// The roofs are cases too, which are not chosen but always run first.
+const copyRoof, matmulRoof = "roof copy", "roof matmul"
+
+// roofs are what this device can do at best.
+func roofs(small bool) []sized {
+	bytes, side := 256<<20, 4096
+	if small {
+		bytes, side = 64<<20, 512
+	}
+	return []sized{
+		{benchCase{name: copyRoof, dims: []string{"bytes"}, setup: setupCopy}, []int{bytes}},
+		{benchCase{name: matmulRoof, dims: linearDims(), setup: setupLinear}, []int{side, side, side}},
+	}
+}
+
+func setupCopy(s *benchStage, size []int) (*workload, error) {
+	n := size[0] / 4
+	from, to := s.normals(n), s.floats(n)
+	moved := 2 * 4 * float64(n)
+	w, err := s.room("copy", func(t *vk.Tape) error { return t.Copy(to, from) }, s.floatResult("copy", to))
+	if err != nil {
+		return nil, err
+	}
+	last := w.last
+	w.last = func() (colt5.CallStats, error) {
+		stats, err := last()
+		stats.Bytes = moved // of a copy the tape does not say
+		return stats, err
+	}
+	return w, nil
+}
+
+// benchStage is a stage with memory for rooms.
+type benchStage struct {
+	*stage
+	profile bool // time every step
+	scratch uint64
+}
+
+// memory is a buffer of so many bytes.
+func (s *benchStage) memory(bytes uint64) vk.Range {
+	b, err := s.dev.NewBuffer("bench", bytes)
+	if b = keep(s.stage, b, err); b == nil {
+		return vk.Range{}
+	}
+	return b.Range()
+}
+
+// floats is memory for so many numbers of 4 bytes.
+func (s *benchStage) floats(count int) vk.Range { return s.memory(4 * uint64(count)) }
+
+// temporary is the scratch memory of a room; absent if it needs none.
+func (s *benchStage) temporary(bytes uint64) vk.Range {
+	s.scratch += bytes
+	if bytes == 0 {
+		return vk.Range{}
+	}
+	return s.memory(bytes)
+}
+
+// normals is memory with normal numbers in it.
+func (s *benchStage) normals(count int) vk.Range { return s.upload(vk.Bytes(normals(count))) }
+
+func (s *benchStage) upload(data []byte) vk.Range {
+	r := s.memory(uint64(len(data)))
+	if s.err == nil {
+		s.fail(s.dev.Upload(vk.Transfer{Range: r, Data: data}))
+	}
+	return r
+}
+
+// choice is memory with the indices of k rows of n, spread evenly, for each of b items.
+func (s *benchStage) choice(b, n, k int) vk.Range {
+	list := make([]int32, b*k)
+	for i := range list {
+		list[i] = int32(i % k * n / k)
+	}
+	return s.upload(vk.Bytes(list))
+}
+
+// room is the workload of a tape.
+func (s *benchStage) room(name string, record func(*vk.Tape) error, results ...result) (*workload, error) {
+	if s.err != nil {
+		return nil, s.err
+	}
+	tape, err := s.dev.NewTape(vk.TapeConfig{Name: name, Profile: s.profile})
+	if tape = keep(s.stage, tape, err); tape == nil {
+		return nil, s.err
+	}
+	if err := record(tape); err != nil {
+		return nil, err
+	}
+	return &workload{run: tape.Run, results: results, last: func() (colt5.CallStats, error) {
+		stats := colt5.CallStats{Workspace: s.scratch, Steps: tape.Kernels()}
+		stats.Flops, stats.Bytes = tape.Work()
+		var err, stepErr error
+		stats.Time, err = tape.Elapsed()
+		if s.profile {
+			stats.StepTimes, stepErr = tape.Steps()
+		}
+		return stats, errors.Join(err, stepErr)
+	}}, nil
+}
+
+// timed is a module that tells what its calls cost.
+type timed interface {
+	LastCall() (colt5.CallStats, error)
+	Profile(on bool)
+}
+
+// module is the workload of a module's call.
+func (s *benchStage) module(m timed, run func() error, results ...result) *workload {
+	m.Profile(s.profile)
+	return &workload{run: run, last: m.LastCall, results: results}
+}

@@ -1,0 +1,98 @@
+package main
+
+import "github.com/colt5-vulkan/colt5/colt5"
+
+// moduleCases has the modules.
+func moduleCases() []benchCase {
+	topK, smallTopK := [][]int{{1, 1048576, 1024}, {2, 32768, 1024}}, [][]int{{2, 32768, 1024}}
+	return []benchCase{
+		{"feedforward", []string{"batch", "tokens", "dim", "heavy tokens"}, [][]int{{2, 32768, 512, 1024}}, [][]int{{1, 4096, 256, 128}}, setupFeedForward},
+		{"router", []string{"batch", "tokens", "dim", "chosen tokens"}, [][]int{{2, 32768, 512, 1024}}, [][]int{{2, 4096, 512, 128}}, setupRouter},
+		{"topk", []string{"rows", "entries", "k"}, topK, topK, setupTopK},
+		{"topk_differentiable", []string{"rows", "entries", "k"}, topK, smallTopK, setupDifferentiableTopK},
+		{"coordinate_descent", []string{"rows", "entries", "k"}, [][]int{{2, 32768, 1024}}, [][]int{{2, 32768, 1024}}, setupCoordinateDescent},
+	}
+}
+
+// input is a tensor of normal numbers.
+func (s *benchStage) input(shape ...int) *colt5.Tensor {
+	count := 1
+	for _, n := range shape {
+		count *= n
+	}
+	return s.stage.floats(normals(count), shape...)
+}
+
+func setupFeedForward(s *benchStage, size []int) (*workload, error) {
+	b, n, c, k := size[0], size[1], size[2], size[3]
+	config := colt5.DefaultConditionalRoutedFeedForwardConfig()
+	config.Dim, config.NumHeavyTokens = c, k
+	f, err := colt5.NewConditionalRoutedFeedForward(s.dev, config)
+	f = keep(s.stage, f, err)
+	x, y := s.input(b, n, c), s.tensor(colt5.F32, b, n, c)
+	if s.err != nil {
+		return nil, s.err
+	}
+	return s.module(f, func() error { return f.Forward(y, x, colt5.ForwardOptions{}) }, tensorResult("y", y)), nil
+}
+
+// setupRouter is straight-through inference with the chosen tokens as a result.
+func setupRouter(s *benchStage, size []int) (*workload, error) {
+	b, n, c, k := size[0], size[1], size[2], size[3]
+	config := colt5.DefaultRouterConfig()
+	config.Dim = c
+	r, err := colt5.NewCoordinateDescentRouter(s.dev, config)
+	if r = keep(s.stage, r, err); r == nil {
+		return nil, s.err
+	}
+	x, slots := s.input(b, n, c), r.Slots(n, k)
+	out := colt5.Routing{Indices: s.tensor(colt5.I32, b, 1, slots), Scores: s.tensor(colt5.F32, b, 1, slots), Tokens: s.tensor(colt5.F32, b, 1, slots, c)}
+	if s.err != nil {
+		return nil, s.err
+	}
+	return s.module(r, func() error { return r.Forward(out, x, k, colt5.RoutingOptions{}) },
+		tensorIndices("indices", out.Indices, n), tensorResult("tokens", out.Tokens)), nil
+}
+
+// setupTopK chooses values and indices, without soft scores.
+func setupTopK(s *benchStage, size []int) (*workload, error) { return s.topK(size, true) }
+
+func setupDifferentiableTopK(s *benchStage, size []int) (*workload, error) {
+	return s.topK(size, false)
+}
+
+func (s *benchStage) topK(size []int, hard bool) (*workload, error) {
+	rows, n, k := size[0], size[1], size[2]
+	config := colt5.DefaultTopKConfig()
+	config.K, config.NonDifferentiable = k, hard
+	t, err := colt5.NewTopK(s.dev, config)
+	t = keep(s.stage, t, err)
+	x := s.input(rows, n)
+	out := colt5.TopKResult{Values: s.tensor(colt5.F32, rows, k), Indices: s.tensor(colt5.I32, rows, k)}
+	if !hard {
+		out.CoorDescentValues = s.tensor(colt5.F32, rows, k)
+	}
+	if s.err != nil {
+		return nil, s.err
+	}
+	results := []result{tensorResult("values", out.Values), tensorIndices("indices", out.Indices, n)}
+	if !hard {
+		soft := tensorResult("soft values", out.CoorDescentValues)
+		soft.flat = true // all may be 1
+		results = append(results, soft)
+	}
+	return s.module(t, func() error { return t.Forward(out, x, nil) }, results...), nil
+}
+
+func setupCoordinateDescent(s *benchStage, size []int) (*workload, error) {
+	rows, n, k := size[0], size[1], size[2]
+	config := colt5.DefaultCoordinateDescentConfig()
+	config.K = float64(k)
+	d, err := colt5.NewCoordinateDescent(s.dev, config)
+	d = keep(s.stage, d, err)
+	x, y := s.input(rows, n), s.tensor(colt5.F32, rows, n)
+	if s.err != nil {
+		return nil, s.err
+	}
+	return s.module(d, func() error { return d.Forward(y, x, nil) }, tensorResult("y", y)), nil
+}

@@ -1,0 +1,87 @@
+package main
+
+import (
+	"github.com/colt5-vulkan/colt5/pipelines"
+	"github.com/colt5-vulkan/colt5/vk"
+)
+
+func linearDims() []string { return []string{"rows", "in", "out"} }
+
+// roomCases has a case for every room, under the room's stem.
+func roomCases() []benchCase {
+	return []benchCase{
+		{"rmsnorm", []string{"rows", "dim"}, [][]int{{65536, 512}}, [][]int{{4096, 512}}, setupRMSNorm},
+		{"linear", linearDims(), [][]int{{65536, 256, 512}, {65536, 512, 256}, {2048, 2048, 512}, {2048, 512, 2048}, {4096, 4096, 4096}},
+			[][]int{{2048, 256, 512}, {2048, 512, 256}}, setupLinear},
+		{"router_logits", []string{"batch", "tokens", "dim", "routes"}, [][]int{{2, 32768, 512, 1}}, [][]int{{2, 4096, 512, 1}}, setupRouterLogits},
+		{"coor_descent", []string{"rows", "entries", "k"}, [][]int{{2, 32768, 1024}, {1, 1048576, 1024}}, [][]int{{2, 32768, 1024}}, setupCoorDescent},
+		{"select", []string{"rows", "entries", "k"}, [][]int{{2, 32768, 1024}, {1, 1048576, 1024}}, [][]int{{2, 32768, 1024}, {1, 1048576, 1024}}, setupSelect},
+		{"gather", []string{"batch", "tokens", "dim", "k"}, [][]int{{2, 32768, 512, 1024}}, [][]int{{2, 8192, 512, 1024}}, setupGather},
+		{"scatter", []string{"batch", "tokens", "dim", "k"}, [][]int{{2, 32768, 512, 1024}}, [][]int{{2, 8192, 512, 1024}}, setupScatter},
+	}
+}
+
+func setupRMSNorm(s *benchStage, size []int) (*workload, error) {
+	rows, c := size[0], size[1]
+	n, err := pipelines.NewRMSNorm(s.dev, pipelines.RMSNormConfig{C: c})
+	n = keep(s.stage, n, err)
+	a := pipelines.RMSNormArgs{X: s.normals(rows * c), Gamma: s.normals(c), Y: s.floats(rows * c), Rows: rows}
+	return s.room("rmsnorm", func(t *vk.Tape) error { return n.Record(t, a) }, s.floatResult("y", a.Y))
+}
+
+// setupLinear is the bare product, without anything fused.
+func setupLinear(s *benchStage, size []int) (*workload, error) {
+	rows, in, out := size[0], size[1], size[2]
+	l, err := pipelines.NewLinear(s.dev, pipelines.LinearConfig{In: in, Out: out})
+	l = keep(s.stage, l, err)
+	a := pipelines.LinearArgs{X: s.normals(rows * in), W: s.normals(in * out), Y: s.floats(rows * out), Batch: 1, Rows: rows}
+	return s.room("linear", func(t *vk.Tape) error { return l.Record(t, a) }, s.floatResult("y", a.Y))
+}
+
+func setupRouterLogits(s *benchStage, size []int) (*workload, error) {
+	b, n, c, r := size[0], size[1], size[2], size[3]
+	l, err := pipelines.NewRouterLogits(s.dev, pipelines.RouterLogitsConfig{C: c, R: r})
+	l = keep(s.stage, l, err)
+	a := pipelines.RouterLogitsArgs{X: s.normals(b * n * c), Tokens: s.normals(r * c), Logits: s.floats(b * r * n), B: b, N: n}
+	return s.room("router_logits", func(t *vk.Tape) error { return l.Record(t, a) }, s.floatResult("logits", a.Logits))
+}
+
+// setupCoorDescent is the descent of a router: 20 iterations, eps from 4 to 0.03.
+func setupCoorDescent(s *benchStage, size []int) (*workload, error) {
+	rows, n, k := size[0], size[1], size[2]
+	d, err := pipelines.NewCoorDescent(s.dev, pipelines.CoorDescentConfig{Iters: 20, Eps: 0.03, EpsInit: 4, EpsDecay: 0.7})
+	if d = keep(s.stage, d, err); d == nil {
+		return nil, s.err
+	}
+	a := pipelines.CoorDescentArgs{Logits: s.normals(rows * n), Scores: s.floats(rows * n), Scratch: s.temporary(d.Scratch(rows, n, 0)), Rows: rows, N: n, K: float64(k)}
+	return s.room("coor_descent", func(t *vk.Tape) error { return d.Record(t, a) }, s.floatResult("scores", a.Scores))
+}
+
+func setupSelect(s *benchStage, size []int) (*workload, error) {
+	rows, n, k := size[0], size[1], size[2]
+	x, err := pipelines.NewSelect(s.dev, pipelines.SelectConfig{})
+	if x = keep(s.stage, x, err); x == nil {
+		return nil, s.err
+	}
+	a := pipelines.SelectArgs{Logits: s.normals(rows * n), Indices: s.floats(rows * k), Filled: s.floats(rows * k),
+		Scratch: s.temporary(x.Scratch(rows, n, k, 0)), Rows: rows, N: n, K: k}
+	return s.room("select", func(t *vk.Tape) error { return x.Record(t, a) }, s.indexResult("indices", a.Indices, k, n))
+}
+
+func setupGather(s *benchStage, size []int) (*workload, error) {
+	b, n, c, k := size[0], size[1], size[2], size[3]
+	g, err := pipelines.NewGather(s.dev, pipelines.GatherConfig{C: c})
+	g = keep(s.stage, g, err)
+	a := pipelines.GatherArgs{X: s.normals(b * n * c), Indices: s.choice(b, n, k), Score: s.normals(b * k), Y: s.floats(b * k * c), B: b, N: n, K: k}
+	return s.room("gather", func(t *vk.Tape) error { return g.Record(t, a) }, s.floatResult("y", a.Y))
+}
+
+// setupScatter adds rows to a copy of base.
+func setupScatter(s *benchStage, size []int) (*workload, error) {
+	b, n, c, k := size[0], size[1], size[2], size[3]
+	x, err := pipelines.NewScatter(s.dev, pipelines.ScatterConfig{C: c, Add: true})
+	x = keep(s.stage, x, err)
+	a := pipelines.ScatterArgs{Value: s.normals(b * k * c), Indices: s.choice(b, n, k), Score: s.normals(b * k), Base: s.normals(b * n * c),
+		Y: s.floats(b * n * c), B: b, N: n, K: k}
+	return s.room("scatter", func(t *vk.Tape) error { return x.Record(t, a) }, s.floatResult("y", a.Y))
+}

@@ -1,0 +1,178 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"slices"
+	"time"
+
+	"github.com/colt5-vulkan/colt5/colt5"
+	"github.com/colt5-vulkan/colt5/vk"
+	"github.com/urfave/cli/v3"
+)
+
+// workload is a case at a size on the device, ready to run.
+type workload struct {
+	run     func() error
+	last    func() (colt5.CallStats, error) // of the last run
+	results []result
+}
+
+// benchmark runs workloads and writes a table.
+type benchmark struct {
+	ctx   context.Context
+	dev   *vk.Device
+	pace  pace
+	table *table
+	steps bool // the table of steps
+
+	copyRate, flopRate float64 // the roofs: bytes and operations a second; 0: not measured yet
+}
+
+// timing is what a workload took.
+type timing struct {
+	gpu, wall []float64   // ms, rising
+	steps     [][]float64 // ms, rising, by step
+	stats     colt5.CallStats
+	peak      uint64 // bytes of device memory in use at once
+}
+
+func (b *benchmark) mainTable(a *app, c *cli.Command) (err error) {
+	b.table, err = a.table(c, column{key: "name", title: "name", left: true, width: 19}, column{key: "shape", title: "shape", left: true, width: 16},
+		column{key: "gpu_ms", title: "GPU ms", width: 8}, column{key: "gpu_p10_ms", title: "p10", width: 8}, column{key: "gpu_p90_ms", title: "p90", width: 8},
+		column{key: "wall_ms", title: "wall ms", width: 8}, column{key: "gb_per_s", title: "GB/s", width: 6}, column{key: "tflop_per_s", title: "TFLOP/s", width: 8},
+		column{key: "roof_share", title: "of roof", width: 5}, column{key: "workspace_bytes", title: "workspace", width: 10},
+		column{key: "peak_bytes", title: "peak memory", width: 10}, column{key: "runs", title: "runs"})
+	return err
+}
+
+func (b *benchmark) stepTable(a *app, c *cli.Command) (err error) {
+	b.steps = true
+	b.table, err = a.table(c, column{key: "name", title: "name", left: true, width: 19}, column{key: "shape", title: "shape", left: true, width: 16},
+		column{key: "step", title: "step"}, column{key: "kernel", title: "kernel", left: true, width: 20}, column{key: "gpu_ms", title: "GPU ms", width: 8},
+		column{key: "time_share", title: "of all", width: 5}, column{key: "gb_per_s", title: "GB/s", width: 6}, column{key: "tflop_per_s", title: "TFLOP/s", width: 8})
+	return err
+}
+
+// run times a case and writes its rows.
+func (b *benchmark) run(x sized) error {
+	b.dev.ResetPeak()
+	before := b.dev.Stats().BufferBytes
+	var t timing
+	err := onStage(b.dev, func(s *stage) error {
+		w, err := x.setup(&benchStage{stage: s, profile: b.steps}, x.size)
+		if err = errors.Join(err, s.err); err != nil {
+			return err
+		}
+		if err := w.check(); err != nil {
+			return err
+		}
+		t, err = b.time(w)
+		t.peak = b.dev.Stats().PeakBytes - before
+		return err
+	})
+	if err != nil {
+		return err
+	}
+	if b.steps {
+		b.stepRows(x, t)
+	} else {
+		b.row(x, t)
+	}
+	return nil
+}
+
+// time runs a workload at the benchmark's pace.
+func (b *benchmark) time(w *workload) (timing, error) {
+	start := time.Now()
+	for i := 0; i < b.pace.warmup || time.Since(start) < b.pace.warmupBudget; i++ {
+		if err := errors.Join(b.ctx.Err(), w.run()); err != nil {
+			return timing{}, err
+		}
+	}
+	var t timing
+	start = time.Now()
+	for i := 0; i < b.pace.reps || i < b.pace.most && time.Since(start) < b.pace.budget; i++ {
+		at := time.Now()
+		if err := errors.Join(b.ctx.Err(), w.run()); err != nil {
+			return timing{}, err
+		}
+		t.wall = append(t.wall, inMillis(time.Since(at)))
+		stats, err := w.last()
+		if err != nil {
+			return timing{}, err
+		}
+		t.gpu = append(t.gpu, inMillis(stats.Time))
+		t.steps = slices.Grow(t.steps, len(stats.StepTimes))[:len(stats.StepTimes)]
+		for j, s := range stats.StepTimes {
+			t.steps[j] = append(t.steps[j], inMillis(s.Time))
+		}
+		t.stats = stats
+	}
+	for _, list := range append([][]float64{t.gpu, t.wall}, t.steps...) {
+		slices.Sort(list)
+	}
+	return t, nil
+}
+
+func inMillis(d time.Duration) float64 { return float64(d) / float64(time.Millisecond) }
+
+// quantile of a rising list, between its neighbours where it falls between.
+func quantile(list []float64, q float64) float64 {
+	at := q * float64(len(list)-1)
+	low := int(at)
+	high := min(low+1, len(list)-1)
+	return list[low] + (at-float64(low))*(list[high]-list[low])
+}
+
+func (b *benchmark) row(x sized, t timing) {
+	gpu := quantile(t.gpu, 0.5)
+	bytes, flops := rate(t.stats.Bytes, gpu), rate(t.stats.Flops, gpu)
+	switch x.name {
+	case copyRoof:
+		b.copyRate = bytes
+	case matmulRoof:
+		b.flopRate = flops
+	}
+	b.table.row(x.name, x.shape(), millis(gpu), millis(quantile(t.gpu, 0.1)), millis(quantile(t.gpu, 0.9)), millis(quantile(t.wall, 0.5)),
+		scaled(bytes, 1e9), scaled(flops, 1e12), b.ofRoof(bytes, flops), size(t.stats.Workspace), size(t.peak), len(t.gpu))
+}
+
+// rate is work a second.
+func rate(work, ms float64) float64 {
+	if ms <= 0 {
+		return 0 // shorter than the device's clock can tell
+	}
+	return work / ms * 1e3
+}
+
+// scaled is a rate in a unit, nil if there is none.
+func scaled(rate, unit float64) any {
+	if rate == 0 {
+		return nil
+	}
+	return rate / unit
+}
+
+// ofRoof is the larger of the shares of bandwidth and of arithmetic; nil before the roofs are known.
+func (b *benchmark) ofRoof(bytes, flops float64) any {
+	if b.copyRate == 0 || b.flopRate == 0 {
+		return nil
+	}
+	return share(max(bytes/b.copyRate, flops/b.flopRate))
+}
+
+func (b *benchmark) stepRows(x sized, t timing) {
+	var all float64
+	for _, s := range t.steps {
+		all += quantile(s, 0.5)
+	}
+	for i, s := range t.stats.StepTimes {
+		ms := quantile(t.steps[i], 0.5)
+		var part any
+		if all > 0 {
+			part = share(ms / all)
+		}
+		b.table.row(x.name, x.shape(), i+1, s.Name, millis(ms), part, scaled(rate(s.Bytes, ms), 1e9), scaled(rate(s.Flops, ms), 1e12))
+	}
+}

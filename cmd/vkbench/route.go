@@ -1,0 +1,270 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"strings"
+	"time"
+
+	"github.com/colt5-vulkan/colt5/colt5"
+	"github.com/colt5-vulkan/colt5/vk"
+	"github.com/urfave/cli/v3"
+)
+
+const routeDescription = `The text's bytes are the tokens. A token's vector is half the embedding of its byte (normal numbers of the seed), plus 8 times
+what the mean embedding of the 65 bytes around it differs from that of the whole text: so tokens of passages that are written otherwise
+than the rest differ from the others. Without -weights the routing token is made of the seed as well: which passages it likes is
+arbitrary then, but always the same.
+
+The text is cut in pieces of -length bytes, -batch of them a call; each piece has -heavy tokens routed to the heavy branch, a shorter
+last piece fewer in proportion. Two pieces of 32,768 bytes, 512 numbers a token and 1,024 heavy tokens are the reference use.
+Several files are read as one text; - is the standard input.`
+
+// route shows where a router sends the passages of a text.
+func (a *app) route() *cli.Command {
+	return &cli.Command{
+		Name: "route", Usage: "show which passages of a text are routed to the heavy branch", ArgsUsage: "FILE...", Description: routeDescription,
+		Flags: []cli.Flag{
+			deviceFlag(),
+			&cli.StringFlag{Name: "o", Value: "text", Usage: "output `FORMAT`: text, or a table of passages as md, csv, json or jsonl"},
+			&cli.StringFlag{Name: "html", Usage: "also write a page with the whole text to `FILE`"},
+			&cli.StringFlag{Name: "config", Usage: "`FILE` with the feedforward's configuration, JSON"},
+			&cli.StringFlag{Name: "weights", Usage: "`FILE` with the feedforward's weights, safetensors (default: initial values of the seed)"},
+			&cli.Uint64Flag{Name: "seed", Usage: "`S` of the embedding, and of the weights"},
+			&cli.IntFlag{Name: "dim", Usage: "`C`, numbers of a token (default: the configuration's, 512 without one)"},
+			&cli.IntFlag{Name: "heavy", Usage: "`N` heavy tokens of a whole piece (default: the configuration's, length / 32 without one)"},
+			&cli.IntFlag{Name: "length", Value: 32768, Usage: "`BYTES` of a piece"},
+			&cli.IntFlag{Name: "batch", Value: 2, Usage: "pieces of a call, `B`"},
+			&cli.IntFlag{Name: "passages", Value: 8, Usage: "show the `N` passages with the most heavy tokens; the table has all"},
+		},
+		Action: func(ctx context.Context, c *cli.Command) error {
+			o, err := routeOptions(c)
+			if err != nil {
+				return err
+			}
+			text, err := readText(c.Args().Slice())
+			if err != nil {
+				return usageError{err}
+			}
+			var page *os.File
+			if o.html != "" { // before the work, which would be lost
+				if page, err = os.Create(o.html); err != nil {
+					return usageError{err}
+				}
+			}
+			r := &routedText{text: text, seed: o.seed, heavy: make([]bool, len(text)), logits: make([]float32, len(text))}
+			err = a.withDevice(c, func(dev *vk.Device) error {
+				bar := a.progress((len(text) + o.length*o.batch - 1) / (o.length * o.batch))
+				defer bar.end()
+				bar.at("routing")
+				r.device = dev.Info().Name
+				return onStage(dev, func(s *stage) error { return r.route(ctx, s, o, bar.next) })
+			})
+			if page != nil {
+				if err == nil {
+					err = writePage(page, r, c.Args().Slice())
+				}
+				err = errors.Join(err, page.Close())
+			}
+			if err != nil {
+				return err
+			}
+			return a.show(c, r, o.passages)
+		},
+	}
+}
+
+// routing options.
+type routeConfig struct {
+	html, weights           string
+	seed                    uint64
+	length, batch, passages int
+	module                  colt5.ConditionalRoutedFeedForwardConfig
+}
+
+func routeOptions(c *cli.Command) (routeConfig, error) {
+	o := routeConfig{
+		html: c.String("html"), weights: c.String("weights"), seed: c.Uint64("seed"),
+		length: c.Int("length"), batch: c.Int("batch"), passages: c.Int("passages"), module: colt5.DefaultConditionalRoutedFeedForwardConfig(),
+	}
+	if !c.Args().Present() {
+		return o, usage("route needs a text file")
+	}
+	for _, name := range []string{"length", "batch", "passages", "dim", "heavy"} {
+		if (c.IsSet(name) || c.Int(name) != 0) && c.Int(name) < 1 {
+			return o, usage("-%s is %d, want at least 1", name, c.Int(name))
+		}
+	}
+	if !strings.Contains(" text md csv json jsonl ", " "+c.String("o")+" ") {
+		return o, usage("-o is %q, want text, md, csv, json or jsonl", c.String("o"))
+	}
+	if path := c.String("config"); path != "" {
+		data, err := os.ReadFile(path)
+		if err == nil {
+			err = json.Unmarshal(data, &o.module)
+		}
+		if err != nil {
+			return o, usage("-config %s: %w", path, err)
+		}
+	}
+	if c.Int("dim") > 0 {
+		o.module.Dim = c.Int("dim")
+	} else if o.module.Dim == 0 {
+		o.module.Dim = 512
+	}
+	if c.Int("heavy") > 0 {
+		o.module.NumHeavyTokens = c.Int("heavy")
+	} else if o.module.NumHeavyTokens == 0 {
+		o.module.NumHeavyTokens = max(o.length/32, 1)
+	}
+	return o, nil
+}
+
+// readText reads files one after the other, with a line between them.
+func readText(paths []string) ([]byte, error) {
+	var text []byte
+	for i, path := range paths {
+		data, err := readFile(path)
+		if err != nil {
+			return nil, err
+		}
+		if i > 0 {
+			text = append(text, '\n')
+		}
+		text = append(text, data...)
+	}
+	if len(text) == 0 {
+		return nil, fmt.Errorf("%s is empty, want at least one byte", strings.Join(paths, ", "))
+	}
+	return text, nil
+}
+
+func readFile(path string) ([]byte, error) {
+	if path == "-" {
+		return io.ReadAll(os.Stdin)
+	}
+	return os.ReadFile(path)
+}
+
+// routedText is a text and what became of its bytes.
+type routedText struct {
+	text   []byte
+	heavy  []bool    // routed to the heavy branch
+	logits []float32 // of the router
+	seed   uint64
+	device string
+	config colt5.ConditionalRoutedFeedForwardConfig
+
+	calls, chosen           int
+	routerTime, moduleTime  time.Duration // on the GPU
+	mostBatch, mostTokens   int           // of a call
+	workspace, deviceMemory uint64
+}
+
+// route runs the text through the router and the feedforward.
+func (r *routedText) route(ctx context.Context, s *stage, o routeConfig, next func()) error {
+	r.config = o.module
+	f, err := colt5.NewConditionalRoutedFeedForward(s.dev, o.module)
+	if f = keep(s, f, err); f == nil {
+		return s.err
+	}
+	if o.weights != "" {
+		if err := f.Load(o.weights); err != nil {
+			return err
+		}
+	} else if err := f.Init(o.seed); err != nil {
+		return err
+	}
+	choice, err := routerOf(s.dev, f)
+	if choice = keep(s, choice, err); choice == nil {
+		return s.err
+	}
+	e := newEmbedding(o.seed, o.module.Dim, r.text)
+	for at := 0; at < len(r.text); {
+		if err := ctx.Err(); err != nil {
+			return err
+		}
+		left := len(r.text) - at
+		batch, length, heavy := min(o.batch, left/o.length), o.length, o.module.NumHeavyTokens
+		if batch == 0 { // the rest
+			batch, length = 1, left
+			heavy = max(heavy*left/o.length, 1)
+		}
+		p := piece{at: at, batch: batch, length: length, heavy: heavy}
+		if err := onStage(s.dev, func(s *stage) error { return r.call(s, f, choice, e, p) }); err != nil {
+			return fmt.Errorf("bytes %d to %d: %w", at, at+batch*length, err)
+		}
+		at += batch * length
+		next()
+	}
+	r.deviceMemory = s.dev.Stats().PeakBytes
+	return nil
+}
+
+// piece is the part of a text that goes through a call: batch times length bytes.
+type piece struct{ at, batch, length, heavy int }
+
+// call runs a piece.
+func (r *routedText) call(s *stage, f *colt5.ConditionalRoutedFeedForward, choice *colt5.CoordinateDescentRouter, e *embedding, p piece) error {
+	b, n, c := p.batch, p.length, r.config.Dim
+	x, y := s.floats(e.tokens(r.text, p.at, b*n), b, n, c), s.tensor(colt5.F32, b, n, c)
+	k := choice.Slots(n, p.heavy)
+	out := colt5.Routing{Scores: s.tensor(colt5.F32, b, 1, k), Logits: s.tensor(colt5.F32, b, 1, n)}
+	routed := n > p.heavy
+	if routed {
+		out.Indices = s.tensor(colt5.I32, b, 1, k)
+	}
+	if s.err != nil {
+		return s.err
+	}
+	if err := choice.Forward(out, x, p.heavy, colt5.RoutingOptions{}); err != nil {
+		return err
+	}
+	if err := f.Forward(y, x, colt5.ForwardOptions{NumHeavyTokens: p.heavy}); err != nil {
+		return err
+	}
+	routing, err := choice.LastCall()
+	module, moduleErr := f.LastCall()
+	result, resultErr := y.Float32()
+	scores, scoresErr := out.Scores.Float32()
+	logits, logitsErr := out.Logits.Float32()
+	if err := errors.Join(err, moduleErr, resultErr, scoresErr, logitsErr); err != nil {
+		return err
+	}
+	if err := saneFloats(result, true); err != nil {
+		return fmt.Errorf("the feedforward's result: %w", err)
+	}
+	copy(r.logits[p.at:], logits)
+	var indices []int32
+	if routed {
+		if indices, err = out.Indices.Int32(); err != nil {
+			return err
+		}
+	}
+	r.mark(p, k, indices, scores)
+	r.calls++
+	r.routerTime, r.moduleTime = r.routerTime+routing.Time, r.moduleTime+module.Time
+	r.mostBatch, r.mostTokens, r.workspace = max(r.mostBatch, b), max(r.mostTokens, n), max(r.workspace, module.Workspace)
+	return nil
+}
+
+// mark notes which bytes of a piece were chosen. Without indices all were.
+func (r *routedText) mark(p piece, k int, indices []int32, scores []float32) {
+	for slot, score := range scores {
+		if score == 0 {
+			continue
+		}
+		token := slot % k
+		if indices != nil {
+			token = int(indices[slot])
+		}
+		if at := p.at + slot/k*p.length + token; !r.heavy[at] {
+			r.heavy[at] = true
+			r.chosen++
+		}
+	}
+}

@@ -1,0 +1,224 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+
+	"github.com/colt5-vulkan/colt5/colt5"
+	"github.com/colt5-vulkan/colt5/internal/golden"
+	"github.com/colt5-vulkan/colt5/vk"
+	"github.com/urfave/cli/v3"
+)
+
+// verify runs golden cases.
+func (a *app) verify() *cli.Command {
+	return &cli.Command{
+		Name: "verify", Usage: "run golden cases, and compare with what they say", ArgsUsage: "DIR|FILE...",
+		Description: "Each case runs twice on the same objects, which has to give the same bits. The bounds are those of the cases' README.",
+		Flags:       []cli.Flag{deviceFlag(), outputFlag(), &cli.StringSliceFlag{Name: "module", Usage: "only cases of these `MODULES`"}},
+		Action: func(ctx context.Context, c *cli.Command) error {
+			if !c.Args().Present() {
+				return usage("verify needs a folder of golden cases, or files, such as testdata/golden")
+			}
+			paths, err := golden.Cases(c.Args().Slice()...)
+			if err != nil {
+				return usageError{err}
+			}
+			width := 0
+			for _, p := range paths {
+				width = max(width, len(caseName(p)))
+			}
+			t, err := a.table(c, column{key: "case", title: "case", left: true, width: width},
+				column{key: "module", title: "module", left: true, width: len("ConditionalRoutedFeedForward")},
+				column{key: "result", title: "result", left: true, width: 6}, column{key: "worst", title: "worst", left: true, width: 19},
+				column{key: "error", title: "error", width: 8}, column{key: "bound", title: "bound", width: 5}, column{key: "remark", title: "remark", left: true})
+			if err != nil {
+				return err
+			}
+			bar := a.progress(len(paths))
+			defer bar.end()
+			t.before = bar.clear
+			return a.withDevice(c, func(dev *vk.Device) error {
+				v := verification{dev: dev, table: t, only: c.StringSlice("module"), verifiers: verifiers(), unsupported: map[string]int{}}
+				for _, path := range paths {
+					if err := ctx.Err(); err != nil {
+						return err
+					}
+					bar.at(caseName(path))
+					v.run(path)
+					bar.next()
+				}
+				return v.end()
+			})
+		},
+	}
+}
+
+// caseName is a file's name without folder and extension.
+func caseName(path string) string {
+	name := path[strings.LastIndexAny(path, `/\`)+1:]
+	return strings.TrimSuffix(name, ".safetensors")
+}
+
+// verification runs cases and counts.
+type verification struct {
+	dev         *vk.Device
+	table       *table
+	only        []string // modules; none: all
+	verifiers   map[string]verifier
+	passed      int
+	failed      int
+	unsupported map[string]int // by module
+}
+
+// run runs the case at path and writes its line.
+func (v *verification) run(path string) {
+	c, err := golden.Load(path)
+	if err != nil {
+		v.failed++
+		v.table.row(caseName(path), nil, "FAILED", nil, nil, nil, err.Error())
+		return
+	}
+	if len(v.only) > 0 && !slices.Contains(v.only, c.Module) {
+		return
+	}
+	make, known := v.verifiers[c.Module]
+	if !known {
+		v.unsupported[c.Module]++
+		v.table.row(c.Name, c.Module, "not supported", nil, nil, nil, "this version has no such module")
+		return
+	}
+	found := &comparison{}
+	if err := onStage(v.dev, func(s *stage) error { return check(s, c, make, found) }); err != nil {
+		found.problem("%v", err)
+	}
+	w := found.worst
+	if found.problems != nil {
+		v.failed++
+		v.table.row(c.Name, c.Module, "FAILED", w.name, w.err, w.bound, strings.Join(found.problems, "; "))
+		return
+	}
+	v.passed++
+	v.table.row(c.Name, c.Module, "passed", w.name, w.err, w.bound, nil)
+}
+
+// end writes the sums.
+func (v *verification) end() error {
+	sum := fmt.Sprintf("%d passed, %d failed", v.passed, v.failed)
+	if len(v.unsupported) > 0 {
+		var parts []string
+		total := 0
+		for _, name := range slices.Sorted(maps.Keys(v.unsupported)) {
+			parts = append(parts, fmt.Sprintf("%s %d", name, v.unsupported[name]))
+			total += v.unsupported[name]
+		}
+		sum += fmt.Sprintf(", %d not supported (%s)", total, strings.Join(parts, ", "))
+	}
+	err := v.table.close()
+	v.table.remark("%s on %s", sum, v.dev.Info().Name)
+	switch {
+	case v.failed > 0:
+		return errors.Join(err, fmt.Errorf("%d of %d cases failed", v.failed, v.passed+v.failed))
+	case v.passed == 0 && len(v.only) > 0:
+		return errors.Join(err, fmt.Errorf("no case of %s ran", strings.Join(v.only, ", ")))
+	case v.passed == 0:
+		return errors.Join(err, errors.New("no case ran"))
+	}
+	return err
+}
+
+// verifier puts a golden case of a module on a stage. What goes wrong it may leave to the stage.
+type verifier func(*stage, *golden.Case) (*subject, error)
+
+// subject is a golden case on the device.
+type subject struct {
+	forward func() error
+	outputs map[string]*colt5.Tensor        // what forward writes
+	compare func(values, *comparison) error // with what the case says
+}
+
+// check runs a case twice and compares.
+func check(s *stage, c *golden.Case, make verifier, found *comparison) error {
+	x, err := make(s, c)
+	if err = errors.Join(err, s.err); err != nil {
+		return err
+	}
+	var first values
+	for run := range 2 {
+		if err := x.spoil(run); err != nil {
+			return err
+		}
+		if err := x.forward(); err != nil {
+			return err
+		}
+		got, err := x.read()
+		if err != nil {
+			return err
+		}
+		if run == 0 {
+			first = got
+			continue
+		}
+		for _, name := range slices.Sorted(maps.Keys(x.outputs)) {
+			if !bytes.Equal(first.bits(name), got.bits(name)) {
+				found.problem("%s: the second run gave other bits", name)
+			}
+		}
+	}
+	return x.compare(first, found)
+}
+
+// values are results on the host, by name.
+type values struct {
+	floats map[string][]float32
+	ints   map[string][]int32
+}
+
+func (v values) bits(name string) []byte {
+	if f, ok := v.floats[name]; ok {
+		return vk.Bytes(f)
+	}
+	return vk.Bytes(v.ints[name])
+}
+
+// spoil fills the outputs with what no result is, and each time with something else, so that places that are not written stand out.
+func (x *subject) spoil(run int) error {
+	for _, t := range x.outputs {
+		junk := bytes.Repeat([]byte{0xff, 0xff, 0xff - byte(run), 0xff}, t.Len()) // of floats a NaN
+		var err error
+		if t.DType() == colt5.I32 {
+			data := make([]int32, t.Len())
+			copy(vk.Bytes(data), junk)
+			err = t.Write(data)
+		} else {
+			data := make([]float32, t.Len())
+			copy(vk.Bytes(data), junk)
+			err = t.Write(data)
+		}
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (x *subject) read() (values, error) {
+	v := values{map[string][]float32{}, map[string][]int32{}}
+	for name, t := range x.outputs {
+		var err error
+		if t.DType() == colt5.I32 {
+			v.ints[name], err = t.Int32()
+		} else {
+			v.floats[name], err = t.Float32()
+		}
+		if err != nil {
+			return v, err
+		}
+	}
+	return v, nil
+}
