@@ -1,7 +1,9 @@
 #version 450
-// y[0] = s_rounds    s_0 = 1, s_{i+1} = (s_i * 1664525 + 1013904223) ^ (s_i >> 7)
+// y[0] = s_{64 rounds}    s_0 = 1, s_{i+1} = (s_i * 1664525 + 1013904223) ^ (s_i >> 7)
 //
-// For the tests of package vk: one invocation that keeps the device busy for as long as they want.
+// For the tests of package vk: one invocation that keeps the device busy for as long as they want. The loop is
+// unrolled, because the CPU driver of Mesa 22.3 gives an invocation 65,534 iterations, those of all its loops together, and then leaves
+// them without a word.
 #extension GL_EXT_buffer_reference : require
 #extension GL_EXT_buffer_reference_uvec2 : require
 #include "../../shaders/include/address.glsl"
@@ -13,8 +15,11 @@ layout(push_constant, std430) uniform Push {
 	uint rounds;
 } p;
 
+#define STEP s = (s * 1664525u + 1013904223u) ^ (s >> 7);
+#define STEP8 STEP STEP STEP STEP STEP STEP STEP STEP
+
 void main() {
 	uint s = 1;
-	for (uint i = 0; i < p.rounds; i++) s = (s * 1664525u + 1013904223u) ^ (s >> 7);
+	for (uint i = 0; i < p.rounds; i++) { STEP8 STEP8 STEP8 STEP8 STEP8 STEP8 STEP8 STEP8 }
 	U32(p.y).v[0] = s;
 }

@@ -1,0 +1,224 @@
+package vk_test
+
+import (
+	"bytes"
+	"fmt"
+	"os"
+	"runtime"
+	"testing"
+	"time"
+
+	"github.com/colt5-vulkan/colt5/vk"
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+)
+
+// TestRunAgain runs a tape many times: nothing is allocated or written anew, one submission each.
+func TestRunAgain(t *testing.T) {
+	d := open(t, vk.Options{})
+	k, b, tp := kernel(t, d, "mix", nil), buffer(t, d, "b", 4096), tape(t, d, vk.TapeConfig{})
+	slot := tp.NewSlot("x", 4096)
+	x, y := buffer(t, d, "x", 4096), buffer(t, d, "y", 4096)
+	require.NoError(t, tp.Dispatch(mix(k, slot.Range(), slot.Range(), b.Range(), 3)))
+	require.NoError(t, tp.Dispatch(mix(k, b.Range(), b.Range(), y.Range(), 3)))
+	require.NoError(t, tp.Bind(slot, x.Range()))
+	require.NoError(t, tp.Run())
+	before, runs := d.Stats(), 0
+	allocations := testing.AllocsPerRun(200, func() {
+		if err := tp.Run(); err != nil {
+			t.Fatal(err)
+		}
+		runs++
+	})
+	assert.Zero(t, allocations)
+	want := before
+	want.Submits += uint64(runs)
+	assert.Equal(t, want, d.Stats())
+}
+
+func TestSegments(t *testing.T) {
+	d := open(t, vk.Options{})
+	k := kernel(t, d, "mix", nil)
+	const n = 1000
+	for _, c := range []struct {
+		flops   []float64
+		submits int
+	}{
+		{[]float64{0, 0, 0}, 1},
+		{[]float64{vk.SegmentFlops / 2, vk.SegmentFlops / 2, 0}, 1},
+		{[]float64{vk.SegmentFlops / 2, vk.SegmentFlops / 2, 1}, 2},
+		{[]float64{3 * vk.SegmentFlops}, 1},
+		{[]float64{1, 3 * vk.SegmentFlops, 1, 1, vk.SegmentFlops}, 4},
+		{[]float64{vk.SegmentFlops, vk.SegmentFlops, vk.SegmentFlops, vk.SegmentFlops, vk.SegmentFlops}, 5},
+	} {
+		for _, profile := range []bool{false, true} {
+			t.Run(fmt.Sprint(c.flops, profile), func(t *testing.T) {
+				x, want := noise(1, n), noise(1, n)
+				b, tp := buffer(t, d, "b", 4*n), tape(t, d, vk.TapeConfig{Profile: profile})
+				slot := tp.NewSlot("b", 4*n)
+				total := 0.0
+				for i, flops := range c.flops {
+					run := mix(k, slot.Range(), slot.Range(), slot.Range(), uint32(i+2))
+					run.Flops, run.Bytes = flops, 12*n
+					total += flops
+					require.NoError(t, tp.Dispatch(run))
+					mixed(want, want, want, uint32(i+2), 0)
+				}
+				require.NoError(t, tp.Bind(slot, b.Range()))
+				upload(t, b.Range(), x)
+				before := d.Stats()
+				require.NoError(t, tp.Run())
+				assert.Equal(t, c.submits, tp.Submits())
+				assert.Equal(t, before.Submits+uint64(c.submits), d.Stats().Submits)
+				assert.Equal(t, want, words(t, b.Range()))
+				flops, moved := tp.Work()
+				assert.Equal(t, total, flops)
+				assert.Equal(t, float64(12*n*len(c.flops)), moved)
+				upload(t, b.Range(), x)
+				require.NoError(t, tp.Run())
+				assert.Equal(t, want, words(t, b.Range()))
+				_, err := tp.Elapsed()
+				assert.NoError(t, err)
+			})
+		}
+	}
+}
+
+func TestRunTimeout(t *testing.T) {
+	const rounds = 65_000
+	want := busied(rounds)
+	d := open(t, vk.Options{Timeout: time.Millisecond})
+	k, y, tp := kernel(t, d, "busy", nil), buffer(t, d, "y", 4), tape(t, d, vk.TapeConfig{})
+	require.NoError(t, tp.Dispatch(busy(k, y.Range(), rounds)))
+	late(t, d, tp.Run())
+	patient(t, tp.Wait)
+	got := []uint32{0}
+	patient(t, func() error { return d.Download(vk.Transfer{Range: y.Range(), Data: vk.Bytes(got)}) })
+	assert.Equal(t, want, got[0])
+	require.NoError(t, d.Wait())
+}
+
+// TestRunStall has a run that the device does not get to see for a while.
+func TestRunStall(t *testing.T) {
+	d := open(t, vk.Options{Timeout: 50 * time.Millisecond})
+	y, tp := buffer(t, d, "y", 64), tape(t, d, vk.TapeConfig{})
+	require.NoError(t, tp.Fill(y.Range(), 7))
+	patient(t, tp.Run)
+	release, err := tp.Stall()
+	require.NoError(t, err)
+	for range 2 {
+		require.ErrorIs(t, tp.Wait(), vk.ErrTimeout)
+		assert.ErrorIs(t, tp.Run(), vk.ErrTimeout, "it runs already")
+		assert.ErrorIs(t, tp.Close(), vk.ErrTimeout)
+		assert.ErrorContains(t, y.Close(), "in use by the device")
+		_, err = tp.Elapsed()
+		assert.ErrorContains(t, err, "there is no finished run")
+	}
+	require.NoError(t, release())
+	patient(t, tp.Wait)
+	patient(t, tp.Run)
+	_, err = tp.Elapsed()
+	assert.NoError(t, err)
+	closed(t, y)
+}
+
+func TestElapsed(t *testing.T) {
+	d := open(t, vk.Options{})
+	k, y, z := kernel(t, d, "busy", nil), buffer(t, d, "y", 4), buffer(t, d, "z", 4096)
+	const rounds = 65_000
+	for _, profile := range []bool{false, true} {
+		tp := tape(t, d, vk.TapeConfig{Profile: profile})
+		require.NoError(t, tp.Fill(z.Range(), 1))
+		run := busy(k, y.Range(), rounds)
+		run.Flops, run.Bytes = 3, 4
+		require.NoError(t, tp.Dispatch(run)) // no barrier: it does not depend on the fill
+		_, err := tp.Elapsed()
+		require.ErrorContains(t, err, "there is no finished run")
+		start := time.Now()
+		require.NoError(t, tp.Run())
+		wall := time.Since(start)
+		gpu, err := tp.Elapsed()
+		require.NoError(t, err)
+		assert.LessOrEqual(t, gpu, wall+wall/100)
+		assert.Greater(t, gpu, wall/4, "the end of the kernel is timed, not its launch")
+		list, err := tp.Steps()
+		if !profile {
+			require.ErrorContains(t, err, "TapeConfig.Profile is off")
+			continue
+		}
+		require.NoError(t, err)
+		require.Len(t, list, 2)
+		assert.Equal(t, []string{"fill", "busy"}, []string{list[0].Name, list[1].Name})
+		assert.Greater(t, list[1].Time, wall/4)
+		assert.Less(t, list[0].Time, list[1].Time)
+		assert.InDelta(t, float64(gpu), float64(list[0].Time+list[1].Time), 2*d.Caps().TimestampNanoseconds+2)
+		assert.Equal(t, []float64{0, 4096, 3, 4}, []float64{list[0].Flops, list[0].Bytes, list[1].Flops, list[1].Bytes})
+	}
+	assert.Equal(t, busied(rounds), words(t, y.Range())[0])
+}
+
+// resident is the memory of this process.
+func resident(t *testing.T) int {
+	t.Helper()
+	text, err := os.ReadFile("/proc/self/statm")
+	if err != nil {
+		t.Skip(err)
+	}
+	var size, pages int
+	_, err = fmt.Fscan(bytes.NewReader(text), &size, &pages)
+	require.NoError(t, err)
+	runtime.GC()
+	return pages * os.Getpagesize()
+}
+
+// TestGrowth does things many times and looks at the memory and the goroutines of the process.
+func TestGrowth(t *testing.T) {
+	d := open(t, vk.Options{})
+	k, b, tp := kernel(t, d, "mix", nil), buffer(t, d, "b", 4096), tape(t, d, vk.TapeConfig{})
+	slot := tp.NewSlot("x", 4096)
+	x := [2]*vk.Buffer{buffer(t, d, "x0", 4096), buffer(t, d, "x1", 4096)}
+	require.NoError(t, tp.Dispatch(mix(k, slot.Range(), slot.Range(), b.Range(), 3)))
+	data := make([]byte, 4096)
+	for name, c := range map[string]struct {
+		times int
+		limit int // bytes for all of them
+		do    func(i int)
+	}{
+		"run": {2000, 4 << 20, func(i int) {
+			require.NoError(t, tp.Bind(slot, x[i%2].Range()))
+			require.NoError(t, tp.Run())
+			require.NoError(t, second(tp.Elapsed()))
+		}},
+		"transfer": {2000, 4 << 20, func(i int) {
+			require.NoError(t, d.Upload(vk.Transfer{Range: x[i%2].Range(), Data: data}))
+			require.NoError(t, d.Download(vk.Transfer{Range: x[i%2].Range(), Data: data}))
+		}},
+		"tape": {1000, 8 << 20, func(int) {
+			tp, err := d.NewTape(vk.TapeConfig{Name: "short", Profile: true})
+			require.NoError(t, err)
+			require.NoError(t, tp.Dispatch(mix(k, vk.Range{}, b.Range(), b.Range(), 3)))
+			require.NoError(t, tp.Run())
+			closed(t, tp)
+		}},
+		"buffer": {2000, 4 << 20, func(int) {
+			b, err := d.NewBuffer("short", 5<<20)
+			require.NoError(t, err)
+			closed(t, b)
+		}},
+		"list": {100, 4 << 20, func(int) { require.NoError(t, second(vk.List())) }},
+	} {
+		t.Run(name, func(t *testing.T) {
+			for i := range c.times / 4 {
+				c.do(i)
+			}
+			before, goroutines := resident(t), runtime.NumGoroutine()
+			for i := range c.times {
+				c.do(i)
+			}
+			grown := resident(t) - before
+			t.Logf("%d bytes in %d times", grown, c.times)
+			assert.Less(t, grown, c.limit)
+			assert.Equal(t, goroutines, runtime.NumGoroutine())
+		})
+	}
+}

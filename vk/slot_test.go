@@ -1,0 +1,155 @@
+package vk_test
+
+import (
+	"testing"
+
+	"github.com/colt5-vulkan/colt5/vk"
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+)
+
+func TestSlots(t *testing.T) {
+	d := open(t, vk.Options{})
+	k, tp := kernel(t, d, "mix", nil), tape(t, d, vk.TapeConfig{})
+	const n = 100
+	in, out := tp.NewSlot("in", 4*n), tp.NewSlot("out", 4*n)
+	middle := buffer(t, d, "middle", 4*n).Range()
+	// By address, and by buffer and offset; whole, and parts.
+	require.NoError(t, tp.Dispatch(mix(k, in.Range(), in.Range(), middle, 5)))
+	require.NoError(t, tp.Copy(out.Range(), middle))
+	require.NoError(t, tp.Fill(out.Range().Slice(40, 8), 77))
+	require.NoError(t, tp.Dispatch(mix(k, vk.Range{}, in.Range().Slice(200, 80), out.Range().Slice(80, 80), 1)))
+	assert.ErrorContains(t, tp.Run(), `nothing is bound to slot "in"`)
+	x := noise(1, 3*n)
+	big := buffer(t, d, "big", 12*n)
+	upload(t, big.Range(), x)
+	outs := [2]vk.Range{buffer(t, d, "y0", 4*n).Range(), buffer(t, d, "y1", 8*n).Range().Slice(64, 4*n)}
+	require.NoError(t, tp.Bind(in, big.Range().Slice(0, 4*n)))
+	assert.ErrorContains(t, tp.Run(), `nothing is bound to slot "out"`)
+	for i, from := range []int{0, 4, 4, 196, 0} {
+		before := d.Stats()
+		require.NoError(t, tp.Bind(in, big.Range().Slice(uint64(4*from), 4*n)))
+		require.NoError(t, tp.Bind(out, outs[i%2]))
+		require.NoError(t, tp.Run())
+		piece, want := x[from:from+n], make([]uint32, n)
+		mixed(want, piece, piece, 5, 0)
+		want[10], want[11] = 77, 77
+		mixed(want[20:40], nil, piece[50:70], 1, 0)
+		assert.Equal(t, want, words(t, outs[i%2]))
+		assert.Equal(t, before.Encodes+2, d.Stats().Encodes, "one for the binding, one for the download")
+	}
+	before := d.Stats().Encodes
+	require.NoError(t, tp.Bind(out, outs[0]))
+	require.NoError(t, tp.Run())
+	assert.Equal(t, before, d.Stats().Encodes, "what is bound already changes nothing")
+}
+
+func TestBindRefused(t *testing.T) {
+	d := open(t, vk.Options{})
+	tp, other := tape(t, d, vk.TapeConfig{}), tape(t, d, vk.TapeConfig{})
+	s, far := tp.NewSlot("s", 64), other.NewSlot("far", 64)
+	b, gone := buffer(t, d, "b", 256), buffer(t, d, "gone", 64)
+	r := b.Range()
+	closed(t, gone)
+	for says, err := range map[string]error{
+		`slot "s": 60 bytes from byte 0 on, want 64 from a multiple of 16`: tp.Bind(s, r.Slice(0, 60)),
+		`slot "s": 68 bytes from byte 16 on, want 64`:                      tp.Bind(s, r.Slice(16, 68)),
+		"64 bytes from byte 8 on, want 64 from a multiple of 16":           tp.Bind(s, r.Slice(8, 64)),
+		`slot "s": the range is of a slot`:                                 tp.Bind(s, s.Range()),
+		`slot "s": the range is the zero Range`:                            tp.Bind(s, vk.Range{}),
+		`slot "s": the range is bytes [208, `:                              tp.Bind(s, r.Slice(208, 64)),
+		"the slot belongs to another tape":                                 tp.Bind(far, r.Slice(0, 64)),
+		"Bind: the slot":                                                   tp.Bind(nil, r.Slice(0, 64)),
+		`argument 0 is of slot "far", which belongs to another tape`:       tp.Fill(far.Range(), 1),
+		`argument 0 is bytes [32, `:                                        tp.Fill(s.Range().Slice(32, 64), 1),
+	} {
+		assert.ErrorContains(t, err, says)
+	}
+	assert.ErrorIs(t, tp.Bind(s, gone.Range()), vk.ErrClosed)
+	require.NoError(t, tp.Fill(s.Range(), 1))
+	require.NoError(t, tp.Bind(s, r.Slice(16, 64)))
+	require.NoError(t, tp.Run(), "refused bindings leave no trace")
+}
+
+// TestAliases binds memory that the barriers were not derived for.
+func TestAliases(t *testing.T) {
+	d := open(t, vk.Options{})
+	b, c := buffer(t, d, "b", 1024).Range(), buffer(t, d, "c", 1024).Range()
+	at := func(r vk.Range, offset uint64) vk.Range { return r.Slice(offset, 64) }
+	fill := func(tp *vk.Tape, x, _ vk.Range) error { return tp.Fill(x, 1) }
+	copyXY := func(tp *vk.Tape, x, y vk.Range) error { return tp.Copy(y, x) }
+	// Both are read; c is written.
+	read := func(tp *vk.Tape, x, y vk.Range) error {
+		if err := tp.Copy(at(c, 0), x); err != nil {
+			return err
+		}
+		return tp.Copy(at(c, 64), y)
+	}
+	static := func(tp *vk.Tape, x, _ vk.Range) error { return tp.Copy(at(b, 512), x) }
+	onto := func(tp *vk.Tape, x, _ vk.Range) error { return tp.Copy(x, at(b, 512)) }
+	same := func(tp *vk.Tape, x, _ vk.Range) error { return tp.Copy(at(c, 0), x.Slice(0, 64)) }
+	for name, a := range map[string]struct {
+		record func(tp *vk.Tape, x, y vk.Range) error
+		x, y   vk.Range
+		says   string // empty: fine
+	}{
+		"apart":                                  {copyXY, at(b, 0), at(b, 64), ""},
+		"two buffers":                            {copyXY, at(b, 0), at(c, 0), ""},
+		"the same, one written":                  {copyXY, at(b, 0), at(b, 0), `slots "x" and "y" are bound to overlapping parts of buffer "b", and one of them is written`},
+		"overlap, one written":                   {copyXY, at(b, 0), at(b, 48), "overlapping parts"},
+		"the same, both read":                    {read, at(b, 0), at(b, 0), ""},
+		"overlap, both read":                     {read, at(b, 0), at(b, 16), ""},
+		"the other is not used at all":           {fill, at(b, 0), at(b, 128), ""},
+		"read slot, static range written":        {static, at(b, 512), at(c, 0), `slot "x" is bound to a part of buffer "b" that the tape uses itself`},
+		"read slot, next to what is written":     {static, at(b, 448), at(c, 0), ""},
+		"written slot, static range read":        {onto, at(b, 560), at(c, 0), "that the tape uses itself"},
+		"written slot, next to what is read":     {onto, at(b, 576), at(c, 0), ""},
+		"read slot, static range of a neighbour": {same, at(b, 0), at(c, 512), ""},
+	} {
+		t.Run(name, func(t *testing.T) {
+			tp := tape(t, d, vk.TapeConfig{})
+			x, y := tp.NewSlot("x", 64), tp.NewSlot("y", 64)
+			require.NoError(t, a.record(tp, x.Range(), y.Range()))
+			require.NoError(t, tp.Bind(x, a.x))
+			require.NoError(t, tp.Bind(y, a.y))
+			err := tp.Run()
+			if a.says == "" {
+				require.NoError(t, err)
+			} else {
+				require.ErrorContains(t, err, a.says)
+			}
+			// Binding anew mends it.
+			require.NoError(t, tp.Bind(x, at(b, 256)))
+			require.NoError(t, tp.Bind(y, at(c, 768)))
+			require.NoError(t, tp.Run())
+		})
+	}
+}
+
+func TestBuffersInUse(t *testing.T) {
+	d := open(t, vk.Options{})
+	a, b := buffer(t, d, "a", 64), buffer(t, d, "b", 64)
+	tp := tape(t, d, vk.TapeConfig{})
+	s := tp.NewSlot("s", 64)
+	require.NoError(t, tp.Copy(s.Range(), a.Range()))
+	require.NoError(t, tp.Bind(s, b.Range()))
+	upload(t, a.Range(), noise(1, 16))
+	require.NoError(t, tp.Submit())
+	late := tp.NewSlot("late", 4) // made while the tape runs
+	assert.ErrorContains(t, a.Close(), `"a" is in use by the device`)
+	assert.ErrorContains(t, b.Close(), `"b" is in use by the device`)
+	require.NoError(t, tp.Wait())
+	assert.Equal(t, noise(1, 16), words(t, b.Range()))
+	require.NoError(t, tp.Bind(late, buffer(t, d, "c", 4).Range()))
+	require.NoError(t, tp.Run())
+
+	closed(t, b)
+	assert.ErrorIs(t, tp.Run(), vk.ErrClosed)
+	assert.ErrorContains(t, tp.Run(), `slot "s": buffer "b" is closed`)
+	again := buffer(t, d, "again", 64)
+	require.NoError(t, tp.Bind(s, again.Range()))
+	require.NoError(t, tp.Run())
+	closed(t, a)
+	assert.ErrorContains(t, tp.Run(), `buffer "a" is closed`)
+	closed(t, again, tp) // the failed run holds nothing
+}

@@ -1,0 +1,363 @@
+package vk_test
+
+import (
+	"fmt"
+	"math/rand/v2"
+	"slices"
+	"testing"
+
+	"github.com/colt5-vulkan/colt5/internal/gputest"
+	"github.com/colt5-vulkan/colt5/vk"
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+)
+
+func TestBarriers(t *testing.T) {
+	d := open(t, vk.Options{})
+	k := kernel(t, d, "mix", nil)
+	var r [4]vk.Range
+	for i := range r {
+		r[i] = buffer(t, d, fmt.Sprint(i), 256).Range()
+	}
+	a, b, c, e := r[0], r[1], r[2], r[3]
+	fill := func(r vk.Range) func(*vk.Tape) error { return func(t *vk.Tape) error { return t.Fill(r, 1) } }
+	copy := func(dst, src vk.Range) func(*vk.Tape) error {
+		return func(t *vk.Tape) error { return t.Copy(dst, src) }
+	}
+	run := func(x, y, out vk.Range) func(*vk.Tape) error {
+		return func(t *vk.Tape) error { return t.Dispatch(mix(k, x, y, out, 2)) }
+	}
+	type steps = []func(*vk.Tape) error
+	const no, yes = false, true
+	none := vk.Range{}
+	for name, want := range map[string]struct {
+		steps    steps
+		barriers []bool
+	}{
+		"one":                        {steps{fill(a)}, []bool{no}},
+		"read after write":           {steps{fill(a), run(none, a, b)}, []bool{no, yes}},
+		"read after write, argument": {steps{fill(a), run(a, c, b)}, []bool{no, yes}},
+		"write after write":          {steps{fill(a), fill(a)}, []bool{no, yes}},
+		"write after read":           {steps{copy(b, a), fill(a)}, []bool{no, yes}},
+		"read after read":            {steps{copy(b, a), copy(c, a), run(a, a, e)}, []bool{no, no, no}},
+		"independent":                {steps{fill(a), copy(b, c), run(none, e, e)}, []bool{no, no, no}},
+		"absent arguments":           {steps{run(none, a, b), run(none, c, e)}, []bool{no, no}},
+		"in place, twice":            {steps{run(a, b, a), run(a, b, a)}, []bool{no, yes}},
+		"halves":                     {steps{fill(a.Slice(0, 128)), fill(a.Slice(128, 128)), copy(b, a)}, []bool{no, no, yes}},
+		"a word in common":           {steps{fill(a.Slice(0, 132)), fill(a.Slice(128, 128))}, []bool{no, yes}},
+		"inside":                     {steps{fill(a), fill(a.Slice(64, 4))}, []bool{no, yes}},
+		"around":                     {steps{fill(a.Slice(64, 4)), copy(b, a)}, []bool{no, yes}},
+		"copy within a buffer":       {steps{copy(a.Slice(0, 64), a.Slice(64, 64)), copy(a.Slice(128, 64), a.Slice(64, 64)), fill(a.Slice(64, 64))}, []bool{no, no, yes}},
+		"one barrier for two":        {steps{fill(a), fill(b), copy(c, a), copy(e, b)}, []bool{no, no, yes, no}},
+		"a chain":                    {steps{fill(a), copy(b, a), copy(c, b), copy(e, c)}, []bool{no, yes, yes, yes}},
+		"not the step before":        {steps{fill(a), fill(b), copy(c, e), copy(b, a)}, []bool{no, no, no, yes}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			minimal, full := tape(t, d, vk.TapeConfig{}), tape(t, d, vk.TapeConfig{BarrierEverywhere: true})
+			for _, step := range want.steps {
+				require.NoError(t, step(minimal))
+				require.NoError(t, step(full))
+			}
+			assert.Equal(t, want.barriers, minimal.Barriers())
+			assert.NotContains(t, full.Barriers(), false)
+			assert.NoError(t, minimal.Run())
+			assert.NoError(t, full.Run())
+		})
+	}
+}
+
+// program is a random tape: what it does to buffers of so many words. The last buffer is a slot.
+type program struct {
+	words []int
+	steps []progStep
+}
+
+// piece is words [from, from+n) of a buffer.
+type piece struct{ buffer, from, n int }
+
+func (p piece) disjoint(o piece) bool {
+	return p.buffer != o.buffer || p.from+p.n <= o.from || o.from+o.n <= p.from
+}
+
+type progStep struct {
+	kind    string // fill, copy or mix
+	y, a, b piece  // fill: y; copy: y and a; mix: all, a.n being 0 where it is absent
+	word    uint32
+}
+
+func randomProgram(r *rand.Rand, buffers, words, steps int) program {
+	p := program{}
+	for range buffers {
+		p.words = append(p.words, words/2+r.IntN(words/2)+8)
+	}
+	some := func(n int) piece {
+		for {
+			i := r.IntN(buffers)
+			if w := p.words[i]; w >= n {
+				return piece{i, r.IntN(w - n + 1), n}
+			}
+		}
+	}
+	// Inputs are apart from the output, or the same.
+	input := func(y piece) piece {
+		for {
+			if x := some(y.n); x == y || x.disjoint(y) {
+				return x
+			}
+		}
+	}
+	for range steps {
+		s := progStep{kind: []string{"fill", "copy", "mix", "mix", "mix"}[r.IntN(5)], word: r.Uint32()}
+		s.y = some(1 + r.IntN(words/3))
+		switch s.kind {
+		case "copy":
+			for s.a = some(s.y.n); !s.a.disjoint(s.y); {
+				s.a = some(s.y.n)
+			}
+		case "mix":
+			s.b = input(s.y)
+			if r.IntN(4) > 0 {
+				s.a = input(s.y)
+			}
+		}
+		p.steps = append(p.steps, s)
+	}
+	return p
+}
+
+// touches is what a step reads and writes.
+func (s progStep) touches() (reads []piece, writes piece) {
+	for _, x := range []piece{s.a, s.b} {
+		if x.n > 0 {
+			reads = append(reads, x)
+		}
+	}
+	return reads, s.y
+}
+
+// run is the twin on the host.
+func (p program) run(data [][]uint32) {
+	at := func(x piece) []uint32 {
+		if x.n == 0 {
+			return nil
+		}
+		return data[x.buffer][x.from : x.from+x.n]
+	}
+	for _, s := range p.steps {
+		switch s.kind {
+		case "fill":
+			for i := range at(s.y) {
+				at(s.y)[i] = s.word
+			}
+		case "copy":
+			copy(at(s.y), at(s.a))
+		case "mix":
+			mixed(at(s.y), at(s.a), at(s.b), s.word, 0)
+		}
+	}
+}
+
+// record puts the program on a tape.
+func (p program) record(t testing.TB, tp *vk.Tape, k *vk.Kernel, ranges []vk.Range) {
+	at := func(x piece) vk.Range {
+		if x.n == 0 {
+			return vk.Range{}
+		}
+		return ranges[x.buffer].Slice(uint64(4*x.from), uint64(4*x.n))
+	}
+	for _, s := range p.steps {
+		switch s.kind {
+		case "fill":
+			require.NoError(t, tp.Fill(at(s.y), s.word))
+		case "copy":
+			require.NoError(t, tp.Copy(at(s.y), at(s.a)))
+		case "mix":
+			require.NoError(t, tp.Dispatch(mix(k, at(s.a), at(s.b), at(s.y), s.word)))
+		}
+	}
+}
+
+// hazards goes through the steps word by word and says which step touches what others touched since the barrier before it. With
+// barriers nil, a barrier stands just where one is needed.
+func (p program) hazards(barriers []bool) []bool {
+	var wrote, touched []map[int]bool
+	clear := func() {
+		wrote, touched = nil, nil
+		for range p.words {
+			wrote, touched = append(wrote, map[int]bool{}), append(touched, map[int]bool{})
+		}
+	}
+	clear()
+	list := make([]bool, len(p.steps))
+	for i, s := range p.steps {
+		if barriers != nil && barriers[i] {
+			clear()
+		}
+		reads, y := s.touches()
+		for _, x := range reads {
+			for w := x.from; w < x.from+x.n; w++ {
+				list[i] = list[i] || wrote[x.buffer][w]
+			}
+		}
+		for w := y.from; w < y.from+y.n; w++ {
+			list[i] = list[i] || touched[y.buffer][w]
+		}
+		if barriers == nil && list[i] {
+			clear()
+		}
+		for _, x := range append(reads, y) {
+			for w := x.from; w < x.from+x.n; w++ {
+				touched[x.buffer][w] = true
+			}
+		}
+		for w := y.from; w < y.from+y.n; w++ {
+			wrote[y.buffer][w] = true
+		}
+	}
+	return list
+}
+
+// bench holds the memory of a program; the last range is a slot of each tape.
+type bench struct {
+	d       *vk.Device
+	k       *vk.Kernel
+	buffers []*vk.Buffer
+}
+
+func newBench(t testing.TB, d *vk.Device, k *vk.Kernel, p program) bench {
+	b := bench{d: d, k: k}
+	for i, n := range p.words {
+		b.buffers = append(b.buffers, buffer(t, d, fmt.Sprint("bench ", i), uint64(4*n)))
+	}
+	return b
+}
+
+func (b bench) record(t testing.TB, p program, c vk.TapeConfig, plant int) *vk.Tape {
+	tp := tape(t, b.d, c)
+	tp.Plant(plant)
+	var ranges []vk.Range
+	for _, x := range b.buffers {
+		ranges = append(ranges, x.Range())
+	}
+	last := len(ranges) - 1
+	slot := tp.NewSlot("last", ranges[last].Size())
+	require.NoError(t, tp.Bind(slot, ranges[last]))
+	ranges[last] = slot.Range()
+	p.record(t, tp, b.k, ranges)
+	return tp
+}
+
+func TestRandomTapes(t *testing.T) {
+	d := gputest.Device(t)
+	k := kernel(t, d, "mix", nil)
+	for seed := range uint64(40) {
+		t.Run(fmt.Sprint(seed), func(t *testing.T) {
+			gputest.Count()
+			r := rand.New(rand.NewPCG(seed, 9))
+			size := 24
+			if seed%8 == 7 {
+				size = 60_000 // large enough that steps without a barrier really overlap on a GPU
+			}
+			p := randomProgram(r, 4, size, 25)
+			b := newBench(t, d, k, p)
+			var start, want [][]uint32
+			for i, n := range p.words {
+				start = append(start, noise(seed*10+uint64(i), n))
+				want = append(want, slices.Clone(start[i]))
+			}
+			p.run(want)
+			for _, everywhere := range []bool{false, true} {
+				tp := b.record(t, p, vk.TapeConfig{BarrierEverywhere: everywhere}, -1)
+				for range 2 {
+					for i, data := range start {
+						upload(t, b.buffers[i].Range(), data)
+					}
+					require.NoError(t, tp.Run())
+					for i, x := range b.buffers {
+						require.True(t, slices.Equal(want[i], words(t, x.Range())), "buffer %d, everywhere %v", i, everywhere)
+					}
+				}
+			}
+		})
+	}
+}
+
+// TestHazardChecker compares what the recorder and the checker know with a model that goes word by word.
+func TestHazardChecker(t *testing.T) {
+	d := gputest.Device(t)
+	k := kernel(t, d, "mix", nil)
+	found, clean := 0, 0
+	for seed := range uint64(60) {
+		r := rand.New(rand.NewPCG(seed, 10))
+		p := randomProgram(r, 4, 24, 14)
+		b := newBench(t, d, k, p)
+		tp := b.record(t, p, vk.TapeConfig{}, -1)
+		needed := p.hazards(nil)
+		require.Equal(t, needed, tp.Barriers(), "as few barriers as possible")
+		require.NoError(t, tp.Check())
+		for i, barrier := range needed {
+			if !barrier {
+				continue
+			}
+			bad := b.record(t, p, vk.TapeConfig{}, i)
+			require.False(t, bad.Barriers()[i])
+			require.ErrorContains(t, bad.Run(), "hazard: ", "seed %d, step %d", seed, i)
+			closed(t, bad)
+		}
+		for range 20 { // barriers in any places at all
+			marks := make([]bool, len(p.steps))
+			for i := range marks {
+				marks[i] = r.IntN(3) > 0
+				tp.SetBarrier(i, marks[i])
+			}
+			hazard := slices.Contains(p.hazards(marks), true)
+			require.Equal(t, hazard, tp.Check() != nil, "seed %d, %v", seed, marks)
+			if hazard {
+				found++
+			} else {
+				clean++
+			}
+		}
+		closed(t, tp)
+	}
+	assert.Greater(t, found, 50)
+	assert.Greater(t, clean, 50)
+}
+
+func TestFillCopy(t *testing.T) {
+	d := open(t, vk.Options{})
+	a, b := buffer(t, d, "a", 64), buffer(t, d, "b", 64)
+	x, y := a.Range(), b.Range()
+	tp := tape(t, d, vk.TapeConfig{Name: "steps"})
+	for says, err := range map[string]error{
+		`vk: tape "steps": Fill: bytes [2, +4) are no whole words`: tp.Fill(x.Slice(2, 4), 1),
+		"bytes [4, +6) are no whole words":                         tp.Fill(x.Slice(4, 6), 1),
+		"Fill: argument 0 is the zero Range":                       tp.Fill(vk.Range{}, 1),
+		"Fill: argument 0 is bytes [60, ":                          tp.Fill(x.Slice(60, 8), 1),
+		"Copy: 8 bytes of buffer \"b\" to 4 bytes of buffer \"a\"": tp.Copy(x.Slice(0, 4), y.Slice(0, 8)),
+		"they overlap":                       tp.Copy(x.Slice(0, 8), x.Slice(4, 8)),
+		"Copy: argument 1 is the zero Range": tp.Copy(x, vk.Range{}),
+		"Copy: argument 0 is bytes [8, ":     tp.Copy(x.Slice(8, 64), y),
+	} {
+		assert.ErrorContains(t, err, says)
+	}
+	require.Empty(t, tp.Kernels())
+	upload(t, x, make([]uint8, 64))
+	upload(t, y, noise(1, 16))
+	want := make([]uint8, 64)
+	copy(want[1:34], vk.Bytes(noise(1, 16))[20:53]) // copies take any bytes
+	for i := 40; i < 48; i += 4 {
+		copy(want[i:], []uint8{4, 3, 2, 1})
+	}
+	require.NoError(t, tp.Fill(x.Slice(40, 8), 0x01020304))
+	require.NoError(t, tp.Copy(x.Slice(1, 33), y.Slice(20, 33)))
+	assert.Equal(t, []string{"fill", "copy"}, tp.Kernels())
+	flops, bytes := tp.Work()
+	assert.Equal(t, 0.0, flops)
+	assert.Equal(t, 8+66.0, bytes)
+	require.NoError(t, tp.Run())
+	assert.Equal(t, want, vk.Bytes(words(t, x)))
+	assert.Equal(t, noise(1, 16), words(t, y))
+	assert.ErrorContains(t, tp.Fill(x, 1), "cannot be recorded on any more")
+	assert.ErrorContains(t, tp.Copy(x, y), "cannot be recorded on any more")
+}
