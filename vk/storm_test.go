@@ -1,0 +1,169 @@
+package vk_test
+
+import (
+	"fmt"
+	"math/rand/v2"
+	"runtime"
+	"slices"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/colt5-vulkan/colt5/internal/gputest"
+	"github.com/colt5-vulkan/colt5/vk"
+	"github.com/stretchr/testify/require"
+)
+
+// stormRound makes a kernel, buffers and a tape, runs them, checks the result and closes everything.
+func stormRound(d *vk.Device, code []byte, r *rand.Rand) (err error) {
+	var made []closer
+	defer func() {
+		for _, c := range slices.Backward(made) {
+			if e := c.Close(); err == nil {
+				err = e
+			}
+		}
+	}()
+	add := r.Uint32()
+	k, err := d.NewKernel(vk.KernelConfig{Name: fmt.Sprint("storm ", add), Code: slices.Clone(code), Spec: map[uint32]uint32{0: mixWidth, 1: add}})
+	if err != nil {
+		return err
+	}
+	made = append(made, k)
+	n := 1 + r.IntN(3000)
+	var b [3]*vk.Buffer
+	for i := range b {
+		if b[i], err = d.NewBuffer(fmt.Sprint("storm ", i), uint64(4*n)); err != nil {
+			return err
+		}
+		made = append(made, b[i])
+	}
+	tp, err := d.NewTape(vk.TapeConfig{Name: "storm", Profile: r.IntN(2) == 0, BarrierEverywhere: r.IntN(2) == 0})
+	if err != nil {
+		return err
+	}
+	made = append(made, tp)
+	slot, steps := tp.NewSlot("x", uint64(4*n)), 1+r.IntN(20)
+	for i := range steps {
+		run := mix(k, slot.Range(), b[1].Range(), b[1].Range(), uint32(i))
+		run.Flops = r.Float64() * vk.SegmentFlops
+		if err := tp.Dispatch(run); err != nil {
+			return err
+		}
+	}
+	return stormRuns(d, tp, slot, b, n, steps, add, r)
+}
+
+// stormRuns runs a tape of stormRound a few times, the slot being bound to one buffer and the other.
+func stormRuns(d *vk.Device, tp *vk.Tape, slot *vk.Slot, b [3]*vk.Buffer, n, steps int, add uint32, r *rand.Rand) error {
+	for run := range 3 {
+		x, y, got := noise(r.Uint64(), n), noise(r.Uint64(), n), make([]uint32, n)
+		in := b[run%2*2].Range()
+		if err := tp.Bind(slot, in); err != nil {
+			return err
+		}
+		if err := d.Upload(vk.Transfer{Range: in, Data: vk.Bytes(x)}, vk.Transfer{Range: b[1].Range(), Data: vk.Bytes(y)}); err != nil {
+			return err
+		}
+		if err := tp.Submit(); err != nil {
+			return err
+		}
+		for i := range steps {
+			mixed(y, x, y, uint32(i), add)
+		}
+		if err := tp.Wait(); err != nil {
+			return err
+		}
+		if err := d.Download(vk.Transfer{Range: b[1].Range(), Data: vk.Bytes(got)}); err != nil {
+			return err
+		}
+		if !slices.Equal(y, got) {
+			return fmt.Errorf("%d numbers, %d steps, run %d: the result is wrong", n, steps, run)
+		}
+		if _, err := tp.Elapsed(); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// TestStorm lets several goroutines make, use and close everything that there is, on one device and on devices of their own, while the
+// garbage collector never rests. `make storm` runs it with freed C memory overwritten and Go pointers in C memory caught.
+func TestStorm(t *testing.T) {
+	shared, code := open(t, vk.Options{}), spv(t, "mix")
+	stop, collected := make(chan struct{}), make(chan int)
+	go func() {
+		for n := 0; ; n++ {
+			select {
+			case <-stop:
+				collected <- n
+				return
+			default:
+				runtime.GC()
+			}
+		}
+	}()
+	const rounds, workers = 36, 3
+	var group sync.WaitGroup
+	var done atomic.Int64
+	end := time.Now().Add(15 * time.Second) // a slow machine does fewer rounds
+	for w := range workers {
+		group.Add(2)
+		go func() {
+			defer group.Done()
+			r := rand.New(rand.NewPCG(uint64(w), 11))
+			for range rounds {
+				if time.Now().After(end) {
+					return
+				}
+				if err := stormRound(shared, code, r); err != nil {
+					t.Error(err)
+					return
+				}
+				done.Add(1)
+			}
+		}()
+		go func() {
+			defer group.Done()
+			r := rand.New(rand.NewPCG(uint64(w), 12))
+			for range rounds / 6 {
+				if time.Now().After(end) {
+					return
+				}
+				if err := stormDevice(code, r); err != nil {
+					t.Error(err)
+					return
+				}
+				done.Add(2)
+			}
+		}()
+	}
+	group.Wait()
+	close(stop)
+	gcs := <-collected
+	t.Logf("%d rounds, %d garbage collections", done.Load(), gcs)
+	require.Equal(t, vk.Stats{}, counts(shared))
+	require.Greater(t, gcs, 10)
+	require.Greater(t, done.Load(), int64(2*workers))
+}
+
+// stormDevice opens a device, does a few rounds on it and closes it.
+func stormDevice(code []byte, r *rand.Rand) (err error) {
+	d, err := vk.Open(vk.Options{CacheDir: "-"})
+	if err != nil {
+		return err
+	}
+	gputest.Count()
+	defer func() {
+		if e := d.Close(); err == nil {
+			err = e
+		}
+	}()
+	for range 2 {
+		if err := stormRound(d, code, r); err != nil {
+			return err
+		}
+	}
+	return nil
+}
