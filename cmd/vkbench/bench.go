@@ -25,8 +25,8 @@ func (a *app) bench() *cli.Command {
 			deviceFlag(), outputFlag(),
 			&cli.StringSliceFlag{Name: "only", Usage: "only these `NAMES`, of " + strings.Join(caseNames(benchCases()), ", ")},
 			&cli.StringSliceFlag{Name: "size", Usage: "`[NAME=]AxB` instead of the sizes of a case; again for more sizes"},
-			&cli.IntFlag{Name: "reps", Usage: "time `N` runs (default: as many as fit some time)"},
-			&cli.IntFlag{Name: "warmup", Value: -1, Usage: "`N` runs before (default: as many as fit some time)"},
+			&cli.IntFlag{Name: "reps", HideDefault: true, Usage: "time `N` runs (default: as many as fit some time)"},
+			&cli.IntFlag{Name: "warmup", Value: -1, HideDefault: true, Usage: "`N` runs before (default: as many as fit some time)"},
 			&cli.BoolFlag{Name: "full", Usage: "the sizes of a GPU also on a CPU driver"},
 			&cli.BoolFlag{Name: "steps", Usage: "instead: the GPU time of every step; steps run one after the other then"},
 		},
@@ -60,7 +60,7 @@ func (a *app) benchOn(ctx context.Context, c *cli.Command, dev *vk.Device, cases
 		err = b.stepTable(a, c)
 	} else {
 		err = b.mainTable(a, c)
-		todo = append(roofs(small), todo...)
+		todo = append(roofs(cpu), todo...) // a processor reaches its roof at small sizes too
 	}
 	if err != nil {
 		return err

@@ -10,9 +10,9 @@ type embedding struct {
 }
 
 const (
-	window        = 32  // bytes to each side that a token knows of
-	ownWeight     = 0.5 // of the byte itself
-	contextWeight = 8   // of its surroundings: their mean is small, about 1 / sqrt(65)
+	window        = 32   // bytes to each side that a token knows of
+	ownWeight     = 0.25 // of the byte itself
+	contextWeight = 8    // of its surroundings: their mean is small, about 1 / sqrt(65)
 )
 
 func newEmbedding(seed uint64, dim int, text []byte) *embedding {

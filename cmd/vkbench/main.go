@@ -28,8 +28,8 @@ const (
 	exitNoDevice
 )
 
-const description = `Numbers come in float32 on the device that -device names (an index, a UUID, or a part of the name); without it COLT5_DEVICE
-decides, and without that the best device. Data goes to stdout, progress and remarks to stderr.
+const description = `Everything runs on the device that -device names (an index, a UUID, or a part of the name); without it COLT5_DEVICE
+decides, and without that the best device. Data goes to stdout, progress and remarks to stderr. Flags take one dash or two.
 
 Exit codes:
    0  fine

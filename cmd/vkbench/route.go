@@ -15,9 +15,9 @@ import (
 	"github.com/urfave/cli/v3"
 )
 
-const routeDescription = `The text's bytes are the tokens. A token's vector is half the embedding of its byte (normal numbers of the seed), plus 8 times
-what the mean embedding of the 65 bytes around it differs from that of the whole text: so tokens of passages that are written otherwise
-than the rest differ from the others. Without -weights the routing token is made of the seed as well: which passages it likes is
+const routeDescription = `The text's bytes are the tokens. A token's vector is a quarter of its byte's embedding (normal numbers of the seed), plus 8 times the
+difference between the mean embedding of the 65 bytes around it and that of the whole text: passages that are written otherwise than
+the rest stand out. Without -weights the routing token is made of the seed as well: which passages it likes is
 arbitrary then, but always the same.
 
 The text is cut in pieces of -length bytes, -batch of them a call; each piece has -heavy tokens routed to the heavy branch, a shorter
@@ -35,8 +35,8 @@ func (a *app) route() *cli.Command {
 			&cli.StringFlag{Name: "config", Usage: "`FILE` with the feedforward's configuration, JSON"},
 			&cli.StringFlag{Name: "weights", Usage: "`FILE` with the feedforward's weights, safetensors (default: initial values of the seed)"},
 			&cli.Uint64Flag{Name: "seed", Usage: "`S` of the embedding, and of the weights"},
-			&cli.IntFlag{Name: "dim", Usage: "`C`, numbers of a token (default: the configuration's, 512 without one)"},
-			&cli.IntFlag{Name: "heavy", Usage: "`N` heavy tokens of a whole piece (default: the configuration's, length / 32 without one)"},
+			&cli.IntFlag{Name: "dim", HideDefault: true, Usage: "`C`, numbers of a token (default: the configuration's, 512 without one)"},
+			&cli.IntFlag{Name: "heavy", HideDefault: true, Usage: "`N` heavy tokens of a whole piece (default: the configuration's, length / 32 without one)"},
 			&cli.IntFlag{Name: "length", Value: 32768, Usage: "`BYTES` of a piece"},
 			&cli.IntFlag{Name: "batch", Value: 2, Usage: "pieces of a call, `B`"},
 			&cli.IntFlag{Name: "passages", Value: 8, Usage: "show the `N` passages with the most heavy tokens; the table has all"},
@@ -78,7 +78,7 @@ func (a *app) route() *cli.Command {
 	}
 }
 
-// routing options.
+// routeConfig is what the flags say.
 type routeConfig struct {
 	html, weights           string
 	seed                    uint64

@@ -90,7 +90,7 @@ func (a *app) show(c *cli.Command, r *routedText, most int) error {
 	slices.SortStableFunc(best, func(a, b passage) int { return cmp.Compare(b.share(), a.share()) })
 	best = best[:min(most, all)]
 	slices.SortFunc(best, func(a, b passage) int { return cmp.Compare(a.from, b.from) })
-	fmt.Fprintf(&out, "\nthe %d of %d passages with the largest share:\n", len(best), all)
+	fmt.Fprintf(&out, "\npassages with the largest share, %d of %d:\n", len(best), all)
 	for _, p := range best {
 		fmt.Fprintf(&out, "\nbyte %d, %s heavy\n%s\n", p.from, percent(p.share()), r.highlight(p, colours))
 	}
@@ -101,8 +101,8 @@ func (a *app) show(c *cli.Command, r *routedText, most int) error {
 // summary tells in lines what was done.
 func (r *routedText) summary() []string {
 	return []string{
-		fmt.Sprintf("%s bytes, %s of them routed to the heavy branch (%s)", thousands(len(r.text)), thousands(r.chosen), percent(float64(r.chosen)/float64(len(r.text)))),
-		fmt.Sprintf("%d calls of up to %d x %d x %d, up to %d heavy tokens a piece, on %s", r.calls, r.mostBatch, r.mostTokens, r.config.Dim, r.config.NumHeavyTokens, r.device),
+		fmt.Sprintf("bytes: %s, routed to the heavy branch: %s (%s)", thousands(len(r.text)), thousands(r.chosen), percent(float64(r.chosen)/float64(len(r.text)))),
+		fmt.Sprintf("calls: %d of up to %d x %d x %d, up to %d heavy tokens a piece, on %s", r.calls, r.mostBatch, r.mostTokens, r.config.Dim, r.config.NumHeavyTokens, r.device),
 		fmt.Sprintf("GPU time: router %s, feedforward %s; workspace %v, peak device memory %v",
 			duration(r.routerTime), duration(r.moduleTime), size(r.workspace), size(r.deviceMemory)),
 	}

@@ -211,6 +211,9 @@ func markdown(v any) string {
 	case millis:
 		return significant(float64(x))
 	case share:
+		if x > 0 && x < 0.0995 {
+			return fmt.Sprintf("%.1f %%", 100*float64(x))
+		}
 		return fmt.Sprintf("%.0f %%", 100*float64(x))
 	case size:
 		return x.String()
@@ -222,12 +225,8 @@ func markdown(v any) string {
 
 // significant writes a number with four digits, without an exponent where that is readable.
 func significant(x float64) string {
-	if a := math.Abs(x); x == 0 || a >= 1e-3 && a < 1e6 {
-		digits := 3
-		if a > 0 {
-			digits = min(max(3-int(math.Floor(math.Log10(a))), 0), 6)
-		}
-		return strconv.FormatFloat(x, 'f', digits, 64)
+	if a := math.Abs(x); a >= 1e-3 && a < 1e6 {
+		return strconv.FormatFloat(x, 'f', min(max(3-int(math.Floor(math.Log10(a))), 0), 6), 64)
 	}
 	return fmt.Sprintf("%.3g", x)
 }

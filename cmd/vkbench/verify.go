@@ -36,7 +36,7 @@ func (a *app) verify() *cli.Command {
 			t, err := a.table(c, column{key: "case", title: "case", left: true, width: width},
 				column{key: "module", title: "module", left: true, width: len("ConditionalRoutedFeedForward")},
 				column{key: "result", title: "result", left: true, width: 6}, column{key: "worst", title: "worst", left: true, width: 19},
-				column{key: "error", title: "error", width: 8}, column{key: "bound", title: "bound", width: 5}, column{key: "remark", title: "remark", left: true})
+				column{key: "error", title: "error", width: 8}, column{key: "bound", title: "bound", width: 6}, column{key: "remark", title: "remark", left: true})
 			if err != nil {
 				return err
 			}
