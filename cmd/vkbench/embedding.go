@@ -55,10 +55,11 @@ func (e *embedding) tokens(text []byte, at, count int) []float32 {
 		for ; low < t-window; low++ {
 			add(text[low], -1)
 		}
-		scale := 1 / float64(high-low)
+		const scale = 1.0 / (2*window + 1) // also where the text begins or ends: there the fewer bytes weigh less
+		count := float64(high - low)
 		own, token := e.bytes[text[t]], out[(t-at)*e.dim:][:e.dim]
 		for i := range token {
-			token[i] = float32(ownWeight*float64(own[i]) + contextWeight*(sum[i]*scale-e.mean[i]))
+			token[i] = float32(ownWeight*float64(own[i]) + contextWeight*scale*(sum[i]-count*e.mean[i]))
 		}
 	}
 	return out

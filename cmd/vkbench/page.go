@@ -7,6 +7,7 @@ import (
 	"io"
 	"slices"
 	"strings"
+	"unicode"
 )
 
 //go:embed page.html
@@ -37,7 +38,18 @@ func writePage(w io.Writer, r *routedText, names []string) error {
 		from, to := i*len(r.text)/len(density), (i+1)*len(r.text)/len(density)
 		s := section{ID: i, Bar: fmt.Sprintf("%.1f", 100*x/max(most, 1e-9)), Note: fmt.Sprintf("bytes %d to %d: %s heavy", from, to-1, percent(x)),
 			Runs: r.runs(r.whole(from), r.whole(to))}
+		for j := range s.Runs {
+			s.Runs[j].Text = strings.Map(plainOrder, s.Runs[j].Text)
+		}
 		data.Sections = append(data.Sections, s)
 	}
 	return page.Execute(w, data)
+}
+
+// plainOrder replaces characters that would show the text after them in another order.
+func plainOrder(c rune) rune {
+	if unicode.Is(unicode.Bidi_Control, c) {
+		return '·'
+	}
+	return c
 }

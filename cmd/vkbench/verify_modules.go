@@ -142,6 +142,9 @@ func verifyRouter(s *stage, c *golden.Case) (*subject, error) {
 	if err := load(r.Parameters(), c); err != nil {
 		return nil, err
 	}
+	if call.NumTokens < 1 {
+		return nil, fmt.Errorf("call num_tokens is %d, want at least 1", call.NumTokens)
+	}
 	options := colt5.RoutingOptions{Mask: mask, RoutingTokens: s.input(c, "routing_tokens")}
 	y, ok := c.Outputs["y"]
 	if !ok {

@@ -1,0 +1,224 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"math"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/colt5-vulkan/colt5/colt5"
+	"github.com/colt5-vulkan/colt5/internal/gputest"
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+)
+
+// tiny has a small size for every case.
+func tiny() map[string]string {
+	return map[string]string{
+		"rmsnorm": "5x12", "linear": "9x12x20", "router_logits": "2x33x12x2", "coor_descent": "2x100x7", "select": "2x100x7", "gather": "2x50x12x5",
+		"scatter": "2x50x12x5", "feedforward": "2x40x16x5", "router": "2x40x16x5", "topk": "2x100x7", "topk_differentiable": "2x100x7",
+		"coordinate_descent": "2x100x7",
+	}
+}
+
+func tinySizes() string {
+	var list []string
+	for name, size := range tiny() {
+		list = append(list, name+"="+size)
+	}
+	return strings.Join(list, ",")
+}
+
+func TestBench(t *testing.T) {
+	rows := objects(t, fine(t, "bench", "-o", "json", "-reps", "2", "-warmup", "0", "-size", tinySizes()))
+	names := append([]string{copyRoof, matmulRoof}, caseNames(benchCases())...)
+	require.Len(t, rows, len(names))
+	for i, r := range rows {
+		name := r["name"].(string)
+		assert.Equal(t, names[i], name)
+		if size, ok := tiny()[name]; ok {
+			assert.Equal(t, size, r["shape"])
+		}
+		assert.Equal(t, 2.0, r["runs"], name)
+		assert.Positive(t, r["wall_ms"], name)
+		assert.Positive(t, r["peak_bytes"], name)
+		low, middle, high := r["gpu_p10_ms"].(float64), r["gpu_ms"].(float64), r["gpu_p90_ms"].(float64)
+		assert.True(t, 0 <= low && low <= middle && middle <= high, name)
+		if middle > 0 {
+			assert.Positive(t, r["gb_per_s"], name)
+		}
+	}
+	assert.Positive(t, rows[0]["gb_per_s"])
+	assert.Equal(t, 1.0, rows[1]["roof_share"])
+	assert.Positive(t, rows[1]["tflop_per_s"])
+	feedforward := rows[slices.Index(names, "feedforward")]
+	assert.Positive(t, feedforward["workspace_bytes"])
+	assert.Positive(t, feedforward["roof_share"])
+}
+
+func TestBenchSteps(t *testing.T) {
+	rows := objects(t, fine(t, "bench", "-steps", "-o", "json", "-reps", "2", "-warmup", "0", "-only", "feedforward,scatter", "-size", sizesOf("feedforward", "scatter")))
+	kernels := map[string][]string{}
+	sum := map[string]float64{}
+	for _, r := range rows {
+		name := r["name"].(string)
+		assert.Equal(t, float64(len(kernels[name])+1), r["step"])
+		kernels[name] = append(kernels[name], r["kernel"].(string))
+		if part, ok := r["time_share"].(float64); ok {
+			sum[name] += part
+		}
+	}
+	assert.Equal(t, []string{"scatter_vec4_initial", "scatter_vec4"}, kernels["scatter"])
+	require.Len(t, kernels["feedforward"], 6, kernels)
+	assert.Contains(t, kernels["feedforward"][0], "router_logits")
+	assert.Equal(t, "select", kernels["feedforward"][1])
+	for _, k := range kernels["feedforward"][2:] {
+		assert.Contains(t, k, "linear")
+	}
+	for name, x := range sum {
+		assert.InDelta(t, 1, x, 1e-6, name)
+	}
+}
+
+func sizesOf(names ...string) string {
+	var list []string
+	for _, name := range names {
+		list = append(list, name+"="+tiny()[name])
+	}
+	return strings.Join(list, ",")
+}
+
+func TestBenchRemarks(t *testing.T) {
+	dev := gputest.Device(t)
+	code, out, remarks := onDevice(t, "bench", "-o", "csv", "-reps", "1", "-warmup", "0", "-only", "rmsnorm", "-size", "3x4")
+	assert.Equal(t, exitFine, code)
+	assert.Contains(t, out, "\nrmsnorm,3x4,")
+	assert.Contains(t, remarks, dev.Info().Name)
+	assert.Equal(t, dev.Caps().CPU, strings.Contains(remarks, "no GPU figures"))
+}
+
+func TestBenchFailures(t *testing.T) {
+	// Not routed: 5 of 5 tokens. The other case still runs.
+	code, out, remarks := onDevice(t, "bench", "-o", "csv", "-reps", "1", "-warmup", "0", "-only", "router,topk", "-size", "router=1x5x4x5,topk=1x10x3")
+	assert.Equal(t, exitFailed, code)
+	assert.Contains(t, remarks, "router 1x5x4x5: ")
+	assert.NotContains(t, out, "\nrouter,")
+	assert.Contains(t, out, "\ntopk,1x10x3,")
+}
+
+// TestInsaneResults plants workloads whose results are wrong: none may be timed.
+func TestInsaneResults(t *testing.T) {
+	dev := gputest.Device(t)
+	gputest.Count()
+	nan := float32(math.NaN())
+	for _, test := range []struct {
+		name   string
+		floats []float32
+		ints   []int32
+		want   string
+	}{
+		{"fine", []float32{1, 2, 3}, []int32{4, 0, 4, 3}, ""},
+		{"NaN", []float32{1, 2, nan}, nil, "y: element 2 is NaN"},
+		{"infinite", []float32{1, float32(math.Inf(1)), 3}, nil, "y: element 1 is +Inf"},
+		{"constant", []float32{1, 1, 1}, nil, "y: all 3 elements are 1"},
+		{"not written", nil, nil, "y: element 0 is NaN"},
+		{"negative", []float32{1, 2, 3}, []int32{0, -1, 2, 3}, "indices: element 1 is -1"},
+		{"too large", []float32{1, 2, 3}, []int32{0, 1, 2, 5}, "indices: element 3 is 5"},
+		{"twice", []float32{1, 2, 3}, []int32{0, 1, 2, 2}, "indices: element 3 is 2"},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			var out bytes.Buffer
+			b := &benchmark{ctx: context.Background(), dev: dev, pace: newPace(true, 1, 0)}
+			b.table = &table{out: &out, remarks: &out, format: "csv", before: func() {}, columns: make([]column, 12)}
+			runs := 0
+			err := b.run(sized{benchCase{name: "planted", setup: func(s *benchStage, _ []int) (*workload, error) {
+				y, indices := s.tensor(colt5.F32, 3), s.tensor(colt5.I32, 2, 2)
+				run := func() error {
+					runs++
+					if test.floats == nil {
+						return nil
+					}
+					if test.ints == nil {
+						return y.Write(test.floats)
+					}
+					return errors.Join(y.Write(test.floats), indices.Write(test.ints))
+				}
+				last := func() (colt5.CallStats, error) { return colt5.CallStats{Time: time.Millisecond, Bytes: 8}, nil }
+				return &workload{run: run, last: last, results: []result{tensorResult("y", y), tensorIndices("indices", indices, 5)}}, nil
+			}}, []int{3}})
+			if test.want != "" {
+				assert.ErrorContains(t, err, test.want)
+				assert.Equal(t, 1, runs)
+				assert.Empty(t, out.String())
+				return
+			}
+			require.NoError(t, err)
+			assert.Equal(t, 2, runs)
+			assert.Contains(t, out.String(), "planted,3,1,1,1,")
+		})
+	}
+	assert.Zero(t, dev.Stats().Buffers)
+}
+
+func TestChooseCases(t *testing.T) {
+	chosen, err := chooseCases(benchCases(), []string{"topk", "linear"}, []string{"topk=1x5x2", "3x4x5", "linear=7x8x9"})
+	require.NoError(t, err)
+	assert.Equal(t, []string{"linear", "topk"}, caseNames(chosen))
+	assert.Equal(t, [][]int{{3, 4, 5}, {7, 8, 9}}, chosen[0].sizes)
+	assert.Equal(t, [][]int{{1, 5, 2}, {3, 4, 5}}, chosen[1].small)
+	assert.Equal(t, "7x8x9", chosen[0].at(false)[1].shape())
+
+	all, err := chooseCases(benchCases(), nil, nil)
+	require.NoError(t, err)
+	assert.Equal(t, caseNames(benchCases()), caseNames(all))
+	for _, c := range all {
+		for _, size := range append(c.sizes, c.small...) {
+			assert.Len(t, size, len(c.dims), c.name)
+		}
+		assert.NotEmpty(t, c.sizes, c.name)
+		assert.NotEmpty(t, c.small, c.name)
+	}
+}
+
+func TestQuantile(t *testing.T) {
+	list := []float64{1, 2, 3, 4, 5}
+	assert.Equal(t, 3.0, quantile(list, 0.5))
+	assert.InDelta(t, 1.4, quantile(list, 0.1), 1e-12)
+	assert.InDelta(t, 4.6, quantile(list, 0.9), 1e-12)
+	assert.Equal(t, 2.5, quantile([]float64{2, 3}, 0.5))
+	assert.Equal(t, 7.0, quantile([]float64{7}, 0.9))
+}
+
+func TestOfRoof(t *testing.T) {
+	b := &benchmark{}
+	assert.Nil(t, b.ofRoof(1, 1))
+	b.copyRate, b.flopRate = 100, 1000
+	assert.Equal(t, share(0.5), b.ofRoof(50, 400))
+	assert.Equal(t, share(0.9), b.ofRoof(50, 900))
+	assert.Equal(t, 2000.0, rate(1, 0.5))
+	assert.Zero(t, rate(1, 0))
+	assert.Nil(t, scaled(0, 1e9))
+}
+
+func TestNormals(t *testing.T) {
+	list := normals(100000)
+	var sum, squares, most float64
+	for _, x := range list {
+		sum += float64(x)
+		squares += float64(x) * float64(x)
+		most = max(most, float64(x))
+	}
+	assert.InDelta(t, 0, sum/1e5, 0.02)
+	assert.InDelta(t, 1, squares/1e5, 0.02)
+	assert.Greater(t, most, 2.5)
+	assert.Equal(t, list[:10], normals(10))
+}
+
+func TestPace(t *testing.T) {
+	assert.Equal(t, pace{reps: 7, most: 7, budget: time.Second, warmup: 2}, newPace(false, 7, 2))
+	assert.Less(t, newPace(true, 0, -1).reps, newPace(false, 0, -1).reps)
+}

@@ -1,0 +1,205 @@
+package main
+
+import (
+	"encoding/binary"
+	"math"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/colt5-vulkan/colt5/internal/golden"
+	"github.com/colt5-vulkan/colt5/internal/gputest"
+	"github.com/colt5-vulkan/colt5/internal/safetensors"
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+)
+
+const goldenDir = "../../testdata/golden/"
+
+// damaged copies a golden case, changed: its metadata, and the bytes of its tensors by name.
+func damaged(t *testing.T, name string, change func(metadata map[string]string, data map[string][]byte)) string {
+	t.Helper()
+	f, err := safetensors.Open(goldenDir + name + ".safetensors")
+	require.NoError(t, err)
+	defer f.Close()
+	data := map[string][]byte{}
+	for _, n := range f.Names() {
+		info, _ := f.Info(n)
+		data[n] = make([]byte, info.Size())
+		require.NoError(t, f.ReadInto(n, data[n]))
+	}
+	metadata := f.Metadata()
+	change(metadata, data)
+	var list []safetensors.Tensor
+	for _, n := range f.Names() {
+		info, _ := f.Info(n)
+		list = append(list, safetensors.Tensor{Name: n, DType: info.DType, Shape: info.Shape, Data: safetensors.Bytes(data[n])})
+	}
+	path := filepath.Join(t.TempDir(), name+".safetensors")
+	require.NoError(t, safetensors.Write(path, metadata, list))
+	return path
+}
+
+// add changes the element at a place of a float32 tensor.
+func add(data []byte, at int, x float32) {
+	old := math.Float32frombits(binary.LittleEndian.Uint32(data[4*at:]))
+	binary.LittleEndian.PutUint32(data[4*at:], math.Float32bits(old+x))
+}
+
+func TestVerifyPasses(t *testing.T) {
+	out := fine(t, "verify", goldenDir+"coor_descent_00.safetensors", goldenDir+"feedforward_1.safetensors", goldenDir+"router_10.safetensors",
+		goldenDir+"topk_11.safetensors", "-o", "json")
+	rows := objects(t, out)
+	require.Len(t, rows, 4)
+	for _, r := range rows {
+		assert.Equal(t, "passed", r["result"])
+		assert.Less(t, r["error"], r["bound"])
+		assert.NotEmpty(t, r["worst"])
+		assert.Nil(t, r["remark"])
+	}
+}
+
+func TestVerifySummary(t *testing.T) {
+	out := fine(t, "verify", "-module", "TopK", goldenDir)
+	assert.Contains(t, out, "\n6 passed, 0 failed on ")
+	assert.NotContains(t, out, "router_")
+
+	code, out, remarks := onDevice(t, "verify", "-module", "Nonsense", goldenDir)
+	assert.Equal(t, exitFailed, code)
+	assert.Contains(t, out, "0 passed, 0 failed")
+	assert.Contains(t, remarks, "no case of Nonsense ran")
+}
+
+func TestVerifyFailures(t *testing.T) {
+	for _, test := range []struct {
+		name, from, want string
+		change           func(metadata map[string]string, data map[string][]byte)
+	}{
+		{"scores", "coor_descent_00", "y: error ", func(_ map[string]string, d map[string][]byte) { add(d["out.y"], 3, 0.001) }},
+		{"values", "topk_11", "values: error ", func(_ map[string]string, d map[string][]byte) { add(d["out.values"], 3, 0.001) }},
+		{"gates", "topk_11", "gates: error ", func(_ map[string]string, d map[string][]byte) { add(d["out.gates"], 0, 1) }},
+		{"soft values", "topk_11", "coor_descent_values: error ", func(_ map[string]string, d map[string][]byte) { add(d["out.coor_descent_values"], 0, 0.01) }},
+		{"order", "topk_11", "indices: element ", func(_ map[string]string, d map[string][]byte) {
+			i := d["out.indices"]
+			copy(i, append(append([]byte{}, i[4:8]...), i[:4]...))
+		}},
+		{"logits", "router_10", "logits: error ", func(_ map[string]string, d map[string][]byte) { add(d["route..logits"], 0, 0.01) }},
+		{"all scores", "router_10", "scores_all: error ", func(_ map[string]string, d map[string][]byte) { add(d["route..scores_all"], 0, 0.01) }},
+		{"slots", "router_10", "indices of block 0: ", func(_ map[string]string, d map[string][]byte) { d["route..indices"][0] ^= 1 }},
+		{"slot scores", "router_10", "scores: error ", func(_ map[string]string, d map[string][]byte) { add(d["route..scores"], 0, 0.01) }},
+		{"tokens", "router_10", "y: error ", func(_ map[string]string, d map[string][]byte) { add(d["out.y"], 0, 0.01) }},
+		{"y", "feedforward_1", "y: error ", func(_ map[string]string, d map[string][]byte) { add(d["out.y"], 100, 0.01) }},
+		{"route", "feedforward_1", "indices of block 0: ", func(_ map[string]string, d map[string][]byte) { d["route.router.indices"][0] ^= 1 }},
+		{"weight", "feedforward_1", "y: error ", func(_ map[string]string, d map[string][]byte) { add(d["param.light_ff.1.bias"], 0, 1) }},
+		{"option", "coor_descent_00", "unknown field", func(m map[string]string, _ map[string][]byte) { m["config"] = `{"k": 3, "nonsense": 1}` }},
+		{"value of an option", "coor_descent_00", "Eps is -1", func(m map[string]string, _ map[string][]byte) { m["config"] = `{"k": 3, "eps": -1}` }},
+		{"call", "router_10", "num_tokens is 0", func(m map[string]string, _ map[string][]byte) { m["call"] = "{}" }},
+		{"shape of a weight", "router_10", "param.routing_token has shape", func(m map[string]string, _ map[string][]byte) {
+			m["config"] = strings.Replace(m["config"], `"dim": `, `"dim": 1`, 1)
+		}},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			path := damaged(t, test.from, test.change)
+			code, out, remarks := onDevice(t, "verify", path, goldenDir+"topk_10.safetensors", "-o", "json")
+			assert.Equal(t, exitFailed, code)
+			assert.Contains(t, remarks, "1 passed, 1 failed")
+			assert.Contains(t, remarks, "1 of 2 cases failed")
+			r := objects(t, out)
+			assert.Equal(t, "FAILED", r[0]["result"])
+			assert.Contains(t, r[0]["remark"], test.want)
+			assert.Equal(t, "passed", r[1]["result"])
+		})
+	}
+}
+
+func TestVerifyUnreadable(t *testing.T) {
+	whole, err := os.ReadFile(goldenDir + "topk_10.safetensors")
+	require.NoError(t, err)
+	path := file(t, "cut.safetensors", string(whole[:len(whole)/2]))
+	code, out, remarks := onDevice(t, "verify", path)
+	assert.Equal(t, exitFailed, code)
+	assert.Contains(t, out, "| cut")
+	assert.Contains(t, out, "FAILED")
+	assert.Contains(t, out, "0 passed, 1 failed")
+	assert.Contains(t, remarks, "1 of 1 cases failed")
+}
+
+func TestVerifyUnsupported(t *testing.T) {
+	path := damaged(t, "topk_10", func(m map[string]string, _ map[string][]byte) { m["module"] = "Sorcery" })
+	code, out, remarks := onDevice(t, "verify", path)
+	assert.Equal(t, exitFailed, code, "nothing ran")
+	assert.Contains(t, out, "0 passed, 0 failed, 1 not supported (Sorcery 1)")
+	assert.Contains(t, remarks, "no case ran")
+
+	out = fine(t, "verify", path, goldenDir+"topk_10.safetensors")
+	assert.Contains(t, out, "1 passed, 0 failed, 1 not supported (Sorcery 1)")
+}
+
+// TestVerifySameBits plants a module whose second run differs.
+func TestVerifySameBits(t *testing.T) {
+	dev := gputest.Device(t)
+	gputest.Count()
+	c, err := golden.Load(goldenDir + "topk_10.safetensors")
+	require.NoError(t, err)
+	for _, test := range []struct {
+		name string
+		runs func(x *subject) func() error
+		want string
+	}{
+		{"other bits", func(x *subject) func() error {
+			forward, values := x.forward, x.outputs["values"]
+			runs := 0
+			return func() error {
+				if err := forward(); err != nil {
+					return err
+				}
+				data, err := values.Float32()
+				if err != nil {
+					return err
+				}
+				if runs++; runs == 2 {
+					data[0] = math.Nextafter32(data[0], 9)
+				}
+				return values.Write(data)
+			}
+		}, "values: the second run gave other bits"},
+		{"nothing written", func(*subject) func() error { return func() error { return nil } }, "gates: the second run gave other bits"},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			found := &comparison{}
+			require.NoError(t, onStage(dev, func(s *stage) error {
+				return check(s, c, func(s *stage, c *golden.Case) (*subject, error) {
+					x, err := verifyTopK(s, c)
+					if err == nil {
+						x.forward = test.runs(x)
+					}
+					return x, err
+				}, found)
+			}))
+			assert.Contains(t, strings.Join(found.problems, "; "), test.want)
+		})
+	}
+}
+
+func TestComparisonKeepsTheWorst(t *testing.T) {
+	c := &comparison{}
+	c.near("a", []float32{1}, []float64{1}, 1)
+	c.near("b", []float32{1.5}, []float64{1}, 1)
+	c.near("c", []float32{1.25}, []float64{1}, 10)
+	assert.Equal(t, quantity{"b", 0.5, 1}, c.worst)
+	assert.Empty(t, c.problems)
+	c.near("d", []float32{1, 2}, []float64{1}, 1)
+	assert.Equal(t, "d", c.worst.name)
+	c.same("e", []int32{1, 2}, []int32{1, 3})
+	c.same("f", []int32{1}, []int32{1, 3})
+	assert.Len(t, c.problems, 3)
+}
+
+func TestByBlock(t *testing.T) {
+	// [batch 1, routes 2, blocks 2, n 2]
+	r := routing{batch: 1, routes: 2, n: 4, block: 2, mask: []uint8{1, 1, 0, 1}}
+	assert.Equal(t, []float32{1, 2, 5, 6, 3, 4, 7, 8}, r.byBlock([]float32{1, 2, 3, 4, 5, 6, 7, 8}))
+	assert.Equal(t, []float32{1, 1, 0, 1, 1, 1, 0, 1}, r.real())
+	assert.Equal(t, []float32{1, 1, 1, 1, 0, 1, 0, 1}, r.byBlock(r.real()))
+}
