@@ -3,6 +3,7 @@ package vk_test
 import (
 	"bytes"
 	"fmt"
+	"math"
 	"os"
 	"runtime"
 	"testing"
@@ -184,41 +185,43 @@ func TestGrowth(t *testing.T) {
 		limit int // bytes for all of them
 		do    func(i int)
 	}{
-		"run": {2000, 4 << 20, func(i int) {
+		"run": {1000, 1 << 20, func(i int) {
 			require.NoError(t, tp.Bind(slot, x[i%2].Range()))
 			require.NoError(t, tp.Run())
 			require.NoError(t, second(tp.Elapsed()))
 		}},
-		"transfer": {2000, 4 << 20, func(i int) {
+		"transfer": {1000, 1 << 20, func(i int) {
 			require.NoError(t, d.Upload(vk.Transfer{Range: x[i%2].Range(), Data: data}))
 			require.NoError(t, d.Download(vk.Transfer{Range: x[i%2].Range(), Data: data}))
 		}},
-		"tape": {1000, 8 << 20, func(int) {
+		"tape": {500, 2 << 20, func(int) {
 			tp, err := d.NewTape(vk.TapeConfig{Name: "short", Profile: true})
 			require.NoError(t, err)
 			require.NoError(t, tp.Dispatch(mix(k, vk.Range{}, b.Range(), b.Range(), 3)))
 			require.NoError(t, tp.Run())
 			closed(t, tp)
 		}},
-		"buffer": {2000, 4 << 20, func(int) {
-			b, err := d.NewBuffer("short", 5<<20)
+		"buffer": {300, 1 << 20, func(int) {
+			b, err := d.NewBuffer("short", vk.ShareBytes+1)
 			require.NoError(t, err)
 			closed(t, b)
 		}},
-		"list": {100, 4 << 20, func(int) { require.NoError(t, second(vk.List())) }},
+		"list": {50, 2 << 20, func(int) { require.NoError(t, second(vk.List())) }},
 	} {
 		t.Run(name, func(t *testing.T) {
-			for i := range c.times / 4 {
-				c.do(i)
+			c.do(0)
+			goroutines, least := runtime.NumGoroutine(), math.MaxInt
+			for range 3 { // what grows once is somebody's cache; a leak grows every time
+				before := resident(t)
+				for i := range c.times {
+					c.do(i)
+				}
+				least = min(least, resident(t)-before)
 			}
-			before, goroutines := resident(t), runtime.NumGoroutine()
-			for i := range c.times {
-				c.do(i)
-			}
-			grown := resident(t) - before
-			t.Logf("%d bytes in %d times", grown, c.times)
-			assert.Less(t, grown, c.limit)
-			assert.Equal(t, goroutines, runtime.NumGoroutine())
+			t.Logf("%d bytes in %d times", least, c.times)
+			assert.True(t, raced || least < c.limit, "that is too much")
+			// The binding's finalizers are goroutines, soon over.
+			assert.Eventually(t, func() bool { return runtime.NumGoroutine() <= goroutines+1 /* of Eventually */ }, 5*time.Second, 10*time.Millisecond)
 		})
 	}
 }
