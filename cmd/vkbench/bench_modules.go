@@ -4,13 +4,15 @@ import "github.com/colt5-vulkan/colt5/colt5"
 
 // moduleCases has the modules.
 func moduleCases() []benchCase {
-	topK, smallTopK := [][]int{{1, 1048576, 1024}, {2, 32768, 1024}}, [][]int{{2, 32768, 1024}}
+	rows, tokens := []string{"rows", "entries", "k"}, []string{"batch", "tokens", "dim", "heavy tokens"}
+	long, short := [][]int{{1, 1048576, 1024}, {2, 32768, 1024}}, [][]int{{2, 32768, 1024}}
+	sequence := [][]int{{2, 32768, 512, 1024}}
 	return []benchCase{
-		{"feedforward", []string{"batch", "tokens", "dim", "heavy tokens"}, [][]int{{2, 32768, 512, 1024}}, [][]int{{1, 4096, 256, 128}}, setupFeedForward},
-		{"router", []string{"batch", "tokens", "dim", "chosen tokens"}, [][]int{{2, 32768, 512, 1024}}, [][]int{{2, 4096, 512, 128}}, setupRouter},
-		{"topk", []string{"rows", "entries", "k"}, topK, topK, setupTopK},
-		{"topk_differentiable", []string{"rows", "entries", "k"}, topK, smallTopK, setupDifferentiableTopK},
-		{"coordinate_descent", []string{"rows", "entries", "k"}, [][]int{{2, 32768, 1024}}, [][]int{{2, 32768, 1024}}, setupCoordinateDescent},
+		{"feedforward", tokens, sequence, [][]int{{1, 4096, 256, 128}}, setupFeedForward},
+		{"router", tokens, sequence, [][]int{{2, 4096, 512, 128}}, setupRouter},
+		{"topk", rows, long, long, setupTopK},
+		{"topk_differentiable", rows, long, short, setupDifferentiableTopK},
+		{"coordinate_descent", rows, short, short, setupCoordinateDescent},
 	}
 }
 
@@ -46,7 +48,9 @@ func setupRouter(s *benchStage, size []int) (*workload, error) {
 		return nil, s.err
 	}
 	x, slots := s.input(b, n, c), r.Slots(n, k)
-	out := colt5.Routing{Indices: s.tensor(colt5.I32, b, 1, slots), Scores: s.tensor(colt5.F32, b, 1, slots), Tokens: s.tensor(colt5.F32, b, 1, slots, c)}
+	out := colt5.Routing{
+		Indices: s.tensor(colt5.I32, b, 1, slots), Scores: s.tensor(colt5.F32, b, 1, slots), Tokens: s.tensor(colt5.F32, b, 1, slots, c),
+	}
 	if s.err != nil {
 		return nil, s.err
 	}

@@ -9,15 +9,17 @@ func linearDims() []string { return []string{"rows", "in", "out"} }
 
 // roomCases has a case for every room, under the room's stem.
 func roomCases() []benchCase {
+	rows, chosen := []string{"rows", "entries", "k"}, []string{"batch", "tokens", "dim", "k"}
+	long, short, sequence := [][]int{{2, 32768, 1024}, {1, 1048576, 1024}}, [][]int{{2, 32768, 1024}}, [][]int{{2, 32768, 512, 1024}}
+	products := [][]int{{65536, 256, 512}, {65536, 512, 256}, {2048, 2048, 512}, {2048, 512, 2048}, {4096, 4096, 4096}}
 	return []benchCase{
 		{"rmsnorm", []string{"rows", "dim"}, [][]int{{65536, 512}}, [][]int{{4096, 512}}, setupRMSNorm},
-		{"linear", linearDims(), [][]int{{65536, 256, 512}, {65536, 512, 256}, {2048, 2048, 512}, {2048, 512, 2048}, {4096, 4096, 4096}},
-			[][]int{{2048, 256, 512}, {2048, 512, 256}}, setupLinear},
+		{"linear", linearDims(), products, [][]int{{2048, 256, 512}, {2048, 512, 256}}, setupLinear},
 		{"router_logits", []string{"batch", "tokens", "dim", "routes"}, [][]int{{2, 32768, 512, 1}}, [][]int{{2, 4096, 512, 1}}, setupRouterLogits},
-		{"coor_descent", []string{"rows", "entries", "k"}, [][]int{{2, 32768, 1024}, {1, 1048576, 1024}}, [][]int{{2, 32768, 1024}}, setupCoorDescent},
-		{"select", []string{"rows", "entries", "k"}, [][]int{{2, 32768, 1024}, {1, 1048576, 1024}}, [][]int{{2, 32768, 1024}, {1, 1048576, 1024}}, setupSelect},
-		{"gather", []string{"batch", "tokens", "dim", "k"}, [][]int{{2, 32768, 512, 1024}}, [][]int{{2, 8192, 512, 1024}}, setupGather},
-		{"scatter", []string{"batch", "tokens", "dim", "k"}, [][]int{{2, 32768, 512, 1024}}, [][]int{{2, 8192, 512, 1024}}, setupScatter},
+		{"coor_descent", rows, long, short, setupCoorDescent},
+		{"select", rows, long, long, setupSelect},
+		{"gather", chosen, sequence, [][]int{{2, 8192, 512, 1024}}, setupGather},
+		{"scatter", chosen, sequence, [][]int{{2, 8192, 512, 1024}}, setupScatter},
 	}
 }
 
@@ -53,7 +55,8 @@ func setupCoorDescent(s *benchStage, size []int) (*workload, error) {
 	if d = keep(s.stage, d, err); d == nil {
 		return nil, s.err
 	}
-	a := pipelines.CoorDescentArgs{Logits: s.normals(rows * n), Scores: s.floats(rows * n), Scratch: s.temporary(d.Scratch(rows, n, 0)), Rows: rows, N: n, K: float64(k)}
+	a := pipelines.CoorDescentArgs{Logits: s.normals(rows * n), Scores: s.floats(rows * n),
+		Scratch: s.temporary(d.Scratch(rows, n, 0)), Rows: rows, N: n, K: float64(k)}
 	return s.room("coor_descent", func(t *vk.Tape) error { return d.Record(t, a) }, s.floatResult("scores", a.Scores))
 }
 
@@ -72,7 +75,8 @@ func setupGather(s *benchStage, size []int) (*workload, error) {
 	b, n, c, k := size[0], size[1], size[2], size[3]
 	g, err := pipelines.NewGather(s.dev, pipelines.GatherConfig{C: c})
 	g = keep(s.stage, g, err)
-	a := pipelines.GatherArgs{X: s.normals(b * n * c), Indices: s.choice(b, n, k), Score: s.normals(b * k), Y: s.floats(b * k * c), B: b, N: n, K: k}
+	a := pipelines.GatherArgs{X: s.normals(b * n * c), Indices: s.choice(b, n, k), Score: s.normals(b * k),
+		Y: s.floats(b * k * c), B: b, N: n, K: k}
 	return s.room("gather", func(t *vk.Tape) error { return g.Record(t, a) }, s.floatResult("y", a.Y))
 }
 
@@ -81,7 +85,7 @@ func setupScatter(s *benchStage, size []int) (*workload, error) {
 	b, n, c, k := size[0], size[1], size[2], size[3]
 	x, err := pipelines.NewScatter(s.dev, pipelines.ScatterConfig{C: c, Add: true})
 	x = keep(s.stage, x, err)
-	a := pipelines.ScatterArgs{Value: s.normals(b * k * c), Indices: s.choice(b, n, k), Score: s.normals(b * k), Base: s.normals(b * n * c),
-		Y: s.floats(b * n * c), B: b, N: n, K: k}
+	a := pipelines.ScatterArgs{Value: s.normals(b * k * c), Indices: s.choice(b, n, k), Score: s.normals(b * k),
+		Base: s.normals(b * n * c), Y: s.floats(b * n * c), B: b, N: n, K: k}
 	return s.room("scatter", func(t *vk.Tape) error { return x.Record(t, a) }, s.floatResult("y", a.Y))
 }

@@ -44,9 +44,9 @@ func (a *app) devices() *cli.Command {
 				chosen = dev.Info().Index
 				return nil
 			})
-			t, err := a.table(c, column{key: "index", title: "index"}, column{key: "chosen", title: "chosen"}, column{key: "name", title: "name", left: true},
-				column{key: "type", title: "type", left: true}, column{key: "driver", title: "driver", left: true}, column{key: "api", title: "Vulkan"},
-				column{key: "memory_bytes", title: "memory"}, column{key: "uuid", title: "UUID", left: true}, column{key: "unusable", title: "lacks", left: true})
+			t, err := a.table(c, numbers("index", "index", 0), numbers("chosen", "chosen", 0), words("name", "name", 0),
+				words("type", "type", 0), words("driver", "driver", 0), numbers("api", "Vulkan", 0),
+				numbers("memory_bytes", "memory", 0), words("uuid", "UUID", 0), words("unusable", "lacks", 0))
 			if err != nil {
 				return err
 			}
@@ -68,7 +68,7 @@ func (a *app) info() *cli.Command {
 				return err
 			}
 			return a.withDevice(c, func(dev *vk.Device) error {
-				t, err := a.table(c, column{key: "property", title: "property", left: true, width: 34}, column{key: "value", title: "value", left: true})
+				t, err := a.table(c, words("property", "property", 34), words("value", "value", 0))
 				if err != nil {
 					return err
 				}
@@ -100,7 +100,8 @@ func properties(i vk.Info) []property {
 		{"subgroups of 8, 16 and 64 bit", c.SubgroupExtendedTypes}, {"time stamp tick in ns", c.TimestampNanoseconds},
 		{"float16", c.Float16}, {"float64", c.Float64}, {"bfloat16", c.BFloat16}, {"int8", c.Int8}, {"int16", c.Int16}, {"int64", c.Int64},
 		{"8-bit storage", c.Storage8}, {"16-bit storage", c.Storage16}, {"Vulkan memory model", c.MemoryModel},
-		{"compiler statistics", c.PipelineStatistics}, {"cooperative matrices", c.CooperativeMatrix}, {"of whole workgroups (NV)", c.CooperativeMatrix2},
+		{"compiler statistics", c.PipelineStatistics},
+		{"cooperative matrices", c.CooperativeMatrix}, {"of whole workgroups (NV)", c.CooperativeMatrix2},
 	}
 	for _, s := range c.Shapes {
 		list = append(list, property{"cooperative matrix", shapeName(s)})
@@ -112,7 +113,8 @@ func product(n [3]uint32) string { return fmt.Sprintf("%d x %d x %d", n[0], n[1]
 
 // shapeName describes a cooperative matrix product.
 func shapeName(s vk.Shape) string {
-	text := fmt.Sprintf("M %d N %d K %d: %s x %s + %s -> %s", s.M, s.N, s.K, component(s.A), component(s.B), component(s.C), component(s.Result))
+	text := fmt.Sprintf("M %d N %d K %d: %s x %s + %s -> %s", s.M, s.N, s.K,
+		component(s.A), component(s.B), component(s.C), component(s.Result))
 	if s.Saturating != 0 {
 		text += ", saturating"
 	}

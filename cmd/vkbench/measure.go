@@ -38,19 +38,19 @@ type timing struct {
 }
 
 func (b *benchmark) mainTable(a *app, c *cli.Command) (err error) {
-	b.table, err = a.table(c, column{key: "name", title: "name", left: true, width: 19}, column{key: "shape", title: "shape", left: true, width: 16},
-		column{key: "gpu_ms", title: "GPU ms", width: 8}, column{key: "gpu_p10_ms", title: "p10", width: 8}, column{key: "gpu_p90_ms", title: "p90", width: 8},
-		column{key: "wall_ms", title: "wall ms", width: 8}, column{key: "gb_per_s", title: "GB/s", width: 6}, column{key: "tflop_per_s", title: "TFLOP/s", width: 8},
-		column{key: "roof_share", title: "of roof", width: 5}, column{key: "workspace_bytes", title: "workspace", width: 10},
-		column{key: "peak_bytes", title: "peak memory", width: 10}, column{key: "runs", title: "runs"})
+	b.table, err = a.table(c, words("name", "name", 19), words("shape", "shape", 16),
+		numbers("gpu_ms", "GPU ms", 8), numbers("gpu_p10_ms", "p10", 8), numbers("gpu_p90_ms", "p90", 8),
+		numbers("wall_ms", "wall ms", 8), numbers("gb_per_s", "GB/s", 6), numbers("tflop_per_s", "TFLOP/s", 8),
+		numbers("roof_share", "of roof", 5), numbers("workspace_bytes", "workspace", 10),
+		numbers("peak_bytes", "peak memory", 10), numbers("runs", "runs", 0))
 	return err
 }
 
 func (b *benchmark) stepTable(a *app, c *cli.Command) (err error) {
 	b.steps = true
-	b.table, err = a.table(c, column{key: "name", title: "name", left: true, width: 19}, column{key: "shape", title: "shape", left: true, width: 16},
-		column{key: "step", title: "step"}, column{key: "kernel", title: "kernel", left: true, width: 20}, column{key: "gpu_ms", title: "GPU ms", width: 8},
-		column{key: "time_share", title: "of all", width: 5}, column{key: "gb_per_s", title: "GB/s", width: 6}, column{key: "tflop_per_s", title: "TFLOP/s", width: 8})
+	b.table, err = a.table(c, words("name", "name", 19), words("shape", "shape", 16),
+		numbers("step", "step", 0), words("kernel", "kernel", 20), numbers("gpu_ms", "GPU ms", 8),
+		numbers("time_share", "of all", 5), numbers("gb_per_s", "GB/s", 6), numbers("tflop_per_s", "TFLOP/s", 8))
 	return err
 }
 

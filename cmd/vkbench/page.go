@@ -36,7 +36,8 @@ func writePage(w io.Writer, r *routedText, names []string) error {
 	data.Most = percent(most)
 	for i, x := range density {
 		from, to := i*len(r.text)/len(density), (i+1)*len(r.text)/len(density)
-		s := section{ID: i, Bar: fmt.Sprintf("%.1f", 100*x/max(most, 1e-9)), Note: fmt.Sprintf("bytes %d to %d: %s heavy", from, to-1, percent(x)),
+		s := section{ID: i, Bar: fmt.Sprintf("%.1f", 100*x/max(most, 1e-9)),
+			Note: fmt.Sprintf("bytes %d to %d: %s heavy", from, to-1, percent(x)),
 			Runs: r.runs(r.whole(from), r.whole(to))}
 		for j := range s.Runs {
 			s.Runs[j].Text = strings.Map(plainOrder, s.Runs[j].Text)

@@ -27,7 +27,8 @@ Several files are read as one text; - is the standard input.`
 // route shows where a router sends the passages of a text.
 func (a *app) route() *cli.Command {
 	return &cli.Command{
-		Name: "route", Usage: "show which passages of a text are routed to the heavy branch", ArgsUsage: "FILE...", Description: routeDescription,
+		Name: "route", Usage: "show which passages of a text are routed to the heavy branch",
+		ArgsUsage: "FILE...", Description: routeDescription,
 		Flags: []cli.Flag{
 			deviceFlag(),
 			&cli.StringFlag{Name: "o", Value: "text", Usage: "output `FORMAT`: text, or a table of passages as md, csv, json or jsonl"},
@@ -89,7 +90,8 @@ type routeConfig struct {
 func routeOptions(c *cli.Command) (routeConfig, error) {
 	o := routeConfig{
 		html: c.String("html"), weights: c.String("weights"), seed: c.Uint64("seed"),
-		length: c.Int("length"), batch: c.Int("batch"), passages: c.Int("passages"), module: colt5.DefaultConditionalRoutedFeedForwardConfig(),
+		length: c.Int("length"), batch: c.Int("batch"), passages: c.Int("passages"),
+		module: colt5.DefaultConditionalRoutedFeedForwardConfig(),
 	}
 	if !c.Args().Present() {
 		return o, usage("route needs a text file")
@@ -209,7 +211,8 @@ func (r *routedText) route(ctx context.Context, s *stage, o routeConfig, next fu
 type piece struct{ at, batch, length, heavy int }
 
 // call runs a piece.
-func (r *routedText) call(s *stage, f *colt5.ConditionalRoutedFeedForward, choice *colt5.CoordinateDescentRouter, e *embedding, p piece) error {
+func (r *routedText) call(s *stage, f *colt5.ConditionalRoutedFeedForward, choice *colt5.CoordinateDescentRouter,
+	e *embedding, p piece) error {
 	b, n, c := p.batch, p.length, r.config.Dim
 	x, y := s.floats(e.tokens(r.text, p.at, b*n), b, n, c), s.tensor(colt5.F32, b, n, c)
 	k := choice.Slots(n, p.heavy)

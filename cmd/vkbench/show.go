@@ -37,7 +37,9 @@ func (r *routedText) passages() []passage {
 // cut finds where a passage ends: after a line of its second half, else after a word of it, else before a character that it would tear.
 func cut(b []byte) int {
 	half := len(b) / 2
-	for _, end := range []func(byte) bool{func(c byte) bool { return c == '\n' }, func(c byte) bool { return c == ' ' }, func(c byte) bool { return c < utf8.RuneSelf }} {
+	for _, end := range []func(byte) bool{
+		func(c byte) bool { return c == '\n' }, func(c byte) bool { return c == ' ' }, func(c byte) bool { return c < utf8.RuneSelf },
+	} {
 		for i := len(b) - 1; i >= half; i-- {
 			if end(b[i]) {
 				return i + 1
@@ -83,7 +85,8 @@ func (a *app) show(c *cli.Command, r *routedText, most int) error {
 		fmt.Fprintln(&out, line)
 	}
 	density := r.density(64)
-	fmt.Fprintf(&out, "\nheavy bytes from the start of the text to its end, at most %s of a part:\n%s\n", percent(slices.Max(density)), bars(density))
+	fmt.Fprintf(&out, "\nheavy bytes from the start of the text to its end, at most %s of a part:\n%s\n",
+		percent(slices.Max(density)), bars(density))
 	colours := isTerminal(a.stdout) && os.Getenv("NO_COLOR") == ""
 	best := r.passages()
 	all := len(best)
@@ -100,17 +103,20 @@ func (a *app) show(c *cli.Command, r *routedText, most int) error {
 
 // summary tells in lines what was done.
 func (r *routedText) summary() []string {
+	c := r.config
+	part := percent(float64(r.chosen) / float64(len(r.text)))
 	return []string{
-		fmt.Sprintf("bytes: %s, routed to the heavy branch: %s (%s)", thousands(len(r.text)), thousands(r.chosen), percent(float64(r.chosen)/float64(len(r.text)))),
-		fmt.Sprintf("calls: %d of up to %d x %d x %d, up to %d heavy tokens a piece, on %s", r.calls, r.mostBatch, r.mostTokens, r.config.Dim, r.config.NumHeavyTokens, r.device),
+		fmt.Sprintf("bytes: %s, routed to the heavy branch: %s (%s)", thousands(len(r.text)), thousands(r.chosen), part),
+		fmt.Sprintf("calls: %d of up to %d x %d x %d, up to %d heavy tokens a piece, on %s",
+			r.calls, r.mostBatch, r.mostTokens, c.Dim, c.NumHeavyTokens, r.device),
 		fmt.Sprintf("GPU time: router %s, feedforward %s; workspace %v, peak device memory %v",
 			duration(r.routerTime), duration(r.moduleTime), size(r.workspace), size(r.deviceMemory)),
 	}
 }
 
 func (a *app) passageTable(c *cli.Command, r *routedText) error {
-	t, err := a.table(c, column{key: "from", title: "from", width: 8}, column{key: "bytes", title: "bytes"}, column{key: "heavy", title: "heavy"},
-		column{key: "heavy_share", title: "share"}, column{key: "mean_logit", title: "mean logit"}, column{key: "text", title: "text", left: true})
+	t, err := a.table(c, numbers("from", "from", 8), numbers("bytes", "bytes", 0), numbers("heavy", "heavy", 0),
+		numbers("heavy_share", "share", 0), numbers("mean_logit", "mean logit", 0), words("text", "text", 0))
 	if err != nil {
 		return err
 	}
@@ -122,7 +128,8 @@ func (a *app) passageTable(c *cli.Command, r *routedText) error {
 		for _, x := range r.logits[p.from:p.to] {
 			sum += float64(x)
 		}
-		t.row(p.from, p.to-p.from, p.heavy, share(p.share()), sum/float64(p.to-p.from), strings.ToValidUTF8(string(r.text[p.from:p.to]), "\uFFFD"))
+		length, text := p.to-p.from, strings.ToValidUTF8(string(r.text[p.from:p.to]), "\uFFFD")
+		t.row(p.from, length, p.heavy, share(p.share()), sum/float64(length), text)
 	}
 	return t.close()
 }

@@ -29,6 +29,10 @@ type column struct {
 	left       bool // aligned to the left
 }
 
+// words is a column of text, numbers one of the rest; the width is in characters.
+func words(key, title string, width int) column   { return column{key, title, width, true} }
+func numbers(key, title string, width int) column { return column{key, title, width, false} }
+
 // table is written row by row, so that what is known is seen at once.
 type table struct {
 	out, remarks io.Writer

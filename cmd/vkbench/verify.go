@@ -33,10 +33,10 @@ func (a *app) verify() *cli.Command {
 			for _, p := range paths {
 				width = max(width, len(caseName(p)))
 			}
-			t, err := a.table(c, column{key: "case", title: "case", left: true, width: width},
-				column{key: "module", title: "module", left: true, width: len("ConditionalRoutedFeedForward")},
-				column{key: "result", title: "result", left: true, width: 6}, column{key: "worst", title: "worst", left: true, width: 19},
-				column{key: "error", title: "error", width: 8}, column{key: "bound", title: "bound", width: 6}, column{key: "remark", title: "remark", left: true})
+			t, err := a.table(c, words("case", "case", width),
+				words("module", "module", len("ConditionalRoutedFeedForward")),
+				words("result", "result", 6), words("worst", "worst", 19),
+				numbers("error", "error", 8), numbers("bound", "bound", 6), words("remark", "remark", 0))
 			if err != nil {
 				return err
 			}

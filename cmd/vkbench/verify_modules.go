@@ -109,7 +109,9 @@ func verifyTopK(s *stage, c *golden.Case) (*subject, error) {
 	}
 	shape := x.Shape()
 	shape[len(shape)-1] = config.K
-	out := colt5.TopKResult{Values: s.tensor(colt5.F32, shape...), Indices: s.tensor(colt5.I32, shape...), Gates: s.tensor(colt5.F32, shape...)}
+	out := colt5.TopKResult{
+		Values: s.tensor(colt5.F32, shape...), Indices: s.tensor(colt5.I32, shape...), Gates: s.tensor(colt5.F32, shape...),
+	}
 	outputs := map[string]*colt5.Tensor{"values": out.Values, "indices": out.Indices, "gates": out.Gates}
 	if !config.NonDifferentiable {
 		out.CoorDescentValues = s.tensor(colt5.F32, shape...)
@@ -154,9 +156,12 @@ func verifyRouter(s *stage, c *golden.Case) (*subject, error) {
 }
 
 // route is the subject of a router. y, if there is one, are the chosen tokens.
-func (s *stage) route(c *golden.Case, name string, r *colt5.CoordinateDescentRouter, x *colt5.Tensor, tokens int, o colt5.RoutingOptions, y *golden.Tensor) *subject {
+func (s *stage) route(c *golden.Case, name string, r *colt5.CoordinateDescentRouter, x *colt5.Tensor, tokens int,
+	o colt5.RoutingOptions, y *golden.Tensor) *subject {
 	config, b, n := r.Config(), x.Shape()[0], x.Shape()[1]
-	shape := routing{batch: b, n: n, routes: config.NumRoutingTokens, k: r.Slots(n, tokens), dim: config.Dim, block: n, mask: c.Inputs["mask"].U8}
+	shape := routing{
+		batch: b, n: n, routes: config.NumRoutingTokens, k: r.Slots(n, tokens), dim: config.Dim, block: n, mask: c.Inputs["mask"].U8,
+	}
 	if size := int(config.RouteBlockSize); size > 0 && size < n {
 		shape.block = size
 	}
