@@ -2,6 +2,7 @@
 // them, and knows nothing newer than Vulkan 1.1; so device creation, pipelines, command encoding and submission live here.
 // Structures are declared here as the Vulkan 1.4 specification lays them out; no Vulkan header is needed to build.
 #include "native.h"
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -53,15 +54,13 @@ typedef struct { head h; uint32_t flags; const char *id; int32_t number; const c
 static uint32_t VKAPI on_message(uint32_t severity, uint32_t kinds, const callback_data *m, void *user) {
 	(void)severity; (void)kinds;
 	c5_instance *in = user;
+	const char *id = m->id ? m->id : "", *text = m->text ? m->text : ""; // newer layers do not repeat the id in the text
 	lock(&in->lock);
 	in->count++;
-	size_t n = m->text ? strlen(m->text) : 0;
-	if (n > 2000) n = 2000;
-	if (in->used + n + 2 < MESSAGE_SPACE) {
-		memcpy(in->text + in->used, m->text, n);
-		in->used += n;
-		in->text[in->used++] = '\n';
-	}
+	size_t room = MESSAGE_SPACE - in->used, most = room < 2000 ? room : 2000;
+	int n = snprintf(in->text + in->used, most, "%s: %s\n", id, text);
+	if (n > 0 && (size_t)n >= most) n = (int)most - 1, in->text[in->used + most - 2] = '\n';
+	if (n > 0) in->used += (size_t)n;
 	unlock(&in->lock);
 	return 0;
 }
