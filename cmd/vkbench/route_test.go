@@ -159,8 +159,8 @@ func TestRunsAndHighlight(t *testing.T) {
 	r.heavy[2], r.heavy[3] = true, true // half of ä, and the line's end
 	assert.Equal(t, []textRun{{"a", false}, {"ä\n", true}, {"b\x1b漢", false}}, r.runs(0, len(text)))
 	p := passage{0, len(text), 2}
-	assert.Equal(t, "  a⟦ä⏎⟧b·漢", r.highlight(p, false))
-	assert.Equal(t, "  a\x1b[1;30;43mä⏎\x1b[0mb·漢", r.highlight(p, true))
+	assert.Equal(t, "  a⟦ä⏎⟧\n  b·漢", r.highlight(p, false))
+	assert.Equal(t, "  a\x1b[1;30;43mä⏎\x1b[0m\n  b·漢", r.highlight(p, true))
 	assert.Equal(t, 1, r.whole(2), "back to the start of a character")
 	assert.Equal(t, len(text), r.whole(len(text)))
 	assert.Equal(t, 1, r.count(0, 3))

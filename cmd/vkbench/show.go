@@ -168,24 +168,31 @@ func (r *routedText) highlight(p passage, colours bool) string {
 	}
 	var out strings.Builder
 	for _, x := range r.runs(p.from, p.to) {
-		text := strings.Map(func(c rune) rune {
-			switch {
-			case c == '\n' && !x.Heavy, unicode.IsPrint(c):
-				return c
-			case c == '\n':
-				return '⏎'
-			case unicode.IsSpace(c):
-				return ' '
+		for line := range strings.Lines(x.Text) {
+			text := strings.Map(printable, strings.TrimSuffix(line, "\n"))
+			end := line[len(strings.TrimSuffix(line, "\n")):]
+			if x.Heavy && end != "" {
+				text += "⏎"
 			}
-			return '·'
-		}, x.Text)
-		if x.Heavy {
-			text = before + text + after
+			if x.Heavy {
+				text = before + text + after
+			}
+			out.WriteString(text + end)
 		}
-		out.WriteString(text)
 	}
 	lines := strings.Split(strings.Trim(out.String(), "\n"), "\n")
 	return "  " + strings.Join(lines, "\n  ")
+}
+
+// printable replaces what a terminal would not just show.
+func printable(c rune) rune {
+	switch {
+	case unicode.IsPrint(c):
+		return c
+	case unicode.IsSpace(c):
+		return ' '
+	}
+	return '·'
 }
 
 // bars draws a list of shares, the largest one full.
