@@ -3,6 +3,7 @@ package pipelines
 import (
 	"errors"
 	"fmt"
+	"math"
 	"unsafe"
 
 	"github.com/colt5-vulkan/colt5/vk"
@@ -69,16 +70,15 @@ type linearPush struct{ slots, rows, inRows, outRows, first, tiles uint32 }
 var _ [24 - unsafe.Sizeof(linearPush{})]byte
 var _ [unsafe.Sizeof(linearPush{}) - 24]byte
 
-// linearTiles are the variants of the kernel: a workgroup computes a tile of y of so many rows and columns. The first two give the
-// same bits.
+// linearTiles are the variants of the kernel: a workgroup computes a tile of y of so many rows and columns. All give the same bits.
 var linearTiles = [...]struct {
 	kernel     string
 	rows, cols uint64
 }{{"linear", 128, 128}, {"linear_64", 64, 64}, {"linear_cpu", 64, 8}}
 
 const (
-	// linearMany workgroups of the large tile keep a large GPU busy: 132 processors with two each. With fewer, small tiles spread better.
-	linearMany = 256
+	// linearMany workgroups of the large tile keep a large GPU, of 132 processors, busy. With fewer, small tiles spread better.
+	linearMany = 128
 	// linearFlops is the work of one dispatch at most, unless it has few tiles. Slow devices do 0.2 TFLOP/s, and some systems
 	// stop work that takes two seconds.
 	linearFlops = 5e10
@@ -144,8 +144,8 @@ func (l *Linear) Record(t *vk.Tape, a LinearArgs) error {
 	choice := l.tile(slots, out)
 	variant := linearTiles[choice]
 	all := tiles(slots, variant.rows) * tiles(out, variant.cols)
-	if all > 1<<32-1 {
-		return fmt.Errorf("pipelines: Linear: %d slots by %d columns make %d tiles, want %d at most", slots, out, all, uint32(1<<32-1))
+	if all > math.MaxUint32 {
+		return fmt.Errorf("pipelines: Linear: %d slots by %d columns make %d tiles, want %d at most", slots, out, all, uint32(math.MaxUint32))
 	}
 	step := max(uint64(l.flops/(2*float64(variant.rows*variant.cols)*float64(l.config.In))), l.together)
 	for first := uint64(0); first < all; first += step {

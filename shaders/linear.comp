@@ -6,8 +6,8 @@
 //
 // A workgroup computes a tile of BM slots by BN columns, an invocation TM x TN of it, in groups of 4 x 4 so that it reads shared
 // memory in vec4. BK inputs at a time lie in shared memory, transposed; the next BK are on their way to registers meanwhile.
-// The norm costs next to nothing: gamma is multiplied in on the way to shared memory, where the squares are summed too, and the
-// row's factor follows the sum. All tile sizes add in the same order, i = 0, 1, .. IN - 1, and so give the same bits.
+// The norm costs little: w is multiplied by gamma on the way to shared memory, each invocation sums the squares of one row of x
+// there, and the row's factor follows the sum. All tile sizes add in the same order, i = 0, 1, .. IN - 1, and so give the same bits.
 #extension GL_EXT_buffer_reference : require
 #extension GL_EXT_buffer_reference_uvec2 : require
 #extension GL_EXT_control_flow_attributes : require
@@ -15,9 +15,14 @@
 #include "include/address.glsl"
 #include "include/linear.glsl"
 
-const uint BM = TILE, BN = TILE, TM = 8, TN = 8;
+const uint BM = TILE, BN = TILE;
+#if TILE == 128 // few reads of shared memory for a multiplication, but 220 registers
+const uint TM = 16, TN = 8, BK = 8;
+#else // four times as many invocations
+const uint TM = 8, TN = 4, BK = 32;
+#endif
 const uint NX = BN / TN, NY = BM / TM, THREADS = NX * NY; // invocations across and down
-const uint BK = 16, KV = BK / 4;                          // BK decides the order of the sum of squares: the same for every tile
+const uint KV = BK / 4;                                   // vec4 of a row that a step takes
 const uint STRIDE = THREADS / KV;                         // rows fetched side by side
 const uint AL = BM / STRIDE, WL = BN / STRIDE;            // vec4 of x and of w that an invocation fetches in a step
 layout(local_size_x = THREADS) in;
@@ -25,16 +30,17 @@ layout(local_size_x = THREADS) in;
 // Row k of a tile holds element k of every row (x) or column (w); swizzle() shuffles its vec4.
 shared vec4 a_tile[BK * BM / 4];
 shared vec4 w_tile[BK * BN / 4];
-shared vec4 squares[BM];
+shared float squares[BM];
 
 uvec2 a_row[AL], w_row[WL];
 vec4 a_next[AL], w_next[WL], gamma_next;
-float a_squares[AL];
+float square; // the sum of the squares of the slot that this invocation watches
 vec4 acc[TM][TN / 4];
 
-// swizzle moves the vec4 at v so that the stores of a subgroup, 4 vec4 of a row from each of 8 rows, meet all 32 banks.
-uint swizzle(uint v, uint kv) { return v ^ (2 * kv); }
+// swizzle moves the vec4 at v so that the stores of a subgroup, KV vec4 of a row from each of 32 / KV rows, meet all 32 banks.
+uint swizzle(uint v, uint kv) { return v ^ (8 / KV * kv); }
 
+// load_in reads columns col .. col + 3 of a row of IN; 0 past its end.
 vec4 load_in(uvec2 row, uint col) {
 	if (IN % 4 == 0) {
 		if (IN % BK == 0 || col < IN) return F32x4(row).v[col / 4];
@@ -57,17 +63,14 @@ void fetch(uint k0) {
 void put() {
 	uint kv = gl_LocalInvocationIndex % KV, row = gl_LocalInvocationIndex / KV;
 	[[unroll]] for (uint i = 0; i < AL; i++) {
-		vec4 v = a_next[i];
-		if (NORM) {
-			[[unroll]] for (uint j = 0; j < 4; j++) a_squares[i] = fma(v[j], v[j], a_squares[i]);
-			v *= gamma_next;
-		}
 		uint m = row + i * STRIDE;
-		[[unroll]] for (uint j = 0; j < 4; j++) a_tile[(kv * 4 + j) * (BM / 4) + swizzle(m / 4, kv)][m % 4] = v[j];
+		[[unroll]] for (uint j = 0; j < 4; j++) a_tile[(kv * 4 + j) * (BM / 4) + swizzle(m / 4, kv)][m % 4] = a_next[i][j];
 	}
 	[[unroll]] for (uint i = 0; i < WL; i++) {
+		vec4 v = w_next[i];
+		if (NORM) v *= gamma_next;
 		uint n = row + i * STRIDE;
-		[[unroll]] for (uint j = 0; j < 4; j++) w_tile[(kv * 4 + j) * (BN / 4) + swizzle(n / 4, kv)][n % 4] = w_next[i][j];
+		[[unroll]] for (uint j = 0; j < 4; j++) w_tile[(kv * 4 + j) * (BN / 4) + swizzle(n / 4, kv)][n % 4] = v[j];
 	}
 }
 
@@ -80,6 +83,11 @@ void multiply(uint tx, uint ty) {
 			[[unroll]] for (uint h = 0; h < TN / 4; h++) w[h] = w_tile[k * (BN / 4) + h * NX + sx];
 			[[unroll]] for (uint r = 0; r < TM; r++)
 				[[unroll]] for (uint h = 0; h < TN / 4; h++) acc[r][h] = fma(vec4(a[r / 4][r % 4]), w[h], acc[r][h]);
+			if (NORM) {
+				uint m = gl_LocalInvocationIndex % BM;
+				float v = a_tile[k * (BM / 4) + swizzle(m / 4, kv)][m % 4];
+				square = fma(v, v, square);
+			}
 		}
 	}
 }
@@ -88,8 +96,7 @@ void multiply(uint tx, uint ty) {
 void write(uint m0, uint n0, uint tx, uint ty, uint r) {
 	uint row = (r / 4 * NY + ty) * 4 + r % 4;
 	if (!is_filled(m0 + row)) return;
-	vec4 s = NORM ? squares[row] : vec4(0);
-	Exit e = way_out(m0 + row, NORM ? norm_factor((s.x + s.y) + (s.z + s.w)) : 1.0);
+	Exit e = way_out(m0 + row, NORM ? norm_factor(squares[row]) : 1.0);
 	[[unroll]] for (uint h = 0; h < TN / 4; h++) finish(e, n0 + (h * NX + tx) * 4, acc[r][h]);
 }
 
@@ -100,16 +107,14 @@ void main() {
 	uint m0 = tile / across * BM, n0 = tile % across * BN;
 
 	uint t = gl_LocalInvocationIndex;
-	[[unroll]] for (uint i = 0; i < AL; i++) {
-		a_row[i] = source(m0 + t / KV + i * STRIDE);
-		a_squares[i] = 0;
-	}
+	[[unroll]] for (uint i = 0; i < AL; i++) a_row[i] = source(m0 + t / KV + i * STRIDE);
 	[[unroll]] for (uint i = 0; i < WL; i++) w_row[i] = at(p.w, min(n0 + t / KV + i * STRIDE, OUT - 1), IN * 4);
 	[[unroll]] for (uint r = 0; r < TM; r++)
 		[[unroll]] for (uint h = 0; h < TN / 4; h++) acc[r][h] = vec4(0);
 
 	// 32 invocations cover 8 x 4 of the tile: few different vec4 for a subgroup to read, whole 128-byte lines for it to write.
 	uint tx = t % 8 + t / 32 % (NX / 8) * 8, ty = t / 8 % 4 + t / (32 * (NX / 8)) * 4;
+	square = 0;
 	fetch(0);
 	for (uint k0 = 0; k0 < IN; k0 += BK) {
 		put();
@@ -120,7 +125,7 @@ void main() {
 	}
 
 	if (NORM) {
-		[[unroll]] for (uint i = 0; i < AL; i++) squares[t / KV + i * STRIDE][t % KV] = a_squares[i];
+		if (t < BM) squares[t] = square;
 		barrier();
 	}
 	[[unroll]] for (uint r = 0; r < TM; r++) write(m0, n0, tx, ty, r);

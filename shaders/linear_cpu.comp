@@ -34,13 +34,11 @@ void main() {
 		float x[TM];
 		[[unroll]] for (uint r = 0; r < TM; r++) {
 			x[r] = x_row[r].v[k];
-			if (NORM) {
-				squares[r] = fma(x[r], x[r], squares[r]);
-				x[r] *= gamma;
-			}
+			if (NORM) squares[r] = fma(x[r], x[r], squares[r]);
 		}
 		[[unroll]] for (uint c = 0; c < TN; c++) {
 			float w = w_row[c].v[k];
+			if (NORM) w *= gamma;
 			[[unroll]] for (uint r = 0; r < TM; r++) acc[r][c] = fma(x[r], w, acc[r][c]);
 		}
 	}

@@ -1,4 +1,4 @@
-// The exact GELU, x times the standard normal distribution function. GLSL has no erf.
+// The exact GELU is x times normal_cdf(x), the standard normal distribution function. GLSL has no erf.
 #ifndef COLT5_GELU
 #define COLT5_GELU
 
@@ -21,11 +21,6 @@ vec4 normal_tail(vec4 z) {
 vec4 normal_cdf(vec4 x) {
 	precise vec4 tail = normal_tail(abs(x)), rest = 1.0 - tail;
 	return mix(rest, tail, lessThan(x, vec4(0)));
-}
-
-vec4 gelu(vec4 x) {
-	precise vec4 y = x * normal_cdf(x);
-	return y;
 }
 
 #endif

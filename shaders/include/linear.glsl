@@ -71,15 +71,25 @@ Exit way_out(uint slot, float norm) {
 	return Exit(at(p.y, row, OUT * 4), RESIDUAL ? at(p.residual, row, OUT * 4) : uvec2(0), norm, SCORE ? F32(p.score).v[slot] : 1.0);
 }
 
-// finish writes columns col .. col + 3 from their sums. Every rounding is spelt out, so that all tiles give the same bits.
+// finish writes columns col .. col + 3 from their sums. A factor waits until it is known what follows: NVIDIA's compiler makes a
+// multiplication and an addition one rounding in some places and not in others, precise or not, so here they always are one, by fma.
+// All tiles, and all places in a tile, then give the same bits.
 void finish(Exit e, uint col, vec4 sum) {
 	if (col >= OUT) return;
 	precise vec4 v = sum;
-	vec4 bias = BIAS ? load_out(p.bias, col) : vec4(0);
-	if (NORM) v = fma(v, vec4(e.norm), bias);
-	else if (BIAS) v += bias;
-	if (GELU) v = gelu(v);
-	if (SCORE) v *= e.score;
-	if (RESIDUAL) v += load_out(e.residual, col);
+	precise vec4 factor = vec4(NORM ? e.norm : 1.0);
+	if (BIAS) {
+		v = fma(v, factor, load_out(p.bias, col));
+		factor = vec4(1);
+	}
+	if (GELU) {
+		v *= factor;
+		factor = normal_cdf(v);
+	}
+	if (SCORE) {
+		v *= factor;
+		factor = vec4(e.score);
+	}
+	v = RESIDUAL ? fma(v, factor, load_out(e.residual, col)) : v * factor;
 	store_out(e.y, col, v);
 }

@@ -1,0 +1,125 @@
+package pipelines
+
+import (
+	"fmt"
+	"testing"
+
+	"github.com/colt5-vulkan/colt5/internal/gputest"
+	"github.com/colt5-vulkan/colt5/vk"
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+)
+
+// The bits of a row are the same alone, at another place, in another batch, and with other rows around it.
+func TestLinearBits(t *testing.T) {
+	for tile, variant := range linearTiles {
+		for _, s := range []struct{ in, out int }{{512, 132}, {67, 69}} {
+			t.Run(fmt.Sprintf("%s, in %d, out %d", variant.kernel, s.in, s.out), func(t *testing.T) { linearBits(t, tile, s.in, s.out) })
+		}
+	}
+}
+
+func linearBits(t *testing.T, tile, in, out int) {
+	many := linearCase{LinearConfig: linearAll, batch: 2, inRows: 211, rows: 141, outRows: 150}
+	many.In, many.Out = in, out
+	data := many.data()
+	for i := range data.Score {
+		data.Score[i], data.Filled[i] = 0.75, 1
+	}
+	lab := gputest.Open(t)
+	l, args := openLinear(t, lab, many.LinearConfig, tile), many.put(lab, data)
+	lab.Run(func(tape *vk.Tape) error { return l.Record(tape, args) })
+	y := lab.Float32("y")
+	for _, slot := range []int{0, 1, 63, 64, 130, 141, 281} {
+		item := slot / many.rows
+		from, to := item*many.inRows+int(data.Gather[slot]), item*many.outRows+int(data.Scatter[slot])
+		one := data
+		one.Batch, one.InRows, one.Rows, one.OutRows = 1, 1, 1, 1
+		one.X, one.Gather, one.Scatter, one.Score = data.X[from*in:][:in], []int32{0}, []int32{0}, data.Score[:1]
+		one.Filled, one.Residual, one.Base = data.Filled[:1], data.Residual[to*out:][:out], data.Base[:out]
+		lab := gputest.Open(t)
+		args := many.put(lab, one)
+		lab.Run(func(tape *vk.Tape) error { return l.Record(tape, args) })
+		assert.Equal(t, y[to*out:][:out], lab.Float32("y"), "slot %d", slot)
+	}
+}
+
+// A product that would take too long for one dispatch takes several, with the same bits.
+func TestLinearInPieces(t *testing.T) {
+	c := linearCase{LinearConfig: linearAll, batch: 1, inRows: 300, rows: 290, outRows: 300}
+	c.In, c.Out = 24, 200
+	data := c.data()
+	var whole []float32
+	for _, test := range []struct {
+		flops    float64
+		together uint64
+		pieces   int
+	}{{1e12, 1, 1}, {1, 100, 1}, {1, 20, 1}, {1, 19, 2}, {2 * 64 * 64 * 24 * 7, 1, 3}, {1, 1, 20}} {
+		lab := gputest.Open(t)
+		l, args := openLinear(t, lab, c.LinearConfig, 1), c.put(lab, data)
+		l.flops, l.together = test.flops, test.together
+		lab.Run(func(tape *vk.Tape) error { return l.Record(tape, args) })
+		assert.Len(t, lab.Dispatches(), test.pieces)
+		if whole == nil {
+			whole = lab.Float32("y")
+		}
+		assert.Equal(t, whole, lab.Float32("y"), "%d pieces", test.pieces)
+	}
+}
+
+func TestLinearTile(t *testing.T) {
+	for _, test := range []struct {
+		rows, out uint64
+		side      uint64
+	}{
+		{65536, 256, 128}, {65536, 512, 128}, {4096, 4096, 128}, {2048, 2048, 128}, {4096, 512, 128}, {1024, 2048, 128},
+		{2048, 512, 64}, {1024, 1024, 64}, {1, 1, 64}, {65536, 64, 64},
+		{65536, 1, 64}, {65536, 65, 128}, {65536, 320, 64}, {65536, 1088, 128}, {1 << 31, 1 << 30, 128},
+	} {
+		assert.Equal(t, test.side, linearTiles[linearTile(test.rows, test.out)].rows, "%d by %d", test.rows, test.out)
+	}
+}
+
+// Rows that are the same, and columns that are the same, give the same bits wherever they lie in a tile: the compiler treats all alike.
+func TestLinearPlaces(t *testing.T) {
+	const rows, period = 205, 8
+	for _, c := range []LinearConfig{
+		{In: 67, Out: 69, Score: true, Residual: true}, {In: 67, Out: 69, GELU: true, Residual: true},
+		{In: 67, Out: 69, Norm: true, Residual: true}, {In: 96, Out: 132, Score: true, Residual: true},
+		{In: 96, Out: 132, Norm: true, GELU: true, Score: true, Residual: true},
+	} {
+		place := linearCase{LinearConfig: c, batch: 1, inRows: rows, rows: rows, outRows: rows}
+		data := place.data()
+		copy(data.X, data.X[c.In:][:c.In]) // the first row is zeros where there is a norm
+		for i := range data.X {
+			data.X[i] = data.X[i%c.In]
+		}
+		for i := range data.W {
+			data.W[i] = data.W[i%(period*c.In)]
+		}
+		for i := range data.Bias {
+			data.Bias[i] = data.Bias[i%period]
+		}
+		for i := range data.Residual {
+			data.Residual[i] = data.Residual[i%c.Out%period]
+		}
+		for i := range data.Score {
+			data.Score[i] = 0.7777
+		}
+		t.Run(place.String(), func(t *testing.T) {
+			var first []float32
+			for tile, variant := range linearTiles {
+				lab := gputest.Open(t)
+				l, args := openLinear(t, lab, c, tile), place.put(lab, data)
+				lab.Run(func(tape *vk.Tape) error { return l.Record(tape, args) })
+				y := lab.Float32("y")
+				if tile == 0 {
+					first = y[:period]
+				}
+				for i, v := range y {
+					require.Equal(t, first[i%c.Out%period], v, "%s: row %d, column %d", variant.kernel, i/c.Out, i%c.Out)
+				}
+			}
+		})
+	}
+}
