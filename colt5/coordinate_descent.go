@@ -110,9 +110,6 @@ func (d *CoordinateDescent) Close() error {
 	}
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	if d.closed {
-		return nil
-	}
-	d.closed = true
+	d.closed = true // what fails to close, because the device is still busy, is tried again by another Close
 	return errors.Join(d.plans.close(), d.descent.Close())
 }

@@ -3,6 +3,7 @@ package colt5
 import (
 	"errors"
 	"fmt"
+	"slices"
 
 	"github.com/colt5-vulkan/colt5/pipelines"
 	"github.com/colt5-vulkan/colt5/vk"
@@ -156,7 +157,7 @@ func (f *ConditionalRoutedFeedForward) build() (err error) {
 func (f *ConditionalRoutedFeedForward) Config() ConditionalRoutedFeedForwardConfig { return f.config }
 
 // Parameters are the weights under their PyTorch names.
-func (f *ConditionalRoutedFeedForward) Parameters() []Parameter { return f.weights.list }
+func (f *ConditionalRoutedFeedForward) Parameters() []Parameter { return slices.Clone(f.weights.list) }
 
 // Init gives the weights their initial values; the same seed gives the same values on every device.
 func (f *ConditionalRoutedFeedForward) Init(seed uint64) error {
@@ -344,9 +345,6 @@ func (f *ConditionalRoutedFeedForward) Close() error {
 	}
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	if f.closed {
-		return nil
-	}
-	f.closed = true
+	f.closed = true // what fails to close, because the device is still busy, is tried again by another Close
 	return errors.Join(f.plans.close(), f.linears.close(), f.router.Close(), f.weights.close())
 }

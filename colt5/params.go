@@ -17,13 +17,14 @@ import (
 type Parameter struct {
 	Name   string
 	Tensor *Tensor // F32; the module's own, which closes it
+
+	fill func(r *rand.Rand, data []float32) // initial values, PyTorch's
 }
 
 // weights are the parameters of a module.
 type weights struct {
 	dev  *vk.Device
 	list []Parameter
-	fill []func(r *rand.Rand, data []float32) // initial values, PyTorch's
 }
 
 // add makes a parameter; its elements come with init.
@@ -32,8 +33,7 @@ func (w *weights) add(name string, fill func(*rand.Rand, []float32), shape ...in
 	if err != nil {
 		return nil, fmt.Errorf("parameter %s: %w", name, err)
 	}
-	w.list = append(w.list, Parameter{name, t})
-	w.fill = append(w.fill, fill)
+	w.list = append(w.list, Parameter{name, t, fill})
 	return t, nil
 }
 
@@ -66,7 +66,7 @@ func ones(_ *rand.Rand, data []float32) {
 func (w *weights) init(seed uint64) error {
 	for i, p := range w.list {
 		data := make([]float32, p.Tensor.Len())
-		w.fill[i](rand.New(rand.NewPCG(seed, uint64(i))), data)
+		p.fill(rand.New(rand.NewPCG(seed, uint64(i))), data)
 		if err := p.Tensor.Write(data); err != nil {
 			return err
 		}

@@ -139,6 +139,7 @@ func (l *layout) give(pieces ...piece) {
 type plans[K comparable] struct {
 	keys []K
 	kept []*plan
+	old  []*plan // given up, but the device would not let go of them
 }
 
 // find returns the plan for a key, nil if there is none.
@@ -162,28 +163,28 @@ func (c *plans[K]) add(key K, p *plan) error {
 	}
 	old := c.kept[plansKept]
 	c.keys, c.kept = c.keys[:plansKept], c.kept[:plansKept]
-	return old.close()
+	if err := old.close(); err != nil {
+		c.old = append(c.old, old)
+		return err
+	}
+	return nil
 }
 
+// close closes all plans; those that fail are kept for another try.
 func (c *plans[K]) close() error {
-	var err error
-	for _, p := range c.kept {
-		err = errors.Join(err, p.close())
-	}
-	c.keys, c.kept = nil, nil
-	return err
+	var all error
+	c.keys = nil
+	c.kept = slices.DeleteFunc(append(c.kept, c.old...), func(p *plan) bool {
+		err := p.close()
+		all = errors.Join(all, err)
+		return err == nil
+	})
+	c.old, c.kept = c.kept, nil
+	return all
 }
 
 // closer is everything that a module has to close.
 type closer interface{ Close() error }
-
-func closeAll(list []closer) error {
-	var err error
-	for _, c := range list {
-		err = errors.Join(err, c.Close())
-	}
-	return err
-}
 
 // guard runs the calls of a module one after the other, and says whether it is closed.
 type guard struct {

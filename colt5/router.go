@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"math"
 	"math/rand/v2"
+	"slices"
 
 	"github.com/colt5-vulkan/colt5/pipelines"
 	"github.com/colt5-vulkan/colt5/vk"
@@ -118,7 +119,7 @@ func (w *weights) routingToken(name string, r, c int, o RouterOptions) (*Tensor,
 func (r *CoordinateDescentRouter) Config() RouterConfig { return r.config }
 
 // Parameters are the weights under their PyTorch names.
-func (r *CoordinateDescentRouter) Parameters() []Parameter { return r.weights.list }
+func (r *CoordinateDescentRouter) Parameters() []Parameter { return slices.Clone(r.weights.list) }
 
 // Init gives the weights their initial values; the same seed gives the same values on every device.
 func (r *CoordinateDescentRouter) Init(seed uint64) error {
@@ -315,9 +316,6 @@ func (r *CoordinateDescentRouter) Close() error {
 	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if r.closed {
-		return nil
-	}
-	r.closed = true
+	r.closed = true // what fails to close, because the device is still busy, is tried again by another Close
 	return errors.Join(r.plans.close(), r.router.Close(), r.rows.Close(), r.weights.close())
 }

@@ -1,6 +1,7 @@
 package colt5
 
 import (
+	"errors"
 	"fmt"
 	"math"
 	"strings"
@@ -108,8 +109,7 @@ func from(dev *vk.Device, dtype DType, data []byte, count int, shape []int) (*Te
 		return nil, err
 	}
 	if err := dev.Upload(vk.Transfer{Range: t.memory, Data: data}); err != nil {
-		t.Close()
-		return nil, err
+		return nil, errors.Join(err, t.Close())
 	}
 	return t, nil
 }
@@ -121,7 +121,12 @@ func (t *Tensor) DType() DType { return t.dtype }
 func (t *Tensor) Shape() []int { return append([]int(nil), t.shape...) }
 
 // Len is the number of elements.
-func (t *Tensor) Len() int { return int(t.memory.Size()) / t.dtype.Size() }
+func (t *Tensor) Len() int {
+	if t == nil || t.buffer == nil {
+		return 0
+	}
+	return int(t.memory.Size()) / t.dtype.Size()
+}
 
 // Device is where the tensor lives.
 func (t *Tensor) Device() *vk.Device { return t.memory.Device() }
@@ -138,6 +143,9 @@ func shapeString(shape []int) string { return strings.ReplaceAll(fmt.Sprint(shap
 
 // Write replaces the elements by data, a []float32, []int32, []uint32 or []uint8 of the tensor's type and length.
 func (t *Tensor) Write(data any) error {
+	if t == nil || t.buffer == nil {
+		return errors.New("colt5: Tensor.Write: the tensor is nil, want one of NewTensor")
+	}
 	raw, dtype, err := raw(data)
 	if err != nil {
 		return fmt.Errorf("colt5: Tensor.Write: %w", err)
@@ -150,6 +158,9 @@ func (t *Tensor) Write(data any) error {
 
 // Read copies the elements to data, a []float32, []int32, []uint32 or []uint8 of the tensor's type and length.
 func (t *Tensor) Read(data any) error {
+	if t == nil || t.buffer == nil {
+		return errors.New("colt5: Tensor.Read: the tensor is nil, want one of NewTensor")
+	}
 	raw, dtype, err := raw(data)
 	if err != nil {
 		return fmt.Errorf("colt5: Tensor.Read: %w", err)
@@ -193,7 +204,7 @@ func read[T float32 | int32 | uint32 | uint8](t *Tensor) ([]T, error) {
 
 // Close gives the memory back. Closing again, or nil, does nothing.
 func (t *Tensor) Close() error {
-	if t == nil {
+	if t == nil || t.buffer == nil {
 		return nil
 	}
 	return t.buffer.Close()

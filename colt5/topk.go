@@ -195,9 +195,6 @@ func (t *TopK) Close() error {
 	}
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	if t.closed {
-		return nil
-	}
-	t.closed = true
+	t.closed = true // what fails to close, because the device is still busy, is tried again by another Close
 	return errors.Join(t.plans.close(), t.choose.Close(), t.descent.Close(), t.pick.Close())
 }

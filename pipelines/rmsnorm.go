@@ -37,7 +37,7 @@ var _ [unsafe.Sizeof(rmsNormPush{}) - 4]byte
 
 // NewRMSNorm compiles the kernel for a device.
 func NewRMSNorm(dev *vk.Device, c RMSNormConfig) (*RMSNorm, error) {
-	if err := positive("RMSNorm", dim{"C", c.C}); err != nil {
+	if err := rowLength("RMSNorm", c.C); err != nil {
 		return nil, err
 	}
 	const invocations = 256

@@ -51,8 +51,8 @@ type Device struct {
 	staging staging
 	cache   cache
 	queue   sync.Mutex
-	mu      sync.Mutex // guards closed
-	closed  bool
+	life    sync.RWMutex // calls hold it for reading, Close for writing
+	closed  atomic.Bool
 
 	buffers, kernels, tapes atomic.Int64
 	submits, encodes        atomic.Uint64
@@ -128,7 +128,11 @@ func (d *Device) Stats() Stats {
 
 // MemoryBudget returns how much device memory this process may use and uses, both in bytes; 0 where the driver does not say.
 func (d *Device) MemoryBudget() (budget, used uint64) {
-	if d.phys.probe.memory_budget == 0 || d.alive("MemoryBudget") != nil {
+	if err := d.enter("MemoryBudget"); err != nil {
+		return 0, 0
+	}
+	defer d.leave()
+	if d.phys.probe.memory_budget == 0 {
 		return 0, 0
 	}
 	var b, u C.uint64_t
@@ -138,17 +142,19 @@ func (d *Device) MemoryBudget() (budget, used uint64) {
 
 // Messages returns, and forgets, what the validation layer said: how many messages, and the text of the first ones.
 func (d *Device) Messages() (count int, text string) {
-	if d.alive("Messages") != nil {
+	if err := d.enter("Messages"); err != nil {
 		return 0, ""
 	}
+	defer d.leave()
 	return d.in.messages()
 }
 
 // Wait waits until the device is idle.
 func (d *Device) Wait() error {
-	if err := d.alive("Wait"); err != nil {
+	if err := d.enter("Wait"); err != nil {
 		return err
 	}
+	defer d.leave()
 	if err := d.idle(); err != nil {
 		return err
 	}
@@ -161,21 +167,25 @@ func (d *Device) idle() error {
 	return d.check("vkDeviceWaitIdle", int32(vulkan.DeviceWaitIdle(d.handle)))
 }
 
-// Close closes the device. Buffers, kernels and tapes that are still open are reported as an error, and are closed by it
+// Close closes the device, after the calls that are under way. Buffers, kernels and tapes that are still open are reported as an error, and are closed by it
 // nevertheless: they may not be used any more. Calling Close again does nothing.
 func (d *Device) Close() error {
 	if d == nil {
 		return nil
 	}
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	if d.closed {
+	d.life.Lock()
+	defer d.life.Unlock()
+	if d.closed.Swap(true) {
 		return nil
 	}
 	wait := d.idle()
-	d.closed = true
+	if d.lost.Load() {
+		d.staging.drop()
+	}
 	leak := d.leaks()
-	d.staging.close()
+	if leak == nil {
+		d.staging.close()
+	}
 	d.pool.close()
 	save := d.cache.close()
 	if leak == nil {
@@ -209,7 +219,7 @@ func (d *Device) alive(op string) error {
 	if d == nil {
 		return fmt.Errorf("vk: %s: the device is nil", op)
 	}
-	if d.isClosed() {
+	if d.closed.Load() {
 		return fmt.Errorf("vk: %s: the device is %w", op, ErrClosed)
 	}
 	if d.lost.Load() {
@@ -218,11 +228,20 @@ func (d *Device) alive(op string) error {
 	return nil
 }
 
-func (d *Device) isClosed() bool {
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	return d.closed
+// enter begins a call: the device is alive, and Close waits until leave. A call enters once, never again inside.
+func (d *Device) enter(op string) error {
+	if d == nil {
+		return d.alive(op)
+	}
+	d.life.RLock()
+	err := d.alive(op)
+	if err != nil {
+		d.life.RUnlock()
+	}
+	return err
 }
+
+func (d *Device) leave() { d.life.RUnlock() }
 
 // check is check, and remembers that the device was lost.
 func (d *Device) check(op string, result int32) error {

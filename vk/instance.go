@@ -67,7 +67,11 @@ func advice() string {
 // instance is a VkInstance. Each open device has its own, so that validation is a property of the device.
 type instance struct{ c *C.c5_instance }
 
-var bindInstance sync.Once // the binding resolves instance functions once; the loader dispatches them by handle
+// The binding resolves instance functions once, with the first instance; the loader dispatches them by handle.
+var (
+	bindInstance sync.Once
+	bindError    error
+)
 
 func newInstance(validate bool) (*instance, error) {
 	get, err := loader()
@@ -85,11 +89,11 @@ func newInstance(validate bool) (*instance, error) {
 	}
 	bindInstance.Do(func() {
 		handle := C.c5_instance_handle(in.c)
-		err = vulkan.InitInstance(*(*vulkan.Instance)(unsafe.Pointer(&handle)))
+		bindError = vulkan.InitInstance(*(*vulkan.Instance)(unsafe.Pointer(&handle)))
 	})
-	if err != nil {
+	if bindError != nil {
 		in.close()
-		return nil, fmt.Errorf("vk: %w: %w", ErrNoDevice, err)
+		return nil, fmt.Errorf("vk: %w: %w", ErrNoDevice, bindError)
 	}
 	return in, nil
 }

@@ -5,7 +5,6 @@ import "C"
 
 import (
 	"encoding/binary"
-	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -45,9 +44,10 @@ type Stat struct {
 // NewKernel compiles a kernel. What the shader needs is checked against the device first, for drivers do not: ErrUnsupported
 // names what is missing.
 func (d *Device) NewKernel(c KernelConfig) (*Kernel, error) {
-	if err := d.alive("NewKernel"); err != nil {
+	if err := d.enter("NewKernel"); err != nil {
 		return nil, err
 	}
+	defer d.leave()
 	code := slices.Clone(c.Code) // at a multiple of 4 bytes, and nobody else's
 	m, err := spirv.Reflect(code, c.Spec)
 	if err == nil {
@@ -167,9 +167,10 @@ func (k *Kernel) SharedBytes() uint64 { return k.shared }
 // Stats is what the driver's compiler says of the kernel: registers, spills and such, under names of its own. It needs
 // Options.Profile and a driver with pipeline statistics, ErrUnsupported otherwise.
 func (k *Kernel) Stats() ([]Stat, error) {
-	if err := k.dev.alive("Kernel.Stats"); err != nil {
+	if err := k.dev.enter("Kernel.Stats"); err != nil {
 		return nil, err
 	}
+	defer k.dev.leave()
 	if !k.pin() {
 		return nil, fmt.Errorf("vk: Kernel.Stats: %q is %w", k.name, ErrClosed)
 	}
@@ -202,8 +203,10 @@ func (k *Kernel) Close() error {
 		return fmt.Errorf("vk: Kernel.Close: an open tape uses %q", k.name)
 	}
 	defer k.dev.kernels.Add(-1)
-	if err := k.dev.alive("Kernel.Close"); err != nil && !errors.Is(err, ErrDeviceLost) {
-		return err
+	k.dev.life.RLock()
+	defer k.dev.life.RUnlock()
+	if k.dev.closed.Load() {
+		return nil // the device has reported it
 	}
 	vulkan.DestroyPipeline(k.dev.handle, *(*vulkan.Pipeline)(unsafe.Pointer(&k.pipeline)), nil)
 	vulkan.DestroyPipelineLayout(k.dev.handle, *(*vulkan.PipelineLayout)(unsafe.Pointer(&k.layout)), nil)

@@ -114,9 +114,10 @@ func (r Range) address() uint64 { return r.buf.block.address + r.buf.offset + r.
 
 // NewBuffer takes size bytes of device memory, not initialised. The name is for messages. ErrOutOfMemory if there is not enough.
 func (d *Device) NewBuffer(name string, size uint64) (*Buffer, error) {
-	if err := d.alive("NewBuffer"); err != nil {
+	if err := d.enter("NewBuffer"); err != nil {
 		return nil, err
 	}
+	defer d.leave()
 	if size == 0 {
 		return nil, fmt.Errorf("vk: NewBuffer %q: size is 0, want at least 1", name)
 	}
@@ -134,32 +135,50 @@ func (b *Buffer) Range() Range { return Range{buf: b, size: b.size} }
 // Size is the length in bytes.
 func (b *Buffer) Size() uint64 { return b.size }
 
-// Close gives the memory back. It is an error while the device works with the buffer; closing again does nothing.
+// Close gives the memory back; if the device works with the buffer, as soon as it has finished. Closing again does nothing.
 func (b *Buffer) Close() error {
 	if b == nil {
 		return nil
 	}
-	if !b.uses.CompareAndSwap(0, closedUse) {
-		if b.uses.Load() < 0 {
+	b.dev.life.RLock()
+	defer b.dev.life.RUnlock()
+	for {
+		uses := b.uses.Load()
+		if uses < 0 {
 			return nil
 		}
-		return fmt.Errorf("vk: Buffer.Close: %q is in use by the device", b.name)
+		if b.uses.CompareAndSwap(uses, uses+closedUse) {
+			if uses == 0 {
+				b.free()
+			}
+			return nil
+		}
 	}
+}
+
+func (b *Buffer) free() {
 	b.dev.pool.give(b)
 	b.dev.buffers.Add(-1)
-	return nil
 }
 
-// pin keeps a buffer open; false if it is closed.
+// pin keeps a buffer's memory until unpin; false if it is closed.
 func (b *Buffer) pin() bool {
-	if b.uses.Add(1) < 0 {
-		b.uses.Add(-1)
-		return false
+	for {
+		uses := b.uses.Load()
+		if uses < 0 {
+			return false
+		}
+		if b.uses.CompareAndSwap(uses, uses+1) {
+			return true
+		}
 	}
-	return true
 }
 
-func (b *Buffer) unpin() { b.uses.Add(-1) }
+func (b *Buffer) unpin() {
+	if b.uses.Add(-1) == closedUse {
+		b.free()
+	}
+}
 
 // pool hands out device memory. Blocks are kept in the order of their creation; a piece goes to the first gap that holds it, so
 // the places of buffers depend on the order of calls alone.

@@ -192,7 +192,7 @@ static extension *device_extensions(c5_instance *in, void *physical, uint32_t *n
 	*n = 0;
 	if (!list || list(physical, NULL, n, NULL) != 0 || *n == 0) return NULL;
 	extension *e = calloc(*n, sizeof *e);
-	if (e && list(physical, NULL, n, e) < 0) *n = 0;
+	if (!e || list(physical, NULL, n, e) < 0) *n = 0;
 	return e;
 }
 

@@ -4,20 +4,37 @@ package vk
 import "C"
 
 import (
+	"errors"
 	"fmt"
 	"time"
 )
 
+// begin begins a call: no other one is under way, and tape and device are open until end.
+func (t *Tape) begin(op string) error {
+	t.mu.Lock()
+	err := t.dev.enter(op)
+	if err == nil && t.closed {
+		t.dev.leave()
+		err = ErrClosed
+	}
+	if err != nil {
+		t.mu.Unlock()
+		return t.fail(op, err)
+	}
+	return nil
+}
+
+func (t *Tape) end() {
+	t.dev.leave()
+	t.mu.Unlock()
+}
+
 // Bind says what a slot stands for in the runs that follow. It has the slot's size and starts at a multiple of 16 bytes.
 func (t *Tape) Bind(s *Slot, r Range) error {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	if t.closed {
-		return t.fail("Bind", ErrClosed)
-	}
-	if err := t.dev.alive("Bind"); err != nil {
+	if err := t.begin("Bind"); err != nil {
 		return err
 	}
+	defer t.end()
 	if s == nil || s.tape != t {
 		return t.fail("Bind", fmt.Errorf("the slot belongs to another tape"))
 	}
@@ -42,8 +59,10 @@ func (t *Tape) Bind(s *Slot, r Range) error {
 
 // Run submits the tape and waits until it is done.
 func (t *Tape) Run() error {
-	t.mu.Lock()
-	defer t.mu.Unlock()
+	if err := t.begin("Run"); err != nil {
+		return err
+	}
+	defer t.end()
 	if err := t.submit(); err != nil {
 		return t.fail("Run", err)
 	}
@@ -53,10 +72,12 @@ func (t *Tape) Run() error {
 	return nil
 }
 
-// Submit starts the tape, after waiting for its last run. Buffers may not be closed, nor read by the host, before Wait.
+// Submit starts the tape, after waiting for its last run. What it writes may be read after Wait.
 func (t *Tape) Submit() error {
-	t.mu.Lock()
-	defer t.mu.Unlock()
+	if err := t.begin("Submit"); err != nil {
+		return err
+	}
+	defer t.end()
 	if err := t.submit(); err != nil {
 		return t.fail("Submit", err)
 	}
@@ -65,11 +86,10 @@ func (t *Tape) Submit() error {
 
 // Wait waits for what Submit started. If the device does not finish in time the error is ErrTimeout, and Wait may be called again.
 func (t *Tape) Wait() error {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	if t.closed {
-		return t.fail("Wait", ErrClosed)
+	if err := t.begin("Wait"); err != nil {
+		return err
 	}
+	defer t.end()
 	if err := t.wait(); err != nil {
 		return t.fail("Wait", err)
 	}
@@ -77,12 +97,6 @@ func (t *Tape) Wait() error {
 }
 
 func (t *Tape) submit() error {
-	if t.closed {
-		return ErrClosed
-	}
-	if err := t.dev.alive("submit"); err != nil {
-		return err
-	}
 	if err := t.wait(); err != nil {
 		return err
 	}
@@ -108,11 +122,16 @@ func (t *Tape) start() error {
 			return err
 		}
 	}
+	t.ran = false
 	for i, s := range t.segments {
 		if err := s.submit(t.dev, i == len(t.segments)-1); err != nil {
+			if i > 0 { // what was submitted must not run on behind the caller's back
+				return errors.Join(err, t.dev.idle())
+			}
 			return err
 		}
 	}
+	t.ran = true
 	return nil
 }
 
@@ -266,8 +285,10 @@ type StepTime struct {
 
 // Elapsed is the GPU time of the last run, from its first step to its last.
 func (t *Tape) Elapsed() (time.Duration, error) {
-	t.mu.Lock()
-	defer t.mu.Unlock()
+	if err := t.begin("Elapsed"); err != nil {
+		return 0, err
+	}
+	defer t.end()
 	if err := t.read(); err != nil {
 		return 0, t.fail("Elapsed", err)
 	}
@@ -276,8 +297,10 @@ func (t *Tape) Elapsed() (time.Duration, error) {
 
 // Steps is the GPU time of every step of the last run. The tape must have been made with Profile.
 func (t *Tape) Steps() ([]StepTime, error) {
-	t.mu.Lock()
-	defer t.mu.Unlock()
+	if err := t.begin("Steps"); err != nil {
+		return nil, err
+	}
+	defer t.end()
 	if !t.config.Profile {
 		return nil, t.fail("Steps", fmt.Errorf("TapeConfig.Profile is off"))
 	}
@@ -293,13 +316,7 @@ func (t *Tape) Steps() ([]StepTime, error) {
 
 // read fetches the time stamps of the last run.
 func (t *Tape) read() error {
-	if t.closed {
-		return ErrClosed
-	}
-	if err := t.dev.alive("time stamps"); err != nil {
-		return err
-	}
-	if !t.ready || t.pending || t.stale {
+	if !t.ran || t.pending || t.stale {
 		return fmt.Errorf("there is no finished run")
 	}
 	return t.dev.check("vkGetQueryPoolResults", int32(C.c5_queries_read(t.dev.c, C.uint64_t(t.queries), C.uint32_t(len(t.ticks)), (*C.uint64_t)(&t.ticks[0]))))

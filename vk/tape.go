@@ -45,6 +45,7 @@ type Tape struct {
 	planted      int // for tests: the step whose barrier is left out, -1 for none
 
 	ready   bool // recording has ended
+	ran     bool // the last run was submitted whole
 	stale   bool // the command buffers do not say what the operations say
 	pending bool // submitted and not waited for
 	closed  bool
@@ -117,9 +118,10 @@ type Dispatch struct {
 
 // NewTape makes an empty tape.
 func (d *Device) NewTape(c TapeConfig) (*Tape, error) {
-	if err := d.alive("NewTape"); err != nil {
+	if err := d.enter("NewTape"); err != nil {
 		return nil, err
 	}
+	defer d.leave()
 	t := &Tape{dev: d, config: c, planted: -1}
 	if err := t.segment(); err != nil {
 		return nil, fmt.Errorf("vk: NewTape %q: %w", c.Name, err)
@@ -169,12 +171,6 @@ func (t *Tape) fail(op string, err error) error {
 
 // recording checks that a step may be added.
 func (t *Tape) recording(op string, accesses []Access) error {
-	if t.closed {
-		return t.fail(op, ErrClosed)
-	}
-	if err := t.dev.alive(op); err != nil {
-		return err
-	}
 	if t.ready {
 		return t.fail(op, fmt.Errorf("it has run, and cannot be recorded on any more"))
 	}
@@ -191,8 +187,10 @@ func (t *Tape) recording(op string, accesses []Access) error {
 
 // Dispatch records a run of a kernel.
 func (t *Tape) Dispatch(d Dispatch) error {
-	t.mu.Lock()
-	defer t.mu.Unlock()
+	if err := t.begin("Dispatch"); err != nil {
+		return err
+	}
+	defer t.end()
 	if d.Kernel == nil {
 		return t.fail("Dispatch", fmt.Errorf("Kernel is nil"))
 	}
@@ -245,8 +243,10 @@ func (t *Tape) fits(d Dispatch) error {
 
 // Fill records that every 32-bit word of r becomes word. Offset and size are multiples of 4.
 func (t *Tape) Fill(r Range, word uint32) error {
-	t.mu.Lock()
-	defer t.mu.Unlock()
+	if err := t.begin("Fill"); err != nil {
+		return err
+	}
+	defer t.end()
 	access := []Access{Write(r)}
 	if err := t.transferable("Fill", access); err != nil {
 		return err
@@ -266,8 +266,10 @@ func (t *Tape) Fill(r Range, word uint32) error {
 
 // Copy records a copy. The ranges are of one size and do not overlap.
 func (t *Tape) Copy(dst, src Range) error {
-	t.mu.Lock()
-	defer t.mu.Unlock()
+	if err := t.begin("Copy"); err != nil {
+		return err
+	}
+	defer t.end()
 	accesses := []Access{Write(dst), Read(src)}
 	if err := t.transferable("Copy", accesses); err != nil {
 		return err
@@ -392,6 +394,8 @@ func (t *Tape) Close() error {
 	}
 	t.mu.Lock()
 	defer t.mu.Unlock()
+	t.dev.life.RLock()
+	defer t.dev.life.RUnlock()
 	if t.closed {
 		return nil
 	}
@@ -407,7 +411,7 @@ func (t *Tape) Close() error {
 	for _, k := range t.kernelPins {
 		k.uses.Add(-1)
 	}
-	if t.dev.isClosed() {
+	if t.dev.closed.Load() {
 		return nil
 	}
 	for _, s := range t.segments {

@@ -4,7 +4,9 @@ package vk
 import "C"
 
 import (
+	"cmp"
 	"fmt"
+	"slices"
 	"sync"
 	"unsafe"
 
@@ -101,22 +103,28 @@ func (s *staging) close() {
 	s.buffer, s.memory, s.mapped = 0, 0, nil
 }
 
-// Upload copies host data to the device, several pieces together, and returns when they are there.
+// Upload copies host data to the device, several pieces together, and returns when they are there. The pieces do not overlap.
 func (d *Device) Upload(list ...Transfer) error { return d.transfer("Upload", list, true) }
 
 // Download copies device memory to the host, several pieces together.
 func (d *Device) Download(list ...Transfer) error { return d.transfer("Download", list, false) }
 
 func (d *Device) transfer(op string, list []Transfer, up bool) error {
-	if err := d.alive(op); err != nil {
+	if err := d.enter(op); err != nil {
 		return err
 	}
+	defer d.leave()
 	for i, t := range list {
 		if err := t.Range.valid(d, nil); err != nil {
 			return fmt.Errorf("vk: %s: transfer %d %w", op, i, err)
 		}
 		if uint64(len(t.Data)) != t.Range.size {
 			return fmt.Errorf("vk: %s: transfer %d: %d bytes of data for %d bytes of %s", op, i, len(t.Data), t.Range.size, t.Range.name())
+		}
+	}
+	if up {
+		if err := disjoint(list); err != nil {
+			return fmt.Errorf("vk: %s: %w", op, err)
 		}
 	}
 	for i, t := range list {
@@ -133,6 +141,24 @@ func (d *Device) transfer(op string, list []Transfer, up bool) error {
 	}
 	if err != nil {
 		return fmt.Errorf("vk: %s: %w", op, err)
+	}
+	return nil
+}
+
+// disjoint checks that no byte of the device is written twice: which of the two would stay is chance.
+func disjoint(list []Transfer) error {
+	if len(list) < 2 {
+		return nil
+	}
+	ranges := make([]Range, len(list))
+	for i, t := range list {
+		ranges[i] = t.Range
+	}
+	slices.SortFunc(ranges, func(a, b Range) int { return cmp.Compare(a.address(), b.address()) })
+	for i, r := range ranges[1:] {
+		if ranges[i].address()+ranges[i].size > r.address() {
+			return fmt.Errorf("two transfers write bytes of %s from %d on", r.name(), r.offset)
+		}
 	}
 	return nil
 }
@@ -191,7 +217,7 @@ func (h *half) add(s *staging, t Transfer, done, n uint64, up bool) {
 		h.out = append(h.out, Transfer{Range: Range{offset: h.used, size: n}, Data: data})
 		h.ops = appendCopy(h.ops, device, at, s.buffer, h.offset+h.used, n)
 	}
-	t.Range.buf.uses.Add(1)
+	t.Range.buf.uses.Add(1) // the call has it pinned already
 	h.held = append(h.held, t.Range.buf)
 	h.used += n
 }
@@ -238,6 +264,7 @@ func (s *staging) finish(h *half) error {
 	}
 	if len(h.out) > 0 && !s.coherent {
 		if err := s.dev.check("vkInvalidateMappedMemoryRanges", int32(C.c5_sync_mapped(s.dev.c, C.uint64_t(s.memory), 0))); err != nil {
+			h.reset()
 			return err
 		}
 	}
@@ -246,6 +273,15 @@ func (s *staging) finish(h *half) error {
 	}
 	h.reset()
 	return nil
+}
+
+// drop forgets transfers that run into a lost device: nothing runs there any more.
+func (s *staging) drop() {
+	for _, h := range s.halves {
+		if h != nil {
+			h.reset()
+		}
+	}
 }
 
 // settle ends transfers that had run into a timeout; the device is idle.

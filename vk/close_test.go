@@ -1,0 +1,70 @@
+package vk_test
+
+import (
+	"sync"
+	"testing"
+
+	"github.com/colt5-vulkan/colt5/vk"
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+)
+
+// TestCloseDuringCalls closes a device while other goroutines use it. Every call either works or says that the device is closed.
+func TestCloseDuringCalls(t *testing.T) {
+	for range 5 {
+		d, err := vk.Open(vk.Options{CacheDir: "-"})
+		require.NoError(t, err)
+		b, err := d.NewBuffer("b", 20<<20)
+		require.NoError(t, err)
+		data := make([]byte, 20<<20)
+		var started, done sync.WaitGroup
+		for _, call := range []func() error{
+			func() error { return d.Upload(vk.Transfer{Range: b.Range(), Data: data}) },
+			func() error {
+				c, err := d.NewBuffer("c", 4096)
+				if err != nil {
+					return err
+				}
+				return c.Close()
+			},
+			func() error {
+				tp, err := d.NewTape(vk.TapeConfig{})
+				if err != nil {
+					return err
+				}
+				return tp.Close()
+			},
+			func() error { d.Messages(); return d.Wait() },
+		} {
+			started.Add(1)
+			done.Add(1)
+			go func() {
+				defer done.Done()
+				err := call()
+				for started.Done(); err == nil; {
+					err = call()
+				}
+				assert.ErrorIs(t, err, vk.ErrClosed)
+			}()
+		}
+		started.Wait()
+		_ = d.Close() // what is open at this moment is chance, and so is the report
+		done.Wait()
+		require.NoError(t, b.Close())
+	}
+}
+
+// TestOverlappingUpload has two pieces of an upload write one byte.
+func TestOverlappingUpload(t *testing.T) {
+	d := open(t, vk.Options{})
+	b := buffer(t, d, "b", 64)
+	err := d.Upload(
+		vk.Transfer{Range: b.Range().Slice(32, 32), Data: make([]byte, 32)},
+		vk.Transfer{Range: b.Range().Slice(0, 33), Data: make([]byte, 33)},
+	)
+	assert.ErrorContains(t, err, `two transfers write bytes of buffer "b" from 32 on`)
+	require.NoError(t, d.Upload(
+		vk.Transfer{Range: b.Range().Slice(32, 32), Data: make([]byte, 32)},
+		vk.Transfer{Range: b.Range().Slice(0, 32), Data: make([]byte, 32)},
+	))
+}
