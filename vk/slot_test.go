@@ -78,6 +78,7 @@ func TestAliases(t *testing.T) {
 	at := func(r vk.Range, offset uint64) vk.Range { return r.Slice(offset, 64) }
 	fill := func(tp *vk.Tape, x, _ vk.Range) error { return tp.Fill(x, 1) }
 	copyXY := func(tp *vk.Tape, x, y vk.Range) error { return tp.Copy(y, x) }
+	copyYX := func(tp *vk.Tape, x, y vk.Range) error { return tp.Copy(x, y) }
 	// Both are read; c is written.
 	read := func(tp *vk.Tape, x, y vk.Range) error {
 		if err := tp.Copy(at(c, 0), x); err != nil {
@@ -97,6 +98,7 @@ func TestAliases(t *testing.T) {
 		"two buffers":                            {copyXY, at(b, 0), at(c, 0), ""},
 		"the same, one written":                  {copyXY, at(b, 0), at(b, 0), `slots "x" and "y" are bound to overlapping parts of buffer "b", and one of them is written`},
 		"overlap, one written":                   {copyXY, at(b, 0), at(b, 48), "overlapping parts"},
+		"the same, the other written":            {copyYX, at(b, 0), at(b, 0), `slots "x" and "y"`},
 		"the same, both read":                    {read, at(b, 0), at(b, 0), ""},
 		"overlap, both read":                     {read, at(b, 0), at(b, 16), ""},
 		"the other is not used at all":           {fill, at(b, 0), at(b, 128), ""},

@@ -38,7 +38,9 @@ func TestTransferSizes(t *testing.T) {
 			))
 			assert.Equal(t, [2][1]byte{{0xa5}, {0xa5}}, ends)
 			// Alone, so that the halves fill up exactly.
+			before := d.Stats().Submits
 			require.NoError(t, d.Upload(vk.Transfer{Range: whole.Slice(0, uint64(size)), Data: data}))
+			assert.Equal(t, before+uint64(size+half-1)/half, d.Stats().Submits, "each half is sent off once")
 			clear(got)
 			require.NoError(t, d.Download(vk.Transfer{Range: whole.Slice(0, uint64(size)), Data: got}))
 			require.True(t, bytes.Equal(data, got))
