@@ -196,7 +196,7 @@ type pace struct {
 
 // newPace is the pace of a device; reps of 0 and a negative warmup are not given.
 func newPace(cpu bool, reps, warmup int) pace {
-	p := pace{reps: 10, most: 200, budget: time.Second, warmup: 3, warmupBudget: 200 * time.Millisecond} // clocks need time to rise
+	p := pace{reps: 10, most: 200, budget: time.Second, warmup: 3, warmupBudget: 500 * time.Millisecond} // clocks need time to rise
 	if cpu {
 		p = pace{reps: 3, most: 50, budget: time.Second}
 	}
