@@ -20,9 +20,11 @@ import (
 // fewer than K valid ones the last slots stay empty, with EmptyIndex, filled 0 and value 0. Indices count from the start of the
 // row, also with blocks. K may exceed N.
 //
-// A block of up to 32,768 entries (32 a thread of the largest workgroup) takes one dispatch of one workgroup. Longer ones are cut
-// into parts: a dispatch for each of three digits of the keys, one to count, one to write. Sorting takes no dispatch of its own in
-// the first case, and one in the second, up to 2,048 slots (1,024 on small devices); above that each doubling takes another.
+// There are three ways. A block of up to 8,192 entries takes one dispatch of one workgroup. Of a longer one a sample tells a
+// threshold, the entries above it are gathered by many workgroups, and each of these goes to the slot that is the number of those
+// before it: three dispatches, or four if not sorted, for up to 2,048 slots (1,024 on small devices) and entries by the million.
+// For more, a block of up to 32,768 entries (32 a thread of the largest workgroup) takes one workgroup again, a longer one a
+// dispatch for each of three digits of the keys, one to count, one to write; sorting takes dispatches of its own then.
 //
 // Shaders: shaders/select*.comp. Reference: internal/ref.Select.
 type Select struct {
@@ -54,101 +56,11 @@ type SelectArgs struct {
 type selectPush struct {
 	n, block, blocks, k, slots, routes, segments, parts, span, step uint32
 	empty                                                           int32
-	word                                                            uint32
+	word, list                                                      uint32
 }
 
-var _ [48 - unsafe.Sizeof(selectPush{})]byte
-var _ [unsafe.Sizeof(selectPush{}) - 48]byte
-
-// selectMax bounds N and K: the bytes of a row's pairs must fit 32 bits.
-const selectMax = 1 << 28
-
-// selectStateBytes is STATE_WORDS of the shaders.
-const selectStateBytes = 4 * (16 + 2048 + 2048 + 1024)
-
-// selectLimits is what a device allows: powers of two.
-type selectLimits struct {
-	threads  uint32 // of a workgroup, at most 1,024
-	slots    uint32 // of a sort in shared memory
-	subgroup uint32 // the smallest size
-}
-
-func newSelectLimits(c vk.Caps) selectLimits {
-	l := selectLimits{threads: 64, slots: 1024, subgroup: max(c.SubgroupMin, 1)}
-	most := min(c.MaxWorkgroupInvocations, c.MaxWorkgroupSize[0], 1024)
-	if c.SharedBytes >= 32<<10 {
-		l.slots = 2048
-	} else {
-		most = min(most, 256) // the sums of subgroups need shared memory too
-	}
-	for l.threads*2 <= most {
-		l.threads *= 2
-	}
-	return l
-}
-
-// mergeThreads is the number of pairs of a workgroup of select_merge.
-func (l selectLimits) mergeThreads() uint32 { return min(l.threads, 256) }
-
-// selectPlan says how a selection is done: a pure function of sizes and limits.
-type selectPlan struct {
-	block, blocks, segments uint64
-	slots                   uint64 // most that a segment fills
-	short                   bool   // one workgroup a segment
-	threads                 uint32 // of a workgroup
-	parts, span             uint64 // of a segment; granules of four keys, of a part
-	inside                  bool   // sorted where it is chosen
-	chunks                  uint64 // of a segment that are sorted in dispatches of their own
-	merges                  int
-
-	state, counts, pairs uint64 // bytes of scratch memory; pairs twice if there is more than one merge
-}
-
-func newSelectPlan(l selectLimits, sorted bool, rows, n, k, block int) selectPlan {
-	p := selectPlan{block: uint64(block), parts: 1}
-	if block == 0 || block > n {
-		p.block = uint64(n)
-	}
-	p.blocks = (uint64(n) + p.block - 1) / p.block
-	p.segments = uint64(rows) * p.blocks
-	p.slots = min(uint64(k), p.block)
-
-	granules := (p.block + 3) / 4
-	if n%4 != 0 && rows > 1 || p.block%4 != 0 && p.blocks > 1 {
-		granules = (p.block + 3 + 3) / 4 // segments that start within a granule
-	}
-	// A thread of a short segment reads 32 keys at most. Fewer threads wait less for each other.
-	p.threads = l.threads
-	if granules <= 1024 {
-		p.threads = min(l.threads, 256)
-	}
-	p.short = granules <= 8*uint64(p.threads)
-	if !p.short {
-		const most = 1024 // parts: each sums the counts of those before it
-		p.threads = min(l.threads, 512)
-		tile := 2 * uint64(p.threads) // what select_digit reads at a time
-		p.span = (granules + tile*most - 1) / (tile * most) * tile
-		p.parts = (granules + p.span - 1) / p.span
-		p.state = p.segments * selectStateBytes
-		p.counts = (p.segments*p.parts*8 + 15) &^ 15
-	}
-	p.inside = sorted && p.short && p.slots <= uint64(l.slots)
-	if sorted && !p.inside {
-		p.chunks = (p.slots + uint64(l.slots) - 1) / uint64(l.slots)
-		p.pairs = (p.segments*p.slots*8 + 15) &^ 15
-		for run := uint64(l.slots); run < p.slots; run *= 2 {
-			p.merges++
-		}
-	}
-	return p
-}
-
-func (p selectPlan) scratch() uint64 {
-	if p.merges > 1 {
-		return p.state + p.counts + 2*p.pairs
-	}
-	return p.state + p.counts + p.pairs
-}
+var _ [52 - unsafe.Sizeof(selectPush{})]byte
+var _ [unsafe.Sizeof(selectPush{}) - 52]byte
 
 // NewSelect makes a selection for a device. Its kernels are compiled when they are first recorded.
 func NewSelect(dev *vk.Device, c SelectConfig) (*Select, error) {
@@ -215,8 +127,8 @@ type selectRecorder struct {
 	plan selectPlan
 	push selectPush
 
-	state, counts vk.Range
-	pairs         [2]vk.Range
+	state, counts, candidates vk.Range
+	pairs                     [2]vk.Range
 }
 
 // checkRanges checks the memory, and cuts up the scratch memory.
@@ -248,7 +160,8 @@ func (r *selectRecorder) checkRanges() error {
 		return err
 	}
 	r.state, r.counts = a.Scratch.Slice(0, p.state), a.Scratch.Slice(p.state, p.counts)
-	r.pairs[0] = a.Scratch.Slice(p.state+p.counts, p.pairs)
+	r.candidates = a.Scratch.Slice(p.state+p.counts, p.candidates)
+	r.pairs[0] = a.Scratch.Slice(p.state+p.counts+p.candidates, p.pairs)
 	if p.merges > 1 {
 		r.pairs[1] = a.Scratch.Slice(p.state+p.counts+p.pairs, p.pairs)
 	}
@@ -257,6 +170,9 @@ func (r *selectRecorder) checkRanges() error {
 
 func (r *selectRecorder) record() error {
 	p := r.plan
+	if p.sampled {
+		return r.sampled()
+	}
 	first := selectStep{to: r.pairs[0]}
 	if p.pairs == 0 {
 		first.to = vk.Range{}
@@ -274,7 +190,7 @@ func (r *selectRecorder) record() error {
 		return err
 	}
 	for step := range uint32(4) {
-		s := selectStep{kernel: "select_digit", step: step, reads: true, state: vk.ReadWrite(r.state)}
+		s := selectStep{kernel: "select_digit", step: step, reads: true, inner: true, state: vk.ReadWrite(r.state)}
 		if step == 3 {
 			s.counts = vk.Write(r.counts)
 		}
@@ -287,6 +203,33 @@ func (r *selectRecorder) record() error {
 		return err
 	}
 	return r.sort()
+}
+
+// sampled records a selection by samples.
+func (r *selectRecorder) sampled() error {
+	p := r.plan
+	state := vk.ReadWrite(r.state)
+	r.push.span = uint32(p.stretch)
+	if err := r.dispatch(selectStep{kernel: "select_sample", step: uint32(p.rank), reads: true, few: true, inner: true, state: vk.Write(r.state)}); err != nil {
+		return err
+	}
+	r.push.span, r.push.parts, r.push.list = uint32(p.span), uint32(p.parts), uint32(p.list)
+	if err := r.dispatch(selectStep{kernel: "select_gather", reads: true, state: state, counts: vk.Write(r.counts), to: r.candidates}); err != nil {
+		return err
+	}
+	rank := selectStep{
+		kernel: "select_rank", step: uint32(p.parts), reads: true, few: true, state: state, counts: vk.Read(r.counts), from: r.candidates,
+	}
+	if p.pairs != 0 {
+		rank.to = r.pairs[0]
+	}
+	r.push.parts = uint32(p.groups)
+	if err := r.dispatch(rank); err != nil || p.pairs == 0 {
+		return err
+	}
+	r.push.list = uint32(p.slots)
+	r.push.parts = uint32(min(p.groups, (p.slots+selectGroup-1)/selectGroup))
+	return r.dispatch(selectStep{kernel: "select_rank", state: vk.Read(r.state), from: r.pairs[0]})
 }
 
 // sort brings pairs in order: runs of limits.slots each, then merges; the last step writes the result.
@@ -303,7 +246,7 @@ func (r *selectRecorder) sort() error {
 	if err := r.dispatch(s); err != nil {
 		return err
 	}
-	run, threads := uint64(r.limits.slots), uint64(r.limits.mergeThreads())
+	run, threads := uint64(r.limits.slots), uint64(r.limits.small())
 	for i := range p.merges {
 		s = selectStep{kernel: "select_merge", step: uint32(run << i), from: r.pairs[i%2], to: r.pairs[(i+1)%2]}
 		places := p.slots
@@ -318,17 +261,19 @@ func (r *selectRecorder) sort() error {
 	return nil
 }
 
-// selectStep is one dispatch. What writes no pairs to the range to, and is past the histograms, writes the result.
+// selectStep is one dispatch. What writes no pairs to the range to, and is no inner step, writes the result.
 type selectStep struct {
 	kernel        string
 	step          uint32
 	reads         bool // the logits; every step that writes values reads some of them too
+	few           bool // of them, as a rule
+	inner         bool // writes state and counts only
 	state, counts vk.Access
 	from, to      vk.Range
 }
 
 func (r *selectRecorder) dispatch(s selectStep) error {
-	k, err := r.kernel(s.kernel, r.plan.threads)
+	k, err := r.kernel(s.kernel, r.plan)
 	if err != nil {
 		return err
 	}
@@ -338,12 +283,14 @@ func (r *selectRecorder) dispatch(s selectStep) error {
 	}
 	a, bytes := r.args, s.from.Size()+s.to.Size()
 	args := []vk.Access{{}, {}, {}, {}, {}, s.state, s.counts, vk.Read(s.from), vk.Write(s.to)}
-	result := s.to.IsZero() && s.kernel != "select_digit"
+	result := s.to.IsZero() && !s.inner
 	if s.reads || result && !a.Values.IsZero() {
 		args[0] = vk.Read(a.Logits)
 	}
 	if s.reads {
 		args[1] = vk.Read(a.Mask)
+	}
+	if s.reads && !s.few {
 		bytes += a.Logits.Size() + a.Mask.Size()
 	}
 	if result {
@@ -355,20 +302,25 @@ func (r *selectRecorder) dispatch(s selectStep) error {
 	return r.tape.Dispatch(vk.Dispatch{Kernel: k, Groups: groups, Args: args, Push: vk.Scalars(&push), Bytes: float64(bytes)})
 }
 
-// kernel returns a kernel, compiled at its first use. The threads are for those whose work depends on the plan.
-func (s *Select) kernel(name string, threads uint32) (*vk.Kernel, error) {
-	const slots, subgroups = 1, 2 // constant ids; 0 are the threads, and each shader has those it uses
-	spec := map[uint32]uint32{}
+// kernel returns a kernel of a plan, compiled at its first use.
+func (s *Select) kernel(name string, p selectPlan) (*vk.Kernel, error) {
+	const slots, subgroups, own = 1, 2, 3 // constant ids; 0 are the threads, and each shader has those it uses
+	threads, spec := p.threads, map[uint32]uint32{}
 	switch name {
+	case "select_sample":
+		threads, spec[own] = s.limits.middle(), uint32(p.samples)
+	case "select_rank":
+		threads, spec[own] = s.limits.middle(), selectGroup
 	case "select_sort":
-		threads = min(s.limits.threads, 512)
-		spec[slots] = s.limits.slots
+		threads = s.limits.middle()
 	case "select_merge":
-		threads = s.limits.mergeThreads()
-	case "select_compact":
+		threads = s.limits.small()
+	}
+	if name != "select_merge" && name != "select_compact" && name != "select_gather" {
+		spec[slots] = s.limits.slots
+	}
+	if name != "select_merge" && name != "select_sort" {
 		spec[subgroups] = max(threads/s.limits.subgroup, 1)
-	default:
-		spec[slots], spec[subgroups] = s.limits.slots, max(threads/s.limits.subgroup, 1)
 	}
 	spec[0] = threads
 	s.mu.Lock()
@@ -376,7 +328,7 @@ func (s *Select) kernel(name string, threads uint32) (*vk.Kernel, error) {
 	if s.kernels == nil {
 		return nil, vk.ErrClosed
 	}
-	key := fmt.Sprint(name, threads)
+	key := fmt.Sprint(name, spec)
 	if k := s.kernels[key]; k != nil {
 		return k, nil
 	}

@@ -1,6 +1,7 @@
 package pipelines
 
 import (
+	"bytes"
 	"fmt"
 	"math"
 	"math/rand/v2"
@@ -77,6 +78,23 @@ func (c selectCase) want(logits []float32, mask []uint8, sorted bool) (indices [
 	return indices, filled, values
 }
 
+// selectScratch is scratch memory between guards. The order of candidates in it is any, so it is not compared between runs.
+func selectScratch(t *testing.T, lab *gputest.Lab, size uint64) vk.Range {
+	t.Helper()
+	const guard = 256
+	b, err := lab.Dev.NewBuffer("scratch", size+2*guard)
+	require.NoError(t, err)
+	before, after := bytes.Repeat([]byte{0xe7}, int(size)+2*guard), make([]byte, int(size)+2*guard)
+	require.NoError(t, lab.Dev.Upload(vk.Transfer{Range: b.Range(), Data: before}))
+	t.Cleanup(func() {
+		require.NoError(t, lab.Dev.Download(vk.Transfer{Range: b.Range(), Data: after}))
+		assert.Equal(t, before[:guard], after[:guard], "written before the scratch memory")
+		assert.Equal(t, before[:guard], after[guard+size:], "written behind the scratch memory")
+		assert.NoError(t, b.Close())
+	})
+	return b.Range().Slice(guard, size)
+}
+
 // selectForce takes the place of a device's limits.
 type selectForce struct{ threads, slots, width uint32 }
 
@@ -103,7 +121,7 @@ func selectRun(t *testing.T, c selectCase, sorted bool, force *selectForce) []st
 		a.Mask = lab.In("mask", mask)
 	}
 	if size := s.Scratch(c.rows, c.n, c.k, c.block); size > 0 {
-		a.Scratch = lab.Out("scratch", int(size))
+		a.Scratch = selectScratch(t, lab, size)
 	}
 	lab.Run(func(t *vk.Tape) error { return s.Record(t, a) })
 	same(t, "indices", indices, lab.Int32("indices"))
@@ -143,7 +161,8 @@ func TestSelectSizes(t *testing.T) {
 		{rows: 2, n: 16384, k: 1}, {rows: 2, n: 16381, k: 500}, {rows: 2, n: 16385, k: 16385},
 		{rows: 2, n: 32765, k: 100}, {rows: 2, n: 32766, k: 100}, // the longest unaligned rows of one workgroup, and the first longer
 		{rows: 1, n: 32767, k: 2000}, {rows: 2, n: 32768, k: 1024}, {rows: 1, n: 32769, k: 1024}, {rows: 1, n: 32768, k: 32768},
-		{rows: 3, n: 36865, k: 4097}, {rows: 2, n: 40000, k: 40000}, {rows: 1, n: 50000, k: 60000, empty: -1},
+		{rows: 33, n: 8200, k: 100}, {rows: 33, n: 8195, k: 2000}, // too many rows to be sampled
+		{rows: 1, n: 40000, k: 4097}, {rows: 3, n: 36865, k: 4097}, {rows: 2, n: 40000, k: 40000}, {rows: 1, n: 50000, k: 60000, empty: -1},
 	} {
 		selectBoth(t, c, nil)
 	}
@@ -184,7 +203,7 @@ func TestSelectContent(t *testing.T) {
 	for name, logits := range contents {
 		t.Run(name, func(t *testing.T) {
 			for _, n := range []int{1000, 33000} {
-				for _, k := range []int{1, 77, n / 2, n - 1, n} {
+				for _, k := range []int{1, 77, 999, n / 2, n - 1, n} {
 					selectBoth(t, selectCase{rows: 2, n: n, k: k, logits: logits, empty: -1}, nil)
 				}
 			}
@@ -228,6 +247,41 @@ func TestSelectFolded(t *testing.T) {
 	}
 }
 
+// Samples that tell nothing, and equal entries all over a long row: the results stay exact.
+func TestSelectBadSamples(t *testing.T) {
+	const n, k = 60000, 1000
+	plan := newSelectPlan(newSelectLimits(gputest.Device(t).Caps()), true, 2, n, k, 0)
+	require.True(t, plan.sampled)
+	sampled := func(i int) bool { // as select_sample.comp does
+		entry := uint32(i % n)
+		h := entry / uint32(plan.stretch) * 0x9e3779b1
+		h = (h ^ h>>15) * 0x85ebca6b
+		return uint64(entry)%plan.stretch == uint64(h^h>>13)*plan.stretch>>32
+	}
+	samples := 0
+	for i := range n {
+		if sampled(i) {
+			samples++
+		}
+	}
+	require.Greater(t, n-samples, int(plan.list), "all that is not sampled, above the threshold, would fit")
+	require.Less(t, int(plan.rank*9/8), k, "as many samples would do")
+	mixed := func(i int) float32 { return float32(i * 7919 % n) }
+	for name, c := range map[string]selectCase{
+		"samples too low":   {logits: func(i int) float32 { return mixed(i) - map[bool]float32{true: n}[sampled(i)] }},
+		"samples too high":  {logits: func(i int) float32 { return mixed(i) + map[bool]float32{true: n}[sampled(i)] }},
+		"samples equal":     {logits: func(i int) float32 { return map[bool]float32{true: 1}[sampled(i)] }},
+		"samples masked":    {valid: func(i int) bool { return !sampled(i) }},
+		"samples alone":     {valid: sampled},
+		"none but a few":    {valid: func(i int) bool { return sampled(i) && i%64 == 5 }, empty: -1},
+		"equal, far apart":  {valid: every(43, 3), logits: func(int) float32 { return -7 }},
+		"equal, behind few": {valid: every(41, 2), logits: func(i int) float32 { return float32(max(i%n-55000, 0)) }},
+	} {
+		c.rows, c.n, c.k, c.routes = 2, n, k, 1
+		t.Run(name, func(t *testing.T) { selectBoth(t, c, nil) })
+	}
+}
+
 func TestSelectLong(t *testing.T) {
 	if testing.Short() {
 		t.Skip("long rows")
@@ -258,8 +312,10 @@ func TestSelectDispatches(t *testing.T) {
 		{selectCase{rows: 2, n: 8192, k: 1024}, true, []string{"select"}},
 		{selectCase{rows: 2, n: 8192, k: 8000}, false, []string{"select"}},
 		{selectCase{rows: 2, n: 8192, k: 1025}, true, []string{"select", "select_sort", "select_merge"}},
+		{selectCase{rows: 1, n: 8193, k: 1024}, true, []string{"select_sample", "select_gather", "select_rank"}},
+		{selectCase{rows: 1, n: 8193, k: 1024}, false, []string{"select_sample", "select_gather", "select_rank", "select_rank"}},
 		{selectCase{rows: 1, n: 8193, k: 8193}, false, long},
-		{selectCase{rows: 1, n: 8193, k: 1024}, true, append(long[:6:6], "select_sort")},
+		{selectCase{rows: 1, n: 8193, k: 1025}, true, append(long[:6:6], "select_sort", "select_merge")},
 		{selectCase{rows: 1, n: 8193, k: 2049}, true, append(long[:6:6], "select_sort", "select_merge", "select_merge")},
 	} {
 		t.Run(test.String(), func(t *testing.T) {
@@ -276,18 +332,26 @@ func TestSelectPlan(t *testing.T) {
 				for _, block := range []int{0, 1, 1000, n/2 + 1, n} {
 					p := newSelectPlan(limits, true, 3, n, k, block)
 					context := fmt.Sprintf("%+v: n %d, k %d, block %d: %+v", limits, n, k, block, p)
-					if p.short {
+					if p.sampled {
+						assert.Equal(t, uint64(selectGather*p.threads), p.span, context)
+						assert.GreaterOrEqual(t, p.parts*p.span, (p.block+3)/4, context)
+						assert.GreaterOrEqual(t, p.stretch*p.samples*uint64(limits.middle()), p.block, context)
+						assert.LessOrEqual(t, p.list, uint64(selectList), context)
+						assert.Greater(t, p.list, p.slots, context)
+						assert.LessOrEqual(t, p.slots, uint64(limits.slots), context)
+					} else if p.short {
 						assert.LessOrEqual(t, p.block, 32*uint64(p.threads), context)
 					} else {
 						assert.GreaterOrEqual(t, p.parts*p.span, (p.block+3)/4, context)
 						assert.Zero(t, p.span%uint64(2*p.threads), context)
 					}
 					assert.LessOrEqual(t, p.threads, limits.threads, context)
-					assert.LessOrEqual(t, p.parts, uint64(1024), context)
+					assert.True(t, p.sampled || p.parts <= 1024, context)
 					assert.GreaterOrEqual(t, p.blocks*p.block, uint64(n), context)
 					assert.Less(t, (p.blocks-1)*p.block, uint64(n), context)
 					assert.GreaterOrEqual(t, uint64(limits.slots)<<p.merges, p.slots, context)
 					assert.Equal(t, p.short, p.state == 0, context)
+					assert.False(t, p.short && p.sampled, context)
 					if p.inside {
 						assert.LessOrEqual(t, p.slots, uint64(limits.slots), context)
 					}
@@ -312,7 +376,7 @@ func TestSelectWithoutValues(t *testing.T) {
 		defer s.Close()
 		a := SelectArgs{Logits: lab.In("logits", logits), Indices: lab.Out("indices", 80), Filled: lab.Out("filled", 80), Rows: 2, N: n, K: 10}
 		if size := s.Scratch(2, n, 10, 0); size > 0 {
-			a.Scratch = lab.Out("scratch", int(size))
+			a.Scratch = selectScratch(t, lab, size)
 		}
 		lab.Run(func(t *vk.Tape) error { return s.Record(t, a) })
 		assert.Equal(t, indices, lab.Int32("indices"))

@@ -4,7 +4,6 @@
 #extension GL_EXT_control_flow_attributes : require
 #extension GL_GOOGLE_include_directive : require
 #extension GL_KHR_shader_subgroup_arithmetic : require
-#extension GL_KHR_shader_subgroup_ballot : require
 #include "include/address.glsl"
 #include "include/select.glsl"
 
@@ -25,7 +24,7 @@ void main() {
 	Segment s = segment(workgroup() / p.parts);
 	uvec4 now = U32x4(at(p.state, s.id, STATE_WORDS * 4)).v[3];
 	uint begin = min(part * p.span, granules(s)), end = min(begin + p.span, granules(s));
-	place(s, begin, end, now, counted_before(part));
+	place(s, begin, end, now, counted_before(part), false);
 	end = present(p.to) ? p.slots : p.k;
 	for (uint slot = now.z + part * THREADS + thread(); slot < end; slot += p.parts * THREADS) put(s, slot, vacant(slot));
 }

@@ -22,9 +22,9 @@ layout(buffer_reference, std430, buffer_reference_align = 8) buffer U32x2 { uvec
 // The same block for all shaders; what one does not use is absent.
 layout(push_constant) uniform Push {
 	uvec2 logits, mask, indices, filled, values;
-	uvec2 state;  // a segment: 4 uvec4 of progress, then the histograms of the three digits
-	uvec2 counts; // a segment and part: entries above the threshold, entries equal to it
-	uvec2 from;   // pairs [segments, slots] to read
+	uvec2 state;  // a segment: 4 uvec4 of progress, then the histograms of the three digits; or 2 uvec4 (select_sample)
+	uvec2 counts; // a segment and part: entries above the threshold, entries equal to it; or the latter alone (select_gather)
+	uvec2 from;   // pairs [segments, slots] to read; or candidates [segments, list]
 	uvec2 to;     // pairs [segments, slots] to write; absent: write indices, filled and values
 	uint n, block, blocks, k;
 	uint slots;    // min(k, block): no segment fills more
@@ -35,6 +35,7 @@ layout(push_constant) uniform Push {
 	uint step;     // see each shader
 	int empty;     // the index in a slot that stays empty
 	uint word;     // what marks a filled slot in filled
+	uint list;     // most candidates a segment
 } p;
 
 shared uint words[2 * SLOTS]; // a histogram, later SLOTS keys and then SLOTS indices
@@ -109,22 +110,19 @@ uvec4 keys(Segment s, uint granule) {
 	return result;
 }
 
-// tally counts a digit in words, if on. Lanes with the first lane's digit add together, so rows of few distinct values do not
-// queue at one bin. Call it in uniform flow.
-void tally(uint digit, bool on) {
-	uint leader = subgroupBroadcastFirst(digit);
-	uvec4 same = subgroupBallot(on && digit == leader);
-	if (!on) return;
-	if (digit != leader) atomicAdd(words[digit], 1);
-	else if (gl_SubgroupInvocationID == subgroupBallotFindLSB(same)) atomicAdd(words[digit], subgroupBallotBitCount(same));
+// key_at is the key of entry e of the segment.
+uint key_at(Segment s, uint e) {
+	bool valid = !present(s.mask) || byte_at(s.mask, s.mask_skew + e) != 0;
+	return valid ? order(U32(s.logits).v[s.skew + e]) : 0;
 }
 
-// tally counts a digit of the keys that have all digits before it.
+// tally counts a digit of the keys that have all digits before it, in words. GPUs add equal addresses of a subgroup fast enough:
+// finding them first took longer, even where all keys are equal.
 void tally(uvec4 key, uint digit, uint threshold) {
 	uint known = digit_above(digit), shift = digit_shift(digit), last = digit_bins(digit) - 1;
-	bvec4 on = bvec4(uvec4(notEqual(key, uvec4(0))) * uvec4(equal((key ^ threshold) & known, uvec4(0))));
-	if (subgroupBallot(any(on)) == uvec4(0)) return; // the rule after the first digit
-	[[unroll]] for (uint c = 0; c < 4; c++) tally(key[c] >> shift & last, on[c]);
+	[[unroll]] for (uint c = 0; c < 4; c++) {
+		if (key[c] != 0 && ((key[c] ^ threshold) & known) == 0) atomicAdd(words[key[c] >> shift & last], 1);
+	}
 }
 
 void clear_histogram(uint bins) {
@@ -157,7 +155,7 @@ uvec2 earlier() {
 }
 
 // Progress of a search: x the bits of the threshold known so far, y how many of the keys with these bits are still wanted,
-// z slots that will be filled. y = 0 ends it: every key above x is taken, none equal to it.
+// z slots that will be filled, w how many keys with these bits there are. y = 0 ends it: every key above x is taken, none equal to it.
 uvec4 search_start() { return uvec4(0, p.k, p.k, 0); }
 
 // narrow finds a digit of the threshold: the largest with at least now.y keys at or above it. The histogram lies at hist, or in
@@ -181,7 +179,7 @@ uvec4 narrow(uvec4 now, uint digit, uvec2 hist) {
 			bin--;
 			count = present(hist) ? U32(hist).v[bin] : words[bin];
 		}
-		found = uvec4(now.x | bin << digit_shift(digit), now.y - above, now.z, 0);
+		found = uvec4(now.x | bin << digit_shift(digit), now.y - above, now.z, count);
 	}
 	if (thread() == THREADS - 1 && inclusive < now.y) found = uvec4(0, 0, inclusive, 0);
 	barrier();
@@ -219,14 +217,15 @@ void put(Segment s, uint slot, uvec2 pair) {
 
 // place puts the chosen entries of granules begin to end - 1, in the order of their indices; done are the entries before begin, x
 // above the threshold, y equal to it. Each subgroup counts those of its own stretch, so it knows where its slots begin, and then
-// walks along it once more without waiting for the others. Has barriers.
-void place(Segment s, uint begin, uint end, uvec4 now, uvec2 done) {
+// walks along it once more without waiting for the others. ties: only those equal to it, behind done.x slots. Has barriers.
+void place(Segment s, uint begin, uint end, uvec4 now, uvec2 done, bool ties) {
+	uint counted = ties ? 0xffff0000u : ~0u;
 	uint stretch = (end - begin + gl_NumSubgroups - 1) / gl_NumSubgroups;
 	stretch = (stretch + gl_SubgroupSize - 1) / gl_SubgroupSize * gl_SubgroupSize;
 	begin += gl_SubgroupID * stretch;
 	end = min(end, begin + stretch);
 	uvec2 sum = uvec2(0);
-	for (uint g = begin + gl_SubgroupInvocationID; g < end; g += gl_SubgroupSize) sum += unpack(kinds(keys(s, g), now.x));
+	for (uint g = begin + gl_SubgroupInvocationID; g < end; g += gl_SubgroupSize) sum += unpack(kinds(keys(s, g), now.x) & counted);
 	sum = subgroupAdd(sum);
 	if (subgroupElect()) totals[gl_SubgroupID] = sum;
 	barrier();
@@ -234,10 +233,10 @@ void place(Segment s, uint begin, uint end, uvec4 now, uvec2 done) {
 	for (; begin < end; begin += gl_SubgroupSize) {
 		uint g = begin + gl_SubgroupInvocationID, e = entry(s, g);
 		uvec4 key = g < end ? keys(s, g) : uvec4(0);
-		uint both = kinds(key, now.x);
+		uint both = kinds(key, now.x) & counted;
 		uvec2 rank = done + unpack(subgroupExclusiveAdd(both));
 		[[unroll]] for (uint c = 0; c < 4; c++) {
-			bool above = key[c] > now.x, equal = key[c] == now.x;
+			bool above = !ties && key[c] > now.x, equal = key[c] == now.x;
 			if (above || equal && rank.y < now.y) put(s, rank.x + min(rank.y, now.y), uvec2(key[c], e + c));
 			rank += uvec2(above, equal);
 		}

@@ -1,0 +1,147 @@
+package pipelines
+
+import (
+	"math"
+
+	"github.com/colt5-vulkan/colt5/vk"
+)
+
+// selectMax bounds N and K: the bytes of a row's pairs must fit 32 bits.
+const selectMax = 1 << 28
+
+// selectStateBytes is STATE_WORDS of the shaders.
+const selectStateBytes = 4 * (16 + 2048 + 2048 + 1024)
+
+const (
+	selectSampled = 8192      // the longest block that is not sampled where it could be
+	selectRows    = 32        // blocks that one workgroup each could do, but no more of them, are sampled
+	selectSamples = 32        // most of a thread of select_sample
+	selectGather  = 2         // GRANULES of select_gather.comp, of a thread
+	selectGroup   = 16        // GROUP of select_rank.comp
+	selectList    = 16 * 1024 // most candidates of a block
+)
+
+// selectLimits is what a device allows: powers of two.
+type selectLimits struct {
+	threads  uint32 // of a workgroup, 64 to 1,024
+	slots    uint32 // of a sort in shared memory
+	subgroup uint32 // the smallest size
+}
+
+func newSelectLimits(c vk.Caps) selectLimits {
+	l := selectLimits{threads: 64, slots: 1024, subgroup: max(c.SubgroupMin, 1)}
+	most := min(c.MaxWorkgroupInvocations, c.MaxWorkgroupSize[0], 1024)
+	if c.SharedBytes >= 32<<10 {
+		l.slots = 2048
+	} else {
+		most = min(most, 256) // the sums of subgroups need shared memory too
+	}
+	for l.threads*2 <= most {
+		l.threads *= 2
+	}
+	return l
+}
+
+// middle is the workgroup of the long ways: several of them fit a core and fill each other's pauses.
+func (l selectLimits) middle() uint32 { return min(l.threads, 512) }
+
+// small is the workgroup of shaders that gain nothing from more: a thread a pair of select_merge.
+func (l selectLimits) small() uint32 { return min(l.threads, 256) }
+
+// selectPlan says how a selection is done: a pure function of sizes and limits.
+type selectPlan struct {
+	block, blocks, segments uint64
+	slots                   uint64 // most that a segment fills
+	short                   bool   // one workgroup a segment
+	threads                 uint32 // of a workgroup
+	parts, span             uint64 // of a segment; granules of four keys, of a part
+	sampled                 bool   // by a threshold that samples tell
+	samples                 uint64 // of a thread
+	stretch, rank, list     uint64 // entries a sample; the sample that is the threshold, from above; most candidates
+	groups                  uint64 // workgroups a segment that rank them
+	inside                  bool   // sorted where it is chosen
+	chunks                  uint64 // of a segment that are sorted in dispatches of their own
+	merges                  int
+
+	state, counts, candidates, pairs uint64 // bytes of scratch memory; pairs twice if there is more than one merge
+}
+
+func newSelectPlan(l selectLimits, sorted bool, rows, n, k, block int) selectPlan {
+	p := selectPlan{block: uint64(block), parts: 1}
+	if block == 0 || block > n {
+		p.block = uint64(n)
+	}
+	p.blocks = (uint64(n) + p.block - 1) / p.block
+	p.segments = uint64(rows) * p.blocks
+	p.slots = min(uint64(k), p.block)
+
+	granules := (p.block + 3) / 4
+	if n%4 != 0 && rows > 1 || p.block%4 != 0 && p.blocks > 1 {
+		granules = (p.block + 3 + 3) / 4 // segments that start within a granule
+	}
+	// A thread of a short segment reads 32 keys at most. Fewer threads wait less for each other.
+	p.threads = l.threads
+	if granules <= 1024 {
+		p.threads = min(l.threads, 256)
+	}
+	p.short = granules <= 8*uint64(p.threads)
+	if p.block > selectSampled && p.slots <= uint64(l.slots) && (!p.short || p.segments <= selectRows) && p.sample(l, granules, sorted) {
+		return p
+	}
+	if !p.short {
+		const most = 1024 // parts: each sums the counts of those before it
+		p.threads = l.middle()
+		tile := 2 * uint64(p.threads) // what select_digit reads at a time
+		p.span = (granules + tile*most - 1) / (tile * most) * tile
+		p.parts = (granules + p.span - 1) / p.span
+		p.state = p.segments * selectStateBytes
+		p.counts = (p.segments*p.parts*8 + 15) &^ 15
+	}
+	p.inside = sorted && p.short && p.slots <= uint64(l.slots)
+	if sorted && !p.inside {
+		p.chunks = (p.slots + uint64(l.slots) - 1) / uint64(l.slots)
+		p.pairs = (p.segments*p.slots*8 + 15) &^ 15
+		for run := uint64(l.slots); run < p.slots; run *= 2 {
+			p.merges++
+		}
+	}
+	return p
+}
+
+// sample plans a selection by samples, if it can.
+//
+// Of the k largest entries a number of samples is drawn that is about Poisson(k / stretch), so the chance that it reaches rank, 6
+// deviations and more above, is below one in a million; the chance of more than list entries above the threshold is too. Then one
+// workgroup does all: the result is the same, but slow.
+func (p *selectPlan) sample(l selectLimits, granules uint64, sorted bool) bool {
+	above := func(mean float64) float64 { return math.Ceil(mean + 6*math.Sqrt(mean) + 4) }
+	for p.samples = 8; ; p.samples *= 2 {
+		if p.samples > selectSamples {
+			return false
+		}
+		all := p.samples * uint64(l.middle())
+		p.stretch = (p.block + all - 1) / all
+		rank := above(float64(p.slots) / float64(p.stretch))
+		p.rank, p.list = uint64(rank), uint64(above(rank*9/8))*p.stretch // select_sample may add an eighth
+		if p.list <= selectList {
+			break
+		}
+	}
+	p.short, p.sampled, p.threads = false, true, l.small()
+	p.span = selectGather * uint64(p.threads)
+	p.parts = (granules + p.span - 1) / p.span
+	p.groups = min((p.list+selectGroup-1)/selectGroup, max(1024/p.segments, 8))
+	p.state, p.counts = p.segments*32, (p.segments*p.parts*4+15)&^15
+	p.candidates = (p.segments*p.list*8 + 15) &^ 15
+	if !sorted {
+		p.pairs = (p.segments*p.slots*8 + 15) &^ 15
+	}
+	return true
+}
+
+func (p selectPlan) scratch() uint64 {
+	if p.merges > 1 {
+		return p.state + p.counts + 2*p.pairs
+	}
+	return p.state + p.counts + p.candidates + p.pairs
+}

@@ -1,0 +1,39 @@
+// One workgroup chooses the k largest entries of a segment by itself: select.comp, and select_rank.comp where its list does not do.
+#ifndef COLT5_SELECT_ALONE
+#define COLT5_SELECT_ALONE
+
+const uint GRANULES = 4; // on their way at a time
+
+void histogram(Segment s, uint digit, uint threshold) {
+	clear_histogram(digit_bins(digit));
+	for (uint g = thread(); g < granules(s) + thread(); g += GRANULES * THREADS) {
+		uvec4 key[GRANULES];
+		[[unroll]] for (uint i = 0; i < GRANULES; i++) key[i] = keys(s, g + i * THREADS);
+		[[unroll]] for (uint i = 0; i < GRANULES; i++) tally(key[i], digit, threshold);
+	}
+	barrier();
+}
+
+// alone puts the chosen entries, in the order of their indices, or sorted if INSIDE (at most SLOTS). Returns how many there are.
+uint alone(Segment s) {
+	uvec4 now = search_start();
+	for (uint digit = 0; digit < 3 && now.y != 0; digit++) {
+		histogram(s, digit, now.x);
+		now = narrow(now, digit, uvec2(0));
+	}
+	place(s, 0, granules(s), now, uvec2(0), false);
+	if (!INSIDE) {
+		uint end = present(p.to) ? p.slots : p.k;
+		for (uint slot = now.z + thread(); slot < end; slot += THREADS) put(s, slot, vacant(slot));
+		return now.z;
+	}
+	uint size = power(p.slots);
+	for (uint slot = now.z + thread(); slot < size; slot += THREADS) put(s, slot, vacant(slot));
+	barrier();
+	sort_slots(size);
+	for (uint slot = thread(); slot < p.k; slot += THREADS)
+		emit(s, slot, slot < p.slots ? uvec2(words[slot], words[SLOTS + slot]) : vacant(slot));
+	return now.z;
+}
+
+#endif
