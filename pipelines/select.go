@@ -20,11 +20,12 @@ import (
 // fewer than K valid ones the last slots stay empty, with EmptyIndex, filled 0 and value 0. Indices count from the start of the
 // row, also with blocks. K may exceed N.
 //
-// There are three ways. A block of up to 8,192 entries takes one dispatch of one workgroup. Of a longer one a sample tells a
-// threshold, the entries above it are gathered by many workgroups, and each of these goes to the slot that is the number of those
-// before it: three dispatches, or four if not sorted, for up to 2,048 slots (1,024 on small devices) and entries by the million.
-// For more, a block of up to 32,768 entries (32 a thread of the largest workgroup) takes one workgroup again, a longer one a
-// dispatch for each of three digits of the keys, one to count, one to write; sorting takes dispatches of its own then.
+// There are three ways. A block of up to 32,768 entries (32 a thread of the largest workgroup) takes one dispatch of one workgroup.
+// Of a longer one, or of more than 8,192 entries where there are few blocks, a sample tells a threshold, the entries above it are
+// gathered by many workgroups, and each of these goes to the slot that is the number of those before it: three dispatches, or four
+// if not sorted, for up to 2,048 slots (1,024 on small devices) and rows of some million entries. Beyond that a long block takes a
+// dispatch for each of three digits of the keys, one to count, one to write; sorting then takes dispatches of its own, as it does
+// for a short block with more slots than these.
 //
 // Shaders: shaders/select*.comp. Reference: internal/ref.Select.
 type Select struct {

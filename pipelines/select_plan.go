@@ -13,12 +13,12 @@ const selectMax = 1 << 28
 const selectStateBytes = 4 * (16 + 2048 + 2048 + 1024)
 
 const (
-	selectSampled = 8192      // the longest block that is not sampled where it could be
-	selectRows    = 32        // blocks that one workgroup each could do, but no more of them, are sampled
+	selectSampled = 8192      // the longest block that is never sampled; twice that if one workgroup could do it and need not sort
+	selectRows    = 8         // most blocks that are sampled though one workgroup each could do them
 	selectSamples = 32        // most of a thread of select_sample
 	selectGather  = 2         // GRANULES of select_gather.comp, of a thread
 	selectGroup   = 16        // GROUP of select_rank.comp
-	selectList    = 16 * 1024 // most candidates of a block
+	selectList    = 16 * 1024 // most candidates of a block: ranking them takes the square of it
 )
 
 // selectLimits is what a device allows: powers of two.
@@ -85,7 +85,8 @@ func newSelectPlan(l selectLimits, sorted bool, rows, n, k, block int) selectPla
 		p.threads = min(l.threads, 256)
 	}
 	p.short = granules <= 8*uint64(p.threads)
-	if p.block > selectSampled && p.slots <= uint64(l.slots) && (!p.short || p.segments <= selectRows) && p.sample(l, granules, sorted) {
+	quick := p.short && (p.segments > selectRows || !sorted && p.block <= 2*selectSampled)
+	if p.block > selectSampled && p.slots <= uint64(l.slots) && !quick && p.sample(l, granules, sorted) {
 		return p
 	}
 	if !p.short {
@@ -115,17 +116,17 @@ func newSelectPlan(l selectLimits, sorted bool, rows, n, k, block int) selectPla
 // workgroup does all: the result is the same, but slow.
 func (p *selectPlan) sample(l selectLimits, granules uint64, sorted bool) bool {
 	above := func(mean float64) float64 { return math.Ceil(mean + 6*math.Sqrt(mean) + 4) }
-	for p.samples = 8; ; p.samples *= 2 {
-		if p.samples > selectSamples {
-			return false
-		}
+	for p.samples = 8; ; p.samples *= 2 { // more samples, fewer candidates
 		all := p.samples * uint64(l.middle())
 		p.stretch = (p.block + all - 1) / all
 		rank := above(float64(p.slots) / float64(p.stretch))
 		p.rank, p.list = uint64(rank), uint64(above(rank*9/8))*p.stretch // select_sample may add an eighth
-		if p.list <= selectList {
+		if p.segments*p.list*p.list <= selectList*selectList || p.samples == selectSamples {
 			break
 		}
+	}
+	if p.list > selectList {
+		return false
 	}
 	p.short, p.sampled, p.threads = false, true, l.small()
 	p.span = selectGather * uint64(p.threads)
