@@ -185,7 +185,7 @@ func layout(metadata map[string]string, tensors []Tensor) ([]byte, []sized, erro
 		case names[t.Name]:
 			err = errors.New("name is given twice")
 		case err == nil && t.Data == nil:
-			err = errors.New("Data is nil, want a function")
+			err = errors.New("data is nil, want a function")
 		}
 		if err != nil {
 			return nil, nil, fmt.Errorf("tensor %s: %w", quote(t.Name), err)
@@ -273,7 +273,7 @@ func encode(w io.Writer, head []byte, sorted []sized) error {
 		if data.err != nil { // even if Data took no notice of it
 			err = data.err
 		} else if err == nil && data.left > 0 {
-			err = fmt.Errorf("Data wrote %d bytes too few", data.left)
+			err = fmt.Errorf("data wrote %d bytes too few", data.left)
 		}
 		if err != nil {
 			return fmt.Errorf("tensor %s: %s %v, %d bytes: %w", quote(t.Name), t.DType, t.Shape, t.end-t.begin, err)
@@ -294,7 +294,7 @@ func (e *exact) Write(b []byte) (int, error) {
 		return 0, e.err
 	}
 	if int64(len(b)) > e.left {
-		e.err = fmt.Errorf("Data wrote at least %d bytes too many", int64(len(b))-e.left)
+		e.err = fmt.Errorf("data wrote at least %d bytes too many", int64(len(b))-e.left)
 		return 0, e.err
 	}
 	n, err := e.w.Write(b)

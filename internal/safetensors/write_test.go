@@ -104,9 +104,9 @@ func TestWriteErrors(t *testing.T) {
 		tensors  []Tensor
 		want     string
 	}{
-		{"too few bytes", nil, u8(write(1)), `tensor "x": U8 [2], 2 bytes: Data wrote 1 bytes too few`},
-		{"no bytes", nil, u8(write()), "Data wrote 2 bytes too few"},
-		{"too many bytes", nil, u8(write(1, 2, 3)), `tensor "x": U8 [2], 2 bytes: Data wrote at least 1 bytes too many`},
+		{"too few bytes", nil, u8(write(1)), `tensor "x": U8 [2], 2 bytes: data wrote 1 bytes too few`},
+		{"no bytes", nil, u8(write()), "data wrote 2 bytes too few"},
+		{"too many bytes", nil, u8(write(1, 2, 3)), `tensor "x": U8 [2], 2 bytes: data wrote at least 1 bytes too many`},
 		{"too many bytes, one by one", nil, u8(func(w io.Writer) error {
 			for range 3 {
 				if _, err := w.Write([]byte{1}); err != nil {
@@ -114,12 +114,12 @@ func TestWriteErrors(t *testing.T) {
 				}
 			}
 			return nil
-		}), "Data wrote at least 1 bytes too many"},
+		}), "data wrote at least 1 bytes too many"},
 		{"too many bytes, then silence", nil, u8(func(w io.Writer) error {
 			_, _ = w.Write([]byte{1, 2, 3})
 			_, _ = w.Write([]byte{1, 2})
 			return nil
-		}), "Data wrote at least 1 bytes too many"},
+		}), "data wrote at least 1 bytes too many"},
 		{"bytes for an empty tensor", nil, one(Tensor{"x", U8, []int64{0}, write(1)}), "at least 1 bytes too many"},
 		{"no bytes for a scalar", nil, one(Tensor{"x", U8, nil, write()}), "1 bytes too few"},
 		{"error", nil, u8(func(io.Writer) error { return boom }), `tensor "x": U8 [2], 2 bytes: boom`},
@@ -128,7 +128,7 @@ func TestWriteErrors(t *testing.T) {
 			{"a", U8, []int64{2 << 20}, Bytes(make([]byte, 2<<20))}, // more than the buffer: on disk when b fails
 			{"b", U8, []int64{1}, func(io.Writer) error { return boom }},
 		}, `tensor "b": U8 [1], 1 bytes: boom`},
-		{"no data", nil, u8(nil), `tensor "x": Data is nil`},
+		{"no data", nil, u8(nil), `tensor "x": data is nil`},
 		{"name twice", nil, []Tensor{{"x", U8, nil, write(1)}, {"x", F32, nil, write(1, 2, 3, 4)}}, `tensor "x": name is given twice`},
 		{"reserved name", nil, one(Tensor{"__metadata__", U8, nil, write(1)}), `tensor "__metadata__": name is reserved`},
 		{"invalid name", nil, one(Tensor{"\xff", U8, nil, write(1)}), `tensor "\xff": name is not valid UTF-8`},
