@@ -15,7 +15,7 @@
 // It reads what glslc emits. What it does not know is an error where it decides one of the results, and passed over
 // elsewhere; function bodies are not looked at. It does not replace spirv-val.
 //
-// Source: SPIR-V specification 1.6, https://registry.khronos.org/SPIR-V/
+// Source: SPIR-V specification 1.6, The Khronos Group.
 package spirv
 
 import (
