@@ -43,6 +43,16 @@ func (b *bench) host(list []Parameter) map[string][]float32 {
 	return w
 }
 
+func (b *bench) feedForward(dim, heavy int) *ConditionalRoutedFeedForward {
+	b.t.Helper()
+	config := DefaultConditionalRoutedFeedForwardConfig()
+	config.Dim, config.NumHeavyTokens = dim, heavy
+	f, err := NewConditionalRoutedFeedForward(b.dev, config)
+	require.NoError(b.t, err)
+	b.keep(f)
+	return f
+}
+
 func refBranch(w map[string][]float32, name string, dim int) ref.FeedForwardParams {
 	return ref.FeedForwardParams{
 		Gamma: w[name+".0.gamma"], W1: w[name+".1.weight"], B1: w[name+".1.bias"], W2: w[name+".3.weight"], B2: w[name+".3.bias"],
@@ -119,11 +129,7 @@ func TestFeedForward(t *testing.T) {
 func TestFeedForwardGroups(t *testing.T) {
 	gputest.Count()
 	b := newBench(t)
-	config := DefaultConditionalRoutedFeedForwardConfig()
-	config.Dim, config.NumHeavyTokens = 8, 16
-	f, err := NewConditionalRoutedFeedForward(b.dev, config)
-	require.NoError(t, err)
-	b.keep(f)
+	f := b.feedForward(8, 16)
 	x := b.floats(normal(1, 700*8), 1, 700, 8)
 	whole, groups := b.tensor(F32, 1, 700, 8), b.tensor(F32, 1, 700, 8)
 	require.NoError(t, f.Forward(whole, x, ForwardOptions{}))
@@ -145,11 +151,7 @@ func TestFeedForwardGroups(t *testing.T) {
 func TestRepeatedCallAllocatesNothing(t *testing.T) {
 	gputest.Count()
 	b := newBench(t)
-	config := DefaultConditionalRoutedFeedForwardConfig()
-	config.Dim, config.NumHeavyTokens = 16, 8
-	f, err := NewConditionalRoutedFeedForward(b.dev, config)
-	require.NoError(t, err)
-	b.keep(f)
+	f := b.feedForward(16, 8)
 	router := DefaultRouterConfig()
 	router.Dim = 16
 	r, err := NewCoordinateDescentRouter(b.dev, router)
@@ -193,11 +195,7 @@ func TestRepeatedCallAllocatesNothing(t *testing.T) {
 func TestOtherTensorsSamePlan(t *testing.T) {
 	gputest.Count()
 	b := newBench(t)
-	config := DefaultConditionalRoutedFeedForwardConfig()
-	config.Dim, config.NumHeavyTokens = 16, 8
-	f, err := NewConditionalRoutedFeedForward(b.dev, config)
-	require.NoError(t, err)
-	b.keep(f)
+	f := b.feedForward(16, 8)
 	data := normal(1, 2*64*16)
 	x, y := b.floats(data, 2, 64, 16), b.tensor(F32, 2, 64, 16)
 	require.NoError(t, f.Forward(y, x, ForwardOptions{}))
@@ -214,11 +212,7 @@ func TestOtherTensorsSamePlan(t *testing.T) {
 func TestPlansAreBounded(t *testing.T) {
 	gputest.Count()
 	b := newBench(t)
-	config := DefaultConditionalRoutedFeedForwardConfig()
-	config.Dim, config.NumHeavyTokens = 4, 2
-	f, err := NewConditionalRoutedFeedForward(b.dev, config)
-	require.NoError(t, err)
-	b.keep(f)
+	f := b.feedForward(4, 2)
 	first := map[int][]float32{}
 	for round := range 2 {
 		for n := 3; n < 3+2*plansKept; n++ {
@@ -243,11 +237,7 @@ func TestPlansAreBounded(t *testing.T) {
 func TestSaveAndLoad(t *testing.T) {
 	gputest.Count()
 	b := newBench(t)
-	config := DefaultConditionalRoutedFeedForwardConfig()
-	config.Dim, config.NumHeavyTokens = 12, 4
-	f, err := NewConditionalRoutedFeedForward(b.dev, config)
-	require.NoError(t, err)
-	b.keep(f)
+	f := b.feedForward(12, 4)
 	require.NoError(t, f.Init(11))
 	saved, path := b.host(f.Parameters()), filepath.Join(t.TempDir(), "ff.safetensors")
 	require.NoError(t, f.Save(path))
@@ -255,10 +245,7 @@ func TestSaveAndLoad(t *testing.T) {
 	assert.NotEqual(t, saved, b.host(f.Parameters()))
 	require.NoError(t, f.Load(path))
 	assert.Equal(t, saved, b.host(f.Parameters()))
-	config.Dim = 16
-	g, err := NewConditionalRoutedFeedForward(b.dev, config)
-	require.NoError(t, err)
-	b.keep(g)
+	g := b.feedForward(16, 4)
 	before := b.host(g.Parameters())
 	assert.ErrorContains(t, g.Load(path), "router.routing_token is F32[1 12], want F32[1 16]")
 	assert.Equal(t, before, b.host(g.Parameters()), "a file that does not fit changes nothing")
