@@ -8,6 +8,10 @@
 //	Select          hard top-k: indices of the largest logits
 //	Gather          rows by index
 //	Scatter         rows back to their positions
+//	Mark            the rows that slots name
+//	MeanPool        mean over tokens
+//	Embed           rows of a table by token id
+//	CausalSelect    choice of queries that does not look ahead
 //
 // The 1,024 of 4,096 tokens that a router chooses, for two sequences:
 //

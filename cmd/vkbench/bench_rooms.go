@@ -19,6 +19,10 @@ func roomCases() []benchCase {
 		{"coor_descent", rows, long, short, setupCoorDescent},
 		{"select", rows, long, long, setupSelect},
 		{"gather", chosen, sequence, [][]int{{2, 8192, 512, 1024}}, setupGather},
+		{"mark", []string{"batch", "tokens", "k"}, [][]int{{2, 32768, 1024}}, [][]int{{2, 32768, 1024}}, setupMark},
+		{"mean_pool", []string{"batch", "tokens", "dim"}, [][]int{{16, 4096, 512}}, [][]int{{2, 1024, 512}}, setupMeanPool},
+		{"embed", []string{"rows", "vocabulary", "dim"}, [][]int{{65536, 256, 512}}, [][]int{{4096, 256, 512}}, setupEmbed},
+		{"causal_select", []string{"batch", "tokens", "window", "k"}, [][]int{{2, 8192, 128, 32}}, [][]int{{2, 8192, 128, 32}}, setupCausalSelect},
 		{"scatter", chosen, sequence, [][]int{{2, 8192, 512, 1024}}, setupScatter},
 	}
 }
@@ -88,4 +92,39 @@ func setupScatter(s *benchStage, size []int) (*workload, error) {
 	a := pipelines.ScatterArgs{Value: s.normals(b * k * c), Indices: s.choice(b, n, k), Score: s.normals(b * k),
 		Base: s.normals(b * n * c), Y: s.floats(b * n * c), B: b, N: n, K: k}
 	return s.room("scatter", func(t *vk.Tape) error { return x.Record(t, a) }, s.floatResult("y", a.Y))
+}
+
+func setupMark(s *benchStage, size []int) (*workload, error) {
+	b, n, k := size[0], size[1], size[2]
+	m, err := pipelines.NewMark(s.dev, pipelines.MarkConfig{})
+	m = keep(s.stage, m, err)
+	a := pipelines.MarkArgs{Indices: s.choice(b, n, k), Filled: s.normals(b * k), Y: s.floats(b * n), B: b, N: n, K: k}
+	return s.room("mark", func(t *vk.Tape) error { return m.Record(t, a) }, s.floatResult("y", a.Y))
+}
+
+func setupMeanPool(s *benchStage, size []int) (*workload, error) {
+	b, n, c := size[0], size[1], size[2]
+	m, err := pipelines.NewMeanPool(s.dev, pipelines.MeanPoolConfig{C: c})
+	m = keep(s.stage, m, err)
+	a := pipelines.MeanPoolArgs{X: s.normals(b * n * c), Y: s.floats(b * c), B: b, N: n}
+	return s.room("mean_pool", func(t *vk.Tape) error { return m.Record(t, a) }, s.floatResult("y", a.Y))
+}
+
+func setupEmbed(s *benchStage, size []int) (*workload, error) {
+	rows, v, c := size[0], size[1], size[2]
+	e, err := pipelines.NewEmbed(s.dev, pipelines.EmbedConfig{C: c, V: v})
+	e = keep(s.stage, e, err)
+	a := pipelines.EmbedArgs{IDs: s.choice(1, v, rows), Table: s.normals(v * c), Y: s.floats(rows * c), Bad: s.floats(1), Rows: rows}
+	return s.room("embed", func(t *vk.Tape) error { return e.Record(t, a) }, s.floatResult("y", a.Y))
+}
+
+// setupCausalSelect chooses by values that stand for what the windows' largest are.
+func setupCausalSelect(s *benchStage, size []int) (*workload, error) {
+	b, n, window, k := size[0], size[1], size[2], size[3]
+	c, err := pipelines.NewCausalSelect(s.dev, pipelines.CausalSelectConfig{})
+	c = keep(s.stage, c, err)
+	slots := b * ((n + window - 1) / window) * k
+	a := pipelines.CausalSelectArgs{Logits: s.normals(b * n), Values: s.normals(slots), Filled: s.normals(slots), Indices: s.floats(slots),
+		Chosen: s.floats(slots), Thresholds: s.floats(slots / k), B: b, N: n, Window: window, K: k}
+	return s.room("causal_select", func(t *vk.Tape) error { return c.Record(t, a) }, s.floatResult("thresholds", a.Thresholds))
 }

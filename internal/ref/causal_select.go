@@ -1,0 +1,28 @@
+package ref
+
+// CausalSelect chooses tokens of windows by the K-th largest logit of the window before, first come first served. It works on the logits alone:
+// what each window's largest K are, it finds out for itself.
+//
+//	logits [B, N]    indices, filled [B, M, K]    M = ceil(N / window)
+func CausalSelect(logits []float32, b, n, window, k int) (indices []int32, filled []uint8) {
+	checkLen("CausalSelect", "logits", len(logits), b*n)
+	windows := (n + window - 1) / window
+	indices, filled = make([]int32, b*windows*k), make([]uint8, b*windows*k)
+	for item := range b {
+		row := logits[item*n : (item+1)*n]
+		for m := 1; m < windows; m++ {
+			before := row[(m-1)*window : m*window]
+			best := largest(before, nil, k)
+			slot := (item*windows + m) * k
+			taken := 0
+			for i := m * window; i < min((m+1)*window, n) && taken < k; i++ {
+				if window > k && !(row[i] >= before[best[k-1]]) {
+					continue
+				}
+				indices[slot+taken], filled[slot+taken] = int32(i), 1
+				taken++
+			}
+		}
+	}
+	return indices, filled
+}

@@ -1,0 +1,103 @@
+package pipelines
+
+import (
+	"fmt"
+	"unsafe"
+
+	"github.com/colt5-vulkan/colt5/vk"
+)
+
+// CausalSelect chooses tokens of windows without looking ahead: by a threshold that the window before sets, first come first served.
+//
+//	logits [B, N] f32 in    values [B, M, K] f32 in    filled [B, M, K] u32 in    M = ceil(N / Window)
+//	indices [B, M, K] i32 out    chosen [B, M, K] u32 out, 1 or 0    thresholds [B, M] f32 out, optional
+//
+// Values and filled are what Select chooses in each window with the same K. The threshold of a window is the smallest of them in the window
+// before, its K-th largest logit; where that window has no more than K tokens, every token passes, and the threshold is -3.4e38. A token
+// is chosen if its logit is at least the threshold, and fewer than K tokens before it in its window are. Indices count from the start
+// of the item and rise; the slots left over have index 0. Window 0, which has none before it, stays empty. -0 equals +0; a NaN passes
+// only where every token does.
+//
+// Whether a token is chosen depends on the tokens up to it alone.
+//
+// Shader: shaders/causal_select.comp. Reference: internal/ref.CausalSelect.
+type CausalSelect struct{ kernel *vk.Kernel }
+
+// CausalSelectConfig is empty: one kernel does for all.
+type CausalSelectConfig struct{}
+
+// CausalSelectArgs is one dispatch.
+type CausalSelectArgs struct {
+	Logits         vk.Range // [B, N]
+	Values, Filled vk.Range // [B, M, K]
+	Indices        vk.Range // [B, M, K]
+	Chosen         vk.Range // [B, M, K]
+	Thresholds     vk.Range // [B, M]; absent: not wanted
+	B, N           int
+	Window, K      int
+}
+
+type causalSelectPush struct{ n, window, windows, k, groups uint32 }
+
+const (
+	_ = uint(20 - unsafe.Sizeof(causalSelectPush{}))
+	_ = uint(unsafe.Sizeof(causalSelectPush{}) - 20)
+)
+
+// NewCausalSelect compiles the kernel.
+func NewCausalSelect(dev *vk.Device, _ CausalSelectConfig) (*CausalSelect, error) {
+	k, err := kernel(dev, "causal_select", nil)
+	if err != nil {
+		return nil, fmt.Errorf("pipelines: CausalSelect: %w", err)
+	}
+	return &CausalSelect{k}, nil
+}
+
+// Record adds the dispatch to a tape.
+func (s *CausalSelect) Record(t *vk.Tape, a CausalSelectArgs) error {
+	const op = "CausalSelect"
+	b, n, w, k := dim{"B", a.B}, dim{"N", a.N}, dim{"Window", a.Window}, dim{"K", a.K}
+	if err := positive(op, b, n, w, k, dim{"B*N", b.n * n.n}); err != nil {
+		return err
+	}
+	if a.N >= 1<<30 || a.K >= 1<<30 {
+		return fmt.Errorf("pipelines: %s: N is %d and K %d, want less than %d", op, a.N, a.K, 1<<30)
+	}
+	m := dim{"M", (a.N + a.Window - 1) / a.Window}
+	if err := positive(op, dim{"B*M*K", b.n * m.n * k.n}); err != nil {
+		return err
+	}
+	slots := 4 * uint64(b.n) * uint64(m.n) * uint64(k.n)
+	if err := firstError(
+		need(op, "logits", a.Logits, 4*uint64(b.n)*uint64(n.n), shape(b, n)+" f32"),
+		need(op, "values", a.Values, slots, shape(b, m, k)+" f32"),
+		need(op, "filled", a.Filled, slots, shape(b, m, k)+" u32"),
+		need(op, "indices", a.Indices, slots, shape(b, m, k)+" i32"),
+		need(op, "chosen", a.Chosen, slots, shape(b, m, k)+" u32"),
+		optional(op, "thresholds", a.Thresholds, 4*uint64(b.n)*uint64(m.n), shape(b, m)+" f32"),
+	); err != nil {
+		return err
+	}
+	windows := uint64(b.n) * uint64(m.n)
+	groups, err := vk.Grid(t.Device().Caps(), windows)
+	if err != nil {
+		return fmt.Errorf("pipelines: %s: %w", op, err)
+	}
+	push := causalSelectPush{uint32(a.N), uint32(a.Window), uint32(m.n), uint32(a.K), uint32(windows)}
+	return t.Dispatch(vk.Dispatch{
+		Kernel: s.kernel,
+		Groups: groups,
+		Args: []vk.Access{vk.Read(a.Logits), vk.Read(a.Values), vk.Read(a.Filled), vk.Write(a.Indices), vk.Write(a.Chosen),
+			vk.Write(a.Thresholds)},
+		Push:  vk.Scalars(&push),
+		Bytes: float64(a.Logits.Size() + 4*slots),
+	})
+}
+
+// Close frees the kernel.
+func (s *CausalSelect) Close() error {
+	if s == nil {
+		return nil
+	}
+	return s.kernel.Close()
+}

@@ -1,0 +1,100 @@
+package pipelines
+
+import (
+	"fmt"
+	"unsafe"
+
+	"github.com/colt5-vulkan/colt5/vk"
+)
+
+// Embed is a token embedding: rows of a table by id.
+//
+//	ids [Rows] i32 in, or u8    table [V, C] f32 in    y [Rows, C] f32 out    bad [1] u32 in and out, optional
+//	y[r] = table[ids[r]]
+//
+// An id that is not one of 0..V-1 gives zeros, and adds 1 to bad, which the caller sets to 0 before.
+//
+// Shader: shaders/embed.comp. Reference: internal/ref.Embed.
+type Embed struct {
+	c      EmbedConfig
+	kernel *vk.Kernel
+}
+
+// EmbedConfig is baked into the kernel.
+type EmbedConfig struct {
+	C     int  // floats of a row
+	V     int  // rows of the table
+	Bytes bool // ids are bytes; else int32
+}
+
+// EmbedArgs is one dispatch.
+type EmbedArgs struct {
+	IDs   vk.Range // [Rows]
+	Table vk.Range // [V, C]
+	Y     vk.Range // [Rows, C]
+	Bad   vk.Range // [1]; may be absent only where no id can be bad: bytes, with V of 256 or more
+	Rows  int
+}
+
+type embedPush struct{ rows uint32 }
+
+const (
+	_ = uint(4 - unsafe.Sizeof(embedPush{}))
+	_ = uint(unsafe.Sizeof(embedPush{}) - 4)
+)
+
+// NewEmbed compiles the kernel.
+func NewEmbed(dev *vk.Device, c EmbedConfig) (*Embed, error) {
+	if err := firstError(rowLength("Embed", c.C), positive("Embed", dim{"V", c.V})); err != nil {
+		return nil, err
+	}
+	name, cols := rowVariant("embed", c.C)
+	k, err := kernel(dev, name, map[uint32]uint32{0: cols, 1: uint32(c.V), 2: flag(c.Bytes)})
+	if err != nil {
+		return nil, fmt.Errorf("pipelines: Embed: %w", err)
+	}
+	return &Embed{c, k}, nil
+}
+
+// Record adds the dispatch to a tape.
+func (e *Embed) Record(t *vk.Tape, a EmbedArgs) error {
+	const op = "Embed"
+	r, v, c := dim{"Rows", a.Rows}, dim{"V", e.c.V}, dim{"C", e.c.C}
+	if err := positive(op, r); err != nil {
+		return err
+	}
+	width, kind, row := uint64(4), " i32", 4*uint64(c.n)
+	if e.c.Bytes {
+		width, kind = 1, " u8"
+	}
+	if err := firstError(
+		need(op, "ids", a.IDs, width*uint64(r.n), shape(r)+kind),
+		need(op, "table", a.Table, uint64(v.n)*row, shape(v, c)+" f32"),
+		need(op, "y", a.Y, uint64(r.n)*row, shape(r, c)+" f32"),
+		optional(op, "bad", a.Bad, 4, "[1] u32"),
+	); err != nil {
+		return err
+	}
+	if a.Bad.IsZero() && !(e.c.Bytes && e.c.V >= 256) {
+		return fmt.Errorf("pipelines: %s: bad is missing, want [1] u32, 4 bytes, where an id can be one that V %d has no row for", op, e.c.V)
+	}
+	groups, err := rowGroups(t, e.c.C, uint64(a.Rows))
+	if err != nil {
+		return fmt.Errorf("pipelines: %s: %w", op, err)
+	}
+	return t.Dispatch(vk.Dispatch{
+		Kernel: e.kernel,
+		Groups: groups,
+		Args:   []vk.Access{vk.Read(a.IDs), vk.Read(a.Table), vk.Write(a.Y), vk.ReadWrite(a.Bad)},
+		Push:   vk.Scalars(&embedPush{uint32(a.Rows)}),
+		Bytes:  float64(a.IDs.Size() + 2*a.Y.Size()),
+	})
+}
+
+// Close frees the kernel.
+func (e *Embed) Close() error {
+	if e == nil {
+		return nil
+	}
+	return e.kernel.Close()
+}

@@ -1,0 +1,92 @@
+package pipelines
+
+import (
+	"fmt"
+	"unsafe"
+
+	"github.com/colt5-vulkan/colt5/vk"
+)
+
+// Mark marks the rows that slots name, and the first rows of every item. It tells Linear which rows get no null token.
+//
+//	indices [B, K] i32 in    filled [B, K] u32 in    y [B, N] u32 out
+//	y[b, i] = 1 where a filled slot of item b names row i, or i < First; else 0
+//
+// A slot is empty if its filled word is 0, or if its index is not one of 0..N-1.
+//
+// Shader: shaders/mark.comp. Reference: internal/ref.Mark.
+type Mark struct{ kernel *vk.Kernel }
+
+// MarkConfig is empty: one kernel does for all.
+type MarkConfig struct{}
+
+// MarkArgs is one run. It writes Y whole.
+type MarkArgs struct {
+	Indices, Filled vk.Range // [B, K]
+	Y               vk.Range // [B, N]
+	B, N, K         int
+	First           int // rows at the start of every item that are marked in any case, 0 to N
+}
+
+type markPush struct{ n, k, first, items, span uint32 }
+
+const (
+	_ = uint(20 - unsafe.Sizeof(markPush{}))
+	_ = uint(unsafe.Sizeof(markPush{}) - 20)
+)
+
+// NewMark compiles the kernel.
+func NewMark(dev *vk.Device, _ MarkConfig) (*Mark, error) {
+	k, err := kernel(dev, "mark", nil)
+	if err != nil {
+		return nil, fmt.Errorf("pipelines: Mark: %w", err)
+	}
+	return &Mark{k}, nil
+}
+
+// Record adds the steps to a tape: zeros, then marks.
+func (m *Mark) Record(t *vk.Tape, a MarkArgs) error {
+	const op = "Mark"
+	b, n, k := dim{"B", a.B}, dim{"N", a.N}, dim{"K", a.K}
+	if err := positive(op, b, n, k, dim{"B*N", b.n * n.n}, dim{"B*K", b.n * k.n}); err != nil {
+		return err
+	}
+	if a.First < 0 || a.First > a.N {
+		return fmt.Errorf("pipelines: %s: First is %d, want 0 to N, %d", op, a.First, a.N)
+	}
+	if a.N >= 1<<30 {
+		return fmt.Errorf("pipelines: %s: N is %d, want less than %d", op, a.N, 1<<30)
+	}
+	slots := 4 * uint64(a.B) * uint64(a.K)
+	if err := firstError(
+		need(op, "indices", a.Indices, slots, shape(b, k)+" i32"),
+		need(op, "filled", a.Filled, slots, shape(b, k)+" u32"),
+		need(op, "y", a.Y, 4*uint64(a.B)*uint64(a.N), shape(b, n)+" u32"),
+	); err != nil {
+		return err
+	}
+	span := max(a.K, a.First)
+	groups, err := vk.Grid(t.Device().Caps(), (uint64(a.B)*uint64(span)+255)/256)
+	if err != nil {
+		return fmt.Errorf("pipelines: %s: %w", op, err)
+	}
+	if err := t.Fill(a.Y, 0); err != nil {
+		return err
+	}
+	push := markPush{uint32(a.N), uint32(a.K), uint32(a.First), uint32(a.B), uint32(span)}
+	return t.Dispatch(vk.Dispatch{
+		Kernel: m.kernel,
+		Groups: groups,
+		Args:   []vk.Access{vk.Read(a.Indices), vk.Read(a.Filled), vk.ReadWrite(a.Y)},
+		Push:   vk.Scalars(&push),
+		Bytes:  float64(2*slots + 4*uint64(a.B)*uint64(span)),
+	})
+}
+
+// Close frees the kernel.
+func (m *Mark) Close() error {
+	if m == nil {
+		return nil
+	}
+	return m.kernel.Close()
+}

@@ -1,0 +1,95 @@
+package pipelines
+
+import (
+	"fmt"
+	"unsafe"
+
+	"github.com/colt5-vulkan/colt5/vk"
+)
+
+// MeanPool is the mean of an item's tokens.
+//
+//	x [B, N, C] f32 in    y [B, C] f32 out
+//	y[b, c] = sum_i x[b, i, c] / N
+//
+// The order of summation depends on N alone. N is at most 65,536 times 8: a thread adds every eighth token.
+//
+// Shader: shaders/mean_pool.comp. Reference: internal/ref.MeanPool.
+type MeanPool struct {
+	c      MeanPoolConfig
+	kernel *vk.Kernel
+}
+
+// MeanPoolConfig is baked into the kernel.
+type MeanPoolConfig struct {
+	C int // floats of a token
+}
+
+// MeanPoolArgs is one dispatch.
+type MeanPoolArgs struct {
+	X    vk.Range // [B, N, C]
+	Y    vk.Range // [B, C]
+	B, N int
+}
+
+type meanPoolPush struct{ n, items uint32 }
+
+const (
+	_ = uint(8 - unsafe.Sizeof(meanPoolPush{}))
+	_ = uint(unsafe.Sizeof(meanPoolPush{}) - 8)
+)
+
+// meanPoolMax tokens can be pooled: some drivers end loops of more than 65,534 turns.
+const meanPoolMax = 8 * 65000
+
+// NewMeanPool compiles the kernel.
+func NewMeanPool(dev *vk.Device, c MeanPoolConfig) (*MeanPool, error) {
+	if err := rowLength("MeanPool", c.C); err != nil {
+		return nil, err
+	}
+	k, err := kernel(dev, "mean_pool", map[uint32]uint32{0: uint32(c.C)})
+	if err != nil {
+		return nil, fmt.Errorf("pipelines: MeanPool: %w", err)
+	}
+	return &MeanPool{c, k}, nil
+}
+
+// Record adds the dispatch to a tape.
+func (m *MeanPool) Record(t *vk.Tape, a MeanPoolArgs) error {
+	const op = "MeanPool"
+	b, n, c := dim{"B", a.B}, dim{"N", a.N}, dim{"C", m.c.C}
+	if err := positive(op, b, n, dim{"B*N", b.n * n.n}); err != nil {
+		return err
+	}
+	if a.N > meanPoolMax {
+		return fmt.Errorf("pipelines: %s: N is %d, want at most %d", op, a.N, meanPoolMax)
+	}
+	row := 4 * uint64(c.n)
+	if err := firstError(
+		need(op, "x", a.X, uint64(b.n)*uint64(n.n)*row, shape(b, n, c)+" f32"),
+		need(op, "y", a.Y, uint64(b.n)*row, shape(b, c)+" f32"),
+	); err != nil {
+		return err
+	}
+	groups, err := vk.Grid(t.Device().Caps(), uint64(b.n)*((uint64(c.n)+31)/32))
+	if err != nil {
+		return fmt.Errorf("pipelines: %s: %w", op, err)
+	}
+	push := meanPoolPush{uint32(a.N), uint32(a.B)}
+	return t.Dispatch(vk.Dispatch{
+		Kernel: m.kernel,
+		Groups: groups,
+		Args:   []vk.Access{vk.Read(a.X), vk.Write(a.Y)},
+		Push:   vk.Scalars(&push),
+		Flops:  float64(b.n) * float64(n.n) * float64(c.n),
+		Bytes:  float64(a.X.Size() + a.Y.Size()),
+	})
+}
+
+// Close frees the kernel.
+func (m *MeanPool) Close() error {
+	if m == nil {
+		return nil
+	}
+	return m.kernel.Close()
+}
