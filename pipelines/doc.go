@@ -10,6 +10,7 @@
 //	Scatter         rows back to their positions
 //	Mark            the rows that slots name
 //	MeanPool        mean over tokens
+//	Permute         axes of a tensor in another order
 //	Embed           rows of a table by token id
 //	CausalSelect    choice of queries that does not look ahead
 //

@@ -23,6 +23,7 @@ func roomCases() []benchCase {
 		{"mean_pool", []string{"batch", "tokens", "dim"}, [][]int{{16, 4096, 512}}, [][]int{{2, 1024, 512}}, setupMeanPool},
 		{"embed", []string{"rows", "vocabulary", "dim"}, [][]int{{65536, 256, 512}}, [][]int{{4096, 256, 512}}, setupEmbed},
 		{"causal_select", []string{"batch", "tokens", "window", "k"}, [][]int{{2, 8192, 128, 32}}, [][]int{{2, 8192, 128, 32}}, setupCausalSelect},
+		{"permute", []string{"channels", "pixels"}, [][]int{{32, 65536}}, [][]int{{32, 4096}}, setupPermute},
 		{"scatter", chosen, sequence, [][]int{{2, 8192, 512, 1024}}, setupScatter},
 	}
 }
@@ -127,4 +128,13 @@ func setupCausalSelect(s *benchStage, size []int) (*workload, error) {
 	a := pipelines.CausalSelectArgs{Logits: s.normals(b * n), Values: s.normals(slots), Filled: s.normals(slots), Indices: s.floats(slots),
 		Chosen: s.floats(slots), Thresholds: s.floats(slots / k), B: b, N: n, Window: window, K: k}
 	return s.room("causal_select", func(t *vk.Tape) error { return c.Record(t, a) }, s.floatResult("thresholds", a.Thresholds))
+}
+
+// setupPermute brings the channels of pixels together.
+func setupPermute(s *benchStage, size []int) (*workload, error) {
+	c, n := size[0], size[1]
+	m, err := pipelines.NewPermute(s.dev, pipelines.PermuteConfig{})
+	m = keep(s.stage, m, err)
+	a := pipelines.PermuteArgs{X: s.normals(c * n), Y: s.floats(c * n), Shape: []int{n, c}, Strides: []int{1, n}}
+	return s.room("permute", func(t *vk.Tape) error { return m.Record(t, a) }, s.floatResult("y", a.Y))
 }

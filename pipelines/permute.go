@@ -1,0 +1,118 @@
+package pipelines
+
+import (
+	"fmt"
+	"math"
+	"slices"
+	"unsafe"
+
+	"github.com/colt5-vulkan/colt5/vk"
+)
+
+// Permute copies a tensor with its axes in another order: channels first or last, the pixels of an image row by row or patch by patch.
+//
+//	x f32 in    y f32 out, both of as many elements
+//	y[i_0, i_1, ..] = x[i_0 * Strides[0] + i_1 * Strides[1] + ..]
+//
+// Shader: shaders/permute.comp. Reference: internal/ref.Permute.
+type Permute struct{ kernel *vk.Kernel }
+
+// PermuteConfig is empty: one kernel does for all.
+type PermuteConfig struct{}
+
+// PermuteArgs is one dispatch. X and Y do not overlap.
+type PermuteArgs struct {
+	X, Y    vk.Range
+	Shape   []int // sizes of y's axes, one to six of them, the last one fastest
+	Strides []int // of x, in floats, for the same axes: those of some order of them
+}
+
+type permutePush struct {
+	count         uint32
+	size, strides [6]uint32
+}
+
+const (
+	_ = uint(52 - unsafe.Sizeof(permutePush{}))
+	_ = uint(unsafe.Sizeof(permutePush{}) - 52)
+)
+
+// NewPermute compiles the kernel.
+func NewPermute(dev *vk.Device, _ PermuteConfig) (*Permute, error) {
+	k, err := kernel(dev, "permute", nil)
+	if err != nil {
+		return nil, fmt.Errorf("pipelines: Permute: %w", err)
+	}
+	return &Permute{k}, nil
+}
+
+// Record adds the dispatch to a tape.
+func (m *Permute) Record(t *vk.Tape, a PermuteArgs) error {
+	const op = "Permute"
+	count, err := a.count()
+	if err != nil {
+		return err
+	}
+	bytes, elements := 4*uint64(count), shape(dim{"elements", count})+" f32"
+	if err := firstError(need(op, "x", a.X, bytes, elements), need(op, "y", a.Y, bytes, elements)); err != nil {
+		return err
+	}
+	groups, err := vk.Grid(t.Device().Caps(), (uint64(count)+255)/256)
+	if err != nil {
+		return fmt.Errorf("pipelines: %s: %w", op, err)
+	}
+	push := permutePush{count: uint32(count)}
+	for i := range push.size {
+		push.size[i] = 1
+	}
+	for i, n := range a.Shape {
+		at := len(push.size) - len(a.Shape) + i
+		push.size[at], push.strides[at] = uint32(n), uint32(a.Strides[i])
+	}
+	return t.Dispatch(vk.Dispatch{
+		Kernel: m.kernel,
+		Groups: groups,
+		Args:   []vk.Access{vk.Read(a.X), vk.Write(a.Y)},
+		Push:   vk.Scalars(&push),
+		Bytes:  float64(2 * bytes),
+	})
+}
+
+// count checks the axes and returns the number of elements. Sorted by stride, each stride must be the number of elements below it: then
+// every element of x is read once.
+func (a PermuteArgs) count() (int, error) {
+	if len(a.Shape) < 1 || len(a.Shape) > 6 || len(a.Strides) != len(a.Shape) {
+		return 0, fmt.Errorf("pipelines: Permute: Shape has %d axes and Strides %d, want 1 to 6, as many of both", len(a.Shape), len(a.Strides))
+	}
+	type axis struct{ size, stride int }
+	var axes []axis
+	for i, n := range a.Shape {
+		if n < 1 || n > math.MaxInt32 {
+			return 0, fmt.Errorf("pipelines: Permute: Shape[%d] is %d, want 1 to %d", i, n, math.MaxInt32)
+		}
+		if n > 1 {
+			axes = append(axes, axis{n, a.Strides[i]})
+		} else if a.Strides[i] < 0 {
+			return 0, fmt.Errorf("pipelines: Permute: Strides[%d] is %d, want at least 0", i, a.Strides[i])
+		}
+	}
+	slices.SortFunc(axes, func(a, b axis) int { return a.stride - b.stride })
+	count := 1
+	for _, x := range axes {
+		if x.stride != count {
+			return 0, fmt.Errorf("pipelines: Permute: Strides are %v for Shape %v, want those of its axes in some order", a.Strides, a.Shape)
+		}
+		if count *= x.size; count > math.MaxInt32 {
+			return 0, fmt.Errorf("pipelines: Permute: Shape is %v, want at most %d elements", a.Shape, math.MaxInt32)
+		}
+	}
+	return count, nil
+}
+
+// Close frees the kernel.
+func (m *Permute) Close() error {
+	if m == nil {
+		return nil
+	}
+	return m.kernel.Close()
+}
