@@ -9,6 +9,7 @@
 //	Gather          rows by index
 //	Scatter         rows back to their positions
 //	Mark            the rows that slots name
+//	RoutedAttention routed queries to routed keys and values, flash style
 //	MeanPool        mean over tokens
 //	Permute         axes of a tensor in another order
 //	Embed           rows of a table by token id

@@ -24,6 +24,7 @@ func roomCases() []benchCase {
 		{"embed", []string{"rows", "vocabulary", "dim"}, [][]int{{65536, 256, 512}}, [][]int{{4096, 256, 512}}, setupEmbed},
 		{"causal_select", []string{"batch", "tokens", "window", "k"}, [][]int{{2, 8192, 128, 32}}, [][]int{{2, 8192, 128, 32}}, setupCausalSelect},
 		{"permute", []string{"channels", "pixels"}, [][]int{{32, 65536}}, [][]int{{32, 4096}}, setupPermute},
+		{"routed_attention", []string{"batch", "queries", "keys", "heads", "dim head"}, [][]int{{2, 1024, 1024, 8, 64}}, [][]int{{1, 128, 128, 4, 64}}, setupRoutedAttention},
 		{"scatter", chosen, sequence, [][]int{{2, 8192, 512, 1024}}, setupScatter},
 	}
 }
@@ -137,4 +138,13 @@ func setupPermute(s *benchStage, size []int) (*workload, error) {
 	m = keep(s.stage, m, err)
 	a := pipelines.PermuteArgs{X: s.normals(c * n), Y: s.floats(c * n), Shape: []int{n, c}, Strides: []int{1, n}}
 	return s.room("permute", func(t *vk.Tape) error { return m.Record(t, a) }, s.floatResult("y", a.Y))
+}
+
+func setupRoutedAttention(s *benchStage, size []int) (*workload, error) {
+	b, queries, keys, h, d := size[0], size[1], size[2], size[3], size[4]
+	r, err := pipelines.NewRoutedAttention(s.dev, pipelines.RoutedAttentionConfig{Heads: h, DimHead: d, Routes: 1})
+	r = keep(s.stage, r, err)
+	a := pipelines.RoutedAttentionArgs{Q: s.normals(b * queries * h * d), KV: s.normals(2 * b * keys * h * d), Null: s.normals(2 * h * d),
+		Y: s.floats(b * queries * h * d), Lists: b, Queries: queries, Keys: keys}
+	return s.room("routed_attention", func(t *vk.Tape) error { return r.Record(t, a) }, s.floatResult("y", a.Y))
 }

@@ -1,0 +1,119 @@
+package ref
+
+import "math"
+
+// RoutedAttentionArgs says what [RoutedAttention] computes. Where keys come from, follows from what is given: KV is [R, Lists, Keys, H/R, 2, D], or, with
+// Indices or Prefix, [Lists / PerItem, M, H, 2, D].
+type RoutedAttentionArgs struct {
+	Q, KV       []float32 // Q [Lists, Queries, H, D]
+	Indices     []int32   // [Lists, R, Keys]; an index that is no row makes the slot empty
+	Filled      []uint8   // [Lists, R, Keys]; nil: all filled
+	KeyScores   []float32 // [Lists, R, Keys]; used as the next three say
+	QueryFilled []uint8   // [Lists, Queries]; nil: all filled; the others' rows are 0
+	QueryScores []float32 // [Lists, Queries]; nil: 1
+	Null        []float32 // [2, H, D]
+
+	ScoreValues, ScoreKeys           bool
+	Lists, Queries, Keys, Heads, Dim int
+	Routes, PerItem, Rows, Prefix    int // PerItem 0: 1; Prefix 0: none
+}
+
+// RoutedAttention is the attention of each list of queries to the keys and values of its slots, and to one more key and value of every head.
+//
+//	y [Lists, Queries, H, D] = sum_j softmax_j(q . k_j / sqrt(D) * scores) * v_j * score
+func RoutedAttention(a RoutedAttentionArgs) []float64 { return routedAttention[float64](a) }
+
+// RoutedAttention32 is [RoutedAttention] in plain float32.
+func RoutedAttention32(a RoutedAttentionArgs) []float32 { return routedAttention[float32](a) }
+
+func routedAttention[T Float](a RoutedAttentionArgs) []T {
+	const op = "RoutedAttention"
+	perItem := max(a.PerItem, 1)
+	h, d := a.Heads, a.Dim
+	checkLen(op, "q", len(a.Q), a.Lists*a.Queries*h*d)
+	checkLen(op, "null", len(a.Null), 2*h*d)
+	checkOptional(op, "filled", a.Filled, a.Lists*a.Routes*a.Keys)
+	q, kv, null := convert[T](a.Q), convert[T](a.KV), convert[T](a.Null)
+	y := make([]T, len(q))
+	parallel(a.Lists*h, func(lo, hi int) {
+		for unit := lo; unit < hi; unit++ {
+			list, head := unit/h, unit%h
+			keys, values, scores := routedKeys(a, kv, list, head, perItem)
+			keys, values, scores = append(keys, null[head*d:][:d]), append(values, null[(h+head)*d:][:d]), append(scores, 1)
+			for i := range a.Queries {
+				slot := list*a.Queries + i
+				if a.QueryFilled != nil && a.QueryFilled[slot] == 0 {
+					continue
+				}
+				score := T(1)
+				if a.QueryScores != nil {
+					score = T(a.QueryScores[slot])
+				}
+				at := (slot*h + head) * d
+				attendTo(y[at:][:d], q[at:][:d], keys, values, scores, score, a.ScoreKeys, a.ScoreValues)
+			}
+		}
+	})
+	return y
+}
+
+// routedKeys lists the keys, values and scores of the slots of a list that a head sees.
+func routedKeys[T Float](a RoutedAttentionArgs, kv []T, list, head, perItem int) (keys, values [][]T, scores []T) {
+	h, d := a.Heads, a.Dim
+	perRoute := h / a.Routes
+	route, item := head/perRoute, list/perItem
+	count := a.Keys
+	if a.Prefix > 0 {
+		count = min(list%perItem*a.Prefix, a.Rows)
+	}
+	for j := range count {
+		slot := (list*a.Routes+route)*a.Keys + j
+		row := ((route*a.Lists+list)*a.Keys+j)*perRoute + head%perRoute
+		switch {
+		case a.Prefix > 0:
+			row = (item*a.Rows+j)*h + head
+		case a.Indices != nil:
+			index := int(a.Indices[slot])
+			if index < 0 || index >= a.Rows {
+				continue
+			}
+			row = (item*a.Rows+index)*h + head
+		}
+		if a.Filled != nil && a.Filled[slot] == 0 {
+			continue
+		}
+		score := T(1)
+		if a.KeyScores != nil {
+			score = T(a.KeyScores[slot])
+		}
+		keys, values, scores = append(keys, kv[2*row*d:][:d]), append(values, kv[(2*row+1)*d:][:d]), append(scores, score)
+	}
+	return keys, values, scores
+}
+
+// attendTo writes what one query gets.
+func attendTo[T Float](y, q []T, keys, values [][]T, scores []T, score T, scoreKeys, scoreValues bool) {
+	s, most := make([]T, len(keys)), T(math.Inf(-1))
+	for j, k := range keys {
+		s[j] = dot(q, k) / sqrtT(T(len(q)))
+		if j < len(keys)-1 && scoreKeys {
+			s[j] *= scores[j]
+		}
+		s[j] *= score
+		most = max(most, s[j])
+	}
+	var sum T
+	for j := range s {
+		s[j] = expT(s[j] - most)
+		sum += s[j]
+	}
+	for j, v := range values {
+		w := s[j] / sum
+		if scoreValues {
+			w *= scores[j]
+		}
+		for i, x := range v {
+			y[i] += w * x
+		}
+	}
+}

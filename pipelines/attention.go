@@ -1,0 +1,178 @@
+package pipelines
+
+import (
+	"errors"
+	"fmt"
+	"maps"
+	"math"
+	"sync"
+
+	"github.com/colt5-vulkan/colt5/vk"
+)
+
+// What the rooms that include shaders/include/attention.glsl share.
+
+const attentionThreads = 128 // of a workgroup, as in the shader
+
+// attentionTile is how many queries a workgroup has, and how many keys it looks at at a time.
+type attentionTile struct{ queries, keys int }
+
+// attentionTiles in the order of preference.
+var attentionTiles = []attentionTile{{64, 32}, {32, 32}}
+
+// shared is the shared memory that the kernel takes, in bytes: the arrays of attention.glsl.
+func (t attentionTile) shared(dimHead int, factors bool) uint32 {
+	d4 := (dimHead + 3) / 4
+	nk := (d4 + 7) / 8
+	dk := (d4 + nk - 1) / nk
+	nv := nk
+	if nk == 3 {
+		nv = 4
+	}
+	quads := t.queries*(nk*dk|1) + max(t.keys*(dk|1), t.keys/nv*d4) + t.queries*(t.keys/4|1)
+	bytes := 16*quads + 4*2*t.keys + 4*attentionThreads + 4*t.queries + 8
+	if factors {
+		bytes += 8 * 2 * t.keys
+	}
+	return uint32(bytes)
+}
+
+// chooseAttentionTile is a function of the device, the head, and whether there are more than 32 queries.
+func chooseAttentionTile(caps vk.Caps, dimHead int, factors bool, queries int) (attentionTile, error) {
+	for _, t := range attentionTiles {
+		if (t.queries > 32 && queries <= 32) || t.shared(dimHead, factors) > caps.SharedBytes {
+			continue
+		}
+		return t, nil
+	}
+	least := attentionTiles[len(attentionTiles)-1].shared(dimHead, factors)
+	return attentionTile{}, fmt.Errorf("the device has %d bytes of shared memory, want at least %d for heads of dim %d", caps.SharedBytes, least, dimHead)
+}
+
+// attentionHeads checks the heads of a config.
+func attentionHeads(op string, heads, dimHead int) error {
+	if err := positive(op, dim{"Heads", heads}); err != nil {
+		return err
+	}
+	if dimHead < 1 || dimHead > 128 {
+		return fmt.Errorf("pipelines: %s: DimHead is %d, want 1 to 128", op, dimHead)
+	}
+	return nil
+}
+
+// attentionKernels are the variants of an attention kernel, compiled when they are first needed.
+type attentionKernels struct {
+	dev     *vk.Device
+	name    string
+	dimHead int
+	factors bool
+	spec    map[uint32]uint32 // of the room's own constants, 8 and up
+	limit   float64           // of the work of a dispatch; attentionFlops but in tests
+
+	mu   sync.Mutex
+	made map[attentionTile]*vk.Kernel // nil: closed
+}
+
+// attentionFlops is the work of one dispatch at most. Slow devices do 0.2 TFLOP/s, and some systems stop work that takes two seconds.
+const attentionFlops = 5e10
+
+func newAttentionKernels(dev *vk.Device, name string, dimHead int, factors bool, spec map[uint32]uint32) *attentionKernels {
+	return &attentionKernels{dev: dev, name: name, dimHead: dimHead, factors: factors, spec: spec, limit: attentionFlops, made: map[attentionTile]*vk.Kernel{}}
+}
+
+// get is the kernel of a tile.
+func (k *attentionKernels) get(t attentionTile) (*vk.Kernel, error) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	if k.made == nil {
+		return nil, vk.ErrClosed
+	}
+	if have := k.made[t]; have != nil {
+		return have, nil
+	}
+	spec := maps.Clone(k.spec)
+	spec[0], spec[1], spec[2] = uint32(k.dimHead), uint32(t.queries), uint32(t.keys)
+	spec[3], spec[4] = math.Float32bits(float32(math.Log2E/math.Sqrt(float64(k.dimHead)))), flag(k.factors)
+	made, err := kernel(k.dev, k.name, spec)
+	if err == nil {
+		k.made[t] = made
+	}
+	return made, err
+}
+
+// attentionWork is what an attention has to do.
+type attentionWork struct {
+	queries      int    // that have common keys: of a list, window or patch
+	units        uint64 // how many of these there are, heads counted apart
+	flops, bytes float64
+	args         []vk.Access
+}
+
+// record adds dispatches to a tape, of workgroups first to groups - 1 each.
+func (k *attentionKernels) record(t *vk.Tape, op string, w attentionWork, push func(first, groups uint32) []byte) error {
+	tile, err := chooseAttentionTile(k.dev.Caps(), k.dimHead, k.factors, w.queries)
+	if err != nil {
+		return fmt.Errorf("pipelines: %s: %w", op, err)
+	}
+	all := w.units * tiles(uint64(w.queries), uint64(tile.queries))
+	if all > math.MaxUint32 {
+		return fmt.Errorf("pipelines: %s: %d units of %d queries make %d tiles, want %d at most", op, w.units, w.queries, all, uint32(math.MaxUint32))
+	}
+	kernel, err := k.get(tile)
+	if err != nil {
+		return fmt.Errorf("pipelines: %s: %w", op, err)
+	}
+	step := max(uint64(float64(all)*min(1, k.limit/w.flops)), 1)
+	for first := uint64(0); first < all; first += step {
+		n := min(step, all-first)
+		share := float64(n) / float64(all)
+		groups, err := vk.Grid(t.Device().Caps(), n)
+		if err != nil {
+			return fmt.Errorf("pipelines: %s: %w", op, err)
+		}
+		err = t.Dispatch(vk.Dispatch{
+			Kernel: kernel, Groups: groups, Args: w.args, Push: push(uint32(first), uint32(first+n)), Flops: share * w.flops, Bytes: share * w.bytes,
+		})
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// Close frees the kernels.
+func (k *attentionKernels) Close() error {
+	if k == nil {
+		return nil
+	}
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	var all error
+	for tile, kernel := range k.made {
+		err := kernel.Close()
+		if err == nil {
+			delete(k.made, tile)
+		}
+		all = errors.Join(all, err)
+	}
+	if all == nil {
+		k.made = nil
+	}
+	return all
+}
+
+// tensor checks an argument of a shape, which is there exactly if it is on. Its rows, the last dimension, may be of any length: what is read four
+// floats at a time starts at a multiple of 16 bytes.
+func tensor(op, arg string, on bool, r vk.Range, kind string, dims ...dim) error {
+	if !on {
+		if !r.IsZero() {
+			return fmt.Errorf("pipelines: %s: %s has %d bytes, want none: the config leaves it out", op, arg, r.Size())
+		}
+		return nil
+	}
+	bytes := uint64(4)
+	for _, d := range dims {
+		bytes *= uint64(d.n)
+	}
+	return need(op, arg, r, bytes, shape(dims...)+kind)
+}
