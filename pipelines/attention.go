@@ -18,7 +18,10 @@ const attentionThreads = 128 // of a workgroup, as in the shader
 type attentionTile struct{ queries, keys int }
 
 // attentionTiles in the order of preference.
-var attentionTiles = []attentionTile{{64, 32}, {32, 32}}
+var attentionTiles = []attentionTile{{64, 64}, {64, 32}, {32, 32}}
+
+// attentionShared is the shared memory that a tile may take: with more, too few workgroups run side by side.
+const attentionShared = 48 << 10
 
 // shared is the shared memory that the kernel takes, in bytes: the arrays of attention.glsl.
 func (t attentionTile) shared(dimHead int, factors bool) uint32 {
@@ -37,16 +40,20 @@ func (t attentionTile) shared(dimHead int, factors bool) uint32 {
 	return uint32(bytes)
 }
 
-// chooseAttentionTile is a function of the device, the head, and whether there are more than 32 queries.
+// chooseAttentionTile chooses from what the device has. The keys of a tile depend on the device and the head alone, for the order of
+// summation follows from them; the queries do not matter to it, and are 32 where a list has no more.
 func chooseAttentionTile(caps vk.Caps, dimHead int, factors bool, queries int) (attentionTile, error) {
 	for _, t := range attentionTiles {
-		if (t.queries > 32 && queries <= 32) || t.shared(dimHead, factors) > caps.SharedBytes {
+		if t.shared(dimHead, factors) > min(caps.SharedBytes, attentionShared) {
 			continue
+		}
+		if queries <= 32 {
+			t.queries = 32
 		}
 		return t, nil
 	}
 	least := attentionTiles[len(attentionTiles)-1].shared(dimHead, factors)
-	return attentionTile{}, fmt.Errorf("the device has %d bytes of shared memory, want at least %d for heads of dim %d", caps.SharedBytes, least, dimHead)
+	return attentionTile{}, fmt.Errorf("%w: %d bytes of shared memory, heads of dim %d take %d", vk.ErrUnsupported, caps.SharedBytes, dimHead, least)
 }
 
 // attentionHeads checks the heads of a config.
@@ -56,6 +63,18 @@ func attentionHeads(op string, heads, dimHead int) error {
 	}
 	if dimHead < 1 || dimHead > 128 {
 		return fmt.Errorf("pipelines: %s: DimHead is %d, want 1 to 128", op, dimHead)
+	}
+	return nil
+}
+
+// attentionRows checks that the rows of single heads, counted through a tensor, have 32-bit numbers.
+func attentionRows(op string, dims ...dim) error {
+	n := 1.0
+	for _, d := range dims {
+		n *= float64(d.n)
+	}
+	if n > math.MaxUint32 {
+		return fmt.Errorf("pipelines: %s: %s makes %.0f, want %d at most", op, shape(dims...), n, uint32(math.MaxUint32))
 	}
 	return nil
 }

@@ -25,6 +25,7 @@ func roomCases() []benchCase {
 		{"causal_select", []string{"batch", "tokens", "window", "k"}, [][]int{{2, 8192, 128, 32}}, [][]int{{2, 8192, 128, 32}}, setupCausalSelect},
 		{"permute", []string{"channels", "pixels"}, [][]int{{32, 65536}}, [][]int{{32, 4096}}, setupPermute},
 		{"routed_attention", []string{"batch", "queries", "keys", "heads", "dim head"}, [][]int{{2, 1024, 1024, 8, 64}}, [][]int{{1, 128, 128, 4, 64}}, setupRoutedAttention},
+		{"window_attention", []string{"batch", "tokens", "heads", "dim head", "window"}, [][]int{{2, 32768, 8, 64, 64}}, [][]int{{1, 512, 4, 64, 64}}, setupWindowAttention},
 		{"scatter", chosen, sequence, [][]int{{2, 8192, 512, 1024}}, setupScatter},
 	}
 }
@@ -147,4 +148,12 @@ func setupRoutedAttention(s *benchStage, size []int) (*workload, error) {
 	a := pipelines.RoutedAttentionArgs{Q: s.normals(b * queries * h * d), KV: s.normals(2 * b * keys * h * d), Null: s.normals(2 * h * d),
 		Y: s.floats(b * queries * h * d), Lists: b, Queries: queries, Keys: keys}
 	return s.room("routed_attention", func(t *vk.Tape) error { return r.Record(t, a) }, s.floatResult("y", a.Y))
+}
+
+func setupWindowAttention(s *benchStage, size []int) (*workload, error) {
+	b, n, h, d, window := size[0], size[1], size[2], size[3], size[4]
+	w, err := pipelines.NewWindowAttention(s.dev, pipelines.WindowAttentionConfig{Heads: h, DimHead: d, Window: window})
+	w = keep(s.stage, w, err)
+	a := pipelines.WindowAttentionArgs{QKV: s.normals(3 * b * n * h * d), Y: s.floats(b * n * h * d), Items: b, N: n}
+	return s.room("window_attention", func(t *vk.Tape) error { return w.Record(t, a) }, s.floatResult("y", a.Y))
 }

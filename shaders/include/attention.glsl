@@ -5,7 +5,7 @@
 // Keys come in tiles of BC. The products of a tile are written to shared memory as scores, become weights there (with the running
 // maximum m and sum l of each row), and are multiplied by the values; the results stay in registers. Queries lie in shared memory,
 // keys and values pass through it in chunks, the next of which is on its way to registers meanwhile. The order of summation depends
-// on D, BR, BC and the places of the tiles alone; a key that a query does not see changes no bit of its row.
+// on D, BC and the places of the tiles alone; a key that a query does not see changes no bit of its row.
 //
 // Include address.glsl first, and before it GL_EXT_buffer_reference, GL_EXT_buffer_reference_uvec2 and
 // GL_EXT_control_flow_attributes. Constants 0 to 7 belong to this file, and so does local_size; pipelines/attention.go sets them.
@@ -81,6 +81,7 @@ const uint OX = OX0, OY = THREADS / OX;                       // of results, OR 
 const uint OR = BR / OY, OC = (D4 + OX - 1) / OX;
 const uint PARTS = THREADS / BR;                              // invocations that share a row of weights
 const uint PV = BC / 4 / PARTS;                               // vec4 of it that each has
+const uint SUMS = 4 / PARTS, SV = PV / SUMS;                  // a row's weights are summed in 4 parts, whatever BR is, of SV vec4
 
 shared vec4 q_tile[BR * QS];
 shared vec4 chunk[BC * KS > VK * D4 ? BC * KS : VK * D4];
@@ -93,7 +94,7 @@ shared float shrink[BR];     // what the maximum's rise makes of a row's old res
 vec4 next[LOADS];
 float scores[TM * 4];
 vec4 result[OR * OC];
-float row_max, row_sum; // of row t % BR: over all its keys; over those of this invocation
+float row_max, row_sums[SUMS]; // of row t % BR: over all its keys; over those of this invocation
 
 // place is an invocation's column and row in a grid that is `across` wide. 32 invocations cover 8 x 4: few different vec4 to read.
 uvec2 place(uint across) {
@@ -227,14 +228,16 @@ void weigh() {
 	barrier();
 	float before = row_max;
 	[[unroll]] for (uint n = 0; n < PARTS; n++) row_max = max(row_max, part[n * BR + row]);
-	vec4 sum = vec4(0);
-	[[unroll]] for (uint i = 0; i < PV; i++) {
-		vec4 w = mix(powers(s[i] - row_max), vec4(0), equal(s[i], vec4(HIDDEN)));
-		weights[first + i] = w;
-		sum += w;
+	float factor = before == row_max ? 1.0 : powers(vec4(before - row_max)).x; // some devices' 2 to the 0 is not quite 1
+	[[unroll]] for (uint n = 0; n < SUMS; n++) {
+		vec4 sum = vec4(0);
+		[[unroll]] for (uint i = n * SV; i < (n + 1) * SV; i++) {
+			vec4 w = mix(powers(s[i] - row_max), vec4(0), equal(s[i], vec4(HIDDEN)));
+			weights[first + i] = w;
+			sum += w;
+		}
+		row_sums[n] = fma(row_sums[n], factor, (sum.x + sum.y) + (sum.z + sum.w));
 	}
-	float factor = powers(vec4(before - row_max)).x;
-	row_sum = fma(row_sum, factor, (sum.x + sum.y) + (sum.z + sum.w));
 	if (gl_LocalInvocationIndex < BR) shrink[row] = factor;
 }
 
@@ -262,7 +265,7 @@ void multiply_values(uvec2 at, uint c) {
 // begin_rows gives the rows their state before the first tile. Queries are in shared memory.
 void begin_rows(uvec2 at) {
 	row_max = HIDDEN;
-	row_sum = 0;
+	[[unroll]] for (uint n = 0; n < SUMS; n++) row_sums[n] = 0;
 	[[unroll]] for (uint i = 0; i < OR * OC; i++) result[i] = vec4(0);
 #ifdef ATTENTION_NULL
 	float s = 0;
@@ -271,7 +274,7 @@ void begin_rows(uvec2 at) {
 		s = fma(q.w, k.w, fma(q.z, k.z, fma(q.y, k.y, fma(q.x, k.x, s))));
 	}
 	row_max = clamp(s * SCALE, -LARGEST, LARGEST);
-	row_sum = gl_LocalInvocationIndex < BR ? 1 : 0;
+	row_sums[0] = gl_LocalInvocationIndex < BR ? 1 : 0;
 	[[unroll]] for (uint h = 0; h < OC; h++) {
 		vec4 v = load_row(null_value(), min(at.x + h * OX, D4 - 1));
 		[[unroll]] for (uint r = 0; r < OR; r++) result[r * OC + h] = v;
@@ -280,12 +283,13 @@ void begin_rows(uvec2 at) {
 }
 
 void finish_rows(uvec2 at, uint i0) {
-	part[gl_LocalInvocationIndex] = row_sum;
+	[[unroll]] for (uint n = 0; n < SUMS; n++)
+		weights[gl_LocalInvocationIndex % BR * PS][gl_LocalInvocationIndex / BR * SUMS + n] = row_sums[n];
 	barrier();
 	[[unroll]] for (uint r = 0; r < OR; r++) {
 		uint row = at.y + r * OY;
-		float sum = 0;
-		[[unroll]] for (uint n = 0; n < PARTS; n++) sum += part[n * BR + row];
+		vec4 sums = weights[row * PS];
+		float sum = (sums.x + sums.y) + (sums.z + sums.w);
 		float factor = sum > 0 ? 1 / sum : 0;
 		if (!query(i0 + row).exists) continue;
 		uvec2 to = result_at(i0 + row);

@@ -1,0 +1,49 @@
+package ref
+
+// WindowAttentionArgs says what [WindowAttention] computes.
+type WindowAttentionArgs struct {
+	QKV              []float32 // [B, N, 3, H, D]
+	Mask             []uint8   // [B, N]; nil: all valid
+	B, N, Heads, Dim int
+	Window           int
+	Causal           bool
+}
+
+// WindowAttention is the attention of every token to its neighbourhood: to the valid tokens of its own block of Window tokens and of both neighbouring
+// blocks that are at most Window away; if Causal, of its own block and the one before, up to itself. A token that sees none gets 0.
+//
+//	y [B, N, H, D]
+func WindowAttention(a WindowAttentionArgs) []float64 { return windowAttention[float64](a) }
+
+// WindowAttention32 is [WindowAttention] in plain float32.
+func WindowAttention32(a WindowAttentionArgs) []float32 { return windowAttention[float32](a) }
+
+func windowAttention[T Float](a WindowAttentionArgs) []T {
+	const op = "WindowAttention"
+	h, d, w := a.Heads, a.Dim, a.Window
+	checkLen(op, "qkv", len(a.QKV), a.B*a.N*3*h*d)
+	checkOptional(op, "mask", a.Mask, a.B*a.N)
+	qkv, y := convert[T](a.QKV), make([]T, a.B*a.N*h*d)
+	row := func(token, part, head int) []T { return qkv[((token*3+part)*h+head)*d:][:d] }
+	parallel(a.B*a.N, func(lo, hi int) {
+		for token := lo; token < hi; token++ {
+			item, i := token/a.N*a.N, token%a.N
+			for head := range h {
+				var keys, values [][]T
+				for j := max(0, (i/w-1)*w); j < min(a.N, (i/w+2)*w); j++ {
+					near := j <= i || !a.Causal
+					if !a.Causal {
+						near = i-j <= w && j-i <= w
+					}
+					if near && valid(a.Mask, item+j) {
+						keys, values = append(keys, row(item+j, 1, head)), append(values, row(item+j, 2, head))
+					}
+				}
+				if len(keys) > 0 {
+					attendTo(y[(token*h+head)*d:][:d], row(token, 0, head), keys, values, nil, 1, false, false)
+				}
+			}
+		}
+	})
+	return y
+}

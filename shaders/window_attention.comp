@@ -1,0 +1,69 @@
+#version 450
+// Attention of every token to its neighbourhood, in float32:
+//
+//	qkv [ITEMS, ROWS, 3, H, D], row 0 being token FIRST of its item    mask [*, N]    y [ITEMS, COUNT, H, D], row 0 being token FROM
+//	token i sees the valid tokens j with |i - j| <= W; if CAUSAL, those of its own block of W tokens and the one before, j <= i
+//
+// A workgroup computes BR tokens of an item and a head: attention.glsl. Tiles of keys start at multiples of BC from the item's start, so
+// that the bits of a token do not depend on the part of the sequence that is computed with it.
+#extension GL_EXT_buffer_reference : require
+#extension GL_EXT_buffer_reference_uvec2 : require
+#extension GL_EXT_control_flow_attributes : require
+#extension GL_GOOGLE_include_directive : require
+#include "include/address.glsl"
+#include "include/attention.glsl"
+
+layout(constant_id = 8) const uint H = 1;
+layout(constant_id = 9) const uint W = 1;
+layout(constant_id = 10) const bool CAUSAL = false;
+
+layout(push_constant, std430) uniform Push {
+	uvec2 qkv, mask, y;
+	uint n;
+	uint rows, first_row;  // of an item's qkv: how many, and the token of the first
+	uint from, count;      // tokens whose results are wanted
+	uint first_item;       // of the mask
+	uint first, groups;    // this dispatch runs workgroups first .. groups - 1
+} p;
+
+uint item, head;
+
+// block_before is the start of the block before token i's.
+uint block_before(uint i) { return max(i / W, 1) * W - W; }
+
+uint address(uint token) { return (item * p.rows + (token - p.first_row)) * (3 * H) + head; }
+
+Query query(uint i) {
+	uint end = p.from + p.count;
+	return Query(i < end, at(p.qkv, address(min(i, end - 1)), 4 * D), 1);
+}
+
+Key key(uint j) {
+	bool exists = j >= p.first_row && j - p.first_row < p.rows;
+	if (exists && present(p.mask)) exists = byte_at(p.mask, (p.first_item + item) * p.n + j) != 0;
+	return Key(exists, exists ? address(j) : 0, 1, 1);
+}
+
+uvec2 key_at(uint row) { return at(p.qkv, row + H, 4 * D); }
+uvec2 value_at(uint row) { return at(p.qkv, row + 2 * H, 4 * D); }
+
+uint sight(uint i0, uint j0) {
+	uint i1 = i0 + BR - 1, j1 = j0 + BC - 1;
+	bool all = CAUSAL ? j1 <= i0 && j0 >= block_before(i1) : j0 + W >= i1 && j1 <= i0 + W;
+	return all ? EVERYTHING : SOME;
+}
+
+bool visible(uint i, uint j) { return CAUSAL ? j <= i && j >= block_before(i) : j + W >= i && j <= i + W; }
+
+uvec2 result_at(uint i) { return at(p.y, (item * p.count + (i - p.from)) * H + head, 4 * D); }
+
+void main() {
+	uint group = p.first + workgroup();
+	if (group >= p.groups) return;
+	uint tiles = (p.count + BR - 1) / BR, tile = group / H % tiles;
+	head = group % H;
+	item = group / H / tiles;
+	uint i0 = p.from + tile * BR, i1 = min(i0 + BR, p.from + p.count);
+	uint j0 = CAUSAL ? block_before(i0) : max(i0, W) - W, j1 = CAUSAL ? i1 : min(i1 + W, p.n);
+	attend(i0, j0 / BC * BC, j1);
+}
