@@ -2,6 +2,8 @@
 // tape, Close frees it. The rooms:
 //
 //	RMSNorm         rows to length sqrt(C), times gamma; the rows' factors
+//	LayerNorm       rows to mean 0 and variance 1, times weight, plus bias; a table added behind it
+//	PatchEmbed      images to normalised rows of patches; PatchPositions is the table to add later
 //	Linear          matrix product with row gather, RMSNorm, bias, GELU, score, residual and row scatter
 //	RouterLogits    tokens against routing tokens; the rows' factors
 //	CoorDescent     soft top-k: scores of logits

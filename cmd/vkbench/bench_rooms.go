@@ -14,6 +14,8 @@ func roomCases() []benchCase {
 	products := [][]int{{65536, 256, 512}, {65536, 512, 256}, {2048, 2048, 512}, {2048, 512, 2048}, {4096, 4096, 4096}}
 	return []benchCase{
 		{"rmsnorm", []string{"rows", "dim"}, [][]int{{65536, 512}}, [][]int{{4096, 512}}, setupRMSNorm},
+		{"layernorm", []string{"rows", "dim"}, [][]int{{65536, 512}}, [][]int{{4096, 512}}, setupLayerNorm},
+		{"patch_embed", []string{"batch", "channels", "side", "patch"}, [][]int{{16, 3, 256, 32}}, [][]int{{4, 3, 256, 32}}, setupPatchEmbed},
 		{"linear", linearDims(), products, [][]int{{2048, 256, 512}, {2048, 512, 256}}, setupLinear},
 		{"router_logits", []string{"batch", "tokens", "dim", "routes"}, [][]int{{2, 32768, 512, 1}}, [][]int{{2, 4096, 512, 1}}, setupRouterLogits},
 		{"coor_descent", rows, long, short, setupCoorDescent},
@@ -36,6 +38,24 @@ func setupRMSNorm(s *benchStage, size []int) (*workload, error) {
 	n = keep(s.stage, n, err)
 	a := pipelines.RMSNormArgs{X: s.normals(rows * c), Gamma: s.normals(c), Y: s.floats(rows * c), Rows: rows}
 	return s.room("rmsnorm", func(t *vk.Tape) error { return n.Record(t, a) }, s.floatResult("y", a.Y))
+}
+
+func setupLayerNorm(s *benchStage, size []int) (*workload, error) {
+	rows, c := size[0], size[1]
+	n, err := pipelines.NewLayerNorm(s.dev, pipelines.LayerNormConfig{C: c})
+	n = keep(s.stage, n, err)
+	a := pipelines.LayerNormArgs{X: s.normals(rows * c), Weight: s.normals(c), Bias: s.normals(c), Y: s.floats(rows * c), Rows: rows}
+	return s.room("layernorm", func(t *vk.Tape) error { return n.Record(t, a) }, s.floatResult("y", a.Y))
+}
+
+func setupPatchEmbed(s *benchStage, size []int) (*workload, error) {
+	b, c, side, patch := size[0], size[1], size[2], size[3]
+	e, err := pipelines.NewPatchEmbed(s.dev, pipelines.PatchEmbedConfig{
+		Channels: c, Height: side, Width: side, PatchHeight: patch, PatchWidth: patch})
+	e = keep(s.stage, e, err)
+	image, row := b*c*side*side, patch*patch*c
+	a := pipelines.PatchEmbedArgs{X: s.normals(image), Weight: s.normals(row), Bias: s.normals(row), Y: s.floats(image), B: b}
+	return s.room("patch_embed", func(t *vk.Tape) error { return e.Record(t, a) }, s.floatResult("y", a.Y))
 }
 
 // setupLinear is the bare product, without anything fused.

@@ -1,0 +1,147 @@
+package pipelines
+
+import (
+	"fmt"
+	"unsafe"
+
+	"github.com/colt5-vulkan/colt5/vk"
+)
+
+// LayerNorm shifts and scales rows to mean 0 and variance 1, then by weight and bias; and adds a table to them, such as positions.
+//
+//	x [Rows, C] f32 in    weight [C] f32 in    bias [C] f32 in    add [Period, C] f32 in, with Add
+//	y [Rows, C] f32 out, may be x
+//	y[r] = (x[r] - mean) / sqrt(var + 1e-5) * weight + bias (+ add[r % Period])    var is the biased variance
+//
+// The mean comes first, then the squares of what is left, so that rows with a large mean stay accurate. Where C is a multiple of 4
+// ranges start at multiples of 16 bytes, otherwise at multiples of 4.
+//
+// Shader: shaders/layernorm.comp. Reference: internal/ref.LayerNorm. Source: arXiv 1607.06450.
+type LayerNorm struct {
+	c      LayerNormConfig
+	rows   uint64 // of a workgroup
+	kernel *vk.Kernel
+}
+
+// LayerNormConfig is what is baked into the kernel.
+type LayerNormConfig struct {
+	C   int  // floats of a row
+	Add bool // add rows of a table behind the norm
+}
+
+// LayerNormArgs is one dispatch. It reads all ranges but Y, which it writes whole.
+type LayerNormArgs struct {
+	X            vk.Range // [Rows, C]
+	Weight, Bias vk.Range // [C]
+	Add          vk.Range // [Period, C]; absent without the config's Add
+	Y            vk.Range // [Rows, C]; may be the same range as X
+	Rows         int
+	Period       int // rows of Add; 0 without the config's Add
+}
+
+type layerNormPush struct{ rows, period uint32 }
+
+const (
+	_ = uint(8 - unsafe.Sizeof(layerNormPush{}))
+	_ = uint(unsafe.Sizeof(layerNormPush{}) - 8)
+)
+
+// NewLayerNorm compiles the kernel for a device.
+func NewLayerNorm(dev *vk.Device, c LayerNormConfig) (*LayerNorm, error) {
+	if err := rowLength("LayerNorm", c.C); err != nil {
+		return nil, err
+	}
+	name, cols := rowVariant("layernorm", c.C)
+	lanes, rows := normLanes(c.C, 64)
+	k, err := kernel(dev, name, map[uint32]uint32{0: lanes, 1: rows, 2: cols, 3: flag(c.Add)})
+	if err != nil {
+		return nil, fmt.Errorf("pipelines: LayerNorm: %w", err)
+	}
+	return &LayerNorm{c: c, rows: uint64(rows), kernel: k}, nil
+}
+
+// normLanes is how many of 256 invocations share a row of c floats, at most so many, and how many rows that makes. It is a function of c
+// alone: the order of sums depends on it.
+func normLanes(c int, most uint32) (lanes, rows uint32) {
+	lanes = 4
+	for lanes < most && 8*int(lanes) < c {
+		lanes *= 2
+	}
+	return lanes, 256 / lanes
+}
+
+// Record adds the dispatch to a tape.
+func (n *LayerNorm) Record(t *vk.Tape, a LayerNormArgs) error {
+	const op = "LayerNorm"
+	if err := n.check(a); err != nil {
+		return err
+	}
+	groups, err := vk.Grid(t.Device().Caps(), (uint64(a.Rows)+n.rows-1)/n.rows)
+	if err != nil {
+		return fmt.Errorf("pipelines: %s: %w", op, err)
+	}
+	return t.Dispatch(vk.Dispatch{
+		Kernel: n.kernel,
+		Groups: groups,
+		Args:   []vk.Access{vk.Read(a.X), vk.Read(a.Weight), vk.Read(a.Bias), vk.Read(a.Add), vk.Write(a.Y)},
+		Push:   vk.Scalars(&layerNormPush{uint32(a.Rows), uint32(a.Period)}),
+		Flops:  8 * float64(a.Rows) * float64(n.c.C),
+		Bytes:  float64(a.X.Size() + a.Y.Size() + a.Weight.Size() + a.Bias.Size() + a.Add.Size()),
+	})
+}
+
+func (n *LayerNorm) check(a LayerNormArgs) error {
+	const op = "LayerNorm"
+	rows, c, period := dim{"Rows", a.Rows}, dim{"C", n.c.C}, dim{"Period", a.Period}
+	if err := positive(op, rows); err != nil {
+		return err
+	}
+	row, align := 4*uint64(c.n), rowAlign(c.n)
+	if err := firstError(
+		aligned(op, "x", a.X, uint64(a.Rows)*row, align, shape(rows, c)+" f32"),
+		aligned(op, "weight", a.Weight, row, align, shape(c)+" f32"),
+		aligned(op, "bias", a.Bias, row, align, shape(c)+" f32"),
+		aligned(op, "y", a.Y, uint64(a.Rows)*row, align, shape(rows, c)+" f32"),
+	); err != nil {
+		return err
+	}
+	if !n.c.Add {
+		if !a.Add.IsZero() || a.Period != 0 {
+			return fmt.Errorf("pipelines: %s: add has %d bytes and Period is %d, want neither: the config's Add is off", op, a.Add.Size(), a.Period)
+		}
+		return nil
+	}
+	if err := positive(op, period); err != nil {
+		return err
+	}
+	return aligned(op, "add", a.Add, uint64(a.Period)*row, align, shape(period, c)+" f32")
+}
+
+// Close frees the kernel.
+func (n *LayerNorm) Close() error {
+	if n == nil {
+		return nil
+	}
+	return n.kernel.Close()
+}
+
+// rowAlign is where a tensor with rows of c floats starts: at a multiple of 16 bytes if every row does then, else of 4.
+func rowAlign(c int) uint64 {
+	if c%4 == 0 {
+		return 16
+	}
+	return 4
+}
+
+// aligned is need for a range that starts at a multiple of align bytes.
+func aligned(op, arg string, r vk.Range, bytes, align uint64, shape string) error {
+	switch {
+	case r.IsZero():
+		return fmt.Errorf("pipelines: %s: %s is missing, want %s, %d bytes", op, arg, shape, bytes)
+	case r.Size() != bytes:
+		return fmt.Errorf("pipelines: %s: %s has %d bytes, want %s, %d bytes", op, arg, r.Size(), shape, bytes)
+	case r.Offset()%align != 0:
+		return fmt.Errorf("pipelines: %s: %s starts at byte %d of its buffer, want a multiple of %d", op, arg, r.Offset(), align)
+	}
+	return nil
+}

@@ -1,0 +1,149 @@
+package pipelines
+
+import (
+	"fmt"
+	"testing"
+
+	"github.com/colt5-vulkan/colt5/internal/gputest"
+	"github.com/colt5-vulkan/colt5/internal/ref"
+	"github.com/colt5-vulkan/colt5/vk"
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+)
+
+func TestLayerNorm(t *testing.T) {
+	for _, size := range []struct{ rows, c, period int }{
+		{1, 1, 0}, {1, 3, 1}, {5, 4, 0}, {7, 31, 3}, {31, 32, 0}, {32, 33, 5}, {33, 48, 4}, {63, 64, 100}, {64, 127, 0}, {65, 128, 65},
+		{13, 509, 0}, {101, 512, 7}, {3, 2048, 2}, {2, 4099, 1}, {70000, 4, 0}, {257, 4, 64},
+	} {
+		t.Run(fmt.Sprintf("%dx%d_%d", size.rows, size.c, size.period), func(t *testing.T) {
+			lab := gputest.Open(t)
+			x := normal(1, size.rows*size.c)
+			layerNormRows(x, size.rows, size.c)
+			r := ref.LayerNormArgs{X: x, Weight: normal(2, size.c), Bias: normal(3, size.c), Rows: size.rows, C: size.c, Period: size.period}
+			n, err := NewLayerNorm(lab.Dev, LayerNormConfig{C: size.c, Add: size.period > 0})
+			require.NoError(t, err)
+			defer n.Close()
+			a := LayerNormArgs{
+				X: lab.In("x", x), Weight: lab.In("weight", r.Weight), Bias: lab.In("bias", r.Bias), Y: lab.Out("y", 4*len(x)),
+				Rows: size.rows, Period: size.period,
+			}
+			if size.period > 0 {
+				r.Add = normal(4, size.period*size.c)
+				a.Add = lab.In("add", r.Add)
+			}
+			lab.Run(func(t *vk.Tape) error { return n.Record(t, a) })
+			want := ref.LayerNorm(r)
+			assert.NoError(t, ref.MaxErr(lab.Float32("y"), want).Within(ref.Bound(ref.LayerNorm32(r), want, 1e-6)))
+		})
+	}
+}
+
+// layerNormRows makes some rows special: the first one zeros, then a row of equal values, and a large one.
+func layerNormRows(x []float32, rows, c int) {
+	clear(x[:c])
+	if rows < 5 {
+		return
+	}
+	for i := range c {
+		x[c+i] = 0.7
+		x[2*c+i] *= 1e12
+		x[3*c+i] *= 1e-4
+	}
+}
+
+// A mean that is large beside the deviation costs no digits: the error is that of values of the deviation's size, far below that of
+// plain float32, whose mean is off by some units in its last place.
+func TestLayerNormLargeMean(t *testing.T) {
+	for _, c := range []int{48, 509, 2048} {
+		t.Run(fmt.Sprint(c), func(t *testing.T) {
+			lab := gputest.Open(t)
+			const rows = 9
+			r := ref.LayerNormArgs{X: normal(5, rows*c), Weight: make([]float32, c), Bias: make([]float32, c), Rows: rows, C: c}
+			for i := range r.X {
+				r.X[i] += 30000
+			}
+			for i := range c {
+				r.Weight[i] = 1
+			}
+			n, err := NewLayerNorm(lab.Dev, LayerNormConfig{C: c})
+			require.NoError(t, err)
+			defer n.Close()
+			a := LayerNormArgs{X: lab.In("x", r.X), Weight: lab.In("weight", r.Weight), Bias: lab.In("bias", r.Bias), Y: lab.Out("y", 4*len(r.X)), Rows: rows}
+			lab.Run(func(t *vk.Tape) error { return n.Record(t, a) })
+			assert.NoError(t, ref.MaxErr(lab.Float32("y"), ref.LayerNorm(r)).Within(2e-6))
+		})
+	}
+}
+
+// In place, and with rows of a tensor whose rows start anywhere: the same bits as elsewhere.
+func TestLayerNormPlaces(t *testing.T) {
+	for _, c := range []int{31, 32} {
+		t.Run(fmt.Sprint(c), func(t *testing.T) {
+			lab := gputest.Open(t)
+			const rows, skip = 11, 3
+			x, weight, bias := normal(1, rows*c), normal(2, c), normal(3, c)
+			n, err := NewLayerNorm(lab.Dev, LayerNormConfig{C: c})
+			require.NoError(t, err)
+			defer n.Close()
+			a := LayerNormArgs{X: lab.In("x", x), Weight: lab.In("weight", weight), Bias: lab.In("bias", bias), Y: lab.Out("y", 4*len(x)), Rows: rows}
+			place := lab.InOut("place", x)
+			inPlace, slice := a, a
+			inPlace.X, inPlace.Y = place, place
+			bytes := uint64(4 * c)
+			slice.X, slice.Rows = a.X.Slice(skip*bytes, 2*bytes), 2
+			slice.Y = lab.Out("slice", 4*len(x)).Slice(skip*bytes, 2*bytes)
+			lab.Run(func(t *vk.Tape) error { return firstError(n.Record(t, a), n.Record(t, inPlace), n.Record(t, slice)) })
+			y := lab.Float32("y")
+			assert.Equal(t, y, lab.Float32("place"))
+			assert.Equal(t, y[skip*c:(skip+2)*c], lab.Float32("slice")[skip*c:(skip+2)*c])
+			for _, i := range []int{skip*c - 1, (skip + 2) * c} {
+				assert.Equal(t, uint32(0xffffffff), lab.Uint32("slice")[i], "written beside the slice")
+			}
+		})
+	}
+}
+
+func TestLayerNormBadInput(t *testing.T) {
+	lab := gputest.Open(t)
+	for _, c := range []int{0, -1, 1 << 30} {
+		_, err := NewLayerNorm(lab.Dev, LayerNormConfig{C: c})
+		assert.ErrorContains(t, err, fmt.Sprintf("pipelines: LayerNorm: C is %d, want 1 to", c))
+	}
+	big := lab.In("big", make([]float32, 400))
+	good := LayerNormArgs{X: lab.In("x", normal(1, 40)), Weight: lab.In("weight", normal(2, 8)), Bias: lab.In("bias", normal(2, 8)),
+		Add: lab.In("add", normal(3, 16)), Y: lab.Out("y", 160), Rows: 5, Period: 2}
+	n, err := NewLayerNorm(lab.Dev, LayerNormConfig{C: 8, Add: true})
+	require.NoError(t, err)
+	defer n.Close()
+	badInput(t, lab, good, n.Record, []badCase[LayerNormArgs]{
+		{"Rows is 0, want 1", func(a *LayerNormArgs) { a.Rows = 0 }},
+		{"Period is 0, want 1", func(a *LayerNormArgs) { a.Period = 0 }},
+		{"x is missing, want [Rows 5, C 8] f32, 160 bytes", func(a *LayerNormArgs) { a.X = vk.Range{} }},
+		{"x has 1600 bytes, want [Rows 5, C 8] f32, 160 bytes", func(a *LayerNormArgs) { a.X = big }},
+		{"x starts at byte 264 of its buffer, want a multiple of 16", func(a *LayerNormArgs) { a.X = big.Slice(8, 160) }},
+		{"weight is missing, want [C 8] f32, 32 bytes", func(a *LayerNormArgs) { a.Weight = vk.Range{} }},
+		{"bias has 1600 bytes, want [C 8] f32, 32 bytes", func(a *LayerNormArgs) { a.Bias = big }},
+		{"add is missing, want [Period 2, C 8] f32, 64 bytes", func(a *LayerNormArgs) { a.Add = vk.Range{} }},
+		{"add has 64 bytes, want [Period 3, C 8] f32, 96 bytes", func(a *LayerNormArgs) { a.Period = 3 }},
+		{"y is missing, want", func(a *LayerNormArgs) { a.Y = vk.Range{} }},
+	})
+	plain, err := NewLayerNorm(lab.Dev, LayerNormConfig{C: 8})
+	require.NoError(t, err)
+	defer plain.Close()
+	badInput(t, lab, good, plain.Record, []badCase[LayerNormArgs]{
+		{"add has 64 bytes and Period is 2, want neither", func(*LayerNormArgs) {}},
+		{"add has 0 bytes and Period is 2, want neither", func(a *LayerNormArgs) { a.Add = vk.Range{} }},
+	})
+	odd, err := NewLayerNorm(lab.Dev, LayerNormConfig{C: 5})
+	require.NoError(t, err)
+	defer odd.Close()
+	five := LayerNormArgs{X: big.Slice(4, 40), Weight: big.Slice(0, 20), Bias: big.Slice(20, 20), Y: lab.Out("five", 40), Rows: 2}
+	badInput(t, lab, five, odd.Record, []badCase[LayerNormArgs]{
+		{"x starts at byte 258 of its buffer, want a multiple of 4", func(a *LayerNormArgs) { a.X = big.Slice(2, 40) }},
+	})
+	require.NoError(t, n.Close())
+	require.NoError(t, n.Close())
+	require.NoError(t, (*LayerNorm)(nil).Close())
+	badInput(t, lab, good, n.Record, []badCase[LayerNormArgs]{{"closed", func(*LayerNormArgs) {}}})
+}

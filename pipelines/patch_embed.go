@@ -1,0 +1,155 @@
+package pipelines
+
+import (
+	"fmt"
+	"math"
+	"unsafe"
+
+	"github.com/colt5-vulkan/colt5/vk"
+)
+
+// PatchEmbed cuts images into patches and normalises each like a row of LayerNorm.
+//
+//	x [B, Channels, Height, Width] f32 in    weight, bias [P1 * P2 * Channels] f32 in
+//	y [B * Height/P1 * Width/P2, P1 * P2 * Channels] f32 out    P1 = PatchHeight, P2 = PatchWidth
+//	y[patch, (i, j, c)] = (v - mean) / sqrt(var + 1e-5) * weight + bias    v = x[b, c, top + i, left + j]
+//
+// Patches are row-major in the image; a row holds the pixels of its patch row-major, with the channels of a pixel side by side. Where
+// rows are no multiple of 4 floats (Width for x, P1 * P2 * Channels for the rest) ranges start at multiples of 4 bytes, else of 16.
+//
+// Shader: shaders/patch_embed.comp. Reference: internal/ref.PatchEmbed. Source: arXiv 2010.11929.
+type PatchEmbed struct {
+	c      PatchEmbedConfig
+	rows   uint64 // patches of a workgroup
+	kernel *vk.Kernel
+}
+
+// PatchEmbedConfig is what is baked into the kernel.
+type PatchEmbedConfig struct {
+	Channels, Height, Width int // of an image
+	PatchHeight, PatchWidth int // divisors of Height and Width
+}
+
+// PatchEmbedArgs is one dispatch. It reads all ranges but Y, which it writes whole.
+type PatchEmbedArgs struct {
+	X            vk.Range // [B, Channels, Height, Width]
+	Weight, Bias vk.Range // [P1 * P2 * Channels]
+	Y            vk.Range // [B * Height/P1 * Width/P2, P1 * P2 * Channels]
+	B            int
+}
+
+type patchEmbedPush struct{ rows uint32 }
+
+const (
+	_ = uint(4 - unsafe.Sizeof(patchEmbedPush{}))
+	_ = uint(unsafe.Sizeof(patchEmbedPush{}) - 4)
+)
+
+// patchImage is the most floats of an image, whose bytes the shader counts in 32 bits.
+const patchImage = 1<<30 - 1
+
+// NewPatchEmbed compiles the kernel for images of one size.
+func NewPatchEmbed(dev *vk.Device, c PatchEmbedConfig) (*PatchEmbed, error) {
+	if err := c.check(); err != nil {
+		return nil, err
+	}
+	lanes, rows := normLanes(c.row(), 256)
+	k, err := kernel(dev, "patch_embed", map[uint32]uint32{0: lanes, 1: rows, 2: uint32(c.Channels), 3: uint32(c.Height), 4: uint32(c.Width),
+		5: uint32(c.PatchHeight), 6: uint32(c.PatchWidth)})
+	if err != nil {
+		return nil, fmt.Errorf("pipelines: PatchEmbed: %w", err)
+	}
+	return &PatchEmbed{c: c, rows: uint64(rows), kernel: k}, nil
+}
+
+func (c PatchEmbedConfig) check() error {
+	const op = "PatchEmbed"
+	if err := positive(op, dim{"Channels", c.Channels}, dim{"Height", c.Height}, dim{"Width", c.Width},
+		dim{"PatchHeight", c.PatchHeight}, dim{"PatchWidth", c.PatchWidth}); err != nil {
+		return err
+	}
+	if c.Height > patchImage/c.Width || c.Channels > patchImage/(c.Height*c.Width) {
+		return fmt.Errorf("pipelines: %s: Channels %d, Height %d and Width %d, want a product of at most %d",
+			op, c.Channels, c.Height, c.Width, patchImage)
+	}
+	if c.Height%c.PatchHeight != 0 {
+		return fmt.Errorf("pipelines: %s: Height is %d, want a multiple of PatchHeight, %d", op, c.Height, c.PatchHeight)
+	}
+	if c.Width%c.PatchWidth != 0 {
+		return fmt.Errorf("pipelines: %s: Width is %d, want a multiple of PatchWidth, %d", op, c.Width, c.PatchWidth)
+	}
+	return nil
+}
+
+// row is the floats of a patch, patches how many an image has.
+func (c PatchEmbedConfig) row() int     { return c.PatchHeight * c.PatchWidth * c.Channels }
+func (c PatchEmbedConfig) patches() int { return c.Height / c.PatchHeight * (c.Width / c.PatchWidth) }
+
+// Record adds the dispatch to a tape.
+func (e *PatchEmbed) Record(t *vk.Tape, a PatchEmbedArgs) error {
+	const op = "PatchEmbed"
+	b, rows := dim{"B", a.B}, dim{"rows", a.B * e.c.patches()}
+	if err := positive(op, b, rows); err != nil {
+		return err
+	}
+	c, h, w, row := dim{"Channels", e.c.Channels}, dim{"Height", e.c.Height}, dim{"Width", e.c.Width}, dim{"P1*P2*Channels", e.c.row()}
+	bytes, rowBytes, align := 4*uint64(rows.n)*uint64(row.n), 4*uint64(row.n), rowAlign(row.n)
+	if err := firstError(
+		aligned(op, "x", a.X, bytes, rowAlign(w.n), shape(b, c, h, w)+" f32"),
+		aligned(op, "weight", a.Weight, rowBytes, align, shape(row)+" f32"),
+		aligned(op, "bias", a.Bias, rowBytes, align, shape(row)+" f32"),
+		aligned(op, "y", a.Y, bytes, align, shape(rows, row)+" f32"),
+	); err != nil {
+		return err
+	}
+	groups, err := vk.Grid(t.Device().Caps(), (uint64(rows.n)+e.rows-1)/e.rows)
+	if err != nil {
+		return fmt.Errorf("pipelines: %s: %w", op, err)
+	}
+	return t.Dispatch(vk.Dispatch{
+		Kernel: e.kernel,
+		Groups: groups,
+		Args:   []vk.Access{vk.Read(a.X), vk.Read(a.Weight), vk.Read(a.Bias), vk.Write(a.Y)},
+		Push:   vk.Scalars(&patchEmbedPush{uint32(rows.n)}),
+		Flops:  8 * float64(bytes/4),
+		Bytes:  float64(2*bytes + 2*rowBytes),
+	})
+}
+
+// Close frees the kernel.
+func (e *PatchEmbed) Close() error {
+	if e == nil {
+		return nil
+	}
+	return e.kernel.Close()
+}
+
+// PatchPositions is the fixed table of sines and cosines for h rows of w patches, [h * w, c], row-major: a quarter of the c columns each
+// for sin x*omega, cos x*omega, sin y*omega and cos y*omega, where x is the patch's column, y its row, and
+// omega_i = 10000^(-i / (c/4 - 1)). Sines on a device are loose, so the table is made here, in float64. An error unless c is a multiple
+// of 4 and at least 8.
+func PatchPositions(h, w, c int) ([]float32, error) {
+	const op = "PatchPositions"
+	if err := positive(op, dim{"h", h}, dim{"w", w}, dim{"c", c}, dim{"h*w", h * w}); err != nil {
+		return nil, err
+	}
+	if c%4 != 0 || c < 8 {
+		return nil, fmt.Errorf("pipelines: %s: c is %d, want a multiple of 4, at least 8", op, c)
+	}
+	if h*w > math.MaxInt32/c {
+		return nil, fmt.Errorf("pipelines: %s: h*w is %d and c %d, want a product of at most %d", op, h*w, c, math.MaxInt32)
+	}
+	quarter := c / 4
+	table := make([]float32, h*w*c)
+	for i := range quarter {
+		omega := math.Pow(10000, -float64(i)/float64(quarter-1))
+		for patch := range h * w {
+			row := table[patch*c:]
+			for j, at := range []int{patch % w, patch / w} {
+				sin, cos := math.Sincos(float64(at) * omega)
+				row[2*j*quarter+i], row[(2*j+1)*quarter+i] = float32(sin), float32(cos)
+			}
+		}
+	}
+	return table, nil
+}
