@@ -17,6 +17,12 @@ const attentionThreads = 128 // of a workgroup, as in the shader
 // attentionTile is how many queries a workgroup has, and how many keys it looks at at a time.
 type attentionTile struct{ queries, keys int }
 
+// attentionCPU is the tile of the kernel for CPU drivers, as in the shader.
+var attentionCPU = attentionTile{8, 16}
+
+// attentionTurns is how often the loops of the kernel for CPU drivers may turn: some of these drivers end loops after 65,534 turns.
+const attentionTurns = 60000
+
 // attentionTiles in the order of preference.
 var attentionTiles = []attentionTile{{64, 64}, {64, 32}, {32, 32}}
 
@@ -87,6 +93,7 @@ type attentionKernels struct {
 	factors bool
 	spec    map[uint32]uint32 // of the room's own constants, 8 and up
 	limit   float64           // of the work of a dispatch; attentionFlops but in tests
+	tiled   bool              // for tests: the kernel of GPUs also on a CPU driver
 
 	mu   sync.Mutex
 	made map[attentionTile]*vk.Kernel // nil: closed
@@ -110,18 +117,33 @@ func (k *attentionKernels) get(t attentionTile) (*vk.Kernel, error) {
 		return have, nil
 	}
 	spec := maps.Clone(k.spec)
-	spec[0], spec[1], spec[2] = uint32(k.dimHead), uint32(t.queries), uint32(t.keys)
-	spec[3], spec[4] = math.Float32bits(float32(math.Log2E/math.Sqrt(float64(k.dimHead)))), flag(k.factors)
-	made, err := kernel(k.dev, k.name, spec)
+	name := k.name
+	spec[0], spec[3], spec[4] = uint32(k.dimHead), math.Float32bits(float32(math.Log2E/math.Sqrt(float64(k.dimHead)))), flag(k.factors)
+	if t == attentionCPU {
+		name += "_cpu"
+	} else {
+		spec[1], spec[2] = uint32(t.queries), uint32(t.keys)
+	}
+	made, err := kernel(k.dev, name, spec)
 	if err == nil {
 		k.made[t] = made
 	}
 	return made, err
 }
 
+// tile chooses the kernel.
+func (k *attentionKernels) tile(w attentionWork) (attentionTile, error) {
+	turns := (w.keys/attentionCPU.keys + 2) * (1 + (k.dimHead+3)/4*2)
+	if k.dev.Caps().CPU && !k.tiled && turns <= attentionTurns {
+		return attentionCPU, nil
+	}
+	return chooseAttentionTile(k.dev.Caps(), k.dimHead, k.factors, w.queries)
+}
+
 // attentionWork is what an attention has to do.
 type attentionWork struct {
 	queries      int    // that have common keys: of a list, window or patch
+	keys         int    // that a query looks at, at most
 	units        uint64 // how many of these there are, heads counted apart
 	flops, bytes float64
 	args         []vk.Access
@@ -129,7 +151,7 @@ type attentionWork struct {
 
 // record adds dispatches to a tape, of workgroups first to groups - 1 each.
 func (k *attentionKernels) record(t *vk.Tape, op string, w attentionWork, push func(first, groups uint32) []byte) error {
-	tile, err := chooseAttentionTile(k.dev.Caps(), k.dimHead, k.factors, w.queries)
+	tile, err := k.tile(w)
 	if err != nil {
 		return fmt.Errorf("pipelines: %s: %w", op, err)
 	}

@@ -125,7 +125,7 @@ func (r *RoutedAttention) Record(t *vk.Tape, a RoutedAttentionArgs) error {
 	}
 	bytes := a.Q.Size() + a.Y.Size() + a.KV.Size() + a.Indices.Size() + a.Filled.Size() + a.KeyScores.Size()
 	return r.kernels.record(t, op, attentionWork{
-		queries: a.Queries, units: uint64(a.Lists) * uint64(c.Heads),
+		queries: a.Queries, keys: max(a.Keys, a.KVRows), units: uint64(a.Lists) * uint64(c.Heads),
 		flops: 4 * float64(c.DimHead) * float64(c.Heads) * float64(a.Lists) * float64(a.Queries) * (keys + 1), bytes: float64(bytes), args: args,
 	}, func(first, groups uint32) []byte {
 		push.first, push.groups = first, groups

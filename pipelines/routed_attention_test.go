@@ -137,12 +137,13 @@ func TestRoutedAttention(t *testing.T) {
 		{RoutedAttentionConfig: prefix(own(1, 64, 1)), lists: 4, queries: 33, perItem: 4, rows: 50, prefix: 32},
 	} {
 		c.QueryFilled = c.QueryFilled || c.Keys == KeysPrefix
-		t.Run(fmt.Sprintf("%+v", c), func(t *testing.T) {
+		both(t, fmt.Sprintf("%+v", c), func(t *testing.T, tiled bool) {
 			lab := gputest.Open(t)
 			a := c.args()
 			r, err := NewRoutedAttention(lab.Dev, c.RoutedAttentionConfig)
 			require.NoError(t, err)
 			defer r.Close()
+			r.kernels.tiled = tiled
 			g := c.put(lab, a)
 			lab.Run(func(t *vk.Tape) error { return r.Record(t, g) })
 			want, naive := ref.RoutedAttention(a), ref.RoutedAttention32(a)
@@ -252,4 +253,12 @@ func TestRoutedAttentionBadInput(t *testing.T) {
 	}
 	require.NoError(t, r.Close())
 	badRecord(t, lab, "closed", func(t *vk.Tape) error { return r.Record(t, good) })
+}
+
+// both tests the kernel of GPUs and, on a CPU driver, the one for these.
+func both(t *testing.T, name string, test func(t *testing.T, tiled bool)) {
+	t.Run(name, func(t *testing.T) { test(t, true) })
+	if gputest.Device(t).Caps().CPU {
+		t.Run(name+" cpu", func(t *testing.T) { test(t, false) })
+	}
 }

@@ -89,7 +89,7 @@ func (w *WindowAttention) Record(t *vk.Tape, a WindowAttentionArgs) error {
 		seen = min(1.5*float64(c.Window), float64(a.N))
 	}
 	return w.kernels.record(t, op, attentionWork{
-		queries: a.Count, units: uint64(a.Items) * uint64(c.Heads),
+		queries: a.Count, keys: min(2*c.Window+1, a.N) + attentionCPU.queries, units: uint64(a.Items) * uint64(c.Heads),
 		flops: 4 * float64(a.Items) * float64(a.Count) * float64(c.Heads*c.DimHead) * seen, bytes: float64(a.QKV.Size() + a.Y.Size() + a.Mask.Size()),
 		args: []vk.Access{vk.Read(a.QKV), vk.Read(a.Mask), vk.Write(a.Y)},
 	}, func(first, groups uint32) []byte {

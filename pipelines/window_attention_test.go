@@ -38,13 +38,13 @@ func TestWindowAttention(t *testing.T) {
 		{config: config{Heads: 2, DimHead: 24, Window: 1000}, sizes: []struct{ b, n int }{{2, 70}}},
 		{config: config{Heads: 1, DimHead: 1, Window: 3, Causal: true}, sizes: []struct{ b, n int }{{1, 40}}},
 	} {
-		lab := gputest.Open(t)
-		w, err := NewWindowAttention(lab.Dev, group.config)
+		w, err := NewWindowAttention(gputest.Device(t), group.config)
 		require.NoError(t, err)
 		defer w.Close()
 		for _, size := range group.sizes {
 			for _, masked := range []bool{false, true} {
-				t.Run(fmt.Sprintf("%+v %+v %v", group.config, size, masked), func(t *testing.T) {
+				both(t, fmt.Sprintf("%+v %+v %v", group.config, size, masked), func(t *testing.T, tiled bool) {
+					w.kernels.tiled = tiled
 					lab := gputest.Open(t)
 					a := ref.WindowAttentionArgs{
 						QKV: normal(1, size.b*size.n*3*group.Heads*group.DimHead), B: size.b, N: size.n, Heads: group.Heads, Dim: group.DimHead,

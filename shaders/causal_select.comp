@@ -66,7 +66,7 @@ void main() {
 	}
 	barrier();
 	uint threshold = all ? 0 : max(least, 1); // NaN passes only where everything does
-	if (present(p.thresholds) && t == 0) F32(p.thresholds).v[group] = all ? -3.4e38 : value_of(threshold);
+	if (present(p.thresholds) && t == 0) F32(p.thresholds).v[group] = all || threshold == 1 ? -3.4e38 : threshold > order(3.4e38) ? 3.4e38 : value_of(threshold);
 
 	uint start = m * p.window, size = m == 0 ? 0 : min(p.window, p.n - start);
 	F32 logits = F32(at(at(p.logits, item, 4 * p.n), start, 4));

@@ -7,6 +7,8 @@
 // keys and values pass through it in chunks, the next of which is on its way to registers meanwhile. The order of summation depends
 // on D, BC and the places of the tiles alone; a key that a query does not see changes no bit of its row.
 //
+// With CPU defined attend is that of attention_cpu.glsl, for CPU drivers: the same result without shared memory and barriers.
+//
 // Include address.glsl first, and before it GL_EXT_buffer_reference, GL_EXT_buffer_reference_uvec2 and
 // GL_EXT_control_flow_attributes. Constants 0 to 7 belong to this file, and so does local_size; pipelines/attention.go sets them.
 // Define ATTENTION_NULL before the include if the head has a null key and value. The includer then defines:
@@ -22,7 +24,8 @@
 //	uvec2 null_key(), null_value()   with ATTENTION_NULL: addresses of one more key and value, which every query sees, without factor
 //
 // i and j are numbers of the includer's choice: those that it passes to attend, and up. A row has D floats; its address is a
-// multiple of 16 if D is one of 4, else a multiple of 4. What does not exist is not read. Factors count only with the constant FACTORS.
+// multiple of 16 if D is one of 4, else a multiple of 4. The results of what does not exist are not used; a query's address can be
+// read all the same. Factors count only with the constant FACTORS.
 //
 //	attend(i0, j0, j1)               computes queries i0 .. i0 + BR - 1 over slots j0 .. j1 - 1, in tiles that start at j0 and every BC
 //	                                 slots from there. All invocations call it, once, with the same numbers.
@@ -30,12 +33,17 @@
 #define COLT5_ATTENTION
 
 layout(constant_id = 0) const uint D = 1;           // dim of a head, 1 to 128
-layout(constant_id = 1) const uint BR = 64;         // queries of a workgroup: 32 or 64
-layout(constant_id = 2) const uint BC = 32;         // keys of a tile: 32 or 64
 layout(constant_id = 3) const float SCALE = 1;      // log2(e) / sqrt(D): powers of 2 are what devices have
 layout(constant_id = 4) const bool FACTORS = false; // rows have factors
+#ifdef CPU
+const uint BR = 8, BC = 16;
+layout(local_size_x = 8) in;
+#else
+layout(constant_id = 1) const uint BR = 64; // queries of a workgroup: 32 or 64
+layout(constant_id = 2) const uint BC = 32; // keys of a tile: 32 or 64
 const uint THREADS = 128;
 layout(local_size_x = 128) in;
+#endif
 
 struct Query {
 	bool exists;
@@ -66,7 +74,33 @@ const float HIDDEN = -2e38;  // score of a key that is not seen; differences of 
 const float LARGEST = 1e37;  // scores beyond it count as this
 const float LEAST_POWER = -150; // 2 to this power is 0
 
-const uint D4 = (D + 3) / 4;                                  // vec4 of a row
+const uint D4 = (D + 3) / 4; // vec4 of a row
+
+// load_row reads vec4 i of a row of D floats, zeros past its end.
+vec4 load_row(uvec2 row, uint i) {
+	if (D % 4 == 0) return i < D4 ? F32x4(row).v[i] : vec4(0);
+	F32 f = F32(row);
+	vec4 v = vec4(0);
+	[[unroll]] for (uint j = 0; j < 4; j++)
+		if (4 * i + j < D) v[j] = f.v[4 * i + j];
+	return v;
+}
+
+void store_row(uvec2 row, uint i, vec4 v) {
+	if (D % 4 == 0) {
+		F32x4(row).v[i] = v;
+		return;
+	}
+	F32 f = F32(row);
+	[[unroll]] for (uint j = 0; j < 4; j++)
+		if (4 * i + j < D) f.v[4 * i + j] = v[j];
+}
+
+vec4 powers(vec4 x) { return exp2(max(x, LEAST_POWER)); }
+
+#ifdef CPU
+#include "attention_cpu.glsl"
+#else
 const uint NK = (D4 + 7) / 8;                                 // chunks of the keys of a tile: DK vec4 of every key
 const uint DK = (D4 + NK - 1) / NK;
 const uint NV = NK == 3 ? 4 : NK;                             // chunks of its values: whole rows of VK values
@@ -101,26 +135,6 @@ uvec2 place(uint across) {
 	uint t = gl_LocalInvocationIndex, wide = max(across / 8, 1);
 	if (across < 8) return uvec2(t % across, t / across);
 	return uvec2(t % 8 + t / 32 % wide * 8, t / 8 % 4 + t / (32 * wide) * 4);
-}
-
-// load_row reads vec4 i of a row of D floats, zeros past its end.
-vec4 load_row(uvec2 row, uint i) {
-	if (D % 4 == 0) return i < D4 ? F32x4(row).v[i] : vec4(0);
-	F32 f = F32(row);
-	vec4 v = vec4(0);
-	[[unroll]] for (uint j = 0; j < 4; j++)
-		if (4 * i + j < D) v[j] = f.v[4 * i + j];
-	return v;
-}
-
-void store_row(uvec2 row, uint i, vec4 v) {
-	if (D % 4 == 0) {
-		F32x4(row).v[i] = v;
-		return;
-	}
-	F32 f = F32(row);
-	[[unroll]] for (uint j = 0; j < 4; j++)
-		if (4 * i + j < D) f.v[4 * i + j] = v[j];
 }
 
 void load_queries(uint i0) {
@@ -213,8 +227,6 @@ void write_scores(uvec2 at, uint set, uint i0, uint j0, bool everything) {
 		}
 	}
 }
-
-vec4 powers(vec4 x) { return exp2(max(x, LEAST_POWER)); }
 
 // weigh turns the tile's scores into weights. It has one barrier.
 void weigh() {
@@ -346,5 +358,7 @@ void attend(uint i0, uint j0, uint j1) {
 	}
 	finish_rows(out_at, i0);
 }
+
+#endif
 
 #endif
