@@ -98,7 +98,7 @@ func (c linearCase) data() ref.LinearArgs {
 func (c linearCase) put(lab *gputest.Lab, a ref.LinearArgs) LinearArgs {
 	in := func(name string, data any, start uint64) vk.Range {
 		if c.shifted {
-			return lab.In(name, shifted(data, start)).Slice(start, uint64(len(rawBytes(data))))
+			return inShifted(lab, name, data, start)
 		}
 		return lab.In(name, data)
 	}

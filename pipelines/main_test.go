@@ -14,8 +14,8 @@ import (
 
 func TestMain(m *testing.M) { gputest.Main(m) }
 
-// Tests of ranges that start in the middle of a buffer: shifted is data with so many bytes before and behind it. Without data the
-// space between is for a result of so many floats.
+// Tests of ranges that start in the middle of a buffer: shifted is data with so many bytes before and behind it; for data that
+// is a number, so many floats, all NaN.
 
 const shiftByte = 0x5a
 
@@ -36,6 +36,15 @@ func rawBytes(data any) []byte {
 		return bytes.Repeat([]byte{0xff}, 4*d)
 	}
 	panic(fmt.Sprintf("no bytes of %T", data))
+}
+
+// inShifted and outShifted put a shifted input, or a result of so many floats, on a bench.
+func inShifted(lab *gputest.Lab, name string, data any, start uint64) vk.Range {
+	return lab.In(name, shifted(data, start)).Slice(start, uint64(len(rawBytes(data))))
+}
+
+func outShifted(lab *gputest.Lab, name string, floats int, start uint64) vk.Range {
+	return lab.InOut(name, shifted(floats, start)).Slice(start, 4*uint64(floats))
 }
 
 // unshifted is what a run left in a shifted buffer, whose ends must be as they were.

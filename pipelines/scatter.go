@@ -17,7 +17,8 @@ import (
 // A slot is empty, and writes nothing, if its filled word or its score is 0, or if its index is not one of 0..N-1. No two other
 // slots of a batch item may name the same row: which of them wins would be chance.
 //
-// Without value there are no slots: y = base + row everywhere. One dispatch then, and if y is updated in place without a row; two otherwise.
+// Without value there are no slots, and y = base + row everywhere. A dispatch each for what is to be prepared (nothing if y is updated in
+// place without a row) and for slots.
 //
 // Shader: shaders/scatter.comp. Reference: internal/ref.Scatter.
 type Scatter struct {
