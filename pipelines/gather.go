@@ -17,8 +17,8 @@ import (
 //
 // Shader: shaders/gather.comp. Reference: internal/ref.Gather.
 type Gather struct {
-	c      GatherConfig
-	kernel *vk.Kernel
+	c       GatherConfig
+	kernels kernels
 }
 
 // GatherConfig is what is baked into the kernel.
@@ -43,17 +43,12 @@ const (
 	_ = uint(unsafe.Sizeof(gatherPush{}) - 12)
 )
 
-// NewGather compiles the kernel for rows of c.C floats.
+// NewGather makes a gather of rows of c.C floats. Its kernel is compiled when it is first recorded.
 func NewGather(dev *vk.Device, c GatherConfig) (*Gather, error) {
 	if err := rowLength("Gather", c.C); err != nil {
 		return nil, err
 	}
-	name, cols := rowVariant("gather", c.C)
-	k, err := kernel(dev, name, map[uint32]uint32{0: cols})
-	if err != nil {
-		return nil, fmt.Errorf("pipelines: Gather: %w", err)
-	}
-	return &Gather{c: c, kernel: k}, nil
+	return &Gather{c: c, kernels: kernels{dev: dev}}, nil
 }
 
 // Record adds the dispatch to a tape.
@@ -65,11 +60,11 @@ func (g *Gather) Record(t *vk.Tape, a GatherArgs) error {
 	}
 	slots, row := uint64(b.n)*uint64(k.n), 4*uint64(c.n)
 	if err := firstError(
-		need(op, "x", a.X, uint64(b.n)*uint64(n.n)*row, shape(b, n, c)+" f32"),
-		need(op, "indices", a.Indices, 4*slots, shape(b, k)+" i32"),
-		optional(op, "score", a.Score, 4*slots, shape(b, k)+" f32"),
-		optional(op, "filled", a.Filled, 4*slots, shape(b, k)+" u32"),
-		need(op, "y", a.Y, slots*row, shape(b, k, c)+" f32"),
+		needAt(rowsOf(c.n), op, "x", a.X, uint64(b.n)*uint64(n.n)*row, shape(b, n, c)+" f32"),
+		needAt(words, op, "indices", a.Indices, 4*slots, shape(b, k)+" i32"),
+		optionalAt(words, op, "score", a.Score, 4*slots, shape(b, k)+" f32"),
+		optionalAt(words, op, "filled", a.Filled, 4*slots, shape(b, k)+" u32"),
+		needAt(rowsOf(c.n), op, "y", a.Y, slots*row, shape(b, k, c)+" f32"),
 	); err != nil {
 		return err
 	}
@@ -77,9 +72,14 @@ func (g *Gather) Record(t *vk.Tape, a GatherArgs) error {
 	if err != nil {
 		return fmt.Errorf("pipelines: %s: %w", op, err)
 	}
+	name, cols := rowVariant("gather", g.c.C)
+	kernel, err := g.kernels.get(name, name, false, map[uint32]uint32{0: cols})
+	if err != nil {
+		return fmt.Errorf("pipelines: %s: %w", op, err)
+	}
 	push := gatherPush{n: uint32(a.N), k: uint32(a.K), slots: uint32(slots)}
 	return t.Dispatch(vk.Dispatch{
-		Kernel: g.kernel,
+		Kernel: kernel,
 		Groups: groups,
 		Args:   []vk.Access{vk.Read(a.X), vk.Read(a.Indices), vk.Read(a.Score), vk.Read(a.Filled), vk.Write(a.Y)},
 		Push:   vk.Scalars(&push),
@@ -92,7 +92,7 @@ func (g *Gather) Close() error {
 	if g == nil {
 		return nil
 	}
-	return g.kernel.Close()
+	return g.kernels.close()
 }
 
 // rowLength checks the length of a row, whose bytes the shaders count in 32 bits.

@@ -118,6 +118,24 @@ func TestGather(t *testing.T) {
 	}
 }
 
+func TestGatherShifted(t *testing.T) {
+	for _, c := range []int{1, 7, 8} {
+		lab, start := gputest.Open(t), rowsOf(c)
+		const b, n, k = 2, 9, 5
+		s, x := slots(slotKind{true, true, true}, b, n, k), normal(1, b*n*c)
+		g, err := NewGather(lab.Dev, GatherConfig{C: c})
+		require.NoError(t, err)
+		defer g.Close()
+		a := GatherArgs{
+			X: inShifted(lab, "x", x, start), Indices: inShifted(lab, "indices", s.indices, words), Score: inShifted(lab, "score", s.score, words),
+			Filled: inShifted(lab, "filled", s.filled, words), Y: outShifted(lab, "y", b*k*c, start), B: b, N: n, K: k,
+		}
+		lab.Run(func(t *vk.Tape) error { return g.Record(t, a) })
+		want := ref.Gather32(ref.GatherArgs{X: x, Indices: s.refIndices, Score: s.score, Filled: s.refFilled, B: b, N: n, C: c, K: k})
+		assert.Equal(t, want, unshifted(t, lab, "y", start), c)
+	}
+}
+
 func TestGatherBadInput(t *testing.T) {
 	lab := gputest.Open(t)
 	for _, c := range []int{0, -1, 1 << 30} {
@@ -139,9 +157,10 @@ func TestGatherBadInput(t *testing.T) {
 		{"B*K is 4294967296, want 1", func(a *GatherArgs) { a.B, a.N, a.K = 1<<16, 1, 1<<16 }},
 		{"x is missing, want [B 2, N 5, C 8] f32, 320 bytes", func(a *GatherArgs) { a.X = vk.Range{} }},
 		{"x has 1600 bytes, want [B 2, N 5, C 8] f32, 320 bytes", func(a *GatherArgs) { a.X = big }},
-		{"x starts at byte 264", func(a *GatherArgs) { a.X = big.Slice(8, 320) }},
+		{"x starts at byte 264 of its buffer, want a multiple of 16", func(a *GatherArgs) { a.X = big.Slice(8, 320) }},
 		{"indices is missing, want [B 2, K 3] i32, 24 bytes", func(a *GatherArgs) { a.Indices = vk.Range{} }},
 		{"indices has 1600 bytes, want", func(a *GatherArgs) { a.Indices = big }},
+		{"indices starts at byte 258 of its buffer, want a multiple of 4", func(a *GatherArgs) { a.Indices = big.Slice(2, 24) }},
 		{"score has 1600 bytes, want [B 2, K 3] f32, 24 bytes", func(a *GatherArgs) { a.Score = big }},
 		{"filled has 1600 bytes, want [B 2, K 3] u32, 24 bytes", func(a *GatherArgs) { a.Filled = big }},
 		{"y is missing, want [B 2, K 3, C 8] f32, 192 bytes", func(a *GatherArgs) { a.Y = vk.Range{} }},

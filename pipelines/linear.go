@@ -1,7 +1,6 @@
 package pipelines
 
 import (
-	"errors"
 	"fmt"
 	"math"
 	"unsafe"
@@ -14,27 +13,30 @@ import (
 //
 //	x [Batch, InRows, In] f32 in    w [Out, In] f32 in    y [Batch, OutRows, Out] f32 out
 //	bias [Out] f32 in    gamma [In] f32 in    residual [Batch, OutRows, Out] f32 in
-//	gather, scatter [Batch, Rows] i32 in    score [Batch, Rows] f32 in    filled [Batch, Rows] u32 in
+//	gather [Batch, Lists, Rows] i32 in    score [Batch, Lists, Rows] f32 in    filled [Batch, Lists, Rows] u32 in
+//	scatter [Batch, Rows] i32 in    unless [Batch, OutRows] u32 in
 //	v[r, o]          = sum_i norm(x[gather[r]])[i] * w[o, i] + bias[o]
 //	y[scatter[r], o] = gelu(v[r, o]) * score[r] + residual[scatter[r], o]
 //
 // A slot r is empty, and writes nothing, if its filled word or its score is 0, or if its index of gather or scatter names no row.
 // No two other slots of a batch item may name the same row of y: which of them wins would be chance. Rows of y that no slot names keep
-// what they hold.
+// what they hold. With unless, the bias is added only to rows of y whose word of it is 0.
+//
+// Of several lists, those of a router's routes, a product takes one.
 //
 // The sum runs over i = 0, 1, .. In-1 whatever the tile: the bits of a row depend on that row, w and the config alone.
 //
 // Shader: shaders/linear.comp. Reference: internal/ref.Linear.
 type Linear struct {
 	config  LinearConfig
-	kernels [len(linearTiles)]*vk.Kernel
+	kernels kernels
 
 	tile     func(rows, out uint64) int // which of linearTiles: a pure function of sizes
 	flops    float64                    // linearFlops, but for tests; together too
 	together uint64
 }
 
-// LinearConfig is baked into the kernels. A part that is false is left out, and its argument must be absent.
+// LinearConfig is baked into the kernel. A part that is false is left out, and its argument must be absent.
 type LinearConfig struct {
 	In, Out  int
 	Bias     bool
@@ -45,6 +47,7 @@ type LinearConfig struct {
 	Filled   bool
 	Residual bool
 	Scatter  bool
+	Unless   bool // with Bias
 }
 
 // LinearArgs is one product. It reads all ranges but Y, which it writes. Y overlaps no other range, but Residual may be the same range.
@@ -57,18 +60,21 @@ type LinearArgs struct {
 	Filled   vk.Range // 0 or 1
 	Residual vk.Range
 	Scatter  vk.Range // row of y and of residual in the same batch item; absent: slot r writes row r
+	Unless   vk.Range // not 0: this row of y gets no bias
 	Y        vk.Range
 
 	Batch   int
 	InRows  int // rows of x an item; 0: Rows
 	Rows    int // slots an item
 	OutRows int // rows of y an item; 0: Rows
+	Lists   int // lists of gather, score and filled an item; 0: 1. With more than one there is no Scatter
+	List    int // which of them this product takes
 }
 
-type linearPush struct{ slots, rows, inRows, outRows, first, tiles uint32 }
+type linearPush struct{ slots, rows, inRows, outRows, lists, list, first, tiles uint32 }
 
-var _ [24 - unsafe.Sizeof(linearPush{})]byte
-var _ [unsafe.Sizeof(linearPush{}) - 24]byte
+var _ [32 - unsafe.Sizeof(linearPush{})]byte
+var _ [unsafe.Sizeof(linearPush{}) - 32]byte
 
 // linearTiles are the variants of the kernel: a workgroup computes a tile of y of so many rows and columns. All give the same bits.
 var linearTiles = [...]struct {
@@ -86,34 +92,36 @@ const (
 	linearTogether = 1024
 )
 
-// NewLinear compiles the kernels for a device.
+// NewLinear makes a product for a device. Its kernels are compiled when they are first recorded.
 func NewLinear(dev *vk.Device, c LinearConfig) (*Linear, error) {
 	if dev.Caps().CPU {
-		return newLinear(dev, c, func(uint64, uint64) int { return 2 }, 2)
+		return newLinear(dev, c, func(uint64, uint64) int { return 2 })
 	}
-	return newLinear(dev, c, linearTile, 0, 1)
+	return newLinear(dev, c, linearTile)
 }
 
-// newLinear compiles some of linearTiles, and chooses among them by tile.
-func newLinear(dev *vk.Device, c LinearConfig, tile func(rows, out uint64) int, variants ...int) (*Linear, error) {
+// newLinear chooses among linearTiles by tile.
+func newLinear(dev *vk.Device, c LinearConfig, tile func(rows, out uint64) int) (*Linear, error) {
 	for _, d := range []dim{{"In", c.In}, {"Out", c.Out}} {
 		if d.n < 1 || d.n >= 1<<30 { // the kernel counts the bytes of a row in 32 bits
 			return nil, fmt.Errorf("pipelines: Linear: %s is %d, want 1 to %d", d.name, d.n, 1<<30-1)
 		}
 	}
+	if c.Unless && !c.Bias {
+		return nil, fmt.Errorf("pipelines: Linear: Unless is set and Bias is not, want both: there is no bias to leave out")
+	}
+	return &Linear{config: c, kernels: kernels{dev: dev}, tile: tile, flops: linearFlops, together: linearTogether}, nil
+}
+
+// kernel is the kernel of one of linearTiles.
+func (l *Linear) kernel(tile int) (*vk.Kernel, error) {
+	c := l.config
 	spec := map[uint32]uint32{0: uint32(c.In), 1: uint32(c.Out)}
-	for i, on := range []bool{c.Bias, c.GELU, c.Gather, c.Norm, c.Score, c.Filled, c.Residual, c.Scatter} {
+	for i, on := range []bool{c.Bias, c.GELU, c.Gather, c.Norm, c.Score, c.Filled, c.Residual, c.Scatter, c.Unless} {
 		spec[uint32(2+i)] = flag(on)
 	}
-	l := &Linear{config: c, tile: tile, flops: linearFlops, together: linearTogether}
-	for _, i := range variants {
-		k, err := kernel(dev, linearTiles[i].kernel, spec)
-		if err != nil {
-			return nil, errors.Join(fmt.Errorf("pipelines: Linear: %w", err), l.Close())
-		}
-		l.kernels[i] = k
-	}
-	return l, nil
+	name := linearTiles[tile].kernel
+	return l.kernels.get(name, name, false, spec)
 }
 
 // linearTile chooses a tile on a GPU for a product of rows by out: the small one where the large ones are too few, or would hang over the edge
@@ -137,6 +145,9 @@ func (l *Linear) Record(t *vk.Tape, a LinearArgs) error {
 	if a.OutRows == 0 {
 		a.OutRows = a.Rows
 	}
+	if a.Lists == 0 {
+		a.Lists = 1
+	}
 	if err := l.check(a); err != nil {
 		return err
 	}
@@ -144,9 +155,15 @@ func (l *Linear) Record(t *vk.Tape, a LinearArgs) error {
 	choice := l.tile(slots, out)
 	variant := linearTiles[choice]
 	all := tiles(slots, variant.rows) * tiles(out, variant.cols)
-	if all > math.MaxUint32 {
-		return fmt.Errorf("pipelines: Linear: %d slots by %d columns make %d tiles, want %d at most", slots, out, all, uint32(math.MaxUint32))
+	if all > math.MaxInt32 { // the numbers of workgroups in a grid, which may have some more, fit 32 bits
+		return fmt.Errorf("pipelines: Linear: %d slots by %d columns make %d tiles, want %d at most", slots, out, all, math.MaxInt32)
 	}
+	k, err := l.kernel(choice)
+	if err != nil {
+		return fmt.Errorf("pipelines: Linear: %w", err)
+	}
+	push := linearPush{slots: uint32(slots), rows: uint32(a.Rows), inRows: uint32(a.InRows), outRows: uint32(a.OutRows),
+		lists: uint32(a.Lists), list: uint32(a.List)}
 	step := max(uint64(l.flops/(2*float64(variant.rows*variant.cols)*float64(l.config.In))), l.together)
 	for first := uint64(0); first < all; first += step {
 		n := min(step, all-first)
@@ -155,12 +172,12 @@ func (l *Linear) Record(t *vk.Tape, a LinearArgs) error {
 		if err != nil {
 			return fmt.Errorf("pipelines: Linear: %w", err)
 		}
-		push := linearPush{uint32(slots), uint32(a.Rows), uint32(a.InRows), uint32(a.OutRows), uint32(first), uint32(first + n)}
+		push.first, push.tiles = uint32(first), uint32(first+n)
 		err = t.Dispatch(vk.Dispatch{
-			Kernel: l.kernels[choice],
+			Kernel: k,
 			Groups: groups,
 			Args: []vk.Access{vk.Read(a.X), vk.Read(a.W), vk.Read(a.Bias), vk.Read(a.Gather), vk.Read(a.Gamma), vk.Read(a.Score),
-				vk.Read(a.Filled), vk.Read(a.Residual), vk.Read(a.Scatter), vk.Write(a.Y)},
+				vk.Read(a.Filled), vk.Read(a.Residual), vk.Read(a.Scatter), vk.Read(a.Unless), vk.Write(a.Y)},
 			Push:  vk.Scalars(&push),
 			Flops: share * 2 * float64(slots) * float64(l.config.In) * float64(out),
 			Bytes: share * l.bytes(a, slots),
@@ -179,49 +196,70 @@ func (l *Linear) bytes(a LinearArgs, slots uint64) float64 {
 	if c.Residual {
 		columns += uint64(c.Out)
 	}
-	rest := uint64(0)
-	for _, r := range []vk.Range{a.W, a.Bias, a.Gather, a.Gamma, a.Score, a.Filled, a.Scatter} {
+	rest := (a.Gather.Size() + a.Score.Size() + a.Filled.Size()) / uint64(a.Lists)
+	for _, r := range []vk.Range{a.W, a.Bias, a.Gamma, a.Scatter, a.Unless} {
 		rest += r.Size()
 	}
 	return 4*float64(slots)*float64(columns) + float64(rest)
 }
 
-// check compares the arguments with the config and the sizes.
-func (l *Linear) check(a LinearArgs) error {
+// checkSizes checks the numbers.
+func (l *Linear) checkSizes(a LinearArgs) error {
 	const op = "Linear"
-	c := l.config
-	batch, rows, in, out := dim{"Batch", a.Batch}, dim{"Rows", a.Rows}, dim{"In", c.In}, dim{"Out", c.Out}
-	inRows, outRows := dim{"InRows", a.InRows}, dim{"OutRows", a.OutRows}
-	if err := positive(op, batch, rows, inRows, outRows); err != nil {
+	if err := positive(op, dim{"Batch", a.Batch}, dim{"Rows", a.Rows}, dim{"InRows", a.InRows}, dim{"OutRows", a.OutRows},
+		dim{"Lists", a.Lists}); err != nil {
 		return err
 	}
 	if err := positive(op, dim{"Batch*Rows", a.Batch * a.Rows}, dim{"Batch*InRows", a.Batch * a.InRows},
 		dim{"Batch*OutRows", a.Batch * a.OutRows}); err != nil {
 		return err
 	}
-	if !c.Gather && a.InRows < a.Rows {
-		return fmt.Errorf("pipelines: Linear: InRows is %d, want at least Rows %d where there is no gather", a.InRows, a.Rows)
+	if err := positive(op, dim{"Batch*Lists*Rows", a.Batch * a.Rows * a.Lists}); err != nil {
+		return err
 	}
-	if !c.Scatter && a.OutRows < a.Rows {
+	switch {
+	case a.List < 0 || a.List >= a.Lists:
+		return fmt.Errorf("pipelines: Linear: List is %d, want 0 to %d", a.List, a.Lists-1)
+	case a.Lists > 1 && l.config.Scatter:
+		return fmt.Errorf("pipelines: Linear: Lists is %d, want 1 with a scatter", a.Lists)
+	case !l.config.Gather && a.InRows < a.Rows:
+		return fmt.Errorf("pipelines: Linear: InRows is %d, want at least Rows %d where there is no gather", a.InRows, a.Rows)
+	case !l.config.Scatter && a.OutRows < a.Rows:
 		return fmt.Errorf("pipelines: Linear: OutRows is %d, want at least Rows %d where there is no scatter", a.OutRows, a.Rows)
+	}
+	return nil
+}
+
+// check compares the arguments with the config and the sizes.
+func (l *Linear) check(a LinearArgs) error {
+	if err := l.checkSizes(a); err != nil {
+		return err
+	}
+	c := l.config
+	batch, rows, in, out := dim{"Batch", a.Batch}, dim{"Rows", a.Rows}, dim{"In", c.In}, dim{"Out", c.Out}
+	inRows, outRows, list := dim{"InRows", a.InRows}, dim{"OutRows", a.OutRows}, []dim{batch, rows}
+	if a.Lists > 1 {
+		list = []dim{batch, {"Lists", a.Lists}, rows}
 	}
 	for _, arg := range []struct {
 		name  string
 		on    bool
 		r     vk.Range
 		kind  string
+		start uint64
 		shape []dim
 	}{
-		{"x", true, a.X, "f32", []dim{batch, inRows, in}},
-		{"w", true, a.W, "f32", []dim{out, in}},
-		{"bias", c.Bias, a.Bias, "f32", []dim{out}},
-		{"gather", c.Gather, a.Gather, "i32", []dim{batch, rows}},
-		{"gamma", c.Norm, a.Gamma, "f32", []dim{in}},
-		{"score", c.Score, a.Score, "f32", []dim{batch, rows}},
-		{"filled", c.Filled, a.Filled, "u32", []dim{batch, rows}},
-		{"residual", c.Residual, a.Residual, "f32", []dim{batch, outRows, out}},
-		{"scatter", c.Scatter, a.Scatter, "i32", []dim{batch, rows}},
-		{"y", true, a.Y, "f32", []dim{batch, outRows, out}},
+		{"x", true, a.X, "f32", rowsOf(c.In), []dim{batch, inRows, in}},
+		{"w", true, a.W, "f32", rowsOf(c.In), []dim{out, in}},
+		{"bias", c.Bias, a.Bias, "f32", rowsOf(c.Out), []dim{out}},
+		{"gather", c.Gather, a.Gather, "i32", words, list},
+		{"gamma", c.Norm, a.Gamma, "f32", rowsOf(c.In), []dim{in}},
+		{"score", c.Score, a.Score, "f32", words, list},
+		{"filled", c.Filled, a.Filled, "u32", words, list},
+		{"residual", c.Residual, a.Residual, "f32", rowsOf(c.Out), []dim{batch, outRows, out}},
+		{"scatter", c.Scatter, a.Scatter, "i32", words, []dim{batch, rows}},
+		{"unless", c.Unless, a.Unless, "u32", words, []dim{batch, outRows}},
+		{"y", true, a.Y, "f32", rowsOf(c.Out), []dim{batch, outRows, out}},
 	} {
 		if !arg.on && !arg.r.IsZero() {
 			return fmt.Errorf("pipelines: Linear: %s has %d bytes, want none: the config leaves it out", arg.name, arg.r.Size())
@@ -233,7 +271,7 @@ func (l *Linear) check(a LinearArgs) error {
 		for _, d := range arg.shape {
 			bytes *= uint64(d.n)
 		}
-		if err := need(op, arg.name, arg.r, bytes, shape(arg.shape...)+" "+arg.kind); err != nil {
+		if err := needAt(arg.start, "Linear", arg.name, arg.r, bytes, shape(arg.shape...)+" "+arg.kind); err != nil {
 			return err
 		}
 	}
@@ -245,9 +283,5 @@ func (l *Linear) Close() error {
 	if l == nil {
 		return nil
 	}
-	var errs []error
-	for _, k := range l.kernels {
-		errs = append(errs, k.Close())
-	}
-	return errors.Join(errs...)
+	return l.kernels.close()
 }

@@ -16,6 +16,7 @@ func TestLinearBadConfig(t *testing.T) {
 		"Linear: Out is -1, want 1 to 1073741823":         {In: 1, Out: -1},
 		"Linear: In is 1073741824, want 1 to 1073741823":  {In: 1 << 30, Out: 1},
 		"Linear: Out is 1073741824, want 1 to 1073741823": {In: 1, Out: 1 << 30},
+		"Linear: Unless is set and Bias is not":           {In: 1, Out: 1, Unless: true},
 	} {
 		_, err := NewLinear(dev, c)
 		assert.ErrorContains(t, err, want)
@@ -40,8 +41,15 @@ func TestLinearBadInput(t *testing.T) {
 		{"Batch*Rows is 4000000000, want 1", func(a *LinearArgs) { a.Batch, a.Rows = 2e9, 2 }},
 		{"Batch*InRows is 4000000000, want 1", func(a *LinearArgs) { a.InRows = 2e9 }},
 		{"Batch*OutRows is 4000000000, want 1", func(a *LinearArgs) { a.OutRows = 2e9 }},
+		{"Lists is -1, want 1", func(a *LinearArgs) { a.Lists = -1 }},
+		{"Batch*Lists*Rows is 8000000000, want 1", func(a *LinearArgs) { a.Lists = 1e9 }},
+		{"List is 1, want 0 to 0", func(a *LinearArgs) { a.List = 1 }},
+		{"List is -1, want 0 to 0", func(a *LinearArgs) { a.List = -1 }},
+		{"Lists is 2, want 1 with a scatter", func(a *LinearArgs) { a.Lists = 2 }},
 		{"x has 384 bytes, want [Batch 2, InRows 4, In 8] f32, 256 bytes", func(a *LinearArgs) { a.InRows = 0 }},
-		{"y has 480 bytes, want [Batch 2, OutRows 4, Out 12] f32, 384 bytes", func(a *LinearArgs) { a.OutRows, a.Residual = 0, a.Residual.Slice(0, 384) }},
+		{"y has 480 bytes, want [Batch 2, OutRows 4, Out 12] f32, 384 bytes", func(a *LinearArgs) {
+			a.OutRows, a.Residual, a.Unless = 0, a.Residual.Slice(0, 384), a.Unless.Slice(0, 32)
+		}},
 		{"x is missing, want [Batch 2, InRows 6, In 8] f32, 384 bytes", func(a *LinearArgs) { a.X = vk.Range{} }},
 		{"w has 380 bytes, want [Out 12, In 8] f32, 384 bytes", func(a *LinearArgs) { a.W = a.W.Slice(0, 380) }},
 		{"bias is missing, want [Out 12] f32, 48 bytes", func(a *LinearArgs) { a.Bias = vk.Range{} }},
@@ -52,6 +60,8 @@ func TestLinearBadInput(t *testing.T) {
 		{"residual is missing, want [Batch 2, OutRows 5, Out 12] f32, 480 bytes", func(a *LinearArgs) { a.Residual = vk.Range{} }},
 		{"scatter is missing, want [Batch 2, Rows 4] i32, 32 bytes", func(a *LinearArgs) { a.Scatter = vk.Range{} }},
 		{"y is missing, want [Batch 2, OutRows 5, Out 12] f32, 480 bytes", func(a *LinearArgs) { a.Y = vk.Range{} }},
+		{"unless is missing, want [Batch 2, OutRows 5] u32, 40 bytes", func(a *LinearArgs) { a.Unless = vk.Range{} }},
+		{"gather starts at byte 257 of its buffer, want a multiple of 4", func(a *LinearArgs) { a.Gather = lab.Out("bytes", 36).Slice(1, 32) }},
 		{"y starts at byte 260 of its buffer, want a multiple of 16", func(a *LinearArgs) { a.Y = lab.Out("odd", 484).Slice(4, 480) }},
 	} {
 		t.Run(test.want, func(t *testing.T) {
@@ -71,6 +81,7 @@ func TestLinearBadInput(t *testing.T) {
 		{"filled has 32 bytes, want none", func(a *LinearArgs) { a.Filled = good.Filled }},
 		{"residual has 480 bytes, want none", func(a *LinearArgs) { a.Residual = good.Residual }},
 		{"scatter has 32 bytes, want none", func(a *LinearArgs) { a.Scatter = good.Scatter }},
+		{"unless has 40 bytes, want none", func(a *LinearArgs) { a.Unless = good.Unless }},
 	} {
 		t.Run(test.want, func(t *testing.T) {
 			assert.ErrorContains(t, linearError(t, lab, bare, plain, test.change), "pipelines: Linear: "+test.want)

@@ -36,7 +36,7 @@ func linearBits(t *testing.T, tile, in, out int) {
 		one := data
 		one.Batch, one.InRows, one.Rows, one.OutRows = 1, 1, 1, 1
 		one.X, one.Gather, one.Scatter, one.Score = data.X[from*in:][:in], []int32{0}, []int32{0}, data.Score[:1]
-		one.Filled, one.Residual, one.Base = data.Filled[:1], data.Residual[to*out:][:out], data.Base[:out]
+		one.Filled, one.Residual, one.Base, one.Unless = data.Filled[:1], data.Residual[to*out:][:out], data.Base[:out], data.Unless[to:][:1]
 		lab := gputest.Open(t)
 		args := many.put(lab, one)
 		lab.Run(func(tape *vk.Tape) error { return l.Record(tape, args) })

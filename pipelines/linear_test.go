@@ -20,9 +20,12 @@ type linearCase struct {
 	batch, inRows, rows, outRows int
 	wild                         bool // empty slots have indices that name no row
 	inPlace                      bool // residual is y
+	lists, list                  int
+	shifted                      bool // every range starts as oddly as it may
 }
 
-var linearAll = LinearConfig{Bias: true, GELU: true, Gather: true, Norm: true, Score: true, Filled: true, Residual: true, Scatter: true}
+var linearAll = LinearConfig{Bias: true, GELU: true, Gather: true, Norm: true, Score: true, Filled: true, Residual: true, Scatter: true,
+	Unless: true}
 
 func (c linearCase) String() string {
 	name := fmt.Sprintf("%dx%d to %d, in %d by %d", c.batch, c.inRows, c.outRows, c.rows, c.In)
@@ -30,7 +33,8 @@ func (c linearCase) String() string {
 		on   bool
 		name string
 	}{{c.Bias, "bias"}, {c.GELU, "gelu"}, {c.Gather, "gather"}, {c.Norm, "norm"}, {c.Score, "score"}, {c.Filled, "filled"},
-		{c.Residual, "residual"}, {c.Scatter, "scatter"}, {c.wild, "wild"}, {c.inPlace, "in place"}} {
+		{c.Residual, "residual"}, {c.Scatter, "scatter"}, {c.wild, "wild"}, {c.inPlace, "in place"},
+		{c.Unless, "unless"}, {c.lists > 0, fmt.Sprintf("list %d of %d", c.list, c.lists)}, {c.shifted, "shifted"}} {
 		if part.on {
 			name += " " + part.name
 		}
@@ -44,7 +48,7 @@ func (c linearCase) data() ref.LinearArgs {
 	slots := c.batch * c.rows
 	a := ref.LinearArgs{
 		X: normal(11, c.batch*c.inRows*c.In), W: normal(12, c.Out*c.In), Batch: c.batch, InRows: c.inRows, Rows: c.rows, OutRows: c.outRows,
-		In: c.In, Out: c.Out, GELU: c.GELU, Base: normal(13, c.batch*c.outRows*c.Out),
+		In: c.In, Out: c.Out, GELU: c.GELU, Lists: c.lists, List: c.list, Base: normal(13, c.batch*c.outRows*c.Out),
 	}
 	for i := range a.W {
 		a.W[i] *= float32(2 / math.Sqrt(float64(c.In)))
@@ -62,27 +66,28 @@ func (c linearCase) data() ref.LinearArgs {
 	if c.inPlace {
 		a.Residual = a.Base
 	}
-	for item := range c.batch {
-		to := r.Perm(c.outRows)
-		for i := range c.rows {
-			if c.Gather {
-				a.Gather = append(a.Gather, int32(r.IntN(c.inRows)))
-			}
-			if c.Scatter {
-				a.Scatter = append(a.Scatter, int32(to[i]))
-			}
-			slot := item*c.rows + i
-			if c.Score {
-				a.Score = append(a.Score, []float32{1, 0.25, 0, -1.5, 1}[slot%5])
-			}
-			if c.Filled {
-				a.Filled = append(a.Filled, []uint8{1, 1, 0, 1, 1, 1, 0}[slot%7])
-			}
+	for range c.batch {
+		for _, to := range r.Perm(c.outRows)[:c.rows*int(flag(c.Scatter))] {
+			a.Scatter = append(a.Scatter, int32(to))
 		}
+	}
+	for entry := range slots * max(c.lists, 1) {
+		if c.Gather {
+			a.Gather = append(a.Gather, int32(r.IntN(c.inRows)))
+		}
+		if c.Score {
+			a.Score = append(a.Score, []float32{1, 0.25, 0, -1.5, 1}[entry%5])
+		}
+		if c.Filled {
+			a.Filled = append(a.Filled, []uint8{1, 1, 0, 1, 1, 1, 0}[entry%7])
+		}
+	}
+	for row := range c.batch * c.outRows * int(flag(c.Unless)) {
+		a.Unless = append(a.Unless, uint8(row%3%2))
 	}
 	if c.wild {
 		a.Filled = a.Filled[:0:0]
-		for slot := range slots {
+		for slot := range slots * max(c.lists, 1) {
 			a.Filled = append(a.Filled, uint8(min(slot%3, 1)))
 		}
 	}
@@ -91,9 +96,17 @@ func (c linearCase) data() ref.LinearArgs {
 
 // put puts the data on a bench.
 func (c linearCase) put(lab *gputest.Lab, a ref.LinearArgs) LinearArgs {
-	args := LinearArgs{X: lab.In("x", a.X), W: lab.In("w", a.W), Y: lab.InOut("y", a.Base), Batch: a.Batch, InRows: a.InRows, Rows: a.Rows, OutRows: a.OutRows}
+	in := func(name string, data any, start uint64) vk.Range {
+		if c.shifted {
+			return inShifted(lab, name, data, start)
+		}
+		return lab.In(name, data)
+	}
+	fromX, fromY := rowsOf(c.In), rowsOf(c.Out)
+	args := LinearArgs{X: in("x", a.X, fromX), W: in("w", a.W, fromX),
+		Batch: a.Batch, InRows: a.InRows, Rows: a.Rows, OutRows: a.OutRows, Lists: a.Lists, List: a.List}
 	gather, scatter := append([]int32(nil), a.Gather...), append([]int32(nil), a.Scatter...)
-	filled := make([]uint32, len(a.Filled))
+	filled, unless := make([]uint32, len(a.Filled)), make([]uint32, len(a.Unless))
 	for slot, f := range a.Filled {
 		filled[slot] = uint32(f)
 		if !c.wild || f != 0 {
@@ -106,29 +119,30 @@ func (c linearCase) put(lab *gputest.Lab, a ref.LinearArgs) LinearArgs {
 			scatter[slot] = max(bad, int32(c.outRows)) // at least as large as either
 		}
 	}
-	if c.Bias {
-		args.Bias = lab.In("bias", a.Bias)
+	for i, u := range a.Unless {
+		unless[i] = uint32(u) << 31 // any word but 0
 	}
-	if c.Gather {
-		args.Gather = lab.In("gather", gather)
+	if args.Y = lab.InOut("y", a.Base); c.shifted {
+		args.Y = lab.InOut("shifted y", shifted(a.Base, fromY)).Slice(fromY, uint64(4*len(a.Base)))
 	}
-	if c.Norm {
-		args.Gamma = lab.In("gamma", a.Gamma)
-	}
-	if c.Score {
-		args.Score = lab.In("score", a.Score)
-	}
-	if c.Filled {
-		args.Filled = lab.In("filled", filled)
-	}
-	if c.Scatter {
-		args.Scatter = lab.In("scatter", scatter)
-	}
-	switch {
-	case c.inPlace:
+	if c.inPlace {
 		args.Residual = args.Y
-	case c.Residual:
-		args.Residual = lab.In("residual", a.Residual)
+	}
+	for _, part := range []struct {
+		on    bool
+		name  string
+		data  any
+		start uint64
+		arg   *vk.Range
+	}{
+		{c.Bias, "bias", a.Bias, fromY, &args.Bias}, {c.Gather, "gather", gather, words, &args.Gather}, {c.Norm, "gamma", a.Gamma, fromX, &args.Gamma},
+		{c.Score, "score", a.Score, words, &args.Score}, {c.Filled, "filled", filled, words, &args.Filled},
+		{c.Scatter, "scatter", scatter, words, &args.Scatter}, {c.Unless, "unless", unless, words, &args.Unless},
+		{c.Residual && !c.inPlace, "residual", a.Residual, fromY, &args.Residual},
+	} {
+		if part.on {
+			*part.arg = in(part.name, part.data, part.start)
+		}
 	}
 	return args
 }
@@ -139,7 +153,7 @@ func openLinear(t testing.TB, lab *gputest.Lab, c LinearConfig, tile int) *Linea
 	l, err := NewLinear(lab.Dev, c)
 	if tile >= 0 {
 		require.NoError(t, l.Close())
-		l, err = newLinear(lab.Dev, c, func(uint64, uint64) int { return tile }, tile)
+		l, err = newLinear(lab.Dev, c, func(uint64, uint64) int { return tile })
 	}
 	require.NoError(t, err)
 	t.Cleanup(func() { assert.NoError(t, l.Close()) })
@@ -157,6 +171,9 @@ func (c linearCase) test(t *testing.T) {
 		lab.Run(func(tape *vk.Tape) error { return l.Record(tape, args) })
 		assert.Equal(t, []string{variant.kernel}, lab.Dispatches(), "everything is fused")
 		y := lab.Float32("y")
+		if c.shifted {
+			y = unshifted(t, lab, "shifted y", rowsOf(c.Out))
+		}
 		require.NoError(t, ref.MaxErr(y, want).Within(ref.Bound(naive, want, 1e-6)), variant.kernel)
 		if tile == 0 {
 			first = y
@@ -194,6 +211,9 @@ func TestLinearParts(t *testing.T) {
 			{LinearConfig: LinearConfig{Residual: true}},
 			{LinearConfig: LinearConfig{Residual: true}, inPlace: true},
 			{LinearConfig: LinearConfig{Scatter: true}, outRows: 200},
+			{LinearConfig: LinearConfig{Bias: true, Unless: true}, outRows: 70},
+			{LinearConfig: LinearConfig{Gather: true, Score: true, Filled: true}, inRows: 40, lists: 3, list: 1},
+			{LinearConfig: LinearConfig{Gather: true, Filled: true}, inRows: 40, lists: 2, list: 1, wild: true},
 			{LinearConfig: LinearConfig{Bias: true, Norm: true, GELU: true}, inRows: 71, outRows: 75},
 			{LinearConfig: LinearConfig{Gather: true, Filled: true}, wild: true},
 			{LinearConfig: LinearConfig{Scatter: true, Filled: true}, wild: true},
@@ -201,6 +221,7 @@ func TestLinearParts(t *testing.T) {
 			{LinearConfig: LinearConfig{Gather: true, Scatter: true, Score: true, Residual: true}, inRows: 400, outRows: 99, inPlace: true},
 			{LinearConfig: linearAll, inRows: 300, outRows: 150},
 			{LinearConfig: linearAll, inRows: 300, outRows: 150, inPlace: true},
+			{LinearConfig: linearAll, inRows: 300, outRows: 150, shifted: true},
 		} {
 			if part := c.LinearConfig; s.in%4 != 0 && part != linearAll && part != (LinearConfig{Norm: true}) && part != (LinearConfig{Residual: true}) {
 				continue

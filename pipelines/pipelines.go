@@ -1,9 +1,11 @@
 package pipelines
 
 import (
+	"errors"
 	"fmt"
 	"math"
 	"strings"
+	"sync"
 
 	"github.com/colt5-vulkan/colt5/shaders"
 	"github.com/colt5-vulkan/colt5/vk"
@@ -25,24 +27,49 @@ func positive(op string, dims ...dim) error {
 	return nil
 }
 
+// Where ranges start, in bytes: kernels read rows that are a multiple of 4 floats long four floats at once, other rows and lists word by
+// word. So a module may pass some rows of a tensor.
+const (
+	vectors = 16
+	words   = 4
+)
+
+// rowsOf is where a tensor starts whose rows have c floats.
+func rowsOf(c int) uint64 {
+	if c%4 == 0 {
+		return vectors
+	}
+	return words
+}
+
 // need checks that a range is there, has exactly the size that its shape takes, and starts at a multiple of 16 bytes. The shape is
 // for the message: "[Rows 5, C 32] f32".
 func need(op, arg string, r vk.Range, bytes uint64, shape string) error {
-	if r.IsZero() {
-		return fmt.Errorf("pipelines: %s: %s is missing, want %s, %d bytes", op, arg, shape, bytes)
-	}
-	return optional(op, arg, r, bytes, shape)
+	return needAt(vectors, op, arg, r, bytes, shape)
 }
 
 // optional is need for an argument that may be absent.
 func optional(op, arg string, r vk.Range, bytes uint64, shape string) error {
+	return optionalAt(vectors, op, arg, r, bytes, shape)
+}
+
+// needAt is need for a range that starts at a multiple of so many bytes.
+func needAt(start uint64, op, arg string, r vk.Range, bytes uint64, shape string) error {
+	if r.IsZero() {
+		return fmt.Errorf("pipelines: %s: %s is missing, want %s, %d bytes", op, arg, shape, bytes)
+	}
+	return optionalAt(start, op, arg, r, bytes, shape)
+}
+
+// optionalAt is needAt for an argument that may be absent.
+func optionalAt(start uint64, op, arg string, r vk.Range, bytes uint64, shape string) error {
 	switch {
 	case r.IsZero():
 		return nil
 	case r.Size() != bytes:
 		return fmt.Errorf("pipelines: %s: %s has %d bytes, want %s, %d bytes", op, arg, r.Size(), shape, bytes)
-	case r.Offset()%16 != 0:
-		return fmt.Errorf("pipelines: %s: %s starts at byte %d of its buffer, want a multiple of 16", op, arg, r.Offset())
+	case r.Offset()%start != 0:
+		return fmt.Errorf("pipelines: %s: %s starts at byte %d of its buffer, want a multiple of %d", op, arg, r.Offset(), start)
 	}
 	return nil
 }
@@ -63,6 +90,51 @@ func kernel(dev *vk.Device, name string, spec map[uint32]uint32) (*vk.Kernel, er
 		return nil, err
 	}
 	return dev.NewKernel(vk.KernelConfig{Name: name, Code: code, Spec: spec})
+}
+
+// kernels are those of a room. Each is compiled when it is first recorded: a module has rooms and variants that few shapes need.
+type kernels struct {
+	dev    *vk.Device
+	mu     sync.Mutex
+	made   map[string]*vk.Kernel // by name
+	closed bool
+}
+
+// get is the kernel of a line of variants.txt under a name of its own, always with the same spec.
+func (k *kernels) get(name, variant string, full bool, spec map[uint32]uint32) (*vk.Kernel, error) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	if k.closed {
+		return nil, vk.ErrClosed
+	}
+	if have := k.made[name]; have != nil {
+		return have, nil
+	}
+	code, err := shaders.SPV(variant)
+	if err != nil {
+		return nil, err
+	}
+	made, err := k.dev.NewKernel(vk.KernelConfig{Name: name, Code: code, Spec: spec, FullSubgroups: full})
+	if err != nil {
+		return nil, err
+	}
+	if k.made == nil {
+		k.made = map[string]*vk.Kernel{}
+	}
+	k.made[name] = made
+	return made, nil
+}
+
+// close frees the kernels. Closing again does nothing.
+func (k *kernels) close() error {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	var errs []error
+	for _, made := range k.made {
+		errs = append(errs, made.Close())
+	}
+	k.made, k.closed = nil, true
+	return errors.Join(errs...)
 }
 
 // flag is a specialisation constant for a bool.

@@ -14,9 +14,10 @@ import (
 //
 // Shader: shaders/rmsnorm.comp. Reference: internal/ref.RMSNorm. Source: arXiv 1910.07467.
 type RMSNorm struct {
-	config RMSNormConfig
-	rows   uint64 // of a workgroup
-	kernel *vk.Kernel
+	config  RMSNormConfig
+	lanes   uint32 // that share a row
+	rows    uint32 // of a workgroup
+	kernels kernels
 }
 
 // RMSNormConfig is baked into the kernel.
@@ -35,7 +36,7 @@ type rmsNormPush struct{ rows uint32 }
 var _ [4 - unsafe.Sizeof(rmsNormPush{})]byte
 var _ [unsafe.Sizeof(rmsNormPush{}) - 4]byte
 
-// NewRMSNorm compiles the kernel for a device.
+// NewRMSNorm makes a norm for a device. Its kernel is compiled when it is first recorded.
 func NewRMSNorm(dev *vk.Device, c RMSNormConfig) (*RMSNorm, error) {
 	if err := rowLength("RMSNorm", c.C); err != nil {
 		return nil, err
@@ -45,12 +46,7 @@ func NewRMSNorm(dev *vk.Device, c RMSNormConfig) (*RMSNorm, error) {
 	for lanes < 64 && 8*int(lanes) < c.C {
 		lanes *= 2
 	}
-	rows := invocations / lanes
-	k, err := kernel(dev, "rmsnorm", map[uint32]uint32{0: lanes, 1: rows, 2: uint32(c.C), 3: flag(c.C%4 == 0)})
-	if err != nil {
-		return nil, fmt.Errorf("pipelines: RMSNorm: %w", err)
-	}
-	return &RMSNorm{config: c, rows: uint64(rows), kernel: k}, nil
+	return &RMSNorm{config: c, lanes: lanes, rows: invocations / lanes, kernels: kernels{dev: dev}}, nil
 }
 
 // Record adds a dispatch to a tape.
@@ -68,21 +64,25 @@ func (n *RMSNorm) Record(t *vk.Tape, a RMSNormArgs) error {
 		return fmt.Errorf("pipelines: RMSNorm: gamma and y go together, want both or neither")
 	}
 	for _, err := range []error{
-		need(op, "x", a.X, matrix, shape(rows, c)+" f32"),
-		optional(op, "gamma", a.Gamma, 4*uint64(c.n), shape(c)+" f32"),
-		optional(op, "y", a.Y, matrix, shape(rows, c)+" f32"),
-		optional(op, "factors", a.Factors, 4*uint64(a.Rows), shape(rows)+" f32"),
+		needAt(rowsOf(c.n), op, "x", a.X, matrix, shape(rows, c)+" f32"),
+		optionalAt(rowsOf(c.n), op, "gamma", a.Gamma, 4*uint64(c.n), shape(c)+" f32"),
+		optionalAt(rowsOf(c.n), op, "y", a.Y, matrix, shape(rows, c)+" f32"),
+		optionalAt(words, op, "factors", a.Factors, 4*uint64(a.Rows), shape(rows)+" f32"),
 	} {
 		if err != nil {
 			return err
 		}
 	}
-	groups, err := vk.Grid(t.Device().Caps(), (uint64(a.Rows)+n.rows-1)/n.rows)
+	groups, err := vk.Grid(t.Device().Caps(), tiles(uint64(a.Rows), uint64(n.rows)))
+	if err != nil {
+		return fmt.Errorf("pipelines: RMSNorm: %w", err)
+	}
+	kernel, err := n.kernels.get("rmsnorm", "rmsnorm", false, map[uint32]uint32{0: n.lanes, 1: n.rows, 2: uint32(c.n), 3: flag(c.n%4 == 0)})
 	if err != nil {
 		return fmt.Errorf("pipelines: RMSNorm: %w", err)
 	}
 	return t.Dispatch(vk.Dispatch{
-		Kernel: n.kernel,
+		Kernel: kernel,
 		Groups: groups,
 		Args:   []vk.Access{vk.Read(a.X), vk.Read(a.Gamma), vk.Write(a.Y), vk.Write(a.Factors)},
 		Push:   vk.Scalars(&rmsNormPush{uint32(a.Rows)}),
@@ -96,5 +96,5 @@ func (n *RMSNorm) Close() error {
 	if n == nil {
 		return nil
 	}
-	return n.kernel.Close()
+	return n.kernels.close()
 }

@@ -2,6 +2,7 @@ package pipelines
 
 import (
 	"fmt"
+	"math"
 	"math/rand/v2"
 	"testing"
 
@@ -80,6 +81,29 @@ func TestRMSNormFactors(t *testing.T) {
 		return n.Record(t, b)
 	})
 	assert.Equal(t, lab.Float32("both"), lab.Float32("alone"))
+}
+
+func TestRMSNormShifted(t *testing.T) {
+	for _, c := range []int{1, 30, 32} {
+		lab, start := gputest.Open(t), rowsOf(c)
+		const rows = 11
+		x, gamma := normal(1, rows*c), normal(2, c)
+		n, err := NewRMSNorm(lab.Dev, RMSNormConfig{C: c})
+		require.NoError(t, err)
+		defer n.Close()
+		a := RMSNormArgs{X: inShifted(lab, "x", x, start), Gamma: inShifted(lab, "gamma", gamma, start),
+			Y: outShifted(lab, "y", rows*c, start), Factors: outShifted(lab, "factors", rows, words), Rows: rows}
+		lab.Run(func(t *vk.Tape) error { return n.Record(t, a) })
+		want, naive := ref.RMSNorm(x, gamma, rows, c), ref.RMSNorm32(x, gamma, rows, c)
+		assert.NoError(t, ref.MaxErr(unshifted(t, lab, "y", start), want).Within(ref.Bound(naive, want, 1e-6)))
+		for r, f := range unshifted(t, lab, "factors", words) {
+			sum := 0.0
+			for _, v := range x[r*c : (r+1)*c] {
+				sum += float64(v) * float64(v)
+			}
+			assert.InEpsilon(t, math.Sqrt(float64(c)/sum), f, 1e-5, "row %d of %d", r, c)
+		}
+	}
 }
 
 func TestRMSNormBadInput(t *testing.T) {

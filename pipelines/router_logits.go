@@ -1,12 +1,10 @@
 package pipelines
 
 import (
-	"errors"
 	"fmt"
 	"math"
 	"unsafe"
 
-	"github.com/colt5-vulkan/colt5/shaders"
 	"github.com/colt5-vulkan/colt5/vk"
 )
 
@@ -23,10 +21,11 @@ import (
 //
 // Shader: shaders/router_logits.comp. Reference: internal/ref.RouterLogits.
 type RouterLogits struct {
-	c            RouterLogitsConfig
-	lanes, rows  int        // threads that share a row; rows of a thread in wide
-	many         int        // workgroups from which wide is taken
-	wide, narrow *vk.Kernel // for many rows and for few
+	c           RouterLogitsConfig
+	full        bool // subgroups can be asked to be full
+	lanes, rows int  // threads that share a row; rows of a thread where there are many
+	many        int  // workgroups from which on there are
+	kernels     kernels
 }
 
 // RouterLogitsConfig is what is baked into the kernels.
@@ -66,7 +65,7 @@ const (
 	routerTokens  = 1 << 16 // most routing tokens
 )
 
-// NewRouterLogits compiles the kernels.
+// NewRouterLogits makes a router's logits for a device. Its kernels are compiled when they are first recorded.
 func NewRouterLogits(dev *vk.Device, c RouterLogitsConfig) (*RouterLogits, error) {
 	return newRouterLogits(dev, c, min(routerLanes, int(dev.Caps().SubgroupMin)), routerRows)
 }
@@ -77,32 +76,21 @@ func newRouterLogits(dev *vk.Device, c RouterLogitsConfig, lanes, rows int) (*Ro
 	if err := c.check(); err != nil {
 		return nil, err
 	}
-	variant, cols := rowVariant("router_logits", c.C)
-	code, err := shaders.SPV(variant)
-	if err != nil {
-		return nil, fmt.Errorf("pipelines: RouterLogits: %w", err)
+	return &RouterLogits{c: c, full: dev.Caps().FullSubgroups, lanes: lanes, rows: rows, many: routerMany, kernels: kernels{dev: dev}}, nil
+}
+
+// kernel is the kernel for many rows, wide, or the one for few.
+func (l *RouterLogits) kernel(wide bool) (*vk.Kernel, error) {
+	variant, cols := rowVariant("router_logits", l.c.C)
+	name, rows := variant, l.rows
+	if !wide {
+		name, rows = variant+"_narrow", 1
 	}
 	// All passes but perhaps the last have as many tokens, so 17 go as 9 and 8.
-	tokens := c.R + c.R2
+	tokens := l.c.R + l.c.R2
 	passes := (tokens + routerGroup - 1) / routerGroup
-	l := &RouterLogits{c: c, lanes: lanes, rows: rows, many: routerMany}
-	for _, k := range []struct {
-		kernel **vk.Kernel
-		name   string
-		rows   int
-	}{{&l.wide, variant, rows}, {&l.narrow, variant + "_narrow", 1}} {
-		*k.kernel, err = dev.NewKernel(vk.KernelConfig{
-			Name: k.name,
-			Code: code,
-			Spec: map[uint32]uint32{0: cols, 1: uint32(lanes), 2: uint32(k.rows), 3: uint32(c.R), 4: uint32(c.R2),
-				5: uint32((tokens + passes - 1) / passes), 6: math.Float32bits(float32(c.CosineScale))},
-			FullSubgroups: dev.Caps().FullSubgroups,
-		})
-		if err != nil {
-			return nil, errors.Join(fmt.Errorf("pipelines: RouterLogits: %w", err), l.Close())
-		}
-	}
-	return l, nil
+	return l.kernels.get(name, variant, l.full, map[uint32]uint32{0: cols, 1: uint32(l.lanes), 2: uint32(rows), 3: uint32(l.c.R),
+		4: uint32(l.c.R2), 5: uint32((tokens + passes - 1) / passes), 6: math.Float32bits(float32(l.c.CosineScale))})
 }
 
 func (c RouterLogitsConfig) check() error {
@@ -130,12 +118,16 @@ func (l *RouterLogits) Record(t *vk.Tape, a RouterLogitsArgs) error {
 	if a.TokensPerItem {
 		items, rows = a.B, a.N
 	}
-	kernel, each := l.wide, routerThreads/l.lanes*l.rows
+	wide, each := true, routerThreads/l.lanes*l.rows
 	if (rows+each-1)/each*items < l.many {
-		kernel, each = l.narrow, routerThreads/l.lanes
+		wide, each = false, routerThreads/l.lanes
 	}
 	tiles := (rows + each - 1) / each
 	grid, err := vk.Grid(t.Device().Caps(), uint64(tiles)*uint64(items))
+	if err != nil {
+		return fmt.Errorf("pipelines: RouterLogits: %w", err)
+	}
+	kernel, err := l.kernel(wide)
 	if err != nil {
 		return fmt.Errorf("pipelines: RouterLogits: %w", err)
 	}
@@ -166,17 +158,17 @@ func (l *RouterLogits) check(a RouterLogitsArgs) error {
 		set, set2, sets = []dim{b, r, c}, []dim{b, r2, c}, uint64(b.n)
 	}
 	if err := firstError(
-		need(op, "x", a.X, uint64(b.n)*uint64(n.n)*row, shape(b, n, c)+" f32"),
-		need(op, "tokens", a.Tokens, sets*uint64(r.n)*row, shape(set...)+" f32"),
-		need(op, "logits", a.Logits, uint64(r.n)*column, shape(b, r, n)+" f32"),
-		optional(op, "factors", a.Factors, column, shape(b, n)+" f32"),
+		needAt(rowsOf(c.n), op, "x", a.X, uint64(b.n)*uint64(n.n)*row, shape(b, n, c)+" f32"),
+		needAt(rowsOf(c.n), op, "tokens", a.Tokens, sets*uint64(r.n)*row, shape(set...)+" f32"),
+		needAt(words, op, "logits", a.Logits, uint64(r.n)*column, shape(b, r, n)+" f32"),
+		optionalAt(words, op, "factors", a.Factors, column, shape(b, n)+" f32"),
 	); err != nil {
 		return err
 	}
 	if r2.n > 0 {
 		return firstError(
-			need(op, "tokens2", a.Tokens2, sets*uint64(r2.n)*row, shape(set2...)+" f32"),
-			need(op, "logits2", a.Logits2, uint64(r2.n)*column, shape(b, r2, n)+" f32"),
+			needAt(rowsOf(c.n), op, "tokens2", a.Tokens2, sets*uint64(r2.n)*row, shape(set2...)+" f32"),
+			needAt(words, op, "logits2", a.Logits2, uint64(r2.n)*column, shape(b, r2, n)+" f32"),
 		)
 	}
 	if !a.Tokens2.IsZero() || !a.Logits2.IsZero() {
@@ -191,5 +183,5 @@ func (l *RouterLogits) Close() error {
 	if l == nil {
 		return nil
 	}
-	return errors.Join(l.wide.Close(), l.narrow.Close())
+	return l.kernels.close()
 }

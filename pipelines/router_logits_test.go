@@ -206,6 +206,32 @@ func TestRouterLogitsBits(t *testing.T) {
 	assert.Equal(t, lab.Float32("all")[(item*r+token)*n+row], lab.Float32("one")[0])
 }
 
+func TestRouterLogitsShifted(t *testing.T) {
+	const b, n, r, r2 = 2, 13, 2, 1
+	for _, c := range []int{1, 30, 32} {
+		lab, start := gputest.Open(t), rowsOf(c)
+		x, tokens, tokens2 := normal(1, b*n*c), normal(2, r*c), normal(3, r2*c)
+		l, err := NewRouterLogits(lab.Dev, RouterLogitsConfig{C: c, R: r, R2: r2})
+		require.NoError(t, err)
+		defer l.Close()
+		a := RouterLogitsArgs{
+			X: inShifted(lab, "x", x, start), Tokens: inShifted(lab, "tokens", tokens, start), Tokens2: inShifted(lab, "tokens2", tokens2, start),
+			Logits: outShifted(lab, "logits", b*r*n, words), Logits2: outShifted(lab, "logits2", b*r2*n, words),
+			Factors: outShifted(lab, "factors", b*n, words), B: b, N: n,
+		}
+		lab.Run(func(t *vk.Tape) error { return l.Record(t, a) })
+		for _, set := range []struct {
+			name   string
+			r      int
+			tokens []float32
+		}{{"logits", r, tokens}, {"logits2", r2, tokens2}} {
+			args := ref.RouterLogitsArgs{X: x, Tokens: set.tokens, B: b, N: n, C: c, R: set.r}
+			want := ref.RouterLogits(args)
+			assert.NoError(t, ref.MaxErr(unshifted(t, lab, set.name, words), want).Within(ref.Bound(ref.RouterLogits32(args), want, 1e-6)), set.name)
+		}
+	}
+}
+
 func TestRouterLogitsBadInput(t *testing.T) {
 	lab := gputest.Open(t)
 	for _, test := range []struct {
@@ -242,7 +268,7 @@ func TestRouterLogitsBadInput(t *testing.T) {
 		{"N is 1073741824, want 1 to 1073741823", func(a *RouterLogitsArgs) { a.B, a.N = 1, 1<<30 }},
 		{"x is missing, want [B 2, N 5, C 8] f32, 320 bytes", func(a *RouterLogitsArgs) { a.X = vk.Range{} }},
 		{"x has 1600 bytes, want", func(a *RouterLogitsArgs) { a.X = big }},
-		{"x starts at byte 264", func(a *RouterLogitsArgs) { a.X = big.Slice(8, 320) }},
+		{"x starts at byte 264 of its buffer, want a multiple of 16", func(a *RouterLogitsArgs) { a.X = big.Slice(8, 320) }},
 		{"tokens is missing, want [R 3, C 8] f32, 96 bytes", func(a *RouterLogitsArgs) { a.Tokens = vk.Range{} }},
 		{"tokens has 96 bytes, want [B 2, R 3, C 8] f32, 192 bytes", func(a *RouterLogitsArgs) { a.TokensPerItem = true }},
 		{"tokens2 is missing, want [R2 1, C 8] f32, 32 bytes", func(a *RouterLogitsArgs) { a.Tokens2 = vk.Range{} }},

@@ -86,6 +86,87 @@ func TestScatter(t *testing.T) {
 	}
 }
 
+// Without slots every row is initialised, and nothing else.
+func TestScatterWithoutSlots(t *testing.T) {
+	const b, n = 2, 37
+	for _, c := range []int{1, 8, 30} {
+		for _, mode := range []struct {
+			add, base, inPlace, row bool
+			dispatches              int
+		}{
+			{dispatches: 1}, {row: true, dispatches: 1}, {base: true, dispatches: 1}, {base: true, row: true, dispatches: 1},
+			{base: true, inPlace: true, row: true, dispatches: 1},
+			{add: true, base: true, inPlace: true, row: true, dispatches: 1},
+		} {
+			t.Run(fmt.Sprintf("%d %+v", c, mode), func(t *testing.T) {
+				lab := gputest.Open(t)
+				args := ref.ScatterArgs{B: b, N: n, C: c}
+				s, err := NewScatter(lab.Dev, ScatterConfig{C: c, Add: mode.add})
+				require.NoError(t, err)
+				defer s.Close()
+				a := ScatterArgs{B: b, N: n}
+				if mode.row {
+					args.Row = normal(2, c)
+					a.Row = lab.In("row", args.Row)
+				}
+				if mode.base {
+					args.Base = normal(3, b*n*c)
+				}
+				switch {
+				case mode.inPlace:
+					a.Y = lab.InOut("y", args.Base)
+					a.Base = a.Y
+				case mode.base:
+					a.Base = lab.In("base", args.Base)
+					fallthrough
+				default:
+					a.Y = lab.Out("y", 4*b*n*c)
+				}
+				lab.Run(func(t *vk.Tape) error { return s.Record(t, a) })
+				assert.Len(t, lab.Dispatches(), mode.dispatches)
+				assert.Equal(t, ref.Scatter32(args), lab.Float32("y"))
+			})
+		}
+	}
+}
+
+// In place with neither slots nor a row, nothing is left to do.
+func TestScatterNothing(t *testing.T) {
+	lab := gputest.Open(t)
+	s, err := NewScatter(lab.Dev, ScatterConfig{C: 4})
+	require.NoError(t, err)
+	defer s.Close()
+	tape, err := lab.Dev.NewTape(vk.TapeConfig{Name: "nothing"})
+	require.NoError(t, err)
+	defer tape.Close()
+	y := lab.Out("y", 3*4*4)
+	require.NoError(t, s.Record(tape, ScatterArgs{Base: y, Y: y, B: 1, N: 3}))
+	assert.Empty(t, tape.Kernels())
+}
+
+func TestScatterShifted(t *testing.T) {
+	for _, c := range []int{1, 7, 8} {
+		lab, start := gputest.Open(t), rowsOf(c)
+		const b, n, k = 2, 9, 5
+		list := slots(slotKind{true, true, true}, b, n, k)
+		args := ref.ScatterArgs{
+			Value: normal(1, b*k*c), Indices: list.refIndices, Score: list.score, Filled: list.refFilled, Row: normal(2, c), Base: normal(3, b*n*c),
+			B: b, N: n, C: c, K: k,
+		}
+		s, err := NewScatter(lab.Dev, ScatterConfig{C: c})
+		require.NoError(t, err)
+		defer s.Close()
+		a := ScatterArgs{
+			Value: inShifted(lab, "value", args.Value, start), Indices: inShifted(lab, "indices", list.indices, words),
+			Score: inShifted(lab, "score", list.score, words), Filled: inShifted(lab, "filled", list.filled, words),
+			Base: inShifted(lab, "base", args.Base, start), Row: inShifted(lab, "row", args.Row, start), Y: outShifted(lab, "y", b*n*c, start),
+			B: b, N: n, K: k,
+		}
+		lab.Run(func(t *vk.Tape) error { return s.Record(t, a) })
+		assert.Equal(t, ref.Scatter32(args), unshifted(t, lab, "y", start), c)
+	}
+}
+
 func TestScatterBadInput(t *testing.T) {
 	lab := gputest.Open(t)
 	for _, c := range []int{0, -1, 1 << 30} {
@@ -103,11 +184,15 @@ func TestScatterBadInput(t *testing.T) {
 		{"B is 0, want 1", func(a *ScatterArgs) { a.B = 0 }},
 		{"N is 0, want 1", func(a *ScatterArgs) { a.N = 0 }},
 		{"K is 0, want 1", func(a *ScatterArgs) { a.K = 0 }},
+		{"K is -1, want 1", func(a *ScatterArgs) { a.K, a.Value = -1, vk.Range{} }},
+		{"indices has 24 bytes, score 0 and filled 0, want none: K is 0", func(a *ScatterArgs) { a.K, a.Value = 0, vk.Range{} }},
+		{"row starts at byte 260 of its buffer, want a multiple of 16", func(a *ScatterArgs) { a.Row = big.Slice(4, 32) }},
+		{"indices starts at byte 257 of its buffer, want a multiple of 4", func(a *ScatterArgs) { a.Indices = big.Slice(1, 24) }},
 		{"B*N is 4294967296, want 1", func(a *ScatterArgs) { a.B, a.N = 1<<16, 1<<16 }},
 		{"B*K is 4294967296, want 1", func(a *ScatterArgs) { a.B, a.N, a.K = 1<<16, 1, 1<<16 }},
 		{"value is missing, want [B 2, K 3, C 8] f32, 192 bytes", func(a *ScatterArgs) { a.Value = vk.Range{} }},
 		{"value has 1600 bytes, want", func(a *ScatterArgs) { a.Value = big }},
-		{"value starts at byte 260", func(a *ScatterArgs) { a.Value = big.Slice(4, 192) }},
+		{"value starts at byte 260 of its buffer, want a multiple of 16", func(a *ScatterArgs) { a.Value = big.Slice(4, 192) }},
 		{"indices is missing, want [B 2, K 3] i32, 24 bytes", func(a *ScatterArgs) { a.Indices = vk.Range{} }},
 		{"indices has 1600 bytes, want", func(a *ScatterArgs) { a.Indices = big }},
 		{"score has 1600 bytes, want [B 2, K 3] f32, 24 bytes", func(a *ScatterArgs) { a.Score = big }},

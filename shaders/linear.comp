@@ -3,6 +3,7 @@
 //
 //	x [B, InRows, IN]    w [OUT, IN]    y [B, OutRows, OUT]    slot = item * Rows + r
 //	y[scatter[slot], o] = gelu(sum_i norm(x[gather[slot]])[i] * w[o, i] + bias[o]) * score[slot] + residual[scatter[slot], o]
+//	unless [B, OutRows]: rows of y whose word is not 0 get no bias
 //
 // A workgroup computes a tile of BM slots by BN columns, an invocation TM x TN of it, in groups of 4 x 4 so that it reads shared
 // memory in vec4. BK inputs at a time lie in shared memory, transposed; the next BK are on their way to registers meanwhile.

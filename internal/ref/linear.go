@@ -17,15 +17,18 @@ type LinearArgsOf[T Float] struct {
 	Rows    int // rows computed an item
 	OutRows int // rows of y an item; 0: Rows
 	In, Out int // features
+	Lists   int // lists of Gather, Score and Filled an item; 0: 1
+	List    int // which of them this product takes
 
-	Gather []int32 // [Batch, Rows] source row in the item; nil: row r reads row r
+	Gather []int32 // [Batch, Lists, Rows] source row in the item; nil: row r reads row r
 	Gamma  []T     // [In] RMSNorm of the source row on the way in; nil: none
 
 	GELU     bool    // exact (erf) GELU after the bias
-	Score    []T     // [Batch, Rows] factor of each row; nil: 1
-	Filled   []uint8 // [Batch, Rows] routed mask, 0 = empty slot; nil: all filled
+	Score    []T     // [Batch, Lists, Rows] factor of each row; nil: 1
+	Filled   []uint8 // [Batch, Lists, Rows] routed mask, 0 = empty slot; nil: all filled
 	Residual []T     // [Batch, OutRows, Out] added at the destination row; nil: none
 	Scatter  []int32 // [Batch, Rows] destination row in the item, no row twice; nil: row r
+	Unless   []uint8 // [Batch, OutRows] 1: this destination row gets no bias; nil: all get it
 	Base     []T     // [Batch, OutRows, Out] what y holds before; nil: zeros
 }
 
@@ -43,7 +46,7 @@ func Linear(a LinearArgs) []float64 {
 		Batch: a.Batch, InRows: a.InRows, Rows: a.Rows, OutRows: a.OutRows, In: a.In, Out: a.Out,
 		Gather: a.Gather, Gamma: convert[float64](a.Gamma),
 		GELU: a.GELU, Score: convert[float64](a.Score), Filled: a.Filled,
-		Residual: convert[float64](a.Residual), Scatter: a.Scatter, Base: convert[float64](a.Base),
+		Residual: convert[float64](a.Residual), Scatter: a.Scatter, Unless: a.Unless, Lists: a.Lists, List: a.List, Base: convert[float64](a.Base),
 	})
 }
 
@@ -57,19 +60,20 @@ func linear[T Float](a LinearArgsOf[T]) []T {
 	parallel(a.Batch*a.Rows, func(lo, hi int) {
 		normalised := make([]T, a.In)
 		for slot := lo; slot < hi; slot++ {
-			if empty(a.Score, a.Filled, slot) {
+			entry := (slot/a.Rows*a.Lists+a.List)*a.Rows + slot%a.Rows
+			if empty(a.Score, a.Filled, entry) {
 				continue
 			}
-			source := a.row("gather", a.Gather, slot, a.InRows)
+			source := a.row("gather", a.Gather, slot, entry, a.InRows)
 			x := a.X[source*a.In : (source+1)*a.In]
 			if a.Gamma != nil {
 				normaliseRow(normalised, x, a.Gamma)
 				x = normalised
 			}
-			dest := a.row("scatter", a.Scatter, slot, a.OutRows)
+			dest := a.row("scatter", a.Scatter, slot, slot, a.OutRows)
 			out := y[dest*a.Out : (dest+1)*a.Out]
 			timesRows(out, a.W, x)
-			a.epilogue(out, slot, dest)
+			a.epilogue(out, entry, dest)
 		}
 	})
 	return y
@@ -86,42 +90,48 @@ func (a LinearArgsOf[T]) checked() LinearArgsOf[T] {
 	if a.OutRows == 0 {
 		a.OutRows = a.Rows
 	}
+	if a.Lists == 0 {
+		a.Lists = 1
+	}
 	const op = "Linear"
+	checkIndex(op, "list", int32(a.List), a.Lists)
 	checkLen(op, "x", len(a.X), a.Batch*a.InRows*a.In)
 	checkLen(op, "w", len(a.W), a.Out*a.In)
 	checkOptional(op, "bias", a.Bias, a.Out)
-	checkOptional(op, "gather", a.Gather, a.Batch*a.Rows)
+	checkOptional(op, "gather", a.Gather, a.Batch*a.Lists*a.Rows)
 	checkOptional(op, "gamma", a.Gamma, a.In)
-	checkOptional(op, "score", a.Score, a.Batch*a.Rows)
-	checkOptional(op, "filled", a.Filled, a.Batch*a.Rows)
+	checkOptional(op, "score", a.Score, a.Batch*a.Lists*a.Rows)
+	checkOptional(op, "filled", a.Filled, a.Batch*a.Lists*a.Rows)
 	checkOptional(op, "residual", a.Residual, a.Batch*a.OutRows*a.Out)
 	checkOptional(op, "scatter", a.Scatter, a.Batch*a.Rows)
+	checkOptional(op, "unless", a.Unless, a.Batch*a.OutRows)
 	checkOptional(op, "base", a.Base, a.Batch*a.OutRows*a.Out)
 	return a
 }
 
-// row returns the row of a whole [Batch, rows, *] tensor that a slot means.
-func (a LinearArgsOf[T]) row(arg string, indices []int32, slot, rows int) int {
+// row returns the row of a whole [Batch, rows, *] tensor that a slot means, by
+// an entry of the indices.
+func (a LinearArgsOf[T]) row(arg string, indices []int32, slot, entry, rows int) int {
 	item, r := slot/a.Rows, slot%a.Rows
 	index := int32(r)
 	if indices != nil {
-		index = indices[slot]
+		index = indices[entry]
 	}
 	checkIndex("Linear", arg, index, rows)
 	return item*rows + int(index)
 }
 
 // epilogue finishes one row of products in place.
-func (a LinearArgsOf[T]) epilogue(out []T, slot, dest int) {
+func (a LinearArgsOf[T]) epilogue(out []T, entry, dest int) {
 	for o, v := range out {
-		if a.Bias != nil {
+		if a.Bias != nil && (a.Unless == nil || a.Unless[dest] == 0) {
 			v += a.Bias[o]
 		}
 		if a.GELU {
 			v = gelu(v)
 		}
 		if a.Score != nil {
-			v *= a.Score[slot]
+			v *= a.Score[entry]
 		}
 		if a.Residual != nil {
 			v += a.Residual[dest*a.Out+o]

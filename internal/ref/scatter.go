@@ -4,7 +4,7 @@ package ref
 type ScatterArgs struct {
 	Base    []float32 // [B, N, C] what y holds before; nil: zeros
 	Row     []float32 // [C] added to the rows that no slot names; nil: zeros
-	Value   []float32 // [B, K, C]
+	Value   []float32 // [B, K, C]; nil with K 0
 	Indices []int32   // [B, K] row of y in the same batch item; no row twice among filled slots
 	Score   []float32 // [B, K] factor; nil: 1
 	Filled  []uint8   // [B, K] routed mask, 0 = empty slot; nil: all filled

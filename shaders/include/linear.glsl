@@ -12,27 +12,32 @@ layout(constant_id = 6) const bool SCORE = false;
 layout(constant_id = 7) const bool FILLED = false;
 layout(constant_id = 8) const bool RESIDUAL = false;
 layout(constant_id = 9) const bool SCATTER = false;
+layout(constant_id = 10) const bool UNLESS = false;
 
 layout(push_constant, std430) uniform Push {
-	uvec2 x, w, bias, gather, gamma, score, filled, residual, scatter, y;
+	uvec2 x, w, bias, gather, gamma, score, filled, residual, scatter, unless, y;
 	uint slots, rows, in_rows, out_rows; // slots = batch * rows
+	uint lists, list;                    // gather, score and filled have so many lists an item; this dispatch takes one
 	uint first, tiles;                   // this dispatch computes tiles first .. tiles - 1, workgroup g tile first + g
 } p;
+
+// entry is the slot's place in gather, score and filled.
+uint entry(uint slot) { return slot + (slot / p.rows * (p.lists - 1) + p.list) * p.rows; }
 
 // is_filled says whether the slot exists and writes its row. It does not where its filled word or its score is 0, or where an index
 // names no row.
 bool is_filled(uint slot) {
 	if (slot >= p.slots) return false;
-	if (FILLED && U32(p.filled).v[slot] == 0) return false;
-	if (SCORE && F32(p.score).v[slot] == 0) return false;
-	if (GATHER && U32(p.gather).v[slot] >= p.in_rows) return false; // a negative index is a large one here
+	if (FILLED && U32(p.filled).v[entry(slot)] == 0) return false;
+	if (SCORE && F32(p.score).v[entry(slot)] == 0) return false;
+	if (GATHER && U32(p.gather).v[entry(slot)] >= p.in_rows) return false; // a negative index is a large one here
 	return !SCATTER || U32(p.scatter).v[slot] < p.out_rows;
 }
 
 // source is the address of the slot's row of x; for a slot that writes nothing, of some row.
 uvec2 source(uint slot) {
 	if (!is_filled(slot)) return p.x;
-	uint row = GATHER ? U32(p.gather).v[slot] : slot % p.rows;
+	uint row = GATHER ? U32(p.gather).v[entry(slot)] : slot % p.rows;
 	return at(p.x, slot / p.rows * p.in_rows + row, IN * 4);
 }
 
@@ -63,12 +68,17 @@ void store_out(uvec2 row, uint col, vec4 v) {
 struct Exit {
 	uvec2 y, residual;
 	float norm, score;
+	bool bias;
 };
 
 Exit way_out(uint slot, float norm) {
 	uint row = SCATTER ? U32(p.scatter).v[slot] : slot % p.rows;
 	row += slot / p.rows * p.out_rows;
-	return Exit(at(p.y, row, OUT * 4), RESIDUAL ? at(p.residual, row, OUT * 4) : uvec2(0), norm, SCORE ? F32(p.score).v[slot] : 1.0);
+	Exit e = Exit(at(p.y, row, OUT * 4), uvec2(0), norm, 1, BIAS);
+	if (RESIDUAL) e.residual = at(p.residual, row, OUT * 4);
+	if (SCORE) e.score = F32(p.score).v[entry(slot)];
+	if (UNLESS) e.bias = U32(p.unless).v[row] == 0;
+	return e;
 }
 
 // finish writes columns col .. col + 3 from their sums. A factor waits until it is known what follows: NVIDIA's compiler makes a
@@ -79,7 +89,9 @@ void finish(Exit e, uint col, vec4 sum) {
 	precise vec4 v = sum;
 	precise vec4 factor = vec4(NORM ? e.norm : 1.0);
 	if (BIAS) {
-		v = fma(v, factor, load_out(p.bias, col));
+		vec4 bias = vec4(0);
+		if (e.bias) bias = load_out(p.bias, col);
+		v = fma(v, factor, bias);
 		factor = vec4(1);
 	}
 	if (GELU) {
