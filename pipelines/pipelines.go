@@ -28,21 +28,31 @@ func positive(op string, dims ...dim) error {
 // need checks that a range is there, has exactly the size that its shape takes, and starts at a multiple of 16 bytes. The shape is
 // for the message: "[Rows 5, C 32] f32".
 func need(op, arg string, r vk.Range, bytes uint64, shape string) error {
-	if r.IsZero() {
-		return fmt.Errorf("pipelines: %s: %s is missing, want %s, %d bytes", op, arg, shape, bytes)
-	}
-	return optional(op, arg, r, bytes, shape)
+	return needAt(16, op, arg, r, bytes, shape)
 }
 
 // optional is need for an argument that may be absent.
 func optional(op, arg string, r vk.Range, bytes uint64, shape string) error {
+	return optionalAt(16, op, arg, r, bytes, shape)
+}
+
+// needAt is need for a range that starts at any multiple of align bytes.
+func needAt(align uint64, op, arg string, r vk.Range, bytes uint64, shape string) error {
+	if r.IsZero() {
+		return fmt.Errorf("pipelines: %s: %s is missing, want %s, %d bytes", op, arg, shape, bytes)
+	}
+	return optionalAt(align, op, arg, r, bytes, shape)
+}
+
+// optionalAt is needAt for an argument that may be absent.
+func optionalAt(align uint64, op, arg string, r vk.Range, bytes uint64, shape string) error {
 	switch {
 	case r.IsZero():
 		return nil
 	case r.Size() != bytes:
 		return fmt.Errorf("pipelines: %s: %s has %d bytes, want %s, %d bytes", op, arg, r.Size(), shape, bytes)
-	case r.Offset()%16 != 0:
-		return fmt.Errorf("pipelines: %s: %s starts at byte %d of its buffer, want a multiple of 16", op, arg, r.Offset())
+	case r.Offset()%align != 0:
+		return fmt.Errorf("pipelines: %s: %s starts at byte %d of its buffer, want a multiple of %d", op, arg, r.Offset(), align)
 	}
 	return nil
 }
