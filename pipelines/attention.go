@@ -202,8 +202,7 @@ func (k *attentionKernels) Close() error {
 	return all
 }
 
-// tensor checks an argument of a shape, which is there exactly if it is on. Its rows, the last dimension, may be of any length: what is read four
-// floats at a time starts at a multiple of 16 bytes.
+// tensor checks an argument of a shape, which is there exactly if it is on.
 func tensor(op, arg string, on bool, r vk.Range, kind string, dims ...dim) error {
 	if !on {
 		if !r.IsZero() {
@@ -215,5 +214,9 @@ func tensor(op, arg string, on bool, r vk.Range, kind string, dims ...dim) error
 	for _, d := range dims {
 		bytes *= uint64(d.n)
 	}
-	return need(op, arg, r, bytes, shape(dims...)+kind)
+	start := rowsOf(dims[len(dims)-1].n)
+	if kind != " f32" {
+		start = words // a list, read one by one
+	}
+	return needAt(start, op, arg, r, bytes, shape(dims...)+kind)
 }

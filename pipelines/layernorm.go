@@ -96,12 +96,12 @@ func (n *LayerNorm) check(a LayerNormArgs) error {
 	if err := positive(op, rows); err != nil {
 		return err
 	}
-	row, align := 4*uint64(c.n), rowAlign(c.n)
+	row, align := 4*uint64(c.n), rowsOf(c.n)
 	if err := firstError(
-		aligned(op, "x", a.X, uint64(a.Rows)*row, align, shape(rows, c)+" f32"),
-		aligned(op, "weight", a.Weight, row, align, shape(c)+" f32"),
-		aligned(op, "bias", a.Bias, row, align, shape(c)+" f32"),
-		aligned(op, "y", a.Y, uint64(a.Rows)*row, align, shape(rows, c)+" f32"),
+		needAt(align, op, "x", a.X, uint64(a.Rows)*row, shape(rows, c)+" f32"),
+		needAt(align, op, "weight", a.Weight, row, shape(c)+" f32"),
+		needAt(align, op, "bias", a.Bias, row, shape(c)+" f32"),
+		needAt(align, op, "y", a.Y, uint64(a.Rows)*row, shape(rows, c)+" f32"),
 	); err != nil {
 		return err
 	}
@@ -114,7 +114,7 @@ func (n *LayerNorm) check(a LayerNormArgs) error {
 	if err := positive(op, period); err != nil {
 		return err
 	}
-	return aligned(op, "add", a.Add, uint64(a.Period)*row, align, shape(period, c)+" f32")
+	return needAt(align, op, "add", a.Add, uint64(a.Period)*row, shape(period, c)+" f32")
 }
 
 // Close frees the kernel.
@@ -123,25 +123,4 @@ func (n *LayerNorm) Close() error {
 		return nil
 	}
 	return n.kernel.Close()
-}
-
-// rowAlign is where a tensor with rows of c floats starts: at a multiple of 16 bytes if every row does then, else of 4.
-func rowAlign(c int) uint64 {
-	if c%4 == 0 {
-		return 16
-	}
-	return 4
-}
-
-// aligned is need for a range that starts at a multiple of align bytes.
-func aligned(op, arg string, r vk.Range, bytes, align uint64, shape string) error {
-	switch {
-	case r.IsZero():
-		return fmt.Errorf("pipelines: %s: %s is missing, want %s, %d bytes", op, arg, shape, bytes)
-	case r.Size() != bytes:
-		return fmt.Errorf("pipelines: %s: %s has %d bytes, want %s, %d bytes", op, arg, r.Size(), shape, bytes)
-	case r.Offset()%align != 0:
-		return fmt.Errorf("pipelines: %s: %s starts at byte %d of its buffer, want a multiple of %d", op, arg, r.Offset(), align)
-	}
-	return nil
 }

@@ -93,12 +93,12 @@ func (e *PatchEmbed) Record(t *vk.Tape, a PatchEmbedArgs) error {
 		return err
 	}
 	c, h, w, row := dim{"Channels", e.c.Channels}, dim{"Height", e.c.Height}, dim{"Width", e.c.Width}, dim{"P1*P2*Channels", e.c.row()}
-	bytes, rowBytes, align := 4*uint64(rows.n)*uint64(row.n), 4*uint64(row.n), rowAlign(row.n)
+	bytes, rowBytes, align := 4*uint64(rows.n)*uint64(row.n), 4*uint64(row.n), rowsOf(row.n)
 	if err := firstError(
-		aligned(op, "x", a.X, bytes, rowAlign(w.n), shape(b, c, h, w)+" f32"),
-		aligned(op, "weight", a.Weight, rowBytes, align, shape(row)+" f32"),
-		aligned(op, "bias", a.Bias, rowBytes, align, shape(row)+" f32"),
-		aligned(op, "y", a.Y, bytes, align, shape(rows, row)+" f32"),
+		needAt(rowsOf(w.n), op, "x", a.X, bytes, shape(b, c, h, w)+" f32"),
+		needAt(align, op, "weight", a.Weight, rowBytes, shape(row)+" f32"),
+		needAt(align, op, "bias", a.Bias, rowBytes, shape(row)+" f32"),
+		needAt(align, op, "y", a.Y, bytes, shape(rows, row)+" f32"),
 	); err != nil {
 		return err
 	}

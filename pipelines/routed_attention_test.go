@@ -77,8 +77,8 @@ func (c routedCase) args() ref.RoutedAttentionArgs {
 	return a
 }
 
-// words are the filled words of bytes.
-func words(bytes []uint8) []uint32 {
+// filledWords are the filled words of bytes.
+func filledWords(bytes []uint8) []uint32 {
 	list := make([]uint32, len(bytes))
 	for i, b := range bytes {
 		list[i] = uint32(b)
@@ -95,13 +95,13 @@ func (c routedCase) put(lab *gputest.Lab, a ref.RoutedAttentionArgs) RoutedAtten
 		g.Indices = lab.In("indices", a.Indices)
 	}
 	if a.Filled != nil {
-		g.Filled = lab.In("filled", words(a.Filled))
+		g.Filled = lab.In("filled", filledWords(a.Filled))
 	}
 	if a.KeyScores != nil {
 		g.KeyScores = lab.In("key scores", a.KeyScores)
 	}
 	if a.QueryFilled != nil {
-		g.QueryFilled = lab.In("query filled", words(a.QueryFilled))
+		g.QueryFilled = lab.In("query filled", filledWords(a.QueryFilled))
 	}
 	if a.QueryScores != nil {
 		g.QueryScores = lab.In("query scores", a.QueryScores)

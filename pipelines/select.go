@@ -16,11 +16,16 @@ import (
 //	indices [Rows, Blocks, K] i32 out   filled [Rows, Blocks, K] u32 out, 1 or 0   values [Rows, Blocks, K] f32 out, optional
 //	Blocks = ceil(N / BlockSize)
 //
+// With Windows, m = 0 .. Windows-1 chooses from the first min(m * Prefix, N) entries of a row, so window 0 stays empty:
+//
+//	indices, filled, values [Items, Windows, Routes, K]   Items = Rows / Routes
+//
 // Of equal logits the lower index wins; -0 equals +0, and a NaN ranks below minus infinity. A masked entry is never taken: with
 // fewer than K valid ones the last slots stay empty, with EmptyIndex, filled 0 and value 0. Indices count from the start of the
-// row, also with blocks. K may exceed N.
+// row, also with blocks. K may exceed N. Ranges may start at any multiple of 4 bytes, the mask anywhere,
+// scratch memory at a multiple of 16.
 //
-// There are three ways. A block of up to 32,768 entries (32 a thread of the largest workgroup) takes one dispatch of one workgroup.
+// There are three ways; a window counts as a block of N entries. A block of up to 32,768 entries (32 a thread of the largest workgroup) takes one dispatch of one workgroup.
 // Of a longer one, or of more than 8,192 entries where there are few blocks, a sample tells a threshold, the entries above it are
 // gathered by many workgroups, and each of these goes to the slot that is the number of those before it: three dispatches, or four
 // if not sorted, for up to 2,048 slots (1,024 on small devices) and rows of some million entries. Beyond that a long block takes a
@@ -42,39 +47,20 @@ type SelectConfig struct {
 	Sorted bool // by falling logit, equal ones by rising index; false: by rising index, which is faster
 }
 
-// SelectArgs names memory and sizes of one selection.
-type SelectArgs struct {
-	Logits, Mask, Indices, Filled, Values vk.Range
-	Scratch                               vk.Range // of at least Select.Scratch bytes; its contents do not matter before or after
-	Rows, N, K                            int
-	Routes                                int    // rows that share a row of the mask, a divisor of Rows; 0: 1
-	BlockSize                             int    // each block of so many entries chooses K of its own; 0: the whole row
-	EmptyIndex                            int32  // the index in an empty slot
-	FilledWord                            uint32 // what marks a filled slot in Filled; 0: 1. The bits of 1.0 make Filled a tensor of scores
-}
-
 // Places in the push block of shaders/include/select.glsl, after its nine addresses.
 type selectPush struct {
 	n, block, blocks, k, slots, routes, segments, parts, span, step uint32
 	empty                                                           int32
-	word, list                                                      uint32
+	word, list, skip                                                uint32
 }
 
-var _ [52 - unsafe.Sizeof(selectPush{})]byte
-var _ [unsafe.Sizeof(selectPush{}) - 52]byte
+var _ [56 - unsafe.Sizeof(selectPush{})]byte
+var _ [unsafe.Sizeof(selectPush{}) - 56]byte
 
 // NewSelect makes a selection for a device. Its kernels are compiled when they are first recorded.
 func NewSelect(dev *vk.Device, c SelectConfig) (*Select, error) {
 	caps := dev.Caps()
 	return &Select{config: c, dev: dev, caps: caps, limits: newSelectLimits(caps), kernels: map[string]*vk.Kernel{}}, nil
-}
-
-// Scratch is the number of bytes that SelectArgs.Scratch must have at least; 0 for short blocks. The sizes are those of SelectArgs.
-func (s *Select) Scratch(rows, n, k, blockSize int) uint64 {
-	if rows < 1 || n < 1 || k < 1 || blockSize < 0 {
-		return 0
-	}
-	return newSelectPlan(s.limits, s.config.Sorted, rows, n, k, blockSize).scratch()
 }
 
 // Record adds the dispatches of a selection to a tape.
@@ -85,7 +71,7 @@ func (s *Select) Record(t *vk.Tape, a SelectArgs) error {
 	if err := s.checkSizes(a); err != nil {
 		return err
 	}
-	r := selectRecorder{Select: s, tape: t, args: a, plan: newSelectPlan(s.limits, s.config.Sorted, a.Rows, a.N, a.K, a.BlockSize)}
+	r := selectRecorder{Select: s, tape: t, args: a, plan: newSelectPlan(s.limits, s.config.Sorted, a.sizes())}
 	if r.plan.segments > math.MaxInt32 {
 		return fmt.Errorf("pipelines: Select: Rows %d with %d blocks each, want at most %d blocks", a.Rows, r.plan.blocks, math.MaxInt32)
 	}
@@ -95,27 +81,13 @@ func (s *Select) Record(t *vk.Tape, a SelectArgs) error {
 	r.push = selectPush{
 		n: uint32(a.N), block: uint32(r.plan.block), blocks: uint32(r.plan.blocks), k: uint32(a.K), slots: uint32(r.plan.slots),
 		routes: uint32(a.Routes), segments: uint32(r.plan.segments), parts: 1, span: uint32(r.plan.span), empty: a.EmptyIndex, word: max(a.FilledWord, 1),
+		skip: uint32(a.SkipBlocks),
+	}
+	if a.Windows > 0 {
+		r.push.block = uint32(a.Prefix)
 	}
 	if err := r.record(); err != nil {
 		return fmt.Errorf("pipelines: Select: %w", err)
-	}
-	return nil
-}
-
-func (s *Select) checkSizes(a SelectArgs) error {
-	const op = "Select"
-	if err := positive(op, dim{"Rows", a.Rows}, dim{"N", a.N}, dim{"K", a.K}, dim{"Routes", a.Routes}); err != nil {
-		return err
-	}
-	switch {
-	case a.N > selectMax:
-		return fmt.Errorf("pipelines: Select: N is %d, want at most %d", a.N, selectMax)
-	case a.K > selectMax:
-		return fmt.Errorf("pipelines: Select: K is %d, want at most %d", a.K, selectMax)
-	case a.Rows%a.Routes != 0:
-		return fmt.Errorf("pipelines: Select: Routes is %d, want a divisor of Rows, %d", a.Routes, a.Rows)
-	case a.BlockSize < 0:
-		return fmt.Errorf("pipelines: Select: BlockSize is %d, want at least 0", a.BlockSize)
 	}
 	return nil
 }
@@ -130,43 +102,6 @@ type selectRecorder struct {
 
 	state, counts, candidates vk.Range
 	pairs                     [2]vk.Range
-}
-
-// checkRanges checks the memory, and cuts up the scratch memory.
-func (r *selectRecorder) checkRanges() error {
-	const op = "Select"
-	a, p := r.args, r.plan
-	rows, items, n := dim{"Rows", a.Rows}, dim{"Rows / Routes", a.Rows / a.Routes}, dim{"N", a.N}
-	slots := shape(rows, dim{"Blocks", int(p.blocks)}, dim{"K", a.K})
-	out := 4 * p.segments * uint64(a.K)
-	for _, err := range []error{
-		need(op, "logits", a.Logits, 4*uint64(a.Rows)*uint64(a.N), shape(rows, n)+" f32"),
-		optional(op, "mask", a.Mask, uint64(a.Rows/a.Routes)*uint64(a.N), shape(items, n)+" u8"),
-		need(op, "indices", a.Indices, out, slots+" i32"),
-		need(op, "filled", a.Filled, out, slots+" u32"),
-		optional(op, "values", a.Values, out, slots+" f32"),
-	} {
-		if err != nil {
-			return err
-		}
-	}
-	want := p.scratch()
-	if want == 0 {
-		return nil
-	}
-	if a.Scratch.Size() < want {
-		return fmt.Errorf("pipelines: Select: scratch has %d bytes, want at least %d", a.Scratch.Size(), want)
-	}
-	if err := optional(op, "scratch", a.Scratch, a.Scratch.Size(), ""); err != nil { // where it starts
-		return err
-	}
-	r.state, r.counts = a.Scratch.Slice(0, p.state), a.Scratch.Slice(p.state, p.counts)
-	r.candidates = a.Scratch.Slice(p.state+p.counts, p.candidates)
-	r.pairs[0] = a.Scratch.Slice(p.state+p.counts+p.candidates, p.pairs)
-	if p.merges > 1 {
-		r.pairs[1] = a.Scratch.Slice(p.state+p.counts+p.pairs, p.pairs)
-	}
-	return nil
 }
 
 func (r *selectRecorder) record() error {
@@ -274,7 +209,7 @@ type selectStep struct {
 }
 
 func (r *selectRecorder) dispatch(s selectStep) error {
-	k, err := r.kernel(s.kernel, r.plan)
+	k, err := r.kernel(s.kernel, r.plan, r.args.Windows > 0)
 	if err != nil {
 		return err
 	}
@@ -304,9 +239,9 @@ func (r *selectRecorder) dispatch(s selectStep) error {
 }
 
 // kernel returns a kernel of a plan, compiled at its first use.
-func (s *Select) kernel(name string, p selectPlan) (*vk.Kernel, error) {
-	const slots, subgroups, own = 1, 2, 3 // constant ids; 0 are the threads, and each shader has those it uses
-	threads, spec := p.threads, map[uint32]uint32{}
+func (s *Select) kernel(name string, p selectPlan, windows bool) (*vk.Kernel, error) {
+	const slots, subgroups, own, prefixes = 1, 2, 3, 4 // constant ids; 0 are the threads, and each shader has those it uses
+	threads, spec := p.threads, map[uint32]uint32{prefixes: flag(windows)}
 	switch name {
 	case "select_sample":
 		threads, spec[own] = s.limits.middle(), uint32(p.samples)

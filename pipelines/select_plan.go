@@ -48,9 +48,19 @@ func (l selectLimits) middle() uint32 { return min(l.threads, 512) }
 // small is the workgroup of shaders that gain nothing from more: a thread a pair of select_merge.
 func (l selectLimits) small() uint32 { return min(l.threads, 256) }
 
+// selectSizes is the shape of a selection.
+type selectSizes struct {
+	rows, n, k, block, windows int
+	odd                        bool // the logits start between multiples of 16 bytes
+}
+
+func (a SelectArgs) sizes() selectSizes {
+	return selectSizes{rows: a.Rows, n: a.N, k: a.K, block: a.BlockSize, windows: a.Windows, odd: a.Logits.Offset()%16 != 0}
+}
+
 // selectPlan says how a selection is done: a pure function of sizes and limits.
 type selectPlan struct {
-	block, blocks, segments uint64
+	block, blocks, segments uint64 // entries of the longest segment, segments of a row, of all rows
 	slots                   uint64 // most that a segment fills
 	short                   bool   // one workgroup a segment
 	threads                 uint32 // of a workgroup
@@ -66,18 +76,22 @@ type selectPlan struct {
 	state, counts, candidates, pairs uint64 // bytes of scratch memory; pairs twice if there is more than one merge
 }
 
-func newSelectPlan(l selectLimits, sorted bool, rows, n, k, block int) selectPlan {
-	p := selectPlan{block: uint64(block), parts: 1}
-	if block == 0 || block > n {
-		p.block = uint64(n)
+func newSelectPlan(l selectLimits, sorted bool, z selectSizes) selectPlan {
+	n := uint64(z.n)
+	p := selectPlan{block: uint64(z.block), parts: 1}
+	if z.block == 0 || p.block > n {
+		p.block = n
 	}
-	p.blocks = (uint64(n) + p.block - 1) / p.block
-	p.segments = uint64(rows) * p.blocks
-	p.slots = min(uint64(k), p.block)
+	p.blocks = (n + p.block - 1) / p.block
+	if z.windows > 0 {
+		p.blocks = uint64(z.windows)
+	}
+	p.segments = uint64(z.rows) * p.blocks
+	p.slots = min(uint64(z.k), p.block)
 
-	granules := (p.block + 3) / 4
-	if n%4 != 0 && rows > 1 || p.block%4 != 0 && p.blocks > 1 {
-		granules = (p.block + 3 + 3) / 4 // segments that start within a granule
+	granules, most := (p.block+3)/4, (p.block+3+3)/4 // the latter where segments start within a granule
+	if n%4 != 0 && z.rows > 1 || p.block%4 != 0 && p.blocks > 1 {
+		granules = most
 	}
 	// A thread of a short segment reads 32 keys at most. Fewer threads wait less for each other.
 	p.threads = l.threads
@@ -85,6 +99,9 @@ func newSelectPlan(l selectLimits, sorted bool, rows, n, k, block int) selectPla
 		p.threads = min(l.threads, 256)
 	}
 	p.short = granules <= 8*uint64(p.threads)
+	if z.odd { // one more granule does not change the way, so that it does not take scratch memory where none was taken
+		granules = most
+	}
 	quick := p.short && (p.segments > selectRows || !sorted && p.block <= 2*selectSampled)
 	if p.block > selectSampled && p.slots <= uint64(l.slots) && !quick && p.sample(l, granules, sorted) {
 		return p
@@ -138,6 +155,17 @@ func (p *selectPlan) sample(l selectLimits, granules uint64, sorted bool) bool {
 		p.pairs = (p.segments*p.slots*8 + 15) &^ 15
 	}
 	return true
+}
+
+// selectScratch is the scratch memory of a selection, wherever its logits start.
+func selectScratch(l selectLimits, sorted bool, z selectSizes) uint64 {
+	if z.rows < 1 || z.n < 1 || z.k < 1 || z.block < 0 || z.windows < 0 {
+		return 0
+	}
+	z.odd = false
+	even := newSelectPlan(l, sorted, z).scratch()
+	z.odd = true
+	return max(even, newSelectPlan(l, sorted, z).scratch())
 }
 
 func (p selectPlan) scratch() uint64 {

@@ -17,15 +17,31 @@ import (
 
 // selectCase is a selection to compare with the reference, sorted and not.
 type selectCase struct {
-	rows, n, k    int
-	routes, block int
-	logits        func(i int) float32 // of the flat index; nil: normal
-	valid         func(i int) bool    // of the flat index in the mask; nil: no mask
-	empty         int32
+	rows, n, k          int
+	routes, block, skip int
+	windows, prefix     int
+	logits              func(i int) float32 // of the flat index; nil: normal
+	valid               func(i int) bool    // of the flat index in the mask; nil: no mask
+	empty               int32
+	odd                 bool // no range but that of the mask starts at a multiple of 16 bytes, and that not at one of 4
 }
 
 func (c selectCase) String() string {
-	return fmt.Sprintf("%dx%d_k%d_routes%d_block%d", c.rows, c.n, c.k, c.routes, c.block)
+	name := fmt.Sprintf("%dx%d_k%d_routes%d_block%d", c.rows, c.n, c.k, c.routes, c.block)
+	if c.skip > 0 {
+		name += fmt.Sprintf("_skip%d", c.skip)
+	}
+	if c.windows > 0 {
+		name += fmt.Sprintf("_windows%d_prefix%d", c.windows, c.prefix)
+	}
+	if c.odd {
+		name += "_odd"
+	}
+	return name
+}
+
+func (c selectCase) sizes() selectSizes {
+	return selectSizes{rows: c.rows, n: c.n, k: c.k, block: c.block, windows: c.windows}
 }
 
 func (c selectCase) input() (logits []float32, mask []uint8) {
@@ -46,8 +62,15 @@ func (c selectCase) input() (logits []float32, mask []uint8) {
 	return logits, mask
 }
 
-// want is the reference's choice, block by block: indices, filled, and the bits of the values.
-func (c selectCase) want(logits []float32, mask []uint8, sorted bool) (indices []int32, filled, values []uint32) {
+// segments calls f for every block, or window, with its row and entries.
+func (c selectCase) segments(f func(row, start, end int)) {
+	if c.windows > 0 {
+		routes := max(c.routes, 1)
+		for i := range c.rows * c.windows {
+			f(i/routes/c.windows*routes+i%routes, 0, min(i/routes%c.windows*c.prefix, c.n))
+		}
+		return
+	}
 	block := c.block
 	if block == 0 {
 		block = c.n
@@ -55,31 +78,53 @@ func (c selectCase) want(logits []float32, mask []uint8, sorted bool) (indices [
 	for row := range c.rows {
 		for start := 0; start < c.n; start += block {
 			end := min(start+block, c.n)
-			part, m := logits[row*c.n+start:row*c.n+end], mask
-			if m != nil {
-				item := row / max(c.routes, 1) * c.n
-				m = mask[item+start : item+end]
+			if start < c.skip*block {
+				end = start
 			}
-			chosen := ref.Select(part, m, 1, len(part), c.k)
-			count := int(chosen.Count[0])
-			if !sorted {
-				slices.Sort(chosen.Indices[:count])
-			}
-			for slot := range c.k {
-				if slot < count {
-					index := chosen.Indices[slot]
-					indices, filled, values = append(indices, int32(start)+index), append(filled, 1), append(values, math.Float32bits(part[index]))
-				} else {
-					indices, filled, values = append(indices, c.empty), append(filled, 0), append(values, 0)
-				}
-			}
+			f(row, start, end)
 		}
 	}
+}
+
+// want is the reference's choice: indices, filled, and the bits of the values.
+func (c selectCase) want(logits []float32, mask []uint8, sorted bool) (indices []int32, filled, values []uint32) {
+	choose := func(row, start, end int) ([]int32, int) {
+		m := mask
+		if m != nil {
+			item := row / max(c.routes, 1) * c.n
+			m = mask[item+start : item+end]
+		}
+		chosen := ref.Select(logits[row*c.n+start:row*c.n+end], m, 1, end-start, c.k)
+		return chosen.Indices, int(chosen.Count[0])
+	}
+	if c.windows > 0 {
+		routes, at := max(c.routes, 1), -1
+		all := ref.SelectWindows(logits, mask, c.rows/routes, routes, c.n, c.k, c.windows, c.prefix)
+		choose = func(int, int, int) ([]int32, int) {
+			at++
+			return all.Indices[at*c.k : (at+1)*c.k], int(all.Count[at])
+		}
+	}
+	c.segments(func(row, start, end int) {
+		chosen, count := choose(row, start, end)
+		if !sorted {
+			slices.Sort(chosen[:count])
+		}
+		for slot := range c.k {
+			if slot < count {
+				index := int32(start) + chosen[slot]
+				indices, filled = append(indices, index), append(filled, 1)
+				values = append(values, math.Float32bits(logits[row*c.n+int(index)]))
+			} else {
+				indices, filled, values = append(indices, c.empty), append(filled, 0), append(values, 0)
+			}
+		}
+	})
 	return indices, filled, values
 }
 
-// selectScratch is scratch memory between guards. The order of candidates in it is any, so it is not compared between runs.
-func selectScratch(t *testing.T, lab *gputest.Lab, size uint64) vk.Range {
+// selectMemory is scratch memory between guards. The order of candidates in it is any, so it is not compared between runs.
+func selectMemory(t *testing.T, lab *gputest.Lab, size uint64) vk.Range {
 	t.Helper()
 	const guard = 256
 	b, err := lab.Dev.NewBuffer("scratch", size+2*guard)
@@ -113,20 +158,38 @@ func selectRun(t *testing.T, c selectCase, sorted bool, force *selectForce) []st
 			s.caps.MaxWorkgroupCount[0] = force.width
 		}
 	}
+	out, before := 4*len(indices), 0 // bytes of an output; words in front of it
+	if c.odd {
+		before = 3
+		logits = append([]float32{7}, logits...)
+		if mask != nil {
+			mask = append([]uint8{1}, mask...)
+		}
+	}
+	result := func(name string) vk.Range {
+		return lab.Out(name, 4*before+out).Slice(uint64(4*before), uint64(out))
+	}
 	a := SelectArgs{
-		Logits: lab.In("logits", logits), Indices: lab.Out("indices", 4*len(indices)), Filled: lab.Out("filled", 4*len(indices)),
-		Values: lab.Out("values", 4*len(indices)), Rows: c.rows, N: c.n, K: c.k, Routes: c.routes, BlockSize: c.block, EmptyIndex: c.empty,
+		Logits: lab.In("logits", logits), Indices: result("indices"), Filled: result("filled"), Values: result("values"),
+		Rows: c.rows, N: c.n, K: c.k, Routes: c.routes, BlockSize: c.block, SkipBlocks: c.skip, Windows: c.windows, Prefix: c.prefix, EmptyIndex: c.empty,
 	}
 	if mask != nil {
 		a.Mask = lab.In("mask", mask)
 	}
-	if size := s.Scratch(c.rows, c.n, c.k, c.block); size > 0 {
-		a.Scratch = selectScratch(t, lab, size)
+	if c.odd {
+		a.Logits = a.Logits.Slice(4, a.Logits.Size()-4)
+		if mask != nil {
+			a.Mask = a.Mask.Slice(1, a.Mask.Size()-1)
+		}
+	}
+	if size := selectScratch(s.limits, sorted, c.sizes()); size > 0 {
+		a.Scratch = selectMemory(t, lab, size)
 	}
 	lab.Run(func(t *vk.Tape) error { return s.Record(t, a) })
-	same(t, "indices", indices, lab.Int32("indices"))
-	same(t, "filled", filled, lab.Uint32("filled"))
-	same(t, "values", values, lab.Uint32("values"))
+	nothing := slices.Repeat([]uint32{math.MaxUint32}, before)
+	same(t, "indices", append(slices.Repeat([]int32{-1}, before), indices...), lab.Int32("indices"))
+	same(t, "filled", append(nothing, filled...), lab.Uint32("filled"))
+	same(t, "values", append(nothing, values...), lab.Uint32("values"))
 	return lab.Dispatches()
 }
 
@@ -239,6 +302,72 @@ func TestSelectBlocks(t *testing.T) {
 	}
 }
 
+// Windows choose from prefixes: short, empty, longer than the row; in each of the three ways.
+func TestSelectWindows(t *testing.T) {
+	ties := func(i int) float32 { return float32(i * 7 % 5) }
+	for _, c := range []selectCase{
+		{rows: 1, n: 1, k: 1, windows: 1, prefix: 1}, {rows: 1, n: 1, k: 3, windows: 5, prefix: 1, empty: -1}, {rows: 4, n: 8, k: 2, windows: 5, prefix: 2, routes: 2},
+		{rows: 6, n: 13, k: 20, windows: 5, prefix: 3, routes: 3, valid: every(2, 1), empty: -1}, {rows: 2, n: 100, k: 7, windows: 5, prefix: 60},
+		{rows: 4, n: 509, k: 100, windows: 63, prefix: 8, routes: 2}, {rows: 2, n: 509, k: 64, windows: 63, prefix: 8, valid: every(3, 0), odd: true},
+		{rows: 4, n: 1024, k: 77, windows: 5, prefix: 256, routes: 2, logits: ties}, {rows: 4, n: 1021, k: 300, windows: 5, prefix: 257, routes: 4, logits: ties, odd: true},
+		{rows: 2, n: 8192, k: 1024, windows: 63, prefix: 128, routes: 2}, {rows: 2, n: 4096, k: 2500, windows: 5, prefix: 1000, routes: 2, valid: every(3, 2)}, // sorted elsewhere
+		{rows: 1, n: 8209, k: 3000, windows: 5, prefix: 2000}, {rows: 2, n: 8209, k: 500, windows: 5, prefix: 2053, routes: 2, valid: every(2, 0)},
+		{rows: 2, n: 33001, k: 1000, windows: 5, prefix: 8200, routes: 2, valid: every(4, 3), empty: -1}, {rows: 1, n: 33000, k: 999, windows: 5, prefix: 8250, odd: true},
+		{rows: 2, n: 33003, k: 700, windows: 5, prefix: 8001, logits: ties}, {rows: 1, n: 33000, k: 100, windows: 63, prefix: 525, valid: func(i int) bool { return i > 20000 }},
+		{rows: 2, n: 33001, k: 9000, windows: 5, prefix: 8000, routes: 2, logits: ties}, {rows: 1, n: 40000, k: 3000, windows: 5, prefix: 10000, odd: true},
+	} {
+		selectBoth(t, c, nil)
+		if c.n < 9000 && c.windows < 60 {
+			selectBoth(t, c, &selectForce{threads: 64, slots: 1024, width: 7})
+		}
+	}
+	for name, valid := range map[string]func(int) bool{
+		"none": func(int) bool { return false }, "second half": func(i int) bool { return i%500 >= 250 }, "first": func(i int) bool { return i%500 == 0 },
+	} {
+		t.Run(name, func(t *testing.T) {
+			selectBoth(t, selectCase{rows: 4, n: 500, k: 130, windows: 5, prefix: 125, routes: 2, valid: valid, empty: -1}, nil)
+		})
+	}
+}
+
+// Windows take the ways that blocks of N entries take: the autoregressive module's own example takes one dispatch.
+func TestSelectDispatchesOfWindows(t *testing.T) {
+	limits := &selectForce{threads: 256, slots: 1024}
+	for _, test := range []struct {
+		selectCase
+		want []string
+	}{
+		{selectCase{rows: 4, n: 8192, k: 1024, windows: 64, prefix: 128, routes: 2}, []string{"select"}},
+		{selectCase{rows: 1, n: 8193, k: 1000, windows: 5, prefix: 2000}, []string{"select_sample", "select_gather", "select_rank"}},
+		{selectCase{rows: 1, n: 8193, k: 1025, windows: 2, prefix: 8000}, []string{
+			"fill", "select_digit", "select_digit", "select_digit", "select_digit", "select_compact", "select_sort", "select_merge"}},
+	} {
+		t.Run(test.String(), func(t *testing.T) { assert.Equal(t, test.want, selectRun(t, test.selectCase, true, limits)) })
+	}
+}
+
+// Blocks at the start of a row that stay empty.
+func TestSelectSkippedBlocks(t *testing.T) {
+	for _, c := range []selectCase{
+		{rows: 3, n: 10, k: 2, block: 4, skip: 1}, {rows: 3, n: 10, k: 2, block: 4, skip: 3, empty: -1}, {rows: 2, n: 5, k: 3, block: 8, skip: 1},
+		{rows: 4, n: 1000, k: 50, block: 333, routes: 2, skip: 2, valid: every(2, 0), empty: -1}, {rows: 2, n: 4096, k: 32, block: 128, skip: 1, odd: true},
+		{rows: 2, n: 70003, k: 600, block: 33001, skip: 1, valid: every(2, 1)}, {rows: 2, n: 70003, k: 6000, block: 33001, skip: 1},
+	} {
+		selectBoth(t, c, nil)
+	}
+}
+
+// Ranges that start anywhere.
+func TestSelectOdd(t *testing.T) {
+	for _, c := range []selectCase{
+		{rows: 1, n: 1, k: 1}, {rows: 3, n: 256, k: 9, valid: every(3, 1)}, {rows: 5, n: 7, k: 3, routes: 5}, {rows: 1, n: 8192, k: 1024}, {rows: 1, n: 1024, k: 2000, empty: -1},
+		{rows: 2, n: 32768, k: 9000, valid: every(3, 1)}, {rows: 1, n: 32768, k: 1024}, {rows: 33, n: 32768, k: 10}, {rows: 1, n: 65536, k: 5000}, {rows: 1, n: 66000, k: 2000, block: 33000},
+	} {
+		c.odd = true
+		selectBoth(t, c, nil)
+	}
+}
+
 // Grids fold where there are more workgroups than a dimension may have.
 func TestSelectFolded(t *testing.T) {
 	small := &selectForce{threads: 64, slots: 1024, width: 7}
@@ -250,7 +379,7 @@ func TestSelectFolded(t *testing.T) {
 // Samples that tell nothing, and equal entries all over a long row: the results stay exact.
 func TestSelectBadSamples(t *testing.T) {
 	const n, k = 60000, 1000
-	plan := newSelectPlan(newSelectLimits(gputest.Device(t).Caps()), true, 2, n, k, 0)
+	plan := newSelectPlan(newSelectLimits(gputest.Device(t).Caps()), true, selectSizes{rows: 2, n: n, k: k})
 	require.True(t, plan.sampled)
 	sampled := func(i int) bool { // as select_sample.comp does
 		entry := uint32(i % n)
@@ -330,7 +459,8 @@ func TestSelectPlan(t *testing.T) {
 		for _, n := range []int{1, 4, 5, 1024, 8192, 8193, 32767, 32768, 32769, 1 << 20, 1<<22 + 1, selectMax} {
 			for _, k := range []int{1, 1024, 1025, n, selectMax} {
 				for _, block := range []int{0, 1, 1000, n/2 + 1, n} {
-					p := newSelectPlan(limits, true, 3, n, k, block)
+					z := selectSizes{rows: 3, n: n, k: k, block: block}
+					p := newSelectPlan(limits, true, z)
 					context := fmt.Sprintf("%+v: n %d, k %d, block %d: %+v", limits, n, k, block, p)
 					if p.sampled {
 						assert.Equal(t, uint64(selectGather*p.threads), p.span, context)
@@ -355,6 +485,17 @@ func TestSelectPlan(t *testing.T) {
 					if p.inside {
 						assert.LessOrEqual(t, p.slots, uint64(limits.slots), context)
 					}
+					z.odd = true
+					odd := newSelectPlan(limits, true, z)
+					assert.Equal(t, []bool{p.short, p.sampled}, []bool{odd.short, odd.sampled}, context)
+					assert.True(t, odd.short || odd.parts*odd.span >= (p.block+6)/4, context)
+					assert.True(t, odd.sampled || odd.parts <= 1024, context)
+					z.odd = false
+					assert.GreaterOrEqual(t, selectScratch(limits, true, z), max(p.scratch(), odd.scratch()), context)
+					z.block, z.windows = 0, 7
+					w := newSelectPlan(limits, true, z)
+					assert.Equal(t, []uint64{uint64(n), 7, 21, min(uint64(k), uint64(n))}, []uint64{w.block, w.blocks, w.segments, w.slots}, context)
+					assert.True(t, w.short || w.parts*w.span >= (w.block+3)/4, context)
 				}
 			}
 		}
@@ -376,7 +517,7 @@ func TestSelectWithoutValues(t *testing.T) {
 		defer s.Close()
 		a := SelectArgs{Logits: lab.In("logits", logits), Indices: lab.Out("indices", 80), Filled: lab.Out("filled", 80), Rows: 2, N: n, K: 10}
 		if size := s.Scratch(2, n, 10, 0); size > 0 {
-			a.Scratch = selectScratch(t, lab, size)
+			a.Scratch = selectMemory(t, lab, size)
 		}
 		lab.Run(func(t *vk.Tape) error { return s.Record(t, a) })
 		assert.Equal(t, indices, lab.Int32("indices"))
@@ -407,12 +548,27 @@ func TestSelectBadInput(t *testing.T) {
 		{"routes", "Routes is 3, want a divisor of Rows, 4", func(a *SelectArgs) { a.Routes = 3 }},
 		{"routes negative", "Routes is -1, want 1", func(a *SelectArgs) { a.Routes = -1 }},
 		{"block size", "BlockSize is -1, want at least 0", func(a *SelectArgs) { a.BlockSize = -1 }},
+		{"skipped", "SkipBlocks is -1, want 0 to 4", func(a *SelectArgs) { a.SkipBlocks, a.BlockSize = -1, 10000 }},
+		{"skipped more", "SkipBlocks is 5, want 0 to 4, the blocks of a row", func(a *SelectArgs) { a.SkipBlocks, a.BlockSize = 5, 10000 }},
+		{"skipped row", "SkipBlocks is 1, want 0 to 0", func(a *SelectArgs) { a.SkipBlocks = 1 }},
+		{"skipped windows", "SkipBlocks is 1, want 0 to 0", func(a *SelectArgs) { a.SkipBlocks, a.Windows, a.Prefix = 1, 4, 10000 }},
+		{"windows alone", "Prefix is 0, want 1", func(a *SelectArgs) { a.Windows = 4 }},
+		{"prefix alone", "Windows is 0, want 1", func(a *SelectArgs) { a.Prefix = 4 }},
+		{"windows negative", "Windows is -2, want 1", func(a *SelectArgs) { a.Windows, a.Prefix = -2, 4 }},
+		{"prefix negative", "Prefix is -4, want 1", func(a *SelectArgs) { a.Windows, a.Prefix = 2, -4 }},
+		{"windows and blocks", "BlockSize is 8 with 2 windows, want 0", func(a *SelectArgs) { a.Windows, a.Prefix, a.BlockSize = 2, 4, 8 }},
+		{"windows large", "Windows is 32768, want at most 32767 with Prefix 65536", func(a *SelectArgs) { a.Windows, a.Prefix = 32768, 65536 }},
+		{"windows of indices", "indices has 48 bytes, want [Items 2, Windows 3, Routes 2, K 3] i32, 144 bytes", func(a *SelectArgs) { a.Windows, a.Prefix = 3, 9 }},
 		{"blocks", "Rows 2147483647 with 40000 blocks each", func(a *SelectArgs) { a.Rows, a.Routes, a.BlockSize = math.MaxInt32, 1, 1 }},
 		{"logits missing", "logits is missing, want [Rows 4, N 40000] f32, 640000 bytes", func(a *SelectArgs) { a.Logits = vk.Range{} }},
 		{"logits short", "logits has 639996 bytes, want [Rows 4, N 40000] f32", func(a *SelectArgs) { a.Logits = logits.Slice(0, 639996) }},
 		{"mask long", "mask has 80000 bytes, want [Rows / Routes 1, N 40000] u8", func(a *SelectArgs) { a.Routes = 4 }},
 		{"indices missing", "indices is missing, want [Rows 4, Blocks 1, K 3] i32, 48 bytes", func(a *SelectArgs) { a.Indices = vk.Range{} }},
 		{"indices short", "indices has 48 bytes, want [Rows 4, Blocks 2, K 3] i32, 96 bytes", func(a *SelectArgs) { a.BlockSize = 39999 }},
+		{"indices odd", "indices starts at byte 258 of its buffer, want a multiple of 4", func(a *SelectArgs) {
+			a.Rows, a.Routes, a.K, a.N, a.Indices = 1, 1, 3, 10, indices.Slice(2, 12)
+			a.Logits, a.Mask, a.Filled, a.Values = logits.Slice(4, 40), mask.Slice(1, 10), filled.Slice(8, 12), values.Slice(4, 12)
+		}},
 		{"filled missing", "filled is missing, want [Rows 4, Blocks 1, K 3] u32", func(a *SelectArgs) { a.Filled = vk.Range{} }},
 		{"values short", "values has 44 bytes, want [Rows 4, Blocks 1, K 3] f32, 48 bytes", func(a *SelectArgs) { a.Values = values.Slice(0, 44) }},
 		{"scratch missing", fmt.Sprintf("scratch has 0 bytes, want at least %d", size), func(a *SelectArgs) { a.Scratch = vk.Range{} }},
@@ -433,6 +589,9 @@ func TestSelectBadInput(t *testing.T) {
 		})
 	}
 	assert.Zero(t, s.Scratch(0, 1, 1, 0))
+	assert.Zero(t, s.Scratch(1, 1, 1, -1))
+	assert.Equal(t, size, SelectScratch(lab.Dev.Caps(), SelectConfig{Sorted: true}, rows, n, k, 0, 0))
+	assert.Greater(t, SelectScratch(lab.Dev.Caps(), SelectConfig{Sorted: true}, rows, n, k, 0, 5), size)
 	require.NoError(t, s.Close())
 	require.NoError(t, s.Close())
 	require.NoError(t, (*Select)(nil).Close())

@@ -11,7 +11,7 @@
 
 // The k largest entries of a short segment, in one dispatch.
 //
-//	logits [rows, n]    mask [rows / routes, n] u8 optional    indices, filled, values [rows, blocks, k]
+//	logits [rows, n]    mask [rows / routes, n] u8 optional    indices, filled, values [segments, k]
 //
 // One workgroup chooses for one segment. Three histograms in shared memory find the k-th largest key; the entries above it, and
 // the first of those equal to it, go to the slots in the order of their indices. The segment is read five times, from caches after

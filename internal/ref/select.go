@@ -25,6 +25,38 @@ func Select(logits []float32, mask []uint8, rows, n, k int) Selection {
 	return selectRows(logits, mask, rows, n, k)
 }
 
+// SelectWindows is the hard top-k of prefixes of each row: window m chooses
+// from the first min(m * prefix, n) entries, so window 0 chooses none.
+//
+//	logits [Items * Routes, N]    mask [Items, N] optional    indices, filled [Items, Windows, Routes, K]    count [Items, Windows, Routes]
+func SelectWindows(logits []float32, mask []uint8, items, routes, n, k, windows, prefix int) Selection {
+	checkLen("SelectWindows", "logits", len(logits), items*routes*n)
+	checkOptional("SelectWindows", "mask", mask, items*n)
+	var s Selection
+	for item := range items {
+		for window := range windows {
+			seen := min(window*prefix, n)
+			for route := range routes {
+				row := (item*routes + route) * n
+				one := Selection{make([]int32, k), make([]uint8, k), []int32{0}}
+				if seen > 0 {
+					one = Select(logits[row:row+seen], maskOf(mask, item*n, seen), 1, seen, k)
+				}
+				s.Indices, s.Filled, s.Count = append(s.Indices, one.Indices...), append(s.Filled, one.Filled...), append(s.Count, one.Count...)
+			}
+		}
+	}
+	return s
+}
+
+// maskOf is a piece of a mask that may be absent.
+func maskOf(mask []uint8, from, count int) []uint8 {
+	if mask == nil {
+		return nil
+	}
+	return mask[from : from+count]
+}
+
 func selectRows[T Float](logits []T, mask []uint8, rows, n, k int) Selection {
 	checkLen("Select", "logits", len(logits), rows*n)
 	checkOptional("Select", "mask", mask, rows*n)

@@ -44,6 +44,19 @@ func TestSelectByHand(t *testing.T) {
 	assertPanics(t, "ref: Select: k is 0, want at least 1", func() { Select(make([]float32, 3), nil, 3, 1, 0) })
 }
 
+func TestSelectWindowsByHand(t *testing.T) {
+	logits := []float32{1, 5, 3, 5, 9, 2, 2, 8, 7, 0} // two rows of one item
+	got := SelectWindows(logits, nil, 1, 2, 5, 2, 4, 2)
+	assert.Equal(t, []int32{0, 0, 0, 0, 1, 0, 0, 1, 1, 3, 2, 3, 4, 1, 2, 3}, got.Indices)
+	assert.Equal(t, []int32{0, 0, 2, 2, 2, 2, 2, 2}, got.Count)
+	assert.Equal(t, []uint8{0, 0, 0, 0, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1}, got.Filled)
+	got = SelectWindows(logits, []uint8{0, 1, 0, 0, 1, 1, 0, 0, 1, 1}, 2, 1, 5, 2, 3, 3) // two items
+	assert.Equal(t, []int32{0, 0, 1, 0, 4, 1, 0, 0, 0, 0, 3, 0}, got.Indices)
+	assert.Equal(t, []int32{0, 1, 2, 0, 1, 2}, got.Count)
+	assertPanics(t, "ref: SelectWindows: len(logits) is 10, want 9", func() { SelectWindows(logits, nil, 3, 1, 3, 1, 1, 1) })
+	assertPanics(t, "ref: SelectWindows: len(mask) is 1, want 5", func() { SelectWindows(logits, make([]uint8, 1), 1, 2, 5, 1, 1, 1) })
+}
+
 // TestSelectAgainstSort compares with a stable sort of everything, on rows full of ties.
 func TestSelectAgainstSort(t *testing.T) {
 	const rows = 5

@@ -1,7 +1,8 @@
 // What the shaders of the room select share: the push block, keys, the search for a digit, the sort in shared memory.
 //
 // A row of n logits is cut into blocks of p.block entries, the last one maybe short; one block of one row is a segment, and each
-// segment chooses p.k slots. A key is a logit as an unsigned integer of the same order; 0 stands for "not there" (masked or
+// segment chooses p.k slots. With WINDOWS a row has p.blocks windows instead, and window m's segment is the row's first m * p.block
+// entries: window 0 has none. A key is a logit as an unsigned integer of the same order; 0 stands for "not there" (masked or
 // outside). Keys come in granules of four, one 16-byte load; the first and last granule of a segment may reach over its ends.
 #ifndef COLT5_SELECT
 #define COLT5_SELECT
@@ -10,6 +11,8 @@
 layout(local_size_x_id = 0) in;
 layout(constant_id = 1) const uint SLOTS = 1024;  // what one sort in shared memory takes: a power of two, at least 1024
 layout(constant_id = 2) const uint SUBGROUPS = 64; // at least THREADS / subgroup size
+// 3 is a shader's own
+layout(constant_id = 4) const bool WINDOWS = false; // the segments are prefixes, [items, windows, routes] of them
 
 // Whether a shader sorts what it puts in shared memory.
 #ifndef INSIDE
@@ -27,7 +30,7 @@ layout(push_constant) uniform Push {
 	uvec2 from;   // pairs [segments, slots] to read; or candidates [segments, list]
 	uvec2 to;     // pairs [segments, slots] to write; absent: write indices, filled and values
 	uint n, block, blocks, k;
-	uint slots;    // min(k, block): no segment fills more
+	uint slots;    // min(k, longest segment): none fills more
 	uint routes;   // rows that share a row of the mask
 	uint segments; // rows * blocks
 	uint parts;    // workgroups a segment
@@ -36,6 +39,7 @@ layout(push_constant) uniform Push {
 	int empty;     // the index in a slot that stays empty
 	uint word;     // what marks a filled slot in filled
 	uint list;     // most candidates a segment
+	uint skip;     // the first blocks of a row, which stay empty; not with WINDOWS
 } p;
 
 shared uint words[2 * SLOTS]; // a histogram, later SLOTS keys and then SLOTS indices
@@ -61,10 +65,19 @@ struct Segment {
 
 Segment segment(uint id) {
 	Segment s;
-	uint row = id / p.blocks;
+	uint row;
 	s.id = id;
-	s.first = id % p.blocks * p.block;
-	s.size = min(p.block, p.n - s.first);
+	if (WINDOWS) {
+		uint window = id / p.routes;
+		row = window / p.blocks * p.routes + id % p.routes;
+		s.first = 0;
+		s.size = min(window % p.blocks * p.block, p.n);
+	} else {
+		uint block = id % p.blocks;
+		row = id / p.blocks;
+		s.first = block * p.block;
+		s.size = block < p.skip ? 0 : min(p.block, p.n - s.first);
+	}
 	s.logits = at(at(p.logits, row, p.n * 4), s.first, 4);
 	s.skew = s.logits.x >> 2 & 3;
 	s.logits.x &= ~15u;

@@ -27,12 +27,12 @@ uint alone(Segment s) {
 		for (uint slot = now.z + thread(); slot < end; slot += THREADS) put(s, slot, vacant(slot));
 		return now.z;
 	}
-	uint size = power(p.slots);
+	uint size = power(now.z);
 	for (uint slot = now.z + thread(); slot < size; slot += THREADS) put(s, slot, vacant(slot));
 	barrier();
 	sort_slots(size);
 	for (uint slot = thread(); slot < p.k; slot += THREADS)
-		emit(s, slot, slot < p.slots ? uvec2(words[slot], words[SLOTS + slot]) : vacant(slot));
+		emit(s, slot, slot < now.z ? uvec2(words[slot], words[SLOTS + slot]) : vacant(slot));
 	return now.z;
 }
 
