@@ -16,6 +16,7 @@
 //	Permute         axes of a tensor in another order
 //	Embed           rows of a table by token id
 //	CausalSelect    choice of queries that does not look ahead
+//	Rotary          heads of rows turned by their positions
 //
 // The 1,024 of 4,096 tokens that a router chooses, for two sequences:
 //

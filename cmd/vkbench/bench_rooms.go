@@ -29,6 +29,7 @@ func roomCases() []benchCase {
 		{"routed_attention", []string{"batch", "queries", "keys", "heads", "dim head"}, [][]int{{2, 1024, 1024, 8, 64}}, [][]int{{1, 128, 128, 4, 64}}, setupRoutedAttention},
 		{"window_attention", []string{"batch", "tokens", "heads", "dim head", "window"}, [][]int{{2, 32768, 8, 64, 64}}, [][]int{{1, 512, 4, 64, 64}}, setupWindowAttention},
 		{"scatter", chosen, sequence, [][]int{{2, 8192, 512, 1024}}, setupScatter},
+		{"rotary", []string{"rows", "heads", "dim head"}, [][]int{{65536, 8, 64}}, [][]int{{4096, 8, 64}}, setupRotary},
 	}
 }
 
@@ -168,6 +169,14 @@ func setupRoutedAttention(s *benchStage, size []int) (*workload, error) {
 	a := pipelines.RoutedAttentionArgs{Q: s.normals(b * queries * h * d), KV: s.normals(2 * b * keys * h * d), Null: s.normals(2 * h * d),
 		Y: s.floats(b * queries * h * d), Lists: b, Queries: queries, Keys: keys}
 	return s.room("routed_attention", func(t *vk.Tape) error { return r.Record(t, a) }, s.floatResult("y", a.Y))
+// setupRotary leaves x as it is, so that every run finds the same.
+func setupRotary(s *benchStage, size []int) (*workload, error) {
+	rows, heads, d := size[0], size[1], size[2]
+	r, err := pipelines.NewRotary(s.dev, pipelines.RotaryConfig{Heads: heads, DimHead: d})
+	r = keep(s.stage, r, err)
+	a := pipelines.RotaryArgs{X: s.normals(rows * heads * d), Y: s.floats(rows * heads * d),
+		Table: s.upload(vk.Bytes(pipelines.RotaryTable(rows, d))), Lists: 1, Rows: rows}
+	return s.room("rotary", func(t *vk.Tape) error { return r.Record(t, a) }, s.floatResult("y", a.Y))
 }
 
 func setupWindowAttention(s *benchStage, size []int) (*workload, error) {

@@ -1,0 +1,69 @@
+package ref
+
+import (
+	"cmp"
+	"math"
+)
+
+// RotaryArgs says what [Rotary] rotates.
+type RotaryArgs struct {
+	X          []float32 // rows of Stride floats; the last one may end with its last head
+	Positions  []int32   // [Lists, Routes, Rows]; nil: row r of a list has position First + r
+	Filled     []uint8   // [Lists, Routes, Rows] 0 = empty slot; nil: all filled
+	Heads      int
+	DimHead    int // even
+	Stride     int // floats from row to row; 0: Heads * HeadStride
+	HeadStride int // floats from head to head; 0: DimHead
+	Lists      int
+	Rows       int
+	Routes     int // lists side by side in Positions and Filled; 0: 1
+	Route      int // which of them X belongs to
+	First      int
+	Limit      int // positions from here on, and negative ones, make a slot empty; 0: none does
+}
+
+// Rotary turns pairs of a head's elements by an angle that grows with the
+// row's position. It returns x as it is afterwards.
+//
+//	x [Lists, Rows, Heads, D]    for d in 0 .. D/2-1: angle = position * 10000^(-2d/D)
+//	out[d]       = x[d] cos - x[d + D/2] sin
+//	out[d + D/2] = x[d + D/2] cos + x[d] sin
+//
+// An empty slot keeps what it holds.
+func Rotary(a RotaryArgs) []float64 { return rotary[float64](a) }
+
+// Rotary32 is [Rotary] in plain float32, the angles and their sines and
+// cosines in float64: a table is made once.
+func Rotary32(a RotaryArgs) []float32 { return rotary[float32](a) }
+
+func rotary[T Float](a RotaryArgs) []T {
+	const op = "Rotary"
+	routes, headStride := max(a.Routes, 1), cmp.Or(a.HeadStride, a.DimHead)
+	stride := cmp.Or(a.Stride, a.Heads*headStride)
+	if len(a.X) != a.Lists*a.Rows*stride {
+		checkLen(op, "x", len(a.X), (a.Lists*a.Rows-1)*stride+(a.Heads-1)*headStride+a.DimHead)
+	}
+	checkOptional(op, "positions", a.Positions, a.Lists*routes*a.Rows)
+	checkOptional(op, "filled", a.Filled, a.Lists*routes*a.Rows)
+	y := append([]T(nil), convert[T](a.X)...)
+	for row := range a.Lists * a.Rows {
+		slot := (row/a.Rows*routes+a.Route)*a.Rows + row%a.Rows
+		position := a.First + row%a.Rows
+		if a.Positions != nil {
+			position = int(a.Positions[slot])
+		}
+		if !valid(a.Filled, slot) || position < 0 || a.Limit != 0 && position >= a.Limit {
+			continue
+		}
+		for d := range a.DimHead / 2 {
+			angle := float64(position) * math.Pow(10000, -2*float64(d)/float64(a.DimHead))
+			sin, cos := T(math.Sin(angle)), T(math.Cos(angle))
+			for h := range a.Heads {
+				i := row*stride + h*headStride + d
+				j := i + a.DimHead/2
+				y[i], y[j] = y[i]*cos-y[j]*sin, y[j]*cos+y[i]*sin
+			}
+		}
+	}
+	return y
+}
