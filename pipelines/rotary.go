@@ -58,12 +58,12 @@ type RotaryArgs struct {
 // It takes 1.1 MB for a million positions of a head of 64. They come from float64, and their sums by angle addition are off by 2e-7 at
 // most, at any position. Nil if positions is less than 1, or dimHead not an even number from 2 on.
 func RotaryTable(positions, dimHead int) []float32 {
-	if positions < 1 || dimHead < 2 || dimHead%2 != 0 {
+	length := RotaryTableLen(positions, dimHead)
+	if length == 0 {
 		return nil
 	}
-	half, hi := dimHead/2, (positions-1)/rotaryLow+1
-	table := make([]float32, (rotaryLow+hi)*dimHead)
-	for row := range rotaryLow + hi {
+	half, table := dimHead/2, make([]float32, length)
+	for row := range length / dimHead {
 		position := row
 		if row >= rotaryLow {
 			position = (row - rotaryLow) * rotaryLow
@@ -74,6 +74,14 @@ func RotaryTable(positions, dimHead int) []float32 {
 		}
 	}
 	return table
+}
+
+// RotaryTableLen is how many floats RotaryTable makes.
+func RotaryTableLen(positions, dimHead int) int {
+	if positions < 1 || dimHead < 2 || dimHead%2 != 0 {
+		return 0
+	}
+	return (rotaryLow + (positions-1)/rotaryLow + 1) * dimHead
 }
 
 const (

@@ -14,15 +14,15 @@ import (
 //	KeysOwn:      kv [R, Lists, Keys, H/R, 2, D] f32 in
 //	KeysIndexed:  kv [Items, M, H, 2, D] f32 in    indices [Lists, R, Keys] i32 in
 //	KeysPrefix:   kv [Items, M, H, 2, D] f32 in                                          Items = Lists / PerItem
-//	filled [Lists, R, Keys] u32 in    key scores [Lists, R, Keys] f32 in
+//	filled [Lists, R, Keys] u32 in    key scores [Lists, R, Keys] f32 in    KeysPrefix: filled [Items, M] u32 in
 //	query filled [Lists, Queries] u32 in    query scores [Lists, Queries] f32 in
 //	s[i, j] = q[i] . k[j] / sqrt(D) * score of the query * score of the key
 //	y[i] = sum_j softmax_j(s[i]) * v[j] * score of the value, over the slots of the query's list and its null key and value
 //
-// Of kv's two rows the first is the key, the second the value. Head h reads route h / (H / R). A key slot that is not filled, or whose index
-// is not one of 0..M-1, takes no part; with none, y is the null value. With KeysPrefix list l sees rows 0 to
-// min((l % PerItem) * Prefix, M) - 1 of its item. The row of a query that is not filled keeps what it holds. The null key and value
-// are never scored.
+// Of kv's two rows the first is the key, the second the value. Head h reads route h / (H / R). A key slot is empty, and takes no part,
+// if its filled word or its score is 0, or if its index is not one of 0..M-1; if all are, y is the null value. With KeysPrefix list l
+// sees rows 0 to min((l % PerItem) * Prefix, M) - 1 of its item, of those that are filled. A query slot is empty, and its row of y keeps
+// what it holds, if its filled word or its score is 0. The null key and value are never scored.
 //
 // The order of summation depends on D, the device, and the places of the slots alone.
 //
@@ -47,7 +47,7 @@ type RoutedAttentionConfig struct {
 	Heads, DimHead int // H; D, 1 to 128
 	Routes         int // R, a divisor of Heads; 1 with KeysPrefix
 	Keys           Keys
-	Filled         bool // not with KeysPrefix
+	Filled         bool
 	QueryFilled    bool
 	ScoreValues    bool // by KeyScores; not with KeysPrefix
 	ScoreKeys      bool // by KeyScores; not with KeysPrefix
@@ -58,7 +58,7 @@ type RoutedAttentionConfig struct {
 type RoutedAttentionArgs struct {
 	Q, KV       vk.Range
 	Indices     vk.Range // with KeysIndexed
-	Filled      vk.Range // 0 or 1
+	Filled      vk.Range // 0 or 1; of rows with KeysPrefix, of slots else
 	KeyScores   vk.Range
 	QueryFilled vk.Range // 0 or 1
 	QueryScores vk.Range
@@ -90,8 +90,8 @@ func NewRoutedAttention(dev *vk.Device, c RoutedAttentionConfig) (*RoutedAttenti
 		return nil, fmt.Errorf("pipelines: %s: Routes is %d, want a divisor of Heads, %d", op, c.Routes, c.Heads)
 	case c.Keys > KeysPrefix:
 		return nil, fmt.Errorf("pipelines: %s: Keys is %d, want KeysOwn, KeysIndexed or KeysPrefix", op, c.Keys)
-	case c.Keys == KeysPrefix && (c.Routes != 1 || c.Filled || c.ScoreValues || c.ScoreKeys):
-		return nil, fmt.Errorf("pipelines: %s: Keys is KeysPrefix, want one route, and no Filled, ScoreValues or ScoreKeys: got %+v", op, c)
+	case c.Keys == KeysPrefix && (c.Routes != 1 || c.ScoreValues || c.ScoreKeys):
+		return nil, fmt.Errorf("pipelines: %s: Keys is KeysPrefix, want one route, and no ScoreValues or ScoreKeys: got %+v", op, c)
 	}
 	spec := map[uint32]uint32{
 		8: uint32(c.Heads), 9: uint32(c.Routes), 10: uint32(c.Keys), 11: flag(c.Filled), 12: flag(c.QueryFilled),
@@ -120,7 +120,7 @@ func (r *RoutedAttention) Record(t *vk.Tape, a RoutedAttentionArgs) error {
 	}
 	args := []vk.Access{vk.Read(a.Q), vk.Read(a.KV), vk.Read(a.Indices), vk.Read(a.Filled), vk.Read(a.KeyScores), vk.Read(a.QueryFilled),
 		vk.Read(a.QueryScores), vk.Read(a.Null), vk.ReadWrite(a.Y)}
-	if !c.QueryFilled {
+	if !c.QueryFilled && !c.ScoreQueries {
 		args[8] = vk.Write(a.Y)
 	}
 	bytes := a.Q.Size() + a.Y.Size() + a.KV.Size() + a.Indices.Size() + a.Filled.Size() + a.KeyScores.Size()
@@ -165,15 +165,33 @@ func (r *RoutedAttention) check(a RoutedAttentionArgs) error {
 	if err := positive(op, dim{"rows of kv", rows}, dim{"Lists*R*Keys", max(a.Lists*c.Routes*a.Keys, 1)}); err != nil {
 		return err
 	}
+	filled := []dim{lists, routes, keys}
+	if c.Keys == KeysPrefix {
+		filled = []dim{items, m}
+	}
 	return firstError(
-		tensor(op, "q", true, a.Q, " f32", lists, queries, h, d), tensor(op, "kv", true, a.KV, " f32", kv...),
-		tensor(op, "indices", c.Keys == KeysIndexed, a.Indices, " i32", lists, routes, keys),
-		tensor(op, "filled", c.Filled, a.Filled, " u32", lists, routes, keys),
-		tensor(op, "key scores", c.ScoreValues || c.ScoreKeys, a.KeyScores, " f32", lists, routes, keys),
-		tensor(op, "query filled", c.QueryFilled, a.QueryFilled, " u32", lists, queries),
-		tensor(op, "query scores", c.ScoreQueries, a.QueryScores, " f32", lists, queries),
-		tensor(op, "null", true, a.Null, " f32", two, h, d), tensor(op, "y", true, a.Y, " f32", lists, queries, h, d),
+		tensorOf(c.DimHead, op, "q", true, a.Q, " f32", lists, queries, h, d),
+		tensorOf(c.DimHead, op, "kv", true, a.KV, " f32", kv...),
+		tensorOf(1, op, "indices", c.Keys == KeysIndexed, a.Indices, " i32", lists, routes, keys),
+		tensorOf(1, op, "filled", c.Filled, a.Filled, " u32", filled...),
+		tensorOf(1, op, "key scores", c.ScoreValues || c.ScoreKeys, a.KeyScores, " f32", lists, routes, keys),
+		tensorOf(1, op, "query filled", c.QueryFilled, a.QueryFilled, " u32", lists, queries),
+		tensorOf(1, op, "query scores", c.ScoreQueries, a.QueryScores, " f32", lists, queries),
+		tensorOf(c.DimHead, op, "null", true, a.Null, " f32", two, h, d),
+		tensorOf(c.DimHead, op, "y", true, a.Y, " f32", lists, queries, h, d),
 	)
+}
+
+// tensorOf is tensor for what is read so many floats at a time: unless these are a multiple of 4 it may start at any multiple of 4 bytes.
+func tensorOf(row int, op, arg string, on bool, r vk.Range, kind string, dims ...dim) error {
+	if !on || row%4 == 0 {
+		return tensor(op, arg, on, r, kind, dims...)
+	}
+	bytes := uint64(4)
+	for _, d := range dims {
+		bytes *= uint64(d.n)
+	}
+	return needWords(op, arg, r, bytes, shape(dims...)+kind, false)
 }
 
 func absentNumber(op, name string, n int) error {

@@ -18,12 +18,12 @@ type routedCase struct {
 	RoutedAttentionConfig
 	lists, queries, keys, perItem, rows, prefix int
 	scale                                       float32 // of the queries; 0: 1
-	empty                                       bool    // no key slot is filled
+	full                                        int     // this many key slots of a list are filled, or rows of an item; 0: most, with holes; -1: none
 }
 
 // args are the reference's; slots of every kind of emptiness are among them, and in the keys and values that no slot needs there are NaNs.
 func (c routedCase) args() ref.RoutedAttentionArgs {
-	h, d, slots := c.Heads, c.DimHead, c.lists*c.Routes*c.keys
+	h, d, slots, items := c.Heads, c.DimHead, c.lists*c.Routes*c.keys, c.lists/max(c.perItem, 1)
 	rng := rand.New(rand.NewPCG(uint64(slots), uint64(c.queries)))
 	a := ref.RoutedAttentionArgs{
 		Q: normal(1, c.lists*c.queries*h*d), Null: normal(3, 2*h*d), Lists: c.lists, Queries: c.queries, Keys: c.keys, Heads: h, Dim: d, Routes: c.Routes,
@@ -32,30 +32,42 @@ func (c routedCase) args() ref.RoutedAttentionArgs {
 	for i := range a.Q {
 		a.Q[i] *= max(c.scale, 1)
 	}
-	rows := c.lists * c.keys * h
+	length, rows := c.keys, c.lists*c.keys*h
 	if c.Keys != KeysOwn {
-		rows = c.lists / max(c.perItem, 1) * c.rows * h
+		rows = items * c.rows * h
+	}
+	if c.Keys == KeysPrefix {
+		length, slots = c.rows, items*c.rows
 	}
 	a.KV = normal(2, 2*rows*d)
 	if c.Filled {
 		a.Filled = make([]uint8, slots)
-		for i := range a.Filled {
-			if !c.empty && rng.IntN(4) > 0 {
+	}
+	if c.ScoreValues || c.ScoreKeys {
+		a.KeyScores = normal(4, slots)
+	}
+	for i := range slots {
+		filled := c.full > 0 && i%length < c.full || c.full == 0 && rng.IntN(4) > 0
+		switch {
+		case filled && c.Filled:
+			a.Filled[i] = 1
+		case filled:
+			continue
+		case a.KeyScores != nil && (!c.Filled || i%2 == 0):
+			a.KeyScores[i] = 0 // the score alone makes it empty
+			if c.Filled {
 				a.Filled[i] = 1
-			} else if c.Keys == KeysOwn {
-				list, route, j := i/c.keys/c.Routes, i/c.keys%c.Routes, i%c.keys
-				row := ((route*c.lists+list)*c.keys + j) * h / c.Routes
-				for e := range 2 * d * h / c.Routes {
-					a.KV[2*row*d+e] = float32(math.NaN())
-				}
 			}
+		}
+		if !filled && (c.Filled || a.KeyScores != nil) {
+			c.spoil(a.KV, i)
 		}
 	}
 	if c.Keys == KeysIndexed {
 		a.Indices = make([]int32, slots)
 		for i := range a.Indices {
 			a.Indices[i] = int32(rng.IntN(c.rows))
-			if rng.IntN(9) == 0 {
+			if rng.IntN(9) == 0 || c.full < 0 {
 				a.Indices[i] = []int32{-1, int32(c.rows), math.MaxInt32, math.MinInt32}[rng.IntN(4)]
 			}
 		}
@@ -68,95 +80,137 @@ func (c routedCase) args() ref.RoutedAttentionArgs {
 			}
 		}
 	}
-	if c.ScoreValues || c.ScoreKeys {
-		a.KeyScores = normal(4, slots)
-	}
 	if c.ScoreQueries {
 		a.QueryScores = normal(5, c.lists*c.queries)
+		for i := 3; i < len(a.QueryScores); i += 7 {
+			a.QueryScores[i] = 0
+		}
 	}
 	return a
 }
 
-// filledWords are the filled words of bytes.
-func filledWords(bytes []uint8) []uint32 {
-	list := make([]uint32, len(bytes))
-	for i, b := range bytes {
-		list[i] = uint32(b)
+// spoil puts NaNs where the keys and values of an empty slot are, if they are no other slot's.
+func (c routedCase) spoil(kv []float32, slot int) {
+	row, wide := slot, 2*c.DimHead*c.Heads
+	switch c.Keys {
+	case KeysIndexed:
+		return
+	case KeysOwn:
+		list, route, j := slot/c.keys/c.Routes, slot/c.keys%c.Routes, slot%c.keys
+		row, wide = (route*c.lists+list)*c.keys+j, wide/c.Routes
 	}
-	return list
+	for i := range wide {
+		kv[row*wide+i] = float32(math.NaN())
+	}
 }
 
+// put puts the arguments on a bench. Lists, and rows that are no multiple of 4 floats, start at any multiple of 4 bytes.
 func (c routedCase) put(lab *gputest.Lab, a ref.RoutedAttentionArgs) RoutedAttentionArgs {
+	shift := 4 * flag(c.DimHead%4 != 0)
+	rows := func(name string, data []float32) vk.Range {
+		return lab.In(name, append(make([]float32, shift/4), data...)).Slice(uint64(shift), 4*uint64(len(data)))
+	}
+	floats := func(name string, data []float32) vk.Range {
+		if data == nil {
+			return vk.Range{}
+		}
+		return lab.In(name, append(make([]float32, 1), data...)).Slice(4, 4*uint64(len(data)))
+	}
+	filled := func(name string, data []uint8) vk.Range {
+		if data == nil {
+			return vk.Range{}
+		}
+		list := []uint32{0}
+		for i, b := range data {
+			list = append(list, uint32(b)<<(i%32)) // any word but 0
+		}
+		return lab.In(name, list).Slice(4, 4*uint64(len(data)))
+	}
 	g := RoutedAttentionArgs{
-		Q: lab.In("q", a.Q), KV: lab.In("kv", a.KV), Null: lab.In("null", a.Null), Y: lab.Out("y", 4*len(a.Q)),
+		Q: rows("q", a.Q), KV: rows("kv", a.KV), Null: rows("null", a.Null), Y: lab.Out("y", 4*len(a.Q)),
+		KeyScores: floats("key scores", a.KeyScores), QueryScores: floats("query scores", a.QueryScores),
+		Filled: filled("filled", a.Filled), QueryFilled: filled("query filled", a.QueryFilled),
 		Lists: c.lists, Queries: c.queries, Keys: c.keys, PerItem: c.perItem, KVRows: c.rows, Prefix: c.prefix,
 	}
 	if a.Indices != nil {
-		g.Indices = lab.In("indices", a.Indices)
-	}
-	if a.Filled != nil {
-		g.Filled = lab.In("filled", filledWords(a.Filled))
-	}
-	if a.KeyScores != nil {
-		g.KeyScores = lab.In("key scores", a.KeyScores)
-	}
-	if a.QueryFilled != nil {
-		g.QueryFilled = lab.In("query filled", filledWords(a.QueryFilled))
-	}
-	if a.QueryScores != nil {
-		g.QueryScores = lab.In("query scores", a.QueryScores)
+		g.Indices = lab.In("indices", append([]int32{0}, a.Indices...)).Slice(4, 4*uint64(len(a.Indices)))
 	}
 	return g
 }
 
-func TestRoutedAttention(t *testing.T) {
-	own := func(h, d, r int) RoutedAttentionConfig { return RoutedAttentionConfig{Heads: h, DimHead: d, Routes: r} }
-	all := func(c RoutedAttentionConfig) RoutedAttentionConfig {
-		c.Filled, c.QueryFilled, c.ScoreValues, c.ScoreKeys, c.ScoreQueries = true, true, true, true, true
-		return c
+// run computes on the device. Rows of empty queries must be left alone; they come back as zeros, as the reference has them.
+func (c routedCase) run(t *testing.T, a ref.RoutedAttentionArgs) []float32 {
+	t.Helper()
+	lab := gputest.Open(t)
+	r, err := NewRoutedAttention(lab.Dev, c.RoutedAttentionConfig)
+	require.NoError(t, err)
+	defer func() { require.NoError(t, r.Close()) }()
+	g := c.put(lab, a)
+	lab.Run(func(t *vk.Tape) error { return r.Record(t, g) })
+	assert.Equal(t, []string{"routed_attention"}, lab.Dispatches())
+	got, wide := lab.Float32("y"), c.Heads*c.DimHead
+	for slot := range c.lists * c.queries {
+		if (a.QueryFilled == nil || a.QueryFilled[slot] != 0) && (a.QueryScores == nil || a.QueryScores[slot] != 0) {
+			continue
+		}
+		for i := range wide {
+			require.True(t, math.IsNaN(float64(got[slot*wide+i])), "query %d was written", slot)
+			got[slot*wide+i] = 0
+		}
 	}
-	indexed := func(c RoutedAttentionConfig) RoutedAttentionConfig { c.Keys = KeysIndexed; return c }
-	prefix := func(c RoutedAttentionConfig) RoutedAttentionConfig { c.Keys = KeysPrefix; return c }
-	filled := func(c RoutedAttentionConfig) RoutedAttentionConfig { c.Filled, c.QueryFilled = true, true; return c }
+	return got
+}
+
+func ownKeys(h, d, r int) RoutedAttentionConfig {
+	return RoutedAttentionConfig{Heads: h, DimHead: d, Routes: r}
+}
+
+func (c RoutedAttentionConfig) with(change func(*RoutedAttentionConfig)) RoutedAttentionConfig {
+	change(&c)
+	return c
+}
+
+func TestRoutedAttention(t *testing.T) {
+	all := func(c *RoutedAttentionConfig) {
+		c.Filled, c.QueryFilled, c.ScoreValues, c.ScoreKeys, c.ScoreQueries = true, true, true, true, true
+	}
+	indexed := func(c *RoutedAttentionConfig) { c.Keys = KeysIndexed }
+	prefix := func(c *RoutedAttentionConfig) { c.Keys = KeysPrefix }
+	filled := func(c *RoutedAttentionConfig) { c.Filled, c.QueryFilled = true, true }
 	for _, c := range []routedCase{
-		{RoutedAttentionConfig: own(1, 1, 1), lists: 1, queries: 1, keys: 1},
-		{RoutedAttentionConfig: own(2, 16, 1), lists: 2, queries: 31, keys: 7},
-		{RoutedAttentionConfig: own(2, 16, 2), lists: 2, queries: 32, keys: 32},
-		{RoutedAttentionConfig: own(4, 16, 4), lists: 3, queries: 33, keys: 33},
-		{RoutedAttentionConfig: all(own(4, 24, 2)), lists: 2, queries: 64, keys: 65},
-		{RoutedAttentionConfig: all(own(2, 64, 1)), lists: 2, queries: 65, keys: 97},
-		{RoutedAttentionConfig: own(1, 64, 1), lists: 1, queries: 70, keys: 200, scale: 30},
-		{RoutedAttentionConfig: all(own(2, 128, 2)), lists: 1, queries: 40, keys: 70},
-		{RoutedAttentionConfig: all(own(3, 17, 3)), lists: 2, queries: 35, keys: 40},
-		{RoutedAttentionConfig: filled(own(2, 20, 1)), lists: 2, queries: 9, keys: 33, empty: true},
-		{RoutedAttentionConfig: own(2, 96, 1), lists: 1, queries: 5, keys: 64},
-		{RoutedAttentionConfig: indexed(all(own(4, 16, 2))), lists: 6, queries: 8, keys: 45, perItem: 3, rows: 50},
-		{RoutedAttentionConfig: indexed(own(2, 33, 1)), lists: 2, queries: 40, keys: 31, rows: 7},
-		{RoutedAttentionConfig: indexed(filled(own(2, 64, 2))), lists: 4, queries: 32, keys: 129, perItem: 4, rows: 300},
-		{RoutedAttentionConfig: prefix(own(2, 16, 1)), lists: 6, queries: 9, perItem: 3, rows: 70, prefix: 35},
-		{RoutedAttentionConfig: prefix(own(1, 64, 1)), lists: 4, queries: 33, perItem: 4, rows: 50, prefix: 32},
+		{RoutedAttentionConfig: ownKeys(1, 1, 1), lists: 1, queries: 1, keys: 1},
+		{RoutedAttentionConfig: ownKeys(2, 16, 1), lists: 2, queries: 31, keys: 7},
+		{RoutedAttentionConfig: ownKeys(2, 16, 2), lists: 2, queries: 32, keys: 32},
+		{RoutedAttentionConfig: ownKeys(4, 16, 4), lists: 3, queries: 33, keys: 33},
+		{RoutedAttentionConfig: ownKeys(4, 24, 2).with(all), lists: 2, queries: 64, keys: 65},
+		{RoutedAttentionConfig: ownKeys(2, 64, 1).with(all), lists: 2, queries: 65, keys: 97},
+		{RoutedAttentionConfig: ownKeys(1, 64, 1), lists: 1, queries: 70, keys: 200, scale: 30},
+		{RoutedAttentionConfig: ownKeys(1, 16, 1), lists: 1, queries: 5, keys: 63, scale: 1e6},
+		{RoutedAttentionConfig: ownKeys(2, 128, 2).with(all), lists: 1, queries: 40, keys: 70},
+		{RoutedAttentionConfig: ownKeys(3, 17, 3).with(all), lists: 2, queries: 35, keys: 40},
+		{RoutedAttentionConfig: ownKeys(2, 20, 1).with(filled), lists: 2, queries: 9, keys: 33, full: -1},
+		{RoutedAttentionConfig: ownKeys(2, 96, 1), lists: 1, queries: 5, keys: 64},
+		{RoutedAttentionConfig: ownKeys(2, 16, 1).with(func(c *RoutedAttentionConfig) { c.ScoreValues = true }), lists: 2, queries: 33, keys: 31},
+		{RoutedAttentionConfig: ownKeys(2, 16, 1).with(func(c *RoutedAttentionConfig) { c.ScoreKeys = true }), lists: 2, queries: 33, keys: 31},
+		{RoutedAttentionConfig: ownKeys(2, 16, 1).with(func(c *RoutedAttentionConfig) { c.ScoreQueries = true }), lists: 2, queries: 33, keys: 31},
+		// Lists that are filled in front, to the ends of the steps in which the rest is cut off.
+		{RoutedAttentionConfig: ownKeys(1, 16, 1).with(filled), lists: 2, queries: 5, keys: 300, full: 1},
+		{RoutedAttentionConfig: ownKeys(2, 16, 2).with(filled), lists: 2, queries: 5, keys: 300, full: 127},
+		{RoutedAttentionConfig: ownKeys(2, 16, 2).with(filled), lists: 2, queries: 5, keys: 300, full: 128},
+		{RoutedAttentionConfig: ownKeys(2, 16, 2).with(all), lists: 2, queries: 5, keys: 300, full: 129},
+		{RoutedAttentionConfig: ownKeys(2, 16, 2).with(filled), lists: 2, queries: 5, keys: 257, full: 257},
+		{RoutedAttentionConfig: ownKeys(4, 16, 2).with(all).with(indexed), lists: 6, queries: 8, keys: 45, perItem: 3, rows: 50},
+		{RoutedAttentionConfig: ownKeys(2, 33, 1).with(indexed), lists: 2, queries: 40, keys: 31, rows: 7},
+		{RoutedAttentionConfig: ownKeys(2, 64, 2).with(filled).with(indexed), lists: 4, queries: 32, keys: 129, perItem: 4, rows: 300},
+		{RoutedAttentionConfig: ownKeys(2, 16, 2).with(indexed), lists: 2, queries: 3, keys: 150, rows: 9, full: -1},
+		{RoutedAttentionConfig: ownKeys(2, 16, 1).with(prefix), lists: 6, queries: 9, perItem: 3, rows: 70, prefix: 35},
+		{RoutedAttentionConfig: ownKeys(1, 64, 1).with(prefix), lists: 4, queries: 33, perItem: 4, rows: 50, prefix: 32},
+		{RoutedAttentionConfig: ownKeys(2, 24, 1).with(filled).with(prefix), lists: 6, queries: 33, perItem: 3, rows: 200, prefix: 70},
+		{RoutedAttentionConfig: ownKeys(2, 16, 1).with(filled).with(prefix), lists: 6, queries: 4, perItem: 3, rows: 90, prefix: 64, full: 50},
 	} {
-		c.QueryFilled = c.QueryFilled || c.Keys == KeysPrefix
-		both(t, fmt.Sprintf("%+v", c), func(t *testing.T, tiled bool) {
-			lab := gputest.Open(t)
+		t.Run(fmt.Sprintf("%+v", c), func(t *testing.T) {
 			a := c.args()
-			r, err := NewRoutedAttention(lab.Dev, c.RoutedAttentionConfig)
-			require.NoError(t, err)
-			defer r.Close()
-			r.kernels.tiled = tiled
-			g := c.put(lab, a)
-			lab.Run(func(t *vk.Tape) error { return r.Record(t, g) })
-			want, naive := ref.RoutedAttention(a), ref.RoutedAttention32(a)
-			got := lab.Float32("y")
-			for i := range a.QueryFilled { // the rows of empty queries are left alone
-				if a.QueryFilled[i] == 0 {
-					row := got[i*c.Heads*c.DimHead:][:c.Heads*c.DimHead]
-					for j, v := range row {
-						require.True(t, math.IsNaN(float64(v)), "query %d was written", i)
-						row[j] = 0
-					}
-				}
-			}
+			got, want, naive := c.run(t, a), ref.RoutedAttention(a), ref.RoutedAttention32(a)
 			assert.NoError(t, ref.MaxErr(got, want).Within(ref.Bound(naive, want, 2e-6)))
 		})
 	}
@@ -164,23 +218,23 @@ func TestRoutedAttention(t *testing.T) {
 
 // With no key a query gets its head's null value, exactly.
 func TestRoutedAttentionNullAlone(t *testing.T) {
-	lab := gputest.Open(t)
-	c := routedCase{RoutedAttentionConfig: RoutedAttentionConfig{Heads: 2, DimHead: 20, Routes: 1, Filled: true}, lists: 1, queries: 3, keys: 40, empty: true}
-	a := c.args()
-	r, err := NewRoutedAttention(lab.Dev, c.RoutedAttentionConfig)
-	require.NoError(t, err)
-	defer r.Close()
-	g := c.put(lab, a)
-	lab.Run(func(t *vk.Tape) error { return r.Record(t, g) })
-	for i := range c.queries {
-		assert.Equal(t, a.Null[2*20:], lab.Float32("y")[i*40:][:40])
+	for _, c := range []routedCase{
+		{RoutedAttentionConfig: ownKeys(2, 20, 1).with(func(c *RoutedAttentionConfig) { c.Filled = true }), lists: 1, queries: 3, keys: 40, full: -1},
+		{RoutedAttentionConfig: ownKeys(2, 7, 1).with(func(c *RoutedAttentionConfig) { c.Keys = KeysIndexed }), lists: 1, queries: 3, keys: 40, rows: 5, full: -1},
+		{RoutedAttentionConfig: ownKeys(2, 16, 1).with(func(c *RoutedAttentionConfig) { c.Keys = KeysPrefix }), lists: 1, queries: 3, rows: 5, prefix: 4},
+	} {
+		a := c.args()
+		got, wide := c.run(t, a), c.Heads*c.DimHead
+		for i := range c.queries {
+			assert.Equal(t, a.Null[wide:], got[i*wide:][:wide])
+		}
 	}
 }
 
 // Other lists, and whether the work goes in one dispatch or in several, change no bit.
 func TestRoutedAttentionBits(t *testing.T) {
 	lab := gputest.Open(t)
-	c := routedCase{RoutedAttentionConfig: RoutedAttentionConfig{Heads: 2, DimHead: 16, Routes: 2, Filled: true}, lists: 3, queries: 70, keys: 50}
+	c := routedCase{RoutedAttentionConfig: ownKeys(2, 16, 2).with(func(c *RoutedAttentionConfig) { c.Filled = true }), lists: 3, queries: 70, keys: 50}
 	a := c.args()
 	r, err := NewRoutedAttention(lab.Dev, c.RoutedAttentionConfig)
 	require.NoError(t, err)
@@ -193,15 +247,37 @@ func TestRoutedAttentionBits(t *testing.T) {
 	assert.Greater(t, len(lab.Dispatches()), 3)
 	assert.Equal(t, first, lab.Float32("y"))
 
-	other := gputest.Open(t)
 	list := c.queries * c.Heads * c.DimHead
 	for i := range a.Q[:list] {
 		a.Q[i] = -a.Q[i]
 	}
-	g = c.put(other, a)
-	other.Run(func(t *vk.Tape) error { return r.Record(t, g) })
-	assert.NotEqual(t, first[:list], other.Float32("y")[:list])
-	assert.Equal(t, first[list:], other.Float32("y")[list:])
+	got := c.run(t, a)
+	assert.NotEqual(t, first[:list], got[:list])
+	assert.Equal(t, first[list:], got[list:])
+}
+
+// A key that is not there changes no bit, be it behind the others or a tile between them: a list that is padded gives what it gave.
+func TestRoutedAttentionPadding(t *testing.T) {
+	short := routedCase{RoutedAttentionConfig: ownKeys(2, 16, 1).with(func(c *RoutedAttentionConfig) { c.Filled = true }), lists: 1, queries: 40, keys: 96, full: 96}
+	a := short.args()
+	first := short.run(t, a)
+	long := short
+	long.keys = 700
+	b := long.args()
+	copy(b.KV, a.KV)
+	for i := range b.Filled {
+		b.Filled[i] = uint8(1 - flag(i >= short.keys))
+	}
+	assert.Equal(t, first, long.run(t, b))
+	// The tiles, of 32 or 64 keys, stay where they were; a gap of 128 slots comes between.
+	clear(b.Filled)
+	row := 2 * short.Heads * short.DimHead
+	for i := range short.keys {
+		to := i + 128*int(flag(i >= 64))
+		b.Filled[to] = 1
+		copy(b.KV[to*row:][:row], a.KV[i*row:][:row])
+	}
+	assert.Equal(t, first, long.run(t, b))
 }
 
 func TestRoutedAttentionBadInput(t *testing.T) {
@@ -217,7 +293,8 @@ func TestRoutedAttentionBadInput(t *testing.T) {
 		{"Routes is 3, want a divisor of Heads, 2", RoutedAttentionConfig{Heads: 2, DimHead: 16, Routes: 3}},
 		{"Keys is 9, want KeysOwn", RoutedAttentionConfig{Heads: 2, DimHead: 16, Routes: 1, Keys: 9}},
 		{"Keys is KeysPrefix, want one route", RoutedAttentionConfig{Heads: 2, DimHead: 16, Routes: 2, Keys: KeysPrefix}},
-		{"Keys is KeysPrefix, want one route, and no Filled", RoutedAttentionConfig{Heads: 2, DimHead: 16, Routes: 1, Keys: KeysPrefix, Filled: true}},
+		{"Keys is KeysPrefix, want one route, and no ScoreValues", RoutedAttentionConfig{Heads: 2, DimHead: 16, Routes: 1, Keys: KeysPrefix, ScoreValues: true}},
+		{"Keys is KeysPrefix, want one route, and no ScoreValues or ScoreKeys", RoutedAttentionConfig{Heads: 2, DimHead: 16, Routes: 1, Keys: KeysPrefix, ScoreKeys: true}},
 	} {
 		_, err := NewRoutedAttention(lab.Dev, test.config)
 		assert.ErrorContains(t, err, test.want)
@@ -253,12 +330,4 @@ func TestRoutedAttentionBadInput(t *testing.T) {
 	}
 	require.NoError(t, r.Close())
 	badRecord(t, lab, "closed", func(t *vk.Tape) error { return r.Record(t, good) })
-}
-
-// both tests the kernel of GPUs and, on a CPU driver, the one for these.
-func both(t *testing.T, name string, test func(t *testing.T, tiled bool)) {
-	t.Run(name, func(t *testing.T) { test(t, true) })
-	if gputest.Device(t).Caps().CPU {
-		t.Run(name+" cpu", func(t *testing.T) { test(t, false) })
-	}
 }

@@ -6,8 +6,11 @@
 //	KEYS_INDEXED:  kv [ITEMS, M, H, 2, D], indices [LISTS, R, KEYS]: slot j is row indices[j] of the list's item
 //	KEYS_PREFIX:   kv [ITEMS, M, H, 2, D]: the list sees rows 0 .. PREFIX * (its number in the item) - 1
 //	filled, key_scores [LISTS, R, KEYS]    query_filled, query_scores [LISTS, QUERIES]
+//	KEYS_PREFIX: filled [ITEMS, M]
 //
-// Head h reads route h / (H / R). A workgroup computes BR queries of a list and a head: attention.glsl.
+// Head h reads route h / (H / R). A slot, of keys or of queries, is empty if its filled word or its score is 0, or if its index is no
+// row. A workgroup computes BR queries of a list and a head: attention.glsl. It does nothing if they are all empty, and goes no further
+// than the last slot of the keys that is not: lists are filled from the front, and many only in part.
 #extension GL_EXT_buffer_reference : require
 #extension GL_EXT_buffer_reference_uvec2 : require
 #extension GL_EXT_control_flow_attributes : require
@@ -36,33 +39,36 @@ layout(push_constant, std430) uniform Push {
 	uint first, groups; // this dispatch runs workgroups first .. groups - 1
 } p;
 
-uint list, head, slots; // slots: the first one of this list and route
+uint list, head, slots; // slots: where filled, key_scores and indices have the first one of this list and route
+
+// query_exists says whether a slot of the queries, counted over all lists, is there.
+bool query_exists(uint slot) {
+	if (QUERY_FILLED && U32(p.query_filled).v[slot] == 0) return false;
+	return !SCORE_QUERIES || F32(p.query_scores).v[slot] != 0;
+}
 
 Query query(uint i) {
 	uint slot = list * p.queries + min(i, p.queries - 1);
-	bool exists = i < p.queries;
-	if (QUERY_FILLED) exists = exists && U32(p.query_filled).v[slot] != 0;
-	return Query(exists, at(p.q, slot * H + head, 4 * D), SCORE_QUERIES ? F32(p.query_scores).v[slot] : 1.0);
+	return Query(i < p.queries && query_exists(slot), at(p.q, slot * H + head, 4 * D), SCORE_QUERIES ? F32(p.query_scores).v[slot] : 1.0);
+}
+
+const bool SCORED = SCORE_VALUES || SCORE_KEYS, HOLES = FILLED || SCORED || KEYS == KEYS_INDEXED;
+
+bool key_exists(uint j) {
+	if (FILLED && U32(p.filled).v[slots + j] == 0) return false;
+	if (SCORED && F32(p.key_scores).v[slots + j] == 0) return false;
+	return KEYS != KEYS_INDEXED || U32(p.indices).v[slots + j] < p.rows; // a negative index is a large one here
 }
 
 Key key(uint j) {
-	Key k = Key(true, 0, 1, 1);
-	uint row = j, item = list / p.per_item;
-	if (FILLED) k.exists = U32(p.filled).v[slots + j] != 0;
-	if (SCORE_VALUES || SCORE_KEYS) {
-		float score = F32(p.key_scores).v[slots + j];
-		if (SCORE_KEYS) k.key_factor = score;
-		if (SCORE_VALUES) k.value_factor = score;
-	}
+	float score = SCORED ? F32(p.key_scores).v[slots + j] : 1.0;
+	Key k = Key(key_exists(j), 0, SCORE_KEYS ? score : 1.0, SCORE_VALUES ? score : 1.0);
 	if (KEYS == KEYS_OWN) {
 		k.row = 2 * (((head / (H / R) * p.lists + list) * p.keys + j) * (H / R) + head % (H / R));
 		return k;
 	}
-	if (KEYS == KEYS_INDEXED) {
-		row = U32(p.indices).v[slots + j]; // a negative index is a large one here
-		k.exists = k.exists && row < p.rows;
-	}
-	k.row = 2 * ((item * p.rows + row) * H + head);
+	uint row = KEYS == KEYS_INDEXED ? U32(p.indices).v[slots + j] : j;
+	k.row = 2 * ((list / p.per_item * p.rows + row) * H + head);
 	return k;
 }
 
@@ -76,10 +82,28 @@ uvec2 null_value() { return at(p.null_kv, H + head, 4 * D); }
 
 // any_query says whether one of the tile's queries exists; all invocations get the same answer.
 bool any_query(uint i0) {
-	if (!QUERY_FILLED) return true;
+	if (!QUERY_FILLED && !SCORE_QUERIES) return true;
 	for (uint i = i0; i < min(i0 + BR, p.queries); i++)
-		if (U32(p.query_filled).v[list * p.queries + i] != 0) return true;
+		if (query_exists(list * p.queries + i)) return true;
 	return false;
+}
+
+shared uint keys_end;
+
+// trim is the end of the keys without the empty slots behind the last one that is not; the same in all invocations. It looks from the end
+// on, so a full list costs it one step.
+uint trim(uint keys) {
+	if (!HOLES) return keys;
+	if (gl_LocalInvocationIndex == 0) keys_end = 0;
+	while (keys > 0) {
+		uint begin = (keys - 1) / THREADS * THREADS, j = begin + gl_LocalInvocationIndex;
+		barrier();
+		if (j < keys && key_exists(j)) atomicMax(keys_end, j + 1);
+		barrier();
+		if (keys_end > 0) return keys_end;
+		keys = begin;
+	}
+	return 0;
 }
 
 void main() {
@@ -89,7 +113,11 @@ void main() {
 	uint tiles = (p.queries + BR - 1) / BR, tile = group % tiles;
 	list = group / tiles / H;
 	head = group / tiles % H;
+	uint keys = p.keys;
 	slots = (list * R + head / (H / R)) * p.keys;
-	uint keys = KEYS == KEYS_PREFIX ? min(list % p.per_item * p.prefix, p.rows) : p.keys;
-	if (any_query(tile * BR)) attend(tile * BR, 0, keys);
+	if (KEYS == KEYS_PREFIX) {
+		keys = min(list % p.per_item * p.prefix, p.rows);
+		slots = list / p.per_item * p.rows;
+	}
+	if (any_query(tile * BR)) attend(tile * BR, 0, trim(keys));
 }

@@ -7,10 +7,10 @@ import "math"
 type RoutedAttentionArgs struct {
 	Q, KV       []float32 // Q [Lists, Queries, H, D]
 	Indices     []int32   // [Lists, R, Keys]; an index that is no row makes the slot empty
-	Filled      []uint8   // [Lists, R, Keys]; nil: all filled
-	KeyScores   []float32 // [Lists, R, Keys]; used as the next three say
+	Filled      []uint8   // [Lists, R, Keys], with Prefix [Lists / PerItem, M]; nil: all filled
+	KeyScores   []float32 // [Lists, R, Keys]; 0: the slot is empty; else used as ScoreValues and ScoreKeys say
 	QueryFilled []uint8   // [Lists, Queries]; nil: all filled; the others' rows are 0
-	QueryScores []float32 // [Lists, Queries]; nil: 1
+	QueryScores []float32 // [Lists, Queries]; 0: the slot is empty, its row 0; nil: 1
 	Null        []float32 // [2, H, D]
 
 	ScoreValues, ScoreKeys           bool
@@ -32,7 +32,19 @@ func routedAttention[T Float](a RoutedAttentionArgs) []T {
 	h, d := a.Heads, a.Dim
 	checkLen(op, "q", len(a.Q), a.Lists*a.Queries*h*d)
 	checkLen(op, "null", len(a.Null), 2*h*d)
-	checkOptional(op, "filled", a.Filled, a.Lists*a.Routes*a.Keys)
+	rows, filled := a.Lists*a.Keys, a.Lists*a.Routes*a.Keys
+	if a.Indices != nil || a.Prefix > 0 {
+		rows = a.Lists / perItem * a.Rows
+	}
+	if a.Prefix > 0 {
+		filled = rows
+	}
+	checkLen(op, "kv", len(a.KV), 2*rows*h*d)
+	checkOptional(op, "filled", a.Filled, filled)
+	checkOptional(op, "indices", a.Indices, a.Lists*a.Routes*a.Keys)
+	checkOptional(op, "key scores", a.KeyScores, a.Lists*a.Routes*a.Keys)
+	checkOptional(op, "query filled", a.QueryFilled, a.Lists*a.Queries)
+	checkOptional(op, "query scores", a.QueryScores, a.Lists*a.Queries)
 	q, kv, null := convert[T](a.Q), convert[T](a.KV), convert[T](a.Null)
 	y := make([]T, len(q))
 	parallel(a.Lists*h, func(lo, hi int) {
@@ -42,7 +54,7 @@ func routedAttention[T Float](a RoutedAttentionArgs) []T {
 			keys, values, scores = append(keys, null[head*d:][:d]), append(values, null[(h+head)*d:][:d]), append(scores, 1)
 			for i := range a.Queries {
 				slot := list*a.Queries + i
-				if a.QueryFilled != nil && a.QueryFilled[slot] == 0 {
+				if empty(a.QueryScores, a.QueryFilled, slot) {
 					continue
 				}
 				score := T(1)
@@ -68,6 +80,9 @@ func routedKeys[T Float](a RoutedAttentionArgs, kv []T, list, head, perItem int)
 	}
 	for j := range count {
 		slot := (list*a.Routes+route)*a.Keys + j
+		if a.Prefix > 0 {
+			slot = item*a.Rows + j
+		}
 		row := ((route*a.Lists+list)*a.Keys+j)*perRoute + head%perRoute
 		switch {
 		case a.Prefix > 0:
@@ -79,7 +94,7 @@ func routedKeys[T Float](a RoutedAttentionArgs, kv []T, list, head, perItem int)
 			}
 			row = (item*a.Rows+index)*h + head
 		}
-		if a.Filled != nil && a.Filled[slot] == 0 {
+		if empty(a.KeyScores, a.Filled, slot) {
 			continue
 		}
 		score := T(1)
