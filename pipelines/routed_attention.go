@@ -20,7 +20,7 @@ import (
 //	y[i] = sum_j softmax_j(s[i]) * v[j] * score of the value, over the slots of the query's list and its null key and value
 //
 // Of kv's two rows the first is the key, the second the value. Head h reads route h / (H / R). A key slot is empty, and takes no part,
-// if its filled word or its score is 0, or if its index is not one of 0..M-1; if all are, y is the null value. With KeysPrefix list l
+// if its filled word is 0 or its index is not one of 0..M-1; if all are, y is the null value. A score of 0 leaves it its part. With KeysPrefix list l
 // sees rows 0 to min((l % PerItem) * Prefix, M) - 1 of its item, of those that are filled. A query slot is empty, and its row of y keeps
 // what it holds, if its filled word or its score is 0. The null key and value are never scored.
 //

@@ -51,16 +51,11 @@ func (c routedCase) args() ref.RoutedAttentionArgs {
 		switch {
 		case filled && c.Filled:
 			a.Filled[i] = 1
-		case filled:
-			continue
-		case a.KeyScores != nil && (!c.Filled || i%2 == 0):
-			a.KeyScores[i] = 0 // the score alone makes it empty
-			if c.Filled {
-				a.Filled[i] = 1
-			}
-		}
-		if !filled && (c.Filled || a.KeyScores != nil) {
+		case c.Filled:
 			c.spoil(a.KV, i)
+		}
+		if a.KeyScores != nil && i%5 == 0 {
+			a.KeyScores[i] = 0 // a score like any other
 		}
 	}
 	if c.Keys == KeysIndexed {
@@ -139,15 +134,20 @@ func (c routedCase) put(lab *gputest.Lab, a ref.RoutedAttentionArgs) RoutedAtten
 }
 
 // run computes on the device. Rows of empty queries must be left alone; they come back as zeros, as the reference has them.
-func (c routedCase) run(t *testing.T, a ref.RoutedAttentionArgs) []float32 {
+func (c routedCase) run(t *testing.T, a ref.RoutedAttentionArgs, tiled bool) []float32 {
 	t.Helper()
 	lab := gputest.Open(t)
 	r, err := NewRoutedAttention(lab.Dev, c.RoutedAttentionConfig)
 	require.NoError(t, err)
 	defer func() { require.NoError(t, r.Close()) }()
+	r.kernels.tiled = tiled
 	g := c.put(lab, a)
 	lab.Run(func(t *vk.Tape) error { return r.Record(t, g) })
-	assert.Equal(t, []string{"routed_attention"}, lab.Dispatches())
+	want := "routed_attention"
+	if lab.Dev.Caps().CPU && !tiled {
+		want += "_cpu"
+	}
+	assert.Equal(t, []string{want}, lab.Dispatches())
 	got, wide := lab.Float32("y"), c.Heads*c.DimHead
 	for slot := range c.lists * c.queries {
 		if (a.QueryFilled == nil || a.QueryFilled[slot] != 0) && (a.QueryScores == nil || a.QueryScores[slot] != 0) {
@@ -208,9 +208,9 @@ func TestRoutedAttention(t *testing.T) {
 		{RoutedAttentionConfig: ownKeys(2, 24, 1).with(filled).with(prefix), lists: 6, queries: 33, perItem: 3, rows: 200, prefix: 70},
 		{RoutedAttentionConfig: ownKeys(2, 16, 1).with(filled).with(prefix), lists: 6, queries: 4, perItem: 3, rows: 90, prefix: 64, full: 50},
 	} {
-		t.Run(fmt.Sprintf("%+v", c), func(t *testing.T) {
+		both(t, fmt.Sprintf("%+v", c), func(t *testing.T, tiled bool) {
 			a := c.args()
-			got, want, naive := c.run(t, a), ref.RoutedAttention(a), ref.RoutedAttention32(a)
+			got, want, naive := c.run(t, a, tiled), ref.RoutedAttention(a), ref.RoutedAttention32(a)
 			assert.NoError(t, ref.MaxErr(got, want).Within(ref.Bound(naive, want, 2e-6)))
 		})
 	}
@@ -224,7 +224,7 @@ func TestRoutedAttentionNullAlone(t *testing.T) {
 		{RoutedAttentionConfig: ownKeys(2, 16, 1).with(func(c *RoutedAttentionConfig) { c.Keys = KeysPrefix }), lists: 1, queries: 3, rows: 5, prefix: 4},
 	} {
 		a := c.args()
-		got, wide := c.run(t, a), c.Heads*c.DimHead
+		got, wide := c.run(t, a, false), c.Heads*c.DimHead
 		for i := range c.queries {
 			assert.Equal(t, a.Null[wide:], got[i*wide:][:wide])
 		}
@@ -251,7 +251,7 @@ func TestRoutedAttentionBits(t *testing.T) {
 	for i := range a.Q[:list] {
 		a.Q[i] = -a.Q[i]
 	}
-	got := c.run(t, a)
+	got := c.run(t, a, true)
 	assert.NotEqual(t, first[:list], got[:list])
 	assert.Equal(t, first[list:], got[list:])
 }
@@ -260,7 +260,7 @@ func TestRoutedAttentionBits(t *testing.T) {
 func TestRoutedAttentionPadding(t *testing.T) {
 	short := routedCase{RoutedAttentionConfig: ownKeys(2, 16, 1).with(func(c *RoutedAttentionConfig) { c.Filled = true }), lists: 1, queries: 40, keys: 96, full: 96}
 	a := short.args()
-	first := short.run(t, a)
+	first := short.run(t, a, true)
 	long := short
 	long.keys = 700
 	b := long.args()
@@ -268,7 +268,7 @@ func TestRoutedAttentionPadding(t *testing.T) {
 	for i := range b.Filled {
 		b.Filled[i] = uint8(1 - flag(i >= short.keys))
 	}
-	assert.Equal(t, first, long.run(t, b))
+	assert.Equal(t, first, long.run(t, b, true))
 	// The tiles, of 32 or 64 keys, stay where they were; a gap of 128 slots comes between.
 	clear(b.Filled)
 	row := 2 * short.Heads * short.DimHead
@@ -277,7 +277,7 @@ func TestRoutedAttentionPadding(t *testing.T) {
 		b.Filled[to] = 1
 		copy(b.KV[to*row:][:row], a.KV[i*row:][:row])
 	}
-	assert.Equal(t, first, long.run(t, b))
+	assert.Equal(t, first, long.run(t, b, true))
 }
 
 func TestRoutedAttentionBadInput(t *testing.T) {
@@ -330,4 +330,12 @@ func TestRoutedAttentionBadInput(t *testing.T) {
 	}
 	require.NoError(t, r.Close())
 	badRecord(t, lab, "closed", func(t *vk.Tape) error { return r.Record(t, good) })
+}
+
+// both tests the kernel of GPUs and, on a CPU driver, the one for these.
+func both(t *testing.T, name string, test func(t *testing.T, tiled bool)) {
+	t.Run(name, func(t *testing.T) { test(t, true) })
+	if gputest.Device(t).Caps().CPU {
+		t.Run(name+" cpu", func(t *testing.T) { test(t, false) })
+	}
 }

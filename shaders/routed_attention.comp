@@ -52,11 +52,10 @@ Query query(uint i) {
 	return Query(i < p.queries && query_exists(slot), at(p.q, slot * H + head, 4 * D), SCORE_QUERIES ? F32(p.query_scores).v[slot] : 1.0);
 }
 
-const bool SCORED = SCORE_VALUES || SCORE_KEYS, HOLES = FILLED || SCORED || KEYS == KEYS_INDEXED;
+const bool SCORED = SCORE_VALUES || SCORE_KEYS, HOLES = FILLED || KEYS == KEYS_INDEXED;
 
 bool key_exists(uint j) {
 	if (FILLED && U32(p.filled).v[slots + j] == 0) return false;
-	if (SCORED && F32(p.key_scores).v[slots + j] == 0) return false;
 	return KEYS != KEYS_INDEXED || U32(p.indices).v[slots + j] < p.rows; // a negative index is a large one here
 }
 

@@ -169,6 +169,8 @@ func setupRoutedAttention(s *benchStage, size []int) (*workload, error) {
 	a := pipelines.RoutedAttentionArgs{Q: s.normals(b * queries * h * d), KV: s.normals(2 * b * keys * h * d), Null: s.normals(2 * h * d),
 		Y: s.floats(b * queries * h * d), Lists: b, Queries: queries, Keys: keys}
 	return s.room("routed_attention", func(t *vk.Tape) error { return r.Record(t, a) }, s.floatResult("y", a.Y))
+}
+
 // setupRotary leaves x as it is, so that every run finds the same.
 func setupRotary(s *benchStage, size []int) (*workload, error) {
 	rows, heads, d := size[0], size[1], size[2]

@@ -8,7 +8,7 @@ type RoutedAttentionArgs struct {
 	Q, KV       []float32 // Q [Lists, Queries, H, D]
 	Indices     []int32   // [Lists, R, Keys]; an index that is no row makes the slot empty
 	Filled      []uint8   // [Lists, R, Keys], with Prefix [Lists / PerItem, M]; nil: all filled
-	KeyScores   []float32 // [Lists, R, Keys]; 0: the slot is empty; else used as ScoreValues and ScoreKeys say
+	KeyScores   []float32 // [Lists, R, Keys]; used as ScoreValues and ScoreKeys say
 	QueryFilled []uint8   // [Lists, Queries]; nil: all filled; the others' rows are 0
 	QueryScores []float32 // [Lists, Queries]; 0: the slot is empty, its row 0; nil: 1
 	Null        []float32 // [2, H, D]
@@ -94,7 +94,7 @@ func routedKeys[T Float](a RoutedAttentionArgs, kv []T, list, head, perItem int)
 			}
 			row = (item*a.Rows+index)*h + head
 		}
-		if empty(a.KeyScores, a.Filled, slot) {
+		if a.Filled != nil && a.Filled[slot] == 0 {
 			continue
 		}
 		score := T(1)

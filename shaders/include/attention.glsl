@@ -36,7 +36,7 @@ layout(constant_id = 0) const uint D = 1;           // dim of a head, 1 to 128
 layout(constant_id = 3) const float SCALE = 1;      // log2(e) / sqrt(D): powers of 2 are what devices have
 layout(constant_id = 4) const bool FACTORS = false; // rows have factors
 #ifdef CPU
-const uint BR = 8, BC = 16;
+const uint BR = 8, BC = 16, THREADS = 8;
 layout(local_size_x = 8) in;
 #else
 layout(constant_id = 1) const uint BR = 64; // queries of a workgroup: 32 or 64
