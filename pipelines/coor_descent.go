@@ -2,7 +2,7 @@ package pipelines
 
 import (
 	"fmt"
-	"math"
+	"slices"
 	"sync"
 	"unsafe"
 
@@ -13,12 +13,20 @@ import (
 //
 //	logits [Rows, N] f32 in         mask [Rows / Routes, N] u8 in, optional
 //	scores [Rows, N] f32 out        state [Rows, Blocks, Iters, 4] f32 out, optional
+//	chosen [Rows, Blocks, Slots] f32 out, beside the scores or in their place: the scores of chosen entries alone
+//	indices [Rows, Blocks, Slots] i32 in      filled [Rows, Blocks, Slots] u32 in, optional: which these are, as Select writes them
+//
+// With Windows, m = 0 .. Windows-1 descends on the first min(m * Prefix, N) entries of a row, whatever m aiming at the same K:
+//
+//	scores [Items, Windows, Routes, N], 0 beyond the prefix      state [Items, Windows, Routes, Iters, 4]
+//	chosen, indices, filled [Items, Windows, Routes, Slots]      Items = Rows / Routes
 //
 //	t = 0 .. Iters-1: a_t = e_t * (log K - logsumexp(u)),  u_i = 0 at t = 0, then min(logit_i, -a_{t-1}) / e_t
 //	score_i = exp(min(logit_i + a_{Iters-1}, 0) / e_Iters);  e_0 = max(EpsInit, Eps), e_{t+1} = max(e_t * EpsDecay, Eps)
 //
 // Scores are in [0, 1]; masked entries score 0 and count for nothing. Logits beyond 1e38 in size count as 1e38 (so infinities are
-// welcome); what a row with a NaN scores is not defined.
+// welcome); what a row with a NaN scores is not defined. The chosen score of a slot has the bits that the entry has in scores; it is 0
+// where the slot is not filled, and where its index, counted from the start of the row, names no entry of the block or prefix.
 //
 // State is what a backward pass needs of a block, with top_t = min(largest logit, -a_{t-1}):
 //
@@ -30,7 +38,8 @@ import (
 //
 // A block of up to 32,768 entries (fewer on small devices) takes one dispatch, in which every workgroup has a block in registers;
 // a longer one takes Iters + 1 dispatches, which share it among workgroups through Scratch. Which one depends on the device and
-// the length of a block alone, and so does the order of summation.
+// the length of a block alone, and so does the order of summation; a window counts as a block of N entries. State and scratch memory
+// start at multiples of 16 bytes, the mask anywhere, all others at multiples of 4.
 //
 // Shader: shaders/coor_descent.comp. Reference: internal/ref.CoorDescent. Source: arXiv 1502.04759, 2304.04947.
 type CoorDescent struct {
@@ -49,27 +58,9 @@ type CoorDescentConfig struct {
 	EpsDecay float64 // factor of eps after each iteration, in (0, 1]; 0: 1
 }
 
-// CoorDescentArgs names memory and sizes. Scores may be the same range as Logits.
-type CoorDescentArgs struct {
-	Logits  vk.Range // [Rows, N]
-	Mask    vk.Range // [Rows / Routes, N], 0: not a valid entry; absent: all are
-	Scores  vk.Range // [Rows, N]
-	State   vk.Range // [Rows, ceil(N / BlockSize), Iters, 4]; absent: not wanted
-	Scratch vk.Range // as many bytes as the method Scratch says; absent if that is 0
-	Rows, N int
-	Routes  int // consecutive rows that share a row of the mask; 0: 1
-
-	// BlockSize cuts each row in blocks of that many entries, the last one shorter if need be, each a descent of its own. 0: N.
-	BlockSize int
-	// K is how many entries a block is to choose: a real number, 1e-6 to 1e30. A shorter last block aims at min(K, its length).
-	K float64
-	// WholeUpTo exempts blocks that are not longer than this: their scores are their mask. 0: none.
-	WholeUpTo int
-}
-
 // coorDescentPush is what both kernels are told; their own scalars follow.
 type coorDescentPush struct {
-	count, n, blockSize, blocks, routes, whole, iters uint32
+	count, n, blockSize, blocks, routes, slots, iters uint32
 	k, kLast                                          float32
 }
 
@@ -94,7 +85,7 @@ const (
 // coorDescentKernel is a specialisation: of the kernel for long blocks if quads is 0.
 type coorDescentKernel struct {
 	invocations, quads uint32
-	state              bool
+	state, windows     bool
 }
 
 // coorDescentPlan is how a block of some length is worked on.
@@ -148,53 +139,38 @@ func NewCoorDescent(dev *vk.Device, c CoorDescentConfig) (*CoorDescent, error) {
 	return &CoorDescent{config: c, dev: dev, kernels: map[coorDescentKernel]*vk.Kernel{}}, nil
 }
 
-// Scratch is the number of bytes of scratch memory for rows of n entries in blocks of blockSize (0: n).
-func (c *CoorDescent) Scratch(rows, n, blockSize int) uint64 {
-	if blockSize == 0 || blockSize > n {
-		blockSize = n
-	}
-	if rows < 1 || blockSize < 1 {
-		return 0
-	}
-	p := planCoorDescent(c.dev.Caps(), blockSize)
-	if p.quads > 0 {
-		return 0
-	}
-	return 2 * uint64(rows) * uint64((n+blockSize-1)/blockSize) * p.stride()
-}
-
 // Record adds the descent to a tape.
 func (c *CoorDescent) Record(t *vk.Tape, a CoorDescentArgs) error {
 	if a.Routes == 0 {
 		a.Routes = 1
 	}
-	if a.BlockSize == 0 || a.BlockSize > a.N && a.N > 0 {
-		a.BlockSize = a.N
-	}
 	if err := c.check(a); err != nil {
 		return err
 	}
-	p := planCoorDescent(c.dev.Caps(), a.BlockSize)
-	k, err := c.kernel(p, !a.State.IsZero())
+	p := planCoorDescent(c.dev.Caps(), a.block())
+	k, err := c.kernel(p, !a.State.IsZero(), a.Windows > 0)
 	if err != nil {
 		return fmt.Errorf("pipelines: CoorDescent: %w", err)
 	}
-	units := a.Rows * a.blocks()
+	units := a.Rows * a.units()
 	groups, err := vk.Grid(c.dev.Caps(), uint64(units)*uint64(max(p.parts, 1)))
 	if err != nil {
 		return fmt.Errorf("pipelines: CoorDescent: %w", err)
 	}
 	push := coorDescentPush{
-		count: uint32(units * max(p.parts, 1)), n: uint32(a.N), blockSize: uint32(a.BlockSize), blocks: uint32(a.blocks()),
-		routes: uint32(a.Routes), whole: uint32(a.WholeUpTo), iters: uint32(c.config.Iters), k: float32(a.K), kLast: float32(a.K),
+		count: uint32(units * max(p.parts, 1)), n: uint32(a.N), blockSize: uint32(a.block()), blocks: uint32(a.units()),
+		routes: uint32(a.Routes), slots: uint32(a.Slots), iters: uint32(c.config.Iters),
 	}
-	if last := a.N % a.BlockSize; last > 0 {
-		push.kLast = float32(min(a.K, float64(last)))
+	push.k, push.kLast = a.aims()
+	if a.Windows > 0 {
+		push.blockSize = uint32(a.Prefix)
 	}
 	d := vk.Dispatch{
 		Kernel: k, Groups: groups,
-		Args:  []vk.Access{vk.Read(a.Logits), vk.Read(a.Mask), vk.Write(a.Scores), vk.Write(a.State)},
-		Flops: coorDescentFlops * float64(a.Rows) * float64(a.N),
+		Args: []vk.Access{
+			vk.Read(a.Logits), vk.Read(a.Mask), vk.Write(a.Scores), vk.Write(a.State), vk.Read(a.Indices), vk.Read(a.Filled), vk.Write(a.Chosen),
+		},
+		Flops: coorDescentFlops * float64(a.Rows) * a.entries(),
 		Bytes: float64(a.Logits.Size() + a.Mask.Size()),
 	}
 	if p.quads == 0 {
@@ -205,7 +181,7 @@ func (c *CoorDescent) Record(t *vk.Tape, a CoorDescentArgs) error {
 		push, float32(max(c.config.EpsInit, c.config.Eps)), float32(c.config.Eps), decay, float32(c.config.EpsDecay - float64(decay)),
 	})
 	d.Flops *= float64(c.config.Iters)
-	d.Bytes += float64(a.Scores.Size() + a.State.Size())
+	d.Bytes += float64(a.State.Size()) + a.resultBytes()
 	return t.Dispatch(d)
 }
 
@@ -220,16 +196,15 @@ func (c *CoorDescent) recordLong(t *vk.Tape, a CoorDescentArgs, p coorDescentPla
 	e, eBefore := first, first
 	args := d.Args
 	for step := range c.config.Iters + 1 {
-		scores, state := args[2], args[3]
-		if step < c.config.Iters {
-			scores = vk.Access{}
+		d.Args = append(slices.Clone(args), vk.Read(before), vk.Write(after))
+		if step < c.config.Iters { // nothing yet of scores, indices, filled and chosen
+			d.Args[2], d.Args[4], d.Args[5], d.Args[6] = vk.Access{}, vk.Access{}, vk.Access{}, vk.Access{}
 		} else {
-			d.Bytes += float64(a.Scores.Size())
+			d.Bytes += a.resultBytes()
 		}
-		if step == 0 {
-			state = vk.Access{}
+		if step == 0 { // nor of the state
+			d.Args[3] = vk.Access{}
 		}
-		d.Args = []vk.Access{args[0], args[1], scores, state, vk.Read(before), vk.Write(after)}
 		d.Push = vk.Scalars(&coorDescentLongPush{push, uint32(p.parts), uint32(p.span), uint32(step), float32(eBefore), float32(e)})
 		if err := t.Dispatch(d); err != nil {
 			return err
@@ -240,64 +215,20 @@ func (c *CoorDescent) recordLong(t *vk.Tape, a CoorDescentArgs, p coorDescentPla
 	return nil
 }
 
-// blocks of a row.
-func (a CoorDescentArgs) blocks() int { return (a.N + a.BlockSize - 1) / a.BlockSize }
-
-// check wants Routes and BlockSize with their defaults filled in.
-func (c *CoorDescent) check(a CoorDescentArgs) error {
-	const op = "CoorDescent"
-	if err := positive(op, dim{"Rows", a.Rows}, dim{"N", a.N}, dim{"Routes", a.Routes}, dim{"BlockSize", a.BlockSize}); err != nil {
-		return err
-	}
-	const leastK, mostK = 1e-6, 1e30
-	switch {
-	case a.N >= 1<<30: // the bytes of a row are counted in 32 bits
-		return fmt.Errorf("pipelines: CoorDescent: N is %d, want less than %d", a.N, 1<<30)
-	case a.Rows%a.Routes != 0:
-		return fmt.Errorf("pipelines: CoorDescent: Rows is %d, want a multiple of Routes %d", a.Rows, a.Routes)
-	case !(a.K >= leastK && a.K <= mostK):
-		return fmt.Errorf("pipelines: CoorDescent: K is %g, want %g to %g", a.K, leastK, mostK)
-	case a.WholeUpTo < 0 || a.WholeUpTo > math.MaxInt32:
-		return fmt.Errorf("pipelines: CoorDescent: WholeUpTo is %d, want 0 to %d", a.WholeUpTo, math.MaxInt32)
-	}
-	rows, n, blocks := dim{"Rows", a.Rows}, dim{"N", a.N}, dim{"Blocks", a.blocks()}
-	if err := positive(op, dim{"Rows * Blocks", a.Rows * blocks.n}); err != nil {
-		return err
-	}
-	masks, iters := dim{"Rows / Routes", a.Rows / a.Routes}, dim{"Iters", c.config.Iters}
-	entries := uint64(a.Rows) * uint64(a.N)
-	states := uint64(a.Rows) * uint64(blocks.n) * uint64(iters.n) * 16
-	for _, err := range []error{
-		need(op, "logits", a.Logits, 4*entries, shape(rows, n)+" f32"),
-		optional(op, "mask", a.Mask, entries/uint64(a.Routes), shape(masks, n)+" u8"),
-		need(op, "scores", a.Scores, 4*entries, shape(rows, n)+" f32"),
-		optional(op, "state", a.State, states, shape(rows, blocks, iters, dim{"Values", 4})+" f32"),
-	} {
-		if err != nil {
-			return err
-		}
-	}
-	bytes := c.Scratch(a.Rows, a.N, a.BlockSize)
-	if bytes == 0 && a.Scratch.IsZero() {
-		return nil
-	}
-	return need(op, "scratch", a.Scratch, bytes, "what Scratch says")
-}
-
 // kernel compiles what a plan needs, or finds it.
-func (c *CoorDescent) kernel(p coorDescentPlan, state bool) (*vk.Kernel, error) {
+func (c *CoorDescent) kernel(p coorDescentPlan, state, windows bool) (*vk.Kernel, error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.kernels == nil {
 		return nil, vk.ErrClosed
 	}
-	key := coorDescentKernel{p.invocations, p.quads, state && p.quads > 0}
+	key := coorDescentKernel{p.invocations, p.quads, state && p.quads > 0, windows}
 	if k := c.kernels[key]; k != nil {
 		return k, nil
 	}
-	name, spec := "coor_descent", map[uint32]uint32{0: key.invocations, 1: key.quads, 2: flag(key.state)}
+	name, spec := "coor_descent", map[uint32]uint32{0: key.invocations, 1: key.quads, 2: flag(key.state), 3: flag(windows)}
 	if p.quads == 0 {
-		name, spec = "coor_descent_long", map[uint32]uint32{0: key.invocations}
+		name, spec = "coor_descent_long", map[uint32]uint32{0: key.invocations, 3: flag(windows)}
 	}
 	k, err := kernel(c.dev, name, spec)
 	if err != nil {

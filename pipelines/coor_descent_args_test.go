@@ -87,10 +87,10 @@ func TestCoorDescentBadInput(t *testing.T) {
 	}{
 		{"rows", "Rows is 0, want 1", func(a *CoorDescentArgs) { a.Rows = 0 }},
 		{"n", "N is 0, want 1", func(a *CoorDescentArgs) { a.N = 0 }},
-		{"n too large", "N is 1073741824, want less than 1073741824", func(a *CoorDescentArgs) { a.N = 1 << 30 }},
+		{"n too large", "N is 1073741824, want at most 1073741823", func(a *CoorDescentArgs) { a.N = 1 << 30 }},
 		{"routes", "Routes is -1, want 1", func(a *CoorDescentArgs) { a.Routes = -1 }},
 		{"routes odd", "Rows is 4, want a multiple of Routes 3", func(a *CoorDescentArgs) { a.Routes = 3 }},
-		{"block", "BlockSize is -4, want 1", func(a *CoorDescentArgs) { a.BlockSize = -4 }},
+		{"block", "BlockSize is -4, want at least 0", func(a *CoorDescentArgs) { a.BlockSize = -4 }},
 		{"too many blocks", "Rows * Blocks is 4294967292, want 1", func(a *CoorDescentArgs) { a.N, a.BlockSize = 1<<30-1, 1 }},
 		{"whole", "WholeUpTo is -1, want 0", func(a *CoorDescentArgs) { a.WholeUpTo = -1 }},
 		{"k zero", "K is 0, want 1e-06 to 1e+30", func(a *CoorDescentArgs) { a.K = 0 }},
@@ -100,17 +100,44 @@ func TestCoorDescentBadInput(t *testing.T) {
 		{"logits missing", "logits is missing, want [Rows 4, N 10] f32, 160 bytes", func(a *CoorDescentArgs) { a.Logits = vk.Range{} }},
 		{"logits short", "logits has 156 bytes, want [Rows 4, N 10] f32, 160 bytes", func(a *CoorDescentArgs) { a.Logits = logits.Slice(0, 156) }},
 		{"mask long", "mask has 20 bytes, want [Rows / Routes 1, N 10] u8, 10 bytes", func(a *CoorDescentArgs) { a.Routes = 4 }},
-		{"scores missing", "scores is missing, want [Rows 4, N 10] f32, 160 bytes", func(a *CoorDescentArgs) { a.Scores = vk.Range{} }},
-		{"scores odd", "scores starts at byte 260 of its buffer, want a multiple of 16", func(a *CoorDescentArgs) {
-			a.Scores, a.Logits, a.Mask, a.State = scores.Slice(4, 40), logits.Slice(0, 40), mask.Slice(0, 10), vk.Range{}
+		{"scores missing", "scores and chosen are missing, want one of them or both", func(a *CoorDescentArgs) { a.Scores = vk.Range{} }},
+		{"scores short", "scores has 120 bytes, want [Rows 4, N 10] f32, 160 bytes", func(a *CoorDescentArgs) { a.Scores = scores.Slice(0, 120) }},
+		{"scores odd", "scores starts at byte 258 of its buffer, want a multiple of 4", func(a *CoorDescentArgs) {
+			a.Scores, a.Logits, a.Mask, a.State = scores.Slice(2, 40), logits.Slice(4, 40), mask.Slice(3, 10), vk.Range{}
 			a.Rows, a.Routes = 1, 1
+		}},
+		{"state odd", "state starts at byte 264 of its buffer, want a multiple of 16", func(a *CoorDescentArgs) {
+			a.Scores, a.Logits, a.Mask, a.State = scores.Slice(4, 40), logits.Slice(4, 40), mask.Slice(3, 10), state.Slice(8, 48)
+			a.Rows, a.Routes = 1, 1
+		}},
+		{"slots negative", "Slots is -1, want 0 to 1073741823", func(a *CoorDescentArgs) { a.Slots = -1 }},
+		{"slots without chosen", "Slots is 3 with indices of 0, filled of 0 and chosen of 0 bytes, want all", func(a *CoorDescentArgs) { a.Slots = 3 }},
+		{"chosen without indices", "Slots is 3 with indices of 0, filled of 0 and chosen of 48 bytes, want all", func(a *CoorDescentArgs) {
+			a.Slots, a.Chosen = 3, state.Slice(0, 48)
+		}},
+		{"chosen without slots", "chosen has 48 bytes, want [Rows 4, Blocks 1, Slots 0] f32, 0 bytes", func(a *CoorDescentArgs) { a.Chosen = state.Slice(0, 48) }},
+		{"filled without chosen", "filled has 4 bytes, want [Rows 4, Blocks 1, Slots 0] u32, 0 bytes", func(a *CoorDescentArgs) { a.Filled = state.Slice(0, 4) }},
+		{"indices short", "indices has 44 bytes, want [Rows 4, Blocks 1, Slots 3] i32, 48 bytes", func(a *CoorDescentArgs) {
+			a.Slots, a.Chosen, a.Indices = 3, state.Slice(0, 48), state.Slice(48, 44)
+		}},
+		{"chosen in place", "scores and logits are the same range, want another one with chosen or windows", func(a *CoorDescentArgs) {
+			a.Slots, a.Chosen, a.Indices, a.Scores, a.State = 3, state.Slice(0, 48), state.Slice(48, 48), logits, vk.Range{}
+		}},
+		{"windows in place", "scores and logits are the same range", func(a *CoorDescentArgs) { a.Windows, a.Prefix, a.Scores = 1, 4, logits }},
+		{"windows alone", "Prefix is 0, want 1", func(a *CoorDescentArgs) { a.Windows = 3 }},
+		{"prefix alone", "Windows is 0, want 1", func(a *CoorDescentArgs) { a.Prefix = 3 }},
+		{"windows and blocks", "BlockSize is 5 with 2 windows, want 0", func(a *CoorDescentArgs) { a.Windows, a.Prefix, a.BlockSize = 2, 5, 5 }},
+		{"too many windows", "Rows * Windows is 2147483648, want 1", func(a *CoorDescentArgs) { a.Windows, a.Prefix = 1<<29, 1 }},
+		{"windows of scores", "scores has 160 bytes, want [Items 2, Windows 3, Routes 2, N 10] f32, 480 bytes", func(a *CoorDescentArgs) { a.Windows, a.Prefix = 3, 4 }},
+		{"windows of state", "state has 192 bytes, want [Items 2, Windows 3, Routes 2, Iters 3, Values 4] f32, 576 bytes", func(a *CoorDescentArgs) {
+			a.Windows, a.Prefix, a.Scores = 3, 4, row.Slice(0, 480)
 		}},
 		{"state short", "state has 192 bytes, want [Rows 4, Blocks 2, Iters 3, Values 4] f32, 384 bytes", func(a *CoorDescentArgs) { a.BlockSize = 5 }},
 		{"scratch not needed", "scratch has ", func(a *CoorDescentArgs) { a.Scratch = scratch }},
-		{"scratch missing", "scratch is missing, want what Scratch says", func(a *CoorDescentArgs) {
+		{"scratch missing", "scratch is missing, want what CoorDescentScratch says", func(a *CoorDescentArgs) {
 			*a = CoorDescentArgs{Logits: row, Scores: row, Rows: 1, N: long, K: 2}
 		}},
-		{"scratch short", "scratch has 16 bytes, want what Scratch says", func(a *CoorDescentArgs) {
+		{"scratch short", "scratch has 16 bytes, want what CoorDescentScratch says", func(a *CoorDescentArgs) {
 			*a = CoorDescentArgs{Logits: row, Scores: row, Rows: 1, N: long, K: 2, Scratch: scratch.Slice(0, 16)}
 		}},
 	} {
@@ -136,6 +163,8 @@ func TestCoorDescentBadInput(t *testing.T) {
 	assert.ErrorIs(t, d.Record(tape, good), vk.ErrClosed)
 	assert.Zero(t, d.Scratch(0, 10, 0))
 	assert.Zero(t, d.Scratch(1, 0, 0))
+	assert.Zero(t, CoorDescentScratch(lab.Dev.Caps(), 1, long, 5, 0))
+	assert.Equal(t, d.Scratch(6, long, 0), CoorDescentScratch(lab.Dev.Caps(), 2, long, 0, 3))
 }
 
 // A dispatch says what it has to read and write.
@@ -151,4 +180,7 @@ func TestCoorDescentWork(t *testing.T) {
 	flops, bytes := tape.Work()
 	assert.Equal(t, 5*3*200.0, flops)
 	assert.Equal(t, 800+200+800+2*3*16.0, bytes)
+	assert.Equal(t, 0+40+80+100+100.0, CoorDescentArgs{N: 100, Windows: 5, Prefix: 40}.entries())
+	assert.Equal(t, 0+20+40.0, CoorDescentArgs{N: 100, Windows: 3, Prefix: 20}.entries())
+	assert.Equal(t, 0+100.0, CoorDescentArgs{N: 100, Windows: 2, Prefix: 100}.entries())
 }

@@ -1,9 +1,11 @@
 #version 450
 // u_i = 0 at t = 0, then min(s_i, -a_{t-1}) / e_t    a_t = e_t (log k - logsumexp_valid(u))    score_i = exp(min(s_i + A, 0) / e_T)
 //
-// logits, scores [Rows, N]    mask [Rows / Routes, N] u8, may be absent    state [Rows, Blocks, Iters, 4], may be absent
+// logits [Rows, N]    mask [Rows / Routes, N] u8, may be absent    state [units, Iters, 4], may be absent
+// scores [Rows, N], may be absent    indices, filled, chosen [units, slots]: scores of chosen entries, may be absent; filled also alone
 //
-// The rows are cut in blocks, each on its own; the last may be shorter. In code `bound` is -a, `top` is min(max s, -a), the
+// The rows are cut in blocks, each on its own; the last may be shorter: units are [Rows, Blocks]. With WINDOWS they are [Rows / Routes,
+// Blocks, Routes], unit m of a row is its first m * block_size entries, and scores are [units, N], 0 beyond those. In code `bound` is -a, `top` is min(max s, -a), the
 // largest of e u, and sum = sum of exp((min(s, -a) - top) / e): then a_t = e log(k / sum) - top, where the logarithm goes to 0.
 //
 // Without LONG a workgroup takes a block and runs all iterations, with the entries in registers, QUADS times 4 an invocation.
@@ -24,16 +26,16 @@ layout(constant_id = 1) const uint QUADS = 8;     // without LONG
 layout(constant_id = 2) const bool STATE = false; // without LONG: the state is wanted
 
 layout(push_constant, std430) uniform Push {
-	uvec2 logits, mask, scores, state;
+	uvec2 logits, mask, scores, state, indices, filled, chosen;
 #ifdef LONG
 	uvec2 before, after; // what the step before left, what this one leaves
 #endif
 	uint count;             // workgroups
 	uint n, block_size, blocks;
 	uint routes;            // rows that share a row of the mask
-	uint whole;             // blocks not longer than this are taken whole
+	uint slots;             // of a unit
 	uint iters;
-	float k, k_last;        // of a block, of a shorter last block
+	float k, k_last;        // of a block, of a shorter last block; 0: it is taken whole
 #ifdef LONG
 	uint parts, span, step;
 	float e_before, e;      // of the step before, of this step
@@ -88,7 +90,9 @@ vec4 gather_parts(out vec2 sums) {
 
 void write_whole() {
 	if (present(p.state) && part == 0 && gl_LocalInvocationID.x == 0) keep(unit, p.step - 1, Pair(0, 0), 0, 0);
-	if (p.step == p.iters) write_mask();
+	if (p.step != p.iters) return;
+	write_mask();
+	write_chosen(unit, part, p.parts, true, Pair(0, 0), 1);
 }
 
 void main() {
@@ -98,13 +102,14 @@ void main() {
 	count_lanes();
 	locate(unit);
 	begin(part * p.span / 4 + gl_LocalInvocationID.x, (part + 1) * p.span);
+	if (p.step == p.iters) write_rest(unit, part * p.span, (part + 1) * p.span);
 	if (p.step == 0) {
 		first_step();
 		return;
 	}
 	vec2 sums;
 	vec4 from = gather_parts(sums);
-	if (from.w == 0 || size <= p.whole) {
+	if (from.w == 0 || k == 0) {
 		leave(from, vec2(0));
 		write_whole();
 		return;
@@ -112,7 +117,8 @@ void main() {
 	Pair bound = bound_after(Pair(from.x, from.y), p.e_before, sums.x);
 	if (present(p.state) && part == 0 && gl_LocalInvocationID.x == 0) keep(unit, p.step - 1, bound, sums.x, sums.y);
 	if (p.step == p.iters) {
-		for (uint q = 0; int(4 * q) < left; q += gl_WorkGroupSize.x) write_quad(q, score(read_quad(q), bound, p.e));
+		for (uint q = 0; int(4 * q) < left && present(p.scores); q += gl_WorkGroupSize.x) write_quad(q, score(read_quad(q), bound, p.e));
+		write_chosen(unit, part, p.parts, false, bound, p.e);
 		return;
 	}
 	Pair top = lesser(from.z, bound);
@@ -175,6 +181,8 @@ float cached_sum(Pair top, float e) {
 
 void write_whole(uint unit) {
 	write_mask(); // from memory: what x holds need not stay around for it
+	write_rest(unit, 0, p.n);
+	write_chosen(unit, 0, 1, true, Pair(0, 0), 1);
 	if (!STATE) return;
 	for (uint t = gl_LocalInvocationID.x; t < p.iters; t += gl_WorkGroupSize.x) keep(unit, t, Pair(0, 0), 0, 0);
 }
@@ -192,7 +200,7 @@ void main() {
 		real += vec4(notEqual(x[q], vec4(ABSENT)));
 	}
 	float m = largest(most), valid = total(real);
-	if (valid == 0 || size <= p.whole) {
+	if (valid == 0 || k == 0) {
 		write_whole(unit);
 		return;
 	}
@@ -216,8 +224,12 @@ void main() {
 		bound = bound_after(origin, e.hi, sum);
 		if (STATE && first) keep(unit, t, bound, sum, over);
 	}
-	if (cached) load();
-	[[unroll]] for (uint q = 0; q < QUADS; q++) write_quad(q * gl_WorkGroupSize.x, score(x[q], bound, next.hi));
+	if (present(p.scores)) {
+		if (cached) load();
+		[[unroll]] for (uint q = 0; q < QUADS; q++) write_quad(q * gl_WorkGroupSize.x, score(x[q], bound, next.hi));
+		write_rest(unit, 0, p.n);
+	}
+	write_chosen(unit, 0, 1, false, bound, next.hi);
 }
 
 #endif

@@ -45,6 +45,31 @@ func TestCoorDescentByHand(t *testing.T) {
 	}
 }
 
+func TestCoorDescentWindowsByHand(t *testing.T) {
+	c := CoorDescentConfig{K: 1, Iters: 1, Eps: 1, EpsDecay: 1} // a = -log of the number of entries
+	s, exp := []float32{0, -1, -2, 5, -3, 1, 0, -1}, math.Exp
+	// Two items of one row; windows of 0, 3 and 4 entries.
+	want := []float64{
+		0, 0, 0, 0, 1. / 3, exp(-1) / 3, exp(-2) / 3, 0, 1. / 4, exp(-1) / 4, exp(-2) / 4, 1,
+		0, 0, 0, 0, exp(-3) / 2, exp(1) / 2, 0, 0, exp(-3) / 2, exp(1) / 2, 0, 0,
+	}
+	want[17], want[21] = 1, 1 // min(1 - log 2, 0) = 0
+	mask := []uint8{1, 1, 1, 1, 1, 1, 0, 0}
+	assertNear(t, want, CoorDescentWindows(s, mask, 2, 1, 4, 3, 3, c), CoorDescentWindows32(s, mask, 2, 1, 4, 3, 3, c))
+	// The same rows as two routes of one item, which share a mask.
+	want = append(append(append([]float64{}, want[:4]...), want[12:16]...), append(append([]float64{}, want[4:8]...), exp(-3)/3, 1./3*exp(1), 1./3, 0)...)
+	assertNear(t, want, CoorDescentWindows(s, nil, 1, 2, 4, 2, 3, c), CoorDescentWindows32(s, nil, 1, 2, 4, 2, 3, c))
+	assertPanics(t, "ref: CoorDescentWindows: len(s) is 8, want 4", func() { CoorDescentWindows(s, nil, 1, 1, 4, 2, 3, c) })
+	assertPanics(t, "ref: CoorDescentWindows: len(mask) is 1, want 8", func() { CoorDescentWindows(s, mask[:1], 1, 1, 8, 2, 3, c) })
+}
+
+func TestChosenScores(t *testing.T) {
+	scores := []float64{1, 2, 3, 4, 5, 6}
+	assert.Equal(t, []float64{3, 0, 1, 0, 5, 5}, ChosenScores(scores, []int32{2, -1, 0, 3, 1, 1}, nil, 2, 3, 3))
+	assert.Equal(t, []float64{3, 0, 4, 0}, ChosenScores(scores, []int32{2, 0, 0, 0}, []uint32{1, 0, 7, 0}, 2, 3, 2))
+	assertPanics(t, "ref: ChosenScores: len(indices) is 1, want 2", func() { ChosenScores(scores, []int32{1}, nil, 2, 3, 1) })
+}
+
 // descents are schedules of all kinds, with k for rows of n.
 func descents(n int) []CoorDescentConfig {
 	k := float64(n) / 7

@@ -8,9 +8,11 @@ const float ABSENT = -2e38;  // stands for an entry that is masked or past the e
 const float REACH = 87;      // exp(-REACH) is about the smallest normal number: what is smaller contributes nothing
 const float LOG2E = 1.44269504;
 
+layout(constant_id = 3) const bool WINDOWS = false; // a unit is not a block of a row but a prefix of it
+
 // The block of a row that this workgroup works on.
 uint size;                // its entries
-float k;                  // what it aims at
+float k;                  // what it aims at; 0: it is taken whole
 
 // What this invocation sees of it. It names its entries by fours, counted from its own first one, so that the places of those in
 // registers are constants beside one address.
@@ -20,14 +22,29 @@ uvec2 mask;               // the word that holds the mask's byte
 uint mask_skew;           // and which byte of it that is
 bool aligned;             // logits and scores allow loads of 16 bytes
 
+// Home is where a unit lies: in the row, from the entry `start` on.
+struct Home { uint row, start, size; };
+
+Home home(uint unit) {
+	if (WINDOWS) {
+		uint window = unit / p.routes;
+		return Home(window / p.blocks * p.routes + unit % p.routes, 0, min(window % p.blocks * p.block_size, p.n));
+	}
+	uint start = unit % p.blocks * p.block_size;
+	return Home(unit / p.blocks, start, min(p.block_size, p.n - start));
+}
+
+uvec2 home_logits(Home h) { return at(at(p.logits, h.row, 4 * p.n), h.start, 4); }
+uvec2 home_mask(Home h) { return at(at(p.mask, h.row / p.routes, p.n), h.start, 1); }
+
 void locate(uint unit) {
-	uint row = unit / p.blocks, start = unit % p.blocks * p.block_size;
-	size = min(p.block_size, p.n - start);
-	k = size < p.block_size ? p.k_last : p.k;
-	logits = at(at(p.logits, row, 4 * p.n), start, 4);
-	scores = at(at(p.scores, row, 4 * p.n), start, 4);
+	Home h = home(unit);
+	size = h.size;
+	k = !WINDOWS && size < p.block_size ? p.k_last : p.k;
+	logits = home_logits(h);
+	scores = present(p.scores) ? at(at(p.scores, WINDOWS ? unit : h.row, 4 * p.n), h.start, 4) : logits;
 	aligned = ((logits.x | scores.x) & 15) == 0;
-	mask = at(at(p.mask, row / p.routes, p.n), start, 1);
+	mask = home_mask(h);
 	mask_skew = mask.x & 3;
 	mask.x -= mask_skew;
 }
@@ -81,8 +98,16 @@ void write_quad(uint quad, vec4 v) {
 	if (have > 3) to.v[4 * quad + 3] = v.w;
 }
 
+// write_rest writes the scores of the entries from `from` to `end` that a window does not see.
+void write_rest(uint unit, uint from, uint end) {
+	if (!WINDOWS || !present(p.scores)) return;
+	F32 to = F32(at(p.scores, unit, 4 * p.n));
+	for (uint i = max(size, from) + gl_LocalInvocationID.x; i < min(p.n, end); i += gl_WorkGroupSize.x) to.v[i] = 0;
+}
+
 // write_mask writes the scores of a block that is taken whole, or that has no valid entry (then all are 0).
 void write_mask() {
+	if (!present(p.scores)) return;
 	for (uint q = 0; int(4 * q) < left; q += gl_WorkGroupSize.x) write_quad(q, vec4(notEqual(read_quad(q), vec4(ABSENT))));
 }
 
@@ -121,6 +146,27 @@ vec4 score(vec4 s, Pair bound, float e) {
 	vec4 d = above(s, bound);
 	vec4 part = mix(vec4(0), min(terms(d, e), 1), greaterThan(d, vec4(-REACH * e)));
 	return mix(part, vec4(1), greaterThanEqual(d, vec4(0)));
+}
+
+// write_chosen writes the scores of a unit's slots, from the part-th on in steps: 0 where a slot is empty or names no valid entry
+// of the unit. It reads logits again, for the entries in registers are anywhere. whole: the scores are the mask.
+void write_chosen(uint unit, uint part, uint parts, bool whole, Pair bound, float e) {
+	if (!present(p.chosen)) return;
+	Home h = home(unit);
+	F32 from = F32(home_logits(h)), to = F32(at(p.chosen, unit, 4 * p.slots));
+	U32 indices = U32(at(p.indices, unit, 4 * p.slots)), filled = U32(at(p.filled, unit, 4 * p.slots));
+	uvec2 real = home_mask(h);
+	uint skew = real.x & 3;
+	real.x -= skew;
+	for (uint slot = part * gl_WorkGroupSize.x + gl_LocalInvocationID.x; slot < p.slots; slot += parts * gl_WorkGroupSize.x) {
+		uint i = indices.v[slot] - h.start; // what lies before the start is far behind the end
+		bool valid = i < h.size;
+		if (valid && present(p.filled)) valid = filled.v[slot] != 0;
+		if (valid && present(p.mask)) valid = byte_at(real, skew + i) != 0;
+		float v = 0;
+		if (valid) v = whole ? 1 : score(vec4(clamp(from.v[i], -LARGEST, LARGEST)), bound, e).x;
+		to.v[slot] = v;
+	}
 }
 
 // log_ratio is log(x / y) to about 1e-7, and far better where x and y are close: a moves by this times e in each step, so its last
