@@ -39,11 +39,11 @@ func (t attentionTile) shared(dimHead int, factors bool) uint32 {
 		nv = 4
 	}
 	quads := t.queries*(nk*dk|1) + max(t.keys*(dk|1), t.keys/nv*d4) + t.queries*(t.keys/4|1)
-	bytes := 16*quads + 4*2*t.keys + 4*attentionThreads + 4*t.queries + 8
+	factored := 2
 	if factors {
-		bytes += 8 * 2 * t.keys
+		factored = 2 * t.keys
 	}
-	return uint32(bytes)
+	return uint32(16*quads + 4*2*t.keys + 8*factored + 4*attentionThreads + 4*t.queries)
 }
 
 // chooseAttentionTile chooses from what the device has. The keys of a tile depend on the device and the head alone, for the order of

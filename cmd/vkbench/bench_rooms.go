@@ -28,6 +28,7 @@ func roomCases() []benchCase {
 		{"permute", []string{"channels", "pixels"}, [][]int{{32, 65536}}, [][]int{{32, 4096}}, setupPermute},
 		{"routed_attention", []string{"batch", "queries", "keys", "heads", "dim head"}, [][]int{{2, 1024, 1024, 8, 64}}, [][]int{{1, 128, 128, 4, 64}}, setupRoutedAttention},
 		{"window_attention", []string{"batch", "tokens", "heads", "dim head", "window"}, [][]int{{2, 32768, 8, 64, 64}}, [][]int{{1, 512, 4, 64, 64}}, setupWindowAttention},
+		{"patch_attention", []string{"height", "width", "heads", "dim head", "patch"}, [][]int{{256, 256, 8, 64, 32}}, [][]int{{32, 32, 2, 64, 16}}, setupPatchAttention},
 		{"scatter", chosen, sequence, [][]int{{2, 8192, 512, 1024}}, setupScatter},
 		{"rotary", []string{"rows", "heads", "dim head"}, [][]int{{65536, 8, 64}}, [][]int{{4096, 8, 64}}, setupRotary},
 	}
@@ -187,4 +188,12 @@ func setupWindowAttention(s *benchStage, size []int) (*workload, error) {
 	w = keep(s.stage, w, err)
 	a := pipelines.WindowAttentionArgs{QKV: s.normals(3 * b * n * h * d), Y: s.floats(b * n * h * d), Items: b, N: n}
 	return s.room("window_attention", func(t *vk.Tape) error { return w.Record(t, a) }, s.floatResult("y", a.Y))
+}
+
+func setupPatchAttention(s *benchStage, size []int) (*workload, error) {
+	height, width, h, d, p := size[0], size[1], size[2], size[3], size[4]
+	x, err := pipelines.NewPatchAttention(s.dev, pipelines.PatchAttentionConfig{Heads: h, DimHead: d, Patch: p})
+	x = keep(s.stage, x, err)
+	a := pipelines.PatchAttentionArgs{QKV: s.normals(height * width * 3 * h * d), Y: s.floats(height * width * h * d), Height: height, Width: width}
+	return s.room("patch_attention", func(t *vk.Tape) error { return x.Record(t, a) }, s.floatResult("y", a.Y))
 }

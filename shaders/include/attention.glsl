@@ -121,7 +121,7 @@ shared vec4 q_tile[BR * QS];
 shared vec4 chunk[BC * KS > VK * D4 ? BC * KS : VK * D4];
 shared vec4 weights[BR * PS];
 shared uint key_row[2 * BC]; // of this tile and of the next one
-shared vec2 key_factor[FACTORS ? 2 * BC : 1];
+shared vec2 key_factor[FACTORS ? 2 * BC : 2];
 shared float part[THREADS];  // what the invocations that share a row tell each other
 shared float shrink[BR];     // what the maximum's rise makes of a row's old results
 

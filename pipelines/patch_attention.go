@@ -1,0 +1,100 @@
+package pipelines
+
+import (
+	"fmt"
+	"unsafe"
+
+	"github.com/colt5-vulkan/colt5/vk"
+)
+
+// PatchAttention is full attention inside each square patch of an image.
+//
+//	qkv [Height, Width, 3, Heads, DimHead] f32 in    y [Height, Width, Heads, DimHead] f32 out
+//	y[i, h] = sum_j softmax_j(q[i, h] . k[j, h] / sqrt(DimHead)) v[j, h]    over the pixels j of i's patch
+//
+// A pixel has all its q, then all its k, then all its v: what a product with [3*Heads*DimHead, C] gives.
+//
+// Shader: shaders/patch_attention.comp. Reference: internal/ref.PatchAttention.
+type PatchAttention struct {
+	config  PatchAttentionConfig
+	kernels *attentionKernels
+}
+
+// PatchAttentionConfig is baked into the kernel.
+type PatchAttentionConfig struct {
+	Heads   int
+	DimHead int // 1 to 128
+	Patch   int // side of a patch in pixels, 1 to 4096
+}
+
+// PatchAttentionArgs is one run. It reads QKV and writes Y.
+type PatchAttentionArgs struct {
+	QKV, Y        vk.Range
+	Height, Width int // multiples of Patch; Height counts the rows of pixels of all images, or of a band of one
+}
+
+type patchAttentionPush struct{ width, first, groups uint32 }
+
+var _ [12 - unsafe.Sizeof(patchAttentionPush{})]byte
+var _ [unsafe.Sizeof(patchAttentionPush{}) - 12]byte
+
+// NewPatchAttention checks the config. The kernel is compiled when Record first needs it.
+func NewPatchAttention(dev *vk.Device, c PatchAttentionConfig) (*PatchAttention, error) {
+	if err := attentionHeads("PatchAttention", c.Heads, c.DimHead); err != nil {
+		return nil, err
+	}
+	if c.Patch < 1 || c.Patch > 4096 {
+		return nil, fmt.Errorf("pipelines: PatchAttention: Patch is %d, want 1 to 4096", c.Patch)
+	}
+	spec := map[uint32]uint32{8: uint32(c.Heads), 9: uint32(c.Patch)}
+	return &PatchAttention{c, newAttentionKernels(dev, "patch_attention", c.DimHead, false, spec)}, nil
+}
+
+// Record adds the attention to a tape: one dispatch, or several if it is very large.
+func (p *PatchAttention) Record(t *vk.Tape, a PatchAttentionArgs) error {
+	const op = "PatchAttention"
+	if err := p.check(a); err != nil {
+		return err
+	}
+	c, tokens := p.config, p.config.Patch*p.config.Patch
+	units := uint64(a.Height/c.Patch) * uint64(a.Width/c.Patch) * uint64(c.Heads)
+	return p.kernels.record(t, op, attentionWork{
+		queries: tokens, keys: tokens, units: units,
+		flops: 4 * float64(c.DimHead) * float64(units) * float64(tokens) * float64(tokens),
+		bytes: float64(a.QKV.Size() + a.Y.Size()),
+		args:  []vk.Access{vk.Read(a.QKV), vk.Write(a.Y)},
+	}, func(first, groups uint32) []byte {
+		return vk.Scalars(&patchAttentionPush{uint32(a.Width), first, groups})
+	})
+}
+
+// check compares the arguments with the config and the sizes.
+func (p *PatchAttention) check(a PatchAttentionArgs) error {
+	const op = "PatchAttention"
+	c := p.config
+	h, w := dim{"Height", a.Height}, dim{"Width", a.Width}
+	if err := positive(op, h, w); err != nil {
+		return err
+	}
+	for _, d := range []dim{h, w} {
+		if d.n%c.Patch != 0 {
+			return fmt.Errorf("pipelines: PatchAttention: %s is %d, want a multiple of Patch %d", d.name, d.n, c.Patch)
+		}
+	}
+	parts, heads, dimHead := dim{"3", 3}, dim{"Heads", c.Heads}, dim{"DimHead", c.DimHead}
+	if err := attentionRows(op, h, w, parts, heads); err != nil {
+		return err
+	}
+	if err := tensor(op, "qkv", true, a.QKV, " f32", h, w, parts, heads, dimHead); err != nil {
+		return err
+	}
+	return tensor(op, "y", true, a.Y, " f32", h, w, heads, dimHead)
+}
+
+// Close frees the kernels.
+func (p *PatchAttention) Close() error {
+	if p == nil {
+		return nil
+	}
+	return p.kernels.Close()
+}

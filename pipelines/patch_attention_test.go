@@ -1,0 +1,136 @@
+package pipelines
+
+import (
+	"fmt"
+	"testing"
+
+	"github.com/colt5-vulkan/colt5/internal/gputest"
+	"github.com/colt5-vulkan/colt5/internal/ref"
+	"github.com/colt5-vulkan/colt5/vk"
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+)
+
+func openPatch(t testing.TB, lab *gputest.Lab, c PatchAttentionConfig) *PatchAttention {
+	t.Helper()
+	p, err := NewPatchAttention(lab.Dev, c)
+	require.NoError(t, err)
+	t.Cleanup(func() { assert.NoError(t, p.Close()) })
+	return p
+}
+
+func TestPatchAttention(t *testing.T) {
+	for _, c := range []struct {
+		height, width, heads, dim, patch int
+		scale                            float32
+	}{
+		{1, 1, 1, 1, 1, 1}, {3, 2, 2, 16, 1, 1}, {4, 6, 3, 24, 2, 1}, {10, 15, 1, 64, 5, 1}, {14, 7, 2, 17, 7, 1},
+		{8, 8, 1, 64, 8, 6}, {9, 18, 1, 20, 9, 1}, {16, 16, 1, 128, 16, 1}, {11, 22, 1, 128, 11, 5}, {32, 32, 1, 64, 32, 1},
+		{45, 45, 1, 4, 45, 1},
+	} {
+		t.Run(fmt.Sprintf("%dx%dx%dx%d patch %d scale %v", c.height, c.width, c.heads, c.dim, c.patch, c.scale), func(t *testing.T) {
+			lab := gputest.Open(t)
+			a := ref.PatchAttentionArgs{QKV: normal(31, c.height*c.width*3*c.heads*c.dim), Height: c.height, Width: c.width,
+				Heads: c.heads, Dim: c.dim, Patch: c.patch}
+			for i := range a.QKV {
+				a.QKV[i] *= c.scale
+			}
+			p := openPatch(t, lab, PatchAttentionConfig{Heads: c.heads, DimHead: c.dim, Patch: c.patch})
+			args := PatchAttentionArgs{QKV: lab.In("qkv", a.QKV), Y: lab.Out("y", 4*len(a.QKV)/3), Height: c.height, Width: c.width}
+			lab.Run(func(t *vk.Tape) error { return p.Record(t, args) })
+			assert.Equal(t, []string{"patch_attention"}, lab.Dispatches())
+			want, naive := ref.PatchAttention(a), ref.PatchAttention32(a)
+			assert.NoError(t, ref.MaxErr(lab.Float32("y"), want).Within(ref.Bound(naive, want, 1e-6)))
+		})
+	}
+}
+
+// A band of an image has the bits of the whole, and so have several dispatches.
+func TestPatchAttentionBits(t *testing.T) {
+	const height, width, heads, dim, patch = 24, 20, 2, 20, 4
+	row := width * heads * dim
+	lab := gputest.Open(t)
+	qkv := normal(32, 3*height*row)
+	p := openPatch(t, lab, PatchAttentionConfig{Heads: heads, DimHead: dim, Patch: patch})
+	args := PatchAttentionArgs{QKV: lab.In("qkv", qkv), Y: lab.Out("y", 4*height*row), Height: height, Width: width}
+	lab.Run(func(t *vk.Tape) error { return p.Record(t, args) })
+	whole := lab.Float32("y")
+	p.kernels.limit = 1
+	lab.Run(func(t *vk.Tape) error { return p.Record(t, args) })
+	assert.Len(t, lab.Dispatches(), height/patch*(width/patch)*heads)
+	assert.Equal(t, whole, lab.Float32("y"))
+
+	band := gputest.Open(t)
+	part := PatchAttentionArgs{QKV: band.In("qkv", qkv[3*8*row:3*20*row]), Y: band.Out("y", 4*12*row), Height: 12, Width: width}
+	band.Run(func(t *vk.Tape) error { return p.Record(t, part) })
+	assert.Equal(t, whole[8*row:20*row], band.Float32("y"))
+}
+
+// The number of queries that a workgroup takes changes no bit.
+func TestAttentionTilesAgree(t *testing.T) {
+	const side, heads, dim = 7, 2, 24
+	lab := gputest.Open(t)
+	size := side * side * heads * dim
+	qkv, y := lab.In("qkv", normal(33, 3*size)), lab.Out("y", 4*size)
+	var first []float32
+	for _, tile := range []attentionTile{{64, 32}, {32, 32}} {
+		k := newAttentionKernels(lab.Dev, "patch_attention", dim, false, map[uint32]uint32{8: heads, 9: side})
+		t.Cleanup(func() { assert.NoError(t, k.Close()) })
+		made, err := k.get(tile)
+		require.NoError(t, err)
+		groups := uint32(heads) * uint32(tiles(side*side, uint64(tile.queries)))
+		lab.Run(func(t *vk.Tape) error {
+			return t.Dispatch(vk.Dispatch{Kernel: made, Groups: [3]uint32{groups, 1, 1}, Args: []vk.Access{vk.Read(qkv), vk.Write(y)},
+				Push: vk.Scalars(&patchAttentionPush{side, 0, groups})})
+		})
+		if first == nil {
+			first = lab.Float32("y")
+		}
+		assert.Equal(t, first, lab.Float32("y"))
+	}
+}
+
+func TestPatchAttentionBadInput(t *testing.T) {
+	lab := gputest.Open(t)
+	for _, test := range []struct {
+		want   string
+		config PatchAttentionConfig
+	}{
+		{"Heads is 0, want 1", PatchAttentionConfig{DimHead: 8, Patch: 4}},
+		{"DimHead is 129, want 1 to 128", PatchAttentionConfig{Heads: 1, DimHead: 129, Patch: 4}},
+		{"Patch is 0, want 1 to 4096", PatchAttentionConfig{Heads: 1, DimHead: 8}},
+		{"Patch is 4097, want 1 to 4096", PatchAttentionConfig{Heads: 1, DimHead: 8, Patch: 4097}},
+	} {
+		_, err := NewPatchAttention(lab.Dev, test.config)
+		assert.ErrorContains(t, err, test.want)
+	}
+	p := openPatch(t, lab, PatchAttentionConfig{Heads: 2, DimHead: 8, Patch: 2})
+	qkv, y := lab.In("qkv", normal(1, 4*6*48)), lab.Out("y", 4*4*6*16)
+	good := PatchAttentionArgs{QKV: qkv, Y: y, Height: 4, Width: 6}
+	for _, test := range []struct {
+		name, want string
+		change     func(*PatchAttentionArgs)
+	}{
+		{"height", "Height is 0, want 1", func(a *PatchAttentionArgs) { a.Height = 0 }},
+		{"height odd", "Height is 3, want a multiple of Patch 2", func(a *PatchAttentionArgs) { a.Height = 3 }},
+		{"width odd", "Width is 7, want a multiple of Patch 2", func(a *PatchAttentionArgs) { a.Width = 7 }},
+		{"many", "want 4294967295 at most", func(a *PatchAttentionArgs) { a.Height, a.Width = 1<<16, 1<<16 }},
+		{"qkv missing", "qkv is missing, want [Height 4, Width 6, 3 3, Heads 2, DimHead 8] f32, 4608 bytes", func(a *PatchAttentionArgs) { a.QKV = vk.Range{} }},
+		{"qkv short", "qkv has 4604 bytes, want [Height 4", func(a *PatchAttentionArgs) { a.QKV = qkv.Slice(0, 4604) }},
+		{"y missing", "y is missing, want [Height 4, Width 6, Heads 2, DimHead 8] f32, 1536 bytes", func(a *PatchAttentionArgs) { a.Y = vk.Range{} }},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			a := good
+			test.change(&a)
+			tape, err := lab.Dev.NewTape(vk.TapeConfig{Name: "bad"})
+			require.NoError(t, err)
+			defer tape.Close()
+			assert.ErrorContains(t, p.Record(tape, a), test.want)
+		})
+	}
+	require.NoError(t, p.Close())
+	tape, err := lab.Dev.NewTape(vk.TapeConfig{Name: "closed"})
+	require.NoError(t, err)
+	defer tape.Close()
+	assert.ErrorIs(t, p.Record(tape, good), vk.ErrClosed)
+}
