@@ -18,7 +18,7 @@ const attentionThreads = 128 // of a workgroup, as in the shader
 type attentionTile struct{ queries, keys int }
 
 // attentionCPU is the tile of the kernel for CPU drivers, as in the shader.
-var attentionCPU = attentionTile{8, 16}
+var attentionCPU = attentionTile{8, 8}
 
 // attentionTurns is how often the loops of the kernel for CPU drivers may turn: some of these drivers end loops after 65,534 turns.
 const attentionTurns = 60000
@@ -137,7 +137,21 @@ func (k *attentionKernels) tile(w attentionWork) (attentionTile, error) {
 	if k.dev.Caps().CPU && !k.tiled && turns <= attentionTurns {
 		return attentionCPU, nil
 	}
-	return chooseAttentionTile(k.dev.Caps(), k.dimHead, k.factors, w.queries)
+	t, err := chooseAttentionTile(k.dev.Caps(), k.dimHead, k.factors, w.queries)
+	if turns := t.turns(k.dimHead, w.keys); err == nil && k.dev.Caps().CPU && turns > attentionTurns {
+		return t, fmt.Errorf("%w: %d keys of dim %d take %d turns of a loop, CPU drivers do %d", vk.ErrUnsupported, w.keys, k.dimHead, turns, attentionTurns)
+	}
+	return t, err
+}
+
+// turns is about how often the loops of the kernel turn for so many keys: a turn a tile, and one for each chunk of its keys and values;
+// before that, empty slots are looked for, and queries fetched.
+func (t attentionTile) turns(dimHead, keys int) int {
+	if t.keys == 0 {
+		return 0
+	}
+	chunks := ((dimHead+3)/4 + 7) / 8
+	return (keys/t.keys+2)*(1+2*chunks+1) + keys/attentionThreads + 200
 }
 
 // attentionWork is what an attention has to do.
@@ -202,8 +216,8 @@ func (k *attentionKernels) Close() error {
 	return all
 }
 
-// tensor checks an argument of a shape, which is there exactly if it is on.
-func tensor(op, arg string, on bool, r vk.Range, kind string, dims ...dim) error {
+// tensor checks an argument of a shape that starts at a multiple of so many bytes, and is there exactly if it is on.
+func tensor(start uint64, op, arg string, on bool, r vk.Range, kind string, dims ...dim) error {
 	if !on {
 		if !r.IsZero() {
 			return fmt.Errorf("pipelines: %s: %s has %d bytes, want none: the config leaves it out", op, arg, r.Size())
@@ -213,10 +227,6 @@ func tensor(op, arg string, on bool, r vk.Range, kind string, dims ...dim) error
 	bytes := uint64(4)
 	for _, d := range dims {
 		bytes *= uint64(d.n)
-	}
-	start := rowsOf(dims[len(dims)-1].n)
-	if kind != " f32" {
-		start = words // a list, read one by one
 	}
 	return needAt(start, op, arg, r, bytes, shape(dims...)+kind)
 }

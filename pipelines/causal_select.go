@@ -67,6 +67,10 @@ func (s *CausalSelect) Record(t *vk.Tape, a CausalSelectArgs) error {
 	if err := positive(op, dim{"B*M*K", b.n * m.n * k.n}); err != nil {
 		return err
 	}
+	// 256 tokens a turn, in each of which a scan turns 8 times; and the slots, once to read and once to write.
+	if turns := 9*(min(a.Window, a.N)/256+1) + 2*(a.K/256+1); t.Device().Caps().CPU && turns > attentionTurns {
+		return fmt.Errorf("pipelines: %s: %w: Window %d and K %d take %d turns of a loop, CPU drivers do %d", op, vk.ErrUnsupported, a.Window, a.K, turns, attentionTurns)
+	}
 	slots := 4 * uint64(b.n) * uint64(m.n) * uint64(k.n)
 	if err := firstError(
 		need(op, "logits", a.Logits, 4*uint64(b.n)*uint64(n.n), shape(b, n)+" f32"),

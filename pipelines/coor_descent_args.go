@@ -138,7 +138,7 @@ func (c *CoorDescent) check(a CoorDescentArgs) error {
 }
 
 func (c *CoorDescent) checkRanges(a CoorDescentArgs) error {
-	const op, word = "CoorDescent", 4
+	const op = "CoorDescent"
 	rows, n, masks := dim{"Rows", a.Rows}, dim{"N", a.N}, dim{"Rows / Routes", a.Rows / a.Routes}
 	units, scores := []dim{rows, {"Blocks", a.units()}}, []dim{rows, n}
 	if a.Windows > 0 {
@@ -148,13 +148,13 @@ func (c *CoorDescent) checkRanges(a CoorDescentArgs) error {
 	of := func(last ...dim) string { return shape(append(units[:len(units):len(units)], last...)...) }
 	slots, slotBytes := of(dim{"Slots", a.Slots}), bytesOf(units)*uint64(a.Slots)
 	for _, err := range []error{
-		needAt(word, op, "logits", a.Logits, bytesOf([]dim{rows, n}), shape(rows, n)+" f32"),
+		needAt(words, op, "logits", a.Logits, bytesOf([]dim{rows, n}), shape(rows, n)+" f32"),
 		optionalAt(1, op, "mask", a.Mask, uint64(masks.n)*uint64(n.n), shape(masks, n)+" u8"),
-		optionalAt(word, op, "scores", a.Scores, bytesOf(scores), shape(scores...)+" f32"),
+		optionalAt(words, op, "scores", a.Scores, bytesOf(scores), shape(scores...)+" f32"),
 		optional(op, "state", a.State, bytesOf(units)*uint64(c.config.Iters)*4, of(dim{"Iters", c.config.Iters}, dim{"Values", 4})+" f32"),
-		optionalAt(word, op, "indices", a.Indices, slotBytes, slots+" i32"),
-		optionalAt(word, op, "filled", a.Filled, slotBytes, slots+" u32"),
-		optionalAt(word, op, "chosen", a.Chosen, slotBytes, slots+" f32"),
+		optionalAt(words, op, "indices", a.Indices, slotBytes, slots+" i32"),
+		optionalAt(words, op, "filled", a.Filled, slotBytes, slots+" u32"),
+		optionalAt(words, op, "chosen", a.Chosen, slotBytes, slots+" f32"),
 	} {
 		if err != nil {
 			return err

@@ -10,6 +10,7 @@
 //	Select          hard top-k: indices of the largest logits
 //	Gather          rows by index
 //	Scatter         rows back to their positions
+//	PatchAttention  attention inside the square patches of an image
 //	Mark            the rows that slots name
 //	RoutedAttention routed queries to routed keys and values, flash style
 //	MeanPool        mean over tokens
@@ -48,8 +49,9 @@
 // # Rules of every room
 //
 // A Config is baked into the kernel, Args are per recording. A zero vk.Range is an absent argument, an error where it is not
-// optional. A Range has exactly the size of its shape (scratch memory: at least) and starts at a multiple of 16 bytes: Record
-// checks that, and names the argument that is wrong. Outputs overlap no other range unless a room says that they may. What the
+// optional. A Range has exactly the size of its shape (scratch memory: at least). It starts at a multiple of 16 bytes; where
+// rows are no multiple of four floats, and lists of indices, scores and words, at any multiple of four. Record checks that, and names the
+// argument that is wrong. Outputs overlap no other range unless a room says that they may. What the
 // memory holds is not checked, but no contents make a kernel read or write elsewhere.
 //
 // The same inputs give the same bits on the same device, whatever else is in the batch.

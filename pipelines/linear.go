@@ -90,14 +90,19 @@ const (
 	linearFlops = 5e10
 	// linearTogether tiles stay in one dispatch however long they take: the last workgroups of a dispatch leave a GPU half idle.
 	linearTogether = 1024
+	// linearTurns is how often the kernel for CPU drivers goes round: some of these drivers end loops after 65,534 turns.
+	linearTurns = 60000
 )
 
 // NewLinear makes a product for a device. Its kernels are compiled when they are first recorded.
 func NewLinear(dev *vk.Device, c LinearConfig) (*Linear, error) {
-	if dev.Caps().CPU {
+	switch {
+	case !dev.Caps().CPU:
+		return newLinear(dev, c, linearTile)
+	case c.In <= linearTurns:
 		return newLinear(dev, c, func(uint64, uint64) int { return 2 })
 	}
-	return newLinear(dev, c, linearTile)
+	return nil, fmt.Errorf("pipelines: Linear: %w: In is %d, want at most %d on a CPU driver", vk.ErrUnsupported, c.In, linearTurns)
 }
 
 // newLinear chooses among linearTiles by tile.

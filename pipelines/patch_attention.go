@@ -24,7 +24,7 @@ type PatchAttention struct {
 type PatchAttentionConfig struct {
 	Heads   int
 	DimHead int // 1 to 128
-	Patch   int // side of a patch in pixels, 1 to 4096
+	Patch   int // side of a patch in pixels, 1 to 1024
 }
 
 // PatchAttentionArgs is one run. It reads QKV and writes Y.
@@ -43,8 +43,8 @@ func NewPatchAttention(dev *vk.Device, c PatchAttentionConfig) (*PatchAttention,
 	if err := attentionHeads("PatchAttention", c.Heads, c.DimHead); err != nil {
 		return nil, err
 	}
-	if c.Patch < 1 || c.Patch > 4096 {
-		return nil, fmt.Errorf("pipelines: PatchAttention: Patch is %d, want 1 to 4096", c.Patch)
+	if c.Patch < 1 || c.Patch > 1024 {
+		return nil, fmt.Errorf("pipelines: PatchAttention: Patch is %d, want 1 to 1024", c.Patch)
 	}
 	spec := map[uint32]uint32{8: uint32(c.Heads), 9: uint32(c.Patch)}
 	return &PatchAttention{c, newAttentionKernels(dev, "patch_attention", c.DimHead, false, spec)}, nil
@@ -85,10 +85,10 @@ func (p *PatchAttention) check(a PatchAttentionArgs) error {
 	if err := attentionRows(op, h, w, parts, heads); err != nil {
 		return err
 	}
-	if err := tensor(op, "qkv", true, a.QKV, " f32", h, w, parts, heads, dimHead); err != nil {
+	if err := tensor(rowsOf(c.DimHead), op, "qkv", true, a.QKV, " f32", h, w, parts, heads, dimHead); err != nil {
 		return err
 	}
-	return tensor(op, "y", true, a.Y, " f32", h, w, heads, dimHead)
+	return tensor(rowsOf(c.DimHead), op, "y", true, a.Y, " f32", h, w, heads, dimHead)
 }
 
 // Close frees the kernels.

@@ -188,8 +188,8 @@ func (r *Rotary) check(a RotaryArgs) error {
 	slots := 4 * uint64(a.Lists) * uint64(a.Rows) * uint64(a.Routes)
 	if err := firstError(
 		r.rows("x", a.X, a),
-		needWords(op, "positions", a.Positions, slots, shape(lists, routes, rows)+" i32", true),
-		needWords(op, "filled", a.Filled, slots, shape(lists, routes, rows)+" u32", true),
+		optionalAt(words, op, "positions", a.Positions, slots, shape(lists, routes, rows)+" i32"),
+		optionalAt(words, op, "filled", a.Filled, slots, shape(lists, routes, rows)+" u32"),
 	); err != nil {
 		return err
 	}
@@ -213,10 +213,11 @@ func (r *Rotary) rows(name string, x vk.Range, a RotaryArgs) error {
 	case size < least || size > whole:
 		return fmt.Errorf("pipelines: Rotary: %s has %d bytes, want %s, %d to %d bytes", name, size, want, least, whole)
 	}
+	start := uint64(words)
 	if r.vec4 {
-		return need("Rotary", name, x, size, want)
+		start = vectors
 	}
-	return needWords("Rotary", name, x, size, want, false)
+	return needAt(start, "Rotary", name, x, size, want)
 }
 
 // table checks the table, and that it has the positions that Record knows.
@@ -237,25 +238,7 @@ func (r *Rotary) table(a RotaryArgs) error {
 		return fmt.Errorf("pipelines: Rotary: First is %d, want 0 to %d: the table has %d positions, a list has %d rows",
 			a.First, limit-int64(a.Rows), limit, a.Rows)
 	}
-	if r.c.DimHead%4 != 0 {
-		return needWords("Rotary", "table", a.Table, a.Table.Size(), want, false)
-	}
-	return need("Rotary", "table", a.Table, a.Table.Size(), want)
-}
-
-// needWords is need, or optional, for what is read word by word: it may start at any multiple of 4 bytes.
-func needWords(op, arg string, r vk.Range, bytes uint64, shape string, absent bool) error {
-	switch {
-	case r.IsZero() && absent:
-		return nil
-	case r.IsZero():
-		return fmt.Errorf("pipelines: %s: %s is missing, want %s, %d bytes", op, arg, shape, bytes)
-	case r.Size() != bytes:
-		return fmt.Errorf("pipelines: %s: %s has %d bytes, want %s, %d bytes", op, arg, r.Size(), shape, bytes)
-	case r.Offset()%4 != 0:
-		return fmt.Errorf("pipelines: %s: %s starts at byte %d of its buffer, want a multiple of 4", op, arg, r.Offset())
-	}
-	return nil
+	return needAt(rowsOf(r.c.DimHead), "Rotary", "table", a.Table, a.Table.Size(), want)
 }
 
 // Close frees the kernel.

@@ -20,9 +20,9 @@ import (
 //	y[i] = sum_j softmax_j(s[i]) * v[j] * score of the value, over the slots of the query's list and its null key and value
 //
 // Of kv's two rows the first is the key, the second the value. Head h reads route h / (H / R). A key slot is empty, and takes no part,
-// if its filled word is 0 or its index is not one of 0..M-1; if all are, y is the null value. A score of 0 leaves it its part. With KeysPrefix list l
-// sees rows 0 to min((l % PerItem) * Prefix, M) - 1 of its item, of those that are filled. A query slot is empty, and its row of y keeps
-// what it holds, if its filled word or its score is 0. The null key and value are never scored.
+// if its filled word is 0 or its index is not one of 0..M-1; if all are, y is the null value. A key's score of 0 is a score like any
+// other. With KeysPrefix list l sees rows 0 to min((l % PerItem) * Prefix, M) - 1 of its item, of those that are filled. A query slot is
+// empty, and its row of y keeps what it holds, if its filled word or its score is 0. The null key and value are never scored.
 //
 // The order of summation depends on D, the device, and the places of the slots alone.
 //
@@ -137,7 +137,10 @@ func (r *RoutedAttention) check(a RoutedAttentionArgs) error {
 	const op = "RoutedAttention"
 	c := r.config
 	lists, queries, keys, h, d, routes := dim{"Lists", a.Lists}, dim{"Queries", a.Queries}, dim{"Keys", a.Keys}, dim{"H", c.Heads}, dim{"D", c.DimHead}, dim{"R", c.Routes}
-	if err := positive(op, lists, queries, dim{"PerItem", a.PerItem}, dim{"Lists*Queries*H", a.Lists * a.Queries * c.Heads}); err != nil {
+	if err := positive(op, lists, queries, dim{"PerItem", a.PerItem}); err != nil {
+		return err
+	}
+	if err := attentionRows(op, lists, queries, h); err != nil {
 		return err
 	}
 	if a.Lists%a.PerItem != 0 {
@@ -158,11 +161,7 @@ func (r *RoutedAttention) check(a RoutedAttentionArgs) error {
 	if err != nil {
 		return err
 	}
-	rows := 1
-	for _, x := range kv[:len(kv)-1] {
-		rows *= x.n
-	}
-	if err := positive(op, dim{"rows of kv", rows}, dim{"Lists*R*Keys", max(a.Lists*c.Routes*a.Keys, 1)}); err != nil {
+	if err := firstError(attentionRows(op, kv[:len(kv)-1]...), attentionRows(op, lists, routes, keys)); err != nil {
 		return err
 	}
 	filled := []dim{lists, routes, keys}
@@ -170,28 +169,16 @@ func (r *RoutedAttention) check(a RoutedAttentionArgs) error {
 		filled = []dim{items, m}
 	}
 	return firstError(
-		tensorOf(c.DimHead, op, "q", true, a.Q, " f32", lists, queries, h, d),
-		tensorOf(c.DimHead, op, "kv", true, a.KV, " f32", kv...),
-		tensorOf(1, op, "indices", c.Keys == KeysIndexed, a.Indices, " i32", lists, routes, keys),
-		tensorOf(1, op, "filled", c.Filled, a.Filled, " u32", filled...),
-		tensorOf(1, op, "key scores", c.ScoreValues || c.ScoreKeys, a.KeyScores, " f32", lists, routes, keys),
-		tensorOf(1, op, "query filled", c.QueryFilled, a.QueryFilled, " u32", lists, queries),
-		tensorOf(1, op, "query scores", c.ScoreQueries, a.QueryScores, " f32", lists, queries),
-		tensorOf(c.DimHead, op, "null", true, a.Null, " f32", two, h, d),
-		tensorOf(c.DimHead, op, "y", true, a.Y, " f32", lists, queries, h, d),
+		tensor(rowsOf(c.DimHead), op, "q", true, a.Q, " f32", lists, queries, h, d),
+		tensor(rowsOf(c.DimHead), op, "kv", true, a.KV, " f32", kv...),
+		tensor(words, op, "indices", c.Keys == KeysIndexed, a.Indices, " i32", lists, routes, keys),
+		tensor(words, op, "filled", c.Filled, a.Filled, " u32", filled...),
+		tensor(words, op, "key scores", c.ScoreValues || c.ScoreKeys, a.KeyScores, " f32", lists, routes, keys),
+		tensor(words, op, "query filled", c.QueryFilled, a.QueryFilled, " u32", lists, queries),
+		tensor(words, op, "query scores", c.ScoreQueries, a.QueryScores, " f32", lists, queries),
+		tensor(rowsOf(c.DimHead), op, "null", true, a.Null, " f32", two, h, d),
+		tensor(rowsOf(c.DimHead), op, "y", true, a.Y, " f32", lists, queries, h, d),
 	)
-}
-
-// tensorOf is tensor for what is read so many floats at a time: unless these are a multiple of 4 it may start at any multiple of 4 bytes.
-func tensorOf(row int, op, arg string, on bool, r vk.Range, kind string, dims ...dim) error {
-	if !on || row%4 == 0 {
-		return tensor(op, arg, on, r, kind, dims...)
-	}
-	bytes := uint64(4)
-	for _, d := range dims {
-		bytes *= uint64(d.n)
-	}
-	return needWords(op, arg, r, bytes, shape(dims...)+kind, false)
 }
 
 func absentNumber(op, name string, n int) error {

@@ -141,13 +141,12 @@ func (c routedCase) run(t *testing.T, a ref.RoutedAttentionArgs, tiled bool) []f
 	require.NoError(t, err)
 	defer func() { require.NoError(t, r.Close()) }()
 	r.kernels.tiled = tiled
-	g := c.put(lab, a)
-	lab.Run(func(t *vk.Tape) error { return r.Record(t, g) })
-	want := "routed_attention"
-	if lab.Dev.Caps().CPU && !tiled {
-		want += "_cpu"
+	g, name := c.put(lab, a), "routed_attention"
+	if !tiled {
+		name += "_cpu"
 	}
-	assert.Equal(t, []string{want}, lab.Dispatches())
+	lab.Run(func(t *vk.Tape) error { return r.Record(t, g) })
+	assert.Equal(t, []string{name}, lab.Dispatches())
 	got, wide := lab.Float32("y"), c.Heads*c.DimHead
 	for slot := range c.lists * c.queries {
 		if (a.QueryFilled == nil || a.QueryFilled[slot] != 0) && (a.QueryScores == nil || a.QueryScores[slot] != 0) {
@@ -185,27 +184,26 @@ func TestRoutedAttention(t *testing.T) {
 		{RoutedAttentionConfig: ownKeys(4, 24, 2).with(all), lists: 2, queries: 64, keys: 65},
 		{RoutedAttentionConfig: ownKeys(2, 64, 1).with(all), lists: 2, queries: 65, keys: 97},
 		{RoutedAttentionConfig: ownKeys(1, 64, 1), lists: 1, queries: 70, keys: 200, scale: 30},
-		{RoutedAttentionConfig: ownKeys(1, 16, 1), lists: 1, queries: 5, keys: 63, scale: 1e6},
+		{RoutedAttentionConfig: ownKeys(2, 16, 1), lists: 1, queries: 5, keys: 63, scale: 1e6},
 		{RoutedAttentionConfig: ownKeys(2, 128, 2).with(all), lists: 1, queries: 40, keys: 70},
 		{RoutedAttentionConfig: ownKeys(3, 17, 3).with(all), lists: 2, queries: 35, keys: 40},
 		{RoutedAttentionConfig: ownKeys(2, 20, 1).with(filled), lists: 2, queries: 9, keys: 33, full: -1},
 		{RoutedAttentionConfig: ownKeys(2, 96, 1), lists: 1, queries: 5, keys: 64},
 		{RoutedAttentionConfig: ownKeys(2, 16, 1).with(func(c *RoutedAttentionConfig) { c.ScoreValues = true }), lists: 2, queries: 33, keys: 31},
-		{RoutedAttentionConfig: ownKeys(2, 16, 1).with(func(c *RoutedAttentionConfig) { c.ScoreKeys = true }), lists: 2, queries: 33, keys: 31},
-		{RoutedAttentionConfig: ownKeys(2, 16, 1).with(func(c *RoutedAttentionConfig) { c.ScoreQueries = true }), lists: 2, queries: 33, keys: 31},
+		{RoutedAttentionConfig: ownKeys(2, 16, 1).with(func(c *RoutedAttentionConfig) { c.ScoreKeys, c.ScoreQueries = true, true }), lists: 2, queries: 33, keys: 31},
 		// Lists that are filled in front, to the ends of the steps in which the rest is cut off.
-		{RoutedAttentionConfig: ownKeys(1, 16, 1).with(filled), lists: 2, queries: 5, keys: 300, full: 1},
+		{RoutedAttentionConfig: ownKeys(2, 16, 2).with(filled), lists: 2, queries: 5, keys: 300, full: 1},
 		{RoutedAttentionConfig: ownKeys(2, 16, 2).with(filled), lists: 2, queries: 5, keys: 300, full: 127},
 		{RoutedAttentionConfig: ownKeys(2, 16, 2).with(filled), lists: 2, queries: 5, keys: 300, full: 128},
-		{RoutedAttentionConfig: ownKeys(2, 16, 2).with(all), lists: 2, queries: 5, keys: 300, full: 129},
+		{RoutedAttentionConfig: ownKeys(2, 16, 2).with(filled), lists: 2, queries: 5, keys: 300, full: 129},
 		{RoutedAttentionConfig: ownKeys(2, 16, 2).with(filled), lists: 2, queries: 5, keys: 257, full: 257},
 		{RoutedAttentionConfig: ownKeys(4, 16, 2).with(all).with(indexed), lists: 6, queries: 8, keys: 45, perItem: 3, rows: 50},
 		{RoutedAttentionConfig: ownKeys(2, 33, 1).with(indexed), lists: 2, queries: 40, keys: 31, rows: 7},
 		{RoutedAttentionConfig: ownKeys(2, 64, 2).with(filled).with(indexed), lists: 4, queries: 32, keys: 129, perItem: 4, rows: 300},
-		{RoutedAttentionConfig: ownKeys(2, 16, 2).with(indexed), lists: 2, queries: 3, keys: 150, rows: 9, full: -1},
+		{RoutedAttentionConfig: ownKeys(2, 33, 1).with(indexed), lists: 2, queries: 40, keys: 150, rows: 9, full: -1},
 		{RoutedAttentionConfig: ownKeys(2, 16, 1).with(prefix), lists: 6, queries: 9, perItem: 3, rows: 70, prefix: 35},
-		{RoutedAttentionConfig: ownKeys(1, 64, 1).with(prefix), lists: 4, queries: 33, perItem: 4, rows: 50, prefix: 32},
-		{RoutedAttentionConfig: ownKeys(2, 24, 1).with(filled).with(prefix), lists: 6, queries: 33, perItem: 3, rows: 200, prefix: 70},
+		{RoutedAttentionConfig: ownKeys(2, 16, 1).with(prefix), lists: 4, queries: 32, perItem: 4, rows: 50, prefix: 32},
+		{RoutedAttentionConfig: ownKeys(2, 16, 1).with(filled).with(prefix), lists: 6, queries: 31, perItem: 3, rows: 200, prefix: 70},
 		{RoutedAttentionConfig: ownKeys(2, 16, 1).with(filled).with(prefix), lists: 6, queries: 4, perItem: 3, rows: 90, prefix: 64, full: 50},
 	} {
 		both(t, fmt.Sprintf("%+v", c), func(t *testing.T, tiled bool) {
@@ -219,48 +217,70 @@ func TestRoutedAttention(t *testing.T) {
 // With no key a query gets its head's null value, exactly.
 func TestRoutedAttentionNullAlone(t *testing.T) {
 	for _, c := range []routedCase{
-		{RoutedAttentionConfig: ownKeys(2, 20, 1).with(func(c *RoutedAttentionConfig) { c.Filled = true }), lists: 1, queries: 3, keys: 40, full: -1},
-		{RoutedAttentionConfig: ownKeys(2, 7, 1).with(func(c *RoutedAttentionConfig) { c.Keys = KeysIndexed }), lists: 1, queries: 3, keys: 40, rows: 5, full: -1},
+		{RoutedAttentionConfig: ownKeys(2, 16, 1).with(func(c *RoutedAttentionConfig) { c.Filled = true }), lists: 1, queries: 3, keys: 40, full: -1},
+		{RoutedAttentionConfig: ownKeys(2, 33, 1).with(func(c *RoutedAttentionConfig) { c.Keys = KeysIndexed }), lists: 1, queries: 40, keys: 40, rows: 5, full: -1},
 		{RoutedAttentionConfig: ownKeys(2, 16, 1).with(func(c *RoutedAttentionConfig) { c.Keys = KeysPrefix }), lists: 1, queries: 3, rows: 5, prefix: 4},
 	} {
-		a := c.args()
-		got, wide := c.run(t, a, false), c.Heads*c.DimHead
-		for i := range c.queries {
-			assert.Equal(t, a.Null[wide:], got[i*wide:][:wide])
-		}
+		both(t, fmt.Sprintf("%+v", c), func(t *testing.T, tiled bool) {
+			a := c.args()
+			got, wide := c.run(t, a, tiled), c.Heads*c.DimHead
+			for i := range c.queries {
+				assert.Equal(t, a.Null[wide:], got[i*wide:][:wide])
+			}
+		})
 	}
 }
 
-// Other lists, and whether the work goes in one dispatch or in several, change no bit.
-func TestRoutedAttentionBits(t *testing.T) {
+// Other lists, and whether the work goes in one dispatch or in several, change no bit; nor does the number of queries.
+func TestRoutedAttentionBits(t *testing.T) { both(t, "bits", routedBits) }
+
+func routedBits(t *testing.T, tiled bool) {
 	lab := gputest.Open(t)
-	c := routedCase{RoutedAttentionConfig: ownKeys(2, 16, 2).with(func(c *RoutedAttentionConfig) { c.Filled = true }), lists: 3, queries: 70, keys: 50}
+	c := routedCase{RoutedAttentionConfig: ownKeys(2, 16, 1).with(func(c *RoutedAttentionConfig) { c.Filled = true }), lists: 3, queries: 70, keys: 150}
 	a := c.args()
 	r, err := NewRoutedAttention(lab.Dev, c.RoutedAttentionConfig)
 	require.NoError(t, err)
 	defer r.Close()
+	r.kernels.tiled = tiled
 	g := c.put(lab, a)
 	lab.Run(func(t *vk.Tape) error { return r.Record(t, g) })
 	first := append([]float32(nil), lab.Float32("y")...)
-	r.kernels.limit = 1e5
+	r.kernels.limit = 3e5
 	lab.Run(func(t *vk.Tape) error { return r.Record(t, g) })
 	assert.Greater(t, len(lab.Dispatches()), 3)
 	assert.Equal(t, first, lab.Float32("y"))
 
-	list := c.queries * c.Heads * c.DimHead
+	few, row := c, c.Heads*c.DimHead
+	few.queries = 3 // of a smaller tile
+	b := a
+	b.Q, b.Queries = nil, few.queries
+	for list := range c.lists {
+		b.Q = append(b.Q, a.Q[(list*c.queries+41)*row:][:few.queries*row]...)
+	}
+	got := few.run(t, b, tiled)
+	for list := range c.lists {
+		assert.Equal(t, first[(list*c.queries+41)*row:][:few.queries*row], got[list*few.queries*row:][:few.queries*row])
+	}
+
+	list := c.queries * row
 	for i := range a.Q[:list] {
 		a.Q[i] = -a.Q[i]
 	}
-	got := c.run(t, a, true)
+	for i := range a.Filled[:c.keys] {
+		a.Filled[i] = a.Filled[i] * uint8(i%2)
+	}
+	got = c.run(t, a, tiled)
 	assert.NotEqual(t, first[:list], got[:list])
 	assert.Equal(t, first[list:], got[list:])
 }
 
-// A key that is not there changes no bit, be it behind the others or a tile between them: a list that is padded gives what it gave.
-func TestRoutedAttentionPadding(t *testing.T) {
+// A key that is not there changes no bit, be it behind the others or whole tiles between them: a list that is padded gives what it gave.
+func TestRoutedAttentionPadding(t *testing.T) { both(t, "padding", routedPadding) }
+
+func routedPadding(t *testing.T, tiled bool) {
 	short := routedCase{RoutedAttentionConfig: ownKeys(2, 16, 1).with(func(c *RoutedAttentionConfig) { c.Filled = true }), lists: 1, queries: 40, keys: 96, full: 96}
 	a := short.args()
-	first := short.run(t, a, true)
+	first := short.run(t, a, tiled)
 	long := short
 	long.keys = 700
 	b := long.args()
@@ -268,8 +288,8 @@ func TestRoutedAttentionPadding(t *testing.T) {
 	for i := range b.Filled {
 		b.Filled[i] = uint8(1 - flag(i >= short.keys))
 	}
-	assert.Equal(t, first, long.run(t, b, true))
-	// The tiles, of 32 or 64 keys, stay where they were; a gap of 128 slots comes between.
+	assert.Equal(t, first, long.run(t, b, tiled))
+	// The first key of a tile, of 64 at most, stays one; a gap of 128 slots comes between.
 	clear(b.Filled)
 	row := 2 * short.Heads * short.DimHead
 	for i := range short.keys {
@@ -277,7 +297,15 @@ func TestRoutedAttentionPadding(t *testing.T) {
 		b.Filled[to] = 1
 		copy(b.KV[to*row:][:row], a.KV[i*row:][:row])
 	}
-	assert.Equal(t, first, long.run(t, b, true))
+	assert.Equal(t, first, long.run(t, b, tiled))
+}
+
+// both tests the kernel of GPUs and, on a CPU driver, the one for these.
+func both(t *testing.T, name string, test func(t *testing.T, tiled bool)) {
+	t.Run(name, func(t *testing.T) { test(t, true) })
+	if gputest.Device(t).Caps().CPU {
+		t.Run(name+" cpu", func(t *testing.T) { test(t, false) })
+	}
 }
 
 func TestRoutedAttentionBadInput(t *testing.T) {
@@ -303,7 +331,7 @@ func TestRoutedAttentionBadInput(t *testing.T) {
 	r, err := NewRoutedAttention(lab.Dev, c.RoutedAttentionConfig)
 	require.NoError(t, err)
 	defer r.Close()
-	good := c.put(lab, c.args())
+	good, big := c.put(lab, c.args()), lab.In("big", make([]float32, 400))
 	for _, test := range []struct {
 		want   string
 		change func(*RoutedAttentionArgs)
@@ -314,6 +342,17 @@ func TestRoutedAttentionBadInput(t *testing.T) {
 		{"M is 0, want 1", func(a *RoutedAttentionArgs) { a.KVRows = 0 }},
 		{"PerItem is 3, want a divisor of Lists, 2", func(a *RoutedAttentionArgs) { a.PerItem = 3 }},
 		{"Prefix is 1, want 0", func(a *RoutedAttentionArgs) { a.Prefix = 1 }},
+		{"[Lists 2, Queries 2000000000, H 2] makes 8000000000, want 4294967295 at most", func(a *RoutedAttentionArgs) { a.Queries = 2e9 }},
+		{"[Lists 2, R 2, Keys 2000000000] makes 8000000000, want", func(a *RoutedAttentionArgs) { a.Keys = 2e9 }},
+		{"M 2000000000, H 2, 2 2] makes 8000000000, want", func(a *RoutedAttentionArgs) { a.KVRows = 2e9 }},
+		{"PerItem is -2, want 1", func(a *RoutedAttentionArgs) { a.PerItem = -2 }},
+		{"q starts at byte 264 of its buffer, want a multiple of 16", func(a *RoutedAttentionArgs) { a.Q = big.Slice(8, 192) }},
+		{"kv starts at byte 260 of its buffer, want a multiple of 16", func(a *RoutedAttentionArgs) { a.KV = big.Slice(4, 384) }},
+		{"y starts at byte 268 of its buffer, want a multiple of 16", func(a *RoutedAttentionArgs) { a.Y = big.Slice(12, 192) }},
+		{"null starts at byte 260 of its buffer, want a multiple of 16", func(a *RoutedAttentionArgs) { a.Null = big.Slice(4, 64) }},
+		{"indices starts at byte 258 of its buffer, want a multiple of 4", func(a *RoutedAttentionArgs) { a.Indices = big.Slice(2, 80) }},
+		{"filled starts at byte 257 of its buffer, want a multiple of 4", func(a *RoutedAttentionArgs) { a.Filled = big.Slice(1, 80) }},
+		{"query filled starts at byte 259 of its buffer, want a multiple of 4", func(a *RoutedAttentionArgs) { a.QueryFilled = big.Slice(3, 24) }},
 		{"q is missing, want [Lists 2, Queries 3, H 2, D 4] f32, 192 bytes", func(a *RoutedAttentionArgs) { a.Q = vk.Range{} }},
 		{"kv has 192 bytes, want [Items 1, M 6, H 2, 2 2, D 4] f32, 384 bytes", func(a *RoutedAttentionArgs) { a.KV = a.Q }},
 		{"indices is missing, want [Lists 2, R 2, Keys 5] i32, 80 bytes", func(a *RoutedAttentionArgs) { a.Indices = vk.Range{} }},
@@ -330,12 +369,4 @@ func TestRoutedAttentionBadInput(t *testing.T) {
 	}
 	require.NoError(t, r.Close())
 	badRecord(t, lab, "closed", func(t *vk.Tape) error { return r.Record(t, good) })
-}
-
-// both tests the kernel of GPUs and, on a CPU driver, the one for these.
-func both(t *testing.T, name string, test func(t *testing.T, tiled bool)) {
-	t.Run(name, func(t *testing.T) { test(t, true) })
-	if gputest.Device(t).Caps().CPU {
-		t.Run(name+" cpu", func(t *testing.T) { test(t, false) })
-	}
 }

@@ -110,8 +110,10 @@ func (w *WindowAttention) check(a WindowAttentionArgs) error {
 	const op = "WindowAttention"
 	c := w.config
 	items, rows, n, count, h, d := dim{"Items", a.Items}, dim{"Rows", a.Rows}, dim{"N", a.N}, dim{"Count", a.Count}, dim{"H", c.Heads}, dim{"D", c.DimHead}
-	if err := positive(op, items, rows, n, count, dim{"MaskItems", a.MaskItems}, dim{"Items*Rows*3*H", a.Items * a.Rows * 3 * c.Heads},
-		dim{"MaskItems*N", a.MaskItems * a.N}); err != nil {
+	if err := positive(op, items, rows, n, count, dim{"MaskItems", a.MaskItems}, dim{"MaskItems*N", a.MaskItems * a.N}); err != nil {
+		return err
+	}
+	if err := attentionRows(op, items, rows, dim{"3", 3}, h); err != nil {
 		return err
 	}
 	if a.N >= 1<<30 {
@@ -127,9 +129,9 @@ func (w *WindowAttention) check(a WindowAttentionArgs) error {
 		return fmt.Errorf("pipelines: %s: FirstItem is %d, want 0 to MaskItems %d less Items %d", op, a.FirstItem, a.MaskItems, a.Items)
 	}
 	return firstError(
-		tensor(op, "qkv", true, a.QKV, " f32", items, rows, dim{"3", 3}, h, d),
+		tensor(rowsOf(c.DimHead), op, "qkv", true, a.QKV, " f32", items, rows, dim{"3", 3}, h, d),
 		optional(op, "mask", a.Mask, uint64(a.MaskItems)*uint64(a.N), shape(dim{"MaskItems", a.MaskItems}, n)+" u8"),
-		tensor(op, "y", true, a.Y, " f32", items, count, h, d),
+		tensor(rowsOf(c.DimHead), op, "y", true, a.Y, " f32", items, count, h, d),
 	)
 }
 

@@ -60,7 +60,9 @@ func TestWindowAttention(t *testing.T) {
 					}
 					lab.Run(func(t *vk.Tape) error { return w.Record(t, g) })
 					want, naive := ref.WindowAttention(a), ref.WindowAttention32(a)
-					assert.NoError(t, ref.MaxErr(lab.Float32("y"), want).Within(ref.Bound(naive, want, 2e-6)))
+					// A weight is off by a rounding of its logit, and more where a device's exp2 is: with logits of some hundreds
+					// an NVIDIA H200 was off by 4.3e-5 where the naive error allowed 3.8e-5.
+					assert.NoError(t, ref.MaxErr(lab.Float32("y"), want).Within(ref.Bound(naive, want, 2e-6*max(float64(group.scale), 1))))
 				})
 			}
 		}

@@ -8,9 +8,9 @@
 //	filled, key_scores [LISTS, R, KEYS]    query_filled, query_scores [LISTS, QUERIES]
 //	KEYS_PREFIX: filled [ITEMS, M]
 //
-// Head h reads route h / (H / R). A slot, of keys or of queries, is empty if its filled word or its score is 0, or if its index is no
-// row. A workgroup computes BR queries of a list and a head: attention.glsl. It does nothing if they are all empty, and goes no further
-// than the last slot of the keys that is not: lists are filled from the front, and many only in part.
+// Head h reads route h / (H / R). A slot, of keys or of queries, is empty if its filled word is 0; one of keys if its index is no row;
+// one of queries if its score is 0. A workgroup computes BR queries of a list and a head: attention.glsl. It does nothing if they are
+// all empty, and goes no further than the last slot of the keys that is not: lists are filled from the front, and many only in part.
 #extension GL_EXT_buffer_reference : require
 #extension GL_EXT_buffer_reference_uvec2 : require
 #extension GL_EXT_control_flow_attributes : require
@@ -87,23 +87,41 @@ bool any_query(uint i0) {
 	return false;
 }
 
-shared uint keys_end;
+// trim is the end of the keys, or of the last tile of them, without the empty slots behind the last one that is not; the same in all
+// invocations. It looks from the end on, so a full list costs it one step.
+#ifdef CPU
+uint trim(uint keys) {
+	if (!HOLES) return keys;
+	while (keys > 0) {
+		uint begin = (keys - 1) / BC * BC;
+		bool any = false;
+		[[unroll]] for (uint c = 0; c < BC; c++) any = any || begin + c < keys && key_exists(begin + c);
+		if (any) break;
+		keys = begin;
+	}
+	return keys;
+}
+#else
+// It has no shared memory of its own, for some tiles take all that a device has: the place of a key that attend has not begun to look up
+// does as well.
+#define keys_end key_row[0]
 
-// trim is the end of the keys without the empty slots behind the last one that is not; the same in all invocations. It looks from the end
-// on, so a full list costs it one step.
 uint trim(uint keys) {
 	if (!HOLES) return keys;
 	if (gl_LocalInvocationIndex == 0) keys_end = 0;
-	while (keys > 0) {
+	uint end = 0;
+	while (keys > 0 && end == 0) {
 		uint begin = (keys - 1) / THREADS * THREADS, j = begin + gl_LocalInvocationIndex;
 		barrier();
 		if (j < keys && key_exists(j)) atomicMax(keys_end, j + 1);
 		barrier();
-		if (keys_end > 0) return keys_end;
+		end = keys_end;
 		keys = begin;
 	}
-	return 0;
+	barrier();
+	return end;
 }
+#endif
 
 void main() {
 	uint group = p.first + workgroup();

@@ -248,7 +248,8 @@ func (h *half) reset() {
 	for _, b := range h.held {
 		b.unpin()
 	}
-	h.used, h.ops, h.out, h.held, h.busy = 0, h.ops[:0], nil, h.held[:0], false
+	clear(h.out) // the caller's memory
+	h.used, h.ops, h.out, h.held, h.busy = 0, h.ops[:0], h.out[:0], h.held[:0], false
 }
 
 // finish waits for a half, hands out what it downloaded, and empties it.

@@ -31,6 +31,8 @@ func TestCommittedCases(t *testing.T) {
 	}
 	for module, want := range map[string]int{
 		"CoordinateDescent": 18, "TopK": 6, "CoordinateDescentRouter": 16, "ConditionalRoutedFeedForward": 9,
+		"ConditionalRoutedAttention": 13, "ConditionalRoutedTransformerBlock": 3, "ConditionalRoutedCrossAttention": 8,
+		"ConditionalRoutedAutoregressiveAttention": 10, "ConditionalRoutedImageAttention": 5, "ConditionalRoutedViT": 4,
 	} {
 		assert.Equal(t, want, count[module], module)
 	}

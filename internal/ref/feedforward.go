@@ -48,28 +48,28 @@ type ConditionalRoutedFeedForwardArgs struct {
 //	x [B, N, C]    mask [B, N] optional    y [B, N, C]
 //	y = light(x) + scatter(heavy(routed x) * score); not routed: y = light(x) + heavy(x) * mask
 func ConditionalRoutedFeedForward(a ConditionalRoutedFeedForwardArgs) []float64 {
-	return conditionalRoutedFeedForward[float64](a)
+	y, _ := conditionalRoutedFeedForward(convertRouter[float64](a.Router), a.Light, a.Heavy)
+	return y
 }
 
 // ConditionalRoutedFeedForward32 is [ConditionalRoutedFeedForward] in plain float32.
 func ConditionalRoutedFeedForward32(a ConditionalRoutedFeedForwardArgs) []float32 {
-	return conditionalRoutedFeedForward[float32](a)
+	y, _ := conditionalRoutedFeedForward(a.Router, a.Light, a.Heavy)
+	return y
 }
 
-func conditionalRoutedFeedForward[T Float](a ConditionalRoutedFeedForwardArgs) []T {
-	r := a.Router
+func conditionalRoutedFeedForward[T Float](r RouterArgsOf[T], light, heavy FeedForwardParams) ([]T, RoutingOf[T]) {
 	if r.R != 1 {
 		panic(fmt.Sprintf("ref: ConditionalRoutedFeedForward: router has %d routes, want 1", r.R))
 	}
-	x := convert[T](r.X)
-	y := feedForward(x, r.B*r.N, a.Light)
-	route := coordinateDescentRouter[T](r)
-	heavy := x
+	y := feedForward(r.X, r.B*r.N, light)
+	route := coordinateDescentRouter(r)
+	chosen := r.X
 	if route.Routed {
 		// Not route.Tokens: those carry the score, which here goes to the output.
-		heavy = gatherRows(x, route.Indices, nil, route.Filled, r.B, r.N, r.C, route.K)
+		chosen = gatherRows(r.X, route.Indices, nil, route.Filled, r.B, r.N, r.C, route.K)
 	}
-	heavy = feedForward(heavy, r.B*route.K, a.Heavy)
+	chosen = feedForward(chosen, r.B*route.K, heavy)
 	for slot := range r.B * route.K {
 		if route.Filled[slot] == 0 {
 			continue
@@ -78,9 +78,9 @@ func conditionalRoutedFeedForward[T Float](a ConditionalRoutedFeedForwardArgs) [
 		if route.Routed {
 			token = slot/route.K*r.N + int(route.Indices[slot])
 		}
-		for i, v := range heavy[slot*r.C : (slot+1)*r.C] {
+		for i, v := range chosen[slot*r.C : (slot+1)*r.C] {
 			y[token*r.C+i] += v * route.Scores[slot]
 		}
 	}
-	return y
+	return y, route
 }

@@ -90,3 +90,18 @@ func TestLinearPanics(t *testing.T) {
 		assertPanics(t, "ref: Linear: "+c.want, func() { Linear32(bad) })
 	}
 }
+
+// Two items, two lists each: a product takes its own; rows of y that unless names get no bias.
+func TestLinearListsAndUnlessByHand(t *testing.T) {
+	a := LinearArgs{
+		X: []float32{1, 2, 3, 40, 50, 60}, W: []float32{10}, Bias: []float32{7}, Unless: []uint8{0, 1, 1, 0},
+		Batch: 2, InRows: 3, Rows: 2, In: 1, Out: 1, Lists: 2, List: 1,
+		Gather: []int32{0, 0, 2, 1 /**/, 0, 0, 1, 2}, Score: []float32{9, 9, 1, 2 /**/, 9, 9, 3, 1}, Filled: []uint8{0, 0, 1, 1 /**/, 0, 0, 1, 0},
+		Base: []float32{-1, -2, -3, -4},
+	}
+	assertNear(t, []float64{37, 40, 1500, -4}, Linear(a), Linear32(a))
+	a.List = 0
+	assertNear(t, []float64{-1, -2, -3, -4}, Linear(a), Linear32(a))
+	a.List = 2
+	assertPanics(t, "ref: Linear: list holds 2, want 0..1", func() { Linear(a) })
+}

@@ -23,17 +23,20 @@ func DefaultRouterConfig(numTokens int) RouterConfig {
 }
 
 // RouterArgs is the input of a router.
-type RouterArgs struct {
+type RouterArgs = RouterArgsOf[float32]
+
+// RouterArgsOf is [RouterArgs] with tensors of one precision.
+type RouterArgsOf[T Float] struct {
 	RouterConfig
-	X             []float32 // [B, N, C]
-	Mask          []uint8   // [B, N]; nil: all real
-	Tokens        []float32 // [R, C], or [B, R, C] if TokensPerItem
-	TokensPerItem bool      // the routing tokens come with the call
+	X             []T     // [B, N, C]
+	Mask          []uint8 // [B, N]; nil: all real
+	Tokens        []T     // [R, C], or [B, R, C] if TokensPerItem
+	TokensPerItem bool    // the routing tokens come with the call
 	B, N, C, R    int
 
 	// RandomLogits [B, R, N] are for random routing: they take the place of
 	// the dot product, and every score is 1. nil: routing by Tokens.
-	RandomLogits []float32
+	RandomLogits []T
 }
 
 // Routing is what a router decided, in float64.
@@ -65,17 +68,27 @@ type RoutingOf[T Float] struct {
 //
 // A block not longer than count is taken whole: its soft scores are its mask,
 // and its slots past its length are empty.
-func CoordinateDescentRouter(a RouterArgs) Routing { return coordinateDescentRouter[float64](a) }
+func CoordinateDescentRouter(a RouterArgs) Routing {
+	return coordinateDescentRouter(convertRouter[float64](a))
+}
 
 // CoordinateDescentRouter32 is [CoordinateDescentRouter] in plain float32.
 func CoordinateDescentRouter32(a RouterArgs) RoutingOf[float32] {
-	return coordinateDescentRouter[float32](a)
+	return coordinateDescentRouter(a)
 }
 
-func coordinateDescentRouter[T Float](a RouterArgs) RoutingOf[T] {
+// convertRouter returns the arguments in the precision of the computation.
+func convertRouter[T Float](a RouterArgs) RouterArgsOf[T] {
+	return RouterArgsOf[T]{
+		RouterConfig: a.RouterConfig, X: convert[T](a.X), Mask: a.Mask, Tokens: convert[T](a.Tokens), TokensPerItem: a.TokensPerItem,
+		B: a.B, N: a.N, C: a.C, R: a.R, RandomLogits: convert[T](a.RandomLogits),
+	}
+}
+
+func coordinateDescentRouter[T Float](a RouterArgsOf[T]) RoutingOf[T] {
 	a.check()
 	if a.N <= a.NumTokens {
-		return takeAll[T](a)
+		return takeAll(a)
 	}
 	size, blocks := a.N, 1
 	if a.BlockSize > 0 {
@@ -86,7 +99,7 @@ func coordinateDescentRouter[T Float](a RouterArgs) RoutingOf[T] {
 	r := RoutingOf[T]{
 		Routed: true, K: blocks * count,
 		Indices: make([]int32, slots), Filled: make([]uint8, slots), Scores: make([]T, slots),
-		Logits: logitsOf[T](a),
+		Logits: logitsOf(a),
 	}
 	if a.RandomLogits == nil {
 		r.SoftScores = make([]T, a.B*a.R*a.N)
@@ -99,11 +112,11 @@ func coordinateDescentRouter[T Float](a RouterArgs) RoutingOf[T] {
 			}
 		}
 	})
-	r.Tokens = gatherRows(convert[T](a.X), r.Indices, r.Scores, r.Filled, a.B, a.N, a.C, a.R*r.K)
+	r.Tokens = gatherRows(a.X, r.Indices, r.Scores, r.Filled, a.B, a.N, a.C, a.R*r.K)
 	return r
 }
 
-func (a RouterArgs) check() {
+func (a RouterArgsOf[T]) check() {
 	const op = "CoordinateDescentRouter"
 	if a.NumTokens < 1 || a.BlockSize < 0 || !(a.FetchKRatio > 0) {
 		panic(fmt.Sprintf("ref: %s: bad config %+v", op, a.RouterConfig))
@@ -114,18 +127,18 @@ func (a RouterArgs) check() {
 }
 
 // logitsOf returns the random logits if there are any, else those of the tokens.
-func logitsOf[T Float](a RouterArgs) []T {
+func logitsOf[T Float](a RouterArgsOf[T]) []T {
 	if a.RandomLogits != nil {
-		return convert[T](a.RandomLogits)
+		return a.RandomLogits
 	}
-	return routerLogits[T](RouterLogitsArgs{
+	return routerLogits(RouterLogitsArgsOf[T]{
 		X: a.X, Tokens: a.Tokens, PerItem: a.TokensPerItem, CosineScale: a.CosineScale,
 		B: a.B, N: a.N, C: a.C, R: a.R,
 	})
 }
 
 // takeAll is the routing that leaves nothing out.
-func takeAll[T Float](a RouterArgs) RoutingOf[T] {
+func takeAll[T Float](a RouterArgsOf[T]) RoutingOf[T] {
 	slots := a.B * a.R * a.N
 	r := RoutingOf[T]{K: a.N, Filled: make([]uint8, slots), Scores: make([]T, slots), Tokens: make([]T, slots*a.C)}
 	for slot := range slots {
@@ -134,16 +147,14 @@ func takeAll[T Float](a RouterArgs) RoutingOf[T] {
 			continue
 		}
 		r.Filled[slot], r.Scores[slot] = 1, 1
-		for i, v := range a.X[token*a.C : (token+1)*a.C] {
-			r.Tokens[slot*a.C+i] = T(v)
-		}
+		copy(r.Tokens[slot*a.C:(slot+1)*a.C], a.X[token*a.C:])
 	}
 	return r
 }
 
 // routeBlock routes tokens start..end-1 of one row (batch item and route) into
 // count slots from the given one on.
-func routeBlock[T Float](a RouterArgs, r RoutingOf[T], row, start, end, slot, count int) {
+func routeBlock[T Float](a RouterArgsOf[T], r RoutingOf[T], row, start, end, slot, count int) {
 	n := end - start
 	logits := r.Logits[row*a.N+start : row*a.N+end]
 	var mask []uint8
@@ -168,7 +179,7 @@ func routeBlock[T Float](a RouterArgs, r RoutingOf[T], row, start, end, slot, co
 
 // softScores returns the scores of one block: its descent, or its mask if the
 // block is taken whole.
-func softScores[T Float](a RouterArgs, logits []T, mask []uint8, count int) []T {
+func softScores[T Float](a RouterArgsOf[T], logits []T, mask []uint8, count int) []T {
 	n := len(logits)
 	if n > count {
 		c := a.Descent

@@ -1,9 +1,12 @@
 package ref
 
 // RouterLogitsArgs says what [RouterLogits] computes.
-type RouterLogitsArgs struct {
-	X      []float32 // [B, N, C]
-	Tokens []float32 // [R, C], or [B, R, C] if PerItem
+type RouterLogitsArgs = RouterLogitsArgsOf[float32]
+
+// RouterLogitsArgsOf is [RouterLogitsArgs] with tensors of one precision.
+type RouterLogitsArgsOf[T Float] struct {
+	X      []T // [B, N, C]
+	Tokens []T // [R, C], or [B, R, C] if PerItem
 	B, N   int
 	C, R   int
 	// PerItem: every batch item brings its own routing tokens.
@@ -18,25 +21,30 @@ type RouterLogitsArgs struct {
 //	x [B, N, C]    token [R, C] or [B, R, C]    logits [B, R, N]
 //	logits[b, r, i] = x[b, i] . token[r]
 //	cosine:           CosineScale * (x[b, i] / max(||x[b, i]||, 1e-12)) . (token[r] / max(||token[r]||, 1e-12))
-func RouterLogits(a RouterLogitsArgs) []float64 { return routerLogits[float64](a) }
+func RouterLogits(a RouterLogitsArgs) []float64 {
+	return routerLogits(RouterLogitsArgsOf[float64]{
+		X: convert[float64](a.X), Tokens: convert[float64](a.Tokens),
+		PerItem: a.PerItem, CosineScale: a.CosineScale, B: a.B, N: a.N, C: a.C, R: a.R,
+	})
+}
 
 // RouterLogits32 is [RouterLogits] in plain float32.
-func RouterLogits32(a RouterLogitsArgs) []float32 { return routerLogits[float32](a) }
+func RouterLogits32(a RouterLogitsArgs) []float32 { return routerLogits(a) }
 
-func routerLogits[T Float](a RouterLogitsArgs) []T {
+func routerLogits[T Float](a RouterLogitsArgsOf[T]) []T {
 	tokenSets := 1
 	if a.PerItem {
 		tokenSets = a.B
 	}
 	checkLen("RouterLogits", "x", len(a.X), a.B*a.N*a.C)
 	checkLen("RouterLogits", "tokens", len(a.Tokens), tokenSets*a.R*a.C)
-	x, tokens := convert[T](a.X), unitRows(convert[T](a.Tokens), a.C, a.CosineScale)
+	tokens := unitRows(a.Tokens, a.C, a.CosineScale)
 	y := make([]T, a.B*a.R*a.N)
 	parallel(a.B*a.N, func(lo, hi int) {
 		for row := lo; row < hi; row++ {
 			b, i := row/a.N, row%a.N
 			set := tokens[(b%tokenSets)*a.R*a.C:]
-			v := unitRows(x[row*a.C:(row+1)*a.C], a.C, a.CosineScale)
+			v := unitRows(a.X[row*a.C:(row+1)*a.C], a.C, a.CosineScale)
 			for r := range a.R {
 				logit := dot(v, set[r*a.C:(r+1)*a.C])
 				if a.CosineScale != 0 {

@@ -1,5 +1,6 @@
 // Device memory by 64-bit addresses held in uvec2, without shaderInt64. A shader that includes this declares
-// GL_EXT_buffer_reference and GL_EXT_buffer_reference_uvec2. Ranges start at multiples of 16 bytes (pipelines checks it).
+// GL_EXT_buffer_reference and GL_EXT_buffer_reference_uvec2. Ranges that are read four floats at a
+// time start at multiples of 16 bytes (pipelines checks it).
 #ifndef COLT5_ADDRESS
 #define COLT5_ADDRESS
 

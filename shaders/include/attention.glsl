@@ -36,7 +36,7 @@ layout(constant_id = 0) const uint D = 1;           // dim of a head, 1 to 128
 layout(constant_id = 3) const float SCALE = 1;      // log2(e) / sqrt(D): powers of 2 are what devices have
 layout(constant_id = 4) const bool FACTORS = false; // rows have factors
 #ifdef CPU
-const uint BR = 8, BC = 16, THREADS = 8;
+const uint BR = 8, BC = 8, THREADS = 8;
 layout(local_size_x = 8) in;
 #else
 layout(constant_id = 1) const uint BR = 64; // queries of a workgroup: 32 or 64
@@ -155,7 +155,7 @@ void note_keys(uint set, uint j0, uint j1) {
 	Key k = Key(false, NO_ROW, 0, 0);
 	if (j0 < j1 && t < j1 - j0) k = key(j0 + t);
 	key_row[set * BC + t] = k.exists ? k.row : NO_ROW;
-	if (FACTORS) key_factor[set * BC + t] = vec2(k.key_factor, k.value_factor);
+	if (FACTORS) key_factor[set * BC + t] = k.exists ? vec2(k.key_factor, k.value_factor) : vec2(0); // 0 times NaN is no 0
 }
 
 void fetch_keys(uint set, uint c) {
@@ -188,13 +188,21 @@ void fetch_values(uint set, uint c) {
 	}
 }
 
-void put_values(uint set, uint c) {
+// finite is v with the largest numbers in place of infinity and NaN: the weight of a key that is not seen is 0, and 0 times these is no 0.
+vec4 finite(vec4 v) {
+	uvec4 bits = floatBitsToUint(v);
+	vec4 large = uintBitsToFloat(bits & 0x80000000u | 0x7f7fffffu);
+	return mix(v, large, equal(bits & 0x7f800000u, uvec4(0x7f800000u)));
+}
+
+// put_values takes what not all queries of the tile see without infinity and NaN.
+void put_values(uint set, uint c, bool everything) {
 	[[unroll]] for (uint n = 0; n < VALUE_LOADS; n++) {
 		uint e = gl_LocalInvocationIndex + n * THREADS, j = e / D4;
 		if (VK * D4 % THREADS != 0 && j >= VK) continue;
 		vec4 v = next[n];
 		if (FACTORS) v *= key_factor[set * BC + c * VK + j].y;
-		chunk[e] = v;
+		chunk[e] = everything ? v : finite(v);
 	}
 }
 
@@ -338,7 +346,7 @@ void attend(uint i0, uint j0, uint j1) {
 			if (c + 1 == NK) write_scores(at, set, i0, j0, everything);
 			barrier();
 		}
-		put_values(set, 0);
+		put_values(set, 0, everything);
 		note_keys(set ^ 1, following, j1);
 		weigh();
 		barrier();
@@ -349,7 +357,7 @@ void attend(uint i0, uint j0, uint j1) {
 			multiply_values(out_at, c);
 			barrier();
 			if (c + 1 < NV) {
-				put_values(set, c + 1);
+				put_values(set, c + 1, everything);
 				barrier();
 			}
 		}

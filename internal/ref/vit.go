@@ -1,0 +1,94 @@
+package ref
+
+import (
+	"fmt"
+	"math"
+)
+
+// ViTConfig is the config of [ConditionalRoutedViT].
+type ViTConfig struct {
+	ImageHeight, ImageWidth int
+	PatchHeight, PatchWidth int
+	Channels                int
+	Depth                   int
+	NumClasses              int
+	Attention               ImageAttentionConfig // over [B, rows, columns, C] patches
+	NumHeavyFFTokens        int
+	Router                  RouterConfig // of the feedforwards; NumTokens is not used
+}
+
+// ConditionalRoutedViT classifies images.
+//
+//	x [B, Channels, ImageHeight, ImageWidth]    y [B, NumClasses]
+//	patches (p1 p2 c) -> LayerNorm -> Linear -> LayerNorm, plus positions;
+//	Depth times h += attention(h), h += feedforward(h); mean over patches -> LayerNorm -> Linear
+func ConditionalRoutedViT(x []float32, b int, c ViTConfig, p Params, prefix string) Result {
+	return vit(convert[float64](x), b, c, p, prefix)
+}
+
+// ConditionalRoutedViT32 is [ConditionalRoutedViT] in plain float32.
+func ConditionalRoutedViT32(x []float32, b int, c ViTConfig, p Params, prefix string) ResultOf[float32] {
+	return vit(x, b, c, p, prefix)
+}
+
+func vit[T Float](x []T, b int, c ViTConfig, p Params, prefix string) ResultOf[T] {
+	return within("ConditionalRoutedViT", p, prefix, func(m module[T]) []T {
+		checkLen(m.name, "x", len(x), b*c.Channels*c.ImageHeight*c.ImageWidth)
+		dim, rows, columns := c.Attention.Dim, c.ImageHeight/c.PatchHeight, c.ImageWidth/c.PatchWidth
+		n, inPatch := rows*columns, c.PatchHeight*c.PatchWidth*c.Channels
+		embedding := m.under("to_patch_embedding.")
+		h := embedding.centred("1", patchVectors(x, b, c), b*n, inPatch)
+		h = embedding.centred("3", embedding.biased("2", h, b*n, inPatch, dim), b*n, dim)
+		for i := range b {
+			copy(h[i*n*dim:], sum(h[i*n*dim:(i+1)*n*dim], sinCosPositions[T](rows, columns, dim)))
+		}
+		c.Attention.ChannelFirst = false
+		c.Router.NumTokens = c.NumHeavyFFTokens
+		for i := range c.Depth {
+			layer := m.under(fmt.Sprintf("transformer.layers.%d.", i))
+			h = sum(h, layer.under("0.").image(h, b, rows, columns, c.Attention))
+			h = sum(h, layer.under("1.").routedFeedForward(h, nil, b, n, dim, c.Router))
+		}
+		mean := make([]T, b*dim)
+		for i, v := range h {
+			mean[i/(n*dim)*dim+i%dim] += v / T(n)
+		}
+		head := m.under("linear_head.")
+		return head.biased("2", head.centred("1", mean, b, dim), b, dim, c.NumClasses)
+	})
+}
+
+// patchVectors returns [B, patches, p1 * p2 * channels] of [B, channels, height, width].
+func patchVectors[T Float](x []T, b int, c ViTConfig) []T {
+	var y []T
+	for item := range b {
+		for row := 0; row < c.ImageHeight; row += c.PatchHeight {
+			for column := 0; column < c.ImageWidth; column += c.PatchWidth {
+				for pixel := range c.PatchHeight * c.PatchWidth {
+					i, j := row+pixel/c.PatchWidth, column+pixel%c.PatchWidth
+					for channel := range c.Channels {
+						y = append(y, x[((item*c.Channels+channel)*c.ImageHeight+i)*c.ImageWidth+j])
+					}
+				}
+			}
+		}
+	}
+	return y
+}
+
+// sinCosPositions returns [rows, columns, C]: sin x, cos x, sin y, cos y, a
+// quarter of C each, x being the column times falling frequencies.
+func sinCosPositions[T Float](rows, columns, c int) []T {
+	y, quarter := make([]T, rows*columns*c), c/4
+	for patch := range rows * columns {
+		for i := range quarter {
+			omega := math.Pow(10000, -float64(i)/float64(quarter-1))
+			for axis, place := range []int{patch % columns, patch / columns} {
+				sin, cos := math.Sincos(float64(place) * omega)
+				at := patch*c + 2*axis*quarter + i
+				y[at], y[at+quarter] = T(sin), T(cos)
+			}
+		}
+	}
+	return y
+}

@@ -1,0 +1,214 @@
+package pipelines
+
+import (
+	"math"
+	"testing"
+
+	"github.com/colt5-vulkan/colt5/internal/gputest"
+	"github.com/colt5-vulkan/colt5/vk"
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+)
+
+// A token that others do not see changes no bit of theirs, be it NaN or infinite.
+func TestWindowAttentionHidesNaN(t *testing.T) {
+	const n, d, window, bad = 64, 16, 8, 40
+	for _, causal := range []bool{true, false} {
+		both(t, map[bool]string{true: "causal", false: "around"}[causal], func(t *testing.T, tiled bool) {
+			run := func(value float32) []float32 {
+				lab := gputest.Open(t)
+				w, err := NewWindowAttention(lab.Dev, WindowAttentionConfig{Heads: 1, DimHead: d, Window: window, Causal: causal})
+				require.NoError(t, err)
+				defer w.Close()
+				w.kernels.tiled = tiled
+				qkv := normal(1, n*3*d)
+				for i := range 3 * d {
+					qkv[bad*3*d+i] = value
+				}
+				a := WindowAttentionArgs{QKV: lab.In("qkv", qkv), Y: lab.Out("y", 4*n*d), Items: 1, N: n}
+				lab.Run(func(t *vk.Tape) error { return w.Record(t, a) })
+				return lab.Float32("y")
+			}
+			good := run(0.5)
+			for _, value := range []float32{float32(math.NaN()), float32(math.Inf(1))} {
+				got := run(value)
+				for i := range n {
+					sees := bad <= i && i < 48+8
+					if !causal {
+						sees = max(i-bad, bad-i) <= window
+					}
+					if !sees {
+						require.Equal(t, good[i*d:][:d], got[i*d:][:d], "token %d, %v", i, value)
+					}
+				}
+			}
+		})
+	}
+}
+
+// What an empty slot's score is does not matter.
+func TestRoutedAttentionEmptyScoreNaN(t *testing.T) {
+	const queries, keys, d = 4, 10, 8
+	both(t, "score", func(t *testing.T, tiled bool) {
+		run := func(score float32) []float32 {
+			lab := gputest.Open(t)
+			r, err := NewRoutedAttention(lab.Dev, RoutedAttentionConfig{Heads: 1, DimHead: d, Routes: 1, Filled: true, ScoreValues: true, ScoreKeys: true})
+			require.NoError(t, err)
+			defer r.Close()
+			r.kernels.tiled = tiled
+			filled, scores := make([]uint32, keys), make([]float32, keys)
+			for i := range filled {
+				filled[i], scores[i] = 1, 0.5
+			}
+			filled[3], scores[3] = 0, score
+			a := RoutedAttentionArgs{
+				Q: lab.In("q", normal(1, queries*d)), KV: lab.In("kv", normal(2, keys*2*d)), Null: lab.In("null", normal(3, 2*d)), Y: lab.Out("y", 4*queries*d),
+				Filled: lab.In("filled", filled), KeyScores: lab.In("scores", scores), Lists: 1, Queries: queries, Keys: keys,
+			}
+			lab.Run(func(t *vk.Tape) error { return r.Record(t, a) })
+			return lab.Float32("y")
+		}
+		assert.Equal(t, run(0), run(float32(math.NaN())))
+	})
+}
+
+// Loops of more than 65,534 turns: right on GPUs, an error on CPU drivers, which end them early.
+func TestManyKeys(t *testing.T) {
+	const keys = 1500000
+	lab := gputest.Open(t)
+	r, err := NewRoutedAttention(lab.Dev, RoutedAttentionConfig{Heads: 1, DimHead: 1, Routes: 1})
+	require.NoError(t, err)
+	defer r.Close()
+	kv := make([]float32, 2*keys)
+	for i := range keys {
+		kv[2*i+1] = 1
+	}
+	for i := keys - 100000; i < keys; i++ {
+		kv[2*i+1] = 100
+	}
+	a := RoutedAttentionArgs{Q: lab.In("q", []float32{0}), KV: lab.In("kv", kv), Null: lab.In("null", []float32{0, 1}), Y: lab.Out("y", 4), Lists: 1, Queries: 1, Keys: keys}
+	if lab.Dev.Caps().CPU {
+		badRecord(t, lab, "turns of a loop", func(t *vk.Tape) error { return r.Record(t, a) })
+		return
+	}
+	lab.Run(func(t *vk.Tape) error { return r.Record(t, a) })
+	assert.InDelta(t, (1400001.0+100*100000)/1500001, lab.Float32("y")[0], 1e-2)
+}
+
+func TestManyInputs(t *testing.T) {
+	const in = 70000
+	lab := gputest.Open(t)
+	l, err := NewLinear(lab.Dev, LinearConfig{In: in, Out: 1})
+	if lab.Dev.Caps().CPU {
+		assert.ErrorIs(t, err, vk.ErrUnsupported)
+		return
+	}
+	require.NoError(t, err)
+	defer l.Close()
+	x := make([]float32, in)
+	for i := range x {
+		x[i] = 1
+	}
+	a := LinearArgs{X: lab.In("x", x), W: lab.In("w", x), Y: lab.Out("y", 4), Batch: 1, Rows: 1}
+	lab.Run(func(t *vk.Tape) error { return l.Record(t, a) })
+	assert.Equal(t, float32(in), lab.Float32("y")[0])
+}
+
+func TestLayerNormVeryLong(t *testing.T) {
+	const c = 1500001
+	lab := gputest.Open(t)
+	l, err := NewLayerNorm(lab.Dev, LayerNormConfig{C: c})
+	if lab.Dev.Caps().CPU {
+		assert.ErrorIs(t, err, vk.ErrUnsupported)
+		return
+	}
+	require.NoError(t, err)
+	defer l.Close()
+	x, w := make([]float32, c), make([]float32, c)
+	for i := range x {
+		x[i], w[i] = float32(i%2), 1
+	}
+	a := LayerNormArgs{X: lab.In("x", x), Weight: lab.In("w", w), Bias: lab.In("b", make([]float32, c)), Y: lab.Out("y", 4*c), Rows: 1}
+	lab.Run(func(t *vk.Tape) error { return l.Record(t, a) })
+	y := lab.Float32("y")
+	for i := range y {
+		require.InDelta(t, 2*float64(i%2)-1, y[i], 1e-3, "%d", i)
+	}
+}
+
+func TestCausalSelectVeryLong(t *testing.T) {
+	const n, window, k = 4 << 20, 2 << 20, 2<<20 - 2
+	lab := gputest.Open(t)
+	s, err := NewCausalSelect(lab.Dev, CausalSelectConfig{})
+	require.NoError(t, err)
+	defer s.Close()
+	filled := make([]uint32, 2*k)
+	for i := range filled {
+		filled[i] = 1
+	}
+	a := CausalSelectArgs{
+		Logits: lab.In("logits", make([]float32, n)), Values: lab.In("values", make([]float32, 2*k)), Filled: lab.In("filled", filled),
+		Indices: lab.Out("indices", 4*2*k), Chosen: lab.Out("chosen", 4*2*k), B: 1, N: n, Window: window, K: k,
+	}
+	if lab.Dev.Caps().CPU {
+		badRecord(t, lab, "turns of a loop", func(t *vk.Tape) error { return s.Record(t, a) })
+		return
+	}
+	lab.Run(func(t *vk.Tape) error { return s.Record(t, a) })
+	chosen := lab.Uint32("chosen")
+	for i := range k {
+		require.Equal(t, uint32(0), chosen[i], "%d", i)
+		require.Equal(t, uint32(1), chosen[k+i], "%d", i)
+	}
+}
+
+func TestSelectManySlots(t *testing.T) {
+	const k = 17 << 20
+	lab := gputest.Open(t)
+	s, err := NewSelect(lab.Dev, SelectConfig{Sorted: true})
+	require.NoError(t, err)
+	defer s.Close()
+	a := SelectArgs{Logits: lab.In("logits", []float32{1, 2, 3}), Indices: lab.Out("indices", 4*k), Filled: lab.Out("filled", 4*k), Rows: 1, N: 3, K: k, EmptyIndex: -1}
+	if lab.Dev.Caps().CPU {
+		badRecord(t, lab, "turns of a loop", func(t *vk.Tape) error { return s.Record(t, a) })
+		return
+	}
+	lab.Run(func(t *vk.Tape) error { return s.Record(t, a) })
+	for i, v := range lab.Uint32("filled") {
+		want := uint32(0)
+		if i < 3 {
+			want = 1
+		}
+		require.Equal(t, want, v, "%d", i)
+	}
+}
+
+// As many keys as Record takes are all looked at.
+func TestKeysPastTheCPUKernel(t *testing.T) {
+	for _, c := range []struct{ d, keys int }{{128, 14000}, {128, 16000}, {128, 100000}, {64, 40000}, {64, 150000}, {16, 200000}} {
+		lab := gputest.Open(t)
+		r, err := NewRoutedAttention(lab.Dev, RoutedAttentionConfig{Heads: 1, DimHead: c.d, Routes: 1})
+		require.NoError(t, err)
+		kv := make([]float32, 2*c.keys*c.d)
+		for i := c.keys - 100; i < c.keys; i++ {
+			kv[(2*i+1)*c.d] = 100
+		}
+		a := RoutedAttentionArgs{Q: lab.In("q", make([]float32, c.d)), KV: lab.In("kv", kv), Null: lab.In("null", make([]float32, 2*c.d)), Y: lab.Out("y", 4*c.d), Lists: 1, Queries: 1, Keys: c.keys}
+		tape, err := lab.Dev.NewTape(vk.TapeConfig{Name: "keys"})
+		require.NoError(t, err)
+		err = r.Record(tape, a)
+		if err == nil {
+			require.NoError(t, lab.Dev.Upload(vk.Transfer{Range: a.KV, Data: vk.Bytes(kv)}, vk.Transfer{Range: a.Q, Data: vk.Bytes(make([]float32, c.d))},
+				vk.Transfer{Range: a.Null, Data: vk.Bytes(make([]float32, 2*c.d))}))
+			require.NoError(t, tape.Run())
+			y := make([]float32, c.d)
+			require.NoError(t, lab.Dev.Download(vk.Transfer{Range: a.Y, Data: vk.Bytes(y)}))
+			assert.InEpsilon(t, 100*100/float64(c.keys+1), y[0], 1e-3, "%+v %v", c, tape.Kernels())
+		} else {
+			assert.ErrorIs(t, err, vk.ErrUnsupported)
+			t.Log(c, err)
+		}
+		require.NoError(t, tape.Close())
+		require.NoError(t, r.Close())
+	}
+}
