@@ -76,9 +76,26 @@ func atLeast(op, field string, v, least int) error {
 	return nil
 }
 
+// checkDepth bounds the number of layers: without a bound a slip of the pen takes all memory of the host.
+func checkDepth(op string, depth int) error {
+	const most = 1 << 14
+	if depth < 1 || depth > most {
+		return fmt.Errorf("colt5: %s: Depth is %d, want 1 to %d", op, depth, most)
+	}
+	return nil
+}
+
 func aboveZero(op, field string, v float64) error {
 	if !(v > 0) || v > math.MaxFloat32 {
 		return fmt.Errorf("colt5: %s: %s is %v, want a positive number", op, field, v)
+	}
+	return nil
+}
+
+// zero checks a field that another one, or nothing, takes the place of.
+func zero(op, field string, v int, why string) error {
+	if v != 0 {
+		return fmt.Errorf("colt5: %s: %s is %d, want 0: %s", op, field, v, why)
 	}
 	return nil
 }

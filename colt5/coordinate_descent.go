@@ -39,13 +39,8 @@ type CoordinateDescent struct {
 	guard
 	dev     *vk.Device
 	config  CoordinateDescentConfig
-	descent *pipelines.CoorDescent
-	plans   plans[descentKey]
-}
-
-type descentKey struct {
-	rows, n int
-	mask    bool
+	kernels kernels
+	plans   plans[planKey]
 }
 
 // NewCoordinateDescent makes it on a device.
@@ -54,11 +49,7 @@ func NewCoordinateDescent(dev *vk.Device, c CoordinateDescentConfig) (*Coordinat
 	if err := firstError(needDevice(op, dev), aboveZero(op, "K", c.K), checkDescent(op, c.NIters, c.Eps, float64(c.EpsInit), c.EpsDecay)); err != nil {
 		return nil, err
 	}
-	d, err := pipelines.NewCoorDescent(dev, pipelines.CoorDescentConfig{Iters: c.NIters, Eps: c.Eps, EpsInit: float64(c.EpsInit), EpsDecay: c.EpsDecay})
-	if err != nil {
-		return nil, fmt.Errorf("colt5: %s: %w", op, err)
-	}
-	return &CoordinateDescent{dev: dev, config: c, descent: d}, nil
+	return &CoordinateDescent{dev: dev, config: c, kernels: kernels{dev, map[any]closer{}}}, nil
 }
 
 // Forward writes the scores of s [Rows, N] to y. Where the mask [Rows, N] (nil: none) is 0 the score is 0.
@@ -76,7 +67,7 @@ func (d *CoordinateDescent) Forward(y, s, mask *Tensor) error {
 	if err := firstError(y.want(op, "y", d.dev, F32, rows, n), mask.optional(op, "mask", d.dev, U8, rows, n)); err != nil {
 		return err
 	}
-	key := descentKey{rows, n, mask != nil}
+	key := planKey{sizes: [6]int{rows, n}, given: [2]bool{mask != nil}, profile: d.profile}
 	tensors := [...]*Tensor{y, s, mask}
 	p := d.plans.find(key)
 	if p == nil {
@@ -84,23 +75,22 @@ func (d *CoordinateDescent) Forward(y, s, mask *Tensor) error {
 		if p, err = d.plan(key, tensors[:]); err != nil {
 			return fmt.Errorf("colt5: %s: %w", op, err)
 		}
-		if err := d.plans.add(key, p); err != nil {
-			return fmt.Errorf("colt5: %s: %w", op, err)
-		}
 	}
 	return d.run(op, p, tensors[:])
 }
 
-func (d *CoordinateDescent) plan(key descentKey, tensors []*Tensor) (*plan, error) {
-	var l layout
-	tmp := l.take(d.descent.Scratch(key.rows, key.n, 0))
-	b, err := d.newBuilder(d.dev, "CoordinateDescent", &l, tensors, "y", "s", "mask")
+func (d *CoordinateDescent) plan(key planKey, tensors []*Tensor) (*plan, error) {
+	c := d.config
+	config := pipelines.CoorDescentConfig{Iters: c.NIters, Eps: c.Eps, EpsInit: float64(c.EpsInit), EpsDecay: c.EpsDecay}
+	p, err := newPlan(d.dev, &d.kernels, "CoordinateDescent", d.profile, false, tensors, []string{"y", "s", "mask"}, func(b *builder) {
+		b.descent(config, pipelines.CoorDescentArgs{
+			Scores: b.slot(0), Logits: b.slot(1), Mask: b.slot(2), Rows: key.sizes[0], N: key.sizes[1], K: c.K,
+		})
+	})
 	if err != nil {
 		return nil, err
 	}
-	return b.done(d.descent.Record(b.tape, pipelines.CoorDescentArgs{
-		Scores: b.slot(0), Logits: b.slot(1), Mask: b.slot(2), Scratch: b.at(tmp), Rows: key.rows, N: key.n, K: d.config.K,
-	}))
+	return p, d.plans.add(key, p)
 }
 
 // Close frees it. Closing again, or nil, does nothing.
@@ -111,5 +101,5 @@ func (d *CoordinateDescent) Close() error {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	d.closed = true // what fails to close, because the device is still busy, is tried again by another Close
-	return errors.Join(d.plans.close(), d.descent.Close())
+	return errors.Join(d.plans.close(), d.kernels.close())
 }

@@ -1,10 +1,6 @@
 package colt5
 
 import (
-	"errors"
-	"fmt"
-	"slices"
-
 	"github.com/colt5-vulkan/colt5/pipelines"
 	"github.com/colt5-vulkan/colt5/vk"
 )
@@ -45,30 +41,6 @@ func (c ConditionalRoutedFeedForwardConfig) check(op string) error {
 	)
 }
 
-// feedForward is RMSNorm, Linear, GELU, Linear: the weights of one branch.
-type feedForward struct {
-	dim, hidden                 int
-	gamma, w1, bias1, w2, bias2 *Tensor
-}
-
-func (w *weights) feedForward(name string, dim int, mult float64) (f feedForward, err error) {
-	f.dim, f.hidden = dim, int(float64(dim)*mult)
-	if f.gamma, err = w.add(name+".0.gamma", ones, dim); err != nil {
-		return f, err
-	}
-	if f.w1, err = w.add(name+".1.weight", uniform(dim), f.hidden, dim); err != nil {
-		return f, err
-	}
-	if f.bias1, err = w.add(name+".1.bias", uniform(dim), f.hidden); err != nil {
-		return f, err
-	}
-	if f.w2, err = w.add(name+".3.weight", uniform(f.hidden), dim, f.hidden); err != nil {
-		return f, err
-	}
-	f.bias2, err = w.add(name+".3.bias", uniform(f.hidden), dim)
-	return f, err
-}
-
 // ConditionalRoutedFeedForward sends every token through a light feedforward, and the tokens that a router chooses through a heavy
 // one as well.
 //
@@ -78,112 +50,35 @@ func (w *weights) feedForward(name string, dim int, mult float64) (f feedForward
 // A token that is not chosen gets its light output alone; with N <= NumHeavyTokens every real token is chosen.
 // Source: arXiv 2303.09752, section 3.
 type ConditionalRoutedFeedForward struct {
-	guard
-	dev          *vk.Device
-	config       ConditionalRoutedFeedForwardConfig
-	weights      weights
-	tokens       *Tensor // [1, C]
-	light, heavy feedForward
-	router       *router
-	hidden       int // bytes; hiddenBytes but in tests
-	linears      linears
-	plans        plans[feedForwardKey]
+	module
+	config ConditionalRoutedFeedForwardConfig
+	layer  routedFeedForward
 }
 
-// ForwardOptions are the optional arguments of a feedforward.
-type ForwardOptions struct {
+// FeedForwardOptions are the optional arguments of a feedforward.
+type FeedForwardOptions struct {
 	Mask           *Tensor // [B, N] U8; nil: all tokens are real
 	NumHeavyTokens int     // 0: the config's
 }
 
-type feedForwardKey struct {
-	b, n, heavy int
-	mask        bool
-}
-
-// linears are the matrix products of a module, compiled when they are first needed.
-type linears map[pipelines.LinearConfig]*pipelines.Linear
-
-func (l linears) get(dev *vk.Device, c pipelines.LinearConfig) (*pipelines.Linear, error) {
-	if have := l[c]; have != nil {
-		return have, nil
-	}
-	made, err := pipelines.NewLinear(dev, c)
-	if err == nil {
-		l[c] = made
-	}
-	return made, err
-}
-
-func (l linears) close() error {
-	var err error
-	for _, x := range l {
-		err = errors.Join(err, x.Close())
-	}
-	return err
-}
-
 // NewConditionalRoutedFeedForward makes the module on a device, with initial values of seed 0.
 func NewConditionalRoutedFeedForward(dev *vk.Device, c ConditionalRoutedFeedForwardConfig) (*ConditionalRoutedFeedForward, error) {
-	const op = "NewConditionalRoutedFeedForward"
-	if err := firstError(needDevice(op, dev), c.check(op)); err != nil {
+	f := &ConditionalRoutedFeedForward{config: c}
+	err := f.start("ConditionalRoutedFeedForward", dev, c.check, func(w *weights) { f.layer = w.routedFeedForward("", c) })
+	if err != nil {
 		return nil, err
 	}
-	f := &ConditionalRoutedFeedForward{dev: dev, config: c, weights: weights{dev: dev}, hidden: hiddenBytes, linears: linears{}}
-	if err := f.build(); err != nil {
-		return nil, errors.Join(fmt.Errorf("colt5: %s: %w", op, err), f.Close())
-	}
 	return f, nil
-}
-
-func (f *ConditionalRoutedFeedForward) build() (err error) {
-	c := f.config
-	if f.tokens, err = f.weights.routingToken("router.routing_token", 1, c.Dim, c.Router); err != nil {
-		return err
-	}
-	if f.light, err = f.weights.feedForward("light_ff", c.Dim, c.LightFFMult); err != nil {
-		return err
-	}
-	if f.heavy, err = f.weights.feedForward("heavy_ff", c.Dim, c.HeavyFFMult); err != nil {
-		return err
-	}
-	if f.router, err = newRouter(f.dev, c.Router, 1, c.Dim, false); err != nil {
-		return err
-	}
-	return f.weights.init(0)
 }
 
 // Config is what the module was made with.
 func (f *ConditionalRoutedFeedForward) Config() ConditionalRoutedFeedForwardConfig { return f.config }
 
-// Parameters are the weights under their PyTorch names.
-func (f *ConditionalRoutedFeedForward) Parameters() []Parameter { return slices.Clone(f.weights.list) }
-
-// Init gives the weights their initial values; the same seed gives the same values on every device.
-func (f *ConditionalRoutedFeedForward) Init(seed uint64) error {
-	return f.exclusive("ConditionalRoutedFeedForward.Init", func() error { return f.weights.init(seed) })
-}
-
-// Load reads the weights from a safetensors file: all of them, and nothing else.
-func (f *ConditionalRoutedFeedForward) Load(path string) error {
-	const op = "ConditionalRoutedFeedForward.Load"
-	return f.exclusive(op, func() error { return f.weights.load(op, path) })
-}
-
-// Save writes the weights to a safetensors file, which is replaced whole or not at all.
-func (f *ConditionalRoutedFeedForward) Save(path string) error {
-	const op = "ConditionalRoutedFeedForward.Save"
-	return f.exclusive(op, func() error { return f.weights.save(op, path) })
-}
-
 // Forward computes y [B, N, C] from x [B, N, C]; the two share no memory.
-func (f *ConditionalRoutedFeedForward) Forward(y, x *Tensor, o ForwardOptions) error {
+func (f *ConditionalRoutedFeedForward) Forward(y, x *Tensor, o FeedForwardOptions) error {
 	const op = "ConditionalRoutedFeedForward.Forward"
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	if f.closed {
-		return errClosed(op)
-	}
 	tensors := [...]*Tensor{y, x, o.Mask}
 	p, err := f.prepared(op, tensors[:], o)
 	if err != nil {
@@ -192,150 +87,31 @@ func (f *ConditionalRoutedFeedForward) Forward(y, x *Tensor, o ForwardOptions) e
 	return f.run(op, p, tensors[:])
 }
 
-// prepared checks a call and returns its plan.
-func (f *ConditionalRoutedFeedForward) prepared(op string, tensors []*Tensor, o ForwardOptions) (*plan, error) {
-	y, x := tensors[0], tensors[1]
-	if err := x.want(op, "x", f.dev, F32, -1, -1, f.config.Dim); err != nil {
+func (f *ConditionalRoutedFeedForward) prepared(op string, tensors []*Tensor, o FeedForwardOptions) (*plan, error) {
+	if f.closed {
+		return nil, errClosed(op)
+	}
+	b, n, err := sequences(op, f.dev, tensors, f.config.Dim)
+	if err != nil {
 		return nil, err
 	}
-	b, n := x.shape[0], x.shape[1]
 	heavy, err := checkTokens(op, "NumHeavyTokens", o.NumHeavyTokens, f.config.NumHeavyTokens)
-	if err := firstError(err, y.want(op, "y", f.dev, F32, b, n, f.config.Dim), o.Mask.optional(op, "Mask", f.dev, U8, b, n)); err != nil {
-		return nil, err
-	}
-	key := feedForwardKey{b, n, heavy, o.Mask != nil}
-	p := f.plans.find(key)
-	if p == nil {
-		if p, err = f.plan(key, tensors); err != nil {
-			return nil, fmt.Errorf("colt5: %s: %w", op, err)
-		}
-		if err := f.plans.add(key, p); err != nil {
-			return nil, fmt.Errorf("colt5: %s: %w", op, err)
-		}
-	}
-	return p, nil
-}
-
-// hiddenBytes is the most that the light branch's hidden rows take: longer sequences go through it in groups.
-const hiddenBytes = 64 << 20
-
-// feedForwardLayout is the memory between the steps of a call.
-type feedForwardLayout struct {
-	layout
-	rows                                                   int // of the light branch that go together
-	logits, soft, indices, filled, scores, choose, descent piece
-	lightHidden, heavyHidden                               piece
-	choice /* tokens are chosen */, scored/* by soft score */ bool
-}
-
-func (f *ConditionalRoutedFeedForward) layout(s routing, masked bool) *feedForwardLayout {
-	l := &feedForwardLayout{choice: s.routed || masked, scored: s.routed && !f.config.RouterStraightThrough}
-	tokens := s.b * s.n
-	l.rows = min(tokens, max(f.hidden/(4*f.light.hidden)&^127, 128))
-	l.lightHidden = l.take(4 * uint64(l.rows) * uint64(f.light.hidden))
-	if l.choice {
-		l.indices, l.filled = l.take(s.slotBytes()), l.take(s.slotBytes())
-		l.logits = l.take(s.logitsBytes())
-		l.choose = l.take(f.router.selectBytes(s))
-	}
-	if l.scored {
-		l.scores, l.soft = l.take(s.slotBytes()), l.take(s.logitsBytes())
-		l.descent = l.take(f.router.descentBytes(s))
-	}
-	l.give(l.logits, l.choose, l.soft, l.descent)
-	l.heavyHidden = l.take(4 * uint64(s.b) * uint64(s.k) * uint64(f.heavy.hidden))
-	return l
-}
-
-func (f *ConditionalRoutedFeedForward) plan(key feedForwardKey, tensors []*Tensor) (*plan, error) {
-	s := f.config.Router.routing(key.b, key.n, 1, f.config.Dim, key.heavy)
-	l := f.layout(s, key.mask)
-	b, err := f.newBuilder(f.dev, "ConditionalRoutedFeedForward", &l.layout, tensors, "y", "x", "Mask")
 	if err != nil {
 		return nil, err
 	}
-	return b.done(f.record(b, s, l))
+	key := planKey{sizes: [6]int{b, n, heavy}, given: [2]bool{o.Mask != nil}}
+	if p := f.find(&key); p != nil {
+		return p, nil
+	}
+	return f.plan(op, key, tensors)
 }
 
-// record puts the choice of tokens beside the first half of the light branch, and the first half of the heavy branch beside the
-// second of the light one: neither needs the other.
-func (f *ConditionalRoutedFeedForward) record(b *builder, s routing, l *feedForwardLayout) error {
-	a := routed{
-		x: b.slot(1), mask: b.slot(2), tokens: f.tokens.memory, logits: b.at(l.logits), indices: b.at(l.indices), filled: b.at(l.filled),
-		softScores: b.at(l.soft), scores: b.at(l.scores), select_: b.at(l.choose), descentTmp: b.at(l.descent),
-	}
-	if s.routed {
-		if err := f.router.recordLogits(b.tape, s, a); err != nil {
-			return err
-		}
-	} else if l.choice {
-		if err := b.tape.Fill(a.logits, 0); err != nil { // all real tokens are taken
-			return err
-		}
-	}
-	if l.choice {
-		if err := f.router.recordChoice(b.tape, s, a); err != nil {
-			return err
-		}
-	}
-	if l.scored {
-		if err := f.router.recordScores(b.tape, s, a); err != nil {
-			return err
-		}
-	}
-	return f.recordBranches(b, s, l, a)
-}
-
-func (f *ConditionalRoutedFeedForward) recordBranches(b *builder, s routing, l *feedForwardLayout, a routed) error {
-	first := pipelines.LinearConfig{Bias: true, GELU: true, Norm: true}
-	second := pipelines.LinearConfig{Bias: true}
-	y, x, row := b.slot(0), b.slot(1), 4*uint64(s.c)
-	for start := 0; start < s.b*s.n; start += l.rows {
-		rows := min(l.rows, s.b*s.n-start)
-		at, size := uint64(start)*row, uint64(rows)*row
-		hidden := b.at(l.lightHidden).Slice(0, 4*uint64(rows)*uint64(f.light.hidden))
-		if err := f.first(b, f.light, first, pipelines.LinearArgs{X: x.Slice(at, size), Y: hidden, Batch: 1, Rows: rows}); err != nil {
-			return err
-		}
-		if err := f.second(b, f.light, second, pipelines.LinearArgs{X: hidden, Y: y.Slice(at, size), Batch: 1, Rows: rows}); err != nil {
-			return err
-		}
-	}
-	up := pipelines.LinearArgs{X: x, Y: b.at(l.heavyHidden), Batch: s.b, InRows: s.n, Rows: s.k}
-	down := pipelines.LinearArgs{X: b.at(l.heavyHidden), Y: y, Residual: y, Batch: s.b, Rows: s.k, OutRows: s.n}
-	second.Residual = true
-	if l.choice {
-		first.Gather, first.Filled, second.Scatter, second.Filled = true, true, true, true
-		up.Gather, up.Filled, down.Scatter, down.Filled = a.indices, a.filled, a.indices, a.filled
-	}
-	if l.scored {
-		second.Score, down.Score = true, a.scores
-	}
-	if err := f.first(b, f.heavy, first, up); err != nil {
-		return err
-	}
-	return f.second(b, f.heavy, second, down)
-}
-
-// first records norm, the first Linear and GELU of a branch; second its second Linear.
-func (f *ConditionalRoutedFeedForward) first(b *builder, w feedForward, c pipelines.LinearConfig, a pipelines.LinearArgs) error {
-	c.In, c.Out = w.dim, w.hidden
-	a.W, a.Bias, a.Gamma = w.w1.memory, w.bias1.memory, w.gamma.memory
-	return f.linear(b, c, a)
-}
-
-func (f *ConditionalRoutedFeedForward) second(b *builder, w feedForward, c pipelines.LinearConfig, a pipelines.LinearArgs) error {
-	c.In, c.Out = w.hidden, w.dim
-	a.W, a.Bias = w.w2.memory, w.bias2.memory
-	return f.linear(b, c, a)
-}
-
-func (f *ConditionalRoutedFeedForward) linear(b *builder, c pipelines.LinearConfig, a pipelines.LinearArgs) error {
-	l, err := f.linears.get(f.dev, c)
-	if err != nil {
-		return err
-	}
-	return l.Record(b.tape, a)
+func (f *ConditionalRoutedFeedForward) plan(op string, key planKey, tensors []*Tensor) (*plan, error) {
+	return f.prepare(op, key, tensors, []string{"y", "x", "Mask"}, func(b *builder) {
+		f.layer.wire(b, feedForwardCall{
+			b: key.sizes[0], n: key.sizes[1], tokens: key.sizes[2], masked: key.given[0], y: b.slot(0), x: b.slot(1), mask: b.slot(2),
+		})
+	})
 }
 
 // Close frees the module and its weights. Closing again, or nil, does nothing.
@@ -343,8 +119,124 @@ func (f *ConditionalRoutedFeedForward) Close() error {
 	if f == nil {
 		return nil
 	}
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	f.closed = true // what fails to close, because the device is still busy, is tried again by another Close
-	return errors.Join(f.plans.close(), f.linears.close(), f.router.Close(), f.weights.close())
+	return f.close()
+}
+
+// Memory tells what a call for x [b, n, C] needs of a device with these capabilities, without a mask.
+func (c ConditionalRoutedFeedForwardConfig) Memory(caps vk.Caps, b, n int) (Memory, error) {
+	const op = "ConditionalRoutedFeedForwardConfig.Memory"
+	if err := firstError(c.check(op), checkSizes(op, b, n)); err != nil {
+		return Memory{}, err
+	}
+	var layer routedFeedForward
+	bytes := 4 * uint64(b) * uint64(n) * uint64(c.Dim)
+	return measure(op, caps, bytes, bytes, func(w *weights) { layer = w.routedFeedForward("", c) }, func(to *builder) {
+		layer.wire(to, feedForwardCall{b: b, n: n, tokens: c.NumHeavyTokens})
+	})
+}
+
+// feedForward is RMSNorm, Linear, GELU, Linear: the weights of one branch.
+type feedForward struct {
+	dim, hidden                 int
+	gamma, w1, bias1, w2, bias2 *Tensor
+}
+
+func (w *weights) feedForward(name string, dim int, mult float64) feedForward {
+	hidden := int(float64(dim) * mult)
+	return feedForward{
+		dim: dim, hidden: hidden,
+		gamma: w.add(name+".0.gamma", ones, dim),
+		w1:    w.add(name+".1.weight", uniform(dim), hidden, dim),
+		bias1: w.add(name+".1.bias", uniform(dim), hidden),
+		w2:    w.add(name+".3.weight", uniform(hidden), dim, hidden),
+		bias2: w.add(name+".3.bias", uniform(hidden), dim),
+	}
+}
+
+// up records norm, the first Linear and GELU; down the second Linear.
+func (f feedForward) up(b *builder, c pipelines.LinearConfig, a pipelines.LinearArgs) {
+	c.In, c.Out, c.Bias, c.GELU, c.Norm = f.dim, f.hidden, true, true, true
+	a.W, a.Bias, a.Gamma = f.w1.memory, f.bias1.memory, f.gamma.memory
+	record(b, pipelines.NewLinear, c, a)
+}
+
+func (f feedForward) down(b *builder, c pipelines.LinearConfig, a pipelines.LinearArgs) {
+	c.In, c.Out, c.Bias = f.hidden, f.dim, true
+	a.W, a.Bias = f.w2.memory, f.bias2.memory
+	record(b, pipelines.NewLinear, c, a)
+}
+
+// hiddenBytes is the most that the hidden rows of a branch that sees every token take: longer sequences go through it in groups.
+const hiddenBytes = 64 << 20
+
+// stages wires the branch for count rows: two stages a group. With residual x is added to y, which may be x itself.
+func (f feedForward) stages(b *builder, y, x vk.Range, count, budget int, residual bool) stages {
+	each := min(count, max(budget/(4*f.hidden)&^127, 128))
+	var list stages
+	for first := 0; first < count; first += each {
+		var hidden memory
+		n := min(each, count-first)
+		list = append(list, func() {
+			hidden = b.floats(n, f.hidden)
+			f.up(b, pipelines.LinearConfig{}, pipelines.LinearArgs{X: rows(x, first, n, 4*f.dim), Y: hidden.Range, Batch: 1, Rows: n})
+		}, func() {
+			a := pipelines.LinearArgs{X: hidden.Range, Y: rows(y, first, n, 4*f.dim), Batch: 1, Rows: n}
+			if residual {
+				a.Residual = rows(x, first, n, 4*f.dim)
+			}
+			f.down(b, pipelines.LinearConfig{Residual: residual}, a)
+			b.give(hidden)
+		})
+	}
+	return list
+}
+
+// routedFeedForward is the weights and the wiring of a ConditionalRoutedFeedForward.
+type routedFeedForward struct {
+	config       ConditionalRoutedFeedForwardConfig
+	token        *Tensor // [1, C]
+	light, heavy feedForward
+	budget       int // bytes of the light branch's hidden rows; hiddenBytes but in tests
+}
+
+func (w *weights) routedFeedForward(prefix string, c ConditionalRoutedFeedForwardConfig) routedFeedForward {
+	return routedFeedForward{
+		config: c, budget: hiddenBytes,
+		token: w.routingToken(prefix+"router.routing_token", 1, c.Dim, c.Router),
+		light: w.feedForward(prefix+"light_ff", c.Dim, c.LightFFMult),
+		heavy: w.feedForward(prefix+"heavy_ff", c.Dim, c.HeavyFFMult),
+	}
+}
+
+// feedForwardCall is one use of a routed feedforward in a plan.
+type feedForwardCall struct {
+	b, n, tokens int
+	masked       bool
+	name         string   // what its router's name starts with
+	y, x, mask   vk.Range // y shares no memory with x, or, with residual, is x
+	residual     bool     // add x
+}
+
+// wire puts the choice of tokens beside the first half of the light branch, and the first half of the heavy branch beside the second of
+// the light one: neither needs the other. The heavy half that reads x comes before x may change.
+func (f *routedFeedForward) wire(b *builder, a feedForwardCall) {
+	c := f.config
+	q := newChoice(a.name+"router", f.token, c.Router, c.RouterStraightThrough, c.Router.routing(a.b, a.n, 1, c.Dim, a.tokens), a.masked)
+	var hidden memory
+	heavy := stages{func() { b.logitsOf(a.x, q); b.choose(a.mask, q); b.chosen(a.mask, q) }, func() {
+		hidden = b.floats(a.b, q.k, f.heavy.hidden)
+		up := pipelines.LinearArgs{X: a.x, Y: hidden.Range, Batch: a.b, InRows: a.n, Rows: q.k}
+		if q.listed {
+			up.Gather, up.Filled = q.indices.Range, q.filled.Range
+		}
+		f.heavy.up(b, pipelines.LinearConfig{Gather: q.listed, Filled: q.listed}, up)
+	}}
+	interleave(heavy, f.light.stages(b, a.y, a.x, a.b*a.n, f.budget, a.residual))
+	down := pipelines.LinearArgs{X: hidden.Range, Y: a.y, Residual: a.y, Batch: a.b, Rows: q.k, OutRows: a.n, Score: q.scores.Range}
+	if q.listed {
+		down.Scatter, down.Filled = q.indices.Range, q.filled.Range
+	}
+	f.heavy.down(b, pipelines.LinearConfig{Residual: true, Scatter: q.listed, Filled: q.listed, Score: q.soft}, down)
+	b.give(hidden)
+	q.done(b)
 }

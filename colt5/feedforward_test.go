@@ -109,7 +109,7 @@ func TestFeedForward(t *testing.T) {
 				maskData = someMask(5, test.b, test.n)
 				mask = b.bytes(maskData, test.b, test.n)
 			}
-			require.NoError(t, f.Forward(y, x, ForwardOptions{Mask: mask}))
+			require.NoError(t, f.Forward(y, x, FeedForwardOptions{Mask: mask}))
 			w := b.host(f.Parameters())
 			args := ref.ConditionalRoutedFeedForwardArgs{
 				Router: ref.RouterArgs{
@@ -132,18 +132,18 @@ func TestFeedForwardGroups(t *testing.T) {
 	f := b.feedForward(8, 16)
 	x := b.floats(normal(1, 700*8), 1, 700, 8)
 	whole, groups := b.tensor(F32, 1, 700, 8), b.tensor(F32, 1, 700, 8)
-	require.NoError(t, f.Forward(whole, x, ForwardOptions{}))
+	require.NoError(t, f.Forward(whole, x, FeedForwardOptions{}))
 	first, err := f.LastCall()
 	require.NoError(t, err)
-	f.hidden = 4 * f.light.hidden * 256
-	require.NoError(t, f.Forward(groups, x, ForwardOptions{NumHeavyTokens: 17}))
-	require.NoError(t, f.Forward(whole, x, ForwardOptions{NumHeavyTokens: 17}))
+	f.layer.budget = 4 * f.layer.light.hidden * 256
+	require.NoError(t, f.Forward(groups, x, FeedForwardOptions{NumHeavyTokens: 17}))
+	require.NoError(t, f.Forward(whole, x, FeedForwardOptions{NumHeavyTokens: 17}))
 	second, err := f.LastCall()
 	require.NoError(t, err)
 	assert.Len(t, second.Steps, len(first.Steps)+4)
-	f.hidden = hiddenBytes
+	f.layer.budget = hiddenBytes
 	f.plans.close()
-	require.NoError(t, f.Forward(whole, x, ForwardOptions{NumHeavyTokens: 17}))
+	require.NoError(t, f.Forward(whole, x, FeedForwardOptions{NumHeavyTokens: 17}))
 	assert.Equal(t, b.read(whole), b.read(groups))
 }
 
@@ -167,7 +167,7 @@ func TestRepeatedCallAllocatesNothing(t *testing.T) {
 	s, scores := b.floats(normal(2, 2*64), 2, 64), b.tensor(F32, 2, 64)
 	indices, values := b.tensor(I32, 2, 1, 8), b.tensor(F32, 2, 4)
 	for name, call := range map[string]func() error{
-		"feedforward":        func() error { return f.Forward(y, x, ForwardOptions{Mask: mask}) },
+		"feedforward":        func() error { return f.Forward(y, x, FeedForwardOptions{Mask: mask}) },
 		"router":             func() error { return r.Forward(Routing{Indices: indices}, x, 8, RoutingOptions{Mask: mask}) },
 		"topk":               func() error { return k.Forward(TopKResult{Values: values}, s, mask) },
 		"coordinate descent": func() error { return d.Forward(scores, s, mask) },
@@ -198,14 +198,14 @@ func TestOtherTensorsSamePlan(t *testing.T) {
 	f := b.feedForward(16, 8)
 	data := normal(1, 2*64*16)
 	x, y := b.floats(data, 2, 64, 16), b.tensor(F32, 2, 64, 16)
-	require.NoError(t, f.Forward(y, x, ForwardOptions{}))
+	require.NoError(t, f.Forward(y, x, FeedForwardOptions{}))
 	tapes := b.dev.Stats().Tapes
 	other, again := b.floats(data, 2, 64, 16), b.tensor(F32, 2, 64, 16)
-	require.NoError(t, f.Forward(again, other, ForwardOptions{}))
+	require.NoError(t, f.Forward(again, other, FeedForwardOptions{}))
 	assert.Equal(t, tapes, b.dev.Stats().Tapes)
 	assert.Equal(t, b.read(y), b.read(again))
-	assert.ErrorContains(t, f.Forward(x, x, ForwardOptions{}), "overlapping", "the output over the input")
-	require.NoError(t, f.Forward(y, x, ForwardOptions{}), "the plan works on after a refused call")
+	assert.ErrorContains(t, f.Forward(x, x, FeedForwardOptions{}), "overlapping", "the output over the input")
+	require.NoError(t, f.Forward(y, x, FeedForwardOptions{}), "the plan works on after a refused call")
 }
 
 // More shapes than plans are kept: the old ones go, and come back when they are needed.
@@ -220,7 +220,7 @@ func TestPlansAreBounded(t *testing.T) {
 			require.NoError(t, err)
 			y, err := NewTensor(b.dev, F32, 1, n, 4)
 			require.NoError(t, err)
-			require.NoError(t, f.Forward(y, x, ForwardOptions{}))
+			require.NoError(t, f.Forward(y, x, FeedForwardOptions{}))
 			got := b.read(y)
 			if round == 0 {
 				first[n] = got

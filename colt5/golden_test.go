@@ -100,7 +100,7 @@ func (b *bench) near(c *golden.Case, name string, got []float32, want golden.Ten
 	assert.NoError(b.t, ref.MaxErr(got, want.Float64s()).Within(bound), name)
 }
 
-// forEach runs a test for every golden case of a module.
+// forEach runs a test for every golden case of a module, several at a time.
 func forEach(t *testing.T, module string, test func(*bench, *golden.Case)) {
 	paths, err := golden.Cases("../testdata/golden")
 	require.NoError(t, err)
@@ -113,6 +113,7 @@ func forEach(t *testing.T, module string, test func(*bench, *golden.Case)) {
 		}
 		ran++
 		t.Run(c.Name, func(t *testing.T) {
+			t.Parallel() // kernels compile for seconds on CPU drivers
 			gputest.Count()
 			test(newBench(t), c)
 		})
@@ -260,7 +261,7 @@ func TestGoldenFeedForward(t *testing.T) {
 		y := b.tensor(F32, x.Shape()...)
 		var before []float32
 		for range 3 {
-			require.NoError(b.t, f.Forward(y, x, ForwardOptions{Mask: mask}))
+			require.NoError(b.t, f.Forward(y, x, FeedForwardOptions{Mask: mask}))
 			now := b.read(y)
 			b.near(c, "y", now, c.Outputs["y"], c.OutputBound("y"))
 			if before != nil {

@@ -159,15 +159,15 @@ func TestBadCalls(t *testing.T) {
 	require.NoError(t, err)
 	require.NoError(t, closed.Close())
 	for want, err := range map[string]error{
-		"Forward: x is nil, want F32[* * 8]":                      f.Forward(y, nil, ForwardOptions{}),
-		"x is F32[20 8], want F32[* * 8]":                         f.Forward(y, flat, ForwardOptions{}),
-		"x is I32[2 10 8], want F32[* * 8]":                       f.Forward(y, ints, ForwardOptions{}),
-		"y is F32[20 8], want F32[2 10 8]":                        f.Forward(flat, x, ForwardOptions{}),
-		"y is nil, want F32[2 10 8]":                              f.Forward(nil, x, ForwardOptions{}),
-		"Mask is U8[2 9], want U8[2 10]":                          f.Forward(y, x, ForwardOptions{Mask: mask}),
-		"Mask is F32[2 10], want U8[2 10]":                        f.Forward(y, x, ForwardOptions{Mask: rows}),
-		"NumHeavyTokens is -1, want 0":                            f.Forward(y, x, ForwardOptions{NumHeavyTokens: -1}),
-		"closed":                                                  f.Forward(y, closed, ForwardOptions{}),
+		"Forward: x is nil, want F32[* * 8]":                      f.Forward(y, nil, FeedForwardOptions{}),
+		"x is F32[20 8], want F32[* * 8]":                         f.Forward(y, flat, FeedForwardOptions{}),
+		"x is I32[2 10 8], want F32[* * 8]":                       f.Forward(y, ints, FeedForwardOptions{}),
+		"y is F32[20 8], want F32[2 10 8]":                        f.Forward(flat, x, FeedForwardOptions{}),
+		"y is nil, want F32[2 10 8]":                              f.Forward(nil, x, FeedForwardOptions{}),
+		"Mask is U8[2 9], want U8[2 10]":                          f.Forward(y, x, FeedForwardOptions{Mask: mask}),
+		"Mask is F32[2 10], want U8[2 10]":                        f.Forward(y, x, FeedForwardOptions{Mask: rows}),
+		"NumHeavyTokens is -1, want 0":                            f.Forward(y, x, FeedForwardOptions{NumHeavyTokens: -1}),
+		"closed":                                                  f.Forward(y, closed, FeedForwardOptions{}),
 		"tokens is 0, want 1":                                     r.Forward(Routing{Scores: rows}, x, 0, RoutingOptions{}),
 		"out asks for nothing":                                    r.Forward(Routing{}, x, 4, RoutingOptions{}),
 		"Indices is F32[2 10], want I32[2 1 4]":                   r.Forward(Routing{Indices: rows}, x, 4, RoutingOptions{}),
@@ -201,12 +201,12 @@ func TestOtherDeviceAndClosed(t *testing.T) {
 	f, err := NewConditionalRoutedFeedForward(b.dev, config)
 	require.NoError(t, err)
 	x := b.tensor(F32, 2, 10, 8)
-	assert.ErrorContains(t, f.Forward(x, foreign, ForwardOptions{}), "x is on another device")
-	assert.ErrorContains(t, f.Forward(foreign, x, ForwardOptions{}), "y is on another device")
+	assert.ErrorContains(t, f.Forward(x, foreign, FeedForwardOptions{}), "x is on another device")
+	assert.ErrorContains(t, f.Forward(foreign, x, FeedForwardOptions{}), "y is on another device")
 	require.NoError(t, f.Close())
 	require.NoError(t, f.Close())
 	y := b.tensor(F32, 2, 10, 8)
-	assert.ErrorIs(t, f.Forward(y, x, ForwardOptions{}), vk.ErrClosed)
+	assert.ErrorIs(t, f.Forward(y, x, FeedForwardOptions{}), vk.ErrClosed)
 	assert.ErrorIs(t, f.Load("x"), vk.ErrClosed)
 	assert.ErrorIs(t, f.Save("x"), vk.ErrClosed)
 	assert.ErrorIs(t, f.Init(1), vk.ErrClosed)

@@ -21,20 +21,32 @@ type Parameter struct {
 	fill func(r *rand.Rand, data []float32) // initial values, PyTorch's
 }
 
-// weights are the parameters of a module.
+// weights are the parameters of a module. Without a device they are shapes alone.
 type weights struct {
 	dev  *vk.Device
 	list []Parameter
+	err  error // the first that add met
 }
 
-// add makes a parameter; its elements come with init.
-func (w *weights) add(name string, fill func(*rand.Rand, []float32), shape ...int) (*Tensor, error) {
-	t, err := NewTensor(w.dev, F32, shape...)
-	if err != nil {
-		return nil, fmt.Errorf("parameter %s: %w", name, err)
+// add makes a parameter; its elements come with init. After an error, which stays in w, it makes none.
+func (w *weights) add(name string, fill func(*rand.Rand, []float32), shape ...int) *Tensor {
+	if w.err != nil {
+		return nil
+	}
+	t := &Tensor{dtype: F32, shape: shape}
+	if _, err := elements(F32, shape); err != nil {
+		w.err = fmt.Errorf("parameter %s: %w", name, err)
+		return nil
+	}
+	if w.dev != nil {
+		var err error
+		if t, err = NewTensor(w.dev, F32, shape...); err != nil {
+			w.err = fmt.Errorf("parameter %s: %w", name, err)
+			return nil
+		}
 	}
 	w.list = append(w.list, Parameter{name, t, fill})
-	return t, nil
+	return t
 }
 
 // uniform is PyTorch's start of a Linear layer's weight and bias: +-1/sqrt(in).
@@ -55,6 +67,8 @@ func gaussian(deviation float64) func(*rand.Rand, []float32) {
 		}
 	}
 }
+
+func zeros(_ *rand.Rand, data []float32) { clear(data) }
 
 func ones(_ *rand.Rand, data []float32) {
 	for i := range data {
@@ -147,6 +161,15 @@ func (w *weights) save(op, path string) error {
 		return fmt.Errorf("colt5: %s: %w", op, err)
 	}
 	return nil
+}
+
+// routingToken adds the routing tokens of a router.
+func (w *weights) routingToken(name string, r, c int, o RouterOptions) *Tensor {
+	deviation := 1.0
+	if o.ScaleRoutingTokens {
+		deviation = 1 / math.Sqrt(float64(c))
+	}
+	return w.add(name, gaussian(deviation), r, c)
 }
 
 func (w *weights) close() error {

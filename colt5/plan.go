@@ -4,8 +4,6 @@ import (
 	"errors"
 	"fmt"
 	"slices"
-	"sync"
-	"time"
 
 	"github.com/colt5-vulkan/colt5/vk"
 )
@@ -15,18 +13,29 @@ const plansKept = 8
 
 // plan is a module call prepared for its shapes: a tape, the memory between its steps, and slots for the caller's tensors.
 type plan struct {
-	tape      *vk.Tape
-	profiled  bool       // the tape times its steps
-	workspace *vk.Buffer // nil: none needed
-	slots     []*vk.Slot // nil where the call had no such tensor
-	logits    vk.Range   // where random logits go
+	tape       *vk.Tape
+	profiled   bool         // the tape times its steps
+	workspace  *vk.Buffer   // nil: none needed
+	constants  []*vk.Buffer // tables that the steps read
+	slots      []*vk.Slot   // nil where the call had no such tensor
+	logits     vk.Range     // where random logits go
+	badIDs     vk.Range     // where the number of token ids outside the vocabulary is counted; absent: it cannot happen
+	vocabulary int
+	bad        [1]uint32
+	readBad    [1]vk.Transfer // of badIDs to bad
+	inspected  bool           // it keeps what routers decide:
+	decisions  []decision
 }
 
 func (p *plan) close() error {
 	if p == nil {
 		return nil
 	}
-	return errors.Join(p.tape.Close(), p.workspace.Close())
+	err := errors.Join(p.tape.Close(), p.workspace.Close())
+	for _, c := range p.constants {
+		err = errors.Join(err, c.Close())
+	}
+	return err
 }
 
 // run binds the caller's tensors, in the order of the slots, and runs the plan.
@@ -42,60 +51,31 @@ func (p *plan) run(tensors []*Tensor) error {
 	return p.tape.Run()
 }
 
-// builder makes a plan: it lays out the workspace and records.
-type builder struct {
-	dev       *vk.Device
-	tape      *vk.Tape
-	plan      *plan
-	workspace vk.Range
+// checkIDs fails if the run met token ids outside the vocabulary.
+func (p *plan) checkIDs() error {
+	if p.badIDs.IsZero() {
+		return nil
+	}
+	p.readBad[0] = vk.Transfer{Range: p.badIDs, Data: vk.Bytes(p.bad[:])}
+	if err := p.tape.Device().Download(p.readBad[:]...); err != nil {
+		return err
+	}
+	if p.bad[0] > 0 {
+		return fmt.Errorf("x holds %d token ids outside the vocabulary of %d", p.bad[0], p.vocabulary)
+	}
+	return nil
 }
 
-// newBuilder starts a plan for the tensors of a call; nil ones have no slot.
-func (g *guard) newBuilder(dev *vk.Device, name string, l *layout, tensors []*Tensor, names ...string) (*builder, error) {
-	tape, err := dev.NewTape(vk.TapeConfig{Name: name, Profile: g.profile})
-	if err != nil {
-		return nil, err
+// memoryBytes is what the plan takes on the device besides weights and the caller's tensors.
+func (p *plan) memoryBytes() uint64 {
+	var n uint64
+	if p.workspace != nil {
+		n = p.workspace.Size()
 	}
-	b := &builder{dev: dev, tape: tape, plan: &plan{tape: tape, profiled: g.profile}}
-	for i, t := range tensors {
-		var s *vk.Slot
-		if t != nil {
-			s = tape.NewSlot(names[i], t.memory.Size())
-		}
-		b.plan.slots = append(b.plan.slots, s)
+	for _, c := range p.constants {
+		n += c.Size()
 	}
-	if l.peak > 0 {
-		b.plan.workspace, err = dev.NewBuffer(name+" workspace", l.peak)
-		if err != nil {
-			return nil, errors.Join(err, b.plan.close())
-		}
-		b.workspace = b.plan.workspace.Range()
-	}
-	return b, nil
-}
-
-// slot is the range of the i-th tensor of the call, absent if there is none.
-func (b *builder) slot(i int) vk.Range {
-	if b.plan.slots[i] == nil {
-		return vk.Range{}
-	}
-	return b.plan.slots[i].Range()
-}
-
-// at is the place of a piece of the layout, absent for an empty one.
-func (b *builder) at(p piece) vk.Range {
-	if p.size == 0 {
-		return vk.Range{}
-	}
-	return b.workspace.Slice(p.offset, p.size)
-}
-
-// done ends the plan, or takes it down if recording failed.
-func (b *builder) done(err error) (*plan, error) {
-	if err != nil {
-		return nil, errors.Join(err, b.plan.close())
-	}
-	return b.plan, nil
+	return n
 }
 
 // layout lays out the memory between the steps of a plan. Pieces are taken and given back in the order of the steps, so that those that
@@ -182,81 +162,3 @@ func (c *plans[K]) close() error {
 	c.old, c.kept = c.kept, nil
 	return all
 }
-
-// closer is everything that a module has to close.
-type closer interface{ Close() error }
-
-// guard runs the calls of a module one after the other, and says whether it is closed.
-type guard struct {
-	mu      sync.Mutex
-	closed  bool
-	profile bool  // time every step of the plans that are made
-	last    *plan // of the last call that finished
-}
-
-// Profile says whether calls time every step, for CallStats.StepTimes; the steps then run one after the other, so that the whole call
-// takes longer. It concerns shapes that the module has not seen before.
-func (g *guard) Profile(on bool) {
-	g.mu.Lock()
-	defer g.mu.Unlock()
-	g.profile = on
-}
-
-// CallStats is what a call cost on the device.
-type CallStats struct {
-	Time      time.Duration // GPU time, from the first step to the last
-	Flops     float64       // floating-point operations of the matrix products and reductions
-	Bytes     float64       // memory that the steps must move at least
-	Workspace uint64        // bytes of device memory between the steps
-	Steps     []string      // kernels, in order
-	StepTimes []vk.StepTime // of kernels, fills and copies, in order; nil without Profile
-}
-
-// LastCall tells what the last Forward cost. Before the first one it is an error.
-func (g *guard) LastCall() (CallStats, error) {
-	g.mu.Lock()
-	defer g.mu.Unlock()
-	if g.closed {
-		return CallStats{}, errClosed("LastCall")
-	}
-	if g.last == nil {
-		return CallStats{}, errors.New("colt5: LastCall: there was no call yet")
-	}
-	elapsed, err := g.last.tape.Elapsed()
-	if err != nil {
-		return CallStats{}, fmt.Errorf("colt5: LastCall: %w", err)
-	}
-	s := CallStats{Time: elapsed, Steps: g.last.tape.Kernels()}
-	s.Flops, s.Bytes = g.last.tape.Work()
-	if g.last.workspace != nil {
-		s.Workspace = g.last.workspace.Size()
-	}
-	if g.last.profiled {
-		if s.StepTimes, err = g.last.tape.Steps(); err != nil {
-			return CallStats{}, fmt.Errorf("colt5: LastCall: %w", err)
-		}
-	}
-	return s, nil
-}
-
-// run runs a plan for the caller's tensors.
-func (g *guard) run(op string, p *plan, tensors []*Tensor) error {
-	g.last = nil
-	if err := p.run(tensors); err != nil {
-		return fmt.Errorf("colt5: %s: %w", op, err)
-	}
-	g.last = p
-	return nil
-}
-
-// exclusive runs f while nothing else runs on the module.
-func (g *guard) exclusive(op string, f func() error) error {
-	g.mu.Lock()
-	defer g.mu.Unlock()
-	if g.closed {
-		return errClosed(op)
-	}
-	return f()
-}
-
-func errClosed(op string) error { return fmt.Errorf("colt5: %s: the module is %w", op, vk.ErrClosed) }

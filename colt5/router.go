@@ -1,11 +1,9 @@
 package colt5
 
 import (
-	"errors"
 	"fmt"
 	"math"
 	"math/rand/v2"
-	"slices"
 
 	"github.com/colt5-vulkan/colt5/pipelines"
 	"github.com/colt5-vulkan/colt5/vk"
@@ -43,14 +41,9 @@ func (c RouterConfig) check(op string) error {
 //
 // With N <= the number of tokens nothing is routed: K is N, every score is the token's mask, and there are no indices.
 type CoordinateDescentRouter struct {
-	guard
-	dev     *vk.Device
-	config  RouterConfig
-	weights weights
-	tokens  *Tensor // [R, C]; nil if they come with the call
-	router  *router
-	rows    *pipelines.Gather
-	plans   plans[routerKey]
+	module
+	config RouterConfig
+	tokens *Tensor // [R, C]; nil if they come with the call
 }
 
 // RoutingOptions are the optional arguments of a routing.
@@ -72,69 +65,22 @@ type Routing struct {
 	SoftScores *Tensor // [B, R, N] F32: result of coordinate descent, 0 where masked. Not with random routing
 }
 
-type routerKey struct {
-	b, n, tokens                                                  int
-	mask, random, indices, scores, gathered, logits, soft, learnt bool
-}
-
 // NewCoordinateDescentRouter makes a router on a device, with initial values of seed 0.
 func NewCoordinateDescentRouter(dev *vk.Device, c RouterConfig) (*CoordinateDescentRouter, error) {
-	const op = "NewCoordinateDescentRouter"
-	if err := firstError(needDevice(op, dev), c.check(op)); err != nil {
+	r := &CoordinateDescentRouter{config: c}
+	err := r.start("CoordinateDescentRouter", dev, c.check, func(w *weights) {
+		if !c.LearnedRoutingTokens {
+			r.tokens = w.routingToken("routing_token", c.NumRoutingTokens, c.Dim, c.RouterOptions)
+		}
+	})
+	if err != nil {
 		return nil, err
-	}
-	r := &CoordinateDescentRouter{dev: dev, config: c, weights: weights{dev: dev}}
-	if err := r.build(); err != nil {
-		return nil, errors.Join(fmt.Errorf("colt5: %s: %w", op, err), r.Close())
 	}
 	return r, nil
 }
 
-func (r *CoordinateDescentRouter) build() (err error) {
-	c := r.config
-	if !c.LearnedRoutingTokens {
-		if r.tokens, err = r.weights.routingToken("routing_token", c.NumRoutingTokens, c.Dim, c.RouterOptions); err != nil {
-			return err
-		}
-	}
-	if r.router, err = newRouter(r.dev, c.RouterOptions, c.NumRoutingTokens, c.Dim, true); err != nil {
-		return err
-	}
-	if r.rows, err = pipelines.NewGather(r.dev, pipelines.GatherConfig{C: c.Dim}); err != nil {
-		return err
-	}
-	return r.weights.init(0)
-}
-
-// routingToken adds the routing tokens of a router.
-func (w *weights) routingToken(name string, r, c int, o RouterOptions) (*Tensor, error) {
-	deviation := 1.0
-	if o.ScaleRoutingTokens {
-		deviation = 1 / math.Sqrt(float64(c))
-	}
-	return w.add(name, gaussian(deviation), r, c)
-}
-
 // Config is what the router was made with.
 func (r *CoordinateDescentRouter) Config() RouterConfig { return r.config }
-
-// Parameters are the weights under their PyTorch names.
-func (r *CoordinateDescentRouter) Parameters() []Parameter { return slices.Clone(r.weights.list) }
-
-// Init gives the weights their initial values; the same seed gives the same values on every device.
-func (r *CoordinateDescentRouter) Init(seed uint64) error {
-	return r.exclusive("CoordinateDescentRouter.Init", func() error { return r.weights.init(seed) })
-}
-
-// Load reads the weights from a safetensors file: all of them, and nothing else.
-func (r *CoordinateDescentRouter) Load(path string) error {
-	return r.exclusive("CoordinateDescentRouter.Load", func() error { return r.weights.load("CoordinateDescentRouter.Load", path) })
-}
-
-// Save writes the weights to a safetensors file, which is replaced whole or not at all.
-func (r *CoordinateDescentRouter) Save(path string) error {
-	return r.exclusive("CoordinateDescentRouter.Save", func() error { return r.weights.save("CoordinateDescentRouter.Save", path) })
-}
 
 // Slots is the number of tokens K that a route gets out of n when a call asks for tokens: blocks times the tokens of a block.
 func (r *CoordinateDescentRouter) Slots(n, tokens int) int {
@@ -153,18 +99,13 @@ func (r *CoordinateDescentRouter) Forward(out Routing, x *Tensor, tokens int, o 
 	if err != nil {
 		return err
 	}
-	key := routerKey{
-		b: s.b, n: s.n, tokens: tokens, mask: o.Mask != nil, random: o.RandomSeed != 0, indices: out.Indices != nil, scores: out.Scores != nil,
-		gathered: out.Tokens != nil, logits: out.Logits != nil, soft: out.SoftScores != nil, learnt: o.RoutingTokens != nil,
-	}
-	tensors := [...]*Tensor{x, o.Mask, o.RoutingTokens, out.Indices, out.Scores, out.Tokens, out.Logits, out.SoftScores}
-	p := r.plans.find(key)
+	tensors := [...]*Tensor{routerX: x, routerMask: o.Mask, routerTokens: o.RoutingTokens, routerIndices: out.Indices, routerScores: out.Scores,
+		routerGathered: out.Tokens, routerLogits: out.Logits, routerSoft: out.SoftScores}
+	key := planKey{sizes: [6]int{s.b, s.n, tokens, given(tensors[:])}, given: [2]bool{o.RandomSeed != 0}}
+	p := r.find(&key)
 	if p == nil {
-		if p, err = r.plan(s, key, tensors[:]); err != nil {
-			return fmt.Errorf("colt5: %s: %w", op, err)
-		}
-		if err := r.plans.add(key, p); err != nil {
-			return fmt.Errorf("colt5: %s: %w", op, err)
+		if p, err = r.plan(op, key, s, tensors[:]); err != nil {
+			return err
 		}
 	}
 	if o.RandomSeed != 0 {
@@ -174,6 +115,29 @@ func (r *CoordinateDescentRouter) Forward(out Routing, x *Tensor, tokens int, o 
 	}
 	return r.run(op, p, tensors[:])
 }
+
+// given has a bit for every tensor that is there.
+func given(tensors []*Tensor) int {
+	bits := 0
+	for i, t := range tensors {
+		if t != nil {
+			bits |= 1 << i
+		}
+	}
+	return bits
+}
+
+// The tensors of a call, in the order of the plan's slots.
+const (
+	routerX = iota
+	routerMask
+	routerTokens
+	routerIndices
+	routerScores
+	routerGathered
+	routerLogits
+	routerSoft
+)
 
 func (r *CoordinateDescentRouter) checkCall(op string, out Routing, x *Tensor, tokens int, o RoutingOptions) (routing, error) {
 	c := r.config
@@ -204,105 +168,129 @@ func (r *CoordinateDescentRouter) checkCall(op string, out Routing, x *Tensor, t
 	)
 }
 
-// plan prepares a call. The tensors are those of Forward, in its order.
-func (r *CoordinateDescentRouter) plan(s routing, key routerKey, tensors []*Tensor) (*plan, error) {
-	hard := r.config.StraightThrough || key.random || !s.routed
-	needScores := key.scores || key.gathered
-	descent := key.soft || needScores && !hard || key.scores && !s.routed
-	choice := s.routed && (key.indices || needScores)
-	// A whole sequence's scores are its soft scores: its mask.
-	whole := key.scores && !s.routed
-
-	var l layout
-	place := func(wanted, given bool, size uint64) piece {
-		if !wanted || given {
-			return piece{}
-		}
-		return l.take(size)
-	}
-	logits := place(true, key.logits && !key.random, s.logitsBytes())
-	soft := place(descent, key.soft || whole, s.logitsBytes())
-	indices := place(choice, key.indices, s.slotBytes())
-	filled := place(choice, hard && key.scores, s.slotBytes())
-	scores := place(needScores && !hard, key.scores, s.slotBytes())
-	var chooseTmp, descentTmp piece
-	if choice {
-		chooseTmp = l.take(r.router.selectBytes(s))
-		l.give(chooseTmp)
-	}
-	if descent {
-		descentTmp = l.take(r.router.descentBytes(s))
-	}
-	b, err := r.newBuilder(r.dev, "CoordinateDescentRouter", &l, tensors, "x", "Mask", "RoutingTokens", "Indices", "Scores", "Tokens", "Logits", "SoftScores")
-	if err != nil {
-		return nil, err
-	}
-	or := func(p piece, slot int) vk.Range {
-		if p.size > 0 {
-			return b.at(p)
-		}
-		return b.slot(slot)
-	}
-	const slotScores = 4
-	a := routed{
-		x: b.slot(0), mask: b.slot(1), tokens: b.slot(2), tokensPerItem: key.learnt, logits: or(logits, 6),
-		indices: or(indices, 3), filled: or(filled, slotScores), softScores: or(soft, 7),
-		select_: b.at(chooseTmp), descentTmp: b.at(descentTmp),
-	}
-	if !key.learnt {
-		a.tokens = r.tokens.memory
-	}
-	if whole && soft.size == 0 && !key.soft {
-		a.softScores = b.slot(slotScores)
-	}
-	if hard {
-		a.filledWord = math.Float32bits(1) // the mark of a filled slot is its score
-	} else if needScores {
-		a.scores = or(scores, slotScores)
-	}
-	return b.done(r.record(b, s, key, a, choice, descent, hard))
+func (r *CoordinateDescentRouter) plan(op string, key planKey, s routing, tensors []*Tensor) (*plan, error) {
+	names := []string{"x", "Mask", "RoutingTokens", "Indices", "Scores", "Tokens", "Logits", "SoftScores"}
+	has := key.sizes[3]
+	return r.prepare(op, key, tensors, names, func(b *builder) {
+		w := routerCall{b: b, router: r, routing: s, has: has, random: key.given[0]}
+		w.wire()
+	})
 }
 
-func (r *CoordinateDescentRouter) record(b *builder, s routing, key routerKey, a routed, choice, descent, hard bool) error {
-	if key.random {
-		b.plan.logits = a.logits // in the workspace, where each call uploads them
-		if key.logits {
-			if err := b.tape.Copy(b.slot(6), a.logits); err != nil {
-				return err
-			}
-		}
-	} else if err := r.router.recordLogits(b.tape, s, a); err != nil {
-		return err
+// routerCall is a router's plan.
+type routerCall struct {
+	b      *builder
+	router *CoordinateDescentRouter
+	routing
+	has    int // bits of the tensors that are there
+	random bool
+}
+
+func (r routerCall) wants(tensor int) bool { return r.has>>tensor&1 != 0 }
+
+// place is where a result goes: to the caller's tensor, or, if it is needed all the same, between the steps.
+func (r routerCall) place(tensor int, needed bool, counts ...int) vk.Range {
+	if r.wants(tensor) {
+		return r.b.slot(tensor)
 	}
-	if choice {
-		if err := r.router.recordChoice(b.tape, s, a); err != nil {
-			return err
-		}
+	if !needed {
+		return vk.Range{}
 	}
-	if descent {
-		if err := r.router.recordScores(b.tape, s, a); err != nil {
-			return err
-		}
-	}
-	if key.scores && key.soft && !s.routed {
-		if err := b.tape.Copy(b.slot(4), b.slot(7)); err != nil {
-			return err
-		}
-	}
-	if !key.gathered {
-		return nil
-	}
-	score := a.scores
+	return r.b.floats(counts...).Range
+}
+
+func (r routerCall) wire() {
+	b, c := r.b, r.router.config
+	hard := c.StraightThrough || r.random || !r.routed
+	needScores := r.wants(routerScores) || r.wants(routerGathered)
+	chooses := r.routed && (r.wants(routerIndices) || needScores)
+	x, mask := b.slot(routerX), b.slot(routerMask)
+	logits := r.wireLogits(x)
+
+	// The mark of a filled slot is its score, where that is 1.
+	indices := r.place(routerIndices, chooses, r.items(), r.r, r.k)
+	var filled, scores vk.Range
 	if hard {
-		score = a.filled
+		filled = r.place(routerScores, chooses, r.items(), r.r, r.k)
+		scores = filled
+	} else {
+		filled, scores = b.floats(r.items(), r.r, r.k).Range, r.place(routerScores, needScores, r.items(), r.r, r.k)
 	}
-	return r.rows.Record(b.tape, pipelines.GatherArgs{X: a.x, Indices: a.indices, Score: score, Filled: a.filled, Y: b.slot(5), B: s.b, N: s.n, K: s.r * s.k})
+	if chooses {
+		a := r.selection(logits, mask)
+		a.Indices, a.Filled = indices, filled
+		if hard {
+			a.FilledWord = math.Float32bits(1)
+		}
+		b.select_(pipelines.SelectConfig{Sorted: true}, a)
+	}
+	r.wireSoft(logits, mask, indices, filled, scores, hard || !needScores)
+	if r.wants(routerGathered) {
+		record(b, pipelines.NewGather, pipelines.GatherConfig{C: c.Dim}, pipelines.GatherArgs{
+			X: x, Indices: indices, Score: scores, Filled: filled, Y: b.slot(routerGathered), B: r.items(), N: r.n, K: r.r * r.k,
+		})
+	}
+	if b.inspect && r.routed && !r.random {
+		seen := newChoice("router", r.router.tokens, c.RouterOptions, c.StraightThrough, r.routing, false)
+		seen.logits = b.floats(r.items(), r.r, r.n)
+		b.copy(seen.logits.Range, logits)
+		b.choose(mask, seen)
+		b.chosen(mask, seen)
+	}
+}
+
+// items is B.
+func (r routerCall) items() int { return r.routing.b }
+
+// wireLogits computes the logits; random ones come from the host, to the workspace.
+func (r routerCall) wireLogits(x vk.Range) vk.Range {
+	b, c := r.b, r.router.config
+	if r.random {
+		logits := b.floats(r.items(), r.r, r.n).Range
+		if b.tape != nil {
+			b.plan.logits = logits
+		}
+		if r.wants(routerLogits) {
+			b.copy(b.slot(routerLogits), logits)
+		}
+		return logits
+	}
+	logits := r.place(routerLogits, true, r.items(), r.r, r.n)
+	a := pipelines.RouterLogitsArgs{X: x, Tokens: b.slot(routerTokens), Logits: logits, B: r.items(), N: r.n, TokensPerItem: c.LearnedRoutingTokens}
+	if !c.LearnedRoutingTokens {
+		a.Tokens = r.router.tokens.memory
+	}
+	record(b, pipelines.NewRouterLogits, c.logits(c.Dim, r.r, 0), a)
+	return logits
+}
+
+// wireSoft computes soft scores: of all tokens if the caller wants them, of the chosen ones if they are their scores. A whole sequence's scores are its
+// soft scores: its mask.
+func (r routerCall) wireSoft(logits, mask, indices, filled, scores vk.Range, hard bool) {
+	b, c := r.b, r.router.config
+	a := r.soft(logits, mask)
+	whole := !r.routed && r.wants(routerScores)
+	switch {
+	case r.wants(routerSoft):
+		a.Scores = b.slot(routerSoft)
+	case whole:
+		a.Scores = b.slot(routerScores)
+	}
+	if !hard {
+		a.Indices, a.Filled, a.Chosen, a.Slots = indices, filled, scores, r.count
+	}
+	if r.wants(routerSoft) || whole || !hard {
+		b.descent(c.descent(), a)
+	}
+	if whole && r.wants(routerSoft) {
+		b.copy(b.slot(routerScores), b.slot(routerSoft))
+	}
 }
 
 // random uploads normal logits of a seed.
 func (p *plan) random(s routing, seed uint64) error {
 	r := rand.New(rand.NewPCG(seed, 0))
-	logits := make([]float32, s.logitsBytes()/4)
+	logits := make([]float32, s.b*s.r*s.n)
 	for i := range logits {
 		logits[i] = float32(r.NormFloat64())
 	}
@@ -314,8 +302,5 @@ func (r *CoordinateDescentRouter) Close() error {
 	if r == nil {
 		return nil
 	}
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	r.closed = true // what fails to close, because the device is still busy, is tried again by another Close
-	return errors.Join(r.plans.close(), r.router.Close(), r.rows.Close(), r.weights.close())
+	return r.close()
 }

@@ -1,7 +1,6 @@
 package colt5
 
 import (
-	"errors"
 	"fmt"
 	"math"
 
@@ -39,18 +38,37 @@ func (o RouterOptions) check(op string) error {
 	)
 }
 
+// logits is the kernel for the logits of one router, or of two that read the same tokens.
+func (o RouterOptions) logits(c, r, r2 int) pipelines.RouterLogitsConfig {
+	config := pipelines.RouterLogitsConfig{C: c, R: r, R2: r2}
+	if o.CosineSimRouting {
+		config.CosineScale = o.CosineSimScale
+	}
+	return config
+}
+
+func (o RouterOptions) descent() pipelines.CoorDescentConfig {
+	return pipelines.CoorDescentConfig{Iters: o.NIters, Eps: o.Eps, EpsInit: float64(o.EpsInit), EpsDecay: o.EpsDecay}
+}
+
 // routing is the shape of a routing: a function of options and sizes alone.
 type routing struct {
 	b, n, r, c int
 	routed     bool    // false: the whole sequence goes to the heavy branch
 	block      int     // tokens of a block
 	count      int     // tokens that a block chooses
-	k          int     // slots of a route: blocks times count, or n where nothing is routed
+	k          int     // slots of a list: blocks times count, or n where nothing is routed
 	aim        float64 // what coordinate descent aims at, before it is cut to the length of a block
+
+	skip    int // blocks at the start that choose nothing
+	windows int // if not 0, every route has so many lists, window m's chosen from the first m * prefix tokens
+	prefix  int
+	whole   int  // blocks up to this length are taken whole: their soft scores are their mask
+	padded  bool // a short last block counts as a full one
 }
 
 func (o RouterOptions) routing(b, n, r, c, tokens int) routing {
-	s := routing{b: b, n: n, r: r, c: c, routed: n > tokens, block: n, count: n, k: n, aim: float64(n)}
+	s := routing{b: b, n: n, r: r, c: c, routed: n > tokens, block: n, count: n, k: n, aim: float64(n), whole: n}
 	if !s.routed {
 		return s
 	}
@@ -59,109 +77,129 @@ func (o RouterOptions) routing(b, n, r, c, tokens int) routing {
 		s.block, blocks = size, (n+size-1)/size
 	}
 	s.count = (tokens + blocks - 1) / blocks
+	s.whole = s.count
 	s.k = blocks * s.count
 	s.aim = float64(s.count) * o.FetchKRatio
 	return s
 }
 
-func (s routing) logitsBytes() uint64 { return 4 * uint64(s.b) * uint64(s.r) * uint64(s.n) }
-func (s routing) slotBytes() uint64   { return 4 * uint64(s.b) * uint64(s.r) * uint64(s.k) }
+// lists is how many lists of k slots there are.
+func (s routing) lists() int { return s.b * s.r * max(s.windows, 1) }
 
-// whole is the length up to which a block's soft scores are its mask.
-func (s routing) whole() int {
-	if s.routed {
-		return s.count
+// blocks is how many blocks a list is chosen from.
+func (s routing) blocks() int { return (s.n + s.block - 1) / s.block }
+
+// selection is the choice of the slots from logits.
+func (s routing) selection(logits, mask vk.Range) pipelines.SelectArgs {
+	a := pipelines.SelectArgs{
+		Logits: logits, Mask: mask, Rows: s.b * s.r, N: s.n, K: s.count, Routes: s.r, SkipBlocks: s.skip, Windows: s.windows, Prefix: s.prefix,
 	}
-	return s.n
+	if s.windows == 0 {
+		a.BlockSize = s.block
+	}
+	return a
 }
 
-// router has the kernels of routing. Those that a call does not need are never compiled.
-type router struct {
+// soft is the coordinate descent for soft scores.
+func (s routing) soft(logits, mask vk.Range) pipelines.CoorDescentArgs {
+	a := pipelines.CoorDescentArgs{
+		Logits: logits, Mask: mask, Rows: s.b * s.r, N: s.n, Routes: s.r, K: min(s.aim, float64(s.block)), WholeUpTo: s.whole,
+		Windows: s.windows, Prefix: s.prefix, Padded: s.padded,
+	}
+	if s.windows == 0 {
+		a.BlockSize = s.block
+	}
+	return a
+}
+
+// choice is one router's part of a plan: what it chooses, and where that is kept.
+type choice struct {
+	routing
+	name    string  // of the router, in the module
+	token   *Tensor // [R, C]
 	options RouterOptions
-	logits  *pipelines.RouterLogits
-	choose  *pipelines.Select
-	descent *pipelines.CoorDescent
-	pick    *pipelines.Gather // of single scores
+	soft    bool // a chosen token's score is its soft score; else 1
+	listed  bool // lists name the tokens; false: all of them, in order
+
+	logits, values          memory // values of the chosen, if wanted
+	indices, filled, scores memory // [lists, k]; scores only if scored
 }
 
-func newRouter(dev *vk.Device, o RouterOptions, r, c int, sorted bool) (_ *router, err error) {
-	x := &router{options: o}
-	defer func() {
-		if err != nil {
-			err = errors.Join(err, x.Close())
+// newChoice is a router of a module. Lists are needed where tokens are left out: by the router, or by a mask.
+func newChoice(name string, token *Tensor, o RouterOptions, straightThrough bool, s routing, masked bool) *choice {
+	c := &choice{routing: s, name: name, token: token, options: o, listed: s.routed || masked || s.skip > 0, soft: s.routed && !straightThrough}
+	if !s.routed {
+		c.r = 1 // every route reads the same tokens
+	}
+	return c
+}
+
+// logitsOf records the logits of one router, or of two that read the same tokens x [B, N, C]. A sequence that is not routed, but has a mask,
+// takes all its real tokens: its logits are all equal.
+func (b *builder) logitsOf(x vk.Range, list ...*choice) {
+	var routed []*choice
+	for _, c := range list {
+		if !c.listed {
+			continue
 		}
-	}()
-	config := pipelines.RouterLogitsConfig{C: c, R: r}
-	if o.CosineSimRouting {
-		config.CosineScale = o.CosineSimScale
+		c.logits = b.floats(c.b, c.r, c.n)
+		if c.routed {
+			routed = append(routed, c)
+		} else {
+			b.fill(c.logits.Range, 0)
+		}
 	}
-	if x.logits, err = pipelines.NewRouterLogits(dev, config); err != nil {
-		return nil, err
+	if len(routed) == 0 {
+		return
 	}
-	if x.choose, err = pipelines.NewSelect(dev, pipelines.SelectConfig{Sorted: sorted}); err != nil {
-		return nil, err
+	first := routed[0]
+	config := first.options.logits(first.c, first.r, 0)
+	a := pipelines.RouterLogitsArgs{X: x, Tokens: first.token.memory, Logits: first.logits.Range, B: first.b, N: first.n}
+	if len(routed) > 1 {
+		second := routed[1]
+		config.R2 = second.r
+		a.Tokens2, a.Logits2 = second.token.memory, second.logits.Range
 	}
-	if x.descent, err = pipelines.NewCoorDescent(dev, pipelines.CoorDescentConfig{
-		Iters: o.NIters, Eps: o.Eps, EpsInit: float64(o.EpsInit), EpsDecay: o.EpsDecay,
-	}); err != nil {
-		return nil, err
-	}
-	x.pick, err = pipelines.NewGather(dev, pipelines.GatherConfig{C: 1})
-	return x, err
+	record(b, pipelines.NewRouterLogits, config, a)
 }
 
-func (x *router) Close() error {
-	if x == nil {
-		return nil
+// choose records the choice from the logits, and the soft scores if the module needs them.
+func (b *builder) choose(mask vk.Range, c *choice) {
+	if !c.listed {
+		return
 	}
-	return errors.Join(x.logits.Close(), x.choose.Close(), x.descent.Close(), x.pick.Close())
-}
-
-// routed is where a routing finds and leaves its data. Absent outputs are not wanted.
-type routed struct {
-	x, mask, tokens     vk.Range // [B, N, C], [B, N], [R, C] or [B, R, C]
-	tokensPerItem       bool
-	logits              vk.Range // [B, R, N]
-	indices, filled     vk.Range // [B, R, K]
-	filledWord          uint32   // what a filled slot is marked with; 0: 1
-	softScores          vk.Range // [B, R, N]
-	scores              vk.Range // [B, R, K] soft scores of the slots
-	select_, descentTmp vk.Range
-}
-
-// recordLogits writes the logits.
-func (x *router) recordLogits(t *vk.Tape, s routing, a routed) error {
-	return x.logits.Record(t, pipelines.RouterLogitsArgs{X: a.x, Tokens: a.tokens, Logits: a.logits, B: s.b, N: s.n, TokensPerItem: a.tokensPerItem})
-}
-
-// recordChoice chooses from logits. A sequence that is not routed, but has a mask, takes all its real tokens: logits are all equal then.
-func (x *router) recordChoice(t *vk.Tape, s routing, a routed) error {
-	return x.choose.Record(t, pipelines.SelectArgs{
-		Logits: a.logits, Mask: a.mask, Indices: a.indices, Filled: a.filled, Scratch: a.select_,
-		Rows: s.b * s.r, N: s.n, K: s.count, Routes: s.r, BlockSize: s.block, FilledWord: a.filledWord,
-	})
-}
-
-// recordScores writes soft scores, and those of the chosen slots where they are wanted.
-func (x *router) recordScores(t *vk.Tape, s routing, a routed) error {
-	if err := x.descent.Record(t, pipelines.CoorDescentArgs{
-		Logits: a.logits, Mask: a.mask, Scores: a.softScores, Scratch: a.descentTmp,
-		Rows: s.b * s.r, N: s.n, Routes: s.r, BlockSize: s.block, K: min(s.aim, float64(s.block)), WholeUpTo: s.whole(),
-	}); err != nil {
-		return err
+	c.indices, c.filled = b.floats(c.lists(), c.k), b.floats(c.lists(), c.k)
+	a := c.selection(c.logits.Range, mask)
+	a.Indices, a.Filled, a.Values = c.indices.Range, c.filled.Range, c.values.Range
+	b.select_(pipelines.SelectConfig{}, a)
+	if c.soft {
+		c.scores = b.floats(c.lists(), c.k)
+		d := c.routing.soft(c.logits.Range, mask)
+		d.Indices, d.Filled, d.Chosen, d.Slots = c.indices.Range, c.filled.Range, c.scores.Range, c.count
+		b.descent(c.options.descent(), d)
 	}
-	if a.scores.IsZero() {
-		return nil
-	}
-	return x.pick.Record(t, pipelines.GatherArgs{X: a.softScores, Indices: a.indices, Filled: a.filled, Y: a.scores, B: s.b * s.r, N: s.n, K: s.k})
 }
 
-// selectBytes and descentBytes are the scratch memory of the two.
-func (x *router) selectBytes(s routing) uint64 {
-	return x.choose.Scratch(s.b*s.r, s.n, s.count, s.block)
+// chosen ends a choice: its logits are not needed any more. With Inspect they are kept, with soft scores for all.
+func (b *builder) chosen(mask vk.Range, c *choice) {
+	if b.inspect && c.routed {
+		soft := b.floats(c.lists(), c.n)
+		d := c.routing.soft(c.logits.Range, mask)
+		d.Scores = soft.Range
+		b.descent(c.options.descent(), d)
+		if b.tape != nil {
+			b.plan.decisions = append(b.plan.decisions, decision{c, soft.Range})
+		}
+		return
+	}
+	b.give(c.logits)
 }
-func (x *router) descentBytes(s routing) uint64 {
-	return x.descent.Scratch(s.b*s.r, s.n, s.block)
+
+// done gives the lists back.
+func (c *choice) done(b *builder) {
+	if !b.inspect || !c.routed {
+		b.give(c.indices, c.filled, c.scores)
+	}
 }
 
 // checkTokens checks how many tokens a call wants.

@@ -114,11 +114,21 @@ func from(dev *vk.Device, dtype DType, data []byte, count int, shape []int) (*Te
 	return t, nil
 }
 
-// DType is the type of the elements.
-func (t *Tensor) DType() DType { return t.dtype }
+// DType is the type of the elements, 0 of nil.
+func (t *Tensor) DType() DType {
+	if t == nil {
+		return 0
+	}
+	return t.dtype
+}
 
-// Shape is the sizes of the dimensions.
-func (t *Tensor) Shape() []int { return append([]int(nil), t.shape...) }
+// Shape is the sizes of the dimensions, nil of nil.
+func (t *Tensor) Shape() []int {
+	if t == nil {
+		return nil
+	}
+	return append([]int(nil), t.shape...)
+}
 
 // Len is the number of elements.
 func (t *Tensor) Len() int {
@@ -128,8 +138,22 @@ func (t *Tensor) Len() int {
 	return int(t.memory.Size()) / t.dtype.Size()
 }
 
-// Device is where the tensor lives.
-func (t *Tensor) Device() *vk.Device { return t.memory.Device() }
+// size is the bytes of the elements, also of a parameter that is a shape alone.
+func (t *Tensor) size() int {
+	n := t.dtype.Size()
+	for _, d := range t.shape {
+		n *= d
+	}
+	return n
+}
+
+// Device is where the tensor lives, nil of nil.
+func (t *Tensor) Device() *vk.Device {
+	if t == nil || t.buffer == nil {
+		return nil
+	}
+	return t.memory.Device()
+}
 
 // String is the type and the shape.
 func (t *Tensor) String() string {

@@ -42,10 +42,8 @@ type TopK struct {
 	guard
 	dev     *vk.Device
 	config  TopKConfig
-	choose  *pipelines.Select
-	descent *pipelines.CoorDescent // nil if not differentiable
-	pick    *pipelines.Gather
-	plans   plans[topKKey]
+	kernels kernels
+	plans   plans[planKey]
 }
 
 // TopKResult receives the result. Tensors that are nil are not wanted.
@@ -56,11 +54,6 @@ type TopKResult struct {
 	CoorDescentValues *Tensor // [.., K] F32; nil if NonDifferentiable
 }
 
-type topKKey struct {
-	rows, n                            int
-	mask, values, indices, gates, soft bool
-}
-
 // NewTopK makes it on a device.
 func NewTopK(dev *vk.Device, c TopKConfig) (*TopK, error) {
 	const op = "NewTopK"
@@ -69,22 +62,7 @@ func NewTopK(dev *vk.Device, c TopKConfig) (*TopK, error) {
 	); err != nil {
 		return nil, err
 	}
-	t := &TopK{dev: dev, config: c}
-	if err := t.build(); err != nil {
-		return nil, errors.Join(fmt.Errorf("colt5: %s: %w", op, err), t.Close())
-	}
-	return t, nil
-}
-
-func (t *TopK) build() (err error) {
-	if t.choose, err = pipelines.NewSelect(t.dev, pipelines.SelectConfig{Sorted: true}); err != nil || t.config.NonDifferentiable {
-		return err
-	}
-	if t.descent, err = pipelines.NewCoorDescent(t.dev, pipelines.CoorDescentConfig{Iters: t.config.NIters, Eps: t.config.Eps}); err != nil {
-		return err
-	}
-	t.pick, err = pipelines.NewGather(t.dev, pipelines.GatherConfig{C: 1})
-	return err
+	return &TopK{dev: dev, config: c, kernels: kernels{dev, map[any]closer{}}}, nil
 }
 
 // Forward chooses from x [.., N], which has at least one dimension, and writes what out asks for. The mask has x's shape; nil: none.
@@ -99,20 +77,27 @@ func (t *TopK) Forward(out TopKResult, x, mask *Tensor) error {
 		return err
 	}
 	n := x.shape[len(x.shape)-1]
-	key := topKKey{x.Len() / n, n, mask != nil, out.Values != nil, out.Indices != nil, out.Gates != nil, out.CoorDescentValues != nil}
-	tensors := [...]*Tensor{x, mask, out.Values, out.Indices, out.Gates, out.CoorDescentValues}
+	tensors := [...]*Tensor{topKX: x, topKMask: mask, topKValues: out.Values, topKIndices: out.Indices, topKGates: out.Gates, topKSoft: out.CoorDescentValues}
+	key := planKey{sizes: [6]int{x.Len() / n, n, given(tensors[:])}, profile: t.profile}
 	p := t.plans.find(key)
 	if p == nil {
 		var err error
 		if p, err = t.plan(key, tensors[:]); err != nil {
 			return fmt.Errorf("colt5: %s: %w", op, err)
 		}
-		if err := t.plans.add(key, p); err != nil {
-			return fmt.Errorf("colt5: %s: %w", op, err)
-		}
 	}
 	return t.run(op, p, tensors[:])
 }
+
+// The tensors of a call, in the order of the plan's slots.
+const (
+	topKX = iota
+	topKMask
+	topKValues
+	topKIndices
+	topKGates
+	topKSoft
+)
 
 func (t *TopK) checkCall(op string, out TopKResult, x, mask *Tensor) error {
 	if x == nil || x.dtype != F32 {
@@ -142,50 +127,38 @@ func (t *TopK) slots(op, arg string, o *Tensor, dtype DType, x *Tensor) error {
 	return o.want(op, arg, t.dev, dtype, append(x.Shape()[:last], t.config.K)...)
 }
 
-func (t *TopK) plan(key topKKey, tensors []*Tensor) (*plan, error) {
-	k := t.config.K
-	slots := 4 * uint64(key.rows) * uint64(k)
-	var l layout
-	var indices, gates, soft, descentTmp piece
-	if !key.indices {
-		indices = l.take(slots)
-	}
-	if !key.gates {
-		gates = l.take(slots)
-	}
-	chooseTmp := l.take(t.choose.Scratch(key.rows, key.n, k, 0))
-	l.give(chooseTmp)
-	if key.soft {
-		soft = l.take(4 * uint64(key.rows) * uint64(key.n))
-		descentTmp = l.take(t.descent.Scratch(key.rows, key.n, 0))
-	}
-	b, err := t.newBuilder(t.dev, "TopK", &l, tensors, "x", "mask", "Values", "Indices", "Gates", "CoorDescentValues")
+func (t *TopK) plan(key planKey, tensors []*Tensor) (*plan, error) {
+	names := []string{"x", "mask", "Values", "Indices", "Gates", "CoorDescentValues"}
+	p, err := newPlan(t.dev, &t.kernels, "TopK", t.profile, false, tensors, names, func(b *builder) {
+		t.wire(b, key.sizes[0], key.sizes[1], key.sizes[2])
+	})
 	if err != nil {
 		return nil, err
 	}
-	at := func(slot int, p piece) vk.Range {
-		if p.size > 0 {
-			return b.at(p)
+	return p, t.plans.add(key, p)
+}
+
+// wire chooses from rows of n entries; has are the bits of the tensors that are there.
+func (t *TopK) wire(b *builder, rows, n, has int) {
+	k := t.config.K
+	place := func(tensor int) vk.Range {
+		if has>>tensor&1 != 0 {
+			return b.slot(tensor)
 		}
-		return b.slot(slot)
+		return b.floats(rows, k).Range
 	}
 	a := pipelines.SelectArgs{
-		Logits: b.slot(0), Mask: b.slot(1), Values: b.slot(2), Indices: at(3, indices), Filled: at(4, gates), Scratch: b.at(chooseTmp),
-		Rows: key.rows, N: key.n, K: k, EmptyIndex: -1, FilledWord: math.Float32bits(1),
+		Logits: b.slot(topKX), Mask: b.slot(topKMask), Values: b.slot(topKValues), Indices: place(topKIndices), Filled: place(topKGates),
+		Rows: rows, N: n, K: k, EmptyIndex: -1, FilledWord: math.Float32bits(1),
 	}
-	if err := t.choose.Record(b.tape, a); err != nil || !key.soft {
-		return b.done(err)
+	b.select_(pipelines.SelectConfig{Sorted: true}, a)
+	if has>>topKSoft&1 == 0 {
+		return
 	}
-	err = t.descent.Record(b.tape, pipelines.CoorDescentArgs{
-		Logits: a.Logits, Mask: a.Mask, Scores: b.at(soft), Scratch: b.at(descentTmp), Rows: key.rows, N: key.n,
-		K: min(float64(k)*t.config.CoorDescentKRatio, float64(key.n)),
+	b.descent(pipelines.CoorDescentConfig{Iters: t.config.NIters, Eps: t.config.Eps}, pipelines.CoorDescentArgs{
+		Logits: a.Logits, Mask: a.Mask, Rows: rows, N: n, K: min(float64(k)*t.config.CoorDescentKRatio, float64(n)),
+		Indices: a.Indices, Filled: a.Filled, Chosen: b.slot(topKSoft), Slots: k,
 	})
-	if err != nil {
-		return b.done(err)
-	}
-	return b.done(t.pick.Record(b.tape, pipelines.GatherArgs{
-		X: b.at(soft), Indices: a.Indices, Filled: a.Filled, Y: b.slot(5), B: key.rows, N: key.n, K: k,
-	}))
 }
 
 // Close frees it. Closing again, or nil, does nothing.
@@ -196,5 +169,5 @@ func (t *TopK) Close() error {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	t.closed = true // what fails to close, because the device is still busy, is tried again by another Close
-	return errors.Join(t.plans.close(), t.choose.Close(), t.descent.Close(), t.pick.Close())
+	return errors.Join(t.plans.close(), t.kernels.close())
 }

@@ -1,0 +1,264 @@
+package colt5
+
+import (
+	"fmt"
+
+	"github.com/colt5-vulkan/colt5/pipelines"
+	"github.com/colt5-vulkan/colt5/vk"
+)
+
+// ConditionalRoutedAutoregressiveAttentionConfig configures a ConditionalRoutedAutoregressiveAttention. Start from
+// DefaultConditionalRoutedAutoregressiveAttentionConfig, zero values are not the defaults.
+type ConditionalRoutedAutoregressiveAttentionConfig struct {
+	Dim                    int           `json:"dim"`                       // C, at least 1
+	NumHeavyTokensQ        int           `json:"num_heavy_tokens_q"`        // queries of a heavy window, at least 1; a call may want others
+	NumHeavyTokensKV       int           `json:"num_heavy_tokens_kv"`       // keys and values of a window and route, at least 1; a call may want others
+	NumRoutedKV            int           `json:"num_routed_kv"`             // R, routes of keys and values; a divisor of HeavyHeads
+	LightDimHead           int           `json:"light_dim_head"`            // 1 to 128
+	LightHeads             int           `json:"light_heads"`               // at least 1
+	LightWindowSize        int           `json:"light_window_size"`         // a token sees its own block of so many, and the one before; at least 1
+	HeavyWindowSize        OptionalInt   `json:"heavy_window_size"`         // tokens of a heavy window; 0: LightWindowSize
+	HeavyDimHead           int           `json:"heavy_dim_head"`            // 1 to 128; even with RotaryEmb
+	HeavyHeads             int           `json:"heavy_heads"`               // at least 1
+	RotaryEmb              bool          `json:"rotary_emb"`                // turn heavy queries and keys by their positions
+	RouterStraightThrough  bool          `json:"router_straight_through"`   // a chosen token scores 1, not its soft score
+	MultiplyKeysByScore    bool          `json:"multiply_keys_by_score"`    // heavy keys too, not only values
+	MultiplyQueriesByScore bool          `json:"multiply_queries_by_score"` // heavy queries too, not only their outputs
+	UseNullQTokens         bool          `json:"use_null_q_tokens"`         // what is no query gets a learned token; else 0
+	Router                 RouterOptions `json:"router_kwargs"`             // RouteBlockSize must be 0
+
+	// CausalQueryRouting chooses the queries of a window without looking at later tokens: a token is one if its logit is at least the
+	// NumHeavyTokensQ-th largest of the window before, first come first served. Without it the choice of queries, though not
+	// their outputs' keys and values, depends on all of the window. It needs RouterStraightThrough.
+	CausalQueryRouting bool `json:"causal_query_routing"`
+}
+
+// DefaultConditionalRoutedAutoregressiveAttentionConfig returns the reference's defaults; Dim and the numbers of tokens are left to the
+// caller.
+func DefaultConditionalRoutedAutoregressiveAttentionConfig() ConditionalRoutedAutoregressiveAttentionConfig {
+	return ConditionalRoutedAutoregressiveAttentionConfig{
+		NumRoutedKV: 1, LightDimHead: 64, LightHeads: 8, LightWindowSize: 128, HeavyDimHead: 64, HeavyHeads: 8,
+		RouterStraightThrough: true, UseNullQTokens: true, Router: DefaultRouterOptions(),
+	}
+}
+
+// UnmarshalJSON reads a config; what it leaves out has its default, an unknown key is an error.
+func (c *ConditionalRoutedAutoregressiveAttentionConfig) UnmarshalJSON(data []byte) error {
+	type plain ConditionalRoutedAutoregressiveAttentionConfig
+	*c = DefaultConditionalRoutedAutoregressiveAttentionConfig()
+	return decode("ConditionalRoutedAutoregressiveAttentionConfig", data, (*plain)(c))
+}
+
+func (c ConditionalRoutedAutoregressiveAttentionConfig) check(op string) error {
+	if c.CausalQueryRouting && !c.RouterStraightThrough {
+		return fmt.Errorf("colt5: %s: CausalQueryRouting is true and RouterStraightThrough false, want both", op)
+	}
+	return firstError(
+		atLeast(op, "Dim", c.Dim, 1), atLeast(op, "NumHeavyTokensQ", c.NumHeavyTokensQ, 1), atLeast(op, "NumHeavyTokensKV", c.NumHeavyTokensKV, 1),
+		checkHeads(op, "Light", c.LightHeads, c.LightDimHead), atLeast(op, "LightWindowSize", c.LightWindowSize, 1),
+		atLeast(op, "HeavyWindowSize", int(c.HeavyWindowSize), 0), checkHeavy(op, "Heavy", c.heavy(), "NumRoutedKV", c.NumRoutedKV),
+		c.Router.check(op), zero(op, "Router.RouteBlockSize", int(c.Router.RouteBlockSize), "windows route on their own"),
+	)
+}
+
+func (c ConditionalRoutedAutoregressiveAttentionConfig) heavy() heavyConfig {
+	return heavyConfig{c.Dim, c.HeavyDimHead, c.HeavyHeads, c.RotaryEmb, c.MultiplyKeysByScore, c.MultiplyQueriesByScore}
+}
+
+// window is the size of a heavy window.
+func (c ConditionalRoutedAutoregressiveAttentionConfig) window() int {
+	if c.HeavyWindowSize > 0 {
+		return int(c.HeavyWindowSize)
+	}
+	return c.LightWindowSize
+}
+
+// ConditionalRoutedAutoregressiveAttention lets every token attend to the tokens before it in its own block and the one before. In
+// each heavy window but the first, the tokens that a router chooses also attend to those that another router chooses from all
+// windows before.
+//
+//	x, y [B, N, C] F32
+//	y = light_attn(x) + scatter(heavy_attn(tokens of q_router in window m, tokens of kv_router in windows < m) * score)
+//
+// A token that is no query gets the null query token, and 0 in the first window. A sequence not longer than a heavy window has only
+// the light branch. Source: arXiv 2303.09752; the autoregressive form is the colt5-attention package's.
+type ConditionalRoutedAutoregressiveAttention struct {
+	module
+	config ConditionalRoutedAutoregressiveAttentionConfig
+	layer  autoregressiveAttention
+}
+
+// AutoregressiveOptions are the optional arguments of a ConditionalRoutedAutoregressiveAttention, and of an AutoregressiveTransformer.
+type AutoregressiveOptions struct {
+	NumHeavyTokensQ  int // 0: the config's
+	NumHeavyTokensKV int // 0: the config's
+}
+
+// NewConditionalRoutedAutoregressiveAttention makes the module on a device, with initial values of seed 0.
+func NewConditionalRoutedAutoregressiveAttention(
+	dev *vk.Device, c ConditionalRoutedAutoregressiveAttentionConfig,
+) (*ConditionalRoutedAutoregressiveAttention, error) {
+	a := &ConditionalRoutedAutoregressiveAttention{config: c}
+	err := a.start("ConditionalRoutedAutoregressiveAttention", dev, c.check, func(w *weights) { a.layer = w.autoregressiveAttention("", c) })
+	if err != nil {
+		return nil, err
+	}
+	return a, nil
+}
+
+// Config is what the module was made with.
+func (a *ConditionalRoutedAutoregressiveAttention) Config() ConditionalRoutedAutoregressiveAttentionConfig {
+	return a.config
+}
+
+// Forward computes y [B, N, C] from x [B, N, C]; the two share no memory.
+func (a *ConditionalRoutedAutoregressiveAttention) Forward(y, x *Tensor, o AutoregressiveOptions) error {
+	const op = "ConditionalRoutedAutoregressiveAttention.Forward"
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	tensors := [...]*Tensor{y, x, nil}
+	p, err := a.prepared(op, tensors[:], o)
+	if err != nil {
+		return err
+	}
+	return a.run(op, p, tensors[:])
+}
+
+func (a *ConditionalRoutedAutoregressiveAttention) prepared(op string, tensors []*Tensor, o AutoregressiveOptions) (*plan, error) {
+	if a.closed {
+		return nil, errClosed(op)
+	}
+	b, n, err := sequences(op, a.dev, tensors, a.config.Dim)
+	if err != nil {
+		return nil, err
+	}
+	s, err := o.sizes(op, a.config, b, n)
+	if err != nil {
+		return nil, err
+	}
+	key := planKey{sizes: [6]int{b, n, s.tokensQ, s.tokensKV}}
+	if p := a.find(&key); p != nil {
+		return p, nil
+	}
+	return a.plan(op, key, tensors, s)
+}
+
+func (a *ConditionalRoutedAutoregressiveAttention) plan(op string, key planKey, tensors []*Tensor, s attentionSizes) (*plan, error) {
+	return a.prepare(op, key, tensors, []string{"y", "x", ""}, func(b *builder) {
+		a.layer.wire(b, attentionCall{attentionSizes: s, y: b.slot(0), x: b.slot(1)})
+	})
+}
+
+func (o AutoregressiveOptions) sizes(op string, c ConditionalRoutedAutoregressiveAttentionConfig, b, n int) (s attentionSizes, err error) {
+	s.b, s.n = b, n
+	if s.tokensQ, err = checkTokens(op, "NumHeavyTokensQ", o.NumHeavyTokensQ, c.NumHeavyTokensQ); err != nil {
+		return s, err
+	}
+	s.tokensKV, err = checkTokens(op, "NumHeavyTokensKV", o.NumHeavyTokensKV, c.NumHeavyTokensKV)
+	return s, err
+}
+
+// Close frees the module and its weights. Closing again, or nil, does nothing.
+func (a *ConditionalRoutedAutoregressiveAttention) Close() error {
+	if a == nil {
+		return nil
+	}
+	return a.close()
+}
+
+// Memory tells what a call for x [b, n, C] needs of a device with these capabilities.
+func (c ConditionalRoutedAutoregressiveAttentionConfig) Memory(caps vk.Caps, b, n int) (Memory, error) {
+	const op = "ConditionalRoutedAutoregressiveAttentionConfig.Memory"
+	if err := firstError(c.check(op), checkSizes(op, b, n)); err != nil {
+		return Memory{}, err
+	}
+	var layer autoregressiveAttention
+	bytes := 4 * uint64(b) * uint64(n) * uint64(c.Dim)
+	return measure(op, caps, bytes, bytes, func(w *weights) { layer = w.autoregressiveAttention("", c) }, func(to *builder) {
+		layer.wire(to, attentionCall{attentionSizes: attentionSizes{b: b, n: n, tokensQ: c.NumHeavyTokensQ, tokensKV: c.NumHeavyTokensKV}})
+	})
+}
+
+// autoregressiveAttention is the weights and the wiring of a ConditionalRoutedAutoregressiveAttention.
+type autoregressiveAttention struct {
+	config          ConditionalRoutedAutoregressiveAttentionConfig
+	qToken, kvToken *Tensor
+	null            *Tensor // [C]; nil: none
+	light           windowAttention
+	heavy           heavyAttention
+	budget          int // bytes of the light branch between its steps; lightBytes but in tests
+}
+
+func (w *weights) autoregressiveAttention(prefix string, c ConditionalRoutedAutoregressiveAttentionConfig) autoregressiveAttention {
+	a := autoregressiveAttention{config: c, budget: lightBytes}
+	a.qToken = w.routingToken(prefix+"q_router.routing_token", 1, c.Dim, c.Router)
+	a.kvToken = w.routingToken(prefix+"kv_router.routing_token", c.NumRoutedKV, c.Dim, c.Router)
+	a.light = w.windowAttention(prefix+"light_attn", lightConfig{c.Dim, c.LightDimHead, c.LightHeads, c.LightWindowSize, true})
+	a.heavy = w.heavyAttention(prefix+"heavy_attn", c.heavy())
+	if c.UseNullQTokens {
+		a.null = w.add(prefix+"null_q_token", gaussian(1), c.Dim)
+	}
+	return a
+}
+
+// wire numbers lists of queries and of keys by windows, the first one included, whose lists are empty.
+func (l *autoregressiveAttention) wire(b *builder, a attentionCall) {
+	c, window := l.config, l.config.window()
+	if a.n <= window {
+		interleave(l.light.stages(lightCall{b: b, x: a.x, y: a.y, residual: a.residual}, vk.Range{}, a.b, a.n, l.budget))
+		return
+	}
+	q := newChoice(a.name+"q_router", l.qToken, c.Router, c.RouterStraightThrough, l.queries(a.attentionSizes), false)
+	kv := newChoice(a.name+"kv_router", l.kvToken, c.Router, c.RouterStraightThrough, l.keys(a.attentionSizes), false)
+	h := &heavyCall{heavyAttention: &l.heavy, b: b, x: a.x, context: a.x, q: q, kv: kv, shared: true}
+	out := branchOut{b: b, q: q, y: a.y, x: a.x, null: l.null, dim: c.Dim, residual: a.residual, first: window}
+	heavy := stages{func() { b.logitsOf(a.x, q, kv) }, func() {
+		if c.CausalQueryRouting && q.routed {
+			l.chooseCausally(b, q)
+		} else {
+			b.choose(vk.Range{}, q)
+		}
+		b.choose(vk.Range{}, kv)
+		out.mark()
+		b.chosen(vk.Range{}, q)
+		b.chosen(vk.Range{}, kv)
+	}, h.project, h.rotate, h.attend}
+	interleave(heavy, l.light.stages(out.light(), vk.Range{}, a.b, a.n, l.budget))
+	out.done()
+	h.finish(a.y, a.y, true)
+}
+
+// queries is the routing of the queries: each window but the first on its own. Padding up to a whole window counts as masked.
+func (l *autoregressiveAttention) queries(a attentionSizes) routing {
+	c, window := l.config, l.config.window()
+	windows := (a.n + window - 1) / window
+	s := routing{b: a.b, n: a.n, r: 1, c: c.Dim, routed: window > a.tokensQ, block: window, count: min(window, a.tokensQ), skip: 1, padded: true}
+	s.k = windows * s.count
+	s.whole = s.count
+	s.aim = float64(s.count) * c.Router.FetchKRatio
+	return s
+}
+
+// keys is the routing of the keys and values: of all windows before, as many as the padded sequence would choose.
+func (l *autoregressiveAttention) keys(a attentionSizes) routing {
+	c, window := l.config, l.config.window()
+	windows := (a.n + window - 1) / window
+	s := routing{b: a.b, n: a.n, r: c.NumRoutedKV, c: c.Dim, routed: windows*window > a.tokensKV, block: windows * window, windows: windows, prefix: window}
+	s.count, s.k = a.tokensKV, a.tokensKV
+	s.aim = float64(s.count) * c.Router.FetchKRatio
+	return s
+}
+
+// chooseCausally chooses the queries of a window by the threshold of the one before.
+func (l *autoregressiveAttention) chooseCausally(b *builder, q *choice) {
+	plain := *q
+	plain.skip = 0 // the first window sets the threshold for the second
+	plain.values = b.floats(q.lists(), q.k)
+	b.choose(vk.Range{}, &plain)
+	q.indices, q.filled = b.floats(q.lists(), q.k), b.floats(q.lists(), q.k)
+	record(b, pipelines.NewCausalSelect, pipelines.CausalSelectConfig{}, pipelines.CausalSelectArgs{
+		Logits: q.logits.Range, Values: plain.values.Range, Filled: plain.filled.Range, Indices: q.indices.Range, Chosen: q.filled.Range,
+		B: q.b, N: q.n, Window: q.block, K: q.count,
+	})
+	b.give(plain.values, plain.indices, plain.filled)
+}

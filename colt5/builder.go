@@ -1,0 +1,220 @@
+package colt5
+
+import (
+	"errors"
+	"fmt"
+	"math/bits"
+
+	"github.com/colt5-vulkan/colt5/pipelines"
+	"github.com/colt5-vulkan/colt5/vk"
+)
+
+// builder makes a plan. What a module wires runs twice: first without a tape, to lay out the memory between the steps, then with one, to
+// record them. The first time alone, and without a device, tells what a call needs.
+type builder struct {
+	layout
+	caps      vk.Caps
+	kernels   *kernels
+	inspect   bool
+	constants uint64 // bytes of tables
+
+	plan *plan
+	tape *vk.Tape // nil while measuring
+	err  error    // the first one; after it nothing is recorded
+}
+
+// memory is a piece of the workspace, and where it is; while measuring, it is nowhere.
+type memory struct {
+	vk.Range
+	piece
+}
+
+// take is memory between steps, until it is given back.
+func (b *builder) take(bytes uint64) memory {
+	p := b.layout.take(bytes)
+	if b.tape == nil || bytes == 0 {
+		return memory{piece: p}
+	}
+	return memory{b.plan.workspace.Range().Slice(p.offset, p.size), p}
+}
+
+// floats is take for a count of numbers of four bytes.
+func (b *builder) floats(counts ...int) memory {
+	bytes := uint64(4)
+	for _, n := range counts {
+		high, low := bits.Mul64(bytes, uint64(n))
+		if high != 0 || low > 1<<56 {
+			b.fail(fmt.Errorf("%w: a step needs %v numbers", vk.ErrOutOfMemory, counts))
+			return memory{}
+		}
+		bytes = low
+	}
+	return b.take(bytes)
+}
+
+func (b *builder) give(list ...memory) {
+	for _, m := range list {
+		b.layout.give(m.piece)
+	}
+}
+
+// slot is the range of the i-th tensor of the call, absent if there is none.
+func (b *builder) slot(i int) vk.Range {
+	if b.tape == nil || b.plan.slots[i] == nil {
+		return vk.Range{}
+	}
+	return b.plan.slots[i].Range()
+}
+
+func (b *builder) fail(err error) {
+	if b.err == nil {
+		b.err = err
+	}
+}
+
+// rows is a part of a tensor of rows: count of them, from the first on.
+func rows(r vk.Range, first, count, rowBytes int) vk.Range {
+	if r.IsZero() {
+		return r
+	}
+	return r.Slice(uint64(first)*uint64(rowBytes), uint64(count)*uint64(rowBytes))
+}
+
+// fill records that every word of r becomes word.
+func (b *builder) fill(r vk.Range, word uint32) {
+	if b.err == nil && b.tape != nil {
+		b.fail(b.tape.Fill(r, word))
+	}
+}
+
+// copy records a copy.
+func (b *builder) copy(to, from vk.Range) {
+	if b.err == nil && b.tape != nil {
+		b.fail(b.tape.Copy(to, from))
+	}
+}
+
+// table is memory with numbers that the steps read. They are computed when the plan is recorded.
+func (b *builder) table(name string, count int, make func() []float32) vk.Range {
+	b.constants += 4 * uint64(count)
+	if b.err != nil || b.tape == nil {
+		return vk.Range{}
+	}
+	buffer, err := b.tape.Device().NewBuffer(name, 4*uint64(count))
+	if err != nil {
+		b.fail(err)
+		return vk.Range{}
+	}
+	b.plan.constants = append(b.plan.constants, buffer)
+	b.fail(b.tape.Device().Upload(vk.Transfer{Range: buffer.Range(), Data: vk.Bytes(make())}))
+	return buffer.Range()
+}
+
+// record adds the dispatches of a room to the plan. Its kernel is made when it is first needed.
+func record[C comparable, A any, K interface {
+	closer
+	Record(*vk.Tape, A) error
+}](b *builder, make func(*vk.Device, C) (K, error), c C, a A) {
+	if b.err != nil || b.tape == nil {
+		return
+	}
+	k, err := kernel(b.kernels, make, c)
+	if err == nil {
+		err = k.Record(b.tape, a)
+	}
+	b.fail(err)
+}
+
+// kernels are the kernels of a module, one for a config, compiled when they are first needed.
+type kernels struct {
+	dev  *vk.Device
+	made map[any]closer
+}
+
+func kernel[C comparable, K closer](k *kernels, make func(*vk.Device, C) (K, error), c C) (K, error) {
+	if have, ok := k.made[c]; ok { // the type of the config tells the room
+		return have.(K), nil
+	}
+	made, err := make(k.dev, c)
+	if err == nil {
+		k.made[c] = made
+	}
+	return made, err
+}
+
+func (k *kernels) close() error {
+	var err error
+	for _, x := range k.made {
+		err = errors.Join(err, x.Close())
+	}
+	return err
+}
+
+// stages are parts of a plan that come one after the other.
+type stages []func()
+
+// interleave wires the first stages of all lists, then the second ones, and so on: what stands side by side does not wait for each
+// other, unless it must.
+func interleave(lists ...stages) {
+	for i, more := 0, true; more; i++ {
+		more = false
+		for _, l := range lists {
+			if i < len(l) {
+				l[i]()
+				more = true
+			}
+		}
+	}
+}
+
+// select_ records a choice, with its scratch memory.
+func (b *builder) select_(c pipelines.SelectConfig, a pipelines.SelectArgs) {
+	scratch := b.take(pipelines.SelectScratch(b.caps, c, a.Rows, a.N, a.K, a.BlockSize, a.Windows))
+	a.Scratch = scratch.Range
+	record(b, pipelines.NewSelect, c, a)
+	b.give(scratch)
+}
+
+// descent records a coordinate descent, with its scratch memory.
+func (b *builder) descent(c pipelines.CoorDescentConfig, a pipelines.CoorDescentArgs) {
+	scratch := b.take(pipelines.CoorDescentScratch(b.caps, a.Rows, a.N, a.BlockSize, a.Windows))
+	a.Scratch = scratch.Range
+	record(b, pipelines.NewCoorDescent, c, a)
+	b.give(scratch)
+}
+
+// newPlan wires a plan for the tensors of a call; nil ones have no slot.
+func newPlan(dev *vk.Device, k *kernels, name string, profile, inspect bool, tensors []*Tensor, names []string, wire func(*builder)) (*plan, error) {
+	b := &builder{caps: dev.Caps(), kernels: k, inspect: inspect}
+	wire(b)
+	if b.err != nil {
+		return nil, b.err
+	}
+	tape, err := dev.NewTape(vk.TapeConfig{Name: name, Profile: profile})
+	if err != nil {
+		return nil, err
+	}
+	p := &plan{tape: tape, profiled: profile, inspected: inspect}
+	for i, t := range tensors {
+		var s *vk.Slot
+		if t != nil {
+			s = tape.NewSlot(names[i], t.memory.Size())
+		}
+		p.slots = append(p.slots, s)
+	}
+	if b.peak > 0 {
+		if p.workspace, err = dev.NewBuffer(name+" workspace", b.peak); err != nil {
+			return nil, errors.Join(err, p.close())
+		}
+	}
+	measured := b.layout.peak
+	b.layout, b.constants, b.plan, b.tape = layout{}, 0, p, tape
+	wire(b)
+	if b.peak != measured && b.err == nil {
+		b.err = fmt.Errorf("the plan took %d bytes where %d were measured", b.peak, measured)
+	}
+	if b.err != nil {
+		return nil, errors.Join(b.err, p.close())
+	}
+	return p, nil
+}

@@ -1,0 +1,155 @@
+package colt5
+
+import (
+	"github.com/colt5-vulkan/colt5/pipelines"
+	"github.com/colt5-vulkan/colt5/vk"
+)
+
+// heavyAttention is the attention of routed queries to routed keys and values: the weights of the heavy branch.
+type heavyAttention struct {
+	heavyConfig
+	gamma, nullKV, toQ, toKV, toOut *Tensor
+}
+
+// heavyConfig is the part of a module's config that concerns its heavy branch.
+type heavyConfig struct {
+	dim, dimHead, heads int
+	rotary              bool
+	multiplyKeys        bool // by their scores; values always are
+	multiplyQueries     bool
+}
+
+func (w *weights) heavyAttention(name string, c heavyConfig) heavyAttention {
+	inner := c.heads * c.dimHead
+	return heavyAttention{
+		heavyConfig: c,
+		gamma:       w.add(name+".norm.gamma", ones, c.dim),
+		nullKV:      w.add(name+".null_kv", gaussian(1), 2, c.heads, c.dimHead),
+		toQ:         w.add(name+".to_q.weight", uniform(c.dim), inner, c.dim),
+		toKV:        w.add(name+".to_kv.weight", uniform(c.dim), 2*inner, c.dim),
+		toOut:       w.add(name+".to_out.weight", uniform(inner), c.dim, inner),
+	}
+}
+
+// heavyCall is one use of a heavy attention in a plan.
+type heavyCall struct {
+	*heavyAttention
+	b          *builder
+	x, context vk.Range // [B, N, C], [B, M, C]
+	q, kv      *choice
+	shared     bool // keys and values of every token are computed once, and lists choose among them: the lists of windows overlap
+
+	queries, keys, attended memory
+}
+
+func (h *heavyCall) inner() int { return h.heads * h.dimHead }
+
+// lists is how many lists of queries there are, each with keys of its own.
+func (h *heavyCall) lists() int { return h.q.b * max(h.kv.windows, 1) }
+
+// project computes queries [B, K, H, D], and keys and values [R, B, K, H/R, 2, D], or [B, N, H, 2, D] if they are shared.
+func (h *heavyCall) project() {
+	b, q := h.b, h.q
+	h.queries = b.floats(q.b, q.k, h.inner())
+	a := pipelines.LinearArgs{X: h.x, W: h.toQ.memory, Gamma: h.gamma.memory, Y: h.queries.Range, Batch: q.b, InRows: q.n, Rows: q.k}
+	if q.listed {
+		a.Gather, a.Filled = q.indices.Range, q.filled.Range
+	}
+	record(b, pipelines.NewLinear, pipelines.LinearConfig{In: h.dim, Out: h.inner(), Norm: true, Gather: q.listed, Filled: q.listed}, a)
+	h.projectKeys()
+}
+
+func (h *heavyCall) projectKeys() {
+	b, kv := h.b, h.kv
+	if h.shared {
+		h.keys = b.floats(kv.b, kv.n, 2*h.inner())
+		record(b, pipelines.NewLinear, pipelines.LinearConfig{In: h.dim, Out: 2 * h.inner(), Norm: true}, pipelines.LinearArgs{
+			X: h.context, W: h.toKV.memory, Gamma: h.gamma.memory, Y: h.keys.Range, Batch: 1, Rows: kv.b * kv.n,
+		})
+		return
+	}
+	out := 2 * h.inner() / kv.r // a route's heads
+	h.keys = b.floats(kv.r, kv.b, kv.k, out)
+	for r := range kv.r {
+		a := pipelines.LinearArgs{
+			X: h.context, W: rows(h.toKV.memory, r*out, out, 4*h.dim), Gamma: h.gamma.memory,
+			Y: rows(h.keys.Range, r*kv.b*kv.k, kv.b*kv.k, 4*out), Batch: kv.b, InRows: kv.n, Rows: kv.k,
+		}
+		if kv.listed {
+			a.Gather, a.Filled, a.Lists, a.List = kv.indices.Range, kv.filled.Range, kv.r, r
+		}
+		record(b, pipelines.NewLinear, pipelines.LinearConfig{In: h.dim, Out: out, Norm: true, Gather: kv.listed, Filled: kv.listed}, a)
+	}
+}
+
+// rotate turns queries and keys by their positions.
+func (h *heavyCall) rotate() {
+	if !h.rotary {
+		return
+	}
+	b, q, kv, d := h.b, h.q, h.kv, h.dimHead
+	table := b.table("rotary table", pipelines.RotaryTableLen(q.n, d), func() []float32 { return pipelines.RotaryTable(q.n, d) })
+	turn := pipelines.RotaryArgs{X: h.queries.Range, Table: table, Lists: q.b, Rows: q.k}
+	if q.listed {
+		turn.Positions, turn.Filled = q.indices.Range, q.filled.Range
+	}
+	record(b, pipelines.NewRotary, pipelines.RotaryConfig{Heads: h.heads, DimHead: d}, turn)
+	if h.shared {
+		record(b, pipelines.NewRotary, pipelines.RotaryConfig{Heads: h.heads, DimHead: d, Stride: 2 * h.inner(), HeadStride: 2 * d},
+			pipelines.RotaryArgs{X: h.keys.Range, Table: table, Lists: kv.b, Rows: kv.n})
+		return
+	}
+	heads := h.heads / kv.r
+	for r := range kv.r {
+		turn := pipelines.RotaryArgs{
+			X: rows(h.keys.Range, r*kv.b*kv.k, kv.b*kv.k, 8*heads*d), Table: table, Lists: kv.b, Rows: kv.k, Routes: kv.r, Route: r,
+		}
+		if kv.listed {
+			turn.Positions, turn.Filled = kv.indices.Range, kv.filled.Range
+		}
+		record(b, pipelines.NewRotary, pipelines.RotaryConfig{Heads: heads, DimHead: d, Stride: 2 * heads * d, HeadStride: 2 * d}, turn)
+	}
+}
+
+// attend lets the queries look at the keys, and gives both back.
+func (h *heavyCall) attend() {
+	b, q, kv := h.b, h.q, h.kv
+	h.attended = b.floats(q.b, q.k, h.inner())
+	c := pipelines.RoutedAttentionConfig{
+		Heads: h.heads, DimHead: h.dimHead, Routes: kv.r, Filled: kv.listed, QueryFilled: q.listed,
+		ScoreValues: kv.soft, ScoreKeys: kv.soft && h.multiplyKeys, ScoreQueries: q.soft && h.multiplyQueries,
+	}
+	a := pipelines.RoutedAttentionArgs{
+		Q: h.queries.Range, KV: h.keys.Range, Null: h.nullKV.memory, Y: h.attended.Range,
+		Filled: kv.filled.Range, KeyScores: kv.scores.Range, QueryFilled: q.filled.Range,
+		Lists: h.lists(), Queries: q.b * q.k / h.lists(), Keys: kv.k, PerItem: max(kv.windows, 1),
+	}
+	if c.ScoreQueries {
+		a.QueryScores = q.scores.Range
+	}
+	switch {
+	case h.shared && kv.listed:
+		c.Keys, a.Indices, a.KVRows = pipelines.KeysIndexed, kv.indices.Range, kv.n
+	case h.shared:
+		c.Keys, a.Keys, a.KVRows, a.Prefix = pipelines.KeysPrefix, 0, kv.n, kv.prefix
+	}
+	record(b, pipelines.NewRoutedAttention, c, a)
+	b.give(h.queries, h.keys)
+}
+
+// finish writes the output of every query to its row of y [B, N, C], times its score, plus, with add, that row of the residual.
+func (h *heavyCall) finish(y, residual vk.Range, add bool) {
+	b, q := h.b, h.q
+	c := pipelines.LinearConfig{In: h.inner(), Out: h.dim, Residual: add, Scatter: q.listed, Filled: q.listed, Score: q.soft}
+	a := pipelines.LinearArgs{X: h.attended.Range, W: h.toOut.memory, Y: y, Batch: q.b, Rows: q.k, OutRows: q.n, Score: q.scores.Range}
+	if q.listed {
+		a.Scatter, a.Filled = q.indices.Range, q.filled.Range
+	}
+	if add {
+		a.Residual = residual
+	}
+	record(b, pipelines.NewLinear, c, a)
+	b.give(h.attended)
+	q.done(b)
+	h.kv.done(b)
+}

@@ -1,0 +1,325 @@
+package colt5
+
+import (
+	"fmt"
+	"slices"
+
+	"github.com/colt5-vulkan/colt5/pipelines"
+	"github.com/colt5-vulkan/colt5/vk"
+)
+
+// RouteScope says among which pixels a router of an image chooses.
+type RouteScope string
+
+// The scopes.
+const (
+	RouteScopeImage  RouteScope = "image"  // among all pixels of the image
+	RouteScopeWindow RouteScope = "window" // in each patch on its own
+)
+
+func (s RouteScope) check(op, field string) error {
+	if s != RouteScopeImage && s != RouteScopeWindow {
+		return fmt.Errorf("colt5: %s: %s is %q, want %q or %q", op, field, string(s), RouteScopeImage, RouteScopeWindow)
+	}
+	return nil
+}
+
+// ConditionalRoutedImageAttentionConfig configures a ConditionalRoutedImageAttention. Start from
+// DefaultConditionalRoutedImageAttentionConfig, zero values are not the defaults.
+type ConditionalRoutedImageAttentionConfig struct {
+	Dim                    int           `json:"dim"`                       // C, channels of a pixel, at least 1
+	NumHeavyTokensQ        int           `json:"num_heavy_tokens_q"`        // queries of an image, or of a patch, at least 1; a call may want others
+	NumHeavyTokensKV       int           `json:"num_heavy_tokens_kv"`       // keys and values of a route, at least 1; a call may want others
+	NumRoutedKV            int           `json:"num_routed_kv"`             // R, routes of keys and values; a divisor of HeavyHeads
+	LightDimHead           int           `json:"light_dim_head"`            // 1 to 128
+	LightHeads             int           `json:"light_heads"`               // at least 1
+	LightWindowSize        int           `json:"light_window_size"`         // side of a patch in pixels, 1 to 1024
+	HeavyDimHead           int           `json:"heavy_dim_head"`            // 1 to 128
+	HeavyHeads             int           `json:"heavy_heads"`               // at least 1
+	RouterStraightThrough  bool          `json:"router_straight_through"`   // a chosen pixel scores 1, not its soft score
+	MultiplyKeysByScore    bool          `json:"multiply_keys_by_score"`    // heavy keys too, not only values
+	MultiplyQueriesByScore bool          `json:"multiply_queries_by_score"` // heavy queries too, not only their outputs
+	UseNullQTokens         bool          `json:"use_null_q_tokens"`         // what is no query gets a learned token; else 0
+	ChannelFirst           bool          `json:"channel_first"`             // x and y are [B, C, H, W]; else [B, H, W, C]
+	RouteScope             RouteScope    `json:"route_scope"`               // RouteScopeImage or RouteScopeWindow
+	Router                 RouterOptions `json:"router_kwargs"`
+}
+
+// DefaultConditionalRoutedImageAttentionConfig returns the reference's defaults, but for the scope, which is the image; Dim and the numbers
+// of tokens are left to the caller.
+func DefaultConditionalRoutedImageAttentionConfig() ConditionalRoutedImageAttentionConfig {
+	return ConditionalRoutedImageAttentionConfig{
+		NumRoutedKV: 1, LightDimHead: 64, LightHeads: 8, LightWindowSize: 128, HeavyDimHead: 64, HeavyHeads: 8,
+		RouterStraightThrough: true, UseNullQTokens: true, RouteScope: RouteScopeImage, Router: DefaultRouterOptions(),
+	}
+}
+
+// UnmarshalJSON reads a config; what it leaves out has its default, an unknown key is an error.
+func (c *ConditionalRoutedImageAttentionConfig) UnmarshalJSON(data []byte) error {
+	type plain ConditionalRoutedImageAttentionConfig
+	*c = DefaultConditionalRoutedImageAttentionConfig()
+	return decode("ConditionalRoutedImageAttentionConfig", data, (*plain)(c))
+}
+
+func (c ConditionalRoutedImageAttentionConfig) check(op string) error {
+	return firstError(
+		atLeast(op, "Dim", c.Dim, 1), atLeast(op, "NumHeavyTokensQ", c.NumHeavyTokensQ, 1), atLeast(op, "NumHeavyTokensKV", c.NumHeavyTokensKV, 1),
+		checkHeads(op, "Light", c.LightHeads, c.LightDimHead), checkPatch(op, c.LightWindowSize),
+		checkHeavy(op, "Heavy", c.heavy(), "NumRoutedKV", c.NumRoutedKV), c.RouteScope.check(op, "RouteScope"), c.Router.check(op),
+	)
+}
+
+func checkPatch(op string, side int) error {
+	if side < 1 || side > 1024 {
+		return fmt.Errorf("colt5: %s: LightWindowSize is %d, want 1 to 1024", op, side)
+	}
+	return nil
+}
+
+func (c ConditionalRoutedImageAttentionConfig) heavy() heavyConfig {
+	return heavyConfig{
+		dim: c.Dim, dimHead: c.HeavyDimHead, heads: c.HeavyHeads, multiplyKeys: c.MultiplyKeysByScore, multiplyQueries: c.MultiplyQueriesByScore,
+	}
+}
+
+// shape is that of x and y.
+func (c ConditionalRoutedImageAttentionConfig) shape(b, height, width int) []int {
+	if c.ChannelFirst {
+		return []int{b, c.Dim, height, width}
+	}
+	return []int{b, height, width, c.Dim}
+}
+
+// ConditionalRoutedImageAttention lets every pixel attend to its own patch, and the pixels that a router chooses attend to those that
+// another router chooses from the whole image (or from the patch, see RouteScope).
+//
+//	x, y [B, H, W, C] F32, or [B, C, H, W] with ChannelFirst; H and W multiples of LightWindowSize
+//	y = light_attn(x) + scatter(heavy_attn(pixels of q_router, pixels of kv_router) * score)
+//
+// A pixel that is no query gets the null query token instead of a heavy output.
+type ConditionalRoutedImageAttention struct {
+	module
+	config ConditionalRoutedImageAttentionConfig
+	layer  imageAttention
+}
+
+// ImageOptions are the optional arguments of a ConditionalRoutedImageAttention.
+type ImageOptions struct {
+	NumHeavyTokensQ  int // 0: the config's
+	NumHeavyTokensKV int // 0: the config's
+}
+
+// NewConditionalRoutedImageAttention makes the module on a device, with initial values of seed 0.
+func NewConditionalRoutedImageAttention(dev *vk.Device, c ConditionalRoutedImageAttentionConfig) (*ConditionalRoutedImageAttention, error) {
+	a := &ConditionalRoutedImageAttention{config: c}
+	err := a.start("ConditionalRoutedImageAttention", dev, c.check, func(w *weights) { a.layer = w.imageAttention("", c) })
+	if err != nil {
+		return nil, err
+	}
+	return a, nil
+}
+
+// Config is what the module was made with.
+func (a *ConditionalRoutedImageAttention) Config() ConditionalRoutedImageAttentionConfig {
+	return a.config
+}
+
+// Forward computes y from x; the two have the same shape and share no memory.
+func (a *ConditionalRoutedImageAttention) Forward(y, x *Tensor, o ImageOptions) error {
+	const op = "ConditionalRoutedImageAttention.Forward"
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	tensors := [...]*Tensor{y, x}
+	p, err := a.prepared(op, tensors[:], o)
+	if err != nil {
+		return err
+	}
+	return a.run(op, p, tensors[:])
+}
+
+func (a *ConditionalRoutedImageAttention) prepared(op string, tensors []*Tensor, o ImageOptions) (*plan, error) {
+	if a.closed {
+		return nil, errClosed(op)
+	}
+	c, y, x := a.config, tensors[0], tensors[1]
+	want, rows, columns := [4]int{-1, -1, -1, c.Dim}, 1, 2
+	if c.ChannelFirst {
+		want, rows, columns = [4]int{-1, c.Dim, -1, -1}, 2, 3
+	}
+	if err := x.want(op, "x", a.dev, F32, want[:]...); err != nil {
+		return nil, err
+	}
+	var s imageSizes
+	s.b, s.height, s.width = x.shape[0], x.shape[rows], x.shape[columns]
+	if err := firstError(y.want(op, "y", a.dev, F32, x.shape...), c.fits(op, s.height, s.width)); err != nil {
+		return nil, err
+	}
+	var err error
+	if s.tokensQ, err = checkTokens(op, "NumHeavyTokensQ", o.NumHeavyTokensQ, c.NumHeavyTokensQ); err != nil {
+		return nil, err
+	}
+	if s.tokensKV, err = checkTokens(op, "NumHeavyTokensKV", o.NumHeavyTokensKV, c.NumHeavyTokensKV); err != nil {
+		return nil, err
+	}
+	key := planKey{sizes: [6]int{s.b, s.height, s.width, s.tokensQ, s.tokensKV}}
+	if p := a.find(&key); p != nil {
+		return p, nil
+	}
+	return a.plan(op, key, tensors, s)
+}
+
+// fits checks that an image is made of whole patches; the config has been checked.
+func (c ConditionalRoutedImageAttentionConfig) fits(op string, height, width int) error {
+	if height%c.LightWindowSize != 0 || width%c.LightWindowSize != 0 {
+		return fmt.Errorf("colt5: %s: the image is %d by %d pixels, want multiples of LightWindowSize, %d", op, height, width, c.LightWindowSize)
+	}
+	return nil
+}
+
+func (a *ConditionalRoutedImageAttention) plan(op string, key planKey, tensors []*Tensor, s imageSizes) (*plan, error) {
+	return a.prepare(op, key, tensors, []string{"y", "x"}, func(b *builder) {
+		a.layer.wire(b, imageCall{imageSizes: s, y: b.slot(0), x: b.slot(1)})
+	})
+}
+
+// Close frees the module and its weights. Closing again, or nil, does nothing.
+func (a *ConditionalRoutedImageAttention) Close() error {
+	if a == nil {
+		return nil
+	}
+	return a.close()
+}
+
+// Memory tells what a call for b images of height by width pixels needs of a device with these capabilities.
+func (c ConditionalRoutedImageAttentionConfig) Memory(caps vk.Caps, b, height, width int) (Memory, error) {
+	const op = "ConditionalRoutedImageAttentionConfig.Memory"
+	if err := firstError(c.check(op), checkSizes(op, b, height, width)); err != nil {
+		return Memory{}, err
+	}
+	if err := c.fits(op, height, width); err != nil {
+		return Memory{}, err
+	}
+	var layer imageAttention
+	bytes := 4 * uint64(b) * uint64(height) * uint64(width) * uint64(c.Dim)
+	return measure(op, caps, bytes, bytes, func(w *weights) { layer = w.imageAttention("", c) }, func(to *builder) {
+		layer.wire(to, imageCall{imageSizes: imageSizes{b, height, width, c.NumHeavyTokensQ, c.NumHeavyTokensKV}})
+	})
+}
+
+// imageAttention is the weights and the wiring of a ConditionalRoutedImageAttention.
+type imageAttention struct {
+	config          ConditionalRoutedImageAttentionConfig
+	qToken, kvToken *Tensor
+	null            *Tensor // [C]; nil: none
+	light           patchAttention
+	heavy           heavyAttention
+	budget          int // bytes of the light branch between its steps; lightBytes but in tests
+}
+
+func (w *weights) imageAttention(prefix string, c ConditionalRoutedImageAttentionConfig) imageAttention {
+	a := imageAttention{config: c, budget: lightBytes}
+	a.qToken = w.routingToken(prefix+"q_router.routing_token", 1, c.Dim, c.Router)
+	a.kvToken = w.routingToken(prefix+"kv_router.routing_token", c.NumRoutedKV, c.Dim, c.Router)
+	a.light = w.patchAttention(prefix+"light_attn", lightConfig{dim: c.Dim, dimHead: c.LightDimHead, heads: c.LightHeads, window: c.LightWindowSize})
+	a.heavy = w.heavyAttention(prefix+"heavy_attn", c.heavy())
+	if c.UseNullQTokens {
+		a.null = w.add(prefix+"null_q_token", gaussian(1), c.Dim)
+	}
+	return a
+}
+
+// imageSizes are the sizes of a call.
+type imageSizes struct {
+	b, height, width  int
+	tokensQ, tokensKV int
+}
+
+// imageCall is one use of an image attention in a plan.
+type imageCall struct {
+	imageSizes
+	name     string   // what its routers' names start with
+	y, x     vk.Range // share no memory
+	residual bool     // add x
+}
+
+// wire works on rows of pixels: those of the image one after the other; or, where each patch routes on its own, those of the patches one
+// after the other, every patch an item. What does not come that way is brought into that order, and back at the end.
+func (l *imageAttention) wire(b *builder, a imageCall) {
+	c, side := l.config, l.config.LightWindowSize
+	y, x := a.y, a.x
+	reordered := c.ChannelFirst || c.RouteScope == RouteScopeWindow
+	var ym, xm memory
+	if reordered {
+		ym, xm = b.floats(a.b, a.height, a.width, c.Dim), b.floats(a.b, a.height, a.width, c.Dim)
+		y, x = ym.Range, xm.Range
+		record(b, pipelines.NewPermute, pipelines.PermuteConfig{}, l.order(a.imageSizes).into(x, a.x))
+	}
+	items, n, height, width := a.b, a.height*a.width, a.b*a.height, a.width
+	if c.RouteScope == RouteScopeWindow {
+		items, n = a.b*n/(side*side), side*side
+		height, width = items*side, side // patches one below the other
+	}
+	q := newChoice(a.name+"q_router", l.qToken, c.Router, c.RouterStraightThrough, c.Router.routing(items, n, 1, c.Dim, a.tokensQ), false)
+	kv := newChoice(a.name+"kv_router", l.kvToken, c.Router, c.RouterStraightThrough, c.Router.routing(items, n, c.NumRoutedKV, c.Dim, a.tokensKV), false)
+	h := &heavyCall{heavyAttention: &l.heavy, b: b, x: x, context: x, q: q, kv: kv}
+	out := branchOut{b: b, q: q, y: y, x: x, null: l.null, dim: c.Dim, residual: a.residual}
+	interleave(h.stages(vk.Range{}, vk.Range{}, out.mark), l.light.stages(out.light(), height, width, l.budget))
+	out.done()
+	h.finish(y, y, true)
+	if reordered {
+		record(b, pipelines.NewPermute, pipelines.PermuteConfig{}, l.order(a.imageSizes).back(a.y, y))
+		b.give(ym, xm)
+	}
+}
+
+// axis of a tensor in two orders: its size, and its strides in the caller's order and in the rows that wire works on.
+type axis struct{ size, outside, inside int }
+
+type axes []axis
+
+// order lists the axes of a call's images: item, patch row, row in the patch, patch column, column in the patch, channel.
+func (l *imageAttention) order(s imageSizes) axes {
+	c, side := l.config, l.config.LightWindowSize
+	pixel, row, item, channel := c.Dim, c.Dim*s.width, c.Dim*s.width*s.height, 1
+	list := axes{{s.b, item, item}, {s.height / side, side * row, side * row}, {side, row, row}, {s.width / side, side * pixel, side * pixel}, {side, pixel, pixel}, {c.Dim, channel, channel}}
+	if c.RouteScope == RouteScopeWindow {
+		patch := side * side * c.Dim
+		list[1].inside, list[2].inside, list[3].inside, list[4].inside = s.width/side*patch, side*c.Dim, patch, c.Dim
+	}
+	if c.ChannelFirst {
+		list[1].outside, list[2].outside, list[3].outside, list[4].outside, list[5].outside = side*s.width, s.width, side, 1, s.height*s.width
+	}
+	return list
+}
+
+// into copies from the caller's order to the inner one, back the other way.
+func (l axes) into(to, from vk.Range) pipelines.PermuteArgs {
+	return permutation(to, from, l, func(a axis) (int, int) { return a.inside, a.outside })
+}
+
+func (l axes) back(to, from vk.Range) pipelines.PermuteArgs {
+	return permutation(to, from, l, func(a axis) (int, int) { return a.outside, a.inside })
+}
+
+// permutation lists axes by falling stride of the target, those that stay together in both orders as one.
+func permutation(to, from vk.Range, l axes, strides func(axis) (to, from int)) pipelines.PermuteArgs {
+	l = slices.Clone(l)
+	slices.SortStableFunc(l, func(a, b axis) int {
+		x, _ := strides(a)
+		y, _ := strides(b)
+		return y - x
+	})
+	p := pipelines.PermuteArgs{X: from, Y: to}
+	for i, a := range l {
+		t, f := strides(a)
+		if i > 0 {
+			before, last := l[i-1], len(p.Shape)-1
+			if tb, fb := strides(before); tb == t*a.size && fb == f*a.size {
+				p.Shape[last], p.Strides[last] = p.Shape[last]*a.size, f
+				continue
+			}
+		}
+		p.Shape, p.Strides = append(p.Shape, a.size), append(p.Strides, f)
+	}
+	return p
+}

@@ -1,0 +1,352 @@
+package colt5
+
+import (
+	"encoding/json"
+	"math"
+	"reflect"
+	"testing"
+
+	"github.com/colt5-vulkan/colt5/vk"
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+)
+
+// bad is a change to a good config, and what the error has to say.
+type bad[C any] struct {
+	want   string
+	change func(*C)
+}
+
+// refuses tries every bad config, on the constructor and on what tells its memory. Every field of the config is among those changed.
+func refuses[C any, M closer](t *testing.T, name string, good C, make func(*vk.Device, C) (M, error), memory func(C) error, list []bad[C]) {
+	t.Run(name, func(t *testing.T) {
+		b := newBench(t)
+		m, err := make(b.dev, good)
+		require.NoError(t, err)
+		b.keep(m)
+		require.NoError(t, memory(good))
+		changed := map[string]bool{}
+		for _, l := range list {
+			c := good
+			l.change(&c)
+			note(changed, reflect.ValueOf(good), reflect.ValueOf(c))
+			_, err := make(b.dev, c)
+			assert.ErrorContains(t, err, "colt5: New"+name+": "+l.want)
+			assert.ErrorContains(t, memory(c), "colt5: "+name+"Config.Memory: "+l.want)
+		}
+		for _, field := range fields(reflect.TypeOf(good)) {
+			switch field {
+			case "HasLightAttn", "MultiplyKeysByScore", "MultiplyQueriesByScore", "UseNullQTokens", "ChannelFirst", "CosineSimRouting",
+				"ScaleRoutingTokens", "RouterStraightThrough": // true and false are both good
+			default:
+				assert.True(t, changed[field], "no bad value of %s is tried", field)
+			}
+		}
+		var nowhere *vk.Device
+		_, err = make(nowhere, good)
+		assert.ErrorContains(t, err, "colt5: New"+name+": the device is nil")
+	})
+}
+
+// fields are the names of a config's fields, those of structs in it included.
+func fields(t reflect.Type) []string {
+	var list []string
+	for f := range t.NumField() {
+		if f := t.Field(f); f.Type.Kind() == reflect.Struct {
+			list = append(list, fields(f.Type)...)
+		} else {
+			list = append(list, f.Name)
+		}
+	}
+	return list
+}
+
+// note notes the fields in which two configs differ.
+func note(changed map[string]bool, a, b reflect.Value) {
+	for f := range a.NumField() {
+		switch {
+		case a.Field(f).Kind() == reflect.Struct:
+			note(changed, a.Field(f), b.Field(f))
+		case !a.Field(f).Equal(b.Field(f)):
+			changed[a.Type().Field(f).Name] = true
+		}
+	}
+}
+
+// badRouters are the bad options of a router inside a config.
+func badRouters[C any](options func(*C) *RouterOptions) []bad[C] {
+	o := func(want string, change func(*RouterOptions)) bad[C] {
+		return bad[C]{want, func(c *C) { change(options(c)) }}
+	}
+	return []bad[C]{
+		o("NIters is 0, want 1", func(o *RouterOptions) { o.NIters = 0 }),
+		o("FetchKRatio is 0, want a positive", func(o *RouterOptions) { o.FetchKRatio = 0 }),
+		o("Eps is -1, want a positive", func(o *RouterOptions) { o.Eps = -1 }),
+		o("EpsInit is -2, want a positive", func(o *RouterOptions) { o.EpsInit = -2 }),
+		o("EpsDecay is 1.1, want at most 1", func(o *RouterOptions) { o.EpsDecay = 1.1 }),
+		o("EpsDecay is 0, want a positive", func(o *RouterOptions) { o.EpsDecay = 0 }),
+		o("CosineSimScale is NaN, want a positive", func(o *RouterOptions) { o.CosineSimScale = math.NaN() }),
+	}
+}
+
+func TestBadAttentionConfigs(t *testing.T) {
+	type C = ConditionalRoutedAttentionConfig
+	list := []bad[C]{
+		{"Dim is 0, want 1", func(c *C) { c.Dim = 0 }},
+		{"NumHeavyTokensQ is 0, want 1", func(c *C) { c.NumHeavyTokensQ = 0 }},
+		{"NumHeavyTokensKV is -1, want 1", func(c *C) { c.NumHeavyTokensKV = -1 }},
+		{"NumRoutedKV is 3, want a divisor of HeavyHeads, 2", func(c *C) { c.NumRoutedKV = 3 }},
+		{"NumRoutedKV is 0, want 1", func(c *C) { c.NumRoutedKV = 0 }},
+		{"LightDimHead is 129, want at most 128", func(c *C) { c.LightDimHead = 129 }},
+		{"LightDimHead is 0, want 1", func(c *C) { c.LightDimHead = 0 }},
+		{"LightHeads is 0, want 1", func(c *C) { c.LightHeads = 0 }},
+		{"LightHeads is 65537, want at most 65536", func(c *C) { c.LightHeads = 1<<16 + 1 }},
+		{"LightWindowSize is 0, want 2", func(c *C) { c.LightWindowSize = 0 }},
+		{"LightWindowSize is 7, want an even number", func(c *C) { c.LightWindowSize = 7 }},
+		{"HeavyDimHead is 200, want at most 128", func(c *C) { c.HeavyDimHead = 200 }},
+		{"HeavyDimHead is 5, want an even number with RotaryEmb", func(c *C) { c.HeavyDimHead, c.RotaryEmb = 5, true }},
+		{"HeavyHeads is -2, want 1", func(c *C) { c.HeavyHeads = -2 }},
+		{"RouteBlockSize is -1, want 0", func(c *C) { c.Router.RouteBlockSize = -1 }},
+	}
+	refuses(t, "ConditionalRoutedAttention", smallAttention(), NewConditionalRoutedAttention,
+		func(c C) error { _, err := c.Memory(vk.Caps{}, 1, 9); return err },
+		append(list, badRouters(func(c *C) *RouterOptions { return &c.Router })...))
+	c := smallAttention() // without the light branch its fields do not matter
+	c.HasLightAttn, c.LightDimHead, c.LightHeads, c.LightWindowSize = false, 0, 0, 0
+	b := newBench(t)
+	create(b, NewConditionalRoutedAttention, c)
+}
+
+func TestBadAutoregressiveConfigs(t *testing.T) {
+	type C = ConditionalRoutedAutoregressiveAttentionConfig
+	list := []bad[C]{
+		{"Dim is 0, want 1", func(c *C) { c.Dim = 0 }},
+		{"NumHeavyTokensQ is 0, want 1", func(c *C) { c.NumHeavyTokensQ = 0 }},
+		{"NumHeavyTokensKV is -1, want 1", func(c *C) { c.NumHeavyTokensKV = -1 }},
+		{"NumRoutedKV is 3, want a divisor of HeavyHeads, 2", func(c *C) { c.NumRoutedKV = 3 }},
+		{"LightDimHead is 129, want at most 128", func(c *C) { c.LightDimHead = 129 }},
+		{"LightHeads is 0, want 1", func(c *C) { c.LightHeads = 0 }},
+		{"LightWindowSize is 0, want 1", func(c *C) { c.LightWindowSize = 0 }},
+		{"HeavyWindowSize is -1, want 0", func(c *C) { c.HeavyWindowSize = -1 }},
+		{"HeavyDimHead is 0, want 1", func(c *C) { c.HeavyDimHead = 0 }},
+		{"HeavyHeads is 0, want 1", func(c *C) { c.HeavyHeads = 0 }},
+		{"HeavyDimHead is 3, want an even number with RotaryEmb", func(c *C) { c.HeavyDimHead, c.RotaryEmb = 3, true }},
+		{"Router.RouteBlockSize is 4, want 0: windows route on their own", func(c *C) { c.Router.RouteBlockSize = 4 }},
+		{"CausalQueryRouting is true and RouterStraightThrough false, want both", func(c *C) {
+			c.CausalQueryRouting, c.RouterStraightThrough = true, false
+		}},
+	}
+	good := smallAutoregressive()
+	good.RotaryEmb, good.CausalQueryRouting = false, false
+	refuses(t, "ConditionalRoutedAutoregressiveAttention", good, NewConditionalRoutedAutoregressiveAttention,
+		func(c C) error { _, err := c.Memory(vk.Caps{}, 1, 9); return err },
+		append(list, badRouters(func(c *C) *RouterOptions { return &c.Router })...))
+
+	type A = AutoregressiveTransformerConfig
+	more := []bad[A]{
+		{"Depth is 0, want 1", func(c *A) { c.Depth = 0 }},
+		{"NumTokens is 0, want 1", func(c *A) { c.NumTokens = 0 }},
+		{"FFMult is 0, want a positive", func(c *A) { c.FFMult = 0 }},
+		{"int(Dim * FFMult) is 0, want 1", func(c *A) { c.FFMult = 0.1 }},
+	}
+	for _, l := range append(list, badRouters(func(c *C) *RouterOptions { return &c.Router })...) {
+		more = append(more, bad[A]{l.want, func(c *A) { l.change(&c.ConditionalRoutedAutoregressiveAttentionConfig) }})
+	}
+	refuses(t, "AutoregressiveTransformer", AutoregressiveTransformerConfig{1, 256, 2, good}, NewAutoregressiveTransformer,
+		func(c A) error { _, err := c.Memory(vk.Caps{}, 1, 9); return err }, more)
+}
+
+func TestBadBlockConfigs(t *testing.T) {
+	type C = ConditionalRoutedTransformerBlockConfig
+	list := []bad[C]{
+		{"Dim is 0, want 1", func(c *C) { c.Dim = 0 }},
+		{"NumHeavyAttnTokensQ is 0, want 1", func(c *C) { c.NumHeavyAttnTokensQ = 0 }},
+		{"NumHeavyAttnTokensKV is 0, want 1", func(c *C) { c.NumHeavyAttnTokensKV = 0 }},
+		{"NumHeavyFFTokens is 0, want 1", func(c *C) { c.NumHeavyFFTokens = 0 }},
+		{"NumRoutedKV is 5, want a divisor", func(c *C) { c.NumRoutedKV = 5 }},
+		{"LightDimHead is 0, want 1", func(c *C) { c.LightDimHead = 0 }},
+		{"LightHeads is 0, want 1", func(c *C) { c.LightHeads = 0 }},
+		{"LightWindowSize is 3, want an even number", func(c *C) { c.LightWindowSize = 3 }},
+		{"HeavyDimHead is 129, want at most 128", func(c *C) { c.HeavyDimHead = 129 }},
+		{"HeavyHeads is 0, want 1", func(c *C) { c.HeavyHeads = 0 }},
+		{"LightFFMult is 0, want a positive", func(c *C) { c.LightFFMult = 0 }},
+		{"HeavyFFMult is +Inf, want a positive", func(c *C) { c.HeavyFFMult = math.Inf(1) }},
+		{"HeavyDimHead is 7, want an even number with RotaryEmb", func(c *C) { c.HeavyDimHead, c.RotaryEmb = 7, true }},
+		{"RouteBlockSize is -1, want 0", func(c *C) { c.Router.RouteBlockSize = -1 }},
+	}
+	list = append(list, badRouters(func(c *C) *RouterOptions { return &c.Router })...)
+	refuses(t, "ConditionalRoutedTransformerBlock", smallBlock(), NewConditionalRoutedTransformerBlock,
+		func(c C) error { _, err := c.Memory(vk.Caps{}, 1, 9); return err }, list)
+
+	more := []bad[EncoderConfig]{
+		{"Depth is 0, want 1", func(c *EncoderConfig) { c.Depth = 0 }},
+		{"NumTokens is -1, want 0", func(c *EncoderConfig) { c.NumTokens = -1 }},
+	}
+	for _, l := range list {
+		more = append(more, bad[EncoderConfig]{l.want, func(c *EncoderConfig) { l.change(&c.ConditionalRoutedTransformerBlockConfig) }})
+	}
+	refuses(t, "Encoder", smallEncoder(), NewEncoder, func(c EncoderConfig) error { _, err := c.Memory(vk.Caps{}, 1, 9); return err }, more)
+}
+
+func TestBadCrossAttentionConfigs(t *testing.T) {
+	type C = ConditionalRoutedCrossAttentionConfig
+	list := []bad[C]{
+		{"Dim is 0, want 1", func(c *C) { c.Dim = 0 }},
+		{"NumTokensQ is 0, want 1", func(c *C) { c.NumTokensQ = 0 }},
+		{"NumTokensKV is 0, want 1", func(c *C) { c.NumTokensKV = 0 }},
+		{"DimHead is 129, want at most 128", func(c *C) { c.DimHead = 129 }},
+		{"Heads is 0, want 1", func(c *C) { c.Heads = 0 }},
+		{"KVRoutingTokens is 3, want a divisor of Heads, 2", func(c *C) { c.KVRoutingTokens = 3 }},
+		{"RouteBlockSize is -4, want 0", func(c *C) { c.RouteBlockSize = -4 }},
+		{"Router.RouteBlockSize is 4, want 0: use the config's own RouteBlockSize", func(c *C) { c.Router.RouteBlockSize = 4 }},
+	}
+	refuses(t, "ConditionalRoutedCrossAttention", smallCross(), NewConditionalRoutedCrossAttention,
+		func(c C) error { _, err := c.Memory(vk.Caps{}, 1, 9, 8); return err },
+		append(list, badRouters(func(c *C) *RouterOptions { return &c.Router })...))
+}
+
+func TestBadImageConfigs(t *testing.T) {
+	type C = ConditionalRoutedImageAttentionConfig
+	list := []bad[C]{
+		{"Dim is 0, want 1", func(c *C) { c.Dim = 0 }},
+		{"NumHeavyTokensQ is 0, want 1", func(c *C) { c.NumHeavyTokensQ = 0 }},
+		{"NumHeavyTokensKV is 0, want 1", func(c *C) { c.NumHeavyTokensKV = 0 }},
+		{"NumRoutedKV is 3, want a divisor of HeavyHeads, 2", func(c *C) { c.NumRoutedKV = 3 }},
+		{"LightDimHead is 0, want 1", func(c *C) { c.LightDimHead = 0 }},
+		{"LightHeads is 0, want 1", func(c *C) { c.LightHeads = 0 }},
+		{"LightWindowSize is 0, want 1", func(c *C) { c.LightWindowSize = 0 }},
+		{"HeavyDimHead is 0, want 1", func(c *C) { c.HeavyDimHead = 0 }},
+		{"HeavyHeads is 0, want 1", func(c *C) { c.HeavyHeads = 0 }},
+		{`RouteScope is "", want "image" or "window"`, func(c *C) { c.RouteScope = "" }},
+		{"RouteBlockSize is -1, want 0", func(c *C) { c.Router.RouteBlockSize = -1 }},
+	}
+	refuses(t, "ConditionalRoutedImageAttention", smallImage(), NewConditionalRoutedImageAttention,
+		func(c C) error { _, err := c.Memory(vk.Caps{}, 1, 8, 4); return err },
+		append(list, badRouters(func(c *C) *RouterOptions { return &c.Router })...))
+	_, err := smallImage().Memory(vk.Caps{}, 1, 8, 6)
+	assert.ErrorContains(t, err, "the image is 8 by 6 pixels, want multiples of LightWindowSize, 4")
+}
+
+func TestBadViTConfigs(t *testing.T) {
+	type C = ConditionalRoutedViTConfig
+	list := []bad[C]{
+		{"ImageSize.Height is 0, want 1", func(c *C) { c.ImageSize.Height = 0 }},
+		{"ImageSize.Width is -2, want 1", func(c *C) { c.ImageSize.Width = -2 }},
+		{"PatchSize.Height is 0, want 1", func(c *C) { c.PatchSize.Height = 0 }},
+		{"PatchSize.Width is 0, want 1", func(c *C) { c.PatchSize.Width = 0 }},
+		{"ImageSize is {16 25}, want a multiple of PatchSize, {2 2}", func(c *C) { c.ImageSize.Width = 25 }},
+		{"the image is 7 by 12 pixels, want multiples of LightWindowSize, 4", func(c *C) { c.ImageSize.Height = 14 }},
+		{"NumClasses is 0, want 1", func(c *C) { c.NumClasses = 0 }},
+		{"Dim is 4, want 8", func(c *C) { c.Dim = 4 }},
+		{"Dim is 10, want a multiple of 4", func(c *C) { c.Dim = 10 }},
+		{"Depth is 0, want 1", func(c *C) { c.Depth = 0 }},
+		{"Channels is 0, want 1", func(c *C) { c.Channels = 0 }},
+		{"NumHeavyTokensQ is 0, want 1", func(c *C) { c.AttnNumHeavyTokensQ = 0 }},
+		{"NumHeavyTokensKV is 0, want 1", func(c *C) { c.AttnNumHeavyTokensKV = 0 }},
+		{"NumRoutedKV is 3, want a divisor", func(c *C) { c.AttnNumRoutedKV = 3 }},
+		{"HeavyDimHead is 0, want 1", func(c *C) { c.AttnHeavyDimHead = 0 }},
+		{"HeavyHeads is 0, want 1", func(c *C) { c.AttnHeavyHeads = 0 }},
+		{"LightDimHead is 0, want 1", func(c *C) { c.AttnLightDimHead = 0 }},
+		{"LightHeads is 0, want 1", func(c *C) { c.AttnLightHeads = 0 }},
+		{"LightWindowSize is 0, want 1", func(c *C) { c.AttnLightWindowSize = 0 }},
+		{"NumHeavyTokens is 0, want 1", func(c *C) { c.FFNumHeavyTokens = 0 }},
+		{"HeavyFFMult is 0, want a positive", func(c *C) { c.FFHeavyMult = 0 }},
+		{"LightFFMult is 0, want a positive", func(c *C) { c.FFLightMult = 0 }},
+		{`RouteScope is "patch", want "image" or "window"`, func(c *C) { c.RouteScope = "patch" }},
+		{"RouteBlockSize is -1, want 0", func(c *C) { c.Router.RouteBlockSize = -1 }},
+	}
+	refuses(t, "ConditionalRoutedViT", smallViT(), NewConditionalRoutedViT,
+		func(c C) error { _, err := c.Memory(vk.Caps{}, 1); return err },
+		append(list, badRouters(func(c *C) *RouterOptions { return &c.Router })...))
+}
+
+// TestBadMemorySizes: sizes that no call can have.
+func TestBadMemorySizes(t *testing.T) {
+	var caps vk.Caps
+	for _, sizes := range [][2]int{{0, 8}, {1, 0}, {-1, 8}, {1, 1 << 31}} {
+		for name, f := range map[string]func(vk.Caps, int, int) (Memory, error){
+			"feedforward": smallFeedForward().Memory, "attention": smallAttention().Memory, "block": smallBlock().Memory, "encoder": smallEncoder().Memory,
+			"autoregressive": smallAutoregressive().Memory, "transformer": smallTransformer().Memory,
+			"cross":  func(caps vk.Caps, b, n int) (Memory, error) { return smallCross().Memory(caps, b, n, 8) },
+			"memory": func(caps vk.Caps, b, m int) (Memory, error) { return smallCross().Memory(caps, b, 8, m) },
+			"image":  func(caps vk.Caps, b, h int) (Memory, error) { return smallImage().Memory(caps, b, h, 8) },
+		} {
+			_, err := f(caps, sizes[0], sizes[1])
+			assert.ErrorContains(t, err, "of the shape is", name)
+		}
+	}
+	_, err := smallViT().Memory(caps, 0)
+	assert.ErrorContains(t, err, "size 0 of the shape is 0, want 1")
+}
+
+// roundTrip: JSON of a config gives the config again; what is left out has its default; an unknown key is an error.
+func roundTrip[C any](t *testing.T, changed, defaults C) {
+	t.Helper()
+	text, err := json.Marshal(changed)
+	require.NoError(t, err)
+	var again C
+	require.NoError(t, json.Unmarshal(text, &again))
+	assert.Equal(t, changed, again)
+	require.NoError(t, json.Unmarshal([]byte("{}"), &again), "what was there before is gone")
+	assert.Equal(t, defaults, again)
+	for text, want := range map[string]string{
+		`{"dimension": 3}`: `unknown field "dimension"`, `{"router_kwargs": {"epsilon": 1}}`: `unknown field "epsilon"`,
+		`{"dim": "big"}`: "cannot unmarshal string", `[]`: "cannot unmarshal array", `{"dim": 1.5}`: "cannot unmarshal number",
+	} {
+		assert.ErrorContains(t, json.Unmarshal([]byte(text), &again), want)
+	}
+}
+
+func TestModuleConfigJSON(t *testing.T) {
+	attention, cross, image, vit := smallAttention(), smallCross(), smallImage(), smallViT()
+	attention.Router.RouteBlockSize, attention.HasLightAttn, attention.Router.EpsInit = 7, false, 0
+	cross.RouteBlockSize, image.RouteScope, vit.RouteScope = 5, RouteScopeWindow, RouteScopeWindow
+	roundTrip(t, attention, DefaultConditionalRoutedAttentionConfig())
+	roundTrip(t, smallBlock(), DefaultConditionalRoutedTransformerBlockConfig())
+	roundTrip(t, smallEncoder(), DefaultEncoderConfig())
+	roundTrip(t, cross, DefaultConditionalRoutedCrossAttentionConfig())
+	roundTrip(t, smallAutoregressive(), DefaultConditionalRoutedAutoregressiveAttentionConfig())
+	roundTrip(t, smallTransformer(), DefaultAutoregressiveTransformerConfig())
+	roundTrip(t, image, DefaultConditionalRoutedImageAttentionConfig())
+	roundTrip(t, vit, DefaultConditionalRoutedViTConfig())
+	roundTrip(t, smallFeedForward(), DefaultConditionalRoutedFeedForwardConfig())
+}
+
+// TestReferenceDefaults: the defaults that the specification lists.
+func TestReferenceDefaults(t *testing.T) {
+	var c ConditionalRoutedTransformerBlockConfig
+	require.NoError(t, json.Unmarshal([]byte(`{
+		"light_dim_head": 64, "light_heads": 8, "light_window_size": 128, "heavy_dim_head": 64, "heavy_heads": 8, "light_ff_mult": 0.5, "heavy_ff_mult": 4,
+		"use_null_q_tokens": true, "router_straight_through": true, "num_routed_kv": 1, "rotary_emb": false, "multiply_keys_by_score": false,
+		"multiply_queries_by_score": false, "router_kwargs": {"n_iters": 20, "fetch_k_ratio": 1.125, "eps": 0.03, "eps_init": 4, "eps_decay": 0.7,
+		"cosine_sim_routing": false, "cosine_sim_scale": 8, "route_block_size": null}}`), &c))
+	assert.Equal(t, DefaultConditionalRoutedTransformerBlockConfig(), c)
+	assert.True(t, DefaultConditionalRoutedAttentionConfig().HasLightAttn)
+	cross, image, vit, text := DefaultConditionalRoutedCrossAttentionConfig(), DefaultConditionalRoutedImageAttentionConfig(),
+		DefaultConditionalRoutedViTConfig(), DefaultAutoregressiveTransformerConfig()
+	assert.Equal(t, [3]int{64, 8, 1}, [3]int{cross.DimHead, cross.Heads, cross.KVRoutingTokens})
+	assert.Equal(t, RouteScopeImage, image.RouteScope)
+	assert.False(t, image.ChannelFirst)
+	assert.Equal(t, 3, vit.Channels)
+	assert.Equal(t, 1.0, vit.Router.Eps)
+	assert.True(t, text.RotaryEmb)
+	assert.Equal(t, 4.0, text.FFMult)
+	assert.Equal(t, 256, text.NumTokens)
+	assert.Zero(t, DefaultConditionalRoutedAutoregressiveAttentionConfig().HeavyWindowSize, "that of the light branch")
+}
+
+// Sizes in JSON are one number, or height and width.
+func TestSizeJSON(t *testing.T) {
+	var c ConditionalRoutedViTConfig
+	require.NoError(t, json.Unmarshal([]byte(`{"image_size": [32, 48], "patch_size": 8}`), &c))
+	assert.Equal(t, Size{32, 48}, c.ImageSize)
+	assert.Equal(t, Square(8), c.PatchSize)
+	for size, want := range map[Size]string{Square(8): "8", {32, 48}: "[32,48]"} {
+		text, err := json.Marshal(size)
+		require.NoError(t, err)
+		assert.Equal(t, want, string(text))
+	}
+	for _, text := range []string{`"32"`, `[1]`, `[1, 2, 3]`, `{}`, `1.5`, `[1, "2"]`} {
+		assert.ErrorContains(t, json.Unmarshal([]byte(`{"image_size": `+text+`}`), &c), "want a number or [height, width]", text)
+	}
+}

@@ -1,0 +1,172 @@
+package colt5
+
+import (
+	"github.com/colt5-vulkan/colt5/pipelines"
+	"github.com/colt5-vulkan/colt5/vk"
+)
+
+// lightConfig is the part of a module's config that concerns its light branch.
+type lightConfig struct {
+	dim, dimHead, heads int
+	window              int  // tokens of a block, or pixels of a patch's side
+	causal              bool // sequences only
+}
+
+func (c lightConfig) inner() int { return c.heads * c.dimHead }
+
+// lightWeights are the projections of a light branch.
+type lightWeights struct{ toQKV, toOut *Tensor }
+
+func (w *weights) light(name string, c lightConfig) lightWeights {
+	return lightWeights{
+		w.add(name+".to_qkv.weight", uniform(c.dim), 3*c.inner(), c.dim),
+		w.add(name+".to_out.weight", uniform(c.inner()), c.dim, c.inner()),
+	}
+}
+
+// lightBytes is the most that the light branch takes between its steps, roughly: longer sequences go through it in groups.
+const lightBytes = 160 << 20
+
+// lightCall is what both kinds of light branches do at the end: rows of heads to rows of y.
+type lightCall struct {
+	b        *builder
+	x, y     vk.Range
+	null     *Tensor // added to the rows of y that are not marked; nil: to none
+	marks    *memory // [rows] u32; nil: no rows are marked
+	residual bool    // add x
+}
+
+// out projects attended [count, H, D] to rows of y, from the first on.
+func (l lightCall) out(w lightWeights, c lightConfig, attended vk.Range, first, count int) {
+	a := pipelines.LinearArgs{X: attended, W: w.toOut.memory, Y: rows(l.y, first, count, 4*c.dim), Batch: 1, Rows: count}
+	if l.residual {
+		a.Residual = rows(l.x, first, count, 4*c.dim)
+	}
+	if l.null != nil {
+		a.Bias, a.Unless = l.null.memory, rows(l.marks.Range, first, count, 4)
+	}
+	record(l.b, pipelines.NewLinear, pipelines.LinearConfig{
+		In: c.inner(), Out: c.dim, Residual: l.residual, Bias: l.null != nil, Unless: l.null != nil,
+	}, a)
+}
+
+// windowAttention is the light branch of sequences: LayerNorm, and attention to the neighbourhood.
+type windowAttention struct {
+	lightConfig
+	lightWeights
+	norm, normBias *Tensor
+}
+
+func (w *weights) windowAttention(name string, c lightConfig) windowAttention {
+	return windowAttention{
+		lightConfig: c, norm: w.add(name+".norm.weight", ones, c.dim), normBias: w.add(name+".norm.bias", zeros, c.dim), lightWeights: w.light(name, c),
+	}
+}
+
+// span is a group of tokens that go through the light branch together: whole items, or a part of one with its neighbourhood.
+type span struct {
+	item, items int
+	first, rows int // tokens of an item whose keys and values are needed
+	from, count int // tokens of an item whose output is computed
+}
+
+// spans cuts b items of n tokens into groups of about most tokens. A token's neighbourhood reaches before blocks back and after
+// blocks ahead.
+func spans(b, n, most, block, before, after int) []span {
+	var list []span
+	if n <= most {
+		each := most / n
+		for item := 0; item < b; item += each {
+			list = append(list, span{item, min(each, b-item), 0, n, 0, n})
+		}
+		return list
+	}
+	parts := (n + most - 1) / most
+	size := ((n+parts-1)/parts + block - 1) / block * block
+	for item := range b {
+		for from := 0; from < n; from += size {
+			count := min(size, n-from)
+			first, end := max(0, from-before*block), min(n, from+count+after*block)
+			list = append(list, span{item, 1, first, end - first, from, count})
+		}
+	}
+	return list
+}
+
+// stages wires the branch for x [B, N, C]: four stages a group.
+func (w *windowAttention) stages(l lightCall, mask vk.Range, items, n, budget int) stages {
+	b, after := l.b, 1
+	if w.causal {
+		after = 0
+	}
+	var list stages
+	for _, s := range spans(items, n, max(budget/(4*(w.dim+4*w.inner())), 1), w.window, 1, after) {
+		var normed, qkv, attended memory
+		all, count := s.items*s.rows, s.items*s.count
+		list = append(list, func() {
+			normed = b.floats(all, w.dim)
+			record(b, pipelines.NewLayerNorm, pipelines.LayerNormConfig{C: w.dim}, pipelines.LayerNormArgs{
+				X: rows(l.x, s.item*n+s.first, all, 4*w.dim), Weight: w.norm.memory, Bias: w.normBias.memory, Y: normed.Range, Rows: all,
+			})
+		}, func() {
+			qkv = b.floats(all, 3*w.inner())
+			record(b, pipelines.NewLinear, pipelines.LinearConfig{In: w.dim, Out: 3 * w.inner()},
+				pipelines.LinearArgs{X: normed.Range, W: w.toQKV.memory, Y: qkv.Range, Batch: 1, Rows: all})
+			b.give(normed)
+		}, func() {
+			attended = b.floats(count, w.inner())
+			record(b, pipelines.NewWindowAttention,
+				pipelines.WindowAttentionConfig{Heads: w.heads, DimHead: w.dimHead, Window: w.window, Causal: w.causal},
+				pipelines.WindowAttentionArgs{
+					QKV: qkv.Range, Mask: mask, Y: attended.Range, Items: s.items, N: n, Rows: s.rows, First: s.first, From: s.from, Count: s.count,
+					FirstItem: s.item, MaskItems: items,
+				})
+			b.give(qkv)
+		}, func() {
+			l.out(w.lightWeights, w.lightConfig, attended.Range, s.item*n+s.from, count)
+			b.give(attended)
+		})
+	}
+	return list
+}
+
+// patchAttention is the light branch of images: RMSNorm, and attention inside each patch.
+type patchAttention struct {
+	lightConfig
+	lightWeights
+	gamma *Tensor
+}
+
+func (w *weights) patchAttention(name string, c lightConfig) patchAttention {
+	return patchAttention{lightConfig: c, gamma: w.add(name+".norm.gamma", ones, c.dim), lightWeights: w.light(name, c)}
+}
+
+// stages wires the branch for x [height, width, C], pixels of images one below the other: three stages a band of patches.
+func (w *patchAttention) stages(l lightCall, height, width, budget int) stages {
+	b, side := l.b, w.window
+	patches := height / side // from top to bottom
+	most := max(budget/(16*w.inner()*side*width), 1)
+	bands := (patches + most - 1) / most
+	band := (patches + bands - 1) / bands * side
+	var list stages
+	for top := 0; top < height; top += band {
+		var qkv, attended memory
+		high := min(band, height-top)
+		first, count := top*width, high*width
+		list = append(list, func() {
+			qkv = b.floats(count, 3*w.inner())
+			record(b, pipelines.NewLinear, pipelines.LinearConfig{In: w.dim, Out: 3 * w.inner(), Norm: true}, pipelines.LinearArgs{
+				X: rows(l.x, first, count, 4*w.dim), W: w.toQKV.memory, Gamma: w.gamma.memory, Y: qkv.Range, Batch: 1, Rows: count,
+			})
+		}, func() {
+			attended = b.floats(count, w.inner())
+			record(b, pipelines.NewPatchAttention, pipelines.PatchAttentionConfig{Heads: w.heads, DimHead: w.dimHead, Patch: side},
+				pipelines.PatchAttentionArgs{QKV: qkv.Range, Y: attended.Range, Height: high, Width: width})
+			b.give(qkv)
+		}, func() {
+			l.out(w.lightWeights, w.lightConfig, attended.Range, first, count)
+			b.give(attended)
+		})
+	}
+	return list
+}

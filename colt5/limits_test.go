@@ -1,0 +1,150 @@
+package colt5
+
+import (
+	"testing"
+	"time"
+
+	"github.com/colt5-vulkan/colt5/vk"
+	"github.com/stretchr/testify/assert"
+)
+
+func quickly(t *testing.T, name string, f func() error) {
+	t.Helper()
+	done := make(chan any, 1)
+	go func() {
+		defer func() {
+			if r := recover(); r != nil {
+				done <- r
+			}
+		}()
+		done <- f()
+	}()
+	select {
+	case r := <-done:
+		_, panicked := r.(interface{ RuntimeError() })
+		assert.False(t, panicked, "%s: panic %v", name, r)
+		err, _ := r.(error)
+		assert.Error(t, err, name)
+	case <-time.After(5 * time.Second):
+		assert.Fail(t, "still busy after 5 s", name)
+	}
+}
+
+const largest = 1<<31 - 1
+
+func TestAbsurdMemory(t *testing.T) {
+	caps := vk.Caps{}
+	for name, f := range map[string]func() error{
+		"feedforward": func() error { _, err := smallFeedForward().Memory(caps, largest, largest); return err },
+		"cross":       func() error { _, err := smallCross().Memory(caps, largest, largest, largest); return err },
+		"dim": func() error {
+			c := smallFeedForward()
+			c.Dim = largest
+			c.HeavyFFMult = 1
+			c.LightFFMult = 1
+			_, err := c.Memory(caps, 1, 1)
+			return err
+		},
+		"image": func() error {
+			c := smallImage()
+			c.ChannelFirst = false
+			c.LightHeads, c.LightDimHead, c.LightWindowSize = 1, 1, 1<<30
+			_, err := c.Memory(caps, 1, 1<<30, 1<<30)
+			return err
+		},
+	} {
+		quickly(t, name, f)
+	}
+}
+
+// A depth that no memory holds is an error, not a machine that runs out of memory.
+func TestAbsurdDepth(t *testing.T) {
+	b := newBench(t)
+	caps := b.dev.Caps()
+	const depth = 3000000
+	for name, f := range map[string]func() error{
+		"encoder memory":     func() error { c := smallEncoder(); c.Depth = depth; _, err := c.Memory(caps, 1, 8); return err },
+		"vit memory":         func() error { c := smallViT(); c.Depth = depth; _, err := c.Memory(caps, 1); return err },
+		"transformer memory": func() error { c := smallTransformer(); c.Depth = depth; _, err := c.Memory(caps, 1, 8); return err },
+	} {
+		quickly(t, name, f)
+	}
+}
+
+// Tensors that are nothing.
+func TestEmptyTensors(t *testing.T) {
+	b := newBench(t)
+	k, err := NewTopK(b.dev, TopKConfig{K: 2, NIters: 3, Eps: 0.1, CoorDescentKRatio: 1})
+	assert.NoError(t, err)
+	b.keep(k)
+	x := b.floats([]float32{1, 2, 3}, 3)
+	assert.NotPanics(t, func() { assert.Error(t, k.Forward(TopKResult{Values: &Tensor{}}, x, nil)) })
+	assert.NotPanics(t, func() { assert.Error(t, k.Forward(TopKResult{Values: x}, &Tensor{}, nil)) })
+	assert.NotPanics(t, func() { assert.Error(t, k.Forward(TopKResult{Values: b.tensor(F32, 2)}, x, &Tensor{})) })
+	a := create(b, NewConditionalRoutedAttention, smallAttention())
+	assert.NotPanics(t, func() { assert.Error(t, a.Forward(nil, nil, AttentionOptions{})) })
+	assert.NotPanics(t, func() { assert.Error(t, a.Forward(&Tensor{}, &Tensor{}, AttentionOptions{Mask: &Tensor{}})) })
+	y := b.tensor(F32, 1, 48, 8)
+	z := b.floats(make([]float32, 48*8), 1, 48, 8)
+	assert.Error(t, a.Forward(y, y, AttentionOptions{}))
+	assert.NoError(t, a.Forward(y, z, AttentionOptions{}))
+	w := a.Parameters()[0].Tensor
+	assert.Error(t, w.Write([]float32{1}))
+	// Parameters closed by the user
+	assert.NoError(t, w.Close())
+	assert.Error(t, a.Forward(y, z, AttentionOptions{}))
+	assert.NoError(t, a.Close())
+	_, err = a.LastCall()
+	assert.Error(t, err)
+	_, err = a.LastRouting()
+	assert.Error(t, err)
+	assert.Error(t, a.Init(1))
+	a.Profile(true)
+	a.Inspect(true)
+}
+
+func TestIDsDoNotAllocate(t *testing.T) {
+	b := newBench(t)
+	c := smallEncoder()
+	e := create(b, NewEncoder, c)
+	x, err := FromInt32(b.dev, make([]int32, 48), 1, 48)
+	assert.NoError(t, err)
+	b.keep(x)
+	y := b.tensor(F32, 1, 48, 8)
+	assert.NoError(t, e.Forward(y, x, BlockOptions{}))
+	assert.Zero(t, testing.AllocsPerRun(20, func() { _ = e.Forward(y, x, BlockOptions{}) }))
+}
+
+func TestTogether(t *testing.T) {
+	b := newBench(t)
+	a := create(b, NewEncoder, smallEncoder())
+	done := make(chan bool)
+	for g := range 4 {
+		go func() {
+			defer func() { done <- true }()
+			for i := range 30 {
+				x, err := FromInt32(b.dev, make([]int32, 8*(1+(i+g)%12)), 1, 8*(1+(i+g)%12))
+				if err != nil {
+					return
+				}
+				y, _ := NewTensor(b.dev, F32, 1, 8*(1+(i+g)%12), 8)
+				err = a.Forward(y, x, BlockOptions{})
+				if err != nil {
+					assert.ErrorIs(t, err, vk.ErrClosed)
+				}
+				a.Profile(i%3 == 0)
+				a.Inspect(i%2 == 0)
+				_, _ = a.LastCall()
+				_, _ = a.LastRouting()
+				x.Close()
+				y.Close()
+				if g == 0 && i == 29 {
+					a.Close()
+				}
+			}
+		}()
+	}
+	for range 4 {
+		<-done
+	}
+}

@@ -1,0 +1,294 @@
+package colt5
+
+import (
+	"encoding/json"
+	"fmt"
+	"strconv"
+
+	"github.com/colt5-vulkan/colt5/pipelines"
+	"github.com/colt5-vulkan/colt5/vk"
+)
+
+// Size is a height and a width in pixels. In JSON it is one number for both, or a list of the two.
+type Size struct{ Height, Width int }
+
+// Square is a size of n by n.
+func Square(n int) Size { return Size{n, n} }
+
+// UnmarshalJSON reads a number or a list of two.
+func (s *Size) UnmarshalJSON(data []byte) error {
+	var n int
+	if err := json.Unmarshal(data, &n); err == nil {
+		*s = Square(n)
+		return nil
+	}
+	var pair []int
+	if err := json.Unmarshal(data, &pair); err != nil || len(pair) != 2 {
+		return fmt.Errorf("size is %s, want a number or [height, width]", data)
+	}
+	*s = Size{pair[0], pair[1]}
+	return nil
+}
+
+// MarshalJSON writes one number for a square.
+func (s Size) MarshalJSON() ([]byte, error) {
+	if s.Height == s.Width {
+		return []byte(strconv.Itoa(s.Height)), nil
+	}
+	return fmt.Appendf(nil, "[%d,%d]", s.Height, s.Width), nil
+}
+
+// ConditionalRoutedViTConfig configures a ConditionalRoutedViT. Start from DefaultConditionalRoutedViTConfig, zero values are not the
+// defaults.
+type ConditionalRoutedViTConfig struct {
+	ImageSize             Size          `json:"image_size"`               // a multiple of PatchSize
+	PatchSize             Size          `json:"patch_size"`               // pixels of a token
+	NumClasses            int           `json:"num_classes"`              // at least 1
+	Dim                   int           `json:"dim"`                      // C, a multiple of 4, at least 8
+	Depth                 int           `json:"depth"`                    // layers, at least 1
+	Channels              int           `json:"channels"`                 // of the image
+	AttnNumHeavyTokensQ   int           `json:"attn_num_heavy_tokens_q"`  // at least 1
+	AttnNumHeavyTokensKV  int           `json:"attn_num_heavy_tokens_kv"` // at least 1
+	AttnNumRoutedKV       int           `json:"attn_num_routed_kv"`       // a divisor of AttnHeavyHeads
+	AttnHeavyDimHead      int           `json:"attn_heavy_dim_head"`      // 1 to 128
+	AttnHeavyHeads        int           `json:"attn_heavy_heads"`         // at least 1
+	AttnLightDimHead      int           `json:"attn_light_dim_head"`      // 1 to 128
+	AttnLightHeads        int           `json:"attn_light_heads"`         // at least 1
+	AttnLightWindowSize   int           `json:"attn_light_window_size"`   // tokens of a side of a window of the light branch
+	FFNumHeavyTokens      int           `json:"ff_num_heavy_tokens"`      // at least 1
+	FFHeavyMult           float64       `json:"ff_heavy_mult"`            // hidden size of the heavy feedforward is int(C * this)
+	FFLightMult           float64       `json:"ff_light_mult"`            // hidden size of the light feedforward is int(C * this)
+	RouterStraightThrough bool          `json:"router_straight_through"`  // a chosen token scores 1, not its soft score
+	RouteScope            RouteScope    `json:"route_scope"`              // of the attention
+	Router                RouterOptions `json:"router_kwargs"`            // Eps is 1 by default
+}
+
+// DefaultConditionalRoutedViTConfig returns the reference's defaults, and the routers' scope is the image; the sizes and numbers that it
+// leaves to the caller are 0.
+func DefaultConditionalRoutedViTConfig() ConditionalRoutedViTConfig {
+	c := ConditionalRoutedViTConfig{
+		Channels: 3, AttnNumRoutedKV: 1, RouterStraightThrough: true, RouteScope: RouteScopeImage, Router: DefaultRouterOptions(),
+	}
+	c.Router.Eps = 1
+	return c
+}
+
+// UnmarshalJSON reads a config; what it leaves out has its default, an unknown key is an error.
+func (c *ConditionalRoutedViTConfig) UnmarshalJSON(data []byte) error {
+	type plain ConditionalRoutedViTConfig
+	*c = DefaultConditionalRoutedViTConfig()
+	return decode("ConditionalRoutedViTConfig", data, (*plain)(c))
+}
+
+// attention and feedForward are the configs of a layer.
+func (c ConditionalRoutedViTConfig) attention() ConditionalRoutedImageAttentionConfig {
+	return ConditionalRoutedImageAttentionConfig{
+		Dim: c.Dim, NumHeavyTokensQ: c.AttnNumHeavyTokensQ, NumHeavyTokensKV: c.AttnNumHeavyTokensKV, NumRoutedKV: c.AttnNumRoutedKV,
+		LightDimHead: c.AttnLightDimHead, LightHeads: c.AttnLightHeads, LightWindowSize: c.AttnLightWindowSize,
+		HeavyDimHead: c.AttnHeavyDimHead, HeavyHeads: c.AttnHeavyHeads, RouterStraightThrough: c.RouterStraightThrough, UseNullQTokens: true,
+		RouteScope: c.RouteScope, Router: c.Router,
+	}
+}
+
+func (c ConditionalRoutedViTConfig) feedForward() ConditionalRoutedFeedForwardConfig {
+	return ConditionalRoutedFeedForwardConfig{
+		Dim: c.Dim, NumHeavyTokens: c.FFNumHeavyTokens, LightFFMult: c.FFLightMult, HeavyFFMult: c.FFHeavyMult,
+		RouterStraightThrough: c.RouterStraightThrough, Router: c.Router,
+	}
+}
+
+func (c ConditionalRoutedViTConfig) check(op string) error {
+	if err := firstError(
+		atLeast(op, "ImageSize.Height", c.ImageSize.Height, 1), atLeast(op, "ImageSize.Width", c.ImageSize.Width, 1),
+		atLeast(op, "PatchSize.Height", c.PatchSize.Height, 1), atLeast(op, "PatchSize.Width", c.PatchSize.Width, 1),
+		atLeast(op, "NumClasses", c.NumClasses, 1), atLeast(op, "Dim", c.Dim, 8), checkDepth(op, c.Depth),
+		atLeast(op, "Channels", c.Channels, 1),
+	); err != nil {
+		return err
+	}
+	if c.ImageSize.Height%c.PatchSize.Height != 0 || c.ImageSize.Width%c.PatchSize.Width != 0 {
+		return fmt.Errorf("colt5: %s: ImageSize is %v, want a multiple of PatchSize, %v", op, c.ImageSize, c.PatchSize)
+	}
+	if c.Dim%4 != 0 {
+		return fmt.Errorf("colt5: %s: Dim is %d, want a multiple of 4", op, c.Dim)
+	}
+	if err := firstError(c.attention().check(op), c.feedForward().check(op)); err != nil {
+		return err
+	}
+	g := c.grid()
+	return c.attention().fits(op, g.Height, g.Width)
+}
+
+// grid is the size of the image in patches.
+func (c ConditionalRoutedViTConfig) grid() Size {
+	return Size{c.ImageSize.Height / c.PatchSize.Height, c.ImageSize.Width / c.PatchSize.Width}
+}
+
+// patch is the number of floats of a patch.
+func (c ConditionalRoutedViTConfig) patch() int {
+	return c.Channels * c.PatchSize.Height * c.PatchSize.Width
+}
+
+// ConditionalRoutedViT classifies images: a vision transformer with routed attention and feedforward.
+//
+//	x [B, Channels, H, W] F32    y [B, NumClasses] F32, logits
+//	patches, LayerNorm, Linear, LayerNorm, sin/cos positions; Depth times attention and feedforward, each with a residual; mean,
+//	LayerNorm, Linear
+//
+// Source: arXiv 2303.09752, 2010.11929; the positions are those of arXiv 2205.01580.
+type ConditionalRoutedViT struct {
+	module
+	config ConditionalRoutedViTConfig
+	layer  routedViT
+}
+
+// NewConditionalRoutedViT makes the module on a device, with initial values of seed 0.
+func NewConditionalRoutedViT(dev *vk.Device, c ConditionalRoutedViTConfig) (*ConditionalRoutedViT, error) {
+	v := &ConditionalRoutedViT{config: c}
+	err := v.start("ConditionalRoutedViT", dev, c.check, func(w *weights) { v.layer = w.routedViT(c) })
+	if err != nil {
+		return nil, err
+	}
+	return v, nil
+}
+
+// Config is what the module was made with.
+func (v *ConditionalRoutedViT) Config() ConditionalRoutedViTConfig { return v.config }
+
+// Forward computes the logits y [B, NumClasses] of images x [B, Channels, H, W]; the two share no memory.
+func (v *ConditionalRoutedViT) Forward(y, x *Tensor) error {
+	const op = "ConditionalRoutedViT.Forward"
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	if v.closed {
+		return errClosed(op)
+	}
+	c := v.config
+	if err := x.want(op, "x", v.dev, F32, -1, c.Channels, c.ImageSize.Height, c.ImageSize.Width); err != nil {
+		return err
+	}
+	tensors, n := [...]*Tensor{y, x}, x.shape[0]
+	if err := y.want(op, "y", v.dev, F32, n, c.NumClasses); err != nil {
+		return err
+	}
+	key := planKey{sizes: [6]int{n}}
+	p := v.find(&key)
+	if p == nil {
+		var err error
+		if p, err = v.plan(op, key, tensors[:], n); err != nil {
+			return err
+		}
+	}
+	return v.run(op, p, tensors[:])
+}
+
+func (v *ConditionalRoutedViT) plan(op string, key planKey, tensors []*Tensor, n int) (*plan, error) {
+	return v.prepare(op, key, tensors, []string{"y", "x"}, func(b *builder) { v.layer.wire(b, n, b.slot(0), b.slot(1)) })
+}
+
+// Close frees the module and its weights. Closing again, or nil, does nothing.
+func (v *ConditionalRoutedViT) Close() error {
+	if v == nil {
+		return nil
+	}
+	return v.close()
+}
+
+// Memory tells what a call for b images needs of a device with these capabilities.
+func (c ConditionalRoutedViTConfig) Memory(caps vk.Caps, b int) (Memory, error) {
+	const op = "ConditionalRoutedViTConfig.Memory"
+	if err := firstError(c.check(op), checkSizes(op, b)); err != nil {
+		return Memory{}, err
+	}
+	var layer routedViT
+	in := 4 * uint64(b) * uint64(c.Channels) * uint64(c.ImageSize.Height) * uint64(c.ImageSize.Width)
+	return measure(op, caps, in, 4*uint64(b)*uint64(c.NumClasses), func(w *weights) { layer = w.routedViT(c) }, func(to *builder) {
+		layer.wire(to, b, vk.Range{}, vk.Range{})
+	})
+}
+
+// norm is the weights of a LayerNorm, linear those of a Linear layer with bias.
+type norm struct{ weight, bias *Tensor }
+type linear struct{ weight, bias *Tensor }
+
+func (w *weights) norm(name string, c int) norm {
+	return norm{w.add(name+".weight", ones, c), w.add(name+".bias", zeros, c)}
+}
+
+func (w *weights) linear(name string, in, out int) linear {
+	return linear{w.add(name+".weight", uniform(in), out, in), w.add(name+".bias", uniform(in), out)}
+}
+
+// routedViT is the weights and the wiring of a ConditionalRoutedViT.
+type routedViT struct {
+	config               ConditionalRoutedViTConfig
+	patchNorm, embedNorm norm
+	embed, head          linear
+	headNorm             norm
+	attention            []imageAttention
+	feedForward          []routedFeedForward
+}
+
+func (w *weights) routedViT(c ConditionalRoutedViTConfig) routedViT {
+	const patches, head = "to_patch_embedding", "linear_head"
+	v := routedViT{
+		config: c, patchNorm: w.norm(patches+".1", c.patch()), embed: w.linear(patches+".2", c.patch(), c.Dim), embedNorm: w.norm(patches+".3", c.Dim),
+	}
+	for i := range c.Depth {
+		name := fmt.Sprintf("transformer.layers.%d.", i)
+		v.attention = append(v.attention, w.imageAttention(name+"0.", c.attention()))
+		v.feedForward = append(v.feedForward, w.routedFeedForward(name+"1.", c.feedForward()))
+	}
+	v.headNorm, v.head = w.norm(head+".1", c.Dim), w.linear(head+".2", c.Dim, c.NumClasses)
+	return v
+}
+
+// wire computes the logits y of n images x.
+func (v *routedViT) wire(b *builder, n int, y, x vk.Range) {
+	c, g := v.config, v.config.grid()
+	tokens := g.Height * g.Width
+	now, next := b.floats(n, tokens, c.Dim), b.floats(n, tokens, c.Dim)
+	v.wireEmbedding(b, n, now, next, x)
+	for i := range v.attention {
+		name := fmt.Sprintf("transformer.layers.%d.", i)
+		v.attention[i].wire(b, imageCall{
+			imageSizes: imageSizes{n, g.Height, g.Width, c.AttnNumHeavyTokensQ, c.AttnNumHeavyTokensKV}, name: name + "0.",
+			y: next.Range, x: now.Range, residual: true,
+		})
+		now, next = next, now
+		v.feedForward[i].wire(b, feedForwardCall{
+			b: n, n: tokens, tokens: c.FFNumHeavyTokens, name: name + "1.", y: now.Range, x: now.Range, residual: true,
+		})
+	}
+	mean, normed := b.floats(n, c.Dim), b.floats(n, c.Dim)
+	record(b, pipelines.NewMeanPool, pipelines.MeanPoolConfig{C: c.Dim}, pipelines.MeanPoolArgs{X: now.Range, Y: mean.Range, B: n, N: tokens})
+	record(b, pipelines.NewLayerNorm, pipelines.LayerNormConfig{C: c.Dim}, pipelines.LayerNormArgs{
+		X: mean.Range, Weight: v.headNorm.weight.memory, Bias: v.headNorm.bias.memory, Y: normed.Range, Rows: n,
+	})
+	record(b, pipelines.NewLinear, pipelines.LinearConfig{In: c.Dim, Out: c.NumClasses, Bias: true}, pipelines.LinearArgs{
+		X: normed.Range, W: v.head.weight.memory, Bias: v.head.bias.memory, Y: y, Batch: 1, Rows: n,
+	})
+	b.give(mean, normed, now, next)
+}
+
+// wireEmbedding turns n images x into tokens to; tmp is as large.
+func (v *routedViT) wireEmbedding(b *builder, n int, to, tmp memory, x vk.Range) {
+	c, g := v.config, v.config.grid()
+	tokens := g.Height * g.Width
+	patches := b.floats(n, tokens, c.patch())
+	record(b, pipelines.NewPatchEmbed, pipelines.PatchEmbedConfig{
+		Channels: c.Channels, Height: c.ImageSize.Height, Width: c.ImageSize.Width, PatchHeight: c.PatchSize.Height, PatchWidth: c.PatchSize.Width,
+	}, pipelines.PatchEmbedArgs{X: x, Weight: v.patchNorm.weight.memory, Bias: v.patchNorm.bias.memory, Y: patches.Range, B: n})
+	record(b, pipelines.NewLinear, pipelines.LinearConfig{In: c.patch(), Out: c.Dim, Bias: true}, pipelines.LinearArgs{
+		X: patches.Range, W: v.embed.weight.memory, Bias: v.embed.bias.memory, Y: tmp.Range, Batch: 1, Rows: n * tokens,
+	})
+	b.give(patches)
+	positions := b.table("positions", tokens*c.Dim, func() []float32 {
+		table, err := pipelines.PatchPositions(g.Height, g.Width, c.Dim)
+		b.fail(err)
+		return table
+	})
+	record(b, pipelines.NewLayerNorm, pipelines.LayerNormConfig{C: c.Dim, Add: true}, pipelines.LayerNormArgs{
+		X: tmp.Range, Weight: v.embedNorm.weight.memory, Bias: v.embedNorm.bias.memory, Add: positions, Y: to.Range, Rows: n * tokens, Period: tokens,
+	})
+}
