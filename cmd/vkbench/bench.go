@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math"
 	"slices"
 	"strconv"
 	"strings"
@@ -55,14 +56,11 @@ func (a *app) benchOn(ctx context.Context, c *cli.Command, dev *vk.Device, cases
 	for _, x := range cases {
 		todo = append(todo, x.at(small)...)
 	}
-	var err error
-	if c.Bool("steps") {
-		err = b.stepTable(a, c)
-	} else {
-		err = b.mainTable(a, c)
+	b.steps = c.Bool("steps")
+	if !b.steps {
 		todo = append(roofs(cpu), todo...) // a processor reaches its roof at small sizes too
 	}
-	if err != nil {
+	if err := b.start(a, c, todo); err != nil {
 		return err
 	}
 	bar := a.progress(len(todo))
@@ -149,7 +147,7 @@ func chooseCases(cases []benchCase, only, sizes []string) ([]benchCase, error) {
 		}
 		size, err := parseSize(numbers)
 		if err != nil {
-			return nil, err
+			return nil, usage("-size is %q, %w", text, err)
 		}
 		if named && !slices.Contains(caseNames(cases), name) {
 			return nil, usage("-size is %q, want sizes of %s", text, strings.Join(caseNames(cases), ", "))
@@ -162,6 +160,9 @@ func chooseCases(cases []benchCase, only, sizes []string) ([]benchCase, error) {
 			if len(size) != len(c.dims) {
 				return nil, usage("-size is %q, but %s has %d sizes: %s", text, c.name, len(c.dims), strings.Join(c.dims, " x "))
 			}
+			if d := c.zero(size); d != "" {
+				return nil, usage("-size is %q, but %s of %s is 0, want at least 1", text, d, c.name)
+			}
 			given[c.name] = append(given[c.name], size)
 		}
 	}
@@ -173,13 +174,23 @@ func chooseCases(cases []benchCase, only, sizes []string) ([]benchCase, error) {
 	return cases, nil
 }
 
+// zero finds a size that is 0 and may not be, "" if there is none.
+func (x benchCase) zero(size []int) string {
+	for i, d := range x.dims {
+		if size[i] == 0 && !strings.Contains(d, "(0: ") {
+			return d
+		}
+	}
+	return ""
+}
+
 // parseSize reads "2x32768x512".
 func parseSize(text string) ([]int, error) {
 	var size []int
 	for _, part := range strings.Split(text, "x") {
 		n, err := strconv.Atoi(part)
-		if err != nil || n < 1 {
-			return nil, usage("-size is %q, want positive numbers with x between them, such as 2x1024x512", text)
+		if err != nil || n < 0 || n > math.MaxInt32 {
+			return nil, fmt.Errorf("want numbers up to %d with x between them, such as 2x1024x512", math.MaxInt32)
 		}
 		size = append(size, n)
 	}

@@ -2,18 +2,16 @@ package main
 
 import "github.com/colt5-vulkan/colt5/colt5"
 
-// moduleCases has the modules.
+// moduleCases has the modules: those of bench_routed.go, then what they are made of.
 func moduleCases() []benchCase {
 	rows, tokens := []string{"rows", "entries", "k"}, []string{"batch", "tokens", "dim", "heavy tokens"}
 	long, short := [][]int{{1, 1048576, 1024}, {2, 32768, 1024}}, [][]int{{2, 32768, 1024}}
-	sequence := [][]int{{2, 32768, 512, 1024}}
-	return []benchCase{
-		{"feedforward", tokens, sequence, [][]int{{1, 4096, 256, 128}}, setupFeedForward},
-		{"router", tokens, sequence, [][]int{{2, 4096, 512, 128}}, setupRouter},
+	return append(routedCases(), []benchCase{
+		{"router", tokens, [][]int{{2, 32768, 512, 1024}}, [][]int{{2, 4096, 512, 128}}, setupRouter},
 		{"topk", rows, long, long, setupTopK},
 		{"topk_differentiable", rows, long, short, setupDifferentiableTopK},
 		{"coordinate_descent", rows, short, short, setupCoordinateDescent},
-	}
+	}...)
 }
 
 // input is a tensor of normal numbers.
@@ -23,19 +21,6 @@ func (s *benchStage) input(shape ...int) *colt5.Tensor {
 		count *= n
 	}
 	return s.stage.floats(normals(count), shape...)
-}
-
-func setupFeedForward(s *benchStage, size []int) (*workload, error) {
-	b, n, c, k := size[0], size[1], size[2], size[3]
-	config := colt5.DefaultConditionalRoutedFeedForwardConfig()
-	config.Dim, config.NumHeavyTokens = c, k
-	f, err := colt5.NewConditionalRoutedFeedForward(s.dev, config)
-	f = keep(s.stage, f, err)
-	x, y := s.input(b, n, c), s.tensor(colt5.F32, b, n, c)
-	if s.err != nil {
-		return nil, s.err
-	}
-	return s.module(f, func() error { return f.Forward(y, x, colt5.ForwardOptions{}) }, tensorResult("y", y)), nil
 }
 
 // setupRouter is straight-through inference with the chosen tokens as a result.

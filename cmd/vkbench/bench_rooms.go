@@ -6,12 +6,14 @@ import (
 )
 
 func linearDims() []string { return []string{"rows", "in", "out"} }
+func windowDims() []string { return []string{"items", "routes", "tokens", "windows", "k"} }
 
 // roomCases has a case for every room, under the room's stem.
 func roomCases() []benchCase {
 	rows, chosen := []string{"rows", "entries", "k"}, []string{"batch", "tokens", "dim", "k"}
 	long, short, sequence := [][]int{{2, 32768, 1024}, {1, 1048576, 1024}}, [][]int{{2, 32768, 1024}}, [][]int{{2, 32768, 512, 1024}}
 	products := [][]int{{65536, 256, 512}, {65536, 512, 256}, {2048, 2048, 512}, {2048, 512, 2048}, {4096, 4096, 4096}}
+	windows, smallWindows := [][]int{{2, 2, 8192, 64, 1024}}, [][]int{{1, 2, 2048, 16, 256}}
 	return []benchCase{
 		{"rmsnorm", []string{"rows", "dim"}, [][]int{{65536, 512}}, [][]int{{4096, 512}}, setupRMSNorm},
 		{"layernorm", []string{"rows", "dim"}, [][]int{{65536, 512}}, [][]int{{4096, 512}}, setupLayerNorm},
@@ -19,7 +21,9 @@ func roomCases() []benchCase {
 		{"linear", linearDims(), products, [][]int{{2048, 256, 512}, {2048, 512, 256}}, setupLinear},
 		{"router_logits", []string{"batch", "tokens", "dim", "routes"}, [][]int{{2, 32768, 512, 1}}, [][]int{{2, 4096, 512, 1}}, setupRouterLogits},
 		{"coor_descent", rows, long, short, setupCoorDescent},
+		{"coor_descent_windows", windowDims(), windows, smallWindows, setupCoorDescentWindows},
 		{"select", rows, long, long, setupSelect},
+		{"select_windows", windowDims(), windows, smallWindows, setupSelectWindows},
 		{"gather", chosen, sequence, [][]int{{2, 8192, 512, 1024}}, setupGather},
 		{"mark", []string{"batch", "tokens", "k"}, [][]int{{2, 32768, 1024}}, [][]int{{2, 32768, 1024}}, setupMark},
 		{"mean_pool", []string{"batch", "tokens", "dim"}, [][]int{{16, 4096, 512}}, [][]int{{2, 1024, 512}}, setupMeanPool},
@@ -28,7 +32,7 @@ func roomCases() []benchCase {
 		{"permute", []string{"channels", "pixels"}, [][]int{{32, 65536}}, [][]int{{32, 4096}}, setupPermute},
 		{"routed_attention", []string{"batch", "queries", "keys", "heads", "dim head"}, [][]int{{2, 1024, 1024, 8, 64}}, [][]int{{1, 128, 128, 4, 64}}, setupRoutedAttention},
 		{"window_attention", []string{"batch", "tokens", "heads", "dim head", "window"}, [][]int{{2, 32768, 8, 64, 64}}, [][]int{{1, 512, 4, 64, 64}}, setupWindowAttention},
-		{"patch_attention", []string{"height", "width", "heads", "dim head", "patch"}, [][]int{{256, 256, 8, 64, 32}}, [][]int{{32, 32, 2, 64, 16}}, setupPatchAttention},
+		{"patch_attention", []string{"height", "width", "heads", "dim head", "patch"}, [][]int{{256, 256, 8, 64, 32}}, [][]int{{16, 16, 2, 64, 8}}, setupPatchAttention},
 		{"scatter", chosen, sequence, [][]int{{2, 8192, 512, 1024}}, setupScatter},
 		{"rotary", []string{"rows", "heads", "dim head"}, [][]int{{65536, 8, 64}}, [][]int{{4096, 8, 64}}, setupRotary},
 	}
@@ -85,7 +89,7 @@ func setupCoorDescent(s *benchStage, size []int) (*workload, error) {
 		return nil, s.err
 	}
 	a := pipelines.CoorDescentArgs{Logits: s.normals(rows * n), Scores: s.floats(rows * n),
-		Scratch: s.temporary(d.Scratch(rows, n, 0)), Rows: rows, N: n, K: float64(k)}
+		Scratch: s.temporary(pipelines.CoorDescentScratch(s.dev.Caps(), rows, n, 0, 0)), Rows: rows, N: n, K: float64(k)}
 	return s.room("coor_descent", func(t *vk.Tape) error { return d.Record(t, a) }, s.floatResult("scores", a.Scores))
 }
 
@@ -96,8 +100,32 @@ func setupSelect(s *benchStage, size []int) (*workload, error) {
 		return nil, s.err
 	}
 	a := pipelines.SelectArgs{Logits: s.normals(rows * n), Indices: s.floats(rows * k), Filled: s.floats(rows * k),
-		Scratch: s.temporary(x.Scratch(rows, n, k, 0)), Rows: rows, N: n, K: k}
+		Scratch: s.temporary(pipelines.SelectScratch(s.dev.Caps(), pipelines.SelectConfig{}, rows, n, k, 0, 0)), Rows: rows, N: n, K: k}
 	return s.room("select", func(t *vk.Tape) error { return x.Record(t, a) }, s.indexResult("indices", a.Indices, k, n))
+}
+
+// setupSelectWindows is what a router of keys and values chooses for each window of a causal module: from the tokens before it.
+func setupSelectWindows(s *benchStage, size []int) (*workload, error) {
+	items, routes, n, windows, k := size[0], size[1], size[2], size[3], size[4]
+	x, err := pipelines.NewSelect(s.dev, pipelines.SelectConfig{})
+	x = keep(s.stage, x, err)
+	rows, slots := items*routes, items*windows*routes*k
+	a := pipelines.SelectArgs{Logits: s.normals(rows * n), Indices: s.floats(slots), Filled: s.floats(slots), Values: s.floats(slots),
+		Scratch: s.temporary(pipelines.SelectScratch(s.dev.Caps(), pipelines.SelectConfig{}, rows, n, k, 0, windows)),
+		Rows:    rows, N: n, K: k, Routes: routes, Windows: windows, Prefix: (n + windows - 1) / windows}
+	return s.room("select_windows", func(t *vk.Tape) error { return x.Record(t, a) }, s.floatResult("values", a.Values))
+}
+
+// setupCoorDescentWindows scores what such windows chose.
+func setupCoorDescentWindows(s *benchStage, size []int) (*workload, error) {
+	items, routes, n, windows, k := size[0], size[1], size[2], size[3], size[4]
+	d, err := pipelines.NewCoorDescent(s.dev, pipelines.CoorDescentConfig{Iters: 20, Eps: 0.03, EpsInit: 4, EpsDecay: 0.7})
+	d = keep(s.stage, d, err)
+	rows, slots := items*routes, items*windows*routes*k
+	a := pipelines.CoorDescentArgs{Logits: s.normals(rows * n), Indices: s.choice(items*windows*routes, n, k), Chosen: s.floats(slots), Slots: k,
+		Scratch: s.temporary(pipelines.CoorDescentScratch(s.dev.Caps(), rows, n, 0, windows)),
+		Rows:    rows, N: n, Routes: routes, Windows: windows, Prefix: (n + windows - 1) / windows, K: float64(k)}
+	return s.room("coor_descent_windows", func(t *vk.Tape) error { return d.Record(t, a) }, s.floatResult("chosen", a.Chosen))
 }
 
 func setupGather(s *benchStage, size []int) (*workload, error) {

@@ -21,7 +21,10 @@ func tiny() map[string]string {
 	return map[string]string{
 		"rmsnorm": "5x12", "linear": "9x12x20", "router_logits": "2x33x12x2", "coor_descent": "2x100x7", "select": "2x100x7", "gather": "2x50x12x5",
 		"scatter": "2x50x12x5", "feedforward": "2x40x16x5", "router": "2x40x16x5", "topk": "2x100x7", "topk_differentiable": "2x100x7",
-		"coordinate_descent": "2x100x7",
+		"coordinate_descent": "2x100x7", "attention": "2x140x16x5", "block": "2x140x16x5", "cross": "2x20x256x16x2x64",
+		"autoregressive": "2x140x16x5", "image": "1x12x16x8x4x10", "vit": "1x16x2x16x1", "encoder": "2x70x16x5x1",
+		"autoregressive_transformer": "1x140x16x5x1",
+		"coor_descent_windows":       "2x2x100x5x7", "select_windows": "2x2x100x5x7",
 	}
 }
 
@@ -172,12 +175,17 @@ func TestChooseCases(t *testing.T) {
 	assert.Equal(t, [][]int{{1, 5, 2}, {3, 4, 5}}, chosen[1].small)
 	assert.Equal(t, "7x8x9", chosen[0].at(false)[1].shape())
 
+	chosen, err = chooseCases(benchCases(), []string{"cross"}, []string{"1x2x3x4x5x0"})
+	require.NoError(t, err)
+	assert.Equal(t, [][]int{{1, 2, 3, 4, 5, 0}}, chosen[0].sizes, "no blocks")
+
 	all, err := chooseCases(benchCases(), nil, nil)
 	require.NoError(t, err)
 	assert.Equal(t, caseNames(benchCases()), caseNames(all))
 	for _, c := range all {
 		for _, size := range append(c.sizes, c.small...) {
 			assert.Len(t, size, len(c.dims), c.name)
+			assert.Empty(t, c.zero(size), c.name)
 		}
 		assert.NotEmpty(t, c.sizes, c.name)
 		assert.NotEmpty(t, c.small, c.name)

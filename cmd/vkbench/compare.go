@@ -4,7 +4,6 @@ import (
 	"fmt"
 	"slices"
 
-	"github.com/colt5-vulkan/colt5/internal/golden"
 	"github.com/colt5-vulkan/colt5/internal/ref"
 )
 
@@ -47,90 +46,6 @@ func (c *comparison) same(name string, got, want []int32) {
 			return
 		}
 	}
-}
-
-// routing is the shape of a routing, for comparing it.
-type routing struct {
-	batch, routes, n, k, dim int
-	block                    int // tokens that route on their own; n / block of them in a row
-	mask                     []uint8
-}
-
-// routed compares what a router decided with a golden route: logits where the tokens are real, soft scores, and, block by block, the
-// set of chosen tokens with their scores. y, if there is one, are the chosen tokens times their scores.
-func (c *comparison) routed(of *golden.Case, name string, r routing, got values, y *golden.Tensor) error {
-	want, ok := of.Routes[name]
-	if !ok {
-		return fmt.Errorf("the case has no route %q", name)
-	}
-	if r.n%r.block != 0 {
-		return fmt.Errorf("%d tokens in blocks of %d: golden cases have whole blocks only", r.n, r.block)
-	}
-	blocks := r.n / r.block
-	logits, expected := r.byBlock(got.floats["logits"]), want.Logits.Float64s()
-	for i, real := range r.byBlock(r.real()) {
-		if real == 0 && i < len(expected) && i < len(logits) {
-			logits[i], expected[i] = 0, 0
-		}
-	}
-	c.near("logits", logits, expected, of.ScoreBound())
-	c.near("scores_all", r.byBlock(got.floats["scores_all"]), want.ScoresAll.Float64s(), of.ScoreBound())
-
-	slots := r.k / blocks
-	indices, scores := got.ints["indices"], got.floats["scores"]
-	if len(want.Indices.I32) != len(indices) || y != nil && len(y.F32) != len(indices)*r.dim {
-		return fmt.Errorf("the route has %d slots, want %d", len(indices), len(want.Indices.I32))
-	}
-	var chosen rows
-	for at := 0; at < len(indices); at += slots {
-		ours, theirs := filled(indices, scores, at, slots), filled(want.Indices.I32, want.Scores.F32, at, slots)
-		if err := ref.SameSet(pick(indices, ours), pick(want.Indices.I32, theirs)); err != nil {
-			c.problem("indices of block %d: %v", at/slots, err)
-			return nil // rows of other tokens cannot be compared
-		}
-		chosen.add(ours, theirs)
-	}
-	if len(chosen.ours) == 0 {
-		return nil
-	}
-	c.near("scores", pick(scores, chosen.ours), floats(pick(want.Scores.F32, chosen.theirs)), of.ScoreBound())
-	if y != nil {
-		c.near("y", pickRows(got.floats["tokens"], chosen.ours, r.dim), floats(pickRows(y.F32, chosen.theirs, r.dim)), of.OutputBound("y"))
-	}
-	return nil
-}
-
-// rows pairs slots that hold the same token.
-type rows struct{ ours, theirs []int }
-
-func (r *rows) add(ours, theirs []int) {
-	r.ours, r.theirs = append(r.ours, ours...), append(r.theirs, theirs...)
-}
-
-// real is the mask of all tokens, a row for each route.
-func (r routing) real() []float32 {
-	all := make([]float32, r.batch*r.routes*r.n)
-	for i := range all {
-		all[i] = 1
-		if r.mask != nil {
-			all[i] = float32(r.mask[i/r.n/r.routes*r.n+i%r.n])
-		}
-	}
-	return all
-}
-
-// byBlock reorders [batch, routes, blocks, n] to [batch, blocks, routes, n], the order of golden rows.
-func (r routing) byBlock(x []float32) []float32 {
-	blocks := r.n / r.block
-	y := make([]float32, 0, len(x))
-	for i := range r.batch {
-		for j := range blocks {
-			for route := range r.routes {
-				y = append(y, x[((i*r.routes+route)*blocks+j)*r.block:][:r.block]...)
-			}
-		}
-	}
-	return y
 }
 
 // filled lists the filled slots among count from at on, by rising token.

@@ -71,12 +71,13 @@ func TestWrongUsage(t *testing.T) {
 		{"verify " + filepath.Dir(text), "holds no *.safetensors"},
 		{"verify -o yaml " + text, `-o is "yaml"`},
 		{"bench all", "takes no arguments"},
-		{"bench -only rmsnorm,nonsense", `-only is "nonsense", want some of rmsnorm, linear,`},
+		{"bench -only rmsnorm,nonsense", `-only is "nonsense", want some of rmsnorm, `},
 		{"bench -only rmsnorm -size 5", `-size is "5", but rmsnorm has 2 sizes: rows x dim`},
-		{"bench -only rmsnorm -size 5xa", `-size is "5xa", want positive numbers`},
-		{"bench -only rmsnorm -size 5x0", `-size is "5x0", want positive numbers`},
+		{"bench -only rmsnorm -size 5xa", `-size is "5xa", want numbers up to`},
+		{"bench -only rmsnorm -size 5x0", `-size is "5x0", but dim of rmsnorm is 0`},
+		{"bench -only cross -size 1x2x0x4x5x0", `but memories of cross is 0`},
 		{"bench -only rmsnorm -size linear=1x1x1", `-size is "linear=1x1x1", want sizes of rmsnorm`},
-		{"bench -size 5x5", "but linear has 3 sizes"},
+		{"bench -size 5x5", `-size is "5x5", but patch_embed has 4 sizes`},
 		{"bench -reps 0", "-reps is 0"},
 		{"bench -reps x", "x"},
 		{"bench -warmup -1", "-warmup -1"},
@@ -107,11 +108,11 @@ func TestHelp(t *testing.T) {
 		code, out, remarks := vkbench(args...)
 		assert.Equal(t, exitFine, code)
 		assert.Empty(t, remarks)
-		for _, want := range []string{"Exit codes", "0  fine", "1  a check failed", "2  wrong usage", "3  no usable", "devices", "info", "verify", "bench", "route"} {
+		for _, want := range []string{"Exit codes", "0  fine", "1  a check failed", "2  wrong usage", "3  no usable", "devices", "info", "verify", "bench", "plan", "route"} {
 			assert.Contains(t, out, want)
 		}
 	}
-	for _, command := range []string{"devices", "info", "verify", "bench", "route"} {
+	for _, command := range []string{"devices", "info", "verify", "bench", "plan", "route"} {
 		code, out, _ := vkbench(command, "-help")
 		assert.Equal(t, exitFine, code)
 		assert.Contains(t, out, "--device")

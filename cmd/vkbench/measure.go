@@ -37,20 +37,23 @@ type timing struct {
 	peak      uint64 // bytes of device memory in use at once
 }
 
-func (b *benchmark) mainTable(a *app, c *cli.Command) (err error) {
-	b.table, err = a.table(c, words("name", "name", 19), words("shape", "shape", 16),
-		numbers("gpu_ms", "GPU ms", 8), numbers("gpu_p10_ms", "p10", 8), numbers("gpu_p90_ms", "p90", 8),
-		numbers("wall_ms", "wall ms", 8), numbers("gb_per_s", "GB/s", 6), numbers("tflop_per_s", "TFLOP/s", 8),
-		numbers("roof_share", "of roof", 5), numbers("workspace_bytes", "workspace", 10),
-		numbers("peak_bytes", "peak memory", 10), numbers("runs", "runs", 0))
-	return err
-}
-
-func (b *benchmark) stepTable(a *app, c *cli.Command) (err error) {
-	b.steps = true
-	b.table, err = a.table(c, words("name", "name", 19), words("shape", "shape", 16),
-		numbers("step", "step", 0), words("kernel", "kernel", 20), numbers("gpu_ms", "GPU ms", 8),
-		numbers("time_share", "of all", 5), numbers("gb_per_s", "GB/s", 6), numbers("tflop_per_s", "TFLOP/s", 8))
+// start starts the table for cases.
+func (b *benchmark) start(a *app, c *cli.Command, todo []sized) (err error) {
+	var name, shape int
+	for _, x := range todo {
+		name, shape = max(name, len(x.name)), max(shape, len(x.shape()))
+	}
+	columns := []column{words("name", "name", name), words("shape", "shape", shape)}
+	if b.steps {
+		columns = append(columns, numbers("step", "step", 0), words("kernel", "kernel", 20), numbers("gpu_ms", "GPU ms", 8),
+			numbers("time_share", "of all", 5), numbers("gb_per_s", "GB/s", 6), numbers("tflop_per_s", "TFLOP/s", 8))
+	} else {
+		columns = append(columns, numbers("gpu_ms", "GPU ms", 8), numbers("gpu_p10_ms", "p10", 8), numbers("gpu_p90_ms", "p90", 8),
+			numbers("wall_ms", "wall ms", 8), numbers("gb_per_s", "GB/s", 6), numbers("tflop_per_s", "TFLOP/s", 8),
+			numbers("roof_share", "of roof", 5), numbers("workspace_bytes", "workspace", 10),
+			numbers("peak_bytes", "peak memory", 10), numbers("runs", "runs", 0))
+	}
+	b.table, err = a.table(c, columns...)
 	return err
 }
 

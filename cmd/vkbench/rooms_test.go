@@ -37,7 +37,9 @@ func roomStems(root fs.FS) ([]string, error) {
 	if err != nil {
 		return nil, err
 	}
-	files = slices.DeleteFunc(files, func(n string) bool { return n == "doc" || n == "pipelines" || strings.HasSuffix(n, "_test") })
+	files = slices.DeleteFunc(files, func(n string) bool {
+		return n == "doc" || n == "pipelines" || n == "attention" || strings.HasSuffix(n, "_test")
+	})
 	stems := map[string]bool{}
 	for _, n := range files {
 		if slices.Contains(shaders, n) || !partOf(n, files) {

@@ -165,6 +165,24 @@ type routedText struct {
 	routerTime, moduleTime  time.Duration // on the GPU
 	mostBatch, mostTokens   int           // of a call
 	workspace, deviceMemory uint64
+	router                  routerSums
+}
+
+// routerSums are sums over a router's decisions.
+type routerSums struct{ wanted, scores, chosen, saturated, slots, empty, ties float64 }
+
+func (s *routerSums) add(d colt5.RouterDecision) {
+	r, slots := d.Statistics, float64(len(d.Indices))
+	descents, filled := float64(len(d.SoftScores))/float64(d.Block), slots*(1-r.Empty)
+	s.wanted, s.scores = s.wanted+descents*r.K, s.scores+descents*r.ScoreSum
+	s.slots, s.empty, s.chosen, s.saturated = s.slots+slots, s.empty+slots*r.Empty, s.chosen+filled, s.saturated+filled*r.Saturated
+	s.ties += float64(r.Ties)
+}
+
+// String is a line about the router, which must have decided something.
+func (s routerSums) String() string {
+	return fmt.Sprintf("router: the soft scores sum to %s of what they should, %s of the heavy tokens have a score of 1, %s of the slots are empty, %.0f ties at a cut",
+		percent(s.scores/s.wanted), percent(s.saturated/max(s.chosen, 1)), percent(s.empty/s.slots), s.ties)
 }
 
 // route runs the text through the router and the feedforward.
@@ -227,7 +245,7 @@ func (r *routedText) call(s *stage, f *colt5.ConditionalRoutedFeedForward, choic
 	if err := choice.Forward(out, x, p.heavy, colt5.RoutingOptions{}); err != nil {
 		return err
 	}
-	if err := f.Forward(y, x, colt5.ForwardOptions{NumHeavyTokens: p.heavy}); err != nil {
+	if err := f.Forward(y, x, colt5.FeedForwardOptions{NumHeavyTokens: p.heavy}); err != nil {
 		return err
 	}
 	routing, err := choice.LastCall()
@@ -247,12 +265,29 @@ func (r *routedText) call(s *stage, f *colt5.ConditionalRoutedFeedForward, choic
 		if indices, err = out.Indices.Int32(); err != nil {
 			return err
 		}
+		if err := r.inspect(choice, out, x, p.heavy); err != nil {
+			return err
+		}
 	}
 	r.mark(p, k, indices, scores)
 	r.calls++
 	r.routerTime, r.moduleTime = r.routerTime+routing.Time, r.moduleTime+module.Time
 	r.mostBatch, r.mostTokens, r.workspace = max(r.mostBatch, b), max(r.mostTokens, n), max(r.workspace, module.Workspace)
 	return nil
+}
+
+// inspect routes once more, to see how the router is doing: what that takes is no part of the times.
+func (r *routedText) inspect(choice *colt5.CoordinateDescentRouter, out colt5.Routing, x *colt5.Tensor, tokens int) error {
+	choice.Inspect(true)
+	defer choice.Inspect(false)
+	if err := choice.Forward(out, x, tokens, colt5.RoutingOptions{}); err != nil {
+		return err
+	}
+	decisions, err := choice.LastRouting()
+	for _, d := range decisions {
+		r.router.add(d)
+	}
+	return err
 }
 
 // mark notes which bytes of a piece were chosen. Without indices all were.

@@ -105,13 +105,17 @@ func (a *app) show(c *cli.Command, r *routedText, most int) error {
 func (r *routedText) summary() []string {
 	c := r.config
 	part := percent(float64(r.chosen) / float64(len(r.text)))
-	return []string{
+	lines := []string{
 		fmt.Sprintf("bytes: %s, routed to the heavy branch: %s (%s)", thousands(len(r.text)), thousands(r.chosen), part),
 		fmt.Sprintf("calls: %d of up to %d x %d x %d, up to %d heavy tokens a piece, on %s",
 			r.calls, r.mostBatch, r.mostTokens, c.Dim, c.NumHeavyTokens, r.device),
 		fmt.Sprintf("GPU time: router %s, feedforward %s; workspace %v, peak device memory %v",
 			duration(r.routerTime), duration(r.moduleTime), size(r.workspace), size(r.deviceMemory)),
 	}
+	if r.router.slots > 0 {
+		lines = append(lines, r.router.String())
+	}
+	return lines
 }
 
 func (a *app) passageTable(c *cli.Command, r *routedText) error {

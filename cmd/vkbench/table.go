@@ -221,6 +221,8 @@ func markdown(v any) string {
 		return fmt.Sprintf("%.0f %%", 100*float64(x))
 	case size:
 		return x.String()
+	case mebibytes:
+		return size(x * (1 << 20)).String()
 	case float64:
 		return significant(x)
 	}

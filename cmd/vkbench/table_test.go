@@ -90,6 +90,8 @@ func TestNumbers(t *testing.T) {
 	for x, want := range map[size]string{0: "0 B", 1023: "1023 B", 1024: "1 KiB", 1536: "1.50 KiB", 5 << 30: "5 GiB", 1<<64 - 1: "16 EiB"} {
 		assert.Equal(t, want, x.String())
 	}
+	assert.Equal(t, "1.50 GiB", markdown(mebibytes(1536)))
+	assert.Equal(t, "1536", plain(mebibytes(1536)))
 	for x, want := range map[share]string{0: "0 %", 0.004: "0.4 %", 0.0994: "9.9 %", 0.1: "10 %", 1.234: "123 %"} {
 		assert.Equal(t, want, markdown(x))
 	}

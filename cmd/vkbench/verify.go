@@ -19,8 +19,9 @@ import (
 func (a *app) verify() *cli.Command {
 	return &cli.Command{
 		Name: "verify", Usage: "run golden cases, and compare with what they say", ArgsUsage: "DIR|FILE...",
-		Description: "Each case runs twice on the same objects, which has to give the same bits. The bounds are those of the cases' README.",
-		Flags:       []cli.Flag{deviceFlag(), outputFlag(), &cli.StringSliceFlag{Name: "module", Usage: "only cases of these `MODULES`"}},
+		Description: "Each case runs twice on the same objects, and once more to see what the routers decide, which has to give the same bits. The\n" +
+			"bounds are those of the cases' README.",
+		Flags: []cli.Flag{deviceFlag(), outputFlag(), &cli.StringSliceFlag{Name: "module", Usage: "only cases of these `MODULES`"}},
 		Action: func(ctx context.Context, c *cli.Command) error {
 			if !c.Args().Present() {
 				return usage("verify needs a folder of golden cases, or files, such as testdata/golden")
@@ -34,8 +35,8 @@ func (a *app) verify() *cli.Command {
 				width = max(width, len(caseName(p)))
 			}
 			t, err := a.table(c, words("case", "case", width),
-				words("module", "module", len("ConditionalRoutedFeedForward")),
-				words("result", "result", 6), words("worst", "worst", 19),
+				words("module", "module", len("ConditionalRoutedAutoregressiveAttention")),
+				words("result", "result", 6), words("worst", "worst", 32),
 				numbers("error", "error", 8), numbers("bound", "bound", 6), words("remark", "remark", 0))
 			if err != nil {
 				return err
@@ -44,7 +45,7 @@ func (a *app) verify() *cli.Command {
 			defer bar.end()
 			t.before = bar.clear
 			return a.withDevice(c, func(dev *vk.Device) error {
-				v := verification{dev: dev, table: t, only: c.StringSlice("module"), verifiers: verifiers(), unsupported: map[string]int{}}
+				v := verification{dev: dev, table: t, only: c.StringSlice("module"), verifiers: verifiers(), unknown: map[string]int{}}
 				for _, path := range paths {
 					if err := ctx.Err(); err != nil {
 						return err
@@ -67,13 +68,13 @@ func caseName(path string) string {
 
 // verification runs cases and counts.
 type verification struct {
-	dev         *vk.Device
-	table       *table
-	only        []string // modules; none: all
-	verifiers   map[string]verifier
-	passed      int
-	failed      int
-	unsupported map[string]int // by module
+	dev       *vk.Device
+	table     *table
+	only      []string // modules; none: all
+	verifiers map[string]verifier
+	passed    int
+	failed    int
+	unknown   map[string]int // cases by module
 }
 
 // run runs the case at path and writes its line.
@@ -89,8 +90,8 @@ func (v *verification) run(path string) {
 	}
 	make, known := v.verifiers[c.Module]
 	if !known {
-		v.unsupported[c.Module]++
-		v.table.row(c.Name, c.Module, "not supported", nil, nil, nil, "this version has no such module")
+		v.unknown[c.Module]++
+		v.table.row(c.Name, c.Module, "unknown", nil, nil, nil, "there is no such module")
 		return
 	}
 	found := &comparison{}
@@ -110,23 +111,24 @@ func (v *verification) run(path string) {
 // end writes the sums.
 func (v *verification) end() error {
 	sum := fmt.Sprintf("%d passed, %d failed", v.passed, v.failed)
-	if len(v.unsupported) > 0 {
+	var unknown error
+	if len(v.unknown) > 0 {
 		var parts []string
-		total := 0
-		for _, name := range slices.Sorted(maps.Keys(v.unsupported)) {
-			parts = append(parts, fmt.Sprintf("%s %d", name, v.unsupported[name]))
-			total += v.unsupported[name]
+		for _, name := range slices.Sorted(maps.Keys(v.unknown)) {
+			parts = append(parts, fmt.Sprintf("%s %d", name, v.unknown[name]))
 		}
-		sum += fmt.Sprintf(", %d not supported (%s)", total, strings.Join(parts, ", "))
+		list := strings.Join(parts, ", ")
+		sum += ", of unknown modules: " + list
+		unknown = fmt.Errorf("there are cases of unknown modules, which did not run: %s", list)
 	}
-	err := v.table.close()
+	err := errors.Join(v.table.close(), unknown)
 	v.table.remark("%s on %s", sum, v.dev.Info().Name)
 	switch {
 	case v.failed > 0:
 		return errors.Join(err, fmt.Errorf("%d of %d cases failed", v.failed, v.passed+v.failed))
-	case v.passed == 0 && len(v.only) > 0:
+	case v.passed == 0 && unknown == nil && len(v.only) > 0:
 		return errors.Join(err, fmt.Errorf("no case of %s ran", strings.Join(v.only, ", ")))
-	case v.passed == 0:
+	case v.passed == 0 && unknown == nil:
 		return errors.Join(err, errors.New("no case ran"))
 	}
 	return err
@@ -139,51 +141,64 @@ type verifier func(*stage, *golden.Case) (*subject, error)
 type subject struct {
 	forward func() error
 	outputs map[string]*colt5.Tensor        // what forward writes
+	routers inspected                       // nil: nothing to inspect
 	compare func(values, *comparison) error // with what the case says
 }
 
-// check runs a case twice and compares.
+// check runs a case twice, and once more with the module's routers under inspection, and compares.
 func check(s *stage, c *golden.Case, make verifier, found *comparison) error {
 	x, err := make(s, c)
 	if err = errors.Join(err, s.err); err != nil {
 		return err
 	}
-	var first values
-	for run := range 2 {
-		if err := x.spoil(run); err != nil {
-			return err
-		}
-		if err := x.forward(); err != nil {
-			return err
-		}
-		got, err := x.read()
+	first, err := x.result(0)
+	if err != nil {
+		return err
+	}
+	again, err := x.result(1)
+	if err != nil {
+		return err
+	}
+	found.sameBits(first, again, "the second run gave other bits")
+	if x.routers != nil {
+		x.routers.Inspect(true)
+		seen, err := x.result(2)
 		if err != nil {
 			return err
 		}
-		if run == 0 {
-			first = got
-			continue
-		}
-		for _, name := range slices.Sorted(maps.Keys(x.outputs)) {
-			if !bytes.Equal(first.bits(name), got.bits(name)) {
-				found.problem("%s: the second run gave other bits", name)
-			}
+		found.sameBits(first, seen, "a run with Inspect gave other bits")
+		if first.decisions, err = x.routers.LastRouting(); err != nil {
+			return err
 		}
 	}
 	return x.compare(first, found)
 }
 
-// values are results on the host, by name.
-type values struct {
-	floats map[string][]float32
-	ints   map[string][]int32
+// result runs forward, and reads what it wrote.
+func (x *subject) result(run int) (values, error) {
+	if err := x.spoil(run); err != nil {
+		return values{}, err
+	}
+	if err := x.forward(); err != nil {
+		return values{}, err
+	}
+	return x.read()
 }
 
-func (v values) bits(name string) []byte {
-	if f, ok := v.floats[name]; ok {
-		return vk.Bytes(f)
+func (c *comparison) sameBits(a, b values, problem string) {
+	for _, name := range slices.Sorted(maps.Keys(a.bits)) {
+		if !bytes.Equal(a.bits[name], b.bits[name]) {
+			c.problem("%s: %s", name, problem)
+		}
 	}
-	return vk.Bytes(v.ints[name])
+}
+
+// values are results on the host, by name.
+type values struct {
+	floats    map[string][]float32
+	ints      map[string][]int32
+	bits      map[string][]byte
+	decisions []colt5.RouterDecision // of the module's routers
 }
 
 // spoil fills the outputs with what no result is, and each time with something else, so that places that are not written stand out.
@@ -208,13 +223,15 @@ func (x *subject) spoil(run int) error {
 }
 
 func (x *subject) read() (values, error) {
-	v := values{map[string][]float32{}, map[string][]int32{}}
+	v := values{floats: map[string][]float32{}, ints: map[string][]int32{}, bits: map[string][]byte{}}
 	for name, t := range x.outputs {
 		var err error
 		if t.DType() == colt5.I32 {
 			v.ints[name], err = t.Int32()
+			v.bits[name] = vk.Bytes(v.ints[name])
 		} else {
 			v.floats[name], err = t.Float32()
+			v.bits[name] = vk.Bytes(v.floats[name])
 		}
 		if err != nil {
 			return v, err

@@ -12,10 +12,16 @@ import (
 // verifiers are the modules that golden cases may be of.
 func verifiers() map[string]verifier {
 	return map[string]verifier{
-		"CoordinateDescent":            verifyCoordinateDescent,
-		"TopK":                         verifyTopK,
-		"CoordinateDescentRouter":      verifyRouter,
-		"ConditionalRoutedFeedForward": verifyFeedForward,
+		"CoordinateDescent":                        verifyCoordinateDescent,
+		"TopK":                                     verifyTopK,
+		"CoordinateDescentRouter":                  verifyRouter,
+		"ConditionalRoutedFeedForward":             verifyFeedForward,
+		"ConditionalRoutedAttention":               verifyAttention,
+		"ConditionalRoutedTransformerBlock":        verifyBlock,
+		"ConditionalRoutedCrossAttention":          verifyCross,
+		"ConditionalRoutedAutoregressiveAttention": verifyAutoregressive,
+		"ConditionalRoutedImageAttention":          verifyImage,
+		"ConditionalRoutedViT":                     verifyViT,
 	}
 }
 
@@ -147,104 +153,48 @@ func verifyRouter(s *stage, c *golden.Case) (*subject, error) {
 	if call.NumTokens < 1 {
 		return nil, fmt.Errorf("call num_tokens is %d, want at least 1", call.NumTokens)
 	}
-	options := colt5.RoutingOptions{Mask: mask, RoutingTokens: s.input(c, "routing_tokens")}
 	y, ok := c.Outputs["y"]
 	if !ok {
 		return nil, fmt.Errorf("out.y is missing")
 	}
-	return s.route(c, "", r, x, call.NumTokens, options, &y), nil
-}
-
-// route is the subject of a router. y, if there is one, are the chosen tokens.
-func (s *stage) route(c *golden.Case, name string, r *colt5.CoordinateDescentRouter, x *colt5.Tensor, tokens int,
-	o colt5.RoutingOptions, y *golden.Tensor) *subject {
-	config, b, n := r.Config(), x.Shape()[0], x.Shape()[1]
-	shape := routing{
-		batch: b, n: n, routes: config.NumRoutingTokens, k: r.Slots(n, tokens), dim: config.Dim, block: n, mask: c.Inputs["mask"].U8,
-	}
-	if size := int(config.RouteBlockSize); size > 0 && size < n {
-		shape.block = size
-	}
+	options := colt5.RoutingOptions{Mask: mask, RoutingTokens: s.input(c, "routing_tokens")}
+	b, n, routes, k := x.Shape()[0], x.Shape()[1], config.NumRoutingTokens, r.Slots(x.Shape()[1], call.NumTokens)
 	out := colt5.Routing{
-		Indices: s.tensor(colt5.I32, b, shape.routes, shape.k), Scores: s.tensor(colt5.F32, b, shape.routes, shape.k),
-		Logits: s.tensor(colt5.F32, b, shape.routes, n), SoftScores: s.tensor(colt5.F32, b, shape.routes, n),
-		Tokens: s.tensor(colt5.F32, b, shape.routes, shape.k, shape.dim),
+		Indices: s.tensor(colt5.I32, b, routes, k), Scores: s.tensor(colt5.F32, b, routes, k), Tokens: s.tensor(colt5.F32, b, routes, k, config.Dim),
+		Logits: s.tensor(colt5.F32, b, routes, n), SoftScores: s.tensor(colt5.F32, b, routes, n),
+	}
+	block := n
+	if size := int(config.RouteBlockSize); size > 0 {
+		block = min(size, n)
 	}
 	return &subject{
-		forward: func() error { return r.Forward(out, x, tokens, o) },
+		forward: func() error { return r.Forward(out, x, call.NumTokens, options) },
 		outputs: map[string]*colt5.Tensor{
 			"indices": out.Indices, "scores": out.Scores, "logits": out.Logits, "scores_all": out.SoftScores, "tokens": out.Tokens,
 		},
-		compare: func(got values, found *comparison) error { return found.routed(c, name, shape, got, y) },
-	}
-}
-
-// verifyFeedForward also runs a router of the same routing token on x: the module keeps its choice to itself.
-func verifyFeedForward(s *stage, c *golden.Case) (*subject, error) {
-	var config colt5.ConditionalRoutedFeedForwardConfig
-	if err := c.DecodeConfig(&config); err != nil {
-		return nil, err
-	}
-	var call struct {
-		NumHeavyTokens int `json:"num_heavy_tokens"`
-	}
-	if err := c.DecodeCall(&call); err != nil {
-		return nil, err
-	}
-	x, mask := s.need(c, "x", 3), s.input(c, "mask")
-	f, err := colt5.NewConditionalRoutedFeedForward(s.dev, config)
-	f = keep(s, f, err)
-	if s.err != nil {
-		return nil, nil
-	}
-	if err := load(f.Parameters(), c); err != nil {
-		return nil, err
-	}
-	y := s.tensor(colt5.F32, x.Shape()...)
-	module := &subject{
-		forward: func() error {
-			return f.Forward(y, x, colt5.ForwardOptions{Mask: mask, NumHeavyTokens: call.NumHeavyTokens})
-		},
-		outputs: map[string]*colt5.Tensor{"y": y},
-		compare: func(got values, found *comparison) error { return results(c, got, found) },
-	}
-	const name = "router"
-	if _, routed := c.Routes[name]; !routed {
-		return module, nil
-	}
-	r, err := routerOf(s.dev, f)
-	r = keep(s, r, err)
-	if s.err != nil {
-		return nil, nil
-	}
-	tokens := config.NumHeavyTokens
-	if call.NumHeavyTokens > 0 {
-		tokens = call.NumHeavyTokens
-	}
-	return both(module, s.route(c, name, r, x, tokens, colt5.RoutingOptions{Mask: mask}, nil)), nil
-}
-
-// both runs and compares one after the other.
-func both(a, b *subject) *subject {
-	outputs := map[string]*colt5.Tensor{}
-	for _, x := range []*subject{a, b} {
-		for name, t := range x.outputs {
-			outputs[name] = t
-		}
-	}
-	return &subject{
-		forward: func() error {
-			if err := a.forward(); err != nil {
-				return err
-			}
-			return b.forward()
-		},
-		outputs: outputs,
 		compare: func(got values, found *comparison) error {
-			if err := a.compare(got, found); err != nil {
-				return err
+			decision := colt5.RouterDecision{
+				Lists: b * routes, K: k, Routes: routes, Block: block, Indices: got.ints["indices"], Scores: got.floats["scores"],
+				Logits: got.floats["logits"], SoftScores: got.floats["scores_all"],
 			}
-			return b.compare(got, found)
+			return found.chosen(c, decision, got.floats["tokens"], y)
 		},
+	}, nil
+}
+
+// chosen compares the decision of a router that stands alone, and the chosen tokens times their scores.
+func (c *comparison) chosen(of *golden.Case, d colt5.RouterDecision, tokens []float32, y golden.Tensor) error {
+	if _, ok := of.Routes[d.Router]; !ok {
+		return fmt.Errorf("the case has no route %q", d.Router)
 	}
+	if len(y.F32) != len(tokens) {
+		return fmt.Errorf("out.y has %d elements, want %d", len(y.F32), len(tokens))
+	}
+	pairs, err := c.routed(of, d, maskOf(of, d.Router))
+	if err != nil || pairs == nil || len(pairs.ours) == 0 {
+		return err
+	}
+	dim := len(tokens) / len(d.Indices)
+	c.near("y", pickRows(tokens, pairs.ours, dim), floats(pickRows(y.F32, pairs.theirs, dim)), of.OutputBound("y"))
+	return nil
 }

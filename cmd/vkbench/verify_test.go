@@ -60,6 +60,38 @@ func TestVerifyPasses(t *testing.T) {
 	}
 }
 
+// TestVerifyModules has cases of every module with routers, with and without masks, blocks, several routes and padding.
+func TestVerifyModules(t *testing.T) {
+	args := []string{"verify", "-o", "json"}
+	names := []string{
+		"attention_2", "attention_6", "attention_11", "attention_12", "block_1", "block_2", "cross_2", "cross_4", "cross_7",
+		"autoregressive_1", "autoregressive_5", "autoregressive_7", "autoregressive_8", "image_1", "image_2", "image_3", "vit_1", "vit_2",
+	}
+	for _, name := range names {
+		args = append(args, goldenDir+name+".safetensors")
+	}
+	rows := objects(t, fine(t, args...))
+	require.Len(t, rows, len(names))
+	for i, r := range rows {
+		assert.Equal(t, names[i], r["case"])
+		assert.Equal(t, "passed", r["result"], names[i])
+	}
+}
+
+// TestVerifiers wants every module of the committed cases to be known.
+func TestVerifiers(t *testing.T) {
+	paths, err := golden.Cases(goldenDir)
+	require.NoError(t, err)
+	seen := map[string]bool{}
+	for _, path := range paths {
+		c, err := golden.Load(path)
+		require.NoError(t, err)
+		assert.Contains(t, verifiers(), c.Module)
+		seen[c.Module] = true
+	}
+	assert.Len(t, seen, len(verifiers()), "a case of each")
+}
+
 func TestVerifySummary(t *testing.T) {
 	out := fine(t, "verify", "-module", "TopK", goldenDir)
 	assert.Contains(t, out, "\n6 passed, 0 failed on ")
@@ -86,11 +118,33 @@ func TestVerifyFailures(t *testing.T) {
 		}},
 		{"logits", "router_10", "logits: error ", func(_ map[string]string, d map[string][]byte) { add(d["route..logits"], 0, 0.01) }},
 		{"all scores", "router_10", "scores_all: error ", func(_ map[string]string, d map[string][]byte) { add(d["route..scores_all"], 0, 0.01) }},
-		{"slots", "router_10", "indices of block 0: ", func(_ map[string]string, d map[string][]byte) { d["route..indices"][0] ^= 1 }},
+		{"slots", "router_10", "indices of row 0: ", func(_ map[string]string, d map[string][]byte) { d["route..indices"][0] ^= 1 }},
 		{"slot scores", "router_10", "scores: error ", func(_ map[string]string, d map[string][]byte) { add(d["route..scores"], 0, 0.01) }},
 		{"tokens", "router_10", "y: error ", func(_ map[string]string, d map[string][]byte) { add(d["out.y"], 0, 0.01) }},
 		{"y", "feedforward_1", "y: error ", func(_ map[string]string, d map[string][]byte) { add(d["out.y"], 100, 0.01) }},
-		{"route", "feedforward_1", "indices of block 0: ", func(_ map[string]string, d map[string][]byte) { d["route.router.indices"][0] ^= 1 }},
+		{"route", "feedforward_1", "indices of row 0: ", func(_ map[string]string, d map[string][]byte) { d["route.router.indices"][0] ^= 1 }},
+		{"route of a block", "block_1", "conditional_ff.router indices of row 0: ", func(_ map[string]string, d map[string][]byte) {
+			d["route.conditional_ff.router.indices"][0] ^= 1
+		}},
+		{"logits of a second route", "attention_2", "kv_router logits: error ", func(_ map[string]string, d map[string][]byte) {
+			add(d["route.kv_router.logits"], 96, 1)
+		}},
+		{"a later block's slots", "cross_2", "kv_router indices of row 2: ", func(_ map[string]string, d map[string][]byte) {
+			d["route.kv_router.indices"][8*4] ^= 1
+		}},
+		{"queries of a window", "autoregressive_1", "q_router indices of row 1: ", func(_ map[string]string, d map[string][]byte) {
+			d["route.q_router.indices"][8*4] ^= 1
+		}},
+		{"keys of a window", "autoregressive_1", "kv_router scores_all: error ", func(_ map[string]string, d map[string][]byte) {
+			add(d["route.kv_router.scores_all"], 159, 0.01)
+		}},
+		{"scores of a patch", "image_1", "q_router scores_all: error ", func(_ map[string]string, d map[string][]byte) {
+			add(d["route.q_router.scores_all"], 64*11, 0.01)
+		}},
+		{"classes", "vit_1", "y: error ", func(_ map[string]string, d map[string][]byte) { add(d["out.y"], 3, 0.01) }},
+		{"name of a router", "attention_2", "kv_router: it decided nothing", func(m map[string]string, d map[string][]byte) {
+			m["config"] = strings.Replace(m["config"], `"num_heavy_tokens_kv": 20`, `"num_heavy_tokens_kv": 200`, 1)
+		}},
 		{"weight", "feedforward_1", "y: error ", func(_ map[string]string, d map[string][]byte) { add(d["param.light_ff.1.bias"], 0, 1) }},
 		{"option", "coor_descent_00", "unknown field", func(m map[string]string, _ map[string][]byte) { m["config"] = `{"k": 3, "nonsense": 1}` }},
 		{"value of an option", "coor_descent_00", "Eps is -1", func(m map[string]string, _ map[string][]byte) { m["config"] = `{"k": 3, "eps": -1}` }},
@@ -125,15 +179,17 @@ func TestVerifyUnreadable(t *testing.T) {
 	assert.Contains(t, remarks, "1 of 1 cases failed")
 }
 
-func TestVerifyUnsupported(t *testing.T) {
+func TestVerifyUnknown(t *testing.T) {
 	path := damaged(t, "topk_10", func(m map[string]string, _ map[string][]byte) { m["module"] = "Sorcery" })
 	code, out, remarks := onDevice(t, "verify", path)
 	assert.Equal(t, exitFailed, code, "nothing ran")
-	assert.Contains(t, out, "0 passed, 0 failed, 1 not supported (Sorcery 1)")
-	assert.Contains(t, remarks, "no case ran")
+	assert.Contains(t, out, "0 passed, 0 failed, of unknown modules: Sorcery 1")
+	assert.Contains(t, remarks, "there are cases of unknown modules, which did not run: Sorcery 1")
 
-	out = fine(t, "verify", path, goldenDir+"topk_10.safetensors")
-	assert.Contains(t, out, "1 passed, 0 failed, 1 not supported (Sorcery 1)")
+	code, out, remarks = onDevice(t, "verify", path, goldenDir+"coor_descent_00.safetensors")
+	assert.Equal(t, exitFailed, code, "not all ran")
+	assert.Contains(t, out, "1 passed, 0 failed, of unknown modules: Sorcery 1")
+	assert.Equal(t, 1, strings.Count(remarks, "\n"), remarks)
 }
 
 // TestVerifySameBits plants a module whose second run differs.
@@ -194,12 +250,4 @@ func TestComparisonKeepsTheWorst(t *testing.T) {
 	c.same("e", []int32{1, 2}, []int32{1, 3})
 	c.same("f", []int32{1}, []int32{1, 3})
 	assert.Len(t, c.problems, 3)
-}
-
-func TestByBlock(t *testing.T) {
-	// [batch 1, routes 2, blocks 2, n 2]
-	r := routing{batch: 1, routes: 2, n: 4, block: 2, mask: []uint8{1, 1, 0, 1}}
-	assert.Equal(t, []float32{1, 2, 5, 6, 3, 4, 7, 8}, r.byBlock([]float32{1, 2, 3, 4, 5, 6, 7, 8}))
-	assert.Equal(t, []float32{1, 1, 0, 1, 1, 1, 0, 1}, r.real())
-	assert.Equal(t, []float32{1, 1, 1, 1, 0, 1, 0, 1}, r.byBlock(r.real()))
 }

@@ -1,0 +1,169 @@
+package main
+
+import (
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/colt5-vulkan/colt5/colt5"
+	"github.com/colt5-vulkan/colt5/internal/golden"
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+)
+
+// planted is a decision, and the case that says the same.
+type planted struct {
+	c        *golden.Case
+	decision colt5.RouterDecision
+}
+
+func plant(module string, route golden.Route, d colt5.RouterDecision) planted {
+	c := &golden.Case{Module: module, Inputs: map[string]golden.Tensor{}, Routes: map[string]golden.Route{d.Router: route}}
+	return planted{c, d}
+}
+
+func numbersOf(shape []int, data ...float32) golden.Tensor {
+	return golden.Tensor{Shape: shape, F32: data}
+}
+
+// inBlocks has an item of two routes and two blocks of three tokens, each choosing two. Token 1 is masked. Slots stand in another order.
+func inBlocks() planted {
+	p := plant("ConditionalRoutedCrossAttention", golden.Route{
+		Indices: golden.Tensor{Shape: []int{1, 2, 4}, I32: []int32{0, 2, 3, 4, 2, 0, 5, 4}},
+		Scores:  numbersOf([]int{1, 2, 4}, 1, 1, 1, .5, 1, 1, 1, 1),
+		Logits: numbersOf([]int{4, 3},
+			3, 99, 2, // block 0, route 0
+			1, 99, 4, // route 1
+			8, 7, 6, // block 1
+			5, 6, 7),
+		ScoresAll: numbersOf([]int{4, 3}, 1, 0, 1, .2, 0, 1, 1, .5, .1, .1, .9, 1),
+	}, colt5.RouterDecision{
+		Router: "kv_router", Lists: 2, K: 4, Routes: 2, Block: 3,
+		Indices: []int32{2, 0, 3, 4, 0, 2, 4, 5}, Scores: []float32{1, 1, 1, .5, 1, 1, 1, 1},
+		Logits:     []float32{3, -5, 2, 8, 7, 6, 1, -5, 4, 5, 6, 7},
+		SoftScores: []float32{1, 0, 1, 1, .5, .1, .2, 0, 1, .1, .9, 1},
+	})
+	p.c.Inputs["context"] = golden.Tensor{}
+	p.c.Inputs["context_mask"] = golden.Tensor{U8: []uint8{1, 0, 1, 1, 1, 1}}
+	return p
+}
+
+const autoregressive = "ConditionalRoutedAutoregressiveAttention"
+
+// inWindows has queries of five tokens in windows of two: three windows, the first without queries, the last padded.
+func inWindows() planted {
+	return plant(autoregressive, golden.Route{
+		Indices:   golden.Tensor{Shape: []int{2, 1}, I32: []int32{1, 0}},
+		Scores:    numbersOf([]int{2, 1}, 1, 1),
+		Logits:    numbersOf([]int{2, 2}, 3, 4, 5, 0),
+		ScoresAll: numbersOf([]int{2, 2}, .5, 1, 1, 0),
+	}, colt5.RouterDecision{
+		Router: "q_router", Lists: 1, K: 3, Routes: 1, Block: 2, Indices: []int32{0, 3, 4}, Scores: []float32{0, 1, 1},
+		Logits: []float32{9, 9, 3, 4, 5}, SoftScores: []float32{.7, .7, .5, 1, 1},
+	})
+}
+
+// ofPrefixes has the keys of the same: two routes, each window of each choosing two tokens before it.
+func ofPrefixes() planted {
+	return plant(autoregressive, golden.Route{
+		Indices: golden.Tensor{Shape: []int{2, 2, 2}, I32: []int32{1, 0, 0, 1, 3, 1, 0, 2}},
+		Scores:  numbersOf([]int{2, 2, 2}, 1, 1, 1, 1, 1, 1, 1, 0),
+		Logits: numbersOf([]int{4, 6},
+			1, 2, 3, 4, 5, 0, // window 1, route 0
+			6, 5, 4, 3, 2, 0,
+			1, 2, 3, 4, 5, 0, // window 2
+			6, 5, 4, 3, 2, 0),
+		ScoresAll: numbersOf([]int{4, 6}, .5, 1, 0, 0, 0, 0, 1, .5, 0, 0, 0, 0, .1, .2, .3, 1, 0, 0, 1, .4, .3, .2, 0, 0),
+	}, colt5.RouterDecision{
+		Router: "kv_router", Lists: 6, K: 2, Routes: 2, Windows: 3, Block: 6,
+		Indices: []int32{0, 0, 0, 0, 0, 1, 0, 1, 1, 3, 0, 0}, Scores: []float32{0, 0, 0, 0, 1, 1, 1, 1, 1, 1, 1, 0},
+		Logits: []float32{1, 2, 3, 4, -5, 6, 5, 4, 3, -5},
+		SoftScores: []float32{
+			0, 0, 0, 0, 0, 0, 0, 0, 0, 0,
+			.5, 1, 0, 0, 0, 1, .5, 0, 0, 0,
+			.1, .2, .3, 1, 0, 1, .4, .3, .2, 0,
+		},
+	})
+}
+
+func TestRoutes(t *testing.T) {
+	for name, plant := range map[string]func() planted{"blocks": inBlocks, "windows": inWindows, "prefixes": ofPrefixes} {
+		t.Run(name, func(t *testing.T) {
+			p, found := plant(), &comparison{}
+			require.NoError(t, found.routes(p.c, []colt5.RouterDecision{p.decision}))
+			assert.Empty(t, found.problems)
+			assert.Zero(t, found.worst.err)
+		})
+	}
+}
+
+func TestRoutesCanFail(t *testing.T) {
+	for _, test := range []struct {
+		name   string
+		plant  func() planted
+		change func(d *colt5.RouterDecision)
+		want   string
+	}{
+		{"logit", inBlocks, func(d *colt5.RouterDecision) { d.Logits[11]++ }, "kv_router logits: error "},
+		{"soft score", inBlocks, func(d *colt5.RouterDecision) { d.SoftScores[6] += .01 }, "kv_router scores_all: error "},
+		{"soft score of a masked token", inBlocks, func(d *colt5.RouterDecision) { d.SoftScores[7] = .01 }, "kv_router scores_all: error "},
+		{"score", inBlocks, func(d *colt5.RouterDecision) { d.Scores[3] = .6 }, "kv_router scores: error "},
+		{"token", inBlocks, func(d *colt5.RouterDecision) { d.Indices[7] = 3 }, "kv_router indices of row 3: "},
+		{"empty slot", inBlocks, func(d *colt5.RouterDecision) { d.Scores[0] = 0 }, "kv_router indices of row 0: "},
+		{"routes", inBlocks, func(d *colt5.RouterDecision) { swap(d.Logits, 6) }, "kv_router logits: error "},
+		{"name", inBlocks, func(d *colt5.RouterDecision) { d.Router = "q_router" }, "q_router: it decided, but"},
+		{"logit", inWindows, func(d *colt5.RouterDecision) { d.Logits[4]++ }, "q_router logits: error "},
+		{"token", inWindows, func(d *colt5.RouterDecision) { d.Indices[1] = 2 }, "q_router indices of row 0: "},
+		{"first window", inWindows, func(d *colt5.RouterDecision) { d.Scores[0] = 1 }, "q_router slot 0 is of the first window"},
+		{"token", ofPrefixes, func(d *colt5.RouterDecision) { d.Indices[10] = 1 }, "kv_router indices of row 3: "},
+		{"slot", ofPrefixes, func(d *colt5.RouterDecision) { d.Scores[11] = 1 }, "kv_router indices of row 3: "},
+		{"soft score", ofPrefixes, func(d *colt5.RouterDecision) { d.SoftScores[28] = 0 }, "kv_router scores_all: error "},
+		{"padding", ofPrefixes, func(d *colt5.RouterDecision) { d.SoftScores[24] = .1 }, "kv_router scores_all: error "},
+		{"first window", ofPrefixes, func(d *colt5.RouterDecision) { d.Scores[3] = 1 }, "kv_router slot 3 is of the first window"},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			p, found := test.plant(), &comparison{}
+			test.change(&p.decision)
+			require.NoError(t, found.routes(p.c, []colt5.RouterDecision{p.decision}))
+			assert.Contains(t, strings.Join(found.problems, "; "), test.want)
+		})
+	}
+	found := &comparison{}
+	require.NoError(t, found.routes(inBlocks().c, nil))
+	assert.Equal(t, []string{"kv_router: it decided nothing, but the case has a route of it"}, found.problems)
+}
+
+func swap(x []float32, half int) { copy(x, slices.Concat(x[half:], x[:half])) }
+
+// TestRoutesOfOtherShape wants errors where a case and a decision cannot be compared.
+func TestRoutesOfOtherShape(t *testing.T) {
+	for _, test := range []struct {
+		name   string
+		change func(p *planted)
+		want   string
+	}{
+		{"rows", func(p *planted) { p.decision.Block = 6 }, "the route has 4 rows, want 2"},
+		{"entries", func(p *planted) { p.decision.Block = 4 }, "have 3 entries, want those of 6 tokens in blocks of 4"},
+		{"slots", func(p *planted) {
+			p.decision.K, p.decision.Indices, p.decision.Scores = 2, make([]int32, 4), make([]float32, 4)
+		}, "the route has 8 slots, want 4"},
+		{"mask", func(p *planted) { p.c.Inputs["context_mask"] = golden.Tensor{U8: []uint8{1}} }, "the mask has 1 tokens, want 6"},
+	} {
+		p := inBlocks()
+		test.change(&p)
+		found := &comparison{}
+		err := found.routes(p.c, []colt5.RouterDecision{p.decision})
+		assert.ErrorContains(t, err, `router "kv_router": `, test.name)
+		assert.ErrorContains(t, err, test.want, test.name)
+	}
+}
+
+func TestMaskOf(t *testing.T) {
+	c := &golden.Case{Inputs: map[string]golden.Tensor{"mask": {U8: []uint8{1}}, "context_mask": {U8: []uint8{0}}}}
+	assert.Equal(t, []uint8{1}, maskOf(c, "kv_router"), "a mask of one sequence")
+	c.Inputs["context"] = golden.Tensor{}
+	assert.Equal(t, []uint8{0}, maskOf(c, "kv_router"))
+	assert.Equal(t, []uint8{1}, maskOf(c, "q_router"))
+	delete(c.Inputs, "context_mask")
+	assert.Nil(t, maskOf(c, "kv_router"))
+}
