@@ -5,7 +5,8 @@
 GO ?= go
 STATICCHECK := honnef.co/go/tools/cmd/staticcheck@v0.6.1
 TEST_FLAGS ?= -count=1 -timeout 30m
-PACKAGES ?= ./...
+# The longest tests first: two packages run side by side.
+PACKAGES ?= ./pipelines ./...
 TOOLS := $(CURDIR)/scripts/vulkan-tools
 GPU_CASES := $(CURDIR)/bin/gpu-cases
 

@@ -185,7 +185,7 @@ func TestSelectManySlots(t *testing.T) {
 
 // As many keys as Record takes are all looked at.
 func TestKeysPastTheCPUKernel(t *testing.T) {
-	for _, c := range []struct{ d, keys int }{{128, 14000}, {128, 16000}, {128, 100000}, {64, 40000}, {64, 150000}, {16, 200000}} {
+	for _, c := range []struct{ d, keys int }{{128, 14000}, {128, 100000}, {16, 200000}} {
 		lab := gputest.Open(t)
 		r, err := NewRoutedAttention(lab.Dev, RoutedAttentionConfig{Heads: 1, DimHead: c.d, Routes: 1})
 		require.NoError(t, err)

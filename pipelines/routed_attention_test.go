@@ -300,7 +300,7 @@ func routedPadding(t *testing.T, tiled bool) {
 	assert.Equal(t, first, long.run(t, b, tiled))
 }
 
-// both tests the kernel of GPUs and, on a CPU driver, the one for these.
+// both tests the kernel of GPUs and, on a CPU driver, the one for these, which the tests of modules use too.
 func both(t *testing.T, name string, test func(t *testing.T, tiled bool)) {
 	t.Run(name, func(t *testing.T) { test(t, true) })
 	if gputest.Device(t).Caps().CPU {
