@@ -96,13 +96,14 @@ const (
 
 // NewLinear makes a product for a device. Its kernels are compiled when they are first recorded.
 func NewLinear(dev *vk.Device, c LinearConfig) (*Linear, error) {
-	switch {
-	case !dev.Caps().CPU:
+	if !dev.Caps().CPU {
 		return newLinear(dev, c, linearTile)
-	case c.In <= linearTurns:
-		return newLinear(dev, c, func(uint64, uint64) int { return 2 })
 	}
-	return nil, fmt.Errorf("pipelines: Linear: %w: In is %d, want at most %d on a CPU driver", vk.ErrUnsupported, c.In, linearTurns)
+	l, err := newLinear(dev, c, func(uint64, uint64) int { return 2 })
+	if err == nil && c.In > linearTurns {
+		return nil, fmt.Errorf("pipelines: Linear: %w: In is %d, want at most %d on a CPU driver", vk.ErrUnsupported, c.In, linearTurns)
+	}
+	return l, err
 }
 
 // newLinear chooses among linearTiles by tile.
