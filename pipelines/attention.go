@@ -20,9 +20,6 @@ type attentionTile struct{ queries, keys int }
 // attentionCPU is the tile of the kernel for CPU drivers, as in the shader.
 var attentionCPU = attentionTile{8, 8}
 
-// attentionTurns is how often the loops of the kernel for CPU drivers may turn: some of these drivers end loops after 65,534 turns.
-const attentionTurns = 60000
-
 // attentionTiles in the order of preference.
 var attentionTiles = []attentionTile{{64, 64}, {64, 32}, {32, 32}}
 
@@ -59,7 +56,7 @@ func chooseAttentionTile(caps vk.Caps, dimHead int, factors bool, queries int) (
 		return t, nil
 	}
 	least := attentionTiles[len(attentionTiles)-1].shared(dimHead, factors)
-	return attentionTile{}, fmt.Errorf("%w: %d bytes of shared memory, heads of dim %d take %d", vk.ErrUnsupported, caps.SharedBytes, dimHead, least)
+	return attentionTile{}, fmt.Errorf("pipelines: %w: %d bytes of shared memory, heads of dim %d take %d", vk.ErrUnsupported, caps.SharedBytes, dimHead, least)
 }
 
 // attentionHeads checks the heads of a config.
@@ -132,24 +129,21 @@ func (k *attentionKernels) get(t attentionTile) (*vk.Kernel, error) {
 }
 
 // tile chooses the kernel.
-func (k *attentionKernels) tile(w attentionWork) (attentionTile, error) {
-	turns := (w.keys/attentionCPU.keys + 2) * (1 + (k.dimHead+3)/4*2)
-	if k.dev.Caps().CPU && !k.tiled && turns <= attentionTurns {
+func (k *attentionKernels) tile(op string, w attentionWork) (attentionTile, error) {
+	caps := k.dev.Caps()
+	if own := (w.keys/attentionCPU.keys + 2) * (1 + (k.dimHead+3)/4*2); caps.CPU && !k.tiled && own <= cpuTurns {
 		return attentionCPU, nil
 	}
-	t, err := chooseAttentionTile(k.dev.Caps(), k.dimHead, k.factors, w.queries)
-	if turns := t.turns(k.dimHead, w.keys); err == nil && k.dev.Caps().CPU && turns > attentionTurns {
-		return t, fmt.Errorf("%w: %d keys of dim %d take %d turns of a loop, CPU drivers do %d", vk.ErrUnsupported, w.keys, k.dimHead, turns, attentionTurns)
+	t, err := chooseAttentionTile(caps, k.dimHead, k.factors, w.queries)
+	if err != nil {
+		return t, err
 	}
-	return t, err
+	return t, turns(caps, op, fmt.Sprintf("attention to %d keys of dim %d", w.keys, k.dimHead), t.turns(k.dimHead, w.keys))
 }
 
 // turns is about how often the loops of the kernel turn for so many keys: a turn a tile, and one for each chunk of its keys and values;
 // before that, empty slots are looked for, and queries fetched.
 func (t attentionTile) turns(dimHead, keys int) int {
-	if t.keys == 0 {
-		return 0
-	}
 	chunks := ((dimHead+3)/4 + 7) / 8
 	return (keys/t.keys+2)*(1+2*chunks+1) + keys/attentionThreads + 200
 }
@@ -165,9 +159,9 @@ type attentionWork struct {
 
 // record adds dispatches to a tape, of workgroups first to groups - 1 each.
 func (k *attentionKernels) record(t *vk.Tape, op string, w attentionWork, push func(first, groups uint32) []byte) error {
-	tile, err := k.tile(w)
+	tile, err := k.tile(op, w)
 	if err != nil {
-		return fmt.Errorf("pipelines: %s: %w", op, err)
+		return err
 	}
 	all := w.units * tiles(uint64(w.queries), uint64(tile.queries))
 	if all > math.MaxUint32 {

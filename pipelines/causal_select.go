@@ -68,8 +68,9 @@ func (s *CausalSelect) Record(t *vk.Tape, a CausalSelectArgs) error {
 		return err
 	}
 	// 256 tokens a turn, in each of which a scan turns 8 times; and the slots, once to read and once to write.
-	if turns := 9*(min(a.Window, a.N)/256+1) + 2*(a.K/256+1); t.Device().Caps().CPU && turns > attentionTurns {
-		return fmt.Errorf("pipelines: %s: %w: Window %d and K %d take %d turns of a loop, CPU drivers do %d", op, vk.ErrUnsupported, a.Window, a.K, turns, attentionTurns)
+	around := 9*(min(a.Window, a.N)/256+1) + 2*(a.K/256+1)
+	if err := turns(t.Device().Caps(), op, fmt.Sprintf("a window of %d with K %d", a.Window, a.K), around); err != nil {
+		return err
 	}
 	slots := 4 * uint64(b.n) * uint64(m.n) * uint64(k.n)
 	if err := firstError(

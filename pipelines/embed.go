@@ -78,9 +78,9 @@ func (e *Embed) Record(t *vk.Tape, a EmbedArgs) error {
 	if a.Bad.IsZero() && !(e.c.Bytes && e.c.V >= 256) {
 		return fmt.Errorf("pipelines: %s: bad is missing, want [1] u32, 4 bytes, where an id can be one that V %d has no row for", op, e.c.V)
 	}
-	groups, err := rowGroups(t, e.c.C, uint64(a.Rows))
+	groups, err := rowGroups(t, op, e.c.C, uint64(a.Rows))
 	if err != nil {
-		return fmt.Errorf("pipelines: %s: %w", op, err)
+		return err
 	}
 	return t.Dispatch(vk.Dispatch{
 		Kernel: e.kernel,

@@ -68,9 +68,9 @@ func (g *Gather) Record(t *vk.Tape, a GatherArgs) error {
 	); err != nil {
 		return err
 	}
-	groups, err := rowGroups(t, g.c.C, slots)
+	groups, err := rowGroups(t, op, g.c.C, slots)
 	if err != nil {
-		return fmt.Errorf("pipelines: %s: %w", op, err)
+		return err
 	}
 	name, cols := rowVariant("gather", g.c.C)
 	kernel, err := g.kernels.get(name, name, false, map[uint32]uint32{0: cols})
@@ -113,10 +113,18 @@ func rowVariant(stem string, c int) (name string, cols uint32) {
 }
 
 // rowGroups is the grid of a kernel that includes slots.glsl, for some number of rows.
-func rowGroups(t *vk.Tape, c int, rows uint64) ([3]uint32, error) {
+func rowGroups(t *vk.Tape, op string, c int, rows uint64) ([3]uint32, error) {
 	_, cols := rowVariant("", c)
+	caps := t.Device().Caps()
+	if err := turns(caps, op, fmt.Sprintf("a row of %d floats", c), int(cols/256)); err != nil {
+		return [3]uint32{}, err
+	}
 	each := uint64(max(256/cols, 1))
-	return vk.Grid(t.Device().Caps(), (rows+each-1)/each)
+	groups, err := vk.Grid(caps, (rows+each-1)/each)
+	if err != nil {
+		return groups, fmt.Errorf("pipelines: %s: %w", op, err)
+	}
+	return groups, nil
 }
 
 // firstError is the first error, nil if there is none.

@@ -53,8 +53,8 @@ func NewLayerNorm(dev *vk.Device, c LayerNormConfig) (*LayerNorm, error) {
 	}
 	name, cols := rowVariant("layernorm", c.C)
 	lanes, rows := normLanes(c.C, 64)
-	if turns := 3 * (cols/lanes + 1); dev.Caps().CPU && turns > attentionTurns {
-		return nil, fmt.Errorf("pipelines: LayerNorm: %w: rows of %d floats take %d turns of a loop, CPU drivers do %d", vk.ErrUnsupported, c.C, turns, attentionTurns)
+	if err := turns(dev.Caps(), "LayerNorm", fmt.Sprintf("a row of %d floats", c.C), int(3*(cols/lanes+1))); err != nil {
+		return nil, err
 	}
 	k, err := kernel(dev, name, map[uint32]uint32{0: lanes, 1: rows, 2: cols, 3: flag(c.Add)})
 	if err != nil {

@@ -212,3 +212,28 @@ func TestKeysPastTheCPUKernel(t *testing.T) {
 		require.NoError(t, r.Close())
 	}
 }
+
+// Loops that a CPU driver would cut without a word are errors there, in every room.
+func TestTurns(t *testing.T) {
+	dev := gputest.Device(t)
+	if !dev.Caps().CPU {
+		t.Skip("other devices have no such limit")
+	}
+	const long = 1 << 29
+	_, norm := NewRMSNorm(dev, RMSNormConfig{C: long})
+	_, layer := NewLayerNorm(dev, LayerNormConfig{C: long})
+	_, logits := NewRouterLogits(dev, RouterLogitsConfig{C: long, R: 1})
+	_, product := NewLinear(dev, LinearConfig{In: cpuTurns + 1, Out: 1})
+	_, patch := NewPatchEmbed(dev, PatchEmbedConfig{Channels: 1, Height: 1 << 14, Width: 1 << 14, PatchHeight: 1 << 14, PatchWidth: 1 << 14})
+	for name, err := range map[string]error{"rmsnorm": norm, "layernorm": layer, "router_logits": logits, "linear": product, "patch_embed": patch} {
+		assert.ErrorIs(t, err, vk.ErrUnsupported, name)
+		assert.ErrorContains(t, err, "turns of a loop, CPU drivers do 60000", name)
+	}
+	tape, err := dev.NewTape(vk.TapeConfig{Name: "rows"})
+	require.NoError(t, err)
+	defer tape.Close()
+	_, rows := rowGroups(tape, "Gather", long, 1)
+	assert.ErrorContains(t, rows, "pipelines: Gather: not supported by this device: a row of 536870912 floats takes 524288 turns")
+	_, rows = rowGroups(tape, "Gather", 4096, 1)
+	assert.NoError(t, rows)
+}

@@ -90,8 +90,6 @@ const (
 	linearFlops = 5e10
 	// linearTogether tiles stay in one dispatch however long they take: the last workgroups of a dispatch leave a GPU half idle.
 	linearTogether = 1024
-	// linearTurns is how often the kernel for CPU drivers goes round: some of these drivers end loops after 65,534 turns.
-	linearTurns = 60000
 )
 
 // NewLinear makes a product for a device. Its kernels are compiled when they are first recorded.
@@ -100,10 +98,13 @@ func NewLinear(dev *vk.Device, c LinearConfig) (*Linear, error) {
 		return newLinear(dev, c, linearTile)
 	}
 	l, err := newLinear(dev, c, func(uint64, uint64) int { return 2 })
-	if err == nil && c.In > linearTurns {
-		return nil, fmt.Errorf("pipelines: Linear: %w: In is %d, want at most %d on a CPU driver", vk.ErrUnsupported, c.In, linearTurns)
+	if err != nil {
+		return nil, err
 	}
-	return l, err
+	if err := turns(dev.Caps(), "Linear", fmt.Sprintf("In of %d", c.In), c.In); err != nil {
+		return nil, err
+	}
+	return l, nil
 }
 
 // newLinear chooses among linearTiles by tile.

@@ -54,6 +54,9 @@ func NewPatchEmbed(dev *vk.Device, c PatchEmbedConfig) (*PatchEmbed, error) {
 		return nil, err
 	}
 	lanes, rows := normLanes(c.row(), 256)
+	if err := turns(dev.Caps(), "PatchEmbed", fmt.Sprintf("a patch of %d floats", c.row()), 3*(c.row()/int(lanes)+1)); err != nil {
+		return nil, err
+	}
 	k, err := kernel(dev, "patch_embed", map[uint32]uint32{0: lanes, 1: rows, 2: uint32(c.Channels), 3: uint32(c.Height), 4: uint32(c.Width),
 		5: uint32(c.PatchHeight), 6: uint32(c.PatchWidth)})
 	if err != nil {

@@ -74,6 +74,17 @@ func optionalAt(start uint64, op, arg string, r vk.Range, bytes uint64, shape st
 	return nil
 }
 
+// cpuTurns is how often the loops of an invocation may turn on CPU drivers: some of these end loops after 65,534 turns, without a word.
+const cpuTurns = 60000
+
+// turns checks what the loops of a kernel turn for some sizes, which what tells.
+func turns(caps vk.Caps, op, what string, n int) error {
+	if !caps.CPU || n <= cpuTurns {
+		return nil
+	}
+	return fmt.Errorf("pipelines: %s: %w: %s takes %d turns of a loop, CPU drivers do %d", op, vk.ErrUnsupported, what, n, cpuTurns)
+}
+
 // shape writes sizes with their names: "[Rows 5, C 32]".
 func shape(dims ...dim) string {
 	var parts []string

@@ -46,6 +46,13 @@ func NewRMSNorm(dev *vk.Device, c RMSNormConfig) (*RMSNorm, error) {
 	for lanes < 64 && 8*int(lanes) < c.C {
 		lanes *= 2
 	}
+	around := 2 * (c.C/int(lanes) + 1)
+	if c.C%4 == 0 {
+		around /= 4
+	}
+	if err := turns(dev.Caps(), "RMSNorm", fmt.Sprintf("a row of %d floats", c.C), around); err != nil {
+		return nil, err
+	}
 	return &RMSNorm{config: c, lanes: lanes, rows: invocations / lanes, kernels: kernels{dev: dev}}, nil
 }
 

@@ -76,6 +76,11 @@ func newRouterLogits(dev *vk.Device, c RouterLogitsConfig, lanes, rows int) (*Ro
 	if err := c.check(); err != nil {
 		return nil, err
 	}
+	_, cols := rowVariant("router_logits", c.C)
+	passes := (c.R + c.R2 + routerGroup - 1) / routerGroup
+	if err := turns(dev.Caps(), "RouterLogits", fmt.Sprintf("%d routing tokens of %d floats", c.R+c.R2, c.C), passes*(int(cols)/lanes+2)); err != nil {
+		return nil, err
+	}
 	return &RouterLogits{c: c, full: dev.Caps().FullSubgroups, lanes: lanes, rows: rows, many: routerMany, kernels: kernels{dev: dev}}, nil
 }
 

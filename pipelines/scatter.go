@@ -122,9 +122,9 @@ func (s *Scatter) checkSlots(a ScatterArgs, b, k, c dim) error {
 
 // dispatch records one of the two kernels, over so many rows.
 func (s *Scatter) dispatch(t *vk.Tape, initial bool, a ScatterArgs, rows int) error {
-	groups, err := rowGroups(t, s.c.C, uint64(rows))
+	groups, err := rowGroups(t, "Scatter", s.c.C, uint64(rows))
 	if err != nil {
-		return fmt.Errorf("pipelines: Scatter: %w", err)
+		return err
 	}
 	variant, cols := rowVariant("scatter", s.c.C)
 	name, spec := variant, map[uint32]uint32{0: cols, 1: 0, 2: flag(s.c.Add)}

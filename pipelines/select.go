@@ -75,8 +75,10 @@ func (s *Select) Record(t *vk.Tape, a SelectArgs) error {
 	if r.plan.segments > math.MaxInt32 {
 		return fmt.Errorf("pipelines: Select: Rows %d with %d blocks each, want at most %d blocks", a.Rows, r.plan.blocks, math.MaxInt32)
 	}
-	if turns := uint64(a.K) / uint64(r.plan.threads); r.plan.short && s.caps.CPU && turns > attentionTurns {
-		return fmt.Errorf("pipelines: Select: %w: K is %d, %d turns of a loop, CPU drivers do %d", vk.ErrUnsupported, a.K, turns, attentionTurns)
+	if r.plan.short {
+		if err := turns(s.caps, "Select", fmt.Sprintf("K of %d", a.K), a.K/int(r.plan.threads)); err != nil {
+			return err
+		}
 	}
 	if err := r.checkRanges(); err != nil {
 		return err
