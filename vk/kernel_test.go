@@ -128,12 +128,14 @@ func TestSpec(t *testing.T) {
 	for _, c := range []struct{ width, add uint32 }{{1, 0}, {17, math.MaxUint32}, {128, 5}} {
 		k := kernel(t, d, "mix", map[uint32]uint32{0: c.width, 1: c.add})
 		tp := tape(t, d, vk.TapeConfig{})
-		run := mix(k, vk.Range{}, in.Range(), y.Range(), 9)
+		// With all arguments there: in workgroups of one invocation, the CPU driver of Mesa 26.1 reads from an absent one, which the
+		// shader does not, and dies.
+		run := mix(k, in.Range(), in.Range(), y.Range(), 9)
 		run.Groups[0] = (100 + c.width - 1) / c.width
 		require.NoError(t, tp.Dispatch(run))
 		require.NoError(t, tp.Run())
 		want := make([]uint32, 100)
-		mixed(want, nil, b, 9, c.add)
+		mixed(want, b, b, 9, c.add)
 		assert.Equal(t, want, words(t, y.Range()))
 	}
 }
