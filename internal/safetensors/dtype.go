@@ -1,9 +1,6 @@
 package safetensors
 
-import (
-	"math"
-	"strings"
-)
+import "strings"
 
 // DType is the type of a tensor's elements, spelled as in the file.
 type DType string
@@ -66,23 +63,4 @@ func knownDTypes() string {
 		names[i] = string(dtypes[i].dtype)
 	}
 	return strings.Join(names, ", ")
-}
-
-// float16 widens an IEEE 754 binary16. The result is exact; the payload and sign of a NaN are kept.
-func float16(h uint16) float32 {
-	sign := uint32(h&0x8000) << 16
-	exponent := uint32(h>>10) & 0x1f
-	fraction := uint32(h & 0x3ff)
-	switch exponent {
-	case 0x1f: // infinity, NaN
-		return math.Float32frombits(sign | 0xff<<23 | fraction<<13)
-	case 0: // zero, subnormal: fraction * 2^-24, which float32 holds as a normal number
-		return math.Float32frombits(sign | math.Float32bits(float32(fraction)*0x1p-24))
-	}
-	return math.Float32frombits(sign | (exponent+127-15)<<23 | fraction<<13)
-}
-
-// bfloat16 widens a bfloat16. The result is exact.
-func bfloat16(b uint16) float32 {
-	return math.Float32frombits(uint32(b) << 16)
 }

@@ -8,6 +8,8 @@ import (
 	"math"
 	"os"
 	"slices"
+
+	"github.com/colt5-vulkan/colt5/internal/half"
 )
 
 // Info describes one tensor of a file.
@@ -166,9 +168,9 @@ func (f *File) ReadFloat32(name string) ([]float32, error) {
 	case F32:
 		return readAs(f, info, func(b []byte) float32 { return math.Float32frombits(binary.LittleEndian.Uint32(b)) })
 	case F16:
-		return readAs(f, info, func(b []byte) float32 { return float16(binary.LittleEndian.Uint16(b)) })
+		return readAs(f, info, func(b []byte) float32 { return half.FromF16(binary.LittleEndian.Uint16(b)) })
 	case BF16:
-		return readAs(f, info, func(b []byte) float32 { return bfloat16(binary.LittleEndian.Uint16(b)) })
+		return readAs(f, info, func(b []byte) float32 { return half.FromBF16(binary.LittleEndian.Uint16(b)) })
 	}
 	return nil, f.wrongType(info, "F32, F16 or BF16")
 }

@@ -1,0 +1,102 @@
+package pipelines
+
+import (
+	"fmt"
+
+	"github.com/colt5-vulkan/colt5/vk"
+)
+
+// Precision is the format of the operands of matrix products: of weights, and of what lies between products. Sums, norms, softmax, scores
+// and routing are float32 whatever it is.
+type Precision uint8
+
+// The precisions.
+const (
+	F32  Precision = iota
+	F16            // IEEE 754 binary16: 11 bits, up to 65,504
+	BF16           // the upper half of a binary32: 8 bits, the range of float32
+)
+
+// String is the name that safetensors uses.
+func (p Precision) String() string {
+	switch p {
+	case F32:
+		return "F32"
+	case F16:
+		return "F16"
+	case BF16:
+		return "BF16"
+	}
+	return fmt.Sprintf("Precision(%d)", uint8(p))
+}
+
+// Bytes is the size of a number.
+func (p Precision) Bytes() int {
+	if p == F32 {
+		return 4
+	}
+	return 2
+}
+
+// valid checks the precision of a config.
+func (p Precision) valid(op string) error {
+	if p > BF16 {
+		return fmt.Errorf("pipelines: %s: Precision is %v, want F32, F16 or BF16", op, p)
+	}
+	return nil
+}
+
+// Cooperative matrices: numbers of Vulkan.
+const (
+	componentF16  = 0          // VK_COMPONENT_TYPE_FLOAT16_KHR
+	componentF32  = 1          // VK_COMPONENT_TYPE_FLOAT32_KHR
+	componentBF16 = 1000141000 // VK_COMPONENT_TYPE_BFLOAT16_KHR
+	scopeSubgroup = 3          // VK_SCOPE_SUBGROUP_KHR
+)
+
+// Supported says whether a device multiplies matrices of this precision: F32 always, the others with cooperative matrices of a subgroup
+// that add in float32. The error, an ErrUnsupported, names what is missing.
+func (p Precision) Supported(caps vk.Caps) error {
+	_, err := p.shape(caps)
+	return err
+}
+
+// shape chooses the cooperative matrix: of those with 8 or 16 rows and columns the largest.
+func (p Precision) shape(caps vk.Caps) (vk.Shape, error) {
+	var best vk.Shape
+	if p == F32 {
+		return best, nil
+	}
+	missing := ""
+	component := uint32(componentF16)
+	switch {
+	case !caps.CooperativeMatrix:
+		missing = "VK_KHR_cooperative_matrix"
+	case !caps.MemoryModel:
+		missing = "vulkanMemoryModel"
+	case !caps.FullSubgroups:
+		missing = "computeFullSubgroups"
+	case p == F16 && !caps.Float16:
+		missing = "shaderFloat16"
+	case p == BF16 && !caps.BFloat16:
+		missing = "VK_KHR_shader_bfloat16 with cooperative matrices"
+	}
+	if p == BF16 {
+		component = componentBF16
+	}
+	if missing == "" {
+		for _, s := range caps.Shapes {
+			fits := s.Scope == scopeSubgroup && s.A == component && s.B == component && s.C == componentF32 && s.Result == componentF32 && s.Saturating == 0
+			if fits && (s.M == 8 || s.M == 16) && (s.N == 8 || s.N == 16) && (s.K == 8 || s.K == 16) && s.M*s.N*s.K > best.M*best.N*best.K {
+				best = s
+			}
+		}
+		if best.M == 0 {
+			missing = fmt.Sprintf("a cooperative matrix of %v that adds in float32 and has 8 or 16 rows and columns", p)
+		}
+	}
+	if missing != "" {
+		return best, fmt.Errorf("%w: precision %v needs %s", vk.ErrUnsupported, p, missing)
+	}
+	return best, nil
+}
