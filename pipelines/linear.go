@@ -3,6 +3,7 @@ package pipelines
 import (
 	"fmt"
 	"math"
+	"strings"
 	"unsafe"
 
 	"github.com/colt5-vulkan/colt5/vk"
@@ -11,7 +12,7 @@ import (
 // Linear multiplies rows by a matrix, with a fused way in (row gather, RMSNorm) and a fused way out (bias, GELU, score, residual,
 // scatter).
 //
-//	x [Batch, InRows, In] f32 in    w [Out, In] f32 in    y [Batch, OutRows, Out] f32 out
+//	x [Batch, InRows, In] f32 in    w [Out, Columns(In)] in the Precision    y [Batch, OutRows, Out] f32 out
 //	bias [Out] f32 in    gamma [In] f32 in    residual [Batch, OutRows, Out] f32 in
 //	gather [Batch, Lists, Rows] i32 in    score [Batch, Lists, Rows] f32 in    filled [Batch, Lists, Rows] u32 in
 //	scatter [Batch, Rows] i32 in    unless [Batch, OutRows] u32 in
@@ -24,21 +25,29 @@ import (
 //
 // Of several lists, those of a router's routes, a product takes one.
 //
-// The sum runs over i = 0, 1, .. In-1 whatever the tile: the bits of a row depend on that row, w and the config alone.
+// With Precision F16 or BF16 the product runs on cooperative matrices: x, after the norm, and w have 16 bits, sums are float32. X16 and Y16
+// say that x and y have numbers of the precision in memory too.
 //
-// Shader: shaders/linear.comp. Reference: internal/ref.Linear.
+// The order of the sum is the same in all tiles: the bits of a row depend on that row, w and the config alone.
+//
+// Shaders: shaders/linear.comp, linear_matrix.comp, linear_cpu.comp. Reference: internal/ref.Linear.
 type Linear struct {
 	config  LinearConfig
 	kernels kernels
+	matrix  vk.Shape // the cooperative matrix; zero for F32
 
-	tile     func(rows, out uint64) int // which of linearTiles: a pure function of sizes
-	flops    float64                    // linearFlops, but for tests; together too
+	tile     func(linearSize) int // which of the tiles: a pure function of sizes
+	flops    float64              // linearFlops, but for tests; together too
 	together uint64
 }
 
 // LinearConfig is baked into the kernel. A part that is false is left out, and its argument must be absent.
 type LinearConfig struct {
-	In, Out  int
+	In, Out int
+
+	Precision Precision
+	X16, Y16  bool // with F16 and BF16; In, or Out, is even then
+
 	Bias     bool
 	GELU     bool // exact, by erf
 	Gather   bool
@@ -71,20 +80,27 @@ type LinearArgs struct {
 	List    int // which of them this product takes
 }
 
+// x and y are the precisions of the tensors.
+func (c LinearConfig) x() Precision {
+	if c.X16 {
+		return c.Precision
+	}
+	return F32
+}
+
+func (c LinearConfig) y() Precision {
+	if c.Y16 {
+		return c.Precision
+	}
+	return F32
+}
+
 type linearPush struct{ slots, rows, inRows, outRows, lists, list, first, tiles uint32 }
 
 var _ [32 - unsafe.Sizeof(linearPush{})]byte
 var _ [unsafe.Sizeof(linearPush{}) - 32]byte
 
-// linearTiles are the variants of the kernel: a workgroup computes a tile of y of so many rows and columns. All give the same bits.
-var linearTiles = [...]struct {
-	kernel     string
-	rows, cols uint64
-}{{"linear", 128, 128}, {"linear_64", 64, 64}, {"linear_cpu", 64, 8}}
-
 const (
-	// linearMany workgroups of the large tile keep a large GPU, of 132 processors, busy. With fewer, small tiles spread better.
-	linearMany = 128
 	// linearFlops is the work of one dispatch at most, unless it has few tiles. Slow devices do 0.2 TFLOP/s, and some systems
 	// stop work that takes two seconds.
 	linearFlops = 5e10
@@ -93,56 +109,42 @@ const (
 )
 
 // NewLinear makes a product for a device. Its kernels are compiled when they are first recorded.
-func NewLinear(dev *vk.Device, c LinearConfig) (*Linear, error) {
-	if !dev.Caps().CPU {
-		return newLinear(dev, c, linearTile)
-	}
-	l, err := newLinear(dev, c, func(uint64, uint64) int { return 2 })
-	if err != nil {
-		return nil, err
-	}
-	if err := turns(dev.Caps(), "Linear", fmt.Sprintf("In of %d", c.In), c.In); err != nil {
-		return nil, err
-	}
-	return l, nil
-}
+func NewLinear(dev *vk.Device, c LinearConfig) (*Linear, error) { return newLinear(dev, c, nil) }
 
-// newLinear chooses among linearTiles by tile.
-func newLinear(dev *vk.Device, c LinearConfig, tile func(rows, out uint64) int) (*Linear, error) {
+// newLinear takes the tiles that tile chooses, nil: those of the device.
+func newLinear(dev *vk.Device, c LinearConfig, tile func(linearSize) int) (*Linear, error) {
+	const op = "Linear"
 	for _, d := range []dim{{"In", c.In}, {"Out", c.Out}} {
 		if d.n < 1 || d.n >= 1<<30 { // the kernel counts the bytes of a row in 32 bits
 			return nil, fmt.Errorf("pipelines: Linear: %s is %d, want 1 to %d", d.name, d.n, 1<<30-1)
 		}
 	}
-	if c.Unless && !c.Bias {
+	if err := c.Precision.valid(op); err != nil {
+		return nil, err
+	}
+	switch {
+	case c.Unless && !c.Bias:
 		return nil, fmt.Errorf("pipelines: Linear: Unless is set and Bias is not, want both: there is no bias to leave out")
+	case (c.X16 || c.Y16) && c.Precision == F32:
+		return nil, fmt.Errorf("pipelines: Linear: X16 is %t and Y16 %t, want neither with Precision F32", c.X16, c.Y16)
+	case c.X16 && c.Norm:
+		return nil, fmt.Errorf("pipelines: Linear: X16 and Norm are set, want one of them: the norm reads float32")
+	case c.X16 && c.In%2 != 0:
+		return nil, fmt.Errorf("pipelines: Linear: In is %d, want an even number with X16", c.In)
+	case c.Y16 && c.Out%2 != 0:
+		return nil, fmt.Errorf("pipelines: Linear: Out is %d, want an even number with Y16", c.Out)
 	}
-	return &Linear{config: c, kernels: kernels{dev: dev}, tile: tile, flops: linearFlops, together: linearTogether}, nil
-}
-
-// kernel is the kernel of one of linearTiles.
-func (l *Linear) kernel(tile int) (*vk.Kernel, error) {
-	c := l.config
-	spec := map[uint32]uint32{0: uint32(c.In), 1: uint32(c.Out)}
-	for i, on := range []bool{c.Bias, c.GELU, c.Gather, c.Norm, c.Score, c.Filled, c.Residual, c.Scatter, c.Unless} {
-		spec[uint32(2+i)] = flag(on)
+	l := &Linear{config: c, kernels: kernels{dev: dev}, flops: linearFlops, together: linearTogether}
+	var err error
+	if l.matrix, err = c.Precision.shape(dev.Caps()); err != nil {
+		return nil, fmt.Errorf("pipelines: Linear: %w", err)
 	}
-	name := linearTiles[tile].kernel
-	return l.kernels.get(name, name, false, spec)
-}
-
-// linearTile chooses a tile on a GPU for a product of rows by out: the small one where the large ones are too few, or would hang over the edge
-// by more than an eighth.
-func linearTile(rows, out uint64) int {
-	large, small := tiles(rows, 128)*tiles(out, 128), tiles(rows, 64)*tiles(out, 64)
-	if large < linearMany || large*4*8 > small*9 {
-		return 1
+	if l.tile = tile; tile != nil {
+		return l, nil
 	}
-	return 0
+	l.tile = l.choose
+	return l, turns(dev.Caps(), op, fmt.Sprintf("In of %d", c.In), c.In)
 }
-
-// tiles is how many tiles cover n elements.
-func tiles(n, side uint64) uint64 { return (n + side - 1) / side }
 
 // Record adds the product to a tape: one dispatch, or several if it is very large.
 func (l *Linear) Record(t *vk.Tape, a LinearArgs) error {
@@ -159,13 +161,13 @@ func (l *Linear) Record(t *vk.Tape, a LinearArgs) error {
 		return err
 	}
 	slots, out := uint64(a.Batch)*uint64(a.Rows), uint64(l.config.Out)
-	choice := l.tile(slots, out)
-	variant := linearTiles[choice]
+	size := linearSize{slots: slots, dense: !l.config.Gather && (a.Batch == 1 || a.InRows == a.Rows)}
+	variant := l.tiles()[l.tile(size)]
 	all := tiles(slots, variant.rows) * tiles(out, variant.cols)
 	if all > math.MaxInt32 { // the numbers of workgroups in a grid, which may have some more, fit 32 bits
 		return fmt.Errorf("pipelines: Linear: %d slots by %d columns make %d tiles, want %d at most", slots, out, all, math.MaxInt32)
 	}
-	k, err := l.kernel(choice)
+	k, err := l.kernel(variant, size.dense)
 	if err != nil {
 		return fmt.Errorf("pipelines: Linear: %w", err)
 	}
@@ -199,15 +201,15 @@ func (l *Linear) Record(t *vk.Tape, a LinearArgs) error {
 // bytes is the memory that a product must move: the rows that slots name, w, and the small things.
 func (l *Linear) bytes(a LinearArgs, slots uint64) float64 {
 	c := l.config
-	columns := uint64(c.In + c.Out)
+	columns := uint64(c.In*c.x().Bytes() + c.Out*c.y().Bytes())
 	if c.Residual {
-		columns += uint64(c.Out)
+		columns += uint64(4 * c.Out)
 	}
 	rest := (a.Gather.Size() + a.Score.Size() + a.Filled.Size()) / uint64(a.Lists)
 	for _, r := range []vk.Range{a.W, a.Bias, a.Gamma, a.Scatter, a.Unless} {
 		rest += r.Size()
 	}
-	return 4*float64(slots)*float64(columns) + float64(rest)
+	return float64(slots)*float64(columns) + float64(rest)
 }
 
 // checkSizes checks the numbers.
@@ -244,6 +246,10 @@ func (l *Linear) check(a LinearArgs) error {
 	}
 	c := l.config
 	batch, rows, in, out := dim{"Batch", a.Batch}, dim{"Rows", a.Rows}, dim{"In", c.In}, dim{"Out", c.Out}
+	columns := dim{"In", c.In}
+	if c.Precision != F32 {
+		columns = dim{"Columns(In)", c.Precision.Columns(c.In)}
+	}
 	inRows, outRows, list := dim{"InRows", a.InRows}, dim{"OutRows", a.OutRows}, []dim{batch, rows}
 	if a.Lists > 1 {
 		list = []dim{batch, {"Lists", a.Lists}, rows}
@@ -256,8 +262,8 @@ func (l *Linear) check(a LinearArgs) error {
 		start uint64
 		shape []dim
 	}{
-		{"x", true, a.X, "f32", rowsOf(c.In), []dim{batch, inRows, in}},
-		{"w", true, a.W, "f32", rowsOf(c.In), []dim{out, in}},
+		{"x", true, a.X, c.x().kind(), c.x().rowsOf(c.In), []dim{batch, inRows, in}},
+		{"w", true, a.W, c.Precision.kind(), c.Precision.rowsOf(columns.n), []dim{out, columns}},
 		{"bias", c.Bias, a.Bias, "f32", rowsOf(c.Out), []dim{out}},
 		{"gather", c.Gather, a.Gather, "i32", words, list},
 		{"gamma", c.Norm, a.Gamma, "f32", rowsOf(c.In), []dim{in}},
@@ -266,7 +272,7 @@ func (l *Linear) check(a LinearArgs) error {
 		{"residual", c.Residual, a.Residual, "f32", rowsOf(c.Out), []dim{batch, outRows, out}},
 		{"scatter", c.Scatter, a.Scatter, "i32", words, []dim{batch, rows}},
 		{"unless", c.Unless, a.Unless, "u32", words, []dim{batch, outRows}},
-		{"y", true, a.Y, "f32", rowsOf(c.Out), []dim{batch, outRows, out}},
+		{"y", true, a.Y, c.y().kind(), c.y().rowsOf(c.Out), []dim{batch, outRows, out}},
 	} {
 		if !arg.on && !arg.r.IsZero() {
 			return fmt.Errorf("pipelines: Linear: %s has %d bytes, want none: the config leaves it out", arg.name, arg.r.Size())
@@ -275,6 +281,9 @@ func (l *Linear) check(a LinearArgs) error {
 			continue
 		}
 		bytes := uint64(4)
+		if strings.HasSuffix(arg.kind, "16") {
+			bytes = 2
+		}
 		for _, d := range arg.shape {
 			bytes *= uint64(d.n)
 		}

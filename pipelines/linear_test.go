@@ -103,7 +103,7 @@ func (c linearCase) put(lab *gputest.Lab, a ref.LinearArgs) LinearArgs {
 		return lab.In(name, data)
 	}
 	fromX, fromY := rowsOf(c.In), rowsOf(c.Out)
-	args := LinearArgs{X: in("x", a.X, fromX), W: in("w", a.W, fromX),
+	args := LinearArgs{X: in("x", numbersOf(c.x(), a.X), c.x().rowsOf(c.In)), W: in("w", c.Precision.weights(a.W, c.In), c.Precision.rowsOf(c.Precision.Columns(c.In))),
 		Batch: a.Batch, InRows: a.InRows, Rows: a.Rows, OutRows: a.OutRows, Lists: a.Lists, List: a.List}
 	gather, scatter := append([]int32(nil), a.Gather...), append([]int32(nil), a.Scatter...)
 	filled, unless := make([]uint32, len(a.Filled)), make([]uint32, len(a.Unless))
@@ -122,8 +122,10 @@ func (c linearCase) put(lab *gputest.Lab, a ref.LinearArgs) LinearArgs {
 	for i, u := range a.Unless {
 		unless[i] = uint32(u) << 31 // any word but 0
 	}
-	if args.Y = lab.InOut("y", a.Base); c.shifted {
+	if c.shifted && !c.Y16 {
 		args.Y = lab.InOut("shifted y", shifted(a.Base, fromY)).Slice(fromY, uint64(4*len(a.Base)))
+	} else {
+		args.Y = lab.InOut("y", numbersOf(c.y(), a.Base))
 	}
 	if c.inPlace {
 		args.Residual = args.Y
@@ -153,7 +155,7 @@ func openLinear(t testing.TB, lab *gputest.Lab, c LinearConfig, tile int) *Linea
 	l, err := NewLinear(lab.Dev, c)
 	if tile >= 0 {
 		require.NoError(t, l.Close())
-		l, err = newLinear(lab.Dev, c, func(uint64, uint64) int { return tile })
+		l, err = newLinear(lab.Dev, c, func(linearSize) int { return tile })
 	}
 	require.NoError(t, err)
 	t.Cleanup(func() { assert.NoError(t, l.Close()) })

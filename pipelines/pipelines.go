@@ -113,6 +113,11 @@ type kernels struct {
 
 // get is the kernel of a line of variants.txt under a name of its own, always with the same spec.
 func (k *kernels) get(name, variant string, full bool, spec map[uint32]uint32) (*vk.Kernel, error) {
+	return k.with(name, variant, spec, vk.KernelConfig{FullSubgroups: full})
+}
+
+// with is get with what c says of subgroups.
+func (k *kernels) with(name, variant string, spec map[uint32]uint32, c vk.KernelConfig) (*vk.Kernel, error) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	if k.closed {
@@ -125,7 +130,8 @@ func (k *kernels) get(name, variant string, full bool, spec map[uint32]uint32) (
 	if err != nil {
 		return nil, err
 	}
-	made, err := k.dev.NewKernel(vk.KernelConfig{Name: name, Code: code, Spec: spec, FullSubgroups: full})
+	c.Name, c.Code, c.Spec = name, code, spec
+	made, err := k.dev.NewKernel(c)
 	if err != nil {
 		return nil, err
 	}

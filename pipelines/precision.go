@@ -38,6 +38,25 @@ func (p Precision) Bytes() int {
 	return 2
 }
 
+// Columns is the length of a row of weights that multiplies rows of n: with 16 bits a multiple of 8, zeros behind the n.
+func (p Precision) Columns(n int) int {
+	if p == F32 {
+		return n
+	}
+	return (n + 7) / 8 * 8
+}
+
+// rowsOf is where a tensor of this precision starts whose rows have c numbers: kernels read 16 bytes at once where rows are a multiple of them.
+func (p Precision) rowsOf(c int) uint64 {
+	if p != F32 {
+		c /= 2
+	}
+	return rowsOf(c)
+}
+
+// kind is the type of a tensor's numbers, for messages.
+func (p Precision) kind() string { return [...]string{"f32", "f16", "bf16"}[p] }
+
 // valid checks the precision of a config.
 func (p Precision) valid(op string) error {
 	if p > BF16 {

@@ -119,7 +119,7 @@ func (c *Caps) has(capability string) bool {
 	case "BFloat16TypeKHR", "BFloat16CooperativeMatrixKHR":
 		return c.BFloat16
 	}
-	return strings.HasPrefix(capability, "CooperativeMatrix") && c.CooperativeMatrix2
+	return (strings.HasPrefix(capability, "CooperativeMatrix") || capability == "TensorAddressingNV") && c.CooperativeMatrix2
 }
 
 func (d *Device) supports(m spirv.Module, c KernelConfig) error {

@@ -176,6 +176,8 @@ func (l *Lab) bytes(data any) []byte {
 		return vk.Bytes(d)
 	case []uint32:
 		return vk.Bytes(d)
+	case []uint16:
+		return vk.Bytes(d)
 	case []uint8:
 		return vk.Bytes(d)
 	}
@@ -281,10 +283,13 @@ func (l *Lab) Int32(name string) []int32 { l.t.Helper(); return numbers[int32](l
 // Uint32 is what the last Run left in a buffer.
 func (l *Lab) Uint32(name string) []uint32 { l.t.Helper(); return numbers[uint32](l.contents(name)) }
 
+// Uint16 is what the last Run left in a buffer.
+func (l *Lab) Uint16(name string) []uint16 { l.t.Helper(); return numbers[uint16](l.contents(name)) }
+
 // Uint8 is what the last Run left in a buffer.
 func (l *Lab) Uint8(name string) []uint8 { l.t.Helper(); return numbers[uint8](l.contents(name)) }
 
-func numbers[T float32 | int32 | uint32 | uint8](data []byte) []T {
+func numbers[T float32 | int32 | uint32 | uint16 | uint8](data []byte) []T {
 	out := make([]T, len(data)/len(vk.Bytes(make([]T, 1))))
 	copy(vk.Bytes(out), data)
 	return out

@@ -23,13 +23,14 @@ type LinearArgsOf[T Float] struct {
 	Gather []int32 // [Batch, Lists, Rows] source row in the item; nil: row r reads row r
 	Gamma  []T     // [In] RMSNorm of the source row on the way in; nil: none
 
-	GELU     bool    // exact (erf) GELU after the bias
-	Score    []T     // [Batch, Lists, Rows] factor of each row; nil: 1
-	Filled   []uint8 // [Batch, Lists, Rows] routed mask, 0 = empty slot; nil: all filled
-	Residual []T     // [Batch, OutRows, Out] added at the destination row; nil: none
-	Scatter  []int32 // [Batch, Rows] destination row in the item, no row twice; nil: row r
-	Unless   []uint8 // [Batch, OutRows] 1: this destination row gets no bias; nil: all get it
-	Base     []T     // [Batch, OutRows, Out] what y holds before; nil: zeros
+	GELU     bool                  // exact (erf) GELU after the bias
+	Score    []T                   // [Batch, Lists, Rows] factor of each row; nil: 1
+	Filled   []uint8               // [Batch, Lists, Rows] routed mask, 0 = empty slot; nil: all filled
+	Residual []T                   // [Batch, OutRows, Out] added at the destination row; nil: none
+	Scatter  []int32               // [Batch, Rows] destination row in the item, no row twice; nil: row r
+	Unless   []uint8               // [Batch, OutRows] 1: this destination row gets no bias; nil: all get it
+	Operand  func(float32) float32 // rounds the operands of the product, x behind the norm; nil: they stay
+	Base     []T                   // [Batch, OutRows, Out] what y holds before; nil: zeros
 }
 
 // Linear is a matrix product with a fused way in and a fused way out.
@@ -46,7 +47,7 @@ func Linear(a LinearArgs) []float64 {
 		Batch: a.Batch, InRows: a.InRows, Rows: a.Rows, OutRows: a.OutRows, In: a.In, Out: a.Out,
 		Gather: a.Gather, Gamma: convert[float64](a.Gamma),
 		GELU: a.GELU, Score: convert[float64](a.Score), Filled: a.Filled,
-		Residual: convert[float64](a.Residual), Scatter: a.Scatter, Unless: a.Unless, Lists: a.Lists, List: a.List, Base: convert[float64](a.Base),
+		Residual: convert[float64](a.Residual), Scatter: a.Scatter, Unless: a.Unless, Lists: a.Lists, List: a.List, Operand: a.Operand, Base: convert[float64](a.Base),
 	})
 }
 
@@ -57,6 +58,7 @@ func linear[T Float](a LinearArgsOf[T]) []T {
 	a = a.checked()
 	y := make([]T, a.Batch*a.OutRows*a.Out)
 	copy(y, a.Base)
+	w := rounded(a.W, a.Operand)
 	parallel(a.Batch*a.Rows, func(lo, hi int) {
 		normalised := make([]T, a.In)
 		for slot := lo; slot < hi; slot++ {
@@ -72,10 +74,22 @@ func linear[T Float](a LinearArgsOf[T]) []T {
 			}
 			dest := a.row("scatter", a.Scatter, slot, slot, a.OutRows)
 			out := y[dest*a.Out : (dest+1)*a.Out]
-			timesRows(out, a.W, x)
+			timesRows(out, w, rounded(x, a.Operand))
 			a.epilogue(out, entry, dest)
 		}
 	})
+	return y
+}
+
+// rounded is x rounded by f; nil does nothing.
+func rounded[T Float](x []T, f func(float32) float32) []T {
+	if f == nil {
+		return x
+	}
+	y := make([]T, len(x))
+	for i, v := range x {
+		y[i] = T(f(float32(v)))
+	}
 	return y
 }
 

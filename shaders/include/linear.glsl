@@ -1,6 +1,10 @@
 // What the kernels of the room linear share: configuration, arguments, the way from a slot to its rows, and the way out.
-// A slot is a computed row, numbered through the batch: slot / rows is its item. Include address.glsl first.
+// A slot is a computed row, numbered through the batch: slot / rows is its item. Include address.glsl first. With PRECISION defined, as
+// one of half.glsl, x and y may have numbers of 16 bits, of even rows.
 #include "gelu.glsl"
+#ifdef PRECISION
+#include "half.glsl"
+#endif
 
 layout(constant_id = 0) const uint IN = 1;
 layout(constant_id = 1) const uint OUT = 1;
@@ -13,6 +17,13 @@ layout(constant_id = 7) const bool FILLED = false;
 layout(constant_id = 8) const bool RESIDUAL = false;
 layout(constant_id = 9) const bool SCATTER = false;
 layout(constant_id = 10) const bool UNLESS = false;
+#ifdef PRECISION
+layout(constant_id = 11) const bool X16 = false;
+layout(constant_id = 12) const bool Y16 = false;
+const uint X_BYTES = X16 ? 2 : 4, Y_BYTES = Y16 ? 2 : 4;
+#else
+const uint X_BYTES = 4, Y_BYTES = 4;
+#endif
 
 layout(push_constant, std430) uniform Push {
 	uvec2 x, w, bias, gather, gamma, score, filled, residual, scatter, unless, y;
@@ -38,7 +49,7 @@ bool is_filled(uint slot) {
 uvec2 source(uint slot) {
 	if (!is_filled(slot)) return p.x;
 	uint row = GATHER ? U32(p.gather).v[entry(slot)] : slot % p.rows;
-	return at(p.x, slot / p.rows * p.in_rows + row, IN * 4);
+	return at(p.x, slot / p.rows * p.in_rows + row, IN * X_BYTES);
 }
 
 // norm_factor makes a row of the given sum of squares sqrt(IN) long.
@@ -53,6 +64,18 @@ vec4 load_out(uvec2 row, uint col) {
 }
 
 void store_out(uvec2 row, uint col, vec4 v) {
+#ifdef PRECISION
+	if (Y16) {
+		uvec2 words = uvec2(pack(PRECISION, v.xy), pack(PRECISION, v.zw));
+		if (OUT % 4 == 0) {
+			U32x2(row).v[col / 4] = words;
+			return;
+		}
+		U32(row).v[col / 2] = words.x;
+		if (col + 2 < OUT) U32(row).v[col / 2 + 1] = words.y;
+		return;
+	}
+#endif
 	if (OUT % 4 == 0) {
 		F32x4(row).v[col / 4] = v;
 		return;
@@ -74,7 +97,7 @@ struct Exit {
 Exit way_out(uint slot, float norm) {
 	uint row = SCATTER ? U32(p.scatter).v[slot] : slot % p.rows;
 	row += slot / p.rows * p.out_rows;
-	Exit e = Exit(at(p.y, row, OUT * 4), uvec2(0), norm, 1, BIAS);
+	Exit e = Exit(at(p.y, row, OUT * Y_BYTES), uvec2(0), norm, 1, BIAS);
 	if (RESIDUAL) e.residual = at(p.residual, row, OUT * 4);
 	if (SCORE) e.score = F32(p.score).v[entry(slot)];
 	if (UNLESS) e.bias = U32(p.unless).v[row] == 0;

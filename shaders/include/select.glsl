@@ -19,8 +19,7 @@ layout(constant_id = 4) const bool WINDOWS = false; // the segments are prefixes
 #define INSIDE false
 #endif
 
-// A pair in memory: x the key, y the index in the segment.
-layout(buffer_reference, std430, buffer_reference_align = 8) buffer U32x2 { uvec2 v[]; };
+// A pair in memory, a uvec2: x the key, y the index in the segment.
 
 // The same block for all shaders; what one does not use is absent.
 layout(push_constant) uniform Push {

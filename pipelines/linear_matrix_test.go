@@ -1,0 +1,218 @@
+package pipelines
+
+import (
+	"fmt"
+	"testing"
+
+	"github.com/colt5-vulkan/colt5/internal/gputest"
+	"github.com/colt5-vulkan/colt5/internal/half"
+	"github.com/colt5-vulkan/colt5/internal/ref"
+	"github.com/colt5-vulkan/colt5/vk"
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+)
+
+// round rounds a number to the precision.
+func (p Precision) round(f float32) float32 {
+	switch p {
+	case F16:
+		return half.FromF16(half.ToF16(f))
+	case BF16:
+		return half.FromBF16(half.ToBF16(f))
+	}
+	return f
+}
+
+// numbersOf are x as they lie in memory.
+func numbersOf(p Precision, x []float32) any {
+	if p == F32 {
+		return x
+	}
+	list := make([]uint16, len(x))
+	for i, f := range x {
+		if list[i] = half.ToF16(f); p == BF16 {
+			list[i] = half.ToBF16(f)
+		}
+	}
+	return list
+}
+
+// floatsOf reads numbers of the precision back.
+func floatsOf(p Precision, lab *gputest.Lab, name string) []float32 {
+	if p == F32 {
+		return lab.Float32(name)
+	}
+	words := lab.Uint16(name)
+	list := make([]float32, len(words))
+	for i, w := range words {
+		if list[i] = half.FromF16(w); p == BF16 {
+			list[i] = half.FromBF16(w)
+		}
+	}
+	return list
+}
+
+// weights are w [*, in] as they lie in memory.
+func (p Precision) weights(w []float32, in int) any {
+	columns := p.Columns(in)
+	padded := make([]float32, len(w)/in*columns)
+	for i, f := range w {
+		padded[i/in*columns+i%in] = f
+	}
+	return numbersOf(p, padded)
+}
+
+// rounded are x rounded to the precision.
+func (p Precision) rounded(x []float32) []float32 {
+	list := make([]float32, len(x))
+	for i, f := range x {
+		list[i] = p.round(f)
+	}
+	return list
+}
+
+// precisions are those of 16 bits that the device has. Where it has none NewLinear must say so, and the test ends.
+func precisions(t *testing.T) []Precision {
+	dev := gputest.Device(t)
+	var list []Precision
+	for _, p := range []Precision{F16, BF16} {
+		l, err := NewLinear(dev, LinearConfig{In: 8, Out: 8, Precision: p})
+		if missing := p.Supported(dev.Caps()); missing != nil {
+			require.ErrorIs(t, err, vk.ErrUnsupported)
+			require.ErrorContains(t, err, missing.Error())
+			continue
+		}
+		require.NoError(t, err)
+		require.NoError(t, l.Close())
+		list = append(list, p)
+	}
+	return list
+}
+
+// testMatrix runs the case in all precisions of 16 bits, with every tile that fits: all within the bound, and the tiles alike bit for bit.
+func (c linearCase) testMatrix(t *testing.T) {
+	dev := gputest.Device(t)
+	for _, c.Precision = range precisions(t) {
+		p := c.Precision
+		data := c.data()
+		if c.X16 {
+			data.X = p.rounded(data.X)
+		}
+		if c.Y16 {
+			data.Base = p.rounded(data.Base)
+		}
+		data.Operand = p.round
+		want, naive := ref.Linear(data), ref.Linear32(data)
+		if c.Y16 {
+			naive = p.rounded(naive)
+		}
+		var first []float32
+		for tile, variant := range linearMatrixTiles {
+			m, err := p.shape(dev.Caps())
+			require.NoError(t, err)
+			if !variant.fits(dev.Caps(), m) || variant.dense && (c.Gather || !c.X16 || c.batch > 1 && c.inRows != c.rows) {
+				continue
+			}
+			lab := gputest.Open(t)
+			l, args := openLinear(t, lab, c.LinearConfig, tile), c.put(lab, data)
+			lab.Run(func(tape *vk.Tape) error { return l.Record(tape, args) })
+			require.Len(t, lab.Dispatches(), 1, "everything is fused")
+			require.Contains(t, lab.Dispatches()[0], "linear_matrix_"+p.kind())
+			y := floatsOf(c.y(), lab, "y")
+			require.NoError(t, ref.MaxErr(y, want).Within(ref.Bound(naive, want, 1e-6)), "%v %v", p, variant)
+			if first == nil {
+				first = y
+			}
+			require.Equal(t, first, y, "%v %v: the bits depend on the tile", p, variant)
+		}
+		require.NotNil(t, first)
+	}
+}
+
+func TestLinearMatrix(t *testing.T) {
+	all := linearAll
+	for _, c := range []linearCase{
+		{LinearConfig: LinearConfig{In: 128, Out: 128, X16: true, Y16: true}, rows: 256},
+		{LinearConfig: LinearConfig{In: 72, Out: 136, X16: true, Y16: true}, rows: 131},
+		{LinearConfig: LinearConfig{In: 72, Out: 68, X16: true}, rows: 65},
+		{LinearConfig: LinearConfig{In: 46, Out: 34, X16: true, Y16: true}, rows: 33},
+		{LinearConfig: LinearConfig{In: 64, Out: 64}, rows: 64},
+		{LinearConfig: LinearConfig{In: 1, Out: 1}, rows: 1},
+		{LinearConfig: LinearConfig{In: 37, Out: 35}, rows: 130},
+		{LinearConfig: LinearConfig{In: 515, Out: 20, Norm: true, Y16: true}, rows: 70},
+		{LinearConfig: LinearConfig{In: 96, Out: 40, X16: true, Bias: true, GELU: true, Y16: true}, rows: 64, batch: 2},
+		{LinearConfig: LinearConfig{In: 80, Out: 40, X16: true, Gather: true, Filled: true, Y16: true}, rows: 67, batch: 2, inRows: 30, wild: true},
+		{LinearConfig: LinearConfig{In: 64, Out: 128, X16: true, Bias: true, Unless: true, Residual: true}, rows: 140, batch: 2, inPlace: true},
+		{LinearConfig: LinearConfig{In: 64, Out: 64, X16: true, Scatter: true, Score: true, Residual: true}, rows: 70, batch: 2, outRows: 100, inPlace: true},
+		{LinearConfig: all, rows: 67, batch: 3, inRows: 300, outRows: 150},
+		{LinearConfig: all, rows: 67, batch: 3, inRows: 300, outRows: 150, shifted: true},
+	} {
+		if c.LinearConfig == all {
+			c.In, c.Out = 50, 68
+		}
+		c.batch, c.inRows, c.outRows = max(c.batch, 1), max(c.inRows, c.rows*(1-int(flag(c.Gather)))), max(c.outRows, c.rows)
+		t.Run(fmt.Sprintf("%v x16 %t y16 %t", c, c.X16, c.Y16), c.testMatrix)
+	}
+}
+
+// The bits of a row are the same alone and among others.
+func TestLinearMatrixBits(t *testing.T) {
+	for _, p := range precisions(t) {
+		many := linearCase{LinearConfig: LinearConfig{In: 200, Out: 72, Precision: p, X16: true}, batch: 1, inRows: 150, rows: 150, outRows: 150}
+		data := many.data()
+		lab := gputest.Open(t)
+		l, args := openLinear(t, lab, many.LinearConfig, 2), many.put(lab, data)
+		lab.Run(func(tape *vk.Tape) error { return l.Record(tape, args) })
+		y := lab.Float32("y")
+		for _, slot := range []int{0, 1, 63, 64, 149} {
+			one := data
+			one.InRows, one.Rows, one.OutRows, one.X, one.Base = 1, 1, 1, data.X[slot*many.In:][:many.In], data.Base[:many.Out]
+			lab := gputest.Open(t)
+			args := many.put(lab, one)
+			lab.Run(func(tape *vk.Tape) error { return l.Record(tape, args) })
+			assert.Equal(t, y[slot*many.Out:][:many.Out], lab.Float32("y"), "slot %d", slot)
+		}
+	}
+}
+
+func TestLinearMatrixBadConfig(t *testing.T) {
+	dev := gputest.Device(t)
+	for _, test := range []struct {
+		c    LinearConfig
+		want string
+	}{
+		{LinearConfig{In: 8, Out: 8, Precision: 3}, "Precision is Precision(3), want F32, F16 or BF16"},
+		{LinearConfig{In: 8, Out: 8, X16: true}, "X16 is true and Y16 false, want neither with Precision F32"},
+		{LinearConfig{In: 8, Out: 8, Precision: F16, X16: true, Norm: true}, "X16 and Norm are set, want one of them"},
+		{LinearConfig{In: 7, Out: 8, Precision: F16, X16: true}, "In is 7, want an even number with X16"},
+		{LinearConfig{In: 8, Out: 7, Precision: BF16, Y16: true}, "Out is 7, want an even number with Y16"},
+	} {
+		_, err := NewLinear(dev, test.c)
+		assert.ErrorContains(t, err, test.want)
+	}
+}
+
+// The choice of a tile: the large one for many rows, small ones that spread better for few, and nothing that the device has no room for.
+func TestLinearMatrixTile(t *testing.T) {
+	gpu := vk.Caps{SharedBytes: 48 << 10, SubgroupSize: 32, MaxWorkgroupInvocations: 1024}
+	cpu := vk.Caps{SharedBytes: 32 << 10, SubgroupSize: 8, MaxWorkgroupInvocations: 1024, CPU: true}
+	m, small := vk.Shape{M: 16, N: 16, K: 16}, vk.Shape{M: 8, N: 8, K: 8}
+	for _, test := range []struct {
+		caps  vk.Caps
+		shape vk.Shape
+		size  linearSize
+		out   uint64
+		x16   bool
+		want  int
+	}{
+		{gpu, m, linearSize{65536, true}, 512, true, 0},
+		{gpu, m, linearSize{65536, true}, 512, false, 1},
+		{gpu, m, linearSize{65536, false}, 512, true, 1},
+		{gpu, m, linearSize{2048, false}, 512, true, 2},
+		{gpu, m, linearSize{64, true}, 1024, true, 3},
+		{cpu, small, linearSize{65536, true}, 512, true, 1},
+		{cpu, small, linearSize{1, true}, 1, true, 3},
+	} {
+		assert.Equal(t, test.want, linearMatrixTile(test.caps, test.shape, test.size, test.out, test.x16), "%+v", test)
+	}
+}

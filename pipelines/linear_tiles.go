@@ -1,0 +1,130 @@
+package pipelines
+
+import (
+	"fmt"
+
+	"github.com/colt5-vulkan/colt5/vk"
+)
+
+// linearVariant is a kernel of the room: a workgroup computes a tile of y of so many rows and columns.
+type linearVariant struct {
+	kernel     string
+	rows, cols uint64
+
+	// Of cooperative matrices: inputs of a step, and subgroups side by side.
+	step, down, across uint32
+	dense              bool // only for rows of 16 bits that follow each other
+}
+
+// linearTiles are those for float32. All give the same bits.
+var linearTiles = []linearVariant{
+	{kernel: "linear", rows: 128, cols: 128},
+	{kernel: "linear_64", rows: 64, cols: 64},
+	{kernel: "linear_cpu", rows: 64, cols: 8},
+}
+
+// linearMatrixTiles are those for 16 bits. All give the same bits. Steps of 64 inputs hide the way from memory better, but in the largest tile
+// they leave registers only for rows of 16 bits that follow each other.
+var linearMatrixTiles = []linearVariant{
+	{"linear_matrix", 128, 128, 64, 2, 2, true},
+	{"linear_matrix", 128, 128, 32, 2, 2, false},
+	{"linear_matrix", 64, 64, 64, 2, 2, false},
+	{"linear_matrix", 32, 64, 64, 2, 2, false},
+}
+
+// linearMany workgroups of the large tile keep a large GPU, of 132 processors, busy. With fewer, small tiles spread better.
+const linearMany = 128
+
+// linearSize is what the choice of a tile depends on.
+type linearSize struct {
+	slots uint64
+	dense bool // slot s reads row s of x
+}
+
+// tiles are the variants of the config.
+func (l *Linear) tiles() []linearVariant {
+	if l.config.Precision == F32 {
+		return linearTiles
+	}
+	return linearMatrixTiles
+}
+
+// choose chooses a tile.
+func (l *Linear) choose(s linearSize) int {
+	caps, out := l.kernels.dev.Caps(), uint64(l.config.Out)
+	switch {
+	case l.config.Precision != F32:
+		return linearMatrixTile(caps, l.matrix, s, out, l.config.X16)
+	case caps.CPU:
+		return 2
+	}
+	return linearTile(s.slots, out)
+}
+
+// linearTile chooses a float32 tile on a GPU for a product of rows by out: the small one where the large ones are too few, or would hang over
+// the edge by more than an eighth.
+func linearTile(rows, out uint64) int {
+	large, small := tiles(rows, 128)*tiles(out, 128), tiles(rows, 64)*tiles(out, 64)
+	if large < linearMany || large*4*8 > small*9 {
+		return 1
+	}
+	return 0
+}
+
+// linearMatrixTile chooses a tile of cooperative matrices: the largest that fits the device and makes many workgroups, else the smallest.
+func linearMatrixTile(caps vk.Caps, m vk.Shape, s linearSize, out uint64, x16 bool) int {
+	best := len(linearMatrixTiles) - 1
+	for i, v := range linearMatrixTiles {
+		whole := s.slots * out * 9 / 8 // what hangs over the edge is an eighth at most
+		n := tiles(s.slots, v.rows) * tiles(out, v.cols)
+		if !v.fits(caps, m) || v.dense && !(s.dense && x16) {
+			continue
+		}
+		if n >= linearMany && (n*v.rows*v.cols <= whole || v.rows < 128) {
+			return i
+		}
+		best = i
+	}
+	return best
+}
+
+// fits says whether a device has the shared memory of a tile and can cut it into its cooperative matrices.
+func (v linearVariant) fits(caps vk.Caps, m vk.Shape) bool {
+	fits := uint64(v.shared(m)) <= uint64(caps.SharedBytes) && v.down*v.across*caps.SubgroupSize <= caps.MaxWorkgroupInvocations
+	return fits && uint32(v.rows)/v.down%m.M == 0 && uint32(v.cols)/v.across%m.N == 0 && v.step%m.K == 0
+}
+
+// shared is the shared memory of a tile of cooperative matrices, in bytes.
+func (v linearVariant) shared(m vk.Shape) uint32 {
+	rows := uint32(v.rows+v.cols) * (v.step/8 + 1)
+	strips := v.down * v.across * m.M * (uint32(v.cols)/v.across/4 + 1)
+	return 16*max(rows, strips) + 4*uint32(v.rows)
+}
+
+// kernel is the kernel of a variant.
+func (l *Linear) kernel(v linearVariant, dense bool) (*vk.Kernel, error) {
+	c := l.config
+	spec := map[uint32]uint32{0: uint32(c.In), 1: uint32(c.Out)}
+	for i, on := range []bool{c.Bias, c.GELU, c.Gather, c.Norm, c.Score, c.Filled, c.Residual, c.Scatter, c.Unless} {
+		spec[uint32(2+i)] = flag(on)
+	}
+	if c.Precision == F32 {
+		return l.kernels.get(v.kernel, v.kernel, false, spec)
+	}
+	lanes := l.kernels.dev.Caps().SubgroupSize
+	plain := c.Y16 && c.Out%8 == 0 && !(c.Bias || c.GELU || c.Gather || c.Score || c.Filled || c.Residual || c.Scatter)
+	m := l.matrix
+	for i, word := range []uint32{flag(c.X16), flag(c.Y16), flag(dense), m.M, m.N, m.K, lanes, uint32(v.rows), uint32(v.cols), v.step, v.down, v.across,
+		v.down * v.across * lanes, flag(plain)} {
+		spec[uint32(11+i)] = word
+	}
+	variant := v.kernel + "_" + c.Precision.kind()
+	name := fmt.Sprintf("%s %dx%dx%d", variant, v.rows, v.cols, v.step)
+	if !dense {
+		name += " rows"
+	}
+	return l.kernels.with(name, variant, spec, vk.KernelConfig{SubgroupSize: lanes, FullSubgroups: true})
+}
+
+// tiles is how many tiles cover n elements.
+func tiles(n, side uint64) uint64 { return (n + side - 1) / side }

@@ -1,0 +1,233 @@
+#version 450
+// Rows times a matrix, on cooperative matrices: operands of 16 bits, F16 or BF16, sums in float32:
+//
+//	x [B, InRows, IN], float32 or 16 bits    w [OUT, WK] 16 bits, WK being IN up to a multiple of 8, zeros behind IN
+//	y [B, OutRows, OUT], float32 or 16 bits    slot = item * Rows + r
+//	y[scatter[slot], o] = gelu(sum_i norm(x[gather[slot]])[i] * w[o, i] + bias[o]) * score[slot] + residual[scatter[slot], o]
+//	unless [B, OutRows]: rows of y whose word is not 0 get no bias
+//
+// A workgroup computes a tile of BM slots by BN columns with WM x WN subgroups. BK inputs at a time lie in shared memory, in rows
+// 16 bytes longer than that, so that 8 of them meet all banks; the next BK are on their way to registers meanwhile. With the norm each
+// row's factor is found first, and multiplied in before x is rounded. The sums leave through shared memory, in whole pieces of rows.
+//
+// All tiles add in the same order, MK elements after MK elements, and so give the same bits.
+#extension GL_KHR_cooperative_matrix : require
+#extension GL_KHR_memory_scope_semantics : require
+#extension GL_KHR_shader_subgroup_arithmetic : require
+#extension GL_EXT_buffer_reference : require
+#extension GL_EXT_buffer_reference_uvec2 : require
+#extension GL_EXT_control_flow_attributes : require
+#extension GL_GOOGLE_include_directive : require
+#ifdef BF16
+#extension GL_EXT_bfloat16 : require
+#define PRECISION PRECISION_BF16
+#define HALF bfloat16_t
+#else
+#extension GL_EXT_shader_explicit_arithmetic_types_float16 : require
+#define PRECISION PRECISION_F16
+#define HALF float16_t
+#endif
+#include "include/address.glsl"
+#include "include/linear.glsl"
+
+layout(constant_id = 13) const bool DENSE = false;        // slot s reads row s of x
+layout(constant_id = 14) const uint MM = 16;              // a cooperative matrix product: MM x MK times MK x MN
+layout(constant_id = 15) const uint MN = 16;
+layout(constant_id = 16) const uint MK = 16;
+layout(constant_id = 17) const uint LANES = 32;           // of a subgroup
+layout(constant_id = 18) const uint BM = 64;
+layout(constant_id = 19) const uint BN = 64;
+layout(constant_id = 20) const uint BK = 32;
+layout(constant_id = 21) const uint WM = 2;
+layout(constant_id = 22) const uint WN = 2;
+layout(constant_id = 23) const uint THREADS = 128;        // WM * WN * LANES
+layout(constant_id = 24) const bool PLAIN = false; // y has 16 bits and rows of a multiple of 8, and nothing happens on the way out
+layout(local_size_x_id = 23) in;
+
+const uint TM = BM / WM / MM, TN = BN / WN / MN;          // products of a subgroup
+const uint WK = (IN + 7) / 8 * 8;                         // a row of w
+const uint KV = BK / 8, LINE = KV + 1;                    // pieces of 16 bytes of a row: that a step takes, and in shared memory
+const uint STRIDE = THREADS / KV;                         // rows fetched side by side
+const uint AL = (BM + STRIDE - 1) / STRIDE, WL = (BN + STRIDE - 1) / STRIDE; // rows of x and of w that an invocation fetches in a step
+const uint AP = X16 ? 1 : 2;                              // uvec4 for 8 elements of x
+const uint CV = BN / WN / 4, STRIP = CV + 1;              // pieces of a subgroup's row of results
+const uint TILES = (BM + BN) * LINE, STRIPS = WM * WN * MM * STRIP;
+const uint HV = BN / WN / 8, HALF_STRIP = HV + 1;
+
+shared uvec4 tile[TILES > STRIPS ? TILES : STRIPS]; // x, then w; in the end the results
+shared float factors[NORM ? BM : 1];
+
+uvec2 a_row[DENSE ? 1 : AL], w_row;
+uvec4 a_next[AL * AP], w_next[WL], gamma_next[2];
+coopmat<float, gl_ScopeSubgroup, MM, MN, gl_MatrixUseAccumulator> acc[TM][TN];
+
+// words_of reads 8 elements of 16 bits from col on, of the row of IN that comes `down` rows after the one at base; 0 past its end.
+uvec4 words_of(uvec2 base, uint down, uint col) {
+	if (IN % 8 == 0) return IN % BK == 0 || col < IN ? U32x4(base).v[down * (IN / 8) + col / 8] : uvec4(0);
+	uvec4 v = uvec4(0);
+	[[unroll]] for (uint i = 0; i < 4; i++)
+		if (col + 2 * i < IN) v[i] = U32(base).v[down * (IN / 2) + col / 2 + i];
+	return v;
+}
+
+// floats_of reads 4 floats likewise.
+uvec4 floats_of(uvec2 base, uint down, uint col) {
+	if (IN % 4 == 0) return IN % BK == 0 || col < IN ? U32x4(base).v[down * (IN / 4) + col / 4] : uvec4(0);
+	uvec4 v = uvec4(0);
+	[[unroll]] for (uint i = 0; i < 4; i++)
+		if (col + i < IN) v[i] = U32(base).v[down * IN + col + i];
+	return v;
+}
+
+void fetch_row(uint i, uvec2 base, uint down, uint col) {
+	if (X16) {
+		a_next[i * AP] = words_of(base, down, col);
+	} else {
+		a_next[i * AP] = floats_of(base, down, col);
+		a_next[i * AP + AP - 1] = floats_of(base, down, col + 4);
+	}
+}
+
+void fetch(uint m0, uint n0, uint k0) {
+	uint row = gl_LocalInvocationIndex / KV, col = k0 + gl_LocalInvocationIndex % KV * 8;
+	[[unroll]] for (uint i = 0; i < AL; i++) {
+		if (BM % STRIDE != 0 && row + i * STRIDE >= BM) continue;
+		if (!DENSE) {
+			fetch_row(i, a_row[i], 0, col);
+		} else if (m0 + row + i * STRIDE < p.slots) {
+			fetch_row(i, a_row[0], i * STRIDE, col);
+		}
+	}
+	[[unroll]] for (uint i = 0; i < WL; i++) {
+		w_next[i] = uvec4(0);
+		if (BN % STRIDE != 0 && row + i * STRIDE >= BN) continue;
+		if (OUT % BN != 0 && n0 + row + i * STRIDE >= OUT) continue;
+		if (IN % BK == 0 || col < IN) w_next[i] = U32x4(w_row).v[i * STRIDE * (WK / 8) + col / 8];
+	}
+	if (NORM) {
+		gamma_next[0] = floats_of(p.gamma, 0, col);
+		gamma_next[1] = floats_of(p.gamma, 0, col + 4);
+	}
+}
+
+// operand rounds 8 elements of x.
+uvec4 operand(uint i, uint row) {
+	if (X16) return a_next[i * AP];
+	vec4 a = uintBitsToFloat(a_next[i * AP]), b = uintBitsToFloat(a_next[i * AP + AP - 1]);
+	if (NORM) {
+		a *= factors[row] * uintBitsToFloat(gamma_next[0]);
+		b *= factors[row] * uintBitsToFloat(gamma_next[1]);
+	}
+	return uvec4(pack(PRECISION, a.xy), pack(PRECISION, a.zw), pack(PRECISION, b.xy), pack(PRECISION, b.zw));
+}
+
+void put() {
+	uint row = gl_LocalInvocationIndex / KV, kv = gl_LocalInvocationIndex % KV;
+	[[unroll]] for (uint i = 0; i < AL; i++) {
+		if (BM % STRIDE != 0 && row + i * STRIDE >= BM) continue;
+		tile[(row + i * STRIDE) * LINE + kv] = operand(i, row + i * STRIDE);
+	}
+	[[unroll]] for (uint i = 0; i < WL; i++) {
+		if (BN % STRIDE != 0 && row + i * STRIDE >= BN) continue;
+		tile[(BM + row + i * STRIDE) * LINE + kv] = w_next[i];
+	}
+}
+
+void multiply(uint wm, uint wn) {
+	[[unroll]] for (uint k = 0; k < BK / MK; k++) {
+		coopmat<HALF, gl_ScopeSubgroup, MM, MK, gl_MatrixUseA> a[TM];
+		coopmat<HALF, gl_ScopeSubgroup, MK, MN, gl_MatrixUseB> w;
+		[[unroll]] for (uint i = 0; i < TM; i++)
+			coopMatLoad(a[i], tile, (wm * (BM / WM) + i * MM) * LINE + k * MK / 8, LINE, gl_CooperativeMatrixLayoutRowMajor);
+		[[unroll]] for (uint j = 0; j < TN; j++) {
+			coopMatLoad(w, tile, (BM + wn * (BN / WN) + j * MN) * LINE + k * MK / 8, LINE, gl_CooperativeMatrixLayoutColumnMajor);
+			[[unroll]] for (uint i = 0; i < TM; i++) acc[i][j] = coopMatMulAdd(a[i], w, acc[i][j]);
+		}
+	}
+}
+
+// find_factors sums the squares of the tile's rows, a subgroup a row.
+void find_factors(uint m0) {
+	for (uint row = gl_SubgroupID; row < BM; row += WM * WN) {
+		uvec2 from = source(m0 + row);
+		float square = 0;
+		for (uint col = gl_SubgroupInvocationID * 4; col < IN; col += LANES * 4) {
+			vec4 v = uintBitsToFloat(floats_of(from, 0, col));
+			square = fma(v.x, v.x, fma(v.y, v.y, fma(v.z, v.z, fma(v.w, v.w, square))));
+		}
+		square = subgroupAdd(square);
+		if (subgroupElect()) factors[row] = norm_factor(square);
+	}
+	barrier();
+}
+
+// write finishes rows m0 .. m0 + MM - 1 of the subgroup's columns, which lie in its strip.
+void write(uint m0, uint n0, uint strip) {
+	for (uint e = gl_SubgroupInvocationID; e < MM * CV; e += LANES) {
+		uint row = e / CV, col = e % CV;
+		if (!is_filled(m0 + row)) continue;
+		finish(way_out(m0 + row, 1), n0 + col * 4, uintBitsToFloat(tile[strip + row * STRIP + col]));
+	}
+}
+
+// write_plain is write where there is nothing to finish.
+void write_plain(uint m0, uint n0, uint strip) {
+	for (uint e = gl_SubgroupInvocationID; e < MM * HV; e += LANES) {
+		uint slot = m0 + e / HV, col = n0 + e % HV * 8;
+		if (slot < p.slots && (OUT % BN == 0 || col < OUT)) U32x4(way_out(slot, 1).y).v[col / 8] = tile[strip + e / HV * HALF_STRIP + e % HV];
+	}
+}
+
+// place finds the tile of a workgroup: 8 tiles of rows go side by side through the columns, so that they share w in the cache.
+uvec2 place(uint n) {
+	const uint across = (OUT + BN - 1) / BN;
+	uint down = (p.slots + BM - 1) / BM, band = n / (8 * across) * 8, high = min(down - band, 8);
+	n -= band * across;
+	return uvec2((band + n % high) * BM, n / high * BN);
+}
+
+void main() {
+	uint n = p.first + workgroup();
+	if (n >= p.tiles) return;
+	uint m0 = place(n).x, n0 = place(n).y;
+
+	uint t = gl_LocalInvocationIndex;
+	if (DENSE) a_row[0] = at(p.x, min(m0 + t / KV, p.slots - 1), IN * X_BYTES);
+	else
+		[[unroll]] for (uint i = 0; i < AL; i++) a_row[i] = source(m0 + t / KV + i * STRIDE);
+	[[unroll]] for (uint i = 0; i < AL * AP; i++) a_next[i] = uvec4(0);
+	w_row = at(p.w, n0 + t / KV, WK * 2);
+	[[unroll]] for (uint i = 0; i < TM; i++)
+		[[unroll]] for (uint j = 0; j < TN; j++) acc[i][j] = coopmat<float, gl_ScopeSubgroup, MM, MN, gl_MatrixUseAccumulator>(0);
+	if (NORM) find_factors(m0);
+
+	uint wm = gl_SubgroupID % WM, wn = gl_SubgroupID / WM;
+	fetch(m0, n0, 0);
+	for (uint k0 = 0; k0 < IN; k0 += BK) {
+		put();
+		barrier();
+		if (k0 + BK < IN) fetch(m0, n0, k0 + BK);
+		multiply(wm, wn);
+		barrier();
+	}
+
+	uint strip = gl_SubgroupID * MM * STRIP;
+	m0 += wm * (BM / WM);
+	n0 += wn * (BN / WN);
+	[[unroll]] for (uint i = 0; i < TM; i++) {
+		[[unroll]] for (uint j = 0; j < TN; j++) {
+			if (PLAIN) {
+				coopmat<HALF, gl_ScopeSubgroup, MM, MN, gl_MatrixUseAccumulator> h = coopmat<HALF, gl_ScopeSubgroup, MM, MN, gl_MatrixUseAccumulator>(acc[i][j]);
+				coopMatStore(h, tile, strip + j * MN / 8, HALF_STRIP, gl_CooperativeMatrixLayoutRowMajor);
+			} else {
+				coopMatStore(acc[i][j], tile, strip + j * MN / 4, STRIP, gl_CooperativeMatrixLayoutRowMajor);
+			}
+		}
+		subgroupMemoryBarrierShared();
+		subgroupBarrier();
+		if (PLAIN) write_plain(m0 + i * MM, n0, strip);
+		else write(m0 + i * MM, n0, strip);
+		subgroupMemoryBarrierShared();
+		subgroupBarrier();
+	}
+}
