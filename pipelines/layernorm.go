@@ -10,7 +10,7 @@ import (
 // LayerNorm shifts and scales rows to mean 0 and variance 1, then by weight and bias; and adds a table to them, such as positions.
 //
 //	x [Rows, C] f32 in    weight [C] f32 in    bias [C] f32 in    add [Period, C] f32 in, with Add
-//	y [Rows, C] f32 out, may be x
+//	y [Rows, C] out, f32, may be x then, or in the config's precision
 //	y[r] = (x[r] - mean) / sqrt(var + 1e-5) * weight + bias (+ add[r % Period])    var is the biased variance
 //
 // The mean comes first, then the squares of what is left, so that rows with a large mean stay accurate. Where C is a multiple of 4
@@ -25,8 +25,9 @@ type LayerNorm struct {
 
 // LayerNormConfig is what is baked into the kernel.
 type LayerNormConfig struct {
-	C   int  // floats of a row
-	Add bool // add rows of a table behind the norm
+	C   int       // floats of a row
+	Add bool      // add rows of a table behind the norm
+	Y   Precision // of y; with 16 bits C is a multiple of 4
 }
 
 // LayerNormArgs is one dispatch. It reads all ranges but Y, which it writes whole.
@@ -51,12 +52,15 @@ func NewLayerNorm(dev *vk.Device, c LayerNormConfig) (*LayerNorm, error) {
 	if err := rowLength("LayerNorm", c.C); err != nil {
 		return nil, err
 	}
+	if err := c.Y.normed("LayerNorm", c.C); err != nil {
+		return nil, err
+	}
 	name, cols := rowVariant("layernorm", c.C)
 	lanes, rows := normLanes(c.C, 64)
 	if err := turns(dev.Caps(), "LayerNorm", fmt.Sprintf("a row of %d floats", c.C), int(3*(cols/lanes+1))); err != nil {
 		return nil, err
 	}
-	k, err := kernel(dev, name, map[uint32]uint32{0: lanes, 1: rows, 2: cols, 3: flag(c.Add)})
+	k, err := kernel(dev, name, map[uint32]uint32{0: lanes, 1: rows, 2: cols, 3: flag(c.Add), 4: uint32(c.Y)})
 	if err != nil {
 		return nil, fmt.Errorf("pipelines: LayerNorm: %w", err)
 	}
@@ -104,7 +108,7 @@ func (n *LayerNorm) check(a LayerNormArgs) error {
 		needAt(align, op, "x", a.X, uint64(a.Rows)*row, shape(rows, c)+" f32"),
 		needAt(align, op, "weight", a.Weight, row, shape(c)+" f32"),
 		needAt(align, op, "bias", a.Bias, row, shape(c)+" f32"),
-		needAt(align, op, "y", a.Y, uint64(a.Rows)*row, shape(rows, c)+" f32"),
+		needAt(n.c.Y.rowsOf(c.n), op, "y", a.Y, uint64(a.Rows)*uint64(c.n*n.c.Y.Bytes()), shape(rows, c)+" "+n.c.Y.kind()),
 	); err != nil {
 		return err
 	}

@@ -110,6 +110,9 @@ func (c linearCase) testMatrix(t *testing.T) {
 		for tile, variant := range linearMatrixTiles {
 			m, err := p.shape(dev.Caps())
 			require.NoError(t, err)
+			if dev.Caps().CPU && variant.rows > 16 && (variant.rows > 32 || !c.Y16 || c.In != 128) {
+				continue // CPU drivers compile large tiles for minutes
+			}
 			if !variant.fits(dev.Caps(), m) || variant.dense && (c.Gather || !c.X16 || c.batch > 1 && c.inRows != c.rows) {
 				continue
 			}
@@ -161,7 +164,7 @@ func TestLinearMatrixBits(t *testing.T) {
 		many := linearCase{LinearConfig: LinearConfig{In: 200, Out: 72, Precision: p, X16: true}, batch: 1, inRows: 150, rows: 150, outRows: 150}
 		data := many.data()
 		lab := gputest.Open(t)
-		l, args := openLinear(t, lab, many.LinearConfig, 2), many.put(lab, data)
+		l, args := openLinear(t, lab, many.LinearConfig, -1), many.put(lab, data)
 		lab.Run(func(tape *vk.Tape) error { return l.Record(tape, args) })
 		y := lab.Float32("y")
 		for _, slot := range []int{0, 1, 63, 64, 149} {
@@ -210,8 +213,7 @@ func TestLinearMatrixTile(t *testing.T) {
 		{gpu, m, linearSize{65536, false}, 512, true, 1},
 		{gpu, m, linearSize{2048, false}, 512, true, 2},
 		{gpu, m, linearSize{64, true}, 1024, true, 3},
-		{cpu, small, linearSize{65536, true}, 512, true, 1},
-		{cpu, small, linearSize{1, true}, 1, true, 3},
+		{cpu, small, linearSize{65536, true}, 512, true, 4},
 	} {
 		assert.Equal(t, test.want, linearMatrixTile(test.caps, test.shape, test.size, test.out, test.x16), "%+v", test)
 	}

@@ -30,6 +30,7 @@ var linearMatrixTiles = []linearVariant{
 	{"linear_matrix", 128, 128, 32, 2, 2, false},
 	{"linear_matrix", 64, 64, 64, 2, 2, false},
 	{"linear_matrix", 32, 64, 64, 2, 2, false},
+	{"linear_matrix", 16, 16, 32, 1, 1, false}, // for CPU drivers: they unroll everything, and compile large tiles for minutes
 }
 
 // linearMany workgroups of the large tile keep a large GPU, of 132 processors, busy. With fewer, small tiles spread better.
@@ -73,8 +74,12 @@ func linearTile(rows, out uint64) int {
 
 // linearMatrixTile chooses a tile of cooperative matrices: the largest that fits the device and makes many workgroups, else the smallest.
 func linearMatrixTile(caps vk.Caps, m vk.Shape, s linearSize, out uint64, x16 bool) int {
-	best := len(linearMatrixTiles) - 1
-	for i, v := range linearMatrixTiles {
+	cpu := len(linearMatrixTiles) - 1
+	if caps.CPU {
+		return cpu
+	}
+	best := cpu
+	for i, v := range linearMatrixTiles[:cpu] {
 		whole := s.slots * out * 9 / 8 // what hangs over the edge is an eighth at most
 		n := tiles(s.slots, v.rows) * tiles(out, v.cols)
 		if !v.fits(caps, m) || v.dense && !(s.dense && x16) {

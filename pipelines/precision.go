@@ -65,6 +65,14 @@ func (p Precision) valid(op string) error {
 	return nil
 }
 
+// normed checks that rows of c numbers can be written in the precision, four at once where it has 16 bits.
+func (p Precision) normed(op string, c int) error {
+	if p != F32 && c%4 != 0 {
+		return fmt.Errorf("pipelines: %s: C is %d, want a multiple of 4 with Y %v", op, c, p)
+	}
+	return p.valid(op)
+}
+
 // Cooperative matrices: numbers of Vulkan.
 const (
 	componentF16  = 0          // VK_COMPONENT_TYPE_FLOAT16_KHR

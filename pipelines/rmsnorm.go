@@ -9,7 +9,7 @@ import (
 
 // RMSNorm scales rows to length sqrt(C), then by gamma; and writes the factors of the rows for kernels that normalise on their way.
 //
-//	x [Rows, C] f32 in    gamma [C] f32 in    y [Rows, C] f32 out    factors [Rows] f32 out
+//	x [Rows, C] f32 in    gamma [C] f32 in    y [Rows, C] f32 out, or in the config's precision    factors [Rows] f32 out
 //	y[r, i] = x[r, i] * factors[r] * gamma[i]    factors[r] = sqrt(C) / max(|x[r]|, 1e-12)
 //
 // Shader: shaders/rmsnorm.comp. Reference: internal/ref.RMSNorm. Source: arXiv 1910.07467.
@@ -22,7 +22,8 @@ type RMSNorm struct {
 
 // RMSNormConfig is baked into the kernel.
 type RMSNormConfig struct {
-	C int // model dim, >= 1
+	C int       // model dim, >= 1
+	Y Precision // of y; with 16 bits C is a multiple of 4
 }
 
 // RMSNormArgs names memory and sizes of one dispatch. Y or Factors may be absent, not both; without Y there is no Gamma.
@@ -39,6 +40,9 @@ var _ [unsafe.Sizeof(rmsNormPush{}) - 4]byte
 // NewRMSNorm makes a norm for a device. Its kernel is compiled when it is first recorded.
 func NewRMSNorm(dev *vk.Device, c RMSNormConfig) (*RMSNorm, error) {
 	if err := rowLength("RMSNorm", c.C); err != nil {
+		return nil, err
+	}
+	if err := c.Y.normed("RMSNorm", c.C); err != nil {
 		return nil, err
 	}
 	const invocations = 256
@@ -62,7 +66,7 @@ func (n *RMSNorm) Record(t *vk.Tape, a RMSNormArgs) error {
 	if err := positive(op, dim{"Rows", a.Rows}); err != nil {
 		return err
 	}
-	c, rows := dim{"C", n.config.C}, dim{"Rows", a.Rows}
+	c, rows, y := dim{"C", n.config.C}, dim{"Rows", a.Rows}, n.config.Y
 	matrix := 4 * uint64(a.Rows) * uint64(c.n)
 	if a.Y.IsZero() && a.Factors.IsZero() {
 		return fmt.Errorf("pipelines: RMSNorm: y and factors are both missing, want one of them or both")
@@ -73,7 +77,7 @@ func (n *RMSNorm) Record(t *vk.Tape, a RMSNormArgs) error {
 	for _, err := range []error{
 		needAt(rowsOf(c.n), op, "x", a.X, matrix, shape(rows, c)+" f32"),
 		optionalAt(rowsOf(c.n), op, "gamma", a.Gamma, 4*uint64(c.n), shape(c)+" f32"),
-		optionalAt(rowsOf(c.n), op, "y", a.Y, matrix, shape(rows, c)+" f32"),
+		optionalAt(y.rowsOf(c.n), op, "y", a.Y, matrix/4*uint64(y.Bytes()), shape(rows, c)+" "+y.kind()),
 		optionalAt(words, op, "factors", a.Factors, 4*uint64(a.Rows), shape(rows)+" f32"),
 	} {
 		if err != nil {
@@ -84,7 +88,7 @@ func (n *RMSNorm) Record(t *vk.Tape, a RMSNormArgs) error {
 	if err != nil {
 		return fmt.Errorf("pipelines: RMSNorm: %w", err)
 	}
-	kernel, err := n.kernels.get("rmsnorm", "rmsnorm", false, map[uint32]uint32{0: n.lanes, 1: n.rows, 2: uint32(c.n), 3: flag(c.n%4 == 0)})
+	kernel, err := n.kernels.get("rmsnorm", "rmsnorm", false, map[uint32]uint32{0: n.lanes, 1: n.rows, 2: uint32(c.n), 3: flag(c.n%4 == 0), 4: uint32(y)})
 	if err != nil {
 		return fmt.Errorf("pipelines: RMSNorm: %w", err)
 	}

@@ -2,6 +2,7 @@
 // LayerNorm: rows to mean 0 and variance 1, then by weight and bias.
 //
 //   x, y [Rows, C], may be the same memory    weight, bias [C]    add [Period, C] if ADD
+//   y may have numbers of 16 bits, see half.glsl, where C is a multiple of 4
 //   y[r] = (x[r] - mean) / sqrt(var + 1e-5) * weight + bias (+ add[r % Period])
 //
 // A workgroup takes ROWS rows, LANES invocations a row. A lane takes every LANES-th element in order, and the lanes' sums are
@@ -10,6 +11,7 @@
 #extension GL_EXT_buffer_reference_uvec2 : require
 #extension GL_GOOGLE_include_directive : require
 #include "include/address.glsl"
+#include "include/half.glsl"
 #include "include/row_norm.glsl"
 
 #ifdef VEC4 // C is a multiple of 4
@@ -24,6 +26,7 @@
 
 layout(constant_id = 2) const uint COLS = 1; // T of a row
 layout(constant_id = 3) const bool ADD = false;
+layout(constant_id = 4) const uint PRECISION = PRECISION_F32; // of y
 const uint STRIDE = COLS * (4 * FLOATS);
 
 layout(push_constant, std430) uniform Push {
@@ -39,7 +42,8 @@ void main() {
 	uint row = workgroup() * ROWS + gl_LocalInvocationID.y;
 	bool inside = row < p.rows;
 	uint cols = inside ? COLS : 0; // a row that is not there has no elements, but takes part in the barriers
-	ROW x = ROW(at(p.x, row, STRIDE)), y = ROW(at(p.y, row, STRIDE));
+	ROW x = ROW(at(p.x, row, STRIDE));
+	uvec2 y = at(p.y, row, PRECISION == PRECISION_F32 ? STRIDE : STRIDE / 2);
 	float sum = 0;
 	for (uint i = lane; i < cols; i += LANES) sum += total(x.v[i]);
 	float near = row_sum(vec2(sum, 0)).x / float(COLS * FLOATS);
@@ -54,6 +58,12 @@ void main() {
 	for (uint i = lane; i < cols; i += LANES) {
 		T v = ((x.v[i] - n.near) - n.rest) * n.factor * weight.v[i] + bias.v[i];
 		if (ADD) v += add.v[i];
-		y.v[i] = v;
+#ifdef VEC4
+		if (PRECISION != PRECISION_F32) {
+			U32x2(y).v[i] = uvec2(pack(PRECISION, v.xy), pack(PRECISION, v.zw));
+			continue;
+		}
+#endif
+		ROW(y).v[i] = v;
 	}
 }

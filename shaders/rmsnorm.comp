@@ -1,18 +1,21 @@
 #version 450
 // y[r, :] = x[r, :] * f[r] * gamma[:]    f[r] = sqrt(C) / max(|x[r, :]|, 1e-12)
 //
-// x, y [Rows, C]    gamma [C]    factors [Rows]: f, for kernels that normalise on their way; y and factors may be absent
+// x, y [Rows, C], y float32 or, where C is a multiple of 4, of 16 bits    gamma [C]    factors [Rows]: f, for kernels that normalise on their way; y and factors may be absent
 //
 // A workgroup takes ROWS rows, LANES invocations a row. A lane sums every LANES-th element in order, and the lanes' sums are
 // added in a tree of fixed shape: the order depends on C and LANES alone.
 #extension GL_EXT_buffer_reference : require
 #extension GL_EXT_buffer_reference_uvec2 : require
+#extension GL_GOOGLE_include_directive : require
 #include "include/address.glsl"
+#include "include/half.glsl"
 
 layout(constant_id = 0) const uint LANES = 32; // a power of two
 layout(constant_id = 1) const uint ROWS = 8;
 layout(constant_id = 2) const uint C = 4;
 layout(constant_id = 3) const bool VEC4 = true; // C is a multiple of 4
+layout(constant_id = 4) const uint PRECISION = PRECISION_F32; // of y
 layout(local_size_x_id = 0, local_size_y_id = 1) in;
 
 layout(push_constant, std430) uniform Push {
@@ -42,7 +45,7 @@ void main() {
 	uint lane = gl_LocalInvocationID.x, slot = gl_LocalInvocationID.y;
 	uint row = workgroup() * ROWS + slot;
 	bool inside = row < p.rows;
-	uvec2 x = at(p.x, row, 4 * C), y = at(p.y, row, 4 * C);
+	uvec2 x = at(p.x, row, 4 * C), y = at(p.y, row, PRECISION == PRECISION_F32 ? 4 * C : 2 * C);
 	part[slot * LANES + lane] = inside ? square_sum(x, lane) : 0;
 	for (uint half_ = LANES / 2; half_ > 0; half_ /= 2) {
 		barrier();
@@ -54,7 +57,11 @@ void main() {
 	if (present(p.factors) && lane == 0) F32(p.factors).v[row] = f;
 	if (!present(p.y)) return;
 	if (VEC4) {
-		for (uint i = lane; i < C / 4; i += LANES) F32x4(y).v[i] = F32x4(x).v[i] * f * F32x4(p.gamma).v[i];
+		for (uint i = lane; i < C / 4; i += LANES) {
+			vec4 v = F32x4(x).v[i] * f * F32x4(p.gamma).v[i];
+			if (PRECISION == PRECISION_F32) F32x4(y).v[i] = v;
+			else U32x2(y).v[i] = uvec2(pack(PRECISION, v.xy), pack(PRECISION, v.zw));
+		}
 	} else {
 		for (uint i = lane; i < C; i += LANES) F32(y).v[i] = F32(x).v[i] * f * F32(p.gamma).v[i];
 	}

@@ -1,0 +1,116 @@
+package pipelines
+
+import (
+	"fmt"
+	"math"
+	"testing"
+
+	"github.com/colt5-vulkan/colt5/internal/gputest"
+	"github.com/colt5-vulkan/colt5/internal/ref"
+	"github.com/colt5-vulkan/colt5/vk"
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+)
+
+func TestCast(t *testing.T) {
+	for _, p := range []Precision{F16, BF16} {
+		for _, s := range []struct{ rows, c int }{{1, 1}, {3, 7}, {5, 8}, {2, 9}, {3, 2047}, {2, 2048}, {1, 4105}, {70000, 2}} {
+			t.Run(fmt.Sprintf("%v %+v", p, s), func(t *testing.T) {
+				lab := gputest.Open(t)
+				x := normal(3, s.rows*s.c)
+				for i, v := range []float32{65504, 65519, 65520, -1e30, 0x1p-24, 0x1p-14, 1 + 0x1p-11, 1 + 0x3p-8} {
+					if i < len(x) {
+						x[i] = v
+					}
+				}
+				c, err := NewCast(lab.Dev, CastConfig{C: s.c, Precision: p})
+				require.NoError(t, err)
+				defer c.Close()
+				a := CastArgs{X: lab.In("x", x), Y: lab.Out("y", 2*s.rows*p.Columns(s.c)), Rows: s.rows}
+				lab.Run(func(t *vk.Tape) error { return c.Record(t, a) })
+				want, got := ref.Cast(x, s.c, p.Columns(s.c), p == BF16), lab.Uint16("y")
+				if p == F16 { // devices may flush what is no normal number
+					for i := range want {
+						if want[i]&0x7c00 == 0 && got[i]&0x7fff == 0 {
+							got[i] = want[i]
+						}
+					}
+				}
+				assert.Equal(t, want, got)
+			})
+		}
+	}
+}
+
+func TestCastKeepsNaN(t *testing.T) {
+	for _, p := range []Precision{F16, BF16} {
+		lab := gputest.Open(t)
+		c, err := NewCast(lab.Dev, CastConfig{C: 1, Precision: p})
+		require.NoError(t, err)
+		defer c.Close()
+		a := CastArgs{X: lab.In("x", []float32{math.Float32frombits(0x7fffffff)}), Y: lab.Out("y", 16), Rows: 1}
+		lab.Run(func(t *vk.Tape) error { return c.Record(t, a) })
+		assert.True(t, math.IsNaN(float64(floatsOf(p, lab, "y")[0])))
+	}
+}
+
+func TestCastBadInput(t *testing.T) {
+	lab := gputest.Open(t)
+	for _, bad := range []struct {
+		c    CastConfig
+		want string
+	}{{CastConfig{C: 0, Precision: F16}, "C is 0"}, {CastConfig{C: 3}, "Precision is F32, want F16 or BF16"}, {CastConfig{C: 3, Precision: 9}, "want F32, F16 or BF16"}} {
+		_, err := NewCast(lab.Dev, bad.c)
+		assert.ErrorContains(t, err, bad.want)
+	}
+	c, err := NewCast(lab.Dev, CastConfig{C: 3, Precision: F16})
+	require.NoError(t, err)
+	defer c.Close()
+	good := CastArgs{X: lab.In("x", make([]float32, 6)), Y: lab.Out("y", 32), Rows: 2}
+	for _, test := range []struct {
+		want   string
+		change func(*CastArgs)
+	}{
+		{"Rows is 0, want 1", func(a *CastArgs) { a.Rows = 0 }},
+		{"x has 32 bytes, want [Rows 2, C 3] f32, 24 bytes", func(a *CastArgs) { a.X = a.Y }},
+		{"y is missing, want [Rows 2, Columns(C) 8] f16, 32 bytes", func(a *CastArgs) { a.Y = vk.Range{} }},
+	} {
+		a := good
+		test.change(&a)
+		badRecord(t, lab, test.want, func(t *vk.Tape) error { return c.Record(t, a) })
+	}
+}
+
+// Norms write 16 bits where they are told to.
+func TestNormsOf16Bits(t *testing.T) {
+	const rows, c = 37, 68
+	x, gamma, bias := normal(4, rows*c), normal(5, c), normal(6, c)
+	for _, p := range []Precision{F16, BF16} {
+		lab := gputest.Open(t)
+		layer, err := NewLayerNorm(lab.Dev, LayerNormConfig{C: c, Y: p})
+		require.NoError(t, err)
+		defer layer.Close()
+		rms, err := NewRMSNorm(lab.Dev, RMSNormConfig{C: c, Y: p})
+		require.NoError(t, err)
+		defer rms.Close()
+		xr, g, b := lab.In("x", x), lab.In("gamma", gamma), lab.In("bias", bias)
+		layered, scaled := lab.Out("layered", 2*rows*c), lab.Out("scaled", 2*rows*c)
+		lab.Run(func(t *vk.Tape) error {
+			return firstError(
+				layer.Record(t, LayerNormArgs{X: xr, Weight: g, Bias: b, Y: layered, Rows: rows}),
+				rms.Record(t, RMSNormArgs{X: xr, Gamma: g, Y: scaled, Rows: rows}))
+		})
+		for name, want := range map[string][]float64{"layered": ref.LayerNorm(ref.LayerNormArgs{X: x, Weight: gamma, Bias: bias, Rows: rows, C: c}), "scaled": ref.RMSNorm(x, gamma, rows, c)} {
+			naive := make([]float32, len(want))
+			for i, v := range want {
+				naive[i] = p.round(float32(v))
+			}
+			assert.NoError(t, ref.MaxErr(floatsOf(p, lab, name), want).Within(ref.Bound(naive, want, 1e-6)), "%v %s", p, name)
+		}
+	}
+	dev := gputest.Device(t)
+	_, err := NewLayerNorm(dev, LayerNormConfig{C: 6, Y: F16})
+	assert.ErrorContains(t, err, "C is 6, want a multiple of 4 with Y F16")
+	_, err = NewRMSNorm(dev, RMSNormConfig{C: 8, Y: 7})
+	assert.ErrorContains(t, err, "want F32, F16 or BF16")
+}
