@@ -27,6 +27,7 @@ type ConditionalRoutedAttentionConfig struct {
 	MultiplyQueriesByScore bool          `json:"multiply_queries_by_score"` // heavy queries too, not only their outputs
 	UseNullQTokens         bool          `json:"use_null_q_tokens"`         // what is no query gets a learned token; else 0
 	Router                 RouterOptions `json:"router_kwargs"`
+	Precision              Precision     `json:"precision"` // of the matrix products; Float32 is the default
 }
 
 // DefaultConditionalRoutedAttentionConfig returns the reference's defaults; Dim and the numbers of tokens are left to the caller.
@@ -121,7 +122,7 @@ type AttentionOptions struct {
 // NewConditionalRoutedAttention makes the module on a device, with initial values of seed 0.
 func NewConditionalRoutedAttention(dev *vk.Device, c ConditionalRoutedAttentionConfig) (*ConditionalRoutedAttention, error) {
 	a := &ConditionalRoutedAttention{config: c}
-	err := a.start("ConditionalRoutedAttention", dev, c.check, func(w *weights) { a.layer = w.routedAttention("", c) })
+	err := a.start("ConditionalRoutedAttention", dev, c.Precision, c.check, func(w *weights) { a.layer = w.routedAttention("", c) })
 	if err != nil {
 		return nil, err
 	}
@@ -198,7 +199,7 @@ func (c ConditionalRoutedAttentionConfig) Memory(caps vk.Caps, b, n int) (Memory
 	}
 	var layer routedAttention
 	bytes := 4 * uint64(b) * uint64(n) * uint64(c.Dim)
-	return measure(op, caps, bytes, bytes, func(w *weights) { layer = w.routedAttention("", c) }, func(to *builder) {
+	return measure(op, caps, c.Precision, bytes, bytes, func(w *weights) { layer = w.routedAttention("", c) }, func(to *builder) {
 		layer.wire(to, attentionCall{attentionSizes: attentionSizes{b: b, n: n, tokensQ: c.NumHeavyTokensQ, tokensKV: c.NumHeavyTokensKV}})
 	})
 }

@@ -26,6 +26,7 @@ type ConditionalRoutedAutoregressiveAttentionConfig struct {
 	MultiplyQueriesByScore bool          `json:"multiply_queries_by_score"` // heavy queries too, not only their outputs
 	UseNullQTokens         bool          `json:"use_null_q_tokens"`         // what is no query gets a learned token; else 0
 	Router                 RouterOptions `json:"router_kwargs"`             // RouteBlockSize must be 0
+	Precision              Precision     `json:"precision"`                 // of the matrix products; Float32 is the default
 
 	// CausalQueryRouting chooses the queries of a window without looking at later tokens: a token is one if its logit is at least the
 	// NumHeavyTokensQ-th largest of the window before, first come first served. Without it the choice of queries, though not
@@ -99,7 +100,7 @@ func NewConditionalRoutedAutoregressiveAttention(
 	dev *vk.Device, c ConditionalRoutedAutoregressiveAttentionConfig,
 ) (*ConditionalRoutedAutoregressiveAttention, error) {
 	a := &ConditionalRoutedAutoregressiveAttention{config: c}
-	err := a.start("ConditionalRoutedAutoregressiveAttention", dev, c.check, func(w *weights) { a.layer = w.autoregressiveAttention("", c) })
+	err := a.start("ConditionalRoutedAutoregressiveAttention", dev, c.Precision, c.check, func(w *weights) { a.layer = w.autoregressiveAttention("", c) })
 	if err != nil {
 		return nil, err
 	}
@@ -174,7 +175,7 @@ func (c ConditionalRoutedAutoregressiveAttentionConfig) Memory(caps vk.Caps, b, 
 	}
 	var layer autoregressiveAttention
 	bytes := 4 * uint64(b) * uint64(n) * uint64(c.Dim)
-	return measure(op, caps, bytes, bytes, func(w *weights) { layer = w.autoregressiveAttention("", c) }, func(to *builder) {
+	return measure(op, caps, c.Precision, bytes, bytes, func(w *weights) { layer = w.autoregressiveAttention("", c) }, func(to *builder) {
 		layer.wire(to, attentionCall{attentionSizes: attentionSizes{b: b, n: n, tokensQ: c.NumHeavyTokensQ, tokensKV: c.NumHeavyTokensKV}})
 	})
 }

@@ -67,7 +67,7 @@ type AutoregressiveTransformer struct {
 // NewAutoregressiveTransformer makes the module on a device, with initial values of seed 0.
 func NewAutoregressiveTransformer(dev *vk.Device, c AutoregressiveTransformerConfig) (*AutoregressiveTransformer, error) {
 	t := &AutoregressiveTransformer{config: c}
-	err := t.start("AutoregressiveTransformer", dev, c.check, func(w *weights) { t.layer = w.autoregressiveTransformer(c) })
+	err := t.start("AutoregressiveTransformer", dev, c.Precision, c.check, func(w *weights) { t.layer = w.autoregressiveTransformer(c) })
 	if err != nil {
 		return nil, err
 	}
@@ -135,7 +135,7 @@ func (c AutoregressiveTransformerConfig) Memory(caps vk.Caps, b, n int) (Memory,
 	}
 	var layer autoregressiveTransformer
 	ids := 4 * uint64(b) * uint64(n)
-	return measure(op, caps, ids, ids*uint64(c.NumTokens), func(w *weights) { layer = w.autoregressiveTransformer(c) }, func(to *builder) {
+	return measure(op, caps, c.Precision, ids, ids*uint64(c.NumTokens), func(w *weights) { layer = w.autoregressiveTransformer(c) }, func(to *builder) {
 		layer.wire(to, s, false)
 	})
 }
@@ -157,7 +157,7 @@ func (w *weights) autoregressiveTransformer(c AutoregressiveTransformerConfig) a
 		t.feedForward = append(t.feedForward, w.feedForward(fmt.Sprintf("layers.%d.ff", i), c.Dim, c.FFMult))
 	}
 	t.gamma = w.add("norm.gamma", ones, c.Dim)
-	t.toLogits = w.add("to_logits.weight", uniform(c.Dim), c.NumTokens, c.Dim)
+	t.toLogits = w.matrix("to_logits.weight", c.NumTokens, c.Dim)
 	return t
 }
 
@@ -170,8 +170,8 @@ func (t *autoregressiveTransformer) wire(b *builder, s attentionSizes, bytes boo
 		now, next = next, now
 		interleave(t.feedForward[i].stages(b, now.Range, now.Range, count, hiddenBytes, true))
 	}
-	record(b, pipelines.NewLinear, pipelines.LinearConfig{In: c.Dim, Out: c.NumTokens, Norm: true}, pipelines.LinearArgs{
-		X: now.Range, W: t.toLogits.memory, Gamma: t.gamma.memory, Y: b.slot(0), Batch: 1, Rows: count,
+	b.product(t.toLogits, 0, 0, pipelines.LinearConfig{Norm: true}, pipelines.LinearArgs{
+		X: now.Range, Gamma: t.gamma.memory, Y: b.slot(0), Batch: 1, Rows: count,
 	})
 	b.give(now, next)
 }

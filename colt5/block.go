@@ -26,6 +26,7 @@ type ConditionalRoutedTransformerBlockConfig struct {
 	MultiplyQueriesByScore bool          `json:"multiply_queries_by_score"`
 	UseNullQTokens         bool          `json:"use_null_q_tokens"`
 	Router                 RouterOptions `json:"router_kwargs"` // of all three routers
+	Precision              Precision     `json:"precision"`     // of the matrix products; Float32 is the default
 }
 
 // DefaultConditionalRoutedTransformerBlockConfig returns the reference's defaults; Dim and the numbers of tokens are left to the caller.
@@ -94,7 +95,7 @@ type BlockOptions struct {
 // NewConditionalRoutedTransformerBlock makes the module on a device, with initial values of seed 0.
 func NewConditionalRoutedTransformerBlock(dev *vk.Device, c ConditionalRoutedTransformerBlockConfig) (*ConditionalRoutedTransformerBlock, error) {
 	t := &ConditionalRoutedTransformerBlock{config: c}
-	err := t.start("ConditionalRoutedTransformerBlock", dev, c.check, func(w *weights) { t.layer = w.routedBlock("", c) })
+	err := t.start("ConditionalRoutedTransformerBlock", dev, c.Precision, c.check, func(w *weights) { t.layer = w.routedBlock("", c) })
 	if err != nil {
 		return nil, err
 	}
@@ -164,7 +165,7 @@ func (c ConditionalRoutedTransformerBlockConfig) Memory(caps vk.Caps, b, n int) 
 	}
 	var layer routedBlock
 	bytes := 4 * uint64(b) * uint64(n) * uint64(c.Dim)
-	return measure(op, caps, bytes, bytes, func(w *weights) { layer = w.routedBlock("", c) }, func(to *builder) {
+	return measure(op, caps, c.Precision, bytes, bytes, func(w *weights) { layer = w.routedBlock("", c) }, func(to *builder) {
 		layer.wire(to, blockCall{blockSizes: s})
 	})
 }

@@ -14,6 +14,7 @@ import (
 type builder struct {
 	layout
 	caps      vk.Caps
+	precision Precision
 	kernels   *kernels
 	inspect   bool
 	constants uint64 // bytes of tables
@@ -184,8 +185,8 @@ func (b *builder) descent(c pipelines.CoorDescentConfig, a pipelines.CoorDescent
 }
 
 // newPlan wires a plan for the tensors of a call; nil ones have no slot.
-func newPlan(dev *vk.Device, k *kernels, name string, profile, inspect bool, tensors []*Tensor, names []string, wire func(*builder)) (*plan, error) {
-	b := &builder{caps: dev.Caps(), kernels: k, inspect: inspect}
+func newPlan(dev *vk.Device, k *kernels, name string, precision Precision, profile, inspect bool, tensors []*Tensor, names []string, wire func(*builder)) (*plan, error) {
+	b := &builder{caps: dev.Caps(), precision: precision, kernels: k, inspect: inspect}
 	wire(b)
 	if b.err != nil {
 		return nil, b.err

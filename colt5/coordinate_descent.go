@@ -82,7 +82,7 @@ func (d *CoordinateDescent) Forward(y, s, mask *Tensor) error {
 func (d *CoordinateDescent) plan(key planKey, tensors []*Tensor) (*plan, error) {
 	c := d.config
 	config := pipelines.CoorDescentConfig{Iters: c.NIters, Eps: c.Eps, EpsInit: float64(c.EpsInit), EpsDecay: c.EpsDecay}
-	p, err := newPlan(d.dev, &d.kernels, "CoordinateDescent", d.profile, false, tensors, []string{"y", "s", "mask"}, func(b *builder) {
+	p, err := newPlan(d.dev, &d.kernels, "CoordinateDescent", Float32, d.profile, false, tensors, []string{"y", "s", "mask"}, func(b *builder) {
 		b.descent(config, pipelines.CoorDescentArgs{
 			Scores: b.slot(0), Logits: b.slot(1), Mask: b.slot(2), Rows: key.sizes[0], N: key.sizes[1], K: c.K,
 		})

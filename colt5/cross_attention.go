@@ -18,6 +18,7 @@ type ConditionalRoutedCrossAttentionConfig struct {
 	MultiplyKeysByScore   bool          `json:"multiply_keys_by_score"`  // keys too, not only values
 	UseNullQTokens        bool          `json:"use_null_q_tokens"`       // what is no query gets a learned token; else 0
 	Router                RouterOptions `json:"router_kwargs"`           // of both; RouteBlockSize is not used, the one above is
+	Precision             Precision     `json:"precision"`               // of the matrix products; Float32 is the default
 }
 
 // DefaultConditionalRoutedCrossAttentionConfig returns the reference's defaults; Dim and the numbers of tokens are left to the caller.
@@ -70,7 +71,7 @@ type CrossAttentionOptions struct {
 // NewConditionalRoutedCrossAttention makes the module on a device, with initial values of seed 0.
 func NewConditionalRoutedCrossAttention(dev *vk.Device, c ConditionalRoutedCrossAttentionConfig) (*ConditionalRoutedCrossAttention, error) {
 	a := &ConditionalRoutedCrossAttention{config: c}
-	err := a.start("ConditionalRoutedCrossAttention", dev, c.check, func(w *weights) { a.layer = w.crossAttention(c) })
+	err := a.start("ConditionalRoutedCrossAttention", dev, c.Precision, c.check, func(w *weights) { a.layer = w.crossAttention(c) })
 	if err != nil {
 		return nil, err
 	}
@@ -144,7 +145,7 @@ func (c ConditionalRoutedCrossAttentionConfig) Memory(caps vk.Caps, b, n, m int)
 	}
 	var layer crossAttention
 	row := 4 * uint64(b) * uint64(c.Dim)
-	return measure(op, caps, row*uint64(n+m), row*uint64(n), func(w *weights) { layer = w.crossAttention(c) }, func(to *builder) {
+	return measure(op, caps, c.Precision, row*uint64(n+m), row*uint64(n), func(w *weights) { layer = w.crossAttention(c) }, func(to *builder) {
 		layer.wire(to, crossSizes{b: b, n: n, m: m, tokensQ: c.NumTokensQ, tokensKV: c.NumTokensKV})
 	})
 }

@@ -54,7 +54,7 @@ type Encoder struct {
 // NewEncoder makes the module on a device, with initial values of seed 0.
 func NewEncoder(dev *vk.Device, c EncoderConfig) (*Encoder, error) {
 	e := &Encoder{config: c}
-	if err := e.start("Encoder", dev, c.check, func(w *weights) { e.layer = w.encoder(c) }); err != nil {
+	if err := e.start("Encoder", dev, c.Precision, c.check, func(w *weights) { e.layer = w.encoder(c) }); err != nil {
 		return nil, err
 	}
 	return e, nil
@@ -142,7 +142,7 @@ func (c EncoderConfig) Memory(caps vk.Caps, b, n int) (Memory, error) {
 	if c.NumTokens > 0 {
 		in = ids
 	}
-	return measure(op, caps, in, out, func(w *weights) { layer = w.encoder(c) }, func(to *builder) { layer.wire(to, s, false) })
+	return measure(op, caps, c.Precision, in, out, func(w *weights) { layer = w.encoder(c) }, func(to *builder) { layer.wire(to, s, false) })
 }
 
 // encoder is the weights and the wiring of an Encoder.

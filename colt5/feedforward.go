@@ -14,6 +14,7 @@ type ConditionalRoutedFeedForwardConfig struct {
 	HeavyFFMult           float64       `json:"heavy_ff_mult"`           // hidden size of the heavy branch is int(C * this), at least 1
 	RouterStraightThrough bool          `json:"router_straight_through"` // a chosen token scores 1, not its soft score
 	Router                RouterOptions `json:"router_kwargs"`
+	Precision             Precision     `json:"precision"` // of the matrix products; Float32 is the default
 }
 
 // DefaultConditionalRoutedFeedForwardConfig returns the reference's defaults; Dim and NumHeavyTokens are left to the caller.
@@ -64,7 +65,7 @@ type FeedForwardOptions struct {
 // NewConditionalRoutedFeedForward makes the module on a device, with initial values of seed 0.
 func NewConditionalRoutedFeedForward(dev *vk.Device, c ConditionalRoutedFeedForwardConfig) (*ConditionalRoutedFeedForward, error) {
 	f := &ConditionalRoutedFeedForward{config: c}
-	err := f.start("ConditionalRoutedFeedForward", dev, c.check, func(w *weights) { f.layer = w.routedFeedForward("", c) })
+	err := f.start("ConditionalRoutedFeedForward", dev, c.Precision, c.check, func(w *weights) { f.layer = w.routedFeedForward("", c) })
 	if err != nil {
 		return nil, err
 	}
@@ -130,7 +131,7 @@ func (c ConditionalRoutedFeedForwardConfig) Memory(caps vk.Caps, b, n int) (Memo
 	}
 	var layer routedFeedForward
 	bytes := 4 * uint64(b) * uint64(n) * uint64(c.Dim)
-	return measure(op, caps, bytes, bytes, func(w *weights) { layer = w.routedFeedForward("", c) }, func(to *builder) {
+	return measure(op, caps, c.Precision, bytes, bytes, func(w *weights) { layer = w.routedFeedForward("", c) }, func(to *builder) {
 		layer.wire(to, feedForwardCall{b: b, n: n, tokens: c.NumHeavyTokens})
 	})
 }
@@ -146,49 +147,68 @@ func (w *weights) feedForward(name string, dim int, mult float64) feedForward {
 	return feedForward{
 		dim: dim, hidden: hidden,
 		gamma: w.add(name+".0.gamma", ones, dim),
-		w1:    w.add(name+".1.weight", uniform(dim), hidden, dim),
+		w1:    w.matrix(name+".1.weight", hidden, dim),
 		bias1: w.add(name+".1.bias", uniform(dim), hidden),
-		w2:    w.add(name+".3.weight", uniform(hidden), dim, hidden),
+		w2:    w.matrix(name+".3.weight", dim, hidden),
 		bias2: w.add(name+".3.bias", uniform(hidden), dim),
 	}
 }
 
-// up records norm, the first Linear and GELU; down the second Linear.
-func (f feedForward) up(b *builder, c pipelines.LinearConfig, a pipelines.LinearArgs) {
-	c.In, c.Out, c.Bias, c.GELU, c.Norm = f.dim, f.hidden, true, true, true
-	a.W, a.Bias, a.Gamma = f.w1.memory, f.bias1.memory, f.gamma.memory
-	record(b, pipelines.NewLinear, c, a)
+// up records norm, the first Linear and GELU, to hidden; down the second Linear, from it. Rows of a.X that are normed already have 16 bits.
+func (f feedForward) up(b *builder, hidden operand, normed bool, c pipelines.LinearConfig, a pipelines.LinearArgs) {
+	c.Bias, c.GELU, c.Norm, c.X16, c.Y16 = true, true, !normed, normed, hidden.half
+	a.Bias, a.Y = f.bias1.memory, hidden.Range
+	if !normed {
+		a.Gamma = f.gamma.memory
+	}
+	b.product(f.w1, 0, 0, c, a)
 }
 
-func (f feedForward) down(b *builder, c pipelines.LinearConfig, a pipelines.LinearArgs) {
-	c.In, c.Out, c.Bias = f.hidden, f.dim, true
-	a.W, a.Bias = f.w2.memory, f.bias2.memory
-	record(b, pipelines.NewLinear, c, a)
+func (f feedForward) down(b *builder, hidden operand, c pipelines.LinearConfig, a pipelines.LinearArgs) {
+	c.Bias, c.X16 = true, hidden.half
+	a.Bias, a.X = f.bias2.memory, hidden.Range
+	b.product(f.w2, 0, 0, c, a)
 }
 
 // hiddenBytes is the most that the hidden rows of a branch that sees every token take: longer sequences go through it in groups.
 const hiddenBytes = 64 << 20
 
-// stages wires the branch for count rows: two stages a group. With residual x is added to y, which may be x itself.
+// stages wires the branch for count rows: two stages a group, three with 16 bits. With residual x is added to y, which may be x itself.
 func (f feedForward) stages(b *builder, y, x vk.Range, count, budget int, residual bool) stages {
 	each := min(count, max(budget/(4*f.hidden)&^127, 128))
 	var list stages
 	for first := 0; first < count; first += each {
-		var hidden memory
+		var normed, hidden operand
 		n := min(each, count-first)
+		a := pipelines.LinearArgs{X: rows(x, first, n, 4*f.dim), Batch: 1, Rows: n}
+		if b.halves(f.dim) {
+			list = append(list, func() {
+				normed = b.rmsNormed(a.X, f.gamma, n)
+				a.X = normed.Range
+			})
+		}
 		list = append(list, func() {
-			hidden = b.floats(n, f.hidden)
-			f.up(b, pipelines.LinearConfig{}, pipelines.LinearArgs{X: rows(x, first, n, 4*f.dim), Y: hidden.Range, Batch: 1, Rows: n})
+			hidden = b.operands(f.hidden, n)
+			f.up(b, hidden, normed.half, pipelines.LinearConfig{}, a)
+			b.give(normed.memory)
 		}, func() {
-			a := pipelines.LinearArgs{X: hidden.Range, Y: rows(y, first, n, 4*f.dim), Batch: 1, Rows: n}
+			a := pipelines.LinearArgs{Y: rows(y, first, n, 4*f.dim), Batch: 1, Rows: n}
 			if residual {
 				a.Residual = rows(x, first, n, 4*f.dim)
 			}
-			f.down(b, pipelines.LinearConfig{Residual: residual}, a)
-			b.give(hidden)
+			f.down(b, hidden, pipelines.LinearConfig{Residual: residual}, a)
+			b.give(hidden.memory)
 		})
 	}
 	return list
+}
+
+// rmsNormed records the norm of rows for a product of 16 bits.
+func (b *builder) rmsNormed(x vk.Range, gamma *Tensor, count int) operand {
+	dim := gamma.shape[0]
+	o := b.operands(dim, count)
+	record(b, pipelines.NewRMSNorm, pipelines.RMSNormConfig{C: dim, Y: b.precisionOf(o)}, pipelines.RMSNormArgs{X: x, Gamma: gamma.memory, Y: o.Range, Rows: count})
+	return o
 }
 
 // routedFeedForward is the weights and the wiring of a ConditionalRoutedFeedForward.
@@ -222,21 +242,21 @@ type feedForwardCall struct {
 func (f *routedFeedForward) wire(b *builder, a feedForwardCall) {
 	c := f.config
 	q := newChoice(a.name+"router", f.token, c.Router, c.RouterStraightThrough, c.Router.routing(a.b, a.n, 1, c.Dim, a.tokens), a.masked)
-	var hidden memory
+	var hidden operand
 	heavy := stages{func() { b.logitsOf(a.x, q); b.choose(a.mask, q); b.chosen(a.mask, q) }, func() {
-		hidden = b.floats(a.b, q.k, f.heavy.hidden)
-		up := pipelines.LinearArgs{X: a.x, Y: hidden.Range, Batch: a.b, InRows: a.n, Rows: q.k}
+		hidden = b.operands(f.heavy.hidden, a.b, q.k)
+		up := pipelines.LinearArgs{X: a.x, Batch: a.b, InRows: a.n, Rows: q.k}
 		if q.listed {
 			up.Gather, up.Filled = q.indices.Range, q.filled.Range
 		}
-		f.heavy.up(b, pipelines.LinearConfig{Gather: q.listed, Filled: q.listed}, up)
+		f.heavy.up(b, hidden, false, pipelines.LinearConfig{Gather: q.listed, Filled: q.listed}, up)
 	}}
 	interleave(heavy, f.light.stages(b, a.y, a.x, a.b*a.n, f.budget, a.residual))
-	down := pipelines.LinearArgs{X: hidden.Range, Y: a.y, Residual: a.y, Batch: a.b, Rows: q.k, OutRows: a.n, Score: q.scores.Range}
+	down := pipelines.LinearArgs{Y: a.y, Residual: a.y, Batch: a.b, Rows: q.k, OutRows: a.n, Score: q.scores.Range}
 	if q.listed {
 		down.Scatter, down.Filled = q.indices.Range, q.filled.Range
 	}
-	f.heavy.down(b, pipelines.LinearConfig{Residual: true, Scatter: q.listed, Filled: q.listed, Score: q.soft}, down)
-	b.give(hidden)
+	f.heavy.down(b, hidden, pipelines.LinearConfig{Residual: true, Scatter: q.listed, Filled: q.listed, Score: q.soft}, down)
+	b.give(hidden.memory)
 	q.done(b)
 }

@@ -25,9 +25,9 @@ func (w *weights) heavyAttention(name string, c heavyConfig) heavyAttention {
 		heavyConfig: c,
 		gamma:       w.add(name+".norm.gamma", ones, c.dim),
 		nullKV:      w.add(name+".null_kv", gaussian(1), 2, c.heads, c.dimHead),
-		toQ:         w.add(name+".to_q.weight", uniform(c.dim), inner, c.dim),
-		toKV:        w.add(name+".to_kv.weight", uniform(c.dim), 2*inner, c.dim),
-		toOut:       w.add(name+".to_out.weight", uniform(inner), c.dim, inner),
+		toQ:         w.matrix(name+".to_q.weight", inner, c.dim),
+		toKV:        w.matrix(name+".to_kv.weight", 2*inner, c.dim),
+		toOut:       w.matrix(name+".to_out.weight", c.dim, inner),
 	}
 }
 
@@ -39,7 +39,7 @@ type heavyCall struct {
 	q, kv      *choice
 	shared     bool // keys and values of every token are computed once, and lists choose among them: the lists of windows overlap
 
-	queries, keys, attended memory
+	queries, keys, attended operand
 }
 
 func (h *heavyCall) inner() int { return h.heads * h.dimHead }
@@ -50,35 +50,34 @@ func (h *heavyCall) lists() int { return h.q.b * max(h.kv.windows, 1) }
 // project computes queries [B, K, H, D], and keys and values [R, B, K, H/R, 2, D], or [B, N, H, 2, D] if they are shared.
 func (h *heavyCall) project() {
 	b, q := h.b, h.q
-	h.queries = b.floats(q.b, q.k, h.inner())
-	a := pipelines.LinearArgs{X: h.x, W: h.toQ.memory, Gamma: h.gamma.memory, Y: h.queries.Range, Batch: q.b, InRows: q.n, Rows: q.k}
+	h.queries = b.headOperands(h.dimHead, h.heads, q.b, q.k)
+	a := pipelines.LinearArgs{X: h.x, Gamma: h.gamma.memory, Y: h.queries.Range, Batch: q.b, InRows: q.n, Rows: q.k}
 	if q.listed {
 		a.Gather, a.Filled = q.indices.Range, q.filled.Range
 	}
-	record(b, pipelines.NewLinear, pipelines.LinearConfig{In: h.dim, Out: h.inner(), Norm: true, Gather: q.listed, Filled: q.listed}, a)
+	b.product(h.toQ, 0, 0, pipelines.LinearConfig{Norm: true, Gather: q.listed, Filled: q.listed, Y16: h.queries.half}, a)
 	h.projectKeys()
 }
 
 func (h *heavyCall) projectKeys() {
 	b, kv := h.b, h.kv
 	if h.shared {
-		h.keys = b.floats(kv.b, kv.n, 2*h.inner())
-		record(b, pipelines.NewLinear, pipelines.LinearConfig{In: h.dim, Out: 2 * h.inner(), Norm: true}, pipelines.LinearArgs{
-			X: h.context, W: h.toKV.memory, Gamma: h.gamma.memory, Y: h.keys.Range, Batch: 1, Rows: kv.b * kv.n,
+		h.keys = b.headOperands(h.dimHead, 2*h.heads, kv.b, kv.n)
+		b.product(h.toKV, 0, 0, pipelines.LinearConfig{Norm: true, Y16: h.keys.half}, pipelines.LinearArgs{
+			X: h.context, Gamma: h.gamma.memory, Y: h.keys.Range, Batch: 1, Rows: kv.b * kv.n,
 		})
 		return
 	}
 	out := 2 * h.inner() / kv.r // a route's heads
-	h.keys = b.floats(kv.r, kv.b, kv.k, out)
+	h.keys = b.headOperands(h.dimHead, 2*h.heads/kv.r, kv.r, kv.b, kv.k)
 	for r := range kv.r {
 		a := pipelines.LinearArgs{
-			X: h.context, W: rows(h.toKV.memory, r*out, out, 4*h.dim), Gamma: h.gamma.memory,
-			Y: rows(h.keys.Range, r*kv.b*kv.k, kv.b*kv.k, 4*out), Batch: kv.b, InRows: kv.n, Rows: kv.k,
+			X: h.context, Gamma: h.gamma.memory, Y: h.keys.rows(r*kv.b*kv.k, kv.b*kv.k), Batch: kv.b, InRows: kv.n, Rows: kv.k,
 		}
 		if kv.listed {
 			a.Gather, a.Filled, a.Lists, a.List = kv.indices.Range, kv.filled.Range, kv.r, r
 		}
-		record(b, pipelines.NewLinear, pipelines.LinearConfig{In: h.dim, Out: out, Norm: true, Gather: kv.listed, Filled: kv.listed}, a)
+		b.product(h.toKV, r*out, out, pipelines.LinearConfig{Norm: true, Gather: kv.listed, Filled: kv.listed, Y16: h.keys.half}, a)
 	}
 }
 
@@ -102,7 +101,7 @@ func (h *heavyCall) rotate() {
 	heads := h.heads / kv.r
 	for r := range kv.r {
 		turn := pipelines.RotaryArgs{
-			X: rows(h.keys.Range, r*kv.b*kv.k, kv.b*kv.k, 8*heads*d), Table: table, Lists: kv.b, Rows: kv.k, Routes: kv.r, Route: r,
+			X: h.keys.rows(r*kv.b*kv.k, kv.b*kv.k), Table: table, Lists: kv.b, Rows: kv.k, Routes: kv.r, Route: r,
 		}
 		if kv.listed {
 			turn.Positions, turn.Filled = kv.indices.Range, kv.filled.Range
@@ -114,7 +113,7 @@ func (h *heavyCall) rotate() {
 // attend lets the queries look at the keys, and gives both back.
 func (h *heavyCall) attend() {
 	b, q, kv := h.b, h.q, h.kv
-	h.attended = b.floats(q.b, q.k, h.inner())
+	h.attended = b.headOperands(h.dimHead, h.heads, q.b, q.k)
 	c := pipelines.RoutedAttentionConfig{
 		Heads: h.heads, DimHead: h.dimHead, Routes: kv.r, Filled: kv.listed, QueryFilled: q.listed,
 		ScoreValues: kv.soft, ScoreKeys: kv.soft && h.multiplyKeys, ScoreQueries: q.soft && h.multiplyQueries,
@@ -134,22 +133,22 @@ func (h *heavyCall) attend() {
 		c.Keys, a.Keys, a.KVRows, a.Prefix = pipelines.KeysPrefix, 0, kv.n, kv.prefix
 	}
 	record(b, pipelines.NewRoutedAttention, c, a)
-	b.give(h.queries, h.keys)
+	b.give(h.queries.memory, h.keys.memory)
 }
 
 // finish writes the output of every query to its row of y [B, N, C], times its score, plus, with add, that row of the residual.
 func (h *heavyCall) finish(y, residual vk.Range, add bool) {
 	b, q := h.b, h.q
-	c := pipelines.LinearConfig{In: h.inner(), Out: h.dim, Residual: add, Scatter: q.listed, Filled: q.listed, Score: q.soft}
-	a := pipelines.LinearArgs{X: h.attended.Range, W: h.toOut.memory, Y: y, Batch: q.b, Rows: q.k, OutRows: q.n, Score: q.scores.Range}
+	c := pipelines.LinearConfig{X16: h.attended.half, Residual: add, Scatter: q.listed, Filled: q.listed, Score: q.soft}
+	a := pipelines.LinearArgs{X: h.attended.Range, Y: y, Batch: q.b, Rows: q.k, OutRows: q.n, Score: q.scores.Range}
 	if q.listed {
 		a.Scatter, a.Filled = q.indices.Range, q.filled.Range
 	}
 	if add {
 		a.Residual = residual
 	}
-	record(b, pipelines.NewLinear, c, a)
-	b.give(h.attended)
+	b.product(h.toOut, 0, 0, c, a)
+	b.give(h.attended.memory)
 	q.done(b)
 	h.kv.done(b)
 }

@@ -43,6 +43,7 @@ type ConditionalRoutedImageAttentionConfig struct {
 	ChannelFirst           bool          `json:"channel_first"`             // x and y are [B, C, H, W]; else [B, H, W, C]
 	RouteScope             RouteScope    `json:"route_scope"`               // RouteScopeImage or RouteScopeWindow
 	Router                 RouterOptions `json:"router_kwargs"`
+	Precision              Precision     `json:"precision"` // of the matrix products; Float32 is the default
 }
 
 // DefaultConditionalRoutedImageAttentionConfig returns the reference's defaults, but for the scope, which is the image; Dim and the numbers
@@ -112,7 +113,7 @@ type ImageOptions struct {
 // NewConditionalRoutedImageAttention makes the module on a device, with initial values of seed 0.
 func NewConditionalRoutedImageAttention(dev *vk.Device, c ConditionalRoutedImageAttentionConfig) (*ConditionalRoutedImageAttention, error) {
 	a := &ConditionalRoutedImageAttention{config: c}
-	err := a.start("ConditionalRoutedImageAttention", dev, c.check, func(w *weights) { a.layer = w.imageAttention("", c) })
+	err := a.start("ConditionalRoutedImageAttention", dev, c.Precision, c.check, func(w *weights) { a.layer = w.imageAttention("", c) })
 	if err != nil {
 		return nil, err
 	}
@@ -201,7 +202,7 @@ func (c ConditionalRoutedImageAttentionConfig) Memory(caps vk.Caps, b, height, w
 	}
 	var layer imageAttention
 	bytes := 4 * uint64(b) * uint64(height) * uint64(width) * uint64(c.Dim)
-	return measure(op, caps, bytes, bytes, func(w *weights) { layer = w.imageAttention("", c) }, func(to *builder) {
+	return measure(op, caps, c.Precision, bytes, bytes, func(w *weights) { layer = w.imageAttention("", c) }, func(to *builder) {
 		layer.wire(to, imageCall{imageSizes: imageSizes{b, height, width, c.NumHeavyTokensQ, c.NumHeavyTokensKV}})
 	})
 }

@@ -93,6 +93,7 @@ func TestBadAttentionConfigs(t *testing.T) {
 	type C = ConditionalRoutedAttentionConfig
 	list := []bad[C]{
 		{"Dim is 0, want 1", func(c *C) { c.Dim = 0 }},
+		{"Precision is Precision(9), want Float32, Float16 or BFloat16", func(c *C) { c.Precision = 9 }},
 		{"NumHeavyTokensQ is 0, want 1", func(c *C) { c.NumHeavyTokensQ = 0 }},
 		{"NumHeavyTokensKV is -1, want 1", func(c *C) { c.NumHeavyTokensKV = -1 }},
 		{"NumRoutedKV is 3, want a divisor of HeavyHeads, 2", func(c *C) { c.NumRoutedKV = 3 }},
@@ -121,6 +122,7 @@ func TestBadAutoregressiveConfigs(t *testing.T) {
 	type C = ConditionalRoutedAutoregressiveAttentionConfig
 	list := []bad[C]{
 		{"Dim is 0, want 1", func(c *C) { c.Dim = 0 }},
+		{"Precision is Precision(9), want Float32, Float16 or BFloat16", func(c *C) { c.Precision = 9 }},
 		{"NumHeavyTokensQ is 0, want 1", func(c *C) { c.NumHeavyTokensQ = 0 }},
 		{"NumHeavyTokensKV is -1, want 1", func(c *C) { c.NumHeavyTokensKV = -1 }},
 		{"NumRoutedKV is 3, want a divisor of HeavyHeads, 2", func(c *C) { c.NumRoutedKV = 3 }},
@@ -160,6 +162,7 @@ func TestBadBlockConfigs(t *testing.T) {
 	type C = ConditionalRoutedTransformerBlockConfig
 	list := []bad[C]{
 		{"Dim is 0, want 1", func(c *C) { c.Dim = 0 }},
+		{"Precision is Precision(9), want Float32, Float16 or BFloat16", func(c *C) { c.Precision = 9 }},
 		{"NumHeavyAttnTokensQ is 0, want 1", func(c *C) { c.NumHeavyAttnTokensQ = 0 }},
 		{"NumHeavyAttnTokensKV is 0, want 1", func(c *C) { c.NumHeavyAttnTokensKV = 0 }},
 		{"NumHeavyFFTokens is 0, want 1", func(c *C) { c.NumHeavyFFTokens = 0 }},
@@ -192,6 +195,7 @@ func TestBadCrossAttentionConfigs(t *testing.T) {
 	type C = ConditionalRoutedCrossAttentionConfig
 	list := []bad[C]{
 		{"Dim is 0, want 1", func(c *C) { c.Dim = 0 }},
+		{"Precision is Precision(9), want Float32, Float16 or BFloat16", func(c *C) { c.Precision = 9 }},
 		{"NumTokensQ is 0, want 1", func(c *C) { c.NumTokensQ = 0 }},
 		{"NumTokensKV is 0, want 1", func(c *C) { c.NumTokensKV = 0 }},
 		{"DimHead is 129, want at most 128", func(c *C) { c.DimHead = 129 }},
@@ -209,6 +213,7 @@ func TestBadImageConfigs(t *testing.T) {
 	type C = ConditionalRoutedImageAttentionConfig
 	list := []bad[C]{
 		{"Dim is 0, want 1", func(c *C) { c.Dim = 0 }},
+		{"Precision is Precision(9), want Float32, Float16 or BFloat16", func(c *C) { c.Precision = 9 }},
 		{"NumHeavyTokensQ is 0, want 1", func(c *C) { c.NumHeavyTokensQ = 0 }},
 		{"NumHeavyTokensKV is 0, want 1", func(c *C) { c.NumHeavyTokensKV = 0 }},
 		{"NumRoutedKV is 3, want a divisor of HeavyHeads, 2", func(c *C) { c.NumRoutedKV = 3 }},
@@ -238,6 +243,7 @@ func TestBadViTConfigs(t *testing.T) {
 		{"the image is 7 by 12 pixels, want multiples of LightWindowSize, 4", func(c *C) { c.ImageSize.Height = 14 }},
 		{"NumClasses is 0, want 1", func(c *C) { c.NumClasses = 0 }},
 		{"Dim is 4, want 8", func(c *C) { c.Dim = 4 }},
+		{"Precision is Precision(9), want Float32, Float16 or BFloat16", func(c *C) { c.Precision = 9 }},
 		{"Dim is 10, want a multiple of 4", func(c *C) { c.Dim = 10 }},
 		{"Depth is 0, want 1", func(c *C) { c.Depth = 0 }},
 		{"Channels is 0, want 1", func(c *C) { c.Channels = 0 }},

@@ -19,8 +19,8 @@ type lightWeights struct{ toQKV, toOut *Tensor }
 
 func (w *weights) light(name string, c lightConfig) lightWeights {
 	return lightWeights{
-		w.add(name+".to_qkv.weight", uniform(c.dim), 3*c.inner(), c.dim),
-		w.add(name+".to_out.weight", uniform(c.inner()), c.dim, c.inner()),
+		w.matrix(name+".to_qkv.weight", 3*c.inner(), c.dim),
+		w.matrix(name+".to_out.weight", c.dim, c.inner()),
 	}
 }
 
@@ -37,17 +37,16 @@ type lightCall struct {
 }
 
 // out projects attended [count, H, D] to rows of y, from the first on.
-func (l lightCall) out(w lightWeights, c lightConfig, attended vk.Range, first, count int) {
-	a := pipelines.LinearArgs{X: attended, W: w.toOut.memory, Y: rows(l.y, first, count, 4*c.dim), Batch: 1, Rows: count}
+func (l lightCall) out(w lightWeights, c lightConfig, attended operand, first, count int) {
+	a := pipelines.LinearArgs{X: attended.Range, Y: rows(l.y, first, count, 4*c.dim), Batch: 1, Rows: count}
 	if l.residual {
 		a.Residual = rows(l.x, first, count, 4*c.dim)
 	}
 	if l.null != nil {
 		a.Bias, a.Unless = l.null.memory, rows(l.marks.Range, first, count, 4)
 	}
-	record(l.b, pipelines.NewLinear, pipelines.LinearConfig{
-		In: c.inner(), Out: c.dim, Residual: l.residual, Bias: l.null != nil, Unless: l.null != nil,
-	}, a)
+	l.b.product(w.toOut, 0, 0, pipelines.LinearConfig{X16: attended.half, Residual: l.residual, Bias: l.null != nil, Unless: l.null != nil}, a)
+	l.b.give(attended.memory)
 }
 
 // windowAttention is the light branch of sequences: LayerNorm, and attention to the neighbourhood.
@@ -100,31 +99,30 @@ func (w *windowAttention) stages(l lightCall, mask vk.Range, items, n, budget in
 		after = 0
 	}
 	var list stages
-	for _, s := range spans(items, n, max(budget/(4*(w.dim+4*w.inner())), 1), w.window, 1, after) {
-		var normed, qkv, attended memory
+	for _, s := range spans(items, n, max(budget/(b.operandBytes()*(w.dim+4*w.inner())), 1), w.window, 1, after) {
+		var normed, qkv, attended operand
 		all, count := s.items*s.rows, s.items*s.count
 		list = append(list, func() {
-			normed = b.floats(all, w.dim)
-			record(b, pipelines.NewLayerNorm, pipelines.LayerNormConfig{C: w.dim}, pipelines.LayerNormArgs{
+			normed = b.operands(w.dim, all)
+			record(b, pipelines.NewLayerNorm, pipelines.LayerNormConfig{C: w.dim, Y: b.precisionOf(normed)}, pipelines.LayerNormArgs{
 				X: rows(l.x, s.item*n+s.first, all, 4*w.dim), Weight: w.norm.memory, Bias: w.normBias.memory, Y: normed.Range, Rows: all,
 			})
 		}, func() {
-			qkv = b.floats(all, 3*w.inner())
-			record(b, pipelines.NewLinear, pipelines.LinearConfig{In: w.dim, Out: 3 * w.inner()},
-				pipelines.LinearArgs{X: normed.Range, W: w.toQKV.memory, Y: qkv.Range, Batch: 1, Rows: all})
-			b.give(normed)
+			qkv = b.headOperands(w.dimHead, 3*w.heads, all)
+			b.product(w.toQKV, 0, 0, pipelines.LinearConfig{X16: normed.half, Y16: qkv.half},
+				pipelines.LinearArgs{X: normed.Range, Y: qkv.Range, Batch: 1, Rows: all})
+			b.give(normed.memory)
 		}, func() {
-			attended = b.floats(count, w.inner())
+			attended = b.headOperands(w.dimHead, w.heads, count)
 			record(b, pipelines.NewWindowAttention,
 				pipelines.WindowAttentionConfig{Heads: w.heads, DimHead: w.dimHead, Window: w.window, Causal: w.causal},
 				pipelines.WindowAttentionArgs{
 					QKV: qkv.Range, Mask: mask, Y: attended.Range, Items: s.items, N: n, Rows: s.rows, First: s.first, From: s.from, Count: s.count,
 					FirstItem: s.item, MaskItems: items,
 				})
-			b.give(qkv)
+			b.give(qkv.memory)
 		}, func() {
-			l.out(w.lightWeights, w.lightConfig, attended.Range, s.item*n+s.from, count)
-			b.give(attended)
+			l.out(w.lightWeights, w.lightConfig, attended, s.item*n+s.from, count)
 		})
 	}
 	return list
@@ -145,27 +143,26 @@ func (w *weights) patchAttention(name string, c lightConfig) patchAttention {
 func (w *patchAttention) stages(l lightCall, height, width, budget int) stages {
 	b, side := l.b, w.window
 	patches := height / side // from top to bottom
-	most := max(budget/(16*w.inner()*side*width), 1)
+	most := max(budget/(b.operandBytes()*4*w.inner()*side*width), 1)
 	bands := (patches + most - 1) / most
 	band := (patches + bands - 1) / bands * side
 	var list stages
 	for top := 0; top < height; top += band {
-		var qkv, attended memory
+		var qkv, attended operand
 		high := min(band, height-top)
 		first, count := top*width, high*width
 		list = append(list, func() {
-			qkv = b.floats(count, 3*w.inner())
-			record(b, pipelines.NewLinear, pipelines.LinearConfig{In: w.dim, Out: 3 * w.inner(), Norm: true}, pipelines.LinearArgs{
-				X: rows(l.x, first, count, 4*w.dim), W: w.toQKV.memory, Gamma: w.gamma.memory, Y: qkv.Range, Batch: 1, Rows: count,
+			qkv = b.headOperands(w.dimHead, 3*w.heads, count)
+			b.product(w.toQKV, 0, 0, pipelines.LinearConfig{Norm: true, Y16: qkv.half}, pipelines.LinearArgs{
+				X: rows(l.x, first, count, 4*w.dim), Gamma: w.gamma.memory, Y: qkv.Range, Batch: 1, Rows: count,
 			})
 		}, func() {
-			attended = b.floats(count, w.inner())
+			attended = b.headOperands(w.dimHead, w.heads, count)
 			record(b, pipelines.NewPatchAttention, pipelines.PatchAttentionConfig{Heads: w.heads, DimHead: w.dimHead, Patch: side},
 				pipelines.PatchAttentionArgs{QKV: qkv.Range, Y: attended.Range, Height: high, Width: width})
-			b.give(qkv)
+			b.give(qkv.memory)
 		}, func() {
-			l.out(w.lightWeights, w.lightConfig, attended.Range, first, count)
-			b.give(attended)
+			l.out(w.lightWeights, w.lightConfig, attended, first, count)
 		})
 	}
 	return list

@@ -64,6 +64,14 @@ func (g *guard) LastCall() (CallStats, error) {
 	return s, nil
 }
 
+// run casts weights that changed, and runs a plan for the caller's tensors.
+func (m *module) run(op string, p *plan, tensors []*Tensor) error {
+	if err := m.weights.cast(); err != nil {
+		return fmt.Errorf("colt5: %s: %w", op, err)
+	}
+	return m.guard.run(op, p, tensors)
+}
+
 // run runs a plan for the caller's tensors.
 func (g *guard) run(op string, p *plan, tensors []*Tensor) error {
 	g.last = nil
@@ -107,19 +115,23 @@ type planKey struct {
 }
 
 // start makes a module ready for a device and builds it: build adds the weights, which then get the initial values of seed 0.
-func (m *module) start(name string, dev *vk.Device, check func(op string) error, build func(*weights)) error {
+func (m *module) start(name string, dev *vk.Device, p Precision, check func(op string) error, build func(*weights)) error {
 	op := "New" + name
-	if err := needDevice(op, dev); err != nil {
+	if err := firstError(needDevice(op, dev), check(op), p.check(op)); err != nil {
 		return err
 	}
-	if err := check(op); err != nil {
-		return err
+	if err := p.Supported(dev.Caps()); err != nil {
+		return fmt.Errorf("colt5: %s: Precision: %w", op, err)
 	}
-	m.name, m.dev, m.weights.dev, m.kernels = name, dev, dev, kernels{dev, map[any]closer{}}
+	m.name, m.dev, m.kernels = name, dev, kernels{dev, map[any]closer{}}
+	m.weights.dev, m.weights.precision = dev, p
 	build(&m.weights)
 	err := m.weights.err
 	if err == nil {
 		err = m.weights.init(0)
+	}
+	if err == nil {
+		err = m.weights.recordCasts(&m.kernels)
 	}
 	if err != nil {
 		return errors.Join(fmt.Errorf("colt5: %s: %w", op, err), m.close())
@@ -155,7 +167,7 @@ func (m *module) find(key *planKey) *plan {
 
 // prepare makes a plan and keeps it.
 func (m *module) prepare(op string, key planKey, tensors []*Tensor, names []string, wire func(*builder)) (*plan, error) {
-	p, err := newPlan(m.dev, &m.kernels, m.name, m.profile, m.inspect, tensors, names, wire)
+	p, err := newPlan(m.dev, &m.kernels, m.name, m.weights.precision, m.profile, m.inspect, tensors, names, wire)
 	if err != nil {
 		return nil, fmt.Errorf("colt5: %s: %w", op, err)
 	}
@@ -170,7 +182,7 @@ func (m *module) close() error {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	m.closed = true
-	return errors.Join(m.plans.close(), m.kernels.close(), m.weights.close())
+	return errors.Join(m.plans.close(), m.weights.close(), m.kernels.close())
 }
 
 // Memory is what a call of a module needs of a device, in bytes.
@@ -185,15 +197,18 @@ type Memory struct {
 func (m Memory) Total() uint64 { return m.Weights + m.Inputs + m.Outputs + m.Workspace }
 
 // measure tells what a call needs, without a device: build adds the weights, wire the steps.
-func measure(op string, caps vk.Caps, inputs, outputs uint64, build func(*weights), wire func(*builder)) (Memory, error) {
-	var w weights
+func measure(op string, caps vk.Caps, p Precision, inputs, outputs uint64, build func(*weights), wire func(*builder)) (Memory, error) {
+	if err := p.check(op); err != nil {
+		return Memory{}, err
+	}
+	w := weights{precision: p}
 	build(&w)
 	if w.err != nil {
 		return Memory{}, fmt.Errorf("colt5: %s: %w", op, w.err)
 	}
-	b := &builder{caps: caps}
+	b := &builder{caps: caps, precision: p}
 	wire(b)
-	m := Memory{Inputs: inputs, Outputs: outputs, Workspace: b.peak + b.constants}
+	m := Memory{Weights: w.halfBytes, Inputs: inputs, Outputs: outputs, Workspace: b.peak + b.constants}
 	for _, p := range w.list {
 		m.Weights += uint64(p.Tensor.size())
 	}

@@ -23,9 +23,15 @@ type Parameter struct {
 
 // weights are the parameters of a module. Without a device they are shapes alone.
 type weights struct {
-	dev  *vk.Device
-	list []Parameter
-	err  error // the first that add met
+	dev       *vk.Device
+	precision Precision
+	list      []Parameter
+	err       error // the first that add met
+
+	matrices  []*Tensor // those that products read in 16 bits
+	casts     []uint64  // the state of each that its copy is of
+	caster    *vk.Tape
+	halfBytes uint64 // of the copies
 }
 
 // add makes a parameter; its elements come with init. After an error, which stays in w, it makes none.
@@ -173,7 +179,7 @@ func (w *weights) routingToken(name string, r, c int, o RouterOptions) *Tensor {
 }
 
 func (w *weights) close() error {
-	var err error
+	err := w.closeCasts()
 	for _, p := range w.list {
 		err = errors.Join(err, p.Tensor.Close())
 	}

@@ -44,6 +44,7 @@ func (p *plan) run(tensors []*Tensor) error {
 		if p.slots[i] == nil {
 			continue
 		}
+		t.changes.Add(1) // it may be a result
 		if err := p.tape.Bind(p.slots[i], t.memory); err != nil {
 			return err
 		}

@@ -68,7 +68,7 @@ type Routing struct {
 // NewCoordinateDescentRouter makes a router on a device, with initial values of seed 0.
 func NewCoordinateDescentRouter(dev *vk.Device, c RouterConfig) (*CoordinateDescentRouter, error) {
 	r := &CoordinateDescentRouter{config: c}
-	err := r.start("CoordinateDescentRouter", dev, c.check, func(w *weights) {
+	err := r.start("CoordinateDescentRouter", dev, Float32, c.check, func(w *weights) {
 		if !c.LearnedRoutingTokens {
 			r.tokens = w.routingToken("routing_token", c.NumRoutingTokens, c.Dim, c.RouterOptions)
 		}

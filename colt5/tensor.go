@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"math"
 	"strings"
+	"sync/atomic"
 
 	"github.com/colt5-vulkan/colt5/vk"
 )
@@ -52,6 +53,9 @@ type Tensor struct {
 	shape  []int
 	buffer *vk.Buffer
 	memory vk.Range
+
+	changes atomic.Uint64 // how often the elements may have changed
+	half    *vk.Buffer    // of a weight matrix: a copy of 16 bits, see weights.cast; nil: none
 }
 
 // NewTensor makes a tensor whose elements are not initialised. There is at least one dimension, and every size is at least 1.
@@ -177,6 +181,7 @@ func (t *Tensor) Write(data any) error {
 	if dtype != t.dtype || len(raw) != int(t.memory.Size()) {
 		return fmt.Errorf("colt5: Tensor.Write: data is %d elements of %v, want %d of %v", len(raw)/dtype.Size(), dtype, t.Len(), t.dtype)
 	}
+	t.changes.Add(1)
 	return t.Device().Upload(vk.Transfer{Range: t.memory, Data: raw})
 }
 

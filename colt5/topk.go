@@ -129,7 +129,7 @@ func (t *TopK) slots(op, arg string, o *Tensor, dtype DType, x *Tensor) error {
 
 func (t *TopK) plan(key planKey, tensors []*Tensor) (*plan, error) {
 	names := []string{"x", "mask", "Values", "Indices", "Gates", "CoorDescentValues"}
-	p, err := newPlan(t.dev, &t.kernels, "TopK", t.profile, false, tensors, names, func(b *builder) {
+	p, err := newPlan(t.dev, &t.kernels, "TopK", Float32, t.profile, false, tensors, names, func(b *builder) {
 		t.wire(b, key.sizes[0], key.sizes[1], key.sizes[2])
 	})
 	if err != nil {

@@ -61,6 +61,7 @@ type ConditionalRoutedViTConfig struct {
 	RouterStraightThrough bool          `json:"router_straight_through"`  // a chosen token scores 1, not its soft score
 	RouteScope            RouteScope    `json:"route_scope"`              // of the attention
 	Router                RouterOptions `json:"router_kwargs"`            // Eps is 1 by default
+	Precision             Precision     `json:"precision"`                // of the matrix products; Float32 is the default
 }
 
 // DefaultConditionalRoutedViTConfig returns the reference's defaults, and the routers' scope is the image; the sizes and numbers that it
@@ -145,7 +146,7 @@ type ConditionalRoutedViT struct {
 // NewConditionalRoutedViT makes the module on a device, with initial values of seed 0.
 func NewConditionalRoutedViT(dev *vk.Device, c ConditionalRoutedViTConfig) (*ConditionalRoutedViT, error) {
 	v := &ConditionalRoutedViT{config: c}
-	err := v.start("ConditionalRoutedViT", dev, c.check, func(w *weights) { v.layer = w.routedViT(c) })
+	err := v.start("ConditionalRoutedViT", dev, c.Precision, c.check, func(w *weights) { v.layer = w.routedViT(c) })
 	if err != nil {
 		return nil, err
 	}
@@ -202,7 +203,7 @@ func (c ConditionalRoutedViTConfig) Memory(caps vk.Caps, b int) (Memory, error) 
 	}
 	var layer routedViT
 	in := 4 * uint64(b) * uint64(c.Channels) * uint64(c.ImageSize.Height) * uint64(c.ImageSize.Width)
-	return measure(op, caps, in, 4*uint64(b)*uint64(c.NumClasses), func(w *weights) { layer = w.routedViT(c) }, func(to *builder) {
+	return measure(op, caps, c.Precision, in, 4*uint64(b)*uint64(c.NumClasses), func(w *weights) { layer = w.routedViT(c) }, func(to *builder) {
 		layer.wire(to, b, vk.Range{}, vk.Range{})
 	})
 }
@@ -216,7 +217,7 @@ func (w *weights) norm(name string, c int) norm {
 }
 
 func (w *weights) linear(name string, in, out int) linear {
-	return linear{w.add(name+".weight", uniform(in), out, in), w.add(name+".bias", uniform(in), out)}
+	return linear{w.matrix(name+".weight", out, in), w.add(name+".bias", uniform(in), out)}
 }
 
 // routedViT is the weights and the wiring of a ConditionalRoutedViT.
@@ -265,8 +266,8 @@ func (v *routedViT) wire(b *builder, n int, y, x vk.Range) {
 	record(b, pipelines.NewLayerNorm, pipelines.LayerNormConfig{C: c.Dim}, pipelines.LayerNormArgs{
 		X: mean.Range, Weight: v.headNorm.weight.memory, Bias: v.headNorm.bias.memory, Y: normed.Range, Rows: n,
 	})
-	record(b, pipelines.NewLinear, pipelines.LinearConfig{In: c.Dim, Out: c.NumClasses, Bias: true}, pipelines.LinearArgs{
-		X: normed.Range, W: v.head.weight.memory, Bias: v.head.bias.memory, Y: y, Batch: 1, Rows: n,
+	b.product(v.head.weight, 0, 0, pipelines.LinearConfig{Bias: true}, pipelines.LinearArgs{
+		X: normed.Range, Bias: v.head.bias.memory, Y: y, Batch: 1, Rows: n,
 	})
 	b.give(mean, normed, now, next)
 }
@@ -279,8 +280,8 @@ func (v *routedViT) wireEmbedding(b *builder, n int, to, tmp memory, x vk.Range)
 	record(b, pipelines.NewPatchEmbed, pipelines.PatchEmbedConfig{
 		Channels: c.Channels, Height: c.ImageSize.Height, Width: c.ImageSize.Width, PatchHeight: c.PatchSize.Height, PatchWidth: c.PatchSize.Width,
 	}, pipelines.PatchEmbedArgs{X: x, Weight: v.patchNorm.weight.memory, Bias: v.patchNorm.bias.memory, Y: patches.Range, B: n})
-	record(b, pipelines.NewLinear, pipelines.LinearConfig{In: c.patch(), Out: c.Dim, Bias: true}, pipelines.LinearArgs{
-		X: patches.Range, W: v.embed.weight.memory, Bias: v.embed.bias.memory, Y: tmp.Range, Batch: 1, Rows: n * tokens,
+	b.product(v.embed.weight, 0, 0, pipelines.LinearConfig{Bias: true}, pipelines.LinearArgs{
+		X: patches.Range, Bias: v.embed.bias.memory, Y: tmp.Range, Batch: 1, Rows: n * tokens,
 	})
 	b.give(patches)
 	positions := b.table("positions", tokens*c.Dim, func() []float32 {

@@ -21,10 +21,17 @@ func (a *app) verify() *cli.Command {
 		Name: "verify", Usage: "run golden cases, and compare with what they say", ArgsUsage: "DIR|FILE...",
 		Description: "Each case runs twice on the same objects, and once more to see what the routers decide, which has to give the same bits. The\n" +
 			"bounds are those of the cases' README.",
-		Flags: []cli.Flag{deviceFlag(), outputFlag(), &cli.StringSliceFlag{Name: "module", Usage: "only cases of these `MODULES`"}},
+		Flags: []cli.Flag{
+			deviceFlag(), outputFlag(), &cli.StringSliceFlag{Name: "module", Usage: "only cases of these `MODULES`"},
+			&cli.StringFlag{Name: "precision", Value: colt5.Float32.String(), Usage: "`PRECISION` of matrix products: float32, or float16 or bfloat16 for the modules that have products"},
+		},
 		Action: func(ctx context.Context, c *cli.Command) error {
 			if !c.Args().Present() {
 				return usage("verify needs a folder of golden cases, or files, such as testdata/golden")
+			}
+			var precision colt5.Precision
+			if err := precision.UnmarshalText([]byte(c.String("precision"))); err != nil {
+				return usage("-%v", err)
 			}
 			paths, err := golden.Cases(c.Args().Slice()...)
 			if err != nil {
@@ -45,7 +52,10 @@ func (a *app) verify() *cli.Command {
 			defer bar.end()
 			t.before = bar.clear
 			return a.withDevice(c, func(dev *vk.Device) error {
-				v := verification{dev: dev, table: t, only: c.StringSlice("module"), verifiers: verifiers(), unknown: map[string]int{}}
+				if err := precision.Supported(dev.Caps()); err != nil {
+					return err
+				}
+				v := verification{dev: dev, table: t, only: c.StringSlice("module"), precision: precision, verifiers: verifiers(), unknown: map[string]int{}}
 				for _, path := range paths {
 					if err := ctx.Err(); err != nil {
 						return err
@@ -71,6 +81,7 @@ type verification struct {
 	dev       *vk.Device
 	table     *table
 	only      []string // modules; none: all
+	precision colt5.Precision
 	verifiers map[string]verifier
 	passed    int
 	failed    int
@@ -94,6 +105,16 @@ func (v *verification) run(path string) {
 		v.table.row(c.Name, c.Module, "unknown", nil, nil, nil, "there is no such module")
 		return
 	}
+	if v.precision != colt5.Float32 {
+		if !hasProducts(c.Module) {
+			return
+		}
+		if err := c.Halve(v.precision.String()); err != nil {
+			v.failed++
+			v.table.row(c.Name, c.Module, "FAILED", nil, nil, nil, err.Error())
+			return
+		}
+	}
 	found := &comparison{}
 	if err := onStage(v.dev, func(s *stage) error { return check(s, c, make, found) }); err != nil {
 		found.problem("%v", err)
@@ -106,6 +127,11 @@ func (v *verification) run(path string) {
 	}
 	v.passed++
 	v.table.row(c.Name, c.Module, "passed", w.name, w.err, w.bound, nil)
+}
+
+// hasProducts says whether a module multiplies matrices: those do that have layers and not routers alone.
+func hasProducts(module string) bool {
+	return strings.HasPrefix(module, "Conditional")
 }
 
 // end writes the sums.

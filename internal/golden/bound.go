@@ -50,6 +50,24 @@ func (c *Case) readRule() error {
 	return nil
 }
 
+// Halve makes it a case of a module whose products have a precision of 16 bits, float16 or bfloat16: the config says so, and the bounds of outputs are
+// those of such products.
+func (c *Case) Halve(precision string) error {
+	config := map[string]json.RawMessage{}
+	if err := json.Unmarshal(c.Config, &config); err != nil {
+		return fmt.Errorf("metadata config: %w", err)
+	}
+	config["precision"] = fmt.Appendf(nil, "%q", precision)
+	var err error
+	c.Config, err = json.Marshal(config)
+	c.half = true
+	return err
+}
+
+// Behind says whether a router may stand behind a product of 16 bits, and so decide otherwise than the case says: of such a case only
+// outputs can be compared.
+func (c *Case) Behind() bool { return c.half && c.stack }
+
 // sharpDescent says whether the case runs a coordinate descent with a small eps.
 func (c *Case) sharpDescent() bool {
 	return c.eps <= sharp && (c.alone() || len(c.Routes) > 0)
@@ -61,6 +79,9 @@ func (c *Case) alone() bool { return c.Module == "CoordinateDescent" || c.Module
 // OutputBound is the most that a float32 result may differ from Outputs[name]: the largest difference by max(1, the largest
 // expected value).
 func (c *Case) OutputBound(name string) float64 {
+	if c.half {
+		return HalfOutputBound
+	}
 	soft := !c.hard
 	switch c.Module {
 	case "CoordinateDescent":

@@ -45,6 +45,7 @@ type Case struct {
 	eps   float64 // the last one of the case's descents
 	hard  bool    // straight-through: soft scores do not reach the outputs
 	stack bool    // a router behind another
+	half  bool    // see Halve
 }
 
 // Tensor is an array in row-major order. Only the slice of its DType is set.

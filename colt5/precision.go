@@ -1,0 +1,208 @@
+package colt5
+
+import (
+	"errors"
+	"fmt"
+	"slices"
+
+	"github.com/colt5-vulkan/colt5/pipelines"
+	"github.com/colt5-vulkan/colt5/vk"
+)
+
+// Precision is the format of the operands of a module's matrix products, attention among them: its weights, which are cast once, and what
+// lies between the products. Sums, norms, softmax, routing, and x and y are float32 whatever it is.
+type Precision uint8
+
+// The precisions. Those of 16 bits are several times faster where a device multiplies cooperative matrices, and an error, an
+// ErrUnsupported that names what is missing, where it does not. Float16 has 11 bits of precision and ends at 65,504, beyond which a
+// result is infinite or NaN; BFloat16 has 8 bits and the range of Float32.
+const (
+	Float32 Precision = iota // the default
+	Float16
+	BFloat16
+)
+
+var precisionNames = []string{"float32", "float16", "bfloat16"}
+
+// String is PyTorch's name.
+func (p Precision) String() string {
+	if int(p) < len(precisionNames) {
+		return precisionNames[p]
+	}
+	return fmt.Sprintf("Precision(%d)", uint8(p))
+}
+
+// MarshalText writes PyTorch's name.
+func (p Precision) MarshalText() ([]byte, error) {
+	if int(p) >= len(precisionNames) {
+		return nil, fmt.Errorf("colt5: precision is %v, want float32, float16 or bfloat16", p)
+	}
+	return []byte(p.String()), nil
+}
+
+// UnmarshalText reads PyTorch's name.
+func (p *Precision) UnmarshalText(text []byte) error {
+	i := slices.Index(precisionNames, string(text))
+	if i < 0 {
+		return fmt.Errorf("precision is %q, want float32, float16 or bfloat16", text)
+	}
+	*p = Precision(i)
+	return nil
+}
+
+// Supported says whether a device has the precision. The error, an ErrUnsupported, names what it lacks.
+func (p Precision) Supported(caps vk.Caps) error {
+	if err := p.check("Precision.Supported"); err != nil {
+		return err
+	}
+	if err := p.room().Supported(caps); err != nil {
+		return fmt.Errorf("colt5: %v: %w", p, err)
+	}
+	return nil
+}
+
+func (p Precision) check(op string) error {
+	if int(p) >= len(precisionNames) {
+		return fmt.Errorf("colt5: %s: Precision is %v, want Float32, Float16 or BFloat16", op, p)
+	}
+	return nil
+}
+
+// room is what the kernels call it.
+func (p Precision) room() pipelines.Precision { return pipelines.Precision(p) }
+
+// matrix adds the weight of a product, [out, in]. With a precision of 16 bits the products read a copy of it.
+func (w *weights) matrix(name string, out, in int) *Tensor {
+	t := w.add(name, uniform(in), out, in)
+	if w.err != nil || w.precision == Float32 {
+		return t
+	}
+	w.halfBytes += halfMatrixBytes(w.precision, t)
+	w.matrices = append(w.matrices, t)
+	if w.dev == nil {
+		return t
+	}
+	var err error
+	if t.half, err = w.dev.NewBuffer(fmt.Sprintf("%s in %v", name, w.precision), halfMatrixBytes(w.precision, t)); err != nil {
+		w.err = fmt.Errorf("parameter %s: %w", name, err)
+	}
+	return t
+}
+
+func halfMatrixBytes(p Precision, t *Tensor) uint64 {
+	return 2 * uint64(t.shape[0]) * uint64(p.room().Columns(t.shape[1]))
+}
+
+// cast makes the copies of the matrices that changed since the last time. A matrix that a call of a module wrote, or read, may have changed:
+// parameters are tensors that a caller can do anything with.
+func (w *weights) cast() error {
+	stale := false
+	for i, t := range w.matrices {
+		if now := t.changes.Load(); now != w.casts[i] {
+			stale, w.casts[i] = true, now
+		}
+	}
+	if !stale {
+		return nil
+	}
+	if err := w.caster.Run(); err != nil {
+		clear(w.casts)
+		return err
+	}
+	return nil
+}
+
+// recordCasts records the tape of cast.
+func (w *weights) recordCasts(k *kernels) error {
+	if len(w.matrices) == 0 {
+		return nil
+	}
+	w.casts = make([]uint64, len(w.matrices))
+	var err error
+	if w.caster, err = w.dev.NewTape(vk.TapeConfig{Name: "cast of weights"}); err != nil {
+		return err
+	}
+	for _, t := range w.matrices {
+		c, err := kernel(k, pipelines.NewCast, pipelines.CastConfig{C: t.shape[1], Precision: w.precision.room()})
+		if err == nil {
+			err = c.Record(w.caster, pipelines.CastArgs{X: t.memory, Y: t.half.Range(), Rows: t.shape[0]})
+		}
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// closeCasts frees the copies.
+func (w *weights) closeCasts() error {
+	err := w.caster.Close()
+	for _, t := range w.matrices {
+		err = errors.Join(err, t.half.Close())
+	}
+	return err
+}
+
+// product records the product of rows and a matrix [out, in], or of count rows of it from the first on; count 0: all of them. What the kernel
+// is told of precisions follows from the plan's.
+func (b *builder) product(w *Tensor, first, count int, c pipelines.LinearConfig, a pipelines.LinearArgs) {
+	if count == 0 {
+		count = w.shape[0]
+	}
+	c.In, c.Out, c.Precision = w.shape[1], count, b.precision.room()
+	from, row := w.memory, 4*c.In
+	if c.Precision != pipelines.F32 {
+		from, row = w.half.Range(), 2*c.Precision.Columns(c.In)
+	}
+	a.W = rows(from, first, count, row)
+	record(b, pipelines.NewLinear, c, a)
+}
+
+// operand is rows of numbers between two steps, that a product or an attention reads: of 16 bits where the plan's precision has them and kernels
+// can work with rows of that width.
+type operand struct {
+	memory
+	half  bool
+	width int
+}
+
+// halves says whether rows of a width have 16 bits between steps.
+func (b *builder) halves(width int) bool { return b.precision != Float32 && width%8 == 0 }
+
+// operands takes memory for rows.
+func (b *builder) operands(width int, counts ...int) operand {
+	o := operand{half: b.halves(width), width: width}
+	if counts = append(counts, width); o.half {
+		counts[len(counts)-1] /= 2
+	}
+	o.memory = b.floats(counts...)
+	return o
+}
+
+// precisionOf is the precision of an operand's numbers.
+func (b *builder) precisionOf(o operand) pipelines.Precision {
+	if o.half {
+		return b.precision.room()
+	}
+	return pipelines.F32
+}
+
+// rows are count rows of it, from the first on.
+func (o operand) rows(first, count int) vk.Range {
+	bytes := 4 * o.width
+	if o.half {
+		bytes /= 2
+	}
+	return rows(o.Range, first, count, bytes)
+}
+
+// headOperands takes memory for rows of heads, of 16 bits where a head's elements are a multiple of 8.
+func (b *builder) headOperands(dimHead, heads int, counts ...int) operand {
+	if true || !b.halves(dimHead) {
+		return operand{memory: b.floats(append(counts, heads*dimHead)...), width: heads * dimHead}
+	}
+	return b.operands(heads*dimHead, counts...)
+}
+
+// operandBytes is the size of a number of most operands.
+func (b *builder) operandBytes() int { return b.precision.room().Bytes() }
