@@ -161,13 +161,14 @@ func (l *Linear) Record(t *vk.Tape, a LinearArgs) error {
 		return err
 	}
 	slots, out := uint64(a.Batch)*uint64(a.Rows), uint64(l.config.Out)
-	size := linearSize{slots: slots, dense: !l.config.Gather && (a.Batch == 1 || a.InRows == a.Rows)}
+	size := linearSize{slots: slots, dense: !l.config.Gather && (a.Batch == 1 || a.InRows == a.Rows),
+		straight: !l.config.Scatter && (a.Batch == 1 || a.OutRows == a.Rows)}
 	variant := l.tiles()[l.tile(size)]
 	all := tiles(slots, variant.rows) * tiles(out, variant.cols)
 	if all > math.MaxInt32 { // the numbers of workgroups in a grid, which may have some more, fit 32 bits
 		return fmt.Errorf("pipelines: Linear: %d slots by %d columns make %d tiles, want %d at most", slots, out, all, math.MaxInt32)
 	}
-	k, err := l.kernel(variant, size.dense)
+	k, err := l.kernel(variant, size)
 	if err != nil {
 		return fmt.Errorf("pipelines: Linear: %w", err)
 	}

@@ -122,6 +122,9 @@ func (c linearCase) testMatrix(t *testing.T) {
 			require.Len(t, lab.Dispatches(), 1, "everything is fused")
 			require.Contains(t, lab.Dispatches()[0], "linear_matrix_"+p.kind())
 			y := floatsOf(c.y(), lab, "y")
+			if c.shifted {
+				y = unshifted(t, lab, "shifted y", rowsOf(c.Out))
+			}
 			require.NoError(t, ref.MaxErr(y, want).Within(ref.Bound(naive, want, 1e-6)), "%v %v", p, variant)
 			if first == nil {
 				first = y
@@ -208,12 +211,12 @@ func TestLinearMatrixTile(t *testing.T) {
 		x16   bool
 		want  int
 	}{
-		{gpu, m, linearSize{65536, true}, 512, true, 0},
-		{gpu, m, linearSize{65536, true}, 512, false, 1},
-		{gpu, m, linearSize{65536, false}, 512, true, 1},
-		{gpu, m, linearSize{2048, false}, 512, true, 2},
-		{gpu, m, linearSize{64, true}, 1024, true, 3},
-		{cpu, small, linearSize{65536, true}, 512, true, 4},
+		{gpu, m, linearSize{slots: 65536, dense: true}, 512, true, 0},
+		{gpu, m, linearSize{slots: 65536, dense: true}, 512, false, 1},
+		{gpu, m, linearSize{slots: 65536, dense: false}, 512, true, 1},
+		{gpu, m, linearSize{slots: 2048, dense: false}, 512, true, 2},
+		{gpu, m, linearSize{slots: 64, dense: true}, 1024, true, 3},
+		{cpu, small, linearSize{slots: 65536, dense: true}, 512, true, 4},
 	} {
 		assert.Equal(t, test.want, linearMatrixTile(test.caps, test.shape, test.size, test.out, test.x16), "%+v", test)
 	}

@@ -122,10 +122,8 @@ func (c linearCase) put(lab *gputest.Lab, a ref.LinearArgs) LinearArgs {
 	for i, u := range a.Unless {
 		unless[i] = uint32(u) << 31 // any word but 0
 	}
-	if c.shifted && !c.Y16 {
+	if args.Y = lab.InOut("y", numbersOf(c.y(), a.Base)); c.shifted {
 		args.Y = lab.InOut("shifted y", shifted(a.Base, fromY)).Slice(fromY, uint64(4*len(a.Base)))
-	} else {
-		args.Y = lab.InOut("y", numbersOf(c.y(), a.Base))
 	}
 	if c.inPlace {
 		args.Residual = args.Y

@@ -38,8 +38,9 @@ const linearMany = 128
 
 // linearSize is what the choice of a tile depends on.
 type linearSize struct {
-	slots uint64
-	dense bool // slot s reads row s of x
+	slots    uint64
+	dense    bool // slot s reads row s of x
+	straight bool // slot s writes row s of y
 }
 
 // tiles are the variants of the config.
@@ -107,7 +108,7 @@ func (v linearVariant) shared(m vk.Shape) uint32 {
 }
 
 // kernel is the kernel of a variant.
-func (l *Linear) kernel(v linearVariant, dense bool) (*vk.Kernel, error) {
+func (l *Linear) kernel(v linearVariant, s linearSize) (*vk.Kernel, error) {
 	c := l.config
 	spec := map[uint32]uint32{0: uint32(c.In), 1: uint32(c.Out)}
 	for i, on := range []bool{c.Bias, c.GELU, c.Gather, c.Norm, c.Score, c.Filled, c.Residual, c.Scatter, c.Unless} {
@@ -119,14 +120,17 @@ func (l *Linear) kernel(v linearVariant, dense bool) (*vk.Kernel, error) {
 	lanes := l.kernels.dev.Caps().SubgroupSize
 	plain := c.Y16 && c.Out%8 == 0 && !(c.Bias || c.GELU || c.Gather || c.Score || c.Filled || c.Residual || c.Scatter)
 	m := l.matrix
-	for i, word := range []uint32{flag(c.X16), flag(c.Y16), flag(dense), m.M, m.N, m.K, lanes, uint32(v.rows), uint32(v.cols), v.step, v.down, v.across,
-		v.down * v.across * lanes, flag(plain)} {
+	for i, word := range []uint32{flag(c.X16), flag(c.Y16), flag(s.dense), m.M, m.N, m.K, lanes, uint32(v.rows), uint32(v.cols), v.step, v.down, v.across,
+		v.down * v.across * lanes, flag(plain), flag(s.straight)} {
 		spec[uint32(11+i)] = word
 	}
 	variant := v.kernel + "_" + c.Precision.kind()
 	name := fmt.Sprintf("%s %dx%dx%d", variant, v.rows, v.cols, v.step)
-	if !dense {
-		name += " rows"
+	if !s.dense {
+		name += " gathered"
+	}
+	if !s.straight {
+		name += " scattered"
 	}
 	return l.kernels.with(name, variant, spec, vk.KernelConfig{SubgroupSize: lanes, FullSubgroups: true})
 }

@@ -51,6 +51,7 @@ const uint STRIDE = THREADS / KV;                         // rows fetched side b
 const uint AL = (BM + STRIDE - 1) / STRIDE, WL = (BN + STRIDE - 1) / STRIDE; // rows of x and of w that an invocation fetches in a step
 const uint AP = X16 ? 1 : 2;                              // uvec4 for 8 elements of x
 const uint CV = BN / WN / 4, STRIP = CV + 1;              // pieces of a subgroup's row of results
+const uint PIECES = (MM * CV + LANES - 1) / LANES;        // of MM rows, that an invocation finishes
 const uint TILES = (BM + BN) * LINE, STRIPS = WM * WN * MM * STRIP;
 const uint HV = BN / WN / 8, HALF_STRIP = HV + 1;
 
@@ -146,37 +147,67 @@ void multiply(uint wm, uint wn) {
 	}
 }
 
-// find_factors sums the squares of the tile's rows, a subgroup a row.
+// find_factors sums the squares of the tile's rows: a subgroup a row, ROWS of them on their way at a time.
 void find_factors(uint m0) {
-	for (uint row = gl_SubgroupID; row < BM; row += WM * WN) {
-		uvec2 from = source(m0 + row);
-		float square = 0;
-		for (uint col = gl_SubgroupInvocationID * 4; col < IN; col += LANES * 4) {
-			vec4 v = uintBitsToFloat(floats_of(from, 0, col));
-			square = fma(v.x, v.x, fma(v.y, v.y, fma(v.z, v.z, fma(v.w, v.w, square))));
+	const uint ROWS = 4;
+	for (uint first = gl_SubgroupID * ROWS; first < BM; first += WM * WN * ROWS) {
+		float square[ROWS];
+		uvec2 from[ROWS];
+		[[unroll]] for (uint r = 0; r < ROWS; r++) {
+			square[r] = 0;
+			from[r] = source(m0 + first + r);
 		}
-		square = subgroupAdd(square);
-		if (subgroupElect()) factors[row] = norm_factor(square);
+		for (uint col = gl_SubgroupInvocationID * 4; col < IN; col += LANES * 4) {
+			vec4 v[ROWS];
+			[[unroll]] for (uint r = 0; r < ROWS; r++) v[r] = uintBitsToFloat(floats_of(from[r], 0, col));
+			[[unroll]] for (uint r = 0; r < ROWS; r++)
+				square[r] = fma(v[r].x, v[r].x, fma(v[r].y, v[r].y, fma(v[r].z, v[r].z, fma(v[r].w, v[r].w, square[r]))));
+		}
+		[[unroll]] for (uint r = 0; r < ROWS; r++) {
+			square[r] = subgroupAdd(square[r]);
+			if (subgroupElect()) factors[first + r] = norm_factor(square[r]);
+		}
 	}
 	barrier();
 }
 
-// write finishes rows m0 .. m0 + MM - 1 of the subgroup's columns, which lie in its strip.
+// write finishes rows m0 .. m0 + MM - 1 of the subgroup's columns, which lie in its strip. All that it reads is on its way before it writes.
 void write(uint m0, uint n0, uint strip) {
-	for (uint e = gl_SubgroupInvocationID; e < MM * CV; e += LANES) {
-		uint row = e / CV, col = e % CV;
-		if (!is_filled(m0 + row)) continue;
-		finish(way_out(m0 + row, 1), n0 + col * 4, uintBitsToFloat(tile[strip + row * STRIP + col]));
+	Exit exits[PIECES];
+	Addition additions[PIECES];
+	bool there[PIECES];
+	[[unroll]] for (uint n = 0; n < PIECES; n++) {
+		uint e = gl_SubgroupInvocationID + n * LANES, slot = m0 + e / CV, col = n0 + e % CV * 4;
+		there[n] = (MM * CV % LANES == 0 || e < MM * CV) && (OUT % BN == 0 || col < OUT) && is_filled(slot);
+		if (!there[n]) continue;
+		exits[n] = way_out(slot, 1);
+		additions[n] = addition(exits[n], col);
+	}
+	[[unroll]] for (uint n = 0; n < PIECES; n++) {
+		uint e = gl_SubgroupInvocationID + n * LANES, row = e / CV, col = e % CV;
+		if (!there[n]) continue;
+		store_out(exits[n].y, n0 + col * 4, finished(exits[n], additions[n], uintBitsToFloat(tile[strip + row * STRIP + col])));
 	}
 }
 
 // write_plain is write where there is nothing to finish.
 void write_plain(uint m0, uint n0, uint strip) {
-	for (uint e = gl_SubgroupInvocationID; e < MM * HV; e += LANES) {
-		uint slot = m0 + e / HV, col = n0 + e % HV * 8;
+	[[unroll]] for (uint n = 0; n < (MM * HV + LANES - 1) / LANES; n++) {
+		uint e = gl_SubgroupInvocationID + n * LANES, slot = m0 + e / HV, col = n0 + e % HV * 8;
+		if (MM * HV % LANES != 0 && e >= MM * HV) continue;
 		if (slot < p.slots && (OUT % BN == 0 || col < OUT)) U32x4(way_out(slot, 1).y).v[col / 8] = tile[strip + e / HV * HALF_STRIP + e % HV];
 	}
 }
+
+#ifdef BF16
+// rounded rounds to nearest what is narrowed next: devices cut off.
+coopmat<float, gl_ScopeSubgroup, MM, MN, gl_MatrixUseAccumulator> rounded(coopmat<float, gl_ScopeSubgroup, MM, MN, gl_MatrixUseAccumulator> m) {
+	for (uint i = 0; i < m.length(); i++) m[i] = unpack_bf16(pack_bf16(vec2(m[i]))).x;
+	return m;
+}
+#else
+#define rounded(m) (m)
+#endif
 
 // place finds the tile of a workgroup: 8 tiles of rows go side by side through the columns, so that they share w in the cache.
 uvec2 place(uint n) {
@@ -217,7 +248,7 @@ void main() {
 	[[unroll]] for (uint i = 0; i < TM; i++) {
 		[[unroll]] for (uint j = 0; j < TN; j++) {
 			if (PLAIN) {
-				coopmat<HALF, gl_ScopeSubgroup, MM, MN, gl_MatrixUseAccumulator> h = coopmat<HALF, gl_ScopeSubgroup, MM, MN, gl_MatrixUseAccumulator>(acc[i][j]);
+				coopmat<HALF, gl_ScopeSubgroup, MM, MN, gl_MatrixUseAccumulator> h = coopmat<HALF, gl_ScopeSubgroup, MM, MN, gl_MatrixUseAccumulator>(rounded(acc[i][j]));
 				coopMatStore(h, tile, strip + j * MN / 8, HALF_STRIP, gl_CooperativeMatrixLayoutRowMajor);
 			} else {
 				coopMatStore(acc[i][j], tile, strip + j * MN / 4, STRIP, gl_CooperativeMatrixLayoutRowMajor);

@@ -20,9 +20,11 @@ layout(constant_id = 10) const bool UNLESS = false;
 #ifdef PRECISION
 layout(constant_id = 11) const bool X16 = false;
 layout(constant_id = 12) const bool Y16 = false;
+layout(constant_id = 25) const bool STRAIGHT = false; // slot s writes row s of y
 const uint X_BYTES = X16 ? 2 : 4, Y_BYTES = Y16 ? 2 : 4;
 #else
 const uint X_BYTES = 4, Y_BYTES = 4;
+const bool STRAIGHT = false;
 #endif
 
 layout(push_constant, std430) uniform Push {
@@ -95,8 +97,8 @@ struct Exit {
 };
 
 Exit way_out(uint slot, float norm) {
-	uint row = SCATTER ? U32(p.scatter).v[slot] : slot % p.rows;
-	row += slot / p.rows * p.out_rows;
+	uint row = slot;
+	if (!STRAIGHT) row = (SCATTER ? U32(p.scatter).v[slot] : slot % p.rows) + slot / p.rows * p.out_rows;
 	Exit e = Exit(at(p.y, row, OUT * Y_BYTES), uvec2(0), norm, 1, BIAS);
 	if (RESIDUAL) e.residual = at(p.residual, row, OUT * 4);
 	if (SCORE) e.score = F32(p.score).v[entry(slot)];
@@ -104,17 +106,24 @@ Exit way_out(uint slot, float norm) {
 	return e;
 }
 
-// finish writes columns col .. col + 3 from their sums. A factor waits until it is known what follows: NVIDIA's compiler makes a
+// Addition is what a piece of a row needs besides its sums.
+struct Addition { vec4 bias, residual; };
+
+Addition addition(Exit e, uint col) {
+	Addition a = Addition(vec4(0), vec4(0));
+	if (BIAS && e.bias) a.bias = load_out(p.bias, col);
+	if (RESIDUAL) a.residual = load_out(e.residual, col);
+	return a;
+}
+
+// finished is columns col .. col + 3 from their sums. A factor waits until it is known what follows: NVIDIA's compiler makes a
 // multiplication and an addition one rounding in some places and not in others, precise or not, so here they always are one, by fma.
 // All tiles, and all places in a tile, then give the same bits.
-void finish(Exit e, uint col, vec4 sum) {
-	if (col >= OUT) return;
+vec4 finished(Exit e, Addition a, vec4 sum) {
 	precise vec4 v = sum;
 	precise vec4 factor = vec4(NORM ? e.norm : 1.0);
 	if (BIAS) {
-		vec4 bias = vec4(0);
-		if (e.bias) bias = load_out(p.bias, col);
-		v = fma(v, factor, bias);
+		v = fma(v, factor, a.bias);
 		factor = vec4(1);
 	}
 	if (GELU) {
@@ -125,6 +134,10 @@ void finish(Exit e, uint col, vec4 sum) {
 		v *= factor;
 		factor = vec4(e.score);
 	}
-	v = RESIDUAL ? fma(v, factor, load_out(e.residual, col)) : v * factor;
-	store_out(e.y, col, v);
+	return RESIDUAL ? fma(v, factor, a.residual) : v * factor;
+}
+
+// finish writes columns col .. col + 3.
+void finish(Exit e, uint col, vec4 sum) {
+	if (col < OUT) store_out(e.y, col, finished(e, addition(e, col), sum));
 }
