@@ -203,14 +203,6 @@ func (f feedForward) stages(b *builder, y, x vk.Range, count, budget int, residu
 	return list
 }
 
-// rmsNormed records the norm of rows for a product of 16 bits.
-func (b *builder) rmsNormed(x vk.Range, gamma *Tensor, count int) operand {
-	dim := gamma.shape[0]
-	o := b.operands(dim, count)
-	record(b, pipelines.NewRMSNorm, pipelines.RMSNormConfig{C: dim, Y: b.precisionOf(o)}, pipelines.RMSNormArgs{X: x, Gamma: gamma.memory, Y: o.Range, Rows: count})
-	return o
-}
-
 // routedFeedForward is the weights and the wiring of a ConditionalRoutedFeedForward.
 type routedFeedForward struct {
 	config       ConditionalRoutedFeedForwardConfig
@@ -245,6 +237,12 @@ func (f *routedFeedForward) wire(b *builder, a feedForwardCall) {
 	var hidden operand
 	heavy := stages{func() { b.logitsOf(a.x, q); b.choose(a.mask, q); b.chosen(a.mask, q) }, func() {
 		hidden = b.operands(f.heavy.hidden, a.b, q.k)
+		if b.halves(c.Dim) {
+			normed := b.rmsNormedChoice(a.x, f.heavy.gamma, q)
+			f.heavy.up(b, hidden, true, pipelines.LinearConfig{}, pipelines.LinearArgs{X: normed.Range, Batch: 1, Rows: a.b * q.k})
+			b.give(normed.memory)
+			return
+		}
 		up := pipelines.LinearArgs{X: a.x, Batch: a.b, InRows: a.n, Rows: q.k}
 		if q.listed {
 			up.Gather, up.Filled = q.indices.Range, q.filled.Range

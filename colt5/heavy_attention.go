@@ -51,12 +51,47 @@ func (h *heavyCall) lists() int { return h.q.b * max(h.kv.windows, 1) }
 func (h *heavyCall) project() {
 	b, q := h.b, h.q
 	h.queries = b.headOperands(h.dimHead, h.heads, q.b, q.k)
+	if b.halves(h.dim) {
+		h.projectHalves()
+		return
+	}
 	a := pipelines.LinearArgs{X: h.x, Gamma: h.gamma.memory, Y: h.queries.Range, Batch: q.b, InRows: q.n, Rows: q.k}
 	if q.listed {
 		a.Gather, a.Filled = q.indices.Range, q.filled.Range
 	}
 	b.product(h.toQ, 0, 0, pipelines.LinearConfig{Norm: true, Gather: q.listed, Filled: q.listed, Y16: h.queries.half}, a)
 	h.projectKeys()
+}
+
+// projectHalves is project by way of normed rows of 16 bits.
+func (h *heavyCall) projectHalves() {
+	b, q, kv := h.b, h.q, h.kv
+	chosen := b.rmsNormedChoice(h.x, h.gamma, q)
+	var context operand
+	out := 2 * h.inner() / kv.r
+	if h.shared {
+		context = b.rmsNormed(h.context, h.gamma, kv.b*kv.n)
+		h.keys = b.headOperands(h.dimHead, 2*h.heads, kv.b, kv.n)
+	} else {
+		context = b.rmsNormedChoice(h.context, h.gamma, kv)
+		h.keys = b.headOperands(h.dimHead, 2*h.heads/kv.r, kv.r, kv.b, kv.k)
+	}
+	b.product(h.toQ, 0, 0, pipelines.LinearConfig{X16: true, Y16: h.queries.half}, pipelines.LinearArgs{
+		X: chosen.Range, Y: h.queries.Range, Batch: 1, Rows: q.b * q.k,
+	})
+	if h.shared {
+		b.product(h.toKV, 0, 0, pipelines.LinearConfig{X16: true, Y16: h.keys.half}, pipelines.LinearArgs{
+			X: context.Range, Y: h.keys.Range, Batch: 1, Rows: kv.b * kv.n,
+		})
+	} else {
+		for r := range kv.r {
+			count := kv.b * kv.k
+			b.product(h.toKV, r*out, out, pipelines.LinearConfig{X16: true, Y16: h.keys.half}, pipelines.LinearArgs{
+				X: context.rows(r*count, count), Y: h.keys.rows(r*count, count), Batch: 1, Rows: count,
+			})
+		}
+	}
+	b.give(chosen.memory, context.memory)
 }
 
 func (h *heavyCall) projectKeys() {

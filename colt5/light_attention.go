@@ -153,9 +153,16 @@ func (w *patchAttention) stages(l lightCall, height, width, budget int) stages {
 		first, count := top*width, high*width
 		list = append(list, func() {
 			qkv = b.headOperands(w.dimHead, 3*w.heads, count)
-			b.product(w.toQKV, 0, 0, pipelines.LinearConfig{Norm: true, Y16: qkv.half}, pipelines.LinearArgs{
-				X: rows(l.x, first, count, 4*w.dim), Gamma: w.gamma.memory, Y: qkv.Range, Batch: 1, Rows: count,
-			})
+			a := pipelines.LinearArgs{X: rows(l.x, first, count, 4*w.dim), Y: qkv.Range, Batch: 1, Rows: count}
+			var normed operand
+			if b.halves(w.dim) {
+				normed = b.rmsNormed(a.X, w.gamma, count)
+				a.X = normed.Range
+			} else {
+				a.Gamma = w.gamma.memory
+			}
+			b.product(w.toQKV, 0, 0, pipelines.LinearConfig{Norm: !normed.half, X16: normed.half, Y16: qkv.half}, a)
+			b.give(normed.memory)
 		}, func() {
 			attended = b.headOperands(w.dimHead, w.heads, count)
 			record(b, pipelines.NewPatchAttention, pipelines.PatchAttentionConfig{Heads: w.heads, DimHead: w.dimHead, Patch: side},

@@ -206,3 +206,28 @@ func (b *builder) headOperands(dimHead, heads int, counts ...int) operand {
 
 // operandBytes is the size of a number of most operands.
 func (b *builder) operandBytes() int { return b.precision.room().Bytes() }
+
+// rmsNormed records the norm of rows for a product of 16 bits.
+func (b *builder) rmsNormed(x vk.Range, gamma *Tensor, count int) operand {
+	dim := gamma.shape[0]
+	o := b.operands(dim, count)
+	record(b, pipelines.NewRMSNorm, pipelines.RMSNormConfig{C: dim, Y: b.precisionOf(o)}, pipelines.RMSNormArgs{X: x, Gamma: gamma.memory, Y: o.Range, Rows: count})
+	return o
+}
+
+// rmsNormedChoice records the norm of the rows of x that a router chose, [R, B, K]; those of empty slots are zeros. Products then read rows that
+// follow each other.
+func (b *builder) rmsNormedChoice(x vk.Range, gamma *Tensor, c *choice) operand {
+	if !c.listed {
+		return b.rmsNormed(x, gamma, c.b*c.k)
+	}
+	dim := gamma.shape[0]
+	o := b.operands(dim, c.r, c.b, c.k)
+	for r := range c.r {
+		record(b, pipelines.NewRMSNorm, pipelines.RMSNormConfig{C: dim, Y: b.precisionOf(o), Gather: true}, pipelines.RMSNormArgs{
+			X: x, Gamma: gamma.memory, Y: o.rows(r*c.b*c.k, c.b*c.k), Gather: c.indices.Range, Filled: c.filled.Range,
+			Items: c.b, InRows: c.n, Rows: c.k, Lists: c.r, List: r,
+		})
+	}
+	return o
+}

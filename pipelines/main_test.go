@@ -32,6 +32,8 @@ func rawBytes(data any) []byte {
 		return vk.Bytes(d)
 	case []uint32:
 		return vk.Bytes(d)
+	case []uint16:
+		return vk.Bytes(d)
 	case int:
 		return bytes.Repeat([]byte{0xff}, 4*d)
 	}

@@ -10,7 +10,11 @@ import (
 // RMSNorm scales rows to length sqrt(C), then by gamma; and writes the factors of the rows for kernels that normalise on their way.
 //
 //	x [Rows, C] f32 in    gamma [C] f32 in    y [Rows, C] f32 out, or in the config's precision    factors [Rows] f32 out
+//	gather [Items, Lists, Rows] i32 in    filled [Items, Lists, Rows] u32 in, optional
 //	y[r, i] = x[r, i] * factors[r] * gamma[i]    factors[r] = sqrt(C) / max(|x[r]|, 1e-12)
+//
+// With Gather x is [Items, InRows, C], y [Items, Rows, C], and row r of an item's y that of row gather[r] of its x; zeros where there is
+// no such row, or where its filled word is 0. Of several lists, those of a router's routes, one is taken.
 //
 // Shader: shaders/rmsnorm.comp. Reference: internal/ref.RMSNorm. Source: arXiv 1910.07467.
 type RMSNorm struct {
@@ -24,18 +28,26 @@ type RMSNorm struct {
 type RMSNormConfig struct {
 	C int       // model dim, >= 1
 	Y Precision // of y; with 16 bits C is a multiple of 4
+
+	Gather bool // with Y, without Factors
 }
 
 // RMSNormArgs names memory and sizes of one dispatch. Y or Factors may be absent, not both; without Y there is no Gamma.
 type RMSNormArgs struct {
 	X, Gamma, Y, Factors vk.Range
-	Rows                 int
+	Rows                 int // of y, of an item
+
+	// With the config's Gather.
+	Gather, Filled vk.Range
+	Items          int // 0: 1
+	InRows         int // rows of x of an item
+	Lists, List    int // of gather and filled: how many an item (0: 1), and which is taken
 }
 
-type rmsNormPush struct{ rows uint32 }
+type rmsNormPush struct{ rows, perList, inRows, lists, list uint32 }
 
-var _ [4 - unsafe.Sizeof(rmsNormPush{})]byte
-var _ [unsafe.Sizeof(rmsNormPush{}) - 4]byte
+var _ [20 - unsafe.Sizeof(rmsNormPush{})]byte
+var _ [unsafe.Sizeof(rmsNormPush{}) - 20]byte
 
 // NewRMSNorm makes a norm for a device. Its kernel is compiled when it is first recorded.
 func NewRMSNorm(dev *vk.Device, c RMSNormConfig) (*RMSNorm, error) {
@@ -62,44 +74,73 @@ func NewRMSNorm(dev *vk.Device, c RMSNormConfig) (*RMSNorm, error) {
 
 // Record adds a dispatch to a tape.
 func (n *RMSNorm) Record(t *vk.Tape, a RMSNormArgs) error {
-	const op = "RMSNorm"
-	if err := positive(op, dim{"Rows", a.Rows}); err != nil {
+	if a.Items == 0 {
+		a.Items = 1
+	}
+	if a.Lists == 0 {
+		a.Lists = 1
+	}
+	if err := n.check(a); err != nil {
 		return err
 	}
-	c, rows, y := dim{"C", n.config.C}, dim{"Rows", a.Rows}, n.config.Y
-	matrix := 4 * uint64(a.Rows) * uint64(c.n)
-	if a.Y.IsZero() && a.Factors.IsZero() {
-		return fmt.Errorf("pipelines: RMSNorm: y and factors are both missing, want one of them or both")
-	}
-	if a.Y.IsZero() != a.Gamma.IsZero() {
-		return fmt.Errorf("pipelines: RMSNorm: gamma and y go together, want both or neither")
-	}
-	for _, err := range []error{
-		needAt(rowsOf(c.n), op, "x", a.X, matrix, shape(rows, c)+" f32"),
-		optionalAt(rowsOf(c.n), op, "gamma", a.Gamma, 4*uint64(c.n), shape(c)+" f32"),
-		optionalAt(y.rowsOf(c.n), op, "y", a.Y, matrix/4*uint64(y.Bytes()), shape(rows, c)+" "+y.kind()),
-		optionalAt(words, op, "factors", a.Factors, 4*uint64(a.Rows), shape(rows)+" f32"),
-	} {
-		if err != nil {
-			return err
-		}
-	}
-	groups, err := vk.Grid(t.Device().Caps(), tiles(uint64(a.Rows), uint64(n.rows)))
+	c, all := n.config, uint64(a.Items)*uint64(a.Rows)
+	groups, err := vk.Grid(t.Device().Caps(), tiles(all, uint64(n.rows)))
 	if err != nil {
 		return fmt.Errorf("pipelines: RMSNorm: %w", err)
 	}
-	kernel, err := n.kernels.get("rmsnorm", "rmsnorm", false, map[uint32]uint32{0: n.lanes, 1: n.rows, 2: uint32(c.n), 3: flag(c.n%4 == 0), 4: uint32(y)})
+	kernel, err := n.kernels.get("rmsnorm", "rmsnorm", false, map[uint32]uint32{
+		0: n.lanes, 1: n.rows, 2: uint32(c.C), 3: flag(c.C%4 == 0), 4: uint32(c.Y), 5: flag(c.Gather)})
 	if err != nil {
 		return fmt.Errorf("pipelines: RMSNorm: %w", err)
 	}
 	return t.Dispatch(vk.Dispatch{
 		Kernel: kernel,
 		Groups: groups,
-		Args:   []vk.Access{vk.Read(a.X), vk.Read(a.Gamma), vk.Write(a.Y), vk.Write(a.Factors)},
-		Push:   vk.Scalars(&rmsNormPush{uint32(a.Rows)}),
-		Flops:  4 * float64(a.Rows) * float64(c.n),
-		Bytes:  float64(a.X.Size() + a.Y.Size() + a.Factors.Size() + a.Gamma.Size()),
+		Args:   []vk.Access{vk.Read(a.X), vk.Read(a.Gamma), vk.Write(a.Y), vk.Write(a.Factors), vk.Read(a.Gather), vk.Read(a.Filled)},
+		Push:   vk.Scalars(&rmsNormPush{uint32(all), uint32(a.Rows), uint32(a.InRows), uint32(a.Lists), uint32(a.List)}),
+		Flops:  4 * float64(all) * float64(c.C),
+		Bytes:  4*float64(all)*float64(c.C) + float64(a.Y.Size()+a.Factors.Size()+a.Gamma.Size()+(a.Gather.Size()+a.Filled.Size())/uint64(a.Lists)),
 	})
+}
+
+// check compares the arguments with the config and the sizes.
+func (n *RMSNorm) check(a RMSNormArgs) error {
+	const op = "RMSNorm"
+	if err := firstError(positive(op, dim{"Rows", a.Rows}, dim{"Items", a.Items}, dim{"Lists", a.Lists}),
+		positive(op, dim{"Items*Lists*Rows", a.Items * a.Lists * a.Rows})); err != nil {
+		return err
+	}
+	c, y, rows, source := dim{"C", n.config.C}, n.config.Y, []dim{{"Rows", a.Rows}}, []dim{{"Rows", a.Rows}}
+	switch {
+	case a.Y.IsZero() && a.Factors.IsZero():
+		return fmt.Errorf("pipelines: RMSNorm: y and factors are both missing, want one of them or both")
+	case a.Y.IsZero() != a.Gamma.IsZero():
+		return fmt.Errorf("pipelines: RMSNorm: gamma and y go together, want both or neither")
+	case !n.config.Gather && (a.Items != 1 || a.InRows != 0 || a.Lists != 1 || a.List != 0 || !a.Gather.IsZero() || !a.Filled.IsZero()):
+		return fmt.Errorf("pipelines: RMSNorm: Items, InRows, lists, gather or filled are given, want none: the config's Gather is off")
+	case n.config.Gather && !a.Factors.IsZero():
+		return fmt.Errorf("pipelines: RMSNorm: factors has %d bytes, want none with Gather", a.Factors.Size())
+	case a.List < 0 || a.List >= a.Lists:
+		return fmt.Errorf("pipelines: RMSNorm: List is %d, want 0 to %d", a.List, a.Lists-1)
+	}
+	if n.config.Gather {
+		items, in, lists := dim{"Items", a.Items}, dim{"InRows", a.InRows}, dim{"Lists", a.Lists}
+		if err := positive(op, in, dim{"Items*InRows", a.Items * a.InRows}); err != nil {
+			return err
+		}
+		rows, source = []dim{items, {"Rows", a.Rows}}, []dim{items, in}
+		slots := 4 * uint64(a.Items) * uint64(a.Lists) * uint64(a.Rows)
+		list := shape(items, lists, dim{"Rows", a.Rows})
+		if err := firstError(needAt(words, op, "gather", a.Gather, slots, list+" i32"), optionalAt(words, op, "filled", a.Filled, slots, list+" u32")); err != nil {
+			return err
+		}
+	}
+	return firstError(
+		tensor(rowsOf(c.n), op, "x", true, a.X, " f32", append(source, c)...),
+		optionalAt(rowsOf(c.n), op, "gamma", a.Gamma, 4*uint64(c.n), shape(c)+" f32"),
+		optionalAt(y.rowsOf(c.n), op, "y", a.Y, uint64(a.Items)*uint64(a.Rows)*uint64(c.n*y.Bytes()), shape(append(rows, c)...)+" "+y.kind()),
+		optionalAt(words, op, "factors", a.Factors, 4*uint64(a.Rows), shape(rows...)+" f32"),
+	)
 }
 
 // Close frees the kernel.

@@ -143,3 +143,55 @@ func TestRMSNormBadInput(t *testing.T) {
 	defer tape.Close()
 	assert.ErrorIs(t, n.Record(tape, good), vk.ErrClosed)
 }
+
+// Gathered rows are those that lists name, zeros where a slot is empty.
+func TestRMSNormGather(t *testing.T) {
+	for _, p := range []Precision{F32, F16, BF16} {
+		for _, c := range []int{68, 7} {
+			if p != F32 && c%4 != 0 {
+				continue
+			}
+			const items, in, rows, lists = 2, 11, 9, 3
+			x, gamma := normal(1, items*in*c), normal(2, c)
+			gather, filled := make([]int32, items*lists*rows), make([]uint32, items*lists*rows)
+			for i := range gather {
+				gather[i], filled[i] = int32(i*5%in), uint32(i%4)
+			}
+			gather[3], gather[rows+2], gather[lists*rows+rows+4] = -1, in, math.MaxInt32
+			lab := gputest.Open(t)
+			n, err := NewRMSNorm(lab.Dev, RMSNormConfig{C: c, Y: p, Gather: true})
+			require.NoError(t, err)
+			defer n.Close()
+			a := RMSNormArgs{X: lab.In("x", x), Gamma: lab.In("gamma", gamma), Y: lab.Out("y", items*rows*c*p.Bytes()), Rows: rows,
+				Gather: lab.In("gather", gather), Filled: lab.In("filled", filled), Items: items, InRows: in, Lists: lists, List: 1}
+			lab.Run(func(t *vk.Tape) error { return n.Record(t, a) })
+			all := ref.RMSNorm(x, gamma, items*in, c)
+			want := make([]float64, items*rows*c)
+			naive := make([]float32, len(want))
+			for slot := range items * rows {
+				entry := slot/rows*lists*rows + rows + slot%rows
+				if row := gather[entry]; filled[entry] != 0 && row >= 0 && row < in {
+					copy(want[slot*c:][:c], all[(slot/rows*in+int(row))*c:])
+				}
+			}
+			for i, v := range want {
+				naive[i] = p.round(float32(v))
+			}
+			require.NoError(t, ref.MaxErr(floatsOf(p, lab, "y"), want).Within(ref.Bound(naive, want, 1e-6)))
+			for _, bad := range []struct {
+				want   string
+				change func(*RMSNormArgs)
+			}{
+				{"InRows is 0, want 1", func(a *RMSNormArgs) { a.InRows = 0 }},
+				{"List is 3, want 0 to 2", func(a *RMSNormArgs) { a.List = 3 }},
+				{"gather is missing, want [Items 2, Lists 3, Rows 9] i32", func(a *RMSNormArgs) { a.Gather = vk.Range{} }},
+				{"filled has", func(a *RMSNormArgs) { a.Filled = a.Gamma }},
+				{"factors has", func(a *RMSNormArgs) { a.Factors = a.Filled }},
+			} {
+				b := a
+				bad.change(&b)
+				badRecord(t, lab, bad.want, func(t *vk.Tape) error { return n.Record(t, b) })
+			}
+		}
+	}
+}
