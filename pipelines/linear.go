@@ -48,6 +48,10 @@ type LinearConfig struct {
 	Precision Precision
 	X16, Y16  bool // with F16 and BF16; In, or Out, is even then
 
+	// With F16 and BF16, for few rows of many inputs: these are cut into so many parts, that are summed side by side and then added in order.
+	// 0 and 1: they are not.
+	Split int
+
 	Bias     bool
 	GELU     bool // exact, by erf
 	Gather   bool
@@ -71,6 +75,7 @@ type LinearArgs struct {
 	Scatter  vk.Range // row of y and of residual in the same batch item; absent: slot r writes row r
 	Unless   vk.Range // not 0: this row of y gets no bias
 	Y        vk.Range
+	Scratch  vk.Range // of LinearScratch bytes; absent without Split
 
 	Batch   int
 	InRows  int // rows of x an item; 0: Rows
@@ -127,6 +132,8 @@ func newLinear(dev *vk.Device, c LinearConfig, tile func(linearSize) int) (*Line
 		return nil, fmt.Errorf("pipelines: Linear: Unless is set and Bias is not, want both: there is no bias to leave out")
 	case (c.X16 || c.Y16) && c.Precision == F32:
 		return nil, fmt.Errorf("pipelines: Linear: X16 is %t and Y16 %t, want neither with Precision F32", c.X16, c.Y16)
+	case c.Split < 0 || c.Split > 64 || c.Split > 1 && c.Precision == F32:
+		return nil, fmt.Errorf("pipelines: Linear: Split is %d with Precision %v, want 0 to 64, with F32 0", c.Split, c.Precision)
 	case c.X16 && c.Norm:
 		return nil, fmt.Errorf("pipelines: Linear: X16 and Norm are set, want one of them: the norm reads float32")
 	case c.X16 && c.In%2 != 0:
@@ -164,7 +171,8 @@ func (l *Linear) Record(t *vk.Tape, a LinearArgs) error {
 	size := linearSize{slots: slots, dense: !l.config.Gather && (a.Batch == 1 || a.InRows == a.Rows),
 		straight: !l.config.Scatter && (a.Batch == 1 || a.OutRows == a.Rows)}
 	variant := l.tiles()[l.tile(size)]
-	all := tiles(slots, variant.rows) * tiles(out, variant.cols)
+	split := uint64(max(l.config.Split, 1))
+	all := tiles(slots, variant.rows) * tiles(out, variant.cols) * split
 	if all > math.MaxInt32 { // the numbers of workgroups in a grid, which may have some more, fit 32 bits
 		return fmt.Errorf("pipelines: Linear: %d slots by %d columns make %d tiles, want %d at most", slots, out, all, math.MaxInt32)
 	}
@@ -174,6 +182,11 @@ func (l *Linear) Record(t *vk.Tape, a LinearArgs) error {
 	}
 	push := linearPush{slots: uint32(slots), rows: uint32(a.Rows), inRows: uint32(a.InRows), outRows: uint32(a.OutRows),
 		lists: uint32(a.Lists), list: uint32(a.List)}
+	last := push
+	y, flops, bytes := a.Y, 2*float64(slots)*float64(l.config.In)*float64(out), l.bytes(a, slots)
+	if split > 1 {
+		y, bytes = a.Scratch, bytes+2*float64(a.Scratch.Size())
+	}
 	step := max(uint64(l.flops/(2*float64(variant.rows*variant.cols)*float64(l.config.In))), l.together)
 	for first := uint64(0); first < all; first += step {
 		n := min(step, all-first)
@@ -187,16 +200,42 @@ func (l *Linear) Record(t *vk.Tape, a LinearArgs) error {
 			Kernel: k,
 			Groups: groups,
 			Args: []vk.Access{vk.Read(a.X), vk.Read(a.W), vk.Read(a.Bias), vk.Read(a.Gather), vk.Read(a.Gamma), vk.Read(a.Score),
-				vk.Read(a.Filled), vk.Read(a.Residual), vk.Read(a.Scatter), vk.Read(a.Unless), vk.Write(a.Y)},
+				vk.Read(a.Filled), vk.Read(a.Residual), vk.Read(a.Scatter), vk.Read(a.Unless), vk.Write(y)},
 			Push:  vk.Scalars(&push),
-			Flops: share * 2 * float64(slots) * float64(l.config.In) * float64(out),
-			Bytes: share * l.bytes(a, slots),
+			Flops: share * flops,
+			Bytes: share * bytes,
 		})
 		if err != nil {
 			return err
 		}
 	}
-	return nil
+	if split == 1 {
+		return nil
+	}
+	return l.recordSum(t, a, last, size)
+}
+
+// recordSum adds the dispatch that adds the parts of a split product.
+func (l *Linear) recordSum(t *vk.Tape, a LinearArgs, push linearPush, s linearSize) error {
+	k, err := l.sumKernel(s)
+	if err != nil {
+		return fmt.Errorf("pipelines: Linear: %w", err)
+	}
+	groups, err := vk.Grid(t.Device().Caps(), tiles(s.slots*tiles(uint64(l.config.Out), 4), 256))
+	if err != nil {
+		return fmt.Errorf("pipelines: Linear: %w", err)
+	}
+	return t.Dispatch(vk.Dispatch{Kernel: k, Groups: groups, Push: vk.Scalars(&push), Args: []vk.Access{
+		vk.Read(a.Scratch), vk.Read(vk.Range{}), vk.Read(a.Bias), vk.Read(a.Gather), vk.Read(vk.Range{}), vk.Read(a.Score),
+		vk.Read(a.Filled), vk.Read(a.Residual), vk.Read(a.Scatter), vk.Read(a.Unless), vk.Write(a.Y)}})
+}
+
+// LinearScratch is the scratch memory, in bytes, of a product of so many slots, batch times rows: 0 without Split.
+func LinearScratch(c LinearConfig, slots int) uint64 {
+	if c.Split <= 1 {
+		return 0
+	}
+	return 4 * uint64(c.Split) * uint64(slots) * uint64(c.Out)
 }
 
 // bytes is the memory that a product must move: the rows that slots name, w, and the small things.
@@ -254,6 +293,10 @@ func (l *Linear) check(a LinearArgs) error {
 	inRows, outRows, list := dim{"InRows", a.InRows}, dim{"OutRows", a.OutRows}, []dim{batch, rows}
 	if a.Lists > 1 {
 		list = []dim{batch, {"Lists", a.Lists}, rows}
+	}
+	scratch := LinearScratch(c, a.Batch*a.Rows)
+	if err := tensor(rowsOf(c.Out), "Linear", "scratch", scratch > 0, a.Scratch, " f32", dim{"Split", c.Split}, batch, rows, out); err != nil {
+		return err
 	}
 	for _, arg := range []struct {
 		name  string

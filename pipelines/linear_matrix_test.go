@@ -119,7 +119,7 @@ func (c linearCase) testMatrix(t *testing.T) {
 			lab := gputest.Open(t)
 			l, args := openLinear(t, lab, c.LinearConfig, tile), c.put(lab, data)
 			lab.Run(func(tape *vk.Tape) error { return l.Record(tape, args) })
-			require.Len(t, lab.Dispatches(), 1, "everything is fused")
+			require.Len(t, lab.Dispatches(), 1+min(c.Split, 1), "everything is fused")
 			require.Contains(t, lab.Dispatches()[0], "linear_matrix_"+p.kind())
 			y := floatsOf(c.y(), lab, "y")
 			if c.shifted {
@@ -152,6 +152,8 @@ func TestLinearMatrix(t *testing.T) {
 		{LinearConfig: LinearConfig{In: 64, Out: 64, X16: true, Scatter: true, Score: true, Residual: true}, rows: 70, batch: 2, outRows: 100, inPlace: true},
 		{LinearConfig: all, rows: 67, batch: 3, inRows: 300, outRows: 150},
 		{LinearConfig: all, rows: 67, batch: 3, inRows: 300, outRows: 150, shifted: true},
+		{LinearConfig: LinearConfig{In: 1000, Out: 40, X16: true, Split: 3, Bias: true, GELU: true, Y16: true}, rows: 33},
+		{LinearConfig: LinearConfig{In: 520, Out: 38, Split: 4, Norm: true, Gather: true, Score: true, Filled: true, Residual: true, Scatter: true}, rows: 20, batch: 2, inRows: 30, outRows: 40},
 	} {
 		if c.LinearConfig == all {
 			c.In, c.Out = 50, 68
@@ -190,6 +192,8 @@ func TestLinearMatrixBadConfig(t *testing.T) {
 		{LinearConfig{In: 8, Out: 8, Precision: 3}, "Precision is Precision(3), want F32, F16 or BF16"},
 		{LinearConfig{In: 8, Out: 8, X16: true}, "X16 is true and Y16 false, want neither with Precision F32"},
 		{LinearConfig{In: 8, Out: 8, Precision: F16, X16: true, Norm: true}, "X16 and Norm are set, want one of them"},
+		{LinearConfig{In: 8, Out: 8, Split: 2}, "Split is 2 with Precision F32, want 0 to 64, with F32 0"},
+		{LinearConfig{In: 8, Out: 8, Precision: F16, Split: 65}, "Split is 65"},
 		{LinearConfig{In: 7, Out: 8, Precision: F16, X16: true}, "In is 7, want an even number with X16"},
 		{LinearConfig{In: 8, Out: 7, Precision: BF16, Y16: true}, "Out is 7, want an even number with Y16"},
 	} {
@@ -215,8 +219,9 @@ func TestLinearMatrixTile(t *testing.T) {
 		{gpu, m, linearSize{slots: 65536, dense: true}, 512, false, 1},
 		{gpu, m, linearSize{slots: 65536, dense: false}, 512, true, 1},
 		{gpu, m, linearSize{slots: 2048, dense: false}, 512, true, 2},
-		{gpu, m, linearSize{slots: 64, dense: true}, 1024, true, 3},
-		{cpu, small, linearSize{slots: 65536, dense: true}, 512, true, 4},
+		{gpu, m, linearSize{slots: 256, dense: true}, 1024, true, 3},
+		{gpu, m, linearSize{slots: 64, dense: true}, 1024, true, 4},
+		{cpu, small, linearSize{slots: 65536, dense: true}, 512, true, 5},
 	} {
 		assert.Equal(t, test.want, linearMatrixTile(test.caps, test.shape, test.size, test.out, test.x16), "%+v", test)
 	}

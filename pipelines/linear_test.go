@@ -102,9 +102,13 @@ func (c linearCase) put(lab *gputest.Lab, a ref.LinearArgs) LinearArgs {
 		}
 		return lab.In(name, data)
 	}
+	var scratch vk.Range
+	if bytes := LinearScratch(c.LinearConfig, a.Batch*a.Rows); bytes > 0 {
+		scratch = lab.Out("scratch", int(bytes))
+	}
 	fromX, fromY := rowsOf(c.In), rowsOf(c.Out)
 	args := LinearArgs{X: in("x", numbersOf(c.x(), a.X), c.x().rowsOf(c.In)), W: in("w", c.Precision.weights(a.W, c.In), c.Precision.rowsOf(c.Precision.Columns(c.In))),
-		Batch: a.Batch, InRows: a.InRows, Rows: a.Rows, OutRows: a.OutRows, Lists: a.Lists, List: a.List}
+		Batch: a.Batch, InRows: a.InRows, Rows: a.Rows, OutRows: a.OutRows, Lists: a.Lists, List: a.List, Scratch: scratch}
 	gather, scatter := append([]int32(nil), a.Gather...), append([]int32(nil), a.Scatter...)
 	filled, unless := make([]uint32, len(a.Filled)), make([]uint32, len(a.Unless))
 	for slot, f := range a.Filled {

@@ -23,14 +23,15 @@ var linearTiles = []linearVariant{
 	{kernel: "linear_cpu", rows: 64, cols: 8},
 }
 
-// linearMatrixTiles are those for 16 bits. All give the same bits. Steps of 64 inputs hide the way from memory better, but in the largest tile
-// they leave registers only for rows of 16 bits that follow each other.
+// linearMatrixTiles are those for 16 bits. All give the same bits. Long steps hide the way from memory better, but in the largest tile those of 64
+// leave registers only for rows of 16 bits that follow each other.
 var linearMatrixTiles = []linearVariant{
 	{"linear_matrix", 128, 128, 64, 2, 2, true},
 	{"linear_matrix", 128, 128, 32, 2, 2, false},
 	{"linear_matrix", 64, 64, 64, 2, 2, false},
-	{"linear_matrix", 32, 64, 64, 2, 2, false},
-	{"linear_matrix", 16, 16, 32, 1, 1, false}, // for CPU drivers: they unroll everything, and compile large tiles for minutes
+	{"linear_matrix", 32, 64, 128, 2, 2, false},
+	{"linear_matrix", 32, 16, 256, 2, 1, false}, // for few rows: short of work, all that counts is how much is on its way
+	{"linear_matrix", 16, 16, 32, 1, 1, false},  // for CPU drivers: they unroll everything, and compile large tiles for minutes
 }
 
 // linearMany workgroups of the large tile keep a large GPU, of 132 processors, busy. With fewer, small tiles spread better.
@@ -96,7 +97,8 @@ func linearMatrixTile(caps vk.Caps, m vk.Shape, s linearSize, out uint64, x16 bo
 
 // fits says whether a device has the shared memory of a tile and can cut it into its cooperative matrices.
 func (v linearVariant) fits(caps vk.Caps, m vk.Shape) bool {
-	fits := uint64(v.shared(m)) <= uint64(caps.SharedBytes) && v.down*v.across*caps.SubgroupSize <= caps.MaxWorkgroupInvocations
+	invocations := v.down * v.across * caps.SubgroupSize
+	fits := uint64(v.shared(m)) <= uint64(caps.SharedBytes) && invocations <= caps.MaxWorkgroupInvocations && invocations >= v.step/8
 	return fits && uint32(v.rows)/v.down%m.M == 0 && uint32(v.cols)/v.across%m.N == 0 && v.step%m.K == 0
 }
 
@@ -107,13 +109,36 @@ func (v linearVariant) shared(m vk.Shape) uint32 {
 	return 16*max(rows, strips) + 4*uint32(v.rows)
 }
 
-// kernel is the kernel of a variant.
-func (l *Linear) kernel(v linearVariant, s linearSize) (*vk.Kernel, error) {
+// sumKernel is the kernel that adds the parts of a split product.
+func (l *Linear) sumKernel(s linearSize) (*vk.Kernel, error) {
 	c := l.config
+	spec := c.spec()
+	delete(spec, 0)
+	delete(spec, 5) // the norm was on the way in
+	spec[12], spec[25], spec[26], spec[27] = flag(c.Y16), flag(s.straight), uint32(c.Split), uint32(c.Precision)
+	name := "linear_sum"
+	if !s.straight {
+		name += " scattered"
+	}
+	return l.kernels.get(name, "linear_sum", false, spec)
+}
+
+// spec are the constants of all kernels of the room.
+func (c LinearConfig) spec() map[uint32]uint32 {
 	spec := map[uint32]uint32{0: uint32(c.In), 1: uint32(c.Out)}
 	for i, on := range []bool{c.Bias, c.GELU, c.Gather, c.Norm, c.Score, c.Filled, c.Residual, c.Scatter, c.Unless} {
 		spec[uint32(2+i)] = flag(on)
 	}
+	return spec
+}
+
+// kernel is the kernel of a variant.
+func (l *Linear) kernel(v linearVariant, s linearSize) (*vk.Kernel, error) {
+	c := l.config
+	if c.Split > 1 { // what comes on the way out comes with the sum of the parts
+		c.Bias, c.GELU, c.Score, c.Residual, c.Unless, c.Y16 = false, false, false, false, false, false
+	}
+	spec := c.spec()
 	if c.Precision == F32 {
 		return l.kernels.get(v.kernel, v.kernel, false, spec)
 	}
@@ -121,7 +146,7 @@ func (l *Linear) kernel(v linearVariant, s linearSize) (*vk.Kernel, error) {
 	plain := c.Y16 && c.Out%8 == 0 && !(c.Bias || c.GELU || c.Gather || c.Score || c.Filled || c.Residual || c.Scatter)
 	m := l.matrix
 	for i, word := range []uint32{flag(c.X16), flag(c.Y16), flag(s.dense), m.M, m.N, m.K, lanes, uint32(v.rows), uint32(v.cols), v.step, v.down, v.across,
-		v.down * v.across * lanes, flag(plain), flag(s.straight)} {
+		v.down * v.across * lanes, flag(plain), flag(s.straight), uint32(max(c.Split, 1))} {
 		spec[uint32(11+i)] = word
 	}
 	variant := v.kernel + "_" + c.Precision.kind()

@@ -10,6 +10,9 @@
 // 16 bytes longer than that, so that 8 of them meet all banks; the next BK are on their way to registers meanwhile. With the norm each
 // row's factor is found first, and multiplied in before x is rounded. The sums leave through shared memory, in whole pieces of rows.
 //
+// With SPLIT parts the inputs are cut into so many, each a workgroup's, whose sums go to y [SPLIT, slots, OUT] as they are; linear_sum.comp
+// adds them and finishes the rows.
+//
 // All tiles add in the same order, MK elements after MK elements, and so give the same bits.
 #extension GL_KHR_cooperative_matrix : require
 #extension GL_KHR_memory_scope_semantics : require
@@ -42,6 +45,7 @@ layout(constant_id = 21) const uint WM = 2;
 layout(constant_id = 22) const uint WN = 2;
 layout(constant_id = 23) const uint THREADS = 128;        // WM * WN * LANES
 layout(constant_id = 24) const bool PLAIN = false; // y has 16 bits and rows of a multiple of 8, and nothing happens on the way out
+layout(constant_id = 26) const uint SPLIT = 1;
 layout(local_size_x_id = 23) in;
 
 const uint TM = BM / WM / MM, TN = BN / WN / MN;          // products of a subgroup
@@ -49,6 +53,7 @@ const uint WK = (IN + 7) / 8 * 8;                         // a row of w
 const uint KV = BK / 8, LINE = KV + 1;                    // pieces of 16 bytes of a row: that a step takes, and in shared memory
 const uint STRIDE = THREADS / KV;                         // rows fetched side by side
 const uint AL = (BM + STRIDE - 1) / STRIDE, WL = (BN + STRIDE - 1) / STRIDE; // rows of x and of w that an invocation fetches in a step
+const uint PART = ((IN + SPLIT - 1) / SPLIT + 255) / 256 * 256; // inputs of a part, whatever BK is
 const uint AP = X16 ? 1 : 2;                              // uvec4 for 8 elements of x
 const uint CV = BN / WN / 4, STRIP = CV + 1;              // pieces of a subgroup's row of results
 const uint PIECES = (MM * CV + LANES - 1) / LANES;        // of MM rows, that an invocation finishes
@@ -58,6 +63,7 @@ const uint HV = BN / WN / 8, HALF_STRIP = HV + 1;
 shared uvec4 tile[TILES > STRIPS ? TILES : STRIPS]; // x, then w; in the end the results
 shared float factors[NORM ? BM : 1];
 
+uint part;
 uvec2 a_row[DENSE ? 1 : AL], w_row;
 uvec4 a_next[AL * AP], w_next[WL], gamma_next[2];
 coopmat<float, gl_ScopeSubgroup, MM, MN, gl_MatrixUseAccumulator> acc[TM][TN];
@@ -181,6 +187,7 @@ void write(uint m0, uint n0, uint strip) {
 		there[n] = (MM * CV % LANES == 0 || e < MM * CV) && (OUT % BN == 0 || col < OUT) && is_filled(slot);
 		if (!there[n]) continue;
 		exits[n] = way_out(slot, 1);
+		if (SPLIT > 1) exits[n].y = at(p.y, part * p.slots + slot, OUT * 4);
 		additions[n] = addition(exits[n], col);
 	}
 	[[unroll]] for (uint n = 0; n < PIECES; n++) {
@@ -220,6 +227,8 @@ uvec2 place(uint n) {
 void main() {
 	uint n = p.first + workgroup();
 	if (n >= p.tiles) return;
+	part = n % SPLIT;
+	n /= SPLIT;
 	uint m0 = place(n).x, n0 = place(n).y;
 
 	uint t = gl_LocalInvocationIndex;
@@ -233,11 +242,12 @@ void main() {
 	if (NORM) find_factors(m0);
 
 	uint wm = gl_SubgroupID % WM, wn = gl_SubgroupID / WM;
-	fetch(m0, n0, 0);
-	for (uint k0 = 0; k0 < IN; k0 += BK) {
+	uint begin = SPLIT > 1 ? part * PART : 0, end = SPLIT > 1 ? min(begin + PART, IN) : IN;
+	if (begin < end) fetch(m0, n0, begin);
+	for (uint k0 = begin; k0 < end; k0 += BK) {
 		put();
 		barrier();
-		if (k0 + BK < IN) fetch(m0, n0, k0 + BK);
+		if (k0 + BK < end) fetch(m0, n0, k0 + BK);
 		multiply(wm, wn);
 		barrier();
 	}
