@@ -60,6 +60,11 @@ func NewRMSNorm(dev *vk.Device, c RMSNormConfig) (*RMSNorm, error) {
 	return &RMSNorm{config: c, lanes: lanes, rows: invocations / lanes, kernels: kernels{dev: dev}}, nil
 }
 
+func (n *RMSNorm) kernel() (*vk.Kernel, error) {
+	c := n.config.C
+	return n.kernels.get("rmsnorm", "rmsnorm", false, map[uint32]uint32{0: n.lanes, 1: n.rows, 2: uint32(c), 3: flag(c%4 == 0), 4: uint32(n.config.Y)})
+}
+
 // Record adds a dispatch to a tape.
 func (n *RMSNorm) Record(t *vk.Tape, a RMSNormArgs) error {
 	const op = "RMSNorm"
@@ -88,7 +93,7 @@ func (n *RMSNorm) Record(t *vk.Tape, a RMSNormArgs) error {
 	if err != nil {
 		return fmt.Errorf("pipelines: RMSNorm: %w", err)
 	}
-	kernel, err := n.kernels.get("rmsnorm", "rmsnorm", false, map[uint32]uint32{0: n.lanes, 1: n.rows, 2: uint32(c.n), 3: flag(c.n%4 == 0), 4: uint32(y)})
+	kernel, err := n.kernel()
 	if err != nil {
 		return fmt.Errorf("pipelines: RMSNorm: %w", err)
 	}
