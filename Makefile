@@ -10,7 +10,7 @@ PACKAGES ?= ./pipelines ./...
 TOOLS := $(CURDIR)/scripts/vulkan-tools
 GPU_CASES := $(CURDIR)/bin/gpu-cases
 
-.PHONY: run test shaders check check-shaders check-go validate test-mesa26 storm bench setup clean help
+.PHONY: run test shaders check check-shaders check-go validate test-mesa26 test-amd storm bench setup clean help
 .DEFAULT_GOAL := help
 
 help:
@@ -44,6 +44,17 @@ test-mesa26: export SUITE = forky
 test-mesa26:
 	@scripts/vulkan-tools setup
 	$(call run_tests,,-exec '"$(TOOLS)" run')
+
+# What AMD's compiler makes of every kernel, for four generations of chips and without one: none may spill registers. Mesa caches what it has
+# compiled, so a second time takes seconds.
+AMD_CHIPS := VEGA10 NAVI21 NAVI31 GFX1201
+
+test-amd: export SUITE = trixie
+test-amd:
+	@scripts/vulkan-tools setup
+	@for chip in $(AMD_CHIPS); do \
+		RADV_FORCE_FAMILY=$$chip COLT5_DEVICE= COLT5_REQUIRE_GPU=1 $(GO) test -count=1 -run 'TestCompiles$$' -v -exec '"$(TOOLS)" amd' ./pipelines || exit 1; \
+	done
 
 # The vk package's storm test, with freed C memory overwritten and every Go pointer that reaches C memory caught.
 storm: setup

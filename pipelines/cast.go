@@ -47,13 +47,19 @@ func NewCast(dev *vk.Device, c CastConfig) (*Cast, error) {
 	return &Cast{config: c, kernels: kernels{dev: dev}}, nil
 }
 
+func (c *Cast) columns() int { return c.config.Precision.Columns(c.config.C) }
+
+func (c *Cast) kernel() (*vk.Kernel, error) {
+	return c.kernels.get("cast", "cast", false, map[uint32]uint32{0: uint32(c.config.C), 1: uint32(c.columns()), 2: uint32(c.config.Precision)})
+}
+
 // Record adds a dispatch to a tape.
 func (c *Cast) Record(t *vk.Tape, a CastArgs) error {
 	const op, words = "Cast", 1024 // of a workgroup
 	if err := positive(op, dim{"Rows", a.Rows}); err != nil {
 		return err
 	}
-	p, rows, columns := c.config.Precision, dim{"Rows", a.Rows}, c.config.Precision.Columns(c.config.C)
+	p, rows, columns := c.config.Precision, dim{"Rows", a.Rows}, c.columns()
 	if err := firstError(
 		needAt(4, op, "x", a.X, 4*uint64(a.Rows)*uint64(c.config.C), shape(rows, dim{"C", c.config.C})+" f32"),
 		need(op, "y", a.Y, 2*uint64(a.Rows)*uint64(columns), shape(rows, dim{"Columns(C)", columns})+" "+p.kind()),
@@ -64,7 +70,7 @@ func (c *Cast) Record(t *vk.Tape, a CastArgs) error {
 	if err != nil {
 		return fmt.Errorf("pipelines: Cast: %w", err)
 	}
-	kernel, err := c.kernels.get("cast", "cast", false, map[uint32]uint32{0: uint32(c.config.C), 1: uint32(columns), 2: uint32(p)})
+	kernel, err := c.kernel()
 	if err != nil {
 		return fmt.Errorf("pipelines: Cast: %w", err)
 	}

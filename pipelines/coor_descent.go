@@ -36,7 +36,7 @@ import (
 // A block without a valid entry, or taken whole, has a state of zeros: its gradient is 0. Scores differ in the last bits between a run
 // with State and one without, which caches exponentials.
 //
-// A block of up to 32,768 entries (fewer on small devices) takes one dispatch, in which every workgroup has a block in registers;
+// A block of up to 32,768 entries (28,672 on AMD before RDNA, fewer on small devices) takes one dispatch, in which every workgroup has a block in registers;
 // a longer one takes Iters + 1 dispatches, which share it among workgroups through Scratch. Which one depends on the device and
 // the length of a block alone, and so does the order of summation; a window counts as a block of N entries. State and scratch memory
 // start at multiples of 16 bytes, the mask anywhere, all others at multiples of 4.
@@ -105,8 +105,11 @@ func planCoorDescent(caps vk.Caps, length int) coorDescentPlan {
 	for 2*invocations <= limit && int(invocations)*16 < length {
 		invocations *= 2
 	}
-	quads := (length + 4*int(invocations) - 1) / (4 * int(invocations))
-	if quads <= 8 {
+	quads, most := (length+4*int(invocations)-1)/(4*int(invocations)), 8
+	if invocations == 1024 && caps.SubgroupMin >= 64 { // AMD before RDNA: such a workgroup leaves an invocation 64 registers, 8 quads take more
+		most = 7
+	}
+	if quads <= most {
 		return coorDescentPlan{invocations: invocations, quads: uint32(quads)}
 	}
 	const part, mostParts = 4096, 1024 // of a part's 4096 entries an invocation has 16; every workgroup adds up all parts

@@ -41,6 +41,9 @@ func TestCoorDescentPlan(t *testing.T) {
 	desktop := vk.Caps{MaxWorkgroupInvocations: 1024, MaxWorkgroupSize: [3]uint32{1024, 1024, 64}, SubgroupMin: 32}
 	assert.Equal(t, coorDescentPlan{invocations: 1024, quads: 8}, planCoorDescent(desktop, 32768))
 	assert.Equal(t, coorDescentPlan{invocations: 256, parts: 1024, span: 4096}, planCoorDescent(desktop, 4194304))
+	desktop.SubgroupMin = 64
+	assert.Equal(t, coorDescentPlan{invocations: 1024, quads: 7}, planCoorDescent(desktop, 28672))
+	assert.Equal(t, coorDescentPlan{invocations: 256, parts: 8, span: 4096}, planCoorDescent(desktop, 28673), "8 quads would spill")
 }
 
 func TestCoorDescentBadConfig(t *testing.T) {

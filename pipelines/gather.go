@@ -51,6 +51,11 @@ func NewGather(dev *vk.Device, c GatherConfig) (*Gather, error) {
 	return &Gather{c: c, kernels: kernels{dev: dev}}, nil
 }
 
+func (g *Gather) kernel() (*vk.Kernel, error) {
+	name, cols := rowVariant("gather", g.c.C)
+	return g.kernels.get(name, name, false, map[uint32]uint32{0: cols})
+}
+
 // Record adds the dispatch to a tape.
 func (g *Gather) Record(t *vk.Tape, a GatherArgs) error {
 	const op = "Gather"
@@ -72,8 +77,7 @@ func (g *Gather) Record(t *vk.Tape, a GatherArgs) error {
 	if err != nil {
 		return err
 	}
-	name, cols := rowVariant("gather", g.c.C)
-	kernel, err := g.kernels.get(name, name, false, map[uint32]uint32{0: cols})
+	kernel, err := g.kernel()
 	if err != nil {
 		return fmt.Errorf("pipelines: %s: %w", op, err)
 	}

@@ -72,6 +72,12 @@ func NewRMSNorm(dev *vk.Device, c RMSNormConfig) (*RMSNorm, error) {
 	return &RMSNorm{config: c, lanes: lanes, rows: invocations / lanes, kernels: kernels{dev: dev}}, nil
 }
 
+func (n *RMSNorm) kernel() (*vk.Kernel, error) {
+	c := n.config
+	return n.kernels.get("rmsnorm", "rmsnorm", false, map[uint32]uint32{
+		0: n.lanes, 1: n.rows, 2: uint32(c.C), 3: flag(c.C%4 == 0), 4: uint32(c.Y), 5: flag(c.Gather)})
+}
+
 // Record adds a dispatch to a tape.
 func (n *RMSNorm) Record(t *vk.Tape, a RMSNormArgs) error {
 	if a.Items == 0 {
@@ -88,8 +94,7 @@ func (n *RMSNorm) Record(t *vk.Tape, a RMSNormArgs) error {
 	if err != nil {
 		return fmt.Errorf("pipelines: RMSNorm: %w", err)
 	}
-	kernel, err := n.kernels.get("rmsnorm", "rmsnorm", false, map[uint32]uint32{
-		0: n.lanes, 1: n.rows, 2: uint32(c.C), 3: flag(c.C%4 == 0), 4: uint32(c.Y), 5: flag(c.Gather)})
+	kernel, err := n.kernel()
 	if err != nil {
 		return fmt.Errorf("pipelines: RMSNorm: %w", err)
 	}

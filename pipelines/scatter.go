@@ -120,18 +120,21 @@ func (s *Scatter) checkSlots(a ScatterArgs, b, k, c dim) error {
 	)
 }
 
+func (s *Scatter) kernel(initial bool) (*vk.Kernel, error) {
+	variant, cols := rowVariant("scatter", s.c.C)
+	if initial {
+		return s.kernels.get(variant+"_initial", variant, false, map[uint32]uint32{0: cols, 1: 1})
+	}
+	return s.kernels.get(variant, variant, false, map[uint32]uint32{0: cols, 1: 0, 2: flag(s.c.Add)})
+}
+
 // dispatch records one of the two kernels, over so many rows.
 func (s *Scatter) dispatch(t *vk.Tape, initial bool, a ScatterArgs, rows int) error {
 	groups, err := rowGroups(t, "Scatter", s.c.C, uint64(rows))
 	if err != nil {
 		return err
 	}
-	variant, cols := rowVariant("scatter", s.c.C)
-	name, spec := variant, map[uint32]uint32{0: cols, 1: 0, 2: flag(s.c.Add)}
-	if initial {
-		name, spec = variant+"_initial", map[uint32]uint32{0: cols, 1: 1}
-	}
-	kernel, err := s.kernels.get(name, variant, false, spec)
+	kernel, err := s.kernel(initial)
 	if err != nil {
 		return fmt.Errorf("pipelines: Scatter: %w", err)
 	}

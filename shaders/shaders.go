@@ -4,6 +4,9 @@ package shaders
 import (
 	"embed"
 	"fmt"
+	"io/fs"
+	"path"
+	"strings"
 )
 
 //go:embed spv/*.spv
@@ -16,4 +19,13 @@ func SPV(name string) ([]byte, error) {
 		return nil, fmt.Errorf("shaders: there is no %q: %w", name, err)
 	}
 	return code, nil
+}
+
+// Names lists what SPV knows: the lines of variants.txt.
+func Names() ([]string, error) {
+	list, err := fs.Glob(files, "spv/*.spv")
+	for i, file := range list {
+		list[i] = strings.TrimSuffix(path.Base(file), ".spv")
+	}
+	return list, err
 }

@@ -31,6 +31,12 @@ func Load(names []string) error {
 // SetCaps changes what a device believes of itself.
 func (d *Device) SetCaps(change func(*Caps)) { change(&d.info.Caps) }
 
+// HideMemory makes a device believe that it has only some of its memory types, and returns how many it believed to have.
+func (d *Device) HideMemory(types uint32) (before uint32) {
+	before, d.phys.memory.MemoryTypeCount = d.phys.memory.MemoryTypeCount, types
+	return before
+}
+
 // Lose makes a device believe that it was lost.
 func (d *Device) Lose() { d.lost.Store(true) }
 
@@ -66,6 +72,9 @@ func (t *Tape) Submits() int { return len(t.segments) }
 // Misuse encodes commands that the validation layer must object to, and does not submit them: a fill beyond the end of a buffer, or two
 // writes of one place without a barrier.
 func (d *Device) Misuse(hazard bool) error {
+	if err := d.staging.open(); err != nil {
+		return err
+	}
 	var c commands
 	if err := c.open(d); err != nil {
 		return err

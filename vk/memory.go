@@ -340,7 +340,7 @@ func (p *pool) close() {
 func (p *pool) stats() Stats {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	return Stats{BufferBytes: p.live, PeakBytes: p.peak, DeviceBytes: p.taken + stagingBytes, Allocations: p.allocations}
+	return Stats{BufferBytes: p.live, PeakBytes: p.peak, DeviceBytes: p.taken, Allocations: p.allocations}
 }
 
 // ResetPeak makes the present use of memory the peak.

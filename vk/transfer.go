@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"unsafe"
 
 	vulkan "github.com/vulkan-go/vulkan"
@@ -24,14 +25,16 @@ type Transfer struct {
 	Data  []byte
 }
 
-// staging carries data through two halves of host-visible memory: the device copies one while the host copies the other.
+// staging carries data through two halves of host-visible memory: the device copies one while the host copies the other. It opens with
+// the first transfer, for kernels also compile where no memory is.
 type staging struct {
 	mu             sync.Mutex
 	dev            *Device
 	buffer, memory uint64
-	mapped         []byte
+	mapped         []byte // nil: not open
 	coherent       bool
 	halves         [2]*half
+	taken          atomic.Uint64 // bytes of device memory
 }
 
 // half is half of the staging memory, and the command buffer that copies from or to it.
@@ -46,25 +49,36 @@ type half struct {
 	busy   bool
 }
 
-func (s *staging) open(d *Device) error {
-	s.dev = d
+// open takes the memory, unless it is there. Where that fails nothing is left, and the next transfer tries again.
+func (s *staging) open() error {
+	if s.mapped != nil {
+		return nil
+	}
+	if err := s.take(); err != nil {
+		s.close()
+		return fmt.Errorf("staging memory: %w", err)
+	}
+	s.taken.Store(stagingBytes)
+	return nil
+}
+
+func (s *staging) take() error {
+	d := s.dev
 	var need, alignTo C.uint64_t
 	var types C.uint32_t
 	const usage = 3 // transfer both ways
 	if err := d.check("vkCreateBuffer", int32(C.c5_buffer_new(d.c, stagingBytes, usage, (*C.uint64_t)(&s.buffer), &need, &alignTo, &types))); err != nil {
-		return fmt.Errorf("vk: staging memory: %w", err)
+		return err
 	}
 	if err := s.bind(need, uint32(types)); err != nil {
-		s.close()
-		return fmt.Errorf("vk: staging memory: %w", err)
+		return err
 	}
 	for i := range s.halves {
 		h := &half{memory: s.mapped[i*halfBytes : (i+1)*halfBytes], offset: uint64(i) * halfBytes}
-		s.halves[i] = h
 		if err := h.open(d); err != nil {
-			s.close()
-			return fmt.Errorf("vk: staging memory: %w", err)
+			return err
 		}
+		s.halves[i] = h
 	}
 	return nil
 }
@@ -91,6 +105,7 @@ func (s *staging) bind(need C.uint64_t, types uint32) error {
 	return nil
 }
 
+// close gives everything back; it may be open, half open or not open.
 func (s *staging) close() {
 	for i, h := range s.halves {
 		if h != nil {
@@ -101,6 +116,7 @@ func (s *staging) close() {
 	s.dev.destroyBuffer(s.buffer)
 	s.dev.freeMemory(s.memory)
 	s.buffer, s.memory, s.mapped = 0, 0, nil
+	s.taken.Store(0)
 }
 
 // Upload copies host data to the device, several pieces together, and returns when they are there. The pieces do not overlap.
@@ -167,8 +183,11 @@ func disjoint(list []Transfer) error {
 func (s *staging) move(list []Transfer, up bool) (err error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.mapped == nil {
-		return ErrClosed
+	if len(list) == 0 {
+		return nil
+	}
+	if err := s.open(); err != nil {
+		return err
 	}
 	defer func() {
 		if err != nil { // the caller's memory is not ours once the call has returned
@@ -291,7 +310,7 @@ func (s *staging) settle() error {
 	defer s.mu.Unlock()
 	for _, h := range s.halves {
 		if h == nil {
-			continue // closed
+			continue // not open
 		}
 		if err := s.finish(h); err != nil {
 			return err

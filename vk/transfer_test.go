@@ -156,3 +156,26 @@ func TestTransferStall(t *testing.T) {
 	require.NoError(t, d.Wait())
 	assert.Zero(t, d.Stats().Buffers)
 }
+
+// TestNoHostMemory has a device without memory that the host sees: kernels compile, and transfers fail until there is some.
+func TestNoHostMemory(t *testing.T) {
+	d := open(t, vk.Options{})
+	b := buffer(t, d, "b", 4)
+	types := d.HideMemory(0)
+	kernel(t, d, "mix", nil)
+	start := d.Stats()
+	for range 2 {
+		data := vk.Transfer{Range: b.Range(), Data: make([]byte, 4)}
+		for op, err := range map[string]error{"Upload": d.Upload(data), "Download": d.Download(data)} {
+			assert.ErrorIs(t, err, vk.ErrUnsupported)
+			assert.ErrorContains(t, err, "vk: "+op+": staging memory: ")
+			assert.ErrorContains(t, err, "no memory that the host can see")
+		}
+	}
+	assert.NoError(t, d.Upload(), "of nothing")
+	assert.NoError(t, d.Wait())
+	assert.Equal(t, start, d.Stats(), "nothing is left of it")
+	d.HideMemory(types)
+	upload(t, b.Range(), []uint32{7})
+	assert.Equal(t, []uint32{7}, words(t, b.Range()))
+}

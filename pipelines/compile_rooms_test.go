@@ -1,0 +1,235 @@
+package pipelines
+
+import (
+	"maps"
+	"reflect"
+	"slices"
+
+	"github.com/colt5-vulkan/colt5/vk"
+)
+
+// compileRooms has for each room a function that names the configs with which TestCompiles compiles it: all kernels, each branch of them
+// that is decided when they are compiled, and what takes the most registers.
+var compileRooms = []func(*compiler){
+	compileNorms, compileLinear, compileRouterLogits, compileCoorDescent, compileSelect, compileSlots, compileAttentions, compileRotary,
+	compileWays,
+}
+
+// supported are the precisions in which the device multiplies matrices.
+func supported(caps vk.Caps) []Precision {
+	return slices.DeleteFunc([]Precision{F32, F16, BF16}, func(p Precision) bool { return p.Supported(caps) != nil })
+}
+
+func compileNorms(c *compiler) {
+	for _, n := range []int{1, 7, 64, 100, 512, 514, 4096} { // 4 to 64 invocations a row
+		for _, y := range []Precision{F32, F16, BF16} {
+			if y.normed("", n) != nil {
+				continue
+			}
+			compile(c, NewRMSNorm, func(r *RMSNorm) ([]*vk.Kernel, error) { return one(r.kernel()) }, RMSNormConfig{C: n, Y: y}, RMSNormConfig{C: n, Y: y, Gather: true})
+			compile(c, NewLayerNorm, func(r *LayerNorm) ([]*vk.Kernel, error) { return one(r.kernel, nil) },
+				LayerNormConfig{C: n, Y: y}, LayerNormConfig{C: n, Y: y, Add: true})
+		}
+	}
+}
+
+func compileLinear(c *compiler) {
+	for _, p := range supported(c.caps) {
+		for _, in := range []int{512, 500, 510} { // whole tiles, whole vec4, neither
+			configs := flags(LinearConfig{In: in, Out: 512, Precision: p})
+			for i := range configs {
+				l := &configs[i]
+				l.Bias = l.Bias || l.Unless
+				l.X16, l.Y16 = l.X16 && p != F32 && !l.Norm, l.Y16 && p != F32
+			}
+			if p != F32 {
+				configs = append(configs, LinearConfig{In: in, Out: 512, Precision: p, X16: true, Split: 4}, LinearConfig{In: in, Out: 512, Precision: p, Split: 4, Y16: true, GELU: true, Score: true})
+			}
+			compile(c, NewLinear, linearKernels, distinct(configs...)...)
+		}
+	}
+	for _, p := range []Precision{F16, BF16} {
+		compile(c, NewCast, func(r *Cast) ([]*vk.Kernel, error) { return one(r.kernel()) }, CastConfig{C: 512, Precision: p}, CastConfig{C: 511, Precision: p})
+	}
+}
+
+// linearKernels are the kernels that products of few rows and of many choose.
+func linearKernels(l *Linear) ([]*vk.Kernel, error) {
+	type choice struct {
+		tile int
+		size linearSize
+	}
+	var choices []choice
+	for slots := uint64(1); slots <= 1<<20; slots *= 4 {
+		for _, dense := range []bool{false, true} {
+			size := linearSize{slots, dense && !l.config.Gather, dense && !l.config.Scatter}
+			tile := l.tile(size)
+			size.slots = 0
+			choices = append(choices, choice{tile, size})
+		}
+	}
+	list, err := each(func(c choice) (*vk.Kernel, error) { return l.kernel(l.tiles()[c.tile], c.size) }, distinct(choices...)...)
+	if err == nil && l.config.Split > 1 {
+		var sum *vk.Kernel
+		sum, err = l.sumKernel(linearSize{})
+		list = append(list, sum)
+	}
+	return list, err
+}
+
+func compileRouterLogits(c *compiler) {
+	for tokens := 1; tokens <= routerGroup+1; tokens++ {
+		for _, n := range []int{512, 510} {
+			compile(c, NewRouterLogits, func(r *RouterLogits) ([]*vk.Kernel, error) { return each(r.kernel, true, false) },
+				RouterLogitsConfig{C: n, R: tokens}, RouterLogitsConfig{C: n, R: tokens, CosineScale: 8}, RouterLogitsConfig{C: n, R: 1, R2: tokens})
+		}
+	}
+}
+
+func compileCoorDescent(c *compiler) {
+	keys := map[coorDescentKernel]bool{}
+	for length := 1; length <= 1<<16; length++ {
+		p := planCoorDescent(c.caps, length)
+		for i := range 4 {
+			keys[coorDescentKernel{p.invocations, p.quads, p.quads > 0 && i&1 != 0, i&2 != 0}] = true
+		}
+	}
+	for key := range keys {
+		compile(c, func(dev *vk.Device, _ coorDescentKernel) (*CoorDescent, error) {
+			return NewCoorDescent(dev, CoorDescentConfig{Iters: 20, Eps: 0.1})
+		}, func(r *CoorDescent) ([]*vk.Kernel, error) {
+			return one(r.kernel(coorDescentPlan{invocations: key.invocations, quads: key.quads}, key.state, key.windows))
+		}, key)
+	}
+}
+
+func compileSelect(c *compiler) {
+	limits := newSelectLimits(c.caps)
+	for _, sorted := range []bool{false, true} {
+		compile(c, NewSelect, func(s *Select) ([]*vk.Kernel, error) {
+			for n := 1; n < 1<<26; n = n*3/2 + 1 {
+				for k := 1; k <= n; k *= 4 {
+					p := newSelectPlan(limits, sorted, selectSizes{rows: 1, n: n, k: k})
+					for _, name := range p.kernels() {
+						for _, windows := range []bool{false, true} {
+							if _, err := s.kernel(name, p, windows); err != nil {
+								return nil, err
+							}
+						}
+					}
+				}
+			}
+			return slices.Collect(maps.Values(s.kernels)), nil
+		}, SelectConfig{Sorted: sorted})
+	}
+	compile(c, NewCausalSelect, func(s *CausalSelect) ([]*vk.Kernel, error) { return one(s.kernel, nil) }, CausalSelectConfig{})
+}
+
+// kernels are the kernels of a plan.
+func (p selectPlan) kernels() []string {
+	list := []string{"select_digit", "select_compact"}
+	switch {
+	case p.sampled:
+		list = []string{"select_sample", "select_gather", "select_rank"}
+	case p.short:
+		list = []string{"select"}
+	}
+	if p.chunks > 0 {
+		list = append(list, "select_sort")
+	}
+	if p.merges > 0 {
+		list = append(list, "select_merge")
+	}
+	return list
+}
+
+func compileSlots(c *compiler) {
+	for _, n := range []int{512, 510} {
+		compile(c, NewGather, func(g *Gather) ([]*vk.Kernel, error) { return one(g.kernel()) }, GatherConfig{C: n})
+		compile(c, NewScatter, func(s *Scatter) ([]*vk.Kernel, error) { return each(s.kernel, false, true) },
+			ScatterConfig{C: n}, ScatterConfig{C: n, Add: true})
+	}
+	compile(c, NewMark, func(m *Mark) ([]*vk.Kernel, error) { return one(m.kernel, nil) }, MarkConfig{})
+}
+
+func compileAttentions(c *compiler) {
+	of := func(k *attentionKernels) ([]*vk.Kernel, error) {
+		var list []attentionTile
+		for _, queries := range []int{32, 1024} {
+			t, err := k.tile("", attentionWork{queries: queries, keys: 1024})
+			if err != nil {
+				return nil, err
+			}
+			list = append(list, t)
+		}
+		return each(k.get, distinct(list...)...)
+	}
+	for _, d := range []int{1, 30, 32, 33, 64, 80, 96, 127, 128} { // 1 to 4 chunks, whole vec4 and not
+		window := func(w *WindowAttention) ([]*vk.Kernel, error) { return of(w.kernels) }
+		compile(c, NewWindowAttention, window, flags(WindowAttentionConfig{Heads: 8, DimHead: d, Window: 128})...)
+		patch := func(p *PatchAttention) ([]*vk.Kernel, error) { return of(p.kernels) }
+		compile(c, NewPatchAttention, patch, PatchAttentionConfig{Heads: 8, DimHead: d, Patch: 16})
+		for _, keys := range []Keys{KeysOwn, KeysIndexed, KeysPrefix} {
+			configs := flags(RoutedAttentionConfig{Heads: 8, DimHead: d, Routes: 1, Keys: keys})
+			for i := range configs {
+				if keys == KeysPrefix {
+					configs[i].ScoreKeys, configs[i].ScoreValues = false, false
+				}
+			}
+			if d != 64 && d != 128 { // none and all
+				configs = configs[:2]
+			}
+			compile(c, NewRoutedAttention, func(r *RoutedAttention) ([]*vk.Kernel, error) { return of(r.kernels) }, distinct(configs...)...)
+		}
+	}
+}
+
+func compileRotary(c *compiler) {
+	for _, d := range []int{2, 30, 32, 64, 128} {
+		compile(c, NewRotary, func(r *Rotary) ([]*vk.Kernel, error) { return one(r.kernel, nil) },
+			RotaryConfig{Heads: 1, DimHead: d}, RotaryConfig{Heads: 8, DimHead: d}, RotaryConfig{Heads: 8, DimHead: d, Stride: 16 * d, HeadStride: 2 * d})
+	}
+}
+
+// compileWays compiles the ways in and out.
+func compileWays(c *compiler) {
+	for _, n := range []int{512, 510} {
+		compile(c, NewEmbed, func(e *Embed) ([]*vk.Kernel, error) { return one(e.kernel, nil) }, flags(EmbedConfig{C: n, V: 256})...)
+		compile(c, NewMeanPool, func(m *MeanPool) ([]*vk.Kernel, error) { return one(m.kernel, nil) }, MeanPoolConfig{C: n})
+	}
+	compile(c, NewPatchEmbed, func(e *PatchEmbed) ([]*vk.Kernel, error) { return one(e.kernel, nil) },
+		PatchEmbedConfig{Channels: 3, Height: 256, Width: 256, PatchHeight: 32, PatchWidth: 32},
+		PatchEmbedConfig{Channels: 1, Height: 6, Width: 10, PatchHeight: 3, PatchWidth: 2})
+	compile(c, NewPermute, func(p *Permute) ([]*vk.Kernel, error) { return one(p.kernel, nil) }, PermuteConfig{})
+}
+
+// flags is a config with none of its bools, with all, with each alone, and with all but each.
+func flags[C comparable](config C) []C {
+	set := func(on func(field int) bool) C {
+		changed := config
+		v := reflect.ValueOf(&changed).Elem()
+		for i := range v.NumField() {
+			if v.Field(i).Kind() == reflect.Bool {
+				v.Field(i).SetBool(on(i))
+			}
+		}
+		return changed
+	}
+	list := []C{set(func(int) bool { return false }), set(func(int) bool { return true })}
+	for i := range reflect.TypeFor[C]().NumField() {
+		if reflect.TypeFor[C]().Field(i).Type.Kind() == reflect.Bool {
+			list = append(list, set(func(field int) bool { return field == i }), set(func(field int) bool { return field != i }))
+		}
+	}
+	return distinct(list...)
+}
+
+// distinct is a list without what comes again.
+func distinct[T comparable](list ...T) (short []T) {
+	for _, v := range list {
+		if !slices.Contains(short, v) {
+			short = append(short, v)
+		}
+	}
+	return short
+}

@@ -1,0 +1,250 @@
+package pipelines
+
+import (
+	"bytes"
+	"cmp"
+	"errors"
+	"fmt"
+	"io"
+	"maps"
+	"math"
+	"regexp"
+	"runtime"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"text/tabwriter"
+	"time"
+
+	"github.com/colt5-vulkan/colt5/internal/gputest"
+	"github.com/colt5-vulkan/colt5/shaders"
+	"github.com/colt5-vulkan/colt5/vk"
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+)
+
+// TestCompiles compiles the kernels of all rooms for the device, and runs none: a driver without hardware does. Where the driver's
+// compiler tells, none may spill registers. `make test-amd` runs this for several generations of AMD's GPUs; the cases of the rooms are
+// in compile_rooms_test.go.
+func TestCompiles(t *testing.T) {
+	if gputest.Device(t).Caps().CPU {
+		t.Skip("the tests of the rooms compile all kernels of CPU drivers")
+	}
+	dev, err := vk.Open(vk.Options{Profile: true, CacheDir: "-"})
+	require.NoError(t, err)
+	defer func() { assert.NoError(t, dev.Close()) }()
+
+	c := &compiler{dev: dev, caps: dev.Caps()}
+	for _, room := range compileRooms {
+		room(c)
+	}
+	start := time.Now()
+	c.run(t)
+	gputest.Count()
+	t.Logf("%s, %s: %d kernels in %.1f s\n%s", dev.Info().Name, dev.Info().DriverInfo, len(c.made), time.Since(start).Seconds(), c.table())
+
+	for _, k := range c.made {
+		assert.Empty(t, spills(k.stats), "%s of %s", k.name, k.what)
+	}
+	if dev.Info().Driver == "radv" {
+		for _, name := range spillStats {
+			assert.Contains(t, c.made[0].stats, name, "the driver's compiler tells")
+		}
+	}
+	names, err := shaders.Names()
+	require.NoError(t, err)
+	for _, name := range c.missing(names) {
+		_, err := kernel(dev, name, nil) // what does not fit the device says so
+		assert.ErrorIs(t, err, vk.ErrUnsupported, "no case of compile_rooms_test.go compiles %s", name)
+	}
+}
+
+// compiler compiles kernels, several at a time.
+type compiler struct {
+	dev  *vk.Device
+	caps vk.Caps
+	jobs []func() error
+
+	mu   sync.Mutex
+	made []compiled
+}
+
+// compiled is a kernel that has been compiled.
+type compiled struct {
+	name, what string             // of the kernel, of the case
+	stats      map[string]float64 // empty where the driver does not tell
+}
+
+// off finds the fields of a config that are off.
+var off = regexp.MustCompile(`\b\w+:(false|0)( |}$)`)
+
+// compile adds a room's objects of some configs to what is to be compiled; of says which kernels an object may need on the device.
+func compile[C any, R io.Closer](c *compiler, room func(*vk.Device, C) (R, error), of func(R) ([]*vk.Kernel, error), configs ...C) {
+	for _, config := range configs {
+		c.jobs = append(c.jobs, func() (err error) {
+			what := strings.Trim(off.ReplaceAllString(fmt.Sprintf("%+v", config), ""), "{} ")
+			r, err := room(c.dev, config)
+			if err != nil {
+				return fmt.Errorf("%s: %w", what, err)
+			}
+			defer func() { err = errors.Join(err, r.Close()) }()
+			list, err := of(r)
+			if err != nil {
+				return fmt.Errorf("%s: %w", what, err)
+			}
+			for _, k := range list {
+				if err := c.note(k, what); err != nil {
+					return fmt.Errorf("%s: %w", what, err)
+				}
+			}
+			return nil
+		})
+	}
+}
+
+// one is the only kernel of an object.
+func one(k *vk.Kernel, err error) ([]*vk.Kernel, error) { return []*vk.Kernel{k}, err }
+
+// each is the kernels of an object that get returns for some keys.
+func each[K any](get func(K) (*vk.Kernel, error), keys ...K) (list []*vk.Kernel, err error) {
+	for _, key := range keys {
+		k, err := get(key)
+		if err != nil {
+			return nil, err
+		}
+		list = append(list, k)
+	}
+	return list, nil
+}
+
+func (c *compiler) note(k *vk.Kernel, what string) error {
+	made := compiled{name: k.Name(), what: what, stats: map[string]float64{}}
+	if c.caps.PipelineStatistics {
+		stats, err := k.Stats()
+		if err != nil {
+			return err
+		}
+		for _, s := range stats {
+			made.stats[s.Name] = s.Value
+		}
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.made = append(c.made, made)
+	return nil
+}
+
+func (c *compiler) run(t *testing.T) {
+	jobs := make(chan func() error)
+	var wait sync.WaitGroup
+	for range runtime.GOMAXPROCS(0) {
+		wait.Add(1)
+		go func() {
+			defer wait.Done()
+			for job := range jobs {
+				assert.NoError(t, job())
+			}
+		}()
+	}
+	for _, job := range c.jobs {
+		jobs <- job
+	}
+	close(jobs)
+	wait.Wait()
+	require.NotEmpty(t, c.made)
+}
+
+// variant is the line of variants.txt that a kernel is made of. A kernel's name is the variant's, or that with more behind an underscore or
+// a space.
+func variant(kernel string, names []string) string {
+	best := ""
+	for _, n := range names {
+		if (kernel == n || strings.HasPrefix(kernel, n+"_") || strings.HasPrefix(kernel, n+" ")) && len(n) > len(best) {
+			best = n
+		}
+	}
+	return best
+}
+
+// missing lists the variants that nothing was made of, but for those of CPU drivers.
+func (c *compiler) missing(names []string) []string {
+	made := map[string]bool{}
+	for _, k := range c.made {
+		made[variant(k.name, names)] = true
+	}
+	return slices.DeleteFunc(slices.Clone(names), func(n string) bool { return made[n] || strings.HasSuffix(n, "_cpu") })
+}
+
+// spillStats are what RADV calls registers that did not suffice.
+var spillStats = []string{"Spilled SGPRs", "Spilled VGPRs", "Scratch size"}
+
+// spills lists the statistics that speak of registers which did not suffice, under the names that drivers have for them.
+func spills(stats map[string]float64) (list []string) {
+	for name, value := range stats {
+		lower := strings.ToLower(name)
+		if value != 0 && (strings.Contains(lower, "spill") || strings.Contains(lower, "scratch") || lower == "fill count") {
+			list = append(list, fmt.Sprintf("%s: %g", name, value))
+		}
+	}
+	slices.Sort(list)
+	return list
+}
+
+// tableStats are the columns of the table, as RADV and NVIDIA's driver call them.
+var tableStats = []string{
+	"VGPRs", "SGPRs", "LDS size", "Subgroups per SIMD", "Code size", "Spilled VGPRs", "Spilled SGPRs", "Scratch size", "Register Count", "Binary Size", "Stack Size",
+}
+
+// table has a line for each kernel name: how many kernels, the range of each statistic, and which kernel is the largest in the first.
+func (c *compiler) table() string {
+	columns := slices.DeleteFunc(slices.Clone(tableStats), func(name string) bool {
+		_, told := c.made[0].stats[name]
+		return !told
+	})
+	if len(columns) == 0 {
+		return "the driver's compiler tells nothing"
+	}
+	var out bytes.Buffer
+	w := tabwriter.NewWriter(&out, 0, 0, 2, ' ', 0)
+	fmt.Fprintf(w, "kernel\tnumber\t%s\tmost %s\n", strings.Join(columns, "\t"), columns[0])
+	byName := map[string][]compiled{}
+	for _, k := range c.made {
+		byName[k.name] = append(byName[k.name], k)
+	}
+	for _, name := range slices.Sorted(maps.Keys(byName)) {
+		list := byName[name]
+		slices.SortFunc(list, func(a, b compiled) int {
+			return cmp.Or(cmp.Compare(b.stats[columns[0]], a.stats[columns[0]]), cmp.Compare(a.what, b.what))
+		})
+		fmt.Fprintf(w, "%s\t%d", name, len(list))
+		for _, column := range columns {
+			least, most := math.Inf(1), math.Inf(-1)
+			for _, k := range list {
+				least, most = min(least, k.stats[column]), max(most, k.stats[column])
+			}
+			if least == most {
+				fmt.Fprintf(w, "\t%g", most)
+			} else {
+				fmt.Fprintf(w, "\t%g-%g", least, most)
+			}
+		}
+		fmt.Fprintf(w, "\t%s\n", list[0].what)
+	}
+	w.Flush()
+	return out.String()
+}
+
+// TestCompilesCanFail has statistics of spilled registers, and variants that no case compiles.
+func TestCompilesCanFail(t *testing.T) {
+	assert.Empty(t, spills(map[string]float64{"VGPRs": 256, "Spilled SGPRs": 0, "Spilled VGPRs": 0, "Scratch size": 0, "Fill Count": 0}))
+	assert.Equal(t, []string{"Fill Count: 3", "Scratch size: 16", "Spilled VGPRs: 1"},
+		spills(map[string]float64{"Spilled VGPRs": 1, "Scratch size": 16, "Fill Count": 3, "VGPRs": 9}))
+
+	names := []string{"a", "a_64", "a_cpu", "b", "b_sort", "bee"}
+	for kernel, want := range map[string]string{"a": "a", "a_narrow": "a", "a_64_narrow": "a_64", "b_sort": "b_sort", "b 64x64": "b", "be": "", "c": ""} {
+		assert.Equal(t, want, variant(kernel, names), kernel)
+	}
+	made := []compiled{{name: "a_narrow"}, {name: "b"}}
+	assert.Equal(t, []string{"a_64", "b_sort", "bee"}, (&compiler{made: made}).missing(names))
+}
