@@ -48,6 +48,12 @@ func compileLinear(c *compiler) {
 			compile(c, NewLinear, linearKernels, distinct(configs...)...)
 		}
 	}
+	// The sum of parts needs no cooperative matrices itself.
+	compile(c, func(dev *vk.Device, c LinearConfig) (*Linear, error) {
+		return &Linear{config: c, kernels: kernels{dev: dev}}, nil
+	},
+		func(l *Linear) ([]*vk.Kernel, error) { return one(l.sumKernel(linearSize{})) },
+		LinearConfig{In: 512, Out: 512, Precision: F16, Split: 4}, LinearConfig{In: 512, Out: 510, Precision: BF16, Split: 4, Y16: true, GELU: true, Bias: true})
 	for _, p := range []Precision{F16, BF16} {
 		compile(c, NewCast, func(r *Cast) ([]*vk.Kernel, error) { return one(r.kernel()) }, CastConfig{C: 512, Precision: p}, CastConfig{C: 511, Precision: p})
 	}
@@ -68,13 +74,7 @@ func linearKernels(l *Linear) ([]*vk.Kernel, error) {
 			choices = append(choices, choice{tile, size})
 		}
 	}
-	list, err := each(func(c choice) (*vk.Kernel, error) { return l.kernel(l.tiles()[c.tile], c.size) }, distinct(choices...)...)
-	if err == nil && l.config.Split > 1 {
-		var sum *vk.Kernel
-		sum, err = l.sumKernel(linearSize{})
-		list = append(list, sum)
-	}
-	return list, err
+	return each(func(c choice) (*vk.Kernel, error) { return l.kernel(l.tiles()[c.tile], c.size) }, distinct(choices...)...)
 }
 
 func compileRouterLogits(c *compiler) {
