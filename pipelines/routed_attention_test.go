@@ -146,7 +146,8 @@ func (c routedCase) run(t *testing.T, a ref.RoutedAttentionArgs, tiled bool) []f
 		name += "_cpu"
 	}
 	lab.Run(func(t *vk.Tape) error { return r.Record(t, g) })
-	assert.Equal(t, []string{name}, lab.Dispatches())
+	require.Len(t, lab.Dispatches(), 1)
+	assert.Contains(t, lab.Dispatches()[0], name)
 	got, wide := lab.Float32("y"), c.Heads*c.DimHead
 	for slot := range c.lists * c.queries {
 		if (a.QueryFilled == nil || a.QueryFilled[slot] != 0) && (a.QueryScores == nil || a.QueryScores[slot] != 0) {
