@@ -40,7 +40,7 @@ func (t attentionTile) shared(dimHead int, factors bool) uint32 {
 	}
 	if t.subgroups > 0 {
 		line, strip := (dimHead+15)/16*2+1, t.keys/8+1
-		return uint32(16*(max(t.queries, 2*t.keys)*line+t.queries*strip) + 4*2*t.keys + 8*factored + 4*2)
+		return uint32(16*(max(t.queries, 2*t.keys)*line+t.queries*strip) + 4*2*t.keys + 8*factored + 16)
 	}
 	d4 := (dimHead + 3) / 4
 	nk := (d4 + 7) / 8

@@ -35,7 +35,7 @@ shared uvec4 tile[(BR > 2 * BC ? BR : 2 * BC) * LINE]; // keys, then values; bef
 shared uvec4 strips[BR * PS];                          // of each subgroup: what its invocations tell each other, RM lines
 shared uint key_row[2 * BC];                           // of this tile and of the next one
 shared vec2 key_factor[FACTORS ? 2 * BC : 2];
-shared uint holed[2];                                  // j0 of the tile if slots of it do not exist
+shared uint holed[4];                                  // j0 of these tiles if slots of them do not exist; 4, as the other arrays are whole pieces of 16 bytes
 
 uvec4 next[LOADS];
 float row_max[OWN]; // m of the rows that this invocation looks after
