@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"maps"
 	"math"
-	"sync"
 
 	"github.com/colt5-vulkan/colt5/vk"
 )
@@ -14,20 +13,35 @@ import (
 
 const attentionThreads = 128 // of a workgroup, as in the shader
 
-// attentionTile is how many queries a workgroup has, and how many keys it looks at at a time.
-type attentionTile struct{ queries, keys int }
+// attentionTile is how many queries a workgroup has, and how many keys it looks at at a time; with cooperative matrices, how many subgroups
+// have its queries.
+type attentionTile struct{ queries, keys, subgroups int }
 
 // attentionCPU is the tile of the kernel for CPU drivers, as in the shader.
-var attentionCPU = attentionTile{8, 8}
+var attentionCPU = attentionTile{8, 8, 0}
 
-// attentionTiles in the order of preference.
-var attentionTiles = []attentionTile{{64, 64}, {64, 32}, {32, 32}}
+// attentionTiles and attentionMatrixTiles in the order of preference.
+var (
+	attentionTiles       = []attentionTile{{64, 64, 0}, {64, 32, 0}, {32, 32, 0}}
+	attentionMatrixTiles = []attentionTile{{64, 64, 4}, {64, 32, 4}}
+)
+
+// attentionMatrixCPU is the tile for CPU drivers, whose compilers take a minute for the others.
+var attentionMatrixCPU = []attentionTile{{32, 16, 4}}
 
 // attentionShared is the shared memory that a tile may take: with more, too few workgroups run side by side.
 const attentionShared = 48 << 10
 
-// shared is the shared memory that the kernel takes, in bytes: the arrays of attention.glsl.
+// shared is the shared memory that the kernel takes, in bytes: the arrays of attention.glsl, or of attention_matrix.glsl.
 func (t attentionTile) shared(dimHead int, factors bool) uint32 {
+	factored := 2
+	if factors {
+		factored = 2 * t.keys
+	}
+	if t.subgroups > 0 {
+		line, strip := (dimHead+15)/16*2+1, t.keys/8+1
+		return uint32(16*(max(t.queries, 2*t.keys)*line+t.queries*strip) + 4*2*t.keys + 8*factored + 16)
+	}
 	d4 := (dimHead + 3) / 4
 	nk := (d4 + 7) / 8
 	dk := (d4 + nk - 1) / nk
@@ -36,36 +50,36 @@ func (t attentionTile) shared(dimHead int, factors bool) uint32 {
 		nv = 4
 	}
 	quads := t.queries*(nk*dk|1) + max(t.keys*(dk|1), t.keys/nv*d4) + t.queries*(t.keys/4|1)
-	factored := 2
-	if factors {
-		factored = 2 * t.keys
-	}
 	return uint32(16*quads + 4*2*t.keys + 8*factored + 4*attentionThreads + 4*t.queries)
 }
 
 // chooseAttentionTile chooses from what the device has. The keys of a tile depend on the device and the head alone, for the order of
 // summation follows from them; the queries do not matter to it, and are 32 where a list has no more.
-func chooseAttentionTile(caps vk.Caps, dimHead int, factors bool, queries int) (attentionTile, error) {
-	for _, t := range attentionTiles {
+func chooseAttentionTile(caps vk.Caps, list []attentionTile, dimHead int, factors bool, queries int) (attentionTile, error) {
+	for _, t := range list {
 		if t.shared(dimHead, factors) > min(caps.SharedBytes, attentionShared) {
 			continue
 		}
-		if queries <= 32 {
+		if queries <= 32 && t.queries > 32 {
+			t.subgroups /= t.queries / 32
 			t.queries = 32
 		}
 		return t, nil
 	}
-	least := attentionTiles[len(attentionTiles)-1].shared(dimHead, factors)
+	least := list[len(list)-1].shared(dimHead, factors)
 	return attentionTile{}, fmt.Errorf("pipelines: %w: %d bytes of shared memory, heads of dim %d take %d", vk.ErrUnsupported, caps.SharedBytes, dimHead, least)
 }
 
 // attentionHeads checks the heads of a config.
-func attentionHeads(op string, heads, dimHead int) error {
-	if err := positive(op, dim{"Heads", heads}); err != nil {
+func attentionHeads(op string, heads, dimHead int, p Precision) error {
+	if err := firstError(positive(op, dim{"Heads", heads}), p.valid(op)); err != nil {
 		return err
 	}
 	if dimHead < 1 || dimHead > 128 {
 		return fmt.Errorf("pipelines: %s: DimHead is %d, want 1 to 128", op, dimHead)
+	}
+	if p != F32 && dimHead%2 != 0 {
+		return fmt.Errorf("pipelines: %s: DimHead is %d, want an even number with %v", op, dimHead, p)
 	}
 	return nil
 }
@@ -84,67 +98,80 @@ func attentionRows(op string, dims ...dim) error {
 
 // attentionKernels are the variants of an attention kernel, compiled when they are first needed.
 type attentionKernels struct {
-	dev     *vk.Device
-	name    string
-	dimHead int
-	factors bool
-	spec    map[uint32]uint32 // of the room's own constants, 8 and up
-	limit   float64           // of the work of a dispatch; attentionFlops but in tests
-	tiled   bool              // for tests: the kernel of GPUs also on a CPU driver
+	kernels
+	attentionConfig
+	limit  float64 // of the work of a dispatch; attentionFlops but in tests
+	tiled  bool    // for tests: the kernel of GPUs also on a CPU driver
+	direct bool    // false for tests: weights go through shared memory on all devices
+	matrix vk.Shape
+}
 
-	mu   sync.Mutex
-	made map[attentionTile]*vk.Kernel // nil: closed
+// attentionConfig is what a room says of its kernels.
+type attentionConfig struct {
+	name      string
+	dimHead   int
+	factors   bool
+	precision Precision
+	spec      map[uint32]uint32 // of the room's own constants, 8 and up
 }
 
 // attentionFlops is the work of one dispatch at most. Slow devices do 0.2 TFLOP/s, and some systems stop work that takes two seconds.
 const attentionFlops = 5e10
 
-func newAttentionKernels(dev *vk.Device, name string, dimHead int, factors bool, spec map[uint32]uint32) *attentionKernels {
-	return &attentionKernels{dev: dev, name: name, dimHead: dimHead, factors: factors, spec: spec, limit: attentionFlops, made: map[attentionTile]*vk.Kernel{}}
+func newAttentionKernels(dev *vk.Device, op string, c attentionConfig) (*attentionKernels, error) {
+	matrix, err := c.precision.shape(dev.Caps())
+	if err != nil {
+		return nil, fmt.Errorf("pipelines: %s: %w", op, err)
+	}
+	return &attentionKernels{kernels: kernels{dev: dev}, attentionConfig: c, limit: attentionFlops, direct: true, matrix: matrix}, nil
 }
 
 // get is the kernel of a tile.
 func (k *attentionKernels) get(t attentionTile) (*vk.Kernel, error) {
-	k.mu.Lock()
-	defer k.mu.Unlock()
-	if k.made == nil {
-		return nil, vk.ErrClosed
-	}
-	if have := k.made[t]; have != nil {
-		return have, nil
-	}
 	spec := maps.Clone(k.spec)
-	name := k.name
 	spec[0], spec[3], spec[4] = uint32(k.dimHead), math.Float32bits(float32(math.Log2E/math.Sqrt(float64(k.dimHead)))), flag(k.factors)
 	if t == attentionCPU {
-		name += "_cpu"
-	} else {
-		spec[1], spec[2] = uint32(t.queries), uint32(t.keys)
+		return k.kernels.get(k.name+"_cpu", k.name+"_cpu", false, spec)
 	}
-	made, err := kernel(k.dev, name, spec)
-	if err == nil {
-		k.made[t] = made
+	spec[1], spec[2] = uint32(t.queries), uint32(t.keys)
+	if k.precision == F32 {
+		return k.with(fmt.Sprintf("%s %dx%d", k.name, t.queries, t.keys), k.name, spec, vk.KernelConfig{})
 	}
-	return made, err
+	lanes, m := k.dev.Caps().SubgroupSize, k.matrix
+	for i, word := range []uint32{m.M, m.N, m.K, lanes, uint32(t.subgroups), uint32(t.subgroups) * lanes, flag(k.direct), flag(k.dev.Caps().CPU)} {
+		spec[uint32(20+i)] = word
+	}
+	variant := k.name + "_" + k.precision.kind()
+	return k.with(fmt.Sprintf("%s %dx%d", variant, t.queries, t.keys), variant, spec, vk.KernelConfig{SubgroupSize: lanes, FullSubgroups: true})
 }
 
 // tile chooses the kernel.
 func (k *attentionKernels) tile(op string, w attentionWork) (attentionTile, error) {
-	caps := k.dev.Caps()
-	if own := (w.keys/attentionCPU.keys + 2) * (1 + (k.dimHead+3)/4*2); caps.CPU && !k.tiled && own <= cpuTurns {
+	caps, list := k.dev.Caps(), attentionTiles
+	switch {
+	case k.precision != F32 && caps.CPU && !k.tiled:
+		list = attentionMatrixCPU
+	case k.precision != F32:
+		list = attentionMatrixTiles
+	}
+	own := (w.keys/attentionCPU.keys + 2) * (1 + (k.dimHead+3)/4*2)
+	if k.precision == F32 && caps.CPU && !k.tiled && own <= cpuTurns {
 		return attentionCPU, nil
 	}
-	t, err := chooseAttentionTile(caps, k.dimHead, k.factors, w.queries)
+	t, err := chooseAttentionTile(caps, list, k.dimHead, k.factors, w.queries)
 	if err != nil {
 		return t, err
 	}
 	return t, turns(caps, op, fmt.Sprintf("attention to %d keys of dim %d", w.keys, k.dimHead), t.turns(k.dimHead, w.keys))
 }
 
-// turns is about how often the loops of the kernel turn for so many keys: a turn a tile, and one for each chunk of its keys and values;
-// before that, empty slots are looked for, and queries fetched.
+// turns is about how often the loops of the kernel turn for so many keys: a turn a tile, and one for each chunk of its keys and values, or for
+// each part of them that a small workgroup looks up; before that, empty slots are looked for, and queries fetched.
 func (t attentionTile) turns(dimHead, keys int) int {
 	chunks := ((dimHead+3)/4 + 7) / 8
+	if t.subgroups > 0 {
+		return (keys/t.keys+2)*(2+t.keys/(8*t.subgroups)) + keys/(8*t.subgroups) + 2000
+	}
 	return (keys/t.keys+2)*(1+2*chunks+1) + keys/attentionThreads + 200
 }
 
@@ -189,7 +216,7 @@ func (k *attentionKernels) record(t *vk.Tape, op string, w attentionWork, push f
 	return nil
 }
 
-// Close frees the kernels.
+// Close frees the kernels. One that an open tape uses stays, and the next Close tries again.
 func (k *attentionKernels) Close() error {
 	if k == nil {
 		return nil
@@ -197,30 +224,38 @@ func (k *attentionKernels) Close() error {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	var all error
-	for tile, kernel := range k.made {
+	for name, kernel := range k.made {
 		err := kernel.Close()
 		if err == nil {
-			delete(k.made, tile)
+			delete(k.made, name)
 		}
 		all = errors.Join(all, err)
 	}
-	if all == nil {
-		k.made = nil
-	}
+	k.closed = k.closed || all == nil
 	return all
 }
 
-// tensor checks an argument of a shape that starts at a multiple of so many bytes, and is there exactly if it is on.
-func tensor(start uint64, op, arg string, on bool, r vk.Range, kind string, dims ...dim) error {
+// list checks an argument of 4-byte numbers that are read one by one: of a shape, and there exactly if it is on.
+func list(op, arg string, on bool, r vk.Range, kind string, dims ...dim) error {
 	if !on {
 		if !r.IsZero() {
 			return fmt.Errorf("pipelines: %s: %s has %d bytes, want none: the config leaves it out", op, arg, r.Size())
 		}
 		return nil
 	}
-	bytes := uint64(4)
+	return sized(words, 4, op, arg, r, kind, dims...)
+}
+
+// heads checks an argument whose rows are heads of the precision.
+func (p Precision) heads(op, arg string, r vk.Range, dims ...dim) error {
+	return sized(p.rowsOf(dims[len(dims)-1].n), p.Bytes(), op, arg, r, p.kind(), dims...)
+}
+
+// sized checks an argument of numbers of so many bytes.
+func sized(start uint64, bytes int, op, arg string, r vk.Range, kind string, dims ...dim) error {
+	all := uint64(bytes)
 	for _, d := range dims {
-		bytes *= uint64(d.n)
+		all *= uint64(d.n)
 	}
-	return needAt(start, op, arg, r, bytes, shape(dims...)+kind)
+	return needAt(start, op, arg, r, all, shape(dims...)+" "+kind)
 }

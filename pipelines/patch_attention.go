@@ -9,10 +9,12 @@ import (
 
 // PatchAttention is full attention inside each square patch of an image.
 //
-//	qkv [Height, Width, 3, Heads, DimHead] f32 in    y [Height, Width, Heads, DimHead] f32 out
+//	qkv [Height, Width, 3, Heads, DimHead] in the Precision    y [Height, Width, Heads, DimHead] likewise out
 //	y[i, h] = sum_j softmax_j(q[i, h] . k[j, h] / sqrt(DimHead)) v[j, h]    over the pixels j of i's patch
 //
 // A pixel has all its q, then all its k, then all its v: what a product with [3*Heads*DimHead, C] gives.
+//
+// With Precision F16 or BF16 products run on cooperative matrices; scores, softmax and sums are float32.
 //
 // Shader: shaders/patch_attention.comp. Reference: internal/ref.PatchAttention.
 type PatchAttention struct {
@@ -22,9 +24,10 @@ type PatchAttention struct {
 
 // PatchAttentionConfig is baked into the kernel.
 type PatchAttentionConfig struct {
-	Heads   int
-	DimHead int // 1 to 128
-	Patch   int // side of a patch in pixels, 1 to 1024
+	Heads     int
+	DimHead   int       // 1 to 128, even with F16 and BF16
+	Patch     int       // side of a patch in pixels, 1 to 1024
+	Precision Precision // of qkv and y
 }
 
 // PatchAttentionArgs is one run. It reads QKV and writes Y.
@@ -40,14 +43,20 @@ var _ [unsafe.Sizeof(patchAttentionPush{}) - 12]byte
 
 // NewPatchAttention checks the config. The kernel is compiled when Record first needs it.
 func NewPatchAttention(dev *vk.Device, c PatchAttentionConfig) (*PatchAttention, error) {
-	if err := attentionHeads("PatchAttention", c.Heads, c.DimHead); err != nil {
+	const op = "PatchAttention"
+	if err := attentionHeads(op, c.Heads, c.DimHead, c.Precision); err != nil {
 		return nil, err
 	}
 	if c.Patch < 1 || c.Patch > 1024 {
 		return nil, fmt.Errorf("pipelines: PatchAttention: Patch is %d, want 1 to 1024", c.Patch)
 	}
-	spec := map[uint32]uint32{8: uint32(c.Heads), 9: uint32(c.Patch)}
-	return &PatchAttention{c, newAttentionKernels(dev, "patch_attention", c.DimHead, false, spec)}, nil
+	k, err := newAttentionKernels(dev, op, attentionConfig{
+		name: "patch_attention", dimHead: c.DimHead, precision: c.Precision, spec: map[uint32]uint32{8: uint32(c.Heads), 9: uint32(c.Patch)},
+	})
+	if err != nil {
+		return nil, err
+	}
+	return &PatchAttention{c, k}, nil
 }
 
 // Record adds the attention to a tape: one dispatch, or several if it is very large.
@@ -85,10 +94,7 @@ func (p *PatchAttention) check(a PatchAttentionArgs) error {
 	if err := attentionRows(op, h, w, parts, heads); err != nil {
 		return err
 	}
-	if err := tensor(rowsOf(c.DimHead), op, "qkv", true, a.QKV, " f32", h, w, parts, heads, dimHead); err != nil {
-		return err
-	}
-	return tensor(rowsOf(c.DimHead), op, "y", true, a.Y, " f32", h, w, heads, dimHead)
+	return firstError(c.Precision.heads(op, "qkv", a.QKV, h, w, parts, heads, dimHead), c.Precision.heads(op, "y", a.Y, h, w, heads, dimHead))
 }
 
 // Close frees the kernels.

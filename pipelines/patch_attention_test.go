@@ -45,7 +45,8 @@ func TestPatchAttention(t *testing.T) {
 			if !tiled {
 				kernel += "_cpu"
 			}
-			assert.Equal(t, []string{kernel}, lab.Dispatches())
+			require.Len(t, lab.Dispatches(), 1)
+			assert.Contains(t, lab.Dispatches()[0], kernel)
 			want, naive := ref.PatchAttention(a), ref.PatchAttention32(a)
 			assert.NoError(t, ref.MaxErr(lab.Float32("y"), want).Within(ref.Bound(naive, want, 1e-6)))
 		})
@@ -89,8 +90,9 @@ func TestAttentionTilesAgree(t *testing.T) {
 	size := side * side * heads * dim
 	qkv, y := lab.In("qkv", normal(33, 3*size)), lab.Out("y", 4*size)
 	var first []float32
-	for _, tile := range []attentionTile{{64, 32}, {32, 32}} {
-		k := newAttentionKernels(lab.Dev, "patch_attention", dim, false, map[uint32]uint32{8: heads, 9: side})
+	for _, tile := range []attentionTile{{64, 32, 0}, {32, 32, 0}} {
+		k, err := newAttentionKernels(lab.Dev, "Test", attentionConfig{name: "patch_attention", dimHead: dim, spec: map[uint32]uint32{8: heads, 9: side}})
+		require.NoError(t, err)
 		t.Cleanup(func() { assert.NoError(t, k.Close()) })
 		made, err := k.get(tile)
 		require.NoError(t, err)
@@ -166,15 +168,15 @@ func TestAttentionTiles(t *testing.T) {
 	}
 	for d := 1; d <= 128; d++ {
 		for _, bytes := range []uint32{32 << 10, 48 << 10, 64 << 10} {
-			many, err := chooseAttentionTile(vk.Caps{SharedBytes: bytes}, d, true, 1000)
+			many, err := chooseAttentionTile(vk.Caps{SharedBytes: bytes}, attentionTiles, d, true, 1000)
 			require.NoError(t, err, "dim %d", d)
-			few, err := chooseAttentionTile(vk.Caps{SharedBytes: bytes}, d, true, 3)
+			few, err := chooseAttentionTile(vk.Caps{SharedBytes: bytes}, attentionTiles, d, true, 3)
 			require.NoError(t, err)
 			assert.LessOrEqual(t, many.shared(d, true), bytes)
-			assert.Equal(t, attentionTile{32, many.keys}, few)
+			assert.Equal(t, attentionTile{32, many.keys, 0}, few)
 		}
 	}
-	_, err := chooseAttentionTile(vk.Caps{SharedBytes: 16 << 10}, 128, true, 1000)
+	_, err := chooseAttentionTile(vk.Caps{SharedBytes: 16 << 10}, attentionTiles, 128, true, 1000)
 	assert.ErrorIs(t, err, vk.ErrUnsupported)
 	assert.ErrorContains(t, err, "16384 bytes of shared memory")
 }

@@ -10,10 +10,10 @@ import (
 // RoutedAttention is the attention of routed queries to routed keys and values: in one pass with a running softmax, which starts with one
 // more key and value of every head.
 //
-//	q [Lists, Queries, H, D] f32 in    null [2, H, D] f32 in    y [Lists, Queries, H, D] f32 out
-//	KeysOwn:      kv [R, Lists, Keys, H/R, 2, D] f32 in
-//	KeysIndexed:  kv [Items, M, H, 2, D] f32 in    indices [Lists, R, Keys] i32 in
-//	KeysPrefix:   kv [Items, M, H, 2, D] f32 in                                          Items = Lists / PerItem
+//	q [Lists, Queries, H, D] in the Precision    null [2, H, D] f32 in    y [Lists, Queries, H, D] in the Precision out
+//	KeysOwn:      kv [R, Lists, Keys, H/R, 2, D] in the Precision
+//	KeysIndexed:  kv [Items, M, H, 2, D] likewise    indices [Lists, R, Keys] i32 in
+//	KeysPrefix:   kv [Items, M, H, 2, D] likewise                                        Items = Lists / PerItem
 //	filled [Lists, R, Keys] u32 in    key scores [Lists, R, Keys] f32 in    KeysPrefix: filled [Items, M] u32 in
 //	query filled [Lists, Queries] u32 in    query scores [Lists, Queries] f32 in
 //	s[i, j] = q[i] . k[j] / sqrt(D) * score of the query * score of the key
@@ -23,6 +23,9 @@ import (
 // if its filled word is 0 or its index is not one of 0..M-1; if all are, y is the null value. A key's score of 0 is a score like any
 // other. With KeysPrefix list l sees rows 0 to min((l % PerItem) * Prefix, M) - 1 of its item, of those that are filled. A query slot is
 // empty, and its row of y keeps what it holds, if its filled word or its score is 0. The null key and value are never scored.
+//
+// With Precision F16 or BF16 products run on cooperative matrices, whose operands are rounded after they were scored; scores, softmax and
+// sums are float32.
 //
 // The order of summation depends on D, the device, and the places of the slots alone.
 //
@@ -44,14 +47,15 @@ const (
 
 // RoutedAttentionConfig is baked into the kernel. A part that is false is left out, and its argument must be absent.
 type RoutedAttentionConfig struct {
-	Heads, DimHead int // H; D, 1 to 128
+	Heads, DimHead int // H; D, 1 to 128, even with F16 and BF16
 	Routes         int // R, a divisor of Heads; 1 with KeysPrefix
 	Keys           Keys
 	Filled         bool
 	QueryFilled    bool
-	ScoreValues    bool // by KeyScores; not with KeysPrefix
-	ScoreKeys      bool // by KeyScores; not with KeysPrefix
-	ScoreQueries   bool // by QueryScores
+	ScoreValues    bool      // by KeyScores; not with KeysPrefix
+	ScoreKeys      bool      // by KeyScores; not with KeysPrefix
+	ScoreQueries   bool      // by QueryScores
+	Precision      Precision // of q, kv and y
 }
 
 // RoutedAttentionArgs is one attention.
@@ -82,7 +86,7 @@ const (
 // NewRoutedAttention checks the config. Kernels are compiled when Record first needs them.
 func NewRoutedAttention(dev *vk.Device, c RoutedAttentionConfig) (*RoutedAttention, error) {
 	const op = "RoutedAttention"
-	if err := attentionHeads(op, c.Heads, c.DimHead); err != nil {
+	if err := attentionHeads(op, c.Heads, c.DimHead, c.Precision); err != nil {
 		return nil, err
 	}
 	switch {
@@ -97,7 +101,12 @@ func NewRoutedAttention(dev *vk.Device, c RoutedAttentionConfig) (*RoutedAttenti
 		8: uint32(c.Heads), 9: uint32(c.Routes), 10: uint32(c.Keys), 11: flag(c.Filled), 12: flag(c.QueryFilled),
 		13: flag(c.ScoreValues), 14: flag(c.ScoreKeys), 15: flag(c.ScoreQueries),
 	}
-	k := newAttentionKernels(dev, "routed_attention", c.DimHead, c.ScoreValues || c.ScoreKeys || c.ScoreQueries, spec)
+	k, err := newAttentionKernels(dev, op, attentionConfig{
+		name: "routed_attention", dimHead: c.DimHead, factors: c.ScoreValues || c.ScoreKeys || c.ScoreQueries, precision: c.Precision, spec: spec,
+	})
+	if err != nil {
+		return nil, err
+	}
 	return &RoutedAttention{c, k}, nil
 }
 
@@ -169,15 +178,15 @@ func (r *RoutedAttention) check(a RoutedAttentionArgs) error {
 		filled = []dim{items, m}
 	}
 	return firstError(
-		tensor(rowsOf(c.DimHead), op, "q", true, a.Q, " f32", lists, queries, h, d),
-		tensor(rowsOf(c.DimHead), op, "kv", true, a.KV, " f32", kv...),
-		tensor(words, op, "indices", c.Keys == KeysIndexed, a.Indices, " i32", lists, routes, keys),
-		tensor(words, op, "filled", c.Filled, a.Filled, " u32", filled...),
-		tensor(words, op, "key scores", c.ScoreValues || c.ScoreKeys, a.KeyScores, " f32", lists, routes, keys),
-		tensor(words, op, "query filled", c.QueryFilled, a.QueryFilled, " u32", lists, queries),
-		tensor(words, op, "query scores", c.ScoreQueries, a.QueryScores, " f32", lists, queries),
-		tensor(rowsOf(c.DimHead), op, "null", true, a.Null, " f32", two, h, d),
-		tensor(rowsOf(c.DimHead), op, "y", true, a.Y, " f32", lists, queries, h, d),
+		c.Precision.heads(op, "q", a.Q, lists, queries, h, d),
+		c.Precision.heads(op, "kv", a.KV, kv...),
+		list(op, "indices", c.Keys == KeysIndexed, a.Indices, "i32", lists, routes, keys),
+		list(op, "filled", c.Filled, a.Filled, "u32", filled...),
+		list(op, "key scores", c.ScoreValues || c.ScoreKeys, a.KeyScores, "f32", lists, routes, keys),
+		list(op, "query filled", c.QueryFilled, a.QueryFilled, "u32", lists, queries),
+		list(op, "query scores", c.ScoreQueries, a.QueryScores, "f32", lists, queries),
+		F32.heads(op, "null", a.Null, two, h, d),
+		c.Precision.heads(op, "y", a.Y, lists, queries, h, d),
 	)
 }
 

@@ -30,7 +30,7 @@ func (c routedCase) args() ref.RoutedAttentionArgs {
 		PerItem: c.perItem, Rows: c.rows, Prefix: c.prefix, ScoreValues: c.ScoreValues, ScoreKeys: c.ScoreKeys,
 	}
 	for i := range a.Q {
-		a.Q[i] *= max(c.scale, 1)
+		a.Q[i] = c.Precision.round(a.Q[i] * max(c.scale, 1))
 	}
 	length, rows := c.keys, c.lists*c.keys*h
 	if c.Keys != KeysOwn {
@@ -39,7 +39,7 @@ func (c routedCase) args() ref.RoutedAttentionArgs {
 	if c.Keys == KeysPrefix {
 		length, slots = c.rows, items*c.rows
 	}
-	a.KV = normal(2, 2*rows*d)
+	a.KV = c.Precision.rounded(normal(2, 2*rows*d))
 	if c.Filled {
 		a.Filled = make([]uint8, slots)
 	}
@@ -99,11 +99,11 @@ func (c routedCase) spoil(kv []float32, slot int) {
 	}
 }
 
-// put puts the arguments on a bench. Lists, and rows that are no multiple of 4 floats, start at any multiple of 4 bytes.
+// put puts the arguments on a bench. Lists, and rows that are no multiple of 16 bytes, start at any multiple of 4 bytes.
 func (c routedCase) put(lab *gputest.Lab, a ref.RoutedAttentionArgs) RoutedAttentionArgs {
-	shift := 4 * flag(c.DimHead%4 != 0)
-	rows := func(name string, data []float32) vk.Range {
-		return lab.In(name, append(make([]float32, shift/4), data...)).Slice(uint64(shift), 4*uint64(len(data)))
+	rows := func(name string, p Precision, data []float32) vk.Range {
+		shift := 4 * int(flag(c.DimHead*p.Bytes()%16 != 0))
+		return lab.In(name, numbersOf(p, append(make([]float32, shift/p.Bytes()), data...))).Slice(uint64(shift), uint64(p.Bytes()*len(data)))
 	}
 	floats := func(name string, data []float32) vk.Range {
 		if data == nil {
@@ -122,7 +122,7 @@ func (c routedCase) put(lab *gputest.Lab, a ref.RoutedAttentionArgs) RoutedAtten
 		return lab.In(name, list).Slice(4, 4*uint64(len(data)))
 	}
 	g := RoutedAttentionArgs{
-		Q: rows("q", a.Q), KV: rows("kv", a.KV), Null: rows("null", a.Null), Y: lab.Out("y", 4*len(a.Q)),
+		Q: rows("q", c.Precision, a.Q), KV: rows("kv", c.Precision, a.KV), Null: rows("null", F32, a.Null), Y: lab.Out("y", c.Precision.Bytes()*len(a.Q)),
 		KeyScores: floats("key scores", a.KeyScores), QueryScores: floats("query scores", a.QueryScores),
 		Filled: filled("filled", a.Filled), QueryFilled: filled("query filled", a.QueryFilled),
 		Lists: c.lists, Queries: c.queries, Keys: c.keys, PerItem: c.perItem, KVRows: c.rows, Prefix: c.prefix,
@@ -142,12 +142,16 @@ func (c routedCase) run(t *testing.T, a ref.RoutedAttentionArgs, tiled bool) []f
 	defer func() { require.NoError(t, r.Close()) }()
 	r.kernels.tiled = tiled
 	g, name := c.put(lab, a), "routed_attention"
-	if !tiled {
+	switch {
+	case c.Precision != F32:
+		name += "_" + c.Precision.kind()
+	case !tiled:
 		name += "_cpu"
 	}
 	lab.Run(func(t *vk.Tape) error { return r.Record(t, g) })
-	assert.Equal(t, []string{name}, lab.Dispatches())
-	got, wide := lab.Float32("y"), c.Heads*c.DimHead
+	require.Len(t, lab.Dispatches(), 1)
+	assert.Contains(t, lab.Dispatches()[0], name)
+	got, wide := floatsOf(c.Precision, lab, "y"), c.Heads*c.DimHead
 	for slot := range c.lists * c.queries {
 		if (a.QueryFilled == nil || a.QueryFilled[slot] != 0) && (a.QueryScores == nil || a.QueryScores[slot] != 0) {
 			continue
@@ -232,11 +236,14 @@ func TestRoutedAttentionNullAlone(t *testing.T) {
 }
 
 // Other lists, and whether the work goes in one dispatch or in several, change no bit; nor does the number of queries.
-func TestRoutedAttentionBits(t *testing.T) { both(t, "bits", routedBits) }
+func TestRoutedAttentionBits(t *testing.T) {
+	both(t, "bits", func(t *testing.T, tiled bool) { routedBits(t, F32, tiled) })
+}
 
-func routedBits(t *testing.T, tiled bool) {
+func routedBits(t *testing.T, p Precision, tiled bool) {
 	lab := gputest.Open(t)
 	c := routedCase{RoutedAttentionConfig: ownKeys(2, 16, 1).with(func(c *RoutedAttentionConfig) { c.Filled = true }), lists: 3, queries: 70, keys: 150}
+	c.Precision = p
 	a := c.args()
 	r, err := NewRoutedAttention(lab.Dev, c.RoutedAttentionConfig)
 	require.NoError(t, err)
@@ -244,11 +251,11 @@ func routedBits(t *testing.T, tiled bool) {
 	r.kernels.tiled = tiled
 	g := c.put(lab, a)
 	lab.Run(func(t *vk.Tape) error { return r.Record(t, g) })
-	first := append([]float32(nil), lab.Float32("y")...)
+	first := floatsOf(p, lab, "y")
 	r.kernels.limit = 3e5
 	lab.Run(func(t *vk.Tape) error { return r.Record(t, g) })
 	assert.Greater(t, len(lab.Dispatches()), 3)
-	assert.Equal(t, first, lab.Float32("y"))
+	assert.Equal(t, first, floatsOf(p, lab, "y"))
 
 	few, row := c, c.Heads*c.DimHead
 	few.queries = 3 // of a smaller tile
@@ -275,10 +282,13 @@ func routedBits(t *testing.T, tiled bool) {
 }
 
 // A key that is not there changes no bit, be it behind the others or whole tiles between them: a list that is padded gives what it gave.
-func TestRoutedAttentionPadding(t *testing.T) { both(t, "padding", routedPadding) }
+func TestRoutedAttentionPadding(t *testing.T) {
+	both(t, "padding", func(t *testing.T, tiled bool) { routedPadding(t, F32, tiled) })
+}
 
-func routedPadding(t *testing.T, tiled bool) {
+func routedPadding(t *testing.T, p Precision, tiled bool) {
 	short := routedCase{RoutedAttentionConfig: ownKeys(2, 16, 1).with(func(c *RoutedAttentionConfig) { c.Filled = true }), lists: 1, queries: 40, keys: 96, full: 96}
+	short.Precision = p
 	a := short.args()
 	first := short.run(t, a, tiled)
 	long := short

@@ -9,7 +9,7 @@ import (
 
 // WindowAttention is the attention of every token of a sequence to its neighbourhood.
 //
-//	qkv [Items, Rows, 3, H, D] f32 in    mask [MaskItems, N] u8 in, optional    y [Items, Count, H, D] f32 out
+//	qkv [Items, Rows, 3, H, D] in the Precision    mask [MaskItems, N] u8 in, optional    y [Items, Count, H, D] likewise out
 //	y[i] = sum_j softmax_j(q[i] . k[j] / sqrt(D)) v[j] over the valid tokens j that token i sees; 0 if there are none
 //
 // Token i sees j if |i - j| <= Window; that is in its own block of Window tokens and in both neighbours. With Causal it sees the tokens of its
@@ -17,6 +17,8 @@ import (
 //
 // A call computes the whole sequence, or the part of it that starts at token From; its qkv then starts at token First, at or before
 // the first token that the part sees. The bits of a token do not depend on the part.
+//
+// With Precision F16 or BF16 products run on cooperative matrices; scores, softmax and sums are float32.
 //
 // Shader: shaders/window_attention.comp. Reference: internal/ref.WindowAttention. Source: arXiv 2004.05150, 2205.14135.
 type WindowAttention struct {
@@ -26,9 +28,10 @@ type WindowAttention struct {
 
 // WindowAttentionConfig is baked into the kernel.
 type WindowAttentionConfig struct {
-	Heads, DimHead int // H; D, 1 to 128
+	Heads, DimHead int // H; D, 1 to 128, even with F16 and BF16
 	Window         int // at least 1
 	Causal         bool
+	Precision      Precision // of qkv and y
 }
 
 // WindowAttentionArgs is one attention.
@@ -55,13 +58,19 @@ const (
 // NewWindowAttention checks the config. Kernels are compiled when Record first needs them.
 func NewWindowAttention(dev *vk.Device, c WindowAttentionConfig) (*WindowAttention, error) {
 	const op = "WindowAttention"
-	if err := firstError(attentionHeads(op, c.Heads, c.DimHead), positive(op, dim{"Window", c.Window})); err != nil {
+	if err := firstError(attentionHeads(op, c.Heads, c.DimHead, c.Precision), positive(op, dim{"Window", c.Window})); err != nil {
 		return nil, err
 	}
 	if c.Window >= 1<<30 { // sums of a place and a window are below 2^32
 		return nil, fmt.Errorf("pipelines: %s: Window is %d, want less than %d", op, c.Window, 1<<30)
 	}
-	k := newAttentionKernels(dev, "window_attention", c.DimHead, false, map[uint32]uint32{8: uint32(c.Heads), 9: uint32(c.Window), 10: flag(c.Causal)})
+	k, err := newAttentionKernels(dev, op, attentionConfig{
+		name: "window_attention", dimHead: c.DimHead, precision: c.Precision,
+		spec: map[uint32]uint32{8: uint32(c.Heads), 9: uint32(c.Window), 10: flag(c.Causal)},
+	})
+	if err != nil {
+		return nil, err
+	}
 	return &WindowAttention{c, k}, nil
 }
 
@@ -129,9 +138,9 @@ func (w *WindowAttention) check(a WindowAttentionArgs) error {
 		return fmt.Errorf("pipelines: %s: FirstItem is %d, want 0 to MaskItems %d less Items %d", op, a.FirstItem, a.MaskItems, a.Items)
 	}
 	return firstError(
-		tensor(rowsOf(c.DimHead), op, "qkv", true, a.QKV, " f32", items, rows, dim{"3", 3}, h, d),
+		c.Precision.heads(op, "qkv", a.QKV, items, rows, dim{"3", 3}, h, d),
 		optional(op, "mask", a.Mask, uint64(a.MaskItems)*uint64(a.N), shape(dim{"MaskItems", a.MaskItems}, n)+" u8"),
-		tensor(rowsOf(c.DimHead), op, "y", true, a.Y, " f32", items, count, h, d),
+		c.Precision.heads(op, "y", a.Y, items, count, h, d),
 	)
 }
 

@@ -8,6 +8,9 @@
 #extension GL_EXT_buffer_reference_uvec2 : require
 #extension GL_EXT_control_flow_attributes : require
 #extension GL_GOOGLE_include_directive : require
+#ifdef MATRIX
+#include "include/matrix.glsl"
+#endif
 #include "include/address.glsl"
 #include "include/attention.glsl"
 
@@ -27,13 +30,13 @@ uint head;
 
 uint pixel(uint t) { return corner + t / W * p.width + t % W; }
 
-Query query(uint i) { return Query(i < TOKENS, at(p.qkv, pixel(min(i, TOKENS - 1)) * 3 * H + head, 4 * D), 1); }
+Query query(uint i) { return Query(i < TOKENS, at(p.qkv, pixel(min(i, TOKENS - 1)) * 3 * H + head, ROW_BYTES), 1); }
 Key key(uint j) { return Key(true, pixel(j) * 3 * H + head, 1, 1); }
-uvec2 key_at(uint row) { return at(p.qkv, row + H, 4 * D); }
-uvec2 value_at(uint row) { return at(p.qkv, row + 2 * H, 4 * D); }
-uint sight(uint i0, uint j0) { return EVERYTHING; }
+uvec2 key_at(uint row) { return at(p.qkv, row + H, ROW_BYTES); }
+uvec2 value_at(uint row) { return at(p.qkv, row + 2 * H, ROW_BYTES); }
+uint sight(uint i0, uint n, uint j0) { return EVERYTHING; }
 bool visible(uint i, uint j) { return true; }
-uvec2 result_at(uint i) { return at(p.y, pixel(i) * H + head, 4 * D); }
+uvec2 result_at(uint i) { return at(p.y, pixel(i) * H + head, ROW_BYTES); }
 
 void main() {
 	uint group = p.first + workgroup();

@@ -15,6 +15,9 @@
 #extension GL_EXT_buffer_reference_uvec2 : require
 #extension GL_EXT_control_flow_attributes : require
 #extension GL_GOOGLE_include_directive : require
+#ifdef MATRIX
+#include "include/matrix.glsl"
+#endif
 #define ATTENTION_NULL
 #include "include/address.glsl"
 #include "include/attention.glsl"
@@ -49,7 +52,7 @@ bool query_exists(uint slot) {
 
 Query query(uint i) {
 	uint slot = list * p.queries + min(i, p.queries - 1);
-	return Query(i < p.queries && query_exists(slot), at(p.q, slot * H + head, 4 * D), SCORE_QUERIES ? F32(p.query_scores).v[slot] : 1.0);
+	return Query(i < p.queries && query_exists(slot), at(p.q, slot * H + head, ROW_BYTES), SCORE_QUERIES ? F32(p.query_scores).v[slot] : 1.0);
 }
 
 const bool SCORED = SCORE_VALUES || SCORE_KEYS, HOLES = FILLED || KEYS == KEYS_INDEXED;
@@ -71,11 +74,11 @@ Key key(uint j) {
 	return k;
 }
 
-uvec2 key_at(uint row) { return at(p.kv, row, 4 * D); }
-uvec2 value_at(uint row) { return at(p.kv, row + 1, 4 * D); }
-uint sight(uint i0, uint j0) { return EVERYTHING; }
+uvec2 key_at(uint row) { return at(p.kv, row, ROW_BYTES); }
+uvec2 value_at(uint row) { return at(p.kv, row + 1, ROW_BYTES); }
+uint sight(uint i0, uint n, uint j0) { return EVERYTHING; }
 bool visible(uint i, uint j) { return true; }
-uvec2 result_at(uint i) { return at(p.y, (list * p.queries + i) * H + head, 4 * D); }
+uvec2 result_at(uint i) { return at(p.y, (list * p.queries + i) * H + head, ROW_BYTES); }
 uvec2 null_key() { return at(p.null_kv, head, 4 * D); }
 uvec2 null_value() { return at(p.null_kv, H + head, 4 * D); }
 

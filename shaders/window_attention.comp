@@ -10,6 +10,9 @@
 #extension GL_EXT_buffer_reference_uvec2 : require
 #extension GL_EXT_control_flow_attributes : require
 #extension GL_GOOGLE_include_directive : require
+#ifdef MATRIX
+#include "include/matrix.glsl"
+#endif
 #include "include/address.glsl"
 #include "include/attention.glsl"
 
@@ -35,7 +38,7 @@ uint address(uint token) { return (item * p.rows + (token - p.first_row)) * (3 *
 
 Query query(uint i) {
 	uint end = p.from + p.count;
-	return Query(i < end, at(p.qkv, address(min(i, end - 1)), 4 * D), 1);
+	return Query(i < end, at(p.qkv, address(min(i, end - 1)), ROW_BYTES), 1);
 }
 
 Key key(uint j) {
@@ -44,18 +47,20 @@ Key key(uint j) {
 	return Key(exists, exists ? address(j) : 0, 1, 1);
 }
 
-uvec2 key_at(uint row) { return at(p.qkv, row + H, 4 * D); }
-uvec2 value_at(uint row) { return at(p.qkv, row + 2 * H, 4 * D); }
+uvec2 key_at(uint row) { return at(p.qkv, row + H, ROW_BYTES); }
+uvec2 value_at(uint row) { return at(p.qkv, row + 2 * H, ROW_BYTES); }
 
-uint sight(uint i0, uint j0) {
-	uint i1 = i0 + BR - 1, j1 = j0 + BC - 1;
+uint sight(uint i0, uint n, uint j0) {
+	uint i1 = i0 + n - 1, j1 = j0 + BC - 1;
+	bool none = CAUSAL ? j0 > i1 || j1 < block_before(i0) : j0 > i1 + W || j1 + W < i0;
+	if (none) return NOTHING;
 	bool all = CAUSAL ? j1 <= i0 && j0 >= block_before(i1) : j0 + W >= i1 && j1 <= i0 + W;
 	return all ? EVERYTHING : SOME;
 }
 
 bool visible(uint i, uint j) { return CAUSAL ? j <= i && j >= block_before(i) : j + W >= i && j <= i + W; }
 
-uvec2 result_at(uint i) { return at(p.y, (item * p.count + (i - p.from)) * H + head, 4 * D); }
+uvec2 result_at(uint i) { return at(p.y, (item * p.count + (i - p.from)) * H + head, ROW_BYTES); }
 
 void main() {
 	uint group = p.first + workgroup();

@@ -8,6 +8,7 @@ type PatchAttentionArgs struct {
 	Heads  int
 	Dim    int // of a head
 	Patch  int // side of a patch
+	Round  Rounding
 }
 
 // PatchAttention is full attention inside each patch of Patch by Patch pixels.
@@ -33,7 +34,7 @@ func patchAttention[T Float](a PatchAttentionArgs) []T {
 				for n := range a.Patch * a.Patch {
 					keys, values = append(keys, part(pixel(n), 1, h)), append(values, part(pixel(n), 2, h))
 				}
-				attendTo(y[i*row+h*a.Dim:][:a.Dim], part(i, 0, h), keys, values, nil, 1, false, false)
+				attendTo(y[i*row+h*a.Dim:][:a.Dim], part(i, 0, h), keys, values, nil, 1, false, false, a.Round)
 			}
 		}
 	})

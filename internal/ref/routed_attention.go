@@ -16,6 +16,7 @@ type RoutedAttentionArgs struct {
 	ScoreValues, ScoreKeys           bool
 	Lists, Queries, Keys, Heads, Dim int
 	Routes, PerItem, Rows, Prefix    int // PerItem 0: 1; Prefix 0: none
+	Round                            Rounding
 }
 
 // RoutedAttention is the attention of each list of queries to the keys and values of its slots, and to one more key and value of every head.
@@ -62,7 +63,7 @@ func routedAttention[T Float](a RoutedAttentionArgs) []T {
 					score = T(a.QueryScores[slot])
 				}
 				at := (slot*h + head) * d
-				attendTo(y[at:][:d], q[at:][:d], keys, values, scores, score, a.ScoreKeys, a.ScoreValues)
+				attendTo(y[at:][:d], q[at:][:d], keys, values, scores, score, a.ScoreKeys, a.ScoreValues, a.Round)
 			}
 		}
 	})
@@ -107,7 +108,11 @@ func routedKeys[T Float](a RoutedAttentionArgs, kv []T, list, head, perItem int)
 }
 
 // attendTo writes what one query gets.
-func attendTo[T Float](y, q []T, keys, values [][]T, scores []T, score T, scoreKeys, scoreValues bool) {
+func attendTo[T Float](y, q []T, keys, values [][]T, scores []T, score T, scoreKeys, scoreValues bool, round Rounding) {
+	if round != nil {
+		attendRounded(y, q, keys, values, scores, score, scoreKeys, scoreValues, round)
+		return
+	}
 	s, most := make([]T, len(keys)), T(math.Inf(-1))
 	for j, k := range keys {
 		s[j] = dot(q, k) / sqrtT(T(len(q)))
@@ -130,5 +135,47 @@ func attendTo[T Float](y, q []T, keys, values [][]T, scores []T, score T, scoreK
 		for i, x := range v {
 			y[i] += w * x
 		}
+	}
+}
+
+// Rounding rounds to a format what an attention on cooperative matrices rounds: queries, keys and values that were scored, weights, and
+// results. Nil does nothing.
+type Rounding func(float32) float32
+
+// attendRounded is attendTo with roundings. A weight is rounded relative to the largest, and then divided.
+func attendRounded[T Float](y, q []T, keys, values [][]T, scores []T, score T, scoreKeys, scoreValues bool, round Rounding) {
+	to := func(x T) T { return T(round(float32(x))) }
+	scored := func(x []T, by T) []T { // a null key and value has the score 1, and is left as it is
+		if by == 1 {
+			return x
+		}
+		list := make([]T, len(x))
+		for i := range x {
+			list[i] = to(x[i] * by)
+		}
+		return list
+	}
+	factor := func(j int, on bool) T {
+		if !on {
+			return 1
+		}
+		return scores[j]
+	}
+	q = scored(q, score)
+	s, most := make([]T, len(keys)), T(math.Inf(-1))
+	for j, k := range keys {
+		s[j] = dot(q, scored(k, factor(j, scoreKeys))) / sqrtT(T(len(q)))
+		most = max(most, s[j])
+	}
+	var sum T
+	for j, v := range values {
+		w := expT(s[j] - most)
+		sum += w
+		for i, x := range scored(v, factor(j, scoreValues)) {
+			y[i] += to(w) * x
+		}
+	}
+	for i := range y {
+		y[i] = to(y[i] / sum)
 	}
 }

@@ -7,6 +7,7 @@ type WindowAttentionArgs struct {
 	B, N, Heads, Dim int
 	Window           int
 	Causal           bool
+	Round            Rounding
 }
 
 // WindowAttention is the attention of every token to its neighbourhood: to the valid tokens of its own block of Window tokens and of both neighbouring
@@ -40,7 +41,7 @@ func windowAttention[T Float](a WindowAttentionArgs) []T {
 					}
 				}
 				if len(keys) > 0 {
-					attendTo(y[(token*h+head)*d:][:d], row(token, 0, head), keys, values, nil, 1, false, false)
+					attendTo(y[(token*h+head)*d:][:d], row(token, 0, head), keys, values, nil, 1, false, false, a.Round)
 				}
 			}
 		}

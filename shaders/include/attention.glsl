@@ -9,23 +9,28 @@
 //
 // With CPU defined attend is that of attention_cpu.glsl, for CPU drivers: the same result without shared memory and barriers.
 //
+// With MATRIX defined attend is that of attention_matrix.glsl, on cooperative matrices, for numbers of 16 bits.
+//
 // Include address.glsl first, and before it GL_EXT_buffer_reference, GL_EXT_buffer_reference_uvec2 and
-// GL_EXT_control_flow_attributes. Constants 0 to 7 belong to this file, and so does local_size; pipelines/attention.go sets them.
+// GL_EXT_control_flow_attributes; with MATRIX, matrix.glsl before everything. Constants 0 to 7 and those from 20 on belong to this file,
+// and so does local_size; pipelines/attention.go sets them.
 // Define ATTENTION_NULL before the include if the head has a null key and value. The includer then defines:
 //
 //	Query query(uint i)              query i: whether it exists, address of its row, factor of the row
 //	Key key(uint j)                  key slot j: whether it exists, a number for key_at and value_at, factors of its key and value
 //	uvec2 key_at(uint row)           address of the key of that number; cheap, called for every 16 bytes
 //	uvec2 value_at(uint row)         address of the value
-//	uint sight(uint i0, uint j0)     what queries i0 .. i0 + BR - 1 see of slots j0 .. j0 + BC - 1: NOTHING (the tile is left out),
-//	                                 SOME, or EVERYTHING that exists; the same in all invocations
+//	uint sight(uint i0, uint n, uint j0)    what queries i0 .. i0 + n - 1 see of slots j0 .. j0 + BC - 1: NOTHING (the tile is left
+//	                                 out), SOME, or EVERYTHING that exists; the same in all invocations of the workgroup, or of the
+//	                                 subgroup that has these queries
 //	bool visible(uint i, uint j)     whether query i sees slot j; asked where sight is SOME
 //	uvec2 result_at(uint i)          address of the result of a query that exists
 //	uvec2 null_key(), null_value()   with ATTENTION_NULL: addresses of one more key and value, which every query sees, without factor
 //
-// i and j are numbers of the includer's choice: those that it passes to attend, and up. A row has D floats; its address is a
-// multiple of 16 if D is one of 4, else a multiple of 4. The results of what does not exist are not used; a query's address can be
-// read all the same. Factors count only with the constant FACTORS.
+// i and j are numbers of the includer's choice: those that it passes to attend, and up. A row has D floats, or numbers of 16 bits; its
+// address is a multiple of 16 if its length is one, else a multiple of 4. ROW_BYTES is the length; the null key and value are float32
+// always. The results of what does not exist are not used; a query's address can be read all the same. Factors count only with the
+// constant FACTORS.
 //
 //	attend(i0, j0, j1)               computes queries i0 .. i0 + BR - 1 over slots j0 .. j1 - 1, in tiles that start at j0 and every BC
 //	                                 slots from there. All invocations call it, once, with the same numbers.
@@ -35,10 +40,26 @@
 layout(constant_id = 0) const uint D = 1;           // dim of a head, 1 to 128
 layout(constant_id = 3) const float SCALE = 1;      // log2(e) / sqrt(D): powers of 2 are what devices have
 layout(constant_id = 4) const bool FACTORS = false; // rows have factors
-#ifdef CPU
+#if defined(MATRIX)
+#include "half.glsl"
+const uint ROW_BYTES = 2 * D;
+layout(constant_id = 1) const uint BR = 64; // queries of a workgroup
+layout(constant_id = 2) const uint BC = 32; // keys of a tile
+layout(constant_id = 20) const uint MM = 16; // a cooperative matrix product: MM x MK times MK x MN
+layout(constant_id = 21) const uint MN = 16;
+layout(constant_id = 22) const uint MK = 16;
+layout(constant_id = 23) const uint LANES = 32; // of a subgroup
+layout(constant_id = 24) const uint SUBGROUPS = 4;
+layout(constant_id = 25) const uint THREADS = 128; // SUBGROUPS * LANES
+layout(constant_id = 26) const bool DIRECT = true; // weights become operands in registers where the device allows it
+layout(constant_id = 27) const bool LOCKSTEP = false; // a subgroup's invocations run in step, without barriers
+layout(local_size_x_id = 25) in;
+#elif defined(CPU)
+const uint ROW_BYTES = 4 * D;
 const uint BR = 8, BC = 8, THREADS = 8;
 layout(local_size_x = 8) in;
 #else
+const uint ROW_BYTES = 4 * D;
 layout(constant_id = 1) const uint BR = 64; // queries of a workgroup: 32 or 64
 layout(constant_id = 2) const uint BC = 32; // keys of a tile: 32 or 64
 const uint THREADS = 128;
@@ -62,7 +83,7 @@ Query query(uint i);
 Key key(uint j);
 uvec2 key_at(uint row);
 uvec2 value_at(uint row);
-uint sight(uint i0, uint j0);
+uint sight(uint i0, uint n, uint j0);
 bool visible(uint i, uint j);
 uvec2 result_at(uint i);
 #ifdef ATTENTION_NULL
@@ -98,7 +119,9 @@ void store_row(uvec2 row, uint i, vec4 v) {
 
 vec4 powers(vec4 x) { return exp2(max(x, LEAST_POWER)); }
 
-#ifdef CPU
+#if defined(MATRIX)
+#include "attention_matrix.glsl"
+#elif defined(CPU)
 #include "attention_cpu.glsl"
 #else
 const uint NK = (D4 + 7) / 8;                                 // chunks of the keys of a tile: DK vec4 of every key
@@ -320,7 +343,7 @@ void finish_rows(uvec2 at, uint i0) {
 
 // seek finds the next tile of which anything is seen, from the one at j0 on.
 uint seek(uint i0, uint j0, uint j1) {
-	while (j0 < j1 && sight(i0, j0) == NOTHING) j0 += BC;
+	while (j0 < j1 && sight(i0, BR, j0) == NOTHING) j0 += BC;
 	return j0;
 }
 
@@ -335,7 +358,7 @@ void attend(uint i0, uint j0, uint j1) {
 	if (j0 < j1) fetch_keys(set, 0);
 	while (j0 < j1) {
 		uint following = seek(i0, j0 + BC, j1);
-		bool everything = sight(i0, j0) == EVERYTHING;
+		bool everything = sight(i0, BR, j0) == EVERYTHING;
 		[[unroll]] for (uint i = 0; i < TM * 4; i++) scores[i] = 0;
 		for (uint c = 0; c < NK; c++) {
 			put_keys(set);

@@ -26,7 +26,7 @@ void attend(uint i0, uint j0, uint j1) {
 	Query q = query(i);
 	vec2 state = begin(q);
 	for (uint tile = j0; tile < j1; tile += BC) {
-		uint sees = sight(i0, tile);
+		uint sees = sight(i0, BR, tile);
 		if (sees == NOTHING) continue;
 		Key keys[BC];
 		bool seen[BC];

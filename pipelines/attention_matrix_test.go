@@ -1,0 +1,288 @@
+package pipelines
+
+import (
+	"fmt"
+	"math"
+	"slices"
+	"testing"
+
+	"github.com/colt5-vulkan/colt5/internal/gputest"
+	"github.com/colt5-vulkan/colt5/internal/ref"
+	"github.com/colt5-vulkan/colt5/internal/spirv"
+	"github.com/colt5-vulkan/colt5/shaders"
+	"github.com/colt5-vulkan/colt5/vk"
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+)
+
+// Attention of 16 bits. Compilers of CPU drivers take seconds for a kernel: few configs, many sizes.
+
+// half is the floor of the bounds: a result that is rounded the other way, where the emulation happens to hit.
+func (p Precision) half() float64 { return map[Precision]float64{F16: 0x1p-12, BF16: 0x1p-9}[p] }
+
+// matrixPrecisions are those of 16 bits that the device has. For others open must say what is missing.
+func matrixPrecisions(t *testing.T, open func(Precision) error) []Precision {
+	t.Helper()
+	var list []Precision
+	for _, p := range []Precision{F16, BF16} {
+		if missing := p.Supported(gputest.Device(t).Caps()); missing != nil {
+			err := open(p)
+			require.ErrorIs(t, err, vk.ErrUnsupported)
+			require.ErrorContains(t, err, missing.Error())
+			continue
+		}
+		list = append(list, p)
+	}
+	return list
+}
+
+func windowPrecisions(t *testing.T) []Precision {
+	return matrixPrecisions(t, func(p Precision) error {
+		_, err := NewWindowAttention(gputest.Device(t), WindowAttentionConfig{Heads: 1, DimHead: 8, Window: 4, Precision: p})
+		return err
+	})
+}
+
+func TestWindowAttentionMatrix(t *testing.T) {
+	type config = WindowAttentionConfig
+	type size struct{ b, n int }
+	for _, p := range windowPrecisions(t) {
+		for _, group := range []struct {
+			config
+			sizes []size
+			scale float32
+			strip bool // weights go through shared memory
+		}{
+			{config: config{Heads: 2, DimHead: 16, Window: 8}, sizes: []size{{1, 1}, {2, 7}, {2, 31}, {2, 32}, {3, 65}, {2, 101}}},
+			{config: config{Heads: 2, DimHead: 16, Window: 8, Causal: true}, sizes: []size{{2, 7}, {2, 63}, {2, 64}, {3, 65}, {2, 101}}, strip: true},
+			{config: config{Heads: 1, DimHead: 64, Window: 64}, sizes: []size{{2, 200}, {1, 333}}},
+			{config: config{Heads: 1, DimHead: 32, Window: 33, Causal: true}, sizes: []size{{2, 200}}, scale: 30},
+			{config: config{Heads: 3, DimHead: 22, Window: 1000}, sizes: []size{{2, 70}}, strip: true},
+			{config: config{Heads: 1, DimHead: 96, Window: 1}, sizes: []size{{2, 40}}},
+		} {
+			group.Precision = p
+			w, err := NewWindowAttention(gputest.Device(t), group.config)
+			require.NoError(t, err)
+			defer w.Close()
+			w.kernels.direct = !group.strip
+			for _, s := range group.sizes {
+				for _, masked := range []bool{false, true} {
+					t.Run(fmt.Sprintf("%+v %+v %v", group.config, s, masked), func(t *testing.T) {
+						a := ref.WindowAttentionArgs{QKV: normal(1, s.b*s.n*3*group.Heads*group.DimHead), B: s.b, N: s.n, Heads: group.Heads,
+							Dim: group.DimHead, Window: group.Window, Causal: group.Causal}
+						for i := range a.QKV {
+							a.QKV[i] = p.round(a.QKV[i] * max(group.scale, 1))
+						}
+						lab := gputest.Open(t)
+						g := WindowAttentionArgs{QKV: lab.In("qkv", numbersOf(p, a.QKV)), Y: lab.Out("y", 2*len(a.QKV)/3), Items: s.b, N: s.n}
+						if masked {
+							a.Mask = holes(s.b, s.n)
+							g.Mask = lab.In("mask", a.Mask)
+						}
+						lab.Run(func(t *vk.Tape) error { return w.Record(t, g) })
+						require.Contains(t, lab.Dispatches()[0], "window_attention_"+p.kind())
+						want := ref.WindowAttention(a)
+						a.Round = p.round
+						naive := ref.WindowAttention32(a)
+						assert.NoError(t, ref.MaxErr(floatsOf(p, lab, "y"), want).Within(ref.Bound(naive, want, p.half())))
+					})
+				}
+			}
+		}
+	}
+}
+
+// A sequence in parts gives the bits of the whole, whatever lies in tokens that are not seen: masked ones, and those out of sight.
+func TestWindowAttentionMatrixBits(t *testing.T) {
+	const b, n, h, d, window = 2, 137, 2, 16, 8
+	for _, p := range windowPrecisions(t) {
+		w, err := NewWindowAttention(gputest.Device(t), WindowAttentionConfig{Heads: h, DimHead: d, Window: window, Precision: p})
+		require.NoError(t, err)
+		defer w.Close()
+		data, valid := p.rounded(normal(1, b*n*3*h*d)), holes(b, n)
+		lab := gputest.Open(t)
+		g := WindowAttentionArgs{QKV: lab.In("qkv", numbersOf(p, data)), Mask: lab.In("mask", valid), Y: lab.Out("y", 2*b*n*h*d), Items: b, N: n}
+		lab.Run(func(t *vk.Tape) error { return w.Record(t, g) })
+		whole := lab.Uint16("y")
+
+		for token, v := range valid {
+			for i := h * d; v == 0 && i < 3*h*d; i++ {
+				data[token*3*h*d+i] = float32(math.NaN())
+			}
+		}
+		const from, count, first, end = 64, 40, 50, 120 // the queries see 56 .. 111
+		for item := range b {
+			for token := range n {
+				for i := h * d; token < from-window && i < 3*h*d; i++ {
+					data[(item*n+token)*3*h*d+i] = float32(math.Inf(1))
+				}
+			}
+			part := gputest.Open(t)
+			g := WindowAttentionArgs{QKV: part.In("qkv", numbersOf(p, data[(item*n+first)*3*h*d:][:(end-first)*3*h*d])), Mask: part.In("mask", valid),
+				Y: part.Out("y", 2*count*h*d), Items: 1, N: n, Rows: end - first, First: first, From: from, Count: count, MaskItems: b, FirstItem: item}
+			part.Run(func(t *vk.Tape) error { return w.Record(t, g) })
+			assert.Equal(t, whole[(item*n+from)*h*d:][:count*h*d], part.Uint16("y"))
+		}
+	}
+}
+
+func patchPrecisions(t *testing.T) []Precision {
+	return matrixPrecisions(t, func(p Precision) error {
+		_, err := NewPatchAttention(gputest.Device(t), PatchAttentionConfig{Heads: 1, DimHead: 8, Patch: 4, Precision: p})
+		return err
+	})
+}
+
+func TestPatchAttentionMatrix(t *testing.T) {
+	for _, p := range patchPrecisions(t) {
+		for _, c := range []struct {
+			PatchAttentionConfig
+			height, width int
+			scale         float32
+		}{
+			{PatchAttentionConfig{Heads: 1, DimHead: 2, Patch: 1}, 1, 1, 1},
+			{PatchAttentionConfig{Heads: 2, DimHead: 16, Patch: 1}, 3, 2, 1},
+			{PatchAttentionConfig{Heads: 3, DimHead: 24, Patch: 4}, 8, 12, 1},
+			{PatchAttentionConfig{Heads: 2, DimHead: 36, Patch: 7}, 14, 7, 1},
+			{PatchAttentionConfig{Heads: 1, DimHead: 64, Patch: 16}, 16, 32, 6},
+		} {
+			c.Precision = p
+			t.Run(fmt.Sprintf("%+v", c), func(t *testing.T) {
+				a := ref.PatchAttentionArgs{QKV: normal(31, c.height*c.width*3*c.Heads*c.DimHead), Height: c.height, Width: c.width, Heads: c.Heads,
+					Dim: c.DimHead, Patch: c.Patch}
+				for i := range a.QKV {
+					a.QKV[i] = p.round(a.QKV[i] * c.scale)
+				}
+				lab := gputest.Open(t)
+				room := openPatch(t, lab, c.PatchAttentionConfig)
+				// Rows that are no multiple of 8 numbers start at any multiple of 4 bytes.
+				shift := 4 * int(flag(c.DimHead%8 != 0))
+				qkv := lab.In("qkv", numbersOf(p, append(make([]float32, shift/2), a.QKV...))).Slice(uint64(shift), uint64(2*len(a.QKV)))
+				args := PatchAttentionArgs{QKV: qkv, Y: lab.Out("y", 2*len(a.QKV)/3), Height: c.height, Width: c.width}
+				lab.Run(func(t *vk.Tape) error { return room.Record(t, args) })
+				require.Contains(t, lab.Dispatches()[0], "patch_attention_"+p.kind())
+				want := ref.PatchAttention(a)
+				a.Round = p.round
+				naive := ref.PatchAttention32(a)
+				assert.NoError(t, ref.MaxErr(floatsOf(p, lab, "y"), want).Within(ref.Bound(naive, want, p.half())))
+			})
+		}
+	}
+}
+
+// How many queries a workgroup takes changes no bit.
+func TestAttentionMatrixTilesAgree(t *testing.T) {
+	const side, heads, dim = 7, 2, 16
+	for _, p := range patchPrecisions(t) {
+		lab := gputest.Open(t)
+		size := side * side * heads * dim
+		qkv, y := lab.In("qkv", numbersOf(p, normal(33, 3*size))), lab.Out("y", 2*size)
+		for _, direct := range []bool{true, false} { // a device may break ties of matrices and of single numbers differently
+			k, err := newAttentionKernels(lab.Dev, "Test", attentionConfig{name: "patch_attention", dimHead: dim, precision: p,
+				spec: map[uint32]uint32{8: heads, 9: side}})
+			require.NoError(t, err)
+			t.Cleanup(func() { assert.NoError(t, k.Close()) })
+			k.direct = direct
+			var first []uint16
+			for _, tile := range []attentionTile{{64, 32, 4}, {32, 32, 2}} {
+				made, err := k.get(tile)
+				require.NoError(t, err)
+				groups := uint32(heads) * uint32(tiles(side*side, uint64(tile.queries)))
+				lab.Run(func(t *vk.Tape) error {
+					return t.Dispatch(vk.Dispatch{Kernel: made, Groups: [3]uint32{groups, 1, 1}, Args: []vk.Access{vk.Read(qkv), vk.Write(y)},
+						Push: vk.Scalars(&patchAttentionPush{side, 0, groups})})
+				})
+				if first == nil {
+					first = lab.Uint16("y")
+				}
+				assert.True(t, slices.Equal(first, lab.Uint16("y")), "%v, in registers %t: other bits", tile, direct)
+			}
+		}
+	}
+}
+
+// Every tile has the shared memory that it claims and fits the device that it is for.
+func TestAttentionMatrixTiles(t *testing.T) {
+	code, err := shaders.SPV("patch_attention_f16")
+	require.NoError(t, err)
+	for d := 2; d <= 128; d += 2 {
+		factors := d%4 == 0
+		for _, tile := range append(attentionMatrixCPU, attentionMatrixTiles...) {
+			m, err := spirv.Reflect(code, spirv.Spec{0: uint32(d), 1: uint32(tile.queries), 2: uint32(tile.keys), 4: flag(factors), 24: uint32(tile.subgroups)})
+			require.NoError(t, err)
+			assert.EqualValues(t, tile.shared(d, factors), m.SharedBytes, "%v, dim %d, factors %v", tile, d, factors)
+		}
+		many, err := chooseAttentionTile(vk.Caps{SharedBytes: 32 << 10}, attentionMatrixTiles, d, true, 1000)
+		require.NoError(t, err, "dim %d", d)
+		few, err := chooseAttentionTile(vk.Caps{SharedBytes: 32 << 10}, attentionMatrixTiles, d, true, 3)
+		require.NoError(t, err)
+		assert.Equal(t, attentionTile{32, many.keys, 32 * many.subgroups / many.queries}, few)
+	}
+	best, err := chooseAttentionTile(vk.Caps{SharedBytes: 48 << 10}, attentionMatrixTiles, 128, true, 1000)
+	require.NoError(t, err)
+	assert.Equal(t, attentionMatrixTiles[0], best)
+}
+
+func routedPrecisions(t *testing.T) []Precision {
+	return matrixPrecisions(t, func(p Precision) error {
+		_, err := NewRoutedAttention(gputest.Device(t), RoutedAttentionConfig{Heads: 1, DimHead: 8, Routes: 1, Precision: p})
+		return err
+	})
+}
+
+func TestRoutedAttentionMatrix(t *testing.T) {
+	all := func(c *RoutedAttentionConfig) {
+		c.Filled, c.QueryFilled, c.ScoreValues, c.ScoreKeys, c.ScoreQueries = true, true, true, true, true
+	}
+	indexed := func(c *RoutedAttentionConfig) { c.Keys = KeysIndexed }
+	prefix := func(c *RoutedAttentionConfig) { c.Keys, c.Filled, c.QueryFilled = KeysPrefix, true, true }
+	own := ownKeys(2, 16, 1)
+	filled := ownKeys(2, 16, 2).with(func(c *RoutedAttentionConfig) { c.Filled, c.QueryFilled = true, true })
+	for _, p := range routedPrecisions(t) {
+		for _, c := range []routedCase{
+			{RoutedAttentionConfig: own, lists: 1, queries: 1, keys: 1},
+			{RoutedAttentionConfig: own, lists: 2, queries: 31, keys: 7},
+			{RoutedAttentionConfig: own, lists: 2, queries: 32, keys: 64},
+			{RoutedAttentionConfig: own, lists: 1, queries: 70, keys: 200, scale: 30},
+			{RoutedAttentionConfig: own, lists: 1, queries: 5, keys: 63, scale: 1000},
+			{RoutedAttentionConfig: ownKeys(4, 16, 2).with(all), lists: 2, queries: 64, keys: 65},
+			{RoutedAttentionConfig: ownKeys(4, 16, 2).with(all), lists: 3, queries: 33, keys: 33},
+			{RoutedAttentionConfig: ownKeys(2, 22, 1).with(all).with(indexed), lists: 6, queries: 8, keys: 45, perItem: 3, rows: 50},
+			{RoutedAttentionConfig: filled, lists: 2, queries: 9, keys: 33, full: -1},
+			{RoutedAttentionConfig: filled, lists: 2, queries: 5, keys: 300, full: 1},
+			{RoutedAttentionConfig: filled, lists: 2, queries: 5, keys: 300, full: 128},
+			{RoutedAttentionConfig: filled, lists: 2, queries: 65, keys: 97},
+			{RoutedAttentionConfig: own.with(prefix), lists: 6, queries: 31, perItem: 3, rows: 200, prefix: 70},
+			{RoutedAttentionConfig: own.with(prefix), lists: 6, queries: 4, perItem: 3, rows: 90, prefix: 64, full: 50},
+			{RoutedAttentionConfig: ownKeys(1, 64, 1), lists: 1, queries: 40, keys: 129},
+		} {
+			c.Precision = p
+			t.Run(fmt.Sprintf("%+v", c), func(t *testing.T) {
+				a := c.args()
+				got, want := c.run(t, a, false), ref.RoutedAttention(a)
+				a.Round = p.round
+				naive := ref.RoutedAttention32(a)
+				assert.NoError(t, ref.MaxErr(got, want).Within(ref.Bound(naive, want, p.half())))
+			})
+		}
+		t.Run("null alone", func(t *testing.T) { // gives its value, rounded
+			c := routedCase{RoutedAttentionConfig: filled, lists: 1, queries: 3, keys: 40, full: -1}
+			c.Precision, c.QueryFilled = p, false
+			a := c.args()
+			got, wide := c.run(t, a, false), c.Heads*c.DimHead
+			for i := range c.queries {
+				assert.Equal(t, p.rounded(a.Null[wide:]), got[i*wide:][:wide])
+			}
+		})
+		t.Run("bits", func(t *testing.T) { routedBits(t, p, false) })
+		t.Run("padding", func(t *testing.T) { routedPadding(t, p, false) })
+	}
+}
+
+func TestAttentionMatrixBadConfig(t *testing.T) {
+	dev := gputest.Device(t)
+	_, err := NewWindowAttention(dev, WindowAttentionConfig{Heads: 1, DimHead: 16, Window: 4, Precision: 3})
+	assert.ErrorContains(t, err, "WindowAttention: Precision is Precision(3), want F32, F16 or BF16")
+	_, err = NewWindowAttention(dev, WindowAttentionConfig{Heads: 1, DimHead: 17, Window: 4, Precision: F16})
+	assert.ErrorContains(t, err, "WindowAttention: DimHead is 17, want an even number with F16")
+}

@@ -1,0 +1,372 @@
+// attend on cooperative matrices: queries, keys, values, weights and results have 16 bits, everything else is float32.
+//
+// Each subgroup has RM of the workgroup's queries. They stay in registers as matrices, and so do the running maximum m, the sum and the
+// result of each of their rows, spread over matrices of one kind, ROWS: what is done to a row is done element by element. Keys and
+// values pass through shared memory in rows 16 bytes longer than they are, so that 8 of them meet all banks; while keys are worked on,
+// values are on their way to registers, and the other way round.
+//
+// A row's m is not its maximum: it rises when a score is more than RISE above it, so that few tiles have to look for maxima across
+// invocations. Weights are 2^RISE at most, which 16 bits hold as well as 1, and the largest is 1 at least. What m is follows from the
+// row's own scores alone.
+//
+// Which element of a matrix an invocation holds is the device's affair. The matrix `place` tells, for it is loaded with the numbers of
+// its own elements: row * 16 + column. Where the left operand of a product has the same places, as on NVIDIA, weights become one in
+// registers; else they go through shared memory.
+
+const uint DP = (D + 15) / 16 * 16;         // D with zeros behind it
+const uint KV = DP / 8, LINE = KV + 1;      // pieces of 16 bytes of a row: in memory, and in shared memory
+const uint RM = BR / SUBGROUPS, TM = RM / MM; // rows of a subgroup, matrices below each other
+const uint TN = BC / MN, TD = DP / MN;      // matrices side by side: of scores, of results
+const uint PK = BC / MK, QK = DP / MK;      // products for a result, and for a score
+const uint PS = BC / 8 + 1;                 // pieces of a line of a strip
+const uint OWN = (RM + LANES - 1) / LANES;  // rows whose maximum an invocation looks after
+const uint LOADS = (BC * KV + THREADS - 1) / THREADS; // pieces that it fetches of a tile's keys or values
+
+const float RISE = 8;
+const float LOWEST = -1e30; // m of a row that has seen nothing
+const float HIGHEST = 1e29; // scores beyond it count as this
+
+#define ROWS coopmat<float, gl_ScopeSubgroup, MM, MN, gl_MatrixUseAccumulator>
+#define HALF_ROWS coopmat<HALF, gl_ScopeSubgroup, MM, MN, gl_MatrixUseAccumulator>
+#define LEFT coopmat<HALF, gl_ScopeSubgroup, MM, MK, gl_MatrixUseA>
+#define RIGHT coopmat<HALF, gl_ScopeSubgroup, MK, MN, gl_MatrixUseB>
+
+shared uvec4 tile[(BR > 2 * BC ? BR : 2 * BC) * LINE]; // keys, then values; before them the queries, after them the results
+shared uvec4 strips[BR * PS];                          // of each subgroup: what its invocations tell each other, RM lines
+shared uint key_row[2 * BC];                           // of this tile and of the next one
+shared vec2 key_factor[FACTORS ? 2 * BC : 2];
+shared uint holed[4];                                  // j0 of these tiles if slots of them do not exist; 4, as the other arrays are whole pieces of 16 bytes
+
+uvec4 next[LOADS];
+float row_max[OWN]; // m of the rows that this invocation looks after
+ROWS place, m[TM], sums[TM], scores[TM][TN], result[TM][TD];
+LEFT q[TM][QK], weights[TM][PK];
+bool direct; // place holds for LEFT too
+
+// sync lets the subgroup's invocations see what they wrote to its strip. CPU drivers run them in lockstep, but take a subgroup's barrier for the
+// workgroup's, which not all subgroups reach here.
+void sync() {
+	subgroupMemoryBarrierShared();
+	if (!LOCKSTEP) subgroupBarrier();
+}
+
+uint own_row(uint n) { return gl_SubgroupInvocationID + n * LANES; }
+
+// load_piece reads numbers 8 i .. 8 i + 7 of a row, zeros past its end.
+uvec4 load_piece(uvec2 row, uint i) {
+	if (D % 8 == 0) return D == DP || i < D / 8 ? U32x4(row).v[i] : uvec4(0);
+	uvec4 v = uvec4(0);
+	[[unroll]] for (uint j = 0; j < 4; j++)
+		if (8 * i + 2 * j < D) v[j] = U32(row).v[4 * i + j];
+	return v;
+}
+
+void store_piece(uvec2 row, uint i, uvec4 v) {
+	if (D % 8 == 0) {
+		if (D == DP || i < D / 8) U32x4(row).v[i] = v;
+		return;
+	}
+	[[unroll]] for (uint j = 0; j < 4; j++)
+		if (8 * i + 2 * j < D) U32(row).v[4 * i + j] = v[j];
+}
+
+uvec4 times(uvec4 v, float f) {
+	[[unroll]] for (uint j = 0; j < 4; j++) v[j] = pack(PRECISION, unpack(PRECISION, v[j]) * f);
+	return v;
+}
+
+// finite is v with the largest numbers in place of infinity and NaN: the weight of a key that is not seen is 0, and 0 times these is no 0.
+uvec4 finite(uvec4 v) {
+	const uint exponent = PRECISION == PRECISION_BF16 ? 0x7f80u : 0x7c00u, large = exponent - 1, high = exponent << 16;
+	v = mix(v, v & 0xffff8000u | large, equal(v & exponent, uvec4(exponent)));
+	return mix(v, v & 0x8000ffffu | large << 16, equal(v & high, uvec4(high)));
+}
+
+void load_queries(uint i0) {
+	for (uint e = gl_LocalInvocationIndex; e < BR * KV; e += THREADS) {
+		Query one = query(i0 + e / KV);
+		uvec4 v = uvec4(0);
+		if (one.exists) v = load_piece(one.at, e % KV);
+		if (FACTORS) v = times(v, one.factor);
+		tile[e / KV * LINE + e % KV] = v;
+	}
+}
+
+// note_keys looks up the keys of the tile at j0; slots from j1 on do not exist.
+void note_keys(uint set, uint j0, uint j1) {
+	for (uint t = gl_LocalInvocationIndex; t < BC; t += THREADS) {
+		Key k = Key(false, NO_ROW, 0, 0);
+		if (j0 < j1 && t < j1 - j0) k = key(j0 + t);
+		key_row[set * BC + t] = k.exists ? k.row : NO_ROW;
+		if (FACTORS) key_factor[set * BC + t] = k.exists ? vec2(k.key_factor, k.value_factor) : vec2(0);
+		if (!k.exists) holed[set] = j0;
+	}
+}
+
+// fetch has the keys or the values of the tile on their way, put leaves them in shared memory.
+void fetch(uint set, bool values) {
+	[[unroll]] for (uint n = 0; n < LOADS; n++) {
+		uint e = gl_LocalInvocationIndex + n * THREADS, j = e / KV;
+		next[n] = uvec4(0);
+		if (BC * KV % THREADS != 0 && j >= BC) continue;
+		uint row = key_row[set * BC + j];
+		if (row != NO_ROW) next[n] = load_piece(values ? value_at(row) : key_at(row), e % KV);
+	}
+}
+
+// put takes values that not all queries of the workgroup see without infinity and NaN.
+void put(uint set, bool values, bool everything) {
+	[[unroll]] for (uint n = 0; n < LOADS; n++) {
+		uint e = gl_LocalInvocationIndex + n * THREADS, j = e / KV;
+		if (BC * KV % THREADS != 0 && j >= BC) continue;
+		uvec4 v = next[n];
+		if (FACTORS) {
+			vec2 factors = key_factor[set * BC + j];
+			v = times(v, values ? factors.y : factors.x);
+		}
+		if (values && !everything) v = finite(v);
+		tile[((values ? BC : 0) + j) * LINE + e % KV] = v;
+	}
+}
+
+// find_places fills place and direct, through the strip.
+void find_places(uint strip) {
+	for (uint e = gl_SubgroupInvocationID; e < MM * MN; e += LANES)
+		strips[strip + e / MN * PS + e % MN / 4][e % 4] = floatBitsToUint(float(e / MN * 16 + e % MN));
+	sync();
+	coopMatLoad(place, strips, strip, PS, gl_CooperativeMatrixLayoutRowMajor);
+	sync();
+	direct = false;
+	if (!DIRECT || MK != MN) return;
+	for (uint e = gl_SubgroupInvocationID; e < MM * MK / 2; e += LANES) {
+		uint row = e / (MK / 2), col = e % (MK / 2);
+		strips[strip + row * PS + col / 4][col % 4] = pack(PRECISION, vec2(row * 16 + 2 * col, row * 16 + 2 * col + 1));
+	}
+	sync();
+	LEFT left;
+	coopMatLoad(left, strips, strip, PS, gl_CooperativeMatrixLayoutRowMajor);
+	bool same = left.length() == place.length();
+	if (same)
+		[[unroll]] for (int k = 0; k < place.length(); k++) same = same && float(left[k]) == place[k];
+	direct = subgroupAll(same);
+	sync();
+}
+
+// spread writes row_max to the strip, each row's into all columns.
+void spread_maxima(uint strip) {
+	[[unroll]] for (uint n = 0; n < OWN; n++) {
+		if (own_row(n) >= RM) continue;
+		[[unroll]] for (uint c = 0; c < MN / 4; c++) strips[strip + own_row(n) * PS + c] = uvec4(floatBitsToUint(row_max[n]));
+	}
+}
+
+// begin_rows gives the rows their state before the first tile. Queries are in shared memory.
+void begin_rows(uint strip, uint first) {
+	[[unroll]] for (uint i = 0; i < TM; i++)
+		[[unroll]] for (uint k = 0; k < QK; k++)
+			coopMatLoad(q[i][k], tile, (first + i * MM) * LINE + k * MK / 8, LINE, gl_CooperativeMatrixLayoutRowMajor);
+#ifdef ATTENTION_NULL
+	[[unroll]] for (uint n = 0; n < OWN; n++) {
+		float s = 0;
+		for (uint i = 0; i < KV; i++) {
+			uvec4 words = own_row(n) < RM ? tile[(first + own_row(n)) * LINE + i] : uvec4(0);
+			[[unroll]] for (uint j = 0; j < 2; j++) {
+				vec4 k = load_row(null_key(), 2 * i + j);
+				vec2 a = unpack(PRECISION, words[2 * j]), b = unpack(PRECISION, words[2 * j + 1]);
+				s = fma(b.y, k.w, fma(b.x, k.z, fma(a.y, k.y, fma(a.x, k.x, s))));
+			}
+		}
+		row_max[n] = clamp(s * SCALE, -HIGHEST, HIGHEST);
+	}
+	spread_maxima(strip);
+	sync();
+	[[unroll]] for (uint i = 0; i < TM; i++) {
+		coopMatLoad(m[i], strips, strip + i * MM * PS, PS, gl_CooperativeMatrixLayoutRowMajor);
+		[[unroll]] for (int k = 0; k < place.length(); k++) sums[i][k] = uint(place[k]) % 16 == 0 ? 1.0 : 0.0;
+	}
+	[[unroll]] for (uint j = 0; j < TD; j++) {
+		[[unroll]] for (int k = 0; k < place.length(); k++) {
+			uint col = j * MN + uint(place[k]) % 16;
+			float v = D == DP || col < D ? F32(null_value()).v[col] : 0.0;
+			[[unroll]] for (uint i = 0; i < TM; i++) result[i][j][k] = v;
+		}
+	}
+	sync();
+#else
+	[[unroll]] for (uint n = 0; n < OWN; n++) row_max[n] = LOWEST;
+	[[unroll]] for (uint i = 0; i < TM; i++) {
+		m[i] = ROWS(LOWEST);
+		sums[i] = ROWS(0);
+		[[unroll]] for (uint j = 0; j < TD; j++) result[i][j] = ROWS(0);
+	}
+#endif
+}
+
+void multiply_keys() {
+	[[unroll]] for (uint j = 0; j < TN; j++) {
+		[[unroll]] for (uint i = 0; i < TM; i++) scores[i][j] = ROWS(0);
+		[[unroll]] for (uint k = 0; k < QK; k++) {
+			RIGHT keys;
+			coopMatLoad(keys, tile, j * MN * LINE + k * MK / 8, LINE, gl_CooperativeMatrixLayoutColumnMajor);
+			[[unroll]] for (uint i = 0; i < TM; i++) scores[i][j] = coopMatMulAdd(q[i][k], keys, scores[i][j]);
+		}
+	}
+	if (PRECISION != PRECISION_BF16) return; // no product of binary16 numbers comes near
+	[[unroll]] for (uint i = 0; i < TM; i++)
+		[[unroll]] for (uint j = 0; j < TN; j++)
+			[[unroll]] for (int k = 0; k < place.length(); k++) scores[i][j][k] = clamp(scores[i][j][k], -HIGHEST, HIGHEST);
+}
+
+// hide takes scores of what is not seen from queries i0, i0 + 1 .. and slots j0, j0 + 1 ..
+void hide(uint set, uint i0, uint j0, bool everything, bool holes) {
+	[[unroll]] for (uint i = 0; i < TM; i++)
+		[[unroll]] for (uint j = 0; j < TN; j++)
+			[[unroll]] for (int k = 0; k < place.length(); k++) {
+				uint row = i * MM + uint(place[k]) / 16, col = j * MN + uint(place[k]) % 16;
+				bool seen = everything || visible(i0 + row, j0 + col);
+				if (holes) seen = seen && key_row[set * BC + col] != NO_ROW;
+				if (!seen) scores[i][j][k] = HIDDEN;
+			}
+}
+
+// raise finds the rows whose maximum in the tile is more than RISE above m, and makes it their m.
+void raise(uint strip) {
+	[[unroll]] for (uint i = 0; i < TM; i++) {
+		ROWS most = scores[i][0];
+		[[unroll]] for (uint j = 1; j < TN; j++)
+			[[unroll]] for (int k = 0; k < place.length(); k++) most[k] = max(most[k], scores[i][j][k]);
+		coopMatStore(most, strips, strip + i * MM * PS, PS, gl_CooperativeMatrixLayoutRowMajor);
+	}
+	sync();
+	[[unroll]] for (uint n = 0; n < OWN; n++) {
+		if (own_row(n) >= RM) continue;
+		vec4 most = vec4(HIDDEN);
+		[[unroll]] for (uint c = 0; c < MN / 4; c++) most = max(most, uintBitsToFloat(strips[strip + own_row(n) * PS + c]));
+		float rise = max(max(most.x, most.y), max(most.z, most.w)) * SCALE;
+		if (rise > row_max[n] + RISE) row_max[n] = rise;
+	}
+	spread_maxima(strip);
+	sync();
+	[[unroll]] for (uint i = 0; i < TM; i++) {
+		ROWS shrink;
+		coopMatLoad(shrink, strips, strip + i * MM * PS, PS, gl_CooperativeMatrixLayoutRowMajor);
+		[[unroll]] for (int k = 0; k < place.length(); k++) {
+			float before = m[i][k], now = shrink[k];
+			float factor = before == now ? 1.0 : exp2(max(before - now, LEAST_POWER)); // some devices' 2 to the 0 is not quite 1
+			m[i][k] = now;
+			shrink[k] = factor;
+			sums[i][k] *= factor;
+		}
+		[[unroll]] for (uint j = 0; j < TD; j++)
+			[[unroll]] for (int k = 0; k < place.length(); k++) result[i][j][k] *= shrink[k];
+	}
+	sync();
+}
+
+// weigh turns the tile's scores into weights.
+void weigh(uint strip) {
+	float above = 0;
+	[[unroll]] for (uint i = 0; i < TM; i++)
+		[[unroll]] for (uint j = 0; j < TN; j++)
+			[[unroll]] for (int k = 0; k < place.length(); k++) above = max(above, fma(scores[i][j][k], SCALE, -m[i][k]));
+	if (subgroupAny(above > RISE)) raise(strip);
+	[[unroll]] for (uint i = 0; i < TM; i++)
+		[[unroll]] for (uint j = 0; j < TN; j++)
+			[[unroll]] for (int k = 0; k < place.length(); k++) {
+				float w = exp2(max(fma(scores[i][j][k], SCALE, -m[i][k]), LEAST_POWER));
+				sums[i][k] += w;
+				scores[i][j][k] = w;
+			}
+	if (direct) {
+		[[unroll]] for (uint i = 0; i < TM; i++)
+			[[unroll]] for (uint j = 0; j < PK; j++)
+				[[unroll]] for (int k = 0; k < place.length(); k++) weights[i][j][k] = HALF(scores[i][j][k]);
+		return;
+	}
+	[[unroll]] for (uint i = 0; i < TM; i++)
+		[[unroll]] for (uint j = 0; j < TN; j++)
+			coopMatStore(HALF_ROWS(scores[i][j]), strips, strip + i * MM * PS + j * MN / 8, PS, gl_CooperativeMatrixLayoutRowMajor);
+	sync();
+	[[unroll]] for (uint i = 0; i < TM; i++)
+		[[unroll]] for (uint j = 0; j < PK; j++)
+			coopMatLoad(weights[i][j], strips, strip + i * MM * PS + j * MK / 8, PS, gl_CooperativeMatrixLayoutRowMajor);
+	sync();
+}
+
+void multiply_values() {
+	[[unroll]] for (uint k = 0; k < PK; k++) {
+		[[unroll]] for (uint j = 0; j < TD; j++) {
+			RIGHT values;
+			coopMatLoad(values, tile, (BC + k * MK) * LINE + j * MN / 8, LINE, gl_CooperativeMatrixLayoutRowMajor);
+			[[unroll]] for (uint i = 0; i < TM; i++) result[i][j] = coopMatMulAdd(weights[i][k], values, result[i][j]);
+		}
+	}
+}
+
+// finish_rows divides by the sums. Results leave through the rows of shared memory that the queries came by.
+void finish_rows(uint strip, uint first, uint i0) {
+	[[unroll]] for (uint i = 0; i < TM; i++) coopMatStore(sums[i], strips, strip + i * MM * PS, PS, gl_CooperativeMatrixLayoutRowMajor);
+	sync();
+	[[unroll]] for (uint n = 0; n < OWN; n++) {
+		if (own_row(n) >= RM) continue;
+		vec4 parts = vec4(0);
+		[[unroll]] for (uint c = 0; c < MN / 4; c++) parts += uintBitsToFloat(strips[strip + own_row(n) * PS + c]);
+		float sum = (parts.x + parts.y) + (parts.z + parts.w);
+		row_max[n] = sum < 0.5 ? 0.0 : 1 / sum; // of one weight it is 1 at least, of none 0
+	}
+	spread_maxima(strip);
+	sync();
+	[[unroll]] for (uint i = 0; i < TM; i++) {
+		ROWS factor;
+		coopMatLoad(factor, strips, strip + i * MM * PS, PS, gl_CooperativeMatrixLayoutRowMajor);
+		[[unroll]] for (uint j = 0; j < TD; j++) {
+			[[unroll]] for (int k = 0; k < place.length(); k++) result[i][j][k] *= factor[k];
+			coopMatStore(HALF_ROWS(result[i][j]), tile, (first + i * MM) * LINE + j * MN / 8, LINE, gl_CooperativeMatrixLayoutRowMajor);
+		}
+	}
+	sync();
+	for (uint e = gl_SubgroupInvocationID; e < RM * KV; e += LANES) {
+		uint row = first + e / KV;
+		if (query(i0 + row).exists) store_piece(result_at(i0 + row), e % KV, tile[row * LINE + e % KV]);
+	}
+}
+
+// seek finds the next tile of which anything is seen, from the one at j0 on.
+uint seek(uint i0, uint j0, uint j1) {
+	while (j0 < j1 && sight(i0, BR, j0) == NOTHING) j0 += BC;
+	return j0;
+}
+
+void attend(uint i0, uint j0, uint j1) {
+	uint first = gl_SubgroupID * RM, strip = first * PS, set = 0;
+	if (gl_LocalInvocationIndex < 2) holed[gl_LocalInvocationIndex] = NO_ROW;
+	load_queries(i0);
+	find_places(strip);
+	j0 = seek(i0, j0, j1);
+	barrier();
+	note_keys(set, j0, j1);
+	begin_rows(strip, first);
+	barrier();
+	if (j0 < j1) fetch(set, false);
+	while (j0 < j1) {
+		uint following = seek(i0, j0 + BC, j1), sees = sight(i0 + first, RM, j0);
+		put(set, false, true);
+		barrier();
+		fetch(set, true);
+		if (sees != NOTHING) {
+			bool holes = holed[set] == j0;
+			multiply_keys();
+			if (holes || sees == SOME) hide(set, i0 + first, j0, sees == EVERYTHING, holes);
+			weigh(strip);
+		}
+		put(set, true, sight(i0, BR, j0) == EVERYTHING);
+		note_keys(set ^ 1, following, j1);
+		barrier();
+		if (following < j1) fetch(set ^ 1, false);
+		if (sees != NOTHING) multiply_values();
+		set ^= 1;
+		j0 = following;
+	}
+	barrier();
+	finish_rows(strip, first, i0);
+}
