@@ -150,7 +150,8 @@ func (h *heavyCall) attend() {
 	b, q, kv := h.b, h.q, h.kv
 	h.attended = b.headOperands(h.dimHead, h.heads, q.b, q.k)
 	c := pipelines.RoutedAttentionConfig{
-		Heads: h.heads, DimHead: h.dimHead, Routes: kv.r, Filled: kv.listed, QueryFilled: q.listed,
+		Precision: b.precisionOf(h.keys),
+		Heads:     h.heads, DimHead: h.dimHead, Routes: kv.r, Filled: kv.listed, QueryFilled: q.listed,
 		ScoreValues: kv.soft, ScoreKeys: kv.soft && h.multiplyKeys, ScoreQueries: q.soft && h.multiplyQueries,
 	}
 	a := pipelines.RoutedAttentionArgs{

@@ -115,7 +115,7 @@ func (w *windowAttention) stages(l lightCall, mask vk.Range, items, n, budget in
 		}, func() {
 			attended = b.headOperands(w.dimHead, w.heads, count)
 			record(b, pipelines.NewWindowAttention,
-				pipelines.WindowAttentionConfig{Heads: w.heads, DimHead: w.dimHead, Window: w.window, Causal: w.causal},
+				pipelines.WindowAttentionConfig{Precision: b.precisionOf(qkv), Heads: w.heads, DimHead: w.dimHead, Window: w.window, Causal: w.causal},
 				pipelines.WindowAttentionArgs{
 					QKV: qkv.Range, Mask: mask, Y: attended.Range, Items: s.items, N: n, Rows: s.rows, First: s.first, From: s.from, Count: s.count,
 					FirstItem: s.item, MaskItems: items,
@@ -165,7 +165,7 @@ func (w *patchAttention) stages(l lightCall, height, width, budget int) stages {
 			b.give(normed.memory)
 		}, func() {
 			attended = b.headOperands(w.dimHead, w.heads, count)
-			record(b, pipelines.NewPatchAttention, pipelines.PatchAttentionConfig{Heads: w.heads, DimHead: w.dimHead, Patch: side},
+			record(b, pipelines.NewPatchAttention, pipelines.PatchAttentionConfig{Precision: b.precisionOf(qkv), Heads: w.heads, DimHead: w.dimHead, Patch: side},
 				pipelines.PatchAttentionArgs{QKV: qkv.Range, Y: attended.Range, Height: high, Width: width})
 			b.give(qkv.memory)
 		}, func() {

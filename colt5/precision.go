@@ -198,7 +198,7 @@ func (o operand) rows(first, count int) vk.Range {
 
 // headOperands takes memory for rows of heads, of 16 bits where a head's elements are a multiple of 8.
 func (b *builder) headOperands(dimHead, heads int, counts ...int) operand {
-	if true || !b.halves(dimHead) {
+	if !b.halves(dimHead) {
 		return operand{memory: b.floats(append(counts, heads*dimHead)...), width: heads * dimHead}
 	}
 	return b.operands(heads*dimHead, counts...)
