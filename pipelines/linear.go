@@ -294,9 +294,12 @@ func (l *Linear) check(a LinearArgs) error {
 	if a.Lists > 1 {
 		list = []dim{batch, {"Lists", a.Lists}, rows}
 	}
-	scratch := LinearScratch(c, a.Batch*a.Rows)
-	if err := tensor(rowsOf(c.Out), "Linear", "scratch", scratch > 0, a.Scratch, " f32", dim{"Split", c.Split}, batch, rows, out); err != nil {
-		return err
+	if c.Split > 1 {
+		if err := sized(rowsOf(c.Out), 4, "Linear", "scratch", a.Scratch, "f32", dim{"Split", c.Split}, batch, rows, out); err != nil {
+			return err
+		}
+	} else if !a.Scratch.IsZero() {
+		return fmt.Errorf("pipelines: Linear: scratch has %d bytes, want none without Split", a.Scratch.Size())
 	}
 	for _, arg := range []struct {
 		name  string

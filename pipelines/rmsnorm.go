@@ -141,7 +141,7 @@ func (n *RMSNorm) check(a RMSNormArgs) error {
 		}
 	}
 	return firstError(
-		tensor(rowsOf(c.n), op, "x", true, a.X, " f32", append(source, c)...),
+		sized(rowsOf(c.n), 4, op, "x", a.X, "f32", append(source, c)...),
 		optionalAt(rowsOf(c.n), op, "gamma", a.Gamma, 4*uint64(c.n), shape(c)+" f32"),
 		optionalAt(y.rowsOf(c.n), op, "y", a.Y, uint64(a.Items)*uint64(a.Rows)*uint64(c.n*y.Bytes()), shape(append(rows, c)...)+" "+y.kind()),
 		optionalAt(words, op, "factors", a.Factors, 4*uint64(a.Rows), shape(rows...)+" f32"),
