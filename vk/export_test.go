@@ -48,17 +48,35 @@ func (b *Buffer) Place() (block uintptr, offset uint64) {
 	return uintptr(unsafe.Pointer(b.block)), b.offset
 }
 
-// Plant leaves out the barrier of a step that is yet to be recorded.
+// Plant leaves out the barrier of a step, by its place in the run.
 func (t *Tape) Plant(step int) { t.planted = step }
 
 // Barriers says which steps have a barrier before them.
 func (t *Tape) Barriers() []bool {
+	if err := t.arrange(); err != nil {
+		panic(err)
+	}
 	var list []bool
 	for _, s := range t.steps {
 		list = append(list, s.barrier)
 	}
 	return list
 }
+
+// Order lists the steps as they run, by their places in the recording.
+func (t *Tape) Order() []int {
+	if err := t.arrange(); err != nil {
+		panic(err)
+	}
+	var list []int
+	for _, s := range t.steps {
+		list = append(list, s.recorded)
+	}
+	return list
+}
+
+// Swap makes two steps change places in what the hazard checker sees.
+func (t *Tape) Swap(i, j int) { t.steps[i], t.steps[j] = t.steps[j], t.steps[i] }
 
 // SetBarrier changes what the hazard checker sees.
 func (t *Tape) SetBarrier(step int, on bool) { t.steps[step].barrier = on }
@@ -67,7 +85,12 @@ func (t *Tape) SetBarrier(step int, on bool) { t.steps[step].barrier = on }
 func (t *Tape) Check() error { return t.check() }
 
 // Submits is the number of submissions that a run takes.
-func (t *Tape) Submits() int { return len(t.segments) }
+func (t *Tape) Submits() int {
+	if err := t.arrange(); err != nil {
+		panic(err)
+	}
+	return len(t.segments)
+}
 
 // Misuse encodes commands that the validation layer must object to, and does not submit them: a fill beyond the end of a buffer, or two
 // writes of one place without a barrier.

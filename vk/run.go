@@ -152,6 +152,9 @@ func (t *Tape) finish() error {
 	if len(t.steps) == 0 {
 		return fmt.Errorf("nothing was recorded")
 	}
+	if err := t.arrange(); err != nil {
+		return err
+	}
 	if err := t.check(); err != nil {
 		return err
 	}

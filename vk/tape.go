@@ -22,6 +22,10 @@ type TapeConfig struct {
 // Tape is a recorded list of dispatches, fills and copies, with the barriers that they need. Record it once, then run it as often as
 // wanted: a run is one submit and one wait. What changes from run to run is bound to slots.
 //
+// A run goes through the steps by levels: a step's level is one more than the highest of the steps before it that it has to wait for. Steps of
+// a level have no barrier between them, wherever they were recorded, so that branches overlap. With Profile or BarrierEverywhere the steps run as
+// they were recorded.
+//
 // A tape belongs to the device that made it. Its methods may be called by several goroutines, one after the other; binding
 // slots and running is a pair of calls, which the caller must keep together.
 type Tape struct {
@@ -35,7 +39,6 @@ type Tape struct {
 	steps    []step
 	uses     []Access // every range of a buffer that a step touches, each once
 	buffers  []*Buffer
-	since    []Access // what was touched since the last barrier
 
 	kernelPins   []*Kernel
 	stamps       []place
@@ -44,11 +47,12 @@ type Tape struct {
 	ticks        []uint64
 	planted      int // for tests: the step whose barrier is left out, -1 for none
 
-	ready   bool // recording has ended
-	ran     bool // the last run was submitted whole
-	stale   bool // the command buffers do not say what the operations say
-	pending bool // submitted and not waited for
-	closed  bool
+	arranged bool // the steps stand in the order of their run, in segments
+	ready    bool // recording has ended
+	ran      bool // the last run was submitted whole
+	stale    bool // the command buffers do not say what the operations say
+	pending  bool // submitted and not waited for
+	closed   bool
 }
 
 type segment struct {
@@ -61,7 +65,7 @@ type segment struct {
 // work that takes two seconds.
 const segmentFlops = 5e11
 
-// patch is a place in a segment's operations where the address of a slot stands (or its buffer and offset).
+// patch is a place in a step's, then in a segment's operations where the address of a slot stands (or its buffer and offset).
 type patch struct {
 	segment, at int
 	slot        *Slot
@@ -73,10 +77,14 @@ type patch struct {
 type step struct {
 	name     string
 	accesses []Access
-	barrier  bool // a barrier stands before it
-	segment  int
 	flops    float64
 	bytes    float64
+	recorded int    // its place in the recording
+	ops      []byte // its operation, and what slots decide of it
+	patches  []patch
+
+	barrier bool // a barrier stands before it
+	segment int
 }
 
 // Slot is a place on a tape for memory that is bound later, and again for later runs.
@@ -137,7 +145,6 @@ func (t *Tape) segment() error {
 		return err
 	}
 	t.segments = append(t.segments, s)
-	t.since = t.since[:0] // every submit starts with a barrier
 	return nil
 }
 
@@ -147,7 +154,7 @@ func (t *Tape) Device() *Device { return t.dev }
 // Work is the sum of Flops and Bytes of all dispatches.
 func (t *Tape) Work() (flops, bytes float64) { return t.flops, t.bytes }
 
-// Kernels names the kernels of the dispatches, in order.
+// Kernels names the kernels of the dispatches, in order: as they were recorded, and once the tape has run, as they run.
 func (t *Tape) Kernels() []string {
 	var names []string
 	for _, s := range t.steps {
@@ -201,27 +208,16 @@ func (t *Tape) Dispatch(d Dispatch) error {
 	if err := t.fits(d); err != nil {
 		return t.fail(op, err)
 	}
-	if s := t.last(); s.flops > 0 && s.flops+d.Flops > segmentFlops {
-		if err := t.segment(); err != nil {
-			return t.fail(op, err)
-		}
-	}
 	if !d.Kernel.pin() {
 		return t.fail(op, fmt.Errorf("the kernel is %w", ErrClosed))
 	}
 	t.kernelPins = append(t.kernelPins, d.Kernel)
-	t.step(step{name: d.Kernel.name, accesses: slices.Clone(d.Args), flops: d.Flops, bytes: d.Bytes})
-	s := t.last()
-	at := len(s.ops) + dispatchHead
-	s.ops = appendDispatch(s.ops, d.Kernel, d.Groups)
+	s := step{name: d.Kernel.name, accesses: slices.Clone(d.Args), flops: d.Flops, bytes: d.Bytes, ops: appendDispatch(nil, d.Kernel, d.Groups)}
 	for i, a := range d.Args {
-		t.place(a.Range, at+8*i, false)
+		s.place(a.Range, dispatchHead+8*i, false)
 	}
-	copy(s.ops[at+8*len(d.Args):], d.Push)
-	s.flops += d.Flops
-	t.flops += d.Flops
-	t.bytes += d.Bytes
-	t.stamp()
+	copy(s.ops[dispatchHead+8*len(d.Args):], d.Push)
+	t.step(s)
 	return nil
 }
 
@@ -254,13 +250,9 @@ func (t *Tape) Fill(r Range, word uint32) error {
 	if r.offset%4 != 0 || r.size%4 != 0 {
 		return t.fail("Fill", fmt.Errorf("bytes [%d, +%d) are no whole words", r.offset, r.size))
 	}
-	t.step(step{name: "fill", accesses: access, bytes: float64(r.size)})
-	s := t.last()
-	at := len(s.ops) + 8
-	s.ops = appendFill(s.ops, 0, 0, r.size, word)
-	t.place(r, at, true)
-	t.bytes += float64(r.size)
-	t.stamp()
+	s := step{name: "fill", accesses: access, bytes: float64(r.size), ops: appendFill(nil, 0, 0, r.size, word)}
+	s.place(r, 8, true)
+	t.step(s)
 	return nil
 }
 
@@ -277,14 +269,10 @@ func (t *Tape) Copy(dst, src Range) error {
 	if dst.size != src.size || dst.overlaps(src) {
 		return t.fail("Copy", fmt.Errorf("%d bytes of %s to %d bytes of %s: the sizes differ, or they overlap", src.size, src.name(), dst.size, dst.name()))
 	}
-	t.step(step{name: "copy", accesses: accesses, bytes: 2 * float64(src.size)})
-	s := t.last()
-	at := len(s.ops) + 8
-	s.ops = appendCopy(s.ops, 0, 0, 0, 0, src.size)
-	t.place(src, at, true)
-	t.place(dst, at+16, true)
-	t.bytes += 2 * float64(src.size)
-	t.stamp()
+	s := step{name: "copy", accesses: accesses, bytes: 2 * float64(src.size), ops: appendCopy(nil, 0, 0, 0, 0, src.size)}
+	s.place(src, 8, true)
+	s.place(dst, 8+16, true)
+	t.step(s)
 	return nil
 }
 
@@ -299,23 +287,16 @@ func (t *Tape) transferable(op string, accesses []Access) error {
 
 func (t *Tape) last() *segment { return t.segments[len(t.segments)-1] }
 
-// step notes a step and records the barrier that it needs.
+// step notes a step.
 func (t *Tape) step(s step) {
-	s.segment = len(t.segments) - 1
-	s.barrier = t.config.BarrierEverywhere || conflicts(t.since, s.accesses)
-	if len(t.steps) == t.planted {
-		s.barrier = false
-	}
-	if s.barrier {
-		t.last().ops = appendBarrier(t.last().ops)
-		t.since = t.since[:0]
-	}
+	s.recorded = len(t.steps)
 	t.steps = append(t.steps, s)
+	t.flops += s.flops
+	t.bytes += s.bytes
 	for _, a := range s.accesses {
 		if a.Range.IsZero() {
 			continue
 		}
-		t.since = append(t.since, a)
 		if a.Range.slot != nil {
 			a.Range.slot.wrote = a.Range.slot.wrote || a.write
 			continue
@@ -329,13 +310,69 @@ func (t *Tape) step(s step) {
 	}
 }
 
-// place writes the address of a range (or its buffer and offset) into the operations, or notes that a slot decides it.
-func (t *Tape) place(r Range, at int, pair bool) {
+// arrange brings the steps into the order of their run, and lays them out in segments with the barriers that they need.
+func (t *Tape) arrange() error {
+	if t.arranged {
+		return nil
+	}
+	if !t.config.Profile && !t.config.BarrierEverywhere {
+		levels := t.levels()
+		slices.SortStableFunc(t.steps, func(a, b step) int { return levels[a.recorded] - levels[b.recorded] })
+	}
+	var since []Access // what was touched since the last barrier
+	for i := range t.steps {
+		s := &t.steps[i]
+		if last := t.last(); last.flops > 0 && s.flops > 0 && last.flops+s.flops > segmentFlops {
+			if err := t.segment(); err != nil {
+				return err
+			}
+			since = since[:0] // every submit starts with a barrier
+		}
+		last := t.last()
+		last.flops += s.flops
+		s.segment = len(t.segments) - 1
+		s.barrier = (t.config.BarrierEverywhere || conflicts(since, s.accesses)) && i != t.planted
+		if s.barrier {
+			last.ops = appendBarrier(last.ops)
+			since = since[:0]
+		}
+		for _, a := range s.accesses {
+			if !a.Range.IsZero() {
+				since = append(since, a)
+			}
+		}
+		for _, p := range s.patches {
+			p.segment, p.at = s.segment, p.at+len(last.ops)
+			t.patches = append(t.patches, p)
+		}
+		last.ops = append(last.ops, s.ops...)
+		s.ops, s.patches = nil, nil
+		t.stamp()
+	}
+	t.arranged = true
+	return nil
+}
+
+// levels are those of the steps, as recorded.
+func (t *Tape) levels() []int {
+	levels := make([]int, len(t.steps))
+	for j, s := range t.steps {
+		for i, before := range t.steps[:j] {
+			if levels[i] >= levels[j] && conflicts(before.accesses, s.accesses) {
+				levels[j] = levels[i] + 1
+			}
+		}
+	}
+	return levels
+}
+
+// place writes the address of a range (or its buffer and offset) into the operation, or notes that a slot decides it.
+func (s *step) place(r Range, at int, pair bool) {
 	switch {
 	case r.slot != nil:
-		t.patches = append(t.patches, patch{len(t.segments) - 1, at, r.slot, r.offset, pair})
+		s.patches = append(s.patches, patch{at: at, slot: r.slot, offset: r.offset, pair: pair})
 	case r.buf != nil:
-		r.write(t.last().ops[at:], pair)
+		r.write(s.ops[at:], pair)
 	}
 }
 
@@ -365,19 +402,21 @@ func conflicts(before, now []Access) bool {
 	return false
 }
 
-// check is the hazard checker. It knows nothing of how barriers were derived: it takes every pair of steps of a submit, and wants
-// a barrier between those that touch a common byte, one of them writing.
+// check is the hazard checker. It knows nothing of how order and barriers were derived: it takes every pair of steps that touch a common
+// byte, one of them writing, and wants them in the order of the recording, and in a submit a barrier between them.
 func (t *Tape) check() error {
-	for j, b := range t.steps {
+	for j := range t.steps {
+		b, apart := &t.steps[j], false
 		for i := j - 1; i >= 0; i-- {
-			if t.steps[i+1].barrier || t.steps[i].segment != b.segment {
-				break
+			a := &t.steps[i]
+			apart = apart || t.steps[i+1].barrier || a.segment != b.segment
+			if apart && a.recorded < b.recorded {
+				continue
 			}
-			a := t.steps[i]
 			for _, x := range a.accesses {
 				for _, y := range b.accesses {
 					if (x.write || y.write) && x.Range.overlaps(y.Range) {
-						return fmt.Errorf("hazard: step %d (%s) and step %d (%s) both touch %s, and there is no barrier between them",
+						return fmt.Errorf("hazard: step %d (%s) and step %d (%s) both touch %s, and they change places or there is no barrier between them",
 							i, a.name, j, b.name, x.Range.name())
 					}
 				}

@@ -50,6 +50,7 @@ func TestBarriers(t *testing.T) {
 		"copy within a buffer":       {steps{copy(a.Slice(0, 64), a.Slice(64, 64)), copy(a.Slice(128, 64), a.Slice(64, 64)), fill(a.Slice(64, 64))}, []bool{no, no, yes}},
 		"one barrier for two":        {steps{fill(a), fill(b), copy(c, a), copy(e, b)}, []bool{no, no, yes, no}},
 		"a chain":                    {steps{fill(a), copy(b, a), copy(c, b), copy(e, c)}, []bool{no, yes, yes, yes}},
+		"branches":                   {steps{fill(a), copy(b, a), fill(c), copy(e, c)}, []bool{no, no, yes, no}},
 		"not the step before":        {steps{fill(a), fill(b), copy(c, e), copy(b, a)}, []bool{no, no, no, yes}},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -292,7 +293,11 @@ func TestHazardChecker(t *testing.T) {
 		p := randomProgram(r, 4, 24, 14)
 		b := newBench(t, d, k, p)
 		tp := b.record(t, p, vk.TapeConfig{}, -1)
-		needed := p.hazards(nil)
+		run := program{words: p.words} // as it runs
+		for _, i := range tp.Order() {
+			run.steps = append(run.steps, p.steps[i])
+		}
+		needed := run.hazards(nil)
 		require.Equal(t, needed, tp.Barriers(), "as few barriers as possible")
 		require.NoError(t, tp.Check())
 		for i, barrier := range needed {
@@ -310,13 +315,28 @@ func TestHazardChecker(t *testing.T) {
 				marks[i] = r.IntN(3) > 0
 				tp.SetBarrier(i, marks[i])
 			}
-			hazard := slices.Contains(p.hazards(marks), true)
+			hazard := slices.Contains(run.hazards(marks), true)
 			require.Equal(t, hazard, tp.Check() != nil, "seed %d, %v", seed, marks)
 			if hazard {
 				found++
 			} else {
 				clean++
 			}
+		}
+		for i := range run.steps {
+			tp.SetBarrier(i, true)
+		}
+		require.NoError(t, tp.Check())
+		for i, barrier := range needed { // a step that waits for one before, and steps before it
+			if !barrier {
+				continue
+			}
+			tp.Swap(i, i-1)
+			swapped := program{words: p.words, steps: slices.Clone(run.steps)}
+			swapped.steps[i], swapped.steps[i-1] = swapped.steps[i-1], swapped.steps[i]
+			two := program{words: p.words, steps: swapped.steps[i-1 : i+1]}
+			require.Equal(t, slices.Contains(two.hazards(make([]bool, 2)), true), tp.Check() != nil, "seed %d, step %d changes places", seed, i)
+			tp.Swap(i, i-1)
 		}
 		closed(t, tp)
 	}
