@@ -4,12 +4,11 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"math"
-	"slices"
 	"strconv"
 	"strings"
 	"time"
 
+	"github.com/colt5-vulkan/colt5/pipelines"
 	"github.com/colt5-vulkan/colt5/vk"
 	"github.com/urfave/cli/v3"
 )
@@ -22,10 +21,12 @@ matrix product; a row's share of it is the larger of its shares of the two. Noth
 func (a *app) bench() *cli.Command {
 	return &cli.Command{
 		Name: "bench", Usage: "time kernels and modules", Description: benchDescription,
+		DisableSliceFlagSeparator: true, // sizes have commas
 		Flags: []cli.Flag{
 			deviceFlag(), outputFlag(),
 			&cli.StringSliceFlag{Name: "only", Usage: "only these `NAMES`, of " + strings.Join(caseNames(benchCases()), ", ")},
-			&cli.StringSliceFlag{Name: "size", Usage: "`[NAME=]AxB` instead of the sizes of a case; again for more sizes"},
+			&cli.StringSliceFlag{Name: "size", Usage: "`[NAME=]AxB` instead of the sizes of a case; numbers may be lists, 2x8192,16384x512; again for more sizes"},
+			&cli.StringFlag{Name: "precision", Value: "f32", Usage: "time in these `PRECISIONS`, of f32, f16, bf16"},
 			&cli.IntFlag{Name: "reps", HideDefault: true, Usage: "time `N` runs (default: as many as fit some time)"},
 			&cli.IntFlag{Name: "warmup", Value: -1, HideDefault: true, Usage: "`N` runs before (default: as many as fit some time)"},
 			&cli.BoolFlag{Name: "full", Usage: "the sizes of a GPU also on a CPU driver"},
@@ -35,27 +36,28 @@ func (a *app) bench() *cli.Command {
 			if err := noArgs(c); err != nil {
 				return err
 			}
-			cases, err := chooseCases(benchCases(), c.StringSlice("only"), c.StringSlice("size"))
+			cases, err := chooseCases(benchCases(), list(strings.Join(c.StringSlice("only"), ",")), c.StringSlice("size"))
+			if err != nil {
+				return err
+			}
+			precisions, err := parsePrecisions(c.String("precision"))
 			if err != nil {
 				return err
 			}
 			if c.IsSet("reps") && c.Int("reps") < 1 || c.IsSet("warmup") && c.Int("warmup") < 0 {
 				return usage("-reps is %d and -warmup %d, want at least 1 and 0", c.Int("reps"), c.Int("warmup"))
 			}
-			return a.withDevice(c, func(dev *vk.Device) error { return a.benchOn(ctx, c, dev, cases) })
+			return a.withDevice(c, func(dev *vk.Device) error { return a.benchOn(ctx, c, dev, cases, precisions) })
 		},
 	}
 }
 
 // benchOn times cases on a device.
-func (a *app) benchOn(ctx context.Context, c *cli.Command, dev *vk.Device, cases []benchCase) error {
+func (a *app) benchOn(ctx context.Context, c *cli.Command, dev *vk.Device, cases []benchCase, precisions []pipelines.Precision) error {
 	cpu := dev.Caps().CPU
 	small := cpu && !c.Bool("full")
 	b := &benchmark{ctx: ctx, dev: dev, pace: newPace(cpu, c.Int("reps"), c.Int("warmup"))}
-	var todo []sized
-	for _, x := range cases {
-		todo = append(todo, x.at(small)...)
-	}
+	todo, remarks := work(cases, small, dev.Caps(), precisions)
 	b.steps = c.Bool("steps")
 	if !b.steps {
 		todo = append(roofs(cpu), todo...) // a processor reaches its roof at small sizes too
@@ -71,14 +73,17 @@ func (a *app) benchOn(ctx context.Context, c *cli.Command, dev *vk.Device, cases
 	if cpu {
 		b.table.remark("This is a driver that runs on the processor: the times are no GPU figures.")
 	}
+	for _, r := range remarks {
+		b.table.remark("%s", r)
+	}
 	var failed error
 	for _, x := range todo {
 		if err := ctx.Err(); err != nil {
 			return errors.Join(failed, err)
 		}
-		bar.at(x.name + " " + x.shape())
+		bar.at(x.title())
 		if err := b.run(x); err != nil {
-			failed = errors.Join(failed, fmt.Errorf("%s %s: %w", x.name, x.shape(), err))
+			failed = errors.Join(failed, fmt.Errorf("%s: %w", x.title(), err))
 		}
 		bar.next()
 	}
@@ -94,10 +99,16 @@ type benchCase struct {
 	setup func(*benchStage, []int) (*workload, error)
 }
 
-// sized is a case at one size.
+// sized is a case at one size, in one precision.
 type sized struct {
 	benchCase
-	size []int
+	size      []int
+	precision pipelines.Precision
+}
+
+// title is for people.
+func (s sized) title() string {
+	return s.name + " " + s.shape() + " " + precisionName(s.precision)
 }
 
 func (s sized) shape() string {
@@ -108,93 +119,12 @@ func (s sized) shape() string {
 	return strings.Join(parts, "x")
 }
 
-// at lists the case at its sizes.
-func (x benchCase) at(small bool) []sized {
-	sizes := x.sizes
-	if small {
-		sizes = x.small
-	}
-	var list []sized
-	for _, s := range sizes {
-		list = append(list, sized{x, s})
-	}
-	return list
-}
-
 func caseNames(cases []benchCase) []string {
 	var names []string
 	for _, c := range cases {
 		names = append(names, c.name)
 	}
 	return names
-}
-
-// chooseCases keeps the cases named only (none: all) and gives them other sizes where the flags do.
-func chooseCases(cases []benchCase, only, sizes []string) ([]benchCase, error) {
-	for _, name := range only {
-		if !slices.Contains(caseNames(cases), name) {
-			return nil, usage("-only is %q, want some of %s", name, strings.Join(caseNames(cases), ", "))
-		}
-	}
-	if len(only) > 0 {
-		cases = slices.DeleteFunc(cases, func(c benchCase) bool { return !slices.Contains(only, c.name) })
-	}
-	given := map[string][][]int{}
-	for _, text := range sizes {
-		name, numbers, named := strings.Cut(text, "=")
-		if !named {
-			name, numbers = "", text
-		}
-		size, err := parseSize(numbers)
-		if err != nil {
-			return nil, usage("-size is %q, %w", text, err)
-		}
-		if named && !slices.Contains(caseNames(cases), name) {
-			return nil, usage("-size is %q, want sizes of %s", text, strings.Join(caseNames(cases), ", "))
-		}
-		for i := range cases {
-			c := &cases[i]
-			if named && c.name != name {
-				continue
-			}
-			if len(size) != len(c.dims) {
-				return nil, usage("-size is %q, but %s has %d sizes: %s", text, c.name, len(c.dims), strings.Join(c.dims, " x "))
-			}
-			if d := c.zero(size); d != "" {
-				return nil, usage("-size is %q, but %s of %s is 0, want at least 1", text, d, c.name)
-			}
-			given[c.name] = append(given[c.name], size)
-		}
-	}
-	for i := range cases {
-		if g := given[cases[i].name]; g != nil {
-			cases[i].sizes, cases[i].small = g, g
-		}
-	}
-	return cases, nil
-}
-
-// zero finds a size that is 0 and may not be, "" if there is none.
-func (x benchCase) zero(size []int) string {
-	for i, d := range x.dims {
-		if size[i] == 0 && !strings.Contains(d, "(0: ") {
-			return d
-		}
-	}
-	return ""
-}
-
-// parseSize reads "2x32768x512".
-func parseSize(text string) ([]int, error) {
-	var size []int
-	for _, part := range strings.Split(text, "x") {
-		n, err := strconv.Atoi(part)
-		if err != nil || n < 0 || n > math.MaxInt32 {
-			return nil, fmt.Errorf("want numbers up to %d with x between them, such as 2x1024x512", math.MaxInt32)
-		}
-		size = append(size, n)
-	}
-	return size, nil
 }
 
 // pace says how often something runs.

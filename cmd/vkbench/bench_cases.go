@@ -4,6 +4,7 @@ import (
 	"errors"
 
 	"github.com/colt5-vulkan/colt5/colt5"
+	"github.com/colt5-vulkan/colt5/internal/half"
 	"github.com/colt5-vulkan/colt5/pipelines"
 	"github.com/colt5-vulkan/colt5/vk"
 )
@@ -13,6 +14,9 @@ import (
 func benchCases() []benchCase {
 	return append(roomCases(), moduleCases()...)
 }
+
+// halves names the cases that have 16-bit variants: their setups read benchStage.precision.
+func halves() []string { return []string{"linear"} }
 
 // The roofs are cases too, which are not chosen but always run first.
 const copyRoof, matmulRoof = "roof copy", "roof matmul"
@@ -24,8 +28,8 @@ func roofs(small bool) []sized {
 		bytes, side = 64<<20, 512
 	}
 	return []sized{
-		{benchCase{name: copyRoof, dims: []string{"bytes"}, setup: setupCopy}, []int{bytes}},
-		{benchCase{name: matmulRoof, dims: linearDims(), setup: setupLinear}, []int{side, side, side}},
+		{benchCase: benchCase{name: copyRoof, dims: []string{"bytes"}, setup: setupCopy}, size: []int{bytes}},
+		{benchCase: benchCase{name: matmulRoof, dims: linearDims(), setup: setupLinear}, size: []int{side, side, side}},
 	}
 }
 
@@ -42,8 +46,9 @@ func setupCopy(s *benchStage, size []int) (*workload, error) {
 // benchStage is a stage with memory for rooms.
 type benchStage struct {
 	*stage
-	profile bool // time every step
-	scratch uint64
+	profile   bool                // time every step
+	precision pipelines.Precision // of a case that halves names
+	scratch   uint64
 }
 
 // memory is a buffer of so many bytes.
@@ -69,6 +74,19 @@ func (s *benchStage) temporary(bytes uint64) vk.Range {
 
 // normals is memory with normal numbers in it.
 func (s *benchStage) normals(count int) vk.Range { return s.upload(vk.Bytes(normals(count))) }
+
+// matrix is memory with rows of normal numbers in a precision of 16 bits, each followed by zeros up to wide numbers.
+func (s *benchStage) matrix(rows, columns, wide int) vk.Range {
+	list := make([]uint16, rows*wide)
+	for i, x := range normals(rows * columns) {
+		if s.precision == pipelines.F16 {
+			list[i/columns*wide+i%columns] = half.ToF16(x)
+		} else {
+			list[i/columns*wide+i%columns] = half.ToBF16(x)
+		}
+	}
+	return s.upload(vk.Bytes(list))
+}
 
 func (s *benchStage) upload(data []byte) vk.Range {
 	r := s.memory(uint64(len(data)))

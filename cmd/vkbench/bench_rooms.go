@@ -64,13 +64,20 @@ func setupPatchEmbed(s *benchStage, size []int) (*workload, error) {
 	return s.room("patch_embed", func(t *vk.Tape) error { return e.Record(t, a) }, s.floatResult("y", a.Y))
 }
 
-// setupLinear is the bare product, without anything fused.
+// setupLinear is the bare product, without anything fused. In 16 bits x and y have them too.
 func setupLinear(s *benchStage, size []int) (*workload, error) {
-	rows, in, out := size[0], size[1], size[2]
-	l, err := pipelines.NewLinear(s.dev, pipelines.LinearConfig{In: in, Out: out})
+	rows, in, out, p := size[0], size[1], size[2], s.precision
+	l, err := pipelines.NewLinear(s.dev, pipelines.LinearConfig{In: in, Out: out, Precision: p, X16: p != pipelines.F32, Y16: p != pipelines.F32})
 	l = keep(s.stage, l, err)
-	a := pipelines.LinearArgs{X: s.normals(rows * in), W: s.normals(in * out), Y: s.floats(rows * out), Batch: 1, Rows: rows}
-	return s.room("linear", func(t *vk.Tape) error { return l.Record(t, a) }, s.floatResult("y", a.Y))
+	a := pipelines.LinearArgs{Y: s.memory(uint64(rows) * uint64(out) * uint64(p.Bytes())), Batch: 1, Rows: rows}
+	y := s.floatResult("y", a.Y)
+	if p == pipelines.F32 {
+		a.X, a.W = s.normals(rows*in), s.normals(in*out)
+	} else {
+		a.X, a.W = s.matrix(rows, in, in), s.matrix(out, in, p.Columns(in))
+		y = s.halfResult("y", a.Y)
+	}
+	return s.room("linear", func(t *vk.Tape) error { return l.Record(t, a) }, y)
 }
 
 func setupRouterLogits(s *benchStage, size []int) (*workload, error) {

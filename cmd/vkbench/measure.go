@@ -43,7 +43,7 @@ func (b *benchmark) start(a *app, c *cli.Command, todo []sized) (err error) {
 	for _, x := range todo {
 		name, shape = max(name, len(x.name)), max(shape, len(x.shape()))
 	}
-	columns := []column{words("name", "name", name), words("shape", "shape", shape)}
+	columns := []column{words("name", "name", name), words("shape", "shape", shape), words("precision", "precision", 0)}
 	if b.steps {
 		columns = append(columns, numbers("step", "step", 0), words("kernel", "kernel", 20), numbers("gpu_ms", "GPU ms", 8),
 			numbers("time_share", "of all", 5), numbers("gb_per_s", "GB/s", 6), numbers("tflop_per_s", "TFLOP/s", 8))
@@ -63,7 +63,7 @@ func (b *benchmark) run(x sized) error {
 	before := b.dev.Stats().BufferBytes
 	var t timing
 	err := onStage(b.dev, func(s *stage) error {
-		w, err := x.setup(&benchStage{stage: s, profile: b.steps}, x.size)
+		w, err := x.setup(&benchStage{stage: s, profile: b.steps, precision: x.precision}, x.size)
 		if err = errors.Join(err, s.err); err != nil {
 			return err
 		}
@@ -137,7 +137,7 @@ func (b *benchmark) row(x sized, t timing) {
 	case matmulRoof:
 		b.flopRate = flops
 	}
-	b.table.row(x.name, x.shape(), millis(gpu), millis(quantile(t.gpu, 0.1)), millis(quantile(t.gpu, 0.9)), millis(quantile(t.wall, 0.5)),
+	b.table.row(x.name, x.shape(), precisionName(x.precision), millis(gpu), millis(quantile(t.gpu, 0.1)), millis(quantile(t.gpu, 0.9)), millis(quantile(t.wall, 0.5)),
 		scaled(bytes, 1e9), scaled(flops, 1e12), b.ofRoof(bytes, flops), size(t.stats.Workspace), size(t.peak), len(t.gpu))
 }
 
@@ -176,6 +176,6 @@ func (b *benchmark) stepRows(x sized, t timing) {
 		if all > 0 {
 			part = share(ms / all)
 		}
-		b.table.row(x.name, x.shape(), i+1, s.Name, millis(ms), part, scaled(rate(s.Bytes, ms), 1e9), scaled(rate(s.Flops, ms), 1e12))
+		b.table.row(x.name, x.shape(), precisionName(x.precision), i+1, s.Name, millis(ms), part, scaled(rate(s.Bytes, ms), 1e9), scaled(rate(s.Flops, ms), 1e12))
 	}
 }

@@ -38,7 +38,7 @@ func roomStems(root fs.FS) ([]string, error) {
 		return nil, err
 	}
 	files = slices.DeleteFunc(files, func(n string) bool {
-		return n == "doc" || n == "pipelines" || n == "attention" || strings.HasSuffix(n, "_test")
+		return n == "doc" || n == "pipelines" || n == "attention" || n == "precision" || strings.HasSuffix(n, "_test")
 	})
 	stems := map[string]bool{}
 	for _, n := range files {
