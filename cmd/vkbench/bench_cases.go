@@ -16,7 +16,7 @@ func benchCases() []benchCase {
 }
 
 // halves names the cases that have 16-bit variants: their setups read benchStage.precision.
-func halves() []string { return []string{"linear"} }
+func halves() []string { return append([]string{"linear"}, caseNames(routedCases())...) }
 
 // The roofs are cases too, which are not chosen but always run first.
 const copyRoof, matmulRoof = "roof copy", "roof matmul"

@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"context"
 	"errors"
-	"fmt"
 	"maps"
 	"math"
 	"slices"
@@ -213,7 +212,7 @@ func TestParseSizes(t *testing.T) {
 
 func TestParsePrecisions(t *testing.T) {
 	for text, want := range map[string][]pipelines.Precision{
-		"f32": {pipelines.F32}, "bf16,f16,bf16": {pipelines.BF16, pipelines.F16}, "": nil, "f32,": nil, "F32": nil, "f64": nil, "f32 ,f16": nil,
+		"f32": {pipelines.F32}, "bf16,f16,bf16": {pipelines.BF16, pipelines.F16}, "float32,bfloat16": {pipelines.F32, pipelines.BF16}, "": nil, "f32,": nil, "F32": nil, "f64": nil, "f32 ,f16": nil,
 	} {
 		got, err := parsePrecisions(text)
 		assert.Equal(t, want, got, text)
@@ -252,19 +251,12 @@ func TestWork(t *testing.T) {
 // TestBenchPrecisions runs in what the device has, and tells the rest.
 func TestBenchPrecisions(t *testing.T) {
 	caps := gputest.Device(t).Caps()
-	code, out, remarks := onDevice(t, quickly("-o", "jsonl", "-only", "linear", "-only", "mark", "-precision", "f32,f16,bf16", "-size", "linear=9x12x20,24", "-size", "mark=1x9x3")...)
+	code, out, remarks := onDevice(t, quickly("-o", "jsonl", "-only", "linear", "-only", "mark", "-precision", "f32,f16,bf16", "-size", "linear=9x12x20", "-size", "mark=1x9x3")...)
 	require.Equal(t, exitFine, code, remarks)
-	rows := map[string]int{"f32": 2, "f16": 0, "bf16": 0}
-	for _, p := range []pipelines.Precision{pipelines.F16, pipelines.BF16} {
-		if p.Supported(caps) == nil {
-			rows[precisionName(p)] = 2
-		}
-		assert.Equal(t, p.Supported(caps) != nil, strings.Contains(remarks, "Left out: "+precisionName(p)+","), remarks)
-	}
-	for p, n := range rows {
-		for _, shape := range []string{"9x12x20", "9x12x24"} {
-			assert.Equal(t, n/2, strings.Count(out, fmt.Sprintf(`{"name": "linear", "shape": %q, "precision": %q,`, shape, p)), out)
-		}
+	for _, p := range []pipelines.Precision{pipelines.F32, pipelines.F16, pipelines.BF16} {
+		have := p.Supported(caps) == nil
+		assert.Equal(t, have, strings.Contains(out, `{"name": "linear", "shape": "9x12x20", "precision": "`+precisionName(p)+`",`), out)
+		assert.Equal(t, have, !strings.Contains(remarks, "Left out: "+precisionName(p)+","), remarks)
 	}
 	assert.Equal(t, 1, strings.Count(out, `"name": "mark"`))
 	assert.Contains(t, remarks, "no 16-bit variants: mark.")

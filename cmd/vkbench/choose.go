@@ -115,11 +115,12 @@ func list(text string) []string {
 // precisionName is how a precision is called here.
 func precisionName(p pipelines.Precision) string { return strings.ToLower(p.String()) }
 
-// parsePrecisions reads "f32,f16". A precision that is named twice counts once.
+// parsePrecisions reads "f32,f16", or the names that modules use, "float32,float16". A precision that is named twice counts once.
 func parsePrecisions(text string) ([]pipelines.Precision, error) {
 	all := []pipelines.Precision{pipelines.F32, pipelines.F16, pipelines.BF16}
 	var chosen []pipelines.Precision
 	for _, name := range strings.Split(text, ",") {
+		name = strings.Replace(name, "float", "f", 1)
 		i := slices.IndexFunc(all, func(p pipelines.Precision) bool { return precisionName(p) == name })
 		if i < 0 {
 			return nil, usage("-precision is %q, want some of f32, f16, bf16", text)
