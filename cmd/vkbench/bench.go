@@ -3,7 +3,6 @@ package main
 import (
 	"context"
 	"errors"
-	"fmt"
 	"strconv"
 	"strings"
 	"time"
@@ -27,6 +26,7 @@ func (a *app) bench() *cli.Command {
 			&cli.StringSliceFlag{Name: "only", Usage: "only these `NAMES`, of " + strings.Join(caseNames(benchCases()), ", ")},
 			&cli.StringSliceFlag{Name: "size", Usage: "`[NAME=]AxB` instead of the sizes of a case; numbers may be lists, 2x8192,16384x512; again for more sizes"},
 			&cli.StringFlag{Name: "precision", Value: "f32", Usage: "time in these `PRECISIONS`, of f32, f16, bf16"},
+			&cli.StringFlag{Name: "baseline", Usage: "compare with the rows of `FILE`, what bench -o jsonl (or json) wrote earlier"},
 			&cli.IntFlag{Name: "reps", HideDefault: true, Usage: "time `N` runs (default: as many as fit some time)"},
 			&cli.IntFlag{Name: "warmup", Value: -1, HideDefault: true, Usage: "`N` runs before (default: as many as fit some time)"},
 			&cli.BoolFlag{Name: "full", Usage: "the sizes of a GPU also on a CPU driver"},
@@ -44,50 +44,48 @@ func (a *app) bench() *cli.Command {
 			if err != nil {
 				return err
 			}
+			var base *baseline
+			if path := c.String("baseline"); path != "" {
+				if c.Bool("steps") {
+					return usage("-baseline and -steps do not go together")
+				}
+				if base, err = readBaseline(path); err != nil {
+					return err
+				}
+			}
 			if c.IsSet("reps") && c.Int("reps") < 1 || c.IsSet("warmup") && c.Int("warmup") < 0 {
 				return usage("-reps is %d and -warmup %d, want at least 1 and 0", c.Int("reps"), c.Int("warmup"))
 			}
-			return a.withDevice(c, func(dev *vk.Device) error { return a.benchOn(ctx, c, dev, cases, precisions) })
+			return a.withDevice(c, func(dev *vk.Device) error { return a.benchOn(ctx, c, dev, cases, precisions, base) })
 		},
 	}
 }
 
 // benchOn times cases on a device.
-func (a *app) benchOn(ctx context.Context, c *cli.Command, dev *vk.Device, cases []benchCase, precisions []pipelines.Precision) error {
+func (a *app) benchOn(ctx context.Context, c *cli.Command, dev *vk.Device, cases []benchCase, precisions []pipelines.Precision, base *baseline) error {
 	cpu := dev.Caps().CPU
-	small := cpu && !c.Bool("full")
-	b := &benchmark{ctx: ctx, dev: dev, pace: newPace(cpu, c.Int("reps"), c.Int("warmup"))}
-	todo, remarks := work(cases, small, dev.Caps(), precisions)
-	b.steps = c.Bool("steps")
+	b := newBenchmark(ctx, dev, newPace(cpu, c.Int("reps"), c.Int("warmup")))
+	b.steps, b.base = c.Bool("steps"), base
+	todo, remarks := work(cases, cpu && !c.Bool("full"), dev.Caps(), precisions)
 	if !b.steps {
 		todo = append(roofs(cpu), todo...) // a processor reaches its roof at small sizes too
 	}
-	if err := b.start(a, c, todo); err != nil {
+	var err error
+	if b.table, err = a.table(c, b.columns(todo)...); err != nil {
 		return err
 	}
 	bar := a.progress(len(todo))
 	defer bar.end()
 	b.table.before = bar.clear
-	i := dev.Info()
-	b.table.remark("%s, %s %s, Vulkan %s", i.Name, i.Driver, i.DriverInfo, i.API)
-	if cpu {
-		b.table.remark("This is a driver that runs on the processor: the times are no GPU figures.")
-	}
-	for _, r := range remarks {
+	for _, r := range append(b.remarks(), remarks...) {
 		b.table.remark("%s", r)
 	}
-	var failed error
-	for _, x := range todo {
-		if err := ctx.Err(); err != nil {
-			return errors.Join(failed, err)
-		}
-		bar.at(x.title())
-		if err := b.run(x); err != nil {
-			failed = errors.Join(failed, fmt.Errorf("%s: %w", x.title(), err))
-		}
-		bar.next()
+	failed := b.all(bar, todo)
+	err = b.table.close()
+	if rest := base.rest(); rest != "" && ctx.Err() == nil {
+		b.table.remark("%s", rest)
 	}
-	return errors.Join(failed, b.table.close())
+	return errors.Join(failed, err)
 }
 
 // benchCase is something to time: a room under its stem, or a module.

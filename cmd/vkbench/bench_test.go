@@ -136,8 +136,8 @@ func TestInsaneResults(t *testing.T) {
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			var out bytes.Buffer
-			b := &benchmark{ctx: context.Background(), dev: dev, pace: newPace(true, 1, 0)}
-			b.table = &table{out: &out, remarks: &out, format: "csv", before: func() {}, columns: make([]column, 13)}
+			b := newBenchmark(context.Background(), dev, newPace(true, 1, 0))
+			b.table = &table{out: &out, remarks: &out, format: "csv", before: func() {}, columns: b.columns(nil)}
 			runs := 0
 			err := b.run(sized{benchCase{name: "planted", setup: func(s *benchStage, _ []int) (*workload, error) {
 				y, indices := s.tensor(colt5.F32, 3), s.tensor(colt5.I32, 2, 2)

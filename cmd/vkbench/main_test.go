@@ -59,6 +59,7 @@ func file(t *testing.T, name, text string) string {
 func TestWrongUsage(t *testing.T) {
 	text := file(t, "text", "some text")
 	empty := file(t, "empty", "")
+	rows := file(t, "rows", "[\n{\"name\": \"a\", \"shape\": \"1\", \"gpu_ms\": 1},\n{\"name\": \"a\"}\n]\n")
 	for _, test := range []struct{ args, want string }{
 		{"", "which command"},
 		{"nonsense", `there is no command "nonsense"`},
@@ -81,6 +82,11 @@ func TestWrongUsage(t *testing.T) {
 		{"bench -only rmsnorm -size 5,6x7,a", `-size is "5,6x7,a", want numbers up to`},
 		{"bench -size rmsnorm=1x2,topk=3x4x5", "for another case -size again"},
 		{"bench -precision f32,f8", `-precision is "f32,f8", want some of f32, f16, bf16`},
+		{"bench -baseline /does/not/exist", "/does/not/exist"},
+		{"bench -baseline " + empty, empty + " holds no rows"},
+		{"bench -baseline " + text, "-baseline: " + text + ":1: invalid character"},
+		{"bench -baseline " + rows, "-baseline: " + rows + ":3: an object without name or shape"},
+		{"bench -steps -baseline " + rows, "do not go together"},
 		{"bench -reps 0", "-reps is 0"},
 		{"bench -reps x", "x"},
 		{"bench -warmup -1", "-warmup -1"},

@@ -3,12 +3,12 @@ package main
 import (
 	"context"
 	"errors"
+	"fmt"
 	"slices"
 	"time"
 
 	"github.com/colt5-vulkan/colt5/colt5"
 	"github.com/colt5-vulkan/colt5/vk"
-	"github.com/urfave/cli/v3"
 )
 
 // workload is a case at a size on the device, ready to run.
@@ -25,6 +25,8 @@ type benchmark struct {
 	pace  pace
 	table *table
 	steps bool // the table of steps
+	base  *baseline
+	info  vk.Info
 
 	copyRate, flopRate float64 // the roofs: bytes and operations a second; 0: not measured yet
 }
@@ -37,8 +39,13 @@ type timing struct {
 	peak      uint64 // bytes of device memory in use at once
 }
 
-// start starts the table for cases.
-func (b *benchmark) start(a *app, c *cli.Command, todo []sized) (err error) {
+// newBenchmark has no table yet.
+func newBenchmark(ctx context.Context, dev *vk.Device, p pace) *benchmark {
+	return &benchmark{ctx: ctx, dev: dev, pace: p, info: dev.Info()}
+}
+
+// columns are those of the table for cases.
+func (b *benchmark) columns(todo []sized) []column {
 	var name, shape int
 	for _, x := range todo {
 		name, shape = max(name, len(x.name)), max(shape, len(x.shape()))
@@ -52,9 +59,36 @@ func (b *benchmark) start(a *app, c *cli.Command, todo []sized) (err error) {
 			numbers("wall_ms", "wall ms", 8), numbers("gb_per_s", "GB/s", 6), numbers("tflop_per_s", "TFLOP/s", 8),
 			numbers("roof_share", "of roof", 5), numbers("workspace_bytes", "workspace", 10),
 			numbers("peak_bytes", "peak memory", 10), numbers("runs", "runs", 0))
+		columns = append(columns, b.base.columns()...)
 	}
-	b.table, err = a.table(c, columns...)
-	return err
+	return append(columns, data("device"), data("driver"))
+}
+
+// remarks are what is to be known before the rows.
+func (b *benchmark) remarks() []string {
+	list := []string{fmt.Sprintf("%s, %s, Vulkan %s", b.info.Name, driverOf(b.info), b.info.API)}
+	if b.info.Caps.CPU {
+		list = append(list, noGPUFigures)
+	}
+	return append(list, b.base.about(b.info)...)
+}
+
+const noGPUFigures = "This is a driver that runs on the processor: the times are no GPU figures."
+
+// all runs cases, and goes on after failures.
+func (b *benchmark) all(bar *progress, todo []sized) error {
+	var failed error
+	for _, x := range todo {
+		if err := b.ctx.Err(); err != nil {
+			return errors.Join(failed, err)
+		}
+		bar.at(x.title())
+		if err := b.run(x); err != nil {
+			failed = errors.Join(failed, fmt.Errorf("%s: %w", x.title(), err))
+		}
+		bar.next()
+	}
+	return failed
 }
 
 // run times a case and writes its rows.
@@ -137,8 +171,10 @@ func (b *benchmark) row(x sized, t timing) {
 	case matmulRoof:
 		b.flopRate = flops
 	}
-	b.table.row(x.name, x.shape(), precisionName(x.precision), millis(gpu), millis(quantile(t.gpu, 0.1)), millis(quantile(t.gpu, 0.9)), millis(quantile(t.wall, 0.5)),
-		scaled(bytes, 1e9), scaled(flops, 1e12), b.ofRoof(bytes, flops), size(t.stats.Workspace), size(t.peak), len(t.gpu))
+	values := []any{x.name, x.shape(), precisionName(x.precision), millis(gpu), millis(quantile(t.gpu, 0.1)), millis(quantile(t.gpu, 0.9)),
+		millis(quantile(t.wall, 0.5)), scaled(bytes, 1e9), scaled(flops, 1e12), b.ofRoof(bytes, flops), size(t.stats.Workspace), size(t.peak), len(t.gpu)}
+	values = append(values, b.base.cells(x.title(), gpu)...)
+	b.table.row(append(values, b.info.Name, driverOf(b.info))...)
 }
 
 // rate is work a second.
@@ -176,6 +212,7 @@ func (b *benchmark) stepRows(x sized, t timing) {
 		if all > 0 {
 			part = share(ms / all)
 		}
-		b.table.row(x.name, x.shape(), precisionName(x.precision), i+1, s.Name, millis(ms), part, scaled(rate(s.Bytes, ms), 1e9), scaled(rate(s.Flops, ms), 1e12))
+		b.table.row(x.name, x.shape(), precisionName(x.precision), i+1, s.Name, millis(ms), part, scaled(rate(s.Bytes, ms), 1e9), scaled(rate(s.Flops, ms), 1e12),
+			b.info.Name, driverOf(b.info))
 	}
 }
