@@ -27,8 +27,7 @@ func (a *app) bench() *cli.Command {
 			&cli.StringSliceFlag{Name: "size", Usage: "`[NAME=]AxB` instead of the sizes of a case; numbers may be lists, 2x8192,16384x512; again for more sizes"},
 			&cli.StringFlag{Name: "precision", Value: "f32", Usage: "time in these `PRECISIONS`, of f32, f16, bf16"},
 			&cli.StringFlag{Name: "baseline", Usage: "compare with the rows of `FILE`, what bench -o jsonl (or json) wrote earlier"},
-			&cli.IntFlag{Name: "reps", HideDefault: true, Usage: "time `N` runs (default: as many as fit some time)"},
-			&cli.IntFlag{Name: "warmup", Value: -1, HideDefault: true, Usage: "`N` runs before (default: as many as fit some time)"},
+			repsFlag(), warmupFlag(),
 			&cli.BoolFlag{Name: "full", Usage: "the sizes of a GPU also on a CPU driver"},
 			&cli.BoolFlag{Name: "steps", Usage: "instead: the GPU time of every step; steps run one after the other then"},
 		},
@@ -53,8 +52,8 @@ func (a *app) bench() *cli.Command {
 					return err
 				}
 			}
-			if c.IsSet("reps") && c.Int("reps") < 1 || c.IsSet("warmup") && c.Int("warmup") < 0 {
-				return usage("-reps is %d and -warmup %d, want at least 1 and 0", c.Int("reps"), c.Int("warmup"))
+			if err := checkPace(c); err != nil {
+				return err
 			}
 			return a.withDevice(c, func(dev *vk.Device) error { return a.benchOn(ctx, c, dev, cases, precisions, base) })
 		},
@@ -68,9 +67,13 @@ func (a *app) benchOn(ctx context.Context, c *cli.Command, dev *vk.Device, cases
 	b.steps, b.base = c.Bool("steps"), base
 	todo, remarks := work(cases, cpu && !c.Bool("full"), dev.Caps(), precisions)
 	if !b.steps {
-		todo = append(roofs(cpu), todo...) // a processor reaches its roof at small sizes too
+		todo = append(roofs(dev.Caps(), precisions), todo...)
 	}
-	var err error
+	return a.runBench(c, b, todo, remarks)
+}
+
+// runBench runs cases, with a table on stdout.
+func (a *app) runBench(c *cli.Command, b *benchmark, todo []sized, remarks []string) (err error) {
 	if b.table, err = a.table(c, b.columns(todo)...); err != nil {
 		return err
 	}
@@ -82,10 +85,26 @@ func (a *app) benchOn(ctx context.Context, c *cli.Command, dev *vk.Device, cases
 	}
 	failed := b.all(bar, todo)
 	err = b.table.close()
-	if rest := base.rest(); rest != "" && ctx.Err() == nil {
+	if rest := b.base.rest(); rest != "" && b.ctx.Err() == nil {
 		b.table.remark("%s", rest)
 	}
 	return errors.Join(failed, err)
+}
+
+func repsFlag() cli.Flag {
+	return &cli.IntFlag{Name: "reps", HideDefault: true, Usage: "time `N` runs (default: as many as fit some time)"}
+}
+
+func warmupFlag() cli.Flag {
+	return &cli.IntFlag{Name: "warmup", Value: -1, HideDefault: true, Usage: "`N` runs before (default: as many as fit some time)"}
+}
+
+// checkPace checks these two.
+func checkPace(c *cli.Command) error {
+	if c.IsSet("reps") && c.Int("reps") < 1 || c.IsSet("warmup") && c.Int("warmup") < 0 {
+		return usage("-reps is %d and -warmup %d, want at least 1 and 0", c.Int("reps"), c.Int("warmup"))
+	}
+	return nil
 }
 
 // benchCase is something to time: a room under its stem, or a module.
@@ -102,11 +121,22 @@ type sized struct {
 	benchCase
 	size      []int
 	precision pipelines.Precision
+
+	matrix  vk.Shape // of a roof of cooperative matrices
+	operand string   // and the type of what they multiply
+}
+
+// format is what the column precision says.
+func (s sized) format() string {
+	if s.operand != "" {
+		return s.operand
+	}
+	return precisionName(s.precision)
 }
 
 // title is for people.
 func (s sized) title() string {
-	return s.name + " " + s.shape() + " " + precisionName(s.precision)
+	return s.name + " " + s.shape() + " " + s.format()
 }
 
 func (s sized) shape() string {

@@ -18,21 +18,6 @@ func benchCases() []benchCase {
 // halves names the cases that have 16-bit variants: their setups read benchStage.precision.
 func halves() []string { return append([]string{"linear"}, caseNames(routedCases())...) }
 
-// The roofs are cases too, which are not chosen but always run first.
-const copyRoof, matmulRoof = "roof copy", "roof matmul"
-
-// roofs are what this device can do at best.
-func roofs(small bool) []sized {
-	bytes, side := 256<<20, 4096
-	if small {
-		bytes, side = 64<<20, 512
-	}
-	return []sized{
-		{benchCase: benchCase{name: copyRoof, dims: []string{"bytes"}, setup: setupCopy}, size: []int{bytes}},
-		{benchCase: benchCase{name: matmulRoof, dims: linearDims(), setup: setupLinear}, size: []int{side, side, side}},
-	}
-}
-
 // setupCopy copies with a kernel: the copy commands of some drivers reach a fraction of what memory can do.
 func setupCopy(s *benchStage, size []int) (*workload, error) {
 	const c = 1024

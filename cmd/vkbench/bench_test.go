@@ -139,7 +139,7 @@ func TestInsaneResults(t *testing.T) {
 			b := newBenchmark(context.Background(), dev, newPace(true, 1, 0))
 			b.table = &table{out: &out, remarks: &out, format: "csv", before: func() {}, columns: b.columns(nil)}
 			runs := 0
-			err := b.run(sized{benchCase{name: "planted", setup: func(s *benchStage, _ []int) (*workload, error) {
+			err := b.run(sized{benchCase: benchCase{name: "planted", setup: func(s *benchStage, _ []int) (*workload, error) {
 				y, indices := s.tensor(colt5.F32, 3), s.tensor(colt5.I32, 2, 2)
 				run := func() error {
 					runs++
@@ -153,7 +153,7 @@ func TestInsaneResults(t *testing.T) {
 				}
 				last := func() (colt5.CallStats, error) { return colt5.CallStats{Time: time.Millisecond, Bytes: 8}, nil }
 				return &workload{run: run, last: last, results: []result{tensorResult("y", y), tensorIndices("indices", indices, 5)}}, nil
-			}}, []int{3}, pipelines.F32})
+			}}, size: []int{3}})
 			if test.want != "" {
 				assert.ErrorContains(t, err, test.want)
 				assert.Equal(t, 1, runs)
@@ -272,11 +272,14 @@ func TestQuantile(t *testing.T) {
 }
 
 func TestOfRoof(t *testing.T) {
-	b := &benchmark{}
-	assert.Nil(t, b.ofRoof(1, 1))
-	b.copyRate, b.flopRate = 100, 1000
-	assert.Equal(t, share(0.5), b.ofRoof(50, 400))
-	assert.Equal(t, share(0.9), b.ofRoof(50, 900))
+	b, half := &benchmark{}, sized{precision: pipelines.F16}
+	assert.Nil(t, b.ofRoof(sized{}, 1, 1))
+	b.copyRate, b.flopRate = 100, map[pipelines.Precision]float64{pipelines.F32: 1000}
+	assert.Equal(t, share(0.5), b.ofRoof(sized{}, 50, 400))
+	assert.Equal(t, share(0.9), b.ofRoof(sized{}, 50, 900))
+	assert.Nil(t, b.ofRoof(half, 50, 900))
+	b.flopRate[pipelines.F16] = 9000
+	assert.Equal(t, share(0.5), b.ofRoof(half, 50, 900))
 	assert.Equal(t, 2000.0, rate(1, 0.5))
 	assert.Zero(t, rate(1, 0))
 	assert.Nil(t, scaled(0, 1e9))

@@ -172,7 +172,7 @@ func (x benchCase) at(small bool, precisions []pipelines.Precision) []sized {
 	var todo []sized
 	for _, s := range sizes {
 		for _, p := range precisions {
-			todo = append(todo, sized{x, s, p})
+			todo = append(todo, sized{benchCase: x, size: s, precision: p})
 		}
 	}
 	return todo

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/colt5-vulkan/colt5/colt5"
+	"github.com/colt5-vulkan/colt5/pipelines"
 	"github.com/colt5-vulkan/colt5/vk"
 )
 
@@ -28,7 +29,9 @@ type benchmark struct {
 	base  *baseline
 	info  vk.Info
 
-	copyRate, flopRate float64 // the roofs: bytes and operations a second; 0: not measured yet
+	// The roofs: bytes and operations a second; 0: not measured yet. That of 16 bits is the best of their cooperative matrices.
+	copyRate float64
+	flopRate map[pipelines.Precision]float64
 }
 
 // timing is what a workload took.
@@ -41,7 +44,7 @@ type timing struct {
 
 // newBenchmark has no table yet.
 func newBenchmark(ctx context.Context, dev *vk.Device, p pace) *benchmark {
-	return &benchmark{ctx: ctx, dev: dev, pace: p, info: dev.Info()}
+	return &benchmark{ctx: ctx, dev: dev, pace: p, info: dev.Info(), flopRate: map[pipelines.Precision]float64{}}
 }
 
 // columns are those of the table for cases.
@@ -168,11 +171,11 @@ func (b *benchmark) row(x sized, t timing) {
 	switch x.name {
 	case copyRoof:
 		b.copyRate = bytes
-	case matmulRoof:
-		b.flopRate = flops
+	case matmulRoof, matrixRoof + "f32":
+		b.flopRate[x.precision] = max(b.flopRate[x.precision], flops)
 	}
-	values := []any{x.name, x.shape(), precisionName(x.precision), millis(gpu), millis(quantile(t.gpu, 0.1)), millis(quantile(t.gpu, 0.9)),
-		millis(quantile(t.wall, 0.5)), scaled(bytes, 1e9), scaled(flops, 1e12), b.ofRoof(bytes, flops), size(t.stats.Workspace), size(t.peak), len(t.gpu)}
+	values := []any{x.name, x.shape(), x.format(), millis(gpu), millis(quantile(t.gpu, 0.1)), millis(quantile(t.gpu, 0.9)),
+		millis(quantile(t.wall, 0.5)), scaled(bytes, 1e9), scaled(flops, 1e12), b.ofRoof(x, bytes, flops), size(t.stats.Workspace), size(t.peak), len(t.gpu)}
 	values = append(values, b.base.cells(x.title(), gpu)...)
 	b.table.row(append(values, b.info.Name, driverOf(b.info))...)
 }
@@ -194,11 +197,12 @@ func scaled(rate, unit float64) any {
 }
 
 // ofRoof is the larger of the shares of bandwidth and of arithmetic; nil before the roofs are known.
-func (b *benchmark) ofRoof(bytes, flops float64) any {
-	if b.copyRate == 0 || b.flopRate == 0 {
+func (b *benchmark) ofRoof(x sized, bytes, flops float64) any {
+	most := b.flopRate[x.precision]
+	if b.copyRate == 0 || most == 0 || x.matrix.M > 0 {
 		return nil
 	}
-	return share(max(bytes/b.copyRate, flops/b.flopRate))
+	return share(max(bytes/b.copyRate, flops/most))
 }
 
 func (b *benchmark) stepRows(x sized, t timing) {
@@ -212,7 +216,7 @@ func (b *benchmark) stepRows(x sized, t timing) {
 		if all > 0 {
 			part = share(ms / all)
 		}
-		b.table.row(x.name, x.shape(), precisionName(x.precision), i+1, s.Name, millis(ms), part, scaled(rate(s.Bytes, ms), 1e9), scaled(rate(s.Flops, ms), 1e12),
+		b.table.row(x.name, x.shape(), x.format(), i+1, s.Name, millis(ms), part, scaled(rate(s.Bytes, ms), 1e9), scaled(rate(s.Flops, ms), 1e12),
 			b.info.Name, driverOf(b.info))
 	}
 }
