@@ -35,14 +35,14 @@ func TestParseRows(t *testing.T) {
 	}
 }
 
-// line is a row of an earlier run.
-func line(name, shape, precision string, gpu float64, i vk.Info) string {
+// earlier is a row of an earlier run.
+func earlier(name, shape, precision string, gpu float64, i vk.Info) string {
 	return fmt.Sprintf(`{"name": %q, "shape": %q, "precision": %q, "gpu_ms": %g, "device": %q, "driver": %q}`+"\n", name, shape, precision, gpu, i.Name, driverOf(i))
 }
 
 func TestBaseline(t *testing.T) {
 	here, other := vk.Info{Name: "A", Driver: "d", DriverInfo: "1"}, vk.Info{Name: "B", Driver: "e"}
-	b, err := readBaseline(file(t, "base.jsonl", line("x", "1", "f32", 9, here)+line("x", "1", "f32", 4, here)+line("x", "1", "f16", 0, here)+line("y", "1", "f32", 1, here)))
+	b, err := readBaseline(file(t, "base.jsonl", earlier("x", "1", "f32", 9, here)+earlier("x", "1", "f32", 4, here)+earlier("x", "1", "f16", 0, here)+earlier("y", "1", "f32", 1, here)))
 	require.NoError(t, err)
 	assert.Equal(t, []any{millis(4), 2.0}, b.cells("x 1 f32", 2), "the last of two rows counts")
 	assert.Equal(t, []any{millis(0), nil}, b.cells("x 1 f16", 2))
@@ -75,7 +75,7 @@ func TestBaseline(t *testing.T) {
 // TestBenchBaseline plants rows: one that this run has, and one that it has not.
 func TestBenchBaseline(t *testing.T) {
 	i := gputest.Device(t).Info()
-	base := file(t, "base.jsonl", line("rmsnorm", "3x4", "f32", 1e6, i)+line("rmsnorm", "5x4", "f16", 1, i)+line("mark", "1x2x3", "f32", 1, vk.Info{Name: "Other"}))
+	base := file(t, "base.jsonl", earlier("rmsnorm", "3x4", "f32", 1e6, i)+earlier("rmsnorm", "5x4", "f16", 1, i)+earlier("mark", "1x2x3", "f32", 1, vk.Info{Name: "Other"}))
 	args := quickly("-only", "rmsnorm", "-size", "3,7x4", "-baseline", base)
 	code, out, remarks := onDevice(t, append(args, "-o", "json")...)
 	require.Equal(t, exitFine, code, remarks)

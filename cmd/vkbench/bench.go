@@ -22,20 +22,16 @@ func (a *app) bench() *cli.Command {
 		Name: "bench", Usage: "time kernels and modules", Description: benchDescription,
 		DisableSliceFlagSeparator: true, // sizes have commas
 		Flags: []cli.Flag{
-			deviceFlag(), outputFlag(),
-			&cli.StringSliceFlag{Name: "only", Usage: "only these `NAMES`, of " + strings.Join(caseNames(benchCases()), ", ")},
-			&cli.StringSliceFlag{Name: "size", Usage: "`[NAME=]AxB` instead of the sizes of a case; numbers may be lists, 2x8192,16384x512; again for more sizes"},
-			&cli.StringFlag{Name: "precision", Value: "f32", Usage: "time in these `PRECISIONS`, of f32, f16, bf16"},
+			deviceFlag(), outputFlag(), onlyFlag(), sizeFlag(), precisionFlag("f32"),
 			&cli.StringFlag{Name: "baseline", Usage: "compare with the rows of `FILE`, what bench -o jsonl (or json) wrote earlier"},
-			repsFlag(), warmupFlag(),
-			&cli.BoolFlag{Name: "full", Usage: "the sizes of a GPU also on a CPU driver"},
+			repsFlag(), warmupFlag(), fullFlag(),
 			&cli.BoolFlag{Name: "steps", Usage: "instead: the GPU time of every step; steps run one after the other then"},
 		},
 		Action: func(ctx context.Context, c *cli.Command) error {
 			if err := noArgs(c); err != nil {
 				return err
 			}
-			cases, err := chooseCases(benchCases(), list(strings.Join(c.StringSlice("only"), ",")), c.StringSlice("size"))
+			cases, err := chooseCases(benchCases(), onlyOf(c), c.StringSlice("size"))
 			if err != nil {
 				return err
 			}
@@ -89,6 +85,25 @@ func (a *app) runBench(c *cli.Command, b *benchmark, todo []sized, remarks []str
 		b.table.remark("%s", rest)
 	}
 	return errors.Join(failed, err)
+}
+
+func onlyFlag() cli.Flag {
+	return &cli.StringSliceFlag{Name: "only", Usage: "only these `NAMES`, of " + strings.Join(caseNames(benchCases()), ", ")}
+}
+
+// onlyOf are the names of -only, which may be given several times.
+func onlyOf(c *cli.Command) []string { return list(strings.Join(c.StringSlice("only"), ",")) }
+
+func sizeFlag() cli.Flag {
+	return &cli.StringSliceFlag{Name: "size", Usage: "`[NAME=]AxB` instead of the sizes of a case; numbers may be lists, 2x8192,16384x512; again for more sizes"}
+}
+
+func precisionFlag(value string) cli.Flag {
+	return &cli.StringFlag{Name: "precision", Value: value, Usage: "time in these `PRECISIONS`, of f32, f16, bf16"}
+}
+
+func fullFlag() cli.Flag {
+	return &cli.BoolFlag{Name: "full", Usage: "the sizes of a GPU also on a CPU driver"}
 }
 
 func repsFlag() cli.Flag {

@@ -9,14 +9,14 @@ import (
 	"github.com/colt5-vulkan/colt5/vk"
 )
 
-// benchCases are all cases: those of rooms under the stem of the room, then modules. The small sizes keep a whole run on two cores
-// well below two minutes.
+// benchCases are all cases: those of rooms under the stem of the room, then modules, then those that show how time grows. The small
+// sizes keep a whole run on two cores well below two minutes.
 func benchCases() []benchCase {
-	return append(roomCases(), moduleCases()...)
+	return append(append(roomCases(), moduleCases()...), lengthCases()...)
 }
 
 // halves names the cases that have 16-bit variants: their setups read benchStage.precision.
-func halves() []string { return append([]string{"linear"}, caseNames(routedCases())...) }
+func halves() []string { return append([]string{"linear", blockLength}, caseNames(routedCases())...) }
 
 // setupCopy copies with a kernel: the copy commands of some drivers reach a fraction of what memory can do.
 func setupCopy(s *benchStage, size []int) (*workload, error) {

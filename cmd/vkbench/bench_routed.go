@@ -69,13 +69,16 @@ func setupAttention(s *benchStage, size []int) (*workload, error) {
 }
 
 func setupBlock(s *benchStage, size []int) (*workload, error) {
-	b, n, c := size[0], size[1], size[2]
-	config := blockExample(c)
+	config := blockExample(size[2])
 	config.Precision = colt5.Precision(s.precision)
 	config.NumHeavyAttnTokensQ, config.NumHeavyAttnTokensKV, config.NumHeavyFFTokens = size[3], size[3], size[3]
+	return s.block(config, size[0], size[1])
+}
+
+func (s *benchStage) block(config colt5.ConditionalRoutedTransformerBlockConfig, b, n int) (*workload, error) {
 	m, err := colt5.NewConditionalRoutedTransformerBlock(s.dev, config)
 	m = keep(s.stage, m, err)
-	x, y, mask := s.input(b, n, c), s.tensor(colt5.F32, b, n, c), s.ones(b, n)
+	x, y, mask := s.input(b, n, config.Dim), s.tensor(colt5.F32, b, n, config.Dim), s.ones(b, n)
 	return s.call(m, y, func() error { return m.Forward(y, x, colt5.BlockOptions{Mask: mask}) })
 }
 

@@ -26,8 +26,8 @@ func tiny() map[string]string {
 		"scatter": "2x50x12x5", "feedforward": "2x40x16x5", "router": "2x40x16x5", "topk": "2x100x7", "topk_differentiable": "2x100x7",
 		"coordinate_descent": "2x100x7", "attention": "2x140x16x5", "block": "2x140x16x5", "cross": "2x20x256x16x2x64",
 		"autoregressive": "2x140x16x5", "image": "1x12x16x8x4x10", "vit": "1x16x2x16x1", "encoder": "2x70x16x5x1",
-		"autoregressive_transformer": "1x140x16x5x1",
-		"coor_descent_windows":       "2x2x100x5x7", "select_windows": "2x2x100x5x7",
+		"autoregressive_transformer": "1x140x16x5x1", "block_length": "1x140x16x5", "dense_attention": "1x40x2x8",
+		"coor_descent_windows": "2x2x100x5x7", "select_windows": "2x2x100x5x7",
 	}
 }
 

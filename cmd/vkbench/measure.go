@@ -28,6 +28,7 @@ type benchmark struct {
 	steps bool // the table of steps
 	base  *baseline
 	info  vk.Info
+	gpu   float64 // median of the last row, ms
 
 	// The roofs: bytes and operations a second; 0: not measured yet. That of 16 bits is the best of their cooperative matrices.
 	copyRate float64
@@ -174,6 +175,7 @@ func (b *benchmark) row(x sized, t timing) {
 	case matmulRoof, matrixRoof + "f32":
 		b.flopRate[x.precision] = max(b.flopRate[x.precision], flops)
 	}
+	b.gpu = gpu
 	values := []any{x.name, x.shape(), x.format(), millis(gpu), millis(quantile(t.gpu, 0.1)), millis(quantile(t.gpu, 0.9)),
 		millis(quantile(t.wall, 0.5)), scaled(bytes, 1e9), scaled(flops, 1e12), b.ofRoof(x, bytes, flops), size(t.stats.Workspace), size(t.peak), len(t.gpu)}
 	values = append(values, b.base.cells(x.title(), gpu)...)
