@@ -177,7 +177,7 @@ func (p *Peak) Record(t *vk.Tape, a PeakArgs) error {
 	if err := positive(op, dim{"Groups", a.Groups}); err != nil {
 		return err
 	}
-	s, caps := p.config.Shape, t.Device().Caps()
+	s := p.config.Shape
 	m, n := dim{"M", int(s.M)}, dim{"N", int(s.N)}
 	x, y := p.Sizes(a.Groups)
 	for _, err := range []error{
@@ -188,14 +188,11 @@ func (p *Peak) Record(t *vk.Tape, a PeakArgs) error {
 			return err
 		}
 	}
-	groups, err := vk.Grid(caps, uint64(a.Groups))
+	groups, err := vk.Grid(t.Device().Caps(), uint64(a.Groups))
 	if err != nil {
 		return fmt.Errorf("pipelines: Peak: %w", err)
 	}
-	lanes, variant := caps.SubgroupSize, "peak_"+p.kind.operand+"_"+p.kind.sum
-	name := fmt.Sprintf("%s %dx%dx%d", variant, s.M, s.N, s.K)
-	kernel, err := p.kernels.with(name, variant, map[uint32]uint32{0: s.M, 1: s.N, 2: s.K, 3: lanes, 4: PeakSubgroups * lanes},
-		vk.KernelConfig{SubgroupSize: lanes, FullSubgroups: true})
+	kernel, err := p.kernel()
 	if err != nil {
 		return fmt.Errorf("pipelines: Peak: %w", err)
 	}
@@ -208,6 +205,13 @@ func (p *Peak) Record(t *vk.Tape, a PeakArgs) error {
 		Flops:  products * 2 * float64(s.M) * float64(s.N) * float64(s.K),
 		Bytes:  float64(a.X.Size() + a.Y.Size()),
 	})
+}
+
+func (p *Peak) kernel() (*vk.Kernel, error) {
+	s, lanes, variant := p.config.Shape, p.kernels.dev.Caps().SubgroupSize, "peak_"+p.kind.operand+"_"+p.kind.sum
+	name := fmt.Sprintf("%s %dx%dx%d", variant, s.M, s.N, s.K)
+	return p.kernels.with(name, variant, map[uint32]uint32{0: s.M, 1: s.N, 2: s.K, 3: lanes, 4: PeakSubgroups * lanes},
+		vk.KernelConfig{SubgroupSize: lanes, FullSubgroups: true})
 }
 
 // Close frees the kernel.
