@@ -12,9 +12,14 @@ import (
 	"github.com/urfave/cli/v3"
 )
 
-const benchDescription = `A row is a room (a kernel under the name of its files) or a module at one size. Times are medians, and 10th and 90th percentiles.
-GB/s and TFLOP/s count what has to be moved and computed at least. The roof is measured in the same run: a large copy and a large
-matrix product; a row's share of it is the larger of its shares of the two. Nothing is timed before its results looked sane.`
+const benchDescription = `A row is a room (a kernel under the name of its files) or a module at one size, in one precision. Times are medians, and 10th and 90th
+percentiles. GB/s and TFLOP/s count what has to be moved and computed at least. The roof is measured in the same run: a large copy, and a
+large float32 matrix product or, for precisions of 16 bits, products of cooperative matrices in registers; a row's share of it is the larger of
+its shares of the two. Nothing is timed before its results looked sane.
+
+Cases that have no 16-bit variants run in f32 whatever -precision says; what the device lacks is left out, with a remark. With -baseline rows
+have the GPU time of the same name, shape and precision in an earlier run (of several the last), and how many times faster this run is.
+block_length and dense_attention are for growing lengths: see report and plot.`
 
 // bench times rooms and modules.
 func (a *app) bench() *cli.Command {

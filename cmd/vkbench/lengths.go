@@ -66,6 +66,10 @@ func (s sweep) steps(precisions []pipelines.Precision) int {
 
 // run times the cases, and remarks where they end. The block runs in every precision.
 func (s sweep) run(b *benchmark, bar *progress, precisions []pipelines.Precision, remark func(string)) error {
+	if b.pace.most > b.pace.reps { // no -reps: runs of seconds need no ten of them
+		defer func(p pace) { b.pace = p }(b.pace)
+		b.pace.reps, b.pace.warmup = min(b.pace.reps, 3), min(b.pace.warmup, 1)
+	}
 	var failed error
 	for _, c := range lengthCases() {
 		list := precisions

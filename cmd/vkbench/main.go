@@ -1,5 +1,6 @@
 // Command vkbench shows the Vulkan devices of a machine, verifies the library on one of them against golden cases, times its kernels
-// and modules, tells what memory a module's call needs, and shows which passages of a text a router sends to the heavy branch.
+// and modules, compares them with what the device can do at best, writes reports, tells what memory a module's call needs, and shows which
+// passages of a text a router sends to the heavy branch.
 // `vkbench help` says more.
 package main
 
