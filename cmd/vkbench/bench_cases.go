@@ -16,7 +16,10 @@ func benchCases() []benchCase {
 }
 
 // halves names the cases that have 16-bit variants: their setups read benchStage.precision.
-func halves() []string { return append([]string{"linear", blockLength}, caseNames(routedCases())...) }
+func halves() []string {
+	rooms := []string{"linear", "window_attention", "patch_attention", "routed_attention", blockLength, denseAttention}
+	return append(rooms, caseNames(routedCases())...)
+}
 
 // setupCopy copies with a kernel: the copy commands of some drivers reach a fraction of what memory can do.
 func setupCopy(s *benchStage, size []int) (*workload, error) {
@@ -71,6 +74,19 @@ func (s *benchStage) matrix(rows, columns, wide int) vk.Range {
 		}
 	}
 	return s.upload(vk.Bytes(list))
+}
+
+// operand is memory with normal numbers in the precision.
+func (s *benchStage) operand(count int) vk.Range {
+	if s.precision == pipelines.F32 {
+		return s.normals(count)
+	}
+	return s.matrix(1, count, count)
+}
+
+// output is memory for a result in the precision.
+func (s *benchStage) output(count int) vk.Range {
+	return s.memory(uint64(count) * uint64(s.precision.Bytes()))
 }
 
 func (s *benchStage) upload(data []byte) vk.Range {

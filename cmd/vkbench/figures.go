@@ -173,14 +173,15 @@ func lengthFigure(rows []benchRow, dense bool) figure {
 		return f
 	}
 	f.file, f.title = "length_dense", "Transformer block and dense attention"
-	f.caption = "The block, and the attention of all tokens to all tokens, of as many heads, alone: no projections, no feedforward, float32. Its line ends where " +
-		"a run would take seconds."
+	f.caption = "The block, and the attention of all tokens to all tokens, of as many heads, alone: no projections, no feedforward. Its lines end where a run " +
+		"would take seconds."
 	groups, by := lengthsOf(rows, denseAttention)
 	if len(groups) == 0 || len(f.lines) == 0 {
 		return figure{}
 	}
 	for _, group := range groups {
-		l := line{name: "dense attention, " + group, color: grey, dashes: true, marks: true, joined: true}
+		l := marked("dense attention, "+group, by[group].rows[0].Precision)
+		l.dashes, l.joined = true, true
 		for i, r := range by[group].rows {
 			l.points = append(l.points, plotter.XY{X: float64(by[group].tokens[i]), Y: r.GPU})
 		}

@@ -61,10 +61,10 @@ func newSweep(small bool) sweep {
 
 // steps is how many runs there are at most, in some precisions.
 func (s sweep) steps(precisions []pipelines.Precision) int {
-	return (len(precisions) + 1) * len(s.lengths)
+	return len(lengthCases()) * len(precisions) * len(s.lengths)
 }
 
-// run times the cases, and remarks where they end. The block runs in every precision.
+// run times the cases, and remarks where they end.
 func (s sweep) run(b *benchmark, bar *progress, precisions []pipelines.Precision, remark func(string)) error {
 	if b.pace.most > b.pace.reps { // no -reps: runs of seconds need no ten of them
 		defer func(p pace) { b.pace = p }(b.pace)
@@ -72,11 +72,7 @@ func (s sweep) run(b *benchmark, bar *progress, precisions []pipelines.Precision
 	}
 	var failed error
 	for _, c := range lengthCases() {
-		list := precisions
-		if c.name == denseAttention {
-			list = []pipelines.Precision{pipelines.F32}
-		}
-		for _, p := range list {
+		for _, p := range precisions {
 			failed = errors.Join(failed, s.line(b, bar, c, p, remark))
 		}
 	}

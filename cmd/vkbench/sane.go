@@ -96,9 +96,12 @@ func (s *benchStage) floatResult(name string, r vk.Range) result {
 	}
 }
 
-// halfResult is an output of a room in a precision of 16 bits.
-func (s *benchStage) halfResult(name string, r vk.Range) result {
+// precisionResult is an output of a room in the precision.
+func (s *benchStage) precisionResult(name string, r vk.Range) result {
 	x := s.floatResult(name, r)
+	if s.precision == pipelines.F32 {
+		return x
+	}
 	convert := half.FromBF16
 	if s.precision == pipelines.F16 {
 		convert = half.FromF16
