@@ -12,7 +12,7 @@ import (
 // that is decided when they are compiled, and what takes the most registers.
 var compileRooms = []func(*compiler){
 	compileNorms, compileLinear, compileRouterLogits, compileCoorDescent, compileSelect, compileSlots, compileAttentions, compileRotary,
-	compileWays,
+	compileWays, compilePeak,
 }
 
 // supported are the precisions in which the device multiplies matrices.
@@ -232,4 +232,12 @@ func distinct[T comparable](list ...T) (short []T) {
 		}
 	}
 	return short
+}
+
+func compilePeak(c *compiler) {
+	for _, s := range c.caps.Shapes {
+		if _, _, err := PeakTypes(s); err == nil {
+			compile(c, NewPeak, func(r *Peak) ([]*vk.Kernel, error) { return one(r.kernel()) }, PeakConfig{s})
+		}
+	}
 }

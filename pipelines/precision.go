@@ -77,6 +77,10 @@ func (p Precision) normed(op string, c int) error {
 const (
 	componentF16  = 0          // VK_COMPONENT_TYPE_FLOAT16_KHR
 	componentF32  = 1          // VK_COMPONENT_TYPE_FLOAT32_KHR
+	componentS8   = 3          // VK_COMPONENT_TYPE_SINT8_KHR
+	componentS32  = 5          // VK_COMPONENT_TYPE_SINT32_KHR
+	componentU8   = 7          // VK_COMPONENT_TYPE_UINT8_KHR
+	componentU32  = 9          // VK_COMPONENT_TYPE_UINT32_KHR
 	componentBF16 = 1000141000 // VK_COMPONENT_TYPE_BFLOAT16_KHR
 	scopeSubgroup = 3          // VK_SCOPE_SUBGROUP_KHR
 )

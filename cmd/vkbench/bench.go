@@ -3,86 +3,128 @@ package main
 import (
 	"context"
 	"errors"
-	"fmt"
-	"math"
-	"slices"
 	"strconv"
 	"strings"
 	"time"
 
+	"github.com/colt5-vulkan/colt5/pipelines"
 	"github.com/colt5-vulkan/colt5/vk"
 	"github.com/urfave/cli/v3"
 )
 
-const benchDescription = `A row is a room (a kernel under the name of its files) or a module at one size. Times are medians, and 10th and 90th percentiles.
-GB/s and TFLOP/s count what has to be moved and computed at least. The roof is measured in the same run: a large copy and a large
-matrix product; a row's share of it is the larger of its shares of the two. Nothing is timed before its results looked sane.`
+const benchDescription = `A row is a room (a kernel under the name of its files) or a module at one size, in one precision. Times are medians, and 10th and 90th
+percentiles. GB/s and TFLOP/s count what has to be moved and computed at least. The roof is measured in the same run: a large copy, and a
+large float32 matrix product or, for precisions of 16 bits, products of cooperative matrices in registers; a row's share of it is the larger of
+its shares of the two. Nothing is timed before its results looked sane.
+
+Cases that have no 16-bit variants run in f32 whatever -precision says; what the device lacks is left out, with a remark. With -baseline rows
+have the GPU time of the same name, shape and precision in an earlier run (of several the last), and how many times faster this run is.
+block_length and dense_attention are for growing lengths: see report and plot.`
 
 // bench times rooms and modules.
 func (a *app) bench() *cli.Command {
 	return &cli.Command{
 		Name: "bench", Usage: "time kernels and modules", Description: benchDescription,
+		DisableSliceFlagSeparator: true, // sizes have commas
 		Flags: []cli.Flag{
-			deviceFlag(), outputFlag(),
-			&cli.StringSliceFlag{Name: "only", Usage: "only these `NAMES`, of " + strings.Join(caseNames(benchCases()), ", ")},
-			&cli.StringSliceFlag{Name: "size", Usage: "`[NAME=]AxB` instead of the sizes of a case; again for more sizes"},
-			&cli.IntFlag{Name: "reps", HideDefault: true, Usage: "time `N` runs (default: as many as fit some time)"},
-			&cli.IntFlag{Name: "warmup", Value: -1, HideDefault: true, Usage: "`N` runs before (default: as many as fit some time)"},
-			&cli.BoolFlag{Name: "full", Usage: "the sizes of a GPU also on a CPU driver"},
+			deviceFlag(), outputFlag(), onlyFlag(), sizeFlag(), precisionFlag("f32"),
+			&cli.StringFlag{Name: "baseline", Usage: "compare with the rows of `FILE`, what bench -o jsonl (or json) wrote earlier"},
+			repsFlag(), warmupFlag(), fullFlag(),
 			&cli.BoolFlag{Name: "steps", Usage: "instead: the GPU time of every step; steps run one after the other then"},
 		},
 		Action: func(ctx context.Context, c *cli.Command) error {
 			if err := noArgs(c); err != nil {
 				return err
 			}
-			cases, err := chooseCases(benchCases(), c.StringSlice("only"), c.StringSlice("size"))
+			cases, err := chooseCases(benchCases(), onlyOf(c), c.StringSlice("size"))
 			if err != nil {
 				return err
 			}
-			if c.IsSet("reps") && c.Int("reps") < 1 || c.IsSet("warmup") && c.Int("warmup") < 0 {
-				return usage("-reps is %d and -warmup %d, want at least 1 and 0", c.Int("reps"), c.Int("warmup"))
+			precisions, err := parsePrecisions(c.String("precision"))
+			if err != nil {
+				return err
 			}
-			return a.withDevice(c, func(dev *vk.Device) error { return a.benchOn(ctx, c, dev, cases) })
+			var base *baseline
+			if path := c.String("baseline"); path != "" {
+				if c.Bool("steps") {
+					return usage("-baseline and -steps do not go together")
+				}
+				if base, err = readBaseline(path); err != nil {
+					return err
+				}
+			}
+			if err := checkPace(c); err != nil {
+				return err
+			}
+			return a.withDevice(c, func(dev *vk.Device) error { return a.benchOn(ctx, c, dev, cases, precisions, base) })
 		},
 	}
 }
 
 // benchOn times cases on a device.
-func (a *app) benchOn(ctx context.Context, c *cli.Command, dev *vk.Device, cases []benchCase) error {
+func (a *app) benchOn(ctx context.Context, c *cli.Command, dev *vk.Device, cases []benchCase, precisions []pipelines.Precision, base *baseline) error {
 	cpu := dev.Caps().CPU
-	small := cpu && !c.Bool("full")
-	b := &benchmark{ctx: ctx, dev: dev, pace: newPace(cpu, c.Int("reps"), c.Int("warmup"))}
-	var todo []sized
-	for _, x := range cases {
-		todo = append(todo, x.at(small)...)
-	}
-	b.steps = c.Bool("steps")
+	b := newBenchmark(ctx, dev, newPace(cpu, c.Int("reps"), c.Int("warmup")))
+	b.steps, b.base = c.Bool("steps"), base
+	todo, remarks := work(cases, cpu && !c.Bool("full"), dev.Caps(), precisions)
 	if !b.steps {
-		todo = append(roofs(cpu), todo...) // a processor reaches its roof at small sizes too
+		todo = append(roofs(dev.Caps(), precisions), todo...)
 	}
-	if err := b.start(a, c, todo); err != nil {
+	return a.runBench(c, b, todo, remarks)
+}
+
+// runBench runs cases, with a table on stdout.
+func (a *app) runBench(c *cli.Command, b *benchmark, todo []sized, remarks []string) (err error) {
+	if b.table, err = a.table(c, b.columns(todo)...); err != nil {
 		return err
 	}
 	bar := a.progress(len(todo))
 	defer bar.end()
 	b.table.before = bar.clear
-	i := dev.Info()
-	b.table.remark("%s, %s %s, Vulkan %s", i.Name, i.Driver, i.DriverInfo, i.API)
-	if cpu {
-		b.table.remark("This is a driver that runs on the processor: the times are no GPU figures.")
+	for _, r := range append(b.remarks(), remarks...) {
+		b.table.remark("%s", r)
 	}
-	var failed error
-	for _, x := range todo {
-		if err := ctx.Err(); err != nil {
-			return errors.Join(failed, err)
-		}
-		bar.at(x.name + " " + x.shape())
-		if err := b.run(x); err != nil {
-			failed = errors.Join(failed, fmt.Errorf("%s %s: %w", x.name, x.shape(), err))
-		}
-		bar.next()
+	failed := b.all(bar, todo)
+	err = b.table.close()
+	if rest := b.base.rest(); rest != "" && b.ctx.Err() == nil {
+		b.table.remark("%s", rest)
 	}
-	return errors.Join(failed, b.table.close())
+	return errors.Join(failed, err)
+}
+
+func onlyFlag() cli.Flag {
+	return &cli.StringSliceFlag{Name: "only", Usage: "only these `NAMES`, of " + strings.Join(caseNames(benchCases()), ", ")}
+}
+
+// onlyOf are the names of -only, which may be given several times.
+func onlyOf(c *cli.Command) []string { return list(strings.Join(c.StringSlice("only"), ",")) }
+
+func sizeFlag() cli.Flag {
+	return &cli.StringSliceFlag{Name: "size", Usage: "`[NAME=]AxB` instead of the sizes of a case; numbers may be lists, 2x8192,16384x512; again for more sizes"}
+}
+
+func precisionFlag(value string) cli.Flag {
+	return &cli.StringFlag{Name: "precision", Value: value, Usage: "time in these `PRECISIONS`, of f32, f16, bf16"}
+}
+
+func fullFlag() cli.Flag {
+	return &cli.BoolFlag{Name: "full", Usage: "the sizes of a GPU also on a CPU driver"}
+}
+
+func repsFlag() cli.Flag {
+	return &cli.IntFlag{Name: "reps", HideDefault: true, Usage: "time `N` runs (default: as many as fit some time)"}
+}
+
+func warmupFlag() cli.Flag {
+	return &cli.IntFlag{Name: "warmup", Value: -1, HideDefault: true, Usage: "`N` runs before (default: as many as fit some time)"}
+}
+
+// checkPace checks these two.
+func checkPace(c *cli.Command) error {
+	if c.IsSet("reps") && c.Int("reps") < 1 || c.IsSet("warmup") && c.Int("warmup") < 0 {
+		return usage("-reps is %d and -warmup %d, want at least 1 and 0", c.Int("reps"), c.Int("warmup"))
+	}
+	return nil
 }
 
 // benchCase is something to time: a room under its stem, or a module.
@@ -94,10 +136,27 @@ type benchCase struct {
 	setup func(*benchStage, []int) (*workload, error)
 }
 
-// sized is a case at one size.
+// sized is a case at one size, in one precision.
 type sized struct {
 	benchCase
-	size []int
+	size      []int
+	precision pipelines.Precision
+
+	matrix  vk.Shape // of a roof of cooperative matrices
+	operand string   // and the type of what they multiply
+}
+
+// format is what the column precision says.
+func (s sized) format() string {
+	if s.operand != "" {
+		return s.operand
+	}
+	return precisionName(s.precision)
+}
+
+// title is for people.
+func (s sized) title() string {
+	return s.name + " " + s.shape() + " " + s.format()
 }
 
 func (s sized) shape() string {
@@ -108,93 +167,12 @@ func (s sized) shape() string {
 	return strings.Join(parts, "x")
 }
 
-// at lists the case at its sizes.
-func (x benchCase) at(small bool) []sized {
-	sizes := x.sizes
-	if small {
-		sizes = x.small
-	}
-	var list []sized
-	for _, s := range sizes {
-		list = append(list, sized{x, s})
-	}
-	return list
-}
-
 func caseNames(cases []benchCase) []string {
 	var names []string
 	for _, c := range cases {
 		names = append(names, c.name)
 	}
 	return names
-}
-
-// chooseCases keeps the cases named only (none: all) and gives them other sizes where the flags do.
-func chooseCases(cases []benchCase, only, sizes []string) ([]benchCase, error) {
-	for _, name := range only {
-		if !slices.Contains(caseNames(cases), name) {
-			return nil, usage("-only is %q, want some of %s", name, strings.Join(caseNames(cases), ", "))
-		}
-	}
-	if len(only) > 0 {
-		cases = slices.DeleteFunc(cases, func(c benchCase) bool { return !slices.Contains(only, c.name) })
-	}
-	given := map[string][][]int{}
-	for _, text := range sizes {
-		name, numbers, named := strings.Cut(text, "=")
-		if !named {
-			name, numbers = "", text
-		}
-		size, err := parseSize(numbers)
-		if err != nil {
-			return nil, usage("-size is %q, %w", text, err)
-		}
-		if named && !slices.Contains(caseNames(cases), name) {
-			return nil, usage("-size is %q, want sizes of %s", text, strings.Join(caseNames(cases), ", "))
-		}
-		for i := range cases {
-			c := &cases[i]
-			if named && c.name != name {
-				continue
-			}
-			if len(size) != len(c.dims) {
-				return nil, usage("-size is %q, but %s has %d sizes: %s", text, c.name, len(c.dims), strings.Join(c.dims, " x "))
-			}
-			if d := c.zero(size); d != "" {
-				return nil, usage("-size is %q, but %s of %s is 0, want at least 1", text, d, c.name)
-			}
-			given[c.name] = append(given[c.name], size)
-		}
-	}
-	for i := range cases {
-		if g := given[cases[i].name]; g != nil {
-			cases[i].sizes, cases[i].small = g, g
-		}
-	}
-	return cases, nil
-}
-
-// zero finds a size that is 0 and may not be, "" if there is none.
-func (x benchCase) zero(size []int) string {
-	for i, d := range x.dims {
-		if size[i] == 0 && !strings.Contains(d, "(0: ") {
-			return d
-		}
-	}
-	return ""
-}
-
-// parseSize reads "2x32768x512".
-func parseSize(text string) ([]int, error) {
-	var size []int
-	for _, part := range strings.Split(text, "x") {
-		n, err := strconv.Atoi(part)
-		if err != nil || n < 0 || n > math.MaxInt32 {
-			return nil, fmt.Errorf("want numbers up to %d with x between them, such as 2x1024x512", math.MaxInt32)
-		}
-		size = append(size, n)
-	}
-	return size, nil
 }
 
 // pace says how often something runs.

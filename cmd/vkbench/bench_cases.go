@@ -4,29 +4,21 @@ import (
 	"errors"
 
 	"github.com/colt5-vulkan/colt5/colt5"
+	"github.com/colt5-vulkan/colt5/internal/half"
 	"github.com/colt5-vulkan/colt5/pipelines"
 	"github.com/colt5-vulkan/colt5/vk"
 )
 
-// benchCases are all cases: those of rooms under the stem of the room, then modules. The small sizes keep a whole run on two cores
-// well below two minutes.
+// benchCases are all cases: those of rooms under the stem of the room, then modules, then those that show how time grows. The small
+// sizes keep a whole run on two cores well below two minutes.
 func benchCases() []benchCase {
-	return append(roomCases(), moduleCases()...)
+	return append(append(roomCases(), moduleCases()...), lengthCases()...)
 }
 
-// The roofs are cases too, which are not chosen but always run first.
-const copyRoof, matmulRoof = "roof copy", "roof matmul"
-
-// roofs are what this device can do at best.
-func roofs(small bool) []sized {
-	bytes, side := 256<<20, 4096
-	if small {
-		bytes, side = 64<<20, 512
-	}
-	return []sized{
-		{benchCase{name: copyRoof, dims: []string{"bytes"}, setup: setupCopy}, []int{bytes}},
-		{benchCase{name: matmulRoof, dims: linearDims(), setup: setupLinear}, []int{side, side, side}},
-	}
+// halves names the cases that have 16-bit variants: their setups read benchStage.precision.
+func halves() []string {
+	rooms := []string{"linear", "window_attention", "patch_attention", "routed_attention", blockLength, denseAttention}
+	return append(rooms, caseNames(routedCases())...)
 }
 
 // setupCopy copies with a kernel: the copy commands of some drivers reach a fraction of what memory can do.
@@ -42,8 +34,9 @@ func setupCopy(s *benchStage, size []int) (*workload, error) {
 // benchStage is a stage with memory for rooms.
 type benchStage struct {
 	*stage
-	profile bool // time every step
-	scratch uint64
+	profile   bool                // time every step
+	precision pipelines.Precision // of a case that halves names
+	scratch   uint64
 }
 
 // memory is a buffer of so many bytes.
@@ -69,6 +62,32 @@ func (s *benchStage) temporary(bytes uint64) vk.Range {
 
 // normals is memory with normal numbers in it.
 func (s *benchStage) normals(count int) vk.Range { return s.upload(vk.Bytes(normals(count))) }
+
+// matrix is memory with rows of normal numbers in a precision of 16 bits, each followed by zeros up to wide numbers.
+func (s *benchStage) matrix(rows, columns, wide int) vk.Range {
+	list := make([]uint16, rows*wide)
+	for i, x := range normals(rows * columns) {
+		if s.precision == pipelines.F16 {
+			list[i/columns*wide+i%columns] = half.ToF16(x)
+		} else {
+			list[i/columns*wide+i%columns] = half.ToBF16(x)
+		}
+	}
+	return s.upload(vk.Bytes(list))
+}
+
+// operand is memory with normal numbers in the precision.
+func (s *benchStage) operand(count int) vk.Range {
+	if s.precision == pipelines.F32 {
+		return s.normals(count)
+	}
+	return s.matrix(1, count, count)
+}
+
+// output is memory for a result in the precision.
+func (s *benchStage) output(count int) vk.Range {
+	return s.memory(uint64(count) * uint64(s.precision.Bytes()))
+}
 
 func (s *benchStage) upload(data []byte) vk.Range {
 	r := s.memory(uint64(len(data)))

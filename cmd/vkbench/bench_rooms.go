@@ -64,13 +64,18 @@ func setupPatchEmbed(s *benchStage, size []int) (*workload, error) {
 	return s.room("patch_embed", func(t *vk.Tape) error { return e.Record(t, a) }, s.floatResult("y", a.Y))
 }
 
-// setupLinear is the bare product, without anything fused.
+// setupLinear is the bare product, without anything fused. In 16 bits x and y have them too.
 func setupLinear(s *benchStage, size []int) (*workload, error) {
-	rows, in, out := size[0], size[1], size[2]
-	l, err := pipelines.NewLinear(s.dev, pipelines.LinearConfig{In: in, Out: out})
+	rows, in, out, p := size[0], size[1], size[2], s.precision
+	l, err := pipelines.NewLinear(s.dev, pipelines.LinearConfig{In: in, Out: out, Precision: p, X16: p != pipelines.F32, Y16: p != pipelines.F32})
 	l = keep(s.stage, l, err)
-	a := pipelines.LinearArgs{X: s.normals(rows * in), W: s.normals(in * out), Y: s.floats(rows * out), Batch: 1, Rows: rows}
-	return s.room("linear", func(t *vk.Tape) error { return l.Record(t, a) }, s.floatResult("y", a.Y))
+	a := pipelines.LinearArgs{X: s.operand(rows * in), Y: s.output(rows * out), Batch: 1, Rows: rows}
+	if p == pipelines.F32 {
+		a.W = s.normals(in * out)
+	} else {
+		a.W = s.matrix(out, in, p.Columns(in))
+	}
+	return s.room("linear", func(t *vk.Tape) error { return l.Record(t, a) }, s.precisionResult("y", a.Y))
 }
 
 func setupRouterLogits(s *benchStage, size []int) (*workload, error) {
@@ -193,11 +198,11 @@ func setupPermute(s *benchStage, size []int) (*workload, error) {
 
 func setupRoutedAttention(s *benchStage, size []int) (*workload, error) {
 	b, queries, keys, h, d := size[0], size[1], size[2], size[3], size[4]
-	r, err := pipelines.NewRoutedAttention(s.dev, pipelines.RoutedAttentionConfig{Heads: h, DimHead: d, Routes: 1})
+	r, err := pipelines.NewRoutedAttention(s.dev, pipelines.RoutedAttentionConfig{Heads: h, DimHead: d, Routes: 1, Precision: s.precision})
 	r = keep(s.stage, r, err)
-	a := pipelines.RoutedAttentionArgs{Q: s.normals(b * queries * h * d), KV: s.normals(2 * b * keys * h * d), Null: s.normals(2 * h * d),
-		Y: s.floats(b * queries * h * d), Lists: b, Queries: queries, Keys: keys}
-	return s.room("routed_attention", func(t *vk.Tape) error { return r.Record(t, a) }, s.floatResult("y", a.Y))
+	a := pipelines.RoutedAttentionArgs{Q: s.operand(b * queries * h * d), KV: s.operand(2 * b * keys * h * d), Null: s.normals(2 * h * d),
+		Y: s.output(b * queries * h * d), Lists: b, Queries: queries, Keys: keys}
+	return s.room("routed_attention", func(t *vk.Tape) error { return r.Record(t, a) }, s.precisionResult("y", a.Y))
 }
 
 // setupRotary leaves x as it is, so that every run finds the same.
@@ -212,16 +217,16 @@ func setupRotary(s *benchStage, size []int) (*workload, error) {
 
 func setupWindowAttention(s *benchStage, size []int) (*workload, error) {
 	b, n, h, d, window := size[0], size[1], size[2], size[3], size[4]
-	w, err := pipelines.NewWindowAttention(s.dev, pipelines.WindowAttentionConfig{Heads: h, DimHead: d, Window: window})
+	w, err := pipelines.NewWindowAttention(s.dev, pipelines.WindowAttentionConfig{Heads: h, DimHead: d, Window: window, Precision: s.precision})
 	w = keep(s.stage, w, err)
-	a := pipelines.WindowAttentionArgs{QKV: s.normals(3 * b * n * h * d), Y: s.floats(b * n * h * d), Items: b, N: n}
-	return s.room("window_attention", func(t *vk.Tape) error { return w.Record(t, a) }, s.floatResult("y", a.Y))
+	a := pipelines.WindowAttentionArgs{QKV: s.operand(3 * b * n * h * d), Y: s.output(b * n * h * d), Items: b, N: n}
+	return s.room("window_attention", func(t *vk.Tape) error { return w.Record(t, a) }, s.precisionResult("y", a.Y))
 }
 
 func setupPatchAttention(s *benchStage, size []int) (*workload, error) {
 	height, width, h, d, p := size[0], size[1], size[2], size[3], size[4]
-	x, err := pipelines.NewPatchAttention(s.dev, pipelines.PatchAttentionConfig{Heads: h, DimHead: d, Patch: p})
+	x, err := pipelines.NewPatchAttention(s.dev, pipelines.PatchAttentionConfig{Heads: h, DimHead: d, Patch: p, Precision: s.precision})
 	x = keep(s.stage, x, err)
-	a := pipelines.PatchAttentionArgs{QKV: s.normals(height * width * 3 * h * d), Y: s.floats(height * width * h * d), Height: height, Width: width}
-	return s.room("patch_attention", func(t *vk.Tape) error { return x.Record(t, a) }, s.floatResult("y", a.Y))
+	a := pipelines.PatchAttentionArgs{QKV: s.operand(height * width * 3 * h * d), Y: s.output(height * width * h * d), Height: height, Width: width}
+	return s.room("patch_attention", func(t *vk.Tape) error { return x.Record(t, a) }, s.precisionResult("y", a.Y))
 }

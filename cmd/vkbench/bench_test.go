@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"maps"
 	"math"
 	"slices"
 	"strings"
@@ -12,6 +13,8 @@ import (
 
 	"github.com/colt5-vulkan/colt5/colt5"
 	"github.com/colt5-vulkan/colt5/internal/gputest"
+	"github.com/colt5-vulkan/colt5/pipelines"
+	"github.com/colt5-vulkan/colt5/vk"
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 )
@@ -23,21 +26,27 @@ func tiny() map[string]string {
 		"scatter": "2x50x12x5", "feedforward": "2x40x16x5", "router": "2x40x16x5", "topk": "2x100x7", "topk_differentiable": "2x100x7",
 		"coordinate_descent": "2x100x7", "attention": "2x140x16x5", "block": "2x140x16x5", "cross": "2x20x256x16x2x64",
 		"autoregressive": "2x140x16x5", "image": "1x12x16x8x4x10", "vit": "1x16x2x16x1", "encoder": "2x70x16x5x1",
-		"autoregressive_transformer": "1x140x16x5x1",
-		"coor_descent_windows":       "2x2x100x5x7", "select_windows": "2x2x100x5x7",
+		"autoregressive_transformer": "1x140x16x5x1", "block_length": "1x140x16x5", "dense_attention": "1x40x2x8",
+		"coor_descent_windows": "2x2x100x5x7", "select_windows": "2x2x100x5x7",
 	}
 }
 
-func tinySizes() string {
-	var list []string
-	for name, size := range tiny() {
-		list = append(list, name+"="+size)
+// sizesOf are flags that give cases their small size.
+func sizesOf(names ...string) []string {
+	var flags []string
+	for _, name := range names {
+		flags = append(flags, "-size", name+"="+tiny()[name])
 	}
-	return strings.Join(list, ",")
+	return flags
+}
+
+// quickly are the arguments of a short bench.
+func quickly(args ...string) []string {
+	return append([]string{"bench", "-reps", "2", "-warmup", "0"}, args...)
 }
 
 func TestBench(t *testing.T) {
-	rows := objects(t, fine(t, "bench", "-o", "json", "-reps", "2", "-warmup", "0", "-size", tinySizes()))
+	rows := objects(t, fine(t, append(quickly("-o", "json"), sizesOf(slices.Collect(maps.Keys(tiny()))...)...)...))
 	names := append([]string{copyRoof, matmulRoof}, caseNames(benchCases())...)
 	require.Len(t, rows, len(names))
 	for i, r := range rows {
@@ -64,7 +73,7 @@ func TestBench(t *testing.T) {
 }
 
 func TestBenchSteps(t *testing.T) {
-	rows := objects(t, fine(t, "bench", "-steps", "-o", "json", "-reps", "2", "-warmup", "0", "-only", "feedforward,scatter", "-size", sizesOf("feedforward", "scatter")))
+	rows := objects(t, fine(t, append(quickly("-steps", "-o", "json", "-only", "feedforward,scatter"), sizesOf("feedforward", "scatter")...)...))
 	kernels := map[string][]string{}
 	sum := map[string]float64{}
 	for _, r := range rows {
@@ -87,30 +96,22 @@ func TestBenchSteps(t *testing.T) {
 	}
 }
 
-func sizesOf(names ...string) string {
-	var list []string
-	for _, name := range names {
-		list = append(list, name+"="+tiny()[name])
-	}
-	return strings.Join(list, ",")
-}
-
 func TestBenchRemarks(t *testing.T) {
 	dev := gputest.Device(t)
 	code, out, remarks := onDevice(t, "bench", "-o", "csv", "-reps", "1", "-warmup", "0", "-only", "rmsnorm", "-size", "3x4")
 	assert.Equal(t, exitFine, code)
-	assert.Contains(t, out, "\nrmsnorm,3x4,")
+	assert.Contains(t, out, "\nrmsnorm,3x4,f32,")
 	assert.Contains(t, remarks, dev.Info().Name)
 	assert.Equal(t, dev.Caps().CPU, strings.Contains(remarks, "no GPU figures"))
 }
 
 func TestBenchFailures(t *testing.T) {
 	// Not routed: 5 of 5 tokens. The other case still runs.
-	code, out, remarks := onDevice(t, "bench", "-o", "csv", "-reps", "1", "-warmup", "0", "-only", "router,topk", "-size", "router=1x5x4x5,topk=1x10x3")
+	code, out, remarks := onDevice(t, "bench", "-o", "csv", "-reps", "1", "-warmup", "0", "-only", "router,topk", "-size", "router=1x5x4x5", "-size", "topk=1x10x3")
 	assert.Equal(t, exitFailed, code)
-	assert.Contains(t, remarks, "router 1x5x4x5: ")
+	assert.Contains(t, remarks, "router 1x5x4x5 f32: ")
 	assert.NotContains(t, out, "\nrouter,")
-	assert.Contains(t, out, "\ntopk,1x10x3,")
+	assert.Contains(t, out, "\ntopk,1x10x3,f32,")
 }
 
 // TestInsaneResults plants workloads whose results are wrong: none may be timed.
@@ -135,10 +136,10 @@ func TestInsaneResults(t *testing.T) {
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			var out bytes.Buffer
-			b := &benchmark{ctx: context.Background(), dev: dev, pace: newPace(true, 1, 0)}
-			b.table = &table{out: &out, remarks: &out, format: "csv", before: func() {}, columns: make([]column, 12)}
+			b := newBenchmark(context.Background(), dev, newPace(true, 1, 0))
+			b.table = &table{out: &out, remarks: &out, format: "csv", before: func() {}, columns: b.columns(nil)}
 			runs := 0
-			err := b.run(sized{benchCase{name: "planted", setup: func(s *benchStage, _ []int) (*workload, error) {
+			err := b.run(sized{benchCase: benchCase{name: "planted", setup: func(s *benchStage, _ []int) (*workload, error) {
 				y, indices := s.tensor(colt5.F32, 3), s.tensor(colt5.I32, 2, 2)
 				run := func() error {
 					runs++
@@ -152,7 +153,7 @@ func TestInsaneResults(t *testing.T) {
 				}
 				last := func() (colt5.CallStats, error) { return colt5.CallStats{Time: time.Millisecond, Bytes: 8}, nil }
 				return &workload{run: run, last: last, results: []result{tensorResult("y", y), tensorIndices("indices", indices, 5)}}, nil
-			}}, []int{3}})
+			}}, size: []int{3}})
 			if test.want != "" {
 				assert.ErrorContains(t, err, test.want)
 				assert.Equal(t, 1, runs)
@@ -161,7 +162,7 @@ func TestInsaneResults(t *testing.T) {
 			}
 			require.NoError(t, err)
 			assert.Equal(t, 2, runs)
-			assert.Contains(t, out.String(), "planted,3,1,1,1,")
+			assert.Contains(t, out.String(), "planted,3,f32,1,1,1,")
 		})
 	}
 	assert.Zero(t, dev.Stats().Buffers)
@@ -173,11 +174,15 @@ func TestChooseCases(t *testing.T) {
 	assert.Equal(t, []string{"linear", "topk"}, caseNames(chosen))
 	assert.Equal(t, [][]int{{3, 4, 5}, {7, 8, 9}}, chosen[0].sizes)
 	assert.Equal(t, [][]int{{1, 5, 2}, {3, 4, 5}}, chosen[1].small)
-	assert.Equal(t, "7x8x9", chosen[0].at(false)[1].shape())
+	assert.Equal(t, "7x8x9", chosen[0].at(false, []pipelines.Precision{pipelines.F32})[1].shape())
 
 	chosen, err = chooseCases(benchCases(), []string{"cross"}, []string{"1x2x3x4x5x0"})
 	require.NoError(t, err)
 	assert.Equal(t, [][]int{{1, 2, 3, 4, 5, 0}}, chosen[0].sizes, "no blocks")
+
+	chosen, err = chooseCases(benchCases(), []string{"rmsnorm"}, []string{"3,5x12,16", "rmsnorm=7x8"})
+	require.NoError(t, err)
+	assert.Equal(t, [][]int{{3, 12}, {3, 16}, {5, 12}, {5, 16}, {7, 8}}, chosen[0].sizes, "all combinations")
 
 	all, err := chooseCases(benchCases(), nil, nil)
 	require.NoError(t, err)
@@ -192,6 +197,71 @@ func TestChooseCases(t *testing.T) {
 	}
 }
 
+func TestParseSizes(t *testing.T) {
+	sizes, err := parseSizes("2x8192,16384x512")
+	require.NoError(t, err)
+	assert.Equal(t, [][]int{{2, 8192, 512}, {2, 16384, 512}}, sizes)
+	for text, want := range map[string]string{
+		"": "want numbers up to", "2x": "want numbers up to", "2,x3": "want numbers up to", "2,-1": "want numbers up to", "2,99999999999": "want numbers up to",
+		"1x2,topk=3": "for another case -size again", strings.Repeat("1,2x", 20) + "3": "want at most 10000 sizes",
+	} {
+		_, err := parseSizes(text)
+		assert.ErrorContains(t, err, want, text)
+	}
+}
+
+func TestParsePrecisions(t *testing.T) {
+	for text, want := range map[string][]pipelines.Precision{
+		"f32": {pipelines.F32}, "bf16,f16,bf16": {pipelines.BF16, pipelines.F16}, "float32,bfloat16": {pipelines.F32, pipelines.BF16}, "": nil, "f32,": nil, "F32": nil, "f64": nil, "f32 ,f16": nil,
+	} {
+		got, err := parsePrecisions(text)
+		assert.Equal(t, want, got, text)
+		assert.Equal(t, want == nil, err != nil, text)
+	}
+}
+
+// TestWork has a device with float16 and without bfloat16.
+func TestWork(t *testing.T) {
+	some := vk.Caps{CooperativeMatrix: true, MemoryModel: true, FullSubgroups: true, Float16: true,
+		Shapes: []vk.Shape{{M: 16, N: 16, K: 16, C: 1, Result: 1, Scope: 3}}}
+	cases, err := chooseCases(benchCases(), []string{"rmsnorm", "linear"}, []string{"rmsnorm=3x4,8", "linear=1x2x3"})
+	require.NoError(t, err)
+	titles := func(todo []sized) (list []string) {
+		for _, x := range todo {
+			list = append(list, x.title())
+		}
+		return list
+	}
+	todo, remarks := work(cases, true, some, []pipelines.Precision{pipelines.F16, pipelines.BF16, pipelines.F32})
+	assert.Equal(t, []string{"rmsnorm 3x4 f32", "rmsnorm 3x8 f32", "linear 1x2x3 f16", "linear 1x2x3 f32"}, titles(todo))
+	require.Len(t, remarks, 2)
+	assert.Contains(t, remarks[0], "Left out: bf16, which the device does not have: ")
+	assert.Contains(t, remarks[0], "VK_KHR_shader_bfloat16")
+	assert.Contains(t, remarks[1], "In f32 alone, for they have no 16-bit variants: rmsnorm.")
+
+	todo, remarks = work(cases, true, vk.Caps{}, []pipelines.Precision{pipelines.F32})
+	assert.Equal(t, []string{"rmsnorm 3x4 f32", "rmsnorm 3x8 f32", "linear 1x2x3 f32"}, titles(todo))
+	assert.Empty(t, remarks)
+
+	for _, name := range halves() {
+		assert.Contains(t, caseNames(benchCases()), name)
+	}
+}
+
+// TestBenchPrecisions runs in what the device has, and tells the rest.
+func TestBenchPrecisions(t *testing.T) {
+	caps := gputest.Device(t).Caps()
+	code, out, remarks := onDevice(t, quickly("-o", "jsonl", "-only", "linear", "-only", "mark", "-precision", "f32,f16,bf16", "-size", "linear=9x12x20", "-size", "mark=1x9x3")...)
+	require.Equal(t, exitFine, code, remarks)
+	for _, p := range []pipelines.Precision{pipelines.F32, pipelines.F16, pipelines.BF16} {
+		have := p.Supported(caps) == nil
+		assert.Equal(t, have, strings.Contains(out, `{"name": "linear", "shape": "9x12x20", "precision": "`+precisionName(p)+`",`), out)
+		assert.Equal(t, have, !strings.Contains(remarks, "Left out: "+precisionName(p)+","), remarks)
+	}
+	assert.Equal(t, 1, strings.Count(out, `"name": "mark"`))
+	assert.Contains(t, remarks, "no 16-bit variants: mark.")
+}
+
 func TestQuantile(t *testing.T) {
 	list := []float64{1, 2, 3, 4, 5}
 	assert.Equal(t, 3.0, quantile(list, 0.5))
@@ -202,11 +272,14 @@ func TestQuantile(t *testing.T) {
 }
 
 func TestOfRoof(t *testing.T) {
-	b := &benchmark{}
-	assert.Nil(t, b.ofRoof(1, 1))
-	b.copyRate, b.flopRate = 100, 1000
-	assert.Equal(t, share(0.5), b.ofRoof(50, 400))
-	assert.Equal(t, share(0.9), b.ofRoof(50, 900))
+	b, half := &benchmark{}, sized{precision: pipelines.F16}
+	assert.Nil(t, b.ofRoof(sized{}, 1, 1))
+	b.copyRate, b.flopRate = 100, map[pipelines.Precision]float64{pipelines.F32: 1000}
+	assert.Equal(t, share(0.5), b.ofRoof(sized{}, 50, 400))
+	assert.Equal(t, share(0.9), b.ofRoof(sized{}, 50, 900))
+	assert.Nil(t, b.ofRoof(half, 50, 900))
+	b.flopRate[pipelines.F16] = 9000
+	assert.Equal(t, share(0.5), b.ofRoof(half, 50, 900))
 	assert.Equal(t, 2000.0, rate(1, 0.5))
 	assert.Zero(t, rate(1, 0))
 	assert.Nil(t, scaled(0, 1e9))

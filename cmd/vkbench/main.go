@@ -1,5 +1,6 @@
 // Command vkbench shows the Vulkan devices of a machine, verifies the library on one of them against golden cases, times its kernels
-// and modules, tells what memory a module's call needs, and shows which passages of a text a router sends to the heavy branch.
+// and modules, compares them with what the device can do at best, writes reports, tells what memory a module's call needs, and shows which
+// passages of a text a router sends to the heavy branch.
 // `vkbench help` says more.
 package main
 
@@ -81,7 +82,7 @@ func (a *app) command() *cli.Command {
 		Description: description,
 		Writer:      a.stdout,
 		ErrWriter:   a.stderr,
-		Commands:    []*cli.Command{a.devices(), a.info(), a.verify(), a.bench(), a.plan(), a.route()},
+		Commands:    []*cli.Command{a.devices(), a.info(), a.verify(), a.bench(), a.peak(), a.report(), a.plots(), a.plan(), a.route()},
 		Action: func(_ context.Context, c *cli.Command) error {
 			if c.Args().Present() {
 				return usage("there is no command %q; see vkbench help", c.Args().First())

@@ -11,6 +11,7 @@ import (
 	"testing"
 
 	"github.com/colt5-vulkan/colt5/internal/gputest"
+	"github.com/colt5-vulkan/colt5/vk"
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 )
@@ -59,6 +60,8 @@ func file(t *testing.T, name, text string) string {
 func TestWrongUsage(t *testing.T) {
 	text := file(t, "text", "some text")
 	empty := file(t, "empty", "")
+	planted := file(t, "planted", earlier(blockLength, "1x2x3x4", "f32", 1, vk.Info{Name: "A"}))
+	rows := file(t, "rows", "[\n{\"name\": \"a\", \"shape\": \"1\", \"gpu_ms\": 1},\n{\"name\": \"a\"}\n]\n")
 	for _, test := range []struct{ args, want string }{
 		{"", "which command"},
 		{"nonsense", `there is no command "nonsense"`},
@@ -78,9 +81,33 @@ func TestWrongUsage(t *testing.T) {
 		{"bench -only cross -size 1x2x0x4x5x0", `but memories of cross is 0`},
 		{"bench -only rmsnorm -size linear=1x1x1", `-size is "linear=1x1x1", want sizes of rmsnorm`},
 		{"bench -size 5x5", `-size is "5x5", but patch_embed has 4 sizes`},
+		{"bench -only rmsnorm -size 5,6x7,a", `-size is "5,6x7,a", want numbers up to`},
+		{"bench -size rmsnorm=1x2,topk=3x4x5", "for another case -size again"},
+		{"bench -precision f32,f8", `-precision is "f32,f8", want some of f32, f16, bf16`},
+		{"bench -baseline /does/not/exist", "/does/not/exist"},
+		{"bench -baseline " + empty, empty + " holds no rows"},
+		{"bench -baseline " + text, "-baseline: " + text + ":1: invalid character"},
+		{"bench -baseline " + rows, "-baseline: " + rows + ":3: an object without name or shape"},
+		{"bench -steps -baseline " + rows, "do not go together"},
 		{"bench -reps 0", "-reps is 0"},
 		{"bench -reps x", "x"},
 		{"bench -warmup -1", "-warmup -1"},
+		{"peak all", "takes no arguments"},
+		{"peak -reps 0", "-reps is 0"},
+		{"plot", "plot needs a file"},
+		{"plot " + text, text + ":1: invalid character"},
+		{"plot " + planted, "-out names no folder"},
+		{"plot -out " + text + " " + planted, "-out " + text},
+		{"plot " + rows, rows + ":3: an object"},
+		{"plot -out /tmp " + file(t, "two", earlier(blockLength, "1x2x3x4", "f32", 1, vk.Info{Name: "A"})+earlier(blockLength, "1x3x3x4", "f32", 1, vk.Info{Name: "B"})), `"A" and "B"`},
+		{"plot -out /tmp " + file(t, "none", earlier("mark", "1x2x3", "f32", 1, vk.Info{Name: "A"})), "nothing to draw"},
+		{"report", "-out names no folder"},
+		{"report all", "takes no arguments"},
+		{"report -out " + text, "-out " + text},
+		{"report -lengths 5,4", `-lengths is "5,4"`},
+		{"report -precision f8", `-precision is "f8"`},
+		{"report -only nonsense", `-only is "nonsense"`},
+		{"report -size rmsnorm=1x1", `want sizes of feedforward`},
 		{"route", "needs a text file"},
 		{"route /does/not/exist", "/does/not/exist"},
 		{"route " + empty, "is empty"},
@@ -108,14 +135,14 @@ func TestHelp(t *testing.T) {
 		code, out, remarks := vkbench(args...)
 		assert.Equal(t, exitFine, code)
 		assert.Empty(t, remarks)
-		for _, want := range []string{"Exit codes", "0  fine", "1  a check failed", "2  wrong usage", "3  no usable", "devices", "info", "verify", "bench", "plan", "route"} {
+		for _, want := range []string{"Exit codes", "0  fine", "1  a check failed", "2  wrong usage", "3  no usable", "devices", "info", "verify", "bench", "peak", "report", "plot", "plan", "route"} {
 			assert.Contains(t, out, want)
 		}
 	}
-	for _, command := range []string{"devices", "info", "verify", "bench", "plan", "route"} {
+	for _, command := range []string{"devices", "info", "verify", "bench", "peak", "report", "plot", "plan", "route"} {
 		code, out, _ := vkbench(command, "-help")
 		assert.Equal(t, exitFine, code)
-		assert.Contains(t, out, "--device")
+		assert.Equal(t, command != "plot", strings.Contains(out, "--device"))
 	}
 }
 
@@ -124,6 +151,7 @@ func TestNoDevice(t *testing.T) {
 	for _, args := range [][]string{
 		{"info", "-device", "no such device"}, {"devices", "-device", "no such device"}, {"verify", golden, "-device=no such device"},
 		{"bench", "--device", "no such device"}, {"route", golden, "-device", "no such device"},
+		{"peak", "-device", "no such device"}, {"report", "-out", t.TempDir(), "-device", "no such device"},
 	} {
 		code, _, remarks := vkbench(args...)
 		assert.Equal(t, exitNoDevice, code, args)

@@ -3,12 +3,13 @@ package main
 import (
 	"context"
 	"errors"
+	"fmt"
 	"slices"
 	"time"
 
 	"github.com/colt5-vulkan/colt5/colt5"
+	"github.com/colt5-vulkan/colt5/pipelines"
 	"github.com/colt5-vulkan/colt5/vk"
-	"github.com/urfave/cli/v3"
 )
 
 // workload is a case at a size on the device, ready to run.
@@ -25,8 +26,13 @@ type benchmark struct {
 	pace  pace
 	table *table
 	steps bool // the table of steps
+	base  *baseline
+	info  vk.Info
+	gpu   float64 // median of the last row, ms
 
-	copyRate, flopRate float64 // the roofs: bytes and operations a second; 0: not measured yet
+	// The roofs: bytes and operations a second; 0: not measured yet. That of 16 bits is the best of their cooperative matrices.
+	copyRate float64
+	flopRate map[pipelines.Precision]float64
 }
 
 // timing is what a workload took.
@@ -37,13 +43,18 @@ type timing struct {
 	peak      uint64 // bytes of device memory in use at once
 }
 
-// start starts the table for cases.
-func (b *benchmark) start(a *app, c *cli.Command, todo []sized) (err error) {
+// newBenchmark has no table yet.
+func newBenchmark(ctx context.Context, dev *vk.Device, p pace) *benchmark {
+	return &benchmark{ctx: ctx, dev: dev, pace: p, info: dev.Info(), flopRate: map[pipelines.Precision]float64{}}
+}
+
+// columns are those of the table for cases.
+func (b *benchmark) columns(todo []sized) []column {
 	var name, shape int
 	for _, x := range todo {
 		name, shape = max(name, len(x.name)), max(shape, len(x.shape()))
 	}
-	columns := []column{words("name", "name", name), words("shape", "shape", shape)}
+	columns := []column{words("name", "name", name), words("shape", "shape", shape), words("precision", "precision", 0)}
 	if b.steps {
 		columns = append(columns, numbers("step", "step", 0), words("kernel", "kernel", 20), numbers("gpu_ms", "GPU ms", 8),
 			numbers("time_share", "of all", 5), numbers("gb_per_s", "GB/s", 6), numbers("tflop_per_s", "TFLOP/s", 8))
@@ -52,9 +63,36 @@ func (b *benchmark) start(a *app, c *cli.Command, todo []sized) (err error) {
 			numbers("wall_ms", "wall ms", 8), numbers("gb_per_s", "GB/s", 6), numbers("tflop_per_s", "TFLOP/s", 8),
 			numbers("roof_share", "of roof", 5), numbers("workspace_bytes", "workspace", 10),
 			numbers("peak_bytes", "peak memory", 10), numbers("runs", "runs", 0))
+		columns = append(columns, b.base.columns()...)
 	}
-	b.table, err = a.table(c, columns...)
-	return err
+	return append(columns, data("device"), data("driver"))
+}
+
+// remarks are what is to be known before the rows.
+func (b *benchmark) remarks() []string {
+	list := []string{fmt.Sprintf("%s, %s, Vulkan %s", b.info.Name, driverOf(b.info), b.info.API)}
+	if b.info.Caps.CPU {
+		list = append(list, noGPUFigures)
+	}
+	return append(list, b.base.about(b.info)...)
+}
+
+const noGPUFigures = "This is a driver that runs on the processor: the times are no GPU figures."
+
+// all runs cases, and goes on after failures.
+func (b *benchmark) all(bar *progress, todo []sized) error {
+	var failed error
+	for _, x := range todo {
+		if err := b.ctx.Err(); err != nil {
+			return errors.Join(failed, err)
+		}
+		bar.at(x.title())
+		if err := b.run(x); err != nil {
+			failed = errors.Join(failed, fmt.Errorf("%s: %w", x.title(), err))
+		}
+		bar.next()
+	}
+	return failed
 }
 
 // run times a case and writes its rows.
@@ -63,7 +101,7 @@ func (b *benchmark) run(x sized) error {
 	before := b.dev.Stats().BufferBytes
 	var t timing
 	err := onStage(b.dev, func(s *stage) error {
-		w, err := x.setup(&benchStage{stage: s, profile: b.steps}, x.size)
+		w, err := x.setup(&benchStage{stage: s, profile: b.steps, precision: x.precision}, x.size)
 		if err = errors.Join(err, s.err); err != nil {
 			return err
 		}
@@ -134,11 +172,14 @@ func (b *benchmark) row(x sized, t timing) {
 	switch x.name {
 	case copyRoof:
 		b.copyRate = bytes
-	case matmulRoof:
-		b.flopRate = flops
+	case matmulRoof, matrixRoof + "f32":
+		b.flopRate[x.precision] = max(b.flopRate[x.precision], flops)
 	}
-	b.table.row(x.name, x.shape(), millis(gpu), millis(quantile(t.gpu, 0.1)), millis(quantile(t.gpu, 0.9)), millis(quantile(t.wall, 0.5)),
-		scaled(bytes, 1e9), scaled(flops, 1e12), b.ofRoof(bytes, flops), size(t.stats.Workspace), size(t.peak), len(t.gpu))
+	b.gpu = gpu
+	values := []any{x.name, x.shape(), x.format(), millis(gpu), millis(quantile(t.gpu, 0.1)), millis(quantile(t.gpu, 0.9)),
+		millis(quantile(t.wall, 0.5)), scaled(bytes, 1e9), scaled(flops, 1e12), b.ofRoof(x, bytes, flops), size(t.stats.Workspace), size(t.peak), len(t.gpu)}
+	values = append(values, b.base.cells(x.title(), gpu)...)
+	b.table.row(append(values, b.info.Name, driverOf(b.info))...)
 }
 
 // rate is work a second.
@@ -158,11 +199,12 @@ func scaled(rate, unit float64) any {
 }
 
 // ofRoof is the larger of the shares of bandwidth and of arithmetic; nil before the roofs are known.
-func (b *benchmark) ofRoof(bytes, flops float64) any {
-	if b.copyRate == 0 || b.flopRate == 0 {
+func (b *benchmark) ofRoof(x sized, bytes, flops float64) any {
+	most := b.flopRate[x.precision]
+	if b.copyRate == 0 || most == 0 || x.matrix.M > 0 {
 		return nil
 	}
-	return share(max(bytes/b.copyRate, flops/b.flopRate))
+	return share(max(bytes/b.copyRate, flops/most))
 }
 
 func (b *benchmark) stepRows(x sized, t timing) {
@@ -176,6 +218,7 @@ func (b *benchmark) stepRows(x sized, t timing) {
 		if all > 0 {
 			part = share(ms / all)
 		}
-		b.table.row(x.name, x.shape(), i+1, s.Name, millis(ms), part, scaled(rate(s.Bytes, ms), 1e9), scaled(rate(s.Flops, ms), 1e12))
+		b.table.row(x.name, x.shape(), x.format(), i+1, s.Name, millis(ms), part, scaled(rate(s.Bytes, ms), 1e9), scaled(rate(s.Flops, ms), 1e12),
+			b.info.Name, driverOf(b.info))
 	}
 }

@@ -6,6 +6,8 @@ import (
 	"slices"
 
 	"github.com/colt5-vulkan/colt5/colt5"
+	"github.com/colt5-vulkan/colt5/internal/half"
+	"github.com/colt5-vulkan/colt5/pipelines"
 	"github.com/colt5-vulkan/colt5/vk"
 )
 
@@ -92,6 +94,28 @@ func (s *benchStage) floatResult(name string, r vk.Range) result {
 			return data, nil, s.dev.Download(vk.Transfer{Range: r, Data: vk.Bytes(data)})
 		},
 	}
+}
+
+// precisionResult is an output of a room in the precision.
+func (s *benchStage) precisionResult(name string, r vk.Range) result {
+	x := s.floatResult(name, r)
+	if s.precision == pipelines.F32 {
+		return x
+	}
+	convert := half.FromBF16
+	if s.precision == pipelines.F16 {
+		convert = half.FromF16
+	}
+	x.read = func() ([]float32, []int32, error) {
+		raw := make([]uint16, r.Size()/2)
+		err := s.dev.Download(vk.Transfer{Range: r, Data: vk.Bytes(raw)})
+		data := make([]float32, len(raw))
+		for i, word := range raw {
+			data[i] = convert(word)
+		}
+		return data, nil, err
+	}
+	return x
 }
 
 // indexResult is an output of a room: indices below some number, in rows.

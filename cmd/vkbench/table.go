@@ -27,11 +27,17 @@ type column struct {
 	key, title string
 	width      int  // characters at least, in Markdown
 	left       bool // aligned to the left
+	data       bool // for programs alone: not in Markdown
 }
 
-// words is a column of text, numbers one of the rest; the width is in characters.
-func words(key, title string, width int) column   { return column{key, title, width, true} }
-func numbers(key, title string, width int) column { return column{key, title, width, false} }
+// words is a column of text, numbers one of the rest; the width is in characters. A column of data is for programs alone.
+func words(key, title string, width int) column {
+	return column{key: key, title: title, width: width, left: true}
+}
+func numbers(key, title string, width int) column {
+	return column{key: key, title: title, width: width}
+}
+func data(key string) column { return column{key: key, data: true} }
 
 // table is written row by row, so that what is known is seen at once.
 type table struct {
@@ -87,6 +93,9 @@ func (t *table) begin() {
 	case "md":
 		var titles, rules []string
 		for i, c := range t.columns {
+			if c.data {
+				continue
+			}
 			titles = append(titles, t.pad(i, c.title))
 			rule := strings.Repeat("-", max(c.width, utf8.RuneCountInString(c.title), 2)-1)
 			if c.left {
@@ -131,7 +140,9 @@ func (t *table) row(values ...any) {
 	case "md":
 		var cells []string
 		for i, v := range values {
-			cells = append(cells, t.pad(i, markdown(v)))
+			if !t.columns[i].data {
+				cells = append(cells, t.pad(i, markdown(v)))
+			}
 		}
 		t.print("| %s |\n", strings.Join(cells, " | "))
 	case "csv":
@@ -197,7 +208,7 @@ func plain(v any) string {
 		return strconv.FormatFloat(f, 'g', -1, 64)
 	}
 	switch x := v.(type) {
-	case nil:
+	case nil, absent:
 		return ""
 	case size:
 		return strconv.FormatUint(uint64(x), 10)

@@ -19,11 +19,11 @@ func written(t *testing.T, format string) (stdout, stderr string) {
 	a := &app{stdout: &out, stderr: &remarks}
 	command := &cli.Command{Flags: []cli.Flag{outputFlag()}, Action: func(_ context.Context, c *cli.Command) error {
 		x, err := a.table(c, column{key: "name", title: "name", left: true, width: 6}, column{key: "ms", title: "GPU ms"}, column{key: "bytes", title: "memory"},
-			column{key: "share", title: "share"}, column{key: "n", title: "n"}, column{key: "yes", title: "yes"})
+			column{key: "share", title: "share"}, column{key: "n", title: "n"}, column{key: "yes", title: "yes"}, data("device"))
 		require.NoError(t, err)
 		x.remark("before")
-		x.row("a|b", millis(0.0625), size(1536), share(0.5), 3, true)
-		x.row("c,\"d\"\n", nil, nil, share(math.Inf(1)), nil, false)
+		x.row("a|b", millis(0.0625), size(1536), share(0.5), 3, true, "D")
+		x.row("c,\"d\"\n", nil, absent{}, share(math.Inf(1)), nil, false, "E")
 		err = x.close()
 		x.remark("after %d", 1)
 		return err
@@ -38,14 +38,14 @@ func TestFormats(t *testing.T) {
 			"| name   | GPU ms | memory | share |  n | yes |\n" +
 			"| :----- | -----: | -----: | ----: | -: | --: |\n" +
 			"| a\\|b   | 0.06250 | 1.50 KiB |  50 % |  3 | yes |\n" +
-			"| c,\"d\"  |        |        | +Inf % |    |  no |\n" +
+			"| c,\"d\"  |        | absent | +Inf % |    |  no |\n" +
 			"\nafter 1\n", ""},
-		{"csv", "name,ms,bytes,share,n,yes\na|b,0.0625,1536,0.5,3,true\n\"c,\"\"d\"\"\n\",,,+Inf,,false\n", "before\nafter 1\n"},
+		{"csv", "name,ms,bytes,share,n,yes,device\na|b,0.0625,1536,0.5,3,true,D\n\"c,\"\"d\"\"\n\",,,+Inf,,false,E\n", "before\nafter 1\n"},
 		{"json", "[\n" +
-			"  {\"name\": \"a|b\", \"ms\": 0.0625, \"bytes\": 1536, \"share\": 0.5, \"n\": 3, \"yes\": true},\n" +
-			"  {\"name\": \"c,\\\"d\\\"\\n\", \"ms\": null, \"bytes\": null, \"share\": null, \"n\": null, \"yes\": false}\n]\n", "before\nafter 1\n"},
-		{"jsonl", "{\"name\": \"a|b\", \"ms\": 0.0625, \"bytes\": 1536, \"share\": 0.5, \"n\": 3, \"yes\": true}\n" +
-			"{\"name\": \"c,\\\"d\\\"\\n\", \"ms\": null, \"bytes\": null, \"share\": null, \"n\": null, \"yes\": false}\n", "before\nafter 1\n"},
+			"  {\"name\": \"a|b\", \"ms\": 0.0625, \"bytes\": 1536, \"share\": 0.5, \"n\": 3, \"yes\": true, \"device\": \"D\"},\n" +
+			"  {\"name\": \"c,\\\"d\\\"\\n\", \"ms\": null, \"bytes\": null, \"share\": null, \"n\": null, \"yes\": false, \"device\": \"E\"}\n]\n", "before\nafter 1\n"},
+		{"jsonl", "{\"name\": \"a|b\", \"ms\": 0.0625, \"bytes\": 1536, \"share\": 0.5, \"n\": 3, \"yes\": true, \"device\": \"D\"}\n" +
+			"{\"name\": \"c,\\\"d\\\"\\n\", \"ms\": null, \"bytes\": null, \"share\": null, \"n\": null, \"yes\": false, \"device\": \"E\"}\n", "before\nafter 1\n"},
 	} {
 		t.Run(test.format, func(t *testing.T) {
 			out, remarks := written(t, test.format)

@@ -1,0 +1,159 @@
+package pipelines
+
+import (
+	"fmt"
+	"testing"
+
+	"github.com/colt5-vulkan/colt5/internal/gputest"
+	"github.com/colt5-vulkan/colt5/internal/half"
+	"github.com/colt5-vulkan/colt5/internal/ref"
+	"github.com/colt5-vulkan/colt5/vk"
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+)
+
+// TestPeak runs every cooperative matrix of the device. The sums are whole numbers, and exact.
+func TestPeak(t *testing.T) {
+	dev := gputest.Device(t)
+	if len(dev.Caps().Shapes) == 0 {
+		t.Skip("the device has no cooperative matrices")
+	}
+	ran := 0
+	for _, s := range dev.Caps().Shapes {
+		operand, sum, err := PeakTypes(s)
+		if err != nil {
+			t.Log(err)
+			continue
+		}
+		ran++
+		for _, groups := range []int{1, 3} {
+			t.Run(fmt.Sprintf("%s %s %dx%dx%d %d", operand, sum, s.M, s.N, s.K, groups), func(t *testing.T) {
+				lab := gputest.Open(t)
+				p, err := NewPeak(lab.Dev, PeakConfig{s})
+				require.NoError(t, err)
+				defer p.Close()
+				f, first, second := p.Numbers()
+				_, size := p.Sizes(groups)
+				a := PeakArgs{X: lab.In("x", p.Pack(f, first, second)), Y: lab.Out("y", int(size)), Groups: groups}
+				lab.Run(func(t *vk.Tape) error { return p.Record(t, a) })
+				got := p.Floats(lab.Uint8("y"))
+				want := ref.Peak(wide(f), wide(first), wide(second), int(s.M), int(s.N), int(s.K), p.Pairs(), PeakChains)
+				require.Len(t, got, groups*PeakSubgroups*len(want))
+				for i := 0; i < len(got); i += len(want) {
+					require.Equal(t, want, got[i:i+len(want)], i)
+				}
+				assert.Equal(t, []string{fmt.Sprintf("peak_%s_%s %dx%dx%d", operand, sum, s.M, s.N, s.K)}, lab.Dispatches())
+			})
+		}
+	}
+	assert.Positive(t, ran)
+}
+
+func wide(x []float32) []float64 {
+	y := make([]float64, len(x))
+	for i, f := range x {
+		y[i] = float64(f)
+	}
+	return y
+}
+
+// TestPeakNumbers looks at matrices that no device here may have: numbers must survive their type, and sums stay so small that float16 is exact.
+func TestPeakNumbers(t *testing.T) {
+	for _, kind := range peakKinds {
+		for _, k := range []int{8, 16, 32} {
+			p := Peak{config: PeakConfig{vk.Shape{M: 16, N: 8, K: uint32(k)}}, kind: kind}
+			a, first, second := p.Numbers()
+			raw := p.Pack(a, first, second)
+			x, y := p.Sizes(3)
+			assert.EqualValues(t, len(raw), x)
+			assert.EqualValues(t, 3*4*16*8*kind.sumBytes, y)
+			for i, f := range append(append(a, first...), second...) {
+				back := float32(int8(raw[i*kind.bytes]))
+				if word := uint16(raw[i*kind.bytes]); kind.bytes == 2 {
+					word |= uint16(raw[2*i+1]) << 8
+					if back = half.FromF16(word); kind.operand == "bf16" {
+						back = half.FromBF16(word)
+					}
+				}
+				require.Equal(t, f, back)
+			}
+			var worst float64 // of any partial sum, without its sign
+			for i := range 16 * 8 {
+				one, two := 0.0, 0.0
+				for j := range k {
+					one += float64(abs32(a[i/8*k+j] * first[j*8+i%8]))
+					two += float64(a[i/8*k+j] * (first[j*8+i%8] + second[j*8+i%8]))
+				}
+				worst = max(worst, 2*one+float64(p.Pairs())*max(two, -two)+float64(k)+6)
+			}
+			if kind.sum == "f16" {
+				assert.Less(t, worst, 2048.0)
+			} else {
+				assert.Less(t, worst, float64(1<<24))
+			}
+			narrow := ref.Peak(a, first, second, 16, 8, k, p.Pairs(), PeakChains)
+			assert.Equal(t, ref.Peak(wide(a), wide(first), wide(second), 16, 8, k, p.Pairs(), PeakChains), wide(narrow))
+			differ := false
+			for _, x := range narrow {
+				differ = differ || x != narrow[0]
+			}
+			assert.True(t, differ)
+		}
+	}
+	words := []uint16{half.ToF16(1.5), half.ToF16(-2)}
+	assert.Equal(t, []float64{1.5, -2}, (&Peak{kind: peakKinds[1]}).Floats(vk.Bytes(words)))
+	assert.Equal(t, []float64{1.5}, (&Peak{kind: peakKinds[0]}).Floats(vk.Bytes([]float32{1.5})))
+	assert.Equal(t, []float64{-7}, (&Peak{kind: peakKinds[3]}).Floats(vk.Bytes([]int32{-7})))
+	assert.Equal(t, []float64{1 << 31}, (&Peak{kind: peakKinds[4]}).Floats(vk.Bytes([]uint32{1 << 31})))
+}
+
+func abs32(x float32) float32 { return max(x, -x) }
+
+func TestPeakBadInput(t *testing.T) {
+	good := vk.Shape{M: 16, N: 16, K: 16, A: componentF16, B: componentF16, C: componentF32, Result: componentF32, Scope: scopeSubgroup}
+	for _, test := range []struct {
+		want   string
+		change func(*vk.Shape)
+	}{
+		{"its scope is 2, want 3", func(s *vk.Shape) { s.Scope = 2 }},
+		{"its sums saturate", func(s *vk.Shape) { s.Saturating = 1 }},
+		{"no kernel for operands of types 0 and 3", func(s *vk.Shape) { s.B = 3 }},
+		{"sums of types 1 and 0", func(s *vk.Shape) { s.Result = 0 }},
+		{"no kernel for operands of types 2 and 2", func(s *vk.Shape) { s.A, s.B = 2, 2 }},
+		{"K 2000", func(s *vk.Shape) { s.K = 2000 }},
+		{"M is 12", func(s *vk.Shape) { s.M = 12 }},
+		{"N 0", func(s *vk.Shape) { s.N = 0 }},
+	} {
+		s := good
+		test.change(&s)
+		_, _, err := PeakTypes(s)
+		assert.ErrorContains(t, err, test.want)
+		assert.ErrorIs(t, err, vk.ErrUnsupported)
+		_, err = NewPeak(gputest.Device(t), PeakConfig{s})
+		assert.ErrorContains(t, err, test.want)
+	}
+	lab := gputest.Open(t)
+	strange := good
+	strange.M = 1024
+	_, err := NewPeak(lab.Dev, PeakConfig{strange})
+	assert.ErrorContains(t, err, "the device does not list the cooperative matrix")
+	assert.ErrorIs(t, err, vk.ErrUnsupported)
+
+	p := &Peak{config: PeakConfig{good}, kind: peakKinds[0], kernels: kernels{dev: lab.Dev}}
+	fine := PeakArgs{X: lab.In("x", make([]uint16, 768)), Y: lab.Out("y", 4096), Groups: 1}
+	for _, test := range []struct {
+		want   string
+		change func(*PeakArgs)
+	}{
+		{"Groups is 0, want 1", func(a *PeakArgs) { a.Groups = 0 }},
+		{"x is missing, want [M*K + 2*K*N 768] f16, 1536 bytes", func(a *PeakArgs) { a.X = vk.Range{} }},
+		{"y is missing, want [Groups*4 4, M 16, N 16] f32, 4096 bytes", func(a *PeakArgs) { a.Y = vk.Range{} }},
+		{"y has 4096 bytes, want [Groups*4 8, M 16, N 16] f32, 8192 bytes", func(a *PeakArgs) { a.Groups = 2 }},
+	} {
+		a := fine
+		test.change(&a)
+		badRecord(t, lab, test.want, func(t *vk.Tape) error { return p.Record(t, a) })
+	}
+	require.NoError(t, p.Close())
+	require.NoError(t, (*Peak)(nil).Close())
+}

@@ -1,0 +1,63 @@
+#version 450
+// What arithmetic a device reaches at best: products of cooperative matrices that stay in registers.
+//
+//	c_i = i + PAIRS * (a first + a second), i = 0 .. CHAINS - 1    y = c_0 - c_1 + c_2 - ... + c_(CHAINS - 1)
+//
+// x: a [MM, MK], first [MK, MN], second [MK, MN]: whole numbers, so small that sums are exact in every type and order
+// y [groups * SUBGROUPS, MM, MN]
+//
+// A subgroup has CHAINS sums, which do not wait for each other, and writes its y once, at the end. The sums start differently, so that no
+// compiler can do with fewer. CHAINS is odd: in y all but one cancel, which keeps it small.
+#extension GL_KHR_cooperative_matrix : require
+#extension GL_KHR_memory_scope_semantics : require
+#extension GL_KHR_shader_subgroup_basic : require
+#extension GL_EXT_buffer_reference : require
+#extension GL_EXT_buffer_reference_uvec2 : require
+#extension GL_EXT_control_flow_attributes : require
+#extension GL_GOOGLE_include_directive : require
+#ifdef BF16
+#extension GL_EXT_bfloat16 : require
+#endif
+#ifdef HALF
+#extension GL_EXT_shader_explicit_arithmetic_types_float16 : require
+#endif
+#ifdef WHOLE
+#extension GL_EXT_shader_explicit_arithmetic_types_int8 : require
+#endif
+#include "include/address.glsl"
+
+// OPERAND and SUM are the types. A word of x holds X_PACKED numbers, one of y Y_PACKED.
+
+layout(constant_id = 0) const uint MM = 16;
+layout(constant_id = 1) const uint MN = 16;
+layout(constant_id = 2) const uint MK = 16;
+layout(constant_id = 3) const uint LANES = 32; // of a subgroup
+layout(constant_id = 4) const uint THREADS = 128; // SUBGROUPS * LANES
+layout(local_size_x_id = 4) in;
+
+const uint SUBGROUPS = 4, CHAINS = 7; // as in pipelines/peak.go
+const uint PAIRS = 1024 / MK;         // float16 counts to 2048
+
+layout(push_constant, std430) uniform Push {
+	uvec2 x, y;
+	uint groups;
+} p;
+
+void main() {
+	uint group = workgroup();
+	if (group >= p.groups) return;
+	const uint A_ROW = MK / X_PACKED, ROW = MN / X_PACKED, Y_ROW = MN / Y_PACKED; // words
+	coopmat<OPERAND, gl_ScopeSubgroup, MM, MK, gl_MatrixUseA> a;
+	coopmat<OPERAND, gl_ScopeSubgroup, MK, MN, gl_MatrixUseB> first, second;
+	coopMatLoad(a, U32(p.x).v, 0, A_ROW, gl_CooperativeMatrixLayoutRowMajor);
+	coopMatLoad(first, U32(p.x).v, MM * A_ROW, ROW, gl_CooperativeMatrixLayoutRowMajor);
+	coopMatLoad(second, U32(p.x).v, MM * A_ROW + MK * ROW, ROW, gl_CooperativeMatrixLayoutRowMajor);
+	coopmat<SUM, gl_ScopeSubgroup, MM, MN, gl_MatrixUseAccumulator> c[CHAINS];
+	[[unroll]] for (uint i = 0; i < CHAINS; i++) c[i] = coopmat<SUM, gl_ScopeSubgroup, MM, MN, gl_MatrixUseAccumulator>(SUM(i));
+	for (uint n = 0; n < PAIRS; n++) {
+		[[unroll]] for (uint i = 0; i < CHAINS; i++) c[i] = coopMatMulAdd(a, first, c[i]);
+		[[unroll]] for (uint i = 0; i < CHAINS; i++) c[i] = coopMatMulAdd(a, second, c[i]);
+	}
+	[[unroll]] for (uint i = 1; i < CHAINS; i += 2) c[0] = c[0] - c[i] + c[i + 1];
+	coopMatStore(c[0], U32(at(p.y, group * SUBGROUPS + gl_SubgroupID, 4 * MM * Y_ROW)).v, 0, Y_ROW, gl_CooperativeMatrixLayoutRowMajor);
+}
