@@ -26,7 +26,8 @@ func compileNorms(c *compiler) {
 			if y.normed("", n) != nil {
 				continue
 			}
-			compile(c, NewRMSNorm, func(r *RMSNorm) ([]*vk.Kernel, error) { return one(r.kernel()) }, RMSNormConfig{C: n, Y: y}, RMSNormConfig{C: n, Y: y, Gather: true})
+			compile(c, NewRMSNorm, func(r *RMSNorm) ([]*vk.Kernel, error) { return one(r.kernel()) },
+				RMSNormConfig{C: n, Y: y}, RMSNormConfig{C: n, Y: y, Gather: true})
 			compile(c, NewLayerNorm, func(r *LayerNorm) ([]*vk.Kernel, error) { return one(r.kernel, nil) },
 				LayerNormConfig{C: n, Y: y}, LayerNormConfig{C: n, Y: y, Add: true})
 		}
@@ -43,7 +44,8 @@ func compileLinear(c *compiler) {
 				l.X16, l.Y16 = l.X16 && p != F32 && !l.Norm, l.Y16 && p != F32
 			}
 			if p != F32 {
-				configs = append(configs, LinearConfig{In: in, Out: 512, Precision: p, X16: true, Split: 4}, LinearConfig{In: in, Out: 512, Precision: p, Split: 4, Y16: true, GELU: true, Score: true})
+				configs = append(configs, LinearConfig{In: in, Out: 512, Precision: p, X16: true, Split: 4},
+					LinearConfig{In: in, Out: 512, Precision: p, Split: 4, Y16: true, GELU: true, Score: true})
 			}
 			compile(c, NewLinear, linearKernels, distinct(configs...)...)
 		}
@@ -153,35 +155,43 @@ func compileSlots(c *compiler) {
 }
 
 func compileAttentions(c *compiler) {
-	of := func(k *attentionKernels) ([]*vk.Kernel, error) {
-		var list []attentionTile
-		for _, queries := range []int{32, 1024} {
-			t, err := k.tile("", attentionWork{queries: queries, keys: 1024})
-			if err != nil {
-				return nil, err
+	for _, p := range supported(c.caps) {
+		for _, d := range []int{1, 30, 32, 33, 64, 80, 96, 127, 128} { // 1 to 4 chunks, whole vec4 and not
+			if p == F32 || d%2 == 0 {
+				compileAttention(c, p, d)
 			}
-			list = append(list, t)
-		}
-		return each(k.get, distinct(list...)...)
-	}
-	for _, d := range []int{1, 30, 32, 33, 64, 80, 96, 127, 128} { // 1 to 4 chunks, whole vec4 and not
-		window := func(w *WindowAttention) ([]*vk.Kernel, error) { return of(w.kernels) }
-		compile(c, NewWindowAttention, window, flags(WindowAttentionConfig{Heads: 8, DimHead: d, Window: 128})...)
-		patch := func(p *PatchAttention) ([]*vk.Kernel, error) { return of(p.kernels) }
-		compile(c, NewPatchAttention, patch, PatchAttentionConfig{Heads: 8, DimHead: d, Patch: 16})
-		for _, keys := range []Keys{KeysOwn, KeysIndexed, KeysPrefix} {
-			configs := flags(RoutedAttentionConfig{Heads: 8, DimHead: d, Routes: 1, Keys: keys})
-			for i := range configs {
-				if keys == KeysPrefix {
-					configs[i].ScoreKeys, configs[i].ScoreValues = false, false
-				}
-			}
-			if d != 64 && d != 128 { // none and all
-				configs = configs[:2]
-			}
-			compile(c, NewRoutedAttention, func(r *RoutedAttention) ([]*vk.Kernel, error) { return of(r.kernels) }, distinct(configs...)...)
 		}
 	}
+}
+
+func compileAttention(c *compiler, p Precision, d int) {
+	compile(c, NewWindowAttention, func(w *WindowAttention) ([]*vk.Kernel, error) { return w.kernels.compile() },
+		flags(WindowAttentionConfig{Heads: 8, DimHead: d, Window: 128, Precision: p})...)
+	compile(c, NewPatchAttention, func(a *PatchAttention) ([]*vk.Kernel, error) { return a.kernels.compile() },
+		PatchAttentionConfig{Heads: 8, DimHead: d, Patch: 16, Precision: p})
+	for _, keys := range []Keys{KeysOwn, KeysIndexed, KeysPrefix} {
+		configs := flags(RoutedAttentionConfig{Heads: 8, DimHead: d, Routes: 1, Keys: keys, Precision: p})
+		if d != 64 && d != 128 { // none and all
+			configs = configs[:2]
+		}
+		for i := range configs {
+			if keys == KeysPrefix {
+				configs[i].ScoreKeys, configs[i].ScoreValues = false, false
+			}
+		}
+		compile(c, NewRoutedAttention, func(r *RoutedAttention) ([]*vk.Kernel, error) { return r.kernels.compile() }, distinct(configs...)...)
+	}
+}
+
+// compile is the kernels for few queries and for many.
+func (k *attentionKernels) compile() ([]*vk.Kernel, error) {
+	return each(func(queries int) (*vk.Kernel, error) {
+		t, err := k.tile("", attentionWork{queries: queries, keys: 1024})
+		if err != nil {
+			return nil, err
+		}
+		return k.get(t)
+	}, 32, 1024)
 }
 
 func compileRotary(c *compiler) {

@@ -106,7 +106,7 @@ func compile[C any, R io.Closer](c *compiler, room func(*vk.Device, C) (R, error
 // one is the only kernel of an object.
 func one(k *vk.Kernel, err error) ([]*vk.Kernel, error) { return []*vk.Kernel{k}, err }
 
-// each is the kernels of an object that get returns for some keys.
+// each is the kernels of an object that get returns for some keys, each once.
 func each[K any](get func(K) (*vk.Kernel, error), keys ...K) (list []*vk.Kernel, err error) {
 	for _, key := range keys {
 		k, err := get(key)
@@ -115,7 +115,7 @@ func each[K any](get func(K) (*vk.Kernel, error), keys ...K) (list []*vk.Kernel,
 		}
 		list = append(list, k)
 	}
-	return list, nil
+	return distinct(list...), nil
 }
 
 func (c *compiler) note(k *vk.Kernel, what string) error {
