@@ -25,6 +25,7 @@ func roomCases() []benchCase {
 		{"select", rows, long, long, setupSelect},
 		{"select_windows", windowDims(), windows, smallWindows, setupSelectWindows},
 		{"gather", chosen, sequence, [][]int{{2, 8192, 512, 1024}}, setupGather},
+		{"cast", []string{"rows", "dim"}, [][]int{{2048, 2048}}, [][]int{{256, 512}}, setupCast},
 		{"mark", []string{"batch", "tokens", "k"}, [][]int{{2, 32768, 1024}}, [][]int{{2, 32768, 1024}}, setupMark},
 		{"mean_pool", []string{"batch", "tokens", "dim"}, [][]int{{16, 4096, 512}}, [][]int{{2, 1024, 512}}, setupMeanPool},
 		{"embed", []string{"rows", "vocabulary", "dim"}, [][]int{{65536, 256, 512}}, [][]int{{4096, 256, 512}}, setupEmbed},
@@ -150,6 +151,16 @@ func setupScatter(s *benchStage, size []int) (*workload, error) {
 	a := pipelines.ScatterArgs{Value: s.normals(b * k * c), Indices: s.choice(b, n, k), Score: s.normals(b * k),
 		Base: s.normals(b * n * c), Y: s.floats(b * n * c), B: b, N: n, K: k}
 	return s.room("scatter", func(t *vk.Tape) error { return x.Record(t, a) }, s.floatResult("y", a.Y))
+}
+
+func setupCast(s *benchStage, size []int) (*workload, error) {
+	rows, c := size[0], size[1]
+	const p = pipelines.F16
+	s.precision = p
+	m, err := pipelines.NewCast(s.dev, pipelines.CastConfig{C: c, Precision: p})
+	m = keep(s.stage, m, err)
+	a := pipelines.CastArgs{X: s.normals(rows * c), Y: s.memory(uint64(rows * p.Columns(c) * p.Bytes())), Rows: rows}
+	return s.room("cast", func(t *vk.Tape) error { return m.Record(t, a) }, s.precisionResult("y", a.Y))
 }
 
 func setupMark(s *benchStage, size []int) (*workload, error) {
