@@ -127,9 +127,9 @@ func (h *heavyCall) rotate() {
 	if q.listed {
 		turn.Positions, turn.Filled = q.indices.Range, q.filled.Range
 	}
-	record(b, pipelines.NewRotary, pipelines.RotaryConfig{Heads: h.heads, DimHead: d}, turn)
+	record(b, pipelines.NewRotary, pipelines.RotaryConfig{Precision: b.precisionOf(h.queries), Heads: h.heads, DimHead: d}, turn)
 	if h.shared {
-		record(b, pipelines.NewRotary, pipelines.RotaryConfig{Heads: h.heads, DimHead: d, Stride: 2 * h.inner(), HeadStride: 2 * d},
+		record(b, pipelines.NewRotary, pipelines.RotaryConfig{Precision: b.precisionOf(h.keys), Heads: h.heads, DimHead: d, Stride: 2 * h.inner(), HeadStride: 2 * d},
 			pipelines.RotaryArgs{X: h.keys.Range, Table: table, Lists: kv.b, Rows: kv.n})
 		return
 	}
@@ -141,7 +141,7 @@ func (h *heavyCall) rotate() {
 		if kv.listed {
 			turn.Positions, turn.Filled = kv.indices.Range, kv.filled.Range
 		}
-		record(b, pipelines.NewRotary, pipelines.RotaryConfig{Heads: heads, DimHead: d, Stride: 2 * heads * d, HeadStride: 2 * d}, turn)
+		record(b, pipelines.NewRotary, pipelines.RotaryConfig{Precision: b.precisionOf(h.keys), Heads: heads, DimHead: d, Stride: 2 * heads * d, HeadStride: 2 * d}, turn)
 	}
 }
 

@@ -72,8 +72,9 @@ func linearKernels(l *Linear) ([]*vk.Kernel, error) {
 		for _, dense := range []bool{false, true} {
 			size := linearSize{slots, dense && !l.config.Gather, dense && !l.config.Scatter}
 			tile := l.tile(size)
-			size.slots = 0
-			choices = append(choices, choice{tile, size})
+			for _, size.slots = range []uint64{0, 1} { // whole tiles, and not
+				choices = append(choices, choice{tile, size})
+			}
 		}
 	}
 	return each(func(c choice) (*vk.Kernel, error) { return l.kernel(l.tiles()[c.tile], c.size) }, distinct(choices...)...)

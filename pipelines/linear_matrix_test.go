@@ -2,6 +2,7 @@ package pipelines
 
 import (
 	"fmt"
+	"math"
 	"testing"
 
 	"github.com/colt5-vulkan/colt5/internal/gputest"
@@ -125,7 +126,12 @@ func (c linearCase) testMatrix(t *testing.T) {
 			if c.shifted {
 				y = unshifted(t, lab, "shifted y", rowsOf(c.Out))
 			}
-			require.NoError(t, ref.MaxErr(y, want).Within(ref.Bound(naive, want, 1e-6)), "%v %v", p, variant)
+			bound := ref.Bound(naive, want, 1e-6)
+			if c.Norm { // a norm that differs in its last bit may round an operand the other way: by one place of it, times a weight
+				place := map[Precision]float64{F16: 0x1p-10, BF16: 0x1p-7}[p]
+				bound += place * 4 / math.Sqrt(float64(c.In)) // of numbers around 2, by weights around 2 / sqrt(In)
+			}
+			require.NoError(t, ref.MaxErr(y, want).Within(bound), "%v %v", p, variant)
 			if first == nil {
 				first = y
 			}

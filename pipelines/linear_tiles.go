@@ -146,11 +146,15 @@ func (l *Linear) kernel(v linearVariant, s linearSize) (*vk.Kernel, error) {
 	plain := c.Y16 && c.Out%8 == 0 && !(c.Bias || c.GELU || c.Gather || c.Score || c.Filled || c.Residual || c.Scatter)
 	m := l.matrix
 	for i, word := range []uint32{flag(c.X16), flag(c.Y16), flag(s.dense), m.M, m.N, m.K, lanes, uint32(v.rows), uint32(v.cols), v.step, v.down, v.across,
-		v.down * v.across * lanes, flag(plain), flag(s.straight), uint32(max(c.Split, 1))} {
+		v.down * v.across * lanes, flag(plain), flag(s.straight), uint32(max(c.Split, 1)), 0, flag(s.slots%v.rows == 0)} {
 		spec[uint32(11+i)] = word
 	}
+	delete(spec, 27) // of the sum of parts
 	variant := v.kernel + "_" + c.Precision.kind()
 	name := fmt.Sprintf("%s %dx%dx%d", variant, v.rows, v.cols, v.step)
+	if s.slots%v.rows != 0 {
+		name += " edged"
+	}
 	if !s.dense {
 		name += " gathered"
 	}

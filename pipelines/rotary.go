@@ -34,6 +34,8 @@ type RotaryConfig struct {
 	DimHead    int // even
 	Stride     int // floats from row to row; 0: what the heads take, Heads * HeadStride
 	HeadStride int // floats from head to head; 0: DimHead
+
+	Precision Precision // of x and y; with 16 bits DimHead is a multiple of 8, the strides of 4
 }
 
 // RotaryArgs is one dispatch. It reads all ranges but Y; it writes Y, or X if there is no Y.
@@ -114,6 +116,12 @@ func NewRotary(dev *vk.Device, c RotaryConfig) (*Rotary, error) {
 	case c.Stride < c.width() || c.Stride >= 1<<30: // the kernel counts the bytes of a row in 32 bits
 		return nil, fmt.Errorf("pipelines: Rotary: Stride is %d, want %d (for all heads) to %d", c.Stride, c.width(), 1<<30-1)
 	}
+	if err := c.Precision.valid(op); err != nil {
+		return nil, err
+	}
+	if c.Precision != F32 && (c.DimHead%8 != 0 || c.Stride%4 != 0 || c.HeadStride%4 != 0) {
+		return nil, fmt.Errorf("pipelines: Rotary: DimHead is %d, Stride %d and HeadStride %d, want multiples of 8, 4 and 4 with Precision %v", c.DimHead, c.Stride, c.HeadStride, c.Precision)
+	}
 	r := &Rotary{c: c, vec4: c.DimHead%8 == 0 && c.Stride%4 == 0 && c.HeadStride%4 == 0}
 	name, each := "rotary", uint32(1)
 	if r.vec4 {
@@ -123,6 +131,7 @@ func NewRotary(dev *vk.Device, c RotaryConfig) (*Rotary, error) {
 	r.cols = pairs * uint32((c.Heads+rotaryHeads-1)/rotaryHeads)
 	k, err := kernel(dev, name, map[uint32]uint32{
 		0: r.cols, 1: pairs, 2: uint32(c.Heads), 3: uint32(c.Stride) / each, 4: uint32(c.HeadStride) / each,
+		5: uint32(c.Precision),
 	})
 	if err != nil {
 		return nil, fmt.Errorf("pipelines: Rotary: %w", err)
@@ -152,14 +161,14 @@ func (r *Rotary) Record(t *vk.Tape, a RotaryArgs) error {
 	if a.Y.IsZero() || a.Y == a.X {
 		args[0], args[1] = vk.ReadWrite(a.X), vk.ReadWrite(a.X)
 	}
-	moved := 4 * float64(rows) * float64(r.c.Heads) * float64(r.c.DimHead)
+	moved := float64(r.c.Precision.Bytes()) * float64(rows) * float64(r.c.Heads) * float64(r.c.DimHead)
 	return t.Dispatch(vk.Dispatch{
 		Kernel: r.kernel,
 		Groups: groups,
 		Args:   args,
 		Push: vk.Scalars(&rotaryPush{uint32(rows), uint32(a.Rows), uint32(a.Routes), uint32(a.Route), uint32(a.First),
 			uint32(r.limit(a.Table))}),
-		Flops: 3 * moved / 4,
+		Flops: 3 * float64(rows) * float64(r.c.Heads) * float64(r.c.DimHead),
 		Bytes: 2*moved + float64(a.Positions.Size()+a.Filled.Size())/float64(a.Routes),
 	})
 }
@@ -203,9 +212,10 @@ func (r *Rotary) check(a RotaryArgs) error {
 
 // rows checks x or y.
 func (r *Rotary) rows(name string, x vk.Range, a RotaryArgs) error {
-	whole := 4 * uint64(a.Lists) * uint64(a.Rows) * uint64(r.c.Stride)
-	least := whole - 4*uint64(r.c.Stride-r.c.width())
-	want := shape(dim{"Lists", a.Lists}, dim{"Rows", a.Rows}, dim{"Stride", r.c.Stride}) + " f32"
+	p := r.c.Precision
+	whole := uint64(p.Bytes()) * uint64(a.Lists) * uint64(a.Rows) * uint64(r.c.Stride)
+	least := whole - uint64(p.Bytes()*(r.c.Stride-r.c.width()))
+	want := shape(dim{"Lists", a.Lists}, dim{"Rows", a.Rows}, dim{"Stride", r.c.Stride}) + " " + p.kind()
 	size := x.Size()
 	switch {
 	case x.IsZero():
@@ -215,7 +225,7 @@ func (r *Rotary) rows(name string, x vk.Range, a RotaryArgs) error {
 	}
 	start := uint64(words)
 	if r.vec4 {
-		start = vectors
+		start = vectors / 4 * uint64(p.Bytes()) // four numbers at once
 	}
 	return needAt(start, "Rotary", name, x, size, want)
 }

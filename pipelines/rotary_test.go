@@ -236,3 +236,26 @@ func TestRotaryBadInput(t *testing.T) {
 	require.NoError(t, (*Rotary)(nil).Close())
 	badInput(t, lab, good, r.Record, []badCase[RotaryArgs]{{"closed", func(*RotaryArgs) {}}})
 }
+
+// Rows of 16 bits are turned as floats and rounded once.
+func TestRotaryOf16Bits(t *testing.T) {
+	c := rotaryCase{RotaryConfig: RotaryConfig{Heads: 3, DimHead: 24}, lists: 2, rows: 37, table: 300}
+	a := c.data()
+	for _, p := range []Precision{F16, BF16} {
+		a.X = p.rounded(a.X)
+		want, naive := ref.Rotary(a), p.rounded(ref.Rotary32(a))
+		lab := gputest.Open(t)
+		r, err := NewRotary(lab.Dev, RotaryConfig{Heads: 3, DimHead: 24, Precision: p})
+		require.NoError(t, err)
+		defer r.Close()
+		args := RotaryArgs{X: lab.InOut("x", numbersOf(p, a.X)), Table: lab.In("table", RotaryTable(300, 24)), Lists: 2, Rows: 37}
+		lab.Run(func(t *vk.Tape) error { return r.Record(t, args) })
+		assert.NoError(t, ref.MaxErr(floatsOf(p, lab, "x"), want).Within(ref.Bound(naive, want, 1e-6)), p)
+	}
+	for _, bad := range []RotaryConfig{{Heads: 1, DimHead: 12, Precision: F16}, {Heads: 1, DimHead: 8, Stride: 10, Precision: BF16}} {
+		_, err := NewRotary(gputest.Device(t), bad)
+		assert.ErrorContains(t, err, "want multiples of 8, 4 and 4 with Precision")
+	}
+	_, err := NewRotary(gputest.Device(t), RotaryConfig{Heads: 1, DimHead: 8, Precision: 5})
+	assert.ErrorContains(t, err, "want F32, F16 or BF16")
+}

@@ -46,6 +46,7 @@ layout(constant_id = 22) const uint WN = 2;
 layout(constant_id = 23) const uint THREADS = 128;        // WM * WN * LANES
 layout(constant_id = 24) const bool PLAIN = false; // y has 16 bits and rows of a multiple of 8, and nothing happens on the way out
 layout(constant_id = 26) const uint SPLIT = 1;
+layout(constant_id = 28) const bool WHOLE = false;        // all slots of all tiles exist
 layout(local_size_x_id = 23) in;
 
 const uint TM = BM / WM / MM, TN = BN / WN / MN;          // products of a subgroup
@@ -101,7 +102,7 @@ void fetch(uint m0, uint n0, uint k0) {
 		if (BM % STRIDE != 0 && row + i * STRIDE >= BM) continue;
 		if (!DENSE) {
 			fetch_row(i, a_row[i], 0, col);
-		} else if (m0 + row + i * STRIDE < p.slots) {
+		} else if (WHOLE || m0 + row + i * STRIDE < p.slots) {
 			fetch_row(i, a_row[0], i * STRIDE, col);
 		}
 	}
@@ -202,14 +203,14 @@ void write_plain(uint m0, uint n0, uint strip) {
 	[[unroll]] for (uint n = 0; n < (MM * HV + LANES - 1) / LANES; n++) {
 		uint e = gl_SubgroupInvocationID + n * LANES, slot = m0 + e / HV, col = n0 + e % HV * 8;
 		if (MM * HV % LANES != 0 && e >= MM * HV) continue;
-		if (slot < p.slots && (OUT % BN == 0 || col < OUT)) U32x4(way_out(slot, 1).y).v[col / 8] = tile[strip + e / HV * HALF_STRIP + e % HV];
+		if ((WHOLE || slot < p.slots) && (OUT % BN == 0 || col < OUT)) U32x4(way_out(slot, 1).y).v[col / 8] = tile[strip + e / HV * HALF_STRIP + e % HV];
 	}
 }
 
 #ifdef BF16
 // rounded rounds to nearest what is narrowed next: devices cut off.
 coopmat<float, gl_ScopeSubgroup, MM, MN, gl_MatrixUseAccumulator> rounded(coopmat<float, gl_ScopeSubgroup, MM, MN, gl_MatrixUseAccumulator> m) {
-	for (uint i = 0; i < m.length(); i++) m[i] = unpack_bf16(pack_bf16(vec2(m[i]))).x;
+	for (uint i = 0; i < m.length(); i++) m[i] = rounded_bf16(m[i]);
 	return m;
 }
 #else

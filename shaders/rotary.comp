@@ -3,6 +3,7 @@
 //
 //   x, y [Lists, Rows] rows of ROW_STRIDE floats, from each HEADS heads of 2 * PAIRS, HEAD_STRIDE apart; y may be x
 //   positions [Lists, Routes, Rows], filled [Lists, Routes, Rows], both optional    table: see pipelines/rotary.go
+//   with VEC4 x and y may have numbers of 16 bits, see half.glsl; they are turned as floats
 //   y[d] = x[d] cos - x[d + D/2] sin    y[d + D/2] = x[d + D/2] cos + x[d] sin    angle = position * 10000^(-2d/D)
 //
 // The angle of position 256 * hi + lo is the sum of two angles whose cosines and sines the table has. A thread turns one pair (four
@@ -13,6 +14,7 @@
 #extension GL_EXT_control_flow_attributes : require
 #extension GL_GOOGLE_include_directive : require
 #include "include/address.glsl"
+#include "include/half.glsl"
 #include "include/slots.glsl"
 
 const uint HEADS_EACH = 4;
@@ -20,6 +22,8 @@ layout(constant_id = 1) const uint PAIRS = 1; // T of half a head; COLS is PAIRS
 layout(constant_id = 2) const uint HEADS = 1;
 layout(constant_id = 3) const uint ROW_STRIDE = 2; // T
 layout(constant_id = 4) const uint HEAD_STRIDE = 2;
+layout(constant_id = 5) const uint PRECISION = PRECISION_F32; // of x and y
+const uint ROW_BYTES = ROW_STRIDE * (PRECISION == PRECISION_F32 ? BYTES : BYTES / 2);
 
 layout(push_constant, std430) uniform Push {
 	uvec2 x, y, table, positions, filled;
@@ -40,6 +44,22 @@ void turn(uint position, uint pair, out T c, out T s) {
 	s = fma(sl, ch, cross);
 }
 
+#ifdef VEC4
+T load(uvec2 row, uint i) {
+	if (PRECISION == PRECISION_F32) return ROW(row).v[i];
+	uvec2 words = U32x2(row).v[i];
+	return vec4(unpack(PRECISION, words.x), unpack(PRECISION, words.y));
+}
+
+void store(uvec2 row, uint i, T v) {
+	if (PRECISION == PRECISION_F32) ROW(row).v[i] = v;
+	else U32x2(row).v[i] = uvec2(pack(PRECISION, v.xy), pack(PRECISION, v.zw));
+}
+#else
+T load(uvec2 row, uint i) { return ROW(row).v[i]; }
+void store(uvec2 row, uint i, T v) { ROW(row).v[i] = v; }
+#endif
+
 void main() {
 	if (idle(p.slots)) return;
 	uint row = thread_row(), r = row % p.rows;
@@ -47,7 +67,7 @@ void main() {
 	if (present(p.filled) && U32(p.filled).v[slot] == 0) return;
 	uint position = present(p.positions) ? U32(p.positions).v[slot] : p.first + r;
 	if (position >= p.limit) return; // a negative one is a large one here
-	ROW x = ROW(at(p.x, row, ROW_STRIDE * BYTES)), y = ROW(at(p.y, row, ROW_STRIDE * BYTES));
+	uvec2 x = at(p.x, row, ROW_BYTES), y = at(p.y, row, ROW_BYTES);
 	for (uint col = thread_column(); col < COLS; col += THREADS) {
 		uint pair = col % PAIRS, head = col / PAIRS * HEADS_EACH;
 		T c, s;
@@ -55,10 +75,10 @@ void main() {
 		[[unroll]] for (uint h = 0; h < HEADS_EACH; h++) {
 			uint i = (head + h) * HEAD_STRIDE + pair;
 			if (head + h >= HEADS) break;
-			T a = x.v[i], b = x.v[i + PAIRS];
+			T a = load(x, i), b = load(x, i + PAIRS);
 			precise T bs = b * s, as = a * s;
-			y.v[i] = fma(a, c, -bs);
-			y.v[i + PAIRS] = fma(b, c, as);
+			store(y, i, fma(a, c, -bs));
+			store(y, i + PAIRS, fma(b, c, as));
 		}
 	}
 }

@@ -12,7 +12,7 @@ import (
 )
 
 // spinTime is how long a wait keeps a processor busy before it sleeps. Most calls are done by then, and a sleeper is told some 20 us late.
-const spinTime = 5 * time.Millisecond
+const spinTime = 10 * time.Millisecond
 
 // commands is a command buffer with the fence that says when its work is done.
 type commands struct {

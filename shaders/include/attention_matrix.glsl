@@ -26,6 +26,11 @@ const float RISE = 8;
 const float LOWEST = -1e30; // m of a row that has seen nothing
 const float HIGHEST = 1e29; // scores beyond it count as this
 
+#ifdef BF16
+#define ROUNDED(v) rounded_bf16(v) // for what is narrowed next
+#else
+#define ROUNDED(v) (v)
+#endif
 #define ROWS coopmat<float, gl_ScopeSubgroup, MM, MN, gl_MatrixUseAccumulator>
 #define HALF_ROWS coopmat<HALF, gl_ScopeSubgroup, MM, MN, gl_MatrixUseAccumulator>
 #define LEFT coopmat<HALF, gl_ScopeSubgroup, MM, MK, gl_MatrixUseA>
@@ -280,12 +285,14 @@ void weigh(uint strip) {
 	if (direct) {
 		[[unroll]] for (uint i = 0; i < TM; i++)
 			[[unroll]] for (uint j = 0; j < PK; j++)
-				[[unroll]] for (int k = 0; k < place.length(); k++) weights[i][j][k] = HALF(scores[i][j][k]);
+				[[unroll]] for (int k = 0; k < place.length(); k++) weights[i][j][k] = HALF(ROUNDED(scores[i][j][k]));
 		return;
 	}
 	[[unroll]] for (uint i = 0; i < TM; i++)
-		[[unroll]] for (uint j = 0; j < TN; j++)
+		[[unroll]] for (uint j = 0; j < TN; j++) {
+			[[unroll]] for (int k = 0; k < place.length(); k++) scores[i][j][k] = ROUNDED(scores[i][j][k]);
 			coopMatStore(HALF_ROWS(scores[i][j]), strips, strip + i * MM * PS + j * MN / 8, PS, gl_CooperativeMatrixLayoutRowMajor);
+		}
 	sync();
 	[[unroll]] for (uint i = 0; i < TM; i++)
 		[[unroll]] for (uint j = 0; j < PK; j++)
@@ -320,7 +327,7 @@ void finish_rows(uint strip, uint first, uint i0) {
 		ROWS factor;
 		coopMatLoad(factor, strips, strip + i * MM * PS, PS, gl_CooperativeMatrixLayoutRowMajor);
 		[[unroll]] for (uint j = 0; j < TD; j++) {
-			[[unroll]] for (int k = 0; k < place.length(); k++) result[i][j][k] *= factor[k];
+			[[unroll]] for (int k = 0; k < place.length(); k++) result[i][j][k] = ROUNDED(result[i][j][k] * factor[k]);
 			coopMatStore(HALF_ROWS(result[i][j]), tile, (first + i * MM) * LINE + j * MN / 8, LINE, gl_CooperativeMatrixLayoutRowMajor);
 		}
 	}

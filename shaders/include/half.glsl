@@ -18,4 +18,8 @@ vec2 unpack_bf16(uint w) { return uintBitsToFloat(uvec2(w << 16, w & 0xffff0000u
 uint pack(uint precision_, vec2 v) { return precision_ == PRECISION_BF16 ? pack_bf16(v) : packHalf2x16(v); }
 vec2 unpack(uint precision_, uint w) { return precision_ == PRECISION_BF16 ? unpack_bf16(w) : unpackHalf2x16(w); }
 
+// rounded_bf16 is the nearest number that BF16 has. What is narrowed to bfloat16_t goes through it: some devices cut off where they should
+// round.
+float rounded_bf16(float v) { return unpack_bf16(pack_bf16(vec2(v))).x; }
+
 #endif
