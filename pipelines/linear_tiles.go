@@ -52,8 +52,16 @@ func (l *Linear) tiles() []linearVariant {
 	return linearMatrixTiles
 }
 
-// choose chooses a tile.
+// choose chooses a tile: the one that was measured to be the fastest on this device, or else by a rule.
 func (l *Linear) choose(s linearSize) int {
+	if i := l.tuned(s); i >= 0 {
+		return i
+	}
+	return l.rule(s)
+}
+
+// rule chooses a tile where nothing was measured.
+func (l *Linear) rule(s linearSize) int {
 	caps, out := l.kernels.dev.Caps(), uint64(l.config.Out)
 	switch {
 	case l.config.Precision != F32:

@@ -50,6 +50,7 @@ type Device struct {
 	pool    pool
 	staging staging
 	cache   cache
+	tuning  tuning
 	queue   sync.Mutex
 	life    sync.RWMutex // calls hold it for reading, Close for writing
 	closed  atomic.Bool
@@ -105,6 +106,7 @@ func open(in *instance, o Options) (*Device, error) {
 		C.c5_device_free(d.c)
 		return nil, err
 	}
+	d.tuning.open(d)
 	return d, nil
 }
 

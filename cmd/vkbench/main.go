@@ -82,7 +82,7 @@ func (a *app) command() *cli.Command {
 		Description: description,
 		Writer:      a.stdout,
 		ErrWriter:   a.stderr,
-		Commands:    []*cli.Command{a.devices(), a.info(), a.verify(), a.bench(), a.peak(), a.report(), a.plots(), a.plan(), a.route()},
+		Commands:    []*cli.Command{a.devices(), a.info(), a.verify(), a.bench(), a.peak(), a.tune(), a.report(), a.plots(), a.plan(), a.route()},
 		Action: func(_ context.Context, c *cli.Command) error {
 			if c.Args().Present() {
 				return usage("there is no command %q; see vkbench help", c.Args().First())

@@ -1,0 +1,46 @@
+package vk_test
+
+import (
+	"os"
+	"path/filepath"
+	"testing"
+
+	"github.com/colt5-vulkan/colt5/vk"
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+)
+
+// Choices outlive the device, in the folder of the cache alone, and damage to the file is no error.
+func TestTuning(t *testing.T) {
+	dir := t.TempDir()
+	d := open(t, vk.Options{CacheDir: dir})
+	assert.Empty(t, d.Tuned("a"))
+	require.NoError(t, d.Tune(map[string]string{"a": "large", "b": "small"}))
+	require.NoError(t, d.Tune(map[string]string{"b": "", "c": "x"}))
+	assert.Equal(t, "large", d.Tuned("a"))
+	assert.Empty(t, d.Tuned("b"))
+	closed(t, d)
+
+	d = open(t, vk.Options{CacheDir: dir})
+	assert.Equal(t, "large", d.Tuned("a"))
+	assert.Equal(t, "x", d.Tuned("c"))
+	closed(t, d)
+
+	files, err := filepath.Glob(filepath.Join(dir, "tuning-*.json"))
+	require.NoError(t, err)
+	require.Len(t, files, 1)
+	for _, damage := range []string{"", "null", "[1]", `{"a": 3}`, `{"a": "la`} {
+		require.NoError(t, os.WriteFile(files[0], []byte(damage), 0o644))
+		d = open(t, vk.Options{CacheDir: dir})
+		require.NoError(t, d.Tune(map[string]string{"d": "y"}))
+		assert.Equal(t, "y", d.Tuned("d"), damage)
+		closed(t, d)
+	}
+	d = open(t, vk.Options{CacheDir: "-"})
+	require.NoError(t, d.Tune(map[string]string{"a": "z"}))
+	assert.Equal(t, "z", d.Tuned("a"))
+	closed(t, d)
+	require.NoError(t, os.RemoveAll(dir))
+	require.NoError(t, os.WriteFile(dir, nil, 0o644))
+	defer os.Remove(dir)
+}
