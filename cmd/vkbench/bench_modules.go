@@ -6,11 +6,17 @@ import "github.com/colt5-vulkan/colt5/colt5"
 func moduleCases() []benchCase {
 	rows, tokens := []string{"rows", "entries", "k"}, []string{"batch", "tokens", "dim", "heavy tokens"}
 	long, short := [][]int{{1, 1048576, 1024}, {2, 32768, 1024}}, [][]int{{2, 32768, 1024}}
+	many := append([][]int{{8, 131072, 128}, {252, 8192, 1024}, {1024, 512, 10}}, long...)
 	return append(routedCases(), []benchCase{
 		{"router", tokens, [][]int{{2, 32768, 512, 1024}}, [][]int{{2, 4096, 512, 128}}, setupRouter},
-		{"topk", rows, long, long, setupTopK},
+		{"topk", rows, many, long, setupTopK},
 		{"topk_differentiable", rows, long, short, setupDifferentiableTopK},
-		{"coordinate_descent", rows, short, short, setupCoordinateDescent},
+		{
+			"coordinate_descent", []string{"rows", "entries", "k", "iterations", "a thousandth of a constant eps (0: the schedule of a router)"},
+			[][]int{{2, 32768, 2048, 20, 0}, {2, 32768, 2048, 50, 100}, {16, 8192, 512, 20, 0}, {8, 131072, 8192, 20, 0}, {1024, 512, 32, 20, 100},
+				{252, 8192, 512, 20, 0}, {64, 4096, 256, 50, 100}},
+			[][]int{{2, 32768, 1024, 20, 0}}, setupCoordinateDescent,
+		},
 	}...)
 }
 
@@ -76,7 +82,10 @@ func (s *benchStage) topK(size []int, hard bool) (*workload, error) {
 func setupCoordinateDescent(s *benchStage, size []int) (*workload, error) {
 	rows, n, k := size[0], size[1], size[2]
 	config := colt5.DefaultCoordinateDescentConfig()
-	config.K = float64(k)
+	config.K, config.NIters = float64(k), size[3]
+	if size[4] > 0 {
+		config.Eps, config.EpsInit, config.EpsDecay = float64(size[4])/1000, 0, 1
+	}
 	d, err := colt5.NewCoordinateDescent(s.dev, config)
 	d = keep(s.stage, d, err)
 	x, y := s.input(rows, n), s.tensor(colt5.F32, rows, n)

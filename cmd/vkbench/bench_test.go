@@ -24,7 +24,7 @@ func tiny() map[string]string {
 	return map[string]string{
 		"rmsnorm": "5x12", "linear": "9x12x20", "router_logits": "2x33x12x2", "coor_descent": "2x100x7", "select": "2x100x7", "gather": "2x50x12x5",
 		"scatter": "2x50x12x5", "feedforward": "2x40x16x5", "router": "2x40x16x5", "topk": "2x100x7", "topk_differentiable": "2x100x7",
-		"coordinate_descent": "2x100x7", "attention": "2x140x16x5", "block": "2x140x16x5", "cross": "2x20x256x16x2x64",
+		"coordinate_descent": "2x100x7x5x100", "attention": "2x140x16x5", "block": "2x140x16x5", "cross": "2x20x256x16x2x64",
 		"autoregressive": "2x140x16x5", "image": "1x12x16x8x4x10", "vit": "1x16x2x16x1", "encoder": "2x70x16x5x1",
 		"autoregressive_transformer": "1x140x16x5x1", "block_length": "1x140x16x5", "dense_attention": "1x40x2x8",
 		"coor_descent_windows": "2x2x100x5x7", "select_windows": "2x2x100x5x7",
