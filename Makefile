@@ -10,7 +10,7 @@ PACKAGES ?= ./pipelines ./...
 TOOLS := $(CURDIR)/scripts/vulkan-tools
 GPU_CASES := $(CURDIR)/bin/gpu-cases
 
-.PHONY: run test shaders check check-shaders check-go validate test-mesa26 test-amd storm bench setup clean help
+.PHONY: run test shaders check check-shaders check-go validate test-mesa26 verify-mesa26 test-amd storm bench setup clean help
 .DEFAULT_GOAL := help
 
 help:
@@ -55,6 +55,13 @@ test-amd:
 	@for chip in $(AMD_CHIPS); do \
 		RADV_FORCE_FAMILY=$$chip COLT5_DEVICE= COLT5_REQUIRE_GPU=1 $(GO) test -count=1 -run 'TestCompiles$$' -v -exec '"$(TOOLS)" amd' ./pipelines || exit 1; \
 	done
+
+# The golden cases of modules with matrix products in float16, on the cooperative matrices of that driver.
+verify-mesa26: export SUITE = forky
+verify-mesa26:
+	@scripts/vulkan-tools setup
+	@mkdir -p bin && $(GO) build -o bin/vkbench ./cmd/vkbench
+	@"$(TOOLS)" run bin/vkbench verify -precision float16 testdata/golden
 
 # The vk package's storm test, with freed C memory overwritten and every Go pointer that reaches C memory caught.
 storm: setup

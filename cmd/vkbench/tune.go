@@ -28,7 +28,7 @@ func (a *app) tune() *cli.Command {
 		Flags: []cli.Flag{
 			deviceFlag(), outputFlag(), precisionFlag("f32,f16,bf16"),
 			&cli.StringFlag{Name: "size", Usage: "`ROWSxINxOUT` instead of the products of the modules"},
-			&cli.DurationFlag{Name: "each", Value: 20 * time.Millisecond, Usage: "measure a tile for `TIME`, after as long a warm-up"},
+			&cli.DurationFlag{Name: "each", Value: 150 * time.Millisecond, Usage: "measure a tile for `TIME`, after as long a warm-up"},
 			&cli.BoolFlag{Name: "forget", Usage: "instead: forget what was measured for these products"},
 		},
 		Action: func(ctx context.Context, c *cli.Command) error {

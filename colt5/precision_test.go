@@ -1,0 +1,127 @@
+package colt5_test
+
+import (
+	"encoding/json"
+	"math"
+	"testing"
+
+	"github.com/colt5-vulkan/colt5/colt5"
+	"github.com/colt5-vulkan/colt5/internal/gputest"
+	"github.com/colt5-vulkan/colt5/vk"
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+)
+
+func halfConfig(p colt5.Precision) colt5.ConditionalRoutedFeedForwardConfig {
+	c := colt5.DefaultConditionalRoutedFeedForwardConfig()
+	c.Dim, c.NumHeavyTokens, c.Precision = 32, 5, p
+	return c
+}
+
+// A precision that the device lacks is an error of New that names what is missing; one that it has computes nearly what float32 does, and
+// follows its parameters.
+func TestPrecision(t *testing.T) {
+	dev := gputest.Device(t)
+	for _, p := range []colt5.Precision{colt5.Float16, colt5.BFloat16} {
+		t.Run(p.String(), func(t *testing.T) {
+			f, err := colt5.NewConditionalRoutedFeedForward(dev, halfConfig(p))
+			if missing := p.Supported(dev.Caps()); missing != nil {
+				require.ErrorIs(t, err, vk.ErrUnsupported)
+				require.ErrorContains(t, err, "colt5: NewConditionalRoutedFeedForward: Precision: ")
+				require.ErrorContains(t, err, "needs ")
+				return
+			}
+			require.NoError(t, err)
+			defer func() { assert.NoError(t, f.Close()) }()
+			gputest.Count()
+			exact, err := colt5.NewConditionalRoutedFeedForward(dev, halfConfig(colt5.Float32))
+			require.NoError(t, err)
+			defer func() { assert.NoError(t, exact.Close()) }()
+			precisionOfModule(t, dev, f, exact)
+		})
+	}
+}
+
+func precisionOfModule(t *testing.T, dev *vk.Device, f, exact *colt5.ConditionalRoutedFeedForward) {
+	const b, n, c = 2, 40, 32
+	data := make([]float32, b*n*c)
+	for i := range data {
+		data[i] = float32(math.Sin(float64(i) * 0.7))
+	}
+	x, err := colt5.FromFloat32(dev, data, b, n, c)
+	require.NoError(t, err)
+	defer x.Close()
+	y, err := colt5.NewTensor(dev, colt5.F32, b, n, c)
+	require.NoError(t, err)
+	defer y.Close()
+	run := func(m *colt5.ConditionalRoutedFeedForward) []float32 {
+		t.Helper()
+		require.NoError(t, m.Forward(y, x, colt5.FeedForwardOptions{}))
+		out, err := y.Float32()
+		require.NoError(t, err)
+		return out
+	}
+	near := func(got, want []float32) {
+		t.Helper()
+		for i := range want {
+			require.InDelta(t, want[i], got[i], 2e-2, "element %d", i)
+		}
+	}
+	want, got := run(exact), run(f)
+	near(got, want)
+	assert.NotEqual(t, want, got, "the precision is another")
+	assert.Equal(t, got, run(f), "the same bits again")
+
+	before := dev.Stats()
+	require.NoError(t, f.Forward(y, x, colt5.FeedForwardOptions{}))
+	after := dev.Stats()
+	assert.Equal(t, before.Submits+1, after.Submits, "weights that stay are not cast again")
+	assert.Equal(t, before.Allocations, after.Allocations)
+
+	// Every parameter that changes counts, however it changes.
+	for i, p := range f.Parameters() {
+		values, err := p.Tensor.Float32()
+		require.NoError(t, err)
+		for j := range values {
+			values[j] = values[j]*0.5 + 0.01
+		}
+		require.NoError(t, p.Tensor.Write(values))
+		require.NoError(t, exact.Parameters()[i].Tensor.Write(values))
+	}
+	changed := run(f)
+	near(changed, run(exact))
+	assert.NotEqual(t, got, changed)
+	require.NoError(t, f.Init(0))
+	assert.Equal(t, got, run(f))
+
+	// What a call needs is told beforehand.
+	m, err := f.Config().Memory(dev.Caps(), b, n)
+	require.NoError(t, err)
+	whole, err := exact.Config().Memory(dev.Caps(), b, n)
+	require.NoError(t, err)
+	assert.Greater(t, m.Weights, whole.Weights)
+	call, err := f.LastCall()
+	require.NoError(t, err)
+	planned, err := f.Config().Memory(dev.Caps(), b, n)
+	require.NoError(t, err)
+	assert.GreaterOrEqual(t, planned.Workspace, call.Workspace)
+}
+
+func TestPrecisionNames(t *testing.T) {
+	for p, name := range map[colt5.Precision]string{colt5.Float32: `"float32"`, colt5.Float16: `"float16"`, colt5.BFloat16: `"bfloat16"`} {
+		raw, err := json.Marshal(p)
+		require.NoError(t, err)
+		assert.Equal(t, name, string(raw))
+		var back colt5.Precision
+		require.NoError(t, json.Unmarshal(raw, &back))
+		assert.Equal(t, p, back)
+	}
+	var p colt5.Precision
+	assert.ErrorContains(t, json.Unmarshal([]byte(`"half"`), &p), `precision is "half", want float32, float16 or bfloat16`)
+	_, err := json.Marshal(colt5.Precision(7))
+	assert.ErrorContains(t, err, "want float32, float16 or bfloat16")
+	assert.ErrorContains(t, colt5.Precision(7).Supported(vk.Caps{}), "want Float32, Float16 or BFloat16")
+	var c colt5.ConditionalRoutedAttentionConfig
+	require.NoError(t, json.Unmarshal([]byte(`{"dim": 8, "precision": "bfloat16"}`), &c))
+	assert.Equal(t, colt5.BFloat16, c.Precision)
+}
