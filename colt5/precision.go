@@ -146,6 +146,9 @@ func (w *weights) closeCasts() error {
 // product records the product of rows and a matrix [out, in], or of count rows of it from the first on; count 0: all of them. What the kernel
 // is told of precisions follows from the plan's.
 func (b *builder) product(w *Tensor, first, count int, c pipelines.LinearConfig, a pipelines.LinearArgs) {
+	if b.tape == nil { // without a device there is no copy of the weight
+		return
+	}
 	if count == 0 {
 		count = w.shape[0]
 	}
