@@ -22,5 +22,7 @@
 // Every module keeps what it has prepared for the shapes it has seen: a second call with the same shapes is one submit and
 // allocates nothing (token ids other than bytes are checked, which takes the read of a word more). Modules may be used by several goroutines; calls of one module run one after the other.
 //
+// Modules with matrix products have a Precision: Float32, or Float16 and BFloat16 on devices with cooperative matrices.
+//
 // Configurations read and write JSON with the keys of the PyTorch package; what a file leaves out has its default.
 package colt5

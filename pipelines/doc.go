@@ -18,6 +18,8 @@
 //	Embed           rows of a table by token id
 //	CausalSelect    choice of queries that does not look ahead
 //	Rotary          heads of rows turned by their positions
+//	Cast            weights to 16 bits
+//	Peak            cooperative matrices multiplied in registers, for roofs
 //
 // The 1,024 of 4,096 tokens that a router chooses, for two sequences:
 //
@@ -38,7 +40,8 @@
 //	N  tokens of an item            R  routes: routing tokens            D  dim of a head
 //	M  tokens of a context          K  slots of an item: chosen tokens   W  tokens of a window
 //
-// Tensors are row-major without gaps, float32 unless a comment says otherwise. Shape tables write them as
+// Tensors are row-major without gaps, float32 unless a comment says otherwise; where a config has a Precision, its comments say which have 16 bits.
+// Shape tables write them as
 //
 //	x [B, N, C] f32 in    mask [B, N] u8 in, optional    y [B, N, C] f32 out
 //
