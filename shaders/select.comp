@@ -16,9 +16,11 @@
 // One workgroup chooses for one segment. Three histograms in shared memory find the k-th largest key; the entries above it, and
 // the first of those equal to it, go to the slots in the order of their indices. The segment is read five times, from caches after
 // the first: its keys would not fit the registers without spilling. step 1: what was chosen, at most SLOTS, is sorted in shared
-// memory. step 0: it stays in this order.
+// memory, or, where the segment is short, all of it. step 0: it stays in this order.
 
 void main() {
 	if (workgroup() >= p.segments) return;
-	alone(segment(workgroup()));
+	Segment s = segment(workgroup());
+	if (INSIDE && !present(p.to) && s.size <= SORTED_WHOLE) sort_whole(s);
+	else alone(s);
 }

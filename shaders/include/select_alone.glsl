@@ -14,6 +14,25 @@ void histogram(Segment s, uint digit, uint threshold) {
 	barrier();
 }
 
+const uint SORTED_WHOLE = 1024; // a segment of so many entries is sorted sooner than its k-th largest is found
+
+// sort_whole puts all entries of a short segment in order, and emits the first k.
+void sort_whole(Segment s) {
+	uint size = power(s.size);
+	for (uint g = thread(); g < granules(s); g += THREADS) {
+		uvec4 key = keys(s, g);
+		[[unroll]] for (uint c = 0; c < 4; c++) {
+			uint e = entry(s, g) + c;
+			if (e < s.size) put(s, e, key[c] != 0 ? uvec2(key[c], e) : vacant(e));
+		}
+	}
+	for (uint slot = s.size + thread(); slot < size; slot += THREADS) put(s, slot, vacant(slot));
+	barrier();
+	sort_slots(size);
+	for (uint slot = thread(); slot < p.k; slot += THREADS)
+		emit(s, slot, slot < min(size, s.size) ? uvec2(words[slot], words[SLOTS + slot]) : vacant(slot));
+}
+
 // alone puts the chosen entries, in the order of their indices, or sorted if INSIDE (at most SLOTS). Returns how many there are.
 uint alone(Segment s) {
 	uvec4 now = search_start();
