@@ -158,7 +158,7 @@ func TestLinearMatrix(t *testing.T) {
 		{LinearConfig: LinearConfig{In: 64, Out: 64, X16: true, Scatter: true, Score: true, Residual: true}, rows: 70, batch: 2, outRows: 100, inPlace: true},
 		{LinearConfig: all, rows: 67, batch: 3, inRows: 300, outRows: 150},
 		{LinearConfig: all, rows: 67, batch: 3, inRows: 300, outRows: 150, shifted: true},
-		{LinearConfig: LinearConfig{In: 1000, Out: 40, X16: true, Split: 3, Bias: true, GELU: true, Y16: true}, rows: 33},
+		{LinearConfig: LinearConfig{In: 1300, Out: 40, X16: true, Split: 3, Bias: true, GELU: true, Y16: true}, rows: 33},
 		{LinearConfig: LinearConfig{In: 520, Out: 38, Split: 4, Norm: true, Gather: true, Score: true, Filled: true, Residual: true, Scatter: true}, rows: 20, batch: 2, inRows: 30, outRows: 40},
 	} {
 		if c.LinearConfig == all {
