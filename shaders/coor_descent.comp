@@ -133,9 +133,10 @@ void main() {
 
 #else
 
-vec4 x[QUADS]; // the entries; with `cached`, exp((s - origin) / e)
+vec4 x[QUADS];         // the entries; with `cached`, exp((s - origin) / e)
+float lowest = ABSENT; // what is lower counts as this
 
-void load() { [[unroll]] for (uint q = 0; q < QUADS; q++) x[q] = read_quad(q * gl_WorkGroupSize.x); }
+void load() { [[unroll]] for (uint q = 0; q < QUADS; q++) x[q] = max(read_quad(q * gl_WorkGroupSize.x), lowest); }
 
 // decayed is e of the next step. The low part keeps t products from drifting; where fma is not exact it is merely less exact.
 Pair decayed(Pair e) {
@@ -146,13 +147,22 @@ Pair decayed(Pair e) {
 	return next;
 }
 
-// sum_of is the sum of exp((min(s, top) - top) / e); with STATE also how many are over top.
-float sum_of(Pair top, float e, out float over) {
+// Up to here s / e may lie from 0 for sum_of's product not to lose what the difference s - top keeps.
+const float NEAR = 1 << 22;
+
+// sum_of is the sum of exp((min(s, top) - top) / e); with STATE also how many are over top. bits = log2(e^(1 / e)), m >= top.
+float sum_of(Pair top, float e, float bits, float m, out float over) {
 	vec4 sum = vec4(0), more = vec4(0);
-	[[unroll]] for (uint q = 0; q < QUADS; q++) {
-		vec4 d = above(x[q], top);
-		sum += terms(d, e);
-		if (STATE) more += vec4(greaterThan(d, vec4(0)));
+	precise float level = top.hi * bits;
+	float rest = fma(top.hi, bits, -level) + top.lo * bits; // level + rest = top * bits
+	if (max(abs(level), abs(m * bits)) < NEAR) {
+		[[unroll]] for (uint q = 0; q < QUADS; q++) sum += exp2(min(fma(x[q], vec4(bits), vec4(-level)), rest));
+		sum *= exp2(-rest);
+	} else {
+		[[unroll]] for (uint q = 0; q < QUADS; q++) sum += terms(above(x[q], top), e);
+	}
+	if (STATE) {
+		[[unroll]] for (uint q = 0; q < QUADS; q++) more += vec4(greaterThan(above(x[q], top), vec4(0)));
 	}
 	over = STATE ? total(more) : 0;
 	return total(sum);
@@ -163,8 +173,7 @@ const float DRIFT = 4;
 bool cached = false;
 Pair origin = Pair(0, 0);
 
-float cached_sum(Pair top, float e) {
-	float bits = LOG2E / e;
+float cached_sum(Pair top, float e, float bits) {
 	precise float moved = (top.hi - origin.hi) + (top.lo - origin.lo);
 	if (!cached || abs(moved * bits) > DRIFT) {
 		if (cached) load();
@@ -204,21 +213,27 @@ void main() {
 		write_whole(unit);
 		return;
 	}
+	// bound falls by at most e log(size / k) a step: what is so far below the largest never counts. Products with it stay finite.
+	lowest = m - abs(m) - 1e7 * p.e_init;
+	[[unroll]] for (uint q = 0; q < QUADS; q++) x[q] = max(x[q], lowest);
 	Pair e = Pair(p.e_init, 0), next = decayed(e);
 	Pair bound = bound_after(Pair(0, 0), e.hi, valid);
 	bool first = gl_LocalInvocationID.x == 0;
 	if (STATE && first) keep(unit, 0, bound, valid, m);
-	float sum = valid;
+	float sum = valid, bits = LOG2E / e.hi;
 	for (uint t = 1; t < p.iters; t++) {
 		bool slow = sum < 2 * k && k < 2 * sum; // a moved by less than log 2
-		e = next;
-		next = decayed(e);
+		if (e != next) {
+			e = next;
+			next = decayed(e);
+			bits = LOG2E / e.hi;
+		}
 		Pair top = lesser(m, bound);
 		float over = 0;
 		if (!STATE && next.hi == e.hi && (cached || slow)) {
-			sum = cached_sum(top, e.hi);
+			sum = cached_sum(top, e.hi, bits);
 		} else {
-			sum = sum_of(top, e.hi, over);
+			sum = sum_of(top, e.hi, bits, m, over);
 			origin = top;
 		}
 		bound = bound_after(origin, e.hi, sum);

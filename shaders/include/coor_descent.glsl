@@ -172,7 +172,7 @@ void write_chosen(uint unit, uint part, uint parts, bool whole, Pair bound, floa
 // log_ratio is log(x / y) to about 1e-7, and far better where x and y are close: a moves by this times e in each step, so its last
 // steps bring no error. (log() may be wrong by 5e-7 there.)
 float log_ratio(float x, float y) {
-	int shift = int(floatBitsToUint(x / y) - 0x3f3504f3u) >> 23; // x / y is within sqrt(2) of 2^shift
+	int shift = (floatBitsToInt(x) - floatBitsToInt(y) + (1 << 22)) >> 23; // x / y is within a factor of 1.51 of 2^shift
 	y *= uintBitsToFloat(uint(shift + 127) << 23);
 	float z = (x - y) / (x + y), q = z * z; // log(x / y) = 2 atanh(z)
 	return float(shift) * 0.693147181 + 2 * z * (1 + q * (1 / 3. + q * (1 / 5. + q * (1 / 7. + q / 9))));

@@ -262,27 +262,85 @@ uvec2 vacant(uint slot) { return uvec2(0, ~slot); }
 // before is the order of the result: by falling key, then by rising index.
 bool before(uvec2 a, uvec2 b) { return a.x > b.x || a.x == b.x && a.y < b.y; }
 
-// sort_slots puts the first size slots of words in order, by a bitonic network; size is a power of two. A step over at most a
-// subgroup's lanes stays among the elements of that subgroup, which then waits for nobody else. Ends with a barrier.
-void sort_slots(uint size) {
-	for (uint run = 2; run <= size; run *= 2) {
-		for (uint stride = run / 2; stride > 0; stride /= 2) {
-			for (uint t = thread(); t < size / 2; t += THREADS) {
-				uint i = 2 * t - (t & (stride - 1)), j = i + stride;
-				uvec2 a = uvec2(words[i], words[SLOTS + i]), b = uvec2(words[j], words[SLOTS + j]);
-				if (before(b, a) == ((i & run) == 0)) {
-					words[i] = b.x; words[SLOTS + i] = b.y;
-					words[j] = a.x; words[SLOTS + j] = a.y;
-				}
-			}
-			uint next = stride > 1 ? stride / 2 : run;
-			if (max(stride, next) > gl_SubgroupSize) {
-				barrier();
-			} else {
-				subgroupMemoryBarrierShared();
-				subgroupBarrier();
-			}
+// The bitonic networks below see the slots of words through place_of: runs of `run_length` slots lie `run_distance` times as far apart.
+uint run_length = ~0u, run_distance = 1;
+
+uint place_of(uint slot) { return (slot & run_length - 1) + (slot & ~(run_length - 1)) * run_distance; }
+
+uvec2 slot_at(uint place) { return uvec2(words[place], words[SLOTS + place]); }
+
+void set_slot(uint place, uvec2 pair) {
+	words[place] = pair.x;
+	words[SLOTS + place] = pair.y;
+}
+
+void exchange(inout uvec2 a, inout uvec2 b, bool falling) {
+	if (before(b, a) != falling) return;
+	uvec2 c = a;
+	a = b;
+	b = c;
+}
+
+// merge makes of every run of slots, of which one half falls and the other rises, one in order: they fall and rise in turns. It takes
+// two strides at a time, over four slots in registers; where their number is odd the first is taken alone. Strides that stay among
+// the slots of a subgroup wait for no other. count and run are powers of two. Ends with a barrier.
+void merge(uint count, uint run) {
+	uint stride = run / 2;
+	if ((findMSB(run) & 1) != 0) {
+		for (uint t = thread(); t < count / 2; t += THREADS) {
+			uint slot = 2 * t - (t & (stride - 1)), i = place_of(slot);
+			uvec2 a = slot_at(i), b = slot_at(i + stride);
+			exchange(a, b, (slot & run) == 0);
+			set_slot(i, a);
+			set_slot(i + stride, b);
 		}
+		barrier();
+		stride /= 2;
+	}
+	for (; stride > 0; stride /= 4) {
+		uint half_stride = stride / 2;
+		for (uint t = thread(); t < count / 4; t += THREADS) {
+			uint slot = 4 * t - 3 * (t & (half_stride - 1)), i = place_of(slot);
+			bool falling = (slot & run) == 0;
+			uvec2 a = slot_at(i), b = slot_at(i + half_stride), c = slot_at(i + stride), d = slot_at(i + stride + half_stride);
+			exchange(a, c, falling);
+			exchange(b, d, falling);
+			exchange(a, b, falling);
+			exchange(c, d, falling);
+			set_slot(i, a);
+			set_slot(i + half_stride, b);
+			set_slot(i + stride, c);
+			set_slot(i + stride + half_stride, d);
+		}
+		if (stride == 2 || half_stride > gl_SubgroupSize) {
+			barrier();
+		} else {
+			subgroupMemoryBarrierShared();
+			subgroupBarrier();
+		}
+	}
+}
+
+// sort_slots puts the first size slots of words in order; size is a power of two. Ends with a barrier.
+void sort_slots(uint size) {
+	for (uint run = 2; run <= size; run *= 2) merge(size, run);
+	barrier();
+}
+
+// sort_first puts the first `want` of the first size slots in order, both powers of two; what comes after them is lost. Runs of so many
+// are sorted; of two of them, one falling and one rising, the better of each two slots are the first `want`. Ends with a barrier.
+void sort_first(uint size, uint want) {
+	for (uint run = 2; run <= want; run *= 2) merge(size, run);
+	run_length = want;
+	for (; size > want; size /= 2) {
+		for (uint t = thread(); t < size / 2; t += THREADS) {
+			uint i = place_of(2 * t - (t & (want - 1)));
+			uvec2 a = slot_at(i), b = slot_at(i + want * run_distance);
+			if (before(b, a)) set_slot(i, b);
+		}
+		barrier();
+		run_distance *= 2;
+		merge(size / 2, want);
 	}
 	barrier();
 }

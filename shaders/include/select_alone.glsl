@@ -16,7 +16,7 @@ void histogram(Segment s, uint digit, uint threshold) {
 
 const uint SORTED_WHOLE = 1024; // a segment of so many entries is sorted sooner than its k-th largest is found
 
-// sort_whole puts all entries of a short segment in order, and emits the first k.
+// sort_whole puts the first k of a short segment in order, and emits them.
 void sort_whole(Segment s) {
 	uint size = power(s.size);
 	for (uint g = thread(); g < granules(s); g += THREADS) {
@@ -28,9 +28,10 @@ void sort_whole(Segment s) {
 	}
 	for (uint slot = s.size + thread(); slot < size; slot += THREADS) put(s, slot, vacant(slot));
 	barrier();
-	sort_slots(size);
+	uint want = min(power(p.k), size);
+	sort_first(size, want);
 	for (uint slot = thread(); slot < p.k; slot += THREADS)
-		emit(s, slot, slot < min(size, s.size) ? uvec2(words[slot], words[SLOTS + slot]) : vacant(slot));
+		emit(s, slot, slot < min(want, s.size) ? uvec2(words[slot], words[SLOTS + slot]) : vacant(slot));
 }
 
 // alone puts the chosen entries, in the order of their indices, or sorted if INSIDE (at most SLOTS). Returns how many there are.
