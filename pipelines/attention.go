@@ -1,7 +1,6 @@
 package pipelines
 
 import (
-	"errors"
 	"fmt"
 	"maps"
 	"math"
@@ -221,18 +220,7 @@ func (k *attentionKernels) Close() error {
 	if k == nil {
 		return nil
 	}
-	k.mu.Lock()
-	defer k.mu.Unlock()
-	var all error
-	for name, kernel := range k.made {
-		err := kernel.Close()
-		if err == nil {
-			delete(k.made, name)
-		}
-		all = errors.Join(all, err)
-	}
-	k.closed = k.closed || all == nil
-	return all
+	return k.kernels.close()
 }
 
 // list checks an argument of 4-byte numbers that are read one by one: of a shape, and there exactly if it is on.
