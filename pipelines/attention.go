@@ -148,7 +148,7 @@ func (k *attentionKernels) get(t attentionTile) (*vk.Kernel, error) {
 func (k *attentionKernels) tile(op string, w attentionWork) (attentionTile, error) {
 	caps, list := k.dev.Caps(), attentionTiles
 	switch {
-	case k.precision != F32 && caps.CPU && !k.tiled:
+	case k.precision != F32 && caps.CPU && !k.tiled && max(k.matrix.M, k.matrix.N) <= 8: // a subgroup has 8 queries
 		list = attentionMatrixCPU
 	case k.precision != F32:
 		list = attentionMatrixTiles

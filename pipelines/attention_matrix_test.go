@@ -223,6 +223,23 @@ func TestAttentionMatrixTiles(t *testing.T) {
 	assert.Equal(t, attentionMatrixTiles[0], best)
 }
 
+// Whatever the cooperative matrices of a device are, a subgroup's queries are a multiple of their rows, and its strip is wide enough.
+func TestAttentionMatrixShapes(t *testing.T) {
+	for _, p := range []Precision{F16, BF16} {
+		for _, m := range []vk.Shape{{M: 8, N: 8, K: 8}, {M: 16, N: 8, K: 16}, {M: 8, N: 16, K: 16}, {M: 16, N: 16, K: 16}} {
+			for _, queries := range []int{1, 33} {
+				k := &attentionKernels{kernels: kernels{dev: gputest.Device(t)}, attentionConfig: attentionConfig{dimHead: 64, precision: p}, matrix: m}
+				tile, err := k.tile("Test", attentionWork{queries: queries, keys: 100})
+				require.NoError(t, err)
+				rows := uint32(tile.queries / tile.subgroups)
+				assert.True(t, rows >= m.M && rows%m.M == 0, "%+v: %+v", m, tile)
+				assert.GreaterOrEqual(t, uint32(tile.keys/8+1), m.N/4, "%+v: %+v", m, tile)
+				assert.Zero(t, uint32(tile.keys)%m.N+uint32(tile.keys)%m.K, "%+v: %+v", m, tile)
+			}
+		}
+	}
+}
+
 func routedPrecisions(t *testing.T) []Precision {
 	return matrixPrecisions(t, func(p Precision) error {
 		_, err := NewRoutedAttention(gputest.Device(t), RoutedAttentionConfig{Heads: 1, DimHead: 8, Routes: 1, Precision: p})
