@@ -303,3 +303,37 @@ func TestAttentionMatrixBadConfig(t *testing.T) {
 	_, err = NewWindowAttention(dev, WindowAttentionConfig{Heads: 1, DimHead: 17, Window: 4, Precision: F16})
 	assert.ErrorContains(t, err, "WindowAttention: DimHead is 17, want an even number with F16")
 }
+
+// A query that is no number, or so large that its scores are none, has a result of its own alone: those beside it in its matrix keep their bits.
+func TestAttentionMatrixBadQueries(t *testing.T) {
+	const n, d = 40, 16
+	for _, p := range windowPrecisions(t) {
+		w, err := NewWindowAttention(gputest.Device(t), WindowAttentionConfig{Heads: 1, DimHead: d, Window: 4, Precision: p})
+		require.NoError(t, err)
+		defer w.Close()
+		run := func(bad func(token int) bool, value float64) []uint16 {
+			data := normal(1, 3*n*d)
+			for token := range n {
+				for i := range d * int(flag(bad(token))) {
+					data[token*3*d+i] = float32(value)
+				}
+			}
+			lab := gputest.Open(t)
+			g := WindowAttentionArgs{QKV: lab.In("qkv", numbersOf(p, data)), Y: lab.Out("y", 2*n*d), Items: 1, N: n}
+			lab.Run(func(t *vk.Tape) error { return w.Record(t, g) })
+			return lab.Uint16("y")
+		}
+		good := run(func(int) bool { return false }, 0)
+		for _, value := range []float64{math.NaN(), math.Copysign(math.NaN(), -1), math.Inf(1), math.Inf(-1)} {
+			for every := 1; every <= 8; every++ {
+				bad := func(token int) bool { return token%8 == 8-every || every == 8 && token%8 > 4 }
+				got := run(bad, value)
+				for token := range n {
+					if !bad(token) {
+						assert.Equal(t, good[token*d:][:d], got[token*d:][:d], "%v: token %d beside %v, every %d", p, token, value, every)
+					}
+				}
+			}
+		}
+	}
+}
