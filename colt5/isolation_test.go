@@ -4,6 +4,7 @@ import (
 	"math"
 	"testing"
 
+	"github.com/colt5-vulkan/colt5/internal/gputest"
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 )
@@ -37,6 +38,39 @@ func TestNaNItemsAreAlone(t *testing.T) {
 					i, size := 1-j, len(good)/2
 					assert.True(t, sameBits(good[i*size:][:size], got[i*size:][:size]), "%s item %d %v %v", s.name, i, masks, value)
 				}
+			}
+		}
+	}
+}
+
+// NaN in padding does not reach real tokens of the same item, in products of 16 bits neither.
+func TestNaNPaddingIsAlone(t *testing.T) {
+	for _, p := range []Precision{Float32, Float16, BFloat16} {
+		b := newBench(t)
+		if p.Supported(b.dev.Caps()) != nil {
+			continue
+		}
+		gputest.Count()
+		c := smallAttention()
+		c.Dim, c.LightDimHead, c.HeavyDimHead, c.Precision = 16, 8, 8, p
+		a := create(b, NewConditionalRoutedAttention, c)
+		const items, n = 3, 48
+		mask, data := someMask(1, items, n), normal(1, items*n*c.Dim)
+		run := func(x []float32) []float32 {
+			y := b.tensor(F32, items, n, c.Dim)
+			require.NoError(t, a.Forward(y, b.floats(x, items, n, c.Dim), AttentionOptions{Mask: b.bytes(mask, items, n)}))
+			return b.read(y)
+		}
+		good := run(data)
+		for i := range data {
+			if mask[i/c.Dim] == 0 {
+				data[i] = float32(math.NaN())
+			}
+		}
+		got := run(data)
+		for token, valid := range mask {
+			if valid != 0 {
+				assert.True(t, sameBits(good[token*c.Dim:][:c.Dim], got[token*c.Dim:][:c.Dim]), "%v: item %d token %d", p, token/n, token%n)
 			}
 		}
 	}

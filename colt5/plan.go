@@ -44,12 +44,17 @@ func (p *plan) run(tensors []*Tensor) error {
 		if p.slots[i] == nil {
 			continue
 		}
-		t.changes.Add(1) // it may be a result
 		if err := p.tape.Bind(p.slots[i], t.memory); err != nil {
 			return err
 		}
 	}
-	return p.tape.Run()
+	err := p.tape.Run()
+	for _, t := range tensors {
+		if t != nil {
+			t.changes.Add(1) // it may be a result
+		}
+	}
+	return err
 }
 
 // checkIDs fails if the run met token ids outside the vocabulary.

@@ -14,8 +14,9 @@ import (
 type Precision uint8
 
 // The precisions. Those of 16 bits are several times faster where a device multiplies cooperative matrices, and an error, an
-// ErrUnsupported that names what is missing, where it does not. Float16 has 11 bits of precision and ends at 65,504, beyond which a
-// result is infinite or NaN; BFloat16 has 8 bits and the range of Float32.
+// ErrUnsupported that names what is missing, where it does not. Float16 has 11 bits of precision and ends at 65,504. What is
+// larger becomes infinite, and what follows from it is wrong, and not always infinite or NaN: attention with an infinite query or key
+// may give finite numbers, 0 among them. BFloat16 has 8 bits and the range of Float32.
 const (
 	Float32 Precision = iota // the default
 	Float16

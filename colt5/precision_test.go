@@ -2,8 +2,10 @@ package colt5_test
 
 import (
 	"encoding/json"
+	"errors"
 	"math"
 	"testing"
+	"time"
 
 	"github.com/colt5-vulkan/colt5/colt5"
 	"github.com/colt5-vulkan/colt5/internal/gputest"
@@ -124,4 +126,56 @@ func TestPrecisionNames(t *testing.T) {
 	var c colt5.ConditionalRoutedAttentionConfig
 	require.NoError(t, json.Unmarshal([]byte(`{"dim": 8, "precision": "bfloat16"}`), &c))
 	assert.Equal(t, colt5.BFloat16, c.Precision)
+}
+
+// A weight that is written while a call runs counts in the next call, even if this one has cast it in the middle of it.
+func TestPrecisionWriteDuringCall(t *testing.T) {
+	dev := gputest.Device(t)
+	if err := colt5.Float16.Supported(dev.Caps()); err != nil {
+		return // TestPrecision looks at the error
+	}
+	gputest.Count()
+	const n, c = 3, 32
+	f, err := colt5.NewConditionalRoutedFeedForward(dev, halfConfig(colt5.Float16))
+	require.NoError(t, err)
+	defer func() { assert.NoError(t, f.Close()) }()
+	data := make([]float32, n*c)
+	for i := range data {
+		data[i] = float32(i%7) - 3
+	}
+	x, err := colt5.FromFloat32(dev, data, 1, n, c)
+	require.NoError(t, err)
+	defer x.Close()
+	y, err := colt5.NewTensor(dev, colt5.F32, 1, n, c)
+	require.NoError(t, err)
+	defer y.Close()
+	forward := func() { require.NoError(t, f.Forward(y, x, colt5.FeedForwardOptions{})) }
+	forward()
+
+	// A large transfer holds up the write, but no call.
+	large, err := colt5.NewTensor(dev, colt5.F32, 48<<20)
+	require.NoError(t, err)
+	defer large.Close()
+	w := f.Parameters()[2].Tensor
+	require.Equal(t, "light_ff.1.weight", f.Parameters()[2].Name)
+	values := make([]float32, w.Len())
+	for i := range values {
+		values[i] = float32(i%5) * 0.1
+	}
+	done := make(chan error, 2)
+	go func() { done <- large.Write(make([]float32, large.Len())) }()
+	time.Sleep(20 * time.Millisecond)
+	go func() { done <- w.Write(values) }()
+	time.Sleep(20 * time.Millisecond)
+	forward()
+	require.NoError(t, errors.Join(<-done, <-done))
+
+	forward()
+	got, err := y.Float32()
+	require.NoError(t, err)
+	require.NoError(t, w.Write(values))
+	forward()
+	want, err := y.Float32()
+	require.NoError(t, err)
+	assert.Equal(t, want, got)
 }

@@ -1,7 +1,6 @@
 package pipelines
 
 import (
-	"errors"
 	"fmt"
 	"maps"
 	"math"
@@ -149,7 +148,7 @@ func (k *attentionKernels) get(t attentionTile) (*vk.Kernel, error) {
 func (k *attentionKernels) tile(op string, w attentionWork) (attentionTile, error) {
 	caps, list := k.dev.Caps(), attentionTiles
 	switch {
-	case k.precision != F32 && caps.CPU && !k.tiled:
+	case k.precision != F32 && caps.CPU && !k.tiled && max(k.matrix.M, k.matrix.N) <= 8: // a subgroup has 8 queries
 		list = attentionMatrixCPU
 	case k.precision != F32:
 		list = attentionMatrixTiles
@@ -221,18 +220,7 @@ func (k *attentionKernels) Close() error {
 	if k == nil {
 		return nil
 	}
-	k.mu.Lock()
-	defer k.mu.Unlock()
-	var all error
-	for name, kernel := range k.made {
-		err := kernel.Close()
-		if err == nil {
-			delete(k.made, name)
-		}
-		all = errors.Join(all, err)
-	}
-	k.closed = k.closed || all == nil
-	return all
+	return k.kernels.close()
 }
 
 // list checks an argument of 4-byte numbers that are read one by one: of a shape, and there exactly if it is on.

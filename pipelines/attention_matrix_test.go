@@ -223,6 +223,23 @@ func TestAttentionMatrixTiles(t *testing.T) {
 	assert.Equal(t, attentionMatrixTiles[0], best)
 }
 
+// Whatever the cooperative matrices of a device are, a subgroup's queries are a multiple of their rows, and its strip is wide enough.
+func TestAttentionMatrixShapes(t *testing.T) {
+	for _, p := range []Precision{F16, BF16} {
+		for _, m := range []vk.Shape{{M: 8, N: 8, K: 8}, {M: 16, N: 8, K: 16}, {M: 8, N: 16, K: 16}, {M: 16, N: 16, K: 16}} {
+			for _, queries := range []int{1, 33} {
+				k := &attentionKernels{kernels: kernels{dev: gputest.Device(t)}, attentionConfig: attentionConfig{dimHead: 64, precision: p}, matrix: m}
+				tile, err := k.tile("Test", attentionWork{queries: queries, keys: 100})
+				require.NoError(t, err)
+				rows := uint32(tile.queries / tile.subgroups)
+				assert.True(t, rows >= m.M && rows%m.M == 0, "%+v: %+v", m, tile)
+				assert.GreaterOrEqual(t, uint32(tile.keys/8+1), m.N/4, "%+v: %+v", m, tile)
+				assert.Zero(t, uint32(tile.keys)%m.N+uint32(tile.keys)%m.K, "%+v: %+v", m, tile)
+			}
+		}
+	}
+}
+
 func routedPrecisions(t *testing.T) []Precision {
 	return matrixPrecisions(t, func(p Precision) error {
 		_, err := NewRoutedAttention(gputest.Device(t), RoutedAttentionConfig{Heads: 1, DimHead: 8, Routes: 1, Precision: p})
@@ -285,4 +302,38 @@ func TestAttentionMatrixBadConfig(t *testing.T) {
 	assert.ErrorContains(t, err, "WindowAttention: Precision is Precision(3), want F32, F16 or BF16")
 	_, err = NewWindowAttention(dev, WindowAttentionConfig{Heads: 1, DimHead: 17, Window: 4, Precision: F16})
 	assert.ErrorContains(t, err, "WindowAttention: DimHead is 17, want an even number with F16")
+}
+
+// A query that is no number, or so large that its scores are none, has a result of its own alone: those beside it in its matrix keep their bits.
+func TestAttentionMatrixBadQueries(t *testing.T) {
+	const n, d = 40, 16
+	for _, p := range windowPrecisions(t) {
+		w, err := NewWindowAttention(gputest.Device(t), WindowAttentionConfig{Heads: 1, DimHead: d, Window: 4, Precision: p})
+		require.NoError(t, err)
+		defer w.Close()
+		run := func(bad func(token int) bool, value float64) []uint16 {
+			data := normal(1, 3*n*d)
+			for token := range n {
+				for i := range d * int(flag(bad(token))) {
+					data[token*3*d+i] = float32(value)
+				}
+			}
+			lab := gputest.Open(t)
+			g := WindowAttentionArgs{QKV: lab.In("qkv", numbersOf(p, data)), Y: lab.Out("y", 2*n*d), Items: 1, N: n}
+			lab.Run(func(t *vk.Tape) error { return w.Record(t, g) })
+			return lab.Uint16("y")
+		}
+		good := run(func(int) bool { return false }, 0)
+		for _, value := range []float64{math.NaN(), math.Copysign(math.NaN(), -1), math.Inf(1), math.Inf(-1)} {
+			for every := 1; every <= 8; every++ {
+				bad := func(token int) bool { return token%8 == 8-every || every == 8 && token%8 > 4 }
+				got := run(bad, value)
+				for token := range n {
+					if !bad(token) {
+						assert.Equal(t, good[token*d:][:d], got[token*d:][:d], "%v: token %d beside %v, every %d", p, token, value, every)
+					}
+				}
+			}
+		}
+	}
 }

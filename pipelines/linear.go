@@ -266,6 +266,12 @@ func (l *Linear) checkSizes(a LinearArgs) error {
 	if err := positive(op, dim{"Batch*Lists*Rows", a.Batch * a.Rows * a.Lists}); err != nil {
 		return err
 	}
+	if split := l.config.Split; split > 1 { // the kernels count rows of parts, and four columns at a time of the rows, in 32 bits
+		slots := uint64(a.Batch) * uint64(a.Rows)
+		if rows, pieces := slots*uint64(split), slots*tiles(uint64(l.config.Out), 4); max(rows, pieces) > math.MaxInt32 {
+			return fmt.Errorf("pipelines: Linear: %d slots in %d parts are %d rows, or %d pieces of 4 columns, want %d at most", slots, split, rows, pieces, math.MaxInt32)
+		}
+	}
 	switch {
 	case a.List < 0 || a.List >= a.Lists:
 		return fmt.Errorf("pipelines: Linear: List is %d, want 0 to %d", a.List, a.Lists-1)

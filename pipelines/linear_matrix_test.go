@@ -208,6 +208,17 @@ func TestLinearMatrixBadConfig(t *testing.T) {
 	}
 }
 
+// Rows of parts, and pieces of rows, are counted in 32 bits.
+func TestLinearSplitTooMany(t *testing.T) {
+	l := &Linear{config: LinearConfig{In: 8, Out: 1, Precision: F16, Split: 64}}
+	a := LinearArgs{Batch: 1, Rows: 1 << 26, InRows: 1 << 26, OutRows: 1 << 26, Lists: 1}
+	assert.ErrorContains(t, l.checkSizes(a), "67108864 slots in 64 parts are 4294967296 rows, or 67108864 pieces of 4 columns, want 2147483647 at most")
+	l.config.Split, l.config.Out = 2, 256
+	assert.ErrorContains(t, l.checkSizes(a), "67108864 slots in 2 parts are 134217728 rows, or 4294967296 pieces of 4 columns")
+	l.config.Out = 64
+	assert.NoError(t, l.checkSizes(a))
+}
+
 // The choice of a tile: the large one for many rows, small ones that spread better for few, and nothing that the device has no room for.
 func TestLinearMatrixTile(t *testing.T) {
 	gpu := vk.Caps{SharedBytes: 48 << 10, SubgroupSize: 32, MaxWorkgroupInvocations: 1024}

@@ -142,16 +142,25 @@ func (k *kernels) with(name, variant string, spec map[uint32]uint32, c vk.Kernel
 	return made, nil
 }
 
-// close frees the kernels. Closing again does nothing.
+// close frees the kernels, and no others are made. One that an open tape uses stays, and the next close tries again.
 func (k *kernels) close() error {
 	k.mu.Lock()
 	defer k.mu.Unlock()
-	var errs []error
-	for _, made := range k.made {
-		errs = append(errs, made.Close())
+	k.closed = true
+	return closeAll(k.made)
+}
+
+// closeAll closes kernels, and leaves those in the map that could not be closed.
+func closeAll[K comparable](list map[K]*vk.Kernel) error {
+	var all error
+	for key, kernel := range list {
+		err := kernel.Close()
+		if err == nil {
+			delete(list, key)
+		}
+		all = errors.Join(all, err)
 	}
-	k.made, k.closed = nil, true
-	return errors.Join(errs...)
+	return all
 }
 
 // flag is a specialisation constant for a bool.

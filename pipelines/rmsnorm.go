@@ -112,7 +112,10 @@ func (n *RMSNorm) Record(t *vk.Tape, a RMSNormArgs) error {
 func (n *RMSNorm) check(a RMSNormArgs) error {
 	const op = "RMSNorm"
 	if err := firstError(positive(op, dim{"Rows", a.Rows}, dim{"Items", a.Items}, dim{"Lists", a.Lists}),
-		positive(op, dim{"Items*Lists*Rows", a.Items * a.Lists * a.Rows})); err != nil {
+		positive(op, dim{"Items*Rows", a.Items * a.Rows})); err != nil {
+		return err
+	}
+	if err := positive(op, dim{"Items*Lists*Rows", a.Items * a.Rows * a.Lists}); err != nil { // of three factors that are not checked 64 bits overflow
 		return err
 	}
 	c, y, rows, source := dim{"C", n.config.C}, n.config.Y, []dim{{"Rows", a.Rows}}, []dim{{"Rows", a.Rows}}

@@ -145,6 +145,17 @@ func TestRMSNormBadInput(t *testing.T) {
 }
 
 // Gathered rows are those that lists name, zeros where a slot is empty.
+// The product of these three is 4 in 64 bits.
+func TestRMSNormGatherTooMany(t *testing.T) {
+	n := &RMSNorm{config: RMSNormConfig{C: 8, Gather: true}}
+	err := n.check(RMSNormArgs{Items: 2147418113, Lists: 1718039348, Rows: 5, InRows: 1})
+	assert.ErrorContains(t, err, "Items*Rows is 10737090565, want 1 to 2147483647")
+	err = n.check(RMSNormArgs{Items: 5, Lists: 2147418113, Rows: 1718039348, InRows: 1})
+	assert.ErrorContains(t, err, "Items*Rows is 8590196740, want 1 to 2147483647")
+	err = n.check(RMSNormArgs{Items: 5, Lists: 2147418113, Rows: 171803934, InRows: 1})
+	assert.ErrorContains(t, err, "Items*Lists*Rows is 1844674398781282710, want 1 to 2147483647")
+}
+
 func TestRMSNormGather(t *testing.T) {
 	for _, p := range []Precision{F32, F16, BF16} {
 		for _, c := range []int{68, 7} {

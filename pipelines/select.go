@@ -284,19 +284,16 @@ func (s *Select) kernel(name string, p selectPlan, windows bool) (*vk.Kernel, er
 	return k, err
 }
 
-// Close frees the kernels.
+// Close frees the kernels. One that an open tape uses stays, and the next Close tries again.
 func (s *Select) Close() error {
 	if s == nil {
 		return nil
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	var first error
-	for _, k := range s.kernels {
-		if err := k.Close(); err != nil && first == nil {
-			first = err
-		}
+	if err := closeAll(s.kernels); err != nil {
+		return err
 	}
 	s.kernels = nil
-	return first
+	return nil
 }

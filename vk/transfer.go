@@ -246,12 +246,13 @@ func (s *staging) start(h *half, up bool) error {
 	if h.used == 0 || h.busy {
 		return nil
 	}
+	var err error
 	if up && !s.coherent {
-		if err := s.dev.check("vkFlushMappedMemoryRanges", int32(C.c5_sync_mapped(s.dev.c, C.uint64_t(s.memory), 1))); err != nil {
-			return err
-		}
+		err = s.dev.check("vkFlushMappedMemoryRanges", int32(C.c5_sync_mapped(s.dev.c, C.uint64_t(s.memory), 1)))
 	}
-	err := h.encode(s.dev, h.ops)
+	if err == nil {
+		err = h.encode(s.dev, h.ops)
+	}
 	if err == nil {
 		err = h.submit(s.dev, true)
 	}

@@ -24,9 +24,21 @@ func (t *tuning) open(d *Device) {
 		return
 	}
 	t.file = filepath.Join(filepath.Dir(d.cache.file), fmt.Sprintf("tuning-%s-%08x.json", d.info.UUID, d.info.driver))
-	if raw, err := os.ReadFile(t.file); err != nil || json.Unmarshal(raw, &t.choices) != nil || t.choices == nil {
-		t.choices = map[string]string{}
+	if kept := t.kept(); kept != nil {
+		t.choices = kept
 	}
+}
+
+// kept is what the file holds; nil if it is missing or damaged.
+func (t *tuning) kept() (choices map[string]string) {
+	if t.file == "" {
+		return nil
+	}
+	raw, err := os.ReadFile(t.file)
+	if err != nil || json.Unmarshal(raw, &choices) != nil {
+		return nil
+	}
+	return choices
 }
 
 // Tuned is the variant that was measured to be the fastest for a purpose, "" if none was. Package pipelines knows the names.
@@ -42,6 +54,9 @@ func (d *Device) Tune(choices map[string]string) error {
 	d.tuning.mu.Lock()
 	defer d.tuning.mu.Unlock()
 	next := maps.Clone(d.tuning.choices)
+	if kept := d.tuning.kept(); kept != nil { // another process may have measured something meanwhile, or forgotten it
+		next = kept
+	}
 	for purpose, choice := range choices {
 		if next[purpose] = choice; choice == "" {
 			delete(next, purpose)

@@ -44,3 +44,20 @@ func TestTuning(t *testing.T) {
 	require.NoError(t, os.WriteFile(dir, nil, 0o644))
 	defer os.Remove(dir)
 }
+
+// Two that measure different things at the same time keep both.
+func TestTuningTogether(t *testing.T) {
+	dir := t.TempDir()
+	a, b := open(t, vk.Options{CacheDir: dir}), open(t, vk.Options{CacheDir: dir})
+	require.NoError(t, a.Tune(map[string]string{"a": "large", "both": "a"}))
+	require.NoError(t, b.Tune(map[string]string{"b": "small", "both": "b"}))
+	require.NoError(t, b.Tune(map[string]string{"a": ""}))
+	require.NoError(t, a.Tune(map[string]string{"c": "x"}))
+	closed(t, a)
+	closed(t, b)
+	c := open(t, vk.Options{CacheDir: dir})
+	for purpose, want := range map[string]string{"a": "", "b": "small", "c": "x", "both": "b"} {
+		assert.Equal(t, want, c.Tuned(purpose), purpose)
+	}
+	closed(t, c)
+}

@@ -20,15 +20,21 @@ func TestParseRows(t *testing.T) {
 		assert.Equal(t, want, rows)
 	}
 	for line, want := range map[string]string{
-		"| name |":                                   "2: invalid character",
-		`{"name": "a"`:                               "2: unexpected EOF",
-		`{"name": "a"}`:                              "2: an object without name or shape",
-		`{"shape": "a"}`:                             "2: an object without name or shape",
-		`{"name": 5, "shape": ""}`:                   "2: json: cannot unmarshal number",
-		`{"name": "a", "shape": "1", "step": 1}`:     "2: a row without gpu_ms",
-		`{"name": "a", "shape": "1", "gpu_ms": -1}`:  "2: gpu_ms is -1",
-		`{"name": "a", "shape": "1", "gpu_ms": "1"}`: "2: json: cannot unmarshal string",
+		"| name |":                                                       "2: invalid character",
+		`{"name": "a"`:                                                   "2: unexpected EOF",
+		`{"name": "a"}`:                                                  "2: an object without name or shape",
+		`{"shape": "a"}`:                                                 "2: an object without name or shape",
+		`{"name": 5, "shape": ""}`:                                       "2: json: cannot unmarshal number",
+		`{"name": "a", "shape": "1", "step": 1}`:                         "2: a row without gpu_ms",
+		`{"name": "a", "shape": "1", "gpu_ms": -1}`:                      "2: gpu_ms is -1",
+		`{"name": "a", "shape": "1", "gpu_ms": "1"}`:                     "2: json: cannot unmarshal string",
+		`{"name": "a", "shape": "1", "gpu_ms": 1e308}`:                   "2: gpu_ms is 1e+308, want 0, or 1e-18 to 1e+18",
+		`{"name": "a", "shape": "1", "gpu_ms": 5e-324}`:                  "2: gpu_ms is 5e-324, want",
+		`{"name": "a", "shape": "1", "gpu_ms": 1, "gb_per_s": -1}`:       "2: gb_per_s is -1, want 0",
+		`{"name": "a", "shape": "1", "gpu_ms": 1, "tflop_per_s": 1e300}`: "2: tflop_per_s is 1e+300, want 0",
 		one + one: "2: more than one object",
+		one + "}": "2: more than one object",
+		one + "]": "2: more than one object",
 	} {
 		_, err := parseRows([]byte(two + "\n" + line + "\n" + two))
 		assert.ErrorContains(t, err, want, line)

@@ -3,6 +3,7 @@ package main
 import (
 	"encoding/json"
 	"fmt"
+	"io"
 	"os"
 	"strings"
 )
@@ -28,6 +29,26 @@ type benchRow struct {
 
 // key is what makes two rows the same measurement.
 func (r benchRow) key() string { return r.Name + " " + r.Shape + " " + r.Precision }
+
+// measured rejects what nothing measures: a plot of it has no end of ticks.
+func (r benchRow) measured() error {
+	const least, most = 1e-18, 1e18
+	for _, x := range []struct {
+		name  string
+		value float64
+	}{{"gpu_ms", r.GPU}, {"gb_per_s", r.GBs}, {"tflop_per_s", r.TFLOPs}} {
+		if x.value != 0 && (x.value < least || x.value > most) {
+			return fmt.Errorf("%s is %v, want 0, or %v to %v", x.name, x.value, least, most)
+		}
+	}
+	return nil
+}
+
+// ended says whether nothing follows what was decoded.
+func ended(d *json.Decoder) bool {
+	_, err := d.Token()
+	return err == io.EOF
+}
 
 // readRows reads the JSON of bench, -o jsonl or -o json. Errors name file and line.
 func readRows(path string) ([]benchRow, error) {
@@ -57,7 +78,7 @@ func parseRows(text []byte) ([]benchRow, error) {
 		d := json.NewDecoder(strings.NewReader(line))
 		err := d.Decode(&r)
 		switch {
-		case err == nil && d.More():
+		case err == nil && !ended(d):
 			err = fmt.Errorf("more than one object")
 		case err == nil && (r.Name == "" || r.Shape == ""):
 			err = fmt.Errorf("an object without name or shape, want a row of vkbench bench -o jsonl")
@@ -65,6 +86,8 @@ func parseRows(text []byte) ([]benchRow, error) {
 			err = fmt.Errorf("a row without gpu_ms, want one of vkbench bench -o jsonl without -steps")
 		case err == nil && r.GPU < 0:
 			err = fmt.Errorf("gpu_ms is %v, want at least 0", r.GPU)
+		case err == nil:
+			err = r.measured()
 		}
 		if err != nil {
 			return nil, fmt.Errorf("%d: %w", i+1, err)

@@ -268,13 +268,14 @@ void raise(uint strip) {
 	sync();
 }
 
-// weigh turns the tile's scores into weights.
+// weigh turns the tile's scores into weights. Scores above m are sought as whole numbers, which positive floats are ordered like: the maximum
+// of a number and a NaN may be either, and a NaN in one row must not hide what is found in others.
 void weigh(uint strip) {
-	float above = 0;
+	int above = 0;
 	[[unroll]] for (uint i = 0; i < TM; i++)
 		[[unroll]] for (uint j = 0; j < TN; j++)
-			[[unroll]] for (int k = 0; k < place.length(); k++) above = max(above, fma(scores[i][j][k], SCALE, -m[i][k]));
-	if (subgroupAny(above > RISE)) raise(strip);
+			[[unroll]] for (int k = 0; k < place.length(); k++) above = max(above, floatBitsToInt(fma(scores[i][j][k], SCALE, -m[i][k])));
+	if (subgroupAny(above > floatBitsToInt(RISE))) raise(strip);
 	[[unroll]] for (uint i = 0; i < TM; i++)
 		[[unroll]] for (uint j = 0; j < TN; j++)
 			[[unroll]] for (int k = 0; k < place.length(); k++) {

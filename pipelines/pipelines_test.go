@@ -1,0 +1,55 @@
+package pipelines
+
+import (
+	"io"
+	"testing"
+
+	"github.com/colt5-vulkan/colt5/internal/gputest"
+	"github.com/colt5-vulkan/colt5/vk"
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+)
+
+// A room whose kernel an open tape uses does not close, and closes when it is asked again: nothing is lost.
+func TestCloseAgain(t *testing.T) {
+	lab := gputest.Open(t)
+	gputest.Count()
+	x, y, weights := lab.In("x", make([]float32, 16)), lab.Out("y", 64), lab.In("weights", make([]float32, 16))
+	words := lab.Out("words", 64)
+	for name, open := range map[string]func(*vk.Tape) (io.Closer, error){
+		"RMSNorm": func(t *vk.Tape) (io.Closer, error) {
+			n, err := NewRMSNorm(lab.Dev, RMSNormConfig{C: 16})
+			if err != nil {
+				return nil, err
+			}
+			return n, n.Record(t, RMSNormArgs{X: x, Gamma: weights, Y: y, Rows: 1})
+		},
+		"PatchAttention": func(t *vk.Tape) (io.Closer, error) {
+			p, err := NewPatchAttention(lab.Dev, PatchAttentionConfig{Heads: 1, DimHead: 4, Patch: 1})
+			if err != nil {
+				return nil, err
+			}
+			return p, p.Record(t, PatchAttentionArgs{QKV: x.Slice(0, 48), Y: y.Slice(0, 16), Height: 1, Width: 1})
+		},
+		"Select": func(t *vk.Tape) (io.Closer, error) {
+			s, err := NewSelect(lab.Dev, SelectConfig{})
+			if err != nil {
+				return nil, err
+			}
+			return s, s.Record(t, SelectArgs{Logits: x, Indices: words.Slice(0, 8), Filled: words.Slice(16, 8), Rows: 1, N: 16, K: 2})
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			before := lab.Dev.Stats().Kernels
+			tape, err := lab.Dev.NewTape(vk.TapeConfig{Name: name})
+			require.NoError(t, err)
+			room, err := open(tape)
+			require.NoError(t, err)
+			assert.ErrorContains(t, room.Close(), "an open tape uses")
+			require.NoError(t, tape.Close())
+			require.NoError(t, room.Close())
+			assert.Equal(t, before, lab.Dev.Stats().Kernels)
+			require.NoError(t, room.Close())
+		})
+	}
+}
