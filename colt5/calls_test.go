@@ -2,6 +2,7 @@ package colt5
 
 import (
 	"math"
+	"slices"
 	"testing"
 
 	"github.com/colt5-vulkan/colt5/internal/gputest"
@@ -179,23 +180,63 @@ func TestOtherDeviceAndClosedModules(t *testing.T) {
 		_, err = s.module.LastRouting()
 		assert.ErrorIs(t, err, vk.ErrClosed, s.name)
 	}
-	for _, none := range []closer{
-		(*ConditionalRoutedAttention)(nil), (*ConditionalRoutedTransformerBlock)(nil), (*Encoder)(nil), (*ConditionalRoutedCrossAttention)(nil),
-		(*ConditionalRoutedAutoregressiveAttention)(nil), (*AutoregressiveTransformer)(nil), (*ConditionalRoutedImageAttention)(nil), (*ConditionalRoutedViT)(nil),
-	} {
-		assert.NoError(t, none.Close())
+	for _, k := range kinds() {
+		assert.NoError(t, k.none.Close())
 	}
 }
 
 // TestConfigIsKept: a module tells what it was made with.
 func TestConfigIsKept(t *testing.T) {
 	b := newBench(t)
-	assert.Equal(t, smallAttention(), create(b, NewConditionalRoutedAttention, smallAttention()).Config())
-	assert.Equal(t, smallBlock(), create(b, NewConditionalRoutedTransformerBlock, smallBlock()).Config())
-	assert.Equal(t, smallEncoder(), create(b, NewEncoder, smallEncoder()).Config())
-	assert.Equal(t, smallCross(), create(b, NewConditionalRoutedCrossAttention, smallCross()).Config())
-	assert.Equal(t, smallAutoregressive(), create(b, NewConditionalRoutedAutoregressiveAttention, smallAutoregressive()).Config())
-	assert.Equal(t, smallTransformer(), create(b, NewAutoregressiveTransformer, smallTransformer()).Config())
-	assert.Equal(t, smallImage(), create(b, NewConditionalRoutedImageAttention, smallImage()).Config())
-	assert.Equal(t, smallViT(), create(b, NewConditionalRoutedViT, smallViT()).Config())
+	for _, k := range kinds() {
+		k.kept(b)
+	}
+}
+
+// Numbers of tokens that come with a call are those of a config.
+func TestTokensOfACall(t *testing.T) {
+	gputest.Count()
+	b := newBench(t)
+	const n = 48
+	attention, cross, autoregressive, image := smallAttention(), smallCross(), smallAutoregressive(), smallImage()
+	run := func(shape []int, forward func(y, x *Tensor) error) []float32 {
+		t.Helper()
+		y := b.tensor(F32, shape...)
+		require.NoError(t, forward(y, b.floats(normal(1, product(shape)), shape...)))
+		return b.read(y)
+	}
+	tokens, pixels, context := []int{2, n, smallDim}, []int{2, smallDim, 8, 12}, b.floats(normal(2, 2*70*smallDim), 2, 70, smallDim)
+	var got [2][][]float32
+	for i, with := range []int{0, 1} { // with the config, or with the call
+		q, kv := 11*(1-with), 12*(1-with) // of the config
+		of := func(given, own int) int {
+			if given == 0 {
+				return own
+			}
+			return given
+		}
+		a, c, w, m := attention, cross, autoregressive, image
+		a.NumHeavyTokensQ, a.NumHeavyTokensKV = of(q, a.NumHeavyTokensQ), of(kv, a.NumHeavyTokensKV)
+		c.NumTokensQ, c.NumTokensKV = of(q, c.NumTokensQ), of(kv, c.NumTokensKV)
+		w.NumHeavyTokensQ, w.NumHeavyTokensKV = of(q, w.NumHeavyTokensQ), of(kv, w.NumHeavyTokensKV)
+		m.NumHeavyTokensQ, m.NumHeavyTokensKV = of(q, m.NumHeavyTokensQ), of(kv, m.NumHeavyTokensKV)
+		at, cr := create(b, NewConditionalRoutedAttention, a), create(b, NewConditionalRoutedCrossAttention, c)
+		au, im := create(b, NewConditionalRoutedAutoregressiveAttention, w), create(b, NewConditionalRoutedImageAttention, m)
+		q, kv = 11*with, 12*with // of the call
+		got[i] = [][]float32{
+			run(tokens, func(y, x *Tensor) error {
+				return at.Forward(y, x, AttentionOptions{NumHeavyTokensQ: q, NumHeavyTokensKV: kv})
+			}),
+			run(tokens, func(y, x *Tensor) error {
+				return cr.Forward(y, x, context, CrossAttentionOptions{NumTokensQ: q, NumTokensKV: kv})
+			}),
+			run(tokens, func(y, x *Tensor) error {
+				return au.Forward(y, x, AutoregressiveOptions{NumHeavyTokensQ: q, NumHeavyTokensKV: kv})
+			}),
+			run(pixels, func(y, x *Tensor) error {
+				return im.Forward(y, x, ImageOptions{NumHeavyTokensQ: q, NumHeavyTokensKV: kv})
+			}),
+		}
+	}
+	assert.True(t, slices.EqualFunc(got[0], got[1], sameBits))
 }

@@ -1,9 +1,6 @@
 package colt5
 
 import (
-	"errors"
-	"fmt"
-
 	"github.com/colt5-vulkan/colt5/pipelines"
 	"github.com/colt5-vulkan/colt5/vk"
 )
@@ -36,11 +33,8 @@ func (c *CoordinateDescentConfig) UnmarshalJSON(data []byte) error {
 //
 // Source: arXiv 1502.04759, 2304.04947.
 type CoordinateDescent struct {
-	guard
-	dev     *vk.Device
-	config  CoordinateDescentConfig
-	kernels kernels
-	plans   plans[planKey]
+	core
+	config CoordinateDescentConfig
 }
 
 // NewCoordinateDescent makes it on a device.
@@ -49,7 +43,9 @@ func NewCoordinateDescent(dev *vk.Device, c CoordinateDescentConfig) (*Coordinat
 	if err := firstError(needDevice(op, dev), aboveZero(op, "K", c.K), checkDescent(op, c.NIters, c.Eps, float64(c.EpsInit), c.EpsDecay)); err != nil {
 		return nil, err
 	}
-	return &CoordinateDescent{dev: dev, config: c, kernels: kernels{dev, map[any]closer{}}}, nil
+	d := &CoordinateDescent{config: c}
+	d.open("CoordinateDescent", dev, Float32)
+	return d, nil
 }
 
 // Forward writes the scores of s [Rows, N] to y. Where the mask [Rows, N] (nil: none) is 0 the score is 0.
@@ -67,30 +63,26 @@ func (d *CoordinateDescent) Forward(y, s, mask *Tensor) error {
 	if err := firstError(y.want(op, "y", d.dev, F32, rows, n), mask.optional(op, "mask", d.dev, U8, rows, n)); err != nil {
 		return err
 	}
-	key := planKey{sizes: [6]int{rows, n}, given: [2]bool{mask != nil}, profile: d.profile}
+	key := planKey{sizes: [6]int{rows, n}, given: [2]bool{mask != nil}}
 	tensors := [...]*Tensor{y, s, mask}
-	p := d.plans.find(key)
+	p := d.find(&key)
 	if p == nil {
 		var err error
-		if p, err = d.plan(key, tensors[:]); err != nil {
-			return fmt.Errorf("colt5: %s: %w", op, err)
+		if p, err = d.plan(op, key, tensors[:]); err != nil {
+			return err
 		}
 	}
 	return d.run(op, p, tensors[:])
 }
 
-func (d *CoordinateDescent) plan(key planKey, tensors []*Tensor) (*plan, error) {
+func (d *CoordinateDescent) plan(op string, key planKey, tensors []*Tensor) (*plan, error) {
 	c := d.config
 	config := pipelines.CoorDescentConfig{Iters: c.NIters, Eps: c.Eps, EpsInit: float64(c.EpsInit), EpsDecay: c.EpsDecay}
-	p, err := newPlan(d.dev, &d.kernels, "CoordinateDescent", Float32, d.profile, false, tensors, []string{"y", "s", "mask"}, func(b *builder) {
+	return d.prepare(op, key, tensors, []string{"y", "s", "mask"}, func(b *builder) {
 		b.descent(config, pipelines.CoorDescentArgs{
 			Scores: b.slot(0), Logits: b.slot(1), Mask: b.slot(2), Rows: key.sizes[0], N: key.sizes[1], K: c.K,
 		})
 	})
-	if err != nil {
-		return nil, err
-	}
-	return p, d.plans.add(key, p)
 }
 
 // Close frees it. Closing again, or nil, does nothing.
@@ -98,8 +90,5 @@ func (d *CoordinateDescent) Close() error {
 	if d == nil {
 		return nil
 	}
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	d.closed = true // what fails to close, because the device is still busy, is tried again by another Close
-	return errors.Join(d.plans.close(), d.kernels.close())
+	return d.close()
 }

@@ -1,8 +1,6 @@
 package colt5
 
 import (
-	"fmt"
-	"math"
 	"math/rand/v2"
 	"slices"
 	"testing"
@@ -13,8 +11,8 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// What follows are the defects of the Python package, one test each, in the order of the specification's list: where the reference is
-// wrong, and this library right.
+// What follows are the defects of the Python package, one test each, numbered as in the specification's list: where the reference is wrong, and
+// this library right. Those of modules are here, those of coordinate descent, top-k and routers in defects_routing_test.go.
 
 // write gives a parameter other values.
 func (b *bench) write(m anyModule, name string, data []float32) {
@@ -88,30 +86,19 @@ func (b *bench) noLight(change func(*ConditionalRoutedAttentionConfig)) *Conditi
 
 func (b *bench) attend(a *ConditionalRoutedAttention, x []float32, items int, mask []uint8) []float32 {
 	b.t.Helper()
-	n := len(x) / items / smallDim
-	y := b.tensor(F32, items, n, smallDim)
-	require.NoError(b.t, y.Write(nans(y.Len())))
-	var m *Tensor
+	n, o := len(x)/items/smallDim, AttentionOptions{}
 	if mask != nil {
-		m = b.bytes(mask, items, n)
+		o.Mask = b.bytes(mask, items, n)
 	}
-	require.NoError(b.t, a.Forward(y, b.floats(x, items, n, smallDim), AttentionOptions{Mask: m}))
-	return b.finite(y)
-}
-
-func (b *bench) finite(y *Tensor) []float32 {
-	b.t.Helper()
-	got := b.read(y)
-	require.False(b.t, slices.ContainsFunc(got, func(v float32) bool { return v-v != 0 }), "NaN or infinity")
-	return got
+	return b.output(func(y *Tensor) error { return a.Forward(y, b.floats(x, items, n, smallDim), o) }, items, n, smallDim)
 }
 
 func (b *bench) crossAttend(a *ConditionalRoutedCrossAttention, x, context []float32, items int) []float32 {
 	b.t.Helper()
 	n, m := len(x)/items/smallDim, len(context)/items/smallDim
-	y := b.tensor(F32, items, n, smallDim)
-	require.NoError(b.t, a.Forward(y, b.floats(x, items, n, smallDim), b.floats(context, items, m, smallDim), CrossAttentionOptions{}))
-	return b.finite(y)
+	return b.output(func(y *Tensor) error {
+		return a.Forward(y, b.floats(x, items, n, smallDim), b.floats(context, items, m, smallDim), CrossAttentionOptions{})
+	}, items, n, smallDim)
 }
 
 // Cross-attention ran into an undefined name. Here the queries are the tokens with the largest logits, and the rest is the null token.
@@ -172,17 +159,17 @@ func TestDefect04ImagesRouteInWindowsOnly(t *testing.T) {
 	gputest.Count()
 	b := newBench(t)
 	const height, width = 8, 12 // 2 by 3 patches
+	see := func(a *ConditionalRoutedImageAttention, x []float32) []float32 {
+		return b.output(func(y *Tensor) error {
+			return a.Forward(y, b.floats(x, 1, height, width, smallDim), ImageOptions{})
+		}, 1, height, width, smallDim)
+	}
 	far := func(c ConditionalRoutedImageAttentionConfig) bool {
 		a := create(b, NewConditionalRoutedImageAttention, c)
 		x := normal(1, height*width*smallDim)
-		y := b.tensor(F32, 1, height, width, smallDim)
-		run := func() []float32 {
-			require.NoError(t, a.Forward(y, b.floats(x, 1, height, width, smallDim), ImageOptions{}))
-			return b.finite(y)
-		}
-		before := run()
-		copy(x[(height*width-1)*smallDim:], normal(2, smallDim)) // the last pixel
-		return !sameBits(before[:smallDim], run()[:smallDim])    // seen from the first
+		before := see(a, x)
+		copy(x[(height*width-1)*smallDim:], normal(2, smallDim))  // the last pixel
+		return !sameBits(before[:smallDim], see(a, x)[:smallDim]) // seen from the first
 	}
 	c := smallImage()
 	c.ChannelFirst, c.NumHeavyTokensQ, c.NumHeavyTokensKV = false, height*width, height*width
@@ -195,57 +182,15 @@ func TestDefect04ImagesRouteInWindowsOnly(t *testing.T) {
 	a := create(b, NewConditionalRoutedImageAttention, c)
 	b.write(a, "q_router.routing_token", unit(smallDim, 0))
 	a.Inspect(true)
-	x, y := tokensWith(3, smallDim, ramp(height*width)), b.tensor(F32, 1, height, width, smallDim)
-	require.NoError(t, a.Forward(y, b.floats(x, 1, height, width, smallDim), ImageOptions{}))
+	see(a, tokensWith(3, smallDim, ramp(height*width)))
 	list, err := a.LastRouting()
 	require.NoError(t, err)
 	assert.ElementsMatch(t, []int32{90, 91, 92, 93, 94, 95}, list[0].Indices, "all queries stand in the last patches")
 
 	v := smallViT()
 	v.AttnNumHeavyTokensQ, v.AttnNumHeavyTokensKV, v.FFNumHeavyTokens = 96, 96, 96
-	vit, logits := create(b, NewConditionalRoutedViT, v), b.tensor(F32, 2, 5)
-	require.NoError(t, vit.Forward(logits, b.floats(normal(4, 2*3*16*24), 2, 3, 16, 24)))
-	b.finite(logits)
-}
-
-// Where scores saturated at 1, the choice among them was arbitrary. Here logits decide, and of equal ones the lower index.
-func TestDefect05TiesAreArbitrary(t *testing.T) {
-	gputest.Count()
-	b := newBench(t)
-	config := DefaultRouterConfig()
-	config.Dim, config.FetchKRatio = smallDim, 2
-	r := b.router(config)
-	b.write(r, "routing_token", unit(smallDim, 0))
-	const n, k = 40, 9
-	out := Routing{Indices: b.tensor(I32, 1, 1, k), SoftScores: b.tensor(F32, 1, 1, n)}
-	logits := shuffled(1, n)
-	require.NoError(t, r.Forward(out, b.floats(tokensWith(2, smallDim, logits), 1, n, smallDim), k, RoutingOptions{}))
-	saturated := 0
-	for _, s := range b.read(out.SoftScores) {
-		if s == 1 {
-			saturated++
-		}
-	}
-	assert.Greater(t, saturated, k, "there is nothing to choose among")
-	for i, index := range b.readInts(out.Indices) {
-		assert.Equal(t, float32(n-1-i), logits[index])
-	}
-	// Three values, many of each: 5 tokens of the largest, and the first 4 of the next.
-	for i := range logits {
-		logits[i] = float32(min(i%8, 2))
-	}
-	for i := range 3 {
-		logits[8*i+1+i] = 9
-	}
-	require.NoError(t, r.Forward(out, b.floats(tokensWith(2, smallDim, logits), 1, n, smallDim), k, RoutingOptions{}))
-	want := ref.Select(logits, nil, 1, n, k).Indices
-	assert.Equal(t, []int32{1, 10, 19}, want[:3])
-	assert.Equal(t, want, b.readInts(out.Indices))
-
-	// Inside a module: all tokens alike.
-	a := b.noLight(nil)
-	y := b.attend(a, tokensWith(3, smallDim, make([]float32, 30)), 1, nil)
-	assert.Equal(t, []int{0, 1, 2, 3, 4, 5}, rowsUnlike(y, b.host(a.Parameters())["null_q_token"]))
+	vit := create(b, NewConditionalRoutedViT, v)
+	b.output(func(y *Tensor) error { return vit.Forward(y, b.floats(normal(4, 2*3*16*24), 2, 3, 16, 24)) }, 2, 5)
 }
 
 // Padding got a heavy output where nothing was routed.
@@ -274,13 +219,14 @@ func TestDefect06PaddingGetsHeavyOutput(t *testing.T) {
 	config := smallFeedForward()
 	config.NumHeavyTokens = n
 	f := create(b, NewConditionalRoutedFeedForward, config)
-	x, m, y := b.floats(normal(3, items*n*smallDim), items, n, smallDim), b.bytes(mask, items, n), b.tensor(F32, items, n, smallDim)
-	require.NoError(t, f.Forward(y, x, FeedForwardOptions{Mask: m}))
-	both := b.finite(y)
+	x, m := b.floats(normal(3, items*n*smallDim), items, n, smallDim), b.bytes(mask, items, n)
+	run := func() []float32 {
+		return b.output(func(y *Tensor) error { return f.Forward(y, x, FeedForwardOptions{Mask: m}) }, items, n, smallDim)
+	}
+	both := run()
 	b.write(f, "heavy_ff.3.weight", make([]float32, 2*smallDim*smallDim))
 	b.write(f, "heavy_ff.3.bias", make([]float32, smallDim))
-	require.NoError(t, f.Forward(y, x, FeedForwardOptions{Mask: m}))
-	for i, light := 0, b.finite(y); i < items*n; i++ {
+	for i, light := 0, run(); i < items*n; i++ {
 		assert.Equal(t, mask[i] == 0, sameBits(light[i*smallDim:][:smallDim], both[i*smallDim:][:smallDim]), "row %d", i)
 	}
 }
@@ -357,55 +303,6 @@ func filledOf(d RouterDecision) []int32 {
 	return list
 }
 
-// The differentiable top-k looked at its mask for the scores, but not for the choice.
-func TestDefect10TopKIgnoresMask(t *testing.T) {
-	gputest.Count()
-	b := newBench(t)
-	config := DefaultTopKConfig()
-	config.K = 3
-	k := b.topK(config)
-	x := []float32{9, 1, 8, 2, 7, 3}
-	out := TopKResult{b.tensor(F32, 1, 3), b.tensor(I32, 1, 3), b.tensor(F32, 1, 3), b.tensor(F32, 1, 3)}
-	require.NoError(t, k.Forward(out, b.floats(x, 1, 6), b.bytes([]uint8{0, 1, 0, 1, 1, 1}, 1, 6)))
-	assert.Equal(t, []int32{4, 5, 3}, b.readInts(out.Indices))
-	assert.Equal(t, []float32{7, 3, 2}, b.read(out.Values))
-	require.NoError(t, k.Forward(out, b.floats(x, 1, 6), b.bytes([]uint8{0, 1, 0, 0, 0, 0}, 1, 6)))
-	assert.Equal(t, []int32{1, -1, -1}, b.readInts(out.Indices))
-	assert.Equal(t, []float32{1, 0, 0}, b.read(out.Values))
-	assert.Equal(t, []float32{1, 0, 0}, b.read(out.Gates))
-	assert.Zero(t, b.read(out.CoorDescentValues)[1])
-}
-
-func (b *bench) topK(c TopKConfig) *TopK {
-	b.t.Helper()
-	k, err := NewTopK(b.dev, c)
-	require.NoError(b.t, err)
-	b.keep(k)
-	return k
-}
-
-// Random routing without a mask crashed.
-func TestDefect11RandomRoutingWithoutMask(t *testing.T) {
-	gputest.Count()
-	b := newBench(t)
-	config := DefaultRouterConfig()
-	config.Dim = smallDim
-	r := b.router(config)
-	x := b.floats(normal(1, 2*30*smallDim), 2, 30, smallDim)
-	out := Routing{Indices: b.tensor(I32, 2, 1, 10), Scores: b.tensor(F32, 2, 1, 10)}
-	require.NoError(t, r.Forward(out, x, 10, RoutingOptions{RandomSeed: 3}))
-	indices := b.readInts(out.Indices)
-	for item := range 2 {
-		seen := slices.Clone(indices[item*10:][:10])
-		slices.Sort(seen)
-		assert.Len(t, slices.Compact(seen), 10, "a token twice")
-		assert.GreaterOrEqual(t, seen[0], int32(0))
-		assert.Less(t, seen[len(seen)-1], int32(30))
-	}
-	assert.NotEqual(t, indices[:10], indices[10:])
-	assert.Equal(t, slices.Repeat([]float32{1}, 20), b.read(out.Scores))
-}
-
 // Autoregressive sequences shorter than a window crashed, or came out in another length. Here they are what they are in a longer one.
 func TestDefect12ShorterThanAWindow(t *testing.T) {
 	gputest.Count()
@@ -420,10 +317,9 @@ func TestDefect12ShorterThanAWindow(t *testing.T) {
 		for i := range items {
 			cut = append(cut, x[i*20*smallDim:][:n*smallDim]...)
 		}
-		y := b.tensor(F32, items, n, smallDim)
-		require.NoError(t, y.Write(nans(y.Len())))
-		require.NoError(t, a.Forward(y, b.floats(cut, items, n, smallDim), AutoregressiveOptions{}))
-		return b.finite(y)
+		return b.output(func(y *Tensor) error {
+			return a.Forward(y, b.floats(cut, items, n, smallDim), AutoregressiveOptions{})
+		}, items, n, smallDim)
 	}
 	long := run(20)
 	for n := 1; n <= window+1; n++ {
@@ -470,84 +366,4 @@ func TestDefect13FullyMaskedRows(t *testing.T) {
 		y := b.attend(a, normal(1, 2*30*smallDim), 2, make([]uint8, 60))
 		assert.Empty(t, rowsUnlike(y, b.host(a.Parameters())["null_q_token"]))
 	})
-}
-
-func (b *bench) descent(c CoordinateDescentConfig) *CoordinateDescent {
-	b.t.Helper()
-	d, err := NewCoordinateDescent(b.dev, c)
-	require.NoError(b.t, err)
-	b.keep(d)
-	return d
-}
-
-// Rows of more than 131,072 columns were impossible.
-func TestDefect14LongRows(t *testing.T) {
-	gputest.Count()
-	b := newBench(t)
-	for _, n := range []int{131073, 262147} {
-		s, k := normal(1, n), 1000
-		c := CoordinateDescentConfig{K: 1125, NIters: 20, Eps: 0.03, EpsInit: 4, EpsDecay: 0.7}
-		y := b.tensor(F32, 1, n)
-		require.NoError(t, b.descent(c).Forward(y, b.floats(s, 1, n), nil))
-		rc := ref.CoorDescentConfig{K: c.K, Iters: c.NIters, Eps: c.Eps, EpsInit: float64(c.EpsInit), EpsDecay: c.EpsDecay}
-		want, naive := ref.CoorDescent(s, nil, 1, n, rc), ref.CoorDescent32(s, nil, 1, n, rc)
-		assert.NoError(t, ref.MaxErr(b.read(y), want).Within(ref.Bound(naive, want, 5e-6)), "%d columns", n)
-		top := b.topK(TopKConfig{K: k, NIters: 20, Eps: 0.1, CoorDescentKRatio: 9.0 / 8})
-		out := TopKResult{Indices: b.tensor(I32, 1, k)}
-		require.NoError(t, top.Forward(out, b.floats(s, 1, n), nil))
-		assert.Equal(t, ref.Select(s, nil, 1, n, k).Indices, b.readInts(out.Indices), "%d columns", n)
-	}
-}
-
-// Half precision broke coordinate descent, whose rounding is divided by eps. Here logits, and everything in it, are float32 at least: plain
-// float32 with logits near 15 would be off by 5e-5, float16 by all there is.
-func TestDefect15LowPrecisionDescent(t *testing.T) {
-	gputest.Count()
-	b := newBench(t)
-	const n, k = 500, 40
-	logits := normal(1, n)
-	for i := range logits {
-		logits[i] = 15 + 0.3*logits[i]
-	}
-	config := DefaultRouterConfig()
-	config.Dim, config.StraightThrough = smallDim, false
-	r := b.router(config)
-	b.write(r, "routing_token", unit(smallDim, 0))
-	x := tokensWith(2, smallDim, logits)
-	out := Routing{Scores: b.tensor(F32, 1, 1, k), Logits: b.tensor(F32, 1, 1, n), SoftScores: b.tensor(F32, 1, 1, n)}
-	require.NoError(t, r.Forward(out, b.floats(x, 1, n, smallDim), k, RoutingOptions{}))
-	want := ref.CoordinateDescentRouter(ref.RouterArgs{
-		RouterConfig: refRouter(config.RouterOptions, false, k), X: x, Tokens: unit(smallDim, 0), B: 1, N: n, C: smallDim, R: 1,
-	})
-	assert.Equal(t, logits, b.read(out.Logits), "logits pass float32 alone")
-	assert.NoError(t, ref.MaxErr(b.read(out.SoftScores), want.SoftScores).Within(1e-5))
-	assert.NoError(t, ref.MaxErr(b.read(out.Scores), want.Scores).Within(1e-5))
-}
-
-// The fused backward's gradients were off by up to 1e-1 past 20 iterations. The sweep that the backward kernels follow agrees with differences of
-// the forward pass at any number of them.
-func TestDefect16FusedBackward(t *testing.T) {
-	const n, h = 60, 1.0 / (1 << 14)
-	s, g, mask := normal(1, n), normal(2, n), someMask(3, 1, n)
-	for _, iters := range []int{20, 21, 50, 200} {
-		c := ref.CoorDescentConfig{K: 9, Iters: iters, Eps: 0.1, EpsInit: 4, EpsDecay: 0.7}
-		loss := func(i int, by float32) (float64, float64) {
-			edited := slices.Clone(s)
-			edited[i] += by
-			sum := 0.0
-			for j, y := range ref.CoorDescent(edited, mask, 1, n, c) {
-				sum += y * float64(g[j])
-			}
-			return sum, float64(edited[i])
-		}
-		got, _ := ref.CoorDescentBackward(s, mask, g, 1, n, c)
-		worst := 0.0
-		for i := range s {
-			up, to := loss(i, h)
-			down, from := loss(i, -h)
-			worst = math.Max(worst, math.Abs((up-down)/(to-from)-got[i]))
-		}
-		assert.Less(t, worst, 1e-5, fmt.Sprintf("%d iterations", iters))
-		assert.Greater(t, slices.Max(got), 1e-2, "the gradients are too small to say anything")
-	}
 }

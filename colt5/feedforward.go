@@ -139,6 +139,7 @@ func (c ConditionalRoutedFeedForwardConfig) Memory(caps vk.Caps, b, n int) (Memo
 // feedForward is RMSNorm, Linear, GELU, Linear: the weights of one branch.
 type feedForward struct {
 	dim, hidden                 int
+	rows                        int // of an item, if the configuration fixes them; 0: it does not
 	gamma, w1, bias1, w2, bias2 *Tensor
 }
 
@@ -157,6 +158,7 @@ func (w *weights) feedForward(name string, dim int, mult float64) feedForward {
 // up records norm, the first Linear and GELU, to hidden; down the second Linear, from it. Rows of a.X that are normed already have 16 bits.
 func (f feedForward) up(b *builder, hidden operand, normed bool, c pipelines.LinearConfig, a pipelines.LinearArgs) {
 	c.Bias, c.GELU, c.Norm, c.X16, c.Y16 = true, true, !normed, normed, hidden.half
+	c.Split = b.split(f.w1, f.rows)
 	a.Bias, a.Y = f.bias1.memory, hidden.Range
 	if !normed {
 		a.Gamma = f.gamma.memory
@@ -165,7 +167,7 @@ func (f feedForward) up(b *builder, hidden operand, normed bool, c pipelines.Lin
 }
 
 func (f feedForward) down(b *builder, hidden operand, c pipelines.LinearConfig, a pipelines.LinearArgs) {
-	c.Bias, c.X16 = true, hidden.half
+	c.Bias, c.X16, c.Split = true, hidden.half, b.split(f.w2, f.rows)
 	a.Bias, a.X = f.bias2.memory, hidden.Range
 	b.product(f.w2, 0, 0, c, a)
 }

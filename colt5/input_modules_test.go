@@ -18,7 +18,10 @@ type bad[C any] struct {
 }
 
 // refuses tries every bad config, on the constructor and on what tells its memory. Every field of the config is among those changed.
-func refuses[C any, M closer](t *testing.T, name string, good C, make func(*vk.Device, C) (M, error), memory func(C) error, list []bad[C]) {
+func refuses[C any, M closer](t *testing.T, name string, good C, make func(*vk.Device, C) (M, error),
+	sizes func(c C, caps vk.Caps, b, n int) (Memory, error), list []bad[C],
+) {
+	memory := func(c C) error { _, err := sizes(c, vk.Caps{}, 1, 8); return err }
 	t.Run(name, func(t *testing.T) {
 		b := newBench(t)
 		m, err := make(b.dev, good)
@@ -73,12 +76,13 @@ func note(changed map[string]bool, a, b reflect.Value) {
 	}
 }
 
-// badRouters are the bad options of a router inside a config.
-func badRouters[C any](options func(*C) *RouterOptions) []bad[C] {
+// badShared are the bad values of what all configs have: a precision, and a router's options.
+func badShared[C any](parts func(*C) (*Precision, *RouterOptions)) []bad[C] {
 	o := func(want string, change func(*RouterOptions)) bad[C] {
-		return bad[C]{want, func(c *C) { change(options(c)) }}
+		return bad[C]{want, func(c *C) { _, r := parts(c); change(r) }}
 	}
 	return []bad[C]{
+		{"Precision is Precision(9), want Float32, Float16 or BFloat16", func(c *C) { p, _ := parts(c); *p = 9 }},
 		o("NIters is 0, want 1", func(o *RouterOptions) { o.NIters = 0 }),
 		o("FetchKRatio is 0, want a positive", func(o *RouterOptions) { o.FetchKRatio = 0 }),
 		o("Eps is -1, want a positive", func(o *RouterOptions) { o.Eps = -1 }),
@@ -93,7 +97,6 @@ func TestBadAttentionConfigs(t *testing.T) {
 	type C = ConditionalRoutedAttentionConfig
 	list := []bad[C]{
 		{"Dim is 0, want 1", func(c *C) { c.Dim = 0 }},
-		{"Precision is Precision(9), want Float32, Float16 or BFloat16", func(c *C) { c.Precision = 9 }},
 		{"NumHeavyTokensQ is 0, want 1", func(c *C) { c.NumHeavyTokensQ = 0 }},
 		{"NumHeavyTokensKV is -1, want 1", func(c *C) { c.NumHeavyTokensKV = -1 }},
 		{"NumRoutedKV is 3, want a divisor of HeavyHeads, 2", func(c *C) { c.NumRoutedKV = 3 }},
@@ -109,9 +112,8 @@ func TestBadAttentionConfigs(t *testing.T) {
 		{"HeavyHeads is -2, want 1", func(c *C) { c.HeavyHeads = -2 }},
 		{"RouteBlockSize is -1, want 0", func(c *C) { c.Router.RouteBlockSize = -1 }},
 	}
-	refuses(t, "ConditionalRoutedAttention", smallAttention(), NewConditionalRoutedAttention,
-		func(c C) error { _, err := c.Memory(vk.Caps{}, 1, 9); return err },
-		append(list, badRouters(func(c *C) *RouterOptions { return &c.Router })...))
+	refuses(t, "ConditionalRoutedAttention", smallAttention(), NewConditionalRoutedAttention, C.Memory,
+		append(list, badShared(func(c *C) (*Precision, *RouterOptions) { return &c.Precision, &c.Router })...))
 	c := smallAttention() // without the light branch its fields do not matter
 	c.HasLightAttn, c.LightDimHead, c.LightHeads, c.LightWindowSize = false, 0, 0, 0
 	b := newBench(t)
@@ -122,7 +124,6 @@ func TestBadAutoregressiveConfigs(t *testing.T) {
 	type C = ConditionalRoutedAutoregressiveAttentionConfig
 	list := []bad[C]{
 		{"Dim is 0, want 1", func(c *C) { c.Dim = 0 }},
-		{"Precision is Precision(9), want Float32, Float16 or BFloat16", func(c *C) { c.Precision = 9 }},
 		{"NumHeavyTokensQ is 0, want 1", func(c *C) { c.NumHeavyTokensQ = 0 }},
 		{"NumHeavyTokensKV is -1, want 1", func(c *C) { c.NumHeavyTokensKV = -1 }},
 		{"NumRoutedKV is 3, want a divisor of HeavyHeads, 2", func(c *C) { c.NumRoutedKV = 3 }},
@@ -140,9 +141,8 @@ func TestBadAutoregressiveConfigs(t *testing.T) {
 	}
 	good := smallAutoregressive()
 	good.RotaryEmb, good.CausalQueryRouting = false, false
-	refuses(t, "ConditionalRoutedAutoregressiveAttention", good, NewConditionalRoutedAutoregressiveAttention,
-		func(c C) error { _, err := c.Memory(vk.Caps{}, 1, 9); return err },
-		append(list, badRouters(func(c *C) *RouterOptions { return &c.Router })...))
+	refuses(t, "ConditionalRoutedAutoregressiveAttention", good, NewConditionalRoutedAutoregressiveAttention, C.Memory,
+		append(list, badShared(func(c *C) (*Precision, *RouterOptions) { return &c.Precision, &c.Router })...))
 
 	type A = AutoregressiveTransformerConfig
 	more := []bad[A]{
@@ -151,18 +151,16 @@ func TestBadAutoregressiveConfigs(t *testing.T) {
 		{"FFMult is 0, want a positive", func(c *A) { c.FFMult = 0 }},
 		{"int(Dim * FFMult) is 0, want 1", func(c *A) { c.FFMult = 0.1 }},
 	}
-	for _, l := range append(list, badRouters(func(c *C) *RouterOptions { return &c.Router })...) {
+	for _, l := range append(list, badShared(func(c *C) (*Precision, *RouterOptions) { return &c.Precision, &c.Router })...) {
 		more = append(more, bad[A]{l.want, func(c *A) { l.change(&c.ConditionalRoutedAutoregressiveAttentionConfig) }})
 	}
-	refuses(t, "AutoregressiveTransformer", AutoregressiveTransformerConfig{1, 256, 2, good}, NewAutoregressiveTransformer,
-		func(c A) error { _, err := c.Memory(vk.Caps{}, 1, 9); return err }, more)
+	refuses(t, "AutoregressiveTransformer", AutoregressiveTransformerConfig{1, 256, 2, good}, NewAutoregressiveTransformer, A.Memory, more)
 }
 
 func TestBadBlockConfigs(t *testing.T) {
 	type C = ConditionalRoutedTransformerBlockConfig
 	list := []bad[C]{
 		{"Dim is 0, want 1", func(c *C) { c.Dim = 0 }},
-		{"Precision is Precision(9), want Float32, Float16 or BFloat16", func(c *C) { c.Precision = 9 }},
 		{"NumHeavyAttnTokensQ is 0, want 1", func(c *C) { c.NumHeavyAttnTokensQ = 0 }},
 		{"NumHeavyAttnTokensKV is 0, want 1", func(c *C) { c.NumHeavyAttnTokensKV = 0 }},
 		{"NumHeavyFFTokens is 0, want 1", func(c *C) { c.NumHeavyFFTokens = 0 }},
@@ -177,9 +175,8 @@ func TestBadBlockConfigs(t *testing.T) {
 		{"HeavyDimHead is 7, want an even number with RotaryEmb", func(c *C) { c.HeavyDimHead, c.RotaryEmb = 7, true }},
 		{"RouteBlockSize is -1, want 0", func(c *C) { c.Router.RouteBlockSize = -1 }},
 	}
-	list = append(list, badRouters(func(c *C) *RouterOptions { return &c.Router })...)
-	refuses(t, "ConditionalRoutedTransformerBlock", smallBlock(), NewConditionalRoutedTransformerBlock,
-		func(c C) error { _, err := c.Memory(vk.Caps{}, 1, 9); return err }, list)
+	list = append(list, badShared(func(c *C) (*Precision, *RouterOptions) { return &c.Precision, &c.Router })...)
+	refuses(t, "ConditionalRoutedTransformerBlock", smallBlock(), NewConditionalRoutedTransformerBlock, C.Memory, list)
 
 	more := []bad[EncoderConfig]{
 		{"Depth is 0, want 1", func(c *EncoderConfig) { c.Depth = 0 }},
@@ -188,14 +185,13 @@ func TestBadBlockConfigs(t *testing.T) {
 	for _, l := range list {
 		more = append(more, bad[EncoderConfig]{l.want, func(c *EncoderConfig) { l.change(&c.ConditionalRoutedTransformerBlockConfig) }})
 	}
-	refuses(t, "Encoder", smallEncoder(), NewEncoder, func(c EncoderConfig) error { _, err := c.Memory(vk.Caps{}, 1, 9); return err }, more)
+	refuses(t, "Encoder", smallEncoder(), NewEncoder, EncoderConfig.Memory, more)
 }
 
 func TestBadCrossAttentionConfigs(t *testing.T) {
 	type C = ConditionalRoutedCrossAttentionConfig
 	list := []bad[C]{
 		{"Dim is 0, want 1", func(c *C) { c.Dim = 0 }},
-		{"Precision is Precision(9), want Float32, Float16 or BFloat16", func(c *C) { c.Precision = 9 }},
 		{"NumTokensQ is 0, want 1", func(c *C) { c.NumTokensQ = 0 }},
 		{"NumTokensKV is 0, want 1", func(c *C) { c.NumTokensKV = 0 }},
 		{"DimHead is 129, want at most 128", func(c *C) { c.DimHead = 129 }},
@@ -205,15 +201,14 @@ func TestBadCrossAttentionConfigs(t *testing.T) {
 		{"Router.RouteBlockSize is 4, want 0: use the config's own RouteBlockSize", func(c *C) { c.Router.RouteBlockSize = 4 }},
 	}
 	refuses(t, "ConditionalRoutedCrossAttention", smallCross(), NewConditionalRoutedCrossAttention,
-		func(c C) error { _, err := c.Memory(vk.Caps{}, 1, 9, 8); return err },
-		append(list, badRouters(func(c *C) *RouterOptions { return &c.Router })...))
+		func(c C, caps vk.Caps, b, n int) (Memory, error) { return c.Memory(caps, b, n, 9) },
+		append(list, badShared(func(c *C) (*Precision, *RouterOptions) { return &c.Precision, &c.Router })...))
 }
 
 func TestBadImageConfigs(t *testing.T) {
 	type C = ConditionalRoutedImageAttentionConfig
 	list := []bad[C]{
 		{"Dim is 0, want 1", func(c *C) { c.Dim = 0 }},
-		{"Precision is Precision(9), want Float32, Float16 or BFloat16", func(c *C) { c.Precision = 9 }},
 		{"NumHeavyTokensQ is 0, want 1", func(c *C) { c.NumHeavyTokensQ = 0 }},
 		{"NumHeavyTokensKV is 0, want 1", func(c *C) { c.NumHeavyTokensKV = 0 }},
 		{"NumRoutedKV is 3, want a divisor of HeavyHeads, 2", func(c *C) { c.NumRoutedKV = 3 }},
@@ -226,8 +221,8 @@ func TestBadImageConfigs(t *testing.T) {
 		{"RouteBlockSize is -1, want 0", func(c *C) { c.Router.RouteBlockSize = -1 }},
 	}
 	refuses(t, "ConditionalRoutedImageAttention", smallImage(), NewConditionalRoutedImageAttention,
-		func(c C) error { _, err := c.Memory(vk.Caps{}, 1, 8, 4); return err },
-		append(list, badRouters(func(c *C) *RouterOptions { return &c.Router })...))
+		func(c C, caps vk.Caps, b, height int) (Memory, error) { return c.Memory(caps, b, height, 4) },
+		append(list, badShared(func(c *C) (*Precision, *RouterOptions) { return &c.Precision, &c.Router })...))
 	_, err := smallImage().Memory(vk.Caps{}, 1, 8, 6)
 	assert.ErrorContains(t, err, "the image is 8 by 6 pixels, want multiples of LightWindowSize, 4")
 }
@@ -243,7 +238,6 @@ func TestBadViTConfigs(t *testing.T) {
 		{"the image is 7 by 12 pixels, want multiples of LightWindowSize, 4", func(c *C) { c.ImageSize.Height = 14 }},
 		{"NumClasses is 0, want 1", func(c *C) { c.NumClasses = 0 }},
 		{"Dim is 4, want 8", func(c *C) { c.Dim = 4 }},
-		{"Precision is Precision(9), want Float32, Float16 or BFloat16", func(c *C) { c.Precision = 9 }},
 		{"Dim is 10, want a multiple of 4", func(c *C) { c.Dim = 10 }},
 		{"Depth is 0, want 1", func(c *C) { c.Depth = 0 }},
 		{"Channels is 0, want 1", func(c *C) { c.Channels = 0 }},
@@ -262,24 +256,22 @@ func TestBadViTConfigs(t *testing.T) {
 		{"RouteBlockSize is -1, want 0", func(c *C) { c.Router.RouteBlockSize = -1 }},
 	}
 	refuses(t, "ConditionalRoutedViT", smallViT(), NewConditionalRoutedViT,
-		func(c C) error { _, err := c.Memory(vk.Caps{}, 1); return err },
-		append(list, badRouters(func(c *C) *RouterOptions { return &c.Router })...))
+		func(c C, caps vk.Caps, b, _ int) (Memory, error) { return c.Memory(caps, b) },
+		append(list, badShared(func(c *C) (*Precision, *RouterOptions) { return &c.Precision, &c.Router })...))
 }
 
 // TestBadMemorySizes: sizes that no call can have.
 func TestBadMemorySizes(t *testing.T) {
 	var caps vk.Caps
 	for _, sizes := range [][2]int{{0, 8}, {1, 0}, {-1, 8}, {1, 1 << 31}} {
-		for name, f := range map[string]func(vk.Caps, int, int) (Memory, error){
-			"feedforward": smallFeedForward().Memory, "attention": smallAttention().Memory, "block": smallBlock().Memory, "encoder": smallEncoder().Memory,
-			"autoregressive": smallAutoregressive().Memory, "transformer": smallTransformer().Memory,
-			"cross":  func(caps vk.Caps, b, n int) (Memory, error) { return smallCross().Memory(caps, b, n, 8) },
-			"memory": func(caps vk.Caps, b, m int) (Memory, error) { return smallCross().Memory(caps, b, 8, m) },
-			"image":  func(caps vk.Caps, b, h int) (Memory, error) { return smallImage().Memory(caps, b, h, 8) },
-		} {
-			_, err := f(caps, sizes[0], sizes[1])
-			assert.ErrorContains(t, err, "of the shape is", name)
+		for _, k := range kinds() {
+			if k.n > 0 {
+				_, err := k.memory(caps, sizes[0], sizes[1])
+				assert.ErrorContains(t, err, "of the shape is", k.name)
+			}
 		}
+		_, err := smallCross().Memory(caps, sizes[0], 8, sizes[1])
+		assert.ErrorContains(t, err, "of the shape is", "memory")
 	}
 	_, err := smallViT().Memory(caps, 0)
 	assert.ErrorContains(t, err, "size 0 of the shape is 0, want 1")

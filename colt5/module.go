@@ -97,14 +97,19 @@ func (g *guard) exclusive(op string, f func() error) error {
 
 func errClosed(op string) error { return fmt.Errorf("colt5: %s: the module is %w", op, vk.ErrClosed) }
 
-// module is what the modules with weights have in common. Its methods are theirs.
-type module struct {
+// core is what all modules have in common: kernels, and plans for the shapes of the last calls.
+type core struct {
 	guard
-	name    string // of the type
-	dev     *vk.Device
-	weights weights
-	kernels kernels
-	plans   plans[planKey]
+	name      string // of the type
+	dev       *vk.Device
+	precision Precision
+	kernels   kernels
+	plans     plans[planKey]
+}
+
+// open makes a core ready for a device.
+func (m *core) open(name string, dev *vk.Device, p Precision) {
+	m.name, m.dev, m.precision, m.kernels = name, dev, p, kernels{dev, map[any]closer{}}
 }
 
 // planKey tells the calls of a module apart that need different plans: by sizes, and by which tensors are there.
@@ -112,6 +117,43 @@ type planKey struct {
 	sizes            [6]int
 	given            [2]bool
 	profile, inspect bool
+}
+
+// find is the plan for a call, nil if it has to be made.
+func (m *core) find(key *planKey) *plan {
+	key.profile, key.inspect = m.profile, m.inspect
+	return m.plans.find(*key)
+}
+
+// prepare makes a plan and keeps it.
+func (m *core) prepare(op string, key planKey, tensors []*Tensor, names []string, wire func(*builder)) (*plan, error) {
+	p, err := newPlan(m.dev, &m.kernels, m.name, m.precision, m.profile, m.inspect, tensors, names, wire)
+	if err == nil {
+		err = m.plans.add(key, p)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("colt5: %s: %w", op, err)
+	}
+	return p, nil
+}
+
+// close frees everything: plans, what others names, and kernels. What fails to close, because the device is still busy, is tried again by another
+// call.
+func (m *core) close(others ...func() error) error {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.closed = true
+	err := m.plans.close()
+	for _, f := range others {
+		err = errors.Join(err, f())
+	}
+	return errors.Join(err, m.kernels.close())
+}
+
+// module is a core with weights. Its methods are those of the modules.
+type module struct {
+	core
+	weights weights
 }
 
 // start makes a module ready for a device and builds it: build adds the weights, which then get the initial values of seed 0.
@@ -123,7 +165,7 @@ func (m *module) start(name string, dev *vk.Device, p Precision, check func(op s
 	if err := p.Supported(dev.Caps()); err != nil {
 		return fmt.Errorf("colt5: %s: Precision: %w", op, err)
 	}
-	m.name, m.dev, m.kernels = name, dev, kernels{dev, map[any]closer{}}
+	m.open(name, dev, p)
 	m.weights.dev, m.weights.precision = dev, p
 	build(&m.weights)
 	err := m.weights.err
@@ -159,31 +201,8 @@ func (m *module) Save(path string) error {
 	return m.exclusive(op, func() error { return m.weights.save(op, path) })
 }
 
-// find is the plan for a call, nil if it has to be made.
-func (m *module) find(key *planKey) *plan {
-	key.profile, key.inspect = m.profile, m.inspect
-	return m.plans.find(*key)
-}
-
-// prepare makes a plan and keeps it.
-func (m *module) prepare(op string, key planKey, tensors []*Tensor, names []string, wire func(*builder)) (*plan, error) {
-	p, err := newPlan(m.dev, &m.kernels, m.name, m.weights.precision, m.profile, m.inspect, tensors, names, wire)
-	if err != nil {
-		return nil, fmt.Errorf("colt5: %s: %w", op, err)
-	}
-	if err := m.plans.add(key, p); err != nil {
-		return nil, fmt.Errorf("colt5: %s: %w", op, err)
-	}
-	return p, nil
-}
-
-// close frees everything. What fails to close, because the device is still busy, is tried again by another call.
-func (m *module) close() error {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	m.closed = true
-	return errors.Join(m.plans.close(), m.weights.close(), m.kernels.close())
-}
+// close frees the weights too.
+func (m *module) close() error { return m.core.close(m.weights.close) }
 
 // Memory is what a call of a module needs of a device, in bytes.
 type Memory struct {

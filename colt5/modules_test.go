@@ -2,221 +2,14 @@ package colt5
 
 import (
 	"fmt"
-	"math/rand/v2"
 	"path/filepath"
 	"slices"
 	"testing"
 
 	"github.com/colt5-vulkan/colt5/internal/gputest"
-	"github.com/colt5-vulkan/colt5/vk"
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 )
-
-// subject is a small module, its inputs described so that one test can go through all modules.
-type subject struct {
-	name   string
-	module anyModule
-	x, y   []int // shapes of an item
-	ids    int   // x holds ids of a vocabulary of so many: U8; 0: floats
-	masked bool  // it takes a mask of x's tokens
-	second []int // shape of an item of another input: context; nil: none
-
-	forward func(y *Tensor, in inputs) error
-	memory  func(caps vk.Caps, b int) (Memory, error)
-}
-
-// inputs are the tensors of a call.
-type inputs struct{ x, mask, second, secondMask *Tensor }
-
-const (
-	smallN   = 48
-	smallDim = 8
-)
-
-func smallAttention() ConditionalRoutedAttentionConfig {
-	c := DefaultConditionalRoutedAttentionConfig()
-	c.Dim, c.NumHeavyTokensQ, c.NumHeavyTokensKV, c.LightDimHead, c.LightHeads, c.LightWindowSize = smallDim, 6, 9, 4, 2, 8
-	c.HeavyDimHead, c.HeavyHeads, c.NumRoutedKV = 4, 2, 2
-	return c
-}
-
-func smallFeedForward() ConditionalRoutedFeedForwardConfig {
-	c := DefaultConditionalRoutedFeedForwardConfig()
-	c.Dim, c.NumHeavyTokens, c.HeavyFFMult, c.LightFFMult = smallDim, 7, 2, 1
-	return c
-}
-
-func smallBlock() ConditionalRoutedTransformerBlockConfig {
-	a, f, c := smallAttention(), smallFeedForward(), DefaultConditionalRoutedTransformerBlockConfig()
-	c.Dim, c.NumHeavyAttnTokensQ, c.NumHeavyAttnTokensKV, c.NumHeavyFFTokens = smallDim, a.NumHeavyTokensQ, a.NumHeavyTokensKV, f.NumHeavyTokens
-	c.LightDimHead, c.LightHeads, c.LightWindowSize = a.LightDimHead, a.LightHeads, a.LightWindowSize
-	c.HeavyDimHead, c.HeavyHeads, c.NumRoutedKV, c.LightFFMult, c.HeavyFFMult = a.HeavyDimHead, a.HeavyHeads, a.NumRoutedKV, f.LightFFMult, f.HeavyFFMult
-	return c
-}
-
-func smallEncoder() EncoderConfig {
-	return EncoderConfig{Depth: 2, NumTokens: 256, ConditionalRoutedTransformerBlockConfig: smallBlock()}
-}
-
-func smallCross() ConditionalRoutedCrossAttentionConfig {
-	c := DefaultConditionalRoutedCrossAttentionConfig()
-	c.Dim, c.NumTokensQ, c.NumTokensKV, c.DimHead, c.Heads, c.KVRoutingTokens = smallDim, 6, 9, 4, 2, 2
-	return c
-}
-
-func smallAutoregressive() ConditionalRoutedAutoregressiveAttentionConfig {
-	c := DefaultConditionalRoutedAutoregressiveAttentionConfig()
-	c.Dim, c.NumHeavyTokensQ, c.NumHeavyTokensKV, c.LightDimHead, c.LightHeads, c.LightWindowSize = smallDim, 5, 9, 4, 2, 8
-	c.HeavyWindowSize, c.HeavyDimHead, c.HeavyHeads, c.NumRoutedKV, c.RotaryEmb, c.CausalQueryRouting = 16, 4, 2, 2, true, true
-	return c
-}
-
-func smallTransformer() AutoregressiveTransformerConfig {
-	return AutoregressiveTransformerConfig{
-		Depth: 2, NumTokens: 256, FFMult: 2, ConditionalRoutedAutoregressiveAttentionConfig: smallAutoregressive(),
-	}
-}
-
-func smallImage() ConditionalRoutedImageAttentionConfig {
-	c := DefaultConditionalRoutedImageAttentionConfig()
-	c.Dim, c.NumHeavyTokensQ, c.NumHeavyTokensKV, c.LightDimHead, c.LightHeads, c.LightWindowSize = smallDim, 6, 9, 4, 2, 4
-	c.HeavyDimHead, c.HeavyHeads, c.NumRoutedKV, c.ChannelFirst = 4, 2, 2, true
-	return c
-}
-
-func smallViT() ConditionalRoutedViTConfig {
-	c := DefaultConditionalRoutedViTConfig()
-	c.ImageSize, c.PatchSize, c.NumClasses, c.Dim, c.Depth = Size{16, 24}, Square(2), 5, smallDim, 2
-	c.AttnNumHeavyTokensQ, c.AttnNumHeavyTokensKV, c.AttnNumRoutedKV, c.AttnHeavyDimHead, c.AttnHeavyHeads = 6, 9, 2, 4, 2
-	c.AttnLightDimHead, c.AttnLightHeads, c.AttnLightWindowSize = 4, 2, 4
-	c.FFNumHeavyTokens, c.FFHeavyMult, c.FFLightMult = 7, 2, 1
-	return c
-}
-
-// create makes a module that closes with the test.
-func create[C any, M anyModule](b *bench, make func(*vk.Device, C) (M, error), c C) M {
-	b.t.Helper()
-	m, err := make(b.dev, c)
-	require.NoError(b.t, err)
-	b.keep(m)
-	require.NoError(b.t, m.Init(5))
-	return m
-}
-
-// subjects are small modules of every kind.
-func (b *bench) subjects() []subject {
-	b.t.Helper()
-	tokens, image := []int{smallN, smallDim}, []int{smallDim, 8, 12}
-	ff, at := create(b, NewConditionalRoutedFeedForward, smallFeedForward()), create(b, NewConditionalRoutedAttention, smallAttention())
-	bl, en := create(b, NewConditionalRoutedTransformerBlock, smallBlock()), create(b, NewEncoder, smallEncoder())
-	cr, au := create(b, NewConditionalRoutedCrossAttention, smallCross()), create(b, NewConditionalRoutedAutoregressiveAttention, smallAutoregressive())
-	tr, im := create(b, NewAutoregressiveTransformer, smallTransformer()), create(b, NewConditionalRoutedImageAttention, smallImage())
-	vi := create(b, NewConditionalRoutedViT, smallViT())
-	sequence := func(f func(vk.Caps, int, int) (Memory, error)) func(vk.Caps, int) (Memory, error) {
-		return func(caps vk.Caps, b int) (Memory, error) { return f(caps, b, smallN) }
-	}
-	return []subject{
-		{name: "feedforward", module: ff, x: tokens, y: tokens, masked: true, memory: sequence(smallFeedForward().Memory),
-			forward: func(y *Tensor, in inputs) error { return ff.Forward(y, in.x, FeedForwardOptions{Mask: in.mask}) }},
-		{name: "attention", module: at, x: tokens, y: tokens, masked: true, memory: sequence(smallAttention().Memory),
-			forward: func(y *Tensor, in inputs) error { return at.Forward(y, in.x, AttentionOptions{Mask: in.mask}) }},
-		{name: "block", module: bl, x: tokens, y: tokens, masked: true, memory: sequence(smallBlock().Memory),
-			forward: func(y *Tensor, in inputs) error { return bl.Forward(y, in.x, BlockOptions{Mask: in.mask}) }},
-		{name: "encoder", module: en, x: tokens[:1], y: tokens, ids: 256, masked: true,
-			forward: func(y *Tensor, in inputs) error { return en.Forward(y, in.x, BlockOptions{Mask: in.mask}) }},
-		{name: "cross", module: cr, x: tokens, y: tokens, masked: true, second: []int{70, smallDim},
-			forward: func(y *Tensor, in inputs) error {
-				return cr.Forward(y, in.x, in.second, CrossAttentionOptions{Mask: in.mask, ContextMask: in.secondMask})
-			},
-			memory: func(caps vk.Caps, b int) (Memory, error) { return smallCross().Memory(caps, b, smallN, 70) }},
-		{name: "autoregressive", module: au, x: tokens, y: tokens, memory: sequence(smallAutoregressive().Memory),
-			forward: func(y *Tensor, in inputs) error { return au.Forward(y, in.x, AutoregressiveOptions{}) }},
-		{name: "autoregressive transformer", module: tr, x: tokens[:1], y: []int{smallN, 256}, ids: 256,
-			forward: func(y *Tensor, in inputs) error { return tr.Forward(y, in.x, AutoregressiveOptions{}) }},
-		{name: "image", module: im, x: image, y: image,
-			forward: func(y *Tensor, in inputs) error { return im.Forward(y, in.x, ImageOptions{}) },
-			memory:  func(caps vk.Caps, b int) (Memory, error) { return smallImage().Memory(caps, b, 8, 12) }},
-		{name: "vit", module: vi, x: []int{3, 16, 24}, y: []int{5}, memory: smallViT().Memory,
-			forward: func(y *Tensor, in inputs) error { return vi.Forward(y, in.x) }},
-	}
-}
-
-// values are what the tensors of a call hold.
-type values struct {
-	x                []float32
-	ids              []uint8
-	mask, secondMask []uint8
-	second           []float32
-}
-
-// some are random inputs for b items, those of masks only with masks.
-func (s subject) some(seed uint64, b int, masks bool) values {
-	var v values
-	if s.ids > 0 {
-		r := rand.New(rand.NewPCG(seed, 3))
-		v.ids = make([]uint8, b*product(s.x))
-		for i := range v.ids {
-			v.ids[i] = uint8(r.IntN(s.ids))
-		}
-	} else {
-		v.x = normal(seed, b*product(s.x))
-	}
-	if s.second != nil {
-		v.second = normal(seed+1, b*product(s.second))
-	}
-	if masks && s.masked {
-		v.mask = someMask(seed, b, s.x[0])
-		if s.second != nil {
-			v.secondMask = someMask(seed+1, b, s.second[0])
-		}
-	}
-	return v
-}
-
-func product(shape []int) int {
-	n := 1
-	for _, d := range shape {
-		n *= d
-	}
-	return n
-}
-
-// upload makes tensors of values, and one for the output.
-func (b *bench) upload(s subject, items int, v values) (*Tensor, inputs) {
-	b.t.Helper()
-	batch := func(shape []int) []int { return append([]int{items}, shape...) }
-	var in inputs
-	if s.ids > 0 {
-		in.x = b.bytes(v.ids, batch(s.x)...)
-	} else {
-		in.x = b.floats(v.x, batch(s.x)...)
-	}
-	if v.mask != nil {
-		in.mask = b.bytes(v.mask, items, s.x[0])
-	}
-	if s.second != nil {
-		in.second = b.floats(v.second, batch(s.second)...)
-	}
-	if v.secondMask != nil {
-		in.secondMask = b.bytes(v.secondMask, items, s.second[0])
-	}
-	return b.tensor(F32, batch(s.y)...), in
-}
-
-// result is the output for values; inputs stay as they are.
-func (b *bench) result(s subject, items int, v values) []float32 {
-	b.t.Helper()
-	y, in := b.upload(s, items, v)
-	require.NoError(b.t, y.Write(nans(y.Len())))
-	require.NoError(b.t, s.forward(y, in))
-	if in.x.DType() == F32 {
-		require.Equal(b.t, v.x, b.read(in.x), "the input changed")
-	}
-	got := b.read(y)
-	require.False(b.t, slices.ContainsFunc(got, func(v float32) bool { return v-v != 0 }), "NaN or infinity")
-	return got
-}
 
 // What every module keeps to, on the same objects: kernels compile once.
 func TestEveryModule(t *testing.T) {
@@ -264,32 +57,6 @@ func itemsAreAlone(b *bench, s subject) {
 	}
 }
 
-// item is the values of one item.
-func (s subject) item(v values, j, items int) values {
-	return values{part(v.x, j, items), part(v.ids, j, items), part(v.mask, j, items), part(v.secondMask, j, items), part(v.second, j, items)}
-}
-
-func part[E any](list []E, j, items int) []E {
-	n := len(list) / items
-	return slices.Clone(list[j*n : (j+1)*n])
-}
-
-// with is v, but for item j, which is that of other.
-func (s subject) with(v, other values, j, items int) values {
-	return values{
-		replaced(v.x, other.x, j, items), replaced(v.ids, other.ids, j, items), replaced(v.mask, other.mask, j, items),
-		replaced(v.secondMask, other.secondMask, j, items), replaced(v.second, other.second, j, items),
-	}
-}
-
-func replaced[E any](list, other []E, j, items int) []E {
-	if list == nil {
-		return nil
-	}
-	n := len(list) / items
-	return slices.Concat(list[:j*n], other[j*n:(j+1)*n], list[(j+1)*n:])
-}
-
 func hundredRuns(b *bench, s subject) {
 	y, in := b.upload(s, 1, s.some(3, 1, true))
 	var first []float32
@@ -325,14 +92,14 @@ func repeatedCall(b *bench, s subject) {
 
 // memoryAsMeasured: what Memory tells is what a call takes.
 func memoryAsMeasured(b *bench, s subject) {
-	if s.memory == nil {
+	if s.ids > 0 {
 		b.t.Skip("of I32 ids, see TestMemoryOfIDs")
 	}
 	for _, items := range []int{1, 3} {
 		v := s.some(6, items, false)
 		y, in := b.upload(s, items, v)
 		require.NoError(b.t, s.forward(y, in))
-		b.checkMemory(s.module, y, in, func() (Memory, error) { return s.memory(b.dev.Caps(), items) })
+		b.checkMemory(s.module, y, in, func() (Memory, error) { return s.memory(b.dev.Caps(), items, s.n) })
 	}
 }
 

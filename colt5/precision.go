@@ -147,19 +147,29 @@ func (w *weights) closeCasts() error {
 // product records the product of rows and a matrix [out, in], or of count rows of it from the first on; count 0: all of them. What the kernel
 // is told of precisions follows from the plan's.
 func (b *builder) product(w *Tensor, first, count int, c pipelines.LinearConfig, a pipelines.LinearArgs) {
-	if b.tape == nil { // without a device there is no copy of the weight
-		return
-	}
 	if count == 0 {
 		count = w.shape[0]
 	}
 	c.In, c.Out, c.Precision = w.shape[1], count, b.precision.room()
+	if c.Split > 1 {
+		scratch := b.floats(c.Split, a.Batch, a.Rows, c.Out)
+		a.Scratch = scratch.Range
+		defer b.give(scratch)
+	}
+	if b.tape == nil { // without a device there is no copy of the weight
+		return
+	}
 	from, row := w.memory, 4*c.In
 	if c.Precision != pipelines.F32 {
 		from, row = w.half.Range(), 2*c.Precision.Columns(c.In)
 	}
 	a.W = rows(from, first, count, row)
 	record(b, pipelines.NewLinear, c, a)
+}
+
+// split is the Split of a product with a matrix, where an item has so many rows by the module's configuration.
+func (b *builder) split(w *Tensor, rows int) int {
+	return pipelines.LinearSplit(b.precision.room(), rows, w.shape[1], w.shape[0])
 }
 
 // operand is rows of numbers between two steps, that a product or an attention reads: of 16 bits where the plan's precision has them and kernels

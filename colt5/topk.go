@@ -1,7 +1,6 @@
 package colt5
 
 import (
-	"errors"
 	"fmt"
 	"math"
 	"slices"
@@ -39,11 +38,8 @@ func (c *TopKConfig) UnmarshalJSON(data []byte) error {
 // Values fall; of equal ones the lower index comes first. A masked entry is never chosen: with fewer than K valid ones the slots left
 // over have value 0, index -1 and gate 0; the other gates are 1.
 type TopK struct {
-	guard
-	dev     *vk.Device
-	config  TopKConfig
-	kernels kernels
-	plans   plans[planKey]
+	core
+	config TopKConfig
 }
 
 // TopKResult receives the result. Tensors that are nil are not wanted.
@@ -62,7 +58,9 @@ func NewTopK(dev *vk.Device, c TopKConfig) (*TopK, error) {
 	); err != nil {
 		return nil, err
 	}
-	return &TopK{dev: dev, config: c, kernels: kernels{dev, map[any]closer{}}}, nil
+	t := &TopK{config: c}
+	t.open("TopK", dev, Float32)
+	return t, nil
 }
 
 // Forward chooses from x [.., N], which has at least one dimension, and writes what out asks for. The mask has x's shape; nil: none.
@@ -78,12 +76,12 @@ func (t *TopK) Forward(out TopKResult, x, mask *Tensor) error {
 	}
 	n := x.shape[len(x.shape)-1]
 	tensors := [...]*Tensor{topKX: x, topKMask: mask, topKValues: out.Values, topKIndices: out.Indices, topKGates: out.Gates, topKSoft: out.CoorDescentValues}
-	key := planKey{sizes: [6]int{x.Len() / n, n, given(tensors[:])}, profile: t.profile}
-	p := t.plans.find(key)
+	key := planKey{sizes: [6]int{x.Len() / n, n, given(tensors[:])}}
+	p := t.find(&key)
 	if p == nil {
 		var err error
-		if p, err = t.plan(key, tensors[:]); err != nil {
-			return fmt.Errorf("colt5: %s: %w", op, err)
+		if p, err = t.plan(op, key, tensors[:]); err != nil {
+			return err
 		}
 	}
 	return t.run(op, p, tensors[:])
@@ -127,15 +125,9 @@ func (t *TopK) slots(op, arg string, o *Tensor, dtype DType, x *Tensor) error {
 	return o.want(op, arg, t.dev, dtype, append(x.Shape()[:last], t.config.K)...)
 }
 
-func (t *TopK) plan(key planKey, tensors []*Tensor) (*plan, error) {
+func (t *TopK) plan(op string, key planKey, tensors []*Tensor) (*plan, error) {
 	names := []string{"x", "mask", "Values", "Indices", "Gates", "CoorDescentValues"}
-	p, err := newPlan(t.dev, &t.kernels, "TopK", Float32, t.profile, false, tensors, names, func(b *builder) {
-		t.wire(b, key.sizes[0], key.sizes[1], key.sizes[2])
-	})
-	if err != nil {
-		return nil, err
-	}
-	return p, t.plans.add(key, p)
+	return t.prepare(op, key, tensors, names, func(b *builder) { t.wire(b, key.sizes[0], key.sizes[1], key.sizes[2]) })
 }
 
 // wire chooses from rows of n entries; has are the bits of the tensors that are there.
@@ -166,8 +158,5 @@ func (t *TopK) Close() error {
 	if t == nil {
 		return nil
 	}
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	t.closed = true // what fails to close, because the device is still busy, is tried again by another Close
-	return errors.Join(t.plans.close(), t.kernels.close())
+	return t.close()
 }

@@ -1,8 +1,7 @@
 package colt5
 
 import (
-	"fmt"
-	"slices"
+	"encoding/json"
 	"testing"
 
 	"github.com/colt5-vulkan/colt5/internal/gputest"
@@ -37,13 +36,22 @@ func gappyMask(seed uint64, b, n int) []uint8 {
 // softly gives a router scores other than 1.
 func softly(o *RouterOptions) { o.Eps, o.EpsInit, o.EpsDecay = 1, 0, 1 }
 
-func refAttention(c ConditionalRoutedAttentionConfig) ref.AttentionConfig {
-	return ref.AttentionConfig{
-		Dim: c.Dim, NumHeavyTokensQ: c.NumHeavyTokensQ, NumHeavyTokensKV: c.NumHeavyTokensKV, NumRoutedKV: c.NumRoutedKV,
-		LightDimHead: c.LightDimHead, LightHeads: c.LightHeads, LightWindowSize: c.LightWindowSize, HeavyDimHead: c.HeavyDimHead, HeavyHeads: c.HeavyHeads,
-		UseNullQTokens: c.UseNullQTokens, HasLightAttn: c.HasLightAttn, MultiplyKeysByScore: c.MultiplyKeysByScore,
-		MultiplyQueriesByScore: c.MultiplyQueriesByScore, RotaryEmb: c.RotaryEmb, Router: refRouter(c.Router, c.RouterStraightThrough, 1),
+// refConfig is the config of a twin: both have the specification's names in JSON, but for routers.
+func refConfig[R any](c any) (r R) {
+	text, err := json.Marshal(c)
+	if err == nil {
+		err = json.Unmarshal(text, &r)
 	}
+	if err != nil {
+		panic(err)
+	}
+	return r
+}
+
+func refAttention(c ConditionalRoutedAttentionConfig) ref.AttentionConfig {
+	r := refConfig[ref.AttentionConfig](c)
+	r.Router = refRouter(c.Router, c.RouterStraightThrough, 1)
+	return r
 }
 
 // oddAttention has sizes that are primes. evenAttention has rotary embeddings. All twins have one of the two, since each size needs kernels of its
@@ -155,26 +163,17 @@ func TestCrossAttentionTwins(t *testing.T) {
 			}
 			y := b.tensor(F32, test.b, test.n, c.Dim)
 			require.NoError(t, a.Forward(y, b.floats(in.X, test.b, test.n, c.Dim), b.floats(in.Context, test.b, test.m, c.Dim), o))
-			rc, p := ref.CrossAttentionConfig{
-				Dim: c.Dim, NumTokensQ: c.NumTokensQ, NumTokensKV: c.NumTokensKV, DimHead: c.DimHead, Heads: c.Heads, KVRoutingTokens: c.KVRoutingTokens,
-				RouteBlockSize: int(c.RouteBlockSize), UseNullQTokens: c.UseNullQTokens, MultiplyKeysByScore: c.MultiplyKeysByScore,
-				Router: refRouter(c.Router, c.RouterStraightThrough, 1),
-			}, ref.Params(b.host(a.Parameters()))
+			rc, p := refConfig[ref.CrossAttentionConfig](c), ref.Params(b.host(a.Parameters()))
+			rc.Router = refRouter(c.Router, c.RouterStraightThrough, 1)
 			b.twins(b.read(y), ref.ConditionalRoutedCrossAttention(in, rc, p, ""), ref.ConditionalRoutedCrossAttention32(in, rc, p, ""))
 		})
 	}
 }
 
 func refAutoregressive(c ConditionalRoutedAutoregressiveAttentionConfig) ref.AutoregressiveConfig {
-	return ref.AutoregressiveConfig{
-		AttentionConfig: refAttention(ConditionalRoutedAttentionConfig{
-			Dim: c.Dim, NumHeavyTokensQ: c.NumHeavyTokensQ, NumHeavyTokensKV: c.NumHeavyTokensKV, NumRoutedKV: c.NumRoutedKV,
-			LightDimHead: c.LightDimHead, LightHeads: c.LightHeads, LightWindowSize: c.LightWindowSize, HeavyDimHead: c.HeavyDimHead, HeavyHeads: c.HeavyHeads,
-			HasLightAttn: true, RotaryEmb: c.RotaryEmb, RouterStraightThrough: c.RouterStraightThrough, MultiplyKeysByScore: c.MultiplyKeysByScore,
-			MultiplyQueriesByScore: c.MultiplyQueriesByScore, UseNullQTokens: c.UseNullQTokens, Router: c.Router,
-		}),
-		HeavyWindowSize: int(c.HeavyWindowSize), CausalQueryRouting: c.CausalQueryRouting,
-	}
+	r := refConfig[ref.AutoregressiveConfig](c)
+	r.Router, r.CausalQueryRouting = refRouter(c.Router, c.RouterStraightThrough, 1), c.CausalQueryRouting
+	return r
 }
 
 func oddAutoregressive() ConditionalRoutedAutoregressiveAttentionConfig {
@@ -240,15 +239,9 @@ func TestAutoregressiveTwins(t *testing.T) {
 }
 
 func refImage(c ConditionalRoutedImageAttentionConfig) ref.ImageAttentionConfig {
-	return ref.ImageAttentionConfig{
-		AttentionConfig: refAttention(ConditionalRoutedAttentionConfig{
-			Dim: c.Dim, NumHeavyTokensQ: c.NumHeavyTokensQ, NumHeavyTokensKV: c.NumHeavyTokensKV, NumRoutedKV: c.NumRoutedKV,
-			LightDimHead: c.LightDimHead, LightHeads: c.LightHeads, LightWindowSize: c.LightWindowSize, HeavyDimHead: c.HeavyDimHead, HeavyHeads: c.HeavyHeads,
-			RouterStraightThrough: c.RouterStraightThrough, MultiplyKeysByScore: c.MultiplyKeysByScore, MultiplyQueriesByScore: c.MultiplyQueriesByScore,
-			UseNullQTokens: c.UseNullQTokens, Router: c.Router,
-		}),
-		ChannelFirst: c.ChannelFirst, RouteScope: string(c.RouteScope),
-	}
+	r := refConfig[ref.ImageAttentionConfig](c)
+	r.Router = refRouter(c.Router, c.RouterStraightThrough, 1)
+	return r
 }
 
 func TestImageAttentionTwins(t *testing.T) {
@@ -293,206 +286,4 @@ func TestImageAttentionTwins(t *testing.T) {
 				ref.ConditionalRoutedImageAttention32(x, test.b, test.height, test.width, rc, p, ""))
 		})
 	}
-}
-
-func TestViTTwins(t *testing.T) {
-	odd := DefaultConditionalRoutedViTConfig()
-	odd.ImageSize, odd.PatchSize, odd.Channels, odd.NumClasses, odd.Dim, odd.Depth = Size{12, 27}, Size{2, 3}, 2, 11, 20, 1
-	odd.AttnNumHeavyTokensQ, odd.AttnNumHeavyTokensKV, odd.AttnNumRoutedKV, odd.AttnHeavyHeads, odd.AttnHeavyDimHead = 5, 6, 2, 2, 20
-	odd.AttnLightHeads, odd.AttnLightDimHead, odd.AttnLightWindowSize, odd.FFNumHeavyTokens, odd.FFHeavyMult, odd.FFLightMult = 2, 12, 3, 10, 1.3, 0.4
-	soft, windows, deep, whole := odd, odd, odd, odd
-	soft.RouterStraightThrough, soft.Router.EpsInit, soft.Router.EpsDecay = false, 0, 1
-	windows.RouteScope, deep.Depth = RouteScopeWindow, 3
-	whole.AttnNumHeavyTokensQ, whole.AttnNumHeavyTokensKV, whole.FFNumHeavyTokens = 54, 54, 54
-	for name, c := range map[string]ConditionalRoutedViTConfig{"prime": odd, "soft": soft, "windows": windows, "deep": deep, "nothing routed": whole} {
-		t.Run(name, func(t *testing.T) {
-			t.Parallel()
-			gputest.Count()
-			b := newBench(t)
-			v := create(b, NewConditionalRoutedViT, c)
-			x, y := normal(3, 2*2*12*27), b.tensor(F32, 2, 11)
-			require.NoError(t, v.Forward(y, b.floats(x, 2, 2, 12, 27)))
-			rc := ref.ViTConfig{
-				ImageHeight: 12, ImageWidth: 27, PatchHeight: 2, PatchWidth: 3, Channels: 2, Depth: c.Depth, NumClasses: 11,
-				Attention: refImage(c.attention()), NumHeavyFFTokens: c.FFNumHeavyTokens, Router: refRouter(c.Router, c.RouterStraightThrough, 1),
-			}
-			p := ref.Params(b.host(v.Parameters()))
-			b.twins(b.read(y), ref.ConditionalRoutedViT(x, 2, rc, p, ""), ref.ConditionalRoutedViT32(x, 2, rc, p, ""))
-		})
-	}
-}
-
-// oddBlock has the sizes of oddAttention.
-func oddBlock() ConditionalRoutedTransformerBlockConfig {
-	a, c := oddAttention(), DefaultConditionalRoutedTransformerBlockConfig()
-	c.Dim, c.LightHeads, c.LightDimHead, c.LightWindowSize, c.HeavyHeads, c.HeavyDimHead, c.NumRoutedKV =
-		a.Dim, a.LightHeads, a.LightDimHead, a.LightWindowSize, a.HeavyHeads, a.HeavyDimHead, a.NumRoutedKV
-	c.NumHeavyAttnTokensQ, c.NumHeavyAttnTokensKV, c.NumHeavyFFTokens, c.HeavyFFMult = a.NumHeavyTokensQ, a.NumHeavyTokensKV, 6, 2.5
-	return c
-}
-
-// ids are random token ids, as both types where a byte holds them.
-func idsOf(seed uint64, count, vocabulary int) (ids []int32, bytes []uint8) {
-	for _, v := range normal(seed, count) {
-		id := int32(v*1000) % int32(vocabulary)
-		ids, bytes = append(ids, max(id, -id)), append(bytes, uint8(max(id, -id)))
-	}
-	return ids, bytes
-}
-
-func (b *bench) ints(data []int32, shape ...int) *Tensor {
-	b.t.Helper()
-	x, err := FromInt32(b.dev, data, shape...)
-	require.NoError(b.t, err)
-	b.keep(x)
-	return x
-}
-
-func TestEncoderTwins(t *testing.T) {
-	for _, test := range []struct {
-		depth, vocabulary, b, n   int
-		bytes, mask, soft, blocks bool
-	}{
-		{depth: 1, b: 2, n: 29},
-		{depth: 2, b: 3, n: 53, mask: true},
-		{depth: 3, b: 2, n: 53, mask: true, soft: true},
-		{depth: 1, vocabulary: 37, b: 2, n: 53, mask: true},
-		{depth: 2, vocabulary: 300, bytes: true, b: 2, n: 53, blocks: true},
-		{depth: 3, vocabulary: 1000, b: 1, n: 1},
-	} {
-		t.Run(fmt.Sprintf("%+v", test), func(t *testing.T) {
-			t.Parallel()
-			gputest.Count()
-			b := newBench(t)
-			c := EncoderConfig{Depth: test.depth, NumTokens: OptionalInt(test.vocabulary), ConditionalRoutedTransformerBlockConfig: oddBlock()}
-			if c.RouterStraightThrough = !test.soft; test.soft {
-				softly(&c.Router)
-			}
-			if test.blocks {
-				c.Router.RouteBlockSize = 20
-			}
-			e := create(b, NewEncoder, c)
-			var x []float32
-			var ids []int32
-			var tensor *Tensor
-			switch list, bytes := idsOf(5, test.b*test.n, max(test.vocabulary, 1)); {
-			case test.vocabulary == 0:
-				x = normal(3, test.b*test.n*c.Dim)
-				tensor = b.floats(x, test.b, test.n, c.Dim)
-			case test.bytes:
-				for _, v := range bytes {
-					ids = append(ids, int32(v))
-				}
-				tensor = b.bytes(bytes, test.b, test.n)
-			default:
-				ids, tensor = list, b.ints(list, test.b, test.n)
-			}
-			var mask []uint8
-			o := BlockOptions{}
-			if test.mask {
-				mask = gappyMask(4, test.b, test.n)
-				o.Mask = b.bytes(mask, test.b, test.n)
-			}
-			y := b.tensor(F32, test.b, test.n, c.Dim)
-			require.NoError(t, e.Forward(y, tensor, o))
-			rc := ref.BlockConfig{AttentionConfig: refAttention(c.Attention()), NumHeavyFFTokens: c.NumHeavyFFTokens}
-			p := ref.Params(b.host(e.Parameters()))
-			b.twins(b.read(y), ref.Encoder(x, ids, mask, test.b, test.n, c.Depth, rc, p, ""),
-				ref.Encoder32(x, ids, mask, test.b, test.n, c.Depth, rc, p, ""))
-		})
-	}
-}
-
-// A block is an encoder's layer without embedding and norm.
-func TestBlockTwins(t *testing.T) {
-	gputest.Count()
-	b, c := newBench(t), oddBlock()
-	m := create(b, NewConditionalRoutedTransformerBlock, c)
-	const items, n = 3, 53
-	x, mask, y := normal(1, items*n*c.Dim), gappyMask(2, items, n), b.tensor(F32, items, n, c.Dim)
-	rc := ref.BlockConfig{AttentionConfig: refAttention(c.Attention()), NumHeavyFFTokens: c.NumHeavyFFTokens}
-	p := ref.Params(b.host(m.Parameters()))
-	run := func(o BlockOptions) {
-		t.Helper()
-		o.Mask = b.bytes(mask, items, n)
-		require.NoError(t, m.Forward(y, b.floats(x, items, n, c.Dim), o))
-		b.twins(b.read(y), ref.ConditionalRoutedTransformerBlock(x, mask, items, n, rc, p, ""),
-			ref.ConditionalRoutedTransformerBlock32(x, mask, items, n, rc, p, ""))
-	}
-	run(BlockOptions{})
-	// Numbers of tokens that come with the call.
-	rc.NumHeavyTokensQ, rc.NumHeavyTokensKV, rc.NumHeavyFFTokens = 53, 3, 17
-	run(BlockOptions{NumHeavyAttnTokensQ: 53, NumHeavyAttnTokensKV: 3, NumHeavyFFTokens: 17})
-}
-
-func TestAutoregressiveTransformerTwins(t *testing.T) {
-	for _, test := range []struct {
-		depth, vocabulary, n int
-		causal               bool
-	}{{1, 50, 1, true}, {2, 50, 47, false}, {3, 50, 47, true}} {
-		t.Run(fmt.Sprintf("%+v", test), func(t *testing.T) {
-			t.Parallel()
-			gputest.Count()
-			b := newBench(t)
-			c := AutoregressiveTransformerConfig{
-				Depth: test.depth, NumTokens: test.vocabulary, FFMult: 1.3, ConditionalRoutedAutoregressiveAttentionConfig: evenAutoregressive(),
-			}
-			c.CausalQueryRouting = test.causal
-			m := create(b, NewAutoregressiveTransformer, c)
-			ids, _ := idsOf(1, 2*test.n, test.vocabulary)
-			y := b.tensor(F32, 2, test.n, test.vocabulary)
-			require.NoError(t, m.Forward(y, b.ints(ids, 2, test.n), AutoregressiveOptions{}))
-			rc, p := refAutoregressive(c.ConditionalRoutedAutoregressiveAttentionConfig), ref.Params(b.host(m.Parameters()))
-			b.twins(b.read(y), ref.AutoregressiveTransformer(ids, 2, test.n, test.depth, rc, p, ""),
-				ref.AutoregressiveTransformer32(ids, 2, test.n, test.depth, rc, p, ""))
-		})
-	}
-}
-
-// Numbers of tokens that come with a call are those of a config.
-func TestTokensOfACall(t *testing.T) {
-	gputest.Count()
-	b := newBench(t)
-	const n = 48
-	attention, cross, autoregressive, image := smallAttention(), smallCross(), smallAutoregressive(), smallImage()
-	run := func(shape []int, forward func(y, x *Tensor) error) []float32 {
-		t.Helper()
-		y := b.tensor(F32, shape...)
-		require.NoError(t, forward(y, b.floats(normal(1, product(shape)), shape...)))
-		return b.read(y)
-	}
-	tokens, pixels, context := []int{2, n, smallDim}, []int{2, smallDim, 8, 12}, b.floats(normal(2, 2*70*smallDim), 2, 70, smallDim)
-	var got [2][][]float32
-	for i, with := range []int{0, 1} { // with the config, or with the call
-		q, kv := 11*(1-with), 12*(1-with) // of the config
-		of := func(given, own int) int {
-			if given == 0 {
-				return own
-			}
-			return given
-		}
-		a, c, w, m := attention, cross, autoregressive, image
-		a.NumHeavyTokensQ, a.NumHeavyTokensKV = of(q, a.NumHeavyTokensQ), of(kv, a.NumHeavyTokensKV)
-		c.NumTokensQ, c.NumTokensKV = of(q, c.NumTokensQ), of(kv, c.NumTokensKV)
-		w.NumHeavyTokensQ, w.NumHeavyTokensKV = of(q, w.NumHeavyTokensQ), of(kv, w.NumHeavyTokensKV)
-		m.NumHeavyTokensQ, m.NumHeavyTokensKV = of(q, m.NumHeavyTokensQ), of(kv, m.NumHeavyTokensKV)
-		at, cr := create(b, NewConditionalRoutedAttention, a), create(b, NewConditionalRoutedCrossAttention, c)
-		au, im := create(b, NewConditionalRoutedAutoregressiveAttention, w), create(b, NewConditionalRoutedImageAttention, m)
-		q, kv = 11*with, 12*with // of the call
-		got[i] = [][]float32{
-			run(tokens, func(y, x *Tensor) error {
-				return at.Forward(y, x, AttentionOptions{NumHeavyTokensQ: q, NumHeavyTokensKV: kv})
-			}),
-			run(tokens, func(y, x *Tensor) error {
-				return cr.Forward(y, x, context, CrossAttentionOptions{NumTokensQ: q, NumTokensKV: kv})
-			}),
-			run(tokens, func(y, x *Tensor) error {
-				return au.Forward(y, x, AutoregressiveOptions{NumHeavyTokensQ: q, NumHeavyTokensKV: kv})
-			}),
-			run(pixels, func(y, x *Tensor) error {
-				return im.Forward(y, x, ImageOptions{NumHeavyTokensQ: q, NumHeavyTokensKV: kv})
-			}),
-		}
-	}
-	assert.True(t, slices.EqualFunc(got[0], got[1], sameBits))
 }

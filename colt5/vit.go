@@ -125,6 +125,9 @@ func (c ConditionalRoutedViTConfig) grid() Size {
 	return Size{c.ImageSize.Height / c.PatchSize.Height, c.ImageSize.Width / c.PatchSize.Width}
 }
 
+// tokens is the number of patches of an image.
+func (c ConditionalRoutedViTConfig) tokens() int { return c.grid().Height * c.grid().Width }
+
 // patch is the number of floats of a patch.
 func (c ConditionalRoutedViTConfig) patch() int {
 	return c.Channels * c.PatchSize.Height * c.PatchSize.Width
@@ -238,7 +241,9 @@ func (w *weights) routedViT(c ConditionalRoutedViTConfig) routedViT {
 	for i := range c.Depth {
 		name := fmt.Sprintf("transformer.layers.%d.", i)
 		v.attention = append(v.attention, w.imageAttention(name+"0.", c.attention()))
-		v.feedForward = append(v.feedForward, w.routedFeedForward(name+"1.", c.feedForward()))
+		f := w.routedFeedForward(name+"1.", c.feedForward())
+		f.light.rows, f.heavy.rows = c.tokens(), min(c.FFNumHeavyTokens, c.tokens())
+		v.feedForward = append(v.feedForward, f)
 	}
 	v.headNorm, v.head = w.norm(head+".1", c.Dim), w.linear(head+".2", c.Dim, c.NumClasses)
 	return v
@@ -246,8 +251,7 @@ func (w *weights) routedViT(c ConditionalRoutedViTConfig) routedViT {
 
 // wire computes the logits y of n images x.
 func (v *routedViT) wire(b *builder, n int, y, x vk.Range) {
-	c, g := v.config, v.config.grid()
-	tokens := g.Height * g.Width
+	c, g, tokens := v.config, v.config.grid(), v.config.tokens()
 	now, next := b.floats(n, tokens, c.Dim), b.floats(n, tokens, c.Dim)
 	v.wireEmbedding(b, n, now, next, x)
 	for i := range v.attention {
@@ -266,7 +270,7 @@ func (v *routedViT) wire(b *builder, n int, y, x vk.Range) {
 	record(b, pipelines.NewLayerNorm, pipelines.LayerNormConfig{C: c.Dim}, pipelines.LayerNormArgs{
 		X: mean.Range, Weight: v.headNorm.weight.memory, Bias: v.headNorm.bias.memory, Y: normed.Range, Rows: n,
 	})
-	b.product(v.head.weight, 0, 0, pipelines.LinearConfig{Bias: true}, pipelines.LinearArgs{
+	b.product(v.head.weight, 0, 0, pipelines.LinearConfig{Bias: true, Split: b.split(v.head.weight, 1)}, pipelines.LinearArgs{
 		X: normed.Range, Bias: v.head.bias.memory, Y: y, Batch: 1, Rows: n,
 	})
 	b.give(mean, normed, now, next)
@@ -274,13 +278,12 @@ func (v *routedViT) wire(b *builder, n int, y, x vk.Range) {
 
 // wireEmbedding turns n images x into tokens to; tmp is as large.
 func (v *routedViT) wireEmbedding(b *builder, n int, to, tmp memory, x vk.Range) {
-	c, g := v.config, v.config.grid()
-	tokens := g.Height * g.Width
+	c, g, tokens := v.config, v.config.grid(), v.config.tokens()
 	patches := b.floats(n, tokens, c.patch())
 	record(b, pipelines.NewPatchEmbed, pipelines.PatchEmbedConfig{
 		Channels: c.Channels, Height: c.ImageSize.Height, Width: c.ImageSize.Width, PatchHeight: c.PatchSize.Height, PatchWidth: c.PatchSize.Width,
 	}, pipelines.PatchEmbedArgs{X: x, Weight: v.patchNorm.weight.memory, Bias: v.patchNorm.bias.memory, Y: patches.Range, B: n})
-	b.product(v.embed.weight, 0, 0, pipelines.LinearConfig{Bias: true}, pipelines.LinearArgs{
+	b.product(v.embed.weight, 0, 0, pipelines.LinearConfig{Bias: true, Split: b.split(v.embed.weight, tokens)}, pipelines.LinearArgs{
 		X: patches.Range, Bias: v.embed.bias.memory, Y: tmp.Range, Batch: 1, Rows: n * tokens,
 	})
 	b.give(patches)

@@ -30,12 +30,17 @@ type descentCase struct {
 	state                         bool
 }
 
+// size is that of a block.
+func (c descentCase) size() int {
+	if c.block > 0 {
+		return c.block
+	}
+	return c.n
+}
+
 // blocks calls f for each block of each row with its k.
 func (c descentCase) blocks(f func(row, from, to int, k float64)) {
-	size := c.n
-	if c.block > 0 {
-		size = c.block
-	}
+	size := c.size()
 	for row := range c.rows {
 		for from := 0; from < c.n; from += size {
 			to, k := min(from+size, c.n), c.k
@@ -92,11 +97,7 @@ func (c descentCase) args(lab *gputest.Lab, d *CoorDescent) CoorDescentArgs {
 		a.Mask = lab.In("mask", c.mask)
 	}
 	if c.state {
-		size := c.n
-		if c.block > 0 {
-			size = c.block
-		}
-		a.State = lab.Out("state", 16*c.rows*((c.n+size-1)/size)*c.config.Iters)
+		a.State = lab.Out("state", 16*c.rows*((c.n+c.size()-1)/c.size())*c.config.Iters)
 	}
 	if bytes := d.Scratch(c.rows, c.n, c.block); bytes > 0 {
 		a.Scratch = lab.Out("scratch", int(bytes))
@@ -350,77 +351,6 @@ func TestCoorDescentInPlace(t *testing.T) {
 			assert.Equal(t, want, lab.Float32("both"))
 		})
 	}
-}
-
-// The state is what the formulas say: a_t as of the float64 iteration, and, with the kept a_{t-1}, the sum and the count.
-func TestCoorDescentState(t *testing.T) {
-	limit := longest(gputest.Device(t).Caps())
-	for _, n := range []int{1, 5, 700, 5000, limit + 50} {
-		for _, config := range []CoorDescentConfig{routerSchedule, topKSchedule, {Iters: 1, Eps: 0.2}} {
-			t.Run(fmt.Sprintf("%d eps %g", n, config.Eps), func(t *testing.T) {
-				c := descentCase{config: config, s: scaled(normal(21, 3*n), 4), rows: 3, n: n, k: max(0.7, float64(n)/20), state: true}
-				c.mask = someMask(22, 3*n)
-				clear(c.mask[n : 2*n])
-				lab := gputest.Open(t)
-				c.run(t, lab)
-				state := lab.Float32("state")
-				for row := range 3 {
-					c.checkState(t, row, state[4*config.Iters*row:4*config.Iters*(row+1)])
-				}
-			})
-		}
-	}
-}
-
-// checkState checks the state [Iters, 4] of a row.
-func (c descentCase) checkState(t *testing.T, row int, state []float32) {
-	t.Helper()
-	var s []float64
-	all, mask := c.part(row, 0, c.n)
-	for i, v := range all {
-		if mask[i] != 0 {
-			s = append(s, float64(v))
-		}
-	}
-	if len(s) == 0 {
-		assert.Equal(t, make([]float32, len(state)), state)
-		return
-	}
-	largest := slices.Max(s)
-	e, decay := max(c.config.EpsInit, c.config.Eps), c.config.EpsDecay
-	if decay == 0 {
-		decay = 1
-	}
-	a := e * math.Log(c.k/float64(len(s)))
-	for i := range c.config.Iters {
-		high, low, sum, other := state[4*i], state[4*i+1], state[4*i+2], state[4*i+3]
-		if i == 0 {
-			assert.Equal(t, []float32{float32(len(s)), float32(largest)}, []float32{sum, other})
-		} else {
-			// From the a that the kernel kept, then from the one of this loop.
-			before := float64(state[4*i-4]) + float64(state[4*i-3])
-			wantSum, count := sumBelow(s, before, min(largest, -before), e)
-			assert.InEpsilon(t, wantSum, sum, 2e-6, "sum of step %d", i)
-			assert.Equal(t, float32(count), other, "count of step %d", i)
-			top := min(largest, -a)
-			wantSum, _ = sumBelow(s, a, top, e)
-			a = e*math.Log(c.k/wantSum) - top
-		}
-		assert.LessOrEqual(t, math.Abs(float64(low)), math.Abs(float64(high))*0x1p-23, "pair of step %d", i)
-		assert.InDelta(t, a, float64(high)+float64(low), 5e-7*max(1, 5*e), "a of step %d", i)
-		e = max(e*decay, c.config.Eps)
-	}
-}
-
-// sumBelow is the sum of exp((min(s, -a) - top) / e), and the number of s above -a.
-func sumBelow(s []float64, a, top, e float64) (sum float64, count int) {
-	for _, v := range s {
-		sum += math.Exp((min(v, -a) - top) / e)
-		if v+a > 0 {
-			count++
-		}
-	}
-	return sum, count
 }
 
 func TestCoorDescentGolden(t *testing.T) {

@@ -49,7 +49,7 @@ type LinearConfig struct {
 	X16, Y16  bool // with F16 and BF16; In, or Out, is even then
 
 	// With F16 and BF16, for few rows of many inputs: these are cut into so many parts, that are summed side by side and then added in order.
-	// 0 and 1: they are not.
+	// 0 and 1: they are not. LinearSplit says where it pays.
 	Split int
 
 	Bias     bool
@@ -111,6 +111,8 @@ const (
 	linearFlops = 5e10
 	// linearTogether tiles stay in one dispatch however long they take: the last workgroups of a dispatch leave a GPU half idle.
 	linearTogether = 1024
+	// linearMostParts are the most of a split product.
+	linearMostParts = 64
 )
 
 // NewLinear makes a product for a device. Its kernels are compiled when they are first recorded.
@@ -132,8 +134,8 @@ func newLinear(dev *vk.Device, c LinearConfig, tile func(linearSize) int) (*Line
 		return nil, fmt.Errorf("pipelines: Linear: Unless is set and Bias is not, want both: there is no bias to leave out")
 	case (c.X16 || c.Y16) && c.Precision == F32:
 		return nil, fmt.Errorf("pipelines: Linear: X16 is %t and Y16 %t, want neither with Precision F32", c.X16, c.Y16)
-	case c.Split < 0 || c.Split > 64 || c.Split > 1 && c.Precision == F32:
-		return nil, fmt.Errorf("pipelines: Linear: Split is %d with Precision %v, want 0 to 64, with F32 0", c.Split, c.Precision)
+	case c.Split < 0 || c.Split > linearMostParts || c.Split > 1 && c.Precision == F32:
+		return nil, fmt.Errorf("pipelines: Linear: Split is %d with Precision %v, want 0 to %d, with F32 0", c.Split, c.Precision, linearMostParts)
 	case c.X16 && c.Norm:
 		return nil, fmt.Errorf("pipelines: Linear: X16 and Norm are set, want one of them: the norm reads float32")
 	case c.X16 && c.In%2 != 0:

@@ -243,3 +243,21 @@ func TestLinearMatrixTile(t *testing.T) {
 		assert.Equal(t, test.want, linearMatrixTile(test.caps, test.shape, test.size, test.out, test.x16), "%+v", test)
 	}
 }
+
+// Few tiles and many inputs are split; rows that no configuration fixes, short parts and float32 are not.
+func TestLinearSplit(t *testing.T) {
+	for _, test := range []struct {
+		precision           Precision
+		rows, in, out, want int
+	}{
+		{F16, 16, 4096, 1024, 4}, {BF16, 16, 4096, 1024, 4}, {F16, 1, 4096, 1024, 4}, {F16, 32, 4096, 1024, 4}, // the ViT's heavy feedforward
+		{F16, 33, 4096, 1024, 0}, {F16, 64, 2048, 1024, 0}, {F16, 64, 3072, 1024, 0}, // as many tiles as processors
+		{F16, 16, 4096, 2032, 2}, {F16, 16, 4096, 2033, 0},
+		{F16, 16, 2048, 1024, 2}, {F16, 16, 2047, 1024, 0}, {F16, 16, 3072, 64, 3}, {F16, 1, 1024, 1000, 0}, {F16, 1, 1 << 20, 16, 64},
+		{F32, 16, 4096, 1024, 0}, {F16, 0, 4096, 1024, 0},
+	} {
+		got := LinearSplit(test.precision, test.rows, test.in, test.out)
+		assert.Equal(t, test.want, got, "%+v", test)
+	}
+	assert.Equal(t, linearVariant{"linear_matrix", 32, 16, 256, 2, 1, false}, linearMatrixTiles[linearFew], "the tile for few rows")
+}

@@ -117,6 +117,30 @@ func (v linearVariant) shared(m vk.Shape) uint32 {
 	return 16*max(rows, strips) + 4*uint32(v.rows)
 }
 
+// linearFew is the tile for few rows, and linearPart the inputs of a part that are worth a workgroup of their own: four steps of it.
+const (
+	linearFew  = 4
+	linearPart = 1024
+)
+
+// LinearSplit is the Split of a product of few rows by a matrix [out, in]: 0, unless tiles for few rows would leave much of a large GPU idle and the
+// inputs make parts of 1,024 or more. Then it is as many parts as give such a GPU two workgroups a processor.
+//
+// Split is the order of a sum, which must not depend on what else is computed. So rows is how many there are by a module's configuration alone, an
+// item's, whatever the batch; 0 where it leaves that open. A large batch pays for the parts with traffic to and from the scratch memory. The device
+// has no say either: the order is the same on all.
+func LinearSplit(p Precision, rows, in, out int) int {
+	if p == F32 || rows < 1 || in < 2*linearPart {
+		return 0
+	}
+	few := linearMatrixTiles[linearFew]
+	n := int(tiles(uint64(rows), few.rows) * tiles(uint64(out), few.cols))
+	if n >= linearMany {
+		return 0
+	}
+	return min(2*linearMany/n, in/linearPart, linearMostParts)
+}
+
 // sumKernel is the kernel that adds the parts of a split product.
 func (l *Linear) sumKernel(s linearSize) (*vk.Kernel, error) {
 	c := l.config

@@ -6,13 +6,13 @@ import "C"
 import (
 	"bytes"
 	"crypto/sha256"
-	"errors"
 	"fmt"
 	"math"
 	"os"
 	"path/filepath"
 	"unsafe"
 
+	"github.com/colt5-vulkan/colt5/internal/atomicfile"
 	vulkan "github.com/vulkan-go/vulkan"
 )
 
@@ -100,32 +100,15 @@ func (c *cache) save() error {
 	if sum == c.sum {
 		return nil
 	}
-	return writeAtomically(c.file, []byte(cacheMagic), sum[:], data)
+	return writeKept(c.file, []byte(cacheMagic), sum[:], data)
 }
 
-// writeAtomically writes parts to a temporary file beside the target, syncs and renames it.
-func writeAtomically(file string, parts ...[]byte) (err error) {
+// writeKept writes a file that is kept between runs, in a folder that may have to be made.
+func writeKept(file string, parts ...[]byte) error {
 	if err := os.MkdirAll(filepath.Dir(file), 0o755); err != nil {
 		return err
 	}
-	f, err := os.CreateTemp(filepath.Dir(file), filepath.Base(file)+".tmp*")
-	if err != nil {
-		return err
-	}
-	defer func() {
-		if err != nil {
-			err = errors.Join(err, os.Remove(f.Name()))
-		}
-	}()
-	for _, p := range parts {
-		if _, err = f.Write(p); err != nil {
-			return errors.Join(err, f.Close())
-		}
-	}
-	if err = errors.Join(f.Sync(), f.Close()); err != nil {
-		return err
-	}
-	return os.Rename(f.Name(), file)
+	return atomicfile.Write(file, parts...)
 }
 
 // statValue reads the union of a pipeline statistic: bool, int64, uint64 or float64.

@@ -20,11 +20,15 @@ func List() ([]Info, error) {
 	if err != nil {
 		return nil, err
 	}
+	return infosOf(list), nil
+}
+
+func infosOf(list []*physical) []Info {
 	infos := make([]Info, len(list))
 	for i, p := range list {
 		infos[i] = p.info
 	}
-	return infos, nil
+	return infos
 }
 
 // choose picks a device. want is an index, a UUID or a part of the name; empty is COLT5_DEVICE, and without that the best

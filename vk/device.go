@@ -85,11 +85,7 @@ func open(in *instance, o Options) (*Device, error) {
 	if err != nil {
 		return nil, err
 	}
-	infos := make([]Info, len(list))
-	for i, p := range list {
-		infos[i] = p.info
-	}
-	chosen, err := choose(infos, o.Device)
+	chosen, err := choose(infosOf(list), o.Device)
 	if err != nil {
 		return nil, err
 	}

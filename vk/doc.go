@@ -17,5 +17,5 @@
 // A device needs Vulkan 1.2 with bufferDeviceAddress and subgroup arithmetic in compute shaders. A Device may be used by
 // several goroutines; a Tape by one at a time, a second one waits.
 //
-// All of Vulkan goes through this package: native.c holds the calls that the binding cannot do safely.
+// All of Vulkan goes through this package: native.c and native_instance.c hold the calls that the binding cannot do safely.
 package vk

@@ -65,7 +65,7 @@ func (d *Device) Tune(choices map[string]string) error {
 	if d.tuning.file != "" {
 		raw, err := json.MarshalIndent(next, "", "\t")
 		if err == nil {
-			err = writeAtomically(d.tuning.file, append(raw, '\n'))
+			err = writeKept(d.tuning.file, append(raw, '\n'))
 		}
 		if err != nil {
 			return fmt.Errorf("vk: Tune: %w", err)

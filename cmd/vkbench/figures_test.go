@@ -222,24 +222,3 @@ func TestPlot(t *testing.T) {
 	require.NoError(t, err)
 	assert.Len(t, entries, len(want), "nothing else is left")
 }
-
-func TestWriteFile(t *testing.T) {
-	path := filepath.Join(t.TempDir(), "file")
-	for _, text := range []string{"one", "two"} {
-		require.NoError(t, writeFile(path, []byte(text)))
-		got, err := os.ReadFile(path)
-		require.NoError(t, err)
-		assert.Equal(t, text, string(got))
-	}
-	info, err := os.Stat(path)
-	require.NoError(t, err)
-	assert.EqualValues(t, 0o644, info.Mode().Perm())
-
-	// A folder is in the way: it stays, and nothing is left beside it.
-	taken := filepath.Join(t.TempDir(), "taken")
-	require.NoError(t, os.Mkdir(taken, 0o755))
-	assert.ErrorContains(t, writeFile(taken, []byte("x")), taken)
-	entries, err := os.ReadDir(filepath.Dir(taken))
-	require.NoError(t, err)
-	assert.Len(t, entries, 1)
-}

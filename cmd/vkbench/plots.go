@@ -8,6 +8,7 @@ import (
 	"html/template"
 	"path/filepath"
 
+	"github.com/colt5-vulkan/colt5/internal/atomicfile"
 	"github.com/urfave/cli/v3"
 )
 
@@ -95,7 +96,7 @@ func (a *app) writeFigures(dir string, list []figure) ([]drawn, error) {
 // writeNamed writes a file, and prints its name.
 func (a *app) writeNamed(dir, name string, data []byte) error {
 	path := filepath.Join(dir, name)
-	err := writeFile(path, data)
+	err := atomicfile.Write(path, data)
 	_, printed := fmt.Fprintln(a.stdout, path)
 	return errors.Join(err, printed)
 }

@@ -15,12 +15,12 @@ func verifiers() map[string]verifier {
 		"CoordinateDescent":                        verifyCoordinateDescent,
 		"TopK":                                     verifyTopK,
 		"CoordinateDescentRouter":                  verifyRouter,
-		"ConditionalRoutedFeedForward":             verifyFeedForward,
-		"ConditionalRoutedAttention":               verifyAttention,
-		"ConditionalRoutedTransformerBlock":        verifyBlock,
-		"ConditionalRoutedCrossAttention":          verifyCross,
-		"ConditionalRoutedAutoregressiveAttention": verifyAutoregressive,
-		"ConditionalRoutedImageAttention":          verifyImage,
+		"ConditionalRoutedFeedForward":             verifyRouted(3, colt5.NewConditionalRoutedFeedForward, forwardFeedForward),
+		"ConditionalRoutedAttention":               verifyRouted(3, colt5.NewConditionalRoutedAttention, forwardAttention),
+		"ConditionalRoutedTransformerBlock":        verifyRouted(3, colt5.NewConditionalRoutedTransformerBlock, forwardBlock),
+		"ConditionalRoutedCrossAttention":          verifyRouted(3, colt5.NewConditionalRoutedCrossAttention, forwardCross),
+		"ConditionalRoutedAutoregressiveAttention": verifyRouted(3, colt5.NewConditionalRoutedAutoregressiveAttention, forwardAutoregressive),
+		"ConditionalRoutedImageAttention":          verifyRouted(4, colt5.NewConditionalRoutedImageAttention, forwardImage),
 		"ConditionalRoutedViT":                     verifyViT,
 	}
 }

@@ -3,6 +3,7 @@ package main
 import (
 	"github.com/colt5-vulkan/colt5/colt5"
 	"github.com/colt5-vulkan/colt5/internal/golden"
+	"github.com/colt5-vulkan/colt5/vk"
 )
 
 // inspected is a module that tells what its routers decide.
@@ -47,112 +48,74 @@ func (s *stage) routed(c *golden.Case, m inspected, y *colt5.Tensor, forward fun
 	}, nil
 }
 
-// heavyTokens are the call arguments of attentions over one sequence.
-type heavyTokens struct {
-	Q  int `json:"num_heavy_tokens_q"`
-	KV int `json:"num_heavy_tokens_kv"`
+// routedInputs are the tensors of a case; what it leaves out is nil.
+type routedInputs struct{ x, mask, context, contextMask *colt5.Tensor }
+
+// verifyRouted verifies the modules whose y has the shape of x, which has rank dimensions. C is a module's config, A holds call arguments.
+func verifyRouted[C, A any, M interface {
+	inspected
+	Close() error
+}](rank int, make func(*vk.Device, C) (M, error), forward func(m M, y *colt5.Tensor, in routedInputs, call A) error) verifier {
+	return func(s *stage, c *golden.Case) (*subject, error) {
+		var config C
+		var call A
+		if err := decode(c, &config, &call); err != nil {
+			return nil, err
+		}
+		m, err := make(s.dev, config)
+		m = keep(s, m, err)
+		in := routedInputs{s.need(c, "x", rank), s.input(c, "mask"), s.input(c, "context"), s.input(c, "context_mask")}
+		y := s.like(in.x)
+		return s.routed(c, m, y, func() error { return forward(m, y, in, call) })
+	}
 }
 
-func verifyFeedForward(s *stage, c *golden.Case) (*subject, error) {
-	var config colt5.ConditionalRoutedFeedForwardConfig
-	var call struct {
+// Call arguments, as golden cases name them.
+type (
+	heavyTokens struct {
+		Q  int `json:"num_heavy_tokens_q"`
+		KV int `json:"num_heavy_tokens_kv"`
+	}
+	feedForwardTokens struct {
 		Tokens int `json:"num_heavy_tokens"`
 	}
-	if err := decode(c, &config, &call); err != nil {
-		return nil, err
-	}
-	m, err := colt5.NewConditionalRoutedFeedForward(s.dev, config)
-	m = keep(s, m, err)
-	x, mask := s.need(c, "x", 3), s.input(c, "mask")
-	y := s.like(x)
-	return s.routed(c, m, y, func() error {
-		return m.Forward(y, x, colt5.FeedForwardOptions{Mask: mask, NumHeavyTokens: call.Tokens})
-	})
-}
-
-func verifyAttention(s *stage, c *golden.Case) (*subject, error) {
-	var config colt5.ConditionalRoutedAttentionConfig
-	var call heavyTokens
-	if err := decode(c, &config, &call); err != nil {
-		return nil, err
-	}
-	m, err := colt5.NewConditionalRoutedAttention(s.dev, config)
-	m = keep(s, m, err)
-	x, mask := s.need(c, "x", 3), s.input(c, "mask")
-	y := s.like(x)
-	return s.routed(c, m, y, func() error {
-		return m.Forward(y, x, colt5.AttentionOptions{Mask: mask, NumHeavyTokensQ: call.Q, NumHeavyTokensKV: call.KV})
-	})
-}
-
-func verifyBlock(s *stage, c *golden.Case) (*subject, error) {
-	var config colt5.ConditionalRoutedTransformerBlockConfig
-	var call struct {
+	blockTokens struct {
 		Q  int `json:"num_heavy_attn_tokens_q"`
 		KV int `json:"num_heavy_attn_tokens_kv"`
 		FF int `json:"num_heavy_ff_tokens"`
 	}
-	if err := decode(c, &config, &call); err != nil {
-		return nil, err
-	}
-	m, err := colt5.NewConditionalRoutedTransformerBlock(s.dev, config)
-	m = keep(s, m, err)
-	x, mask := s.need(c, "x", 3), s.input(c, "mask")
-	y := s.like(x)
-	return s.routed(c, m, y, func() error {
-		return m.Forward(y, x, colt5.BlockOptions{
-			Mask: mask, NumHeavyAttnTokensQ: call.Q, NumHeavyAttnTokensKV: call.KV, NumHeavyFFTokens: call.FF,
-		})
-	})
-}
-
-func verifyCross(s *stage, c *golden.Case) (*subject, error) {
-	var config colt5.ConditionalRoutedCrossAttentionConfig
-	var call struct {
+	crossTokens struct {
 		Q  int `json:"num_tokens_q"`
 		KV int `json:"num_tokens_kv"`
 	}
-	if err := decode(c, &config, &call); err != nil {
-		return nil, err
-	}
-	m, err := colt5.NewConditionalRoutedCrossAttention(s.dev, config)
-	m = keep(s, m, err)
-	x, mask := s.need(c, "x", 3), s.input(c, "mask")
-	context, contextMask := s.need(c, "context", 3), s.input(c, "context_mask")
-	y := s.like(x)
-	return s.routed(c, m, y, func() error {
-		return m.Forward(y, x, context, colt5.CrossAttentionOptions{Mask: mask, ContextMask: contextMask, NumTokensQ: call.Q, NumTokensKV: call.KV})
+)
+
+func forwardFeedForward(m *colt5.ConditionalRoutedFeedForward, y *colt5.Tensor, in routedInputs, call feedForwardTokens) error {
+	return m.Forward(y, in.x, colt5.FeedForwardOptions{Mask: in.mask, NumHeavyTokens: call.Tokens})
+}
+
+func forwardAttention(m *colt5.ConditionalRoutedAttention, y *colt5.Tensor, in routedInputs, call heavyTokens) error {
+	return m.Forward(y, in.x, colt5.AttentionOptions{Mask: in.mask, NumHeavyTokensQ: call.Q, NumHeavyTokensKV: call.KV})
+}
+
+func forwardBlock(m *colt5.ConditionalRoutedTransformerBlock, y *colt5.Tensor, in routedInputs, call blockTokens) error {
+	return m.Forward(y, in.x, colt5.BlockOptions{
+		Mask: in.mask, NumHeavyAttnTokensQ: call.Q, NumHeavyAttnTokensKV: call.KV, NumHeavyFFTokens: call.FF,
 	})
 }
 
-func verifyAutoregressive(s *stage, c *golden.Case) (*subject, error) {
-	var config colt5.ConditionalRoutedAutoregressiveAttentionConfig
-	var call heavyTokens
-	if err := decode(c, &config, &call); err != nil {
-		return nil, err
-	}
-	m, err := colt5.NewConditionalRoutedAutoregressiveAttention(s.dev, config)
-	m = keep(s, m, err)
-	x := s.need(c, "x", 3)
-	y := s.like(x)
-	return s.routed(c, m, y, func() error {
-		return m.Forward(y, x, colt5.AutoregressiveOptions{NumHeavyTokensQ: call.Q, NumHeavyTokensKV: call.KV})
+func forwardCross(m *colt5.ConditionalRoutedCrossAttention, y *colt5.Tensor, in routedInputs, call crossTokens) error {
+	return m.Forward(y, in.x, in.context, colt5.CrossAttentionOptions{
+		Mask: in.mask, ContextMask: in.contextMask, NumTokensQ: call.Q, NumTokensKV: call.KV,
 	})
 }
 
-func verifyImage(s *stage, c *golden.Case) (*subject, error) {
-	var config colt5.ConditionalRoutedImageAttentionConfig
-	var call heavyTokens
-	if err := decode(c, &config, &call); err != nil {
-		return nil, err
-	}
-	m, err := colt5.NewConditionalRoutedImageAttention(s.dev, config)
-	m = keep(s, m, err)
-	x := s.need(c, "x", 4)
-	y := s.like(x)
-	return s.routed(c, m, y, func() error {
-		return m.Forward(y, x, colt5.ImageOptions{NumHeavyTokensQ: call.Q, NumHeavyTokensKV: call.KV})
-	})
+func forwardAutoregressive(m *colt5.ConditionalRoutedAutoregressiveAttention, y *colt5.Tensor, in routedInputs, call heavyTokens) error {
+	return m.Forward(y, in.x, colt5.AutoregressiveOptions{NumHeavyTokensQ: call.Q, NumHeavyTokensKV: call.KV})
+}
+
+func forwardImage(m *colt5.ConditionalRoutedImageAttention, y *colt5.Tensor, in routedInputs, call heavyTokens) error {
+	return m.Forward(y, in.x, colt5.ImageOptions{NumHeavyTokensQ: call.Q, NumHeavyTokensKV: call.KV})
 }
 
 func verifyViT(s *stage, c *golden.Case) (*subject, error) {

@@ -11,13 +11,10 @@ import (
 	"io"
 	"maps"
 	"math"
-	"math/rand/v2"
-	"os"
-	"path/filepath"
-	"runtime"
 	"slices"
-	"syscall"
 	"unicode/utf8"
+
+	"github.com/colt5-vulkan/colt5/internal/atomicfile"
 )
 
 // Tensor is one tensor to write.
@@ -67,10 +64,8 @@ func each[T any](v []T, encode func([]byte, T) []byte) func(io.Writer) error {
 
 // Write writes a file at path, replacing one that is there.
 //
-// It is atomic: the data goes to a temporary file in the same directory, which is synced and then renamed. When
-// Write fails, or the machine does, the earlier file is there, whole, and when Write fails the temporary file is removed.
-// (One failure comes later: when the directory cannot be synced, the error says so and the new file is in place.)
-// A replaced file's permissions are kept. If path is a symbolic link, the file it points to is replaced.
+// It is atomic: when Write fails, or the machine does, the earlier file is there, whole, and when Write fails no temporary file is left.
+// Permissions, symbolic links and the one failure that leaves the new file in place are those of internal/atomicfile.
 //
 // The bytes depend on the arguments only, not on the order of tensors: larger dtypes first, then by name, as the reference
 // implementation does, so that each tensor is aligned to its element; the header is padded with spaces to a multiple of 8.
@@ -83,86 +78,12 @@ func Write(path string, metadata map[string]string, tensors []Tensor) error {
 	return nil
 }
 
-func write(path string, metadata map[string]string, tensors []Tensor) (err error) {
+func write(path string, metadata map[string]string, tensors []Tensor) error {
 	head, sorted, err := layout(metadata, tensors)
 	if err != nil {
 		return err
 	}
-	path, mode, err := target(path)
-	if err != nil {
-		return err
-	}
-	dir := filepath.Dir(path)
-	// Not os.CreateTemp, which lets only the owner read the file: here the umask decides.
-	temporary := filepath.Join(dir, fmt.Sprintf(".safetensors-%016x.tmp", rand.Uint64()))
-	file, err := os.OpenFile(temporary, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o666)
-	if err != nil {
-		return err
-	}
-	renamed := false
-	defer func() { // also when Data panics
-		if !renamed {
-			file.Close() // fails when it was closed already
-			err = errors.Join(err, os.Remove(temporary))
-		}
-	}()
-	if mode != 0 {
-		if err := file.Chmod(mode); err != nil {
-			return err
-		}
-	}
-	if err := encode(file, head, sorted); err != nil {
-		return err
-	}
-	if err := file.Sync(); err != nil {
-		return err
-	}
-	if err := file.Close(); err != nil {
-		return err
-	}
-	if err := os.Rename(temporary, path); err != nil {
-		return err
-	}
-	renamed = true
-	return syncDir(dir)
-}
-
-// target follows a symbolic link at path, and returns the permissions of the file that is there, or 0 for none.
-func target(path string) (string, os.FileMode, error) {
-	stat, err := os.Lstat(path)
-	if err == nil && stat.Mode()&os.ModeSymlink != 0 {
-		if path, err = filepath.EvalSymlinks(path); err == nil {
-			stat, err = os.Lstat(path)
-		}
-		if err != nil { // a link to nothing: there is no telling where the file belongs
-			return "", 0, err
-		}
-	}
-	if errors.Is(err, os.ErrNotExist) {
-		return path, 0, nil
-	}
-	if err != nil {
-		return "", 0, err
-	}
-	if !stat.Mode().IsRegular() {
-		return "", 0, fmt.Errorf("mode is %v, want a regular file or none", stat.Mode())
-	}
-	return path, stat.Mode().Perm(), nil
-}
-
-// syncDir makes a rename last. Windows has no such call, and some file systems refuse it; then nothing is left to do.
-func syncDir(path string) error {
-	if runtime.GOOS == "windows" {
-		return nil
-	}
-	dir, err := os.Open(path)
-	if err == nil {
-		err = errors.Join(dir.Sync(), dir.Close())
-	}
-	if err == nil || errors.Is(err, errors.ErrUnsupported) || errors.Is(err, syscall.EINVAL) {
-		return nil
-	}
-	return fmt.Errorf("the new file is in place, but may not outlast a power failure: %w", err)
+	return atomicfile.WriteFunc(path, func(w io.Writer) error { return encode(w, head, sorted) })
 }
 
 // sized is a tensor with its place in the data.

@@ -246,61 +246,6 @@ func copied(t testing.TB, f *File) []Tensor {
 	return tensors
 }
 
-func TestWriteTarget(t *testing.T) {
-	x := []Tensor{{"x", U8, nil, Bytes([]byte{1})}}
-	t.Run("folder missing", func(t *testing.T) {
-		assert.ErrorIs(t, Write(filepath.Join(t.TempDir(), "no", "x"), nil, x), os.ErrNotExist)
-	})
-	t.Run("folder", func(t *testing.T) {
-		dir := t.TempDir()
-		assert.ErrorContains(t, Write(dir, nil, x), "want a regular file or none")
-		assertFiles(t, dir)
-	})
-	t.Run("rename fails", func(t *testing.T) {
-		dir := t.TempDir()
-		path := filepath.Join(dir, "x")
-		assert.Error(t, Write(path, nil, []Tensor{{"x", U8, nil, func(w io.Writer) error {
-			return errors.Join(os.Mkdir(path, 0o700), Bytes([]byte{1})(w))
-		}}}))
-		assertFiles(t, dir, "x")
-	})
-	if runtime.GOOS == "windows" {
-		return
-	}
-	t.Run("permissions", func(t *testing.T) {
-		dir := t.TempDir()
-		fresh, ordinary := filepath.Join(dir, "fresh"), filepath.Join(dir, "ordinary")
-		require.NoError(t, os.WriteFile(ordinary, nil, 0o666))
-		require.NoError(t, Write(fresh, nil, x))
-		assert.Equal(t, mode(t, ordinary), mode(t, fresh), "a new file is as open as any")
-		require.NoError(t, os.Chmod(fresh, 0o640))
-		require.NoError(t, Write(fresh, nil, x))
-		assert.Equal(t, os.FileMode(0o640), mode(t, fresh))
-	})
-	t.Run("symbolic link", func(t *testing.T) {
-		dir := t.TempDir()
-		require.NoError(t, os.Mkdir(filepath.Join(dir, "real"), 0o700))
-		real, link := filepath.Join(dir, "real", "x"), filepath.Join(dir, "link")
-		require.NoError(t, os.Symlink(real, link))
-		assert.ErrorIs(t, Write(link, nil, x), os.ErrNotExist, "a link to nothing")
-		require.NoError(t, os.WriteFile(real, nil, 0o600))
-		require.NoError(t, Write(link, nil, x))
-		target, err := os.Readlink(link)
-		require.NoError(t, err)
-		assert.Equal(t, real, target)
-		f, err := Open(link)
-		require.NoError(t, err)
-		assert.NoError(t, f.Close())
-	})
-}
-
-func mode(t *testing.T, path string) os.FileMode {
-	t.Helper()
-	stat, err := os.Stat(path)
-	require.NoError(t, err)
-	return stat.Mode()
-}
-
 // TestWriteTogether lets many write one path: whoever comes last wins, and no mixture is ever seen.
 func TestWriteTogether(t *testing.T) {
 	dir := t.TempDir()

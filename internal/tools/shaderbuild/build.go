@@ -9,6 +9,7 @@ import (
 	"strings"
 	"sync"
 
+	"github.com/colt5-vulkan/colt5/internal/atomicfile"
 	"github.com/colt5-vulkan/colt5/internal/spirv"
 )
 
@@ -81,7 +82,7 @@ func buildOne(t tree, c compiler, v variant) (entry, error) {
 	if err := checkOptimiser(v, code); err != nil {
 		return entry{}, err
 	}
-	if err := replaceFile(t.spv(v.name), code); err != nil {
+	if err := atomicfile.Write(t.spv(v.name), code); err != nil {
 		return entry{}, err
 	}
 	if err := c.validate(v, t.spv(v.name)); err != nil {

@@ -7,6 +7,8 @@ import (
 	"os"
 	"slices"
 	"strings"
+
+	"github.com/colt5-vulkan/colt5/internal/atomicfile"
 )
 
 // entry is a line of the manifest: what a .spv file was made from, and with.
@@ -61,7 +63,7 @@ func (m manifest) write(t tree) error {
 	if old, err := os.ReadFile(t.manifestFile()); err == nil && string(old) == string(text) {
 		return nil
 	}
-	return replaceFile(t.manifestFile(), text)
+	return atomicfile.Write(t.manifestFile(), text)
 }
 
 // stale says why the .spv file of v is not what v and its source ask for; empty when it is. It needs no compiler, and does
