@@ -5,19 +5,53 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 
 #ifdef _WIN32
 #include <windows.h>
 #define VKAPI __stdcall
 #else
 #include <dlfcn.h>
+#include <time.h>
 #define VKAPI
 #endif
 
 typedef void (VKAPI *fn)(void);
 typedef int32_t R;
 typedef struct { int32_t type; const void *next; } head;
+
+// ---- time -----------------------------------------------------------------------------------------------------------
+
+// now is the system's steady clock, in nanoseconds. nap sleeps for about that long; it returns 0 where the system's naps are too coarse.
+#ifdef _WIN32
+static uint64_t now(void) {
+	LARGE_INTEGER ticks, rate;
+	QueryPerformanceCounter(&ticks);
+	QueryPerformanceFrequency(&rate);
+	uint64_t t = (uint64_t)ticks.QuadPart, f = (uint64_t)rate.QuadPart;
+	return t / f * 1000000000u + t % f * 1000000000u / f;
+}
+static int nap(uint64_t nanoseconds) { (void)nanoseconds; return 0; }
+#else
+static uint64_t now(void) {
+	struct timespec t;
+	clock_gettime(CLOCK_MONOTONIC, &t);
+	return (uint64_t)t.tv_sec * 1000000000u + (uint64_t)t.tv_nsec;
+}
+static int nap(uint64_t nanoseconds) {
+	struct timespec t = { (time_t)(nanoseconds / 1000000000u), (long)(nanoseconds % 1000000000u) };
+	nanosleep(&t, NULL);
+	return 1;
+}
+#endif
+
+// relax tells the processor that the thread is only waiting.
+static void relax(void) {
+#if defined(__x86_64__) || defined(__i386__)
+	__builtin_ia32_pause();
+#elif defined(__aarch64__) || defined(__arm__)
+	__asm__ volatile("yield");
+#endif
+}
 
 // ---- loader ---------------------------------------------------------------------------------------------------------
 
@@ -315,11 +349,12 @@ uint32_t c5_heap_budget(c5_instance *in, void *physical, uint32_t heap, uint64_t
 	X(CmdResetQueryPool, void, (void *, uint64_t, uint32_t, uint32_t)) \
 	X(CmdWriteTimestamp, void, (void *, int32_t, uint64_t, uint32_t)) \
 	X(CreateQueryPool, R, (void *, const void *, const void *, uint64_t *)) \
+	X(ResetQueryPool, void, (void *, uint64_t, uint32_t, uint32_t)) \
 	X(GetQueryPoolResults, R, (void *, uint64_t, uint32_t, uint32_t, size_t, void *, uint64_t, uint32_t)) \
 	X(CreateFence, R, (void *, const void *, const void *, uint64_t *)) \
+	X(GetFenceStatus, R, (void *, uint64_t)) \
 	X(WaitForFences, R, (void *, uint32_t, const uint64_t *, uint32_t, uint64_t)) \
 	X(ResetFences, R, (void *, uint32_t, const uint64_t *)) \
-	X(GetFenceStatus, R, (void *, uint64_t)) \
 	X(QueueSubmit, R, (void *, uint32_t, const void *, uint64_t)) \
 	X(DestroyDevice, void, (void *, const void *))
 
@@ -524,20 +559,26 @@ R c5_queries_read(c5_device *d, uint64_t pool, uint32_t count, uint64_t *ticks) 
 	return d->GetQueryPoolResults(d->handle, pool, 0, count, 8 * (size_t)count, ticks, 8, 3 /* 64 bit, wait */);
 }
 
-// Barriers order compute and transfer work among themselves, in both directions, and make writes visible to the host.
-static void barrier(c5_device *d, void *cmd, uint32_t src, uint32_t dst) {
-	enum { READ = 0x20, WRITE = 0x40, TREAD = 0x800, TWRITE = 0x1000 };
-	struct { head h; uint32_t src, dst; } m = { {46, NULL}, WRITE | TWRITE, READ | WRITE | TREAD | TWRITE };
+// barrier orders kinds of work before it and after it, and lets those after it see what those before it wrote.
+static void barrier(c5_device *d, void *cmd, uint32_t before, uint32_t after) {
+	enum { READ = 0x20, WRITE = 0x40, TREAD = 0x800, TWRITE = 0x1000, HREAD = 0x2000 };     // accesses
+	enum { COMPUTE = 0x800, TRANSFER = 0x1000, HOST = 0x4000 };                             // stages
+	struct { head h; uint32_t src, dst; } m = { {46, NULL}, 0, 0 };
+	uint32_t src = 0, dst = 0;
+	if (before & C5_COMPUTE) src |= COMPUTE, m.src |= WRITE;
+	if (before & C5_TRANSFER) src |= TRANSFER, m.src |= TWRITE;
+	if (after & C5_COMPUTE) dst |= COMPUTE, m.dst |= READ | WRITE;
+	if (after & C5_TRANSFER) dst |= TRANSFER, m.dst |= TREAD | TWRITE;
+	if (after & C5_HOST) dst |= HOST, m.dst |= HREAD;
 	d->CmdPipelineBarrier(cmd, src, dst, 0, 1, &m, 0, NULL, 0, NULL);
 }
 
-R c5_encode(c5_device *d, uint64_t pool, void *commands, const void *ops, size_t bytes) {
-	enum { COMPUTE = 0x800, TRANSFER = 0x1000, HOST = 0x4000 };
+R c5_encode(c5_device *d, uint64_t pool, void *commands, const void *ops, size_t bytes, int transfers) {
 	R r = d->ResetCommandPool(d->handle, pool, 0);
 	struct { head h; uint32_t flags; const void *inheritance; } info = { {42, NULL}, 0, NULL };
 	if (r == 0) r = d->BeginCommandBuffer(commands, &info);
 	if (r != 0) return r;
-	barrier(d, commands, COMPUTE | TRANSFER, COMPUTE | TRANSFER);
+	if (transfers) barrier(d, commands, C5_COMPUTE | C5_TRANSFER, C5_TRANSFER);
 	uint64_t bound = 0;
 	for (const char *at = ops, *end = at + bytes; at < end; at += ((const c5_op *)at)->bytes) {
 		switch (((const c5_op *)at)->op) {
@@ -548,9 +589,11 @@ R c5_encode(c5_device *d, uint64_t pool, void *commands, const void *ops, size_t
 			d->CmdDispatch(commands, o->groups[0], o->groups[1], o->groups[2]);
 			break;
 		}
-		case C5_OP_BARRIER:
-			barrier(d, commands, COMPUTE | TRANSFER, COMPUTE | TRANSFER);
+		case C5_OP_BARRIER: {
+			const c5_op_barrier *o = (const void *)at;
+			barrier(d, commands, o->before, o->after);
 			break;
+		}
 		case C5_OP_FILL: {
 			const c5_op_fill *o = (const void *)at;
 			d->CmdFillBuffer(commands, o->buffer, o->offset, o->size, o->value);
@@ -569,8 +612,6 @@ R c5_encode(c5_device *d, uint64_t pool, void *commands, const void *ops, size_t
 		}
 		case C5_OP_TIMESTAMP: {
 			const c5_op_query *o = (const void *)at;
-			// Without a barrier some devices write it when the work before it is launched, not when it is done.
-			barrier(d, commands, COMPUTE | TRANSFER, COMPUTE | TRANSFER);
 			d->CmdWriteTimestamp(commands, 0x2000 /* bottom of pipe */, o->pool, o->first);
 			break;
 		}
@@ -579,28 +620,68 @@ R c5_encode(c5_device *d, uint64_t pool, void *commands, const void *ops, size_t
 			return -3;
 		}
 	}
-	struct { head h; uint32_t src, dst; } host = { {46, NULL}, 0x1040, 0x2000 /* host read */ };
-	d->CmdPipelineBarrier(commands, COMPUTE | TRANSFER, HOST, 0, 1, &host, 0, NULL, 0, NULL);
+	if (transfers) barrier(d, commands, C5_TRANSFER, C5_HOST);
 	return d->EndCommandBuffer(commands);
 }
 
-R c5_submit(c5_device *d, void *const *commands, uint32_t count, uint64_t fence) {
-	struct { head h; uint32_t waits; const void *wait, *stages; uint32_t commands; void *const *command; uint32_t signals; const void *signal; } info =
-		{ {4, NULL}, 0, NULL, NULL, count, commands, 0, NULL };
-	return d->QueueSubmit(d->queue, 1, &info, fence);
+// ---- submission and waiting -------------------------------------------------------------------------------------------
+
+// c5_submit starts command buffers, each in a submission of its own, the last one with the fence. Queries are reset first, if there are any.
+R c5_submit(c5_device *d, void *const *commands, uint32_t count, uint64_t fence, uint64_t pool, uint32_t queries, c5_timing *t) {
+	if (queries) d->ResetQueryPool(d->handle, pool, 0, queries);
+	R r = 0;
+	t->submitted = 0;
+	for (uint32_t i = 0; i < count && r == 0; i++) {
+		struct { head h; uint32_t waits; const void *wait, *stages; uint32_t commands; void *const *command; uint32_t signals; const void *signal; } info =
+			{ {4, NULL}, 0, NULL, NULL, 1, commands + i, 0, NULL };
+		r = d->QueueSubmit(d->queue, 1, &info, i + 1 == count ? fence : 0);
+		if (r == 0) t->submitted++;
+	}
+	t->begun = now();
+	return r;
 }
 
-static uint64_t now(void) {
-	struct timespec t;
-	timespec_get(&t, TIME_UTC);
-	return (uint64_t)t.tv_sec * 1000000000u + (uint64_t)t.tv_nsec;
+// polled waits for a fence by asking for its status, from some time before the work is expected to be done until some time after; then the driver
+// may wait. Before that it naps. No nap takes more than an eighth of the time gone by: what takes less than it did last is noticed in time.
+static R polled(c5_device *d, uint64_t fence, uint64_t timeout, c5_timing *t) {
+	enum { US = 1000 };
+	uint64_t start = now(), end = start + timeout, due = start, margin = t->expected / 4;
+	if (end < start) end = UINT64_MAX;
+	if (t->expected) due = t->begun + t->expected;
+	if (margin < 1000 * US) margin = 1000 * US;
+	if (margin > 2000 * US) margin = 2000 * US;
+	for (uint64_t last = (due > start ? due : start) + margin;;) {
+		R r = d->GetFenceStatus(d->handle, fence);
+		t->polls++;
+		if (r != 1 /* not ready */) return r;
+		uint64_t n = now();
+		if (n >= end) return 2; // timeout
+		if (n >= last) break;
+		if (n + margin >= due) {
+			relax();
+			continue;
+		}
+		uint64_t length = due - margin - n, most = (n - t->begun) / 8 + 50 * US;
+		if (length > most) length = most;
+		if (length > end - n) length = end - n;
+		t->naps++;
+		if (!nap(length)) break;
+	}
+	uint64_t n = now();
+	t->blocks++;
+	return d->WaitForFences(d->handle, 1, &fence, 1, n < end ? end - n : 0);
 }
 
-// c5_fence_wait asks again and again for spin nanoseconds, for being woken up takes some 20 us more, then sleeps.
-R c5_fence_wait(c5_device *d, uint64_t fence, uint64_t spin, uint64_t nanoseconds) {
-	R r = 1; // VK_NOT_READY
-	for (uint64_t start = spin ? now() : 0; spin && r == 1 && now() - start < spin;) r = d->GetFenceStatus(d->handle, fence);
-	return r == 1 ? d->WaitForFences(d->handle, 1, &fence, 1, nanoseconds) : r;
+// c5_fence_wait waits for a fence and resets it. With poll the calling thread may keep a processor busy for 1 to 2 ms to either side of the
+// expected end: a sleeper is woken tens of microseconds late, which is as much as short calls take. Naps are some 60 us too long, or more
+// where processors sleep deeply, so they must not end later than that. Drivers that run on the processor get no poll: they need it.
+R c5_fence_wait(c5_device *d, uint64_t fence, uint64_t timeout, int poll, c5_timing *t) {
+	t->polls = t->naps = t->blocks = 0;
+	if (!poll) t->blocks++;
+	R r = poll ? polled(d, fence, timeout, t) : d->WaitForFences(d->handle, 1, &fence, 1, timeout);
+	if (r != 0) return r;
+	uint64_t took = now() - t->begun;
+	// Done before the first look: nobody knows since when.
+	if (t->polls != 1 || t->expected == 0 || took < t->expected) t->expected = took;
+	return d->ResetFences(d->handle, 1, &fence);
 }
-
-R c5_fence_reset(c5_device *d, uint64_t fence) { return d->ResetFences(d->handle, 1, &fence); }

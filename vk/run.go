@@ -6,7 +6,9 @@ import "C"
 import (
 	"errors"
 	"fmt"
+	"slices"
 	"time"
+	"unsafe"
 )
 
 // begin begins a call: no other one is under way, and tape and device are open until end.
@@ -116,6 +118,45 @@ func (t *Tape) submit() error {
 	return nil
 }
 
+// commandSet is a command buffer for every segment of a tape, with the memory that was bound to the slots when it was written.
+type commandSet struct {
+	bound   []Range
+	list    []commandBuffer
+	buffers []unsafe.Pointer // those of list
+	written bool
+}
+
+func (c *commandSet) destroy(d *Device) {
+	for i := range c.list {
+		c.list[i].destroy(d)
+	}
+	*c = commandSet{}
+}
+
+// open makes the command buffers, unless they are there.
+func (c *commandSet) open(d *Device, count int) error {
+	for len(c.list) < count {
+		var b commandBuffer
+		if err := b.open(d); err != nil {
+			return err
+		}
+		c.list, c.buffers = append(c.list, b), append(c.buffers, b.buffer)
+	}
+	return nil
+}
+
+func (c *commandSet) fits(slots []*Slot) bool {
+	if !c.written || len(c.bound) != len(slots) {
+		return false
+	}
+	for i, s := range slots {
+		if c.bound[i] != s.bound {
+			return false
+		}
+	}
+	return true
+}
+
 func (t *Tape) start() error {
 	if t.stale {
 		if err := t.resolve(); err != nil {
@@ -123,13 +164,15 @@ func (t *Tape) start() error {
 		}
 	}
 	t.ran = false
-	for i, s := range t.segments {
-		if err := s.submit(t.dev, i == len(t.segments)-1); err != nil {
-			if i > 0 { // what was submitted must not run on behind the caller's back
-				return errors.Join(err, t.dev.idle())
-			}
-			return err
+	queries := 0
+	if t.dev.hostReset() {
+		queries = len(t.ticks)
+	}
+	if started, err := t.fence.submit(t.dev, t.set.buffers, t.queries, queries); err != nil {
+		if started > 0 { // what was submitted must not run on behind the caller's back
+			return errors.Join(err, t.dev.idle())
 		}
+		return err
 	}
 	t.ran = true
 	return nil
@@ -139,7 +182,7 @@ func (t *Tape) wait() error {
 	if !t.pending {
 		return nil
 	}
-	if err := t.last().wait(t.dev); err != nil {
+	if err := t.fence.wait(t.dev); err != nil {
 		return err
 	}
 	t.pending = false
@@ -147,14 +190,16 @@ func (t *Tape) wait() error {
 	return nil
 }
 
-// finish ends the recording: time stamps at both ends, and the hazard checker.
+// hostReset says whether the host can reset queries. It costs less there.
+func (d *Device) hostReset() bool { return d.phys.probe.host_query_reset != 0 }
+
+// finish ends the recording: it decides the order of the steps, has the hazard checker look at it, and lays out the operations of every
+// submit, time stamps at both ends.
 func (t *Tape) finish() error {
 	if len(t.steps) == 0 {
 		return fmt.Errorf("nothing was recorded")
 	}
-	if err := t.arrange(); err != nil {
-		return err
-	}
+	t.schedule()
 	if err := t.check(); err != nil {
 		return err
 	}
@@ -167,44 +212,83 @@ func (t *Tape) finish() error {
 			return err
 		}
 	}
+	if t.fence.handle == 0 {
+		if err := t.fence.open(t.dev); err != nil {
+			return err
+		}
+	}
 	t.ticks = make([]uint64, count)
-	first := t.segments[0]
-	head := appendQuery(nil, C.C5_OP_RESET_QUERIES, t.queries, 0, uint32(count))
-	head = appendQuery(head, C.C5_OP_TIMESTAMP, t.queries, 0, 1)
-	first.ops = append(head, first.ops...)
-	for i := range t.patches {
-		if t.patches[i].segment == 0 {
-			t.patches[i].at += len(head)
+	t.own, t.buffers = map[*Buffer][]Access{}, nil
+	known := map[Access]bool{}
+	for _, s := range t.steps {
+		for _, a := range s.accesses {
+			if b := a.Range.buf; b != nil && !known[a] {
+				if known[a] = true; t.own[b] == nil {
+					t.buffers = append(t.buffers, b)
+				}
+				t.own[b] = append(t.own[b], a)
+			}
 		}
 	}
-	for i, at := range t.stamps {
-		if at.segment == 0 {
-			at.at += len(head)
-		}
-		copy(t.segments[at.segment].ops[at.at:], appendQuery(nil, C.C5_OP_TIMESTAMP, t.queries, uint32(i+1), 1))
-	}
-	if !t.config.Profile {
-		t.last().ops = appendQuery(t.last().ops, C.C5_OP_TIMESTAMP, t.queries, 1, 1)
-	}
+	t.emit()
 	t.ready, t.stale = true, true
 	return nil
 }
 
-// place in the operations.
-type place struct{ segment, at int }
-
-// stamp leaves room for a time stamp after a step.
-func (t *Tape) stamp() {
-	if !t.config.Profile {
-		return
+// emit lays out the operations of every segment, and finds the patches there.
+func (t *Tape) emit() {
+	first := make([]int, len(t.steps)+1) // patch of a step
+	for i := range t.steps {
+		first[i+1] = first[i]
+		for first[i+1] < len(t.patches) && t.patches[first[i+1]].step == i {
+			first[i+1]++
+		}
 	}
-	s := t.last()
-	t.stamps = append(t.stamps, place{len(t.segments) - 1, len(s.ops)})
-	s.ops = append(s.ops, make([]byte, queryBytes)...)
+	t.segments = nil
+	kinds := t.kinds()
+	var ops []byte
+	if !t.dev.hostReset() {
+		ops = appendQuery(ops, C.C5_OP_RESET_QUERIES, t.queries, 0, uint32(len(t.ticks)))
+	}
+	ops = t.appendStamp(ops, 0)
+	for i, n := range t.order {
+		switch {
+		case slices.Contains(t.cuts, i):
+			t.segments = append(t.segments, ops)
+			ops = appendBarrier(nil, kindAny, kinds[i])
+		case t.barriers[i] && !t.config.Profile: // a stamp has one
+			ops = appendBarrier(ops, kinds[max(i-1, 0)], kinds[i])
+		}
+		s := t.steps[n]
+		for k := first[n]; k < first[n+1]; k++ {
+			t.patches[k].segment, t.patches[k].start = len(t.segments), len(ops)
+		}
+		ops = append(ops, t.ops[s.from:s.from+s.size]...)
+		if t.config.Profile {
+			ops = t.appendStamp(ops, i+1)
+		}
+	}
+	if !t.config.Profile {
+		ops = t.appendStamp(ops, 1)
+	}
+	t.segments = append(t.segments, ops)
 }
 
-// resolve puts what is bound into the operations and writes the command buffers anew.
+// appendStamp writes a time stamp. Without a barrier some devices write it when the work before it is launched, not when it is done; at
+// the start it is the barrier that every submit begins with.
+func (t *Tape) appendStamp(ops []byte, i int) []byte {
+	return appendQuery(appendBarrier(ops, kindAny, kindAny), C.C5_OP_TIMESTAMP, t.queries, uint32(i), 1)
+}
+
+// resolve takes command buffers for what is bound: those that were written for it, or else it writes those that were not used last.
+// So do two sets of memory in turn cost no more than one.
 func (t *Tape) resolve() error {
+	for i := range t.sets {
+		if t.sets[i].fits(t.slots) {
+			t.set, t.stale = &t.sets[i], false
+			return nil
+		}
+	}
 	for _, s := range t.slots {
 		if s.bound.buf == nil {
 			return fmt.Errorf("nothing is bound to slot %q", s.name)
@@ -216,14 +300,27 @@ func (t *Tape) resolve() error {
 	for _, p := range t.patches {
 		r := p.slot.bound
 		r.offset += p.offset
-		r.write(t.segments[p.segment].ops[p.at:], p.pair)
+		r.write(t.segments[p.segment][p.start+p.at:], p.pair)
 	}
-	for _, s := range t.segments {
-		if err := s.encode(t.dev, s.ops); err != nil {
+	c := &t.sets[0]
+	if t.set == c {
+		c = &t.sets[1]
+	}
+	if err := c.open(t.dev, len(t.segments)); err != nil {
+		return err
+	}
+	c.written = false
+	for i, ops := range t.segments {
+		if err := c.list[i].encode(t.dev, ops, false); err != nil {
 			return err
 		}
 	}
-	t.stale = false
+	c.bound = c.bound[:0]
+	for _, s := range t.slots {
+		c.bound = append(c.bound, s.bound)
+	}
+	c.written = true
+	t.set, t.stale = c, false
 	return nil
 }
 
@@ -236,7 +333,7 @@ func (t *Tape) aliases() error {
 				return fmt.Errorf("slots %q and %q are bound to overlapping parts of %s, and one of them is written", o.name, s.name, s.bound.name())
 			}
 		}
-		for _, u := range t.uses {
+		for _, u := range t.own[s.bound.buf] {
 			if (s.wrote || u.write) && s.bound.overlaps(u.Range) {
 				return fmt.Errorf("slot %q is bound to a part of %s that the tape uses itself", s.name, s.bound.name())
 			}
@@ -298,7 +395,8 @@ func (t *Tape) Elapsed() (time.Duration, error) {
 	return t.between(0, len(t.ticks)-1), nil
 }
 
-// Steps is the GPU time of every step of the last run. The tape must have been made with Profile.
+// Steps is the GPU time of every step of the last run, in the order of their recording; they run in another. The tape must have
+// been made with Profile.
 func (t *Tape) Steps() ([]StepTime, error) {
 	if err := t.begin("Steps"); err != nil {
 		return nil, err
@@ -311,8 +409,9 @@ func (t *Tape) Steps() ([]StepTime, error) {
 		return nil, t.fail("Steps", err)
 	}
 	list := make([]StepTime, len(t.steps))
-	for i, s := range t.steps {
-		list[i] = StepTime{s.name, t.between(i, i+1), s.flops, s.bytes}
+	for i, n := range t.order {
+		s := t.steps[n]
+		list[n] = StepTime{s.name, t.between(i, i+1), s.flops, s.bytes}
 	}
 	return list, nil
 }

@@ -253,7 +253,7 @@ func (s *staging) start(h *half, up bool) error {
 	}
 	err := h.encode(s.dev, h.ops)
 	if err == nil {
-		err = h.submit(s.dev, true)
+		err = h.submit(s.dev)
 	}
 	if err != nil {
 		h.reset()
