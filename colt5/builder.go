@@ -9,8 +9,8 @@ import (
 	"github.com/colt5-vulkan/colt5/vk"
 )
 
-// builder makes a plan. What a module wires runs twice: first without a tape, to lay out the memory between the steps, then with one, to
-// record them. The first time alone, and without a device, tells what a call needs.
+// builder makes a plan. What a module wires runs several times: first without a tape, to lay out the memory between the steps, then with one,
+// to record them. Without a tape it needs no device, and tells what a call needs.
 type builder struct {
 	layout
 	caps      vk.Caps
@@ -184,10 +184,21 @@ func (b *builder) descent(c pipelines.CoorDescentConfig, a pipelines.CoorDescent
 	b.give(scratch)
 }
 
+// measure lays out the memory between the steps, twice: as tight as it gets, then with a quarter more, so that steps that have nothing to do with
+// each other seldom share memory. If large pieces do not find room then, it stays tight.
+func (b *builder) measure(wire func(*builder)) {
+	wire(b)
+	tight := b.layout
+	b.layout, b.constants = layout{limit: tight.peak + tight.peak/4}, 0
+	if wire(b); b.peak > b.limit {
+		b.layout = layout{peak: tight.peak}
+	}
+}
+
 // newPlan wires a plan for the tensors of a call; nil ones have no slot.
 func newPlan(dev *vk.Device, k *kernels, name string, precision Precision, profile, inspect bool, tensors []*Tensor, names []string, wire func(*builder)) (*plan, error) {
 	b := &builder{caps: dev.Caps(), precision: precision, kernels: k, inspect: inspect}
-	wire(b)
+	b.measure(wire)
 	if b.err != nil {
 		return nil, b.err
 	}
@@ -209,7 +220,7 @@ func newPlan(dev *vk.Device, k *kernels, name string, precision Precision, profi
 		}
 	}
 	measured := b.layout.peak
-	b.layout, b.constants, b.plan, b.tape = layout{}, 0, p, tape
+	b.layout, b.constants, b.plan, b.tape = layout{limit: b.layout.limit}, 0, p, tape
 	wire(b)
 	if b.peak != measured && b.err == nil {
 		b.err = fmt.Errorf("the plan took %d bytes where %d were measured", b.peak, measured)

@@ -395,8 +395,7 @@ func (t *Tape) Elapsed() (time.Duration, error) {
 	return t.between(0, len(t.ticks)-1), nil
 }
 
-// Steps is the GPU time of every step of the last run, in the order of their recording; they run in another. The tape must have
-// been made with Profile.
+// Steps is the GPU time of every step of the last run, in the order of their recording. The tape must have been made with Profile.
 func (t *Tape) Steps() ([]StepTime, error) {
 	if err := t.begin("Steps"); err != nil {
 		return nil, err
@@ -409,9 +408,8 @@ func (t *Tape) Steps() ([]StepTime, error) {
 		return nil, t.fail("Steps", err)
 	}
 	list := make([]StepTime, len(t.steps))
-	for i, n := range t.order {
-		s := t.steps[n]
-		list[n] = StepTime{s.name, t.between(i, i+1), s.flops, s.bytes}
+	for i, s := range t.steps { // they run in this order
+		list[i] = StepTime{s.name, t.between(i, i+1), s.flops, s.bytes}
 	}
 	return list, nil
 }

@@ -16,16 +16,17 @@ const segmentFlops = 5e11
 // schedule decides the order in which the steps run, and where barriers stand. A step's level is one more than the highest level of the
 // earlier steps that it must wait for: those that wrote what it touches, or read what it writes. Steps run level by level, with one
 // barrier between: there cannot be fewer, for every level holds a step that waits for one of the level before. In a level those with
-// few workgroups come first, because a device starts them in this order: behind a large one they would wait for the end of it.
+// few workgroups come first, because a device starts them in this order: behind a large one they would wait for the end of it. With
+// Profile or BarrierEverywhere the steps run as they were recorded.
 func (t *Tape) schedule() {
 	n := len(t.steps)
 	t.order, t.barriers, t.cuts = make([]int, n), make([]bool, n), t.cuts[:0]
 	for i := range t.order {
 		t.order[i] = i
 	}
-	if t.config.BarrierEverywhere {
+	if t.config.BarrierEverywhere || t.config.Profile {
 		for i := range t.barriers {
-			t.barriers[i] = true
+			t.barriers[i] = t.config.BarrierEverywhere || i > 0
 		}
 	} else {
 		level := t.levels()
@@ -98,10 +99,9 @@ func (l *lane) pieces(r Range) (from, to int) {
 	return from, to
 }
 
-// levels finds the level of every step, from 1 on.
-func (t *Tape) levels() []int {
+// lanes are the buffers and slots that the steps touch.
+func (t *Tape) lanes() map[place]*lane {
 	lanes := map[place]*lane{}
-	list := make([]int, len(t.steps))
 	for _, s := range t.steps {
 		for _, a := range s.accesses {
 			if a.Range.IsZero() {
@@ -121,31 +121,45 @@ func (t *Tape) levels() []int {
 		l.edges = slices.Compact(l.edges)
 		l.wrote, l.read = make([]int, len(l.edges)), make([]int, len(l.edges))
 	}
-	for i, s := range t.steps {
-		level := 0
-		for _, a := range s.accesses {
-			if l := lanes[a.Range.place()]; l != nil && l.written {
-				from, to := l.pieces(a.Range)
-				level = max(level, slices.Max(l.wrote[from:to]))
-				if a.write {
-					level = max(level, slices.Max(l.read[from:to]))
-				}
-			}
+	return lanes
+}
+
+// levels finds the level of every step, from 1 on. Parts of a step have one.
+func (t *Tape) levels() []int {
+	lanes, list := t.lanes(), make([]int, len(t.steps))
+	for from, to := 0, 0; from < len(t.steps); from = to {
+		for to = from + 1; to < len(t.steps) && t.steps[to].unit == from; to++ {
 		}
-		level++
-		for _, a := range s.accesses {
-			if l := lanes[a.Range.place()]; l != nil && l.written {
-				from, to := l.pieces(a.Range)
-				for p := from; p < to; p++ {
-					if a.write {
-						l.wrote[p] = level
-					} else {
-						l.read[p] = max(l.read[p], level)
+		level := 0
+		touched := func(do func(l *lane, from, to int, write bool)) {
+			for _, s := range t.steps[from:to] {
+				for _, a := range s.accesses {
+					if l := lanes[a.Range.place()]; l != nil && l.written {
+						first, end := l.pieces(a.Range)
+						do(l, first, end, a.write)
 					}
 				}
 			}
 		}
-		list[i] = level
+		touched(func(l *lane, from, to int, write bool) {
+			level = max(level, slices.Max(l.wrote[from:to]))
+			if write {
+				level = max(level, slices.Max(l.read[from:to]))
+			}
+		})
+		level++
+		touched(func(l *lane, from, to int, write bool) {
+			for i := from; i < to; i++ {
+				if write {
+					l.wrote[i] = level
+				} else {
+					l.read[i] = max(l.read[i], level)
+				}
+			}
+		})
+		for i := from; i < to; i++ {
+			list[i] = level
+		}
 	}
 	return list
 }
@@ -174,7 +188,8 @@ type touch struct {
 }
 
 // check is the hazard checker. It knows nothing of how the order and the barriers were found: it takes every two steps that touch a common
-// byte, one of them writing, and wants them to run in the order of their recording, with a barrier or a new submit between.
+// byte, one of them writing, and wants them to run in the order of their recording, with a barrier or a new submit between. Parts of
+// a step are let off: the ranges do not tell their parts of the memory apart.
 func (t *Tape) check() error {
 	when, group := make([]int, len(t.steps)), 1
 	for i, s := range t.order {
@@ -220,7 +235,7 @@ func (t *Tape) disordered(list []touch, when []int) error {
 			if first > second {
 				first, second = second, first
 			}
-			if (x.write || y.write) && first != second && when[first] >= when[second] {
+			if (x.write || y.write) && when[first] >= when[second] && t.steps[first].unit != t.steps[second].unit {
 				return fmt.Errorf("hazard: step %d (%s) and step %d (%s) both touch %s, and there is no barrier between them",
 					first, t.steps[first].name, second, t.steps[second].name, x.Range.name())
 			}

@@ -15,13 +15,15 @@ import (
 // TapeConfig says how a tape is recorded.
 type TapeConfig struct {
 	Name              string // for messages
-	Profile           bool   // time every step, see Tape.Steps; the steps then run one after the other
+	Profile           bool   // time every step, see Tape.Steps; the steps then run one after the other, as they were recorded
 	BarrierEverywhere bool   // a barrier before every step, needed or not: the results must not change
 }
 
-// Tape is a recorded list of dispatches, fills and copies. The first run puts them in an order in which what does not depend on each other
-// stands side by side, with the barriers that they need: see schedule. Record it once, then run it as often as wanted: a run is
-// one submit and one wait. What changes from run to run is bound to slots.
+// Tape is a recorded list of dispatches, fills and copies, with the barriers that they need. Record it once, then run it as often as
+// wanted: a run is one submit and one wait. What changes from run to run is bound to slots.
+//
+// A run goes through the steps by levels: a step's level is one more than the highest of the steps before it that it has to wait for. Steps of
+// a level have no barrier between them, wherever they were recorded, so that branches overlap.
 //
 // A tape belongs to the device that made it. Its methods may be called by several goroutines, one after the other; binding
 // slots and running is a pair of calls, which the caller must keep together.
@@ -73,6 +75,7 @@ type step struct {
 	name       string
 	accesses   []Access
 	from, size int    // its operation
+	unit       int    // the step that it is a part of, mostly itself
 	kind       uint32 // C5_COMPUTE or C5_TRANSFER
 	groups     uint64 // workgroups, 0 for fills and copies
 	flops      float64
@@ -114,6 +117,7 @@ type Dispatch struct {
 	Push   []byte    // the push constants after them, see Scalars
 	Flops  float64   // floating-point operations, 0 where they do not matter
 	Bytes  float64   // memory that must be moved at least
+	Part   bool      // it goes on with the work of the dispatch recorded before: neither touches what the other writes, whatever Args say
 }
 
 // NewTape makes an empty tape.
@@ -186,6 +190,9 @@ func (t *Tape) Dispatch(d Dispatch) error {
 	if err := t.fits(d); err != nil {
 		return t.fail(op, err)
 	}
+	if n := len(t.steps); d.Part && (n == 0 || t.steps[n-1].kind != kindCompute) {
+		return t.fail(op, fmt.Errorf("it is to be a part of the dispatch before, and there is none"))
+	}
 	if !d.Kernel.pin() {
 		return t.fail(op, fmt.Errorf("the kernel is %w", ErrClosed))
 	}
@@ -196,8 +203,12 @@ func (t *Tape) Dispatch(d Dispatch) error {
 	for i, a := range d.Args {
 		t.place(a.Range, from, dispatchHead+8*i, false)
 	}
+	unit := len(t.steps)
+	if d.Part {
+		unit = t.steps[unit-1].unit
+	}
 	groups := uint64(d.Groups[0]) * uint64(d.Groups[1]) * uint64(d.Groups[2])
-	t.step(step{name: d.Kernel.name, accesses: slices.Clone(d.Args), from: from, kind: kindCompute, groups: groups, flops: d.Flops, bytes: d.Bytes})
+	t.step(step{name: d.Kernel.name, accesses: slices.Clone(d.Args), from: from, unit: unit, kind: kindCompute, groups: groups, flops: d.Flops, bytes: d.Bytes})
 	return nil
 }
 
@@ -233,7 +244,7 @@ func (t *Tape) Fill(r Range, word uint32) error {
 	from := len(t.ops)
 	t.ops = appendFill(t.ops, 0, 0, r.size, word)
 	t.place(r, from, 8, true)
-	t.step(step{name: "fill", accesses: access, from: from, kind: kindTransfer, bytes: float64(r.size)})
+	t.step(step{name: "fill", accesses: access, from: from, unit: len(t.steps), kind: kindTransfer, bytes: float64(r.size)})
 	return nil
 }
 
@@ -254,7 +265,7 @@ func (t *Tape) Copy(dst, src Range) error {
 	t.ops = appendCopy(t.ops, 0, 0, 0, 0, src.size)
 	t.place(src, from, 8, true)
 	t.place(dst, from, 24, true)
-	t.step(step{name: "copy", accesses: accesses, from: from, kind: kindTransfer, bytes: 2 * float64(src.size)})
+	t.step(step{name: "copy", accesses: accesses, from: from, unit: len(t.steps), kind: kindTransfer, bytes: 2 * float64(src.size)})
 	return nil
 }
 

@@ -94,27 +94,62 @@ func TestFewWorkgroupsFirst(t *testing.T) {
 	d := open(t, vk.Options{})
 	k := kernel(t, d, "mix", nil)
 	x, y := buffer(t, d, "x", 1<<16).Range(), buffer(t, d, "y", 1<<16).Range()
-	tp := tape(t, d, vk.TapeConfig{Profile: true})
-	out := func(at, words uint64) vk.Dispatch {
-		return mix(k, vk.Range{}, x.Slice(0, 4*words), y.Slice(at, 4*words), 1)
+	tp, slow := tape(t, d, vk.TapeConfig{}), tape(t, d, vk.TapeConfig{Profile: true})
+	for _, tp := range []*vk.Tape{tp, slow} {
+		out := func(at, words uint64) vk.Dispatch {
+			return mix(k, vk.Range{}, x.Slice(0, 4*words), y.Slice(at, 4*words), 1)
+		}
+		for _, step := range []vk.Dispatch{out(0, 1000), out(4096, 10), out(0, 1000), out(8192, 100), out(12288, 20)} {
+			require.NoError(t, tp.Dispatch(step))
+		}
+		require.NoError(t, tp.Fill(y.Slice(1<<15, 4), 1))
+		require.NoError(t, tp.Run())
 	}
-	require.NoError(t, tp.Dispatch(out(0, 1000)))
-	require.NoError(t, tp.Dispatch(out(4096, 10)))
-	require.NoError(t, tp.Dispatch(out(0, 1000)))
-	require.NoError(t, tp.Dispatch(out(8192, 100)))
-	require.NoError(t, tp.Dispatch(out(12288, 20)))
-	require.NoError(t, tp.Fill(y.Slice(1<<15, 4), 1))
 	order, barriers := tp.Schedule()
 	assert.Equal(t, []int{5, 1, 4, 3, 0, 2}, order)
 	assert.Equal(t, []bool{false, false, false, false, false, true}, barriers)
-	require.NoError(t, tp.Run())
-	steps, err := tp.Steps()
+	order, barriers = slow.Schedule()
+	assert.Equal(t, []int{0, 1, 2, 3, 4, 5}, order, "as they were recorded")
+	assert.Equal(t, []bool{false, true, true, true, true, true}, barriers)
+	steps, err := slow.Steps()
 	require.NoError(t, err)
 	var names []string
 	for _, s := range steps {
 		names = append(names, s.Name)
 	}
-	assert.Equal(t, tp.Kernels(), names, "by recording")
+	assert.Equal(t, slow.Kernels(), names)
+}
+
+// TestParts has dispatches that share the work of one step: whatever their arguments say, they do not wait for each other.
+func TestParts(t *testing.T) {
+	d := open(t, vk.Options{})
+	k := kernel(t, d, "mix", nil)
+	x, y, z := buffer(t, d, "x", 4096).Range(), buffer(t, d, "y", 4096).Range(), buffer(t, d, "z", 4096).Range()
+	tp := tape(t, d, vk.TapeConfig{})
+	part := func(a, y vk.Range) vk.Dispatch {
+		run := mix(k, vk.Range{}, a, y, 1)
+		run.Part = true
+		return run
+	}
+	assert.ErrorContains(t, tp.Dispatch(part(x, y)), "it is to be a part of the dispatch before, and there is none")
+	require.NoError(t, tp.Fill(x, 1))
+	assert.ErrorContains(t, tp.Dispatch(part(x, y)), "it is to be a part of the dispatch before, and there is none")
+	require.NoError(t, tp.Dispatch(mix(k, vk.Range{}, x, y, 1)))
+	require.NoError(t, tp.Dispatch(part(x, y)))
+	require.NoError(t, tp.Dispatch(part(z, y))) // all of them wait for what one of them waits for
+	require.NoError(t, tp.Dispatch(mix(k, vk.Range{}, y, z, 1)))
+	require.NoError(t, tp.Dispatch(mix(k, vk.Range{}, x, y, 1)))
+	order, barriers := tp.Schedule()
+	assert.Equal(t, []int{0, 1, 1, 1, 2, 3}, groups(order, barriers))
+	require.NoError(t, tp.Check())
+	for i := range barriers { // the checker lets parts off, and nothing else
+		if barriers[i] {
+			barriers[i] = false
+			require.ErrorContains(t, tp.Check(), "hazard: ")
+			barriers[i] = true
+		}
+	}
+	require.NoError(t, tp.Run())
 }
 
 // program is a random tape: what it does to buffers of so many words. The last buffer is a slot.
