@@ -147,10 +147,12 @@ const (
 	kindAny      = kindCompute | kindTransfer
 )
 
+const opBarrier = C.C5_OP_BARRIER
+
 // appendBarrier orders work of some kinds before it and work of some kinds after it. Barriers that follow each other order all of it if the
 // kinds after one are those before the next.
 func appendBarrier(ops []byte, before, after uint32) []byte {
-	return order.AppendUint32(order.AppendUint32(appendOp(ops, C.C5_OP_BARRIER, barrierBytes), before), after)
+	return order.AppendUint32(order.AppendUint32(appendOp(ops, opBarrier, barrierBytes), before), after)
 }
 
 func appendCopy(ops []byte, from, fromOffset, to, toOffset, size uint64) []byte {

@@ -64,6 +64,21 @@ func (t *Tape) Reschedule(order []int, barriers []bool) { t.order, t.barriers = 
 // Check is the hazard checker.
 func (t *Tape) Check() error { return t.check() }
 
+// Ordered says of every barrier that a run encodes, those at its ends too, what kinds of work stand before and behind: C compute, T transfers.
+func (t *Tape) Ordered() []string {
+	names := []string{"", "C", "T", "CT"}
+	var list []string
+	for _, ops := range t.segments {
+		for len(ops) > 0 {
+			if order.Uint32(ops) == opBarrier {
+				list = append(list, names[order.Uint32(ops[8:])]+" "+names[order.Uint32(ops[12:])])
+			}
+			ops = ops[order.Uint32(ops[4:]):]
+		}
+	}
+	return list
+}
+
 // Submits is the number of submissions that a run takes.
 func (t *Tape) Submits() int { return len(t.segments) }
 
@@ -75,6 +90,18 @@ func (t *Tape) Waited() (polls, naps, blocks int) {
 // Expect changes how long a tape's runs are believed to take.
 func (t *Tape) Expect(d time.Duration) {
 	*(*uint64)(unsafe.Pointer(&t.fence.timing.expected)) = uint64(d)
+}
+
+// Expected is how long a tape's runs are believed to take.
+func (t *Tape) Expected() time.Duration { return time.Duration(t.fence.timing.expected) }
+
+// SetTimeout changes how long waits last.
+func (d *Device) SetTimeout(timeout time.Duration) { d.timeout = timeout }
+
+// Encode writes the command buffers of the last run anew.
+func (t *Tape) Encode() error {
+	t.set.written = false
+	return t.write(t.set)
 }
 
 // Misuse encodes commands that the validation layer must object to, and does not submit them: a fill beyond the end of a buffer, or two

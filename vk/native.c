@@ -631,13 +631,13 @@ R c5_submit(c5_device *d, void *const *commands, uint32_t count, uint64_t fence,
 	if (queries) d->ResetQueryPool(d->handle, pool, 0, queries);
 	R r = 0;
 	t->submitted = 0;
+	t->begun = now();
 	for (uint32_t i = 0; i < count && r == 0; i++) {
 		struct { head h; uint32_t waits; const void *wait, *stages; uint32_t commands; void *const *command; uint32_t signals; const void *signal; } info =
 			{ {4, NULL}, 0, NULL, NULL, 1, commands + i, 0, NULL };
 		r = d->QueueSubmit(d->queue, 1, &info, i + 1 == count ? fence : 0);
 		if (r == 0) t->submitted++;
 	}
-	t->begun = now();
 	return r;
 }
 

@@ -289,6 +289,19 @@ func (t *Tape) resolve() error {
 			return nil
 		}
 	}
+	c := &t.sets[0]
+	if t.set == c {
+		c = &t.sets[1]
+	}
+	if err := t.write(c); err != nil {
+		return err
+	}
+	t.set, t.stale = c, false
+	return nil
+}
+
+// write writes the command buffers of a set for what is bound.
+func (t *Tape) write(c *commandSet) error {
 	for _, s := range t.slots {
 		if s.bound.buf == nil {
 			return fmt.Errorf("nothing is bound to slot %q", s.name)
@@ -301,10 +314,6 @@ func (t *Tape) resolve() error {
 		r := p.slot.bound
 		r.offset += p.offset
 		r.write(t.segments[p.segment][p.start+p.at:], p.pair)
-	}
-	c := &t.sets[0]
-	if t.set == c {
-		c = &t.sets[1]
 	}
 	if err := c.open(t.dev, len(t.segments)); err != nil {
 		return err
@@ -320,7 +329,6 @@ func (t *Tape) resolve() error {
 		c.bound = append(c.bound, s.bound)
 	}
 	c.written = true
-	t.set, t.stale = c, false
 	return nil
 }
 

@@ -120,6 +120,34 @@ func TestFewWorkgroupsFirst(t *testing.T) {
 	assert.Equal(t, slow.Kernels(), names)
 }
 
+// TestBarrierKinds: barriers between dispatches leave transfers alone. Each is between the kinds of the steps on its two sides, so that the chain of
+// them orders all steps.
+func TestBarrierKinds(t *testing.T) {
+	d := open(t, vk.Options{})
+	k := kernel(t, d, "mix", nil)
+	x, y := buffer(t, d, "x", 256).Range(), buffer(t, d, "y", 256).Range()
+	run := func(in, out vk.Range) vk.Dispatch { return mix(k, vk.Range{}, in, out, 1) }
+	record := func(c vk.TapeConfig, flops float64) []string {
+		tp := tape(t, d, c)
+		require.NoError(t, tp.Fill(x, 1))
+		for range 2 {
+			step := run(x, y)
+			step.Flops = flops
+			require.NoError(t, tp.Dispatch(step))
+			require.NoError(t, tp.Dispatch(run(y, x)))
+		}
+		require.NoError(t, tp.Copy(x.Slice(0, 16), y.Slice(0, 16)))
+		require.NoError(t, tp.Dispatch(run(y.Slice(64, 16), x.Slice(64, 16))))
+		require.NoError(t, tp.Run())
+		require.NoError(t, tp.Run())
+		return tp.Ordered()
+	}
+	const start, end = "CT CT", "CT CT" // with the time stamps
+	assert.Equal(t, []string{start, "T C", "C C", "C C", "C C", "C CT", end}, record(vk.TapeConfig{}, 0))
+	assert.Equal(t, []string{start, "T C", "C C", "CT C", "C C", "C CT", end}, record(vk.TapeConfig{}, vk.SegmentFlops), "a new submit")
+	assert.Equal(t, []string{start, "T T", "T C", "C C", "C C", "C C", "C T", "T C", end}, record(vk.TapeConfig{BarrierEverywhere: true}, 0))
+}
+
 // TestParts has dispatches that share the work of one step: whatever their arguments say, they do not wait for each other.
 func TestParts(t *testing.T) {
 	d := open(t, vk.Options{})
