@@ -184,12 +184,12 @@ func (b *builder) descent(c pipelines.CoorDescentConfig, a pipelines.CoorDescent
 	b.give(scratch)
 }
 
-// measure lays out the memory between the steps, twice: as tight as it gets, then with a quarter more, so that steps that have nothing to do with
+// measure lays out the memory between the steps, twice: as tight as it gets, then with a tenth more, so that steps that have nothing to do with
 // each other seldom share memory. If large pieces do not find room then, it stays tight.
 func (b *builder) measure(wire func(*builder)) {
 	wire(b)
 	tight := b.layout
-	b.layout, b.constants = layout{limit: tight.peak + tight.peak/4}, 0
+	b.layout, b.constants = layout{limit: tight.peak + tight.peak/10}, 0
 	if wire(b); b.peak > b.limit {
 		b.layout = layout{peak: tight.peak}
 	}

@@ -3,7 +3,6 @@ package colt5
 import (
 	"errors"
 	"fmt"
-	"os"
 	"slices"
 
 	"github.com/colt5-vulkan/colt5/vk"
@@ -96,10 +95,7 @@ type layout struct {
 // piece is a part of a workspace.
 type piece struct{ offset, size uint64 }
 
-const (
-	pieceAlignment = 256
-	smallShare     = 32
-)
+const pieceAlignment = 256
 
 // end is where another piece may start.
 func (p piece) end() uint64 { return (p.offset + p.size + pieceAlignment - 1) &^ (pieceAlignment - 1) }
@@ -121,24 +117,8 @@ func (l *layout) take(size uint64) piece {
 	return p
 }
 
-// room is a place for size bytes, and the number of pieces before it: the first gap, or for small pieces the last one below limit, so that they do not
-// cut up the room for large ones.
+// room is the first place for size bytes, and the number of pieces before it.
 func (l *layout) room(size uint64) (at uint64, i int) {
-	if size <= l.limit/smallShare {
-		end := l.limit &^ (pieceAlignment - 1)
-		for i := len(l.taken); i >= 0; i-- {
-			from := uint64(0)
-			if i > 0 {
-				from = l.taken[i-1].end()
-			}
-			if from+size <= end {
-				return (end - size) &^ (pieceAlignment - 1), i
-			}
-			if i > 0 {
-				end = l.taken[i-1].offset
-			}
-		}
-	}
 	for i < len(l.taken) && l.taken[i].offset-at < size {
 		at = l.taken[i].end()
 		i++
@@ -155,9 +135,6 @@ func (l *layout) remove(p piece) {
 
 // give says that a piece is not needed after this step.
 func (l *layout) give(pieces ...piece) {
-	if os.Getenv("COLT5_NOREUSE") != "" {
-		return
-	}
 	for _, p := range pieces {
 		if p.size > 0 && slices.Contains(l.taken, p) && !slices.Contains(l.resting, p) {
 			l.resting = append(l.resting, p)

@@ -5,7 +5,6 @@ import "C"
 
 import (
 	"encoding/binary"
-	"runtime"
 	"unsafe"
 
 	vulkan "github.com/vulkan-go/vulkan"
@@ -30,15 +29,10 @@ func (c *commandBuffer) destroy(d *Device) {
 	*c = commandBuffer{}
 }
 
-// encode writes the command buffer anew, from operations as native.h lays them out. Transfers are copies from or to memory that the host
-// sees: they get the barriers that they need.
-func (c *commandBuffer) encode(d *Device, ops []byte, transfers bool) error {
+// encode writes the command buffer anew, from operations as native.h lays them out.
+func (c *commandBuffer) encode(d *Device, ops []byte) error {
 	d.encodes.Add(1)
-	wrap := C.int(0)
-	if transfers {
-		wrap = 1
-	}
-	return d.check("vkBeginCommandBuffer", int32(C.c5_encode(d.c, C.uint64_t(c.pool), c.buffer, unsafe.Pointer(unsafe.SliceData(ops)), C.size_t(len(ops)), wrap)))
+	return d.check("vkBeginCommandBuffer", int32(C.c5_encode(d.c, C.uint64_t(c.pool), c.buffer, unsafe.Pointer(unsafe.SliceData(ops)), C.size_t(len(ops)))))
 }
 
 // fence says when what was submitted is done.
@@ -57,26 +51,22 @@ func (f *fence) destroy(d *Device) {
 }
 
 // submit starts command buffers, each a submission of its own; the fence is signalled when they are done, and all that was submitted
-// before. So many queries of a pool are reset first. If it fails, the first ones may run: started says how many.
-func (f *fence) submit(d *Device, buffers []unsafe.Pointer, queries uint64, count int) (started int, err error) {
+// before. So many queries of a pool are reset first. If it fails, the first ones may run.
+func (f *fence) submit(d *Device, buffers []unsafe.Pointer, queries uint64, count int) error {
 	d.queue.Lock()
 	defer d.queue.Unlock()
 	d.submits.Add(uint64(len(buffers)))
-	err = d.check("vkQueueSubmit", int32(C.c5_submit(d.c, &buffers[0], C.uint32_t(len(buffers)), C.uint64_t(f.handle), C.uint64_t(queries), C.uint32_t(count), &f.timing)))
-	return int(f.timing.submitted), err
+	return d.check("vkQueueSubmit", int32(C.c5_submit(d.c, &buffers[0], C.uint32_t(len(buffers)), C.uint64_t(f.handle), C.uint64_t(queries), C.uint32_t(count), &f.timing)))
 }
 
-// wait waits for the work, and makes the fence ready for the next. On a GPU it asks again and again around the time that the work took
-// last: being woken takes tens of microseconds, see c5_fence_wait. A driver that runs on the processor needs the processor itself.
+// wait waits for the work, and makes the fence ready for the next. A driver that runs on the processor needs it, and is not asked.
 func (f *fence) wait(d *Device) error {
-	poll := C.int(0)
-	if !d.info.Caps.CPU && processors > 1 {
-		poll = 1
+	poll := C.int(1)
+	if d.info.Caps.CPU {
+		poll = 0
 	}
 	return d.check("vkWaitForFences", int32(C.c5_fence_wait(d.c, C.uint64_t(f.handle), C.uint64_t(d.timeout), poll, &f.timing)))
 }
-
-var processors = runtime.NumCPU()
 
 // commands is a command buffer for transfers, with its fence.
 type commands struct {
@@ -100,12 +90,9 @@ func (c *commands) destroy(d *Device) {
 	c.fence.destroy(d)
 }
 
-func (c *commands) encode(d *Device, ops []byte) error { return c.commandBuffer.encode(d, ops, true) }
-
 func (c *commands) submit(d *Device) error {
 	c.timing.expected = 0 // the last one moved another number of bytes
-	_, err := c.fence.submit(d, unsafe.Slice(&c.buffer, 1), 0, 0)
-	return err
+	return c.fence.submit(d, unsafe.Slice(&c.buffer, 1), 0, 0)
 }
 
 // What follows writes the operations of native.h.
@@ -127,7 +114,7 @@ const (
 	dispatchHead = 40 // bytes before the push constants of a dispatch
 	copyBytes    = 48
 	fillBytes    = 40
-	queryBytes   = 24
+	stampBytes   = 24
 	barrierBytes = 16
 )
 
@@ -145,6 +132,7 @@ const (
 	kindCompute  = C.C5_COMPUTE
 	kindTransfer = C.C5_TRANSFER
 	kindAny      = kindCompute | kindTransfer
+	kindHost     = C.C5_HOST // reads on the host, after a barrier
 )
 
 const opBarrier = C.C5_OP_BARRIER
@@ -164,9 +152,9 @@ func appendFill(ops []byte, buffer, offset, size uint64, word uint32) []byte {
 	return order.AppendUint32(order.AppendUint32(ops, word), 0)
 }
 
-func appendQuery(ops []byte, op uint32, pool uint64, first, count uint32) []byte {
-	ops = append64(appendOp(ops, op, queryBytes), pool)
-	return order.AppendUint32(order.AppendUint32(ops, first), count)
+func appendTimestamp(ops []byte, pool uint64, query uint32) []byte {
+	ops = append64(appendOp(ops, C.C5_OP_TIMESTAMP, stampBytes), pool)
+	return order.AppendUint32(order.AppendUint32(ops, query), 0)
 }
 
 // The layouts above are those of native.h.
@@ -177,8 +165,8 @@ var (
 	_ [C.sizeof_c5_op_copy - copyBytes]byte
 	_ [fillBytes - C.sizeof_c5_op_fill]byte
 	_ [C.sizeof_c5_op_fill - fillBytes]byte
-	_ [queryBytes - C.sizeof_c5_op_query]byte
-	_ [C.sizeof_c5_op_query - queryBytes]byte
+	_ [stampBytes - C.sizeof_c5_op_timestamp]byte
+	_ [C.sizeof_c5_op_timestamp - stampBytes]byte
 	_ [barrierBytes - C.sizeof_c5_op_barrier]byte
 	_ [C.sizeof_c5_op_barrier - barrierBytes]byte
 )

@@ -1,8 +1,5 @@
 package vk
 
-// #include "native.h"
-import "C"
-
 import (
 	"fmt"
 	"slices"
@@ -20,11 +17,7 @@ func (t *Tape) emit() {
 	}
 	t.segments = nil
 	kinds := t.kinds()
-	var ops []byte
-	if !t.dev.hostReset() {
-		ops = appendQuery(ops, C.C5_OP_RESET_QUERIES, t.queries, 0, uint32(len(t.ticks)))
-	}
-	ops = t.appendStamp(ops, 0)
+	ops := t.appendStamp(nil, 0)
 	for i, n := range t.order {
 		switch {
 		case slices.Contains(t.cuts, i):
@@ -51,7 +44,7 @@ func (t *Tape) emit() {
 // appendStamp writes a time stamp. Without a barrier some devices write it when the work before it is launched, not when it is done; at
 // the start it is the barrier that every submit begins with.
 func (t *Tape) appendStamp(ops []byte, i int) []byte {
-	return appendQuery(appendBarrier(ops, kindAny, kindAny), C.C5_OP_TIMESTAMP, t.queries, uint32(i), 1)
+	return appendTimestamp(appendBarrier(ops, kindAny, kindAny), t.queries, uint32(i))
 }
 
 // commandSet is a command buffer for every segment of a tape, with the memory that was bound to the slots when it was written.
@@ -133,7 +126,7 @@ func (t *Tape) write(c *commandSet) error {
 	}
 	c.written = false
 	for i, ops := range t.segments {
-		if err := c.list[i].encode(t.dev, ops, false); err != nil {
+		if err := c.list[i].encode(t.dev, ops); err != nil {
 			return err
 		}
 	}
@@ -162,6 +155,3 @@ func (t *Tape) aliases() error {
 	}
 	return nil
 }
-
-// hostReset says whether the host can reset queries. It costs less there.
-func (d *Device) hostReset() bool { return d.phys.probe.host_query_reset != 0 }

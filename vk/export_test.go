@@ -82,10 +82,8 @@ func (t *Tape) Ordered() []string {
 // Submits is the number of submissions that a run takes.
 func (t *Tape) Submits() int { return len(t.segments) }
 
-// Waited says what the last wait of a tape did: how often it asked, slept, and let the driver wait.
-func (t *Tape) Waited() (polls, naps, blocks int) {
-	return int(t.fence.timing.polls), int(t.fence.timing.naps), int(t.fence.timing.blocks)
-}
+// Polls is how often the last wait of a tape asked.
+func (t *Tape) Polls() int { return int(t.fence.timing.polls) }
 
 // Expect changes how long a tape's runs are believed to take.
 func (t *Tape) Expect(d time.Duration) {
@@ -126,7 +124,7 @@ func (d *Device) Misuse(hazard bool) error {
 func (d *Device) StallDownload(t Transfer) (release func() error, err error) {
 	h := d.staging.halves[0]
 	h.add(&d.staging, t, 0, t.Range.size, false)
-	if err := h.encode(d, h.ops); err != nil {
+	if err := h.encode(d, appendBarrier(h.ops, kindTransfer, kindHost)); err != nil {
 		return nil, err
 	}
 	h.busy = true

@@ -21,35 +21,18 @@ typedef struct { int32_t type; const void *next; } head;
 
 // ---- time -----------------------------------------------------------------------------------------------------------
 
-// now is the system's steady clock, in nanoseconds. nap sleeps for about that long; it returns 0 where the system's naps are too coarse.
-#ifdef _WIN32
+// now is the system's steady clock, in nanoseconds.
 static uint64_t now(void) {
+#ifdef _WIN32
 	LARGE_INTEGER ticks, rate;
 	QueryPerformanceCounter(&ticks);
 	QueryPerformanceFrequency(&rate);
 	uint64_t t = (uint64_t)ticks.QuadPart, f = (uint64_t)rate.QuadPart;
 	return t / f * 1000000000u + t % f * 1000000000u / f;
-}
-static int nap(uint64_t nanoseconds) { (void)nanoseconds; return 0; }
 #else
-static uint64_t now(void) {
 	struct timespec t;
 	clock_gettime(CLOCK_MONOTONIC, &t);
 	return (uint64_t)t.tv_sec * 1000000000u + (uint64_t)t.tv_nsec;
-}
-static int nap(uint64_t nanoseconds) {
-	struct timespec t = { (time_t)(nanoseconds / 1000000000u), (long)(nanoseconds % 1000000000u) };
-	nanosleep(&t, NULL);
-	return 1;
-}
-#endif
-
-// relax tells the processor that the thread is only waiting.
-static void relax(void) {
-#if defined(__x86_64__) || defined(__i386__)
-	__builtin_ia32_pause();
-#elif defined(__aarch64__) || defined(__arm__)
-	__asm__ volatile("yield");
 #endif
 }
 
@@ -346,7 +329,6 @@ uint32_t c5_heap_budget(c5_instance *in, void *physical, uint32_t heap, uint64_t
 	X(CmdPipelineBarrier, void, (void *, uint32_t, uint32_t, uint32_t, uint32_t, const void *, uint32_t, const void *, uint32_t, const void *)) \
 	X(CmdFillBuffer, void, (void *, uint64_t, uint64_t, uint64_t, uint32_t)) \
 	X(CmdCopyBuffer, void, (void *, uint64_t, uint64_t, uint32_t, const void *)) \
-	X(CmdResetQueryPool, void, (void *, uint64_t, uint32_t, uint32_t)) \
 	X(CmdWriteTimestamp, void, (void *, int32_t, uint64_t, uint32_t)) \
 	X(CreateQueryPool, R, (void *, const void *, const void *, uint64_t *)) \
 	X(ResetQueryPool, void, (void *, uint64_t, uint32_t, uint32_t)) \
@@ -573,12 +555,11 @@ static void barrier(c5_device *d, void *cmd, uint32_t before, uint32_t after) {
 	d->CmdPipelineBarrier(cmd, src, dst, 0, 1, &m, 0, NULL, 0, NULL);
 }
 
-R c5_encode(c5_device *d, uint64_t pool, void *commands, const void *ops, size_t bytes, int transfers) {
+R c5_encode(c5_device *d, uint64_t pool, void *commands, const void *ops, size_t bytes) {
 	R r = d->ResetCommandPool(d->handle, pool, 0);
 	struct { head h; uint32_t flags; const void *inheritance; } info = { {42, NULL}, 0, NULL };
 	if (r == 0) r = d->BeginCommandBuffer(commands, &info);
 	if (r != 0) return r;
-	if (transfers) barrier(d, commands, C5_COMPUTE | C5_TRANSFER, C5_TRANSFER);
 	uint64_t bound = 0;
 	for (const char *at = ops, *end = at + bytes; at < end; at += ((const c5_op *)at)->bytes) {
 		switch (((const c5_op *)at)->op) {
@@ -605,14 +586,9 @@ R c5_encode(c5_device *d, uint64_t pool, void *commands, const void *ops, size_t
 			d->CmdCopyBuffer(commands, o->from, o->to, 1, &region);
 			break;
 		}
-		case C5_OP_RESET_QUERIES: {
-			const c5_op_query *o = (const void *)at;
-			d->CmdResetQueryPool(commands, o->pool, o->first, o->count);
-			break;
-		}
 		case C5_OP_TIMESTAMP: {
-			const c5_op_query *o = (const void *)at;
-			d->CmdWriteTimestamp(commands, 0x2000 /* bottom of pipe */, o->pool, o->first);
+			const c5_op_timestamp *o = (const void *)at;
+			d->CmdWriteTimestamp(commands, 0x2000 /* bottom of pipe */, o->pool, o->query);
 			break;
 		}
 		default:
@@ -620,7 +596,6 @@ R c5_encode(c5_device *d, uint64_t pool, void *commands, const void *ops, size_t
 			return -3;
 		}
 	}
-	if (transfers) barrier(d, commands, C5_TRANSFER, C5_HOST);
 	return d->EndCommandBuffer(commands);
 }
 
@@ -630,58 +605,36 @@ R c5_encode(c5_device *d, uint64_t pool, void *commands, const void *ops, size_t
 R c5_submit(c5_device *d, void *const *commands, uint32_t count, uint64_t fence, uint64_t pool, uint32_t queries, c5_timing *t) {
 	if (queries) d->ResetQueryPool(d->handle, pool, 0, queries);
 	R r = 0;
-	t->submitted = 0;
 	t->begun = now();
 	for (uint32_t i = 0; i < count && r == 0; i++) {
 		struct { head h; uint32_t waits; const void *wait, *stages; uint32_t commands; void *const *command; uint32_t signals; const void *signal; } info =
 			{ {4, NULL}, 0, NULL, NULL, 1, commands + i, 0, NULL };
 		r = d->QueueSubmit(d->queue, 1, &info, i + 1 == count ? fence : 0);
-		if (r == 0) t->submitted++;
 	}
 	return r;
 }
 
-// polled waits for a fence by asking for its status, from some time before the work is expected to be done until some time after; then the driver
-// may wait. Before that it naps. No nap takes more than an eighth of the time gone by: what takes less than it did last is noticed in time.
-static R polled(c5_device *d, uint64_t fence, uint64_t timeout, c5_timing *t) {
-	enum { US = 1000 };
-	uint64_t start = now(), end = start + timeout, due = start, margin = t->expected / 4;
-	if (end < start) end = UINT64_MAX;
-	if (t->expected) due = t->begun + t->expected;
-	if (margin < 1000 * US) margin = 1000 * US;
-	if (margin > 2000 * US) margin = 2000 * US;
-	for (uint64_t last = (due > start ? due : start) + margin;;) {
-		R r = d->GetFenceStatus(d->handle, fence);
-		t->polls++;
-		if (r != 1 /* not ready */) return r;
-		uint64_t n = now();
-		if (n >= end) return 2; // timeout
-		if (n >= last) break;
-		if (n + margin >= due) {
-			relax();
-			continue;
-		}
-		uint64_t length = due - margin - n, most = (n - t->begun) / 8 + 50 * US;
-		if (length > most) length = most;
-		if (length > end - n) length = end - n;
-		t->naps++;
-		if (!nap(length)) break;
-	}
+enum { NOT_READY = 1, TIMEOUT = 2 };
+
+static R sleep_until(c5_device *d, uint64_t fence, uint64_t end) {
 	uint64_t n = now();
-	t->blocks++;
 	return d->WaitForFences(d->handle, 1, &fence, 1, n < end ? end - n : 0);
 }
 
-// c5_fence_wait waits for a fence and resets it. With poll the calling thread may keep a processor busy for 1 to 2 ms to either side of the
-// expected end: a sleeper is woken tens of microseconds late, which is as much as short calls take. Naps are some 60 us too long, or more
-// where processors sleep deeply, so they must not end later than that. Drivers that run on the processor get no poll: they need it.
+// c5_fence_wait waits for a fence and resets it. The driver wakes a sleeper tens of microseconds late, as much as a short call takes. So with poll
+// the thread sleeps until 2 ms before the work should be done, by the time that it took last, then asks again and again until 2 ms after,
+// and only then sleeps again. Where a sleep ends too late, because the work or the driver's clock is not what it was, no more is lost than those microseconds.
 R c5_fence_wait(c5_device *d, uint64_t fence, uint64_t timeout, int poll, c5_timing *t) {
-	t->polls = t->naps = t->blocks = 0;
-	if (!poll) t->blocks++;
-	R r = poll ? polled(d, fence, timeout, t) : d->WaitForFences(d->handle, 1, &fence, 1, timeout);
+	const uint64_t margin = 2000000;
+	uint64_t start = now(), end = timeout < UINT64_MAX - start ? start + timeout : UINT64_MAX;
+	uint64_t due = t->begun + t->expected > start ? t->begun + t->expected : start;
+	uint64_t last = due + margin < end ? due + margin : end;
+	R r = NOT_READY;
+	t->polls = 0;
+	if (poll && due - margin > start) r = sleep_until(d, fence, due - margin < end ? due - margin : end);
+	while (poll && (r == NOT_READY || r == TIMEOUT) && now() < last) r = d->GetFenceStatus(d->handle, fence), t->polls++;
+	if (r == NOT_READY || r == TIMEOUT) r = sleep_until(d, fence, end);
 	if (r != 0) return r;
-	uint64_t took = now() - t->begun;
-	// Done before the first look: nobody knows since when.
-	if (t->polls != 1 || t->expected == 0 || took < t->expected) t->expected = took;
+	t->expected = now() - t->begun;
 	return d->ResetFences(d->handle, 1, &fence);
 }

@@ -123,12 +123,8 @@ func (t *Tape) start() error {
 		}
 	}
 	t.ran = false
-	queries := 0
-	if t.dev.hostReset() {
-		queries = len(t.ticks)
-	}
-	if started, err := t.fence.submit(t.dev, t.set.buffers, t.queries, queries); err != nil {
-		if started > 0 { // what was submitted must not run on behind the caller's back
+	if err := t.fence.submit(t.dev, t.set.buffers, t.queries, len(t.ticks)); err != nil {
+		if len(t.segments) > 1 { // what was submitted must not run on behind the caller's back
 			return errors.Join(err, t.dev.idle())
 		}
 		return err

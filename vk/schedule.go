@@ -1,8 +1,5 @@
 package vk
 
-// #include "native.h"
-import "C"
-
 import (
 	"cmp"
 	"fmt"
@@ -77,91 +74,34 @@ func (t *Tape) kinds() []uint32 {
 	return list
 }
 
-// place is what ranges are part of: a buffer or a slot. What is bound to different slots is compared when it is bound.
-type place struct {
-	buf  *Buffer
-	slot *Slot
-}
-
-func (r Range) place() place { return place{r.buf, r.slot} }
-
-// lane is a buffer or slot, cut where a range starts or ends: the levels of the last steps that wrote and read each piece.
-type lane struct {
-	edges       []uint64
-	wrote, read []int
-	written     bool
-}
-
-// pieces are the first piece of a range, and the one after its last.
-func (l *lane) pieces(r Range) (from, to int) {
-	from, _ = slices.BinarySearch(l.edges, r.offset)
-	to, _ = slices.BinarySearch(l.edges, r.offset+r.size)
-	return from, to
-}
-
-// lanes are the buffers and slots that the steps touch.
-func (t *Tape) lanes() map[place]*lane {
-	lanes := map[place]*lane{}
-	for _, s := range t.steps {
-		for _, a := range s.accesses {
-			if a.Range.IsZero() {
-				continue
-			}
-			l := lanes[a.Range.place()]
-			if l == nil {
-				l = &lane{}
-				lanes[a.Range.place()] = l
-			}
-			l.edges = append(l.edges, a.Range.offset, a.Range.offset+a.Range.size)
-			l.written = l.written || a.write
-		}
-	}
-	for _, l := range lanes {
-		slices.Sort(l.edges)
-		l.edges = slices.Compact(l.edges)
-		l.wrote, l.read = make([]int, len(l.edges)), make([]int, len(l.edges))
-	}
-	return lanes
-}
-
-// levels finds the level of every step, from 1 on. Parts of a step have one.
+// levels finds the level of every step. Parts of a step have one.
 func (t *Tape) levels() []int {
-	lanes, list := t.lanes(), make([]int, len(t.steps))
-	for from, to := 0, 0; from < len(t.steps); from = to {
-		for to = from + 1; to < len(t.steps) && t.steps[to].unit == from; to++ {
-		}
-		level := 0
-		touched := func(do func(l *lane, from, to int, write bool)) {
-			for _, s := range t.steps[from:to] {
-				for _, a := range s.accesses {
-					if l := lanes[a.Range.place()]; l != nil && l.written {
-						first, end := l.pieces(a.Range)
-						do(l, first, end, a.write)
-					}
-				}
+	units, list := make([]int, len(t.steps)), make([]int, len(t.steps))
+	for j := range t.steps {
+		now := &t.steps[j]
+		for i := j - 1; i >= 0; i-- { // the last ones first: after them few are high enough to look at
+			before := &t.steps[i]
+			if units[before.unit] >= units[now.unit] && before.unit != now.unit && conflicts(before.accesses, now.accesses) {
+				units[now.unit] = units[before.unit] + 1
 			}
 		}
-		touched(func(l *lane, from, to int, write bool) {
-			level = max(level, slices.Max(l.wrote[from:to]))
-			if write {
-				level = max(level, slices.Max(l.read[from:to]))
-			}
-		})
-		level++
-		touched(func(l *lane, from, to int, write bool) {
-			for i := from; i < to; i++ {
-				if write {
-					l.wrote[i] = level
-				} else {
-					l.read[i] = max(l.read[i], level)
-				}
-			}
-		})
-		for i := from; i < to; i++ {
-			list[i] = level
-		}
+	}
+	for i, s := range t.steps {
+		list[i] = units[s.unit]
 	}
 	return list
+}
+
+// conflicts says whether a step must wait for another one: a read after a write, or a write after anything.
+func conflicts(before, now []Access) bool {
+	for _, a := range now {
+		for _, b := range before {
+			if (a.write || b.write) && a.Range.overlaps(b.Range) {
+				return true
+			}
+		}
+	}
+	return false
 }
 
 // Barriers is the number of barriers in a run, without those at the starts of submits. Without TapeConfig.BarrierEverywhere there
@@ -181,12 +121,6 @@ func (t *Tape) Barriers() int {
 	return n
 }
 
-// touch is an access of a step, for the hazard checker.
-type touch struct {
-	Access
-	step int
-}
-
 // check is the hazard checker. It knows nothing of how the order and the barriers were found: it takes every two steps that touch a common
 // byte, one of them writing, and wants them to run in the order of their recording, with a barrier or a new submit between. Parts of
 // a step are let off: the ranges do not tell their parts of the memory apart.
@@ -201,43 +135,23 @@ func (t *Tape) check() error {
 		}
 		when[s] = group
 	}
-	all := map[place][]touch{}
-	for i, s := range t.steps {
-		if when[i] == 0 {
-			return fmt.Errorf("hazard: step %d (%s) does not run", i, s.name)
+	for j := range t.steps {
+		b := &t.steps[j]
+		if when[j] == 0 {
+			return fmt.Errorf("hazard: step %d (%s) does not run", j, b.name)
 		}
-		for _, a := range s.accesses {
-			if !a.Range.IsZero() {
-				all[a.Range.place()] = append(all[a.Range.place()], touch{a, i})
+		for i := range t.steps[:j] {
+			a := &t.steps[i]
+			if when[i] < when[j] || a.unit == b.unit {
+				continue
 			}
-		}
-	}
-	for _, list := range all {
-		if err := t.disordered(list, when); err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
-// disordered looks for a hazard in what is done to one buffer or slot: along its bytes, every access meets those that start inside it.
-func (t *Tape) disordered(list []touch, when []int) error {
-	if !slices.ContainsFunc(list, func(x touch) bool { return x.write }) {
-		return nil
-	}
-	slices.SortStableFunc(list, func(a, b touch) int { return cmp.Compare(a.Range.offset, b.Range.offset) })
-	for i, x := range list {
-		for _, y := range list[i+1:] {
-			if y.Range.offset >= x.Range.offset+x.Range.size {
-				break
-			}
-			first, second := x.step, y.step
-			if first > second {
-				first, second = second, first
-			}
-			if (x.write || y.write) && when[first] >= when[second] && t.steps[first].unit != t.steps[second].unit {
-				return fmt.Errorf("hazard: step %d (%s) and step %d (%s) both touch %s, and there is no barrier between them",
-					first, t.steps[first].name, second, t.steps[second].name, x.Range.name())
+			for _, x := range a.accesses {
+				for _, y := range b.accesses {
+					if (x.write || y.write) && x.Range.overlaps(y.Range) {
+						return fmt.Errorf("hazard: step %d (%s) and step %d (%s) both touch %s, and they change places or there is no barrier between them",
+							i, a.name, j, b.name, x.Range.name())
+					}
+				}
 			}
 		}
 	}

@@ -229,6 +229,9 @@ func (s *staging) move(list []Transfer, up bool) (err error) {
 func (h *half) add(s *staging, t Transfer, done, n uint64, up bool) {
 	data := t.Data[done : done+n]
 	device, at := t.Range.buf.block.buffer, t.Range.buf.offset+t.Range.offset+done
+	if h.used == 0 {
+		h.ops = appendBarrier(h.ops, kindAny, kindTransfer)
+	}
 	if up {
 		copy(h.memory[h.used:], data)
 		h.ops = appendCopy(h.ops, s.buffer, h.offset+h.used, device, at, n)
@@ -251,6 +254,7 @@ func (s *staging) start(h *half, up bool) error {
 			return err
 		}
 	}
+	h.ops = appendBarrier(h.ops, kindTransfer, kindHost)
 	err := h.encode(s.dev, h.ops)
 	if err == nil {
 		err = h.submit(s.dev)
