@@ -184,15 +184,18 @@ func (b *builder) descent(c pipelines.CoorDescentConfig, a pipelines.CoorDescent
 	b.give(scratch)
 }
 
-// measure lays out the memory between the steps, twice: as tight as it gets, then with a tenth more, so that steps that have nothing to do with
-// each other seldom share memory. If large pieces do not find room then, it stays tight.
+// measure lays out the memory between the steps: as tight as it gets, then up to a tenth wider, so that steps that have nothing to do with
+// each other seldom share memory. What rests cuts up the room for large pieces; if they come to lie beyond the tenth, less may rest, or nothing.
 func (b *builder) measure(wire func(*builder)) {
 	wire(b)
-	tight := b.layout
-	b.layout, b.constants = layout{limit: tight.peak + tight.peak/10}, 0
-	if wire(b); b.peak > b.limit {
-		b.layout = layout{peak: tight.peak}
+	tight := b.peak
+	for _, share := range []uint64{10, 20, 40} {
+		b.layout, b.constants = layout{limit: tight + tight/share}, 0
+		if wire(b); b.peak <= tight+tight/10 {
+			return
+		}
 	}
+	b.layout = layout{peak: tight}
 }
 
 // newPlan wires a plan for the tensors of a call; nil ones have no slot.
