@@ -189,7 +189,7 @@ func (b *builder) descent(c pipelines.CoorDescentConfig, a pipelines.CoorDescent
 func (b *builder) measure(wire func(*builder)) {
 	wire(b)
 	tight := b.peak
-	for _, share := range []uint64{10, 20, 40} {
+	for _, share := range []uint64{10, 40} {
 		b.layout, b.constants = layout{limit: tight + tight/share}, 0
 		if wire(b); b.peak <= tight+tight/10 {
 			return

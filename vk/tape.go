@@ -15,7 +15,7 @@ import (
 // TapeConfig says how a tape is recorded.
 type TapeConfig struct {
 	Name              string // for messages
-	Profile           bool   // time every step, see Tape.Steps; the steps then run one after the other, as they were recorded
+	Profile           bool   // time every step, see Tape.Steps; the steps then run one after the other
 	BarrierEverywhere bool   // a barrier before every step, needed or not: the results must not change
 }
 
@@ -23,7 +23,8 @@ type TapeConfig struct {
 // wanted: a run is one submit and one wait. What changes from run to run is bound to slots.
 //
 // A run goes through the steps by levels: a step's level is one more than the highest of the steps before it that it has to wait for. Steps of
-// a level have no barrier between them, wherever they were recorded, so that branches overlap.
+// a level have no barrier between them, wherever they were recorded, so that branches overlap. With Profile or BarrierEverywhere the steps run as
+// they were recorded.
 //
 // A tape belongs to the device that made it. Its methods may be called by several goroutines, one after the other; binding
 // slots and running is a pair of calls, which the caller must keep together.
