@@ -9,8 +9,8 @@ import (
 	"github.com/colt5-vulkan/colt5/vk"
 )
 
-// builder makes a plan. What a module wires runs twice: first without a tape, to lay out the memory between the steps, then with one, to
-// record them. The first time alone, and without a device, tells what a call needs.
+// builder makes a plan. What a module wires runs several times: first without a tape, to lay out the memory between the steps, then with one,
+// to record them. Without a tape it needs no device, and tells what a call needs.
 type builder struct {
 	layout
 	caps      vk.Caps
@@ -184,10 +184,24 @@ func (b *builder) descent(c pipelines.CoorDescentConfig, a pipelines.CoorDescent
 	b.give(scratch)
 }
 
+// measure lays out the memory between the steps: as tight as it gets, then up to a tenth wider, so that steps that have nothing to do with
+// each other seldom share memory. What rests cuts up the room for large pieces; if they come to lie beyond the tenth, less may rest, or nothing.
+func (b *builder) measure(wire func(*builder)) {
+	wire(b)
+	tight := b.peak
+	for _, share := range []uint64{10, 40} {
+		b.layout, b.constants = layout{limit: tight + tight/share}, 0
+		if wire(b); b.peak <= tight+tight/10 {
+			return
+		}
+	}
+	b.layout = layout{peak: tight}
+}
+
 // newPlan wires a plan for the tensors of a call; nil ones have no slot.
 func newPlan(dev *vk.Device, k *kernels, name string, precision Precision, profile, inspect bool, tensors []*Tensor, names []string, wire func(*builder)) (*plan, error) {
 	b := &builder{caps: dev.Caps(), precision: precision, kernels: k, inspect: inspect}
-	wire(b)
+	b.measure(wire)
 	if b.err != nil {
 		return nil, b.err
 	}
@@ -209,7 +223,7 @@ func newPlan(dev *vk.Device, k *kernels, name string, precision Precision, profi
 		}
 	}
 	measured := b.layout.peak
-	b.layout, b.constants, b.plan, b.tape = layout{}, 0, p, tape
+	b.layout, b.constants, b.plan, b.tape = layout{limit: b.layout.limit}, 0, p, tape
 	wire(b)
 	if b.peak != measured && b.err == nil {
 		b.err = fmt.Errorf("the plan took %d bytes where %d were measured", b.peak, measured)

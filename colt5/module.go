@@ -36,6 +36,7 @@ type CallStats struct {
 	Flops     float64       // floating-point operations of the matrix products and reductions
 	Bytes     float64       // memory that the steps must move at least
 	Workspace uint64        // bytes of device memory between the steps
+	Barriers  int           // places where steps wait for those before
 	Steps     []string      // kernels, in order
 	StepTimes []vk.StepTime // of kernels, fills and copies, in order; nil without Profile
 }
@@ -56,6 +57,7 @@ func (g *guard) LastCall() (CallStats, error) {
 	}
 	s := CallStats{Time: elapsed, Steps: g.last.tape.Kernels(), Workspace: g.last.memoryBytes()}
 	s.Flops, s.Bytes = g.last.tape.Work()
+	s.Barriers = g.last.tape.Barriers()
 	if g.last.profiled {
 		if s.StepTimes, err = g.last.tape.Steps(); err != nil {
 			return CallStats{}, fmt.Errorf("colt5: LastCall: %w", err)
@@ -226,7 +228,7 @@ func measure(op string, caps vk.Caps, p Precision, inputs, outputs uint64, build
 		return Memory{}, fmt.Errorf("colt5: %s: %w", op, w.err)
 	}
 	b := &builder{caps: caps, precision: p}
-	wire(b)
+	b.measure(wire)
 	m := Memory{Weights: w.halfBytes, Inputs: inputs, Outputs: outputs, Workspace: b.peak + b.constants}
 	for _, p := range w.list {
 		m.Weights += uint64(p.Tensor.size())

@@ -157,10 +157,12 @@ func saveAndLoad(b *bench, s subject) {
 	assert.True(b.t, sameBits(before, b.result(s, 2, v)))
 }
 
-// profiles: timed calls give the same, and tell the time of every step.
+// profiles: timed calls give the same, and tell the time of every step. Their steps run one after the other, as they were recorded, others side by side.
 func profiles(b *bench, s subject) {
 	v := s.some(8, 2, true)
 	before := b.result(s, 2, v)
+	plain, err := s.module.LastCall()
+	require.NoError(b.t, err)
 	s.module.Profile(true)
 	defer s.module.Profile(false)
 	assert.True(b.t, sameBits(before, b.result(s, 2, v)))
@@ -168,6 +170,9 @@ func profiles(b *bench, s subject) {
 	require.NoError(b.t, err)
 	assert.GreaterOrEqual(b.t, len(stats.StepTimes), len(stats.Steps))
 	assert.NotEmpty(b.t, stats.Steps)
+	assert.Equal(b.t, len(stats.Steps)-1, stats.Barriers)
+	assert.Less(b.t, plain.Barriers, stats.Barriers)
+	b.t.Logf("%d steps, %d barriers", len(stats.Steps), plain.Barriers)
 	assert.Positive(b.t, stats.Flops)
 	assert.Positive(b.t, stats.Bytes)
 }

@@ -86,9 +86,15 @@ func (p *plan) memoryBytes() uint64 {
 
 // layout lays out the memory between the steps of a plan. Pieces are taken and given back in the order of the steps, so that those that
 // are not needed at the same time share memory. It needs no device: what a call takes is a function of its shapes.
+//
+// Steps that share memory must wait for each other, even where nothing else is between them. So up to limit a piece that was given back rests:
+// it is used again when there is no other room, the ones that rest longest first. Without a limit none rests, and the memory is about as
+// small as it gets.
 type layout struct {
-	taken []piece // by offset
-	peak  uint64
+	taken   []piece // by offset, with those that rest
+	resting []piece // in the order in which they were given back
+	limit   uint64
+	peak    uint64
 }
 
 // piece is a part of a workspace.
@@ -96,15 +102,19 @@ type piece struct{ offset, size uint64 }
 
 const pieceAlignment = 256
 
+// end is where another piece may start.
+func (p piece) end() uint64 { return (p.offset + p.size + pieceAlignment - 1) &^ (pieceAlignment - 1) }
+
 // take finds room for size bytes; 0 bytes are an absent piece.
 func (l *layout) take(size uint64) piece {
 	if size == 0 {
 		return piece{}
 	}
-	at, i := uint64(0), 0
-	for i < len(l.taken) && l.taken[i].offset-at < size {
-		at = l.taken[i].offset + (l.taken[i].size+pieceAlignment-1)&^(pieceAlignment-1)
-		i++
+	at, i := l.room(size)
+	for len(l.resting) > 0 && at+size > l.limit {
+		l.remove(l.resting[0])
+		l.resting = l.resting[1:]
+		at, i = l.room(size)
 	}
 	p := piece{at, size}
 	l.taken = slices.Insert(l.taken, i, p)
@@ -112,11 +122,27 @@ func (l *layout) take(size uint64) piece {
 	return p
 }
 
+// room is the first place for size bytes, and the number of pieces before it.
+func (l *layout) room(size uint64) (at uint64, i int) {
+	for i < len(l.taken) && l.taken[i].offset-at < size {
+		at = l.taken[i].end()
+		i++
+	}
+	return at, i
+}
+
+// remove makes room of a piece.
+func (l *layout) remove(p piece) {
+	if i := slices.Index(l.taken, p); i >= 0 {
+		l.taken = slices.Delete(l.taken, i, i+1)
+	}
+}
+
 // give says that a piece is not needed after this step.
 func (l *layout) give(pieces ...piece) {
 	for _, p := range pieces {
-		if i := slices.Index(l.taken, p); i >= 0 && p.size > 0 {
-			l.taken = slices.Delete(l.taken, i, i+1)
+		if p.size > 0 && slices.Contains(l.taken, p) && !slices.Contains(l.resting, p) {
+			l.resting = append(l.resting, p)
 		}
 	}
 }

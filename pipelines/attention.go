@@ -207,6 +207,7 @@ func (k *attentionKernels) record(t *vk.Tape, op string, w attentionWork, push f
 		}
 		err = t.Dispatch(vk.Dispatch{
 			Kernel: kernel, Groups: groups, Args: w.args, Push: push(uint32(first), uint32(first+n)), Flops: share * w.flops, Bytes: share * w.bytes,
+			Part: first > 0,
 		})
 		if err != nil {
 			return err

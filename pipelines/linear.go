@@ -206,6 +206,7 @@ func (l *Linear) Record(t *vk.Tape, a LinearArgs) error {
 			Push:  vk.Scalars(&push),
 			Flops: share * flops,
 			Bytes: share * bytes,
+			Part:  first > 0,
 		})
 		if err != nil {
 			return err

@@ -5,67 +5,94 @@ import "C"
 
 import (
 	"encoding/binary"
-	"time"
 	"unsafe"
 
 	vulkan "github.com/vulkan-go/vulkan"
 )
 
-// spinTime is how long a wait keeps a processor busy before it sleeps. Most calls are done by then, and a sleeper is told some 20 us late.
-const spinTime = 10 * time.Millisecond
+// commandBuffer is a command buffer in a pool of its own.
+type commandBuffer struct {
+	pool   uint64
+	buffer unsafe.Pointer
+}
 
-// commands is a command buffer with the fence that says when its work is done.
+func (c *commandBuffer) open(d *Device) error {
+	err := d.check("vkCreateCommandPool", int32(C.c5_commands_new(d.c, (*C.uint64_t)(&c.pool), &c.buffer)))
+	if err != nil {
+		c.pool = 0
+	}
+	return err
+}
+
+func (c *commandBuffer) destroy(d *Device) {
+	vulkan.DestroyCommandPool(d.handle, *(*vulkan.CommandPool)(unsafe.Pointer(&c.pool)), nil)
+	*c = commandBuffer{}
+}
+
+// encode writes the command buffer anew, from operations as native.h lays them out.
+func (c *commandBuffer) encode(d *Device, ops []byte) error {
+	d.encodes.Add(1)
+	return d.check("vkBeginCommandBuffer", int32(C.c5_encode(d.c, C.uint64_t(c.pool), c.buffer, unsafe.Pointer(unsafe.SliceData(ops)), C.size_t(len(ops)))))
+}
+
+// fence says when what was submitted is done.
+type fence struct {
+	handle uint64
+	timing C.c5_timing
+}
+
+func (f *fence) open(d *Device) error {
+	return d.check("vkCreateFence", int32(C.c5_fence_new(d.c, (*C.uint64_t)(&f.handle))))
+}
+
+func (f *fence) destroy(d *Device) {
+	vulkan.DestroyFence(d.handle, *(*vulkan.Fence)(unsafe.Pointer(&f.handle)), nil)
+	*f = fence{}
+}
+
+// submit starts command buffers, each a submission of its own; the fence is signalled when they are done, and all that was submitted
+// before. So many queries of a pool are reset first. If it fails, the first ones may run.
+func (f *fence) submit(d *Device, buffers []unsafe.Pointer, queries uint64, count int) error {
+	d.queue.Lock()
+	defer d.queue.Unlock()
+	d.submits.Add(uint64(len(buffers)))
+	return d.check("vkQueueSubmit", int32(C.c5_submit(d.c, &buffers[0], C.uint32_t(len(buffers)), C.uint64_t(f.handle), C.uint64_t(queries), C.uint32_t(count), &f.timing)))
+}
+
+// wait waits for the work, and makes the fence ready for the next. A driver that runs on the processor needs it, and is not asked.
+func (f *fence) wait(d *Device) error {
+	poll := C.int(1)
+	if d.info.Caps.CPU {
+		poll = 0
+	}
+	return d.check("vkWaitForFences", int32(C.c5_fence_wait(d.c, C.uint64_t(f.handle), C.uint64_t(d.timeout), poll, &f.timing)))
+}
+
+// commands is a command buffer for transfers, with its fence.
 type commands struct {
-	pool, fence uint64
-	buffer      [1]unsafe.Pointer
+	commandBuffer
+	fence
 }
 
 func (c *commands) open(d *Device) error {
-	if err := d.check("vkCreateFence", int32(C.c5_fence_new(d.c, (*C.uint64_t)(&c.fence)))); err != nil {
+	if err := c.fence.open(d); err != nil {
 		return err
 	}
-	if err := d.check("vkCreateCommandPool", int32(C.c5_commands_new(d.c, (*C.uint64_t)(&c.pool), &c.buffer[0]))); err != nil {
-		c.pool = 0
-		c.destroy(d)
+	if err := c.commandBuffer.open(d); err != nil {
+		c.fence.destroy(d)
 		return err
 	}
 	return nil
 }
 
 func (c *commands) destroy(d *Device) {
-	vulkan.DestroyCommandPool(d.handle, *(*vulkan.CommandPool)(unsafe.Pointer(&c.pool)), nil)
-	vulkan.DestroyFence(d.handle, *(*vulkan.Fence)(unsafe.Pointer(&c.fence)), nil)
-	*c = commands{}
+	c.commandBuffer.destroy(d)
+	c.fence.destroy(d)
 }
 
-// encode writes the command buffer anew, from operations as native.h lays them out.
-func (c *commands) encode(d *Device, ops []byte) error {
-	d.encodes.Add(1)
-	return d.check("vkBeginCommandBuffer", int32(C.c5_encode(d.c, C.uint64_t(c.pool), c.buffer[0], unsafe.Pointer(unsafe.SliceData(ops)), C.size_t(len(ops)))))
-}
-
-// submit starts the work; with last, the fence is signalled when it is done, and all that was submitted before.
-func (c *commands) submit(d *Device, last bool) error {
-	d.queue.Lock()
-	defer d.queue.Unlock()
-	fence := C.uint64_t(0)
-	if last {
-		fence = C.uint64_t(c.fence)
-	}
-	d.submits.Add(1)
-	return d.check("vkQueueSubmit", int32(C.c5_submit(d.c, &c.buffer[0], 1, fence)))
-}
-
-// wait waits for the work, and makes the fence ready for the next.
-func (c *commands) wait(d *Device) error {
-	spin := spinTime
-	if d.info.Caps.CPU { // its driver needs the processors
-		spin = 0
-	}
-	if err := d.check("vkWaitForFences", int32(C.c5_fence_wait(d.c, C.uint64_t(c.fence), C.uint64_t(spin), C.uint64_t(d.timeout)))); err != nil {
-		return err
-	}
-	return d.check("vkResetFences", int32(C.c5_fence_reset(d.c, C.uint64_t(c.fence))))
+func (c *commands) submit(d *Device) error {
+	c.timing.expected = 0 // the last one moved another number of bytes
+	return c.fence.submit(d, unsafe.Slice(&c.buffer, 1), 0, 0)
 }
 
 // What follows writes the operations of native.h.
@@ -87,7 +114,8 @@ const (
 	dispatchHead = 40 // bytes before the push constants of a dispatch
 	copyBytes    = 48
 	fillBytes    = 40
-	queryBytes   = 24
+	stampBytes   = 24
+	barrierBytes = 16
 )
 
 func appendDispatch(ops []byte, k *Kernel, groups [3]uint32) []byte {
@@ -99,7 +127,21 @@ func appendDispatch(ops []byte, k *Kernel, groups [3]uint32) []byte {
 	return append(order.AppendUint32(ops, k.push), make([]byte, push)...)
 }
 
-func appendBarrier(ops []byte) []byte { return appendOp(ops, C.C5_OP_BARRIER, 8) }
+// Kinds of work that a barrier orders.
+const (
+	kindCompute  = C.C5_COMPUTE
+	kindTransfer = C.C5_TRANSFER
+	kindAny      = kindCompute | kindTransfer
+	kindHost     = C.C5_HOST // reads on the host, after a barrier
+)
+
+const opBarrier = C.C5_OP_BARRIER
+
+// appendBarrier orders work of some kinds before it and work of some kinds after it. Barriers that follow each other order all of it if the
+// kinds after one are those before the next.
+func appendBarrier(ops []byte, before, after uint32) []byte {
+	return order.AppendUint32(order.AppendUint32(appendOp(ops, opBarrier, barrierBytes), before), after)
+}
 
 func appendCopy(ops []byte, from, fromOffset, to, toOffset, size uint64) []byte {
 	return append64(appendOp(ops, C.C5_OP_COPY, copyBytes), from, fromOffset, to, toOffset, size)
@@ -110,9 +152,9 @@ func appendFill(ops []byte, buffer, offset, size uint64, word uint32) []byte {
 	return order.AppendUint32(order.AppendUint32(ops, word), 0)
 }
 
-func appendQuery(ops []byte, op uint32, pool uint64, first, count uint32) []byte {
-	ops = append64(appendOp(ops, op, queryBytes), pool)
-	return order.AppendUint32(order.AppendUint32(ops, first), count)
+func appendTimestamp(ops []byte, pool uint64, query uint32) []byte {
+	ops = append64(appendOp(ops, C.C5_OP_TIMESTAMP, stampBytes), pool)
+	return order.AppendUint32(order.AppendUint32(ops, query), 0)
 }
 
 // The layouts above are those of native.h.
@@ -123,6 +165,8 @@ var (
 	_ [C.sizeof_c5_op_copy - copyBytes]byte
 	_ [fillBytes - C.sizeof_c5_op_fill]byte
 	_ [C.sizeof_c5_op_fill - fillBytes]byte
-	_ [queryBytes - C.sizeof_c5_op_query]byte
-	_ [C.sizeof_c5_op_query - queryBytes]byte
+	_ [stampBytes - C.sizeof_c5_op_timestamp]byte
+	_ [C.sizeof_c5_op_timestamp - stampBytes]byte
+	_ [barrierBytes - C.sizeof_c5_op_barrier]byte
+	_ [C.sizeof_c5_op_barrier - barrierBytes]byte
 )

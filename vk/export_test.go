@@ -3,6 +3,7 @@ package vk
 import (
 	"crypto/sha256"
 	"path/filepath"
+	"time"
 	"unsafe"
 )
 
@@ -48,48 +49,57 @@ func (b *Buffer) Place() (block uintptr, offset uint64) {
 	return uintptr(unsafe.Pointer(b.block)), b.offset
 }
 
-// Plant leaves out the barrier of a step, by its place in the run.
-func (t *Tape) Plant(step int) { t.planted = step }
+// Plant leaves out a barrier of the run: the n-th one.
+func (t *Tape) Plant(n int) { t.planted = n }
 
-// Barriers says which steps have a barrier before them.
-func (t *Tape) Barriers() []bool {
-	if err := t.arrange(); err != nil {
-		panic(err)
-	}
-	var list []bool
-	for _, s := range t.steps {
-		list = append(list, s.barrier)
-	}
-	return list
+// Schedule is the order in which the steps run, and which of them, in that order, have a barrier before them.
+func (t *Tape) Schedule() (order []int, barriers []bool) {
+	t.schedule()
+	return t.order, t.barriers
 }
 
-// Order lists the steps as they run, by their places in the recording.
-func (t *Tape) Order() []int {
-	if err := t.arrange(); err != nil {
-		panic(err)
-	}
-	var list []int
-	for _, s := range t.steps {
-		list = append(list, s.recorded)
-	}
-	return list
-}
-
-// Swap makes two steps change places in what the hazard checker sees.
-func (t *Tape) Swap(i, j int) { t.steps[i], t.steps[j] = t.steps[j], t.steps[i] }
-
-// SetBarrier changes what the hazard checker sees.
-func (t *Tape) SetBarrier(step int, on bool) { t.steps[step].barrier = on }
+// Reschedule changes what the hazard checker sees.
+func (t *Tape) Reschedule(order []int, barriers []bool) { t.order, t.barriers = order, barriers }
 
 // Check is the hazard checker.
 func (t *Tape) Check() error { return t.check() }
 
-// Submits is the number of submissions that a run takes.
-func (t *Tape) Submits() int {
-	if err := t.arrange(); err != nil {
-		panic(err)
+// Ordered says of every barrier that a run encodes, those at its ends too, what kinds of work stand before and behind: C compute, T transfers.
+func (t *Tape) Ordered() []string {
+	names := []string{"", "C", "T", "CT"}
+	var list []string
+	for _, ops := range t.segments {
+		for len(ops) > 0 {
+			if order.Uint32(ops) == opBarrier {
+				list = append(list, names[order.Uint32(ops[8:])]+" "+names[order.Uint32(ops[12:])])
+			}
+			ops = ops[order.Uint32(ops[4:]):]
+		}
 	}
-	return len(t.segments)
+	return list
+}
+
+// Submits is the number of submissions that a run takes.
+func (t *Tape) Submits() int { return len(t.segments) }
+
+// Polls is how often the last wait of a tape asked.
+func (t *Tape) Polls() int { return int(t.fence.timing.polls) }
+
+// Expect changes how long a tape's runs are believed to take.
+func (t *Tape) Expect(d time.Duration) {
+	*(*uint64)(unsafe.Pointer(&t.fence.timing.expected)) = uint64(d)
+}
+
+// Expected is how long a tape's runs are believed to take.
+func (t *Tape) Expected() time.Duration { return time.Duration(t.fence.timing.expected) }
+
+// SetTimeout changes how long waits last.
+func (d *Device) SetTimeout(timeout time.Duration) { d.timeout = timeout }
+
+// Encode writes the command buffers of the last run anew.
+func (t *Tape) Encode() error {
+	t.set.written = false
+	return t.write(t.set)
 }
 
 // Misuse encodes commands that the validation layer must object to, and does not submit them: a fill beyond the end of a buffer, or two
@@ -114,11 +124,11 @@ func (d *Device) Misuse(hazard bool) error {
 func (d *Device) StallDownload(t Transfer) (release func() error, err error) {
 	h := d.staging.halves[0]
 	h.add(&d.staging, t, 0, t.Range.size, false)
-	if err := h.encode(d, h.ops); err != nil {
+	if err := h.encode(d, appendBarrier(h.ops, kindTransfer, kindHost)); err != nil {
 		return nil, err
 	}
 	h.busy = true
-	return func() error { return h.submit(d, true) }, nil
+	return func() error { return h.submit(d) }, nil
 }
 
 // Stall makes the next run of a tape that has run one that the device does not see before release is called.

@@ -224,6 +224,8 @@ func (p *physical) unusable(api, timestampBits uint32) string {
 		return "no queue for compute"
 	case p.probe.buffer_device_address == 0:
 		return "no bufferDeviceAddress"
+	case p.probe.host_query_reset == 0: // Vulkan 1.2 has it
+		return "no hostQueryReset"
 	case p.probe.subgroup_stages&compute == 0 || p.probe.subgroup_operations&wanted != wanted:
 		return "no subgroup arithmetic, ballot and shuffle in compute shaders"
 	case timestampBits == 0:

@@ -3,7 +3,26 @@
 #include "native_private.h"
 #include <stdlib.h>
 #include <string.h>
+#ifndef _WIN32
 #include <time.h>
+#endif
+
+// ---- time -----------------------------------------------------------------------------------------------------------
+
+// now is the system's steady clock, in nanoseconds.
+static uint64_t now(void) {
+#ifdef _WIN32
+	LARGE_INTEGER ticks, rate;
+	QueryPerformanceCounter(&ticks);
+	QueryPerformanceFrequency(&rate);
+	uint64_t t = (uint64_t)ticks.QuadPart, f = (uint64_t)rate.QuadPart;
+	return t / f * 1000000000u + t % f * 1000000000u / f;
+#else
+	struct timespec t;
+	clock_gettime(CLOCK_MONOTONIC, &t);
+	return (uint64_t)t.tv_sec * 1000000000u + (uint64_t)t.tv_nsec;
+#endif
+}
 
 // ---- device ---------------------------------------------------------------------------------------------------------
 
@@ -36,14 +55,14 @@
 	X(CmdPipelineBarrier, void, (void *, uint32_t, uint32_t, uint32_t, uint32_t, const void *, uint32_t, const void *, uint32_t, const void *)) \
 	X(CmdFillBuffer, void, (void *, uint64_t, uint64_t, uint64_t, uint32_t)) \
 	X(CmdCopyBuffer, void, (void *, uint64_t, uint64_t, uint32_t, const void *)) \
-	X(CmdResetQueryPool, void, (void *, uint64_t, uint32_t, uint32_t)) \
 	X(CmdWriteTimestamp, void, (void *, int32_t, uint64_t, uint32_t)) \
 	X(CreateQueryPool, R, (void *, const void *, const void *, uint64_t *)) \
+	X(ResetQueryPool, void, (void *, uint64_t, uint32_t, uint32_t)) \
 	X(GetQueryPoolResults, R, (void *, uint64_t, uint32_t, uint32_t, size_t, void *, uint64_t, uint32_t)) \
 	X(CreateFence, R, (void *, const void *, const void *, uint64_t *)) \
+	X(GetFenceStatus, R, (void *, uint64_t)) \
 	X(WaitForFences, R, (void *, uint32_t, const uint64_t *, uint32_t, uint64_t)) \
 	X(ResetFences, R, (void *, uint32_t, const uint64_t *)) \
-	X(GetFenceStatus, R, (void *, uint64_t)) \
 	X(QueueSubmit, R, (void *, uint32_t, const void *, uint64_t)) \
 	X(DestroyDevice, void, (void *, const void *))
 
@@ -248,20 +267,25 @@ R c5_queries_read(c5_device *d, uint64_t pool, uint32_t count, uint64_t *ticks) 
 	return d->GetQueryPoolResults(d->handle, pool, 0, count, 8 * (size_t)count, ticks, 8, 3 /* 64 bit, wait */);
 }
 
-// Barriers order compute and transfer work among themselves, in both directions, and make writes visible to the host.
-static void barrier(c5_device *d, void *cmd, uint32_t src, uint32_t dst) {
-	enum { READ = 0x20, WRITE = 0x40, TREAD = 0x800, TWRITE = 0x1000 };
-	struct { head h; uint32_t src, dst; } m = { {46, NULL}, WRITE | TWRITE, READ | WRITE | TREAD | TWRITE };
+// barrier orders kinds of work before it and after it, and lets those after it see what those before it wrote.
+static void barrier(c5_device *d, void *cmd, uint32_t before, uint32_t after) {
+	enum { READ = 0x20, WRITE = 0x40, TREAD = 0x800, TWRITE = 0x1000, HREAD = 0x2000 };     // accesses
+	enum { COMPUTE = 0x800, TRANSFER = 0x1000, HOST = 0x4000 };                             // stages
+	struct { head h; uint32_t src, dst; } m = { {46, NULL}, 0, 0 };
+	uint32_t src = 0, dst = 0;
+	if (before & C5_COMPUTE) src |= COMPUTE, m.src |= WRITE;
+	if (before & C5_TRANSFER) src |= TRANSFER, m.src |= TWRITE;
+	if (after & C5_COMPUTE) dst |= COMPUTE, m.dst |= READ | WRITE;
+	if (after & C5_TRANSFER) dst |= TRANSFER, m.dst |= TREAD | TWRITE;
+	if (after & C5_HOST) dst |= HOST, m.dst |= HREAD;
 	d->CmdPipelineBarrier(cmd, src, dst, 0, 1, &m, 0, NULL, 0, NULL);
 }
 
 R c5_encode(c5_device *d, uint64_t pool, void *commands, const void *ops, size_t bytes) {
-	enum { COMPUTE = 0x800, TRANSFER = 0x1000, HOST = 0x4000 };
 	R r = d->ResetCommandPool(d->handle, pool, 0);
 	struct { head h; uint32_t flags; const void *inheritance; } info = { {42, NULL}, 0, NULL };
 	if (r == 0) r = d->BeginCommandBuffer(commands, &info);
 	if (r != 0) return r;
-	barrier(d, commands, COMPUTE | TRANSFER, COMPUTE | TRANSFER);
 	uint64_t bound = 0;
 	for (const char *at = ops, *end = at + bytes; at < end; at += ((const c5_op *)at)->bytes) {
 		switch (((const c5_op *)at)->op) {
@@ -272,9 +296,11 @@ R c5_encode(c5_device *d, uint64_t pool, void *commands, const void *ops, size_t
 			d->CmdDispatch(commands, o->groups[0], o->groups[1], o->groups[2]);
 			break;
 		}
-		case C5_OP_BARRIER:
-			barrier(d, commands, COMPUTE | TRANSFER, COMPUTE | TRANSFER);
+		case C5_OP_BARRIER: {
+			const c5_op_barrier *o = (const void *)at;
+			barrier(d, commands, o->before, o->after);
 			break;
+		}
 		case C5_OP_FILL: {
 			const c5_op_fill *o = (const void *)at;
 			d->CmdFillBuffer(commands, o->buffer, o->offset, o->size, o->value);
@@ -286,16 +312,9 @@ R c5_encode(c5_device *d, uint64_t pool, void *commands, const void *ops, size_t
 			d->CmdCopyBuffer(commands, o->from, o->to, 1, &region);
 			break;
 		}
-		case C5_OP_RESET_QUERIES: {
-			const c5_op_query *o = (const void *)at;
-			d->CmdResetQueryPool(commands, o->pool, o->first, o->count);
-			break;
-		}
 		case C5_OP_TIMESTAMP: {
-			const c5_op_query *o = (const void *)at;
-			// Without a barrier some devices write it when the work before it is launched, not when it is done.
-			barrier(d, commands, COMPUTE | TRANSFER, COMPUTE | TRANSFER);
-			d->CmdWriteTimestamp(commands, 0x2000 /* bottom of pipe */, o->pool, o->first);
+			const c5_op_timestamp *o = (const void *)at;
+			d->CmdWriteTimestamp(commands, 0x2000 /* bottom of pipe */, o->pool, o->query);
 			break;
 		}
 		default:
@@ -303,28 +322,45 @@ R c5_encode(c5_device *d, uint64_t pool, void *commands, const void *ops, size_t
 			return -3;
 		}
 	}
-	struct { head h; uint32_t src, dst; } host = { {46, NULL}, 0x1040, 0x2000 /* host read */ };
-	d->CmdPipelineBarrier(commands, COMPUTE | TRANSFER, HOST, 0, 1, &host, 0, NULL, 0, NULL);
 	return d->EndCommandBuffer(commands);
 }
 
-R c5_submit(c5_device *d, void *const *commands, uint32_t count, uint64_t fence) {
-	struct { head h; uint32_t waits; const void *wait, *stages; uint32_t commands; void *const *command; uint32_t signals; const void *signal; } info =
-		{ {4, NULL}, 0, NULL, NULL, count, commands, 0, NULL };
-	return d->QueueSubmit(d->queue, 1, &info, fence);
+// ---- submission and waiting -------------------------------------------------------------------------------------------
+
+// c5_submit starts command buffers, each in a submission of its own, the last one with the fence. Queries are reset first, if there are any.
+R c5_submit(c5_device *d, void *const *commands, uint32_t count, uint64_t fence, uint64_t pool, uint32_t queries, c5_timing *t) {
+	if (queries) d->ResetQueryPool(d->handle, pool, 0, queries);
+	R r = 0;
+	t->begun = now();
+	for (uint32_t i = 0; i < count && r == 0; i++) {
+		struct { head h; uint32_t waits; const void *wait, *stages; uint32_t commands; void *const *command; uint32_t signals; const void *signal; } info =
+			{ {4, NULL}, 0, NULL, NULL, 1, commands + i, 0, NULL };
+		r = d->QueueSubmit(d->queue, 1, &info, i + 1 == count ? fence : 0);
+	}
+	return r;
 }
 
-static uint64_t now(void) {
-	struct timespec t;
-	timespec_get(&t, TIME_UTC);
-	return (uint64_t)t.tv_sec * 1000000000u + (uint64_t)t.tv_nsec;
+enum { NOT_READY = 1, TIMEOUT = 2 };
+
+static R sleep_until(c5_device *d, uint64_t fence, uint64_t end) {
+	uint64_t n = now();
+	return d->WaitForFences(d->handle, 1, &fence, 1, n < end ? end - n : 0);
 }
 
-// c5_fence_wait asks again and again for spin nanoseconds, for being woken up takes some 20 us more, then sleeps.
-R c5_fence_wait(c5_device *d, uint64_t fence, uint64_t spin, uint64_t nanoseconds) {
-	R r = 1; // VK_NOT_READY
-	for (uint64_t start = spin ? now() : 0; spin && r == 1 && now() - start < spin;) r = d->GetFenceStatus(d->handle, fence);
-	return r == 1 ? d->WaitForFences(d->handle, 1, &fence, 1, nanoseconds) : r;
+// c5_fence_wait waits for a fence and resets it. The driver wakes a sleeper tens of microseconds late, as much as a short call takes. So with poll
+// the thread sleeps until 2 ms before the work should be done, by the time that it took last, then asks again and again until 2 ms after,
+// and only then sleeps again. Where a sleep ends too late, because the work or the driver's clock is not what it was, no more is lost than those microseconds.
+R c5_fence_wait(c5_device *d, uint64_t fence, uint64_t timeout, int poll, c5_timing *t) {
+	const uint64_t margin = 2000000;
+	uint64_t start = now(), end = timeout < UINT64_MAX - start ? start + timeout : UINT64_MAX;
+	uint64_t due = t->begun + t->expected > start ? t->begun + t->expected : start;
+	uint64_t last = due + margin < end ? due + margin : end;
+	R r = NOT_READY;
+	t->polls = 0;
+	if (poll && due - margin > start) r = sleep_until(d, fence, due - margin < end ? due - margin : end);
+	while (poll && (r == NOT_READY || r == TIMEOUT) && now() < last) r = d->GetFenceStatus(d->handle, fence), t->polls++;
+	if (r == NOT_READY || r == TIMEOUT) r = sleep_until(d, fence, end);
+	if (r != 0) return r;
+	t->expected = now() - t->begun;
+	return d->ResetFences(d->handle, 1, &fence);
 }
-
-R c5_fence_reset(c5_device *d, uint64_t fence) { return d->ResetFences(d->handle, 1, &fence); }

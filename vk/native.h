@@ -65,16 +65,23 @@ int32_t c5_fence_new(c5_device *d, uint64_t *fence);
 int32_t c5_queries_new(c5_device *d, uint32_t count, uint64_t *pool);
 int32_t c5_queries_read(c5_device *d, uint64_t pool, uint32_t count, uint64_t *ticks);
 int32_t c5_encode(c5_device *d, uint64_t pool, void *commands, const void *ops, size_t bytes);
-int32_t c5_submit(c5_device *d, void *const *commands, uint32_t count, uint64_t fence);
-int32_t c5_fence_wait(c5_device *d, uint64_t fence, uint64_t spin, uint64_t nanoseconds);
-int32_t c5_fence_reset(c5_device *d, uint64_t fence);
+// What is known of the time that work with a fence takes, in nanoseconds of the system's steady clock.
+typedef struct {
+	uint64_t begun;    // when it was submitted
+	uint64_t expected; // how long it took last; 0: not known
+	uint64_t polls;    // how often the last c5_fence_wait asked
+} c5_timing;
+int32_t c5_submit(c5_device *d, void *const *commands, uint32_t count, uint64_t fence, uint64_t pool, uint32_t queries, c5_timing *t);
+int32_t c5_fence_wait(c5_device *d, uint64_t fence, uint64_t timeout, int poll, c5_timing *t);
 
 // Tape operations (see tape.go). Every operation starts with this header and is a multiple of 8 bytes long.
-enum { C5_OP_DISPATCH = 1, C5_OP_BARRIER, C5_OP_FILL, C5_OP_COPY, C5_OP_RESET_QUERIES, C5_OP_TIMESTAMP };
+enum { C5_OP_DISPATCH = 1, C5_OP_BARRIER, C5_OP_FILL, C5_OP_COPY, C5_OP_TIMESTAMP };
+enum { C5_COMPUTE = 1, C5_TRANSFER = 2, C5_HOST = 4 }; // kinds of work, for barriers
 typedef struct { uint32_t op, bytes; } c5_op;
+typedef struct { c5_op h; uint32_t before, after; } c5_op_barrier;
 typedef struct { c5_op h; uint64_t pipeline, layout; uint32_t groups[3], push; /* push bytes follow */ } c5_op_dispatch;
 typedef struct { c5_op h; uint64_t buffer, offset, size; uint32_t value, pad; } c5_op_fill;
 typedef struct { c5_op h; uint64_t from, from_offset, to, to_offset, size; } c5_op_copy;
-typedef struct { c5_op h; uint64_t pool; uint32_t first, count; } c5_op_query;
+typedef struct { c5_op h; uint64_t pool; uint32_t query, pad; } c5_op_timestamp;
 
 #endif

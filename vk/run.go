@@ -123,13 +123,11 @@ func (t *Tape) start() error {
 		}
 	}
 	t.ran = false
-	for i, s := range t.segments {
-		if err := s.submit(t.dev, i == len(t.segments)-1); err != nil {
-			if i > 0 { // what was submitted must not run on behind the caller's back
-				return errors.Join(err, t.dev.idle())
-			}
-			return err
+	if err := t.fence.submit(t.dev, t.set.buffers, t.queries, len(t.ticks)); err != nil {
+		if len(t.segments) > 1 { // what was submitted must not run on behind the caller's back
+			return errors.Join(err, t.dev.idle())
 		}
+		return err
 	}
 	t.ran = true
 	return nil
@@ -139,7 +137,7 @@ func (t *Tape) wait() error {
 	if !t.pending {
 		return nil
 	}
-	if err := t.last().wait(t.dev); err != nil {
+	if err := t.fence.wait(t.dev); err != nil {
 		return err
 	}
 	t.pending = false
@@ -147,14 +145,13 @@ func (t *Tape) wait() error {
 	return nil
 }
 
-// finish ends the recording: time stamps at both ends, and the hazard checker.
+// finish ends the recording: it decides the order of the steps, has the hazard checker look at it, and lays out the operations of every
+// submit, time stamps at both ends.
 func (t *Tape) finish() error {
 	if len(t.steps) == 0 {
 		return fmt.Errorf("nothing was recorded")
 	}
-	if err := t.arrange(); err != nil {
-		return err
-	}
+	t.schedule()
 	if err := t.check(); err != nil {
 		return err
 	}
@@ -167,81 +164,26 @@ func (t *Tape) finish() error {
 			return err
 		}
 	}
-	t.ticks = make([]uint64, count)
-	first := t.segments[0]
-	head := appendQuery(nil, C.C5_OP_RESET_QUERIES, t.queries, 0, uint32(count))
-	head = appendQuery(head, C.C5_OP_TIMESTAMP, t.queries, 0, 1)
-	first.ops = append(head, first.ops...)
-	for i := range t.patches {
-		if t.patches[i].segment == 0 {
-			t.patches[i].at += len(head)
-		}
-	}
-	for i, at := range t.stamps {
-		if at.segment == 0 {
-			at.at += len(head)
-		}
-		copy(t.segments[at.segment].ops[at.at:], appendQuery(nil, C.C5_OP_TIMESTAMP, t.queries, uint32(i+1), 1))
-	}
-	if !t.config.Profile {
-		t.last().ops = appendQuery(t.last().ops, C.C5_OP_TIMESTAMP, t.queries, 1, 1)
-	}
-	t.ready, t.stale = true, true
-	return nil
-}
-
-// place in the operations.
-type place struct{ segment, at int }
-
-// stamp leaves room for a time stamp after a step.
-func (t *Tape) stamp() {
-	if !t.config.Profile {
-		return
-	}
-	s := t.last()
-	t.stamps = append(t.stamps, place{len(t.segments) - 1, len(s.ops)})
-	s.ops = append(s.ops, make([]byte, queryBytes)...)
-}
-
-// resolve puts what is bound into the operations and writes the command buffers anew.
-func (t *Tape) resolve() error {
-	for _, s := range t.slots {
-		if s.bound.buf == nil {
-			return fmt.Errorf("nothing is bound to slot %q", s.name)
-		}
-	}
-	if err := t.aliases(); err != nil {
-		return err
-	}
-	for _, p := range t.patches {
-		r := p.slot.bound
-		r.offset += p.offset
-		r.write(t.segments[p.segment].ops[p.at:], p.pair)
-	}
-	for _, s := range t.segments {
-		if err := s.encode(t.dev, s.ops); err != nil {
+	if t.fence.handle == 0 {
+		if err := t.fence.open(t.dev); err != nil {
 			return err
 		}
 	}
-	t.stale = false
-	return nil
-}
-
-// aliases rejects memory bound to a slot that the tape writes, where another slot or the tape itself uses that memory: the barriers
-// were derived without knowing it.
-func (t *Tape) aliases() error {
-	for i, s := range t.slots {
-		for _, o := range t.slots[:i] {
-			if (s.wrote || o.wrote) && s.bound.overlaps(o.bound) {
-				return fmt.Errorf("slots %q and %q are bound to overlapping parts of %s, and one of them is written", o.name, s.name, s.bound.name())
-			}
-		}
-		for _, u := range t.uses {
-			if (s.wrote || u.write) && s.bound.overlaps(u.Range) {
-				return fmt.Errorf("slot %q is bound to a part of %s that the tape uses itself", s.name, s.bound.name())
+	t.ticks = make([]uint64, count)
+	t.own, t.buffers = map[*Buffer][]Access{}, nil
+	known := map[Access]bool{}
+	for _, s := range t.steps {
+		for _, a := range s.accesses {
+			if b := a.Range.buf; b != nil && !known[a] {
+				if known[a] = true; t.own[b] == nil {
+					t.buffers = append(t.buffers, b)
+				}
+				t.own[b] = append(t.own[b], a)
 			}
 		}
 	}
+	t.emit()
+	t.ready, t.stale = true, true
 	return nil
 }
 
@@ -298,7 +240,7 @@ func (t *Tape) Elapsed() (time.Duration, error) {
 	return t.between(0, len(t.ticks)-1), nil
 }
 
-// Steps is the GPU time of every step of the last run. The tape must have been made with Profile.
+// Steps is the GPU time of every step of the last run, in the order of their recording. The tape must have been made with Profile.
 func (t *Tape) Steps() ([]StepTime, error) {
 	if err := t.begin("Steps"); err != nil {
 		return nil, err
@@ -311,7 +253,7 @@ func (t *Tape) Steps() ([]StepTime, error) {
 		return nil, t.fail("Steps", err)
 	}
 	list := make([]StepTime, len(t.steps))
-	for i, s := range t.steps {
+	for i, s := range t.steps { // they run in this order
 		list[i] = StepTime{s.name, t.between(i, i+1), s.flops, s.bytes}
 	}
 	return list, nil

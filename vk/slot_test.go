@@ -44,6 +44,52 @@ func TestSlots(t *testing.T) {
 	assert.Equal(t, before, d.Stats().Encodes, "what is bound already changes nothing")
 }
 
+// TestTurns binds two sets of memory in turn: command buffers are written once for each. A third set takes the place of the one not used last.
+func TestTurns(t *testing.T) {
+	d := open(t, vk.Options{})
+	k, tp := kernel(t, d, "mix", nil), tape(t, d, vk.TapeConfig{})
+	const n = 100
+	in, out := tp.NewSlot("in", 4*n), tp.NewSlot("out", 4*n)
+	step := mix(k, in.Range(), in.Range(), out.Range(), 5)
+	step.Flops = vk.SegmentFlops
+	require.NoError(t, tp.Dispatch(step))
+	require.NoError(t, tp.Dispatch(mix(k, vk.Range{}, in.Range(), in.Range(), 1)))
+	step = mix(k, in.Range(), in.Range(), out.Range(), 3)
+	step.Flops = vk.SegmentFlops
+	require.NoError(t, tp.Dispatch(step))
+	var x, y [3]*vk.Buffer
+	for i := range x {
+		x[i], y[i] = buffer(t, d, "x", 4*n), buffer(t, d, "y", 4*n)
+	}
+	encodes := 0
+	run := func(i int) {
+		t.Helper()
+		data, want := noise(uint64(i), n), make([]uint32, n)
+		upload(t, x[i].Range(), data)
+		before := d.Stats().Encodes
+		require.NoError(t, tp.Bind(in, x[i].Range()))
+		require.NoError(t, tp.Bind(out, y[i].Range()))
+		require.NoError(t, tp.Run())
+		encodes += int(d.Stats().Encodes - before)
+		mixed(data, nil, data, 1, 0)
+		mixed(want, data, data, 3, 0)
+		assert.Equal(t, want, words(t, y[i].Range()))
+	}
+	for _, c := range []struct{ set, encodes int }{
+		{0, 2}, {0, 0}, {1, 2}, {0, 0}, {1, 0}, {0, 0}, {2, 2}, {0, 0}, {2, 0}, {1, 2}, {0, 2},
+	} {
+		encodes = 0
+		run(c.set)
+		assert.Equal(t, c.encodes, encodes, "set %d", c.set)
+	}
+	require.Equal(t, 2, tp.Submits())
+	closed(t, y[0])
+	require.NoError(t, tp.Bind(in, x[1].Range()))
+	assert.ErrorIs(t, tp.Run(), vk.ErrClosed)
+	y[0] = buffer(t, d, "y again", 4*n) // in the same place, maybe
+	run(0)
+}
+
 func TestBindRefused(t *testing.T) {
 	d := open(t, vk.Options{})
 	tp, other := tape(t, d, vk.TapeConfig{}), tape(t, d, vk.TapeConfig{})

@@ -33,58 +33,54 @@ type Tape struct {
 	config TapeConfig
 	mu     sync.Mutex
 
-	segments []*segment // each is one submit: more than one only where the work would keep the device busy for long
-	patches  []patch    // places in the operations that a slot decides
-	slots    []*Slot
-	steps    []step
-	uses     []Access // every range of a buffer that a step touches, each once
-	buffers  []*Buffer
+	ops     []byte  // the steps' operations, as they were recorded
+	patches []patch // places in the operations that a slot decides
+	slots   []*Slot
+	steps   []step
+	own     map[*Buffer][]Access // what the steps touch, each once
+	buffers []*Buffer
+
+	order    []int  // the steps, as they run
+	barriers []bool // whether a barrier stands before a step, by place in the order
+	cuts     []int  // places in the order where another submit starts: only where the work would keep the device busy for long
+	segments [][]byte
+	sets     [2]commandSet // of command buffers, for as many bindings
+	set      *commandSet   // the one of the last run
+	fence    fence
 
 	kernelPins   []*Kernel
-	stamps       []place
 	flops, bytes float64
 	queries      uint64
 	ticks        []uint64
-	planted      int // for tests: the step whose barrier is left out, -1 for none
+	planted      int // for tests: the barrier that is left out, -1 for none
 
-	arranged bool // the steps stand in the order of their run, in segments
-	ready    bool // recording has ended
-	ran      bool // the last run was submitted whole
-	stale    bool // the command buffers do not say what the operations say
-	pending  bool // submitted and not waited for
-	closed   bool
+	ready   bool // recording has ended
+	ran     bool // the last run was submitted whole
+	stale   bool // the operations do not say what is bound
+	pending bool // submitted and not waited for
+	closed  bool
 }
 
-type segment struct {
-	commands
-	ops   []byte
-	flops float64
-}
-
-// segmentFlops is the work after which a tape goes on in another submit. Slow devices do some 0.5 TFLOP/s, and some systems stop
-// work that takes two seconds.
-const segmentFlops = 5e11
-
-// patch is a place in a step's, then in a segment's operations where the address of a slot stands (or its buffer and offset).
+// patch is a place in the operations where the address of a slot stands (or its buffer and offset).
 type patch struct {
-	segment, at int
-	slot        *Slot
-	offset      uint64
-	pair        bool
+	step, at int // at: from the start of the step's operation on
+	segment  int // where that is: in this segment,
+	start    int // from there on
+	slot     *Slot
+	offset   uint64
+	pair     bool
 }
 
 // step is a dispatch, fill or copy.
 type step struct {
-	name     string
-	accesses []Access
-	flops    float64
-	bytes    float64
-	recorded int    // its place in the recording
-	ops      []byte // its operation, and what slots decide of it
-	patches  []patch
-
-	barrier bool // a barrier stands before it
-	segment int
+	name       string
+	accesses   []Access
+	from, size int    // its operation
+	unit       int    // the step that it is a part of, mostly itself
+	kind       uint32 // C5_COMPUTE or C5_TRANSFER
+	groups     uint64 // workgroups, 0 for fills and copies
+	flops      float64
+	bytes      float64
 }
 
 // Slot is a place on a tape for memory that is bound later, and again for later runs.
@@ -122,6 +118,7 @@ type Dispatch struct {
 	Push   []byte    // the push constants after them, see Scalars
 	Flops  float64   // floating-point operations, 0 where they do not matter
 	Bytes  float64   // memory that must be moved at least
+	Part   bool      // it goes on with the work of the dispatch recorded before: neither touches what the other writes, whatever Args say
 }
 
 // NewTape makes an empty tape.
@@ -130,22 +127,8 @@ func (d *Device) NewTape(c TapeConfig) (*Tape, error) {
 		return nil, err
 	}
 	defer d.leave()
-	t := &Tape{dev: d, config: c, planted: -1}
-	if err := t.segment(); err != nil {
-		return nil, fmt.Errorf("vk: NewTape %q: %w", c.Name, err)
-	}
 	d.tapes.Add(1)
-	return t, nil
-}
-
-// segment starts another submit.
-func (t *Tape) segment() error {
-	s := &segment{}
-	if err := s.open(t.dev); err != nil {
-		return err
-	}
-	t.segments = append(t.segments, s)
-	return nil
+	return &Tape{dev: d, config: c, planted: -1}, nil
 }
 
 // Device is the tape's device.
@@ -154,7 +137,7 @@ func (t *Tape) Device() *Device { return t.dev }
 // Work is the sum of Flops and Bytes of all dispatches.
 func (t *Tape) Work() (flops, bytes float64) { return t.flops, t.bytes }
 
-// Kernels names the kernels of the dispatches, in order: as they were recorded, and once the tape has run, as they run.
+// Kernels names the kernels of the dispatches, in the order of their recording.
 func (t *Tape) Kernels() []string {
 	var names []string
 	for _, s := range t.steps {
@@ -208,16 +191,25 @@ func (t *Tape) Dispatch(d Dispatch) error {
 	if err := t.fits(d); err != nil {
 		return t.fail(op, err)
 	}
+	if n := len(t.steps); d.Part && (n == 0 || t.steps[n-1].kind != kindCompute) {
+		return t.fail(op, fmt.Errorf("it is to be a part of the dispatch before, and there is none"))
+	}
 	if !d.Kernel.pin() {
 		return t.fail(op, fmt.Errorf("the kernel is %w", ErrClosed))
 	}
 	t.kernelPins = append(t.kernelPins, d.Kernel)
-	s := step{name: d.Kernel.name, accesses: slices.Clone(d.Args), flops: d.Flops, bytes: d.Bytes, ops: appendDispatch(nil, d.Kernel, d.Groups)}
+	from := len(t.ops)
+	t.ops = appendDispatch(t.ops, d.Kernel, d.Groups)
+	copy(t.ops[from+dispatchHead+8*len(d.Args):], d.Push)
 	for i, a := range d.Args {
-		s.place(a.Range, dispatchHead+8*i, false)
+		t.place(a.Range, from, dispatchHead+8*i, false)
 	}
-	copy(s.ops[dispatchHead+8*len(d.Args):], d.Push)
-	t.step(s)
+	unit := len(t.steps)
+	if d.Part {
+		unit = t.steps[unit-1].unit
+	}
+	groups := uint64(d.Groups[0]) * uint64(d.Groups[1]) * uint64(d.Groups[2])
+	t.step(step{name: d.Kernel.name, accesses: slices.Clone(d.Args), from: from, unit: unit, kind: kindCompute, groups: groups, flops: d.Flops, bytes: d.Bytes})
 	return nil
 }
 
@@ -250,9 +242,10 @@ func (t *Tape) Fill(r Range, word uint32) error {
 	if r.offset%4 != 0 || r.size%4 != 0 {
 		return t.fail("Fill", fmt.Errorf("bytes [%d, +%d) are no whole words", r.offset, r.size))
 	}
-	s := step{name: "fill", accesses: access, bytes: float64(r.size), ops: appendFill(nil, 0, 0, r.size, word)}
-	s.place(r, 8, true)
-	t.step(s)
+	from := len(t.ops)
+	t.ops = appendFill(t.ops, 0, 0, r.size, word)
+	t.place(r, from, 8, true)
+	t.step(step{name: "fill", accesses: access, from: from, unit: len(t.steps), kind: kindTransfer, bytes: float64(r.size)})
 	return nil
 }
 
@@ -269,10 +262,11 @@ func (t *Tape) Copy(dst, src Range) error {
 	if dst.size != src.size || dst.overlaps(src) {
 		return t.fail("Copy", fmt.Errorf("%d bytes of %s to %d bytes of %s: the sizes differ, or they overlap", src.size, src.name(), dst.size, dst.name()))
 	}
-	s := step{name: "copy", accesses: accesses, bytes: 2 * float64(src.size), ops: appendCopy(nil, 0, 0, 0, 0, src.size)}
-	s.place(src, 8, true)
-	s.place(dst, 8+16, true)
-	t.step(s)
+	from := len(t.ops)
+	t.ops = appendCopy(t.ops, 0, 0, 0, 0, src.size)
+	t.place(src, from, 8, true)
+	t.place(dst, from, 24, true)
+	t.step(step{name: "copy", accesses: accesses, from: from, unit: len(t.steps), kind: kindTransfer, bytes: 2 * float64(src.size)})
 	return nil
 }
 
@@ -285,38 +279,27 @@ func (t *Tape) transferable(op string, accesses []Access) error {
 	return t.recording(op, accesses)
 }
 
-func (t *Tape) last() *segment { return t.segments[len(t.segments)-1] }
-
-// step notes a step.
+// step notes a step whose operation was recorded.
 func (t *Tape) step(s step) {
-	s.recorded = len(t.steps)
+	s.size = len(t.ops) - s.from
 	t.steps = append(t.steps, s)
 	t.flops += s.flops
 	t.bytes += s.bytes
 	for _, a := range s.accesses {
-		if a.Range.IsZero() {
-			continue
-		}
 		if a.Range.slot != nil {
 			a.Range.slot.wrote = a.Range.slot.wrote || a.write
-			continue
-		}
-		if !slices.Contains(t.uses, a) {
-			t.uses = append(t.uses, a)
-		}
-		if !slices.Contains(t.buffers, a.Range.buf) {
-			t.buffers = append(t.buffers, a.Range.buf)
 		}
 	}
 }
 
-// place writes the address of a range (or its buffer and offset) into the operation, or notes that a slot decides it.
-func (s *step) place(r Range, at int, pair bool) {
+// place writes the address of a range (or its buffer and offset) into the operation that starts at from and is about to be a step, or notes
+// that a slot decides it.
+func (t *Tape) place(r Range, from, at int, pair bool) {
 	switch {
 	case r.slot != nil:
-		s.patches = append(s.patches, patch{at: at, slot: r.slot, offset: r.offset, pair: pair})
+		t.patches = append(t.patches, patch{step: len(t.steps), at: at, slot: r.slot, offset: r.offset, pair: pair})
 	case r.buf != nil:
-		r.write(s.ops[at:], pair)
+		r.write(t.ops[from+at:], pair)
 	}
 }
 
@@ -327,6 +310,11 @@ func (r Range) write(ops []byte, pair bool) {
 	}
 	order.PutUint64(ops, r.buf.block.buffer)
 	order.PutUint64(ops[8:], r.buf.offset+r.offset)
+}
+
+// overlaps says whether two ranges of one buffer or slot share a byte. What is bound to different slots is compared when it is bound.
+func (r Range) overlaps(o Range) bool {
+	return !r.IsZero() && r.buf == o.buf && r.slot == o.slot && r.offset < o.offset+o.size && o.offset < r.offset+r.size
 }
 
 // Close frees the tape, after waiting for what it has submitted. Closing again does nothing.
@@ -356,9 +344,10 @@ func (t *Tape) Close() error {
 	if t.dev.closed.Load() {
 		return nil
 	}
-	for _, s := range t.segments {
-		s.destroy(t.dev)
+	for i := range t.sets {
+		t.sets[i].destroy(t.dev)
 	}
+	t.fence.destroy(t.dev)
 	vulkan.DestroyQueryPool(t.dev.handle, *(*vulkan.QueryPool)(unsafe.Pointer(&t.queries)), nil)
 	return nil
 }

@@ -1,7 +1,9 @@
 package vk_test
 
 import (
+	"cmp"
 	"fmt"
+	"maps"
 	"math/rand/v2"
 	"slices"
 	"testing"
@@ -11,61 +13,6 @@ import (
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 )
-
-func TestBarriers(t *testing.T) {
-	d := open(t, vk.Options{})
-	k := kernel(t, d, "mix", nil)
-	var r [4]vk.Range
-	for i := range r {
-		r[i] = buffer(t, d, fmt.Sprint(i), 256).Range()
-	}
-	a, b, c, e := r[0], r[1], r[2], r[3]
-	fill := func(r vk.Range) func(*vk.Tape) error { return func(t *vk.Tape) error { return t.Fill(r, 1) } }
-	copy := func(dst, src vk.Range) func(*vk.Tape) error {
-		return func(t *vk.Tape) error { return t.Copy(dst, src) }
-	}
-	run := func(x, y, out vk.Range) func(*vk.Tape) error {
-		return func(t *vk.Tape) error { return t.Dispatch(mix(k, x, y, out, 2)) }
-	}
-	type steps = []func(*vk.Tape) error
-	const no, yes = false, true
-	none := vk.Range{}
-	for name, want := range map[string]struct {
-		steps    steps
-		barriers []bool
-	}{
-		"one":                        {steps{fill(a)}, []bool{no}},
-		"read after write":           {steps{fill(a), run(none, a, b)}, []bool{no, yes}},
-		"read after write, argument": {steps{fill(a), run(a, c, b)}, []bool{no, yes}},
-		"write after write":          {steps{fill(a), fill(a)}, []bool{no, yes}},
-		"write after read":           {steps{copy(b, a), fill(a)}, []bool{no, yes}},
-		"read after read":            {steps{copy(b, a), copy(c, a), run(a, a, e)}, []bool{no, no, no}},
-		"independent":                {steps{fill(a), copy(b, c), run(none, e, e)}, []bool{no, no, no}},
-		"absent arguments":           {steps{run(none, a, b), run(none, c, e)}, []bool{no, no}},
-		"in place, twice":            {steps{run(a, b, a), run(a, b, a)}, []bool{no, yes}},
-		"halves":                     {steps{fill(a.Slice(0, 128)), fill(a.Slice(128, 128)), copy(b, a)}, []bool{no, no, yes}},
-		"a word in common":           {steps{fill(a.Slice(0, 132)), fill(a.Slice(128, 128))}, []bool{no, yes}},
-		"inside":                     {steps{fill(a), fill(a.Slice(64, 4))}, []bool{no, yes}},
-		"around":                     {steps{fill(a.Slice(64, 4)), copy(b, a)}, []bool{no, yes}},
-		"copy within a buffer":       {steps{copy(a.Slice(0, 64), a.Slice(64, 64)), copy(a.Slice(128, 64), a.Slice(64, 64)), fill(a.Slice(64, 64))}, []bool{no, no, yes}},
-		"one barrier for two":        {steps{fill(a), fill(b), copy(c, a), copy(e, b)}, []bool{no, no, yes, no}},
-		"a chain":                    {steps{fill(a), copy(b, a), copy(c, b), copy(e, c)}, []bool{no, yes, yes, yes}},
-		"branches":                   {steps{fill(a), copy(b, a), fill(c), copy(e, c)}, []bool{no, no, yes, no}},
-		"not the step before":        {steps{fill(a), fill(b), copy(c, e), copy(b, a)}, []bool{no, no, no, yes}},
-	} {
-		t.Run(name, func(t *testing.T) {
-			minimal, full := tape(t, d, vk.TapeConfig{}), tape(t, d, vk.TapeConfig{BarrierEverywhere: true})
-			for _, step := range want.steps {
-				require.NoError(t, step(minimal))
-				require.NoError(t, step(full))
-			}
-			assert.Equal(t, want.barriers, minimal.Barriers())
-			assert.NotContains(t, full.Barriers(), false)
-			assert.NoError(t, minimal.Run())
-			assert.NoError(t, full.Run())
-		})
-	}
-}
 
 // program is a random tape: what it does to buffers of so many words. The last buffer is a slot.
 type program struct {
@@ -178,42 +125,42 @@ func (p program) record(t testing.TB, tp *vk.Tape, k *vk.Kernel, ranges []vk.Ran
 	}
 }
 
-// hazards goes through the steps word by word and says which step touches what others touched since the barrier before it. With
-// barriers nil, a barrier stands just where one is needed.
-func (p program) hazards(barriers []bool) []bool {
-	var wrote, touched []map[int]bool
-	clear := func() {
-		wrote, touched = nil, nil
-		for range p.words {
-			wrote, touched = append(wrote, map[int]bool{}), append(touched, map[int]bool{})
-		}
+// pairs are the steps that must run one after the other, found word by word.
+func (p program) pairs() [][2]int {
+	type use struct {
+		step  int
+		write bool
 	}
-	clear()
-	list := make([]bool, len(p.steps))
+	uses := map[[2]int][]use{}
 	for i, s := range p.steps {
-		if barriers != nil && barriers[i] {
-			clear()
-		}
 		reads, y := s.touches()
 		for _, x := range reads {
 			for w := x.from; w < x.from+x.n; w++ {
-				list[i] = list[i] || wrote[x.buffer][w]
+				uses[[2]int{x.buffer, w}] = append(uses[[2]int{x.buffer, w}], use{i, false})
 			}
 		}
 		for w := y.from; w < y.from+y.n; w++ {
-			list[i] = list[i] || touched[y.buffer][w]
+			uses[[2]int{y.buffer, w}] = append(uses[[2]int{y.buffer, w}], use{i, true})
 		}
-		if barriers == nil && list[i] {
-			clear()
-		}
-		for _, x := range append(reads, y) {
-			for w := x.from; w < x.from+x.n; w++ {
-				touched[x.buffer][w] = true
+	}
+	found := map[[2]int]bool{}
+	for _, list := range uses {
+		for i, a := range list {
+			for _, b := range list[i+1:] {
+				if (a.write || b.write) && a.step != b.step {
+					found[[2]int{a.step, b.step}] = true
+				}
 			}
 		}
-		for w := y.from; w < y.from+y.n; w++ {
-			wrote[y.buffer][w] = true
-		}
+	}
+	return slices.SortedFunc(maps.Keys(found), func(a, b [2]int) int { return cmp.Or(a[1]-b[1], a[0]-b[0]) })
+}
+
+// levels are the fewest barriers that must stand before each step.
+func (p program) levels(pairs [][2]int) []int {
+	list := make([]int, len(p.steps))
+	for _, x := range pairs { // by the second step
+		list[x[1]] = max(list[x[1]], list[x[0]]+1)
 	}
 	return list
 }
@@ -283,7 +230,7 @@ func TestRandomTapes(t *testing.T) {
 	}
 }
 
-// TestHazardChecker compares what the recorder and the checker know with a model that goes word by word.
+// TestHazardChecker compares what the scheduler and the checker know with a model that goes word by word.
 func TestHazardChecker(t *testing.T) {
 	d := gputest.Device(t)
 	k := kernel(t, d, "mix", nil)
@@ -293,51 +240,41 @@ func TestHazardChecker(t *testing.T) {
 		p := randomProgram(r, 4, 24, 14)
 		b := newBench(t, d, k, p)
 		tp := b.record(t, p, vk.TapeConfig{}, -1)
-		run := program{words: p.words} // as it runs
-		for _, i := range tp.Order() {
-			run.steps = append(run.steps, p.steps[i])
-		}
-		needed := run.hazards(nil)
-		require.Equal(t, needed, tp.Barriers(), "as few barriers as possible")
+		pairs := p.pairs()
+		require.Equal(t, p.levels(pairs), groups(tp.Schedule()), "as few barriers as possible")
 		require.NoError(t, tp.Check())
-		for i, barrier := range needed {
-			if !barrier {
-				continue
-			}
+		for i := range tp.Barriers() {
 			bad := b.record(t, p, vk.TapeConfig{}, i)
-			require.False(t, bad.Barriers()[i])
-			require.ErrorContains(t, bad.Run(), "hazard: ", "seed %d, step %d", seed, i)
+			require.Equal(t, tp.Barriers()-1, bad.Barriers())
+			require.ErrorContains(t, bad.Run(), "hazard: ", "seed %d, barrier %d", seed, i)
 			closed(t, bad)
 		}
-		for range 20 { // barriers in any places at all
-			marks := make([]bool, len(p.steps))
-			for i := range marks {
-				marks[i] = r.IntN(3) > 0
-				tp.SetBarrier(i, marks[i])
+		for range 20 { // steps changing places, and barriers in any places at all
+			order, barriers := tp.Schedule()
+			for range r.IntN(3) {
+				i := r.IntN(len(order) - 1)
+				order[i], order[i+1] = order[i+1], order[i]
 			}
-			hazard := slices.Contains(run.hazards(marks), true)
-			require.Equal(t, hazard, tp.Check() != nil, "seed %d, %v", seed, marks)
+			for range r.IntN(4) {
+				i := r.IntN(len(order))
+				barriers[i] = !barriers[i]
+			}
+			tp.Reschedule(order, barriers)
+			group := groups(order, barriers)
+			hazard := slices.ContainsFunc(pairs, func(x [2]int) bool { return group[x[0]] >= group[x[1]] })
+			require.Equal(t, hazard, tp.Check() != nil, "seed %d, %v, %v", seed, order, barriers)
 			if hazard {
 				found++
 			} else {
 				clean++
 			}
 		}
-		for i := range run.steps {
-			tp.SetBarrier(i, true)
-		}
-		require.NoError(t, tp.Check())
-		for i, barrier := range needed { // a step that waits for one before, and steps before it
-			if !barrier {
-				continue
-			}
-			tp.Swap(i, i-1)
-			swapped := program{words: p.words, steps: slices.Clone(run.steps)}
-			swapped.steps[i], swapped.steps[i-1] = swapped.steps[i-1], swapped.steps[i]
-			two := program{words: p.words, steps: swapped.steps[i-1 : i+1]}
-			require.Equal(t, slices.Contains(two.hazards(make([]bool, 2)), true), tp.Check() != nil, "seed %d, step %d changes places", seed, i)
-			tp.Swap(i, i-1)
-		}
+		order, barriers := tp.Schedule()
+		order[0] = order[1]
+		tp.Reschedule(order, barriers)
+		require.ErrorContains(t, tp.Check(), "runs twice")
+		tp.Reschedule(order[1:], barriers[1:])
+		require.ErrorContains(t, tp.Check(), "does not run")
 		closed(t, tp)
 	}
 	assert.Greater(t, found, 50)

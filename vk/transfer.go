@@ -229,6 +229,9 @@ func (s *staging) move(list []Transfer, up bool) (err error) {
 func (h *half) add(s *staging, t Transfer, done, n uint64, up bool) {
 	data := t.Data[done : done+n]
 	device, at := t.Range.buf.block.buffer, t.Range.buf.offset+t.Range.offset+done
+	if h.used == 0 {
+		h.ops = appendBarrier(h.ops, kindAny, kindTransfer)
+	}
 	if up {
 		copy(h.memory[h.used:], data)
 		h.ops = appendCopy(h.ops, s.buffer, h.offset+h.used, device, at, n)
@@ -251,10 +254,11 @@ func (s *staging) start(h *half, up bool) error {
 		err = s.dev.check("vkFlushMappedMemoryRanges", int32(C.c5_sync_mapped(s.dev.c, C.uint64_t(s.memory), 1)))
 	}
 	if err == nil {
+		h.ops = appendBarrier(h.ops, kindTransfer, kindHost)
 		err = h.encode(s.dev, h.ops)
 	}
 	if err == nil {
-		err = h.submit(s.dev, true)
+		err = h.submit(s.dev)
 	}
 	if err != nil {
 		h.reset()

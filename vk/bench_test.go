@@ -1,0 +1,102 @@
+package vk_test
+
+import (
+	"fmt"
+	"testing"
+	"time"
+
+	"github.com/colt5-vulkan/colt5/vk"
+	"github.com/stretchr/testify/require"
+)
+
+// chain is a tape of so many steps, every other one of which waits for the one before; the first reads a slot.
+func chain(b *testing.B, d *vk.Device, k *vk.Kernel, steps int) (*vk.Tape, *vk.Slot) {
+	tp := tape(b, d, vk.TapeConfig{})
+	slot := tp.NewSlot("x", 256)
+	for i := range steps {
+		y := buffer(b, d, "y", 256)
+		x := slot.Range()
+		require.NoError(b, tp.Dispatch(mix(k, x, x, y.Range(), uint32(i))))
+	}
+	return tp, slot
+}
+
+// BenchmarkRun is the time of a call beyond its GPU time, over tapes of small steps: as it is, with other memory than last time but the
+// same as before that (turns), and with memory that was never seen (new).
+func BenchmarkRun(b *testing.B) {
+	for _, steps := range []int{1, 40, 1000} {
+		for _, how := range []string{"same", "turns", "new"} {
+			b.Run(fmt.Sprintf("%d steps/%s", steps, how), func(b *testing.B) {
+				d := open(b, vk.Options{})
+				tp, slot := chain(b, d, kernel(b, d, "mix", nil), steps)
+				x := buffer(b, d, "x", 1<<20)
+				sets := map[string]int{"same": 1, "turns": 2, "new": 3}[how]
+				run := func(i int) {
+					if err := tp.Bind(slot, x.Range().Slice(uint64(i%sets)*256, 256)); err != nil {
+						b.Fatal(err)
+					}
+					if err := tp.Run(); err != nil {
+						b.Fatal(err)
+					}
+				}
+				for i := range 6 {
+					run(i)
+				}
+				before, gpu, start := d.Stats().Encodes, time.Duration(0), time.Now()
+				b.ResetTimer()
+				for i := range b.N {
+					run(i)
+					t, err := tp.Elapsed()
+					if err != nil {
+						b.Fatal(err)
+					}
+					gpu += t
+				}
+				b.StopTimer()
+				b.ReportMetric(float64((time.Since(start)-gpu).Microseconds())/float64(b.N), "us-beyond-gpu/op")
+				b.ReportMetric(float64(d.Stats().Encodes-before)/float64(b.N), "encodes/op")
+			})
+		}
+	}
+}
+
+// BenchmarkEncode is the time to write a command buffer anew, without a run.
+func BenchmarkEncode(b *testing.B) {
+	for _, steps := range []int{40, 1000} {
+		b.Run(fmt.Sprintf("%d steps", steps), func(b *testing.B) {
+			d := open(b, vk.Options{})
+			tp, slot := chain(b, d, kernel(b, d, "mix", nil), steps)
+			require.NoError(b, tp.Bind(slot, buffer(b, d, "x", 256).Range()))
+			require.NoError(b, tp.Run())
+			b.ResetTimer()
+			for range b.N {
+				if err := tp.Encode(); err != nil {
+					b.Fatal(err)
+				}
+			}
+			b.ReportMetric(float64(b.Elapsed().Nanoseconds())/float64(b.N*steps), "ns/step")
+		})
+	}
+}
+
+// BenchmarkSchedule is the time to find the order of steps and check it.
+func BenchmarkSchedule(b *testing.B) {
+	for _, steps := range []int{100, 1000, 5000} {
+		b.Run(fmt.Sprintf("%d steps", steps), func(b *testing.B) {
+			d := open(b, vk.Options{})
+			k, tp := kernel(b, d, "mix", nil), tape(b, d, vk.TapeConfig{})
+			x := buffer(b, d, "x", 1<<20).Range()
+			for i := range steps { // pieces of one workspace, used again and again
+				at := func(i int) vk.Range { return x.Slice(uint64(i%50)*16384, 16384) }
+				require.NoError(b, tp.Dispatch(mix(k, at(7*i), at(i+1), at(3*i+2), uint32(i))))
+			}
+			b.ResetTimer()
+			for range b.N {
+				tp.Schedule()
+				if err := tp.Check(); err != nil {
+					b.Fatal(err)
+				}
+			}
+		})
+	}
+}

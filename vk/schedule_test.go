@@ -1,0 +1,177 @@
+package vk_test
+
+import (
+	"fmt"
+	"slices"
+	"testing"
+
+	"github.com/colt5-vulkan/colt5/vk"
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+)
+
+func TestBarriers(t *testing.T) {
+	d := open(t, vk.Options{})
+	k := kernel(t, d, "mix", nil)
+	var r [4]vk.Range
+	for i := range r {
+		r[i] = buffer(t, d, fmt.Sprint(i), 256).Range()
+	}
+	a, b, c, e := r[0], r[1], r[2], r[3]
+	fill := func(r vk.Range) func(*vk.Tape) error { return func(t *vk.Tape) error { return t.Fill(r, 1) } }
+	copy := func(dst, src vk.Range) func(*vk.Tape) error {
+		return func(t *vk.Tape) error { return t.Copy(dst, src) }
+	}
+	run := func(x, y, out vk.Range) func(*vk.Tape) error {
+		return func(t *vk.Tape) error { return t.Dispatch(mix(k, x, y, out, 2)) }
+	}
+	type steps = []func(*vk.Tape) error
+	none := vk.Range{}
+	for name, want := range map[string]struct {
+		steps  steps
+		levels []int // barriers before each step
+	}{
+		"one":                        {steps{fill(a)}, []int{0}},
+		"read after write":           {steps{fill(a), run(none, a, b)}, []int{0, 1}},
+		"read after write, argument": {steps{fill(a), run(a, c, b)}, []int{0, 1}},
+		"write after write":          {steps{fill(a), fill(a)}, []int{0, 1}},
+		"write after read":           {steps{copy(b, a), fill(a)}, []int{0, 1}},
+		"read after read":            {steps{copy(b, a), copy(c, a), run(a, a, e)}, []int{0, 0, 0}},
+		"independent":                {steps{fill(a), copy(b, c), run(none, e, e)}, []int{0, 0, 0}},
+		"absent arguments":           {steps{run(none, a, b), run(none, c, e)}, []int{0, 0}},
+		"in place, twice":            {steps{run(a, b, a), run(a, b, a)}, []int{0, 1}},
+		"halves":                     {steps{fill(a.Slice(0, 128)), fill(a.Slice(128, 128)), copy(b, a)}, []int{0, 0, 1}},
+		"a word in common":           {steps{fill(a.Slice(0, 132)), fill(a.Slice(128, 128))}, []int{0, 1}},
+		"inside":                     {steps{fill(a), fill(a.Slice(64, 4))}, []int{0, 1}},
+		"around":                     {steps{fill(a.Slice(64, 4)), copy(b, a)}, []int{0, 1}},
+		"copy within a buffer":       {steps{copy(a.Slice(0, 64), a.Slice(64, 64)), copy(a.Slice(128, 64), a.Slice(64, 64)), fill(a.Slice(64, 64))}, []int{0, 0, 1}},
+		"one barrier for two":        {steps{fill(a), fill(b), copy(c, a), copy(e, b)}, []int{0, 0, 1, 1}},
+		"a chain":                    {steps{fill(a), copy(b, a), copy(c, b), copy(e, c)}, []int{0, 1, 2, 3}},
+		"not the step before":        {steps{fill(a), fill(b), copy(c, e), copy(b, a)}, []int{0, 0, 0, 1}},
+		"a branch after another":     {steps{fill(a), copy(b, a), fill(c), copy(e, c)}, []int{0, 1, 0, 1}},
+		"a long branch and a short":  {steps{fill(a), copy(b, a), fill(b), fill(c), run(b, c, e)}, []int{0, 1, 2, 0, 3}},
+		"memory used again":          {steps{fill(a), copy(b, a), fill(a), copy(c, a)}, []int{0, 1, 2, 3}},
+		"two readers, then a writer": {steps{fill(a), copy(b, a), copy(c, b), copy(e, a), fill(a)}, []int{0, 1, 2, 1, 2}},
+		"a hole in what is touched":  {steps{fill(a.Slice(0, 64)), fill(a.Slice(128, 64)), fill(a.Slice(64, 64)), copy(b, a)}, []int{0, 0, 0, 1}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			minimal, full := tape(t, d, vk.TapeConfig{}), tape(t, d, vk.TapeConfig{BarrierEverywhere: true})
+			for _, step := range want.steps {
+				require.NoError(t, step(minimal))
+				require.NoError(t, step(full))
+			}
+			got := groups(minimal.Schedule())
+			assert.Equal(t, want.levels, got)
+			assert.Equal(t, slices.Max(want.levels), minimal.Barriers())
+			_, everywhere := full.Schedule()
+			assert.NotContains(t, everywhere, false)
+			assert.NoError(t, minimal.Run())
+			assert.NoError(t, full.Run())
+			assert.Equal(t, slices.Max(want.levels), minimal.Barriers())
+			assert.Equal(t, len(want.steps), full.Barriers())
+		})
+	}
+}
+
+// groups is the number of barriers before each step, by recording.
+func groups(order []int, barriers []bool) []int {
+	list, n := make([]int, len(order)), 0
+	for i, step := range order {
+		if barriers[i] {
+			n++
+		}
+		list[step] = n
+	}
+	return list
+}
+
+// TestFewWorkgroupsFirst: behind a large step a small one would start late.
+func TestFewWorkgroupsFirst(t *testing.T) {
+	d := open(t, vk.Options{})
+	k := kernel(t, d, "mix", nil)
+	x, y := buffer(t, d, "x", 1<<16).Range(), buffer(t, d, "y", 1<<16).Range()
+	tp, slow := tape(t, d, vk.TapeConfig{}), tape(t, d, vk.TapeConfig{Profile: true})
+	for _, tp := range []*vk.Tape{tp, slow} {
+		out := func(at, words uint64) vk.Dispatch {
+			return mix(k, vk.Range{}, x.Slice(0, 4*words), y.Slice(at, 4*words), 1)
+		}
+		for _, step := range []vk.Dispatch{out(0, 1000), out(4096, 10), out(0, 1000), out(8192, 100), out(12288, 20)} {
+			require.NoError(t, tp.Dispatch(step))
+		}
+		require.NoError(t, tp.Fill(y.Slice(1<<15, 4), 1))
+		require.NoError(t, tp.Run())
+	}
+	order, barriers := tp.Schedule()
+	assert.Equal(t, []int{5, 1, 4, 3, 0, 2}, order)
+	assert.Equal(t, []bool{false, false, false, false, false, true}, barriers)
+	order, barriers = slow.Schedule()
+	assert.Equal(t, []int{0, 1, 2, 3, 4, 5}, order, "as they were recorded")
+	assert.Equal(t, []bool{false, true, true, true, true, true}, barriers)
+	steps, err := slow.Steps()
+	require.NoError(t, err)
+	var names []string
+	for _, s := range steps {
+		names = append(names, s.Name)
+	}
+	assert.Equal(t, slow.Kernels(), names)
+}
+
+// TestBarrierKinds: barriers between dispatches leave transfers alone. Each is between the kinds of the steps on its two sides, so that the chain of
+// them orders all steps.
+func TestBarrierKinds(t *testing.T) {
+	d := open(t, vk.Options{})
+	k := kernel(t, d, "mix", nil)
+	x, y := buffer(t, d, "x", 256).Range(), buffer(t, d, "y", 256).Range()
+	run := func(in, out vk.Range) vk.Dispatch { return mix(k, vk.Range{}, in, out, 1) }
+	record := func(c vk.TapeConfig, flops float64) []string {
+		tp := tape(t, d, c)
+		require.NoError(t, tp.Fill(x, 1))
+		for range 2 {
+			step := run(x, y)
+			step.Flops = flops
+			require.NoError(t, tp.Dispatch(step))
+			require.NoError(t, tp.Dispatch(run(y, x)))
+		}
+		require.NoError(t, tp.Copy(x.Slice(0, 16), y.Slice(0, 16)))
+		require.NoError(t, tp.Dispatch(run(y.Slice(64, 16), x.Slice(64, 16))))
+		require.NoError(t, tp.Run())
+		require.NoError(t, tp.Run())
+		return tp.Ordered()
+	}
+	const start, end = "CT CT", "CT CT" // with the time stamps
+	assert.Equal(t, []string{start, "T C", "C C", "C C", "C C", "C CT", end}, record(vk.TapeConfig{}, 0))
+	assert.Equal(t, []string{start, "T C", "C C", "CT C", "C C", "C CT", end}, record(vk.TapeConfig{}, vk.SegmentFlops), "a new submit")
+	assert.Equal(t, []string{start, "T T", "T C", "C C", "C C", "C C", "C T", "T C", end}, record(vk.TapeConfig{BarrierEverywhere: true}, 0))
+}
+
+// TestParts has dispatches that share the work of one step: whatever their arguments say, they do not wait for each other.
+func TestParts(t *testing.T) {
+	d := open(t, vk.Options{})
+	k := kernel(t, d, "mix", nil)
+	x, y, z := buffer(t, d, "x", 4096).Range(), buffer(t, d, "y", 4096).Range(), buffer(t, d, "z", 4096).Range()
+	tp := tape(t, d, vk.TapeConfig{})
+	part := func(a, y vk.Range) vk.Dispatch {
+		run := mix(k, vk.Range{}, a, y, 1)
+		run.Part = true
+		return run
+	}
+	assert.ErrorContains(t, tp.Dispatch(part(x, y)), "it is to be a part of the dispatch before, and there is none")
+	require.NoError(t, tp.Fill(x, 1))
+	assert.ErrorContains(t, tp.Dispatch(part(x, y)), "it is to be a part of the dispatch before, and there is none")
+	require.NoError(t, tp.Dispatch(mix(k, vk.Range{}, x, y, 1)))
+	require.NoError(t, tp.Dispatch(part(x, y)))
+	require.NoError(t, tp.Dispatch(part(z, y))) // all of them wait for what one of them waits for
+	require.NoError(t, tp.Dispatch(mix(k, vk.Range{}, y, z, 1)))
+	require.NoError(t, tp.Dispatch(mix(k, vk.Range{}, x, y, 1)))
+	order, barriers := tp.Schedule()
+	assert.Equal(t, []int{0, 1, 1, 1, 2, 3}, groups(order, barriers))
+	require.NoError(t, tp.Check())
+	for i := range barriers { // the checker lets parts off, and nothing else
+		if barriers[i] {
+			barriers[i] = false
+			require.ErrorContains(t, tp.Check(), "hazard: ")
+			barriers[i] = true
+		}
+	}
+	require.NoError(t, tp.Run())
+}

@@ -1,0 +1,63 @@
+package vk_test
+
+import (
+	"fmt"
+	"testing"
+	"time"
+
+	"github.com/colt5-vulkan/colt5/vk"
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+)
+
+// TestWaiting looks at what a wait does: a driver that runs on the processor is left alone, a GPU is asked around the end of the work.
+func TestWaiting(t *testing.T) {
+	d := open(t, vk.Options{})
+	k, y, tp := kernel(t, d, "busy", nil), buffer(t, d, "y", 4), tape(t, d, vk.TapeConfig{})
+	require.NoError(t, tp.Dispatch(busy(k, y.Range(), 65_000))) // some 10 ms
+	cpu := d.Caps().CPU
+	require.NoError(t, tp.Run())
+	assert.Equal(t, cpu, tp.Polls() == 0)
+	defer d.SetCaps(func(c *vk.Caps) { c.CPU = cpu })
+	d.SetCaps(func(c *vk.Caps) { c.CPU = false })
+
+	release, err := tp.Stall()
+	require.NoError(t, err)
+	for _, c := range []struct {
+		expected time.Duration
+		asked    bool
+	}{
+		{0, true},                // not known
+		{time.Microsecond, true}, // long over
+		{time.Hour, false},       // after the timeout: no processor is kept busy
+	} {
+		t.Run(fmt.Sprint(c.expected), func(t *testing.T) {
+			tp.Expect(c.expected)
+			d.SetTimeout(30 * time.Millisecond)
+			defer d.SetTimeout(time.Minute)
+			start := time.Now()
+			require.ErrorIs(t, tp.Wait(), vk.ErrTimeout)
+			assert.GreaterOrEqual(t, time.Since(start), 30*time.Millisecond)
+			assert.Equal(t, c.asked, tp.Polls() > 0)
+		})
+	}
+	d.SetTimeout(time.Minute)
+	require.NoError(t, release())
+	require.NoError(t, tp.Wait())
+	for range 5 {
+		require.NoError(t, tp.Run())
+	}
+	gpu, err := tp.Elapsed()
+	require.NoError(t, err)
+	last := tp.Expected()
+	assert.GreaterOrEqual(t, last, gpu)
+	assert.Equal(t, busied(65_000), words(t, y.Range())[0])
+	tp.Expect(time.Hour) // it took long once
+	start := time.Now()
+	require.NoError(t, tp.Run())
+	assert.Less(t, time.Since(start), time.Minute, "what takes less than expected is noticed in time")
+	assert.Zero(t, tp.Polls())
+	assert.Less(t, tp.Expected(), time.Minute)
+	upload(t, y.Range(), []uint32{5})
+	assert.Equal(t, []uint32{5}, words(t, y.Range()), "transfers are asked for too")
+}
