@@ -86,6 +86,12 @@ func spans(b, n, most, block, before, after int) []span {
 		for from := 0; from < n; from += size {
 			count := min(size, n-from)
 			first, end := max(0, from-before*block), min(n, from+count+after*block)
+			// The tiles of a product have up to 128 rows. Few more neighbours than needed, where there are any, make the last one whole:
+			// kernels that look for its edge take a tenth longer.
+			if missing := -(end - first) & 127; 64*missing <= end-first {
+				more := min(missing, n-end)
+				first, end = first-min(missing-more, first), end+more
+			}
 			list = append(list, span{item, 1, first, end - first, from, count})
 		}
 	}

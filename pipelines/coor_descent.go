@@ -36,7 +36,7 @@ import (
 // A block without a valid entry, or taken whole, has a state of zeros: its gradient is 0. Scores differ in the last bits between a run
 // with State and one without, which caches exponentials.
 //
-// A block of up to 32,768 entries (28,672 on AMD before RDNA, fewer on small devices) takes one dispatch, in which every workgroup has a block in registers;
+// A block of up to 32,768 entries (fewer on small devices) takes one dispatch, in which every workgroup has a block in registers;
 // a longer one takes Iters + 1 dispatches, which share it among workgroups through Scratch. Which one depends on the device and
 // the length of a block alone, and so does the order of summation; a window counts as a block of N entries. State and scratch memory
 // start at multiples of 16 bytes, the mask anywhere, all others at multiples of 4.
@@ -98,18 +98,15 @@ type coorDescentPlan struct {
 
 // planCoorDescent is a function of the device and the length of a block.
 func planCoorDescent(caps vk.Caps, length int) coorDescentPlan {
-	// An invocation should have 16 entries, so that what all of them do alike (the sum over the workgroup, the scalars of a step)
-	// stays small; 32 where the workgroup can grow no more. The shader adds up at most 256 subgroups.
-	limit := min(caps.MaxWorkgroupInvocations, caps.MaxWorkgroupSize[0], 1024, 256*max(caps.SubgroupMin, 1))
+	// An invocation should have 32 entries, so that what all of them do alike (the sum over the workgroup, the scalars of a step)
+	// stays small; 64 where the workgroup can grow no more: of 1,024 invocations these scalars take longer. The shader adds up at most
+	// 256 subgroups.
+	limit := min(caps.MaxWorkgroupInvocations, caps.MaxWorkgroupSize[0], 512, 256*max(caps.SubgroupMin, 1))
 	invocations := uint32(min(64, limit))
-	for 2*invocations <= limit && int(invocations)*16 < length {
+	for 2*invocations <= limit && int(invocations)*32 < length {
 		invocations *= 2
 	}
-	quads, most := (length+4*int(invocations)-1)/(4*int(invocations)), 8
-	if invocations == 1024 && caps.SubgroupMin >= 64 { // AMD before RDNA: such a workgroup leaves an invocation 64 registers, 8 quads take more
-		most = 7
-	}
-	if quads <= most {
+	if quads := (length + 4*int(invocations) - 1) / (4 * int(invocations)); quads <= 16 {
 		return coorDescentPlan{invocations: invocations, quads: uint32(quads)}
 	}
 	const part, mostParts = 4096, 1024 // of a part's 4096 entries an invocation has 16; every workgroup adds up all parts

@@ -13,7 +13,7 @@ const selectMax = 1 << 28
 const selectStateBytes = 4 * (16 + 2048 + 2048 + 1024)
 
 const (
-	selectSampled = 8192      // the longest block that is never sampled; twice that if one workgroup could do it and need not sort
+	selectSampled = 8192      // the longest block that is never sampled, and one that a workgroup can do and need not sort is not either
 	selectRows    = 8         // most blocks that are sampled though one workgroup each could do them
 	selectSamples = 32        // most of a thread of select_sample
 	selectGather  = 2         // GRANULES of select_gather.comp, of a thread
@@ -102,7 +102,7 @@ func newSelectPlan(l selectLimits, sorted bool, z selectSizes) selectPlan {
 	if z.odd { // one more granule does not change the way, so that it does not take scratch memory where none was taken
 		granules = most
 	}
-	quick := p.short && (p.segments > selectRows || !sorted && p.block <= 2*selectSampled)
+	quick := p.short && (p.segments > selectRows || !sorted)
 	if p.block > selectSampled && p.slots <= uint64(l.slots) && !quick && p.sample(l, granules, sorted) {
 		return p
 	}

@@ -9,7 +9,7 @@
 // largest of e u, and sum = sum of exp((min(s, -a) - top) / e): then a_t = e log(k / sum) - top, where the logarithm goes to 0.
 //
 // Without LONG a workgroup takes a block and runs all iterations, with the entries in registers, QUADS times 4 an invocation.
-// Once e is constant and `a` moves slowly it holds exp((s - origin) / e) there instead: then a step is a minimum and a sum.
+// Once e is constant it holds exp((s - origin) / e) there instead: see last_steps.
 //
 // With LONG a dispatch does one step. A workgroup takes a part of a block, `span` entries. It adds up what the parts' workgroups
 // left in the dispatch before, all of them alike, and leaves its own sum for the next one:
@@ -99,7 +99,7 @@ void main() {
 	if (workgroup() >= p.count) return;
 	unit = workgroup() / p.parts;
 	part = workgroup() % p.parts;
-	count_lanes();
+	begin_sums();
 	locate(unit);
 	begin(part * p.span / 4 + gl_LocalInvocationID.x, (part + 1) * p.span);
 	if (p.step == p.iters) write_rest(unit, part * p.span, (part + 1) * p.span);
@@ -135,6 +135,7 @@ void main() {
 
 vec4 x[QUADS];         // the entries; with `cached`, exp((s - origin) / e)
 float lowest = ABSENT; // what is lower counts as this
+bool cached = false;
 
 void load() { [[unroll]] for (uint q = 0; q < QUADS; q++) x[q] = max(read_quad(q * gl_WorkGroupSize.x), lowest); }
 
@@ -147,45 +148,46 @@ Pair decayed(Pair e) {
 	return next;
 }
 
-// Up to here s / e may lie from 0 for sum_of's product not to lose what the difference s - top keeps.
-const float NEAR = 1 << 22;
-
-// sum_of is the sum of exp((min(s, top) - top) / e); with STATE also how many are over top. bits = log2(e^(1 / e)), m >= top.
-float sum_of(Pair top, float e, float bits, float m, out float over) {
+// sum_of is the sum of exp((min(s, top) - top) / e); with STATE also how many are over top. bits = log2(exp(1 / e)).
+float sum_of(Pair top, float bits, out float over) {
 	vec4 sum = vec4(0), more = vec4(0);
-	precise float level = top.hi * bits;
-	float rest = fma(top.hi, bits, -level) + top.lo * bits; // level + rest = top * bits
-	if (max(abs(level), abs(m * bits)) < NEAR) {
-		[[unroll]] for (uint q = 0; q < QUADS; q++) sum += exp2(min(fma(x[q], vec4(bits), vec4(-level)), rest));
-		sum *= exp2(-rest);
-	} else {
-		[[unroll]] for (uint q = 0; q < QUADS; q++) sum += terms(above(x[q], top), e);
-	}
-	if (STATE) {
-		[[unroll]] for (uint q = 0; q < QUADS; q++) more += vec4(greaterThan(above(x[q], top), vec4(0)));
+	[[unroll]] for (uint q = 0; q < QUADS; q++) {
+		vec4 d = above(x[q], top);
+		sum += exp2(min(d * bits, 0));
+		if (STATE) more += vec4(greaterThan(d, vec4(0)));
 	}
 	over = STATE ? total(more) : 0;
 	return total(sum);
 }
 
-// The cache: x = exp((s - origin) / e) as long as top stays within DRIFT bits of the origin. What lies twice as far above is cut.
-const float DRIFT = 4;
-bool cached = false;
-Pair origin = Pair(0, 0);
+// last_steps runs the steps from t on, in which e is constant, on x = exp((s - origin) / e). With level = exp((-a - origin) / e) a step is
+// the sum of min(x, level), and the next level that sum / k: no exponential, no logarithm. Where the level has moved too many bits from
+// the origin it starts anew from there: NEAR_BITS of them once it moves slowly, for they cost precision. x is cut beyond those.
+const float NEAR_BITS = 4, FAR_BITS = 16;
 
-float cached_sum(Pair top, float e, float bits) {
-	precise float moved = (top.hi - origin.hi) + (top.lo - origin.lo);
-	if (!cached || abs(moved * bits) > DRIFT) {
-		if (cached) load();
-		cached = true;
-		origin = top;
-		moved = 0;
-		[[unroll]] for (uint q = 0; q < QUADS; q++) x[q] = exp2(clamp(above(x[q], top), -REACH * e, 2 * DRIFT / bits) * bits);
+Pair last_steps(uint t, Pair bound, float e, float bits, float m) {
+	float sum = 0, level = 0.5, highest = 0, least = 1, inverse = 1 / k, rest = fma(-inverse, k, 1) * inverse; // inverse + rest = 1 / k
+	Pair origin = Pair(0, 0);
+	for (; t < p.iters; t++) {
+		if (min(level, 1 / level) < least) {
+			if (cached) {
+				bound = bound_after(origin, e, sum);
+				load();
+			}
+			cached = true;
+			origin = lesser(m, bound);
+			level = 1;
+			highest = exp2(min(above(vec4(m), origin).x * bits, 2 * FAR_BITS));
+			[[unroll]] for (uint q = 0; q < QUADS; q++) x[q] = exp2(clamp(above(x[q], origin), -REACH * e, 2 * FAR_BITS / bits) * bits);
+		}
+		vec4 all = vec4(0);
+		[[unroll]] for (uint q = 0; q < QUADS; q++) all += min(x[q], level);
+		sum = total(all);
+		float next = min(fma(sum, inverse, sum * rest), highest);
+		least = exp2(next < 2 * level && level < 2 * next ? -NEAR_BITS : -FAR_BITS);
+		level = next;
 	}
-	float level = exp2(moved * bits);
-	vec4 sum = vec4(0);
-	[[unroll]] for (uint q = 0; q < QUADS; q++) sum += min(x[q], level);
-	return total(sum);
+	return bound_after(origin, e, sum);
 }
 
 void write_whole(uint unit) {
@@ -199,7 +201,7 @@ void write_whole(uint unit) {
 void main() {
 	uint unit = workgroup();
 	if (unit >= p.count) return;
-	count_lanes();
+	begin_sums();
 	locate(unit);
 	begin(gl_LocalInvocationID.x, size);
 	load();
@@ -220,23 +222,20 @@ void main() {
 	Pair bound = bound_after(Pair(0, 0), e.hi, valid);
 	bool first = gl_LocalInvocationID.x == 0;
 	if (STATE && first) keep(unit, 0, bound, valid, m);
-	float sum = valid, bits = LOG2E / e.hi;
+	float bits = LOG2E / e.hi;
 	for (uint t = 1; t < p.iters; t++) {
-		bool slow = sum < 2 * k && k < 2 * sum; // a moved by less than log 2
 		if (e != next) {
 			e = next;
 			next = decayed(e);
 			bits = LOG2E / e.hi;
 		}
-		Pair top = lesser(m, bound);
-		float over = 0;
-		if (!STATE && next.hi == e.hi && (cached || slow)) {
-			sum = cached_sum(top, e.hi, bits);
-		} else {
-			sum = sum_of(top, e.hi, bits, m, over);
-			origin = top;
+		if (!STATE && e == next) {
+			bound = last_steps(t, bound, e.hi, bits, m);
+			break;
 		}
-		bound = bound_after(origin, e.hi, sum);
+		Pair top = lesser(m, bound);
+		float over, sum = sum_of(top, bits, over);
+		bound = bound_after(top, e.hi, sum);
 		if (STATE && first) keep(unit, t, bound, sum, over);
 	}
 	if (present(p.scores)) {

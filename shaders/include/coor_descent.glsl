@@ -188,36 +188,33 @@ void keep(uint unit, uint t, Pair bound, float sum, float other) {
 
 // Sums over the workgroup, in an order that depends on the sizes of workgroup and subgroups alone. There is one barrier a sum: the two
 // halves of `partial` take turns, and whoever writes a half has passed the barrier after which the other was read.
-shared float partial[2][256]; // a subgroup has 4 invocations or more
+shared vec4 partial[2][64]; // a subgroup has 4 invocations or more
 uint turn = 0;
-uint lanes; // invocations in this subgroup
 
-void count_lanes() { lanes = subgroupAdd(1u); }
+// begin_sums clears the places beyond the last subgroup's.
+void begin_sums() {
+	uint end = (gl_NumSubgroups + 3) / 4 * 4;
+	for (uint i = gl_NumSubgroups + gl_LocalInvocationID.x; i < end; i += gl_WorkGroupSize.x) partial[0][i / 4][i % 4] = partial[1][i / 4][i % 4] = 0;
+}
 
 float total(float x) {
 	x = subgroupAdd(x);
-	if (gl_SubgroupInvocationID == 0) partial[turn][gl_SubgroupID] = x;
+	if (subgroupElect()) partial[turn][gl_SubgroupID / 4][gl_SubgroupID % 4] = x;
 	barrier();
-	x = 0;
-	for (uint first = 0; first < gl_NumSubgroups; first += lanes) {
-		uint i = first + gl_SubgroupInvocationID;
-		x += i < gl_NumSubgroups ? partial[turn][min(i, 255)] : 0;
-	}
+	vec4 sum = partial[turn][0];
+	for (uint i = 1; i < (gl_NumSubgroups + 3) / 4; i++) sum += partial[turn][i];
 	turn ^= 1;
-	return subgroupAdd(x);
+	return (sum.x + sum.y) + (sum.z + sum.w);
 }
 
 float largest(float x) {
 	x = subgroupMax(x);
-	if (gl_SubgroupInvocationID == 0) partial[turn][gl_SubgroupID] = x;
+	if (subgroupElect()) partial[turn][gl_SubgroupID / 4][gl_SubgroupID % 4] = x;
 	barrier();
-	x = ABSENT;
-	for (uint first = 0; first < gl_NumSubgroups; first += lanes) {
-		uint i = first + gl_SubgroupInvocationID;
-		x = max(x, i < gl_NumSubgroups ? partial[turn][min(i, 255)] : ABSENT);
-	}
+	float most = ABSENT;
+	for (uint i = 0; i < gl_NumSubgroups; i++) most = max(most, partial[turn][i / 4][i % 4]);
 	turn ^= 1;
-	return subgroupMax(x);
+	return most;
 }
 
 float total(vec4 x) { return total((x.x + x.y) + (x.z + x.w)); }
