@@ -51,6 +51,9 @@ layout(push_constant, std430) uniform Push {
 layout(buffer_reference, std430, buffer_reference_align = 8) buffer F32x2 { vec2 v[]; };
 
 uint unit, part;
+Pair bound = Pair(0, 0);
+
+vec4 scored(vec4 s) { return score(s, bound, p.e); }
 
 uvec2 record(uvec2 base) { return at(base, unit, 16 * (1 + (p.parts + 1) / 2)); }
 
@@ -92,7 +95,7 @@ void write_whole() {
 	if (present(p.state) && part == 0 && gl_LocalInvocationID.x == 0) keep(unit, p.step - 1, Pair(0, 0), 0, 0);
 	if (p.step != p.iters) return;
 	write_mask();
-	write_chosen(unit, part, p.parts, true, Pair(0, 0), 1);
+	write_chosen(unit, part, p.parts, true);
 }
 
 void main() {
@@ -114,11 +117,11 @@ void main() {
 		write_whole();
 		return;
 	}
-	Pair bound = bound_after(Pair(from.x, from.y), p.e_before, sums.x);
+	bound = bound_after(Pair(from.x, from.y), p.e_before, sums.x);
 	if (present(p.state) && part == 0 && gl_LocalInvocationID.x == 0) keep(unit, p.step - 1, bound, sums.x, sums.y);
 	if (p.step == p.iters) {
-		for (uint q = 0; int(4 * q) < left && present(p.scores); q += gl_WorkGroupSize.x) write_quad(q, score(read_quad(q), bound, p.e));
-		write_chosen(unit, part, p.parts, false, bound, p.e);
+		for (uint q = 0; int(4 * q) < left && present(p.scores); q += gl_WorkGroupSize.x) write_quad(q, scored(read_quad(q)));
+		write_chosen(unit, part, p.parts, false);
 		return;
 	}
 	Pair top = lesser(from.z, bound);
@@ -133,9 +136,9 @@ void main() {
 
 #else
 
-vec4 x[QUADS];         // the entries; with `cached`, exp((s - origin) / e)
+vec4 x[QUADS];         // the entries; with `cached` their terms
 float lowest = ABSENT; // what is lower counts as this
-bool cached = false;
+Pair bound, e;
 
 void load() { [[unroll]] for (uint q = 0; q < QUADS; q++) x[q] = max(read_quad(q * gl_WorkGroupSize.x), lowest); }
 
@@ -148,52 +151,67 @@ Pair decayed(Pair e) {
 	return next;
 }
 
-// sum_of is the sum of exp((min(s, top) - top) / e); with STATE also how many are over top. bits = log2(exp(1 / e)).
-float sum_of(Pair top, float bits, out float over) {
+// sum_of is the sum of exp((min(s, top) - top) / e); with STATE also how many are over top. scale is log2(exp(1 / e)).
+float sum_of(Pair top, float scale, out float over) {
 	vec4 sum = vec4(0), more = vec4(0);
 	[[unroll]] for (uint q = 0; q < QUADS; q++) {
 		vec4 d = above(x[q], top);
-		sum += exp2(min(d * bits, 0));
+		sum += exp2(min(d * scale, 0));
 		if (STATE) more += vec4(greaterThan(d, vec4(0)));
 	}
 	over = STATE ? total(more) : 0;
 	return total(sum);
 }
 
-// last_steps runs the steps from t on, in which e is constant, on x = exp((s - origin) / e). With level = exp((-a - origin) / e) a step is
-// the sum of min(x, level), and the next level that sum / k: no exponential, no logarithm. Where the level has moved too many bits from
-// the origin it starts anew from there: NEAR_BITS of them once it moves slowly, for they cost precision. x is cut beyond those.
+// Where e stays as it is, x holds terms: exp((s - origin) / e), 0 where that is nearly 0, cut where it is more than any bound comes to.
+// NEAR_BITS and FAR_BITS are how far the bound may move from the origin, the former where it moves slowly: precision ends there.
 const float NEAR_BITS = 4, FAR_BITS = 16;
+bool cached = false;
+Pair origin = Pair(0, 0);
+float bits = 0;  // log2(exp(1 / e))
+float share = 0; // 1 / exp((bound - origin) / e), at the end
 
-Pair last_steps(uint t, Pair bound, float e, float bits, float m) {
+vec4 term(vec4 s) {
+	vec4 d = above(s, origin);
+	return mix(vec4(0), exp2(clamp(d, -REACH * e.hi, 2 * FAR_BITS / bits) * bits), greaterThan(d, vec4(-REACH * e.hi)));
+}
+
+vec4 scored(vec4 s) {
+	if (cached) return min(term(s) * share, 1);
+	return score(s, bound, e.hi);
+}
+
+// last_steps runs the steps from t on, in which e is constant. With level = exp((bound - origin) / e) a step is the sum of
+// min(x, level), and the next level that sum / k: no exponential, no logarithm.
+void last_steps(uint t, float m) {
 	float sum = 0, level = 0.5, highest = 0, least = 1, inverse = 1 / k, rest = fma(-inverse, k, 1) * inverse; // inverse + rest = 1 / k
-	Pair origin = Pair(0, 0);
 	for (; t < p.iters; t++) {
 		if (min(level, 1 / level) < least) {
 			if (cached) {
-				bound = bound_after(origin, e, sum);
+				bound = bound_after(origin, e.hi, sum);
 				load();
 			}
 			cached = true;
 			origin = lesser(m, bound);
 			level = 1;
 			highest = exp2(min(above(vec4(m), origin).x * bits, 2 * FAR_BITS));
-			[[unroll]] for (uint q = 0; q < QUADS; q++) x[q] = exp2(clamp(above(x[q], origin), -REACH * e, 2 * FAR_BITS / bits) * bits);
+			[[unroll]] for (uint q = 0; q < QUADS; q++) x[q] = term(x[q]);
 		}
 		vec4 all = vec4(0);
 		[[unroll]] for (uint q = 0; q < QUADS; q++) all += min(x[q], level);
 		sum = total(all);
-		float next = min(fma(sum, inverse, sum * rest), highest);
+		float next = fma(sum, inverse, sum * rest);
+		share = 1 / next;
+		next = min(next, highest);
 		least = exp2(next < 2 * level && level < 2 * next ? -NEAR_BITS : -FAR_BITS);
 		level = next;
 	}
-	return bound_after(origin, e, sum);
 }
 
 void write_whole(uint unit) {
 	write_mask(); // from memory: what x holds need not stay around for it
 	write_rest(unit, 0, p.n);
-	write_chosen(unit, 0, 1, true, Pair(0, 0), 1);
+	write_chosen(unit, 0, 1, true);
 	if (!STATE) return;
 	for (uint t = gl_LocalInvocationID.x; t < p.iters; t += gl_WorkGroupSize.x) keep(unit, t, Pair(0, 0), 0, 0);
 }
@@ -208,9 +226,9 @@ void main() {
 	vec4 most = vec4(ABSENT), real = vec4(0);
 	[[unroll]] for (uint q = 0; q < QUADS; q++) {
 		most = max(most, x[q]);
-		real += vec4(notEqual(x[q], vec4(ABSENT)));
+		if (present(p.mask)) real += vec4(notEqual(x[q], vec4(ABSENT)));
 	}
-	float m = largest(most), valid = total(real);
+	float m = largest(most), valid = present(p.mask) ? total(real) : float(size);
 	if (valid == 0 || k == 0) {
 		write_whole(unit);
 		return;
@@ -218,32 +236,30 @@ void main() {
 	// bound falls by at most e log(size / k) a step: what is so far below the largest never counts. Products with it stay finite.
 	lowest = m - abs(m) - 1e7 * p.e_init;
 	[[unroll]] for (uint q = 0; q < QUADS; q++) x[q] = max(x[q], lowest);
-	Pair e = Pair(p.e_init, 0), next = decayed(e);
-	Pair bound = bound_after(Pair(0, 0), e.hi, valid);
+	bound = bound_after(Pair(0, 0), p.e_init, valid);
+	e = decayed(Pair(p.e_init, 0));
+	bits = LOG2E / e.hi;
+	Pair next = decayed(e);
 	bool first = gl_LocalInvocationID.x == 0;
 	if (STATE && first) keep(unit, 0, bound, valid, m);
-	float bits = LOG2E / e.hi;
 	for (uint t = 1; t < p.iters; t++) {
-		if (e != next) {
-			e = next;
-			next = decayed(e);
-			bits = LOG2E / e.hi;
-		}
 		if (!STATE && e == next) {
-			bound = last_steps(t, bound, e.hi, bits, m);
+			last_steps(t, m);
 			break;
 		}
-		Pair top = lesser(m, bound);
-		float over, sum = sum_of(top, bits, over);
+		Pair top = lesser(m, bound), later = decayed(next); // of the step after this: there is time for it beside the exponentials
+		float later_bits = LOG2E / next.hi, over, sum = sum_of(top, bits, over);
 		bound = bound_after(top, e.hi, sum);
 		if (STATE && first) keep(unit, t, bound, sum, over);
+		e = next;
+		next = later;
+		bits = later_bits;
 	}
 	if (present(p.scores)) {
-		if (cached) load();
-		[[unroll]] for (uint q = 0; q < QUADS; q++) write_quad(q * gl_WorkGroupSize.x, score(x[q], bound, next.hi));
+		[[unroll]] for (uint q = 0; q < QUADS; q++) write_quad(q * gl_WorkGroupSize.x, cached ? min(x[q] * share, 1) : scored(x[q]));
 		write_rest(unit, 0, p.n);
 	}
-	write_chosen(unit, 0, 1, false, bound, next.hi);
+	write_chosen(unit, 0, 1, false);
 }
 
 #endif

@@ -150,7 +150,8 @@ vec4 score(vec4 s, Pair bound, float e) {
 
 // write_chosen writes the scores of a unit's slots, from the part-th on in steps: 0 where a slot is empty or names no valid entry
 // of the unit. It reads logits again, for the entries in registers are anywhere. whole: the scores are the mask.
-void write_chosen(uint unit, uint part, uint parts, bool whole, Pair bound, float e) {
+vec4 scored(vec4 s); // the includer's: the scores of entries
+void write_chosen(uint unit, uint part, uint parts, bool whole) {
 	if (!present(p.chosen)) return;
 	Home h = home(unit);
 	F32 from = F32(home_logits(h)), to = F32(at(p.chosen, unit, 4 * p.slots));
@@ -164,7 +165,7 @@ void write_chosen(uint unit, uint part, uint parts, bool whole, Pair bound, floa
 		if (valid && present(p.filled)) valid = filled.v[slot] != 0;
 		if (valid && present(p.mask)) valid = byte_at(real, skew + i) != 0;
 		float v = 0;
-		if (valid) v = whole ? 1 : score(vec4(clamp(from.v[i], -LARGEST, LARGEST)), bound, e).x;
+		if (valid) v = whole ? 1 : scored(vec4(clamp(from.v[i], -LARGEST, LARGEST))).x;
 		to.v[slot] = v;
 	}
 }
@@ -211,8 +212,8 @@ float largest(float x) {
 	x = subgroupMax(x);
 	if (subgroupElect()) partial[turn][gl_SubgroupID / 4][gl_SubgroupID % 4] = x;
 	barrier();
-	float most = ABSENT;
-	for (uint i = 0; i < gl_NumSubgroups; i++) most = max(most, partial[turn][i / 4][i % 4]);
+	float most = partial[turn][0].x;
+	for (uint i = 1; i < gl_NumSubgroups; i++) most = max(most, partial[turn][i / 4][i % 4]);
 	turn ^= 1;
 	return most;
 }
