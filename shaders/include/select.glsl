@@ -281,6 +281,26 @@ void exchange(inout uvec2 a, inout uvec2 b, bool falling) {
 	b = c;
 }
 
+// exchange_four takes two strides at once, over four slots in registers: pairs at twice `stride`, then pairs at `stride`. fresh: the
+// slots are in no order yet, and pairs at `stride` come first as well.
+void exchange_four(uint slot, uint stride, uint run, bool fresh) {
+	uint i = place_of(slot);
+	bool falling = (slot & run) == 0;
+	uvec2 a = slot_at(i), b = slot_at(i + stride), c = slot_at(i + 2 * stride), d = slot_at(i + 3 * stride);
+	if (fresh) {
+		exchange(a, b, true);
+		exchange(c, d, false);
+	}
+	exchange(a, c, falling);
+	exchange(b, d, falling);
+	exchange(a, b, falling);
+	exchange(c, d, falling);
+	set_slot(i, a);
+	set_slot(i + stride, b);
+	set_slot(i + 2 * stride, c);
+	set_slot(i + 3 * stride, d);
+}
+
 // merge makes of every run of slots, of which one half falls and the other rises, one in order: they fall and rise in turns. It takes
 // two strides at a time, over four slots in registers; where their number is odd the first is taken alone. Strides that stay among
 // the slots of a subgroup wait for no other. count and run are powers of two. Ends with a barrier.
@@ -299,19 +319,7 @@ void merge(uint count, uint run) {
 	}
 	for (; stride > 0; stride /= 4) {
 		uint half_stride = stride / 2;
-		for (uint t = thread(); t < count / 4; t += THREADS) {
-			uint slot = 4 * t - 3 * (t & (half_stride - 1)), i = place_of(slot);
-			bool falling = (slot & run) == 0;
-			uvec2 a = slot_at(i), b = slot_at(i + half_stride), c = slot_at(i + stride), d = slot_at(i + stride + half_stride);
-			exchange(a, c, falling);
-			exchange(b, d, falling);
-			exchange(a, b, falling);
-			exchange(c, d, falling);
-			set_slot(i, a);
-			set_slot(i + half_stride, b);
-			set_slot(i + stride, c);
-			set_slot(i + stride + half_stride, d);
-		}
+		for (uint t = thread(); t < count / 4; t += THREADS) exchange_four(4 * t - 3 * (t & (half_stride - 1)), half_stride, run, false);
 		if (stride == 2 || half_stride > gl_SubgroupSize) {
 			barrier();
 		} else {
@@ -321,16 +329,24 @@ void merge(uint count, uint run) {
 	}
 }
 
-// sort_slots puts the first size slots of words in order; size is a power of two. Ends with a barrier.
-void sort_slots(uint size) {
-	for (uint run = 2; run <= size; run *= 2) merge(size, run);
-	barrier();
+// sort_runs sorts runs of slots, which fall and rise in turns. Begins behind a barrier and ends with one.
+void sort_runs(uint count, uint length) {
+	uint run = 2;
+	if (length >= 4) {
+		for (uint t = thread(); t < count / 4; t += THREADS) exchange_four(4 * t, 1, 4, true);
+		barrier();
+		run = 8;
+	}
+	for (; run <= length; run *= 2) merge(count, run);
 }
 
+// sort_slots puts the first size slots of words in order; size is a power of two. Ends with a barrier.
+void sort_slots(uint size) { sort_runs(size, size); }
+
 // sort_first puts the first `want` of the first size slots in order, both powers of two; what comes after them is lost. Runs of so many
-// are sorted; of two of them, one falling and one rising, the better of each two slots are the first `want`. Ends with a barrier.
+// are sorted; of two of them, one falling and one rising, the better of each two slots are the first `want`. Begins behind a barrier and ends with one.
 void sort_first(uint size, uint want) {
-	for (uint run = 2; run <= want; run *= 2) merge(size, run);
+	sort_runs(size, want);
 	run_length = want;
 	for (; size > want; size /= 2) {
 		for (uint t = thread(); t < size / 2; t += THREADS) {
@@ -342,7 +358,6 @@ void sort_first(uint size, uint want) {
 		run_distance *= 2;
 		merge(size / 2, want);
 	}
-	barrier();
 }
 
 // power is the least power of two that is at least count.
