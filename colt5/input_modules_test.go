@@ -264,7 +264,7 @@ func TestBadViTConfigs(t *testing.T) {
 func TestBadMemorySizes(t *testing.T) {
 	var caps vk.Caps
 	for _, sizes := range [][2]int{{0, 8}, {1, 0}, {-1, 8}, {1, 1 << 31}} {
-		for _, k := range kinds() {
+		for _, k := range kinds(Float32) {
 			if k.n > 0 {
 				_, err := k.memory(caps, sizes[0], sizes[1])
 				assert.ErrorContains(t, err, "of the shape is", k.name)

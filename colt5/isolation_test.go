@@ -1,7 +1,9 @@
 package colt5
 
 import (
+	"fmt"
 	"math"
+	"math/rand/v2"
 	"testing"
 
 	"github.com/colt5-vulkan/colt5/internal/gputest"
@@ -12,34 +14,66 @@ import (
 // NaN and infinity in one item do not reach the others, and nothing hangs.
 func TestNaNItemsAreAlone(t *testing.T) {
 	b := newBench(t)
-	for _, s := range b.subjects() {
-		if s.ids > 0 {
-			continue
-		}
-		for _, masks := range []bool{false, true} {
-			for _, value := range []float32{float32(math.NaN()), float32(math.Inf(-1))} {
-				v := s.some(1, 2, masks)
-				other := s.some(2, 2, masks)
-				for i := range other.x {
-					other.x[i] = value
-				}
-				for i := range other.second {
-					other.second[i] = value
-				}
-				run := func(v values) []float32 {
-					y, in := b.upload(s, 2, v)
-					require.NoError(t, y.Write(nans(y.Len())))
-					require.NoError(t, s.forward(y, in))
-					return b.read(y)
-				}
-				good := run(v)
-				for j := range 2 {
-					got := run(s.with(v, other, j, 2))
-					i, size := 1-j, len(good)/2
-					assert.True(t, sameBits(good[i*size:][:size], got[i*size:][:size]), "%s item %d %v %v", s.name, i, masks, value)
-				}
+	for _, s := range b.subjects(Float32) {
+		nanItemsAreAlone(b, s)
+	}
+}
+
+func nanItemsAreAlone(b *bench, s subject) {
+	if s.ids > 0 {
+		return
+	}
+	for _, masks := range []bool{false, true} {
+		for _, value := range []float32{float32(math.NaN()), float32(math.Inf(-1))} {
+			v := s.some(1, 2, masks)
+			other := s.some(2, 2, masks)
+			for i := range other.x {
+				other.x[i] = value
+			}
+			for i := range other.second {
+				other.second[i] = value
+			}
+			run := func(v values) []float32 {
+				y, in := b.upload(s, 2, v)
+				require.NoError(b.t, y.Write(nans(y.Len())))
+				require.NoError(b.t, s.forward(y, in))
+				return b.read(y)
+			}
+			good := run(v)
+			for j := range 2 {
+				got := run(s.with(v, other, j, 2))
+				i, size := 1-j, len(good)/2
+				assert.True(b.t, sameBits(good[i*size:][:size], got[i*size:][:size]), "%s item %d %v %v", s.name, i, masks, value)
 			}
 		}
+	}
+}
+
+// TestPrecisionOfEveryModule: what every module keeps to holds in 16 bits too, where the device has them.
+func TestPrecisionOfEveryModule(t *testing.T) {
+	for _, p := range []Precision{Float16, BFloat16} {
+		b := newBench(t)
+		if p.Supported(b.dev.Caps()) != nil {
+			continue
+		}
+		for _, s := range b.subjects(p) {
+			t.Run(fmt.Sprint(p, " ", s.name), func(t *testing.T) {
+				gputest.Count()
+				for _, test := range []func(*bench, subject){itemsAreAlone, nanItemsAreAlone, repeatedCall, memoryAsMeasured, saveAndLoad} {
+					test(&bench{t, b.dev}, s)
+				}
+			})
+		}
+		t.Run(fmt.Sprint(p, " causal"), func(t *testing.T) {
+			gputest.Count()
+			const items = 32
+			c := causalAttention(&bench{t, b.dev}, in(p, smallAutoregressive()))
+			for seed := range uint64(4) {
+				before, after := c.edits(t, rand.New(rand.NewPCG(seed, 1)), items, smallN-1)
+				assert.Zero(t, before, "outputs before the edited token changed")
+				assert.Equal(t, items-1, after, "outputs from the edited token on did not change")
+			}
+		})
 	}
 }
 

@@ -2,6 +2,7 @@ package colt5
 
 import (
 	"math/rand/v2"
+	"reflect"
 	"slices"
 
 	"github.com/colt5-vulkan/colt5/vk"
@@ -126,55 +127,63 @@ func kindOf[C any, M interface {
 	}
 }
 
-// kinds are all there are.
-func kinds() []kind {
+// kinds are all there are, in a precision.
+func kinds(p Precision) []kind {
 	tokens, image := []int{smallN, smallDim}, []int{smallDim, 8, 12}
 	return []kind{
-		kindOf(subject{name: "feedforward", x: tokens, y: tokens, masked: true, n: smallN, memory: smallFeedForward().Memory},
-			smallFeedForward(), NewConditionalRoutedFeedForward, func(m *ConditionalRoutedFeedForward, y *Tensor, in inputs) error {
+		kindOf(subject{name: "feedforward", x: tokens, y: tokens, masked: true, n: smallN, memory: in(p, smallFeedForward()).Memory},
+			in(p, smallFeedForward()), NewConditionalRoutedFeedForward, func(m *ConditionalRoutedFeedForward, y *Tensor, in inputs) error {
 				return m.Forward(y, in.x, FeedForwardOptions{Mask: in.mask})
 			}),
-		kindOf(subject{name: "attention", x: tokens, y: tokens, masked: true, n: smallN, memory: smallAttention().Memory},
-			smallAttention(), NewConditionalRoutedAttention, func(m *ConditionalRoutedAttention, y *Tensor, in inputs) error {
+		kindOf(subject{name: "attention", x: tokens, y: tokens, masked: true, n: smallN, memory: in(p, smallAttention()).Memory},
+			in(p, smallAttention()), NewConditionalRoutedAttention, func(m *ConditionalRoutedAttention, y *Tensor, in inputs) error {
 				return m.Forward(y, in.x, AttentionOptions{Mask: in.mask})
 			}),
-		kindOf(subject{name: "block", x: tokens, y: tokens, masked: true, n: smallN, memory: smallBlock().Memory},
-			smallBlock(), NewConditionalRoutedTransformerBlock, func(m *ConditionalRoutedTransformerBlock, y *Tensor, in inputs) error {
+		kindOf(subject{name: "block", x: tokens, y: tokens, masked: true, n: smallN, memory: in(p, smallBlock()).Memory},
+			in(p, smallBlock()), NewConditionalRoutedTransformerBlock, func(m *ConditionalRoutedTransformerBlock, y *Tensor, in inputs) error {
 				return m.Forward(y, in.x, BlockOptions{Mask: in.mask})
 			}),
-		kindOf(subject{name: "encoder", x: tokens[:1], y: tokens, ids: 256, masked: true, n: smallN, memory: smallEncoder().Memory},
-			smallEncoder(), NewEncoder, func(m *Encoder, y *Tensor, in inputs) error {
+		kindOf(subject{name: "encoder", x: tokens[:1], y: tokens, ids: 256, masked: true, n: smallN, memory: in(p, smallEncoder()).Memory},
+			in(p, smallEncoder()), NewEncoder, func(m *Encoder, y *Tensor, in inputs) error {
 				return m.Forward(y, in.x, BlockOptions{Mask: in.mask})
 			}),
 		kindOf(subject{name: "cross", x: tokens, y: tokens, masked: true, second: []int{70, smallDim},
-			n: smallN, memory: func(caps vk.Caps, b, n int) (Memory, error) { return smallCross().Memory(caps, b, n, 70) }},
-			smallCross(), NewConditionalRoutedCrossAttention, func(m *ConditionalRoutedCrossAttention, y *Tensor, in inputs) error {
+			n: smallN, memory: func(caps vk.Caps, b, n int) (Memory, error) { return in(p, smallCross()).Memory(caps, b, n, 70) }},
+			in(p, smallCross()), NewConditionalRoutedCrossAttention, func(m *ConditionalRoutedCrossAttention, y *Tensor, in inputs) error {
 				return m.Forward(y, in.x, in.second, CrossAttentionOptions{Mask: in.mask, ContextMask: in.secondMask})
 			}),
-		kindOf(subject{name: "autoregressive", x: tokens, y: tokens, n: smallN, memory: smallAutoregressive().Memory},
-			smallAutoregressive(), NewConditionalRoutedAutoregressiveAttention,
+		kindOf(subject{name: "autoregressive", x: tokens, y: tokens, n: smallN, memory: in(p, smallAutoregressive()).Memory},
+			in(p, smallAutoregressive()), NewConditionalRoutedAutoregressiveAttention,
 			func(m *ConditionalRoutedAutoregressiveAttention, y *Tensor, in inputs) error {
 				return m.Forward(y, in.x, AutoregressiveOptions{})
 			}),
-		kindOf(subject{name: "autoregressive transformer", x: tokens[:1], y: []int{smallN, 256}, ids: 256, n: smallN, memory: smallTransformer().Memory},
-			smallTransformer(), NewAutoregressiveTransformer, func(m *AutoregressiveTransformer, y *Tensor, in inputs) error {
+		kindOf(subject{name: "autoregressive transformer", x: tokens[:1], y: []int{smallN, 256}, ids: 256, n: smallN, memory: in(p, smallTransformer()).Memory},
+			in(p, smallTransformer()), NewAutoregressiveTransformer, func(m *AutoregressiveTransformer, y *Tensor, in inputs) error {
 				return m.Forward(y, in.x, AutoregressiveOptions{})
 			}),
 		kindOf(subject{name: "image", x: image, y: image,
-			n: 8, memory: func(caps vk.Caps, b, height int) (Memory, error) { return smallImage().Memory(caps, b, height, 12) }},
-			smallImage(), NewConditionalRoutedImageAttention, func(m *ConditionalRoutedImageAttention, y *Tensor, in inputs) error {
+			n: 8, memory: func(caps vk.Caps, b, height int) (Memory, error) {
+				return in(p, smallImage()).Memory(caps, b, height, 12)
+			}},
+			in(p, smallImage()), NewConditionalRoutedImageAttention, func(m *ConditionalRoutedImageAttention, y *Tensor, in inputs) error {
 				return m.Forward(y, in.x, ImageOptions{})
 			}),
 		kindOf(subject{name: "vit", x: []int{3, 16, 24}, y: []int{5},
-			memory: func(caps vk.Caps, b, _ int) (Memory, error) { return smallViT().Memory(caps, b) }},
-			smallViT(), NewConditionalRoutedViT, func(m *ConditionalRoutedViT, y *Tensor, in inputs) error { return m.Forward(y, in.x) }),
+			memory: func(caps vk.Caps, b, _ int) (Memory, error) { return in(p, smallViT()).Memory(caps, b) }},
+			in(p, smallViT()), NewConditionalRoutedViT, func(m *ConditionalRoutedViT, y *Tensor, in inputs) error { return m.Forward(y, in.x) }),
 	}
 }
 
+// in is a config with another precision.
+func in[C any](p Precision, c C) C {
+	reflect.ValueOf(&c).Elem().FieldByName("Precision").SetUint(uint64(p))
+	return c
+}
+
 // subjects are small modules of every kind.
-func (b *bench) subjects() (list []subject) {
+func (b *bench) subjects(p Precision) (list []subject) {
 	b.t.Helper()
-	for _, k := range kinds() {
+	for _, k := range kinds(p) {
 		list = append(list, k.open(b))
 	}
 	return list
