@@ -347,11 +347,12 @@ static R sleep_until(c5_device *d, uint64_t fence, uint64_t end) {
 	return d->WaitForFences(d->handle, 1, &fence, 1, n < end ? end - n : 0);
 }
 
-// c5_fence_wait waits for a fence and resets it. The driver wakes a sleeper tens of microseconds late, as much as a short call takes. So with poll
-// the thread sleeps until 2 ms before the work should be done, by the time that it took last, then asks again and again until 2 ms after,
-// and only then sleeps again. Where a sleep ends too late, because the work or the driver's clock is not what it was, no more is lost than those microseconds.
+// c5_fence_wait waits for a fence and resets it. The driver wakes a sleeper tens of microseconds late, as much as a short call takes. So
+// with poll the thread sleeps until shortly before the work should be done, by the time that it took last, asks again and again until as
+// long after, and only then sleeps again: 2 ms and a thirty-second of that time, for clocks vary. Where a sleep ends too late, because the
+// work or the driver's clock is not what it was, no more is lost than those microseconds.
 R c5_fence_wait(c5_device *d, uint64_t fence, uint64_t timeout, int poll, c5_timing *t) {
-	const uint64_t margin = 2000000;
+	const uint64_t margin = 2000000 + t->expected / 32;
 	uint64_t start = now(), end = timeout < UINT64_MAX - start ? start + timeout : UINT64_MAX;
 	uint64_t due = t->begun + t->expected > start ? t->begun + t->expected : start;
 	uint64_t last = due + margin < end ? due + margin : end;
