@@ -290,6 +290,16 @@ func TestCoorDescentPrecision(t *testing.T) {
 	}
 }
 
+// With constant eps the bound first moves far, 16 bits and more. That costs no precision where it moves slowly in the end.
+func TestCoorDescentConstantEps(t *testing.T) {
+	for iters, k := range map[int]float64{12: 256, 20: 16, 50: 256} {
+		c := descentCase{config: CoorDescentConfig{Iters: iters, Eps: 0.1}, s: normal(7, 4096), rows: 1, n: 4096, k: k}
+		got := c.run(t, gputest.Open(t))
+		want, _ := c.reference()
+		assert.NoError(t, ref.MaxErr(got, want).Within(5e-7), "%d iterations, k %g", iters, k)
+	}
+}
+
 // Blocks, the last one short; routes that share a mask; blocks taken whole. A block scores what it scores as a row.
 func TestCoorDescentBlocks(t *testing.T) {
 	limit := longest(gputest.Device(t).Caps())

@@ -93,10 +93,10 @@ func newSelectPlan(l selectLimits, sorted bool, z selectSizes) selectPlan {
 	if n%4 != 0 && z.rows > 1 || p.block%4 != 0 && p.blocks > 1 {
 		granules = most
 	}
-	// A thread of a short segment reads 32 keys at most. Fewer threads wait less for each other.
-	p.threads = l.threads
-	if granules <= 1024 {
-		p.threads = min(l.threads, 256)
+	// A thread of a short segment has four granules on their way at a time, and reads eight at most. More threads than that takes have
+	// less to do, and wait longer for each other.
+	for p.threads = min(l.threads, 256); p.threads < l.threads && 4*uint64(p.threads) < granules; {
+		p.threads *= 2
 	}
 	p.short = granules <= 8*uint64(p.threads)
 	if z.odd { // one more granule does not change the way, so that it does not take scratch memory where none was taken
