@@ -61,19 +61,23 @@ func (s *benchStage) temporary(bytes uint64) vk.Range {
 }
 
 // normals is memory with normal numbers in it.
-func (s *benchStage) normals(count int) vk.Range { return s.upload(vk.Bytes(normals(count))) }
+func (s *benchStage) normals(count int) vk.Range {
+	return s.upload(4*uint64(count), func() []byte { return vk.Bytes(normals(count)) })
+}
 
 // matrix is memory with rows of normal numbers in a precision of 16 bits, each followed by zeros up to wide numbers.
 func (s *benchStage) matrix(rows, columns, wide int) vk.Range {
-	list := make([]uint16, rows*wide)
-	for i, x := range normals(rows * columns) {
-		if s.precision == pipelines.F16 {
-			list[i/columns*wide+i%columns] = half.ToF16(x)
-		} else {
-			list[i/columns*wide+i%columns] = half.ToBF16(x)
+	return s.upload(2*uint64(rows)*uint64(wide), func() []byte {
+		list := make([]uint16, rows*wide)
+		for i, x := range normals(rows * columns) {
+			if s.precision == pipelines.F16 {
+				list[i/columns*wide+i%columns] = half.ToF16(x)
+			} else {
+				list[i/columns*wide+i%columns] = half.ToBF16(x)
+			}
 		}
-	}
-	return s.upload(vk.Bytes(list))
+		return vk.Bytes(list)
+	})
 }
 
 // operand is memory with normal numbers in the precision.
@@ -89,21 +93,24 @@ func (s *benchStage) output(count int) vk.Range {
 	return s.memory(uint64(count) * uint64(s.precision.Bytes()))
 }
 
-func (s *benchStage) upload(data []byte) vk.Range {
-	r := s.memory(uint64(len(data)))
+// upload is memory with data, which is made once there is memory for it: a size that the device has no room for must not exhaust the host's.
+func (s *benchStage) upload(bytes uint64, data func() []byte) vk.Range {
+	r := s.memory(bytes)
 	if s.err == nil {
-		s.fail(s.dev.Upload(vk.Transfer{Range: r, Data: data}))
+		s.fail(s.dev.Upload(vk.Transfer{Range: r, Data: data()}))
 	}
 	return r
 }
 
 // choice is memory with the indices of k rows of n, spread evenly, for each of b items.
 func (s *benchStage) choice(b, n, k int) vk.Range {
-	list := make([]int32, b*k)
-	for i := range list {
-		list[i] = int32(i % k * n / k)
-	}
-	return s.upload(vk.Bytes(list))
+	return s.upload(4*uint64(b)*uint64(k), func() []byte {
+		list := make([]int32, b*k)
+		for i := range list {
+			list[i] = int32(i % k * n / k)
+		}
+		return vk.Bytes(list)
+	})
 }
 
 // room is the workload of a tape.

@@ -20,13 +20,22 @@ func moduleCases() []benchCase {
 	}...)
 }
 
+// tensorOf is a tensor with data, which is made once there is memory for it, as in upload.
+func (s *benchStage) tensorOf(dtype colt5.DType, data func() any, shape ...int) *colt5.Tensor {
+	t := s.tensor(dtype, shape...)
+	if t != nil {
+		s.fail(t.Write(data()))
+	}
+	return t
+}
+
 // input is a tensor of normal numbers.
 func (s *benchStage) input(shape ...int) *colt5.Tensor {
 	count := 1
 	for _, n := range shape {
 		count *= n
 	}
-	return s.stage.floats(normals(count), shape...)
+	return s.tensorOf(colt5.F32, func() any { return normals(count) }, shape...)
 }
 
 // setupRouter is straight-through inference with the chosen tokens as a result.

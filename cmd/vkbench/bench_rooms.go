@@ -222,7 +222,7 @@ func setupRotary(s *benchStage, size []int) (*workload, error) {
 	r, err := pipelines.NewRotary(s.dev, pipelines.RotaryConfig{Heads: heads, DimHead: d})
 	r = keep(s.stage, r, err)
 	a := pipelines.RotaryArgs{X: s.normals(rows * heads * d), Y: s.floats(rows * heads * d),
-		Table: s.upload(vk.Bytes(pipelines.RotaryTable(rows, d))), Lists: 1, Rows: rows}
+		Table: s.upload(4*uint64(pipelines.RotaryTableLen(rows, d)), func() []byte { return vk.Bytes(pipelines.RotaryTable(rows, d)) }), Lists: 1, Rows: rows}
 	return s.room("rotary", func(t *vk.Tape) error { return r.Record(t, a) }, s.floatResult("y", a.Y))
 }
 

@@ -34,16 +34,18 @@ func routedCases() []benchCase {
 
 // ones is a mask in which all tokens are real.
 func (s *benchStage) ones(b, n int) *colt5.Tensor {
-	return s.stage.bytes(bytes.Repeat([]byte{1}, b*n), b, n)
+	return s.tensorOf(colt5.U8, func() any { return bytes.Repeat([]byte{1}, b*n) }, b, n)
 }
 
 // text is a tensor of bytes.
 func (s *benchStage) text(b, n int) *colt5.Tensor {
-	data := make([]byte, b*n)
-	for i, x := range normals(b * n) {
-		data[i] = byte(64 + 16*x)
-	}
-	return s.stage.bytes(data, b, n)
+	return s.tensorOf(colt5.U8, func() any {
+		data := make([]byte, b*n)
+		for i, x := range normals(b * n) {
+			data[i] = byte(64 + 16*x)
+		}
+		return data
+	}, b, n)
 }
 
 func setupFeedForward(s *benchStage, size []int) (*workload, error) {

@@ -99,7 +99,8 @@ func setupPeak(s *benchStage, m vk.Shape) (*workload, error) {
 		return nil, s.err
 	}
 	a, first, second := p.Numbers()
-	x := s.upload(p.Pack(a, first, second))
+	packed := p.Pack(a, first, second)
+	x := s.upload(uint64(len(packed)), func() []byte { return packed })
 	_, bytes := p.Sizes(groups)
 	y := s.memory(bytes)
 	want := ref.Peak(floats(a), floats(first), floats(second), int(m.M), int(m.N), int(m.K), p.Pairs(), pipelines.PeakChains)
