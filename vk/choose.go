@@ -45,7 +45,7 @@ func choose(infos []Info, want string) (int, error) {
 		return best(infos)
 	}
 	found := slices.IndexFunc(infos, func(i Info) bool { return strconv.Itoa(i.Index) == want || uuidEqual(i.UUID, want) })
-	if found < 0 {
+	if _, err := strconv.ParseUint(want, 10, 64); found < 0 && err != nil { // no number: "5" is not a part of "LLVM 15"
 		found = slices.IndexFunc(infos, func(i Info) bool { return strings.Contains(strings.ToLower(i.Name), strings.ToLower(want)) })
 	}
 	if found < 0 {

@@ -46,7 +46,7 @@ func TestChoose(t *testing.T) {
 		{name: "none, one asked for", want: "H200", err: vk.ErrNoDevice, says: []string{"no driver", "install"}},
 		{name: "index", infos: list, want: "5", found: 5},
 		{name: "index before name", infos: list, want: "3", found: 3}, // Arc 3 too, and 0 is a part of H200
-		{name: "digits of a name", infos: list, want: "20", found: 4},
+		{name: "digits of a name", infos: list, want: "20", err: vk.ErrNoDevice, says: []string{`"20"`, "want an index"}},
 		{name: "uuid", infos: list, want: uuid, found: 4},
 		{name: "uuid with dashes", infos: list, want: dashed, found: 4},
 		{name: "part of a uuid", infos: list, want: "00112233", err: vk.ErrNoDevice},

@@ -121,8 +121,11 @@ func warmupFlag() cli.Flag {
 
 // checkPace checks these two.
 func checkPace(c *cli.Command) error {
-	if c.IsSet("reps") && c.Int("reps") < 1 || c.IsSet("warmup") && c.Int("warmup") < 0 {
-		return usage("-reps is %d and -warmup %d, want at least 1 and 0", c.Int("reps"), c.Int("warmup"))
+	switch {
+	case c.IsSet("reps") && c.Int("reps") < 1:
+		return usage("-reps is %d, want at least 1", c.Int("reps"))
+	case c.IsSet("warmup") && c.Int("warmup") < 0:
+		return usage("-warmup is %d, want at least 0", c.Int("warmup"))
 	}
 	return nil
 }

@@ -67,6 +67,9 @@ func setupDifferentiableTopK(s *benchStage, size []int) (*workload, error) {
 
 func (s *benchStage) topK(size []int, hard bool) (*workload, error) {
 	rows, n, k := size[0], size[1], size[2]
+	if k > n {
+		return nil, usage("-size has k %d of %d entries, want no more than these", k, n)
+	}
 	config := colt5.DefaultTopKConfig()
 	config.K, config.NonDifferentiable = k, hard
 	t, err := colt5.NewTopK(s.dev, config)

@@ -91,7 +91,7 @@ func TestWrongUsage(t *testing.T) {
 		{"bench -steps -baseline " + rows, "do not go together"},
 		{"bench -reps 0", "-reps is 0"},
 		{"bench -reps x", "x"},
-		{"bench -warmup -1", "-warmup -1"},
+		{"bench -warmup -1", "-warmup is -1"},
 		{"peak all", "takes no arguments"},
 		{"peak -reps 0", "-reps is 0"},
 		{"plot", "plot needs a file"},

@@ -57,7 +57,7 @@ func (a *app) route() *cli.Command {
 					return usageError{err}
 				}
 			}
-			r := &routedText{text: text, seed: o.seed, heavy: make([]bool, len(text)), logits: make([]float32, len(text))}
+			r := &routedText{text: text, seed: o.seed, untrained: o.weights == "", heavy: make([]bool, len(text)), logits: make([]float32, len(text))}
 			err = a.withDevice(c, func(dev *vk.Device) error {
 				bar := a.progress((len(text) + o.length*o.batch - 1) / (o.length * o.batch))
 				defer bar.end()
@@ -154,12 +154,13 @@ func readFile(path string) ([]byte, error) {
 
 // routedText is a text and what became of its bytes.
 type routedText struct {
-	text   []byte
-	heavy  []bool    // routed to the heavy branch
-	logits []float32 // of the router
-	seed   uint64
-	device string
-	config colt5.ConditionalRoutedFeedForwardConfig
+	text      []byte
+	heavy     []bool    // routed to the heavy branch
+	logits    []float32 // of the router
+	seed      uint64
+	untrained bool // no weights of the user's
+	device    string
+	config    colt5.ConditionalRoutedFeedForwardConfig
 
 	calls, chosen           int
 	routerTime, moduleTime  time.Duration // on the GPU

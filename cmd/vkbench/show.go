@@ -115,6 +115,9 @@ func (r *routedText) summary() []string {
 	if r.router.slots > 0 {
 		lines = append(lines, r.router.String())
 	}
+	if r.untrained {
+		lines = append(lines, fmt.Sprintf("weights: untrained, made of seed %d: which passages they like is arbitrary", r.seed))
+	}
 	return lines
 }
 
