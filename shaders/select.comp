@@ -20,7 +20,5 @@
 
 void main() {
 	if (workgroup() >= p.segments) return;
-	Segment s = segment(workgroup());
-	if (INSIDE && !present(p.to) && s.size <= SORTED_WHOLE) sort_whole(s);
-	else alone(s);
+	alone(segment(workgroup()));
 }

@@ -16,9 +16,8 @@ void histogram(Segment s, uint digit, uint threshold) {
 
 const uint SORTED_WHOLE = 1024; // a segment of so many entries is sorted sooner than its k-th largest is found
 
-// sort_whole puts the first k of a short segment in order, and emits them.
-void sort_whole(Segment s) {
-	uint size = power(s.size);
+// put_all puts all entries of a segment, vacant ones where they are masked.
+void put_all(Segment s) {
 	for (uint g = thread(); g < granules(s); g += THREADS) {
 		uvec4 key = keys(s, g);
 		[[unroll]] for (uint c = 0; c < 4; c++) {
@@ -26,34 +25,30 @@ void sort_whole(Segment s) {
 			if (e < s.size) put(s, e, key[c] != 0 ? uvec2(key[c], e) : vacant(e));
 		}
 	}
-	for (uint slot = s.size + thread(); slot < size; slot += THREADS) put(s, slot, vacant(slot));
-	barrier();
-	uint want = min(power(p.k), size);
-	sort_first(size, want);
-	for (uint slot = thread(); slot < p.k; slot += THREADS)
-		emit(s, slot, slot < min(want, s.size) ? uvec2(words[slot], words[SLOTS + slot]) : vacant(slot));
 }
 
 // alone puts the chosen entries, in the order of their indices, or sorted if INSIDE (at most SLOTS). Returns how many there are.
 uint alone(Segment s) {
-	uvec4 now = search_start();
-	for (uint digit = 0; digit < 3 && now.y != 0; digit++) {
-		histogram(s, digit, now.x);
-		now = narrow(now, digit, uvec2(0));
+	uint count = s.size;
+	if (INSIDE && !present(p.to) && s.size <= SORTED_WHOLE) {
+		put_all(s);
+	} else {
+		uvec4 now = search_start();
+		for (uint digit = 0; digit < 3 && now.y != 0; digit++) {
+			histogram(s, digit, now.x);
+			now = narrow(now, digit, uvec2(0));
+		}
+		place(s, 0, granules(s), now, uvec2(0), false);
+		count = now.z;
 	}
-	place(s, 0, granules(s), now, uvec2(0), false);
-	if (!INSIDE) {
-		uint end = present(p.to) ? p.slots : p.k;
-		for (uint slot = now.z + thread(); slot < end; slot += THREADS) put(s, slot, vacant(slot));
-		return now.z;
-	}
-	uint size = power(now.z);
-	for (uint slot = now.z + thread(); slot < size; slot += THREADS) put(s, slot, vacant(slot));
+	uint size = INSIDE ? power(count) : present(p.to) ? p.slots : p.k;
+	for (uint slot = count + thread(); slot < size; slot += THREADS) put(s, slot, vacant(slot));
+	if (!INSIDE) return count;
 	barrier();
-	sort_slots(size);
-	for (uint slot = thread(); slot < p.k; slot += THREADS)
-		emit(s, slot, slot < now.z ? uvec2(words[slot], words[SLOTS + slot]) : vacant(slot));
-	return now.z;
+	uint want = min(power(p.k), size);
+	sort_first(size, want);
+	for (uint slot = thread(); slot < p.k; slot += THREADS) emit(s, slot, slot < min(count, want) ? slot_at(slot) : vacant(slot));
+	return count;
 }
 
 #endif
