@@ -359,7 +359,8 @@ R c5_fence_wait(c5_device *d, uint64_t fence, uint64_t timeout, int poll, c5_tim
 	R r = NOT_READY;
 	t->polls = 0;
 	if (poll && due - margin > start) r = sleep_until(d, fence, due - margin < end ? due - margin : end);
-	while (poll && (r == NOT_READY || r == TIMEOUT) && now() < last) r = d->GetFenceStatus(d->handle, fence), t->polls++;
+	poll = poll && due - margin < end; // else there is no time left; if so, it asks once however late the thread comes here
+	while (poll && (r == NOT_READY || r == TIMEOUT) && (t->polls == 0 || now() < last)) r = d->GetFenceStatus(d->handle, fence), t->polls++;
 	if (r == NOT_READY || r == TIMEOUT) r = sleep_until(d, fence, end);
 	if (r != 0) return r;
 	t->expected = now() - t->begun;
