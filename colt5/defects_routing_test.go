@@ -20,7 +20,7 @@ func TestDefect05TiesAreArbitrary(t *testing.T) {
 	b := newBench(t)
 	config := DefaultRouterConfig()
 	config.Dim, config.FetchKRatio = smallDim, 2
-	r := b.router(config)
+	r := opened(b, NewCoordinateDescentRouter, config)
 	b.write(r, "routing_token", unit(smallDim, 0))
 	const n, k = 40, 9
 	out := Routing{Indices: b.tensor(I32, 1, 1, k), SoftScores: b.tensor(F32, 1, 1, n)}
@@ -60,7 +60,7 @@ func TestDefect10TopKIgnoresMask(t *testing.T) {
 	b := newBench(t)
 	config := DefaultTopKConfig()
 	config.K = 3
-	k := b.topK(config)
+	k := opened(b, NewTopK, config)
 	x := []float32{9, 1, 8, 2, 7, 3}
 	out := TopKResult{b.tensor(F32, 1, 3), b.tensor(I32, 1, 3), b.tensor(F32, 1, 3), b.tensor(F32, 1, 3)}
 	require.NoError(t, k.Forward(out, b.floats(x, 1, 6), b.bytes([]uint8{0, 1, 0, 1, 1, 1}, 1, 6)))
@@ -73,21 +73,13 @@ func TestDefect10TopKIgnoresMask(t *testing.T) {
 	assert.Zero(t, b.read(out.CoorDescentValues)[1])
 }
 
-func (b *bench) topK(c TopKConfig) *TopK {
-	b.t.Helper()
-	k, err := NewTopK(b.dev, c)
-	require.NoError(b.t, err)
-	b.keep(k)
-	return k
-}
-
 // Random routing without a mask crashed.
 func TestDefect11RandomRoutingWithoutMask(t *testing.T) {
 	gputest.Count()
 	b := newBench(t)
 	config := DefaultRouterConfig()
 	config.Dim = smallDim
-	r := b.router(config)
+	r := opened(b, NewCoordinateDescentRouter, config)
 	x := b.floats(normal(1, 2*30*smallDim), 2, 30, smallDim)
 	out := Routing{Indices: b.tensor(I32, 2, 1, 10), Scores: b.tensor(F32, 2, 1, 10)}
 	require.NoError(t, r.Forward(out, x, 10, RoutingOptions{RandomSeed: 3}))
@@ -103,14 +95,6 @@ func TestDefect11RandomRoutingWithoutMask(t *testing.T) {
 	assert.Equal(t, slices.Repeat([]float32{1}, 20), b.read(out.Scores))
 }
 
-func (b *bench) descent(c CoordinateDescentConfig) *CoordinateDescent {
-	b.t.Helper()
-	d, err := NewCoordinateDescent(b.dev, c)
-	require.NoError(b.t, err)
-	b.keep(d)
-	return d
-}
-
 // Rows of more than 131,072 columns were impossible.
 func TestDefect14LongRows(t *testing.T) {
 	gputest.Count()
@@ -119,11 +103,11 @@ func TestDefect14LongRows(t *testing.T) {
 		s, k := normal(1, n), 1000
 		c := CoordinateDescentConfig{K: 1125, NIters: 20, Eps: 0.03, EpsInit: 4, EpsDecay: 0.7}
 		y := b.tensor(F32, 1, n)
-		require.NoError(t, b.descent(c).Forward(y, b.floats(s, 1, n), nil))
+		require.NoError(t, opened(b, NewCoordinateDescent, c).Forward(y, b.floats(s, 1, n), nil))
 		rc := ref.CoorDescentConfig{K: c.K, Iters: c.NIters, Eps: c.Eps, EpsInit: float64(c.EpsInit), EpsDecay: c.EpsDecay}
 		want, naive := ref.CoorDescent(s, nil, 1, n, rc), ref.CoorDescent32(s, nil, 1, n, rc)
 		assert.NoError(t, ref.MaxErr(b.read(y), want).Within(ref.Bound(naive, want, 5e-6)), "%d columns", n)
-		top := b.topK(TopKConfig{K: k, NIters: 20, Eps: 0.1, CoorDescentKRatio: 9.0 / 8})
+		top := opened(b, NewTopK, TopKConfig{K: k, NIters: 20, Eps: 0.1, CoorDescentKRatio: 9.0 / 8})
 		out := TopKResult{Indices: b.tensor(I32, 1, k)}
 		require.NoError(t, top.Forward(out, b.floats(s, 1, n), nil))
 		assert.Equal(t, ref.Select(s, nil, 1, n, k).Indices, b.readInts(out.Indices), "%d columns", n)
@@ -142,7 +126,7 @@ func TestDefect15LowPrecisionDescent(t *testing.T) {
 	}
 	config := DefaultRouterConfig()
 	config.Dim, config.StraightThrough = smallDim, false
-	r := b.router(config)
+	r := opened(b, NewCoordinateDescentRouter, config)
 	b.write(r, "routing_token", unit(smallDim, 0))
 	x := tokensWith(2, smallDim, logits)
 	out := Routing{Scores: b.tensor(F32, 1, 1, k), Logits: b.tensor(F32, 1, 1, n), SoftScores: b.tensor(F32, 1, 1, n)}

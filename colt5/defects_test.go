@@ -338,7 +338,7 @@ func TestDefect13FullyMaskedRows(t *testing.T) {
 		gputest.Count()
 		b := &bench{t, b.dev}
 		for _, n := range []int{1, 5, 300, 9000} {
-			d, y := b.descent(CoordinateDescentConfig{K: 3, NIters: 20, Eps: 0.03, EpsInit: 4, EpsDecay: 0.7}), b.tensor(F32, 2, n)
+			d, y := opened(b, NewCoordinateDescent, CoordinateDescentConfig{K: 3, NIters: 20, Eps: 0.03, EpsInit: 4, EpsDecay: 0.7}), b.tensor(F32, 2, n)
 			require.NoError(t, d.Forward(y, b.floats(normal(1, 2*n), 2, n), b.bytes(append(make([]uint8, n), slices.Repeat([]uint8{1}, n)...), 2, n)))
 			assert.Equal(t, make([]float32, n), b.read(y)[:n], "%d entries", n)
 			assert.NotZero(t, slices.Max(b.finite(y)[n:]))

@@ -47,9 +47,7 @@ func (b *bench) feedForward(dim, heavy int) *ConditionalRoutedFeedForward {
 	b.t.Helper()
 	config := DefaultConditionalRoutedFeedForwardConfig()
 	config.Dim, config.NumHeavyTokens = dim, heavy
-	f, err := NewConditionalRoutedFeedForward(b.dev, config)
-	require.NoError(b.t, err)
-	b.keep(f)
+	f := opened(b, NewConditionalRoutedFeedForward, config)
 	return f
 }
 
@@ -97,9 +95,7 @@ func TestFeedForward(t *testing.T) {
 			if test.soft { // scores that are not all 1
 				config.Router.Eps, config.Router.EpsInit, config.Router.EpsDecay = 1, 0, 1
 			}
-			f, err := NewConditionalRoutedFeedForward(b.dev, config)
-			require.NoError(t, err)
-			b.keep(f)
+			f := opened(b, NewConditionalRoutedFeedForward, config)
 			require.NoError(t, f.Init(7))
 			data := normal(3, test.b*test.n*test.dim)
 			x, y := b.floats(data, test.b, test.n, test.dim), b.tensor(F32, test.b, test.n, test.dim)
@@ -154,15 +150,9 @@ func TestRepeatedCallAllocatesNothing(t *testing.T) {
 	f := b.feedForward(16, 8)
 	router := DefaultRouterConfig()
 	router.Dim = 16
-	r, err := NewCoordinateDescentRouter(b.dev, router)
-	require.NoError(t, err)
-	b.keep(r)
-	k, err := NewTopK(b.dev, TopKConfig{K: 4, NIters: 3, Eps: 0.1, CoorDescentKRatio: 1})
-	require.NoError(t, err)
-	b.keep(k)
-	d, err := NewCoordinateDescent(b.dev, CoordinateDescentConfig{K: 3, NIters: 4, Eps: 0.1, EpsDecay: 1})
-	require.NoError(t, err)
-	b.keep(d)
+	r := opened(b, NewCoordinateDescentRouter, router)
+	k := opened(b, NewTopK, TopKConfig{K: 4, NIters: 3, Eps: 0.1, CoorDescentKRatio: 1})
+	d := opened(b, NewCoordinateDescent, CoordinateDescentConfig{K: 3, NIters: 4, Eps: 0.1, EpsDecay: 1})
 	x, y, mask := b.floats(normal(1, 2*64*16), 2, 64, 16), b.tensor(F32, 2, 64, 16), b.bytes(someMask(1, 2, 64), 2, 64)
 	s, scores := b.floats(normal(2, 2*64), 2, 64), b.tensor(F32, 2, 64)
 	indices, values := b.tensor(I32, 2, 1, 8), b.tensor(F32, 2, 4)
@@ -249,10 +239,8 @@ func TestSaveAndLoad(t *testing.T) {
 	before := b.host(g.Parameters())
 	assert.ErrorContains(t, g.Load(path), "router.routing_token is F32[1 12], want F32[1 16]")
 	assert.Equal(t, before, b.host(g.Parameters()), "a file that does not fit changes nothing")
-	r, err := NewCoordinateDescentRouter(b.dev, RouterConfig{Dim: 12, NumRoutingTokens: 1, RouterOptions: DefaultRouterOptions()})
-	require.NoError(t, err)
-	b.keep(r)
-	err = r.Load(path)
+	r := opened(b, NewCoordinateDescentRouter, RouterConfig{Dim: 12, NumRoutingTokens: 1, RouterOptions: DefaultRouterOptions()})
+	err := r.Load(path)
 	assert.ErrorContains(t, err, "routing_token is missing, want F32[1 12]")
 	assert.ErrorContains(t, err, "heavy_ff.0.gamma is not a parameter of this module")
 }

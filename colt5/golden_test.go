@@ -32,6 +32,15 @@ func newBench(t *testing.T) *bench {
 // keep closes what a test made when it ends.
 func (b *bench) keep(c closer) { b.t.Cleanup(func() { assert.NoError(b.t, c.Close()) }) }
 
+// opened makes what closes with the test.
+func opened[C any, M closer](b *bench, make func(*vk.Device, C) (M, error), c C) M {
+	b.t.Helper()
+	m, err := make(b.dev, c)
+	require.NoError(b.t, err)
+	b.keep(m)
+	return m
+}
+
 func (b *bench) tensor(dtype DType, shape ...int) *Tensor {
 	b.t.Helper()
 	x, err := NewTensor(b.dev, dtype, shape...)
@@ -125,9 +134,7 @@ func TestGoldenCoordinateDescent(t *testing.T) {
 	forEach(t, "CoordinateDescent", func(b *bench, c *golden.Case) {
 		var config CoordinateDescentConfig
 		require.NoError(b.t, c.DecodeConfig(&config))
-		d, err := NewCoordinateDescent(b.dev, config)
-		require.NoError(b.t, err)
-		b.keep(d)
+		d := opened(b, NewCoordinateDescent, config)
 		want := c.Outputs["y"]
 		y := b.tensor(F32, want.Shape...)
 		for range 2 {
@@ -141,9 +148,7 @@ func TestGoldenTopK(t *testing.T) {
 	forEach(t, "TopK", func(b *bench, c *golden.Case) {
 		var config TopKConfig
 		require.NoError(b.t, c.DecodeConfig(&config))
-		k, err := NewTopK(b.dev, config)
-		require.NoError(b.t, err)
-		b.keep(k)
+		k := opened(b, NewTopK, config)
 		shape := c.Outputs["values"].Shape
 		out := TopKResult{b.tensor(F32, shape...), b.tensor(I32, shape...), b.tensor(F32, shape...), b.tensor(F32, shape...)}
 		require.NoError(b.t, k.Forward(out, b.input(c, "x"), b.input(c, "mask")))
@@ -162,9 +167,7 @@ func TestGoldenRouter(t *testing.T) {
 			NumTokens int `json:"num_tokens"`
 		}
 		require.NoError(b.t, c.DecodeCall(&call))
-		r, err := NewCoordinateDescentRouter(b.dev, config)
-		require.NoError(b.t, err)
-		b.keep(r)
+		r := opened(b, NewCoordinateDescentRouter, config)
 		options := RoutingOptions{Mask: b.input(c, "mask")}
 		if config.LearnedRoutingTokens {
 			options.RoutingTokens = b.input(c, "routing_tokens")
@@ -253,9 +256,7 @@ func TestGoldenFeedForward(t *testing.T) {
 	forEach(t, "ConditionalRoutedFeedForward", func(b *bench, c *golden.Case) {
 		var config ConditionalRoutedFeedForwardConfig
 		require.NoError(b.t, c.DecodeConfig(&config))
-		f, err := NewConditionalRoutedFeedForward(b.dev, config)
-		require.NoError(b.t, err)
-		b.keep(f)
+		f := opened(b, NewConditionalRoutedFeedForward, config)
 		b.set(f.Parameters(), c)
 		x, mask := b.input(c, "x"), b.input(c, "mask")
 		y := b.tensor(F32, x.Shape()...)
@@ -273,9 +274,7 @@ func TestGoldenFeedForward(t *testing.T) {
 			return
 		}
 		router := RouterConfig{Dim: config.Dim, NumRoutingTokens: 1, StraightThrough: config.RouterStraightThrough, RouterOptions: config.Router}
-		r, err := NewCoordinateDescentRouter(b.dev, router)
-		require.NoError(b.t, err)
-		b.keep(r)
+		r := opened(b, NewCoordinateDescentRouter, router)
 		for name, w := range c.Weights {
 			if strings.HasPrefix(name, "router.") {
 				require.NoError(b.t, r.Parameters()[0].Tensor.Write(w.F32))

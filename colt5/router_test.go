@@ -10,14 +10,6 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-func (b *bench) router(config RouterConfig) *CoordinateDescentRouter {
-	b.t.Helper()
-	r, err := NewCoordinateDescentRouter(b.dev, config)
-	require.NoError(b.t, err)
-	b.keep(r)
-	return r
-}
-
 func TestRouter(t *testing.T) {
 	for _, test := range []struct {
 		b, n, dim, routes, tokens, block int
@@ -37,7 +29,7 @@ func TestRouter(t *testing.T) {
 			config.Dim, config.NumRoutingTokens, config.StraightThrough, config.LearnedRoutingTokens = test.dim, test.routes, test.straight, test.learnt
 			config.RouteBlockSize, config.CosineSimRouting = OptionalInt(test.block), test.cosine
 			config.Eps, config.EpsInit, config.EpsDecay = 0.5, 0, 1
-			r := b.router(config)
+			r := opened(b, NewCoordinateDescentRouter, config)
 			data := normal(1, test.b*test.n*test.dim)
 			args := ref.RouterArgs{
 				RouterConfig: refRouter(config.RouterOptions, test.straight, test.tokens), X: data,
@@ -88,7 +80,7 @@ func TestRouterTakesAll(t *testing.T) {
 	b := newBench(t)
 	config := DefaultRouterConfig()
 	config.Dim, config.NumRoutingTokens = 4, 2
-	r := b.router(config)
+	r := opened(b, NewCoordinateDescentRouter, config)
 	mask := someMask(3, 2, 9)
 	x, options := b.floats(normal(1, 2*9*4), 2, 9, 4), RoutingOptions{Mask: b.bytes(mask, 2, 9)}
 	scores, soft := b.tensor(F32, 2, 2, 9), b.tensor(F32, 2, 2, 9)
@@ -116,7 +108,7 @@ func TestRandomRouting(t *testing.T) {
 	b := newBench(t)
 	config := DefaultRouterConfig()
 	config.Dim, config.StraightThrough = 4, false
-	r := b.router(config)
+	r := opened(b, NewCoordinateDescentRouter, config)
 	mask := someMask(3, 1, 50)
 	x := b.floats(normal(1, 50*4), 1, 50, 4)
 	out := Routing{Indices: b.tensor(I32, 1, 1, 10), Scores: b.tensor(F32, 1, 1, 10), Logits: b.tensor(F32, 1, 1, 50)}

@@ -22,7 +22,7 @@ func about(t *testing.T, want, got RouterStatistics) {
 func (b *bench) decided(c RouterConfig, logits []float32, items, tokens int, mask []uint8) RouterDecision {
 	b.t.Helper()
 	c.Dim = smallDim
-	r := b.router(c)
+	r := opened(b, NewCoordinateDescentRouter, c)
 	b.write(r, "routing_token", unit(smallDim, 0))
 	r.Inspect(true)
 	n := len(logits) / items

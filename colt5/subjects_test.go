@@ -92,12 +92,10 @@ func smallViT() ConditionalRoutedViTConfig {
 	return c
 }
 
-// create makes a module that closes with the test.
+// create makes a module with initial weights.
 func create[C any, M anyModule](b *bench, make func(*vk.Device, C) (M, error), c C) M {
 	b.t.Helper()
-	m, err := make(b.dev, c)
-	require.NoError(b.t, err)
-	b.keep(m)
+	m := opened(b, make, c)
 	require.NoError(b.t, m.Init(5))
 	return m
 }
