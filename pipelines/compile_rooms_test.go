@@ -90,19 +90,23 @@ func compileRouterLogits(c *compiler) {
 }
 
 func compileCoorDescent(c *compiler) {
-	keys := map[coorDescentKernel]bool{}
+	plans := map[coorDescentPlan]bool{}
 	for length := 1; length <= 1<<16; length++ {
 		p := planCoorDescent(c.caps, length)
-		for i := range 4 {
-			keys[coorDescentKernel{p.invocations, p.quads, p.quads > 0 && i&1 != 0, i&2 != 0}] = true
-		}
+		p.parts, p.span = 0, 0 // the kernel is the same
+		plans[p] = true
 	}
-	for key := range keys {
-		compile(c, func(dev *vk.Device, _ coorDescentKernel) (*CoorDescent, error) {
-			return NewCoorDescent(dev, CoorDescentConfig{Iters: 20, Eps: 0.1})
-		}, func(r *CoorDescent) ([]*vk.Kernel, error) {
-			return one(r.kernel(coorDescentPlan{invocations: key.invocations, quads: key.quads}, key.state, key.windows))
-		}, key)
+	for p := range plans {
+		compile(c, NewCoorDescent, func(r *CoorDescent) (list []*vk.Kernel, err error) {
+			for i := range 4 {
+				k, err := r.kernel(p, i&1 != 0, i&2 != 0)
+				if err != nil {
+					return nil, err
+				}
+				list = append(list, k)
+			}
+			return list, nil
+		}, CoorDescentConfig{Iters: 20, Eps: 0.1})
 	}
 }
 
@@ -122,7 +126,7 @@ func compileSelect(c *compiler) {
 					}
 				}
 			}
-			return slices.Collect(maps.Values(s.kernels)), nil
+			return slices.Collect(maps.Values(s.kernels.made)), nil
 		}, SelectConfig{Sorted: sorted})
 	}
 	compile(c, NewCausalSelect, func(s *CausalSelect) ([]*vk.Kernel, error) { return one(s.kernel, nil) }, CausalSelectConfig{})

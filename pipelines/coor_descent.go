@@ -3,7 +3,6 @@ package pipelines
 import (
 	"fmt"
 	"slices"
-	"sync"
 	"unsafe"
 
 	"github.com/colt5-vulkan/colt5/vk"
@@ -43,11 +42,8 @@ import (
 //
 // Shader: shaders/coor_descent.comp. Reference: internal/ref.CoorDescent. Source: arXiv 1502.04759, 2304.04947.
 type CoorDescent struct {
-	config CoorDescentConfig
-	dev    *vk.Device
-
-	mu      sync.Mutex
-	kernels map[coorDescentKernel]*vk.Kernel // compiled when first needed; nil: closed
+	config  CoorDescentConfig
+	kernels kernels
 }
 
 // CoorDescentConfig is the schedule of the iterations.
@@ -81,12 +77,6 @@ const (
 	_ = uint(56 - unsafe.Sizeof(coorDescentLongPush{}))
 	_ = uint(unsafe.Sizeof(coorDescentLongPush{}) - 56)
 )
-
-// coorDescentKernel is a specialisation: of the kernel for long blocks if quads is 0.
-type coorDescentKernel struct {
-	invocations, quads uint32
-	state, windows     bool
-}
 
 // coorDescentPlan is how a block of some length is worked on.
 type coorDescentPlan struct {
@@ -136,7 +126,7 @@ func NewCoorDescent(dev *vk.Device, c CoorDescentConfig) (*CoorDescent, error) {
 	case !(c.EpsDecay > 0 && c.EpsDecay <= 1):
 		return nil, fmt.Errorf("pipelines: CoorDescent: EpsDecay is %g, want more than 0, at most 1", c.EpsDecay)
 	}
-	return &CoorDescent{config: c, dev: dev, kernels: map[coorDescentKernel]*vk.Kernel{}}, nil
+	return &CoorDescent{config: c, kernels: kernels{dev: dev}}, nil
 }
 
 // Record adds the descent to a tape.
@@ -147,13 +137,13 @@ func (c *CoorDescent) Record(t *vk.Tape, a CoorDescentArgs) error {
 	if err := c.check(a); err != nil {
 		return err
 	}
-	p := planCoorDescent(c.dev.Caps(), a.block())
+	p := planCoorDescent(c.kernels.dev.Caps(), a.block())
 	k, err := c.kernel(p, !a.State.IsZero(), a.Windows > 0)
 	if err != nil {
 		return fmt.Errorf("pipelines: CoorDescent: %w", err)
 	}
 	units := a.Rows * a.units()
-	groups, err := vk.Grid(c.dev.Caps(), uint64(units)*uint64(max(p.parts, 1)))
+	groups, err := vk.Grid(c.kernels.dev.Caps(), uint64(units)*uint64(max(p.parts, 1)))
 	if err != nil {
 		return fmt.Errorf("pipelines: CoorDescent: %w", err)
 	}
@@ -215,42 +205,21 @@ func (c *CoorDescent) recordLong(t *vk.Tape, a CoorDescentArgs, p coorDescentPla
 	return nil
 }
 
-// kernel compiles what a plan needs, or finds it.
+// kernel is the kernel of a plan.
 func (c *CoorDescent) kernel(p coorDescentPlan, state, windows bool) (*vk.Kernel, error) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	if c.kernels == nil {
-		return nil, vk.ErrClosed
-	}
-	key := coorDescentKernel{p.invocations, p.quads, state && p.quads > 0, windows}
-	if k := c.kernels[key]; k != nil {
-		return k, nil
-	}
-	name, spec := "coor_descent", map[uint32]uint32{0: key.invocations, 1: key.quads, 2: flag(key.state), 3: flag(windows)}
+	name, spec := "coor_descent", map[uint32]uint32{0: p.invocations, 3: flag(windows)}
 	if p.quads == 0 {
-		name, spec = "coor_descent_long", map[uint32]uint32{0: key.invocations, 3: flag(windows)}
+		name = "coor_descent_long"
+	} else {
+		spec[1], spec[2] = p.quads, flag(state)
 	}
-	k, err := kernel(c.dev, name, spec)
-	if err != nil {
-		return nil, err
-	}
-	c.kernels[key] = k
-	return k, nil
+	return c.kernels.get(name, name, false, spec)
 }
 
-// Close frees the kernels.
+// Close frees the kernels. One that an open tape uses stays, and the next Close tries again.
 func (c *CoorDescent) Close() error {
 	if c == nil {
 		return nil
 	}
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	for key, k := range c.kernels {
-		if err := k.Close(); err != nil {
-			return err
-		}
-		delete(c.kernels, key)
-	}
-	c.kernels = nil
-	return nil
+	return c.kernels.close()
 }

@@ -51,7 +51,7 @@ func CoorDescentScratch(caps vk.Caps, rows, n, blockSize, windows int) uint64 {
 
 // Scratch is CoorDescentScratch on this device, without windows.
 func (c *CoorDescent) Scratch(rows, n, blockSize int) uint64 {
-	return CoorDescentScratch(c.dev.Caps(), rows, n, blockSize, 0)
+	return CoorDescentScratch(c.kernels.dev.Caps(), rows, n, blockSize, 0)
 }
 
 // block is the length of the longest block or window.
@@ -169,7 +169,7 @@ func (c *CoorDescent) checkRanges(a CoorDescentArgs) error {
 	case a.Scores == a.Logits && (!a.Chosen.IsZero() || a.Windows > 0):
 		return fmt.Errorf("pipelines: CoorDescent: scores and logits are the same range, want another one with chosen or windows")
 	}
-	bytes := CoorDescentScratch(c.dev.Caps(), a.Rows, a.N, a.BlockSize, a.Windows)
+	bytes := CoorDescentScratch(c.kernels.dev.Caps(), a.Rows, a.N, a.BlockSize, a.Windows)
 	if bytes == 0 && a.Scratch.IsZero() {
 		return nil
 	}

@@ -107,11 +107,11 @@ func kernel(dev *vk.Device, name string, spec map[uint32]uint32) (*vk.Kernel, er
 type kernels struct {
 	dev    *vk.Device
 	mu     sync.Mutex
-	made   map[string]*vk.Kernel // by name
+	made   map[string]*vk.Kernel // by name and spec
 	closed bool
 }
 
-// get is the kernel of a line of variants.txt under a name of its own, always with the same spec.
+// get is the kernel of a line of variants.txt under a name; one with this name and spec is compiled once.
 func (k *kernels) get(name, variant string, full bool, spec map[uint32]uint32) (*vk.Kernel, error) {
 	return k.with(name, variant, spec, vk.KernelConfig{FullSubgroups: full})
 }
@@ -123,7 +123,8 @@ func (k *kernels) with(name, variant string, spec map[uint32]uint32, c vk.Kernel
 	if k.closed {
 		return nil, vk.ErrClosed
 	}
-	if have := k.made[name]; have != nil {
+	key := fmt.Sprint(name, spec)
+	if have := k.made[key]; have != nil {
 		return have, nil
 	}
 	code, err := shaders.SPV(variant)
@@ -138,7 +139,7 @@ func (k *kernels) with(name, variant string, spec map[uint32]uint32, c vk.Kernel
 	if k.made == nil {
 		k.made = map[string]*vk.Kernel{}
 	}
-	k.made[name] = made
+	k.made[key] = made
 	return made, nil
 }
 
@@ -147,16 +148,11 @@ func (k *kernels) close() error {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	k.closed = true
-	return closeAll(k.made)
-}
-
-// closeAll closes kernels, and leaves those in the map that could not be closed.
-func closeAll[K comparable](list map[K]*vk.Kernel) error {
 	var all error
-	for key, kernel := range list {
+	for key, kernel := range k.made {
 		err := kernel.Close()
 		if err == nil {
-			delete(list, key)
+			delete(k.made, key)
 		}
 		all = errors.Join(all, err)
 	}

@@ -31,6 +31,13 @@ func TestCloseAgain(t *testing.T) {
 			}
 			return p, p.Record(t, PatchAttentionArgs{QKV: x.Slice(0, 48), Y: y.Slice(0, 16), Height: 1, Width: 1})
 		},
+		"CoorDescent": func(t *vk.Tape) (io.Closer, error) {
+			c, err := NewCoorDescent(lab.Dev, CoorDescentConfig{Iters: 2, Eps: 1})
+			if err != nil {
+				return nil, err
+			}
+			return c, c.Record(t, CoorDescentArgs{Logits: x, Scores: y, Rows: 1, N: 16, K: 2})
+		},
 		"Select": func(t *vk.Tape) (io.Closer, error) {
 			s, err := NewSelect(lab.Dev, SelectConfig{})
 			if err != nil {

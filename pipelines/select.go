@@ -3,10 +3,8 @@ package pipelines
 import (
 	"fmt"
 	"math"
-	"sync"
 	"unsafe"
 
-	"github.com/colt5-vulkan/colt5/shaders"
 	"github.com/colt5-vulkan/colt5/vk"
 )
 
@@ -35,11 +33,9 @@ import (
 // Shaders: shaders/select*.comp. Reference: internal/ref.Select.
 type Select struct {
 	config  SelectConfig
-	dev     *vk.Device
 	caps    vk.Caps
 	limits  selectLimits
-	mu      sync.Mutex
-	kernels map[string]*vk.Kernel // nil once closed
+	kernels kernels
 }
 
 // SelectConfig says in which order the slots of a block come.
@@ -60,7 +56,7 @@ var _ [unsafe.Sizeof(selectPush{}) - 56]byte
 // NewSelect makes a selection for a device. Its kernels are compiled when they are first recorded.
 func NewSelect(dev *vk.Device, c SelectConfig) (*Select, error) {
 	caps := dev.Caps()
-	return &Select{config: c, dev: dev, caps: caps, limits: newSelectLimits(caps), kernels: map[string]*vk.Kernel{}}, nil
+	return &Select{config: c, caps: caps, limits: newSelectLimits(caps), kernels: kernels{dev: dev}}, nil
 }
 
 // Record adds the dispatches of a selection to a tape.
@@ -264,24 +260,7 @@ func (s *Select) kernel(name string, p selectPlan, windows bool) (*vk.Kernel, er
 		spec[subgroups] = max(threads/s.limits.subgroup, 1)
 	}
 	spec[0] = threads
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if s.kernels == nil {
-		return nil, vk.ErrClosed
-	}
-	key := fmt.Sprint(name, spec)
-	if k := s.kernels[key]; k != nil {
-		return k, nil
-	}
-	code, err := shaders.SPV(name)
-	if err != nil {
-		return nil, err
-	}
-	k, err := s.dev.NewKernel(vk.KernelConfig{Name: name, Code: code, Spec: spec, FullSubgroups: s.caps.FullSubgroups})
-	if err == nil {
-		s.kernels[key] = k
-	}
-	return k, err
+	return s.kernels.get(name, name, s.caps.FullSubgroups, spec)
 }
 
 // Close frees the kernels. One that an open tape uses stays, and the next Close tries again.
@@ -289,11 +268,5 @@ func (s *Select) Close() error {
 	if s == nil {
 		return nil
 	}
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if err := closeAll(s.kernels); err != nil {
-		return err
-	}
-	s.kernels = nil
-	return nil
+	return s.kernels.close()
 }

@@ -47,7 +47,7 @@ uint alone(Segment s) {
 	barrier();
 	uint want = min(power(p.k), size);
 	sort_first(size, want);
-	for (uint slot = thread(); slot < p.k; slot += THREADS) emit(s, slot, slot < min(count, want) ? slot_at(slot) : vacant(slot));
+	for (uint slot = thread(); slot < p.k; slot += THREADS) emit(s, slot, slot < want ? slot_at(slot) : vacant(slot));
 	return count;
 }
 
