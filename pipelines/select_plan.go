@@ -18,6 +18,7 @@ const (
 	selectSamples = 32        // most of a thread of select_sample
 	selectGather  = 2         // GRANULES of select_gather.comp, of a thread
 	selectGroup   = 16        // GROUP of select_rank.comp
+	selectFour    = 512       // the longest block that is sorted whole by 128 threads, four entries each
 	selectList    = 16 * 1024 // most candidates of a block: ranking them takes the square of it
 )
 
@@ -95,7 +96,11 @@ func newSelectPlan(l selectLimits, sorted bool, z selectSizes) selectPlan {
 	}
 	// A thread of a short segment has four granules on their way at a time, and reads eight at most. More threads than that takes have
 	// less to do, and wait longer for each other.
-	for p.threads = min(l.threads, 256); p.threads < l.threads && 4*uint64(p.threads) < granules; {
+	p.threads = min(l.threads, 256)
+	if sorted && p.block <= selectFour {
+		p.threads = min(l.threads, 128)
+	}
+	for p.threads < l.threads && 4*uint64(p.threads) < granules {
 		p.threads *= 2
 	}
 	p.short = granules <= 8*uint64(p.threads)

@@ -18,14 +18,10 @@ void main() {
 	uint first = workgroup() % p.parts * SLOTS, count = min(SLOTS, p.slots - first), size = power(count);
 	Segment s = segment(workgroup() / p.parts);
 	U32x2 from = U32x2(at(p.from, s.id, p.slots * 8));
-	for (uint i = thread(); i < size; i += THREADS) {
-		uvec2 pair = i < count ? from.v[first + i] : vacant(first + i);
-		words[i] = pair.x;
-		words[SLOTS + i] = pair.y;
-	}
+	for (uint i = thread(); i < size; i += THREADS) set_slot(i, i < count ? from.v[first + i] : vacant(first + i));
 	barrier();
 	sort_slots(size);
-	for (uint i = thread(); i < count; i += THREADS) put(s, first + i, uvec2(words[i], words[SLOTS + i]));
+	for (uint i = thread(); i < count; i += THREADS) put(s, first + i, slot_at(i));
 	if (present(p.to)) return;
 	for (uint slot = count + thread(); slot < p.k; slot += THREADS) put(s, slot, vacant(slot));
 }

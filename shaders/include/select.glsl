@@ -41,7 +41,8 @@ layout(push_constant) uniform Push {
 	uint skip;     // the first blocks of a row, which stay empty; not with WINDOWS
 } p;
 
-shared uint words[2 * SLOTS]; // a histogram, later SLOTS keys and then SLOTS indices
+const uint PADDED = SLOTS + SLOTS / 32;
+shared uint words[2 * PADDED]; // a histogram, later the keys and then the indices of SLOTS pairs
 shared uvec2 totals[SUBGROUPS];
 shared uvec4 found;
 
@@ -215,13 +216,22 @@ void emit(Segment s, uint slot, uvec2 pair) {
 	if (present(p.values)) U32(at(p.values, s.id, p.k * 4)).v[slot] = full ? U32(s.logits).v[s.skew + pair.y] : 0;
 }
 
+// padded leaves a gap after every 32 slots: threads that take every fourth slot then do not meet in the same banks of shared memory.
+uint padded(uint place) { return place + (place >> 5); }
+
+uvec2 slot_at(uint place) { return uvec2(words[padded(place)], words[PADDED + padded(place)]); }
+
+void set_slot(uint place, uvec2 pair) {
+	words[padded(place)] = pair.x;
+	words[PADDED + padded(place)] = pair.y;
+}
+
 // put writes a pair where it belongs: among those to be sorted, in words or in memory, or to the result.
 void put(Segment s, uint slot, uvec2 pair) {
 	if (present(p.to)) {
 		U32x2(at(p.to, s.id, p.slots * 8)).v[slot] = pair;
 	} else if (INSIDE) {
-		words[slot] = pair.x;
-		words[SLOTS + slot] = pair.y;
+		set_slot(slot, pair);
 	} else {
 		emit(s, slot, pair);
 	}
@@ -266,13 +276,6 @@ bool before(uvec2 a, uvec2 b) { return a.x > b.x || a.x == b.x && a.y < b.y; }
 uint run_length = ~0u, run_distance = 1;
 
 uint place_of(uint slot) { return (slot & run_length - 1) + (slot & ~(run_length - 1)) * run_distance; }
-
-uvec2 slot_at(uint place) { return uvec2(words[place], words[SLOTS + place]); }
-
-void set_slot(uint place, uvec2 pair) {
-	words[place] = pair.x;
-	words[SLOTS + place] = pair.y;
-}
 
 void exchange(inout uvec2 a, inout uvec2 b, bool falling) {
 	if (before(b, a) != falling) return;
