@@ -171,8 +171,8 @@ uvec2 earlier() {
 // z slots that will be filled, w how many keys with these bits there are. y = 0 ends it: every key above x is taken, none equal to it.
 uvec4 search_start() { return uvec4(0, p.k, p.k, 0); }
 
-// narrow finds a digit of the threshold: the largest with at least now.y keys at or above it. The histogram lies at hist, or in
-// words if that is absent. Without so many keys at all, each one is taken. Ends with a barrier.
+// narrow finds a digit of the threshold: the largest with at least now.y keys at or above it. If that is their number, or there are not
+// so many at all, all these keys are taken and the search is over. The histogram lies at hist, or in words if that is absent. Ends with a barrier.
 uvec4 narrow(uvec4 now, uint digit, uvec2 hist) {
 	uint bins = digit_bins(digit), each = (bins + THREADS - 1) / THREADS;
 	uint top = bins - thread() * each; // a thread's bins are those below it; where there are more threads than bins, none
@@ -192,7 +192,8 @@ uvec4 narrow(uvec4 now, uint digit, uvec2 hist) {
 			bin--;
 			count = present(hist) ? U32(hist).v[bin] : words[bin];
 		}
-		found = uvec4(now.x | bin << digit_shift(digit), now.y - above, now.z, count);
+		uint bits = now.x | bin << digit_shift(digit), wanted = now.y - above;
+		found = wanted < count ? uvec4(bits, wanted, now.z, count) : uvec4(max(bits, 1) - 1, 0, now.z, count);
 	}
 	if (thread() == THREADS - 1 && inclusive < now.y) found = uvec4(0, 0, inclusive, 0);
 	barrier();
@@ -239,30 +240,39 @@ void put(Segment s, uint slot, uvec2 pair) {
 
 // place puts the chosen entries of granules begin to end - 1, in the order of their indices; done are the entries before begin, x
 // above the threshold, y equal to it. Each subgroup counts those of its own stretch, so it knows where its slots begin, and then
-// walks along it once more without waiting for the others. ties: only those equal to it, behind done.x slots. Has barriers.
+// walks along it once more without waiting for the others, some granules on their way at a time. ties: only those equal to it, behind
+// done.x slots. Has barriers.
 void place(Segment s, uint begin, uint end, uvec4 now, uvec2 done, bool ties) {
-	uint counted = ties ? 0xffff0000u : ~0u;
+	const uint most = 4;
+	uint counted = ties ? 0xffff0000u : ~0u, lanes = gl_SubgroupSize;
 	uint stretch = (end - begin + gl_NumSubgroups - 1) / gl_NumSubgroups;
-	stretch = (stretch + gl_SubgroupSize - 1) / gl_SubgroupSize * gl_SubgroupSize;
+	stretch = (stretch + lanes - 1) / lanes * lanes;
 	begin += gl_SubgroupID * stretch;
 	end = min(end, begin + stretch);
 	uvec2 sum = uvec2(0);
-	for (uint g = begin + gl_SubgroupInvocationID; g < end; g += gl_SubgroupSize) sum += unpack(kinds(keys(s, g), now.x) & counted);
+	uvec4 key[most];
+	for (uint g = begin; g < end; g += most * lanes) {
+		uint own = g + gl_SubgroupInvocationID;
+		[[unroll]] for (uint i = 0; i < most; i++) key[i] = own + i * lanes < end ? keys(s, own + i * lanes) : uvec4(0);
+		[[unroll]] for (uint i = 0; i < most; i++) sum += unpack(kinds(key[i], now.x) & counted);
+	}
 	sum = subgroupAdd(sum);
 	if (subgroupElect()) totals[gl_SubgroupID] = sum;
 	barrier();
 	done += earlier();
-	for (; begin < end; begin += gl_SubgroupSize) {
-		uint g = begin + gl_SubgroupInvocationID, e = entry(s, g);
-		uvec4 key = g < end ? keys(s, g) : uvec4(0);
-		uint both = kinds(key, now.x) & counted;
-		uvec2 rank = done + unpack(subgroupExclusiveAdd(both));
-		[[unroll]] for (uint c = 0; c < 4; c++) {
-			bool above = !ties && key[c] > now.x, equal = key[c] == now.x;
-			if (above || equal && rank.y < now.y) put(s, rank.x + min(rank.y, now.y), uvec2(key[c], e + c));
-			rank += uvec2(above, equal);
+	for (uint g = begin; g < end; g += most * lanes) {
+		uint own = g + gl_SubgroupInvocationID;
+		[[unroll]] for (uint i = 0; i < most; i++) key[i] = own + i * lanes < end ? keys(s, own + i * lanes) : uvec4(0);
+		[[unroll]] for (uint i = 0; i < most; i++) {
+			uint both = kinds(key[i], now.x) & counted, e = entry(s, own + i * lanes);
+			uvec2 rank = done + unpack(subgroupExclusiveAdd(both));
+			[[unroll]] for (uint c = 0; c < 4; c++) {
+				bool above = !ties && key[i][c] > now.x, equal = key[i][c] == now.x;
+				if (above || equal && rank.y < now.y) put(s, rank.x + min(rank.y, now.y), uvec2(key[i][c], e + c));
+				rank += uvec2(above, equal);
+			}
+			done += unpack(subgroupAdd(both));
 		}
-		done += unpack(subgroupAdd(both));
 	}
 }
 
