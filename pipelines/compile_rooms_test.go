@@ -118,8 +118,8 @@ func compileSelect(c *compiler) {
 				for k := 1; k <= n; k *= 4 {
 					p := newSelectPlan(limits, sorted, selectSizes{rows: 1, n: n, k: k})
 					for _, name := range p.kernels() {
-						for _, windows := range []bool{false, true} {
-							if _, err := s.kernel(name, p, windows); err != nil {
+						for i := range 4 {
+							if _, err := s.kernel(name, p, i&1 != 0, i&2 != 0); err != nil {
 								return nil, err
 							}
 						}

@@ -116,7 +116,6 @@ func (r *selectRecorder) record() error {
 	}
 	if p.short {
 		first.kernel, first.reads = "select", true
-		first.step = flag(p.inside)
 		if err := r.dispatch(first); err != nil {
 			return err
 		}
@@ -210,7 +209,7 @@ type selectStep struct {
 }
 
 func (r *selectRecorder) dispatch(s selectStep) error {
-	k, err := r.kernel(s.kernel, r.plan, r.args.Windows > 0)
+	k, err := r.kernel(s.kernel, r.plan, r.args.Windows > 0, !r.args.Mask.IsZero())
 	if err != nil {
 		return err
 	}
@@ -240,10 +239,15 @@ func (r *selectRecorder) dispatch(s selectStep) error {
 }
 
 // kernel returns a kernel of a plan, compiled at its first use.
-func (s *Select) kernel(name string, p selectPlan, windows bool) (*vk.Kernel, error) {
-	const slots, subgroups, own, prefixes = 1, 2, 3, 4 // constant ids; 0 are the threads, and each shader has those it uses
+func (s *Select) kernel(name string, p selectPlan, windows, masked bool) (*vk.Kernel, error) {
+	const slots, subgroups, own, prefixes, mask = 1, 2, 3, 4, 5 // constant ids; 0 are the threads, and each shader has those it uses
 	threads, spec := p.threads, map[uint32]uint32{prefixes: flag(windows)}
+	if name != "select_merge" && name != "select_sort" {
+		spec[mask] = flag(masked)
+	}
 	switch name {
+	case "select":
+		spec[own] = flag(p.inside)
 	case "select_sample":
 		threads, spec[own] = s.limits.middle(), uint32(p.samples)
 	case "select_rank":

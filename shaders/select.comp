@@ -4,7 +4,8 @@
 #extension GL_EXT_control_flow_attributes : require
 #extension GL_GOOGLE_include_directive : require
 #extension GL_KHR_shader_subgroup_arithmetic : require
-#define INSIDE (p.step == 1)
+layout(constant_id = 3) const bool SORTED = false;
+#define INSIDE SORTED
 #include "include/address.glsl"
 #include "include/select.glsl"
 #include "include/select_alone.glsl"
@@ -15,8 +16,8 @@
 //
 // One workgroup chooses for one segment. Three histograms in shared memory find the k-th largest key; the entries above it, and
 // the first of those equal to it, go to the slots in the order of their indices. The segment is read five times, from caches after
-// the first: its keys would not fit the registers without spilling. step 1: what was chosen, at most SLOTS, is sorted in shared
-// memory, or, where the segment is short, all of it. step 0: it stays in this order.
+// the first: its keys would not fit the registers without spilling. SORTED: what was chosen, at most SLOTS, is then sorted in
+// shared memory, or, where the segment is short, all of it.
 
 void main() {
 	if (workgroup() >= p.segments) return;

@@ -13,6 +13,7 @@ layout(constant_id = 1) const uint SLOTS = 1024;  // what one sort in shared mem
 layout(constant_id = 2) const uint SUBGROUPS = 64; // at least THREADS / subgroup size
 // 3 is a shader's own
 layout(constant_id = 4) const bool WINDOWS = false; // the segments are prefixes, [items, windows, routes] of them
+layout(constant_id = 5) const bool MASKED = false;
 
 // Whether a shader sorts what it puts in shared memory.
 #ifndef INSIDE
@@ -83,7 +84,7 @@ Segment segment(uint id) {
 	s.logits.x &= ~15u;
 	s.mask = p.mask;
 	s.mask_skew = 0;
-	if (present(p.mask)) {
+	if (MASKED) {
 		s.mask = at(at(p.mask, row / p.routes, p.n), s.first, 1);
 		s.mask_skew = s.mask.x & 3;
 		s.mask.x &= ~3u;
@@ -112,12 +113,12 @@ uvec4 keys(Segment s, uint granule) {
 	uvec4 bits = uvec4(0), result;
 	if (whole) bits = U32x4(s.logits).v[granule];
 	uint byte = e + s.mask_skew, bytes = 0;
-	bool aligned = whole && (byte & 3) == 0 && present(s.mask);
+	bool aligned = whole && (byte & 3) == 0 && MASKED;
 	if (aligned) bytes = U32(s.mask).v[byte >> 2];
 	[[unroll]] for (uint c = 0; c < 4; c++) {
 		bool valid = e + c < s.size;
 		if (valid && !whole) bits[c] = U32(s.logits).v[4 * granule + c];
-		if (valid && present(s.mask)) valid = (aligned ? bytes >> 8 * c & 0xffu : byte_at(s.mask, byte + c)) != 0;
+		if (valid && MASKED) valid = (aligned ? bytes >> 8 * c & 0xffu : byte_at(s.mask, byte + c)) != 0;
 		result[c] = valid ? order(bits[c]) : 0;
 	}
 	return result;
@@ -125,7 +126,7 @@ uvec4 keys(Segment s, uint granule) {
 
 // key_at is the key of entry e of the segment.
 uint key_at(Segment s, uint e) {
-	bool valid = !present(s.mask) || byte_at(s.mask, s.mask_skew + e) != 0;
+	bool valid = !MASKED || byte_at(s.mask, s.mask_skew + e) != 0;
 	return valid ? order(U32(s.logits).v[s.skew + e]) : 0;
 }
 
@@ -240,39 +241,30 @@ void put(Segment s, uint slot, uvec2 pair) {
 
 // place puts the chosen entries of granules begin to end - 1, in the order of their indices; done are the entries before begin, x
 // above the threshold, y equal to it. Each subgroup counts those of its own stretch, so it knows where its slots begin, and then
-// walks along it once more without waiting for the others, some granules on their way at a time. ties: only those equal to it, behind
-// done.x slots. Has barriers.
+// walks along it once more without waiting for the others. ties: only those equal to it, behind done.x slots. Has barriers.
 void place(Segment s, uint begin, uint end, uvec4 now, uvec2 done, bool ties) {
-	const uint most = 4;
-	uint counted = ties ? 0xffff0000u : ~0u, lanes = gl_SubgroupSize;
+	uint counted = ties ? 0xffff0000u : ~0u;
 	uint stretch = (end - begin + gl_NumSubgroups - 1) / gl_NumSubgroups;
-	stretch = (stretch + lanes - 1) / lanes * lanes;
+	stretch = (stretch + gl_SubgroupSize - 1) / gl_SubgroupSize * gl_SubgroupSize;
 	begin += gl_SubgroupID * stretch;
 	end = min(end, begin + stretch);
 	uvec2 sum = uvec2(0);
-	uvec4 key[most];
-	for (uint g = begin; g < end; g += most * lanes) {
-		uint own = g + gl_SubgroupInvocationID;
-		[[unroll]] for (uint i = 0; i < most; i++) key[i] = own + i * lanes < end ? keys(s, own + i * lanes) : uvec4(0);
-		[[unroll]] for (uint i = 0; i < most; i++) sum += unpack(kinds(key[i], now.x) & counted);
-	}
+	for (uint g = begin + gl_SubgroupInvocationID; g < end; g += gl_SubgroupSize) sum += unpack(kinds(keys(s, g), now.x) & counted);
 	sum = subgroupAdd(sum);
 	if (subgroupElect()) totals[gl_SubgroupID] = sum;
 	barrier();
 	done += earlier();
-	for (uint g = begin; g < end; g += most * lanes) {
-		uint own = g + gl_SubgroupInvocationID;
-		[[unroll]] for (uint i = 0; i < most; i++) key[i] = own + i * lanes < end ? keys(s, own + i * lanes) : uvec4(0);
-		[[unroll]] for (uint i = 0; i < most; i++) {
-			uint both = kinds(key[i], now.x) & counted, e = entry(s, own + i * lanes);
-			uvec2 rank = done + unpack(subgroupExclusiveAdd(both));
-			[[unroll]] for (uint c = 0; c < 4; c++) {
-				bool above = !ties && key[i][c] > now.x, equal = key[i][c] == now.x;
-				if (above || equal && rank.y < now.y) put(s, rank.x + min(rank.y, now.y), uvec2(key[i][c], e + c));
-				rank += uvec2(above, equal);
-			}
-			done += unpack(subgroupAdd(both));
+	for (; begin < end; begin += gl_SubgroupSize) {
+		uint g = begin + gl_SubgroupInvocationID, e = entry(s, g);
+		uvec4 key = g < end ? keys(s, g) : uvec4(0);
+		uint both = kinds(key, now.x) & counted;
+		uvec2 rank = done + unpack(subgroupExclusiveAdd(both));
+		[[unroll]] for (uint c = 0; c < 4; c++) {
+			bool above = !ties && key[c] > now.x, equal = key[c] == now.x;
+			if (above || equal && rank.y < now.y) put(s, rank.x + min(rank.y, now.y), uvec2(key[c], e + c));
+			rank += uvec2(above, equal);
 		}
+		done += unpack(subgroupAdd(both));
 	}
 }
 
