@@ -235,7 +235,10 @@ func TestLinearMatrixTile(t *testing.T) {
 		{gpu, m, linearSize{slots: 65536, dense: true}, 512, true, 0},
 		{gpu, m, linearSize{slots: 65536, dense: true}, 512, false, 1},
 		{gpu, m, linearSize{slots: 65536, dense: false}, 512, true, 1},
+		{gpu, m, linearSize{slots: 8192, dense: true}, 1024, true, 0},
+		{gpu, m, linearSize{slots: 8064, dense: true}, 1024, true, 2},
 		{gpu, m, linearSize{slots: 2048, dense: false}, 512, true, 2},
+		{gpu, m, linearSize{slots: 1024, dense: false}, 512, true, 3},
 		{gpu, m, linearSize{slots: 256, dense: true}, 1024, true, 3},
 		{gpu, m, linearSize{slots: 64, dense: true}, 1024, true, 4},
 		{cpu, small, linearSize{slots: 65536, dense: true}, 512, true, 5},
@@ -259,5 +262,5 @@ func TestLinearSplit(t *testing.T) {
 		got := LinearSplit(test.precision, test.rows, test.in, test.out)
 		assert.Equal(t, test.want, got, "%+v", test)
 	}
-	assert.Equal(t, linearVariant{"linear_matrix", 32, 16, 256, 2, 1, false}, linearMatrixTiles[linearFew], "the tile for few rows")
+	assert.Equal(t, [2]uint64{32, 16}, [2]uint64{linearMatrixTiles[linearFew].rows, linearMatrixTiles[linearFew].cols}, "the tile for few rows")
 }

@@ -13,7 +13,8 @@ type linearVariant struct {
 
 	// Of cooperative matrices: inputs of a step, and subgroups side by side.
 	step, down, across uint32
-	dense              bool // only for rows of 16 bits that follow each other
+	dense              bool   // only for rows of 16 bits that follow each other
+	many               uint64 // workgroups: with fewer, the next tile is faster on a large GPU
 }
 
 // linearTiles are those for float32. All give the same bits.
@@ -26,15 +27,16 @@ var linearTiles = []linearVariant{
 // linearMatrixTiles are those for 16 bits. All give the same bits. Long steps hide the way from memory better, but in the largest tile those of 64
 // leave registers only for rows of 16 bits that follow each other.
 var linearMatrixTiles = []linearVariant{
-	{"linear_matrix", 128, 128, 64, 2, 2, true},
-	{"linear_matrix", 128, 128, 32, 2, 2, false},
-	{"linear_matrix", 64, 64, 64, 2, 2, false},
-	{"linear_matrix", 32, 64, 128, 2, 2, false},
-	{"linear_matrix", 32, 16, 256, 2, 1, false}, // for few rows: short of work, all that counts is how much is on its way
-	{"linear_matrix", 16, 16, 32, 1, 1, false},  // for CPU drivers: they unroll everything, and compile large tiles for minutes
+	{"linear_matrix", 128, 128, 64, 2, 2, true, 4 * linearMany},
+	{"linear_matrix", 128, 128, 32, 2, 2, false, 4 * linearMany},
+	{"linear_matrix", 64, 64, 64, 2, 2, false, 2 * linearMany},
+	{"linear_matrix", 32, 64, 128, 2, 2, false, linearMany},
+	{"linear_matrix", 32, 16, 256, 2, 1, false, 0}, // for few rows: short of work, all that counts is how much is on its way
+	{"linear_matrix", 16, 16, 32, 1, 1, false, 0},  // for CPU drivers: they unroll everything, and compile large tiles for minutes
 }
 
-// linearMany workgroups of the large tile keep a large GPU, of 132 processors, busy. With fewer, small tiles spread better.
+// linearMany is about the number of processors of a large GPU, 132. With fewer workgroups small tiles spread better, and where they are of
+// cooperative matrices, with fewer than several times as many: their steps are short, and a processor has time for the others while one waits.
 const linearMany = 128
 
 // linearSize is what the choice of a tile depends on.
@@ -95,7 +97,7 @@ func linearMatrixTile(caps vk.Caps, m vk.Shape, s linearSize, out uint64, x16 bo
 		if !v.fits(caps, m) || v.dense && !(s.dense && x16) {
 			continue
 		}
-		if n >= linearMany && (n*v.rows*v.cols <= whole || v.rows < 128) {
+		if n >= v.many && (n*v.rows*v.cols <= whole || v.rows < 128) {
 			return i
 		}
 		best = i

@@ -90,12 +90,17 @@ func newSelectPlan(l selectLimits, sorted bool, z selectSizes) selectPlan {
 	p.segments = uint64(z.rows) * p.blocks
 	p.slots = min(uint64(z.k), p.block)
 
-	granules, most := (p.block+3)/4, (p.block+3+3)/4 // the latter where segments start within a granule
+	granules, shifted := (p.block+3)/4, (p.block+3+3)/4 // the latter where segments start within a granule
 	if n%4 != 0 && z.rows > 1 || p.block%4 != 0 && p.blocks > 1 {
-		granules = most
+		granules = shifted
 	}
 	// A thread of a short segment has four granules on their way at a time, and reads eight at most. More threads than that takes have
-	// less to do, and wait longer for each other.
+	// less to do, and wait longer for each other. It reads up to sixteen where nothing is sorted: such a choice is a router's, with longer work
+	// beside it, and what counts is that it is one step.
+	most := uint64(8)
+	if !sorted {
+		most = 16
+	}
 	p.threads = min(l.threads, 256)
 	if sorted && p.block <= selectFour {
 		p.threads = min(l.threads, 128)
@@ -103,9 +108,9 @@ func newSelectPlan(l selectLimits, sorted bool, z selectSizes) selectPlan {
 	for p.threads < l.threads && 4*uint64(p.threads) < granules {
 		p.threads *= 2
 	}
-	p.short = granules <= 8*uint64(p.threads)
+	p.short = granules <= most*uint64(p.threads)
 	if z.odd { // one more granule does not change the way, so that it does not take scratch memory where none was taken
-		granules = most
+		granules = shifted
 	}
 	quick := p.short && (p.segments > selectRows || !sorted)
 	if p.block > selectSampled && p.slots <= uint64(l.slots) && !quick && p.sample(l, granules, sorted) {

@@ -14,43 +14,45 @@ func TestSelectPlan(t *testing.T) {
 		for _, n := range []int{1, 4, 5, 1024, 8192, 8193, 32767, 32768, 32769, 1 << 20, 1<<22 + 1, selectMax} {
 			for _, k := range []int{1, 1024, 1025, n, selectMax} {
 				for _, block := range []int{0, 1, 1000, n/2 + 1, n} {
-					z := selectSizes{rows: 3, n: n, k: k, block: block}
-					p := newSelectPlan(limits, true, z)
-					context := fmt.Sprintf("%+v: n %d, k %d, block %d: %+v", limits, n, k, block, p)
-					if p.sampled {
-						assert.Equal(t, uint64(selectGather*p.threads), p.span, context)
-						assert.GreaterOrEqual(t, p.parts*p.span, (p.block+3)/4, context)
-						assert.GreaterOrEqual(t, p.stretch*p.samples*uint64(limits.middle()), p.block, context)
-						assert.LessOrEqual(t, p.list, uint64(selectList), context)
-						assert.Greater(t, p.list, p.slots, context)
-						assert.LessOrEqual(t, p.slots, uint64(limits.slots), context)
-					} else if p.short {
-						assert.LessOrEqual(t, p.block, 32*uint64(p.threads), context)
-					} else {
-						assert.GreaterOrEqual(t, p.parts*p.span, (p.block+3)/4, context)
-						assert.Zero(t, p.span%uint64(2*p.threads), context)
+					for _, sorted := range []bool{false, true} {
+						z := selectSizes{rows: 3, n: n, k: k, block: block}
+						p := newSelectPlan(limits, sorted, z)
+						context := fmt.Sprintf("%+v: n %d, k %d, block %d, sorted %v: %+v", limits, n, k, block, sorted, p)
+						if p.sampled {
+							assert.Equal(t, uint64(selectGather*p.threads), p.span, context)
+							assert.GreaterOrEqual(t, p.parts*p.span, (p.block+3)/4, context)
+							assert.GreaterOrEqual(t, p.stretch*p.samples*uint64(limits.middle()), p.block, context)
+							assert.LessOrEqual(t, p.list, uint64(selectList), context)
+							assert.Greater(t, p.list, p.slots, context)
+							assert.LessOrEqual(t, p.slots, uint64(limits.slots), context)
+						} else if p.short {
+							assert.LessOrEqual(t, p.block, map[bool]uint64{false: 64, true: 32}[sorted]*uint64(p.threads), context)
+						} else {
+							assert.GreaterOrEqual(t, p.parts*p.span, (p.block+3)/4, context)
+							assert.Zero(t, p.span%uint64(2*p.threads), context)
+						}
+						assert.LessOrEqual(t, p.threads, limits.threads, context)
+						assert.True(t, p.sampled || p.parts <= 1024, context)
+						assert.GreaterOrEqual(t, p.blocks*p.block, uint64(n), context)
+						assert.Less(t, (p.blocks-1)*p.block, uint64(n), context)
+						assert.True(t, !sorted || uint64(limits.slots)<<p.merges >= p.slots, context)
+						assert.Equal(t, p.short, p.state == 0, context)
+						assert.False(t, p.short && p.sampled, context)
+						if p.inside {
+							assert.LessOrEqual(t, p.slots, uint64(limits.slots), context)
+						}
+						z.odd = true
+						odd := newSelectPlan(limits, sorted, z)
+						assert.Equal(t, []bool{p.short, p.sampled}, []bool{odd.short, odd.sampled}, context)
+						assert.True(t, odd.short || odd.parts*odd.span >= (p.block+6)/4, context)
+						assert.True(t, odd.sampled || odd.parts <= 1024, context)
+						z.odd = false
+						assert.GreaterOrEqual(t, selectScratch(limits, sorted, z), max(p.scratch(), odd.scratch()), context)
+						z.block, z.windows = 0, 7
+						w := newSelectPlan(limits, sorted, z)
+						assert.Equal(t, []uint64{uint64(n), 7, 21, min(uint64(k), uint64(n))}, []uint64{w.block, w.blocks, w.segments, w.slots}, context)
+						assert.True(t, w.short || w.parts*w.span >= (w.block+3)/4, context)
 					}
-					assert.LessOrEqual(t, p.threads, limits.threads, context)
-					assert.True(t, p.sampled || p.parts <= 1024, context)
-					assert.GreaterOrEqual(t, p.blocks*p.block, uint64(n), context)
-					assert.Less(t, (p.blocks-1)*p.block, uint64(n), context)
-					assert.GreaterOrEqual(t, uint64(limits.slots)<<p.merges, p.slots, context)
-					assert.Equal(t, p.short, p.state == 0, context)
-					assert.False(t, p.short && p.sampled, context)
-					if p.inside {
-						assert.LessOrEqual(t, p.slots, uint64(limits.slots), context)
-					}
-					z.odd = true
-					odd := newSelectPlan(limits, true, z)
-					assert.Equal(t, []bool{p.short, p.sampled}, []bool{odd.short, odd.sampled}, context)
-					assert.True(t, odd.short || odd.parts*odd.span >= (p.block+6)/4, context)
-					assert.True(t, odd.sampled || odd.parts <= 1024, context)
-					z.odd = false
-					assert.GreaterOrEqual(t, selectScratch(limits, true, z), max(p.scratch(), odd.scratch()), context)
-					z.block, z.windows = 0, 7
-					w := newSelectPlan(limits, true, z)
-					assert.Equal(t, []uint64{uint64(n), 7, 21, min(uint64(k), uint64(n))}, []uint64{w.block, w.blocks, w.segments, w.slots}, context)
-					assert.True(t, w.short || w.parts*w.span >= (w.block+3)/4, context)
 				}
 			}
 		}
@@ -73,8 +75,9 @@ func TestSelectDispatches(t *testing.T) {
 		{selectCase{rows: 2, n: 8192, k: 8000}, false, []string{"select"}},
 		{selectCase{rows: 2, n: 8192, k: 1025}, true, []string{"select", "select_sort", "select_merge"}},
 		{selectCase{rows: 1, n: 8193, k: 1024}, true, []string{"select_sample", "select_gather", "select_rank"}},
-		{selectCase{rows: 1, n: 8193, k: 1024}, false, []string{"select_sample", "select_gather", "select_rank", "select_rank"}},
-		{selectCase{rows: 1, n: 8193, k: 8193}, false, long},
+		{selectCase{rows: 2, n: 16384, k: 1024}, false, []string{"select"}},
+		{selectCase{rows: 1, n: 16385, k: 1024}, false, []string{"select_sample", "select_gather", "select_rank", "select_rank"}},
+		{selectCase{rows: 1, n: 16385, k: 16385}, false, long},
 		{selectCase{rows: 1, n: 8193, k: 1025}, true, append(long[:6:6], "select_sort", "select_merge")},
 		{selectCase{rows: 1, n: 8193, k: 2049}, true, append(long[:6:6], "select_sort", "select_merge", "select_merge")},
 	} {

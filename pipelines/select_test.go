@@ -2,6 +2,7 @@ package pipelines
 
 import (
 	"bytes"
+	"cmp"
 	"fmt"
 	"math"
 	"math/rand/v2"
@@ -209,6 +210,9 @@ func selectBoth(t *testing.T, c selectCase, force *selectForce) {
 	for _, sorted := range []bool{false, true} {
 		t.Run(fmt.Sprintf("%v_sorted_%v", c, sorted), func(t *testing.T) { selectRun(t, c, sorted, force) })
 	}
+	if n := min(cmp.Or(c.block, c.n), c.n); force == nil && n > 32<<10 && n <= 64<<10 { // with 512 threads no workgroup does so much alone
+		t.Run(fmt.Sprintf("%v_long", c), func(t *testing.T) { selectRun(t, c, false, &selectForce{threads: 512, slots: 2048}) })
+	}
 }
 
 // every says which of the flat indices are a multiple of m, plus r.
@@ -224,6 +228,7 @@ func TestSelectSizes(t *testing.T) {
 		{rows: 2, n: 16384, k: 1}, {rows: 2, n: 16381, k: 500}, {rows: 2, n: 16385, k: 16385},
 		{rows: 2, n: 32765, k: 100}, {rows: 2, n: 32766, k: 100}, // the longest unaligned rows of one workgroup, and the first longer
 		{rows: 1, n: 32767, k: 2000}, {rows: 2, n: 32768, k: 1024}, {rows: 1, n: 32769, k: 1024}, {rows: 1, n: 32768, k: 32768},
+		{rows: 1, n: 65535, k: 2048}, {rows: 2, n: 65536, k: 65536}, {rows: 2, n: 65533, k: 100}, {rows: 2, n: 65534, k: 100}, {rows: 1, n: 65537, k: 1024}, // the same, unsorted
 		{rows: 33, n: 8200, k: 100}, {rows: 33, n: 8195, k: 2000}, // too many rows to be sampled
 		{rows: 1, n: 40000, k: 4097}, {rows: 3, n: 36865, k: 4097}, {rows: 2, n: 40000, k: 40000}, {rows: 1, n: 50000, k: 60000, empty: -1},
 	} {

@@ -15,11 +15,14 @@
 
 const uint GRANULES = 2; // of a thread at a time; p.span is a multiple of GRANULES * THREADS
 
-uvec4 key[GRANULES];
+Raw next[GRANULES];
 
 void load(Segment s, uint granule) {
-	[[unroll]] for (uint i = 0; i < GRANULES; i++) key[i] = keys(s, granule + i * THREADS + thread());
+	[[unroll]] for (uint i = 0; i < GRANULES; i++) next[i] = raw(s, granule + i * THREADS + thread());
 }
+
+// loaded are the keys of the i-th granule that load loaded.
+uvec4 loaded(Segment s, uint granule, uint i) { return keys(s, granule + i * THREADS + thread(), next[i]); }
 
 uvec4 search(uvec2 state) {
 	uvec4 now = search_start();
@@ -32,7 +35,7 @@ void histogram(Segment s, uint begin, uint threshold, uvec2 hist) {
 	uint bins = digit_bins(p.step);
 	clear_histogram(bins);
 	for (uint done = 0;;) {
-		[[unroll]] for (uint i = 0; i < GRANULES; i++) tally(key[i], p.step, threshold);
+		[[unroll]] for (uint i = 0; i < GRANULES; i++) tally(loaded(s, begin + done, i), p.step, threshold);
 		if ((done += GRANULES * THREADS) >= p.span) break;
 		load(s, begin + done);
 	}
@@ -45,7 +48,7 @@ void histogram(Segment s, uint begin, uint threshold, uvec2 hist) {
 void count(Segment s, uint begin, uint threshold) {
 	uvec2 sum = uvec2(0);
 	for (uint done = 0;;) {
-		[[unroll]] for (uint i = 0; i < GRANULES; i++) sum += unpack(kinds(key[i], threshold));
+		[[unroll]] for (uint i = 0; i < GRANULES; i++) sum += unpack(kinds(loaded(s, begin + done, i), threshold));
 		if ((done += GRANULES * THREADS) >= p.span) break;
 		load(s, begin + done);
 	}

@@ -20,8 +20,10 @@ void main() {
 	if (workgroup() >= p.segments * p.parts) return;
 	Segment s = segment(workgroup() / p.parts);
 	uint begin = workgroup() % p.parts * p.span + thread();
+	Raw next[GRANULES];
+	[[unroll]] for (uint i = 0; i < GRANULES; i++) next[i] = raw(s, begin + i * THREADS);
 	uvec4 key[GRANULES];
-	[[unroll]] for (uint i = 0; i < GRANULES; i++) key[i] = keys(s, begin + i * THREADS);
+	[[unroll]] for (uint i = 0; i < GRANULES; i++) key[i] = keys(s, begin + i * THREADS, next[i]);
 	U32 state = U32(at(p.state, s.id, 32));
 	uint threshold = state.v[0], both = 0;
 	[[unroll]] for (uint i = 0; i < GRANULES; i++) both += kinds(key[i], threshold);

@@ -106,23 +106,46 @@ uint granules(Segment s) { return (s.skew + s.size + 3) / 4; }
 // entry is the index in the segment of a granule's first entry. Below 0 it wraps, and entry + c >= size holds all the same.
 uint entry(Segment s, uint granule) { return 4 * granule - s.skew; }
 
-// keys loads a granule; entries outside the segment or masked have key 0.
-uvec4 keys(Segment s, uint granule) {
+// What a granule looks like in memory: entries, and their bytes of the mask, 0 where the granule reaches over an end of the segment.
+struct Raw {
+	uvec4 bits;
+	uint bytes;
+};
+
+bool whole(Segment s, uint granule) {
 	uint e = entry(s, granule);
-	bool whole = e < s.size && s.size - e >= 4;
-	uvec4 bits = uvec4(0), result;
-	if (whole) bits = U32x4(s.logits).v[granule];
-	uint byte = e + s.mask_skew, bytes = 0;
-	bool aligned = whole && (byte & 3) == 0 && MASKED;
-	if (aligned) bytes = U32(s.mask).v[byte >> 2];
+	return e < s.size && s.size - e >= 4;
+}
+
+// raw loads a granule. Loads of several granules go before the first of their keys is worked out, and are on their way together.
+Raw raw(Segment s, uint granule) {
+	Raw r = Raw(uvec4(0), 0);
+	if (!whole(s, granule)) return r;
+	r.bits = U32x4(s.logits).v[granule];
+	uint byte = entry(s, granule) + s.mask_skew;
+	if (MASKED && (byte & 3) == 0) r.bytes = U32(s.mask).v[byte >> 2];
+	return r;
+}
+
+// keys of a granule; entries outside the segment or masked have key 0.
+uvec4 keys(Segment s, uint granule, Raw r) {
+	bool all = whole(s, granule);
+	uint e = entry(s, granule), byte = e + s.mask_skew;
+	uvec4 result;
+	if (all && !MASKED) {
+		[[unroll]] for (uint c = 0; c < 4; c++) result[c] = order(r.bits[c]);
+		return result;
+	}
 	[[unroll]] for (uint c = 0; c < 4; c++) {
 		bool valid = e + c < s.size;
-		if (valid && !whole) bits[c] = U32(s.logits).v[4 * granule + c];
-		if (valid && MASKED) valid = (aligned ? bytes >> 8 * c & 0xffu : byte_at(s.mask, byte + c)) != 0;
-		result[c] = valid ? order(bits[c]) : 0;
+		if (valid && !all) r.bits[c] = U32(s.logits).v[4 * granule + c];
+		if (valid && MASKED) valid = (all && (byte & 3) == 0 ? r.bytes >> 8 * c & 0xffu : byte_at(s.mask, byte + c)) != 0;
+		result[c] = valid ? order(r.bits[c]) : 0;
 	}
 	return result;
 }
+
+uvec4 keys(Segment s, uint granule) { return keys(s, granule, raw(s, granule)); }
 
 // key_at is the key of entry e of the segment.
 uint key_at(Segment s, uint e) {

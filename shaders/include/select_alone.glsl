@@ -7,9 +7,9 @@ const uint GRANULES = 4; // on their way at a time
 void histogram(Segment s, uint digit, uint threshold) {
 	clear_histogram(digit_bins(digit));
 	for (uint g = thread(); g < granules(s) + thread(); g += GRANULES * THREADS) {
-		uvec4 key[GRANULES];
-		[[unroll]] for (uint i = 0; i < GRANULES; i++) key[i] = keys(s, g + i * THREADS);
-		[[unroll]] for (uint i = 0; i < GRANULES; i++) tally(key[i], digit, threshold);
+		Raw next[GRANULES];
+		[[unroll]] for (uint i = 0; i < GRANULES; i++) next[i] = raw(s, g + i * THREADS);
+		[[unroll]] for (uint i = 0; i < GRANULES; i++) tally(keys(s, g + i * THREADS, next[i]), digit, threshold);
 	}
 	barrier();
 }
