@@ -61,7 +61,7 @@ verify-mesa26: export SUITE = forky
 verify-mesa26:
 	@scripts/vulkan-tools setup
 	@mkdir -p bin && $(GO) build -o bin/vkbench ./cmd/vkbench
-	@"$(TOOLS)" run bin/vkbench verify -precision float16 testdata/golden
+	@"$(TOOLS)" run bin/vkbench verify -precision f16 testdata/golden
 
 # The vk package's storm test, with freed C memory overwritten and every Go pointer that reaches C memory caught.
 storm: setup

@@ -83,6 +83,7 @@ func TestWrongUsage(t *testing.T) {
 		{"bench -size 5x5", `-size is "5x5", but patch_embed has 4 sizes`},
 		{"bench -only rmsnorm -size 5,6x7,a", `-size is "5,6x7,a", want numbers up to`},
 		{"bench -size rmsnorm=1x2,topk=3x4x5", "for another case -size again"},
+		{"verify -precision f32,f16 x", `-precision is "f32,f16", want one of f32, f16, bf16`},
 		{"bench -precision f32,f8", `-precision is "f32,f8", want some of f32, f16, bf16`},
 		{"bench -baseline /does/not/exist", "/does/not/exist"},
 		{"bench -baseline " + empty, empty + " holds no rows"},

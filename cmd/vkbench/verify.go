@@ -23,16 +23,20 @@ func (a *app) verify() *cli.Command {
 			"bounds are those of the cases' README.",
 		Flags: []cli.Flag{
 			deviceFlag(), outputFlag(), &cli.StringSliceFlag{Name: "module", Usage: "only cases of these `MODULES`"},
-			&cli.StringFlag{Name: "precision", Value: colt5.Float32.String(), Usage: "`PRECISION` of matrix products: float32, or float16 or bfloat16 for the modules that have products"},
+			&cli.StringFlag{Name: "precision", Value: "f32", Usage: "`PRECISION` of matrix products: f32, or f16 or bf16 for the modules that have products"},
 		},
 		Action: func(ctx context.Context, c *cli.Command) error {
 			if !c.Args().Present() {
 				return usage("verify needs a folder of golden cases, or files, such as testdata/golden")
 			}
-			var precision colt5.Precision
-			if err := precision.UnmarshalText([]byte(c.String("precision"))); err != nil {
-				return usage("-%v", err)
+			precisions, err := parsePrecisions(c.String("precision"))
+			if err == nil && len(precisions) > 1 {
+				err = usage("-precision is %q, want one of f32, f16, bf16", c.String("precision"))
 			}
+			if err != nil {
+				return err
+			}
+			precision := colt5.Precision(precisions[0])
 			paths, err := golden.Cases(c.Args().Slice()...)
 			if err != nil {
 				return usageError{err}
