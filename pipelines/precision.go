@@ -107,6 +107,8 @@ func (p Precision) shape(caps vk.Caps) (vk.Shape, error) {
 		missing = "vulkanMemoryModel"
 	case !caps.FullSubgroups:
 		missing = "computeFullSubgroups"
+	case !caps.SubgroupSizeControl && caps.SubgroupMin != caps.SubgroupMax:
+		missing = "subgroupSizeControl"
 	case p == F16 && !caps.Float16:
 		missing = "shaderFloat16"
 	case p == BF16 && !caps.BFloat16:
