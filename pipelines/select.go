@@ -20,16 +20,15 @@ import (
 //
 // Of equal logits the lower index wins; -0 equals +0, and a NaN ranks below minus infinity. A masked entry is never taken: with
 // fewer than K valid ones the last slots stay empty, with EmptyIndex, filled 0 and value 0. Indices count from the start of the
-// row, also with blocks. K may exceed N. Ranges may start at any multiple of 4 bytes, the mask anywhere,
+// row, also with blocks. K may exceed N; by tens of millions a CPU driver refuses. Ranges may start at any multiple of 4 bytes, the mask anywhere,
 // scratch memory at a multiple of 16.
 //
-// There are three ways; a window counts as a block of N entries. A block of up to 32,768 entries (32 a thread of the largest workgroup), or
-// 65,536 if not sorted, takes one dispatch of one workgroup. Of a longer one, or of more than 8,192 entries to be sorted where there are few
-// blocks, a sample tells a threshold, the entries above it are gathered by many workgroups, and each of these goes to the slot that is the
-// number of those before it: three dispatches, or four if not sorted, for up to 2,048 slots (1,024 on small devices) and rows of some million
-// entries. Beyond that a long block takes a
-// dispatch for each of three digits of the keys, one to count, one to write; sorting then takes dispatches of its own, as it does
-// for a short block with more slots than these.
+// There are three ways; a window counts as a block of N entries. A block of up to 32,768 entries (32 a thread of the largest workgroup),
+// or 65,536 if not sorted, takes one dispatch of one workgroup. Of a longer one, or of more than 8,192 entries to be sorted where there
+// are few blocks, a sample tells a threshold, the entries above it are gathered by many workgroups, and each of these goes to the slot
+// that is the number of those before it: three dispatches, or four if not sorted, for up to 2,048 slots (1,024 on small devices) and
+// rows of some million entries. Beyond that a long block takes a dispatch for each of three digits of the keys, one to count, one to
+// write; sorting then takes dispatches of its own, as it does for a short block with more slots than these.
 //
 // Shaders: shaders/select*.comp. Reference: internal/ref.Select.
 type Select struct {

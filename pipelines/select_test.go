@@ -210,8 +210,9 @@ func selectBoth(t *testing.T, c selectCase, force *selectForce) {
 	for _, sorted := range []bool{false, true} {
 		t.Run(fmt.Sprintf("%v_sorted_%v", c, sorted), func(t *testing.T) { selectRun(t, c, sorted, force) })
 	}
-	if n := min(cmp.Or(c.block, c.n), c.n); force == nil && n > 32<<10 && n <= 64<<10 { // with 512 threads no workgroup does so much alone
-		t.Run(fmt.Sprintf("%v_long", c), func(t *testing.T) { selectRun(t, c, false, &selectForce{threads: 512, slots: 2048}) })
+	n, limits := min(cmp.Or(c.block, c.n), c.n), newSelectLimits(gputest.Device(t).Caps())
+	if force == nil && n > 32<<10 && n <= 64<<10 && limits.threads > 512 { // with 512 no workgroup does so much alone
+		t.Run(fmt.Sprintf("%v_long", c), func(t *testing.T) { selectRun(t, c, false, &selectForce{threads: 512, slots: limits.slots}) })
 	}
 }
 
@@ -350,6 +351,27 @@ func TestSelectBadSamples(t *testing.T) {
 	}
 }
 
+// The guess takes no masked entry for a sample: of half the entries, those that are not the largest, enough lie above it, and all of them fit.
+func TestSelectMaskedSamples(t *testing.T) {
+	lab := gputest.Open(t)
+	c := selectCase{rows: 1, n: 60000, k: 1000, routes: 1, valid: every(2, 0), logits: func(i int) float32 { return float32(i*7919%60000 + i%2*60000) }}
+	logits, mask := c.input()
+	s, err := NewSelect(lab.Dev, SelectConfig{Sorted: true})
+	require.NoError(t, err)
+	defer s.Close()
+	plan := newSelectPlan(s.limits, true, c.sizes())
+	require.True(t, plan.sampled)
+	a := SelectArgs{
+		Logits: lab.In("logits", logits), Mask: lab.In("mask", mask), Indices: lab.Out("indices", 4000), Filled: lab.Out("filled", 4000),
+		Scratch: selectMemory(t, lab, plan.scratch()), Rows: 1, N: c.n, K: c.k,
+	}
+	lab.Run(func(t *vk.Tape) error { return s.Record(t, a) })
+	state := make([]uint32, 3) // of select_gather.comp
+	require.NoError(t, lab.Dev.Download(vk.Transfer{Range: a.Scratch.Slice(0, 12), Data: vk.Bytes(state)}))
+	assert.GreaterOrEqual(t, int(state[1]+state[2]), c.k)
+	assert.LessOrEqual(t, uint64(state[1]), plan.list)
+}
+
 func TestSelectLong(t *testing.T) {
 	if testing.Short() {
 		t.Skip("long rows")
@@ -357,6 +379,7 @@ func TestSelectLong(t *testing.T) {
 	for _, c := range []selectCase{
 		{rows: 1, n: 1 << 20, k: 1024}, {rows: 2, n: 1<<20 + 1, k: 2048, routes: 2, valid: every(2, 0)}, {rows: 1, n: 1 << 22, k: 1024},
 		{rows: 1, n: 4_200_001, k: 5000, logits: func(i int) float32 { return float32(i % 3) }}, // two spans a part where workgroups have 512 threads
+		{rows: 1, n: 4_200_001, k: 4_200_002, empty: -1},
 	} {
 		selectBoth(t, c, nil)
 	}

@@ -15,7 +15,7 @@ layout(constant_id = 3) const bool SORTED = false;
 //	logits [rows, n]    mask [rows / routes, n] u8 optional    indices, filled, values [segments, k]
 //
 // One workgroup chooses for one segment. Three histograms in shared memory find the k-th largest key; the entries above it, and
-// the first of those equal to it, go to the slots in the order of their indices. The segment is read five times, from caches after
+// the first of those equal to it, go to the slots in the order of their indices. The segment is read up to five times, from caches after
 // the first: its keys would not fit the registers without spilling. SORTED: what was chosen, at most SLOTS, is then sorted in
 // shared memory, or, where the segment is short, all of it.
 

@@ -106,7 +106,7 @@ uint granules(Segment s) { return (s.skew + s.size + 3) / 4; }
 // entry is the index in the segment of a granule's first entry. Below 0 it wraps, and entry + c >= size holds all the same.
 uint entry(Segment s, uint granule) { return 4 * granule - s.skew; }
 
-// What a granule looks like in memory: entries, and their bytes of the mask, 0 where the granule reaches over an end of the segment.
+// What a granule looks like in memory: entries, 0 where it reaches over an end of the segment, and their bytes of the mask, 0 there and where they are not one word.
 struct Raw {
 	uvec4 bits;
 	uint bytes;
