@@ -35,39 +35,6 @@ func (c *commandBuffer) encode(d *Device, ops []byte) error {
 	return d.check("vkBeginCommandBuffer", int32(C.c5_encode(d.c, C.uint64_t(c.pool), c.buffer, unsafe.Pointer(unsafe.SliceData(ops)), C.size_t(len(ops)))))
 }
 
-// fence says when what was submitted is done.
-type fence struct {
-	handle uint64
-	timing C.c5_timing
-}
-
-func (f *fence) open(d *Device) error {
-	return d.check("vkCreateFence", int32(C.c5_fence_new(d.c, (*C.uint64_t)(&f.handle))))
-}
-
-func (f *fence) destroy(d *Device) {
-	vulkan.DestroyFence(d.handle, *(*vulkan.Fence)(unsafe.Pointer(&f.handle)), nil)
-	*f = fence{}
-}
-
-// submit starts command buffers, each a submission of its own; the fence is signalled when they are done, and all that was submitted
-// before. So many queries of a pool are reset first. If it fails, the first ones may run.
-func (f *fence) submit(d *Device, buffers []unsafe.Pointer, queries uint64, count int) error {
-	d.queue.Lock()
-	defer d.queue.Unlock()
-	d.submits.Add(uint64(len(buffers)))
-	return d.check("vkQueueSubmit", int32(C.c5_submit(d.c, &buffers[0], C.uint32_t(len(buffers)), C.uint64_t(f.handle), C.uint64_t(queries), C.uint32_t(count), &f.timing)))
-}
-
-// wait waits for the work, and makes the fence ready for the next. A driver that runs on the processor needs it, and is not asked.
-func (f *fence) wait(d *Device) error {
-	poll := C.int(1)
-	if d.info.Caps.CPU {
-		poll = 0
-	}
-	return d.check("vkWaitForFences", int32(C.c5_fence_wait(d.c, C.uint64_t(f.handle), C.uint64_t(d.timeout), poll, &f.timing)))
-}
-
 // commands is a command buffer for transfers, with its fence.
 type commands struct {
 	commandBuffer
@@ -91,7 +58,7 @@ func (c *commands) destroy(d *Device) {
 }
 
 func (c *commands) submit(d *Device) error {
-	c.timing.expected = 0 // the last one moved another number of bytes
+	c.expected = 0 // the last one moved another number of bytes
 	return c.fence.submit(d, unsafe.Slice(&c.buffer, 1), 0, 0)
 }
 

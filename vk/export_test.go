@@ -83,15 +83,13 @@ func (t *Tape) Ordered() []string {
 func (t *Tape) Submits() int { return len(t.segments) }
 
 // Polls is how often the last wait of a tape asked.
-func (t *Tape) Polls() int { return int(t.fence.timing.polls) }
+func (t *Tape) Polls() int { return t.fence.polls }
 
 // Expect changes how long a tape's runs are believed to take.
-func (t *Tape) Expect(d time.Duration) {
-	*(*uint64)(unsafe.Pointer(&t.fence.timing.expected)) = uint64(d)
-}
+func (t *Tape) Expect(d time.Duration) { t.fence.expected = d }
 
 // Expected is how long a tape's runs are believed to take.
-func (t *Tape) Expected() time.Duration { return time.Duration(t.fence.timing.expected) }
+func (t *Tape) Expected() time.Duration { return t.fence.expected }
 
 // SetTimeout changes how long waits last.
 func (d *Device) SetTimeout(timeout time.Duration) { d.timeout = timeout }

@@ -3,26 +3,6 @@
 #include "native_private.h"
 #include <stdlib.h>
 #include <string.h>
-#ifndef _WIN32
-#include <time.h>
-#endif
-
-// ---- time -----------------------------------------------------------------------------------------------------------
-
-// now is the system's steady clock, in nanoseconds.
-static uint64_t now(void) {
-#ifdef _WIN32
-	LARGE_INTEGER ticks, rate;
-	QueryPerformanceCounter(&ticks);
-	QueryPerformanceFrequency(&rate);
-	uint64_t t = (uint64_t)ticks.QuadPart, f = (uint64_t)rate.QuadPart;
-	return t / f * 1000000000u + t % f * 1000000000u / f;
-#else
-	struct timespec t;
-	clock_gettime(CLOCK_MONOTONIC, &t);
-	return (uint64_t)t.tv_sec * 1000000000u + (uint64_t)t.tv_nsec;
-#endif
-}
 
 // ---- device ---------------------------------------------------------------------------------------------------------
 
@@ -328,10 +308,9 @@ R c5_encode(c5_device *d, uint64_t pool, void *commands, const void *ops, size_t
 // ---- submission and waiting -------------------------------------------------------------------------------------------
 
 // c5_submit starts command buffers, each in a submission of its own, the last one with the fence. Queries are reset first, if there are any.
-R c5_submit(c5_device *d, void *const *commands, uint32_t count, uint64_t fence, uint64_t pool, uint32_t queries, c5_timing *t) {
+R c5_submit(c5_device *d, void *const *commands, uint32_t count, uint64_t fence, uint64_t pool, uint32_t queries) {
 	if (queries) d->ResetQueryPool(d->handle, pool, 0, queries);
 	R r = 0;
-	t->begun = now();
 	for (uint32_t i = 0; i < count && r == 0; i++) {
 		struct { head h; uint32_t waits; const void *wait, *stages; uint32_t commands; void *const *command; uint32_t signals; const void *signal; } info =
 			{ {4, NULL}, 0, NULL, NULL, 1, commands + i, 0, NULL };
@@ -340,29 +319,15 @@ R c5_submit(c5_device *d, void *const *commands, uint32_t count, uint64_t fence,
 	return r;
 }
 
-enum { NOT_READY = 1, TIMEOUT = 2 };
+// c5_fence_sleep waits for a fence in the driver. VK_TIMEOUT: it was not signalled in time.
+R c5_fence_sleep(c5_device *d, uint64_t fence, uint64_t nanoseconds) { return d->WaitForFences(d->handle, 1, &fence, 1, nanoseconds); }
 
-static R sleep_until(c5_device *d, uint64_t fence, uint64_t end) {
-	uint64_t n = now();
-	return d->WaitForFences(d->handle, 1, &fence, 1, n < end ? end - n : 0);
+// c5_fence_ask asks whether a fence is signalled, some times. VK_NOT_READY: it is not.
+R c5_fence_ask(c5_device *d, uint64_t fence, uint32_t times) {
+	const R not_ready = 1;
+	R r = not_ready;
+	while (times-- && r == not_ready) r = d->GetFenceStatus(d->handle, fence);
+	return r;
 }
 
-// c5_fence_wait waits for a fence and resets it. The driver wakes a sleeper tens of microseconds late, as much as a short call takes. So
-// with poll the thread sleeps until shortly before the work should be done, by the time that it took last, asks again and again until as
-// long after, and only then sleeps again: 2 ms and a thirty-second of that time, for clocks vary. Where a sleep ends too late, because the
-// work or the driver's clock is not what it was, no more is lost than those microseconds.
-R c5_fence_wait(c5_device *d, uint64_t fence, uint64_t timeout, int poll, c5_timing *t) {
-	const uint64_t margin = 2000000 + t->expected / 32;
-	uint64_t start = now(), end = timeout < UINT64_MAX - start ? start + timeout : UINT64_MAX;
-	uint64_t due = t->begun + t->expected > start ? t->begun + t->expected : start;
-	uint64_t last = due + margin < end ? due + margin : end;
-	R r = NOT_READY;
-	t->polls = 0;
-	if (poll && due - margin > start) r = sleep_until(d, fence, due - margin < end ? due - margin : end);
-	poll = poll && due - margin < end; // else there is no time left; if so, it asks once however late the thread comes here
-	while (poll && (r == NOT_READY || r == TIMEOUT) && (t->polls == 0 || now() < last)) r = d->GetFenceStatus(d->handle, fence), t->polls++;
-	if (r == NOT_READY || r == TIMEOUT) r = sleep_until(d, fence, end);
-	if (r != 0) return r;
-	t->expected = now() - t->begun;
-	return d->ResetFences(d->handle, 1, &fence);
-}
+R c5_fence_reset(c5_device *d, uint64_t fence) { return d->ResetFences(d->handle, 1, &fence); }

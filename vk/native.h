@@ -65,14 +65,10 @@ int32_t c5_fence_new(c5_device *d, uint64_t *fence);
 int32_t c5_queries_new(c5_device *d, uint32_t count, uint64_t *pool);
 int32_t c5_queries_read(c5_device *d, uint64_t pool, uint32_t count, uint64_t *ticks);
 int32_t c5_encode(c5_device *d, uint64_t pool, void *commands, const void *ops, size_t bytes);
-// What is known of the time that work with a fence takes, in nanoseconds of the system's steady clock.
-typedef struct {
-	uint64_t begun;    // when it was submitted
-	uint64_t expected; // how long it took last; 0: not known
-	uint64_t polls;    // how often the last c5_fence_wait asked
-} c5_timing;
-int32_t c5_submit(c5_device *d, void *const *commands, uint32_t count, uint64_t fence, uint64_t pool, uint32_t queries, c5_timing *t);
-int32_t c5_fence_wait(c5_device *d, uint64_t fence, uint64_t timeout, int poll, c5_timing *t);
+int32_t c5_submit(c5_device *d, void *const *commands, uint32_t count, uint64_t fence, uint64_t pool, uint32_t queries);
+int32_t c5_fence_sleep(c5_device *d, uint64_t fence, uint64_t nanoseconds);
+int32_t c5_fence_ask(c5_device *d, uint64_t fence, uint32_t times);
+int32_t c5_fence_reset(c5_device *d, uint64_t fence);
 
 // Tape operations (see tape.go). Every operation starts with this header and is a multiple of 8 bytes long.
 enum { C5_OP_DISPATCH = 1, C5_OP_BARRIER, C5_OP_FILL, C5_OP_COPY, C5_OP_TIMESTAMP };
