@@ -1,0 +1,66 @@
+package pipelines
+
+import (
+	"testing"
+
+	"github.com/colt5-vulkan/colt5/internal/gputest"
+	"github.com/colt5-vulkan/colt5/vk"
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+)
+
+// Samples that tell nothing, and equal entries all over a long row: the results stay exact.
+func TestSelectBadSamples(t *testing.T) {
+	const n, k = 60000, 1000
+	plan := newSelectPlan(newSelectLimits(gputest.Device(t).Caps()), true, selectSizes{rows: 2, n: n, k: k})
+	require.True(t, plan.sampled)
+	sampled := func(i int) bool { // as select_sample.comp does
+		entry := uint32(i % n)
+		h := entry / uint32(plan.stretch) * 0x9e3779b1
+		h = (h ^ h>>15) * 0x85ebca6b
+		return uint64(entry)%plan.stretch == uint64(h^h>>13)*plan.stretch>>32
+	}
+	samples := 0
+	for i := range n {
+		if sampled(i) {
+			samples++
+		}
+	}
+	require.Greater(t, n-samples, int(plan.list), "all that is not sampled, above the threshold, would fit")
+	require.Less(t, int(plan.rank*9/8), k, "as many samples would do")
+	mixed := func(i int) float32 { return float32(i * 7919 % n) }
+	for name, c := range map[string]selectCase{
+		"samples too low":   {logits: func(i int) float32 { return mixed(i) - map[bool]float32{true: n}[sampled(i)] }},
+		"samples too high":  {logits: func(i int) float32 { return mixed(i) + map[bool]float32{true: n}[sampled(i)] }},
+		"samples equal":     {logits: func(i int) float32 { return map[bool]float32{true: 1}[sampled(i)] }},
+		"samples masked":    {valid: func(i int) bool { return !sampled(i) }},
+		"samples alone":     {valid: sampled},
+		"none but a few":    {valid: func(i int) bool { return sampled(i) && i%64 == 5 }, empty: -1},
+		"equal, far apart":  {valid: every(43, 3), logits: func(int) float32 { return -7 }},
+		"equal, behind few": {valid: every(41, 2), logits: func(i int) float32 { return float32(max(i%n-55000, 0)) }},
+	} {
+		c.rows, c.n, c.k, c.routes = 2, n, k, 1
+		t.Run(name, func(t *testing.T) { selectBoth(t, c, nil) })
+	}
+}
+
+// The guess takes no masked entry for a sample: of half the entries, those that are not the largest, enough lie above it, and all of them fit.
+func TestSelectMaskedSamples(t *testing.T) {
+	lab := gputest.Open(t)
+	c := selectCase{rows: 1, n: 60000, k: 1000, routes: 1, valid: every(2, 0), logits: func(i int) float32 { return float32(i*7919%60000 + i%2*60000) }}
+	logits, mask := c.input()
+	s, err := NewSelect(lab.Dev, SelectConfig{Sorted: true})
+	require.NoError(t, err)
+	defer s.Close()
+	plan := newSelectPlan(s.limits, true, c.sizes())
+	require.True(t, plan.sampled)
+	a := SelectArgs{
+		Logits: lab.In("logits", logits), Mask: lab.In("mask", mask), Indices: lab.Out("indices", 4000), Filled: lab.Out("filled", 4000),
+		Scratch: selectMemory(t, lab, plan.scratch()), Rows: 1, N: c.n, K: c.k,
+	}
+	lab.Run(func(t *vk.Tape) error { return s.Record(t, a) })
+	state := make([]uint32, 3) // of select_gather.comp
+	require.NoError(t, lab.Dev.Download(vk.Transfer{Range: a.Scratch.Slice(0, 12), Data: vk.Bytes(state)}))
+	assert.GreaterOrEqual(t, int(state[1]+state[2]), c.k)
+	assert.LessOrEqual(t, uint64(state[1]), plan.list)
+}
