@@ -115,7 +115,7 @@ type attentionConfig struct {
 }
 
 // attentionFlops is the work of one dispatch at most. Slow devices do 0.2 TFLOP/s, and some systems stop work that takes two seconds.
-const attentionFlops = 5e10
+const attentionFlops = 1e11
 
 func newAttentionKernels(dev *vk.Device, op string, c attentionConfig) (*attentionKernels, error) {
 	matrix, err := c.precision.shape(dev.Caps())
@@ -197,7 +197,7 @@ func (k *attentionKernels) record(t *vk.Tape, op string, w attentionWork, push f
 	if err != nil {
 		return fmt.Errorf("pipelines: %s: %w", op, err)
 	}
-	step := max(uint64(float64(all)*min(1, k.limit/w.flops)), 1)
+	step := even(all, max(uint64(float64(all)*min(1, k.limit/w.flops)), 1))
 	for first := uint64(0); first < all; first += step {
 		n := min(step, all-first)
 		share := float64(n) / float64(all)

@@ -108,7 +108,7 @@ var _ [unsafe.Sizeof(linearPush{}) - 32]byte
 const (
 	// linearFlops is the work of one dispatch at most, unless it has few tiles. Slow devices do 0.2 TFLOP/s, and some systems
 	// stop work that takes two seconds.
-	linearFlops = 5e10
+	linearFlops = 1e11
 	// linearTogether tiles stay in one dispatch however long they take: the last workgroups of a dispatch leave a GPU half idle.
 	linearTogether = 1024
 	// linearMostParts are the most of a split product.
@@ -189,7 +189,7 @@ func (l *Linear) Record(t *vk.Tape, a LinearArgs) error {
 	if split > 1 {
 		y, bytes = a.Scratch, bytes+2*float64(a.Scratch.Size())
 	}
-	step := max(uint64(l.flops/(2*float64(variant.rows*variant.cols)*float64(l.config.In))), l.together)
+	step := even(all, max(uint64(l.flops/(2*float64(variant.rows*variant.cols)*float64(l.config.In))), l.together))
 	for first := uint64(0); first < all; first += step {
 		n := min(step, all-first)
 		share := float64(n) / float64(all)

@@ -264,3 +264,10 @@ func TestLinearSplit(t *testing.T) {
 	}
 	assert.Equal(t, [2]uint64{32, 16}, [2]uint64{linearMatrixTiles[linearFew].rows, linearMatrixTiles[linearFew].cols}, "the tile for few rows")
 }
+
+// Work is cut into shares that are about equal.
+func TestEven(t *testing.T) {
+	for _, c := range [][3]uint64{{3072, 2980, 1536}, {3072, 3072, 3072}, {10, 3, 3}, {9, 4, 3}, {1, 5, 1}, {0, 1, 0}} {
+		assert.Equal(t, c[2], even(c[0], c[1]), c)
+	}
+}

@@ -200,3 +200,6 @@ func (l *Linear) kernel(v linearVariant, s linearSize) (*vk.Kernel, error) {
 
 // tiles is how many tiles cover n elements.
 func tiles(n, side uint64) uint64 { return (n + side - 1) / side }
+
+// even is the size of shares of n that are about equal, most at most.
+func even(n, most uint64) uint64 { return tiles(n, max(tiles(n, most), 1)) }
