@@ -60,9 +60,12 @@ func (f *fence) wait(d *Device) error {
 		if early := time.Until(due.Add(-margin)); early > 0 {
 			state = f.sleep(d, early)
 		}
-		for unfinished(state) && (f.polls == 0 || time.Now().Before(due.Add(margin)) && time.Now().Before(end)) {
+		for last := due.Add(margin); unfinished(state); {
 			state = vulkan.Result(C.c5_fence_ask(d.c, C.uint64_t(f.handle), 64))
 			f.polls++
+			if now := time.Now(); now.After(last) || now.After(end) {
+				break
+			}
 			runtime.Gosched()
 		}
 	}

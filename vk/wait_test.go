@@ -44,9 +44,12 @@ func TestWaiting(t *testing.T) {
 	d.SetTimeout(time.Minute)
 	require.NoError(t, release())
 	require.NoError(t, tp.Wait())
+	asked := false
 	for range 5 {
 		require.NoError(t, tp.Run())
+		asked = asked || tp.Polls() > 0
 	}
+	assert.True(t, asked, "it is asked before the end")
 	gpu, err := tp.Elapsed()
 	require.NoError(t, err)
 	last := tp.Expected()
