@@ -62,6 +62,18 @@ func TestSelectPlan(t *testing.T) {
 	assert.Equal(t, selectLimits{128, 2048, 4}, newSelectLimits(vk.Caps{MaxWorkgroupInvocations: 1024, MaxWorkgroupSize: [3]uint32{128, 1, 1}, SharedBytes: 32 << 10, SubgroupMin: 4}))
 }
 
+// As many threads as have something to do.
+func TestSelectThreads(t *testing.T) {
+	limits := selectLimits{1024, 2048, 32}
+	for _, c := range []struct {
+		n      int
+		sorted bool
+		want   uint32
+	}{{512, true, 128}, {513, true, 256}, {512, false, 256}, {4096, true, 256}, {4097, true, 512}, {8192, false, 512}, {8193, false, 1024}, {65536, false, 1024}} {
+		assert.Equal(t, c.want, newSelectPlan(limits, c.sorted, selectSizes{rows: 100, n: c.n, k: 10}).threads, "%+v", c)
+	}
+}
+
 // The path taken is the one meant for the size.
 func TestSelectDispatches(t *testing.T) {
 	long := []string{"fill", "select_digit", "select_digit", "select_digit", "select_digit", "select_compact"}
