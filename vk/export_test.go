@@ -82,6 +82,9 @@ func (t *Tape) Ordered() []string {
 // Submits is the number of submissions that a run takes.
 func (t *Tape) Submits() int { return len(t.segments) }
 
+// WaitAhead is how long a wait asks at least before it sleeps.
+const WaitAhead = waitAhead
+
 // Polls is how often the last wait of a tape asked.
 func (t *Tape) Polls() int { return t.fence.polls }
 
