@@ -242,9 +242,6 @@ func (r *selectRecorder) dispatch(s selectStep) error {
 func (s *Select) kernel(name string, p selectPlan, windows, masked bool) (*vk.Kernel, error) {
 	const slots, subgroups, own, prefixes, mask = 1, 2, 3, 4, 5 // constant ids; 0 are the threads, and each shader has those it uses
 	threads, spec := p.threads, map[uint32]uint32{prefixes: flag(windows)}
-	if name != "select_merge" && name != "select_sort" {
-		spec[mask] = flag(masked)
-	}
 	switch name {
 	case "select":
 		spec[own] = flag(p.inside)
@@ -260,7 +257,8 @@ func (s *Select) kernel(name string, p selectPlan, windows, masked bool) (*vk.Ke
 	if name != "select_merge" && name != "select_compact" && name != "select_gather" {
 		spec[slots] = s.limits.slots
 	}
-	if name != "select_merge" && name != "select_sort" {
+	if name != "select_merge" && name != "select_sort" { // these two see pairs alone
+		spec[mask] = flag(masked)
 		spec[subgroups] = max(threads/s.limits.subgroup, 1)
 	}
 	spec[0] = threads
