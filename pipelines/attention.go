@@ -25,6 +25,10 @@ var (
 	attentionMatrixTiles = []attentionTile{{64, 64, 4}, {64, 32, 4}}
 )
 
+// attentionMatrixShort are for attention to few keys: with fewer registers more workgroups run side by side, and of the keys that a subgroup looks at more
+// are seen.
+var attentionMatrixShort = []attentionTile{{64, 32, 4}}
+
 // attentionMatrixCPU is the tile for CPU drivers, whose compilers take a minute for the others.
 var attentionMatrixCPU = []attentionTile{{32, 16, 4}}
 
@@ -112,6 +116,7 @@ type attentionConfig struct {
 	factors   bool
 	precision Precision
 	spec      map[uint32]uint32 // of the room's own constants, 8 and up
+	short     bool              // a query looks at few keys
 }
 
 // attentionFlops is the work of one dispatch at most. Slow devices do 0.2 TFLOP/s, and some systems stop work that takes two seconds.
@@ -150,6 +155,8 @@ func (k *attentionKernels) tile(op string, w attentionWork) (attentionTile, erro
 	switch {
 	case k.precision != F32 && caps.CPU && !k.tiled && max(k.matrix.M, k.matrix.N) <= 8: // a subgroup has 8 queries
 		list = attentionMatrixCPU
+	case k.precision != F32 && k.short:
+		list = attentionMatrixShort
 	case k.precision != F32:
 		list = attentionMatrixTiles
 	}

@@ -207,7 +207,7 @@ func TestAttentionMatrixTiles(t *testing.T) {
 	require.NoError(t, err)
 	for d := 2; d <= 128; d += 2 {
 		factors := d%4 == 0
-		for _, tile := range append(attentionMatrixCPU, attentionMatrixTiles...) {
+		for _, tile := range slices.Concat(attentionMatrixCPU, attentionMatrixTiles, attentionMatrixShort) {
 			m, err := spirv.Reflect(code, spirv.Spec{0: uint32(d), 1: uint32(tile.queries), 2: uint32(tile.keys), 4: flag(factors), 24: uint32(tile.subgroups)})
 			require.NoError(t, err)
 			assert.EqualValues(t, tile.shared(d, factors), m.SharedBytes, "%v, dim %d, factors %v", tile, d, factors)

@@ -66,7 +66,8 @@ func NewWindowAttention(dev *vk.Device, c WindowAttentionConfig) (*WindowAttenti
 	}
 	k, err := newAttentionKernels(dev, op, attentionConfig{
 		name: "window_attention", dimHead: c.DimHead, precision: c.Precision,
-		spec: map[uint32]uint32{8: uint32(c.Heads), 9: uint32(c.Window), 10: flag(c.Causal)},
+		spec:  map[uint32]uint32{8: uint32(c.Heads), 9: uint32(c.Window), 10: flag(c.Causal)},
+		short: c.Window <= 128,
 	})
 	if err != nil {
 		return nil, err

@@ -56,13 +56,26 @@ const uint STRIDE = THREADS / KV;                         // rows fetched side b
 const uint AL = (BM + STRIDE - 1) / STRIDE, WL = (BN + STRIDE - 1) / STRIDE; // rows of x and of w that an invocation fetches in a step
 const uint PART = ((IN + SPLIT - 1) / SPLIT + 255) / 256 * 256; // inputs of a part, whatever BK is
 const uint AP = X16 ? 1 : 2;                              // uvec4 for 8 elements of x
-const uint CV = BN / WN / 4, STRIP = CV + 1;              // pieces of a subgroup's row of results
-const uint PIECES = (MM * CV + LANES - 1) / LANES;        // of MM rows, that an invocation finishes
+const uint CV = BN / WN / 4, STRIP = CV + 1;              // pieces of 4 columns of a subgroup's row of results
+const uint HV = BN / WN / 8, HALF_STRIP = HV + 1;         // of 8
 const uint TILES = (BM + BN) * LINE, STRIPS = WM * WN * MM * STRIP;
-const uint HV = BN / WN / 8, HALF_STRIP = HV + 1;
+// Matrices below each other that leave together: all of them or half of them, where shared memory has room for that.
+const uint HALF_TM = (TM + 1) / 2, SOME = HALF_TM * STRIPS <= TILES ? HALF_TM : 1, TS = TM * STRIPS <= TILES ? TM : SOME;
+const uint PIECES = (TS * MM * CV + LANES - 1) / LANES;   // of these rows, that an invocation finishes,
+const uint WANTED = RESIDUAL ? 8 : 4, GROUP = PIECES < WANTED ? PIECES : WANTED; // so many of them at a time
 
 shared uvec4 tile[TILES > STRIPS ? TILES : STRIPS]; // x, then w; in the end the results
 shared float factors[NORM ? BM : 1];
+
+// Piece is 4 columns of a row of results: where they go, and what they need besides their sums.
+struct Piece {
+	bool there;
+	Exit exit;
+	vec4 residual;
+};
+
+Piece coming[GROUP];
+vec4 bias; // of this invocation's columns, which are the same in all rows if a row's pieces are no more than the subgroup
 
 uint part;
 uvec2 a_row[DENSE ? 1 : AL], w_row;
@@ -178,32 +191,47 @@ void find_factors(uint m0) {
 	barrier();
 }
 
-// write finishes rows m0 .. m0 + MM - 1 of the subgroup's columns, which lie in its strip. All that it reads is on its way before it writes.
-void write(uint m0, uint n0, uint strip) {
-	Exit exits[PIECES];
-	Addition additions[PIECES];
-	bool there[PIECES];
-	[[unroll]] for (uint n = 0; n < PIECES; n++) {
-		uint e = gl_SubgroupInvocationID + n * LANES, slot = m0 + e / CV, col = n0 + e % CV * 4;
-		there[n] = (MM * CV % LANES == 0 || e < MM * CV) && (OUT % BN == 0 || col < OUT) && is_filled(slot);
-		if (!there[n]) continue;
-		exits[n] = way_out(slot, 1);
-		if (SPLIT > 1) exits[n].y = at(p.y, part * p.slots + slot, OUT * 4);
-		additions[n] = addition(exits[n], col);
+// expect has what pieces first .. first + GROUP - 1 of the invocation need on its way, for rows from m0 and columns from n0 on.
+void expect(uint m0, uint n0, uint first) {
+	[[unroll]] for (uint n = 0; n < GROUP; n++) {
+		uint e = gl_SubgroupInvocationID + (first + n) * LANES, slot = m0 + e / CV, col = n0 + e % CV * 4;
+		coming[n].there = (TS * MM * CV % (GROUP * LANES) == 0 || e < TS * MM * CV) && (OUT % BN == 0 || col < OUT) && is_filled(slot);
+		if (!coming[n].there) continue;
+		coming[n].exit = way_out(slot, 1);
+		if (SPLIT > 1) coming[n].exit.row = part * p.slots + slot;
+		if (RESIDUAL) coming[n].residual = load_out(at(p.residual, coming[n].exit.row, OUT * 4), col);
 	}
-	[[unroll]] for (uint n = 0; n < PIECES; n++) {
-		uint e = gl_SubgroupInvocationID + n * LANES, row = e / CV, col = e % CV;
-		if (!there[n]) continue;
-		store_out(exits[n].y, n0 + col * 4, finished(exits[n], additions[n], uintBitsToFloat(tile[strip + row * STRIP + col])));
+}
+
+void expect_bias(uint n0) {
+	uint col = n0 + gl_SubgroupInvocationID % CV * 4;
+	if (BIAS && LANES % CV == 0 && (OUT % BN == 0 || col < OUT)) bias = load_out(p.bias, col);
+}
+
+// write finishes the rows from m0 on, whose sums lie in the subgroup's strip. The first pieces are expected; while some are finished, the next ones
+// are on their way, in the end those of the rows behind these.
+void write(uint m0, uint n0, uint strip, bool last) {
+	[[dont_unroll]] for (uint first = 0; first < PIECES; first += GROUP) {
+		Piece pieces[GROUP];
+		[[unroll]] for (uint n = 0; n < GROUP; n++) pieces[n] = coming[n];
+		if (first + GROUP < PIECES) expect(m0, n0, first + GROUP);
+		else if (!last) expect(m0 + TS * MM, n0, 0);
+		[[unroll]] for (uint n = 0; n < GROUP; n++) {
+			if (!pieces[n].there) continue;
+			uint e = gl_SubgroupInvocationID + (first + n) * LANES, col = n0 + e % CV * 4;
+			Addition a = Addition(vec4(0), pieces[n].residual);
+			if (BIAS && pieces[n].exit.bias) a.bias = LANES % CV == 0 ? bias : load_out(p.bias, col);
+			store_out(exit_y(pieces[n].exit), col, finished(pieces[n].exit, a, uintBitsToFloat(tile[strip + e / CV * STRIP + e % CV])));
+		}
 	}
 }
 
 // write_plain is write where there is nothing to finish.
 void write_plain(uint m0, uint n0, uint strip) {
-	[[unroll]] for (uint n = 0; n < (MM * HV + LANES - 1) / LANES; n++) {
+	[[unroll]] for (uint n = 0; n < (TS * MM * HV + LANES - 1) / LANES; n++) {
 		uint e = gl_SubgroupInvocationID + n * LANES, slot = m0 + e / HV, col = n0 + e % HV * 8;
-		if (MM * HV % LANES != 0 && e >= MM * HV) continue;
-		if ((WHOLE || slot < p.slots) && (OUT % BN == 0 || col < OUT)) U32x4(way_out(slot, 1).y).v[col / 8] = tile[strip + e / HV * HALF_STRIP + e % HV];
+		if (TS * MM * HV % LANES != 0 && e >= TS * MM * HV) continue;
+		if ((WHOLE || slot < p.slots) && (OUT % BN == 0 || col < OUT)) U32x4(exit_y(way_out(slot, 1))).v[col / 8] = tile[strip + e / HV * HALF_STRIP + e % HV];
 	}
 }
 
@@ -245,30 +273,37 @@ void main() {
 	uint wm = gl_SubgroupID % WM, wn = gl_SubgroupID / WM;
 	uint begin = SPLIT > 1 ? part * PART : 0, end = SPLIT > 1 ? min(begin + PART, IN) : IN;
 	if (begin < end) fetch(m0, n0, begin);
-	for (uint k0 = begin; k0 < end; k0 += BK) {
+	for (; begin + BK < end; begin += BK) {
 		put();
 		barrier();
-		if (k0 + BK < end) fetch(m0, n0, k0 + BK);
+		fetch(m0, n0, begin + BK);
 		multiply(wm, wn);
 		barrier();
 	}
-
-	uint strip = gl_SubgroupID * MM * STRIP;
 	m0 += wm * (BM / WM);
 	n0 += wn * (BN / WN);
-	[[unroll]] for (uint i = 0; i < TM; i++) {
-		[[unroll]] for (uint j = 0; j < TN; j++) {
-			if (PLAIN) {
-				coopmat<HALF, gl_ScopeSubgroup, MM, MN, gl_MatrixUseAccumulator> h = coopmat<HALF, gl_ScopeSubgroup, MM, MN, gl_MatrixUseAccumulator>(rounded(acc[i][j]));
-				coopMatStore(h, tile, strip + j * MN / 8, HALF_STRIP, gl_CooperativeMatrixLayoutRowMajor);
-			} else {
-				coopMatStore(acc[i][j], tile, strip + j * MN / 4, STRIP, gl_CooperativeMatrixLayoutRowMajor);
+	if (begin < end) put(); // a part may be empty
+	barrier();
+	expect_bias(n0);
+	if (!PLAIN) expect(m0, n0, 0);
+	if (begin < end) multiply(wm, wn);
+	barrier();
+
+	uint strip = gl_SubgroupID * TS * MM * STRIP;
+	[[unroll]] for (uint i = 0; i < TM; i += TS) {
+		[[unroll]] for (uint s = 0; s < TS; s++)
+			[[unroll]] for (uint j = 0; j < TN; j++) {
+				if (PLAIN) {
+					coopmat<HALF, gl_ScopeSubgroup, MM, MN, gl_MatrixUseAccumulator> h = coopmat<HALF, gl_ScopeSubgroup, MM, MN, gl_MatrixUseAccumulator>(rounded(acc[i + s][j]));
+					coopMatStore(h, tile, strip + s * MM * HALF_STRIP + j * MN / 8, HALF_STRIP, gl_CooperativeMatrixLayoutRowMajor);
+				} else {
+					coopMatStore(acc[i + s][j], tile, strip + s * MM * STRIP + j * MN / 4, STRIP, gl_CooperativeMatrixLayoutRowMajor);
+				}
 			}
-		}
 		subgroupMemoryBarrierShared();
 		subgroupBarrier();
 		if (PLAIN) write_plain(m0 + i * MM, n0, strip);
-		else write(m0 + i * MM, n0, strip);
+		else write(m0 + i * MM, n0, strip, i + TS == TM);
 		subgroupMemoryBarrierShared();
 		subgroupBarrier();
 	}

@@ -58,7 +58,7 @@ uint sight(uint i0, uint n, uint j0) {
 	return all ? EVERYTHING : SOME;
 }
 
-bool visible(uint i, uint j) { return CAUSAL ? j <= i && j >= block_before(i) : j + W >= i && j <= i + W; }
+bool visible(uint i, uint j) { return CAUSAL ? j <= i && j >= block_before(i) : j + W - i <= 2 * W; }
 
 uvec2 result_at(uint i) { return at(p.y, (item * p.count + (i - p.from)) * H + head, ROW_BYTES); }
 

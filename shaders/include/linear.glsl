@@ -89,22 +89,22 @@ void store_out(uvec2 row, uint col, vec4 v) {
 	if (col + 3 < OUT) f.v[col + 3] = v.w;
 }
 
-// Exit is where a filled slot's row goes, and by what.
+// Exit is the row of y, and of the residual, that a filled slot goes to, and by what.
 struct Exit {
-	uvec2 y, residual;
+	uint row;
 	float norm, score;
 	bool bias;
 };
 
 Exit way_out(uint slot, float norm) {
-	uint row = slot;
-	if (!STRAIGHT) row = (SCATTER ? U32(p.scatter).v[slot] : slot % p.rows) + slot / p.rows * p.out_rows;
-	Exit e = Exit(at(p.y, row, OUT * Y_BYTES), uvec2(0), norm, 1, BIAS);
-	if (RESIDUAL) e.residual = at(p.residual, row, OUT * 4);
+	Exit e = Exit(slot, norm, 1, BIAS);
+	if (!STRAIGHT) e.row = (SCATTER ? U32(p.scatter).v[slot] : slot % p.rows) + slot / p.rows * p.out_rows;
 	if (SCORE) e.score = F32(p.score).v[entry(slot)];
-	if (UNLESS) e.bias = U32(p.unless).v[row] == 0;
+	if (UNLESS) e.bias = U32(p.unless).v[e.row] == 0;
 	return e;
 }
+
+uvec2 exit_y(Exit e) { return at(p.y, e.row, OUT * Y_BYTES); }
 
 // Addition is what a piece of a row needs besides its sums.
 struct Addition { vec4 bias, residual; };
@@ -112,7 +112,7 @@ struct Addition { vec4 bias, residual; };
 Addition addition(Exit e, uint col) {
 	Addition a = Addition(vec4(0), vec4(0));
 	if (BIAS && e.bias) a.bias = load_out(p.bias, col);
-	if (RESIDUAL) a.residual = load_out(e.residual, col);
+	if (RESIDUAL) a.residual = load_out(at(p.residual, e.row, OUT * 4), col);
 	return a;
 }
 
@@ -139,5 +139,5 @@ vec4 finished(Exit e, Addition a, vec4 sum) {
 
 // finish writes columns col .. col + 3.
 void finish(Exit e, uint col, vec4 sum) {
-	if (col < OUT) store_out(e.y, col, finished(e, addition(e, col), sum));
+	if (col < OUT) store_out(exit_y(e), col, finished(e, addition(e, col), sum));
 }
