@@ -15,6 +15,7 @@ type linearVariant struct {
 	step, down, across uint32
 	dense              bool   // only for rows of 16 bits that follow each other
 	many               uint64 // workgroups: with fewer, the next tile is faster on a large GPU
+	loop               bool   // the last step is a turn of the loop
 }
 
 // linearTiles are those for float32. All give the same bits.
@@ -27,12 +28,12 @@ var linearTiles = []linearVariant{
 // linearMatrixTiles are those for 16 bits. All give the same bits. Long steps hide the way from memory better, but in the largest tile those of 64
 // leave registers only for rows of 16 bits that follow each other.
 var linearMatrixTiles = []linearVariant{
-	{"linear_matrix", 128, 128, 64, 2, 2, true, 4 * linearMany},
-	{"linear_matrix", 128, 128, 32, 2, 2, false, 4 * linearMany},
-	{"linear_matrix", 64, 64, 64, 2, 2, false, 2 * linearMany},
-	{"linear_matrix", 32, 64, 128, 2, 2, false, linearMany},
-	{"linear_matrix", 32, 16, 256, 2, 1, false, 0}, // for few rows: short of work, all that counts is how much is on its way
-	{"linear_matrix", 16, 16, 32, 1, 1, false, 0},  // for CPU drivers: they unroll everything, and compile large tiles for minutes
+	{"linear_matrix", 128, 128, 64, 2, 2, true, 4 * linearMany, false},
+	{"linear_matrix", 128, 128, 32, 2, 2, false, 4 * linearMany, false},
+	{"linear_matrix", 64, 64, 64, 2, 2, false, 2 * linearMany, false},
+	{"linear_matrix", 32, 64, 128, 2, 2, false, linearMany, false},
+	{"linear_matrix", 32, 16, 256, 2, 1, false, 0, false}, // for few rows: short of work, all that counts is how much is on its way
+	{"linear_matrix", 16, 16, 32, 1, 1, false, 0, true},   // for CPU drivers: they unroll everything, and compile large tiles for minutes
 }
 
 // linearMany is about the number of processors of a large GPU, 132. With fewer workgroups small tiles spread better, and where they are of
@@ -184,6 +185,7 @@ func (l *Linear) kernel(v linearVariant, s linearSize) (*vk.Kernel, error) {
 		spec[uint32(11+i)] = word
 	}
 	delete(spec, 27) // of the sum of parts
+	spec[29] = flag(v.loop)
 	variant := v.kernel + "_" + c.Precision.kind()
 	name := fmt.Sprintf("%s %dx%dx%d", variant, v.rows, v.cols, v.step)
 	if s.slots%v.rows != 0 {

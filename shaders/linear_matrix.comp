@@ -47,6 +47,7 @@ layout(constant_id = 23) const uint THREADS = 128;        // WM * WN * LANES
 layout(constant_id = 24) const bool PLAIN = false; // y has 16 bits and rows of a multiple of 8, and nothing happens on the way out
 layout(constant_id = 26) const uint SPLIT = 1;
 layout(constant_id = 28) const bool WHOLE = false;        // all slots of all tiles exist
+layout(constant_id = 29) const bool LOOP = false;         // the last step is a turn of the loop like the others: shorter, and slower
 layout(local_size_x_id = 23) in;
 
 const uint TM = BM / WM / MM, TN = BN / WN / MN;          // products of a subgroup
@@ -273,21 +274,25 @@ void main() {
 	uint wm = gl_SubgroupID % WM, wn = gl_SubgroupID / WM;
 	uint begin = SPLIT > 1 ? part * PART : 0, end = SPLIT > 1 ? min(begin + PART, IN) : IN;
 	if (begin < end) fetch(m0, n0, begin);
-	for (; begin + BK < end; begin += BK) {
+	for (; begin + (LOOP ? 0 : BK) < end; begin += BK) {
 		put();
 		barrier();
-		fetch(m0, n0, begin + BK);
+		if (!LOOP || begin + BK < end) fetch(m0, n0, begin + BK);
 		multiply(wm, wn);
 		barrier();
 	}
 	m0 += wm * (BM / WM);
 	n0 += wn * (BN / WN);
-	if (begin < end) put(); // a part may be empty
-	barrier();
+	if (!LOOP) {
+		if (begin < end) put(); // a part may be empty
+		barrier();
+	}
 	expect_bias(n0);
 	if (!PLAIN) expect(m0, n0, 0);
-	if (begin < end) multiply(wm, wn);
-	barrier();
+	if (!LOOP) {
+		if (begin < end) multiply(wm, wn);
+		barrier();
+	}
 
 	uint strip = gl_SubgroupID * TS * MM * STRIP;
 	[[unroll]] for (uint i = 0; i < TM; i += TS) {
