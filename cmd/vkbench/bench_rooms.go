@@ -76,7 +76,7 @@ func setupLinear(s *benchStage, size []int) (*workload, error) {
 	} else {
 		a.W = s.matrix(out, in, p.Columns(in))
 	}
-	return s.room("linear", func(t *vk.Tape) error { return l.Record(t, a) }, s.precisionResult("y", a.Y))
+	return s.room("linear", func(t *vk.Tape) error { return l.Record(t, a) }, s.productResult(a, in, out))
 }
 
 func setupRouterLogits(s *benchStage, size []int) (*workload, error) {

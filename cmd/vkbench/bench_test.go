@@ -168,6 +168,36 @@ func TestInsaneResults(t *testing.T) {
 	assert.Zero(t, dev.Stats().Buffers)
 }
 
+// TestProductResult changes one number of a product, in every row that is computed again and in one that is not.
+func TestProductResult(t *testing.T) {
+	dev := gputest.Device(t)
+	gputest.Count()
+	const rows, in, out = 36, 10, 12
+	for _, p := range []pipelines.Precision{pipelines.F32, pipelines.F16, pipelines.BF16} {
+		if p.Supported(dev.Caps()) != nil {
+			continue
+		}
+		require.NoError(t, onStage(dev, func(s *stage) error {
+			w, err := setupLinear(&benchStage{stage: s, precision: p}, []int{rows, in, out})
+			require.NoError(t, err)
+			require.NoError(t, w.check())
+			y, _, err := w.results[0].read()
+			require.NoError(t, err)
+			for row := range rows {
+				y[row*out+row%out] += 0.25
+				err := w.results[0].exact(y)
+				y[row*out+row%out] -= 0.25
+				if row%5 == 0 { // the 8 rows are 0, 5 .. 35
+					assert.ErrorContains(t, err, "bound", "%v, row %d", p, row)
+				} else {
+					assert.NoError(t, err, "%v, row %d", p, row)
+				}
+			}
+			return nil
+		}))
+	}
+}
+
 func TestChooseCases(t *testing.T) {
 	chosen, err := chooseCases(benchCases(), []string{"topk", "linear"}, []string{"topk=1x5x2", "3x4x5", "linear=7x8x9"})
 	require.NoError(t, err)

@@ -7,6 +7,7 @@ import (
 
 	"github.com/colt5-vulkan/colt5/colt5"
 	"github.com/colt5-vulkan/colt5/internal/half"
+	"github.com/colt5-vulkan/colt5/internal/ref"
 	"github.com/colt5-vulkan/colt5/pipelines"
 	"github.com/colt5-vulkan/colt5/vk"
 )
@@ -16,9 +17,10 @@ type result struct {
 	name  string
 	spoil func() error // writes what no result is
 	read  func() ([]float32, []int32, error)
-	flat  bool // all floats may be the same
-	width int  // indices of a row
-	below int  // what indices are below
+	flat  bool                         // all floats may be the same
+	width int                          // indices of a row
+	below int                          // what indices are below
+	exact func(floats []float32) error // what else floats must be; nil: anything
 }
 
 // check runs a workload once, and looks whether all of its results are written and look like results.
@@ -37,6 +39,9 @@ func (w *workload) check() error {
 			err = saneIndices(ints, r.width, r.below)
 		} else if err == nil {
 			err = saneFloats(floats, r.flat)
+		}
+		if err == nil && r.exact != nil {
+			err = r.exact(floats)
 		}
 		if err != nil {
 			return fmt.Errorf("%s: %w", r.name, err)
@@ -102,20 +107,82 @@ func (s *benchStage) precisionResult(name string, r vk.Range) result {
 	if s.precision == pipelines.F32 {
 		return x
 	}
+	x.read = func() ([]float32, []int32, error) {
+		data, err := s.halves(r)
+		return data, nil, err
+	}
+	return x
+}
+
+// halves reads numbers of 16 bits in the precision.
+func (s *benchStage) halves(r vk.Range) ([]float32, error) {
+	raw := make([]uint16, r.Size()/2)
+	err := s.dev.Download(vk.Transfer{Range: r, Data: vk.Bytes(raw)})
 	convert := half.FromBF16
 	if s.precision == pipelines.F16 {
 		convert = half.FromF16
 	}
-	x.read = func() ([]float32, []int32, error) {
-		raw := make([]uint16, r.Size()/2)
-		err := s.dev.Download(vk.Transfer{Range: r, Data: vk.Bytes(raw)})
-		data := make([]float32, len(raw))
-		for i, word := range raw {
-			data[i] = convert(word)
-		}
-		return data, nil, err
+	data := make([]float32, len(raw))
+	for i, word := range raw {
+		data[i] = convert(word)
 	}
-	return x
+	return data, err
+}
+
+// numbers reads an operand in the precision.
+func (s *benchStage) numbers(r vk.Range) ([]float32, error) {
+	if s.precision == pipelines.F32 {
+		data := make([]float32, r.Size()/4)
+		return data, s.dev.Download(vk.Transfer{Range: r, Data: vk.Bytes(data)})
+	}
+	return s.halves(r)
+}
+
+// productRows is how many rows of a product are computed again.
+const productRows = 8
+
+// productResult is the output of a product: rows from the first to the last must be what the twin makes of them. Fast tiles are for sizes that no test
+// has time for.
+func (s *benchStage) productResult(a pipelines.LinearArgs, in, out int) result {
+	y := s.precisionResult("y", a.Y)
+	y.exact = func(all []float32) error {
+		wide, err := s.numbers(a.W)
+		if err != nil {
+			return err
+		}
+		w, columns := make([]float32, 0, in*out), len(wide)/out // zeros may follow a row of 16 bits
+		for row := range out {
+			w = append(w, wide[row*columns:][:in]...)
+		}
+		var x, got []float32
+		bytes := uint64(in * s.precision.Bytes())
+		for n := range productRows {
+			row := n * (a.Rows - 1) / (productRows - 1)
+			one, err := s.numbers(a.X.Slice(uint64(row)*bytes, bytes))
+			if err != nil {
+				return err
+			}
+			x, got = append(x, one...), append(got, all[row*out:][:out]...)
+		}
+		args := ref.LinearArgs{X: x, W: w, Rows: productRows, In: in, Out: out}
+		want, naive := ref.Linear(args), ref.Linear32(args)
+		for i, v := range naive {
+			naive[i] = s.rounded(v)
+		}
+		return ref.MaxErr(got, want).Within(ref.Bound(naive, want, 1e-6))
+	}
+	return y
+}
+
+// rounded rounds to the precision.
+func (s *benchStage) rounded(v float32) float32 {
+	switch s.precision {
+	case pipelines.F16:
+		return half.FromF16(half.ToF16(v))
+	case pipelines.BF16:
+		return half.FromBF16(half.ToBF16(v))
+	}
+	return v
 }
 
 // indexResult is an output of a room: indices below some number, in rows.
