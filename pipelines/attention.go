@@ -56,7 +56,7 @@ func (t attentionTile) shared(dimHead int, factors bool) uint32 {
 	return uint32(16*quads + 4*2*t.keys + 8*factored + 4*attentionThreads + 4*t.queries)
 }
 
-// chooseAttentionTile chooses from what the device has. The keys of a tile depend on the device and the head alone, for the order of
+// chooseAttentionTile chooses from what the device has. The keys of a tile depend on the list, the device and the head alone, for the order of
 // summation follows from them; the queries do not matter to it, and are 32 where a list has no more.
 func chooseAttentionTile(caps vk.Caps, list []attentionTile, dimHead int, factors bool, queries int) (attentionTile, error) {
 	for _, t := range list {

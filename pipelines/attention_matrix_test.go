@@ -227,9 +227,18 @@ func TestAttentionMatrixTiles(t *testing.T) {
 func TestAttentionMatrixShapes(t *testing.T) {
 	for _, p := range []Precision{F16, BF16} {
 		for _, m := range []vk.Shape{{M: 8, N: 8, K: 8}, {M: 16, N: 8, K: 16}, {M: 8, N: 16, K: 16}, {M: 16, N: 16, K: 16}} {
-			for _, queries := range []int{1, 33} {
-				k := &attentionKernels{kernels: kernels{dev: gputest.Device(t)}, attentionConfig: attentionConfig{dimHead: 64, precision: p}, matrix: m}
-				tile, err := k.tile("Test", attentionWork{queries: queries, keys: 100})
+			for _, test := range []struct {
+				queries int
+				short   bool
+				want    attentionTile // where no CPU driver has its own
+			}{{1, false, attentionTile{32, 64, 2}}, {33, false, attentionTile{64, 64, 4}}, {1, true, attentionTile{32, 32, 2}}, {33, true, attentionTile{64, 32, 4}}} {
+				config := attentionConfig{dimHead: 64, precision: p, short: test.short}
+				k := &attentionKernels{kernels: kernels{dev: gputest.Device(t)}, attentionConfig: config, matrix: m, tiled: true}
+				tile, err := k.tile("Test", attentionWork{queries: test.queries, keys: 100})
+				require.NoError(t, err)
+				assert.Equal(t, test.want, tile)
+				k.tiled = false
+				tile, err = k.tile("Test", attentionWork{queries: test.queries, keys: 100})
 				require.NoError(t, err)
 				rows := uint32(tile.queries / tile.subgroups)
 				assert.True(t, rows >= m.M && rows%m.M == 0, "%+v: %+v", m, tile)
@@ -237,6 +246,16 @@ func TestAttentionMatrixShapes(t *testing.T) {
 				assert.Zero(t, uint32(tile.keys)%m.N+uint32(tile.keys)%m.K, "%+v: %+v", m, tile)
 			}
 		}
+	}
+}
+
+// Windows are short up to 128 tokens on each side.
+func TestWindowAttentionShort(t *testing.T) {
+	for window, want := range map[int]bool{1: true, 64: true, 128: true, 129: false, 4096: false} {
+		w, err := NewWindowAttention(gputest.Device(t), WindowAttentionConfig{Heads: 1, DimHead: 8, Window: window})
+		require.NoError(t, err)
+		assert.Equal(t, want, w.kernels.short, "window %d", window)
+		require.NoError(t, w.Close())
 	}
 }
 

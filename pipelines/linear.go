@@ -111,6 +111,8 @@ const (
 	linearFlops = 1e11
 	// linearTogether tiles stay in one dispatch however long they take: the last workgroups of a dispatch leave a GPU half idle.
 	linearTogether = 1024
+	// linearNear inputs have rows that the kernel finds from the first one of a tile, counted in 32 bits; with more each has an address of its own.
+	linearNear = 1<<24 - 1
 	// linearMostParts are the most of a split product.
 	linearMostParts = 64
 )
@@ -122,8 +124,12 @@ func NewLinear(dev *vk.Device, c LinearConfig) (*Linear, error) { return newLine
 func newLinear(dev *vk.Device, c LinearConfig, tile func(linearSize) int) (*Linear, error) {
 	const op = "Linear"
 	for _, d := range []dim{{"In", c.In}, {"Out", c.Out}} {
-		if d.n < 1 || d.n >= 1<<30 { // the kernel counts the bytes of a row in 32 bits
-			return nil, fmt.Errorf("pipelines: Linear: %s is %d, want 1 to %d", d.name, d.n, 1<<30-1)
+		most := 1<<30 - 1 // the kernel counts the bytes of a row in 32 bits
+		if c.Precision != F32 && d.name == "In" {
+			most = 1<<27 - 1 // and 16 bytes at a time of the rows of a tile
+		}
+		if d.n < 1 || d.n > most {
+			return nil, fmt.Errorf("pipelines: Linear: %s is %d, want 1 to %d", d.name, d.n, most)
 		}
 	}
 	if err := c.Precision.valid(op); err != nil {
@@ -170,8 +176,7 @@ func (l *Linear) Record(t *vk.Tape, a LinearArgs) error {
 		return err
 	}
 	slots, out := uint64(a.Batch)*uint64(a.Rows), uint64(l.config.Out)
-	size := linearSize{slots: slots, dense: !l.config.Gather && (a.Batch == 1 || a.InRows == a.Rows),
-		straight: !l.config.Scatter && (a.Batch == 1 || a.OutRows == a.Rows)}
+	size := l.size(a)
 	variant := l.tiles()[l.tile(size)]
 	split := uint64(max(l.config.Split, 1))
 	all := tiles(slots, variant.rows) * tiles(out, variant.cols) * split
@@ -216,6 +221,15 @@ func (l *Linear) Record(t *vk.Tape, a LinearArgs) error {
 		return nil
 	}
 	return l.recordSum(t, a, last, size)
+}
+
+// size is what the choice of a tile depends on.
+func (l *Linear) size(a LinearArgs) linearSize {
+	return linearSize{
+		slots:    uint64(a.Batch) * uint64(a.Rows),
+		dense:    !l.config.Gather && (a.Batch == 1 || a.InRows == a.Rows) && l.config.In <= linearNear,
+		straight: !l.config.Scatter && (a.Batch == 1 || a.OutRows == a.Rows),
+	}
 }
 
 // recordSum adds the dispatch that adds the parts of a split product.

@@ -169,7 +169,8 @@ func TestLinearMatrix(t *testing.T) {
 	}
 }
 
-// A small tile with what large ones have, a last step behind the loop and rows that leave in two strips: CPU drivers compile large ones for minutes.
+// Small tiles with what large ones have, a last step behind the loop, rows that leave in several strips, strips that leave in several groups: CPU
+// drivers compile large ones for minutes.
 func TestLinearMatrixStrips(t *testing.T) {
 	defer func(list []linearVariant) { linearMatrixTiles = list }(linearMatrixTiles)
 	m, err := F16.shape(gputest.Device(t).Caps())
@@ -178,7 +179,9 @@ func TestLinearMatrixStrips(t *testing.T) {
 		return
 	}
 	strips := linearVariant{kernel: "linear_matrix", rows: 4 * uint64(m.M), cols: uint64(m.N), step: m.K, down: 1, across: 1}
-	linearMatrixTiles = []linearVariant{strips, linearMatrixTiles[len(linearMatrixTiles)-1]}
+	wide := linearVariant{kernel: "linear_matrix", rows: 2 * uint64(m.M), cols: 6 * uint64(m.N), step: m.K, down: 1, across: 1} // a strip leaves in groups
+	odd := linearVariant{kernel: "linear_matrix", rows: 3 * uint64(m.M), cols: uint64(m.N), step: m.K, down: 1, across: 1}
+	linearMatrixTiles = []linearVariant{strips, wide, odd, linearMatrixTiles[len(linearMatrixTiles)-1]}
 	for _, c := range []linearCase{
 		{LinearConfig: LinearConfig{In: 40, Out: 32, X16: true, Y16: true}, rows: 130},
 		{LinearConfig: LinearConfig{In: 40, Out: 36, X16: true, Bias: true, Unless: true, Residual: true}, rows: 131, inPlace: true},
@@ -221,6 +224,7 @@ func TestLinearMatrixBadConfig(t *testing.T) {
 		{LinearConfig{In: 8, Out: 8, Precision: F16, X16: true, Norm: true}, "X16 and Norm are set, want one of them"},
 		{LinearConfig{In: 8, Out: 8, Split: 2}, "Split is 2 with Precision F32, want 0 to 64, with F32 0"},
 		{LinearConfig{In: 8, Out: 8, Precision: F16, Split: 65}, "Split is 65"},
+		{LinearConfig{In: 1 << 27, Out: 8, Precision: F16}, "In is 134217728, want 1 to 134217727"},
 		{LinearConfig{In: 7, Out: 8, Precision: F16, X16: true}, "In is 7, want an even number with X16"},
 		{LinearConfig{In: 8, Out: 7, Precision: BF16, Y16: true}, "Out is 7, want an even number with Y16"},
 	} {
@@ -265,6 +269,26 @@ func TestLinearMatrixTile(t *testing.T) {
 		{cpu, small, linearSize{slots: 65536, dense: true}, 512, true, 5},
 	} {
 		assert.Equal(t, test.want, linearMatrixTile(test.caps, test.shape, test.size, test.out, test.x16), "%+v", test)
+	}
+}
+
+// Rows follow each other where nothing picks or parts them, and they are short enough to count from the first one of a tile.
+func TestLinearSize(t *testing.T) {
+	a := LinearArgs{Batch: 2, Rows: 3, InRows: 3, OutRows: 3}
+	for _, test := range []struct {
+		c               LinearConfig
+		inRows, outRows int
+		want            linearSize
+	}{
+		{LinearConfig{In: 1<<24 - 1}, 3, 3, linearSize{6, true, true}},
+		{LinearConfig{In: 1 << 24}, 3, 3, linearSize{6, false, true}},
+		{LinearConfig{In: 8, Gather: true}, 3, 3, linearSize{6, false, true}},
+		{LinearConfig{In: 8, Scatter: true}, 3, 3, linearSize{6, true, false}},
+		{LinearConfig{In: 8}, 4, 3, linearSize{6, false, true}},
+		{LinearConfig{In: 8}, 3, 4, linearSize{6, true, false}},
+	} {
+		a.InRows, a.OutRows = test.inRows, test.outRows
+		assert.Equal(t, test.want, (&Linear{config: test.c}).size(a), "%+v", test)
 	}
 }
 

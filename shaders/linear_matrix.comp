@@ -60,8 +60,8 @@ const uint AP = X16 ? 1 : 2;                              // uvec4 for 8 element
 const uint CV = BN / WN / 4, STRIP = CV + 1;              // pieces of 4 columns of a subgroup's row of results
 const uint HV = BN / WN / 8, HALF_STRIP = HV + 1;         // of 8
 const uint TILES = (BM + BN) * LINE, STRIPS = WM * WN * MM * STRIP;
-// Matrices below each other that leave together: all of them or half of them, where shared memory has room for that.
-const uint HALF_TM = (TM + 1) / 2, SOME = HALF_TM * STRIPS <= TILES ? HALF_TM : 1, TS = TM * STRIPS <= TILES ? TM : SOME;
+// Matrices below each other that leave together: all of them or half of them, where shared memory has room for that, else one.
+const uint HALF_TM = TM % 2 == 0 ? TM / 2 : 1, SOME = HALF_TM * STRIPS <= TILES ? HALF_TM : 1, TS = TM * STRIPS <= TILES ? TM : SOME;
 const uint PIECES = (TS * MM * CV + LANES - 1) / LANES;   // of these rows, that an invocation finishes,
 const uint WANTED = RESIDUAL ? 8 : 4, GROUP = PIECES < WANTED ? PIECES : WANTED; // so many of them at a time
 
@@ -76,7 +76,7 @@ struct Piece {
 };
 
 Piece coming[GROUP];
-vec4 bias; // of this invocation's columns, which are the same in all rows if a row's pieces are no more than the subgroup
+vec4 bias; // of this invocation's columns, which are the same in all rows if a row has LANES pieces or a part of that
 
 uint part;
 uvec2 a_row[DENSE ? 1 : AL], w_row;

@@ -37,6 +37,13 @@ type benchStage struct {
 	profile   bool                // time every step
 	precision pipelines.Precision // of a case that halves names
 	scratch   uint64
+	seeds     uint64 // that were taken
+}
+
+// seed is another one at each call: what a case multiplies must not be alike.
+func (s *benchStage) seed() uint64 {
+	s.seeds++
+	return s.seeds
 }
 
 // memory is a buffer of so many bytes.
@@ -62,14 +69,14 @@ func (s *benchStage) temporary(bytes uint64) vk.Range {
 
 // normals is memory with normal numbers in it.
 func (s *benchStage) normals(count int) vk.Range {
-	return s.upload(4*uint64(count), func() []byte { return vk.Bytes(normals(count)) })
+	return s.upload(4*uint64(count), func() []byte { return vk.Bytes(normals(s.seed(), count)) })
 }
 
 // matrix is memory with rows of normal numbers in a precision of 16 bits, each followed by zeros up to wide numbers.
 func (s *benchStage) matrix(rows, columns, wide int) vk.Range {
 	return s.upload(2*uint64(rows)*uint64(wide), func() []byte {
 		list := make([]uint16, rows*wide)
-		for i, x := range normals(rows * columns) {
+		for i, x := range normals(s.seed(), rows*columns) {
 			if s.precision == pipelines.F16 {
 				list[i/columns*wide+i%columns] = half.ToF16(x)
 			} else {

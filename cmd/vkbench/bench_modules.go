@@ -35,7 +35,7 @@ func (s *benchStage) input(shape ...int) *colt5.Tensor {
 	for _, n := range shape {
 		count *= n
 	}
-	return s.tensorOf(colt5.F32, func() any { return normals(count) }, shape...)
+	return s.tensorOf(colt5.F32, func() any { return normals(s.seed(), count) }, shape...)
 }
 
 // setupRouter is straight-through inference with the chosen tokens as a result.

@@ -41,7 +41,7 @@ func (s *benchStage) ones(b, n int) *colt5.Tensor {
 func (s *benchStage) text(b, n int) *colt5.Tensor {
 	return s.tensorOf(colt5.U8, func() any {
 		data := make([]byte, b*n)
-		for i, x := range normals(b * n) {
+		for i, x := range normals(s.seed(), b*n) {
 			data[i] = byte(64 + 16*x)
 		}
 		return data

@@ -13,6 +13,7 @@ import (
 
 	"github.com/colt5-vulkan/colt5/colt5"
 	"github.com/colt5-vulkan/colt5/internal/gputest"
+	"github.com/colt5-vulkan/colt5/internal/ref"
 	"github.com/colt5-vulkan/colt5/pipelines"
 	"github.com/colt5-vulkan/colt5/vk"
 	"github.com/stretchr/testify/assert"
@@ -168,31 +169,42 @@ func TestInsaneResults(t *testing.T) {
 	assert.Zero(t, dev.Stats().Buffers)
 }
 
-// TestProductResult changes one number of a product, in every row that is computed again and in one that is not.
+// TestProductResult changes one number of a product, in every row that is computed again and in one that is not, and leaves out some inputs.
 func TestProductResult(t *testing.T) {
 	dev := gputest.Device(t)
 	gputest.Count()
-	const rows, in, out = 36, 10, 12
+	const rows, in, out = 36, 2048, 12
 	for _, p := range []pipelines.Precision{pipelines.F32, pipelines.F16, pipelines.BF16} {
 		if p.Supported(dev.Caps()) != nil {
 			continue
 		}
 		require.NoError(t, onStage(dev, func(s *stage) error {
-			w, err := setupLinear(&benchStage{stage: s, precision: p}, []int{rows, in, out})
+			b := &benchStage{stage: s, precision: p}
+			w, err := setupLinear(b, []int{rows, in, out})
 			require.NoError(t, err)
 			require.NoError(t, w.check())
 			y, _, err := w.results[0].read()
 			require.NoError(t, err)
 			for row := range rows {
-				y[row*out+row%out] += 0.25
+				y[row*out+row%out] += 8
 				err := w.results[0].exact(y)
-				y[row*out+row%out] -= 0.25
+				y[row*out+row%out] -= 8
 				if row%5 == 0 { // the 8 rows are 0, 5 .. 35
 					assert.ErrorContains(t, err, "bound", "%v, row %d", p, row)
 				} else {
 					assert.NoError(t, err, "%v, row %d", p, row)
 				}
 			}
+			require.NoError(t, w.results[0].exact(y))
+			args := ref.LinearArgs{X: normals(1, rows*in), W: normals(2, in*out), Rows: rows, In: in, Out: out}
+			for row := range rows {
+				clear(args.X[row*in+in-8:][:8])
+			}
+			less := ref.Linear32(args)
+			for i := range less {
+				less[i] = b.rounded(less[i])
+			}
+			assert.ErrorContains(t, w.results[0].exact(less), "bound", "%v: 8 inputs are missing", p)
 			return nil
 		}))
 	}
@@ -316,7 +328,7 @@ func TestOfRoof(t *testing.T) {
 }
 
 func TestNormals(t *testing.T) {
-	list := normals(100000)
+	list := normals(1, 100000)
 	var sum, squares, most float64
 	for _, x := range list {
 		sum += float64(x)
@@ -326,7 +338,12 @@ func TestNormals(t *testing.T) {
 	assert.InDelta(t, 0, sum/1e5, 0.02)
 	assert.InDelta(t, 1, squares/1e5, 0.02)
 	assert.Greater(t, most, 2.5)
-	assert.Equal(t, list[:10], normals(10))
+	assert.Equal(t, list[:10], normals(1, 10))
+	other, product := normals(2, len(list)), 0.0
+	for i, x := range list {
+		product += float64(x) * float64(other[i])
+	}
+	assert.InDelta(t, 0, product/1e5, 0.02, "two seeds")
 }
 
 func TestPace(t *testing.T) {

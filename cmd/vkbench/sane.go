@@ -138,12 +138,10 @@ func (s *benchStage) numbers(r vk.Range) ([]float32, error) {
 	return s.halves(r)
 }
 
-// productRows is how many rows of a product are computed again.
-const productRows = 8
-
-// productResult is the output of a product: rows from the first to the last must be what the twin makes of them. Fast tiles are for sizes that no test
-// has time for.
+// productResult is the output of a product: 8 rows, spread from the first to the last, must be what the twin makes of them. Fast tiles are for sizes that
+// no test has time for.
 func (s *benchStage) productResult(a pipelines.LinearArgs, in, out int) result {
+	const count = 8
 	y := s.precisionResult("y", a.Y)
 	y.exact = func(all []float32) error {
 		wide, err := s.numbers(a.W)
@@ -156,15 +154,15 @@ func (s *benchStage) productResult(a pipelines.LinearArgs, in, out int) result {
 		}
 		var x, got []float32
 		bytes := uint64(in * s.precision.Bytes())
-		for n := range productRows {
-			row := n * (a.Rows - 1) / (productRows - 1)
+		for n := range count {
+			row := n * (a.Rows - 1) / (count - 1)
 			one, err := s.numbers(a.X.Slice(uint64(row)*bytes, bytes))
 			if err != nil {
 				return err
 			}
 			x, got = append(x, one...), append(got, all[row*out:][:out]...)
 		}
-		args := ref.LinearArgs{X: x, W: w, Rows: productRows, In: in, Out: out}
+		args := ref.LinearArgs{X: x, W: w, Rows: count, In: in, Out: out}
 		want, naive := ref.Linear(args), ref.Linear32(args)
 		for i, v := range naive {
 			naive[i] = s.rounded(v)
@@ -221,10 +219,10 @@ func tensorIndices(name string, t *colt5.Tensor, below int) result {
 	}
 }
 
-// normals are numbers of a normal distribution, always the same.
-func normals(count int) []float32 {
+// normals are numbers of a normal distribution, the same for a seed.
+func normals(seed uint64, count int) []float32 {
 	list := make([]float32, count)
-	state := uint64(1)
+	state := 1 + seed*0x9e3779b97f4a7c15
 	for i := range list {
 		// Four uniform numbers of a 64-bit generator, added: near enough to normal, and fast enough for millions.
 		state = state*6364136223846793005 + 1442695040888963407
