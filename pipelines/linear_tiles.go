@@ -15,7 +15,7 @@ type linearVariant struct {
 	step, down, across uint32
 	dense              bool   // only for rows of 16 bits that follow each other
 	many               uint64 // workgroups: with fewer, the next tile is faster on a large GPU
-	loop               bool   // the last step is a turn of the loop
+	short              bool   // a short program, for compilers that take long
 }
 
 // linearTiles are those for float32. All give the same bits.
@@ -185,7 +185,7 @@ func (l *Linear) kernel(v linearVariant, s linearSize) (*vk.Kernel, error) {
 		spec[uint32(11+i)] = word
 	}
 	delete(spec, 27) // of the sum of parts
-	spec[29] = flag(v.loop)
+	spec[29] = flag(v.short)
 	variant := v.kernel + "_" + c.Precision.kind()
 	name := fmt.Sprintf("%s %dx%dx%d", variant, v.rows, v.cols, v.step)
 	if s.slots%v.rows != 0 {

@@ -47,7 +47,7 @@ layout(constant_id = 23) const uint THREADS = 128;        // WM * WN * LANES
 layout(constant_id = 24) const bool PLAIN = false; // y has 16 bits and rows of a multiple of 8, and nothing happens on the way out
 layout(constant_id = 26) const uint SPLIT = 1;
 layout(constant_id = 28) const bool WHOLE = false;        // all slots of all tiles exist
-layout(constant_id = 29) const bool LOOP = false;         // the last step is a turn of the loop like the others: shorter, and slower
+layout(constant_id = 29) const bool SHORT = false;        // the last step is a turn of the loop, matrices leave one by one: soon compiled, and slow
 layout(local_size_x_id = 23) in;
 
 const uint TM = BM / WM / MM, TN = BN / WN / MN;          // products of a subgroup
@@ -61,7 +61,7 @@ const uint CV = BN / WN / 4, STRIP = CV + 1;              // pieces of 4 columns
 const uint HV = BN / WN / 8, HALF_STRIP = HV + 1;         // of 8
 const uint TILES = (BM + BN) * LINE, STRIPS = WM * WN * MM * STRIP;
 // Matrices below each other that leave together: all of them or half of them, where shared memory has room for that, else one.
-const uint HALF_TM = TM % 2 == 0 ? TM / 2 : 1, SOME = HALF_TM * STRIPS <= TILES ? HALF_TM : 1, TS = TM * STRIPS <= TILES ? TM : SOME;
+const uint HALF_TM = TM % 2 == 0 ? TM / 2 : 1, SOME = HALF_TM * STRIPS <= TILES ? HALF_TM : 1, TS = SHORT ? 1 : TM * STRIPS <= TILES ? TM : SOME;
 const uint PIECES = (TS * MM * CV + LANES - 1) / LANES;   // of these rows, that an invocation finishes,
 const uint WANTED = RESIDUAL ? 8 : 4, GROUP = PIECES < WANTED ? PIECES : WANTED; // so many of them at a time
 
@@ -274,22 +274,22 @@ void main() {
 	uint wm = gl_SubgroupID % WM, wn = gl_SubgroupID / WM;
 	uint begin = SPLIT > 1 ? part * PART : 0, end = SPLIT > 1 ? min(begin + PART, IN) : IN;
 	if (begin < end) fetch(m0, n0, begin);
-	for (; begin + (LOOP ? 0 : BK) < end; begin += BK) {
+	for (; begin + (SHORT ? 0 : BK) < end; begin += BK) {
 		put();
 		barrier();
-		if (!LOOP || begin + BK < end) fetch(m0, n0, begin + BK);
+		if (!SHORT || begin + BK < end) fetch(m0, n0, begin + BK);
 		multiply(wm, wn);
 		barrier();
 	}
 	m0 += wm * (BM / WM);
 	n0 += wn * (BN / WN);
-	if (!LOOP) {
+	if (!SHORT) {
 		if (begin < end) put(); // a part may be empty
 		barrier();
 	}
 	expect_bias(n0);
 	if (!PLAIN) expect(m0, n0, 0);
-	if (!LOOP) {
+	if (!SHORT) {
 		if (begin < end) multiply(wm, wn);
 		barrier();
 	}
