@@ -4,7 +4,6 @@ import (
 	"errors"
 
 	"github.com/colt5-vulkan/colt5/colt5"
-	"github.com/colt5-vulkan/colt5/internal/half"
 	"github.com/colt5-vulkan/colt5/pipelines"
 	"github.com/colt5-vulkan/colt5/vk"
 )
@@ -75,13 +74,9 @@ func (s *benchStage) normals(count int) vk.Range {
 // matrix is memory with rows of normal numbers in a precision of 16 bits, each followed by zeros up to wide numbers.
 func (s *benchStage) matrix(rows, columns, wide int) vk.Range {
 	return s.upload(2*uint64(rows)*uint64(wide), func() []byte {
-		list := make([]uint16, rows*wide)
+		list, to := make([]uint16, rows*wide), s.halves().to
 		for i, x := range normals(s.seed(), rows*columns) {
-			if s.precision == pipelines.F16 {
-				list[i/columns*wide+i%columns] = half.ToF16(x)
-			} else {
-				list[i/columns*wide+i%columns] = half.ToBF16(x)
-			}
+			list[i/columns*wide+i%columns] = to(x)
 		}
 		return vk.Bytes(list)
 	})

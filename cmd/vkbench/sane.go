@@ -104,38 +104,38 @@ func (s *benchStage) floatResult(name string, r vk.Range) result {
 // precisionResult is an output of a room in the precision.
 func (s *benchStage) precisionResult(name string, r vk.Range) result {
 	x := s.floatResult(name, r)
-	if s.precision == pipelines.F32 {
-		return x
-	}
 	x.read = func() ([]float32, []int32, error) {
-		data, err := s.halves(r)
+		data, err := s.numbers(r)
 		return data, nil, err
 	}
 	return x
 }
 
-// halves reads numbers of 16 bits in the precision.
-func (s *benchStage) halves(r vk.Range) ([]float32, error) {
-	raw := make([]uint16, r.Size()/2)
-	err := s.dev.Download(vk.Transfer{Range: r, Data: vk.Bytes(raw)})
-	convert := half.FromBF16
+// halves are the conversions to and from a precision of 16 bits.
+func (s *benchStage) halves() (h struct {
+	to   func(float32) uint16
+	from func(uint16) float32
+}) {
+	h.to, h.from = half.ToBF16, half.FromBF16
 	if s.precision == pipelines.F16 {
-		convert = half.FromF16
+		h.to, h.from = half.ToF16, half.FromF16
 	}
-	data := make([]float32, len(raw))
-	for i, word := range raw {
-		data[i] = convert(word)
-	}
-	return data, err
+	return h
 }
 
-// numbers reads an operand in the precision.
+// numbers reads numbers of the precision.
 func (s *benchStage) numbers(r vk.Range) ([]float32, error) {
 	if s.precision == pipelines.F32 {
 		data := make([]float32, r.Size()/4)
 		return data, s.dev.Download(vk.Transfer{Range: r, Data: vk.Bytes(data)})
 	}
-	return s.halves(r)
+	raw := make([]uint16, r.Size()/2)
+	err := s.dev.Download(vk.Transfer{Range: r, Data: vk.Bytes(raw)})
+	data, from := make([]float32, len(raw)), s.halves().from
+	for i, word := range raw {
+		data[i] = from(word)
+	}
+	return data, err
 }
 
 // productResult is the output of a product: 8 rows, spread from the first to the last, must be what the twin makes of them. Fast tiles are for sizes that
@@ -174,13 +174,11 @@ func (s *benchStage) productResult(a pipelines.LinearArgs, in, out int) result {
 
 // rounded rounds to the precision.
 func (s *benchStage) rounded(v float32) float32 {
-	switch s.precision {
-	case pipelines.F16:
-		return half.FromF16(half.ToF16(v))
-	case pipelines.BF16:
-		return half.FromBF16(half.ToBF16(v))
+	if s.precision == pipelines.F32 {
+		return v
 	}
-	return v
+	h := s.halves()
+	return h.from(h.to(v))
 }
 
 // indexResult is an output of a room: indices below some number, in rows.
