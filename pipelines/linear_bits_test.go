@@ -123,3 +123,10 @@ func TestLinearPlaces(t *testing.T) {
 		})
 	}
 }
+
+// Rows of x from length 1 down to what the norm takes for nothing, and one of zeros: each tells another epsilon from this one.
+func TestLinearFaintRows(t *testing.T) {
+	c := linearCase{LinearConfig: LinearConfig{In: 64, Out: 40, Norm: true}, batch: 1, inRows: 32, rows: 32, outRows: 32, faint: true}
+	t.Run("float32", c.test)
+	t.Run("16 bits", c.testMatrix)
+}
