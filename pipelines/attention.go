@@ -19,18 +19,27 @@ type attentionTile struct{ queries, keys, subgroups int }
 // attentionCPU is the tile of the kernel for CPU drivers, as in the shader.
 var attentionCPU = attentionTile{8, 8, 0}
 
-// attentionTiles and attentionMatrixTiles in the order of preference.
+// Lists of tiles, in the order of preference. With cooperative matrices those of a list that suit one head and device have the same number of keys,
+// so that bits do not depend on the number of queries.
 var (
 	attentionTiles       = []attentionTile{{64, 64, 0}, {64, 32, 0}, {32, 32, 0}}
-	attentionMatrixTiles = []attentionTile{{64, 64, 4}, {64, 32, 4}}
+	attentionMatrixTiles = []attentionTile{{64, 64, 4}, {64, 32, 4}}  // few workgroups: large steps, for each costs time
+	attentionMatrixShort = []attentionTile{{64, 32, 4}}               // few keys, or few queries: many workgroups side by side, and little is looked at in vain
+	attentionMatrixWide  = []attentionTile{{128, 32, 4}, {64, 32, 4}} // much of both: a key that is read serves twice as many queries
+	attentionMatrixCPU   = []attentionTile{{32, 16, 4}}               // for CPU drivers, whose compilers take a minute for the others
 )
 
-// attentionMatrixShort are for attention to few keys: with fewer registers more workgroups run side by side, and of the keys that a subgroup looks at more
-// are seen.
-var attentionMatrixShort = []attentionTile{{64, 32, 4}}
-
-// attentionMatrixCPU is the tile for CPU drivers, whose compilers take a minute for the others.
-var attentionMatrixCPU = []attentionTile{{32, 16, 4}}
+// dims is the largest dim of a head for whose queries, results, scores and next keys and values the tile, or what remains of it for few queries, has
+// registers.
+func (t attentionTile) dims() int {
+	switch {
+	case t.subgroups > 0 && t.queries/t.subgroups > 16:
+		return 64
+	case t.subgroups > 0 && t.keys > 32:
+		return 96
+	}
+	return 128
+}
 
 // attentionShared is the shared memory that a tile may take: with more, too few workgroups run side by side.
 const attentionShared = 48 << 10
@@ -60,7 +69,7 @@ func (t attentionTile) shared(dimHead int, factors bool) uint32 {
 // summation follows from them; the queries do not matter to it, and are 32 where a list has no more.
 func chooseAttentionTile(caps vk.Caps, list []attentionTile, dimHead int, factors bool, queries int) (attentionTile, error) {
 	for _, t := range list {
-		if t.shared(dimHead, factors) > min(caps.SharedBytes, attentionShared) {
+		if dimHead > t.dims() || t.shared(dimHead, factors) > min(caps.SharedBytes, attentionShared) || t.queries > 64 && queries <= 64 {
 			continue
 		}
 		if queries <= 32 && t.queries > 32 {
@@ -116,7 +125,7 @@ type attentionConfig struct {
 	factors   bool
 	precision Precision
 	spec      map[uint32]uint32 // of the room's own constants, 8 and up
-	short     bool              // a query looks at few keys
+	matrices  []attentionTile   // for 16 bits
 }
 
 // attentionFlops is the work of one dispatch at most. Slow devices do 0.2 TFLOP/s, and some systems stop work that takes two seconds.
@@ -155,10 +164,8 @@ func (k *attentionKernels) tile(op string, w attentionWork) (attentionTile, erro
 	switch {
 	case k.precision != F32 && caps.CPU && !k.tiled && max(k.matrix.M, k.matrix.N) <= 8: // a subgroup has 8 queries
 		list = attentionMatrixCPU
-	case k.precision != F32 && k.short:
-		list = attentionMatrixShort
 	case k.precision != F32:
-		list = attentionMatrixTiles
+		list = k.matrices
 	}
 	own := (w.keys/attentionCPU.keys + 2) * (1 + (k.dimHead+3)/4*2)
 	if k.precision == F32 && caps.CPU && !k.tiled && own <= cpuTurns {

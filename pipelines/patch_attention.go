@@ -51,7 +51,8 @@ func NewPatchAttention(dev *vk.Device, c PatchAttentionConfig) (*PatchAttention,
 		return nil, fmt.Errorf("pipelines: PatchAttention: Patch is %d, want 1 to 1024", c.Patch)
 	}
 	k, err := newAttentionKernels(dev, op, attentionConfig{
-		name: "patch_attention", dimHead: c.DimHead, precision: c.Precision, spec: map[uint32]uint32{8: uint32(c.Heads), 9: uint32(c.Patch)},
+		name: "patch_attention", dimHead: c.DimHead, precision: c.Precision, matrices: attentionMatrixWide,
+		spec: map[uint32]uint32{8: uint32(c.Heads), 9: uint32(c.Patch)},
 	})
 	if err != nil {
 		return nil, err

@@ -64,10 +64,13 @@ func NewWindowAttention(dev *vk.Device, c WindowAttentionConfig) (*WindowAttenti
 	if c.Window >= 1<<30 { // sums of a place and a window are below 2^32
 		return nil, fmt.Errorf("pipelines: %s: Window is %d, want less than %d", op, c.Window, 1<<30)
 	}
+	list := attentionMatrixTiles
+	if c.Window <= 128 {
+		list = attentionMatrixShort
+	}
 	k, err := newAttentionKernels(dev, op, attentionConfig{
-		name: "window_attention", dimHead: c.DimHead, precision: c.Precision,
-		spec:  map[uint32]uint32{8: uint32(c.Heads), 9: uint32(c.Window), 10: flag(c.Causal)},
-		short: c.Window <= 128,
+		name: "window_attention", dimHead: c.DimHead, precision: c.Precision, matrices: list,
+		spec: map[uint32]uint32{8: uint32(c.Heads), 9: uint32(c.Window), 10: flag(c.Causal)},
 	})
 	if err != nil {
 		return nil, err

@@ -2,8 +2,8 @@
 //
 // Each subgroup has RM of the workgroup's queries. They stay in registers as matrices, and so do the running maximum m, the sum and the
 // result of each of their rows, spread over matrices of one kind, ROWS: what is done to a row is done element by element. Keys and
-// values pass through shared memory in rows 16 bytes longer than they are, so that 8 of them meet all banks; while keys are worked on,
-// values are on their way to registers, and the other way round.
+// values pass through shared memory in rows 16 bytes longer than they are, so that 8 of them meet all banks; while a tile is worked on,
+// the next one is on its way to registers.
 //
 // A row's m is not its maximum: it rises when a score is more than RISE above it, so that few tiles have to look for maxima across
 // invocations. Weights are 2^RISE at most, which 16 bits hold as well as 1, and the largest is 1 at least. What m is follows from the
@@ -42,7 +42,7 @@ shared uint key_row[2 * BC];                           // of this tile and of th
 shared vec2 key_factor[FACTORS ? 2 * BC : 2];
 shared uint holed[4];                                  // j0 of these tiles if slots of them do not exist; 4, as the other arrays are whole pieces of 16 bytes
 
-uvec4 next[LOADS];
+uvec4 next_keys[LOADS], next_values[LOADS];
 float row_max[OWN]; // m of the rows that this invocation looks after
 ROWS place, m[TM], sums[TM], scores[TM][TN], result[TM][TD];
 LEFT q[TM][QK], weights[TM][PK];
@@ -108,29 +108,33 @@ void note_keys(uint set, uint j0, uint j1) {
 	}
 }
 
-// fetch has the keys or the values of the tile on their way, put leaves them in shared memory.
-void fetch(uint set, bool values) {
+// fetch has the keys and values of the tile on their way, put leaves them in shared memory. No branch may lie around a fetch: where its ways
+// meet, compilers copy what is under way, and wait for it. So fetch is asked for tiles that do not exist, too: they have no rows.
+void fetch(uint set) {
 	[[unroll]] for (uint n = 0; n < LOADS; n++) {
 		uint e = gl_LocalInvocationIndex + n * THREADS, j = e / KV;
-		next[n] = uvec4(0);
+		next_keys[n] = next_values[n] = uvec4(0);
 		if (BC * KV % THREADS != 0 && j >= BC) continue;
 		uint row = key_row[set * BC + j];
-		if (row != NO_ROW) next[n] = load_piece(values ? value_at(row) : key_at(row), e % KV);
+		if (row != NO_ROW) next_keys[n] = load_piece(key_at(row), e % KV);
+		if (row != NO_ROW) next_values[n] = load_piece(value_at(row), e % KV);
 	}
 }
 
 // put takes values that not all queries of the workgroup see without infinity and NaN.
-void put(uint set, bool values, bool everything) {
+void put(uint set, bool everything) {
 	[[unroll]] for (uint n = 0; n < LOADS; n++) {
 		uint e = gl_LocalInvocationIndex + n * THREADS, j = e / KV;
 		if (BC * KV % THREADS != 0 && j >= BC) continue;
-		uvec4 v = next[n];
+		uvec4 k = next_keys[n], v = next_values[n];
 		if (FACTORS) {
 			vec2 factors = key_factor[set * BC + j];
-			v = times(v, values ? factors.y : factors.x);
+			k = times(k, factors.x);
+			v = times(v, factors.y);
 		}
-		if (values && !everything) v = finite(v);
-		tile[((values ? BC : 0) + j) * LINE + e % KV] = v;
+		if (!everything) v = finite(v);
+		tile[j * LINE + e % KV] = k;
+		tile[(BC + j) * LINE + e % KV] = v;
 	}
 }
 
@@ -223,15 +227,23 @@ void multiply_keys() {
 }
 
 // hide takes scores of what is not seen from queries i0, i0 + 1 .. and slots j0, j0 + 1 ..
-void hide(uint set, uint i0, uint j0, bool everything, bool holes) {
+void hide(uint i0, uint j0) {
 	[[unroll]] for (uint i = 0; i < TM; i++)
 		[[unroll]] for (uint j = 0; j < TN; j++)
 			[[unroll]] for (int k = 0; k < place.length(); k++) {
 				uint row = i * MM + uint(place[k]) / 16, col = j * MN + uint(place[k]) % 16;
-				bool seen = everything || visible(i0 + row, j0 + col);
-				if (holes) seen = seen && key_row[set * BC + col] != NO_ROW;
-				if (!seen) scores[i][j][k] = HIDDEN;
+				if (!visible(i0 + row, j0 + col)) scores[i][j][k] = HIDDEN;
 			}
+}
+
+// hide_holes takes scores of slots that do not exist.
+void hide_holes(uint set) {
+	[[unroll]] for (uint j = 0; j < TN; j++)
+		[[unroll]] for (int k = 0; k < place.length(); k++) {
+			bool exists = key_row[set * BC + j * MN + uint(place[k]) % 16] != NO_ROW;
+			[[unroll]] for (uint i = 0; i < TM; i++)
+				if (!exists) scores[i][j][k] = HIDDEN;
+		}
 }
 
 // raise finds the rows whose maximum in the tile is more than RISE above m, and makes it their m.
@@ -355,26 +367,23 @@ void attend(uint i0, uint j0, uint j1) {
 	note_keys(set, j0, j1);
 	begin_rows(strip, first);
 	barrier();
-	if (j0 < j1) fetch(set, false);
+	fetch(set);
 	while (j0 < j1) {
 		uint following = seek(i0, j0 + BC, j1), sees = sight(i0 + first, RM, j0);
-		put(set, false, true);
-		barrier();
-		fetch(set, true);
-		if (sees != NOTHING) {
-			bool holes = holed[set] == j0;
-			multiply_keys();
-			if (holes || sees == SOME) hide(set, i0 + first, j0, sees == EVERYTHING, holes);
-			weigh(strip);
-		}
-		put(set, true, sight(i0, BR, j0) == EVERYTHING);
 		note_keys(set ^ 1, following, j1);
+		put(set, sight(i0, BR, j0) == EVERYTHING);
 		barrier();
-		if (following < j1) fetch(set ^ 1, false);
-		if (sees != NOTHING) multiply_values();
+		fetch(set ^ 1);
+		if (sees != NOTHING) {
+			multiply_keys();
+			if (sees == SOME) hide(i0 + first, j0);
+			if (holed[set] == j0) hide_holes(set);
+			weigh(strip);
+			multiply_values();
+		}
+		barrier();
 		set ^= 1;
 		j0 = following;
 	}
-	barrier();
 	finish_rows(strip, first, i0);
 }
