@@ -80,11 +80,14 @@ uvec4 times(uvec4 v, float f) {
 	return v;
 }
 
-// finite is v with the largest numbers in place of infinity and NaN: the weight of a key that is not seen is 0, and 0 times these is no 0.
+// finite is v with the largest numbers in place of infinity and NaN: the weight of a key that is not seen is 0, and 0 times these is no 0. Their
+// exponents are all ones, so that one more carries into the place of the sign.
 uvec4 finite(uvec4 v) {
-	const uint exponent = PRECISION == PRECISION_BF16 ? 0x7f80u : 0x7c00u, large = exponent - 1, high = exponent << 16;
-	v = mix(v, v & 0xffff8000u | large, equal(v & exponent, uvec4(exponent)));
-	return mix(v, v & 0x8000ffffu | large << 16, equal(v & high, uvec4(high)));
+	const uint last = PRECISION == PRECISION_BF16 ? 7 : 10; // bit of an exponent
+	uvec4 carry = (v & 0x7fff7fffu) + (0x00010001u << last);
+	if (((carry.x | carry.y | carry.z | carry.w) & 0x80008000u) == 0) return v;
+	carry &= 0x80008000u;
+	return (v | (carry >> 15) * 0x7fffu) & ~(carry >> (15 - last));
 }
 
 void load_queries(uint i0) {
