@@ -97,7 +97,10 @@ func TestWindowAttentionMatrixBits(t *testing.T) {
 		w, err := NewWindowAttention(gputest.Device(t), WindowAttentionConfig{Heads: h, DimHead: d, Window: window, Precision: p})
 		require.NoError(t, err)
 		defer w.Close()
-		data, valid := p.rounded(normal(1, b*n*3*h*d)), holes(b, n)
+		data, valid := p.rounded(normal(1, b*n*3*h*d)), make([]byte, b*n)
+		for i := range valid {
+			valid[i] = byte(flag(i%5 != 0))
+		}
 		lab := gputest.Open(t)
 		g := WindowAttentionArgs{QKV: lab.In("qkv", numbersOf(p, data)), Mask: lab.In("mask", valid), Y: lab.Out("y", 2*b*n*h*d), Items: b, N: n}
 		lab.Run(func(t *vk.Tape) error { return w.Record(t, g) })
@@ -108,7 +111,7 @@ func TestWindowAttentionMatrixBits(t *testing.T) {
 				data[token*3*h*d+i] = float32(math.NaN())
 			}
 		}
-		const from, count, first, end = 64, 40, 50, 120 // the queries see 56 .. 111
+		const from, count, first, end = 67, 41, 50, 120 // the queries see 59 .. 115, and lie in other rows of their matrices than in the whole
 		for item := range b {
 			for token := range n {
 				for i := h * d; token < from-window && i < 3*h*d; i++ {
@@ -121,39 +124,6 @@ func TestWindowAttentionMatrixBits(t *testing.T) {
 			part.Run(func(t *vk.Tape) error { return w.Record(t, g) })
 			assert.Equal(t, whole[(item*n+from)*h*d:][:count*h*d], part.Uint16("y"))
 		}
-	}
-}
-
-// A value that a token does not see changes no bit of it, wherever it is NaN or infinite; on a token that sees it, it shows.
-func TestWindowAttentionMatrixHidesNaN(t *testing.T) {
-	const n, d, window, bad = 64, 16, 8, 40
-	for _, p := range windowPrecisions(t) {
-		both(t, p.String(), func(t *testing.T, tiled bool) {
-			w, err := NewWindowAttention(gputest.Device(t), WindowAttentionConfig{Heads: 1, DimHead: d, Window: window, Precision: p})
-			require.NoError(t, err)
-			defer w.Close()
-			w.kernels.tiled = tiled
-			run := func(col int, value float64) []float32 {
-				lab, qkv := gputest.Open(t), normal(1, n*3*d)
-				qkv[bad*3*d+2*d+col] = float32(value)
-				a := WindowAttentionArgs{QKV: lab.In("qkv", numbersOf(p, qkv)), Y: lab.Out("y", 2*n*d), Items: 1, N: n}
-				lab.Run(func(t *vk.Tape) error { return w.Record(t, a) })
-				return floatsOf(p, lab, "y")
-			}
-			good := run(0, 0.5) // a number of its own: nobody who is compared sees it
-			for col := range d {
-				for _, value := range []float64{math.NaN(), math.Inf(1), math.Inf(-1)} {
-					got := run(col, value)
-					for i := range n {
-						if max(i-bad, bad-i) > window {
-							require.Equal(t, good[i*d:][:d], got[i*d:][:d], "token %d, %v in column %d", i, value, col)
-						} else {
-							require.False(t, math.Abs(float64(got[i*d+col])) < 100, "token %d, %v in column %d", i, value, col) // it may count as the largest number
-						}
-					}
-				}
-			}
-		})
 	}
 }
 

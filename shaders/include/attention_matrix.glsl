@@ -5,9 +5,9 @@
 // values pass through shared memory in rows 16 bytes longer than they are, so that 8 of them meet all banks; while a tile is worked on,
 // the next one is on its way to registers.
 //
-// A row's m is not its maximum: it rises when a score is more than RISE above it, so that few tiles have to look for maxima across
+// A row's m is not its maximum: it rises when a score is more than RISE powers of 2 above it, so that few tiles have to look for maxima across
 // invocations. Weights are 2^RISE at most, which 16 bits hold as well as 1, and the largest is 1 at least. What m is follows from the
-// row's own scores alone.
+// row's own scores alone. m is one of them, before SCALE: a difference of large scores is exact, that of a product and its rounded self is not.
 //
 // Which element of a matrix an invocation holds is the device's affair. The matrix `place` tells, for it is loaded with the numbers of
 // its own elements: row * 16 + column. Where the left operand of a product has the same places, as on NVIDIA, weights become one in
@@ -22,7 +22,7 @@ const uint PS = BC / 8 + 1;                 // pieces of a line of a strip
 const uint OWN = (RM + LANES - 1) / LANES;  // rows whose maximum an invocation looks after
 const uint LOADS = (BC * KV + THREADS - 1) / THREADS; // pieces that it fetches of a tile's keys or values
 
-const float RISE = 8;
+const float RISE = 8;     // powers of 2
 const float LOWEST = -1e30; // m of a row that has seen nothing
 const float HIGHEST = 1e29; // scores beyond it count as this
 
@@ -188,7 +188,7 @@ void begin_rows(uint strip, uint first) {
 				s = fma(b.y, k.w, fma(b.x, k.z, fma(a.y, k.y, fma(a.x, k.x, s))));
 			}
 		}
-		row_max[n] = clamp(s * SCALE, -HIGHEST, HIGHEST);
+		row_max[n] = clamp(s, -HIGHEST, HIGHEST);
 	}
 	spread_maxima(strip);
 	sync();
@@ -226,7 +226,8 @@ void multiply_keys() {
 	if (PRECISION != PRECISION_BF16) return; // no product of binary16 numbers comes near
 	[[unroll]] for (uint i = 0; i < TM; i++)
 		[[unroll]] for (uint j = 0; j < TN; j++)
-			[[unroll]] for (int k = 0; k < place.length(); k++) scores[i][j][k] = clamp(scores[i][j][k], -HIGHEST, HIGHEST);
+			[[unroll]] for (int k = 0; k < place.length(); k++) // NaN stays
+				if (abs(scores[i][j][k]) > HIGHEST) scores[i][j][k] = scores[i][j][k] < 0 ? -HIGHEST : HIGHEST;
 }
 
 // hide takes scores of what is not seen from queries i0, i0 + 1 .. and slots j0, j0 + 1 ..
@@ -249,7 +250,7 @@ void hide_holes(uint set) {
 		}
 }
 
-// raise finds the rows whose maximum in the tile is more than RISE above m, and makes it their m.
+// raise finds the rows whose maximum in the tile is more than RISE powers above m, as weigh does, and makes it their m.
 void raise(uint strip) {
 	[[unroll]] for (uint i = 0; i < TM; i++) {
 		ROWS most = scores[i][0];
@@ -262,8 +263,8 @@ void raise(uint strip) {
 		if (own_row(n) >= RM) continue;
 		vec4 most = vec4(HIDDEN);
 		[[unroll]] for (uint c = 0; c < MN / 4; c++) most = max(most, uintBitsToFloat(strips[strip + own_row(n) * PS + c]));
-		float rise = max(max(most.x, most.y), max(most.z, most.w)) * SCALE;
-		if (rise > row_max[n] + RISE) row_max[n] = rise;
+		float top = max(max(most.x, most.y), max(most.z, most.w));
+		if (top - row_max[n] > RISE / SCALE) row_max[n] = top;
 	}
 	spread_maxima(strip);
 	sync();
@@ -272,7 +273,7 @@ void raise(uint strip) {
 		coopMatLoad(shrink, strips, strip + i * MM * PS, PS, gl_CooperativeMatrixLayoutRowMajor);
 		[[unroll]] for (int k = 0; k < place.length(); k++) {
 			float before = m[i][k], now = shrink[k];
-			float factor = before == now ? 1.0 : exp2(max(before - now, LEAST_POWER)); // some devices' 2 to the 0 is not quite 1
+			float factor = before == now ? 1.0 : exp2((before - now) * SCALE); // some devices' 2 to the 0 is not quite 1
 			m[i][k] = now;
 			shrink[k] = factor;
 			sums[i][k] *= factor;
@@ -289,12 +290,12 @@ void weigh(uint strip) {
 	int above = 0;
 	[[unroll]] for (uint i = 0; i < TM; i++)
 		[[unroll]] for (uint j = 0; j < TN; j++)
-			[[unroll]] for (int k = 0; k < place.length(); k++) above = max(above, floatBitsToInt(fma(scores[i][j][k], SCALE, -m[i][k])));
-	if (subgroupAny(above > floatBitsToInt(RISE))) raise(strip);
+			[[unroll]] for (int k = 0; k < place.length(); k++) above = max(above, floatBitsToInt(scores[i][j][k] - m[i][k]));
+	if (subgroupAny(above > floatBitsToInt(RISE / SCALE))) raise(strip);
 	[[unroll]] for (uint i = 0; i < TM; i++)
 		[[unroll]] for (uint j = 0; j < TN; j++)
 			[[unroll]] for (int k = 0; k < place.length(); k++) {
-				float w = exp2(max(fma(scores[i][j][k], SCALE, -m[i][k]), LEAST_POWER));
+				float w = exp2((scores[i][j][k] - m[i][k]) * SCALE);
 				sums[i][k] += w;
 				scores[i][j][k] = w;
 			}

@@ -1,0 +1,147 @@
+package pipelines
+
+import (
+	"math"
+	"testing"
+
+	"github.com/colt5-vulkan/colt5/internal/gputest"
+	"github.com/colt5-vulkan/colt5/internal/ref"
+	"github.com/colt5-vulkan/colt5/vk"
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+)
+
+// Attention of 16 bits where numbers are not finite, or are large, or lie at a threshold. One head, one item.
+
+const limitsDim = 16
+
+// oneWindow runs an attention over queries, keys and values of n tokens, one after the other in data.
+func oneWindow(t *testing.T, w *WindowAttention, n int, data []float32) []float32 {
+	t.Helper()
+	p, lab := w.config.Precision, gputest.Open(t)
+	a := WindowAttentionArgs{QKV: lab.In("qkv", numbersOf(p, data)), Y: lab.Out("y", p.Bytes()*n*limitsDim), Items: 1, N: n}
+	lab.Run(func(t *vk.Tape) error { return w.Record(t, a) })
+	return floatsOf(p, lab, "y")
+}
+
+// withWindows runs a test for each precision of 16 bits, with the kernel of GPUs and with that of CPU drivers.
+func withWindows(t *testing.T, window int, test func(t *testing.T, w *WindowAttention)) {
+	for _, p := range windowPrecisions(t) {
+		both(t, p.String(), func(t *testing.T, tiled bool) {
+			w, err := NewWindowAttention(gputest.Device(t), WindowAttentionConfig{Heads: 1, DimHead: limitsDim, Window: window, Precision: p})
+			require.NoError(t, err)
+			defer w.Close()
+			w.kernels.tiled = tiled
+			test(t, w)
+		})
+	}
+}
+
+// A value that a token does not see changes no bit of it, wherever it is NaN or infinite; on a token that sees it, it shows.
+func TestWindowAttentionMatrixHidesNaN(t *testing.T) {
+	const d = limitsDim
+	for _, size := range []struct{ window, n, bad, cols int }{{8, 64, 40, d}, {64, 200, 100, 2}} { // in the second some subgroups see all of a tile
+		withWindows(t, size.window, func(t *testing.T, w *WindowAttention) {
+			run := func(col int, value float64) []float32 {
+				qkv := normal(1, size.n*3*d)
+				qkv[size.bad*3*d+2*d+col] = float32(value)
+				return oneWindow(t, w, size.n, qkv)
+			}
+			good := run(0, 0.5)
+			for col := range size.cols {
+				for _, value := range []float64{math.NaN(), math.Inf(1), math.Inf(-1)} {
+					got := run(col, value)
+					for i := range size.n {
+						if max(i-size.bad, size.bad-i) > size.window {
+							require.Equal(t, good[i*d:][:d], got[i*d:][:d], "token %d, %v in column %d", i, value, col)
+						} else { // it may count as the largest number
+							require.NotEqual(t, good[i*d+col], got[i*d+col], "token %d, %v in column %d", i, value, col)
+						}
+					}
+				}
+			}
+		})
+	}
+}
+
+// A NaN in a query or in a key that it sees makes its result NaN.
+func TestWindowAttentionMatrixKeepsNaN(t *testing.T) {
+	const n, d, bad, window = 64, limitsDim, 40, 8
+	withWindows(t, window, func(t *testing.T, w *WindowAttention) {
+		for part := range 2 {
+			qkv := normal(1, n*3*d)
+			qkv[bad*3*d+part*d+3] = float32(math.NaN())
+			for i, v := range oneWindow(t, w, n, qkv) {
+				reach := []int{0, window}[part]
+				require.Equal(t, max(i/d-bad, bad-i/d) <= reach, math.IsNaN(float64(v)), "part %d, token %d: %v", part, i/d, v)
+			}
+		}
+	})
+}
+
+// Scores so large that a product with the scale is off by more than 1: the weights are still those of the differences.
+func TestWindowAttentionMatrixLargeScores(t *testing.T) {
+	const d, window = limitsDim, 4
+	withWindows(t, window, func(t *testing.T, w *WindowAttention) {
+		p := w.config.Precision
+		for _, size := range map[Precision][]float32{F16: {1000, 6000, 60000}, BF16: {60000, 1e10, 1e19}}[p] {
+			for _, n := range []int{1, 9} {
+				for seed := range uint64(4) {
+					data := normal(seed, n*3*d)
+					for i := range data {
+						if i/d%3 == 2 {
+							data[i] = float32(1 + i/d/3)
+						} else {
+							data[i] = p.round(size * (0.9 + 0.02*min(max(data[i], -4), 4)))
+						}
+					}
+					want := ref.WindowAttention(ref.WindowAttentionArgs{QKV: data, B: 1, N: n, Heads: 1, Dim: d, Window: window})
+					got := oneWindow(t, w, n, data)
+					for i := range want {
+						require.InDelta(t, want[i], got[i], 0.3, "%g, %d tokens, seed %d, token %d", size, n, seed, i/d)
+					}
+				}
+			}
+		}
+	})
+}
+
+// A score just at the threshold above which a row's reference rises: whether it does is not a matter of what other rows do. Token 0 has this
+// score in its second tile; there token 1, in the same matrix, has a large one, or not.
+func TestWindowAttentionMatrixThreshold(t *testing.T) {
+	const n, d = 48, limitsDim
+	withWindows(t, 100, func(t *testing.T, w *WindowAttention) {
+		p := w.config.Precision
+		scale := math.Log2E / math.Sqrt(d)
+		for _, first := range []float64{-2.9399786, -1.7, -0.6180339} {
+			for step := -8; step <= 8; step++ {
+				run := func(other float32) []float32 {
+					data := make([]float32, n*3*d)
+					row := func(token, part int) []float32 { return data[(3*token+part)*d:][:d] }
+					q := row(0, 0)
+					q[0], q[1], q[2] = 1, 0x1p-8, 0x1p-16
+					set := func(token int, score float64) { // as three numbers of 16 bits
+						for i := range 3 {
+							v := p.round(float32(score / float64(q[i])))
+							row(token, 1)[i], score = v, score-float64(v)*float64(q[i])
+						}
+					}
+					row(1, 0)[4], row(17, 1)[4] = other, 1
+					for token := range n {
+						set(token, first-3)
+					}
+					set(0, first)
+					set(16, first+8/scale+float64(step)*0x1p-20)
+					for token := 32; token < n; token++ { // small weights, which are rounded by what the reference is
+						set(token, first-13.3/scale)
+						for i := range d {
+							row(token, 2)[i] = 60000
+						}
+					}
+					return oneWindow(t, w, n, data)[:d]
+				}
+				assert.Equal(t, run(0), run(1000), "%v, step %d", first, step)
+			}
+		}
+	})
+}
