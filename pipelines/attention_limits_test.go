@@ -11,7 +11,7 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// Attention of 16 bits where numbers are not finite, or are large, or lie at a threshold. One head, one item.
+// Attention where numbers are not finite, or are large, or lie at a threshold. One head, one item.
 
 const limitsDim = 16
 
@@ -24,9 +24,9 @@ func oneWindow(t *testing.T, w *WindowAttention, n int, data []float32) []float3
 	return floatsOf(p, lab, "y")
 }
 
-// withWindows runs a test for each precision of 16 bits, with the kernel of GPUs and with that of CPU drivers.
+// withWindows runs a test for each precision, with the kernel of GPUs and with that of CPU drivers.
 func withWindows(t *testing.T, window int, test func(t *testing.T, w *WindowAttention)) {
-	for _, p := range windowPrecisions(t) {
+	for _, p := range append(windowPrecisions(t), F32) {
 		both(t, p.String(), func(t *testing.T, tiled bool) {
 			w, err := NewWindowAttention(gputest.Device(t), WindowAttentionConfig{Heads: 1, DimHead: limitsDim, Window: window, Precision: p})
 			require.NoError(t, err)
@@ -38,7 +38,7 @@ func withWindows(t *testing.T, window int, test func(t *testing.T, w *WindowAtte
 }
 
 // A value that a token does not see changes no bit of it, wherever it is NaN or infinite; on a token that sees it, it shows.
-func TestWindowAttentionMatrixHidesNaN(t *testing.T) {
+func TestWindowAttentionHidesValue(t *testing.T) {
 	const d = limitsDim
 	for _, size := range []struct{ window, n, bad, cols int }{{8, 64, 40, d}, {64, 200, 100, 2}} { // in the second some subgroups see all of a tile
 		withWindows(t, size.window, func(t *testing.T, w *WindowAttention) {
@@ -65,7 +65,7 @@ func TestWindowAttentionMatrixHidesNaN(t *testing.T) {
 }
 
 // A NaN in a query or in a key that it sees makes its result NaN.
-func TestWindowAttentionMatrixKeepsNaN(t *testing.T) {
+func TestWindowAttentionKeepsNaN(t *testing.T) {
 	const n, d, bad, window = 64, limitsDim, 40, 8
 	withWindows(t, window, func(t *testing.T, w *WindowAttention) {
 		for part := range 2 {
@@ -80,11 +80,11 @@ func TestWindowAttentionMatrixKeepsNaN(t *testing.T) {
 }
 
 // Scores so large that a product with the scale is off by more than 1: the weights are still those of the differences.
-func TestWindowAttentionMatrixLargeScores(t *testing.T) {
+func TestWindowAttentionLargeScores(t *testing.T) {
 	const d, window = limitsDim, 4
 	withWindows(t, window, func(t *testing.T, w *WindowAttention) {
 		p := w.config.Precision
-		for _, size := range map[Precision][]float32{F16: {1000, 6000, 60000}, BF16: {60000, 1e10, 1e19}}[p] {
+		for _, size := range map[Precision][]float32{F16: {1000, 6000, 60000}, BF16: {60000, 1e10, 1e19}, F32: {60000, 1e10}}[p] {
 			for _, n := range []int{1, 9} {
 				for seed := range uint64(4) {
 					data := normal(seed, n*3*d)
@@ -108,7 +108,7 @@ func TestWindowAttentionMatrixLargeScores(t *testing.T) {
 
 // A score just at the threshold above which a row's reference rises: whether it does is not a matter of what other rows do. Token 0 has this
 // score in its second tile; there token 1, in the same matrix, has a large one, or not.
-func TestWindowAttentionMatrixThreshold(t *testing.T) {
+func TestWindowAttentionThreshold(t *testing.T) {
 	const n, d = 48, limitsDim
 	withWindows(t, 100, func(t *testing.T, w *WindowAttention) {
 		p := w.config.Precision

@@ -13,7 +13,8 @@ import (
 //	y[i] = sum_j softmax_j(q[i] . k[j] / sqrt(D)) v[j] over the valid tokens j that token i sees; 0 if there are none
 //
 // Token i sees j if |i - j| <= Window; that is in its own block of Window tokens and in both neighbours. With Causal it sees the tokens of its
-// own block and of the one before, j <= i. A masked token is seen by none, but gets its result.
+// own block and of the one before, j <= i. A masked token is seen by none, but gets its result. What a token does not see changes no bit of its
+// result, be it infinite or NaN; a value that it sees may count as the largest number then, where others of its tile do not see it.
 //
 // A call computes the whole sequence, or the part of it that starts at token From; its qkv then starts at token First, at or before
 // the first token that the part sees. The bits of a token do not depend on the part.

@@ -93,7 +93,6 @@ uvec2 null_value();
 
 const float HIDDEN = -2e38;  // score of a key that is not seen; differences of it and other scores stay finite
 const float LARGEST = 1e37;  // scores beyond it count as this
-const float LEAST_POWER = -150; // 2 to this power is 0
 
 const uint D4 = (D + 3) / 4; // vec4 of a row
 
@@ -117,7 +116,11 @@ void store_row(uvec2 row, uint i, vec4 v) {
 		if (4 * i + j < D) f.v[4 * i + j] = v[j];
 }
 
-vec4 powers(vec4 x) { return exp2(max(x, LEAST_POWER)); }
+// bounded is a score that is no larger than most, or NaN: clamp and max may lose NaN.
+float bounded(float score, float most) {
+	if (abs(score) > most) return score < 0 ? -most : most;
+	return score;
+}
 
 #if defined(MATRIX)
 #include "attention_matrix.glsl"
@@ -254,7 +257,7 @@ void write_scores(uvec2 at, uint set, uint i0, uint j0, bool everything) {
 		[[unroll]] for (uint r = 0; r < TM; r++) {
 			uint row = at.y + r * NY;
 			bool seen = exists && (everything || visible(i0 + row, j0 + col));
-			weights[row * PS + col / 4][col % 4] = seen ? clamp(scores[r * 4 + j] * SCALE, -LARGEST, LARGEST) : HIDDEN;
+			weights[row * PS + col / 4][col % 4] = seen ? bounded(scores[r * 4 + j] * SCALE, LARGEST) : HIDDEN;
 		}
 	}
 }
@@ -271,11 +274,11 @@ void weigh() {
 	barrier();
 	float before = row_max;
 	[[unroll]] for (uint n = 0; n < PARTS; n++) row_max = max(row_max, part[n * BR + row]);
-	float factor = before == row_max ? 1.0 : powers(vec4(before - row_max)).x; // some devices' 2 to the 0 is not quite 1
+	float factor = before == row_max ? 1.0 : exp2(before - row_max); // some devices' 2 to the 0 is not quite 1
 	[[unroll]] for (uint n = 0; n < SUMS; n++) {
 		vec4 sum = vec4(0);
 		[[unroll]] for (uint i = n * SV; i < (n + 1) * SV; i++) {
-			vec4 w = mix(powers(s[i] - row_max), vec4(0), equal(s[i], vec4(HIDDEN)));
+			vec4 w = mix(exp2(s[i] - row_max), vec4(0), equal(s[i], vec4(HIDDEN)));
 			weights[first + i] = w;
 			sum += w;
 		}
@@ -316,7 +319,7 @@ void begin_rows(uvec2 at) {
 		vec4 q = q_tile[gl_LocalInvocationIndex % BR * QS + i], k = load_row(null_key(), i);
 		s = fma(q.w, k.w, fma(q.z, k.z, fma(q.y, k.y, fma(q.x, k.x, s))));
 	}
-	row_max = clamp(s * SCALE, -LARGEST, LARGEST);
+	row_max = bounded(s * SCALE, LARGEST);
 	row_sums[0] = gl_LocalInvocationIndex < BR ? 1 : 0;
 	[[unroll]] for (uint h = 0; h < OC; h++) {
 		vec4 v = load_row(null_value(), min(at.x + h * OX, D4 - 1));

@@ -15,7 +15,7 @@ vec2 begin(Query q) {
 		s = fma(v.w, k.w, fma(v.z, k.z, fma(v.y, k.y, fma(v.x, k.x, s))));
 		[[unroll]] for (uint c = 0; c < 4; c++) results[4 * i + c] = n[c];
 	}
-	return vec2(clamp(s * SCALE, -LARGEST, LARGEST), 1);
+	return vec2(bounded(s * SCALE, LARGEST), 1);
 #else
 	return vec2(HIDDEN, 0);
 #endif
@@ -50,12 +50,12 @@ void attend(uint i0, uint j0, uint j1) {
 			}
 		}
 		[[unroll]] for (uint c = 0; c < BC; c++) {
-			s[c] = clamp(s[c] * SCALE, -LARGEST, LARGEST);
+			s[c] = bounded(s[c] * SCALE, LARGEST);
 			if (seen[c]) most = max(most, s[c]);
 		}
-		float factor = state.x == most ? 1.0 : powers(vec4(state.x - most)).x, sum = 0;
+		float factor = state.x == most ? 1.0 : exp2(state.x - most), sum = 0;
 		[[unroll]] for (uint c = 0; c < BC; c++) {
-			s[c] = seen[c] ? powers(vec4(s[c] - most)).x : 0;
+			s[c] = seen[c] ? exp2(s[c] - most) : 0;
 			sum += s[c];
 		}
 		state = vec2(most, fma(state.y, factor, sum));

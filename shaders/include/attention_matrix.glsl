@@ -188,7 +188,7 @@ void begin_rows(uint strip, uint first) {
 				s = fma(b.y, k.w, fma(b.x, k.z, fma(a.y, k.y, fma(a.x, k.x, s))));
 			}
 		}
-		row_max[n] = clamp(s, -HIGHEST, HIGHEST);
+		row_max[n] = bounded(s, HIGHEST);
 	}
 	spread_maxima(strip);
 	sync();
@@ -226,8 +226,7 @@ void multiply_keys() {
 	if (PRECISION != PRECISION_BF16) return; // no product of binary16 numbers comes near
 	[[unroll]] for (uint i = 0; i < TM; i++)
 		[[unroll]] for (uint j = 0; j < TN; j++)
-			[[unroll]] for (int k = 0; k < place.length(); k++) // NaN stays
-				if (abs(scores[i][j][k]) > HIGHEST) scores[i][j][k] = scores[i][j][k] < 0 ? -HIGHEST : HIGHEST;
+			[[unroll]] for (int k = 0; k < place.length(); k++) scores[i][j][k] = bounded(scores[i][j][k], HIGHEST);
 }
 
 // hide takes scores of what is not seen from queries i0, i0 + 1 .. and slots j0, j0 + 1 ..
