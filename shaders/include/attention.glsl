@@ -116,10 +116,10 @@ void store_row(uvec2 row, uint i, vec4 v) {
 		if (4 * i + j < D) f.v[4 * i + j] = v[j];
 }
 
-// bounded is a score that is no larger than most, or NaN: clamp and max may lose NaN.
+// bounded is a score that is no larger than most, or NaN: clamp and max may lose NaN. It has no branch, for it is asked of every score.
 float bounded(float score, float most) {
-	if (abs(score) > most) return score < 0 ? -most : most;
-	return score;
+	float end = uintBitsToFloat(floatBitsToUint(most) | floatBitsToUint(score) & 0x80000000u);
+	return mix(score, end, abs(score) > most);
 }
 
 #if defined(MATRIX)
