@@ -23,9 +23,9 @@ var attentionCPU = attentionTile{8, 8, 0}
 // so that bits do not depend on the number of queries.
 var (
 	attentionTiles       = []attentionTile{{64, 64, 0}, {64, 32, 0}, {32, 32, 0}}
-	attentionMatrixTiles = []attentionTile{{64, 64, 4}, {64, 32, 4}}  // few workgroups: large steps, for each costs time
-	attentionMatrixShort = []attentionTile{{64, 32, 4}}               // few keys, or few queries: many workgroups side by side, and little is looked at in vain
-	attentionMatrixWide  = []attentionTile{{128, 32, 4}, {64, 32, 4}} // much of both: a key that is read serves twice as many queries
+	attentionMatrixTiles = []attentionTile{{64, 64, 4}, {64, 32, 4}}  // few workgroups, or keys that must be looked up: large steps, for each costs time
+	attentionMatrixShort = []attentionTile{{64, 32, 4}}               // few keys: many workgroups side by side, and little is looked at in vain
+	attentionMatrixWide  = []attentionTile{{128, 32, 4}, {64, 32, 4}} // many queries and keys: a key that is read serves twice as many queries
 	attentionMatrixCPU   = []attentionTile{{32, 16, 4}}               // for CPU drivers, whose compilers take a minute for the others
 )
 

@@ -93,7 +93,7 @@ func TestAttentionMatrixShapes(t *testing.T) {
 	}
 }
 
-// Windows have short tiles up to 128 tokens on each side; lists have them unless their keys are their own.
+// Windows have short tiles up to 128 tokens on each side.
 func TestAttentionMatrixLists(t *testing.T) {
 	for window, want := range map[int][]attentionTile{1: attentionMatrixShort, 64: attentionMatrixShort, 128: attentionMatrixShort, 129: attentionMatrixTiles,
 		4096: attentionMatrixTiles} {
@@ -101,11 +101,5 @@ func TestAttentionMatrixLists(t *testing.T) {
 		require.NoError(t, err)
 		assert.Equal(t, want, w.kernels.matrices, "window %d", window)
 		require.NoError(t, w.Close())
-	}
-	for keys, want := range map[Keys][]attentionTile{KeysOwn: attentionMatrixTiles, KeysIndexed: attentionMatrixShort, KeysPrefix: attentionMatrixShort} {
-		r, err := NewRoutedAttention(gputest.Device(t), RoutedAttentionConfig{Heads: 1, DimHead: 8, Routes: 1, Keys: keys})
-		require.NoError(t, err)
-		assert.Equal(t, want, r.kernels.matrices, "keys %v", keys)
-		require.NoError(t, r.Close())
 	}
 }

@@ -101,13 +101,9 @@ func NewRoutedAttention(dev *vk.Device, c RoutedAttentionConfig) (*RoutedAttenti
 		8: uint32(c.Heads), 9: uint32(c.Routes), 10: uint32(c.Keys), 11: flag(c.Filled), 12: flag(c.QueryFilled),
 		13: flag(c.ScoreValues), 14: flag(c.ScoreKeys), 15: flag(c.ScoreQueries),
 	}
-	list := attentionMatrixTiles
-	if c.Keys != KeysOwn { // the lists of windows: many, of few queries each
-		list = attentionMatrixShort
-	}
 	k, err := newAttentionKernels(dev, op, attentionConfig{
-		name: "routed_attention", dimHead: c.DimHead, factors: c.ScoreValues || c.ScoreKeys || c.ScoreQueries, precision: c.Precision, matrices: list,
-		spec: spec,
+		name: "routed_attention", dimHead: c.DimHead, factors: c.ScoreValues || c.ScoreKeys || c.ScoreQueries, precision: c.Precision, spec: spec,
+		matrices: attentionMatrixTiles,
 	})
 	if err != nil {
 		return nil, err
