@@ -227,25 +227,28 @@ func TestRoutedAttentionMatrix(t *testing.T) {
 			{RoutedAttentionConfig: own, lists: 2, queries: 32, keys: 64},
 			{RoutedAttentionConfig: own, lists: 1, queries: 70, keys: 200, scale: 30},
 			{RoutedAttentionConfig: own, lists: 1, queries: 5, keys: 63, scale: 1000},
-			{RoutedAttentionConfig: ownKeys(4, 16, 2).with(all), lists: 2, queries: 64, keys: 65},
+			{RoutedAttentionConfig: ownKeys(4, 16, 2).with(all), lists: 2, queries: 64, keys: 65, tiled: true},
 			{RoutedAttentionConfig: ownKeys(4, 16, 2).with(all), lists: 3, queries: 33, keys: 33},
-			{RoutedAttentionConfig: ownKeys(2, 22, 1).with(all).with(indexed), lists: 6, queries: 8, keys: 45, perItem: 3, rows: 50},
+			{RoutedAttentionConfig: ownKeys(2, 22, 1).with(all).with(indexed), lists: 6, queries: 8, keys: 145, perItem: 3, rows: 50, tiled: true},
 			{RoutedAttentionConfig: filled, lists: 2, queries: 9, keys: 33, full: -1},
 			{RoutedAttentionConfig: filled, lists: 2, queries: 5, keys: 300, full: 1},
 			{RoutedAttentionConfig: filled, lists: 2, queries: 5, keys: 300, full: 128},
-			{RoutedAttentionConfig: filled, lists: 2, queries: 65, keys: 97},
+			{RoutedAttentionConfig: filled, lists: 2, queries: 65, keys: 197, tiled: true},
 			{RoutedAttentionConfig: own.with(prefix), lists: 6, queries: 31, perItem: 3, rows: 200, prefix: 70},
 			{RoutedAttentionConfig: own.with(prefix), lists: 6, queries: 4, perItem: 3, rows: 90, prefix: 64, full: 50},
 			{RoutedAttentionConfig: ownKeys(1, 64, 1), lists: 1, queries: 40, keys: 129},
 		} {
 			c.Precision = p
-			t.Run(fmt.Sprintf("%+v", c), func(t *testing.T) {
-				a := c.args()
-				got, want := c.run(t, a, false), ref.RoutedAttention(a)
-				a.Round = p.round
-				naive := ref.RoutedAttention32(a)
-				assert.NoError(t, ref.MaxErr(got, want).Within(ref.Bound(naive, want, p.half())))
-			})
+			a := c.args()
+			want := ref.RoutedAttention(a)
+			a.Round = p.round
+			bound := ref.Bound(ref.RoutedAttention32(a), want, p.half())
+			test := func(t *testing.T, tiled bool) { assert.NoError(t, ref.MaxErr(c.run(t, a, tiled), want).Within(bound)) }
+			if c.tiled {
+				both(t, fmt.Sprintf("%+v", c), test)
+			} else {
+				t.Run(fmt.Sprintf("%+v", c), func(t *testing.T) { test(t, false) })
+			}
 		}
 		t.Run("null alone", func(t *testing.T) { // gives its value, rounded
 			c := routedCase{RoutedAttentionConfig: filled, lists: 1, queries: 3, keys: 40, full: -1}

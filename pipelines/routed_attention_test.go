@@ -19,6 +19,7 @@ type routedCase struct {
 	lists, queries, keys, perItem, rows, prefix int
 	scale                                       float32 // of the queries; 0: 1
 	full                                        int     // this many key slots of a list are filled, or rows of an item; 0: most, with holes; -1: none
+	tiled                                       bool    // in 16 bits: with the kernel of GPUs too, which takes seconds to compile
 }
 
 // args are the reference's; slots of every kind of emptiness are among them, and in the keys and values that no slot needs there are NaNs.
