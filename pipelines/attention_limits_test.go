@@ -25,10 +25,11 @@ func oneWindow(t *testing.T, w *WindowAttention, n int, data []float32) []float3
 }
 
 // withWindows runs a test for each precision, with the kernel of GPUs and with that of CPU drivers.
-func withWindows(t *testing.T, window int, test func(t *testing.T, w *WindowAttention)) {
+func withWindows(t *testing.T, c WindowAttentionConfig, test func(t *testing.T, w *WindowAttention)) {
 	for _, p := range append(windowPrecisions(t), F32) {
 		both(t, p.String(), func(t *testing.T, tiled bool) {
-			w, err := NewWindowAttention(gputest.Device(t), WindowAttentionConfig{Heads: 1, DimHead: limitsDim, Window: window, Precision: p})
+			c.Heads, c.DimHead, c.Precision = 1, limitsDim, p
+			w, err := NewWindowAttention(gputest.Device(t), c)
 			require.NoError(t, err)
 			defer w.Close()
 			w.kernels.tiled = tiled
@@ -37,11 +38,40 @@ func withWindows(t *testing.T, window int, test func(t *testing.T, w *WindowAtte
 	}
 }
 
+// A token that others do not see changes no bit of theirs, be it NaN or infinite.
+func TestWindowAttentionHidesNaN(t *testing.T) {
+	const n, d, window, bad = 64, limitsDim, 8, 40
+	for _, causal := range []bool{true, false} {
+		withWindows(t, WindowAttentionConfig{Window: window, Causal: causal}, func(t *testing.T, w *WindowAttention) {
+			run := func(value float64) []float32 {
+				qkv := normal(1, n*3*d)
+				for i := range 3 * d {
+					qkv[bad*3*d+i] = float32(value)
+				}
+				return oneWindow(t, w, n, qkv)
+			}
+			good := run(0.5)
+			for _, value := range []float64{math.NaN(), math.Inf(1)} {
+				got := run(value)
+				for i := range n {
+					sees := max(i-bad, bad-i) <= window
+					if causal {
+						sees = bad <= i && i < 48+window
+					}
+					if !sees {
+						require.Equal(t, good[i*d:][:d], got[i*d:][:d], "token %d, %v", i, value)
+					}
+				}
+			}
+		})
+	}
+}
+
 // A value that a token does not see changes no bit of it, wherever it is NaN or infinite; on a token that sees it, it shows.
 func TestWindowAttentionHidesValue(t *testing.T) {
 	const d = limitsDim
 	for _, size := range []struct{ window, n, bad, cols int }{{8, 64, 40, d}, {64, 200, 100, 2}} { // in the second some subgroups see all of a tile
-		withWindows(t, size.window, func(t *testing.T, w *WindowAttention) {
+		withWindows(t, WindowAttentionConfig{Window: size.window}, func(t *testing.T, w *WindowAttention) {
 			run := func(col int, value float64) []float32 {
 				qkv := normal(1, size.n*3*d)
 				qkv[size.bad*3*d+2*d+col] = float32(value)
@@ -67,7 +97,7 @@ func TestWindowAttentionHidesValue(t *testing.T) {
 // A NaN in a query or in a key that it sees makes its result NaN.
 func TestWindowAttentionKeepsNaN(t *testing.T) {
 	const n, d, bad, window = 64, limitsDim, 40, 8
-	withWindows(t, window, func(t *testing.T, w *WindowAttention) {
+	withWindows(t, WindowAttentionConfig{Window: window}, func(t *testing.T, w *WindowAttention) {
 		for part := range 2 {
 			qkv := normal(1, n*3*d)
 			qkv[bad*3*d+part*d+3] = float32(math.NaN())
@@ -82,7 +112,7 @@ func TestWindowAttentionKeepsNaN(t *testing.T) {
 // Scores so large that a product with the scale is off by more than 1: the weights are still those of the differences.
 func TestWindowAttentionLargeScores(t *testing.T) {
 	const d, window = limitsDim, 4
-	withWindows(t, window, func(t *testing.T, w *WindowAttention) {
+	withWindows(t, WindowAttentionConfig{Window: window}, func(t *testing.T, w *WindowAttention) {
 		p := w.config.Precision
 		for _, size := range map[Precision][]float32{F16: {1000, 6000, 60000}, BF16: {60000, 1e10, 1e13}, F32: {60000, 1e10}}[p] {
 			for _, n := range []int{1, 9} {
@@ -106,11 +136,38 @@ func TestWindowAttentionLargeScores(t *testing.T) {
 	})
 }
 
+// Scores that are too large to be numbers, or beyond the bound, count as the bound: all alike, so that a result is the mean of what it sees.
+func TestWindowAttentionBoundedScores(t *testing.T) {
+	const n, d, window = 9, limitsDim, 4
+	withWindows(t, WindowAttentionConfig{Window: window}, func(t *testing.T, w *WindowAttention) {
+		if w.config.Precision == F16 {
+			return // none of its scores is that large
+		}
+		for _, sign := range []float32{1, -1} {
+			data := normal(1, n*3*d)
+			for i := range data {
+				switch i / d % 3 {
+				case 0:
+					data[i] = sign * 3e19
+				case 1:
+					data[i] = 3e19 * (1 + float32(i/d/3%2))
+				case 2:
+					data[i] = float32(i / d / 3)
+				}
+			}
+			for i, v := range oneWindow(t, w, n, data) {
+				first, last := max(i/d-window, 0), min(i/d+window, n-1)
+				require.InDelta(t, float64(first+last)/2, v, 0.02, "sign %v, token %d", sign, i/d)
+			}
+		}
+	})
+}
+
 // A score just at the threshold above which a row's reference rises: whether it does is not a matter of what other rows do. Token 0 has this
 // score in its second tile; there token 1, in the same matrix, has a large one, or not.
 func TestWindowAttentionThreshold(t *testing.T) {
 	const n, d = 48, limitsDim
-	withWindows(t, 100, func(t *testing.T, w *WindowAttention) {
+	withWindows(t, WindowAttentionConfig{Window: 100}, func(t *testing.T, w *WindowAttention) {
 		p := w.config.Precision
 		scale := math.Log2E / math.Sqrt(d)
 		for _, first := range []float64{-2.9399786, -1.7, -0.6180339} {
