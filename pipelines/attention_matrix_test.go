@@ -216,6 +216,8 @@ func TestRoutedAttentionMatrix(t *testing.T) {
 	all := func(c *RoutedAttentionConfig) {
 		c.Filled, c.QueryFilled, c.ScoreValues, c.ScoreKeys, c.ScoreQueries = true, true, true, true, true
 	}
+	noKeyScores := func(c *RoutedAttentionConfig) { c.ScoreKeys = false }
+	noValueScores := func(c *RoutedAttentionConfig) { c.ScoreValues = false }
 	indexed := func(c *RoutedAttentionConfig) { c.Keys = KeysIndexed }
 	prefix := func(c *RoutedAttentionConfig) { c.Keys, c.Filled, c.QueryFilled = KeysPrefix, true, true }
 	own := ownKeys(2, 16, 1)
@@ -228,8 +230,8 @@ func TestRoutedAttentionMatrix(t *testing.T) {
 			{RoutedAttentionConfig: own, lists: 1, queries: 70, keys: 200, scale: 30},
 			{RoutedAttentionConfig: own, lists: 1, queries: 5, keys: 63, scale: 1000},
 			{RoutedAttentionConfig: ownKeys(4, 16, 2).with(all), lists: 2, queries: 64, keys: 65, tiled: true},
-			{RoutedAttentionConfig: ownKeys(4, 16, 2).with(all), lists: 3, queries: 33, keys: 33},
-			{RoutedAttentionConfig: ownKeys(2, 22, 1).with(all).with(indexed), lists: 6, queries: 8, keys: 145, perItem: 3, rows: 50, tiled: true},
+			{RoutedAttentionConfig: ownKeys(4, 16, 2).with(all).with(noKeyScores), lists: 3, queries: 33, keys: 33},
+			{RoutedAttentionConfig: ownKeys(2, 22, 1).with(all).with(noValueScores).with(indexed), lists: 6, queries: 8, keys: 145, perItem: 3, rows: 50, tiled: true},
 			{RoutedAttentionConfig: filled, lists: 2, queries: 9, keys: 33, full: -1},
 			{RoutedAttentionConfig: filled, lists: 2, queries: 5, keys: 300, full: 1},
 			{RoutedAttentionConfig: filled, lists: 2, queries: 5, keys: 300, full: 128},
