@@ -110,6 +110,9 @@ func tokenSizes(op string, dev *vk.Device, x *Tensor, vocabulary, dim int) (b, n
 		err = x.want(op, "x", dev, U8, -1, -1)
 	default:
 		err = x.want(op, "x", dev, I32, -1, -1)
+		if err != nil && vocabulary >= 256 && (x == nil || x.dtype != I32) {
+			err = fmt.Errorf("%w or %v[* *]", err, U8)
+		}
 	}
 	if err != nil {
 		return 0, 0, err

@@ -275,6 +275,8 @@ func TestBadMemorySizes(t *testing.T) {
 	}
 	_, err := smallViT().Memory(caps, 0)
 	assert.ErrorContains(t, err, "size 0 of the shape is 0, want 1")
+	_, err = smallViT().Memory(caps, largest)
+	assert.ErrorContains(t, err, "tokens, want 2147483647 at most", "patches are tokens")
 }
 
 // roundTrip: JSON of a config gives the config again; what is left out has its default; an unknown key is an error.

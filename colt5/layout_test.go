@@ -57,6 +57,18 @@ func randomWire(seed uint64, took func(p piece, live []piece)) func(*builder) {
 	}
 }
 
+// TestManyPieces: a call that is cut in very many steps is laid out in reasonable time, for few pieces rest.
+func TestManyPieces(t *testing.T) {
+	l := layout{limit: 1 << 40}
+	for range 100_000 {
+		p := l.take(1000)
+		q := l.take(300)
+		l.give(p, q)
+		require.LessOrEqual(t, len(l.resting), mostResting+2)
+	}
+	assert.LessOrEqual(t, l.peak, uint64((mostResting+4)*1024))
+}
+
 // TestRandomLayouts: pieces that are needed at the same time share nothing, whatever was given back, and rest as long as they can. What is measured is
 // at most a tenth larger than the tightest, and comes out the same when it is recorded.
 func TestRandomLayouts(t *testing.T) {

@@ -88,8 +88,8 @@ func (p *plan) memoryBytes() uint64 {
 // are not needed at the same time share memory. It needs no device: what a call takes is a function of its shapes.
 //
 // Steps that share memory must wait for each other, even where nothing else is between them. So up to limit a piece that was given back rests:
-// it is used again when there is no other room, the ones that rest longest first. Without a limit none rests, and the memory is about as
-// small as it gets.
+// it is used again when there is no other room, the ones that rest longest first; of very many pieces (calls that are cut in thousands of
+// steps) only the last ones rest. Without a limit none rests, and the memory is about as small as it gets.
 type layout struct {
 	taken   []piece // by offset, with those that rest
 	resting []piece // in the order in which they were given back
@@ -100,7 +100,10 @@ type layout struct {
 // piece is a part of a workspace.
 type piece struct{ offset, size uint64 }
 
-const pieceAlignment = 256
+const (
+	pieceAlignment = 256
+	mostResting    = 256 // pieces: more than ten times what a module has at the sizes of its tests and benchmarks
+)
 
 // end is where another piece may start.
 func (p piece) end() uint64 { return (p.offset + p.size + pieceAlignment - 1) &^ (pieceAlignment - 1) }
@@ -111,7 +114,7 @@ func (l *layout) take(size uint64) piece {
 		return piece{}
 	}
 	at, i := l.room(size)
-	for len(l.resting) > 0 && at+size > l.limit {
+	for len(l.resting) > 0 && (at+size > l.limit || len(l.resting) > mostResting) {
 		l.remove(l.resting[0])
 		l.resting = l.resting[1:]
 		at, i = l.room(size)

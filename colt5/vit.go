@@ -201,7 +201,10 @@ func (v *ConditionalRoutedViT) Close() error {
 // Memory tells what a call for b images needs of a device with these capabilities.
 func (c ConditionalRoutedViTConfig) Memory(caps vk.Caps, b int) (Memory, error) {
 	const op = "ConditionalRoutedViTConfig.Memory"
-	if err := firstError(c.check(op), checkSizes(op, b)); err != nil {
+	if err := c.check(op); err != nil {
+		return Memory{}, err
+	}
+	if err := checkSizes(op, b, c.tokens()); err != nil {
 		return Memory{}, err
 	}
 	var layer routedViT

@@ -81,9 +81,28 @@ type TileTime struct {
 	Time time.Duration
 }
 
+// LinearPurpose is what the tile of a product is kept for, as LinearTuning has it: vk.Device.Tune forgets it by that.
+func LinearPurpose(dev *vk.Device, c LinearConfig, rows int) (string, error) {
+	l, err := NewLinear(dev, tunable(c))
+	if err != nil {
+		return "", err
+	}
+	return l.purpose(tuningSize(rows)), l.Close()
+}
+
+// tunable is the part of a config that tiles are chosen by.
+func tunable(c LinearConfig) LinearConfig {
+	return LinearConfig{In: c.In, Out: c.Out, Precision: c.Precision, X16: c.X16, Y16: c.Y16}
+}
+
+// tuningSize is that of rows that follow each other.
+func tuningSize(rows int) linearSize {
+	return linearSize{slots: uint64(rows), dense: true, straight: true}
+}
+
 // TuneLinear times every tile that a device can run for a product of rows that follow each other, as long as it is told for each. It keeps nothing.
 func TuneLinear(dev *vk.Device, c LinearConfig, rows int, each time.Duration) (t LinearTuning, err error) {
-	c = LinearConfig{In: c.In, Out: c.Out, Precision: c.Precision, X16: c.X16, Y16: c.Y16}
+	c = tunable(c)
 	l, err := NewLinear(dev, c)
 	if err != nil {
 		return t, err
@@ -116,7 +135,7 @@ func TuneLinear(dev *vk.Device, c LinearConfig, rows int, each time.Duration) (t
 	if err != nil {
 		return t, fmt.Errorf("pipelines: TuneLinear: %w", err)
 	}
-	size := linearSize{slots: uint64(rows), dense: true, straight: true}
+	size := tuningSize(rows)
 	t.Purpose, t.Best = l.purpose(size), -1
 	rule := l.rule(size)
 	for i, v := range l.tiles() {

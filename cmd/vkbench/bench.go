@@ -33,7 +33,7 @@ func (a *app) bench() *cli.Command {
 			&cli.BoolFlag{Name: "steps", Usage: "instead: the GPU time of every step; steps run one after the other then"},
 		},
 		Action: func(ctx context.Context, c *cli.Command) error {
-			if err := noArgs(c); err != nil {
+			if err := errors.Join(noArgs(c), checkOnly(c)); err != nil {
 				return err
 			}
 			cases, err := chooseCases(benchCases(), onlyOf(c), c.StringSlice("size"))
@@ -67,6 +67,9 @@ func (a *app) benchOn(ctx context.Context, c *cli.Command, dev *vk.Device, cases
 	b := newBenchmark(ctx, dev, newPace(cpu, c.Int("reps"), c.Int("warmup")))
 	b.steps, b.base = c.Bool("steps"), base
 	todo, remarks := work(cases, cpu && !c.Bool("full"), dev.Caps(), precisions)
+	if err := nothing(todo, remarks); err != nil {
+		return err
+	}
 	if !b.steps {
 		todo = append(roofs(dev.Caps(), precisions), todo...)
 	}
@@ -98,6 +101,14 @@ func onlyFlag() cli.Flag {
 
 // onlyOf are the names of -only, which may be given several times.
 func onlyOf(c *cli.Command) []string { return list(strings.Join(c.StringSlice("only"), ",")) }
+
+// checkOnly rejects names that are none, such as those of an unset variable.
+func checkOnly(c *cli.Command) error {
+	if c.IsSet("only") && len(onlyOf(c)) == 0 {
+		return usage("-only names nothing, want some of %s", strings.Join(caseNames(benchCases()), ", "))
+	}
+	return nil
+}
 
 func sizeFlag() cli.Flag {
 	return &cli.StringSliceFlag{Name: "size", Usage: "`[NAME=]AxB` instead of the sizes of a case; numbers may be lists, 2x8192,16384x512; again for more sizes"}

@@ -1,6 +1,10 @@
 package main
 
-import "github.com/colt5-vulkan/colt5/colt5"
+import (
+	"fmt"
+
+	"github.com/colt5-vulkan/colt5/colt5"
+)
 
 // moduleCases has the modules: those of bench_routed.go, then what they are made of.
 func moduleCases() []benchCase {
@@ -41,6 +45,9 @@ func (s *benchStage) input(shape ...int) *colt5.Tensor {
 // setupRouter is straight-through inference with the chosen tokens as a result.
 func setupRouter(s *benchStage, size []int) (*workload, error) {
 	b, n, c, k := size[0], size[1], size[2], size[3]
+	if k >= n {
+		return nil, fmt.Errorf("%d heavy tokens of %d, want fewer: else nothing is routed", k, n)
+	}
 	config := colt5.DefaultRouterConfig()
 	config.Dim = c
 	r, err := colt5.NewCoordinateDescentRouter(s.dev, config)
@@ -67,9 +74,6 @@ func setupDifferentiableTopK(s *benchStage, size []int) (*workload, error) {
 
 func (s *benchStage) topK(size []int, hard bool) (*workload, error) {
 	rows, n, k := size[0], size[1], size[2]
-	if k > n {
-		return nil, usage("-size has k %d of %d entries, want no more than these", k, n)
-	}
 	config := colt5.DefaultTopKConfig()
 	config.K, config.NonDifferentiable = k, hard
 	t, err := colt5.NewTopK(s.dev, config)

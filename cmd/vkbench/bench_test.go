@@ -110,7 +110,7 @@ func TestBenchFailures(t *testing.T) {
 	// Not routed: 5 of 5 tokens. The other case still runs.
 	code, out, remarks := onDevice(t, "bench", "-o", "csv", "-reps", "1", "-warmup", "0", "-only", "router,topk", "-size", "router=1x5x4x5", "-size", "topk=1x10x3")
 	assert.Equal(t, exitFailed, code)
-	assert.Contains(t, remarks, "router 1x5x4x5 f32: ")
+	assert.Contains(t, remarks, "router 1x5x4x5 f32: 5 heavy tokens of 5, want fewer")
 	assert.NotContains(t, out, "\nrouter,")
 	assert.Contains(t, out, "\ntopk,1x10x3,f32,")
 }
@@ -211,11 +211,11 @@ func TestProductResult(t *testing.T) {
 }
 
 func TestChooseCases(t *testing.T) {
-	chosen, err := chooseCases(benchCases(), []string{"topk", "linear"}, []string{"topk=1x5x2", "3x4x5", "linear=7x8x9"})
+	chosen, err := chooseCases(benchCases(), []string{"topk", "linear"}, []string{"topk=1x5x2", "3x5x4", "linear=7x8x9"})
 	require.NoError(t, err)
 	assert.Equal(t, []string{"linear", "topk"}, caseNames(chosen))
-	assert.Equal(t, [][]int{{3, 4, 5}, {7, 8, 9}}, chosen[0].sizes)
-	assert.Equal(t, [][]int{{1, 5, 2}, {3, 4, 5}}, chosen[1].small)
+	assert.Equal(t, [][]int{{3, 5, 4}, {7, 8, 9}}, chosen[0].sizes)
+	assert.Equal(t, [][]int{{1, 5, 2}, {3, 5, 4}}, chosen[1].small)
 	assert.Equal(t, "7x8x9", chosen[0].at(false, []pipelines.Precision{pipelines.F32})[1].shape())
 
 	chosen, err = chooseCases(benchCases(), []string{"cross"}, []string{"1x2x3x4x5x0"})
@@ -232,7 +232,7 @@ func TestChooseCases(t *testing.T) {
 	for _, c := range all {
 		for _, size := range append(c.sizes, c.small...) {
 			assert.Len(t, size, len(c.dims), c.name)
-			assert.Empty(t, c.zero(size), c.name)
+			assert.NoError(t, c.fits(size), c.name)
 		}
 		assert.NotEmpty(t, c.sizes, c.name)
 		assert.NotEmpty(t, c.small, c.name)
@@ -302,6 +302,24 @@ func TestBenchPrecisions(t *testing.T) {
 	}
 	assert.Equal(t, 1, strings.Count(out, `"name": "mark"`))
 	assert.Contains(t, remarks, "no 16-bit variants: mark.")
+}
+
+// TestBenchNothing: where the device has none of the precisions, that is a failure.
+func TestBenchNothing(t *testing.T) {
+	caps := gputest.Device(t).Caps()
+	for p, name := range map[pipelines.Precision]string{pipelines.F16: "f16", pipelines.BF16: "bf16"} {
+		if p.Supported(caps) == nil {
+			continue
+		}
+		for _, command := range []string{"bench -only linear", "report -lengths none -only linear -out " + t.TempDir(), "tune"} {
+			code, out, remarks := onDevice(t, append(strings.Fields(command), "-precision", name)...)
+			assert.Equal(t, exitFailed, code, command)
+			assert.Empty(t, out, command)
+			assert.Contains(t, remarks, "Left out: "+name+", which the device does not have", command)
+		}
+	}
+	require.NoError(t, nothing([]sized{{}}, nil))
+	assert.ErrorContains(t, nothing(nil, []string{"Left out: all."}), "nothing that was asked for can run here. Left out: all.")
 }
 
 func TestQuantile(t *testing.T) {

@@ -7,6 +7,7 @@ import (
 	"strconv"
 	"strings"
 
+	"github.com/colt5-vulkan/colt5/colt5"
 	"github.com/colt5-vulkan/colt5/pipelines"
 	"github.com/colt5-vulkan/colt5/vk"
 )
@@ -42,8 +43,8 @@ func chooseCases(cases []benchCase, only, sizes []string) ([]benchCase, error) {
 				return nil, usage("-size is %q, but %s has %d sizes: %s", text, c.name, len(c.dims), strings.Join(c.dims, " x "))
 			}
 			for _, size := range list {
-				if d := c.zero(size); d != "" {
-					return nil, usage("-size is %q, but %s of %s is 0, want at least 1", text, d, c.name)
+				if err := c.fits(size); err != nil {
+					return nil, usage("-size is %q, but of %s %w", text, c.name, err)
 				}
 			}
 			given[c.name] = append(given[c.name], list...)
@@ -57,14 +58,20 @@ func chooseCases(cases []benchCase, only, sizes []string) ([]benchCase, error) {
 	return cases, nil
 }
 
-// zero finds a size that is 0 and may not be, "" if there is none.
-func (x benchCase) zero(size []int) string {
+// fits rejects sizes that are no case: 0 where it has no meaning, and more to choose than there is.
+func (x benchCase) fits(size []int) error {
+	all := -1
 	for i, d := range x.dims {
-		if size[i] == 0 && !strings.Contains(d, "(0: ") {
-			return d
+		switch {
+		case size[i] == 0 && !strings.Contains(d, "(0: "):
+			return fmt.Errorf("%s is 0, want at least 1", d)
+		case d == "entries", d == "tokens":
+			all = i
+		case d == "k" && all >= 0 && size[i] > size[all]:
+			return fmt.Errorf("k is %d of %d %s, want no more than these", size[i], size[all], x.dims[all])
 		}
 	}
-	return ""
+	return nil
 }
 
 // parseSize reads "2x32768x512".
@@ -132,6 +139,18 @@ func parsePrecisions(text string) ([]pipelines.Precision, error) {
 	return chosen, nil
 }
 
+// onePrecision reads a precision.
+func onePrecision(text string) (colt5.Precision, error) {
+	list, err := parsePrecisions(text)
+	if err == nil && len(list) > 1 {
+		err = usage("-precision is %q, want one of f32, f16, bf16", text)
+	}
+	if err != nil {
+		return 0, err
+	}
+	return colt5.Precision(list[0]), nil
+}
+
 // supported are the precisions of a list that a device has, and remarks on the others.
 func supported(caps vk.Caps, list []pipelines.Precision) (have []pipelines.Precision, remarks []string) {
 	for _, p := range list {
@@ -161,6 +180,14 @@ func work(cases []benchCase, small bool, caps vk.Caps, asked []pipelines.Precisi
 		remarks = append(remarks, "In f32 alone, for they have no 16-bit variants: "+strings.Join(plain, ", ")+".")
 	}
 	return todo, remarks
+}
+
+// nothing is the error of work that leaves nothing to run.
+func nothing(todo []sized, remarks []string) error {
+	if len(todo) > 0 {
+		return nil
+	}
+	return fmt.Errorf("nothing that was asked for can run here. %s", strings.Join(remarks, " "))
 }
 
 // at lists the case at its sizes, in every precision of a list.

@@ -37,6 +37,9 @@ func figures(rows []benchRow, device string) []figure {
 	return list
 }
 
+// figureFiles are the names that figures have, without endings.
+var figureFiles = []string{"roofline", "length", "token", "length_dense"}
+
 var formats = []string{"f32", "f16", "bf16"}
 
 // marked is a line in the colour and with the marks of a precision.

@@ -89,10 +89,12 @@ func (s sweep) line(b *benchmark, bar *progress, c benchCase, p pipelines.Precis
 			return nil
 		}
 		bar.at(x.title())
-		switch err := errors.Join(b.ctx.Err(), b.run(x)); {
+		switch err := b.run(x); {
 		case errors.Is(err, vk.ErrOutOfMemory), errors.Is(err, vk.ErrUnsupported):
 			remark(fmt.Sprintf("%s in %s ends before %d tokens: %v.", c.name, precisionName(p), n, err))
 			return nil
+		case errors.Is(err, errInterrupted):
+			return err
 		case err != nil:
 			return fmt.Errorf("%s: %w", x.title(), err)
 		}

@@ -17,6 +17,7 @@ import (
 
 func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
+	context.AfterFunc(ctx, stop) // a second signal ends the program at once
 	code := run(ctx, os.Args, os.Stdout, os.Stderr)
 	stop()
 	os.Exit(code)
@@ -38,6 +39,17 @@ Exit codes:
    1  a check failed, or something could not be done
    2  wrong usage: flags, arguments, files that cannot be read
    3  no usable Vulkan device`
+
+// errInterrupted ends what the user stopped.
+var errInterrupted = errors.New("interrupted")
+
+// interrupted says whether the user did.
+func interrupted(ctx context.Context) error {
+	if ctx.Err() != nil {
+		return errInterrupted
+	}
+	return nil
+}
 
 // usageError is the caller's mistake.
 type usageError struct{ error }

@@ -61,6 +61,7 @@ func TestWrongUsage(t *testing.T) {
 	text := file(t, "text", "some text")
 	empty := file(t, "empty", "")
 	planted := file(t, "planted", earlier(blockLength, "1x2x3x4", "f32", 1, vk.Info{Name: "A"}))
+	settings := file(t, "settings", "{}")
 	rows := file(t, "rows", "[\n{\"name\": \"a\", \"shape\": \"1\", \"gpu_ms\": 1},\n{\"name\": \"a\"}\n]\n")
 	for _, test := range []struct{ args, want string }{
 		{"", "which command"},
@@ -77,8 +78,16 @@ func TestWrongUsage(t *testing.T) {
 		{"bench -only rmsnorm,nonsense", `-only is "nonsense", want some of rmsnorm, `},
 		{"bench -only rmsnorm -size 5", `-size is "5", but rmsnorm has 2 sizes: rows x dim`},
 		{"bench -only rmsnorm -size 5xa", `-size is "5xa", want numbers up to`},
-		{"bench -only rmsnorm -size 5x0", `-size is "5x0", but dim of rmsnorm is 0`},
-		{"bench -only cross -size 1x2x0x4x5x0", `but memories of cross is 0`},
+		{"bench -only rmsnorm -size 5x0", `-size is "5x0", but of rmsnorm dim is 0`},
+		{"bench -only cross -size 1x2x0x4x5x0", `but of cross memories is 0`},
+		{"bench -only topk -size 1x5x6", `but of topk k is 6 of 5 entries`},
+		{"bench -only scatter -size 1x5x8x6", `but of scatter k is 6 of 5 tokens`},
+		{"bench -only=", "-only names nothing"},
+		{"report -only= -out /tmp", "-only names nothing"},
+		{"verify -module= " + text, "-module names nothing"},
+		{"plan block 2x32768x512 -precision f16,f32", `-precision is "f16,f32", want one of`},
+		{"plan block 2x32768x512 -config " + text, "-config " + text + ": invalid character"},
+		{"plan vit 2147483647", "[2147483647 64] make 137438953408 tokens"},
 		{"bench -only rmsnorm -size linear=1x1x1", `-size is "linear=1x1x1", want sizes of rmsnorm`},
 		{"bench -size 5x5", `-size is "5x5", but patch_embed has 4 sizes`},
 		{"bench -only rmsnorm -size 5,6x7,a", `-size is "5,6x7,a", want numbers up to`},
@@ -112,10 +121,14 @@ func TestWrongUsage(t *testing.T) {
 		{"route", "needs a text file"},
 		{"route /does/not/exist", "/does/not/exist"},
 		{"route " + empty, "is empty"},
-		{"route " + text + " -dim 0", "-dim is 0, want at least 1"},
-		{"route -heavy -1 " + text, "-heavy is -1, want at least 1"},
-		{"route -length 0 " + text, "-length is 0, want at least 1"},
-		{"route -batch 0 " + text, "-batch is 0, want at least 1"},
+		{"route " + text + " -dim 0", "-dim is 0, want 1 to 2147483647"},
+		{"route -heavy -1 " + text, "-heavy is -1, want 1 to"},
+		{"route -length 0 " + text, "-length is 0, want 1 to"},
+		{"route -batch 562949953421312 " + text, "-batch is 562949953421312, want 1 to 2147483647"},
+		{"route -html " + text + " " + text, "-html " + text + " is the input"},
+		{"route -config " + settings + " -html " + settings + " " + text, "-html " + settings + " is the input"},
+		{"route -html " + filepath.Dir(text) + " " + text, "want a regular file or none"},
+		{"route -batch 0 " + text, "-batch is 0, want 1 to"},
 		{"route -o yaml " + text, `-o is "yaml"`},
 		{"route -config /does/not/exist " + text, "/does/not/exist"},
 		{"route -config " + text + " " + text, "invalid character"},
@@ -136,14 +149,29 @@ func TestHelp(t *testing.T) {
 		code, out, remarks := vkbench(args...)
 		assert.Equal(t, exitFine, code)
 		assert.Empty(t, remarks)
-		for _, want := range []string{"Exit codes", "0  fine", "1  a check failed", "2  wrong usage", "3  no usable", "devices", "info", "verify", "bench", "peak", "report", "plot", "plan", "route"} {
+		for _, want := range []string{"Exit codes", "0  fine", "1  a check failed", "2  wrong usage", "3  no usable", "devices", "info", "verify", "bench", "peak", "tune", "report", "plot", "plan", "route"} {
 			assert.Contains(t, out, want)
 		}
 	}
-	for _, command := range []string{"devices", "info", "verify", "bench", "peak", "report", "plot", "plan", "route"} {
+	for _, command := range []string{"devices", "info", "verify", "bench", "peak", "tune", "report", "plot", "plan", "route"} {
 		code, out, _ := vkbench(command, "-help")
 		assert.Equal(t, exitFine, code)
 		assert.Equal(t, command != "plot", strings.Contains(out, "--device"))
+	}
+}
+
+// TestInterrupted: whoever stops the program is told so once, and it fails.
+func TestInterrupted(t *testing.T) {
+	gputest.Device(t)
+	ctx, stop := context.WithCancel(context.Background())
+	stop()
+	for _, args := range []string{
+		"bench -only mark", "report -only mark -out " + t.TempDir(), "tune", "verify ../../testdata/golden/topk_00.safetensors", "route " + file(t, "text", "some text"),
+		"peak",
+	} {
+		var out, remarks bytes.Buffer
+		assert.Equal(t, exitFailed, run(ctx, append([]string{"vkbench"}, strings.Fields(args)...), &out, &remarks), args)
+		assert.True(t, strings.HasSuffix(remarks.String(), "vkbench: interrupted\n"), "%s: %s", args, remarks.String())
 	}
 }
 

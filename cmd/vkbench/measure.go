@@ -83,11 +83,15 @@ const noGPUFigures = "This is a driver that runs on the processor: the times are
 func (b *benchmark) all(bar *progress, todo []sized) error {
 	var failed error
 	for _, x := range todo {
-		if err := b.ctx.Err(); err != nil {
+		bar.at(x.title())
+		err := interrupted(b.ctx)
+		if err == nil {
+			err = b.run(x)
+		}
+		if errors.Is(err, errInterrupted) {
 			return errors.Join(failed, err)
 		}
-		bar.at(x.title())
-		if err := b.run(x); err != nil {
+		if err != nil {
 			failed = errors.Join(failed, fmt.Errorf("%s: %w", x.title(), err))
 		}
 		bar.next()
@@ -102,7 +106,10 @@ func (b *benchmark) run(x sized) error {
 	var t timing
 	err := onStage(b.dev, func(s *stage) error {
 		w, err := x.setup(&benchStage{stage: s, profile: b.steps, precision: x.precision}, x.size)
-		if err = errors.Join(err, s.err); err != nil {
+		if s.err != nil { // what is more often than not err, or the cause of it
+			err = s.err
+		}
+		if err != nil {
 			return err
 		}
 		if err := w.check(); err != nil {
@@ -127,7 +134,7 @@ func (b *benchmark) run(x sized) error {
 func (b *benchmark) time(w *workload) (timing, error) {
 	start := time.Now()
 	for i := 0; i < b.pace.warmup || time.Since(start) < b.pace.warmupBudget; i++ {
-		if err := errors.Join(b.ctx.Err(), w.run()); err != nil {
+		if err := b.once(w); err != nil {
 			return timing{}, err
 		}
 	}
@@ -135,7 +142,7 @@ func (b *benchmark) time(w *workload) (timing, error) {
 	start = time.Now()
 	for i := 0; i < b.pace.reps || i < b.pace.most && time.Since(start) < b.pace.budget; i++ {
 		at := time.Now()
-		if err := errors.Join(b.ctx.Err(), w.run()); err != nil {
+		if err := b.once(w); err != nil {
 			return timing{}, err
 		}
 		t.wall = append(t.wall, inMillis(time.Since(at)))
@@ -154,6 +161,14 @@ func (b *benchmark) time(w *workload) (timing, error) {
 		slices.Sort(list)
 	}
 	return t, nil
+}
+
+// once runs a workload, unless the user is done.
+func (b *benchmark) once(w *workload) error {
+	if err := interrupted(b.ctx); err != nil {
+		return err
+	}
+	return w.run()
 }
 
 func inMillis(d time.Duration) float64 { return float64(d) / float64(time.Millisecond) }

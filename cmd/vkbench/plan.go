@@ -13,7 +13,8 @@ import (
 )
 
 const planDescription = `Nothing is computed, and no device is needed: the limits are those of an NVIDIA H200, or, with -device, of a device of this machine.
-Without -config the module is that of the bench case. Masks are not counted: a byte a token. Shapes, B items each:
+Without -config the module is that of the bench case, with it that of the file alone. Masks are not counted: a byte a token. Token ids
+count 4 bytes each, as int32 has them; bytes, which modules take too, are a quarter of that. Shapes, B items each:
 %s`
 
 // plan tells what a call needs.
@@ -30,6 +31,7 @@ func (a *app) plan() *cli.Command {
 		Flags: []cli.Flag{
 			&cli.StringFlag{Name: "device", Usage: "plan for this device: `INDEX`, UUID or part of the name"}, outputFlag(),
 			&cli.StringFlag{Name: "config", Usage: "`FILE` with the module's configuration, JSON"},
+			&cli.StringFlag{Name: "precision", Usage: "compute in this `PRECISION`, f32, f16 or bf16 (default: the configuration's)"},
 		},
 		Action: func(_ context.Context, c *cli.Command) error {
 			p, err := newPlanning(c)
@@ -51,8 +53,14 @@ func (a *app) plan() *cli.Command {
 // planning is what plan was asked.
 type planning struct {
 	planner
-	size   []int
-	config []byte // nil: the example's
+	given
+	size []int
+}
+
+// given is what a module's configuration is to be.
+type given struct {
+	config    []byte           // nil: the example's
+	precision *colt5.Precision // nil: the configuration's
 }
 
 func newPlanning(c *cli.Command) (planning, error) {
@@ -94,9 +102,19 @@ func newPlanning(c *cli.Command) (planning, error) {
 		return p, usage("the shape is %q, want at most 2^48 elements", shape)
 	}
 	if path := c.String("config"); path != "" {
-		if p.config, err = os.ReadFile(path); err != nil {
+		if p.config, err = os.ReadFile(path); err == nil {
+			err = json.Unmarshal(p.config, &json.RawMessage{}) // errors of its form; what it says is the module's matter
+		}
+		if err != nil {
 			return p, usage("-config %s: %w", path, err)
 		}
+	}
+	if text := c.String("precision"); text != "" {
+		precision, err := onePrecision(text)
+		if err != nil {
+			return p, err
+		}
+		p.precision = &precision
 	}
 	return p, nil
 }
@@ -106,7 +124,7 @@ type mebibytes float64
 
 // write works the plan out for a device, and writes it.
 func (p planning) write(t *table, caps vk.Caps, device string) error {
-	m, err := p.memory(p.size, p.config, caps)
+	m, err := p.memory(p.size, p.given, caps)
 	if err != nil {
 		return usageError{err}
 	}
@@ -127,57 +145,57 @@ func (p planning) write(t *table, caps vk.Caps, device string) error {
 type planner struct {
 	name   string
 	dims   []string // what shapes may be
-	memory func(size []int, config []byte, caps vk.Caps) (colt5.Memory, error)
+	memory func(size []int, g given, caps vk.Caps) (colt5.Memory, error)
 }
 
 func planners() []planner {
 	sequence, ids := []string{"B x tokens x dim"}, []string{"B x tokens", "B x tokens x dim"}
 	return []planner{
-		{"feedforward", sequence, func(size []int, data []byte, caps vk.Caps) (colt5.Memory, error) {
-			c, err := configured(feedForwardExample(size[2]), data)
-			return memoryOf(err, &c.Dim, size[2], func() (colt5.Memory, error) { return c.Memory(caps, size[0], size[1]) })
+		{"feedforward", sequence, func(size []int, g given, caps vk.Caps) (colt5.Memory, error) {
+			c, err := configured(feedForwardExample(size[2]), g)
+			return g.memoryOf(err, &c.Dim, &c.Precision, size[2], func() (colt5.Memory, error) { return c.Memory(caps, size[0], size[1]) })
 		}},
-		{"attention", sequence, func(size []int, data []byte, caps vk.Caps) (colt5.Memory, error) {
-			c, err := configured(attentionExample(size[2]), data)
-			return memoryOf(err, &c.Dim, size[2], func() (colt5.Memory, error) { return c.Memory(caps, size[0], size[1]) })
+		{"attention", sequence, func(size []int, g given, caps vk.Caps) (colt5.Memory, error) {
+			c, err := configured(attentionExample(size[2]), g)
+			return g.memoryOf(err, &c.Dim, &c.Precision, size[2], func() (colt5.Memory, error) { return c.Memory(caps, size[0], size[1]) })
 		}},
-		{"block", sequence, func(size []int, data []byte, caps vk.Caps) (colt5.Memory, error) {
-			c, err := configured(blockExample(size[2]), data)
-			return memoryOf(err, &c.Dim, size[2], func() (colt5.Memory, error) { return c.Memory(caps, size[0], size[1]) })
+		{"block", sequence, func(size []int, g given, caps vk.Caps) (colt5.Memory, error) {
+			c, err := configured(blockExample(size[2]), g)
+			return g.memoryOf(err, &c.Dim, &c.Precision, size[2], func() (colt5.Memory, error) { return c.Memory(caps, size[0], size[1]) })
 		}},
-		{"cross", []string{"B x tokens x memories x dim"}, func(size []int, data []byte, caps vk.Caps) (colt5.Memory, error) {
-			c, err := configured(crossExample(size[3]), data)
-			return memoryOf(err, &c.Dim, size[3], func() (colt5.Memory, error) { return c.Memory(caps, size[0], size[1], size[2]) })
+		{"cross", []string{"B x tokens x memories x dim"}, func(size []int, g given, caps vk.Caps) (colt5.Memory, error) {
+			c, err := configured(crossExample(size[3]), g)
+			return g.memoryOf(err, &c.Dim, &c.Precision, size[3], func() (colt5.Memory, error) { return c.Memory(caps, size[0], size[1], size[2]) })
 		}},
-		{"autoregressive", sequence, func(size []int, data []byte, caps vk.Caps) (colt5.Memory, error) {
-			c, err := configured(autoregressiveExample(size[2]), data)
-			return memoryOf(err, &c.Dim, size[2], func() (colt5.Memory, error) { return c.Memory(caps, size[0], size[1]) })
+		{"autoregressive", sequence, func(size []int, g given, caps vk.Caps) (colt5.Memory, error) {
+			c, err := configured(autoregressiveExample(size[2]), g)
+			return g.memoryOf(err, &c.Dim, &c.Precision, size[2], func() (colt5.Memory, error) { return c.Memory(caps, size[0], size[1]) })
 		}},
 		{"image", []string{"B x dim x height x width", "B x height x width x dim (without channel_first)"}, imageMemory},
-		{"vit", []string{"B"}, func(size []int, data []byte, caps vk.Caps) (colt5.Memory, error) {
-			c, err := configured(vitExample(), data)
-			return memoryOf(err, nil, 0, func() (colt5.Memory, error) { return c.Memory(caps, size[0]) })
+		{"vit", []string{"B"}, func(size []int, g given, caps vk.Caps) (colt5.Memory, error) {
+			c, err := configured(vitExample(), g)
+			return g.memoryOf(err, nil, &c.Precision, 0, func() (colt5.Memory, error) { return c.Memory(caps, size[0]) })
 		}},
-		{"encoder", ids, func(size []int, data []byte, caps vk.Caps) (colt5.Memory, error) {
+		{"encoder", ids, func(size []int, g given, caps vk.Caps) (colt5.Memory, error) {
 			dim := modelDim(size)
-			c, err := configured(encoderExample(exampleDim(dim)), data)
-			return memoryOf(err, &c.Dim, dim, func() (colt5.Memory, error) { return c.Memory(caps, size[0], size[1]) })
+			c, err := configured(encoderExample(exampleDim(dim)), g)
+			return g.memoryOf(err, &c.Dim, &c.Precision, dim, func() (colt5.Memory, error) { return c.Memory(caps, size[0], size[1]) })
 		}},
-		{"autoregressive_transformer", ids, func(size []int, data []byte, caps vk.Caps) (colt5.Memory, error) {
+		{"autoregressive_transformer", ids, func(size []int, g given, caps vk.Caps) (colt5.Memory, error) {
 			dim := modelDim(size)
-			c, err := configured(autoregressiveTransformerExample(exampleDim(dim)), data)
-			return memoryOf(err, &c.Dim, dim, func() (colt5.Memory, error) { return c.Memory(caps, size[0], size[1]) })
+			c, err := configured(autoregressiveTransformerExample(exampleDim(dim)), g)
+			return g.memoryOf(err, &c.Dim, &c.Precision, dim, func() (colt5.Memory, error) { return c.Memory(caps, size[0], size[1]) })
 		}},
 	}
 }
 
-func imageMemory(size []int, data []byte, caps vk.Caps) (colt5.Memory, error) {
-	c, err := configured(imageExample(size[1]), data)
+func imageMemory(size []int, g given, caps vk.Caps) (colt5.Memory, error) {
+	c, err := configured(imageExample(size[1]), g)
 	dim, height, width := size[1], size[2], size[3]
 	if !c.ChannelFirst {
 		height, width, dim = size[1], size[2], size[3]
 	}
-	return memoryOf(err, &c.Dim, dim, func() (colt5.Memory, error) { return c.Memory(caps, size[0], height, width) })
+	return g.memoryOf(err, &c.Dim, &c.Precision, dim, func() (colt5.Memory, error) { return c.Memory(caps, size[0], height, width) })
 }
 
 // modelDim is the size of a token in the shape of a model's call, 0 where the shape leaves it to the config.
@@ -196,19 +214,19 @@ func exampleDim(dim int) int {
 }
 
 // configured is the example, or the config of a file.
-func configured[C any](example C, data []byte) (C, error) {
-	if data == nil {
+func configured[C any](example C, g given) (C, error) {
+	if g.config == nil {
 		return example, nil
 	}
 	var c C
-	if err := json.Unmarshal(data, &c); err != nil {
+	if err := json.Unmarshal(g.config, &c); err != nil {
 		return c, fmt.Errorf("-config: %w", err)
 	}
 	return c, nil
 }
 
 // memoryOf asks for the memory of a config whose dim is that of the shape, if that tells one. A config without a dim gets it.
-func memoryOf(err error, dim *int, wanted int, memory func() (colt5.Memory, error)) (colt5.Memory, error) {
+func (g given) memoryOf(err error, dim *int, precision *colt5.Precision, wanted int, memory func() (colt5.Memory, error)) (colt5.Memory, error) {
 	switch {
 	case err != nil:
 		return colt5.Memory{}, err
@@ -216,6 +234,9 @@ func memoryOf(err error, dim *int, wanted int, memory func() (colt5.Memory, erro
 		*dim = wanted
 	case wanted > 0 && *dim != wanted:
 		return colt5.Memory{}, fmt.Errorf("the dim is %d in the configuration and %d in the shape, want the same", *dim, wanted)
+	}
+	if g.precision != nil {
+		*precision = *g.precision
 	}
 	return memory()
 }

@@ -100,7 +100,7 @@ func TestPlanUsage(t *testing.T) {
 		{"plan image 1x32x256x250", "the image is 256 by 250 pixels, want multiples of LightWindowSize, 32"},
 		{"plan block 2x3x4 -o yaml", `-o is "yaml"`},
 		{"plan block 2x3x4 -config /does/not/exist", "/does/not/exist"},
-		{"plan block 2x3x4 -config " + config(`{`), "-config: unexpected end"},
+		{"plan block 2x3x4 -config " + config(`{`), "config.json: unexpected end"},
 		{"plan block 2x3x4 -config " + config(`{"dims": 3}`), `unknown field "dims"`},
 		{"plan block 2x3x4 -config " + config(`{"dim": 8}`), "the dim is 8 in the configuration and 4 in the shape"},
 		{"plan feedforward 2x3x4 -config " + config(`{"dim": 4}`), "NumHeavyTokens is 0, want 1 to"},

@@ -3,10 +3,11 @@ package main
 import (
 	"bytes"
 	"context"
-	"errors"
 	"fmt"
 	"html/template"
+	"os"
 	"path/filepath"
+	"slices"
 
 	"github.com/colt5-vulkan/colt5/internal/atomicfile"
 	"github.com/urfave/cli/v3"
@@ -93,12 +94,29 @@ func (a *app) writeFigures(dir string, list []figure) ([]drawn, error) {
 	return pages, nil
 }
 
+// stale are files in a folder of figures that there are, but not among those drawn now.
+func stale(dir string, now []drawn) (old []string) {
+	for _, file := range figureFiles {
+		if slices.ContainsFunc(now, func(d drawn) bool { return d.File == file }) {
+			continue
+		}
+		for _, name := range []string{file + ".svg", file + ".png"} {
+			if _, err := os.Stat(filepath.Join(dir, name)); err == nil {
+				old = append(old, name)
+			}
+		}
+	}
+	return old
+}
+
 // writeNamed writes a file, and prints its name.
 func (a *app) writeNamed(dir, name string, data []byte) error {
 	path := filepath.Join(dir, name)
-	err := atomicfile.Write(path, data)
-	_, printed := fmt.Fprintln(a.stdout, path)
-	return errors.Join(err, printed)
+	if err := atomicfile.Write(path, data); err != nil {
+		return err
+	}
+	_, err := fmt.Fprintln(a.stdout, path)
+	return err
 }
 
 // inline is an SVG without what comes before its element, for a page. Its text was escaped where it was drawn.

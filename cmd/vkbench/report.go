@@ -20,7 +20,8 @@ import (
 const reportDescription = `Measures the roofs (as peak does), the modules (as bench does) and how time grows with the length of a sequence: a transformer block of
 1,024 to 1,048,576 tokens, and the attention of all tokens to all, up to the length where a run would take seconds. Writes report.html,
 one page that needs no other file, its plots as SVG and PNG, and bench.jsonl, the rows: a -baseline of later runs. Precisions that the
-device lacks are left out, and the report says so. On a driver that runs on the processor sizes are small, unless -full.`
+device lacks are left out, and the report says so. On a driver that runs on the processor sizes are small, unless -full. With -only other
+modules, or kernels, are measured; the lengths are as -lengths says. If it is interrupted, the rows so far are in interrupted.jsonl.`
 
 //go:embed report.html
 var reportTemplate string
@@ -32,10 +33,10 @@ func (a *app) report() *cli.Command {
 		DisableSliceFlagSeparator: true, // sizes have commas
 		Flags: []cli.Flag{
 			deviceFlag(), outFlag(), onlyFlag(), sizeFlag(), precisionFlag("f32,f16,bf16"), repsFlag(), warmupFlag(), fullFlag(),
-			&cli.StringFlag{Name: "lengths", Usage: "these `LENGTHS`, rising, such as 1024,4096 (default: all powers of 2 from 1,024 to 1,048,576)"},
+			&cli.StringFlag{Name: "lengths", Usage: "these `LENGTHS`, rising, such as 1024,4096, or none (default: all powers of 2 from 1,024 to 1,048,576, on a CPU driver from 128 to 2,048)"},
 		},
 		Action: func(ctx context.Context, c *cli.Command) error {
-			if err := errors.Join(noArgs(c), checkPace(c)); err != nil {
+			if err := errors.Join(noArgs(c), checkOnly(c), checkPace(c)); err != nil {
 				return err
 			}
 			cases := moduleCases()
@@ -65,9 +66,13 @@ func (a *app) report() *cli.Command {
 					s.lengths = lengths
 				}
 				r := reporting{b: b, sweep: s, command: commandLine(c)}
-				failed := r.measure(a, cases, small, precisions)
-				if ctx.Err() != nil {
-					return failed
+				r.todo, r.remarks = work(cases, small, dev.Caps(), precisions)
+				if err := nothing(r.todo, r.remarks); err != nil {
+					return err
+				}
+				failed := r.measure(a, precisions)
+				if interrupted(ctx) != nil {
+					return errors.Join(failed, r.keep(a, c.String("out")))
 				}
 				return errors.Join(failed, r.write(a, c.String("out"), failed))
 			})
@@ -75,13 +80,16 @@ func (a *app) report() *cli.Command {
 	}
 }
 
-// parseLengths reads rising numbers of tokens; nil if there are none.
+// parseLengths reads rising numbers of tokens; nil is the default.
 func parseLengths(text string) ([]int, error) {
+	if text == "none" {
+		return []int{}, nil
+	}
 	var lengths []int
 	for _, part := range list(text) {
 		n, err := strconv.Atoi(part)
 		if err != nil || n < 1 || n > 1<<30 || len(lengths) > 0 && n <= lengths[len(lengths)-1] {
-			return nil, usage("-lengths is %q, want rising numbers from 1 to %d, such as 1024,4096", text, 1<<30)
+			return nil, usage("-lengths is %q, want rising numbers from 1 to %d, such as 1024,4096, or none", text, 1<<30)
 		}
 		lengths = append(lengths, n)
 	}
@@ -120,6 +128,7 @@ func quoted(word string) string {
 // reporting is a report in the making.
 type reporting struct {
 	b       *benchmark
+	todo    []sized // before the sweep
 	sweep   sweep
 	command string
 	rows    bytes.Buffer // JSON, an object a line
@@ -127,16 +136,15 @@ type reporting struct {
 }
 
 // measure runs everything, and goes on after failures.
-func (r *reporting) measure(a *app, cases []benchCase, small bool, asked []pipelines.Precision) error {
+func (r *reporting) measure(a *app, asked []pipelines.Precision) error {
 	caps := r.b.info.Caps
 	roofs, remarks := allRoofs(caps)
-	todo, more := work(cases, small, caps, asked)
 	precisions, _ := supported(caps, asked)
-	r.remarks = append(append(r.b.remarks(), remarks...), more...)
+	r.remarks = slices.Concat(r.b.remarks(), remarks, r.remarks)
 	for _, remark := range r.remarks {
 		fmt.Fprintln(a.stderr, remark)
 	}
-	bar := a.progress(len(roofs) + len(todo) + r.sweep.steps(precisions))
+	bar := a.progress(len(roofs) + len(r.todo) + r.sweep.steps(precisions))
 	defer bar.end()
 	remark := func(text string) {
 		bar.clear()
@@ -144,11 +152,19 @@ func (r *reporting) measure(a *app, cases []benchCase, small bool, asked []pipel
 		fmt.Fprintln(a.stderr, text)
 	}
 	r.b.table = &table{out: &r.rows, remarks: a.stderr, format: "jsonl", columns: r.b.columns(nil), before: bar.clear}
-	failed := r.b.all(bar, append(roofs, todo...))
-	if r.b.ctx.Err() == nil {
+	failed := r.b.all(bar, append(roofs, r.todo...))
+	if interrupted(r.b.ctx) == nil {
 		failed = errors.Join(failed, r.sweep.run(r.b, bar, precisions, remark))
 	}
 	return errors.Join(failed, r.b.table.close())
+}
+
+// keep writes the rows that there were when the user stopped, and leaves an earlier report as it is.
+func (r *reporting) keep(a *app, dir string) error {
+	if r.rows.Len() == 0 {
+		return nil
+	}
+	return a.writeNamed(dir, "interrupted.jsonl", r.rows.Bytes())
 }
 
 // write writes all files of a report.
@@ -163,6 +179,9 @@ func (r *reporting) write(a *app, dir string, failed error) error {
 	plots, err := a.writeFigures(dir, figures(latest(rows), r.b.info.Name))
 	if err != nil {
 		return err
+	}
+	if old := stale(dir, plots); len(old) > 0 {
+		fmt.Fprintf(a.stderr, "Of an earlier report, which this one does not replace: %s.\n", strings.Join(old, ", "))
 	}
 	page := newReportPage(r.b.info, r.command, time.Now(), r.remarks, rows, plots)
 	if failed != nil {

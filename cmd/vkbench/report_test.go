@@ -173,13 +173,41 @@ func TestSweepEnds(t *testing.T) {
 	assert.InDelta(t, 12, s.expect(denseAttention, []float64{1, 3}), 1e-9)
 }
 
+// TestReportStopped: the rows so far are kept, and an earlier report stays as it is.
+func TestReportStopped(t *testing.T) {
+	dir := t.TempDir()
+	var out bytes.Buffer
+	a := &app{stdout: &out, stderr: io.Discard}
+	r := &reporting{}
+	require.NoError(t, r.keep(a, dir))
+	assert.Empty(t, out.String(), "there is nothing to keep")
+	r.rows.WriteString("a row\n")
+	require.NoError(t, r.keep(a, dir))
+	path := filepath.Join(dir, "interrupted.jsonl")
+	assert.Equal(t, path+"\n", out.String())
+	kept, err := os.ReadFile(path)
+	require.NoError(t, err)
+	assert.Equal(t, "a row\n", string(kept))
+
+	assert.Error(t, a.writeNamed(filepath.Join(dir, "no"), "x", nil))
+	assert.Equal(t, path+"\n", out.String(), "what was not written is not named")
+
+	for _, name := range []string{"length.svg", "token.png", "roofline.svg", "other.svg"} {
+		require.NoError(t, os.WriteFile(filepath.Join(dir, name), nil, 0o644))
+	}
+	assert.Equal(t, []string{"length.svg", "token.png"}, stale(dir, []drawn{{File: "roofline"}}))
+	for _, f := range figures(someRows(), "d") {
+		assert.Contains(t, figureFiles, f.file)
+	}
+}
+
 func TestLengths(t *testing.T) {
 	large := newSweep(false)
 	assert.Equal(t, 1024, large.lengths[0])
 	assert.Equal(t, 1<<20, large.lengths[len(large.lengths)-1])
 	assert.Len(t, large.lengths, 11)
 	assert.Equal(t, []int{512, 1024}, large.dims[blockLength])
-	for text, want := range map[string][]int{"": nil, "5": {5}, "1,1024": {1, 1024}} {
+	for text, want := range map[string][]int{"": nil, "none": {}, "5": {5}, "1,1024": {1, 1024}} {
 		got, err := parseLengths(text)
 		require.NoError(t, err)
 		assert.Equal(t, want, got)

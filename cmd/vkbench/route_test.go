@@ -80,6 +80,9 @@ func TestRouteOneByte(t *testing.T) {
 func TestRouteSeveralFiles(t *testing.T) {
 	out := fine(t, "route", file(t, "a", "first"), file(t, "b", "second"), "-dim", "8", "-o", "jsonl")
 	assert.Contains(t, out, `"text": "first\nsecond"`)
+	code, _, remarks := onDevice(t, "route", file(t, "a", ""), file(t, "b", ""))
+	assert.Equal(t, exitUsage, code)
+	assert.Contains(t, remarks, "empty, want at least one byte")
 }
 
 func TestRouteConfigAndWeights(t *testing.T) {
@@ -103,11 +106,40 @@ func TestRouteConfigAndWeights(t *testing.T) {
 	assert.Contains(t, remarks, "routed to the heavy branch: 3 (")
 
 	code, _, remarks = onDevice(t, "route", path, "-dim", "16", "-weights", weights)
-	assert.Equal(t, exitFailed, code)
+	assert.Equal(t, exitUsage, code)
+	assert.Contains(t, remarks, "-weights "+weights)
 	assert.Contains(t, remarks, "light_ff.0.gamma")
 	code, _, remarks = onDevice(t, "route", path, "-config", file(t, "config.json", `{"router_kwargs": {"eps": -1}}`))
-	assert.Equal(t, exitFailed, code)
+	assert.Equal(t, exitUsage, code)
 	assert.Contains(t, remarks, "Eps is -1")
+}
+
+// TestRouteKeepsPage: an earlier page is there until the next one is whole, and a failure leaves nothing behind.
+func TestRouteKeepsPage(t *testing.T) {
+	path := file(t, "text", sample())
+	page := filepath.Join(t.TempDir(), "page.html")
+	wrong := []string{"route", path, "-dim", "16", "-html", page, "-weights", path}
+	code, _, _ := onDevice(t, wrong...)
+	assert.Equal(t, exitUsage, code)
+	assert.NoFileExists(t, page)
+	require.NoError(t, os.WriteFile(page, []byte("earlier"), 0o644))
+	code, _, _ = onDevice(t, wrong...)
+	assert.Equal(t, exitUsage, code)
+	kept, err := os.ReadFile(page)
+	require.NoError(t, err)
+	assert.Equal(t, "earlier", string(kept))
+	fine(t, wrong[:len(wrong)-2]...)
+	kept, err = os.ReadFile(page)
+	require.NoError(t, err)
+	assert.Contains(t, string(kept), "<mark>")
+}
+
+func TestRouteCalls(t *testing.T) {
+	for _, c := range []struct{ length, batch, bytes, calls int }{{10, 2, 1, 1}, {10, 2, 10, 1}, {10, 2, 20, 1}, {10, 2, 30, 2}, {10, 2, 35, 3}, {10, 2, 25, 2}} {
+		assert.Equal(t, c.calls, routeConfig{length: c.length, batch: c.batch}.calls(c.bytes), c)
+	}
+	out := fine(t, "route", file(t, "text", strings.Repeat("x", 35)), "-dim", "8", "-length", "10")
+	assert.Contains(t, out, "calls: 3 of up to")
 }
 
 func TestEmbedding(t *testing.T) {

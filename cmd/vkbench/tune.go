@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 	"time"
 
 	"github.com/colt5-vulkan/colt5/pipelines"
@@ -50,12 +51,49 @@ func (a *app) tune() *cli.Command {
 			if c.Duration("each") <= 0 {
 				return usage("-each is %v, want more than 0", c.Duration("each"))
 			}
-			return a.withDevice(c, func(dev *vk.Device) error { return a.tuneOn(ctx, c, dev, precisions, sizes) })
+			return a.withDevice(c, func(dev *vk.Device) error {
+				if dev.Caps().CPU && !c.IsSet("size") {
+					sizes = [][]int{{64, 64, 64}}
+				}
+				have, remarks := supported(dev.Caps(), precisions)
+				if len(have) == 0 {
+					return errors.New(strings.Join(remarks, " "))
+				}
+				if c.Bool("forget") {
+					return a.forget(dev, have, sizes)
+				}
+				return a.tuneOn(ctx, c, dev, have, sizes, remarks)
+			})
 		},
 	}
 }
 
-func (a *app) tuneOn(ctx context.Context, c *cli.Command, dev *vk.Device, precisions []pipelines.Precision, sizes [][]int) error {
+// tunedLinear is what is tuned for a size, rows x inputs x outputs.
+func tunedLinear(size []int, p pipelines.Precision) pipelines.LinearConfig {
+	half := p != pipelines.F32 && size[1]%2 == 0 && size[2]%2 == 0
+	return pipelines.LinearConfig{In: size[1], Out: size[2], Precision: p, X16: half, Y16: half}
+}
+
+// forget goes back to the usual tiles.
+func (a *app) forget(dev *vk.Device, precisions []pipelines.Precision, sizes [][]int) error {
+	choices := map[string]string{}
+	for _, p := range precisions {
+		for _, size := range sizes {
+			purpose, err := pipelines.LinearPurpose(dev, tunedLinear(size, p), size[0])
+			if err != nil {
+				return err
+			}
+			choices[purpose] = ""
+		}
+	}
+	if err := dev.Tune(choices); err != nil {
+		return err
+	}
+	_, err := fmt.Fprintf(a.stdout, "%d products have the usual tiles again.\n", len(sizes)*len(precisions))
+	return err
+}
+
+func (a *app) tuneOn(ctx context.Context, c *cli.Command, dev *vk.Device, precisions []pipelines.Precision, sizes [][]int, remarks []string) error {
 	t, err := a.table(c, words("product", "product", 16), words("precision", "precision", 4), words("tile", "tile", 12), numbers("gpu_ms", "GPU ms", 8),
 		words("usual_tile", "usual tile", 12), numbers("usual_ms", "GPU ms", 8))
 	if err != nil {
@@ -63,31 +101,28 @@ func (a *app) tuneOn(ctx context.Context, c *cli.Command, dev *vk.Device, precis
 	}
 	if dev.Caps().CPU {
 		t.remark("This is a driver that runs on the processor: the times are no GPU figures, and there is one tile alone.")
-		sizes = [][]int{{64, 64, 64}}
+	}
+	for _, r := range remarks {
+		t.remark("%s", r)
 	}
 	bar := a.progress(len(sizes) * len(precisions))
 	defer bar.end()
 	t.before = bar.clear
 	choices := map[string]string{}
 	for _, p := range precisions {
-		if err := p.Supported(dev.Caps()); err != nil {
-			t.remark("Without %v: %v.", p, err)
-			continue
-		}
 		for _, size := range sizes {
-			if err := ctx.Err(); err != nil {
+			if err := interrupted(ctx); err != nil {
 				return err
 			}
 			name := fmt.Sprintf("%dx%dx%d", size[0], size[1], size[2])
 			bar.at(name)
-			half := p != pipelines.F32 && size[1]%2 == 0 && size[2]%2 == 0
-			found, err := pipelines.TuneLinear(dev, pipelines.LinearConfig{In: size[1], Out: size[2], Precision: p, X16: half, Y16: half}, size[0], c.Duration("each"))
+			found, err := pipelines.TuneLinear(dev, tunedLinear(size, p), size[0], c.Duration("each"))
 			if err != nil {
 				return err
 			}
 			bar.next()
 			best, usual := found.Tiles[found.Best], found.Tiles[found.Default]
-			if choices[found.Purpose] = best.Tile; c.Bool("forget") || float64(best.Time) > 0.98*float64(usual.Time) {
+			if choices[found.Purpose] = best.Tile; float64(best.Time) > 0.98*float64(usual.Time) {
 				choices[found.Purpose] = "" // the usual one does as well
 			}
 			t.row(name, p.String(), best.Tile, millis(inMillis(best.Time)), usual.Tile, millis(inMillis(usual.Time)))

@@ -29,14 +29,13 @@ func (a *app) verify() *cli.Command {
 			if !c.Args().Present() {
 				return usage("verify needs a folder of golden cases, or files, such as testdata/golden")
 			}
-			precisions, err := parsePrecisions(c.String("precision"))
-			if err == nil && len(precisions) > 1 {
-				err = usage("-precision is %q, want one of f32, f16, bf16", c.String("precision"))
+			if slices.Contains(c.StringSlice("module"), "") {
+				return usage("-module names nothing, want a module of the golden cases")
 			}
+			precision, err := onePrecision(c.String("precision"))
 			if err != nil {
 				return err
 			}
-			precision := colt5.Precision(precisions[0])
 			paths, err := golden.Cases(c.Args().Slice()...)
 			if err != nil {
 				return usageError{err}
@@ -61,7 +60,7 @@ func (a *app) verify() *cli.Command {
 				}
 				v := verification{dev: dev, table: t, only: c.StringSlice("module"), precision: precision, verifiers: verifiers(), unknown: map[string]int{}}
 				for _, path := range paths {
-					if err := ctx.Err(); err != nil {
+					if err := interrupted(ctx); err != nil {
 						return err
 					}
 					bar.at(caseName(path))
