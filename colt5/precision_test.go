@@ -128,6 +128,56 @@ func TestPrecisionNames(t *testing.T) {
 	assert.Equal(t, colt5.BFloat16, c.Precision)
 }
 
+// A weight that another call has as its result counts in the next call.
+func TestPrecisionWeightIsResult(t *testing.T) {
+	dev := gputest.Device(t)
+	if colt5.Float16.Supported(dev.Caps()) != nil {
+		return // TestPrecision looks at the error
+	}
+	gputest.Count()
+	const n, c = 3, 32
+	must := func(err error) { t.Helper(); require.NoError(t, err) }
+	f, err := colt5.NewConditionalRoutedFeedForward(dev, halfConfig(colt5.Float16))
+	must(err)
+	defer f.Close()
+	data := make([]float32, n*c)
+	for i := range data {
+		data[i] = float32(i%7) - 3
+	}
+	x, err := colt5.FromFloat32(dev, data, 1, n, c)
+	must(err)
+	defer x.Close()
+	y, err := colt5.NewTensor(dev, colt5.F32, 1, n, c)
+	must(err)
+	defer y.Close()
+	forward := func() []float32 {
+		must(f.Forward(y, x, colt5.FeedForwardOptions{}))
+		got, err := y.Float32()
+		must(err)
+		return got
+	}
+	before := forward()
+	w := f.Parameters()[2].Tensor
+	require.Equal(t, "light_ff.1.weight", f.Parameters()[2].Name)
+	logits := make([]float32, w.Len())
+	for i := range logits {
+		logits[i] = float32(i % 11)
+	}
+	in, err := colt5.FromFloat32(dev, logits, w.Shape()...)
+	must(err)
+	defer in.Close()
+	d, err := colt5.NewCoordinateDescent(dev, colt5.CoordinateDescentConfig{K: 3, NIters: 5, Eps: 1, EpsDecay: 1})
+	must(err)
+	defer d.Close()
+	must(d.Forward(w, in, nil))
+	after := forward()
+	assert.NotEqual(t, before, after)
+	written, err := w.Float32()
+	must(err)
+	must(w.Write(written))
+	assert.Equal(t, after, forward(), "the same weights, written by the host")
+}
+
 // A weight that is written while a call runs counts in the next call, even if this one has cast it in the middle of it.
 func TestPrecisionWriteDuringCall(t *testing.T) {
 	dev := gputest.Device(t)

@@ -300,6 +300,20 @@ func TestCoorDescentConstantEps(t *testing.T) {
 	}
 }
 
+// So few are to be chosen that the bound leaves the terms' range within one step, in the last one too.
+func TestCoorDescentLeastK(t *testing.T) {
+	for _, n := range []int{4000, 30_000} {
+		for iters := range 8 {
+			s := make([]float32, n)
+			for i := range s {
+				s[i] = float32(i % 4)
+			}
+			c := descentCase{config: CoorDescentConfig{Iters: 1 + iters, Eps: 0.03}, s: s, rows: 1, n: n, k: 1e-6}
+			c.run(t, gputest.Open(t))
+		}
+	}
+}
+
 // Blocks, the last one short; routes that share a mask; blocks taken whole. A block scores what it scores as a row.
 func TestCoorDescentBlocks(t *testing.T) {
 	limit := longest(gputest.Device(t).Caps())

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"hash/fnv"
 	"math/bits"
+	"math/rand/v2"
 	"slices"
 	"time"
 
@@ -117,7 +118,7 @@ func TuneLinear(dev *vk.Device, c LinearConfig, rows int, each time.Duration) (t
 			err = errors.Join(err, b.Close())
 		}
 	}()
-	zeros := func(name string, count, width int, p Precision) vk.Range {
+	memory := func(name string, count, width int, p Precision) vk.Range {
 		if err != nil {
 			return vk.Range{}
 		}
@@ -126,10 +127,11 @@ func TuneLinear(dev *vk.Device, c LinearConfig, rows int, each time.Duration) (t
 			return vk.Range{}
 		}
 		buffers = append(buffers, b)
+		err = noise(dev, b)
 		return b.Range()
 	}
 	a := LinearArgs{
-		X: zeros("tune x", rows, c.In, c.x()), W: zeros("tune w", c.Out, c.Precision.Columns(c.In), c.Precision), Y: zeros("tune y", rows, c.Out, c.y()),
+		X: memory("tune x", rows, c.In, c.x()), W: memory("tune w", c.Out, c.Precision.Columns(c.In), c.Precision), Y: memory("tune y", rows, c.Out, c.y()),
 		Batch: 1, Rows: rows,
 	}
 	if err != nil {
@@ -156,6 +158,25 @@ func TuneLinear(dev *vk.Device, c LinearConfig, rows int, each time.Duration) (t
 		}
 	}
 	return t, nil
+}
+
+// noise fills memory with numbers of both signs below 2 in size, whatever their precision: a product of zeros takes less power than any, and one
+// of what happened to lie there may hold NaNs.
+func noise(dev *vk.Device, b *vk.Buffer) error {
+	const block = 4 << 20
+	data := make([]byte, min(b.Size(), block))
+	random := rand.NewChaCha8([32]byte{})
+	random.Read(data) // never fails
+	for i := 1; i < len(data); i += 2 {
+		data[i] = data[i]&0xbf | 0x38 // the exponent's highest bits are 0111 in all three
+	}
+	for at := uint64(0); at < b.Size(); at += block {
+		n := min(b.Size()-at, block)
+		if err := dev.Upload(vk.Transfer{Range: b.Range().Slice(at, n), Data: data[:n]}); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // timeRecord is the median GPU time of a recording, after as long a warm-up.

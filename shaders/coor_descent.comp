@@ -164,8 +164,9 @@ float sum_of(Pair top, float scale, out float over) {
 }
 
 // Where e stays as it is, x holds terms: exp((s - origin) / e), 0 where that is nearly 0, cut where it is more than any bound comes to.
-// NEAR_BITS and FAR_BITS are how far the bound may move from the origin, the former where it moves slowly: precision ends there.
-const float NEAR_BITS = 4, FAR_BITS = 16;
+// NEAR_BITS and FAR_BITS are how far the bound may move from the origin, the former where it moves slowly: precision ends there. A step from
+// there may go to N / k times as far, up to 2^51 for the least k: MOST_BITS are more, and a sum of terms is finite.
+const float NEAR_BITS = 4, FAR_BITS = 16, MOST_BITS = 64;
 bool cached = false;
 Pair origin = Pair(0, 0);
 float bits = 0;  // log2(exp(1 / e))
@@ -173,7 +174,7 @@ float share = 0; // 1 / exp((bound - origin) / e), at the end
 
 vec4 term(vec4 s) {
 	vec4 d = above(s, origin);
-	return mix(vec4(0), exp2(clamp(d, -REACH * e.hi, 2 * FAR_BITS / bits) * bits), greaterThan(d, vec4(-REACH * e.hi)));
+	return mix(vec4(0), exp2(clamp(d, -REACH * e.hi, MOST_BITS / bits) * bits), greaterThan(d, vec4(-REACH * e.hi)));
 }
 
 vec4 scored(vec4 s) {
@@ -194,7 +195,7 @@ void last_steps(uint t, float m) {
 			cached = true;
 			origin = lesser(m, bound);
 			level = 1;
-			highest = exp2(min(above(vec4(m), origin).x * bits, 2 * FAR_BITS));
+			highest = exp2(min(above(vec4(m), origin).x * bits, MOST_BITS));
 			[[unroll]] for (uint q = 0; q < QUADS; q++) x[q] = term(x[q]);
 		}
 		vec4 all = vec4(0);

@@ -174,6 +174,28 @@ func TestAliases(t *testing.T) {
 	}
 }
 
+// TestBindWaits: what a run under way touches is held until it is done, whatever is bound for the next.
+func TestBindWaits(t *testing.T) {
+	d := open(t, vk.Options{})
+	from, tp := buffer(t, d, "from", 64), tape(t, d, vk.TapeConfig{})
+	s := tp.NewSlot("s", 64)
+	require.NoError(t, tp.Copy(s.Range(), from.Range()))
+	upload(t, from.Range(), noise(1, 16))
+	for range 3 {
+		a, b := buffer(t, d, "a", 64), buffer(t, d, "b", 64)
+		require.NoError(t, tp.Bind(s, a.Range()))
+		require.NoError(t, tp.Submit())
+		require.NoError(t, tp.Bind(s, b.Range()))
+		assert.Equal(t, noise(1, 16), words(t, a.Range()))
+		require.NoError(t, tp.Wait())
+		require.NoError(t, tp.Run())
+		assert.Equal(t, noise(1, 16), words(t, b.Range()))
+		held := d.Stats().Buffers
+		closed(t, a, b)
+		assert.Equal(t, held-2, d.Stats().Buffers)
+	}
+}
+
 func TestBuffersInUse(t *testing.T) {
 	d := open(t, vk.Options{})
 	a, b := buffer(t, d, "a", 64), buffer(t, d, "b", 64)

@@ -58,10 +58,11 @@ func chooseCases(cases []benchCase, only, sizes []string) ([]benchCase, error) {
 	return cases, nil
 }
 
-// fits rejects sizes that are no case: 0 where it has no meaning, and more to choose than there is.
+// fits rejects sizes that are no case: 0 where it has no meaning, more to choose than there is, and what would not be counted in 64 bits.
 func (x benchCase) fits(size []int) error {
-	all := -1
+	all, product := -1, 1.0
 	for i, d := range x.dims {
+		product *= float64(max(size[i], 1))
 		switch {
 		case size[i] == 0 && !strings.Contains(d, "(0: "):
 			return fmt.Errorf("%s is 0, want at least 1", d)
@@ -70,6 +71,9 @@ func (x benchCase) fits(size []int) error {
 		case d == "k" && all >= 0 && size[i] > size[all]:
 			return fmt.Errorf("k is %d of %d %s, want no more than these", size[i], size[all], x.dims[all])
 		}
+	}
+	if product > 1<<58 {
+		return fmt.Errorf("the sizes multiply to more than 2^58")
 	}
 	return nil
 }

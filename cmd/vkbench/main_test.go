@@ -81,6 +81,7 @@ func TestWrongUsage(t *testing.T) {
 		{"bench -only rmsnorm -size 5x0", `-size is "5x0", but of rmsnorm dim is 0`},
 		{"bench -only cross -size 1x2x0x4x5x0", `but of cross memories is 0`},
 		{"bench -only topk -size 1x5x6", `but of topk k is 6 of 5 entries`},
+		{"bench -only router_logits -size 227932169x316136131x64x1", "multiply to more than 2^58"},
 		{"bench -only scatter -size 1x5x8x6", `but of scatter k is 6 of 5 tokens`},
 		{"bench -only=", "-only names nothing"},
 		{"report -only= -out /tmp", "-only names nothing"},

@@ -174,7 +174,8 @@ func (r *reporting) write(a *app, dir string, failed error) error {
 		return fmt.Errorf("line %w", err)
 	}
 	if err := a.writeNamed(dir, "bench.jsonl", r.rows.Bytes()); err != nil {
-		return err
+		_, printed := a.stdout.Write(r.rows.Bytes()) // they took long
+		return errors.Join(err, printed)
 	}
 	plots, err := a.writeFigures(dir, figures(latest(rows), r.b.info.Name))
 	if err != nil {

@@ -191,6 +191,11 @@ func TestReportStopped(t *testing.T) {
 
 	assert.Error(t, a.writeNamed(filepath.Join(dir, "no"), "x", nil))
 	assert.Equal(t, path+"\n", out.String(), "what was not written is not named")
+	out.Reset()
+	r.rows.Reset()
+	r.rows.WriteString(earlier("mark", "1x2x3", "f32", 1, vk.Info{}))
+	assert.Error(t, r.write(a, filepath.Join(dir, "no"), nil))
+	assert.Equal(t, r.rows.String(), out.String(), "rows that no file takes are printed")
 
 	for _, name := range []string{"length.svg", "token.png", "roofline.svg", "other.svg"} {
 		require.NoError(t, os.WriteFile(filepath.Join(dir, name), nil, 0o644))

@@ -109,18 +109,20 @@ func (a *app) tuneOn(ctx context.Context, c *cli.Command, dev *vk.Device, precis
 	defer bar.end()
 	t.before = bar.clear
 	choices := map[string]string{}
+	var failed error
 	for _, p := range precisions {
 		for _, size := range sizes {
-			if err := interrupted(ctx); err != nil {
-				return err
+			if interrupted(ctx) != nil {
+				break
 			}
 			name := fmt.Sprintf("%dx%dx%d", size[0], size[1], size[2])
 			bar.at(name)
 			found, err := pipelines.TuneLinear(dev, tunedLinear(size, p), size[0], c.Duration("each"))
-			if err != nil {
-				return err
-			}
 			bar.next()
+			if err != nil {
+				failed = errors.Join(failed, fmt.Errorf("%s %s: %w", name, precisionName(p), err))
+				continue
+			}
 			best, usual := found.Tiles[found.Best], found.Tiles[found.Default]
 			if choices[found.Purpose] = best.Tile; float64(best.Time) > 0.98*float64(usual.Time) {
 				choices[found.Purpose] = "" // the usual one does as well
@@ -128,5 +130,5 @@ func (a *app) tuneOn(ctx context.Context, c *cli.Command, dev *vk.Device, precis
 			t.row(name, p.String(), best.Tile, millis(inMillis(best.Time)), usual.Tile, millis(inMillis(usual.Time)))
 		}
 	}
-	return errors.Join(t.close(), dev.Tune(choices))
+	return errors.Join(failed, interrupted(ctx), t.close(), dev.Tune(choices)) // what was measured is kept
 }

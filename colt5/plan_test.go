@@ -1,0 +1,33 @@
+package colt5
+
+import (
+	"testing"
+
+	"github.com/colt5-vulkan/colt5/internal/gputest"
+	"github.com/colt5-vulkan/colt5/vk"
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+)
+
+// TestPlansUsedLast: of more plans than are kept, the one that was used longest ago goes, not the oldest.
+func TestPlansUsedLast(t *testing.T) {
+	var c plans[int]
+	made := map[int]*plan{}
+	use := func(key int) {
+		if c.find(key) == nil {
+			tape, err := gputest.Device(t).NewTape(vk.TapeConfig{})
+			require.NoError(t, err)
+			made[key] = &plan{tape: tape}
+			require.NoError(t, c.add(key, made[key]))
+		}
+		assert.Same(t, made[key], c.find(key))
+	}
+	for key := range plansKept {
+		use(key)
+	}
+	use(0)
+	use(plansKept)
+	assert.Same(t, made[0], c.find(0))
+	assert.Nil(t, c.find(1))
+	require.NoError(t, c.close())
+}
