@@ -2,6 +2,7 @@ package colt5
 
 import (
 	"fmt"
+	"math"
 	"slices"
 
 	"github.com/colt5-vulkan/colt5/pipelines"
@@ -251,6 +252,9 @@ func (l *imageAttention) wire(b *builder, a imageCall) {
 	reordered := c.ChannelFirst || c.RouteScope == RouteScopeWindow
 	var ym, xm memory
 	if reordered {
+		if elements := float64(a.b) * float64(a.height) * float64(a.width) * float64(c.Dim); elements > math.MaxInt32 {
+			b.fail(fmt.Errorf("x has %.0f elements, want %d at most where pixels are brought into another order", elements, math.MaxInt32))
+		}
 		ym, xm = b.floats(a.b, a.height, a.width, c.Dim), b.floats(a.b, a.height, a.width, c.Dim)
 		y, x = ym.Range, xm.Range
 		record(b, pipelines.NewPermute, pipelines.PermuteConfig{}, l.order(a.imageSizes).into(x, a.x))

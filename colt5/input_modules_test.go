@@ -223,7 +223,16 @@ func TestBadImageConfigs(t *testing.T) {
 	refuses(t, "ConditionalRoutedImageAttention", smallImage(), NewConditionalRoutedImageAttention,
 		func(c C, caps vk.Caps, b, height int) (Memory, error) { return c.Memory(caps, b, height, 4) },
 		append(list, badShared(func(c *C) (*Precision, *RouterOptions) { return &c.Precision, &c.Router })...))
-	_, err := smallImage().Memory(vk.Caps{}, 1, 8, 6)
+	large := smallImage()
+	large.Dim, large.ChannelFirst = 1024, true
+	_, err := large.Memory(vk.Caps{}, 1, 2048, 1024)
+	assert.ErrorContains(t, err, "x has 2147483648 elements, want 2147483647 at most")
+	_, err = large.Memory(vk.Caps{}, 1, 2048, 1020)
+	assert.NoError(t, err)
+	large.ChannelFirst = false
+	_, err = large.Memory(vk.Caps{}, 1, 2048, 1024)
+	assert.NoError(t, err, "nothing is brought into another order")
+	_, err = smallImage().Memory(vk.Caps{}, 1, 8, 6)
 	assert.ErrorContains(t, err, "the image is 8 by 6 pixels, want multiples of LightWindowSize, 4")
 }
 

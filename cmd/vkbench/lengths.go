@@ -73,7 +73,11 @@ func (s sweep) run(b *benchmark, bar *progress, precisions []pipelines.Precision
 	var failed error
 	for _, c := range lengthCases() {
 		for _, p := range precisions {
-			failed = errors.Join(failed, s.line(b, bar, c, p, remark))
+			err := s.line(b, bar, c, p, remark)
+			failed = errors.Join(failed, err)
+			if errors.Is(err, errInterrupted) {
+				return failed
+			}
 		}
 	}
 	return failed

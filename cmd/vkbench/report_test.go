@@ -147,6 +147,11 @@ func TestSweepEnds(t *testing.T) {
 	s.lengths, s.dims = []int{64, 128, 256}, map[string][]int{blockLength: {16, 5}, denseAttention: {2, 8}}
 	var remarks []string
 	remark := func(text string) { remarks = append(remarks, text) }
+	stopped, stop := context.WithCancel(b.ctx)
+	stop()
+	b.ctx = stopped
+	assert.EqualError(t, s.run(b, a.progress(1), []pipelines.Precision{pipelines.F32}, remark), "interrupted", "once")
+	b.ctx = context.WithoutCancel(stopped)
 	s.most = 1e-12
 	require.NoError(t, s.run(b, a.progress(1), []pipelines.Precision{pipelines.F32}, remark))
 	require.Len(t, remarks, 2)
