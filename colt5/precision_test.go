@@ -128,86 +128,73 @@ func TestPrecisionNames(t *testing.T) {
 	assert.Equal(t, colt5.BFloat16, c.Precision)
 }
 
+// halfCall is a feedforward in float16 with its weight light_ff.1.weight; forward runs it, always on the same input.
+func halfCall(t *testing.T) (w *colt5.Tensor, forward func() []float32) {
+	t.Helper()
+	dev := gputest.Device(t)
+	gputest.Count()
+	const n, c = 3, 32
+	f, err := colt5.NewConditionalRoutedFeedForward(dev, halfConfig(colt5.Float16))
+	require.NoError(t, err)
+	data := make([]float32, n*c)
+	for i := range data {
+		data[i] = float32(i%7) - 3
+	}
+	x, err := colt5.FromFloat32(dev, data, 1, n, c)
+	require.NoError(t, err)
+	y, err := colt5.NewTensor(dev, colt5.F32, 1, n, c)
+	require.NoError(t, err)
+	t.Cleanup(func() { assert.NoError(t, errors.Join(f.Close(), x.Close(), y.Close())) })
+	require.Equal(t, "light_ff.1.weight", f.Parameters()[2].Name)
+	return f.Parameters()[2].Tensor, func() []float32 {
+		t.Helper()
+		require.NoError(t, f.Forward(y, x, colt5.FeedForwardOptions{}))
+		got, err := y.Float32()
+		require.NoError(t, err)
+		return got
+	}
+}
+
 // A weight that another call has as its result counts in the next call.
 func TestPrecisionWeightIsResult(t *testing.T) {
 	dev := gputest.Device(t)
 	if colt5.Float16.Supported(dev.Caps()) != nil {
 		return // TestPrecision looks at the error
 	}
-	gputest.Count()
-	const n, c = 3, 32
-	must := func(err error) { t.Helper(); require.NoError(t, err) }
-	f, err := colt5.NewConditionalRoutedFeedForward(dev, halfConfig(colt5.Float16))
-	must(err)
-	defer f.Close()
-	data := make([]float32, n*c)
-	for i := range data {
-		data[i] = float32(i%7) - 3
-	}
-	x, err := colt5.FromFloat32(dev, data, 1, n, c)
-	must(err)
-	defer x.Close()
-	y, err := colt5.NewTensor(dev, colt5.F32, 1, n, c)
-	must(err)
-	defer y.Close()
-	forward := func() []float32 {
-		must(f.Forward(y, x, colt5.FeedForwardOptions{}))
-		got, err := y.Float32()
-		must(err)
-		return got
-	}
+	w, forward := halfCall(t)
 	before := forward()
-	w := f.Parameters()[2].Tensor
-	require.Equal(t, "light_ff.1.weight", f.Parameters()[2].Name)
 	logits := make([]float32, w.Len())
 	for i := range logits {
 		logits[i] = float32(i % 11)
 	}
 	in, err := colt5.FromFloat32(dev, logits, w.Shape()...)
-	must(err)
+	require.NoError(t, err)
 	defer in.Close()
 	d, err := colt5.NewCoordinateDescent(dev, colt5.CoordinateDescentConfig{K: 3, NIters: 5, Eps: 1, EpsDecay: 1})
-	must(err)
+	require.NoError(t, err)
 	defer d.Close()
-	must(d.Forward(w, in, nil))
+	require.NoError(t, d.Forward(w, in, nil))
 	after := forward()
 	assert.NotEqual(t, before, after)
 	written, err := w.Float32()
-	must(err)
-	must(w.Write(written))
+	require.NoError(t, err)
+	require.NoError(t, w.Write(written))
 	assert.Equal(t, after, forward(), "the same weights, written by the host")
 }
 
 // A weight that is written while a call runs counts in the next call, even if this one has cast it in the middle of it.
 func TestPrecisionWriteDuringCall(t *testing.T) {
 	dev := gputest.Device(t)
-	if err := colt5.Float16.Supported(dev.Caps()); err != nil {
+	if colt5.Float16.Supported(dev.Caps()) != nil {
 		return // TestPrecision looks at the error
 	}
-	gputest.Count()
-	const n, c = 3, 32
-	f, err := colt5.NewConditionalRoutedFeedForward(dev, halfConfig(colt5.Float16))
-	require.NoError(t, err)
-	defer func() { assert.NoError(t, f.Close()) }()
-	data := make([]float32, n*c)
-	for i := range data {
-		data[i] = float32(i%7) - 3
-	}
-	x, err := colt5.FromFloat32(dev, data, 1, n, c)
-	require.NoError(t, err)
-	defer x.Close()
-	y, err := colt5.NewTensor(dev, colt5.F32, 1, n, c)
-	require.NoError(t, err)
-	defer y.Close()
-	forward := func() { require.NoError(t, f.Forward(y, x, colt5.FeedForwardOptions{})) }
+	w, forward := halfCall(t)
 	forward()
 
 	// A large transfer holds up the write, but no call.
 	large, err := colt5.NewTensor(dev, colt5.F32, 48<<20)
 	require.NoError(t, err)
 	defer large.Close()
-	w := f.Parameters()[2].Tensor
-	require.Equal(t, "light_ff.1.weight", f.Parameters()[2].Name)
 	values := make([]float32, w.Len())
 	for i := range values {
 		values[i] = float32(i%5) * 0.1
@@ -220,12 +207,7 @@ func TestPrecisionWriteDuringCall(t *testing.T) {
 	forward()
 	require.NoError(t, errors.Join(<-done, <-done))
 
-	forward()
-	got, err := y.Float32()
-	require.NoError(t, err)
+	got := forward()
 	require.NoError(t, w.Write(values))
-	forward()
-	want, err := y.Float32()
-	require.NoError(t, err)
-	assert.Equal(t, want, got)
+	assert.Equal(t, forward(), got)
 }

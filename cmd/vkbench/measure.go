@@ -84,10 +84,7 @@ func (b *benchmark) all(bar *progress, todo []sized) error {
 	var failed error
 	for _, x := range todo {
 		bar.at(x.title())
-		err := interrupted(b.ctx)
-		if err == nil {
-			err = b.run(x)
-		}
+		err := b.run(x)
 		if errors.Is(err, errInterrupted) {
 			return errors.Join(failed, err)
 		}
@@ -101,6 +98,9 @@ func (b *benchmark) all(bar *progress, todo []sized) error {
 
 // run times a case and writes its rows.
 func (b *benchmark) run(x sized) error {
+	if err := interrupted(b.ctx); err != nil {
+		return err
+	}
 	b.dev.ResetPeak()
 	before := b.dev.Stats().BufferBytes
 	var t timing
