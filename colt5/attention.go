@@ -27,7 +27,7 @@ type ConditionalRoutedAttentionConfig struct {
 	MultiplyQueriesByScore bool          `json:"multiply_queries_by_score"` // heavy queries too, not only their outputs
 	UseNullQTokens         bool          `json:"use_null_q_tokens"`         // what is no query gets a learned token; else 0
 	Router                 RouterOptions `json:"router_kwargs"`
-	Precision              Precision     `json:"precision"` // of the matrix products; Float32 is the default
+	Precision              DType         `json:"precision"` // of the matrix products; Float32 is the default
 }
 
 // DefaultConditionalRoutedAttentionConfig returns the reference's defaults; Dim and the numbers of tokens are left to the caller.
@@ -317,7 +317,7 @@ func (o *branchOut) mark() {
 		return
 	}
 	o.marks = o.b.floats(o.q.b, o.q.n)
-	record(o.b, pipelines.NewMark, pipelines.MarkConfig{}, pipelines.MarkArgs{
+	record(o.b, pipelines.NewMembershipMask, pipelines.MembershipMaskConfig{}, pipelines.MembershipMaskArgs{
 		Indices: o.q.indices.Range, Filled: o.q.filled.Range, Y: o.marks.Range, B: o.q.b, N: o.q.n, K: o.q.k, First: o.first,
 	})
 }
@@ -352,7 +352,7 @@ func (o *branchOut) others() {
 	if o.null != nil && o.q.soft { // a query whose score is 0 is one all the same: finish leaves its row alone
 		nothing = o.b.floats(o.q.b, o.q.k, o.dim)
 		o.b.fill(nothing.Range, 0)
-		a.Value, a.Indices, a.Filled, a.K = nothing.Range, o.q.indices.Range, o.q.filled.Range, o.q.k
+		a.Value, a.Indices, a.Valid, a.K = nothing.Range, o.q.indices.Range, o.q.filled.Range, o.q.k
 	}
 	record(o.b, pipelines.NewScatter, pipelines.ScatterConfig{C: o.dim, Add: o.residual && a.K > 0}, a)
 	o.b.give(nothing)

@@ -26,7 +26,7 @@ type ConditionalRoutedAutoregressiveAttentionConfig struct {
 	MultiplyQueriesByScore bool          `json:"multiply_queries_by_score"` // heavy queries too, not only their outputs
 	UseNullQTokens         bool          `json:"use_null_q_tokens"`         // what is no query gets a learned token; else 0
 	Router                 RouterOptions `json:"router_kwargs"`             // RouteBlockSize must be 0
-	Precision              Precision     `json:"precision"`                 // of the matrix products; Float32 is the default
+	Precision              DType         `json:"precision"`                 // of the matrix products; Float32 is the default
 
 	// CausalQueryRouting chooses the queries of a window without looking at later tokens: a token is one if its logit is at least the
 	// NumHeavyTokensQ-th largest of the window before, first come first served. Without it the choice of queries, though not
@@ -258,7 +258,7 @@ func (l *autoregressiveAttention) chooseCausally(b *builder, q *choice) {
 	b.choose(vk.Range{}, &plain)
 	q.indices, q.filled = b.floats(q.lists(), q.k), b.floats(q.lists(), q.k)
 	record(b, pipelines.NewCausalSelect, pipelines.CausalSelectConfig{}, pipelines.CausalSelectArgs{
-		Logits: q.logits.Range, Values: plain.values.Range, Filled: plain.filled.Range, Indices: q.indices.Range, Chosen: q.filled.Range,
+		Logits: q.logits.Range, Values: plain.values.Range, Valid: plain.filled.Range, Indices: q.indices.Range, QueryValid: q.filled.Range,
 		B: q.b, N: q.n, Window: q.block, K: q.count,
 	})
 	b.give(plain.values, plain.indices, plain.filled)

@@ -26,7 +26,7 @@ type ConditionalRoutedTransformerBlockConfig struct {
 	MultiplyQueriesByScore bool          `json:"multiply_queries_by_score"`
 	UseNullQTokens         bool          `json:"use_null_q_tokens"`
 	Router                 RouterOptions `json:"router_kwargs"` // of all three routers
-	Precision              Precision     `json:"precision"`     // of the matrix products; Float32 is the default
+	Precision              DType         `json:"precision"`     // of the matrix products; Float32 is the default
 }
 
 // DefaultConditionalRoutedTransformerBlockConfig returns the reference's defaults; Dim and the numbers of tokens are left to the caller.

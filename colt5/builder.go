@@ -14,14 +14,14 @@ import (
 type builder struct {
 	layout
 	caps      vk.Caps
-	precision Precision
+	precision DType
 	kernels   *kernels
 	inspect   bool
 	constants uint64 // bytes of tables
 
 	plan *plan
-	tape *vk.Tape // nil while measuring
-	err  error    // the first one; after it nothing is recorded
+	list *vk.CommandList // nil while measuring
+	err  error           // the first one; after it nothing is recorded
 }
 
 // memory is a piece of the workspace, and where it is; while measuring, it is nowhere.
@@ -33,7 +33,7 @@ type memory struct {
 // take is memory between steps, until it is given back.
 func (b *builder) take(bytes uint64) memory {
 	p := b.layout.take(bytes)
-	if b.tape == nil || bytes == 0 {
+	if b.list == nil || bytes == 0 {
 		return memory{piece: p}
 	}
 	return memory{b.plan.workspace.Range().Slice(p.offset, p.size), p}
@@ -61,7 +61,7 @@ func (b *builder) give(list ...memory) {
 
 // slot is the range of the i-th tensor of the call, absent if there is none.
 func (b *builder) slot(i int) vk.Range {
-	if b.tape == nil || b.plan.slots[i] == nil {
+	if b.list == nil || b.plan.slots[i] == nil {
 		return vk.Range{}
 	}
 	return b.plan.slots[i].Range()
@@ -83,45 +83,45 @@ func rows(r vk.Range, first, count, rowBytes int) vk.Range {
 
 // fill records that every word of r becomes word.
 func (b *builder) fill(r vk.Range, word uint32) {
-	if b.err == nil && b.tape != nil {
-		b.fail(b.tape.Fill(r, word))
+	if b.err == nil && b.list != nil {
+		b.fail(b.list.Fill(r, word))
 	}
 }
 
 // copy records a copy.
 func (b *builder) copy(to, from vk.Range) {
-	if b.err == nil && b.tape != nil {
-		b.fail(b.tape.Copy(to, from))
+	if b.err == nil && b.list != nil {
+		b.fail(b.list.Copy(to, from))
 	}
 }
 
 // table is memory with numbers that the steps read. They are computed when the plan is recorded.
 func (b *builder) table(name string, count int, make func() []float32) vk.Range {
 	b.constants += 4 * uint64(count)
-	if b.err != nil || b.tape == nil {
+	if b.err != nil || b.list == nil {
 		return vk.Range{}
 	}
-	buffer, err := b.tape.Device().NewBuffer(name, 4*uint64(count))
+	buffer, err := b.list.Device().NewBuffer(name, 4*uint64(count))
 	if err != nil {
 		b.fail(err)
 		return vk.Range{}
 	}
 	b.plan.constants = append(b.plan.constants, buffer)
-	b.fail(b.tape.Device().Upload(vk.Transfer{Range: buffer.Range(), Data: vk.Bytes(make())}))
+	b.fail(b.list.Device().Upload(vk.Transfer{Range: buffer.Range(), Data: vk.Bytes(make())}))
 	return buffer.Range()
 }
 
 // record adds the dispatches of a room to the plan. Its kernel is made when it is first needed.
 func record[C comparable, A any, K interface {
 	closer
-	Record(*vk.Tape, A) error
+	Record(*vk.CommandList, A) error
 }](b *builder, make func(*vk.Device, C) (K, error), c C, a A) {
-	if b.err != nil || b.tape == nil {
+	if b.err != nil || b.list == nil {
 		return
 	}
 	k, err := kernel(b.kernels, make, c)
 	if err == nil {
-		err = k.Record(b.tape, a)
+		err = k.Record(b.list, a)
 	}
 	b.fail(err)
 }
@@ -199,21 +199,21 @@ func (b *builder) measure(wire func(*builder)) {
 }
 
 // newPlan wires a plan for the tensors of a call; nil ones have no slot.
-func newPlan(dev *vk.Device, k *kernels, name string, precision Precision, profile, inspect bool, tensors []*Tensor, names []string, wire func(*builder)) (*plan, error) {
+func newPlan(dev *vk.Device, k *kernels, name string, precision DType, profile, inspect bool, tensors []*Tensor, names []string, wire func(*builder)) (*plan, error) {
 	b := &builder{caps: dev.Caps(), precision: precision, kernels: k, inspect: inspect}
 	b.measure(wire)
 	if b.err != nil {
 		return nil, b.err
 	}
-	tape, err := dev.NewTape(vk.TapeConfig{Name: name, Profile: profile})
+	list, err := dev.NewCommandList(vk.CommandListConfig{Name: name, Profile: profile})
 	if err != nil {
 		return nil, err
 	}
-	p := &plan{tape: tape, profiled: profile, inspected: inspect}
+	p := &plan{list: list, profiled: profile, inspected: inspect}
 	for i, t := range tensors {
-		var s *vk.Slot
+		var s *vk.Binding
 		if t != nil {
-			s = tape.NewSlot(names[i], t.memory.Size())
+			s = list.NewBinding(names[i], t.memory.Size())
 		}
 		p.slots = append(p.slots, s)
 	}
@@ -223,7 +223,7 @@ func newPlan(dev *vk.Device, k *kernels, name string, precision Precision, profi
 		}
 	}
 	measured := b.layout.peak
-	b.layout, b.constants, b.plan, b.tape = layout{limit: b.layout.limit}, 0, p, tape
+	b.layout, b.constants, b.plan, b.list = layout{limit: b.layout.limit}, 0, p, list
 	wire(b)
 	if b.peak != measured && b.err == nil {
 		b.err = fmt.Errorf("the plan took %d bytes where %d were measured", b.peak, measured)

@@ -140,7 +140,7 @@ func TestOtherDeviceAndClosedModules(t *testing.T) {
 	other, err := vk.Open(vk.Options{CacheDir: "-"})
 	require.NoError(t, err)
 	t.Cleanup(func() { assert.NoError(t, other.Close()) })
-	for _, s := range b.subjects(Float32) {
+	for _, s := range b.subjects(F32) {
 		y, in := b.upload(s, 1, s.some(1, 1, true))
 		foreign := func(like *Tensor) *Tensor {
 			x, err := NewTensor(other, like.dtype, like.shape...)
@@ -180,7 +180,7 @@ func TestOtherDeviceAndClosedModules(t *testing.T) {
 		_, err = s.module.LastRouting()
 		assert.ErrorIs(t, err, vk.ErrClosed, s.name)
 	}
-	for _, k := range kinds(Float32) {
+	for _, k := range kinds(F32) {
 		assert.NoError(t, k.none.Close())
 	}
 }
@@ -188,7 +188,7 @@ func TestOtherDeviceAndClosedModules(t *testing.T) {
 // TestConfigIsKept: a module tells what it was made with.
 func TestConfigIsKept(t *testing.T) {
 	b := newBench(t)
-	for _, k := range kinds(Float32) {
+	for _, k := range kinds(F32) {
 		k.kept(b)
 	}
 }

@@ -44,7 +44,7 @@ func NewCoordinateDescent(dev *vk.Device, c CoordinateDescentConfig) (*Coordinat
 		return nil, err
 	}
 	d := &CoordinateDescent{config: c}
-	d.open("CoordinateDescent", dev, Float32)
+	d.open("CoordinateDescent", dev, F32)
 	return d, nil
 }
 

@@ -18,7 +18,7 @@ type ConditionalRoutedCrossAttentionConfig struct {
 	MultiplyKeysByScore   bool          `json:"multiply_keys_by_score"`  // keys too, not only values
 	UseNullQTokens        bool          `json:"use_null_q_tokens"`       // what is no query gets a learned token; else 0
 	Router                RouterOptions `json:"router_kwargs"`           // of both; RouteBlockSize is not used, the one above is
-	Precision             Precision     `json:"precision"`               // of the matrix products; Float32 is the default
+	Precision             DType         `json:"precision"`               // of the matrix products; Float32 is the default
 }
 
 // DefaultConditionalRoutedCrossAttentionConfig returns the reference's defaults; Dim and the numbers of tokens are left to the caller.

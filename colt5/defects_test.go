@@ -114,7 +114,7 @@ func TestDefect01CrossAttentionCrashes(t *testing.T) {
 // With several routes, the keys and values of a batch item came from another one.
 func TestDefect02RoutesReadAnotherItem(t *testing.T) {
 	b := newBench(t)
-	for _, s := range b.subjects(Float32) {
+	for _, s := range b.subjects(F32) {
 		if !slices.Contains([]string{"attention", "cross", "autoregressive", "image"}, s.name) {
 			continue
 		}
@@ -344,7 +344,7 @@ func TestDefect13FullyMaskedRows(t *testing.T) {
 			assert.NotZero(t, slices.Max(b.finite(y)[n:]))
 		}
 	})
-	for _, s := range b.subjects(Float32) {
+	for _, s := range b.subjects(F32) {
 		if !s.masked {
 			continue
 		}

@@ -200,7 +200,7 @@ func (b *builder) embed(table *Tensor, y, ids vk.Range, count int, bytes bool) {
 		bad := b.take(16) // until the plan ends: it is read after the run
 		b.fill(bad.Range, 0)
 		a.Bad = rows(bad.Range, 0, 1, 4)
-		if b.tape != nil {
+		if b.list != nil {
 			b.plan.badIDs, b.plan.vocabulary = a.Bad, v
 		}
 	}

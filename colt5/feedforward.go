@@ -14,7 +14,7 @@ type ConditionalRoutedFeedForwardConfig struct {
 	HeavyFFMult           float64       `json:"heavy_ff_mult"`           // hidden size of the heavy branch is int(C * this), at least 1
 	RouterStraightThrough bool          `json:"router_straight_through"` // a chosen token scores 1, not its soft score
 	Router                RouterOptions `json:"router_kwargs"`
-	Precision             Precision     `json:"precision"` // of the matrix products; Float32 is the default
+	Precision             DType         `json:"precision"` // of the matrix products; Float32 is the default
 }
 
 // DefaultConditionalRoutedFeedForwardConfig returns the reference's defaults; Dim and NumHeavyTokens are left to the caller.
@@ -247,16 +247,16 @@ func (f *routedFeedForward) wire(b *builder, a feedForwardCall) {
 		}
 		up := pipelines.LinearArgs{X: a.x, Batch: a.b, InRows: a.n, Rows: q.k}
 		if q.listed {
-			up.Gather, up.Filled = q.indices.Range, q.filled.Range
+			up.Gather, up.Valid = q.indices.Range, q.filled.Range
 		}
-		f.heavy.up(b, hidden, false, pipelines.LinearConfig{Gather: q.listed, Filled: q.listed}, up)
+		f.heavy.up(b, hidden, false, pipelines.LinearConfig{Gather: q.listed, Valid: q.listed}, up)
 	}}
 	interleave(heavy, f.light.stages(b, a.y, a.x, a.b*a.n, f.budget, a.residual))
 	down := pipelines.LinearArgs{Y: a.y, Residual: a.y, Batch: a.b, Rows: q.k, OutRows: a.n, Score: q.scores.Range}
 	if q.listed {
-		down.Scatter, down.Filled = q.indices.Range, q.filled.Range
+		down.Scatter, down.Valid = q.indices.Range, q.filled.Range
 	}
-	f.heavy.down(b, hidden, pipelines.LinearConfig{Residual: true, Scatter: q.listed, Filled: q.listed, Score: q.soft}, down)
+	f.heavy.down(b, hidden, pipelines.LinearConfig{Residual: true, Scatter: q.listed, Valid: q.listed, Score: q.soft}, down)
 	b.give(hidden.memory)
 	q.done(b)
 }

@@ -189,10 +189,10 @@ func TestOtherTensorsSamePlan(t *testing.T) {
 	data := normal(1, 2*64*16)
 	x, y := b.floats(data, 2, 64, 16), b.tensor(F32, 2, 64, 16)
 	require.NoError(t, f.Forward(y, x, FeedForwardOptions{}))
-	tapes := b.dev.Stats().Tapes
+	lists := b.dev.Stats().CommandLists
 	other, again := b.floats(data, 2, 64, 16), b.tensor(F32, 2, 64, 16)
 	require.NoError(t, f.Forward(again, other, FeedForwardOptions{}))
-	assert.Equal(t, tapes, b.dev.Stats().Tapes)
+	assert.Equal(t, lists, b.dev.Stats().CommandLists)
 	assert.Equal(t, b.read(y), b.read(again))
 	assert.ErrorContains(t, f.Forward(x, x, FeedForwardOptions{}), "overlapping", "the output over the input")
 	require.NoError(t, f.Forward(y, x, FeedForwardOptions{}), "the plan works on after a refused call")
@@ -221,7 +221,7 @@ func TestPlansAreBounded(t *testing.T) {
 		}
 	}
 	assert.Len(t, f.plans.kept, plansKept)
-	assert.LessOrEqual(t, b.dev.Stats().Tapes, int64(plansKept))
+	assert.LessOrEqual(t, b.dev.Stats().CommandLists, int64(plansKept))
 }
 
 func TestSaveAndLoad(t *testing.T) {

@@ -23,7 +23,7 @@ type bench struct {
 func newBench(t *testing.T) *bench {
 	b := &bench{t, gputest.Device(t)}
 	t.Cleanup(func() {
-		n, text := b.dev.Messages()
+		n, text := b.dev.DrainMessages()
 		assert.Zero(t, n, text)
 	})
 	return b

@@ -57,9 +57,9 @@ func (h *heavyCall) project() {
 	}
 	a := pipelines.LinearArgs{X: h.x, Gamma: h.gamma.memory, Y: h.queries.Range, Batch: q.b, InRows: q.n, Rows: q.k}
 	if q.listed {
-		a.Gather, a.Filled = q.indices.Range, q.filled.Range
+		a.Gather, a.Valid = q.indices.Range, q.filled.Range
 	}
-	b.product(h.toQ, 0, 0, pipelines.LinearConfig{Norm: true, Gather: q.listed, Filled: q.listed, Y16: h.queries.half}, a)
+	b.product(h.toQ, 0, 0, pipelines.LinearConfig{Norm: true, Gather: q.listed, Valid: q.listed, Y16: h.queries.half}, a)
 	h.projectKeys()
 }
 
@@ -110,9 +110,9 @@ func (h *heavyCall) projectKeys() {
 			X: h.context, Gamma: h.gamma.memory, Y: h.keys.rows(r*kv.b*kv.k, kv.b*kv.k), Batch: kv.b, InRows: kv.n, Rows: kv.k,
 		}
 		if kv.listed {
-			a.Gather, a.Filled, a.Lists, a.List = kv.indices.Range, kv.filled.Range, kv.r, r
+			a.Gather, a.Valid, a.Lists, a.List = kv.indices.Range, kv.filled.Range, kv.r, r
 		}
-		b.product(h.toKV, r*out, out, pipelines.LinearConfig{Norm: true, Gather: kv.listed, Filled: kv.listed, Y16: h.keys.half}, a)
+		b.product(h.toKV, r*out, out, pipelines.LinearConfig{Norm: true, Gather: kv.listed, Valid: kv.listed, Y16: h.keys.half}, a)
 	}
 }
 
@@ -125,7 +125,7 @@ func (h *heavyCall) rotate() {
 	table := b.table("rotary table", pipelines.RotaryTableLen(q.n, d), func() []float32 { return pipelines.RotaryTable(q.n, d) })
 	turn := pipelines.RotaryArgs{X: h.queries.Range, Table: table, Lists: q.b, Rows: q.k}
 	if q.listed {
-		turn.Positions, turn.Filled = q.indices.Range, q.filled.Range
+		turn.Positions, turn.Valid = q.indices.Range, q.filled.Range
 	}
 	record(b, pipelines.NewRotary, pipelines.RotaryConfig{Precision: b.precisionOf(h.queries), Heads: h.heads, DimHead: d}, turn)
 	if h.shared {
@@ -139,7 +139,7 @@ func (h *heavyCall) rotate() {
 			X: h.keys.rows(r*kv.b*kv.k, kv.b*kv.k), Table: table, Lists: kv.b, Rows: kv.k, Routes: kv.r, Route: r,
 		}
 		if kv.listed {
-			turn.Positions, turn.Filled = kv.indices.Range, kv.filled.Range
+			turn.Positions, turn.Valid = kv.indices.Range, kv.filled.Range
 		}
 		record(b, pipelines.NewRotary, pipelines.RotaryConfig{Precision: b.precisionOf(h.keys), Heads: heads, DimHead: d, Stride: 2 * heads * d, HeadStride: 2 * d}, turn)
 	}
@@ -151,12 +151,12 @@ func (h *heavyCall) attend() {
 	h.attended = b.headOperands(h.dimHead, h.heads, q.b, q.k)
 	c := pipelines.RoutedAttentionConfig{
 		Precision: b.precisionOf(h.keys),
-		Heads:     h.heads, DimHead: h.dimHead, Routes: kv.r, Filled: kv.listed, QueryFilled: q.listed,
+		Heads:     h.heads, DimHead: h.dimHead, Routes: kv.r, Valid: kv.listed, QueryValid: q.listed,
 		ScoreValues: kv.soft, ScoreKeys: kv.soft && h.multiplyKeys, ScoreQueries: q.soft && h.multiplyQueries,
 	}
 	a := pipelines.RoutedAttentionArgs{
 		Q: h.queries.Range, KV: h.keys.Range, Null: h.nullKV.memory, Y: h.attended.Range,
-		Filled: kv.filled.Range, KeyScores: kv.scores.Range, QueryFilled: q.filled.Range,
+		Valid: kv.filled.Range, KeyScores: kv.scores.Range, QueryValid: q.filled.Range,
 		Lists: h.lists(), Queries: q.b * q.k / h.lists(), Keys: kv.k, PerItem: max(kv.windows, 1),
 	}
 	if c.ScoreQueries {
@@ -175,10 +175,10 @@ func (h *heavyCall) attend() {
 // finish writes the output of every query to its row of y [B, N, C], times its score, plus, with add, that row of the residual.
 func (h *heavyCall) finish(y, residual vk.Range, add bool) {
 	b, q := h.b, h.q
-	c := pipelines.LinearConfig{X16: h.attended.half, Residual: add, Scatter: q.listed, Filled: q.listed, Score: q.soft}
+	c := pipelines.LinearConfig{X16: h.attended.half, Residual: add, Scatter: q.listed, Valid: q.listed, Score: q.soft}
 	a := pipelines.LinearArgs{X: h.attended.Range, Y: y, Batch: q.b, Rows: q.k, OutRows: q.n, Score: q.scores.Range}
 	if q.listed {
-		a.Scatter, a.Filled = q.indices.Range, q.filled.Range
+		a.Scatter, a.Valid = q.indices.Range, q.filled.Range
 	}
 	if add {
 		a.Residual = residual

@@ -44,7 +44,7 @@ type ConditionalRoutedImageAttentionConfig struct {
 	ChannelFirst           bool          `json:"channel_first"`             // x and y are [B, C, H, W]; else [B, H, W, C]
 	RouteScope             RouteScope    `json:"route_scope"`               // RouteScopeImage or RouteScopeWindow
 	Router                 RouterOptions `json:"router_kwargs"`
-	Precision              Precision     `json:"precision"` // of the matrix products; Float32 is the default
+	Precision              DType         `json:"precision"` // of the matrix products; Float32 is the default
 }
 
 // DefaultConditionalRoutedImageAttentionConfig returns the reference's defaults, but for the scope, which is the image; Dim and the numbers

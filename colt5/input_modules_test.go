@@ -77,7 +77,7 @@ func note(changed map[string]bool, a, b reflect.Value) {
 }
 
 // badShared are the bad values of what all configs have: a precision, and a router's options.
-func badShared[C any](parts func(*C) (*Precision, *RouterOptions)) []bad[C] {
+func badShared[C any](parts func(*C) (*DType, *RouterOptions)) []bad[C] {
 	o := func(want string, change func(*RouterOptions)) bad[C] {
 		return bad[C]{want, func(c *C) { _, r := parts(c); change(r) }}
 	}
@@ -113,7 +113,7 @@ func TestBadAttentionConfigs(t *testing.T) {
 		{"RouteBlockSize is -1, want 0", func(c *C) { c.Router.RouteBlockSize = -1 }},
 	}
 	refuses(t, "ConditionalRoutedAttention", smallAttention(), NewConditionalRoutedAttention, C.Memory,
-		append(list, badShared(func(c *C) (*Precision, *RouterOptions) { return &c.Precision, &c.Router })...))
+		append(list, badShared(func(c *C) (*DType, *RouterOptions) { return &c.Precision, &c.Router })...))
 	c := smallAttention() // without the light branch its fields do not matter
 	c.HasLightAttn, c.LightDimHead, c.LightHeads, c.LightWindowSize = false, 0, 0, 0
 	b := newBench(t)
@@ -142,7 +142,7 @@ func TestBadAutoregressiveConfigs(t *testing.T) {
 	good := smallAutoregressive()
 	good.RotaryEmb, good.CausalQueryRouting = false, false
 	refuses(t, "ConditionalRoutedAutoregressiveAttention", good, NewConditionalRoutedAutoregressiveAttention, C.Memory,
-		append(list, badShared(func(c *C) (*Precision, *RouterOptions) { return &c.Precision, &c.Router })...))
+		append(list, badShared(func(c *C) (*DType, *RouterOptions) { return &c.Precision, &c.Router })...))
 
 	type A = AutoregressiveTransformerConfig
 	more := []bad[A]{
@@ -151,7 +151,7 @@ func TestBadAutoregressiveConfigs(t *testing.T) {
 		{"FFMult is 0, want a positive", func(c *A) { c.FFMult = 0 }},
 		{"int(Dim * FFMult) is 0, want 1", func(c *A) { c.FFMult = 0.1 }},
 	}
-	for _, l := range append(list, badShared(func(c *C) (*Precision, *RouterOptions) { return &c.Precision, &c.Router })...) {
+	for _, l := range append(list, badShared(func(c *C) (*DType, *RouterOptions) { return &c.Precision, &c.Router })...) {
 		more = append(more, bad[A]{l.want, func(c *A) { l.change(&c.ConditionalRoutedAutoregressiveAttentionConfig) }})
 	}
 	refuses(t, "AutoregressiveTransformer", AutoregressiveTransformerConfig{1, 256, 2, good}, NewAutoregressiveTransformer, A.Memory, more)
@@ -175,7 +175,7 @@ func TestBadBlockConfigs(t *testing.T) {
 		{"HeavyDimHead is 7, want an even number with RotaryEmb", func(c *C) { c.HeavyDimHead, c.RotaryEmb = 7, true }},
 		{"RouteBlockSize is -1, want 0", func(c *C) { c.Router.RouteBlockSize = -1 }},
 	}
-	list = append(list, badShared(func(c *C) (*Precision, *RouterOptions) { return &c.Precision, &c.Router })...)
+	list = append(list, badShared(func(c *C) (*DType, *RouterOptions) { return &c.Precision, &c.Router })...)
 	refuses(t, "ConditionalRoutedTransformerBlock", smallBlock(), NewConditionalRoutedTransformerBlock, C.Memory, list)
 
 	more := []bad[EncoderConfig]{
@@ -202,7 +202,7 @@ func TestBadCrossAttentionConfigs(t *testing.T) {
 	}
 	refuses(t, "ConditionalRoutedCrossAttention", smallCross(), NewConditionalRoutedCrossAttention,
 		func(c C, caps vk.Caps, b, n int) (Memory, error) { return c.Memory(caps, b, n, 9) },
-		append(list, badShared(func(c *C) (*Precision, *RouterOptions) { return &c.Precision, &c.Router })...))
+		append(list, badShared(func(c *C) (*DType, *RouterOptions) { return &c.Precision, &c.Router })...))
 }
 
 func TestBadImageConfigs(t *testing.T) {
@@ -222,7 +222,7 @@ func TestBadImageConfigs(t *testing.T) {
 	}
 	refuses(t, "ConditionalRoutedImageAttention", smallImage(), NewConditionalRoutedImageAttention,
 		func(c C, caps vk.Caps, b, height int) (Memory, error) { return c.Memory(caps, b, height, 4) },
-		append(list, badShared(func(c *C) (*Precision, *RouterOptions) { return &c.Precision, &c.Router })...))
+		append(list, badShared(func(c *C) (*DType, *RouterOptions) { return &c.Precision, &c.Router })...))
 	large := smallImage()
 	large.Dim, large.ChannelFirst = 1024, true
 	_, err := large.Memory(vk.Caps{}, 1, 2048, 1024)
@@ -266,14 +266,14 @@ func TestBadViTConfigs(t *testing.T) {
 	}
 	refuses(t, "ConditionalRoutedViT", smallViT(), NewConditionalRoutedViT,
 		func(c C, caps vk.Caps, b, _ int) (Memory, error) { return c.Memory(caps, b) },
-		append(list, badShared(func(c *C) (*Precision, *RouterOptions) { return &c.Precision, &c.Router })...))
+		append(list, badShared(func(c *C) (*DType, *RouterOptions) { return &c.Precision, &c.Router })...))
 }
 
 // TestBadMemorySizes: sizes that no call can have.
 func TestBadMemorySizes(t *testing.T) {
 	var caps vk.Caps
 	for _, sizes := range [][2]int{{0, 8}, {1, 0}, {-1, 8}, {1, 1 << 31}} {
-		for _, k := range kinds(Float32) {
+		for _, k := range kinds(F32) {
 			if k.n > 0 {
 				_, err := k.memory(caps, sizes[0], sizes[1])
 				assert.ErrorContains(t, err, "of the shape is", k.name)

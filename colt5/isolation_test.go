@@ -14,7 +14,7 @@ import (
 // NaN and infinity in one item do not reach the others, and nothing hangs.
 func TestNaNItemsAreAlone(t *testing.T) {
 	b := newBench(t)
-	for _, s := range b.subjects(Float32) {
+	for _, s := range b.subjects(F32) {
 		nanItemsAreAlone(b, s)
 	}
 }
@@ -51,7 +51,7 @@ func nanItemsAreAlone(b *bench, s subject) {
 
 // TestPrecisionOfEveryModule: what every module keeps to holds in 16 bits too, where the device has them.
 func TestPrecisionOfEveryModule(t *testing.T) {
-	for _, p := range []Precision{Float16, BFloat16} {
+	for _, p := range []DType{F16, BF16} {
 		b := newBench(t)
 		if p.Supported(b.dev.Caps()) != nil {
 			continue
@@ -79,7 +79,7 @@ func TestPrecisionOfEveryModule(t *testing.T) {
 
 // NaN in padding does not reach real tokens of the same item, in products of 16 bits neither.
 func TestNaNPaddingIsAlone(t *testing.T) {
-	for _, p := range []Precision{Float32, Float16, BFloat16} {
+	for _, p := range []DType{F32, F16, BF16} {
 		b := newBench(t)
 		if p.Supported(b.dev.Caps()) != nil {
 			continue

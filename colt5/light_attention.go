@@ -43,9 +43,9 @@ func (l lightCall) out(w lightWeights, c lightConfig, attended operand, first, c
 		a.Residual = rows(l.x, first, count, 4*c.dim)
 	}
 	if l.null != nil {
-		a.Bias, a.Unless = l.null.memory, rows(l.marks.Range, first, count, 4)
+		a.Bias, a.SkipBias = l.null.memory, rows(l.marks.Range, first, count, 4)
 	}
-	l.b.product(w.toOut, 0, 0, pipelines.LinearConfig{X16: attended.half, Residual: l.residual, Bias: l.null != nil, Unless: l.null != nil}, a)
+	l.b.product(w.toOut, 0, 0, pipelines.LinearConfig{X16: attended.half, Residual: l.residual, Bias: l.null != nil, SkipBias: l.null != nil}, a)
 	l.b.give(attended.memory)
 }
 

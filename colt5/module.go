@@ -51,15 +51,15 @@ func (g *guard) LastCall() (CallStats, error) {
 	if g.last == nil {
 		return CallStats{}, errors.New("colt5: LastCall: there was no call yet")
 	}
-	elapsed, err := g.last.tape.Elapsed()
+	elapsed, err := g.last.list.Elapsed()
 	if err != nil {
 		return CallStats{}, fmt.Errorf("colt5: LastCall: %w", err)
 	}
-	s := CallStats{Time: elapsed, Steps: g.last.tape.Kernels(), Workspace: g.last.memoryBytes()}
-	s.Flops, s.Bytes = g.last.tape.Work()
-	s.Barriers = g.last.tape.Barriers()
+	s := CallStats{Time: elapsed, Steps: g.last.list.Kernels(), Workspace: g.last.memoryBytes()}
+	s.Flops, s.Bytes = g.last.list.Work()
+	s.Barriers = g.last.list.Barriers()
 	if g.last.profiled {
-		if s.StepTimes, err = g.last.tape.Steps(); err != nil {
+		if s.StepTimes, err = g.last.list.Steps(); err != nil {
 			return CallStats{}, fmt.Errorf("colt5: LastCall: %w", err)
 		}
 	}
@@ -104,13 +104,13 @@ type core struct {
 	guard
 	name      string // of the type
 	dev       *vk.Device
-	precision Precision
+	precision DType
 	kernels   kernels
 	plans     plans[planKey]
 }
 
 // open makes a core ready for a device.
-func (m *core) open(name string, dev *vk.Device, p Precision) {
+func (m *core) open(name string, dev *vk.Device, p DType) {
 	m.name, m.dev, m.precision, m.kernels = name, dev, p, kernels{dev, map[any]closer{}}
 }
 
@@ -159,9 +159,9 @@ type module struct {
 }
 
 // start makes a module ready for a device and builds it: build adds the weights, which then get the initial values of seed 0.
-func (m *module) start(name string, dev *vk.Device, p Precision, check func(op string) error, build func(*weights)) error {
+func (m *module) start(name string, dev *vk.Device, p DType, check func(op string) error, build func(*weights)) error {
 	op := "New" + name
-	if err := firstError(needDevice(op, dev), check(op), p.check(op)); err != nil {
+	if err := firstError(needDevice(op, dev), check(op), checkPrecision(op, p)); err != nil {
 		return err
 	}
 	if err := p.Supported(dev.Caps()); err != nil {
@@ -218,8 +218,8 @@ type Memory struct {
 func (m Memory) Total() uint64 { return m.Weights + m.Inputs + m.Outputs + m.Workspace }
 
 // measure tells what a call needs, without a device: build adds the weights, wire the steps.
-func measure(op string, caps vk.Caps, p Precision, inputs, outputs uint64, build func(*weights), wire func(*builder)) (Memory, error) {
-	if err := p.check(op); err != nil {
+func measure(op string, caps vk.Caps, p DType, inputs, outputs uint64, build func(*weights), wire func(*builder)) (Memory, error) {
+	if err := checkPrecision(op, p); err != nil {
 		return Memory{}, err
 	}
 	w := weights{precision: p}

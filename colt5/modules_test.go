@@ -14,7 +14,7 @@ import (
 // What every module keeps to, on the same objects: kernels compile once.
 func TestEveryModule(t *testing.T) {
 	b := newBench(t)
-	for _, s := range b.subjects(Float32) {
+	for _, s := range b.subjects(F32) {
 		t.Run(s.name, func(t *testing.T) {
 			for _, test := range []struct {
 				name string
@@ -184,7 +184,7 @@ func profiles(b *bench, s subject) {
 func TestEveryParameterCounts(t *testing.T) {
 	gputest.Count()
 	b := newBench(t)
-	for _, s := range b.subjects(Float32) {
+	for _, s := range b.subjects(F32) {
 		v := s.some(9, 1, false)
 		before := b.result(s, 1, v)
 		for _, p := range s.module.Parameters() {

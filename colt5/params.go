@@ -24,13 +24,13 @@ type Parameter struct {
 // weights are the parameters of a module. Without a device they are shapes alone.
 type weights struct {
 	dev       *vk.Device
-	precision Precision
+	precision DType
 	list      []Parameter
 	err       error // the first that add met
 
 	matrices  []*Tensor // those that products read in 16 bits
 	casts     []uint64  // the state of each that its copy is of
-	caster    *vk.Tape
+	caster    *vk.CommandList
 	halfBytes uint64 // of the copies
 }
 

@@ -13,13 +13,13 @@ const plansKept = 8
 
 // plan is a module call prepared for its shapes: a tape, the memory between its steps, and slots for the caller's tensors.
 type plan struct {
-	tape       *vk.Tape
-	profiled   bool         // the tape times its steps
-	workspace  *vk.Buffer   // nil: none needed
-	constants  []*vk.Buffer // tables that the steps read
-	slots      []*vk.Slot   // nil where the call had no such tensor
-	logits     vk.Range     // where random logits go
-	badIDs     vk.Range     // where the number of token ids outside the vocabulary is counted; absent: it cannot happen
+	list       *vk.CommandList
+	profiled   bool          // the tape times its steps
+	workspace  *vk.Buffer    // nil: none needed
+	constants  []*vk.Buffer  // tables that the steps read
+	slots      []*vk.Binding // nil where the call had no such tensor
+	logits     vk.Range      // where random logits go
+	badIDs     vk.Range      // where the number of token ids outside the vocabulary is counted; absent: it cannot happen
 	vocabulary int
 	bad        [1]uint32
 	readBad    [1]vk.Transfer // of badIDs to bad
@@ -31,7 +31,7 @@ func (p *plan) close() error {
 	if p == nil {
 		return nil
 	}
-	err := errors.Join(p.tape.Close(), p.workspace.Close())
+	err := errors.Join(p.list.Close(), p.workspace.Close())
 	for _, c := range p.constants {
 		err = errors.Join(err, c.Close())
 	}
@@ -44,11 +44,11 @@ func (p *plan) run(tensors []*Tensor) error {
 		if p.slots[i] == nil {
 			continue
 		}
-		if err := p.tape.Bind(p.slots[i], t.memory); err != nil {
+		if err := p.list.Bind(p.slots[i], t.memory); err != nil {
 			return err
 		}
 	}
-	err := p.tape.Run()
+	err := p.list.Run()
 	for _, t := range tensors {
 		if t != nil {
 			t.changes.Add(1) // it may be a result
@@ -63,7 +63,7 @@ func (p *plan) checkIDs() error {
 		return nil
 	}
 	p.readBad[0] = vk.Transfer{Range: p.badIDs, Data: vk.Bytes(p.bad[:])}
-	if err := p.tape.Device().Download(p.readBad[:]...); err != nil {
+	if err := p.list.Device().Download(p.readBad[:]...); err != nil {
 		return err
 	}
 	if p.bad[0] > 0 {

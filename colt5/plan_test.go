@@ -15,9 +15,9 @@ func TestPlansUsedLast(t *testing.T) {
 	made := map[int]*plan{}
 	use := func(key int) {
 		if c.find(key) == nil {
-			tape, err := gputest.Device(t).NewTape(vk.TapeConfig{})
+			list, err := gputest.Device(t).NewCommandList(vk.CommandListConfig{})
 			require.NoError(t, err)
-			made[key] = &plan{tape: tape}
+			made[key] = &plan{list: list}
 			require.NoError(t, c.add(key, made[key]))
 		}
 		assert.Same(t, made[key], c.find(key))

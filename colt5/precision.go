@@ -3,79 +3,15 @@ package colt5
 import (
 	"errors"
 	"fmt"
-	"slices"
 
 	"github.com/colt5-vulkan/colt5/pipelines"
 	"github.com/colt5-vulkan/colt5/vk"
 )
 
-// Precision is the format of the operands of a module's matrix products, attention among them: its weights, which are cast once, and what
-// lies between the products. Sums, norms, softmax, routing, and x and y are float32 whatever it is.
-type Precision uint8
-
-// The precisions. Those of 16 bits are several times faster where a device multiplies cooperative matrices, and an error, an
-// ErrUnsupported that names what is missing, where it does not. Float16 has 11 bits of precision and ends at 65,504. What is
-// larger becomes infinite, and what follows from it is wrong, and not always infinite or NaN: attention with an infinite query or key
-// may give finite numbers, 0 among them. BFloat16 has 8 bits and the range of Float32.
-const (
-	Float32 Precision = iota // the default
-	Float16
-	BFloat16
-)
-
-var precisionNames = []string{"float32", "float16", "bfloat16"}
-
-// String is PyTorch's name.
-func (p Precision) String() string {
-	if int(p) < len(precisionNames) {
-		return precisionNames[p]
-	}
-	return fmt.Sprintf("Precision(%d)", uint8(p))
-}
-
-// MarshalText writes PyTorch's name.
-func (p Precision) MarshalText() ([]byte, error) {
-	if int(p) >= len(precisionNames) {
-		return nil, fmt.Errorf("colt5: precision is %v, want float32, float16 or bfloat16", p)
-	}
-	return []byte(p.String()), nil
-}
-
-// UnmarshalText reads PyTorch's name.
-func (p *Precision) UnmarshalText(text []byte) error {
-	i := slices.Index(precisionNames, string(text))
-	if i < 0 {
-		return fmt.Errorf("precision is %q, want float32, float16 or bfloat16", text)
-	}
-	*p = Precision(i)
-	return nil
-}
-
-// Supported says whether a device has the precision. The error, an ErrUnsupported, names what it lacks.
-func (p Precision) Supported(caps vk.Caps) error {
-	if err := p.check("Precision.Supported"); err != nil {
-		return err
-	}
-	if err := p.room().Supported(caps); err != nil {
-		return fmt.Errorf("colt5: %v: %w", p, err)
-	}
-	return nil
-}
-
-func (p Precision) check(op string) error {
-	if int(p) >= len(precisionNames) {
-		return fmt.Errorf("colt5: %s: Precision is %v, want Float32, Float16 or BFloat16", op, p)
-	}
-	return nil
-}
-
-// room is what the kernels call it.
-func (p Precision) room() pipelines.Precision { return pipelines.Precision(p) }
-
 // matrix adds the weight of a product, [out, in]. With a precision of 16 bits the products read a copy of it.
 func (w *weights) matrix(name string, out, in int) *Tensor {
 	t := w.add(name, uniform(in), out, in)
-	if w.err != nil || w.precision == Float32 {
+	if w.err != nil || w.precision == F32 {
 		return t
 	}
 	w.halfBytes += halfMatrixBytes(w.precision, t)
@@ -90,8 +26,8 @@ func (w *weights) matrix(name string, out, in int) *Tensor {
 	return t
 }
 
-func halfMatrixBytes(p Precision, t *Tensor) uint64 {
-	return 2 * uint64(t.shape[0]) * uint64(p.room().Columns(t.shape[1]))
+func halfMatrixBytes(p DType, t *Tensor) uint64 {
+	return 2 * uint64(t.shape[0]) * uint64(p.Columns(t.shape[1]))
 }
 
 // cast makes the copies of the matrices that changed since the last time. A matrix that a call of a module wrote, or read, may have changed:
@@ -120,11 +56,11 @@ func (w *weights) recordCasts(k *kernels) error {
 	}
 	w.casts = make([]uint64, len(w.matrices))
 	var err error
-	if w.caster, err = w.dev.NewTape(vk.TapeConfig{Name: "cast of weights"}); err != nil {
+	if w.caster, err = w.dev.NewCommandList(vk.CommandListConfig{Name: "cast of weights"}); err != nil {
 		return err
 	}
 	for _, t := range w.matrices {
-		c, err := kernel(k, pipelines.NewCast, pipelines.CastConfig{C: t.shape[1], Precision: w.precision.room()})
+		c, err := kernel(k, pipelines.NewCast, pipelines.CastConfig{C: t.shape[1], Precision: w.precision})
 		if err == nil {
 			err = c.Record(w.caster, pipelines.CastArgs{X: t.memory, Y: t.half.Range(), Rows: t.shape[0]})
 		}
@@ -150,13 +86,13 @@ func (b *builder) product(w *Tensor, first, count int, c pipelines.LinearConfig,
 	if count == 0 {
 		count = w.shape[0]
 	}
-	c.In, c.Out, c.Precision = w.shape[1], count, b.precision.room()
+	c.In, c.Out, c.Precision = w.shape[1], count, b.precision
 	if c.Split > 1 {
 		scratch := b.floats(c.Split, a.Batch, a.Rows, c.Out)
 		a.Scratch = scratch.Range
 		defer b.give(scratch)
 	}
-	if b.tape == nil { // without a device there is no copy of the weight
+	if b.list == nil { // without a device there is no copy of the weight
 		return
 	}
 	from, row := w.memory, 4*c.In
@@ -169,7 +105,7 @@ func (b *builder) product(w *Tensor, first, count int, c pipelines.LinearConfig,
 
 // split is the Split of a product with a matrix, where an item has so many rows by the module's configuration.
 func (b *builder) split(w *Tensor, rows int) int {
-	return pipelines.LinearSplit(b.precision.room(), rows, w.shape[1], w.shape[0])
+	return pipelines.LinearSplit(b.precision, rows, w.shape[1], w.shape[0])
 }
 
 // operand is rows of numbers between two steps, that a product or an attention reads: of 16 bits where the plan's precision has them and kernels
@@ -181,7 +117,7 @@ type operand struct {
 }
 
 // halves says whether rows of a width have 16 bits between steps.
-func (b *builder) halves(width int) bool { return b.precision != Float32 && width%8 == 0 }
+func (b *builder) halves(width int) bool { return b.precision != F32 && width%8 == 0 }
 
 // operands takes memory for rows.
 func (b *builder) operands(width int, counts ...int) operand {
@@ -194,9 +130,9 @@ func (b *builder) operands(width int, counts ...int) operand {
 }
 
 // precisionOf is the precision of an operand's numbers.
-func (b *builder) precisionOf(o operand) pipelines.Precision {
+func (b *builder) precisionOf(o operand) pipelines.DType {
 	if o.half {
-		return b.precision.room()
+		return b.precision
 	}
 	return pipelines.F32
 }
@@ -219,7 +155,7 @@ func (b *builder) headOperands(dimHead, heads int, counts ...int) operand {
 }
 
 // operandBytes is the size of a number of most operands.
-func (b *builder) operandBytes() int { return b.precision.room().Bytes() }
+func (b *builder) operandBytes() int { return b.precision.Size() }
 
 // rmsNormed records the norm of rows for a product of 16 bits.
 func (b *builder) rmsNormed(x vk.Range, gamma *Tensor, count int) operand {
@@ -239,7 +175,7 @@ func (b *builder) rmsNormedChoice(x vk.Range, gamma *Tensor, c *choice) operand 
 	o := b.operands(dim, c.r, c.b, c.k)
 	for r := range c.r {
 		record(b, pipelines.NewRMSNorm, pipelines.RMSNormConfig{C: dim, Y: b.precisionOf(o), Gather: true}, pipelines.RMSNormArgs{
-			X: x, Gamma: gamma.memory, Y: o.rows(r*c.b*c.k, c.b*c.k), Gather: c.indices.Range, Filled: c.filled.Range,
+			X: x, Gamma: gamma.memory, Y: o.rows(r*c.b*c.k, c.b*c.k), Gather: c.indices.Range, Valid: c.filled.Range,
 			Items: c.b, InRows: c.n, Rows: c.k, Lists: c.r, List: r,
 		})
 	}

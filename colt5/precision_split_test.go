@@ -43,7 +43,7 @@ func TestPrecisionSplitProducts(t *testing.T) {
 	}
 	want, _, sums := run(b, exact, items, x)
 	assert.Zero(t, sums, "float32 is not split")
-	for _, p := range []Precision{Float16, BFloat16} {
+	for _, p := range []DType{F16, BF16} {
 		t.Run(p.String(), func(t *testing.T) {
 			if missing := p.Supported(b.dev.Caps()); missing != nil {
 				t.Skip(missing)

@@ -14,7 +14,7 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-func halfConfig(p colt5.Precision) colt5.ConditionalRoutedFeedForwardConfig {
+func halfConfig(p colt5.DType) colt5.ConditionalRoutedFeedForwardConfig {
 	c := colt5.DefaultConditionalRoutedFeedForwardConfig()
 	c.Dim, c.NumHeavyTokens, c.Precision = 32, 5, p
 	return c
@@ -24,7 +24,7 @@ func halfConfig(p colt5.Precision) colt5.ConditionalRoutedFeedForwardConfig {
 // follows its parameters.
 func TestPrecision(t *testing.T) {
 	dev := gputest.Device(t)
-	for _, p := range []colt5.Precision{colt5.Float16, colt5.BFloat16} {
+	for _, p := range []colt5.DType{colt5.F16, colt5.BF16} {
 		t.Run(p.String(), func(t *testing.T) {
 			f, err := colt5.NewConditionalRoutedFeedForward(dev, halfConfig(p))
 			if missing := p.Supported(dev.Caps()); missing != nil {
@@ -36,7 +36,7 @@ func TestPrecision(t *testing.T) {
 			require.NoError(t, err)
 			defer func() { assert.NoError(t, f.Close()) }()
 			gputest.Count()
-			exact, err := colt5.NewConditionalRoutedFeedForward(dev, halfConfig(colt5.Float32))
+			exact, err := colt5.NewConditionalRoutedFeedForward(dev, halfConfig(colt5.F32))
 			require.NoError(t, err)
 			defer func() { assert.NoError(t, exact.Close()) }()
 			precisionOfModule(t, dev, f, exact)
@@ -110,22 +110,22 @@ func precisionOfModule(t *testing.T, dev *vk.Device, f, exact *colt5.Conditional
 }
 
 func TestPrecisionNames(t *testing.T) {
-	for p, name := range map[colt5.Precision]string{colt5.Float32: `"float32"`, colt5.Float16: `"float16"`, colt5.BFloat16: `"bfloat16"`} {
+	for p, name := range map[colt5.DType]string{colt5.F32: `"float32"`, colt5.F16: `"float16"`, colt5.BF16: `"bfloat16"`} {
 		raw, err := json.Marshal(p)
 		require.NoError(t, err)
 		assert.Equal(t, name, string(raw))
-		var back colt5.Precision
+		var back colt5.DType
 		require.NoError(t, json.Unmarshal(raw, &back))
 		assert.Equal(t, p, back)
 	}
-	var p colt5.Precision
+	var p colt5.DType
 	assert.ErrorContains(t, json.Unmarshal([]byte(`"half"`), &p), `precision is "half", want float32, float16 or bfloat16`)
-	_, err := json.Marshal(colt5.Precision(7))
+	_, err := json.Marshal(colt5.DType(7))
 	assert.ErrorContains(t, err, "want float32, float16 or bfloat16")
-	assert.ErrorContains(t, colt5.Precision(7).Supported(vk.Caps{}), "want Float32, Float16 or BFloat16")
+	assert.ErrorContains(t, colt5.DType(7).Supported(vk.Caps{}), "want Float32, Float16 or BFloat16")
 	var c colt5.ConditionalRoutedAttentionConfig
 	require.NoError(t, json.Unmarshal([]byte(`{"dim": 8, "precision": "bfloat16"}`), &c))
-	assert.Equal(t, colt5.BFloat16, c.Precision)
+	assert.Equal(t, colt5.BF16, c.Precision)
 }
 
 // halfCall is a feedforward in float16 with its weight light_ff.1.weight; forward runs it, always on the same input.
@@ -134,7 +134,7 @@ func halfCall(t *testing.T) (w *colt5.Tensor, forward func() []float32) {
 	dev := gputest.Device(t)
 	gputest.Count()
 	const n, c = 3, 32
-	f, err := colt5.NewConditionalRoutedFeedForward(dev, halfConfig(colt5.Float16))
+	f, err := colt5.NewConditionalRoutedFeedForward(dev, halfConfig(colt5.F16))
 	require.NoError(t, err)
 	data := make([]float32, n*c)
 	for i := range data {
@@ -158,7 +158,7 @@ func halfCall(t *testing.T) (w *colt5.Tensor, forward func() []float32) {
 // A weight that another call has as its result counts in the next call.
 func TestPrecisionWeightIsResult(t *testing.T) {
 	dev := gputest.Device(t)
-	if colt5.Float16.Supported(dev.Caps()) != nil {
+	if colt5.F16.Supported(dev.Caps()) != nil {
 		return // TestPrecision looks at the error
 	}
 	w, forward := halfCall(t)
@@ -185,7 +185,7 @@ func TestPrecisionWeightIsResult(t *testing.T) {
 // A weight that is written while a call runs counts in the next call, even if this one has cast it in the middle of it.
 func TestPrecisionWriteDuringCall(t *testing.T) {
 	dev := gputest.Device(t)
-	if colt5.Float16.Supported(dev.Caps()) != nil {
+	if colt5.F16.Supported(dev.Caps()) != nil {
 		return // TestPrecision looks at the error
 	}
 	w, forward := halfCall(t)

@@ -202,7 +202,7 @@ func TestLightGroups(t *testing.T) {
 	config := smallImage()
 	config.RouteScope, config.NumHeavyTokensQ, config.NumHeavyTokensKV = RouteScopeWindow, 3, 5
 	windows := create(b, NewConditionalRoutedImageAttention, config)
-	list := b.subjects(Float32)
+	list := b.subjects(F32)
 	for _, s := range list {
 		if s.name == "image" {
 			s.name, s.module = "image windows", windows

@@ -68,7 +68,7 @@ type Routing struct {
 // NewCoordinateDescentRouter makes a router on a device, with initial values of seed 0.
 func NewCoordinateDescentRouter(dev *vk.Device, c RouterConfig) (*CoordinateDescentRouter, error) {
 	r := &CoordinateDescentRouter{config: c}
-	err := r.start("CoordinateDescentRouter", dev, Float32, c.check, func(w *weights) {
+	err := r.start("CoordinateDescentRouter", dev, F32, c.check, func(w *weights) {
 		if !c.LearnedRoutingTokens {
 			r.tokens = w.routingToken("routing_token", c.NumRoutingTokens, c.Dim, c.RouterOptions)
 		}
@@ -218,16 +218,16 @@ func (r routerCall) wire() {
 	}
 	if chooses {
 		a := r.selection(logits, mask)
-		a.Indices, a.Filled = indices, filled
+		a.Indices, a.Valid = indices, filled
 		if hard {
-			a.FilledWord = math.Float32bits(1)
+			a.ValidWord = math.Float32bits(1)
 		}
 		b.select_(pipelines.SelectConfig{Sorted: true}, a)
 	}
 	r.wireSoft(logits, mask, indices, filled, scores, hard || !needScores)
 	if r.wants(routerGathered) {
 		record(b, pipelines.NewGather, pipelines.GatherConfig{C: c.Dim}, pipelines.GatherArgs{
-			X: x, Indices: indices, Score: scores, Filled: filled, Y: b.slot(routerGathered), B: r.items(), N: r.n, K: r.r * r.k,
+			X: x, Indices: indices, Score: scores, Valid: filled, Y: b.slot(routerGathered), B: r.items(), N: r.n, K: r.r * r.k,
 		})
 	}
 	if b.inspect && r.routed && !r.random {
@@ -247,7 +247,7 @@ func (r routerCall) wireLogits(x vk.Range) vk.Range {
 	b, c := r.b, r.router.config
 	if r.random {
 		logits := b.floats(r.items(), r.r, r.n).Range
-		if b.tape != nil {
+		if b.list != nil {
 			b.plan.logits = logits
 		}
 		if r.wants(routerLogits) {
@@ -277,7 +277,7 @@ func (r routerCall) wireSoft(logits, mask, indices, filled, scores vk.Range, har
 		a.Scores = b.slot(routerScores)
 	}
 	if !hard {
-		a.Indices, a.Filled, a.Chosen, a.Slots = indices, filled, scores, r.count
+		a.Indices, a.Valid, a.SelectedScores, a.Slots = indices, filled, scores, r.count
 	}
 	if r.wants(routerSoft) || whole || !hard {
 		b.descent(c.descent(), a)
@@ -294,7 +294,7 @@ func (p *plan) random(s routing, seed uint64) error {
 	for i := range logits {
 		logits[i] = float32(r.NormFloat64())
 	}
-	return p.tape.Device().Upload(vk.Transfer{Range: p.logits, Data: vk.Bytes(logits)})
+	return p.list.Device().Upload(vk.Transfer{Range: p.logits, Data: vk.Bytes(logits)})
 }
 
 // Close frees the router. Closing again, or nil, does nothing.

@@ -170,12 +170,12 @@ func (b *builder) choose(mask vk.Range, c *choice) {
 	}
 	c.indices, c.filled = b.floats(c.lists(), c.k), b.floats(c.lists(), c.k)
 	a := c.selection(c.logits.Range, mask)
-	a.Indices, a.Filled, a.Values = c.indices.Range, c.filled.Range, c.values.Range
+	a.Indices, a.Valid, a.Values = c.indices.Range, c.filled.Range, c.values.Range
 	b.select_(pipelines.SelectConfig{}, a)
 	if c.soft {
 		c.scores = b.floats(c.lists(), c.k)
 		d := c.routing.soft(c.logits.Range, mask)
-		d.Indices, d.Filled, d.Chosen, d.Slots = c.indices.Range, c.filled.Range, c.scores.Range, c.count
+		d.Indices, d.Valid, d.SelectedScores, d.Slots = c.indices.Range, c.filled.Range, c.scores.Range, c.count
 		b.descent(c.options.descent(), d)
 	}
 }
@@ -187,7 +187,7 @@ func (b *builder) chosen(mask vk.Range, c *choice) {
 		d := c.routing.soft(c.logits.Range, mask)
 		d.Scores = soft.Range
 		b.descent(c.options.descent(), d)
-		if b.tape != nil {
+		if b.list != nil {
 			b.plan.decisions = append(b.plan.decisions, decision{c, soft.Range})
 		}
 		return

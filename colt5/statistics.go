@@ -65,7 +65,7 @@ func (g *guard) LastRouting() ([]RouterDecision, error) {
 	list := make([]RouterDecision, len(g.last.decisions))
 	for i, d := range g.last.decisions {
 		var err error
-		if list[i], err = d.read(g.last.tape.Device()); err != nil {
+		if list[i], err = d.read(g.last.list.Device()); err != nil {
 			return nil, fmt.Errorf("colt5: %s: %s: %w", op, d.name, err)
 		}
 	}

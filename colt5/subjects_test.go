@@ -126,7 +126,7 @@ func kindOf[C any, M interface {
 }
 
 // kinds are all there are, in a precision.
-func kinds(p Precision) []kind {
+func kinds(p DType) []kind {
 	tokens, image := []int{smallN, smallDim}, []int{smallDim, 8, 12}
 	return []kind{
 		kindOf(subject{name: "feedforward", x: tokens, y: tokens, masked: true, n: smallN, memory: in(p, smallFeedForward()).Memory},
@@ -173,13 +173,13 @@ func kinds(p Precision) []kind {
 }
 
 // in is a config with another precision.
-func in[C any](p Precision, c C) C {
+func in[C any](p DType, c C) C {
 	reflect.ValueOf(&c).Elem().FieldByName("Precision").SetUint(uint64(p))
 	return c
 }
 
 // subjects are small modules of every kind.
-func (b *bench) subjects(p Precision) (list []subject) {
+func (b *bench) subjects(p DType) (list []subject) {
 	b.t.Helper()
 	for _, k := range kinds(p) {
 		list = append(list, k.open(b))

@@ -10,43 +10,6 @@ import (
 	"github.com/colt5-vulkan/colt5/vk"
 )
 
-// DType is the type of a tensor's elements.
-type DType uint8
-
-// The element types.
-const (
-	F32 DType = iota + 1
-	I32
-	U32
-	U8
-)
-
-// String is the name that safetensors uses.
-func (d DType) String() string {
-	switch d {
-	case F32:
-		return "F32"
-	case I32:
-		return "I32"
-	case U32:
-		return "U32"
-	case U8:
-		return "U8"
-	}
-	return fmt.Sprintf("DType(%d)", uint8(d))
-}
-
-// Size is the bytes of one element, 0 for a type that does not exist.
-func (d DType) Size() int {
-	switch d {
-	case F32, I32, U32:
-		return 4
-	case U8:
-		return 1
-	}
-	return 0
-}
-
 // Tensor is an array on a device, row-major. Who makes it closes it.
 type Tensor struct {
 	dtype  DType
@@ -73,8 +36,8 @@ func NewTensor(dev *vk.Device, dtype DType, shape ...int) (*Tensor, error) {
 
 // elements is the product of the sizes.
 func elements(dtype DType, shape []int) (int, error) {
-	if dtype.Size() == 0 {
-		return 0, fmt.Errorf("dtype is %v, want F32, I32, U32 or U8", dtype)
+	if dtype != F32 && dtype != I32 && dtype != U8 {
+		return 0, fmt.Errorf("dtype is %v, want f32, i32 or u8", dtype)
 	}
 	if len(shape) == 0 {
 		return 0, fmt.Errorf("shape is [], want at least one dimension")
@@ -169,7 +132,7 @@ func (t *Tensor) String() string {
 
 func shapeString(shape []int) string { return strings.ReplaceAll(fmt.Sprint(shape), ",", "") }
 
-// Write replaces the elements by data, a []float32, []int32, []uint32 or []uint8 of the tensor's type and length.
+// Write replaces the elements by data, a []float32, []int32 or []uint8 of the tensor's type and length.
 func (t *Tensor) Write(data any) error {
 	if t == nil || t.buffer == nil {
 		return errors.New("colt5: Tensor.Write: the tensor is nil, want one of NewTensor")
@@ -185,7 +148,7 @@ func (t *Tensor) Write(data any) error {
 	return t.Device().Upload(vk.Transfer{Range: t.memory, Data: raw})
 }
 
-// Read copies the elements to data, a []float32, []int32, []uint32 or []uint8 of the tensor's type and length.
+// Read copies the elements to data, a []float32, []int32 or []uint8 of the tensor's type and length.
 func (t *Tensor) Read(data any) error {
 	if t == nil || t.buffer == nil {
 		return errors.New("colt5: Tensor.Read: the tensor is nil, want one of NewTensor")
@@ -206,12 +169,10 @@ func raw(data any) ([]byte, DType, error) {
 		return vk.Bytes(d), F32, nil
 	case []int32:
 		return vk.Bytes(d), I32, nil
-	case []uint32:
-		return vk.Bytes(d), U32, nil
 	case []uint8:
 		return d, U8, nil
 	}
-	return nil, 0, fmt.Errorf("data is %T, want []float32, []int32, []uint32 or []uint8", data)
+	return nil, 0, fmt.Errorf("data is %T, want []float32, []int32 or []uint8", data)
 }
 
 // Float32 is the elements of an F32 tensor.
@@ -220,13 +181,10 @@ func (t *Tensor) Float32() ([]float32, error) { return read[float32](t) }
 // Int32 is the elements of an I32 tensor.
 func (t *Tensor) Int32() ([]int32, error) { return read[int32](t) }
 
-// Uint32 is the elements of a U32 tensor.
-func (t *Tensor) Uint32() ([]uint32, error) { return read[uint32](t) }
-
 // Uint8 is the elements of a U8 tensor.
 func (t *Tensor) Uint8() ([]uint8, error) { return read[uint8](t) }
 
-func read[T float32 | int32 | uint32 | uint8](t *Tensor) ([]T, error) {
+func read[T float32 | int32 | uint8](t *Tensor) ([]T, error) {
 	data := make([]T, t.Len())
 	return data, t.Read(data)
 }

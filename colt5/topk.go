@@ -59,7 +59,7 @@ func NewTopK(dev *vk.Device, c TopKConfig) (*TopK, error) {
 		return nil, err
 	}
 	t := &TopK{config: c}
-	t.open("TopK", dev, Float32)
+	t.open("TopK", dev, F32)
 	return t, nil
 }
 
@@ -140,8 +140,8 @@ func (t *TopK) wire(b *builder, rows, n, has int) {
 		return b.floats(rows, k).Range
 	}
 	a := pipelines.SelectArgs{
-		Logits: b.slot(topKX), Mask: b.slot(topKMask), Values: b.slot(topKValues), Indices: place(topKIndices), Filled: place(topKGates),
-		Rows: rows, N: n, K: k, EmptyIndex: -1, FilledWord: math.Float32bits(1),
+		Logits: b.slot(topKX), Mask: b.slot(topKMask), Values: b.slot(topKValues), Indices: place(topKIndices), Valid: place(topKGates),
+		Rows: rows, N: n, K: k, EmptyIndex: -1, ValidWord: math.Float32bits(1),
 	}
 	b.select_(pipelines.SelectConfig{Sorted: true}, a)
 	if has>>topKSoft&1 == 0 {
@@ -149,7 +149,7 @@ func (t *TopK) wire(b *builder, rows, n, has int) {
 	}
 	b.descent(pipelines.CoorDescentConfig{Iters: t.config.NIters, Eps: t.config.Eps}, pipelines.CoorDescentArgs{
 		Logits: a.Logits, Mask: a.Mask, Rows: rows, N: n, K: min(float64(k)*t.config.CoorDescentKRatio, float64(n)),
-		Indices: a.Indices, Filled: a.Filled, Chosen: b.slot(topKSoft), Slots: k,
+		Indices: a.Indices, Valid: a.Valid, SelectedScores: b.slot(topKSoft), Slots: k,
 	})
 }
 

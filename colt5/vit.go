@@ -61,7 +61,7 @@ type ConditionalRoutedViTConfig struct {
 	RouterStraightThrough bool          `json:"router_straight_through"`  // a chosen token scores 1, not its soft score
 	RouteScope            RouteScope    `json:"route_scope"`              // of the attention
 	Router                RouterOptions `json:"router_kwargs"`            // Eps is 1 by default
-	Precision             Precision     `json:"precision"`                // of the matrix products; Float32 is the default
+	Precision             DType         `json:"precision"`                // of the matrix products; Float32 is the default
 }
 
 // DefaultConditionalRoutedViTConfig returns the reference's defaults, and the routers' scope is the image; the sizes and numbers that it

@@ -83,8 +83,8 @@ func chooseAttentionTile(caps vk.Caps, list []attentionTile, dimHead int, factor
 }
 
 // attentionHeads checks the heads of a config.
-func attentionHeads(op string, heads, dimHead int, p Precision) error {
-	if err := firstError(positive(op, dim{"Heads", heads}), p.valid(op)); err != nil {
+func attentionHeads(op string, heads, dimHead int, p DType) error {
+	if err := firstError(positive(op, dim{"Heads", heads}), p.checkPrecision(op)); err != nil {
 		return err
 	}
 	if dimHead < 1 || dimHead > 128 {
@@ -115,7 +115,7 @@ type attentionKernels struct {
 	limit  float64 // of the work of a dispatch; attentionFlops but in tests
 	tiled  bool    // for tests: the kernel of GPUs also on a CPU driver
 	direct bool    // false for tests: weights go through shared memory on all devices
-	matrix vk.Shape
+	matrix vk.MatrixShape
 }
 
 // attentionConfig is what a room says of its kernels.
@@ -123,7 +123,7 @@ type attentionConfig struct {
 	name      string
 	dimHead   int
 	factors   bool
-	precision Precision
+	precision DType
 	spec      map[uint32]uint32 // of the room's own constants, 8 and up
 	matrices  []attentionTile   // for 16 bits
 }
@@ -132,7 +132,7 @@ type attentionConfig struct {
 const attentionFlops = 1e11
 
 func newAttentionKernels(dev *vk.Device, op string, c attentionConfig) (*attentionKernels, error) {
-	matrix, err := c.precision.shape(dev.Caps())
+	matrix, err := c.precision.matrixShape(dev.Caps())
 	if err != nil {
 		return nil, fmt.Errorf("pipelines: %s: %w", op, err)
 	}
@@ -154,7 +154,7 @@ func (k *attentionKernels) get(t attentionTile) (*vk.Kernel, error) {
 	for i, word := range []uint32{m.M, m.N, m.K, lanes, uint32(t.subgroups), uint32(t.subgroups) * lanes, flag(k.direct), flag(k.dev.Caps().CPU)} {
 		spec[uint32(20+i)] = word
 	}
-	variant := k.name + "_" + k.precision.kind()
+	variant := k.name + "_" + k.precision.String()
 	return k.with(fmt.Sprintf("%s %dx%d", variant, t.queries, t.keys), variant, spec, vk.KernelConfig{SubgroupSize: lanes, FullSubgroups: true})
 }
 
@@ -198,7 +198,7 @@ type attentionWork struct {
 }
 
 // record adds dispatches to a tape, of workgroups first to groups - 1 each.
-func (k *attentionKernels) record(t *vk.Tape, op string, w attentionWork, push func(first, groups uint32) []byte) error {
+func (k *attentionKernels) record(t *vk.CommandList, op string, w attentionWork, push func(first, groups uint32) []byte) error {
 	tile, err := k.tile(op, w)
 	if err != nil {
 		return err
@@ -221,7 +221,7 @@ func (k *attentionKernels) record(t *vk.Tape, op string, w attentionWork, push f
 		}
 		err = t.Dispatch(vk.Dispatch{
 			Kernel: kernel, Groups: groups, Args: w.args, Push: push(uint32(first), uint32(first+n)), Flops: share * w.flops, Bytes: share * w.bytes,
-			Part: first > 0,
+			IndependentOfPrevious: first > 0,
 		})
 		if err != nil {
 			return err
@@ -250,8 +250,8 @@ func list(op, arg string, on bool, r vk.Range, kind string, dims ...dim) error {
 }
 
 // heads checks an argument whose rows are heads of the precision.
-func (p Precision) heads(op, arg string, r vk.Range, dims ...dim) error {
-	return sized(p.rowsOf(dims[len(dims)-1].n), p.Bytes(), op, arg, r, p.kind(), dims...)
+func (p DType) heads(op, arg string, r vk.Range, dims ...dim) error {
+	return sized(p.rowsOf(dims[len(dims)-1].n), p.Size(), op, arg, r, p.String(), dims...)
 }
 
 // sized checks an argument of numbers of so many bytes.

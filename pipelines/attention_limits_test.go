@@ -19,8 +19,8 @@ const limitsDim = 16
 func oneWindow(t *testing.T, w *WindowAttention, n int, data []float32) []float32 {
 	t.Helper()
 	p, lab := w.config.Precision, gputest.Open(t)
-	a := WindowAttentionArgs{QKV: lab.In("qkv", numbersOf(p, data)), Y: lab.Out("y", p.Bytes()*n*limitsDim), Items: 1, N: n}
-	lab.Run(func(t *vk.Tape) error { return w.Record(t, a) })
+	a := WindowAttentionArgs{QKV: lab.In("qkv", numbersOf(p, data)), Y: lab.Out("y", p.Size()*n*limitsDim), Items: 1, N: n}
+	lab.Run(func(t *vk.CommandList) error { return w.Record(t, a) })
 	return floatsOf(p, lab, "y")
 }
 
@@ -114,7 +114,7 @@ func TestWindowAttentionLargeScores(t *testing.T) {
 	const d, window = limitsDim, 4
 	withWindows(t, WindowAttentionConfig{Window: window}, func(t *testing.T, w *WindowAttention) {
 		p := w.config.Precision
-		for _, size := range map[Precision][]float32{F16: {1000, 6000, 60000}, BF16: {60000, 1e10, 1e13}, F32: {60000, 1e10}}[p] {
+		for _, size := range map[DType][]float32{F16: {1000, 6000, 60000}, BF16: {60000, 1e10, 1e13}, F32: {60000, 1e10}}[p] {
 			for _, n := range []int{1, 9} {
 				for seed := range uint64(4) {
 					data := normal(seed, n*3*d)

@@ -16,13 +16,13 @@ import (
 // Attention of 16 bits. Compilers of CPU drivers take seconds for a kernel: few configs, many sizes.
 
 // half is the floor of the bounds: a result that is rounded the other way, where the emulation happens to hit.
-func (p Precision) half() float64 { return map[Precision]float64{F16: 0x1p-12, BF16: 0x1p-9}[p] }
+func (p DType) half() float64 { return map[DType]float64{F16: 0x1p-12, BF16: 0x1p-9}[p] }
 
 // matrixPrecisions are those of 16 bits that the device has. For others open must say what is missing.
-func matrixPrecisions(t *testing.T, open func(Precision) error) []Precision {
+func matrixPrecisions(t *testing.T, open func(DType) error) []DType {
 	t.Helper()
-	var list []Precision
-	for _, p := range []Precision{F16, BF16} {
+	var list []DType
+	for _, p := range []DType{F16, BF16} {
 		if missing := p.Supported(gputest.Device(t).Caps()); missing != nil {
 			err := open(p)
 			require.ErrorIs(t, err, vk.ErrUnsupported)
@@ -34,8 +34,8 @@ func matrixPrecisions(t *testing.T, open func(Precision) error) []Precision {
 	return list
 }
 
-func windowPrecisions(t *testing.T) []Precision {
-	return matrixPrecisions(t, func(p Precision) error {
+func windowPrecisions(t *testing.T) []DType {
+	return matrixPrecisions(t, func(p DType) error {
 		_, err := NewWindowAttention(gputest.Device(t), WindowAttentionConfig{Heads: 1, DimHead: 8, Window: 4, Precision: p})
 		return err
 	})
@@ -77,8 +77,8 @@ func TestWindowAttentionMatrix(t *testing.T) {
 							a.Mask = holes(s.b, s.n)
 							g.Mask = lab.In("mask", a.Mask)
 						}
-						lab.Run(func(t *vk.Tape) error { return w.Record(t, g) })
-						require.Contains(t, lab.Dispatches()[0], "window_attention_"+p.kind())
+						lab.Run(func(t *vk.CommandList) error { return w.Record(t, g) })
+						require.Contains(t, lab.Dispatches()[0], "window_attention_"+p.String())
 						want := ref.WindowAttention(a)
 						a.Round = p.round
 						naive := ref.WindowAttention32(a)
@@ -103,7 +103,7 @@ func TestWindowAttentionMatrixBits(t *testing.T) {
 		}
 		lab := gputest.Open(t)
 		g := WindowAttentionArgs{QKV: lab.In("qkv", numbersOf(p, data)), Mask: lab.In("mask", valid), Y: lab.Out("y", 2*b*n*h*d), Items: b, N: n}
-		lab.Run(func(t *vk.Tape) error { return w.Record(t, g) })
+		lab.Run(func(t *vk.CommandList) error { return w.Record(t, g) })
 		whole := lab.Uint16("y")
 
 		for token, v := range valid {
@@ -121,14 +121,14 @@ func TestWindowAttentionMatrixBits(t *testing.T) {
 			part := gputest.Open(t)
 			g := WindowAttentionArgs{QKV: part.In("qkv", numbersOf(p, data[(item*n+first)*3*h*d:][:(end-first)*3*h*d])), Mask: part.In("mask", valid),
 				Y: part.Out("y", 2*count*h*d), Items: 1, N: n, Rows: end - first, First: first, From: from, Count: count, MaskItems: b, FirstItem: item}
-			part.Run(func(t *vk.Tape) error { return w.Record(t, g) })
+			part.Run(func(t *vk.CommandList) error { return w.Record(t, g) })
 			assert.Equal(t, whole[(item*n+from)*h*d:][:count*h*d], part.Uint16("y"))
 		}
 	}
 }
 
-func patchPrecisions(t *testing.T) []Precision {
-	return matrixPrecisions(t, func(p Precision) error {
+func patchPrecisions(t *testing.T) []DType {
+	return matrixPrecisions(t, func(p DType) error {
 		_, err := NewPatchAttention(gputest.Device(t), PatchAttentionConfig{Heads: 1, DimHead: 8, Patch: 4, Precision: p})
 		return err
 	})
@@ -160,8 +160,8 @@ func TestPatchAttentionMatrix(t *testing.T) {
 				shift := 4 * int(flag(c.DimHead%8 != 0))
 				qkv := lab.In("qkv", numbersOf(p, append(make([]float32, shift/2), a.QKV...))).Slice(uint64(shift), uint64(2*len(a.QKV)))
 				args := PatchAttentionArgs{QKV: qkv, Y: lab.Out("y", 2*len(a.QKV)/3), Height: c.height, Width: c.width}
-				lab.Run(func(t *vk.Tape) error { return room.Record(t, args) })
-				require.Contains(t, lab.Dispatches()[0], "patch_attention_"+p.kind())
+				lab.Run(func(t *vk.CommandList) error { return room.Record(t, args) })
+				require.Contains(t, lab.Dispatches()[0], "patch_attention_"+p.String())
 				want := ref.PatchAttention(a)
 				a.Round = p.round
 				naive := ref.PatchAttention32(a)
@@ -192,7 +192,7 @@ func TestAttentionMatrixTilesAgree(t *testing.T) {
 				made, err := k.get(tile)
 				require.NoError(t, err)
 				groups := uint32(heads) * uint32(tiles(side*side, uint64(tile.queries)))
-				lab.Run(func(t *vk.Tape) error {
+				lab.Run(func(t *vk.CommandList) error {
 					return t.Dispatch(vk.Dispatch{Kernel: made, Groups: [3]uint32{groups, 1, 1}, Args: []vk.Access{vk.Read(qkv), vk.Write(y)},
 						Push: vk.Scalars(&patchAttentionPush{side, 0, groups})})
 				})
@@ -205,8 +205,8 @@ func TestAttentionMatrixTilesAgree(t *testing.T) {
 	}
 }
 
-func routedPrecisions(t *testing.T) []Precision {
-	return matrixPrecisions(t, func(p Precision) error {
+func routedPrecisions(t *testing.T) []DType {
+	return matrixPrecisions(t, func(p DType) error {
 		_, err := NewRoutedAttention(gputest.Device(t), RoutedAttentionConfig{Heads: 1, DimHead: 8, Routes: 1, Precision: p})
 		return err
 	})
@@ -214,14 +214,14 @@ func routedPrecisions(t *testing.T) []Precision {
 
 func TestRoutedAttentionMatrix(t *testing.T) {
 	all := func(c *RoutedAttentionConfig) {
-		c.Filled, c.QueryFilled, c.ScoreValues, c.ScoreKeys, c.ScoreQueries = true, true, true, true, true
+		c.Valid, c.QueryValid, c.ScoreValues, c.ScoreKeys, c.ScoreQueries = true, true, true, true, true
 	}
 	noKeyScores := func(c *RoutedAttentionConfig) { c.ScoreKeys = false }
 	noValueScores := func(c *RoutedAttentionConfig) { c.ScoreValues = false }
 	indexed := func(c *RoutedAttentionConfig) { c.Keys = KeysIndexed }
-	prefix := func(c *RoutedAttentionConfig) { c.Keys, c.Filled, c.QueryFilled = KeysPrefix, true, true }
+	prefix := func(c *RoutedAttentionConfig) { c.Keys, c.Valid, c.QueryValid = KeysPrefix, true, true }
 	own := ownKeys(2, 16, 1)
-	filled := ownKeys(2, 16, 2).with(func(c *RoutedAttentionConfig) { c.Filled, c.QueryFilled = true, true })
+	filled := ownKeys(2, 16, 2).with(func(c *RoutedAttentionConfig) { c.Valid, c.QueryValid = true, true })
 	for _, p := range routedPrecisions(t) {
 		for _, c := range []routedCase{
 			{RoutedAttentionConfig: own, lists: 1, queries: 1, keys: 1},
@@ -254,7 +254,7 @@ func TestRoutedAttentionMatrix(t *testing.T) {
 		}
 		t.Run("null alone", func(t *testing.T) { // gives its value, rounded
 			c := routedCase{RoutedAttentionConfig: filled, lists: 1, queries: 3, keys: 40, full: -1}
-			c.Precision, c.QueryFilled = p, false
+			c.Precision, c.QueryValid = p, false
 			a := c.args()
 			got, wide := c.run(t, a, false), c.Heads*c.DimHead
 			for i := range c.queries {
@@ -290,7 +290,7 @@ func TestAttentionMatrixBadQueries(t *testing.T) {
 			}
 			lab := gputest.Open(t)
 			g := WindowAttentionArgs{QKV: lab.In("qkv", numbersOf(p, data)), Y: lab.Out("y", 2*n*d), Items: 1, N: n}
-			lab.Run(func(t *vk.Tape) error { return w.Record(t, g) })
+			lab.Run(func(t *vk.CommandList) error { return w.Record(t, g) })
 			return lab.Uint16("y")
 		}
 		good := run(func(int) bool { return false }, 0)

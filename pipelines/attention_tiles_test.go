@@ -65,8 +65,8 @@ func TestAttentionMatrixKeys(t *testing.T) {
 
 // Whatever the cooperative matrices of a device are, a subgroup's queries are a multiple of their rows, and its strip is wide enough.
 func TestAttentionMatrixShapes(t *testing.T) {
-	for _, p := range []Precision{F16, BF16} {
-		for _, m := range []vk.Shape{{M: 8, N: 8, K: 8}, {M: 16, N: 8, K: 16}, {M: 8, N: 16, K: 16}, {M: 16, N: 16, K: 16}} {
+	for _, p := range []DType{F16, BF16} {
+		for _, m := range []vk.MatrixShape{{M: 8, N: 8, K: 8}, {M: 16, N: 8, K: 16}, {M: 8, N: 16, K: 16}, {M: 16, N: 16, K: 16}} {
 			for _, test := range []struct {
 				queries int
 				list    []attentionTile

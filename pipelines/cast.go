@@ -19,8 +19,8 @@ type Cast struct {
 
 // CastConfig is baked into the kernel.
 type CastConfig struct {
-	C         int       // numbers of a row of x
-	Precision Precision // F16 or BF16
+	C         int   // numbers of a row of x
+	Precision DType // F16 or BF16
 }
 
 // CastArgs is one dispatch.
@@ -38,7 +38,7 @@ const (
 
 // NewCast makes a cast for a device. Its kernel is compiled when it is first recorded.
 func NewCast(dev *vk.Device, c CastConfig) (*Cast, error) {
-	if err := firstError(rowLength("Cast", c.C), c.Precision.valid("Cast")); err != nil {
+	if err := firstError(rowLength("Cast", c.C), c.Precision.checkPrecision("Cast")); err != nil {
 		return nil, err
 	}
 	if c.Precision == F32 {
@@ -54,7 +54,7 @@ func (c *Cast) kernel() (*vk.Kernel, error) {
 }
 
 // Record adds a dispatch to a tape.
-func (c *Cast) Record(t *vk.Tape, a CastArgs) error {
+func (c *Cast) Record(t *vk.CommandList, a CastArgs) error {
 	const op, words = "Cast", 1024 // of a workgroup
 	if err := positive(op, dim{"Rows", a.Rows}); err != nil {
 		return err
@@ -62,7 +62,7 @@ func (c *Cast) Record(t *vk.Tape, a CastArgs) error {
 	p, rows, columns := c.config.Precision, dim{"Rows", a.Rows}, c.columns()
 	if err := firstError(
 		needAt(4, op, "x", a.X, 4*uint64(a.Rows)*uint64(c.config.C), shape(rows, dim{"C", c.config.C})+" f32"),
-		need(op, "y", a.Y, 2*uint64(a.Rows)*uint64(columns), shape(rows, dim{"Columns(C)", columns})+" "+p.kind()),
+		need(op, "y", a.Y, 2*uint64(a.Rows)*uint64(columns), shape(rows, dim{"Columns(C)", columns})+" "+p.String()),
 	); err != nil {
 		return err
 	}

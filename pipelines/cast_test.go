@@ -13,7 +13,7 @@ import (
 )
 
 func TestCast(t *testing.T) {
-	for _, p := range []Precision{F16, BF16} {
+	for _, p := range []DType{F16, BF16} {
 		for _, s := range []struct{ rows, c int }{{1, 1}, {3, 7}, {5, 8}, {2, 9}, {3, 2047}, {2, 2048}, {1, 4105}, {70000, 2}} {
 			t.Run(fmt.Sprintf("%v %+v", p, s), func(t *testing.T) {
 				lab := gputest.Open(t)
@@ -27,7 +27,7 @@ func TestCast(t *testing.T) {
 				require.NoError(t, err)
 				defer c.Close()
 				a := CastArgs{X: lab.In("x", x), Y: lab.Out("y", 2*s.rows*p.Columns(s.c)), Rows: s.rows}
-				lab.Run(func(t *vk.Tape) error { return c.Record(t, a) })
+				lab.Run(func(t *vk.CommandList) error { return c.Record(t, a) })
 				want, got := ref.Cast(x, s.c, p.Columns(s.c), p == BF16), lab.Uint16("y")
 				if p == F16 { // devices may flush what is no normal number
 					for i := range want {
@@ -43,13 +43,13 @@ func TestCast(t *testing.T) {
 }
 
 func TestCastKeepsNaN(t *testing.T) {
-	for _, p := range []Precision{F16, BF16} {
+	for _, p := range []DType{F16, BF16} {
 		lab := gputest.Open(t)
 		c, err := NewCast(lab.Dev, CastConfig{C: 1, Precision: p})
 		require.NoError(t, err)
 		defer c.Close()
 		a := CastArgs{X: lab.In("x", []float32{math.Float32frombits(0x7fffffff)}), Y: lab.Out("y", 16), Rows: 1}
-		lab.Run(func(t *vk.Tape) error { return c.Record(t, a) })
+		lab.Run(func(t *vk.CommandList) error { return c.Record(t, a) })
 		assert.True(t, math.IsNaN(float64(floatsOf(p, lab, "y")[0])))
 	}
 }
@@ -77,7 +77,7 @@ func TestCastBadInput(t *testing.T) {
 	} {
 		a := good
 		test.change(&a)
-		badRecord(t, lab, test.want, func(t *vk.Tape) error { return c.Record(t, a) })
+		badRecord(t, lab, test.want, func(t *vk.CommandList) error { return c.Record(t, a) })
 	}
 }
 
@@ -85,7 +85,7 @@ func TestCastBadInput(t *testing.T) {
 func TestNormsOf16Bits(t *testing.T) {
 	const rows, c = 37, 68
 	x, gamma, bias := normal(4, rows*c), normal(5, c), normal(6, c)
-	for _, p := range []Precision{F16, BF16} {
+	for _, p := range []DType{F16, BF16} {
 		lab := gputest.Open(t)
 		layer, err := NewLayerNorm(lab.Dev, LayerNormConfig{C: c, Y: p})
 		require.NoError(t, err)
@@ -95,7 +95,7 @@ func TestNormsOf16Bits(t *testing.T) {
 		defer rms.Close()
 		xr, g, b := lab.In("x", x), lab.In("gamma", gamma), lab.In("bias", bias)
 		layered, scaled := lab.Out("layered", 2*rows*c), lab.Out("scaled", 2*rows*c)
-		lab.Run(func(t *vk.Tape) error {
+		lab.Run(func(t *vk.CommandList) error {
 			return firstError(
 				layer.Record(t, LayerNormArgs{X: xr, Weight: g, Bias: b, Y: layered, Rows: rows}),
 				rms.Record(t, RMSNormArgs{X: xr, Gamma: g, Y: scaled, Rows: rows}))

@@ -28,13 +28,13 @@ type CausalSelectConfig struct{}
 
 // CausalSelectArgs is one dispatch.
 type CausalSelectArgs struct {
-	Logits         vk.Range // [B, N]
-	Values, Filled vk.Range // [B, M, K]
-	Indices        vk.Range // [B, M, K]
-	Chosen         vk.Range // [B, M, K]
-	Thresholds     vk.Range // [B, M]; absent: not wanted
-	B, N           int
-	Window, K      int
+	Logits        vk.Range // [B, N]
+	Values, Valid vk.Range // [B, M, K]
+	Indices       vk.Range // [B, M, K]
+	QueryValid    vk.Range // [B, M, K]
+	Thresholds    vk.Range // [B, M]; absent: not wanted
+	B, N          int
+	Window, K     int
 }
 
 type causalSelectPush struct{ n, window, windows, k, groups uint32 }
@@ -54,7 +54,7 @@ func NewCausalSelect(dev *vk.Device, _ CausalSelectConfig) (*CausalSelect, error
 }
 
 // Record adds the dispatch to a tape.
-func (s *CausalSelect) Record(t *vk.Tape, a CausalSelectArgs) error {
+func (s *CausalSelect) Record(t *vk.CommandList, a CausalSelectArgs) error {
 	const op = "CausalSelect"
 	b, n, w, k := dim{"B", a.B}, dim{"N", a.N}, dim{"Window", a.Window}, dim{"K", a.K}
 	if err := positive(op, b, n, w, k, dim{"B*N", b.n * n.n}); err != nil {
@@ -76,9 +76,9 @@ func (s *CausalSelect) Record(t *vk.Tape, a CausalSelectArgs) error {
 	if err := firstError(
 		need(op, "logits", a.Logits, 4*uint64(b.n)*uint64(n.n), shape(b, n)+" f32"),
 		need(op, "values", a.Values, slots, shape(b, m, k)+" f32"),
-		need(op, "filled", a.Filled, slots, shape(b, m, k)+" u32"),
+		need(op, "filled", a.Valid, slots, shape(b, m, k)+" u32"),
 		need(op, "indices", a.Indices, slots, shape(b, m, k)+" i32"),
-		need(op, "chosen", a.Chosen, slots, shape(b, m, k)+" u32"),
+		need(op, "chosen", a.QueryValid, slots, shape(b, m, k)+" u32"),
 		optional(op, "thresholds", a.Thresholds, 4*uint64(b.n)*uint64(m.n), shape(b, m)+" f32"),
 	); err != nil {
 		return err
@@ -92,7 +92,7 @@ func (s *CausalSelect) Record(t *vk.Tape, a CausalSelectArgs) error {
 	return t.Dispatch(vk.Dispatch{
 		Kernel: s.kernel,
 		Groups: groups,
-		Args: []vk.Access{vk.Read(a.Logits), vk.Read(a.Values), vk.Read(a.Filled), vk.Write(a.Indices), vk.Write(a.Chosen),
+		Args: []vk.Access{vk.Read(a.Logits), vk.Read(a.Values), vk.Read(a.Valid), vk.Write(a.Indices), vk.Write(a.QueryValid),
 			vk.Write(a.Thresholds)},
 		Push:  vk.Scalars(&push),
 		Bytes: float64(a.Logits.Size() + 4*slots),

@@ -59,13 +59,13 @@ func TestCausalSelect(t *testing.T) {
 			windows := (test.n + test.window - 1) / test.window
 			slots := 4 * test.b * windows * test.k
 			a := CausalSelectArgs{
-				Logits: lab.In("logits", logits), Values: lab.Out("values", slots), Filled: lab.Out("filled", slots), Indices: lab.Out("indices", slots),
-				Chosen: lab.Out("chosen", slots), Thresholds: lab.Out("thresholds", 4*test.b*windows), B: test.b, N: test.n, Window: test.window, K: test.k,
+				Logits: lab.In("logits", logits), Values: lab.Out("values", slots), Valid: lab.Out("filled", slots), Indices: lab.Out("indices", slots),
+				QueryValid: lab.Out("chosen", slots), Thresholds: lab.Out("thresholds", 4*test.b*windows), B: test.b, N: test.n, Window: test.window, K: test.k,
 			}
 			first := SelectArgs{
-				Logits: a.Logits, Indices: lab.Out("plain", slots), Filled: a.Filled, Values: a.Values, Rows: test.b, N: test.n, K: test.k, BlockSize: test.window,
+				Logits: a.Logits, Indices: lab.Out("plain", slots), Valid: a.Valid, Values: a.Values, Rows: test.b, N: test.n, K: test.k, BlockSize: test.window,
 			}
-			lab.Run(func(t *vk.Tape) error {
+			lab.Run(func(t *vk.CommandList) error {
 				if err := plain.Record(t, first); err != nil {
 					return err
 				}
@@ -94,7 +94,7 @@ func TestCausalSelectBadInput(t *testing.T) {
 	require.NoError(t, err)
 	defer s.Close()
 	logits, values, out := lab.In("logits", normal(1, 20)), lab.In("values", normal(2, 12)), lab.Out("out", 48)
-	good := CausalSelectArgs{Logits: logits, Values: values, Filled: values, Indices: out, Chosen: lab.Out("chosen", 48), B: 2, N: 10, Window: 4, K: 2}
+	good := CausalSelectArgs{Logits: logits, Values: values, Valid: values, Indices: out, QueryValid: lab.Out("chosen", 48), B: 2, N: 10, Window: 4, K: 2}
 	for _, test := range []struct {
 		want   string
 		change func(*CausalSelectArgs)
@@ -105,13 +105,13 @@ func TestCausalSelectBadInput(t *testing.T) {
 		{"K is -2, want 1", func(a *CausalSelectArgs) { a.K = -2 }},
 		{"logits has 48 bytes, want [B 2, N 10] f32, 80 bytes", func(a *CausalSelectArgs) { a.Logits = values }},
 		{"values is missing, want [B 2, M 3, K 2] f32, 48 bytes", func(a *CausalSelectArgs) { a.Values = vk.Range{} }},
-		{"filled has 80 bytes, want [B 2, M 3, K 2] u32", func(a *CausalSelectArgs) { a.Filled = logits }},
+		{"filled has 80 bytes, want [B 2, M 3, K 2] u32", func(a *CausalSelectArgs) { a.Valid = logits }},
 		{"indices is missing, want [B 2, M 3, K 2] i32", func(a *CausalSelectArgs) { a.Indices = vk.Range{} }},
-		{"chosen is missing, want [B 2, M 3, K 2] u32", func(a *CausalSelectArgs) { a.Chosen = vk.Range{} }},
+		{"chosen is missing, want [B 2, M 3, K 2] u32", func(a *CausalSelectArgs) { a.QueryValid = vk.Range{} }},
 		{"thresholds has 48 bytes, want [B 2, M 3] f32, 24 bytes", func(a *CausalSelectArgs) { a.Thresholds = values }},
 	} {
 		a := good
 		test.change(&a)
-		badRecord(t, lab, test.want, func(t *vk.Tape) error { return s.Record(t, a) })
+		badRecord(t, lab, test.want, func(t *vk.CommandList) error { return s.Record(t, a) })
 	}
 }

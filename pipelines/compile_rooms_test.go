@@ -16,14 +16,14 @@ var compileRooms = []func(*compiler){
 }
 
 // supported are the precisions in which the device multiplies matrices.
-func supported(caps vk.Caps) []Precision {
-	return slices.DeleteFunc([]Precision{F32, F16, BF16}, func(p Precision) bool { return p.Supported(caps) != nil })
+func supported(caps vk.Caps) []DType {
+	return slices.DeleteFunc([]DType{F32, F16, BF16}, func(p DType) bool { return p.Supported(caps) != nil })
 }
 
 func compileNorms(c *compiler) {
 	for _, n := range []int{1, 7, 64, 100, 512, 514, 4096} { // 4 to 64 invocations a row
-		for _, y := range []Precision{F32, F16, BF16} {
-			if y.normed("", n) != nil {
+		for _, y := range []DType{F32, F16, BF16} {
+			if y.checkNormed("", n) != nil {
 				continue
 			}
 			compile(c, NewRMSNorm, func(r *RMSNorm) ([]*vk.Kernel, error) { return one(r.kernel()) },
@@ -40,7 +40,7 @@ func compileLinear(c *compiler) {
 			configs := flags(LinearConfig{In: in, Out: 512, Precision: p})
 			for i := range configs {
 				l := &configs[i]
-				l.Bias = l.Bias || l.Unless
+				l.Bias = l.Bias || l.SkipBias
 				l.X16, l.Y16 = l.X16 && p != F32 && !l.Norm, l.Y16 && p != F32
 			}
 			if p != F32 {
@@ -56,7 +56,7 @@ func compileLinear(c *compiler) {
 	},
 		func(l *Linear) ([]*vk.Kernel, error) { return one(l.sumKernel(linearSize{})) },
 		LinearConfig{In: 512, Out: 512, Precision: F16, Split: 4}, LinearConfig{In: 512, Out: 510, Precision: BF16, Split: 4, Y16: true, GELU: true, Bias: true})
-	for _, p := range []Precision{F16, BF16} {
+	for _, p := range []DType{F16, BF16} {
 		compile(c, NewCast, func(r *Cast) ([]*vk.Kernel, error) { return one(r.kernel()) }, CastConfig{C: 512, Precision: p}, CastConfig{C: 511, Precision: p})
 	}
 }
@@ -156,7 +156,7 @@ func compileSlots(c *compiler) {
 		compile(c, NewScatter, func(s *Scatter) ([]*vk.Kernel, error) { return each(s.kernel, false, true) },
 			ScatterConfig{C: n}, ScatterConfig{C: n, Add: true})
 	}
-	compile(c, NewMark, func(m *Mark) ([]*vk.Kernel, error) { return one(m.kernel, nil) }, MarkConfig{})
+	compile(c, NewMembershipMask, func(m *MembershipMask) ([]*vk.Kernel, error) { return one(m.kernel, nil) }, MembershipMaskConfig{})
 }
 
 func compileAttentions(c *compiler) {
@@ -169,7 +169,7 @@ func compileAttentions(c *compiler) {
 	}
 }
 
-func compileAttention(c *compiler, p Precision, d int) {
+func compileAttention(c *compiler, p DType, d int) {
 	compile(c, NewWindowAttention, func(w *WindowAttention) ([]*vk.Kernel, error) { return w.kernels.compile() },
 		flags(WindowAttentionConfig{Heads: 8, DimHead: d, Window: 128, Precision: p})...)
 	compile(c, NewPatchAttention, func(a *PatchAttention) ([]*vk.Kernel, error) { return a.kernels.compile() },
@@ -250,7 +250,7 @@ func distinct[T comparable](list ...T) (short []T) {
 }
 
 func compilePeak(c *compiler) {
-	for _, s := range c.caps.Shapes {
+	for _, s := range c.caps.MatrixShapes {
 		if _, _, err := PeakTypes(s); err == nil {
 			compile(c, NewPeak, func(r *Peak) ([]*vk.Kernel, error) { return one(r.kernel()) }, PeakConfig{s})
 		}

@@ -130,7 +130,7 @@ func NewCoorDescent(dev *vk.Device, c CoorDescentConfig) (*CoorDescent, error) {
 }
 
 // Record adds the descent to a tape.
-func (c *CoorDescent) Record(t *vk.Tape, a CoorDescentArgs) error {
+func (c *CoorDescent) Record(t *vk.CommandList, a CoorDescentArgs) error {
 	if a.Routes == 0 {
 		a.Routes = 1
 	}
@@ -158,7 +158,7 @@ func (c *CoorDescent) Record(t *vk.Tape, a CoorDescentArgs) error {
 	d := vk.Dispatch{
 		Kernel: k, Groups: groups,
 		Args: []vk.Access{
-			vk.Read(a.Logits), vk.Read(a.Mask), vk.Write(a.Scores), vk.Write(a.State), vk.Read(a.Indices), vk.Read(a.Filled), vk.Write(a.Chosen),
+			vk.Read(a.Logits), vk.Read(a.Mask), vk.Write(a.Scores), vk.Write(a.State), vk.Read(a.Indices), vk.Read(a.Valid), vk.Write(a.SelectedScores),
 		},
 		Flops: coorDescentFlops * float64(a.Rows) * a.entries(),
 		Bytes: float64(a.Logits.Size() + a.Mask.Size()),
@@ -179,7 +179,7 @@ func (c *CoorDescent) Record(t *vk.Tape, a CoorDescentArgs) error {
 const coorDescentFlops = 5
 
 // recordLong records a dispatch a step. The halves of the scratch memory take turns: a step reads one and writes the other.
-func (c *CoorDescent) recordLong(t *vk.Tape, a CoorDescentArgs, p coorDescentPlan, d vk.Dispatch, push coorDescentPush) error {
+func (c *CoorDescent) recordLong(t *vk.CommandList, a CoorDescentArgs, p coorDescentPlan, d vk.Dispatch, push coorDescentPush) error {
 	half := a.Scratch.Size() / 2
 	before, after := a.Scratch.Slice(0, half), a.Scratch.Slice(half, half)
 	first := max(c.config.EpsInit, c.config.Eps)

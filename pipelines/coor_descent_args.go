@@ -18,10 +18,10 @@ type CoorDescentArgs struct {
 	Routes  int // consecutive rows that share a row of the mask; 0: 1
 
 	// Chosen gets the scores of the entries that Indices names: Slots of them for each block or window. All absent, and Slots 0: not wanted.
-	Indices vk.Range // [Rows, ceil(N / BlockSize), Slots], or [Items, Windows, Routes, Slots]; counted from the start of the row
-	Filled  vk.Range // the same shape, 0: an empty slot; absent: slots are filled where their index is one
-	Chosen  vk.Range // the same shape
-	Slots   int
+	Indices        vk.Range // [Rows, ceil(N / BlockSize), Slots], or [Items, Windows, Routes, Slots]; counted from the start of the row
+	Valid          vk.Range // the same shape, 0: an empty slot; absent: slots are filled where their index is one
+	SelectedScores vk.Range // the same shape
+	Slots          int
 
 	// BlockSize cuts each row in blocks of that many entries, the last one shorter if need be, each a descent of its own. 0: N.
 	BlockSize int
@@ -100,7 +100,7 @@ func (a CoorDescentArgs) entries() float64 {
 
 // resultBytes is the memory of scores and chosen scores, with what says which these are.
 func (a CoorDescentArgs) resultBytes() float64 {
-	return float64(a.Scores.Size() + a.Indices.Size() + a.Filled.Size() + a.Chosen.Size())
+	return float64(a.Scores.Size() + a.Indices.Size() + a.Valid.Size() + a.SelectedScores.Size())
 }
 
 // check wants Routes with its default filled in.
@@ -153,20 +153,20 @@ func (c *CoorDescent) checkRanges(a CoorDescentArgs) error {
 		optionalAt(words, op, "scores", a.Scores, bytesOf(scores), shape(scores...)+" f32"),
 		optional(op, "state", a.State, bytesOf(units)*uint64(c.config.Iters)*4, of(dim{"Iters", c.config.Iters}, dim{"Values", 4})+" f32"),
 		optionalAt(words, op, "indices", a.Indices, slotBytes, slots+" i32"),
-		optionalAt(words, op, "filled", a.Filled, slotBytes, slots+" u32"),
-		optionalAt(words, op, "chosen", a.Chosen, slotBytes, slots+" f32"),
+		optionalAt(words, op, "filled", a.Valid, slotBytes, slots+" u32"),
+		optionalAt(words, op, "chosen", a.SelectedScores, slotBytes, slots+" f32"),
 	} {
 		if err != nil {
 			return err
 		}
 	}
 	switch {
-	case a.Chosen.IsZero() && a.Scores.IsZero():
+	case a.SelectedScores.IsZero() && a.Scores.IsZero():
 		return fmt.Errorf("pipelines: CoorDescent: scores and chosen are missing, want one of them or both")
-	case a.Chosen.IsZero() != (a.Slots == 0) || a.Chosen.IsZero() != a.Indices.IsZero() || a.Chosen.IsZero() && !a.Filled.IsZero():
+	case a.SelectedScores.IsZero() != (a.Slots == 0) || a.SelectedScores.IsZero() != a.Indices.IsZero() || a.SelectedScores.IsZero() && !a.Valid.IsZero():
 		return fmt.Errorf("pipelines: CoorDescent: Slots is %d with indices of %d, filled of %d and chosen of %d bytes, want all, or filled absent, or none",
-			a.Slots, a.Indices.Size(), a.Filled.Size(), a.Chosen.Size())
-	case a.Scores == a.Logits && (!a.Chosen.IsZero() || a.Windows > 0):
+			a.Slots, a.Indices.Size(), a.Valid.Size(), a.SelectedScores.Size())
+	case a.Scores == a.Logits && (!a.SelectedScores.IsZero() || a.Windows > 0):
 		return fmt.Errorf("pipelines: CoorDescent: scores and logits are the same range, want another one with chosen or windows")
 	}
 	bytes := CoorDescentScratch(c.kernels.dev.Caps(), a.Rows, a.N, a.BlockSize, a.Windows)

@@ -115,15 +115,15 @@ func TestCoorDescentBadInput(t *testing.T) {
 		{"slots negative", "Slots is -1, want 0 to 1073741823", func(a *CoorDescentArgs) { a.Slots = -1 }},
 		{"slots without chosen", "Slots is 3 with indices of 0, filled of 0 and chosen of 0 bytes, want all", func(a *CoorDescentArgs) { a.Slots = 3 }},
 		{"chosen without indices", "Slots is 3 with indices of 0, filled of 0 and chosen of 48 bytes, want all", func(a *CoorDescentArgs) {
-			a.Slots, a.Chosen = 3, state.Slice(0, 48)
+			a.Slots, a.SelectedScores = 3, state.Slice(0, 48)
 		}},
-		{"chosen without slots", "chosen has 48 bytes, want [Rows 4, Blocks 1, Slots 0] f32, 0 bytes", func(a *CoorDescentArgs) { a.Chosen = state.Slice(0, 48) }},
-		{"filled without chosen", "filled has 4 bytes, want [Rows 4, Blocks 1, Slots 0] u32, 0 bytes", func(a *CoorDescentArgs) { a.Filled = state.Slice(0, 4) }},
+		{"chosen without slots", "chosen has 48 bytes, want [Rows 4, Blocks 1, Slots 0] f32, 0 bytes", func(a *CoorDescentArgs) { a.SelectedScores = state.Slice(0, 48) }},
+		{"filled without chosen", "filled has 4 bytes, want [Rows 4, Blocks 1, Slots 0] u32, 0 bytes", func(a *CoorDescentArgs) { a.Valid = state.Slice(0, 4) }},
 		{"indices short", "indices has 44 bytes, want [Rows 4, Blocks 1, Slots 3] i32, 48 bytes", func(a *CoorDescentArgs) {
-			a.Slots, a.Chosen, a.Indices = 3, state.Slice(0, 48), state.Slice(48, 44)
+			a.Slots, a.SelectedScores, a.Indices = 3, state.Slice(0, 48), state.Slice(48, 44)
 		}},
 		{"chosen in place", "scores and logits are the same range, want another one with chosen or windows", func(a *CoorDescentArgs) {
-			a.Slots, a.Chosen, a.Indices, a.Scores, a.State = 3, state.Slice(0, 48), state.Slice(48, 48), logits, vk.Range{}
+			a.Slots, a.SelectedScores, a.Indices, a.Scores, a.State = 3, state.Slice(0, 48), state.Slice(48, 48), logits, vk.Range{}
 		}},
 		{"windows in place", "scores and logits are the same range", func(a *CoorDescentArgs) { a.Windows, a.Prefix, a.Scores = 1, 4, logits }},
 		{"windows alone", "Prefix is 0, want 1", func(a *CoorDescentArgs) { a.Windows = 3 }},
@@ -146,23 +146,23 @@ func TestCoorDescentBadInput(t *testing.T) {
 		t.Run(test.name, func(t *testing.T) {
 			a := good
 			test.change(&a)
-			tape, err := lab.Dev.NewTape(vk.TapeConfig{Name: "bad"})
+			list, err := lab.Dev.NewCommandList(vk.CommandListConfig{Name: "bad"})
 			require.NoError(t, err)
-			defer tape.Close()
-			assert.ErrorContains(t, d.Record(tape, a), "pipelines: CoorDescent: "+test.want)
-			assert.Empty(t, tape.Kernels())
+			defer list.Close()
+			assert.ErrorContains(t, d.Record(list, a), "pipelines: CoorDescent: "+test.want)
+			assert.Empty(t, list.Kernels())
 		})
 	}
-	tape, err := lab.Dev.NewTape(vk.TapeConfig{Name: "closed"})
+	list, err := lab.Dev.NewCommandList(vk.CommandListConfig{Name: "closed"})
 	require.NoError(t, err)
-	defer tape.Close()
-	assert.NoError(t, d.Record(tape, good), "the arguments that all of the above differ from")
+	defer list.Close()
+	assert.NoError(t, d.Record(list, good), "the arguments that all of the above differ from")
 	assert.Error(t, d.Close(), "the tape uses the kernel")
-	require.NoError(t, tape.Close())
+	require.NoError(t, list.Close())
 	require.NoError(t, d.Close())
 	require.NoError(t, d.Close())
 	require.NoError(t, (*CoorDescent)(nil).Close())
-	assert.ErrorIs(t, d.Record(tape, good), vk.ErrClosed)
+	assert.ErrorIs(t, d.Record(list, good), vk.ErrClosed)
 	assert.Zero(t, d.Scratch(0, 10, 0))
 	assert.Zero(t, d.Scratch(1, 0, 0))
 	assert.Zero(t, CoorDescentScratch(lab.Dev.Caps(), 1, long, 5, 0))
@@ -175,11 +175,11 @@ func TestCoorDescentWork(t *testing.T) {
 	c := descentCase{config: CoorDescentConfig{Iters: 3, Eps: 0.1}, s: normal(1, 200), mask: someMask(2, 200), rows: 2, n: 100, k: 3, state: true}
 	d := descend(t, lab, c.config)
 	a := c.args(lab, d)
-	tape, err := lab.Dev.NewTape(vk.TapeConfig{Name: "work"})
+	list, err := lab.Dev.NewCommandList(vk.CommandListConfig{Name: "work"})
 	require.NoError(t, err)
-	defer tape.Close()
-	require.NoError(t, d.Record(tape, a))
-	flops, bytes := tape.Work()
+	defer list.Close()
+	require.NoError(t, d.Record(list, a))
+	flops, bytes := list.Work()
 	assert.Equal(t, 5*3*200.0, flops)
 	assert.Equal(t, 800+200+800+2*3*16.0, bytes)
 	assert.Equal(t, 0+40+80+100+100.0, CoorDescentArgs{N: 100, Windows: 5, Prefix: 40}.entries())

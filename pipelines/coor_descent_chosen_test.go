@@ -160,9 +160,9 @@ func (c chosenCase) run(t *testing.T, withScores, withChosen bool) (scores, chos
 		a.Scores = out("scores", count)
 	}
 	if withChosen {
-		a.Slots, a.Chosen, a.Indices = c.slots, out("chosen", len(indices)), in("indices", vk.Bytes(indices), 4*before)
+		a.Slots, a.SelectedScores, a.Indices = c.slots, out("chosen", len(indices)), in("indices", vk.Bytes(indices), 4*before)
 		if !c.unfilled {
-			a.Filled = in("filled", vk.Bytes(filled), 4*before)
+			a.Valid = in("filled", vk.Bytes(filled), 4*before)
 		}
 	}
 	if c.state {
@@ -172,7 +172,7 @@ func (c chosenCase) run(t *testing.T, withScores, withChosen bool) (scores, chos
 	if bytes := CoorDescentScratch(lab.Dev.Caps(), c.rows, c.n, c.block, c.windows); bytes > 0 {
 		a.Scratch, kernels = lab.Out("scratch", int(bytes)), c.schedule.Iters+1
 	}
-	lab.Run(func(t *vk.Tape) error { return d.Record(t, a) })
+	lab.Run(func(t *vk.CommandList) error { return d.Record(t, a) })
 	assert.Len(t, lab.Dispatches(), kernels)
 	if withScores {
 		scores = lab.Float32("scores")[before:]

@@ -119,7 +119,7 @@ func (c descentCase) run(t *testing.T, lab *gputest.Lab) []float32 {
 	t.Helper()
 	d := descend(t, lab, c.config)
 	a := c.args(lab, d)
-	lab.Run(func(t *vk.Tape) error { return d.Record(t, a) })
+	lab.Run(func(t *vk.CommandList) error { return d.Record(t, a) })
 	kernels := []string{"coor_descent"}
 	if !a.Scratch.IsZero() {
 		kernels = slices.Repeat([]string{"coor_descent_long"}, c.config.Iters+1)
@@ -330,7 +330,7 @@ func TestCoorDescentInPlace(t *testing.T) {
 			if bytes := d.Scratch(2, n, 0); bytes > 0 {
 				a.Scratch = lab.Out("scratch", int(bytes))
 			}
-			lab.Run(func(t *vk.Tape) error { return d.Record(t, a) })
+			lab.Run(func(t *vk.CommandList) error { return d.Record(t, a) })
 			assert.Equal(t, want, lab.Float32("both"))
 		})
 	}

@@ -57,7 +57,7 @@ func NewEmbed(dev *vk.Device, c EmbedConfig) (*Embed, error) {
 }
 
 // Record adds the dispatch to a tape.
-func (e *Embed) Record(t *vk.Tape, a EmbedArgs) error {
+func (e *Embed) Record(t *vk.CommandList, a EmbedArgs) error {
 	const op = "Embed"
 	r, v, c := dim{"Rows", a.Rows}, dim{"V", e.c.V}, dim{"C", e.c.C}
 	if err := positive(op, r); err != nil {

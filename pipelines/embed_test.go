@@ -45,7 +45,7 @@ func TestEmbed(t *testing.T) {
 			} else {
 				a.IDs = lab.In("ids", ids)
 			}
-			lab.Run(func(t *vk.Tape) error { return e.Record(t, a) })
+			lab.Run(func(t *vk.CommandList) error { return e.Record(t, a) })
 			want, bad := ref.Embed(ids, table, test.v, test.c)
 			assert.NoError(t, ref.MaxErr(lab.Float32("y"), want).Within(0))
 			assert.Equal(t, []uint32{uint32(bad)}, lab.Uint32("bad"))
@@ -77,6 +77,6 @@ func TestEmbedBadInput(t *testing.T) {
 	} {
 		a := good
 		test.change(&a)
-		badRecord(t, lab, test.want, func(t *vk.Tape) error { return e.Record(t, a) })
+		badRecord(t, lab, test.want, func(t *vk.CommandList) error { return e.Record(t, a) })
 	}
 }

@@ -31,7 +31,7 @@ type GatherArgs struct {
 	X       vk.Range // [B, N, C]
 	Indices vk.Range // [B, K] row of x in the same batch item
 	Score   vk.Range // [B, K]; absent: 1
-	Filled  vk.Range // [B, K] 0 or 1; absent: every slot is filled
+	Valid   vk.Range // [B, K] 0 or 1; absent: every slot is filled
 	Y       vk.Range // [B, K, C]
 	B, N, K int
 }
@@ -57,7 +57,7 @@ func (g *Gather) kernel() (*vk.Kernel, error) {
 }
 
 // Record adds the dispatch to a tape.
-func (g *Gather) Record(t *vk.Tape, a GatherArgs) error {
+func (g *Gather) Record(t *vk.CommandList, a GatherArgs) error {
 	const op = "Gather"
 	b, n, k, c := dim{"B", a.B}, dim{"N", a.N}, dim{"K", a.K}, dim{"C", g.c.C}
 	if err := positive(op, b, n, k, dim{"B*N", b.n * n.n}, dim{"B*K", b.n * k.n}); err != nil {
@@ -68,7 +68,7 @@ func (g *Gather) Record(t *vk.Tape, a GatherArgs) error {
 		needAt(rowsOf(c.n), op, "x", a.X, uint64(b.n)*uint64(n.n)*row, shape(b, n, c)+" f32"),
 		needAt(words, op, "indices", a.Indices, 4*slots, shape(b, k)+" i32"),
 		optionalAt(words, op, "score", a.Score, 4*slots, shape(b, k)+" f32"),
-		optionalAt(words, op, "filled", a.Filled, 4*slots, shape(b, k)+" u32"),
+		optionalAt(words, op, "filled", a.Valid, 4*slots, shape(b, k)+" u32"),
 		needAt(rowsOf(c.n), op, "y", a.Y, slots*row, shape(b, k, c)+" f32"),
 	); err != nil {
 		return err
@@ -85,9 +85,9 @@ func (g *Gather) Record(t *vk.Tape, a GatherArgs) error {
 	return t.Dispatch(vk.Dispatch{
 		Kernel: kernel,
 		Groups: groups,
-		Args:   []vk.Access{vk.Read(a.X), vk.Read(a.Indices), vk.Read(a.Score), vk.Read(a.Filled), vk.Write(a.Y)},
+		Args:   []vk.Access{vk.Read(a.X), vk.Read(a.Indices), vk.Read(a.Score), vk.Read(a.Valid), vk.Write(a.Y)},
 		Push:   vk.Scalars(&push),
-		Bytes:  float64(2*slots*row + a.Indices.Size() + a.Score.Size() + a.Filled.Size()),
+		Bytes:  float64(2*slots*row + a.Indices.Size() + a.Score.Size() + a.Valid.Size()),
 	})
 }
 
@@ -117,7 +117,7 @@ func rowVariant(stem string, c int) (name string, cols uint32) {
 }
 
 // rowGroups is the grid of a kernel that includes slots.glsl, for some number of rows.
-func rowGroups(t *vk.Tape, op string, c int, rows uint64) ([3]uint32, error) {
+func rowGroups(t *vk.CommandList, op string, c int, rows uint64) ([3]uint32, error) {
 	_, cols := rowVariant("", c)
 	caps := t.Device().Caps()
 	if err := turns(caps, op, fmt.Sprintf("a row of %d floats", c), int(cols/256)); err != nil {

@@ -108,8 +108,8 @@ func TestGather(t *testing.T) {
 			require.NoError(t, err)
 			defer g.Close()
 			a := GatherArgs{X: lab.In("x", x), Y: lab.Out("y", 4*test.b*test.k*test.c), B: test.b, N: test.n, K: test.k}
-			a.Indices, a.Score, a.Filled = s.put(lab)
-			lab.Run(func(t *vk.Tape) error { return g.Record(t, a) })
+			a.Indices, a.Score, a.Valid = s.put(lab)
+			lab.Run(func(t *vk.CommandList) error { return g.Record(t, a) })
 			// A product of two float32 is the same everywhere.
 			assert.Equal(t, ref.Gather32(ref.GatherArgs{
 				X: x, Indices: s.refIndices, Score: s.score, Filled: s.refFilled, B: test.b, N: test.n, C: test.c, K: test.k,
@@ -128,9 +128,9 @@ func TestGatherShifted(t *testing.T) {
 		defer g.Close()
 		a := GatherArgs{
 			X: inShifted(lab, "x", x, start), Indices: inShifted(lab, "indices", s.indices, words), Score: inShifted(lab, "score", s.score, words),
-			Filled: inShifted(lab, "filled", s.filled, words), Y: outShifted(lab, "y", b*k*c, start), B: b, N: n, K: k,
+			Valid: inShifted(lab, "filled", s.filled, words), Y: outShifted(lab, "y", b*k*c, start), B: b, N: n, K: k,
 		}
-		lab.Run(func(t *vk.Tape) error { return g.Record(t, a) })
+		lab.Run(func(t *vk.CommandList) error { return g.Record(t, a) })
 		want := ref.Gather32(ref.GatherArgs{X: x, Indices: s.refIndices, Score: s.score, Filled: s.refFilled, B: b, N: n, C: c, K: k})
 		assert.Equal(t, want, unshifted(t, lab, "y", start), c)
 	}
@@ -162,7 +162,7 @@ func TestGatherBadInput(t *testing.T) {
 		{"indices has 1600 bytes, want", func(a *GatherArgs) { a.Indices = big }},
 		{"indices starts at byte 258 of its buffer, want a multiple of 4", func(a *GatherArgs) { a.Indices = big.Slice(2, 24) }},
 		{"score has 1600 bytes, want [B 2, K 3] f32, 24 bytes", func(a *GatherArgs) { a.Score = big }},
-		{"filled has 1600 bytes, want [B 2, K 3] u32, 24 bytes", func(a *GatherArgs) { a.Filled = big }},
+		{"filled has 1600 bytes, want [B 2, K 3] u32, 24 bytes", func(a *GatherArgs) { a.Valid = big }},
 		{"y is missing, want [B 2, K 3, C 8] f32, 192 bytes", func(a *GatherArgs) { a.Y = vk.Range{} }},
 		{"y has 1600 bytes, want", func(a *GatherArgs) { a.Y = big }},
 	})
@@ -178,15 +178,15 @@ type badCase[A any] struct {
 }
 
 // badInput spoils good arguments in one way after the other, and wants an error and no dispatch each time.
-func badInput[A any](t *testing.T, lab *gputest.Lab, good A, record func(*vk.Tape, A) error, cases []badCase[A]) {
+func badInput[A any](t *testing.T, lab *gputest.Lab, good A, record func(*vk.CommandList, A) error, cases []badCase[A]) {
 	t.Helper()
 	for _, c := range cases {
 		a := good
 		c.change(&a)
-		tape, err := lab.Dev.NewTape(vk.TapeConfig{Name: "bad"})
+		list, err := lab.Dev.NewCommandList(vk.CommandListConfig{Name: "bad"})
 		require.NoError(t, err)
-		assert.ErrorContains(t, record(tape, a), c.want)
-		assert.Empty(t, tape.Kernels(), c.want)
-		require.NoError(t, tape.Close())
+		assert.ErrorContains(t, record(list, a), c.want)
+		assert.Empty(t, list.Kernels(), c.want)
+		require.NoError(t, list.Close())
 	}
 }

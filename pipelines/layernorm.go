@@ -25,9 +25,9 @@ type LayerNorm struct {
 
 // LayerNormConfig is what is baked into the kernel.
 type LayerNormConfig struct {
-	C   int       // floats of a row
-	Add bool      // add rows of a table behind the norm
-	Y   Precision // of y; with 16 bits C is a multiple of 4
+	C   int   // floats of a row
+	Add bool  // add rows of a table behind the norm
+	Y   DType // of y; with 16 bits C is a multiple of 4
 }
 
 // LayerNormArgs is one dispatch. It reads all ranges but Y, which it writes whole.
@@ -52,7 +52,7 @@ func NewLayerNorm(dev *vk.Device, c LayerNormConfig) (*LayerNorm, error) {
 	if err := rowLength("LayerNorm", c.C); err != nil {
 		return nil, err
 	}
-	if err := c.Y.normed("LayerNorm", c.C); err != nil {
+	if err := c.Y.checkNormed("LayerNorm", c.C); err != nil {
 		return nil, err
 	}
 	name, cols := rowVariant("layernorm", c.C)
@@ -78,7 +78,7 @@ func normLanes(c int, most uint32) (lanes, rows uint32) {
 }
 
 // Record adds the dispatch to a tape.
-func (n *LayerNorm) Record(t *vk.Tape, a LayerNormArgs) error {
+func (n *LayerNorm) Record(t *vk.CommandList, a LayerNormArgs) error {
 	const op = "LayerNorm"
 	if err := n.check(a); err != nil {
 		return err
@@ -108,7 +108,7 @@ func (n *LayerNorm) check(a LayerNormArgs) error {
 		needAt(align, op, "x", a.X, uint64(a.Rows)*row, shape(rows, c)+" f32"),
 		needAt(align, op, "weight", a.Weight, row, shape(c)+" f32"),
 		needAt(align, op, "bias", a.Bias, row, shape(c)+" f32"),
-		needAt(n.c.Y.rowsOf(c.n), op, "y", a.Y, uint64(a.Rows)*uint64(c.n*n.c.Y.Bytes()), shape(rows, c)+" "+n.c.Y.kind()),
+		needAt(n.c.Y.rowsOf(c.n), op, "y", a.Y, uint64(a.Rows)*uint64(c.n*n.c.Y.Size()), shape(rows, c)+" "+n.c.Y.String()),
 	); err != nil {
 		return err
 	}

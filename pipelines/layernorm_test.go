@@ -32,7 +32,7 @@ func TestLayerNorm(t *testing.T) {
 				r.Add = normal(4, size.period*size.c)
 				a.Add = lab.In("add", r.Add)
 			}
-			lab.Run(func(t *vk.Tape) error { return n.Record(t, a) })
+			lab.Run(func(t *vk.CommandList) error { return n.Record(t, a) })
 			want := ref.LayerNorm(r)
 			assert.NoError(t, ref.MaxErr(lab.Float32("y"), want).Within(ref.Bound(ref.LayerNorm32(r), want, 1e-6)))
 		})
@@ -70,7 +70,7 @@ func TestLayerNormLargeMean(t *testing.T) {
 			require.NoError(t, err)
 			defer n.Close()
 			a := LayerNormArgs{X: lab.In("x", r.X), Weight: lab.In("weight", r.Weight), Bias: lab.In("bias", r.Bias), Y: lab.Out("y", 4*len(r.X)), Rows: rows}
-			lab.Run(func(t *vk.Tape) error { return n.Record(t, a) })
+			lab.Run(func(t *vk.CommandList) error { return n.Record(t, a) })
 			assert.NoError(t, ref.MaxErr(lab.Float32("y"), ref.LayerNorm(r)).Within(2e-6))
 		})
 	}
@@ -93,7 +93,9 @@ func TestLayerNormPlaces(t *testing.T) {
 			bytes := uint64(4 * c)
 			slice.X, slice.Rows = a.X.Slice(skip*bytes, 2*bytes), 2
 			slice.Y = lab.Out("slice", 4*len(x)).Slice(skip*bytes, 2*bytes)
-			lab.Run(func(t *vk.Tape) error { return firstError(n.Record(t, a), n.Record(t, inPlace), n.Record(t, slice)) })
+			lab.Run(func(t *vk.CommandList) error {
+				return firstError(n.Record(t, a), n.Record(t, inPlace), n.Record(t, slice))
+			})
 			y := lab.Float32("y")
 			assert.Equal(t, y, lab.Float32("place"))
 			assert.Equal(t, y[skip*c:(skip+2)*c], lab.Float32("slice")[skip*c:(skip+2)*c])

@@ -16,7 +16,7 @@ func TestRoutedAttentionEmptyScoreNaN(t *testing.T) {
 	both(t, "score", func(t *testing.T, tiled bool) {
 		run := func(score float32) []float32 {
 			lab := gputest.Open(t)
-			r, err := NewRoutedAttention(lab.Dev, RoutedAttentionConfig{Heads: 1, DimHead: d, Routes: 1, Filled: true, ScoreValues: true, ScoreKeys: true})
+			r, err := NewRoutedAttention(lab.Dev, RoutedAttentionConfig{Heads: 1, DimHead: d, Routes: 1, Valid: true, ScoreValues: true, ScoreKeys: true})
 			require.NoError(t, err)
 			defer r.Close()
 			r.kernels.tiled = tiled
@@ -27,9 +27,9 @@ func TestRoutedAttentionEmptyScoreNaN(t *testing.T) {
 			filled[3], scores[3] = 0, score
 			a := RoutedAttentionArgs{
 				Q: lab.In("q", normal(1, queries*d)), KV: lab.In("kv", normal(2, keys*2*d)), Null: lab.In("null", normal(3, 2*d)), Y: lab.Out("y", 4*queries*d),
-				Filled: lab.In("filled", filled), KeyScores: lab.In("scores", scores), Lists: 1, Queries: queries, Keys: keys,
+				Valid: lab.In("filled", filled), KeyScores: lab.In("scores", scores), Lists: 1, Queries: queries, Keys: keys,
 			}
-			lab.Run(func(t *vk.Tape) error { return r.Record(t, a) })
+			lab.Run(func(t *vk.CommandList) error { return r.Record(t, a) })
 			return lab.Float32("y")
 		}
 		assert.Equal(t, run(0), run(float32(math.NaN())))
@@ -52,10 +52,10 @@ func TestManyKeys(t *testing.T) {
 	}
 	a := RoutedAttentionArgs{Q: lab.In("q", []float32{0}), KV: lab.In("kv", kv), Null: lab.In("null", []float32{0, 1}), Y: lab.Out("y", 4), Lists: 1, Queries: 1, Keys: keys}
 	if lab.Dev.Caps().CPU {
-		badRecord(t, lab, "turns of a loop", func(t *vk.Tape) error { return r.Record(t, a) })
+		badRecord(t, lab, "turns of a loop", func(t *vk.CommandList) error { return r.Record(t, a) })
 		return
 	}
-	lab.Run(func(t *vk.Tape) error { return r.Record(t, a) })
+	lab.Run(func(t *vk.CommandList) error { return r.Record(t, a) })
 	assert.InDelta(t, (1400001.0+100*100000)/1500001, lab.Float32("y")[0], 1e-2)
 }
 
@@ -74,7 +74,7 @@ func TestManyInputs(t *testing.T) {
 		x[i] = 1
 	}
 	a := LinearArgs{X: lab.In("x", x), W: lab.In("w", x), Y: lab.Out("y", 4), Batch: 1, Rows: 1}
-	lab.Run(func(t *vk.Tape) error { return l.Record(t, a) })
+	lab.Run(func(t *vk.CommandList) error { return l.Record(t, a) })
 	assert.Equal(t, float32(in), lab.Float32("y")[0])
 }
 
@@ -93,7 +93,7 @@ func TestLayerNormVeryLong(t *testing.T) {
 		x[i], w[i] = float32(i%2), 1
 	}
 	a := LayerNormArgs{X: lab.In("x", x), Weight: lab.In("w", w), Bias: lab.In("b", make([]float32, c)), Y: lab.Out("y", 4*c), Rows: 1}
-	lab.Run(func(t *vk.Tape) error { return l.Record(t, a) })
+	lab.Run(func(t *vk.CommandList) error { return l.Record(t, a) })
 	y := lab.Float32("y")
 	for i := range y {
 		require.InDelta(t, 2*float64(i%2)-1, y[i], 1e-3, "%d", i)
@@ -111,14 +111,14 @@ func TestCausalSelectVeryLong(t *testing.T) {
 		filled[i] = 1
 	}
 	a := CausalSelectArgs{
-		Logits: lab.In("logits", make([]float32, n)), Values: lab.In("values", make([]float32, 2*k)), Filled: lab.In("filled", filled),
-		Indices: lab.Out("indices", 4*2*k), Chosen: lab.Out("chosen", 4*2*k), B: 1, N: n, Window: window, K: k,
+		Logits: lab.In("logits", make([]float32, n)), Values: lab.In("values", make([]float32, 2*k)), Valid: lab.In("filled", filled),
+		Indices: lab.Out("indices", 4*2*k), QueryValid: lab.Out("chosen", 4*2*k), B: 1, N: n, Window: window, K: k,
 	}
 	if lab.Dev.Caps().CPU {
-		badRecord(t, lab, "turns of a loop", func(t *vk.Tape) error { return s.Record(t, a) })
+		badRecord(t, lab, "turns of a loop", func(t *vk.CommandList) error { return s.Record(t, a) })
 		return
 	}
-	lab.Run(func(t *vk.Tape) error { return s.Record(t, a) })
+	lab.Run(func(t *vk.CommandList) error { return s.Record(t, a) })
 	chosen := lab.Uint32("chosen")
 	for i := range k {
 		require.Equal(t, uint32(0), chosen[i], "%d", i)
@@ -132,12 +132,12 @@ func TestSelectManySlots(t *testing.T) {
 	s, err := NewSelect(lab.Dev, SelectConfig{Sorted: true})
 	require.NoError(t, err)
 	defer s.Close()
-	a := SelectArgs{Logits: lab.In("logits", []float32{1, 2, 3}), Indices: lab.Out("indices", 4*k), Filled: lab.Out("filled", 4*k), Rows: 1, N: 3, K: k, EmptyIndex: -1}
+	a := SelectArgs{Logits: lab.In("logits", []float32{1, 2, 3}), Indices: lab.Out("indices", 4*k), Valid: lab.Out("filled", 4*k), Rows: 1, N: 3, K: k, EmptyIndex: -1}
 	if lab.Dev.Caps().CPU {
-		badRecord(t, lab, "turns of a loop", func(t *vk.Tape) error { return s.Record(t, a) })
+		badRecord(t, lab, "turns of a loop", func(t *vk.CommandList) error { return s.Record(t, a) })
 		return
 	}
-	lab.Run(func(t *vk.Tape) error { return s.Record(t, a) })
+	lab.Run(func(t *vk.CommandList) error { return s.Record(t, a) })
 	for i, v := range lab.Uint32("filled") {
 		want := uint32(0)
 		if i < 3 {
@@ -158,21 +158,21 @@ func TestKeysPastTheCPUKernel(t *testing.T) {
 			kv[(2*i+1)*c.d] = 100
 		}
 		a := RoutedAttentionArgs{Q: lab.In("q", make([]float32, c.d)), KV: lab.In("kv", kv), Null: lab.In("null", make([]float32, 2*c.d)), Y: lab.Out("y", 4*c.d), Lists: 1, Queries: 1, Keys: c.keys}
-		tape, err := lab.Dev.NewTape(vk.TapeConfig{Name: "keys"})
+		list, err := lab.Dev.NewCommandList(vk.CommandListConfig{Name: "keys"})
 		require.NoError(t, err)
-		err = r.Record(tape, a)
+		err = r.Record(list, a)
 		if err == nil {
 			require.NoError(t, lab.Dev.Upload(vk.Transfer{Range: a.KV, Data: vk.Bytes(kv)}, vk.Transfer{Range: a.Q, Data: vk.Bytes(make([]float32, c.d))},
 				vk.Transfer{Range: a.Null, Data: vk.Bytes(make([]float32, 2*c.d))}))
-			require.NoError(t, tape.Run())
+			require.NoError(t, list.Run())
 			y := make([]float32, c.d)
 			require.NoError(t, lab.Dev.Download(vk.Transfer{Range: a.Y, Data: vk.Bytes(y)}))
-			assert.InEpsilon(t, 100*100/float64(c.keys+1), y[0], 1e-3, "%+v %v", c, tape.Kernels())
+			assert.InEpsilon(t, 100*100/float64(c.keys+1), y[0], 1e-3, "%+v %v", c, list.Kernels())
 		} else {
 			assert.ErrorIs(t, err, vk.ErrUnsupported)
 			t.Log(c, err)
 		}
-		require.NoError(t, tape.Close())
+		require.NoError(t, list.Close())
 		require.NoError(t, r.Close())
 	}
 }
@@ -193,11 +193,11 @@ func TestTurns(t *testing.T) {
 		assert.ErrorIs(t, err, vk.ErrUnsupported, name)
 		assert.ErrorContains(t, err, "turns of a loop, CPU drivers do 60000", name)
 	}
-	tape, err := dev.NewTape(vk.TapeConfig{Name: "rows"})
+	list, err := dev.NewCommandList(vk.CommandListConfig{Name: "rows"})
 	require.NoError(t, err)
-	defer tape.Close()
-	_, rows := rowGroups(tape, "Gather", long, 1)
+	defer list.Close()
+	_, rows := rowGroups(list, "Gather", long, 1)
 	assert.ErrorContains(t, rows, "pipelines: Gather: not supported by this device: a row of 536870912 floats takes 524288 turns")
-	_, rows = rowGroups(tape, "Gather", 4096, 1)
+	_, rows = rowGroups(list, "Gather", 4096, 1)
 	assert.NoError(t, rows)
 }

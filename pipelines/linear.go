@@ -34,7 +34,7 @@ import (
 type Linear struct {
 	config  LinearConfig
 	kernels kernels
-	matrix  vk.Shape // the cooperative matrix; zero for F32
+	matrix  vk.MatrixShape // the cooperative matrix; zero for F32
 
 	tile     func(linearSize) int // which of the tiles: a pure function of sizes
 	flops    float64              // linearFlops, but for tests; together too
@@ -45,7 +45,7 @@ type Linear struct {
 type LinearConfig struct {
 	In, Out int
 
-	Precision Precision
+	Precision DType
 	X16, Y16  bool // with F16 and BF16; In, or Out, is even then
 
 	// With F16 and BF16, for few rows of many inputs: these are cut into so many parts, that are summed side by side and then added in order.
@@ -57,10 +57,10 @@ type LinearConfig struct {
 	Gather   bool
 	Norm     bool // RMSNorm of the source row, with gamma
 	Score    bool
-	Filled   bool
+	Valid    bool
 	Residual bool
 	Scatter  bool
-	Unless   bool // with Bias
+	SkipBias bool // with Bias
 }
 
 // LinearArgs is one product. It reads all ranges but Y, which it writes. Y overlaps no other range, but Residual may be the same range.
@@ -70,10 +70,10 @@ type LinearArgs struct {
 	Gather   vk.Range // row of x in the same batch item; absent: slot r reads row r
 	Gamma    vk.Range
 	Score    vk.Range
-	Filled   vk.Range // 0 or 1
+	Valid    vk.Range // 0 or 1
 	Residual vk.Range
 	Scatter  vk.Range // row of y and of residual in the same batch item; absent: slot r writes row r
-	Unless   vk.Range // not 0: this row of y gets no bias
+	SkipBias vk.Range // not 0: this row of y gets no bias
 	Y        vk.Range
 	Scratch  vk.Range // of LinearScratch bytes; absent without Split
 
@@ -86,14 +86,14 @@ type LinearArgs struct {
 }
 
 // x and y are the precisions of the tensors.
-func (c LinearConfig) x() Precision {
+func (c LinearConfig) x() DType {
 	if c.X16 {
 		return c.Precision
 	}
 	return F32
 }
 
-func (c LinearConfig) y() Precision {
+func (c LinearConfig) y() DType {
 	if c.Y16 {
 		return c.Precision
 	}
@@ -132,11 +132,11 @@ func newLinear(dev *vk.Device, c LinearConfig, tile func(linearSize) int) (*Line
 			return nil, fmt.Errorf("pipelines: Linear: %s is %d, want 1 to %d", d.name, d.n, most)
 		}
 	}
-	if err := c.Precision.valid(op); err != nil {
+	if err := c.Precision.checkPrecision(op); err != nil {
 		return nil, err
 	}
 	switch {
-	case c.Unless && !c.Bias:
+	case c.SkipBias && !c.Bias:
 		return nil, fmt.Errorf("pipelines: Linear: Unless is set and Bias is not, want both: there is no bias to leave out")
 	case (c.X16 || c.Y16) && c.Precision == F32:
 		return nil, fmt.Errorf("pipelines: Linear: X16 is %t and Y16 %t, want neither with Precision F32", c.X16, c.Y16)
@@ -151,7 +151,7 @@ func newLinear(dev *vk.Device, c LinearConfig, tile func(linearSize) int) (*Line
 	}
 	l := &Linear{config: c, kernels: kernels{dev: dev}, flops: linearFlops, together: linearTogether}
 	var err error
-	if l.matrix, err = c.Precision.shape(dev.Caps()); err != nil {
+	if l.matrix, err = c.Precision.matrixShape(dev.Caps()); err != nil {
 		return nil, fmt.Errorf("pipelines: Linear: %w", err)
 	}
 	if l.tile = tile; tile != nil {
@@ -162,7 +162,7 @@ func newLinear(dev *vk.Device, c LinearConfig, tile func(linearSize) int) (*Line
 }
 
 // Record adds the product to a tape: one dispatch, or several if it is very large.
-func (l *Linear) Record(t *vk.Tape, a LinearArgs) error {
+func (l *Linear) Record(t *vk.CommandList, a LinearArgs) error {
 	if a.InRows == 0 {
 		a.InRows = a.Rows
 	}
@@ -207,11 +207,11 @@ func (l *Linear) Record(t *vk.Tape, a LinearArgs) error {
 			Kernel: k,
 			Groups: groups,
 			Args: []vk.Access{vk.Read(a.X), vk.Read(a.W), vk.Read(a.Bias), vk.Read(a.Gather), vk.Read(a.Gamma), vk.Read(a.Score),
-				vk.Read(a.Filled), vk.Read(a.Residual), vk.Read(a.Scatter), vk.Read(a.Unless), vk.Write(y)},
-			Push:  vk.Scalars(&push),
-			Flops: share * flops,
-			Bytes: share * bytes,
-			Part:  first > 0,
+				vk.Read(a.Valid), vk.Read(a.Residual), vk.Read(a.Scatter), vk.Read(a.SkipBias), vk.Write(y)},
+			Push:                  vk.Scalars(&push),
+			Flops:                 share * flops,
+			Bytes:                 share * bytes,
+			IndependentOfPrevious: first > 0,
 		})
 		if err != nil {
 			return err
@@ -233,7 +233,7 @@ func (l *Linear) size(a LinearArgs) linearSize {
 }
 
 // recordSum adds the dispatch that adds the parts of a split product.
-func (l *Linear) recordSum(t *vk.Tape, a LinearArgs, push linearPush, s linearSize) error {
+func (l *Linear) recordSum(t *vk.CommandList, a LinearArgs, push linearPush, s linearSize) error {
 	k, err := l.sumKernel(s)
 	if err != nil {
 		return fmt.Errorf("pipelines: Linear: %w", err)
@@ -244,7 +244,7 @@ func (l *Linear) recordSum(t *vk.Tape, a LinearArgs, push linearPush, s linearSi
 	}
 	return t.Dispatch(vk.Dispatch{Kernel: k, Groups: groups, Push: vk.Scalars(&push), Args: []vk.Access{
 		vk.Read(a.Scratch), vk.Read(vk.Range{}), vk.Read(a.Bias), vk.Read(a.Gather), vk.Read(vk.Range{}), vk.Read(a.Score),
-		vk.Read(a.Filled), vk.Read(a.Residual), vk.Read(a.Scatter), vk.Read(a.Unless), vk.Write(a.Y)}})
+		vk.Read(a.Valid), vk.Read(a.Residual), vk.Read(a.Scatter), vk.Read(a.SkipBias), vk.Write(a.Y)}})
 }
 
 // LinearScratch is the scratch memory, in bytes, of a product of so many slots, batch times rows: 0 without Split.
@@ -258,12 +258,12 @@ func LinearScratch(c LinearConfig, slots int) uint64 {
 // bytes is the memory that a product must move: the rows that slots name, w, and the small things.
 func (l *Linear) bytes(a LinearArgs, slots uint64) float64 {
 	c := l.config
-	columns := uint64(c.In*c.x().Bytes() + c.Out*c.y().Bytes())
+	columns := uint64(c.In*c.x().Size() + c.Out*c.y().Size())
 	if c.Residual {
 		columns += uint64(4 * c.Out)
 	}
-	rest := (a.Gather.Size() + a.Score.Size() + a.Filled.Size()) / uint64(a.Lists)
-	for _, r := range []vk.Range{a.W, a.Bias, a.Gamma, a.Scatter, a.Unless} {
+	rest := (a.Gather.Size() + a.Score.Size() + a.Valid.Size()) / uint64(a.Lists)
+	for _, r := range []vk.Range{a.W, a.Bias, a.Gamma, a.Scatter, a.SkipBias} {
 		rest += r.Size()
 	}
 	return float64(slots)*float64(columns) + float64(rest)
@@ -332,17 +332,17 @@ func (l *Linear) check(a LinearArgs) error {
 		start uint64
 		shape []dim
 	}{
-		{"x", true, a.X, c.x().kind(), c.x().rowsOf(c.In), []dim{batch, inRows, in}},
-		{"w", true, a.W, c.Precision.kind(), c.Precision.rowsOf(columns.n), []dim{out, columns}},
+		{"x", true, a.X, c.x().String(), c.x().rowsOf(c.In), []dim{batch, inRows, in}},
+		{"w", true, a.W, c.Precision.String(), c.Precision.rowsOf(columns.n), []dim{out, columns}},
 		{"bias", c.Bias, a.Bias, "f32", rowsOf(c.Out), []dim{out}},
 		{"gather", c.Gather, a.Gather, "i32", words, list},
 		{"gamma", c.Norm, a.Gamma, "f32", rowsOf(c.In), []dim{in}},
 		{"score", c.Score, a.Score, "f32", words, list},
-		{"filled", c.Filled, a.Filled, "u32", words, list},
+		{"filled", c.Valid, a.Valid, "u32", words, list},
 		{"residual", c.Residual, a.Residual, "f32", rowsOf(c.Out), []dim{batch, outRows, out}},
 		{"scatter", c.Scatter, a.Scatter, "i32", words, []dim{batch, rows}},
-		{"unless", c.Unless, a.Unless, "u32", words, []dim{batch, outRows}},
-		{"y", true, a.Y, c.y().kind(), c.y().rowsOf(c.Out), []dim{batch, outRows, out}},
+		{"unless", c.SkipBias, a.SkipBias, "u32", words, []dim{batch, outRows}},
+		{"y", true, a.Y, c.y().String(), c.y().rowsOf(c.Out), []dim{batch, outRows, out}},
 	} {
 		if !arg.on && !arg.r.IsZero() {
 			return fmt.Errorf("pipelines: Linear: %s has %d bytes, want none: the config leaves it out", arg.name, arg.r.Size())

@@ -16,7 +16,7 @@ func TestLinearBadConfig(t *testing.T) {
 		"Linear: Out is -1, want 1 to 1073741823":         {In: 1, Out: -1},
 		"Linear: In is 1073741824, want 1 to 1073741823":  {In: 1 << 30, Out: 1},
 		"Linear: Out is 1073741824, want 1 to 1073741823": {In: 1, Out: 1 << 30},
-		"Linear: Unless is set and Bias is not":           {In: 1, Out: 1, Unless: true},
+		"Linear: Unless is set and Bias is not":           {In: 1, Out: 1, SkipBias: true},
 	} {
 		_, err := NewLinear(dev, c)
 		assert.ErrorContains(t, err, want)
@@ -48,7 +48,7 @@ func TestLinearBadInput(t *testing.T) {
 		{"Lists is 2, want 1 with a scatter", func(a *LinearArgs) { a.Lists = 2 }},
 		{"x has 384 bytes, want [Batch 2, InRows 4, In 8] f32, 256 bytes", func(a *LinearArgs) { a.InRows = 0 }},
 		{"y has 480 bytes, want [Batch 2, OutRows 4, Out 12] f32, 384 bytes", func(a *LinearArgs) {
-			a.OutRows, a.Residual, a.Unless = 0, a.Residual.Slice(0, 384), a.Unless.Slice(0, 32)
+			a.OutRows, a.Residual, a.SkipBias = 0, a.Residual.Slice(0, 384), a.SkipBias.Slice(0, 32)
 		}},
 		{"x is missing, want [Batch 2, InRows 6, In 8] f32, 384 bytes", func(a *LinearArgs) { a.X = vk.Range{} }},
 		{"w has 380 bytes, want [Out 12, In 8] f32, 384 bytes", func(a *LinearArgs) { a.W = a.W.Slice(0, 380) }},
@@ -56,11 +56,11 @@ func TestLinearBadInput(t *testing.T) {
 		{"gather has 28 bytes, want [Batch 2, Rows 4] i32, 32 bytes", func(a *LinearArgs) { a.Gather = a.Gather.Slice(0, 28) }},
 		{"gamma is missing, want [In 8] f32, 32 bytes", func(a *LinearArgs) { a.Gamma = vk.Range{} }},
 		{"score is missing, want [Batch 2, Rows 4] f32, 32 bytes", func(a *LinearArgs) { a.Score = vk.Range{} }},
-		{"filled is missing, want [Batch 2, Rows 4] u32, 32 bytes", func(a *LinearArgs) { a.Filled = vk.Range{} }},
+		{"filled is missing, want [Batch 2, Rows 4] u32, 32 bytes", func(a *LinearArgs) { a.Valid = vk.Range{} }},
 		{"residual is missing, want [Batch 2, OutRows 5, Out 12] f32, 480 bytes", func(a *LinearArgs) { a.Residual = vk.Range{} }},
 		{"scatter is missing, want [Batch 2, Rows 4] i32, 32 bytes", func(a *LinearArgs) { a.Scatter = vk.Range{} }},
 		{"y is missing, want [Batch 2, OutRows 5, Out 12] f32, 480 bytes", func(a *LinearArgs) { a.Y = vk.Range{} }},
-		{"unless is missing, want [Batch 2, OutRows 5] u32, 40 bytes", func(a *LinearArgs) { a.Unless = vk.Range{} }},
+		{"unless is missing, want [Batch 2, OutRows 5] u32, 40 bytes", func(a *LinearArgs) { a.SkipBias = vk.Range{} }},
 		{"gather starts at byte 257 of its buffer, want a multiple of 4", func(a *LinearArgs) { a.Gather = lab.Out("bytes", 36).Slice(1, 32) }},
 		{"y starts at byte 260 of its buffer, want a multiple of 16", func(a *LinearArgs) { a.Y = lab.Out("odd", 484).Slice(4, 480) }},
 	} {
@@ -78,10 +78,10 @@ func TestLinearBadInput(t *testing.T) {
 		{"gather has 32 bytes, want none", func(a *LinearArgs) { a.Gather = good.Gather }},
 		{"gamma has 32 bytes, want none", func(a *LinearArgs) { a.Gamma = good.Gamma }},
 		{"score has 32 bytes, want none", func(a *LinearArgs) { a.Score = good.Score }},
-		{"filled has 32 bytes, want none", func(a *LinearArgs) { a.Filled = good.Filled }},
+		{"filled has 32 bytes, want none", func(a *LinearArgs) { a.Valid = good.Valid }},
 		{"residual has 480 bytes, want none", func(a *LinearArgs) { a.Residual = good.Residual }},
 		{"scatter has 32 bytes, want none", func(a *LinearArgs) { a.Scatter = good.Scatter }},
-		{"unless has 40 bytes, want none", func(a *LinearArgs) { a.Unless = good.Unless }},
+		{"unless has 40 bytes, want none", func(a *LinearArgs) { a.SkipBias = good.SkipBias }},
 	} {
 		t.Run(test.want, func(t *testing.T) {
 			assert.ErrorContains(t, linearError(t, lab, bare, plain, test.change), "pipelines: Linear: "+test.want)
@@ -96,8 +96,8 @@ func TestLinearBadInput(t *testing.T) {
 func linearError(t *testing.T, lab *gputest.Lab, l *Linear, a LinearArgs, change func(*LinearArgs)) error {
 	t.Helper()
 	change(&a)
-	tape, err := lab.Dev.NewTape(vk.TapeConfig{Name: "bad"})
+	list, err := lab.Dev.NewCommandList(vk.CommandListConfig{Name: "bad"})
 	require.NoError(t, err)
-	defer tape.Close()
-	return l.Record(tape, a)
+	defer list.Close()
+	return l.Record(list, a)
 }

@@ -28,7 +28,7 @@ func linearBits(t *testing.T, tile, in, out int) {
 	}
 	lab := gputest.Open(t)
 	l, args := openLinear(t, lab, many.LinearConfig, tile), many.put(lab, data)
-	lab.Run(func(tape *vk.Tape) error { return l.Record(tape, args) })
+	lab.Run(func(list *vk.CommandList) error { return l.Record(list, args) })
 	y := lab.Float32("y")
 	for _, slot := range []int{0, 1, 63, 64, 130, 141, 281} {
 		item := slot / many.rows
@@ -39,7 +39,7 @@ func linearBits(t *testing.T, tile, in, out int) {
 		one.Filled, one.Residual, one.Base, one.Unless = data.Filled[:1], data.Residual[to*out:][:out], data.Base[:out], data.Unless[to:][:1]
 		lab := gputest.Open(t)
 		args := many.put(lab, one)
-		lab.Run(func(tape *vk.Tape) error { return l.Record(tape, args) })
+		lab.Run(func(list *vk.CommandList) error { return l.Record(list, args) })
 		assert.Equal(t, y[to*out:][:out], lab.Float32("y"), "slot %d", slot)
 	}
 }
@@ -58,7 +58,7 @@ func TestLinearInPieces(t *testing.T) {
 		lab := gputest.Open(t)
 		l, args := openLinear(t, lab, c.LinearConfig, 1), c.put(lab, data)
 		l.flops, l.together = test.flops, test.together
-		lab.Run(func(tape *vk.Tape) error { return l.Record(tape, args) })
+		lab.Run(func(list *vk.CommandList) error { return l.Record(list, args) })
 		assert.Len(t, lab.Dispatches(), test.pieces)
 		if whole == nil {
 			whole = lab.Float32("y")
@@ -111,7 +111,7 @@ func TestLinearPlaces(t *testing.T) {
 			for tile, variant := range linearTiles {
 				lab := gputest.Open(t)
 				l, args := openLinear(t, lab, c, tile), place.put(lab, data)
-				lab.Run(func(tape *vk.Tape) error { return l.Record(tape, args) })
+				lab.Run(func(list *vk.CommandList) error { return l.Record(list, args) })
 				y := lab.Float32("y")
 				if tile == 0 {
 					first = y[:period]

@@ -55,12 +55,12 @@ func TestLinearFarRows(t *testing.T) {
 	}
 	transfers = append(transfers, vk.Transfer{Range: index, Data: vk.Bytes(moved)})
 	require.NoError(t, dev.Upload(transfers...))
-	tape, err := dev.NewTape(vk.TapeConfig{Name: "far"})
+	list, err := dev.NewCommandList(vk.CommandListConfig{Name: "far"})
 	require.NoError(t, err)
-	defer tape.Close()
+	defer list.Close()
 	args := LinearArgs{X: x, W: w, Gather: index, Scatter: index, Residual: y, Y: y, Batch: 1, InRows: far, Rows: rows, OutRows: far}
-	require.NoError(t, l.Record(tape, args))
-	require.NoError(t, tape.Run())
+	require.NoError(t, l.Record(list, args))
+	require.NoError(t, list.Run())
 	for slot := range rows {
 		got, to := make([]float32, out), int(data.Scatter[slot])
 		require.NoError(t, dev.Download(vk.Transfer{Range: y.Slice(uint64(at[slot])*out*4, out*4), Data: vk.Bytes(got)}))
@@ -101,21 +101,21 @@ func BenchmarkLinear(b *testing.B) {
 
 // linearTime runs many products in one tape, so that clocks rise and the submit does not count.
 func linearTime(b *testing.B, lab *gputest.Lab, l *Linear, args LinearArgs, flops float64) {
-	tape, err := lab.Dev.NewTape(vk.TapeConfig{Name: b.Name()})
+	list, err := lab.Dev.NewCommandList(vk.CommandListConfig{Name: b.Name()})
 	require.NoError(b, err)
-	defer tape.Close()
+	defer list.Close()
 	repeat := 1
 	if !lab.Dev.Caps().CPU {
 		repeat = max(1, int(4e11/flops))
 	}
 	for range repeat {
-		require.NoError(b, l.Record(tape, args))
+		require.NoError(b, l.Record(list, args))
 	}
 	for start := time.Now(); time.Since(start) < 300*time.Millisecond; {
-		require.NoError(b, tape.Run())
+		require.NoError(b, list.Run())
 	}
 	for b.Loop() {
-		require.NoError(b, tape.Run())
+		require.NoError(b, list.Run())
 	}
 	b.ReportMetric(flops*float64(repeat)*float64(b.N)/b.Elapsed().Seconds()/1e12, "TFLOP/s")
 	b.ReportMetric(0, "ns/op")

@@ -14,7 +14,7 @@ import (
 )
 
 // round rounds a number to the precision.
-func (p Precision) round(f float32) float32 {
+func (p DType) round(f float32) float32 {
 	switch p {
 	case F16:
 		return half.FromF16(half.ToF16(f))
@@ -25,7 +25,7 @@ func (p Precision) round(f float32) float32 {
 }
 
 // numbersOf are x as they lie in memory.
-func numbersOf(p Precision, x []float32) any {
+func numbersOf(p DType, x []float32) any {
 	if p == F32 {
 		return x
 	}
@@ -39,7 +39,7 @@ func numbersOf(p Precision, x []float32) any {
 }
 
 // floatsOf reads numbers of the precision back.
-func floatsOf(p Precision, lab *gputest.Lab, name string) []float32 {
+func floatsOf(p DType, lab *gputest.Lab, name string) []float32 {
 	if p == F32 {
 		return lab.Float32(name)
 	}
@@ -54,7 +54,7 @@ func floatsOf(p Precision, lab *gputest.Lab, name string) []float32 {
 }
 
 // weights are w [*, in] as they lie in memory.
-func (p Precision) weights(w []float32, in int) any {
+func (p DType) weights(w []float32, in int) any {
 	columns := p.Columns(in)
 	padded := make([]float32, len(w)/in*columns)
 	for i, f := range w {
@@ -64,7 +64,7 @@ func (p Precision) weights(w []float32, in int) any {
 }
 
 // rounded are x rounded to the precision.
-func (p Precision) rounded(x []float32) []float32 {
+func (p DType) rounded(x []float32) []float32 {
 	list := make([]float32, len(x))
 	for i, f := range x {
 		list[i] = p.round(f)
@@ -73,10 +73,10 @@ func (p Precision) rounded(x []float32) []float32 {
 }
 
 // precisions are those of 16 bits that the device has. Where it has none NewLinear must say so, and the test ends.
-func precisions(t *testing.T) []Precision {
+func precisions(t *testing.T) []DType {
 	dev := gputest.Device(t)
-	var list []Precision
-	for _, p := range []Precision{F16, BF16} {
+	var list []DType
+	for _, p := range []DType{F16, BF16} {
 		l, err := NewLinear(dev, LinearConfig{In: 8, Out: 8, Precision: p})
 		if missing := p.Supported(dev.Caps()); missing != nil {
 			require.ErrorIs(t, err, vk.ErrUnsupported)
@@ -109,7 +109,7 @@ func (c linearCase) testMatrix(t *testing.T) {
 		}
 		var first []float32
 		for tile, variant := range linearMatrixTiles {
-			m, err := p.shape(dev.Caps())
+			m, err := p.matrixShape(dev.Caps())
 			require.NoError(t, err)
 			if dev.Caps().CPU && variant.rows*variant.cols*uint64(variant.step) > 8192 && (variant.rows > 32 || !c.Y16 || c.In != 128) {
 				continue // CPU drivers compile large tiles for minutes
@@ -119,16 +119,16 @@ func (c linearCase) testMatrix(t *testing.T) {
 			}
 			lab := gputest.Open(t)
 			l, args := openLinear(t, lab, c.LinearConfig, tile), c.put(lab, data)
-			lab.Run(func(tape *vk.Tape) error { return l.Record(tape, args) })
+			lab.Run(func(list *vk.CommandList) error { return l.Record(list, args) })
 			require.Len(t, lab.Dispatches(), 1+min(c.Split, 1), "everything is fused")
-			require.Contains(t, lab.Dispatches()[0], "linear_matrix_"+p.kind())
+			require.Contains(t, lab.Dispatches()[0], "linear_matrix_"+p.String())
 			y := floatsOf(c.y(), lab, "y")
 			if c.shifted {
 				y = unshifted(t, lab, "shifted y", rowsOf(c.Out))
 			}
 			bound := ref.Bound(naive, want, 1e-6)
 			if c.Norm { // a norm that differs in its last bit may round an operand the other way: by one place of it, times a weight
-				place := map[Precision]float64{F16: 0x1p-10, BF16: 0x1p-7}[p]
+				place := map[DType]float64{F16: 0x1p-10, BF16: 0x1p-7}[p]
 				bound += place * 4 / math.Sqrt(float64(c.In)) // of numbers around 2, by weights around 2 / sqrt(In)
 			}
 			require.NoError(t, ref.MaxErr(y, want).Within(bound), "%v %v", p, variant)
@@ -153,13 +153,13 @@ func TestLinearMatrix(t *testing.T) {
 		{LinearConfig: LinearConfig{In: 37, Out: 35}, rows: 130},
 		{LinearConfig: LinearConfig{In: 515, Out: 20, Norm: true, Y16: true}, rows: 70},
 		{LinearConfig: LinearConfig{In: 96, Out: 40, X16: true, Bias: true, GELU: true, Y16: true}, rows: 64, batch: 2},
-		{LinearConfig: LinearConfig{In: 80, Out: 40, X16: true, Gather: true, Filled: true, Y16: true}, rows: 67, batch: 2, inRows: 30, wild: true},
-		{LinearConfig: LinearConfig{In: 64, Out: 128, X16: true, Bias: true, Unless: true, Residual: true}, rows: 140, batch: 2, inPlace: true},
+		{LinearConfig: LinearConfig{In: 80, Out: 40, X16: true, Gather: true, Valid: true, Y16: true}, rows: 67, batch: 2, inRows: 30, wild: true},
+		{LinearConfig: LinearConfig{In: 64, Out: 128, X16: true, Bias: true, SkipBias: true, Residual: true}, rows: 140, batch: 2, inPlace: true},
 		{LinearConfig: LinearConfig{In: 64, Out: 64, X16: true, Scatter: true, Score: true, Residual: true}, rows: 70, batch: 2, outRows: 100, inPlace: true},
 		{LinearConfig: all, rows: 67, batch: 3, inRows: 300, outRows: 150},
 		{LinearConfig: all, rows: 67, batch: 3, inRows: 300, outRows: 150, shifted: true},
 		{LinearConfig: LinearConfig{In: 1300, Out: 40, X16: true, Split: 3, Bias: true, GELU: true, Y16: true}, rows: 33},
-		{LinearConfig: LinearConfig{In: 520, Out: 38, Split: 4, Norm: true, Gather: true, Score: true, Filled: true, Residual: true, Scatter: true}, rows: 20, batch: 2, inRows: 30, outRows: 40},
+		{LinearConfig: LinearConfig{In: 520, Out: 38, Split: 4, Norm: true, Gather: true, Score: true, Valid: true, Residual: true, Scatter: true}, rows: 20, batch: 2, inRows: 30, outRows: 40},
 	} {
 		if c.LinearConfig == all {
 			c.In, c.Out = 50, 68
@@ -173,7 +173,7 @@ func TestLinearMatrix(t *testing.T) {
 // drivers compile large ones for minutes.
 func TestLinearMatrixStrips(t *testing.T) {
 	defer func(list []linearVariant) { linearMatrixTiles = list }(linearMatrixTiles)
-	m, err := F16.shape(gputest.Device(t).Caps())
+	m, err := F16.matrixShape(gputest.Device(t).Caps())
 	if err != nil {
 		require.ErrorIs(t, err, vk.ErrUnsupported)
 		return
@@ -184,7 +184,7 @@ func TestLinearMatrixStrips(t *testing.T) {
 	linearMatrixTiles = []linearVariant{strips, wide, odd, linearMatrixTiles[len(linearMatrixTiles)-1]}
 	for _, c := range []linearCase{
 		{LinearConfig: LinearConfig{In: 40, Out: 32, X16: true, Y16: true}, rows: 130},
-		{LinearConfig: LinearConfig{In: 40, Out: 36, X16: true, Bias: true, Unless: true, Residual: true}, rows: 131, inPlace: true},
+		{LinearConfig: LinearConfig{In: 40, Out: 36, X16: true, Bias: true, SkipBias: true, Residual: true}, rows: 131, inPlace: true},
 		{LinearConfig: LinearConfig{In: 37, Out: 35, GELU: true, Score: true, Residual: true, Scatter: true}, rows: 67, outRows: 90, inPlace: true},
 		{LinearConfig: LinearConfig{In: 600, Out: 40, X16: true, Split: 4, Bias: true}, rows: 65},
 	} {
@@ -200,14 +200,14 @@ func TestLinearMatrixBits(t *testing.T) {
 		data := many.data()
 		lab := gputest.Open(t)
 		l, args := openLinear(t, lab, many.LinearConfig, -1), many.put(lab, data)
-		lab.Run(func(tape *vk.Tape) error { return l.Record(tape, args) })
+		lab.Run(func(list *vk.CommandList) error { return l.Record(list, args) })
 		y := lab.Float32("y")
 		for _, slot := range []int{0, 1, 63, 64, 149} {
 			one := data
 			one.InRows, one.Rows, one.OutRows, one.X, one.Base = 1, 1, 1, data.X[slot*many.In:][:many.In], data.Base[:many.Out]
 			lab := gputest.Open(t)
 			args := many.put(lab, one)
-			lab.Run(func(tape *vk.Tape) error { return l.Record(tape, args) })
+			lab.Run(func(list *vk.CommandList) error { return l.Record(list, args) })
 			assert.Equal(t, y[slot*many.Out:][:many.Out], lab.Float32("y"), "slot %d", slot)
 		}
 	}
@@ -248,10 +248,10 @@ func TestLinearSplitTooMany(t *testing.T) {
 func TestLinearMatrixTile(t *testing.T) {
 	gpu := vk.Caps{SharedBytes: 48 << 10, SubgroupSize: 32, MaxWorkgroupInvocations: 1024}
 	cpu := vk.Caps{SharedBytes: 32 << 10, SubgroupSize: 8, MaxWorkgroupInvocations: 1024, CPU: true}
-	m, small := vk.Shape{M: 16, N: 16, K: 16}, vk.Shape{M: 8, N: 8, K: 8}
+	m, small := vk.MatrixShape{M: 16, N: 16, K: 16}, vk.MatrixShape{M: 8, N: 8, K: 8}
 	for _, test := range []struct {
 		caps  vk.Caps
-		shape vk.Shape
+		shape vk.MatrixShape
 		size  linearSize
 		out   uint64
 		x16   bool
@@ -295,7 +295,7 @@ func TestLinearSize(t *testing.T) {
 // Few tiles and many inputs are split; rows that no configuration fixes, short parts and float32 are not.
 func TestLinearSplit(t *testing.T) {
 	for _, test := range []struct {
-		precision           Precision
+		precision           DType
 		rows, in, out, want int
 	}{
 		{F16, 16, 4096, 1024, 4}, {BF16, 16, 4096, 1024, 4}, {F16, 1, 4096, 1024, 4}, {F16, 32, 4096, 1024, 4}, // the ViT's heavy feedforward

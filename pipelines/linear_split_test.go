@@ -36,7 +36,7 @@ func TestLinearSplitEmptyParts(t *testing.T) {
 			Scratch: lab.Out("scratch", int(LinearScratch(c.LinearConfig, rows))),
 		}
 		l := openLinear(t, lab, c.LinearConfig, -1)
-		lab.Run(func(tape *vk.Tape) error { return l.Record(tape, args) })
+		lab.Run(func(list *vk.CommandList) error { return l.Record(list, args) })
 		want := ref.Linear(data)
 		assert.NoError(t, ref.MaxErr(lab.Float32("y"), want).Within(ref.Bound(ref.Linear32(data), want, 1e-6)))
 	}

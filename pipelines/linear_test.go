@@ -25,17 +25,17 @@ type linearCase struct {
 	faint                        bool // rows of x have lengths down to 0
 }
 
-var linearAll = LinearConfig{Bias: true, GELU: true, Gather: true, Norm: true, Score: true, Filled: true, Residual: true, Scatter: true,
-	Unless: true}
+var linearAll = LinearConfig{Bias: true, GELU: true, Gather: true, Norm: true, Score: true, Valid: true, Residual: true, Scatter: true,
+	SkipBias: true}
 
 func (c linearCase) String() string {
 	name := fmt.Sprintf("%dx%d to %d, in %d by %d", c.batch, c.inRows, c.outRows, c.rows, c.In)
 	for _, part := range []struct {
 		on   bool
 		name string
-	}{{c.Bias, "bias"}, {c.GELU, "gelu"}, {c.Gather, "gather"}, {c.Norm, "norm"}, {c.Score, "score"}, {c.Filled, "filled"},
+	}{{c.Bias, "bias"}, {c.GELU, "gelu"}, {c.Gather, "gather"}, {c.Norm, "norm"}, {c.Score, "score"}, {c.Valid, "filled"},
 		{c.Residual, "residual"}, {c.Scatter, "scatter"}, {c.wild, "wild"}, {c.inPlace, "in place"},
-		{c.Unless, "unless"}, {c.lists > 0, fmt.Sprintf("list %d of %d", c.list, c.lists)}, {c.shifted, "shifted"}} {
+		{c.SkipBias, "unless"}, {c.lists > 0, fmt.Sprintf("list %d of %d", c.list, c.lists)}, {c.shifted, "shifted"}} {
 		if part.on {
 			name += " " + part.name
 		}
@@ -84,11 +84,11 @@ func (c linearCase) data() ref.LinearArgs {
 		if c.Score {
 			a.Score = append(a.Score, []float32{1, 0.25, 0, -1.5, 1}[entry%5])
 		}
-		if c.Filled {
+		if c.Valid {
 			a.Filled = append(a.Filled, []uint8{1, 1, 0, 1, 1, 1, 0}[entry%7])
 		}
 	}
-	for row := range c.batch * c.outRows * int(flag(c.Unless)) {
+	for row := range c.batch * c.outRows * int(flag(c.SkipBias)) {
 		a.Unless = append(a.Unless, uint8(row%3%2))
 	}
 	if c.wild {
@@ -146,8 +146,8 @@ func (c linearCase) put(lab *gputest.Lab, a ref.LinearArgs) LinearArgs {
 		arg   *vk.Range
 	}{
 		{c.Bias, "bias", a.Bias, fromY, &args.Bias}, {c.Gather, "gather", gather, words, &args.Gather}, {c.Norm, "gamma", a.Gamma, fromX, &args.Gamma},
-		{c.Score, "score", a.Score, words, &args.Score}, {c.Filled, "filled", filled, words, &args.Filled},
-		{c.Scatter, "scatter", scatter, words, &args.Scatter}, {c.Unless, "unless", unless, words, &args.Unless},
+		{c.Score, "score", a.Score, words, &args.Score}, {c.Valid, "filled", filled, words, &args.Valid},
+		{c.Scatter, "scatter", scatter, words, &args.Scatter}, {c.SkipBias, "unless", unless, words, &args.SkipBias},
 		{c.Residual && !c.inPlace, "residual", a.Residual, fromY, &args.Residual},
 	} {
 		if part.on {
@@ -181,7 +181,7 @@ func (c linearCase) test(t *testing.T) {
 		}
 		lab := gputest.Open(t)
 		l, args := openLinear(t, lab, c.LinearConfig, tile), c.put(lab, data)
-		lab.Run(func(tape *vk.Tape) error { return l.Record(tape, args) })
+		lab.Run(func(list *vk.CommandList) error { return l.Record(list, args) })
 		assert.Equal(t, []string{variant.kernel}, lab.Dispatches(), "everything is fused")
 		y := lab.Float32("y")
 		if c.shifted {
@@ -220,17 +220,17 @@ func TestLinearParts(t *testing.T) {
 			{LinearConfig: LinearConfig{Gather: true}, inRows: 11},
 			{LinearConfig: LinearConfig{Norm: true}},
 			{LinearConfig: LinearConfig{Score: true}},
-			{LinearConfig: LinearConfig{Filled: true}},
+			{LinearConfig: LinearConfig{Valid: true}},
 			{LinearConfig: LinearConfig{Residual: true}},
 			{LinearConfig: LinearConfig{Residual: true}, inPlace: true},
 			{LinearConfig: LinearConfig{Scatter: true}, outRows: 200},
-			{LinearConfig: LinearConfig{Bias: true, Unless: true}, outRows: 70},
-			{LinearConfig: LinearConfig{Gather: true, Score: true, Filled: true}, inRows: 40, lists: 3, list: 1},
-			{LinearConfig: LinearConfig{Gather: true, Filled: true}, inRows: 40, lists: 2, list: 1, wild: true},
+			{LinearConfig: LinearConfig{Bias: true, SkipBias: true}, outRows: 70},
+			{LinearConfig: LinearConfig{Gather: true, Score: true, Valid: true}, inRows: 40, lists: 3, list: 1},
+			{LinearConfig: LinearConfig{Gather: true, Valid: true}, inRows: 40, lists: 2, list: 1, wild: true},
 			{LinearConfig: LinearConfig{Bias: true, Norm: true, GELU: true}, inRows: 71, outRows: 75},
-			{LinearConfig: LinearConfig{Gather: true, Filled: true}, wild: true},
-			{LinearConfig: LinearConfig{Scatter: true, Filled: true}, wild: true},
-			{LinearConfig: LinearConfig{Gather: true, Scatter: true, Filled: true}, inRows: 30, wild: true},
+			{LinearConfig: LinearConfig{Gather: true, Valid: true}, wild: true},
+			{LinearConfig: LinearConfig{Scatter: true, Valid: true}, wild: true},
+			{LinearConfig: LinearConfig{Gather: true, Scatter: true, Valid: true}, inRows: 30, wild: true},
 			{LinearConfig: LinearConfig{Gather: true, Scatter: true, Score: true, Residual: true}, inRows: 400, outRows: 99, inPlace: true},
 			{LinearConfig: linearAll, inRows: 300, outRows: 150},
 			{LinearConfig: linearAll, inRows: 300, outRows: 150, inPlace: true},
@@ -257,7 +257,7 @@ func TestLinearNothingFilled(t *testing.T) {
 	clear(data.Filled)
 	lab := gputest.Open(t)
 	l, args := openLinear(t, lab, c.LinearConfig, -1), c.put(lab, data)
-	lab.Run(func(tape *vk.Tape) error { return l.Record(tape, args) })
+	lab.Run(func(list *vk.CommandList) error { return l.Record(list, args) })
 	assert.Equal(t, data.Base, lab.Float32("y"))
 }
 
@@ -281,7 +281,7 @@ func TestLinearOracle(t *testing.T) {
 	assert.InDeltaSlice(t, want, ref.Linear(data), 1e-12)
 	lab := gputest.Open(t)
 	l, args := openLinear(t, lab, c.LinearConfig, -1), c.put(lab, data)
-	lab.Run(func(tape *vk.Tape) error { return l.Record(tape, args) })
+	lab.Run(func(list *vk.CommandList) error { return l.Record(list, args) })
 	assert.NoError(t, ref.MaxErr(lab.Float32("y"), want).Within(ref.Bound(ref.Linear32(data), want, 1e-6)))
 }
 
@@ -297,7 +297,7 @@ func TestLinearGELU(t *testing.T) {
 	data.X[0], data.X[1], data.X[2], data.X[3] = -1e30, -1e4, -100, 0
 	lab := gputest.Open(t)
 	l, args := openLinear(t, lab, c.LinearConfig, -1), c.put(lab, data)
-	lab.Run(func(tape *vk.Tape) error { return l.Record(tape, args) })
+	lab.Run(func(list *vk.CommandList) error { return l.Record(list, args) })
 	y := lab.Float32("y")
 	for i, x := range data.X {
 		want := 0.5 * float64(x) * math.Erfc(-float64(x)/math.Sqrt2)

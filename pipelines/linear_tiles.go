@@ -86,7 +86,7 @@ func linearTile(rows, out uint64) int {
 }
 
 // linearMatrixTile chooses a tile of cooperative matrices: the largest that fits the device and makes many workgroups, else the smallest.
-func linearMatrixTile(caps vk.Caps, m vk.Shape, s linearSize, out uint64, x16 bool) int {
+func linearMatrixTile(caps vk.Caps, m vk.MatrixShape, s linearSize, out uint64, x16 bool) int {
 	cpu := len(linearMatrixTiles) - 1
 	if caps.CPU {
 		return cpu
@@ -107,14 +107,14 @@ func linearMatrixTile(caps vk.Caps, m vk.Shape, s linearSize, out uint64, x16 bo
 }
 
 // fits says whether a device has the shared memory of a tile and can cut it into its cooperative matrices.
-func (v linearVariant) fits(caps vk.Caps, m vk.Shape) bool {
+func (v linearVariant) fits(caps vk.Caps, m vk.MatrixShape) bool {
 	invocations := v.down * v.across * caps.SubgroupSize
 	fits := uint64(v.shared(m)) <= uint64(caps.SharedBytes) && invocations <= caps.MaxWorkgroupInvocations && invocations >= v.step/8
 	return fits && uint32(v.rows)/v.down%m.M == 0 && uint32(v.cols)/v.across%m.N == 0 && v.step%m.K == 0
 }
 
 // shared is the shared memory of a tile of cooperative matrices, in bytes.
-func (v linearVariant) shared(m vk.Shape) uint32 {
+func (v linearVariant) shared(m vk.MatrixShape) uint32 {
 	rows := uint32(v.rows+v.cols) * (v.step/8 + 1)
 	strips := v.down * v.across * m.M * (uint32(v.cols)/v.across/4 + 1)
 	return 16*max(rows, strips) + 4*uint32(v.rows)
@@ -132,7 +132,7 @@ const (
 // Split is the order of a sum, which must not depend on what else is computed. So rows is how many there are by a module's configuration alone, an
 // item's, whatever the batch; 0 where it leaves that open. A large batch pays for the parts with traffic to and from the scratch memory. The device
 // has no say either: the order is the same on all.
-func LinearSplit(p Precision, rows, in, out int) int {
+func LinearSplit(p DType, rows, in, out int) int {
 	if p == F32 || rows < 1 || in < 2*linearPart {
 		return 0
 	}
@@ -161,7 +161,7 @@ func (l *Linear) sumKernel(s linearSize) (*vk.Kernel, error) {
 // spec are the constants of all kernels of the room.
 func (c LinearConfig) spec() map[uint32]uint32 {
 	spec := map[uint32]uint32{0: uint32(c.In), 1: uint32(c.Out)}
-	for i, on := range []bool{c.Bias, c.GELU, c.Gather, c.Norm, c.Score, c.Filled, c.Residual, c.Scatter, c.Unless} {
+	for i, on := range []bool{c.Bias, c.GELU, c.Gather, c.Norm, c.Score, c.Valid, c.Residual, c.Scatter, c.SkipBias} {
 		spec[uint32(2+i)] = flag(on)
 	}
 	return spec
@@ -171,14 +171,14 @@ func (c LinearConfig) spec() map[uint32]uint32 {
 func (l *Linear) kernel(v linearVariant, s linearSize) (*vk.Kernel, error) {
 	c := l.config
 	if c.Split > 1 { // what comes on the way out comes with the sum of the parts
-		c.Bias, c.GELU, c.Score, c.Residual, c.Unless, c.Y16 = false, false, false, false, false, false
+		c.Bias, c.GELU, c.Score, c.Residual, c.SkipBias, c.Y16 = false, false, false, false, false, false
 	}
 	spec := c.spec()
 	if c.Precision == F32 {
 		return l.kernels.get(v.kernel, v.kernel, false, spec)
 	}
 	lanes := l.kernels.dev.Caps().SubgroupSize
-	plain := c.Y16 && c.Out%8 == 0 && !(c.Bias || c.GELU || c.Gather || c.Score || c.Filled || c.Residual || c.Scatter)
+	plain := c.Y16 && c.Out%8 == 0 && !(c.Bias || c.GELU || c.Gather || c.Score || c.Valid || c.Residual || c.Scatter)
 	m := l.matrix
 	for i, word := range []uint32{flag(c.X16), flag(c.Y16), flag(s.dense), m.M, m.N, m.K, lanes, uint32(v.rows), uint32(v.cols), v.step, v.down, v.across,
 		v.down * v.across * lanes, flag(plain), flag(s.straight), uint32(max(c.Split, 1)), 0, flag(s.slots%v.rows == 0)} {
@@ -186,7 +186,7 @@ func (l *Linear) kernel(v linearVariant, s linearSize) (*vk.Kernel, error) {
 	}
 	delete(spec, 27) // of the sum of parts
 	spec[29] = flag(v.short)
-	variant := v.kernel + "_" + c.Precision.kind()
+	variant := v.kernel + "_" + c.Precision.String()
 	name := fmt.Sprintf("%s %dx%dx%d", variant, v.rows, v.cols, v.step)
 	if s.slots%v.rows != 0 {
 		name += " edged"

@@ -28,7 +28,7 @@ func (l *Linear) purpose(s linearSize) string {
 		hash.Write(code)
 	}
 	return fmt.Sprintf("linear %s in=%d out=%d slots=2^%d x16=%t dense=%t %08x",
-		c.Precision.kind(), c.In, c.Out, bits.Len64(s.slots-1), c.X16, s.dense, hash.Sum32())
+		c.Precision.String(), c.In, c.Out, bits.Len64(s.slots-1), c.X16, s.dense, hash.Sum32())
 }
 
 // variantNames are the SPIR-V files of the tiles.
@@ -36,7 +36,7 @@ func (l *Linear) variantNames() (names []string) {
 	for _, v := range l.tiles() {
 		name := v.kernel
 		if l.config.Precision != F32 {
-			name += "_" + l.config.Precision.kind()
+			name += "_" + l.config.Precision.String()
 		}
 		if !slices.Contains(names, name) {
 			names = append(names, name)
@@ -83,7 +83,7 @@ type TileTime struct {
 }
 
 // LinearPurpose is what the tile of a product is kept for, as LinearTuning has it: vk.Device.Tune forgets it by that.
-func LinearPurpose(dev *vk.Device, c LinearConfig, rows int) (string, error) {
+func LinearTuningKey(dev *vk.Device, c LinearConfig, rows int) (string, error) {
 	l, err := NewLinear(dev, tunable(c))
 	if err != nil {
 		return "", err
@@ -118,12 +118,12 @@ func TuneLinear(dev *vk.Device, c LinearConfig, rows int, each time.Duration) (t
 			err = errors.Join(err, b.Close())
 		}
 	}()
-	memory := func(name string, count, width int, p Precision) vk.Range {
+	memory := func(name string, count, width int, p DType) vk.Range {
 		if err != nil {
 			return vk.Range{}
 		}
 		var b *vk.Buffer
-		if b, err = dev.NewBuffer(name, uint64(count)*uint64(width)*uint64(p.Bytes())); err != nil {
+		if b, err = dev.NewBuffer(name, uint64(count)*uint64(width)*uint64(p.Size())); err != nil {
 			return vk.Range{}
 		}
 		buffers = append(buffers, b)
@@ -148,7 +148,7 @@ func TuneLinear(dev *vk.Device, c LinearConfig, rows int, each time.Duration) (t
 			t.Default = len(t.Tiles)
 		}
 		l.tile = func(linearSize) int { return i }
-		took, err := timeRecord(dev, each, func(t *vk.Tape) error { return l.Record(t, a) })
+		took, err := timeRecord(dev, each, func(t *vk.CommandList) error { return l.Record(t, a) })
 		if err != nil {
 			return t, fmt.Errorf("pipelines: TuneLinear: %s: %w", v.name(), err)
 		}
@@ -180,21 +180,21 @@ func noise(dev *vk.Device, b *vk.Buffer) error {
 }
 
 // timeRecord is the median GPU time of a recording, after as long a warm-up.
-func timeRecord(dev *vk.Device, each time.Duration, record func(*vk.Tape) error) (median time.Duration, err error) {
-	tape, err := dev.NewTape(vk.TapeConfig{Name: "tune"})
+func timeRecord(dev *vk.Device, each time.Duration, record func(*vk.CommandList) error) (median time.Duration, err error) {
+	list, err := dev.NewCommandList(vk.CommandListConfig{Name: "tune"})
 	if err != nil {
 		return 0, err
 	}
-	defer func() { err = errors.Join(err, tape.Close()) }()
-	if err := record(tape); err != nil {
+	defer func() { err = errors.Join(err, list.Close()) }()
+	if err := record(list); err != nil {
 		return 0, err
 	}
 	var times []time.Duration
 	for start := time.Now(); len(times) == 0 || time.Since(start) < 2*each; {
-		if err := tape.Run(); err != nil {
+		if err := list.Run(); err != nil {
 			return 0, err
 		}
-		took, err := tape.Elapsed()
+		took, err := list.Elapsed()
 		if err != nil {
 			return 0, err
 		}

@@ -55,7 +55,7 @@ func NewMeanPool(dev *vk.Device, c MeanPoolConfig) (*MeanPool, error) {
 }
 
 // Record adds the dispatch to a tape.
-func (m *MeanPool) Record(t *vk.Tape, a MeanPoolArgs) error {
+func (m *MeanPool) Record(t *vk.CommandList, a MeanPoolArgs) error {
 	const op = "MeanPool"
 	b, n, c := dim{"B", a.B}, dim{"N", a.N}, dim{"C", m.c.C}
 	if err := positive(op, b, n, dim{"B*N", b.n * n.n}); err != nil {

@@ -25,7 +25,7 @@ func TestMeanPool(t *testing.T) {
 			require.NoError(t, err)
 			defer m.Close()
 			a := MeanPoolArgs{X: lab.In("x", x), Y: lab.Out("y", 4*size.b*size.c), B: size.b, N: size.n}
-			lab.Run(func(t *vk.Tape) error { return m.Record(t, a) })
+			lab.Run(func(t *vk.CommandList) error { return m.Record(t, a) })
 			want := ref.MeanPool(x, size.b, size.n, size.c)
 			naive := ref.MeanPool32(x, size.b, size.n, size.c)
 			got := ref.MaxErr(lab.Float32("y"), want)
@@ -56,6 +56,6 @@ func TestMeanPoolBadInput(t *testing.T) {
 	} {
 		a := good
 		test.change(&a)
-		badRecord(t, lab, test.want, func(t *vk.Tape) error { return m.Record(t, a) })
+		badRecord(t, lab, test.want, func(t *vk.CommandList) error { return m.Record(t, a) })
 	}
 }

@@ -25,9 +25,9 @@ type PatchAttention struct {
 // PatchAttentionConfig is baked into the kernel.
 type PatchAttentionConfig struct {
 	Heads     int
-	DimHead   int       // 1 to 128, even with F16 and BF16
-	Patch     int       // side of a patch in pixels, 1 to 1024
-	Precision Precision // of qkv and y
+	DimHead   int   // 1 to 128, even with F16 and BF16
+	Patch     int   // side of a patch in pixels, 1 to 1024
+	Precision DType // of qkv and y
 }
 
 // PatchAttentionArgs is one run. It reads QKV and writes Y.
@@ -61,7 +61,7 @@ func NewPatchAttention(dev *vk.Device, c PatchAttentionConfig) (*PatchAttention,
 }
 
 // Record adds the attention to a tape: one dispatch, or several if it is very large.
-func (p *PatchAttention) Record(t *vk.Tape, a PatchAttentionArgs) error {
+func (p *PatchAttention) Record(t *vk.CommandList, a PatchAttentionArgs) error {
 	const op = "PatchAttention"
 	if err := p.check(a); err != nil {
 		return err

@@ -40,7 +40,7 @@ func TestPatchAttention(t *testing.T) {
 			p := openPatch(t, lab, PatchAttentionConfig{Heads: c.heads, DimHead: c.dim, Patch: c.patch})
 			p.kernels.tiled = tiled
 			args := PatchAttentionArgs{QKV: lab.In("qkv", a.QKV), Y: lab.Out("y", 4*len(a.QKV)/3), Height: c.height, Width: c.width}
-			lab.Run(func(t *vk.Tape) error { return p.Record(t, args) })
+			lab.Run(func(t *vk.CommandList) error { return p.Record(t, args) })
 			kernel := "patch_attention"
 			if !tiled {
 				kernel += "_cpu"
@@ -66,10 +66,10 @@ func patchAttentionBits(t *testing.T, tiled bool) {
 	p := openPatch(t, lab, PatchAttentionConfig{Heads: heads, DimHead: dim, Patch: patch})
 	p.kernels.tiled = tiled
 	args := PatchAttentionArgs{QKV: lab.In("qkv", qkv), Y: lab.Out("y", 4*height*row), Height: height, Width: width}
-	lab.Run(func(t *vk.Tape) error { return p.Record(t, args) })
+	lab.Run(func(t *vk.CommandList) error { return p.Record(t, args) })
 	whole := lab.Float32("y")
 	p.kernels.limit = 1
-	lab.Run(func(t *vk.Tape) error { return p.Record(t, args) })
+	lab.Run(func(t *vk.CommandList) error { return p.Record(t, args) })
 	pieces := height / patch * (width / patch) * heads
 	if !tiled { // which has 8 queries
 		pieces *= 2
@@ -79,7 +79,7 @@ func patchAttentionBits(t *testing.T, tiled bool) {
 
 	band := gputest.Open(t)
 	part := PatchAttentionArgs{QKV: band.In("qkv", qkv[3*8*row:3*20*row]), Y: band.Out("y", 4*12*row), Height: 12, Width: width}
-	band.Run(func(t *vk.Tape) error { return p.Record(t, part) })
+	band.Run(func(t *vk.CommandList) error { return p.Record(t, part) })
 	assert.Equal(t, whole[8*row:20*row], band.Float32("y"))
 }
 
@@ -97,7 +97,7 @@ func TestAttentionTilesAgree(t *testing.T) {
 		made, err := k.get(tile)
 		require.NoError(t, err)
 		groups := uint32(heads) * uint32(tiles(side*side, uint64(tile.queries)))
-		lab.Run(func(t *vk.Tape) error {
+		lab.Run(func(t *vk.CommandList) error {
 			return t.Dispatch(vk.Dispatch{Kernel: made, Groups: [3]uint32{groups, 1, 1}, Args: []vk.Access{vk.Read(qkv), vk.Write(y)},
 				Push: vk.Scalars(&patchAttentionPush{side, 0, groups})})
 		})
@@ -140,17 +140,17 @@ func TestPatchAttentionBadInput(t *testing.T) {
 		t.Run(test.name, func(t *testing.T) {
 			a := good
 			test.change(&a)
-			tape, err := lab.Dev.NewTape(vk.TapeConfig{Name: "bad"})
+			list, err := lab.Dev.NewCommandList(vk.CommandListConfig{Name: "bad"})
 			require.NoError(t, err)
-			defer tape.Close()
-			assert.ErrorContains(t, p.Record(tape, a), test.want)
+			defer list.Close()
+			assert.ErrorContains(t, p.Record(list, a), test.want)
 		})
 	}
 	require.NoError(t, p.Close())
-	tape, err := lab.Dev.NewTape(vk.TapeConfig{Name: "closed"})
+	list, err := lab.Dev.NewCommandList(vk.CommandListConfig{Name: "closed"})
 	require.NoError(t, err)
-	defer tape.Close()
-	assert.ErrorIs(t, p.Record(tape, good), vk.ErrClosed)
+	defer list.Close()
+	assert.ErrorIs(t, p.Record(list, good), vk.ErrClosed)
 }
 
 // Every tile has the shared memory that it claims, fits the device that it is for, and does not change with the number of queries in what

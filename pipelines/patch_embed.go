@@ -89,7 +89,7 @@ func (c PatchEmbedConfig) row() int     { return c.PatchHeight * c.PatchWidth * 
 func (c PatchEmbedConfig) patches() int { return c.Height / c.PatchHeight * (c.Width / c.PatchWidth) }
 
 // Record adds the dispatch to a tape.
-func (e *PatchEmbed) Record(t *vk.Tape, a PatchEmbedArgs) error {
+func (e *PatchEmbed) Record(t *vk.CommandList, a PatchEmbedArgs) error {
 	const op = "PatchEmbed"
 	b, rows := dim{"B", a.B}, dim{"rows", a.B * e.c.patches()}
 	if err := positive(op, b, rows); err != nil {

@@ -49,7 +49,7 @@ func TestPatchEmbed(t *testing.T) {
 		t.Run(fmt.Sprintf("%d_%v_%g", test.b, test.c, test.offset), func(t *testing.T) {
 			lab := gputest.Open(t)
 			e, a, r := patchCase(t, lab, test.b, test.c, test.offset)
-			lab.Run(func(t *vk.Tape) error { return e.Record(t, a) })
+			lab.Run(func(t *vk.CommandList) error { return e.Record(t, a) })
 			want := ref.PatchEmbed(r)
 			assert.NoError(t, ref.MaxErr(lab.Float32("y"), want).Within(ref.Bound(ref.PatchEmbed32(r), want, 1e-6)))
 		})
@@ -64,7 +64,7 @@ func TestPatchEmbedBits(t *testing.T) {
 	alone := a
 	image := a.X.Size() / 3
 	alone.X, alone.Y, alone.B = a.X.Slice(2*image, image), lab.Out("alone", int(image)), 1
-	lab.Run(func(t *vk.Tape) error { return firstError(e.Record(t, a), e.Record(t, alone)) })
+	lab.Run(func(t *vk.CommandList) error { return firstError(e.Record(t, a), e.Record(t, alone)) })
 	y := lab.Float32("y")
 	assert.NoError(t, ref.MaxErr(y, ref.PatchEmbed(r)).Within(2e-6))
 	assert.Equal(t, y[2*len(y)/3:], lab.Float32("alone"))

@@ -29,7 +29,7 @@ type Peak struct {
 
 // PeakConfig is baked into the kernel.
 type PeakConfig struct {
-	Shape vk.Shape // one that the device lists and PeakTypes knows
+	Shape vk.MatrixShape // one that the device lists and PeakTypes knows
 }
 
 // PeakArgs is one dispatch.
@@ -74,12 +74,12 @@ const (
 
 // PeakTypes names the types of the operands and of the sums of a cooperative matrix product: f16, bf16, s8 or u8, and f32, f16, s32 or u32.
 // An error, an ErrUnsupported, says why there is no kernel for it.
-func PeakTypes(s vk.Shape) (operand, sum string, err error) {
+func PeakTypes(s vk.MatrixShape) (operand, sum string, err error) {
 	k, err := peakKindOf(s)
 	return k.operand, k.sum, err
 }
 
-func peakKindOf(s vk.Shape) (peakKind, error) {
+func peakKindOf(s vk.MatrixShape) (peakKind, error) {
 	for _, k := range peakKinds {
 		if s.A == k.a && s.B == k.a && s.C == k.result && s.Result == k.result {
 			switch {
@@ -100,7 +100,7 @@ func peakKindOf(s vk.Shape) (peakKind, error) {
 // NewPeak makes a kernel for a device. It is compiled when it is first recorded.
 func NewPeak(dev *vk.Device, c PeakConfig) (*Peak, error) {
 	k, err := peakKindOf(c.Shape)
-	if err == nil && !slices.Contains(dev.Caps().Shapes, c.Shape) {
+	if err == nil && !slices.Contains(dev.Caps().MatrixShapes, c.Shape) {
 		err = fmt.Errorf("pipelines: Peak: %w: the device does not list the cooperative matrix %+v", vk.ErrUnsupported, c.Shape)
 	}
 	if err != nil {
@@ -172,7 +172,7 @@ func (p *Peak) Sizes(groups int) (x, y uint64) {
 }
 
 // Record adds a dispatch to a tape. A workgroup computes some 30 MFLOP with matrices of 16 x 16 x 16.
-func (p *Peak) Record(t *vk.Tape, a PeakArgs) error {
+func (p *Peak) Record(t *vk.CommandList, a PeakArgs) error {
 	const op = "Peak"
 	if err := positive(op, dim{"Groups", a.Groups}); err != nil {
 		return err

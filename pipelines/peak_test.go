@@ -15,11 +15,11 @@ import (
 // TestPeak runs every cooperative matrix of the device. The sums are whole numbers, and exact.
 func TestPeak(t *testing.T) {
 	dev := gputest.Device(t)
-	if len(dev.Caps().Shapes) == 0 {
+	if len(dev.Caps().MatrixShapes) == 0 {
 		t.Skip("the device has no cooperative matrices")
 	}
 	ran := 0
-	for _, s := range dev.Caps().Shapes {
+	for _, s := range dev.Caps().MatrixShapes {
 		operand, sum, err := PeakTypes(s)
 		if err != nil {
 			t.Log(err)
@@ -35,7 +35,7 @@ func TestPeak(t *testing.T) {
 				f, first, second := p.Numbers()
 				_, size := p.Sizes(groups)
 				a := PeakArgs{X: lab.In("x", p.Pack(f, first, second)), Y: lab.Out("y", int(size)), Groups: groups}
-				lab.Run(func(t *vk.Tape) error { return p.Record(t, a) })
+				lab.Run(func(t *vk.CommandList) error { return p.Record(t, a) })
 				got := p.Floats(lab.Uint8("y"))
 				want := ref.Peak(wide(f), wide(first), wide(second), int(s.M), int(s.N), int(s.K), p.Pairs(), PeakChains)
 				require.Len(t, got, groups*PeakSubgroups*len(want))
@@ -61,7 +61,7 @@ func wide(x []float32) []float64 {
 func TestPeakNumbers(t *testing.T) {
 	for _, kind := range peakKinds {
 		for _, k := range []int{8, 16, 32} {
-			p := Peak{config: PeakConfig{vk.Shape{M: 16, N: 8, K: uint32(k)}}, kind: kind}
+			p := Peak{config: PeakConfig{vk.MatrixShape{M: 16, N: 8, K: uint32(k)}}, kind: kind}
 			a, first, second := p.Numbers()
 			raw := p.Pack(a, first, second)
 			x, y := p.Sizes(3)
@@ -110,19 +110,19 @@ func TestPeakNumbers(t *testing.T) {
 func abs32(x float32) float32 { return max(x, -x) }
 
 func TestPeakBadInput(t *testing.T) {
-	good := vk.Shape{M: 16, N: 16, K: 16, A: componentF16, B: componentF16, C: componentF32, Result: componentF32, Scope: scopeSubgroup}
+	good := vk.MatrixShape{M: 16, N: 16, K: 16, A: componentF16, B: componentF16, C: componentF32, Result: componentF32, Scope: scopeSubgroup}
 	for _, test := range []struct {
 		want   string
-		change func(*vk.Shape)
+		change func(*vk.MatrixShape)
 	}{
-		{"its scope is 2, want 3", func(s *vk.Shape) { s.Scope = 2 }},
-		{"its sums saturate", func(s *vk.Shape) { s.Saturating = 1 }},
-		{"no kernel for operands of types 0 and 3", func(s *vk.Shape) { s.B = 3 }},
-		{"sums of types 1 and 0", func(s *vk.Shape) { s.Result = 0 }},
-		{"no kernel for operands of types 2 and 2", func(s *vk.Shape) { s.A, s.B = 2, 2 }},
-		{"K 2000", func(s *vk.Shape) { s.K = 2000 }},
-		{"M is 12", func(s *vk.Shape) { s.M = 12 }},
-		{"N 0", func(s *vk.Shape) { s.N = 0 }},
+		{"its scope is 2, want 3", func(s *vk.MatrixShape) { s.Scope = 2 }},
+		{"its sums saturate", func(s *vk.MatrixShape) { s.Saturating = 1 }},
+		{"no kernel for operands of types 0 and 3", func(s *vk.MatrixShape) { s.B = 3 }},
+		{"sums of types 1 and 0", func(s *vk.MatrixShape) { s.Result = 0 }},
+		{"no kernel for operands of types 2 and 2", func(s *vk.MatrixShape) { s.A, s.B = 2, 2 }},
+		{"K 2000", func(s *vk.MatrixShape) { s.K = 2000 }},
+		{"M is 12", func(s *vk.MatrixShape) { s.M = 12 }},
+		{"N 0", func(s *vk.MatrixShape) { s.N = 0 }},
 	} {
 		s := good
 		test.change(&s)
@@ -152,7 +152,7 @@ func TestPeakBadInput(t *testing.T) {
 	} {
 		a := fine
 		test.change(&a)
-		badRecord(t, lab, test.want, func(t *vk.Tape) error { return p.Record(t, a) })
+		badRecord(t, lab, test.want, func(t *vk.CommandList) error { return p.Record(t, a) })
 	}
 	require.NoError(t, p.Close())
 	require.NoError(t, (*Peak)(nil).Close())

@@ -47,7 +47,7 @@ func NewPermute(dev *vk.Device, _ PermuteConfig) (*Permute, error) {
 }
 
 // Record adds the dispatch to a tape.
-func (m *Permute) Record(t *vk.Tape, a PermuteArgs) error {
+func (m *Permute) Record(t *vk.CommandList, a PermuteArgs) error {
 	const op = "Permute"
 	count, err := a.count()
 	if err != nil {

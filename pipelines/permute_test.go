@@ -32,7 +32,7 @@ func TestPermute(t *testing.T) {
 			require.NoError(t, err)
 			defer m.Close()
 			a := PermuteArgs{X: lab.In("x", x), Y: lab.Out("y", 4*count), Shape: test.shape, Strides: test.strides}
-			lab.Run(func(t *vk.Tape) error { return m.Record(t, a) })
+			lab.Run(func(t *vk.CommandList) error { return m.Record(t, a) })
 			assert.Equal(t, ref.Permute(x, test.shape, test.strides), lab.Float32("y"))
 		})
 	}
@@ -62,6 +62,6 @@ func TestPermuteBadInput(t *testing.T) {
 	} {
 		a := good
 		test.change(&a)
-		badRecord(t, lab, test.want, func(t *vk.Tape) error { return m.Record(t, a) })
+		badRecord(t, lab, test.want, func(t *vk.CommandList) error { return m.Record(t, a) })
 	}
 }

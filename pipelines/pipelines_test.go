@@ -16,44 +16,44 @@ func TestCloseAgain(t *testing.T) {
 	gputest.Count()
 	x, y, weights := lab.In("x", make([]float32, 16)), lab.Out("y", 64), lab.In("weights", make([]float32, 16))
 	words := lab.Out("words", 64)
-	for name, open := range map[string]func(*vk.Tape) (io.Closer, error){
-		"RMSNorm": func(t *vk.Tape) (io.Closer, error) {
+	for name, open := range map[string]func(*vk.CommandList) (io.Closer, error){
+		"RMSNorm": func(t *vk.CommandList) (io.Closer, error) {
 			n, err := NewRMSNorm(lab.Dev, RMSNormConfig{C: 16})
 			if err != nil {
 				return nil, err
 			}
 			return n, n.Record(t, RMSNormArgs{X: x, Gamma: weights, Y: y, Rows: 1})
 		},
-		"PatchAttention": func(t *vk.Tape) (io.Closer, error) {
+		"PatchAttention": func(t *vk.CommandList) (io.Closer, error) {
 			p, err := NewPatchAttention(lab.Dev, PatchAttentionConfig{Heads: 1, DimHead: 4, Patch: 1})
 			if err != nil {
 				return nil, err
 			}
 			return p, p.Record(t, PatchAttentionArgs{QKV: x.Slice(0, 48), Y: y.Slice(0, 16), Height: 1, Width: 1})
 		},
-		"CoorDescent": func(t *vk.Tape) (io.Closer, error) {
+		"CoorDescent": func(t *vk.CommandList) (io.Closer, error) {
 			c, err := NewCoorDescent(lab.Dev, CoorDescentConfig{Iters: 2, Eps: 1})
 			if err != nil {
 				return nil, err
 			}
 			return c, c.Record(t, CoorDescentArgs{Logits: x, Scores: y, Rows: 1, N: 16, K: 2})
 		},
-		"Select": func(t *vk.Tape) (io.Closer, error) {
+		"Select": func(t *vk.CommandList) (io.Closer, error) {
 			s, err := NewSelect(lab.Dev, SelectConfig{})
 			if err != nil {
 				return nil, err
 			}
-			return s, s.Record(t, SelectArgs{Logits: x, Indices: words.Slice(0, 8), Filled: words.Slice(16, 8), Rows: 1, N: 16, K: 2})
+			return s, s.Record(t, SelectArgs{Logits: x, Indices: words.Slice(0, 8), Valid: words.Slice(16, 8), Rows: 1, N: 16, K: 2})
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
 			before := lab.Dev.Stats().Kernels
-			tape, err := lab.Dev.NewTape(vk.TapeConfig{Name: name})
+			list, err := lab.Dev.NewCommandList(vk.CommandListConfig{Name: name})
 			require.NoError(t, err)
-			room, err := open(tape)
+			room, err := open(list)
 			require.NoError(t, err)
 			assert.ErrorContains(t, room.Close(), "an open tape uses")
-			require.NoError(t, tape.Close())
+			require.NoError(t, list.Close())
 			require.NoError(t, room.Close())
 			assert.Equal(t, before, lab.Dev.Stats().Kernels)
 			require.NoError(t, room.Close())

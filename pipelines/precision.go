@@ -6,40 +6,8 @@ import (
 	"github.com/colt5-vulkan/colt5/vk"
 )
 
-// Precision is the format of the operands of matrix products: of weights, and of what lies between products. Sums, norms, softmax, scores
-// and routing are float32 whatever it is.
-type Precision uint8
-
-// The precisions.
-const (
-	F32  Precision = iota
-	F16            // IEEE 754 binary16: 11 bits, up to 65,504
-	BF16           // the upper half of a binary32: 8 bits, the range of float32
-)
-
-// String is the name that safetensors uses.
-func (p Precision) String() string {
-	switch p {
-	case F32:
-		return "F32"
-	case F16:
-		return "F16"
-	case BF16:
-		return "BF16"
-	}
-	return fmt.Sprintf("Precision(%d)", uint8(p))
-}
-
-// Bytes is the size of a number.
-func (p Precision) Bytes() int {
-	if p == F32 {
-		return 4
-	}
-	return 2
-}
-
 // Columns is the length of a row of weights that multiplies rows of n: with 16 bits a multiple of 8, zeros behind the n.
-func (p Precision) Columns(n int) int {
+func (p DType) Columns(n int) int {
 	if p == F32 {
 		return n
 	}
@@ -47,30 +15,27 @@ func (p Precision) Columns(n int) int {
 }
 
 // rowsOf is where a tensor of this precision starts whose rows have c numbers: kernels read 16 bytes at once where rows are a multiple of them.
-func (p Precision) rowsOf(c int) uint64 {
+func (p DType) rowsOf(c int) uint64 {
 	if p != F32 {
 		c /= 2
 	}
 	return rowsOf(c)
 }
 
-// kind is the type of a tensor's numbers, for messages.
-func (p Precision) kind() string { return [...]string{"f32", "f16", "bf16"}[p] }
-
 // valid checks the precision of a config.
-func (p Precision) valid(op string) error {
+func (p DType) checkPrecision(op string) error {
 	if p > BF16 {
-		return fmt.Errorf("pipelines: %s: Precision is %v, want F32, F16 or BF16", op, p)
+		return fmt.Errorf("pipelines: %s: Precision is %v, want f32, f16 or bf16", op, p)
 	}
 	return nil
 }
 
 // normed checks that rows of c numbers can be written in the precision, four at once where it has 16 bits.
-func (p Precision) normed(op string, c int) error {
+func (p DType) checkNormed(op string, c int) error {
 	if p != F32 && c%4 != 0 {
 		return fmt.Errorf("pipelines: %s: C is %d, want a multiple of 4 with Y %v", op, c, p)
 	}
-	return p.valid(op)
+	return p.checkPrecision(op)
 }
 
 // Cooperative matrices: numbers of Vulkan.
@@ -87,14 +52,14 @@ const (
 
 // Supported says whether a device multiplies matrices of this precision: F32 always, the others with cooperative matrices of a subgroup
 // that add in float32. The error, an ErrUnsupported, names what is missing.
-func (p Precision) Supported(caps vk.Caps) error {
-	_, err := p.shape(caps)
+func (p DType) Supported(caps vk.Caps) error {
+	_, err := p.matrixShape(caps)
 	return err
 }
 
 // shape chooses the cooperative matrix: of those with 8 or 16 rows and columns the largest.
-func (p Precision) shape(caps vk.Caps) (vk.Shape, error) {
-	var best vk.Shape
+func (p DType) matrixShape(caps vk.Caps) (vk.MatrixShape, error) {
+	var best vk.MatrixShape
 	if p == F32 {
 		return best, nil
 	}
@@ -118,7 +83,7 @@ func (p Precision) shape(caps vk.Caps) (vk.Shape, error) {
 		component = componentBF16
 	}
 	if missing == "" {
-		for _, s := range caps.Shapes {
+		for _, s := range caps.MatrixShapes {
 			fits := s.Scope == scopeSubgroup && s.A == component && s.B == component && s.C == componentF32 && s.Result == componentF32 && s.Saturating == 0
 			if fits && (s.M == 8 || s.M == 16) && (s.N == 8 || s.N == 16) && (s.K == 8 || s.K == 16) && s.M*s.N*s.K > best.M*best.N*best.K {
 				best = s

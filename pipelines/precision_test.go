@@ -9,13 +9,13 @@ import (
 
 // The error names what a device lacks for matrices of 16 bits.
 func TestPrecisionSupported(t *testing.T) {
-	shapes := func(component uint32) []vk.Shape {
-		return []vk.Shape{{M: 16, N: 16, K: 16, A: component, B: component, C: componentF32, Result: componentF32, Scope: scopeSubgroup}}
+	shapes := func(component uint32) []vk.MatrixShape {
+		return []vk.MatrixShape{{M: 16, N: 16, K: 16, A: component, B: component, C: componentF32, Result: componentF32, Scope: scopeSubgroup}}
 	}
-	for p, component := range map[Precision]uint32{F16: componentF16, BF16: componentBF16} {
+	for p, component := range map[DType]uint32{F16: componentF16, BF16: componentBF16} {
 		all := vk.Caps{
 			CooperativeMatrix: true, MemoryModel: true, FullSubgroups: true, SubgroupSizeControl: true, SubgroupMin: 16, SubgroupMax: 32,
-			Float16: p == F16, BFloat16: p == BF16, Shapes: shapes(component),
+			Float16: p == F16, BFloat16: p == BF16, MatrixShapes: shapes(component),
 		}
 		assert.NoError(t, p.Supported(all))
 		fixed := all
@@ -26,11 +26,11 @@ func TestPrecisionSupported(t *testing.T) {
 			"vulkanMemoryModel":         func(c *vk.Caps) { c.MemoryModel = false },
 			"computeFullSubgroups":      func(c *vk.Caps) { c.FullSubgroups = false },
 			"subgroupSizeControl":       func(c *vk.Caps) { c.SubgroupSizeControl = false },
-			map[Precision]string{F16: "shaderFloat16", BF16: "VK_KHR_shader_bfloat16"}[p]: func(c *vk.Caps) { c.Float16, c.BFloat16 = false, false },
-			"a cooperative matrix of " + p.String():                                       func(c *vk.Caps) { c.Shapes[0].C = component },
+			map[DType]string{F16: "shaderFloat16", BF16: "VK_KHR_shader_bfloat16"}[p]: func(c *vk.Caps) { c.Float16, c.BFloat16 = false, false },
+			"a cooperative matrix of " + p.String():                                   func(c *vk.Caps) { c.MatrixShapes[0].C = component },
 		} {
 			less := all
-			less.Shapes = shapes(component)
+			less.MatrixShapes = shapes(component)
 			change(&less)
 			err := p.Supported(less)
 			assert.ErrorIs(t, err, vk.ErrUnsupported)

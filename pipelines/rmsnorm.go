@@ -26,8 +26,8 @@ type RMSNorm struct {
 
 // RMSNormConfig is baked into the kernel.
 type RMSNormConfig struct {
-	C int       // model dim, >= 1
-	Y Precision // of y; with 16 bits C is a multiple of 4
+	C int   // model dim, >= 1
+	Y DType // of y; with 16 bits C is a multiple of 4
 
 	Gather bool // with Y, without Factors
 }
@@ -38,10 +38,10 @@ type RMSNormArgs struct {
 	Rows                 int // of y, of an item
 
 	// With the config's Gather.
-	Gather, Filled vk.Range
-	Items          int // 0: 1
-	InRows         int // rows of x of an item
-	Lists, List    int // of gather and filled: how many an item (0: 1), and which is taken
+	Gather, Valid vk.Range
+	Items         int // 0: 1
+	InRows        int // rows of x of an item
+	Lists, List   int // of gather and filled: how many an item (0: 1), and which is taken
 }
 
 type rmsNormPush struct{ rows, perList, inRows, lists, list uint32 }
@@ -54,7 +54,7 @@ func NewRMSNorm(dev *vk.Device, c RMSNormConfig) (*RMSNorm, error) {
 	if err := rowLength("RMSNorm", c.C); err != nil {
 		return nil, err
 	}
-	if err := c.Y.normed("RMSNorm", c.C); err != nil {
+	if err := c.Y.checkNormed("RMSNorm", c.C); err != nil {
 		return nil, err
 	}
 	const invocations = 256
@@ -79,7 +79,7 @@ func (n *RMSNorm) kernel() (*vk.Kernel, error) {
 }
 
 // Record adds a dispatch to a tape.
-func (n *RMSNorm) Record(t *vk.Tape, a RMSNormArgs) error {
+func (n *RMSNorm) Record(t *vk.CommandList, a RMSNormArgs) error {
 	if a.Items == 0 {
 		a.Items = 1
 	}
@@ -101,10 +101,10 @@ func (n *RMSNorm) Record(t *vk.Tape, a RMSNormArgs) error {
 	return t.Dispatch(vk.Dispatch{
 		Kernel: kernel,
 		Groups: groups,
-		Args:   []vk.Access{vk.Read(a.X), vk.Read(a.Gamma), vk.Write(a.Y), vk.Write(a.Factors), vk.Read(a.Gather), vk.Read(a.Filled)},
+		Args:   []vk.Access{vk.Read(a.X), vk.Read(a.Gamma), vk.Write(a.Y), vk.Write(a.Factors), vk.Read(a.Gather), vk.Read(a.Valid)},
 		Push:   vk.Scalars(&rmsNormPush{uint32(all), uint32(a.Rows), uint32(a.InRows), uint32(a.Lists), uint32(a.List)}),
 		Flops:  4 * float64(all) * float64(c.C),
-		Bytes:  4*float64(all)*float64(c.C) + float64(a.Y.Size()+a.Factors.Size()+a.Gamma.Size()+(a.Gather.Size()+a.Filled.Size())/uint64(a.Lists)),
+		Bytes:  4*float64(all)*float64(c.C) + float64(a.Y.Size()+a.Factors.Size()+a.Gamma.Size()+(a.Gather.Size()+a.Valid.Size())/uint64(a.Lists)),
 	})
 }
 
@@ -124,7 +124,7 @@ func (n *RMSNorm) check(a RMSNormArgs) error {
 		return fmt.Errorf("pipelines: RMSNorm: y and factors are both missing, want one of them or both")
 	case a.Y.IsZero() != a.Gamma.IsZero():
 		return fmt.Errorf("pipelines: RMSNorm: gamma and y go together, want both or neither")
-	case !n.config.Gather && (a.Items != 1 || a.InRows != 0 || a.Lists != 1 || a.List != 0 || !a.Gather.IsZero() || !a.Filled.IsZero()):
+	case !n.config.Gather && (a.Items != 1 || a.InRows != 0 || a.Lists != 1 || a.List != 0 || !a.Gather.IsZero() || !a.Valid.IsZero()):
 		return fmt.Errorf("pipelines: RMSNorm: Items, InRows, lists, gather or filled are given, want none: the config's Gather is off")
 	case n.config.Gather && !a.Factors.IsZero():
 		return fmt.Errorf("pipelines: RMSNorm: factors has %d bytes, want none with Gather", a.Factors.Size())
@@ -139,14 +139,14 @@ func (n *RMSNorm) check(a RMSNormArgs) error {
 		rows, source = []dim{items, {"Rows", a.Rows}}, []dim{items, in}
 		slots := 4 * uint64(a.Items) * uint64(a.Lists) * uint64(a.Rows)
 		list := shape(items, lists, dim{"Rows", a.Rows})
-		if err := firstError(needAt(words, op, "gather", a.Gather, slots, list+" i32"), optionalAt(words, op, "filled", a.Filled, slots, list+" u32")); err != nil {
+		if err := firstError(needAt(words, op, "gather", a.Gather, slots, list+" i32"), optionalAt(words, op, "filled", a.Valid, slots, list+" u32")); err != nil {
 			return err
 		}
 	}
 	return firstError(
 		sized(rowsOf(c.n), 4, op, "x", a.X, "f32", append(source, c)...),
 		optionalAt(rowsOf(c.n), op, "gamma", a.Gamma, 4*uint64(c.n), shape(c)+" f32"),
-		optionalAt(y.rowsOf(c.n), op, "y", a.Y, uint64(a.Items)*uint64(a.Rows)*uint64(c.n*y.Bytes()), shape(append(rows, c)...)+" "+y.kind()),
+		optionalAt(y.rowsOf(c.n), op, "y", a.Y, uint64(a.Items)*uint64(a.Rows)*uint64(c.n*y.Size()), shape(append(rows, c)...)+" "+y.String()),
 		optionalAt(words, op, "factors", a.Factors, 4*uint64(a.Rows), shape(rows...)+" f32"),
 	)
 }

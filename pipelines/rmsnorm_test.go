@@ -46,7 +46,7 @@ func TestRMSNorm(t *testing.T) {
 			a := RMSNormArgs{
 				X: lab.In("x", x), Gamma: lab.In("gamma", gamma), Y: lab.Out("y", 4*len(x)), Factors: lab.Out("factors", 4*size.rows), Rows: size.rows,
 			}
-			lab.Run(func(t *vk.Tape) error { return n.Record(t, a) })
+			lab.Run(func(t *vk.CommandList) error { return n.Record(t, a) })
 			want, naive := ref.RMSNorm(x, gamma, size.rows, size.c), ref.RMSNorm32(x, gamma, size.rows, size.c)
 			assert.NoError(t, ref.MaxErr(lab.Float32("y"), want).Within(ref.Bound(naive, want, 1e-6)))
 			ones := make([]float32, size.c)
@@ -77,7 +77,7 @@ func TestRMSNormFactors(t *testing.T) {
 	defer n.Close()
 	a := RMSNormArgs{X: lab.In("x", x), Factors: lab.Out("alone", 4*rows), Rows: rows}
 	b := RMSNormArgs{X: a.X, Gamma: lab.In("gamma", normal(4, c)), Y: lab.Out("y", 4*len(x)), Factors: lab.Out("both", 4*rows), Rows: rows}
-	lab.Run(func(t *vk.Tape) error {
+	lab.Run(func(t *vk.CommandList) error {
 		if err := n.Record(t, a); err != nil {
 			return err
 		}
@@ -96,7 +96,7 @@ func TestRMSNormShifted(t *testing.T) {
 		defer n.Close()
 		a := RMSNormArgs{X: inShifted(lab, "x", x, start), Gamma: inShifted(lab, "gamma", gamma, start),
 			Y: outShifted(lab, "y", rows*c, start), Factors: outShifted(lab, "factors", rows, words), Rows: rows}
-		lab.Run(func(t *vk.Tape) error { return n.Record(t, a) })
+		lab.Run(func(t *vk.CommandList) error { return n.Record(t, a) })
 		want, naive := ref.RMSNorm(x, gamma, rows, c), ref.RMSNorm32(x, gamma, rows, c)
 		assert.NoError(t, ref.MaxErr(unshifted(t, lab, "y", start), want).Within(ref.Bound(naive, want, 1e-6)))
 		for r, f := range unshifted(t, lab, "factors", words) {
@@ -134,17 +134,17 @@ func TestRMSNormBadInput(t *testing.T) {
 		t.Run(test.name, func(t *testing.T) {
 			a := good
 			test.change(&a)
-			tape, err := lab.Dev.NewTape(vk.TapeConfig{Name: "bad"})
+			list, err := lab.Dev.NewCommandList(vk.CommandListConfig{Name: "bad"})
 			require.NoError(t, err)
-			defer tape.Close()
-			assert.ErrorContains(t, n.Record(tape, a), test.want)
+			defer list.Close()
+			assert.ErrorContains(t, n.Record(list, a), test.want)
 		})
 	}
 	require.NoError(t, n.Close())
-	tape, err := lab.Dev.NewTape(vk.TapeConfig{Name: "closed"})
+	list, err := lab.Dev.NewCommandList(vk.CommandListConfig{Name: "closed"})
 	require.NoError(t, err)
-	defer tape.Close()
-	assert.ErrorIs(t, n.Record(tape, good), vk.ErrClosed)
+	defer list.Close()
+	assert.ErrorIs(t, n.Record(list, good), vk.ErrClosed)
 }
 
 // Gathered rows are those that lists name, zeros where a slot is empty.
@@ -160,7 +160,7 @@ func TestRMSNormGatherTooMany(t *testing.T) {
 }
 
 func TestRMSNormGather(t *testing.T) {
-	for _, p := range []Precision{F32, F16, BF16} {
+	for _, p := range []DType{F32, F16, BF16} {
 		for _, c := range []int{68, 7} {
 			if p != F32 && c%4 != 0 {
 				continue
@@ -176,9 +176,9 @@ func TestRMSNormGather(t *testing.T) {
 			n, err := NewRMSNorm(lab.Dev, RMSNormConfig{C: c, Y: p, Gather: true})
 			require.NoError(t, err)
 			defer n.Close()
-			a := RMSNormArgs{X: lab.In("x", x), Gamma: lab.In("gamma", gamma), Y: lab.Out("y", items*rows*c*p.Bytes()), Rows: rows,
-				Gather: lab.In("gather", gather), Filled: lab.In("filled", filled), Items: items, InRows: in, Lists: lists, List: 1}
-			lab.Run(func(t *vk.Tape) error { return n.Record(t, a) })
+			a := RMSNormArgs{X: lab.In("x", x), Gamma: lab.In("gamma", gamma), Y: lab.Out("y", items*rows*c*p.Size()), Rows: rows,
+				Gather: lab.In("gather", gather), Valid: lab.In("filled", filled), Items: items, InRows: in, Lists: lists, List: 1}
+			lab.Run(func(t *vk.CommandList) error { return n.Record(t, a) })
 			all := ref.RMSNorm(x, gamma, items*in, c)
 			want := make([]float64, items*rows*c)
 			naive := make([]float32, len(want))
@@ -199,12 +199,12 @@ func TestRMSNormGather(t *testing.T) {
 				{"InRows is 0, want 1", func(a *RMSNormArgs) { a.InRows = 0 }},
 				{"List is 3, want 0 to 2", func(a *RMSNormArgs) { a.List = 3 }},
 				{"gather is missing, want [Items 2, Lists 3, Rows 9] i32", func(a *RMSNormArgs) { a.Gather = vk.Range{} }},
-				{"filled has", func(a *RMSNormArgs) { a.Filled = a.Gamma }},
-				{"factors has", func(a *RMSNormArgs) { a.Factors = a.Filled }},
+				{"filled has", func(a *RMSNormArgs) { a.Valid = a.Gamma }},
+				{"factors has", func(a *RMSNormArgs) { a.Factors = a.Valid }},
 			} {
 				b := a
 				bad.change(&b)
-				badRecord(t, lab, bad.want, func(t *vk.Tape) error { return n.Record(t, b) })
+				badRecord(t, lab, bad.want, func(t *vk.CommandList) error { return n.Record(t, b) })
 			}
 		}
 	}

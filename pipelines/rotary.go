@@ -35,7 +35,7 @@ type RotaryConfig struct {
 	Stride     int // floats from row to row; 0: what the heads take, Heads * HeadStride
 	HeadStride int // floats from head to head; 0: DimHead
 
-	Precision Precision // of x and y; with 16 bits DimHead is a multiple of 8, the strides of 4
+	Precision DType // of x and y; with 16 bits DimHead is a multiple of 8, the strides of 4
 }
 
 // RotaryArgs is one dispatch. It reads all ranges but Y; it writes Y, or X if there is no Y.
@@ -43,7 +43,7 @@ type RotaryArgs struct {
 	X         vk.Range // [Lists, Rows, Stride], the last row at least up to its last head
 	Y         vk.Range // the same; absent: X
 	Positions vk.Range // [Lists, Routes, Rows]; absent: row r of a list has position First + r
-	Filled    vk.Range // [Lists, Routes, Rows] 0 or 1; absent: every slot is filled
+	Valid     vk.Range // [Lists, Routes, Rows] 0 or 1; absent: every slot is filled
 	Table     vk.Range // RotaryTable of this DimHead
 
 	Lists, Rows int
@@ -116,7 +116,7 @@ func NewRotary(dev *vk.Device, c RotaryConfig) (*Rotary, error) {
 	case c.Stride < c.width() || c.Stride >= 1<<30: // the kernel counts the bytes of a row in 32 bits
 		return nil, fmt.Errorf("pipelines: Rotary: Stride is %d, want %d (for all heads) to %d", c.Stride, c.width(), 1<<30-1)
 	}
-	if err := c.Precision.valid(op); err != nil {
+	if err := c.Precision.checkPrecision(op); err != nil {
 		return nil, err
 	}
 	if c.Precision != F32 && (c.DimHead%8 != 0 || c.Stride%4 != 0 || c.HeadStride%4 != 0) {
@@ -144,7 +144,7 @@ func NewRotary(dev *vk.Device, c RotaryConfig) (*Rotary, error) {
 func (c RotaryConfig) width() int { return (c.Heads-1)*c.HeadStride + c.DimHead }
 
 // Record adds the dispatch to a tape.
-func (r *Rotary) Record(t *vk.Tape, a RotaryArgs) error {
+func (r *Rotary) Record(t *vk.CommandList, a RotaryArgs) error {
 	if a.Routes == 0 {
 		a.Routes = 1
 	}
@@ -157,11 +157,11 @@ func (r *Rotary) Record(t *vk.Tape, a RotaryArgs) error {
 	if err != nil {
 		return fmt.Errorf("pipelines: Rotary: %w", err)
 	}
-	args := []vk.Access{vk.Read(a.X), vk.Write(a.Y), vk.Read(a.Table), vk.Read(a.Positions), vk.Read(a.Filled)}
+	args := []vk.Access{vk.Read(a.X), vk.Write(a.Y), vk.Read(a.Table), vk.Read(a.Positions), vk.Read(a.Valid)}
 	if a.Y.IsZero() || a.Y == a.X {
 		args[0], args[1] = vk.ReadWrite(a.X), vk.ReadWrite(a.X)
 	}
-	moved := float64(r.c.Precision.Bytes()) * float64(rows) * float64(r.c.Heads) * float64(r.c.DimHead)
+	moved := float64(r.c.Precision.Size()) * float64(rows) * float64(r.c.Heads) * float64(r.c.DimHead)
 	return t.Dispatch(vk.Dispatch{
 		Kernel: r.kernel,
 		Groups: groups,
@@ -169,7 +169,7 @@ func (r *Rotary) Record(t *vk.Tape, a RotaryArgs) error {
 		Push: vk.Scalars(&rotaryPush{uint32(rows), uint32(a.Rows), uint32(a.Routes), uint32(a.Route), uint32(a.First),
 			uint32(r.limit(a.Table))}),
 		Flops: 3 * float64(rows) * float64(r.c.Heads) * float64(r.c.DimHead),
-		Bytes: 2*moved + float64(a.Positions.Size()+a.Filled.Size())/float64(a.Routes),
+		Bytes: 2*moved + float64(a.Positions.Size()+a.Valid.Size())/float64(a.Routes),
 	})
 }
 
@@ -198,7 +198,7 @@ func (r *Rotary) check(a RotaryArgs) error {
 	if err := firstError(
 		r.rows("x", a.X, a),
 		optionalAt(words, op, "positions", a.Positions, slots, shape(lists, routes, rows)+" i32"),
-		optionalAt(words, op, "filled", a.Filled, slots, shape(lists, routes, rows)+" u32"),
+		optionalAt(words, op, "filled", a.Valid, slots, shape(lists, routes, rows)+" u32"),
 	); err != nil {
 		return err
 	}
@@ -213,9 +213,9 @@ func (r *Rotary) check(a RotaryArgs) error {
 // rows checks x or y.
 func (r *Rotary) rows(name string, x vk.Range, a RotaryArgs) error {
 	p := r.c.Precision
-	whole := uint64(p.Bytes()) * uint64(a.Lists) * uint64(a.Rows) * uint64(r.c.Stride)
-	least := whole - uint64(p.Bytes()*(r.c.Stride-r.c.width()))
-	want := shape(dim{"Lists", a.Lists}, dim{"Rows", a.Rows}, dim{"Stride", r.c.Stride}) + " " + p.kind()
+	whole := uint64(p.Size()) * uint64(a.Lists) * uint64(a.Rows) * uint64(r.c.Stride)
+	least := whole - uint64(p.Size()*(r.c.Stride-r.c.width()))
+	want := shape(dim{"Lists", a.Lists}, dim{"Rows", a.Rows}, dim{"Stride", r.c.Stride}) + " " + p.String()
 	size := x.Size()
 	switch {
 	case x.IsZero():
@@ -225,7 +225,7 @@ func (r *Rotary) rows(name string, x vk.Range, a RotaryArgs) error {
 	}
 	start := uint64(words)
 	if r.vec4 {
-		start = vectors / 4 * uint64(p.Bytes()) // four numbers at once
+		start = vectors / 4 * uint64(p.Size()) // four numbers at once
 	}
 	return needAt(start, "Rotary", name, x, size, want)
 }

@@ -87,9 +87,9 @@ func (c rotaryCase) run(t *testing.T, a ref.RotaryArgs) []float32 {
 		for i, f := range a.Filled {
 			words = append(words, uint32(f)<<(i%32)) // any word but 0
 		}
-		args.Filled = lab.In("filled", words).Slice(4, 4*uint64(len(a.Filled)))
+		args.Valid = lab.In("filled", words).Slice(4, 4*uint64(len(a.Filled)))
 	}
-	lab.Run(func(tape *vk.Tape) error { return room.Record(tape, args) })
+	lab.Run(func(list *vk.CommandList) error { return room.Record(list, args) })
 	got := lab.Float32(out)
 	assert.Equal(t, before, got[:c.slice])
 	return got[c.slice:]
@@ -201,7 +201,7 @@ func TestRotaryBadInput(t *testing.T) {
 	defer r.Close()
 	big := lab.InOut("big", make([]float32, 4000))
 	good := RotaryArgs{X: lab.InOut("x", make([]float32, 2*3*20)), Positions: lab.In("positions", make([]int32, 12)),
-		Filled: lab.In("filled", make([]uint32, 12)), Table: lab.In("table", RotaryTable(300, 8)), Lists: 2, Rows: 3, Routes: 2}
+		Valid: lab.In("filled", make([]uint32, 12)), Table: lab.In("table", RotaryTable(300, 8)), Lists: 2, Rows: 3, Routes: 2}
 	badInput(t, lab, good, r.Record, []badCase[RotaryArgs]{
 		{"Lists is 0, want 1", func(a *RotaryArgs) { a.Lists = 0 }},
 		{"Rows is -3, want 1", func(a *RotaryArgs) { a.Rows = -3 }},
@@ -218,8 +218,8 @@ func TestRotaryBadInput(t *testing.T) {
 		{"y starts at byte 260 of its buffer, want a multiple of 16", func(a *RotaryArgs) { a.Y = big.Slice(4, 480) }},
 		{"positions has 44 bytes, want [Lists 2, Routes 2, Rows 3] i32, 48 bytes", func(a *RotaryArgs) { a.Positions = a.Positions.Slice(0, 44) }},
 		{"positions starts at byte 258 of its buffer, want a multiple of 4", func(a *RotaryArgs) { a.Positions = big.Slice(2, 48) }},
-		{"filled has 24 bytes, want [Lists 2, Routes 2, Rows 3] u32, 48 bytes", func(a *RotaryArgs) { a.Filled = a.Filled.Slice(0, 24) }},
-		{"filled starts at byte 257 of its buffer, want a multiple of 4", func(a *RotaryArgs) { a.Filled = big.Slice(1, 48) }},
+		{"filled has 24 bytes, want [Lists 2, Routes 2, Rows 3] u32, 48 bytes", func(a *RotaryArgs) { a.Valid = a.Valid.Slice(0, 24) }},
+		{"filled starts at byte 257 of its buffer, want a multiple of 4", func(a *RotaryArgs) { a.Valid = big.Slice(1, 48) }},
 		{"table is missing, want [256 and a row for 256 positions, 2, 4] f32", func(a *RotaryArgs) { a.Table = vk.Range{} }},
 		{"table has 8192 bytes, want [256 and a row for 256 positions, 2, 4] f32", func(a *RotaryArgs) { a.Table = big.Slice(0, 8192) }},
 		{"table has 8228 bytes, want [256", func(a *RotaryArgs) { a.Table = big.Slice(0, 8228) }},
@@ -230,7 +230,7 @@ func TestRotaryBadInput(t *testing.T) {
 	})
 	good.Y = big.Slice(0, 464)
 	good.Positions, good.First = vk.Range{}, 509
-	lab.Run(func(tape *vk.Tape) error { return r.Record(tape, good) })
+	lab.Run(func(list *vk.CommandList) error { return r.Record(list, good) })
 	require.NoError(t, r.Close())
 	require.NoError(t, r.Close())
 	require.NoError(t, (*Rotary)(nil).Close())
@@ -241,7 +241,7 @@ func TestRotaryBadInput(t *testing.T) {
 func TestRotaryOf16Bits(t *testing.T) {
 	c := rotaryCase{RotaryConfig: RotaryConfig{Heads: 3, DimHead: 24}, lists: 2, rows: 37, table: 300}
 	a := c.data()
-	for _, p := range []Precision{F16, BF16} {
+	for _, p := range []DType{F16, BF16} {
 		a.X = p.rounded(a.X)
 		want, naive := ref.Rotary(a), p.rounded(ref.Rotary32(a))
 		lab := gputest.Open(t)
@@ -249,7 +249,7 @@ func TestRotaryOf16Bits(t *testing.T) {
 		require.NoError(t, err)
 		defer r.Close()
 		args := RotaryArgs{X: lab.InOut("x", numbersOf(p, a.X)), Table: lab.In("table", RotaryTable(300, 24)), Lists: 2, Rows: 37}
-		lab.Run(func(t *vk.Tape) error { return r.Record(t, args) })
+		lab.Run(func(t *vk.CommandList) error { return r.Record(t, args) })
 		assert.NoError(t, ref.MaxErr(floatsOf(p, lab, "x"), want).Within(ref.Bound(naive, want, 1e-6)), p)
 	}
 	for _, bad := range []RotaryConfig{{Heads: 1, DimHead: 12, Precision: F16}, {Heads: 1, DimHead: 8, Stride: 10, Precision: BF16}} {

@@ -50,21 +50,21 @@ type RoutedAttentionConfig struct {
 	Heads, DimHead int // H; D, 1 to 128, even with F16 and BF16
 	Routes         int // R, a divisor of Heads; 1 with KeysPrefix
 	Keys           Keys
-	Filled         bool
-	QueryFilled    bool
-	ScoreValues    bool      // by KeyScores; not with KeysPrefix
-	ScoreKeys      bool      // by KeyScores; not with KeysPrefix
-	ScoreQueries   bool      // by QueryScores
-	Precision      Precision // of q, kv and y
+	Valid          bool
+	QueryValid     bool
+	ScoreValues    bool  // by KeyScores; not with KeysPrefix
+	ScoreKeys      bool  // by KeyScores; not with KeysPrefix
+	ScoreQueries   bool  // by QueryScores
+	Precision      DType // of q, kv and y
 }
 
 // RoutedAttentionArgs is one attention.
 type RoutedAttentionArgs struct {
 	Q, KV       vk.Range
 	Indices     vk.Range // with KeysIndexed
-	Filled      vk.Range // 0 or 1; of rows with KeysPrefix, of slots else
+	Valid       vk.Range // 0 or 1; of rows with KeysPrefix, of slots else
 	KeyScores   vk.Range
-	QueryFilled vk.Range // 0 or 1
+	QueryValid  vk.Range // 0 or 1
 	QueryScores vk.Range
 	Null        vk.Range
 	Y           vk.Range
@@ -98,7 +98,7 @@ func NewRoutedAttention(dev *vk.Device, c RoutedAttentionConfig) (*RoutedAttenti
 		return nil, fmt.Errorf("pipelines: %s: Keys is KeysPrefix, want one route, and no ScoreValues or ScoreKeys: got %+v", op, c)
 	}
 	spec := map[uint32]uint32{
-		8: uint32(c.Heads), 9: uint32(c.Routes), 10: uint32(c.Keys), 11: flag(c.Filled), 12: flag(c.QueryFilled),
+		8: uint32(c.Heads), 9: uint32(c.Routes), 10: uint32(c.Keys), 11: flag(c.Valid), 12: flag(c.QueryValid),
 		13: flag(c.ScoreValues), 14: flag(c.ScoreKeys), 15: flag(c.ScoreQueries),
 	}
 	k, err := newAttentionKernels(dev, op, attentionConfig{
@@ -112,7 +112,7 @@ func NewRoutedAttention(dev *vk.Device, c RoutedAttentionConfig) (*RoutedAttenti
 }
 
 // Record adds the attention to a tape: one dispatch, or several if it is very large.
-func (r *RoutedAttention) Record(t *vk.Tape, a RoutedAttentionArgs) error {
+func (r *RoutedAttention) Record(t *vk.CommandList, a RoutedAttentionArgs) error {
 	const op = "RoutedAttention"
 	if a.PerItem == 0 {
 		a.PerItem = 1
@@ -128,12 +128,12 @@ func (r *RoutedAttention) Record(t *vk.Tape, a RoutedAttentionArgs) error {
 	push := routedAttentionPush{
 		lists: uint32(a.Lists), queries: uint32(a.Queries), keys: uint32(a.Keys), perItem: uint32(a.PerItem), rows: uint32(a.KVRows), prefix: uint32(a.Prefix),
 	}
-	args := []vk.Access{vk.Read(a.Q), vk.Read(a.KV), vk.Read(a.Indices), vk.Read(a.Filled), vk.Read(a.KeyScores), vk.Read(a.QueryFilled),
+	args := []vk.Access{vk.Read(a.Q), vk.Read(a.KV), vk.Read(a.Indices), vk.Read(a.Valid), vk.Read(a.KeyScores), vk.Read(a.QueryValid),
 		vk.Read(a.QueryScores), vk.Read(a.Null), vk.ReadWrite(a.Y)}
-	if !c.QueryFilled && !c.ScoreQueries {
+	if !c.QueryValid && !c.ScoreQueries {
 		args[8] = vk.Write(a.Y)
 	}
-	bytes := a.Q.Size() + a.Y.Size() + a.KV.Size() + a.Indices.Size() + a.Filled.Size() + a.KeyScores.Size()
+	bytes := a.Q.Size() + a.Y.Size() + a.KV.Size() + a.Indices.Size() + a.Valid.Size() + a.KeyScores.Size()
 	return r.kernels.record(t, op, attentionWork{
 		queries: a.Queries, keys: max(a.Keys, a.KVRows), units: uint64(a.Lists) * uint64(c.Heads),
 		flops: 4 * float64(c.DimHead) * float64(c.Heads) * float64(a.Lists) * float64(a.Queries) * (keys + 1), bytes: float64(bytes), args: args,
@@ -182,9 +182,9 @@ func (r *RoutedAttention) check(a RoutedAttentionArgs) error {
 		c.Precision.heads(op, "q", a.Q, lists, queries, h, d),
 		c.Precision.heads(op, "kv", a.KV, kv...),
 		list(op, "indices", c.Keys == KeysIndexed, a.Indices, "i32", lists, routes, keys),
-		list(op, "filled", c.Filled, a.Filled, "u32", filled...),
+		list(op, "filled", c.Valid, a.Valid, "u32", filled...),
 		list(op, "key scores", c.ScoreValues || c.ScoreKeys, a.KeyScores, "f32", lists, routes, keys),
-		list(op, "query filled", c.QueryFilled, a.QueryFilled, "u32", lists, queries),
+		list(op, "query filled", c.QueryValid, a.QueryValid, "u32", lists, queries),
 		list(op, "query scores", c.ScoreQueries, a.QueryScores, "f32", lists, queries),
 		F32.heads(op, "null", a.Null, two, h, d),
 		c.Precision.heads(op, "y", a.Y, lists, queries, h, d),

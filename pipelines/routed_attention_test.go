@@ -41,7 +41,7 @@ func (c routedCase) args() ref.RoutedAttentionArgs {
 		length, slots = c.rows, items*c.rows
 	}
 	a.KV = c.Precision.rounded(normal(2, 2*rows*d))
-	if c.Filled {
+	if c.Valid {
 		a.Filled = make([]uint8, slots)
 	}
 	if c.ScoreValues || c.ScoreKeys {
@@ -50,9 +50,9 @@ func (c routedCase) args() ref.RoutedAttentionArgs {
 	for i := range slots {
 		filled := c.full > 0 && i%length < c.full || c.full == 0 && rng.IntN(4) > 0
 		switch {
-		case filled && c.Filled:
+		case filled && c.Valid:
 			a.Filled[i] = 1
-		case c.Filled:
+		case c.Valid:
 			c.spoil(a.KV, i)
 		}
 		if a.KeyScores != nil && i%5 == 0 {
@@ -68,7 +68,7 @@ func (c routedCase) args() ref.RoutedAttentionArgs {
 			}
 		}
 	}
-	if c.QueryFilled {
+	if c.QueryValid {
 		a.QueryFilled = make([]uint8, c.lists*c.queries)
 		for i := range a.QueryFilled {
 			if rng.IntN(3) > 0 && i/c.queries != 1 { // list 1 has none
@@ -102,9 +102,9 @@ func (c routedCase) spoil(kv []float32, slot int) {
 
 // put puts the arguments on a bench. Lists, and rows that are no multiple of 16 bytes, start at any multiple of 4 bytes.
 func (c routedCase) put(lab *gputest.Lab, a ref.RoutedAttentionArgs) RoutedAttentionArgs {
-	rows := func(name string, p Precision, data []float32) vk.Range {
-		shift := 4 * int(flag(c.DimHead*p.Bytes()%16 != 0))
-		return lab.In(name, numbersOf(p, append(make([]float32, shift/p.Bytes()), data...))).Slice(uint64(shift), uint64(p.Bytes()*len(data)))
+	rows := func(name string, p DType, data []float32) vk.Range {
+		shift := 4 * int(flag(c.DimHead*p.Size()%16 != 0))
+		return lab.In(name, numbersOf(p, append(make([]float32, shift/p.Size()), data...))).Slice(uint64(shift), uint64(p.Size()*len(data)))
 	}
 	floats := func(name string, data []float32) vk.Range {
 		if data == nil {
@@ -123,9 +123,9 @@ func (c routedCase) put(lab *gputest.Lab, a ref.RoutedAttentionArgs) RoutedAtten
 		return lab.In(name, list).Slice(4, 4*uint64(len(data)))
 	}
 	g := RoutedAttentionArgs{
-		Q: rows("q", c.Precision, a.Q), KV: rows("kv", c.Precision, a.KV), Null: rows("null", F32, a.Null), Y: lab.Out("y", c.Precision.Bytes()*len(a.Q)),
+		Q: rows("q", c.Precision, a.Q), KV: rows("kv", c.Precision, a.KV), Null: rows("null", F32, a.Null), Y: lab.Out("y", c.Precision.Size()*len(a.Q)),
 		KeyScores: floats("key scores", a.KeyScores), QueryScores: floats("query scores", a.QueryScores),
-		Filled: filled("filled", a.Filled), QueryFilled: filled("query filled", a.QueryFilled),
+		Valid: filled("filled", a.Filled), QueryValid: filled("query filled", a.QueryFilled),
 		Lists: c.lists, Queries: c.queries, Keys: c.keys, PerItem: c.perItem, KVRows: c.rows, Prefix: c.prefix,
 	}
 	if a.Indices != nil {
@@ -145,11 +145,11 @@ func (c routedCase) run(t *testing.T, a ref.RoutedAttentionArgs, tiled bool) []f
 	g, name := c.put(lab, a), "routed_attention"
 	switch {
 	case c.Precision != F32:
-		name += "_" + c.Precision.kind()
+		name += "_" + c.Precision.String()
 	case !tiled:
 		name += "_cpu"
 	}
-	lab.Run(func(t *vk.Tape) error { return r.Record(t, g) })
+	lab.Run(func(t *vk.CommandList) error { return r.Record(t, g) })
 	require.Len(t, lab.Dispatches(), 1)
 	assert.Contains(t, lab.Dispatches()[0], name)
 	got, wide := floatsOf(c.Precision, lab, "y"), c.Heads*c.DimHead
@@ -176,11 +176,11 @@ func (c RoutedAttentionConfig) with(change func(*RoutedAttentionConfig)) RoutedA
 
 func TestRoutedAttention(t *testing.T) {
 	all := func(c *RoutedAttentionConfig) {
-		c.Filled, c.QueryFilled, c.ScoreValues, c.ScoreKeys, c.ScoreQueries = true, true, true, true, true
+		c.Valid, c.QueryValid, c.ScoreValues, c.ScoreKeys, c.ScoreQueries = true, true, true, true, true
 	}
 	indexed := func(c *RoutedAttentionConfig) { c.Keys = KeysIndexed }
 	prefix := func(c *RoutedAttentionConfig) { c.Keys = KeysPrefix }
-	filled := func(c *RoutedAttentionConfig) { c.Filled, c.QueryFilled = true, true }
+	filled := func(c *RoutedAttentionConfig) { c.Valid, c.QueryValid = true, true }
 	for _, c := range []routedCase{
 		{RoutedAttentionConfig: ownKeys(1, 1, 1), lists: 1, queries: 1, keys: 1},
 		{RoutedAttentionConfig: ownKeys(2, 16, 1), lists: 2, queries: 31, keys: 7},
@@ -222,7 +222,7 @@ func TestRoutedAttention(t *testing.T) {
 // With no key a query gets its head's null value, exactly.
 func TestRoutedAttentionNullAlone(t *testing.T) {
 	for _, c := range []routedCase{
-		{RoutedAttentionConfig: ownKeys(2, 16, 1).with(func(c *RoutedAttentionConfig) { c.Filled = true }), lists: 1, queries: 3, keys: 40, full: -1},
+		{RoutedAttentionConfig: ownKeys(2, 16, 1).with(func(c *RoutedAttentionConfig) { c.Valid = true }), lists: 1, queries: 3, keys: 40, full: -1},
 		{RoutedAttentionConfig: ownKeys(2, 33, 1).with(func(c *RoutedAttentionConfig) { c.Keys = KeysIndexed }), lists: 1, queries: 40, keys: 40, rows: 5, full: -1},
 		{RoutedAttentionConfig: ownKeys(2, 16, 1).with(func(c *RoutedAttentionConfig) { c.Keys = KeysPrefix }), lists: 1, queries: 3, rows: 5, prefix: 4},
 	} {
@@ -241,9 +241,9 @@ func TestRoutedAttentionBits(t *testing.T) {
 	both(t, "bits", func(t *testing.T, tiled bool) { routedBits(t, F32, tiled) })
 }
 
-func routedBits(t *testing.T, p Precision, tiled bool) {
+func routedBits(t *testing.T, p DType, tiled bool) {
 	lab := gputest.Open(t)
-	c := routedCase{RoutedAttentionConfig: ownKeys(2, 16, 1).with(func(c *RoutedAttentionConfig) { c.Filled = true }), lists: 3, queries: 70, keys: 150}
+	c := routedCase{RoutedAttentionConfig: ownKeys(2, 16, 1).with(func(c *RoutedAttentionConfig) { c.Valid = true }), lists: 3, queries: 70, keys: 150}
 	c.Precision = p
 	a := c.args()
 	r, err := NewRoutedAttention(lab.Dev, c.RoutedAttentionConfig)
@@ -251,10 +251,10 @@ func routedBits(t *testing.T, p Precision, tiled bool) {
 	defer r.Close()
 	r.kernels.tiled = tiled
 	g := c.put(lab, a)
-	lab.Run(func(t *vk.Tape) error { return r.Record(t, g) })
+	lab.Run(func(t *vk.CommandList) error { return r.Record(t, g) })
 	first := floatsOf(p, lab, "y")
 	r.kernels.limit = 3e5
-	lab.Run(func(t *vk.Tape) error { return r.Record(t, g) })
+	lab.Run(func(t *vk.CommandList) error { return r.Record(t, g) })
 	assert.Greater(t, len(lab.Dispatches()), 3)
 	assert.Equal(t, first, floatsOf(p, lab, "y"))
 
@@ -287,8 +287,8 @@ func TestRoutedAttentionPadding(t *testing.T) {
 	both(t, "padding", func(t *testing.T, tiled bool) { routedPadding(t, F32, tiled) })
 }
 
-func routedPadding(t *testing.T, p Precision, tiled bool) {
-	short := routedCase{RoutedAttentionConfig: ownKeys(2, 16, 1).with(func(c *RoutedAttentionConfig) { c.Filled = true }), lists: 1, queries: 40, keys: 96, full: 96}
+func routedPadding(t *testing.T, p DType, tiled bool) {
+	short := routedCase{RoutedAttentionConfig: ownKeys(2, 16, 1).with(func(c *RoutedAttentionConfig) { c.Valid = true }), lists: 1, queries: 40, keys: 96, full: 96}
 	short.Precision = p
 	a := short.args()
 	first := short.run(t, a, tiled)
@@ -338,7 +338,7 @@ func TestRoutedAttentionBadInput(t *testing.T) {
 		_, err := NewRoutedAttention(lab.Dev, test.config)
 		assert.ErrorContains(t, err, test.want)
 	}
-	c := routedCase{RoutedAttentionConfig: RoutedAttentionConfig{Heads: 2, DimHead: 4, Routes: 2, Keys: KeysIndexed, Filled: true, QueryFilled: true}, lists: 2, queries: 3, keys: 5, perItem: 2, rows: 6}
+	c := routedCase{RoutedAttentionConfig: RoutedAttentionConfig{Heads: 2, DimHead: 4, Routes: 2, Keys: KeysIndexed, Valid: true, QueryValid: true}, lists: 2, queries: 3, keys: 5, perItem: 2, rows: 6}
 	r, err := NewRoutedAttention(lab.Dev, c.RoutedAttentionConfig)
 	require.NoError(t, err)
 	defer r.Close()
@@ -362,22 +362,22 @@ func TestRoutedAttentionBadInput(t *testing.T) {
 		{"y starts at byte 268 of its buffer, want a multiple of 16", func(a *RoutedAttentionArgs) { a.Y = big.Slice(12, 192) }},
 		{"null starts at byte 260 of its buffer, want a multiple of 16", func(a *RoutedAttentionArgs) { a.Null = big.Slice(4, 64) }},
 		{"indices starts at byte 258 of its buffer, want a multiple of 4", func(a *RoutedAttentionArgs) { a.Indices = big.Slice(2, 80) }},
-		{"filled starts at byte 257 of its buffer, want a multiple of 4", func(a *RoutedAttentionArgs) { a.Filled = big.Slice(1, 80) }},
-		{"query filled starts at byte 259 of its buffer, want a multiple of 4", func(a *RoutedAttentionArgs) { a.QueryFilled = big.Slice(3, 24) }},
+		{"filled starts at byte 257 of its buffer, want a multiple of 4", func(a *RoutedAttentionArgs) { a.Valid = big.Slice(1, 80) }},
+		{"query filled starts at byte 259 of its buffer, want a multiple of 4", func(a *RoutedAttentionArgs) { a.QueryValid = big.Slice(3, 24) }},
 		{"q is missing, want [Lists 2, Queries 3, H 2, D 4] f32, 192 bytes", func(a *RoutedAttentionArgs) { a.Q = vk.Range{} }},
 		{"kv has 192 bytes, want [Items 1, M 6, H 2, 2 2, D 4] f32, 384 bytes", func(a *RoutedAttentionArgs) { a.KV = a.Q }},
 		{"indices is missing, want [Lists 2, R 2, Keys 5] i32, 80 bytes", func(a *RoutedAttentionArgs) { a.Indices = vk.Range{} }},
-		{"filled is missing, want [Lists 2, R 2, Keys 5] u32", func(a *RoutedAttentionArgs) { a.Filled = vk.Range{} }},
-		{"key scores has 80 bytes, want none", func(a *RoutedAttentionArgs) { a.KeyScores = a.Filled }},
-		{"query filled is missing, want [Lists 2, Queries 3] u32, 24 bytes", func(a *RoutedAttentionArgs) { a.QueryFilled = vk.Range{} }},
-		{"query scores has 24 bytes, want none", func(a *RoutedAttentionArgs) { a.QueryScores = a.QueryFilled }},
+		{"filled is missing, want [Lists 2, R 2, Keys 5] u32", func(a *RoutedAttentionArgs) { a.Valid = vk.Range{} }},
+		{"key scores has 80 bytes, want none", func(a *RoutedAttentionArgs) { a.KeyScores = a.Valid }},
+		{"query filled is missing, want [Lists 2, Queries 3] u32, 24 bytes", func(a *RoutedAttentionArgs) { a.QueryValid = vk.Range{} }},
+		{"query scores has 24 bytes, want none", func(a *RoutedAttentionArgs) { a.QueryScores = a.QueryValid }},
 		{"null is missing, want [2 2, H 2, D 4] f32, 64 bytes", func(a *RoutedAttentionArgs) { a.Null = vk.Range{} }},
 		{"y has 64 bytes, want [Lists 2, Queries 3, H 2, D 4] f32", func(a *RoutedAttentionArgs) { a.Y = a.Null }},
 	} {
 		a := good
 		test.change(&a)
-		badRecord(t, lab, test.want, func(t *vk.Tape) error { return r.Record(t, a) })
+		badRecord(t, lab, test.want, func(t *vk.CommandList) error { return r.Record(t, a) })
 	}
 	require.NoError(t, r.Close())
-	badRecord(t, lab, "closed", func(t *vk.Tape) error { return r.Record(t, good) })
+	badRecord(t, lab, "closed", func(t *vk.CommandList) error { return r.Record(t, good) })
 }

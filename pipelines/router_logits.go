@@ -114,7 +114,7 @@ func (c RouterLogitsConfig) check() error {
 }
 
 // Record adds the dispatch to a tape.
-func (l *RouterLogits) Record(t *vk.Tape, a RouterLogitsArgs) error {
+func (l *RouterLogits) Record(t *vk.CommandList, a RouterLogitsArgs) error {
 	if err := l.check(a); err != nil {
 		return err
 	}

@@ -57,7 +57,7 @@ func (rc routerCase) run(lab *gputest.Lab, l *RouterLogits, suffix string) {
 	if rc.factors {
 		a.Factors = lab.Out("factors"+suffix, 4*rc.b*rc.n)
 	}
-	lab.Run(func(t *vk.Tape) error { return l.Record(t, a) })
+	lab.Run(func(t *vk.CommandList) error { return l.Record(t, a) })
 }
 
 // outputs is all that run left.
@@ -197,7 +197,7 @@ func TestRouterLogitsBits(t *testing.T) {
 	alone := RouterLogitsArgs{
 		X: a.X.Slice(4*c*uint64(at), 4*c), Tokens: lab.In("token", tokens[token*c:]), Logits: lab.Out("one", 4), B: 1, N: 1,
 	}
-	lab.Run(func(t *vk.Tape) error {
+	lab.Run(func(t *vk.CommandList) error {
 		if err := all.Record(t, a); err != nil {
 			return err
 		}
@@ -219,7 +219,7 @@ func TestRouterLogitsShifted(t *testing.T) {
 			Logits: outShifted(lab, "logits", b*r*n, words), Logits2: outShifted(lab, "logits2", b*r2*n, words),
 			Factors: outShifted(lab, "factors", b*n, words), B: b, N: n,
 		}
-		lab.Run(func(t *vk.Tape) error { return l.Record(t, a) })
+		lab.Run(func(t *vk.CommandList) error { return l.Record(t, a) })
 		for _, set := range []struct {
 			name   string
 			r      int

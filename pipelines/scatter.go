@@ -37,7 +37,7 @@ type ScatterArgs struct {
 	Value   vk.Range // [B, K, C]; absent, with K 0: there are no slots
 	Indices vk.Range // [B, K] row of y in the same batch item
 	Score   vk.Range // [B, K]; absent: 1
-	Filled  vk.Range // [B, K] 0 or 1; absent: every slot is filled
+	Valid   vk.Range // [B, K] 0 or 1; absent: every slot is filled
 	Base    vk.Range // [B, N, C]; absent: zeros. The same range as Y: y is updated in place
 	Row     vk.Range // [C]; absent: zeros. With Add and slots, Base may not be Y then: a named row's base would be lost
 	Y       vk.Range // [B, N, C]
@@ -60,7 +60,7 @@ func NewScatter(dev *vk.Device, c ScatterConfig) (*Scatter, error) {
 }
 
 // Record adds the dispatches to a tape.
-func (s *Scatter) Record(t *vk.Tape, a ScatterArgs) error {
+func (s *Scatter) Record(t *vk.CommandList, a ScatterArgs) error {
 	if err := s.check(a); err != nil {
 		return err
 	}
@@ -102,9 +102,9 @@ func (s *Scatter) check(a ScatterArgs) error {
 func (s *Scatter) checkSlots(a ScatterArgs, b, k, c dim) error {
 	const op = "Scatter"
 	if k.n == 0 && a.Value.IsZero() {
-		if !a.Indices.IsZero() || !a.Score.IsZero() || !a.Filled.IsZero() {
+		if !a.Indices.IsZero() || !a.Score.IsZero() || !a.Valid.IsZero() {
 			return fmt.Errorf("pipelines: %s: indices has %d bytes, score %d and filled %d, want none: K is 0 and value absent",
-				op, a.Indices.Size(), a.Score.Size(), a.Filled.Size())
+				op, a.Indices.Size(), a.Score.Size(), a.Valid.Size())
 		}
 		return nil
 	}
@@ -116,7 +116,7 @@ func (s *Scatter) checkSlots(a ScatterArgs, b, k, c dim) error {
 		needAt(rowsOf(c.n), op, "value", a.Value, slots*4*uint64(c.n), shape(b, k, c)+" f32"),
 		needAt(words, op, "indices", a.Indices, 4*slots, shape(b, k)+" i32"),
 		optionalAt(words, op, "score", a.Score, 4*slots, shape(b, k)+" f32"),
-		optionalAt(words, op, "filled", a.Filled, 4*slots, shape(b, k)+" u32"),
+		optionalAt(words, op, "filled", a.Valid, 4*slots, shape(b, k)+" u32"),
 	)
 }
 
@@ -129,7 +129,7 @@ func (s *Scatter) kernel(initial bool) (*vk.Kernel, error) {
 }
 
 // dispatch records one of the two kernels, over so many rows.
-func (s *Scatter) dispatch(t *vk.Tape, initial bool, a ScatterArgs, rows int) error {
+func (s *Scatter) dispatch(t *vk.CommandList, initial bool, a ScatterArgs, rows int) error {
 	groups, err := rowGroups(t, "Scatter", s.c.C, uint64(rows))
 	if err != nil {
 		return err
@@ -144,8 +144,8 @@ func (s *Scatter) dispatch(t *vk.Tape, initial bool, a ScatterArgs, rows int) er
 		d.Args = []vk.Access{{}, {}, {}, {}, vk.Read(a.Base), vk.Read(a.Row), vk.Write(a.Y)}
 		d.Bytes = moved + float64(a.Base.Size()+a.Row.Size())
 	} else {
-		d.Args = []vk.Access{vk.Read(a.Value), vk.Read(a.Indices), vk.Read(a.Score), vk.Read(a.Filled), {}, {}, vk.ReadWrite(a.Y)}
-		d.Bytes = 2*moved + float64(a.Indices.Size()+a.Score.Size()+a.Filled.Size())
+		d.Args = []vk.Access{vk.Read(a.Value), vk.Read(a.Indices), vk.Read(a.Score), vk.Read(a.Valid), {}, {}, vk.ReadWrite(a.Y)}
+		d.Bytes = 2*moved + float64(a.Indices.Size()+a.Score.Size()+a.Valid.Size())
 		if s.c.Add && !a.Base.IsZero() {
 			d.Args[4] = vk.Read(a.Base)
 			d.Bytes += moved

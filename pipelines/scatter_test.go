@@ -55,7 +55,7 @@ func TestScatter(t *testing.T) {
 				require.NoError(t, err)
 				defer s.Close()
 				a := ScatterArgs{Value: lab.In("value", args.Value), B: size.b, N: size.n, K: size.k}
-				a.Indices, a.Score, a.Filled = list.put(lab)
+				a.Indices, a.Score, a.Valid = list.put(lab)
 				if mode.row {
 					args.Row = normal(2, size.c)
 					a.Row = lab.In("row", args.Row)
@@ -73,7 +73,7 @@ func TestScatter(t *testing.T) {
 				default:
 					a.Y = lab.Out("y", 4*size.b*size.n*size.c)
 				}
-				lab.Run(func(t *vk.Tape) error { return s.Record(t, a) })
+				lab.Run(func(t *vk.CommandList) error { return s.Record(t, a) })
 				assert.Len(t, lab.Dispatches(), mode.dispatches)
 				naive, want := ref.Scatter32(args), ref.Scatter(args)
 				if !mode.add {
@@ -122,7 +122,7 @@ func TestScatterWithoutSlots(t *testing.T) {
 				default:
 					a.Y = lab.Out("y", 4*b*n*c)
 				}
-				lab.Run(func(t *vk.Tape) error { return s.Record(t, a) })
+				lab.Run(func(t *vk.CommandList) error { return s.Record(t, a) })
 				assert.Len(t, lab.Dispatches(), mode.dispatches)
 				assert.Equal(t, ref.Scatter32(args), lab.Float32("y"))
 			})
@@ -136,12 +136,12 @@ func TestScatterNothing(t *testing.T) {
 	s, err := NewScatter(lab.Dev, ScatterConfig{C: 4})
 	require.NoError(t, err)
 	defer s.Close()
-	tape, err := lab.Dev.NewTape(vk.TapeConfig{Name: "nothing"})
+	list, err := lab.Dev.NewCommandList(vk.CommandListConfig{Name: "nothing"})
 	require.NoError(t, err)
-	defer tape.Close()
+	defer list.Close()
 	y := lab.Out("y", 3*4*4)
-	require.NoError(t, s.Record(tape, ScatterArgs{Base: y, Y: y, B: 1, N: 3}))
-	assert.Empty(t, tape.Kernels())
+	require.NoError(t, s.Record(list, ScatterArgs{Base: y, Y: y, B: 1, N: 3}))
+	assert.Empty(t, list.Kernels())
 }
 
 func TestScatterShifted(t *testing.T) {
@@ -158,11 +158,11 @@ func TestScatterShifted(t *testing.T) {
 		defer s.Close()
 		a := ScatterArgs{
 			Value: inShifted(lab, "value", args.Value, start), Indices: inShifted(lab, "indices", list.indices, words),
-			Score: inShifted(lab, "score", list.score, words), Filled: inShifted(lab, "filled", list.filled, words),
+			Score: inShifted(lab, "score", list.score, words), Valid: inShifted(lab, "filled", list.filled, words),
 			Base: inShifted(lab, "base", args.Base, start), Row: inShifted(lab, "row", args.Row, start), Y: outShifted(lab, "y", b*n*c, start),
 			B: b, N: n, K: k,
 		}
-		lab.Run(func(t *vk.Tape) error { return s.Record(t, a) })
+		lab.Run(func(t *vk.CommandList) error { return s.Record(t, a) })
 		assert.Equal(t, ref.Scatter32(args), unshifted(t, lab, "y", start), c)
 	}
 }
@@ -196,7 +196,7 @@ func TestScatterBadInput(t *testing.T) {
 		{"indices is missing, want [B 2, K 3] i32, 24 bytes", func(a *ScatterArgs) { a.Indices = vk.Range{} }},
 		{"indices has 1600 bytes, want", func(a *ScatterArgs) { a.Indices = big }},
 		{"score has 1600 bytes, want [B 2, K 3] f32, 24 bytes", func(a *ScatterArgs) { a.Score = big }},
-		{"filled has 1600 bytes, want [B 2, K 3] u32, 24 bytes", func(a *ScatterArgs) { a.Filled = big }},
+		{"filled has 1600 bytes, want [B 2, K 3] u32, 24 bytes", func(a *ScatterArgs) { a.Valid = big }},
 		{"base has 1600 bytes, want [B 2, N 5, C 8] f32, 320 bytes", func(a *ScatterArgs) { a.Base = big }},
 		{"row has 1600 bytes, want [C 8] f32, 32 bytes", func(a *ScatterArgs) { a.Row = big }},
 		{"y is missing, want [B 2, N 5, C 8] f32, 320 bytes", func(a *ScatterArgs) { a.Y = vk.Range{} }},

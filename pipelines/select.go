@@ -60,14 +60,14 @@ func NewSelect(dev *vk.Device, c SelectConfig) (*Select, error) {
 }
 
 // Record adds the dispatches of a selection to a tape.
-func (s *Select) Record(t *vk.Tape, a SelectArgs) error {
+func (s *Select) Record(t *vk.CommandList, a SelectArgs) error {
 	if a.Routes == 0 {
 		a.Routes = 1
 	}
 	if err := s.checkSizes(a); err != nil {
 		return err
 	}
-	r := selectRecorder{Select: s, tape: t, args: a, plan: newSelectPlan(s.limits, s.config.Sorted, a.sizes())}
+	r := selectRecorder{Select: s, list: t, args: a, plan: newSelectPlan(s.limits, s.config.Sorted, a.sizes())}
 	if r.plan.segments > math.MaxInt32 {
 		return fmt.Errorf("pipelines: Select: Rows %d with %d blocks each, want at most %d blocks", a.Rows, r.plan.blocks, math.MaxInt32)
 	}
@@ -81,7 +81,7 @@ func (s *Select) Record(t *vk.Tape, a SelectArgs) error {
 	}
 	r.push = selectPush{
 		n: uint32(a.N), block: uint32(r.plan.block), blocks: uint32(r.plan.blocks), k: uint32(a.K), slots: uint32(r.plan.slots),
-		routes: uint32(a.Routes), segments: uint32(r.plan.segments), parts: 1, span: uint32(r.plan.span), empty: a.EmptyIndex, word: max(a.FilledWord, 1),
+		routes: uint32(a.Routes), segments: uint32(r.plan.segments), parts: 1, span: uint32(r.plan.span), empty: a.EmptyIndex, word: max(a.ValidWord, 1),
 		skip: uint32(a.SkipBlocks),
 	}
 	if a.Windows > 0 {
@@ -96,7 +96,7 @@ func (s *Select) Record(t *vk.Tape, a SelectArgs) error {
 // selectRecorder is one selection on its way to a tape.
 type selectRecorder struct {
 	*Select
-	tape *vk.Tape
+	list *vk.CommandList
 	args SelectArgs
 	plan selectPlan
 	push selectPush
@@ -122,7 +122,7 @@ func (r *selectRecorder) record() error {
 		return r.sort()
 	}
 	r.push.parts = uint32(p.parts)
-	if err := r.tape.Fill(r.state, 0); err != nil {
+	if err := r.list.Fill(r.state, 0); err != nil {
 		return err
 	}
 	for step := range uint32(4) {
@@ -230,12 +230,12 @@ func (r *selectRecorder) dispatch(s selectStep) error {
 		bytes += a.Logits.Size() + a.Mask.Size()
 	}
 	if result {
-		args[2], args[3], args[4] = vk.Write(a.Indices), vk.Write(a.Filled), vk.Write(a.Values)
-		bytes += a.Indices.Size() + a.Filled.Size() + a.Values.Size()
+		args[2], args[3], args[4] = vk.Write(a.Indices), vk.Write(a.Valid), vk.Write(a.Values)
+		bytes += a.Indices.Size() + a.Valid.Size() + a.Values.Size()
 	}
 	push := r.push
 	push.step = s.step
-	return r.tape.Dispatch(vk.Dispatch{Kernel: k, Groups: groups, Args: args, Push: vk.Scalars(&push), Bytes: float64(bytes)})
+	return r.list.Dispatch(vk.Dispatch{Kernel: k, Groups: groups, Args: args, Push: vk.Scalars(&push), Bytes: float64(bytes)})
 }
 
 // kernel returns a kernel of a plan, compiled at its first use.

@@ -9,15 +9,15 @@ import (
 
 // SelectArgs names memory and sizes of one selection.
 type SelectArgs struct {
-	Logits, Mask, Indices, Filled, Values vk.Range
-	Scratch                               vk.Range // of at least SelectScratch bytes; its contents do not matter before or after
-	Rows, N, K                            int
-	Routes                                int    // rows that share a row of the mask, a divisor of Rows; 0: 1
-	BlockSize                             int    // each block of so many entries chooses K of its own; 0: the whole row
-	SkipBlocks                            int    // so many blocks at the start of every row stay empty; 0: none. Only with BlockSize
-	Windows, Prefix                       int    // window m chooses from the first m * Prefix entries; both 0: no windows. Not with BlockSize
-	EmptyIndex                            int32  // the index in an empty slot
-	FilledWord                            uint32 // what marks a filled slot in Filled; 0: 1. The bits of 1.0 make Filled a tensor of scores
+	Logits, Mask, Indices, Valid, Values vk.Range
+	Scratch                              vk.Range // of at least SelectScratch bytes; its contents do not matter before or after
+	Rows, N, K                           int
+	Routes                               int    // rows that share a row of the mask, a divisor of Rows; 0: 1
+	BlockSize                            int    // each block of so many entries chooses K of its own; 0: the whole row
+	SkipBlocks                           int    // so many blocks at the start of every row stay empty; 0: none. Only with BlockSize
+	Windows, Prefix                      int    // window m chooses from the first m * Prefix entries; both 0: no windows. Not with BlockSize
+	EmptyIndex                           int32  // the index in an empty slot
+	ValidWord                            uint32 // what marks a filled slot in Filled; 0: 1. The bits of 1.0 make Filled a tensor of scores
 }
 
 // SelectScratch is the number of bytes that SelectArgs.Scratch must have at least; 0 for short blocks. The sizes are those of
@@ -87,7 +87,7 @@ func (r *selectRecorder) checkRanges() error {
 		needAt(words, op, "logits", a.Logits, 4*uint64(a.Rows)*uint64(a.N), shape(rows, n)+" f32"),
 		optionalAt(1, op, "mask", a.Mask, uint64(items.n)*uint64(a.N), shape(items, n)+" u8"),
 		needAt(words, op, "indices", a.Indices, out, slots+" i32"),
-		needAt(words, op, "filled", a.Filled, out, slots+" u32"),
+		needAt(words, op, "filled", a.Valid, out, slots+" u32"),
 		optionalAt(words, op, "values", a.Values, out, slots+" f32"),
 	} {
 		if err != nil {

@@ -20,7 +20,7 @@ func TestSelectBadInput(t *testing.T) {
 	size := s.Scratch(rows, n, k, 0)
 	logits, mask, indices := lab.In("logits", make([]float32, rows*n)), lab.In("mask", make([]uint8, rows/2*n)), lab.Out("indices", 4*rows*k)
 	filled, values, scratch := lab.Out("filled", 4*rows*k), lab.Out("values", 4*rows*k), lab.Out("scratch", int(size)+16)
-	good := SelectArgs{Logits: logits, Mask: mask, Indices: indices, Filled: filled, Values: values, Scratch: scratch, Rows: rows, N: n, K: k, Routes: 2}
+	good := SelectArgs{Logits: logits, Mask: mask, Indices: indices, Valid: filled, Values: values, Scratch: scratch, Rows: rows, N: n, K: k, Routes: 2}
 	for _, test := range []struct {
 		name, want string
 		change     func(*SelectArgs)
@@ -53,9 +53,9 @@ func TestSelectBadInput(t *testing.T) {
 		{"indices short", "indices has 48 bytes, want [Rows 4, Blocks 2, K 3] i32, 96 bytes", func(a *SelectArgs) { a.BlockSize = 39999 }},
 		{"indices odd", "indices starts at byte 258 of its buffer, want a multiple of 4", func(a *SelectArgs) {
 			a.Rows, a.Routes, a.K, a.N, a.Indices = 1, 1, 3, 10, indices.Slice(2, 12)
-			a.Logits, a.Mask, a.Filled, a.Values = logits.Slice(4, 40), mask.Slice(1, 10), filled.Slice(8, 12), values.Slice(4, 12)
+			a.Logits, a.Mask, a.Valid, a.Values = logits.Slice(4, 40), mask.Slice(1, 10), filled.Slice(8, 12), values.Slice(4, 12)
 		}},
-		{"filled missing", "filled is missing, want [Rows 4, Blocks 1, K 3] u32", func(a *SelectArgs) { a.Filled = vk.Range{} }},
+		{"filled missing", "filled is missing, want [Rows 4, Blocks 1, K 3] u32", func(a *SelectArgs) { a.Valid = vk.Range{} }},
 		{"values short", "values has 44 bytes, want [Rows 4, Blocks 1, K 3] f32, 48 bytes", func(a *SelectArgs) { a.Values = values.Slice(0, 44) }},
 		{"scratch missing", fmt.Sprintf("scratch has 0 bytes, want at least %d", size), func(a *SelectArgs) { a.Scratch = vk.Range{} }},
 		{"scratch short", fmt.Sprintf("scratch has %d bytes, want at least %d", size-1, size), func(a *SelectArgs) { a.Scratch = scratch.Slice(0, size-1) }},
@@ -64,10 +64,10 @@ func TestSelectBadInput(t *testing.T) {
 		t.Run(test.name, func(t *testing.T) {
 			a := good
 			test.change(&a)
-			tape, err := lab.Dev.NewTape(vk.TapeConfig{Name: "bad"})
+			list, err := lab.Dev.NewCommandList(vk.CommandListConfig{Name: "bad"})
 			require.NoError(t, err)
-			defer tape.Close()
-			if err := s.Record(tape, a); test.want == "" {
+			defer list.Close()
+			if err := s.Record(list, a); test.want == "" {
 				assert.NoError(t, err)
 			} else {
 				assert.ErrorContains(t, err, test.want)
@@ -81,8 +81,8 @@ func TestSelectBadInput(t *testing.T) {
 	require.NoError(t, s.Close())
 	require.NoError(t, s.Close())
 	require.NoError(t, (*Select)(nil).Close())
-	tape, err := lab.Dev.NewTape(vk.TapeConfig{Name: "closed"})
+	list, err := lab.Dev.NewCommandList(vk.CommandListConfig{Name: "closed"})
 	require.NoError(t, err)
-	defer tape.Close()
-	assert.ErrorIs(t, s.Record(tape, good), vk.ErrClosed)
+	defer list.Close()
+	assert.ErrorIs(t, s.Record(list, good), vk.ErrClosed)
 }

@@ -55,10 +55,10 @@ func TestSelectMaskedSamples(t *testing.T) {
 	plan := newSelectPlan(s.limits, true, c.sizes())
 	require.True(t, plan.sampled)
 	a := SelectArgs{
-		Logits: lab.In("logits", logits), Mask: lab.In("mask", mask), Indices: lab.Out("indices", 4000), Filled: lab.Out("filled", 4000),
+		Logits: lab.In("logits", logits), Mask: lab.In("mask", mask), Indices: lab.Out("indices", 4000), Valid: lab.Out("filled", 4000),
 		Scratch: selectMemory(t, lab, plan.scratch()), Rows: 1, N: c.n, K: c.k,
 	}
-	lab.Run(func(t *vk.Tape) error { return s.Record(t, a) })
+	lab.Run(func(t *vk.CommandList) error { return s.Record(t, a) })
 	state := make([]uint32, 3) // of select_gather.comp
 	require.NoError(t, lab.Dev.Download(vk.Transfer{Range: a.Scratch.Slice(0, 12), Data: vk.Bytes(state)}))
 	assert.GreaterOrEqual(t, int(state[1]+state[2]), c.k)

@@ -28,7 +28,7 @@ func TestSelectStaleSharedMemory(t *testing.T) {
 			}
 			bytes := 4 * rows * size.k
 			a := SelectArgs{
-				Logits: lab.In("logits", logits), Indices: lab.Out("indices", bytes), Filled: lab.Out("filled", bytes), Values: lab.Out("values", bytes),
+				Logits: lab.In("logits", logits), Indices: lab.Out("indices", bytes), Valid: lab.Out("filled", bytes), Values: lab.Out("values", bytes),
 				Rows: rows, N: size.n, K: size.k,
 			}
 			if scratch := s.Scratch(rows, size.n, size.k, 0); scratch > 0 {
@@ -36,7 +36,7 @@ func TestSelectStaleSharedMemory(t *testing.T) {
 			}
 			first := a // its results are in the way of the second one's, which so comes after it
 			first.Logits, first.N, first.Scratch = lab.In("large", large), 1024, vk.Range{}
-			lab.Run(func(t *vk.Tape) error {
+			lab.Run(func(t *vk.CommandList) error {
 				if err := s.Record(t, first); err != nil {
 					return err
 				}

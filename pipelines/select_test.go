@@ -171,7 +171,7 @@ func selectRun(t *testing.T, c selectCase, sorted bool, force *selectForce) []st
 		return lab.Out(name, 4*before+out).Slice(uint64(4*before), uint64(out))
 	}
 	a := SelectArgs{
-		Logits: lab.In("logits", logits), Indices: result("indices"), Filled: result("filled"), Values: result("values"),
+		Logits: lab.In("logits", logits), Indices: result("indices"), Valid: result("filled"), Values: result("values"),
 		Rows: c.rows, N: c.n, K: c.k, Routes: c.routes, BlockSize: c.block, SkipBlocks: c.skip, Windows: c.windows, Prefix: c.prefix, EmptyIndex: c.empty,
 	}
 	if mask != nil {
@@ -186,7 +186,7 @@ func selectRun(t *testing.T, c selectCase, sorted bool, force *selectForce) []st
 	if size := selectScratch(s.limits, sorted, c.sizes()); size > 0 {
 		a.Scratch = selectMemory(t, lab, size)
 	}
-	lab.Run(func(t *vk.Tape) error { return s.Record(t, a) })
+	lab.Run(func(t *vk.CommandList) error { return s.Record(t, a) })
 	nothing := slices.Repeat([]uint32{math.MaxUint32}, before)
 	same(t, "indices", append(slices.Repeat([]int32{-1}, before), indices...), lab.Int32("indices"))
 	same(t, "filled", append(nothing, filled...), lab.Uint32("filled"))
@@ -345,11 +345,11 @@ func TestSelectWithoutValues(t *testing.T) {
 		s, err := NewSelect(lab.Dev, SelectConfig{Sorted: true})
 		require.NoError(t, err)
 		defer s.Close()
-		a := SelectArgs{Logits: lab.In("logits", logits), Indices: lab.Out("indices", 80), Filled: lab.Out("filled", 80), Rows: 2, N: n, K: 10}
+		a := SelectArgs{Logits: lab.In("logits", logits), Indices: lab.Out("indices", 80), Valid: lab.Out("filled", 80), Rows: 2, N: n, K: 10}
 		if size := s.Scratch(2, n, 10, 0); size > 0 {
 			a.Scratch = selectMemory(t, lab, size)
 		}
-		lab.Run(func(t *vk.Tape) error { return s.Record(t, a) })
+		lab.Run(func(t *vk.CommandList) error { return s.Record(t, a) })
 		assert.Equal(t, indices, lab.Int32("indices"))
 		assert.Equal(t, filled, lab.Uint32("filled"))
 	}

@@ -32,7 +32,7 @@ type WindowAttentionConfig struct {
 	Heads, DimHead int // H; D, 1 to 128, even with F16 and BF16
 	Window         int // at least 1
 	Causal         bool
-	Precision      Precision // of qkv and y
+	Precision      DType // of qkv and y
 }
 
 // WindowAttentionArgs is one attention.
@@ -80,7 +80,7 @@ func NewWindowAttention(dev *vk.Device, c WindowAttentionConfig) (*WindowAttenti
 }
 
 // Record adds the attention to a tape: one dispatch, or several if it is very large.
-func (w *WindowAttention) Record(t *vk.Tape, a WindowAttentionArgs) error {
+func (w *WindowAttention) Record(t *vk.CommandList, a WindowAttentionArgs) error {
 	const op = "WindowAttention"
 	if a.Rows == 0 {
 		a.Rows = a.N

@@ -58,7 +58,7 @@ func TestWindowAttention(t *testing.T) {
 						a.Mask = holes(size.b, size.n)
 						g.Mask = lab.In("mask", a.Mask)
 					}
-					lab.Run(func(t *vk.Tape) error { return w.Record(t, g) })
+					lab.Run(func(t *vk.CommandList) error { return w.Record(t, g) })
 					want, naive := ref.WindowAttention(a), ref.WindowAttention32(a)
 					// A weight is off by a rounding of its logit, and more where a device's exp2 is: with logits of some hundreds
 					// an NVIDIA H200 was off by 4.3e-5 where the naive error allowed 3.8e-5.
@@ -79,7 +79,7 @@ func TestWindowAttentionParts(t *testing.T) {
 		defer w.Close()
 		qkv, mask := lab.In("qkv", normal(1, b*n*3*h*d)), lab.In("mask", holes(b, n))
 		whole, parts := lab.Out("whole", 4*b*n*h*d), lab.Out("parts", 4*b*n*h*d)
-		lab.Run(func(t *vk.Tape) error {
+		lab.Run(func(t *vk.CommandList) error {
 			if err := w.Record(t, WindowAttentionArgs{QKV: qkv, Mask: mask, Y: whole, Items: b, N: n}); err != nil {
 				return err
 			}
@@ -140,6 +140,6 @@ func TestWindowAttentionBadInput(t *testing.T) {
 	} {
 		a := good
 		test.change(&a)
-		badRecord(t, lab, test.want, func(t *vk.Tape) error { return w.Record(t, a) })
+		badRecord(t, lab, test.want, func(t *vk.CommandList) error { return w.Record(t, a) })
 	}
 }

@@ -10,15 +10,15 @@ import (
 )
 
 // chain is a tape of so many steps, every other one of which waits for the one before; the first reads a slot.
-func chain(b *testing.B, d *vk.Device, k *vk.Kernel, steps int) (*vk.Tape, *vk.Slot) {
-	tp := tape(b, d, vk.TapeConfig{})
-	slot := tp.NewSlot("x", 256)
+func chain(b *testing.B, d *vk.Device, k *vk.Kernel, steps int) (*vk.CommandList, *vk.Binding) {
+	tp := list(b, d, vk.CommandListConfig{})
+	binding := tp.NewBinding("x", 256)
 	for i := range steps {
 		y := buffer(b, d, "y", 256)
-		x := slot.Range()
+		x := binding.Range()
 		require.NoError(b, tp.Dispatch(mix(k, x, x, y.Range(), uint32(i))))
 	}
-	return tp, slot
+	return tp, binding
 }
 
 // BenchmarkRun is the time of a call beyond its GPU time, over tapes of small steps: as it is, with other memory than last time but the
@@ -28,11 +28,11 @@ func BenchmarkRun(b *testing.B) {
 		for _, how := range []string{"same", "turns", "new"} {
 			b.Run(fmt.Sprintf("%d steps/%s", steps, how), func(b *testing.B) {
 				d := open(b, vk.Options{})
-				tp, slot := chain(b, d, kernel(b, d, "mix", nil), steps)
+				tp, binding := chain(b, d, kernel(b, d, "mix", nil), steps)
 				x := buffer(b, d, "x", 1<<20)
 				sets := map[string]int{"same": 1, "turns": 2, "new": 3}[how]
 				run := func(i int) {
-					if err := tp.Bind(slot, x.Range().Slice(uint64(i%sets)*256, 256)); err != nil {
+					if err := tp.Bind(binding, x.Range().Slice(uint64(i%sets)*256, 256)); err != nil {
 						b.Fatal(err)
 					}
 					if err := tp.Run(); err != nil {
@@ -42,7 +42,7 @@ func BenchmarkRun(b *testing.B) {
 				for i := range 6 {
 					run(i)
 				}
-				before, gpu, start := d.Stats().Encodes, time.Duration(0), time.Now()
+				before, gpu, start := d.Stats().CommandBufferWrites, time.Duration(0), time.Now()
 				b.ResetTimer()
 				for i := range b.N {
 					run(i)
@@ -54,7 +54,7 @@ func BenchmarkRun(b *testing.B) {
 				}
 				b.StopTimer()
 				b.ReportMetric(float64((time.Since(start)-gpu).Microseconds())/float64(b.N), "us-beyond-gpu/op")
-				b.ReportMetric(float64(d.Stats().Encodes-before)/float64(b.N), "encodes/op")
+				b.ReportMetric(float64(d.Stats().CommandBufferWrites-before)/float64(b.N), "encodes/op")
 			})
 		}
 	}
@@ -65,8 +65,8 @@ func BenchmarkEncode(b *testing.B) {
 	for _, steps := range []int{40, 1000} {
 		b.Run(fmt.Sprintf("%d steps", steps), func(b *testing.B) {
 			d := open(b, vk.Options{})
-			tp, slot := chain(b, d, kernel(b, d, "mix", nil), steps)
-			require.NoError(b, tp.Bind(slot, buffer(b, d, "x", 256).Range()))
+			tp, binding := chain(b, d, kernel(b, d, "mix", nil), steps)
+			require.NoError(b, tp.Bind(binding, buffer(b, d, "x", 256).Range()))
 			require.NoError(b, tp.Run())
 			b.ResetTimer()
 			for range b.N {
@@ -84,7 +84,7 @@ func BenchmarkSchedule(b *testing.B) {
 	for _, steps := range []int{100, 1000, 5000} {
 		b.Run(fmt.Sprintf("%d steps", steps), func(b *testing.B) {
 			d := open(b, vk.Options{})
-			k, tp := kernel(b, d, "mix", nil), tape(b, d, vk.TapeConfig{})
+			k, tp := kernel(b, d, "mix", nil), list(b, d, vk.CommandListConfig{})
 			x := buffer(b, d, "x", 1<<20).Range()
 			for i := range steps { // pieces of one workspace, used again and again
 				at := func(i int) vk.Range { return x.Slice(uint64(i%50)*16384, 16384) }

@@ -47,14 +47,14 @@ type Caps struct {
 	Float16, Float64, Int8, Int16, Int64, Storage8, Storage16, BFloat16 bool
 	MemoryModel, SubgroupExtendedTypes                                  bool
 	CooperativeMatrix                                                   bool
-	CooperativeMatrix2                                                  bool    // VK_NV_cooperative_matrix2, workgroup scope and flexible dimensions
-	Shapes                                                              []Shape `json:"shapes,omitempty"` // cooperative matrix shapes
+	CooperativeMatrix2                                                  bool          // VK_NV_cooperative_matrix2, workgroup scope and flexible dimensions
+	MatrixShapes                                                        []MatrixShape `json:"shapes,omitempty"` // cooperative matrix shapes
 	PipelineStatistics                                                  bool
 }
 
 // Shape is a cooperative matrix product, A [M, K] x B [K, N] + C [M, N], that a device offers. Types are VkComponentTypeKHR, the
 // scope VkScopeKHR.
-type Shape struct{ M, N, K, A, B, C, Result, Saturating, Scope uint32 }
+type MatrixShape struct{ M, N, K, A, B, C, Result, Saturating, Scope uint32 }
 
 func (p *physical) caps(l *vulkan.PhysicalDeviceLimits, timestampBits uint32) Caps {
 	q := &p.probe
@@ -94,7 +94,7 @@ func (p *physical) caps(l *vulkan.PhysicalDeviceLimits, timestampBits uint32) Ca
 	}
 	for i := range int(q.shape_count) {
 		s := q.shapes[i]
-		c.Shapes = append(c.Shapes, Shape{
+		c.MatrixShapes = append(c.MatrixShapes, MatrixShape{
 			M: uint32(s.m), N: uint32(s.n), K: uint32(s.k), A: uint32(s.a), B: uint32(s.b), C: uint32(s.c),
 			Result: uint32(s.result), Saturating: uint32(s.saturating), Scope: uint32(s.scope),
 		})

@@ -28,13 +28,13 @@ func TestCloseDuringCalls(t *testing.T) {
 				return c.Close()
 			},
 			func() error {
-				tp, err := d.NewTape(vk.TapeConfig{})
+				tp, err := d.NewCommandList(vk.CommandListConfig{})
 				if err != nil {
 					return err
 				}
 				return tp.Close()
 			},
-			func() error { d.Messages(); return d.Wait() },
+			func() error { d.DrainMessages(); return d.Wait() },
 		} {
 			started.Add(1)
 			done.Add(1)

@@ -27,15 +27,15 @@ type Options struct {
 
 // Stats counts what a device holds and has done.
 type Stats struct {
-	BufferBytes uint64 // in open buffers
-	PeakBytes   uint64 // the most that was in open buffers at once
-	DeviceBytes uint64 // taken from the device: blocks for buffers, and from the first transfer on what these pass through
-	Allocations uint64 // times that device memory was allocated
-	Buffers     int64  // open buffers
-	Kernels     int64  // open kernels
-	Tapes       int64  // open tapes
-	Submits     uint64 // submissions to the queue
-	Encodes     uint64 // command buffers written
+	BufferBytes         uint64 // in open buffers
+	PeakBytes           uint64 // the most that was in open buffers at once
+	DeviceBytes         uint64 // taken from the device: blocks for buffers, and from the first transfer on what these pass through
+	Allocations         uint64 // times that device memory was allocated
+	Buffers             int64  // open buffers
+	Kernels             int64  // open kernels
+	CommandLists        int64  // open tapes
+	Submits             uint64 // submissions to the queue
+	CommandBufferWrites uint64 // command buffers written
 }
 
 // Device is an open Vulkan device with one compute queue.
@@ -55,7 +55,7 @@ type Device struct {
 	life    sync.RWMutex // calls hold it for reading, Close for writing
 	closed  atomic.Bool
 
-	buffers, kernels, tapes atomic.Int64
+	buffers, kernels, lists atomic.Int64
 	submits, encodes        atomic.Uint64
 	lost                    atomic.Bool
 }
@@ -116,8 +116,8 @@ func (d *Device) Caps() Caps { return d.info.Caps }
 func (d *Device) Stats() Stats {
 	s := d.pool.stats()
 	s.DeviceBytes += d.staging.taken.Load()
-	s.Buffers, s.Kernels, s.Tapes = d.buffers.Load(), d.kernels.Load(), d.tapes.Load()
-	s.Submits, s.Encodes = d.submits.Load(), d.encodes.Load()
+	s.Buffers, s.Kernels, s.CommandLists = d.buffers.Load(), d.kernels.Load(), d.lists.Load()
+	s.Submits, s.CommandBufferWrites = d.submits.Load(), d.encodes.Load()
 	return s
 }
 
@@ -136,7 +136,7 @@ func (d *Device) MemoryBudget() (budget, used uint64) {
 }
 
 // Messages returns, and forgets, what the validation layer said: how many messages, and the text of the first ones.
-func (d *Device) Messages() (count int, text string) {
+func (d *Device) DrainMessages() (count int, text string) {
 	if err := d.enter("Messages"); err != nil {
 		return 0, ""
 	}
@@ -204,7 +204,7 @@ func (d *Device) leaks() error {
 	if n := d.kernels.Load(); n > 0 {
 		left = append(left, fmt.Sprintf("%d kernels", n))
 	}
-	if n := d.tapes.Load(); n > 0 {
+	if n := d.lists.Load(); n > 0 {
 		left = append(left, fmt.Sprintf("%d tapes", n))
 	}
 	if left == nil {

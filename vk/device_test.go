@@ -27,28 +27,28 @@ func TestCloseTwiceAndNil(t *testing.T) {
 	d := open(t, vk.Options{})
 	k := kernel(t, d, "mix", nil)
 	b := buffer(t, d, "b", 4)
-	tp := tape(t, d, vk.TapeConfig{})
+	tp := list(t, d, vk.CommandListConfig{})
 	for range 3 {
 		closed(t, tp, k, b)
 	}
 	assert.Equal(t, vk.Stats{}, counts(d))
 	closed(t, d, d)
-	closed(t, (*vk.Device)(nil), (*vk.Kernel)(nil), (*vk.Buffer)(nil), (*vk.Tape)(nil))
+	closed(t, (*vk.Device)(nil), (*vk.Kernel)(nil), (*vk.Buffer)(nil), (*vk.CommandList)(nil))
 }
 
 // counts is how much is open.
 func counts(d *vk.Device) vk.Stats {
 	s := d.Stats()
-	return vk.Stats{Buffers: s.Buffers, Kernels: s.Kernels, Tapes: s.Tapes, BufferBytes: s.BufferBytes}
+	return vk.Stats{Buffers: s.Buffers, Kernels: s.Kernels, CommandLists: s.CommandLists, BufferBytes: s.BufferBytes}
 }
 
 // everything calls what takes a device, and what takes a tape.
-func everything(d *vk.Device, tp *vk.Tape, k *vk.Kernel, s *vk.Slot, r vk.Range) map[string]error {
+func everything(d *vk.Device, tp *vk.CommandList, k *vk.Kernel, s *vk.Binding, r vk.Range) map[string]error {
 	data := make([]byte, r.Size())
 	calls := map[string]error{}
 	_, calls["NewBuffer"] = d.NewBuffer("b", 4)
 	_, calls["NewKernel"] = d.NewKernel(vk.KernelConfig{Name: "k", Code: data})
-	_, calls["NewTape"] = d.NewTape(vk.TapeConfig{})
+	_, calls["NewTape"] = d.NewCommandList(vk.CommandListConfig{})
 	calls["Upload"] = d.Upload(vk.Transfer{Range: r, Data: data})
 	calls["Download"] = d.Download(vk.Transfer{Range: r, Data: data})
 	calls["Device.Wait"] = d.Wait()
@@ -59,7 +59,7 @@ func everything(d *vk.Device, tp *vk.Tape, k *vk.Kernel, s *vk.Slot, r vk.Range)
 	return calls
 }
 
-func tapeCalls(tp *vk.Tape, k *vk.Kernel, s *vk.Slot, r vk.Range) map[string]error {
+func tapeCalls(tp *vk.CommandList, k *vk.Kernel, s *vk.Binding, r vk.Range) map[string]error {
 	return map[string]error{
 		"Dispatch": tp.Dispatch(mix(k, vk.Range{}, r, r, 1)),
 		"Fill":     tp.Fill(r, 1),
@@ -82,16 +82,16 @@ func TestUseAfterClose(t *testing.T) {
 	require.NoError(t, err)
 	b, err := d.NewBuffer("forgotten", 64)
 	require.NoError(t, err)
-	profiled := vk.TapeConfig{Name: "left", Profile: true}
-	left, err := d.NewTape(profiled)
+	profiled := vk.CommandListConfig{Name: "left", Profile: true}
+	left, err := d.NewCommandList(profiled)
 	require.NoError(t, err)
 	require.NoError(t, left.Fill(b.Range(), 7))
 	require.NoError(t, left.Run())
-	gone, err := d.NewTape(profiled)
+	gone, err := d.NewCommandList(profiled)
 	require.NoError(t, err)
-	slot := gone.NewSlot("s", 64)
+	binding := gone.NewBinding("s", 64)
 	closed(t, gone)
-	for name, err := range tapeCalls(gone, k, slot, b.Range()) {
+	for name, err := range tapeCalls(gone, k, binding, b.Range()) {
 		assert.ErrorIs(t, err, vk.ErrClosed, name)
 	}
 	assert.ErrorIs(t, gone.Wait(), vk.ErrClosed)
@@ -101,10 +101,10 @@ func TestUseAfterClose(t *testing.T) {
 		assert.ErrorContains(t, err, part)
 	}
 	assert.NoError(t, d.Close())
-	for name, err := range everything(d, left, k, left.NewSlot("s", 64), b.Range()) {
+	for name, err := range everything(d, left, k, left.NewBinding("s", 64), b.Range()) {
 		assert.ErrorIs(t, err, vk.ErrClosed, name)
 	}
-	n, _ := d.Messages()
+	n, _ := d.DrainMessages()
 	assert.Zero(t, n)
 	budget, _ := d.MemoryBudget()
 	assert.Zero(t, budget)
@@ -116,20 +116,20 @@ func TestUseAfterClose(t *testing.T) {
 func TestNilDevice(t *testing.T) {
 	var d *vk.Device
 	assert.ErrorContains(t, second(d.NewBuffer("b", 4)), "the device is nil")
-	assert.ErrorContains(t, second(d.NewTape(vk.TapeConfig{})), "the device is nil")
+	assert.ErrorContains(t, second(d.NewCommandList(vk.CommandListConfig{})), "the device is nil")
 	assert.ErrorContains(t, second(d.NewKernel(vk.KernelConfig{})), "the device is nil")
 }
 
 // TestLostDevice pretends: a device that is really lost takes everything on it along.
 func TestLostDevice(t *testing.T) {
 	d := open(t, vk.Options{})
-	k, b, tp := kernel(t, d, "mix", nil), buffer(t, d, "b", 64), tape(t, d, vk.TapeConfig{Profile: true})
-	slot := tp.NewSlot("s", 64)
-	require.NoError(t, tp.Bind(slot, b.Range()))
-	require.NoError(t, tp.Fill(slot.Range(), 1))
+	k, b, tp := kernel(t, d, "mix", nil), buffer(t, d, "b", 64), list(t, d, vk.CommandListConfig{Profile: true})
+	binding := tp.NewBinding("s", 64)
+	require.NoError(t, tp.Bind(binding, b.Range()))
+	require.NoError(t, tp.Fill(binding.Range(), 1))
 	require.NoError(t, tp.Submit())
 	d.Lose()
-	for name, err := range everything(d, tp, k, slot, b.Range()) {
+	for name, err := range everything(d, tp, k, binding, b.Range()) {
 		assert.ErrorIs(t, err, vk.ErrDeviceLost, name)
 	}
 	closed(t, tp, k, b)
@@ -138,15 +138,15 @@ func TestLostDevice(t *testing.T) {
 
 func TestAnotherDevice(t *testing.T) {
 	mine, other := open(t, vk.Options{}), open(t, vk.Options{})
-	k, b, tp := kernel(t, mine, "mix", nil), buffer(t, mine, "mine", 64), tape(t, mine, vk.TapeConfig{})
-	theirs, foreign, far := kernel(t, other, "mix", nil), buffer(t, other, "theirs", 64), tape(t, other, vk.TapeConfig{})
+	k, b, tp := kernel(t, mine, "mix", nil), buffer(t, mine, "mine", 64), list(t, mine, vk.CommandListConfig{})
+	theirs, foreign, far := kernel(t, other, "mix", nil), buffer(t, other, "theirs", 64), list(t, other, vk.CommandListConfig{})
 	r, f := b.Range(), foreign.Range()
-	slot, away := tp.NewSlot("s", 64), far.NewSlot("away", 64)
+	binding, away := tp.NewBinding("s", 64), far.NewBinding("away", 64)
 	for name, err := range map[string]error{
 		"buffer in dispatch": tp.Dispatch(mix(k, r, f, r, 1)),
 		"fill":               tp.Fill(f, 1),
 		"copy":               tp.Copy(r, f),
-		"bind":               tp.Bind(slot, f),
+		"bind":               tp.Bind(binding, f),
 		"upload":             mine.Upload(vk.Transfer{Range: f, Data: make([]byte, 64)}),
 		"download":           mine.Download(vk.Transfer{Range: f, Data: make([]byte, 64)}),
 	} {

@@ -7,7 +7,7 @@ import (
 )
 
 // emit lays out the operations of every segment, and finds the patches there.
-func (t *Tape) emit() {
+func (t *CommandList) emit() {
 	first := make([]int, len(t.steps)+1) // patch of a step
 	for i := range t.steps {
 		first[i+1] = first[i]
@@ -43,7 +43,7 @@ func (t *Tape) emit() {
 
 // appendStamp writes a time stamp. Without a barrier some devices write it when the work before it is launched, not when it is done; at
 // the start it is the barrier that every submit begins with.
-func (t *Tape) appendStamp(ops []byte, i int) []byte {
+func (t *CommandList) appendStamp(ops []byte, i int) []byte {
 	return appendTimestamp(appendBarrier(ops, kindAny, kindAny), t.queries, uint32(i))
 }
 
@@ -74,7 +74,7 @@ func (c *commandSet) open(d *Device, count int) error {
 	return nil
 }
 
-func (c *commandSet) fits(slots []*Slot) bool {
+func (c *commandSet) fits(slots []*Binding) bool {
 	if !c.written || len(c.bound) != len(slots) {
 		return false
 	}
@@ -88,7 +88,7 @@ func (c *commandSet) fits(slots []*Slot) bool {
 
 // resolve takes command buffers for what is bound: those that were written for it, or else it writes those that were not used last.
 // So do two sets of memory in turn cost no more than one.
-func (t *Tape) resolve() error {
+func (t *CommandList) resolve() error {
 	for i := range t.sets {
 		if t.sets[i].fits(t.slots) {
 			t.set, t.stale = &t.sets[i], false
@@ -107,7 +107,7 @@ func (t *Tape) resolve() error {
 }
 
 // write writes the command buffers of a set for what is bound.
-func (t *Tape) write(c *commandSet) error {
+func (t *CommandList) write(c *commandSet) error {
 	for _, s := range t.slots {
 		if s.bound.buf == nil {
 			return fmt.Errorf("nothing is bound to slot %q", s.name)
@@ -117,7 +117,7 @@ func (t *Tape) write(c *commandSet) error {
 		return err
 	}
 	for _, p := range t.patches {
-		r := p.slot.bound
+		r := p.binding.bound
 		r.offset += p.offset
 		r.write(t.segments[p.segment][p.start+p.at:], p.pair)
 	}
@@ -140,7 +140,7 @@ func (t *Tape) write(c *commandSet) error {
 
 // aliases rejects memory bound to a slot that the tape writes, where another slot or the tape itself uses that memory: the barriers
 // were derived without knowing it.
-func (t *Tape) aliases() error {
+func (t *CommandList) aliases() error {
 	for i, s := range t.slots {
 		for _, o := range t.slots[:i] {
 			if (s.wrote || o.wrote) && s.bound.overlaps(o.bound) {

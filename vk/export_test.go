@@ -50,22 +50,22 @@ func (b *Buffer) Place() (block uintptr, offset uint64) {
 }
 
 // Plant leaves out a barrier of the run: the n-th one.
-func (t *Tape) Plant(n int) { t.planted = n }
+func (t *CommandList) Plant(n int) { t.planted = n }
 
 // Schedule is the order in which the steps run, and which of them, in that order, have a barrier before them.
-func (t *Tape) Schedule() (order []int, barriers []bool) {
+func (t *CommandList) Schedule() (order []int, barriers []bool) {
 	t.schedule()
 	return t.order, t.barriers
 }
 
 // Reschedule changes what the hazard checker sees.
-func (t *Tape) Reschedule(order []int, barriers []bool) { t.order, t.barriers = order, barriers }
+func (t *CommandList) Reschedule(order []int, barriers []bool) { t.order, t.barriers = order, barriers }
 
 // Check is the hazard checker.
-func (t *Tape) Check() error { return t.check() }
+func (t *CommandList) Check() error { return t.check() }
 
 // Ordered says of every barrier that a run encodes, those at its ends too, what kinds of work stand before and behind: C compute, T transfers.
-func (t *Tape) Ordered() []string {
+func (t *CommandList) Ordered() []string {
 	names := []string{"", "C", "T", "CT"}
 	var list []string
 	for _, ops := range t.segments {
@@ -80,25 +80,25 @@ func (t *Tape) Ordered() []string {
 }
 
 // Submits is the number of submissions that a run takes.
-func (t *Tape) Submits() int { return len(t.segments) }
+func (t *CommandList) Submits() int { return len(t.segments) }
 
 // WaitAhead is how long a wait asks at least before it sleeps.
 const WaitAhead = waitAhead
 
 // Polls is how often the last wait of a tape asked.
-func (t *Tape) Polls() int { return t.fence.polls }
+func (t *CommandList) Polls() int { return t.fence.polls }
 
 // Expect changes how long a tape's runs are believed to take.
-func (t *Tape) Expect(d time.Duration) { t.fence.expected = d }
+func (t *CommandList) Expect(d time.Duration) { t.fence.expected = d }
 
 // Expected is how long a tape's runs are believed to take.
-func (t *Tape) Expected() time.Duration { return t.fence.expected }
+func (t *CommandList) Expected() time.Duration { return t.fence.expected }
 
 // SetTimeout changes how long waits last.
 func (d *Device) SetTimeout(timeout time.Duration) { d.timeout = timeout }
 
 // Encode writes the command buffers of the last run anew.
-func (t *Tape) Encode() error {
+func (t *CommandList) Encode() error {
 	t.set.written = false
 	return t.write(t.set)
 }
@@ -133,7 +133,7 @@ func (d *Device) StallDownload(t Transfer) (release func() error, err error) {
 }
 
 // Stall makes the next run of a tape that has run one that the device does not see before release is called.
-func (t *Tape) Stall() (release func() error, err error) {
+func (t *CommandList) Stall() (release func() error, err error) {
 	if err := t.pin(); err != nil {
 		return nil, err
 	}

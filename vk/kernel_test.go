@@ -15,7 +15,7 @@ func needs(t *testing.T, d *vk.Device, name string, spec map[uint32]uint32, lx, 
 	k := kernel(t, d, name, spec)
 	assert.Equal(t, name, k.Name())
 	assert.Equal(t, uint64(4*shared), k.SharedBytes())
-	y, tp := buffer(t, d, "y", uint64(4*lx)), tape(t, d, vk.TapeConfig{})
+	y, tp := buffer(t, d, "y", uint64(4*lx)), list(t, d, vk.CommandListConfig{})
 	require.NoError(t, tp.Dispatch(vk.Dispatch{Kernel: k, Groups: [3]uint32{1, 1, 1}, Args: []vk.Access{vk.Write(y.Range())}}))
 	require.NoError(t, tp.Run())
 	want := make([]uint32, lx)
@@ -127,7 +127,7 @@ func TestSpec(t *testing.T) {
 	upload(t, in.Range(), b)
 	for _, c := range []struct{ width, add uint32 }{{1, 0}, {17, math.MaxUint32}, {128, 5}} {
 		k := kernel(t, d, "mix", map[uint32]uint32{0: c.width, 1: c.add})
-		tp := tape(t, d, vk.TapeConfig{})
+		tp := list(t, d, vk.CommandListConfig{})
 		// With all arguments there: in workgroups of one invocation, the CPU driver of Mesa 26.1 reads from an absent one, which the
 		// shader does not, and dies.
 		run := mix(k, in.Range(), in.Range(), y.Range(), 9)
@@ -142,14 +142,14 @@ func TestSpec(t *testing.T) {
 
 func TestKernelClosed(t *testing.T) {
 	d := open(t, vk.Options{})
-	k, b, tp := kernel(t, d, "mix", nil), buffer(t, d, "b", 64), tape(t, d, vk.TapeConfig{})
+	k, b, tp := kernel(t, d, "mix", nil), buffer(t, d, "b", 64), list(t, d, vk.CommandListConfig{})
 	r := b.Range()
 	require.NoError(t, tp.Dispatch(mix(k, vk.Range{}, r, r, 1)))
 	require.NoError(t, tp.Dispatch(mix(k, vk.Range{}, r, r, 1)))
 	assert.ErrorContains(t, k.Close(), `an open tape uses "mix"`)
 	require.NoError(t, tp.Run(), "the kernel is still there")
 	closed(t, tp, k, k)
-	again := tape(t, d, vk.TapeConfig{})
+	again := list(t, d, vk.CommandListConfig{})
 	assert.ErrorIs(t, again.Dispatch(mix(k, vk.Range{}, r, r, 1)), vk.ErrClosed)
 	_, err := k.Stats()
 	assert.ErrorIs(t, err, vk.ErrClosed)
@@ -173,7 +173,7 @@ func TestKernelStats(t *testing.T) {
 
 func TestDispatchRefused(t *testing.T) {
 	d := open(t, vk.Options{})
-	k, b, tp := kernel(t, d, "mix", nil), buffer(t, d, "b", 64), tape(t, d, vk.TapeConfig{})
+	k, b, tp := kernel(t, d, "mix", nil), buffer(t, d, "b", 64), list(t, d, vk.CommandListConfig{})
 	r, limit := b.Range(), d.Caps().MaxWorkgroupCount
 	for says, change := range map[string]func(*vk.Dispatch){
 		"Kernel is nil": func(c *vk.Dispatch) { c.Kernel = nil },
@@ -219,7 +219,7 @@ func TestGridFolded(t *testing.T) {
 	k := kernel(t, d, "mix", nil)
 	for _, groups := range []int{1, 6, 7, 8, 14, 15, 97} {
 		n := groups * mixWidth
-		in, y, tp := buffer(t, d, "b", uint64(4*n)), buffer(t, d, "y", uint64(4*n)), tape(t, d, vk.TapeConfig{})
+		in, y, tp := buffer(t, d, "b", uint64(4*n)), buffer(t, d, "y", uint64(4*n)), list(t, d, vk.CommandListConfig{})
 		b, want := noise(uint64(n), n), make([]uint32, n)
 		upload(t, in.Range(), b)
 		run := mix(k, vk.Range{}, in.Range(), y.Range(), 3)

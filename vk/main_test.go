@@ -72,12 +72,12 @@ func buffer(t testing.TB, d *vk.Device, name string, size uint64) *vk.Buffer {
 	return b
 }
 
-func tape(t testing.TB, d *vk.Device, c vk.TapeConfig) *vk.Tape {
+func list(t testing.TB, d *vk.Device, c vk.CommandListConfig) *vk.CommandList {
 	t.Helper()
 	if c.Name == "" {
 		c.Name = t.Name()
 	}
-	tp, err := d.NewTape(c)
+	tp, err := d.NewCommandList(c)
 	require.NoError(t, err)
 	later(t, tp)
 	return tp

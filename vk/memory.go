@@ -36,7 +36,7 @@ const closedUse = -1 << 40
 // Range is a piece of a buffer, or of a tape's slot. The zero Range stands for an absent argument.
 type Range struct {
 	buf          *Buffer
-	slot         *Slot
+	binding      *Binding
 	offset, size uint64
 }
 
@@ -48,15 +48,15 @@ func (r Range) Size() uint64 { return r.size }
 func (r Range) Offset() uint64 { return r.offset }
 
 // IsZero says whether this is the zero Range.
-func (r Range) IsZero() bool { return r.buf == nil && r.slot == nil }
+func (r Range) IsZero() bool { return r.buf == nil && r.binding == nil }
 
 // Device is the device that the range belongs to, nil for the zero Range.
 func (r Range) Device() *Device {
 	switch {
 	case r.buf != nil:
 		return r.buf.dev
-	case r.slot != nil:
-		return r.slot.tape.dev
+	case r.binding != nil:
+		return r.binding.list.dev
 	}
 	return nil
 }
@@ -67,9 +67,9 @@ const beyond = ^uint64(0)
 // Slice is the part of size bytes that starts offset bytes into r. Beyond the end of r it has no meaning, and using it is an error.
 func (r Range) Slice(offset, size uint64) Range {
 	if r.size == beyond || offset > r.size || size > r.size-offset {
-		return Range{buf: r.buf, slot: r.slot, offset: r.offset + offset, size: beyond}
+		return Range{buf: r.buf, binding: r.binding, offset: r.offset + offset, size: beyond}
 	}
-	return Range{buf: r.buf, slot: r.slot, offset: r.offset + offset, size: size}
+	return Range{buf: r.buf, binding: r.binding, offset: r.offset + offset, size: size}
 }
 
 // name says what a range is part of.
@@ -77,14 +77,14 @@ func (r Range) name() string {
 	switch {
 	case r.buf != nil:
 		return fmt.Sprintf("buffer %q", r.buf.name)
-	case r.slot != nil:
-		return fmt.Sprintf("slot %q", r.slot.name)
+	case r.binding != nil:
+		return fmt.Sprintf("slot %q", r.binding.name)
 	}
 	return "the zero Range"
 }
 
 // valid checks that a range lies in an open buffer of the device, or in a slot of the tape (nil: slots are not allowed).
-func (r Range) valid(d *Device, t *Tape) error {
+func (r Range) valid(d *Device, t *CommandList) error {
 	switch {
 	case r.IsZero():
 		return fmt.Errorf("is the zero Range")
@@ -92,7 +92,7 @@ func (r Range) valid(d *Device, t *Tape) error {
 		return fmt.Errorf("is of %s, which is on another device", r.name())
 	case r.buf != nil && r.buf.uses.Load() < 0:
 		return fmt.Errorf("is of %s, which is %w", r.name(), ErrClosed)
-	case r.slot != nil && r.slot.tape != t:
+	case r.binding != nil && r.binding.list != t:
 		return fmt.Errorf("is of %s, which belongs to another tape", r.name())
 	}
 	limit := r.limit()
@@ -106,7 +106,7 @@ func (r Range) limit() uint64 {
 	if r.buf != nil {
 		return r.buf.size
 	}
-	return r.slot.size
+	return r.binding.size
 }
 
 // address of a range that is not in a slot.

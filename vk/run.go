@@ -10,7 +10,7 @@ import (
 )
 
 // begin begins a call: no other one is under way, and tape and device are open until end.
-func (t *Tape) begin(op string) error {
+func (t *CommandList) begin(op string) error {
 	t.mu.Lock()
 	err := t.dev.enter(op)
 	if err == nil && t.closed {
@@ -24,21 +24,21 @@ func (t *Tape) begin(op string) error {
 	return nil
 }
 
-func (t *Tape) end() {
+func (t *CommandList) end() {
 	t.dev.leave()
 	t.mu.Unlock()
 }
 
 // Bind says what a slot stands for in the runs that follow. It has the slot's size and starts at a multiple of 16 bytes.
-func (t *Tape) Bind(s *Slot, r Range) error {
+func (t *CommandList) Bind(s *Binding, r Range) error {
 	if err := t.begin("Bind"); err != nil {
 		return err
 	}
 	defer t.end()
-	if s == nil || s.tape != t {
+	if s == nil || s.list != t {
 		return t.fail("Bind", fmt.Errorf("the slot belongs to another tape"))
 	}
-	if r.slot != nil {
+	if r.binding != nil {
 		return t.fail("Bind", fmt.Errorf("slot %q: the range is of a slot, want one of a buffer", s.name))
 	}
 	if err := r.valid(t.dev, t); err != nil {
@@ -58,7 +58,7 @@ func (t *Tape) Bind(s *Slot, r Range) error {
 }
 
 // Run submits the tape and waits until it is done.
-func (t *Tape) Run() error {
+func (t *CommandList) Run() error {
 	if err := t.begin("Run"); err != nil {
 		return err
 	}
@@ -73,7 +73,7 @@ func (t *Tape) Run() error {
 }
 
 // Submit starts the tape, after waiting for its last run. What it writes may be read after Wait.
-func (t *Tape) Submit() error {
+func (t *CommandList) Submit() error {
 	if err := t.begin("Submit"); err != nil {
 		return err
 	}
@@ -85,7 +85,7 @@ func (t *Tape) Submit() error {
 }
 
 // Wait waits for what Submit started. If the device does not finish in time the error is ErrTimeout, and Wait may be called again.
-func (t *Tape) Wait() error {
+func (t *CommandList) Wait() error {
 	if err := t.begin("Wait"); err != nil {
 		return err
 	}
@@ -96,7 +96,7 @@ func (t *Tape) Wait() error {
 	return nil
 }
 
-func (t *Tape) submit() error {
+func (t *CommandList) submit() error {
 	if err := t.wait(); err != nil {
 		return err
 	}
@@ -116,7 +116,7 @@ func (t *Tape) submit() error {
 	return nil
 }
 
-func (t *Tape) start() error {
+func (t *CommandList) start() error {
 	if t.stale {
 		if err := t.resolve(); err != nil {
 			return err
@@ -133,7 +133,7 @@ func (t *Tape) start() error {
 	return nil
 }
 
-func (t *Tape) wait() error {
+func (t *CommandList) wait() error {
 	if !t.pending {
 		return nil
 	}
@@ -147,7 +147,7 @@ func (t *Tape) wait() error {
 
 // finish ends the recording: it decides the order of the steps, has the hazard checker look at it, and lays out the operations of every
 // submit, time stamps at both ends.
-func (t *Tape) finish() error {
+func (t *CommandList) finish() error {
 	if len(t.steps) == 0 {
 		return fmt.Errorf("nothing was recorded")
 	}
@@ -188,7 +188,7 @@ func (t *Tape) finish() error {
 }
 
 // pin keeps everything that a run touches open until unpin.
-func (t *Tape) pin() error {
+func (t *CommandList) pin() error {
 	for i, b := range t.buffers {
 		if !b.pin() {
 			t.unpinSome(i, 0)
@@ -208,9 +208,9 @@ func (t *Tape) pin() error {
 	return nil
 }
 
-func (t *Tape) unpin() { t.unpinSome(len(t.buffers), len(t.slots)) }
+func (t *CommandList) unpin() { t.unpinSome(len(t.buffers), len(t.slots)) }
 
-func (t *Tape) unpinSome(buffers, slots int) {
+func (t *CommandList) unpinSome(buffers, slots int) {
 	for _, b := range t.buffers[:buffers] {
 		b.unpin()
 	}
@@ -229,7 +229,7 @@ type StepTime struct {
 }
 
 // Elapsed is the GPU time of the last run, from its first step to its last.
-func (t *Tape) Elapsed() (time.Duration, error) {
+func (t *CommandList) Elapsed() (time.Duration, error) {
 	if err := t.begin("Elapsed"); err != nil {
 		return 0, err
 	}
@@ -241,7 +241,7 @@ func (t *Tape) Elapsed() (time.Duration, error) {
 }
 
 // Steps is the GPU time of every step of the last run, in the order of their recording. The tape must have been made with Profile.
-func (t *Tape) Steps() ([]StepTime, error) {
+func (t *CommandList) Steps() ([]StepTime, error) {
 	if err := t.begin("Steps"); err != nil {
 		return nil, err
 	}
@@ -260,14 +260,14 @@ func (t *Tape) Steps() ([]StepTime, error) {
 }
 
 // read fetches the time stamps of the last run.
-func (t *Tape) read() error {
+func (t *CommandList) read() error {
 	if !t.ran || t.pending || t.stale {
 		return fmt.Errorf("there is no finished run")
 	}
 	return t.dev.check("vkGetQueryPoolResults", int32(C.c5_queries_read(t.dev.c, C.uint64_t(t.queries), C.uint32_t(len(t.ticks)), (*C.uint64_t)(&t.ticks[0]))))
 }
 
-func (t *Tape) between(a, b int) time.Duration {
+func (t *CommandList) between(a, b int) time.Duration {
 	mask := ^uint64(0)
 	if bits := t.dev.info.Caps.timestampBits; bits < 64 {
 		mask = 1<<bits - 1

@@ -17,12 +17,12 @@ import (
 // TestRunAgain runs a tape many times: nothing is allocated or written anew, one submission each.
 func TestRunAgain(t *testing.T) {
 	d := open(t, vk.Options{})
-	k, b, tp := kernel(t, d, "mix", nil), buffer(t, d, "b", 4096), tape(t, d, vk.TapeConfig{})
-	slot := tp.NewSlot("x", 4096)
+	k, b, tp := kernel(t, d, "mix", nil), buffer(t, d, "b", 4096), list(t, d, vk.CommandListConfig{})
+	binding := tp.NewBinding("x", 4096)
 	x, y := buffer(t, d, "x", 4096), buffer(t, d, "y", 4096)
-	require.NoError(t, tp.Dispatch(mix(k, slot.Range(), slot.Range(), b.Range(), 3)))
+	require.NoError(t, tp.Dispatch(mix(k, binding.Range(), binding.Range(), b.Range(), 3)))
 	require.NoError(t, tp.Dispatch(mix(k, b.Range(), b.Range(), y.Range(), 3)))
-	require.NoError(t, tp.Bind(slot, x.Range()))
+	require.NoError(t, tp.Bind(binding, x.Range()))
 	require.NoError(t, tp.Run())
 	before, runs := d.Stats(), 0
 	allocations := testing.AllocsPerRun(200, func() {
@@ -55,17 +55,17 @@ func TestSegments(t *testing.T) {
 		for _, profile := range []bool{false, true} {
 			t.Run(fmt.Sprint(c.flops, profile), func(t *testing.T) {
 				x, want := noise(1, n), noise(1, n)
-				b, tp := buffer(t, d, "b", 4*n), tape(t, d, vk.TapeConfig{Profile: profile})
-				slot := tp.NewSlot("b", 4*n)
+				b, tp := buffer(t, d, "b", 4*n), list(t, d, vk.CommandListConfig{Profile: profile})
+				binding := tp.NewBinding("b", 4*n)
 				total := 0.0
 				for i, flops := range c.flops {
-					run := mix(k, slot.Range(), slot.Range(), slot.Range(), uint32(i+2))
+					run := mix(k, binding.Range(), binding.Range(), binding.Range(), uint32(i+2))
 					run.Flops, run.Bytes = flops, 12*n
 					total += flops
 					require.NoError(t, tp.Dispatch(run))
 					mixed(want, want, want, uint32(i+2), 0)
 				}
-				require.NoError(t, tp.Bind(slot, b.Range()))
+				require.NoError(t, tp.Bind(binding, b.Range()))
 				upload(t, b.Range(), x)
 				before := d.Stats()
 				require.NoError(t, tp.Run())
@@ -90,7 +90,7 @@ func TestRunTimeout(t *testing.T) {
 	const rounds = 65_000
 	want := busied(rounds)
 	d := open(t, vk.Options{Timeout: time.Millisecond})
-	k, y, tp := kernel(t, d, "busy", nil), buffer(t, d, "y", 4), tape(t, d, vk.TapeConfig{})
+	k, y, tp := kernel(t, d, "busy", nil), buffer(t, d, "y", 4), list(t, d, vk.CommandListConfig{})
 	require.NoError(t, tp.Dispatch(busy(k, y.Range(), rounds)))
 	late(t, d, tp.Run())
 	patient(t, tp.Wait)
@@ -103,7 +103,7 @@ func TestRunTimeout(t *testing.T) {
 // TestRunStall has a run that the device does not get to see for a while.
 func TestRunStall(t *testing.T) {
 	d := open(t, vk.Options{Timeout: 50 * time.Millisecond})
-	y, tp := buffer(t, d, "y", 64), tape(t, d, vk.TapeConfig{})
+	y, tp := buffer(t, d, "y", 64), list(t, d, vk.CommandListConfig{})
 	require.NoError(t, tp.Fill(y.Range(), 7))
 	patient(t, tp.Run)
 	release, err := tp.Stall()
@@ -136,7 +136,7 @@ func TestElapsed(t *testing.T) {
 	k, y, z := kernel(t, d, "busy", nil), buffer(t, d, "y", 4), buffer(t, d, "z", 4096)
 	const rounds = 65_000
 	for _, profile := range []bool{false, true} {
-		tp := tape(t, d, vk.TapeConfig{Profile: profile})
+		tp := list(t, d, vk.CommandListConfig{Profile: profile})
 		require.NoError(t, tp.Fill(z.Range(), 1))
 		run := busy(k, y.Range(), rounds)
 		run.Flops, run.Bytes = 3, 4
@@ -184,10 +184,10 @@ func resident(t *testing.T) int {
 // TestGrowth does things many times and looks at the memory and the goroutines of the process.
 func TestGrowth(t *testing.T) {
 	d := open(t, vk.Options{})
-	k, b, tp := kernel(t, d, "mix", nil), buffer(t, d, "b", 4096), tape(t, d, vk.TapeConfig{})
-	slot := tp.NewSlot("x", 4096)
+	k, b, tp := kernel(t, d, "mix", nil), buffer(t, d, "b", 4096), list(t, d, vk.CommandListConfig{})
+	binding := tp.NewBinding("x", 4096)
 	x := [2]*vk.Buffer{buffer(t, d, "x0", 4096), buffer(t, d, "x1", 4096)}
-	require.NoError(t, tp.Dispatch(mix(k, slot.Range(), slot.Range(), b.Range(), 3)))
+	require.NoError(t, tp.Dispatch(mix(k, binding.Range(), binding.Range(), b.Range(), 3)))
 	data := make([]byte, 4096)
 	for name, c := range map[string]struct {
 		times int
@@ -195,7 +195,7 @@ func TestGrowth(t *testing.T) {
 		do    func(i int)
 	}{
 		"run": {1000, 1 << 20, func(i int) {
-			require.NoError(t, tp.Bind(slot, x[i%2].Range()))
+			require.NoError(t, tp.Bind(binding, x[i%2].Range()))
 			require.NoError(t, tp.Run())
 			require.NoError(t, second(tp.Elapsed()))
 		}},
@@ -204,7 +204,7 @@ func TestGrowth(t *testing.T) {
 			require.NoError(t, d.Download(vk.Transfer{Range: x[i%2].Range(), Data: data}))
 		}},
 		"tape": {500, 2 << 20, func(int) {
-			tp, err := d.NewTape(vk.TapeConfig{Name: "short", Profile: true})
+			tp, err := d.NewCommandList(vk.CommandListConfig{Name: "short", Profile: true})
 			require.NoError(t, err)
 			require.NoError(t, tp.Dispatch(mix(k, vk.Range{}, b.Range(), b.Range(), 3)))
 			require.NoError(t, tp.Run())

@@ -15,7 +15,7 @@ const segmentFlops = 5e11
 // barrier between: there cannot be fewer, for every level holds a step that waits for one of the level before. In a level those with
 // few workgroups come first, because a device starts them in this order: behind a large one they would wait for the end of it. With
 // Profile or BarrierEverywhere the steps run as they were recorded.
-func (t *Tape) schedule() {
+func (t *CommandList) schedule() {
 	n := len(t.steps)
 	t.order, t.barriers, t.cuts = make([]int, n), make([]bool, n), t.cuts[:0]
 	for i := range t.order {
@@ -44,7 +44,7 @@ func (t *Tape) schedule() {
 }
 
 // cut starts another submit where there is enough work. Every submit starts with a barrier of its own.
-func (t *Tape) cut() {
+func (t *CommandList) cut() {
 	sum := 0.0
 	for i, s := range t.order {
 		flops := t.steps[s].flops
@@ -57,10 +57,10 @@ func (t *Tape) cut() {
 }
 
 // parted says whether a barrier, or the start of a submit, stands before place i in the order.
-func (t *Tape) parted(i int) bool { return t.barriers[i] || slices.Contains(t.cuts, i) }
+func (t *CommandList) parted(i int) bool { return t.barriers[i] || slices.Contains(t.cuts, i) }
 
 // kinds says for every place in the order of what kinds the steps are that no barrier parts from it.
-func (t *Tape) kinds() []uint32 {
+func (t *CommandList) kinds() []uint32 {
 	list := make([]uint32, len(t.order))
 	for from := 0; from < len(list); {
 		all, to := t.steps[t.order[from]].kind, from+1
@@ -75,7 +75,7 @@ func (t *Tape) kinds() []uint32 {
 }
 
 // levels finds the level of every step. Parts of a step have one.
-func (t *Tape) levels() []int {
+func (t *CommandList) levels() []int {
 	units, list := make([]int, len(t.steps)), make([]int, len(t.steps))
 	for j := range t.steps {
 		now := &t.steps[j]
@@ -106,7 +106,7 @@ func conflicts(before, now []Access) bool {
 
 // Barriers is the number of barriers in a run, without those at the starts of submits. Without TapeConfig.BarrierEverywhere there
 // cannot be fewer.
-func (t *Tape) Barriers() int {
+func (t *CommandList) Barriers() int {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	if !t.ready {
@@ -124,7 +124,7 @@ func (t *Tape) Barriers() int {
 // check is the hazard checker. It knows nothing of how the order and the barriers were found: it takes every two steps that touch a common
 // byte, one of them writing, and wants them to run in the order of their recording, with a barrier or a new submit between. Parts of
 // a step are let off: the ranges do not tell their parts of the memory apart.
-func (t *Tape) check() error {
+func (t *CommandList) check() error {
 	when, group := make([]int, len(t.steps)), 1
 	for i, s := range t.order {
 		if t.parted(i) {

@@ -18,14 +18,16 @@ func TestBarriers(t *testing.T) {
 		r[i] = buffer(t, d, fmt.Sprint(i), 256).Range()
 	}
 	a, b, c, e := r[0], r[1], r[2], r[3]
-	fill := func(r vk.Range) func(*vk.Tape) error { return func(t *vk.Tape) error { return t.Fill(r, 1) } }
-	copy := func(dst, src vk.Range) func(*vk.Tape) error {
-		return func(t *vk.Tape) error { return t.Copy(dst, src) }
+	fill := func(r vk.Range) func(*vk.CommandList) error {
+		return func(t *vk.CommandList) error { return t.Fill(r, 1) }
 	}
-	run := func(x, y, out vk.Range) func(*vk.Tape) error {
-		return func(t *vk.Tape) error { return t.Dispatch(mix(k, x, y, out, 2)) }
+	copy := func(dst, src vk.Range) func(*vk.CommandList) error {
+		return func(t *vk.CommandList) error { return t.Copy(dst, src) }
 	}
-	type steps = []func(*vk.Tape) error
+	run := func(x, y, out vk.Range) func(*vk.CommandList) error {
+		return func(t *vk.CommandList) error { return t.Dispatch(mix(k, x, y, out, 2)) }
+	}
+	type steps = []func(*vk.CommandList) error
 	none := vk.Range{}
 	for name, want := range map[string]struct {
 		steps  steps
@@ -55,7 +57,7 @@ func TestBarriers(t *testing.T) {
 		"a hole in what is touched":  {steps{fill(a.Slice(0, 64)), fill(a.Slice(128, 64)), fill(a.Slice(64, 64)), copy(b, a)}, []int{0, 0, 0, 1}},
 	} {
 		t.Run(name, func(t *testing.T) {
-			minimal, full := tape(t, d, vk.TapeConfig{}), tape(t, d, vk.TapeConfig{BarrierEverywhere: true})
+			minimal, full := list(t, d, vk.CommandListConfig{}), list(t, d, vk.CommandListConfig{BarrierEverywhere: true})
 			for _, step := range want.steps {
 				require.NoError(t, step(minimal))
 				require.NoError(t, step(full))
@@ -90,8 +92,8 @@ func TestFewWorkgroupsFirst(t *testing.T) {
 	d := open(t, vk.Options{})
 	k := kernel(t, d, "mix", nil)
 	x, y := buffer(t, d, "x", 1<<16).Range(), buffer(t, d, "y", 1<<16).Range()
-	tp, slow := tape(t, d, vk.TapeConfig{}), tape(t, d, vk.TapeConfig{Profile: true})
-	for _, tp := range []*vk.Tape{tp, slow} {
+	tp, slow := list(t, d, vk.CommandListConfig{}), list(t, d, vk.CommandListConfig{Profile: true})
+	for _, tp := range []*vk.CommandList{tp, slow} {
 		out := func(at, words uint64) vk.Dispatch {
 			return mix(k, vk.Range{}, x.Slice(0, 4*words), y.Slice(at, 4*words), 1)
 		}
@@ -123,8 +125,8 @@ func TestBarrierKinds(t *testing.T) {
 	k := kernel(t, d, "mix", nil)
 	x, y := buffer(t, d, "x", 256).Range(), buffer(t, d, "y", 256).Range()
 	run := func(in, out vk.Range) vk.Dispatch { return mix(k, vk.Range{}, in, out, 1) }
-	record := func(c vk.TapeConfig, flops float64) []string {
-		tp := tape(t, d, c)
+	record := func(c vk.CommandListConfig, flops float64) []string {
+		tp := list(t, d, c)
 		require.NoError(t, tp.Fill(x, 1))
 		for range 2 {
 			step := run(x, y)
@@ -139,9 +141,9 @@ func TestBarrierKinds(t *testing.T) {
 		return tp.Ordered()
 	}
 	const start, end = "CT CT", "CT CT" // with the time stamps
-	assert.Equal(t, []string{start, "T C", "C C", "C C", "C C", "C CT", end}, record(vk.TapeConfig{}, 0))
-	assert.Equal(t, []string{start, "T C", "C C", "CT C", "C C", "C CT", end}, record(vk.TapeConfig{}, vk.SegmentFlops), "a new submit")
-	assert.Equal(t, []string{start, "T T", "T C", "C C", "C C", "C C", "C T", "T C", end}, record(vk.TapeConfig{BarrierEverywhere: true}, 0))
+	assert.Equal(t, []string{start, "T C", "C C", "C C", "C C", "C CT", end}, record(vk.CommandListConfig{}, 0))
+	assert.Equal(t, []string{start, "T C", "C C", "CT C", "C C", "C CT", end}, record(vk.CommandListConfig{}, vk.SegmentFlops), "a new submit")
+	assert.Equal(t, []string{start, "T T", "T C", "C C", "C C", "C C", "C T", "T C", end}, record(vk.CommandListConfig{BarrierEverywhere: true}, 0))
 }
 
 // TestParts has dispatches that share the work of one step: whatever their arguments say, they do not wait for each other.
@@ -149,10 +151,10 @@ func TestParts(t *testing.T) {
 	d := open(t, vk.Options{})
 	k := kernel(t, d, "mix", nil)
 	x, y, z := buffer(t, d, "x", 4096).Range(), buffer(t, d, "y", 4096).Range(), buffer(t, d, "z", 4096).Range()
-	tp := tape(t, d, vk.TapeConfig{})
+	tp := list(t, d, vk.CommandListConfig{})
 	part := func(a, y vk.Range) vk.Dispatch {
 		run := mix(k, vk.Range{}, a, y, 1)
-		run.Part = true
+		run.IndependentOfPrevious = true
 		return run
 	}
 	assert.ErrorContains(t, tp.Dispatch(part(x, y)), "it is to be a part of the dispatch before, and there is none")

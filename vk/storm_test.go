@@ -39,28 +39,28 @@ func stormRound(d *vk.Device, code []byte, r *rand.Rand) (err error) {
 		}
 		made = append(made, b[i])
 	}
-	tp, err := d.NewTape(vk.TapeConfig{Name: "storm", Profile: r.IntN(2) == 0, BarrierEverywhere: r.IntN(2) == 0})
+	tp, err := d.NewCommandList(vk.CommandListConfig{Name: "storm", Profile: r.IntN(2) == 0, BarrierEverywhere: r.IntN(2) == 0})
 	if err != nil {
 		return err
 	}
 	made = append(made, tp)
-	slot, steps := tp.NewSlot("x", uint64(4*n)), 1+r.IntN(20)
+	binding, steps := tp.NewBinding("x", uint64(4*n)), 1+r.IntN(20)
 	for i := range steps {
-		run := mix(k, slot.Range(), b[1].Range(), b[1].Range(), uint32(i))
+		run := mix(k, binding.Range(), b[1].Range(), b[1].Range(), uint32(i))
 		run.Flops = r.Float64() * vk.SegmentFlops
 		if err := tp.Dispatch(run); err != nil {
 			return err
 		}
 	}
-	return stormRuns(d, tp, slot, b, n, steps, add, r)
+	return stormRuns(d, tp, binding, b, n, steps, add, r)
 }
 
 // stormRuns runs a tape of stormRound a few times, the slot being bound to one buffer and the other.
-func stormRuns(d *vk.Device, tp *vk.Tape, slot *vk.Slot, b [3]*vk.Buffer, n, steps int, add uint32, r *rand.Rand) error {
+func stormRuns(d *vk.Device, tp *vk.CommandList, binding *vk.Binding, b [3]*vk.Buffer, n, steps int, add uint32, r *rand.Rand) error {
 	for run := range 3 {
 		x, y, got := noise(r.Uint64(), n), noise(r.Uint64(), n), make([]uint32, n)
 		in := b[run%2*2].Range()
-		if err := tp.Bind(slot, in); err != nil {
+		if err := tp.Bind(binding, in); err != nil {
 			return err
 		}
 		if err := d.Upload(vk.Transfer{Range: in, Data: vk.Bytes(x)}, vk.Transfer{Range: b[1].Range(), Data: vk.Bytes(y)}); err != nil {

@@ -83,14 +83,14 @@ func TestTransferRefused(t *testing.T) {
 	d := open(t, vk.Options{})
 	a, b := buffer(t, d, "a", 8), buffer(t, d, "b", 8)
 	closed(t, b)
-	tp := tape(t, d, vk.TapeConfig{})
+	tp := list(t, d, vk.CommandListConfig{})
 	upload(t, a.Range(), []uint32{1, 2})
 	data := make([]byte, 8)
 	good := vk.Transfer{Range: a.Range(), Data: data}
 	assert.ErrorIs(t, d.Upload(good, vk.Transfer{Range: b.Range(), Data: data}), vk.ErrClosed)
 	assert.ErrorContains(t, d.Upload(good, vk.Transfer{Range: b.Range(), Data: data}), `transfer 1 is of buffer "b", which is closed`)
 	assert.ErrorContains(t, d.Upload(good, vk.Transfer{Range: a.Range(), Data: data[:7]}), `transfer 1: 7 bytes of data for 8 bytes of buffer "a"`)
-	assert.ErrorContains(t, d.Upload(good, vk.Transfer{Range: tp.NewSlot("s", 8).Range(), Data: data}), `slot "s", which belongs to another tape`)
+	assert.ErrorContains(t, d.Upload(good, vk.Transfer{Range: tp.NewBinding("s", 8).Range(), Data: data}), `slot "s", which belongs to another tape`)
 	assert.Equal(t, []uint32{1, 2}, words(t, a.Range()), "a refused batch moves nothing")
 	closed(t, a) // nobody holds it
 }
@@ -108,7 +108,7 @@ func TestTransferTimeout(t *testing.T) {
 	d := open(t, vk.Options{Timeout: time.Millisecond})
 	const rounds, size = 65_000, 3*vk.HalfBytes + 5
 	y, b := buffer(t, d, "y", 4), buffer(t, d, "b", size)
-	k, tp := kernel(t, d, "busy", nil), tape(t, d, vk.TapeConfig{})
+	k, tp := kernel(t, d, "busy", nil), list(t, d, vk.CommandListConfig{})
 	require.NoError(t, tp.Dispatch(busy(k, y.Range(), rounds)))
 	data, got, other := noiseBytes(8, size), make([]byte, size), noiseBytes(9, size)
 	patient(t, func() error { return d.Upload(vk.Transfer{Range: b.Range(), Data: data}) })

@@ -19,14 +19,14 @@ func TestValidationIsSeen(t *testing.T) {
 		hazard bool
 		says   string
 	}{"core": {false, "vkCmdFillBuffer"}, "synchronisation": {true, "SYNC-HAZARD-WRITE-AFTER-WRITE"}} {
-		n, text := d.Messages()
+		n, text := d.DrainMessages()
 		require.Zero(t, n, text)
 		require.NoError(t, d.Misuse(c.hazard))
-		n, text = d.Messages()
+		n, text = d.DrainMessages()
 		assert.Positive(t, n, name)
 		assert.Contains(t, text, c.says, name)
 	}
-	n, text := d.Messages()
+	n, text := d.DrainMessages()
 	assert.Zero(t, n, "messages are forgotten once they are read")
 	assert.Empty(t, text)
 }
@@ -54,7 +54,7 @@ func TestNoValidationLayer(t *testing.T) {
 	assert.ErrorContains(t, err, "vulkan-validationlayers")
 	quiet, err := vk.Open(vk.Options{CacheDir: "-"})
 	require.NoError(t, err)
-	n, _ := quiet.Messages()
+	n, _ := quiet.DrainMessages()
 	assert.Zero(t, n)
 	closed(t, quiet)
 }

@@ -13,7 +13,7 @@ import (
 // TestWaiting looks at what a wait does: a driver that runs on the processor is left alone, a GPU is asked around the end of the work.
 func TestWaiting(t *testing.T) {
 	d := open(t, vk.Options{})
-	k, y, tp := kernel(t, d, "busy", nil), buffer(t, d, "y", 4), tape(t, d, vk.TapeConfig{})
+	k, y, tp := kernel(t, d, "busy", nil), buffer(t, d, "y", 4), list(t, d, vk.CommandListConfig{})
 	require.NoError(t, tp.Dispatch(busy(k, y.Range(), 65_000))) // some 10 ms
 	cpu := d.Caps().CPU
 	require.NoError(t, tp.Run())
@@ -68,7 +68,7 @@ func TestWaiting(t *testing.T) {
 // TestAsking looks whether it is the asking that notices the end: a sleep after it would come later than all the time to ask in.
 func TestAsking(t *testing.T) {
 	d := open(t, vk.Options{})
-	k, y, tp := kernel(t, d, "busy", nil), buffer(t, d, "y", 4), tape(t, d, vk.TapeConfig{})
+	k, y, tp := kernel(t, d, "busy", nil), buffer(t, d, "y", 4), list(t, d, vk.CommandListConfig{})
 	require.NoError(t, tp.Dispatch(busy(k, y.Range(), 100)))
 	cpu := d.Caps().CPU
 	defer d.SetCaps(func(c *vk.Caps) { c.CPU = cpu })

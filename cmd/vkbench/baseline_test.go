@@ -81,7 +81,7 @@ func TestBaseline(t *testing.T) {
 // TestBenchBaseline plants rows: one that this run has, and one that it has not.
 func TestBenchBaseline(t *testing.T) {
 	i := gputest.Device(t).Info()
-	base := file(t, "base.jsonl", earlier("rmsnorm", "3x4", "f32", 1e6, i)+earlier("rmsnorm", "5x4", "f16", 1, i)+earlier("mark", "1x2x3", "f32", 1, vk.Info{Name: "Other"}))
+	base := file(t, "base.jsonl", earlier("rmsnorm", "3x4", "f32", 1e6, i)+earlier("rmsnorm", "5x4", "f16", 1, i)+earlier("membership_mask", "1x2x3", "f32", 1, vk.Info{Name: "Other"}))
 	args := quickly("-only", "rmsnorm", "-size", "3,7x4", "-baseline", base)
 	code, out, remarks := onDevice(t, append(args, "-o", "json")...)
 	require.Equal(t, exitFine, code, remarks)

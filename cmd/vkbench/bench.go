@@ -62,7 +62,7 @@ func (a *app) bench() *cli.Command {
 }
 
 // benchOn times cases on a device.
-func (a *app) benchOn(ctx context.Context, c *cli.Command, dev *vk.Device, cases []benchCase, precisions []pipelines.Precision, base *baseline) error {
+func (a *app) benchOn(ctx context.Context, c *cli.Command, dev *vk.Device, cases []benchCase, precisions []pipelines.DType, base *baseline) error {
 	cpu := dev.Caps().CPU
 	b := newBenchmark(ctx, dev, newPace(cpu, c.Int("reps"), c.Int("warmup")))
 	b.steps, b.base = c.Bool("steps"), base
@@ -154,10 +154,10 @@ type benchCase struct {
 type sized struct {
 	benchCase
 	size      []int
-	precision pipelines.Precision
+	precision pipelines.DType
 
-	matrix  vk.Shape // of a roof of cooperative matrices
-	operand string   // and the type of what they multiply
+	matrix  vk.MatrixShape // of a roof of cooperative matrices
+	operand string         // and the type of what they multiply
 }
 
 // format is what the column precision says.

@@ -27,14 +27,14 @@ func setupCopy(s *benchStage, size []int) (*workload, error) {
 	g, err := pipelines.NewGather(s.dev, pipelines.GatherConfig{C: c})
 	g = keep(s.stage, g, err)
 	a := pipelines.GatherArgs{X: s.normals(rows * c), Indices: s.choice(1, rows, rows), Y: s.floats(rows * c), B: 1, N: rows, K: rows}
-	return s.room("copy", func(t *vk.Tape) error { return g.Record(t, a) }, s.floatResult("y", a.Y))
+	return s.room("copy", func(t *vk.CommandList) error { return g.Record(t, a) }, s.floatResult("y", a.Y))
 }
 
 // benchStage is a stage with memory for rooms.
 type benchStage struct {
 	*stage
-	profile   bool                // time every step
-	precision pipelines.Precision // of a case that halves names
+	profile   bool            // time every step
+	precision pipelines.DType // of a case that halves names
 	scratch   uint64
 	seeds     uint64 // that were taken
 }
@@ -92,7 +92,7 @@ func (s *benchStage) operand(count int) vk.Range {
 
 // output is memory for a result in the precision.
 func (s *benchStage) output(count int) vk.Range {
-	return s.memory(uint64(count) * uint64(s.precision.Bytes()))
+	return s.memory(uint64(count) * uint64(s.precision.Size()))
 }
 
 // upload is memory with data, which is made once there is memory for it: a size that the device has no room for must not exhaust the host's.
@@ -116,24 +116,24 @@ func (s *benchStage) choice(b, n, k int) vk.Range {
 }
 
 // room is the workload of a tape.
-func (s *benchStage) room(name string, record func(*vk.Tape) error, results ...result) (*workload, error) {
+func (s *benchStage) room(name string, record func(*vk.CommandList) error, results ...result) (*workload, error) {
 	if s.err != nil {
 		return nil, s.err
 	}
-	tape, err := s.dev.NewTape(vk.TapeConfig{Name: name, Profile: s.profile})
-	if tape = keep(s.stage, tape, err); tape == nil {
+	list, err := s.dev.NewCommandList(vk.CommandListConfig{Name: name, Profile: s.profile})
+	if list = keep(s.stage, list, err); list == nil {
 		return nil, s.err
 	}
-	if err := record(tape); err != nil {
+	if err := record(list); err != nil {
 		return nil, err
 	}
-	return &workload{run: tape.Run, results: results, last: func() (colt5.CallStats, error) {
-		stats := colt5.CallStats{Workspace: s.scratch, Steps: tape.Kernels()}
-		stats.Flops, stats.Bytes = tape.Work()
+	return &workload{run: list.Run, results: results, last: func() (colt5.CallStats, error) {
+		stats := colt5.CallStats{Workspace: s.scratch, Steps: list.Kernels()}
+		stats.Flops, stats.Bytes = list.Work()
 		var err, stepErr error
-		stats.Time, err = tape.Elapsed()
+		stats.Time, err = list.Elapsed()
 		if s.profile {
-			stats.StepTimes, stepErr = tape.Steps()
+			stats.StepTimes, stepErr = list.Steps()
 		}
 		return stats, errors.Join(err, stepErr)
 	}}, nil

@@ -26,7 +26,7 @@ func roomCases() []benchCase {
 		{"select_windows", windowDims(), windows, smallWindows, setupSelectWindows},
 		{"gather", chosen, sequence, [][]int{{2, 8192, 512, 1024}}, setupGather},
 		{"cast", []string{"rows", "dim"}, [][]int{{2048, 2048}}, [][]int{{256, 512}}, setupCast},
-		{"mark", []string{"batch", "tokens", "k"}, [][]int{{2, 32768, 1024}}, [][]int{{2, 32768, 1024}}, setupMark},
+		{"membership_mask", []string{"batch", "tokens", "k"}, [][]int{{2, 32768, 1024}}, [][]int{{2, 32768, 1024}}, setupMark},
 		{"mean_pool", []string{"batch", "tokens", "dim"}, [][]int{{16, 4096, 512}}, [][]int{{2, 1024, 512}}, setupMeanPool},
 		{"embed", []string{"rows", "vocabulary", "dim"}, [][]int{{65536, 256, 512}}, [][]int{{4096, 256, 512}}, setupEmbed},
 		{"causal_select", []string{"batch", "tokens", "window", "k"}, [][]int{{2, 8192, 128, 32}}, [][]int{{2, 8192, 128, 32}}, setupCausalSelect},
@@ -44,7 +44,7 @@ func setupRMSNorm(s *benchStage, size []int) (*workload, error) {
 	n, err := pipelines.NewRMSNorm(s.dev, pipelines.RMSNormConfig{C: c})
 	n = keep(s.stage, n, err)
 	a := pipelines.RMSNormArgs{X: s.normals(rows * c), Gamma: s.normals(c), Y: s.floats(rows * c), Rows: rows}
-	return s.room("rmsnorm", func(t *vk.Tape) error { return n.Record(t, a) }, s.floatResult("y", a.Y))
+	return s.room("rmsnorm", func(t *vk.CommandList) error { return n.Record(t, a) }, s.floatResult("y", a.Y))
 }
 
 func setupLayerNorm(s *benchStage, size []int) (*workload, error) {
@@ -54,7 +54,7 @@ func setupLayerNorm(s *benchStage, size []int) (*workload, error) {
 	a := pipelines.LayerNormArgs{X: s.normals(rows * c), Weight: s.normals(c), Bias: s.normals(c), Y: s.floats(rows * c), Rows: rows}
 	y := s.floatResult("y", a.Y)
 	y.flat = c == 1 // the bias alone
-	return s.room("layernorm", func(t *vk.Tape) error { return n.Record(t, a) }, y)
+	return s.room("layernorm", func(t *vk.CommandList) error { return n.Record(t, a) }, y)
 }
 
 func setupPatchEmbed(s *benchStage, size []int) (*workload, error) {
@@ -64,7 +64,7 @@ func setupPatchEmbed(s *benchStage, size []int) (*workload, error) {
 	e = keep(s.stage, e, err)
 	image, row := b*c*side*side, patch*patch*c
 	a := pipelines.PatchEmbedArgs{X: s.normals(image), Weight: s.normals(row), Bias: s.normals(row), Y: s.floats(image), B: b}
-	return s.room("patch_embed", func(t *vk.Tape) error { return e.Record(t, a) }, s.floatResult("y", a.Y))
+	return s.room("patch_embed", func(t *vk.CommandList) error { return e.Record(t, a) }, s.floatResult("y", a.Y))
 }
 
 // setupLinear is the bare product, without anything fused. In 16 bits x and y have them too.
@@ -78,7 +78,7 @@ func setupLinear(s *benchStage, size []int) (*workload, error) {
 	} else {
 		a.W = s.matrix(out, in, p.Columns(in))
 	}
-	return s.room("linear", func(t *vk.Tape) error { return l.Record(t, a) }, s.productResult(a, in, out))
+	return s.room("linear", func(t *vk.CommandList) error { return l.Record(t, a) }, s.productResult(a, in, out))
 }
 
 func setupRouterLogits(s *benchStage, size []int) (*workload, error) {
@@ -86,7 +86,7 @@ func setupRouterLogits(s *benchStage, size []int) (*workload, error) {
 	l, err := pipelines.NewRouterLogits(s.dev, pipelines.RouterLogitsConfig{C: c, R: r})
 	l = keep(s.stage, l, err)
 	a := pipelines.RouterLogitsArgs{X: s.normals(b * n * c), Tokens: s.normals(r * c), Logits: s.floats(b * r * n), B: b, N: n}
-	return s.room("router_logits", func(t *vk.Tape) error { return l.Record(t, a) }, s.floatResult("logits", a.Logits))
+	return s.room("router_logits", func(t *vk.CommandList) error { return l.Record(t, a) }, s.floatResult("logits", a.Logits))
 }
 
 // setupCoorDescent is the descent of a router: 20 iterations, eps from 4 to 0.03.
@@ -98,7 +98,7 @@ func setupCoorDescent(s *benchStage, size []int) (*workload, error) {
 	}
 	a := pipelines.CoorDescentArgs{Logits: s.normals(rows * n), Scores: s.floats(rows * n),
 		Scratch: s.temporary(pipelines.CoorDescentScratch(s.dev.Caps(), rows, n, 0, 0)), Rows: rows, N: n, K: float64(k)}
-	return s.room("coor_descent", func(t *vk.Tape) error { return d.Record(t, a) }, s.floatResult("scores", a.Scores))
+	return s.room("coor_descent", func(t *vk.CommandList) error { return d.Record(t, a) }, s.floatResult("scores", a.Scores))
 }
 
 func setupSelect(s *benchStage, size []int) (*workload, error) {
@@ -107,9 +107,9 @@ func setupSelect(s *benchStage, size []int) (*workload, error) {
 	if x = keep(s.stage, x, err); x == nil {
 		return nil, s.err
 	}
-	a := pipelines.SelectArgs{Logits: s.normals(rows * n), Indices: s.floats(rows * k), Filled: s.floats(rows * k),
+	a := pipelines.SelectArgs{Logits: s.normals(rows * n), Indices: s.floats(rows * k), Valid: s.floats(rows * k),
 		Scratch: s.temporary(pipelines.SelectScratch(s.dev.Caps(), pipelines.SelectConfig{}, rows, n, k, 0, 0)), Rows: rows, N: n, K: k}
-	return s.room("select", func(t *vk.Tape) error { return x.Record(t, a) }, s.indexResult("indices", a.Indices, k, n))
+	return s.room("select", func(t *vk.CommandList) error { return x.Record(t, a) }, s.indexResult("indices", a.Indices, k, n))
 }
 
 // setupSelectWindows is what a router of keys and values chooses for each window of a causal module: from the tokens before it.
@@ -118,10 +118,10 @@ func setupSelectWindows(s *benchStage, size []int) (*workload, error) {
 	x, err := pipelines.NewSelect(s.dev, pipelines.SelectConfig{})
 	x = keep(s.stage, x, err)
 	rows, slots := items*routes, items*windows*routes*k
-	a := pipelines.SelectArgs{Logits: s.normals(rows * n), Indices: s.floats(slots), Filled: s.floats(slots), Values: s.floats(slots),
+	a := pipelines.SelectArgs{Logits: s.normals(rows * n), Indices: s.floats(slots), Valid: s.floats(slots), Values: s.floats(slots),
 		Scratch: s.temporary(pipelines.SelectScratch(s.dev.Caps(), pipelines.SelectConfig{}, rows, n, k, 0, windows)),
 		Rows:    rows, N: n, K: k, Routes: routes, Windows: windows, Prefix: (n + windows - 1) / windows}
-	return s.room("select_windows", func(t *vk.Tape) error { return x.Record(t, a) }, s.floatResult("values", a.Values))
+	return s.room("select_windows", func(t *vk.CommandList) error { return x.Record(t, a) }, s.floatResult("values", a.Values))
 }
 
 // setupCoorDescentWindows scores what such windows chose.
@@ -130,10 +130,10 @@ func setupCoorDescentWindows(s *benchStage, size []int) (*workload, error) {
 	d, err := pipelines.NewCoorDescent(s.dev, pipelines.CoorDescentConfig{Iters: 20, Eps: 0.03, EpsInit: 4, EpsDecay: 0.7})
 	d = keep(s.stage, d, err)
 	rows, slots := items*routes, items*windows*routes*k
-	a := pipelines.CoorDescentArgs{Logits: s.normals(rows * n), Indices: s.choice(items*windows*routes, n, k), Chosen: s.floats(slots), Slots: k,
+	a := pipelines.CoorDescentArgs{Logits: s.normals(rows * n), Indices: s.choice(items*windows*routes, n, k), SelectedScores: s.floats(slots), Slots: k,
 		Scratch: s.temporary(pipelines.CoorDescentScratch(s.dev.Caps(), rows, n, 0, windows)),
 		Rows:    rows, N: n, Routes: routes, Windows: windows, Prefix: (n + windows - 1) / windows, K: float64(k)}
-	return s.room("coor_descent_windows", func(t *vk.Tape) error { return d.Record(t, a) }, s.floatResult("chosen", a.Chosen))
+	return s.room("coor_descent_windows", func(t *vk.CommandList) error { return d.Record(t, a) }, s.floatResult("chosen", a.SelectedScores))
 }
 
 func setupGather(s *benchStage, size []int) (*workload, error) {
@@ -142,7 +142,7 @@ func setupGather(s *benchStage, size []int) (*workload, error) {
 	g = keep(s.stage, g, err)
 	a := pipelines.GatherArgs{X: s.normals(b * n * c), Indices: s.choice(b, n, k), Score: s.normals(b * k),
 		Y: s.floats(b * k * c), B: b, N: n, K: k}
-	return s.room("gather", func(t *vk.Tape) error { return g.Record(t, a) }, s.floatResult("y", a.Y))
+	return s.room("gather", func(t *vk.CommandList) error { return g.Record(t, a) }, s.floatResult("y", a.Y))
 }
 
 // setupScatter adds rows to a copy of base.
@@ -152,7 +152,7 @@ func setupScatter(s *benchStage, size []int) (*workload, error) {
 	x = keep(s.stage, x, err)
 	a := pipelines.ScatterArgs{Value: s.normals(b * k * c), Indices: s.choice(b, n, k), Score: s.normals(b * k),
 		Base: s.normals(b * n * c), Y: s.floats(b * n * c), B: b, N: n, K: k}
-	return s.room("scatter", func(t *vk.Tape) error { return x.Record(t, a) }, s.floatResult("y", a.Y))
+	return s.room("scatter", func(t *vk.CommandList) error { return x.Record(t, a) }, s.floatResult("y", a.Y))
 }
 
 func setupCast(s *benchStage, size []int) (*workload, error) {
@@ -161,18 +161,18 @@ func setupCast(s *benchStage, size []int) (*workload, error) {
 	s.precision = p
 	m, err := pipelines.NewCast(s.dev, pipelines.CastConfig{C: c, Precision: p})
 	m = keep(s.stage, m, err)
-	a := pipelines.CastArgs{X: s.normals(rows * c), Y: s.memory(uint64(rows * p.Columns(c) * p.Bytes())), Rows: rows}
-	return s.room("cast", func(t *vk.Tape) error { return m.Record(t, a) }, s.precisionResult("y", a.Y))
+	a := pipelines.CastArgs{X: s.normals(rows * c), Y: s.memory(uint64(rows * p.Columns(c) * p.Size())), Rows: rows}
+	return s.room("cast", func(t *vk.CommandList) error { return m.Record(t, a) }, s.precisionResult("y", a.Y))
 }
 
 func setupMark(s *benchStage, size []int) (*workload, error) {
 	b, n, k := size[0], size[1], size[2]
-	m, err := pipelines.NewMark(s.dev, pipelines.MarkConfig{})
+	m, err := pipelines.NewMembershipMask(s.dev, pipelines.MembershipMaskConfig{})
 	m = keep(s.stage, m, err)
-	a := pipelines.MarkArgs{Indices: s.choice(b, n, k), Filled: s.normals(b * k), Y: s.floats(b * n), B: b, N: n, K: k}
+	a := pipelines.MembershipMaskArgs{Indices: s.choice(b, n, k), Filled: s.normals(b * k), Y: s.floats(b * n), B: b, N: n, K: k}
 	y := s.floatResult("y", a.Y)
 	y.flat = true // where all are chosen, all are 1
-	return s.room("mark", func(t *vk.Tape) error { return m.Record(t, a) }, y)
+	return s.room("membership_mask", func(t *vk.CommandList) error { return m.Record(t, a) }, y)
 }
 
 func setupMeanPool(s *benchStage, size []int) (*workload, error) {
@@ -180,7 +180,7 @@ func setupMeanPool(s *benchStage, size []int) (*workload, error) {
 	m, err := pipelines.NewMeanPool(s.dev, pipelines.MeanPoolConfig{C: c})
 	m = keep(s.stage, m, err)
 	a := pipelines.MeanPoolArgs{X: s.normals(b * n * c), Y: s.floats(b * c), B: b, N: n}
-	return s.room("mean_pool", func(t *vk.Tape) error { return m.Record(t, a) }, s.floatResult("y", a.Y))
+	return s.room("mean_pool", func(t *vk.CommandList) error { return m.Record(t, a) }, s.floatResult("y", a.Y))
 }
 
 func setupEmbed(s *benchStage, size []int) (*workload, error) {
@@ -188,7 +188,7 @@ func setupEmbed(s *benchStage, size []int) (*workload, error) {
 	e, err := pipelines.NewEmbed(s.dev, pipelines.EmbedConfig{C: c, V: v})
 	e = keep(s.stage, e, err)
 	a := pipelines.EmbedArgs{IDs: s.choice(1, v, rows), Table: s.normals(v * c), Y: s.floats(rows * c), Bad: s.floats(1), Rows: rows}
-	return s.room("embed", func(t *vk.Tape) error { return e.Record(t, a) }, s.floatResult("y", a.Y))
+	return s.room("embed", func(t *vk.CommandList) error { return e.Record(t, a) }, s.floatResult("y", a.Y))
 }
 
 // setupCausalSelect chooses by values that stand for what the windows' largest are.
@@ -197,9 +197,9 @@ func setupCausalSelect(s *benchStage, size []int) (*workload, error) {
 	c, err := pipelines.NewCausalSelect(s.dev, pipelines.CausalSelectConfig{})
 	c = keep(s.stage, c, err)
 	slots := b * ((n + window - 1) / window) * k
-	a := pipelines.CausalSelectArgs{Logits: s.normals(b * n), Values: s.normals(slots), Filled: s.normals(slots), Indices: s.floats(slots),
-		Chosen: s.floats(slots), Thresholds: s.floats(slots / k), B: b, N: n, Window: window, K: k}
-	return s.room("causal_select", func(t *vk.Tape) error { return c.Record(t, a) }, s.floatResult("thresholds", a.Thresholds))
+	a := pipelines.CausalSelectArgs{Logits: s.normals(b * n), Values: s.normals(slots), Valid: s.normals(slots), Indices: s.floats(slots),
+		QueryValid: s.floats(slots), Thresholds: s.floats(slots / k), B: b, N: n, Window: window, K: k}
+	return s.room("causal_select", func(t *vk.CommandList) error { return c.Record(t, a) }, s.floatResult("thresholds", a.Thresholds))
 }
 
 // setupPermute brings the channels of pixels together.
@@ -208,7 +208,7 @@ func setupPermute(s *benchStage, size []int) (*workload, error) {
 	m, err := pipelines.NewPermute(s.dev, pipelines.PermuteConfig{})
 	m = keep(s.stage, m, err)
 	a := pipelines.PermuteArgs{X: s.normals(c * n), Y: s.floats(c * n), Shape: []int{n, c}, Strides: []int{1, n}}
-	return s.room("permute", func(t *vk.Tape) error { return m.Record(t, a) }, s.floatResult("y", a.Y))
+	return s.room("permute", func(t *vk.CommandList) error { return m.Record(t, a) }, s.floatResult("y", a.Y))
 }
 
 func setupRoutedAttention(s *benchStage, size []int) (*workload, error) {
@@ -217,7 +217,7 @@ func setupRoutedAttention(s *benchStage, size []int) (*workload, error) {
 	r = keep(s.stage, r, err)
 	a := pipelines.RoutedAttentionArgs{Q: s.operand(b * queries * h * d), KV: s.operand(2 * b * keys * h * d), Null: s.normals(2 * h * d),
 		Y: s.output(b * queries * h * d), Lists: b, Queries: queries, Keys: keys}
-	return s.room("routed_attention", func(t *vk.Tape) error { return r.Record(t, a) }, s.precisionResult("y", a.Y))
+	return s.room("routed_attention", func(t *vk.CommandList) error { return r.Record(t, a) }, s.precisionResult("y", a.Y))
 }
 
 // setupRotary leaves x as it is, so that every run finds the same.
@@ -227,7 +227,7 @@ func setupRotary(s *benchStage, size []int) (*workload, error) {
 	r = keep(s.stage, r, err)
 	a := pipelines.RotaryArgs{X: s.normals(rows * heads * d), Y: s.floats(rows * heads * d),
 		Table: s.upload(4*uint64(pipelines.RotaryTableLen(rows, d)), func() []byte { return vk.Bytes(pipelines.RotaryTable(rows, d)) }), Lists: 1, Rows: rows}
-	return s.room("rotary", func(t *vk.Tape) error { return r.Record(t, a) }, s.floatResult("y", a.Y))
+	return s.room("rotary", func(t *vk.CommandList) error { return r.Record(t, a) }, s.floatResult("y", a.Y))
 }
 
 func setupWindowAttention(s *benchStage, size []int) (*workload, error) {
@@ -235,7 +235,7 @@ func setupWindowAttention(s *benchStage, size []int) (*workload, error) {
 	w, err := pipelines.NewWindowAttention(s.dev, pipelines.WindowAttentionConfig{Heads: h, DimHead: d, Window: window, Precision: s.precision})
 	w = keep(s.stage, w, err)
 	a := pipelines.WindowAttentionArgs{QKV: s.operand(3 * b * n * h * d), Y: s.output(b * n * h * d), Items: b, N: n}
-	return s.room("window_attention", func(t *vk.Tape) error { return w.Record(t, a) }, s.precisionResult("y", a.Y))
+	return s.room("window_attention", func(t *vk.CommandList) error { return w.Record(t, a) }, s.precisionResult("y", a.Y))
 }
 
 func setupPatchAttention(s *benchStage, size []int) (*workload, error) {
@@ -243,5 +243,5 @@ func setupPatchAttention(s *benchStage, size []int) (*workload, error) {
 	x, err := pipelines.NewPatchAttention(s.dev, pipelines.PatchAttentionConfig{Heads: h, DimHead: d, Patch: p, Precision: s.precision})
 	x = keep(s.stage, x, err)
 	a := pipelines.PatchAttentionArgs{QKV: s.operand(height * width * 3 * h * d), Y: s.output(height * width * h * d), Height: height, Width: width}
-	return s.room("patch_attention", func(t *vk.Tape) error { return x.Record(t, a) }, s.precisionResult("y", a.Y))
+	return s.room("patch_attention", func(t *vk.CommandList) error { return x.Record(t, a) }, s.precisionResult("y", a.Y))
 }

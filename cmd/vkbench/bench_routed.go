@@ -51,7 +51,7 @@ func (s *benchStage) text(b, n int) *colt5.Tensor {
 func setupFeedForward(s *benchStage, size []int) (*workload, error) {
 	b, n, c := size[0], size[1], size[2]
 	config := feedForwardExample(c)
-	config.Precision = colt5.Precision(s.precision)
+	config.Precision = colt5.DType(s.precision)
 	config.NumHeavyTokens = size[3]
 	m, err := colt5.NewConditionalRoutedFeedForward(s.dev, config)
 	m = keep(s.stage, m, err)
@@ -62,7 +62,7 @@ func setupFeedForward(s *benchStage, size []int) (*workload, error) {
 func setupAttention(s *benchStage, size []int) (*workload, error) {
 	b, n, c := size[0], size[1], size[2]
 	config := attentionExample(c)
-	config.Precision = colt5.Precision(s.precision)
+	config.Precision = colt5.DType(s.precision)
 	config.NumHeavyTokensQ, config.NumHeavyTokensKV = size[3], size[3]
 	m, err := colt5.NewConditionalRoutedAttention(s.dev, config)
 	m = keep(s.stage, m, err)
@@ -72,7 +72,7 @@ func setupAttention(s *benchStage, size []int) (*workload, error) {
 
 func setupBlock(s *benchStage, size []int) (*workload, error) {
 	config := blockExample(size[2])
-	config.Precision = colt5.Precision(s.precision)
+	config.Precision = colt5.DType(s.precision)
 	config.NumHeavyAttnTokensQ, config.NumHeavyAttnTokensKV, config.NumHeavyFFTokens = size[3], size[3], size[3]
 	return s.block(config, size[0], size[1])
 }
@@ -88,7 +88,7 @@ func (s *benchStage) block(config colt5.ConditionalRoutedTransformerBlockConfig,
 func setupCross(s *benchStage, size []int) (*workload, error) {
 	b, n, memories, c := size[0], size[1], size[2], size[3]
 	config := crossExample(c)
-	config.Precision = colt5.Precision(s.precision)
+	config.Precision = colt5.DType(s.precision)
 	config.NumTokensQ, config.NumTokensKV = min(config.NumTokensQ, max(n/2, 1)), min(config.NumTokensKV, max(memories/64, 1))
 	config.KVRoutingTokens, config.RouteBlockSize = size[4], colt5.OptionalInt(size[5])
 	m, err := colt5.NewConditionalRoutedCrossAttention(s.dev, config)
@@ -103,7 +103,7 @@ func setupCross(s *benchStage, size []int) (*workload, error) {
 func setupAutoregressive(s *benchStage, size []int) (*workload, error) {
 	b, n, c := size[0], size[1], size[2]
 	config := autoregressiveExample(c)
-	config.Precision = colt5.Precision(s.precision)
+	config.Precision = colt5.DType(s.precision)
 	config.NumHeavyTokensKV = size[3]
 	m, err := colt5.NewConditionalRoutedAutoregressiveAttention(s.dev, config)
 	m = keep(s.stage, m, err)
@@ -113,7 +113,7 @@ func setupAutoregressive(s *benchStage, size []int) (*workload, error) {
 
 func setupImage(s *benchStage, size []int) (*workload, error) {
 	config := imageExample(size[1])
-	config.Precision = colt5.Precision(s.precision)
+	config.Precision = colt5.DType(s.precision)
 	config.LightWindowSize, config.NumHeavyTokensQ, config.NumHeavyTokensKV = size[4], size[5], size[5]
 	m, err := colt5.NewConditionalRoutedImageAttention(s.dev, config)
 	m = keep(s.stage, m, err)
@@ -124,7 +124,7 @@ func setupImage(s *benchStage, size []int) (*workload, error) {
 func setupViT(s *benchStage, size []int) (*workload, error) {
 	b, side := size[0], size[1]
 	config := vitExample()
-	config.Precision = colt5.Precision(s.precision)
+	config.Precision = colt5.DType(s.precision)
 	config.ImageSize, config.PatchSize, config.Dim, config.Depth = colt5.Square(side), colt5.Square(size[2]), size[3], size[4]
 	m, err := colt5.NewConditionalRoutedViT(s.dev, config)
 	m = keep(s.stage, m, err)
@@ -135,7 +135,7 @@ func setupViT(s *benchStage, size []int) (*workload, error) {
 func setupEncoder(s *benchStage, size []int) (*workload, error) {
 	b, n, c := size[0], size[1], size[2]
 	config := encoderExample(c)
-	config.Precision = colt5.Precision(s.precision)
+	config.Precision = colt5.DType(s.precision)
 	config.NumHeavyAttnTokensQ, config.NumHeavyAttnTokensKV, config.NumHeavyFFTokens = size[3], size[3], size[3]
 	config.Depth = size[4]
 	m, err := colt5.NewEncoder(s.dev, config)
@@ -147,7 +147,7 @@ func setupEncoder(s *benchStage, size []int) (*workload, error) {
 func setupAutoregressiveTransformer(s *benchStage, size []int) (*workload, error) {
 	b, n := size[0], size[1]
 	config := autoregressiveTransformerExample(size[2])
-	config.Precision = colt5.Precision(s.precision)
+	config.Precision = colt5.DType(s.precision)
 	config.NumHeavyTokensKV, config.Depth = size[3], size[4]
 	m, err := colt5.NewAutoregressiveTransformer(s.dev, config)
 	m = keep(s.stage, m, err)

@@ -174,7 +174,7 @@ func TestProductResult(t *testing.T) {
 	dev := gputest.Device(t)
 	gputest.Count()
 	const rows, in, out = 36, 2048, 12
-	for _, p := range []pipelines.Precision{pipelines.F32, pipelines.F16, pipelines.BF16} {
+	for _, p := range []pipelines.DType{pipelines.F32, pipelines.F16, pipelines.BF16} {
 		if p.Supported(dev.Caps()) != nil {
 			continue
 		}
@@ -216,7 +216,7 @@ func TestChooseCases(t *testing.T) {
 	assert.Equal(t, []string{"linear", "topk"}, caseNames(chosen))
 	assert.Equal(t, [][]int{{3, 5, 4}, {7, 8, 9}}, chosen[0].sizes)
 	assert.Equal(t, [][]int{{1, 5, 2}, {3, 5, 4}}, chosen[1].small)
-	assert.Equal(t, "7x8x9", chosen[0].at(false, []pipelines.Precision{pipelines.F32})[1].shape())
+	assert.Equal(t, "7x8x9", chosen[0].at(false, []pipelines.DType{pipelines.F32})[1].shape())
 
 	chosen, err = chooseCases(benchCases(), []string{"cross"}, []string{"1x2x3x4x5x0"})
 	require.NoError(t, err)
@@ -253,7 +253,7 @@ func TestParseSizes(t *testing.T) {
 }
 
 func TestParsePrecisions(t *testing.T) {
-	for text, want := range map[string][]pipelines.Precision{
+	for text, want := range map[string][]pipelines.DType{
 		"f32": {pipelines.F32}, "bf16,f16,bf16": {pipelines.BF16, pipelines.F16}, "float32,bfloat16": {pipelines.F32, pipelines.BF16}, "": nil, "f32,": nil, "F32": nil, "f64": nil, "f32 ,f16": nil,
 	} {
 		got, err := parsePrecisions(text)
@@ -265,7 +265,7 @@ func TestParsePrecisions(t *testing.T) {
 // TestWork has a device with float16 and without bfloat16.
 func TestWork(t *testing.T) {
 	some := vk.Caps{CooperativeMatrix: true, MemoryModel: true, FullSubgroups: true, Float16: true,
-		Shapes: []vk.Shape{{M: 16, N: 16, K: 16, C: 1, Result: 1, Scope: 3}}}
+		MatrixShapes: []vk.MatrixShape{{M: 16, N: 16, K: 16, C: 1, Result: 1, Scope: 3}}}
 	cases, err := chooseCases(benchCases(), []string{"rmsnorm", "linear"}, []string{"rmsnorm=3x4,8", "linear=1x2x3"})
 	require.NoError(t, err)
 	titles := func(todo []sized) (list []string) {
@@ -274,14 +274,14 @@ func TestWork(t *testing.T) {
 		}
 		return list
 	}
-	todo, remarks := work(cases, true, some, []pipelines.Precision{pipelines.F16, pipelines.BF16, pipelines.F32})
+	todo, remarks := work(cases, true, some, []pipelines.DType{pipelines.F16, pipelines.BF16, pipelines.F32})
 	assert.Equal(t, []string{"rmsnorm 3x4 f32", "rmsnorm 3x8 f32", "linear 1x2x3 f16", "linear 1x2x3 f32"}, titles(todo))
 	require.Len(t, remarks, 2)
 	assert.Contains(t, remarks[0], "Left out: bf16, which the device does not have: ")
 	assert.Contains(t, remarks[0], "VK_KHR_shader_bfloat16")
 	assert.Contains(t, remarks[1], "In f32 alone, for they have no 16-bit variants: rmsnorm.")
 
-	todo, remarks = work(cases, true, vk.Caps{}, []pipelines.Precision{pipelines.F32})
+	todo, remarks = work(cases, true, vk.Caps{}, []pipelines.DType{pipelines.F32})
 	assert.Equal(t, []string{"rmsnorm 3x4 f32", "rmsnorm 3x8 f32", "linear 1x2x3 f32"}, titles(todo))
 	assert.Empty(t, remarks)
 
@@ -293,21 +293,21 @@ func TestWork(t *testing.T) {
 // TestBenchPrecisions runs in what the device has, and tells the rest.
 func TestBenchPrecisions(t *testing.T) {
 	caps := gputest.Device(t).Caps()
-	code, out, remarks := onDevice(t, quickly("-o", "jsonl", "-only", "linear", "-only", "mark", "-precision", "f32,f16,bf16", "-size", "linear=9x12x20", "-size", "mark=1x9x3")...)
+	code, out, remarks := onDevice(t, quickly("-o", "jsonl", "-only", "linear", "-only", "membership_mask", "-precision", "f32,f16,bf16", "-size", "linear=9x12x20", "-size", "membership_mask=1x9x3")...)
 	require.Equal(t, exitFine, code, remarks)
-	for _, p := range []pipelines.Precision{pipelines.F32, pipelines.F16, pipelines.BF16} {
+	for _, p := range []pipelines.DType{pipelines.F32, pipelines.F16, pipelines.BF16} {
 		have := p.Supported(caps) == nil
 		assert.Equal(t, have, strings.Contains(out, `{"name": "linear", "shape": "9x12x20", "precision": "`+precisionName(p)+`",`), out)
 		assert.Equal(t, have, !strings.Contains(remarks, "Left out: "+precisionName(p)+","), remarks)
 	}
-	assert.Equal(t, 1, strings.Count(out, `"name": "mark"`))
+	assert.Equal(t, 1, strings.Count(out, `"name": "membership_mask"`))
 	assert.Contains(t, remarks, "no 16-bit variants: mark.")
 }
 
 // TestBenchNothing: where the device has none of the precisions, that is a failure.
 func TestBenchNothing(t *testing.T) {
 	caps := gputest.Device(t).Caps()
-	for p, name := range map[pipelines.Precision]string{pipelines.F16: "f16", pipelines.BF16: "bf16"} {
+	for p, name := range map[pipelines.DType]string{pipelines.F16: "f16", pipelines.BF16: "bf16"} {
 		if p.Supported(caps) == nil {
 			continue
 		}
@@ -334,7 +334,7 @@ func TestQuantile(t *testing.T) {
 func TestOfRoof(t *testing.T) {
 	b, half := &benchmark{}, sized{precision: pipelines.F16}
 	assert.Nil(t, b.ofRoof(sized{}, 1, 1))
-	b.copyRate, b.flopRate = 100, map[pipelines.Precision]float64{pipelines.F32: 1000}
+	b.copyRate, b.flopRate = 100, map[pipelines.DType]float64{pipelines.F32: 1000}
 	assert.Equal(t, share(0.5), b.ofRoof(sized{}, 50, 400))
 	assert.Equal(t, share(0.9), b.ofRoof(sized{}, 50, 900))
 	assert.Nil(t, b.ofRoof(half, 50, 900))

@@ -124,15 +124,15 @@ func list(text string) []string {
 }
 
 // precisionName is how a precision is called here.
-func precisionName(p pipelines.Precision) string { return strings.ToLower(p.String()) }
+func precisionName(p pipelines.DType) string { return strings.ToLower(p.String()) }
 
 // parsePrecisions reads "f32,f16", or the names that modules use, "float32,float16". A precision that is named twice counts once.
-func parsePrecisions(text string) ([]pipelines.Precision, error) {
-	all := []pipelines.Precision{pipelines.F32, pipelines.F16, pipelines.BF16}
-	var chosen []pipelines.Precision
+func parsePrecisions(text string) ([]pipelines.DType, error) {
+	all := []pipelines.DType{pipelines.F32, pipelines.F16, pipelines.BF16}
+	var chosen []pipelines.DType
 	for _, name := range strings.Split(text, ",") {
 		name = strings.Replace(name, "float", "f", 1)
-		i := slices.IndexFunc(all, func(p pipelines.Precision) bool { return precisionName(p) == name })
+		i := slices.IndexFunc(all, func(p pipelines.DType) bool { return precisionName(p) == name })
 		if i < 0 {
 			return nil, usage("-precision is %q, want some of f32, f16, bf16", text)
 		}
@@ -144,7 +144,7 @@ func parsePrecisions(text string) ([]pipelines.Precision, error) {
 }
 
 // onePrecision reads a precision.
-func onePrecision(text string) (colt5.Precision, error) {
+func onePrecision(text string) (colt5.DType, error) {
 	list, err := parsePrecisions(text)
 	if err == nil && len(list) > 1 {
 		err = usage("-precision is %q, want one of f32, f16, bf16", text)
@@ -152,11 +152,11 @@ func onePrecision(text string) (colt5.Precision, error) {
 	if err != nil {
 		return 0, err
 	}
-	return colt5.Precision(list[0]), nil
+	return colt5.DType(list[0]), nil
 }
 
 // supported are the precisions of a list that a device has, and remarks on the others.
-func supported(caps vk.Caps, list []pipelines.Precision) (have []pipelines.Precision, remarks []string) {
+func supported(caps vk.Caps, list []pipelines.DType) (have []pipelines.DType, remarks []string) {
 	for _, p := range list {
 		if err := p.Supported(caps); err != nil {
 			remarks = append(remarks, fmt.Sprintf("Left out: %s, which the device does not have: %v.", precisionName(p), err))
@@ -169,18 +169,18 @@ func supported(caps vk.Caps, list []pipelines.Precision) (have []pipelines.Preci
 
 // work lists cases at their sizes, each in the precisions of a list that the device has, or, without 16-bit variants, in float32. The
 // remarks say what is not as asked.
-func work(cases []benchCase, small bool, caps vk.Caps, asked []pipelines.Precision) (todo []sized, remarks []string) {
+func work(cases []benchCase, small bool, caps vk.Caps, asked []pipelines.DType) (todo []sized, remarks []string) {
 	have, remarks := supported(caps, asked)
 	var plain []string
 	for _, x := range cases {
 		precisions := have
 		if !slices.Contains(halves(), x.name) {
-			precisions = []pipelines.Precision{pipelines.F32}
+			precisions = []pipelines.DType{pipelines.F32}
 			plain = append(plain, x.name)
 		}
 		todo = append(todo, x.at(small, precisions)...)
 	}
-	if len(plain) > 0 && !slices.Equal(asked, []pipelines.Precision{pipelines.F32}) {
+	if len(plain) > 0 && !slices.Equal(asked, []pipelines.DType{pipelines.F32}) {
 		remarks = append(remarks, "In f32 alone, for they have no 16-bit variants: "+strings.Join(plain, ", ")+".")
 	}
 	return todo, remarks
@@ -195,7 +195,7 @@ func nothing(todo []sized, remarks []string) error {
 }
 
 // at lists the case at its sizes, in every precision of a list.
-func (x benchCase) at(small bool, precisions []pipelines.Precision) []sized {
+func (x benchCase) at(small bool, precisions []pipelines.DType) []sized {
 	sizes := x.sizes
 	if small {
 		sizes = x.small

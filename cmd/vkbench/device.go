@@ -20,7 +20,7 @@ func (a *app) withDevice(c *cli.Command, f func(*vk.Device) error) error {
 		return deviceError{err}
 	}
 	err = f(dev)
-	if n, text := dev.Messages(); n > 0 {
+	if n, text := dev.DrainMessages(); n > 0 {
 		err = errors.Join(err, fmt.Errorf("%d validation messages:\n%s", n, text))
 	}
 	return errors.Join(err, dev.Close())
@@ -103,7 +103,7 @@ func properties(i vk.Info) []property {
 		{"compiler statistics", c.PipelineStatistics},
 		{"cooperative matrices", c.CooperativeMatrix}, {"of whole workgroups (NV)", c.CooperativeMatrix2},
 	}
-	for _, s := range c.Shapes {
+	for _, s := range c.MatrixShapes {
 		list = append(list, property{"cooperative matrix", shapeName(s)})
 	}
 	return list
@@ -112,7 +112,7 @@ func properties(i vk.Info) []property {
 func product(n [3]uint32) string { return fmt.Sprintf("%d x %d x %d", n[0], n[1], n[2]) }
 
 // shapeName describes a cooperative matrix product.
-func shapeName(s vk.Shape) string {
+func shapeName(s vk.MatrixShape) string {
 	text := fmt.Sprintf("M %d N %d K %d: %s x %s + %s -> %s", s.M, s.N, s.K,
 		component(s.A), component(s.B), component(s.C), component(s.Result))
 	if s.Saturating != 0 {

@@ -27,7 +27,7 @@ func lengthCases() []benchCase {
 func setupBlockLength(s *benchStage, size []int) (*workload, error) {
 	n := size[1]
 	config := blockExample(size[2])
-	config.Precision = colt5.Precision(s.precision)
+	config.Precision = colt5.DType(s.precision)
 	config.NumHeavyAttnTokensQ, config.NumHeavyAttnTokensKV, config.NumHeavyFFTokens = size[3], size[3], max(n/32, 1)
 	return s.block(config, size[0], n)
 }
@@ -60,12 +60,12 @@ func newSweep(small bool) sweep {
 }
 
 // steps is how many runs there are at most, in some precisions.
-func (s sweep) steps(precisions []pipelines.Precision) int {
+func (s sweep) steps(precisions []pipelines.DType) int {
 	return len(lengthCases()) * len(precisions) * len(s.lengths)
 }
 
 // run times the cases, and remarks where they end.
-func (s sweep) run(b *benchmark, bar *progress, precisions []pipelines.Precision, remark func(string)) error {
+func (s sweep) run(b *benchmark, bar *progress, precisions []pipelines.DType, remark func(string)) error {
 	if b.pace.most > b.pace.reps { // no -reps: runs of seconds need no ten of them
 		defer func(p pace) { b.pace = p }(b.pace)
 		b.pace.reps, b.pace.warmup = min(b.pace.reps, 3), min(b.pace.warmup, 1)
@@ -84,7 +84,7 @@ func (s sweep) run(b *benchmark, bar *progress, precisions []pipelines.Precision
 }
 
 // line times a case in a precision.
-func (s sweep) line(b *benchmark, bar *progress, c benchCase, p pipelines.Precision, remark func(string)) error {
+func (s sweep) line(b *benchmark, bar *progress, c benchCase, p pipelines.DType, remark func(string)) error {
 	var seen []float64 // ms, by length
 	for _, n := range s.lengths {
 		x := sized{benchCase: c, size: append([]int{1, n}, s.dims[c.name]...), precision: p}

@@ -111,7 +111,7 @@ func TestWrongUsage(t *testing.T) {
 		{"plot -out " + text + " " + planted, "-out " + text},
 		{"plot " + rows, rows + ":3: an object"},
 		{"plot -out /tmp " + file(t, "two", earlier(blockLength, "1x2x3x4", "f32", 1, vk.Info{Name: "A"})+earlier(blockLength, "1x3x3x4", "f32", 1, vk.Info{Name: "B"})), `"A" and "B"`},
-		{"plot -out /tmp " + file(t, "none", earlier("mark", "1x2x3", "f32", 1, vk.Info{Name: "A"})), "nothing to draw"},
+		{"plot -out /tmp " + file(t, "none", earlier("membership_mask", "1x2x3", "f32", 1, vk.Info{Name: "A"})), "nothing to draw"},
 		{"report", "-out names no folder"},
 		{"report all", "takes no arguments"},
 		{"report -out " + text, "-out " + text},
@@ -223,7 +223,7 @@ func TestInfo(t *testing.T) {
 			assert.Regexp(t, `^M \d+ N \d+ K \d+: \w+ x \w+ \+ \w+ -> \w+`, r[1])
 		}
 	}
-	assert.Equal(t, len(dev.Caps().Shapes), shapes)
+	assert.Equal(t, len(dev.Caps().MatrixShapes), shapes)
 }
 
 func TestComponent(t *testing.T) {

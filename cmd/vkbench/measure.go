@@ -32,7 +32,7 @@ type benchmark struct {
 
 	// The roofs: bytes and operations a second; 0: not measured yet. That of 16 bits is the best of their cooperative matrices.
 	copyRate float64
-	flopRate map[pipelines.Precision]float64
+	flopRate map[pipelines.DType]float64
 }
 
 // timing is what a workload took.
@@ -45,7 +45,7 @@ type timing struct {
 
 // newBenchmark has no table yet.
 func newBenchmark(ctx context.Context, dev *vk.Device, p pace) *benchmark {
-	return &benchmark{ctx: ctx, dev: dev, pace: p, info: dev.Info(), flopRate: map[pipelines.Precision]float64{}}
+	return &benchmark{ctx: ctx, dev: dev, pace: p, info: dev.Info(), flopRate: map[pipelines.DType]float64{}}
 }
 
 // columns are those of the table for cases.

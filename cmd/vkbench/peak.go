@@ -42,7 +42,7 @@ func (a *app) peak() *cli.Command {
 }
 
 // roofs are what this device can do at best, as far as cases in some precisions need it.
-func roofs(caps vk.Caps, precisions []pipelines.Precision) []sized {
+func roofs(caps vk.Caps, precisions []pipelines.DType) []sized {
 	list, _ := allRoofs(caps)
 	return slices.DeleteFunc(list, func(x sized) bool {
 		return x.matrix.M > 0 && (x.name != matrixRoof+"f32" || !slices.Contains(precisions, x.precision))
@@ -60,8 +60,8 @@ func allRoofs(caps vk.Caps) (list []sized, remarks []string) {
 		{benchCase: benchCase{name: copyRoof, dims: []string{"bytes"}, setup: setupCopy}, size: []int{bytes}},
 		{benchCase: benchCase{name: matmulRoof, dims: linearDims(), setup: setupLinear}, size: []int{side, side, side}},
 	}
-	var seen []vk.Shape
-	for _, m := range caps.Shapes {
+	var seen []vk.MatrixShape
+	for _, m := range caps.MatrixShapes {
 		if slices.Contains(seen, m) {
 			continue
 		}
@@ -75,7 +75,7 @@ func allRoofs(caps vk.Caps) (list []sized, remarks []string) {
 			benchCase: benchCase{name: matrixRoof + sum, dims: []string{"M", "N", "K"}, setup: func(s *benchStage, _ []int) (*workload, error) { return setupPeak(s, m) }},
 			size:      []int{int(m.M), int(m.N), int(m.K)}, matrix: m, operand: operand,
 		}
-		for _, p := range []pipelines.Precision{pipelines.F16, pipelines.BF16} {
+		for _, p := range []pipelines.DType{pipelines.F16, pipelines.BF16} {
 			if precisionName(p) == operand {
 				x.precision = p
 			}
@@ -89,7 +89,7 @@ func allRoofs(caps vk.Caps) (list []sized, remarks []string) {
 }
 
 // setupPeak keeps a GPU busy for a millisecond or so, with many more workgroups than run at once.
-func setupPeak(s *benchStage, m vk.Shape) (*workload, error) {
+func setupPeak(s *benchStage, m vk.MatrixShape) (*workload, error) {
 	groups := 16384
 	if s.dev.Caps().CPU {
 		groups = 16
@@ -113,7 +113,7 @@ func setupPeak(s *benchStage, m vk.Shape) (*workload, error) {
 		}
 		return nil, nil, exact(p.Floats(raw), want)
 	}
-	return s.room("peak", func(t *vk.Tape) error { return p.Record(t, pipelines.PeakArgs{X: x, Y: y, Groups: groups}) }, r)
+	return s.room("peak", func(t *vk.CommandList) error { return p.Record(t, pipelines.PeakArgs{X: x, Y: y, Groups: groups}) }, r)
 }
 
 // exact wants a list to be a shorter one over and over.

@@ -21,7 +21,7 @@ func TestPeak(t *testing.T) {
 	assert.Equal(t, copyRoof, rows[0]["name"])
 	assert.Positive(t, rows[0]["gb_per_s"])
 	assert.Equal(t, matmulRoof, rows[1]["name"])
-	assert.Len(t, rows, 2+len(caps.Shapes)-strings.Count(remarks, "Left out: "))
+	assert.Len(t, rows, 2+len(caps.MatrixShapes)-strings.Count(remarks, "Left out: "))
 	for _, r := range rows[1:] {
 		assert.Positive(t, r["tflop_per_s"], r)
 	}
@@ -30,11 +30,11 @@ func TestPeak(t *testing.T) {
 }
 
 func TestAllRoofs(t *testing.T) {
-	shape := func(m, n, k, a, c uint32) vk.Shape {
-		return vk.Shape{M: m, N: n, K: k, A: a, B: a, C: c, Result: c, Scope: 3}
+	shape := func(m, n, k, a, c uint32) vk.MatrixShape {
+		return vk.MatrixShape{M: m, N: n, K: k, A: a, B: a, C: c, Result: c, Scope: 3}
 	}
 	const f16, f32, f64, s8, s32, bf16 = 0, 1, 2, 3, 5, 1000141000
-	list, remarks := allRoofs(vk.Caps{Shapes: []vk.Shape{
+	list, remarks := allRoofs(vk.Caps{MatrixShapes: []vk.MatrixShape{
 		shape(16, 16, 16, f16, f16), shape(16, 16, 16, f16, f32), shape(16, 8, 16, f16, f32), shape(16, 8, 16, f16, f32),
 		shape(16, 16, 32, s8, s32), shape(16, 16, 16, bf16, f32), shape(8, 8, 4, f64, f64),
 	}})
@@ -50,8 +50,8 @@ func TestAllRoofs(t *testing.T) {
 	require.Len(t, remarks, 1)
 	assert.Contains(t, remarks[0], "Left out: M 8 N 8 K 4: float64 x float64 + float64 -> float64, of a subgroup: ")
 
-	caps := vk.Caps{Shapes: []vk.Shape{shape(16, 16, 16, f16, f16), shape(16, 16, 16, f16, f32), shape(16, 16, 32, s8, s32), shape(16, 16, 16, bf16, f32)}}
-	for want, precisions := range map[string][]pipelines.Precision{
+	caps := vk.Caps{MatrixShapes: []vk.MatrixShape{shape(16, 16, 16, f16, f16), shape(16, 16, 16, f16, f32), shape(16, 16, 32, s8, s32), shape(16, 16, 16, bf16, f32)}}
+	for want, precisions := range map[string][]pipelines.DType{
 		"":                                 {pipelines.F32},
 		"roof matrix to f32 16x16x16 f16":  {pipelines.F32, pipelines.F16},
 		"roof matrix to f32 16x16x16 bf16": {pipelines.BF16},

@@ -59,8 +59,8 @@ type planning struct {
 
 // given is what a module's configuration is to be.
 type given struct {
-	config    []byte           // nil: the example's
-	precision *colt5.Precision // nil: the configuration's
+	config    []byte       // nil: the example's
+	precision *colt5.DType // nil: the configuration's
 }
 
 func newPlanning(c *cli.Command) (planning, error) {
@@ -226,7 +226,7 @@ func configured[C any](example C, g given) (C, error) {
 }
 
 // memoryOf asks for the memory of a config whose dim is that of the shape, if that tells one. A config without a dim gets it.
-func (g given) memoryOf(err error, dim *int, precision *colt5.Precision, wanted int, memory func() (colt5.Memory, error)) (colt5.Memory, error) {
+func (g given) memoryOf(err error, dim *int, precision *colt5.DType, wanted int, memory func() (colt5.Memory, error)) (colt5.Memory, error) {
 	switch {
 	case err != nil:
 		return colt5.Memory{}, err

@@ -136,7 +136,7 @@ type reporting struct {
 }
 
 // measure runs everything, and goes on after failures.
-func (r *reporting) measure(a *app, asked []pipelines.Precision) error {
+func (r *reporting) measure(a *app, asked []pipelines.DType) error {
 	caps := r.b.info.Caps
 	roofs, remarks := allRoofs(caps)
 	precisions, _ := supported(caps, asked)

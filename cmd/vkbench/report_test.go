@@ -150,10 +150,10 @@ func TestSweepEnds(t *testing.T) {
 	stopped, stop := context.WithCancel(b.ctx)
 	stop()
 	b.ctx = stopped
-	assert.EqualError(t, s.run(b, a.progress(1), []pipelines.Precision{pipelines.F32}, remark), "interrupted", "once")
+	assert.EqualError(t, s.run(b, a.progress(1), []pipelines.DType{pipelines.F32}, remark), "interrupted", "once")
 	b.ctx = context.WithoutCancel(stopped)
 	s.most = 1e-12
-	require.NoError(t, s.run(b, a.progress(1), []pipelines.Precision{pipelines.F32}, remark))
+	require.NoError(t, s.run(b, a.progress(1), []pipelines.DType{pipelines.F32}, remark))
 	require.Len(t, remarks, 2)
 	assert.Contains(t, remarks[0], "block_length in f32 ends before 128 tokens, which would take some ")
 	assert.Contains(t, remarks[1], "dense_attention in f32 ends before 128 tokens, which would take some ")
@@ -198,7 +198,7 @@ func TestReportStopped(t *testing.T) {
 	assert.Equal(t, path+"\n", out.String(), "what was not written is not named")
 	out.Reset()
 	r.rows.Reset()
-	r.rows.WriteString(earlier("mark", "1x2x3", "f32", 1, vk.Info{}))
+	r.rows.WriteString(earlier("membership_mask", "1x2x3", "f32", 1, vk.Info{}))
 	assert.Error(t, r.write(a, filepath.Join(dir, "no"), nil))
 	assert.Equal(t, r.rows.String(), out.String(), "rows that no file takes are printed")
 

@@ -153,7 +153,7 @@ func (s *benchStage) productResult(a pipelines.LinearArgs, in, out int) result {
 			w = append(w, wide[row*columns:][:in]...)
 		}
 		var x, got []float32
-		bytes := uint64(in * s.precision.Bytes())
+		bytes := uint64(in * s.precision.Size())
 		for n := range count {
 			row := n * (a.Rows - 1) / (count - 1)
 			one, err := s.numbers(a.X.Slice(uint64(row)*bytes, bytes))

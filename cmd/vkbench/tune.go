@@ -69,17 +69,17 @@ func (a *app) tune() *cli.Command {
 }
 
 // tunedLinear is what is tuned for a size, rows x inputs x outputs.
-func tunedLinear(size []int, p pipelines.Precision) pipelines.LinearConfig {
+func tunedLinear(size []int, p pipelines.DType) pipelines.LinearConfig {
 	half := p != pipelines.F32 && size[1]%2 == 0 && size[2]%2 == 0
 	return pipelines.LinearConfig{In: size[1], Out: size[2], Precision: p, X16: half, Y16: half}
 }
 
 // forget goes back to the usual tiles.
-func (a *app) forget(dev *vk.Device, precisions []pipelines.Precision, sizes [][]int) error {
+func (a *app) forget(dev *vk.Device, precisions []pipelines.DType, sizes [][]int) error {
 	choices := map[string]string{}
 	for _, p := range precisions {
 		for _, size := range sizes {
-			purpose, err := pipelines.LinearPurpose(dev, tunedLinear(size, p), size[0])
+			purpose, err := pipelines.LinearTuningKey(dev, tunedLinear(size, p), size[0])
 			if err != nil {
 				return err
 			}
@@ -93,7 +93,7 @@ func (a *app) forget(dev *vk.Device, precisions []pipelines.Precision, sizes [][
 	return err
 }
 
-func (a *app) tuneOn(ctx context.Context, c *cli.Command, dev *vk.Device, precisions []pipelines.Precision, sizes [][]int, remarks []string) error {
+func (a *app) tuneOn(ctx context.Context, c *cli.Command, dev *vk.Device, precisions []pipelines.DType, sizes [][]int, remarks []string) error {
 	t, err := a.table(c, words("product", "product", 16), words("precision", "precision", 4), words("tile", "tile", 12), numbers("gpu_ms", "GPU ms", 8),
 		words("usual_tile", "usual tile", 12), numbers("usual_ms", "GPU ms", 8))
 	if err != nil {

@@ -22,14 +22,14 @@ func TestTune(t *testing.T) {
 	require.NoError(t, err)
 	defer func() { assert.NoError(t, dev.Close()) }()
 	size := []int{32, 16, 24}
-	purpose, err := pipelines.LinearPurpose(dev, tunedLinear(size, pipelines.F32), size[0])
+	purpose, err := pipelines.LinearTuningKey(dev, tunedLinear(size, pipelines.F32), size[0])
 	require.NoError(t, err)
 	found, err := pipelines.TuneLinear(dev, tunedLinear(size, pipelines.F32), size[0], 1)
 	require.NoError(t, err)
 	assert.Equal(t, found.Purpose, purpose)
 	require.NoError(t, dev.Tune(map[string]string{purpose: "a", "other": "b"}))
 	a := &app{stdout: io.Discard}
-	require.NoError(t, a.forget(dev, []pipelines.Precision{pipelines.F32}, [][]int{size}))
+	require.NoError(t, a.forget(dev, []pipelines.DType{pipelines.F32}, [][]int{size}))
 	assert.Empty(t, dev.Tuned(purpose))
 	assert.Equal(t, "b", dev.Tuned("other"))
 	assert.Equal(t, "1 products have the usual tiles again.\n", fine(t, "tune", "-forget", "-precision", "f32", "-size", "32x16x24"))

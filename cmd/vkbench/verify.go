@@ -84,7 +84,7 @@ type verification struct {
 	dev       *vk.Device
 	table     *table
 	only      []string // modules; none: all
-	precision colt5.Precision
+	precision colt5.DType
 	verifiers map[string]verifier
 	passed    int
 	failed    int
@@ -108,7 +108,7 @@ func (v *verification) run(path string) {
 		v.table.row(c.Name, c.Module, "unknown", nil, nil, nil, "there is no such module")
 		return
 	}
-	if v.precision != colt5.Float32 {
+	if v.precision != colt5.F32 {
 		if !hasProducts(c.Module) {
 			return
 		}

@@ -37,7 +37,7 @@ var (
 func Main(m *testing.M) {
 	code := m.Run()
 	if device != nil {
-		if n, text := device.Messages(); n > 0 {
+		if n, text := device.DrainMessages(); n > 0 {
 			fmt.Fprintf(os.Stderr, "FAIL: %d validation messages outside of tests:\n%s\n", n, text)
 			code = 1
 		}
@@ -126,7 +126,7 @@ func (l *Lab) close() {
 			l.t.Error(err)
 		}
 	}
-	if n, text := l.Dev.Messages(); n > 0 {
+	if n, text := l.Dev.DrainMessages(); n > 0 {
 		l.t.Errorf("%d validation messages:\n%s", n, text)
 	}
 }
@@ -187,36 +187,36 @@ func (l *Lab) bytes(data any) []byte {
 
 // Run records once and runs three times. Outputs must come out bit for bit the same, inputs and everything around the buffers must
 // stay as they were. A recording with a barrier before every step must give the same bits too.
-func (l *Lab) Run(record func(*vk.Tape) error) {
+func (l *Lab) Run(record func(*vk.CommandList) error) {
 	l.t.Helper()
 	Count()
 	for _, everywhere := range []bool{false, true} {
-		tape, err := l.Dev.NewTape(vk.TapeConfig{Name: l.t.Name(), BarrierEverywhere: everywhere})
+		list, err := l.Dev.NewCommandList(vk.CommandListConfig{Name: l.t.Name(), BarrierEverywhere: everywhere})
 		if err != nil {
 			l.t.Fatal(err)
 		}
-		l.record(tape, record, everywhere)
-		if err := tape.Close(); err != nil {
+		l.record(list, record, everywhere)
+		if err := list.Close(); err != nil {
 			l.t.Fatal(err)
 		}
 	}
 }
 
-func (l *Lab) record(tape *vk.Tape, record func(*vk.Tape) error, again bool) {
+func (l *Lab) record(list *vk.CommandList, record func(*vk.CommandList) error, again bool) {
 	l.t.Helper()
-	if err := record(tape); err != nil {
-		tape.Close()
+	if err := record(list); err != nil {
+		list.Close()
 		l.t.Fatal(err)
 	}
-	l.kernels = tape.Kernels()
+	l.kernels = list.Kernels()
 	count := runs
 	if again {
 		count = 1
 	}
 	for run := range count {
 		l.reset()
-		if err := tape.Run(); err != nil {
-			tape.Close()
+		if err := list.Run(); err != nil {
+			list.Close()
 			l.t.Fatal(err)
 		}
 		l.compare(run > 0 || again)

@@ -3,7 +3,7 @@ package ref
 // Mark marks the rows that filled slots name, and the first rows of every item.
 //
 //	indices, filled [B, K]    y [B, N]: 1 or 0
-func Mark(indices []int32, filled []uint8, b, n, k, first int) []uint32 {
+func MembershipMask(indices []int32, filled []uint8, b, n, k, first int) []uint32 {
 	const op = "Mark"
 	checkLen(op, "indices", len(indices), b*k)
 	checkLen(op, "filled", len(filled), b*k)

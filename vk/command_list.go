@@ -13,7 +13,7 @@ import (
 )
 
 // TapeConfig says how a tape is recorded.
-type TapeConfig struct {
+type CommandListConfig struct {
 	Name              string // for messages
 	Profile           bool   // time every step, see Tape.Steps; the steps then run one after the other
 	BarrierEverywhere bool   // a barrier before every step, needed or not: the results must not change
@@ -28,14 +28,14 @@ type TapeConfig struct {
 //
 // A tape belongs to the device that made it. Its methods may be called by several goroutines, one after the other; binding
 // slots and running is a pair of calls, which the caller must keep together.
-type Tape struct {
+type CommandList struct {
 	dev    *Device
-	config TapeConfig
+	config CommandListConfig
 	mu     sync.Mutex
 
 	ops     []byte  // the steps' operations, as they were recorded
 	patches []patch // places in the operations that a slot decides
-	slots   []*Slot
+	slots   []*Binding
 	steps   []step
 	own     map[*Buffer][]Access // what the steps touch, each once
 	buffers []*Buffer
@@ -66,7 +66,7 @@ type patch struct {
 	step, at int // at: from the start of the step's operation on
 	segment  int // where that is: in this segment,
 	start    int // from there on
-	slot     *Slot
+	binding  *Binding
 	offset   uint64
 	pair     bool
 }
@@ -84,8 +84,8 @@ type step struct {
 }
 
 // Slot is a place on a tape for memory that is bound later, and again for later runs.
-type Slot struct {
-	tape  *Tape
+type Binding struct {
+	list  *CommandList
 	name  string
 	size  uint64
 	wrote bool
@@ -93,7 +93,7 @@ type Slot struct {
 }
 
 // Range stands for what will be bound.
-func (s *Slot) Range() Range { return Range{slot: s, size: s.size} }
+func (s *Binding) Range() Range { return Range{binding: s, size: s.size} }
 
 // Access is a range with what a dispatch does to it.
 type Access struct {
@@ -112,33 +112,33 @@ func ReadWrite(r Range) Access { return Access{Range: r, read: true, write: true
 
 // Dispatch is one run of a kernel.
 type Dispatch struct {
-	Kernel *Kernel
-	Groups [3]uint32 // workgroups
-	Args   []Access  // the addresses at the head of the push constants, in order
-	Push   []byte    // the push constants after them, see Scalars
-	Flops  float64   // floating-point operations, 0 where they do not matter
-	Bytes  float64   // memory that must be moved at least
-	Part   bool      // it goes on with the work of the dispatch recorded before: neither touches what the other writes, whatever Args say
+	Kernel                *Kernel
+	Groups                [3]uint32 // workgroups
+	Args                  []Access  // the addresses at the head of the push constants, in order
+	Push                  []byte    // the push constants after them, see Scalars
+	Flops                 float64   // floating-point operations, 0 where they do not matter
+	Bytes                 float64   // memory that must be moved at least
+	IndependentOfPrevious bool      // it goes on with the work of the dispatch recorded before: neither touches what the other writes, whatever Args say
 }
 
 // NewTape makes an empty tape.
-func (d *Device) NewTape(c TapeConfig) (*Tape, error) {
+func (d *Device) NewCommandList(c CommandListConfig) (*CommandList, error) {
 	if err := d.enter("NewTape"); err != nil {
 		return nil, err
 	}
 	defer d.leave()
-	d.tapes.Add(1)
-	return &Tape{dev: d, config: c, planted: -1}, nil
+	d.lists.Add(1)
+	return &CommandList{dev: d, config: c, planted: -1}, nil
 }
 
 // Device is the tape's device.
-func (t *Tape) Device() *Device { return t.dev }
+func (t *CommandList) Device() *Device { return t.dev }
 
 // Work is the sum of Flops and Bytes of all dispatches.
-func (t *Tape) Work() (flops, bytes float64) { return t.flops, t.bytes }
+func (t *CommandList) Work() (flops, bytes float64) { return t.flops, t.bytes }
 
 // Kernels names the kernels of the dispatches, in the order of their recording.
-func (t *Tape) Kernels() []string {
+func (t *CommandList) Kernels() []string {
 	var names []string
 	for _, s := range t.steps {
 		names = append(names, s.name)
@@ -147,20 +147,20 @@ func (t *Tape) Kernels() []string {
 }
 
 // NewSlot makes a slot for size bytes.
-func (t *Tape) NewSlot(name string, size uint64) *Slot {
+func (t *CommandList) NewBinding(name string, size uint64) *Binding {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	s := &Slot{tape: t, name: name, size: size}
+	s := &Binding{list: t, name: name, size: size}
 	t.slots = append(t.slots, s)
 	return s
 }
 
-func (t *Tape) fail(op string, err error) error {
+func (t *CommandList) fail(op string, err error) error {
 	return fmt.Errorf("vk: tape %q: %s: %w", t.config.Name, op, err)
 }
 
 // recording checks that a step may be added.
-func (t *Tape) recording(op string, accesses []Access) error {
+func (t *CommandList) recording(op string, accesses []Access) error {
 	if t.ready {
 		return t.fail(op, fmt.Errorf("it has run, and cannot be recorded on any more"))
 	}
@@ -176,7 +176,7 @@ func (t *Tape) recording(op string, accesses []Access) error {
 }
 
 // Dispatch records a run of a kernel.
-func (t *Tape) Dispatch(d Dispatch) error {
+func (t *CommandList) Dispatch(d Dispatch) error {
 	if err := t.begin("Dispatch"); err != nil {
 		return err
 	}
@@ -191,7 +191,7 @@ func (t *Tape) Dispatch(d Dispatch) error {
 	if err := t.fits(d); err != nil {
 		return t.fail(op, err)
 	}
-	if n := len(t.steps); d.Part && (n == 0 || t.steps[n-1].kind != kindCompute) {
+	if n := len(t.steps); d.IndependentOfPrevious && (n == 0 || t.steps[n-1].kind != kindCompute) {
 		return t.fail(op, fmt.Errorf("it is to be a part of the dispatch before, and there is none"))
 	}
 	if !d.Kernel.pin() {
@@ -205,7 +205,7 @@ func (t *Tape) Dispatch(d Dispatch) error {
 		t.place(a.Range, from, dispatchHead+8*i, false)
 	}
 	unit := len(t.steps)
-	if d.Part {
+	if d.IndependentOfPrevious {
 		unit = t.steps[unit-1].unit
 	}
 	groups := uint64(d.Groups[0]) * uint64(d.Groups[1]) * uint64(d.Groups[2])
@@ -214,7 +214,7 @@ func (t *Tape) Dispatch(d Dispatch) error {
 }
 
 // fits checks a dispatch against the kernel and the device.
-func (t *Tape) fits(d Dispatch) error {
+func (t *CommandList) fits(d Dispatch) error {
 	if d.Kernel.dev != t.dev {
 		return fmt.Errorf("the kernel is of another device")
 	}
@@ -230,7 +230,7 @@ func (t *Tape) fits(d Dispatch) error {
 }
 
 // Fill records that every 32-bit word of r becomes word. Offset and size are multiples of 4.
-func (t *Tape) Fill(r Range, word uint32) error {
+func (t *CommandList) Fill(r Range, word uint32) error {
 	if err := t.begin("Fill"); err != nil {
 		return err
 	}
@@ -250,7 +250,7 @@ func (t *Tape) Fill(r Range, word uint32) error {
 }
 
 // Copy records a copy. The ranges are of one size and do not overlap.
-func (t *Tape) Copy(dst, src Range) error {
+func (t *CommandList) Copy(dst, src Range) error {
 	if err := t.begin("Copy"); err != nil {
 		return err
 	}
@@ -270,7 +270,7 @@ func (t *Tape) Copy(dst, src Range) error {
 	return nil
 }
 
-func (t *Tape) transferable(op string, accesses []Access) error {
+func (t *CommandList) transferable(op string, accesses []Access) error {
 	for i, a := range accesses {
 		if a.Range.IsZero() {
 			return t.fail(op, fmt.Errorf("argument %d is the zero Range", i))
@@ -280,24 +280,24 @@ func (t *Tape) transferable(op string, accesses []Access) error {
 }
 
 // step notes a step whose operation was recorded.
-func (t *Tape) step(s step) {
+func (t *CommandList) step(s step) {
 	s.size = len(t.ops) - s.from
 	t.steps = append(t.steps, s)
 	t.flops += s.flops
 	t.bytes += s.bytes
 	for _, a := range s.accesses {
-		if a.Range.slot != nil {
-			a.Range.slot.wrote = a.Range.slot.wrote || a.write
+		if a.Range.binding != nil {
+			a.Range.binding.wrote = a.Range.binding.wrote || a.write
 		}
 	}
 }
 
 // place writes the address of a range (or its buffer and offset) into the operation that starts at from and is about to be a step, or notes
 // that a slot decides it.
-func (t *Tape) place(r Range, from, at int, pair bool) {
+func (t *CommandList) place(r Range, from, at int, pair bool) {
 	switch {
-	case r.slot != nil:
-		t.patches = append(t.patches, patch{step: len(t.steps), at: at, slot: r.slot, offset: r.offset, pair: pair})
+	case r.binding != nil:
+		t.patches = append(t.patches, patch{step: len(t.steps), at: at, binding: r.binding, offset: r.offset, pair: pair})
 	case r.buf != nil:
 		r.write(t.ops[from+at:], pair)
 	}
@@ -314,11 +314,11 @@ func (r Range) write(ops []byte, pair bool) {
 
 // overlaps says whether two ranges of one buffer or slot share a byte. What is bound to different slots is compared when it is bound.
 func (r Range) overlaps(o Range) bool {
-	return !r.IsZero() && r.buf == o.buf && r.slot == o.slot && r.offset < o.offset+o.size && o.offset < r.offset+r.size
+	return !r.IsZero() && r.buf == o.buf && r.binding == o.binding && r.offset < o.offset+o.size && o.offset < r.offset+r.size
 }
 
 // Close frees the tape, after waiting for what it has submitted. Closing again does nothing.
-func (t *Tape) Close() error {
+func (t *CommandList) Close() error {
 	if t == nil {
 		return nil
 	}
@@ -337,7 +337,7 @@ func (t *Tape) Close() error {
 		t.unpin()
 	}
 	t.closed = true
-	t.dev.tapes.Add(-1)
+	t.dev.lists.Add(-1)
 	for _, k := range t.kernelPins {
 		k.uses.Add(-1)
 	}

@@ -106,7 +106,7 @@ func (p program) run(data [][]uint32) {
 }
 
 // record puts the program on a tape.
-func (p program) record(t testing.TB, tp *vk.Tape, k *vk.Kernel, ranges []vk.Range) {
+func (p program) record(t testing.TB, tp *vk.CommandList, k *vk.Kernel, ranges []vk.Range) {
 	at := func(x piece) vk.Range {
 		if x.n == 0 {
 			return vk.Range{}
@@ -180,17 +180,17 @@ func newBench(t testing.TB, d *vk.Device, k *vk.Kernel, p program) bench {
 	return b
 }
 
-func (b bench) record(t testing.TB, p program, c vk.TapeConfig, plant int) *vk.Tape {
-	tp := tape(t, b.d, c)
+func (b bench) record(t testing.TB, p program, c vk.CommandListConfig, plant int) *vk.CommandList {
+	tp := list(t, b.d, c)
 	tp.Plant(plant)
 	var ranges []vk.Range
 	for _, x := range b.buffers {
 		ranges = append(ranges, x.Range())
 	}
 	last := len(ranges) - 1
-	slot := tp.NewSlot("last", ranges[last].Size())
-	require.NoError(t, tp.Bind(slot, ranges[last]))
-	ranges[last] = slot.Range()
+	binding := tp.NewBinding("last", ranges[last].Size())
+	require.NoError(t, tp.Bind(binding, ranges[last]))
+	ranges[last] = binding.Range()
 	p.record(t, tp, b.k, ranges)
 	return tp
 }
@@ -215,7 +215,7 @@ func TestRandomTapes(t *testing.T) {
 			}
 			p.run(want)
 			for _, everywhere := range []bool{false, true} {
-				tp := b.record(t, p, vk.TapeConfig{BarrierEverywhere: everywhere}, -1)
+				tp := b.record(t, p, vk.CommandListConfig{BarrierEverywhere: everywhere}, -1)
 				for range 2 {
 					for i, data := range start {
 						upload(t, b.buffers[i].Range(), data)
@@ -239,12 +239,12 @@ func TestHazardChecker(t *testing.T) {
 		r := rand.New(rand.NewPCG(seed, 10))
 		p := randomProgram(r, 4, 24, 14)
 		b := newBench(t, d, k, p)
-		tp := b.record(t, p, vk.TapeConfig{}, -1)
+		tp := b.record(t, p, vk.CommandListConfig{}, -1)
 		pairs := p.pairs()
 		require.Equal(t, p.levels(pairs), groups(tp.Schedule()), "as few barriers as possible")
 		require.NoError(t, tp.Check())
 		for i := range tp.Barriers() {
-			bad := b.record(t, p, vk.TapeConfig{}, i)
+			bad := b.record(t, p, vk.CommandListConfig{}, i)
 			require.Equal(t, tp.Barriers()-1, bad.Barriers())
 			require.ErrorContains(t, bad.Run(), "hazard: ", "seed %d, barrier %d", seed, i)
 			closed(t, bad)
@@ -285,7 +285,7 @@ func TestFillCopy(t *testing.T) {
 	d := open(t, vk.Options{})
 	a, b := buffer(t, d, "a", 64), buffer(t, d, "b", 64)
 	x, y := a.Range(), b.Range()
-	tp := tape(t, d, vk.TapeConfig{Name: "steps"})
+	tp := list(t, d, vk.CommandListConfig{Name: "steps"})
 	for says, err := range map[string]error{
 		`vk: tape "steps": Fill: bytes [2, +4) are no whole words`: tp.Fill(x.Slice(2, 4), 1),
 		"bytes [4, +6) are no whole words":                         tp.Fill(x.Slice(4, 6), 1),

@@ -14,14 +14,14 @@ import (
 //
 // A slot is empty if its filled word is 0, or if its index is not one of 0..N-1.
 //
-// Shader: shaders/mark.comp. Reference: internal/ref.Mark.
-type Mark struct{ kernel *vk.Kernel }
+// Shader: shaders/membership_mask.comp. Reference: internal/ref.Mark.
+type MembershipMask struct{ kernel *vk.Kernel }
 
 // MarkConfig is empty: one kernel does for all.
-type MarkConfig struct{}
+type MembershipMaskConfig struct{}
 
 // MarkArgs is one run. It writes Y whole.
-type MarkArgs struct {
+type MembershipMaskArgs struct {
 	Indices, Filled vk.Range // [B, K]
 	Y               vk.Range // [B, N]
 	B, N, K         int
@@ -36,16 +36,16 @@ const (
 )
 
 // NewMark compiles the kernel.
-func NewMark(dev *vk.Device, _ MarkConfig) (*Mark, error) {
-	k, err := kernel(dev, "mark", nil)
+func NewMembershipMask(dev *vk.Device, _ MembershipMaskConfig) (*MembershipMask, error) {
+	k, err := kernel(dev, "membership_mask", nil)
 	if err != nil {
 		return nil, fmt.Errorf("pipelines: Mark: %w", err)
 	}
-	return &Mark{k}, nil
+	return &MembershipMask{k}, nil
 }
 
 // Record adds the steps to a tape: zeros, then marks.
-func (m *Mark) Record(t *vk.Tape, a MarkArgs) error {
+func (m *MembershipMask) Record(t *vk.CommandList, a MembershipMaskArgs) error {
 	const op = "Mark"
 	b, n, k := dim{"B", a.B}, dim{"N", a.N}, dim{"K", a.K}
 	if err := positive(op, b, n, k, dim{"B*N", b.n * n.n}, dim{"B*K", b.n * k.n}); err != nil {
@@ -84,7 +84,7 @@ func (m *Mark) Record(t *vk.Tape, a MarkArgs) error {
 }
 
 // Close frees the kernel.
-func (m *Mark) Close() error {
+func (m *MembershipMask) Close() error {
 	if m == nil {
 		return nil
 	}

@@ -10,9 +10,9 @@ import (
 
 func TestSlots(t *testing.T) {
 	d := open(t, vk.Options{})
-	k, tp := kernel(t, d, "mix", nil), tape(t, d, vk.TapeConfig{})
+	k, tp := kernel(t, d, "mix", nil), list(t, d, vk.CommandListConfig{})
 	const n = 100
-	in, out := tp.NewSlot("in", 4*n), tp.NewSlot("out", 4*n)
+	in, out := tp.NewBinding("in", 4*n), tp.NewBinding("out", 4*n)
 	middle := buffer(t, d, "middle", 4*n).Range()
 	// By address, and by buffer and offset; whole, and parts.
 	require.NoError(t, tp.Dispatch(mix(k, in.Range(), in.Range(), middle, 5)))
@@ -36,20 +36,20 @@ func TestSlots(t *testing.T) {
 		want[10], want[11] = 77, 77
 		mixed(want[20:40], nil, piece[50:70], 1, 0)
 		assert.Equal(t, want, words(t, outs[i%2]))
-		assert.Equal(t, before.Encodes+2, d.Stats().Encodes, "one for the binding, one for the download")
+		assert.Equal(t, before.CommandBufferWrites+2, d.Stats().CommandBufferWrites, "one for the binding, one for the download")
 	}
-	before := d.Stats().Encodes
+	before := d.Stats().CommandBufferWrites
 	require.NoError(t, tp.Bind(out, outs[0]))
 	require.NoError(t, tp.Run())
-	assert.Equal(t, before, d.Stats().Encodes, "what is bound already changes nothing")
+	assert.Equal(t, before, d.Stats().CommandBufferWrites, "what is bound already changes nothing")
 }
 
 // TestTurns binds two sets of memory in turn: command buffers are written once for each. A third set takes the place of the one not used last.
 func TestTurns(t *testing.T) {
 	d := open(t, vk.Options{})
-	k, tp := kernel(t, d, "mix", nil), tape(t, d, vk.TapeConfig{})
+	k, tp := kernel(t, d, "mix", nil), list(t, d, vk.CommandListConfig{})
 	const n = 100
-	in, out := tp.NewSlot("in", 4*n), tp.NewSlot("out", 4*n)
+	in, out := tp.NewBinding("in", 4*n), tp.NewBinding("out", 4*n)
 	step := mix(k, in.Range(), in.Range(), out.Range(), 5)
 	step.Flops = vk.SegmentFlops
 	require.NoError(t, tp.Dispatch(step))
@@ -66,11 +66,11 @@ func TestTurns(t *testing.T) {
 		t.Helper()
 		data, want := noise(uint64(i), n), make([]uint32, n)
 		upload(t, x[i].Range(), data)
-		before := d.Stats().Encodes
+		before := d.Stats().CommandBufferWrites
 		require.NoError(t, tp.Bind(in, x[i].Range()))
 		require.NoError(t, tp.Bind(out, y[i].Range()))
 		require.NoError(t, tp.Run())
-		encodes += int(d.Stats().Encodes - before)
+		encodes += int(d.Stats().CommandBufferWrites - before)
 		mixed(data, nil, data, 1, 0)
 		mixed(want, data, data, 3, 0)
 		assert.Equal(t, want, words(t, y[i].Range()))
@@ -92,8 +92,8 @@ func TestTurns(t *testing.T) {
 
 func TestBindRefused(t *testing.T) {
 	d := open(t, vk.Options{})
-	tp, other := tape(t, d, vk.TapeConfig{}), tape(t, d, vk.TapeConfig{})
-	s, far := tp.NewSlot("s", 64), other.NewSlot("far", 64)
+	tp, other := list(t, d, vk.CommandListConfig{}), list(t, d, vk.CommandListConfig{})
+	s, far := tp.NewBinding("s", 64), other.NewBinding("far", 64)
 	b, gone := buffer(t, d, "b", 256), buffer(t, d, "gone", 64)
 	r := b.Range()
 	closed(t, gone)
@@ -122,21 +122,21 @@ func TestAliases(t *testing.T) {
 	d := open(t, vk.Options{})
 	b, c := buffer(t, d, "b", 1024).Range(), buffer(t, d, "c", 1024).Range()
 	at := func(r vk.Range, offset uint64) vk.Range { return r.Slice(offset, 64) }
-	fill := func(tp *vk.Tape, x, _ vk.Range) error { return tp.Fill(x, 1) }
-	copyXY := func(tp *vk.Tape, x, y vk.Range) error { return tp.Copy(y, x) }
-	copyYX := func(tp *vk.Tape, x, y vk.Range) error { return tp.Copy(x, y) }
+	fill := func(tp *vk.CommandList, x, _ vk.Range) error { return tp.Fill(x, 1) }
+	copyXY := func(tp *vk.CommandList, x, y vk.Range) error { return tp.Copy(y, x) }
+	copyYX := func(tp *vk.CommandList, x, y vk.Range) error { return tp.Copy(x, y) }
 	// Both are read; c is written.
-	read := func(tp *vk.Tape, x, y vk.Range) error {
+	read := func(tp *vk.CommandList, x, y vk.Range) error {
 		if err := tp.Copy(at(c, 0), x); err != nil {
 			return err
 		}
 		return tp.Copy(at(c, 64), y)
 	}
-	static := func(tp *vk.Tape, x, _ vk.Range) error { return tp.Copy(at(b, 512), x) }
-	onto := func(tp *vk.Tape, x, _ vk.Range) error { return tp.Copy(x, at(b, 512)) }
-	same := func(tp *vk.Tape, x, _ vk.Range) error { return tp.Copy(at(c, 0), x.Slice(0, 64)) }
+	static := func(tp *vk.CommandList, x, _ vk.Range) error { return tp.Copy(at(b, 512), x) }
+	onto := func(tp *vk.CommandList, x, _ vk.Range) error { return tp.Copy(x, at(b, 512)) }
+	same := func(tp *vk.CommandList, x, _ vk.Range) error { return tp.Copy(at(c, 0), x.Slice(0, 64)) }
 	for name, a := range map[string]struct {
-		record func(tp *vk.Tape, x, y vk.Range) error
+		record func(tp *vk.CommandList, x, y vk.Range) error
 		x, y   vk.Range
 		says   string // empty: fine
 	}{
@@ -155,8 +155,8 @@ func TestAliases(t *testing.T) {
 		"read slot, static range of a neighbour": {same, at(b, 0), at(c, 512), ""},
 	} {
 		t.Run(name, func(t *testing.T) {
-			tp := tape(t, d, vk.TapeConfig{})
-			x, y := tp.NewSlot("x", 64), tp.NewSlot("y", 64)
+			tp := list(t, d, vk.CommandListConfig{})
+			x, y := tp.NewBinding("x", 64), tp.NewBinding("y", 64)
 			require.NoError(t, a.record(tp, x.Range(), y.Range()))
 			require.NoError(t, tp.Bind(x, a.x))
 			require.NoError(t, tp.Bind(y, a.y))
@@ -177,8 +177,8 @@ func TestAliases(t *testing.T) {
 // TestBindWaits: what a run under way touches is held until it is done, whatever is bound for the next.
 func TestBindWaits(t *testing.T) {
 	d := open(t, vk.Options{})
-	from, tp := buffer(t, d, "from", 64), tape(t, d, vk.TapeConfig{})
-	s := tp.NewSlot("s", 64)
+	from, tp := buffer(t, d, "from", 64), list(t, d, vk.CommandListConfig{})
+	s := tp.NewBinding("s", 64)
 	require.NoError(t, tp.Copy(s.Range(), from.Range()))
 	upload(t, from.Range(), noise(1, 16))
 	for range 3 {
@@ -199,15 +199,15 @@ func TestBindWaits(t *testing.T) {
 func TestBuffersInUse(t *testing.T) {
 	d := open(t, vk.Options{})
 	a, b := buffer(t, d, "a", 64), buffer(t, d, "b", 64)
-	tp := tape(t, d, vk.TapeConfig{})
-	s := tp.NewSlot("s", 64)
+	tp := list(t, d, vk.CommandListConfig{})
+	s := tp.NewBinding("s", 64)
 	require.NoError(t, tp.Copy(s.Range(), a.Range()))
 	require.NoError(t, tp.Bind(s, b.Range()))
 	upload(t, a.Range(), noise(1, 16))
 	require.NoError(t, tp.Submit())
-	late := tp.NewSlot("late", 4) // made while the tape runs
+	late := tp.NewBinding("late", 4) // made while the tape runs
 	spare := buffer(t, d, "spare", 64)
-	copying := tape(t, d, vk.TapeConfig{})
+	copying := list(t, d, vk.CommandListConfig{})
 	require.NoError(t, copying.Copy(spare.Range(), a.Range()))
 	require.NoError(t, copying.Submit())
 	held := d.Stats().Buffers

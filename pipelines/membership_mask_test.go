@@ -1,0 +1,65 @@
+package pipelines
+
+import (
+	"fmt"
+	"testing"
+
+	"github.com/colt5-vulkan/colt5/internal/gputest"
+	"github.com/colt5-vulkan/colt5/internal/ref"
+	"github.com/colt5-vulkan/colt5/vk"
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+)
+
+func TestMark(t *testing.T) {
+	for _, test := range []struct{ b, n, k, first int }{
+		{1, 1, 1, 0}, {1, 1, 1, 1}, {2, 7, 3, 0}, {3, 31, 30, 5}, {2, 300, 255, 300}, {2, 300, 256, 257}, {1, 70001, 257, 1000}, {5, 3, 400, 2},
+	} {
+		t.Run(fmt.Sprintf("%+v", test), func(t *testing.T) {
+			lab := gputest.Open(t)
+			s := slots(slotKind{filled: true, wild: true}, test.b, test.n, test.k)
+			m, err := NewMembershipMask(lab.Dev, MembershipMaskConfig{})
+			require.NoError(t, err)
+			defer m.Close()
+			indices, _, filled := s.put(lab)
+			a := MembershipMaskArgs{Indices: indices, Filled: filled, Y: lab.Out("y", 4*test.b*test.n), B: test.b, N: test.n, K: test.k, First: test.first}
+			lab.Run(func(t *vk.CommandList) error { return m.Record(t, a) })
+			assert.Equal(t, ref.MembershipMask(s.refIndices, s.refFilled, test.b, test.n, test.k, test.first), lab.Uint32("y"))
+		})
+	}
+}
+
+func TestMarkBadInput(t *testing.T) {
+	lab := gputest.Open(t)
+	m, err := NewMembershipMask(lab.Dev, MembershipMaskConfig{})
+	require.NoError(t, err)
+	defer m.Close()
+	list, y := lab.In("list", make([]int32, 6)), lab.Out("y", 40)
+	good := MembershipMaskArgs{Indices: list, Filled: list, Y: y, B: 2, N: 5, K: 3}
+	for _, test := range []struct {
+		want   string
+		change func(*MembershipMaskArgs)
+	}{
+		{"B is 0, want 1", func(a *MembershipMaskArgs) { a.B = 0 }},
+		{"N is -1, want 1", func(a *MembershipMaskArgs) { a.N = -1 }},
+		{"K is 0, want 1", func(a *MembershipMaskArgs) { a.K = 0 }},
+		{"First is 6, want 0 to N, 5", func(a *MembershipMaskArgs) { a.First = 6 }},
+		{"First is -1, want 0 to N, 5", func(a *MembershipMaskArgs) { a.First = -1 }},
+		{"indices is missing, want [B 2, K 3] i32, 24 bytes", func(a *MembershipMaskArgs) { a.Indices = vk.Range{} }},
+		{"filled has 40 bytes, want [B 2, K 3] u32, 24 bytes", func(a *MembershipMaskArgs) { a.Filled = y }},
+		{"y has 24 bytes, want [B 2, N 5] u32, 40 bytes", func(a *MembershipMaskArgs) { a.Y = list }},
+	} {
+		a := good
+		test.change(&a)
+		badRecord(t, lab, test.want, func(t *vk.CommandList) error { return m.Record(t, a) })
+	}
+}
+
+// badRecord wants a recording to fail with a message.
+func badRecord(t *testing.T, lab *gputest.Lab, want string, record func(*vk.CommandList) error) {
+	t.Helper()
+	list, err := lab.Dev.NewCommandList(vk.CommandListConfig{Name: "bad"})
+	require.NoError(t, err)
+	defer list.Close()
+	assert.ErrorContains(t, record(list), want)
+}
