@@ -1,6 +1,7 @@
 package colt5
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"math/bits"
@@ -107,7 +108,7 @@ func (b *builder) table(name string, count int, make func() []float32) vk.Range 
 		return vk.Range{}
 	}
 	b.plan.constants = append(b.plan.constants, buffer)
-	b.fail(b.list.Device().Upload(vk.Transfer{Range: buffer.Range(), Data: vk.Bytes(make())}))
+	b.fail(b.list.Device().Upload(context.TODO(), vk.Transfer{Range: buffer.Range(), Data: vk.Bytes(make())}))
 	return buffer.Range()
 }
 

@@ -1,6 +1,7 @@
 package colt5
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"slices"
@@ -48,7 +49,7 @@ func (p *plan) run(tensors []*Tensor) error {
 			return err
 		}
 	}
-	err := p.list.Run()
+	err := p.list.Run(context.TODO())
 	for _, t := range tensors {
 		if t != nil {
 			t.changes.Add(1) // it may be a result
@@ -63,7 +64,7 @@ func (p *plan) checkIDs() error {
 		return nil
 	}
 	p.readBad[0] = vk.Transfer{Range: p.badIDs, Data: vk.Bytes(p.bad[:])}
-	if err := p.list.Device().Download(p.readBad[:]...); err != nil {
+	if err := p.list.Device().Download(context.TODO(), p.readBad[:]...); err != nil {
 		return err
 	}
 	if p.bad[0] > 0 {

@@ -1,6 +1,7 @@
 package colt5
 
 import (
+	"context"
 	"errors"
 	"fmt"
 
@@ -42,7 +43,7 @@ func (w *weights) cast() error {
 	if !stale {
 		return nil
 	}
-	if err := w.caster.Run(); err != nil {
+	if err := w.caster.Run(context.TODO()); err != nil {
 		clear(w.casts)
 		return err
 	}

@@ -1,6 +1,7 @@
 package colt5
 
 import (
+	"context"
 	"fmt"
 	"math"
 	"math/rand/v2"
@@ -294,7 +295,7 @@ func (p *plan) random(s routing, seed uint64) error {
 	for i := range logits {
 		logits[i] = float32(r.NormFloat64())
 	}
-	return p.list.Device().Upload(vk.Transfer{Range: p.logits, Data: vk.Bytes(logits)})
+	return p.list.Device().Upload(context.TODO(), vk.Transfer{Range: p.logits, Data: vk.Bytes(logits)})
 }
 
 // Close frees the router. Closing again, or nil, does nothing.

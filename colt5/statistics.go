@@ -1,6 +1,7 @@
 package colt5
 
 import (
+	"context"
 	"errors"
 	"fmt"
 
@@ -87,7 +88,7 @@ func (d decision) read(dev *vk.Device) (RouterDecision, error) {
 	if d.soft {
 		list = append(list, vk.Transfer{Range: d.scores.Range, Data: vk.Bytes(r.Scores)})
 	}
-	if err := dev.Download(list...); err != nil {
+	if err := dev.Download(context.TODO(), list...); err != nil {
 		return r, err
 	}
 	for i, f := range filled {

@@ -1,6 +1,7 @@
 package colt5
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"math"
@@ -75,7 +76,7 @@ func from(dev *vk.Device, dtype DType, data []byte, count int, shape []int) (*Te
 	if err != nil {
 		return nil, err
 	}
-	if err := dev.Upload(vk.Transfer{Range: t.memory, Data: data}); err != nil {
+	if err := dev.Upload(context.TODO(), vk.Transfer{Range: t.memory, Data: data}); err != nil {
 		return nil, errors.Join(err, t.Close())
 	}
 	return t, nil
@@ -145,7 +146,7 @@ func (t *Tensor) Write(data any) error {
 		return fmt.Errorf("colt5: Tensor.Write: data is %d elements of %v, want %d of %v", len(raw)/dtype.Size(), dtype, t.Len(), t.dtype)
 	}
 	defer t.changes.Add(1) // not before: a call that casts weights meanwhile would take the old elements for the new ones
-	return t.Device().Upload(vk.Transfer{Range: t.memory, Data: raw})
+	return t.Device().Upload(context.TODO(), vk.Transfer{Range: t.memory, Data: raw})
 }
 
 // Read copies the elements to data, a []float32, []int32 or []uint8 of the tensor's type and length.
@@ -160,7 +161,7 @@ func (t *Tensor) Read(data any) error {
 	if dtype != t.dtype || len(raw) != int(t.memory.Size()) {
 		return fmt.Errorf("colt5: Tensor.Read: data has room for %d elements of %v, the tensor has %d of %v", len(raw)/dtype.Size(), dtype, t.Len(), t.dtype)
 	}
-	return t.Device().Download(vk.Transfer{Range: t.memory, Data: raw})
+	return t.Device().Download(context.TODO(), vk.Transfer{Range: t.memory, Data: raw})
 }
 
 func raw(data any) ([]byte, DType, error) {

@@ -162,11 +162,11 @@ func TestKeysPastTheCPUKernel(t *testing.T) {
 		require.NoError(t, err)
 		err = r.Record(list, a)
 		if err == nil {
-			require.NoError(t, lab.Dev.Upload(vk.Transfer{Range: a.KV, Data: vk.Bytes(kv)}, vk.Transfer{Range: a.Q, Data: vk.Bytes(make([]float32, c.d))},
+			require.NoError(t, lab.Dev.Upload(t.Context(), vk.Transfer{Range: a.KV, Data: vk.Bytes(kv)}, vk.Transfer{Range: a.Q, Data: vk.Bytes(make([]float32, c.d))},
 				vk.Transfer{Range: a.Null, Data: vk.Bytes(make([]float32, 2*c.d))}))
-			require.NoError(t, list.Run())
+			require.NoError(t, list.Run(t.Context()))
 			y := make([]float32, c.d)
-			require.NoError(t, lab.Dev.Download(vk.Transfer{Range: a.Y, Data: vk.Bytes(y)}))
+			require.NoError(t, lab.Dev.Download(t.Context(), vk.Transfer{Range: a.Y, Data: vk.Bytes(y)}))
 			assert.InEpsilon(t, 100*100/float64(c.keys+1), y[0], 1e-3, "%+v %v", c, list.Kernels())
 		} else {
 			assert.ErrorIs(t, err, vk.ErrUnsupported)

@@ -54,16 +54,16 @@ func TestLinearFarRows(t *testing.T) {
 			vk.Transfer{Range: y.Slice(uint64(at[slot])*out*4, out*4), Data: vk.Bytes(data.Residual[to*out:][:out])})
 	}
 	transfers = append(transfers, vk.Transfer{Range: index, Data: vk.Bytes(moved)})
-	require.NoError(t, dev.Upload(transfers...))
+	require.NoError(t, dev.Upload(t.Context(), transfers...))
 	list, err := dev.NewCommandList(vk.CommandListConfig{Name: "far"})
 	require.NoError(t, err)
 	defer list.Close()
 	args := LinearArgs{X: x, W: w, Gather: index, Scatter: index, Residual: y, Y: y, Batch: 1, InRows: far, Rows: rows, OutRows: far}
 	require.NoError(t, l.Record(list, args))
-	require.NoError(t, list.Run())
+	require.NoError(t, list.Run(t.Context()))
 	for slot := range rows {
 		got, to := make([]float32, out), int(data.Scatter[slot])
-		require.NoError(t, dev.Download(vk.Transfer{Range: y.Slice(uint64(at[slot])*out*4, out*4), Data: vk.Bytes(got)}))
+		require.NoError(t, dev.Download(t.Context(), vk.Transfer{Range: y.Slice(uint64(at[slot])*out*4, out*4), Data: vk.Bytes(got)}))
 		assert.NoError(t, ref.MaxErr(got, want[to*out:][:out]).Within(1e-5))
 	}
 }
@@ -112,10 +112,10 @@ func linearTime(b *testing.B, lab *gputest.Lab, l *Linear, args LinearArgs, flop
 		require.NoError(b, l.Record(list, args))
 	}
 	for start := time.Now(); time.Since(start) < 300*time.Millisecond; {
-		require.NoError(b, list.Run())
+		require.NoError(b, list.Run(b.Context()))
 	}
 	for b.Loop() {
-		require.NoError(b, list.Run())
+		require.NoError(b, list.Run(b.Context()))
 	}
 	b.ReportMetric(flops*float64(repeat)*float64(b.N)/b.Elapsed().Seconds()/1e12, "TFLOP/s")
 	b.ReportMetric(0, "ns/op")

@@ -28,7 +28,7 @@ func TestLinearSplitEmptyParts(t *testing.T) {
 			t.Cleanup(func() { assert.NoError(t, b.Close()) })
 			require.NoError(t, hole.Close())
 			r := b.Range().Slice(far-uint64(len(bytes)), uint64(len(bytes)))
-			require.NoError(t, lab.Dev.Upload(vk.Transfer{Range: r, Data: bytes}))
+			require.NoError(t, lab.Dev.Upload(t.Context(), vk.Transfer{Range: r, Data: bytes}))
 			return r
 		}
 		args := LinearArgs{

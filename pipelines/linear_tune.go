@@ -1,6 +1,7 @@
 package pipelines
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"hash/fnv"
@@ -172,7 +173,7 @@ func noise(dev *vk.Device, b *vk.Buffer) error {
 	}
 	for at := uint64(0); at < b.Size(); at += block {
 		n := min(b.Size()-at, block)
-		if err := dev.Upload(vk.Transfer{Range: b.Range().Slice(at, n), Data: data[:n]}); err != nil {
+		if err := dev.Upload(context.TODO(), vk.Transfer{Range: b.Range().Slice(at, n), Data: data[:n]}); err != nil {
 			return err
 		}
 	}
@@ -191,7 +192,7 @@ func timeRecord(dev *vk.Device, each time.Duration, record func(*vk.CommandList)
 	}
 	var times []time.Duration
 	for start := time.Now(); len(times) == 0 || time.Since(start) < 2*each; {
-		if err := list.Run(); err != nil {
+		if err := list.Run(context.TODO()); err != nil {
 			return 0, err
 		}
 		took, err := list.Elapsed()

@@ -60,7 +60,7 @@ func TestSelectMaskedSamples(t *testing.T) {
 	}
 	lab.Run(func(t *vk.CommandList) error { return s.Record(t, a) })
 	state := make([]uint32, 3) // of select_gather.comp
-	require.NoError(t, lab.Dev.Download(vk.Transfer{Range: a.Scratch.Slice(0, 12), Data: vk.Bytes(state)}))
+	require.NoError(t, lab.Dev.Download(t.Context(), vk.Transfer{Range: a.Scratch.Slice(0, 12), Data: vk.Bytes(state)}))
 	assert.GreaterOrEqual(t, int(state[1]+state[2]), c.k)
 	assert.LessOrEqual(t, uint64(state[1]), plan.list)
 }

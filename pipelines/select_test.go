@@ -131,9 +131,9 @@ func selectMemory(t *testing.T, lab *gputest.Lab, size uint64) vk.Range {
 	b, err := lab.Dev.NewBuffer("scratch", size+2*guard)
 	require.NoError(t, err)
 	before, after := bytes.Repeat([]byte{0xe7}, int(size)+2*guard), make([]byte, int(size)+2*guard)
-	require.NoError(t, lab.Dev.Upload(vk.Transfer{Range: b.Range(), Data: before}))
+	require.NoError(t, lab.Dev.Upload(t.Context(), vk.Transfer{Range: b.Range(), Data: before}))
 	t.Cleanup(func() {
-		require.NoError(t, lab.Dev.Download(vk.Transfer{Range: b.Range(), Data: after}))
+		require.NoError(t, lab.Dev.Download(t.Context(), vk.Transfer{Range: b.Range(), Data: after}))
 		assert.Equal(t, before[:guard], after[:guard], "written before the scratch memory")
 		assert.Equal(t, before[:guard], after[guard+size:], "written behind the scratch memory")
 		assert.NoError(t, b.Close())

@@ -35,7 +35,7 @@ func BenchmarkRun(b *testing.B) {
 					if err := tp.Bind(binding, x.Range().Slice(uint64(i%sets)*256, 256)); err != nil {
 						b.Fatal(err)
 					}
-					if err := tp.Run(); err != nil {
+					if err := tp.Run(b.Context()); err != nil {
 						b.Fatal(err)
 					}
 				}
@@ -67,7 +67,7 @@ func BenchmarkEncode(b *testing.B) {
 			d := open(b, vk.Options{})
 			tp, binding := chain(b, d, kernel(b, d, "mix", nil), steps)
 			require.NoError(b, tp.Bind(binding, buffer(b, d, "x", 256).Range()))
-			require.NoError(b, tp.Run())
+			require.NoError(b, tp.Run(b.Context()))
 			b.ResetTimer()
 			for range b.N {
 				if err := tp.Encode(); err != nil {

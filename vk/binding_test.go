@@ -19,18 +19,18 @@ func TestSlots(t *testing.T) {
 	require.NoError(t, tp.Copy(out.Range(), middle))
 	require.NoError(t, tp.Fill(out.Range().Slice(40, 8), 77))
 	require.NoError(t, tp.Dispatch(mix(k, vk.Range{}, in.Range().Slice(200, 80), out.Range().Slice(80, 80), 1)))
-	assert.ErrorContains(t, tp.Run(), `nothing is bound to slot "in"`)
+	assert.ErrorContains(t, tp.Run(t.Context()), `nothing is bound to slot "in"`)
 	x := noise(1, 3*n)
 	big := buffer(t, d, "big", 12*n)
 	upload(t, big.Range(), x)
 	outs := [2]vk.Range{buffer(t, d, "y0", 4*n).Range(), buffer(t, d, "y1", 8*n).Range().Slice(64, 4*n)}
 	require.NoError(t, tp.Bind(in, big.Range().Slice(0, 4*n)))
-	assert.ErrorContains(t, tp.Run(), `nothing is bound to slot "out"`)
+	assert.ErrorContains(t, tp.Run(t.Context()), `nothing is bound to slot "out"`)
 	for i, from := range []int{0, 4, 4, 196, 0} {
 		before := d.Stats()
 		require.NoError(t, tp.Bind(in, big.Range().Slice(uint64(4*from), 4*n)))
 		require.NoError(t, tp.Bind(out, outs[i%2]))
-		require.NoError(t, tp.Run())
+		require.NoError(t, tp.Run(t.Context()))
 		piece, want := x[from:from+n], make([]uint32, n)
 		mixed(want, piece, piece, 5, 0)
 		want[10], want[11] = 77, 77
@@ -40,7 +40,7 @@ func TestSlots(t *testing.T) {
 	}
 	before := d.Stats().CommandBufferWrites
 	require.NoError(t, tp.Bind(out, outs[0]))
-	require.NoError(t, tp.Run())
+	require.NoError(t, tp.Run(t.Context()))
 	assert.Equal(t, before, d.Stats().CommandBufferWrites, "what is bound already changes nothing")
 }
 
@@ -69,7 +69,7 @@ func TestTurns(t *testing.T) {
 		before := d.Stats().CommandBufferWrites
 		require.NoError(t, tp.Bind(in, x[i].Range()))
 		require.NoError(t, tp.Bind(out, y[i].Range()))
-		require.NoError(t, tp.Run())
+		require.NoError(t, tp.Run(t.Context()))
 		encodes += int(d.Stats().CommandBufferWrites - before)
 		mixed(data, nil, data, 1, 0)
 		mixed(want, data, data, 3, 0)
@@ -85,7 +85,7 @@ func TestTurns(t *testing.T) {
 	require.Equal(t, 2, tp.Submits())
 	closed(t, y[0])
 	require.NoError(t, tp.Bind(in, x[1].Range()))
-	assert.ErrorIs(t, tp.Run(), vk.ErrClosed)
+	assert.ErrorIs(t, tp.Run(t.Context()), vk.ErrClosed)
 	y[0] = buffer(t, d, "y again", 4*n) // in the same place, maybe
 	run(0)
 }
@@ -114,7 +114,7 @@ func TestBindRefused(t *testing.T) {
 	assert.ErrorIs(t, tp.Bind(s, gone.Range()), vk.ErrClosed)
 	require.NoError(t, tp.Fill(s.Range(), 1))
 	require.NoError(t, tp.Bind(s, r.Slice(16, 64)))
-	require.NoError(t, tp.Run(), "refused bindings leave no trace")
+	require.NoError(t, tp.Run(t.Context()), "refused bindings leave no trace")
 }
 
 // TestAliases binds memory that the barriers were not derived for.
@@ -160,7 +160,7 @@ func TestAliases(t *testing.T) {
 			require.NoError(t, a.record(tp, x.Range(), y.Range()))
 			require.NoError(t, tp.Bind(x, a.x))
 			require.NoError(t, tp.Bind(y, a.y))
-			err := tp.Run()
+			err := tp.Run(t.Context())
 			if a.says == "" {
 				require.NoError(t, err)
 			} else {
@@ -169,7 +169,7 @@ func TestAliases(t *testing.T) {
 			// Binding anew mends it.
 			require.NoError(t, tp.Bind(x, at(b, 256)))
 			require.NoError(t, tp.Bind(y, at(c, 768)))
-			require.NoError(t, tp.Run())
+			require.NoError(t, tp.Run(t.Context()))
 		})
 	}
 }
@@ -184,11 +184,11 @@ func TestBindWaits(t *testing.T) {
 	for range 3 {
 		a, b := buffer(t, d, "a", 64), buffer(t, d, "b", 64)
 		require.NoError(t, tp.Bind(s, a.Range()))
-		require.NoError(t, tp.Submit())
+		require.NoError(t, tp.Submit(t.Context()))
 		require.NoError(t, tp.Bind(s, b.Range()))
 		assert.Equal(t, noise(1, 16), words(t, a.Range()))
-		require.NoError(t, tp.Wait())
-		require.NoError(t, tp.Run())
+		require.NoError(t, tp.Wait(t.Context()))
+		require.NoError(t, tp.Run(t.Context()))
 		assert.Equal(t, noise(1, 16), words(t, b.Range()))
 		held := d.Stats().Buffers
 		closed(t, a, b)
@@ -204,29 +204,29 @@ func TestBuffersInUse(t *testing.T) {
 	require.NoError(t, tp.Copy(s.Range(), a.Range()))
 	require.NoError(t, tp.Bind(s, b.Range()))
 	upload(t, a.Range(), noise(1, 16))
-	require.NoError(t, tp.Submit())
+	require.NoError(t, tp.Submit(t.Context()))
 	late := tp.NewBinding("late", 4) // made while the tape runs
 	spare := buffer(t, d, "spare", 64)
 	copying := list(t, d, vk.CommandListConfig{})
 	require.NoError(t, copying.Copy(spare.Range(), a.Range()))
-	require.NoError(t, copying.Submit())
+	require.NoError(t, copying.Submit(t.Context()))
 	held := d.Stats().Buffers
 	require.NoError(t, spare.Close())
 	assert.Equal(t, held, d.Stats().Buffers, "until the device has finished with it")
-	require.NoError(t, copying.Wait())
+	require.NoError(t, copying.Wait(t.Context()))
 	assert.Equal(t, held-1, d.Stats().Buffers)
-	require.NoError(t, tp.Wait())
+	require.NoError(t, tp.Wait(t.Context()))
 	assert.Equal(t, noise(1, 16), words(t, b.Range()))
 	require.NoError(t, tp.Bind(late, buffer(t, d, "c", 4).Range()))
-	require.NoError(t, tp.Run())
+	require.NoError(t, tp.Run(t.Context()))
 
 	closed(t, b)
-	assert.ErrorIs(t, tp.Run(), vk.ErrClosed)
-	assert.ErrorContains(t, tp.Run(), `slot "s": buffer "b" is closed`)
+	assert.ErrorIs(t, tp.Run(t.Context()), vk.ErrClosed)
+	assert.ErrorContains(t, tp.Run(t.Context()), `slot "s": buffer "b" is closed`)
 	again := buffer(t, d, "again", 64)
 	require.NoError(t, tp.Bind(s, again.Range()))
-	require.NoError(t, tp.Run())
+	require.NoError(t, tp.Run(t.Context()))
 	closed(t, a)
-	assert.ErrorContains(t, tp.Run(), `buffer "a" is closed`)
+	assert.ErrorContains(t, tp.Run(t.Context()), `buffer "a" is closed`)
 	closed(t, again, tp) // the failed run holds nothing
 }

@@ -19,7 +19,7 @@ func TestCloseDuringCalls(t *testing.T) {
 		data := make([]byte, 20<<20)
 		var started, done sync.WaitGroup
 		for _, call := range []func() error{
-			func() error { return d.Upload(vk.Transfer{Range: b.Range(), Data: data}) },
+			func() error { return d.Upload(t.Context(), vk.Transfer{Range: b.Range(), Data: data}) },
 			func() error {
 				c, err := d.NewBuffer("c", 4096)
 				if err != nil {
@@ -34,7 +34,7 @@ func TestCloseDuringCalls(t *testing.T) {
 				}
 				return tp.Close()
 			},
-			func() error { d.DrainMessages(); return d.Wait() },
+			func() error { d.DrainMessages(); return d.Wait(t.Context()) },
 		} {
 			started.Add(1)
 			done.Add(1)
@@ -58,12 +58,12 @@ func TestCloseDuringCalls(t *testing.T) {
 func TestOverlappingUpload(t *testing.T) {
 	d := open(t, vk.Options{})
 	b := buffer(t, d, "b", 64)
-	err := d.Upload(
+	err := d.Upload(t.Context(),
 		vk.Transfer{Range: b.Range().Slice(32, 32), Data: make([]byte, 32)},
 		vk.Transfer{Range: b.Range().Slice(0, 33), Data: make([]byte, 33)},
 	)
 	assert.ErrorContains(t, err, `two transfers write bytes of buffer "b" from 32 on`)
-	require.NoError(t, d.Upload(
+	require.NoError(t, d.Upload(t.Context(),
 		vk.Transfer{Range: b.Range().Slice(32, 32), Data: make([]byte, 32)},
 		vk.Transfer{Range: b.Range().Slice(0, 32), Data: make([]byte, 32)},
 	))

@@ -220,7 +220,7 @@ func TestRandomTapes(t *testing.T) {
 					for i, data := range start {
 						upload(t, b.buffers[i].Range(), data)
 					}
-					require.NoError(t, tp.Run())
+					require.NoError(t, tp.Run(t.Context()))
 					for i, x := range b.buffers {
 						require.True(t, slices.Equal(want[i], words(t, x.Range())), "buffer %d, everywhere %v", i, everywhere)
 					}
@@ -246,7 +246,7 @@ func TestHazardChecker(t *testing.T) {
 		for i := range tp.Barriers() {
 			bad := b.record(t, p, vk.CommandListConfig{}, i)
 			require.Equal(t, tp.Barriers()-1, bad.Barriers())
-			require.ErrorContains(t, bad.Run(), "hazard: ", "seed %d, barrier %d", seed, i)
+			require.ErrorContains(t, bad.Run(t.Context()), "hazard: ", "seed %d, barrier %d", seed, i)
 			closed(t, bad)
 		}
 		for range 20 { // steps changing places, and barriers in any places at all
@@ -312,7 +312,7 @@ func TestFillCopy(t *testing.T) {
 	flops, bytes := tp.Work()
 	assert.Equal(t, 0.0, flops)
 	assert.Equal(t, 8+66.0, bytes)
-	require.NoError(t, tp.Run())
+	require.NoError(t, tp.Run(t.Context()))
 	assert.Equal(t, want, vk.Bytes(words(t, x)))
 	assert.Equal(t, noise(1, 16), words(t, y))
 	assert.ErrorContains(t, tp.Fill(x, 1), "cannot be recorded on any more")

@@ -4,6 +4,7 @@ package vk
 import "C"
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"os"
@@ -145,7 +146,10 @@ func (d *Device) DrainMessages() (count int, text string) {
 }
 
 // Wait waits until the device is idle.
-func (d *Device) Wait() error {
+func (d *Device) Wait(ctx context.Context) error {
+	if err := ctx.Err(); err != nil {
+		return fmt.Errorf("vk: Wait: %w", err)
+	}
 	if err := d.enter("Wait"); err != nil {
 		return err
 	}

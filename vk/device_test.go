@@ -1,6 +1,7 @@
 package vk_test
 
 import (
+	"context"
 	"errors"
 	"testing"
 	"time"
@@ -49,9 +50,9 @@ func everything(d *vk.Device, tp *vk.CommandList, k *vk.Kernel, s *vk.Binding, r
 	_, calls["NewBuffer"] = d.NewBuffer("b", 4)
 	_, calls["NewKernel"] = d.NewKernel(vk.KernelConfig{Name: "k", Code: data})
 	_, calls["NewTape"] = d.NewCommandList(vk.CommandListConfig{})
-	calls["Upload"] = d.Upload(vk.Transfer{Range: r, Data: data})
-	calls["Download"] = d.Download(vk.Transfer{Range: r, Data: data})
-	calls["Device.Wait"] = d.Wait()
+	calls["Upload"] = d.Upload(context.TODO(), vk.Transfer{Range: r, Data: data})
+	calls["Download"] = d.Download(context.TODO(), vk.Transfer{Range: r, Data: data})
+	calls["Device.Wait"] = d.Wait(context.TODO())
 	calls["Kernel.Stats"] = second(k.Stats())
 	for name, err := range tapeCalls(tp, k, s, r) {
 		calls[name] = err
@@ -65,8 +66,8 @@ func tapeCalls(tp *vk.CommandList, k *vk.Kernel, s *vk.Binding, r vk.Range) map[
 		"Fill":     tp.Fill(r, 1),
 		"Copy":     tp.Copy(r.Slice(0, 4), r.Slice(4, 4)),
 		"Bind":     tp.Bind(s, r),
-		"Run":      tp.Run(),
-		"Submit":   tp.Submit(),
+		"Run":      tp.Run(context.TODO()),
+		"Submit":   tp.Submit(context.TODO()),
 		"Elapsed":  second(tp.Elapsed()),
 		"Steps":    second(tp.Steps()),
 	}
@@ -86,7 +87,7 @@ func TestUseAfterClose(t *testing.T) {
 	left, err := d.NewCommandList(profiled)
 	require.NoError(t, err)
 	require.NoError(t, left.Fill(b.Range(), 7))
-	require.NoError(t, left.Run())
+	require.NoError(t, left.Run(t.Context()))
 	gone, err := d.NewCommandList(profiled)
 	require.NoError(t, err)
 	binding := gone.NewBinding("s", 64)
@@ -94,7 +95,7 @@ func TestUseAfterClose(t *testing.T) {
 	for name, err := range tapeCalls(gone, k, binding, b.Range()) {
 		assert.ErrorIs(t, err, vk.ErrClosed, name)
 	}
-	assert.ErrorIs(t, gone.Wait(), vk.ErrClosed)
+	assert.ErrorIs(t, gone.Wait(t.Context()), vk.ErrClosed)
 
 	err = d.Close()
 	for _, part := range []string{"left open", "1 buffers (forgotten)", "1 kernels", "1 tapes"} {
@@ -127,7 +128,7 @@ func TestLostDevice(t *testing.T) {
 	binding := tp.NewBinding("s", 64)
 	require.NoError(t, tp.Bind(binding, b.Range()))
 	require.NoError(t, tp.Fill(binding.Range(), 1))
-	require.NoError(t, tp.Submit())
+	require.NoError(t, tp.Submit(t.Context()))
 	d.Lose()
 	for name, err := range everything(d, tp, k, binding, b.Range()) {
 		assert.ErrorIs(t, err, vk.ErrDeviceLost, name)
@@ -147,8 +148,8 @@ func TestAnotherDevice(t *testing.T) {
 		"fill":               tp.Fill(f, 1),
 		"copy":               tp.Copy(r, f),
 		"bind":               tp.Bind(binding, f),
-		"upload":             mine.Upload(vk.Transfer{Range: f, Data: make([]byte, 64)}),
-		"download":           mine.Download(vk.Transfer{Range: f, Data: make([]byte, 64)}),
+		"upload":             mine.Upload(t.Context(), vk.Transfer{Range: f, Data: make([]byte, 64)}),
+		"download":           mine.Download(t.Context(), vk.Transfer{Range: f, Data: make([]byte, 64)}),
 	} {
 		require.Error(t, err, name)
 		assert.ErrorContains(t, err, `buffer "theirs", which is on another device`, name)

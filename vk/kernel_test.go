@@ -17,7 +17,7 @@ func needs(t *testing.T, d *vk.Device, name string, spec map[uint32]uint32, lx, 
 	assert.Equal(t, uint64(4*shared), k.SharedBytes())
 	y, tp := buffer(t, d, "y", uint64(4*lx)), list(t, d, vk.CommandListConfig{})
 	require.NoError(t, tp.Dispatch(vk.Dispatch{Kernel: k, Groups: [3]uint32{1, 1, 1}, Args: []vk.Access{vk.Write(y.Range())}}))
-	require.NoError(t, tp.Run())
+	require.NoError(t, tp.Run(t.Context()))
 	want := make([]uint32, lx)
 	for i := range want {
 		want[i] = shared - 1 - uint32(i)%shared
@@ -133,7 +133,7 @@ func TestSpec(t *testing.T) {
 		run := mix(k, in.Range(), in.Range(), y.Range(), 9)
 		run.Groups[0] = (100 + c.width - 1) / c.width
 		require.NoError(t, tp.Dispatch(run))
-		require.NoError(t, tp.Run())
+		require.NoError(t, tp.Run(t.Context()))
 		want := make([]uint32, 100)
 		mixed(want, b, b, 9, c.add)
 		assert.Equal(t, want, words(t, y.Range()))
@@ -147,7 +147,7 @@ func TestKernelClosed(t *testing.T) {
 	require.NoError(t, tp.Dispatch(mix(k, vk.Range{}, r, r, 1)))
 	require.NoError(t, tp.Dispatch(mix(k, vk.Range{}, r, r, 1)))
 	assert.ErrorContains(t, k.Close(), `an open tape uses "mix"`)
-	require.NoError(t, tp.Run(), "the kernel is still there")
+	require.NoError(t, tp.Run(t.Context()), "the kernel is still there")
 	closed(t, tp, k, k)
 	again := list(t, d, vk.CommandListConfig{})
 	assert.ErrorIs(t, again.Dispatch(mix(k, vk.Range{}, r, r, 1)), vk.ErrClosed)
@@ -189,7 +189,7 @@ func TestDispatchRefused(t *testing.T) {
 		assert.ErrorContains(t, tp.Dispatch(run), says)
 	}
 	assert.Empty(t, tp.Kernels())
-	assert.ErrorContains(t, tp.Run(), "nothing was recorded")
+	assert.ErrorContains(t, tp.Run(t.Context()), "nothing was recorded")
 	closed(t, k) // no refused dispatch holds it
 }
 
@@ -228,7 +228,7 @@ func TestGridFolded(t *testing.T) {
 		require.NoError(t, err)
 		require.LessOrEqual(t, run.Groups[0], uint32(7))
 		require.NoError(t, tp.Dispatch(run))
-		require.NoError(t, tp.Run())
+		require.NoError(t, tp.Run(t.Context()))
 		mixed(want, nil, b, 3, 0)
 		assert.Equal(t, want, words(t, y.Range()))
 	}

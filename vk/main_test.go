@@ -85,13 +85,13 @@ func list(t testing.TB, d *vk.Device, c vk.CommandListConfig) *vk.CommandList {
 
 func upload[T uint32 | uint8](t testing.TB, r vk.Range, data []T) {
 	t.Helper()
-	require.NoError(t, r.Device().Upload(vk.Transfer{Range: r, Data: vk.Bytes(data)}))
+	require.NoError(t, r.Device().Upload(t.Context(), vk.Transfer{Range: r, Data: vk.Bytes(data)}))
 }
 
 func words(t testing.TB, r vk.Range) []uint32 {
 	t.Helper()
 	data := make([]uint32, r.Size()/4)
-	require.NoError(t, r.Device().Download(vk.Transfer{Range: r, Data: vk.Bytes(data)}))
+	require.NoError(t, r.Device().Download(t.Context(), vk.Transfer{Range: r, Data: vk.Bytes(data)}))
 	return data
 }
 

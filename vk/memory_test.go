@@ -2,6 +2,7 @@ package vk_test
 
 import (
 	"cmp"
+	"context"
 	"fmt"
 	"math/rand/v2"
 	"os"
@@ -46,7 +47,7 @@ func TestBufferSizes(t *testing.T) {
 		}
 		upload(t, b.Range(), data)
 		got := make([]uint8, b.Size())
-		require.NoError(t, d.Download(vk.Transfer{Range: b.Range(), Data: got}))
+		require.NoError(t, d.Download(t.Context(), vk.Transfer{Range: b.Range(), Data: got}))
 		assert.True(t, slices.Equal(data, got))
 	}
 	closed(t, own)
@@ -165,7 +166,7 @@ func (m *model) take(size uint64, fill uint8) {
 func (m *model) give(i int) {
 	b := m.open[i]
 	data := make([]uint8, b.Size())
-	require.NoError(m.t, m.d.Download(vk.Transfer{Range: b.Range(), Data: data}))
+	require.NoError(m.t, m.d.Download(context.TODO(), vk.Transfer{Range: b.Range(), Data: data}))
 	for j, v := range data {
 		if v != m.fill[b] {
 			m.t.Fatalf("byte %d of %d is %d, want %d: another buffer lies there", j, len(data), v, m.fill[b])
@@ -230,7 +231,9 @@ func TestSlice(t *testing.T) {
 	assert.Equal(t, d, s.Device())
 	assert.True(t, vk.Range{}.IsZero())
 	assert.Nil(t, vk.Range{}.Device())
-	download := func(r vk.Range, size int) error { return d.Download(vk.Transfer{Range: r, Data: make([]byte, size)}) }
+	download := func(r vk.Range, size int) error {
+		return d.Download(t.Context(), vk.Transfer{Range: r, Data: make([]byte, size)})
+	}
 	require.NoError(t, download(s, 20))
 	for name, bad := range map[string]vk.Range{
 		"beyond the end":          r.Slice(90, 11),
@@ -244,7 +247,7 @@ func TestSlice(t *testing.T) {
 		"zero":                    {},
 	} {
 		assert.Error(t, download(bad, 4), name)
-		assert.Error(t, d.Upload(vk.Transfer{Range: bad, Data: make([]byte, 4)}), name)
+		assert.Error(t, d.Upload(t.Context(), vk.Transfer{Range: bad, Data: make([]byte, 4)}), name)
 	}
 	assert.ErrorContains(t, download(r.Slice(90, 11), 11), `transfer 0 is bytes [90, `)
 	assert.ErrorContains(t, download(r.Slice(90, 10), 11), `11 bytes of data for 10 bytes of buffer "b"`)

@@ -4,6 +4,7 @@ package vk
 import "C"
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"time"
@@ -58,7 +59,10 @@ func (t *CommandList) Bind(s *Binding, r Range) error {
 }
 
 // Run submits the tape and waits until it is done.
-func (t *CommandList) Run() error {
+func (t *CommandList) Run(ctx context.Context) error {
+	if err := ctx.Err(); err != nil {
+		return t.fail("Run", err)
+	}
 	if err := t.begin("Run"); err != nil {
 		return err
 	}
@@ -73,7 +77,10 @@ func (t *CommandList) Run() error {
 }
 
 // Submit starts the tape, after waiting for its last run. What it writes may be read after Wait.
-func (t *CommandList) Submit() error {
+func (t *CommandList) Submit(ctx context.Context) error {
+	if err := ctx.Err(); err != nil {
+		return t.fail("Submit", err)
+	}
 	if err := t.begin("Submit"); err != nil {
 		return err
 	}
@@ -85,7 +92,10 @@ func (t *CommandList) Submit() error {
 }
 
 // Wait waits for what Submit started. If the device does not finish in time the error is ErrTimeout, and Wait may be called again.
-func (t *CommandList) Wait() error {
+func (t *CommandList) Wait(ctx context.Context) error {
+	if err := ctx.Err(); err != nil {
+		return t.fail("Wait", err)
+	}
 	if err := t.begin("Wait"); err != nil {
 		return err
 	}

@@ -23,10 +23,10 @@ func TestRunAgain(t *testing.T) {
 	require.NoError(t, tp.Dispatch(mix(k, binding.Range(), binding.Range(), b.Range(), 3)))
 	require.NoError(t, tp.Dispatch(mix(k, b.Range(), b.Range(), y.Range(), 3)))
 	require.NoError(t, tp.Bind(binding, x.Range()))
-	require.NoError(t, tp.Run())
+	require.NoError(t, tp.Run(t.Context()))
 	before, runs := d.Stats(), 0
 	allocations := testing.AllocsPerRun(200, func() {
-		if err := tp.Run(); err != nil {
+		if err := tp.Run(t.Context()); err != nil {
 			t.Fatal(err)
 		}
 		runs++
@@ -68,7 +68,7 @@ func TestSegments(t *testing.T) {
 				require.NoError(t, tp.Bind(binding, b.Range()))
 				upload(t, b.Range(), x)
 				before := d.Stats()
-				require.NoError(t, tp.Run())
+				require.NoError(t, tp.Run(t.Context()))
 				assert.Equal(t, c.submits, tp.Submits())
 				assert.Equal(t, len(c.flops)-c.submits, tp.Barriers(), "every submit starts with one anyway")
 				assert.Equal(t, before.Submits+uint64(c.submits), d.Stats().Submits)
@@ -77,7 +77,7 @@ func TestSegments(t *testing.T) {
 				assert.Equal(t, total, flops)
 				assert.Equal(t, float64(12*n*len(c.flops)), moved)
 				upload(t, b.Range(), x)
-				require.NoError(t, tp.Run())
+				require.NoError(t, tp.Run(t.Context()))
 				assert.Equal(t, want, words(t, b.Range()))
 				_, err := tp.Elapsed()
 				assert.NoError(t, err)
@@ -92,12 +92,12 @@ func TestRunTimeout(t *testing.T) {
 	d := open(t, vk.Options{Timeout: time.Millisecond})
 	k, y, tp := kernel(t, d, "busy", nil), buffer(t, d, "y", 4), list(t, d, vk.CommandListConfig{})
 	require.NoError(t, tp.Dispatch(busy(k, y.Range(), rounds)))
-	late(t, d, tp.Run())
-	patient(t, tp.Wait)
+	late(t, d, tp.Run(t.Context()))
+	patient(t, func() error { return tp.Wait(t.Context()) })
 	got := []uint32{0}
-	patient(t, func() error { return d.Download(vk.Transfer{Range: y.Range(), Data: vk.Bytes(got)}) })
+	patient(t, func() error { return d.Download(t.Context(), vk.Transfer{Range: y.Range(), Data: vk.Bytes(got)}) })
 	assert.Equal(t, want, got[0])
-	require.NoError(t, d.Wait())
+	require.NoError(t, d.Wait(t.Context()))
 }
 
 // TestRunStall has a run that the device does not get to see for a while.
@@ -105,19 +105,19 @@ func TestRunStall(t *testing.T) {
 	d := open(t, vk.Options{Timeout: 50 * time.Millisecond})
 	y, tp := buffer(t, d, "y", 64), list(t, d, vk.CommandListConfig{})
 	require.NoError(t, tp.Fill(y.Range(), 7))
-	patient(t, tp.Run)
+	patient(t, func() error { return tp.Run(t.Context()) })
 	release, err := tp.Stall()
 	require.NoError(t, err)
 	for range 2 {
-		require.ErrorIs(t, tp.Wait(), vk.ErrTimeout)
-		assert.ErrorIs(t, tp.Run(), vk.ErrTimeout, "it runs already")
+		require.ErrorIs(t, tp.Wait(t.Context()), vk.ErrTimeout)
+		assert.ErrorIs(t, tp.Run(t.Context()), vk.ErrTimeout, "it runs already")
 		assert.ErrorIs(t, tp.Close(), vk.ErrTimeout)
 		_, err = tp.Elapsed()
 		assert.ErrorContains(t, err, "there is no finished run")
 	}
 	require.NoError(t, release())
-	patient(t, tp.Wait)
-	patient(t, tp.Run)
+	patient(t, func() error { return tp.Wait(t.Context()) })
+	patient(t, func() error { return tp.Run(t.Context()) })
 	_, err = tp.Elapsed()
 	assert.NoError(t, err)
 	release, err = tp.Stall()
@@ -126,9 +126,9 @@ func TestRunStall(t *testing.T) {
 	require.NoError(t, y.Close())
 	assert.Equal(t, held, d.Stats().BufferBytes, "the device works with it")
 	require.NoError(t, release())
-	patient(t, tp.Wait)
+	patient(t, func() error { return tp.Wait(t.Context()) })
 	assert.Equal(t, held-64, d.Stats().BufferBytes)
-	assert.ErrorIs(t, tp.Run(), vk.ErrClosed)
+	assert.ErrorIs(t, tp.Run(t.Context()), vk.ErrClosed)
 }
 
 func TestElapsed(t *testing.T) {
@@ -143,9 +143,9 @@ func TestElapsed(t *testing.T) {
 		require.NoError(t, tp.Dispatch(run)) // no barrier: it does not depend on the fill
 		_, err := tp.Elapsed()
 		require.ErrorContains(t, err, "there is no finished run")
-		require.NoError(t, tp.Run()) // the first run writes the command buffers too
+		require.NoError(t, tp.Run(t.Context())) // the first run writes the command buffers too
 		start := time.Now()
-		require.NoError(t, tp.Run())
+		require.NoError(t, tp.Run(t.Context()))
 		wall := time.Since(start)
 		gpu, err := tp.Elapsed()
 		require.NoError(t, err)
@@ -196,18 +196,18 @@ func TestGrowth(t *testing.T) {
 	}{
 		"run": {1000, 1 << 20, func(i int) {
 			require.NoError(t, tp.Bind(binding, x[i%2].Range()))
-			require.NoError(t, tp.Run())
+			require.NoError(t, tp.Run(t.Context()))
 			require.NoError(t, second(tp.Elapsed()))
 		}},
 		"transfer": {1000, 1 << 20, func(i int) {
-			require.NoError(t, d.Upload(vk.Transfer{Range: x[i%2].Range(), Data: data}))
-			require.NoError(t, d.Download(vk.Transfer{Range: x[i%2].Range(), Data: data}))
+			require.NoError(t, d.Upload(t.Context(), vk.Transfer{Range: x[i%2].Range(), Data: data}))
+			require.NoError(t, d.Download(t.Context(), vk.Transfer{Range: x[i%2].Range(), Data: data}))
 		}},
 		"tape": {500, 2 << 20, func(int) {
 			tp, err := d.NewCommandList(vk.CommandListConfig{Name: "short", Profile: true})
 			require.NoError(t, err)
 			require.NoError(t, tp.Dispatch(mix(k, vk.Range{}, b.Range(), b.Range(), 3)))
-			require.NoError(t, tp.Run())
+			require.NoError(t, tp.Run(t.Context()))
 			closed(t, tp)
 		}},
 		"buffer": {300, 1 << 20, func(int) {

@@ -67,8 +67,8 @@ func TestBarriers(t *testing.T) {
 			assert.Equal(t, slices.Max(want.levels), minimal.Barriers())
 			_, everywhere := full.Schedule()
 			assert.NotContains(t, everywhere, false)
-			assert.NoError(t, minimal.Run())
-			assert.NoError(t, full.Run())
+			assert.NoError(t, minimal.Run(t.Context()))
+			assert.NoError(t, full.Run(t.Context()))
 			assert.Equal(t, slices.Max(want.levels), minimal.Barriers())
 			assert.Equal(t, len(want.steps), full.Barriers())
 		})
@@ -101,7 +101,7 @@ func TestFewWorkgroupsFirst(t *testing.T) {
 			require.NoError(t, tp.Dispatch(step))
 		}
 		require.NoError(t, tp.Fill(y.Slice(1<<15, 4), 1))
-		require.NoError(t, tp.Run())
+		require.NoError(t, tp.Run(t.Context()))
 	}
 	order, barriers := tp.Schedule()
 	assert.Equal(t, []int{5, 1, 4, 3, 0, 2}, order)
@@ -136,8 +136,8 @@ func TestBarrierKinds(t *testing.T) {
 		}
 		require.NoError(t, tp.Copy(x.Slice(0, 16), y.Slice(0, 16)))
 		require.NoError(t, tp.Dispatch(run(y.Slice(64, 16), x.Slice(64, 16))))
-		require.NoError(t, tp.Run())
-		require.NoError(t, tp.Run())
+		require.NoError(t, tp.Run(t.Context()))
+		require.NoError(t, tp.Run(t.Context()))
 		return tp.Ordered()
 	}
 	const start, end = "CT CT", "CT CT" // with the time stamps
@@ -175,5 +175,5 @@ func TestParts(t *testing.T) {
 			barriers[i] = true
 		}
 	}
-	require.NoError(t, tp.Run())
+	require.NoError(t, tp.Run(t.Context()))
 }

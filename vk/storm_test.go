@@ -1,6 +1,7 @@
 package vk_test
 
 import (
+	"context"
 	"fmt"
 	"math/rand/v2"
 	"runtime"
@@ -63,19 +64,19 @@ func stormRuns(d *vk.Device, tp *vk.CommandList, binding *vk.Binding, b [3]*vk.B
 		if err := tp.Bind(binding, in); err != nil {
 			return err
 		}
-		if err := d.Upload(vk.Transfer{Range: in, Data: vk.Bytes(x)}, vk.Transfer{Range: b[1].Range(), Data: vk.Bytes(y)}); err != nil {
+		if err := d.Upload(context.TODO(), vk.Transfer{Range: in, Data: vk.Bytes(x)}, vk.Transfer{Range: b[1].Range(), Data: vk.Bytes(y)}); err != nil {
 			return err
 		}
-		if err := tp.Submit(); err != nil {
+		if err := tp.Submit(context.TODO()); err != nil {
 			return err
 		}
 		for i := range steps {
 			mixed(y, x, y, uint32(i), add)
 		}
-		if err := tp.Wait(); err != nil {
+		if err := tp.Wait(context.TODO()); err != nil {
 			return err
 		}
-		if err := d.Download(vk.Transfer{Range: b[1].Range(), Data: vk.Bytes(got)}); err != nil {
+		if err := d.Download(context.TODO(), vk.Transfer{Range: b[1].Range(), Data: vk.Bytes(got)}); err != nil {
 			return err
 		}
 		if !slices.Equal(y, got) {

@@ -5,6 +5,7 @@ import "C"
 
 import (
 	"cmp"
+	"context"
 	"fmt"
 	"slices"
 	"sync"
@@ -120,12 +121,19 @@ func (s *staging) close() {
 }
 
 // Upload copies host data to the device, several pieces together, and returns when they are there. The pieces do not overlap.
-func (d *Device) Upload(list ...Transfer) error { return d.transfer("Upload", list, true) }
+func (d *Device) Upload(ctx context.Context, list ...Transfer) error {
+	return d.transfer(ctx, "Upload", list, true)
+}
 
 // Download copies device memory to the host, several pieces together.
-func (d *Device) Download(list ...Transfer) error { return d.transfer("Download", list, false) }
+func (d *Device) Download(ctx context.Context, list ...Transfer) error {
+	return d.transfer(ctx, "Download", list, false)
+}
 
-func (d *Device) transfer(op string, list []Transfer, up bool) error {
+func (d *Device) transfer(ctx context.Context, op string, list []Transfer, up bool) error {
+	if err := ctx.Err(); err != nil {
+		return fmt.Errorf("vk: %s: %w", op, err)
+	}
 	if err := d.enter(op); err != nil {
 		return err
 	}

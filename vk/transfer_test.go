@@ -24,25 +24,25 @@ func TestTransferSizes(t *testing.T) {
 		t.Run(fmt.Sprint(size), func(t *testing.T) {
 			whole := b.Range().Slice(0, uint64(size)+2)
 			data, got := noiseBytes(uint64(size), size), make([]byte, size)
-			require.NoError(t, d.Upload(
+			require.NoError(t, d.Upload(t.Context(),
 				vk.Transfer{Range: whole.Slice(0, 1), Data: guard},
 				vk.Transfer{Range: whole.Slice(1, uint64(size)), Data: data},
 				vk.Transfer{Range: whole.Slice(uint64(size)+1, 1), Data: guard},
 			))
-			require.NoError(t, d.Download(vk.Transfer{Range: whole.Slice(1, uint64(size)), Data: got}))
+			require.NoError(t, d.Download(t.Context(), vk.Transfer{Range: whole.Slice(1, uint64(size)), Data: got}))
 			require.True(t, bytes.Equal(data, got))
 			ends := [2][1]byte{}
-			require.NoError(t, d.Download(
+			require.NoError(t, d.Download(t.Context(),
 				vk.Transfer{Range: whole.Slice(0, 1), Data: ends[0][:]},
 				vk.Transfer{Range: whole.Slice(uint64(size)+1, 1), Data: ends[1][:]},
 			))
 			assert.Equal(t, [2][1]byte{{0xa5}, {0xa5}}, ends)
 			// Alone, so that the halves fill up exactly.
 			before := d.Stats().Submits
-			require.NoError(t, d.Upload(vk.Transfer{Range: whole.Slice(0, uint64(size)), Data: data}))
+			require.NoError(t, d.Upload(t.Context(), vk.Transfer{Range: whole.Slice(0, uint64(size)), Data: data}))
 			assert.Equal(t, before+uint64(size+half-1)/half, d.Stats().Submits, "each half is sent off once")
 			clear(got)
-			require.NoError(t, d.Download(vk.Transfer{Range: whole.Slice(0, uint64(size)), Data: got}))
+			require.NoError(t, d.Download(t.Context(), vk.Transfer{Range: whole.Slice(0, uint64(size)), Data: got}))
 			require.True(t, bytes.Equal(data, got))
 		})
 	}
@@ -68,14 +68,14 @@ func TestTransferBatch(t *testing.T) {
 		down[1499-i] = vk.Transfer{Range: piece, Data: got[bounds[j]:bounds[j+1]]}
 	}
 	before := d.Stats()
-	require.NoError(t, d.Upload(up...))
-	require.NoError(t, d.Download(down...))
+	require.NoError(t, d.Upload(t.Context(), up...))
+	require.NoError(t, d.Download(t.Context(), down...))
 	assert.True(t, bytes.Equal(data, got))
 	s := d.Stats()
 	batches := (total + vk.HalfBytes - 1) / vk.HalfBytes
 	assert.Equal(t, before.Submits+2*batches, s.Submits, "one submit fills half of the staging memory")
-	assert.NoError(t, d.Upload())
-	assert.NoError(t, d.Download())
+	assert.NoError(t, d.Upload(t.Context()))
+	assert.NoError(t, d.Download(t.Context()))
 	assert.Equal(t, s, d.Stats())
 }
 
@@ -87,10 +87,10 @@ func TestTransferRefused(t *testing.T) {
 	upload(t, a.Range(), []uint32{1, 2})
 	data := make([]byte, 8)
 	good := vk.Transfer{Range: a.Range(), Data: data}
-	assert.ErrorIs(t, d.Upload(good, vk.Transfer{Range: b.Range(), Data: data}), vk.ErrClosed)
-	assert.ErrorContains(t, d.Upload(good, vk.Transfer{Range: b.Range(), Data: data}), `transfer 1 is of buffer "b", which is closed`)
-	assert.ErrorContains(t, d.Upload(good, vk.Transfer{Range: a.Range(), Data: data[:7]}), `transfer 1: 7 bytes of data for 8 bytes of buffer "a"`)
-	assert.ErrorContains(t, d.Upload(good, vk.Transfer{Range: tp.NewBinding("s", 8).Range(), Data: data}), `slot "s", which belongs to another tape`)
+	assert.ErrorIs(t, d.Upload(t.Context(), good, vk.Transfer{Range: b.Range(), Data: data}), vk.ErrClosed)
+	assert.ErrorContains(t, d.Upload(t.Context(), good, vk.Transfer{Range: b.Range(), Data: data}), `transfer 1 is of buffer "b", which is closed`)
+	assert.ErrorContains(t, d.Upload(t.Context(), good, vk.Transfer{Range: a.Range(), Data: data[:7]}), `transfer 1: 7 bytes of data for 8 bytes of buffer "a"`)
+	assert.ErrorContains(t, d.Upload(t.Context(), good, vk.Transfer{Range: tp.NewBinding("s", 8).Range(), Data: data}), `slot "s", which belongs to another tape`)
 	assert.Equal(t, []uint32{1, 2}, words(t, a.Range()), "a refused batch moves nothing")
 	closed(t, a) // nobody holds it
 }
@@ -111,21 +111,21 @@ func TestTransferTimeout(t *testing.T) {
 	k, tp := kernel(t, d, "busy", nil), list(t, d, vk.CommandListConfig{})
 	require.NoError(t, tp.Dispatch(busy(k, y.Range(), rounds)))
 	data, got, other := noiseBytes(8, size), make([]byte, size), noiseBytes(9, size)
-	patient(t, func() error { return d.Upload(vk.Transfer{Range: b.Range(), Data: data}) })
+	patient(t, func() error { return d.Upload(t.Context(), vk.Transfer{Range: b.Range(), Data: data}) })
 
-	require.NoError(t, tp.Submit())
-	late(t, d, d.Download(vk.Transfer{Range: b.Range(), Data: got}))
+	require.NoError(t, tp.Submit(t.Context()))
+	late(t, d, d.Download(t.Context(), vk.Transfer{Range: b.Range(), Data: got}))
 	got = make([]byte, size)
-	patient(t, func() error { return d.Download(vk.Transfer{Range: b.Range(), Data: got}) })
+	patient(t, func() error { return d.Download(t.Context(), vk.Transfer{Range: b.Range(), Data: got}) })
 	assert.True(t, bytes.Equal(data, got))
 
-	patient(t, tp.Submit)
-	late(t, d, d.Upload(vk.Transfer{Range: b.Range(), Data: data}))
-	patient(t, func() error { return d.Upload(vk.Transfer{Range: b.Range(), Data: other}) })
-	patient(t, func() error { return d.Download(vk.Transfer{Range: b.Range(), Data: got}) })
+	patient(t, func() error { return tp.Submit(t.Context()) })
+	late(t, d, d.Upload(t.Context(), vk.Transfer{Range: b.Range(), Data: data}))
+	patient(t, func() error { return d.Upload(t.Context(), vk.Transfer{Range: b.Range(), Data: other}) })
+	patient(t, func() error { return d.Download(t.Context(), vk.Transfer{Range: b.Range(), Data: got}) })
 	assert.True(t, bytes.Equal(other, got))
-	patient(t, tp.Wait)
-	require.NoError(t, d.Wait())
+	patient(t, func() error { return tp.Wait(t.Context()) })
+	require.NoError(t, d.Wait(t.Context()))
 	closed(t, b)
 }
 
@@ -134,14 +134,14 @@ func TestTransferStall(t *testing.T) {
 	d := open(t, vk.Options{Timeout: 50 * time.Millisecond})
 	a, b := buffer(t, d, "a", 64), buffer(t, d, "b", 64)
 	data, first := noiseBytes(1, 64), make([]byte, 64)
-	patient(t, func() error { return d.Upload(vk.Transfer{Range: a.Range(), Data: data}) })
+	patient(t, func() error { return d.Upload(t.Context(), vk.Transfer{Range: a.Range(), Data: data}) })
 	release, err := d.StallDownload(vk.Transfer{Range: a.Range(), Data: first})
 	require.NoError(t, err)
-	require.ErrorIs(t, d.Upload(vk.Transfer{Range: b.Range(), Data: data}), vk.ErrTimeout)
+	require.ErrorIs(t, d.Upload(t.Context(), vk.Transfer{Range: b.Range(), Data: data}), vk.ErrTimeout)
 	closed(t, b) // its transfer never started
 	require.NoError(t, release())
 	got := make([]byte, 64)
-	patient(t, func() error { return d.Download(vk.Transfer{Range: a.Range(), Data: got}) })
+	patient(t, func() error { return d.Download(t.Context(), vk.Transfer{Range: a.Range(), Data: got}) })
 	assert.Equal(t, data, got)
 	assert.Equal(t, make([]byte, 64), first, "memory of a call that has returned is left alone")
 	closed(t, a)
@@ -149,11 +149,11 @@ func TestTransferStall(t *testing.T) {
 	c := buffer(t, d, "c", 64)
 	release, err = d.StallDownload(vk.Transfer{Range: c.Range(), Data: first})
 	require.NoError(t, err)
-	require.ErrorIs(t, d.Download(vk.Transfer{Range: c.Range(), Data: got}), vk.ErrTimeout)
+	require.ErrorIs(t, d.Download(t.Context(), vk.Transfer{Range: c.Range(), Data: got}), vk.ErrTimeout)
 	closed(t, c)
 	assert.NotZero(t, d.Stats().Buffers, "the device has not finished with it")
 	require.NoError(t, release())
-	require.NoError(t, d.Wait())
+	require.NoError(t, d.Wait(t.Context()))
 	assert.Zero(t, d.Stats().Buffers)
 }
 
@@ -166,14 +166,14 @@ func TestNoHostMemory(t *testing.T) {
 	start := d.Stats()
 	for range 2 {
 		data := vk.Transfer{Range: b.Range(), Data: make([]byte, 4)}
-		for op, err := range map[string]error{"Upload": d.Upload(data), "Download": d.Download(data)} {
+		for op, err := range map[string]error{"Upload": d.Upload(t.Context(), data), "Download": d.Download(t.Context(), data)} {
 			assert.ErrorIs(t, err, vk.ErrUnsupported)
 			assert.ErrorContains(t, err, "vk: "+op+": staging memory: ")
 			assert.ErrorContains(t, err, "no memory that the host can see")
 		}
 	}
-	assert.NoError(t, d.Upload(), "of nothing")
-	assert.NoError(t, d.Wait())
+	assert.NoError(t, d.Upload(t.Context()), "of nothing")
+	assert.NoError(t, d.Wait(t.Context()))
 	assert.Equal(t, start, d.Stats(), "nothing is left of it")
 	d.HideMemory(types)
 	upload(t, b.Range(), []uint32{7})

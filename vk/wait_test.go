@@ -16,7 +16,7 @@ func TestWaiting(t *testing.T) {
 	k, y, tp := kernel(t, d, "busy", nil), buffer(t, d, "y", 4), list(t, d, vk.CommandListConfig{})
 	require.NoError(t, tp.Dispatch(busy(k, y.Range(), 65_000))) // some 10 ms
 	cpu := d.Caps().CPU
-	require.NoError(t, tp.Run())
+	require.NoError(t, tp.Run(t.Context()))
 	assert.Equal(t, cpu, tp.Polls() == 0)
 	defer d.SetCaps(func(c *vk.Caps) { c.CPU = cpu })
 	d.SetCaps(func(c *vk.Caps) { c.CPU = false })
@@ -36,17 +36,17 @@ func TestWaiting(t *testing.T) {
 			d.SetTimeout(30 * time.Millisecond)
 			defer d.SetTimeout(time.Minute)
 			start := time.Now()
-			require.ErrorIs(t, tp.Wait(), vk.ErrTimeout)
+			require.ErrorIs(t, tp.Wait(t.Context()), vk.ErrTimeout)
 			assert.GreaterOrEqual(t, time.Since(start), 30*time.Millisecond)
 			assert.Equal(t, c.asked, tp.Polls() > 0)
 		})
 	}
 	d.SetTimeout(time.Minute)
 	require.NoError(t, release())
-	require.NoError(t, tp.Wait())
+	require.NoError(t, tp.Wait(t.Context()))
 	asked := false
 	for range 5 {
-		require.NoError(t, tp.Run())
+		require.NoError(t, tp.Run(t.Context()))
 		asked = asked || tp.Polls() > 0
 	}
 	assert.True(t, asked, "it is asked before the end")
@@ -57,7 +57,7 @@ func TestWaiting(t *testing.T) {
 	assert.Equal(t, busied(65_000), words(t, y.Range())[0])
 	tp.Expect(time.Hour) // it took long once
 	start := time.Now()
-	require.NoError(t, tp.Run())
+	require.NoError(t, tp.Run(t.Context()))
 	assert.Less(t, time.Since(start), time.Minute, "what takes less than expected is noticed in time")
 	assert.Zero(t, tp.Polls())
 	assert.Less(t, tp.Expected(), time.Minute)
@@ -76,7 +76,7 @@ func TestAsking(t *testing.T) {
 	least := time.Hour
 	for range 20 { // a busy machine may need more once
 		tp.Expect(0)
-		require.NoError(t, tp.Run())
+		require.NoError(t, tp.Run(t.Context()))
 		least = min(least, tp.Expected())
 	}
 	assert.Less(t, least, vk.WaitAhead)

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"errors"
 
 	"github.com/colt5-vulkan/colt5/colt5"
@@ -99,7 +100,7 @@ func (s *benchStage) output(count int) vk.Range {
 func (s *benchStage) upload(bytes uint64, data func() []byte) vk.Range {
 	r := s.memory(bytes)
 	if s.err == nil {
-		s.fail(s.dev.Upload(vk.Transfer{Range: r, Data: data()}))
+		s.fail(s.dev.Upload(context.TODO(), vk.Transfer{Range: r, Data: data()}))
 	}
 	return r
 }
@@ -127,7 +128,7 @@ func (s *benchStage) room(name string, record func(*vk.CommandList) error, resul
 	if err := record(list); err != nil {
 		return nil, err
 	}
-	return &workload{run: list.Run, results: results, last: func() (colt5.CallStats, error) {
+	return &workload{run: func() error { return list.Run(context.TODO()) }, results: results, last: func() (colt5.CallStats, error) {
 		stats := colt5.CallStats{Workspace: s.scratch, Steps: list.Kernels()}
 		stats.Flops, stats.Bytes = list.Work()
 		var err, stepErr error

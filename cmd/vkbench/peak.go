@@ -108,7 +108,7 @@ func setupPeak(s *benchStage, m vk.MatrixShape) (*workload, error) {
 	r.flat = true
 	r.read = func() ([]float32, []int32, error) {
 		raw := make([]byte, y.Size())
-		if err := s.dev.Download(vk.Transfer{Range: y, Data: raw}); err != nil {
+		if err := s.dev.Download(context.TODO(), vk.Transfer{Range: y, Data: raw}); err != nil {
 			return nil, nil, err
 		}
 		return nil, nil, exact(p.Floats(raw), want)

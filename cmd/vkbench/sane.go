@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"fmt"
 	"math"
 	"slices"
@@ -92,11 +93,13 @@ func junk[T float32 | int32](count int) []T {
 func (s *benchStage) floatResult(name string, r vk.Range) result {
 	count := int(r.Size() / 4)
 	return result{
-		name:  name,
-		spoil: func() error { return s.dev.Upload(vk.Transfer{Range: r, Data: vk.Bytes(junk[float32](count))}) },
+		name: name,
+		spoil: func() error {
+			return s.dev.Upload(context.TODO(), vk.Transfer{Range: r, Data: vk.Bytes(junk[float32](count))})
+		},
 		read: func() ([]float32, []int32, error) {
 			data := make([]float32, count)
-			return data, nil, s.dev.Download(vk.Transfer{Range: r, Data: vk.Bytes(data)})
+			return data, nil, s.dev.Download(context.TODO(), vk.Transfer{Range: r, Data: vk.Bytes(data)})
 		},
 	}
 }
@@ -127,10 +130,10 @@ func (s *benchStage) halves() (h struct {
 func (s *benchStage) numbers(r vk.Range) ([]float32, error) {
 	if s.precision == pipelines.F32 {
 		data := make([]float32, r.Size()/4)
-		return data, s.dev.Download(vk.Transfer{Range: r, Data: vk.Bytes(data)})
+		return data, s.dev.Download(context.TODO(), vk.Transfer{Range: r, Data: vk.Bytes(data)})
 	}
 	raw := make([]uint16, r.Size()/2)
-	err := s.dev.Download(vk.Transfer{Range: r, Data: vk.Bytes(raw)})
+	err := s.dev.Download(context.TODO(), vk.Transfer{Range: r, Data: vk.Bytes(raw)})
 	data, from := make([]float32, len(raw)), s.halves().from
 	for i, word := range raw {
 		data[i] = from(word)
@@ -187,7 +190,7 @@ func (s *benchStage) indexResult(name string, r vk.Range, width, below int) resu
 	x.width, x.below = width, below
 	x.read = func() ([]float32, []int32, error) {
 		data := make([]int32, r.Size()/4)
-		return nil, data, s.dev.Download(vk.Transfer{Range: r, Data: vk.Bytes(data)})
+		return nil, data, s.dev.Download(context.TODO(), vk.Transfer{Range: r, Data: vk.Bytes(data)})
 	}
 	return x
 }

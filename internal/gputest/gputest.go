@@ -9,6 +9,7 @@ package gputest
 
 import (
 	"bytes"
+	"context"
 	"fmt"
 	"os"
 	"sync"
@@ -215,7 +216,7 @@ func (l *Lab) record(list *vk.CommandList, record func(*vk.CommandList) error, a
 	}
 	for run := range count {
 		l.reset()
-		if err := list.Run(); err != nil {
+		if err := list.Run(context.TODO()); err != nil {
 			list.Close()
 			l.t.Fatal(err)
 		}
@@ -230,7 +231,7 @@ func (l *Lab) reset() {
 	for _, p := range l.pieces {
 		list = append(list, vk.Transfer{Range: p.buffer.Range(), Data: p.initial})
 	}
-	if err := l.Dev.Upload(list...); err != nil {
+	if err := l.Dev.Upload(context.TODO(), list...); err != nil {
 		l.t.Fatal(err)
 	}
 }
@@ -244,7 +245,7 @@ func (l *Lab) compare(again bool) {
 		fresh[i] = make([]byte, len(p.initial))
 		list = append(list, vk.Transfer{Range: p.buffer.Range(), Data: fresh[i]})
 	}
-	if err := l.Dev.Download(list...); err != nil {
+	if err := l.Dev.Download(context.TODO(), list...); err != nil {
 		l.t.Fatal(err)
 	}
 	for i, p := range l.pieces {
