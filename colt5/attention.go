@@ -169,7 +169,7 @@ func (a *ConditionalRoutedAttention) prepared(op string, tensors []*Tensor, o At
 
 func (a *ConditionalRoutedAttention) plan(op string, key planKey, tensors []*Tensor, s attentionSizes) (*plan, error) {
 	return a.prepare(op, key, tensors, []string{"y", "x", "Mask"}, func(b *builder) {
-		a.layer.wire(b, attentionCall{attentionSizes: s, y: b.slot(0), x: b.slot(1), mask: b.slot(2)})
+		a.layer.forward(b, attentionInput{attentionSizes: s, y: b.slot(0), x: b.slot(1), mask: b.slot(2)})
 	})
 }
 
@@ -200,7 +200,7 @@ func (c ConditionalRoutedAttentionConfig) Memory(caps vk.Caps, b, n int) (Memory
 	var layer routedAttention
 	bytes := 4 * uint64(b) * uint64(n) * uint64(c.Dim)
 	return measure(op, caps, c.Precision, bytes, bytes, func(w *weights) { layer = w.routedAttention("", c) }, func(to *builder) {
-		layer.wire(to, attentionCall{attentionSizes: attentionSizes{b: b, n: n, tokensQ: c.NumHeavyTokensQ, tokensKV: c.NumHeavyTokensKV}})
+		layer.forward(to, attentionInput{attentionSizes: attentionSizes{b: b, n: n, tokensQ: c.NumHeavyTokensQ, tokensKV: c.NumHeavyTokensKV}})
 	})
 }
 
@@ -251,80 +251,80 @@ type attentionSizes struct {
 }
 
 // attentionCall is one use of a routed attention in a plan.
-type attentionCall struct {
+type attentionInput struct {
 	attentionSizes
 	name       string   // what its routers' names start with
 	y, x, mask vk.Range // y shares no memory with x
 	residual   bool     // add x
 }
 
-func (l *routedAttention) wire(b *builder, a attentionCall) {
+func (l *routedAttention) forward(b *builder, a attentionInput) {
 	c := l.config
-	q := newChoice(a.name+"q_router", l.qToken, c.Router, c.RouterStraightThrough, c.Router.routing(a.b, a.n, 1, c.Dim, a.tokensQ), a.masked)
-	kv := newChoice(a.name+"kv_router", l.kvToken, c.Router, c.RouterStraightThrough, c.Router.routing(a.b, a.n, c.NumRoutedKV, c.Dim, a.tokensKV), a.masked)
-	h := &heavyCall{heavyAttention: &l.heavy, b: b, x: a.x, context: a.x, q: q, kv: kv}
-	out := branchOut{b: b, q: q, y: a.y, x: a.x, null: l.null, dim: c.Dim, residual: a.residual}
-	heavy := h.stages(a.mask, a.mask, out.mark)
+	q := newRouterState(a.name+"q_router", l.qToken, c.Router, c.RouterStraightThrough, c.Router.routing(a.b, a.n, 1, c.Dim, a.tokensQ), a.masked)
+	kv := newRouterState(a.name+"kv_router", l.kvToken, c.Router, c.RouterStraightThrough, c.Router.routing(a.b, a.n, c.NumRoutedKV, c.Dim, a.tokensKV), a.masked)
+	h := &heavyForward{heavyAttention: &l.heavy, b: b, x: a.x, context: a.x, q: q, kv: kv}
+	out := unselectedRows{b: b, q: q, y: a.y, x: a.x, null: l.null, dim: c.Dim, residual: a.residual}
+	heavy := h.phases(a.mask, a.mask, out.recordMembershipMask)
 	if !c.HasLightAttn {
-		interleave(heavy)
-		out.others()
+		recordInterleaved(heavy)
+		out.recordAlone()
 		h.finish(a.y, a.x, a.residual)
 		return
 	}
-	interleave(heavy, l.light.stages(out.light(), a.mask, a.b, a.n, l.budget))
-	out.done()
+	recordInterleaved(heavy, l.light.phases(out.lightOutput(), a.mask, a.b, a.n, l.budget))
+	out.release()
 	h.finish(a.y, a.y, true)
 }
 
 // stages wires everything before the output: queries and keys from their routers on. Once the queries are chosen, chosen is called.
-func (h *heavyCall) stages(mask, contextMask vk.Range, chosen func()) stages {
+func (h *heavyForward) phases(mask, contextMask vk.Range, chosen func()) phases {
 	b := h.b
-	return stages{func() {
+	return phases{func() {
 		if h.x == h.context && h.q.n == h.kv.n {
-			b.logitsOf(h.x, h.q, h.kv)
+			b.recordLogits(h.x, h.q, h.kv)
 			return
 		}
-		b.logitsOf(h.x, h.q)
-		b.logitsOf(h.context, h.kv)
+		b.recordLogits(h.x, h.q)
+		b.recordLogits(h.context, h.kv)
 	}, func() {
-		b.choose(mask, h.q)
-		b.choose(contextMask, h.kv)
+		b.recordTopK(mask, h.q)
+		b.recordTopK(contextMask, h.kv)
 		chosen()
-		b.chosen(mask, h.q)
-		b.chosen(contextMask, h.kv)
+		b.finishRouting(mask, h.q)
+		b.finishRouting(contextMask, h.kv)
 	}, h.project, h.rotate, h.attend}
 }
 
 // branchOut is what rows of y get that no heavy query names.
-type branchOut struct {
+type unselectedRows struct {
 	b        *builder
-	q        *choice
+	q        *routerState
 	y, x     vk.Range
 	null     *Tensor // nil: 0
 	dim      int
 	residual bool
 	first    int // tokens at the start of a sequence that never get the null token
 
-	marks memory // [B, N] u32: rows that get no null token
+	membership block // [B, N] u32: rows that get no null token
 }
 
 // needsNull says whether some rows may get the null token.
-func (o *branchOut) needsNull() bool { return o.null != nil && o.q.listed }
+func (o *unselectedRows) needsNull() bool { return o.null != nil && o.q.hasLists }
 
 // mark marks the rows that get no null token.
-func (o *branchOut) mark() {
+func (o *unselectedRows) recordMembershipMask() {
 	if !o.needsNull() {
 		return
 	}
-	o.marks = o.b.floats(o.q.b, o.q.n)
+	o.membership = o.b.floats(o.q.b, o.q.n)
 	record(o.b, pipelines.NewMembershipMask, pipelines.MembershipMaskConfig{}, pipelines.MembershipMaskArgs{
-		Indices: o.q.indices.Range, Filled: o.q.filled.Range, Y: o.marks.Range, B: o.q.b, N: o.q.n, K: o.q.k, First: o.first,
+		Indices: o.q.indices.Range, Filled: o.q.valid.Range, Y: o.membership.Range, B: o.q.b, N: o.q.n, K: o.q.k, First: o.first,
 	})
 }
 
 // light is how the light branch writes all rows, with the null token where it belongs.
-func (o *branchOut) light() lightCall {
-	l := lightCall{b: o.b, x: o.x, y: o.y, residual: o.residual, marks: &o.marks}
+func (o *unselectedRows) lightOutput() lightOutput {
+	l := lightOutput{b: o.b, x: o.x, y: o.y, residual: o.residual, membership: &o.membership}
 	if o.needsNull() {
 		l.null = o.null
 	}
@@ -332,9 +332,9 @@ func (o *branchOut) light() lightCall {
 }
 
 // others writes all rows where there is no light branch; the heavy output then replaces those of the queries. It comes after their choice.
-func (o *branchOut) others() {
-	o.done()
-	if !o.q.listed {
+func (o *unselectedRows) recordAlone() {
+	o.release()
+	if !o.q.hasLists {
 		return
 	}
 	if o.null == nil && !o.residual {
@@ -348,14 +348,14 @@ func (o *branchOut) others() {
 	if o.residual {
 		a.Base = o.x
 	}
-	var nothing memory
+	var nothing block
 	if o.null != nil && o.q.soft { // a query whose score is 0 is one all the same: finish leaves its row alone
 		nothing = o.b.floats(o.q.b, o.q.k, o.dim)
 		o.b.fill(nothing.Range, 0)
-		a.Value, a.Indices, a.Valid, a.K = nothing.Range, o.q.indices.Range, o.q.filled.Range, o.q.k
+		a.Value, a.Indices, a.Valid, a.K = nothing.Range, o.q.indices.Range, o.q.valid.Range, o.q.k
 	}
 	record(o.b, pipelines.NewScatter, pipelines.ScatterConfig{C: o.dim, Add: o.residual && a.K > 0}, a)
-	o.b.give(nothing)
+	o.b.release(nothing)
 }
 
-func (o *branchOut) done() { o.b.give(o.marks) }
+func (o *unselectedRows) release() { o.b.release(o.membership) }

@@ -146,7 +146,7 @@ func (a *ConditionalRoutedAutoregressiveAttention) prepared(op string, tensors [
 
 func (a *ConditionalRoutedAutoregressiveAttention) plan(op string, key planKey, tensors []*Tensor, s attentionSizes) (*plan, error) {
 	return a.prepare(op, key, tensors, []string{"y", "x", ""}, func(b *builder) {
-		a.layer.wire(b, attentionCall{attentionSizes: s, y: b.slot(0), x: b.slot(1)})
+		a.layer.forward(b, attentionInput{attentionSizes: s, y: b.slot(0), x: b.slot(1)})
 	})
 }
 
@@ -176,7 +176,7 @@ func (c ConditionalRoutedAutoregressiveAttentionConfig) Memory(caps vk.Caps, b, 
 	var layer autoregressiveAttention
 	bytes := 4 * uint64(b) * uint64(n) * uint64(c.Dim)
 	return measure(op, caps, c.Precision, bytes, bytes, func(w *weights) { layer = w.autoregressiveAttention("", c) }, func(to *builder) {
-		layer.wire(to, attentionCall{attentionSizes: attentionSizes{b: b, n: n, tokensQ: c.NumHeavyTokensQ, tokensKV: c.NumHeavyTokensKV}})
+		layer.forward(to, attentionInput{attentionSizes: attentionSizes{b: b, n: n, tokensQ: c.NumHeavyTokensQ, tokensKV: c.NumHeavyTokensKV}})
 	})
 }
 
@@ -203,63 +203,63 @@ func (w *weights) autoregressiveAttention(prefix string, c ConditionalRoutedAuto
 }
 
 // wire numbers lists of queries and of keys by windows, the first one included, whose lists are empty.
-func (l *autoregressiveAttention) wire(b *builder, a attentionCall) {
+func (l *autoregressiveAttention) forward(b *builder, a attentionInput) {
 	c, window := l.config, l.config.window()
 	if a.n <= window {
-		interleave(l.light.stages(lightCall{b: b, x: a.x, y: a.y, residual: a.residual}, vk.Range{}, a.b, a.n, l.budget))
+		recordInterleaved(l.light.phases(lightOutput{b: b, x: a.x, y: a.y, residual: a.residual}, vk.Range{}, a.b, a.n, l.budget))
 		return
 	}
-	q := newChoice(a.name+"q_router", l.qToken, c.Router, c.RouterStraightThrough, l.queries(a.attentionSizes), false)
-	kv := newChoice(a.name+"kv_router", l.kvToken, c.Router, c.RouterStraightThrough, l.keys(a.attentionSizes), false)
-	h := &heavyCall{heavyAttention: &l.heavy, b: b, x: a.x, context: a.x, q: q, kv: kv, shared: true}
-	out := branchOut{b: b, q: q, y: a.y, x: a.x, null: l.null, dim: c.Dim, residual: a.residual, first: window}
-	heavy := stages{func() { b.logitsOf(a.x, q, kv) }, func() {
+	q := newRouterState(a.name+"q_router", l.qToken, c.Router, c.RouterStraightThrough, l.queryRouting(a.attentionSizes), false)
+	kv := newRouterState(a.name+"kv_router", l.kvToken, c.Router, c.RouterStraightThrough, l.keyRouting(a.attentionSizes), false)
+	h := &heavyForward{heavyAttention: &l.heavy, b: b, x: a.x, context: a.x, q: q, kv: kv, shared: true}
+	out := unselectedRows{b: b, q: q, y: a.y, x: a.x, null: l.null, dim: c.Dim, residual: a.residual, first: window}
+	heavy := phases{func() { b.recordLogits(a.x, q, kv) }, func() {
 		if c.CausalQueryRouting && q.routed {
-			l.chooseCausally(b, q)
+			l.recordCausalTopK(b, q)
 		} else {
-			b.choose(vk.Range{}, q)
+			b.recordTopK(vk.Range{}, q)
 		}
-		b.choose(vk.Range{}, kv)
-		out.mark()
-		b.chosen(vk.Range{}, q)
-		b.chosen(vk.Range{}, kv)
+		b.recordTopK(vk.Range{}, kv)
+		out.recordMembershipMask()
+		b.finishRouting(vk.Range{}, q)
+		b.finishRouting(vk.Range{}, kv)
 	}, h.project, h.rotate, h.attend}
-	interleave(heavy, l.light.stages(out.light(), vk.Range{}, a.b, a.n, l.budget))
-	out.done()
+	recordInterleaved(heavy, l.light.phases(out.lightOutput(), vk.Range{}, a.b, a.n, l.budget))
+	out.release()
 	h.finish(a.y, a.y, true)
 }
 
 // queries is the routing of the queries: each window but the first on its own. Padding up to a whole window counts as masked.
-func (l *autoregressiveAttention) queries(a attentionSizes) routing {
+func (l *autoregressiveAttention) queryRouting(a attentionSizes) routing {
 	c, window := l.config, l.config.window()
 	windows := (a.n + window - 1) / window
-	s := routing{b: a.b, n: a.n, r: 1, c: c.Dim, routed: window > a.tokensQ, block: window, count: min(window, a.tokensQ), skip: 1, padded: true}
+	s := routing{b: a.b, n: a.n, r: 1, c: c.Dim, routed: window > a.tokensQ, block: window, count: min(window, a.tokensQ), skipBlocks: 1, padded: true}
 	s.k = windows * s.count
-	s.whole = s.count
-	s.aim = float64(s.count) * c.Router.FetchKRatio
+	s.wholeUpTo = s.count
+	s.kEff = float64(s.count) * c.Router.FetchKRatio
 	return s
 }
 
 // keys is the routing of the keys and values: of all windows before, as many as the padded sequence would choose.
-func (l *autoregressiveAttention) keys(a attentionSizes) routing {
+func (l *autoregressiveAttention) keyRouting(a attentionSizes) routing {
 	c, window := l.config, l.config.window()
 	windows := (a.n + window - 1) / window
 	s := routing{b: a.b, n: a.n, r: c.NumRoutedKV, c: c.Dim, routed: windows*window > a.tokensKV, block: windows * window, windows: windows, prefix: window}
 	s.count, s.k = a.tokensKV, a.tokensKV
-	s.aim = float64(s.count) * c.Router.FetchKRatio
+	s.kEff = float64(s.count) * c.Router.FetchKRatio
 	return s
 }
 
 // chooseCausally chooses the queries of a window by the threshold of the one before.
-func (l *autoregressiveAttention) chooseCausally(b *builder, q *choice) {
+func (l *autoregressiveAttention) recordCausalTopK(b *builder, q *routerState) {
 	plain := *q
-	plain.skip = 0 // the first window sets the threshold for the second
+	plain.skipBlocks = 0 // the first window sets the threshold for the second
 	plain.values = b.floats(q.lists(), q.k)
-	b.choose(vk.Range{}, &plain)
-	q.indices, q.filled = b.floats(q.lists(), q.k), b.floats(q.lists(), q.k)
+	b.recordTopK(vk.Range{}, &plain)
+	q.indices, q.valid = b.floats(q.lists(), q.k), b.floats(q.lists(), q.k)
 	record(b, pipelines.NewCausalSelect, pipelines.CausalSelectConfig{}, pipelines.CausalSelectArgs{
-		Logits: q.logits.Range, Values: plain.values.Range, Valid: plain.filled.Range, Indices: q.indices.Range, QueryValid: q.filled.Range,
+		Logits: q.logits.Range, Values: plain.values.Range, Valid: plain.valid.Range, Indices: q.indices.Range, QueryValid: q.valid.Range,
 		B: q.b, N: q.n, Window: q.block, K: q.count,
 	})
-	b.give(plain.values, plain.indices, plain.filled)
+	b.release(plain.values, plain.indices, plain.valid)
 }

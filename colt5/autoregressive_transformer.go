@@ -112,7 +112,7 @@ func (t *AutoregressiveTransformer) prepared(op string, tensors []*Tensor, o Aut
 }
 
 func (t *AutoregressiveTransformer) plan(op string, key planKey, tensors []*Tensor, s attentionSizes) (*plan, error) {
-	return t.prepare(op, key, tensors, []string{"y", "x"}, func(b *builder) { t.layer.wire(b, s, key.given[1]) })
+	return t.prepare(op, key, tensors, []string{"y", "x"}, func(b *builder) { t.layer.forward(b, s, key.given[1]) })
 }
 
 // Close frees the module and its weights. Closing again, or nil, does nothing.
@@ -136,7 +136,7 @@ func (c AutoregressiveTransformerConfig) Memory(caps vk.Caps, b, n int) (Memory,
 	var layer autoregressiveTransformer
 	ids := 4 * uint64(b) * uint64(n)
 	return measure(op, caps, c.Precision, ids, ids*uint64(c.NumTokens), func(w *weights) { layer = w.autoregressiveTransformer(c) }, func(to *builder) {
-		layer.wire(to, s, false)
+		layer.forward(to, s, false)
 	})
 }
 
@@ -161,17 +161,17 @@ func (w *weights) autoregressiveTransformer(c AutoregressiveTransformerConfig) a
 	return t
 }
 
-func (t *autoregressiveTransformer) wire(b *builder, s attentionSizes, bytes bool) {
+func (t *autoregressiveTransformer) forward(b *builder, s attentionSizes, bytes bool) {
 	c, count := t.config, s.b*s.n
 	now, next := b.floats(count, c.Dim), b.floats(count, c.Dim)
 	b.embed(t.embed, now.Range, b.slot(1), count, bytes)
 	for i := range t.attention {
-		t.attention[i].wire(b, attentionCall{attentionSizes: s, name: fmt.Sprintf("layers.%d.attn.", i), y: next.Range, x: now.Range, residual: true})
+		t.attention[i].forward(b, attentionInput{attentionSizes: s, name: fmt.Sprintf("layers.%d.attn.", i), y: next.Range, x: now.Range, residual: true})
 		now, next = next, now
-		interleave(t.feedForward[i].stages(b, now.Range, now.Range, count, hiddenBytes, true))
+		recordInterleaved(t.feedForward[i].phases(b, now.Range, now.Range, count, hiddenBytes, true))
 	}
-	b.product(t.toLogits, 0, 0, pipelines.LinearConfig{Norm: true}, pipelines.LinearArgs{
+	b.linear(t.toLogits, 0, 0, pipelines.LinearConfig{Norm: true}, pipelines.LinearArgs{
 		X: now.Range, Gamma: t.gamma.memory, Y: b.slot(0), Batch: 1, Rows: count,
 	})
-	b.give(now, next)
+	b.release(now, next)
 }

@@ -141,7 +141,7 @@ func (t *ConditionalRoutedTransformerBlock) prepared(op string, tensors []*Tenso
 
 func (t *ConditionalRoutedTransformerBlock) plan(op string, key planKey, tensors []*Tensor, s blockSizes) (*plan, error) {
 	return t.prepare(op, key, tensors, []string{"y", "x", "Mask"}, func(b *builder) {
-		t.layer.wire(b, blockCall{s, "", b.slot(0), b.slot(1), b.slot(2)})
+		t.layer.forward(b, blockInput{s, "", b.slot(0), b.slot(1), b.slot(2)})
 	})
 }
 
@@ -166,7 +166,7 @@ func (c ConditionalRoutedTransformerBlockConfig) Memory(caps vk.Caps, b, n int) 
 	var layer routedBlock
 	bytes := 4 * uint64(b) * uint64(n) * uint64(c.Dim)
 	return measure(op, caps, c.Precision, bytes, bytes, func(w *weights) { layer = w.routedBlock("", c) }, func(to *builder) {
-		layer.wire(to, blockCall{blockSizes: s})
+		layer.forward(to, blockInput{blockSizes: s})
 	})
 }
 
@@ -203,18 +203,18 @@ func (w *weights) routedBlock(prefix string, c ConditionalRoutedTransformerBlock
 }
 
 // blockCall is one use of a block in a plan.
-type blockCall struct {
+type blockInput struct {
 	blockSizes
 	name       string // what the block's routers' names start with
 	y, x, mask vk.Range
 }
 
 // wire needs no memory for the row between attention and feedforward: it stands in y.
-func (l *routedBlock) wire(b *builder, a blockCall) {
-	l.attention.wire(b, attentionCall{
+func (l *routedBlock) forward(b *builder, a blockInput) {
+	l.attention.forward(b, attentionInput{
 		attentionSizes: a.attentionSizes, name: a.name + "conditional_attn.", y: a.y, x: a.x, mask: a.mask, residual: true,
 	})
-	l.feedForward.wire(b, feedForwardCall{
+	l.feedForward.forward(b, feedForwardInput{
 		b: a.b, n: a.n, tokens: a.tokensFF, masked: a.masked, name: a.name + "conditional_ff.", y: a.y, x: a.y, mask: a.mask, residual: true,
 	})
 }

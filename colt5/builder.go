@@ -13,7 +13,7 @@ import (
 // builder makes a plan. What a module wires runs several times: first without a tape, to lay out the memory between the steps, then with one,
 // to record them. Without a tape it needs no device, and tells what a call needs.
 type builder struct {
-	layout
+	arena
 	caps      vk.Caps
 	precision DType
 	kernels   *kernels
@@ -26,37 +26,37 @@ type builder struct {
 }
 
 // memory is a piece of the workspace, and where it is; while measuring, it is nowhere.
-type memory struct {
+type block struct {
 	vk.Range
-	piece
+	extent
 }
 
 // take is memory between steps, until it is given back.
-func (b *builder) take(bytes uint64) memory {
-	p := b.layout.take(bytes)
+func (b *builder) alloc(bytes uint64) block {
+	p := b.arena.alloc(bytes)
 	if b.list == nil || bytes == 0 {
-		return memory{piece: p}
+		return block{extent: p}
 	}
-	return memory{b.plan.workspace.Range().Slice(p.offset, p.size), p}
+	return block{b.plan.workspace.Range().Slice(p.offset, p.size), p}
 }
 
 // floats is take for a count of numbers of four bytes.
-func (b *builder) floats(counts ...int) memory {
+func (b *builder) floats(counts ...int) block {
 	bytes := uint64(4)
 	for _, n := range counts {
 		high, low := bits.Mul64(bytes, uint64(n))
 		if high != 0 || low > 1<<56 {
 			b.fail(fmt.Errorf("%w: a step needs %v numbers", vk.ErrOutOfMemory, counts))
-			return memory{}
+			return block{}
 		}
 		bytes = low
 	}
-	return b.take(bytes)
+	return b.alloc(bytes)
 }
 
-func (b *builder) give(list ...memory) {
+func (b *builder) release(list ...block) {
 	for _, m := range list {
-		b.layout.give(m.piece)
+		b.arena.release(m.extent)
 	}
 }
 
@@ -153,11 +153,11 @@ func (k *kernels) close() error {
 }
 
 // stages are parts of a plan that come one after the other.
-type stages []func()
+type phases []func()
 
 // interleave wires the first stages of all lists, then the second ones, and so on: what stands side by side does not wait for each
 // other, unless it must.
-func interleave(lists ...stages) {
+func recordInterleaved(lists ...phases) {
 	for i, more := 0, true; more; i++ {
 		more = false
 		for _, l := range lists {
@@ -170,19 +170,19 @@ func interleave(lists ...stages) {
 }
 
 // select_ records a choice, with its scratch memory.
-func (b *builder) select_(c pipelines.SelectConfig, a pipelines.SelectArgs) {
-	scratch := b.take(pipelines.SelectScratch(b.caps, c, a.Rows, a.N, a.K, a.BlockSize, a.Windows))
+func (b *builder) recordSelect(c pipelines.SelectConfig, a pipelines.SelectArgs) {
+	scratch := b.alloc(pipelines.SelectScratch(b.caps, c, a.Rows, a.N, a.K, a.BlockSize, a.Windows))
 	a.Scratch = scratch.Range
 	record(b, pipelines.NewSelect, c, a)
-	b.give(scratch)
+	b.release(scratch)
 }
 
 // descent records a coordinate descent, with its scratch memory.
-func (b *builder) descent(c pipelines.CoorDescentConfig, a pipelines.CoorDescentArgs) {
-	scratch := b.take(pipelines.CoorDescentScratch(b.caps, a.Rows, a.N, a.BlockSize, a.Windows))
+func (b *builder) recordCoorDescent(c pipelines.CoorDescentConfig, a pipelines.CoorDescentArgs) {
+	scratch := b.alloc(pipelines.CoorDescentScratch(b.caps, a.Rows, a.N, a.BlockSize, a.Windows))
 	a.Scratch = scratch.Range
 	record(b, pipelines.NewCoorDescent, c, a)
-	b.give(scratch)
+	b.release(scratch)
 }
 
 // measure lays out the memory between the steps: as tight as it gets, then up to a tenth wider, so that steps that have nothing to do with
@@ -191,12 +191,12 @@ func (b *builder) measure(wire func(*builder)) {
 	wire(b)
 	tight := b.peak
 	for _, share := range []uint64{10, 40} {
-		b.layout, b.constants = layout{limit: tight + tight/share}, 0
+		b.arena, b.constants = arena{limit: tight + tight/share}, 0
 		if wire(b); b.peak <= tight+tight/10 {
 			return
 		}
 	}
-	b.layout = layout{peak: tight}
+	b.arena = arena{peak: tight}
 }
 
 // newPlan wires a plan for the tensors of a call; nil ones have no slot.
@@ -223,8 +223,8 @@ func newPlan(dev *vk.Device, k *kernels, name string, precision DType, profile, 
 			return nil, errors.Join(err, p.close())
 		}
 	}
-	measured := b.layout.peak
-	b.layout, b.constants, b.plan, b.list = layout{limit: b.layout.limit}, 0, p, list
+	measured := b.arena.peak
+	b.arena, b.constants, b.plan, b.list = arena{limit: b.arena.limit}, 0, p, list
 	wire(b)
 	if b.peak != measured && b.err == nil {
 		b.err = fmt.Errorf("the plan took %d bytes where %d were measured", b.peak, measured)

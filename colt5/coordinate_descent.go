@@ -79,7 +79,7 @@ func (d *CoordinateDescent) plan(op string, key planKey, tensors []*Tensor) (*pl
 	c := d.config
 	config := pipelines.CoorDescentConfig{Iters: c.NIters, Eps: c.Eps, EpsInit: float64(c.EpsInit), EpsDecay: c.EpsDecay}
 	return d.prepare(op, key, tensors, []string{"y", "s", "mask"}, func(b *builder) {
-		b.descent(config, pipelines.CoorDescentArgs{
+		b.recordCoorDescent(config, pipelines.CoorDescentArgs{
 			Scores: b.slot(0), Logits: b.slot(1), Mask: b.slot(2), Rows: key.sizes[0], N: key.sizes[1], K: c.K,
 		})
 	})

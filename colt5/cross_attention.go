@@ -126,7 +126,7 @@ func (a *ConditionalRoutedCrossAttention) prepared(op string, tensors []*Tensor,
 }
 
 func (a *ConditionalRoutedCrossAttention) plan(op string, key planKey, tensors []*Tensor, s crossSizes) (*plan, error) {
-	return a.prepare(op, key, tensors, []string{"y", "x", "Mask", "context", "ContextMask"}, func(b *builder) { a.layer.wire(b, s) })
+	return a.prepare(op, key, tensors, []string{"y", "x", "Mask", "context", "ContextMask"}, func(b *builder) { a.layer.forward(b, s) })
 }
 
 // Close frees the module and its weights. Closing again, or nil, does nothing.
@@ -146,7 +146,7 @@ func (c ConditionalRoutedCrossAttentionConfig) Memory(caps vk.Caps, b, n, m int)
 	var layer crossAttention
 	row := 4 * uint64(b) * uint64(c.Dim)
 	return measure(op, caps, c.Precision, row*uint64(n+m), row*uint64(n), func(w *weights) { layer = w.crossAttention(c) }, func(to *builder) {
-		layer.wire(to, crossSizes{b: b, n: n, m: m, tokensQ: c.NumTokensQ, tokensKV: c.NumTokensKV})
+		layer.forward(to, crossSizes{b: b, n: n, m: m, tokensQ: c.NumTokensQ, tokensKV: c.NumTokensKV})
 	})
 }
 
@@ -176,16 +176,16 @@ type crossSizes struct {
 	masked, contextMasked bool
 }
 
-func (l *crossAttention) wire(b *builder, s crossSizes) {
+func (l *crossAttention) forward(b *builder, s crossSizes) {
 	c := l.config
 	y, x, mask, context, contextMask := b.slot(0), b.slot(1), b.slot(2), b.slot(3), b.slot(4)
 	blocks := c.Router
 	blocks.RouteBlockSize = c.RouteBlockSize
-	q := newChoice("q_router", l.qToken, c.Router, c.RouterStraightThrough, c.Router.routing(s.b, s.n, 1, c.Dim, s.tokensQ), s.masked)
-	kv := newChoice("kv_router", l.kvToken, blocks, c.RouterStraightThrough,
+	q := newRouterState("q_router", l.qToken, c.Router, c.RouterStraightThrough, c.Router.routing(s.b, s.n, 1, c.Dim, s.tokensQ), s.masked)
+	kv := newRouterState("kv_router", l.kvToken, blocks, c.RouterStraightThrough,
 		blocks.routing(s.b, s.m, c.KVRoutingTokens, c.Dim, s.tokensKV), s.contextMasked)
-	h := &heavyCall{heavyAttention: &l.heavy, b: b, x: x, context: context, q: q, kv: kv}
-	out := branchOut{b: b, q: q, y: y, null: l.null, dim: c.Dim}
-	interleave(h.stages(mask, contextMask, func() {}), stages{func() {}, func() {}, out.others})
+	h := &heavyForward{heavyAttention: &l.heavy, b: b, x: x, context: context, q: q, kv: kv}
+	out := unselectedRows{b: b, q: q, y: y, null: l.null, dim: c.Dim}
+	recordInterleaved(h.phases(mask, contextMask, func() {}), phases{func() {}, func() {}, out.recordAlone})
 	h.finish(y, vk.Range{}, false)
 }

@@ -293,7 +293,7 @@ func TestDefect09PaddingIsRouted(t *testing.T) {
 	assert.True(t, sameBits(y, b.attend(a, x, 1, mask)), "padding is looked at")
 }
 
-func filledOf(d RouterDecision) []int32 {
+func filledOf(d RoutingRecord) []int32 {
 	var list []int32
 	for i, s := range d.Scores {
 		if s != 0 {

@@ -98,7 +98,7 @@ func (e *Encoder) prepared(op string, tensors []*Tensor, o BlockOptions) (*plan,
 }
 
 func (e *Encoder) plan(op string, key planKey, tensors []*Tensor, s blockSizes) (*plan, error) {
-	return e.prepare(op, key, tensors, []string{"y", "x", "Mask"}, func(b *builder) { e.layer.wire(b, s, key.given[1]) })
+	return e.prepare(op, key, tensors, []string{"y", "x", "Mask"}, func(b *builder) { e.layer.forward(b, s, key.given[1]) })
 }
 
 // tokenSizes checks x: ids of a vocabulary, or floats [B, N, dim] if that is 0.
@@ -145,7 +145,7 @@ func (c EncoderConfig) Memory(caps vk.Caps, b, n int) (Memory, error) {
 	if c.NumTokens > 0 {
 		in = ids
 	}
-	return measure(op, caps, c.Precision, in, out, func(w *weights) { layer = w.encoder(c) }, func(to *builder) { layer.wire(to, s, false) })
+	return measure(op, caps, c.Precision, in, out, func(w *weights) { layer = w.encoder(c) }, func(to *builder) { layer.forward(to, s, false) })
 }
 
 // encoder is the weights and the wiring of an Encoder.
@@ -169,7 +169,7 @@ func (w *weights) encoder(c EncoderConfig) encoder {
 }
 
 // wire needs one tensor besides y: the blocks read one and write the other, so that the last one leaves its result there, for the norm.
-func (e *encoder) wire(b *builder, s blockSizes, bytes bool) {
+func (e *encoder) forward(b *builder, s blockSizes, bytes bool) {
 	c := e.config
 	h := b.floats(s.b, s.n, c.Dim)
 	y, now := b.slot(0), b.slot(1)
@@ -185,11 +185,11 @@ func (e *encoder) wire(b *builder, s blockSizes, bytes bool) {
 		if (c.Depth-i)%2 == 0 {
 			next = y
 		}
-		e.blocks[i].wire(b, blockCall{s, fmt.Sprintf("layers.%d.", i), next, now, b.slot(2)})
+		e.blocks[i].forward(b, blockInput{s, fmt.Sprintf("layers.%d.", i), next, now, b.slot(2)})
 		now = next
 	}
 	record(b, pipelines.NewRMSNorm, pipelines.RMSNormConfig{C: c.Dim}, pipelines.RMSNormArgs{X: now, Gamma: e.gamma.memory, Y: y, Rows: s.b * s.n})
-	b.give(h)
+	b.release(h)
 }
 
 // embed records an embedding of count ids, and counts those outside the vocabulary.
@@ -197,7 +197,7 @@ func (b *builder) embed(table *Tensor, y, ids vk.Range, count int, bytes bool) {
 	v, c := table.shape[0], table.shape[1]
 	a := pipelines.EmbedArgs{IDs: ids, Table: table.memory, Y: y, Rows: count}
 	if !bytes {
-		bad := b.take(16) // until the plan ends: it is read after the run
+		bad := b.alloc(16) // until the plan ends: it is read after the run
 		b.fill(bad.Range, 0)
 		a.Bad = rows(bad.Range, 0, 1, 4)
 		if b.list != nil {

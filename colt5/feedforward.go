@@ -109,7 +109,7 @@ func (f *ConditionalRoutedFeedForward) prepared(op string, tensors []*Tensor, o 
 
 func (f *ConditionalRoutedFeedForward) plan(op string, key planKey, tensors []*Tensor) (*plan, error) {
 	return f.prepare(op, key, tensors, []string{"y", "x", "Mask"}, func(b *builder) {
-		f.layer.wire(b, feedForwardCall{
+		f.layer.forward(b, feedForwardInput{
 			b: key.sizes[0], n: key.sizes[1], tokens: key.sizes[2], masked: key.given[0], y: b.slot(0), x: b.slot(1), mask: b.slot(2),
 		})
 	})
@@ -132,7 +132,7 @@ func (c ConditionalRoutedFeedForwardConfig) Memory(caps vk.Caps, b, n int) (Memo
 	var layer routedFeedForward
 	bytes := 4 * uint64(b) * uint64(n) * uint64(c.Dim)
 	return measure(op, caps, c.Precision, bytes, bytes, func(w *weights) { layer = w.routedFeedForward("", c) }, func(to *builder) {
-		layer.wire(to, feedForwardCall{b: b, n: n, tokens: c.NumHeavyTokens})
+		layer.forward(to, feedForwardInput{b: b, n: n, tokens: c.NumHeavyTokens})
 	})
 }
 
@@ -157,49 +157,49 @@ func (w *weights) feedForward(name string, dim int, mult float64) feedForward {
 
 // up records norm, the first Linear and GELU, to hidden; down the second Linear, from it. Rows of a.X that are normed already have 16 bits.
 func (f feedForward) up(b *builder, hidden operand, normed bool, c pipelines.LinearConfig, a pipelines.LinearArgs) {
-	c.Bias, c.GELU, c.Norm, c.X16, c.Y16 = true, true, !normed, normed, hidden.half
+	c.Bias, c.GELU, c.Norm, c.X16, c.Y16 = true, true, !normed, normed, hidden.is16
 	c.Split = b.split(f.w1, f.rows)
 	a.Bias, a.Y = f.bias1.memory, hidden.Range
 	if !normed {
 		a.Gamma = f.gamma.memory
 	}
-	b.product(f.w1, 0, 0, c, a)
+	b.linear(f.w1, 0, 0, c, a)
 }
 
 func (f feedForward) down(b *builder, hidden operand, c pipelines.LinearConfig, a pipelines.LinearArgs) {
-	c.Bias, c.X16, c.Split = true, hidden.half, b.split(f.w2, f.rows)
+	c.Bias, c.X16, c.Split = true, hidden.is16, b.split(f.w2, f.rows)
 	a.Bias, a.X = f.bias2.memory, hidden.Range
-	b.product(f.w2, 0, 0, c, a)
+	b.linear(f.w2, 0, 0, c, a)
 }
 
 // hiddenBytes is the most that the hidden rows of a branch that sees every token take: longer sequences go through it in groups.
 const hiddenBytes = 64 << 20
 
 // stages wires the branch for count rows: two stages a group, three with 16 bits. With residual x is added to y, which may be x itself.
-func (f feedForward) stages(b *builder, y, x vk.Range, count, budget int, residual bool) stages {
+func (f feedForward) phases(b *builder, y, x vk.Range, count, budget int, residual bool) phases {
 	each := min(count, max(budget/(4*f.hidden)&^127, 128))
-	var list stages
+	var list phases
 	for first := 0; first < count; first += each {
 		var normed, hidden operand
 		n := min(each, count-first)
 		a := pipelines.LinearArgs{X: rows(x, first, n, 4*f.dim), Batch: 1, Rows: n}
-		if b.halves(f.dim) {
+		if b.uses16Bit(f.dim) {
 			list = append(list, func() {
-				normed = b.rmsNormed(a.X, f.gamma, n)
+				normed = b.rmsNorm(a.X, f.gamma, n)
 				a.X = normed.Range
 			})
 		}
 		list = append(list, func() {
-			hidden = b.operands(f.hidden, n)
-			f.up(b, hidden, normed.half, pipelines.LinearConfig{}, a)
-			b.give(normed.memory)
+			hidden = b.allocOperand(f.hidden, n)
+			f.up(b, hidden, normed.is16, pipelines.LinearConfig{}, a)
+			b.release(normed.block)
 		}, func() {
 			a := pipelines.LinearArgs{Y: rows(y, first, n, 4*f.dim), Batch: 1, Rows: n}
 			if residual {
 				a.Residual = rows(x, first, n, 4*f.dim)
 			}
 			f.down(b, hidden, pipelines.LinearConfig{Residual: residual}, a)
-			b.give(hidden.memory)
+			b.release(hidden.block)
 		})
 	}
 	return list
@@ -223,7 +223,7 @@ func (w *weights) routedFeedForward(prefix string, c ConditionalRoutedFeedForwar
 }
 
 // feedForwardCall is one use of a routed feedforward in a plan.
-type feedForwardCall struct {
+type feedForwardInput struct {
 	b, n, tokens int
 	masked       bool
 	name         string   // what its router's name starts with
@@ -233,30 +233,30 @@ type feedForwardCall struct {
 
 // wire puts the choice of tokens beside the first half of the light branch, and the first half of the heavy branch beside the second of
 // the light one: neither needs the other. The heavy half that reads x comes before x may change.
-func (f *routedFeedForward) wire(b *builder, a feedForwardCall) {
+func (f *routedFeedForward) forward(b *builder, a feedForwardInput) {
 	c := f.config
-	q := newChoice(a.name+"router", f.token, c.Router, c.RouterStraightThrough, c.Router.routing(a.b, a.n, 1, c.Dim, a.tokens), a.masked)
+	q := newRouterState(a.name+"router", f.token, c.Router, c.RouterStraightThrough, c.Router.routing(a.b, a.n, 1, c.Dim, a.tokens), a.masked)
 	var hidden operand
-	heavy := stages{func() { b.logitsOf(a.x, q); b.choose(a.mask, q); b.chosen(a.mask, q) }, func() {
-		hidden = b.operands(f.heavy.hidden, a.b, q.k)
-		if b.halves(c.Dim) {
-			normed := b.rmsNormedChoice(a.x, f.heavy.gamma, q)
+	heavy := phases{func() { b.recordLogits(a.x, q); b.recordTopK(a.mask, q); b.finishRouting(a.mask, q) }, func() {
+		hidden = b.allocOperand(f.heavy.hidden, a.b, q.k)
+		if b.uses16Bit(c.Dim) {
+			normed := b.rmsNormSelected(a.x, f.heavy.gamma, q)
 			f.heavy.up(b, hidden, true, pipelines.LinearConfig{}, pipelines.LinearArgs{X: normed.Range, Batch: 1, Rows: a.b * q.k})
-			b.give(normed.memory)
+			b.release(normed.block)
 			return
 		}
 		up := pipelines.LinearArgs{X: a.x, Batch: a.b, InRows: a.n, Rows: q.k}
-		if q.listed {
-			up.Gather, up.Valid = q.indices.Range, q.filled.Range
+		if q.hasLists {
+			up.Gather, up.Valid = q.indices.Range, q.valid.Range
 		}
-		f.heavy.up(b, hidden, false, pipelines.LinearConfig{Gather: q.listed, Valid: q.listed}, up)
+		f.heavy.up(b, hidden, false, pipelines.LinearConfig{Gather: q.hasLists, Valid: q.hasLists}, up)
 	}}
-	interleave(heavy, f.light.stages(b, a.y, a.x, a.b*a.n, f.budget, a.residual))
+	recordInterleaved(heavy, f.light.phases(b, a.y, a.x, a.b*a.n, f.budget, a.residual))
 	down := pipelines.LinearArgs{Y: a.y, Residual: a.y, Batch: a.b, Rows: q.k, OutRows: a.n, Score: q.scores.Range}
-	if q.listed {
-		down.Scatter, down.Valid = q.indices.Range, q.filled.Range
+	if q.hasLists {
+		down.Scatter, down.Valid = q.indices.Range, q.valid.Range
 	}
-	f.heavy.down(b, hidden, pipelines.LinearConfig{Residual: true, Scatter: q.listed, Valid: q.listed, Score: q.soft}, down)
-	b.give(hidden.memory)
-	q.done(b)
+	f.heavy.down(b, hidden, pipelines.LinearConfig{Residual: true, Scatter: q.hasLists, Valid: q.hasLists, Score: q.soft}, down)
+	b.release(hidden.block)
+	q.release(b)
 }

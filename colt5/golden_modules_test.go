@@ -20,7 +20,7 @@ type anyModule interface {
 	Save(path string) error
 	LastCall() (CallStats, error)
 	Inspect(on bool)
-	LastRouting() ([]RouterDecision, error)
+	LastRouting() ([]RoutingRecord, error)
 	Profile(on bool)
 }
 
@@ -103,7 +103,7 @@ func chosenOf(indices []int32, scores []float32, from int) map[int32]float32 {
 	return m
 }
 
-func decisionRows(d RouterDecision, autoregressive bool) decided {
+func decisionRows(d RoutingRecord, autoregressive bool) decided {
 	n := len(d.SoftScores) / d.Lists
 	if autoregressive && d.Windows == 0 {
 		return queryRows(d, n)
@@ -128,7 +128,7 @@ func decisionRows(d RouterDecision, autoregressive bool) decided {
 }
 
 // queryRows is decisionRows for the queries of windows: a row for each window but the first, with tokens counted from its start.
-func queryRows(d RouterDecision, n int) decided {
+func queryRows(d RoutingRecord, n int) decided {
 	var r decided
 	windows := (n + d.Block - 1) / d.Block
 	count := d.K / windows

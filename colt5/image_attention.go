@@ -180,7 +180,7 @@ func (c ConditionalRoutedImageAttentionConfig) fits(op string, height, width int
 
 func (a *ConditionalRoutedImageAttention) plan(op string, key planKey, tensors []*Tensor, s imageSizes) (*plan, error) {
 	return a.prepare(op, key, tensors, []string{"y", "x"}, func(b *builder) {
-		a.layer.wire(b, imageCall{imageSizes: s, y: b.slot(0), x: b.slot(1)})
+		a.layer.forward(b, imageInput{imageSizes: s, y: b.slot(0), x: b.slot(1)})
 	})
 }
 
@@ -204,7 +204,7 @@ func (c ConditionalRoutedImageAttentionConfig) Memory(caps vk.Caps, b, height, w
 	var layer imageAttention
 	bytes := 4 * uint64(b) * uint64(height) * uint64(width) * uint64(c.Dim)
 	return measure(op, caps, c.Precision, bytes, bytes, func(w *weights) { layer = w.imageAttention("", c) }, func(to *builder) {
-		layer.wire(to, imageCall{imageSizes: imageSizes{b, height, width, c.NumHeavyTokensQ, c.NumHeavyTokensKV}})
+		layer.forward(to, imageInput{imageSizes: imageSizes{b, height, width, c.NumHeavyTokensQ, c.NumHeavyTokensKV}})
 	})
 }
 
@@ -237,7 +237,7 @@ type imageSizes struct {
 }
 
 // imageCall is one use of an image attention in a plan.
-type imageCall struct {
+type imageInput struct {
 	imageSizes
 	name     string   // what its routers' names start with
 	y, x     vk.Range // share no memory
@@ -246,11 +246,11 @@ type imageCall struct {
 
 // wire works on rows of pixels: those of the image one after the other; or, where each patch routes on its own, those of the patches one
 // after the other, every patch an item. What does not come that way is brought into that order, and back at the end.
-func (l *imageAttention) wire(b *builder, a imageCall) {
+func (l *imageAttention) forward(b *builder, a imageInput) {
 	c, side := l.config, l.config.LightWindowSize
 	y, x := a.y, a.x
 	reordered := c.ChannelFirst || c.RouteScope == RouteScopeWindow
-	var ym, xm memory
+	var ym, xm block
 	if reordered {
 		if elements := float64(a.b) * float64(a.height) * float64(a.width) * float64(c.Dim); elements > math.MaxInt32 {
 			b.fail(fmt.Errorf("x has %.0f elements, want %d at most where pixels are brought into another order", elements, math.MaxInt32))
@@ -264,16 +264,16 @@ func (l *imageAttention) wire(b *builder, a imageCall) {
 		items, n = a.b*n/(side*side), side*side
 		height, width = items*side, side // patches one below the other
 	}
-	q := newChoice(a.name+"q_router", l.qToken, c.Router, c.RouterStraightThrough, c.Router.routing(items, n, 1, c.Dim, a.tokensQ), false)
-	kv := newChoice(a.name+"kv_router", l.kvToken, c.Router, c.RouterStraightThrough, c.Router.routing(items, n, c.NumRoutedKV, c.Dim, a.tokensKV), false)
-	h := &heavyCall{heavyAttention: &l.heavy, b: b, x: x, context: x, q: q, kv: kv}
-	out := branchOut{b: b, q: q, y: y, x: x, null: l.null, dim: c.Dim, residual: a.residual}
-	interleave(h.stages(vk.Range{}, vk.Range{}, out.mark), l.light.stages(out.light(), height, width, l.budget))
-	out.done()
+	q := newRouterState(a.name+"q_router", l.qToken, c.Router, c.RouterStraightThrough, c.Router.routing(items, n, 1, c.Dim, a.tokensQ), false)
+	kv := newRouterState(a.name+"kv_router", l.kvToken, c.Router, c.RouterStraightThrough, c.Router.routing(items, n, c.NumRoutedKV, c.Dim, a.tokensKV), false)
+	h := &heavyForward{heavyAttention: &l.heavy, b: b, x: x, context: x, q: q, kv: kv}
+	out := unselectedRows{b: b, q: q, y: y, x: x, null: l.null, dim: c.Dim, residual: a.residual}
+	recordInterleaved(h.phases(vk.Range{}, vk.Range{}, out.recordMembershipMask), l.light.phases(out.lightOutput(), height, width, l.budget))
+	out.release()
 	h.finish(y, y, true)
 	if reordered {
 		record(b, pipelines.NewPermute, pipelines.PermuteConfig{}, l.order(a.imageSizes).back(a.y, y))
-		b.give(ym, xm)
+		b.release(ym, xm)
 	}
 }
 

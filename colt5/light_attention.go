@@ -28,25 +28,25 @@ func (w *weights) light(name string, c lightConfig) lightWeights {
 const lightBytes = 160 << 20
 
 // lightCall is what both kinds of light branches do at the end: rows of heads to rows of y.
-type lightCall struct {
+type lightOutput struct {
 	b        *builder
 	x, y     vk.Range
 	null     *Tensor // added to the rows of y that are not marked; nil: to none
-	marks    *memory // [rows] u32; nil: no rows are marked
+	membership    *block // [rows] u32; nil: no rows are marked
 	residual bool    // add x
 }
 
 // out projects attended [count, H, D] to rows of y, from the first on.
-func (l lightCall) out(w lightWeights, c lightConfig, attended operand, first, count int) {
+func (l lightOutput) out(w lightWeights, c lightConfig, attended operand, first, count int) {
 	a := pipelines.LinearArgs{X: attended.Range, Y: rows(l.y, first, count, 4*c.dim), Batch: 1, Rows: count}
 	if l.residual {
 		a.Residual = rows(l.x, first, count, 4*c.dim)
 	}
 	if l.null != nil {
-		a.Bias, a.SkipBias = l.null.memory, rows(l.marks.Range, first, count, 4)
+		a.Bias, a.SkipBias = l.null.memory, rows(l.membership.Range, first, count, 4)
 	}
-	l.b.product(w.toOut, 0, 0, pipelines.LinearConfig{X16: attended.half, Residual: l.residual, Bias: l.null != nil, SkipBias: l.null != nil}, a)
-	l.b.give(attended.memory)
+	l.b.linear(w.toOut, 0, 0, pipelines.LinearConfig{X16: attended.is16, Residual: l.residual, Bias: l.null != nil, SkipBias: l.null != nil}, a)
+	l.b.release(attended.block)
 }
 
 // windowAttention is the light branch of sequences: LayerNorm, and attention to the neighbourhood.
@@ -63,7 +63,7 @@ func (w *weights) windowAttention(name string, c lightConfig) windowAttention {
 }
 
 // span is a group of tokens that go through the light branch together: whole items, or a part of one with its neighbourhood.
-type span struct {
+type tokenGroup struct {
 	item, items int
 	first, rows int // tokens of an item whose keys and values are needed
 	from, count int // tokens of an item whose output is computed
@@ -71,12 +71,12 @@ type span struct {
 
 // spans cuts b items of n tokens into groups of about most tokens. A token's neighbourhood reaches before blocks back and after
 // blocks ahead.
-func spans(b, n, most, block, before, after int) []span {
-	var list []span
+func splitTokens(b, n, most, block, before, after int) []tokenGroup {
+	var list []tokenGroup
 	if n <= most {
 		each := most / n
 		for item := 0; item < b; item += each {
-			list = append(list, span{item, min(each, b-item), 0, n, 0, n})
+			list = append(list, tokenGroup{item, min(each, b-item), 0, n, 0, n})
 		}
 		return list
 	}
@@ -92,41 +92,41 @@ func spans(b, n, most, block, before, after int) []span {
 				more := min(missing, n-end)
 				first, end = first-min(missing-more, first), end+more
 			}
-			list = append(list, span{item, 1, first, end - first, from, count})
+			list = append(list, tokenGroup{item, 1, first, end - first, from, count})
 		}
 	}
 	return list
 }
 
 // stages wires the branch for x [B, N, C]: four stages a group.
-func (w *windowAttention) stages(l lightCall, mask vk.Range, items, n, budget int) stages {
+func (w *windowAttention) phases(l lightOutput, mask vk.Range, items, n, budget int) phases {
 	b, after := l.b, 1
 	if w.causal {
 		after = 0
 	}
-	var list stages
-	for _, s := range spans(items, n, max(budget/(b.operandBytes()*(w.dim+4*w.inner())), 1), w.window, 1, after) {
+	var list phases
+	for _, s := range splitTokens(items, n, max(budget/(b.operandBytes()*(w.dim+4*w.inner())), 1), w.window, 1, after) {
 		var normed, qkv, attended operand
 		all, count := s.items*s.rows, s.items*s.count
 		list = append(list, func() {
-			normed = b.operands(w.dim, all)
+			normed = b.allocOperand(w.dim, all)
 			record(b, pipelines.NewLayerNorm, pipelines.LayerNormConfig{C: w.dim, Y: b.precisionOf(normed)}, pipelines.LayerNormArgs{
 				X: rows(l.x, s.item*n+s.first, all, 4*w.dim), Weight: w.norm.memory, Bias: w.normBias.memory, Y: normed.Range, Rows: all,
 			})
 		}, func() {
-			qkv = b.headOperands(w.dimHead, 3*w.heads, all)
-			b.product(w.toQKV, 0, 0, pipelines.LinearConfig{X16: normed.half, Y16: qkv.half},
+			qkv = b.allocHeads(w.dimHead, 3*w.heads, all)
+			b.linear(w.toQKV, 0, 0, pipelines.LinearConfig{X16: normed.is16, Y16: qkv.is16},
 				pipelines.LinearArgs{X: normed.Range, Y: qkv.Range, Batch: 1, Rows: all})
-			b.give(normed.memory)
+			b.release(normed.block)
 		}, func() {
-			attended = b.headOperands(w.dimHead, w.heads, count)
+			attended = b.allocHeads(w.dimHead, w.heads, count)
 			record(b, pipelines.NewWindowAttention,
 				pipelines.WindowAttentionConfig{Precision: b.precisionOf(qkv), Heads: w.heads, DimHead: w.dimHead, Window: w.window, Causal: w.causal},
 				pipelines.WindowAttentionArgs{
 					QKV: qkv.Range, Mask: mask, Y: attended.Range, Items: s.items, N: n, Rows: s.rows, First: s.first, From: s.from, Count: s.count,
 					FirstItem: s.item, MaskItems: items,
 				})
-			b.give(qkv.memory)
+			b.release(qkv.block)
 		}, func() {
 			l.out(w.lightWeights, w.lightConfig, attended, s.item*n+s.from, count)
 		})
@@ -146,34 +146,34 @@ func (w *weights) patchAttention(name string, c lightConfig) patchAttention {
 }
 
 // stages wires the branch for x [height, width, C], pixels of images one below the other: three stages a band of patches.
-func (w *patchAttention) stages(l lightCall, height, width, budget int) stages {
+func (w *patchAttention) phases(l lightOutput, height, width, budget int) phases {
 	b, side := l.b, w.window
 	patches := height / side // from top to bottom
 	most := max(budget/(b.operandBytes()*4*w.inner()*side*width), 1)
 	bands := (patches + most - 1) / most
 	band := (patches + bands - 1) / bands * side
-	var list stages
+	var list phases
 	for top := 0; top < height; top += band {
 		var qkv, attended operand
 		high := min(band, height-top)
 		first, count := top*width, high*width
 		list = append(list, func() {
-			qkv = b.headOperands(w.dimHead, 3*w.heads, count)
+			qkv = b.allocHeads(w.dimHead, 3*w.heads, count)
 			a := pipelines.LinearArgs{X: rows(l.x, first, count, 4*w.dim), Y: qkv.Range, Batch: 1, Rows: count}
 			var normed operand
-			if b.halves(w.dim) {
-				normed = b.rmsNormed(a.X, w.gamma, count)
+			if b.uses16Bit(w.dim) {
+				normed = b.rmsNorm(a.X, w.gamma, count)
 				a.X = normed.Range
 			} else {
 				a.Gamma = w.gamma.memory
 			}
-			b.product(w.toQKV, 0, 0, pipelines.LinearConfig{Norm: !normed.half, X16: normed.half, Y16: qkv.half}, a)
-			b.give(normed.memory)
+			b.linear(w.toQKV, 0, 0, pipelines.LinearConfig{Norm: !normed.is16, X16: normed.is16, Y16: qkv.is16}, a)
+			b.release(normed.block)
 		}, func() {
-			attended = b.headOperands(w.dimHead, w.heads, count)
+			attended = b.allocHeads(w.dimHead, w.heads, count)
 			record(b, pipelines.NewPatchAttention, pipelines.PatchAttentionConfig{Precision: b.precisionOf(qkv), Heads: w.heads, DimHead: w.dimHead, Patch: side},
 				pipelines.PatchAttentionArgs{QKV: qkv.Range, Y: attended.Range, Height: high, Width: width})
-			b.give(qkv.memory)
+			b.release(qkv.block)
 		}, func() {
 			l.out(w.lightWeights, w.lightConfig, attended, first, count)
 		})

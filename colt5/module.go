@@ -229,7 +229,7 @@ func measure(op string, caps vk.Caps, p DType, inputs, outputs uint64, build fun
 	}
 	b := &builder{caps: caps, precision: p}
 	b.measure(wire)
-	m := Memory{Weights: w.halfBytes, Inputs: inputs, Outputs: outputs, Workspace: b.peak + b.constants}
+	m := Memory{Weights: w.castBytes, Inputs: inputs, Outputs: outputs, Workspace: b.peak + b.constants}
 	for _, p := range w.list {
 		m.Weights += uint64(p.Tensor.size())
 	}

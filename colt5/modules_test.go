@@ -119,8 +119,8 @@ func (b *bench) checkMemory(m anyModule, y *Tensor, in inputs, memory func() (Me
 	assert.Equal(b.t, want.Inputs, uint64(inBytes))
 	for _, p := range m.Parameters() {
 		weights += p.Tensor.size()
-		if p.Tensor.half != nil {
-			weights += int(p.Tensor.half.Range().Size())
+		if p.Tensor.cast != nil {
+			weights += int(p.Tensor.cast.Range().Size())
 		}
 	}
 	assert.Equal(b.t, want.Weights, uint64(weights))

@@ -29,9 +29,9 @@ type weights struct {
 	err       error // the first that add met
 
 	matrices  []*Tensor // those that products read in 16 bits
-	casts     []uint64  // the state of each that its copy is of
-	caster    *vk.CommandList
-	halfBytes uint64 // of the copies
+	castVersions     []uint64  // the state of each that its copy is of
+	castList    *vk.CommandList
+	castBytes uint64 // of the copies
 }
 
 // add makes a parameter; its elements come with init. After an error, which stays in w, it makes none.

@@ -52,7 +52,7 @@ func (p *plan) run(tensors []*Tensor) error {
 	err := p.list.Run(context.TODO())
 	for _, t := range tensors {
 		if t != nil {
-			t.changes.Add(1) // it may be a result
+			t.version.Add(1) // it may be a result
 		}
 	}
 	return err
@@ -91,62 +91,62 @@ func (p *plan) memoryBytes() uint64 {
 // Steps that share memory must wait for each other, even where nothing else is between them. So up to limit a piece that was given back rests:
 // it is used again when there is no other room, the ones that rest longest first; of very many pieces (calls that are cut in thousands of
 // steps) only the last ones rest. Without a limit none rests, and the memory is about as small as it gets.
-type layout struct {
-	taken   []piece // by offset, with those that rest
-	resting []piece // in the order in which they were given back
+type arena struct {
+	live   []extent // by offset, with those that rest
+	deferred []extent // in the order in which they were given back
 	limit   uint64
 	peak    uint64
 }
 
 // piece is a part of a workspace.
-type piece struct{ offset, size uint64 }
+type extent struct{ offset, size uint64 }
 
 const (
-	pieceAlignment = 256
-	mostResting    = 256 // pieces: more than ten times what a module has at the sizes of its tests and benchmarks
+	blockAlignment = 256
+	maxDeferred    = 256 // pieces: more than ten times what a module has at the sizes of its tests and benchmarks
 )
 
 // end is where another piece may start.
-func (p piece) end() uint64 { return (p.offset + p.size + pieceAlignment - 1) &^ (pieceAlignment - 1) }
+func (p extent) end() uint64 { return (p.offset + p.size + blockAlignment - 1) &^ (blockAlignment - 1) }
 
 // take finds room for size bytes; 0 bytes are an absent piece.
-func (l *layout) take(size uint64) piece {
+func (l *arena) alloc(size uint64) extent {
 	if size == 0 {
-		return piece{}
+		return extent{}
 	}
-	at, i := l.room(size)
-	for len(l.resting) > 0 && (at+size > l.limit || len(l.resting) > mostResting) {
-		l.remove(l.resting[0])
-		l.resting = l.resting[1:]
-		at, i = l.room(size)
+	at, i := l.firstFit(size)
+	for len(l.deferred) > 0 && (at+size > l.limit || len(l.deferred) > maxDeferred) {
+		l.remove(l.deferred[0])
+		l.deferred = l.deferred[1:]
+		at, i = l.firstFit(size)
 	}
-	p := piece{at, size}
-	l.taken = slices.Insert(l.taken, i, p)
+	p := extent{at, size}
+	l.live = slices.Insert(l.live, i, p)
 	l.peak = max(l.peak, at+size)
 	return p
 }
 
 // room is the first place for size bytes, and the number of pieces before it.
-func (l *layout) room(size uint64) (at uint64, i int) {
-	for i < len(l.taken) && l.taken[i].offset-at < size {
-		at = l.taken[i].end()
+func (l *arena) firstFit(size uint64) (at uint64, i int) {
+	for i < len(l.live) && l.live[i].offset-at < size {
+		at = l.live[i].end()
 		i++
 	}
 	return at, i
 }
 
 // remove makes room of a piece.
-func (l *layout) remove(p piece) {
-	if i := slices.Index(l.taken, p); i >= 0 {
-		l.taken = slices.Delete(l.taken, i, i+1)
+func (l *arena) remove(p extent) {
+	if i := slices.Index(l.live, p); i >= 0 {
+		l.live = slices.Delete(l.live, i, i+1)
 	}
 }
 
 // give says that a piece is not needed after this step.
-func (l *layout) give(pieces ...piece) {
+func (l *arena) release(pieces ...extent) {
 	for _, p := range pieces {
-		if p.size > 0 && slices.Contains(l.taken, p) && !slices.Contains(l.resting, p) {
-			l.resting = append(l.resting, p)
+		if p.size > 0 && slices.Contains(l.live, p) && !slices.Contains(l.deferred, p) {
+			l.deferred = append(l.deferred, p)
 		}
 	}
 }

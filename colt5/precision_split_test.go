@@ -66,7 +66,7 @@ func TestPrecisionSplitProducts(t *testing.T) {
 			told, err := measure("split", b.dev.Caps(), p, 0, 0, func(w *weights) {
 				layer = w.routedFeedForward("", c)
 				layer.heavy.rows = c.NumHeavyTokens
-			}, func(to *builder) { layer.wire(to, feedForwardCall{b: items, n: n, tokens: c.NumHeavyTokens}) })
+			}, func(to *builder) { layer.forward(to, feedForwardInput{b: items, n: n, tokens: c.NumHeavyTokens}) })
 			require.NoError(t, err)
 			assert.Equal(t, told.Workspace, stats.Workspace)
 			whole, err := c.Memory(b.dev.Caps(), items, n)

@@ -223,7 +223,7 @@ func (r routerCall) wire() {
 		if hard {
 			a.ValidWord = math.Float32bits(1)
 		}
-		b.select_(pipelines.SelectConfig{Sorted: true}, a)
+		b.recordSelect(pipelines.SelectConfig{Sorted: true}, a)
 	}
 	r.wireSoft(logits, mask, indices, filled, scores, hard || !needScores)
 	if r.wants(routerGathered) {
@@ -232,11 +232,11 @@ func (r routerCall) wire() {
 		})
 	}
 	if b.inspect && r.routed && !r.random {
-		seen := newChoice("router", r.router.tokens, c.RouterOptions, c.StraightThrough, r.routing, false)
+		seen := newRouterState("router", r.router.tokens, c.RouterOptions, c.StraightThrough, r.routing, false)
 		seen.logits = b.floats(r.items(), r.r, r.n)
 		b.copy(seen.logits.Range, logits)
-		b.choose(mask, seen)
-		b.chosen(mask, seen)
+		b.recordTopK(mask, seen)
+		b.finishRouting(mask, seen)
 	}
 }
 
@@ -281,7 +281,7 @@ func (r routerCall) wireSoft(logits, mask, indices, filled, scores vk.Range, har
 		a.Indices, a.Valid, a.SelectedScores, a.Slots = indices, filled, scores, r.count
 	}
 	if r.wants(routerSoft) || whole || !hard {
-		b.descent(c.descent(), a)
+		b.recordCoorDescent(c.descent(), a)
 	}
 	if whole && r.wants(routerSoft) {
 		b.copy(b.slot(routerScores), b.slot(routerSoft))

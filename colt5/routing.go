@@ -58,17 +58,17 @@ type routing struct {
 	block      int     // tokens of a block
 	count      int     // tokens that a block chooses
 	k          int     // slots of a list: blocks times count, or n where nothing is routed
-	aim        float64 // what coordinate descent aims at, before it is cut to the length of a block
+	kEff        float64 // what coordinate descent aims at, before it is cut to the length of a block
 
-	skip    int // blocks at the start that choose nothing
+	skipBlocks    int // blocks at the start that choose nothing
 	windows int // if not 0, every route has so many lists, window m's chosen from the first m * prefix tokens
 	prefix  int
-	whole   int  // blocks up to this length are taken whole: their soft scores are their mask
+	wholeUpTo   int  // blocks up to this length are taken whole: their soft scores are their mask
 	padded  bool // a short last block counts as a full one
 }
 
 func (o RouterOptions) routing(b, n, r, c, tokens int) routing {
-	s := routing{b: b, n: n, r: r, c: c, routed: n > tokens, block: n, count: n, k: n, aim: float64(n), whole: n}
+	s := routing{b: b, n: n, r: r, c: c, routed: n > tokens, block: n, count: n, k: n, kEff: float64(n), wholeUpTo: n}
 	if !s.routed {
 		return s
 	}
@@ -77,9 +77,9 @@ func (o RouterOptions) routing(b, n, r, c, tokens int) routing {
 		s.block, blocks = size, (n+size-1)/size
 	}
 	s.count = (tokens + blocks - 1) / blocks
-	s.whole = s.count
+	s.wholeUpTo = s.count
 	s.k = blocks * s.count
-	s.aim = float64(s.count) * o.FetchKRatio
+	s.kEff = float64(s.count) * o.FetchKRatio
 	return s
 }
 
@@ -92,7 +92,7 @@ func (s routing) blocks() int { return (s.n + s.block - 1) / s.block }
 // selection is the choice of the slots from logits.
 func (s routing) selection(logits, mask vk.Range) pipelines.SelectArgs {
 	a := pipelines.SelectArgs{
-		Logits: logits, Mask: mask, Rows: s.b * s.r, N: s.n, K: s.count, Routes: s.r, SkipBlocks: s.skip, Windows: s.windows, Prefix: s.prefix,
+		Logits: logits, Mask: mask, Rows: s.b * s.r, N: s.n, K: s.count, Routes: s.r, SkipBlocks: s.skipBlocks, Windows: s.windows, Prefix: s.prefix,
 	}
 	if s.windows == 0 {
 		a.BlockSize = s.block
@@ -103,7 +103,7 @@ func (s routing) selection(logits, mask vk.Range) pipelines.SelectArgs {
 // soft is the coordinate descent for soft scores.
 func (s routing) soft(logits, mask vk.Range) pipelines.CoorDescentArgs {
 	a := pipelines.CoorDescentArgs{
-		Logits: logits, Mask: mask, Rows: s.b * s.r, N: s.n, Routes: s.r, K: min(s.aim, float64(s.block)), WholeUpTo: s.whole,
+		Logits: logits, Mask: mask, Rows: s.b * s.r, N: s.n, Routes: s.r, K: min(s.kEff, float64(s.block)), WholeUpTo: s.wholeUpTo,
 		Windows: s.windows, Prefix: s.prefix, Padded: s.padded,
 	}
 	if s.windows == 0 {
@@ -113,21 +113,21 @@ func (s routing) soft(logits, mask vk.Range) pipelines.CoorDescentArgs {
 }
 
 // choice is one router's part of a plan: what it chooses, and where that is kept.
-type choice struct {
+type routerState struct {
 	routing
 	name    string  // of the router, in the module
 	token   *Tensor // [R, C]
 	options RouterOptions
 	soft    bool // a chosen token's score is its soft score; else 1
-	listed  bool // lists name the tokens; false: all of them, in order
+	hasLists  bool // lists name the tokens; false: all of them, in order
 
-	logits, values          memory // values of the chosen, if wanted
-	indices, filled, scores memory // [lists, k]; scores only if scored
+	logits, values          block // values of the chosen, if wanted
+	indices, valid, scores block // [lists, k]; scores only if scored
 }
 
 // newChoice is a router of a module. Lists are needed where tokens are left out: by the router, or by a mask.
-func newChoice(name string, token *Tensor, o RouterOptions, straightThrough bool, s routing, masked bool) *choice {
-	c := &choice{routing: s, name: name, token: token, options: o, listed: s.routed || masked || s.skip > 0, soft: s.routed && !straightThrough}
+func newRouterState(name string, token *Tensor, o RouterOptions, straightThrough bool, s routing, masked bool) *routerState {
+	c := &routerState{routing: s, name: name, token: token, options: o, hasLists: s.routed || masked || s.skipBlocks > 0, soft: s.routed && !straightThrough}
 	if !s.routed {
 		c.r = 1 // every route reads the same tokens
 	}
@@ -136,10 +136,10 @@ func newChoice(name string, token *Tensor, o RouterOptions, straightThrough bool
 
 // logitsOf records the logits of one router, or of two that read the same tokens x [B, N, C]. A sequence that is not routed, but has a mask,
 // takes all its real tokens: its logits are all equal.
-func (b *builder) logitsOf(x vk.Range, list ...*choice) {
-	var routed []*choice
+func (b *builder) recordLogits(x vk.Range, list ...*routerState) {
+	var routed []*routerState
 	for _, c := range list {
-		if !c.listed {
+		if !c.hasLists {
 			continue
 		}
 		c.logits = b.floats(c.b, c.r, c.n)
@@ -164,41 +164,41 @@ func (b *builder) logitsOf(x vk.Range, list ...*choice) {
 }
 
 // choose records the choice from the logits, and the soft scores if the module needs them.
-func (b *builder) choose(mask vk.Range, c *choice) {
-	if !c.listed {
+func (b *builder) recordTopK(mask vk.Range, c *routerState) {
+	if !c.hasLists {
 		return
 	}
-	c.indices, c.filled = b.floats(c.lists(), c.k), b.floats(c.lists(), c.k)
+	c.indices, c.valid = b.floats(c.lists(), c.k), b.floats(c.lists(), c.k)
 	a := c.selection(c.logits.Range, mask)
-	a.Indices, a.Valid, a.Values = c.indices.Range, c.filled.Range, c.values.Range
-	b.select_(pipelines.SelectConfig{}, a)
+	a.Indices, a.Valid, a.Values = c.indices.Range, c.valid.Range, c.values.Range
+	b.recordSelect(pipelines.SelectConfig{}, a)
 	if c.soft {
 		c.scores = b.floats(c.lists(), c.k)
 		d := c.routing.soft(c.logits.Range, mask)
-		d.Indices, d.Valid, d.SelectedScores, d.Slots = c.indices.Range, c.filled.Range, c.scores.Range, c.count
-		b.descent(c.options.descent(), d)
+		d.Indices, d.Valid, d.SelectedScores, d.Slots = c.indices.Range, c.valid.Range, c.scores.Range, c.count
+		b.recordCoorDescent(c.options.descent(), d)
 	}
 }
 
 // chosen ends a choice: its logits are not needed any more. With Inspect they are kept, with soft scores for all.
-func (b *builder) chosen(mask vk.Range, c *choice) {
+func (b *builder) finishRouting(mask vk.Range, c *routerState) {
 	if b.inspect && c.routed {
 		soft := b.floats(c.lists(), c.n)
 		d := c.routing.soft(c.logits.Range, mask)
 		d.Scores = soft.Range
-		b.descent(c.options.descent(), d)
+		b.recordCoorDescent(c.options.descent(), d)
 		if b.list != nil {
 			b.plan.decisions = append(b.plan.decisions, decision{c, soft.Range})
 		}
 		return
 	}
-	b.give(c.logits)
+	b.release(c.logits)
 }
 
 // done gives the lists back.
-func (c *choice) done(b *builder) {
+func (c *routerState) release(b *builder) {
 	if !b.inspect || !c.routed {
-		b.give(c.indices, c.filled, c.scores)
+		b.release(c.indices, c.valid, c.scores)
 	}
 }
 

@@ -12,7 +12,7 @@ import (
 //
 // A list has K slots. There is a list for every item and route, and in the autoregressive module one for every heavy window as well; lists
 // count items first, then windows, then routes. The lists of the first window are empty.
-type RouterDecision struct {
+type RoutingRecord struct {
 	Router     string    // its name in the module: q_router, layers.0.conditional_ff.router
 	Lists, K   int       // number of lists, and slots of each
 	N          int       // tokens that a list is chosen from
@@ -39,7 +39,7 @@ type RouterStatistics struct {
 
 // decision is where a plan keeps what a router decided.
 type decision struct {
-	*choice
+	*routerState
 	softScores vk.Range
 }
 
@@ -53,7 +53,7 @@ func (g *guard) Inspect(on bool) {
 
 // LastRouting tells what the routers decided in the last Forward, which must have been made with Inspect on. Routers that had nothing to
 // decide, since all tokens were taken, are left out.
-func (g *guard) LastRouting() ([]RouterDecision, error) {
+func (g *guard) LastRouting() ([]RoutingRecord, error) {
 	const op = "LastRouting"
 	g.mu.Lock()
 	defer g.mu.Unlock()
@@ -63,7 +63,7 @@ func (g *guard) LastRouting() ([]RouterDecision, error) {
 	if g.last == nil || !g.last.inspected {
 		return nil, errors.New("colt5: LastRouting: the last call kept nothing: want a call after Inspect(true)")
 	}
-	list := make([]RouterDecision, len(g.last.decisions))
+	list := make([]RoutingRecord, len(g.last.decisions))
 	for i, d := range g.last.decisions {
 		var err error
 		if list[i], err = d.read(g.last.list.Device()); err != nil {
@@ -73,16 +73,16 @@ func (g *guard) LastRouting() ([]RouterDecision, error) {
 	return list, nil
 }
 
-func (d decision) read(dev *vk.Device) (RouterDecision, error) {
+func (d decision) read(dev *vk.Device) (RoutingRecord, error) {
 	lists := d.lists()
-	r := RouterDecision{
+	r := RoutingRecord{
 		Router: d.name, Lists: lists, K: d.k, N: d.n, Routes: d.r, Windows: d.windows, Prefix: d.prefix, Block: d.block,
 		Indices: make([]int32, lists*d.k), Scores: make([]float32, lists*d.k),
 		Logits: make([]float32, d.b*d.r*d.n), SoftScores: make([]float32, lists*d.n),
 	}
 	filled := make([]uint32, lists*d.k)
 	list := []vk.Transfer{
-		{Range: d.indices.Range, Data: vk.Bytes(r.Indices)}, {Range: d.filled.Range, Data: vk.Bytes(filled)},
+		{Range: d.indices.Range, Data: vk.Bytes(r.Indices)}, {Range: d.valid.Range, Data: vk.Bytes(filled)},
 		{Range: d.logits.Range, Data: vk.Bytes(r.Logits)}, {Range: d.softScores, Data: vk.Bytes(r.SoftScores)},
 	}
 	if d.soft {
@@ -104,13 +104,13 @@ func (d decision) read(dev *vk.Device) (RouterDecision, error) {
 }
 
 // statistics goes through the descents: blocks of lists.
-func (d decision) statistics(r RouterDecision) RouterStatistics {
-	s := RouterStatistics{K: min(d.aim, float64(d.block))}
+func (d decision) statistics(r RoutingRecord) RouterStatistics {
+	s := RouterStatistics{K: min(d.kEff, float64(d.block))}
 	descents, chosen, saturated, slots := 0, 0, 0, 0
 	for list := range r.Lists {
 		for block := range d.blocks() {
 			from, to := d.segment(list, block)
-			if from == to || block < d.skip {
+			if from == to || block < d.skipBlocks {
 				continue
 			}
 			soft, sum := r.SoftScores[list*d.n:][from:to], 0.0
@@ -148,7 +148,7 @@ func (d decision) segment(list, block int) (from, to int) {
 
 // cut looks at the slots of a descent, from the one at on: how many are filled, how many of these saturated, and whether the last one chosen
 // has an equal among those left out.
-func (d decision) cut(r RouterDecision, list, at, from, to int) (filled, saturated int, tie bool) {
+func (d decision) cut(r RoutingRecord, list, at, from, to int) (filled, saturated int, tie bool) {
 	row := list
 	if d.windows > 0 {
 		row = list/(d.r*d.windows)*d.r + list%d.r

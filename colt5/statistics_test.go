@@ -19,7 +19,7 @@ func about(t *testing.T, want, got RouterStatistics) {
 }
 
 // decided makes a router whose logits are the tokens' first channels, and tells what it decided about logits [items, n].
-func (b *bench) decided(c RouterConfig, logits []float32, items, tokens int, mask []uint8) RouterDecision {
+func (b *bench) decided(c RouterConfig, logits []float32, items, tokens int, mask []uint8) RoutingRecord {
 	b.t.Helper()
 	c.Dim = smallDim
 	r := opened(b, NewCoordinateDescentRouter, c)
@@ -130,7 +130,7 @@ func TestRouterStatisticsOfWindows(t *testing.T) {
 		assert.Equal(t, [4]int{6, 3, 2, 3}, [4]int{kv.Lists, kv.K, kv.Routes, kv.Windows})
 		for list, want := range [][]int32{nil, nil, {1, 3, 2}, {0, 1, 2}, {1, 3, 4}, {0, 1, 2}} {
 			at := list * 3
-			assert.ElementsMatch(t, want, filledOf(RouterDecision{Indices: kv.Indices[at:][:3], Scores: kv.Scores[at:][:3]}), "list %d", list)
+			assert.ElementsMatch(t, want, filledOf(RoutingRecord{Indices: kv.Indices[at:][:3], Scores: kv.Scores[at:][:3]}), "list %d", list)
 		}
 		// Four equal logits of four hardly move in 20 iterations: all of them score 1. Eight share 3.375.
 		about(t, RouterStatistics{K: 3.375, ScoreSum: (3 + 4 + 3 + 3.375) / 4, Saturated: 0.75, Ties: 2}, kv.Statistics)

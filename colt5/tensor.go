@@ -18,8 +18,8 @@ type Tensor struct {
 	buffer *vk.Buffer
 	memory vk.Range
 
-	changes atomic.Uint64 // how often the elements may have changed; rises when they have
-	half    *vk.Buffer    // of a weight matrix: a copy of 16 bits, see weights.cast; nil: none
+	version atomic.Uint64 // how often the elements may have changed; rises when they have
+	cast    *vk.Buffer    // of a weight matrix: a copy of 16 bits, see weights.cast; nil: none
 }
 
 // NewTensor makes a tensor whose elements are not initialised. There is at least one dimension, and every size is at least 1.
@@ -145,7 +145,7 @@ func (t *Tensor) Write(data any) error {
 	if dtype != t.dtype || len(raw) != int(t.memory.Size()) {
 		return fmt.Errorf("colt5: Tensor.Write: data is %d elements of %v, want %d of %v", len(raw)/dtype.Size(), dtype, t.Len(), t.dtype)
 	}
-	defer t.changes.Add(1) // not before: a call that casts weights meanwhile would take the old elements for the new ones
+	defer t.version.Add(1) // not before: a call that casts weights meanwhile would take the old elements for the new ones
 	return t.Device().Upload(context.TODO(), vk.Transfer{Range: t.memory, Data: raw})
 }
 

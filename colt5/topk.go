@@ -143,11 +143,11 @@ func (t *TopK) wire(b *builder, rows, n, has int) {
 		Logits: b.slot(topKX), Mask: b.slot(topKMask), Values: b.slot(topKValues), Indices: place(topKIndices), Valid: place(topKGates),
 		Rows: rows, N: n, K: k, EmptyIndex: -1, ValidWord: math.Float32bits(1),
 	}
-	b.select_(pipelines.SelectConfig{Sorted: true}, a)
+	b.recordSelect(pipelines.SelectConfig{Sorted: true}, a)
 	if has>>topKSoft&1 == 0 {
 		return
 	}
-	b.descent(pipelines.CoorDescentConfig{Iters: t.config.NIters, Eps: t.config.Eps}, pipelines.CoorDescentArgs{
+	b.recordCoorDescent(pipelines.CoorDescentConfig{Iters: t.config.NIters, Eps: t.config.Eps}, pipelines.CoorDescentArgs{
 		Logits: a.Logits, Mask: a.Mask, Rows: rows, N: n, K: min(float64(k)*t.config.CoorDescentKRatio, float64(n)),
 		Indices: a.Indices, Valid: a.Valid, SelectedScores: b.slot(topKSoft), Slots: k,
 	})

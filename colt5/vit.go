@@ -187,7 +187,7 @@ func (v *ConditionalRoutedViT) Forward(y, x *Tensor) error {
 }
 
 func (v *ConditionalRoutedViT) plan(op string, key planKey, tensors []*Tensor, n int) (*plan, error) {
-	return v.prepare(op, key, tensors, []string{"y", "x"}, func(b *builder) { v.layer.wire(b, n, b.slot(0), b.slot(1)) })
+	return v.prepare(op, key, tensors, []string{"y", "x"}, func(b *builder) { v.layer.forward(b, n, b.slot(0), b.slot(1)) })
 }
 
 // Close frees the module and its weights. Closing again, or nil, does nothing.
@@ -210,7 +210,7 @@ func (c ConditionalRoutedViTConfig) Memory(caps vk.Caps, b int) (Memory, error) 
 	var layer routedViT
 	in := 4 * uint64(b) * uint64(c.Channels) * uint64(c.ImageSize.Height) * uint64(c.ImageSize.Width)
 	return measure(op, caps, c.Precision, in, 4*uint64(b)*uint64(c.NumClasses), func(w *weights) { layer = w.routedViT(c) }, func(to *builder) {
-		layer.wire(to, b, vk.Range{}, vk.Range{})
+		layer.forward(to, b, vk.Range{}, vk.Range{})
 	})
 }
 
@@ -253,18 +253,18 @@ func (w *weights) routedViT(c ConditionalRoutedViTConfig) routedViT {
 }
 
 // wire computes the logits y of n images x.
-func (v *routedViT) wire(b *builder, n int, y, x vk.Range) {
+func (v *routedViT) forward(b *builder, n int, y, x vk.Range) {
 	c, g, tokens := v.config, v.config.grid(), v.config.tokens()
 	now, next := b.floats(n, tokens, c.Dim), b.floats(n, tokens, c.Dim)
-	v.wireEmbedding(b, n, now, next, x)
+	v.embedPatches(b, n, now, next, x)
 	for i := range v.attention {
 		name := fmt.Sprintf("transformer.layers.%d.", i)
-		v.attention[i].wire(b, imageCall{
+		v.attention[i].forward(b, imageInput{
 			imageSizes: imageSizes{n, g.Height, g.Width, c.AttnNumHeavyTokensQ, c.AttnNumHeavyTokensKV}, name: name + "0.",
 			y: next.Range, x: now.Range, residual: true,
 		})
 		now, next = next, now
-		v.feedForward[i].wire(b, feedForwardCall{
+		v.feedForward[i].forward(b, feedForwardInput{
 			b: n, n: tokens, tokens: c.FFNumHeavyTokens, name: name + "1.", y: now.Range, x: now.Range, residual: true,
 		})
 	}
@@ -273,23 +273,23 @@ func (v *routedViT) wire(b *builder, n int, y, x vk.Range) {
 	record(b, pipelines.NewLayerNorm, pipelines.LayerNormConfig{C: c.Dim}, pipelines.LayerNormArgs{
 		X: mean.Range, Weight: v.headNorm.weight.memory, Bias: v.headNorm.bias.memory, Y: normed.Range, Rows: n,
 	})
-	b.product(v.head.weight, 0, 0, pipelines.LinearConfig{Bias: true, Split: b.split(v.head.weight, 1)}, pipelines.LinearArgs{
+	b.linear(v.head.weight, 0, 0, pipelines.LinearConfig{Bias: true, Split: b.split(v.head.weight, 1)}, pipelines.LinearArgs{
 		X: normed.Range, Bias: v.head.bias.memory, Y: y, Batch: 1, Rows: n,
 	})
-	b.give(mean, normed, now, next)
+	b.release(mean, normed, now, next)
 }
 
 // wireEmbedding turns n images x into tokens to; tmp is as large.
-func (v *routedViT) wireEmbedding(b *builder, n int, to, tmp memory, x vk.Range) {
+func (v *routedViT) embedPatches(b *builder, n int, to, tmp block, x vk.Range) {
 	c, g, tokens := v.config, v.config.grid(), v.config.tokens()
 	patches := b.floats(n, tokens, c.patch())
 	record(b, pipelines.NewPatchEmbed, pipelines.PatchEmbedConfig{
 		Channels: c.Channels, Height: c.ImageSize.Height, Width: c.ImageSize.Width, PatchHeight: c.PatchSize.Height, PatchWidth: c.PatchSize.Width,
 	}, pipelines.PatchEmbedArgs{X: x, Weight: v.patchNorm.weight.memory, Bias: v.patchNorm.bias.memory, Y: patches.Range, B: n})
-	b.product(v.embed.weight, 0, 0, pipelines.LinearConfig{Bias: true, Split: b.split(v.embed.weight, tokens)}, pipelines.LinearArgs{
+	b.linear(v.embed.weight, 0, 0, pipelines.LinearConfig{Bias: true, Split: b.split(v.embed.weight, tokens)}, pipelines.LinearArgs{
 		X: patches.Range, Bias: v.embed.bias.memory, Y: tmp.Range, Batch: 1, Rows: n * tokens,
 	})
-	b.give(patches)
+	b.release(patches)
 	positions := b.table("positions", tokens*c.Dim, func() []float32 {
 		table, err := pipelines.PatchPositions(g.Height, g.Width, c.Dim)
 		b.fail(err)

@@ -12,7 +12,7 @@ import (
 )
 
 // routes compares what the routers of a module decided with what the case says of them: the same routers decided, and the same.
-func (c *comparison) routes(of *golden.Case, decisions []colt5.RouterDecision) error {
+func (c *comparison) routes(of *golden.Case, decisions []colt5.RoutingRecord) error {
 	missing := maps.Clone(of.Routes)
 	for _, d := range decisions {
 		if _, ok := missing[d.Router]; !ok {
@@ -40,7 +40,7 @@ func maskOf(of *golden.Case, router string) []uint8 {
 
 // routed compares what a router decided with a golden route: logits where the tokens are real, soft scores, and, row by row, the set of
 // chosen tokens with their scores. It returns which slots hold the same token; nil if the sets differ.
-func (c *comparison) routed(of *golden.Case, d colt5.RouterDecision, mask []uint8) (*slotPairs, error) {
+func (c *comparison) routed(of *golden.Case, d colt5.RoutingRecord, mask []uint8) (*slotPairs, error) {
 	want := of.Routes[d.Router]
 	l, err := newLayout(of, d, want, mask)
 	if err != nil {
@@ -96,7 +96,7 @@ type layout struct {
 	mask                  []uint8 // nil: all tokens are real
 }
 
-func newLayout(of *golden.Case, d colt5.RouterDecision, want golden.Route, mask []uint8) (layout, error) {
+func newLayout(of *golden.Case, d colt5.RoutingRecord, want golden.Route, mask []uint8) (layout, error) {
 	windows := max(d.Windows, 1)
 	l := layout{items: d.Lists / (d.Routes * windows), blocks: windows, routes: d.Routes, count: d.K, prefixes: d.Windows > 0, mask: mask}
 	l.tokens = len(d.Logits) / (l.items * l.routes)
@@ -155,7 +155,7 @@ func (d decided) indices(all []int32, slots []int) []int32 {
 }
 
 // ours is a row of a decision, padded to its golden length.
-func (l layout) ours(d colt5.RouterDecision, p part) decided {
+func (l layout) ours(d colt5.RoutingRecord, p part) decided {
 	at := (p.item*l.routes + p.route) * l.tokens // of logits
 	list, from, visible := p.item*l.routes+p.route, p.block*l.n, l.n
 	slot := list*d.K + p.block*l.count
@@ -183,7 +183,7 @@ func (l layout) theirs(p part, row int) decided {
 }
 
 // skipped finds a filled slot in the blocks that the case leaves out, -1 if there is none.
-func (l layout) skipped(d colt5.RouterDecision) int {
+func (l layout) skipped(d colt5.RoutingRecord) int {
 	for slot, score := range d.Scores {
 		block := slot % d.K / l.count
 		if l.prefixes {

@@ -14,10 +14,10 @@ import (
 // planted is a decision, and the case that says the same.
 type planted struct {
 	c        *golden.Case
-	decision colt5.RouterDecision
+	decision colt5.RoutingRecord
 }
 
-func plant(module string, route golden.Route, d colt5.RouterDecision) planted {
+func plant(module string, route golden.Route, d colt5.RoutingRecord) planted {
 	c := &golden.Case{Module: module, Inputs: map[string]golden.Tensor{}, Routes: map[string]golden.Route{d.Router: route}}
 	return planted{c, d}
 }
@@ -37,7 +37,7 @@ func inBlocks() planted {
 			8, 7, 6, // block 1
 			5, 6, 7),
 		ScoresAll: numbersOf([]int{4, 3}, 1, 0, 1, .2, 0, 1, 1, .5, .1, .1, .9, 1),
-	}, colt5.RouterDecision{
+	}, colt5.RoutingRecord{
 		Router: "kv_router", Lists: 2, K: 4, Routes: 2, Block: 3,
 		Indices: []int32{2, 0, 3, 4, 0, 2, 4, 5}, Scores: []float32{1, 1, 1, .5, 1, 1, 1, 1},
 		Logits:     []float32{3, -5, 2, 8, 7, 6, 1, -5, 4, 5, 6, 7},
@@ -57,7 +57,7 @@ func inWindows() planted {
 		Scores:    numbersOf([]int{2, 1}, 1, 1),
 		Logits:    numbersOf([]int{2, 2}, 3, 4, 5, 0),
 		ScoresAll: numbersOf([]int{2, 2}, .5, 1, 1, 0),
-	}, colt5.RouterDecision{
+	}, colt5.RoutingRecord{
 		Router: "q_router", Lists: 1, K: 3, Routes: 1, Block: 2, Indices: []int32{0, 3, 4}, Scores: []float32{0, 1, 1},
 		Logits: []float32{9, 9, 3, 4, 5}, SoftScores: []float32{.7, .7, .5, 1, 1},
 	})
@@ -74,7 +74,7 @@ func ofPrefixes() planted {
 			1, 2, 3, 4, 5, 0, // window 2
 			6, 5, 4, 3, 2, 0),
 		ScoresAll: numbersOf([]int{4, 6}, .5, 1, 0, 0, 0, 0, 1, .5, 0, 0, 0, 0, .1, .2, .3, 1, 0, 0, 1, .4, .3, .2, 0, 0),
-	}, colt5.RouterDecision{
+	}, colt5.RoutingRecord{
 		Router: "kv_router", Lists: 6, K: 2, Routes: 2, Windows: 3, Block: 6,
 		Indices: []int32{0, 0, 0, 0, 0, 1, 0, 1, 1, 3, 0, 0}, Scores: []float32{0, 0, 0, 0, 1, 1, 1, 1, 1, 1, 1, 0},
 		Logits: []float32{1, 2, 3, 4, -5, 6, 5, 4, 3, -5},
@@ -90,7 +90,7 @@ func TestRoutes(t *testing.T) {
 	for name, plant := range map[string]func() planted{"blocks": inBlocks, "windows": inWindows, "prefixes": ofPrefixes} {
 		t.Run(name, func(t *testing.T) {
 			p, found := plant(), &comparison{}
-			require.NoError(t, found.routes(p.c, []colt5.RouterDecision{p.decision}))
+			require.NoError(t, found.routes(p.c, []colt5.RoutingRecord{p.decision}))
 			assert.Empty(t, found.problems)
 			assert.Zero(t, found.worst.err)
 		})
@@ -101,30 +101,30 @@ func TestRoutesCanFail(t *testing.T) {
 	for _, test := range []struct {
 		name   string
 		plant  func() planted
-		change func(d *colt5.RouterDecision)
+		change func(d *colt5.RoutingRecord)
 		want   string
 	}{
-		{"logit", inBlocks, func(d *colt5.RouterDecision) { d.Logits[11]++ }, "kv_router logits: error "},
-		{"soft score", inBlocks, func(d *colt5.RouterDecision) { d.SoftScores[6] += .01 }, "kv_router scores_all: error "},
-		{"soft score of a masked token", inBlocks, func(d *colt5.RouterDecision) { d.SoftScores[7] = .01 }, "kv_router scores_all: error "},
-		{"score", inBlocks, func(d *colt5.RouterDecision) { d.Scores[3] = .6 }, "kv_router scores: error "},
-		{"token", inBlocks, func(d *colt5.RouterDecision) { d.Indices[7] = 3 }, "kv_router indices of row 3: "},
-		{"empty slot", inBlocks, func(d *colt5.RouterDecision) { d.Scores[0] = 0 }, "kv_router indices of row 0: "},
-		{"routes", inBlocks, func(d *colt5.RouterDecision) { swap(d.Logits, 6) }, "kv_router logits: error "},
-		{"name", inBlocks, func(d *colt5.RouterDecision) { d.Router = "q_router" }, "q_router: it decided, but"},
-		{"logit", inWindows, func(d *colt5.RouterDecision) { d.Logits[4]++ }, "q_router logits: error "},
-		{"token", inWindows, func(d *colt5.RouterDecision) { d.Indices[1] = 2 }, "q_router indices of row 0: "},
-		{"first window", inWindows, func(d *colt5.RouterDecision) { d.Scores[0] = 1 }, "q_router slot 0 is of the first window"},
-		{"token", ofPrefixes, func(d *colt5.RouterDecision) { d.Indices[10] = 1 }, "kv_router indices of row 3: "},
-		{"slot", ofPrefixes, func(d *colt5.RouterDecision) { d.Scores[11] = 1 }, "kv_router indices of row 3: "},
-		{"soft score", ofPrefixes, func(d *colt5.RouterDecision) { d.SoftScores[28] = 0 }, "kv_router scores_all: error "},
-		{"padding", ofPrefixes, func(d *colt5.RouterDecision) { d.SoftScores[24] = .1 }, "kv_router scores_all: error "},
-		{"first window", ofPrefixes, func(d *colt5.RouterDecision) { d.Scores[3] = 1 }, "kv_router slot 3 is of the first window"},
+		{"logit", inBlocks, func(d *colt5.RoutingRecord) { d.Logits[11]++ }, "kv_router logits: error "},
+		{"soft score", inBlocks, func(d *colt5.RoutingRecord) { d.SoftScores[6] += .01 }, "kv_router scores_all: error "},
+		{"soft score of a masked token", inBlocks, func(d *colt5.RoutingRecord) { d.SoftScores[7] = .01 }, "kv_router scores_all: error "},
+		{"score", inBlocks, func(d *colt5.RoutingRecord) { d.Scores[3] = .6 }, "kv_router scores: error "},
+		{"token", inBlocks, func(d *colt5.RoutingRecord) { d.Indices[7] = 3 }, "kv_router indices of row 3: "},
+		{"empty slot", inBlocks, func(d *colt5.RoutingRecord) { d.Scores[0] = 0 }, "kv_router indices of row 0: "},
+		{"routes", inBlocks, func(d *colt5.RoutingRecord) { swap(d.Logits, 6) }, "kv_router logits: error "},
+		{"name", inBlocks, func(d *colt5.RoutingRecord) { d.Router = "q_router" }, "q_router: it decided, but"},
+		{"logit", inWindows, func(d *colt5.RoutingRecord) { d.Logits[4]++ }, "q_router logits: error "},
+		{"token", inWindows, func(d *colt5.RoutingRecord) { d.Indices[1] = 2 }, "q_router indices of row 0: "},
+		{"first window", inWindows, func(d *colt5.RoutingRecord) { d.Scores[0] = 1 }, "q_router slot 0 is of the first window"},
+		{"token", ofPrefixes, func(d *colt5.RoutingRecord) { d.Indices[10] = 1 }, "kv_router indices of row 3: "},
+		{"slot", ofPrefixes, func(d *colt5.RoutingRecord) { d.Scores[11] = 1 }, "kv_router indices of row 3: "},
+		{"soft score", ofPrefixes, func(d *colt5.RoutingRecord) { d.SoftScores[28] = 0 }, "kv_router scores_all: error "},
+		{"padding", ofPrefixes, func(d *colt5.RoutingRecord) { d.SoftScores[24] = .1 }, "kv_router scores_all: error "},
+		{"first window", ofPrefixes, func(d *colt5.RoutingRecord) { d.Scores[3] = 1 }, "kv_router slot 3 is of the first window"},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			p, found := test.plant(), &comparison{}
 			test.change(&p.decision)
-			require.NoError(t, found.routes(p.c, []colt5.RouterDecision{p.decision}))
+			require.NoError(t, found.routes(p.c, []colt5.RoutingRecord{p.decision}))
 			assert.Contains(t, strings.Join(found.problems, "; "), test.want)
 		})
 	}
@@ -152,7 +152,7 @@ func TestRoutesOfOtherShape(t *testing.T) {
 		p := inBlocks()
 		test.change(&p)
 		found := &comparison{}
-		err := found.routes(p.c, []colt5.RouterDecision{p.decision})
+		err := found.routes(p.c, []colt5.RoutingRecord{p.decision})
 		assert.ErrorContains(t, err, `router "kv_router": `, test.name)
 		assert.ErrorContains(t, err, test.want, test.name)
 	}

@@ -183,7 +183,7 @@ type routedText struct {
 // routerSums are sums over a router's decisions.
 type routerSums struct{ wanted, scores, chosen, saturated, slots, empty, ties float64 }
 
-func (s *routerSums) add(d colt5.RouterDecision) {
+func (s *routerSums) add(d colt5.RoutingRecord) {
 	r, slots := d.Statistics, float64(len(d.Indices))
 	descents, filled := float64(len(d.SoftScores))/float64(d.Block), slots*(1-r.Empty)
 	s.wanted, s.scores = s.wanted+descents*r.K, s.scores+descents*r.ScoreSum

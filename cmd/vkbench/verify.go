@@ -227,7 +227,7 @@ type values struct {
 	floats    map[string][]float32
 	ints      map[string][]int32
 	bits      map[string][]byte
-	decisions []colt5.RouterDecision // of the module's routers
+	decisions []colt5.RoutingRecord // of the module's routers
 }
 
 // spoil fills the outputs with what no result is, and each time with something else, so that places that are not written stand out.

@@ -173,7 +173,7 @@ func verifyRouter(s *stage, c *golden.Case) (*subject, error) {
 			"indices": out.Indices, "scores": out.Scores, "logits": out.Logits, "scores_all": out.SoftScores, "tokens": out.Tokens,
 		},
 		compare: func(got values, found *comparison) error {
-			decision := colt5.RouterDecision{
+			decision := colt5.RoutingRecord{
 				Lists: b * routes, K: k, Routes: routes, Block: block, Indices: got.ints["indices"], Scores: got.floats["scores"],
 				Logits: got.floats["logits"], SoftScores: got.floats["scores_all"],
 			}
@@ -183,7 +183,7 @@ func verifyRouter(s *stage, c *golden.Case) (*subject, error) {
 }
 
 // chosen compares the decision of a router that stands alone, and the chosen tokens times their scores.
-func (c *comparison) chosen(of *golden.Case, d colt5.RouterDecision, tokens []float32, y golden.Tensor) error {
+func (c *comparison) chosen(of *golden.Case, d colt5.RoutingRecord, tokens []float32, y golden.Tensor) error {
 	if _, ok := of.Routes[d.Router]; !ok {
 		return fmt.Errorf("the case has no route %q", d.Router)
 	}

@@ -10,7 +10,7 @@ import (
 type inspected interface {
 	Parameters() []colt5.Parameter
 	Inspect(on bool)
-	LastRouting() ([]colt5.RouterDecision, error)
+	LastRouting() ([]colt5.RoutingRecord, error)
 }
 
 // decode reads a case's config and call arguments.

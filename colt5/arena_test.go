@@ -12,13 +12,13 @@ import (
 
 func TestLayout(t *testing.T) {
 	// Without a limit memory is used again at once; with one, only where there is no other room, and then what rests longest.
-	tight, wide := layout{}, layout{limit: 4096}
+	tight, wide := arena{}, arena{limit: 4096}
 	var at [2][]uint64
-	for i, l := range []*layout{&tight, &wide} {
+	for i, l := range []*arena{&tight, &wide} {
 		for range 6 {
-			p := l.take(1024)
+			p := l.alloc(1024)
 			at[i] = append(at[i], p.offset)
-			l.give(p)
+			l.release(p)
 		}
 	}
 	assert.Equal(t, []uint64{0, 0, 0, 0, 0, 0}, at[0])
@@ -26,31 +26,31 @@ func TestLayout(t *testing.T) {
 	assert.Equal(t, []uint64{1024, 4096}, []uint64{tight.peak, wide.peak})
 
 	// A large piece takes the place of what rests, or goes beyond the limit.
-	l := layout{limit: 4096}
-	small, large := l.take(100), l.take(3000)
+	l := arena{limit: 4096}
+	small, large := l.alloc(100), l.alloc(3000)
 	assert.Equal(t, []uint64{0, 256}, []uint64{small.offset, large.offset})
-	assert.Equal(t, piece{}, l.take(0))
-	l.give(large, large, piece{})
-	assert.Len(t, l.resting, 1, "giving back twice does nothing")
-	assert.EqualValues(t, 256, l.take(3500).offset)
-	assert.Empty(t, l.resting)
-	assert.EqualValues(t, 3840, l.take(512).offset)
+	assert.Equal(t, extent{}, l.alloc(0))
+	l.release(large, large, extent{})
+	assert.Len(t, l.deferred, 1, "giving back twice does nothing")
+	assert.EqualValues(t, 256, l.alloc(3500).offset)
+	assert.Empty(t, l.deferred)
+	assert.EqualValues(t, 3840, l.alloc(512).offset)
 	assert.Greater(t, l.peak, l.limit, "there was no room")
 }
 
 // randomWire takes and gives pieces of random sizes, and says what is live at each taking.
-func randomWire(seed uint64, took func(p piece, live []piece)) func(*builder) {
+func randomWire(seed uint64, took func(p extent, live []extent)) func(*builder) {
 	return func(b *builder) {
 		r := rand.New(rand.NewPCG(seed, 4))
-		var live []piece
+		var live []extent
 		for range 300 {
 			if n := len(live); n > 0 && (n > 12 || r.IntN(2) == 0) {
 				i := r.IntN(n)
-				b.layout.give(live[i])
+				b.arena.release(live[i])
 				live = slices.Delete(live, i, i+1)
 				continue
 			}
-			p := b.layout.take(uint64(1 + r.IntN(1<<r.IntN(20))))
+			p := b.arena.alloc(uint64(1 + r.IntN(1<<r.IntN(20))))
 			took(p, live)
 			live = append(live, p)
 		}
@@ -59,14 +59,14 @@ func randomWire(seed uint64, took func(p piece, live []piece)) func(*builder) {
 
 // TestManyPieces: a call that is cut in very many steps is laid out in reasonable time, for few pieces rest.
 func TestManyPieces(t *testing.T) {
-	l := layout{limit: 1 << 40}
+	l := arena{limit: 1 << 40}
 	for range 100_000 {
-		p := l.take(1000)
-		q := l.take(300)
-		l.give(p, q)
-		require.LessOrEqual(t, len(l.resting), mostResting+2)
+		p := l.alloc(1000)
+		q := l.alloc(300)
+		l.release(p, q)
+		require.LessOrEqual(t, len(l.deferred), maxDeferred+2)
 	}
-	assert.LessOrEqual(t, l.peak, uint64((mostResting+4)*1024))
+	assert.LessOrEqual(t, l.peak, uint64((maxDeferred+4)*1024))
 }
 
 // TestRandomLayouts: pieces that are needed at the same time share nothing, whatever was given back, and rest as long as they can. What is measured is
@@ -75,17 +75,17 @@ func TestRandomLayouts(t *testing.T) {
 	rested := 0
 	for seed := range uint64(50) {
 		var b *builder
-		wire := randomWire(seed, func(p piece, live []piece) {
-			require.Zero(t, p.offset%pieceAlignment)
+		wire := randomWire(seed, func(p extent, live []extent) {
+			require.Zero(t, p.offset%blockAlignment)
 			require.LessOrEqual(t, p.offset+p.size, b.peak)
 			for _, o := range live {
 				require.True(t, p.end() <= o.offset || o.end() <= p.offset, fmt.Sprint(seed, p, o))
 			}
 		})
-		run := func(limit uint64) layout {
-			b = &builder{layout: layout{limit: limit}}
+		run := func(limit uint64) arena {
+			b = &builder{arena: arena{limit: limit}}
 			wire(b)
-			return b.layout
+			return b.arena
 		}
 		tight := run(0)
 		assert.Equal(t, tight.peak, run(0).peak, "the same every time")
@@ -94,7 +94,7 @@ func TestRandomLayouts(t *testing.T) {
 
 		b = &builder{}
 		b.measure(wire)
-		measured := b.layout
+		measured := b.arena
 		assert.LessOrEqual(t, measured.peak, tight.peak+tight.peak/10)
 		assert.Equal(t, measured.peak, run(measured.limit).peak)
 		if measured.limit > 0 {
