@@ -13,7 +13,7 @@ import (
 
 // TestBadModuleCalls: arguments that do not fit.
 func TestBadModuleCalls(t *testing.T) {
-	gputest.Count()
+	gputest.CountCase()
 	b := newBench(t)
 	at, bl := create(b, NewConditionalRoutedAttention, smallAttention()), create(b, NewConditionalRoutedTransformerBlock, smallBlock())
 	au, cr := create(b, NewConditionalRoutedAutoregressiveAttention, smallAutoregressive()), create(b, NewConditionalRoutedCrossAttention, smallCross())
@@ -69,7 +69,7 @@ func TestBadModuleCalls(t *testing.T) {
 
 // TestBadTokenIDs: ids of wrong types, and ids outside the vocabulary, which are counted and never read elsewhere.
 func TestBadTokenIDs(t *testing.T) {
-	gputest.Count()
+	gputest.CountCase()
 	b := newBench(t)
 	config, text := smallEncoder(), smallTransformer()
 	en, plain := create(b, NewEncoder, config), config
@@ -111,7 +111,7 @@ func TestBadTokenIDs(t *testing.T) {
 
 // IDs and bytes give the same, bit for bit.
 func TestIDsAreBytes(t *testing.T) {
-	gputest.Count()
+	gputest.CountCase()
 	b := newBench(t)
 	en, next := create(b, NewEncoder, smallEncoder()), create(b, NewAutoregressiveTransformer, smallTransformer())
 	text, ids := []uint8("It was the best of times, it was the worst of times, it was the age of wisdom..."), []int32{}
@@ -135,7 +135,7 @@ func TestIDsAreBytes(t *testing.T) {
 
 // TestOtherDeviceAndClosedModules: tensors of another device, the output over the input, and closed modules are refused.
 func TestOtherDeviceAndClosedModules(t *testing.T) {
-	gputest.Count()
+	gputest.CountCase()
 	b := newBench(t)
 	other, err := vk.Open(vk.Options{CacheDir: "-"})
 	require.NoError(t, err)
@@ -195,7 +195,7 @@ func TestConfigIsKept(t *testing.T) {
 
 // Numbers of tokens that come with a call are those of a config.
 func TestTokensOfACall(t *testing.T) {
-	gputest.Count()
+	gputest.CountCase()
 	b := newBench(t)
 	const n = 48
 	attention, cross, autoregressive, image := smallAttention(), smallCross(), smallAutoregressive(), smallImage()

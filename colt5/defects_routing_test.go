@@ -16,7 +16,7 @@ import (
 
 // Where scores saturated at 1, the choice among them was arbitrary. Here logits decide, and of equal ones the lower index.
 func TestDefect05TiesAreArbitrary(t *testing.T) {
-	gputest.Count()
+	gputest.CountCase()
 	b := newBench(t)
 	config := DefaultRouterConfig()
 	config.Dim, config.FetchKRatio = smallDim, 2
@@ -56,7 +56,7 @@ func TestDefect05TiesAreArbitrary(t *testing.T) {
 
 // The differentiable top-k looked at its mask for the scores, but not for the choice.
 func TestDefect10TopKIgnoresMask(t *testing.T) {
-	gputest.Count()
+	gputest.CountCase()
 	b := newBench(t)
 	config := DefaultTopKConfig()
 	config.K = 3
@@ -75,7 +75,7 @@ func TestDefect10TopKIgnoresMask(t *testing.T) {
 
 // Random routing without a mask crashed.
 func TestDefect11RandomRoutingWithoutMask(t *testing.T) {
-	gputest.Count()
+	gputest.CountCase()
 	b := newBench(t)
 	config := DefaultRouterConfig()
 	config.Dim = smallDim
@@ -97,7 +97,7 @@ func TestDefect11RandomRoutingWithoutMask(t *testing.T) {
 
 // Rows of more than 131,072 columns were impossible.
 func TestDefect14LongRows(t *testing.T) {
-	gputest.Count()
+	gputest.CountCase()
 	b := newBench(t)
 	for _, n := range []int{131073, 262147} {
 		s, k := normal(1, n), 1000
@@ -117,7 +117,7 @@ func TestDefect14LongRows(t *testing.T) {
 // Half precision broke coordinate descent, whose rounding is divided by eps. Here logits, and everything in it, are float32 at least: plain
 // float32 with logits near 15 would be off by 5e-5, float16 by all there is.
 func TestDefect15LowPrecisionDescent(t *testing.T) {
-	gputest.Count()
+	gputest.CountCase()
 	b := newBench(t)
 	const n, k = 500, 40
 	logits := normal(1, n)

@@ -103,7 +103,7 @@ func (b *bench) crossAttend(a *ConditionalRoutedCrossAttention, x, context []flo
 
 // Cross-attention ran into an undefined name. Here the queries are the tokens with the largest logits, and the rest is the null token.
 func TestDefect01CrossAttentionCrashes(t *testing.T) {
-	gputest.Count()
+	gputest.CountCase()
 	b := newBench(t)
 	a := create(b, NewConditionalRoutedCrossAttention, smallCross())
 	b.write(a, "q_router.routing_token", unit(smallDim, 0))
@@ -119,7 +119,7 @@ func TestDefect02RoutesReadAnotherItem(t *testing.T) {
 			continue
 		}
 		t.Run(s.name, func(t *testing.T) {
-			gputest.Count()
+			gputest.CountCase()
 			in := &bench{t, b.dev}
 			v := s.some(1, 3, false)
 			got := in.result(s, 3, v)
@@ -132,7 +132,7 @@ func TestDefect02RoutesReadAnotherItem(t *testing.T) {
 
 // With blocks it crashed, or left out the tokens after the last whole block.
 func TestDefect03BlocksDropTheTail(t *testing.T) {
-	gputest.Count()
+	gputest.CountCase()
 	b := newBench(t)
 	a := b.noLight(func(c *ConditionalRoutedAttentionConfig) { c.Router.RouteBlockSize = 5 })
 	// Blocks of 5, 5 and 3 tokens choose 2 each.
@@ -156,7 +156,7 @@ func TestDefect03BlocksDropTheTail(t *testing.T) {
 // Images crashed where nothing was routed, and routed in each window on its own. Here the router sees the whole image, unless it is
 // told otherwise.
 func TestDefect04ImagesRouteInWindowsOnly(t *testing.T) {
-	gputest.Count()
+	gputest.CountCase()
 	b := newBench(t)
 	const height, width = 8, 12 // 2 by 3 patches
 	see := func(a *ConditionalRoutedImageAttention, x []float32) []float32 {
@@ -195,7 +195,7 @@ func TestDefect04ImagesRouteInWindowsOnly(t *testing.T) {
 
 // Padding got a heavy output where nothing was routed.
 func TestDefect06PaddingGetsHeavyOutput(t *testing.T) {
-	gputest.Count()
+	gputest.CountCase()
 	b := newBench(t)
 	const items, n = 3, 30
 	mask := someMask(1, items, n)
@@ -233,7 +233,7 @@ func TestDefect06PaddingGetsHeavyOutput(t *testing.T) {
 
 // Without a mask, and with a length that is no multiple of the window, the light branch attended to its own zero padding.
 func TestDefect07AttendsToZeroPadding(t *testing.T) {
-	gputest.Count()
+	gputest.CountCase()
 	b := newBench(t)
 	a := create(b, NewConditionalRoutedAttention, smallAttention())
 	for _, n := range []int{9, 13, 15, 45} {
@@ -249,7 +249,7 @@ func TestDefect07AttendsToZeroPadding(t *testing.T) {
 
 // A query whose whole neighbourhood is masked averaged what stood there. Here it gets 0.
 func TestDefect08MaskedNeighbourhood(t *testing.T) {
-	gputest.Count()
+	gputest.CountCase()
 	b := newBench(t)
 	config := smallAttention()
 	config.UseNullQTokens = false
@@ -268,7 +268,7 @@ func TestDefect08MaskedNeighbourhood(t *testing.T) {
 
 // With fewer real tokens than slots, padding filled the rest.
 func TestDefect09PaddingIsRouted(t *testing.T) {
-	gputest.Count()
+	gputest.CountCase()
 	b := newBench(t)
 	const n = 40
 	mask := make([]uint8, n)
@@ -305,7 +305,7 @@ func filledOf(d RoutingRecord) []int32 {
 
 // Autoregressive sequences shorter than a window crashed, or came out in another length. Here they are what they are in a longer one.
 func TestDefect12ShorterThanAWindow(t *testing.T) {
-	gputest.Count()
+	gputest.CountCase()
 	b := newBench(t)
 	config := smallAutoregressive()
 	config.CausalQueryRouting, config.HeavyWindowSize = false, 8
@@ -335,7 +335,7 @@ func TestDefect12ShorterThanAWindow(t *testing.T) {
 func TestDefect13FullyMaskedRows(t *testing.T) {
 	b := newBench(t)
 	t.Run("coordinate descent", func(t *testing.T) {
-		gputest.Count()
+		gputest.CountCase()
 		b := &bench{t, b.dev}
 		for _, n := range []int{1, 5, 300, 9000} {
 			d, y := opened(b, NewCoordinateDescent, CoordinateDescentConfig{K: 3, NIters: 20, Eps: 0.03, EpsInit: 4, EpsDecay: 0.7}), b.tensor(F32, 2, n)
@@ -349,7 +349,7 @@ func TestDefect13FullyMaskedRows(t *testing.T) {
 			continue
 		}
 		t.Run(s.name, func(t *testing.T) {
-			gputest.Count()
+			gputest.CountCase()
 			in := &bench{t, b.dev}
 			v := s.some(1, 2, true)
 			clear(v.mask)
@@ -358,7 +358,7 @@ func TestDefect13FullyMaskedRows(t *testing.T) {
 		})
 	}
 	t.Run("soft scores", func(t *testing.T) {
-		gputest.Count()
+		gputest.CountCase()
 		b := &bench{t, b.dev}
 		a := b.noLight(func(c *ConditionalRoutedAttentionConfig) {
 			c.RouterStraightThrough, c.MultiplyKeysByScore = false, true

@@ -182,7 +182,7 @@ func TestExamples(t *testing.T) {
 		"autoregressive transformer": ExampleAutoregressiveTransformer, "topk": ExampleTopK,
 	} {
 		t.Run(name, func(t *testing.T) {
-			gputest.Count()
+			gputest.CountCase()
 			run()
 		})
 	}

@@ -87,7 +87,7 @@ func TestFeedForward(t *testing.T) {
 		{b: 4, n: 257, dim: 64, heavy: 41, mask: true},
 	} {
 		t.Run(fmt.Sprintf("%+v", test), func(t *testing.T) {
-			gputest.Count()
+			gputest.CountCase()
 			b := newBench(t)
 			config := DefaultConditionalRoutedFeedForwardConfig()
 			config.Dim, config.NumHeavyTokens, config.RouterStraightThrough = test.dim, test.heavy, !test.soft
@@ -123,7 +123,7 @@ func TestFeedForward(t *testing.T) {
 
 // The light branch in groups of rows gives what it gives at once.
 func TestFeedForwardGroups(t *testing.T) {
-	gputest.Count()
+	gputest.CountCase()
 	b := newBench(t)
 	f := b.feedForward(8, 16)
 	x := b.floats(normal(1, 700*8), 1, 700, 8)
@@ -145,7 +145,7 @@ func TestFeedForwardGroups(t *testing.T) {
 
 // A second call with the same shapes is one submit and allocates nothing, on the host and on the device.
 func TestRepeatedCallAllocatesNothing(t *testing.T) {
-	gputest.Count()
+	gputest.CountCase()
 	b := newBench(t)
 	f := b.feedForward(16, 8)
 	router := DefaultRouterConfig()
@@ -183,7 +183,7 @@ func TestRepeatedCallAllocatesNothing(t *testing.T) {
 
 // Bound anew: other tensors of the same shapes use the plan that is there.
 func TestOtherTensorsSamePlan(t *testing.T) {
-	gputest.Count()
+	gputest.CountCase()
 	b := newBench(t)
 	f := b.feedForward(16, 8)
 	data := normal(1, 2*64*16)
@@ -200,7 +200,7 @@ func TestOtherTensorsSamePlan(t *testing.T) {
 
 // More shapes than plans are kept: the old ones go, and come back when they are needed.
 func TestPlansAreBounded(t *testing.T) {
-	gputest.Count()
+	gputest.CountCase()
 	b := newBench(t)
 	f := b.feedForward(4, 2)
 	first := map[int][]float32{}
@@ -225,7 +225,7 @@ func TestPlansAreBounded(t *testing.T) {
 }
 
 func TestSaveAndLoad(t *testing.T) {
-	gputest.Count()
+	gputest.CountCase()
 	b := newBench(t)
 	f := b.feedForward(12, 4)
 	require.NoError(t, f.Init(11))

@@ -123,7 +123,7 @@ func forEach(t *testing.T, module string, test func(*bench, *golden.Case)) {
 		ran++
 		t.Run(c.Name, func(t *testing.T) {
 			t.Parallel() // kernels compile for seconds on CPU drivers
-			gputest.Count()
+			gputest.CountCase()
 			test(newBench(t), c)
 		})
 	}

@@ -137,7 +137,7 @@ func TestConfigJSON(t *testing.T) {
 }
 
 func TestBadCalls(t *testing.T) {
-	gputest.Count()
+	gputest.CountCase()
 	b := newBench(t)
 	config := DefaultConditionalRoutedFeedForwardConfig()
 	config.Dim, config.NumHeavyTokens = 8, 4
@@ -182,7 +182,7 @@ func TestBadCalls(t *testing.T) {
 
 // Tensors of another device and closed modules are refused.
 func TestOtherDeviceAndClosed(t *testing.T) {
-	gputest.Count()
+	gputest.CountCase()
 	b := newBench(t)
 	other, err := vk.Open(vk.Options{CacheDir: "-"})
 	require.NoError(t, err)
@@ -223,7 +223,7 @@ func TestOtherDeviceAndClosed(t *testing.T) {
 
 // Truncated and lying files change nothing.
 func TestBadFiles(t *testing.T) {
-	gputest.Count()
+	gputest.CountCase()
 	b := newBench(t)
 	rc := DefaultRouterConfig()
 	rc.Dim = 8

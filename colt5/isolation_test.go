@@ -58,14 +58,14 @@ func TestPrecisionOfEveryModule(t *testing.T) {
 		}
 		for _, s := range b.subjects(p) {
 			t.Run(fmt.Sprint(p, " ", s.name), func(t *testing.T) {
-				gputest.Count()
+				gputest.CountCase()
 				for _, test := range []func(*bench, subject){itemsAreAlone, nanItemsAreAlone, repeatedCall, memoryAsMeasured, saveAndLoad} {
 					test(&bench{t, b.dev}, s)
 				}
 			})
 		}
 		t.Run(fmt.Sprint(p, " causal"), func(t *testing.T) {
-			gputest.Count()
+			gputest.CountCase()
 			const items = 32
 			c := causalAttention(&bench{t, b.dev}, in(p, smallAutoregressive()))
 			for seed := range uint64(4) {
@@ -84,7 +84,7 @@ func TestNaNPaddingIsAlone(t *testing.T) {
 		if p.Supported(b.dev.Caps()) != nil {
 			continue
 		}
-		gputest.Count()
+		gputest.CountCase()
 		c := smallAttention()
 		c.Dim, c.LightDimHead, c.HeavyDimHead, c.Precision = 16, 8, 8, p
 		a := create(b, NewConditionalRoutedAttention, c)

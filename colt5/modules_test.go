@@ -24,7 +24,7 @@ func TestEveryModule(t *testing.T) {
 				{"memory", memoryAsMeasured}, {"save and load", saveAndLoad}, {"profile", profiles},
 			} {
 				t.Run(test.name, func(t *testing.T) {
-					gputest.Count()
+					gputest.CountCase()
 					test.run(&bench{t, b.dev}, s)
 				})
 			}
@@ -129,7 +129,7 @@ func (b *bench) checkMemory(m anyModule, y *Tensor, in inputs, memory func() (Me
 
 // TestMemoryOfIDs is memoryAsMeasured for the modules that read ids.
 func TestMemoryOfIDs(t *testing.T) {
-	gputest.Count()
+	gputest.CountCase()
 	b := newBench(t)
 	e, a := create(b, NewEncoder, smallEncoder()), create(b, NewAutoregressiveTransformer, smallTransformer())
 	x, err := FromInt32(b.dev, make([]int32, 2*smallN), 2, smallN)
@@ -182,7 +182,7 @@ func profiles(b *bench, s subject) {
 
 // Every parameter counts: another value of any of them changes some output.
 func TestEveryParameterCounts(t *testing.T) {
-	gputest.Count()
+	gputest.CountCase()
 	b := newBench(t)
 	for _, s := range b.subjects(F32) {
 		v := s.some(9, 1, false)

@@ -48,7 +48,7 @@ func TestPrecisionSplitProducts(t *testing.T) {
 			if missing := p.Supported(b.dev.Caps()); missing != nil {
 				t.Skip(missing)
 			}
-			gputest.Count()
+			gputest.CountCase()
 			in, c := &bench{t, b.dev}, c
 			c.Precision = p
 			m := create(in, NewConditionalRoutedFeedForward, c)

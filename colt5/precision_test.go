@@ -35,7 +35,7 @@ func TestPrecision(t *testing.T) {
 			}
 			require.NoError(t, err)
 			defer func() { assert.NoError(t, f.Close()) }()
-			gputest.Count()
+			gputest.CountCase()
 			exact, err := colt5.NewConditionalRoutedFeedForward(dev, halfConfig(colt5.F32))
 			require.NoError(t, err)
 			defer func() { assert.NoError(t, exact.Close()) }()
@@ -132,7 +132,7 @@ func TestPrecisionNames(t *testing.T) {
 func halfCall(t *testing.T) (w *colt5.Tensor, forward func() []float32) {
 	t.Helper()
 	dev := gputest.Device(t)
-	gputest.Count()
+	gputest.CountCase()
 	const n, c = 3, 32
 	f, err := colt5.NewConditionalRoutedFeedForward(dev, halfConfig(colt5.F16))
 	require.NoError(t, err)

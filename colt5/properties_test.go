@@ -113,7 +113,7 @@ func TestCausal(t *testing.T) {
 	b := newBench(t)
 	for _, config := range causalConfigs() {
 		t.Run(config.name, func(t *testing.T) {
-			gputest.Count()
+			gputest.CountCase()
 			c, r := causalAttention(&bench{t, b.dev}, config.ConditionalRoutedAutoregressiveAttentionConfig), rand.New(rand.NewPCG(1, 1))
 			const items = 126
 			for range (config.trials + items - 2) / (items - 1) {
@@ -136,7 +136,7 @@ func TestCausalPrefix(t *testing.T) {
 	b := newBench(t)
 	for _, config := range causalConfigs() {
 		t.Run(config.name, func(t *testing.T) {
-			gputest.Count()
+			gputest.CountCase()
 			c := causalAttention(&bench{t, b.dev}, config.ConditionalRoutedAutoregressiveAttentionConfig)
 			c.prefixes(t, rand.New(rand.NewPCG(2, 1)), config.trials/smallN+1, smallN)
 		})
@@ -145,7 +145,7 @@ func TestCausalPrefix(t *testing.T) {
 
 // TestCausalTransformer: the same of a whole transformer on bytes.
 func TestCausalTransformer(t *testing.T) {
-	gputest.Count()
+	gputest.CountCase()
 	b := newBench(t)
 	config := smallTransformer()
 	config.NumRoutedKV = 1
@@ -161,7 +161,7 @@ func TestCausalTransformer(t *testing.T) {
 
 // Memories in another order give the same: attention sums over a set.
 func TestCrossAttentionForgetsOrder(t *testing.T) {
-	gputest.Count()
+	gputest.CountCase()
 	b := newBench(t)
 	const items, n, m = 3, 20, 200
 	config := smallCross()
@@ -217,7 +217,7 @@ func TestLightGroups(t *testing.T) {
 			continue
 		}
 		t.Run(s.name, func(t *testing.T) {
-			gputest.Count()
+			gputest.CountCase()
 			in := &bench{t, b.dev}
 			for _, masks := range []bool{false, true} {
 				in.groups(s, s.some(5, 3, masks), budgets, forget)

@@ -23,7 +23,7 @@ func TestRouter(t *testing.T) {
 		{b: 2, n: 33, dim: 16, routes: 17, tokens: 5, straight: true, cosine: true},
 	} {
 		t.Run(fmt.Sprintf("%+v", test), func(t *testing.T) {
-			gputest.Count()
+			gputest.CountCase()
 			b := newBench(t)
 			config := DefaultRouterConfig()
 			config.Dim, config.NumRoutingTokens, config.StraightThrough, config.LearnedRoutingTokens = test.dim, test.routes, test.straight, test.learnt
@@ -76,7 +76,7 @@ func TestRouter(t *testing.T) {
 
 // A sequence that is not longer than the tokens to choose is not routed: scores are the mask.
 func TestRouterTakesAll(t *testing.T) {
-	gputest.Count()
+	gputest.CountCase()
 	b := newBench(t)
 	config := DefaultRouterConfig()
 	config.Dim, config.NumRoutingTokens = 4, 2
@@ -104,7 +104,7 @@ func TestRouterTakesAll(t *testing.T) {
 
 // Random routing: real tokens alone, another seed chooses others, the same seed the same; scores are 1.
 func TestRandomRouting(t *testing.T) {
-	gputest.Count()
+	gputest.CountCase()
 	b := newBench(t)
 	config := DefaultRouterConfig()
 	config.Dim, config.StraightThrough = 4, false

@@ -43,7 +43,7 @@ func (b *bench) decided(c RouterConfig, logits []float32, items, tokens int, mas
 // Ties, saturated scores and empty slots, counted by hand. Where logits lie far apart, 20 iterations leave it at whole tokens that score 1: the
 // 0.25 left over would go to the next only after many more.
 func TestRouterStatistics(t *testing.T) {
-	gputest.Count()
+	gputest.CountCase()
 	b := newBench(t)
 	logits := []float32{
 		5, 1, 5, 5, 0, 0, 0, 0, // three share 2.25; the third is left out
@@ -84,7 +84,7 @@ func TestRouterStatistics(t *testing.T) {
 
 // Blocks route on their own; the last one is short.
 func TestRouterStatisticsOfBlocks(t *testing.T) {
-	gputest.Count()
+	gputest.CountCase()
 	b := newBench(t)
 	config := DefaultRouterConfig()
 	config.RouteBlockSize = 4
@@ -98,7 +98,7 @@ func TestRouterStatisticsOfBlocks(t *testing.T) {
 func TestRouterStatisticsOfWindows(t *testing.T) {
 	b := newBench(t)
 	for _, causal := range []bool{false, true} {
-		gputest.Count()
+		gputest.CountCase()
 		config := smallAutoregressive()
 		config.HeavyWindowSize, config.NumHeavyTokensQ, config.NumHeavyTokensKV, config.CausalQueryRouting = 4, 2, 3, causal
 		a := create(b, NewConditionalRoutedAutoregressiveAttention, config)
@@ -140,7 +140,7 @@ func TestRouterStatisticsOfWindows(t *testing.T) {
 
 // The routers of a stack have names; those with nothing to decide are left out. Without Inspect nothing is kept.
 func TestLastRouting(t *testing.T) {
-	gputest.Count()
+	gputest.CountCase()
 	b := newBench(t)
 	e := create(b, NewEncoder, smallEncoder())
 	x, y := b.bytes(make([]uint8, smallN), 1, smallN), b.tensor(F32, 1, smallN, smallDim)

@@ -23,7 +23,7 @@ func TestViTTwins(t *testing.T) {
 	for name, c := range map[string]ConditionalRoutedViTConfig{"prime": odd, "soft": soft, "windows": windows, "deep": deep, "nothing routed": whole} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			gputest.Count()
+			gputest.CountCase()
 			b := newBench(t)
 			v := create(b, NewConditionalRoutedViT, c)
 			x, y := normal(3, 2*2*12*27), b.tensor(F32, 2, 11)
@@ -78,7 +78,7 @@ func TestEncoderTwins(t *testing.T) {
 	} {
 		t.Run(fmt.Sprintf("%+v", test), func(t *testing.T) {
 			t.Parallel()
-			gputest.Count()
+			gputest.CountCase()
 			b := newBench(t)
 			c := EncoderConfig{Depth: test.depth, NumTokens: OptionalInt(test.vocabulary), ConditionalRoutedTransformerBlockConfig: oddBlock()}
 			if c.RouterStraightThrough = !test.soft; test.soft {
@@ -121,7 +121,7 @@ func TestEncoderTwins(t *testing.T) {
 
 // A block is an encoder's layer without embedding and norm.
 func TestBlockTwins(t *testing.T) {
-	gputest.Count()
+	gputest.CountCase()
 	b, c := newBench(t), oddBlock()
 	m := create(b, NewConditionalRoutedTransformerBlock, c)
 	const items, n = 3, 53
@@ -148,7 +148,7 @@ func TestAutoregressiveTransformerTwins(t *testing.T) {
 	}{{1, 50, 1, true}, {2, 50, 47, false}, {3, 50, 47, true}} {
 		t.Run(fmt.Sprintf("%+v", test), func(t *testing.T) {
 			t.Parallel()
-			gputest.Count()
+			gputest.CountCase()
 			b := newBench(t)
 			c := AutoregressiveTransformerConfig{
 				Depth: test.depth, NumTokens: test.vocabulary, FFMult: 1.3, ConditionalRoutedAutoregressiveAttentionConfig: evenAutoregressive(),

@@ -108,7 +108,7 @@ func TestAttentionTwins(t *testing.T) {
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			t.Parallel()
-			gputest.Count()
+			gputest.CountCase()
 			b, c := newBench(t), test.start
 			for _, change := range test.change {
 				change(&c)
@@ -151,7 +151,7 @@ func TestCrossAttentionTwins(t *testing.T) {
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			t.Parallel()
-			gputest.Count()
+			gputest.CountCase()
 			b, c := newBench(t), odd
 			test.change(&c)
 			a := create(b, NewConditionalRoutedCrossAttention, c)
@@ -223,7 +223,7 @@ func TestAutoregressiveTwins(t *testing.T) {
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			t.Parallel()
-			gputest.Count()
+			gputest.CountCase()
 			b, c := newBench(t), oddAutoregressive()
 			for _, change := range test.change {
 				change(&c)
@@ -273,7 +273,7 @@ func TestImageAttentionTwins(t *testing.T) {
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			t.Parallel()
-			gputest.Count()
+			gputest.CountCase()
 			b, c := newBench(t), odd
 			for _, change := range test.change {
 				change(&c)

@@ -18,10 +18,10 @@ const limitsDim = 16
 // oneWindow runs an attention over queries, keys and values of n tokens, one after the other in data.
 func oneWindow(t *testing.T, w *WindowAttention, n int, data []float32) []float32 {
 	t.Helper()
-	p, lab := w.config.Precision, gputest.Open(t)
-	a := WindowAttentionArgs{QKV: lab.In("qkv", numbersOf(p, data)), Y: lab.Out("y", p.Size()*n*limitsDim), Items: 1, N: n}
-	lab.Run(func(t *vk.CommandList) error { return w.Record(t, a) })
-	return floatsOf(p, lab, "y")
+	p, gpu := w.config.Precision, gputest.New(t)
+	a := WindowAttentionArgs{QKV: gpu.In("qkv", numbersOf(p, data)), Y: gpu.Out("y", p.Size()*n*limitsDim), Items: 1, N: n}
+	gpu.Run(func(t *vk.CommandList) error { return w.Record(t, a) })
+	return floatsOf(p, gpu, "y")
 }
 
 // withWindows runs a test for each precision, with the kernel of GPUs and with that of CPU drivers.
@@ -125,7 +125,7 @@ func TestWindowAttentionLargeScores(t *testing.T) {
 							data[i] = p.round(size * (0.9 + 0.02*min(max(data[i], -4), 4)))
 						}
 					}
-					want := ref.WindowAttention(ref.WindowAttentionArgs{QKV: data, B: 1, N: n, Heads: 1, Dim: d, Window: window})
+					want := ref.WindowAttention(ref.WindowAttentionArgs{QKV: data, B: 1, N: n, Heads: 1, DimHead: d, Window: window})
 					got := oneWindow(t, w, n, data)
 					for i := range want {
 						require.InDelta(t, want[i], got[i], 0.3, "%g, %d tokens, seed %d, token %d", size, n, seed, i/d)

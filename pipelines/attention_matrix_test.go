@@ -67,22 +67,22 @@ func TestWindowAttentionMatrix(t *testing.T) {
 				for _, masked := range []bool{false, true} {
 					t.Run(fmt.Sprintf("%+v %+v %v", group.config, s, masked), func(t *testing.T) {
 						a := ref.WindowAttentionArgs{QKV: normal(1, s.b*s.n*3*group.Heads*group.DimHead), B: s.b, N: s.n, Heads: group.Heads,
-							Dim: group.DimHead, Window: group.Window, Causal: group.Causal}
+							DimHead: group.DimHead, Window: group.Window, Causal: group.Causal}
 						for i := range a.QKV {
 							a.QKV[i] = p.round(a.QKV[i] * max(group.scale, 1))
 						}
-						lab := gputest.Open(t)
-						g := WindowAttentionArgs{QKV: lab.In("qkv", numbersOf(p, a.QKV)), Y: lab.Out("y", 2*len(a.QKV)/3), Items: s.b, N: s.n}
+						gpu := gputest.New(t)
+						g := WindowAttentionArgs{QKV: gpu.In("qkv", numbersOf(p, a.QKV)), Y: gpu.Out("y", 2*len(a.QKV)/3), Items: s.b, N: s.n}
 						if masked {
 							a.Mask = holes(s.b, s.n)
-							g.Mask = lab.In("mask", a.Mask)
+							g.Mask = gpu.In("mask", a.Mask)
 						}
-						lab.Run(func(t *vk.CommandList) error { return w.Record(t, g) })
-						require.Contains(t, lab.Dispatches()[0], "window_attention_"+p.String())
+						gpu.Run(func(t *vk.CommandList) error { return w.Record(t, g) })
+						require.Contains(t, gpu.Kernels()[0], "window_attention_"+p.String())
 						want := ref.WindowAttention(a)
 						a.Round = p.round
 						naive := ref.WindowAttention32(a)
-						assert.NoError(t, ref.MaxErr(floatsOf(p, lab, "y"), want).Within(ref.Bound(naive, want, p.half())))
+						assert.NoError(t, ref.MaxErr(floatsOf(p, gpu, "y"), want).Within(ref.Bound(naive, want, p.half())))
 					})
 				}
 			}
@@ -101,10 +101,10 @@ func TestWindowAttentionMatrixBits(t *testing.T) {
 		for i := range valid {
 			valid[i] = byte(flag(i%5 != 0))
 		}
-		lab := gputest.Open(t)
-		g := WindowAttentionArgs{QKV: lab.In("qkv", numbersOf(p, data)), Mask: lab.In("mask", valid), Y: lab.Out("y", 2*b*n*h*d), Items: b, N: n}
-		lab.Run(func(t *vk.CommandList) error { return w.Record(t, g) })
-		whole := lab.Uint16("y")
+		gpu := gputest.New(t)
+		g := WindowAttentionArgs{QKV: gpu.In("qkv", numbersOf(p, data)), Mask: gpu.In("mask", valid), Y: gpu.Out("y", 2*b*n*h*d), Items: b, N: n}
+		gpu.Run(func(t *vk.CommandList) error { return w.Record(t, g) })
+		whole := gpu.Uint16("y")
 
 		for token, v := range valid {
 			for i := h * d; v == 0 && i < 3*h*d; i++ {
@@ -118,7 +118,7 @@ func TestWindowAttentionMatrixBits(t *testing.T) {
 					data[(item*n+token)*3*h*d+i] = float32(math.Inf(1))
 				}
 			}
-			part := gputest.Open(t)
+			part := gputest.New(t)
 			g := WindowAttentionArgs{QKV: part.In("qkv", numbersOf(p, data[(item*n+first)*3*h*d:][:(end-first)*3*h*d])), Mask: part.In("mask", valid),
 				Y: part.Out("y", 2*count*h*d), Items: 1, N: n, Rows: end - first, First: first, From: from, Count: count, MaskItems: b, FirstItem: item}
 			part.Run(func(t *vk.CommandList) error { return w.Record(t, g) })
@@ -150,22 +150,22 @@ func TestPatchAttentionMatrix(t *testing.T) {
 			c.Precision = p
 			t.Run(fmt.Sprintf("%+v", c), func(t *testing.T) {
 				a := ref.PatchAttentionArgs{QKV: normal(31, c.height*c.width*3*c.Heads*c.DimHead), Height: c.height, Width: c.width, Heads: c.Heads,
-					Dim: c.DimHead, Patch: c.Patch}
+					DimHead: c.DimHead, Patch: c.Patch}
 				for i := range a.QKV {
 					a.QKV[i] = p.round(a.QKV[i] * c.scale)
 				}
-				lab := gputest.Open(t)
-				room := openPatch(t, lab, c.PatchAttentionConfig)
+				gpu := gputest.New(t)
+				room := openPatch(t, gpu, c.PatchAttentionConfig)
 				// Rows that are no multiple of 8 numbers start at any multiple of 4 bytes.
 				shift := 4 * int(flag(c.DimHead%8 != 0))
-				qkv := lab.In("qkv", numbersOf(p, append(make([]float32, shift/2), a.QKV...))).Slice(uint64(shift), uint64(2*len(a.QKV)))
-				args := PatchAttentionArgs{QKV: qkv, Y: lab.Out("y", 2*len(a.QKV)/3), Height: c.height, Width: c.width}
-				lab.Run(func(t *vk.CommandList) error { return room.Record(t, args) })
-				require.Contains(t, lab.Dispatches()[0], "patch_attention_"+p.String())
+				qkv := gpu.In("qkv", numbersOf(p, append(make([]float32, shift/2), a.QKV...))).Slice(uint64(shift), uint64(2*len(a.QKV)))
+				args := PatchAttentionArgs{QKV: qkv, Y: gpu.Out("y", 2*len(a.QKV)/3), Height: c.height, Width: c.width}
+				gpu.Run(func(t *vk.CommandList) error { return room.Record(t, args) })
+				require.Contains(t, gpu.Kernels()[0], "patch_attention_"+p.String())
 				want := ref.PatchAttention(a)
 				a.Round = p.round
 				naive := ref.PatchAttention32(a)
-				assert.NoError(t, ref.MaxErr(floatsOf(p, lab, "y"), want).Within(ref.Bound(naive, want, p.half())))
+				assert.NoError(t, ref.MaxErr(floatsOf(p, gpu, "y"), want).Within(ref.Bound(naive, want, p.half())))
 			})
 		}
 	}
@@ -175,31 +175,31 @@ func TestPatchAttentionMatrix(t *testing.T) {
 func TestAttentionMatrixTilesAgree(t *testing.T) {
 	const side, heads, dim = 7, 2, 16
 	for _, p := range patchPrecisions(t) {
-		lab := gputest.Open(t)
+		gpu := gputest.New(t)
 		size := side * side * heads * dim
-		qkv, y := lab.In("qkv", numbersOf(p, normal(33, 3*size))), lab.Out("y", 2*size)
+		qkv, y := gpu.In("qkv", numbersOf(p, normal(33, 3*size))), gpu.Out("y", 2*size)
 		for _, direct := range []bool{true, false} { // a device may break ties of matrices and of single numbers differently
-			k, err := newAttentionKernels(lab.Dev, "Test", attentionConfig{name: "patch_attention", dimHead: dim, precision: p,
+			k, err := newAttentionKernels(gpu.Dev, "Test", attentionConfig{name: "patch_attention", dimHead: dim, precision: p,
 				spec: map[uint32]uint32{8: heads, 9: side}})
 			require.NoError(t, err)
 			t.Cleanup(func() { assert.NoError(t, k.Close()) })
 			k.direct = direct
 			var first []uint16
 			for _, tile := range []attentionTile{{64, 32, 4}, {32, 32, 2}, {128, 32, 4}} {
-				if tile.queries > 64 && !direct && lab.Dev.Caps().CPU {
+				if tile.queries > 64 && !direct && gpu.Dev.Caps().CPU {
 					continue // its compiler leaves out the rounding on the way through shared memory, and here of all weights but one row's
 				}
 				made, err := k.get(tile)
 				require.NoError(t, err)
 				groups := uint32(heads) * uint32(tiles(side*side, uint64(tile.queries)))
-				lab.Run(func(t *vk.CommandList) error {
+				gpu.Run(func(t *vk.CommandList) error {
 					return t.Dispatch(vk.Dispatch{Kernel: made, Groups: [3]uint32{groups, 1, 1}, Args: []vk.Access{vk.Read(qkv), vk.Write(y)},
 						Push: vk.Scalars(&patchAttentionPush{side, 0, groups})})
 				})
 				if first == nil {
-					first = lab.Uint16("y")
+					first = gpu.Uint16("y")
 				}
-				assert.True(t, slices.Equal(first, lab.Uint16("y")), "%v, in registers %t: other bits", tile, direct)
+				assert.True(t, slices.Equal(first, gpu.Uint16("y")), "%v, in registers %t: other bits", tile, direct)
 			}
 		}
 	}
@@ -288,10 +288,10 @@ func TestAttentionMatrixBadQueries(t *testing.T) {
 					data[token*3*d+i] = float32(value)
 				}
 			}
-			lab := gputest.Open(t)
-			g := WindowAttentionArgs{QKV: lab.In("qkv", numbersOf(p, data)), Y: lab.Out("y", 2*n*d), Items: 1, N: n}
-			lab.Run(func(t *vk.CommandList) error { return w.Record(t, g) })
-			return lab.Uint16("y")
+			gpu := gputest.New(t)
+			g := WindowAttentionArgs{QKV: gpu.In("qkv", numbersOf(p, data)), Y: gpu.Out("y", 2*n*d), Items: 1, N: n}
+			gpu.Run(func(t *vk.CommandList) error { return w.Record(t, g) })
+			return gpu.Uint16("y")
 		}
 		good := run(func(int) bool { return false }, 0)
 		for _, value := range []float64{math.NaN(), math.Copysign(math.NaN(), -1), math.Inf(1), math.Inf(-1)} {

@@ -16,19 +16,19 @@ func TestCast(t *testing.T) {
 	for _, p := range []DType{F16, BF16} {
 		for _, s := range []struct{ rows, c int }{{1, 1}, {3, 7}, {5, 8}, {2, 9}, {3, 2047}, {2, 2048}, {1, 4105}, {70000, 2}} {
 			t.Run(fmt.Sprintf("%v %+v", p, s), func(t *testing.T) {
-				lab := gputest.Open(t)
+				gpu := gputest.New(t)
 				x := normal(3, s.rows*s.c)
 				for i, v := range []float32{65504, 65519, 65520, -1e30, 0x1p-24, 0x1p-14, 1 + 0x1p-11, 1 + 0x3p-8} {
 					if i < len(x) {
 						x[i] = v
 					}
 				}
-				c, err := NewCast(lab.Dev, CastConfig{C: s.c, Precision: p})
+				c, err := NewCast(gpu.Dev, CastConfig{C: s.c, Precision: p})
 				require.NoError(t, err)
 				defer c.Close()
-				a := CastArgs{X: lab.In("x", x), Y: lab.Out("y", 2*s.rows*p.Columns(s.c)), Rows: s.rows}
-				lab.Run(func(t *vk.CommandList) error { return c.Record(t, a) })
-				want, got := ref.Cast(x, s.c, p.Columns(s.c), p == BF16), lab.Uint16("y")
+				a := CastArgs{X: gpu.In("x", x), Y: gpu.Out("y", 2*s.rows*p.Columns(s.c)), Rows: s.rows}
+				gpu.Run(func(t *vk.CommandList) error { return c.Record(t, a) })
+				want, got := ref.Cast(x, s.c, p.Columns(s.c), p == BF16), gpu.Uint16("y")
 				if p == F16 { // devices may flush what is no normal number
 					for i := range want {
 						if want[i]&0x7c00 == 0 && got[i]&0x7fff == 0 {
@@ -44,29 +44,29 @@ func TestCast(t *testing.T) {
 
 func TestCastKeepsNaN(t *testing.T) {
 	for _, p := range []DType{F16, BF16} {
-		lab := gputest.Open(t)
-		c, err := NewCast(lab.Dev, CastConfig{C: 1, Precision: p})
+		gpu := gputest.New(t)
+		c, err := NewCast(gpu.Dev, CastConfig{C: 1, Precision: p})
 		require.NoError(t, err)
 		defer c.Close()
-		a := CastArgs{X: lab.In("x", []float32{math.Float32frombits(0x7fffffff)}), Y: lab.Out("y", 16), Rows: 1}
-		lab.Run(func(t *vk.CommandList) error { return c.Record(t, a) })
-		assert.True(t, math.IsNaN(float64(floatsOf(p, lab, "y")[0])))
+		a := CastArgs{X: gpu.In("x", []float32{math.Float32frombits(0x7fffffff)}), Y: gpu.Out("y", 16), Rows: 1}
+		gpu.Run(func(t *vk.CommandList) error { return c.Record(t, a) })
+		assert.True(t, math.IsNaN(float64(floatsOf(p, gpu, "y")[0])))
 	}
 }
 
 func TestCastBadInput(t *testing.T) {
-	lab := gputest.Open(t)
+	gpu := gputest.New(t)
 	for _, bad := range []struct {
 		c    CastConfig
 		want string
 	}{{CastConfig{C: 0, Precision: F16}, "C is 0"}, {CastConfig{C: 3}, "Precision is F32, want F16 or BF16"}, {CastConfig{C: 3, Precision: 9}, "want F32, F16 or BF16"}} {
-		_, err := NewCast(lab.Dev, bad.c)
+		_, err := NewCast(gpu.Dev, bad.c)
 		assert.ErrorContains(t, err, bad.want)
 	}
-	c, err := NewCast(lab.Dev, CastConfig{C: 3, Precision: F16})
+	c, err := NewCast(gpu.Dev, CastConfig{C: 3, Precision: F16})
 	require.NoError(t, err)
 	defer c.Close()
-	good := CastArgs{X: lab.In("x", make([]float32, 6)), Y: lab.Out("y", 32), Rows: 2}
+	good := CastArgs{X: gpu.In("x", make([]float32, 6)), Y: gpu.Out("y", 32), Rows: 2}
 	for _, test := range []struct {
 		want   string
 		change func(*CastArgs)
@@ -77,7 +77,7 @@ func TestCastBadInput(t *testing.T) {
 	} {
 		a := good
 		test.change(&a)
-		badRecord(t, lab, test.want, func(t *vk.CommandList) error { return c.Record(t, a) })
+		badRecord(t, gpu, test.want, func(t *vk.CommandList) error { return c.Record(t, a) })
 	}
 }
 
@@ -86,16 +86,16 @@ func TestNormsOf16Bits(t *testing.T) {
 	const rows, c = 37, 68
 	x, gamma, bias := normal(4, rows*c), normal(5, c), normal(6, c)
 	for _, p := range []DType{F16, BF16} {
-		lab := gputest.Open(t)
-		layer, err := NewLayerNorm(lab.Dev, LayerNormConfig{C: c, Y: p})
+		gpu := gputest.New(t)
+		layer, err := NewLayerNorm(gpu.Dev, LayerNormConfig{C: c, Y: p})
 		require.NoError(t, err)
 		defer layer.Close()
-		rms, err := NewRMSNorm(lab.Dev, RMSNormConfig{C: c, Y: p})
+		rms, err := NewRMSNorm(gpu.Dev, RMSNormConfig{C: c, Y: p})
 		require.NoError(t, err)
 		defer rms.Close()
-		xr, g, b := lab.In("x", x), lab.In("gamma", gamma), lab.In("bias", bias)
-		layered, scaled := lab.Out("layered", 2*rows*c), lab.Out("scaled", 2*rows*c)
-		lab.Run(func(t *vk.CommandList) error {
+		xr, g, b := gpu.In("x", x), gpu.In("gamma", gamma), gpu.In("bias", bias)
+		layered, scaled := gpu.Out("layered", 2*rows*c), gpu.Out("scaled", 2*rows*c)
+		gpu.Run(func(t *vk.CommandList) error {
 			return firstError(
 				layer.Record(t, LayerNormArgs{X: xr, Weight: g, Bias: b, Y: layered, Rows: rows}),
 				rms.Record(t, RMSNormArgs{X: xr, Gamma: g, Y: scaled, Rows: rows}))
@@ -105,7 +105,7 @@ func TestNormsOf16Bits(t *testing.T) {
 			for i, v := range want {
 				naive[i] = p.round(float32(v))
 			}
-			assert.NoError(t, ref.MaxErr(floatsOf(p, lab, name), want).Within(ref.Bound(naive, want, 1e-6)), "%v %s", p, name)
+			assert.NoError(t, ref.MaxErr(floatsOf(p, gpu, name), want).Within(ref.Bound(naive, want, 1e-6)), "%v %s", p, name)
 		}
 	}
 	dev := gputest.Device(t)

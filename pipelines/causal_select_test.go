@@ -45,38 +45,38 @@ func TestCausalSelect(t *testing.T) {
 		}},
 	} {
 		t.Run(fmt.Sprintf("%d_%d_%d_%d", test.b, test.n, test.window, test.k), func(t *testing.T) {
-			lab := gputest.Open(t)
+			gpu := gputest.New(t)
 			logits := normal(3, test.b*test.n)
 			if test.change != nil {
 				test.change(logits)
 			}
-			s, err := NewCausalSelect(lab.Dev, CausalSelectConfig{})
+			s, err := NewCausalSelect(gpu.Dev, CausalSelectConfig{})
 			require.NoError(t, err)
 			defer s.Close()
-			plain, err := NewSelect(lab.Dev, SelectConfig{})
+			plain, err := NewSelect(gpu.Dev, SelectConfig{})
 			require.NoError(t, err)
 			defer plain.Close()
 			windows := (test.n + test.window - 1) / test.window
 			slots := 4 * test.b * windows * test.k
 			a := CausalSelectArgs{
-				Logits: lab.In("logits", logits), Values: lab.Out("values", slots), Valid: lab.Out("filled", slots), Indices: lab.Out("indices", slots),
-				QueryValid: lab.Out("chosen", slots), Thresholds: lab.Out("thresholds", 4*test.b*windows), B: test.b, N: test.n, Window: test.window, K: test.k,
+				Logits: gpu.In("logits", logits), Values: gpu.Out("values", slots), Valid: gpu.Out("filled", slots), Indices: gpu.Out("indices", slots),
+				QueryValid: gpu.Out("chosen", slots), Thresholds: gpu.Out("thresholds", 4*test.b*windows), B: test.b, N: test.n, Window: test.window, K: test.k,
 			}
 			first := SelectArgs{
-				Logits: a.Logits, Indices: lab.Out("plain", slots), Valid: a.Valid, Values: a.Values, Rows: test.b, N: test.n, K: test.k, BlockSize: test.window,
+				Logits: a.Logits, Indices: gpu.Out("plain", slots), Valid: a.Valid, Values: a.Values, Rows: test.b, N: test.n, K: test.k, BlockSize: test.window,
 			}
-			lab.Run(func(t *vk.CommandList) error {
+			gpu.Run(func(t *vk.CommandList) error {
 				if err := plain.Record(t, first); err != nil {
 					return err
 				}
 				return s.Record(t, a)
 			})
 			indices, filled := ref.CausalSelect(logits, test.b, test.n, test.window, test.k)
-			assert.Equal(t, indices, lab.Int32("indices"))
-			for i, c := range lab.Uint32("chosen") {
+			assert.Equal(t, indices, gpu.Int32("indices"))
+			for i, c := range gpu.Uint32("chosen") {
 				require.Equal(t, uint32(filled[i]), c, "slot %d", i)
 			}
-			for i, threshold := range lab.Float32("thresholds") {
+			for i, threshold := range gpu.Float32("thresholds") {
 				require.False(t, math.IsNaN(float64(threshold)))
 				for slot := i * test.k; slot < (i+1)*test.k; slot++ {
 					if filled[slot] == 1 && test.window > test.k {
@@ -89,12 +89,12 @@ func TestCausalSelect(t *testing.T) {
 }
 
 func TestCausalSelectBadInput(t *testing.T) {
-	lab := gputest.Open(t)
-	s, err := NewCausalSelect(lab.Dev, CausalSelectConfig{})
+	gpu := gputest.New(t)
+	s, err := NewCausalSelect(gpu.Dev, CausalSelectConfig{})
 	require.NoError(t, err)
 	defer s.Close()
-	logits, values, out := lab.In("logits", normal(1, 20)), lab.In("values", normal(2, 12)), lab.Out("out", 48)
-	good := CausalSelectArgs{Logits: logits, Values: values, Valid: values, Indices: out, QueryValid: lab.Out("chosen", 48), B: 2, N: 10, Window: 4, K: 2}
+	logits, values, out := gpu.In("logits", normal(1, 20)), gpu.In("values", normal(2, 12)), gpu.Out("out", 48)
+	good := CausalSelectArgs{Logits: logits, Values: values, Valid: values, Indices: out, QueryValid: gpu.Out("chosen", 48), B: 2, N: 10, Window: 4, K: 2}
 	for _, test := range []struct {
 		want   string
 		change func(*CausalSelectArgs)
@@ -112,6 +112,6 @@ func TestCausalSelectBadInput(t *testing.T) {
 	} {
 		a := good
 		test.change(&a)
-		badRecord(t, lab, test.want, func(t *vk.CommandList) error { return s.Record(t, a) })
+		badRecord(t, gpu, test.want, func(t *vk.CommandList) error { return s.Record(t, a) })
 	}
 }

@@ -41,7 +41,7 @@ func TestCompiles(t *testing.T) {
 	}
 	start := time.Now()
 	c.run(t)
-	gputest.Count()
+	gputest.CountCase()
 	t.Logf("%s, %s: %d kernels in %.1f s\n%s", dev.Info().Name, dev.Info().DriverInfo, len(c.made), time.Since(start).Seconds(), c.table())
 
 	for _, k := range c.made {

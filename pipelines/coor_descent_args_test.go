@@ -76,12 +76,12 @@ func TestCoorDescentBadConfig(t *testing.T) {
 }
 
 func TestCoorDescentBadInput(t *testing.T) {
-	lab := gputest.Open(t)
-	d := descend(t, lab, CoorDescentConfig{Iters: 3, Eps: 0.1})
-	long := longest(lab.Dev.Caps()) + 1
-	logits, mask, scores := lab.In("logits", normal(1, 40)), lab.In("mask", make([]uint8, 20)), lab.Out("scores", 160)
-	state, row := lab.Out("state", 4*3*16), lab.Out("row", 4*long)
-	scratch := lab.Out("scratch", int(d.Scratch(1, long, 0)))
+	gpu := gputest.New(t)
+	d := descend(t, gpu, CoorDescentConfig{Iters: 3, Eps: 0.1})
+	long := longest(gpu.Dev.Caps()) + 1
+	logits, mask, scores := gpu.In("logits", normal(1, 40)), gpu.In("mask", make([]uint8, 20)), gpu.Out("scores", 160)
+	state, row := gpu.Out("state", 4*3*16), gpu.Out("row", 4*long)
+	scratch := gpu.Out("scratch", int(d.Scratch(1, long, 0)))
 	good := CoorDescentArgs{Logits: logits, Mask: mask, Scores: scores, State: state, Rows: 4, N: 10, Routes: 2, K: 2}
 	for _, test := range []struct {
 		name, want string
@@ -146,14 +146,14 @@ func TestCoorDescentBadInput(t *testing.T) {
 		t.Run(test.name, func(t *testing.T) {
 			a := good
 			test.change(&a)
-			list, err := lab.Dev.NewCommandList(vk.CommandListConfig{Name: "bad"})
+			list, err := gpu.Dev.NewCommandList(vk.CommandListConfig{Name: "bad"})
 			require.NoError(t, err)
 			defer list.Close()
 			assert.ErrorContains(t, d.Record(list, a), "pipelines: CoorDescent: "+test.want)
 			assert.Empty(t, list.Kernels())
 		})
 	}
-	list, err := lab.Dev.NewCommandList(vk.CommandListConfig{Name: "closed"})
+	list, err := gpu.Dev.NewCommandList(vk.CommandListConfig{Name: "closed"})
 	require.NoError(t, err)
 	defer list.Close()
 	assert.NoError(t, d.Record(list, good), "the arguments that all of the above differ from")
@@ -165,17 +165,17 @@ func TestCoorDescentBadInput(t *testing.T) {
 	assert.ErrorIs(t, d.Record(list, good), vk.ErrClosed)
 	assert.Zero(t, d.Scratch(0, 10, 0))
 	assert.Zero(t, d.Scratch(1, 0, 0))
-	assert.Zero(t, CoorDescentScratch(lab.Dev.Caps(), 1, long, 5, 0))
-	assert.Equal(t, d.Scratch(6, long, 0), CoorDescentScratch(lab.Dev.Caps(), 2, long, 0, 3))
+	assert.Zero(t, CoorDescentScratch(gpu.Dev.Caps(), 1, long, 5, 0))
+	assert.Equal(t, d.Scratch(6, long, 0), CoorDescentScratch(gpu.Dev.Caps(), 2, long, 0, 3))
 }
 
 // A dispatch says what it has to read and write.
 func TestCoorDescentWork(t *testing.T) {
-	lab := gputest.Open(t)
+	gpu := gputest.New(t)
 	c := descentCase{config: CoorDescentConfig{Iters: 3, Eps: 0.1}, s: normal(1, 200), mask: someMask(2, 200), rows: 2, n: 100, k: 3, state: true}
-	d := descend(t, lab, c.config)
-	a := c.args(lab, d)
-	list, err := lab.Dev.NewCommandList(vk.CommandListConfig{Name: "work"})
+	d := descend(t, gpu, c.config)
+	a := c.args(gpu, d)
+	list, err := gpu.Dev.NewCommandList(vk.CommandListConfig{Name: "work"})
 	require.NoError(t, err)
 	defer list.Close()
 	require.NoError(t, d.Record(list, a))

@@ -132,8 +132,8 @@ func (c chosenCase) reference(s []float32, mask []uint8) (want []float64, naive 
 // run records with scores, chosen scores, or both, and returns them and the state.
 func (c chosenCase) run(t *testing.T, withScores, withChosen bool) (scores, chosen, state []float32) {
 	t.Helper()
-	lab := gputest.Open(t)
-	d := descend(t, lab, c.schedule)
+	gpu := gputest.New(t)
+	d := descend(t, gpu, c.schedule)
 	s, mask, indices, filled := c.input()
 	units, count := len(indices)/c.slots, c.rows*c.n
 	if c.windows > 0 {
@@ -144,10 +144,10 @@ func (c chosenCase) run(t *testing.T, withScores, withChosen bool) (scores, chos
 		before = 3
 	}
 	out := func(name string, words int) vk.Range {
-		return lab.Out(name, 4*(before+words)).Slice(uint64(4*before), uint64(4*words))
+		return gpu.Out(name, 4*(before+words)).Slice(uint64(4*before), uint64(4*words))
 	}
 	in := func(name string, data []byte, before int) vk.Range {
-		return lab.In(name, append(make([]byte, before), data...)).Slice(uint64(before), uint64(len(data)))
+		return gpu.In(name, append(make([]byte, before), data...)).Slice(uint64(before), uint64(len(data)))
 	}
 	a := CoorDescentArgs{
 		Logits: in("logits", vk.Bytes(s), 2*before/3*4), Rows: c.rows, N: c.n, Routes: c.routes, BlockSize: c.block, Windows: c.windows, Prefix: c.prefix,
@@ -166,22 +166,22 @@ func (c chosenCase) run(t *testing.T, withScores, withChosen bool) (scores, chos
 		}
 	}
 	if c.state {
-		a.State = lab.Out("state", 16*units*c.schedule.Iters)
+		a.State = gpu.Out("state", 16*units*c.schedule.Iters)
 	}
 	kernels := 1
-	if bytes := CoorDescentScratch(lab.Dev.Caps(), c.rows, c.n, c.block, c.windows); bytes > 0 {
-		a.Scratch, kernels = lab.Out("scratch", int(bytes)), c.schedule.Iters+1
+	if bytes := CoorDescentScratch(gpu.Dev.Caps(), c.rows, c.n, c.block, c.windows); bytes > 0 {
+		a.Scratch, kernels = gpu.Out("scratch", int(bytes)), c.schedule.Iters+1
 	}
-	lab.Run(func(t *vk.CommandList) error { return d.Record(t, a) })
-	assert.Len(t, lab.Dispatches(), kernels)
+	gpu.Run(func(t *vk.CommandList) error { return d.Record(t, a) })
+	assert.Len(t, gpu.Kernels(), kernels)
 	if withScores {
-		scores = lab.Float32("scores")[before:]
+		scores = gpu.Float32("scores")[before:]
 	}
 	if withChosen {
-		chosen = lab.Float32("chosen")[before:]
+		chosen = gpu.Float32("chosen")[before:]
 	}
 	if c.state {
-		state = lab.Float32("state")
+		state = gpu.Float32("state")
 	}
 	return scores, chosen, state
 }
@@ -213,7 +213,7 @@ func (c chosenCase) check(t *testing.T) {
 		if c.windows > 0 {
 			part = scores[unit*c.n:]
 		}
-		chosen = append(chosen, ref.ChosenScores(part[from:to], local, words, 1, to-from, c.slots)...)
+		chosen = append(chosen, ref.SelectedScores(part[from:to], local, words, 1, to-from, c.slots)...)
 	})
 	both, got, _ := c.run(t, true, true)
 	assert.Equal(t, scores, both)
@@ -282,9 +282,9 @@ func TestCoorDescentWindowsAreMasks(t *testing.T) {
 					mask[i] = 1
 				}
 				one := descentCase{config: c.schedule, s: s, mask: mask, rows: 2, n: n, routes: 2, k: c.k, state: true}
-				lab := gputest.Open(t)
-				assert.Equal(t, one.run(t, lab), got[window*2*n:(window+1)*2*n], "window %d", window)
-				assert.Equal(t, lab.Float32("state"), state[window*kept:(window+1)*kept], "state of window %d", window)
+				gpu := gputest.New(t)
+				assert.Equal(t, one.run(t, gpu), got[window*2*n:(window+1)*2*n], "window %d", window)
+				assert.Equal(t, gpu.Float32("state"), state[window*kept:(window+1)*kept], "state of window %d", window)
 			}
 		})
 	}

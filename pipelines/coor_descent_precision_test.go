@@ -18,7 +18,7 @@ func TestCoorDescentPrecision(t *testing.T) {
 				s[i] -= 60
 			}
 			c := descentCase{config: routerSchedule, s: s, rows: 1, n: n, k: float64(n) / 32}
-			got := c.run(t, gputest.Open(t))
+			got := c.run(t, gputest.New(t))
 			want, naive := c.reference()
 			assert.Greater(t, ref.MaxErr(naive, want).Rel, 5e-5, "of plain float32: the case is too easy")
 			assert.NoError(t, ref.MaxErr(got, want).Within(1e-5))
@@ -30,7 +30,7 @@ func TestCoorDescentPrecision(t *testing.T) {
 func TestCoorDescentConstantEps(t *testing.T) {
 	for iters, k := range map[int]float64{12: 256, 20: 16, 50: 256} {
 		c := descentCase{config: CoorDescentConfig{Iters: iters, Eps: 0.1}, s: normal(7, 4096), rows: 1, n: 4096, k: k}
-		got := c.run(t, gputest.Open(t))
+		got := c.run(t, gputest.New(t))
 		want, _ := c.reference()
 		assert.NoError(t, ref.MaxErr(got, want).Within(5e-7), "%d iterations, k %g", iters, k)
 	}
@@ -45,7 +45,7 @@ func TestCoorDescentLeastK(t *testing.T) {
 				s[i] = float32(i % 4)
 			}
 			c := descentCase{config: CoorDescentConfig{Iters: 1 + iters, Eps: 0.03}, s: s, rows: 1, n: n, k: 1e-6}
-			c.run(t, gputest.Open(t))
+			c.run(t, gputest.New(t))
 		}
 	}
 }

@@ -19,9 +19,9 @@ func TestCoorDescentState(t *testing.T) {
 				c := descentCase{config: config, s: scaled(normal(21, 3*n), 4), rows: 3, n: n, k: max(0.7, float64(n)/20), state: true}
 				c.mask = someMask(22, 3*n)
 				clear(c.mask[n : 2*n])
-				lab := gputest.Open(t)
-				c.run(t, lab)
-				state := lab.Float32("state")
+				gpu := gputest.New(t)
+				c.run(t, gpu)
+				state := gpu.Float32("state")
 				for row := range 3 {
 					c.checkState(t, row, state[4*config.Iters*row:4*config.Iters*(row+1)])
 				}

@@ -88,44 +88,44 @@ func (c descentCase) reference() (want []float64, naive []float32) {
 }
 
 // args puts the problem on the bench.
-func (c descentCase) args(lab *gputest.Lab, d *CoorDescent) CoorDescentArgs {
+func (c descentCase) args(gpu *gputest.Harness, d *CoorDescent) CoorDescentArgs {
 	a := CoorDescentArgs{
-		Logits: lab.In("logits", c.s), Scores: lab.Out("scores", 4*len(c.s)),
+		Logits: gpu.In("logits", c.s), Scores: gpu.Out("scores", 4*len(c.s)),
 		Rows: c.rows, N: c.n, Routes: c.routes, BlockSize: c.block, K: c.k, WholeUpTo: c.whole,
 	}
 	if c.mask != nil {
-		a.Mask = lab.In("mask", c.mask)
+		a.Mask = gpu.In("mask", c.mask)
 	}
 	if c.state {
-		a.State = lab.Out("state", 16*c.rows*((c.n+c.size()-1)/c.size())*c.config.Iters)
+		a.State = gpu.Out("state", 16*c.rows*((c.n+c.size()-1)/c.size())*c.config.Iters)
 	}
 	if bytes := d.Scratch(c.rows, c.n, c.block); bytes > 0 {
-		a.Scratch = lab.Out("scratch", int(bytes))
+		a.Scratch = gpu.Out("scratch", int(bytes))
 	}
 	return a
 }
 
 // descend is NewCoorDescent, closed when the test ends.
-func descend(t *testing.T, lab *gputest.Lab, config CoorDescentConfig) *CoorDescent {
+func descend(t *testing.T, gpu *gputest.Harness, config CoorDescentConfig) *CoorDescent {
 	t.Helper()
-	d, err := NewCoorDescent(lab.Dev, config)
+	d, err := NewCoorDescent(gpu.Dev, config)
 	require.NoError(t, err)
 	t.Cleanup(func() { assert.NoError(t, d.Close()) })
 	return d
 }
 
 // run runs the problem, checks the scores and that the right kernel ran, and returns the scores.
-func (c descentCase) run(t *testing.T, lab *gputest.Lab) []float32 {
+func (c descentCase) run(t *testing.T, gpu *gputest.Harness) []float32 {
 	t.Helper()
-	d := descend(t, lab, c.config)
-	a := c.args(lab, d)
-	lab.Run(func(t *vk.CommandList) error { return d.Record(t, a) })
+	d := descend(t, gpu, c.config)
+	a := c.args(gpu, d)
+	gpu.Run(func(t *vk.CommandList) error { return d.Record(t, a) })
 	kernels := []string{"coor_descent"}
 	if !a.Scratch.IsZero() {
 		kernels = slices.Repeat([]string{"coor_descent_long"}, c.config.Iters+1)
 	}
-	assert.Equal(t, kernels, lab.Dispatches())
-	got := lab.Float32("scores")
+	assert.Equal(t, kernels, gpu.Kernels())
+	got := gpu.Float32("scores")
 	want, naive := c.reference()
 	e, bound := ref.MaxErr(got, want), ref.Bound(naive, want, 1e-6)
 	assert.NoError(t, e.Within(bound))
@@ -183,13 +183,13 @@ func TestCoorDescentSizes(t *testing.T) {
 		const rows = 3
 		t.Run(fmt.Sprint(n), func(t *testing.T) {
 			c := descentCase{config: routerSchedule, s: scaled(normal(uint64(n), rows*n), 4), rows: rows, n: n, k: float64(n)/16 + 0.3}
-			c.run(t, gputest.Open(t))
+			c.run(t, gputest.New(t))
 		})
 		t.Run(fmt.Sprintf("%d masked", n), func(t *testing.T) {
 			c := descentCase{config: topKSchedule, s: scaled(normal(uint64(n), rows*n), 2), rows: rows, n: n, k: max(1, float64(n)/9)}
 			c.mask = someMask(uint64(n), rows*n)
 			clear(c.mask[n : 2*n]) // a row without any entry
-			c.run(t, gputest.Open(t))
+			c.run(t, gputest.New(t))
 		})
 	}
 }
@@ -198,7 +198,7 @@ func TestCoorDescentSizes(t *testing.T) {
 func TestCoorDescentMillions(t *testing.T) {
 	const n = 4194304
 	c := descentCase{config: CoorDescentConfig{Iters: 4, Eps: 0.1, EpsInit: 1, EpsDecay: 0.5}, s: scaled(normal(5, n), 3), rows: 1, n: n, k: 1024 * 9 / 8}
-	c.run(t, gputest.Open(t))
+	c.run(t, gputest.New(t))
 }
 
 // Every kind of schedule, on a block for one workgroup and on one for several.
@@ -220,7 +220,7 @@ func TestCoorDescentSchedules(t *testing.T) {
 			for _, k := range []float64{1, 72} {
 				t.Run(fmt.Sprintf("%+v n %d k %g", config, n, k), func(t *testing.T) {
 					c := descentCase{config: config, s: scaled(normal(uint64(n), n), 3), rows: 1, n: n, k: k}
-					c.run(t, gputest.Open(t))
+					c.run(t, gputest.New(t))
 				})
 			}
 		}
@@ -266,7 +266,7 @@ func TestCoorDescentEdges(t *testing.T) {
 			for _, config := range []CoorDescentConfig{routerSchedule, topKSchedule} {
 				t.Run(fmt.Sprintf("%s n %d eps %g", test.name, n, config.Eps), func(t *testing.T) {
 					c := descentCase{config: config, s: fill(n, test.f), rows: 1, n: n, k: test.k}
-					c.run(t, gputest.Open(t))
+					c.run(t, gputest.New(t))
 				})
 			}
 		}
@@ -295,7 +295,7 @@ func TestCoorDescentBlocks(t *testing.T) {
 					rows: test.rows, n: test.n, routes: test.routes, block: test.block, whole: test.whole, k: 4.5, state: state,
 				}
 				c.mask = someMask(12, test.rows*test.n/test.routes)
-				got := c.run(t, gputest.Open(t))
+				got := c.run(t, gputest.New(t))
 				if test.block == 0 || test.n > 2000 {
 					return
 				}
@@ -310,7 +310,7 @@ func TestCoorDescentBlocks(t *testing.T) {
 				from = c.n*(c.rows/c.routes-1) + whole - test.block
 				lone.mask = c.mask[from : from+test.block]
 				from = c.n*(c.rows-1) + whole - test.block
-				assert.Equal(t, got[from:from+test.block], lone.run(t, gputest.Open(t)))
+				assert.Equal(t, got[from:from+test.block], lone.run(t, gputest.New(t)))
 			})
 		}
 	}
@@ -322,16 +322,16 @@ func TestCoorDescentInPlace(t *testing.T) {
 	for _, n := range []int{130, 1024, limit + 2} {
 		t.Run(fmt.Sprint(n), func(t *testing.T) {
 			c := descentCase{config: topKSchedule, s: normal(3, 2*n), rows: 2, n: n, k: 10}
-			want := c.run(t, gputest.Open(t))
-			lab := gputest.Open(t)
-			d := descend(t, lab, c.config)
-			a := CoorDescentArgs{Logits: lab.InOut("both", c.s), Rows: 2, N: n, K: 10}
+			want := c.run(t, gputest.New(t))
+			gpu := gputest.New(t)
+			d := descend(t, gpu, c.config)
+			a := CoorDescentArgs{Logits: gpu.InOut("both", c.s), Rows: 2, N: n, K: 10}
 			a.Scores = a.Logits
 			if bytes := d.Scratch(2, n, 0); bytes > 0 {
-				a.Scratch = lab.Out("scratch", int(bytes))
+				a.Scratch = gpu.Out("scratch", int(bytes))
 			}
-			lab.Run(func(t *vk.CommandList) error { return d.Record(t, a) })
-			assert.Equal(t, want, lab.Float32("both"))
+			gpu.Run(func(t *vk.CommandList) error { return d.Record(t, a) })
+			assert.Equal(t, want, gpu.Float32("both"))
 		})
 	}
 }
@@ -364,7 +364,7 @@ func TestCoorDescentGolden(t *testing.T) {
 			if mask := g.Inputs["mask"].U8; len(mask) > 0 {
 				c.mask = mask
 			}
-			got := c.run(t, gputest.Open(t))
+			got := c.run(t, gputest.New(t))
 			assert.NoError(t, ref.MaxErr(got, g.Outputs["y"].Float64s()).Within(g.OutputBound("y")))
 		})
 	}

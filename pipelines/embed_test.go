@@ -22,7 +22,7 @@ func TestEmbed(t *testing.T) {
 		{300, 256, 255, true, false}, {5, 9, 512, false, false}, {9, 3, 1028, false, true}, {70001, 256, 4, true, false}, {3, 300, 1031, true, false},
 	} {
 		t.Run(fmt.Sprintf("%+v", test), func(t *testing.T) {
-			lab := gputest.Open(t)
+			gpu := gputest.New(t)
 			rng := rand.New(rand.NewPCG(1, uint64(test.rows)))
 			ids, small := make([]int32, test.rows), make([]uint8, test.rows)
 			for i := range ids {
@@ -36,33 +36,33 @@ func TestEmbed(t *testing.T) {
 				small[i] = uint8(ids[i])
 			}
 			table := normal(2, test.v*test.c)
-			e, err := NewEmbed(lab.Dev, EmbedConfig{C: test.c, V: test.v, Bytes: test.bytes})
+			e, err := NewEmbed(gpu.Dev, EmbedConfig{C: test.c, V: test.v, Bytes: test.bytes})
 			require.NoError(t, err)
 			defer e.Close()
-			a := EmbedArgs{Table: lab.In("table", table), Y: lab.Out("y", 4*test.rows*test.c), Bad: lab.InOut("bad", []uint32{0}), Rows: test.rows}
+			a := EmbedArgs{Table: gpu.In("table", table), Y: gpu.Out("y", 4*test.rows*test.c), Bad: gpu.InOut("bad", []uint32{0}), Rows: test.rows}
 			if test.bytes {
-				a.IDs = lab.In("ids", small)
+				a.IDs = gpu.In("ids", small)
 			} else {
-				a.IDs = lab.In("ids", ids)
+				a.IDs = gpu.In("ids", ids)
 			}
-			lab.Run(func(t *vk.CommandList) error { return e.Record(t, a) })
+			gpu.Run(func(t *vk.CommandList) error { return e.Record(t, a) })
 			want, bad := ref.Embed(ids, table, test.v, test.c)
-			assert.NoError(t, ref.MaxErr(lab.Float32("y"), want).Within(0))
-			assert.Equal(t, []uint32{uint32(bad)}, lab.Uint32("bad"))
+			assert.NoError(t, ref.MaxErr(gpu.Float32("y"), want).Within(0))
+			assert.Equal(t, []uint32{uint32(bad)}, gpu.Uint32("bad"))
 		})
 	}
 }
 
 func TestEmbedBadInput(t *testing.T) {
-	lab := gputest.Open(t)
-	_, err := NewEmbed(lab.Dev, EmbedConfig{V: 3})
+	gpu := gputest.New(t)
+	_, err := NewEmbed(gpu.Dev, EmbedConfig{V: 3})
 	assert.ErrorContains(t, err, "C is 0, want 1")
-	_, err = NewEmbed(lab.Dev, EmbedConfig{C: 3})
+	_, err = NewEmbed(gpu.Dev, EmbedConfig{C: 3})
 	assert.ErrorContains(t, err, "V is 0, want 1")
-	e, err := NewEmbed(lab.Dev, EmbedConfig{C: 4, V: 10})
+	e, err := NewEmbed(gpu.Dev, EmbedConfig{C: 4, V: 10})
 	require.NoError(t, err)
 	defer e.Close()
-	ids, table, y, bad := lab.In("ids", make([]int32, 3)), lab.In("table", normal(1, 40)), lab.Out("y", 48), lab.InOut("bad", []uint32{0})
+	ids, table, y, bad := gpu.In("ids", make([]int32, 3)), gpu.In("table", normal(1, 40)), gpu.Out("y", 48), gpu.InOut("bad", []uint32{0})
 	good := EmbedArgs{IDs: ids, Table: table, Y: y, Bad: bad, Rows: 3}
 	for _, test := range []struct {
 		want   string
@@ -77,6 +77,6 @@ func TestEmbedBadInput(t *testing.T) {
 	} {
 		a := good
 		test.change(&a)
-		badRecord(t, lab, test.want, func(t *vk.CommandList) error { return e.Record(t, a) })
+		badRecord(t, gpu, test.want, func(t *vk.CommandList) error { return e.Record(t, a) })
 	}
 }

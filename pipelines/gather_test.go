@@ -73,13 +73,13 @@ func slots(kind slotKind, b, n, k int) slotList {
 }
 
 // put puts the optional parts on a bench.
-func (s slotList) put(lab *gputest.Lab) (indices, score, filled vk.Range) {
-	indices = lab.In("indices", s.indices)
+func (s slotList) put(gpu *gputest.Harness) (indices, score, filled vk.Range) {
+	indices = gpu.In("indices", s.indices)
 	if s.score != nil {
-		score = lab.In("score", s.score)
+		score = gpu.In("score", s.score)
 	}
 	if s.filled != nil {
-		filled = lab.In("filled", s.filled)
+		filled = gpu.In("filled", s.filled)
 	}
 	return indices, score, filled
 }
@@ -101,55 +101,55 @@ func TestGather(t *testing.T) {
 		{1, 5, 65600, 129, all}, // a workgroup a row, more than many devices allow in x
 	} {
 		t.Run(fmt.Sprintf("%d_%d_%d_%d", test.b, test.n, test.k, test.c), func(t *testing.T) {
-			lab := gputest.Open(t)
+			gpu := gputest.New(t)
 			s := slots(test.kind, test.b, test.n, test.k)
 			x := normal(1, test.b*test.n*test.c)
-			g, err := NewGather(lab.Dev, GatherConfig{C: test.c})
+			g, err := NewGather(gpu.Dev, GatherConfig{C: test.c})
 			require.NoError(t, err)
 			defer g.Close()
-			a := GatherArgs{X: lab.In("x", x), Y: lab.Out("y", 4*test.b*test.k*test.c), B: test.b, N: test.n, K: test.k}
-			a.Indices, a.Score, a.Valid = s.put(lab)
-			lab.Run(func(t *vk.CommandList) error { return g.Record(t, a) })
+			a := GatherArgs{X: gpu.In("x", x), Y: gpu.Out("y", 4*test.b*test.k*test.c), B: test.b, N: test.n, K: test.k}
+			a.Indices, a.Score, a.Valid = s.put(gpu)
+			gpu.Run(func(t *vk.CommandList) error { return g.Record(t, a) })
 			// A product of two float32 is the same everywhere.
 			assert.Equal(t, ref.Gather32(ref.GatherArgs{
-				X: x, Indices: s.refIndices, Score: s.score, Filled: s.refFilled, B: test.b, N: test.n, C: test.c, K: test.k,
-			}), lab.Float32("y"))
+				X: x, Indices: s.refIndices, Score: s.score, Valid: s.refFilled, B: test.b, N: test.n, C: test.c, K: test.k,
+			}), gpu.Float32("y"))
 		})
 	}
 }
 
 func TestGatherShifted(t *testing.T) {
 	for _, c := range []int{1, 7, 8} {
-		lab, start := gputest.Open(t), rowsOf(c)
+		gpu, start := gputest.New(t), rowsOf(c)
 		const b, n, k = 2, 9, 5
 		s, x := slots(slotKind{true, true, true}, b, n, k), normal(1, b*n*c)
-		g, err := NewGather(lab.Dev, GatherConfig{C: c})
+		g, err := NewGather(gpu.Dev, GatherConfig{C: c})
 		require.NoError(t, err)
 		defer g.Close()
 		a := GatherArgs{
-			X: inShifted(lab, "x", x, start), Indices: inShifted(lab, "indices", s.indices, words), Score: inShifted(lab, "score", s.score, words),
-			Valid: inShifted(lab, "filled", s.filled, words), Y: outShifted(lab, "y", b*k*c, start), B: b, N: n, K: k,
+			X: inShifted(gpu, "x", x, start), Indices: inShifted(gpu, "indices", s.indices, words), Score: inShifted(gpu, "score", s.score, words),
+			Valid: inShifted(gpu, "filled", s.filled, words), Y: outShifted(gpu, "y", b*k*c, start), B: b, N: n, K: k,
 		}
-		lab.Run(func(t *vk.CommandList) error { return g.Record(t, a) })
-		want := ref.Gather32(ref.GatherArgs{X: x, Indices: s.refIndices, Score: s.score, Filled: s.refFilled, B: b, N: n, C: c, K: k})
-		assert.Equal(t, want, unshifted(t, lab, "y", start), c)
+		gpu.Run(func(t *vk.CommandList) error { return g.Record(t, a) })
+		want := ref.Gather32(ref.GatherArgs{X: x, Indices: s.refIndices, Score: s.score, Valid: s.refFilled, B: b, N: n, C: c, K: k})
+		assert.Equal(t, want, unshifted(t, gpu, "y", start), c)
 	}
 }
 
 func TestGatherBadInput(t *testing.T) {
-	lab := gputest.Open(t)
+	gpu := gputest.New(t)
 	for _, c := range []int{0, -1, 1 << 30} {
-		_, err := NewGather(lab.Dev, GatherConfig{C: c})
+		_, err := NewGather(gpu.Dev, GatherConfig{C: c})
 		assert.ErrorContains(t, err, fmt.Sprintf("pipelines: Gather: C is %d, want 1 to", c))
 	}
-	g, err := NewGather(lab.Dev, GatherConfig{C: 8})
+	g, err := NewGather(gpu.Dev, GatherConfig{C: 8})
 	require.NoError(t, err)
 	defer g.Close()
-	big := lab.In("big", make([]float32, 400))
+	big := gpu.In("big", make([]float32, 400))
 	good := GatherArgs{
-		X: lab.In("x", normal(1, 2*5*8)), Indices: lab.In("indices", make([]int32, 6)), Y: lab.Out("y", 2*3*8*4), B: 2, N: 5, K: 3,
+		X: gpu.In("x", normal(1, 2*5*8)), Indices: gpu.In("indices", make([]int32, 6)), Y: gpu.Out("y", 2*3*8*4), B: 2, N: 5, K: 3,
 	}
-	badInput(t, lab, good, g.Record, []badCase[GatherArgs]{
+	badInput(t, gpu, good, g.Record, []badCase[GatherArgs]{
 		{"B is 0, want 1", func(a *GatherArgs) { a.B = 0 }},
 		{"N is -1, want 1", func(a *GatherArgs) { a.N = -1 }},
 		{"K is 0, want 1", func(a *GatherArgs) { a.K = 0 }},
@@ -169,7 +169,7 @@ func TestGatherBadInput(t *testing.T) {
 	require.NoError(t, g.Close())
 	require.NoError(t, g.Close())
 	require.NoError(t, (*Gather)(nil).Close())
-	badInput(t, lab, good, g.Record, []badCase[GatherArgs]{{"closed", func(*GatherArgs) {}}})
+	badInput(t, gpu, good, g.Record, []badCase[GatherArgs]{{"closed", func(*GatherArgs) {}}})
 }
 
 type badCase[A any] struct {
@@ -178,12 +178,12 @@ type badCase[A any] struct {
 }
 
 // badInput spoils good arguments in one way after the other, and wants an error and no dispatch each time.
-func badInput[A any](t *testing.T, lab *gputest.Lab, good A, record func(*vk.CommandList, A) error, cases []badCase[A]) {
+func badInput[A any](t *testing.T, gpu *gputest.Harness, good A, record func(*vk.CommandList, A) error, cases []badCase[A]) {
 	t.Helper()
 	for _, c := range cases {
 		a := good
 		c.change(&a)
-		list, err := lab.Dev.NewCommandList(vk.CommandListConfig{Name: "bad"})
+		list, err := gpu.Dev.NewCommandList(vk.CommandListConfig{Name: "bad"})
 		require.NoError(t, err)
 		assert.ErrorContains(t, record(list, a), c.want)
 		assert.Empty(t, list.Kernels(), c.want)

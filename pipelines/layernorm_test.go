@@ -17,24 +17,24 @@ func TestLayerNorm(t *testing.T) {
 		{13, 509, 0}, {101, 512, 7}, {3, 2048, 2}, {2, 4099, 1}, {70000, 4, 0}, {257, 4, 64},
 	} {
 		t.Run(fmt.Sprintf("%dx%d_%d", size.rows, size.c, size.period), func(t *testing.T) {
-			lab := gputest.Open(t)
+			gpu := gputest.New(t)
 			x := normal(1, size.rows*size.c)
 			layerNormRows(x, size.rows, size.c)
 			r := ref.LayerNormArgs{X: x, Weight: normal(2, size.c), Bias: normal(3, size.c), Rows: size.rows, C: size.c, Period: size.period}
-			n, err := NewLayerNorm(lab.Dev, LayerNormConfig{C: size.c, Add: size.period > 0})
+			n, err := NewLayerNorm(gpu.Dev, LayerNormConfig{C: size.c, Add: size.period > 0})
 			require.NoError(t, err)
 			defer n.Close()
 			a := LayerNormArgs{
-				X: lab.In("x", x), Weight: lab.In("weight", r.Weight), Bias: lab.In("bias", r.Bias), Y: lab.Out("y", 4*len(x)),
+				X: gpu.In("x", x), Weight: gpu.In("weight", r.Weight), Bias: gpu.In("bias", r.Bias), Y: gpu.Out("y", 4*len(x)),
 				Rows: size.rows, Period: size.period,
 			}
 			if size.period > 0 {
 				r.Add = normal(4, size.period*size.c)
-				a.Add = lab.In("add", r.Add)
+				a.Add = gpu.In("add", r.Add)
 			}
-			lab.Run(func(t *vk.CommandList) error { return n.Record(t, a) })
+			gpu.Run(func(t *vk.CommandList) error { return n.Record(t, a) })
 			want := ref.LayerNorm(r)
-			assert.NoError(t, ref.MaxErr(lab.Float32("y"), want).Within(ref.Bound(ref.LayerNorm32(r), want, 1e-6)))
+			assert.NoError(t, ref.MaxErr(gpu.Float32("y"), want).Within(ref.Bound(ref.LayerNorm32(r), want, 1e-6)))
 		})
 	}
 }
@@ -57,7 +57,7 @@ func layerNormRows(x []float32, rows, c int) {
 func TestLayerNormLargeMean(t *testing.T) {
 	for _, c := range []int{48, 509, 2048} {
 		t.Run(fmt.Sprint(c), func(t *testing.T) {
-			lab := gputest.Open(t)
+			gpu := gputest.New(t)
 			const rows = 9
 			r := ref.LayerNormArgs{X: normal(5, rows*c), Weight: make([]float32, c), Bias: make([]float32, c), Rows: rows, C: c}
 			for i := range r.X {
@@ -66,12 +66,12 @@ func TestLayerNormLargeMean(t *testing.T) {
 			for i := range c {
 				r.Weight[i] = 1
 			}
-			n, err := NewLayerNorm(lab.Dev, LayerNormConfig{C: c})
+			n, err := NewLayerNorm(gpu.Dev, LayerNormConfig{C: c})
 			require.NoError(t, err)
 			defer n.Close()
-			a := LayerNormArgs{X: lab.In("x", r.X), Weight: lab.In("weight", r.Weight), Bias: lab.In("bias", r.Bias), Y: lab.Out("y", 4*len(r.X)), Rows: rows}
-			lab.Run(func(t *vk.CommandList) error { return n.Record(t, a) })
-			assert.NoError(t, ref.MaxErr(lab.Float32("y"), ref.LayerNorm(r)).Within(2e-6))
+			a := LayerNormArgs{X: gpu.In("x", r.X), Weight: gpu.In("weight", r.Weight), Bias: gpu.In("bias", r.Bias), Y: gpu.Out("y", 4*len(r.X)), Rows: rows}
+			gpu.Run(func(t *vk.CommandList) error { return n.Record(t, a) })
+			assert.NoError(t, ref.MaxErr(gpu.Float32("y"), ref.LayerNorm(r)).Within(2e-6))
 		})
 	}
 }
@@ -80,45 +80,45 @@ func TestLayerNormLargeMean(t *testing.T) {
 func TestLayerNormPlaces(t *testing.T) {
 	for _, c := range []int{31, 32} {
 		t.Run(fmt.Sprint(c), func(t *testing.T) {
-			lab := gputest.Open(t)
+			gpu := gputest.New(t)
 			const rows, skip = 11, 3
 			x, weight, bias := normal(1, rows*c), normal(2, c), normal(3, c)
-			n, err := NewLayerNorm(lab.Dev, LayerNormConfig{C: c})
+			n, err := NewLayerNorm(gpu.Dev, LayerNormConfig{C: c})
 			require.NoError(t, err)
 			defer n.Close()
-			a := LayerNormArgs{X: lab.In("x", x), Weight: lab.In("weight", weight), Bias: lab.In("bias", bias), Y: lab.Out("y", 4*len(x)), Rows: rows}
-			place := lab.InOut("place", x)
+			a := LayerNormArgs{X: gpu.In("x", x), Weight: gpu.In("weight", weight), Bias: gpu.In("bias", bias), Y: gpu.Out("y", 4*len(x)), Rows: rows}
+			place := gpu.InOut("place", x)
 			inPlace, slice := a, a
 			inPlace.X, inPlace.Y = place, place
 			bytes := uint64(4 * c)
 			slice.X, slice.Rows = a.X.Slice(skip*bytes, 2*bytes), 2
-			slice.Y = lab.Out("slice", 4*len(x)).Slice(skip*bytes, 2*bytes)
-			lab.Run(func(t *vk.CommandList) error {
+			slice.Y = gpu.Out("slice", 4*len(x)).Slice(skip*bytes, 2*bytes)
+			gpu.Run(func(t *vk.CommandList) error {
 				return firstError(n.Record(t, a), n.Record(t, inPlace), n.Record(t, slice))
 			})
-			y := lab.Float32("y")
-			assert.Equal(t, y, lab.Float32("place"))
-			assert.Equal(t, y[skip*c:(skip+2)*c], lab.Float32("slice")[skip*c:(skip+2)*c])
+			y := gpu.Float32("y")
+			assert.Equal(t, y, gpu.Float32("place"))
+			assert.Equal(t, y[skip*c:(skip+2)*c], gpu.Float32("slice")[skip*c:(skip+2)*c])
 			for _, i := range []int{skip*c - 1, (skip + 2) * c} {
-				assert.Equal(t, uint32(0xffffffff), lab.Uint32("slice")[i], "written beside the slice")
+				assert.Equal(t, uint32(0xffffffff), gpu.Uint32("slice")[i], "written beside the slice")
 			}
 		})
 	}
 }
 
 func TestLayerNormBadInput(t *testing.T) {
-	lab := gputest.Open(t)
+	gpu := gputest.New(t)
 	for _, c := range []int{0, -1, 1 << 30} {
-		_, err := NewLayerNorm(lab.Dev, LayerNormConfig{C: c})
+		_, err := NewLayerNorm(gpu.Dev, LayerNormConfig{C: c})
 		assert.ErrorContains(t, err, fmt.Sprintf("pipelines: LayerNorm: C is %d, want 1 to", c))
 	}
-	big := lab.In("big", make([]float32, 400))
-	good := LayerNormArgs{X: lab.In("x", normal(1, 40)), Weight: lab.In("weight", normal(2, 8)), Bias: lab.In("bias", normal(2, 8)),
-		Add: lab.In("add", normal(3, 16)), Y: lab.Out("y", 160), Rows: 5, Period: 2}
-	n, err := NewLayerNorm(lab.Dev, LayerNormConfig{C: 8, Add: true})
+	big := gpu.In("big", make([]float32, 400))
+	good := LayerNormArgs{X: gpu.In("x", normal(1, 40)), Weight: gpu.In("weight", normal(2, 8)), Bias: gpu.In("bias", normal(2, 8)),
+		Add: gpu.In("add", normal(3, 16)), Y: gpu.Out("y", 160), Rows: 5, Period: 2}
+	n, err := NewLayerNorm(gpu.Dev, LayerNormConfig{C: 8, Add: true})
 	require.NoError(t, err)
 	defer n.Close()
-	badInput(t, lab, good, n.Record, []badCase[LayerNormArgs]{
+	badInput(t, gpu, good, n.Record, []badCase[LayerNormArgs]{
 		{"Rows is 0, want 1", func(a *LayerNormArgs) { a.Rows = 0 }},
 		{"Period is 0, want 1", func(a *LayerNormArgs) { a.Period = 0 }},
 		{"x is missing, want [Rows 5, C 8] f32, 160 bytes", func(a *LayerNormArgs) { a.X = vk.Range{} }},
@@ -130,22 +130,22 @@ func TestLayerNormBadInput(t *testing.T) {
 		{"add has 64 bytes, want [Period 3, C 8] f32, 96 bytes", func(a *LayerNormArgs) { a.Period = 3 }},
 		{"y is missing, want", func(a *LayerNormArgs) { a.Y = vk.Range{} }},
 	})
-	plain, err := NewLayerNorm(lab.Dev, LayerNormConfig{C: 8})
+	plain, err := NewLayerNorm(gpu.Dev, LayerNormConfig{C: 8})
 	require.NoError(t, err)
 	defer plain.Close()
-	badInput(t, lab, good, plain.Record, []badCase[LayerNormArgs]{
+	badInput(t, gpu, good, plain.Record, []badCase[LayerNormArgs]{
 		{"add has 64 bytes and Period is 2, want neither", func(*LayerNormArgs) {}},
 		{"add has 0 bytes and Period is 2, want neither", func(a *LayerNormArgs) { a.Add = vk.Range{} }},
 	})
-	odd, err := NewLayerNorm(lab.Dev, LayerNormConfig{C: 5})
+	odd, err := NewLayerNorm(gpu.Dev, LayerNormConfig{C: 5})
 	require.NoError(t, err)
 	defer odd.Close()
-	five := LayerNormArgs{X: big.Slice(4, 40), Weight: big.Slice(0, 20), Bias: big.Slice(20, 20), Y: lab.Out("five", 40), Rows: 2}
-	badInput(t, lab, five, odd.Record, []badCase[LayerNormArgs]{
+	five := LayerNormArgs{X: big.Slice(4, 40), Weight: big.Slice(0, 20), Bias: big.Slice(20, 20), Y: gpu.Out("five", 40), Rows: 2}
+	badInput(t, gpu, five, odd.Record, []badCase[LayerNormArgs]{
 		{"x starts at byte 258 of its buffer, want a multiple of 4", func(a *LayerNormArgs) { a.X = big.Slice(2, 40) }},
 	})
 	require.NoError(t, n.Close())
 	require.NoError(t, n.Close())
 	require.NoError(t, (*LayerNorm)(nil).Close())
-	badInput(t, lab, good, n.Record, []badCase[LayerNormArgs]{{"closed", func(*LayerNormArgs) {}}})
+	badInput(t, gpu, good, n.Record, []badCase[LayerNormArgs]{{"closed", func(*LayerNormArgs) {}}})
 }

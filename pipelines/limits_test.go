@@ -15,8 +15,8 @@ func TestRoutedAttentionEmptyScoreNaN(t *testing.T) {
 	const queries, keys, d = 4, 10, 8
 	both(t, "score", func(t *testing.T, tiled bool) {
 		run := func(score float32) []float32 {
-			lab := gputest.Open(t)
-			r, err := NewRoutedAttention(lab.Dev, RoutedAttentionConfig{Heads: 1, DimHead: d, Routes: 1, Valid: true, ScoreValues: true, ScoreKeys: true})
+			gpu := gputest.New(t)
+			r, err := NewRoutedAttention(gpu.Dev, RoutedAttentionConfig{Heads: 1, DimHead: d, Routes: 1, Valid: true, ScoreValues: true, ScoreKeys: true})
 			require.NoError(t, err)
 			defer r.Close()
 			r.kernels.tiled = tiled
@@ -26,11 +26,11 @@ func TestRoutedAttentionEmptyScoreNaN(t *testing.T) {
 			}
 			filled[3], scores[3] = 0, score
 			a := RoutedAttentionArgs{
-				Q: lab.In("q", normal(1, queries*d)), KV: lab.In("kv", normal(2, keys*2*d)), Null: lab.In("null", normal(3, 2*d)), Y: lab.Out("y", 4*queries*d),
-				Valid: lab.In("filled", filled), KeyScores: lab.In("scores", scores), Lists: 1, Queries: queries, Keys: keys,
+				Q: gpu.In("q", normal(1, queries*d)), KV: gpu.In("kv", normal(2, keys*2*d)), Null: gpu.In("null", normal(3, 2*d)), Y: gpu.Out("y", 4*queries*d),
+				Valid: gpu.In("filled", filled), KeyScores: gpu.In("scores", scores), Lists: 1, Queries: queries, Keys: keys,
 			}
-			lab.Run(func(t *vk.CommandList) error { return r.Record(t, a) })
-			return lab.Float32("y")
+			gpu.Run(func(t *vk.CommandList) error { return r.Record(t, a) })
+			return gpu.Float32("y")
 		}
 		assert.Equal(t, run(0), run(float32(math.NaN())))
 	})
@@ -39,8 +39,8 @@ func TestRoutedAttentionEmptyScoreNaN(t *testing.T) {
 // Loops of more than 65,534 turns: right on GPUs, an error on CPU drivers, which end them early.
 func TestManyKeys(t *testing.T) {
 	const keys = 1500000
-	lab := gputest.Open(t)
-	r, err := NewRoutedAttention(lab.Dev, RoutedAttentionConfig{Heads: 1, DimHead: 1, Routes: 1})
+	gpu := gputest.New(t)
+	r, err := NewRoutedAttention(gpu.Dev, RoutedAttentionConfig{Heads: 1, DimHead: 1, Routes: 1})
 	require.NoError(t, err)
 	defer r.Close()
 	kv := make([]float32, 2*keys)
@@ -50,20 +50,20 @@ func TestManyKeys(t *testing.T) {
 	for i := keys - 100000; i < keys; i++ {
 		kv[2*i+1] = 100
 	}
-	a := RoutedAttentionArgs{Q: lab.In("q", []float32{0}), KV: lab.In("kv", kv), Null: lab.In("null", []float32{0, 1}), Y: lab.Out("y", 4), Lists: 1, Queries: 1, Keys: keys}
-	if lab.Dev.Caps().CPU {
-		badRecord(t, lab, "turns of a loop", func(t *vk.CommandList) error { return r.Record(t, a) })
+	a := RoutedAttentionArgs{Q: gpu.In("q", []float32{0}), KV: gpu.In("kv", kv), Null: gpu.In("null", []float32{0, 1}), Y: gpu.Out("y", 4), Lists: 1, Queries: 1, Keys: keys}
+	if gpu.Dev.Caps().CPU {
+		badRecord(t, gpu, "turns of a loop", func(t *vk.CommandList) error { return r.Record(t, a) })
 		return
 	}
-	lab.Run(func(t *vk.CommandList) error { return r.Record(t, a) })
-	assert.InDelta(t, (1400001.0+100*100000)/1500001, lab.Float32("y")[0], 1e-2)
+	gpu.Run(func(t *vk.CommandList) error { return r.Record(t, a) })
+	assert.InDelta(t, (1400001.0+100*100000)/1500001, gpu.Float32("y")[0], 1e-2)
 }
 
 func TestManyInputs(t *testing.T) {
 	const in = 70000
-	lab := gputest.Open(t)
-	l, err := NewLinear(lab.Dev, LinearConfig{In: in, Out: 1})
-	if lab.Dev.Caps().CPU {
+	gpu := gputest.New(t)
+	l, err := NewLinear(gpu.Dev, LinearConfig{In: in, Out: 1})
+	if gpu.Dev.Caps().CPU {
 		assert.ErrorIs(t, err, vk.ErrUnsupported)
 		return
 	}
@@ -73,16 +73,16 @@ func TestManyInputs(t *testing.T) {
 	for i := range x {
 		x[i] = 1
 	}
-	a := LinearArgs{X: lab.In("x", x), W: lab.In("w", x), Y: lab.Out("y", 4), Batch: 1, Rows: 1}
-	lab.Run(func(t *vk.CommandList) error { return l.Record(t, a) })
-	assert.Equal(t, float32(in), lab.Float32("y")[0])
+	a := LinearArgs{X: gpu.In("x", x), W: gpu.In("w", x), Y: gpu.Out("y", 4), Batch: 1, Rows: 1}
+	gpu.Run(func(t *vk.CommandList) error { return l.Record(t, a) })
+	assert.Equal(t, float32(in), gpu.Float32("y")[0])
 }
 
 func TestLayerNormVeryLong(t *testing.T) {
 	const c = 1500001
-	lab := gputest.Open(t)
-	l, err := NewLayerNorm(lab.Dev, LayerNormConfig{C: c})
-	if lab.Dev.Caps().CPU {
+	gpu := gputest.New(t)
+	l, err := NewLayerNorm(gpu.Dev, LayerNormConfig{C: c})
+	if gpu.Dev.Caps().CPU {
 		assert.ErrorIs(t, err, vk.ErrUnsupported)
 		return
 	}
@@ -92,9 +92,9 @@ func TestLayerNormVeryLong(t *testing.T) {
 	for i := range x {
 		x[i], w[i] = float32(i%2), 1
 	}
-	a := LayerNormArgs{X: lab.In("x", x), Weight: lab.In("w", w), Bias: lab.In("b", make([]float32, c)), Y: lab.Out("y", 4*c), Rows: 1}
-	lab.Run(func(t *vk.CommandList) error { return l.Record(t, a) })
-	y := lab.Float32("y")
+	a := LayerNormArgs{X: gpu.In("x", x), Weight: gpu.In("w", w), Bias: gpu.In("b", make([]float32, c)), Y: gpu.Out("y", 4*c), Rows: 1}
+	gpu.Run(func(t *vk.CommandList) error { return l.Record(t, a) })
+	y := gpu.Float32("y")
 	for i := range y {
 		require.InDelta(t, 2*float64(i%2)-1, y[i], 1e-3, "%d", i)
 	}
@@ -102,8 +102,8 @@ func TestLayerNormVeryLong(t *testing.T) {
 
 func TestCausalSelectVeryLong(t *testing.T) {
 	const n, window, k = 4 << 20, 2 << 20, 2<<20 - 2
-	lab := gputest.Open(t)
-	s, err := NewCausalSelect(lab.Dev, CausalSelectConfig{})
+	gpu := gputest.New(t)
+	s, err := NewCausalSelect(gpu.Dev, CausalSelectConfig{})
 	require.NoError(t, err)
 	defer s.Close()
 	filled := make([]uint32, 2*k)
@@ -111,15 +111,15 @@ func TestCausalSelectVeryLong(t *testing.T) {
 		filled[i] = 1
 	}
 	a := CausalSelectArgs{
-		Logits: lab.In("logits", make([]float32, n)), Values: lab.In("values", make([]float32, 2*k)), Valid: lab.In("filled", filled),
-		Indices: lab.Out("indices", 4*2*k), QueryValid: lab.Out("chosen", 4*2*k), B: 1, N: n, Window: window, K: k,
+		Logits: gpu.In("logits", make([]float32, n)), Values: gpu.In("values", make([]float32, 2*k)), Valid: gpu.In("filled", filled),
+		Indices: gpu.Out("indices", 4*2*k), QueryValid: gpu.Out("chosen", 4*2*k), B: 1, N: n, Window: window, K: k,
 	}
-	if lab.Dev.Caps().CPU {
-		badRecord(t, lab, "turns of a loop", func(t *vk.CommandList) error { return s.Record(t, a) })
+	if gpu.Dev.Caps().CPU {
+		badRecord(t, gpu, "turns of a loop", func(t *vk.CommandList) error { return s.Record(t, a) })
 		return
 	}
-	lab.Run(func(t *vk.CommandList) error { return s.Record(t, a) })
-	chosen := lab.Uint32("chosen")
+	gpu.Run(func(t *vk.CommandList) error { return s.Record(t, a) })
+	chosen := gpu.Uint32("chosen")
 	for i := range k {
 		require.Equal(t, uint32(0), chosen[i], "%d", i)
 		require.Equal(t, uint32(1), chosen[k+i], "%d", i)
@@ -128,17 +128,17 @@ func TestCausalSelectVeryLong(t *testing.T) {
 
 func TestSelectManySlots(t *testing.T) {
 	const k = 17 << 20
-	lab := gputest.Open(t)
-	s, err := NewSelect(lab.Dev, SelectConfig{Sorted: true})
+	gpu := gputest.New(t)
+	s, err := NewSelect(gpu.Dev, SelectConfig{Sorted: true})
 	require.NoError(t, err)
 	defer s.Close()
-	a := SelectArgs{Logits: lab.In("logits", []float32{1, 2, 3}), Indices: lab.Out("indices", 4*k), Valid: lab.Out("filled", 4*k), Rows: 1, N: 3, K: k, EmptyIndex: -1}
-	if lab.Dev.Caps().CPU {
-		badRecord(t, lab, "turns of a loop", func(t *vk.CommandList) error { return s.Record(t, a) })
+	a := SelectArgs{Logits: gpu.In("logits", []float32{1, 2, 3}), Indices: gpu.Out("indices", 4*k), Valid: gpu.Out("filled", 4*k), Rows: 1, N: 3, K: k, EmptyIndex: -1}
+	if gpu.Dev.Caps().CPU {
+		badRecord(t, gpu, "turns of a loop", func(t *vk.CommandList) error { return s.Record(t, a) })
 		return
 	}
-	lab.Run(func(t *vk.CommandList) error { return s.Record(t, a) })
-	for i, v := range lab.Uint32("filled") {
+	gpu.Run(func(t *vk.CommandList) error { return s.Record(t, a) })
+	for i, v := range gpu.Uint32("filled") {
 		want := uint32(0)
 		if i < 3 {
 			want = 1
@@ -150,23 +150,23 @@ func TestSelectManySlots(t *testing.T) {
 // As many keys as Record takes are all looked at.
 func TestKeysPastTheCPUKernel(t *testing.T) {
 	for _, c := range []struct{ d, keys int }{{128, 14000}, {128, 100000}, {16, 200000}} {
-		lab := gputest.Open(t)
-		r, err := NewRoutedAttention(lab.Dev, RoutedAttentionConfig{Heads: 1, DimHead: c.d, Routes: 1})
+		gpu := gputest.New(t)
+		r, err := NewRoutedAttention(gpu.Dev, RoutedAttentionConfig{Heads: 1, DimHead: c.d, Routes: 1})
 		require.NoError(t, err)
 		kv := make([]float32, 2*c.keys*c.d)
 		for i := c.keys - 100; i < c.keys; i++ {
 			kv[(2*i+1)*c.d] = 100
 		}
-		a := RoutedAttentionArgs{Q: lab.In("q", make([]float32, c.d)), KV: lab.In("kv", kv), Null: lab.In("null", make([]float32, 2*c.d)), Y: lab.Out("y", 4*c.d), Lists: 1, Queries: 1, Keys: c.keys}
-		list, err := lab.Dev.NewCommandList(vk.CommandListConfig{Name: "keys"})
+		a := RoutedAttentionArgs{Q: gpu.In("q", make([]float32, c.d)), KV: gpu.In("kv", kv), Null: gpu.In("null", make([]float32, 2*c.d)), Y: gpu.Out("y", 4*c.d), Lists: 1, Queries: 1, Keys: c.keys}
+		list, err := gpu.Dev.NewCommandList(vk.CommandListConfig{Name: "keys"})
 		require.NoError(t, err)
 		err = r.Record(list, a)
 		if err == nil {
-			require.NoError(t, lab.Dev.Upload(t.Context(), vk.Transfer{Range: a.KV, Data: vk.Bytes(kv)}, vk.Transfer{Range: a.Q, Data: vk.Bytes(make([]float32, c.d))},
+			require.NoError(t, gpu.Dev.Upload(t.Context(), vk.Transfer{Range: a.KV, Data: vk.Bytes(kv)}, vk.Transfer{Range: a.Q, Data: vk.Bytes(make([]float32, c.d))},
 				vk.Transfer{Range: a.Null, Data: vk.Bytes(make([]float32, 2*c.d))}))
 			require.NoError(t, list.Run(t.Context()))
 			y := make([]float32, c.d)
-			require.NoError(t, lab.Dev.Download(t.Context(), vk.Transfer{Range: a.Y, Data: vk.Bytes(y)}))
+			require.NoError(t, gpu.Dev.Download(t.Context(), vk.Transfer{Range: a.Y, Data: vk.Bytes(y)}))
 			assert.InEpsilon(t, 100*100/float64(c.keys+1), y[0], 1e-3, "%+v %v", c, list.Kernels())
 		} else {
 			assert.ErrorIs(t, err, vk.ErrUnsupported)

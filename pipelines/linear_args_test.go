@@ -24,12 +24,12 @@ func TestLinearBadConfig(t *testing.T) {
 }
 
 func TestLinearBadInput(t *testing.T) {
-	lab := gputest.Open(t)
+	gpu := gputest.New(t)
 	c := linearCase{LinearConfig: linearAll, batch: 2, inRows: 6, rows: 4, outRows: 5}
 	c.In, c.Out = 8, 12
-	l, good := openLinear(t, lab, c.LinearConfig, -1), c.put(lab, c.data())
-	bare := openLinear(t, lab, LinearConfig{In: 8, Out: 12}, -1)
-	plain := LinearArgs{X: good.X, W: good.W, Y: lab.Out("plain", 2*6*12*4), Batch: 2, InRows: 6, Rows: 6, OutRows: 6}
+	l, good := openLinear(t, gpu, c.LinearConfig, -1), c.put(gpu, c.data())
+	bare := openLinear(t, gpu, LinearConfig{In: 8, Out: 12}, -1)
+	plain := LinearArgs{X: good.X, W: good.W, Y: gpu.Out("plain", 2*6*12*4), Batch: 2, InRows: 6, Rows: 6, OutRows: 6}
 	for _, test := range []struct {
 		want   string
 		change func(*LinearArgs)
@@ -61,11 +61,11 @@ func TestLinearBadInput(t *testing.T) {
 		{"scatter is missing, want [Batch 2, Rows 4] i32, 32 bytes", func(a *LinearArgs) { a.Scatter = vk.Range{} }},
 		{"y is missing, want [Batch 2, OutRows 5, Out 12] f32, 480 bytes", func(a *LinearArgs) { a.Y = vk.Range{} }},
 		{"unless is missing, want [Batch 2, OutRows 5] u32, 40 bytes", func(a *LinearArgs) { a.SkipBias = vk.Range{} }},
-		{"gather starts at byte 257 of its buffer, want a multiple of 4", func(a *LinearArgs) { a.Gather = lab.Out("bytes", 36).Slice(1, 32) }},
-		{"y starts at byte 260 of its buffer, want a multiple of 16", func(a *LinearArgs) { a.Y = lab.Out("odd", 484).Slice(4, 480) }},
+		{"gather starts at byte 257 of its buffer, want a multiple of 4", func(a *LinearArgs) { a.Gather = gpu.Out("bytes", 36).Slice(1, 32) }},
+		{"y starts at byte 260 of its buffer, want a multiple of 16", func(a *LinearArgs) { a.Y = gpu.Out("odd", 484).Slice(4, 480) }},
 	} {
 		t.Run(test.want, func(t *testing.T) {
-			assert.ErrorContains(t, linearError(t, lab, l, good, test.change), "pipelines: Linear: "+test.want)
+			assert.ErrorContains(t, linearError(t, gpu, l, good, test.change), "pipelines: Linear: "+test.want)
 		})
 	}
 	for _, test := range []struct {
@@ -84,19 +84,19 @@ func TestLinearBadInput(t *testing.T) {
 		{"unless has 40 bytes, want none", func(a *LinearArgs) { a.SkipBias = good.SkipBias }},
 	} {
 		t.Run(test.want, func(t *testing.T) {
-			assert.ErrorContains(t, linearError(t, lab, bare, plain, test.change), "pipelines: Linear: "+test.want)
+			assert.ErrorContains(t, linearError(t, gpu, bare, plain, test.change), "pipelines: Linear: "+test.want)
 		})
 	}
-	assert.NoError(t, linearError(t, lab, l, good, func(*LinearArgs) {}))
+	assert.NoError(t, linearError(t, gpu, l, good, func(*LinearArgs) {}))
 	require.NoError(t, l.Close())
-	assert.ErrorIs(t, linearError(t, lab, l, good, func(*LinearArgs) {}), vk.ErrClosed)
+	assert.ErrorIs(t, linearError(t, gpu, l, good, func(*LinearArgs) {}), vk.ErrClosed)
 	assert.NoError(t, (*Linear)(nil).Close())
 }
 
-func linearError(t *testing.T, lab *gputest.Lab, l *Linear, a LinearArgs, change func(*LinearArgs)) error {
+func linearError(t *testing.T, gpu *gputest.Harness, l *Linear, a LinearArgs, change func(*LinearArgs)) error {
 	t.Helper()
 	change(&a)
-	list, err := lab.Dev.NewCommandList(vk.CommandListConfig{Name: "bad"})
+	list, err := gpu.Dev.NewCommandList(vk.CommandListConfig{Name: "bad"})
 	require.NoError(t, err)
 	defer list.Close()
 	return l.Record(list, a)

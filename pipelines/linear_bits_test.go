@@ -24,23 +24,23 @@ func linearBits(t *testing.T, tile, in, out int) {
 	many.In, many.Out = in, out
 	data := many.data()
 	for i := range data.Score {
-		data.Score[i], data.Filled[i] = 0.75, 1
+		data.Score[i], data.Valid[i] = 0.75, 1
 	}
-	lab := gputest.Open(t)
-	l, args := openLinear(t, lab, many.LinearConfig, tile), many.put(lab, data)
-	lab.Run(func(list *vk.CommandList) error { return l.Record(list, args) })
-	y := lab.Float32("y")
+	gpu := gputest.New(t)
+	l, args := openLinear(t, gpu, many.LinearConfig, tile), many.put(gpu, data)
+	gpu.Run(func(list *vk.CommandList) error { return l.Record(list, args) })
+	y := gpu.Float32("y")
 	for _, slot := range []int{0, 1, 63, 64, 130, 141, 281} {
 		item := slot / many.rows
 		from, to := item*many.inRows+int(data.Gather[slot]), item*many.outRows+int(data.Scatter[slot])
 		one := data
 		one.Batch, one.InRows, one.Rows, one.OutRows = 1, 1, 1, 1
 		one.X, one.Gather, one.Scatter, one.Score = data.X[from*in:][:in], []int32{0}, []int32{0}, data.Score[:1]
-		one.Filled, one.Residual, one.Base, one.Unless = data.Filled[:1], data.Residual[to*out:][:out], data.Base[:out], data.Unless[to:][:1]
-		lab := gputest.Open(t)
-		args := many.put(lab, one)
-		lab.Run(func(list *vk.CommandList) error { return l.Record(list, args) })
-		assert.Equal(t, y[to*out:][:out], lab.Float32("y"), "slot %d", slot)
+		one.Valid, one.Residual, one.Base, one.SkipBias = data.Valid[:1], data.Residual[to*out:][:out], data.Base[:out], data.SkipBias[to:][:1]
+		gpu := gputest.New(t)
+		args := many.put(gpu, one)
+		gpu.Run(func(list *vk.CommandList) error { return l.Record(list, args) })
+		assert.Equal(t, y[to*out:][:out], gpu.Float32("y"), "slot %d", slot)
 	}
 }
 
@@ -55,15 +55,15 @@ func TestLinearInPieces(t *testing.T) {
 		together uint64
 		pieces   int
 	}{{1e12, 1, 1}, {1, 100, 1}, {1, 20, 1}, {1, 19, 2}, {2 * 64 * 64 * 24 * 7, 1, 3}, {1, 1, 20}} {
-		lab := gputest.Open(t)
-		l, args := openLinear(t, lab, c.LinearConfig, 1), c.put(lab, data)
+		gpu := gputest.New(t)
+		l, args := openLinear(t, gpu, c.LinearConfig, 1), c.put(gpu, data)
 		l.flops, l.together = test.flops, test.together
-		lab.Run(func(list *vk.CommandList) error { return l.Record(list, args) })
-		assert.Len(t, lab.Dispatches(), test.pieces)
+		gpu.Run(func(list *vk.CommandList) error { return l.Record(list, args) })
+		assert.Len(t, gpu.Kernels(), test.pieces)
 		if whole == nil {
-			whole = lab.Float32("y")
+			whole = gpu.Float32("y")
 		}
-		assert.Equal(t, whole, lab.Float32("y"), "%d pieces", test.pieces)
+		assert.Equal(t, whole, gpu.Float32("y"), "%d pieces", test.pieces)
 	}
 }
 
@@ -109,10 +109,10 @@ func TestLinearPlaces(t *testing.T) {
 		t.Run(place.String(), func(t *testing.T) {
 			var first []float32
 			for tile, variant := range linearTiles {
-				lab := gputest.Open(t)
-				l, args := openLinear(t, lab, c, tile), place.put(lab, data)
-				lab.Run(func(list *vk.CommandList) error { return l.Record(list, args) })
-				y := lab.Float32("y")
+				gpu := gputest.New(t)
+				l, args := openLinear(t, gpu, c, tile), place.put(gpu, data)
+				gpu.Run(func(list *vk.CommandList) error { return l.Record(list, args) })
+				y := gpu.Float32("y")
 				if tile == 0 {
 					first = y[:period]
 				}

@@ -24,7 +24,7 @@ func TestLinearFarRows(t *testing.T) {
 	if need := uint64(far*(in+out)*4) + 1<<30; budget < used+need {
 		t.Skipf("the device has %d of %d bytes left, the test takes %d", budget-used, budget, need)
 	}
-	gputest.Count()
+	gputest.CountCase()
 	c := linearCase{LinearConfig: LinearConfig{In: in, Out: out, Gather: true, Scatter: true, Residual: true}, batch: 1}
 	c.inRows, c.rows, c.outRows = rows, rows, rows
 	data := c.data()
@@ -82,17 +82,17 @@ func BenchmarkLinear(b *testing.B) {
 			}
 			for tile, variant := range linearTiles {
 				b.Run(fmt.Sprintf("%dx%dx%d/%s", rows, c.Out, c.In, variant.kernel), func(b *testing.B) {
-					lab := gputest.Open(b)
-					l, args := openLinear(b, lab, c, tile), LinearArgs{Batch: 1, Rows: rows}
-					args.X, args.W = lab.In("x", normal(1, rows*c.In)), lab.In("w", normal(2, c.In*c.Out))
-					args.Y = lab.Out("y", rows*c.Out*4)
+					gpu := gputest.New(b)
+					l, args := openLinear(b, gpu, c, tile), LinearArgs{Batch: 1, Rows: rows}
+					args.X, args.W = gpu.In("x", normal(1, rows*c.In)), gpu.In("w", normal(2, c.In*c.Out))
+					args.Y = gpu.Out("y", rows*c.Out*4)
 					if c.Bias {
-						args.Bias = lab.In("bias", normal(3, c.Out))
+						args.Bias = gpu.In("bias", normal(3, c.Out))
 					}
 					if c.Norm {
-						args.Gamma = lab.In("gamma", normal(4, c.In))
+						args.Gamma = gpu.In("gamma", normal(4, c.In))
 					}
-					linearTime(b, lab, l, args, flops)
+					linearTime(b, gpu, l, args, flops)
 				})
 			}
 		}
@@ -100,12 +100,12 @@ func BenchmarkLinear(b *testing.B) {
 }
 
 // linearTime runs many products in one tape, so that clocks rise and the submit does not count.
-func linearTime(b *testing.B, lab *gputest.Lab, l *Linear, args LinearArgs, flops float64) {
-	list, err := lab.Dev.NewCommandList(vk.CommandListConfig{Name: b.Name()})
+func linearTime(b *testing.B, gpu *gputest.Harness, l *Linear, args LinearArgs, flops float64) {
+	list, err := gpu.Dev.NewCommandList(vk.CommandListConfig{Name: b.Name()})
 	require.NoError(b, err)
 	defer list.Close()
 	repeat := 1
-	if !lab.Dev.Caps().CPU {
+	if !gpu.Dev.Caps().CPU {
 		repeat = max(1, int(4e11/flops))
 	}
 	for range repeat {

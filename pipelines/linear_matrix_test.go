@@ -39,11 +39,11 @@ func numbersOf(p DType, x []float32) any {
 }
 
 // floatsOf reads numbers of the precision back.
-func floatsOf(p DType, lab *gputest.Lab, name string) []float32 {
+func floatsOf(p DType, gpu *gputest.Harness, name string) []float32 {
 	if p == F32 {
-		return lab.Float32(name)
+		return gpu.Float32(name)
 	}
-	words := lab.Uint16(name)
+	words := gpu.Uint16(name)
 	list := make([]float32, len(words))
 	for i, w := range words {
 		if list[i] = half.FromF16(w); p == BF16 {
@@ -102,7 +102,7 @@ func (c linearCase) testMatrix(t *testing.T) {
 		if c.Y16 {
 			data.Base = p.rounded(data.Base)
 		}
-		data.Operand = p.round
+		data.RoundOperands = p.round
 		want, naive := ref.Linear(data), ref.Linear32(data)
 		if c.Y16 {
 			naive = p.rounded(naive)
@@ -117,14 +117,14 @@ func (c linearCase) testMatrix(t *testing.T) {
 			if !variant.fits(dev.Caps(), m) || variant.dense && (c.Gather || !c.X16 || c.batch > 1 && c.inRows != c.rows) {
 				continue
 			}
-			lab := gputest.Open(t)
-			l, args := openLinear(t, lab, c.LinearConfig, tile), c.put(lab, data)
-			lab.Run(func(list *vk.CommandList) error { return l.Record(list, args) })
-			require.Len(t, lab.Dispatches(), 1+min(c.Split, 1), "everything is fused")
-			require.Contains(t, lab.Dispatches()[0], "linear_matrix_"+p.String())
-			y := floatsOf(c.y(), lab, "y")
+			gpu := gputest.New(t)
+			l, args := openLinear(t, gpu, c.LinearConfig, tile), c.put(gpu, data)
+			gpu.Run(func(list *vk.CommandList) error { return l.Record(list, args) })
+			require.Len(t, gpu.Kernels(), 1+min(c.Split, 1), "everything is fused")
+			require.Contains(t, gpu.Kernels()[0], "linear_matrix_"+p.String())
+			y := floatsOf(c.y(), gpu, "y")
 			if c.shifted {
-				y = unshifted(t, lab, "shifted y", rowsOf(c.Out))
+				y = unshifted(t, gpu, "shifted y", rowsOf(c.Out))
 			}
 			bound := ref.Bound(naive, want, 1e-6)
 			if c.Norm { // a norm that differs in its last bit may round an operand the other way: by one place of it, times a weight
@@ -198,17 +198,17 @@ func TestLinearMatrixBits(t *testing.T) {
 	for _, p := range precisions(t) {
 		many := linearCase{LinearConfig: LinearConfig{In: 200, Out: 72, Precision: p, X16: true}, batch: 1, inRows: 150, rows: 150, outRows: 150}
 		data := many.data()
-		lab := gputest.Open(t)
-		l, args := openLinear(t, lab, many.LinearConfig, -1), many.put(lab, data)
-		lab.Run(func(list *vk.CommandList) error { return l.Record(list, args) })
-		y := lab.Float32("y")
+		gpu := gputest.New(t)
+		l, args := openLinear(t, gpu, many.LinearConfig, -1), many.put(gpu, data)
+		gpu.Run(func(list *vk.CommandList) error { return l.Record(list, args) })
+		y := gpu.Float32("y")
 		for _, slot := range []int{0, 1, 63, 64, 149} {
 			one := data
 			one.InRows, one.Rows, one.OutRows, one.X, one.Base = 1, 1, 1, data.X[slot*many.In:][:many.In], data.Base[:many.Out]
-			lab := gputest.Open(t)
-			args := many.put(lab, one)
-			lab.Run(func(list *vk.CommandList) error { return l.Record(list, args) })
-			assert.Equal(t, y[slot*many.Out:][:many.Out], lab.Float32("y"), "slot %d", slot)
+			gpu := gputest.New(t)
+			args := many.put(gpu, one)
+			gpu.Run(func(list *vk.CommandList) error { return l.Record(list, args) })
+			assert.Equal(t, y[slot*many.Out:][:many.Out], gpu.Float32("y"), "slot %d", slot)
 		}
 	}
 }

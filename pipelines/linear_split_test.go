@@ -18,26 +18,26 @@ func TestLinearSplitEmptyParts(t *testing.T) {
 	for _, p := range precisions(t) {
 		c := linearCase{LinearConfig: LinearConfig{In: in, Out: out, Precision: p, Split: split}, batch: 1, inRows: rows, rows: rows, outRows: rows}
 		data := c.data()
-		data.Operand = p.round
-		lab := gputest.Open(t)
+		data.RoundOperands = p.round
+		gpu := gputest.New(t)
 		atEnd := func(bytes []byte) vk.Range {
-			hole, err := lab.Dev.NewBuffer("hole", far)
+			hole, err := gpu.Dev.NewBuffer("hole", far)
 			require.NoError(t, err)
-			b, err := lab.Dev.NewBuffer("end", far)
+			b, err := gpu.Dev.NewBuffer("end", far)
 			require.NoError(t, err)
 			t.Cleanup(func() { assert.NoError(t, b.Close()) })
 			require.NoError(t, hole.Close())
 			r := b.Range().Slice(far-uint64(len(bytes)), uint64(len(bytes)))
-			require.NoError(t, lab.Dev.Upload(t.Context(), vk.Transfer{Range: r, Data: bytes}))
+			require.NoError(t, gpu.Dev.Upload(t.Context(), vk.Transfer{Range: r, Data: bytes}))
 			return r
 		}
 		args := LinearArgs{
-			X: atEnd(rawBytes(data.X)), W: atEnd(rawBytes(p.weights(data.W, in))), Y: lab.Out("y", 4*rows*out), Batch: 1, Rows: rows,
-			Scratch: lab.Out("scratch", int(LinearScratch(c.LinearConfig, rows))),
+			X: atEnd(rawBytes(data.X)), W: atEnd(rawBytes(p.weights(data.W, in))), Y: gpu.Out("y", 4*rows*out), Batch: 1, Rows: rows,
+			Scratch: gpu.Out("scratch", int(LinearScratch(c.LinearConfig, rows))),
 		}
-		l := openLinear(t, lab, c.LinearConfig, -1)
-		lab.Run(func(list *vk.CommandList) error { return l.Record(list, args) })
+		l := openLinear(t, gpu, c.LinearConfig, -1)
+		gpu.Run(func(list *vk.CommandList) error { return l.Record(list, args) })
 		want := ref.Linear(data)
-		assert.NoError(t, ref.MaxErr(lab.Float32("y"), want).Within(ref.Bound(ref.Linear32(data), want, 1e-6)))
+		assert.NoError(t, ref.MaxErr(gpu.Float32("y"), want).Within(ref.Bound(ref.Linear32(data), want, 1e-6)))
 	}
 }

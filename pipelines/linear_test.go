@@ -85,39 +85,39 @@ func (c linearCase) data() ref.LinearArgs {
 			a.Score = append(a.Score, []float32{1, 0.25, 0, -1.5, 1}[entry%5])
 		}
 		if c.Valid {
-			a.Filled = append(a.Filled, []uint8{1, 1, 0, 1, 1, 1, 0}[entry%7])
+			a.Valid = append(a.Valid, []uint8{1, 1, 0, 1, 1, 1, 0}[entry%7])
 		}
 	}
 	for row := range c.batch * c.outRows * int(flag(c.SkipBias)) {
-		a.Unless = append(a.Unless, uint8(row%3%2))
+		a.SkipBias = append(a.SkipBias, uint8(row%3%2))
 	}
 	if c.wild {
-		a.Filled = a.Filled[:0:0]
+		a.Valid = a.Valid[:0:0]
 		for slot := range slots * max(c.lists, 1) {
-			a.Filled = append(a.Filled, uint8(min(slot%3, 1)))
+			a.Valid = append(a.Valid, uint8(min(slot%3, 1)))
 		}
 	}
 	return a
 }
 
 // put puts the data on a bench.
-func (c linearCase) put(lab *gputest.Lab, a ref.LinearArgs) LinearArgs {
+func (c linearCase) put(gpu *gputest.Harness, a ref.LinearArgs) LinearArgs {
 	in := func(name string, data any, start uint64) vk.Range {
 		if c.shifted {
-			return inShifted(lab, name, data, start)
+			return inShifted(gpu, name, data, start)
 		}
-		return lab.In(name, data)
+		return gpu.In(name, data)
 	}
 	var scratch vk.Range
 	if bytes := LinearScratch(c.LinearConfig, a.Batch*a.Rows); bytes > 0 {
-		scratch = lab.Out("scratch", int(bytes))
+		scratch = gpu.Out("scratch", int(bytes))
 	}
 	fromX, fromY := rowsOf(c.In), rowsOf(c.Out)
 	args := LinearArgs{X: in("x", numbersOf(c.x(), a.X), c.x().rowsOf(c.In)), W: in("w", c.Precision.weights(a.W, c.In), c.Precision.rowsOf(c.Precision.Columns(c.In))),
 		Batch: a.Batch, InRows: a.InRows, Rows: a.Rows, OutRows: a.OutRows, Lists: a.Lists, List: a.List, Scratch: scratch}
 	gather, scatter := append([]int32(nil), a.Gather...), append([]int32(nil), a.Scatter...)
-	filled, unless := make([]uint32, len(a.Filled)), make([]uint32, len(a.Unless))
-	for slot, f := range a.Filled {
+	filled, unless := make([]uint32, len(a.Valid)), make([]uint32, len(a.SkipBias))
+	for slot, f := range a.Valid {
 		filled[slot] = uint32(f)
 		if !c.wild || f != 0 {
 			continue
@@ -129,11 +129,11 @@ func (c linearCase) put(lab *gputest.Lab, a ref.LinearArgs) LinearArgs {
 			scatter[slot] = max(bad, int32(c.outRows)) // at least as large as either
 		}
 	}
-	for i, u := range a.Unless {
+	for i, u := range a.SkipBias {
 		unless[i] = uint32(u) << 31 // any word but 0
 	}
-	if args.Y = lab.InOut("y", numbersOf(c.y(), a.Base)); c.shifted {
-		args.Y = lab.InOut("shifted y", shifted(a.Base, fromY)).Slice(fromY, uint64(4*len(a.Base)))
+	if args.Y = gpu.InOut("y", numbersOf(c.y(), a.Base)); c.shifted {
+		args.Y = gpu.InOut("shifted y", shifted(a.Base, fromY)).Slice(fromY, uint64(4*len(a.Base)))
 	}
 	if c.inPlace {
 		args.Residual = args.Y
@@ -158,12 +158,12 @@ func (c linearCase) put(lab *gputest.Lab, a ref.LinearArgs) LinearArgs {
 }
 
 // openLinear compiles a config, for one of the tiles or, with tile -1, for what the device gets.
-func openLinear(t testing.TB, lab *gputest.Lab, c LinearConfig, tile int) *Linear {
+func openLinear(t testing.TB, gpu *gputest.Harness, c LinearConfig, tile int) *Linear {
 	t.Helper()
-	l, err := NewLinear(lab.Dev, c)
+	l, err := NewLinear(gpu.Dev, c)
 	if tile >= 0 {
 		require.NoError(t, l.Close())
-		l, err = newLinear(lab.Dev, c, func(linearSize) int { return tile })
+		l, err = newLinear(gpu.Dev, c, func(linearSize) int { return tile })
 	}
 	require.NoError(t, err)
 	t.Cleanup(func() { assert.NoError(t, l.Close()) })
@@ -179,13 +179,13 @@ func (c linearCase) test(t *testing.T) {
 		if gputest.Device(t).Caps().CPU && tile == (c.In+c.Out+c.rows)%2 {
 			continue // compiling takes CPU drivers seconds: there the tiles of GPUs take turns
 		}
-		lab := gputest.Open(t)
-		l, args := openLinear(t, lab, c.LinearConfig, tile), c.put(lab, data)
-		lab.Run(func(list *vk.CommandList) error { return l.Record(list, args) })
-		assert.Equal(t, []string{variant.kernel}, lab.Dispatches(), "everything is fused")
-		y := lab.Float32("y")
+		gpu := gputest.New(t)
+		l, args := openLinear(t, gpu, c.LinearConfig, tile), c.put(gpu, data)
+		gpu.Run(func(list *vk.CommandList) error { return l.Record(list, args) })
+		assert.Equal(t, []string{variant.kernel}, gpu.Kernels(), "everything is fused")
+		y := gpu.Float32("y")
 		if c.shifted {
-			y = unshifted(t, lab, "shifted y", rowsOf(c.Out))
+			y = unshifted(t, gpu, "shifted y", rowsOf(c.Out))
 		}
 		require.NoError(t, ref.MaxErr(y, want).Within(ref.Bound(naive, want, 1e-6)), variant.kernel)
 		if first == nil {
@@ -254,11 +254,11 @@ func TestLinearNothingFilled(t *testing.T) {
 	c := linearCase{LinearConfig: linearAll, batch: 2, inRows: 9, rows: 5, outRows: 7}
 	c.In, c.Out = 8, 12
 	data := c.data()
-	clear(data.Filled)
-	lab := gputest.Open(t)
-	l, args := openLinear(t, lab, c.LinearConfig, -1), c.put(lab, data)
-	lab.Run(func(list *vk.CommandList) error { return l.Record(list, args) })
-	assert.Equal(t, data.Base, lab.Float32("y"))
+	clear(data.Valid)
+	gpu := gputest.New(t)
+	l, args := openLinear(t, gpu, c.LinearConfig, -1), c.put(gpu, data)
+	gpu.Run(func(list *vk.CommandList) error { return l.Record(list, args) })
+	assert.Equal(t, data.Base, gpu.Float32("y"))
 }
 
 // mgl64 is an oracle that shares no code with the reference.
@@ -279,10 +279,10 @@ func TestLinearOracle(t *testing.T) {
 		want[i] = product.At(i/out, i%out)
 	}
 	assert.InDeltaSlice(t, want, ref.Linear(data), 1e-12)
-	lab := gputest.Open(t)
-	l, args := openLinear(t, lab, c.LinearConfig, -1), c.put(lab, data)
-	lab.Run(func(list *vk.CommandList) error { return l.Record(list, args) })
-	assert.NoError(t, ref.MaxErr(lab.Float32("y"), want).Within(ref.Bound(ref.Linear32(data), want, 1e-6)))
+	gpu := gputest.New(t)
+	l, args := openLinear(t, gpu, c.LinearConfig, -1), c.put(gpu, data)
+	gpu.Run(func(list *vk.CommandList) error { return l.Record(list, args) })
+	assert.NoError(t, ref.MaxErr(gpu.Float32("y"), want).Within(ref.Bound(ref.Linear32(data), want, 1e-6)))
 }
 
 // The GELU alone, from one tail to the other.
@@ -295,10 +295,10 @@ func TestLinearGELU(t *testing.T) {
 		data.X[i] = (float32(i) - 20000) / 2000
 	}
 	data.X[0], data.X[1], data.X[2], data.X[3] = -1e30, -1e4, -100, 0
-	lab := gputest.Open(t)
-	l, args := openLinear(t, lab, c.LinearConfig, -1), c.put(lab, data)
-	lab.Run(func(list *vk.CommandList) error { return l.Record(list, args) })
-	y := lab.Float32("y")
+	gpu := gputest.New(t)
+	l, args := openLinear(t, gpu, c.LinearConfig, -1), c.put(gpu, data)
+	gpu.Run(func(list *vk.CommandList) error { return l.Record(list, args) })
+	y := gpu.Float32("y")
 	for i, x := range data.X {
 		want := 0.5 * float64(x) * math.Erfc(-float64(x)/math.Sqrt2)
 		if !assert.InDelta(t, want, y[i], 2e-7*max(1, math.Abs(want)), "gelu(%v)", x) {

@@ -16,7 +16,7 @@ func TestTuneLinear(t *testing.T) {
 	dev, err := vk.Open(vk.Options{CacheDir: t.TempDir()})
 	require.NoError(t, err)
 	defer func() { assert.NoError(t, dev.Close()) }()
-	gputest.Count()
+	gputest.CountCase()
 	c := LinearConfig{In: 32, Out: 48}
 	found, err := TuneLinear(dev, c, 70, time.Millisecond)
 	require.NoError(t, err)

@@ -41,21 +41,21 @@ func rawBytes(data any) []byte {
 }
 
 // inShifted and outShifted put a shifted input, or a result of so many floats, on a bench.
-func inShifted(lab *gputest.Lab, name string, data any, start uint64) vk.Range {
-	return lab.In(name, shifted(data, start)).Slice(start, uint64(len(rawBytes(data))))
+func inShifted(gpu *gputest.Harness, name string, data any, start uint64) vk.Range {
+	return gpu.In(name, shifted(data, start)).Slice(start, uint64(len(rawBytes(data))))
 }
 
-func outShifted(lab *gputest.Lab, name string, floats int, start uint64) vk.Range {
-	return lab.InOut(name, shifted(floats, start)).Slice(start, 4*uint64(floats))
+func outShifted(gpu *gputest.Harness, name string, floats int, start uint64) vk.Range {
+	return gpu.InOut(name, shifted(floats, start)).Slice(start, 4*uint64(floats))
 }
 
 // unshifted is what a run left in a shifted buffer, whose ends must be as they were.
-func unshifted(t *testing.T, lab *gputest.Lab, name string, start uint64) []float32 {
+func unshifted(t *testing.T, gpu *gputest.Harness, name string, start uint64) []float32 {
 	t.Helper()
-	got, ends := lab.Uint8(name), bytes.Repeat([]byte{shiftByte}, int(start))
+	got, ends := gpu.Uint8(name), bytes.Repeat([]byte{shiftByte}, int(start))
 	require.Equal(t, ends, got[:start], "%s: before the range", name)
 	require.Equal(t, ends, got[len(got)-int(start):], "%s: behind the range", name)
-	all := lab.Float32(name)
+	all := gpu.Float32(name)
 	return all[start/4 : len(all)-int(start/4)]
 }
 

@@ -16,19 +16,19 @@ func TestMeanPool(t *testing.T) {
 		{1, 1, 1}, {2, 7, 3}, {3, 8, 32}, {2, 9, 33}, {2, 255, 31}, {1, 257, 64}, {4, 64, 1024}, {1, 70001, 2}, {300, 5, 4},
 	} {
 		t.Run(fmt.Sprintf("%+v", size), func(t *testing.T) {
-			lab := gputest.Open(t)
+			gpu := gputest.New(t)
 			x := normal(1, size.b*size.n*size.c)
 			for i := range x {
 				x[i] += 100 // a mean that plain sums get wrong
 			}
-			m, err := NewMeanPool(lab.Dev, MeanPoolConfig{C: size.c})
+			m, err := NewMeanPool(gpu.Dev, MeanPoolConfig{C: size.c})
 			require.NoError(t, err)
 			defer m.Close()
-			a := MeanPoolArgs{X: lab.In("x", x), Y: lab.Out("y", 4*size.b*size.c), B: size.b, N: size.n}
-			lab.Run(func(t *vk.CommandList) error { return m.Record(t, a) })
+			a := MeanPoolArgs{X: gpu.In("x", x), Y: gpu.Out("y", 4*size.b*size.c), B: size.b, N: size.n}
+			gpu.Run(func(t *vk.CommandList) error { return m.Record(t, a) })
 			want := ref.MeanPool(x, size.b, size.n, size.c)
 			naive := ref.MeanPool32(x, size.b, size.n, size.c)
-			got := ref.MaxErr(lab.Float32("y"), want)
+			got := ref.MaxErr(gpu.Float32("y"), want)
 			assert.NoError(t, got.Within(ref.Bound(naive, want, 1e-7)))
 			assert.NoError(t, got.Within(1e-6), "long sums stay accurate")
 		})
@@ -36,13 +36,13 @@ func TestMeanPool(t *testing.T) {
 }
 
 func TestMeanPoolBadInput(t *testing.T) {
-	lab := gputest.Open(t)
-	_, err := NewMeanPool(lab.Dev, MeanPoolConfig{})
+	gpu := gputest.New(t)
+	_, err := NewMeanPool(gpu.Dev, MeanPoolConfig{})
 	assert.ErrorContains(t, err, "C is 0, want 1")
-	m, err := NewMeanPool(lab.Dev, MeanPoolConfig{C: 4})
+	m, err := NewMeanPool(gpu.Dev, MeanPoolConfig{C: 4})
 	require.NoError(t, err)
 	defer m.Close()
-	x, y := lab.In("x", normal(1, 24)), lab.Out("y", 32)
+	x, y := gpu.In("x", normal(1, 24)), gpu.Out("y", 32)
 	good := MeanPoolArgs{X: x, Y: y, B: 2, N: 3}
 	for _, test := range []struct {
 		want   string
@@ -56,6 +56,6 @@ func TestMeanPoolBadInput(t *testing.T) {
 	} {
 		a := good
 		test.change(&a)
-		badRecord(t, lab, test.want, func(t *vk.CommandList) error { return m.Record(t, a) })
+		badRecord(t, gpu, test.want, func(t *vk.CommandList) error { return m.Record(t, a) })
 	}
 }

@@ -16,25 +16,25 @@ func TestMark(t *testing.T) {
 		{1, 1, 1, 0}, {1, 1, 1, 1}, {2, 7, 3, 0}, {3, 31, 30, 5}, {2, 300, 255, 300}, {2, 300, 256, 257}, {1, 70001, 257, 1000}, {5, 3, 400, 2},
 	} {
 		t.Run(fmt.Sprintf("%+v", test), func(t *testing.T) {
-			lab := gputest.Open(t)
+			gpu := gputest.New(t)
 			s := slots(slotKind{filled: true, wild: true}, test.b, test.n, test.k)
-			m, err := NewMembershipMask(lab.Dev, MembershipMaskConfig{})
+			m, err := NewMembershipMask(gpu.Dev, MembershipMaskConfig{})
 			require.NoError(t, err)
 			defer m.Close()
-			indices, _, filled := s.put(lab)
-			a := MembershipMaskArgs{Indices: indices, Filled: filled, Y: lab.Out("y", 4*test.b*test.n), B: test.b, N: test.n, K: test.k, First: test.first}
-			lab.Run(func(t *vk.CommandList) error { return m.Record(t, a) })
-			assert.Equal(t, ref.MembershipMask(s.refIndices, s.refFilled, test.b, test.n, test.k, test.first), lab.Uint32("y"))
+			indices, _, filled := s.put(gpu)
+			a := MembershipMaskArgs{Indices: indices, Filled: filled, Y: gpu.Out("y", 4*test.b*test.n), B: test.b, N: test.n, K: test.k, First: test.first}
+			gpu.Run(func(t *vk.CommandList) error { return m.Record(t, a) })
+			assert.Equal(t, ref.MembershipMask(s.refIndices, s.refFilled, test.b, test.n, test.k, test.first), gpu.Uint32("y"))
 		})
 	}
 }
 
 func TestMarkBadInput(t *testing.T) {
-	lab := gputest.Open(t)
-	m, err := NewMembershipMask(lab.Dev, MembershipMaskConfig{})
+	gpu := gputest.New(t)
+	m, err := NewMembershipMask(gpu.Dev, MembershipMaskConfig{})
 	require.NoError(t, err)
 	defer m.Close()
-	list, y := lab.In("list", make([]int32, 6)), lab.Out("y", 40)
+	list, y := gpu.In("list", make([]int32, 6)), gpu.Out("y", 40)
 	good := MembershipMaskArgs{Indices: list, Filled: list, Y: y, B: 2, N: 5, K: 3}
 	for _, test := range []struct {
 		want   string
@@ -51,14 +51,14 @@ func TestMarkBadInput(t *testing.T) {
 	} {
 		a := good
 		test.change(&a)
-		badRecord(t, lab, test.want, func(t *vk.CommandList) error { return m.Record(t, a) })
+		badRecord(t, gpu, test.want, func(t *vk.CommandList) error { return m.Record(t, a) })
 	}
 }
 
 // badRecord wants a recording to fail with a message.
-func badRecord(t *testing.T, lab *gputest.Lab, want string, record func(*vk.CommandList) error) {
+func badRecord(t *testing.T, gpu *gputest.Harness, want string, record func(*vk.CommandList) error) {
 	t.Helper()
-	list, err := lab.Dev.NewCommandList(vk.CommandListConfig{Name: "bad"})
+	list, err := gpu.Dev.NewCommandList(vk.CommandListConfig{Name: "bad"})
 	require.NoError(t, err)
 	defer list.Close()
 	assert.ErrorContains(t, record(list), want)

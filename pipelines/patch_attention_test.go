@@ -13,9 +13,9 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-func openPatch(t testing.TB, lab *gputest.Lab, c PatchAttentionConfig) *PatchAttention {
+func openPatch(t testing.TB, gpu *gputest.Harness, c PatchAttentionConfig) *PatchAttention {
 	t.Helper()
-	p, err := NewPatchAttention(lab.Dev, c)
+	p, err := NewPatchAttention(gpu.Dev, c)
 	require.NoError(t, err)
 	t.Cleanup(func() { assert.NoError(t, p.Close()) })
 	return p
@@ -31,24 +31,24 @@ func TestPatchAttention(t *testing.T) {
 	} {
 		name := fmt.Sprintf("%dx%dx%dx%d patch %d scale %v", c.height, c.width, c.heads, c.dim, c.patch, c.scale)
 		both(t, name, func(t *testing.T, tiled bool) {
-			lab := gputest.Open(t)
+			gpu := gputest.New(t)
 			a := ref.PatchAttentionArgs{QKV: normal(31, c.height*c.width*3*c.heads*c.dim), Height: c.height, Width: c.width,
-				Heads: c.heads, Dim: c.dim, Patch: c.patch}
+				Heads: c.heads, DimHead: c.dim, Patch: c.patch}
 			for i := range a.QKV {
 				a.QKV[i] *= c.scale
 			}
-			p := openPatch(t, lab, PatchAttentionConfig{Heads: c.heads, DimHead: c.dim, Patch: c.patch})
+			p := openPatch(t, gpu, PatchAttentionConfig{Heads: c.heads, DimHead: c.dim, Patch: c.patch})
 			p.kernels.tiled = tiled
-			args := PatchAttentionArgs{QKV: lab.In("qkv", a.QKV), Y: lab.Out("y", 4*len(a.QKV)/3), Height: c.height, Width: c.width}
-			lab.Run(func(t *vk.CommandList) error { return p.Record(t, args) })
+			args := PatchAttentionArgs{QKV: gpu.In("qkv", a.QKV), Y: gpu.Out("y", 4*len(a.QKV)/3), Height: c.height, Width: c.width}
+			gpu.Run(func(t *vk.CommandList) error { return p.Record(t, args) })
 			kernel := "patch_attention"
 			if !tiled {
 				kernel += "_cpu"
 			}
-			require.Len(t, lab.Dispatches(), 1)
-			assert.Contains(t, lab.Dispatches()[0], kernel)
+			require.Len(t, gpu.Kernels(), 1)
+			assert.Contains(t, gpu.Kernels()[0], kernel)
 			want, naive := ref.PatchAttention(a), ref.PatchAttention32(a)
-			assert.NoError(t, ref.MaxErr(lab.Float32("y"), want).Within(ref.Bound(naive, want, 1e-6)))
+			assert.NoError(t, ref.MaxErr(gpu.Float32("y"), want).Within(ref.Bound(naive, want, 1e-6)))
 		})
 	}
 }
@@ -61,23 +61,23 @@ func TestPatchAttentionBits(t *testing.T) {
 func patchAttentionBits(t *testing.T, tiled bool) {
 	const height, width, heads, dim, patch = 24, 20, 2, 20, 4
 	row := width * heads * dim
-	lab := gputest.Open(t)
+	gpu := gputest.New(t)
 	qkv := normal(32, 3*height*row)
-	p := openPatch(t, lab, PatchAttentionConfig{Heads: heads, DimHead: dim, Patch: patch})
+	p := openPatch(t, gpu, PatchAttentionConfig{Heads: heads, DimHead: dim, Patch: patch})
 	p.kernels.tiled = tiled
-	args := PatchAttentionArgs{QKV: lab.In("qkv", qkv), Y: lab.Out("y", 4*height*row), Height: height, Width: width}
-	lab.Run(func(t *vk.CommandList) error { return p.Record(t, args) })
-	whole := lab.Float32("y")
+	args := PatchAttentionArgs{QKV: gpu.In("qkv", qkv), Y: gpu.Out("y", 4*height*row), Height: height, Width: width}
+	gpu.Run(func(t *vk.CommandList) error { return p.Record(t, args) })
+	whole := gpu.Float32("y")
 	p.kernels.limit = 1
-	lab.Run(func(t *vk.CommandList) error { return p.Record(t, args) })
+	gpu.Run(func(t *vk.CommandList) error { return p.Record(t, args) })
 	pieces := height / patch * (width / patch) * heads
 	if !tiled { // which has 8 queries
 		pieces *= 2
 	}
-	assert.Len(t, lab.Dispatches(), pieces)
-	assert.Equal(t, whole, lab.Float32("y"))
+	assert.Len(t, gpu.Kernels(), pieces)
+	assert.Equal(t, whole, gpu.Float32("y"))
 
-	band := gputest.Open(t)
+	band := gputest.New(t)
 	part := PatchAttentionArgs{QKV: band.In("qkv", qkv[3*8*row:3*20*row]), Y: band.Out("y", 4*12*row), Height: 12, Width: width}
 	band.Run(func(t *vk.CommandList) error { return p.Record(t, part) })
 	assert.Equal(t, whole[8*row:20*row], band.Float32("y"))
@@ -86,30 +86,30 @@ func patchAttentionBits(t *testing.T, tiled bool) {
 // The number of queries that a workgroup takes changes no bit.
 func TestAttentionTilesAgree(t *testing.T) {
 	const side, heads, dim = 7, 2, 24
-	lab := gputest.Open(t)
+	gpu := gputest.New(t)
 	size := side * side * heads * dim
-	qkv, y := lab.In("qkv", normal(33, 3*size)), lab.Out("y", 4*size)
+	qkv, y := gpu.In("qkv", normal(33, 3*size)), gpu.Out("y", 4*size)
 	var first []float32
 	for _, tile := range []attentionTile{{64, 32, 0}, {32, 32, 0}} {
-		k, err := newAttentionKernels(lab.Dev, "Test", attentionConfig{name: "patch_attention", dimHead: dim, spec: map[uint32]uint32{8: heads, 9: side}})
+		k, err := newAttentionKernels(gpu.Dev, "Test", attentionConfig{name: "patch_attention", dimHead: dim, spec: map[uint32]uint32{8: heads, 9: side}})
 		require.NoError(t, err)
 		t.Cleanup(func() { assert.NoError(t, k.Close()) })
 		made, err := k.get(tile)
 		require.NoError(t, err)
 		groups := uint32(heads) * uint32(tiles(side*side, uint64(tile.queries)))
-		lab.Run(func(t *vk.CommandList) error {
+		gpu.Run(func(t *vk.CommandList) error {
 			return t.Dispatch(vk.Dispatch{Kernel: made, Groups: [3]uint32{groups, 1, 1}, Args: []vk.Access{vk.Read(qkv), vk.Write(y)},
 				Push: vk.Scalars(&patchAttentionPush{side, 0, groups})})
 		})
 		if first == nil {
-			first = lab.Float32("y")
+			first = gpu.Float32("y")
 		}
-		assert.Equal(t, first, lab.Float32("y"))
+		assert.Equal(t, first, gpu.Float32("y"))
 	}
 }
 
 func TestPatchAttentionBadInput(t *testing.T) {
-	lab := gputest.Open(t)
+	gpu := gputest.New(t)
 	for _, test := range []struct {
 		want   string
 		config PatchAttentionConfig
@@ -119,11 +119,11 @@ func TestPatchAttentionBadInput(t *testing.T) {
 		{"Patch is 0, want 1 to 1024", PatchAttentionConfig{Heads: 1, DimHead: 8}},
 		{"Patch is 1025, want 1 to 1024", PatchAttentionConfig{Heads: 1, DimHead: 8, Patch: 1025}},
 	} {
-		_, err := NewPatchAttention(lab.Dev, test.config)
+		_, err := NewPatchAttention(gpu.Dev, test.config)
 		assert.ErrorContains(t, err, test.want)
 	}
-	p := openPatch(t, lab, PatchAttentionConfig{Heads: 2, DimHead: 8, Patch: 2})
-	qkv, y := lab.In("qkv", normal(1, 4*6*48)), lab.Out("y", 4*4*6*16)
+	p := openPatch(t, gpu, PatchAttentionConfig{Heads: 2, DimHead: 8, Patch: 2})
+	qkv, y := gpu.In("qkv", normal(1, 4*6*48)), gpu.Out("y", 4*4*6*16)
 	good := PatchAttentionArgs{QKV: qkv, Y: y, Height: 4, Width: 6}
 	for _, test := range []struct {
 		name, want string
@@ -140,14 +140,14 @@ func TestPatchAttentionBadInput(t *testing.T) {
 		t.Run(test.name, func(t *testing.T) {
 			a := good
 			test.change(&a)
-			list, err := lab.Dev.NewCommandList(vk.CommandListConfig{Name: "bad"})
+			list, err := gpu.Dev.NewCommandList(vk.CommandListConfig{Name: "bad"})
 			require.NoError(t, err)
 			defer list.Close()
 			assert.ErrorContains(t, p.Record(list, a), test.want)
 		})
 	}
 	require.NoError(t, p.Close())
-	list, err := lab.Dev.NewCommandList(vk.CommandListConfig{Name: "closed"})
+	list, err := gpu.Dev.NewCommandList(vk.CommandListConfig{Name: "closed"})
 	require.NoError(t, err)
 	defer list.Close()
 	assert.ErrorIs(t, p.Record(list, good), vk.ErrClosed)

@@ -13,7 +13,7 @@ import (
 )
 
 // patchCase is a batch of images on a bench.
-func patchCase(t *testing.T, lab *gputest.Lab, b int, c PatchEmbedConfig, offset float32) (*PatchEmbed, PatchEmbedArgs, ref.PatchEmbedArgs) {
+func patchCase(t *testing.T, gpu *gputest.Harness, b int, c PatchEmbedConfig, offset float32) (*PatchEmbed, PatchEmbedArgs, ref.PatchEmbedArgs) {
 	t.Helper()
 	r := ref.PatchEmbedArgs{
 		X: normal(1, b*c.Channels*c.Height*c.Width), Weight: normal(2, c.row()), Bias: normal(3, c.row()), B: b,
@@ -22,10 +22,10 @@ func patchCase(t *testing.T, lab *gputest.Lab, b int, c PatchEmbedConfig, offset
 	for i := range r.X {
 		r.X[i] += offset
 	}
-	e, err := NewPatchEmbed(lab.Dev, c)
+	e, err := NewPatchEmbed(gpu.Dev, c)
 	require.NoError(t, err)
 	t.Cleanup(func() { assert.NoError(t, e.Close()) })
-	return e, PatchEmbedArgs{X: lab.In("x", r.X), Weight: lab.In("weight", r.Weight), Bias: lab.In("bias", r.Bias), Y: lab.Out("y", 4*len(r.X)), B: b}, r
+	return e, PatchEmbedArgs{X: gpu.In("x", r.X), Weight: gpu.In("weight", r.Weight), Bias: gpu.In("bias", r.Bias), Y: gpu.Out("y", 4*len(r.X)), B: b}, r
 }
 
 func TestPatchEmbed(t *testing.T) {
@@ -47,31 +47,31 @@ func TestPatchEmbed(t *testing.T) {
 		{1, PatchEmbedConfig{3, 32, 32, 16, 16}, 100},
 	} {
 		t.Run(fmt.Sprintf("%d_%v_%g", test.b, test.c, test.offset), func(t *testing.T) {
-			lab := gputest.Open(t)
-			e, a, r := patchCase(t, lab, test.b, test.c, test.offset)
-			lab.Run(func(t *vk.CommandList) error { return e.Record(t, a) })
+			gpu := gputest.New(t)
+			e, a, r := patchCase(t, gpu, test.b, test.c, test.offset)
+			gpu.Run(func(t *vk.CommandList) error { return e.Record(t, a) })
 			want := ref.PatchEmbed(r)
-			assert.NoError(t, ref.MaxErr(lab.Float32("y"), want).Within(ref.Bound(ref.PatchEmbed32(r), want, 1e-6)))
+			assert.NoError(t, ref.MaxErr(gpu.Float32("y"), want).Within(ref.Bound(ref.PatchEmbed32(r), want, 1e-6)))
 		})
 	}
 }
 
 // A bright image costs no digits, and an image alone has the bits that it has in a batch.
 func TestPatchEmbedBits(t *testing.T) {
-	lab := gputest.Open(t)
+	gpu := gputest.New(t)
 	c := PatchEmbedConfig{3, 34, 51, 17, 17}
-	e, a, r := patchCase(t, lab, 3, c, 30000)
+	e, a, r := patchCase(t, gpu, 3, c, 30000)
 	alone := a
 	image := a.X.Size() / 3
-	alone.X, alone.Y, alone.B = a.X.Slice(2*image, image), lab.Out("alone", int(image)), 1
-	lab.Run(func(t *vk.CommandList) error { return firstError(e.Record(t, a), e.Record(t, alone)) })
-	y := lab.Float32("y")
+	alone.X, alone.Y, alone.B = a.X.Slice(2*image, image), gpu.Out("alone", int(image)), 1
+	gpu.Run(func(t *vk.CommandList) error { return firstError(e.Record(t, a), e.Record(t, alone)) })
+	y := gpu.Float32("y")
 	assert.NoError(t, ref.MaxErr(y, ref.PatchEmbed(r)).Within(2e-6))
-	assert.Equal(t, y[2*len(y)/3:], lab.Float32("alone"))
+	assert.Equal(t, y[2*len(y)/3:], gpu.Float32("alone"))
 }
 
 func TestPatchEmbedBadInput(t *testing.T) {
-	lab := gputest.Open(t)
+	gpu := gputest.New(t)
 	for _, test := range []struct {
 		c    PatchEmbedConfig
 		want string
@@ -87,12 +87,12 @@ func TestPatchEmbedBadInput(t *testing.T) {
 		{PatchEmbedConfig{4, 1 << 14, 1 << 14, 4, 4}, "want a product of at most 1073741823"},
 		{PatchEmbedConfig{1, math.MaxInt32, math.MaxInt32, 1, 1}, "want a product of at most 1073741823"},
 	} {
-		_, err := NewPatchEmbed(lab.Dev, test.c)
+		_, err := NewPatchEmbed(gpu.Dev, test.c)
 		assert.ErrorContains(t, err, test.want)
 	}
-	e, good, _ := patchCase(t, lab, 2, PatchEmbedConfig{3, 4, 8, 4, 4}, 0)
-	big := lab.In("big", make([]float32, 400))
-	badInput(t, lab, good, e.Record, []badCase[PatchEmbedArgs]{
+	e, good, _ := patchCase(t, gpu, 2, PatchEmbedConfig{3, 4, 8, 4, 4}, 0)
+	big := gpu.In("big", make([]float32, 400))
+	badInput(t, gpu, good, e.Record, []badCase[PatchEmbedArgs]{
 		{"B is 0, want 1", func(a *PatchEmbedArgs) { a.B = 0 }},
 		{"rows is 2147483648, want 1", func(a *PatchEmbedArgs) { a.B = 1 << 30 }},
 		{"x is missing, want [B 2, Channels 3, Height 4, Width 8] f32, 768 bytes", func(a *PatchEmbedArgs) { a.X = vk.Range{} }},
@@ -105,7 +105,7 @@ func TestPatchEmbedBadInput(t *testing.T) {
 	require.NoError(t, e.Close())
 	require.NoError(t, e.Close())
 	require.NoError(t, (*PatchEmbed)(nil).Close())
-	badInput(t, lab, good, e.Record, []badCase[PatchEmbedArgs]{{"closed", func(*PatchEmbedArgs) {}}})
+	badInput(t, gpu, good, e.Record, []badCase[PatchEmbedArgs]{{"closed", func(*PatchEmbedArgs) {}}})
 }
 
 func TestPatchPositions(t *testing.T) {

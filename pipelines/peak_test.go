@@ -28,21 +28,21 @@ func TestPeak(t *testing.T) {
 		ran++
 		for _, groups := range []int{1, 3} {
 			t.Run(fmt.Sprintf("%s %s %dx%dx%d %d", operand, sum, s.M, s.N, s.K, groups), func(t *testing.T) {
-				lab := gputest.Open(t)
-				p, err := NewPeak(lab.Dev, PeakConfig{s})
+				gpu := gputest.New(t)
+				p, err := NewPeak(gpu.Dev, PeakConfig{s})
 				require.NoError(t, err)
 				defer p.Close()
 				f, first, second := p.Numbers()
 				_, size := p.Sizes(groups)
-				a := PeakArgs{X: lab.In("x", p.Pack(f, first, second)), Y: lab.Out("y", int(size)), Groups: groups}
-				lab.Run(func(t *vk.CommandList) error { return p.Record(t, a) })
-				got := p.Floats(lab.Uint8("y"))
+				a := PeakArgs{X: gpu.In("x", p.Pack(f, first, second)), Y: gpu.Out("y", int(size)), Groups: groups}
+				gpu.Run(func(t *vk.CommandList) error { return p.Record(t, a) })
+				got := p.Floats(gpu.Uint8("y"))
 				want := ref.Peak(wide(f), wide(first), wide(second), int(s.M), int(s.N), int(s.K), p.Pairs(), PeakChains)
 				require.Len(t, got, groups*PeakSubgroups*len(want))
 				for i := 0; i < len(got); i += len(want) {
 					require.Equal(t, want, got[i:i+len(want)], i)
 				}
-				assert.Equal(t, []string{fmt.Sprintf("peak_%s_%s %dx%dx%d", operand, sum, s.M, s.N, s.K)}, lab.Dispatches())
+				assert.Equal(t, []string{fmt.Sprintf("peak_%s_%s %dx%dx%d", operand, sum, s.M, s.N, s.K)}, gpu.Kernels())
 			})
 		}
 	}
@@ -132,15 +132,15 @@ func TestPeakBadInput(t *testing.T) {
 		_, err = NewPeak(gputest.Device(t), PeakConfig{s})
 		assert.ErrorContains(t, err, test.want)
 	}
-	lab := gputest.Open(t)
+	gpu := gputest.New(t)
 	strange := good
 	strange.M = 1024
-	_, err := NewPeak(lab.Dev, PeakConfig{strange})
+	_, err := NewPeak(gpu.Dev, PeakConfig{strange})
 	assert.ErrorContains(t, err, "the device does not list the cooperative matrix")
 	assert.ErrorIs(t, err, vk.ErrUnsupported)
 
-	p := &Peak{config: PeakConfig{good}, kind: peakKinds[0], kernels: kernels{dev: lab.Dev}}
-	fine := PeakArgs{X: lab.In("x", make([]uint16, 768)), Y: lab.Out("y", 4096), Groups: 1}
+	p := &Peak{config: PeakConfig{good}, kind: peakKinds[0], kernels: kernels{dev: gpu.Dev}}
+	fine := PeakArgs{X: gpu.In("x", make([]uint16, 768)), Y: gpu.Out("y", 4096), Groups: 1}
 	for _, test := range []struct {
 		want   string
 		change func(*PeakArgs)
@@ -152,7 +152,7 @@ func TestPeakBadInput(t *testing.T) {
 	} {
 		a := fine
 		test.change(&a)
-		badRecord(t, lab, test.want, func(t *vk.CommandList) error { return p.Record(t, a) })
+		badRecord(t, gpu, test.want, func(t *vk.CommandList) error { return p.Record(t, a) })
 	}
 	require.NoError(t, p.Close())
 	require.NoError(t, (*Peak)(nil).Close())

@@ -22,28 +22,28 @@ func TestPermute(t *testing.T) {
 		{[]int{70001, 3}, []int{1, 70001}},
 	} {
 		t.Run(fmt.Sprint(test.shape), func(t *testing.T) {
-			lab := gputest.Open(t)
+			gpu := gputest.New(t)
 			count := 1
 			for _, n := range test.shape {
 				count *= n
 			}
 			x := normal(1, count)
-			m, err := NewPermute(lab.Dev, PermuteConfig{})
+			m, err := NewPermute(gpu.Dev, PermuteConfig{})
 			require.NoError(t, err)
 			defer m.Close()
-			a := PermuteArgs{X: lab.In("x", x), Y: lab.Out("y", 4*count), Shape: test.shape, Strides: test.strides}
-			lab.Run(func(t *vk.CommandList) error { return m.Record(t, a) })
-			assert.Equal(t, ref.Permute(x, test.shape, test.strides), lab.Float32("y"))
+			a := PermuteArgs{X: gpu.In("x", x), Y: gpu.Out("y", 4*count), Shape: test.shape, Strides: test.strides}
+			gpu.Run(func(t *vk.CommandList) error { return m.Record(t, a) })
+			assert.Equal(t, ref.Permute(x, test.shape, test.strides), gpu.Float32("y"))
 		})
 	}
 }
 
 func TestPermuteBadInput(t *testing.T) {
-	lab := gputest.Open(t)
-	m, err := NewPermute(lab.Dev, PermuteConfig{})
+	gpu := gputest.New(t)
+	m, err := NewPermute(gpu.Dev, PermuteConfig{})
 	require.NoError(t, err)
 	defer m.Close()
-	x, y := lab.In("x", normal(1, 6)), lab.Out("y", 24)
+	x, y := gpu.In("x", normal(1, 6)), gpu.Out("y", 24)
 	good := PermuteArgs{X: x, Y: y, Shape: []int{2, 3}, Strides: []int{1, 2}}
 	for _, test := range []struct {
 		want   string
@@ -62,6 +62,6 @@ func TestPermuteBadInput(t *testing.T) {
 	} {
 		a := good
 		test.change(&a)
-		badRecord(t, lab, test.want, func(t *vk.CommandList) error { return m.Record(t, a) })
+		badRecord(t, gpu, test.want, func(t *vk.CommandList) error { return m.Record(t, a) })
 	}
 }

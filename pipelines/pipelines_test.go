@@ -12,34 +12,34 @@ import (
 
 // A room whose kernel an open tape uses does not close, and closes when it is asked again: nothing is lost.
 func TestCloseAgain(t *testing.T) {
-	lab := gputest.Open(t)
-	gputest.Count()
-	x, y, weights := lab.In("x", make([]float32, 16)), lab.Out("y", 64), lab.In("weights", make([]float32, 16))
-	words := lab.Out("words", 64)
+	gpu := gputest.New(t)
+	gputest.CountCase()
+	x, y, weights := gpu.In("x", make([]float32, 16)), gpu.Out("y", 64), gpu.In("weights", make([]float32, 16))
+	words := gpu.Out("words", 64)
 	for name, open := range map[string]func(*vk.CommandList) (io.Closer, error){
 		"RMSNorm": func(t *vk.CommandList) (io.Closer, error) {
-			n, err := NewRMSNorm(lab.Dev, RMSNormConfig{C: 16})
+			n, err := NewRMSNorm(gpu.Dev, RMSNormConfig{C: 16})
 			if err != nil {
 				return nil, err
 			}
 			return n, n.Record(t, RMSNormArgs{X: x, Gamma: weights, Y: y, Rows: 1})
 		},
 		"PatchAttention": func(t *vk.CommandList) (io.Closer, error) {
-			p, err := NewPatchAttention(lab.Dev, PatchAttentionConfig{Heads: 1, DimHead: 4, Patch: 1})
+			p, err := NewPatchAttention(gpu.Dev, PatchAttentionConfig{Heads: 1, DimHead: 4, Patch: 1})
 			if err != nil {
 				return nil, err
 			}
 			return p, p.Record(t, PatchAttentionArgs{QKV: x.Slice(0, 48), Y: y.Slice(0, 16), Height: 1, Width: 1})
 		},
 		"CoorDescent": func(t *vk.CommandList) (io.Closer, error) {
-			c, err := NewCoorDescent(lab.Dev, CoorDescentConfig{Iters: 2, Eps: 1})
+			c, err := NewCoorDescent(gpu.Dev, CoorDescentConfig{Iters: 2, Eps: 1})
 			if err != nil {
 				return nil, err
 			}
 			return c, c.Record(t, CoorDescentArgs{Logits: x, Scores: y, Rows: 1, N: 16, K: 2})
 		},
 		"Select": func(t *vk.CommandList) (io.Closer, error) {
-			s, err := NewSelect(lab.Dev, SelectConfig{})
+			s, err := NewSelect(gpu.Dev, SelectConfig{})
 			if err != nil {
 				return nil, err
 			}
@@ -47,15 +47,15 @@ func TestCloseAgain(t *testing.T) {
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
-			before := lab.Dev.Stats().Kernels
-			list, err := lab.Dev.NewCommandList(vk.CommandListConfig{Name: name})
+			before := gpu.Dev.Stats().Kernels
+			list, err := gpu.Dev.NewCommandList(vk.CommandListConfig{Name: name})
 			require.NoError(t, err)
 			room, err := open(list)
 			require.NoError(t, err)
 			assert.ErrorContains(t, room.Close(), "an open tape uses")
 			require.NoError(t, list.Close())
 			require.NoError(t, room.Close())
-			assert.Equal(t, before, lab.Dev.Stats().Kernels)
+			assert.Equal(t, before, gpu.Dev.Stats().Kernels)
 			require.NoError(t, room.Close())
 		})
 	}

@@ -29,7 +29,7 @@ func TestRMSNorm(t *testing.T) {
 		{70000, 4},
 	} {
 		t.Run(fmt.Sprintf("%dx%d", size.rows, size.c), func(t *testing.T) {
-			lab := gputest.Open(t)
+			gpu := gputest.New(t)
 			x, gamma := normal(1, size.rows*size.c), normal(2, size.c)
 			clear(x[:size.c]) // the norm of a row of zeros is floored
 			if size.rows > 2 {
@@ -40,20 +40,20 @@ func TestRMSNorm(t *testing.T) {
 			for i := 2 * size.c; i < len(x); i++ { // rows down to what is floored: they tell another epsilon from this one
 				x[i] *= float32(math.Pow(10, -float64(i/size.c%16)))
 			}
-			n, err := NewRMSNorm(lab.Dev, RMSNormConfig{C: size.c})
+			n, err := NewRMSNorm(gpu.Dev, RMSNormConfig{C: size.c})
 			require.NoError(t, err)
 			defer n.Close()
 			a := RMSNormArgs{
-				X: lab.In("x", x), Gamma: lab.In("gamma", gamma), Y: lab.Out("y", 4*len(x)), Factors: lab.Out("factors", 4*size.rows), Rows: size.rows,
+				X: gpu.In("x", x), Gamma: gpu.In("gamma", gamma), Y: gpu.Out("y", 4*len(x)), Factors: gpu.Out("factors", 4*size.rows), Rows: size.rows,
 			}
-			lab.Run(func(t *vk.CommandList) error { return n.Record(t, a) })
+			gpu.Run(func(t *vk.CommandList) error { return n.Record(t, a) })
 			want, naive := ref.RMSNorm(x, gamma, size.rows, size.c), ref.RMSNorm32(x, gamma, size.rows, size.c)
-			assert.NoError(t, ref.MaxErr(lab.Float32("y"), want).Within(ref.Bound(naive, want, 1e-6)))
+			assert.NoError(t, ref.MaxErr(gpu.Float32("y"), want).Within(ref.Bound(naive, want, 1e-6)))
 			ones := make([]float32, size.c)
 			for i := range ones {
 				ones[i] = 1
 			}
-			y, f := ref.RMSNorm(x, ones, size.rows, size.c), lab.Float32("factors")
+			y, f := ref.RMSNorm(x, ones, size.rows, size.c), gpu.Float32("factors")
 			for r := range size.rows {
 				for i := range size.c {
 					v := float64(x[r*size.c+i]) * float64(f[r])
@@ -69,37 +69,37 @@ func TestRMSNorm(t *testing.T) {
 
 // The factors alone need neither gamma nor y, and are the same bits.
 func TestRMSNormFactors(t *testing.T) {
-	lab := gputest.Open(t)
+	gpu := gputest.New(t)
 	const rows, c = 37, 96
 	x := normal(3, rows*c)
-	n, err := NewRMSNorm(lab.Dev, RMSNormConfig{C: c})
+	n, err := NewRMSNorm(gpu.Dev, RMSNormConfig{C: c})
 	require.NoError(t, err)
 	defer n.Close()
-	a := RMSNormArgs{X: lab.In("x", x), Factors: lab.Out("alone", 4*rows), Rows: rows}
-	b := RMSNormArgs{X: a.X, Gamma: lab.In("gamma", normal(4, c)), Y: lab.Out("y", 4*len(x)), Factors: lab.Out("both", 4*rows), Rows: rows}
-	lab.Run(func(t *vk.CommandList) error {
+	a := RMSNormArgs{X: gpu.In("x", x), Factors: gpu.Out("alone", 4*rows), Rows: rows}
+	b := RMSNormArgs{X: a.X, Gamma: gpu.In("gamma", normal(4, c)), Y: gpu.Out("y", 4*len(x)), Factors: gpu.Out("both", 4*rows), Rows: rows}
+	gpu.Run(func(t *vk.CommandList) error {
 		if err := n.Record(t, a); err != nil {
 			return err
 		}
 		return n.Record(t, b)
 	})
-	assert.Equal(t, lab.Float32("both"), lab.Float32("alone"))
+	assert.Equal(t, gpu.Float32("both"), gpu.Float32("alone"))
 }
 
 func TestRMSNormShifted(t *testing.T) {
 	for _, c := range []int{1, 30, 32} {
-		lab, start := gputest.Open(t), rowsOf(c)
+		gpu, start := gputest.New(t), rowsOf(c)
 		const rows = 11
 		x, gamma := normal(1, rows*c), normal(2, c)
-		n, err := NewRMSNorm(lab.Dev, RMSNormConfig{C: c})
+		n, err := NewRMSNorm(gpu.Dev, RMSNormConfig{C: c})
 		require.NoError(t, err)
 		defer n.Close()
-		a := RMSNormArgs{X: inShifted(lab, "x", x, start), Gamma: inShifted(lab, "gamma", gamma, start),
-			Y: outShifted(lab, "y", rows*c, start), Factors: outShifted(lab, "factors", rows, words), Rows: rows}
-		lab.Run(func(t *vk.CommandList) error { return n.Record(t, a) })
+		a := RMSNormArgs{X: inShifted(gpu, "x", x, start), Gamma: inShifted(gpu, "gamma", gamma, start),
+			Y: outShifted(gpu, "y", rows*c, start), Factors: outShifted(gpu, "factors", rows, words), Rows: rows}
+		gpu.Run(func(t *vk.CommandList) error { return n.Record(t, a) })
 		want, naive := ref.RMSNorm(x, gamma, rows, c), ref.RMSNorm32(x, gamma, rows, c)
-		assert.NoError(t, ref.MaxErr(unshifted(t, lab, "y", start), want).Within(ref.Bound(naive, want, 1e-6)))
-		for r, f := range unshifted(t, lab, "factors", words) {
+		assert.NoError(t, ref.MaxErr(unshifted(t, gpu, "y", start), want).Within(ref.Bound(naive, want, 1e-6)))
+		for r, f := range unshifted(t, gpu, "factors", words) {
 			sum := 0.0
 			for _, v := range x[r*c : (r+1)*c] {
 				sum += float64(v) * float64(v)
@@ -110,13 +110,13 @@ func TestRMSNormShifted(t *testing.T) {
 }
 
 func TestRMSNormBadInput(t *testing.T) {
-	lab := gputest.Open(t)
-	_, err := NewRMSNorm(lab.Dev, RMSNormConfig{C: 0})
+	gpu := gputest.New(t)
+	_, err := NewRMSNorm(gpu.Dev, RMSNormConfig{C: 0})
 	assert.ErrorContains(t, err, "C is 0, want 1")
-	n, err := NewRMSNorm(lab.Dev, RMSNormConfig{C: 8})
+	n, err := NewRMSNorm(gpu.Dev, RMSNormConfig{C: 8})
 	require.NoError(t, err)
 	defer n.Close()
-	x, gamma, y := lab.In("x", normal(1, 40)), lab.In("gamma", normal(2, 8)), lab.Out("y", 160)
+	x, gamma, y := gpu.In("x", normal(1, 40)), gpu.In("gamma", normal(2, 8)), gpu.Out("y", 160)
 	good := RMSNormArgs{X: x, Gamma: gamma, Y: y, Rows: 5}
 	for _, test := range []struct {
 		name, want string
@@ -134,14 +134,14 @@ func TestRMSNormBadInput(t *testing.T) {
 		t.Run(test.name, func(t *testing.T) {
 			a := good
 			test.change(&a)
-			list, err := lab.Dev.NewCommandList(vk.CommandListConfig{Name: "bad"})
+			list, err := gpu.Dev.NewCommandList(vk.CommandListConfig{Name: "bad"})
 			require.NoError(t, err)
 			defer list.Close()
 			assert.ErrorContains(t, n.Record(list, a), test.want)
 		})
 	}
 	require.NoError(t, n.Close())
-	list, err := lab.Dev.NewCommandList(vk.CommandListConfig{Name: "closed"})
+	list, err := gpu.Dev.NewCommandList(vk.CommandListConfig{Name: "closed"})
 	require.NoError(t, err)
 	defer list.Close()
 	assert.ErrorIs(t, n.Record(list, good), vk.ErrClosed)
@@ -172,13 +172,13 @@ func TestRMSNormGather(t *testing.T) {
 				gather[i], filled[i] = int32(i*5%in), uint32(i%4)
 			}
 			gather[3], gather[rows+2], gather[lists*rows+rows+4] = -1, in, math.MaxInt32
-			lab := gputest.Open(t)
-			n, err := NewRMSNorm(lab.Dev, RMSNormConfig{C: c, Y: p, Gather: true})
+			gpu := gputest.New(t)
+			n, err := NewRMSNorm(gpu.Dev, RMSNormConfig{C: c, Y: p, Gather: true})
 			require.NoError(t, err)
 			defer n.Close()
-			a := RMSNormArgs{X: lab.In("x", x), Gamma: lab.In("gamma", gamma), Y: lab.Out("y", items*rows*c*p.Size()), Rows: rows,
-				Gather: lab.In("gather", gather), Valid: lab.In("filled", filled), Items: items, InRows: in, Lists: lists, List: 1}
-			lab.Run(func(t *vk.CommandList) error { return n.Record(t, a) })
+			a := RMSNormArgs{X: gpu.In("x", x), Gamma: gpu.In("gamma", gamma), Y: gpu.Out("y", items*rows*c*p.Size()), Rows: rows,
+				Gather: gpu.In("gather", gather), Valid: gpu.In("filled", filled), Items: items, InRows: in, Lists: lists, List: 1}
+			gpu.Run(func(t *vk.CommandList) error { return n.Record(t, a) })
 			all := ref.RMSNorm(x, gamma, items*in, c)
 			want := make([]float64, items*rows*c)
 			naive := make([]float32, len(want))
@@ -191,7 +191,7 @@ func TestRMSNormGather(t *testing.T) {
 			for i, v := range want {
 				naive[i] = p.round(float32(v))
 			}
-			require.NoError(t, ref.MaxErr(floatsOf(p, lab, "y"), want).Within(ref.Bound(naive, want, 1e-6)))
+			require.NoError(t, ref.MaxErr(floatsOf(p, gpu, "y"), want).Within(ref.Bound(naive, want, 1e-6)))
 			for _, bad := range []struct {
 				want   string
 				change func(*RMSNormArgs)
@@ -204,7 +204,7 @@ func TestRMSNormGather(t *testing.T) {
 			} {
 				b := a
 				bad.change(&b)
-				badRecord(t, lab, bad.want, func(t *vk.CommandList) error { return n.Record(t, b) })
+				badRecord(t, gpu, bad.want, func(t *vk.CommandList) error { return n.Record(t, b) })
 			}
 		}
 	}

@@ -54,7 +54,7 @@ func (c rotaryCase) data() ref.RotaryArgs {
 			a.Positions = append(a.Positions, position)
 		}
 		if c.filled {
-			a.Filled = append(a.Filled, []uint8{1, 1, 0, 1, 0}[slot%5])
+			a.Valid = append(a.Valid, []uint8{1, 1, 0, 1, 0}[slot%5])
 		}
 	}
 	return a
@@ -63,34 +63,34 @@ func (c rotaryCase) data() ref.RotaryArgs {
 // run rotates on the device.
 func (c rotaryCase) run(t *testing.T, a ref.RotaryArgs) []float32 {
 	t.Helper()
-	lab := gputest.Open(t)
-	room, err := NewRotary(lab.Dev, c.RotaryConfig)
+	gpu := gputest.New(t)
+	room, err := NewRotary(gpu.Dev, c.RotaryConfig)
 	require.NoError(t, err)
 	defer func() { require.NoError(t, room.Close()) }()
-	args := RotaryArgs{Table: lab.In("table", RotaryTable(c.table, c.DimHead)), Lists: c.lists, Rows: c.rows, Routes: c.routes, Route: c.route, First: c.first}
+	args := RotaryArgs{Table: gpu.In("table", RotaryTable(c.table, c.DimHead)), Lists: c.lists, Rows: c.rows, Routes: c.routes, Route: c.route, First: c.first}
 	before := normal(2, c.slice)
 	whole := append(before, a.X...)
 	part := func(r vk.Range) vk.Range { return r.Slice(4*uint64(c.slice), 4*uint64(len(a.X))) }
 	out := "x"
 	if c.elsewhere {
 		out = "y" // as x, so that what is left alone compares
-		args.X, args.Y = part(lab.In("x", whole)), part(lab.InOut("y", whole))
+		args.X, args.Y = part(gpu.In("x", whole)), part(gpu.InOut("y", whole))
 	} else {
-		args.X = part(lab.InOut("x", whole))
+		args.X = part(gpu.InOut("x", whole))
 	}
 	// Lists start at any multiple of 4 bytes.
 	if c.positions {
-		args.Positions = lab.In("positions", append([]int32{0}, a.Positions...)).Slice(4, 4*uint64(len(a.Positions)))
+		args.Positions = gpu.In("positions", append([]int32{0}, a.Positions...)).Slice(4, 4*uint64(len(a.Positions)))
 	}
 	if c.filled {
 		words := []uint32{0}
-		for i, f := range a.Filled {
+		for i, f := range a.Valid {
 			words = append(words, uint32(f)<<(i%32)) // any word but 0
 		}
-		args.Valid = lab.In("filled", words).Slice(4, 4*uint64(len(a.Filled)))
+		args.Valid = gpu.In("filled", words).Slice(4, 4*uint64(len(a.Valid)))
 	}
-	lab.Run(func(list *vk.CommandList) error { return room.Record(list, args) })
-	got := lab.Float32(out)
+	gpu.Run(func(list *vk.CommandList) error { return room.Record(list, args) })
+	got := gpu.Float32(out)
 	assert.Equal(t, before, got[:c.slice])
 	return got[c.slice:]
 }
@@ -195,14 +195,14 @@ func TestRotaryBadConfig(t *testing.T) {
 }
 
 func TestRotaryBadInput(t *testing.T) {
-	lab := gputest.Open(t)
-	r, err := NewRotary(lab.Dev, RotaryConfig{Heads: 2, DimHead: 8, Stride: 20})
+	gpu := gputest.New(t)
+	r, err := NewRotary(gpu.Dev, RotaryConfig{Heads: 2, DimHead: 8, Stride: 20})
 	require.NoError(t, err)
 	defer r.Close()
-	big := lab.InOut("big", make([]float32, 4000))
-	good := RotaryArgs{X: lab.InOut("x", make([]float32, 2*3*20)), Positions: lab.In("positions", make([]int32, 12)),
-		Valid: lab.In("filled", make([]uint32, 12)), Table: lab.In("table", RotaryTable(300, 8)), Lists: 2, Rows: 3, Routes: 2}
-	badInput(t, lab, good, r.Record, []badCase[RotaryArgs]{
+	big := gpu.InOut("big", make([]float32, 4000))
+	good := RotaryArgs{X: gpu.InOut("x", make([]float32, 2*3*20)), Positions: gpu.In("positions", make([]int32, 12)),
+		Valid: gpu.In("filled", make([]uint32, 12)), Table: gpu.In("table", RotaryTable(300, 8)), Lists: 2, Rows: 3, Routes: 2}
+	badInput(t, gpu, good, r.Record, []badCase[RotaryArgs]{
 		{"Lists is 0, want 1", func(a *RotaryArgs) { a.Lists = 0 }},
 		{"Rows is -3, want 1", func(a *RotaryArgs) { a.Rows = -3 }},
 		{"Routes is -1, want 1", func(a *RotaryArgs) { a.Routes = -1 }},
@@ -230,11 +230,11 @@ func TestRotaryBadInput(t *testing.T) {
 	})
 	good.Y = big.Slice(0, 464)
 	good.Positions, good.First = vk.Range{}, 509
-	lab.Run(func(list *vk.CommandList) error { return r.Record(list, good) })
+	gpu.Run(func(list *vk.CommandList) error { return r.Record(list, good) })
 	require.NoError(t, r.Close())
 	require.NoError(t, r.Close())
 	require.NoError(t, (*Rotary)(nil).Close())
-	badInput(t, lab, good, r.Record, []badCase[RotaryArgs]{{"closed", func(*RotaryArgs) {}}})
+	badInput(t, gpu, good, r.Record, []badCase[RotaryArgs]{{"closed", func(*RotaryArgs) {}}})
 }
 
 // Rows of 16 bits are turned as floats and rounded once.
@@ -244,13 +244,13 @@ func TestRotaryOf16Bits(t *testing.T) {
 	for _, p := range []DType{F16, BF16} {
 		a.X = p.rounded(a.X)
 		want, naive := ref.Rotary(a), p.rounded(ref.Rotary32(a))
-		lab := gputest.Open(t)
-		r, err := NewRotary(lab.Dev, RotaryConfig{Heads: 3, DimHead: 24, Precision: p})
+		gpu := gputest.New(t)
+		r, err := NewRotary(gpu.Dev, RotaryConfig{Heads: 3, DimHead: 24, Precision: p})
 		require.NoError(t, err)
 		defer r.Close()
-		args := RotaryArgs{X: lab.InOut("x", numbersOf(p, a.X)), Table: lab.In("table", RotaryTable(300, 24)), Lists: 2, Rows: 37}
-		lab.Run(func(t *vk.CommandList) error { return r.Record(t, args) })
-		assert.NoError(t, ref.MaxErr(floatsOf(p, lab, "x"), want).Within(ref.Bound(naive, want, 1e-6)), p)
+		args := RotaryArgs{X: gpu.InOut("x", numbersOf(p, a.X)), Table: gpu.In("table", RotaryTable(300, 24)), Lists: 2, Rows: 37}
+		gpu.Run(func(t *vk.CommandList) error { return r.Record(t, args) })
+		assert.NoError(t, ref.MaxErr(floatsOf(p, gpu, "x"), want).Within(ref.Bound(naive, want, 1e-6)), p)
 	}
 	for _, bad := range []RotaryConfig{{Heads: 1, DimHead: 12, Precision: F16}, {Heads: 1, DimHead: 8, Stride: 10, Precision: BF16}} {
 		_, err := NewRotary(gputest.Device(t), bad)

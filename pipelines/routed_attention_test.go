@@ -27,8 +27,8 @@ func (c routedCase) args() ref.RoutedAttentionArgs {
 	h, d, slots, items := c.Heads, c.DimHead, c.lists*c.Routes*c.keys, c.lists/max(c.perItem, 1)
 	rng := rand.New(rand.NewPCG(uint64(slots), uint64(c.queries)))
 	a := ref.RoutedAttentionArgs{
-		Q: normal(1, c.lists*c.queries*h*d), Null: normal(3, 2*h*d), Lists: c.lists, Queries: c.queries, Keys: c.keys, Heads: h, Dim: d, Routes: c.Routes,
-		PerItem: c.perItem, Rows: c.rows, Prefix: c.prefix, ScoreValues: c.ScoreValues, ScoreKeys: c.ScoreKeys,
+		Q: normal(1, c.lists*c.queries*h*d), Null: normal(3, 2*h*d), Lists: c.lists, Queries: c.queries, Keys: c.keys, Heads: h, DimHead: d, Routes: c.Routes,
+		PerItem: c.perItem, KVRows: c.rows, Prefix: c.prefix, ScoreValues: c.ScoreValues, ScoreKeys: c.ScoreKeys,
 	}
 	for i := range a.Q {
 		a.Q[i] = c.Precision.round(a.Q[i] * max(c.scale, 1))
@@ -42,7 +42,7 @@ func (c routedCase) args() ref.RoutedAttentionArgs {
 	}
 	a.KV = c.Precision.rounded(normal(2, 2*rows*d))
 	if c.Valid {
-		a.Filled = make([]uint8, slots)
+		a.Valid = make([]uint8, slots)
 	}
 	if c.ScoreValues || c.ScoreKeys {
 		a.KeyScores = normal(4, slots)
@@ -51,7 +51,7 @@ func (c routedCase) args() ref.RoutedAttentionArgs {
 		filled := c.full > 0 && i%length < c.full || c.full == 0 && rng.IntN(4) > 0
 		switch {
 		case filled && c.Valid:
-			a.Filled[i] = 1
+			a.Valid[i] = 1
 		case c.Valid:
 			c.spoil(a.KV, i)
 		}
@@ -69,10 +69,10 @@ func (c routedCase) args() ref.RoutedAttentionArgs {
 		}
 	}
 	if c.QueryValid {
-		a.QueryFilled = make([]uint8, c.lists*c.queries)
-		for i := range a.QueryFilled {
+		a.QueryValid = make([]uint8, c.lists*c.queries)
+		for i := range a.QueryValid {
 			if rng.IntN(3) > 0 && i/c.queries != 1 { // list 1 has none
-				a.QueryFilled[i] = 1
+				a.QueryValid[i] = 1
 			}
 		}
 	}
@@ -101,16 +101,16 @@ func (c routedCase) spoil(kv []float32, slot int) {
 }
 
 // put puts the arguments on a bench. Lists, and rows that are no multiple of 16 bytes, start at any multiple of 4 bytes.
-func (c routedCase) put(lab *gputest.Lab, a ref.RoutedAttentionArgs) RoutedAttentionArgs {
+func (c routedCase) put(gpu *gputest.Harness, a ref.RoutedAttentionArgs) RoutedAttentionArgs {
 	rows := func(name string, p DType, data []float32) vk.Range {
 		shift := 4 * int(flag(c.DimHead*p.Size()%16 != 0))
-		return lab.In(name, numbersOf(p, append(make([]float32, shift/p.Size()), data...))).Slice(uint64(shift), uint64(p.Size()*len(data)))
+		return gpu.In(name, numbersOf(p, append(make([]float32, shift/p.Size()), data...))).Slice(uint64(shift), uint64(p.Size()*len(data)))
 	}
 	floats := func(name string, data []float32) vk.Range {
 		if data == nil {
 			return vk.Range{}
 		}
-		return lab.In(name, append(make([]float32, 1), data...)).Slice(4, 4*uint64(len(data)))
+		return gpu.In(name, append(make([]float32, 1), data...)).Slice(4, 4*uint64(len(data)))
 	}
 	filled := func(name string, data []uint8) vk.Range {
 		if data == nil {
@@ -120,16 +120,16 @@ func (c routedCase) put(lab *gputest.Lab, a ref.RoutedAttentionArgs) RoutedAtten
 		for i, b := range data {
 			list = append(list, uint32(b)<<(i%32)) // any word but 0
 		}
-		return lab.In(name, list).Slice(4, 4*uint64(len(data)))
+		return gpu.In(name, list).Slice(4, 4*uint64(len(data)))
 	}
 	g := RoutedAttentionArgs{
-		Q: rows("q", c.Precision, a.Q), KV: rows("kv", c.Precision, a.KV), Null: rows("null", F32, a.Null), Y: lab.Out("y", c.Precision.Size()*len(a.Q)),
+		Q: rows("q", c.Precision, a.Q), KV: rows("kv", c.Precision, a.KV), Null: rows("null", F32, a.Null), Y: gpu.Out("y", c.Precision.Size()*len(a.Q)),
 		KeyScores: floats("key scores", a.KeyScores), QueryScores: floats("query scores", a.QueryScores),
-		Valid: filled("filled", a.Filled), QueryValid: filled("query filled", a.QueryFilled),
+		Valid: filled("filled", a.Valid), QueryValid: filled("query filled", a.QueryValid),
 		Lists: c.lists, Queries: c.queries, Keys: c.keys, PerItem: c.perItem, KVRows: c.rows, Prefix: c.prefix,
 	}
 	if a.Indices != nil {
-		g.Indices = lab.In("indices", append([]int32{0}, a.Indices...)).Slice(4, 4*uint64(len(a.Indices)))
+		g.Indices = gpu.In("indices", append([]int32{0}, a.Indices...)).Slice(4, 4*uint64(len(a.Indices)))
 	}
 	return g
 }
@@ -137,24 +137,24 @@ func (c routedCase) put(lab *gputest.Lab, a ref.RoutedAttentionArgs) RoutedAtten
 // run computes on the device. Rows of empty queries must be left alone; they come back as zeros, as the reference has them.
 func (c routedCase) run(t *testing.T, a ref.RoutedAttentionArgs, tiled bool) []float32 {
 	t.Helper()
-	lab := gputest.Open(t)
-	r, err := NewRoutedAttention(lab.Dev, c.RoutedAttentionConfig)
+	gpu := gputest.New(t)
+	r, err := NewRoutedAttention(gpu.Dev, c.RoutedAttentionConfig)
 	require.NoError(t, err)
 	defer func() { require.NoError(t, r.Close()) }()
 	r.kernels.tiled = tiled
-	g, name := c.put(lab, a), "routed_attention"
+	g, name := c.put(gpu, a), "routed_attention"
 	switch {
 	case c.Precision != F32:
 		name += "_" + c.Precision.String()
 	case !tiled:
 		name += "_cpu"
 	}
-	lab.Run(func(t *vk.CommandList) error { return r.Record(t, g) })
-	require.Len(t, lab.Dispatches(), 1)
-	assert.Contains(t, lab.Dispatches()[0], name)
-	got, wide := floatsOf(c.Precision, lab, "y"), c.Heads*c.DimHead
+	gpu.Run(func(t *vk.CommandList) error { return r.Record(t, g) })
+	require.Len(t, gpu.Kernels(), 1)
+	assert.Contains(t, gpu.Kernels()[0], name)
+	got, wide := floatsOf(c.Precision, gpu, "y"), c.Heads*c.DimHead
 	for slot := range c.lists * c.queries {
-		if (a.QueryFilled == nil || a.QueryFilled[slot] != 0) && (a.QueryScores == nil || a.QueryScores[slot] != 0) {
+		if (a.QueryValid == nil || a.QueryValid[slot] != 0) && (a.QueryScores == nil || a.QueryScores[slot] != 0) {
 			continue
 		}
 		for i := range wide {
@@ -242,21 +242,21 @@ func TestRoutedAttentionBits(t *testing.T) {
 }
 
 func routedBits(t *testing.T, p DType, tiled bool) {
-	lab := gputest.Open(t)
+	gpu := gputest.New(t)
 	c := routedCase{RoutedAttentionConfig: ownKeys(2, 16, 1).with(func(c *RoutedAttentionConfig) { c.Valid = true }), lists: 3, queries: 70, keys: 150}
 	c.Precision = p
 	a := c.args()
-	r, err := NewRoutedAttention(lab.Dev, c.RoutedAttentionConfig)
+	r, err := NewRoutedAttention(gpu.Dev, c.RoutedAttentionConfig)
 	require.NoError(t, err)
 	defer r.Close()
 	r.kernels.tiled = tiled
-	g := c.put(lab, a)
-	lab.Run(func(t *vk.CommandList) error { return r.Record(t, g) })
-	first := floatsOf(p, lab, "y")
+	g := c.put(gpu, a)
+	gpu.Run(func(t *vk.CommandList) error { return r.Record(t, g) })
+	first := floatsOf(p, gpu, "y")
 	r.kernels.limit = 3e5
-	lab.Run(func(t *vk.CommandList) error { return r.Record(t, g) })
-	assert.Greater(t, len(lab.Dispatches()), 3)
-	assert.Equal(t, first, floatsOf(p, lab, "y"))
+	gpu.Run(func(t *vk.CommandList) error { return r.Record(t, g) })
+	assert.Greater(t, len(gpu.Kernels()), 3)
+	assert.Equal(t, first, floatsOf(p, gpu, "y"))
 
 	few, row := c, c.Heads*c.DimHead
 	few.queries = 3 // of a smaller tile
@@ -274,8 +274,8 @@ func routedBits(t *testing.T, p DType, tiled bool) {
 	for i := range a.Q[:list] {
 		a.Q[i] = -a.Q[i]
 	}
-	for i := range a.Filled[:c.keys] {
-		a.Filled[i] = a.Filled[i] * uint8(i%2)
+	for i := range a.Valid[:c.keys] {
+		a.Valid[i] = a.Valid[i] * uint8(i%2)
 	}
 	got = c.run(t, a, tiled)
 	assert.NotEqual(t, first[:list], got[:list])
@@ -296,16 +296,16 @@ func routedPadding(t *testing.T, p DType, tiled bool) {
 	long.keys = 700
 	b := long.args()
 	copy(b.KV, a.KV)
-	for i := range b.Filled {
-		b.Filled[i] = uint8(1 - flag(i >= short.keys))
+	for i := range b.Valid {
+		b.Valid[i] = uint8(1 - flag(i >= short.keys))
 	}
 	assert.Equal(t, first, long.run(t, b, tiled))
 	// The first key of a tile, of 64 at most, stays one; a gap of 128 slots comes between.
-	clear(b.Filled)
+	clear(b.Valid)
 	row := 2 * short.Heads * short.DimHead
 	for i := range short.keys {
 		to := i + 128*int(flag(i >= 64))
-		b.Filled[to] = 1
+		b.Valid[to] = 1
 		copy(b.KV[to*row:][:row], a.KV[i*row:][:row])
 	}
 	assert.Equal(t, first, long.run(t, b, tiled))
@@ -320,7 +320,7 @@ func both(t *testing.T, name string, test func(t *testing.T, tiled bool)) {
 }
 
 func TestRoutedAttentionBadInput(t *testing.T) {
-	lab := gputest.Open(t)
+	gpu := gputest.New(t)
 	for _, test := range []struct {
 		want   string
 		config RoutedAttentionConfig
@@ -335,14 +335,14 @@ func TestRoutedAttentionBadInput(t *testing.T) {
 		{"Keys is KeysPrefix, want one route, and no ScoreValues", RoutedAttentionConfig{Heads: 2, DimHead: 16, Routes: 1, Keys: KeysPrefix, ScoreValues: true}},
 		{"Keys is KeysPrefix, want one route, and no ScoreValues or ScoreKeys", RoutedAttentionConfig{Heads: 2, DimHead: 16, Routes: 1, Keys: KeysPrefix, ScoreKeys: true}},
 	} {
-		_, err := NewRoutedAttention(lab.Dev, test.config)
+		_, err := NewRoutedAttention(gpu.Dev, test.config)
 		assert.ErrorContains(t, err, test.want)
 	}
 	c := routedCase{RoutedAttentionConfig: RoutedAttentionConfig{Heads: 2, DimHead: 4, Routes: 2, Keys: KeysIndexed, Valid: true, QueryValid: true}, lists: 2, queries: 3, keys: 5, perItem: 2, rows: 6}
-	r, err := NewRoutedAttention(lab.Dev, c.RoutedAttentionConfig)
+	r, err := NewRoutedAttention(gpu.Dev, c.RoutedAttentionConfig)
 	require.NoError(t, err)
 	defer r.Close()
-	good, big := c.put(lab, c.args()), lab.In("big", make([]float32, 400))
+	good, big := c.put(gpu, c.args()), gpu.In("big", make([]float32, 400))
 	for _, test := range []struct {
 		want   string
 		change func(*RoutedAttentionArgs)
@@ -376,8 +376,8 @@ func TestRoutedAttentionBadInput(t *testing.T) {
 	} {
 		a := good
 		test.change(&a)
-		badRecord(t, lab, test.want, func(t *vk.CommandList) error { return r.Record(t, a) })
+		badRecord(t, gpu, test.want, func(t *vk.CommandList) error { return r.Record(t, a) })
 	}
 	require.NoError(t, r.Close())
-	badRecord(t, lab, "closed", func(t *vk.CommandList) error { return r.Record(t, good) })
+	badRecord(t, gpu, "closed", func(t *vk.CommandList) error { return r.Record(t, good) })
 }

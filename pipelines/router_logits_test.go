@@ -45,35 +45,35 @@ func (rc routerCase) input() (x, tokens, tokens2 []float32) {
 }
 
 // run records one dispatch on a bench; the outputs are called logits, logits2 and factors there, with a suffix.
-func (rc routerCase) run(lab *gputest.Lab, l *RouterLogits, suffix string) {
+func (rc routerCase) run(gpu *gputest.Harness, l *RouterLogits, suffix string) {
 	x, tokens, tokens2 := rc.input()
 	a := RouterLogitsArgs{
-		X: lab.In("x"+suffix, x), Tokens: lab.In("tokens"+suffix, tokens), Logits: lab.Out("logits"+suffix, 4*rc.b*rc.r*rc.n),
+		X: gpu.In("x"+suffix, x), Tokens: gpu.In("tokens"+suffix, tokens), Logits: gpu.Out("logits"+suffix, 4*rc.b*rc.r*rc.n),
 		B: rc.b, N: rc.n, TokensPerItem: rc.perItem,
 	}
 	if rc.r2 > 0 {
-		a.Tokens2, a.Logits2 = lab.In("tokens2"+suffix, tokens2), lab.Out("logits2"+suffix, 4*rc.b*rc.r2*rc.n)
+		a.Tokens2, a.Logits2 = gpu.In("tokens2"+suffix, tokens2), gpu.Out("logits2"+suffix, 4*rc.b*rc.r2*rc.n)
 	}
 	if rc.factors {
-		a.Factors = lab.Out("factors"+suffix, 4*rc.b*rc.n)
+		a.Factors = gpu.Out("factors"+suffix, 4*rc.b*rc.n)
 	}
-	lab.Run(func(t *vk.CommandList) error { return l.Record(t, a) })
+	gpu.Run(func(t *vk.CommandList) error { return l.Record(t, a) })
 }
 
 // outputs is all that run left.
-func (rc routerCase) outputs(lab *gputest.Lab, suffix string) []float32 {
-	got := lab.Float32("logits" + suffix)
+func (rc routerCase) outputs(gpu *gputest.Harness, suffix string) []float32 {
+	got := gpu.Float32("logits" + suffix)
 	if rc.r2 > 0 {
-		got = append(got, lab.Float32("logits2"+suffix)...)
+		got = append(got, gpu.Float32("logits2"+suffix)...)
 	}
 	if rc.factors {
-		got = append(got, lab.Float32("factors"+suffix)...)
+		got = append(got, gpu.Float32("factors"+suffix)...)
 	}
 	return got
 }
 
 // check compares what run left with the reference.
-func (rc routerCase) check(t *testing.T, lab *gputest.Lab, suffix string) {
+func (rc routerCase) check(t *testing.T, gpu *gputest.Harness, suffix string) {
 	t.Helper()
 	x, tokens, tokens2 := rc.input()
 	for _, set := range []struct {
@@ -85,17 +85,17 @@ func (rc routerCase) check(t *testing.T, lab *gputest.Lab, suffix string) {
 			continue
 		}
 		args := ref.RouterLogitsArgs{
-			X: x, Tokens: set.tokens, B: rc.b, N: rc.n, C: rc.c, R: set.r, PerItem: rc.perItem, CosineScale: rc.scale,
+			X: x, Tokens: set.tokens, B: rc.b, N: rc.n, C: rc.c, R: set.r, TokensPerItem: rc.perItem, CosineScale: rc.scale,
 		}
 		want := ref.RouterLogits(args)
-		err := ref.MaxErr(lab.Float32(set.name+suffix), want).Within(ref.Bound(ref.RouterLogits32(args), want, 1e-6))
+		err := ref.MaxErr(gpu.Float32(set.name+suffix), want).Within(ref.Bound(ref.RouterLogits32(args), want, 1e-6))
 		assert.NoError(t, err, set.name)
 	}
 	if !rc.factors {
 		return
 	}
 	// Factors span many powers of ten: compare each with its own size.
-	got, naive, ones := lab.Float32("factors"+suffix), make([]float32, rc.b*rc.n), make([]float64, rc.b*rc.n)
+	got, naive, ones := gpu.Float32("factors"+suffix), make([]float32, rc.b*rc.n), make([]float64, rc.b*rc.n)
 	for row := range got {
 		sum, sum32 := 0.0, float32(0)
 		for _, v := range x[row*rc.c : (row+1)*rc.c] {
@@ -130,12 +130,12 @@ func TestRouterLogits(t *testing.T) {
 		{b: 65600, n: 1, c: 3, r: 1, perItem: true}, // more workgroups than many devices allow in x
 	} {
 		t.Run(rc.String(), func(t *testing.T) {
-			lab := gputest.Open(t)
-			l, err := NewRouterLogits(lab.Dev, rc.config())
+			gpu := gputest.New(t)
+			l, err := NewRouterLogits(gpu.Dev, rc.config())
 			require.NoError(t, err)
 			defer l.Close()
-			rc.run(lab, l, "")
-			rc.check(t, lab, "")
+			rc.run(gpu, l, "")
+			rc.check(t, gpu, "")
 			stem, _ := rowVariant("router_logits", rc.c)
 			names := []string{stem + "_narrow", stem}
 			if rc.b*rc.n == 140000 || rc.perItem && rc.b >= routerMany {
@@ -144,13 +144,13 @@ func TestRouterLogits(t *testing.T) {
 			} else {
 				l.many = 1
 			}
-			assert.Equal(t, names[:1], lab.Dispatches())
-			got := rc.outputs(lab, "")
+			assert.Equal(t, names[:1], gpu.Kernels())
+			got := rc.outputs(gpu, "")
 
 			// The other kernel gives the same bits, as the order of summation is the same.
-			rc.run(lab, l, " other")
-			assert.Equal(t, names[1:], lab.Dispatches())
-			assert.True(t, slices.Equal(got, rc.outputs(lab, " other")))
+			rc.run(gpu, l, " other")
+			assert.Equal(t, names[1:], gpu.Kernels())
+			assert.True(t, slices.Equal(got, rc.outputs(gpu, " other")))
 		})
 	}
 }
@@ -165,13 +165,13 @@ func TestRouterLogitsShapes(t *testing.T) {
 				{b: 2, n: 300, c: 23, r: 2, perItem: true, scale: 8},
 			} {
 				t.Run(fmt.Sprintf("lanes=%d rows=%d %v", lanes, rows, rc), func(t *testing.T) {
-					lab := gputest.Open(t)
-					l, err := newRouterLogits(lab.Dev, rc.config(), lanes, rows)
+					gpu := gputest.New(t)
+					l, err := newRouterLogits(gpu.Dev, rc.config(), lanes, rows)
 					require.NoError(t, err)
 					defer l.Close()
 					l.many = 1
-					rc.run(lab, l, "")
-					rc.check(t, lab, "")
+					rc.run(gpu, l, "")
+					rc.check(t, gpu, "")
 				})
 			}
 		}
@@ -180,46 +180,46 @@ func TestRouterLogitsShapes(t *testing.T) {
 
 // A logit depends on its token and routing token alone: not on the batch, the other rows, the other routing tokens or the factors.
 func TestRouterLogitsBits(t *testing.T) {
-	lab := gputest.Open(t)
+	gpu := gputest.New(t)
 	const b, n, c, r = 2, 50, 100, 3
 	x, tokens := normal(1, b*n*c), normal(2, r*c)
-	all, err := NewRouterLogits(lab.Dev, RouterLogitsConfig{C: c, R: r})
+	all, err := NewRouterLogits(gpu.Dev, RouterLogitsConfig{C: c, R: r})
 	require.NoError(t, err)
 	defer all.Close()
-	one, err := NewRouterLogits(lab.Dev, RouterLogitsConfig{C: c, R: 1})
+	one, err := NewRouterLogits(gpu.Dev, RouterLogitsConfig{C: c, R: 1})
 	require.NoError(t, err)
 	defer one.Close()
 	a := RouterLogitsArgs{
-		X: lab.In("x", x), Tokens: lab.In("tokens", tokens), Logits: lab.Out("all", 4*b*r*n), Factors: lab.Out("factors", 4*b*n), B: b, N: n,
+		X: gpu.In("x", x), Tokens: gpu.In("tokens", tokens), Logits: gpu.Out("all", 4*b*r*n), Factors: gpu.Out("factors", 4*b*n), B: b, N: n,
 	}
 	const item, row, token = 1, 7, 2
 	at := item*n + row
 	alone := RouterLogitsArgs{
-		X: a.X.Slice(4*c*uint64(at), 4*c), Tokens: lab.In("token", tokens[token*c:]), Logits: lab.Out("one", 4), B: 1, N: 1,
+		X: a.X.Slice(4*c*uint64(at), 4*c), Tokens: gpu.In("token", tokens[token*c:]), Logits: gpu.Out("one", 4), B: 1, N: 1,
 	}
-	lab.Run(func(t *vk.CommandList) error {
+	gpu.Run(func(t *vk.CommandList) error {
 		if err := all.Record(t, a); err != nil {
 			return err
 		}
 		return one.Record(t, alone)
 	})
-	assert.Equal(t, lab.Float32("all")[(item*r+token)*n+row], lab.Float32("one")[0])
+	assert.Equal(t, gpu.Float32("all")[(item*r+token)*n+row], gpu.Float32("one")[0])
 }
 
 func TestRouterLogitsShifted(t *testing.T) {
 	const b, n, r, r2 = 2, 13, 2, 1
 	for _, c := range []int{1, 30, 32} {
-		lab, start := gputest.Open(t), rowsOf(c)
+		gpu, start := gputest.New(t), rowsOf(c)
 		x, tokens, tokens2 := normal(1, b*n*c), normal(2, r*c), normal(3, r2*c)
-		l, err := NewRouterLogits(lab.Dev, RouterLogitsConfig{C: c, R: r, R2: r2})
+		l, err := NewRouterLogits(gpu.Dev, RouterLogitsConfig{C: c, R: r, R2: r2})
 		require.NoError(t, err)
 		defer l.Close()
 		a := RouterLogitsArgs{
-			X: inShifted(lab, "x", x, start), Tokens: inShifted(lab, "tokens", tokens, start), Tokens2: inShifted(lab, "tokens2", tokens2, start),
-			Logits: outShifted(lab, "logits", b*r*n, words), Logits2: outShifted(lab, "logits2", b*r2*n, words),
-			Factors: outShifted(lab, "factors", b*n, words), B: b, N: n,
+			X: inShifted(gpu, "x", x, start), Tokens: inShifted(gpu, "tokens", tokens, start), Tokens2: inShifted(gpu, "tokens2", tokens2, start),
+			Logits: outShifted(gpu, "logits", b*r*n, words), Logits2: outShifted(gpu, "logits2", b*r2*n, words),
+			Factors: outShifted(gpu, "factors", b*n, words), B: b, N: n,
 		}
-		lab.Run(func(t *vk.CommandList) error { return l.Record(t, a) })
+		gpu.Run(func(t *vk.CommandList) error { return l.Record(t, a) })
 		for _, set := range []struct {
 			name   string
 			r      int
@@ -227,13 +227,13 @@ func TestRouterLogitsShifted(t *testing.T) {
 		}{{"logits", r, tokens}, {"logits2", r2, tokens2}} {
 			args := ref.RouterLogitsArgs{X: x, Tokens: set.tokens, B: b, N: n, C: c, R: set.r}
 			want := ref.RouterLogits(args)
-			assert.NoError(t, ref.MaxErr(unshifted(t, lab, set.name, words), want).Within(ref.Bound(ref.RouterLogits32(args), want, 1e-6)), set.name)
+			assert.NoError(t, ref.MaxErr(unshifted(t, gpu, set.name, words), want).Within(ref.Bound(ref.RouterLogits32(args), want, 1e-6)), set.name)
 		}
 	}
 }
 
 func TestRouterLogitsBadInput(t *testing.T) {
-	lab := gputest.Open(t)
+	gpu := gputest.New(t)
 	for _, test := range []struct {
 		want   string
 		config RouterLogitsConfig
@@ -248,19 +248,19 @@ func TestRouterLogitsBadInput(t *testing.T) {
 		{"CosineScale is 1e+300, want", RouterLogitsConfig{C: 4, R: 1, CosineScale: 1e300}},
 		{"CosineScale is 1e-300, want", RouterLogitsConfig{C: 4, R: 1, CosineScale: 1e-300}},
 	} {
-		_, err := NewRouterLogits(lab.Dev, test.config)
+		_, err := NewRouterLogits(gpu.Dev, test.config)
 		assert.ErrorContains(t, err, "pipelines: RouterLogits: "+test.want)
 	}
 	const b, n, c, r, r2 = 2, 5, 8, 3, 1
-	l, err := NewRouterLogits(lab.Dev, RouterLogitsConfig{C: c, R: r, R2: r2})
+	l, err := NewRouterLogits(gpu.Dev, RouterLogitsConfig{C: c, R: r, R2: r2})
 	require.NoError(t, err)
 	defer l.Close()
-	big := lab.In("big", make([]float32, 400))
+	big := gpu.In("big", make([]float32, 400))
 	good := RouterLogitsArgs{
-		X: lab.In("x", normal(1, b*n*c)), Tokens: lab.In("tokens", normal(2, r*c)), Tokens2: lab.In("tokens2", normal(2, r2*c)),
-		Logits: lab.Out("logits", 4*b*r*n), Logits2: lab.Out("logits2", 4*b*r2*n), B: b, N: n,
+		X: gpu.In("x", normal(1, b*n*c)), Tokens: gpu.In("tokens", normal(2, r*c)), Tokens2: gpu.In("tokens2", normal(2, r2*c)),
+		Logits: gpu.Out("logits", 4*b*r*n), Logits2: gpu.Out("logits2", 4*b*r2*n), B: b, N: n,
 	}
-	badInput(t, lab, good, l.Record, []badCase[RouterLogitsArgs]{
+	badInput(t, gpu, good, l.Record, []badCase[RouterLogitsArgs]{
 		{"B is 0, want 1", func(a *RouterLogitsArgs) { a.B = 0 }},
 		{"N is 0, want 1", func(a *RouterLogitsArgs) { a.N = 0 }},
 		{"B*N is 4294967296, want 1", func(a *RouterLogitsArgs) { a.B, a.N = 1<<16, 1<<16 }},
@@ -279,15 +279,15 @@ func TestRouterLogitsBadInput(t *testing.T) {
 		{"logits2 has 1600 bytes, want", func(a *RouterLogitsArgs) { a.Logits2 = big }},
 		{"factors has 1600 bytes, want [B 2, N 5] f32, 40 bytes", func(a *RouterLogitsArgs) { a.Factors = big }},
 	})
-	single, err := NewRouterLogits(lab.Dev, RouterLogitsConfig{C: c, R: r})
+	single, err := NewRouterLogits(gpu.Dev, RouterLogitsConfig{C: c, R: r})
 	require.NoError(t, err)
 	defer single.Close()
-	badInput(t, lab, good, single.Record, []badCase[RouterLogitsArgs]{
+	badInput(t, gpu, good, single.Record, []badCase[RouterLogitsArgs]{
 		{"tokens2 has 32 bytes and logits2 40, want neither", func(a *RouterLogitsArgs) {}},
 		{"tokens2 has 0 bytes and logits2 40, want neither", func(a *RouterLogitsArgs) { a.Tokens2 = vk.Range{} }},
 	})
 	require.NoError(t, l.Close())
 	require.NoError(t, l.Close())
 	require.NoError(t, (*RouterLogits)(nil).Close())
-	badInput(t, lab, good, l.Record, []badCase[RouterLogitsArgs]{{"closed", func(*RouterLogitsArgs) {}}})
+	badInput(t, gpu, good, l.Record, []badCase[RouterLogitsArgs]{{"closed", func(*RouterLogitsArgs) {}}})
 }

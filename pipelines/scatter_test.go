@@ -45,42 +45,42 @@ func TestScatter(t *testing.T) {
 			name := fmt.Sprintf("%d_%d_%d_%d add=%t base=%t inPlace=%t row=%t",
 				size.b, size.n, size.k, size.c, mode.add, mode.base, mode.inPlace, mode.row)
 			t.Run(name, func(t *testing.T) {
-				lab := gputest.Open(t)
+				gpu := gputest.New(t)
 				list := slots(size.kind, size.b, size.n, size.k)
 				args := ref.ScatterArgs{
-					Value: normal(1, size.b*size.k*size.c), Indices: list.refIndices, Score: list.score, Filled: list.refFilled, Add: mode.add,
+					Value: normal(1, size.b*size.k*size.c), Indices: list.refIndices, Score: list.score, Valid: list.refFilled, Add: mode.add,
 					B: size.b, N: size.n, C: size.c, K: size.k,
 				}
-				s, err := NewScatter(lab.Dev, ScatterConfig{C: size.c, Add: mode.add})
+				s, err := NewScatter(gpu.Dev, ScatterConfig{C: size.c, Add: mode.add})
 				require.NoError(t, err)
 				defer s.Close()
-				a := ScatterArgs{Value: lab.In("value", args.Value), B: size.b, N: size.n, K: size.k}
-				a.Indices, a.Score, a.Valid = list.put(lab)
+				a := ScatterArgs{Value: gpu.In("value", args.Value), B: size.b, N: size.n, K: size.k}
+				a.Indices, a.Score, a.Valid = list.put(gpu)
 				if mode.row {
 					args.Row = normal(2, size.c)
-					a.Row = lab.In("row", args.Row)
+					a.Row = gpu.In("row", args.Row)
 				}
 				if mode.base {
 					args.Base = normal(3, size.b*size.n*size.c)
 				}
 				switch {
 				case mode.inPlace:
-					a.Y = lab.InOut("y", args.Base)
+					a.Y = gpu.InOut("y", args.Base)
 					a.Base = a.Y
 				case mode.base:
-					a.Base = lab.In("base", args.Base)
+					a.Base = gpu.In("base", args.Base)
 					fallthrough
 				default:
-					a.Y = lab.Out("y", 4*size.b*size.n*size.c)
+					a.Y = gpu.Out("y", 4*size.b*size.n*size.c)
 				}
-				lab.Run(func(t *vk.CommandList) error { return s.Record(t, a) })
-				assert.Len(t, lab.Dispatches(), mode.dispatches)
+				gpu.Run(func(t *vk.CommandList) error { return s.Record(t, a) })
+				assert.Len(t, gpu.Kernels(), mode.dispatches)
 				naive, want := ref.Scatter32(args), ref.Scatter(args)
 				if !mode.add {
 					// One rounding an element, the same everywhere.
-					assert.Equal(t, naive, lab.Float32("y"))
+					assert.Equal(t, naive, gpu.Float32("y"))
 				}
-				assert.NoError(t, ref.MaxErr(lab.Float32("y"), want).Within(ref.Bound(naive, want, 1e-7)))
+				assert.NoError(t, ref.MaxErr(gpu.Float32("y"), want).Within(ref.Bound(naive, want, 1e-7)))
 			})
 		}
 	}
@@ -99,32 +99,32 @@ func TestScatterWithoutSlots(t *testing.T) {
 			{add: true, base: true, inPlace: true, row: true, dispatches: 1},
 		} {
 			t.Run(fmt.Sprintf("%d %+v", c, mode), func(t *testing.T) {
-				lab := gputest.Open(t)
+				gpu := gputest.New(t)
 				args := ref.ScatterArgs{B: b, N: n, C: c}
-				s, err := NewScatter(lab.Dev, ScatterConfig{C: c, Add: mode.add})
+				s, err := NewScatter(gpu.Dev, ScatterConfig{C: c, Add: mode.add})
 				require.NoError(t, err)
 				defer s.Close()
 				a := ScatterArgs{B: b, N: n}
 				if mode.row {
 					args.Row = normal(2, c)
-					a.Row = lab.In("row", args.Row)
+					a.Row = gpu.In("row", args.Row)
 				}
 				if mode.base {
 					args.Base = normal(3, b*n*c)
 				}
 				switch {
 				case mode.inPlace:
-					a.Y = lab.InOut("y", args.Base)
+					a.Y = gpu.InOut("y", args.Base)
 					a.Base = a.Y
 				case mode.base:
-					a.Base = lab.In("base", args.Base)
+					a.Base = gpu.In("base", args.Base)
 					fallthrough
 				default:
-					a.Y = lab.Out("y", 4*b*n*c)
+					a.Y = gpu.Out("y", 4*b*n*c)
 				}
-				lab.Run(func(t *vk.CommandList) error { return s.Record(t, a) })
-				assert.Len(t, lab.Dispatches(), mode.dispatches)
-				assert.Equal(t, ref.Scatter32(args), lab.Float32("y"))
+				gpu.Run(func(t *vk.CommandList) error { return s.Record(t, a) })
+				assert.Len(t, gpu.Kernels(), mode.dispatches)
+				assert.Equal(t, ref.Scatter32(args), gpu.Float32("y"))
 			})
 		}
 	}
@@ -132,55 +132,55 @@ func TestScatterWithoutSlots(t *testing.T) {
 
 // In place with neither slots nor a row, nothing is left to do.
 func TestScatterNothing(t *testing.T) {
-	lab := gputest.Open(t)
-	s, err := NewScatter(lab.Dev, ScatterConfig{C: 4})
+	gpu := gputest.New(t)
+	s, err := NewScatter(gpu.Dev, ScatterConfig{C: 4})
 	require.NoError(t, err)
 	defer s.Close()
-	list, err := lab.Dev.NewCommandList(vk.CommandListConfig{Name: "nothing"})
+	list, err := gpu.Dev.NewCommandList(vk.CommandListConfig{Name: "nothing"})
 	require.NoError(t, err)
 	defer list.Close()
-	y := lab.Out("y", 3*4*4)
+	y := gpu.Out("y", 3*4*4)
 	require.NoError(t, s.Record(list, ScatterArgs{Base: y, Y: y, B: 1, N: 3}))
 	assert.Empty(t, list.Kernels())
 }
 
 func TestScatterShifted(t *testing.T) {
 	for _, c := range []int{1, 7, 8} {
-		lab, start := gputest.Open(t), rowsOf(c)
+		gpu, start := gputest.New(t), rowsOf(c)
 		const b, n, k = 2, 9, 5
 		list := slots(slotKind{true, true, true}, b, n, k)
 		args := ref.ScatterArgs{
-			Value: normal(1, b*k*c), Indices: list.refIndices, Score: list.score, Filled: list.refFilled, Row: normal(2, c), Base: normal(3, b*n*c),
+			Value: normal(1, b*k*c), Indices: list.refIndices, Score: list.score, Valid: list.refFilled, Row: normal(2, c), Base: normal(3, b*n*c),
 			B: b, N: n, C: c, K: k,
 		}
-		s, err := NewScatter(lab.Dev, ScatterConfig{C: c})
+		s, err := NewScatter(gpu.Dev, ScatterConfig{C: c})
 		require.NoError(t, err)
 		defer s.Close()
 		a := ScatterArgs{
-			Value: inShifted(lab, "value", args.Value, start), Indices: inShifted(lab, "indices", list.indices, words),
-			Score: inShifted(lab, "score", list.score, words), Valid: inShifted(lab, "filled", list.filled, words),
-			Base: inShifted(lab, "base", args.Base, start), Row: inShifted(lab, "row", args.Row, start), Y: outShifted(lab, "y", b*n*c, start),
+			Value: inShifted(gpu, "value", args.Value, start), Indices: inShifted(gpu, "indices", list.indices, words),
+			Score: inShifted(gpu, "score", list.score, words), Valid: inShifted(gpu, "filled", list.filled, words),
+			Base: inShifted(gpu, "base", args.Base, start), Row: inShifted(gpu, "row", args.Row, start), Y: outShifted(gpu, "y", b*n*c, start),
 			B: b, N: n, K: k,
 		}
-		lab.Run(func(t *vk.CommandList) error { return s.Record(t, a) })
-		assert.Equal(t, ref.Scatter32(args), unshifted(t, lab, "y", start), c)
+		gpu.Run(func(t *vk.CommandList) error { return s.Record(t, a) })
+		assert.Equal(t, ref.Scatter32(args), unshifted(t, gpu, "y", start), c)
 	}
 }
 
 func TestScatterBadInput(t *testing.T) {
-	lab := gputest.Open(t)
+	gpu := gputest.New(t)
 	for _, c := range []int{0, -1, 1 << 30} {
-		_, err := NewScatter(lab.Dev, ScatterConfig{C: c})
+		_, err := NewScatter(gpu.Dev, ScatterConfig{C: c})
 		assert.ErrorContains(t, err, fmt.Sprintf("pipelines: Scatter: C is %d, want 1 to", c))
 	}
-	s, err := NewScatter(lab.Dev, ScatterConfig{C: 8, Add: true})
+	s, err := NewScatter(gpu.Dev, ScatterConfig{C: 8, Add: true})
 	require.NoError(t, err)
 	defer s.Close()
-	big, row := lab.In("big", make([]float32, 400)), lab.In("row", normal(2, 8))
+	big, row := gpu.In("big", make([]float32, 400)), gpu.In("row", normal(2, 8))
 	good := ScatterArgs{
-		Value: lab.In("value", normal(1, 2*3*8)), Indices: lab.In("indices", make([]int32, 6)), Y: lab.Out("y", 2*5*8*4), B: 2, N: 5, K: 3,
+		Value: gpu.In("value", normal(1, 2*3*8)), Indices: gpu.In("indices", make([]int32, 6)), Y: gpu.Out("y", 2*5*8*4), B: 2, N: 5, K: 3,
 	}
-	badInput(t, lab, good, s.Record, []badCase[ScatterArgs]{
+	badInput(t, gpu, good, s.Record, []badCase[ScatterArgs]{
 		{"B is 0, want 1", func(a *ScatterArgs) { a.B = 0 }},
 		{"N is 0, want 1", func(a *ScatterArgs) { a.N = 0 }},
 		{"K is 0, want 1", func(a *ScatterArgs) { a.K = 0 }},
@@ -206,5 +206,5 @@ func TestScatterBadInput(t *testing.T) {
 	require.NoError(t, s.Close())
 	require.NoError(t, s.Close())
 	require.NoError(t, (*Scatter)(nil).Close())
-	badInput(t, lab, good, s.Record, []badCase[ScatterArgs]{{"closed", func(*ScatterArgs) {}}})
+	badInput(t, gpu, good, s.Record, []badCase[ScatterArgs]{{"closed", func(*ScatterArgs) {}}})
 }

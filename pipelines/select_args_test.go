@@ -12,14 +12,14 @@ import (
 )
 
 func TestSelectBadInput(t *testing.T) {
-	lab := gputest.Open(t)
-	s, err := NewSelect(lab.Dev, SelectConfig{Sorted: true})
+	gpu := gputest.New(t)
+	s, err := NewSelect(gpu.Dev, SelectConfig{Sorted: true})
 	require.NoError(t, err)
 	defer s.Close()
 	const rows, n, k = 4, 40000, 3
 	size := s.Scratch(rows, n, k, 0)
-	logits, mask, indices := lab.In("logits", make([]float32, rows*n)), lab.In("mask", make([]uint8, rows/2*n)), lab.Out("indices", 4*rows*k)
-	filled, values, scratch := lab.Out("filled", 4*rows*k), lab.Out("values", 4*rows*k), lab.Out("scratch", int(size)+16)
+	logits, mask, indices := gpu.In("logits", make([]float32, rows*n)), gpu.In("mask", make([]uint8, rows/2*n)), gpu.Out("indices", 4*rows*k)
+	filled, values, scratch := gpu.Out("filled", 4*rows*k), gpu.Out("values", 4*rows*k), gpu.Out("scratch", int(size)+16)
 	good := SelectArgs{Logits: logits, Mask: mask, Indices: indices, Valid: filled, Values: values, Scratch: scratch, Rows: rows, N: n, K: k, Routes: 2}
 	for _, test := range []struct {
 		name, want string
@@ -64,7 +64,7 @@ func TestSelectBadInput(t *testing.T) {
 		t.Run(test.name, func(t *testing.T) {
 			a := good
 			test.change(&a)
-			list, err := lab.Dev.NewCommandList(vk.CommandListConfig{Name: "bad"})
+			list, err := gpu.Dev.NewCommandList(vk.CommandListConfig{Name: "bad"})
 			require.NoError(t, err)
 			defer list.Close()
 			if err := s.Record(list, a); test.want == "" {
@@ -76,12 +76,12 @@ func TestSelectBadInput(t *testing.T) {
 	}
 	assert.Zero(t, s.Scratch(0, 1, 1, 0))
 	assert.Zero(t, s.Scratch(1, 1, 1, -1))
-	assert.Equal(t, size, SelectScratch(lab.Dev.Caps(), SelectConfig{Sorted: true}, rows, n, k, 0, 0))
-	assert.Greater(t, SelectScratch(lab.Dev.Caps(), SelectConfig{Sorted: true}, rows, n, k, 0, 5), size)
+	assert.Equal(t, size, SelectScratch(gpu.Dev.Caps(), SelectConfig{Sorted: true}, rows, n, k, 0, 0))
+	assert.Greater(t, SelectScratch(gpu.Dev.Caps(), SelectConfig{Sorted: true}, rows, n, k, 0, 5), size)
 	require.NoError(t, s.Close())
 	require.NoError(t, s.Close())
 	require.NoError(t, (*Select)(nil).Close())
-	list, err := lab.Dev.NewCommandList(vk.CommandListConfig{Name: "closed"})
+	list, err := gpu.Dev.NewCommandList(vk.CommandListConfig{Name: "closed"})
 	require.NoError(t, err)
 	defer list.Close()
 	assert.ErrorIs(t, s.Record(list, good), vk.ErrClosed)

@@ -46,21 +46,21 @@ func TestSelectBadSamples(t *testing.T) {
 
 // The guess takes no masked entry for a sample: of half the entries, those that are not the largest, enough lie above it, and all of them fit.
 func TestSelectMaskedSamples(t *testing.T) {
-	lab := gputest.Open(t)
+	gpu := gputest.New(t)
 	c := selectCase{rows: 1, n: 60000, k: 1000, routes: 1, valid: every(2, 0), logits: func(i int) float32 { return float32(i*7919%60000 + i%2*60000) }}
 	logits, mask := c.input()
-	s, err := NewSelect(lab.Dev, SelectConfig{Sorted: true})
+	s, err := NewSelect(gpu.Dev, SelectConfig{Sorted: true})
 	require.NoError(t, err)
 	defer s.Close()
 	plan := newSelectPlan(s.limits, true, c.sizes())
 	require.True(t, plan.sampled)
 	a := SelectArgs{
-		Logits: lab.In("logits", logits), Mask: lab.In("mask", mask), Indices: lab.Out("indices", 4000), Valid: lab.Out("filled", 4000),
-		Scratch: selectMemory(t, lab, plan.scratch()), Rows: 1, N: c.n, K: c.k,
+		Logits: gpu.In("logits", logits), Mask: gpu.In("mask", mask), Indices: gpu.Out("indices", 4000), Valid: gpu.Out("filled", 4000),
+		Scratch: selectMemory(t, gpu, plan.scratch()), Rows: 1, N: c.n, K: c.k,
 	}
-	lab.Run(func(t *vk.CommandList) error { return s.Record(t, a) })
+	gpu.Run(func(t *vk.CommandList) error { return s.Record(t, a) })
 	state := make([]uint32, 3) // of select_gather.comp
-	require.NoError(t, lab.Dev.Download(t.Context(), vk.Transfer{Range: a.Scratch.Slice(0, 12), Data: vk.Bytes(state)}))
+	require.NoError(t, gpu.Dev.Download(t.Context(), vk.Transfer{Range: a.Scratch.Slice(0, 12), Data: vk.Bytes(state)}))
 	assert.GreaterOrEqual(t, int(state[1]+state[2]), c.k)
 	assert.LessOrEqual(t, uint64(state[1]), plan.list)
 }

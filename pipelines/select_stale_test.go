@@ -21,30 +21,30 @@ func TestSelectStaleSharedMemory(t *testing.T) {
 			c := selectCase{rows: rows, n: size.n, k: size.k, logits: func(i int) float32 { return -1 - float32(i*7919%10007) }}
 			logits, mask := c.input()
 			indices, filled, values := c.want(logits, mask, true)
-			lab := gputest.Open(t)
+			gpu := gputest.New(t)
 			large := make([]float32, rows*1024)
 			for i := range large {
 				large[i] = 1e30
 			}
 			bytes := 4 * rows * size.k
 			a := SelectArgs{
-				Logits: lab.In("logits", logits), Indices: lab.Out("indices", bytes), Valid: lab.Out("filled", bytes), Values: lab.Out("values", bytes),
+				Logits: gpu.In("logits", logits), Indices: gpu.Out("indices", bytes), Valid: gpu.Out("filled", bytes), Values: gpu.Out("values", bytes),
 				Rows: rows, N: size.n, K: size.k,
 			}
 			if scratch := s.Scratch(rows, size.n, size.k, 0); scratch > 0 {
-				a.Scratch = selectMemory(t, lab, scratch)
+				a.Scratch = selectMemory(t, gpu, scratch)
 			}
 			first := a // its results are in the way of the second one's, which so comes after it
-			first.Logits, first.N, first.Scratch = lab.In("large", large), 1024, vk.Range{}
-			lab.Run(func(t *vk.CommandList) error {
+			first.Logits, first.N, first.Scratch = gpu.In("large", large), 1024, vk.Range{}
+			gpu.Run(func(t *vk.CommandList) error {
 				if err := s.Record(t, first); err != nil {
 					return err
 				}
 				return s.Record(t, a)
 			})
-			same(t, "indices", indices, lab.Int32("indices"))
-			same(t, "filled", filled, lab.Uint32("filled"))
-			same(t, "values", values, lab.Uint32("values"))
+			same(t, "indices", indices, gpu.Int32("indices"))
+			same(t, "filled", filled, gpu.Uint32("filled"))
+			same(t, "values", values, gpu.Uint32("values"))
 		})
 	}
 }

@@ -125,15 +125,15 @@ func (c selectCase) want(logits []float32, mask []uint8, sorted bool) (indices [
 }
 
 // selectMemory is scratch memory between guards. The order of candidates in it is any, so it is not compared between runs.
-func selectMemory(t *testing.T, lab *gputest.Lab, size uint64) vk.Range {
+func selectMemory(t *testing.T, gpu *gputest.Harness, size uint64) vk.Range {
 	t.Helper()
 	const guard = 256
-	b, err := lab.Dev.NewBuffer("scratch", size+2*guard)
+	b, err := gpu.Dev.NewBuffer("scratch", size+2*guard)
 	require.NoError(t, err)
 	before, after := bytes.Repeat([]byte{0xe7}, int(size)+2*guard), make([]byte, int(size)+2*guard)
-	require.NoError(t, lab.Dev.Upload(t.Context(), vk.Transfer{Range: b.Range(), Data: before}))
+	require.NoError(t, gpu.Dev.Upload(t.Context(), vk.Transfer{Range: b.Range(), Data: before}))
 	t.Cleanup(func() {
-		require.NoError(t, lab.Dev.Download(t.Context(), vk.Transfer{Range: b.Range(), Data: after}))
+		require.NoError(t, gpu.Dev.Download(t.Context(), vk.Transfer{Range: b.Range(), Data: after}))
 		assert.Equal(t, before[:guard], after[:guard], "written before the scratch memory")
 		assert.Equal(t, before[:guard], after[guard+size:], "written behind the scratch memory")
 		assert.NoError(t, b.Close())
@@ -147,10 +147,10 @@ type selectForce struct{ threads, slots, width uint32 }
 // selectRun runs a case on the device and returns the names of its kernels.
 func selectRun(t *testing.T, c selectCase, sorted bool, force *selectForce) []string {
 	t.Helper()
-	lab := gputest.Open(t)
+	gpu := gputest.New(t)
 	logits, mask := c.input()
 	indices, filled, values := c.want(logits, mask, sorted)
-	s, err := NewSelect(lab.Dev, SelectConfig{Sorted: sorted})
+	s, err := NewSelect(gpu.Dev, SelectConfig{Sorted: sorted})
 	require.NoError(t, err)
 	defer s.Close()
 	if force != nil {
@@ -168,14 +168,14 @@ func selectRun(t *testing.T, c selectCase, sorted bool, force *selectForce) []st
 		}
 	}
 	result := func(name string) vk.Range {
-		return lab.Out(name, 4*before+out).Slice(uint64(4*before), uint64(out))
+		return gpu.Out(name, 4*before+out).Slice(uint64(4*before), uint64(out))
 	}
 	a := SelectArgs{
-		Logits: lab.In("logits", logits), Indices: result("indices"), Valid: result("filled"), Values: result("values"),
+		Logits: gpu.In("logits", logits), Indices: result("indices"), Valid: result("filled"), Values: result("values"),
 		Rows: c.rows, N: c.n, K: c.k, Routes: c.routes, BlockSize: c.block, SkipBlocks: c.skip, Windows: c.windows, Prefix: c.prefix, EmptyIndex: c.empty,
 	}
 	if mask != nil {
-		a.Mask = lab.In("mask", mask)
+		a.Mask = gpu.In("mask", mask)
 	}
 	if c.odd {
 		a.Logits = a.Logits.Slice(4, a.Logits.Size()-4)
@@ -184,14 +184,14 @@ func selectRun(t *testing.T, c selectCase, sorted bool, force *selectForce) []st
 		}
 	}
 	if size := selectScratch(s.limits, sorted, c.sizes()); size > 0 {
-		a.Scratch = selectMemory(t, lab, size)
+		a.Scratch = selectMemory(t, gpu, size)
 	}
-	lab.Run(func(t *vk.CommandList) error { return s.Record(t, a) })
+	gpu.Run(func(t *vk.CommandList) error { return s.Record(t, a) })
 	nothing := slices.Repeat([]uint32{math.MaxUint32}, before)
-	same(t, "indices", append(slices.Repeat([]int32{-1}, before), indices...), lab.Int32("indices"))
-	same(t, "filled", append(nothing, filled...), lab.Uint32("filled"))
-	same(t, "values", append(nothing, values...), lab.Uint32("values"))
-	return lab.Dispatches()
+	same(t, "indices", append(slices.Repeat([]int32{-1}, before), indices...), gpu.Int32("indices"))
+	same(t, "filled", append(nothing, filled...), gpu.Uint32("filled"))
+	same(t, "values", append(nothing, values...), gpu.Uint32("values"))
+	return gpu.Kernels()
 }
 
 // same compares long slices, and names the first difference only.
@@ -338,19 +338,19 @@ func TestSelectLong(t *testing.T) {
 // Without values the rest is the same.
 func TestSelectWithoutValues(t *testing.T) {
 	for _, n := range []int{500, 33000} {
-		lab := gputest.Open(t)
+		gpu := gputest.New(t)
 		c := selectCase{rows: 2, n: n, k: 10}
 		logits, _ := c.input()
 		indices, filled, _ := c.want(logits, nil, true)
-		s, err := NewSelect(lab.Dev, SelectConfig{Sorted: true})
+		s, err := NewSelect(gpu.Dev, SelectConfig{Sorted: true})
 		require.NoError(t, err)
 		defer s.Close()
-		a := SelectArgs{Logits: lab.In("logits", logits), Indices: lab.Out("indices", 80), Valid: lab.Out("filled", 80), Rows: 2, N: n, K: 10}
+		a := SelectArgs{Logits: gpu.In("logits", logits), Indices: gpu.Out("indices", 80), Valid: gpu.Out("filled", 80), Rows: 2, N: n, K: 10}
 		if size := s.Scratch(2, n, 10, 0); size > 0 {
-			a.Scratch = selectMemory(t, lab, size)
+			a.Scratch = selectMemory(t, gpu, size)
 		}
-		lab.Run(func(t *vk.CommandList) error { return s.Record(t, a) })
-		assert.Equal(t, indices, lab.Int32("indices"))
-		assert.Equal(t, filled, lab.Uint32("filled"))
+		gpu.Run(func(t *vk.CommandList) error { return s.Record(t, a) })
+		assert.Equal(t, indices, gpu.Int32("indices"))
+		assert.Equal(t, filled, gpu.Uint32("filled"))
 	}
 }

@@ -45,24 +45,24 @@ func TestWindowAttention(t *testing.T) {
 			for _, masked := range []bool{false, true} {
 				both(t, fmt.Sprintf("%+v %+v %v", group.config, size, masked), func(t *testing.T, tiled bool) {
 					w.kernels.tiled = tiled
-					lab := gputest.Open(t)
+					gpu := gputest.New(t)
 					a := ref.WindowAttentionArgs{
-						QKV: normal(1, size.b*size.n*3*group.Heads*group.DimHead), B: size.b, N: size.n, Heads: group.Heads, Dim: group.DimHead,
+						QKV: normal(1, size.b*size.n*3*group.Heads*group.DimHead), B: size.b, N: size.n, Heads: group.Heads, DimHead: group.DimHead,
 						Window: group.Window, Causal: group.Causal,
 					}
 					for i := range a.QKV {
 						a.QKV[i] *= max(group.scale, 1)
 					}
-					g := WindowAttentionArgs{QKV: lab.In("qkv", a.QKV), Y: lab.Out("y", 4*len(a.QKV)/3), Items: size.b, N: size.n}
+					g := WindowAttentionArgs{QKV: gpu.In("qkv", a.QKV), Y: gpu.Out("y", 4*len(a.QKV)/3), Items: size.b, N: size.n}
 					if masked {
 						a.Mask = holes(size.b, size.n)
-						g.Mask = lab.In("mask", a.Mask)
+						g.Mask = gpu.In("mask", a.Mask)
 					}
-					lab.Run(func(t *vk.CommandList) error { return w.Record(t, g) })
+					gpu.Run(func(t *vk.CommandList) error { return w.Record(t, g) })
 					want, naive := ref.WindowAttention(a), ref.WindowAttention32(a)
 					// A weight is off by a rounding of its logit, and more where a device's exp2 is: with logits of some hundreds
 					// an NVIDIA H200 was off by 4.3e-5 where the naive error allowed 3.8e-5.
-					assert.NoError(t, ref.MaxErr(lab.Float32("y"), want).Within(ref.Bound(naive, want, 2e-6*max(float64(group.scale), 1))))
+					assert.NoError(t, ref.MaxErr(gpu.Float32("y"), want).Within(ref.Bound(naive, want, 2e-6*max(float64(group.scale), 1))))
 				})
 			}
 		}
@@ -73,13 +73,13 @@ func TestWindowAttention(t *testing.T) {
 func TestWindowAttentionParts(t *testing.T) {
 	const b, n, h, d, window = 2, 137, 2, 16, 8
 	for _, causal := range []bool{false, true} {
-		lab := gputest.Open(t)
-		w, err := NewWindowAttention(lab.Dev, WindowAttentionConfig{Heads: h, DimHead: d, Window: window, Causal: causal})
+		gpu := gputest.New(t)
+		w, err := NewWindowAttention(gpu.Dev, WindowAttentionConfig{Heads: h, DimHead: d, Window: window, Causal: causal})
 		require.NoError(t, err)
 		defer w.Close()
-		qkv, mask := lab.In("qkv", normal(1, b*n*3*h*d)), lab.In("mask", holes(b, n))
-		whole, parts := lab.Out("whole", 4*b*n*h*d), lab.Out("parts", 4*b*n*h*d)
-		lab.Run(func(t *vk.CommandList) error {
+		qkv, mask := gpu.In("qkv", normal(1, b*n*3*h*d)), gpu.In("mask", holes(b, n))
+		whole, parts := gpu.Out("whole", 4*b*n*h*d), gpu.Out("parts", 4*b*n*h*d)
+		gpu.Run(func(t *vk.CommandList) error {
 			if err := w.Record(t, WindowAttentionArgs{QKV: qkv, Mask: mask, Y: whole, Items: b, N: n}); err != nil {
 				return err
 			}
@@ -102,25 +102,25 @@ func TestWindowAttentionParts(t *testing.T) {
 			}
 			return nil
 		})
-		assert.Equal(t, lab.Float32("whole"), lab.Float32("parts"))
+		assert.Equal(t, gpu.Float32("whole"), gpu.Float32("parts"))
 	}
 }
 
 func TestWindowAttentionBadInput(t *testing.T) {
-	lab := gputest.Open(t)
+	gpu := gputest.New(t)
 	for want, c := range map[string]WindowAttentionConfig{
 		"Heads is 0, want 1":              {DimHead: 16, Window: 4},
 		"DimHead is 200, want 1 to 128":   {Heads: 1, DimHead: 200, Window: 4},
 		"Window is 0, want 1":             {Heads: 1, DimHead: 16},
 		"Window is 1073741824, want less": {Heads: 1, DimHead: 16, Window: 1 << 30},
 	} {
-		_, err := NewWindowAttention(lab.Dev, c)
+		_, err := NewWindowAttention(gpu.Dev, c)
 		assert.ErrorContains(t, err, want)
 	}
-	w, err := NewWindowAttention(lab.Dev, WindowAttentionConfig{Heads: 1, DimHead: 4, Window: 4})
+	w, err := NewWindowAttention(gpu.Dev, WindowAttentionConfig{Heads: 1, DimHead: 4, Window: 4})
 	require.NoError(t, err)
 	defer w.Close()
-	qkv, y, mask := lab.In("qkv", normal(1, 2*20*12)), lab.Out("y", 4*2*20*4), lab.In("mask", holes(2, 20))
+	qkv, y, mask := gpu.In("qkv", normal(1, 2*20*12)), gpu.Out("y", 4*2*20*4), gpu.In("mask", holes(2, 20))
 	good := WindowAttentionArgs{QKV: qkv, Y: y, Mask: mask, Items: 2, N: 20}
 	for _, test := range []struct {
 		want   string
@@ -140,6 +140,6 @@ func TestWindowAttentionBadInput(t *testing.T) {
 	} {
 		a := good
 		test.change(&a)
-		badRecord(t, lab, test.want, func(t *vk.CommandList) error { return w.Record(t, a) })
+		badRecord(t, gpu, test.want, func(t *vk.CommandList) error { return w.Record(t, a) })
 	}
 }

@@ -75,7 +75,7 @@ func TestChoose(t *testing.T) {
 
 func TestList(t *testing.T) {
 	d := gputest.Device(t)
-	gputest.Count()
+	gputest.CountCase()
 	list, err := vk.List()
 	require.NoError(t, err)
 	for i, info := range list {

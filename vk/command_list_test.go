@@ -200,7 +200,7 @@ func TestRandomTapes(t *testing.T) {
 	k := kernel(t, d, "mix", nil)
 	for seed := range uint64(40) {
 		t.Run(fmt.Sprint(seed), func(t *testing.T) {
-			gputest.Count()
+			gputest.CountCase()
 			r := rand.New(rand.NewPCG(seed, 9))
 			size := 24
 			if seed%8 == 7 {

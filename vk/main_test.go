@@ -29,7 +29,7 @@ func spv(t testing.TB, name string) []byte {
 func open(t testing.TB, o vk.Options) *vk.Device {
 	t.Helper()
 	gputest.Device(t) // skips without one
-	gputest.Count()
+	gputest.CountCase()
 	if o.CacheDir == "" {
 		o.CacheDir = "-"
 	}

@@ -155,7 +155,7 @@ func stormDevice(code []byte, r *rand.Rand) (err error) {
 	if err != nil {
 		return err
 	}
-	gputest.Count()
+	gputest.CountCase()
 	defer func() {
 		if e := d.Close(); err == nil {
 			err = e

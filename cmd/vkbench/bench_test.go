@@ -118,7 +118,7 @@ func TestBenchFailures(t *testing.T) {
 // TestInsaneResults plants workloads whose results are wrong: none may be timed.
 func TestInsaneResults(t *testing.T) {
 	dev := gputest.Device(t)
-	gputest.Count()
+	gputest.CountCase()
 	nan := float32(math.NaN())
 	for _, test := range []struct {
 		name   string
@@ -172,7 +172,7 @@ func TestInsaneResults(t *testing.T) {
 // TestProductResult changes one number of a product, in every row that is computed again and in one that is not, and leaves out some inputs.
 func TestProductResult(t *testing.T) {
 	dev := gputest.Device(t)
-	gputest.Count()
+	gputest.CountCase()
 	const rows, in, out = 36, 2048, 12
 	for _, p := range []pipelines.DType{pipelines.F32, pipelines.F16, pipelines.BF16} {
 		if p.Supported(dev.Caps()) != nil {

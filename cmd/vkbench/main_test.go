@@ -29,7 +29,7 @@ func vkbench(args ...string) (code int, stdout, stderr string) {
 func onDevice(t *testing.T, args ...string) (code int, stdout, stderr string) {
 	t.Helper()
 	gputest.Device(t)
-	gputest.Count()
+	gputest.CountCase()
 	return vkbench(args...)
 }
 

@@ -148,7 +148,7 @@ func TestPlanOfTheCall(t *testing.T) {
 		{"image", "1x16x16x16x8x20", "1x16x16x16", `{"num_heavy_tokens_q": 20, "num_heavy_tokens_kv": 20, "light_window_size": 8, "channel_first": true}`},
 	} {
 		t.Run(test.name, func(t *testing.T) {
-			gputest.Count()
+			gputest.CountCase()
 			cases, err := chooseCases(benchCases(), []string{test.name}, []string{test.size})
 			require.NoError(t, err)
 			var taken colt5.CallStats

@@ -138,7 +138,7 @@ func TestReport(t *testing.T) {
 // TestSweepEnds where a run would take too long, and where something does not fit.
 func TestSweepEnds(t *testing.T) {
 	dev := gputest.Device(t)
-	gputest.Count()
+	gputest.CountCase()
 	var out bytes.Buffer
 	a := &app{stdout: &out, stderr: &out}
 	b := newBenchmark(context.Background(), dev, newPace(true, 1, 0))

@@ -112,7 +112,7 @@ func (v *verification) run(path string) {
 		if !hasProducts(c.Module) {
 			return
 		}
-		if err := c.Halve(v.precision.String()); err != nil {
+		if err := c.SetPrecision(v.precision.String()); err != nil {
 			v.failed++
 			v.table.row(c.Name, c.Module, "FAILED", nil, nil, nil, err.Error())
 			return

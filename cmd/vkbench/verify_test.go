@@ -195,7 +195,7 @@ func TestVerifyUnknown(t *testing.T) {
 // TestVerifySameBits plants a module whose second run differs.
 func TestVerifySameBits(t *testing.T) {
 	dev := gputest.Device(t)
-	gputest.Count()
+	gputest.CountCase()
 	c, err := golden.Load(goldenDir + "topk_10.safetensors")
 	require.NoError(t, err)
 	for _, test := range []struct {

@@ -8,8 +8,8 @@ import (
 
 // Bounds of results that pass 16-bit matrices; there, routed tokens may differ as well. See [Case.OutputBound].
 const (
-	HalfOutputBound = 2e-2
-	HalfGradBound   = 5e-2
+	OutputBound16Bit = 2e-2
+	GradBound16Bit   = 5e-2
 )
 
 const (
@@ -52,7 +52,7 @@ func (c *Case) readRule() error {
 
 // Halve makes it a case of a module whose products have a precision of 16 bits, float16 or bfloat16: the config says so, and the bounds of outputs are
 // those of such products.
-func (c *Case) Halve(precision string) error {
+func (c *Case) SetPrecision(precision string) error {
 	config := map[string]json.RawMessage{}
 	if err := json.Unmarshal(c.Config, &config); err != nil {
 		return fmt.Errorf("metadata config: %w", err)
@@ -66,7 +66,7 @@ func (c *Case) Halve(precision string) error {
 
 // Behind says whether a router may stand behind a product of 16 bits, and so decide otherwise than the case says: of such a case only
 // outputs can be compared.
-func (c *Case) Behind() bool { return c.half && c.stack }
+func (c *Case) RoutingMayDiffer() bool { return c.half && c.stack }
 
 // sharpDescent says whether the case runs a coordinate descent with a small eps.
 func (c *Case) sharpDescent() bool {
@@ -80,7 +80,7 @@ func (c *Case) alone() bool { return c.Module == "CoordinateDescent" || c.Module
 // expected value).
 func (c *Case) OutputBound(name string) float64 {
 	if c.half {
-		return HalfOutputBound
+		return OutputBound16Bit
 	}
 	soft := !c.hard
 	switch c.Module {

@@ -92,10 +92,10 @@ func Device(t testing.TB) *vk.Device {
 }
 
 // Count notes a case that ran on the device.
-func Count() { cases.Add(1) }
+func CountCase() { cases.Add(1) }
 
 // Lab is the bench of one test.
-type Lab struct {
+type Harness struct {
 	Dev     *vk.Device
 	t       testing.TB
 	pieces  []*piece
@@ -114,14 +114,14 @@ type piece struct {
 }
 
 // Open makes a bench; everything on it is closed when the test ends.
-func Open(t testing.TB) *Lab {
+func New(t testing.TB) *Harness {
 	t.Helper()
-	l := &Lab{Dev: Device(t), t: t, byName: map[string]*piece{}}
+	l := &Harness{Dev: Device(t), t: t, byName: map[string]*piece{}}
 	t.Cleanup(l.close)
 	return l
 }
 
-func (l *Lab) close() {
+func (l *Harness) close() {
 	for _, p := range l.pieces {
 		if err := p.buffer.Close(); err != nil {
 			l.t.Error(err)
@@ -132,7 +132,7 @@ func (l *Lab) close() {
 	}
 }
 
-func (l *Lab) add(name string, data []byte, output bool) vk.Range {
+func (l *Harness) add(name string, data []byte, output bool) vk.Range {
 	l.t.Helper()
 	if l.byName[name] != nil {
 		l.t.Fatalf("gputest: two buffers are named %q", name)
@@ -151,24 +151,24 @@ func (l *Lab) add(name string, data []byte, output bool) vk.Range {
 }
 
 // In is an input: a slice of float32, int32, uint32 or uint8. It must not change.
-func (l *Lab) In(name string, data any) vk.Range {
+func (l *Harness) In(name string, data any) vk.Range {
 	l.t.Helper()
 	return l.add(name, l.bytes(data), false)
 }
 
 // InOut is a buffer that the kernel changes; every run starts with data.
-func (l *Lab) InOut(name string, data any) vk.Range {
+func (l *Harness) InOut(name string, data any) vk.Range {
 	l.t.Helper()
 	return l.add(name, l.bytes(data), true)
 }
 
 // Out is an output of size bytes; every run starts with NaNs.
-func (l *Lab) Out(name string, size int) vk.Range {
+func (l *Harness) Out(name string, size int) vk.Range {
 	l.t.Helper()
 	return l.add(name, bytes.Repeat([]byte{outByte}, size), true)
 }
 
-func (l *Lab) bytes(data any) []byte {
+func (l *Harness) bytes(data any) []byte {
 	l.t.Helper()
 	switch d := data.(type) {
 	case []float32:
@@ -188,9 +188,9 @@ func (l *Lab) bytes(data any) []byte {
 
 // Run records once and runs three times. Outputs must come out bit for bit the same, inputs and everything around the buffers must
 // stay as they were. A recording with a barrier before every step must give the same bits too.
-func (l *Lab) Run(record func(*vk.CommandList) error) {
+func (l *Harness) Run(record func(*vk.CommandList) error) {
 	l.t.Helper()
-	Count()
+	CountCase()
 	for _, everywhere := range []bool{false, true} {
 		list, err := l.Dev.NewCommandList(vk.CommandListConfig{Name: l.t.Name(), BarrierEverywhere: everywhere})
 		if err != nil {
@@ -203,7 +203,7 @@ func (l *Lab) Run(record func(*vk.CommandList) error) {
 	}
 }
 
-func (l *Lab) record(list *vk.CommandList, record func(*vk.CommandList) error, again bool) {
+func (l *Harness) record(list *vk.CommandList, record func(*vk.CommandList) error, again bool) {
 	l.t.Helper()
 	if err := record(list); err != nil {
 		list.Close()
@@ -225,7 +225,7 @@ func (l *Lab) record(list *vk.CommandList, record func(*vk.CommandList) error, a
 }
 
 // reset gives every buffer its initial contents.
-func (l *Lab) reset() {
+func (l *Harness) reset() {
 	l.t.Helper()
 	var list []vk.Transfer
 	for _, p := range l.pieces {
@@ -237,7 +237,7 @@ func (l *Lab) reset() {
 }
 
 // compare downloads every buffer and checks it; with again, against the run before.
-func (l *Lab) compare(again bool) {
+func (l *Harness) compare(again bool) {
 	l.t.Helper()
 	var list []vk.Transfer
 	fresh := make([][]byte, len(l.pieces))
@@ -264,9 +264,9 @@ func (l *Lab) compare(again bool) {
 }
 
 // Dispatches names the kernels that the last Run recorded.
-func (l *Lab) Dispatches() []string { return l.kernels }
+func (l *Harness) Kernels() []string { return l.kernels }
 
-func (l *Lab) contents(name string) []byte {
+func (l *Harness) contents(name string) []byte {
 	l.t.Helper()
 	p := l.byName[name]
 	if p == nil || p.now == nil {
@@ -276,19 +276,28 @@ func (l *Lab) contents(name string) []byte {
 }
 
 // Float32 is what the last Run left in a buffer.
-func (l *Lab) Float32(name string) []float32 { l.t.Helper(); return numbers[float32](l.contents(name)) }
+func (l *Harness) Float32(name string) []float32 {
+	l.t.Helper()
+	return numbers[float32](l.contents(name))
+}
 
 // Int32 is what the last Run left in a buffer.
-func (l *Lab) Int32(name string) []int32 { l.t.Helper(); return numbers[int32](l.contents(name)) }
+func (l *Harness) Int32(name string) []int32 { l.t.Helper(); return numbers[int32](l.contents(name)) }
 
 // Uint32 is what the last Run left in a buffer.
-func (l *Lab) Uint32(name string) []uint32 { l.t.Helper(); return numbers[uint32](l.contents(name)) }
+func (l *Harness) Uint32(name string) []uint32 {
+	l.t.Helper()
+	return numbers[uint32](l.contents(name))
+}
 
 // Uint16 is what the last Run left in a buffer.
-func (l *Lab) Uint16(name string) []uint16 { l.t.Helper(); return numbers[uint16](l.contents(name)) }
+func (l *Harness) Uint16(name string) []uint16 {
+	l.t.Helper()
+	return numbers[uint16](l.contents(name))
+}
 
 // Uint8 is what the last Run left in a buffer.
-func (l *Lab) Uint8(name string) []uint8 { l.t.Helper(); return numbers[uint8](l.contents(name)) }
+func (l *Harness) Uint8(name string) []uint8 { l.t.Helper(); return numbers[uint8](l.contents(name)) }
 
 func numbers[T float32 | int32 | uint32 | uint16 | uint8](data []byte) []T {
 	out := make([]T, len(data)/len(vk.Bytes(make([]T, 1))))

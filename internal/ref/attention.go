@@ -108,7 +108,7 @@ func (m module[T]) attend(x []T, mask []uint8, b, n int, c AttentionConfig, visi
 			for h := range heads {
 				var keys, values [][]T
 				for j := item*n + lo; j < item*n+hi; j++ {
-					if valid(mask, j) {
+					if isValid(mask, j) {
 						keys = append(keys, qkv[(3*j+1)*inner+h*d:][:d])
 						values = append(values, qkv[(3*j+2)*inner+h*d:][:d])
 					}
@@ -162,7 +162,7 @@ func softmaxOver[T Float](out, q []T, keys, values [][]T) {
 }
 
 // chosen are the tokens of the filled slots of one row of a routing.
-type chosen[T Float] struct {
+type selected[T Float] struct {
 	tokens    [][]T // as they are, without scores
 	rows      []int // where they lie in the sequence of x
 	positions []int // for rotary embeddings
@@ -171,11 +171,11 @@ type chosen[T Float] struct {
 
 // pick returns the tokens of one row of a routing over x [N, C]; x starts at
 // the given position.
-func pick[T Float](x []T, r RoutingOf[T], row, c, start int) chosen[T] {
-	var list chosen[T]
+func pick[T Float](x []T, r RoutingOf[T], row, c, start int) selected[T] {
+	var list selected[T]
 	for k := range r.K {
 		slot, index := row*r.K+k, k
-		if empty(r.Scores, r.Filled, slot) {
+		if empty(r.Scores, r.Valid, slot) {
 			continue
 		}
 		if r.Routed {
@@ -190,8 +190,8 @@ func pick[T Float](x []T, r RoutingOf[T], row, c, start int) chosen[T] {
 }
 
 // pickAll is pick for all routes of an item.
-func pickAll[T Float](x []T, r RoutingOf[T], item, routes, c int) []chosen[T] {
-	var list []chosen[T]
+func pickAll[T Float](x []T, r RoutingOf[T], item, routes, c int) []selected[T] {
+	var list []selected[T]
 	for route := range routes {
 		list = append(list, pick(x, r, item*routes+route, c, 0))
 	}
@@ -220,7 +220,7 @@ func (m module[T]) heavyAttention(c HeavyAttentionConfig) heavyAttention[T] {
 // add adds the heavy output times the query's score to the rows of y [N, C]
 // that are queries, and the null query token to the others. Each of the routes
 // serves its share of the heads.
-func (h heavyAttention[T]) add(y []T, q chosen[T], kv []chosen[T]) {
+func (h heavyAttention[T]) add(y []T, q selected[T], kv []selected[T]) {
 	out := h.attend(q, kv)
 	isQuery := map[int]bool{}
 	for slot, row := range q.rows {
@@ -240,7 +240,7 @@ func (h heavyAttention[T]) add(y []T, q chosen[T], kv []chosen[T]) {
 }
 
 // attend returns the heavy output of each query.
-func (h heavyAttention[T]) attend(q chosen[T], kv []chosen[T]) [][]T {
+func (h heavyAttention[T]) attend(q selected[T], kv []selected[T]) [][]T {
 	d, inner := h.DimHead, h.Heads*h.DimHead
 	merged, out := make([][]T, len(q.tokens)), make([][]T, len(q.tokens))
 	for slot := range merged {

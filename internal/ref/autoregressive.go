@@ -88,7 +88,7 @@ func (w *windowed[T]) pad(x []T, mask []uint8) {
 	for item := range w.b {
 		copy(w.x[item*length*w.c:], x[item*w.n*w.c:(item+1)*w.n*w.c])
 		for i := range w.n {
-			if valid(mask, item*w.n+i) {
+			if isValid(mask, item*w.n+i) {
 				w.real[item*length+i] = 1
 			}
 		}
@@ -128,7 +128,7 @@ func (m module[T]) causalQueries(w windowed[T], c RouterConfig) RoutingOf[T] {
 		X: w.x, Tokens: m.weight("q_router.routing_token", w.c), CosineScale: c.CosineScale, B: w.b * w.windows, N: w.size, C: w.c, R: 1,
 	})
 	slots := w.b * (w.windows - 1) * k
-	r := RoutingOf[T]{Routed: true, K: k, Indices: make([]int32, slots), Filled: make([]uint8, slots), Scores: make([]T, slots)}
+	r := RoutingOf[T]{Routed: true, K: k, Indices: make([]int32, slots), Valid: make([]uint8, slots), Scores: make([]T, slots)}
 	row := 0
 	for window := range w.b * w.windows {
 		if window%w.windows == 0 {
@@ -142,7 +142,7 @@ func (m module[T]) causalQueries(w windowed[T], c RouterConfig) RoutingOf[T] {
 				continue
 			}
 			slot := row*k + used
-			r.Indices[slot], r.Filled[slot], r.Scores[slot] = int32(i), 1, 1
+			r.Indices[slot], r.Valid[slot], r.Scores[slot] = int32(i), 1, 1
 			used++
 		}
 		r.Logits = append(r.Logits, logits[window*w.size:(window+1)*w.size]...)

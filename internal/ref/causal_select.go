@@ -4,10 +4,10 @@ package ref
 // what each window's largest K are, it finds out for itself.
 //
 //	logits [B, N]    indices, filled [B, M, K]    M = ceil(N / window)
-func CausalSelect(logits []float32, b, n, window, k int) (indices []int32, filled []uint8) {
+func CausalSelect(logits []float32, b, n, window, k int) (indices []int32, valid []uint8) {
 	checkLen("CausalSelect", "logits", len(logits), b*n)
 	windows := (n + window - 1) / window
-	indices, filled = make([]int32, b*windows*k), make([]uint8, b*windows*k)
+	indices, valid = make([]int32, b*windows*k), make([]uint8, b*windows*k)
 	for item := range b {
 		row := logits[item*n : (item+1)*n]
 		for m := 1; m < windows; m++ {
@@ -19,10 +19,10 @@ func CausalSelect(logits []float32, b, n, window, k int) (indices []int32, fille
 				if window > k && !(row[i] >= before[best[k-1]]) {
 					continue
 				}
-				indices[slot+taken], filled[slot+taken] = int32(i), 1
+				indices[slot+taken], valid[slot+taken] = int32(i), 1
 				taken++
 			}
 		}
 	}
-	return indices, filled
+	return indices, valid
 }

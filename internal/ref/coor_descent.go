@@ -77,7 +77,7 @@ func validEntries[T Float](s []T, mask []uint8, r, n int) (row []T, at func(i in
 	}
 	var columns []int
 	for i, v := range whole {
-		if valid(mask, r*n+i) {
+		if isValid(mask, r*n+i) {
 			row = append(row, v)
 			columns = append(columns, i)
 		}

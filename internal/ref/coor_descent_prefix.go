@@ -34,15 +34,15 @@ func coorDescentWindows[T Float](s []T, mask []uint8, items, routes, n, windows,
 // ChosenScores picks the scores of chosen entries, and 0 for slots that are not filled or whose index is none.
 //
 //	scores [Rows, N]    indices [Rows, Slots]    filled [Rows, Slots] optional    chosen [Rows, Slots]
-func ChosenScores[T Float](scores []T, indices []int32, filled []uint32, rows, n, slots int) []T {
+func SelectedScores[T Float](scores []T, indices []int32, valid []uint32, rows, n, slots int) []T {
 	checkLen("ChosenScores", "scores", len(scores), rows*n)
 	checkLen("ChosenScores", "indices", len(indices), rows*slots)
-	checkOptional("ChosenScores", "filled", filled, rows*slots)
-	chosen := make([]T, rows*slots)
+	checkOptional("ChosenScores", "filled", valid, rows*slots)
+	selected := make([]T, rows*slots)
 	for i, index := range indices {
-		if index >= 0 && int(index) < n && (filled == nil || filled[i] != 0) {
-			chosen[i] = scores[i/slots*n+int(index)]
+		if index >= 0 && int(index) < n && (valid == nil || valid[i] != 0) {
+			selected[i] = scores[i/slots*n+int(index)]
 		}
 	}
-	return chosen
+	return selected
 }

@@ -65,9 +65,9 @@ func TestCoorDescentWindowsByHand(t *testing.T) {
 
 func TestChosenScores(t *testing.T) {
 	scores := []float64{1, 2, 3, 4, 5, 6}
-	assert.Equal(t, []float64{3, 0, 1, 0, 5, 5}, ChosenScores(scores, []int32{2, -1, 0, 3, 1, 1}, nil, 2, 3, 3))
-	assert.Equal(t, []float64{3, 0, 4, 0}, ChosenScores(scores, []int32{2, 0, 0, 0}, []uint32{1, 0, 7, 0}, 2, 3, 2))
-	assertPanics(t, "ref: ChosenScores: len(indices) is 1, want 2", func() { ChosenScores(scores, []int32{1}, nil, 2, 3, 1) })
+	assert.Equal(t, []float64{3, 0, 1, 0, 5, 5}, SelectedScores(scores, []int32{2, -1, 0, 3, 1, 1}, nil, 2, 3, 3))
+	assert.Equal(t, []float64{3, 0, 4, 0}, SelectedScores(scores, []int32{2, 0, 0, 0}, []uint32{1, 0, 7, 0}, 2, 3, 2))
+	assertPanics(t, "ref: ChosenScores: len(indices) is 1, want 2", func() { SelectedScores(scores, []int32{1}, nil, 2, 3, 1) })
 }
 
 // descents are schedules of all kinds, with k for rows of n.
@@ -95,7 +95,7 @@ func TestCoorDescentAgainstTextbook(t *testing.T) {
 						got, want := CoorDescent(s, m, rows, n, c), CoorDescentTextbook(s, m, rows, n, c)
 						require.InDeltaSlice(t, want, got, 1e-11)
 						for i, v := range got {
-							require.True(t, v >= 0 && v <= 1 && (valid(m, i) || v == 0), "score %g", v)
+							require.True(t, v >= 0 && v <= 1 && (isValid(m, i) || v == 0), "score %g", v)
 						}
 						// Half an ulp of numbers as large as the logits (4 scale), divided by eps, for each of some roundings.
 						bound := 1e-5 + 4*(4*scale)*0x1p-24/c.Eps

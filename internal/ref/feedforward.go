@@ -64,21 +64,21 @@ func conditionalRoutedFeedForward[T Float](r RouterArgsOf[T], light, heavy FeedF
 	}
 	y := feedForward(r.X, r.B*r.N, light)
 	route := coordinateDescentRouter(r)
-	chosen := r.X
+	selected := r.X
 	if route.Routed {
 		// Not route.Tokens: those carry the score, which here goes to the output.
-		chosen = gatherRows(r.X, route.Indices, nil, route.Filled, r.B, r.N, r.C, route.K)
+		selected = gatherRows(r.X, route.Indices, nil, route.Valid, r.B, r.N, r.C, route.K)
 	}
-	chosen = feedForward(chosen, r.B*route.K, heavy)
+	selected = feedForward(selected, r.B*route.K, heavy)
 	for slot := range r.B * route.K {
-		if route.Filled[slot] == 0 {
+		if route.Valid[slot] == 0 {
 			continue
 		}
 		token := slot
 		if route.Routed {
 			token = slot/route.K*r.N + int(route.Indices[slot])
 		}
-		for i, v := range chosen[slot*r.C : (slot+1)*r.C] {
+		for i, v := range selected[slot*r.C : (slot+1)*r.C] {
 			y[token*r.C+i] += v * route.Scores[slot]
 		}
 	}

@@ -66,11 +66,11 @@ func checkIndex(op, arg string, index int32, n int) {
 }
 
 // valid says whether entry i is real.
-func valid(mask []uint8, i int) bool { return mask == nil || mask[i] != 0 }
+func isValid(mask []uint8, i int) bool { return mask == nil || mask[i] != 0 }
 
 // empty says whether slot i holds no token.
-func empty[T Float](score []T, filled []uint8, i int) bool {
-	return filled != nil && filled[i] == 0 || score != nil && score[i] == 0
+func empty[T Float](score []T, valid []uint8, i int) bool {
+	return valid != nil && valid[i] == 0 || score != nil && score[i] == 0
 }
 
 func expT[T Float](x T) T  { return T(math.Exp(float64(x))) }

@@ -5,7 +5,7 @@ type GatherArgs struct {
 	X       []float32 // [B, N, C]
 	Indices []int32   // [B, K] row of X in the same batch item
 	Score   []float32 // [B, K] factor; nil: 1
-	Filled  []uint8   // [B, K] routed mask, 0 = empty slot; nil: all filled
+	Valid   []uint8   // [B, K] routed mask, 0 = empty slot; nil: all filled
 	B, N    int
 	C, K    int
 }
@@ -20,18 +20,18 @@ func Gather(a GatherArgs) []float64 { return gather[float64](a) }
 func Gather32(a GatherArgs) []float32 { return gather[float32](a) }
 
 func gather[T Float](a GatherArgs) []T {
-	return gatherRows(convert[T](a.X), a.Indices, convert[T](a.Score), a.Filled, a.B, a.N, a.C, a.K)
+	return gatherRows(convert[T](a.X), a.Indices, convert[T](a.Score), a.Valid, a.B, a.N, a.C, a.K)
 }
 
-func gatherRows[T Float](x []T, indices []int32, score []T, filled []uint8, b, n, c, k int) []T {
+func gatherRows[T Float](x []T, indices []int32, score []T, valid []uint8, b, n, c, k int) []T {
 	const op = "Gather"
 	checkLen(op, "x", len(x), b*n*c)
 	checkLen(op, "indices", len(indices), b*k)
 	checkOptional(op, "score", score, b*k)
-	checkOptional(op, "filled", filled, b*k)
+	checkOptional(op, "filled", valid, b*k)
 	y := make([]T, b*k*c)
 	for slot, index := range indices {
-		if empty(score, filled, slot) {
+		if empty(score, valid, slot) {
 			continue
 		}
 		checkIndex(op, "indices", index, n)

@@ -52,9 +52,9 @@ func checkModuleRoute(t *testing.T, c *golden.Case, name string, got ref.Routing
 	require.Len(t, got.Indices, len(want.Indices.I32), name)
 	for row := range rows {
 		lo, hi := row*got.K, (row+1)*got.K
-		wantSet := filled(want.Indices.I32[lo:hi], want.Scores.F32[lo:hi])
-		assert.NoError(t, ref.SameSet(filled(got.Indices[lo:hi], got.Scores[lo:hi]), wantSet), "%s row %d", name, row)
-		assert.NoError(t, ref.SameSet(filled(got32.Indices[lo:hi], got32.Scores[lo:hi]), wantSet), "%s row %d in float32", name, row)
+		wantSet := valid(want.Indices.I32[lo:hi], want.Scores.F32[lo:hi])
+		assert.NoError(t, ref.SameSet(valid(got.Indices[lo:hi], got.Scores[lo:hi]), wantSet), "%s row %d", name, row)
+		assert.NoError(t, ref.SameSet(valid(got32.Indices[lo:hi], got32.Scores[lo:hi]), wantSet), "%s row %d in float32", name, row)
 	}
 	near(t, name+" scores", golden.Tensor{F32: byIndex(want.Scores.F32, want.Indices.I32, want.Scores.F32, rows, 1)},
 		byIndex(got.Scores, got.Indices, got.Scores, rows, 1), byIndex(got32.Scores, got32.Indices, got32.Scores, rows, 1), c.OutputBound("y"))

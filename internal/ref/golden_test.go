@@ -185,11 +185,11 @@ func checkRoute(t *testing.T, c *golden.Case, name string, a ref.RouterArgs, got
 	require.Len(t, got.Indices, len(want.Indices.I32))
 	for row := range a.B * a.R {
 		lo, hi := row*got.K, (row+1)*got.K
-		wantSet := filled(want.Indices.I32[lo:hi], want.Scores.F32[lo:hi])
-		assert.NoError(t, ref.SameSet(filled(got.Indices[lo:hi], got.Scores[lo:hi]), wantSet), "row %d", row)
-		assert.NoError(t, ref.SameSet(filled(got32.Indices[lo:hi], got32.Scores[lo:hi]), wantSet), "row %d in float32", row)
+		wantSet := valid(want.Indices.I32[lo:hi], want.Scores.F32[lo:hi])
+		assert.NoError(t, ref.SameSet(valid(got.Indices[lo:hi], got.Scores[lo:hi]), wantSet), "row %d", row)
+		assert.NoError(t, ref.SameSet(valid(got32.Indices[lo:hi], got32.Scores[lo:hi]), wantSet), "row %d in float32", row)
 		for slot := lo; slot < hi; slot++ {
-			assert.Equal(t, got.Filled[slot] != 0, got.Scores[slot] != 0)
+			assert.Equal(t, got.Valid[slot] != 0, got.Scores[slot] != 0)
 		}
 	}
 	near(t, "scores", golden.Tensor{F32: byIndex(want.Scores.F32, want.Indices.I32, want.Scores.F32, a.B*a.R, 1)},
@@ -213,7 +213,7 @@ func byBlock[T ref.Float](v []T, a ref.RouterArgs, blocks int) []T {
 }
 
 // filled returns the indices of the slots that hold a token.
-func filled[T ref.Float](indices []int32, scores []T) []int32 {
+func valid[T ref.Float](indices []int32, scores []T) []int32 {
 	var list []int32
 	for i, index := range indices {
 		if scores[i] != 0 {

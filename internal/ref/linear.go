@@ -23,14 +23,14 @@ type LinearArgsOf[T Float] struct {
 	Gather []int32 // [Batch, Lists, Rows] source row in the item; nil: row r reads row r
 	Gamma  []T     // [In] RMSNorm of the source row on the way in; nil: none
 
-	GELU     bool                  // exact (erf) GELU after the bias
-	Score    []T                   // [Batch, Lists, Rows] factor of each row; nil: 1
-	Filled   []uint8               // [Batch, Lists, Rows] routed mask, 0 = empty slot; nil: all filled
-	Residual []T                   // [Batch, OutRows, Out] added at the destination row; nil: none
-	Scatter  []int32               // [Batch, Rows] destination row in the item, no row twice; nil: row r
-	Unless   []uint8               // [Batch, OutRows] 1: this destination row gets no bias; nil: all get it
-	Operand  func(float32) float32 // rounds the operands of the product, x behind the norm; nil: they stay
-	Base     []T                   // [Batch, OutRows, Out] what y holds before; nil: zeros
+	GELU          bool                  // exact (erf) GELU after the bias
+	Score         []T                   // [Batch, Lists, Rows] factor of each row; nil: 1
+	Valid         []uint8               // [Batch, Lists, Rows] routed mask, 0 = empty slot; nil: all filled
+	Residual      []T                   // [Batch, OutRows, Out] added at the destination row; nil: none
+	Scatter       []int32               // [Batch, Rows] destination row in the item, no row twice; nil: row r
+	SkipBias      []uint8               // [Batch, OutRows] 1: this destination row gets no bias; nil: all get it
+	RoundOperands func(float32) float32 // rounds the operands of the product, x behind the norm; nil: they stay
+	Base          []T                   // [Batch, OutRows, Out] what y holds before; nil: zeros
 }
 
 // Linear is a matrix product with a fused way in and a fused way out.
@@ -46,8 +46,8 @@ func Linear(a LinearArgs) []float64 {
 		X: convert[float64](a.X), W: convert[float64](a.W), Bias: convert[float64](a.Bias),
 		Batch: a.Batch, InRows: a.InRows, Rows: a.Rows, OutRows: a.OutRows, In: a.In, Out: a.Out,
 		Gather: a.Gather, Gamma: convert[float64](a.Gamma),
-		GELU: a.GELU, Score: convert[float64](a.Score), Filled: a.Filled,
-		Residual: convert[float64](a.Residual), Scatter: a.Scatter, Unless: a.Unless, Lists: a.Lists, List: a.List, Operand: a.Operand, Base: convert[float64](a.Base),
+		GELU: a.GELU, Score: convert[float64](a.Score), Valid: a.Valid,
+		Residual: convert[float64](a.Residual), Scatter: a.Scatter, SkipBias: a.SkipBias, Lists: a.Lists, List: a.List, RoundOperands: a.RoundOperands, Base: convert[float64](a.Base),
 	})
 }
 
@@ -58,12 +58,12 @@ func linear[T Float](a LinearArgsOf[T]) []T {
 	a = a.checked()
 	y := make([]T, a.Batch*a.OutRows*a.Out)
 	copy(y, a.Base)
-	w := rounded(a.W, a.Operand)
+	w := rounded(a.W, a.RoundOperands)
 	parallel(a.Batch*a.Rows, func(lo, hi int) {
 		normalised := make([]T, a.In)
 		for slot := lo; slot < hi; slot++ {
 			entry := (slot/a.Rows*a.Lists+a.List)*a.Rows + slot%a.Rows
-			if empty(a.Score, a.Filled, entry) {
+			if empty(a.Score, a.Valid, entry) {
 				continue
 			}
 			source := a.row("gather", a.Gather, slot, entry, a.InRows)
@@ -74,7 +74,7 @@ func linear[T Float](a LinearArgsOf[T]) []T {
 			}
 			dest := a.row("scatter", a.Scatter, slot, slot, a.OutRows)
 			out := y[dest*a.Out : (dest+1)*a.Out]
-			timesRows(out, w, rounded(x, a.Operand))
+			timesRows(out, w, rounded(x, a.RoundOperands))
 			a.epilogue(out, entry, dest)
 		}
 	})
@@ -115,10 +115,10 @@ func (a LinearArgsOf[T]) checked() LinearArgsOf[T] {
 	checkOptional(op, "gather", a.Gather, a.Batch*a.Lists*a.Rows)
 	checkOptional(op, "gamma", a.Gamma, a.In)
 	checkOptional(op, "score", a.Score, a.Batch*a.Lists*a.Rows)
-	checkOptional(op, "filled", a.Filled, a.Batch*a.Lists*a.Rows)
+	checkOptional(op, "filled", a.Valid, a.Batch*a.Lists*a.Rows)
 	checkOptional(op, "residual", a.Residual, a.Batch*a.OutRows*a.Out)
 	checkOptional(op, "scatter", a.Scatter, a.Batch*a.Rows)
-	checkOptional(op, "unless", a.Unless, a.Batch*a.OutRows)
+	checkOptional(op, "unless", a.SkipBias, a.Batch*a.OutRows)
 	checkOptional(op, "base", a.Base, a.Batch*a.OutRows*a.Out)
 	return a
 }
@@ -138,7 +138,7 @@ func (a LinearArgsOf[T]) row(arg string, indices []int32, slot, entry, rows int)
 // epilogue finishes one row of products in place.
 func (a LinearArgsOf[T]) epilogue(out []T, entry, dest int) {
 	for o, v := range out {
-		if a.Bias != nil && (a.Unless == nil || a.Unless[dest] == 0) {
+		if a.Bias != nil && (a.SkipBias == nil || a.SkipBias[dest] == 0) {
 			v += a.Bias[o]
 		}
 		if a.GELU {

@@ -29,7 +29,7 @@ func TestLinearByHand(t *testing.T) {
 		{"scatter over a base, residual there", LinearArgs{Rows: 2, OutRows: 3, Out: 3, Scatter: []int32{2, 0},
 			Base: []float32{9, 9, 9, 8, 8, 8, 9, 9, 9}, Residual: []float32{1, 1, 1, 2, 2, 2, 3, 3, 3}},
 			[]float64{4, 0, 8, 8, 8, 8, 4, 5, 3}},
-		{"empty by filled", LinearArgs{Rows: 2, Out: 3, Filled: []uint8{0, 1}, Base: []float32{5, 5, 5, 5, 5, 5}, Gather: []int32{-7, 1},
+		{"empty by filled", LinearArgs{Rows: 2, Out: 3, Valid: []uint8{0, 1}, Base: []float32{5, 5, 5, 5, 5, 5}, Gather: []int32{-7, 1},
 			Scatter: []int32{99, 1}, Residual: []float32{1, 1, 1, 1, 1, 1}}, []float64{5, 5, 5, 4, 0, 8}},
 		{"empty by score", LinearArgs{Rows: 2, Out: 3, Score: []float32{1, 0}, Bias: []float32{1, 1, 1}}, []float64{2, 3, 1, 0, 0, 0}},
 		{"items", LinearArgs{Batch: 2, InRows: 1, Rows: 2, OutRows: 2, Out: 3, Gather: []int32{0, 0, 0, 0}, Scatter: []int32{1, 0, 0, 1},
@@ -79,7 +79,7 @@ func TestLinearPanics(t *testing.T) {
 		{func(a *LinearArgs) { a.Bias = a.X }, "len(bias) is 4, want 3"},
 		{func(a *LinearArgs) { a.Gamma = a.X }, "len(gamma) is 4, want 2"},
 		{func(a *LinearArgs) { a.Score = a.X }, "len(score) is 4, want 2"},
-		{func(a *LinearArgs) { a.Filled = []uint8{1} }, "len(filled) is 1, want 2"},
+		{func(a *LinearArgs) { a.Valid = []uint8{1} }, "len(filled) is 1, want 2"},
 		{func(a *LinearArgs) { a.Residual = a.X }, "len(residual) is 4, want 6"},
 		{func(a *LinearArgs) { a.Base = a.X }, "len(base) is 4, want 6"},
 		{func(a *LinearArgs) { a.Gather = []int32{1} }, "len(gather) is 1, want 2"},
@@ -94,9 +94,9 @@ func TestLinearPanics(t *testing.T) {
 // Two items, two lists each: a product takes its own; rows of y that unless names get no bias.
 func TestLinearListsAndUnlessByHand(t *testing.T) {
 	a := LinearArgs{
-		X: []float32{1, 2, 3, 40, 50, 60}, W: []float32{10}, Bias: []float32{7}, Unless: []uint8{0, 1, 1, 0},
+		X: []float32{1, 2, 3, 40, 50, 60}, W: []float32{10}, Bias: []float32{7}, SkipBias: []uint8{0, 1, 1, 0},
 		Batch: 2, InRows: 3, Rows: 2, In: 1, Out: 1, Lists: 2, List: 1,
-		Gather: []int32{0, 0, 2, 1 /**/, 0, 0, 1, 2}, Score: []float32{9, 9, 1, 2 /**/, 9, 9, 3, 1}, Filled: []uint8{0, 0, 1, 1 /**/, 0, 0, 1, 0},
+		Gather: []int32{0, 0, 2, 1 /**/, 0, 0, 1, 2}, Score: []float32{9, 9, 1, 2 /**/, 9, 9, 3, 1}, Valid: []uint8{0, 0, 1, 1 /**/, 0, 0, 1, 0},
 		Base: []float32{-1, -2, -3, -4},
 	}
 	assertNear(t, []float64{37, 40, 1500, -4}, Linear(a), Linear32(a))

@@ -3,17 +3,17 @@ package ref
 // Mark marks the rows that filled slots name, and the first rows of every item.
 //
 //	indices, filled [B, K]    y [B, N]: 1 or 0
-func MembershipMask(indices []int32, filled []uint8, b, n, k, first int) []uint32 {
+func MembershipMask(indices []int32, valid []uint8, b, n, k, first int) []uint32 {
 	const op = "Mark"
 	checkLen(op, "indices", len(indices), b*k)
-	checkLen(op, "filled", len(filled), b*k)
+	checkLen(op, "filled", len(valid), b*k)
 	y := make([]uint32, b*n)
 	for item := range b {
 		for i := range first {
 			y[item*n+i] = 1
 		}
 		for slot := item * k; slot < (item+1)*k; slot++ {
-			if filled[slot] != 0 {
+			if valid[slot] != 0 {
 				checkIndex(op, "indices", indices[slot], n)
 				y[item*n+int(indices[slot])] = 1
 			}

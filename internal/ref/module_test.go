@@ -121,7 +121,7 @@ func TestAutoregressiveMask(t *testing.T) {
 		assert.Equal(t, short.Y, masked.Y[:end*6])
 		for _, name := range []string{"q_router", "kv_router"} {
 			assert.Equal(t, short.Routes[name].Indices, masked.Routes[name].Indices)
-			assert.Equal(t, short.Routes[name].Filled, masked.Routes[name].Filled)
+			assert.Equal(t, short.Routes[name].Valid, masked.Routes[name].Valid)
 		}
 	}
 }
@@ -138,14 +138,14 @@ func TestCausalQueriesByHand(t *testing.T) {
 	w.pad(logits, nil)
 	r := m.causalQueries(w, RouterConfig{NumTokens: 2})
 	assert.Equal(t, []int32{0, 2, 0, 1, 1, 3}, r.Indices)
-	assert.Equal(t, []uint8{1, 1, 1, 1, 1, 1}, r.Filled)
+	assert.Equal(t, []uint8{1, 1, 1, 1, 1, 1}, r.Valid)
 	assert.Equal(t, logits[4:], r.Logits)
 
 	// Masked tokens neither count nor are chosen. Window 0 has two tokens left, so window 1 takes the first two; window 1 has 4, 7 and 8.
 	w.pad(logits, []uint8{0, 1, 0, 1, 0, 1, 1, 1, 1, 0, 1, 1, 1, 1, 1, 1})
 	r = m.causalQueries(w, RouterConfig{NumTokens: 2})
 	assert.Equal(t, []int32{1, 2, 0, 0, 1, 3}, r.Indices)
-	assert.Equal(t, []uint8{1, 1, 1, 0, 1, 1}, r.Filled)
+	assert.Equal(t, []uint8{1, 1, 1, 0, 1, 1}, r.Valid)
 
 	// With ties more tokens may reach the threshold than there are slots.
 	w.pad(slices.Repeat([]float64{1}, 16), nil)

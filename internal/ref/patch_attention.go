@@ -2,13 +2,13 @@ package ref
 
 // PatchAttentionArgs is a problem for [PatchAttention].
 type PatchAttentionArgs struct {
-	QKV    []float32 // [Height, Width, 3, Heads, DimHead]
-	Height int       // multiples of Patch
-	Width  int
-	Heads  int
-	Dim    int // of a head
-	Patch  int // side of a patch
-	Round  Rounding
+	QKV     []float32 // [Height, Width, 3, Heads, DimHead]
+	Height  int       // multiples of Patch
+	Width   int
+	Heads   int
+	DimHead int // of a head
+	Patch   int // side of a patch
+	Round   Rounding
 }
 
 // PatchAttention is full attention inside each patch of Patch by Patch pixels.
@@ -21,10 +21,10 @@ func PatchAttention(a PatchAttentionArgs) []float64 { return patchAttention[floa
 func PatchAttention32(a PatchAttentionArgs) []float32 { return patchAttention[float32](a) }
 
 func patchAttention[T Float](a PatchAttentionArgs) []T {
-	row := a.Heads * a.Dim
+	row := a.Heads * a.DimHead
 	checkLen("PatchAttention", "QKV", len(a.QKV), a.Height*a.Width*3*row)
 	qkv, y := convert[T](a.QKV), make([]T, a.Height*a.Width*row)
-	part := func(pixel, part, head int) []T { return qkv[(pixel*3+part)*row+head*a.Dim:][:a.Dim] }
+	part := func(pixel, part, head int) []T { return qkv[(pixel*3+part)*row+head*a.DimHead:][:a.DimHead] }
 	parallel(a.Height*a.Width, func(lo, hi int) {
 		for i := lo; i < hi; i++ {
 			top, left := i/a.Width/a.Patch*a.Patch, i%a.Width/a.Patch*a.Patch
@@ -34,7 +34,7 @@ func patchAttention[T Float](a PatchAttentionArgs) []T {
 				for n := range a.Patch * a.Patch {
 					keys, values = append(keys, part(pixel(n), 1, h)), append(values, part(pixel(n), 2, h))
 				}
-				attendTo(y[i*row+h*a.Dim:][:a.Dim], part(i, 0, h), keys, values, nil, 1, false, false, a.Round)
+				attendTo(y[i*row+h*a.DimHead:][:a.DimHead], part(i, 0, h), keys, values, nil, 1, false, false, a.Round)
 			}
 		}
 	})

@@ -13,7 +13,7 @@ func TestPatchAttention(t *testing.T) {
 	for i := range want {
 		want[i] = float64(i/w/2*2*w+i%w/2*2) + (0+1+w+w+1)/4.
 	}
-	a := PatchAttentionArgs{QKV: qkv, Height: h, Width: w, Heads: 1, Dim: 1, Patch: 2}
+	a := PatchAttentionArgs{QKV: qkv, Height: h, Width: w, Heads: 1, DimHead: 1, Patch: 2}
 	assertNear(t, want, PatchAttention(a), PatchAttention32(a))
 	assertPanics(t, "ref: PatchAttention: len(QKV) is 72, want 144", func() { a.Heads = 2; PatchAttention(a) })
 

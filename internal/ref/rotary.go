@@ -9,7 +9,7 @@ import (
 type RotaryArgs struct {
 	X          []float32 // rows of Stride floats; the last one may end with its last head
 	Positions  []int32   // [Lists, Routes, Rows]; nil: row r of a list has position First + r
-	Filled     []uint8   // [Lists, Routes, Rows] 0 = empty slot; nil: all filled
+	Valid      []uint8   // [Lists, Routes, Rows] 0 = empty slot; nil: all filled
 	Heads      int
 	DimHead    int // even
 	Stride     int // floats from row to row; 0: Heads * HeadStride
@@ -44,7 +44,7 @@ func rotary[T Float](a RotaryArgs) []T {
 		checkLen(op, "x", len(a.X), (a.Lists*a.Rows-1)*stride+(a.Heads-1)*headStride+a.DimHead)
 	}
 	checkOptional(op, "positions", a.Positions, a.Lists*routes*a.Rows)
-	checkOptional(op, "filled", a.Filled, a.Lists*routes*a.Rows)
+	checkOptional(op, "filled", a.Valid, a.Lists*routes*a.Rows)
 	y := append([]T(nil), convert[T](a.X)...)
 	for row := range a.Lists * a.Rows {
 		slot := (row/a.Rows*routes+a.Route)*a.Rows + row%a.Rows
@@ -52,7 +52,7 @@ func rotary[T Float](a RotaryArgs) []T {
 		if a.Positions != nil {
 			position = int(a.Positions[slot])
 		}
-		if !valid(a.Filled, slot) || position < 0 || a.Limit != 0 && position >= a.Limit {
+		if !isValid(a.Valid, slot) || position < 0 || a.Limit != 0 && position >= a.Limit {
 			continue
 		}
 		for d := range a.DimHead / 2 {

@@ -23,14 +23,14 @@ func TestRotaryByHand(t *testing.T) {
 			Positions: []int32{1}, Lists: 1, Rows: 1}, []float64{cos1 - 2*sin1, 2*cos1 + sin1, 7, 8, 3*cos1 - 4*sin1, 4*cos1 + 3*sin1, 9, 10}},
 		{"second of two routes; a slot that is empty, two positions that are none", RotaryArgs{X: []float32{1, 2, 3, 4, 5, 6, 7, 8},
 			Heads: 1, DimHead: 2, Lists: 2, Rows: 2, Routes: 2, Route: 1, Limit: 4,
-			Positions: []int32{0, 0, 1, 1, 0, 0, -1, 4}, Filled: []uint8{1, 1, 1, 0, 1, 1, 1, 1}},
+			Positions: []int32{0, 0, 1, 1, 0, 0, -1, 4}, Valid: []uint8{1, 1, 1, 0, 1, 1, 1, 1}},
 			[]float64{cos1 - 2*sin1, 2*cos1 + sin1, 3, 4, 5, 6, 7, 8}},
 	} {
 		t.Run(c.name, func(t *testing.T) { assertNear(t, c.want, Rotary(c.a), Rotary32(c.a)) })
 	}
 	a := RotaryArgs{X: make([]float32, 7), Heads: 1, DimHead: 4, Lists: 1, Rows: 2}
 	assertPanics(t, "ref: Rotary: len(x) is 7, want 8", func() { Rotary(a) })
-	a.X, a.Filled = make([]float32, 8), make([]uint8, 3)
+	a.X, a.Valid = make([]float32, 8), make([]uint8, 3)
 	assertPanics(t, "ref: Rotary: len(filled) is 3, want 2", func() { Rotary(a) })
 	a.Positions = make([]int32, 1)
 	assertPanics(t, "ref: Rotary: len(positions) is 1, want 2", func() { Rotary(a) })

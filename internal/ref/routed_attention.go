@@ -7,16 +7,16 @@ import "math"
 type RoutedAttentionArgs struct {
 	Q, KV       []float32 // Q [Lists, Queries, H, D]
 	Indices     []int32   // [Lists, R, Keys]; an index that is no row makes the slot empty
-	Filled      []uint8   // [Lists, R, Keys], with Prefix [Lists / PerItem, M]; nil: all filled
+	Valid       []uint8   // [Lists, R, Keys], with Prefix [Lists / PerItem, M]; nil: all filled
 	KeyScores   []float32 // [Lists, R, Keys]; used as ScoreValues and ScoreKeys say
-	QueryFilled []uint8   // [Lists, Queries]; nil: all filled; the others' rows are 0
+	QueryValid  []uint8   // [Lists, Queries]; nil: all filled; the others' rows are 0
 	QueryScores []float32 // [Lists, Queries]; 0: the slot is empty, its row 0; nil: 1
 	Null        []float32 // [2, H, D]
 
-	ScoreValues, ScoreKeys           bool
-	Lists, Queries, Keys, Heads, Dim int
-	Routes, PerItem, Rows, Prefix    int // PerItem 0: 1; Prefix 0: none
-	Round                            Rounding
+	ScoreValues, ScoreKeys               bool
+	Lists, Queries, Keys, Heads, DimHead int
+	Routes, PerItem, KVRows, Prefix      int // PerItem 0: 1; Prefix 0: none
+	Round                                Rounding
 }
 
 // RoutedAttention is the attention of each list of queries to the keys and values of its slots, and to one more key and value of every head.
@@ -30,21 +30,21 @@ func RoutedAttention32(a RoutedAttentionArgs) []float32 { return routedAttention
 func routedAttention[T Float](a RoutedAttentionArgs) []T {
 	const op = "RoutedAttention"
 	perItem := max(a.PerItem, 1)
-	h, d := a.Heads, a.Dim
+	h, d := a.Heads, a.DimHead
 	checkLen(op, "q", len(a.Q), a.Lists*a.Queries*h*d)
 	checkLen(op, "null", len(a.Null), 2*h*d)
-	rows, filled := a.Lists*a.Keys, a.Lists*a.Routes*a.Keys
+	rows, valid := a.Lists*a.Keys, a.Lists*a.Routes*a.Keys
 	if a.Indices != nil || a.Prefix > 0 {
-		rows = a.Lists / perItem * a.Rows
+		rows = a.Lists / perItem * a.KVRows
 	}
 	if a.Prefix > 0 {
-		filled = rows
+		valid = rows
 	}
 	checkLen(op, "kv", len(a.KV), 2*rows*h*d)
-	checkOptional(op, "filled", a.Filled, filled)
+	checkOptional(op, "filled", a.Valid, valid)
 	checkOptional(op, "indices", a.Indices, a.Lists*a.Routes*a.Keys)
 	checkOptional(op, "key scores", a.KeyScores, a.Lists*a.Routes*a.Keys)
-	checkOptional(op, "query filled", a.QueryFilled, a.Lists*a.Queries)
+	checkOptional(op, "query filled", a.QueryValid, a.Lists*a.Queries)
 	checkOptional(op, "query scores", a.QueryScores, a.Lists*a.Queries)
 	q, kv, null := convert[T](a.Q), convert[T](a.KV), convert[T](a.Null)
 	y := make([]T, len(q))
@@ -55,7 +55,7 @@ func routedAttention[T Float](a RoutedAttentionArgs) []T {
 			keys, values, scores = append(keys, null[head*d:][:d]), append(values, null[(h+head)*d:][:d]), append(scores, 1)
 			for i := range a.Queries {
 				slot := list*a.Queries + i
-				if empty(a.QueryScores, a.QueryFilled, slot) {
+				if empty(a.QueryScores, a.QueryValid, slot) {
 					continue
 				}
 				score := T(1)
@@ -72,30 +72,30 @@ func routedAttention[T Float](a RoutedAttentionArgs) []T {
 
 // routedKeys lists the keys, values and scores of the slots of a list that a head sees.
 func routedKeys[T Float](a RoutedAttentionArgs, kv []T, list, head, perItem int) (keys, values [][]T, scores []T) {
-	h, d := a.Heads, a.Dim
+	h, d := a.Heads, a.DimHead
 	perRoute := h / a.Routes
 	route, item := head/perRoute, list/perItem
 	count := a.Keys
 	if a.Prefix > 0 {
-		count = min(list%perItem*a.Prefix, a.Rows)
+		count = min(list%perItem*a.Prefix, a.KVRows)
 	}
 	for j := range count {
 		slot := (list*a.Routes+route)*a.Keys + j
 		if a.Prefix > 0 {
-			slot = item*a.Rows + j
+			slot = item*a.KVRows + j
 		}
 		row := ((route*a.Lists+list)*a.Keys+j)*perRoute + head%perRoute
 		switch {
 		case a.Prefix > 0:
-			row = (item*a.Rows+j)*h + head
+			row = (item*a.KVRows+j)*h + head
 		case a.Indices != nil:
 			index := int(a.Indices[slot])
-			if index < 0 || index >= a.Rows {
+			if index < 0 || index >= a.KVRows {
 				continue
 			}
-			row = (item*a.Rows+index)*h + head
+			row = (item*a.KVRows+index)*h + head
 		}
-		if a.Filled != nil && a.Filled[slot] == 0 {
+		if a.Valid != nil && a.Valid[slot] == 0 {
 			continue
 		}
 		score := T(1)

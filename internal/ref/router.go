@@ -50,7 +50,7 @@ type RoutingOf[T Float] struct {
 	K      int // slots a route: blocks times the tokens of a block
 
 	Indices []int32 // [B, R, K] tokens, block after block, by falling logit in each; 0 in an empty slot
-	Filled  []uint8 // [B, R, K] routed mask
+	Valid   []uint8 // [B, R, K] routed mask
 	Scores  []T     // [B, R, K] 0 in an empty slot
 	Tokens  []T     // [B, R, K, C] x[index] * score
 
@@ -98,7 +98,7 @@ func coordinateDescentRouter[T Float](a RouterArgsOf[T]) RoutingOf[T] {
 	slots := a.B * a.R * blocks * count
 	r := RoutingOf[T]{
 		Routed: true, K: blocks * count,
-		Indices: make([]int32, slots), Filled: make([]uint8, slots), Scores: make([]T, slots),
+		Indices: make([]int32, slots), Valid: make([]uint8, slots), Scores: make([]T, slots),
 		Logits: logitsOf(a),
 	}
 	if a.RandomLogits == nil {
@@ -112,7 +112,7 @@ func coordinateDescentRouter[T Float](a RouterArgsOf[T]) RoutingOf[T] {
 			}
 		}
 	})
-	r.Tokens = gatherRows(a.X, r.Indices, r.Scores, r.Filled, a.B, a.N, a.C, a.R*r.K)
+	r.Tokens = gatherRows(a.X, r.Indices, r.Scores, r.Valid, a.B, a.N, a.C, a.R*r.K)
 	return r
 }
 
@@ -132,7 +132,7 @@ func logitsOf[T Float](a RouterArgsOf[T]) []T {
 		return a.RandomLogits
 	}
 	return routerLogits(RouterLogitsArgsOf[T]{
-		X: a.X, Tokens: a.Tokens, PerItem: a.TokensPerItem, CosineScale: a.CosineScale,
+		X: a.X, Tokens: a.Tokens, TokensPerItem: a.TokensPerItem, CosineScale: a.CosineScale,
 		B: a.B, N: a.N, C: a.C, R: a.R,
 	})
 }
@@ -140,13 +140,13 @@ func logitsOf[T Float](a RouterArgsOf[T]) []T {
 // takeAll is the routing that leaves nothing out.
 func takeAll[T Float](a RouterArgsOf[T]) RoutingOf[T] {
 	slots := a.B * a.R * a.N
-	r := RoutingOf[T]{K: a.N, Filled: make([]uint8, slots), Scores: make([]T, slots), Tokens: make([]T, slots*a.C)}
+	r := RoutingOf[T]{K: a.N, Valid: make([]uint8, slots), Scores: make([]T, slots), Tokens: make([]T, slots*a.C)}
 	for slot := range slots {
 		token := slot/(a.R*a.N)*a.N + slot%a.N
-		if !valid(a.Mask, token) {
+		if !isValid(a.Mask, token) {
 			continue
 		}
-		r.Filled[slot], r.Scores[slot] = 1, 1
+		r.Valid[slot], r.Scores[slot] = 1, 1
 		copy(r.Tokens[slot*a.C:(slot+1)*a.C], a.X[token*a.C:])
 	}
 	return r
@@ -166,10 +166,10 @@ func routeBlock[T Float](a RouterArgsOf[T], r RoutingOf[T], row, start, end, slo
 	if r.SoftScores != nil {
 		copy(r.SoftScores[row*a.N+start:], soft)
 	}
-	chosen := selectRows(logits, mask, 1, n, count)
-	for j, index := range chosen.Indices[:chosen.Count[0]] {
+	selected := selectRows(logits, mask, 1, n, count)
+	for j, index := range selected.Indices[:selected.Count[0]] {
 		r.Indices[slot+j] = int32(start) + index
-		r.Filled[slot+j] = 1
+		r.Valid[slot+j] = 1
 		r.Scores[slot+j] = 1
 		if !a.StraightThrough && a.RandomLogits == nil {
 			r.Scores[slot+j] = soft[index]
@@ -188,7 +188,7 @@ func softScores[T Float](a RouterArgsOf[T], logits []T, mask []uint8, count int)
 	}
 	scores := make([]T, n)
 	for i := range scores {
-		if valid(mask, i) {
+		if isValid(mask, i) {
 			scores[i] = 1
 		}
 	}

@@ -10,7 +10,7 @@ type RouterLogitsArgsOf[T Float] struct {
 	B, N   int
 	C, R   int
 	// PerItem: every batch item brings its own routing tokens.
-	PerItem bool
+	TokensPerItem bool
 	// CosineScale: 0 gives the plain dot product; otherwise the cosine of the
 	// two vectors times this factor (the reference's default is 8).
 	CosineScale float64
@@ -24,7 +24,7 @@ type RouterLogitsArgsOf[T Float] struct {
 func RouterLogits(a RouterLogitsArgs) []float64 {
 	return routerLogits(RouterLogitsArgsOf[float64]{
 		X: convert[float64](a.X), Tokens: convert[float64](a.Tokens),
-		PerItem: a.PerItem, CosineScale: a.CosineScale, B: a.B, N: a.N, C: a.C, R: a.R,
+		TokensPerItem: a.TokensPerItem, CosineScale: a.CosineScale, B: a.B, N: a.N, C: a.C, R: a.R,
 	})
 }
 
@@ -33,7 +33,7 @@ func RouterLogits32(a RouterLogitsArgs) []float32 { return routerLogits(a) }
 
 func routerLogits[T Float](a RouterLogitsArgsOf[T]) []T {
 	tokenSets := 1
-	if a.PerItem {
+	if a.TokensPerItem {
 		tokenSets = a.B
 	}
 	checkLen("RouterLogits", "x", len(a.X), a.B*a.N*a.C)

@@ -14,7 +14,7 @@ func TestRouterLogitsByHand(t *testing.T) {
 	}{
 		{"one route", RouterLogitsArgs{Tokens: []float32{2, 1}, R: 1}, []float64{4, 5, 0, 10}},
 		{"two routes", RouterLogitsArgs{Tokens: []float32{2, 1, 0, -1}, R: 2}, []float64{4, 5, -2, 1, 0, 10, 0, -4}},
-		{"tokens of each item", RouterLogitsArgs{Tokens: []float32{2, 1, 0, -1}, R: 1, PerItem: true}, []float64{4, 5, 0, -4}},
+		{"tokens of each item", RouterLogitsArgs{Tokens: []float32{2, 1, 0, -1}, R: 1, TokensPerItem: true}, []float64{4, 5, 0, -4}},
 		{"cosine", RouterLogitsArgs{Tokens: []float32{0, -5}, R: 1, CosineScale: 8},
 			[]float64{-16 / math.Sqrt(5), 8 / math.Sqrt(10), 0, -32. / 5}},
 		{"cosine with a zero token", RouterLogitsArgs{Tokens: []float32{0, 0}, R: 1, CosineScale: 8}, []float64{0, 0, 0, 0}},

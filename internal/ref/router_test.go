@@ -27,7 +27,7 @@ func TestRouterByHand(t *testing.T) {
 		ratio                 float64
 		mask                  []uint8
 		indices               []int32
-		filled                []uint8
+		valid                 []uint8
 		hard, soft, softAtAll []float64 // scores of the slots, with and without straight-through; soft scores of all tokens
 	}{
 		{ // a = log 1.5 - log 6 = -log 4
@@ -84,9 +84,9 @@ func TestRouterByHand(t *testing.T) {
 				assert.True(t, got.Routed)
 				assert.Equal(t, len(scores), got.K)
 				assert.Equal(t, c.indices, got.Indices)
-				assert.Equal(t, c.filled, got.Filled)
+				assert.Equal(t, c.valid, got.Valid)
 				assert.Equal(t, c.indices, got32.Indices)
-				assert.Equal(t, c.filled, got32.Filled)
+				assert.Equal(t, c.valid, got32.Valid)
 				assertNear(t, scores, got.Scores, got32.Scores)
 				assertNear(t, tokens, got.Tokens, got32.Tokens)
 				assertNear(t, c.softAtAll, got.SoftScores, got32.SoftScores)
@@ -127,7 +127,7 @@ func TestRouterTakesAll(t *testing.T) {
 		assert.Equal(t, 3, got.K)
 		assert.Nil(t, got.Indices)
 		assert.Nil(t, got.SoftScores)
-		assert.Equal(t, []uint8{1, 0, 1, 1, 0, 1, 0, 1, 1, 0, 1, 1}, got.Filled)
+		assert.Equal(t, []uint8{1, 0, 1, 1, 0, 1, 0, 1, 1, 0, 1, 1}, got.Valid)
 		assertNear(t, []float64{1, 0, 1, 1, 0, 1, 0, 1, 1, 0, 1, 1}, got.Scores, got32.Scores)
 		assertNear(t, []float64{1, 0, 3, 1, 0, 3, 0, 5, 6, 0, 5, 6}, got.Tokens, got32.Tokens)
 	}

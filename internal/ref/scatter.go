@@ -7,7 +7,7 @@ type ScatterArgs struct {
 	Value   []float32 // [B, K, C]; nil with K 0
 	Indices []int32   // [B, K] row of y in the same batch item; no row twice among filled slots
 	Score   []float32 // [B, K] factor; nil: 1
-	Filled  []uint8   // [B, K] routed mask, 0 = empty slot; nil: all filled
+	Valid   []uint8   // [B, K] routed mask, 0 = empty slot; nil: all filled
 	Add     bool      // add to the row instead of replacing it
 	B, N    int
 	C, K    int
@@ -32,7 +32,7 @@ func scatter[T Float](a ScatterArgs) []T {
 	checkLen(op, "value", len(a.Value), a.B*a.K*a.C)
 	checkLen(op, "indices", len(a.Indices), a.B*a.K)
 	checkOptional(op, "score", a.Score, a.B*a.K)
-	checkOptional(op, "filled", a.Filled, a.B*a.K)
+	checkOptional(op, "filled", a.Valid, a.B*a.K)
 	score := convert[T](a.Score)
 	y := make([]T, a.B*a.N*a.C)
 	for i, v := range a.Base {
@@ -40,7 +40,7 @@ func scatter[T Float](a ScatterArgs) []T {
 	}
 	named := make([]bool, a.B*a.N)
 	for slot, index := range a.Indices {
-		if empty(score, a.Filled, slot) {
+		if empty(score, a.Valid, slot) {
 			continue
 		}
 		checkIndex(op, "indices", index, a.N)

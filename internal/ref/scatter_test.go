@@ -18,7 +18,7 @@ func TestScatter(t *testing.T) {
 		{"onto a base", ScatterArgs{Base: base}, []float64{3, 4, 8, 8, 1, 2, 70, 70, 10, 20, 30, 40}},
 		{"add", ScatterArgs{Base: base, Add: true}, []float64{10, 11, 8, 8, 10, 11, 70, 70, 90, 100, 120, 130}},
 		{"add with score", ScatterArgs{Base: base, Add: true, Score: []float32{2, 1, 0.5, 0}}, []float64{10, 11, 8, 8, 11, 13, 70, 70, 85, 90, 90, 90}},
-		{"an empty slot writes nothing", ScatterArgs{Base: base, Filled: []uint8{0, 1, 1, 0}, Indices: []int32{99, 0, 0, -1}},
+		{"an empty slot writes nothing", ScatterArgs{Base: base, Valid: []uint8{0, 1, 1, 0}, Indices: []int32{99, 0, 0, -1}},
 			[]float64{3, 4, 8, 8, 9, 9, 10, 20, 80, 80, 90, 90}},
 		{"score 0 neither", ScatterArgs{Base: base, Score: []float32{0, 1, 1, 0}, Indices: []int32{0, 0, 0, 0}},
 			[]float64{3, 4, 8, 8, 9, 9, 10, 20, 80, 80, 90, 90}},
@@ -34,7 +34,7 @@ func TestScatter(t *testing.T) {
 	assert.Equal(t, []float32{7, 7, 8, 8, 9, 9, 70, 70, 80, 80, 90, 90}, base, "the base was written to")
 	a := ScatterArgs{Value: value, Indices: []int32{0, 1, 2, 3}, B: 2, N: 3, C: 2, K: 2}
 	assertPanics(t, "ref: Scatter: indices holds 3, want 0..2", func() { Scatter(a) })
-	a.Filled = []uint8{1}
+	a.Valid = []uint8{1}
 	assertPanics(t, "ref: Scatter: len(filled) is 1, want 4", func() { Scatter(a) })
 	a.Base = value
 	assertPanics(t, "ref: Scatter: len(base) is 8, want 12", func() { Scatter(a) })

@@ -9,7 +9,7 @@ import (
 // Selection is what [Select] chose. The filled slots of a row come first.
 type Selection struct {
 	Indices []int32 // [Rows, K] columns, by falling logit; 0 in an empty slot
-	Filled  []uint8 // [Rows, K] routed mask: 1 filled, 0 empty
+	Valid   []uint8 // [Rows, K] routed mask: 1 filled, 0 empty
 	Count   []int32 // [Rows] filled slots of the row
 }
 
@@ -42,7 +42,7 @@ func SelectWindows(logits []float32, mask []uint8, items, routes, n, k, windows,
 				if seen > 0 {
 					one = Select(logits[row:row+seen], maskOf(mask, item*n, seen), 1, seen, k)
 				}
-				s.Indices, s.Filled, s.Count = append(s.Indices, one.Indices...), append(s.Filled, one.Filled...), append(s.Count, one.Count...)
+				s.Indices, s.Valid, s.Count = append(s.Indices, one.Indices...), append(s.Valid, one.Valid...), append(s.Count, one.Count...)
 			}
 		}
 	}
@@ -73,7 +73,7 @@ func selectRows[T Float](logits []T, mask []uint8, rows, n, k int) Selection {
 			best := largest(logits[r*n:(r+1)*n], m, k)
 			s.Count[r] = int32(copy(s.Indices[r*k:(r+1)*k], best))
 			for j := range best {
-				s.Filled[r*k+j] = 1
+				s.Valid[r*k+j] = 1
 			}
 		}
 	})
@@ -98,7 +98,7 @@ func largest[T Float](row []T, mask []uint8, k int) []int32 {
 	full := false
 	var least T // once k are held: a later entry must be larger, as ties go to the earlier one
 	for i, v := range row {
-		if !valid(mask, i) || full && v <= least {
+		if !isValid(mask, i) || full && v <= least {
 			continue
 		}
 		found = append(found, int32(i))

@@ -34,7 +34,7 @@ func TestSelectByHand(t *testing.T) {
 			got := Select(c.logits, c.mask, 1, 4, c.k)
 			assert.Equal(t, c.indices, got.Indices)
 			assert.Equal(t, []int32{int32(c.count)}, got.Count)
-			for j, f := range got.Filled {
+			for j, f := range got.Valid {
 				assert.Equal(t, j < c.count, f == 1)
 			}
 		})
@@ -49,7 +49,7 @@ func TestSelectWindowsByHand(t *testing.T) {
 	got := SelectWindows(logits, nil, 1, 2, 5, 2, 4, 2)
 	assert.Equal(t, []int32{0, 0, 0, 0, 1, 0, 0, 1, 1, 3, 2, 3, 4, 1, 2, 3}, got.Indices)
 	assert.Equal(t, []int32{0, 0, 2, 2, 2, 2, 2, 2}, got.Count)
-	assert.Equal(t, []uint8{0, 0, 0, 0, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1}, got.Filled)
+	assert.Equal(t, []uint8{0, 0, 0, 0, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1}, got.Valid)
 	got = SelectWindows(logits, []uint8{0, 1, 0, 0, 1, 1, 0, 0, 1, 1}, 2, 1, 5, 2, 3, 3) // two items
 	assert.Equal(t, []int32{0, 0, 1, 0, 4, 1, 0, 0, 0, 0, 3, 0}, got.Indices)
 	assert.Equal(t, []int32{0, 1, 2, 0, 1, 2}, got.Count)
@@ -72,7 +72,7 @@ func TestSelectAgainstSort(t *testing.T) {
 					for r := range rows {
 						var order []int32
 						for i := range n {
-							if valid(m, r*n+i) {
+							if isValid(m, r*n+i) {
 								order = append(order, int32(i))
 							}
 						}

@@ -40,8 +40,8 @@ func TopK32(x []float32, mask []uint8, rows, n int, c TopKConfig) TopKResultOf[f
 }
 
 func topK[T Float](x []T, mask []uint8, rows, n int, c TopKConfig) TopKResultOf[T] {
-	chosen := selectRows(x, mask, rows, n, c.K)
-	r := TopKResultOf[T]{Values: make([]T, rows*c.K), Indices: chosen.Indices}
+	selected := selectRows(x, mask, rows, n, c.K)
+	r := TopKResultOf[T]{Values: make([]T, rows*c.K), Indices: selected.Indices}
 	var soft []T
 	if !c.NonDifferentiable {
 		soft = coorDescent(x, mask, rows, n, CoorDescentConfig{
@@ -50,7 +50,7 @@ func topK[T Float](x []T, mask []uint8, rows, n int, c TopKConfig) TopKResultOf[
 		r.CoorDescentValues, r.Gates = make([]T, rows*c.K), make([]T, rows*c.K)
 	}
 	for slot := range r.Indices {
-		if chosen.Filled[slot] == 0 {
+		if selected.Valid[slot] == 0 {
 			r.Indices[slot] = -1
 			continue
 		}

@@ -2,12 +2,12 @@ package ref
 
 // WindowAttentionArgs says what [WindowAttention] computes.
 type WindowAttentionArgs struct {
-	QKV              []float32 // [B, N, 3, H, D]
-	Mask             []uint8   // [B, N]; nil: all valid
-	B, N, Heads, Dim int
-	Window           int
-	Causal           bool
-	Round            Rounding
+	QKV                  []float32 // [B, N, 3, H, D]
+	Mask                 []uint8   // [B, N]; nil: all valid
+	B, N, Heads, DimHead int
+	Window               int
+	Causal               bool
+	Round                Rounding
 }
 
 // WindowAttention is the attention of every token to its neighbourhood: to the valid tokens of its own block of Window tokens and of both neighbouring
@@ -21,7 +21,7 @@ func WindowAttention32(a WindowAttentionArgs) []float32 { return windowAttention
 
 func windowAttention[T Float](a WindowAttentionArgs) []T {
 	const op = "WindowAttention"
-	h, d, w := a.Heads, a.Dim, a.Window
+	h, d, w := a.Heads, a.DimHead, a.Window
 	checkLen(op, "qkv", len(a.QKV), a.B*a.N*3*h*d)
 	checkOptional(op, "mask", a.Mask, a.B*a.N)
 	qkv, y := convert[T](a.QKV), make([]T, a.B*a.N*h*d)
@@ -36,7 +36,7 @@ func windowAttention[T Float](a WindowAttentionArgs) []T {
 					if !a.Causal {
 						near = i-j <= w && j-i <= w
 					}
-					if near && valid(a.Mask, item+j) {
+					if near && isValid(a.Mask, item+j) {
 						keys, values = append(keys, row(item+j, 1, head)), append(values, row(item+j, 2, head))
 					}
 				}
