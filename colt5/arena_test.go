@@ -38,8 +38,8 @@ func TestLayout(t *testing.T) {
 	assert.Greater(t, l.peak, l.limit, "there was no room")
 }
 
-// randomWire takes and gives pieces of random sizes, and says what is live at each taking.
-func randomWire(seed uint64, took func(p extent, live []extent)) func(*builder) {
+// randomAllocations takes and gives pieces of random sizes, and says what is live at each taking.
+func randomAllocations(seed uint64, took func(p extent, live []extent)) func(*builder) {
 	return func(b *builder) {
 		r := rand.New(rand.NewPCG(seed, 4))
 		var live []extent
@@ -75,7 +75,7 @@ func TestRandomLayouts(t *testing.T) {
 	rested := 0
 	for seed := range uint64(50) {
 		var b *builder
-		wire := randomWire(seed, func(p extent, live []extent) {
+		wire := randomAllocations(seed, func(p extent, live []extent) {
 			require.Zero(t, p.offset%blockAlignment)
 			require.LessOrEqual(t, p.offset+p.size, b.peak)
 			for _, o := range live {

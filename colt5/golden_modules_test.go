@@ -1,7 +1,6 @@
 package colt5
 
 import (
-	"math"
 	"slices"
 	"testing"
 
@@ -25,65 +24,59 @@ type anyModule interface {
 }
 
 // goldenModule makes the module of a golden case with the weights of the case.
-func goldenModule[C any, M anyModule](b *bench, c *golden.Case, make func(*vk.Device, C) (M, error)) M {
-	b.t.Helper()
+func goldenModule[C any, M anyModule](fx *fixture, c *golden.Case, make func(*vk.Device, C) (M, error)) M {
+	fx.t.Helper()
 	var config C
-	require.NoError(b.t, c.DecodeConfig(&config))
-	m, err := make(b.dev, config)
-	require.NoError(b.t, err)
-	b.keep(m)
-	b.set(m.Parameters(), c)
+	require.NoError(fx.t, c.DecodeConfig(&config))
+	m, err := make(fx.dev, config)
+	require.NoError(fx.t, err)
+	fx.closeAtEnd(m)
+	fx.setWeights(m.Parameters(), c)
 	return m
 }
 
 // checkGolden runs a case three times, which gives the same bits, and once more, with Inspect, for the decisions of its routers.
-func (b *bench) checkGolden(c *golden.Case, m anyModule, forward func(y *Tensor) error) {
-	b.t.Helper()
-	y := b.tensor(F32, c.Outputs["y"].Shape...)
+func (fx *fixture) checkGolden(c *golden.Case, m anyModule, forward func(y *Tensor) error) {
+	fx.t.Helper()
+	y := fx.tensor(F32, c.Outputs["y"].Shape...)
 	var first []float32
 	for range 3 {
-		require.NoError(b.t, y.Write(nans(y.Len())))
-		require.NoError(b.t, forward(y))
-		now := b.read(y)
+		require.NoError(fx.t, y.Write(nanFill(y.Len())))
+		require.NoError(fx.t, forward(y))
+		now := fx.read(y)
 		if first == nil {
 			first = now
-			b.near(c, "y", now, c.Outputs["y"], c.OutputBound("y"))
+			fx.checkNear(c, "y", now, c.Outputs["y"], c.OutputBound("y"))
 		}
-		require.True(b.t, sameBits(first, now), "another run gave other bits")
+		require.True(fx.t, sameBits(first, now), "another run gave other bits")
 	}
 	m.Inspect(true)
-	require.NoError(b.t, forward(y))
-	assert.True(b.t, sameBits(first, b.read(y)), "with Inspect the output has other bits")
-	b.checkDecisions(c, m)
-}
-
-func nans(n int) []float32 { return slices.Repeat([]float32{float32(math.NaN())}, n) }
-
-func sameBits(a, b []float32) bool {
-	return slices.EqualFunc(a, b, func(a, b float32) bool { return math.Float32bits(a) == math.Float32bits(b) })
+	require.NoError(fx.t, forward(y))
+	assert.True(fx.t, sameBits(first, fx.read(y)), "with Inspect the output has other bits")
+	fx.checkRoutingRecords(c, m)
 }
 
 // checkDecisions compares what routers decided with the routes of a case.
-func (b *bench) checkDecisions(c *golden.Case, m anyModule) {
-	b.t.Helper()
+func (fx *fixture) checkRoutingRecords(c *golden.Case, m anyModule) {
+	fx.t.Helper()
 	list, err := m.LastRouting()
-	require.NoError(b.t, err)
-	require.Len(b.t, list, len(c.Routes))
+	require.NoError(fx.t, err)
+	require.Len(fx.t, list, len(c.Routes))
 	for _, d := range list {
 		want, ok := c.Routes[d.Router]
-		require.True(b.t, ok, d.Router)
-		require.Len(b.t, d.SoftScores, d.Lists*(len(d.SoftScores)/d.Lists))
-		got := decisionRows(d, c.Module == "ConditionalRoutedAutoregressiveAttention")
+		require.True(fx.t, ok, d.Router)
+		require.Len(fx.t, d.SoftScores, d.Lists*(len(d.SoftScores)/d.Lists))
+		got := goldenRows(d, c.Module == "ConditionalRoutedAutoregressiveAttention")
 		k := want.Indices.Shape[len(want.Indices.Shape)-1]
-		require.Len(b.t, got.chosen, len(want.Indices.I32)/k, d.Router)
+		require.Len(fx.t, got.chosen, len(want.Indices.I32)/k, d.Router)
 		for i, row := range got.chosen {
-			wanted := chosenOf(want.Indices.I32[i*k:][:k], want.Scores.F32[i*k:][:k], 0)
-			require.Len(b.t, row, len(wanted), "%s, row %d", d.Router, i)
+			wanted := scoreByToken(want.Indices.I32[i*k:][:k], want.Scores.F32[i*k:][:k], 0)
+			require.Len(fx.t, row, len(wanted), "%s, row %d", d.Router, i)
 			for token, score := range wanted {
-				require.InDelta(b.t, score, row[token], c.ScoreBound(), "%s, row %d, token %d", d.Router, i, token)
+				require.InDelta(fx.t, score, row[token], c.ScoreBound(), "%s, row %d, token %d", d.Router, i, token)
 			}
 		}
-		b.near(c, d.Router+" soft scores", got.soft, want.ScoresAll, c.ScoreBound())
+		fx.checkNear(c, d.Router+" soft scores", got.soft, want.ScoresAll, c.ScoreBound())
 	}
 }
 
@@ -93,7 +86,7 @@ type decided struct {
 	soft   []float32
 }
 
-func chosenOf(indices []int32, scores []float32, from int) map[int32]float32 {
+func scoreByToken(indices []int32, scores []float32, from int) map[int32]float32 {
 	m := map[int32]float32{}
 	for i, s := range scores {
 		if s != 0 {
@@ -103,10 +96,10 @@ func chosenOf(indices []int32, scores []float32, from int) map[int32]float32 {
 	return m
 }
 
-func decisionRows(d RoutingRecord, autoregressive bool) decided {
+func goldenRows(d RoutingRecord, autoregressive bool) decided {
 	n := len(d.SoftScores) / d.Lists
 	if autoregressive && d.Windows == 0 {
-		return queryRows(d, n)
+		return goldenQueryRows(d, n)
 	}
 	var r decided
 	if d.Windows > 0 {
@@ -115,20 +108,20 @@ func decisionRows(d RoutingRecord, autoregressive bool) decided {
 			if list/d.Routes%d.Windows == 0 {
 				continue // golden cases leave the first window out
 			}
-			r.chosen = append(r.chosen, chosenOf(d.Indices[list*d.K:][:d.K], d.Scores[list*d.K:][:d.K], 0))
+			r.chosen = append(r.chosen, scoreByToken(d.Indices[list*d.K:][:d.K], d.Scores[list*d.K:][:d.K], 0))
 			r.soft = append(append(r.soft, d.SoftScores[list*n:][:n]...), make([]float32, padded-n)...)
 		}
 		return r
 	}
 	for list := range d.Lists {
-		r.chosen = append(r.chosen, chosenOf(d.Indices[list*d.K:][:d.K], d.Scores[list*d.K:][:d.K], 0))
+		r.chosen = append(r.chosen, scoreByToken(d.Indices[list*d.K:][:d.K], d.Scores[list*d.K:][:d.K], 0))
 	}
 	r.soft = blockRows(d.SoftScores, d.Lists/d.Routes, d.Routes, n/d.Block, d.Block)
 	return r
 }
 
-// queryRows is decisionRows for the queries of windows: a row for each window but the first, with tokens counted from its start.
-func queryRows(d RoutingRecord, n int) decided {
+// goldenQueryRows is goldenRows for the queries of windows: a row for each window but the first, with tokens counted from its start.
+func goldenQueryRows(d RoutingRecord, n int) decided {
 	var r decided
 	windows := (n + d.Block - 1) / d.Block
 	count := d.K / windows
@@ -137,57 +130,57 @@ func queryRows(d RoutingRecord, n int) decided {
 		r.soft = append(r.soft, soft[d.Block:]...)
 		for window := 1; window < windows; window++ {
 			at := item*d.K + window*count
-			r.chosen = append(r.chosen, chosenOf(d.Indices[at:][:count], d.Scores[at:][:count], window*d.Block))
+			r.chosen = append(r.chosen, scoreByToken(d.Indices[at:][:count], d.Scores[at:][:count], window*d.Block))
 		}
 	}
 	return r
 }
 
 func TestGoldenAttention(t *testing.T) {
-	forEach(t, "ConditionalRoutedAttention", func(b *bench, c *golden.Case) {
-		m := goldenModule(b, c, NewConditionalRoutedAttention)
-		x, mask := b.input(c, "x"), b.input(c, "mask")
-		b.checkGolden(c, m, func(y *Tensor) error { return m.Forward(y, x, AttentionOptions{Mask: mask}) })
+	forEach(t, "ConditionalRoutedAttention", func(fx *fixture, c *golden.Case) {
+		m := goldenModule(fx, c, NewConditionalRoutedAttention)
+		x, mask := fx.goldenInput(c, "x"), fx.goldenInput(c, "mask")
+		fx.checkGolden(c, m, func(y *Tensor) error { return m.Forward(y, x, AttentionOptions{Mask: mask}) })
 	})
 }
 
 func TestGoldenBlock(t *testing.T) {
-	forEach(t, "ConditionalRoutedTransformerBlock", func(b *bench, c *golden.Case) {
-		m := goldenModule(b, c, NewConditionalRoutedTransformerBlock)
-		x, mask := b.input(c, "x"), b.input(c, "mask")
-		b.checkGolden(c, m, func(y *Tensor) error { return m.Forward(y, x, BlockOptions{Mask: mask}) })
+	forEach(t, "ConditionalRoutedTransformerBlock", func(fx *fixture, c *golden.Case) {
+		m := goldenModule(fx, c, NewConditionalRoutedTransformerBlock)
+		x, mask := fx.goldenInput(c, "x"), fx.goldenInput(c, "mask")
+		fx.checkGolden(c, m, func(y *Tensor) error { return m.Forward(y, x, BlockOptions{Mask: mask}) })
 	})
 }
 
 func TestGoldenCrossAttention(t *testing.T) {
-	forEach(t, "ConditionalRoutedCrossAttention", func(b *bench, c *golden.Case) {
-		m := goldenModule(b, c, NewConditionalRoutedCrossAttention)
-		x, context := b.input(c, "x"), b.input(c, "context")
-		o := CrossAttentionOptions{Mask: b.input(c, "mask"), ContextMask: b.input(c, "context_mask")}
-		b.checkGolden(c, m, func(y *Tensor) error { return m.Forward(y, x, context, o) })
+	forEach(t, "ConditionalRoutedCrossAttention", func(fx *fixture, c *golden.Case) {
+		m := goldenModule(fx, c, NewConditionalRoutedCrossAttention)
+		x, context := fx.goldenInput(c, "x"), fx.goldenInput(c, "context")
+		o := CrossAttentionOptions{Mask: fx.goldenInput(c, "mask"), ContextMask: fx.goldenInput(c, "context_mask")}
+		fx.checkGolden(c, m, func(y *Tensor) error { return m.Forward(y, x, context, o) })
 	})
 }
 
 func TestGoldenAutoregressiveAttention(t *testing.T) {
-	forEach(t, "ConditionalRoutedAutoregressiveAttention", func(b *bench, c *golden.Case) {
-		m := goldenModule(b, c, NewConditionalRoutedAutoregressiveAttention)
-		x := b.input(c, "x")
-		b.checkGolden(c, m, func(y *Tensor) error { return m.Forward(y, x, AutoregressiveOptions{}) })
+	forEach(t, "ConditionalRoutedAutoregressiveAttention", func(fx *fixture, c *golden.Case) {
+		m := goldenModule(fx, c, NewConditionalRoutedAutoregressiveAttention)
+		x := fx.goldenInput(c, "x")
+		fx.checkGolden(c, m, func(y *Tensor) error { return m.Forward(y, x, AutoregressiveOptions{}) })
 	})
 }
 
 func TestGoldenImageAttention(t *testing.T) {
-	forEach(t, "ConditionalRoutedImageAttention", func(b *bench, c *golden.Case) {
-		m := goldenModule(b, c, NewConditionalRoutedImageAttention)
-		x := b.input(c, "x")
-		b.checkGolden(c, m, func(y *Tensor) error { return m.Forward(y, x, ImageOptions{}) })
+	forEach(t, "ConditionalRoutedImageAttention", func(fx *fixture, c *golden.Case) {
+		m := goldenModule(fx, c, NewConditionalRoutedImageAttention)
+		x := fx.goldenInput(c, "x")
+		fx.checkGolden(c, m, func(y *Tensor) error { return m.Forward(y, x, ImageOptions{}) })
 	})
 }
 
 func TestGoldenViT(t *testing.T) {
-	forEach(t, "ConditionalRoutedViT", func(b *bench, c *golden.Case) {
-		m := goldenModule(b, c, NewConditionalRoutedViT)
-		x := b.input(c, "x")
-		b.checkGolden(c, m, func(y *Tensor) error { return m.Forward(y, x) })
+	forEach(t, "ConditionalRoutedViT", func(fx *fixture, c *golden.Case) {
+		m := goldenModule(fx, c, NewConditionalRoutedViT)
+		x := fx.goldenInput(c, "x")
+		fx.checkGolden(c, m, func(y *Tensor) error { return m.Forward(y, x) })
 	})
 }

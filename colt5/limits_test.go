@@ -8,7 +8,7 @@ import (
 	"github.com/stretchr/testify/assert"
 )
 
-func quickly(t *testing.T, name string, f func() error) {
+func checkFailsFast(t *testing.T, name string, f func() error) {
 	t.Helper()
 	done := make(chan any, 1)
 	go func() {
@@ -53,39 +53,39 @@ func TestAbsurdMemory(t *testing.T) {
 			return err
 		},
 	} {
-		quickly(t, name, f)
+		checkFailsFast(t, name, f)
 	}
 }
 
 // A depth that no memory holds is an error, not a machine that runs out of memory.
 func TestAbsurdDepth(t *testing.T) {
-	b := newBench(t)
-	caps := b.dev.Caps()
+	fx := newFixture(t)
+	caps := fx.dev.Caps()
 	const depth = 3000000
 	for name, f := range map[string]func() error{
 		"encoder memory":     func() error { c := smallEncoder(); c.Depth = depth; _, err := c.Memory(caps, 1, 8); return err },
 		"vit memory":         func() error { c := smallViT(); c.Depth = depth; _, err := c.Memory(caps, 1); return err },
 		"transformer memory": func() error { c := smallTransformer(); c.Depth = depth; _, err := c.Memory(caps, 1, 8); return err },
 	} {
-		quickly(t, name, f)
+		checkFailsFast(t, name, f)
 	}
 }
 
 // Tensors that are nothing.
 func TestEmptyTensors(t *testing.T) {
-	b := newBench(t)
-	k, err := NewTopK(b.dev, TopKConfig{K: 2, NIters: 3, Eps: 0.1, CoorDescentKRatio: 1})
+	fx := newFixture(t)
+	k, err := NewTopK(fx.dev, TopKConfig{K: 2, NIters: 3, Eps: 0.1, CoorDescentKRatio: 1})
 	assert.NoError(t, err)
-	b.keep(k)
-	x := b.floats([]float32{1, 2, 3}, 3)
+	fx.closeAtEnd(k)
+	x := fx.floats([]float32{1, 2, 3}, 3)
 	assert.NotPanics(t, func() { assert.Error(t, k.Forward(TopKResult{Values: &Tensor{}}, x, nil)) })
 	assert.NotPanics(t, func() { assert.Error(t, k.Forward(TopKResult{Values: x}, &Tensor{}, nil)) })
-	assert.NotPanics(t, func() { assert.Error(t, k.Forward(TopKResult{Values: b.tensor(F32, 2)}, x, &Tensor{})) })
-	a := create(b, NewConditionalRoutedAttention, smallAttention())
+	assert.NotPanics(t, func() { assert.Error(t, k.Forward(TopKResult{Values: fx.tensor(F32, 2)}, x, &Tensor{})) })
+	a := mustNewSeeded(fx, NewConditionalRoutedAttention, smallAttention())
 	assert.NotPanics(t, func() { assert.Error(t, a.Forward(nil, nil, AttentionOptions{})) })
 	assert.NotPanics(t, func() { assert.Error(t, a.Forward(&Tensor{}, &Tensor{}, AttentionOptions{Mask: &Tensor{}})) })
-	y := b.tensor(F32, 1, 48, 8)
-	z := b.floats(make([]float32, 48*8), 1, 48, 8)
+	y := fx.tensor(F32, 1, 48, 8)
+	z := fx.floats(make([]float32, 48*8), 1, 48, 8)
 	assert.Error(t, a.Forward(y, y, AttentionOptions{}))
 	assert.NoError(t, a.Forward(y, z, AttentionOptions{}))
 	w := a.Parameters()[0].Tensor
@@ -104,30 +104,30 @@ func TestEmptyTensors(t *testing.T) {
 }
 
 func TestIDsDoNotAllocate(t *testing.T) {
-	b := newBench(t)
+	fx := newFixture(t)
 	c := smallEncoder()
-	e := create(b, NewEncoder, c)
-	x, err := FromInt32(b.dev, make([]int32, 48), 1, 48)
+	e := mustNewSeeded(fx, NewEncoder, c)
+	x, err := FromInt32(fx.dev, make([]int32, 48), 1, 48)
 	assert.NoError(t, err)
-	b.keep(x)
-	y := b.tensor(F32, 1, 48, 8)
+	fx.closeAtEnd(x)
+	y := fx.tensor(F32, 1, 48, 8)
 	assert.NoError(t, e.Forward(y, x, BlockOptions{}))
 	assert.Zero(t, testing.AllocsPerRun(20, func() { _ = e.Forward(y, x, BlockOptions{}) }))
 }
 
 func TestTogether(t *testing.T) {
-	b := newBench(t)
-	a := create(b, NewEncoder, smallEncoder())
+	fx := newFixture(t)
+	a := mustNewSeeded(fx, NewEncoder, smallEncoder())
 	done := make(chan bool)
 	for g := range 4 {
 		go func() {
 			defer func() { done <- true }()
 			for i := range 30 {
-				x, err := FromInt32(b.dev, make([]int32, 8*(1+(i+g)%12)), 1, 8*(1+(i+g)%12))
+				x, err := FromInt32(fx.dev, make([]int32, 8*(1+(i+g)%12)), 1, 8*(1+(i+g)%12))
 				if err != nil {
 					return
 				}
-				y, _ := NewTensor(b.dev, F32, 1, 8*(1+(i+g)%12), 8)
+				y, _ := NewTensor(fx.dev, F32, 1, 8*(1+(i+g)%12), 8)
 				err = a.Forward(y, x, BlockOptions{})
 				if err != nil {
 					assert.ErrorIs(t, err, vk.ErrClosed)

@@ -9,12 +9,13 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// A ViT's config says how many rows an item has; no call and no batch changes that. It decides whether products are split.
-func TestPrecisionSplitRows(t *testing.T) {
-	b := newBench(t)
+// The number of rows of a batch item decides whether matrix products are split over K. A ViT's config fixes that number; no call and no batch size
+// changes it.
+func TestSplitKRows(t *testing.T) {
+	fx := newFixture(t)
 	c := smallViT()
 	check := func(heavy int) {
-		v := create(b, NewConditionalRoutedViT, c)
+		v := mustNewSeeded(fx, NewConditionalRoutedViT, c)
 		for _, f := range v.layer.feedForward {
 			assert.Equal(t, [2]int{96, heavy}, [2]int{f.light.rows, f.heavy.rows})
 		}
@@ -22,56 +23,56 @@ func TestPrecisionSplitRows(t *testing.T) {
 	check(7)
 	c.FFNumHeavyTokens = 100
 	check(96)
-	f := create(b, NewConditionalRoutedFeedForward, smallFeedForward())
-	assert.Equal(t, [2]int{}, [2]int{f.layer.light.rows, f.layer.heavy.rows}, "how long a sequence is, no config says")
+	f := mustNewSeeded(fx, NewConditionalRoutedFeedForward, smallFeedForward())
+	assert.Equal(t, [2]int{}, [2]int{f.layer.light.rows, f.layer.heavy.rows}, "the config does not fix the sequence length")
 }
 
-// A feedforward of few rows by configuration, as a ViT has them, splits the product of its many hidden channels: an item's bits are the same in any
-// batch, and the memory for the parts is told beforehand.
-func TestPrecisionSplitProducts(t *testing.T) {
-	b := newBench(t)
+// A feedforward whose config fixes few rows, as in a ViT, splits the product over its many hidden channels (split K). The bits of an item are the
+// same in any batch, and Memory includes the partial sums.
+func TestSplitKProducts(t *testing.T) {
+	fx := newFixture(t)
 	c := smallFeedForward()
-	c.Dim, c.HeavyFFMult = 32, 64 // 2 parts of 1,024
+	c.Dim, c.HeavyFFMult = 32, 64 // 2,048 hidden channels: 2 parts of 1,024
 	const items, n = 3, 20
-	exact, x := create(b, NewConditionalRoutedFeedForward, c), normal(3, items*n*c.Dim)
-	run := func(b *bench, m *ConditionalRoutedFeedForward, items int, x []float32) (y []float32, stats CallStats, sums int) {
+	exact, x := mustNewSeeded(fx, NewConditionalRoutedFeedForward, c), normal(3, items*n*c.Dim)
+	run := func(fx *fixture, m *ConditionalRoutedFeedForward, items int, x []float32) (y []float32, stats CallStats, sums int) {
 		m.layer.heavy.rows = c.NumHeavyTokens
-		y = b.output(func(y *Tensor) error { return m.Forward(y, b.floats(x, items, n, c.Dim), FeedForwardOptions{}) }, items, n, c.Dim)
+		y = fx.finiteOutput(func(y *Tensor) error { return m.Forward(y, fx.floats(x, items, n, c.Dim), FeedForwardOptions{}) }, items, n, c.Dim)
 		stats, err := m.LastCall()
-		require.NoError(b.t, err)
+		require.NoError(fx.t, err)
 		return y, stats, strings.Count(strings.Join(stats.Steps, " "), "linear_sum")
 	}
-	want, _, sums := run(b, exact, items, x)
-	assert.Zero(t, sums, "float32 is not split")
+	want, _, sums := run(fx, exact, items, x)
+	assert.Zero(t, sums, "f32 is not split")
 	for _, p := range []DType{F16, BF16} {
 		t.Run(p.String(), func(t *testing.T) {
-			if missing := p.Supported(b.dev.Caps()); missing != nil {
+			if missing := p.Supported(fx.dev.Caps()); missing != nil {
 				t.Skip(missing)
 			}
 			gputest.CountCase()
-			in, c := &bench{t, b.dev}, c
+			sub, c := fx.sub(t), c
 			c.Precision = p
-			m := create(in, NewConditionalRoutedFeedForward, c)
-			got, stats, sums := run(in, m, items, x)
+			m := mustNewSeeded(sub, NewConditionalRoutedFeedForward, c)
+			got, stats, sums := run(sub, m, items, x)
 			assert.Equal(t, 1, sums)
 			for i := range want {
-				require.InDelta(t, want[i], got[i], 4e-2, "number %d", i)
+				require.InDelta(t, want[i], got[i], 4e-2, "element %d", i)
 			}
 			for j := range items {
-				alone, _, sums := run(in, m, 1, part(x, j, items))
+				alone, _, sums := run(sub, m, 1, batchItem(x, j, items))
 				assert.Equal(t, 1, sums)
-				assert.True(t, sameBits(alone, part(got, j, items)), "item %d", j)
+				assert.True(t, sameBits(alone, batchItem(got, j, items)), "item %d", j)
 			}
 			var layer routedFeedForward
-			told, err := measure("split", b.dev.Caps(), p, 0, 0, func(w *weights) {
+			planned, err := measure("split", fx.dev.Caps(), p, 0, 0, func(w *weights) {
 				layer = w.routedFeedForward("", c)
 				layer.heavy.rows = c.NumHeavyTokens
 			}, func(to *builder) { layer.forward(to, feedForwardInput{b: items, n: n, tokens: c.NumHeavyTokens}) })
 			require.NoError(t, err)
-			assert.Equal(t, told.Workspace, stats.Workspace)
-			whole, err := c.Memory(b.dev.Caps(), items, n)
+			assert.Equal(t, planned.Workspace, stats.Workspace)
+			unsplit, err := c.Memory(fx.dev.Caps(), items, n)
 			require.NoError(t, err)
-			assert.Greater(t, told.Workspace, whole.Workspace, "without parts")
+			assert.Greater(t, planned.Workspace, unsplit.Workspace)
 		})
 	}
 }

@@ -14,7 +14,7 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-func halfConfig(p colt5.DType) colt5.ConditionalRoutedFeedForwardConfig {
+func feedForwardConfig(p colt5.DType) colt5.ConditionalRoutedFeedForwardConfig {
 	c := colt5.DefaultConditionalRoutedFeedForwardConfig()
 	c.Dim, c.NumHeavyTokens, c.Precision = 32, 5, p
 	return c
@@ -26,7 +26,7 @@ func TestPrecision(t *testing.T) {
 	dev := gputest.Device(t)
 	for _, p := range []colt5.DType{colt5.F16, colt5.BF16} {
 		t.Run(p.String(), func(t *testing.T) {
-			f, err := colt5.NewConditionalRoutedFeedForward(dev, halfConfig(p))
+			f, err := colt5.NewConditionalRoutedFeedForward(dev, feedForwardConfig(p))
 			if missing := p.Supported(dev.Caps()); missing != nil {
 				require.ErrorIs(t, err, vk.ErrUnsupported)
 				require.ErrorContains(t, err, "colt5: NewConditionalRoutedFeedForward: Precision: ")
@@ -36,7 +36,7 @@ func TestPrecision(t *testing.T) {
 			require.NoError(t, err)
 			defer func() { assert.NoError(t, f.Close()) }()
 			gputest.CountCase()
-			exact, err := colt5.NewConditionalRoutedFeedForward(dev, halfConfig(colt5.F32))
+			exact, err := colt5.NewConditionalRoutedFeedForward(dev, feedForwardConfig(colt5.F32))
 			require.NoError(t, err)
 			defer func() { assert.NoError(t, exact.Close()) }()
 			precisionOfModule(t, dev, f, exact)
@@ -128,13 +128,13 @@ func TestPrecisionNames(t *testing.T) {
 	assert.Equal(t, colt5.BF16, c.Precision)
 }
 
-// halfCall is a feedforward in float16 with its weight light_ff.1.weight; forward runs it, always on the same input.
-func halfCall(t *testing.T) (w *colt5.Tensor, forward func() []float32) {
+// f16FeedForward is a feedforward in float16 with its weight light_ff.1.weight; forward runs it, always on the same input.
+func f16FeedForward(t *testing.T) (w *colt5.Tensor, forward func() []float32) {
 	t.Helper()
 	dev := gputest.Device(t)
 	gputest.CountCase()
 	const n, c = 3, 32
-	f, err := colt5.NewConditionalRoutedFeedForward(dev, halfConfig(colt5.F16))
+	f, err := colt5.NewConditionalRoutedFeedForward(dev, feedForwardConfig(colt5.F16))
 	require.NoError(t, err)
 	data := make([]float32, n*c)
 	for i := range data {
@@ -161,7 +161,7 @@ func TestPrecisionWeightIsResult(t *testing.T) {
 	if colt5.F16.Supported(dev.Caps()) != nil {
 		return // TestPrecision looks at the error
 	}
-	w, forward := halfCall(t)
+	w, forward := f16FeedForward(t)
 	before := forward()
 	logits := make([]float32, w.Len())
 	for i := range logits {
@@ -188,7 +188,7 @@ func TestPrecisionWriteDuringCall(t *testing.T) {
 	if colt5.F16.Supported(dev.Caps()) != nil {
 		return // TestPrecision looks at the error
 	}
-	w, forward := halfCall(t)
+	w, forward := f16FeedForward(t)
 	forward()
 
 	// A large transfer holds up the write, but no call.

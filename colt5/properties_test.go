@@ -20,26 +20,26 @@ type causal struct {
 // trials is how many edits, and how many prefixes, a property is tried with; fewTrials where another config, or a whole stack, has it too.
 const trials, fewTrials = 1000, 250
 
-func causalAttention(b *bench, c ConditionalRoutedAutoregressiveAttentionConfig) causal {
-	b.t.Helper()
-	m := create(b, NewConditionalRoutedAutoregressiveAttention, c)
+func causalAttention(fx *fixture, c ConditionalRoutedAutoregressiveAttentionConfig) causal {
+	fx.t.Helper()
+	m := mustNewSeeded(fx, NewConditionalRoutedAutoregressiveAttention, c)
 	return causal{c.Dim, c.Dim, func(items, n int, x []float32) []float32 {
-		y := b.tensor(F32, items, n, c.Dim)
-		require.NoError(b.t, m.Forward(y, b.floats(x, items, n, c.Dim), AutoregressiveOptions{}))
-		return b.read(y)
+		y := fx.tensor(F32, items, n, c.Dim)
+		require.NoError(fx.t, m.Forward(y, fx.floats(x, items, n, c.Dim), AutoregressiveOptions{}))
+		return fx.read(y)
 	}}
 }
 
-func causalTransformer(b *bench, c AutoregressiveTransformerConfig) causal {
-	b.t.Helper()
-	m := create(b, NewAutoregressiveTransformer, c)
+func causalTransformer(fx *fixture, c AutoregressiveTransformerConfig) causal {
+	fx.t.Helper()
+	m := mustNewSeeded(fx, NewAutoregressiveTransformer, c)
 	return causal{1, c.NumTokens, func(items, n int, x []float32) []float32 {
-		ids, y := make([]uint8, len(x)), b.tensor(F32, items, n, c.NumTokens)
+		ids, y := make([]uint8, len(x)), fx.tensor(F32, items, n, c.NumTokens)
 		for i, v := range x {
 			ids[i] = uint8(v)
 		}
-		require.NoError(b.t, m.Forward(y, b.bytes(ids, items, n), AutoregressiveOptions{}))
-		return b.read(y)
+		require.NoError(fx.t, m.Forward(y, fx.bytes(ids, items, n), AutoregressiveOptions{}))
+		return fx.read(y)
 	}}
 }
 
@@ -110,11 +110,11 @@ func causalConfigs() []causalConfig {
 
 // TestCausal: with CausalQueryRouting no output depends on a later token, not in a bit. Without it some do.
 func TestCausal(t *testing.T) {
-	b := newBench(t)
+	fx := newFixture(t)
 	for _, config := range causalConfigs() {
 		t.Run(config.name, func(t *testing.T) {
 			gputest.CountCase()
-			c, r := causalAttention(&bench{t, b.dev}, config.ConditionalRoutedAutoregressiveAttentionConfig), rand.New(rand.NewPCG(1, 1))
+			c, r := causalAttention(fx.sub(t), config.ConditionalRoutedAutoregressiveAttentionConfig), rand.New(rand.NewPCG(1, 1))
 			const items = 126
 			for range (config.trials + items - 2) / (items - 1) {
 				before, after := c.edits(t, r, items, smallN-1)
@@ -126,18 +126,18 @@ func TestCausal(t *testing.T) {
 	t.Run("the choice by windows is not", func(t *testing.T) {
 		config := smallAutoregressive()
 		config.CausalQueryRouting = false
-		before, _ := causalAttention(&bench{t, b.dev}, config).edits(t, rand.New(rand.NewPCG(1, 1)), 126, smallN)
+		before, _ := causalAttention(fx.sub(t), config).edits(t, rand.New(rand.NewPCG(1, 1)), 126, smallN)
 		assert.NotZero(t, before, "the test does not see what it is there for")
 	})
 }
 
 // TestCausalPrefix: the outputs of the first tokens do not depend on how many follow.
 func TestCausalPrefix(t *testing.T) {
-	b := newBench(t)
+	fx := newFixture(t)
 	for _, config := range causalConfigs() {
 		t.Run(config.name, func(t *testing.T) {
 			gputest.CountCase()
-			c := causalAttention(&bench{t, b.dev}, config.ConditionalRoutedAutoregressiveAttentionConfig)
+			c := causalAttention(fx.sub(t), config.ConditionalRoutedAutoregressiveAttentionConfig)
 			c.prefixes(t, rand.New(rand.NewPCG(2, 1)), config.trials/smallN+1, smallN)
 		})
 	}
@@ -146,15 +146,15 @@ func TestCausalPrefix(t *testing.T) {
 // TestCausalTransformer: the same of a whole transformer on bytes.
 func TestCausalTransformer(t *testing.T) {
 	gputest.CountCase()
-	b := newBench(t)
+	fx := newFixture(t)
 	config := smallTransformer()
 	config.NumRoutedKV = 1
-	c, r := causalTransformer(b, config), rand.New(rand.NewPCG(3, 1))
+	c, r := causalTransformer(fx, config), rand.New(rand.NewPCG(3, 1))
 	const items = 126
 	for range (trials + items - 2) / (items - 1) {
 		before, after := c.edits(t, r, items, smallN)
 		assert.Zero(t, before, "logits before the edited byte changed")
-		assert.Greater(t, after, items*9/10, "logits from the edited byte on did not change") // a few bytes are replaced by themselves
+		assert.Greater(t, after, items*9/10, "logits from the edited byte on did not change") // a few bytes are replaceItem by themselves
 	}
 	c.prefixes(t, r, fewTrials/smallN+1, smallN)
 }
@@ -162,16 +162,16 @@ func TestCausalTransformer(t *testing.T) {
 // Memories in another order give the same: attention sums over a set.
 func TestCrossAttentionForgetsOrder(t *testing.T) {
 	gputest.CountCase()
-	b := newBench(t)
+	fx := newFixture(t)
 	const items, n, m = 3, 20, 200
 	config := smallCross()
 	config.NumTokensKV = 40
-	a := create(b, NewConditionalRoutedCrossAttention, config)
-	x, context, mask := b.floats(normal(1, items*n*smallDim), items, n, smallDim), normal(2, items*m*smallDim), someMask(3, items, m)
+	a := mustNewSeeded(fx, NewConditionalRoutedCrossAttention, config)
+	x, context, mask := fx.floats(normal(1, items*n*smallDim), items, n, smallDim), normal(2, items*m*smallDim), randomMask(3, items, m)
 	run := func(context []float32, mask []uint8) []float32 {
-		y := b.tensor(F32, items, n, smallDim)
-		require.NoError(t, a.Forward(y, x, b.floats(context, items, m, smallDim), CrossAttentionOptions{ContextMask: b.bytes(mask, items, m)}))
-		return b.read(y)
+		y := fx.tensor(F32, items, n, smallDim)
+		require.NoError(t, a.Forward(y, x, fx.floats(context, items, m, smallDim), CrossAttentionOptions{ContextMask: fx.bytes(mask, items, m)}))
+		return fx.read(y)
 	}
 	want := run(context, mask)
 	for seed := range uint64(5) {
@@ -188,68 +188,60 @@ func TestCrossAttentionForgetsOrder(t *testing.T) {
 	}
 }
 
-func float64s(list []float32) []float64 {
-	wide := make([]float64, len(list))
-	for i, v := range list {
-		wide[i] = float64(v)
-	}
-	return wide
-}
-
 // The light branches in small groups give what they give at once, bit for bit, alone and in stacks.
 func TestLightGroups(t *testing.T) {
-	b := newBench(t)
+	fx := newFixture(t)
 	config := smallImage()
 	config.RouteScope, config.NumHeavyTokensQ, config.NumHeavyTokensKV = RouteScopeWindow, 3, 5
-	windows := create(b, NewConditionalRoutedImageAttention, config)
-	list := b.subjects(F32)
+	windows := mustNewSeeded(fx, NewConditionalRoutedImageAttention, config)
+	list := fx.testModules(F32)
 	for _, s := range list {
 		if s.name == "image" {
 			s.name, s.module = "image windows", windows
-			s.forward = func(y *Tensor, in inputs) error { return windows.Forward(y, in.x, ImageOptions{}) }
+			s.forward = func(y *Tensor, in callInputs) error { return windows.Forward(y, in.x, ImageOptions{}) }
 			list = append(list, s)
 			break
 		}
 	}
 	for _, s := range list {
-		budgets, forget := lightBudgets(s.module)
+		budgets, forget := groupBudgets(s.module)
 		if budgets == nil {
 			continue
 		}
 		t.Run(s.name, func(t *testing.T) {
 			gputest.CountCase()
-			in := &bench{t, b.dev}
+			sub := fx.sub(t)
 			for _, masks := range []bool{false, true} {
-				in.groups(s, s.some(5, 3, masks), budgets, forget)
+				sub.checkGroups(s, s.randomInput(5, 3, masks), budgets, forget)
 			}
 		})
 	}
 }
 
 // groups compares the output for three items with that of a light branch in groups of several sizes.
-func (b *bench) groups(s subject, v values, budgets []*int, forget func() error) {
-	b.t.Helper()
+func (fx *fixture) checkGroups(s moduleCase, v inputData, budgets []*int, forget func() error) {
+	fx.t.Helper()
 	run := func(budget int) (y []float32, steps int) {
 		for _, at := range budgets {
 			*at = budget
 		}
-		require.NoError(b.t, forget()) // plans made so far
-		y = b.result(s, 3, v)
+		require.NoError(fx.t, forget()) // plans made so far
+		y = fx.run(s, 3, v)
 		stats, err := s.module.LastCall()
-		require.NoError(b.t, err)
+		require.NoError(fx.t, err)
 		return y, len(stats.Steps)
 	}
 	want, whole := run(lightBytes)
 	const perToken = 4 * (smallDim + 4*8) // bytes of the light attention for a token
 	for _, tokens := range []int{1, 9, 20, 2 * smallN} {
 		got, steps := run(perToken * tokens)
-		assert.True(b.t, sameBits(want, got), "groups of about %d tokens", tokens)
-		assert.Greater(b.t, steps, whole, "groups of about %d tokens", tokens)
+		assert.True(fx.t, sameBits(want, got), "groups of about %d tokens", tokens)
+		assert.Greater(fx.t, steps, whole, "groups of about %d tokens", tokens)
 	}
 }
 
-// lightBudgets are the budgets of a module's light attentions, and what forgets the plans that were made with others; none if there are none.
-func lightBudgets(module anyModule) (budgets []*int, forget func() error) {
+// groupBudgets are the budgets of a module's light attentions, and what forgets the plans that were made with others; none if there are none.
+func groupBudgets(module anyModule) (budgets []*int, forget func() error) {
 	switch m := module.(type) {
 	case *ConditionalRoutedAttention:
 		return []*int{&m.layer.budget}, m.plans.close

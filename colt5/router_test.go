@@ -13,63 +13,63 @@ import (
 func TestRouter(t *testing.T) {
 	for _, test := range []struct {
 		b, n, dim, routes, tokens, block int
-		straight, mask, learnt, cosine   bool
+		straight, mask, learned, cosine  bool
 	}{
 		{b: 1, n: 2, dim: 1, routes: 1, tokens: 1, straight: true},
 		{b: 2, n: 67, dim: 5, routes: 3, tokens: 9, straight: true, mask: true},
-		{b: 3, n: 64, dim: 8, routes: 2, tokens: 63, mask: true, learnt: true},
+		{b: 3, n: 64, dim: 8, routes: 2, tokens: 63, mask: true, learned: true},
 		{b: 2, n: 70, dim: 12, routes: 2, tokens: 10, block: 16, mask: true}, // a short last block
 		{b: 1, n: 70, dim: 12, routes: 1, tokens: 60, block: 16},             // its last block is taken whole
 		{b: 2, n: 33, dim: 16, routes: 17, tokens: 5, straight: true, cosine: true},
 	} {
 		t.Run(fmt.Sprintf("%+v", test), func(t *testing.T) {
 			gputest.CountCase()
-			b := newBench(t)
+			fx := newFixture(t)
 			config := DefaultRouterConfig()
-			config.Dim, config.NumRoutingTokens, config.StraightThrough, config.LearnedRoutingTokens = test.dim, test.routes, test.straight, test.learnt
+			config.Dim, config.NumRoutingTokens, config.StraightThrough, config.LearnedRoutingTokens = test.dim, test.routes, test.straight, test.learned
 			config.RouteBlockSize, config.CosineSimRouting = OptionalInt(test.block), test.cosine
 			config.Eps, config.EpsInit, config.EpsDecay = 0.5, 0, 1
-			r := opened(b, NewCoordinateDescentRouter, config)
+			r := mustNew(fx, NewCoordinateDescentRouter, config)
 			data := normal(1, test.b*test.n*test.dim)
 			args := ref.RouterArgs{
 				RouterConfig: refRouter(config.RouterOptions, test.straight, test.tokens), X: data,
-				B: test.b, N: test.n, C: test.dim, R: test.routes, TokensPerItem: test.learnt,
+				B: test.b, N: test.n, C: test.dim, R: test.routes, TokensPerItem: test.learned,
 			}
 			var options RoutingOptions
 			if test.mask {
-				args.Mask = someMask(9, test.b, test.n)
-				options.Mask = b.bytes(args.Mask, test.b, test.n)
+				args.Mask = randomMask(9, test.b, test.n)
+				options.Mask = fx.bytes(args.Mask, test.b, test.n)
 			}
-			if test.learnt {
+			if test.learned {
 				args.Tokens = normal(4, test.b*test.routes*test.dim)
-				options.RoutingTokens = b.floats(args.Tokens, test.b, test.routes, test.dim)
+				options.RoutingTokens = fx.floats(args.Tokens, test.b, test.routes, test.dim)
 			} else {
-				args.Tokens = b.host(r.Parameters())["routing_token"]
+				args.Tokens = fx.parameters(r.Parameters())["routing_token"]
 			}
 			k := r.Slots(test.n, test.tokens)
 			out := Routing{
-				Indices: b.tensor(I32, test.b, test.routes, k), Scores: b.tensor(F32, test.b, test.routes, k),
-				Tokens: b.tensor(F32, test.b, test.routes, k, test.dim),
-				Logits: b.tensor(F32, test.b, test.routes, test.n), SoftScores: b.tensor(F32, test.b, test.routes, test.n),
+				Indices: fx.tensor(I32, test.b, test.routes, k), Scores: fx.tensor(F32, test.b, test.routes, k),
+				Tokens: fx.tensor(F32, test.b, test.routes, k, test.dim),
+				Logits: fx.tensor(F32, test.b, test.routes, test.n), SoftScores: fx.tensor(F32, test.b, test.routes, test.n),
 			}
-			require.NoError(t, r.Forward(out, b.floats(data, test.b, test.n, test.dim), test.tokens, options))
+			require.NoError(t, r.Forward(out, fx.floats(data, test.b, test.n, test.dim), test.tokens, options))
 			want, naive := ref.CoordinateDescentRouter(args), ref.CoordinateDescentRouter32(args)
-			require.Equal(t, want.Indices, b.readInts(out.Indices))
+			require.Equal(t, want.Indices, fx.readInts(out.Indices))
 			near := func(what string, got []float32, want []float64, naive []float32) {
 				t.Helper()
 				assert.NoError(t, ref.MaxErr(got, want).Within(ref.Bound(naive, want, 5e-6)), what)
 			}
-			near("logits", b.read(out.Logits), want.Logits, naive.Logits)
-			near("scores", b.read(out.Scores), want.Scores, naive.Scores)
-			near("tokens", b.read(out.Tokens), want.Tokens, naive.Tokens)
-			near("soft scores", b.read(out.SoftScores), want.SoftScores, naive.SoftScores)
+			near("logits", fx.read(out.Logits), want.Logits, naive.Logits)
+			near("scores", fx.read(out.Scores), want.Scores, naive.Scores)
+			near("tokens", fx.read(out.Tokens), want.Tokens, naive.Tokens)
+			near("soft scores", fx.read(out.SoftScores), want.SoftScores, naive.SoftScores)
 			// Asking for less gives the same.
-			indices, scores := b.readInts(out.Indices), b.read(out.Scores)
-			x := b.floats(data, test.b, test.n, test.dim)
+			indices, scores := fx.readInts(out.Indices), fx.read(out.Scores)
+			x := fx.floats(data, test.b, test.n, test.dim)
 			require.NoError(t, r.Forward(Routing{Indices: out.Indices}, x, test.tokens, options))
-			assert.Equal(t, indices, b.readInts(out.Indices))
+			assert.Equal(t, indices, fx.readInts(out.Indices))
 			require.NoError(t, r.Forward(Routing{Scores: out.Scores}, x, test.tokens, options))
-			assert.Equal(t, scores, b.read(out.Scores))
+			assert.Equal(t, scores, fx.read(out.Scores))
 		})
 	}
 }
@@ -77,13 +77,13 @@ func TestRouter(t *testing.T) {
 // A sequence that is not longer than the tokens to choose is not routed: scores are the mask.
 func TestRouterTakesAll(t *testing.T) {
 	gputest.CountCase()
-	b := newBench(t)
+	fx := newFixture(t)
 	config := DefaultRouterConfig()
 	config.Dim, config.NumRoutingTokens = 4, 2
-	r := opened(b, NewCoordinateDescentRouter, config)
-	mask := someMask(3, 2, 9)
-	x, options := b.floats(normal(1, 2*9*4), 2, 9, 4), RoutingOptions{Mask: b.bytes(mask, 2, 9)}
-	scores, soft := b.tensor(F32, 2, 2, 9), b.tensor(F32, 2, 2, 9)
+	r := mustNew(fx, NewCoordinateDescentRouter, config)
+	mask := randomMask(3, 2, 9)
+	x, options := fx.floats(normal(1, 2*9*4), 2, 9, 4), RoutingOptions{Mask: fx.bytes(mask, 2, 9)}
+	scores, soft := fx.tensor(F32, 2, 2, 9), fx.tensor(F32, 2, 2, 9)
 	var want []float32
 	for i := range 2 * 2 * 9 {
 		want = append(want, float32(mask[i/18*9+i%9]))
@@ -93,32 +93,32 @@ func TestRouterTakesAll(t *testing.T) {
 		require.NoError(t, soft.Write(make([]float32, 36)))
 		require.NoError(t, r.Forward(out, x, 9, options))
 		if out.Scores != nil {
-			assert.Equal(t, want, b.read(scores))
+			assert.Equal(t, want, fx.read(scores))
 		}
 		if out.SoftScores != nil {
-			assert.Equal(t, want, b.read(soft))
+			assert.Equal(t, want, fx.read(soft))
 		}
 	}
-	assert.ErrorContains(t, r.Forward(Routing{Indices: b.tensor(I32, 2, 2, 9)}, x, 9, options), "nothing is routed")
+	assert.ErrorContains(t, r.Forward(Routing{Indices: fx.tensor(I32, 2, 2, 9)}, x, 9, options), "nothing is routed")
 }
 
 // Random routing: real tokens alone, another seed chooses others, the same seed the same; scores are 1.
 func TestRandomRouting(t *testing.T) {
 	gputest.CountCase()
-	b := newBench(t)
+	fx := newFixture(t)
 	config := DefaultRouterConfig()
 	config.Dim, config.StraightThrough = 4, false
-	r := opened(b, NewCoordinateDescentRouter, config)
-	mask := someMask(3, 1, 50)
-	x := b.floats(normal(1, 50*4), 1, 50, 4)
-	out := Routing{Indices: b.tensor(I32, 1, 1, 10), Scores: b.tensor(F32, 1, 1, 10), Logits: b.tensor(F32, 1, 1, 50)}
+	r := mustNew(fx, NewCoordinateDescentRouter, config)
+	mask := randomMask(3, 1, 50)
+	x := fx.floats(normal(1, 50*4), 1, 50, 4)
+	out := Routing{Indices: fx.tensor(I32, 1, 1, 10), Scores: fx.tensor(F32, 1, 1, 10), Logits: fx.tensor(F32, 1, 1, 50)}
 	choose := func(seed uint64) []int32 {
-		require.NoError(t, r.Forward(out, x, 10, RoutingOptions{Mask: b.bytes(mask, 1, 50), RandomSeed: seed}))
-		for _, s := range b.read(out.Scores) {
+		require.NoError(t, r.Forward(out, x, 10, RoutingOptions{Mask: fx.bytes(mask, 1, 50), RandomSeed: seed}))
+		for _, s := range fx.read(out.Scores) {
 			assert.Equal(t, float32(1), s)
 		}
-		indices := b.readInts(out.Indices)
-		assert.Equal(t, ref.Select(b.read(out.Logits), mask, 1, 50, 10).Indices, indices)
+		indices := fx.readInts(out.Indices)
+		assert.Equal(t, ref.Select(fx.read(out.Logits), mask, 1, 50, 10).Indices, indices)
 		for _, i := range indices {
 			assert.Equal(t, uint8(1), mask[i])
 		}

@@ -9,7 +9,7 @@ import (
 )
 
 // about checks statistics whose sum of scores is a result of coordinate descent.
-func about(t *testing.T, want, got RouterStatistics) {
+func checkStatistics(t *testing.T, want, got RouterStatistics) {
 	t.Helper()
 	assert.InDelta(t, want.ScoreSum, got.ScoreSum, 2e-3)
 	want.ScoreSum = got.ScoreSum
@@ -19,24 +19,24 @@ func about(t *testing.T, want, got RouterStatistics) {
 }
 
 // decided makes a router whose logits are the tokens' first channels, and tells what it decided about logits [items, n].
-func (b *bench) decided(c RouterConfig, logits []float32, items, tokens int, mask []uint8) RoutingRecord {
-	b.t.Helper()
+func (fx *fixture) routeLogits(c RouterConfig, logits []float32, items, tokens int, mask []uint8) RoutingRecord {
+	fx.t.Helper()
 	c.Dim = smallDim
-	r := opened(b, NewCoordinateDescentRouter, c)
-	b.write(r, "routing_token", unit(smallDim, 0))
+	r := mustNew(fx, NewCoordinateDescentRouter, c)
+	fx.setParameter(r, "routing_token", unitVector(smallDim, 0))
 	r.Inspect(true)
 	n := len(logits) / items
 	o := RoutingOptions{}
 	if mask != nil {
-		o.Mask = b.bytes(mask, items, n)
+		o.Mask = fx.bytes(mask, items, n)
 	}
-	out := Routing{Scores: b.tensor(F32, items, 1, r.Slots(n, tokens))}
-	require.NoError(b.t, r.Forward(out, b.floats(tokensWith(1, smallDim, logits), items, n, smallDim), tokens, o))
+	out := Routing{Scores: fx.tensor(F32, items, 1, r.Slots(n, tokens))}
+	require.NoError(fx.t, r.Forward(out, fx.floats(tokensWithChannels(1, smallDim, logits), items, n, smallDim), tokens, o))
 	list, err := r.LastRouting()
-	require.NoError(b.t, err)
-	require.Len(b.t, list, 1)
-	assert.Equal(b.t, "router", list[0].Router)
-	assert.Equal(b.t, logits, list[0].Logits)
+	require.NoError(fx.t, err)
+	require.Len(fx.t, list, 1)
+	assert.Equal(fx.t, "router", list[0].Router)
+	assert.Equal(fx.t, logits, list[0].Logits)
 	return list[0]
 }
 
@@ -44,7 +44,7 @@ func (b *bench) decided(c RouterConfig, logits []float32, items, tokens int, mas
 // 0.25 left over would go to the next only after many more.
 func TestRouterStatistics(t *testing.T) {
 	gputest.CountCase()
-	b := newBench(t)
+	fx := newFixture(t)
 	logits := []float32{
 		5, 1, 5, 5, 0, 0, 0, 0, // three share 2.25; the third is left out
 		5, 1, 5, 5, 0, 0, 0, 0, // one of them is masked: no tie, and both saturate
@@ -57,24 +57,24 @@ func TestRouterStatistics(t *testing.T) {
 		0, 0, 0, 1, 0, 0, 0, 0,
 		0, 0, 0, 0, 0, 0, 0, 0,
 	}
-	d := b.decided(DefaultRouterConfig(), logits, 4, 2, mask)
+	d := fx.routeLogits(DefaultRouterConfig(), logits, 4, 2, mask)
 	assert.Equal(t, [5]int{4, 2, 1, 0, 8}, [5]int{d.Lists, d.K, d.Routes, d.Windows, d.Block})
 	for item, want := range []map[int32]float32{{0: 1, 2: 1}, {0: 1, 3: 1}, {3: 1}, {}} {
-		assert.Equal(t, want, chosenOf(d.Indices[2*item:][:2], d.Scores[2*item:][:2], 0), "item %d", item)
+		assert.Equal(t, want, scoreByToken(d.Indices[2*item:][:2], d.Scores[2*item:][:2], 0), "item %d", item)
 	}
-	about(t, RouterStatistics{K: 2.25, ScoreSum: (2.25 + 2 + 1) / 3, Saturated: 3. / 5, Ties: 1, Empty: 3. / 8}, d.Statistics)
+	checkStatistics(t, RouterStatistics{K: 2.25, ScoreSum: (2.25 + 2 + 1) / 3, Saturated: 3. / 5, Ties: 1, Empty: 3. / 8}, d.Statistics)
 
 	soft := DefaultRouterConfig()
 	soft.StraightThrough = false
-	d = b.decided(soft, logits, 4, 2, mask)
+	d = fx.routeLogits(soft, logits, 4, 2, mask)
 	for item, want := range []map[int32]float64{{0: 0.75, 2: 0.75}, {0: 1, 3: 1}, {3: 1}, {}} {
-		got := chosenOf(d.Indices[2*item:][:2], d.Scores[2*item:][:2], 0)
+		got := scoreByToken(d.Indices[2*item:][:2], d.Scores[2*item:][:2], 0)
 		assert.Len(t, got, len(want), "item %d", item)
 		for token, score := range want {
 			assert.InDelta(t, score, got[token], 1e-3, "item %d", item)
 		}
 	}
-	about(t, RouterStatistics{K: 2.25, ScoreSum: (2.25 + 2 + 1) / 3, Saturated: 3. / 5, Ties: 1, Empty: 3. / 8}, d.Statistics)
+	checkStatistics(t, RouterStatistics{K: 2.25, ScoreSum: (2.25 + 2 + 1) / 3, Saturated: 3. / 5, Ties: 1, Empty: 3. / 8}, d.Statistics)
 	for i, m := range mask {
 		if m == 0 {
 			assert.Zero(t, d.SoftScores[i])
@@ -85,32 +85,32 @@ func TestRouterStatistics(t *testing.T) {
 // Blocks route on their own; the last one is short.
 func TestRouterStatisticsOfBlocks(t *testing.T) {
 	gputest.CountCase()
-	b := newBench(t)
+	fx := newFixture(t)
 	config := DefaultRouterConfig()
 	config.RouteBlockSize = 4
-	d := b.decided(config, []float32{1, 3, 3, 0, 7, 0, 0, 0, 2, 8}, 1, 3, nil)
+	d := fx.routeLogits(config, []float32{1, 3, 3, 0, 7, 0, 0, 0, 2, 8}, 1, 3, nil)
 	assert.Equal(t, [5]int{1, 3, 1, 0, 4}, [5]int{d.Lists, d.K, d.Routes, d.Windows, d.Block})
 	assert.Equal(t, []int32{1, 4, 9}, d.Indices)
-	about(t, RouterStatistics{K: 1.125, ScoreSum: (1.125 + 1 + 1) / 3, Saturated: 2. / 3, Ties: 1}, d.Statistics)
+	checkStatistics(t, RouterStatistics{K: 1.125, ScoreSum: (1.125 + 1 + 1) / 3, Saturated: 2. / 3, Ties: 1}, d.Statistics)
 }
 
 // The routers of an autoregressive attention: windows of 4, two routes of keys.
 func TestRouterStatisticsOfWindows(t *testing.T) {
-	b := newBench(t)
+	fx := newFixture(t)
 	for _, causal := range []bool{false, true} {
 		gputest.CountCase()
 		config := smallAutoregressive()
 		config.HeavyWindowSize, config.NumHeavyTokensQ, config.NumHeavyTokensKV, config.CausalQueryRouting = 4, 2, 3, causal
-		a := create(b, NewConditionalRoutedAutoregressiveAttention, config)
-		b.write(a, "kv_router.routing_token", append(unit(smallDim, 0), unit(smallDim, 1)...))
-		b.write(a, "q_router.routing_token", unit(smallDim, 2))
-		x := tokensWith(1, smallDim,
+		a := mustNewSeeded(fx, NewConditionalRoutedAutoregressiveAttention, config)
+		fx.setParameter(a, "kv_router.routing_token", append(unitVector(smallDim, 0), unitVector(smallDim, 1)...))
+		fx.setParameter(a, "q_router.routing_token", unitVector(smallDim, 2))
+		x := tokensWithChannels(1, smallDim,
 			[]float32{0, 9, 1, 8 /**/, 7, 0, 0, 0 /**/, 50, 50},
 			[]float32{3, 3, 3, 3 /**/, 3, 3, 3, 3 /**/, 9, 9},
 			[]float32{4, 3, 0, 0 /**/, 1, 5, 5, 5 /**/, 2, 6})
 		a.Inspect(true)
-		y := b.tensor(F32, 1, 10, smallDim)
-		require.NoError(t, a.Forward(y, b.floats(x, 1, 10, smallDim), AutoregressiveOptions{}))
+		y := fx.tensor(F32, 1, 10, smallDim)
+		require.NoError(t, a.Forward(y, fx.floats(x, 1, 10, smallDim), AutoregressiveOptions{}))
 		list, err := a.LastRouting()
 		require.NoError(t, err)
 		require.Len(t, list, 2)
@@ -118,11 +118,11 @@ func TestRouterStatisticsOfWindows(t *testing.T) {
 		assert.Equal(t, "q_router", q.Router)
 		assert.Equal(t, [5]int{1, 6, 1, 0, 4}, [5]int{q.Lists, q.K, q.Routes, q.Windows, q.Block})
 		if causal { // at least 3 in the second window, at least 5 in the third
-			assert.ElementsMatch(t, []int32{5, 6, 9}, filledOf(q))
+			assert.ElementsMatch(t, []int32{5, 6, 9}, validIndices(q))
 			assert.Equal(t, 0.25, q.Statistics.Empty)
 		} else {
-			assert.ElementsMatch(t, []int32{5, 6, 8, 9}, filledOf(q))
-			about(t, RouterStatistics{K: 2.25, ScoreSum: (2.25 + 2) / 2, Saturated: 0.5, Ties: 1}, q.Statistics)
+			assert.ElementsMatch(t, []int32{5, 6, 8, 9}, validIndices(q))
+			checkStatistics(t, RouterStatistics{K: 2.25, ScoreSum: (2.25 + 2) / 2, Saturated: 0.5, Ties: 1}, q.Statistics)
 		}
 		assert.Equal(t, []float32{0, 0}, q.Scores[:2], "the first window has no queries")
 
@@ -130,10 +130,10 @@ func TestRouterStatisticsOfWindows(t *testing.T) {
 		assert.Equal(t, [4]int{6, 3, 2, 3}, [4]int{kv.Lists, kv.K, kv.Routes, kv.Windows})
 		for list, want := range [][]int32{nil, nil, {1, 3, 2}, {0, 1, 2}, {1, 3, 4}, {0, 1, 2}} {
 			at := list * 3
-			assert.ElementsMatch(t, want, filledOf(RoutingRecord{Indices: kv.Indices[at:][:3], Scores: kv.Scores[at:][:3]}), "list %d", list)
+			assert.ElementsMatch(t, want, validIndices(RoutingRecord{Indices: kv.Indices[at:][:3], Scores: kv.Scores[at:][:3]}), "list %d", list)
 		}
 		// Four equal logits of four hardly move in 20 iterations: all of them score 1. Eight share 3.375.
-		about(t, RouterStatistics{K: 3.375, ScoreSum: (3 + 4 + 3 + 3.375) / 4, Saturated: 0.75, Ties: 2}, kv.Statistics)
+		checkStatistics(t, RouterStatistics{K: 3.375, ScoreSum: (3 + 4 + 3 + 3.375) / 4, Saturated: 0.75, Ties: 2}, kv.Statistics)
 		assert.Equal(t, make([]float32, 6), kv.SoftScores[2*10+4:][:6], "the second window sees the first alone")
 	}
 }
@@ -141,9 +141,9 @@ func TestRouterStatisticsOfWindows(t *testing.T) {
 // The routers of a stack have names; those with nothing to decide are left out. Without Inspect nothing is kept.
 func TestLastRouting(t *testing.T) {
 	gputest.CountCase()
-	b := newBench(t)
-	e := create(b, NewEncoder, smallEncoder())
-	x, y := b.bytes(make([]uint8, smallN), 1, smallN), b.tensor(F32, 1, smallN, smallDim)
+	fx := newFixture(t)
+	e := mustNewSeeded(fx, NewEncoder, smallEncoder())
+	x, y := fx.bytes(make([]uint8, smallN), 1, smallN), fx.tensor(F32, 1, smallN, smallDim)
 	names := func(o BlockOptions) []string {
 		require.NoError(t, e.Forward(y, x, o))
 		list, err := e.LastRouting()

@@ -1,7 +1,6 @@
 package colt5
 
 import (
-	"encoding/json"
 	"math"
 	"reflect"
 	"testing"
@@ -12,32 +11,32 @@ import (
 )
 
 // bad is a change to a good config, and what the error has to say.
-type bad[C any] struct {
+type invalid[C any] struct {
 	want   string
 	change func(*C)
 }
 
-// refuses tries every bad config, on the constructor and on what tells its memory. Every field of the config is among those changed.
-func refuses[C any, M closer](t *testing.T, name string, good C, make func(*vk.Device, C) (M, error),
-	sizes func(c C, caps vk.Caps, b, n int) (Memory, error), list []bad[C],
+// checkInvalid tries every bad config, on the constructor and on what tells its memory. Every field of the config is among those changed.
+func checkInvalid[C any, M closer](t *testing.T, name string, good C, make func(*vk.Device, C) (M, error),
+	sizes func(c C, caps vk.Caps, b, n int) (Memory, error), list []invalid[C],
 ) {
 	memory := func(c C) error { _, err := sizes(c, vk.Caps{}, 1, 8); return err }
 	t.Run(name, func(t *testing.T) {
-		b := newBench(t)
-		m, err := make(b.dev, good)
+		fx := newFixture(t)
+		m, err := make(fx.dev, good)
 		require.NoError(t, err)
-		b.keep(m)
+		fx.closeAtEnd(m)
 		require.NoError(t, memory(good))
 		changed := map[string]bool{}
 		for _, l := range list {
 			c := good
 			l.change(&c)
-			note(changed, reflect.ValueOf(good), reflect.ValueOf(c))
-			_, err := make(b.dev, c)
+			recordChanges(changed, reflect.ValueOf(good), reflect.ValueOf(c))
+			_, err := make(fx.dev, c)
 			assert.ErrorContains(t, err, "colt5: New"+name+": "+l.want)
 			assert.ErrorContains(t, memory(c), "colt5: "+name+"Config.Memory: "+l.want)
 		}
-		for _, field := range fields(reflect.TypeOf(good)) {
+		for _, field := range fieldNames(reflect.TypeOf(good)) {
 			switch field {
 			case "HasLightAttn", "MultiplyKeysByScore", "MultiplyQueriesByScore", "UseNullQTokens", "ChannelFirst", "CosineSimRouting",
 				"ScaleRoutingTokens", "RouterStraightThrough": // true and false are both good
@@ -52,11 +51,11 @@ func refuses[C any, M closer](t *testing.T, name string, good C, make func(*vk.D
 }
 
 // fields are the names of a config's fields, those of structs in it included.
-func fields(t reflect.Type) []string {
+func fieldNames(t reflect.Type) []string {
 	var list []string
 	for f := range t.NumField() {
 		if f := t.Field(f); f.Type.Kind() == reflect.Struct {
-			list = append(list, fields(f.Type)...)
+			list = append(list, fieldNames(f.Type)...)
 		} else {
 			list = append(list, f.Name)
 		}
@@ -65,23 +64,23 @@ func fields(t reflect.Type) []string {
 }
 
 // note notes the fields in which two configs differ.
-func note(changed map[string]bool, a, b reflect.Value) {
+func recordChanges(changed map[string]bool, a, b reflect.Value) {
 	for f := range a.NumField() {
 		switch {
 		case a.Field(f).Kind() == reflect.Struct:
-			note(changed, a.Field(f), b.Field(f))
+			recordChanges(changed, a.Field(f), b.Field(f))
 		case !a.Field(f).Equal(b.Field(f)):
 			changed[a.Type().Field(f).Name] = true
 		}
 	}
 }
 
-// badShared are the bad values of what all configs have: a precision, and a router's options.
-func badShared[C any](parts func(*C) (*DType, *RouterOptions)) []bad[C] {
-	o := func(want string, change func(*RouterOptions)) bad[C] {
-		return bad[C]{want, func(c *C) { _, r := parts(c); change(r) }}
+// invalidShared are the bad values of what all configs have: a precision, and a router's options.
+func invalidShared[C any](parts func(*C) (*DType, *RouterOptions)) []invalid[C] {
+	o := func(want string, change func(*RouterOptions)) invalid[C] {
+		return invalid[C]{want, func(c *C) { _, r := parts(c); change(r) }}
 	}
-	return []bad[C]{
+	return []invalid[C]{
 		{"Precision is Precision(9), want Float32, Float16 or BFloat16", func(c *C) { p, _ := parts(c); *p = 9 }},
 		o("NIters is 0, want 1", func(o *RouterOptions) { o.NIters = 0 }),
 		o("FetchKRatio is 0, want a positive", func(o *RouterOptions) { o.FetchKRatio = 0 }),
@@ -93,9 +92,9 @@ func badShared[C any](parts func(*C) (*DType, *RouterOptions)) []bad[C] {
 	}
 }
 
-func TestBadAttentionConfigs(t *testing.T) {
+func TestInvalidAttentionConfigs(t *testing.T) {
 	type C = ConditionalRoutedAttentionConfig
-	list := []bad[C]{
+	list := []invalid[C]{
 		{"Dim is 0, want 1", func(c *C) { c.Dim = 0 }},
 		{"NumHeavyTokensQ is 0, want 1", func(c *C) { c.NumHeavyTokensQ = 0 }},
 		{"NumHeavyTokensKV is -1, want 1", func(c *C) { c.NumHeavyTokensKV = -1 }},
@@ -112,17 +111,17 @@ func TestBadAttentionConfigs(t *testing.T) {
 		{"HeavyHeads is -2, want 1", func(c *C) { c.HeavyHeads = -2 }},
 		{"RouteBlockSize is -1, want 0", func(c *C) { c.Router.RouteBlockSize = -1 }},
 	}
-	refuses(t, "ConditionalRoutedAttention", smallAttention(), NewConditionalRoutedAttention, C.Memory,
-		append(list, badShared(func(c *C) (*DType, *RouterOptions) { return &c.Precision, &c.Router })...))
+	checkInvalid(t, "ConditionalRoutedAttention", smallAttention(), NewConditionalRoutedAttention, C.Memory,
+		append(list, invalidShared(func(c *C) (*DType, *RouterOptions) { return &c.Precision, &c.Router })...))
 	c := smallAttention() // without the light branch its fields do not matter
 	c.HasLightAttn, c.LightDimHead, c.LightHeads, c.LightWindowSize = false, 0, 0, 0
-	b := newBench(t)
-	create(b, NewConditionalRoutedAttention, c)
+	fx := newFixture(t)
+	mustNewSeeded(fx, NewConditionalRoutedAttention, c)
 }
 
-func TestBadAutoregressiveConfigs(t *testing.T) {
+func TestInvalidAutoregressiveConfigs(t *testing.T) {
 	type C = ConditionalRoutedAutoregressiveAttentionConfig
-	list := []bad[C]{
+	list := []invalid[C]{
 		{"Dim is 0, want 1", func(c *C) { c.Dim = 0 }},
 		{"NumHeavyTokensQ is 0, want 1", func(c *C) { c.NumHeavyTokensQ = 0 }},
 		{"NumHeavyTokensKV is -1, want 1", func(c *C) { c.NumHeavyTokensKV = -1 }},
@@ -141,25 +140,25 @@ func TestBadAutoregressiveConfigs(t *testing.T) {
 	}
 	good := smallAutoregressive()
 	good.RotaryEmb, good.CausalQueryRouting = false, false
-	refuses(t, "ConditionalRoutedAutoregressiveAttention", good, NewConditionalRoutedAutoregressiveAttention, C.Memory,
-		append(list, badShared(func(c *C) (*DType, *RouterOptions) { return &c.Precision, &c.Router })...))
+	checkInvalid(t, "ConditionalRoutedAutoregressiveAttention", good, NewConditionalRoutedAutoregressiveAttention, C.Memory,
+		append(list, invalidShared(func(c *C) (*DType, *RouterOptions) { return &c.Precision, &c.Router })...))
 
 	type A = AutoregressiveTransformerConfig
-	more := []bad[A]{
+	more := []invalid[A]{
 		{"Depth is 0, want 1", func(c *A) { c.Depth = 0 }},
 		{"NumTokens is 0, want 1", func(c *A) { c.NumTokens = 0 }},
 		{"FFMult is 0, want a positive", func(c *A) { c.FFMult = 0 }},
 		{"int(Dim * FFMult) is 0, want 1", func(c *A) { c.FFMult = 0.1 }},
 	}
-	for _, l := range append(list, badShared(func(c *C) (*DType, *RouterOptions) { return &c.Precision, &c.Router })...) {
-		more = append(more, bad[A]{l.want, func(c *A) { l.change(&c.ConditionalRoutedAutoregressiveAttentionConfig) }})
+	for _, l := range append(list, invalidShared(func(c *C) (*DType, *RouterOptions) { return &c.Precision, &c.Router })...) {
+		more = append(more, invalid[A]{l.want, func(c *A) { l.change(&c.ConditionalRoutedAutoregressiveAttentionConfig) }})
 	}
-	refuses(t, "AutoregressiveTransformer", AutoregressiveTransformerConfig{1, 256, 2, good}, NewAutoregressiveTransformer, A.Memory, more)
+	checkInvalid(t, "AutoregressiveTransformer", AutoregressiveTransformerConfig{1, 256, 2, good}, NewAutoregressiveTransformer, A.Memory, more)
 }
 
-func TestBadBlockConfigs(t *testing.T) {
+func TestInvalidBlockConfigs(t *testing.T) {
 	type C = ConditionalRoutedTransformerBlockConfig
-	list := []bad[C]{
+	list := []invalid[C]{
 		{"Dim is 0, want 1", func(c *C) { c.Dim = 0 }},
 		{"NumHeavyAttnTokensQ is 0, want 1", func(c *C) { c.NumHeavyAttnTokensQ = 0 }},
 		{"NumHeavyAttnTokensKV is 0, want 1", func(c *C) { c.NumHeavyAttnTokensKV = 0 }},
@@ -175,22 +174,22 @@ func TestBadBlockConfigs(t *testing.T) {
 		{"HeavyDimHead is 7, want an even number with RotaryEmb", func(c *C) { c.HeavyDimHead, c.RotaryEmb = 7, true }},
 		{"RouteBlockSize is -1, want 0", func(c *C) { c.Router.RouteBlockSize = -1 }},
 	}
-	list = append(list, badShared(func(c *C) (*DType, *RouterOptions) { return &c.Precision, &c.Router })...)
-	refuses(t, "ConditionalRoutedTransformerBlock", smallBlock(), NewConditionalRoutedTransformerBlock, C.Memory, list)
+	list = append(list, invalidShared(func(c *C) (*DType, *RouterOptions) { return &c.Precision, &c.Router })...)
+	checkInvalid(t, "ConditionalRoutedTransformerBlock", smallBlock(), NewConditionalRoutedTransformerBlock, C.Memory, list)
 
-	more := []bad[EncoderConfig]{
+	more := []invalid[EncoderConfig]{
 		{"Depth is 0, want 1", func(c *EncoderConfig) { c.Depth = 0 }},
 		{"NumTokens is -1, want 0", func(c *EncoderConfig) { c.NumTokens = -1 }},
 	}
 	for _, l := range list {
-		more = append(more, bad[EncoderConfig]{l.want, func(c *EncoderConfig) { l.change(&c.ConditionalRoutedTransformerBlockConfig) }})
+		more = append(more, invalid[EncoderConfig]{l.want, func(c *EncoderConfig) { l.change(&c.ConditionalRoutedTransformerBlockConfig) }})
 	}
-	refuses(t, "Encoder", smallEncoder(), NewEncoder, EncoderConfig.Memory, more)
+	checkInvalid(t, "Encoder", smallEncoder(), NewEncoder, EncoderConfig.Memory, more)
 }
 
-func TestBadCrossAttentionConfigs(t *testing.T) {
+func TestInvalidCrossAttentionConfigs(t *testing.T) {
 	type C = ConditionalRoutedCrossAttentionConfig
-	list := []bad[C]{
+	list := []invalid[C]{
 		{"Dim is 0, want 1", func(c *C) { c.Dim = 0 }},
 		{"NumTokensQ is 0, want 1", func(c *C) { c.NumTokensQ = 0 }},
 		{"NumTokensKV is 0, want 1", func(c *C) { c.NumTokensKV = 0 }},
@@ -200,14 +199,14 @@ func TestBadCrossAttentionConfigs(t *testing.T) {
 		{"RouteBlockSize is -4, want 0", func(c *C) { c.RouteBlockSize = -4 }},
 		{"Router.RouteBlockSize is 4, want 0: use the config's own RouteBlockSize", func(c *C) { c.Router.RouteBlockSize = 4 }},
 	}
-	refuses(t, "ConditionalRoutedCrossAttention", smallCross(), NewConditionalRoutedCrossAttention,
+	checkInvalid(t, "ConditionalRoutedCrossAttention", smallCross(), NewConditionalRoutedCrossAttention,
 		func(c C, caps vk.Caps, b, n int) (Memory, error) { return c.Memory(caps, b, n, 9) },
-		append(list, badShared(func(c *C) (*DType, *RouterOptions) { return &c.Precision, &c.Router })...))
+		append(list, invalidShared(func(c *C) (*DType, *RouterOptions) { return &c.Precision, &c.Router })...))
 }
 
-func TestBadImageConfigs(t *testing.T) {
+func TestInvalidImageConfigs(t *testing.T) {
 	type C = ConditionalRoutedImageAttentionConfig
-	list := []bad[C]{
+	list := []invalid[C]{
 		{"Dim is 0, want 1", func(c *C) { c.Dim = 0 }},
 		{"NumHeavyTokensQ is 0, want 1", func(c *C) { c.NumHeavyTokensQ = 0 }},
 		{"NumHeavyTokensKV is 0, want 1", func(c *C) { c.NumHeavyTokensKV = 0 }},
@@ -220,9 +219,9 @@ func TestBadImageConfigs(t *testing.T) {
 		{`RouteScope is "", want "image" or "window"`, func(c *C) { c.RouteScope = "" }},
 		{"RouteBlockSize is -1, want 0", func(c *C) { c.Router.RouteBlockSize = -1 }},
 	}
-	refuses(t, "ConditionalRoutedImageAttention", smallImage(), NewConditionalRoutedImageAttention,
+	checkInvalid(t, "ConditionalRoutedImageAttention", smallImage(), NewConditionalRoutedImageAttention,
 		func(c C, caps vk.Caps, b, height int) (Memory, error) { return c.Memory(caps, b, height, 4) },
-		append(list, badShared(func(c *C) (*DType, *RouterOptions) { return &c.Precision, &c.Router })...))
+		append(list, invalidShared(func(c *C) (*DType, *RouterOptions) { return &c.Precision, &c.Router })...))
 	large := smallImage()
 	large.Dim, large.ChannelFirst = 1024, true
 	_, err := large.Memory(vk.Caps{}, 1, 2048, 1024)
@@ -236,9 +235,9 @@ func TestBadImageConfigs(t *testing.T) {
 	assert.ErrorContains(t, err, "the image is 8 by 6 pixels, want multiples of LightWindowSize, 4")
 }
 
-func TestBadViTConfigs(t *testing.T) {
+func TestInvalidViTConfigs(t *testing.T) {
 	type C = ConditionalRoutedViTConfig
-	list := []bad[C]{
+	list := []invalid[C]{
 		{"ImageSize.Height is 0, want 1", func(c *C) { c.ImageSize.Height = 0 }},
 		{"ImageSize.Width is -2, want 1", func(c *C) { c.ImageSize.Width = -2 }},
 		{"PatchSize.Height is 0, want 1", func(c *C) { c.PatchSize.Height = 0 }},
@@ -264,16 +263,75 @@ func TestBadViTConfigs(t *testing.T) {
 		{`RouteScope is "patch", want "image" or "window"`, func(c *C) { c.RouteScope = "patch" }},
 		{"RouteBlockSize is -1, want 0", func(c *C) { c.Router.RouteBlockSize = -1 }},
 	}
-	refuses(t, "ConditionalRoutedViT", smallViT(), NewConditionalRoutedViT,
+	checkInvalid(t, "ConditionalRoutedViT", smallViT(), NewConditionalRoutedViT,
 		func(c C, caps vk.Caps, b, _ int) (Memory, error) { return c.Memory(caps, b) },
-		append(list, badShared(func(c *C) (*DType, *RouterOptions) { return &c.Precision, &c.Router })...))
+		append(list, invalidShared(func(c *C) (*DType, *RouterOptions) { return &c.Precision, &c.Router })...))
 }
 
-// TestBadMemorySizes: sizes that no call can have.
-func TestBadMemorySizes(t *testing.T) {
+func TestInvalidConfigs(t *testing.T) {
+	fx := newFixture(t)
+	nan, inf := math.NaN(), math.Inf(1)
+	ff := func(change func(*ConditionalRoutedFeedForwardConfig)) error {
+		c := DefaultConditionalRoutedFeedForwardConfig()
+		c.Dim, c.NumHeavyTokens = 8, 4
+		change(&c)
+		_, err := NewConditionalRoutedFeedForward(fx.dev, c)
+		return err
+	}
+	router := func(change func(*RouterConfig)) error {
+		c := DefaultRouterConfig()
+		c.Dim = 8
+		change(&c)
+		_, err := NewCoordinateDescentRouter(fx.dev, c)
+		return err
+	}
+	topK := func(change func(*TopKConfig)) error {
+		c := DefaultTopKConfig()
+		c.K = 2
+		change(&c)
+		_, err := NewTopK(fx.dev, c)
+		return err
+	}
+	descent := func(change func(*CoordinateDescentConfig)) error {
+		c := DefaultCoordinateDescentConfig()
+		c.K = 2
+		change(&c)
+		_, err := NewCoordinateDescent(fx.dev, c)
+		return err
+	}
+	for want, err := range map[string]error{
+		"Dim is 0, want 1":                       ff(func(c *ConditionalRoutedFeedForwardConfig) { c.Dim = 0 }),
+		"NumHeavyTokens is -1, want 1":           ff(func(c *ConditionalRoutedFeedForwardConfig) { c.NumHeavyTokens = -1 }),
+		"LightFFMult is 0, want a positive":      ff(func(c *ConditionalRoutedFeedForwardConfig) { c.LightFFMult = 0 }),
+		"HeavyFFMult is NaN, want a positive":    ff(func(c *ConditionalRoutedFeedForwardConfig) { c.HeavyFFMult = nan }),
+		"int(Dim * LightFFMult) is 0, want 1":    ff(func(c *ConditionalRoutedFeedForwardConfig) { c.LightFFMult = 0.1 }),
+		"RouteBlockSize is -3, want 0":           ff(func(c *ConditionalRoutedFeedForwardConfig) { c.Router.RouteBlockSize = -3 }),
+		"Eps is 0, want a positive":              router(func(c *RouterConfig) { c.Eps = 0 }),
+		"Eps is -1, want a positive":             router(func(c *RouterConfig) { c.Eps = -1 }),
+		"Eps is NaN, want a positive":            router(func(c *RouterConfig) { c.Eps = nan }),
+		"EpsInit is -2, want a positive":         router(func(c *RouterConfig) { c.EpsInit = -2 }),
+		"EpsDecay is 1.5, want at most 1":        router(func(c *RouterConfig) { c.EpsDecay = 1.5 }),
+		"NIters is 0, want 1":                    router(func(c *RouterConfig) { c.NIters = 0 }),
+		"FetchKRatio is +Inf, want a positive":   router(func(c *RouterConfig) { c.FetchKRatio = inf }),
+		"CosineSimScale is 0, want a positive":   router(func(c *RouterConfig) { c.CosineSimScale = 0 }),
+		"NumRoutingTokens is 0, want 1":          router(func(c *RouterConfig) { c.NumRoutingTokens = 0 }),
+		"K is 0, want 1":                         topK(func(c *TopKConfig) { c.K = 0 }),
+		"K is -1, want 1":                        topK(func(c *TopKConfig) { c.K = -1 }),
+		"NewTopK: Eps is NaN":                    topK(func(c *TopKConfig) { c.Eps = nan }),
+		"CoorDescentKRatio is 0":                 topK(func(c *TopKConfig) { c.CoorDescentKRatio = 0 }),
+		"K is 0, want a positive":                descent(func(c *CoordinateDescentConfig) { c.K = 0 }),
+		"K is NaN, want a positive":              descent(func(c *CoordinateDescentConfig) { c.K = nan }),
+		"NewCoordinateDescent: Eps is 0, want a": descent(func(c *CoordinateDescentConfig) { c.Eps = 0 }),
+	} {
+		assert.ErrorContains(t, err, want)
+	}
+}
+
+// TestInvalidMemorySizes: sizes that no call can have.
+func TestInvalidMemorySizes(t *testing.T) {
 	var caps vk.Caps
 	for _, sizes := range [][2]int{{0, 8}, {1, 0}, {-1, 8}, {1, 1 << 31}} {
-		for _, k := range kinds(F32) {
+		for _, k := range moduleTypes(F32) {
 			if k.n > 0 {
 				_, err := k.memory(caps, sizes[0], sizes[1])
 				assert.ErrorContains(t, err, "of the shape is", k.name)
@@ -286,76 +344,4 @@ func TestBadMemorySizes(t *testing.T) {
 	assert.ErrorContains(t, err, "size 0 of the shape is 0, want 1")
 	_, err = smallViT().Memory(caps, largest)
 	assert.ErrorContains(t, err, "tokens, want 2147483647 at most", "patches are tokens")
-}
-
-// roundTrip: JSON of a config gives the config again; what is left out has its default; an unknown key is an error.
-func roundTrip[C any](t *testing.T, changed, defaults C) {
-	t.Helper()
-	text, err := json.Marshal(changed)
-	require.NoError(t, err)
-	var again C
-	require.NoError(t, json.Unmarshal(text, &again))
-	assert.Equal(t, changed, again)
-	require.NoError(t, json.Unmarshal([]byte("{}"), &again), "what was there before is gone")
-	assert.Equal(t, defaults, again)
-	for text, want := range map[string]string{
-		`{"dimension": 3}`: `unknown field "dimension"`, `{"router_kwargs": {"epsilon": 1}}`: `unknown field "epsilon"`,
-		`{"dim": "big"}`: "cannot unmarshal string", `[]`: "cannot unmarshal array", `{"dim": 1.5}`: "cannot unmarshal number",
-	} {
-		assert.ErrorContains(t, json.Unmarshal([]byte(text), &again), want)
-	}
-}
-
-func TestModuleConfigJSON(t *testing.T) {
-	attention, cross, image, vit := smallAttention(), smallCross(), smallImage(), smallViT()
-	attention.Router.RouteBlockSize, attention.HasLightAttn, attention.Router.EpsInit = 7, false, 0
-	cross.RouteBlockSize, image.RouteScope, vit.RouteScope = 5, RouteScopeWindow, RouteScopeWindow
-	roundTrip(t, attention, DefaultConditionalRoutedAttentionConfig())
-	roundTrip(t, smallBlock(), DefaultConditionalRoutedTransformerBlockConfig())
-	roundTrip(t, smallEncoder(), DefaultEncoderConfig())
-	roundTrip(t, cross, DefaultConditionalRoutedCrossAttentionConfig())
-	roundTrip(t, smallAutoregressive(), DefaultConditionalRoutedAutoregressiveAttentionConfig())
-	roundTrip(t, smallTransformer(), DefaultAutoregressiveTransformerConfig())
-	roundTrip(t, image, DefaultConditionalRoutedImageAttentionConfig())
-	roundTrip(t, vit, DefaultConditionalRoutedViTConfig())
-	roundTrip(t, smallFeedForward(), DefaultConditionalRoutedFeedForwardConfig())
-}
-
-// TestReferenceDefaults: the defaults that the specification lists.
-func TestReferenceDefaults(t *testing.T) {
-	var c ConditionalRoutedTransformerBlockConfig
-	require.NoError(t, json.Unmarshal([]byte(`{
-		"light_dim_head": 64, "light_heads": 8, "light_window_size": 128, "heavy_dim_head": 64, "heavy_heads": 8, "light_ff_mult": 0.5, "heavy_ff_mult": 4,
-		"use_null_q_tokens": true, "router_straight_through": true, "num_routed_kv": 1, "rotary_emb": false, "multiply_keys_by_score": false,
-		"multiply_queries_by_score": false, "router_kwargs": {"n_iters": 20, "fetch_k_ratio": 1.125, "eps": 0.03, "eps_init": 4, "eps_decay": 0.7,
-		"cosine_sim_routing": false, "cosine_sim_scale": 8, "route_block_size": null}}`), &c))
-	assert.Equal(t, DefaultConditionalRoutedTransformerBlockConfig(), c)
-	assert.True(t, DefaultConditionalRoutedAttentionConfig().HasLightAttn)
-	cross, image, vit, text := DefaultConditionalRoutedCrossAttentionConfig(), DefaultConditionalRoutedImageAttentionConfig(),
-		DefaultConditionalRoutedViTConfig(), DefaultAutoregressiveTransformerConfig()
-	assert.Equal(t, [3]int{64, 8, 1}, [3]int{cross.DimHead, cross.Heads, cross.KVRoutingTokens})
-	assert.Equal(t, RouteScopeImage, image.RouteScope)
-	assert.False(t, image.ChannelFirst)
-	assert.Equal(t, 3, vit.Channels)
-	assert.Equal(t, 1.0, vit.Router.Eps)
-	assert.True(t, text.RotaryEmb)
-	assert.Equal(t, 4.0, text.FFMult)
-	assert.Equal(t, 256, text.NumTokens)
-	assert.Zero(t, DefaultConditionalRoutedAutoregressiveAttentionConfig().HeavyWindowSize, "that of the light branch")
-}
-
-// Sizes in JSON are one number, or height and width.
-func TestSizeJSON(t *testing.T) {
-	var c ConditionalRoutedViTConfig
-	require.NoError(t, json.Unmarshal([]byte(`{"image_size": [32, 48], "patch_size": 8}`), &c))
-	assert.Equal(t, Size{32, 48}, c.ImageSize)
-	assert.Equal(t, Square(8), c.PatchSize)
-	for size, want := range map[Size]string{Square(8): "8", {32, 48}: "[32,48]"} {
-		text, err := json.Marshal(size)
-		require.NoError(t, err)
-		assert.Equal(t, want, string(text))
-	}
-	for _, text := range []string{`"32"`, `[1]`, `[1, 2, 3]`, `{}`, `1.5`, `[1, "2"]`} {
-		assert.ErrorContains(t, json.Unmarshal([]byte(`{"image_size": `+text+`}`), &c), "want a number or [height, width]", text)
-	}
 }

@@ -11,7 +11,7 @@ import (
 
 // Twins, as in twins_test.go, of what is made of other modules.
 
-func TestViTTwins(t *testing.T) {
+func TestViTReference(t *testing.T) {
 	odd := DefaultConditionalRoutedViTConfig()
 	odd.ImageSize, odd.PatchSize, odd.Channels, odd.NumClasses, odd.Dim, odd.Depth = Size{12, 27}, Size{2, 3}, 2, 11, 20, 1
 	odd.AttnNumHeavyTokensQ, odd.AttnNumHeavyTokensKV, odd.AttnNumRoutedKV, odd.AttnHeavyHeads, odd.AttnHeavyDimHead = 5, 6, 2, 2, 20
@@ -24,23 +24,23 @@ func TestViTTwins(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			gputest.CountCase()
-			b := newBench(t)
-			v := create(b, NewConditionalRoutedViT, c)
-			x, y := normal(3, 2*2*12*27), b.tensor(F32, 2, 11)
-			require.NoError(t, v.Forward(y, b.floats(x, 2, 2, 12, 27)))
+			fx := newFixture(t)
+			v := mustNewSeeded(fx, NewConditionalRoutedViT, c)
+			x, y := normal(3, 2*2*12*27), fx.tensor(F32, 2, 11)
+			require.NoError(t, v.Forward(y, fx.floats(x, 2, 2, 12, 27)))
 			rc := ref.ViTConfig{
 				ImageHeight: 12, ImageWidth: 27, PatchHeight: 2, PatchWidth: 3, Channels: 2, Depth: c.Depth, NumClasses: 11,
 				Attention: refImage(c.attention()), NumHeavyFFTokens: c.FFNumHeavyTokens, Router: refRouter(c.Router, c.RouterStraightThrough, 1),
 			}
-			p := ref.Params(b.host(v.Parameters()))
-			b.twins(b.read(y), ref.ConditionalRoutedViT(x, 2, rc, p, ""), ref.ConditionalRoutedViT32(x, 2, rc, p, ""))
+			p := ref.Params(fx.parameters(v.Parameters()))
+			fx.checkReference(fx.read(y), ref.ConditionalRoutedViT(x, 2, rc, p, ""), ref.ConditionalRoutedViT32(x, 2, rc, p, ""))
 		})
 	}
 }
 
-// oddBlock has the sizes of oddAttention.
-func oddBlock() ConditionalRoutedTransformerBlockConfig {
-	a, c := oddAttention(), DefaultConditionalRoutedTransformerBlockConfig()
+// primeBlock has the sizes of primeAttention.
+func primeBlock() ConditionalRoutedTransformerBlockConfig {
+	a, c := primeAttention(), DefaultConditionalRoutedTransformerBlockConfig()
 	c.Dim, c.LightHeads, c.LightDimHead, c.LightWindowSize, c.HeavyHeads, c.HeavyDimHead, c.NumRoutedKV =
 		a.Dim, a.LightHeads, a.LightDimHead, a.LightWindowSize, a.HeavyHeads, a.HeavyDimHead, a.NumRoutedKV
 	c.NumHeavyAttnTokensQ, c.NumHeavyAttnTokensKV, c.NumHeavyFFTokens, c.HeavyFFMult = a.NumHeavyTokensQ, a.NumHeavyTokensKV, 6, 2.5
@@ -56,15 +56,7 @@ func idsOf(seed uint64, count, vocabulary int) (ids []int32, bytes []uint8) {
 	return ids, bytes
 }
 
-func (b *bench) ints(data []int32, shape ...int) *Tensor {
-	b.t.Helper()
-	x, err := FromInt32(b.dev, data, shape...)
-	require.NoError(b.t, err)
-	b.keep(x)
-	return x
-}
-
-func TestEncoderTwins(t *testing.T) {
+func TestEncoderReference(t *testing.T) {
 	for _, test := range []struct {
 		depth, vocabulary, b, n   int
 		bytes, mask, soft, blocks bool
@@ -79,60 +71,60 @@ func TestEncoderTwins(t *testing.T) {
 		t.Run(fmt.Sprintf("%+v", test), func(t *testing.T) {
 			t.Parallel()
 			gputest.CountCase()
-			b := newBench(t)
-			c := EncoderConfig{Depth: test.depth, NumTokens: OptionalInt(test.vocabulary), ConditionalRoutedTransformerBlockConfig: oddBlock()}
+			fx := newFixture(t)
+			c := EncoderConfig{Depth: test.depth, NumTokens: OptionalInt(test.vocabulary), ConditionalRoutedTransformerBlockConfig: primeBlock()}
 			if c.RouterStraightThrough = !test.soft; test.soft {
-				softly(&c.Router)
+				useSoftScores(&c.Router)
 			}
 			if test.blocks {
 				c.Router.RouteBlockSize = 20
 			}
-			e := create(b, NewEncoder, c)
+			e := mustNewSeeded(fx, NewEncoder, c)
 			var x []float32
 			var ids []int32
 			var tensor *Tensor
 			switch list, bytes := idsOf(5, test.b*test.n, max(test.vocabulary, 1)); {
 			case test.vocabulary == 0:
 				x = normal(3, test.b*test.n*c.Dim)
-				tensor = b.floats(x, test.b, test.n, c.Dim)
+				tensor = fx.floats(x, test.b, test.n, c.Dim)
 			case test.bytes:
 				for _, v := range bytes {
 					ids = append(ids, int32(v))
 				}
-				tensor = b.bytes(bytes, test.b, test.n)
+				tensor = fx.bytes(bytes, test.b, test.n)
 			default:
-				ids, tensor = list, b.ints(list, test.b, test.n)
+				ids, tensor = list, fx.ints(list, test.b, test.n)
 			}
 			var mask []uint8
 			o := BlockOptions{}
 			if test.mask {
-				mask = gappyMask(4, test.b, test.n)
-				o.Mask = b.bytes(mask, test.b, test.n)
+				mask = randomMaskWithGap(4, test.b, test.n)
+				o.Mask = fx.bytes(mask, test.b, test.n)
 			}
-			y := b.tensor(F32, test.b, test.n, c.Dim)
+			y := fx.tensor(F32, test.b, test.n, c.Dim)
 			require.NoError(t, e.Forward(y, tensor, o))
 			rc := ref.BlockConfig{AttentionConfig: refAttention(c.Attention()), NumHeavyFFTokens: c.NumHeavyFFTokens}
-			p := ref.Params(b.host(e.Parameters()))
-			b.twins(b.read(y), ref.Encoder(x, ids, mask, test.b, test.n, c.Depth, rc, p, ""),
+			p := ref.Params(fx.parameters(e.Parameters()))
+			fx.checkReference(fx.read(y), ref.Encoder(x, ids, mask, test.b, test.n, c.Depth, rc, p, ""),
 				ref.Encoder32(x, ids, mask, test.b, test.n, c.Depth, rc, p, ""))
 		})
 	}
 }
 
 // A block is an encoder's layer without embedding and norm.
-func TestBlockTwins(t *testing.T) {
+func TestBlockReference(t *testing.T) {
 	gputest.CountCase()
-	b, c := newBench(t), oddBlock()
-	m := create(b, NewConditionalRoutedTransformerBlock, c)
+	fx, c := newFixture(t), primeBlock()
+	m := mustNewSeeded(fx, NewConditionalRoutedTransformerBlock, c)
 	const items, n = 3, 53
-	x, mask, y := normal(1, items*n*c.Dim), gappyMask(2, items, n), b.tensor(F32, items, n, c.Dim)
+	x, mask, y := normal(1, items*n*c.Dim), randomMaskWithGap(2, items, n), fx.tensor(F32, items, n, c.Dim)
 	rc := ref.BlockConfig{AttentionConfig: refAttention(c.Attention()), NumHeavyFFTokens: c.NumHeavyFFTokens}
-	p := ref.Params(b.host(m.Parameters()))
+	p := ref.Params(fx.parameters(m.Parameters()))
 	run := func(o BlockOptions) {
 		t.Helper()
-		o.Mask = b.bytes(mask, items, n)
-		require.NoError(t, m.Forward(y, b.floats(x, items, n, c.Dim), o))
-		b.twins(b.read(y), ref.ConditionalRoutedTransformerBlock(x, mask, items, n, rc, p, ""),
+		o.Mask = fx.bytes(mask, items, n)
+		require.NoError(t, m.Forward(y, fx.floats(x, items, n, c.Dim), o))
+		fx.checkReference(fx.read(y), ref.ConditionalRoutedTransformerBlock(x, mask, items, n, rc, p, ""),
 			ref.ConditionalRoutedTransformerBlock32(x, mask, items, n, rc, p, ""))
 	}
 	run(BlockOptions{})
@@ -141,7 +133,7 @@ func TestBlockTwins(t *testing.T) {
 	run(BlockOptions{NumHeavyAttnTokensQ: 53, NumHeavyAttnTokensKV: 3, NumHeavyFFTokens: 17})
 }
 
-func TestAutoregressiveTransformerTwins(t *testing.T) {
+func TestAutoregressiveTransformerReference(t *testing.T) {
 	for _, test := range []struct {
 		depth, vocabulary, n int
 		causal               bool
@@ -149,17 +141,17 @@ func TestAutoregressiveTransformerTwins(t *testing.T) {
 		t.Run(fmt.Sprintf("%+v", test), func(t *testing.T) {
 			t.Parallel()
 			gputest.CountCase()
-			b := newBench(t)
+			fx := newFixture(t)
 			c := AutoregressiveTransformerConfig{
-				Depth: test.depth, NumTokens: test.vocabulary, FFMult: 1.3, ConditionalRoutedAutoregressiveAttentionConfig: evenAutoregressive(),
+				Depth: test.depth, NumTokens: test.vocabulary, FFMult: 1.3, ConditionalRoutedAutoregressiveAttentionConfig: rotaryAutoregressive(),
 			}
 			c.CausalQueryRouting = test.causal
-			m := create(b, NewAutoregressiveTransformer, c)
+			m := mustNewSeeded(fx, NewAutoregressiveTransformer, c)
 			ids, _ := idsOf(1, 2*test.n, test.vocabulary)
-			y := b.tensor(F32, 2, test.n, test.vocabulary)
-			require.NoError(t, m.Forward(y, b.ints(ids, 2, test.n), AutoregressiveOptions{}))
-			rc, p := refAutoregressive(c.ConditionalRoutedAutoregressiveAttentionConfig), ref.Params(b.host(m.Parameters()))
-			b.twins(b.read(y), ref.AutoregressiveTransformer(ids, 2, test.n, test.depth, rc, p, ""),
+			y := fx.tensor(F32, 2, test.n, test.vocabulary)
+			require.NoError(t, m.Forward(y, fx.ints(ids, 2, test.n), AutoregressiveOptions{}))
+			rc, p := refAutoregressive(c.ConditionalRoutedAutoregressiveAttentionConfig), ref.Params(fx.parameters(m.Parameters()))
+			fx.checkReference(fx.read(y), ref.AutoregressiveTransformer(ids, 2, test.n, test.depth, rc, p, ""),
 				ref.AutoregressiveTransformer32(ids, 2, test.n, test.depth, rc, p, ""))
 		})
 	}

@@ -11,20 +11,20 @@ import (
 // defaults (20 iterations, eps 0.03) that takes chosen tokens with logits below about -15, as with unit normal routing tokens and a large C.
 // Spec section 5: "Query rows that are not selected, masked rows included, get null_q_token".
 func TestChosenWithScoreZero(t *testing.T) {
-	b := newBench(t)
+	fx := newFixture(t)
 	const n, dim = 6, 2
 	x := []float32{1, 1, -100, 1, -200, 1, -300, 1, -400, 1, -500, 1} // of the three chosen the soft scores are 1, 0 and 0: exp(-100 / 0.03) is less than any float32
 	run := func(t *testing.T, m anyModule, forward func(y, x *Tensor) error, name string) {
-		b := &bench{t, b.dev}
-		b.write(m, name+"q_router.routing_token", []float32{1, 0})
+		fx := fx.sub(t)
+		fx.setParameter(m, name+"q_router.routing_token", []float32{1, 0})
 		for _, s := range m.Parameters() {
 			if s.Name == name+"null_q_token" {
-				b.write(m, s.Name, []float32{7, 7})
+				fx.setParameter(m, s.Name, []float32{7, 7})
 			}
 		}
-		y := b.tensor(F32, 1, n, dim)
-		require.NoError(t, forward(y, b.floats(x, 1, n, dim)))
-		got := b.read(y)
+		y := fx.tensor(F32, 1, n, dim)
+		require.NoError(t, forward(y, fx.floats(x, 1, n, dim)))
+		got := fx.read(y)
 		assert.Equal(t, []float32{0, 0}, got[4:6], "row 2 is chosen with score 0")
 		assert.Equal(t, []float32{7, 7}, got[6:8], "row 3 is not chosen")
 	}
@@ -32,14 +32,14 @@ func TestChosenWithScoreZero(t *testing.T) {
 		c := DefaultConditionalRoutedAttentionConfig()
 		c.Dim, c.NumHeavyTokensQ, c.NumHeavyTokensKV, c.HasLightAttn, c.RouterStraightThrough = dim, 3, 3, false, false
 		c.HeavyDimHead, c.HeavyHeads = 4, 1
-		m := create(&bench{t, b.dev}, NewConditionalRoutedAttention, c)
+		m := mustNewSeeded(fx.sub(t), NewConditionalRoutedAttention, c)
 		run(t, m, func(y, x *Tensor) error { return m.Forward(y, x, AttentionOptions{}) }, "")
 	})
 	t.Run("cross", func(t *testing.T) {
 		c := DefaultConditionalRoutedCrossAttentionConfig()
 		c.Dim, c.NumTokensQ, c.NumTokensKV, c.RouterStraightThrough = dim, 3, 3, false
 		c.DimHead, c.Heads = 4, 1
-		m := create(&bench{t, b.dev}, NewConditionalRoutedCrossAttention, c)
+		m := mustNewSeeded(fx.sub(t), NewConditionalRoutedCrossAttention, c)
 		run(t, m, func(y, x *Tensor) error { return m.Forward(y, x, x, CrossAttentionOptions{}) }, "")
 	})
 }

@@ -1,0 +1,246 @@
+package colt5
+
+import (
+	"math"
+	"testing"
+
+	"github.com/colt5-vulkan/colt5/internal/gputest"
+	"github.com/colt5-vulkan/colt5/vk"
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+)
+
+func TestInvalidCalls(t *testing.T) {
+	gputest.CountCase()
+	fx := newFixture(t)
+	config := DefaultConditionalRoutedFeedForwardConfig()
+	config.Dim, config.NumHeavyTokens = 8, 4
+	f := mustNew(fx, NewConditionalRoutedFeedForward, config)
+	rc := DefaultRouterConfig()
+	rc.Dim = 8
+	r := mustNew(fx, NewCoordinateDescentRouter, rc)
+	k := mustNew(fx, NewTopK, TopKConfig{K: 3, NIters: 2, Eps: 1, CoorDescentKRatio: 1, NonDifferentiable: true})
+	d := mustNew(fx, NewCoordinateDescent, CoordinateDescentConfig{K: 3, NIters: 2, Eps: 1, EpsDecay: 1})
+	x, y, flat, ints := fx.tensor(F32, 2, 10, 8), fx.tensor(F32, 2, 10, 8), fx.tensor(F32, 20, 8), fx.tensor(I32, 2, 10, 8)
+	mask, rows := fx.tensor(U8, 2, 9), fx.tensor(F32, 2, 10)
+	closed, err := NewTensor(fx.dev, F32, 2, 10, 8)
+	require.NoError(t, err)
+	require.NoError(t, closed.Close())
+	for want, err := range map[string]error{
+		"Forward: x is nil, want F32[* * 8]":                      f.Forward(y, nil, FeedForwardOptions{}),
+		"x is F32[20 8], want F32[* * 8]":                         f.Forward(y, flat, FeedForwardOptions{}),
+		"x is I32[2 10 8], want F32[* * 8]":                       f.Forward(y, ints, FeedForwardOptions{}),
+		"y is F32[20 8], want F32[2 10 8]":                        f.Forward(flat, x, FeedForwardOptions{}),
+		"y is nil, want F32[2 10 8]":                              f.Forward(nil, x, FeedForwardOptions{}),
+		"Mask is U8[2 9], want U8[2 10]":                          f.Forward(y, x, FeedForwardOptions{Mask: mask}),
+		"Mask is F32[2 10], want U8[2 10]":                        f.Forward(y, x, FeedForwardOptions{Mask: rows}),
+		"NumHeavyTokens is -1, want 0":                            f.Forward(y, x, FeedForwardOptions{NumHeavyTokens: -1}),
+		"closed":                                                  f.Forward(y, closed, FeedForwardOptions{}),
+		"tokens is 0, want 1":                                     r.Forward(Routing{Scores: rows}, x, 0, RoutingOptions{}),
+		"out asks for nothing":                                    r.Forward(Routing{}, x, 4, RoutingOptions{}),
+		"Indices is F32[2 10], want I32[2 1 4]":                   r.Forward(Routing{Indices: rows}, x, 4, RoutingOptions{}),
+		"Logits is F32[2 10], want F32[2 1 10]":                   r.Forward(Routing{Logits: rows}, x, 4, RoutingOptions{}),
+		"RoutingTokens is F32[2 10 8], want them exactly if":      r.Forward(Routing{Logits: rows}, x, 4, RoutingOptions{RoutingTokens: x}),
+		"x is nil, want F32":                                      k.Forward(TopKResult{Values: rows}, nil, nil),
+		"x is I32[2 10 8], want F32":                              k.Forward(TopKResult{Values: rows}, ints, nil),
+		"Values is F32[2 10], want F32[2 3]":                      k.Forward(TopKResult{Values: rows}, fx.tensor(F32, 2, 20), nil),
+		"TopK.Forward: out asks for nothing":                      k.Forward(TopKResult{}, rows, nil),
+		"mask is U8[2 9], want U8[2 10]":                          k.Forward(TopKResult{Values: rows}, rows, mask),
+		"CoorDescentValues is F32[2 10], want nil":                k.Forward(TopKResult{CoorDescentValues: rows}, rows, nil),
+		"s is F32[2 10 8], want F32[* *]":                         d.Forward(rows, x, nil),
+		"CoordinateDescent.Forward: y is F32[2 10 8], want F32[2": d.Forward(x, rows, nil),
+	} {
+		assert.ErrorContains(t, err, want)
+	}
+}
+
+// TestInvalidModuleCalls: arguments that do not fit.
+func TestInvalidModuleCalls(t *testing.T) {
+	gputest.CountCase()
+	fx := newFixture(t)
+	at, bl := mustNewSeeded(fx, NewConditionalRoutedAttention, smallAttention()), mustNewSeeded(fx, NewConditionalRoutedTransformerBlock, smallBlock())
+	au, cr := mustNewSeeded(fx, NewConditionalRoutedAutoregressiveAttention, smallAutoregressive()), mustNewSeeded(fx, NewConditionalRoutedCrossAttention, smallCross())
+	im, vi := mustNewSeeded(fx, NewConditionalRoutedImageAttention, smallImage()), mustNewSeeded(fx, NewConditionalRoutedViT, smallViT())
+	x, y, context, ints := fx.tensor(F32, 2, 10, 8), fx.tensor(F32, 2, 10, 8), fx.tensor(F32, 2, 30, 8), fx.tensor(I32, 2, 10, 8)
+	flat, wide, mask, short, longer := fx.tensor(F32, 20, 8), fx.tensor(F32, 2, 10, 9), fx.tensor(U8, 2, 10), fx.tensor(U8, 2, 9), fx.tensor(F32, 3, 30, 8)
+	img, odd, last, photo := fx.tensor(F32, 2, 8, 8, 12), fx.tensor(F32, 2, 8, 8, 10), fx.tensor(F32, 2, 8, 12, 8), fx.tensor(F32, 2, 3, 16, 24)
+	big, logits := fx.tensor(F32, 2, 3, 16, 26), fx.tensor(F32, 2, 5)
+	for want, err := range map[string]error{
+		"ConditionalRoutedAttention.Forward: x is nil, want F32[* * 8]":  at.Forward(y, nil, AttentionOptions{}),
+		"Attention.Forward: x is F32[20 8], want F32[* * 8]":             at.Forward(y, flat, AttentionOptions{}),
+		"Attention.Forward: x is I32[2 10 8], want F32[* * 8]":           at.Forward(y, ints, AttentionOptions{}),
+		"Attention.Forward: x is F32[2 10 9], want F32[* * 8]":           at.Forward(y, wide, AttentionOptions{}),
+		"Attention.Forward: y is nil, want F32[2 10 8]":                  at.Forward(nil, x, AttentionOptions{}),
+		"Attention.Forward: y is F32[2 30 8], want F32[2 10 8]":          at.Forward(context, x, AttentionOptions{}),
+		"Attention.Forward: Mask is U8[2 9], want U8[2 10]":              at.Forward(y, x, AttentionOptions{Mask: short}),
+		"Attention.Forward: Mask is F32[20 8], want U8[2 10]":            at.Forward(y, x, AttentionOptions{Mask: flat}),
+		"Attention.Forward: NumHeavyTokensQ is -1, want 0":               at.Forward(y, x, AttentionOptions{NumHeavyTokensQ: -1}),
+		"Attention.Forward: NumHeavyTokensKV is -2, want 0":              at.Forward(y, x, AttentionOptions{NumHeavyTokensKV: -2}),
+		"Block.Forward: x is F32[2 10 9], want F32[* * 8]":               bl.Forward(y, wide, BlockOptions{}),
+		"Block.Forward: y is F32[20 8], want F32[2 10 8]":                bl.Forward(flat, x, BlockOptions{}),
+		"Block.Forward: Mask is U8[2 9], want U8[2 10]":                  bl.Forward(y, x, BlockOptions{Mask: short}),
+		"NumHeavyAttnTokensQ is -1, want 0":                              bl.Forward(y, x, BlockOptions{NumHeavyAttnTokensQ: -1}),
+		"NumHeavyAttnTokensKV is -1, want 0":                             bl.Forward(y, x, BlockOptions{NumHeavyAttnTokensKV: -1}),
+		"NumHeavyFFTokens is -1, want 0":                                 bl.Forward(y, x, BlockOptions{NumHeavyFFTokens: -1}),
+		"AutoregressiveAttention.Forward: x is I32[2 10 8], want F32":    au.Forward(y, ints, AutoregressiveOptions{}),
+		"AutoregressiveAttention.Forward: y is F32[2 10 9], want F32[2":  au.Forward(wide, x, AutoregressiveOptions{}),
+		"AutoregressiveAttention.Forward: NumHeavyTokensQ is -1, want":   au.Forward(y, x, AutoregressiveOptions{NumHeavyTokensQ: -1}),
+		"AutoregressiveAttention.Forward: NumHeavyTokensKV is -1, want":  au.Forward(y, x, AutoregressiveOptions{NumHeavyTokensKV: -1}),
+		"CrossAttention.Forward: x is nil, want F32[* * 8]":              cr.Forward(y, nil, context, CrossAttentionOptions{}),
+		"CrossAttention.Forward: context is nil, want F32[2 * 8]":        cr.Forward(y, x, nil, CrossAttentionOptions{}),
+		"CrossAttention.Forward: context is F32[3 30 8], want F32[2":     cr.Forward(y, x, longer, CrossAttentionOptions{}),
+		"CrossAttention.Forward: context is F32[2 10 9], want F32[2":     cr.Forward(y, x, wide, CrossAttentionOptions{}),
+		"CrossAttention.Forward: y is F32[2 30 8], want F32[2 10 8]":     cr.Forward(context, x, context, CrossAttentionOptions{}),
+		"CrossAttention.Forward: Mask is U8[2 9], want U8[2 10]":         cr.Forward(y, x, context, CrossAttentionOptions{Mask: short}),
+		"CrossAttention.Forward: ContextMask is U8[2 10], want U8[2 30]": cr.Forward(y, x, context, CrossAttentionOptions{ContextMask: mask}),
+		"NumTokensQ is -1, want 0":                                       cr.Forward(y, x, context, CrossAttentionOptions{NumTokensQ: -1}),
+		"NumTokensKV is -1, want 0":                                      cr.Forward(y, x, context, CrossAttentionOptions{NumTokensKV: -1}),
+		"ImageAttention.Forward: x is F32[2 10 8], want F32[* 8 * *]":    im.Forward(img, x, ImageOptions{}),
+		"ImageAttention.Forward: x is F32[2 3 16 24], want F32[* 8 * *]": im.Forward(photo, photo, ImageOptions{}),
+		"ImageAttention.Forward: y is F32[2 8 12 8], want F32[2 8 8 12]": im.Forward(last, img, ImageOptions{}),
+		"the image is 8 by 10 pixels, want multiples of LightWindowSize": im.Forward(odd, odd, ImageOptions{}),
+		"ImageAttention.Forward: NumHeavyTokensQ is -1, want 0":          im.Forward(img, img, ImageOptions{NumHeavyTokensQ: -1}),
+		"ImageAttention.Forward: NumHeavyTokensKV is -1, want 0":         im.Forward(img, img, ImageOptions{NumHeavyTokensKV: -1}),
+		"ViT.Forward: x is F32[2 3 16 26], want F32[* 3 16 24]":          vi.Forward(logits, big),
+		"ViT.Forward: x is nil, want F32[* 3 16 24]":                     vi.Forward(logits, nil),
+		"ViT.Forward: y is F32[20 8], want F32[2 5]":                     vi.Forward(flat, photo),
+		"ViT.Forward: y is nil, want F32[2 5]":                           vi.Forward(nil, photo),
+	} {
+		assert.ErrorContains(t, err, want)
+	}
+}
+
+// TestInvalidTokenIDs: ids of wrong types, and ids outside the vocabulary, which are counted and never read elsewhere.
+func TestInvalidTokenIDs(t *testing.T) {
+	gputest.CountCase()
+	fx := newFixture(t)
+	config, text := smallEncoder(), smallTransformer()
+	en, plain := mustNewSeeded(fx, NewEncoder, config), config
+	plain.NumTokens = 0
+	floats := mustNewSeeded(fx, NewEncoder, plain)
+	config.NumTokens, text.NumTokens = 100, 100
+	few, next := mustNewSeeded(fx, NewEncoder, config), mustNewSeeded(fx, NewAutoregressiveTransformer, text)
+	x, y, logits, bytes := fx.tensor(F32, 2, 10, 8), fx.tensor(F32, 2, 10, 8), fx.tensor(F32, 2, 10, 100), fx.bytes(make([]uint8, 20), 2, 10)
+	ids, err := FromInt32(fx.dev, make([]int32, 20), 2, 10)
+	require.NoError(t, err)
+	fx.closeAtEnd(ids)
+	for want, err := range map[string]error{
+		"Encoder.Forward: x is F32[2 10 8], want I32[* *]":                  en.Forward(y, x, BlockOptions{}),
+		"Encoder.Forward: x is nil, want I32[* *]":                          en.Forward(y, nil, BlockOptions{}),
+		"Encoder.Forward: x is U8[2 10], want I32[* *]":                     few.Forward(y, bytes, BlockOptions{}),
+		"Encoder.Forward: x is I32[2 10], want F32[* * 8]":                  floats.Forward(y, ids, BlockOptions{}),
+		"Encoder.Forward: y is nil, want F32[2 10 8]":                       en.Forward(nil, ids, BlockOptions{}),
+		"Encoder.Forward: Mask is F32[2 10 8], want U8[2 10]":               en.Forward(y, ids, BlockOptions{Mask: x}),
+		"Encoder.Forward: NumHeavyFFTokens is -1":                           en.Forward(y, ids, BlockOptions{NumHeavyFFTokens: -1}),
+		"AutoregressiveTransformer.Forward: x is U8[2 10], want I32[* *]":   next.Forward(logits, bytes, AutoregressiveOptions{}),
+		"AutoregressiveTransformer.Forward: x is F32[2 10 8], want I32[* *": next.Forward(logits, x, AutoregressiveOptions{}),
+		"AutoregressiveTransformer.Forward: y is F32[2 10 8], want F32[2 1": next.Forward(y, ids, AutoregressiveOptions{}),
+		"AutoregressiveTransformer.Forward: NumHeavyTokensQ is -1":          next.Forward(logits, ids, AutoregressiveOptions{NumHeavyTokensQ: -1}),
+	} {
+		assert.ErrorContains(t, err, want)
+	}
+	list := make([]int32, 20)
+	list[3], list[4], list[19] = 100, -1, math.MinInt32
+	require.NoError(t, ids.Write(list))
+	assert.ErrorContains(t, few.Forward(y, ids, BlockOptions{}), "Encoder.Forward: x holds 3 token ids outside the vocabulary of 100")
+	assert.ErrorContains(t, next.Forward(logits, ids, AutoregressiveOptions{}), "x holds 3 token ids outside the vocabulary of 100")
+	_, err = few.LastCall()
+	assert.Error(t, err, "the call that failed is not the last one")
+	list[3], list[4], list[19] = 99, 0, 1
+	require.NoError(t, ids.Write(list))
+	assert.NoError(t, few.Forward(y, ids, BlockOptions{}))
+	assert.NoError(t, next.Forward(logits, ids, AutoregressiveOptions{}))
+}
+
+// Tensors of another device and closed modules are refused.
+func TestOtherDeviceAndClosed(t *testing.T) {
+	gputest.CountCase()
+	fx := newFixture(t)
+	other, err := vk.Open(vk.Options{CacheDir: "-"})
+	require.NoError(t, err)
+	defer func() { assert.NoError(t, other.Close()) }()
+	foreign, err := NewTensor(other, F32, 2, 10, 8)
+	require.NoError(t, err)
+	defer foreign.Close()
+	config := DefaultConditionalRoutedFeedForwardConfig()
+	config.Dim, config.NumHeavyTokens = 8, 4
+	f, err := NewConditionalRoutedFeedForward(fx.dev, config)
+	require.NoError(t, err)
+	x := fx.tensor(F32, 2, 10, 8)
+	assert.ErrorContains(t, f.Forward(x, foreign, FeedForwardOptions{}), "x is on another device")
+	assert.ErrorContains(t, f.Forward(foreign, x, FeedForwardOptions{}), "y is on another device")
+	require.NoError(t, f.Close())
+	require.NoError(t, f.Close())
+	y := fx.tensor(F32, 2, 10, 8)
+	assert.ErrorIs(t, f.Forward(y, x, FeedForwardOptions{}), vk.ErrClosed)
+	assert.ErrorIs(t, f.Load("x"), vk.ErrClosed)
+	assert.ErrorIs(t, f.Save("x"), vk.ErrClosed)
+	assert.ErrorIs(t, f.Init(1), vk.ErrClosed)
+	_, err = f.LastCall()
+	assert.ErrorIs(t, err, vk.ErrClosed)
+	assert.NoError(t, (*ConditionalRoutedFeedForward)(nil).Close())
+	assert.NoError(t, (*CoordinateDescentRouter)(nil).Close())
+	assert.NoError(t, (*TopK)(nil).Close())
+	assert.NoError(t, (*CoordinateDescent)(nil).Close())
+	var nowhere *vk.Device
+	_, err = NewConditionalRoutedFeedForward(nowhere, config)
+	assert.ErrorContains(t, err, "device is nil")
+	_, err = NewCoordinateDescentRouter(nowhere, DefaultRouterConfig())
+	assert.ErrorContains(t, err, "device is nil")
+	_, err = NewTopK(nowhere, TopKConfig{K: 1})
+	assert.ErrorContains(t, err, "device is nil")
+	_, err = NewCoordinateDescent(nowhere, CoordinateDescentConfig{})
+	assert.ErrorContains(t, err, "device is nil")
+}
+
+// TestOtherDeviceAndClosedModules: tensors of another device, the output over the input, and closed modules are refused.
+func TestOtherDeviceAndClosedModules(t *testing.T) {
+	gputest.CountCase()
+	fx := newFixture(t)
+	other, err := vk.Open(vk.Options{CacheDir: "-"})
+	require.NoError(t, err)
+	t.Cleanup(func() { assert.NoError(t, other.Close()) })
+	for _, s := range fx.testModules(F32) {
+		y, in := fx.upload(s, 1, s.randomInput(1, 1, true))
+		foreign := func(like *Tensor) *Tensor {
+			x, err := NewTensor(other, like.dtype, like.shape...)
+			require.NoError(t, err)
+			t.Cleanup(func() { assert.NoError(t, x.Close()) })
+			return x
+		}
+		elsewhere := in
+		elsewhere.x = foreign(in.x)
+		assert.ErrorContains(t, s.forward(y, elsewhere), "x is on another device", s.name)
+		assert.ErrorContains(t, s.forward(foreign(y), in), "y is on another device", s.name)
+		if in.mask != nil {
+			elsewhere = in
+			elsewhere.mask = foreign(in.mask)
+			assert.ErrorContains(t, s.forward(y, elsewhere), "Mask is on another device", s.name)
+		}
+		if in.context != nil {
+			elsewhere = in
+			elsewhere.context = foreign(in.context)
+			assert.ErrorContains(t, s.forward(y, elsewhere), "context is on another device", s.name)
+			elsewhere = in
+			elsewhere.contextMask = foreign(in.contextMask)
+			assert.ErrorContains(t, s.forward(y, elsewhere), "ContextMask is on another device", s.name)
+		}
+		if in.x.dtype == F32 && in.x.Len() == y.Len() {
+			assert.ErrorContains(t, s.forward(in.x, in), "overlapping", s.name)
+			assert.NoError(t, s.forward(y, in), "the plan works on after a refused call")
+		}
+		require.NoError(t, s.module.Close())
+		require.NoError(t, s.module.Close())
+		assert.ErrorIs(t, s.forward(y, in), vk.ErrClosed, s.name)
+		assert.ErrorIs(t, s.module.Load("x"), vk.ErrClosed, s.name)
+		assert.ErrorIs(t, s.module.Save("x"), vk.ErrClosed, s.name)
+		assert.ErrorIs(t, s.module.Init(1), vk.ErrClosed, s.name)
+		_, err := s.module.LastCall()
+		assert.ErrorIs(t, err, vk.ErrClosed, s.name)
+		_, err = s.module.LastRouting()
+		assert.ErrorIs(t, err, vk.ErrClosed, s.name)
+	}
+	for _, k := range moduleTypes(F32) {
+		assert.NoError(t, k.nilModule.Close())
+	}
+}

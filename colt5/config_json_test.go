@@ -1,0 +1,108 @@
+package colt5
+
+import (
+	"encoding/json"
+	"testing"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+)
+
+func TestConfigJSON(t *testing.T) {
+	var c ConditionalRoutedFeedForwardConfig
+	require.NoError(t, json.Unmarshal([]byte(`{"dim": 32, "num_heavy_tokens": 5, "router_kwargs": {"eps_init": null, "eps": 1.0, "route_block_size": 7}}`), &c))
+	want := DefaultConditionalRoutedFeedForwardConfig()
+	want.Dim, want.NumHeavyTokens, want.Router.EpsInit, want.Router.Eps, want.Router.RouteBlockSize = 32, 5, 0, 1, 7
+	assert.Equal(t, want, c)
+	text, err := json.Marshal(c)
+	require.NoError(t, err)
+	var again ConditionalRoutedFeedForwardConfig
+	require.NoError(t, json.Unmarshal(text, &again))
+	assert.Equal(t, c, again)
+	for text, want := range map[string]string{
+		`{"dim": 32, "heads": 5}`:             `unknown field "heads"`,
+		`{"router_kwargs": {"epsilon": 1}}`:   `unknown field "epsilon"`,
+		`{"dim": "big"}`:                      "cannot unmarshal string",
+		`{"router_kwargs": {"eps_init": ""}}`: "cannot unmarshal string",
+		`[]`:                                  "cannot unmarshal array",
+	} {
+		assert.ErrorContains(t, json.Unmarshal([]byte(text), &c), want)
+	}
+	var r RouterConfig
+	require.NoError(t, json.Unmarshal([]byte(`{"dim": 8, "straight_through": false, "eps_init": null}`), &r))
+	assert.False(t, r.StraightThrough)
+	assert.Zero(t, r.EpsInit)
+	assert.Equal(t, 20, r.NIters)
+}
+
+// roundTrip: JSON of a config gives the config again; what is left out has its default; an unknown key is an error.
+func roundTrip[C any](t *testing.T, changed, defaults C) {
+	t.Helper()
+	text, err := json.Marshal(changed)
+	require.NoError(t, err)
+	var again C
+	require.NoError(t, json.Unmarshal(text, &again))
+	assert.Equal(t, changed, again)
+	require.NoError(t, json.Unmarshal([]byte("{}"), &again), "what was there before is gone")
+	assert.Equal(t, defaults, again)
+	for text, want := range map[string]string{
+		`{"dimension": 3}`: `unknown field "dimension"`, `{"router_kwargs": {"epsilon": 1}}`: `unknown field "epsilon"`,
+		`{"dim": "big"}`: "cannot unmarshal string", `[]`: "cannot unmarshal array", `{"dim": 1.5}`: "cannot unmarshal number",
+	} {
+		assert.ErrorContains(t, json.Unmarshal([]byte(text), &again), want)
+	}
+}
+
+func TestModuleConfigJSON(t *testing.T) {
+	attention, cross, image, vit := smallAttention(), smallCross(), smallImage(), smallViT()
+	attention.Router.RouteBlockSize, attention.HasLightAttn, attention.Router.EpsInit = 7, false, 0
+	cross.RouteBlockSize, image.RouteScope, vit.RouteScope = 5, RouteScopeWindow, RouteScopeWindow
+	roundTrip(t, attention, DefaultConditionalRoutedAttentionConfig())
+	roundTrip(t, smallBlock(), DefaultConditionalRoutedTransformerBlockConfig())
+	roundTrip(t, smallEncoder(), DefaultEncoderConfig())
+	roundTrip(t, cross, DefaultConditionalRoutedCrossAttentionConfig())
+	roundTrip(t, smallAutoregressive(), DefaultConditionalRoutedAutoregressiveAttentionConfig())
+	roundTrip(t, smallTransformer(), DefaultAutoregressiveTransformerConfig())
+	roundTrip(t, image, DefaultConditionalRoutedImageAttentionConfig())
+	roundTrip(t, vit, DefaultConditionalRoutedViTConfig())
+	roundTrip(t, smallFeedForward(), DefaultConditionalRoutedFeedForwardConfig())
+}
+
+// TestReferenceDefaults: the defaults that the specification lists.
+func TestReferenceDefaults(t *testing.T) {
+	var c ConditionalRoutedTransformerBlockConfig
+	require.NoError(t, json.Unmarshal([]byte(`{
+		"light_dim_head": 64, "light_heads": 8, "light_window_size": 128, "heavy_dim_head": 64, "heavy_heads": 8, "light_ff_mult": 0.5, "heavy_ff_mult": 4,
+		"use_null_q_tokens": true, "router_straight_through": true, "num_routed_kv": 1, "rotary_emb": false, "multiply_keys_by_score": false,
+		"multiply_queries_by_score": false, "router_kwargs": {"n_iters": 20, "fetch_k_ratio": 1.125, "eps": 0.03, "eps_init": 4, "eps_decay": 0.7,
+		"cosine_sim_routing": false, "cosine_sim_scale": 8, "route_block_size": null}}`), &c))
+	assert.Equal(t, DefaultConditionalRoutedTransformerBlockConfig(), c)
+	assert.True(t, DefaultConditionalRoutedAttentionConfig().HasLightAttn)
+	cross, image, vit, text := DefaultConditionalRoutedCrossAttentionConfig(), DefaultConditionalRoutedImageAttentionConfig(),
+		DefaultConditionalRoutedViTConfig(), DefaultAutoregressiveTransformerConfig()
+	assert.Equal(t, [3]int{64, 8, 1}, [3]int{cross.DimHead, cross.Heads, cross.KVRoutingTokens})
+	assert.Equal(t, RouteScopeImage, image.RouteScope)
+	assert.False(t, image.ChannelFirst)
+	assert.Equal(t, 3, vit.Channels)
+	assert.Equal(t, 1.0, vit.Router.Eps)
+	assert.True(t, text.RotaryEmb)
+	assert.Equal(t, 4.0, text.FFMult)
+	assert.Equal(t, 256, text.NumTokens)
+	assert.Zero(t, DefaultConditionalRoutedAutoregressiveAttentionConfig().HeavyWindowSize, "that of the light branch")
+}
+
+// Sizes in JSON are one number, or height and width.
+func TestSizeJSON(t *testing.T) {
+	var c ConditionalRoutedViTConfig
+	require.NoError(t, json.Unmarshal([]byte(`{"image_size": [32, 48], "patch_size": 8}`), &c))
+	assert.Equal(t, Size{32, 48}, c.ImageSize)
+	assert.Equal(t, Square(8), c.PatchSize)
+	for size, want := range map[Size]string{Square(8): "8", {32, 48}: "[32,48]"} {
+		text, err := json.Marshal(size)
+		require.NoError(t, err)
+		assert.Equal(t, want, string(text))
+	}
+	for _, text := range []string{`"32"`, `[1]`, `[1, 2, 3]`, `{}`, `1.5`, `[1, "2"]`} {
+		assert.ErrorContains(t, json.Unmarshal([]byte(`{"image_size": `+text+`}`), &c), "want a number or [height, width]", text)
+	}
+}

@@ -1,0 +1,281 @@
+package colt5
+
+import (
+	"math/rand/v2"
+	"reflect"
+	"slices"
+
+	"github.com/colt5-vulkan/colt5/vk"
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+)
+
+// moduleCase is a small module with a description of its inputs, for tests that run on every module.
+type moduleCase struct {
+	name       string
+	module     anyModule
+	x, y       []int // shapes without the batch dimension
+	vocabulary int   // x holds token ids below this number, as U8; 0: x holds floats
+	masked     bool  // Forward takes a mask of x's tokens
+	context    []int // shape of the context without the batch dimension; nil: Forward takes no context
+	n          int   // argument of memory: tokens, or the height of an image; 0: the config fixes the size
+
+	forward func(y *Tensor, in callInputs) error
+	memory  func(caps vk.Caps, b, n int) (Memory, error)
+}
+
+// callInputs are the input tensors of a call; those that the module does not take are nil.
+type callInputs struct{ x, mask, context, contextMask *Tensor }
+
+const (
+	smallN   = 48
+	smallDim = 8
+)
+
+func smallAttention() ConditionalRoutedAttentionConfig {
+	c := DefaultConditionalRoutedAttentionConfig()
+	c.Dim, c.NumHeavyTokensQ, c.NumHeavyTokensKV, c.LightDimHead, c.LightHeads, c.LightWindowSize = smallDim, 6, 9, 4, 2, 8
+	c.HeavyDimHead, c.HeavyHeads, c.NumRoutedKV = 4, 2, 2
+	return c
+}
+
+func smallFeedForward() ConditionalRoutedFeedForwardConfig {
+	c := DefaultConditionalRoutedFeedForwardConfig()
+	c.Dim, c.NumHeavyTokens, c.HeavyFFMult, c.LightFFMult = smallDim, 7, 2, 1
+	return c
+}
+
+func smallBlock() ConditionalRoutedTransformerBlockConfig {
+	a, f, c := smallAttention(), smallFeedForward(), DefaultConditionalRoutedTransformerBlockConfig()
+	c.Dim, c.NumHeavyAttnTokensQ, c.NumHeavyAttnTokensKV, c.NumHeavyFFTokens = smallDim, a.NumHeavyTokensQ, a.NumHeavyTokensKV, f.NumHeavyTokens
+	c.LightDimHead, c.LightHeads, c.LightWindowSize = a.LightDimHead, a.LightHeads, a.LightWindowSize
+	c.HeavyDimHead, c.HeavyHeads, c.NumRoutedKV, c.LightFFMult, c.HeavyFFMult = a.HeavyDimHead, a.HeavyHeads, a.NumRoutedKV, f.LightFFMult, f.HeavyFFMult
+	return c
+}
+
+func smallEncoder() EncoderConfig {
+	return EncoderConfig{Depth: 2, NumTokens: 256, ConditionalRoutedTransformerBlockConfig: smallBlock()}
+}
+
+func smallCross() ConditionalRoutedCrossAttentionConfig {
+	c := DefaultConditionalRoutedCrossAttentionConfig()
+	c.Dim, c.NumTokensQ, c.NumTokensKV, c.DimHead, c.Heads, c.KVRoutingTokens = smallDim, 6, 9, 4, 2, 2
+	return c
+}
+
+func smallAutoregressive() ConditionalRoutedAutoregressiveAttentionConfig {
+	c := DefaultConditionalRoutedAutoregressiveAttentionConfig()
+	c.Dim, c.NumHeavyTokensQ, c.NumHeavyTokensKV, c.LightDimHead, c.LightHeads, c.LightWindowSize = smallDim, 5, 9, 4, 2, 8
+	c.HeavyWindowSize, c.HeavyDimHead, c.HeavyHeads, c.NumRoutedKV, c.RotaryEmb, c.CausalQueryRouting = 16, 4, 2, 2, true, true
+	return c
+}
+
+func smallTransformer() AutoregressiveTransformerConfig {
+	return AutoregressiveTransformerConfig{
+		Depth: 2, NumTokens: 256, FFMult: 2, ConditionalRoutedAutoregressiveAttentionConfig: smallAutoregressive(),
+	}
+}
+
+func smallImage() ConditionalRoutedImageAttentionConfig {
+	c := DefaultConditionalRoutedImageAttentionConfig()
+	c.Dim, c.NumHeavyTokensQ, c.NumHeavyTokensKV, c.LightDimHead, c.LightHeads, c.LightWindowSize = smallDim, 6, 9, 4, 2, 4
+	c.HeavyDimHead, c.HeavyHeads, c.NumRoutedKV, c.ChannelFirst = 4, 2, 2, true
+	return c
+}
+
+func smallViT() ConditionalRoutedViTConfig {
+	c := DefaultConditionalRoutedViTConfig()
+	c.ImageSize, c.PatchSize, c.NumClasses, c.Dim, c.Depth = Size{16, 24}, Square(2), 5, smallDim, 2
+	c.AttnNumHeavyTokensQ, c.AttnNumHeavyTokensKV, c.AttnNumRoutedKV, c.AttnHeavyDimHead, c.AttnHeavyHeads = 6, 9, 2, 4, 2
+	c.AttnLightDimHead, c.AttnLightHeads, c.AttnLightWindowSize = 4, 2, 4
+	c.FFNumHeavyTokens, c.FFHeavyMult, c.FFLightMult = 7, 2, 1
+	return c
+}
+
+// moduleType is a moduleCase whose module is not created yet.
+type moduleType struct {
+	moduleCase
+	create      func(fx *fixture) moduleCase
+	checkConfig func(fx *fixture) // checks that Config returns the config that was passed to New
+	nilModule   closer            // a nil pointer of the module's type
+}
+
+func newModuleType[C any, M interface {
+	anyModule
+	Config() C
+}](s moduleCase, c C, make func(*vk.Device, C) (M, error), forward func(m M, y *Tensor, in callInputs) error) moduleType {
+	var none M
+	return moduleType{moduleCase: s, nilModule: none,
+		create: func(fx *fixture) moduleCase {
+			fx.t.Helper()
+			s, m := s, mustNewSeeded(fx, make, c)
+			s.module, s.forward = m, func(y *Tensor, in callInputs) error { return forward(m, y, in) }
+			return s
+		},
+		checkConfig: func(fx *fixture) { assert.Equal(fx.t, c, mustNewSeeded(fx, make, c).Config()) },
+	}
+}
+
+// moduleTypes lists all modules with weights, with a config of precision p.
+func moduleTypes(p DType) []moduleType {
+	tokens, image := []int{smallN, smallDim}, []int{smallDim, 8, 12}
+	return []moduleType{
+		newModuleType(moduleCase{name: "feedforward", x: tokens, y: tokens, masked: true, n: smallN, memory: withPrecision(p, smallFeedForward()).Memory},
+			withPrecision(p, smallFeedForward()), NewConditionalRoutedFeedForward, func(m *ConditionalRoutedFeedForward, y *Tensor, in callInputs) error {
+				return m.Forward(y, in.x, FeedForwardOptions{Mask: in.mask})
+			}),
+		newModuleType(moduleCase{name: "attention", x: tokens, y: tokens, masked: true, n: smallN, memory: withPrecision(p, smallAttention()).Memory},
+			withPrecision(p, smallAttention()), NewConditionalRoutedAttention, func(m *ConditionalRoutedAttention, y *Tensor, in callInputs) error {
+				return m.Forward(y, in.x, AttentionOptions{Mask: in.mask})
+			}),
+		newModuleType(moduleCase{name: "block", x: tokens, y: tokens, masked: true, n: smallN, memory: withPrecision(p, smallBlock()).Memory},
+			withPrecision(p, smallBlock()), NewConditionalRoutedTransformerBlock, func(m *ConditionalRoutedTransformerBlock, y *Tensor, in callInputs) error {
+				return m.Forward(y, in.x, BlockOptions{Mask: in.mask})
+			}),
+		newModuleType(moduleCase{name: "encoder", x: tokens[:1], y: tokens, vocabulary: 256, masked: true, n: smallN, memory: withPrecision(p, smallEncoder()).Memory},
+			withPrecision(p, smallEncoder()), NewEncoder, func(m *Encoder, y *Tensor, in callInputs) error {
+				return m.Forward(y, in.x, BlockOptions{Mask: in.mask})
+			}),
+		newModuleType(moduleCase{name: "cross", x: tokens, y: tokens, masked: true, context: []int{70, smallDim},
+			n: smallN, memory: func(caps vk.Caps, b, n int) (Memory, error) {
+				return withPrecision(p, smallCross()).Memory(caps, b, n, 70)
+			}},
+			withPrecision(p, smallCross()), NewConditionalRoutedCrossAttention, func(m *ConditionalRoutedCrossAttention, y *Tensor, in callInputs) error {
+				return m.Forward(y, in.x, in.context, CrossAttentionOptions{Mask: in.mask, ContextMask: in.contextMask})
+			}),
+		newModuleType(moduleCase{name: "autoregressive", x: tokens, y: tokens, n: smallN, memory: withPrecision(p, smallAutoregressive()).Memory},
+			withPrecision(p, smallAutoregressive()), NewConditionalRoutedAutoregressiveAttention,
+			func(m *ConditionalRoutedAutoregressiveAttention, y *Tensor, in callInputs) error {
+				return m.Forward(y, in.x, AutoregressiveOptions{})
+			}),
+		newModuleType(moduleCase{name: "autoregressive transformer", x: tokens[:1], y: []int{smallN, 256}, vocabulary: 256, n: smallN, memory: withPrecision(p, smallTransformer()).Memory},
+			withPrecision(p, smallTransformer()), NewAutoregressiveTransformer, func(m *AutoregressiveTransformer, y *Tensor, in callInputs) error {
+				return m.Forward(y, in.x, AutoregressiveOptions{})
+			}),
+		newModuleType(moduleCase{name: "image", x: image, y: image,
+			n: 8, memory: func(caps vk.Caps, b, height int) (Memory, error) {
+				return withPrecision(p, smallImage()).Memory(caps, b, height, 12)
+			}},
+			withPrecision(p, smallImage()), NewConditionalRoutedImageAttention, func(m *ConditionalRoutedImageAttention, y *Tensor, in callInputs) error {
+				return m.Forward(y, in.x, ImageOptions{})
+			}),
+		newModuleType(moduleCase{name: "vit", x: []int{3, 16, 24}, y: []int{5},
+			memory: func(caps vk.Caps, b, _ int) (Memory, error) { return withPrecision(p, smallViT()).Memory(caps, b) }},
+			withPrecision(p, smallViT()), NewConditionalRoutedViT, func(m *ConditionalRoutedViT, y *Tensor, in callInputs) error { return m.Forward(y, in.x) }),
+	}
+}
+
+// withPrecision returns a config with another precision.
+func withPrecision[C any](p DType, c C) C {
+	reflect.ValueOf(&c).Elem().FieldByName("Precision").SetUint(uint64(p))
+	return c
+}
+
+// testModules creates a small module of every type.
+func (fx *fixture) testModules(p DType) (list []moduleCase) {
+	fx.t.Helper()
+	for _, k := range moduleTypes(p) {
+		list = append(list, k.create(fx))
+	}
+	return list
+}
+
+// inputData is the contents of callInputs.
+type inputData struct {
+	x                 []float32
+	ids               []uint8 // instead of x, if the module has a vocabulary
+	mask, contextMask []uint8
+	context           []float32
+}
+
+// randomInput returns random inputs for b items. Masks are included only if masks is true and the module takes them.
+func (s moduleCase) randomInput(seed uint64, b int, masks bool) inputData {
+	var v inputData
+	if s.vocabulary > 0 {
+		r := rand.New(rand.NewPCG(seed, 3))
+		v.ids = make([]uint8, b*product(s.x))
+		for i := range v.ids {
+			v.ids[i] = uint8(r.IntN(s.vocabulary))
+		}
+	} else {
+		v.x = normal(seed, b*product(s.x))
+	}
+	if s.context != nil {
+		v.context = normal(seed+1, b*product(s.context))
+	}
+	if masks && s.masked {
+		v.mask = randomMask(seed, b, s.x[0])
+		if s.context != nil {
+			v.contextMask = randomMask(seed+1, b, s.context[0])
+		}
+	}
+	return v
+}
+
+func product(shape []int) int {
+	n := 1
+	for _, d := range shape {
+		n *= d
+	}
+	return n
+}
+
+// upload creates the tensors of a call for a batch of items; the contents of y are undefined.
+func (fx *fixture) upload(s moduleCase, items int, v inputData) (*Tensor, callInputs) {
+	fx.t.Helper()
+	batch := func(shape []int) []int { return append([]int{items}, shape...) }
+	var in callInputs
+	if s.vocabulary > 0 {
+		in.x = fx.bytes(v.ids, batch(s.x)...)
+	} else {
+		in.x = fx.floats(v.x, batch(s.x)...)
+	}
+	if v.mask != nil {
+		in.mask = fx.bytes(v.mask, items, s.x[0])
+	}
+	if s.context != nil {
+		in.context = fx.floats(v.context, batch(s.context)...)
+	}
+	if v.contextMask != nil {
+		in.contextMask = fx.bytes(v.contextMask, items, s.context[0])
+	}
+	return fx.tensor(F32, batch(s.y)...), in
+}
+
+// run returns the output of a call. It fails if an element is not written or not finite, or if x changed.
+func (fx *fixture) run(s moduleCase, items int, v inputData) []float32 {
+	fx.t.Helper()
+	y, in := fx.upload(s, items, v)
+	require.NoError(fx.t, y.Write(nanFill(y.Len())))
+	require.NoError(fx.t, s.forward(y, in))
+	if in.x.DType() == F32 {
+		require.Equal(fx.t, v.x, fx.read(in.x), "x changed")
+	}
+	return fx.readFinite(y)
+}
+
+// item returns the input of item j as a batch of one.
+func (s moduleCase) item(v inputData, j, items int) inputData {
+	return inputData{batchItem(v.x, j, items), batchItem(v.ids, j, items), batchItem(v.mask, j, items), batchItem(v.contextMask, j, items), batchItem(v.context, j, items)}
+}
+
+func batchItem[E any](list []E, j, items int) []E {
+	n := len(list) / items
+	return slices.Clone(list[j*n : (j+1)*n])
+}
+
+// withItem returns v with item j taken from other.
+func (s moduleCase) withItem(v, other inputData, j, items int) inputData {
+	return inputData{
+		replaceItem(v.x, other.x, j, items), replaceItem(v.ids, other.ids, j, items), replaceItem(v.mask, other.mask, j, items),
+		replaceItem(v.contextMask, other.contextMask, j, items), replaceItem(v.context, other.context, j, items),
+	}
+}
+
+func replaceItem[E any](list, other []E, j, items int) []E {
+	if list == nil {
+		return nil
+	}
+	n := len(list) / items
+	return slices.Concat(list[:j*n], other[j*n:(j+1)*n], list[(j+1)*n:])
+}

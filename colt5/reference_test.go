@@ -1,0 +1,289 @@
+package colt5
+
+import (
+	"encoding/json"
+	"testing"
+
+	"github.com/colt5-vulkan/colt5/internal/gputest"
+	"github.com/colt5-vulkan/colt5/internal/ref"
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+)
+
+// The tests of this file and of reference_stacks_test.go compare modules with their CPU references where no golden case exists: prime dimensions, a
+// single token, masks that leave whole windows empty, short last blocks, and every flag.
+
+// referenceFloor is the smallest error bound: the tolerance where the plain f32 reference happens to be exact.
+const referenceFloor = 4e-6
+
+// checkReference compares a result with the float64 reference. The bound follows from the error of the same computation in plain f32.
+func (fx *fixture) checkReference(got []float32, want ref.Result, plain ref.ResultOf[float32]) {
+	fx.t.Helper()
+	assert.NoError(fx.t, ref.MaxErr(got, want.Y).Within(ref.Bound(plain.Y, want.Y, referenceFloor)))
+}
+
+// randomMaskWithGap is randomMask with the middle half of each item masked too. The gap is longer than any window of these tests.
+func randomMaskWithGap(seed uint64, b, n int) []uint8 {
+	m := randomMask(seed, b, n)
+	for i := range m {
+		if at := i % n; at >= n/3 && at < n/3+n/2 {
+			m[i] = 0
+		}
+	}
+	return m
+}
+
+// useSoftScores sets options with which soft scores differ from 0 and 1.
+func useSoftScores(o *RouterOptions) { o.Eps, o.EpsInit, o.EpsDecay = 1, 0, 1 }
+
+// refConfig converts a config to the config of the CPU reference, without its router. Both have the same JSON keys.
+func refConfig[R any](c any) (r R) {
+	text, err := json.Marshal(c)
+	if err == nil {
+		err = json.Unmarshal(text, &r)
+	}
+	if err != nil {
+		panic(err)
+	}
+	return r
+}
+
+func refAttention(c ConditionalRoutedAttentionConfig) ref.AttentionConfig {
+	r := refConfig[ref.AttentionConfig](c)
+	r.Router = refRouter(c.Router, c.RouterStraightThrough, 1)
+	return r
+}
+
+// primeAttention has prime sizes; rotaryAttention has rotary embeddings, which need even sizes. All tests of this file use one of the two, because each
+// size compiles kernels of its own, for seconds on a CPU driver.
+func primeAttention() ConditionalRoutedAttentionConfig {
+	c := DefaultConditionalRoutedAttentionConfig()
+	c.Dim, c.LightHeads, c.LightDimHead, c.LightWindowSize, c.HeavyHeads, c.HeavyDimHead, c.NumRoutedKV = 7, 3, 5, 6, 3, 17, 3
+	c.NumHeavyTokensQ, c.NumHeavyTokensKV = 5, 11
+	return c
+}
+
+func rotaryAttention() ConditionalRoutedAttentionConfig {
+	c := DefaultConditionalRoutedAttentionConfig()
+	c.Dim, c.LightHeads, c.LightDimHead, c.LightWindowSize, c.HeavyHeads, c.HeavyDimHead, c.NumRoutedKV = 20, 2, 12, 10, 2, 20, 2
+	c.NumHeavyTokensQ, c.NumHeavyTokensKV, c.RotaryEmb = 9, 13, true
+	return c
+}
+
+func TestAttentionReference(t *testing.T) {
+	type config = ConditionalRoutedAttentionConfig
+	allFlags := func(c *config) {
+		useSoftScores(&c.Router)
+		c.RouterStraightThrough, c.MultiplyKeysByScore, c.MultiplyQueriesByScore = false, true, true
+	}
+	heavyOnly := func(c *config) { c.HasLightAttn = false }
+	noNull := func(c *config) { c.UseNullQTokens = false }
+	blocks := func(c *config) { c.Router.RouteBlockSize = 13 }
+	oneRoute := func(c *config) { c.NumRoutedKV = 1 }
+	nothingRouted := func(c *config) { c.NumHeavyTokensQ, c.NumHeavyTokensKV = 100, 100 }
+	allKeys := func(c *config) { c.NumHeavyTokensKV = 100 }
+	for _, test := range []struct {
+		name   string
+		base   config
+		b, n   int
+		mask   bool
+		change []func(*config)
+	}{
+		{"one token", primeAttention(), 2, 1, false, nil},
+		{"one token, masked", primeAttention(), 2, 1, true, nil},
+		{"two tokens", primeAttention(), 1, 2, false, nil},
+		{"prime", primeAttention(), 2, 53, false, nil},
+		{"prime, masked, all flags", primeAttention(), 3, 53, true, []func(*config){allFlags}},
+		{"prime, no null token", primeAttention(), 3, 53, true, []func(*config){noNull}},
+		{"heavy only", primeAttention(), 2, 53, true, []func(*config){heavyOnly}},
+		{"heavy only, all flags, no null token", primeAttention(), 2, 53, true, []func(*config){heavyOnly, noNull, allFlags}},
+		{"heavy only, nothing routed, no null token", primeAttention(), 2, 31, true, []func(*config){heavyOnly, noNull, nothingRouted}},
+		{"nothing routed, several routes", primeAttention(), 2, 31, false, []func(*config){nothingRouted, allFlags}},
+		{"nothing routed, several routes, masked", primeAttention(), 3, 31, true, []func(*config){nothingRouted, allFlags}},
+		{"rotary, blocks, the last short", rotaryAttention(), 3, 61, true, []func(*config){blocks}},
+		{"rotary, blocks, the last short, all flags", rotaryAttention(), 2, 61, false, []func(*config){blocks, allFlags}},
+		{"rotary, a last block shorter than its count", rotaryAttention(), 2, 53, false, []func(*config){blocks, allFlags}},
+		{"rotary, all keys", rotaryAttention(), 3, 61, true, []func(*config){allKeys}},
+		{"one route", primeAttention(), 2, 53, true, []func(*config){oneRoute, allFlags}},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			t.Parallel()
+			gputest.CountCase()
+			fx, c := newFixture(t), test.base
+			for _, change := range test.change {
+				change(&c)
+			}
+			m := mustNewSeeded(fx, NewConditionalRoutedAttention, c)
+			x, y, o := normal(3, test.b*test.n*c.Dim), fx.tensor(F32, test.b, test.n, c.Dim), AttentionOptions{}
+			var mask []uint8
+			if test.mask {
+				mask = randomMaskWithGap(4, test.b, test.n)
+				o.Mask = fx.bytes(mask, test.b, test.n)
+			}
+			require.NoError(t, m.Forward(y, fx.floats(x, test.b, test.n, c.Dim), o))
+			rc, p := refAttention(c), ref.Params(fx.parameters(m.Parameters()))
+			fx.checkReference(fx.read(y), ref.ConditionalRoutedAttention(x, mask, test.b, test.n, rc, p, ""),
+				ref.ConditionalRoutedAttention32(x, mask, test.b, test.n, rc, p, ""))
+		})
+	}
+}
+
+func TestCrossAttentionReference(t *testing.T) {
+	type config = ConditionalRoutedCrossAttentionConfig
+	prime := DefaultConditionalRoutedCrossAttentionConfig()
+	prime.Dim, prime.Heads, prime.DimHead, prime.KVRoutingTokens, prime.NumTokensQ, prime.NumTokensKV = 7, 3, 17, 3, 5, 11
+	for _, test := range []struct {
+		name    string
+		b, n, m int
+		masks   bool
+		change  func(*config)
+	}{
+		{"one query, one context token", 2, 1, 1, false, func(*config) {}},
+		{"prime", 2, 31, 67, false, func(*config) {}},
+		{"masks, soft, keys by score", 3, 31, 67, true, func(c *config) {
+			useSoftScores(&c.Router)
+			c.RouterStraightThrough, c.MultiplyKeysByScore = false, true
+		}},
+		{"blocks, the last short", 2, 31, 67, true, func(c *config) { c.RouteBlockSize, c.UseNullQTokens = 20, false }},
+		{"all context tokens, several routes", 2, 31, 67, true, func(c *config) { c.NumTokensKV = 67 }},
+		{"all queries, masked", 3, 31, 67, true, func(c *config) { c.NumTokensQ = 40 }},
+		{"nothing routed", 2, 5, 9, false, func(c *config) { c.NumTokensKV = 67 }},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			t.Parallel()
+			gputest.CountCase()
+			fx, c := newFixture(t), prime
+			test.change(&c)
+			a := mustNewSeeded(fx, NewConditionalRoutedCrossAttention, c)
+			in := ref.CrossAttentionInput{X: normal(1, test.b*test.n*c.Dim), Context: normal(2, test.b*test.m*c.Dim), B: test.b, N: test.n, M: test.m}
+			o := CrossAttentionOptions{}
+			if test.masks {
+				in.Mask, in.ContextMask = randomMaskWithGap(3, test.b, test.n), randomMaskWithGap(4, test.b, test.m)
+				o.Mask, o.ContextMask = fx.bytes(in.Mask, test.b, test.n), fx.bytes(in.ContextMask, test.b, test.m)
+			}
+			y := fx.tensor(F32, test.b, test.n, c.Dim)
+			require.NoError(t, a.Forward(y, fx.floats(in.X, test.b, test.n, c.Dim), fx.floats(in.Context, test.b, test.m, c.Dim), o))
+			rc, p := refConfig[ref.CrossAttentionConfig](c), ref.Params(fx.parameters(a.Parameters()))
+			rc.Router = refRouter(c.Router, c.RouterStraightThrough, 1)
+			fx.checkReference(fx.read(y), ref.ConditionalRoutedCrossAttention(in, rc, p, ""), ref.ConditionalRoutedCrossAttention32(in, rc, p, ""))
+		})
+	}
+}
+
+func refAutoregressive(c ConditionalRoutedAutoregressiveAttentionConfig) ref.AutoregressiveConfig {
+	r := refConfig[ref.AutoregressiveConfig](c)
+	r.Router, r.CausalQueryRouting = refRouter(c.Router, c.RouterStraightThrough, 1), c.CausalQueryRouting
+	return r
+}
+
+func primeAutoregressive() ConditionalRoutedAutoregressiveAttentionConfig {
+	c := DefaultConditionalRoutedAutoregressiveAttentionConfig()
+	c.Dim, c.LightHeads, c.LightDimHead, c.LightWindowSize, c.HeavyHeads, c.HeavyDimHead, c.NumRoutedKV = 7, 3, 5, 5, 3, 17, 3
+	c.NumHeavyTokensQ, c.NumHeavyTokensKV, c.HeavyWindowSize = 4, 9, 11
+	return c
+}
+
+func rotaryAutoregressive() ConditionalRoutedAutoregressiveAttentionConfig {
+	a, c := rotaryAttention(), primeAutoregressive()
+	c.Dim, c.LightHeads, c.LightDimHead, c.HeavyHeads, c.HeavyDimHead, c.NumRoutedKV, c.RotaryEmb =
+		a.Dim, a.LightHeads, a.LightDimHead, a.HeavyHeads, a.HeavyDimHead, a.NumRoutedKV, true
+	return c
+}
+
+func TestAutoregressiveReference(t *testing.T) {
+	type config = ConditionalRoutedAutoregressiveAttentionConfig
+	allFlags := func(c *config) {
+		useSoftScores(&c.Router)
+		c.RouterStraightThrough, c.MultiplyKeysByScore, c.MultiplyQueriesByScore = false, true, true
+	}
+	rotary := func(c *config) { *c = rotaryAutoregressive() }
+	causal := func(c *config) { c.CausalQueryRouting = true }
+	allKeys := func(c *config) { c.NumHeavyTokensKV = 100 }
+	for _, test := range []struct {
+		name   string
+		b, n   int
+		change []func(*config)
+	}{
+		{"one token", 2, 1, nil},
+		{"one window", 2, 11, nil},
+		{"one window and a token", 2, 12, nil},
+		{"prime", 2, 53, nil},
+		{"prime, all flags", 2, 53, []func(*config){allFlags}},
+		{"whole windows, all flags, no null token", 2, 55, []func(*config){allFlags, func(c *config) { c.UseNullQTokens = false }}},
+		{"heavy windows of the light size", 2, 23, []func(*config){func(c *config) { c.HeavyWindowSize = 0 }}},
+		{"sequence shorter than a heavy window", 2, 53, []func(*config){func(c *config) { c.HeavyWindowSize = 64 }}},
+		{"all keys", 2, 53, []func(*config){allKeys, allFlags}},
+		{"all queries", 2, 53, []func(*config){func(c *config) { c.NumHeavyTokensQ = 11 }}},
+		{"all queries and keys, causal", 2, 53, []func(*config){causal, allKeys, func(c *config) { c.NumHeavyTokensQ = 20 }}},
+		{"causal", 2, 53, []func(*config){causal}},
+		{"causal, all queries but one", 2, 53, []func(*config){causal, func(c *config) { c.NumHeavyTokensQ = 10 }}},
+		{"causal, rotary, cosine", 2, 47, []func(*config){rotary, causal, func(c *config) { c.Router.CosineSimRouting = true }}},
+		{"rotary, all flags", 2, 47, []func(*config){rotary, allFlags}},
+		{"rotary, all keys", 2, 47, []func(*config){rotary, allKeys}},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			t.Parallel()
+			gputest.CountCase()
+			fx, c := newFixture(t), primeAutoregressive()
+			for _, change := range test.change {
+				change(&c)
+			}
+			a := mustNewSeeded(fx, NewConditionalRoutedAutoregressiveAttention, c)
+			x, y := normal(3, test.b*test.n*c.Dim), fx.tensor(F32, test.b, test.n, c.Dim)
+			require.NoError(t, a.Forward(y, fx.floats(x, test.b, test.n, c.Dim), AutoregressiveOptions{}))
+			rc, p := refAutoregressive(c), ref.Params(fx.parameters(a.Parameters()))
+			fx.checkReference(fx.read(y), ref.ConditionalRoutedAutoregressiveAttention(x, nil, test.b, test.n, rc, p, ""),
+				ref.ConditionalRoutedAutoregressiveAttention32(x, nil, test.b, test.n, rc, p, ""))
+		})
+	}
+}
+
+func refImage(c ConditionalRoutedImageAttentionConfig) ref.ImageAttentionConfig {
+	r := refConfig[ref.ImageAttentionConfig](c)
+	r.Router = refRouter(c.Router, c.RouterStraightThrough, 1)
+	return r
+}
+
+func TestImageAttentionReference(t *testing.T) {
+	type config = ConditionalRoutedImageAttentionConfig
+	prime := DefaultConditionalRoutedImageAttentionConfig()
+	prime.Dim, prime.LightHeads, prime.LightDimHead, prime.LightWindowSize, prime.HeavyHeads, prime.HeavyDimHead, prime.NumRoutedKV = 7, 3, 5, 3, 3, 17, 3
+	prime.NumHeavyTokensQ, prime.NumHeavyTokensKV = 4, 5
+	allFlags := func(c *config) {
+		useSoftScores(&c.Router)
+		c.RouterStraightThrough, c.MultiplyKeysByScore, c.MultiplyQueriesByScore = false, true, true
+	}
+	window := func(c *config) { c.RouteScope = RouteScopeWindow }
+	channelFirst := func(c *config) { c.ChannelFirst = true }
+	nothingRouted := func(c *config) { c.NumHeavyTokensQ, c.NumHeavyTokensKV = 100, 100 }
+	for _, test := range []struct {
+		name             string
+		b, height, width int
+		change           []func(*config)
+	}{
+		{"one patch", 2, 3, 3, nil},
+		{"patches of one pixel", 2, 5, 7, []func(*config){func(c *config) { c.LightWindowSize = 1 }}},
+		{"image", 2, 9, 6, nil},
+		{"image, all flags, channels first", 2, 6, 9, []func(*config){allFlags, channelFirst}},
+		{"image, blocks, no null token", 2, 6, 9, []func(*config){func(c *config) { c.Router.RouteBlockSize, c.UseNullQTokens = 20, false }}},
+		{"image, nothing routed", 2, 6, 9, []func(*config){nothingRouted, channelFirst}},
+		{"windows", 2, 9, 6, []func(*config){window}},
+		{"windows, all flags, channels first", 2, 6, 9, []func(*config){window, allFlags, channelFirst}},
+		{"windows, nothing routed", 2, 6, 9, []func(*config){window, nothingRouted, channelFirst}},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			t.Parallel()
+			gputest.CountCase()
+			fx, c := newFixture(t), prime
+			for _, change := range test.change {
+				change(&c)
+			}
+			a, shape := mustNewSeeded(fx, NewConditionalRoutedImageAttention, c), c.shape(test.b, test.height, test.width)
+			x, y := normal(3, product(shape)), fx.tensor(F32, shape...)
+			require.NoError(t, a.Forward(y, fx.floats(x, shape...), ImageOptions{}))
+			rc, p := refImage(c), ref.Params(fx.parameters(a.Parameters()))
+			fx.checkReference(fx.read(y), ref.ConditionalRoutedImageAttention(x, test.b, test.height, test.width, rc, p, ""),
+				ref.ConditionalRoutedImageAttention32(x, test.b, test.height, test.width, rc, p, ""))
+		})
+	}
+}

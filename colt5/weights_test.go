@@ -1,0 +1,61 @@
+package colt5
+
+import (
+	"os"
+	"path/filepath"
+	"testing"
+
+	"github.com/colt5-vulkan/colt5/internal/gputest"
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+)
+
+func TestSaveAndLoad(t *testing.T) {
+	gputest.CountCase()
+	fx := newFixture(t)
+	f := fx.feedForward(12, 4)
+	require.NoError(t, f.Init(11))
+	saved, path := fx.parameters(f.Parameters()), filepath.Join(t.TempDir(), "ff.safetensors")
+	require.NoError(t, f.Save(path))
+	require.NoError(t, f.Init(12))
+	assert.NotEqual(t, saved, fx.parameters(f.Parameters()))
+	require.NoError(t, f.Load(path))
+	assert.Equal(t, saved, fx.parameters(f.Parameters()))
+	g := fx.feedForward(16, 4)
+	before := fx.parameters(g.Parameters())
+	assert.ErrorContains(t, g.Load(path), "router.routing_token is F32[1 12], want F32[1 16]")
+	assert.Equal(t, before, fx.parameters(g.Parameters()), "a file that does not fit changes nothing")
+	r := mustNew(fx, NewCoordinateDescentRouter, RouterConfig{Dim: 12, NumRoutingTokens: 1, RouterOptions: DefaultRouterOptions()})
+	err := r.Load(path)
+	assert.ErrorContains(t, err, "routing_token is missing, want F32[1 12]")
+	assert.ErrorContains(t, err, "heavy_ff.0.gamma is not a parameter of this module")
+}
+
+// Truncated and lying files change nothing.
+func TestInvalidFiles(t *testing.T) {
+	gputest.CountCase()
+	fx := newFixture(t)
+	rc := DefaultRouterConfig()
+	rc.Dim = 8
+	r := mustNew(fx, NewCoordinateDescentRouter, rc)
+	dir := t.TempDir()
+	good := filepath.Join(dir, "good")
+	require.NoError(t, r.Save(good))
+	raw, err := os.ReadFile(good)
+	require.NoError(t, err)
+	before := fx.parameters(r.Parameters())
+	for name, data := range map[string][]byte{
+		"empty":     nil,
+		"truncated": raw[:len(raw)-1],
+		"longer":    append(append([]byte(nil), raw...), 0),
+		"header":    raw[:20],
+		"length":    append([]byte{0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0x7f}, raw[8:]...),
+	} {
+		path := filepath.Join(dir, name)
+		require.NoError(t, os.WriteFile(path, data, 0o600))
+		assert.Error(t, r.Load(path), name)
+	}
+	assert.ErrorIs(t, r.Load(filepath.Join(dir, "absent")), os.ErrNotExist)
+	assert.Error(t, r.Save(filepath.Join(dir, "no", "folder")))
+	assert.Equal(t, before, fx.parameters(r.Parameters()))
+}
