@@ -84,7 +84,7 @@ func chooseAttentionTile(caps vk.Caps, list []attentionTile, dimHead int, factor
 
 // attentionHeads checks the heads of a config.
 func attentionHeads(op string, heads, dimHead int, p DType) error {
-	if err := firstError(positive(op, dim{"Heads", heads}), p.checkPrecision(op)); err != nil {
+	if err := firstError(checkPositive(op, dim{"Heads", heads}), p.checkPrecision(op)); err != nil {
 		return err
 	}
 	if dimHead < 1 || dimHead > 128 {
@@ -110,7 +110,7 @@ func attentionRows(op string, dims ...dim) error {
 
 // attentionKernels are the variants of an attention kernel, compiled when they are first needed.
 type attentionKernels struct {
-	kernels
+	kernelCache
 	attentionConfig
 	limit  float64 // of the work of a dispatch; attentionFlops but in tests
 	tiled  bool    // for tests: the kernel of GPUs also on a CPU driver
@@ -136,22 +136,22 @@ func newAttentionKernels(dev *vk.Device, op string, c attentionConfig) (*attenti
 	if err != nil {
 		return nil, fmt.Errorf("pipelines: %s: %w", op, err)
 	}
-	return &attentionKernels{kernels: kernels{dev: dev}, attentionConfig: c, limit: attentionFlops, direct: true, matrix: matrix}, nil
+	return &attentionKernels{kernelCache: kernelCache{dev: dev}, attentionConfig: c, limit: attentionFlops, direct: true, matrix: matrix}, nil
 }
 
 // get is the kernel of a tile.
 func (k *attentionKernels) get(t attentionTile) (*vk.Kernel, error) {
 	spec := maps.Clone(k.spec)
-	spec[0], spec[3], spec[4] = uint32(k.dimHead), math.Float32bits(float32(math.Log2E/math.Sqrt(float64(k.dimHead)))), flag(k.factors)
+	spec[0], spec[3], spec[4] = uint32(k.dimHead), math.Float32bits(float32(math.Log2E/math.Sqrt(float64(k.dimHead)))), specBool(k.factors)
 	if t == attentionCPU {
-		return k.kernels.get(k.name+"_cpu", k.name+"_cpu", false, spec)
+		return k.kernelCache.get(k.name+"_cpu", k.name+"_cpu", false, spec)
 	}
 	spec[1], spec[2] = uint32(t.queries), uint32(t.keys)
 	if k.precision == F32 {
 		return k.with(fmt.Sprintf("%s %dx%d", k.name, t.queries, t.keys), k.name, spec, vk.KernelConfig{})
 	}
 	lanes, m := k.dev.Caps().SubgroupSize, k.matrix
-	for i, word := range []uint32{m.M, m.N, m.K, lanes, uint32(t.subgroups), uint32(t.subgroups) * lanes, flag(k.direct), flag(k.dev.Caps().CPU)} {
+	for i, word := range []uint32{m.M, m.N, m.K, lanes, uint32(t.subgroups), uint32(t.subgroups) * lanes, specBool(k.direct), specBool(k.dev.Caps().CPU)} {
 		spec[uint32(20+i)] = word
 	}
 	variant := k.name + "_" + k.precision.String()
@@ -168,14 +168,14 @@ func (k *attentionKernels) tile(op string, w attentionWork) (attentionTile, erro
 		list = k.matrices
 	}
 	own := (w.keys/attentionCPU.keys + 2) * (1 + (k.dimHead+3)/4*2)
-	if k.precision == F32 && caps.CPU && !k.tiled && own <= cpuTurns {
+	if k.precision == F32 && caps.CPU && !k.tiled && own <= maxCPUIterations {
 		return attentionCPU, nil
 	}
 	t, err := chooseAttentionTile(caps, list, k.dimHead, k.factors, w.queries)
 	if err != nil {
 		return t, err
 	}
-	return t, turns(caps, op, fmt.Sprintf("attention to %d keys of dim %d", w.keys, k.dimHead), t.turns(k.dimHead, w.keys))
+	return t, checkIterations(caps, op, fmt.Sprintf("attention to %d keys of dim %d", w.keys, k.dimHead), t.turns(k.dimHead, w.keys))
 }
 
 // turns is about how often the loops of the kernel turn for so many keys: a turn a tile, and one for each chunk of its keys and values, or for
@@ -203,7 +203,7 @@ func (k *attentionKernels) record(t *vk.CommandList, op string, w attentionWork,
 	if err != nil {
 		return err
 	}
-	all := w.units * tiles(uint64(w.queries), uint64(tile.queries))
+	all := w.units * ceilDiv(uint64(w.queries), uint64(tile.queries))
 	if all > math.MaxUint32 {
 		return fmt.Errorf("pipelines: %s: %d units of %d queries make %d tiles, want %d at most", op, w.units, w.queries, all, uint32(math.MaxUint32))
 	}
@@ -211,7 +211,7 @@ func (k *attentionKernels) record(t *vk.CommandList, op string, w attentionWork,
 	if err != nil {
 		return fmt.Errorf("pipelines: %s: %w", op, err)
 	}
-	step := even(all, max(uint64(float64(all)*min(1, k.limit/w.flops)), 1))
+	step := evenShare(all, max(uint64(float64(all)*min(1, k.limit/w.flops)), 1))
 	for first := uint64(0); first < all; first += step {
 		n := min(step, all-first)
 		share := float64(n) / float64(all)
@@ -235,30 +235,10 @@ func (k *attentionKernels) Close() error {
 	if k == nil {
 		return nil
 	}
-	return k.kernels.close()
-}
-
-// list checks an argument of 4-byte numbers that are read one by one: of a shape, and there exactly if it is on.
-func list(op, arg string, on bool, r vk.Range, kind string, dims ...dim) error {
-	if !on {
-		if !r.IsZero() {
-			return fmt.Errorf("pipelines: %s: %s has %d bytes, want none: the config leaves it out", op, arg, r.Size())
-		}
-		return nil
-	}
-	return sized(words, 4, op, arg, r, kind, dims...)
+	return k.kernelCache.close()
 }
 
 // heads checks an argument whose rows are heads of the precision.
 func (p DType) heads(op, arg string, r vk.Range, dims ...dim) error {
-	return sized(p.rowsOf(dims[len(dims)-1].n), p.Size(), op, arg, r, p.String(), dims...)
-}
-
-// sized checks an argument of numbers of so many bytes.
-func sized(start uint64, bytes int, op, arg string, r vk.Range, kind string, dims ...dim) error {
-	all := uint64(bytes)
-	for _, d := range dims {
-		all *= uint64(d.n)
-	}
-	return needAt(start, op, arg, r, all, shape(dims...)+" "+kind)
+	return checkTensor(op, arg, r, p.rowAlign(dims[len(dims)-1].n), p.element(), dims...)
 }

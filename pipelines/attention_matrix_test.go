@@ -99,7 +99,7 @@ func TestWindowAttentionMatrixBits(t *testing.T) {
 		defer w.Close()
 		data, valid := p.rounded(normal(1, b*n*3*h*d)), make([]byte, b*n)
 		for i := range valid {
-			valid[i] = byte(flag(i%5 != 0))
+			valid[i] = byte(specBool(i%5 != 0))
 		}
 		gpu := gputest.New(t)
 		g := WindowAttentionArgs{QKV: gpu.In("qkv", numbersOf(p, data)), Mask: gpu.In("mask", valid), Y: gpu.Out("y", 2*b*n*h*d), Items: b, N: n}
@@ -157,7 +157,7 @@ func TestPatchAttentionMatrix(t *testing.T) {
 				gpu := gputest.New(t)
 				room := openPatch(t, gpu, c.PatchAttentionConfig)
 				// Rows that are no multiple of 8 numbers start at any multiple of 4 bytes.
-				shift := 4 * int(flag(c.DimHead%8 != 0))
+				shift := 4 * int(specBool(c.DimHead%8 != 0))
 				qkv := gpu.In("qkv", numbersOf(p, append(make([]float32, shift/2), a.QKV...))).Slice(uint64(shift), uint64(2*len(a.QKV)))
 				args := PatchAttentionArgs{QKV: qkv, Y: gpu.Out("y", 2*len(a.QKV)/3), Height: c.height, Width: c.width}
 				gpu.Run(func(t *vk.CommandList) error { return room.Record(t, args) })
@@ -191,7 +191,7 @@ func TestAttentionMatrixTilesAgree(t *testing.T) {
 				}
 				made, err := k.get(tile)
 				require.NoError(t, err)
-				groups := uint32(heads) * uint32(tiles(side*side, uint64(tile.queries)))
+				groups := uint32(heads) * uint32(ceilDiv(side*side, uint64(tile.queries)))
 				gpu.Run(func(t *vk.CommandList) error {
 					return t.Dispatch(vk.Dispatch{Kernel: made, Groups: [3]uint32{groups, 1, 1}, Args: []vk.Access{vk.Read(qkv), vk.Write(y)},
 						Push: vk.Scalars(&patchAttentionPush{side, 0, groups})})
@@ -284,7 +284,7 @@ func TestAttentionMatrixBadQueries(t *testing.T) {
 		run := func(bad func(token int) bool, value float64) []uint16 {
 			data := normal(1, 3*n*d)
 			for token := range n {
-				for i := range d * int(flag(bad(token))) {
+				for i := range d * int(specBool(bad(token))) {
 					data[token*3*d+i] = float32(value)
 				}
 			}

@@ -21,7 +21,7 @@ func TestAttentionMatrixTiles(t *testing.T) {
 	for d := 2; d <= 128; d += 2 {
 		factors := d%4 == 0
 		for _, tile := range slices.Concat(attentionMatrixCPU, attentionMatrixTiles, attentionMatrixShort, attentionMatrixWide) {
-			m, err := spirv.Reflect(code, spirv.Spec{0: uint32(d), 1: uint32(tile.queries), 2: uint32(tile.keys), 4: flag(factors), 24: uint32(tile.subgroups)})
+			m, err := spirv.Reflect(code, spirv.Spec{0: uint32(d), 1: uint32(tile.queries), 2: uint32(tile.keys), 4: specBool(factors), 24: uint32(tile.subgroups)})
 			require.NoError(t, err)
 			assert.EqualValues(t, tile.shared(d, factors), m.SharedBytes, "%v, dim %d, factors %v", tile, d, factors)
 		}
@@ -77,7 +77,7 @@ func TestAttentionMatrixShapes(t *testing.T) {
 				{1, attentionMatrixWide, attentionTile{32, 32, 2}}, {1000, attentionMatrixWide, attentionTile{128, 32, 4}},
 			} {
 				config := attentionConfig{dimHead: 64, precision: p, matrices: test.list}
-				k := &attentionKernels{kernels: kernels{dev: gputest.Device(t)}, attentionConfig: config, matrix: m, tiled: true}
+				k := &attentionKernels{kernelCache: kernelCache{dev: gputest.Device(t)}, attentionConfig: config, matrix: m, tiled: true}
 				tile, err := k.tile("Test", attentionWork{queries: test.queries, keys: 100})
 				require.NoError(t, err)
 				assert.Equal(t, test.want, tile)

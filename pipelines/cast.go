@@ -14,7 +14,7 @@ import (
 // Shader: shaders/cast.comp. Reference: internal/ref.Cast.
 type Cast struct {
 	config  CastConfig
-	kernels kernels
+	kernels kernelCache
 }
 
 // CastConfig is baked into the kernel.
@@ -38,13 +38,13 @@ const (
 
 // NewCast makes a cast for a device. Its kernel is compiled when it is first recorded.
 func NewCast(dev *vk.Device, c CastConfig) (*Cast, error) {
-	if err := firstError(rowLength("Cast", c.C), c.Precision.checkPrecision("Cast")); err != nil {
+	if err := firstError(checkRowLength("Cast", c.C), c.Precision.checkPrecision("Cast")); err != nil {
 		return nil, err
 	}
 	if c.Precision == F32 {
 		return nil, fmt.Errorf("pipelines: Cast: Precision is F32, want F16 or BF16")
 	}
-	return &Cast{config: c, kernels: kernels{dev: dev}}, nil
+	return &Cast{config: c, kernels: kernelCache{dev: dev}}, nil
 }
 
 func (c *Cast) columns() int { return c.config.Precision.Columns(c.config.C) }
@@ -56,17 +56,17 @@ func (c *Cast) kernel() (*vk.Kernel, error) {
 // Record adds a dispatch to a tape.
 func (c *Cast) Record(t *vk.CommandList, a CastArgs) error {
 	const op, words = "Cast", 1024 // of a workgroup
-	if err := positive(op, dim{"Rows", a.Rows}); err != nil {
+	if err := checkPositive(op, dim{"Rows", a.Rows}); err != nil {
 		return err
 	}
 	p, rows, columns := c.config.Precision, dim{"Rows", a.Rows}, c.columns()
 	if err := firstError(
-		needAt(4, op, "x", a.X, 4*uint64(a.Rows)*uint64(c.config.C), shape(rows, dim{"C", c.config.C})+" f32"),
-		need(op, "y", a.Y, 2*uint64(a.Rows)*uint64(columns), shape(rows, dim{"Columns(C)", columns})+" "+p.String()),
+		checkTensor(op, "x", a.X, wordAlign, f32, rows, dim{"C", c.config.C}),
+		checkTensor(op, "y", a.Y, vec4Align, p.element(), rows, dim{"Columns(C)", columns}),
 	); err != nil {
 		return err
 	}
-	groups, err := vk.Grid(t.Device().Caps(), uint64(a.Rows)*tiles(uint64(columns/2), words))
+	groups, err := vk.Grid(t.Device().Caps(), uint64(a.Rows)*ceilDiv(uint64(columns/2), words))
 	if err != nil {
 		return fmt.Errorf("pipelines: Cast: %w", err)
 	}

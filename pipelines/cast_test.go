@@ -77,7 +77,7 @@ func TestCastBadInput(t *testing.T) {
 	} {
 		a := good
 		test.change(&a)
-		badRecord(t, gpu, test.want, func(t *vk.CommandList) error { return c.Record(t, a) })
+		assertRecordError(t, gpu, test.want, func(t *vk.CommandList) error { return c.Record(t, a) })
 	}
 }
 

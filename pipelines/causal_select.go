@@ -46,7 +46,7 @@ const (
 
 // NewCausalSelect compiles the kernel.
 func NewCausalSelect(dev *vk.Device, _ CausalSelectConfig) (*CausalSelect, error) {
-	k, err := kernel(dev, "causal_select", nil)
+	k, err := newKernel(dev, "causal_select", nil)
 	if err != nil {
 		return nil, fmt.Errorf("pipelines: CausalSelect: %w", err)
 	}
@@ -57,36 +57,36 @@ func NewCausalSelect(dev *vk.Device, _ CausalSelectConfig) (*CausalSelect, error
 func (s *CausalSelect) Record(t *vk.CommandList, a CausalSelectArgs) error {
 	const op = "CausalSelect"
 	b, n, w, k := dim{"B", a.B}, dim{"N", a.N}, dim{"Window", a.Window}, dim{"K", a.K}
-	if err := positive(op, b, n, w, k, dim{"B*N", b.n * n.n}); err != nil {
+	if err := checkPositive(op, b, n, w, k, dim{"B*N", b.n * n.n}); err != nil {
 		return err
 	}
 	if a.N >= 1<<30 || a.K >= 1<<30 {
 		return fmt.Errorf("pipelines: %s: N is %d and K %d, want less than %d", op, a.N, a.K, 1<<30)
 	}
 	m := dim{"M", (a.N + a.Window - 1) / a.Window}
-	if err := positive(op, dim{"B*M*K", b.n * m.n * k.n}); err != nil {
+	if err := checkPositive(op, dim{"B*M*K", b.n * m.n * k.n}); err != nil {
 		return err
 	}
 	// 256 tokens a turn, in each of which a scan turns 8 times; and the slots, once to read and once to write.
 	around := 9*(min(a.Window, a.N)/256+1) + 2*(a.K/256+1)
-	if err := turns(t.Device().Caps(), op, fmt.Sprintf("a window of %d with K %d", a.Window, a.K), around); err != nil {
+	if err := checkIterations(t.Device().Caps(), op, fmt.Sprintf("a window of %d with K %d", a.Window, a.K), around); err != nil {
 		return err
 	}
 	slots := 4 * uint64(b.n) * uint64(m.n) * uint64(k.n)
 	if err := firstError(
-		need(op, "logits", a.Logits, 4*uint64(b.n)*uint64(n.n), shape(b, n)+" f32"),
-		need(op, "values", a.Values, slots, shape(b, m, k)+" f32"),
-		need(op, "filled", a.Valid, slots, shape(b, m, k)+" u32"),
-		need(op, "indices", a.Indices, slots, shape(b, m, k)+" i32"),
-		need(op, "chosen", a.QueryValid, slots, shape(b, m, k)+" u32"),
-		optional(op, "thresholds", a.Thresholds, 4*uint64(b.n)*uint64(m.n), shape(b, m)+" f32"),
+		checkTensor(op, "logits", a.Logits, vec4Align, f32, b, n),
+		checkTensor(op, "values", a.Values, vec4Align, f32, b, m, k),
+		checkTensor(op, "filled", a.Valid, vec4Align, u32, b, m, k),
+		checkTensor(op, "indices", a.Indices, vec4Align, i32, b, m, k),
+		checkTensor(op, "chosen", a.QueryValid, vec4Align, u32, b, m, k),
+		checkOptional(op, "thresholds", a.Thresholds, vec4Align, f32, b, m),
 	); err != nil {
 		return err
 	}
 	windows := uint64(b.n) * uint64(m.n)
-	groups, err := vk.Grid(t.Device().Caps(), windows)
+	groups, err := workgroups(t.Device().Caps(), op, windows)
 	if err != nil {
-		return fmt.Errorf("pipelines: %s: %w", op, err)
+		return err
 	}
 	push := causalSelectPush{uint32(a.N), uint32(a.Window), uint32(m.n), uint32(a.K), uint32(windows)}
 	return t.Dispatch(vk.Dispatch{

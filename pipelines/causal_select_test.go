@@ -112,6 +112,6 @@ func TestCausalSelectBadInput(t *testing.T) {
 	} {
 		a := good
 		test.change(&a)
-		badRecord(t, gpu, test.want, func(t *vk.CommandList) error { return s.Record(t, a) })
+		assertRecordError(t, gpu, test.want, func(t *vk.CommandList) error { return s.Record(t, a) })
 	}
 }

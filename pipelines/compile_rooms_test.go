@@ -52,7 +52,7 @@ func compileLinear(c *compiler) {
 	}
 	// The sum of parts needs no cooperative matrices itself.
 	compile(c, func(dev *vk.Device, c LinearConfig) (*Linear, error) {
-		return &Linear{config: c, kernels: kernels{dev: dev}}, nil
+		return &Linear{config: c, kernels: kernelCache{dev: dev}}, nil
 	},
 		func(l *Linear) ([]*vk.Kernel, error) { return one(l.sumKernel(linearSize{})) },
 		LinearConfig{In: 512, Out: 512, Precision: F16, Split: 4}, LinearConfig{In: 512, Out: 510, Precision: BF16, Split: 4, Y16: true, GELU: true, Bias: true})
@@ -126,7 +126,7 @@ func compileSelect(c *compiler) {
 					}
 				}
 			}
-			return slices.Collect(maps.Values(s.kernels.made)), nil
+			return slices.Collect(maps.Values(s.kernels.compiled)), nil
 		}, SelectConfig{Sorted: sorted})
 	}
 	compile(c, NewCausalSelect, func(s *CausalSelect) ([]*vk.Kernel, error) { return one(s.kernel, nil) }, CausalSelectConfig{})

@@ -55,7 +55,7 @@ func TestCompiles(t *testing.T) {
 	names, err := shaders.Names()
 	require.NoError(t, err)
 	for _, name := range c.missing(names) {
-		_, err := kernel(dev, name, nil) // what does not fit the device says so
+		_, err := newKernel(dev, name, nil) // what does not fit the device says so
 		assert.ErrorIs(t, err, vk.ErrUnsupported, "no case of compile_rooms_test.go compiles %s", name)
 	}
 }

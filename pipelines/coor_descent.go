@@ -43,7 +43,7 @@ import (
 // Shader: shaders/coor_descent.comp. Reference: internal/ref.CoorDescent. Source: arXiv 1502.04759, 2304.04947.
 type CoorDescent struct {
 	config  CoorDescentConfig
-	kernels kernels
+	kernels kernelCache
 }
 
 // CoorDescentConfig is the schedule of the iterations.
@@ -126,7 +126,7 @@ func NewCoorDescent(dev *vk.Device, c CoorDescentConfig) (*CoorDescent, error) {
 	case !(c.EpsDecay > 0 && c.EpsDecay <= 1):
 		return nil, fmt.Errorf("pipelines: CoorDescent: EpsDecay is %g, want more than 0, at most 1", c.EpsDecay)
 	}
-	return &CoorDescent{config: c, kernels: kernels{dev: dev}}, nil
+	return &CoorDescent{config: c, kernels: kernelCache{dev: dev}}, nil
 }
 
 // Record adds the descent to a tape.
@@ -143,9 +143,9 @@ func (c *CoorDescent) Record(t *vk.CommandList, a CoorDescentArgs) error {
 		return fmt.Errorf("pipelines: CoorDescent: %w", err)
 	}
 	units := a.Rows * a.units()
-	groups, err := vk.Grid(c.kernels.dev.Caps(), uint64(units)*uint64(max(p.parts, 1)))
+	groups, err := workgroups(c.kernels.dev.Caps(), "CoorDescent", uint64(units)*uint64(max(p.parts, 1)))
 	if err != nil {
-		return fmt.Errorf("pipelines: CoorDescent: %w", err)
+		return err
 	}
 	push := coorDescentPush{
 		count: uint32(units * max(p.parts, 1)), n: uint32(a.N), blockSize: uint32(a.block()), blocks: uint32(a.units()),
@@ -207,11 +207,11 @@ func (c *CoorDescent) recordLong(t *vk.CommandList, a CoorDescentArgs, p coorDes
 
 // kernel is the kernel of a plan.
 func (c *CoorDescent) kernel(p coorDescentPlan, state, windows bool) (*vk.Kernel, error) {
-	name, spec := "coor_descent", map[uint32]uint32{0: p.invocations, 3: flag(windows)}
+	name, spec := "coor_descent", map[uint32]uint32{0: p.invocations, 3: specBool(windows)}
 	if p.quads == 0 {
 		name = "coor_descent_long"
 	} else {
-		spec[1], spec[2] = p.quads, flag(state)
+		spec[1], spec[2] = p.quads, specBool(state)
 	}
 	return c.kernels.get(name, name, false, spec)
 }

@@ -3,6 +3,7 @@ package pipelines
 import (
 	"fmt"
 	"math"
+	"slices"
 
 	"github.com/colt5-vulkan/colt5/vk"
 )
@@ -106,7 +107,7 @@ func (a CoorDescentArgs) resultBytes() float64 {
 // check wants Routes with its default filled in.
 func (c *CoorDescent) check(a CoorDescentArgs) error {
 	const op = "CoorDescent"
-	if err := positive(op, dim{"Rows", a.Rows}, dim{"N", a.N}, dim{"Routes", a.Routes}); err != nil {
+	if err := checkPositive(op, dim{"Rows", a.Rows}, dim{"N", a.N}, dim{"Routes", a.Routes}); err != nil {
 		return err
 	}
 	const leastK, mostK, most = 1e-6, 1e30, 1<<30 - 1 // the bytes of a row are counted in 32 bits
@@ -131,7 +132,7 @@ func (c *CoorDescent) check(a CoorDescentArgs) error {
 	if a.Windows > 0 {
 		units.name = "Rows * Windows"
 	}
-	if err := positive(op, units); err != nil {
+	if err := checkPositive(op, units); err != nil {
 		return err
 	}
 	return c.checkRanges(a)
@@ -145,16 +146,16 @@ func (c *CoorDescent) checkRanges(a CoorDescentArgs) error {
 		units = []dim{{"Items", masks.n}, {"Windows", a.Windows}, {"Routes", a.Routes}}
 		scores = append(units[:3:3], n)
 	}
-	of := func(last ...dim) string { return shape(append(units[:len(units):len(units)], last...)...) }
-	slots, slotBytes := of(dim{"Slots", a.Slots}), bytesOf(units)*uint64(a.Slots)
+	with := func(last ...dim) []dim { return slices.Concat(units, last) }
+	slots := with(dim{"Slots", a.Slots})
 	for _, err := range []error{
-		needAt(words, op, "logits", a.Logits, bytesOf([]dim{rows, n}), shape(rows, n)+" f32"),
-		optionalAt(1, op, "mask", a.Mask, uint64(masks.n)*uint64(n.n), shape(masks, n)+" u8"),
-		optionalAt(words, op, "scores", a.Scores, bytesOf(scores), shape(scores...)+" f32"),
-		optional(op, "state", a.State, bytesOf(units)*uint64(c.config.Iters)*4, of(dim{"Iters", c.config.Iters}, dim{"Values", 4})+" f32"),
-		optionalAt(words, op, "indices", a.Indices, slotBytes, slots+" i32"),
-		optionalAt(words, op, "filled", a.Valid, slotBytes, slots+" u32"),
-		optionalAt(words, op, "chosen", a.SelectedScores, slotBytes, slots+" f32"),
+		checkTensor(op, "logits", a.Logits, wordAlign, f32, rows, n),
+		checkOptional(op, "mask", a.Mask, byteAlign, u8, masks, n),
+		checkOptional(op, "scores", a.Scores, wordAlign, f32, scores...),
+		checkOptional(op, "state", a.State, vec4Align, f32, with(dim{"Iters", c.config.Iters}, dim{"Values", 4})...),
+		checkOptional(op, "indices", a.Indices, wordAlign, i32, slots...),
+		checkOptional(op, "filled", a.Valid, wordAlign, u32, slots...),
+		checkOptional(op, "chosen", a.SelectedScores, wordAlign, f32, slots...),
 	} {
 		if err != nil {
 			return err
@@ -173,14 +174,5 @@ func (c *CoorDescent) checkRanges(a CoorDescentArgs) error {
 	if bytes == 0 && a.Scratch.IsZero() {
 		return nil
 	}
-	return need(op, "scratch", a.Scratch, bytes, "what CoorDescentScratch says")
-}
-
-// bytesOf is the memory of a tensor of 4-byte elements.
-func bytesOf(dims []dim) uint64 {
-	bytes := uint64(4)
-	for _, d := range dims {
-		bytes *= uint64(d.n)
-	}
-	return bytes
+	return checkRange(op, "scratch", a.Scratch, vec4Align, bytes, "what CoorDescentScratch says")
 }

@@ -45,11 +45,11 @@ const (
 
 // NewEmbed compiles the kernel.
 func NewEmbed(dev *vk.Device, c EmbedConfig) (*Embed, error) {
-	if err := firstError(rowLength("Embed", c.C), positive("Embed", dim{"V", c.V})); err != nil {
+	if err := firstError(checkRowLength("Embed", c.C), checkPositive("Embed", dim{"V", c.V})); err != nil {
 		return nil, err
 	}
 	name, cols := rowVariant("embed", c.C)
-	k, err := kernel(dev, name, map[uint32]uint32{0: cols, 1: uint32(c.V), 2: flag(c.Bytes)})
+	k, err := newKernel(dev, name, map[uint32]uint32{0: cols, 1: uint32(c.V), 2: specBool(c.Bytes)})
 	if err != nil {
 		return nil, fmt.Errorf("pipelines: Embed: %w", err)
 	}
@@ -60,23 +60,23 @@ func NewEmbed(dev *vk.Device, c EmbedConfig) (*Embed, error) {
 func (e *Embed) Record(t *vk.CommandList, a EmbedArgs) error {
 	const op = "Embed"
 	r, v, c := dim{"Rows", a.Rows}, dim{"V", e.c.V}, dim{"C", e.c.C}
-	if err := positive(op, r); err != nil {
+	if err := checkPositive(op, r); err != nil {
 		return err
 	}
-	width, kind, row := uint64(4), " i32", 4*uint64(c.n)
+	id := i32
 	if e.c.Bytes {
-		width, kind = 1, " u8"
+		id = u8
 	}
 	if err := firstError(
-		need(op, "ids", a.IDs, width*uint64(r.n), shape(r)+kind),
-		need(op, "table", a.Table, uint64(v.n)*row, shape(v, c)+" f32"),
-		need(op, "y", a.Y, uint64(r.n)*row, shape(r, c)+" f32"),
-		optional(op, "bad", a.Bad, 4, "[1] u32"),
+		checkTensor(op, "ids", a.IDs, vec4Align, id, r),
+		checkTensor(op, "table", a.Table, vec4Align, f32, v, c),
+		checkTensor(op, "y", a.Y, vec4Align, f32, r, c),
+		checkOptional(op, "bad", a.Bad, vec4Align, u32, dim{"Counts", 1}),
 	); err != nil {
 		return err
 	}
 	if a.Bad.IsZero() && !(e.c.Bytes && e.c.V >= 256) {
-		return fmt.Errorf("pipelines: %s: bad is missing, want [1] u32, 4 bytes, where an id can be one that V %d has no row for", op, e.c.V)
+		return fmt.Errorf("pipelines: %s: bad is missing, want [Counts 1] u32, 4 bytes, where an id can be one that V %d has no row for", op, e.c.V)
 	}
 	groups, err := rowGroups(t, op, e.c.C, uint64(a.Rows))
 	if err != nil {

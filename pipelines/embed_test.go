@@ -73,10 +73,10 @@ func TestEmbedBadInput(t *testing.T) {
 		{"table has 48 bytes, want [V 10, C 4] f32, 160 bytes", func(a *EmbedArgs) { a.Table = y }},
 		{"y has 160 bytes, want [Rows 3, C 4] f32, 48 bytes", func(a *EmbedArgs) { a.Y = table }},
 		{"bad is missing", func(a *EmbedArgs) { a.Bad = vk.Range{} }},
-		{"bad has 12 bytes, want [1] u32, 4 bytes", func(a *EmbedArgs) { a.Bad = ids }},
+		{"bad has 12 bytes, want [Counts 1] u32, 4 bytes", func(a *EmbedArgs) { a.Bad = ids }},
 	} {
 		a := good
 		test.change(&a)
-		badRecord(t, gpu, test.want, func(t *vk.CommandList) error { return e.Record(t, a) })
+		assertRecordError(t, gpu, test.want, func(t *vk.CommandList) error { return e.Record(t, a) })
 	}
 }

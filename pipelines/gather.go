@@ -18,7 +18,7 @@ import (
 // Shader: shaders/gather.comp. Reference: internal/ref.Gather.
 type Gather struct {
 	c       GatherConfig
-	kernels kernels
+	kernels kernelCache
 }
 
 // GatherConfig is what is baked into the kernel.
@@ -45,10 +45,10 @@ const (
 
 // NewGather makes a gather of rows of c.C floats. Its kernel is compiled when it is first recorded.
 func NewGather(dev *vk.Device, c GatherConfig) (*Gather, error) {
-	if err := rowLength("Gather", c.C); err != nil {
+	if err := checkRowLength("Gather", c.C); err != nil {
 		return nil, err
 	}
-	return &Gather{c: c, kernels: kernels{dev: dev}}, nil
+	return &Gather{c: c, kernels: kernelCache{dev: dev}}, nil
 }
 
 func (g *Gather) kernel() (*vk.Kernel, error) {
@@ -60,16 +60,16 @@ func (g *Gather) kernel() (*vk.Kernel, error) {
 func (g *Gather) Record(t *vk.CommandList, a GatherArgs) error {
 	const op = "Gather"
 	b, n, k, c := dim{"B", a.B}, dim{"N", a.N}, dim{"K", a.K}, dim{"C", g.c.C}
-	if err := positive(op, b, n, k, dim{"B*N", b.n * n.n}, dim{"B*K", b.n * k.n}); err != nil {
+	if err := checkPositive(op, b, n, k, dim{"B*N", b.n * n.n}, dim{"B*K", b.n * k.n}); err != nil {
 		return err
 	}
 	slots, row := uint64(b.n)*uint64(k.n), 4*uint64(c.n)
 	if err := firstError(
-		needAt(rowsOf(c.n), op, "x", a.X, uint64(b.n)*uint64(n.n)*row, shape(b, n, c)+" f32"),
-		needAt(words, op, "indices", a.Indices, 4*slots, shape(b, k)+" i32"),
-		optionalAt(words, op, "score", a.Score, 4*slots, shape(b, k)+" f32"),
-		optionalAt(words, op, "filled", a.Valid, 4*slots, shape(b, k)+" u32"),
-		needAt(rowsOf(c.n), op, "y", a.Y, slots*row, shape(b, k, c)+" f32"),
+		checkTensor(op, "x", a.X, rowAlign(c.n), f32, b, n, c),
+		checkTensor(op, "indices", a.Indices, wordAlign, i32, b, k),
+		checkOptional(op, "score", a.Score, wordAlign, f32, b, k),
+		checkOptional(op, "filled", a.Valid, wordAlign, u32, b, k),
+		checkTensor(op, "y", a.Y, rowAlign(c.n), f32, b, k, c),
 	); err != nil {
 		return err
 	}
@@ -97,46 +97,4 @@ func (g *Gather) Close() error {
 		return nil
 	}
 	return g.kernels.close()
-}
-
-// rowLength checks the length of a row, whose bytes the shaders count in 32 bits.
-func rowLength(op string, c int) error {
-	if c < 1 || c >= 1<<30 {
-		return fmt.Errorf("pipelines: %s: C is %d, want 1 to %d", op, c, 1<<30-1)
-	}
-	return nil
-}
-
-// rowVariant is the variant of a kernel for rows of c floats, and how many of its elements a row has. Four floats are loaded at
-// once where every row starts at a multiple of 16 bytes.
-func rowVariant(stem string, c int) (name string, cols uint32) {
-	if c%4 == 0 {
-		return stem + "_vec4", uint32(c / 4)
-	}
-	return stem, uint32(c)
-}
-
-// rowGroups is the grid of a kernel that includes slots.glsl, for some number of rows.
-func rowGroups(t *vk.CommandList, op string, c int, rows uint64) ([3]uint32, error) {
-	_, cols := rowVariant("", c)
-	caps := t.Device().Caps()
-	if err := turns(caps, op, fmt.Sprintf("a row of %d floats", c), int(cols/256)); err != nil {
-		return [3]uint32{}, err
-	}
-	each := uint64(max(256/cols, 1))
-	groups, err := vk.Grid(caps, (rows+each-1)/each)
-	if err != nil {
-		return groups, fmt.Errorf("pipelines: %s: %w", op, err)
-	}
-	return groups, nil
-}
-
-// firstError is the first error, nil if there is none.
-func firstError(errs ...error) error {
-	for _, err := range errs {
-		if err != nil {
-			return err
-		}
-	}
-	return nil
 }

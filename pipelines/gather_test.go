@@ -120,15 +120,15 @@ func TestGather(t *testing.T) {
 
 func TestGatherShifted(t *testing.T) {
 	for _, c := range []int{1, 7, 8} {
-		gpu, start := gputest.New(t), rowsOf(c)
+		gpu, start := gputest.New(t), rowAlign(c)
 		const b, n, k = 2, 9, 5
 		s, x := slots(slotKind{true, true, true}, b, n, k), normal(1, b*n*c)
 		g, err := NewGather(gpu.Dev, GatherConfig{C: c})
 		require.NoError(t, err)
 		defer g.Close()
 		a := GatherArgs{
-			X: inShifted(gpu, "x", x, start), Indices: inShifted(gpu, "indices", s.indices, words), Score: inShifted(gpu, "score", s.score, words),
-			Valid: inShifted(gpu, "filled", s.filled, words), Y: outShifted(gpu, "y", b*k*c, start), B: b, N: n, K: k,
+			X: inShifted(gpu, "x", x, start), Indices: inShifted(gpu, "indices", s.indices, wordAlign), Score: inShifted(gpu, "score", s.score, wordAlign),
+			Valid: inShifted(gpu, "filled", s.filled, wordAlign), Y: outShifted(gpu, "y", b*k*c, start), B: b, N: n, K: k,
 		}
 		gpu.Run(func(t *vk.CommandList) error { return g.Record(t, a) })
 		want := ref.Gather32(ref.GatherArgs{X: x, Indices: s.refIndices, Score: s.score, Valid: s.refFilled, B: b, N: n, C: c, K: k})

@@ -49,7 +49,7 @@ const (
 
 // NewLayerNorm compiles the kernel for a device.
 func NewLayerNorm(dev *vk.Device, c LayerNormConfig) (*LayerNorm, error) {
-	if err := rowLength("LayerNorm", c.C); err != nil {
+	if err := checkRowLength("LayerNorm", c.C); err != nil {
 		return nil, err
 	}
 	if err := c.Y.checkNormed("LayerNorm", c.C); err != nil {
@@ -57,24 +57,14 @@ func NewLayerNorm(dev *vk.Device, c LayerNormConfig) (*LayerNorm, error) {
 	}
 	name, cols := rowVariant("layernorm", c.C)
 	lanes, rows := normLanes(c.C, 64)
-	if err := turns(dev.Caps(), "LayerNorm", fmt.Sprintf("a row of %d floats", c.C), int(3*(cols/lanes+1))); err != nil {
+	if err := checkIterations(dev.Caps(), "LayerNorm", fmt.Sprintf("a row of %d floats", c.C), int(3*(cols/lanes+1))); err != nil {
 		return nil, err
 	}
-	k, err := kernel(dev, name, map[uint32]uint32{0: lanes, 1: rows, 2: cols, 3: flag(c.Add), 4: uint32(c.Y)})
+	k, err := newKernel(dev, name, map[uint32]uint32{0: lanes, 1: rows, 2: cols, 3: specBool(c.Add), 4: uint32(c.Y)})
 	if err != nil {
 		return nil, fmt.Errorf("pipelines: LayerNorm: %w", err)
 	}
 	return &LayerNorm{c: c, rows: uint64(rows), kernel: k}, nil
-}
-
-// normLanes is how many of 256 invocations share a row of c floats, at most so many, and how many rows that makes. It is a function of c
-// alone: the order of sums depends on it.
-func normLanes(c int, most uint32) (lanes, rows uint32) {
-	lanes = 4
-	for lanes < most && 8*int(lanes) < c {
-		lanes *= 2
-	}
-	return lanes, 256 / lanes
 }
 
 // Record adds the dispatch to a tape.
@@ -83,9 +73,9 @@ func (n *LayerNorm) Record(t *vk.CommandList, a LayerNormArgs) error {
 	if err := n.check(a); err != nil {
 		return err
 	}
-	groups, err := vk.Grid(t.Device().Caps(), (uint64(a.Rows)+n.rows-1)/n.rows)
+	groups, err := workgroups(t.Device().Caps(), op, (uint64(a.Rows)+n.rows-1)/n.rows)
 	if err != nil {
-		return fmt.Errorf("pipelines: %s: %w", op, err)
+		return err
 	}
 	return t.Dispatch(vk.Dispatch{
 		Kernel: n.kernel,
@@ -100,15 +90,15 @@ func (n *LayerNorm) Record(t *vk.CommandList, a LayerNormArgs) error {
 func (n *LayerNorm) check(a LayerNormArgs) error {
 	const op = "LayerNorm"
 	rows, c, period := dim{"Rows", a.Rows}, dim{"C", n.c.C}, dim{"Period", a.Period}
-	if err := positive(op, rows); err != nil {
+	if err := checkPositive(op, rows); err != nil {
 		return err
 	}
-	row, align := 4*uint64(c.n), rowsOf(c.n)
+	align := rowAlign(c.n)
 	if err := firstError(
-		needAt(align, op, "x", a.X, uint64(a.Rows)*row, shape(rows, c)+" f32"),
-		needAt(align, op, "weight", a.Weight, row, shape(c)+" f32"),
-		needAt(align, op, "bias", a.Bias, row, shape(c)+" f32"),
-		needAt(n.c.Y.rowsOf(c.n), op, "y", a.Y, uint64(a.Rows)*uint64(c.n*n.c.Y.Size()), shape(rows, c)+" "+n.c.Y.String()),
+		checkTensor(op, "x", a.X, align, f32, rows, c),
+		checkTensor(op, "weight", a.Weight, align, f32, c),
+		checkTensor(op, "bias", a.Bias, align, f32, c),
+		checkTensor(op, "y", a.Y, n.c.Y.rowAlign(c.n), n.c.Y.element(), rows, c),
 	); err != nil {
 		return err
 	}
@@ -118,10 +108,10 @@ func (n *LayerNorm) check(a LayerNormArgs) error {
 		}
 		return nil
 	}
-	if err := positive(op, period); err != nil {
+	if err := checkPositive(op, period); err != nil {
 		return err
 	}
-	return needAt(align, op, "add", a.Add, uint64(a.Period)*row, shape(period, c)+" f32")
+	return checkTensor(op, "add", a.Add, align, f32, period, c)
 }
 
 // Close frees the kernel.

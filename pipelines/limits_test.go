@@ -52,7 +52,7 @@ func TestManyKeys(t *testing.T) {
 	}
 	a := RoutedAttentionArgs{Q: gpu.In("q", []float32{0}), KV: gpu.In("kv", kv), Null: gpu.In("null", []float32{0, 1}), Y: gpu.Out("y", 4), Lists: 1, Queries: 1, Keys: keys}
 	if gpu.Dev.Caps().CPU {
-		badRecord(t, gpu, "turns of a loop", func(t *vk.CommandList) error { return r.Record(t, a) })
+		assertRecordError(t, gpu, "loop iterations", func(t *vk.CommandList) error { return r.Record(t, a) })
 		return
 	}
 	gpu.Run(func(t *vk.CommandList) error { return r.Record(t, a) })
@@ -115,7 +115,7 @@ func TestCausalSelectVeryLong(t *testing.T) {
 		Indices: gpu.Out("indices", 4*2*k), QueryValid: gpu.Out("chosen", 4*2*k), B: 1, N: n, Window: window, K: k,
 	}
 	if gpu.Dev.Caps().CPU {
-		badRecord(t, gpu, "turns of a loop", func(t *vk.CommandList) error { return s.Record(t, a) })
+		assertRecordError(t, gpu, "loop iterations", func(t *vk.CommandList) error { return s.Record(t, a) })
 		return
 	}
 	gpu.Run(func(t *vk.CommandList) error { return s.Record(t, a) })
@@ -134,7 +134,7 @@ func TestSelectManySlots(t *testing.T) {
 	defer s.Close()
 	a := SelectArgs{Logits: gpu.In("logits", []float32{1, 2, 3}), Indices: gpu.Out("indices", 4*k), Valid: gpu.Out("filled", 4*k), Rows: 1, N: 3, K: k, EmptyIndex: -1}
 	if gpu.Dev.Caps().CPU {
-		badRecord(t, gpu, "turns of a loop", func(t *vk.CommandList) error { return s.Record(t, a) })
+		assertRecordError(t, gpu, "loop iterations", func(t *vk.CommandList) error { return s.Record(t, a) })
 		return
 	}
 	gpu.Run(func(t *vk.CommandList) error { return s.Record(t, a) })
@@ -187,17 +187,17 @@ func TestTurns(t *testing.T) {
 	_, norm := NewRMSNorm(dev, RMSNormConfig{C: long})
 	_, layer := NewLayerNorm(dev, LayerNormConfig{C: long})
 	_, logits := NewRouterLogits(dev, RouterLogitsConfig{C: long, R: 1})
-	_, product := NewLinear(dev, LinearConfig{In: cpuTurns + 1, Out: 1})
+	_, product := NewLinear(dev, LinearConfig{In: maxCPUIterations + 1, Out: 1})
 	_, patch := NewPatchEmbed(dev, PatchEmbedConfig{Channels: 1, Height: 1 << 14, Width: 1 << 14, PatchHeight: 1 << 14, PatchWidth: 1 << 14})
 	for name, err := range map[string]error{"rmsnorm": norm, "layernorm": layer, "router_logits": logits, "linear": product, "patch_embed": patch} {
 		assert.ErrorIs(t, err, vk.ErrUnsupported, name)
-		assert.ErrorContains(t, err, "turns of a loop, CPU drivers do 60000", name)
+		assert.ErrorContains(t, err, "loop iterations, CPU drivers do 60000", name)
 	}
 	list, err := dev.NewCommandList(vk.CommandListConfig{Name: "rows"})
 	require.NoError(t, err)
 	defer list.Close()
 	_, rows := rowGroups(list, "Gather", long, 1)
-	assert.ErrorContains(t, rows, "pipelines: Gather: not supported by this device: a row of 536870912 floats takes 524288 turns")
+	assert.ErrorContains(t, rows, "pipelines: Gather: not supported by this device: a row of 536870912 floats takes 524288 loop iterations")
 	_, rows = rowGroups(list, "Gather", 4096, 1)
 	assert.NoError(t, rows)
 }

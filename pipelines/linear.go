@@ -3,7 +3,6 @@ package pipelines
 import (
 	"fmt"
 	"math"
-	"strings"
 	"unsafe"
 
 	"github.com/colt5-vulkan/colt5/vk"
@@ -33,7 +32,7 @@ import (
 // Shaders: shaders/linear.comp, linear_matrix.comp, linear_cpu.comp. Reference: internal/ref.Linear.
 type Linear struct {
 	config  LinearConfig
-	kernels kernels
+	kernels kernelCache
 	matrix  vk.MatrixShape // the cooperative matrix; zero for F32
 
 	tile     func(linearSize) int // which of the tiles: a pure function of sizes
@@ -149,7 +148,7 @@ func newLinear(dev *vk.Device, c LinearConfig, tile func(linearSize) int) (*Line
 	case c.Y16 && c.Out%2 != 0:
 		return nil, fmt.Errorf("pipelines: Linear: Out is %d, want an even number with Y16", c.Out)
 	}
-	l := &Linear{config: c, kernels: kernels{dev: dev}, flops: linearFlops, together: linearTogether}
+	l := &Linear{config: c, kernels: kernelCache{dev: dev}, flops: linearFlops, together: linearTogether}
 	var err error
 	if l.matrix, err = c.Precision.matrixShape(dev.Caps()); err != nil {
 		return nil, fmt.Errorf("pipelines: Linear: %w", err)
@@ -158,7 +157,7 @@ func newLinear(dev *vk.Device, c LinearConfig, tile func(linearSize) int) (*Line
 		return l, nil
 	}
 	l.tile = l.choose
-	return l, turns(dev.Caps(), op, fmt.Sprintf("In of %d", c.In), c.In)
+	return l, checkIterations(dev.Caps(), op, fmt.Sprintf("In of %d", c.In), c.In)
 }
 
 // Record adds the product to a tape: one dispatch, or several if it is very large.
@@ -179,7 +178,7 @@ func (l *Linear) Record(t *vk.CommandList, a LinearArgs) error {
 	size := l.size(a)
 	variant := l.tiles()[l.tile(size)]
 	split := uint64(max(l.config.Split, 1))
-	all := tiles(slots, variant.rows) * tiles(out, variant.cols) * split
+	all := ceilDiv(slots, variant.rows) * ceilDiv(out, variant.cols) * split
 	if all > math.MaxInt32 { // the numbers of workgroups in a grid, which may have some more, fit 32 bits
 		return fmt.Errorf("pipelines: Linear: %d slots by %d columns make %d tiles, want %d at most", slots, out, all, math.MaxInt32)
 	}
@@ -194,7 +193,7 @@ func (l *Linear) Record(t *vk.CommandList, a LinearArgs) error {
 	if split > 1 {
 		y, bytes = a.Scratch, bytes+2*float64(a.Scratch.Size())
 	}
-	step := even(all, max(uint64(l.flops/(2*float64(variant.rows*variant.cols)*float64(l.config.In))), l.together))
+	step := evenShare(all, max(uint64(l.flops/(2*float64(variant.rows*variant.cols)*float64(l.config.In))), l.together))
 	for first := uint64(0); first < all; first += step {
 		n := min(step, all-first)
 		share := float64(n) / float64(all)
@@ -238,7 +237,7 @@ func (l *Linear) recordSum(t *vk.CommandList, a LinearArgs, push linearPush, s l
 	if err != nil {
 		return fmt.Errorf("pipelines: Linear: %w", err)
 	}
-	groups, err := vk.Grid(t.Device().Caps(), tiles(s.slots*tiles(uint64(l.config.Out), 4), 256))
+	groups, err := vk.Grid(t.Device().Caps(), ceilDiv(s.slots*ceilDiv(uint64(l.config.Out), 4), 256))
 	if err != nil {
 		return fmt.Errorf("pipelines: Linear: %w", err)
 	}
@@ -272,20 +271,20 @@ func (l *Linear) bytes(a LinearArgs, slots uint64) float64 {
 // checkSizes checks the numbers.
 func (l *Linear) checkSizes(a LinearArgs) error {
 	const op = "Linear"
-	if err := positive(op, dim{"Batch", a.Batch}, dim{"Rows", a.Rows}, dim{"InRows", a.InRows}, dim{"OutRows", a.OutRows},
+	if err := checkPositive(op, dim{"Batch", a.Batch}, dim{"Rows", a.Rows}, dim{"InRows", a.InRows}, dim{"OutRows", a.OutRows},
 		dim{"Lists", a.Lists}); err != nil {
 		return err
 	}
-	if err := positive(op, dim{"Batch*Rows", a.Batch * a.Rows}, dim{"Batch*InRows", a.Batch * a.InRows},
+	if err := checkPositive(op, dim{"Batch*Rows", a.Batch * a.Rows}, dim{"Batch*InRows", a.Batch * a.InRows},
 		dim{"Batch*OutRows", a.Batch * a.OutRows}); err != nil {
 		return err
 	}
-	if err := positive(op, dim{"Batch*Lists*Rows", a.Batch * a.Rows * a.Lists}); err != nil {
+	if err := checkPositive(op, dim{"Batch*Lists*Rows", a.Batch * a.Rows * a.Lists}); err != nil {
 		return err
 	}
 	if split := l.config.Split; split > 1 { // the kernels count rows of parts, and four columns at a time of the rows, in 32 bits
 		slots := uint64(a.Batch) * uint64(a.Rows)
-		if rows, pieces := slots*uint64(split), slots*tiles(uint64(l.config.Out), 4); max(rows, pieces) > math.MaxInt32 {
+		if rows, pieces := slots*uint64(split), slots*ceilDiv(uint64(l.config.Out), 4); max(rows, pieces) > math.MaxInt32 {
 			return fmt.Errorf("pipelines: Linear: %d slots in %d parts are %d rows, or %d pieces of 4 columns, want %d at most", slots, split, rows, pieces, math.MaxInt32)
 		}
 	}
@@ -318,46 +317,33 @@ func (l *Linear) check(a LinearArgs) error {
 		list = []dim{batch, {"Lists", a.Lists}, rows}
 	}
 	if c.Split > 1 {
-		if err := sized(rowsOf(c.Out), 4, "Linear", "scratch", a.Scratch, "f32", dim{"Split", c.Split}, batch, rows, out); err != nil {
+		if err := checkTensor("Linear", "scratch", a.Scratch, rowAlign(c.Out), f32, dim{"Split", c.Split}, batch, rows, out); err != nil {
 			return err
 		}
 	} else if !a.Scratch.IsZero() {
 		return fmt.Errorf("pipelines: Linear: scratch has %d bytes, want none without Split", a.Scratch.Size())
 	}
 	for _, arg := range []struct {
-		name  string
-		on    bool
-		r     vk.Range
-		kind  string
-		start uint64
-		shape []dim
+		name    string
+		on      bool
+		r       vk.Range
+		element element
+		align   uint64
+		shape   []dim
 	}{
-		{"x", true, a.X, c.x().String(), c.x().rowsOf(c.In), []dim{batch, inRows, in}},
-		{"w", true, a.W, c.Precision.String(), c.Precision.rowsOf(columns.n), []dim{out, columns}},
-		{"bias", c.Bias, a.Bias, "f32", rowsOf(c.Out), []dim{out}},
-		{"gather", c.Gather, a.Gather, "i32", words, list},
-		{"gamma", c.Norm, a.Gamma, "f32", rowsOf(c.In), []dim{in}},
-		{"score", c.Score, a.Score, "f32", words, list},
-		{"filled", c.Valid, a.Valid, "u32", words, list},
-		{"residual", c.Residual, a.Residual, "f32", rowsOf(c.Out), []dim{batch, outRows, out}},
-		{"scatter", c.Scatter, a.Scatter, "i32", words, []dim{batch, rows}},
-		{"unless", c.SkipBias, a.SkipBias, "u32", words, []dim{batch, outRows}},
-		{"y", true, a.Y, c.y().String(), c.y().rowsOf(c.Out), []dim{batch, outRows, out}},
+		{"x", true, a.X, c.x().element(), c.x().rowAlign(c.In), []dim{batch, inRows, in}},
+		{"w", true, a.W, c.Precision.element(), c.Precision.rowAlign(columns.n), []dim{out, columns}},
+		{"bias", c.Bias, a.Bias, f32, rowAlign(c.Out), []dim{out}},
+		{"gather", c.Gather, a.Gather, i32, wordAlign, list},
+		{"gamma", c.Norm, a.Gamma, f32, rowAlign(c.In), []dim{in}},
+		{"score", c.Score, a.Score, f32, wordAlign, list},
+		{"filled", c.Valid, a.Valid, u32, wordAlign, list},
+		{"residual", c.Residual, a.Residual, f32, rowAlign(c.Out), []dim{batch, outRows, out}},
+		{"scatter", c.Scatter, a.Scatter, i32, wordAlign, []dim{batch, rows}},
+		{"unless", c.SkipBias, a.SkipBias, u32, wordAlign, []dim{batch, outRows}},
+		{"y", true, a.Y, c.y().element(), c.y().rowAlign(c.Out), []dim{batch, outRows, out}},
 	} {
-		if !arg.on && !arg.r.IsZero() {
-			return fmt.Errorf("pipelines: Linear: %s has %d bytes, want none: the config leaves it out", arg.name, arg.r.Size())
-		}
-		if !arg.on {
-			continue
-		}
-		bytes := uint64(4)
-		if strings.HasSuffix(arg.kind, "16") {
-			bytes = 2
-		}
-		for _, d := range arg.shape {
-			bytes *= uint64(d.n)
-		}
-		if err := needAt(arg.start, "Linear", arg.name, arg.r, bytes, shape(arg.shape...)+" "+arg.kind); err != nil {
+		if err := checkPresence(arg.on, "Linear", arg.name, arg.r, arg.align, arg.element, arg.shape...); err != nil {
 			return err
 		}
 	}

@@ -124,7 +124,7 @@ func (c linearCase) testMatrix(t *testing.T) {
 			require.Contains(t, gpu.Kernels()[0], "linear_matrix_"+p.String())
 			y := floatsOf(c.y(), gpu, "y")
 			if c.shifted {
-				y = unshifted(t, gpu, "shifted y", rowsOf(c.Out))
+				y = unshifted(t, gpu, "shifted y", rowAlign(c.Out))
 			}
 			bound := ref.Bound(naive, want, 1e-6)
 			if c.Norm { // a norm that differs in its last bit may round an operand the other way: by one place of it, times a weight
@@ -164,7 +164,7 @@ func TestLinearMatrix(t *testing.T) {
 		if c.LinearConfig == all {
 			c.In, c.Out = 50, 68
 		}
-		c.batch, c.inRows, c.outRows = max(c.batch, 1), max(c.inRows, c.rows*(1-int(flag(c.Gather)))), max(c.outRows, c.rows)
+		c.batch, c.inRows, c.outRows = max(c.batch, 1), max(c.inRows, c.rows*(1-int(specBool(c.Gather)))), max(c.outRows, c.rows)
 		t.Run(fmt.Sprintf("%v x16 %t y16 %t", c, c.X16, c.Y16), c.testMatrix)
 	}
 }
@@ -313,6 +313,6 @@ func TestLinearSplit(t *testing.T) {
 // Work is cut into shares that are about equal.
 func TestEven(t *testing.T) {
 	for _, c := range [][3]uint64{{3072, 2980, 1536}, {3072, 3072, 3072}, {10, 3, 3}, {9, 4, 3}, {1, 5, 1}, {0, 1, 0}} {
-		assert.Equal(t, c[2], even(c[0], c[1]), c)
+		assert.Equal(t, c[2], evenShare(c[0], c[1]), c)
 	}
 }

@@ -53,7 +53,7 @@ func (c linearCase) data() ref.LinearArgs {
 	}
 	for i := range a.X {
 		if row := i / c.In; c.faint {
-			a.X[i] *= float32(math.Pow(10, -float64(row%16))) * float32(flag(row%16 < 15))
+			a.X[i] *= float32(math.Pow(10, -float64(row%16))) * float32(specBool(row%16 < 15))
 		}
 	}
 	for i := range a.W {
@@ -73,7 +73,7 @@ func (c linearCase) data() ref.LinearArgs {
 		a.Residual = a.Base
 	}
 	for range c.batch {
-		for _, to := range r.Perm(c.outRows)[:c.rows*int(flag(c.Scatter))] {
+		for _, to := range r.Perm(c.outRows)[:c.rows*int(specBool(c.Scatter))] {
 			a.Scatter = append(a.Scatter, int32(to))
 		}
 	}
@@ -88,7 +88,7 @@ func (c linearCase) data() ref.LinearArgs {
 			a.Valid = append(a.Valid, []uint8{1, 1, 0, 1, 1, 1, 0}[entry%7])
 		}
 	}
-	for row := range c.batch * c.outRows * int(flag(c.SkipBias)) {
+	for row := range c.batch * c.outRows * int(specBool(c.SkipBias)) {
 		a.SkipBias = append(a.SkipBias, uint8(row%3%2))
 	}
 	if c.wild {
@@ -112,8 +112,8 @@ func (c linearCase) put(gpu *gputest.Harness, a ref.LinearArgs) LinearArgs {
 	if bytes := LinearScratch(c.LinearConfig, a.Batch*a.Rows); bytes > 0 {
 		scratch = gpu.Out("scratch", int(bytes))
 	}
-	fromX, fromY := rowsOf(c.In), rowsOf(c.Out)
-	args := LinearArgs{X: in("x", numbersOf(c.x(), a.X), c.x().rowsOf(c.In)), W: in("w", c.Precision.weights(a.W, c.In), c.Precision.rowsOf(c.Precision.Columns(c.In))),
+	fromX, fromY := rowAlign(c.In), rowAlign(c.Out)
+	args := LinearArgs{X: in("x", numbersOf(c.x(), a.X), c.x().rowAlign(c.In)), W: in("w", c.Precision.weights(a.W, c.In), c.Precision.rowAlign(c.Precision.Columns(c.In))),
 		Batch: a.Batch, InRows: a.InRows, Rows: a.Rows, OutRows: a.OutRows, Lists: a.Lists, List: a.List, Scratch: scratch}
 	gather, scatter := append([]int32(nil), a.Gather...), append([]int32(nil), a.Scatter...)
 	filled, unless := make([]uint32, len(a.Valid)), make([]uint32, len(a.SkipBias))
@@ -145,9 +145,9 @@ func (c linearCase) put(gpu *gputest.Harness, a ref.LinearArgs) LinearArgs {
 		start uint64
 		arg   *vk.Range
 	}{
-		{c.Bias, "bias", a.Bias, fromY, &args.Bias}, {c.Gather, "gather", gather, words, &args.Gather}, {c.Norm, "gamma", a.Gamma, fromX, &args.Gamma},
-		{c.Score, "score", a.Score, words, &args.Score}, {c.Valid, "filled", filled, words, &args.Valid},
-		{c.Scatter, "scatter", scatter, words, &args.Scatter}, {c.SkipBias, "unless", unless, words, &args.SkipBias},
+		{c.Bias, "bias", a.Bias, fromY, &args.Bias}, {c.Gather, "gather", gather, wordAlign, &args.Gather}, {c.Norm, "gamma", a.Gamma, fromX, &args.Gamma},
+		{c.Score, "score", a.Score, wordAlign, &args.Score}, {c.Valid, "filled", filled, wordAlign, &args.Valid},
+		{c.Scatter, "scatter", scatter, wordAlign, &args.Scatter}, {c.SkipBias, "unless", unless, wordAlign, &args.SkipBias},
 		{c.Residual && !c.inPlace, "residual", a.Residual, fromY, &args.Residual},
 	} {
 		if part.on {
@@ -185,7 +185,7 @@ func (c linearCase) test(t *testing.T) {
 		assert.Equal(t, []string{variant.kernel}, gpu.Kernels(), "everything is fused")
 		y := gpu.Float32("y")
 		if c.shifted {
-			y = unshifted(t, gpu, "shifted y", rowsOf(c.Out))
+			y = unshifted(t, gpu, "shifted y", rowAlign(c.Out))
 		}
 		require.NoError(t, ref.MaxErr(y, want).Within(ref.Bound(naive, want, 1e-6)), variant.kernel)
 		if first == nil {
@@ -240,7 +240,7 @@ func TestLinearParts(t *testing.T) {
 				continue
 			}
 			c.In, c.Out, c.batch, c.rows = s.in, s.out, 3, 67
-			c.inRows, c.outRows = max(c.inRows, c.rows*(1-int(flag(c.Gather)))), max(c.outRows, c.rows)
+			c.inRows, c.outRows = max(c.inRows, c.rows*(1-int(specBool(c.Gather)))), max(c.outRows, c.rows)
 			if c.inRows == 0 {
 				c.inRows = c.rows
 			}

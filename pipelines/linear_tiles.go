@@ -78,7 +78,7 @@ func (l *Linear) rule(s linearSize) int {
 // linearTile chooses a float32 tile on a GPU for a product of rows by out: the small one where the large ones are too few, or would hang over
 // the edge by more than an eighth.
 func linearTile(rows, out uint64) int {
-	large, small := tiles(rows, 128)*tiles(out, 128), tiles(rows, 64)*tiles(out, 64)
+	large, small := ceilDiv(rows, 128)*ceilDiv(out, 128), ceilDiv(rows, 64)*ceilDiv(out, 64)
 	if large < linearMany || large*4*8 > small*9 {
 		return 1
 	}
@@ -94,7 +94,7 @@ func linearMatrixTile(caps vk.Caps, m vk.MatrixShape, s linearSize, out uint64, 
 	best := cpu
 	for i, v := range linearMatrixTiles[:cpu] {
 		whole := s.slots * out * 9 / 8 // what hangs over the edge is an eighth at most
-		n := tiles(s.slots, v.rows) * tiles(out, v.cols)
+		n := ceilDiv(s.slots, v.rows) * ceilDiv(out, v.cols)
 		if !v.fits(caps, m) || v.dense && !(s.dense && x16) {
 			continue
 		}
@@ -137,7 +137,7 @@ func LinearSplit(p DType, rows, in, out int) int {
 		return 0
 	}
 	few := linearMatrixTiles[linearFew]
-	n := int(tiles(uint64(rows), few.rows) * tiles(uint64(out), few.cols))
+	n := int(ceilDiv(uint64(rows), few.rows) * ceilDiv(uint64(out), few.cols))
 	if n >= linearMany {
 		return 0
 	}
@@ -150,7 +150,7 @@ func (l *Linear) sumKernel(s linearSize) (*vk.Kernel, error) {
 	spec := c.spec()
 	delete(spec, 0)
 	delete(spec, 5) // the norm was on the way in
-	spec[12], spec[25], spec[26], spec[27] = flag(c.Y16), flag(s.straight), uint32(c.Split), uint32(c.Precision)
+	spec[12], spec[25], spec[26], spec[27] = specBool(c.Y16), specBool(s.straight), uint32(c.Split), uint32(c.Precision)
 	name := "linear_sum"
 	if !s.straight {
 		name += " scattered"
@@ -162,7 +162,7 @@ func (l *Linear) sumKernel(s linearSize) (*vk.Kernel, error) {
 func (c LinearConfig) spec() map[uint32]uint32 {
 	spec := map[uint32]uint32{0: uint32(c.In), 1: uint32(c.Out)}
 	for i, on := range []bool{c.Bias, c.GELU, c.Gather, c.Norm, c.Score, c.Valid, c.Residual, c.Scatter, c.SkipBias} {
-		spec[uint32(2+i)] = flag(on)
+		spec[uint32(2+i)] = specBool(on)
 	}
 	return spec
 }
@@ -180,12 +180,12 @@ func (l *Linear) kernel(v linearVariant, s linearSize) (*vk.Kernel, error) {
 	lanes := l.kernels.dev.Caps().SubgroupSize
 	plain := c.Y16 && c.Out%8 == 0 && !(c.Bias || c.GELU || c.Gather || c.Score || c.Valid || c.Residual || c.Scatter)
 	m := l.matrix
-	for i, word := range []uint32{flag(c.X16), flag(c.Y16), flag(s.dense), m.M, m.N, m.K, lanes, uint32(v.rows), uint32(v.cols), v.step, v.down, v.across,
-		v.down * v.across * lanes, flag(plain), flag(s.straight), uint32(max(c.Split, 1)), 0, flag(s.slots%v.rows == 0)} {
+	for i, word := range []uint32{specBool(c.X16), specBool(c.Y16), specBool(s.dense), m.M, m.N, m.K, lanes, uint32(v.rows), uint32(v.cols), v.step, v.down, v.across,
+		v.down * v.across * lanes, specBool(plain), specBool(s.straight), uint32(max(c.Split, 1)), 0, specBool(s.slots%v.rows == 0)} {
 		spec[uint32(11+i)] = word
 	}
 	delete(spec, 27) // of the sum of parts
-	spec[29] = flag(v.short)
+	spec[29] = specBool(v.short)
 	variant := v.kernel + "_" + c.Precision.String()
 	name := fmt.Sprintf("%s %dx%dx%d", variant, v.rows, v.cols, v.step)
 	if s.slots%v.rows != 0 {
@@ -199,9 +199,3 @@ func (l *Linear) kernel(v linearVariant, s linearSize) (*vk.Kernel, error) {
 	}
 	return l.kernels.with(name, variant, spec, vk.KernelConfig{SubgroupSize: lanes, FullSubgroups: true})
 }
-
-// tiles is how many tiles cover n elements.
-func tiles(n, side uint64) uint64 { return (n + side - 1) / side }
-
-// even is the size of shares of n that are about equal, most at most.
-func even(n, most uint64) uint64 { return tiles(n, max(tiles(n, most), 1)) }

@@ -110,7 +110,7 @@ func TuneLinear(dev *vk.Device, c LinearConfig, rows int, each time.Duration) (t
 		return t, err
 	}
 	defer func() { err = errors.Join(err, l.Close()) }()
-	if err := positive("TuneLinear", dim{"rows", rows}); err != nil {
+	if err := checkPositive("TuneLinear", dim{"rows", rows}); err != nil {
 		return t, err
 	}
 	var buffers []*vk.Buffer

@@ -3,6 +3,7 @@ package pipelines
 import (
 	"bytes"
 	"fmt"
+	"math/rand/v2"
 	"slices"
 	"testing"
 
@@ -59,9 +60,28 @@ func unshifted(t *testing.T, gpu *gputest.Harness, name string, start uint64) []
 	return all[start/4 : len(all)-int(start/4)]
 }
 
+// normal returns n values of a standard normal distribution, the same for the same seed.
+func normal(seed uint64, n int) []float32 {
+	r := rand.New(rand.NewPCG(seed, 1))
+	x := make([]float32, n)
+	for i := range x {
+		x[i] = float32(r.NormFloat64())
+	}
+	return x
+}
+
+// assertRecordError records on a command list of its own, and asserts that the error contains a text.
+func assertRecordError(t *testing.T, lab *gputest.Harness, want string, record func(*vk.CommandList) error) {
+	t.Helper()
+	list, err := lab.Dev.NewCommandList(vk.CommandListConfig{Name: "bad"})
+	require.NoError(t, err)
+	defer list.Close()
+	assert.ErrorContains(t, record(list), want)
+}
+
 // Ranges start at multiples of 16 bytes where rows are read four floats at once, else at multiples of 4.
 func TestRowsOf(t *testing.T) {
 	for c, want := range map[int]uint64{1: 4, 2: 4, 3: 4, 4: 16, 6: 4, 8: 16, 9: 4, 512: 16} {
-		assert.Equal(t, want, rowsOf(c), c)
+		assert.Equal(t, want, rowAlign(c), c)
 	}
 }

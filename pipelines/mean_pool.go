@@ -44,10 +44,10 @@ const meanPoolMax = 8 * 65000
 
 // NewMeanPool compiles the kernel.
 func NewMeanPool(dev *vk.Device, c MeanPoolConfig) (*MeanPool, error) {
-	if err := rowLength("MeanPool", c.C); err != nil {
+	if err := checkRowLength("MeanPool", c.C); err != nil {
 		return nil, err
 	}
-	k, err := kernel(dev, "mean_pool", map[uint32]uint32{0: uint32(c.C)})
+	k, err := newKernel(dev, "mean_pool", map[uint32]uint32{0: uint32(c.C)})
 	if err != nil {
 		return nil, fmt.Errorf("pipelines: MeanPool: %w", err)
 	}
@@ -58,22 +58,21 @@ func NewMeanPool(dev *vk.Device, c MeanPoolConfig) (*MeanPool, error) {
 func (m *MeanPool) Record(t *vk.CommandList, a MeanPoolArgs) error {
 	const op = "MeanPool"
 	b, n, c := dim{"B", a.B}, dim{"N", a.N}, dim{"C", m.c.C}
-	if err := positive(op, b, n, dim{"B*N", b.n * n.n}); err != nil {
+	if err := checkPositive(op, b, n, dim{"B*N", b.n * n.n}); err != nil {
 		return err
 	}
 	if a.N > meanPoolMax {
 		return fmt.Errorf("pipelines: %s: N is %d, want at most %d", op, a.N, meanPoolMax)
 	}
-	row := 4 * uint64(c.n)
 	if err := firstError(
-		need(op, "x", a.X, uint64(b.n)*uint64(n.n)*row, shape(b, n, c)+" f32"),
-		need(op, "y", a.Y, uint64(b.n)*row, shape(b, c)+" f32"),
+		checkTensor(op, "x", a.X, vec4Align, f32, b, n, c),
+		checkTensor(op, "y", a.Y, vec4Align, f32, b, c),
 	); err != nil {
 		return err
 	}
-	groups, err := vk.Grid(t.Device().Caps(), uint64(b.n)*((uint64(c.n)+31)/32))
+	groups, err := workgroups(t.Device().Caps(), op, uint64(b.n)*((uint64(c.n)+31)/32))
 	if err != nil {
-		return fmt.Errorf("pipelines: %s: %w", op, err)
+		return err
 	}
 	push := meanPoolPush{uint32(a.N), uint32(a.B)}
 	return t.Dispatch(vk.Dispatch{

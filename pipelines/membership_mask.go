@@ -37,7 +37,7 @@ const (
 
 // NewMark compiles the kernel.
 func NewMembershipMask(dev *vk.Device, _ MembershipMaskConfig) (*MembershipMask, error) {
-	k, err := kernel(dev, "membership_mask", nil)
+	k, err := newKernel(dev, "membership_mask", nil)
 	if err != nil {
 		return nil, fmt.Errorf("pipelines: Mark: %w", err)
 	}
@@ -48,7 +48,7 @@ func NewMembershipMask(dev *vk.Device, _ MembershipMaskConfig) (*MembershipMask,
 func (m *MembershipMask) Record(t *vk.CommandList, a MembershipMaskArgs) error {
 	const op = "Mark"
 	b, n, k := dim{"B", a.B}, dim{"N", a.N}, dim{"K", a.K}
-	if err := positive(op, b, n, k, dim{"B*N", b.n * n.n}, dim{"B*K", b.n * k.n}); err != nil {
+	if err := checkPositive(op, b, n, k, dim{"B*N", b.n * n.n}, dim{"B*K", b.n * k.n}); err != nil {
 		return err
 	}
 	if a.First < 0 || a.First > a.N {
@@ -59,16 +59,16 @@ func (m *MembershipMask) Record(t *vk.CommandList, a MembershipMaskArgs) error {
 	}
 	slots := 4 * uint64(a.B) * uint64(a.K)
 	if err := firstError(
-		need(op, "indices", a.Indices, slots, shape(b, k)+" i32"),
-		need(op, "filled", a.Filled, slots, shape(b, k)+" u32"),
-		need(op, "y", a.Y, 4*uint64(a.B)*uint64(a.N), shape(b, n)+" u32"),
+		checkTensor(op, "indices", a.Indices, vec4Align, i32, b, k),
+		checkTensor(op, "filled", a.Filled, vec4Align, u32, b, k),
+		checkTensor(op, "y", a.Y, vec4Align, u32, b, n),
 	); err != nil {
 		return err
 	}
 	span := max(a.K, a.First)
-	groups, err := vk.Grid(t.Device().Caps(), (uint64(a.B)*uint64(span)+255)/256)
+	groups, err := workgroups(t.Device().Caps(), op, (uint64(a.B)*uint64(span)+255)/256)
 	if err != nil {
-		return fmt.Errorf("pipelines: %s: %w", op, err)
+		return err
 	}
 	if err := t.Fill(a.Y, 0); err != nil {
 		return err

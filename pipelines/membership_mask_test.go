@@ -51,15 +51,6 @@ func TestMarkBadInput(t *testing.T) {
 	} {
 		a := good
 		test.change(&a)
-		badRecord(t, gpu, test.want, func(t *vk.CommandList) error { return m.Record(t, a) })
+		assertRecordError(t, gpu, test.want, func(t *vk.CommandList) error { return m.Record(t, a) })
 	}
-}
-
-// badRecord wants a recording to fail with a message.
-func badRecord(t *testing.T, gpu *gputest.Harness, want string, record func(*vk.CommandList) error) {
-	t.Helper()
-	list, err := gpu.Dev.NewCommandList(vk.CommandListConfig{Name: "bad"})
-	require.NoError(t, err)
-	defer list.Close()
-	assert.ErrorContains(t, record(list), want)
 }

@@ -83,7 +83,7 @@ func (p *PatchAttention) check(a PatchAttentionArgs) error {
 	const op = "PatchAttention"
 	c := p.config
 	h, w := dim{"Height", a.Height}, dim{"Width", a.Width}
-	if err := positive(op, h, w); err != nil {
+	if err := checkPositive(op, h, w); err != nil {
 		return err
 	}
 	for _, d := range []dim{h, w} {

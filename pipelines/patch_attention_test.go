@@ -96,7 +96,7 @@ func TestAttentionTilesAgree(t *testing.T) {
 		t.Cleanup(func() { assert.NoError(t, k.Close()) })
 		made, err := k.get(tile)
 		require.NoError(t, err)
-		groups := uint32(heads) * uint32(tiles(side*side, uint64(tile.queries)))
+		groups := uint32(heads) * uint32(ceilDiv(side*side, uint64(tile.queries)))
 		gpu.Run(func(t *vk.CommandList) error {
 			return t.Dispatch(vk.Dispatch{Kernel: made, Groups: [3]uint32{groups, 1, 1}, Args: []vk.Access{vk.Read(qkv), vk.Write(y)},
 				Push: vk.Scalars(&patchAttentionPush{side, 0, groups})})
@@ -161,7 +161,7 @@ func TestAttentionTiles(t *testing.T) {
 		for _, tile := range attentionTiles {
 			code, err := shaders.SPV("patch_attention")
 			require.NoError(t, err)
-			m, err := spirv.Reflect(code, spirv.Spec{0: uint32(d), 1: uint32(tile.queries), 2: uint32(tile.keys), 4: flag(factors)})
+			m, err := spirv.Reflect(code, spirv.Spec{0: uint32(d), 1: uint32(tile.queries), 2: uint32(tile.keys), 4: specBool(factors)})
 			require.NoError(t, err)
 			assert.EqualValues(t, tile.shared(d, factors), m.SharedBytes, "%v, dim %d, factors %v", tile, d, factors)
 		}

@@ -54,10 +54,10 @@ func NewPatchEmbed(dev *vk.Device, c PatchEmbedConfig) (*PatchEmbed, error) {
 		return nil, err
 	}
 	lanes, rows := normLanes(c.row(), 256)
-	if err := turns(dev.Caps(), "PatchEmbed", fmt.Sprintf("a patch of %d floats", c.row()), 3*(c.row()/int(lanes)+1)); err != nil {
+	if err := checkIterations(dev.Caps(), "PatchEmbed", fmt.Sprintf("a patch of %d floats", c.row()), 3*(c.row()/int(lanes)+1)); err != nil {
 		return nil, err
 	}
-	k, err := kernel(dev, "patch_embed", map[uint32]uint32{0: lanes, 1: rows, 2: uint32(c.Channels), 3: uint32(c.Height), 4: uint32(c.Width),
+	k, err := newKernel(dev, "patch_embed", map[uint32]uint32{0: lanes, 1: rows, 2: uint32(c.Channels), 3: uint32(c.Height), 4: uint32(c.Width),
 		5: uint32(c.PatchHeight), 6: uint32(c.PatchWidth)})
 	if err != nil {
 		return nil, fmt.Errorf("pipelines: PatchEmbed: %w", err)
@@ -67,7 +67,7 @@ func NewPatchEmbed(dev *vk.Device, c PatchEmbedConfig) (*PatchEmbed, error) {
 
 func (c PatchEmbedConfig) check() error {
 	const op = "PatchEmbed"
-	if err := positive(op, dim{"Channels", c.Channels}, dim{"Height", c.Height}, dim{"Width", c.Width},
+	if err := checkPositive(op, dim{"Channels", c.Channels}, dim{"Height", c.Height}, dim{"Width", c.Width},
 		dim{"PatchHeight", c.PatchHeight}, dim{"PatchWidth", c.PatchWidth}); err != nil {
 		return err
 	}
@@ -92,22 +92,22 @@ func (c PatchEmbedConfig) patches() int { return c.Height / c.PatchHeight * (c.W
 func (e *PatchEmbed) Record(t *vk.CommandList, a PatchEmbedArgs) error {
 	const op = "PatchEmbed"
 	b, rows := dim{"B", a.B}, dim{"rows", a.B * e.c.patches()}
-	if err := positive(op, b, rows); err != nil {
+	if err := checkPositive(op, b, rows); err != nil {
 		return err
 	}
 	c, h, w, row := dim{"Channels", e.c.Channels}, dim{"Height", e.c.Height}, dim{"Width", e.c.Width}, dim{"P1*P2*Channels", e.c.row()}
-	bytes, rowBytes, align := 4*uint64(rows.n)*uint64(row.n), 4*uint64(row.n), rowsOf(row.n)
+	bytes, rowBytes, align := 4*uint64(rows.n)*uint64(row.n), 4*uint64(row.n), rowAlign(row.n)
 	if err := firstError(
-		needAt(rowsOf(w.n), op, "x", a.X, bytes, shape(b, c, h, w)+" f32"),
-		needAt(align, op, "weight", a.Weight, rowBytes, shape(row)+" f32"),
-		needAt(align, op, "bias", a.Bias, rowBytes, shape(row)+" f32"),
-		needAt(align, op, "y", a.Y, bytes, shape(rows, row)+" f32"),
+		checkTensor(op, "x", a.X, rowAlign(w.n), f32, b, c, h, w),
+		checkTensor(op, "weight", a.Weight, align, f32, row),
+		checkTensor(op, "bias", a.Bias, align, f32, row),
+		checkTensor(op, "y", a.Y, align, f32, rows, row),
 	); err != nil {
 		return err
 	}
-	groups, err := vk.Grid(t.Device().Caps(), (uint64(rows.n)+e.rows-1)/e.rows)
+	groups, err := workgroups(t.Device().Caps(), op, (uint64(rows.n)+e.rows-1)/e.rows)
 	if err != nil {
-		return fmt.Errorf("pipelines: %s: %w", op, err)
+		return err
 	}
 	return t.Dispatch(vk.Dispatch{
 		Kernel: e.kernel,
@@ -133,7 +133,7 @@ func (e *PatchEmbed) Close() error {
 // of 4 and at least 8.
 func PatchPositions(h, w, c int) ([]float32, error) {
 	const op = "PatchPositions"
-	if err := positive(op, dim{"h", h}, dim{"w", w}, dim{"c", c}, dim{"h*w", h * w}); err != nil {
+	if err := checkPositive(op, dim{"h", h}, dim{"w", w}, dim{"c", c}, dim{"h*w", h * w}); err != nil {
 		return nil, err
 	}
 	if c%4 != 0 || c < 8 {

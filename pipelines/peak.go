@@ -24,7 +24,7 @@ import (
 type Peak struct {
 	config  PeakConfig
 	kind    peakKind
-	kernels kernels
+	kernels kernelCache
 }
 
 // PeakConfig is baked into the kernel.
@@ -106,7 +106,7 @@ func NewPeak(dev *vk.Device, c PeakConfig) (*Peak, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &Peak{config: c, kind: k, kernels: kernels{dev: dev}}, nil
+	return &Peak{config: c, kind: k, kernels: kernelCache{dev: dev}}, nil
 }
 
 // Pairs is how many pairs of products a chain adds.
@@ -174,15 +174,15 @@ func (p *Peak) Sizes(groups int) (x, y uint64) {
 // Record adds a dispatch to a tape. A workgroup computes some 30 MFLOP with matrices of 16 x 16 x 16.
 func (p *Peak) Record(t *vk.CommandList, a PeakArgs) error {
 	const op = "Peak"
-	if err := positive(op, dim{"Groups", a.Groups}); err != nil {
+	if err := checkPositive(op, dim{"Groups", a.Groups}); err != nil {
 		return err
 	}
 	s := p.config.Shape
 	m, n := dim{"M", int(s.M)}, dim{"N", int(s.N)}
 	x, y := p.Sizes(a.Groups)
 	for _, err := range []error{
-		need(op, "x", a.X, x, shape(dim{"M*K + 2*K*N", int(x) / p.kind.bytes})+" "+p.kind.operand),
-		need(op, "y", a.Y, y, shape(dim{"Groups*4", PeakSubgroups * a.Groups}, m, n)+" "+p.kind.sum),
+		checkRange(op, "x", a.X, vec4Align, x, shape(dim{"M*K + 2*K*N", int(x) / p.kind.bytes})+" "+p.kind.operand),
+		checkRange(op, "y", a.Y, vec4Align, y, shape(dim{"Groups*4", PeakSubgroups * a.Groups}, m, n)+" "+p.kind.sum),
 	} {
 		if err != nil {
 			return err

@@ -139,7 +139,7 @@ func TestPeakBadInput(t *testing.T) {
 	assert.ErrorContains(t, err, "the device does not list the cooperative matrix")
 	assert.ErrorIs(t, err, vk.ErrUnsupported)
 
-	p := &Peak{config: PeakConfig{good}, kind: peakKinds[0], kernels: kernels{dev: gpu.Dev}}
+	p := &Peak{config: PeakConfig{good}, kind: peakKinds[0], kernels: kernelCache{dev: gpu.Dev}}
 	fine := PeakArgs{X: gpu.In("x", make([]uint16, 768)), Y: gpu.Out("y", 4096), Groups: 1}
 	for _, test := range []struct {
 		want   string
@@ -152,7 +152,7 @@ func TestPeakBadInput(t *testing.T) {
 	} {
 		a := fine
 		test.change(&a)
-		badRecord(t, gpu, test.want, func(t *vk.CommandList) error { return p.Record(t, a) })
+		assertRecordError(t, gpu, test.want, func(t *vk.CommandList) error { return p.Record(t, a) })
 	}
 	require.NoError(t, p.Close())
 	require.NoError(t, (*Peak)(nil).Close())

@@ -39,7 +39,7 @@ const (
 
 // NewPermute compiles the kernel.
 func NewPermute(dev *vk.Device, _ PermuteConfig) (*Permute, error) {
-	k, err := kernel(dev, "permute", nil)
+	k, err := newKernel(dev, "permute", nil)
 	if err != nil {
 		return nil, fmt.Errorf("pipelines: Permute: %w", err)
 	}
@@ -53,13 +53,13 @@ func (m *Permute) Record(t *vk.CommandList, a PermuteArgs) error {
 	if err != nil {
 		return err
 	}
-	bytes, elements := 4*uint64(count), shape(dim{"elements", count})+" f32"
-	if err := firstError(need(op, "x", a.X, bytes, elements), need(op, "y", a.Y, bytes, elements)); err != nil {
+	elements := dim{"elements", count}
+	if err := firstError(checkTensor(op, "x", a.X, vec4Align, f32, elements), checkTensor(op, "y", a.Y, vec4Align, f32, elements)); err != nil {
 		return err
 	}
-	groups, err := vk.Grid(t.Device().Caps(), (uint64(count)+255)/256)
+	groups, err := workgroups(t.Device().Caps(), op, (uint64(count)+255)/256)
 	if err != nil {
-		return fmt.Errorf("pipelines: %s: %w", op, err)
+		return err
 	}
 	push := permutePush{count: uint32(count)}
 	for i := range push.size {
@@ -74,7 +74,7 @@ func (m *Permute) Record(t *vk.CommandList, a PermuteArgs) error {
 		Groups: groups,
 		Args:   []vk.Access{vk.Read(a.X), vk.Write(a.Y)},
 		Push:   vk.Scalars(&push),
-		Bytes:  float64(2 * bytes),
+		Bytes:  float64(a.X.Size() + a.Y.Size()),
 	})
 }
 

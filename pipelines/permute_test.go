@@ -62,6 +62,6 @@ func TestPermuteBadInput(t *testing.T) {
 	} {
 		a := good
 		test.change(&a)
-		badRecord(t, gpu, test.want, func(t *vk.CommandList) error { return m.Record(t, a) })
+		assertRecordError(t, gpu, test.want, func(t *vk.CommandList) error { return m.Record(t, a) })
 	}
 }

@@ -15,11 +15,11 @@ func (p DType) Columns(n int) int {
 }
 
 // rowsOf is where a tensor of this precision starts whose rows have c numbers: kernels read 16 bytes at once where rows are a multiple of them.
-func (p DType) rowsOf(c int) uint64 {
+func (p DType) rowAlign(c int) uint64 {
 	if p != F32 {
 		c /= 2
 	}
-	return rowsOf(c)
+	return rowAlign(c)
 }
 
 // valid checks the precision of a config.

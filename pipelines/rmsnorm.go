@@ -21,7 +21,7 @@ type RMSNorm struct {
 	config  RMSNormConfig
 	lanes   uint32 // that share a row
 	rows    uint32 // of a workgroup
-	kernels kernels
+	kernels kernelCache
 }
 
 // RMSNormConfig is baked into the kernel.
@@ -51,7 +51,7 @@ var _ [unsafe.Sizeof(rmsNormPush{}) - 20]byte
 
 // NewRMSNorm makes a norm for a device. Its kernel is compiled when it is first recorded.
 func NewRMSNorm(dev *vk.Device, c RMSNormConfig) (*RMSNorm, error) {
-	if err := rowLength("RMSNorm", c.C); err != nil {
+	if err := checkRowLength("RMSNorm", c.C); err != nil {
 		return nil, err
 	}
 	if err := c.Y.checkNormed("RMSNorm", c.C); err != nil {
@@ -66,16 +66,16 @@ func NewRMSNorm(dev *vk.Device, c RMSNormConfig) (*RMSNorm, error) {
 	if c.C%4 == 0 {
 		around /= 4
 	}
-	if err := turns(dev.Caps(), "RMSNorm", fmt.Sprintf("a row of %d floats", c.C), around); err != nil {
+	if err := checkIterations(dev.Caps(), "RMSNorm", fmt.Sprintf("a row of %d floats", c.C), around); err != nil {
 		return nil, err
 	}
-	return &RMSNorm{config: c, lanes: lanes, rows: invocations / lanes, kernels: kernels{dev: dev}}, nil
+	return &RMSNorm{config: c, lanes: lanes, rows: invocations / lanes, kernels: kernelCache{dev: dev}}, nil
 }
 
 func (n *RMSNorm) kernel() (*vk.Kernel, error) {
 	c := n.config
 	return n.kernels.get("rmsnorm", "rmsnorm", false, map[uint32]uint32{
-		0: n.lanes, 1: n.rows, 2: uint32(c.C), 3: flag(c.C%4 == 0), 4: uint32(c.Y), 5: flag(c.Gather)})
+		0: n.lanes, 1: n.rows, 2: uint32(c.C), 3: specBool(c.C%4 == 0), 4: uint32(c.Y), 5: specBool(c.Gather)})
 }
 
 // Record adds a dispatch to a tape.
@@ -90,9 +90,9 @@ func (n *RMSNorm) Record(t *vk.CommandList, a RMSNormArgs) error {
 		return err
 	}
 	c, all := n.config, uint64(a.Items)*uint64(a.Rows)
-	groups, err := vk.Grid(t.Device().Caps(), tiles(all, uint64(n.rows)))
+	groups, err := workgroups(t.Device().Caps(), "RMSNorm", ceilDiv(all, uint64(n.rows)))
 	if err != nil {
-		return fmt.Errorf("pipelines: RMSNorm: %w", err)
+		return err
 	}
 	kernel, err := n.kernel()
 	if err != nil {
@@ -111,11 +111,11 @@ func (n *RMSNorm) Record(t *vk.CommandList, a RMSNormArgs) error {
 // check compares the arguments with the config and the sizes.
 func (n *RMSNorm) check(a RMSNormArgs) error {
 	const op = "RMSNorm"
-	if err := firstError(positive(op, dim{"Rows", a.Rows}, dim{"Items", a.Items}, dim{"Lists", a.Lists}),
-		positive(op, dim{"Items*Rows", a.Items * a.Rows})); err != nil {
+	if err := firstError(checkPositive(op, dim{"Rows", a.Rows}, dim{"Items", a.Items}, dim{"Lists", a.Lists}),
+		checkPositive(op, dim{"Items*Rows", a.Items * a.Rows})); err != nil {
 		return err
 	}
-	if err := positive(op, dim{"Items*Lists*Rows", a.Items * a.Rows * a.Lists}); err != nil { // of three factors that are not checked 64 bits overflow
+	if err := checkPositive(op, dim{"Items*Lists*Rows", a.Items * a.Rows * a.Lists}); err != nil { // of three factors that are not checked 64 bits overflow
 		return err
 	}
 	c, y, rows, source := dim{"C", n.config.C}, n.config.Y, []dim{{"Rows", a.Rows}}, []dim{{"Rows", a.Rows}}
@@ -133,21 +133,20 @@ func (n *RMSNorm) check(a RMSNormArgs) error {
 	}
 	if n.config.Gather {
 		items, in, lists := dim{"Items", a.Items}, dim{"InRows", a.InRows}, dim{"Lists", a.Lists}
-		if err := positive(op, in, dim{"Items*InRows", a.Items * a.InRows}); err != nil {
+		if err := checkPositive(op, in, dim{"Items*InRows", a.Items * a.InRows}); err != nil {
 			return err
 		}
 		rows, source = []dim{items, {"Rows", a.Rows}}, []dim{items, in}
-		slots := 4 * uint64(a.Items) * uint64(a.Lists) * uint64(a.Rows)
-		list := shape(items, lists, dim{"Rows", a.Rows})
-		if err := firstError(needAt(words, op, "gather", a.Gather, slots, list+" i32"), optionalAt(words, op, "filled", a.Valid, slots, list+" u32")); err != nil {
+		list := []dim{items, lists, {"Rows", a.Rows}}
+		if err := firstError(checkTensor(op, "gather", a.Gather, wordAlign, i32, list...), checkOptional(op, "filled", a.Valid, wordAlign, u32, list...)); err != nil {
 			return err
 		}
 	}
 	return firstError(
-		sized(rowsOf(c.n), 4, op, "x", a.X, "f32", append(source, c)...),
-		optionalAt(rowsOf(c.n), op, "gamma", a.Gamma, 4*uint64(c.n), shape(c)+" f32"),
-		optionalAt(y.rowsOf(c.n), op, "y", a.Y, uint64(a.Items)*uint64(a.Rows)*uint64(c.n*y.Size()), shape(append(rows, c)...)+" "+y.String()),
-		optionalAt(words, op, "factors", a.Factors, 4*uint64(a.Rows), shape(rows...)+" f32"),
+		checkTensor(op, "x", a.X, rowAlign(c.n), f32, append(source, c)...),
+		checkOptional(op, "gamma", a.Gamma, rowAlign(c.n), f32, c),
+		checkOptional(op, "y", a.Y, y.rowAlign(c.n), y.element(), append(rows, c)...),
+		checkOptional(op, "factors", a.Factors, wordAlign, f32, rows...),
 	)
 }
 

@@ -3,7 +3,6 @@ package pipelines
 import (
 	"fmt"
 	"math"
-	"math/rand/v2"
 	"testing"
 
 	"github.com/colt5-vulkan/colt5/internal/gputest"
@@ -12,16 +11,6 @@ import (
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 )
-
-// normal returns n numbers with a normal distribution, the same for the same seed.
-func normal(seed uint64, n int) []float32 {
-	r := rand.New(rand.NewPCG(seed, 1))
-	x := make([]float32, n)
-	for i := range x {
-		x[i] = float32(r.NormFloat64())
-	}
-	return x
-}
 
 func TestRMSNorm(t *testing.T) {
 	for _, size := range []struct{ rows, c int }{
@@ -88,18 +77,18 @@ func TestRMSNormFactors(t *testing.T) {
 
 func TestRMSNormShifted(t *testing.T) {
 	for _, c := range []int{1, 30, 32} {
-		gpu, start := gputest.New(t), rowsOf(c)
+		gpu, start := gputest.New(t), rowAlign(c)
 		const rows = 11
 		x, gamma := normal(1, rows*c), normal(2, c)
 		n, err := NewRMSNorm(gpu.Dev, RMSNormConfig{C: c})
 		require.NoError(t, err)
 		defer n.Close()
 		a := RMSNormArgs{X: inShifted(gpu, "x", x, start), Gamma: inShifted(gpu, "gamma", gamma, start),
-			Y: outShifted(gpu, "y", rows*c, start), Factors: outShifted(gpu, "factors", rows, words), Rows: rows}
+			Y: outShifted(gpu, "y", rows*c, start), Factors: outShifted(gpu, "factors", rows, wordAlign), Rows: rows}
 		gpu.Run(func(t *vk.CommandList) error { return n.Record(t, a) })
 		want, naive := ref.RMSNorm(x, gamma, rows, c), ref.RMSNorm32(x, gamma, rows, c)
 		assert.NoError(t, ref.MaxErr(unshifted(t, gpu, "y", start), want).Within(ref.Bound(naive, want, 1e-6)))
-		for r, f := range unshifted(t, gpu, "factors", words) {
+		for r, f := range unshifted(t, gpu, "factors", wordAlign) {
 			sum := 0.0
 			for _, v := range x[r*c : (r+1)*c] {
 				sum += float64(v) * float64(v)
@@ -204,7 +193,7 @@ func TestRMSNormGather(t *testing.T) {
 			} {
 				b := a
 				bad.change(&b)
-				badRecord(t, gpu, bad.want, func(t *vk.CommandList) error { return n.Record(t, b) })
+				assertRecordError(t, gpu, bad.want, func(t *vk.CommandList) error { return n.Record(t, b) })
 			}
 		}
 	}

@@ -102,7 +102,7 @@ func NewRotary(dev *vk.Device, c RotaryConfig) (*Rotary, error) {
 	if c.HeadStride == 0 {
 		c.HeadStride = c.DimHead
 	}
-	if err := positive(op, dim{"Heads", c.Heads}, dim{"DimHead", c.DimHead}, dim{"HeadStride", c.HeadStride}); err != nil {
+	if err := checkPositive(op, dim{"Heads", c.Heads}, dim{"DimHead", c.DimHead}, dim{"HeadStride", c.HeadStride}); err != nil {
 		return nil, err
 	}
 	if c.Stride == 0 {
@@ -129,7 +129,7 @@ func NewRotary(dev *vk.Device, c RotaryConfig) (*Rotary, error) {
 	}
 	pairs := uint32(c.DimHead/2) / each
 	r.cols = pairs * uint32((c.Heads+rotaryHeads-1)/rotaryHeads)
-	k, err := kernel(dev, name, map[uint32]uint32{
+	k, err := newKernel(dev, name, map[uint32]uint32{
 		0: r.cols, 1: pairs, 2: uint32(c.Heads), 3: uint32(c.Stride) / each, 4: uint32(c.HeadStride) / each,
 		5: uint32(c.Precision),
 	})
@@ -185,20 +185,19 @@ func (r *Rotary) limit(table vk.Range) int64 {
 func (r *Rotary) check(a RotaryArgs) error {
 	const op = "Rotary"
 	lists, rows, routes := dim{"Lists", a.Lists}, dim{"Rows", a.Rows}, dim{"Routes", a.Routes}
-	if err := positive(op, lists, rows, routes, dim{"Lists*Rows", a.Lists * a.Rows}); err != nil {
+	if err := checkPositive(op, lists, rows, routes, dim{"Lists*Rows", a.Lists * a.Rows}); err != nil {
 		return err
 	}
-	if err := positive(op, dim{"Lists*Routes*Rows", a.Lists * a.Rows * a.Routes}); err != nil {
+	if err := checkPositive(op, dim{"Lists*Routes*Rows", a.Lists * a.Rows * a.Routes}); err != nil {
 		return err
 	}
 	if a.Route < 0 || a.Route >= a.Routes {
 		return fmt.Errorf("pipelines: %s: Route is %d, want 0 to %d", op, a.Route, a.Routes-1)
 	}
-	slots := 4 * uint64(a.Lists) * uint64(a.Rows) * uint64(a.Routes)
 	if err := firstError(
 		r.rows("x", a.X, a),
-		optionalAt(words, op, "positions", a.Positions, slots, shape(lists, routes, rows)+" i32"),
-		optionalAt(words, op, "filled", a.Valid, slots, shape(lists, routes, rows)+" u32"),
+		checkOptional(op, "positions", a.Positions, wordAlign, i32, lists, routes, rows),
+		checkOptional(op, "filled", a.Valid, wordAlign, u32, lists, routes, rows),
 	); err != nil {
 		return err
 	}
@@ -223,11 +222,11 @@ func (r *Rotary) rows(name string, x vk.Range, a RotaryArgs) error {
 	case size < least || size > whole:
 		return fmt.Errorf("pipelines: Rotary: %s has %d bytes, want %s, %d to %d bytes", name, size, want, least, whole)
 	}
-	start := uint64(words)
+	start := uint64(wordAlign)
 	if r.vec4 {
-		start = vectors / 4 * uint64(p.Size()) // four numbers at once
+		start = vec4Align / 4 * uint64(p.Size()) // four numbers at once
 	}
-	return needAt(start, "Rotary", name, x, size, want)
+	return checkRange("Rotary", name, x, start, size, want)
 }
 
 // table checks the table, and that it has the positions that Record knows.
@@ -248,7 +247,7 @@ func (r *Rotary) table(a RotaryArgs) error {
 		return fmt.Errorf("pipelines: Rotary: First is %d, want 0 to %d: the table has %d positions, a list has %d rows",
 			a.First, limit-int64(a.Rows), limit, a.Rows)
 	}
-	return needAt(rowsOf(r.c.DimHead), "Rotary", "table", a.Table, a.Table.Size(), want)
+	return checkRange("Rotary", "table", a.Table, rowAlign(r.c.DimHead), a.Table.Size(), want)
 }
 
 // Close frees the kernel.

@@ -87,7 +87,7 @@ func (c rotaryCase) run(t *testing.T, a ref.RotaryArgs) []float32 {
 		for i, f := range a.Valid {
 			words = append(words, uint32(f)<<(i%32)) // any word but 0
 		}
-		args.Valid = gpu.In("filled", words).Slice(4, 4*uint64(len(a.Valid)))
+		args.Valid = gpu.In("filled", wordAlign).Slice(4, 4*uint64(len(a.Valid)))
 	}
 	gpu.Run(func(list *vk.CommandList) error { return room.Record(list, args) })
 	got := gpu.Float32(out)

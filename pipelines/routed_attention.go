@@ -98,8 +98,8 @@ func NewRoutedAttention(dev *vk.Device, c RoutedAttentionConfig) (*RoutedAttenti
 		return nil, fmt.Errorf("pipelines: %s: Keys is KeysPrefix, want one route, and no ScoreValues or ScoreKeys: got %+v", op, c)
 	}
 	spec := map[uint32]uint32{
-		8: uint32(c.Heads), 9: uint32(c.Routes), 10: uint32(c.Keys), 11: flag(c.Valid), 12: flag(c.QueryValid),
-		13: flag(c.ScoreValues), 14: flag(c.ScoreKeys), 15: flag(c.ScoreQueries),
+		8: uint32(c.Heads), 9: uint32(c.Routes), 10: uint32(c.Keys), 11: specBool(c.Valid), 12: specBool(c.QueryValid),
+		13: specBool(c.ScoreValues), 14: specBool(c.ScoreKeys), 15: specBool(c.ScoreQueries),
 	}
 	k, err := newAttentionKernels(dev, op, attentionConfig{
 		name: "routed_attention", dimHead: c.DimHead, factors: c.ScoreValues || c.ScoreKeys || c.ScoreQueries, precision: c.Precision, spec: spec,
@@ -147,7 +147,7 @@ func (r *RoutedAttention) check(a RoutedAttentionArgs) error {
 	const op = "RoutedAttention"
 	c := r.config
 	lists, queries, keys, h, d, routes := dim{"Lists", a.Lists}, dim{"Queries", a.Queries}, dim{"Keys", a.Keys}, dim{"H", c.Heads}, dim{"D", c.DimHead}, dim{"R", c.Routes}
-	if err := positive(op, lists, queries, dim{"PerItem", a.PerItem}); err != nil {
+	if err := checkPositive(op, lists, queries, dim{"PerItem", a.PerItem}); err != nil {
 		return err
 	}
 	if err := attentionRows(op, lists, queries, h); err != nil {
@@ -162,11 +162,11 @@ func (r *RoutedAttention) check(a RoutedAttentionArgs) error {
 	switch c.Keys {
 	case KeysOwn:
 		kv = []dim{routes, lists, keys, {"H/R", c.Heads / c.Routes}, two, d}
-		err = firstError(positive(op, keys), absentNumber(op, "KVRows", a.KVRows), absentNumber(op, "Prefix", a.Prefix))
+		err = firstError(checkPositive(op, keys), absentNumber(op, "KVRows", a.KVRows), absentNumber(op, "Prefix", a.Prefix))
 	case KeysIndexed:
-		err = firstError(positive(op, keys, m), absentNumber(op, "Prefix", a.Prefix))
+		err = firstError(checkPositive(op, keys, m), absentNumber(op, "Prefix", a.Prefix))
 	case KeysPrefix:
-		err = firstError(positive(op, m, dim{"Prefix", a.Prefix}, dim{"Prefix*PerItem", a.Prefix * a.PerItem}), absentNumber(op, "Keys", a.Keys))
+		err = firstError(checkPositive(op, m, dim{"Prefix", a.Prefix}, dim{"Prefix*PerItem", a.Prefix * a.PerItem}), absentNumber(op, "Keys", a.Keys))
 	}
 	if err != nil {
 		return err
@@ -181,11 +181,11 @@ func (r *RoutedAttention) check(a RoutedAttentionArgs) error {
 	return firstError(
 		c.Precision.heads(op, "q", a.Q, lists, queries, h, d),
 		c.Precision.heads(op, "kv", a.KV, kv...),
-		list(op, "indices", c.Keys == KeysIndexed, a.Indices, "i32", lists, routes, keys),
-		list(op, "filled", c.Valid, a.Valid, "u32", filled...),
-		list(op, "key scores", c.ScoreValues || c.ScoreKeys, a.KeyScores, "f32", lists, routes, keys),
-		list(op, "query filled", c.QueryValid, a.QueryValid, "u32", lists, queries),
-		list(op, "query scores", c.ScoreQueries, a.QueryScores, "f32", lists, queries),
+		checkPresence(c.Keys == KeysIndexed, op, "indices", a.Indices, wordAlign, i32, lists, routes, keys),
+		checkPresence(c.Valid, op, "filled", a.Valid, wordAlign, u32, filled...),
+		checkPresence(c.ScoreValues || c.ScoreKeys, op, "key scores", a.KeyScores, wordAlign, f32, lists, routes, keys),
+		checkPresence(c.QueryValid, op, "query filled", a.QueryValid, wordAlign, u32, lists, queries),
+		checkPresence(c.ScoreQueries, op, "query scores", a.QueryScores, wordAlign, f32, lists, queries),
 		F32.heads(op, "null", a.Null, two, h, d),
 		c.Precision.heads(op, "y", a.Y, lists, queries, h, d),
 	)

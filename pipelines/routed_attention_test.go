@@ -103,7 +103,7 @@ func (c routedCase) spoil(kv []float32, slot int) {
 // put puts the arguments on a bench. Lists, and rows that are no multiple of 16 bytes, start at any multiple of 4 bytes.
 func (c routedCase) put(gpu *gputest.Harness, a ref.RoutedAttentionArgs) RoutedAttentionArgs {
 	rows := func(name string, p DType, data []float32) vk.Range {
-		shift := 4 * int(flag(c.DimHead*p.Size()%16 != 0))
+		shift := 4 * int(specBool(c.DimHead*p.Size()%16 != 0))
 		return gpu.In(name, numbersOf(p, append(make([]float32, shift/p.Size()), data...))).Slice(uint64(shift), uint64(p.Size()*len(data)))
 	}
 	floats := func(name string, data []float32) vk.Range {
@@ -297,14 +297,14 @@ func routedPadding(t *testing.T, p DType, tiled bool) {
 	b := long.args()
 	copy(b.KV, a.KV)
 	for i := range b.Valid {
-		b.Valid[i] = uint8(1 - flag(i >= short.keys))
+		b.Valid[i] = uint8(1 - specBool(i >= short.keys))
 	}
 	assert.Equal(t, first, long.run(t, b, tiled))
 	// The first key of a tile, of 64 at most, stays one; a gap of 128 slots comes between.
 	clear(b.Valid)
 	row := 2 * short.Heads * short.DimHead
 	for i := range short.keys {
-		to := i + 128*int(flag(i >= 64))
+		to := i + 128*int(specBool(i >= 64))
 		b.Valid[to] = 1
 		copy(b.KV[to*row:][:row], a.KV[i*row:][:row])
 	}
@@ -376,8 +376,8 @@ func TestRoutedAttentionBadInput(t *testing.T) {
 	} {
 		a := good
 		test.change(&a)
-		badRecord(t, gpu, test.want, func(t *vk.CommandList) error { return r.Record(t, a) })
+		assertRecordError(t, gpu, test.want, func(t *vk.CommandList) error { return r.Record(t, a) })
 	}
 	require.NoError(t, r.Close())
-	badRecord(t, gpu, "closed", func(t *vk.CommandList) error { return r.Record(t, good) })
+	assertRecordError(t, gpu, "closed", func(t *vk.CommandList) error { return r.Record(t, good) })
 }

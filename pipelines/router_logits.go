@@ -25,7 +25,7 @@ type RouterLogits struct {
 	full        bool // subgroups can be asked to be full
 	lanes, rows int  // threads that share a row; rows of a thread where there are many
 	many        int  // workgroups from which on there are
-	kernels     kernels
+	kernels     kernelCache
 }
 
 // RouterLogitsConfig is what is baked into the kernels.
@@ -78,10 +78,10 @@ func newRouterLogits(dev *vk.Device, c RouterLogitsConfig, lanes, rows int) (*Ro
 	}
 	_, cols := rowVariant("router_logits", c.C)
 	passes := (c.R + c.R2 + routerGroup - 1) / routerGroup
-	if err := turns(dev.Caps(), "RouterLogits", fmt.Sprintf("%d routing tokens of %d floats", c.R+c.R2, c.C), passes*(int(cols)/lanes+2)); err != nil {
+	if err := checkIterations(dev.Caps(), "RouterLogits", fmt.Sprintf("%d routing tokens of %d floats", c.R+c.R2, c.C), passes*(int(cols)/lanes+2)); err != nil {
 		return nil, err
 	}
-	return &RouterLogits{c: c, full: dev.Caps().FullSubgroups, lanes: lanes, rows: rows, many: routerMany, kernels: kernels{dev: dev}}, nil
+	return &RouterLogits{c: c, full: dev.Caps().FullSubgroups, lanes: lanes, rows: rows, many: routerMany, kernels: kernelCache{dev: dev}}, nil
 }
 
 // kernel is the kernel for many rows, wide, or the one for few.
@@ -100,7 +100,7 @@ func (l *RouterLogits) kernel(wide bool) (*vk.Kernel, error) {
 
 func (c RouterLogitsConfig) check() error {
 	const op = "RouterLogits"
-	if err := rowLength(op, c.C); err != nil {
+	if err := checkRowLength(op, c.C); err != nil {
 		return err
 	}
 	if c.R < 1 || c.R2 < 0 || c.R > routerTokens || c.R2 > routerTokens {
@@ -128,9 +128,9 @@ func (l *RouterLogits) Record(t *vk.CommandList, a RouterLogitsArgs) error {
 		wide, each = false, routerThreads/l.lanes
 	}
 	tiles := (rows + each - 1) / each
-	grid, err := vk.Grid(t.Device().Caps(), uint64(tiles)*uint64(items))
+	grid, err := workgroups(t.Device().Caps(), "RouterLogits", uint64(tiles)*uint64(items))
 	if err != nil {
-		return fmt.Errorf("pipelines: RouterLogits: %w", err)
+		return err
 	}
 	kernel, err := l.kernel(wide)
 	if err != nil {
@@ -151,29 +151,28 @@ func (l *RouterLogits) Record(t *vk.CommandList, a RouterLogitsArgs) error {
 func (l *RouterLogits) check(a RouterLogitsArgs) error {
 	const op = "RouterLogits"
 	b, n, c, r, r2 := dim{"B", a.B}, dim{"N", a.N}, dim{"C", l.c.C}, dim{"R", l.c.R}, dim{"R2", l.c.R2}
-	if err := positive(op, b, n, dim{"B*N", b.n * n.n}, dim{"B*R", b.n * r.n}, dim{"B*(R2+1)", b.n * (r2.n + 1)}); err != nil {
+	if err := checkPositive(op, b, n, dim{"B*N", b.n * n.n}, dim{"B*R", b.n * r.n}, dim{"B*(R2+1)", b.n * (r2.n + 1)}); err != nil {
 		return err
 	}
 	if n.n >= 1<<30 {
 		return fmt.Errorf("pipelines: %s: N is %d, want 1 to %d", op, n.n, 1<<30-1)
 	}
-	row, column := 4*uint64(c.n), 4*uint64(b.n)*uint64(n.n) // bytes of a token, and of all logits for one routing token
-	set, set2, sets := []dim{r, c}, []dim{r2, c}, uint64(1)
+	set, set2 := []dim{r, c}, []dim{r2, c}
 	if a.TokensPerItem {
-		set, set2, sets = []dim{b, r, c}, []dim{b, r2, c}, uint64(b.n)
+		set, set2 = []dim{b, r, c}, []dim{b, r2, c}
 	}
 	if err := firstError(
-		needAt(rowsOf(c.n), op, "x", a.X, uint64(b.n)*uint64(n.n)*row, shape(b, n, c)+" f32"),
-		needAt(rowsOf(c.n), op, "tokens", a.Tokens, sets*uint64(r.n)*row, shape(set...)+" f32"),
-		needAt(words, op, "logits", a.Logits, uint64(r.n)*column, shape(b, r, n)+" f32"),
-		optionalAt(words, op, "factors", a.Factors, column, shape(b, n)+" f32"),
+		checkTensor(op, "x", a.X, rowAlign(c.n), f32, b, n, c),
+		checkTensor(op, "tokens", a.Tokens, rowAlign(c.n), f32, set...),
+		checkTensor(op, "logits", a.Logits, wordAlign, f32, b, r, n),
+		checkOptional(op, "factors", a.Factors, wordAlign, f32, b, n),
 	); err != nil {
 		return err
 	}
 	if r2.n > 0 {
 		return firstError(
-			needAt(rowsOf(c.n), op, "tokens2", a.Tokens2, sets*uint64(r2.n)*row, shape(set2...)+" f32"),
-			needAt(words, op, "logits2", a.Logits2, uint64(r2.n)*column, shape(b, r2, n)+" f32"),
+			checkTensor(op, "tokens2", a.Tokens2, rowAlign(c.n), f32, set2...),
+			checkTensor(op, "logits2", a.Logits2, wordAlign, f32, b, r2, n),
 		)
 	}
 	if !a.Tokens2.IsZero() || !a.Logits2.IsZero() {

@@ -209,15 +209,15 @@ func TestRouterLogitsBits(t *testing.T) {
 func TestRouterLogitsShifted(t *testing.T) {
 	const b, n, r, r2 = 2, 13, 2, 1
 	for _, c := range []int{1, 30, 32} {
-		gpu, start := gputest.New(t), rowsOf(c)
+		gpu, start := gputest.New(t), rowAlign(c)
 		x, tokens, tokens2 := normal(1, b*n*c), normal(2, r*c), normal(3, r2*c)
 		l, err := NewRouterLogits(gpu.Dev, RouterLogitsConfig{C: c, R: r, R2: r2})
 		require.NoError(t, err)
 		defer l.Close()
 		a := RouterLogitsArgs{
 			X: inShifted(gpu, "x", x, start), Tokens: inShifted(gpu, "tokens", tokens, start), Tokens2: inShifted(gpu, "tokens2", tokens2, start),
-			Logits: outShifted(gpu, "logits", b*r*n, words), Logits2: outShifted(gpu, "logits2", b*r2*n, words),
-			Factors: outShifted(gpu, "factors", b*n, words), B: b, N: n,
+			Logits: outShifted(gpu, "logits", b*r*n, wordAlign), Logits2: outShifted(gpu, "logits2", b*r2*n, wordAlign),
+			Factors: outShifted(gpu, "factors", b*n, wordAlign), B: b, N: n,
 		}
 		gpu.Run(func(t *vk.CommandList) error { return l.Record(t, a) })
 		for _, set := range []struct {
@@ -227,7 +227,7 @@ func TestRouterLogitsShifted(t *testing.T) {
 		}{{"logits", r, tokens}, {"logits2", r2, tokens2}} {
 			args := ref.RouterLogitsArgs{X: x, Tokens: set.tokens, B: b, N: n, C: c, R: set.r}
 			want := ref.RouterLogits(args)
-			assert.NoError(t, ref.MaxErr(unshifted(t, gpu, set.name, words), want).Within(ref.Bound(ref.RouterLogits32(args), want, 1e-6)), set.name)
+			assert.NoError(t, ref.MaxErr(unshifted(t, gpu, set.name, wordAlign), want).Within(ref.Bound(ref.RouterLogits32(args), want, 1e-6)), set.name)
 		}
 	}
 }

@@ -23,7 +23,7 @@ import (
 // Shader: shaders/scatter.comp. Reference: internal/ref.Scatter.
 type Scatter struct {
 	c       ScatterConfig
-	kernels kernels
+	kernels kernelCache
 }
 
 // ScatterConfig is what is baked into the kernels.
@@ -53,10 +53,10 @@ const (
 
 // NewScatter makes a scatter of rows of c.C floats. Its kernels are compiled when they are first recorded.
 func NewScatter(dev *vk.Device, c ScatterConfig) (*Scatter, error) {
-	if err := rowLength("Scatter", c.C); err != nil {
+	if err := checkRowLength("Scatter", c.C); err != nil {
 		return nil, err
 	}
-	return &Scatter{c: c, kernels: kernels{dev: dev}}, nil
+	return &Scatter{c: c, kernels: kernelCache{dev: dev}}, nil
 }
 
 // Record adds the dispatches to a tape.
@@ -79,16 +79,14 @@ func (s *Scatter) Record(t *vk.CommandList, a ScatterArgs) error {
 func (s *Scatter) check(a ScatterArgs) error {
 	const op = "Scatter"
 	b, n, k, c := dim{"B", a.B}, dim{"N", a.N}, dim{"K", a.K}, dim{"C", s.c.C}
-	if err := positive(op, b, n, dim{"B*N", b.n * n.n}); err != nil {
+	if err := checkPositive(op, b, n, dim{"B*N", b.n * n.n}); err != nil {
 		return err
 	}
-	row := 4 * uint64(c.n)
-	y := uint64(b.n) * uint64(n.n) * row
 	if err := firstError(
 		s.checkSlots(a, b, k, c),
-		optionalAt(rowsOf(c.n), op, "base", a.Base, y, shape(b, n, c)+" f32"),
-		optionalAt(rowsOf(c.n), op, "row", a.Row, row, shape(c)+" f32"),
-		needAt(rowsOf(c.n), op, "y", a.Y, y, shape(b, n, c)+" f32"),
+		checkOptional(op, "base", a.Base, rowAlign(c.n), f32, b, n, c),
+		checkOptional(op, "row", a.Row, rowAlign(c.n), f32, c),
+		checkTensor(op, "y", a.Y, rowAlign(c.n), f32, b, n, c),
 	); err != nil {
 		return err
 	}
@@ -108,15 +106,14 @@ func (s *Scatter) checkSlots(a ScatterArgs, b, k, c dim) error {
 		}
 		return nil
 	}
-	if err := positive(op, k, dim{"B*K", b.n * k.n}); err != nil {
+	if err := checkPositive(op, k, dim{"B*K", b.n * k.n}); err != nil {
 		return err
 	}
-	slots := uint64(b.n) * uint64(k.n)
 	return firstError(
-		needAt(rowsOf(c.n), op, "value", a.Value, slots*4*uint64(c.n), shape(b, k, c)+" f32"),
-		needAt(words, op, "indices", a.Indices, 4*slots, shape(b, k)+" i32"),
-		optionalAt(words, op, "score", a.Score, 4*slots, shape(b, k)+" f32"),
-		optionalAt(words, op, "filled", a.Valid, 4*slots, shape(b, k)+" u32"),
+		checkTensor(op, "value", a.Value, rowAlign(c.n), f32, b, k, c),
+		checkTensor(op, "indices", a.Indices, wordAlign, i32, b, k),
+		checkOptional(op, "score", a.Score, wordAlign, f32, b, k),
+		checkOptional(op, "filled", a.Valid, wordAlign, u32, b, k),
 	)
 }
 
@@ -125,7 +122,7 @@ func (s *Scatter) kernel(initial bool) (*vk.Kernel, error) {
 	if initial {
 		return s.kernels.get(variant+"_initial", variant, false, map[uint32]uint32{0: cols, 1: 1})
 	}
-	return s.kernels.get(variant, variant, false, map[uint32]uint32{0: cols, 1: 0, 2: flag(s.c.Add)})
+	return s.kernels.get(variant, variant, false, map[uint32]uint32{0: cols, 1: 0, 2: specBool(s.c.Add)})
 }
 
 // dispatch records one of the two kernels, over so many rows.

@@ -146,7 +146,7 @@ func TestScatterNothing(t *testing.T) {
 
 func TestScatterShifted(t *testing.T) {
 	for _, c := range []int{1, 7, 8} {
-		gpu, start := gputest.New(t), rowsOf(c)
+		gpu, start := gputest.New(t), rowAlign(c)
 		const b, n, k = 2, 9, 5
 		list := slots(slotKind{true, true, true}, b, n, k)
 		args := ref.ScatterArgs{
@@ -157,8 +157,8 @@ func TestScatterShifted(t *testing.T) {
 		require.NoError(t, err)
 		defer s.Close()
 		a := ScatterArgs{
-			Value: inShifted(gpu, "value", args.Value, start), Indices: inShifted(gpu, "indices", list.indices, words),
-			Score: inShifted(gpu, "score", list.score, words), Valid: inShifted(gpu, "filled", list.filled, words),
+			Value: inShifted(gpu, "value", args.Value, start), Indices: inShifted(gpu, "indices", list.indices, wordAlign),
+			Score: inShifted(gpu, "score", list.score, wordAlign), Valid: inShifted(gpu, "filled", list.filled, wordAlign),
 			Base: inShifted(gpu, "base", args.Base, start), Row: inShifted(gpu, "row", args.Row, start), Y: outShifted(gpu, "y", b*n*c, start),
 			B: b, N: n, K: k,
 		}

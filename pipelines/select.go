@@ -35,7 +35,7 @@ type Select struct {
 	config  SelectConfig
 	caps    vk.Caps
 	limits  selectLimits
-	kernels kernels
+	kernels kernelCache
 }
 
 // SelectConfig says in which order the slots of a block come.
@@ -56,7 +56,7 @@ var _ [unsafe.Sizeof(selectPush{}) - 56]byte
 // NewSelect makes a selection for a device. Its kernels are compiled when they are first recorded.
 func NewSelect(dev *vk.Device, c SelectConfig) (*Select, error) {
 	caps := dev.Caps()
-	return &Select{config: c, caps: caps, limits: newSelectLimits(caps), kernels: kernels{dev: dev}}, nil
+	return &Select{config: c, caps: caps, limits: newSelectLimits(caps), kernels: kernelCache{dev: dev}}, nil
 }
 
 // Record adds the dispatches of a selection to a tape.
@@ -72,7 +72,7 @@ func (s *Select) Record(t *vk.CommandList, a SelectArgs) error {
 		return fmt.Errorf("pipelines: Select: Rows %d with %d blocks each, want at most %d blocks", a.Rows, r.plan.blocks, math.MaxInt32)
 	}
 	if r.plan.short {
-		if err := turns(s.caps, "Select", fmt.Sprintf("K of %d", a.K), a.K/int(r.plan.threads)); err != nil {
+		if err := checkIterations(s.caps, "Select", fmt.Sprintf("K of %d", a.K), a.K/int(r.plan.threads)); err != nil {
 			return err
 		}
 	}
@@ -241,10 +241,10 @@ func (r *selectRecorder) dispatch(s selectStep) error {
 // kernel returns a kernel of a plan, compiled at its first use.
 func (s *Select) kernel(name string, p selectPlan, windows, masked bool) (*vk.Kernel, error) {
 	const slots, subgroups, own, prefixes, mask = 1, 2, 3, 4, 5 // constant ids; 0 are the threads, and each shader has those it uses
-	threads, spec := p.threads, map[uint32]uint32{prefixes: flag(windows)}
+	threads, spec := p.threads, map[uint32]uint32{prefixes: specBool(windows)}
 	switch name {
 	case "select":
-		spec[own] = flag(p.inside)
+		spec[own] = specBool(p.inside)
 	case "select_sample":
 		threads, spec[own] = s.limits.middle(), uint32(p.samples)
 	case "select_rank":
@@ -258,7 +258,7 @@ func (s *Select) kernel(name string, p selectPlan, windows, masked bool) (*vk.Ke
 		spec[slots] = s.limits.slots
 	}
 	if name != "select_merge" && name != "select_sort" { // these two see pairs alone
-		spec[mask] = flag(masked)
+		spec[mask] = specBool(masked)
 		spec[subgroups] = max(threads/s.limits.subgroup, 1)
 	}
 	spec[0] = threads

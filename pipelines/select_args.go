@@ -33,7 +33,7 @@ func (s *Select) Scratch(rows, n, k, blockSize int) uint64 {
 
 func (s *Select) checkSizes(a SelectArgs) error {
 	const op = "Select"
-	if err := positive(op, dim{"Rows", a.Rows}, dim{"N", a.N}, dim{"K", a.K}, dim{"Routes", a.Routes}); err != nil {
+	if err := checkPositive(op, dim{"Rows", a.Rows}, dim{"N", a.N}, dim{"K", a.K}, dim{"Routes", a.Routes}); err != nil {
 		return err
 	}
 	switch {
@@ -61,7 +61,7 @@ func checkWindows(op string, windows, prefix, block int) error {
 	if windows == 0 && prefix == 0 {
 		return nil
 	}
-	if err := positive(op, dim{"Windows", windows}, dim{"Prefix", prefix}); err != nil {
+	if err := checkPositive(op, dim{"Windows", windows}, dim{"Prefix", prefix}); err != nil {
 		return err
 	}
 	if block != 0 {
@@ -78,17 +78,16 @@ func (r *selectRecorder) checkRanges() error {
 	const op = "Select"
 	a, p := r.args, r.plan
 	rows, items, n, k := dim{"Rows", a.Rows}, dim{"Rows / Routes", a.Rows / a.Routes}, dim{"N", a.N}, dim{"K", a.K}
-	slots := shape(rows, dim{"Blocks", int(p.blocks)}, k)
+	slots := []dim{rows, {"Blocks", int(p.blocks)}, k}
 	if a.Windows > 0 {
-		slots = shape(dim{"Items", items.n}, dim{"Windows", a.Windows}, dim{"Routes", a.Routes}, k)
+		slots = []dim{{"Items", items.n}, {"Windows", a.Windows}, {"Routes", a.Routes}, k}
 	}
-	out := 4 * p.segments * uint64(a.K)
 	for _, err := range []error{
-		needAt(words, op, "logits", a.Logits, 4*uint64(a.Rows)*uint64(a.N), shape(rows, n)+" f32"),
-		optionalAt(1, op, "mask", a.Mask, uint64(items.n)*uint64(a.N), shape(items, n)+" u8"),
-		needAt(words, op, "indices", a.Indices, out, slots+" i32"),
-		needAt(words, op, "filled", a.Valid, out, slots+" u32"),
-		optionalAt(words, op, "values", a.Values, out, slots+" f32"),
+		checkTensor(op, "logits", a.Logits, wordAlign, f32, rows, n),
+		checkOptional(op, "mask", a.Mask, byteAlign, u8, items, n),
+		checkTensor(op, "indices", a.Indices, wordAlign, i32, slots...),
+		checkTensor(op, "filled", a.Valid, wordAlign, u32, slots...),
+		checkOptional(op, "values", a.Values, wordAlign, f32, slots...),
 	} {
 		if err != nil {
 			return err
@@ -101,7 +100,7 @@ func (r *selectRecorder) checkRanges() error {
 	if a.Scratch.Size() < want {
 		return fmt.Errorf("pipelines: Select: scratch has %d bytes, want at least %d", a.Scratch.Size(), want)
 	}
-	if err := optional(op, "scratch", a.Scratch, a.Scratch.Size(), ""); err != nil { // where it starts
+	if err := checkAlign(op, "scratch", a.Scratch, vec4Align); err != nil {
 		return err
 	}
 	r.state, r.counts = a.Scratch.Slice(0, p.state), a.Scratch.Slice(p.state, p.counts)

@@ -59,7 +59,7 @@ const (
 // NewWindowAttention checks the config. Kernels are compiled when Record first needs them.
 func NewWindowAttention(dev *vk.Device, c WindowAttentionConfig) (*WindowAttention, error) {
 	const op = "WindowAttention"
-	if err := firstError(attentionHeads(op, c.Heads, c.DimHead, c.Precision), positive(op, dim{"Window", c.Window})); err != nil {
+	if err := firstError(attentionHeads(op, c.Heads, c.DimHead, c.Precision), checkPositive(op, dim{"Window", c.Window})); err != nil {
 		return nil, err
 	}
 	if c.Window >= 1<<30 { // sums of a place and a window are below 2^32
@@ -71,7 +71,7 @@ func NewWindowAttention(dev *vk.Device, c WindowAttentionConfig) (*WindowAttenti
 	}
 	k, err := newAttentionKernels(dev, op, attentionConfig{
 		name: "window_attention", dimHead: c.DimHead, precision: c.Precision, matrices: list,
-		spec: map[uint32]uint32{8: uint32(c.Heads), 9: uint32(c.Window), 10: flag(c.Causal)},
+		spec: map[uint32]uint32{8: uint32(c.Heads), 9: uint32(c.Window), 10: specBool(c.Causal)},
 	})
 	if err != nil {
 		return nil, err
@@ -124,7 +124,7 @@ func (w *WindowAttention) check(a WindowAttentionArgs) error {
 	const op = "WindowAttention"
 	c := w.config
 	items, rows, n, count, h, d := dim{"Items", a.Items}, dim{"Rows", a.Rows}, dim{"N", a.N}, dim{"Count", a.Count}, dim{"H", c.Heads}, dim{"D", c.DimHead}
-	if err := positive(op, items, rows, n, count, dim{"MaskItems", a.MaskItems}, dim{"MaskItems*N", a.MaskItems * a.N}); err != nil {
+	if err := checkPositive(op, items, rows, n, count, dim{"MaskItems", a.MaskItems}, dim{"MaskItems*N", a.MaskItems * a.N}); err != nil {
 		return err
 	}
 	if err := attentionRows(op, items, rows, dim{"3", 3}, h); err != nil {
@@ -144,7 +144,7 @@ func (w *WindowAttention) check(a WindowAttentionArgs) error {
 	}
 	return firstError(
 		c.Precision.heads(op, "qkv", a.QKV, items, rows, dim{"3", 3}, h, d),
-		optional(op, "mask", a.Mask, uint64(a.MaskItems)*uint64(a.N), shape(dim{"MaskItems", a.MaskItems}, n)+" u8"),
+		checkOptional(op, "mask", a.Mask, vec4Align, u8, dim{"MaskItems", a.MaskItems}, n),
 		c.Precision.heads(op, "y", a.Y, items, count, h, d),
 	)
 }

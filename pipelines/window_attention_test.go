@@ -140,6 +140,6 @@ func TestWindowAttentionBadInput(t *testing.T) {
 	} {
 		a := good
 		test.change(&a)
-		badRecord(t, gpu, test.want, func(t *vk.CommandList) error { return w.Record(t, a) })
+		assertRecordError(t, gpu, test.want, func(t *vk.CommandList) error { return w.Record(t, a) })
 	}
 }
