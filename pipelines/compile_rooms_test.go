@@ -5,6 +5,7 @@ import (
 	"reflect"
 	"slices"
 
+	"github.com/colt5-vulkan/colt5/internal/peak"
 	"github.com/colt5-vulkan/colt5/vk"
 )
 
@@ -71,7 +72,7 @@ func linearKernels(l *Linear) ([]*vk.Kernel, error) {
 	for slots := uint64(1); slots <= 1<<20; slots *= 4 {
 		for _, dense := range []bool{false, true} {
 			size := linearSize{slots, dense && !l.config.Gather, dense && !l.config.Scatter}
-			tile := l.tile(size)
+			tile := l.selectTile(size)
 			for _, size.slots = range []uint64{0, 1} { // whole tiles, and not
 				choices = append(choices, choice{tile, size})
 			}
@@ -251,8 +252,8 @@ func distinct[T comparable](list ...T) (short []T) {
 
 func compilePeak(c *compiler) {
 	for _, s := range c.caps.MatrixShapes {
-		if _, _, err := PeakTypes(s); err == nil {
-			compile(c, NewPeak, func(r *Peak) ([]*vk.Kernel, error) { return one(r.kernel()) }, PeakConfig{s})
+		if _, _, err := peak.Types(s); err == nil {
+			compile(c, peak.New, func(p *peak.Pipeline) ([]*vk.Kernel, error) { return one(p.Kernel()) }, s)
 		}
 	}
 }

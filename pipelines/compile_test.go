@@ -77,7 +77,7 @@ type compiled struct {
 }
 
 // off finds the fields of a config that are off.
-var off = regexp.MustCompile(`\b\w+:(false|0)( |}$)`)
+var off = regexp.MustCompile(`\b\w+:(false|0|)( |}$)`)
 
 // compile adds a room's objects of some configs to what is to be compiled; of says which kernels an object may need on the device.
 func compile[C any, R io.Closer](c *compiler, room func(*vk.Device, C) (R, error), of func(R) ([]*vk.Kernel, error), configs ...C) {

@@ -19,7 +19,6 @@
 //	CausalSelect    choice of queries that does not look ahead
 //	Rotary          heads of rows turned by their positions
 //	Cast            weights to 16 bits
-//	Peak            cooperative matrices multiplied in registers, for roofs
 //
 // The 1,024 of 4,096 tokens that a router chooses, for two sequences:
 //

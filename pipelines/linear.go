@@ -35,8 +35,8 @@ type Linear struct {
 	kernels kernelCache
 	matrix  vk.MatrixShape // the cooperative matrix; zero for F32
 
-	tile     func(linearSize) int // which of the tiles: a pure function of sizes
-	flops    float64              // linearFlops, but for tests; together too
+	tile     int     // index in tiles(), -1: selected by size
+	flops    float64 // linearFlops, but for tests; together too
 	together uint64
 }
 
@@ -60,6 +60,8 @@ type LinearConfig struct {
 	Residual bool
 	Scatter  bool
 	SkipBias bool // with Bias
+
+	Tile string // one of ListLinearTiles, to measure it; "": selected by size
 }
 
 // LinearArgs is one product. It reads all ranges but Y, which it writes. Y overlaps no other range, but Residual may be the same range.
@@ -117,10 +119,7 @@ const (
 )
 
 // NewLinear makes a product for a device. Its kernels are compiled when they are first recorded.
-func NewLinear(dev *vk.Device, c LinearConfig) (*Linear, error) { return newLinear(dev, c, nil) }
-
-// newLinear takes the tiles that tile chooses, nil: those of the device.
-func newLinear(dev *vk.Device, c LinearConfig, tile func(linearSize) int) (*Linear, error) {
+func NewLinear(dev *vk.Device, c LinearConfig) (*Linear, error) {
 	const op = "Linear"
 	for _, d := range []dim{{"In", c.In}, {"Out", c.Out}} {
 		most := 1<<30 - 1 // the kernel counts the bytes of a row in 32 bits
@@ -153,10 +152,9 @@ func newLinear(dev *vk.Device, c LinearConfig, tile func(linearSize) int) (*Line
 	if l.matrix, err = c.Precision.matrixShape(dev.Caps()); err != nil {
 		return nil, fmt.Errorf("pipelines: Linear: %w", err)
 	}
-	if l.tile = tile; tile != nil {
-		return l, nil
+	if l.tile, err = l.tileIndex(c.Tile); err != nil {
+		return nil, err
 	}
-	l.tile = l.choose
 	return l, checkIterations(dev.Caps(), op, fmt.Sprintf("In of %d", c.In), c.In)
 }
 
@@ -176,7 +174,10 @@ func (l *Linear) Record(t *vk.CommandList, a LinearArgs) error {
 	}
 	slots, out := uint64(a.Batch)*uint64(a.Rows), uint64(l.config.Out)
 	size := l.size(a)
-	variant := l.tiles()[l.tile(size)]
+	variant := l.tiles()[l.selectTile(size)]
+	if variant.dense && !(size.dense && l.config.X16) {
+		return fmt.Errorf("pipelines: Linear: Tile %s needs X16 and rows of x that follow each other", l.config.Tile)
+	}
 	split := uint64(max(l.config.Split, 1))
 	all := ceilDiv(slots, variant.rows) * ceilDiv(out, variant.cols) * split
 	if all > math.MaxInt32 { // the numbers of workgroups in a grid, which may have some more, fit 32 bits

@@ -160,11 +160,10 @@ func (c linearCase) put(gpu *gputest.Harness, a ref.LinearArgs) LinearArgs {
 // openLinear compiles a config, for one of the tiles or, with tile -1, for what the device gets.
 func openLinear(t testing.TB, gpu *gputest.Harness, c LinearConfig, tile int) *Linear {
 	t.Helper()
-	l, err := NewLinear(gpu.Dev, c)
 	if tile >= 0 {
-		require.NoError(t, l.Close())
-		l, err = newLinear(gpu.Dev, c, func(linearSize) int { return tile })
+		c.Tile = (&Linear{config: c}).tiles()[tile].name()
 	}
+	l, err := NewLinear(gpu.Dev, c)
 	require.NoError(t, err)
 	t.Cleanup(func() { assert.NoError(t, l.Close()) })
 	return l

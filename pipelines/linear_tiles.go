@@ -55,16 +55,19 @@ func (l *Linear) tiles() []linearVariant {
 	return linearMatrixTiles
 }
 
-// choose chooses a tile: the one that was measured to be the fastest on this device, or else by a rule.
-func (l *Linear) choose(s linearSize) int {
-	if i := l.tuned(s); i >= 0 {
+// selectTile selects a tile: the configured one, the fastest measured on this device, or the default.
+func (l *Linear) selectTile(s linearSize) int {
+	if l.tile >= 0 {
+		return l.tile
+	}
+	if i := l.measuredTile(s); i >= 0 {
 		return i
 	}
-	return l.rule(s)
+	return l.defaultTile(s)
 }
 
-// rule chooses a tile where nothing was measured.
-func (l *Linear) rule(s linearSize) int {
+// defaultTile selects a tile where none was measured.
+func (l *Linear) defaultTile(s linearSize) int {
 	caps, out := l.kernels.dev.Caps(), uint64(l.config.Out)
 	switch {
 	case l.config.Precision != F32:

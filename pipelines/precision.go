@@ -38,18 +38,6 @@ func (p DType) checkNormed(op string, c int) error {
 	return p.checkPrecision(op)
 }
 
-// Cooperative matrices: numbers of Vulkan.
-const (
-	componentF16  = 0          // VK_COMPONENT_TYPE_FLOAT16_KHR
-	componentF32  = 1          // VK_COMPONENT_TYPE_FLOAT32_KHR
-	componentS8   = 3          // VK_COMPONENT_TYPE_SINT8_KHR
-	componentS32  = 5          // VK_COMPONENT_TYPE_SINT32_KHR
-	componentU8   = 7          // VK_COMPONENT_TYPE_UINT8_KHR
-	componentU32  = 9          // VK_COMPONENT_TYPE_UINT32_KHR
-	componentBF16 = 1000141000 // VK_COMPONENT_TYPE_BFLOAT16_KHR
-	scopeSubgroup = 3          // VK_SCOPE_SUBGROUP_KHR
-)
-
 // Supported says whether a device multiplies matrices of this precision: F32 always, the others with cooperative matrices of a subgroup
 // that add in float32. The error, an ErrUnsupported, names what is missing.
 func (p DType) Supported(caps vk.Caps) error {
@@ -64,7 +52,7 @@ func (p DType) matrixShape(caps vk.Caps) (vk.MatrixShape, error) {
 		return best, nil
 	}
 	missing := ""
-	component := uint32(componentF16)
+	component := uint32(vk.ComponentF16)
 	switch {
 	case !caps.CooperativeMatrix:
 		missing = "VK_KHR_cooperative_matrix"
@@ -80,11 +68,11 @@ func (p DType) matrixShape(caps vk.Caps) (vk.MatrixShape, error) {
 		missing = "VK_KHR_shader_bfloat16 with cooperative matrices"
 	}
 	if p == BF16 {
-		component = componentBF16
+		component = vk.ComponentBF16
 	}
 	if missing == "" {
 		for _, s := range caps.MatrixShapes {
-			fits := s.Scope == scopeSubgroup && s.A == component && s.B == component && s.C == componentF32 && s.Result == componentF32 && s.Saturating == 0
+			fits := s.Scope == vk.ScopeSubgroup && s.A == component && s.B == component && s.C == vk.ComponentF32 && s.Result == vk.ComponentF32 && s.Saturating == 0
 			if fits && (s.M == 8 || s.M == 16) && (s.N == 8 || s.N == 16) && (s.K == 8 || s.K == 16) && s.M*s.N*s.K > best.M*best.N*best.K {
 				best = s
 			}

@@ -10,9 +10,9 @@ import (
 // The error names what a device lacks for matrices of 16 bits.
 func TestPrecisionSupported(t *testing.T) {
 	shapes := func(component uint32) []vk.MatrixShape {
-		return []vk.MatrixShape{{M: 16, N: 16, K: 16, A: component, B: component, C: componentF32, Result: componentF32, Scope: scopeSubgroup}}
+		return []vk.MatrixShape{{M: 16, N: 16, K: 16, A: component, B: component, C: vk.ComponentF32, Result: vk.ComponentF32, Scope: vk.ScopeSubgroup}}
 	}
-	for p, component := range map[DType]uint32{F16: componentF16, BF16: componentBF16} {
+	for p, component := range map[DType]uint32{F16: vk.ComponentF16, BF16: vk.ComponentBF16} {
 		all := vk.Caps{
 			CooperativeMatrix: true, MemoryModel: true, FullSubgroups: true, SubgroupSizeControl: true, SubgroupMin: 16, SubgroupMax: 32,
 			Float16: p == F16, BFloat16: p == BF16, MatrixShapes: shapes(component),

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"slices"
 
+	"github.com/colt5-vulkan/colt5/internal/peak"
 	"github.com/colt5-vulkan/colt5/internal/ref"
 	"github.com/colt5-vulkan/colt5/pipelines"
 	"github.com/colt5-vulkan/colt5/vk"
@@ -49,7 +50,7 @@ func roofs(caps vk.Caps, precisions []pipelines.DType) []sized {
 	})
 }
 
-// allRoofs has a row for every cooperative matrix that pipelines.Peak knows, and remarks on the others. A processor reaches its roof at
+// allRoofs has a row for every cooperative matrix that package peak has a kernel for, and remarks on the others. A processor reaches its roof at
 // small sizes too.
 func allRoofs(caps vk.Caps) (list []sized, remarks []string) {
 	bytes, side := 256<<20, 4096
@@ -66,7 +67,7 @@ func allRoofs(caps vk.Caps) (list []sized, remarks []string) {
 			continue
 		}
 		seen = append(seen, m)
-		operand, sum, err := pipelines.PeakTypes(m)
+		operand, sum, err := peak.Types(m)
 		if err != nil {
 			remarks = append(remarks, fmt.Sprintf("Left out: %s: %v.", shapeName(m), err))
 			continue
@@ -94,16 +95,16 @@ func setupPeak(s *benchStage, m vk.MatrixShape) (*workload, error) {
 	if s.dev.Caps().CPU {
 		groups = 16
 	}
-	p, err := pipelines.NewPeak(s.dev, pipelines.PeakConfig{Shape: m})
+	p, err := peak.New(s.dev, m)
 	if p = keep(s.stage, p, err); p == nil {
 		return nil, s.err
 	}
-	a, first, second := p.Numbers()
-	packed := p.Pack(a, first, second)
+	a, first, second := p.Operands()
+	packed := p.Encode(a, first, second)
 	x := s.upload(uint64(len(packed)), func() []byte { return packed })
 	_, bytes := p.Sizes(groups)
 	y := s.memory(bytes)
-	want := ref.Peak(floats(a), floats(first), floats(second), int(m.M), int(m.N), int(m.K), p.Pairs(), pipelines.PeakChains)
+	want := ref.Peak(floats(a), floats(first), floats(second), int(m.M), int(m.N), int(m.K), p.Pairs(), peak.Chains)
 	r := s.floatResult("y", y)
 	r.flat = true
 	r.read = func() ([]float32, []int32, error) {
@@ -111,9 +112,9 @@ func setupPeak(s *benchStage, m vk.MatrixShape) (*workload, error) {
 		if err := s.dev.Download(context.TODO(), vk.Transfer{Range: y, Data: raw}); err != nil {
 			return nil, nil, err
 		}
-		return nil, nil, exact(p.Floats(raw), want)
+		return nil, nil, exact(p.Decode(raw), want)
 	}
-	return s.room("peak", func(t *vk.CommandList) error { return p.Record(t, pipelines.PeakArgs{X: x, Y: y, Groups: groups}) }, r)
+	return s.room("peak", func(t *vk.CommandList) error { return p.Record(t, peak.Args{X: x, Y: y, Groups: groups}) }, r)
 }
 
 // exact wants a list to be a shorter one over and over.

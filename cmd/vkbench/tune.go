@@ -7,6 +7,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/colt5-vulkan/colt5/internal/tune"
 	"github.com/colt5-vulkan/colt5/pipelines"
 	"github.com/colt5-vulkan/colt5/vk"
 	"github.com/urfave/cli/v3"
@@ -79,7 +80,7 @@ func (a *app) forget(dev *vk.Device, precisions []pipelines.DType, sizes [][]int
 	choices := map[string]string{}
 	for _, p := range precisions {
 		for _, size := range sizes {
-			purpose, err := pipelines.LinearTuningKey(dev, tunedLinear(size, p), size[0])
+			purpose, err := tune.LinearKey(dev, tunedLinear(size, p), size[0])
 			if err != nil {
 				return err
 			}
@@ -117,15 +118,15 @@ func (a *app) tuneOn(ctx context.Context, c *cli.Command, dev *vk.Device, precis
 			}
 			name := fmt.Sprintf("%dx%dx%d", size[0], size[1], size[2])
 			bar.at(name)
-			found, err := pipelines.TuneLinear(dev, tunedLinear(size, p), size[0], c.Duration("each"))
+			found, err := tune.Linear(ctx, dev, tunedLinear(size, p), size[0], c.Duration("each"))
 			bar.next()
 			if err != nil {
 				failed = errors.Join(failed, fmt.Errorf("%s %s: %w", name, precisionName(p), err))
 				continue
 			}
 			best, usual := found.Tiles[found.Best], found.Tiles[found.Default]
-			if choices[found.Purpose] = best.Tile; float64(best.Time) > 0.98*float64(usual.Time) {
-				choices[found.Purpose] = "" // the usual one does as well
+			if choices[found.Key] = best.Tile; float64(best.Time) > 0.98*float64(usual.Time) {
+				choices[found.Key] = "" // the usual one does as well
 			}
 			t.row(name, p.String(), best.Tile, millis(inMillis(best.Time)), usual.Tile, millis(inMillis(usual.Time)))
 		}

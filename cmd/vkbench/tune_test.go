@@ -4,6 +4,7 @@ import (
 	"io"
 	"testing"
 
+	"github.com/colt5-vulkan/colt5/internal/tune"
 	"github.com/colt5-vulkan/colt5/pipelines"
 	"github.com/colt5-vulkan/colt5/vk"
 	"github.com/stretchr/testify/assert"
@@ -22,11 +23,11 @@ func TestTune(t *testing.T) {
 	require.NoError(t, err)
 	defer func() { assert.NoError(t, dev.Close()) }()
 	size := []int{32, 16, 24}
-	purpose, err := pipelines.LinearTuningKey(dev, tunedLinear(size, pipelines.F32), size[0])
+	purpose, err := tune.LinearKey(dev, tunedLinear(size, pipelines.F32), size[0])
 	require.NoError(t, err)
-	found, err := pipelines.TuneLinear(dev, tunedLinear(size, pipelines.F32), size[0], 1)
+	found, err := tune.Linear(t.Context(), dev, tunedLinear(size, pipelines.F32), size[0], 1)
 	require.NoError(t, err)
-	assert.Equal(t, found.Purpose, purpose)
+	assert.Equal(t, found.Key, purpose)
 	require.NoError(t, dev.Tune(map[string]string{purpose: "a", "other": "b"}))
 	a := &app{stdout: io.Discard}
 	require.NoError(t, a.forget(dev, []pipelines.DType{pipelines.F32}, [][]int{size}))

@@ -1,4 +1,4 @@
-package pipelines
+package peak
 
 import (
 	"fmt"
@@ -12,7 +12,9 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// TestPeak runs every cooperative matrix of the device. The sums are whole numbers, and exact.
+func TestMain(m *testing.M) { gputest.Main(m) }
+
+// TestPeak runs every cooperative matrix of the device. The sums are integers, and exact.
 func TestPeak(t *testing.T) {
 	dev := gputest.Device(t)
 	if len(dev.Caps().MatrixShapes) == 0 {
@@ -20,7 +22,7 @@ func TestPeak(t *testing.T) {
 	}
 	ran := 0
 	for _, s := range dev.Caps().MatrixShapes {
-		operand, sum, err := PeakTypes(s)
+		operand, sum, err := Types(s)
 		if err != nil {
 			t.Log(err)
 			continue
@@ -29,16 +31,16 @@ func TestPeak(t *testing.T) {
 		for _, groups := range []int{1, 3} {
 			t.Run(fmt.Sprintf("%s %s %dx%dx%d %d", operand, sum, s.M, s.N, s.K, groups), func(t *testing.T) {
 				gpu := gputest.New(t)
-				p, err := NewPeak(gpu.Dev, PeakConfig{s})
+				p, err := New(gpu.Dev, s)
 				require.NoError(t, err)
 				defer p.Close()
-				f, first, second := p.Numbers()
+				f, first, second := p.Operands()
 				_, size := p.Sizes(groups)
-				a := PeakArgs{X: gpu.In("x", p.Pack(f, first, second)), Y: gpu.Out("y", int(size)), Groups: groups}
+				a := Args{X: gpu.In("x", p.Encode(f, first, second)), Y: gpu.Out("y", int(size)), Groups: groups}
 				gpu.Run(func(t *vk.CommandList) error { return p.Record(t, a) })
-				got := p.Floats(gpu.Uint8("y"))
-				want := ref.Peak(wide(f), wide(first), wide(second), int(s.M), int(s.N), int(s.K), p.Pairs(), PeakChains)
-				require.Len(t, got, groups*PeakSubgroups*len(want))
+				got := p.Decode(gpu.Uint8("y"))
+				want := ref.Peak(toFloat64(f), toFloat64(first), toFloat64(second), int(s.M), int(s.N), int(s.K), p.Pairs(), Chains)
+				require.Len(t, got, groups*Subgroups*len(want))
 				for i := 0; i < len(got); i += len(want) {
 					require.Equal(t, want, got[i:i+len(want)], i)
 				}
@@ -49,7 +51,7 @@ func TestPeak(t *testing.T) {
 	assert.Positive(t, ran)
 }
 
-func wide(x []float32) []float64 {
+func toFloat64(x []float32) []float64 {
 	y := make([]float64, len(x))
 	for i, f := range x {
 		y[i] = float64(f)
@@ -57,21 +59,21 @@ func wide(x []float32) []float64 {
 	return y
 }
 
-// TestPeakNumbers looks at matrices that no device here may have: numbers must survive their type, and sums stay so small that float16 is exact.
-func TestPeakNumbers(t *testing.T) {
-	for _, kind := range peakKinds {
+// Operands are exact in their type, and sums are small enough to be exact in float16, also for matrices that the device lacks.
+func TestOperands(t *testing.T) {
+	for _, types := range supported {
 		for _, k := range []int{8, 16, 32} {
-			p := Peak{config: PeakConfig{vk.MatrixShape{M: 16, N: 8, K: uint32(k)}}, kind: kind}
-			a, first, second := p.Numbers()
-			raw := p.Pack(a, first, second)
+			p := &Pipeline{shape: vk.MatrixShape{M: 16, N: 8, K: uint32(k)}, types: types}
+			a, first, second := p.Operands()
+			raw := p.Encode(a, first, second)
 			x, y := p.Sizes(3)
 			assert.EqualValues(t, len(raw), x)
-			assert.EqualValues(t, 3*4*16*8*kind.sumBytes, y)
+			assert.EqualValues(t, 3*4*16*8*types.sumBytes, y)
 			for i, f := range append(append(a, first...), second...) {
-				back := float32(int8(raw[i*kind.bytes]))
-				if word := uint16(raw[i*kind.bytes]); kind.bytes == 2 {
+				back := float32(int8(raw[i*types.operandBytes]))
+				if word := uint16(raw[i*types.operandBytes]); types.operandBytes == 2 {
 					word |= uint16(raw[2*i+1]) << 8
-					if back = half.FromF16(word); kind.operand == "bf16" {
+					if back = half.FromF16(word); types.operand == "bf16" {
 						back = half.FromBF16(word)
 					}
 				}
@@ -86,13 +88,13 @@ func TestPeakNumbers(t *testing.T) {
 				}
 				worst = max(worst, 2*one+float64(p.Pairs())*max(two, -two)+float64(k)+6)
 			}
-			if kind.sum == "f16" {
+			if types.sum == "f16" {
 				assert.Less(t, worst, 2048.0)
 			} else {
 				assert.Less(t, worst, float64(1<<24))
 			}
-			narrow := ref.Peak(a, first, second, 16, 8, k, p.Pairs(), PeakChains)
-			assert.Equal(t, ref.Peak(wide(a), wide(first), wide(second), 16, 8, k, p.Pairs(), PeakChains), wide(narrow))
+			narrow := ref.Peak(a, first, second, 16, 8, k, p.Pairs(), Chains)
+			assert.Equal(t, ref.Peak(toFloat64(a), toFloat64(first), toFloat64(second), 16, 8, k, p.Pairs(), Chains), toFloat64(narrow))
 			differ := false
 			for _, x := range narrow {
 				differ = differ || x != narrow[0]
@@ -101,22 +103,22 @@ func TestPeakNumbers(t *testing.T) {
 		}
 	}
 	words := []uint16{half.ToF16(1.5), half.ToF16(-2)}
-	assert.Equal(t, []float64{1.5, -2}, (&Peak{kind: peakKinds[1]}).Floats(vk.Bytes(words)))
-	assert.Equal(t, []float64{1.5}, (&Peak{kind: peakKinds[0]}).Floats(vk.Bytes([]float32{1.5})))
-	assert.Equal(t, []float64{-7}, (&Peak{kind: peakKinds[3]}).Floats(vk.Bytes([]int32{-7})))
-	assert.Equal(t, []float64{1 << 31}, (&Peak{kind: peakKinds[4]}).Floats(vk.Bytes([]uint32{1 << 31})))
+	assert.Equal(t, []float64{1.5, -2}, (&Pipeline{types: supported[1]}).Decode(vk.Bytes(words)))
+	assert.Equal(t, []float64{1.5}, (&Pipeline{types: supported[0]}).Decode(vk.Bytes([]float32{1.5})))
+	assert.Equal(t, []float64{-7}, (&Pipeline{types: supported[3]}).Decode(vk.Bytes([]int32{-7})))
+	assert.Equal(t, []float64{1 << 31}, (&Pipeline{types: supported[4]}).Decode(vk.Bytes([]uint32{1 << 31})))
 }
 
 func abs32(x float32) float32 { return max(x, -x) }
 
-func TestPeakBadInput(t *testing.T) {
-	good := vk.MatrixShape{M: 16, N: 16, K: 16, A: componentF16, B: componentF16, C: componentF32, Result: componentF32, Scope: scopeSubgroup}
+func TestBadInput(t *testing.T) {
+	good := vk.MatrixShape{M: 16, N: 16, K: 16, A: vk.ComponentF16, B: vk.ComponentF16, C: vk.ComponentF32, Result: vk.ComponentF32, Scope: vk.ScopeSubgroup}
 	for _, test := range []struct {
 		want   string
 		change func(*vk.MatrixShape)
 	}{
-		{"its scope is 2, want 3", func(s *vk.MatrixShape) { s.Scope = 2 }},
-		{"its sums saturate", func(s *vk.MatrixShape) { s.Saturating = 1 }},
+		{"scope 2, want 3", func(s *vk.MatrixShape) { s.Scope = 2 }},
+		{"saturating sums", func(s *vk.MatrixShape) { s.Saturating = 1 }},
 		{"no kernel for operands of types 0 and 3", func(s *vk.MatrixShape) { s.B = 3 }},
 		{"sums of types 1 and 0", func(s *vk.MatrixShape) { s.Result = 0 }},
 		{"no kernel for operands of types 2 and 2", func(s *vk.MatrixShape) { s.A, s.B = 2, 2 }},
@@ -126,34 +128,37 @@ func TestPeakBadInput(t *testing.T) {
 	} {
 		s := good
 		test.change(&s)
-		_, _, err := PeakTypes(s)
+		_, _, err := Types(s)
 		assert.ErrorContains(t, err, test.want)
 		assert.ErrorIs(t, err, vk.ErrUnsupported)
-		_, err = NewPeak(gputest.Device(t), PeakConfig{s})
+		_, err = New(gputest.Device(t), s)
 		assert.ErrorContains(t, err, test.want)
 	}
 	gpu := gputest.New(t)
 	strange := good
 	strange.M = 1024
-	_, err := NewPeak(gpu.Dev, PeakConfig{strange})
+	_, err := New(gpu.Dev, strange)
 	assert.ErrorContains(t, err, "the device does not list the cooperative matrix")
 	assert.ErrorIs(t, err, vk.ErrUnsupported)
 
-	p := &Peak{config: PeakConfig{good}, kind: peakKinds[0], kernels: kernelCache{dev: gpu.Dev}}
-	fine := PeakArgs{X: gpu.In("x", make([]uint16, 768)), Y: gpu.Out("y", 4096), Groups: 1}
+	p := &Pipeline{dev: gpu.Dev, shape: good, types: supported[0]}
+	fine := Args{X: gpu.In("x", make([]uint16, 768)), Y: gpu.Out("y", 4096), Groups: 1}
 	for _, test := range []struct {
 		want   string
-		change func(*PeakArgs)
+		change func(*Args)
 	}{
-		{"Groups is 0, want 1", func(a *PeakArgs) { a.Groups = 0 }},
-		{"x is missing, want [M*K + 2*K*N 768] f16, 1536 bytes", func(a *PeakArgs) { a.X = vk.Range{} }},
-		{"y is missing, want [Groups*4 4, M 16, N 16] f32, 4096 bytes", func(a *PeakArgs) { a.Y = vk.Range{} }},
-		{"y has 4096 bytes, want [Groups*4 8, M 16, N 16] f32, 8192 bytes", func(a *PeakArgs) { a.Groups = 2 }},
+		{"Groups is 0, want 1", func(a *Args) { a.Groups = 0 }},
+		{"x is missing, want [M*K + 2*K*N 768] f16, 1536 bytes", func(a *Args) { a.X = vk.Range{} }},
+		{"y is missing, want [Groups*4 4, M 16, N 16] f32, 4096 bytes", func(a *Args) { a.Y = vk.Range{} }},
+		{"y has 4096 bytes, want [Groups*4 8, M 16, N 16] f32, 8192 bytes", func(a *Args) { a.Groups = 2 }},
 	} {
 		a := fine
 		test.change(&a)
-		assertRecordError(t, gpu, test.want, func(t *vk.CommandList) error { return p.Record(t, a) })
+		list, err := gpu.Dev.NewCommandList(vk.CommandListConfig{Name: "bad"})
+		require.NoError(t, err)
+		assert.ErrorContains(t, p.Record(list, a), "peak: "+test.want)
+		require.NoError(t, list.Close())
 	}
 	require.NoError(t, p.Close())
-	require.NoError(t, (*Peak)(nil).Close())
+	require.NoError(t, (*Pipeline)(nil).Close())
 }
