@@ -4,11 +4,11 @@
 // logits [Rows, N]    mask [Rows / Routes, N] u8, may be absent    state [units, Iters, 4], may be absent
 // scores [Rows, N], may be absent    indices, filled, chosen [units, slots]: scores of chosen entries, may be absent; filled also alone
 //
-// The rows are cut in blocks, each on its own; the last may be shorter: units are [Rows, Blocks]. With WINDOWS they are [Rows / Routes,
+// The rows are cut in blocks, each on its own; the last may be shorter: units are [Rows, Blocks]. With PREFIX_SEGMENTS they are [Rows / Routes,
 // Blocks, Routes], unit m of a row is its first m * block_size entries, and scores are [units, N], 0 beyond those. In code `bound` is -a, `top` is min(max s, -a), the
 // largest of e u, and sum = sum of exp((min(s, -a) - top) / e): then a_t = e log(k / sum) - top, where the logarithm goes to 0.
 //
-// Without LONG a workgroup takes a block and runs all iterations, with the entries in registers, QUADS times 4 an invocation.
+// Without LONG a workgroup takes a block and runs all iterations, with the entries in registers, VEC4_PER_THREAD times 4 an invocation.
 // Once e is constant it holds exp((s - origin) / e) there instead: see last_steps.
 //
 // With LONG a dispatch does one step. A workgroup takes a part of a block, `span` entries. It adds up what the parts' workgroups
@@ -22,8 +22,8 @@
 #include "include/address.glsl"
 
 layout(local_size_x_id = 0) in;
-layout(constant_id = 1) const uint QUADS = 8;     // without LONG
-layout(constant_id = 2) const bool STATE = false; // without LONG: the state is wanted
+layout(constant_id = 1) const uint VEC4_PER_THREAD = 8; // vec4 of entries that an invocation holds in registers (not in the LONG variant)
+layout(constant_id = 2) const bool SAVE_STATE = false; // write state for the backward pass (not in the LONG variant)
 
 layout(push_constant, std430) uniform Push {
 	uvec2 logits, mask, scores, state, indices, filled, chosen;
@@ -136,11 +136,11 @@ void main() {
 
 #else
 
-vec4 x[QUADS];         // the entries; with `cached` their terms
+vec4 x[VEC4_PER_THREAD];         // the entries; with `cached` their terms
 float lowest = ABSENT; // what is lower counts as this
 Pair bound, e;
 
-void load() { [[unroll]] for (uint q = 0; q < QUADS; q++) x[q] = max(read_quad(q * gl_WorkGroupSize.x), lowest); }
+void load() { [[unroll]] for (uint q = 0; q < VEC4_PER_THREAD; q++) x[q] = max(read_quad(q * gl_WorkGroupSize.x), lowest); }
 
 // decayed is e of the next step. The low part keeps t products from drifting; where fma is not exact it is merely less exact.
 Pair decayed(Pair e) {
@@ -151,15 +151,15 @@ Pair decayed(Pair e) {
 	return next;
 }
 
-// sum_of is the sum of exp((min(s, top) - top) / e); with STATE also how many are over top. scale is log2(exp(1 / e)).
+// sum_of is the sum of exp((min(s, top) - top) / e); with SAVE_STATE also how many are over top. scale is log2(exp(1 / e)).
 float sum_of(Pair top, float scale, out float over) {
 	vec4 sum = vec4(0), more = vec4(0);
-	[[unroll]] for (uint q = 0; q < QUADS; q++) {
+	[[unroll]] for (uint q = 0; q < VEC4_PER_THREAD; q++) {
 		vec4 d = above(x[q], top);
 		sum += exp2(min(d * scale, 0));
-		if (STATE) more += vec4(greaterThan(d, vec4(0)));
+		if (SAVE_STATE) more += vec4(greaterThan(d, vec4(0)));
 	}
-	over = STATE ? total(more) : 0;
+	over = SAVE_STATE ? total(more) : 0;
 	return total(sum);
 }
 
@@ -196,10 +196,10 @@ void last_steps(uint t, float m) {
 			origin = lesser(m, bound);
 			level = 1;
 			highest = exp2(min(above(vec4(m), origin).x * bits, MOST_BITS));
-			[[unroll]] for (uint q = 0; q < QUADS; q++) x[q] = term(x[q]);
+			[[unroll]] for (uint q = 0; q < VEC4_PER_THREAD; q++) x[q] = term(x[q]);
 		}
 		vec4 all = vec4(0);
-		[[unroll]] for (uint q = 0; q < QUADS; q++) all += min(x[q], level);
+		[[unroll]] for (uint q = 0; q < VEC4_PER_THREAD; q++) all += min(x[q], level);
 		sum = total(all);
 		float next = fma(sum, inverse, sum * rest);
 		share = 1 / next;
@@ -213,7 +213,7 @@ void write_whole(uint unit) {
 	write_mask(); // from memory: what x holds need not stay around for it
 	write_rest(unit, 0, p.n);
 	write_chosen(unit, 0, 1, true);
-	if (!STATE) return;
+	if (!SAVE_STATE) return;
 	for (uint t = gl_LocalInvocationID.x; t < p.iters; t += gl_WorkGroupSize.x) keep(unit, t, Pair(0, 0), 0, 0);
 }
 
@@ -225,7 +225,7 @@ void main() {
 	begin(gl_LocalInvocationID.x, size);
 	load();
 	vec4 most = vec4(ABSENT), real = vec4(0);
-	[[unroll]] for (uint q = 0; q < QUADS; q++) {
+	[[unroll]] for (uint q = 0; q < VEC4_PER_THREAD; q++) {
 		most = max(most, x[q]);
 		if (present(p.mask)) real += vec4(notEqual(x[q], vec4(ABSENT)));
 	}
@@ -236,28 +236,28 @@ void main() {
 	}
 	// bound falls by at most e log(size / k) a step: what is so far below the largest never counts. Products with it stay finite.
 	lowest = m - abs(m) - 1e7 * p.e_init;
-	[[unroll]] for (uint q = 0; q < QUADS; q++) x[q] = max(x[q], lowest);
+	[[unroll]] for (uint q = 0; q < VEC4_PER_THREAD; q++) x[q] = max(x[q], lowest);
 	bound = bound_after(Pair(0, 0), p.e_init, valid);
 	e = decayed(Pair(p.e_init, 0));
 	bits = LOG2E / e.hi;
 	Pair next = decayed(e);
 	bool first = gl_LocalInvocationID.x == 0;
-	if (STATE && first) keep(unit, 0, bound, valid, m);
+	if (SAVE_STATE && first) keep(unit, 0, bound, valid, m);
 	for (uint t = 1; t < p.iters; t++) {
-		if (!STATE && e == next) {
+		if (!SAVE_STATE && e == next) {
 			last_steps(t, m);
 			break;
 		}
 		Pair top = lesser(m, bound), later = decayed(next); // of the step after this: there is time for it beside the exponentials
 		float later_bits = LOG2E / next.hi, over, sum = sum_of(top, bits, over);
 		bound = bound_after(top, e.hi, sum);
-		if (STATE && first) keep(unit, t, bound, sum, over);
+		if (SAVE_STATE && first) keep(unit, t, bound, sum, over);
 		e = next;
 		next = later;
 		bits = later_bits;
 	}
 	if (present(p.scores)) {
-		[[unroll]] for (uint q = 0; q < QUADS; q++) write_quad(q * gl_WorkGroupSize.x, cached ? min(x[q] * share, 1) : scored(x[q]));
+		[[unroll]] for (uint q = 0; q < VEC4_PER_THREAD; q++) write_quad(q * gl_WorkGroupSize.x, cached ? min(x[q] * share, 1) : scored(x[q]));
 		write_rest(unit, 0, p.n);
 	}
 	write_chosen(unit, 0, 1, false);

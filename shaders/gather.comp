@@ -10,7 +10,7 @@
 #extension GL_EXT_buffer_reference_uvec2 : require
 #extension GL_GOOGLE_include_directive : require
 #include "include/address.glsl"
-#include "include/slots.glsl"
+#include "include/rowwise.glsl"
 
 layout(push_constant) uniform Push {
 	uvec2 x, indices, score, filled, y;
@@ -23,7 +23,7 @@ void main() {
 	uint slot = thread_row();
 	Slot s = read_slot(slot, p.indices, p.score, p.filled, p.k, p.n);
 	ROW x = ROW(at(p.x, s.row, STRIDE)), y = ROW(at(p.y, slot, STRIDE));
-	for (uint col = thread_column(); col < COLS; col += THREADS) {
+	for (uint col = thread_column(); col < COLUMNS; col += THREADS) {
 		T v = T(0);
 		if (s.filled) v = x.v[col] * s.score;
 		y.v[col] = v;

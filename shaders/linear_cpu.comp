@@ -12,14 +12,14 @@
 #include "include/linear.glsl"
 
 const uint LANES = 8, TM = 8, TN = 8;
-const uint BM = LANES * TM, BN = TN;
+const uint TILE_M = LANES * TM, TILE_N = TN;
 layout(local_size_x = 8) in;
 
 void main() {
-	const uint across = (OUT + BN - 1) / BN;
+	const uint across = (OUT + TILE_N - 1) / TILE_N;
 	uint tile = p.first + workgroup();
 	if (tile >= p.tiles) return;
-	uint m0 = tile / across * BM + gl_LocalInvocationIndex, n0 = tile % across * BN;
+	uint m0 = tile / across * TILE_M + gl_LocalInvocationIndex, n0 = tile % across * TILE_N;
 
 	F32 x_row[TM], w_row[TN];
 	float acc[TM][TN], squares[TM];

@@ -3,8 +3,8 @@
 //
 //	c_i = i + PAIRS * (a first + a second), i = 0 .. CHAINS - 1    y = c_0 - c_1 + c_2 - ... + c_(CHAINS - 1)
 //
-// x: a [MM, MK], first [MK, MN], second [MK, MN]: whole numbers, so small that sums are exact in every type and order
-// y [groups * SUBGROUPS, MM, MN]
+// x: a [MATRIX_M, MATRIX_K], first [MATRIX_K, MATRIX_N], second [MATRIX_K, MATRIX_N]: whole numbers, so small that sums are exact in every type and order
+// y [groups * SUBGROUPS, MATRIX_M, MATRIX_N]
 //
 // A subgroup has CHAINS sums, which do not wait for each other, and writes its y once, at the end. The sums start differently, so that no
 // compiler can do with fewer. CHAINS is odd: in y all but one cancel, which keeps it small.
@@ -28,15 +28,15 @@
 
 // OPERAND and SUM are the types. A word of x holds X_PACKED numbers, one of y Y_PACKED.
 
-layout(constant_id = 0) const uint MM = 16;
-layout(constant_id = 1) const uint MN = 16;
-layout(constant_id = 2) const uint MK = 16;
-layout(constant_id = 3) const uint LANES = 32; // of a subgroup
-layout(constant_id = 4) const uint THREADS = 128; // SUBGROUPS * LANES
+layout(constant_id = 0) const uint MATRIX_M = 16; // shape of a cooperative matrix product: MATRIX_M x MATRIX_K times MATRIX_K x MATRIX_N
+layout(constant_id = 1) const uint MATRIX_N = 16;
+layout(constant_id = 2) const uint MATRIX_K = 16;
+layout(constant_id = 3) const uint SUBGROUP_SIZE = 32; // invocations of a subgroup
+layout(constant_id = 4) const uint THREADS = 128; // invocations of a workgroup: SUBGROUPS * SUBGROUP_SIZE
 layout(local_size_x_id = 4) in;
 
 const uint SUBGROUPS = 4, CHAINS = 7; // as in pipelines/peak.go
-const uint PAIRS = 1024 / MK;         // float16 counts to 2048
+const uint PAIRS = 1024 / MATRIX_K;         // float16 counts to 2048
 
 layout(push_constant, std430) uniform Push {
 	uvec2 x, y;
@@ -46,18 +46,18 @@ layout(push_constant, std430) uniform Push {
 void main() {
 	uint group = workgroup();
 	if (group >= p.groups) return;
-	const uint A_ROW = MK / X_PACKED, ROW = MN / X_PACKED, Y_ROW = MN / Y_PACKED; // words
-	coopmat<OPERAND, gl_ScopeSubgroup, MM, MK, gl_MatrixUseA> a;
-	coopmat<OPERAND, gl_ScopeSubgroup, MK, MN, gl_MatrixUseB> first, second;
+	const uint A_ROW = MATRIX_K / X_PACKED, ROW = MATRIX_N / X_PACKED, Y_ROW = MATRIX_N / Y_PACKED; // words
+	coopmat<OPERAND, gl_ScopeSubgroup, MATRIX_M, MATRIX_K, gl_MatrixUseA> a;
+	coopmat<OPERAND, gl_ScopeSubgroup, MATRIX_K, MATRIX_N, gl_MatrixUseB> first, second;
 	coopMatLoad(a, U32(p.x).v, 0, A_ROW, gl_CooperativeMatrixLayoutRowMajor);
-	coopMatLoad(first, U32(p.x).v, MM * A_ROW, ROW, gl_CooperativeMatrixLayoutRowMajor);
-	coopMatLoad(second, U32(p.x).v, MM * A_ROW + MK * ROW, ROW, gl_CooperativeMatrixLayoutRowMajor);
-	coopmat<SUM, gl_ScopeSubgroup, MM, MN, gl_MatrixUseAccumulator> c[CHAINS];
-	[[unroll]] for (uint i = 0; i < CHAINS; i++) c[i] = coopmat<SUM, gl_ScopeSubgroup, MM, MN, gl_MatrixUseAccumulator>(SUM(i));
+	coopMatLoad(first, U32(p.x).v, MATRIX_M * A_ROW, ROW, gl_CooperativeMatrixLayoutRowMajor);
+	coopMatLoad(second, U32(p.x).v, MATRIX_M * A_ROW + MATRIX_K * ROW, ROW, gl_CooperativeMatrixLayoutRowMajor);
+	coopmat<SUM, gl_ScopeSubgroup, MATRIX_M, MATRIX_N, gl_MatrixUseAccumulator> c[CHAINS];
+	[[unroll]] for (uint i = 0; i < CHAINS; i++) c[i] = coopmat<SUM, gl_ScopeSubgroup, MATRIX_M, MATRIX_N, gl_MatrixUseAccumulator>(SUM(i));
 	for (uint n = 0; n < PAIRS; n++) {
 		[[unroll]] for (uint i = 0; i < CHAINS; i++) c[i] = coopMatMulAdd(a, first, c[i]);
 		[[unroll]] for (uint i = 0; i < CHAINS; i++) c[i] = coopMatMulAdd(a, second, c[i]);
 	}
 	[[unroll]] for (uint i = 1; i < CHAINS; i += 2) c[0] = c[0] - c[i] + c[i + 1];
-	coopMatStore(c[0], U32(at(p.y, group * SUBGROUPS + gl_SubgroupID, 4 * MM * Y_ROW)).v, 0, Y_ROW, gl_CooperativeMatrixLayoutRowMajor);
+	coopMatStore(c[0], U32(at(p.y, group * SUBGROUPS + gl_SubgroupID, 4 * MATRIX_M * Y_ROW)).v, 0, Y_ROW, gl_CooperativeMatrixLayoutRowMajor);
 }

@@ -7,7 +7,7 @@
 //   y[d] = x[d] cos - x[d + D/2] sin    y[d + D/2] = x[d + D/2] cos + x[d] sin    angle = position * 10000^(-2d/D)
 //
 // The angle of position 256 * hi + lo is the sum of two angles whose cosines and sines the table has. A thread turns one pair (four
-// with VEC4) in HEADS_EACH heads, which all turn by the same angle; a workgroup of 256 takes as many rows as fit. The row of an empty
+// with VEC4) in HEADS_PER_THREAD heads, which all turn by the same angle; a workgroup of 256 takes as many rows as fit. The row of an empty
 // slot, whose position may be one that the table does not reach, is left alone.
 #extension GL_EXT_buffer_reference : require
 #extension GL_EXT_buffer_reference_uvec2 : require
@@ -15,15 +15,15 @@
 #extension GL_GOOGLE_include_directive : require
 #include "include/address.glsl"
 #include "include/half.glsl"
-#include "include/slots.glsl"
+#include "include/rowwise.glsl"
 
-const uint HEADS_EACH = 4;
-layout(constant_id = 1) const uint PAIRS = 1; // T of half a head; COLS is PAIRS * ceil(HEADS / HEADS_EACH)
-layout(constant_id = 2) const uint HEADS = 1;
-layout(constant_id = 3) const uint ROW_STRIDE = 2; // T
-layout(constant_id = 4) const uint HEAD_STRIDE = 2;
-layout(constant_id = 5) const uint PRECISION = PRECISION_F32; // of x and y
-const uint ROW_BYTES = ROW_STRIDE * (PRECISION == PRECISION_F32 ? BYTES : BYTES / 2);
+const uint HEADS_PER_THREAD = 4;
+layout(constant_id = 1) const uint PAIRS = 1; // elements of type T in half a head; COLUMNS is PAIRS * ceil(HEADS / HEADS_PER_THREAD)
+layout(constant_id = 2) const uint HEADS = 1; // heads of a row
+layout(constant_id = 3) const uint ROW_STRIDE = 2; // distance of rows in elements of type T
+layout(constant_id = 4) const uint HEAD_STRIDE = 2; // distance of heads in elements of type T
+layout(constant_id = 5) const uint DTYPE = DTYPE_F32; // of x and y
+const uint ROW_BYTES = ROW_STRIDE * (DTYPE == DTYPE_F32 ? BYTES : BYTES / 2);
 
 layout(push_constant, std430) uniform Push {
 	uvec2 x, y, table, positions, filled;
@@ -46,14 +46,14 @@ void turn(uint position, uint pair, out T c, out T s) {
 
 #ifdef VEC4
 T load(uvec2 row, uint i) {
-	if (PRECISION == PRECISION_F32) return ROW(row).v[i];
+	if (DTYPE == DTYPE_F32) return ROW(row).v[i];
 	uvec2 words = U32x2(row).v[i];
-	return vec4(unpack(PRECISION, words.x), unpack(PRECISION, words.y));
+	return vec4(unpack(DTYPE, words.x), unpack(DTYPE, words.y));
 }
 
 void store(uvec2 row, uint i, T v) {
-	if (PRECISION == PRECISION_F32) ROW(row).v[i] = v;
-	else U32x2(row).v[i] = uvec2(pack(PRECISION, v.xy), pack(PRECISION, v.zw));
+	if (DTYPE == DTYPE_F32) ROW(row).v[i] = v;
+	else U32x2(row).v[i] = uvec2(pack(DTYPE, v.xy), pack(DTYPE, v.zw));
 }
 #else
 T load(uvec2 row, uint i) { return ROW(row).v[i]; }
@@ -68,11 +68,11 @@ void main() {
 	uint position = present(p.positions) ? U32(p.positions).v[slot] : p.first + r;
 	if (position >= p.limit) return; // a negative one is a large one here
 	uvec2 x = at(p.x, row, ROW_BYTES), y = at(p.y, row, ROW_BYTES);
-	for (uint col = thread_column(); col < COLS; col += THREADS) {
-		uint pair = col % PAIRS, head = col / PAIRS * HEADS_EACH;
+	for (uint col = thread_column(); col < COLUMNS; col += THREADS) {
+		uint pair = col % PAIRS, head = col / PAIRS * HEADS_PER_THREAD;
 		T c, s;
 		turn(position, pair, c, s);
-		[[unroll]] for (uint h = 0; h < HEADS_EACH; h++) {
+		[[unroll]] for (uint h = 0; h < HEADS_PER_THREAD; h++) {
 			uint i = (head + h) * HEAD_STRIDE + pair;
 			if (head + h >= HEADS) break;
 			T a = load(x, i), b = load(x, i + PAIRS);

@@ -16,16 +16,16 @@ bool inside = false;
 //	logits, mask as there    to [segments, slots] pairs, or indices, filled, values [segments, k]
 //
 // The slot of a pair is the number of pairs before it: no two are equal, so the order of the list does not matter. A workgroup
-// takes GROUP pairs at a time, of each THREADS / GROUP threads count a share. step is the number of parts of select_gather, whose
+// takes PAIRS_PER_PASS pairs at a time, of each THREADS / PAIRS_PER_PASS threads count a share. step is the number of parts of select_gather, whose
 // threshold settles what is chosen:
 //	at least k entries above it, all in the list: the first k of the list;
 //	fewer, but with those equal to it k or all there are: the list, and behind it the first of the equal ones, found part by part;
 //	else the guess was bad, which no data but such made for it sees: the first workgroup chooses alone, as in select.comp.
 // step 0: the pairs are the chosen ones, and go to the result by index.
 
-layout(constant_id = 3) const uint GROUP = 16; // at most THREADS, which is a multiple
+layout(constant_id = 3) const uint PAIRS_PER_PASS = 16; // pairs that a workgroup ranks at a time: divides THREADS
 
-shared uint ranks[GROUP];
+shared uint ranks[PAIRS_PER_PASS];
 
 uvec2 load(U32x2 from, uint i) {
 	uvec2 pair = from.v[i];
@@ -34,17 +34,17 @@ uvec2 load(U32x2 from, uint i) {
 
 void rank(Segment s, uint part, uint count) {
 	U32x2 from = U32x2(at(p.from, s.id, p.list * 8));
-	uint own = thread() % GROUP, share = thread() / GROUP, shares = THREADS / GROUP;
-	for (uint first = part * GROUP; first < count; first += p.parts * GROUP) {
+	uint own = thread() % PAIRS_PER_PASS, share = thread() / PAIRS_PER_PASS, shares = THREADS / PAIRS_PER_PASS;
+	for (uint first = part * PAIRS_PER_PASS; first < count; first += p.parts * PAIRS_PER_PASS) {
 		uvec2 pair = first + own < count ? load(from, first + own) : uvec2(0);
 		uint ahead = 0;
 		if (share == 0) ranks[own] = 0;
-		for (uint done = 0; done < count; done += SLOTS) {
-			uint size = min(SLOTS, count - done), whole = (size + 3) & ~3u;
+		for (uint done = 0; done < count; done += SORT_CAPACITY) {
+			uint size = min(SORT_CAPACITY, count - done), whole = (size + 3) & ~3u;
 			for (uint i = thread(); i < whole; i += THREADS) {
 				uvec2 other = i < size ? load(from, done + i) : vacant(0);
 				words[i] = other.x;
-				words[SLOTS + i] = other.y;
+				words[SORT_CAPACITY + i] = other.y;
 			}
 			barrier();
 			uint same = 0;
@@ -57,7 +57,7 @@ void rank(Segment s, uint part, uint count) {
 			uint self = first + own - done; // where the pair lies in words itself
 			if (same > uint(self < size && self / 4 % shares == share)) {
 				for (uint i = 4 * share; i < size; i += 4 * shares) {
-					for (uint j = i; j < i + 4; j++) ahead += uint(words[j] == pair.x && words[SLOTS + j] < pair.y);
+					for (uint j = i; j < i + 4; j++) ahead += uint(words[j] == pair.x && words[SORT_CAPACITY + j] < pair.y);
 				}
 			}
 			barrier();

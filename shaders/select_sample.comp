@@ -15,7 +15,7 @@
 // samples, digit by digit until at most an eighth more of them lie above the threshold. Where there are fewer it is 0, below every
 // valid entry. The counts in the state start at 0.
 
-layout(constant_id = 3) const uint SAMPLES = 8; // of a thread
+layout(constant_id = 3) const uint SAMPLES_PER_THREAD = 8;
 
 // jitter is a number below p.span for each stretch of the segment: entries that repeat with any period must not fool the guess.
 uint jitter(uint stretch) {
@@ -29,8 +29,8 @@ uint jitter(uint stretch) {
 void main() {
 	if (workgroup() >= p.segments) return;
 	Segment s = segment(workgroup());
-	uint key[SAMPLES];
-	[[unroll]] for (uint i = 0; i < SAMPLES; i++) {
+	uint key[SAMPLES_PER_THREAD];
+	[[unroll]] for (uint i = 0; i < SAMPLES_PER_THREAD; i++) {
 		uint stretch = i * THREADS + thread(), e = stretch * p.span + jitter(stretch);
 		key[i] = e < s.size ? key_at(s, e) : 0;
 	}
@@ -42,7 +42,7 @@ void main() {
 		}
 		clear_histogram(digit_bins(digit));
 		uint known = digit_above(digit);
-		[[unroll]] for (uint i = 0; i < SAMPLES; i++) {
+		[[unroll]] for (uint i = 0; i < SAMPLES_PER_THREAD; i++) {
 			bool on = key[i] != 0 && ((key[i] ^ now.x) & known) == 0;
 			if (on) atomicAdd(words[key[i] >> digit_shift(digit) & digit_bins(digit) - 1], 1);
 		}

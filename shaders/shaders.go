@@ -1,4 +1,5 @@
-// Package shaders holds the compute kernels: GLSL sources, and the SPIR-V that glslc makes of them, embedded.
+// Package shaders holds the compute kernels: GLSL sources, the SPIR-V that glslc makes of them, embedded, and Go names for the ids of
+// their specialisation constants (constants.go, generated from the GLSL).
 package shaders
 
 import (

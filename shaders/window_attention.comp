@@ -1,10 +1,10 @@
 #version 450
 // Attention of every token to its neighbourhood, in float32:
 //
-//	qkv [ITEMS, ROWS, 3, H, D], row 0 being token FIRST of its item    mask [*, N]    y [ITEMS, COUNT, H, D], row 0 being token FROM
-//	token i sees the valid tokens j with |i - j| <= W; if CAUSAL, those of its own block of W tokens and the one before, j <= i
+//	qkv [ITEMS, ROWS, 3, HEADS, DIM_HEAD], row 0 being token FIRST of its item    mask [*, N]    y [ITEMS, COUNT, HEADS, DIM_HEAD], row 0 being token FROM
+//	token i sees the valid tokens j with |i - j| <= WINDOW; if CAUSAL, those of its own block of WINDOW tokens and the one before, j <= i
 //
-// A workgroup computes BR tokens of an item and a head: attention.glsl. Tiles of keys start at multiples of BC from the item's start, so
+// A workgroup computes TILE_QUERIES tokens of an item and a head: attention.glsl. Tiles of keys start at multiples of TILE_KEYS from the item's start, so
 // that the bits of a token do not depend on the part of the sequence that is computed with it.
 #extension GL_EXT_buffer_reference : require
 #extension GL_EXT_buffer_reference_uvec2 : require
@@ -16,9 +16,8 @@
 #include "include/address.glsl"
 #include "include/attention.glsl"
 
-layout(constant_id = 8) const uint H = 1;
-layout(constant_id = 9) const uint W = 1;
-layout(constant_id = 10) const bool CAUSAL = false;
+layout(constant_id = 9) const uint WINDOW = 1; // tokens of a block; reach of a query if not CAUSAL
+layout(constant_id = 10) const bool CAUSAL = false; // queries see their own block up to themselves, and the block before
 
 layout(push_constant, std430) uniform Push {
 	uvec2 qkv, mask, y;
@@ -32,9 +31,9 @@ layout(push_constant, std430) uniform Push {
 uint item, head;
 
 // block_before is the start of the block before token i's.
-uint block_before(uint i) { return max(i / W, 1) * W - W; }
+uint block_before(uint i) { return max(i / WINDOW, 1) * WINDOW - WINDOW; }
 
-uint address(uint token) { return (item * p.rows + (token - p.first_row)) * (3 * H) + head; }
+uint address(uint token) { return (item * p.rows + (token - p.first_row)) * (3 * HEADS) + head; }
 
 Query query(uint i) {
 	uint end = p.from + p.count;
@@ -47,28 +46,28 @@ Key key(uint j) {
 	return Key(exists, exists ? address(j) : 0, 1, 1);
 }
 
-uvec2 key_at(uint row) { return at(p.qkv, row + H, ROW_BYTES); }
-uvec2 value_at(uint row) { return at(p.qkv, row + 2 * H, ROW_BYTES); }
+uvec2 key_at(uint row) { return at(p.qkv, row + HEADS, ROW_BYTES); }
+uvec2 value_at(uint row) { return at(p.qkv, row + 2 * HEADS, ROW_BYTES); }
 
 uint sight(uint i0, uint n, uint j0) {
-	uint i1 = i0 + n - 1, j1 = j0 + BC - 1;
-	bool none = CAUSAL ? j0 > i1 || j1 < block_before(i0) : j0 > i1 + W || j1 + W < i0;
+	uint i1 = i0 + n - 1, j1 = j0 + TILE_KEYS - 1;
+	bool none = CAUSAL ? j0 > i1 || j1 < block_before(i0) : j0 > i1 + WINDOW || j1 + WINDOW < i0;
 	if (none) return NOTHING;
-	bool all = CAUSAL ? j1 <= i0 && j0 >= block_before(i1) : j0 + W >= i1 && j1 <= i0 + W;
+	bool all = CAUSAL ? j1 <= i0 && j0 >= block_before(i1) : j0 + WINDOW >= i1 && j1 <= i0 + WINDOW;
 	return all ? EVERYTHING : SOME;
 }
 
-bool visible(uint i, uint j) { return CAUSAL ? j <= i && j >= block_before(i) : j + W - i <= 2 * W; }
+bool visible(uint i, uint j) { return CAUSAL ? j <= i && j >= block_before(i) : j + WINDOW - i <= 2 * WINDOW; }
 
-uvec2 result_at(uint i) { return at(p.y, (item * p.count + (i - p.from)) * H + head, ROW_BYTES); }
+uvec2 result_at(uint i) { return at(p.y, (item * p.count + (i - p.from)) * HEADS + head, ROW_BYTES); }
 
 void main() {
 	uint group = p.first + workgroup();
 	if (group >= p.groups) return;
-	uint tiles = (p.count + BR - 1) / BR, tile = group / H % tiles;
-	head = group % H;
-	item = group / H / tiles;
-	uint i0 = p.from + tile * BR, i1 = min(i0 + BR, p.from + p.count);
-	uint j0 = CAUSAL ? block_before(i0) : max(i0, W) - W, j1 = CAUSAL ? i1 : min(i1 + W, p.n);
-	attend(i0, j0 / BC * BC, j1);
+	uint tiles = (p.count + TILE_QUERIES - 1) / TILE_QUERIES, tile = group / HEADS % tiles;
+	head = group % HEADS;
+	item = group / HEADS / tiles;
+	uint i0 = p.from + tile * TILE_QUERIES, i1 = min(i0 + TILE_QUERIES, p.from + p.count);
+	uint j0 = CAUSAL ? block_before(i0) : max(i0, WINDOW) - WINDOW, j1 = CAUSAL ? i1 : min(i1 + WINDOW, p.n);
+	attend(i0, j0 / TILE_KEYS * TILE_KEYS, j1);
 }

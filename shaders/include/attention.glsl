@@ -1,11 +1,11 @@
-// Attention of a tile of BR queries of one head to a row of key slots, in one pass, by one workgroup, in float32:
+// Attention of a tile of TILE_QUERIES queries of one head to a row of key slots, in one pass, by one workgroup, in float32:
 //
-//	y[i] = sum_j e^(q_i . k_j / sqrt(D)) v_j / sum_j e^(q_i . k_j / sqrt(D))    over the keys j that query i sees; 0 if there are none
+//	y[i] = sum_j e^(q_i . k_j / sqrt(DIM_HEAD)) v_j / sum_j e^(q_i . k_j / sqrt(DIM_HEAD))    over the keys j that query i sees; 0 if there are none
 //
-// Keys come in tiles of BC. The products of a tile are written to shared memory as scores, become weights there (with the running
+// Keys come in tiles of TILE_KEYS. The products of a tile are written to shared memory as scores, become weights there (with the running
 // maximum m and sum l of each row), and are multiplied by the values; the results stay in registers. Queries lie in shared memory,
 // keys and values pass through it in chunks, the next of which is on its way to registers meanwhile. The order of summation depends
-// on D, BC and the places of the tiles alone; a key that a query does not see changes no bit of its row.
+// on DIM_HEAD, TILE_KEYS and the places of the tiles alone; a key that a query does not see changes no bit of its row.
 //
 // With CPU defined attend is that of attention_cpu.glsl, for CPU drivers: the same result without shared memory and barriers.
 //
@@ -20,48 +20,49 @@
 //	Key key(uint j)                  key slot j: whether it exists, a number for key_at and value_at, factors of its key and value
 //	uvec2 key_at(uint row)           address of the key of that number; cheap, called for every 16 bytes
 //	uvec2 value_at(uint row)         address of the value
-//	uint sight(uint i0, uint n, uint j0)    what queries i0 .. i0 + n - 1 see of slots j0 .. j0 + BC - 1: NOTHING (the tile is left
+//	uint sight(uint i0, uint n, uint j0)    what queries i0 .. i0 + n - 1 see of slots j0 .. j0 + TILE_KEYS - 1: NOTHING (the tile is left
 //	                                 out), SOME, or EVERYTHING that exists; the same in all invocations of the workgroup, or of the
 //	                                 subgroup that has these queries
 //	bool visible(uint i, uint j)     whether query i sees slot j; asked where sight is SOME
 //	uvec2 result_at(uint i)          address of the result of a query that exists
 //	uvec2 null_key(), null_value()   with ATTENTION_NULL: addresses of one more key and value, which every query sees, without factor
 //
-// i and j are numbers of the includer's choice: those that it passes to attend, and up. A row has D floats, or numbers of 16 bits; its
+// i and j are numbers of the includer's choice: those that it passes to attend, and up. A row has DIM_HEAD floats, or numbers of 16 bits; its
 // address is a multiple of 16 if its length is one, else a multiple of 4. ROW_BYTES is the length; the null key and value are float32
 // always. The results of what does not exist are not used; a query's address can be read all the same. Factors count only with the
-// constant FACTORS.
+// constant ROW_FACTORS.
 //
-//	attend(i0, j0, j1)               computes queries i0 .. i0 + BR - 1 over slots j0 .. j1 - 1, in tiles that start at j0 and every BC
+//	attend(i0, j0, j1)               computes queries i0 .. i0 + TILE_QUERIES - 1 over slots j0 .. j1 - 1, in tiles that start at j0 and every TILE_KEYS
 //	                                 slots from there. All invocations call it, once, with the same numbers.
 #ifndef COLT5_ATTENTION
 #define COLT5_ATTENTION
 
-layout(constant_id = 0) const uint D = 1;           // dim of a head, 1 to 128
-layout(constant_id = 3) const float SCALE = 1;      // log2(e) / sqrt(D): powers of 2 are what devices have
-layout(constant_id = 4) const bool FACTORS = false; // rows have factors
+layout(constant_id = 0) const uint DIM_HEAD = 1; // elements of a head, 1 to 128
+layout(constant_id = 3) const float SCALE = 1; // log2(e) / sqrt(DIM_HEAD): weights are computed with exp2
+layout(constant_id = 8) const uint HEADS = 1; // heads of a tensor
+layout(constant_id = 4) const bool ROW_FACTORS = false; // queries, keys and values are multiplied by factors
 #if defined(MATRIX)
 #include "half.glsl"
-const uint ROW_BYTES = 2 * D;
-layout(constant_id = 1) const uint BR = 64; // queries of a workgroup
-layout(constant_id = 2) const uint BC = 32; // keys of a tile
-layout(constant_id = 20) const uint MM = 16; // a cooperative matrix product: MM x MK times MK x MN
-layout(constant_id = 21) const uint MN = 16;
-layout(constant_id = 22) const uint MK = 16;
-layout(constant_id = 23) const uint LANES = 32; // of a subgroup
-layout(constant_id = 24) const uint SUBGROUPS = 4;
-layout(constant_id = 25) const uint THREADS = 128; // SUBGROUPS * LANES
-layout(constant_id = 26) const bool DIRECT = true; // weights become operands in registers where the device allows it
-layout(constant_id = 27) const bool LOCKSTEP = false; // a subgroup's invocations run in step, without barriers
+const uint ROW_BYTES = 2 * DIM_HEAD;
+layout(constant_id = 1) const uint TILE_QUERIES = 64; // queries of a workgroup
+layout(constant_id = 2) const uint TILE_KEYS = 32; // keys of a tile
+layout(constant_id = 20) const uint MATRIX_M = 16; // shape of a cooperative matrix product: MATRIX_M x MATRIX_K times MATRIX_K x MATRIX_N
+layout(constant_id = 21) const uint MATRIX_N = 16;
+layout(constant_id = 22) const uint MATRIX_K = 16;
+layout(constant_id = 23) const uint SUBGROUP_SIZE = 32; // invocations of a subgroup
+layout(constant_id = 24) const uint SUBGROUPS = 4; // subgroups of a workgroup
+layout(constant_id = 25) const uint THREADS = 128; // invocations of a workgroup: SUBGROUPS * SUBGROUP_SIZE
+layout(constant_id = 26) const bool WEIGHTS_IN_REGISTERS = true; // reuse accumulators as operands without shared memory where the device maps elements alike
+layout(constant_id = 27) const bool LOCKSTEP = false; // the invocations of a subgroup run in lockstep and need no barrier
 layout(local_size_x_id = 25) in;
 #elif defined(CPU)
-const uint ROW_BYTES = 4 * D;
-const uint BR = 8, BC = 8, THREADS = 8;
+const uint ROW_BYTES = 4 * DIM_HEAD;
+const uint TILE_QUERIES = 8, TILE_KEYS = 8, THREADS = 8;
 layout(local_size_x = 8) in;
 #else
-const uint ROW_BYTES = 4 * D;
-layout(constant_id = 1) const uint BR = 64; // queries of a workgroup: 32 or 64
-layout(constant_id = 2) const uint BC = 32; // keys of a tile: 32 or 64
+const uint ROW_BYTES = 4 * DIM_HEAD;
+layout(constant_id = 1) const uint TILE_QUERIES = 64; // queries of a workgroup
+layout(constant_id = 2) const uint TILE_KEYS = 32; // keys of a tile
 const uint THREADS = 128;
 layout(local_size_x = 128) in;
 #endif
@@ -94,26 +95,26 @@ uvec2 null_value();
 const float HIDDEN = -2e38;  // score of a key that is not seen; differences of it and other scores stay finite
 const float LARGEST = 1e37;  // scores beyond it count as this
 
-const uint D4 = (D + 3) / 4; // vec4 of a row
+const uint D4 = (DIM_HEAD + 3) / 4; // vec4 of a row
 
-// load_row reads vec4 i of a row of D floats, zeros past its end.
+// load_row reads vec4 i of a row of DIM_HEAD floats, zeros past its end.
 vec4 load_row(uvec2 row, uint i) {
-	if (D % 4 == 0) return i < D4 ? F32x4(row).v[i] : vec4(0);
+	if (DIM_HEAD % 4 == 0) return i < D4 ? F32x4(row).v[i] : vec4(0);
 	F32 f = F32(row);
 	vec4 v = vec4(0);
 	[[unroll]] for (uint j = 0; j < 4; j++)
-		if (4 * i + j < D) v[j] = f.v[4 * i + j];
+		if (4 * i + j < DIM_HEAD) v[j] = f.v[4 * i + j];
 	return v;
 }
 
 void store_row(uvec2 row, uint i, vec4 v) {
-	if (D % 4 == 0) {
+	if (DIM_HEAD % 4 == 0) {
 		F32x4(row).v[i] = v;
 		return;
 	}
 	F32 f = F32(row);
 	[[unroll]] for (uint j = 0; j < 4; j++)
-		if (4 * i + j < D) f.v[4 * i + j] = v[j];
+		if (4 * i + j < DIM_HEAD) f.v[4 * i + j] = v[j];
 }
 
 // bounded is a score that is no larger than most, or NaN: clamp and max may lose NaN. It has no branch, for it is asked of every score.
@@ -130,31 +131,31 @@ float bounded(float score, float most) {
 const uint NK = (D4 + 7) / 8;                                 // chunks of the keys of a tile: DK vec4 of every key
 const uint DK = (D4 + NK - 1) / NK;
 const uint NV = NK == 3 ? 4 : NK;                             // chunks of its values: whole rows of VK values
-const uint VK = BC / NV;
-const uint KEY_LOADS = (BC * DK + THREADS - 1) / THREADS;     // vec4 that an invocation fetches for a chunk
+const uint VK = TILE_KEYS / NV;
+const uint KEY_LOADS = (TILE_KEYS * DK + THREADS - 1) / THREADS;     // vec4 that an invocation fetches for a chunk
 const uint VALUE_LOADS = (VK * D4 + THREADS - 1) / THREADS;
 const uint LOADS = KEY_LOADS > VALUE_LOADS ? KEY_LOADS : VALUE_LOADS;
-const uint QS = NK * DK | 1, KS = DK | 1, PS = BC / 4 | 1;    // strides in vec4: odd, so that 8 rows side by side meet all 32 banks
-const uint NX = BC / 4, NY = THREADS / NX, TM = BR / NY;      // of scores, an invocation has TM rows NY apart, 4 columns NX apart
+const uint QS = NK * DK | 1, KS = DK | 1, PS = TILE_KEYS / 4 | 1;    // strides in vec4: odd, so that 8 rows side by side meet all 32 banks
+const uint NX = TILE_KEYS / 4, NY = THREADS / NX, TM = TILE_QUERIES / NY;      // of scores, an invocation has TM rows NY apart, 4 columns NX apart
 const uint OX0 = D4 > 8 ? 16 : D4 > 4 ? 8 : 4;
 const uint OX = OX0, OY = THREADS / OX;                       // of results, OR rows OY apart, OC vec4 OX apart
-const uint OR = BR / OY, OC = (D4 + OX - 1) / OX;
-const uint PARTS = THREADS / BR;                              // invocations that share a row of weights
-const uint PV = BC / 4 / PARTS;                               // vec4 of it that each has
-const uint SUMS = 4 / PARTS, SV = PV / SUMS;                  // a row's weights are summed in 4 parts, whatever BR is, of SV vec4
+const uint OR = TILE_QUERIES / OY, OC = (D4 + OX - 1) / OX;
+const uint PARTS = THREADS / TILE_QUERIES;                              // invocations that share a row of weights
+const uint PV = TILE_KEYS / 4 / PARTS;                               // vec4 of it that each has
+const uint SUMS = 4 / PARTS, SV = PV / SUMS;                  // a row's weights are summed in 4 parts, whatever TILE_QUERIES is, of SV vec4
 
-shared vec4 q_tile[BR * QS];
-shared vec4 chunk[BC * KS > VK * D4 ? BC * KS : VK * D4];
-shared vec4 weights[BR * PS];
-shared uint key_row[2 * BC]; // of this tile and of the next one
-shared vec2 key_factor[FACTORS ? 2 * BC : 2];
+shared vec4 q_tile[TILE_QUERIES * QS];
+shared vec4 chunk[TILE_KEYS * KS > VK * D4 ? TILE_KEYS * KS : VK * D4];
+shared vec4 weights[TILE_QUERIES * PS];
+shared uint key_row[2 * TILE_KEYS]; // of this tile and of the next one
+shared vec2 key_factor[ROW_FACTORS ? 2 * TILE_KEYS : 2];
 shared float part[THREADS];  // what the invocations that share a row tell each other
-shared float shrink[BR];     // what the maximum's rise makes of a row's old results
+shared float shrink[TILE_QUERIES];     // what the maximum's rise makes of a row's old results
 
 vec4 next[LOADS];
 float scores[TM * 4];
 vec4 result[OR * OC];
-float row_max, row_sums[SUMS]; // of row t % BR: over all its keys; over those of this invocation
+float row_max, row_sums[SUMS]; // of row t % TILE_QUERIES: over all its keys; over those of this invocation
 
 // place is an invocation's column and row in a grid that is `across` wide. 32 invocations cover 8 x 4: few different vec4 to read.
 uvec2 place(uint across) {
@@ -164,12 +165,12 @@ uvec2 place(uint across) {
 }
 
 void load_queries(uint i0) {
-	for (uint e = gl_LocalInvocationIndex; e < BR * (NK * DK); e += THREADS) {
+	for (uint e = gl_LocalInvocationIndex; e < TILE_QUERIES * (NK * DK); e += THREADS) {
 		uint row = e / (NK * DK), col = e % (NK * DK);
 		Query q = query(i0 + row);
 		vec4 v = vec4(0);
 		if (q.exists) v = load_row(q.at, col);
-		if (FACTORS) v *= q.factor;
+		if (ROW_FACTORS) v *= q.factor;
 		q_tile[row * QS + col] = v;
 	}
 }
@@ -177,19 +178,19 @@ void load_queries(uint i0) {
 // note_keys looks up the keys of the tile at j0; slots from j1 on do not exist.
 void note_keys(uint set, uint j0, uint j1) {
 	uint t = gl_LocalInvocationIndex;
-	if (t >= BC) return;
+	if (t >= TILE_KEYS) return;
 	Key k = Key(false, NO_ROW, 0, 0);
 	if (j0 < j1 && t < j1 - j0) k = key(j0 + t);
-	key_row[set * BC + t] = k.exists ? k.row : NO_ROW;
-	if (FACTORS) key_factor[set * BC + t] = k.exists ? vec2(k.key_factor, k.value_factor) : vec2(0); // 0 times NaN is no 0
+	key_row[set * TILE_KEYS + t] = k.exists ? k.row : NO_ROW;
+	if (ROW_FACTORS) key_factor[set * TILE_KEYS + t] = k.exists ? vec2(k.key_factor, k.value_factor) : vec2(0); // 0 times NaN is no 0
 }
 
 void fetch_keys(uint set, uint c) {
 	[[unroll]] for (uint n = 0; n < KEY_LOADS; n++) {
 		uint e = gl_LocalInvocationIndex + n * THREADS, j = e / DK;
 		next[n] = vec4(0);
-		if (BC * DK % THREADS != 0 && j >= BC) continue;
-		uint row = key_row[set * BC + j];
+		if (TILE_KEYS * DK % THREADS != 0 && j >= TILE_KEYS) continue;
+		uint row = key_row[set * TILE_KEYS + j];
 		if (row != NO_ROW) next[n] = load_row(key_at(row), c * DK + e % DK);
 	}
 }
@@ -197,9 +198,9 @@ void fetch_keys(uint set, uint c) {
 void put_keys(uint set) {
 	[[unroll]] for (uint n = 0; n < KEY_LOADS; n++) {
 		uint e = gl_LocalInvocationIndex + n * THREADS, j = e / DK;
-		if (BC * DK % THREADS != 0 && j >= BC) continue;
+		if (TILE_KEYS * DK % THREADS != 0 && j >= TILE_KEYS) continue;
 		vec4 v = next[n];
-		if (FACTORS) v *= key_factor[set * BC + j].x;
+		if (ROW_FACTORS) v *= key_factor[set * TILE_KEYS + j].x;
 		chunk[j * KS + e % DK] = v;
 	}
 }
@@ -209,7 +210,7 @@ void fetch_values(uint set, uint c) {
 		uint e = gl_LocalInvocationIndex + n * THREADS, j = e / D4;
 		next[n] = vec4(0);
 		if (VK * D4 % THREADS != 0 && j >= VK) continue;
-		uint row = key_row[set * BC + c * VK + j];
+		uint row = key_row[set * TILE_KEYS + c * VK + j];
 		if (row != NO_ROW) next[n] = load_row(value_at(row), e % D4);
 	}
 }
@@ -227,7 +228,7 @@ void put_values(uint set, uint c, bool everything) {
 		uint e = gl_LocalInvocationIndex + n * THREADS, j = e / D4;
 		if (VK * D4 % THREADS != 0 && j >= VK) continue;
 		vec4 v = next[n];
-		if (FACTORS) v *= key_factor[set * BC + c * VK + j].y;
+		if (ROW_FACTORS) v *= key_factor[set * TILE_KEYS + c * VK + j].y;
 		chunk[e] = everything ? v : finite(v);
 	}
 }
@@ -253,7 +254,7 @@ void multiply_keys(uvec2 at, uint c) {
 void write_scores(uvec2 at, uint set, uint i0, uint j0, bool everything) {
 	[[unroll]] for (uint j = 0; j < 4; j++) {
 		uint col = at.x + j * NX;
-		bool exists = key_row[set * BC + col] != NO_ROW;
+		bool exists = key_row[set * TILE_KEYS + col] != NO_ROW;
 		[[unroll]] for (uint r = 0; r < TM; r++) {
 			uint row = at.y + r * NY;
 			bool seen = exists && (everything || visible(i0 + row, j0 + col));
@@ -264,7 +265,7 @@ void write_scores(uvec2 at, uint set, uint i0, uint j0, bool everything) {
 
 // weigh turns the tile's scores into weights. It has one barrier.
 void weigh() {
-	uint row = gl_LocalInvocationIndex % BR, first = row * PS + gl_LocalInvocationIndex / BR * PV;
+	uint row = gl_LocalInvocationIndex % TILE_QUERIES, first = row * PS + gl_LocalInvocationIndex / TILE_QUERIES * PV;
 	vec4 s[PV], most = vec4(HIDDEN);
 	[[unroll]] for (uint i = 0; i < PV; i++) {
 		s[i] = weights[first + i];
@@ -273,7 +274,7 @@ void weigh() {
 	part[gl_LocalInvocationIndex] = max(max(most.x, most.y), max(most.z, most.w));
 	barrier();
 	float before = row_max;
-	[[unroll]] for (uint n = 0; n < PARTS; n++) row_max = max(row_max, part[n * BR + row]);
+	[[unroll]] for (uint n = 0; n < PARTS; n++) row_max = max(row_max, part[n * TILE_QUERIES + row]);
 	float factor = before == row_max ? 1.0 : exp2(before - row_max); // some devices' 2 to the 0 is not quite 1
 	[[unroll]] for (uint n = 0; n < SUMS; n++) {
 		vec4 sum = vec4(0);
@@ -284,7 +285,7 @@ void weigh() {
 		}
 		row_sums[n] = fma(row_sums[n], factor, (sum.x + sum.y) + (sum.z + sum.w));
 	}
-	if (gl_LocalInvocationIndex < BR) shrink[row] = factor;
+	if (gl_LocalInvocationIndex < TILE_QUERIES) shrink[row] = factor;
 }
 
 void shrink_results(uvec2 at) {
@@ -316,11 +317,11 @@ void begin_rows(uvec2 at) {
 #ifdef ATTENTION_NULL
 	float s = 0;
 	for (uint i = 0; i < D4; i++) {
-		vec4 q = q_tile[gl_LocalInvocationIndex % BR * QS + i], k = load_row(null_key(), i);
+		vec4 q = q_tile[gl_LocalInvocationIndex % TILE_QUERIES * QS + i], k = load_row(null_key(), i);
 		s = fma(q.w, k.w, fma(q.z, k.z, fma(q.y, k.y, fma(q.x, k.x, s))));
 	}
 	row_max = bounded(s * SCALE, LARGEST);
-	row_sums[0] = gl_LocalInvocationIndex < BR ? 1 : 0;
+	row_sums[0] = gl_LocalInvocationIndex < TILE_QUERIES ? 1 : 0;
 	[[unroll]] for (uint h = 0; h < OC; h++) {
 		vec4 v = load_row(null_value(), min(at.x + h * OX, D4 - 1));
 		[[unroll]] for (uint r = 0; r < OR; r++) result[r * OC + h] = v;
@@ -330,7 +331,7 @@ void begin_rows(uvec2 at) {
 
 void finish_rows(uvec2 at, uint i0) {
 	[[unroll]] for (uint n = 0; n < SUMS; n++)
-		weights[gl_LocalInvocationIndex % BR * PS][gl_LocalInvocationIndex / BR * SUMS + n] = row_sums[n];
+		weights[gl_LocalInvocationIndex % TILE_QUERIES * PS][gl_LocalInvocationIndex / TILE_QUERIES * SUMS + n] = row_sums[n];
 	barrier();
 	[[unroll]] for (uint r = 0; r < OR; r++) {
 		uint row = at.y + r * OY;
@@ -346,7 +347,7 @@ void finish_rows(uvec2 at, uint i0) {
 
 // seek finds the next tile of which anything is seen, from the one at j0 on.
 uint seek(uint i0, uint j0, uint j1) {
-	while (j0 < j1 && sight(i0, BR, j0) == NOTHING) j0 += BC;
+	while (j0 < j1 && sight(i0, TILE_QUERIES, j0) == NOTHING) j0 += TILE_KEYS;
 	return j0;
 }
 
@@ -360,8 +361,8 @@ void attend(uint i0, uint j0, uint j1) {
 	begin_rows(out_at);
 	if (j0 < j1) fetch_keys(set, 0);
 	while (j0 < j1) {
-		uint following = seek(i0, j0 + BC, j1);
-		bool everything = sight(i0, BR, j0) == EVERYTHING;
+		uint following = seek(i0, j0 + TILE_KEYS, j1);
+		bool everything = sight(i0, TILE_QUERIES, j0) == EVERYTHING;
 		[[unroll]] for (uint i = 0; i < TM * 4; i++) scores[i] = 0;
 		for (uint c = 0; c < NK; c++) {
 			put_keys(set);

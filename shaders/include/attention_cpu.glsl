@@ -11,7 +11,7 @@ vec2 begin(Query q) {
 	float s = 0;
 	for (uint i = 0; i < D4; i++) {
 		vec4 v = load_row(q.at, i), k = load_row(null_key(), i), n = load_row(null_value(), i);
-		if (FACTORS) v *= q.factor;
+		if (ROW_FACTORS) v *= q.factor;
 		s = fma(v.w, k.w, fma(v.z, k.z, fma(v.y, k.y, fma(v.x, k.x, s))));
 		[[unroll]] for (uint c = 0; c < 4; c++) results[4 * i + c] = n[c];
 	}
@@ -25,14 +25,14 @@ void attend(uint i0, uint j0, uint j1) {
 	uint i = i0 + gl_LocalInvocationIndex;
 	Query q = query(i);
 	vec2 state = begin(q);
-	for (uint tile = j0; tile < j1; tile += BC) {
-		uint sees = sight(i0, BR, tile);
+	for (uint tile = j0; tile < j1; tile += TILE_KEYS) {
+		uint sees = sight(i0, TILE_QUERIES, tile);
 		if (sees == NOTHING) continue;
-		Key keys[BC];
-		bool seen[BC];
-		uvec2 at_key[BC], at_value[BC];
-		float s[BC], most = state.x;
-		[[unroll]] for (uint c = 0; c < BC; c++) {
+		Key keys[TILE_KEYS];
+		bool seen[TILE_KEYS];
+		uvec2 at_key[TILE_KEYS], at_value[TILE_KEYS];
+		float s[TILE_KEYS], most = state.x;
+		[[unroll]] for (uint c = 0; c < TILE_KEYS; c++) {
 			keys[c] = Key(false, 0, 0, 0);
 			if (tile + c < j1) keys[c] = key(tile + c);
 			seen[c] = keys[c].exists && (sees == EVERYTHING || visible(i, tile + c));
@@ -42,28 +42,28 @@ void attend(uint i0, uint j0, uint j1) {
 		}
 		for (uint d = 0; d < D4; d++) {
 			vec4 v = load_row(q.at, d);
-			if (FACTORS) v *= q.factor;
-			[[unroll]] for (uint c = 0; c < BC; c++) {
+			if (ROW_FACTORS) v *= q.factor;
+			[[unroll]] for (uint c = 0; c < TILE_KEYS; c++) {
 				vec4 k = load_row(at_key[c], d);
-				if (FACTORS) k *= keys[c].key_factor;
+				if (ROW_FACTORS) k *= keys[c].key_factor;
 				s[c] = fma(v.w, k.w, fma(v.z, k.z, fma(v.y, k.y, fma(v.x, k.x, s[c]))));
 			}
 		}
-		[[unroll]] for (uint c = 0; c < BC; c++) {
+		[[unroll]] for (uint c = 0; c < TILE_KEYS; c++) {
 			s[c] = bounded(s[c] * SCALE, LARGEST);
 			if (seen[c]) most = max(most, s[c]);
 		}
 		float factor = state.x == most ? 1.0 : exp2(state.x - most), sum = 0;
-		[[unroll]] for (uint c = 0; c < BC; c++) {
+		[[unroll]] for (uint c = 0; c < TILE_KEYS; c++) {
 			s[c] = seen[c] ? exp2(s[c] - most) : 0;
 			sum += s[c];
 		}
 		state = vec2(most, fma(state.y, factor, sum));
 		for (uint d = 0; d < D4; d++) {
 			vec4 r = vec4(results[4 * d], results[4 * d + 1], results[4 * d + 2], results[4 * d + 3]) * factor;
-			[[unroll]] for (uint c = 0; c < BC; c++) {
+			[[unroll]] for (uint c = 0; c < TILE_KEYS; c++) {
 				vec4 v = load_row(at_value[c], d);
-				if (FACTORS) v *= keys[c].value_factor;
+				if (ROW_FACTORS) v *= keys[c].value_factor;
 				if (seen[c]) r = fma(vec4(s[c]), v, r);
 			}
 			[[unroll]] for (uint c = 0; c < 4; c++) results[4 * d + c] = r[c];

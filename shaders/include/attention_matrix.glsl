@@ -13,14 +13,14 @@
 // its own elements: row * 16 + column. Where the left operand of a product has the same places, as on NVIDIA, weights become one in
 // registers; else they go through shared memory.
 
-const uint DP = (D + 15) / 16 * 16;         // D with zeros behind it
+const uint DP = (DIM_HEAD + 15) / 16 * 16;         // DIM_HEAD with zeros behind it
 const uint KV = DP / 8, LINE = KV + 1;      // pieces of 16 bytes of a row: in memory, and in shared memory
-const uint RM = BR / SUBGROUPS, TM = RM / MM; // rows of a subgroup, matrices below each other
-const uint TN = BC / MN, TD = DP / MN;      // matrices side by side: of scores, of results
-const uint PK = BC / MK, QK = DP / MK;      // products for a result, and for a score
-const uint PS = BC / 8 + 1;                 // pieces of a line of a strip
-const uint OWN = (RM + LANES - 1) / LANES;  // rows whose maximum an invocation looks after
-const uint LOADS = (BC * KV + THREADS - 1) / THREADS; // pieces that it fetches of a tile's keys or values
+const uint RM = TILE_QUERIES / SUBGROUPS, TM = RM / MATRIX_M; // rows of a subgroup, matrices below each other
+const uint TN = TILE_KEYS / MATRIX_N, TD = DP / MATRIX_N;      // matrices side by side: of scores, of results
+const uint PK = TILE_KEYS / MATRIX_K, QK = DP / MATRIX_K;      // products for a result, and for a score
+const uint PS = TILE_KEYS / 8 + 1;                 // pieces of a line of a strip
+const uint OWN = (RM + SUBGROUP_SIZE - 1) / SUBGROUP_SIZE;  // rows whose maximum an invocation looks after
+const uint LOADS = (TILE_KEYS * KV + THREADS - 1) / THREADS; // pieces that it fetches of a tile's keys or values
 
 const float RISE = 8;     // powers of 2
 const float LOWEST = -1e30; // m of a row that has seen nothing
@@ -31,15 +31,15 @@ const float HIGHEST = 1e29; // scores beyond it count as this
 #else
 #define ROUNDED(v) (v)
 #endif
-#define ROWS coopmat<float, gl_ScopeSubgroup, MM, MN, gl_MatrixUseAccumulator>
-#define HALF_ROWS coopmat<HALF, gl_ScopeSubgroup, MM, MN, gl_MatrixUseAccumulator>
-#define LEFT coopmat<HALF, gl_ScopeSubgroup, MM, MK, gl_MatrixUseA>
-#define RIGHT coopmat<HALF, gl_ScopeSubgroup, MK, MN, gl_MatrixUseB>
+#define ROWS coopmat<float, gl_ScopeSubgroup, MATRIX_M, MATRIX_N, gl_MatrixUseAccumulator>
+#define HALF_ROWS coopmat<HALF, gl_ScopeSubgroup, MATRIX_M, MATRIX_N, gl_MatrixUseAccumulator>
+#define LEFT coopmat<HALF, gl_ScopeSubgroup, MATRIX_M, MATRIX_K, gl_MatrixUseA>
+#define RIGHT coopmat<HALF, gl_ScopeSubgroup, MATRIX_K, MATRIX_N, gl_MatrixUseB>
 
-shared uvec4 tile[(BR > 2 * BC ? BR : 2 * BC) * LINE]; // keys, then values; before them the queries, after them the results
-shared uvec4 strips[BR * PS];                          // of each subgroup: what its invocations tell each other, RM lines
-shared uint key_row[2 * BC];                           // of this tile and of the next one
-shared vec2 key_factor[FACTORS ? 2 * BC : 2];
+shared uvec4 tile[(TILE_QUERIES > 2 * TILE_KEYS ? TILE_QUERIES : 2 * TILE_KEYS) * LINE]; // keys, then values; before them the queries, after them the results
+shared uvec4 strips[TILE_QUERIES * PS];                          // of each subgroup: what its invocations tell each other, RM lines
+shared uint key_row[2 * TILE_KEYS];                           // of this tile and of the next one
+shared vec2 key_factor[ROW_FACTORS ? 2 * TILE_KEYS : 2];
 shared uint holed[4];                                  // j0 of these tiles if slots of them do not exist; 4, as the other arrays are whole pieces of 16 bytes
 
 uvec4 next_keys[LOADS], next_values[LOADS];
@@ -55,35 +55,35 @@ void sync() {
 	if (!LOCKSTEP) subgroupBarrier();
 }
 
-uint own_row(uint n) { return gl_SubgroupInvocationID + n * LANES; }
+uint own_row(uint n) { return gl_SubgroupInvocationID + n * SUBGROUP_SIZE; }
 
 // load_piece reads numbers 8 i .. 8 i + 7 of a row, zeros past its end.
 uvec4 load_piece(uvec2 row, uint i) {
-	if (D % 8 == 0) return D == DP || i < D / 8 ? U32x4(row).v[i] : uvec4(0);
+	if (DIM_HEAD % 8 == 0) return DIM_HEAD == DP || i < DIM_HEAD / 8 ? U32x4(row).v[i] : uvec4(0);
 	uvec4 v = uvec4(0);
 	[[unroll]] for (uint j = 0; j < 4; j++)
-		if (8 * i + 2 * j < D) v[j] = U32(row).v[4 * i + j];
+		if (8 * i + 2 * j < DIM_HEAD) v[j] = U32(row).v[4 * i + j];
 	return v;
 }
 
 void store_piece(uvec2 row, uint i, uvec4 v) {
-	if (D % 8 == 0) {
-		if (D == DP || i < D / 8) U32x4(row).v[i] = v;
+	if (DIM_HEAD % 8 == 0) {
+		if (DIM_HEAD == DP || i < DIM_HEAD / 8) U32x4(row).v[i] = v;
 		return;
 	}
 	[[unroll]] for (uint j = 0; j < 4; j++)
-		if (8 * i + 2 * j < D) U32(row).v[4 * i + j] = v[j];
+		if (8 * i + 2 * j < DIM_HEAD) U32(row).v[4 * i + j] = v[j];
 }
 
 uvec4 times(uvec4 v, float f) {
-	[[unroll]] for (uint j = 0; j < 4; j++) v[j] = pack(PRECISION, unpack(PRECISION, v[j]) * f);
+	[[unroll]] for (uint j = 0; j < 4; j++) v[j] = pack(OPERAND_DTYPE, unpack(OPERAND_DTYPE, v[j]) * f);
 	return v;
 }
 
 // finite is v with the largest numbers in place of infinity and NaN: the weight of a key that is not seen is 0, and 0 times these is no 0. Their
 // exponents are all ones, so that one more carries into the place of the sign.
 uvec4 finite(uvec4 v) {
-	const uint last = PRECISION == PRECISION_BF16 ? 7 : 10; // bit of an exponent
+	const uint last = OPERAND_DTYPE == DTYPE_BF16 ? 7 : 10; // bit of an exponent
 	uvec4 carry = (v & 0x7fff7fffu) + (0x00010001u << last);
 	if (((carry.x | carry.y | carry.z | carry.w) & 0x80008000u) == 0) return v;
 	carry &= 0x80008000u;
@@ -91,22 +91,22 @@ uvec4 finite(uvec4 v) {
 }
 
 void load_queries(uint i0) {
-	for (uint e = gl_LocalInvocationIndex; e < BR * KV; e += THREADS) {
+	for (uint e = gl_LocalInvocationIndex; e < TILE_QUERIES * KV; e += THREADS) {
 		Query one = query(i0 + e / KV);
 		uvec4 v = uvec4(0);
 		if (one.exists) v = load_piece(one.at, e % KV);
-		if (FACTORS) v = times(v, one.factor);
+		if (ROW_FACTORS) v = times(v, one.factor);
 		tile[e / KV * LINE + e % KV] = v;
 	}
 }
 
 // note_keys looks up the keys of the tile at j0; slots from j1 on do not exist.
 void note_keys(uint set, uint j0, uint j1) {
-	for (uint t = gl_LocalInvocationIndex; t < BC; t += THREADS) {
+	for (uint t = gl_LocalInvocationIndex; t < TILE_KEYS; t += THREADS) {
 		Key k = Key(false, NO_ROW, 0, 0);
 		if (j0 < j1 && t < j1 - j0) k = key(j0 + t);
-		key_row[set * BC + t] = k.exists ? k.row : NO_ROW;
-		if (FACTORS) key_factor[set * BC + t] = k.exists ? vec2(k.key_factor, k.value_factor) : vec2(0);
+		key_row[set * TILE_KEYS + t] = k.exists ? k.row : NO_ROW;
+		if (ROW_FACTORS) key_factor[set * TILE_KEYS + t] = k.exists ? vec2(k.key_factor, k.value_factor) : vec2(0);
 		if (!k.exists) holed[set] = j0;
 	}
 }
@@ -117,8 +117,8 @@ void fetch(uint set) {
 	[[unroll]] for (uint n = 0; n < LOADS; n++) {
 		uint e = gl_LocalInvocationIndex + n * THREADS, j = e / KV;
 		next_keys[n] = next_values[n] = uvec4(0);
-		if (BC * KV % THREADS != 0 && j >= BC) continue;
-		uint row = key_row[set * BC + j];
+		if (TILE_KEYS * KV % THREADS != 0 && j >= TILE_KEYS) continue;
+		uint row = key_row[set * TILE_KEYS + j];
 		if (row != NO_ROW) next_keys[n] = load_piece(key_at(row), e % KV);
 		if (row != NO_ROW) next_values[n] = load_piece(value_at(row), e % KV);
 	}
@@ -128,31 +128,31 @@ void fetch(uint set) {
 void put(uint set, bool everything) {
 	[[unroll]] for (uint n = 0; n < LOADS; n++) {
 		uint e = gl_LocalInvocationIndex + n * THREADS, j = e / KV;
-		if (BC * KV % THREADS != 0 && j >= BC) continue;
+		if (TILE_KEYS * KV % THREADS != 0 && j >= TILE_KEYS) continue;
 		uvec4 k = next_keys[n], v = next_values[n];
-		if (FACTORS) {
-			vec2 factors = key_factor[set * BC + j];
+		if (ROW_FACTORS) {
+			vec2 factors = key_factor[set * TILE_KEYS + j];
 			k = times(k, factors.x);
 			v = times(v, factors.y);
 		}
 		if (!everything) v = finite(v);
 		tile[j * LINE + e % KV] = k;
-		tile[(BC + j) * LINE + e % KV] = v;
+		tile[(TILE_KEYS + j) * LINE + e % KV] = v;
 	}
 }
 
 // find_places fills place and direct, through the strip.
 void find_places(uint strip) {
-	for (uint e = gl_SubgroupInvocationID; e < MM * MN; e += LANES)
-		strips[strip + e / MN * PS + e % MN / 4][e % 4] = floatBitsToUint(float(e / MN * 16 + e % MN));
+	for (uint e = gl_SubgroupInvocationID; e < MATRIX_M * MATRIX_N; e += SUBGROUP_SIZE)
+		strips[strip + e / MATRIX_N * PS + e % MATRIX_N / 4][e % 4] = floatBitsToUint(float(e / MATRIX_N * 16 + e % MATRIX_N));
 	sync();
 	coopMatLoad(place, strips, strip, PS, gl_CooperativeMatrixLayoutRowMajor);
 	sync();
 	direct = false;
-	if (!DIRECT || MK != MN) return;
-	for (uint e = gl_SubgroupInvocationID; e < MM * MK / 2; e += LANES) {
-		uint row = e / (MK / 2), col = e % (MK / 2);
-		strips[strip + row * PS + col / 4][col % 4] = pack(PRECISION, vec2(row * 16 + 2 * col, row * 16 + 2 * col + 1));
+	if (!WEIGHTS_IN_REGISTERS || MATRIX_K != MATRIX_N) return;
+	for (uint e = gl_SubgroupInvocationID; e < MATRIX_M * MATRIX_K / 2; e += SUBGROUP_SIZE) {
+		uint row = e / (MATRIX_K / 2), col = e % (MATRIX_K / 2);
+		strips[strip + row * PS + col / 4][col % 4] = pack(OPERAND_DTYPE, vec2(row * 16 + 2 * col, row * 16 + 2 * col + 1));
 	}
 	sync();
 	LEFT left;
@@ -168,7 +168,7 @@ void find_places(uint strip) {
 void spread_maxima(uint strip) {
 	[[unroll]] for (uint n = 0; n < OWN; n++) {
 		if (own_row(n) >= RM) continue;
-		[[unroll]] for (uint c = 0; c < MN / 4; c++) strips[strip + own_row(n) * PS + c] = uvec4(floatBitsToUint(row_max[n]));
+		[[unroll]] for (uint c = 0; c < MATRIX_N / 4; c++) strips[strip + own_row(n) * PS + c] = uvec4(floatBitsToUint(row_max[n]));
 	}
 }
 
@@ -176,7 +176,7 @@ void spread_maxima(uint strip) {
 void begin_rows(uint strip, uint first) {
 	[[unroll]] for (uint i = 0; i < TM; i++)
 		[[unroll]] for (uint k = 0; k < QK; k++)
-			coopMatLoad(q[i][k], tile, (first + i * MM) * LINE + k * MK / 8, LINE, gl_CooperativeMatrixLayoutRowMajor);
+			coopMatLoad(q[i][k], tile, (first + i * MATRIX_M) * LINE + k * MATRIX_K / 8, LINE, gl_CooperativeMatrixLayoutRowMajor);
 #ifdef ATTENTION_NULL
 	[[unroll]] for (uint n = 0; n < OWN; n++) {
 		float s = 0;
@@ -184,7 +184,7 @@ void begin_rows(uint strip, uint first) {
 			uvec4 words = own_row(n) < RM ? tile[(first + own_row(n)) * LINE + i] : uvec4(0);
 			[[unroll]] for (uint j = 0; j < 2; j++) {
 				vec4 k = load_row(null_key(), 2 * i + j);
-				vec2 a = unpack(PRECISION, words[2 * j]), b = unpack(PRECISION, words[2 * j + 1]);
+				vec2 a = unpack(OPERAND_DTYPE, words[2 * j]), b = unpack(OPERAND_DTYPE, words[2 * j + 1]);
 				s = fma(b.y, k.w, fma(b.x, k.z, fma(a.y, k.y, fma(a.x, k.x, s))));
 			}
 		}
@@ -193,13 +193,13 @@ void begin_rows(uint strip, uint first) {
 	spread_maxima(strip);
 	sync();
 	[[unroll]] for (uint i = 0; i < TM; i++) {
-		coopMatLoad(m[i], strips, strip + i * MM * PS, PS, gl_CooperativeMatrixLayoutRowMajor);
+		coopMatLoad(m[i], strips, strip + i * MATRIX_M * PS, PS, gl_CooperativeMatrixLayoutRowMajor);
 		[[unroll]] for (int k = 0; k < place.length(); k++) sums[i][k] = uint(place[k]) % 16 == 0 ? 1.0 : 0.0;
 	}
 	[[unroll]] for (uint j = 0; j < TD; j++) {
 		[[unroll]] for (int k = 0; k < place.length(); k++) {
-			uint col = j * MN + uint(place[k]) % 16;
-			float v = D == DP || col < D ? F32(null_value()).v[col] : 0.0;
+			uint col = j * MATRIX_N + uint(place[k]) % 16;
+			float v = DIM_HEAD == DP || col < DIM_HEAD ? F32(null_value()).v[col] : 0.0;
 			[[unroll]] for (uint i = 0; i < TM; i++) result[i][j][k] = v;
 		}
 	}
@@ -219,11 +219,11 @@ void multiply_keys() {
 		[[unroll]] for (uint i = 0; i < TM; i++) scores[i][j] = ROWS(0);
 		[[unroll]] for (uint k = 0; k < QK; k++) {
 			RIGHT keys;
-			coopMatLoad(keys, tile, j * MN * LINE + k * MK / 8, LINE, gl_CooperativeMatrixLayoutColumnMajor);
+			coopMatLoad(keys, tile, j * MATRIX_N * LINE + k * MATRIX_K / 8, LINE, gl_CooperativeMatrixLayoutColumnMajor);
 			[[unroll]] for (uint i = 0; i < TM; i++) scores[i][j] = coopMatMulAdd(q[i][k], keys, scores[i][j]);
 		}
 	}
-	if (PRECISION != PRECISION_BF16) return; // no product of binary16 numbers comes near
+	if (OPERAND_DTYPE != DTYPE_BF16) return; // no product of binary16 numbers comes near
 	[[unroll]] for (uint i = 0; i < TM; i++)
 		[[unroll]] for (uint j = 0; j < TN; j++)
 			[[unroll]] for (int k = 0; k < place.length(); k++) scores[i][j][k] = bounded(scores[i][j][k], HIGHEST);
@@ -234,7 +234,7 @@ void hide(uint i0, uint j0) {
 	[[unroll]] for (uint i = 0; i < TM; i++)
 		[[unroll]] for (uint j = 0; j < TN; j++)
 			[[unroll]] for (int k = 0; k < place.length(); k++) {
-				uint row = i * MM + uint(place[k]) / 16, col = j * MN + uint(place[k]) % 16;
+				uint row = i * MATRIX_M + uint(place[k]) / 16, col = j * MATRIX_N + uint(place[k]) % 16;
 				if (!visible(i0 + row, j0 + col)) scores[i][j][k] = HIDDEN;
 			}
 }
@@ -243,7 +243,7 @@ void hide(uint i0, uint j0) {
 void hide_holes(uint set) {
 	[[unroll]] for (uint j = 0; j < TN; j++)
 		[[unroll]] for (int k = 0; k < place.length(); k++) {
-			bool exists = key_row[set * BC + j * MN + uint(place[k]) % 16] != NO_ROW;
+			bool exists = key_row[set * TILE_KEYS + j * MATRIX_N + uint(place[k]) % 16] != NO_ROW;
 			[[unroll]] for (uint i = 0; i < TM; i++)
 				if (!exists) scores[i][j][k] = HIDDEN;
 		}
@@ -255,13 +255,13 @@ void raise(uint strip) {
 		ROWS most = scores[i][0];
 		[[unroll]] for (uint j = 1; j < TN; j++)
 			[[unroll]] for (int k = 0; k < place.length(); k++) most[k] = max(most[k], scores[i][j][k]);
-		coopMatStore(most, strips, strip + i * MM * PS, PS, gl_CooperativeMatrixLayoutRowMajor);
+		coopMatStore(most, strips, strip + i * MATRIX_M * PS, PS, gl_CooperativeMatrixLayoutRowMajor);
 	}
 	sync();
 	[[unroll]] for (uint n = 0; n < OWN; n++) {
 		if (own_row(n) >= RM) continue;
 		vec4 most = vec4(HIDDEN);
-		[[unroll]] for (uint c = 0; c < MN / 4; c++) most = max(most, uintBitsToFloat(strips[strip + own_row(n) * PS + c]));
+		[[unroll]] for (uint c = 0; c < MATRIX_N / 4; c++) most = max(most, uintBitsToFloat(strips[strip + own_row(n) * PS + c]));
 		float top = max(max(most.x, most.y), max(most.z, most.w));
 		if (top - row_max[n] > RISE / SCALE) row_max[n] = top;
 	}
@@ -269,7 +269,7 @@ void raise(uint strip) {
 	sync();
 	[[unroll]] for (uint i = 0; i < TM; i++) {
 		ROWS shrink;
-		coopMatLoad(shrink, strips, strip + i * MM * PS, PS, gl_CooperativeMatrixLayoutRowMajor);
+		coopMatLoad(shrink, strips, strip + i * MATRIX_M * PS, PS, gl_CooperativeMatrixLayoutRowMajor);
 		[[unroll]] for (int k = 0; k < place.length(); k++) {
 			float before = m[i][k], now = shrink[k];
 			float factor = before == now ? 1.0 : exp2((before - now) * SCALE); // some devices' 2 to the 0 is not quite 1
@@ -307,12 +307,12 @@ void weigh(uint strip) {
 	[[unroll]] for (uint i = 0; i < TM; i++)
 		[[unroll]] for (uint j = 0; j < TN; j++) {
 			[[unroll]] for (int k = 0; k < place.length(); k++) scores[i][j][k] = ROUNDED(scores[i][j][k]);
-			coopMatStore(HALF_ROWS(scores[i][j]), strips, strip + i * MM * PS + j * MN / 8, PS, gl_CooperativeMatrixLayoutRowMajor);
+			coopMatStore(HALF_ROWS(scores[i][j]), strips, strip + i * MATRIX_M * PS + j * MATRIX_N / 8, PS, gl_CooperativeMatrixLayoutRowMajor);
 		}
 	sync();
 	[[unroll]] for (uint i = 0; i < TM; i++)
 		[[unroll]] for (uint j = 0; j < PK; j++)
-			coopMatLoad(weights[i][j], strips, strip + i * MM * PS + j * MK / 8, PS, gl_CooperativeMatrixLayoutRowMajor);
+			coopMatLoad(weights[i][j], strips, strip + i * MATRIX_M * PS + j * MATRIX_K / 8, PS, gl_CooperativeMatrixLayoutRowMajor);
 	sync();
 }
 
@@ -320,7 +320,7 @@ void multiply_values() {
 	[[unroll]] for (uint k = 0; k < PK; k++) {
 		[[unroll]] for (uint j = 0; j < TD; j++) {
 			RIGHT values;
-			coopMatLoad(values, tile, (BC + k * MK) * LINE + j * MN / 8, LINE, gl_CooperativeMatrixLayoutRowMajor);
+			coopMatLoad(values, tile, (TILE_KEYS + k * MATRIX_K) * LINE + j * MATRIX_N / 8, LINE, gl_CooperativeMatrixLayoutRowMajor);
 			[[unroll]] for (uint i = 0; i < TM; i++) result[i][j] = coopMatMulAdd(weights[i][k], values, result[i][j]);
 		}
 	}
@@ -328,12 +328,12 @@ void multiply_values() {
 
 // finish_rows divides by the sums. Results leave through the rows of shared memory that the queries came by.
 void finish_rows(uint strip, uint first, uint i0) {
-	[[unroll]] for (uint i = 0; i < TM; i++) coopMatStore(sums[i], strips, strip + i * MM * PS, PS, gl_CooperativeMatrixLayoutRowMajor);
+	[[unroll]] for (uint i = 0; i < TM; i++) coopMatStore(sums[i], strips, strip + i * MATRIX_M * PS, PS, gl_CooperativeMatrixLayoutRowMajor);
 	sync();
 	[[unroll]] for (uint n = 0; n < OWN; n++) {
 		if (own_row(n) >= RM) continue;
 		vec4 parts = vec4(0);
-		[[unroll]] for (uint c = 0; c < MN / 4; c++) parts += uintBitsToFloat(strips[strip + own_row(n) * PS + c]);
+		[[unroll]] for (uint c = 0; c < MATRIX_N / 4; c++) parts += uintBitsToFloat(strips[strip + own_row(n) * PS + c]);
 		float sum = (parts.x + parts.y) + (parts.z + parts.w);
 		row_max[n] = sum < 0.5 ? 0.0 : 1 / sum; // of one weight it is 1 at least, of none 0
 	}
@@ -341,14 +341,14 @@ void finish_rows(uint strip, uint first, uint i0) {
 	sync();
 	[[unroll]] for (uint i = 0; i < TM; i++) {
 		ROWS factor;
-		coopMatLoad(factor, strips, strip + i * MM * PS, PS, gl_CooperativeMatrixLayoutRowMajor);
+		coopMatLoad(factor, strips, strip + i * MATRIX_M * PS, PS, gl_CooperativeMatrixLayoutRowMajor);
 		[[unroll]] for (uint j = 0; j < TD; j++) {
 			[[unroll]] for (int k = 0; k < place.length(); k++) result[i][j][k] = ROUNDED(result[i][j][k] * factor[k]);
-			coopMatStore(HALF_ROWS(result[i][j]), tile, (first + i * MM) * LINE + j * MN / 8, LINE, gl_CooperativeMatrixLayoutRowMajor);
+			coopMatStore(HALF_ROWS(result[i][j]), tile, (first + i * MATRIX_M) * LINE + j * MATRIX_N / 8, LINE, gl_CooperativeMatrixLayoutRowMajor);
 		}
 	}
 	sync();
-	for (uint e = gl_SubgroupInvocationID; e < RM * KV; e += LANES) {
+	for (uint e = gl_SubgroupInvocationID; e < RM * KV; e += SUBGROUP_SIZE) {
 		uint row = first + e / KV;
 		if (query(i0 + row).exists) store_piece(result_at(i0 + row), e % KV, tile[row * LINE + e % KV]);
 	}
@@ -356,7 +356,7 @@ void finish_rows(uint strip, uint first, uint i0) {
 
 // seek finds the next tile of which anything is seen, from the one at j0 on.
 uint seek(uint i0, uint j0, uint j1) {
-	while (j0 < j1 && sight(i0, BR, j0) == NOTHING) j0 += BC;
+	while (j0 < j1 && sight(i0, TILE_QUERIES, j0) == NOTHING) j0 += TILE_KEYS;
 	return j0;
 }
 
@@ -372,9 +372,9 @@ void attend(uint i0, uint j0, uint j1) {
 	barrier();
 	fetch(set);
 	while (j0 < j1) {
-		uint following = seek(i0, j0 + BC, j1), sees = sight(i0 + first, RM, j0);
+		uint following = seek(i0, j0 + TILE_KEYS, j1), sees = sight(i0 + first, RM, j0);
 		note_keys(set ^ 1, following, j1);
-		put(set, sight(i0, BR, j0) == EVERYTHING);
+		put(set, sight(i0, TILE_QUERIES, j0) == EVERYTHING);
 		barrier();
 		fetch(set ^ 1);
 		if (sees != NOTHING) {

@@ -8,7 +8,7 @@ const float ABSENT = -2e38;  // stands for an entry that is masked or past the e
 const float REACH = 87;      // exp(-REACH) is about the smallest normal number: what is smaller contributes nothing
 const float LOG2E = 1.44269504;
 
-layout(constant_id = 3) const bool WINDOWS = false; // a unit is not a block of a row but a prefix of it
+layout(constant_id = 3) const bool PREFIX_SEGMENTS = false; // segments are prefixes of a row, not blocks of it
 
 // The block of a row that this workgroup works on.
 uint size;                // its entries
@@ -26,7 +26,7 @@ bool aligned;             // logits and scores allow loads of 16 bytes
 struct Home { uint row, start, size; };
 
 Home home(uint unit) {
-	if (WINDOWS) {
+	if (PREFIX_SEGMENTS) {
 		uint window = unit / p.routes;
 		return Home(window / p.blocks * p.routes + unit % p.routes, 0, min(window % p.blocks * p.block_size, p.n));
 	}
@@ -40,9 +40,9 @@ uvec2 home_mask(Home h) { return at(at(p.mask, h.row / p.routes, p.n), h.start, 
 void locate(uint unit) {
 	Home h = home(unit);
 	size = h.size;
-	k = !WINDOWS && size < p.block_size ? p.k_last : p.k;
+	k = !PREFIX_SEGMENTS && size < p.block_size ? p.k_last : p.k;
 	logits = home_logits(h);
-	scores = present(p.scores) ? at(at(p.scores, WINDOWS ? unit : h.row, 4 * p.n), h.start, 4) : logits;
+	scores = present(p.scores) ? at(at(p.scores, PREFIX_SEGMENTS ? unit : h.row, 4 * p.n), h.start, 4) : logits;
 	aligned = ((logits.x | scores.x) & 15) == 0;
 	mask = home_mask(h);
 	mask_skew = mask.x & 3;
@@ -100,7 +100,7 @@ void write_quad(uint quad, vec4 v) {
 
 // write_rest writes the scores of the entries from `from` to `end` that a window does not see.
 void write_rest(uint unit, uint from, uint end) {
-	if (!WINDOWS || !present(p.scores)) return;
+	if (!PREFIX_SEGMENTS || !present(p.scores)) return;
 	F32 to = F32(at(p.scores, unit, 4 * p.n));
 	for (uint i = max(size, from) + gl_LocalInvocationID.x; i < min(p.n, end); i += gl_WorkGroupSize.x) to.v[i] = 0;
 }

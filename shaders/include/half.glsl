@@ -3,7 +3,7 @@
 #ifndef COLT5_HALF
 #define COLT5_HALF
 
-const uint PRECISION_F32 = 0, PRECISION_F16 = 1, PRECISION_BF16 = 2; // as in pipelines/precision.go
+const uint DTYPE_F32 = 0, DTYPE_F16 = 1, DTYPE_BF16 = 2; // as in pipelines/precision.go
 
 uint pack_bf16(vec2 v) {
 	uvec2 bits = floatBitsToUint(v);
@@ -15,8 +15,8 @@ uint pack_bf16(vec2 v) {
 vec2 unpack_bf16(uint w) { return uintBitsToFloat(uvec2(w << 16, w & 0xffff0000u)); }
 
 // pack and unpack take the precision, F16 or BF16: a constant.
-uint pack(uint precision_, vec2 v) { return precision_ == PRECISION_BF16 ? pack_bf16(v) : packHalf2x16(v); }
-vec2 unpack(uint precision_, uint w) { return precision_ == PRECISION_BF16 ? unpack_bf16(w) : unpackHalf2x16(w); }
+uint pack(uint precision_, vec2 v) { return precision_ == DTYPE_BF16 ? pack_bf16(v) : packHalf2x16(v); }
+vec2 unpack(uint precision_, uint w) { return precision_ == DTYPE_BF16 ? unpack_bf16(w) : unpackHalf2x16(w); }
 
 // rounded_bf16 is the nearest number that BF16 has. What is narrowed to bfloat16_t goes through it: some devices cut off where they should
 // round.

@@ -1,30 +1,31 @@
 // What the kernels of the room linear share: configuration, arguments, the way from a slot to its rows, and the way out.
-// A slot is a computed row, numbered through the batch: slot / rows is its item. Include address.glsl first. With PRECISION defined, as
+// A slot is a computed row, numbered through the batch: slot / rows is its item. Include address.glsl first. With OPERAND_DTYPE defined, as
 // one of half.glsl, x and y may have numbers of 16 bits, of even rows.
 #include "gelu.glsl"
-#ifdef PRECISION
+#ifdef OPERAND_DTYPE
 #include "half.glsl"
 #endif
 
-layout(constant_id = 0) const uint IN = 1;
-layout(constant_id = 1) const uint OUT = 1;
-layout(constant_id = 2) const bool BIAS = false;
-layout(constant_id = 3) const bool GELU = false;
-layout(constant_id = 4) const bool GATHER = false;
-layout(constant_id = 5) const bool NORM = false;
-layout(constant_id = 6) const bool SCORE = false;
-layout(constant_id = 7) const bool FILLED = false;
-layout(constant_id = 8) const bool RESIDUAL = false;
-layout(constant_id = 9) const bool SCATTER = false;
-layout(constant_id = 10) const bool UNLESS = false;
-#ifdef PRECISION
-layout(constant_id = 11) const bool X16 = false;
-layout(constant_id = 12) const bool Y16 = false;
-layout(constant_id = 25) const bool STRAIGHT = false; // slot s writes row s of y
+layout(constant_id = 0) const uint IN = 1; // elements in a row of x
+layout(constant_id = 1) const uint OUT = 1; // elements in a row of y
+layout(constant_id = 2) const bool BIAS = false; // add bias
+layout(constant_id = 3) const bool GELU = false; // apply GELU
+layout(constant_id = 4) const bool GATHER = false; // slots read the rows of x that gather names
+layout(constant_id = 5) const bool NORM = false; // apply RMSNorm to rows of x
+layout(constant_id = 6) const bool SCORE = false; // multiply by score
+layout(constant_id = 7) const bool VALID = false; // slots with valid = 0 write nothing
+layout(constant_id = 8) const bool RESIDUAL = false; // add residual
+layout(constant_id = 9) const bool SCATTER = false; // slots write the rows of y that scatter names
+layout(constant_id = 10) const bool SKIP_BIAS = false; // rows with skip_bias != 0 get no bias
+#ifdef OPERAND_DTYPE
+layout(constant_id = 11) const bool X16 = false; // x has 16-bit elements
+layout(constant_id = 12) const bool Y16 = false; // y has 16-bit elements
+layout(constant_id = 25) const bool DENSE_OUTPUT = false; // slot s writes row s of y
+layout(constant_id = 26) const uint SPLIT_K = 1; // parts of the sum over IN
 const uint X_BYTES = X16 ? 2 : 4, Y_BYTES = Y16 ? 2 : 4;
 #else
 const uint X_BYTES = 4, Y_BYTES = 4;
-const bool STRAIGHT = false;
+const bool DENSE_OUTPUT = false;
 #endif
 
 layout(push_constant, std430) uniform Push {
@@ -41,7 +42,7 @@ uint entry(uint slot) { return slot + (slot / p.rows * (p.lists - 1) + p.list) *
 // names no row.
 bool is_filled(uint slot) {
 	if (slot >= p.slots) return false;
-	if (FILLED && U32(p.filled).v[entry(slot)] == 0) return false;
+	if (VALID && U32(p.filled).v[entry(slot)] == 0) return false;
 	if (SCORE && F32(p.score).v[entry(slot)] == 0) return false;
 	if (GATHER && U32(p.gather).v[entry(slot)] >= p.in_rows) return false; // a negative index is a large one here
 	return !SCATTER || U32(p.scatter).v[slot] < p.out_rows;
@@ -66,9 +67,9 @@ vec4 load_out(uvec2 row, uint col) {
 }
 
 void store_out(uvec2 row, uint col, vec4 v) {
-#ifdef PRECISION
+#ifdef OPERAND_DTYPE
 	if (Y16) {
-		uvec2 words = uvec2(pack(PRECISION, v.xy), pack(PRECISION, v.zw));
+		uvec2 words = uvec2(pack(OPERAND_DTYPE, v.xy), pack(OPERAND_DTYPE, v.zw));
 		if (OUT % 4 == 0) {
 			U32x2(row).v[col / 4] = words;
 			return;
@@ -98,9 +99,9 @@ struct Exit {
 
 Exit way_out(uint slot, float norm) {
 	Exit e = Exit(slot, norm, 1, BIAS);
-	if (!STRAIGHT) e.row = (SCATTER ? U32(p.scatter).v[slot] : slot % p.rows) + slot / p.rows * p.out_rows;
+	if (!DENSE_OUTPUT) e.row = (SCATTER ? U32(p.scatter).v[slot] : slot % p.rows) + slot / p.rows * p.out_rows;
 	if (SCORE) e.score = F32(p.score).v[entry(slot)];
-	if (UNLESS) e.bias = U32(p.unless).v[e.row] == 0;
+	if (SKIP_BIAS) e.bias = U32(p.unless).v[e.row] == 0;
 	return e;
 }
 

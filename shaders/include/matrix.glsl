@@ -5,10 +5,10 @@
 #extension GL_KHR_shader_subgroup_vote : require
 #ifdef BF16
 #extension GL_EXT_bfloat16 : require
-#define PRECISION PRECISION_BF16
+#define OPERAND_DTYPE DTYPE_BF16
 #define HALF bfloat16_t
 #else
 #extension GL_EXT_shader_explicit_arithmetic_types_float16 : require
-#define PRECISION PRECISION_F16
+#define OPERAND_DTYPE DTYPE_F16
 #define HALF float16_t
 #endif

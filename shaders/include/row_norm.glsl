@@ -2,20 +2,20 @@
 #ifndef COLT5_ROW_NORM
 #define COLT5_ROW_NORM
 
-layout(constant_id = 0) const uint LANES = 32; // invocations a row, a power of two
-layout(constant_id = 1) const uint ROWS = 8;   // of a workgroup
+layout(constant_id = 0) const uint LANES_PER_ROW = 32; // invocations per row: a power of two
+layout(constant_id = 1) const uint ROWS_PER_WORKGROUP = 8;
 layout(local_size_x_id = 0, local_size_y_id = 1) in;
 
 const float NORM_EPS = 1e-5;
 
-shared vec2 parts[ROWS * LANES];
+shared vec2 parts[ROWS_PER_WORKGROUP * LANES_PER_ROW];
 
 // row_sum adds up the values of a row's lanes, in a tree of fixed shape. All invocations call it.
 vec2 row_sum(vec2 value) {
-	uint lane = gl_LocalInvocationID.x, first = gl_LocalInvocationID.y * LANES;
+	uint lane = gl_LocalInvocationID.x, first = gl_LocalInvocationID.y * LANES_PER_ROW;
 	barrier(); // the result before this one has been read
 	parts[first + lane] = value;
-	for (uint half_ = LANES / 2; half_ > 0; half_ /= 2) {
+	for (uint half_ = LANES_PER_ROW / 2; half_ > 0; half_ /= 2) {
 		barrier();
 		if (lane < half_) parts[first + lane] += parts[first + lane + half_];
 	}

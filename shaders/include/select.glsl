@@ -1,7 +1,7 @@
 // What the shaders of the room select share: the push block, keys, the search for a digit, the sort in shared memory.
 //
 // A row of n logits is cut into blocks of p.block entries, the last one maybe short; one block of one row is a segment, and each
-// segment chooses p.k slots. With WINDOWS a row has p.blocks windows instead, and window m's segment is the row's first m * p.block
+// segment chooses p.k slots. With PREFIX_SEGMENTS a row has p.blocks windows instead, and window m's segment is the row's first m * p.block
 // entries: window 0 has none. A key is a logit as an unsigned integer of the same order; 0 stands for "not there" (masked or
 // outside). Keys come in granules of four, one 16-byte load; the first and last granule of a segment may reach over its ends.
 #ifndef COLT5_SELECT
@@ -9,11 +9,11 @@
 
 #define THREADS gl_WorkGroupSize.x
 layout(local_size_x_id = 0) in;
-layout(constant_id = 1) const uint SLOTS = 1024;  // what one sort in shared memory takes: a power of two, at least 1024
+layout(constant_id = 1) const uint SORT_CAPACITY = 1024; // pairs that are sorted in shared memory at a time: a power of two, at least 1024
 layout(constant_id = 2) const uint SUBGROUPS = 64; // at least THREADS / subgroup size
 // 3 is a shader's own
-layout(constant_id = 4) const bool WINDOWS = false; // the segments are prefixes, [items, windows, routes] of them
-layout(constant_id = 5) const bool MASKED = false;
+layout(constant_id = 4) const bool PREFIX_SEGMENTS = false; // segments are prefixes of a row, not blocks of it
+layout(constant_id = 5) const bool MASKED = false; // there is a mask
 
 // Whether a shader sorts what it puts in shared memory.
 #ifndef INSIDE
@@ -39,11 +39,11 @@ layout(push_constant) uniform Push {
 	int empty;     // the index in a slot that stays empty
 	uint word;     // what marks a filled slot in filled
 	uint list;     // most candidates a segment
-	uint skip;     // the first blocks of a row, which stay empty; not with WINDOWS
+	uint skip;     // the first blocks of a row, which stay empty; not with PREFIX_SEGMENTS
 } p;
 
-const uint PADDED = SLOTS + SLOTS / 32;
-shared uint words[2 * PADDED]; // a histogram, later the keys and then the indices of SLOTS pairs
+const uint PADDED = SORT_CAPACITY + SORT_CAPACITY / 32;
+shared uint words[2 * PADDED]; // a histogram, later the keys and then the indices of SORT_CAPACITY pairs
 shared uvec2 totals[SUBGROUPS];
 shared uvec4 found;
 
@@ -68,7 +68,7 @@ Segment segment(uint id) {
 	Segment s;
 	uint row;
 	s.id = id;
-	if (WINDOWS) {
+	if (PREFIX_SEGMENTS) {
 		uint window = id / p.routes;
 		row = window / p.blocks * p.routes + id % p.routes;
 		s.first = 0;

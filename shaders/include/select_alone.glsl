@@ -27,7 +27,7 @@ void put_all(Segment s) {
 	}
 }
 
-// alone puts the chosen entries, in the order of their indices, or sorted if INSIDE (at most SLOTS). Returns how many there are.
+// alone puts the chosen entries, in the order of their indices, or sorted if INSIDE (at most SORT_CAPACITY). Returns how many there are.
 uint alone(Segment s) {
 	uint count = s.size;
 	if (INSIDE && !present(p.to) && s.size <= SORTED_WHOLE) {

@@ -31,6 +31,9 @@ func buildTree(t tree, c compiler, all bool) (report string, err error) {
 	if err != nil {
 		return "", err
 	}
+	if err := t.writeConstants(vs); err != nil {
+		return "", err
+	}
 	if err := os.MkdirAll(t.spvDir(), 0o755); err != nil {
 		return "", err
 	}

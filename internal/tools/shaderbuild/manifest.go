@@ -97,9 +97,19 @@ func (t tree) stale(v variant, m manifest) (string, error) {
 	return "", nil
 }
 
-// compareTree lists every disagreement between variants.txt, the sources, the manifest and the .spv files.
+// compareTree lists every disagreement between variants.txt, the sources, constants.go, the manifest and the .spv files.
 func compareTree(t tree, vs []variant, m manifest) ([]string, error) {
 	var found []string
+	constants, err := t.goConstants(vs)
+	if err != nil {
+		return nil, err
+	}
+	switch stale, err := t.constantsStale(constants); {
+	case err != nil:
+		return nil, err
+	case stale:
+		found = append(found, "shaders/constants.go: not what the sources declare")
+	}
 	known := map[string]bool{}
 	for _, v := range vs {
 		known[v.name] = true
