@@ -318,7 +318,7 @@ func (o *unselectedRows) recordMembershipMask() {
 	}
 	o.membership = o.b.floats(o.q.b, o.q.n)
 	record(o.b, pipelines.NewMembershipMask, pipelines.MembershipMaskConfig{}, pipelines.MembershipMaskArgs{
-		Indices: o.q.indices.Range, Filled: o.q.valid.Range, Y: o.membership.Range, B: o.q.b, N: o.q.n, K: o.q.k, First: o.first,
+		Indices: o.q.indices.Range, Valid: o.q.valid.Range, Y: o.membership.Range, B: o.q.b, N: o.q.n, K: o.q.k, Prefix: o.first,
 	})
 }
 

@@ -199,10 +199,10 @@ func (b *builder) embed(table *Tensor, y, ids vk.Range, count int, bytes bool) {
 	if !bytes {
 		bad := b.alloc(16) // until the plan ends: it is read after the run
 		b.fill(bad.Range, 0)
-		a.Bad = rows(bad.Range, 0, 1, 4)
+		a.InvalidIDs = rows(bad.Range, 0, 1, 4)
 		if b.list != nil {
-			b.plan.badIDs, b.plan.vocabulary = a.Bad, v
+			b.plan.badIDs, b.plan.vocabulary = a.InvalidIDs, v
 		}
 	}
-	record(b, pipelines.NewEmbed, pipelines.EmbedConfig{C: c, V: v, Bytes: bytes}, a)
+	record(b, pipelines.NewEmbed, pipelines.EmbedConfig{C: c, V: v, ByteIDs: bytes}, a)
 }

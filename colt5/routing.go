@@ -103,8 +103,8 @@ func (s routing) selection(logits, mask vk.Range) pipelines.SelectArgs {
 // soft is the coordinate descent for soft scores.
 func (s routing) soft(logits, mask vk.Range) pipelines.CoorDescentArgs {
 	a := pipelines.CoorDescentArgs{
-		Logits: logits, Mask: mask, Rows: s.b * s.r, N: s.n, Routes: s.r, K: min(s.kEff, float64(s.block)), WholeUpTo: s.wholeUpTo,
-		Windows: s.windows, Prefix: s.prefix, Padded: s.padded,
+		Logits: logits, Mask: mask, Rows: s.b * s.r, N: s.n, Routes: s.r, K: min(s.kEff, float64(s.block)), SelectAllUpTo: s.wholeUpTo,
+		Windows: s.windows, Prefix: s.prefix, PadLastBlock: s.padded,
 	}
 	if s.windows == 0 {
 		a.BlockSize = s.block

@@ -82,7 +82,7 @@ func linearKernels(l *Linear) ([]*vk.Kernel, error) {
 }
 
 func compileRouterLogits(c *compiler) {
-	for tokens := 1; tokens <= routerGroup+1; tokens++ {
+	for tokens := 1; tokens <= routerTokensPerPass+1; tokens++ {
 		for _, n := range []int{512, 510} {
 			compile(c, NewRouterLogits, func(r *RouterLogits) ([]*vk.Kernel, error) { return each(r.kernel, true, false) },
 				RouterLogitsConfig{C: n, R: tokens}, RouterLogitsConfig{C: n, R: tokens, CosineScale: 8}, RouterLogitsConfig{C: n, R: 1, R2: tokens})
@@ -139,10 +139,10 @@ func (p selectPlan) kernels() []string {
 	switch {
 	case p.sampled:
 		list = []string{"select_sample", "select_gather", "select_rank"}
-	case p.short:
+	case p.direct:
 		list = []string{"select"}
 	}
-	if p.chunks > 0 {
+	if p.sortRuns > 0 {
 		list = append(list, "select_sort")
 	}
 	if p.merges > 0 {

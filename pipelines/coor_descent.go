@@ -80,10 +80,10 @@ const (
 
 // coorDescentPlan is how a block of some length is worked on.
 type coorDescentPlan struct {
-	invocations uint32 // of a workgroup
-	quads       uint32 // four entries each, that an invocation holds; 0: the block is long
-	parts       int    // of a long block, a workgroup each
-	span        int    // entries of a part, a multiple of 4
+	threads       uint32 // of a workgroup
+	vec4PerThread uint32 // four entries each, that an invocation holds; 0: the block is long
+	parts         int    // of a long block, a workgroup each
+	span          int    // entries of a part, a multiple of 4
 }
 
 // planCoorDescent is a function of the device and the length of a block.
@@ -97,18 +97,18 @@ func planCoorDescent(caps vk.Caps, length int) coorDescentPlan {
 		invocations *= 2
 	}
 	if quads := (length + 4*int(invocations) - 1) / (4 * int(invocations)); quads <= 16 {
-		return coorDescentPlan{invocations: invocations, quads: uint32(quads)}
+		return coorDescentPlan{threads: invocations, vec4PerThread: uint32(quads)}
 	}
 	const part, mostParts = 4096, 1024 // of a part's 4096 entries an invocation has 16; every workgroup adds up all parts
 	span := part
 	if length > part*mostParts {
 		span = (length + part*mostParts - 1) / (part * mostParts) * part
 	}
-	return coorDescentPlan{invocations: min(invocations, 256), parts: (length + span - 1) / span, span: span}
+	return coorDescentPlan{threads: min(invocations, 256), parts: (length + span - 1) / span, span: span}
 }
 
 // stride is what a long block leaves from one dispatch to the next: 16 bytes, and 8 a part.
-func (p coorDescentPlan) stride() uint64 { return 16 + 16*uint64((p.parts+1)/2) }
+func (p coorDescentPlan) partialBytes() uint64 { return 16 + 16*uint64((p.parts+1)/2) }
 
 // NewCoorDescent checks the schedule. Kernels are compiled when Record first needs them.
 func NewCoorDescent(dev *vk.Device, c CoorDescentConfig) (*CoorDescent, error) {
@@ -137,21 +137,21 @@ func (c *CoorDescent) Record(t *vk.CommandList, a CoorDescentArgs) error {
 	if err := c.check(a); err != nil {
 		return err
 	}
-	p := planCoorDescent(c.kernels.dev.Caps(), a.block())
+	p := planCoorDescent(c.kernels.dev.Caps(), a.segmentLength())
 	k, err := c.kernel(p, !a.State.IsZero(), a.Windows > 0)
 	if err != nil {
 		return fmt.Errorf("pipelines: CoorDescent: %w", err)
 	}
-	units := a.Rows * a.units()
+	units := a.Rows * a.segments()
 	groups, err := workgroups(c.kernels.dev.Caps(), "CoorDescent", uint64(units)*uint64(max(p.parts, 1)))
 	if err != nil {
 		return err
 	}
 	push := coorDescentPush{
-		count: uint32(units * max(p.parts, 1)), n: uint32(a.N), blockSize: uint32(a.block()), blocks: uint32(a.units()),
+		count: uint32(units * max(p.parts, 1)), n: uint32(a.N), blockSize: uint32(a.segmentLength()), blocks: uint32(a.segments()),
 		routes: uint32(a.Routes), slots: uint32(a.Slots), iters: uint32(c.config.Iters),
 	}
-	push.k, push.kLast = a.aims()
+	push.k, push.kLast = a.targets()
 	if a.Windows > 0 {
 		push.blockSize = uint32(a.Prefix)
 	}
@@ -163,7 +163,7 @@ func (c *CoorDescent) Record(t *vk.CommandList, a CoorDescentArgs) error {
 		Flops: coorDescentFlops * float64(a.Rows) * a.entries(),
 		Bytes: float64(a.Logits.Size() + a.Mask.Size()),
 	}
-	if p.quads == 0 {
+	if p.vec4PerThread == 0 {
 		return c.recordLong(t, a, p, d, push)
 	}
 	decay := float32(c.config.EpsDecay)
@@ -207,11 +207,11 @@ func (c *CoorDescent) recordLong(t *vk.CommandList, a CoorDescentArgs, p coorDes
 
 // kernel is the kernel of a plan.
 func (c *CoorDescent) kernel(p coorDescentPlan, state, windows bool) (*vk.Kernel, error) {
-	name, spec := "coor_descent", map[uint32]uint32{0: p.invocations, 3: specBool(windows)}
-	if p.quads == 0 {
+	name, spec := "coor_descent", map[uint32]uint32{0: p.threads, 3: specBool(windows)}
+	if p.vec4PerThread == 0 {
 		name = "coor_descent_long"
 	} else {
-		spec[1], spec[2] = p.quads, specBool(state)
+		spec[1], spec[2] = p.vec4PerThread, specBool(state)
 	}
 	return c.kernels.get(name, name, false, spec)
 }

@@ -31,9 +31,9 @@ type CoorDescentArgs struct {
 	// K is how many entries a block or window is to choose: a real number, 1e-6 to 1e30. A shorter last block aims at min(K, its length).
 	K float64
 	// WholeUpTo exempts blocks that are not longer than this, or windows if N is not: their scores are their mask. 0: none.
-	WholeUpTo int
+	SelectAllUpTo int
 	// Padded takes a shorter last block for a full one whose missing entries are masked: it aims at K, and WholeUpTo is compared with BlockSize.
-	Padded bool
+	PadLastBlock bool
 }
 
 // CoorDescentScratch is the number of bytes of scratch memory for rows of n entries in blocks of blockSize (0: n), or for so many
@@ -43,11 +43,11 @@ func CoorDescentScratch(caps vk.Caps, rows, n, blockSize, windows int) uint64 {
 	if rows < 1 || n < 1 || blockSize < 0 || windows < 0 {
 		return 0
 	}
-	p := planCoorDescent(caps, a.block())
-	if p.quads > 0 {
+	p := planCoorDescent(caps, a.segmentLength())
+	if p.vec4PerThread > 0 {
 		return 0
 	}
-	return 2 * uint64(rows) * uint64(a.units()) * p.stride()
+	return 2 * uint64(rows) * uint64(a.segments()) * p.partialBytes()
 }
 
 // Scratch is CoorDescentScratch on this device, without windows.
@@ -56,7 +56,7 @@ func (c *CoorDescent) Scratch(rows, n, blockSize int) uint64 {
 }
 
 // block is the length of the longest block or window.
-func (a CoorDescentArgs) block() int {
+func (a CoorDescentArgs) segmentLength() int {
 	if a.BlockSize == 0 || a.BlockSize > a.N {
 		return a.N
 	}
@@ -64,29 +64,29 @@ func (a CoorDescentArgs) block() int {
 }
 
 // units is the number of blocks or windows of a row.
-func (a CoorDescentArgs) units() int {
+func (a CoorDescentArgs) segments() int {
 	if a.Windows > 0 {
 		return a.Windows
 	}
-	return (a.N-1)/a.block() + 1
+	return (a.N-1)/a.segmentLength() + 1
 }
 
 // aims are the k of a block or window, and of a shorter last block; 0: taken whole.
-func (a CoorDescentArgs) aims() (k, last float32) {
+func (a CoorDescentArgs) targets() (k, last float32) {
 	aim := func(length int, k float64) float32 {
-		if length <= a.WholeUpTo {
+		if length <= a.SelectAllUpTo {
 			return 0
 		}
 		return float32(k)
 	}
-	switch rest := a.N % a.block(); {
-	case a.Padded && a.BlockSize > 0:
+	switch rest := a.N % a.segmentLength(); {
+	case a.PadLastBlock && a.BlockSize > 0:
 		k = aim(a.BlockSize, a.K)
 		return k, k
 	case rest > 0:
-		return aim(a.block(), a.K), aim(rest, min(a.K, float64(rest)))
+		return aim(a.segmentLength(), a.K), aim(rest, min(a.K, float64(rest)))
 	}
-	k = aim(a.block(), a.K)
+	k = aim(a.segmentLength(), a.K)
 	return k, k
 }
 
@@ -122,13 +122,13 @@ func (c *CoorDescent) check(a CoorDescentArgs) error {
 		return fmt.Errorf("pipelines: CoorDescent: Rows is %d, want a multiple of Routes %d", a.Rows, a.Routes)
 	case !(a.K >= leastK && a.K <= mostK):
 		return fmt.Errorf("pipelines: CoorDescent: K is %g, want %g to %g", a.K, leastK, mostK)
-	case a.WholeUpTo < 0 || a.WholeUpTo > math.MaxInt32:
-		return fmt.Errorf("pipelines: CoorDescent: WholeUpTo is %d, want 0 to %d", a.WholeUpTo, math.MaxInt32)
+	case a.SelectAllUpTo < 0 || a.SelectAllUpTo > math.MaxInt32:
+		return fmt.Errorf("pipelines: CoorDescent: WholeUpTo is %d, want 0 to %d", a.SelectAllUpTo, math.MaxInt32)
 	}
 	if err := checkWindows(op, a.Windows, a.Prefix, a.BlockSize); err != nil {
 		return err
 	}
-	units := dim{"Rows * Blocks", a.Rows * a.units()}
+	units := dim{"Rows * Blocks", a.Rows * a.segments()}
 	if a.Windows > 0 {
 		units.name = "Rows * Windows"
 	}
@@ -141,7 +141,7 @@ func (c *CoorDescent) check(a CoorDescentArgs) error {
 func (c *CoorDescent) checkRanges(a CoorDescentArgs) error {
 	const op = "CoorDescent"
 	rows, n, masks := dim{"Rows", a.Rows}, dim{"N", a.N}, dim{"Rows / Routes", a.Rows / a.Routes}
-	units, scores := []dim{rows, {"Blocks", a.units()}}, []dim{rows, n}
+	units, scores := []dim{rows, {"Blocks", a.segments()}}, []dim{rows, n}
 	if a.Windows > 0 {
 		units = []dim{{"Items", masks.n}, {"Windows", a.Windows}, {"Routes", a.Routes}}
 		scores = append(units[:3:3], n)

@@ -22,27 +22,27 @@ func TestCoorDescentPlan(t *testing.T) {
 	} {
 		for _, n := range []int{1, 63, 64, 65, 256, 257, 1023, 1025, 4096, 8192, 8193, 32768, 32769, 1 << 20, 1 << 22, 1<<22 + 1, 99999989, 1<<30 - 1} {
 			p := planCoorDescent(caps, n)
-			require.LessOrEqual(t, p.invocations, min(caps.MaxWorkgroupInvocations, caps.MaxWorkgroupSize[0], 512, 256*caps.SubgroupMin))
-			require.Zero(t, p.invocations&(p.invocations-1), "%d invocations", p.invocations)
-			if p.quads > 0 {
-				require.LessOrEqual(t, p.quads, uint32(16))
-				require.GreaterOrEqual(t, int(p.quads)*4*int(p.invocations), n)
-				require.Less(t, (int(p.quads)-1)*4*int(p.invocations), n, "registers that nothing fills")
+			require.LessOrEqual(t, p.threads, min(caps.MaxWorkgroupInvocations, caps.MaxWorkgroupSize[0], 512, 256*caps.SubgroupMin))
+			require.Zero(t, p.threads&(p.threads-1), "%d invocations", p.threads)
+			if p.vec4PerThread > 0 {
+				require.LessOrEqual(t, p.vec4PerThread, uint32(16))
+				require.GreaterOrEqual(t, int(p.vec4PerThread)*4*int(p.threads), n)
+				require.Less(t, (int(p.vec4PerThread)-1)*4*int(p.threads), n, "registers that nothing fills")
 				continue
 			}
 			require.Zero(t, p.span%4)
 			require.LessOrEqual(t, p.parts, 1024)
 			require.GreaterOrEqual(t, p.parts*p.span, n)
 			require.Less(t, (p.parts-1)*p.span, n, "a part without an entry")
-			require.GreaterOrEqual(t, p.stride(), uint64(16+8*p.parts))
-			require.Zero(t, p.stride()%16)
+			require.GreaterOrEqual(t, p.partialBytes(), uint64(16+8*p.parts))
+			require.Zero(t, p.partialBytes()%16)
 		}
 	}
 	desktop := vk.Caps{MaxWorkgroupInvocations: 1024, MaxWorkgroupSize: [3]uint32{1024, 1024, 64}, SubgroupMin: 32}
-	assert.Equal(t, coorDescentPlan{invocations: 512, quads: 16}, planCoorDescent(desktop, 32768))
-	assert.Equal(t, coorDescentPlan{invocations: 256, quads: 8}, planCoorDescent(desktop, 8192))
-	assert.Equal(t, coorDescentPlan{invocations: 256, parts: 9, span: 4096}, planCoorDescent(desktop, 32769))
-	assert.Equal(t, coorDescentPlan{invocations: 256, parts: 1024, span: 4096}, planCoorDescent(desktop, 4194304))
+	assert.Equal(t, coorDescentPlan{threads: 512, vec4PerThread: 16}, planCoorDescent(desktop, 32768))
+	assert.Equal(t, coorDescentPlan{threads: 256, vec4PerThread: 8}, planCoorDescent(desktop, 8192))
+	assert.Equal(t, coorDescentPlan{threads: 256, parts: 9, span: 4096}, planCoorDescent(desktop, 32769))
+	assert.Equal(t, coorDescentPlan{threads: 256, parts: 1024, span: 4096}, planCoorDescent(desktop, 4194304))
 }
 
 func TestCoorDescentBadConfig(t *testing.T) {
@@ -94,7 +94,7 @@ func TestCoorDescentBadInput(t *testing.T) {
 		{"routes odd", "Rows is 4, want a multiple of Routes 3", func(a *CoorDescentArgs) { a.Routes = 3 }},
 		{"block", "BlockSize is -4, want at least 0", func(a *CoorDescentArgs) { a.BlockSize = -4 }},
 		{"too many blocks", "Rows * Blocks is 4294967292, want 1", func(a *CoorDescentArgs) { a.N, a.BlockSize = 1<<30-1, 1 }},
-		{"whole", "WholeUpTo is -1, want 0", func(a *CoorDescentArgs) { a.WholeUpTo = -1 }},
+		{"whole", "WholeUpTo is -1, want 0", func(a *CoorDescentArgs) { a.SelectAllUpTo = -1 }},
 		{"k zero", "K is 0, want 1e-06 to 1e+30", func(a *CoorDescentArgs) { a.K = 0 }},
 		{"k negative", "K is -2, want", func(a *CoorDescentArgs) { a.K = -2 }},
 		{"k nan", "K is NaN, want", func(a *CoorDescentArgs) { a.K = math.NaN() }},

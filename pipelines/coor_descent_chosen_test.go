@@ -151,7 +151,7 @@ func (c chosenCase) run(t *testing.T, withScores, withChosen bool) (scores, chos
 	}
 	a := CoorDescentArgs{
 		Logits: in("logits", vk.Bytes(s), 2*before/3*4), Rows: c.rows, N: c.n, Routes: c.routes, BlockSize: c.block, Windows: c.windows, Prefix: c.prefix,
-		K: c.k, WholeUpTo: c.whole, Padded: c.padded,
+		K: c.k, SelectAllUpTo: c.whole, PadLastBlock: c.padded,
 	}
 	if c.masked {
 		a.Mask = in("mask", mask, before)

@@ -91,7 +91,7 @@ func (c descentCase) reference() (want []float64, naive []float32) {
 func (c descentCase) args(gpu *gputest.Harness, d *CoorDescent) CoorDescentArgs {
 	a := CoorDescentArgs{
 		Logits: gpu.In("logits", c.s), Scores: gpu.Out("scores", 4*len(c.s)),
-		Rows: c.rows, N: c.n, Routes: c.routes, BlockSize: c.block, K: c.k, WholeUpTo: c.whole,
+		Rows: c.rows, N: c.n, Routes: c.routes, BlockSize: c.block, K: c.k, SelectAllUpTo: c.whole,
 	}
 	if c.mask != nil {
 		a.Mask = gpu.In("mask", c.mask)
@@ -168,7 +168,7 @@ func someMask(seed uint64, n int) []uint8 {
 // longest is the longest block that one workgroup does.
 func longest(caps vk.Caps) int {
 	n := 1
-	for planCoorDescent(caps, 2*n).quads > 0 {
+	for planCoorDescent(caps, 2*n).vec4PerThread > 0 {
 		n *= 2
 	}
 	return n

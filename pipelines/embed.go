@@ -16,24 +16,24 @@ import (
 //
 // Shader: shaders/embed.comp. Reference: internal/ref.Embed.
 type Embed struct {
-	c      EmbedConfig
+	config EmbedConfig
 	kernel *vk.Kernel
 }
 
 // EmbedConfig is baked into the kernel.
 type EmbedConfig struct {
-	C     int  // floats of a row
-	V     int  // rows of the table
-	Bytes bool // ids are bytes; else int32
+	C       int  // floats of a row
+	V       int  // rows of the table
+	ByteIDs bool // ids are bytes; else int32
 }
 
 // EmbedArgs is one dispatch.
 type EmbedArgs struct {
-	IDs   vk.Range // [Rows]
-	Table vk.Range // [V, C]
-	Y     vk.Range // [Rows, C]
-	Bad   vk.Range // [1]; may be absent only where no id can be bad: bytes, with V of 256 or more
-	Rows  int
+	IDs        vk.Range // [Rows]
+	Table      vk.Range // [V, C]
+	Y          vk.Range // [Rows, C]
+	InvalidIDs vk.Range // [1]; may be absent only where no id can be bad: bytes, with V of 256 or more
+	Rows       int
 }
 
 type embedPush struct{ rows uint32 }
@@ -49,7 +49,7 @@ func NewEmbed(dev *vk.Device, c EmbedConfig) (*Embed, error) {
 		return nil, err
 	}
 	name, cols := rowVariant("embed", c.C)
-	k, err := newKernel(dev, name, map[uint32]uint32{0: cols, 1: uint32(c.V), 2: specBool(c.Bytes)})
+	k, err := newKernel(dev, name, map[uint32]uint32{0: cols, 1: uint32(c.V), 2: specBool(c.ByteIDs)})
 	if err != nil {
 		return nil, fmt.Errorf("pipelines: Embed: %w", err)
 	}
@@ -59,33 +59,33 @@ func NewEmbed(dev *vk.Device, c EmbedConfig) (*Embed, error) {
 // Record adds the dispatch to a tape.
 func (e *Embed) Record(t *vk.CommandList, a EmbedArgs) error {
 	const op = "Embed"
-	r, v, c := dim{"Rows", a.Rows}, dim{"V", e.c.V}, dim{"C", e.c.C}
+	r, v, c := dim{"Rows", a.Rows}, dim{"V", e.config.V}, dim{"C", e.config.C}
 	if err := checkPositive(op, r); err != nil {
 		return err
 	}
 	id := i32
-	if e.c.Bytes {
+	if e.config.ByteIDs {
 		id = u8
 	}
 	if err := firstError(
 		checkTensor(op, "ids", a.IDs, vec4Align, id, r),
 		checkTensor(op, "table", a.Table, vec4Align, f32, v, c),
 		checkTensor(op, "y", a.Y, vec4Align, f32, r, c),
-		checkOptional(op, "bad", a.Bad, vec4Align, u32, dim{"Counts", 1}),
+		checkOptional(op, "bad", a.InvalidIDs, vec4Align, u32, dim{"Counts", 1}),
 	); err != nil {
 		return err
 	}
-	if a.Bad.IsZero() && !(e.c.Bytes && e.c.V >= 256) {
-		return fmt.Errorf("pipelines: %s: bad is missing, want [Counts 1] u32, 4 bytes, where an id can be one that V %d has no row for", op, e.c.V)
+	if a.InvalidIDs.IsZero() && !(e.config.ByteIDs && e.config.V >= 256) {
+		return fmt.Errorf("pipelines: %s: bad is missing, want [Counts 1] u32, 4 bytes, where an id can be one that V %d has no row for", op, e.config.V)
 	}
-	groups, err := rowGroups(t, op, e.c.C, uint64(a.Rows))
+	groups, err := rowGroups(t, op, e.config.C, uint64(a.Rows))
 	if err != nil {
 		return err
 	}
 	return t.Dispatch(vk.Dispatch{
 		Kernel: e.kernel,
 		Groups: groups,
-		Args:   []vk.Access{vk.Read(a.IDs), vk.Read(a.Table), vk.Write(a.Y), vk.ReadWrite(a.Bad)},
+		Args:   []vk.Access{vk.Read(a.IDs), vk.Read(a.Table), vk.Write(a.Y), vk.ReadWrite(a.InvalidIDs)},
 		Push:   vk.Scalars(&embedPush{uint32(a.Rows)}),
 		Bytes:  float64(a.IDs.Size() + 2*a.Y.Size()),
 	})

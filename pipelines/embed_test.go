@@ -36,10 +36,10 @@ func TestEmbed(t *testing.T) {
 				small[i] = uint8(ids[i])
 			}
 			table := normal(2, test.v*test.c)
-			e, err := NewEmbed(gpu.Dev, EmbedConfig{C: test.c, V: test.v, Bytes: test.bytes})
+			e, err := NewEmbed(gpu.Dev, EmbedConfig{C: test.c, V: test.v, ByteIDs: test.bytes})
 			require.NoError(t, err)
 			defer e.Close()
-			a := EmbedArgs{Table: gpu.In("table", table), Y: gpu.Out("y", 4*test.rows*test.c), Bad: gpu.InOut("bad", []uint32{0}), Rows: test.rows}
+			a := EmbedArgs{Table: gpu.In("table", table), Y: gpu.Out("y", 4*test.rows*test.c), InvalidIDs: gpu.InOut("bad", []uint32{0}), Rows: test.rows}
 			if test.bytes {
 				a.IDs = gpu.In("ids", small)
 			} else {
@@ -63,7 +63,7 @@ func TestEmbedBadInput(t *testing.T) {
 	require.NoError(t, err)
 	defer e.Close()
 	ids, table, y, bad := gpu.In("ids", make([]int32, 3)), gpu.In("table", normal(1, 40)), gpu.Out("y", 48), gpu.InOut("bad", []uint32{0})
-	good := EmbedArgs{IDs: ids, Table: table, Y: y, Bad: bad, Rows: 3}
+	good := EmbedArgs{IDs: ids, Table: table, Y: y, InvalidIDs: bad, Rows: 3}
 	for _, test := range []struct {
 		want   string
 		change func(*EmbedArgs)
@@ -72,8 +72,8 @@ func TestEmbedBadInput(t *testing.T) {
 		{"ids is missing, want [Rows 3] i32, 12 bytes", func(a *EmbedArgs) { a.IDs = vk.Range{} }},
 		{"table has 48 bytes, want [V 10, C 4] f32, 160 bytes", func(a *EmbedArgs) { a.Table = y }},
 		{"y has 160 bytes, want [Rows 3, C 4] f32, 48 bytes", func(a *EmbedArgs) { a.Y = table }},
-		{"bad is missing", func(a *EmbedArgs) { a.Bad = vk.Range{} }},
-		{"bad has 12 bytes, want [Counts 1] u32, 4 bytes", func(a *EmbedArgs) { a.Bad = ids }},
+		{"bad is missing", func(a *EmbedArgs) { a.InvalidIDs = vk.Range{} }},
+		{"bad has 12 bytes, want [Counts 1] u32, 4 bytes", func(a *EmbedArgs) { a.InvalidIDs = ids }},
 	} {
 		a := good
 		test.change(&a)

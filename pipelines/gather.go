@@ -17,7 +17,7 @@ import (
 //
 // Shader: shaders/gather.comp. Reference: internal/ref.Gather.
 type Gather struct {
-	c       GatherConfig
+	config  GatherConfig
 	kernels kernelCache
 }
 
@@ -48,18 +48,18 @@ func NewGather(dev *vk.Device, c GatherConfig) (*Gather, error) {
 	if err := checkRowLength("Gather", c.C); err != nil {
 		return nil, err
 	}
-	return &Gather{c: c, kernels: kernelCache{dev: dev}}, nil
+	return &Gather{config: c, kernels: kernelCache{dev: dev}}, nil
 }
 
 func (g *Gather) kernel() (*vk.Kernel, error) {
-	name, cols := rowVariant("gather", g.c.C)
+	name, cols := rowVariant("gather", g.config.C)
 	return g.kernels.get(name, name, false, map[uint32]uint32{0: cols})
 }
 
 // Record adds the dispatch to a tape.
 func (g *Gather) Record(t *vk.CommandList, a GatherArgs) error {
 	const op = "Gather"
-	b, n, k, c := dim{"B", a.B}, dim{"N", a.N}, dim{"K", a.K}, dim{"C", g.c.C}
+	b, n, k, c := dim{"B", a.B}, dim{"N", a.N}, dim{"K", a.K}, dim{"C", g.config.C}
 	if err := checkPositive(op, b, n, k, dim{"B*N", b.n * n.n}, dim{"B*K", b.n * k.n}); err != nil {
 		return err
 	}
@@ -73,7 +73,7 @@ func (g *Gather) Record(t *vk.CommandList, a GatherArgs) error {
 	); err != nil {
 		return err
 	}
-	groups, err := rowGroups(t, op, g.c.C, slots)
+	groups, err := rowGroups(t, op, g.config.C, slots)
 	if err != nil {
 		return err
 	}

@@ -18,9 +18,9 @@ import (
 //
 // Shader: shaders/layernorm.comp. Reference: internal/ref.LayerNorm. Source: arXiv 1607.06450.
 type LayerNorm struct {
-	c      LayerNormConfig
-	rows   uint64 // of a workgroup
-	kernel *vk.Kernel
+	config       LayerNormConfig
+	rowsPerGroup uint64 // of a workgroup
+	kernel       *vk.Kernel
 }
 
 // LayerNormConfig is what is baked into the kernel.
@@ -64,7 +64,7 @@ func NewLayerNorm(dev *vk.Device, c LayerNormConfig) (*LayerNorm, error) {
 	if err != nil {
 		return nil, fmt.Errorf("pipelines: LayerNorm: %w", err)
 	}
-	return &LayerNorm{c: c, rows: uint64(rows), kernel: k}, nil
+	return &LayerNorm{config: c, rowsPerGroup: uint64(rows), kernel: k}, nil
 }
 
 // Record adds the dispatch to a tape.
@@ -73,7 +73,7 @@ func (n *LayerNorm) Record(t *vk.CommandList, a LayerNormArgs) error {
 	if err := n.check(a); err != nil {
 		return err
 	}
-	groups, err := workgroups(t.Device().Caps(), op, (uint64(a.Rows)+n.rows-1)/n.rows)
+	groups, err := workgroups(t.Device().Caps(), op, (uint64(a.Rows)+n.rowsPerGroup-1)/n.rowsPerGroup)
 	if err != nil {
 		return err
 	}
@@ -82,14 +82,14 @@ func (n *LayerNorm) Record(t *vk.CommandList, a LayerNormArgs) error {
 		Groups: groups,
 		Args:   []vk.Access{vk.Read(a.X), vk.Read(a.Weight), vk.Read(a.Bias), vk.Read(a.Add), vk.Write(a.Y)},
 		Push:   vk.Scalars(&layerNormPush{uint32(a.Rows), uint32(a.Period)}),
-		Flops:  8 * float64(a.Rows) * float64(n.c.C),
+		Flops:  8 * float64(a.Rows) * float64(n.config.C),
 		Bytes:  float64(a.X.Size() + a.Y.Size() + a.Weight.Size() + a.Bias.Size() + a.Add.Size()),
 	})
 }
 
 func (n *LayerNorm) check(a LayerNormArgs) error {
 	const op = "LayerNorm"
-	rows, c, period := dim{"Rows", a.Rows}, dim{"C", n.c.C}, dim{"Period", a.Period}
+	rows, c, period := dim{"Rows", a.Rows}, dim{"C", n.config.C}, dim{"Period", a.Period}
 	if err := checkPositive(op, rows); err != nil {
 		return err
 	}
@@ -98,11 +98,11 @@ func (n *LayerNorm) check(a LayerNormArgs) error {
 		checkTensor(op, "x", a.X, align, f32, rows, c),
 		checkTensor(op, "weight", a.Weight, align, f32, c),
 		checkTensor(op, "bias", a.Bias, align, f32, c),
-		checkTensor(op, "y", a.Y, n.c.Y.rowAlign(c.n), n.c.Y.element(), rows, c),
+		checkTensor(op, "y", a.Y, n.config.Y.rowAlign(c.n), n.config.Y.element(), rows, c),
 	); err != nil {
 		return err
 	}
-	if !n.c.Add {
+	if !n.config.Add {
 		if !a.Add.IsZero() || a.Period != 0 {
 			return fmt.Errorf("pipelines: %s: add has %d bytes and Period is %d, want neither: the config's Add is off", op, a.Add.Size(), a.Period)
 		}

@@ -16,7 +16,7 @@ import (
 //
 // Shader: shaders/mean_pool.comp. Reference: internal/ref.MeanPool.
 type MeanPool struct {
-	c      MeanPoolConfig
+	config MeanPoolConfig
 	kernel *vk.Kernel
 }
 
@@ -40,7 +40,7 @@ const (
 )
 
 // meanPoolMax tokens can be pooled: some drivers end loops of more than 65,534 turns.
-const meanPoolMax = 8 * 65000
+const meanPoolMaxTokens = 8 * 65000
 
 // NewMeanPool compiles the kernel.
 func NewMeanPool(dev *vk.Device, c MeanPoolConfig) (*MeanPool, error) {
@@ -57,12 +57,12 @@ func NewMeanPool(dev *vk.Device, c MeanPoolConfig) (*MeanPool, error) {
 // Record adds the dispatch to a tape.
 func (m *MeanPool) Record(t *vk.CommandList, a MeanPoolArgs) error {
 	const op = "MeanPool"
-	b, n, c := dim{"B", a.B}, dim{"N", a.N}, dim{"C", m.c.C}
+	b, n, c := dim{"B", a.B}, dim{"N", a.N}, dim{"C", m.config.C}
 	if err := checkPositive(op, b, n, dim{"B*N", b.n * n.n}); err != nil {
 		return err
 	}
-	if a.N > meanPoolMax {
-		return fmt.Errorf("pipelines: %s: N is %d, want at most %d", op, a.N, meanPoolMax)
+	if a.N > meanPoolMaxTokens {
+		return fmt.Errorf("pipelines: %s: N is %d, want at most %d", op, a.N, meanPoolMaxTokens)
 	}
 	if err := firstError(
 		checkTensor(op, "x", a.X, vec4Align, f32, b, n, c),

@@ -22,17 +22,17 @@ type MembershipMaskConfig struct{}
 
 // MarkArgs is one run. It writes Y whole.
 type MembershipMaskArgs struct {
-	Indices, Filled vk.Range // [B, K]
-	Y               vk.Range // [B, N]
-	B, N, K         int
-	First           int // rows at the start of every item that are marked in any case, 0 to N
+	Indices, Valid vk.Range // [B, K]
+	Y              vk.Range // [B, N]
+	B, N, K        int
+	Prefix         int // rows at the start of every item that are marked in any case, 0 to N
 }
 
-type markPush struct{ n, k, first, items, span uint32 }
+type membershipMaskPush struct{ n, k, first, items, span uint32 }
 
 const (
-	_ = uint(20 - unsafe.Sizeof(markPush{}))
-	_ = uint(unsafe.Sizeof(markPush{}) - 20)
+	_ = uint(20 - unsafe.Sizeof(membershipMaskPush{}))
+	_ = uint(unsafe.Sizeof(membershipMaskPush{}) - 20)
 )
 
 // NewMark compiles the kernel.
@@ -51,8 +51,8 @@ func (m *MembershipMask) Record(t *vk.CommandList, a MembershipMaskArgs) error {
 	if err := checkPositive(op, b, n, k, dim{"B*N", b.n * n.n}, dim{"B*K", b.n * k.n}); err != nil {
 		return err
 	}
-	if a.First < 0 || a.First > a.N {
-		return fmt.Errorf("pipelines: %s: First is %d, want 0 to N, %d", op, a.First, a.N)
+	if a.Prefix < 0 || a.Prefix > a.N {
+		return fmt.Errorf("pipelines: %s: First is %d, want 0 to N, %d", op, a.Prefix, a.N)
 	}
 	if a.N >= 1<<30 {
 		return fmt.Errorf("pipelines: %s: N is %d, want less than %d", op, a.N, 1<<30)
@@ -60,12 +60,12 @@ func (m *MembershipMask) Record(t *vk.CommandList, a MembershipMaskArgs) error {
 	slots := 4 * uint64(a.B) * uint64(a.K)
 	if err := firstError(
 		checkTensor(op, "indices", a.Indices, vec4Align, i32, b, k),
-		checkTensor(op, "filled", a.Filled, vec4Align, u32, b, k),
+		checkTensor(op, "filled", a.Valid, vec4Align, u32, b, k),
 		checkTensor(op, "y", a.Y, vec4Align, u32, b, n),
 	); err != nil {
 		return err
 	}
-	span := max(a.K, a.First)
+	span := max(a.K, a.Prefix)
 	groups, err := workgroups(t.Device().Caps(), op, (uint64(a.B)*uint64(span)+255)/256)
 	if err != nil {
 		return err
@@ -73,11 +73,11 @@ func (m *MembershipMask) Record(t *vk.CommandList, a MembershipMaskArgs) error {
 	if err := t.Fill(a.Y, 0); err != nil {
 		return err
 	}
-	push := markPush{uint32(a.N), uint32(a.K), uint32(a.First), uint32(a.B), uint32(span)}
+	push := membershipMaskPush{uint32(a.N), uint32(a.K), uint32(a.Prefix), uint32(a.B), uint32(span)}
 	return t.Dispatch(vk.Dispatch{
 		Kernel: m.kernel,
 		Groups: groups,
-		Args:   []vk.Access{vk.Read(a.Indices), vk.Read(a.Filled), vk.ReadWrite(a.Y)},
+		Args:   []vk.Access{vk.Read(a.Indices), vk.Read(a.Valid), vk.ReadWrite(a.Y)},
 		Push:   vk.Scalars(&push),
 		Bytes:  float64(2*slots + 4*uint64(a.B)*uint64(span)),
 	})

@@ -22,7 +22,7 @@ func TestMark(t *testing.T) {
 			require.NoError(t, err)
 			defer m.Close()
 			indices, _, filled := s.put(gpu)
-			a := MembershipMaskArgs{Indices: indices, Filled: filled, Y: gpu.Out("y", 4*test.b*test.n), B: test.b, N: test.n, K: test.k, First: test.first}
+			a := MembershipMaskArgs{Indices: indices, Valid: filled, Y: gpu.Out("y", 4*test.b*test.n), B: test.b, N: test.n, K: test.k, Prefix: test.first}
 			gpu.Run(func(t *vk.CommandList) error { return m.Record(t, a) })
 			assert.Equal(t, ref.MembershipMask(s.refIndices, s.refFilled, test.b, test.n, test.k, test.first), gpu.Uint32("y"))
 		})
@@ -35,7 +35,7 @@ func TestMarkBadInput(t *testing.T) {
 	require.NoError(t, err)
 	defer m.Close()
 	list, y := gpu.In("list", make([]int32, 6)), gpu.Out("y", 40)
-	good := MembershipMaskArgs{Indices: list, Filled: list, Y: y, B: 2, N: 5, K: 3}
+	good := MembershipMaskArgs{Indices: list, Valid: list, Y: y, B: 2, N: 5, K: 3}
 	for _, test := range []struct {
 		want   string
 		change func(*MembershipMaskArgs)
@@ -43,10 +43,10 @@ func TestMarkBadInput(t *testing.T) {
 		{"B is 0, want 1", func(a *MembershipMaskArgs) { a.B = 0 }},
 		{"N is -1, want 1", func(a *MembershipMaskArgs) { a.N = -1 }},
 		{"K is 0, want 1", func(a *MembershipMaskArgs) { a.K = 0 }},
-		{"First is 6, want 0 to N, 5", func(a *MembershipMaskArgs) { a.First = 6 }},
-		{"First is -1, want 0 to N, 5", func(a *MembershipMaskArgs) { a.First = -1 }},
+		{"First is 6, want 0 to N, 5", func(a *MembershipMaskArgs) { a.Prefix = 6 }},
+		{"First is -1, want 0 to N, 5", func(a *MembershipMaskArgs) { a.Prefix = -1 }},
 		{"indices is missing, want [B 2, K 3] i32, 24 bytes", func(a *MembershipMaskArgs) { a.Indices = vk.Range{} }},
-		{"filled has 40 bytes, want [B 2, K 3] u32, 24 bytes", func(a *MembershipMaskArgs) { a.Filled = y }},
+		{"filled has 40 bytes, want [B 2, K 3] u32, 24 bytes", func(a *MembershipMaskArgs) { a.Valid = y }},
 		{"y has 24 bytes, want [B 2, N 5] u32, 40 bytes", func(a *MembershipMaskArgs) { a.Y = list }},
 	} {
 		a := good

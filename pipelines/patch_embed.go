@@ -19,9 +19,9 @@ import (
 //
 // Shader: shaders/patch_embed.comp. Reference: internal/ref.PatchEmbed. Source: arXiv 2010.11929.
 type PatchEmbed struct {
-	c      PatchEmbedConfig
-	rows   uint64 // patches of a workgroup
-	kernel *vk.Kernel
+	config       PatchEmbedConfig
+	rowsPerGroup uint64 // patches of a workgroup
+	kernel       *vk.Kernel
 }
 
 // PatchEmbedConfig is what is baked into the kernel.
@@ -46,7 +46,7 @@ const (
 )
 
 // patchImage is the most floats of an image, whose bytes the shader counts in 32 bits.
-const patchImage = 1<<30 - 1
+const patchEmbedMaxImage = 1<<30 - 1
 
 // NewPatchEmbed compiles the kernel for images of one size.
 func NewPatchEmbed(dev *vk.Device, c PatchEmbedConfig) (*PatchEmbed, error) {
@@ -62,7 +62,7 @@ func NewPatchEmbed(dev *vk.Device, c PatchEmbedConfig) (*PatchEmbed, error) {
 	if err != nil {
 		return nil, fmt.Errorf("pipelines: PatchEmbed: %w", err)
 	}
-	return &PatchEmbed{c: c, rows: uint64(rows), kernel: k}, nil
+	return &PatchEmbed{config: c, rowsPerGroup: uint64(rows), kernel: k}, nil
 }
 
 func (c PatchEmbedConfig) check() error {
@@ -71,9 +71,9 @@ func (c PatchEmbedConfig) check() error {
 		dim{"PatchHeight", c.PatchHeight}, dim{"PatchWidth", c.PatchWidth}); err != nil {
 		return err
 	}
-	if c.Height > patchImage/c.Width || c.Channels > patchImage/(c.Height*c.Width) {
+	if c.Height > patchEmbedMaxImage/c.Width || c.Channels > patchEmbedMaxImage/(c.Height*c.Width) {
 		return fmt.Errorf("pipelines: %s: Channels %d, Height %d and Width %d, want a product of at most %d",
-			op, c.Channels, c.Height, c.Width, patchImage)
+			op, c.Channels, c.Height, c.Width, patchEmbedMaxImage)
 	}
 	if c.Height%c.PatchHeight != 0 {
 		return fmt.Errorf("pipelines: %s: Height is %d, want a multiple of PatchHeight, %d", op, c.Height, c.PatchHeight)
@@ -91,11 +91,11 @@ func (c PatchEmbedConfig) patches() int { return c.Height / c.PatchHeight * (c.W
 // Record adds the dispatch to a tape.
 func (e *PatchEmbed) Record(t *vk.CommandList, a PatchEmbedArgs) error {
 	const op = "PatchEmbed"
-	b, rows := dim{"B", a.B}, dim{"rows", a.B * e.c.patches()}
+	b, rows := dim{"B", a.B}, dim{"rows", a.B * e.config.patches()}
 	if err := checkPositive(op, b, rows); err != nil {
 		return err
 	}
-	c, h, w, row := dim{"Channels", e.c.Channels}, dim{"Height", e.c.Height}, dim{"Width", e.c.Width}, dim{"P1*P2*Channels", e.c.row()}
+	c, h, w, row := dim{"Channels", e.config.Channels}, dim{"Height", e.config.Height}, dim{"Width", e.config.Width}, dim{"P1*P2*Channels", e.config.row()}
 	bytes, rowBytes, align := 4*uint64(rows.n)*uint64(row.n), 4*uint64(row.n), rowAlign(row.n)
 	if err := firstError(
 		checkTensor(op, "x", a.X, rowAlign(w.n), f32, b, c, h, w),
@@ -105,7 +105,7 @@ func (e *PatchEmbed) Record(t *vk.CommandList, a PatchEmbedArgs) error {
 	); err != nil {
 		return err
 	}
-	groups, err := workgroups(t.Device().Caps(), op, (uint64(rows.n)+e.rows-1)/e.rows)
+	groups, err := workgroups(t.Device().Caps(), op, (uint64(rows.n)+e.rowsPerGroup-1)/e.rowsPerGroup)
 	if err != nil {
 		return err
 	}

@@ -18,10 +18,10 @@ import (
 //
 // Shader: shaders/rmsnorm.comp. Reference: internal/ref.RMSNorm. Source: arXiv 1910.07467.
 type RMSNorm struct {
-	config  RMSNormConfig
-	lanes   uint32 // that share a row
-	rows    uint32 // of a workgroup
-	kernels kernelCache
+	config       RMSNormConfig
+	lanes        uint32 // that share a row
+	rowsPerGroup uint32 // of a workgroup
+	kernels      kernelCache
 }
 
 // RMSNormConfig is baked into the kernel.
@@ -69,13 +69,13 @@ func NewRMSNorm(dev *vk.Device, c RMSNormConfig) (*RMSNorm, error) {
 	if err := checkIterations(dev.Caps(), "RMSNorm", fmt.Sprintf("a row of %d floats", c.C), around); err != nil {
 		return nil, err
 	}
-	return &RMSNorm{config: c, lanes: lanes, rows: invocations / lanes, kernels: kernelCache{dev: dev}}, nil
+	return &RMSNorm{config: c, lanes: lanes, rowsPerGroup: invocations / lanes, kernels: kernelCache{dev: dev}}, nil
 }
 
 func (n *RMSNorm) kernel() (*vk.Kernel, error) {
 	c := n.config
 	return n.kernels.get("rmsnorm", "rmsnorm", false, map[uint32]uint32{
-		0: n.lanes, 1: n.rows, 2: uint32(c.C), 3: specBool(c.C%4 == 0), 4: uint32(c.Y), 5: specBool(c.Gather)})
+		0: n.lanes, 1: n.rowsPerGroup, 2: uint32(c.C), 3: specBool(c.C%4 == 0), 4: uint32(c.Y), 5: specBool(c.Gather)})
 }
 
 // Record adds a dispatch to a tape.
@@ -90,7 +90,7 @@ func (n *RMSNorm) Record(t *vk.CommandList, a RMSNormArgs) error {
 		return err
 	}
 	c, all := n.config, uint64(a.Items)*uint64(a.Rows)
-	groups, err := workgroups(t.Device().Caps(), "RMSNorm", ceilDiv(all, uint64(n.rows)))
+	groups, err := workgroups(t.Device().Caps(), "RMSNorm", ceilDiv(all, uint64(n.rowsPerGroup)))
 	if err != nil {
 		return err
 	}

@@ -21,11 +21,11 @@ import (
 //
 // Shader: shaders/router_logits.comp. Reference: internal/ref.RouterLogits.
 type RouterLogits struct {
-	c           RouterLogitsConfig
-	full        bool // subgroups can be asked to be full
-	lanes, rows int  // threads that share a row; rows of a thread where there are many
-	many        int  // workgroups from which on there are
-	kernels     kernelCache
+	config        RouterLogitsConfig
+	fullSubgroups bool // subgroups can be asked to be full
+	lanes, rows   int  // threads that share a row; rows of a thread where there are many
+	wideGroups    int  // workgroups from which on there are
+	kernels       kernelCache
 }
 
 // RouterLogitsConfig is what is baked into the kernels.
@@ -57,17 +57,17 @@ const (
 )
 
 const (
-	routerThreads = 256     // of a workgroup, as in the shader
-	routerLanes   = 8       // threads that share a row: with vec4 loads they read 128 bytes at once
-	routerRows    = 4       // rows that a thread works on at a time where there are many
-	routerGroup   = 16      // routing tokens of one pass over x; more would not fit the registers
-	routerMany    = 512     // workgroups of many rows a thread, from which on they are enough for the largest devices
-	routerTokens  = 1 << 16 // most routing tokens
+	routerThreads       = 256     // of a workgroup, as in the shader
+	routerLanes         = 8       // threads that share a row: with vec4 loads they read 128 bytes at once
+	routerRowsPerThread = 4       // rows that a thread works on at a time where there are many
+	routerTokensPerPass = 16      // routing tokens of one pass over x; more would not fit the registers
+	routerWideGroups    = 512     // workgroups of many rows a thread, from which on they are enough for the largest devices
+	routerMaxTokens     = 1 << 16 // most routing tokens
 )
 
 // NewRouterLogits makes a router's logits for a device. Its kernels are compiled when they are first recorded.
 func NewRouterLogits(dev *vk.Device, c RouterLogitsConfig) (*RouterLogits, error) {
-	return newRouterLogits(dev, c, min(routerLanes, int(dev.Caps().SubgroupMin)), routerRows)
+	return newRouterLogits(dev, c, min(routerLanes, int(dev.Caps().SubgroupMin)), routerRowsPerThread)
 }
 
 // newRouterLogits also takes the threads that share a row, a power of two up to the subgroup size, and the rows of a thread where
@@ -77,25 +77,25 @@ func newRouterLogits(dev *vk.Device, c RouterLogitsConfig, lanes, rows int) (*Ro
 		return nil, err
 	}
 	_, cols := rowVariant("router_logits", c.C)
-	passes := (c.R + c.R2 + routerGroup - 1) / routerGroup
+	passes := (c.R + c.R2 + routerTokensPerPass - 1) / routerTokensPerPass
 	if err := checkIterations(dev.Caps(), "RouterLogits", fmt.Sprintf("%d routing tokens of %d floats", c.R+c.R2, c.C), passes*(int(cols)/lanes+2)); err != nil {
 		return nil, err
 	}
-	return &RouterLogits{c: c, full: dev.Caps().FullSubgroups, lanes: lanes, rows: rows, many: routerMany, kernels: kernelCache{dev: dev}}, nil
+	return &RouterLogits{config: c, fullSubgroups: dev.Caps().FullSubgroups, lanes: lanes, rows: rows, wideGroups: routerWideGroups, kernels: kernelCache{dev: dev}}, nil
 }
 
 // kernel is the kernel for many rows, wide, or the one for few.
 func (l *RouterLogits) kernel(wide bool) (*vk.Kernel, error) {
-	variant, cols := rowVariant("router_logits", l.c.C)
+	variant, cols := rowVariant("router_logits", l.config.C)
 	name, rows := variant, l.rows
 	if !wide {
 		name, rows = variant+"_narrow", 1
 	}
 	// All passes but perhaps the last have as many tokens, so 17 go as 9 and 8.
-	tokens := l.c.R + l.c.R2
-	passes := (tokens + routerGroup - 1) / routerGroup
-	return l.kernels.get(name, variant, l.full, map[uint32]uint32{0: cols, 1: uint32(l.lanes), 2: uint32(rows), 3: uint32(l.c.R),
-		4: uint32(l.c.R2), 5: uint32((tokens + passes - 1) / passes), 6: math.Float32bits(float32(l.c.CosineScale))})
+	tokens := l.config.R + l.config.R2
+	passes := (tokens + routerTokensPerPass - 1) / routerTokensPerPass
+	return l.kernels.get(name, variant, l.fullSubgroups, map[uint32]uint32{0: cols, 1: uint32(l.lanes), 2: uint32(rows), 3: uint32(l.config.R),
+		4: uint32(l.config.R2), 5: uint32((tokens + passes - 1) / passes), 6: math.Float32bits(float32(l.config.CosineScale))})
 }
 
 func (c RouterLogitsConfig) check() error {
@@ -103,8 +103,8 @@ func (c RouterLogitsConfig) check() error {
 	if err := checkRowLength(op, c.C); err != nil {
 		return err
 	}
-	if c.R < 1 || c.R2 < 0 || c.R > routerTokens || c.R2 > routerTokens {
-		return fmt.Errorf("pipelines: %s: R is %d and R2 %d, want R in 1..%d and R2 in 0..%[4]d", op, c.R, c.R2, routerTokens)
+	if c.R < 1 || c.R2 < 0 || c.R > routerMaxTokens || c.R2 > routerMaxTokens {
+		return fmt.Errorf("pipelines: %s: R is %d and R2 %d, want R in 1..%d and R2 in 0..%[4]d", op, c.R, c.R2, routerMaxTokens)
 	}
 	// Not zero and finite also as a float32.
 	if s := float32(c.CosineScale); c.CosineScale != 0 && !(s > 0 && s <= math.MaxFloat32) {
@@ -124,7 +124,7 @@ func (l *RouterLogits) Record(t *vk.CommandList, a RouterLogitsArgs) error {
 		items, rows = a.B, a.N
 	}
 	wide, each := true, routerThreads/l.lanes*l.rows
-	if (rows+each-1)/each*items < l.many {
+	if (rows+each-1)/each*items < l.wideGroups {
 		wide, each = false, routerThreads/l.lanes
 	}
 	tiles := (rows + each - 1) / each
@@ -136,7 +136,7 @@ func (l *RouterLogits) Record(t *vk.CommandList, a RouterLogitsArgs) error {
 	if err != nil {
 		return fmt.Errorf("pipelines: RouterLogits: %w", err)
 	}
-	x, tokens := float64(a.B)*float64(a.N)*float64(l.c.C), float64(l.c.R+l.c.R2)
+	x, tokens := float64(a.B)*float64(a.N)*float64(l.config.C), float64(l.config.R+l.config.R2)
 	return t.Dispatch(vk.Dispatch{
 		Kernel: kernel,
 		Groups: grid,
@@ -150,7 +150,7 @@ func (l *RouterLogits) Record(t *vk.CommandList, a RouterLogitsArgs) error {
 
 func (l *RouterLogits) check(a RouterLogitsArgs) error {
 	const op = "RouterLogits"
-	b, n, c, r, r2 := dim{"B", a.B}, dim{"N", a.N}, dim{"C", l.c.C}, dim{"R", l.c.R}, dim{"R2", l.c.R2}
+	b, n, c, r, r2 := dim{"B", a.B}, dim{"N", a.N}, dim{"C", l.config.C}, dim{"R", l.config.R}, dim{"R2", l.config.R2}
 	if err := checkPositive(op, b, n, dim{"B*N", b.n * n.n}, dim{"B*R", b.n * r.n}, dim{"B*(R2+1)", b.n * (r2.n + 1)}); err != nil {
 		return err
 	}

@@ -138,11 +138,11 @@ func TestRouterLogits(t *testing.T) {
 			rc.check(t, gpu, "")
 			stem, _ := rowVariant("router_logits", rc.c)
 			names := []string{stem + "_narrow", stem}
-			if rc.b*rc.n == 140000 || rc.perItem && rc.b >= routerMany {
+			if rc.b*rc.n == 140000 || rc.perItem && rc.b >= routerWideGroups {
 				names[0], names[1] = names[1], names[0]
-				l.many = math.MaxInt
+				l.wideGroups = math.MaxInt
 			} else {
-				l.many = 1
+				l.wideGroups = 1
 			}
 			assert.Equal(t, names[:1], gpu.Kernels())
 			got := rc.outputs(gpu, "")
@@ -169,7 +169,7 @@ func TestRouterLogitsShapes(t *testing.T) {
 					l, err := newRouterLogits(gpu.Dev, rc.config(), lanes, rows)
 					require.NoError(t, err)
 					defer l.Close()
-					l.many = 1
+					l.wideGroups = 1
 					rc.run(gpu, l, "")
 					rc.check(t, gpu, "")
 				})

@@ -22,7 +22,7 @@ import (
 //
 // Shader: shaders/scatter.comp. Reference: internal/ref.Scatter.
 type Scatter struct {
-	c       ScatterConfig
+	config  ScatterConfig
 	kernels kernelCache
 }
 
@@ -56,7 +56,7 @@ func NewScatter(dev *vk.Device, c ScatterConfig) (*Scatter, error) {
 	if err := checkRowLength("Scatter", c.C); err != nil {
 		return nil, err
 	}
-	return &Scatter{c: c, kernels: kernelCache{dev: dev}}, nil
+	return &Scatter{config: c, kernels: kernelCache{dev: dev}}, nil
 }
 
 // Record adds the dispatches to a tape.
@@ -78,7 +78,7 @@ func (s *Scatter) Record(t *vk.CommandList, a ScatterArgs) error {
 
 func (s *Scatter) check(a ScatterArgs) error {
 	const op = "Scatter"
-	b, n, k, c := dim{"B", a.B}, dim{"N", a.N}, dim{"K", a.K}, dim{"C", s.c.C}
+	b, n, k, c := dim{"B", a.B}, dim{"N", a.N}, dim{"K", a.K}, dim{"C", s.config.C}
 	if err := checkPositive(op, b, n, dim{"B*N", b.n * n.n}); err != nil {
 		return err
 	}
@@ -90,7 +90,7 @@ func (s *Scatter) check(a ScatterArgs) error {
 	); err != nil {
 		return err
 	}
-	if s.c.Add && a.Base == a.Y && !a.Row.IsZero() && a.K > 0 {
+	if s.config.Add && a.Base == a.Y && !a.Row.IsZero() && a.K > 0 {
 		return fmt.Errorf("pipelines: %s: base is y, row is given and Add is set, want a base of its own", op)
 	}
 	return nil
@@ -118,16 +118,16 @@ func (s *Scatter) checkSlots(a ScatterArgs, b, k, c dim) error {
 }
 
 func (s *Scatter) kernel(initial bool) (*vk.Kernel, error) {
-	variant, cols := rowVariant("scatter", s.c.C)
+	variant, cols := rowVariant("scatter", s.config.C)
 	if initial {
 		return s.kernels.get(variant+"_initial", variant, false, map[uint32]uint32{0: cols, 1: 1})
 	}
-	return s.kernels.get(variant, variant, false, map[uint32]uint32{0: cols, 1: 0, 2: specBool(s.c.Add)})
+	return s.kernels.get(variant, variant, false, map[uint32]uint32{0: cols, 1: 0, 2: specBool(s.config.Add)})
 }
 
 // dispatch records one of the two kernels, over so many rows.
 func (s *Scatter) dispatch(t *vk.CommandList, initial bool, a ScatterArgs, rows int) error {
-	groups, err := rowGroups(t, "Scatter", s.c.C, uint64(rows))
+	groups, err := rowGroups(t, "Scatter", s.config.C, uint64(rows))
 	if err != nil {
 		return err
 	}
@@ -135,7 +135,7 @@ func (s *Scatter) dispatch(t *vk.CommandList, initial bool, a ScatterArgs, rows 
 	if err != nil {
 		return fmt.Errorf("pipelines: Scatter: %w", err)
 	}
-	moved := float64(rows) * float64(s.c.C) * 4
+	moved := float64(rows) * float64(s.config.C) * 4
 	d := vk.Dispatch{Kernel: kernel, Groups: groups, Push: vk.Scalars(&scatterPush{n: uint32(a.N), k: uint32(a.K), rows: uint32(rows)})}
 	if initial {
 		d.Args = []vk.Access{{}, {}, {}, {}, vk.Read(a.Base), vk.Read(a.Row), vk.Write(a.Y)}
@@ -143,7 +143,7 @@ func (s *Scatter) dispatch(t *vk.CommandList, initial bool, a ScatterArgs, rows 
 	} else {
 		d.Args = []vk.Access{vk.Read(a.Value), vk.Read(a.Indices), vk.Read(a.Score), vk.Read(a.Valid), {}, {}, vk.ReadWrite(a.Y)}
 		d.Bytes = 2*moved + float64(a.Indices.Size()+a.Score.Size()+a.Valid.Size())
-		if s.c.Add && !a.Base.IsZero() {
+		if s.config.Add && !a.Base.IsZero() {
 			d.Args[4] = vk.Read(a.Base)
 			d.Bytes += moved
 		}

@@ -71,7 +71,7 @@ func (s *Select) Record(t *vk.CommandList, a SelectArgs) error {
 	if r.plan.segments > math.MaxInt32 {
 		return fmt.Errorf("pipelines: Select: Rows %d with %d blocks each, want at most %d blocks", a.Rows, r.plan.blocks, math.MaxInt32)
 	}
-	if r.plan.short {
+	if r.plan.direct {
 		if err := checkIterations(s.caps, "Select", fmt.Sprintf("K of %d", a.K), a.K/int(r.plan.threads)); err != nil {
 			return err
 		}
@@ -80,7 +80,7 @@ func (s *Select) Record(t *vk.CommandList, a SelectArgs) error {
 		return err
 	}
 	r.push = selectPush{
-		n: uint32(a.N), block: uint32(r.plan.block), blocks: uint32(r.plan.blocks), k: uint32(a.K), slots: uint32(r.plan.slots),
+		n: uint32(a.N), block: uint32(r.plan.block), blocks: uint32(r.plan.blocks), k: uint32(a.K), slots: uint32(r.plan.selected),
 		routes: uint32(a.Routes), segments: uint32(r.plan.segments), parts: 1, span: uint32(r.plan.span), empty: a.EmptyIndex, word: max(a.ValidWord, 1),
 		skip: uint32(a.SkipBlocks),
 	}
@@ -108,25 +108,25 @@ type selectRecorder struct {
 func (r *selectRecorder) record() error {
 	p := r.plan
 	if p.sampled {
-		return r.sampled()
+		return r.recordSampled()
 	}
 	first := selectStep{to: r.pairs[0]}
-	if p.pairs == 0 {
+	if p.pairBytes == 0 {
 		first.to = vk.Range{}
 	}
-	if p.short {
-		first.kernel, first.reads = "select", true
+	if p.direct {
+		first.kernel, first.readsLogits = "select", true
 		if err := r.dispatch(first); err != nil {
 			return err
 		}
-		return r.sort()
+		return r.recordSort()
 	}
 	r.push.parts = uint32(p.parts)
 	if err := r.list.Fill(r.state, 0); err != nil {
 		return err
 	}
 	for step := range uint32(4) {
-		s := selectStep{kernel: "select_digit", step: step, reads: true, inner: true, state: vk.ReadWrite(r.state)}
+		s := selectStep{kernel: "select_digit", step: step, readsLogits: true, intermediate: true, state: vk.ReadWrite(r.state)}
 		if step == 3 {
 			s.counts = vk.Write(r.counts)
 		}
@@ -134,58 +134,58 @@ func (r *selectRecorder) record() error {
 			return err
 		}
 	}
-	first.kernel, first.reads, first.state, first.counts = "select_compact", true, vk.Read(r.state), vk.Read(r.counts)
+	first.kernel, first.readsLogits, first.state, first.counts = "select_compact", true, vk.Read(r.state), vk.Read(r.counts)
 	if err := r.dispatch(first); err != nil {
 		return err
 	}
-	return r.sort()
+	return r.recordSort()
 }
 
 // sampled records a selection by samples.
-func (r *selectRecorder) sampled() error {
+func (r *selectRecorder) recordSampled() error {
 	p := r.plan
 	state := vk.ReadWrite(r.state)
-	r.push.span = uint32(p.stretch)
-	if err := r.dispatch(selectStep{kernel: "select_sample", step: uint32(p.rank), reads: true, few: true, inner: true, state: vk.Write(r.state)}); err != nil {
+	r.push.span = uint32(p.sampleStride)
+	if err := r.dispatch(selectStep{kernel: "select_sample", step: uint32(p.sampleRank), readsLogits: true, sparse: true, intermediate: true, state: vk.Write(r.state)}); err != nil {
 		return err
 	}
-	r.push.span, r.push.parts, r.push.list = uint32(p.span), uint32(p.parts), uint32(p.list)
-	if err := r.dispatch(selectStep{kernel: "select_gather", reads: true, state: state, counts: vk.Write(r.counts), to: r.candidates}); err != nil {
+	r.push.span, r.push.parts, r.push.list = uint32(p.span), uint32(p.parts), uint32(p.maxCandidates)
+	if err := r.dispatch(selectStep{kernel: "select_gather", readsLogits: true, state: state, counts: vk.Write(r.counts), to: r.candidates}); err != nil {
 		return err
 	}
 	rank := selectStep{
-		kernel: "select_rank", step: uint32(p.parts), reads: true, few: true, state: state, counts: vk.Read(r.counts), from: r.candidates,
+		kernel: "select_rank", step: uint32(p.parts), readsLogits: true, sparse: true, state: state, counts: vk.Read(r.counts), from: r.candidates,
 	}
-	if p.pairs != 0 {
+	if p.pairBytes != 0 {
 		rank.to = r.pairs[0]
 	}
-	r.push.parts = uint32(p.groups)
-	if err := r.dispatch(rank); err != nil || p.pairs == 0 {
+	r.push.parts = uint32(p.rankGroups)
+	if err := r.dispatch(rank); err != nil || p.pairBytes == 0 {
 		return err
 	}
-	r.push.list = uint32(p.slots)
-	r.push.parts = uint32(min(p.groups, (p.slots+selectGroup-1)/selectGroup))
+	r.push.list = uint32(p.selected)
+	r.push.parts = uint32(min(p.rankGroups, (p.selected+selectPairsPerPass-1)/selectPairsPerPass))
 	return r.dispatch(selectStep{kernel: "select_rank", state: vk.Read(r.state), from: r.pairs[0]})
 }
 
 // sort brings pairs in order: runs of limits.slots each, then merges; the last step writes the result.
-func (r *selectRecorder) sort() error {
+func (r *selectRecorder) recordSort() error {
 	p := r.plan
-	if p.chunks == 0 {
+	if p.sortRuns == 0 {
 		return nil
 	}
 	s := selectStep{kernel: "select_sort", from: r.pairs[0], to: r.pairs[0]}
 	if p.merges == 0 {
 		s.to = vk.Range{}
 	}
-	r.push.parts = uint32(p.chunks)
+	r.push.parts = uint32(p.sortRuns)
 	if err := r.dispatch(s); err != nil {
 		return err
 	}
-	run, threads := uint64(r.limits.slots), uint64(r.limits.small())
+	run, threads := uint64(r.limits.sortCapacity), uint64(r.limits.smallThreads())
 	for i := range p.merges {
 		s = selectStep{kernel: "select_merge", step: uint32(run << i), from: r.pairs[i%2], to: r.pairs[(i+1)%2]}
-		places := p.slots
+		places := p.selected
 		if i == p.merges-1 {
 			s.to, places = vk.Range{}, uint64(r.args.K)
 		}
@@ -201,9 +201,9 @@ func (r *selectRecorder) sort() error {
 type selectStep struct {
 	kernel        string
 	step          uint32
-	reads         bool // the logits; every step that writes values reads some of them too
-	few           bool // of them, as a rule
-	inner         bool // writes state and counts only
+	readsLogits   bool // the logits; every step that writes values reads some of them too
+	sparse        bool // of them, as a rule
+	intermediate  bool // writes state and counts only
 	state, counts vk.Access
 	from, to      vk.Range
 }
@@ -219,14 +219,14 @@ func (r *selectRecorder) dispatch(s selectStep) error {
 	}
 	a, bytes := r.args, s.from.Size()+s.to.Size()
 	args := []vk.Access{{}, {}, {}, {}, {}, s.state, s.counts, vk.Read(s.from), vk.Write(s.to)}
-	result := s.to.IsZero() && !s.inner
-	if s.reads || result && !a.Values.IsZero() {
+	result := s.to.IsZero() && !s.intermediate
+	if s.readsLogits || result && !a.Values.IsZero() {
 		args[0] = vk.Read(a.Logits)
 	}
-	if s.reads {
+	if s.readsLogits {
 		args[1] = vk.Read(a.Mask)
 	}
-	if s.reads && !s.few {
+	if s.readsLogits && !s.sparse {
 		bytes += a.Logits.Size() + a.Mask.Size()
 	}
 	if result {
@@ -244,22 +244,22 @@ func (s *Select) kernel(name string, p selectPlan, windows, masked bool) (*vk.Ke
 	threads, spec := p.threads, map[uint32]uint32{prefixes: specBool(windows)}
 	switch name {
 	case "select":
-		spec[own] = specBool(p.inside)
+		spec[own] = specBool(p.fusedSort)
 	case "select_sample":
-		threads, spec[own] = s.limits.middle(), uint32(p.samples)
+		threads, spec[own] = s.limits.mediumThreads(), uint32(p.samplesPerThread)
 	case "select_rank":
-		threads, spec[own] = s.limits.middle(), selectGroup
+		threads, spec[own] = s.limits.mediumThreads(), selectPairsPerPass
 	case "select_sort":
-		threads = s.limits.middle()
+		threads = s.limits.mediumThreads()
 	case "select_merge":
-		threads = s.limits.small()
+		threads = s.limits.smallThreads()
 	}
 	if name != "select_merge" && name != "select_compact" && name != "select_gather" {
-		spec[slots] = s.limits.slots
+		spec[slots] = s.limits.sortCapacity
 	}
 	if name != "select_merge" && name != "select_sort" { // these two see pairs alone
 		spec[mask] = specBool(masked)
-		spec[subgroups] = max(threads/s.limits.subgroup, 1)
+		spec[subgroups] = max(threads/s.limits.subgroupMin, 1)
 	}
 	spec[0] = threads
 	return s.kernels.get(name, name, s.caps.FullSubgroups, spec)

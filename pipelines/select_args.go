@@ -103,11 +103,11 @@ func (r *selectRecorder) checkRanges() error {
 	if err := checkAlign(op, "scratch", a.Scratch, vec4Align); err != nil {
 		return err
 	}
-	r.state, r.counts = a.Scratch.Slice(0, p.state), a.Scratch.Slice(p.state, p.counts)
-	r.candidates = a.Scratch.Slice(p.state+p.counts, p.candidates)
-	r.pairs[0] = a.Scratch.Slice(p.state+p.counts+p.candidates, p.pairs)
+	r.state, r.counts = a.Scratch.Slice(0, p.stateBytes), a.Scratch.Slice(p.stateBytes, p.countBytes)
+	r.candidates = a.Scratch.Slice(p.stateBytes+p.countBytes, p.candidateBytes)
+	r.pairs[0] = a.Scratch.Slice(p.stateBytes+p.countBytes+p.candidateBytes, p.pairBytes)
 	if p.merges > 1 {
-		r.pairs[1] = a.Scratch.Slice(p.state+p.counts+p.pairs, p.pairs)
+		r.pairs[1] = a.Scratch.Slice(p.stateBytes+p.countBytes+p.pairBytes, p.pairBytes)
 	}
 	return nil
 }

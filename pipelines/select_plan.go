@@ -13,27 +13,27 @@ const selectMax = 1 << 28
 const selectStateBytes = 4 * (16 + 2048 + 2048 + 1024)
 
 const (
-	selectSampled = 8192      // the longest block that is never sampled, and one that a workgroup can do and need not sort is not either
-	selectRows    = 8         // most blocks that are sampled though one workgroup each could do them
-	selectSamples = 32        // most of a thread of select_sample
-	selectGather  = 2         // GRANULES of select_gather.comp, of a thread
-	selectGroup   = 16        // GROUP of select_rank.comp
-	selectFour    = 512       // the longest block that is sorted whole by 128 threads, four entries each
-	selectList    = 16 * 1024 // most candidates of a block: ranking them takes the square of it
+	selectMinSampled          = 8192      // the longest block that is never sampled, and one that a workgroup can do and need not sort is not either
+	selectMaxSampledSegments  = 8         // most blocks that are sampled though one workgroup each could do them
+	selectMaxSamplesPerThread = 32        // most of a thread of select_sample
+	selectGatherChunks        = 2         // GRANULES of select_gather.comp, of a thread
+	selectPairsPerPass        = 16        // GROUP of select_rank.comp
+	selectNarrowSort          = 512       // the longest block that is sorted whole by 128 threads, four entries each
+	selectMaxCandidates       = 16 * 1024 // most candidates of a block: ranking them takes the square of it
 )
 
 // selectLimits is what a device allows: powers of two.
 type selectLimits struct {
-	threads  uint32 // of a workgroup, 64 to 1,024
-	slots    uint32 // of a sort in shared memory
-	subgroup uint32 // the smallest size
+	threads      uint32 // of a workgroup, 64 to 1,024
+	sortCapacity uint32 // of a sort in shared memory
+	subgroupMin  uint32 // the smallest size
 }
 
 func newSelectLimits(c vk.Caps) selectLimits {
-	l := selectLimits{threads: 64, slots: 1024, subgroup: max(c.SubgroupMin, 1)}
+	l := selectLimits{threads: 64, sortCapacity: 1024, subgroupMin: max(c.SubgroupMin, 1)}
 	most := min(c.MaxWorkgroupInvocations, c.MaxWorkgroupSize[0], 1024)
 	if c.SharedBytes >= 32<<10 {
-		l.slots = 2048
+		l.sortCapacity = 2048
 	} else {
 		most = min(most, 256) // the sums of subgroups need shared memory too
 	}
@@ -44,37 +44,37 @@ func newSelectLimits(c vk.Caps) selectLimits {
 }
 
 // middle is the workgroup of the long ways: several of them fit a core and fill each other's pauses.
-func (l selectLimits) middle() uint32 { return min(l.threads, 512) }
+func (l selectLimits) mediumThreads() uint32 { return min(l.threads, 512) }
 
 // small is the workgroup of shaders that gain nothing from more: a thread a pair of select_merge.
-func (l selectLimits) small() uint32 { return min(l.threads, 256) }
+func (l selectLimits) smallThreads() uint32 { return min(l.threads, 256) }
 
 // selectSizes is the shape of a selection.
 type selectSizes struct {
 	rows, n, k, block, windows int
-	odd                        bool // the logits start between multiples of 16 bytes
+	unaligned                  bool // the logits start between multiples of 16 bytes
 }
 
 func (a SelectArgs) sizes() selectSizes {
-	return selectSizes{rows: a.Rows, n: a.N, k: a.K, block: a.BlockSize, windows: a.Windows, odd: a.Logits.Offset()%16 != 0}
+	return selectSizes{rows: a.Rows, n: a.N, k: a.K, block: a.BlockSize, windows: a.Windows, unaligned: a.Logits.Offset()%16 != 0}
 }
 
 // selectPlan says how a selection is done: a pure function of sizes and limits.
 type selectPlan struct {
-	block, blocks, segments uint64 // entries of the longest segment, segments of a row, of all rows
-	slots                   uint64 // most that a segment fills
-	short                   bool   // one workgroup a segment
-	threads                 uint32 // of a workgroup
-	parts, span             uint64 // of a segment; granules of four keys, of a part
-	sampled                 bool   // by a threshold that samples tell
-	samples                 uint64 // of a thread
-	stretch, rank, list     uint64 // entries a sample; the sample that is the threshold, from above; most candidates
-	groups                  uint64 // workgroups a segment that rank them
-	inside                  bool   // sorted where it is chosen
-	chunks                  uint64 // of a segment that are sorted in dispatches of their own
-	merges                  int
+	block, blocks, segments                 uint64 // entries of the longest segment, segments of a row, of all rows
+	selected                                uint64 // most that a segment fills
+	direct                                  bool   // one workgroup a segment
+	threads                                 uint32 // of a workgroup
+	parts, span                             uint64 // of a segment; granules of four keys, of a part
+	sampled                                 bool   // by a threshold that samples tell
+	samplesPerThread                        uint64 // of a thread
+	sampleStride, sampleRank, maxCandidates uint64 // entries a sample; the sample that is the threshold, from above; most candidates
+	rankGroups                              uint64 // workgroups a segment that rank them
+	fusedSort                               bool   // sorted where it is chosen
+	sortRuns                                uint64 // of a segment that are sorted in dispatches of their own
+	merges                                  int
 
-	state, counts, candidates, pairs uint64 // bytes of scratch memory; pairs twice if there is more than one merge
+	stateBytes, countBytes, candidateBytes, pairBytes uint64 // bytes of scratch memory; pairs twice if there is more than one merge
 }
 
 func newSelectPlan(l selectLimits, sorted bool, z selectSizes) selectPlan {
@@ -88,7 +88,7 @@ func newSelectPlan(l selectLimits, sorted bool, z selectSizes) selectPlan {
 		p.blocks = uint64(z.windows)
 	}
 	p.segments = uint64(z.rows) * p.blocks
-	p.slots = min(uint64(z.k), p.block)
+	p.selected = min(uint64(z.k), p.block)
 
 	granules, shifted := (p.block+3)/4, (p.block+3+3)/4 // the latter where segments start within a granule
 	if n%4 != 0 && z.rows > 1 || p.block%4 != 0 && p.blocks > 1 {
@@ -102,34 +102,34 @@ func newSelectPlan(l selectLimits, sorted bool, z selectSizes) selectPlan {
 		most = 16
 	}
 	p.threads = min(l.threads, 256)
-	if sorted && p.block <= selectFour {
+	if sorted && p.block <= selectNarrowSort {
 		p.threads = min(l.threads, 128)
 	}
 	for p.threads < l.threads && 4*uint64(p.threads) < granules {
 		p.threads *= 2
 	}
-	p.short = granules <= most*uint64(p.threads)
-	if z.odd { // one more granule does not change the way, so that it does not take scratch memory where none was taken
+	p.direct = granules <= most*uint64(p.threads)
+	if z.unaligned { // one more granule does not change the way, so that it does not take scratch memory where none was taken
 		granules = shifted
 	}
-	quick := p.short && (p.segments > selectRows || !sorted)
-	if p.block > selectSampled && p.slots <= uint64(l.slots) && !quick && p.sample(l, granules, sorted) {
+	quick := p.direct && (p.segments > selectMaxSampledSegments || !sorted)
+	if p.block > selectMinSampled && p.selected <= uint64(l.sortCapacity) && !quick && p.sample(l, granules, sorted) {
 		return p
 	}
-	if !p.short {
+	if !p.direct {
 		const most = 1024 // parts: each sums the counts of those before it
-		p.threads = l.middle()
+		p.threads = l.mediumThreads()
 		tile := 2 * uint64(p.threads) // what select_digit reads at a time
 		p.span = (granules + tile*most - 1) / (tile * most) * tile
 		p.parts = (granules + p.span - 1) / p.span
-		p.state = p.segments * selectStateBytes
-		p.counts = (p.segments*p.parts*8 + 15) &^ 15
+		p.stateBytes = p.segments * selectStateBytes
+		p.countBytes = (p.segments*p.parts*8 + 15) &^ 15
 	}
-	p.inside = sorted && p.short && p.slots <= uint64(l.slots)
-	if sorted && !p.inside {
-		p.chunks = (p.slots + uint64(l.slots) - 1) / uint64(l.slots)
-		p.pairs = (p.segments*p.slots*8 + 15) &^ 15
-		for run := uint64(l.slots); run < p.slots; run *= 2 {
+	p.fusedSort = sorted && p.direct && p.selected <= uint64(l.sortCapacity)
+	if sorted && !p.fusedSort {
+		p.sortRuns = (p.selected + uint64(l.sortCapacity) - 1) / uint64(l.sortCapacity)
+		p.pairBytes = (p.segments*p.selected*8 + 15) &^ 15
+		for run := uint64(l.sortCapacity); run < p.selected; run *= 2 {
 			p.merges++
 		}
 	}
@@ -143,26 +143,26 @@ func newSelectPlan(l selectLimits, sorted bool, z selectSizes) selectPlan {
 // workgroup does all: the result is the same, but slow.
 func (p *selectPlan) sample(l selectLimits, granules uint64, sorted bool) bool {
 	above := func(mean float64) float64 { return math.Ceil(mean + 6*math.Sqrt(mean) + 4) }
-	for p.samples = 8; ; p.samples *= 2 { // more samples, fewer candidates
-		all := p.samples * uint64(l.middle())
-		p.stretch = (p.block + all - 1) / all
-		rank := above(float64(p.slots) / float64(p.stretch))
-		p.rank, p.list = uint64(rank), uint64(above(rank*9/8))*p.stretch // select_sample may add an eighth
-		if p.segments*p.list*p.list <= selectList*selectList || p.samples == selectSamples {
+	for p.samplesPerThread = 8; ; p.samplesPerThread *= 2 { // more samples, fewer candidates
+		all := p.samplesPerThread * uint64(l.mediumThreads())
+		p.sampleStride = (p.block + all - 1) / all
+		rank := above(float64(p.selected) / float64(p.sampleStride))
+		p.sampleRank, p.maxCandidates = uint64(rank), uint64(above(rank*9/8))*p.sampleStride // select_sample may add an eighth
+		if p.segments*p.maxCandidates*p.maxCandidates <= selectMaxCandidates*selectMaxCandidates || p.samplesPerThread == selectMaxSamplesPerThread {
 			break
 		}
 	}
-	if p.list > selectList {
+	if p.maxCandidates > selectMaxCandidates {
 		return false
 	}
-	p.short, p.sampled, p.threads = false, true, l.small()
-	p.span = selectGather * uint64(p.threads)
+	p.direct, p.sampled, p.threads = false, true, l.smallThreads()
+	p.span = selectGatherChunks * uint64(p.threads)
 	p.parts = (granules + p.span - 1) / p.span
-	p.groups = min((p.list+selectGroup-1)/selectGroup, max(1024/p.segments, 8))
-	p.state, p.counts = p.segments*32, (p.segments*p.parts*4+15)&^15
-	p.candidates = (p.segments*p.list*8 + 15) &^ 15
+	p.rankGroups = min((p.maxCandidates+selectPairsPerPass-1)/selectPairsPerPass, max(1024/p.segments, 8))
+	p.stateBytes, p.countBytes = p.segments*32, (p.segments*p.parts*4+15)&^15
+	p.candidateBytes = (p.segments*p.maxCandidates*8 + 15) &^ 15
 	if !sorted {
-		p.pairs = (p.segments*p.slots*8 + 15) &^ 15
+		p.pairBytes = (p.segments*p.selected*8 + 15) &^ 15
 	}
 	return true
 }
@@ -172,15 +172,15 @@ func selectScratch(l selectLimits, sorted bool, z selectSizes) uint64 {
 	if z.rows < 1 || z.n < 1 || z.k < 1 || z.block < 0 || z.windows < 0 {
 		return 0
 	}
-	z.odd = false
+	z.unaligned = false
 	even := newSelectPlan(l, sorted, z).scratch()
-	z.odd = true
+	z.unaligned = true
 	return max(even, newSelectPlan(l, sorted, z).scratch())
 }
 
 func (p selectPlan) scratch() uint64 {
 	if p.merges > 1 {
-		return p.state + p.counts + 2*p.pairs
+		return p.stateBytes + p.countBytes + 2*p.pairBytes
 	}
-	return p.state + p.counts + p.candidates + p.pairs
+	return p.stateBytes + p.countBytes + p.candidateBytes + p.pairBytes
 }

@@ -19,13 +19,13 @@ func TestSelectPlan(t *testing.T) {
 						p := newSelectPlan(limits, sorted, z)
 						context := fmt.Sprintf("%+v: n %d, k %d, block %d, sorted %v: %+v", limits, n, k, block, sorted, p)
 						if p.sampled {
-							assert.Equal(t, uint64(selectGather*p.threads), p.span, context)
+							assert.Equal(t, uint64(selectGatherChunks*p.threads), p.span, context)
 							assert.GreaterOrEqual(t, p.parts*p.span, (p.block+3)/4, context)
-							assert.GreaterOrEqual(t, p.stretch*p.samples*uint64(limits.middle()), p.block, context)
-							assert.LessOrEqual(t, p.list, uint64(selectList), context)
-							assert.Greater(t, p.list, p.slots, context)
-							assert.LessOrEqual(t, p.slots, uint64(limits.slots), context)
-						} else if p.short {
+							assert.GreaterOrEqual(t, p.sampleStride*p.samplesPerThread*uint64(limits.mediumThreads()), p.block, context)
+							assert.LessOrEqual(t, p.maxCandidates, uint64(selectMaxCandidates), context)
+							assert.Greater(t, p.maxCandidates, p.selected, context)
+							assert.LessOrEqual(t, p.selected, uint64(limits.sortCapacity), context)
+						} else if p.direct {
 							assert.LessOrEqual(t, p.block, map[bool]uint64{false: 64, true: 32}[sorted]*uint64(p.threads), context)
 						} else {
 							assert.GreaterOrEqual(t, p.parts*p.span, (p.block+3)/4, context)
@@ -35,23 +35,23 @@ func TestSelectPlan(t *testing.T) {
 						assert.True(t, p.sampled || p.parts <= 1024, context)
 						assert.GreaterOrEqual(t, p.blocks*p.block, uint64(n), context)
 						assert.Less(t, (p.blocks-1)*p.block, uint64(n), context)
-						assert.True(t, !sorted || uint64(limits.slots)<<p.merges >= p.slots, context)
-						assert.Equal(t, p.short, p.state == 0, context)
-						assert.False(t, p.short && p.sampled, context)
-						if p.inside {
-							assert.LessOrEqual(t, p.slots, uint64(limits.slots), context)
+						assert.True(t, !sorted || uint64(limits.sortCapacity)<<p.merges >= p.selected, context)
+						assert.Equal(t, p.direct, p.stateBytes == 0, context)
+						assert.False(t, p.direct && p.sampled, context)
+						if p.fusedSort {
+							assert.LessOrEqual(t, p.selected, uint64(limits.sortCapacity), context)
 						}
-						z.odd = true
+						z.unaligned = true
 						odd := newSelectPlan(limits, sorted, z)
-						assert.Equal(t, []bool{p.short, p.sampled}, []bool{odd.short, odd.sampled}, context)
-						assert.True(t, odd.short || odd.parts*odd.span >= (p.block+6)/4, context)
+						assert.Equal(t, []bool{p.direct, p.sampled}, []bool{odd.direct, odd.sampled}, context)
+						assert.True(t, odd.direct || odd.parts*odd.span >= (p.block+6)/4, context)
 						assert.True(t, odd.sampled || odd.parts <= 1024, context)
-						z.odd = false
+						z.unaligned = false
 						assert.GreaterOrEqual(t, selectScratch(limits, sorted, z), max(p.scratch(), odd.scratch()), context)
 						z.block, z.windows = 0, 7
 						w := newSelectPlan(limits, sorted, z)
-						assert.Equal(t, []uint64{uint64(n), 7, 21, min(uint64(k), uint64(n))}, []uint64{w.block, w.blocks, w.segments, w.slots}, context)
-						assert.True(t, w.short || w.parts*w.span >= (w.block+3)/4, context)
+						assert.Equal(t, []uint64{uint64(n), 7, 21, min(uint64(k), uint64(n))}, []uint64{w.block, w.blocks, w.segments, w.selected}, context)
+						assert.True(t, w.direct || w.parts*w.span >= (w.block+3)/4, context)
 					}
 				}
 			}

@@ -16,9 +16,9 @@ func TestSelectBadSamples(t *testing.T) {
 	require.True(t, plan.sampled)
 	sampled := func(i int) bool { // as select_sample.comp does
 		entry := uint32(i % n)
-		h := entry / uint32(plan.stretch) * 0x9e3779b1
+		h := entry / uint32(plan.sampleStride) * 0x9e3779b1
 		h = (h ^ h>>15) * 0x85ebca6b
-		return uint64(entry)%plan.stretch == uint64(h^h>>13)*plan.stretch>>32
+		return uint64(entry)%plan.sampleStride == uint64(h^h>>13)*plan.sampleStride>>32
 	}
 	samples := 0
 	for i := range n {
@@ -26,8 +26,8 @@ func TestSelectBadSamples(t *testing.T) {
 			samples++
 		}
 	}
-	require.Greater(t, n-samples, int(plan.list), "all that is not sampled, above the threshold, would fit")
-	require.Less(t, int(plan.rank*9/8), k, "as many samples would do")
+	require.Greater(t, n-samples, int(plan.maxCandidates), "all that is not sampled, above the threshold, would fit")
+	require.Less(t, int(plan.sampleRank*9/8), k, "as many samples would do")
 	mixed := func(i int) float32 { return float32(i * 7919 % n) }
 	for name, c := range map[string]selectCase{
 		"samples too low":   {logits: func(i int) float32 { return mixed(i) - map[bool]float32{true: n}[sampled(i)] }},
@@ -62,5 +62,5 @@ func TestSelectMaskedSamples(t *testing.T) {
 	state := make([]uint32, 3) // of select_gather.comp
 	require.NoError(t, gpu.Dev.Download(t.Context(), vk.Transfer{Range: a.Scratch.Slice(0, 12), Data: vk.Bytes(state)}))
 	assert.GreaterOrEqual(t, int(state[1]+state[2]), c.k)
-	assert.LessOrEqual(t, uint64(state[1]), plan.list)
+	assert.LessOrEqual(t, uint64(state[1]), plan.maxCandidates)
 }

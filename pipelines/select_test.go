@@ -154,7 +154,7 @@ func selectRun(t *testing.T, c selectCase, sorted bool, force *selectForce) []st
 	require.NoError(t, err)
 	defer s.Close()
 	if force != nil {
-		s.limits.threads, s.limits.slots = force.threads, force.slots
+		s.limits.threads, s.limits.sortCapacity = force.threads, force.slots
 		if force.width > 0 {
 			s.caps.MaxWorkgroupCount[0] = force.width
 		}
@@ -212,7 +212,7 @@ func selectBoth(t *testing.T, c selectCase, force *selectForce) {
 	}
 	n, limits := min(cmp.Or(c.block, c.n), c.n), newSelectLimits(gputest.Device(t).Caps())
 	if force == nil && n > 32<<10 && n <= 64<<10 && limits.threads > 512 { // with 512 no workgroup does so much alone
-		t.Run(fmt.Sprintf("%v_long", c), func(t *testing.T) { selectRun(t, c, false, &selectForce{threads: 512, slots: limits.slots}) })
+		t.Run(fmt.Sprintf("%v_long", c), func(t *testing.T) { selectRun(t, c, false, &selectForce{threads: 512, slots: limits.sortCapacity}) })
 	}
 }
 

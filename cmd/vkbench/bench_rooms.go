@@ -169,7 +169,7 @@ func setupMark(s *benchStage, size []int) (*workload, error) {
 	b, n, k := size[0], size[1], size[2]
 	m, err := pipelines.NewMembershipMask(s.dev, pipelines.MembershipMaskConfig{})
 	m = keep(s.stage, m, err)
-	a := pipelines.MembershipMaskArgs{Indices: s.choice(b, n, k), Filled: s.normals(b * k), Y: s.floats(b * n), B: b, N: n, K: k}
+	a := pipelines.MembershipMaskArgs{Indices: s.choice(b, n, k), Valid: s.normals(b * k), Y: s.floats(b * n), B: b, N: n, K: k}
 	y := s.floatResult("y", a.Y)
 	y.flat = true // where all are chosen, all are 1
 	return s.room("membership_mask", func(t *vk.CommandList) error { return m.Record(t, a) }, y)
@@ -187,7 +187,7 @@ func setupEmbed(s *benchStage, size []int) (*workload, error) {
 	rows, v, c := size[0], size[1], size[2]
 	e, err := pipelines.NewEmbed(s.dev, pipelines.EmbedConfig{C: c, V: v})
 	e = keep(s.stage, e, err)
-	a := pipelines.EmbedArgs{IDs: s.choice(1, v, rows), Table: s.normals(v * c), Y: s.floats(rows * c), Bad: s.floats(1), Rows: rows}
+	a := pipelines.EmbedArgs{IDs: s.choice(1, v, rows), Table: s.normals(v * c), Y: s.floats(rows * c), InvalidIDs: s.floats(1), Rows: rows}
 	return s.room("embed", func(t *vk.CommandList) error { return e.Record(t, a) }, s.floatResult("y", a.Y))
 }
 
