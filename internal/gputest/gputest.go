@@ -1,15 +1,15 @@
-// Package gputest is the bench on which the tests of kernels stand: a shared device, buffers between guard bands, and a runner that
-// runs every recording several times and checks what a kernel must not do.
+// Package gputest is the test harness for kernels: a device that all tests of a package share, buffers with guard bytes on both
+// sides, and a runner. The runner submits a command list several times and checks that the results are deterministic, that inputs
+// do not change, and that nothing is written outside a buffer.
 //
-//	lab := gputest.Open(t)
-//	x, y := lab.In("x", data), lab.Out("y", 4*n)
-//	lab.Run(func(t *vk.Tape) error { return room.Record(t, pipelines.RoomArgs{X: x, Y: y}) })
-//	got := lab.Float32("y")
+//	gpu := gputest.New(t)
+//	x, y := gpu.In("x", data), gpu.Out("y", 4*n)
+//	gpu.Run(func(list *vk.CommandList) error { return norm.Record(list, pipelines.RMSNormArgs{X: x, Y: y, Rows: n}) })
+//	got := gpu.Float32("y")
 package gputest
 
 import (
 	"bytes"
-	"context"
 	"fmt"
 	"os"
 	"sync"
@@ -22,19 +22,19 @@ import (
 const (
 	guardBytes = 256
 	guardByte  = 0xa5
-	outByte    = 0xff // four of them are a NaN
+	nanByte    = 0xff // fills outputs before a run: four of them are a NaN
 	runs       = 3
 )
 
 var (
-	mu     sync.Mutex
-	device *vk.Device
-	failed error
-	cases  atomic.Int64
+	mu      sync.Mutex // guards device and openErr
+	device  *vk.Device
+	openErr error
+	cases   atomic.Int64
 )
 
-// Main runs the tests of a package; call it from TestMain. Afterwards it closes the shared device, and fails if something was left
-// open or the validation layer had something to say.
+// Main runs the tests of a package; call it from TestMain. Afterwards it closes the shared device. It exits with a failure if a
+// device object was not closed or the validation layer reported a message outside of a test.
 func Main(m *testing.M) {
 	code := m.Run()
 	if device != nil {
@@ -47,15 +47,15 @@ func Main(m *testing.M) {
 			code = 1
 		}
 	}
-	if err := report(); err != nil {
+	if err := writeCaseCount(); err != nil {
 		fmt.Fprintln(os.Stderr, "FAIL:", err)
 		code = 1
 	}
 	os.Exit(code)
 }
 
-// report appends the number of cases that reached the device to the file that make test reads.
-func report() error {
+// writeCaseCount appends the number of cases that ran on the device to the file COLT5_GPU_CASES_FILE, which make test reads.
+func writeCaseCount() error {
 	file := os.Getenv("COLT5_GPU_CASES_FILE")
 	if file == "" {
 		return nil
@@ -74,102 +74,104 @@ func report() error {
 	return f.Close()
 }
 
-// Device is the device that the package's tests share. Without one the test is skipped, or fails if COLT5_REQUIRE_GPU is 1.
+// Device returns the device that the tests of a package share. If no device can be opened, the test is skipped; with
+// COLT5_REQUIRE_GPU=1 it fails.
 func Device(t testing.TB) *vk.Device {
 	t.Helper()
 	mu.Lock()
 	defer mu.Unlock()
-	if device == nil && failed == nil {
-		device, failed = vk.Open(vk.Options{})
+	if device == nil && openErr == nil {
+		device, openErr = vk.Open(vk.Options{})
 	}
-	if failed != nil {
+	if openErr != nil {
 		if os.Getenv("COLT5_REQUIRE_GPU") == "1" {
-			t.Fatalf("COLT5_REQUIRE_GPU is 1: %v", failed)
+			t.Fatalf("COLT5_REQUIRE_GPU is 1: %v", openErr)
 		}
-		t.Skip(failed)
+		t.Skip(openErr)
 	}
 	return device
 }
 
-// Count notes a case that ran on the device.
+// CountCase increments the number of test cases that ran on the device.
 func CountCase() { cases.Add(1) }
 
-// Lab is the bench of one test.
+// Harness holds the buffers of one test and the results of its last run.
 type Harness struct {
 	Dev     *vk.Device
 	t       testing.TB
-	pieces  []*piece
-	byName  map[string]*piece
+	buffers []*guardedBuffer
+	byName  map[string]*guardedBuffer
 	kernels []string
 }
 
-// piece is a buffer: guard, data, guard.
-type piece struct {
-	name     string
-	buffer   *vk.Buffer
-	initial  []byte // with the guards
-	output   bool
-	now      []byte
-	contents vk.Range
+// guardedBuffer is a buffer whose data lies between two blocks of guard bytes.
+type guardedBuffer struct {
+	name    string
+	buffer  *vk.Buffer
+	data    vk.Range // without the guard bytes
+	initial []byte   // contents before each run, with the guard bytes
+	result  []byte   // contents after the last run, with the guard bytes; nil before the first
+	output  bool     // a run may change the data
 }
 
-// Open makes a bench; everything on it is closed when the test ends.
+// New returns a harness on the shared device. Its buffers are closed when the test ends.
 func New(t testing.TB) *Harness {
 	t.Helper()
-	l := &Harness{Dev: Device(t), t: t, byName: map[string]*piece{}}
-	t.Cleanup(l.close)
-	return l
+	h := &Harness{Dev: Device(t), t: t, byName: map[string]*guardedBuffer{}}
+	t.Cleanup(h.close)
+	return h
 }
 
-func (l *Harness) close() {
-	for _, p := range l.pieces {
-		if err := p.buffer.Close(); err != nil {
-			l.t.Error(err)
+// close runs in a Cleanup function, where the context of the test is already cancelled.
+func (h *Harness) close() {
+	for _, b := range h.buffers {
+		if err := b.buffer.Close(); err != nil {
+			h.t.Error(err)
 		}
 	}
-	if n, text := l.Dev.DrainMessages(); n > 0 {
-		l.t.Errorf("%d validation messages:\n%s", n, text)
+	if n, text := h.Dev.DrainMessages(); n > 0 {
+		h.t.Errorf("%d validation messages:\n%s", n, text)
 	}
 }
 
-func (l *Harness) add(name string, data []byte, output bool) vk.Range {
-	l.t.Helper()
-	if l.byName[name] != nil {
-		l.t.Fatalf("gputest: two buffers are named %q", name)
+func (h *Harness) add(name string, data []byte, output bool) vk.Range {
+	h.t.Helper()
+	if h.byName[name] != nil {
+		h.t.Fatalf("gputest: there already is a buffer %q", name)
 	}
 	size := (len(data) + 3) &^ 3
-	b, err := l.Dev.NewBuffer(name, uint64(size+2*guardBytes))
+	buffer, err := h.Dev.NewBuffer(name, uint64(size+2*guardBytes))
 	if err != nil {
-		l.t.Fatal(err)
+		h.t.Fatal(err)
 	}
-	p := &piece{name: name, buffer: b, output: output, initial: bytes.Repeat([]byte{guardByte}, size+2*guardBytes)}
-	copy(p.initial[guardBytes:], data)
-	p.contents = b.Range().Slice(guardBytes, uint64(len(data)))
-	l.pieces = append(l.pieces, p)
-	l.byName[name] = p
-	return p.contents
+	b := &guardedBuffer{name: name, buffer: buffer, output: output, initial: bytes.Repeat([]byte{guardByte}, size+2*guardBytes)}
+	copy(b.initial[guardBytes:], data)
+	b.data = buffer.Range().Slice(guardBytes, uint64(len(data)))
+	h.buffers = append(h.buffers, b)
+	h.byName[name] = b
+	return b.data
 }
 
-// In is an input: a slice of float32, int32, uint32 or uint8. It must not change.
-func (l *Harness) In(name string, data any) vk.Range {
-	l.t.Helper()
-	return l.add(name, l.bytes(data), false)
+// In allocates an input that holds data: a []float32, []int32, []uint32, []uint16 or []uint8. A run must not change it.
+func (h *Harness) In(name string, data any) vk.Range {
+	h.t.Helper()
+	return h.add(name, h.bytes(data), false)
 }
 
-// InOut is a buffer that the kernel changes; every run starts with data.
-func (l *Harness) InOut(name string, data any) vk.Range {
-	l.t.Helper()
-	return l.add(name, l.bytes(data), true)
+// InOut allocates a buffer that a run may change. It holds data at the start of every run.
+func (h *Harness) InOut(name string, data any) vk.Range {
+	h.t.Helper()
+	return h.add(name, h.bytes(data), true)
 }
 
-// Out is an output of size bytes; every run starts with NaNs.
-func (l *Harness) Out(name string, size int) vk.Range {
-	l.t.Helper()
-	return l.add(name, bytes.Repeat([]byte{outByte}, size), true)
+// Out allocates an output of size bytes. It is filled with NaNs at the start of every run.
+func (h *Harness) Out(name string, size int) vk.Range {
+	h.t.Helper()
+	return h.add(name, bytes.Repeat([]byte{nanByte}, size), true)
 }
 
-func (l *Harness) bytes(data any) []byte {
-	l.t.Helper()
+func (h *Harness) bytes(data any) []byte {
+	h.t.Helper()
 	switch d := data.(type) {
 	case []float32:
 		return vk.Bytes(d)
@@ -182,124 +184,124 @@ func (l *Harness) bytes(data any) []byte {
 	case []uint8:
 		return vk.Bytes(d)
 	}
-	l.t.Fatalf("gputest: no buffers of %T", data)
+	h.t.Fatalf("gputest: data is %T, want []float32, []int32, []uint32, []uint16 or []uint8", data)
 	return nil
 }
 
-// Run records once and runs three times. Outputs must come out bit for bit the same, inputs and everything around the buffers must
-// stay as they were. A recording with a barrier before every step must give the same bits too.
-func (l *Harness) Run(record func(*vk.CommandList) error) {
-	l.t.Helper()
+// Run records a command list once and runs it three times. Then it records and runs a second list, with a barrier before every
+// step. The test fails unless
+//
+//   - all runs leave the same bits in every buffer,
+//   - inputs do not change,
+//   - guard bytes do not change.
+func (h *Harness) Run(record func(*vk.CommandList) error) {
+	h.t.Helper()
 	CountCase()
-	for _, everywhere := range []bool{false, true} {
-		list, err := l.Dev.NewCommandList(vk.CommandListConfig{Name: l.t.Name(), BarrierEverywhere: everywhere})
+	for _, barriers := range []bool{false, true} {
+		list, err := h.Dev.NewCommandList(vk.CommandListConfig{Name: h.t.Name(), BarrierEverywhere: barriers})
 		if err != nil {
-			l.t.Fatal(err)
+			h.t.Fatal(err)
 		}
-		l.record(list, record, everywhere)
+		if barriers {
+			h.runList(list, record, 1, true)
+		} else {
+			h.runList(list, record, runs, false)
+		}
 		if err := list.Close(); err != nil {
-			l.t.Fatal(err)
+			h.t.Fatal(err)
 		}
 	}
 }
 
-func (l *Harness) record(list *vk.CommandList, record func(*vk.CommandList) error, again bool) {
-	l.t.Helper()
+// runList records a list and runs it count times. Each run is compared with the one before; the first one only with sameAsBefore.
+func (h *Harness) runList(list *vk.CommandList, record func(*vk.CommandList) error, count int, sameAsBefore bool) {
+	h.t.Helper()
 	if err := record(list); err != nil {
 		list.Close()
-		l.t.Fatal(err)
+		h.t.Fatal(err)
 	}
-	l.kernels = list.Kernels()
-	count := runs
-	if again {
-		count = 1
-	}
+	h.kernels = list.Kernels()
 	for run := range count {
-		l.reset()
-		if err := list.Run(context.TODO()); err != nil {
+		h.reset()
+		if err := list.Run(h.t.Context()); err != nil {
 			list.Close()
-			l.t.Fatal(err)
+			h.t.Fatal(err)
 		}
-		l.compare(run > 0 || again)
+		h.checkRun(run > 0 || sameAsBefore)
 	}
 }
 
-// reset gives every buffer its initial contents.
-func (l *Harness) reset() {
-	l.t.Helper()
-	var list []vk.Transfer
-	for _, p := range l.pieces {
-		list = append(list, vk.Transfer{Range: p.buffer.Range(), Data: p.initial})
+// reset uploads the initial contents of every buffer.
+func (h *Harness) reset() {
+	h.t.Helper()
+	var transfers []vk.Transfer
+	for _, b := range h.buffers {
+		transfers = append(transfers, vk.Transfer{Range: b.buffer.Range(), Data: b.initial})
 	}
-	if err := l.Dev.Upload(context.TODO(), list...); err != nil {
-		l.t.Fatal(err)
+	if err := h.Dev.Upload(h.t.Context(), transfers...); err != nil {
+		h.t.Fatal(err)
 	}
 }
 
-// compare downloads every buffer and checks it; with again, against the run before.
-func (l *Harness) compare(again bool) {
-	l.t.Helper()
-	var list []vk.Transfer
-	fresh := make([][]byte, len(l.pieces))
-	for i, p := range l.pieces {
-		fresh[i] = make([]byte, len(p.initial))
-		list = append(list, vk.Transfer{Range: p.buffer.Range(), Data: fresh[i]})
+// checkRun downloads and checks every buffer. With sameAsBefore the contents must equal those after the run before.
+func (h *Harness) checkRun(sameAsBefore bool) {
+	h.t.Helper()
+	var transfers []vk.Transfer
+	results := make([][]byte, len(h.buffers))
+	for i, b := range h.buffers {
+		results[i] = make([]byte, len(b.initial))
+		transfers = append(transfers, vk.Transfer{Range: b.buffer.Range(), Data: results[i]})
 	}
-	if err := l.Dev.Download(context.TODO(), list...); err != nil {
-		l.t.Fatal(err)
+	if err := h.Dev.Download(h.t.Context(), transfers...); err != nil {
+		h.t.Fatal(err)
 	}
-	for i, p := range l.pieces {
-		got, end := fresh[i], guardBytes+int(p.contents.Size())
-		if !bytes.Equal(got[:guardBytes], p.initial[:guardBytes]) || !bytes.Equal(got[end:], p.initial[end:]) {
-			l.t.Fatalf("%s: the kernel wrote outside of the buffer", p.name)
+	for i, b := range h.buffers {
+		result, end := results[i], guardBytes+int(b.data.Size())
+		if !bytes.Equal(result[:guardBytes], b.initial[:guardBytes]) || !bytes.Equal(result[end:], b.initial[end:]) {
+			h.t.Fatalf("%s: the kernel wrote out of bounds", b.name)
 		}
-		if !p.output && !bytes.Equal(got, p.initial) {
-			l.t.Fatalf("%s: the kernel changed an input", p.name)
+		if !b.output && !bytes.Equal(result, b.initial) {
+			h.t.Fatalf("%s: the kernel changed an input", b.name)
 		}
-		if again && !bytes.Equal(got, p.now) {
-			l.t.Fatalf("%s: another run gave other bits", p.name)
+		if sameAsBefore && !bytes.Equal(result, b.result) {
+			h.t.Fatalf("%s: two runs gave different bits", b.name)
 		}
-		p.now = got
+		b.result = result
 	}
 }
 
-// Dispatches names the kernels that the last Run recorded.
-func (l *Harness) Kernels() []string { return l.kernels }
+// Kernels returns the names of the kernels that the last Run recorded, in order.
+func (h *Harness) Kernels() []string { return h.kernels }
 
-func (l *Harness) contents(name string) []byte {
-	l.t.Helper()
-	p := l.byName[name]
-	if p == nil || p.now == nil {
-		l.t.Fatalf("gputest: there is no buffer %q, or nothing ran", name)
+func (h *Harness) result(name string) []byte {
+	h.t.Helper()
+	b := h.byName[name]
+	if b == nil || b.result == nil {
+		h.t.Fatalf("gputest: buffer %q does not exist or has no result: Run was not called", name)
 	}
-	return p.now[guardBytes : guardBytes+int(p.contents.Size())]
+	return b.result[guardBytes : guardBytes+int(b.data.Size())]
 }
 
-// Float32 is what the last Run left in a buffer.
-func (l *Harness) Float32(name string) []float32 {
-	l.t.Helper()
-	return numbers[float32](l.contents(name))
+// Float32 returns the contents of a buffer after the last run.
+func (h *Harness) Float32(name string) []float32 {
+	h.t.Helper()
+	return elements[float32](h.result(name))
 }
 
-// Int32 is what the last Run left in a buffer.
-func (l *Harness) Int32(name string) []int32 { l.t.Helper(); return numbers[int32](l.contents(name)) }
+// Int32 returns the contents of a buffer after the last run.
+func (h *Harness) Int32(name string) []int32 { h.t.Helper(); return elements[int32](h.result(name)) }
 
-// Uint32 is what the last Run left in a buffer.
-func (l *Harness) Uint32(name string) []uint32 {
-	l.t.Helper()
-	return numbers[uint32](l.contents(name))
-}
+// Uint32 returns the contents of a buffer after the last run.
+func (h *Harness) Uint32(name string) []uint32 { h.t.Helper(); return elements[uint32](h.result(name)) }
 
-// Uint16 is what the last Run left in a buffer.
-func (l *Harness) Uint16(name string) []uint16 {
-	l.t.Helper()
-	return numbers[uint16](l.contents(name))
-}
+// Uint16 returns the contents of a buffer after the last run.
+func (h *Harness) Uint16(name string) []uint16 { h.t.Helper(); return elements[uint16](h.result(name)) }
 
-// Uint8 is what the last Run left in a buffer.
-func (l *Harness) Uint8(name string) []uint8 { l.t.Helper(); return numbers[uint8](l.contents(name)) }
+// Uint8 returns the contents of a buffer after the last run.
+func (h *Harness) Uint8(name string) []uint8 { h.t.Helper(); return elements[uint8](h.result(name)) }
 
-func numbers[T float32 | int32 | uint32 | uint16 | uint8](data []byte) []T {
+// elements copies bytes to a slice of another type, which aligns them.
+func elements[T float32 | int32 | uint32 | uint16 | uint8](data []byte) []T {
 	out := make([]T, len(data)/len(vk.Bytes(make([]T, 1))))
 	copy(vk.Bytes(out), data)
 	return out
