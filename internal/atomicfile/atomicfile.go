@@ -1,7 +1,7 @@
-// Package atomicfile writes files whole or not at all.
+// Package atomicfile writes files atomically: a file is replaced as a whole or not at all.
 //
-// Of the public modules for this none syncs the directory, without which a rename may not outlast a power failure, and none follows
-// a symbolic link to the file that it stands for: what would be left to add is most of this package.
+// The public Go modules for this do not sync the directory, so a rename may be lost in a power failure, and they do not follow
+// symbolic links. Both would have to be added around such a module, so this package does without.
 package atomicfile
 
 import (
@@ -15,7 +15,7 @@ import (
 	"syscall"
 )
 
-// Write writes a file of parts, one after the other, as WriteFunc does.
+// Write writes the concatenation of parts to a file, as WriteFunc does.
 func Write(path string, parts ...[]byte) error {
 	return WriteFunc(path, func(w io.Writer) error {
 		for _, p := range parts {
@@ -27,30 +27,30 @@ func Write(path string, parts ...[]byte) error {
 	})
 }
 
-// WriteFunc writes a file at path, replacing one that is there, with what write writes, once, to w, which is not buffered.
+// WriteFunc writes a file at path and replaces an existing one. write is called once, with an unbuffered writer.
 //
-// The data goes to a temporary file in the same directory, which is synced and then renamed. When WriteFunc fails, or panics because write
-// does, the earlier file is there, whole, and the temporary one is removed; when the machine fails, the earlier file or the new one is
-// there. (One failure comes later: when the directory cannot be synced, the error says so and the new file is in place.)
+// The data goes to a temporary file in the same directory, which is synced and then renamed. If WriteFunc fails or write panics,
+// the earlier file is intact and the temporary file is removed. After a power failure path holds either the earlier file or the
+// new one. There is one exception: if syncing the directory fails, WriteFunc returns an error but the new file is in place.
 //
-// A replaced file's permissions are kept, a new one's are those of any file: the umask decides. If path is a symbolic link, the file it points
-// to is replaced. What is there and is no regular file stays, and is an error.
+// A replaced file keeps its permissions; a new file has those that the umask gives. If path is a symbolic link, the file that it
+// points to is replaced. Anything else than a regular file at path is an error and is left unchanged.
 func WriteFunc(path string, write func(w io.Writer) error) (err error) {
 	path, mode, err := target(path)
 	if err != nil {
 		return err
 	}
 	dir := filepath.Dir(path)
-	// Not os.CreateTemp, which lets only the owner read the file.
+	// os.CreateTemp is not used, because its files have mode 0600.
 	temporary := filepath.Join(dir, fmt.Sprintf(".colt5-%016x.tmp", rand.Uint64()))
 	file, err := os.OpenFile(temporary, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o666)
 	if err != nil {
 		return err
 	}
 	renamed := false
-	defer func() { // also when write panics
+	defer func() { // runs also if write panics
 		if !renamed {
-			file.Close() // fails when it was closed already
+			file.Close() // fails if already closed
 			err = errors.Join(err, os.Remove(temporary))
 		}
 	}()
@@ -75,14 +75,14 @@ func WriteFunc(path string, write func(w io.Writer) error) (err error) {
 	return syncDir(dir)
 }
 
-// target follows a symbolic link at path, and returns the permissions of the file that is there, or 0 for none.
+// target resolves a symbolic link at path. It returns the permissions of the existing file, 0 if there is none.
 func target(path string) (string, os.FileMode, error) {
 	stat, err := os.Lstat(path)
 	if err == nil && stat.Mode()&os.ModeSymlink != 0 {
 		if path, err = filepath.EvalSymlinks(path); err == nil {
 			stat, err = os.Lstat(path)
 		}
-		if err != nil { // a link to nothing: there is no telling where the file belongs
+		if err != nil { // a broken link: its target may not be a place for a file
 			return "", 0, err
 		}
 	}
@@ -98,7 +98,7 @@ func target(path string) (string, os.FileMode, error) {
 	return path, stat.Mode().Perm(), nil
 }
 
-// syncDir makes a rename last. Windows has no such call, and some file systems refuse it; then nothing is left to do.
+// syncDir makes a rename durable. Windows and some file systems do not support it, which is not an error.
 func syncDir(path string) error {
 	if runtime.GOOS == "windows" {
 		return nil
@@ -110,5 +110,5 @@ func syncDir(path string) error {
 	if err == nil || errors.Is(err, errors.ErrUnsupported) || errors.Is(err, syscall.EINVAL) {
 		return nil
 	}
-	return fmt.Errorf("the new file is in place, but may not outlast a power failure: %w", err)
+	return fmt.Errorf("the new file is in place, but may be lost in a power failure: %w", err)
 }

@@ -15,7 +15,7 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// assertFiles checks what is in a folder, so that no temporary file stays.
+// assertFiles checks the names of the files in a directory, to find temporary files left behind.
 func assertFiles(t *testing.T, dir string, want ...string) {
 	t.Helper()
 	entries, err := os.ReadDir(dir)
@@ -27,7 +27,7 @@ func assertFiles(t *testing.T, dir string, want ...string) {
 	assert.Equal(t, want, got)
 }
 
-func assertHolds(t *testing.T, path, want string) {
+func assertContent(t *testing.T, path, want string) {
 	t.Helper()
 	got, err := os.ReadFile(path)
 	require.NoError(t, err)
@@ -50,37 +50,37 @@ func TestWrite(t *testing.T) {
 			p = append(p, []byte(s))
 		}
 		require.NoError(t, Write(path, p...))
-		assertHolds(t, path, strings.ReplaceAll(parts, ",", ""))
+		assertContent(t, path, strings.ReplaceAll(parts, ",", ""))
 	}
 	require.NoError(t, Write(path))
-	assertHolds(t, path, "")
+	assertContent(t, path, "")
 	assertFiles(t, dir, "x")
 }
 
-// A name as long as file systems allow leaves no room for a temporary name made of it.
+// TestWriteLongName writes a file whose name has the maximum length, so a temporary name must not be derived from it.
 func TestWriteLongName(t *testing.T) {
 	dir, name := t.TempDir(), strings.Repeat("n", 255)
 	require.NoError(t, Write(filepath.Join(dir, name), []byte("x")))
 	assertFiles(t, dir, name)
 }
 
-// A path without a folder is one of the working folder.
-func TestWriteHere(t *testing.T) {
+// TestWriteRelative writes to a path without a directory.
+func TestWriteRelative(t *testing.T) {
 	dir := t.TempDir()
 	t.Chdir(dir)
-	require.NoError(t, Write("x", []byte("here")))
+	require.NoError(t, Write("x", []byte("data")))
 	assertFiles(t, dir, "x")
 }
 
-// TestWriteIsAtomic looks at the folder while the data is being written, and when the writer fails or panics.
+// TestWriteIsAtomic checks the directory during a write, after an error and after a panic.
 func TestWriteIsAtomic(t *testing.T) {
-	boom := errors.New("boom")
+	failure := errors.New("failure")
 	for _, c := range []struct {
 		name string
 		end  func() error
 	}{
-		{"fails", func() error { return boom }},
-		{"panics", func() error { panic(boom) }},
+		{"fails", func() error { return failure }},
+		{"panics", func() error { panic(failure) }},
 		{"succeeds", func() error { return nil }},
 	} {
 		t.Run(c.name, func(t *testing.T) {
@@ -97,28 +97,28 @@ func TestWriteIsAtomic(t *testing.T) {
 						_, err := w.Write(bytes.Repeat([]byte("new"), 1<<20))
 						require.NoError(t, err)
 						if entries, err := os.ReadDir(dir); assert.NoError(t, err) {
-							assert.Len(t, entries, len(files)+1, "the temporary file is in the same folder")
+							assert.Len(t, entries, len(files)+1, "the temporary file is in the same directory")
 						}
 						if old {
-							assertHolds(t, path, "old")
+							assertContent(t, path, "old")
 						}
 						return c.end()
 					})
 				}
 				switch c.name {
 				case "fails":
-					assert.ErrorIs(t, write(), boom)
+					assert.ErrorIs(t, write(), failure)
 				case "panics":
-					assert.PanicsWithError(t, "boom", func() { _ = write() })
+					assert.PanicsWithError(t, "failure", func() { _ = write() })
 				default:
 					require.NoError(t, write())
-					assertHolds(t, path, strings.Repeat("new", 1<<20))
+					assertContent(t, path, strings.Repeat("new", 1<<20))
 					assertFiles(t, dir, "x")
 					continue
 				}
 				assertFiles(t, dir, files...)
 				if old {
-					assertHolds(t, path, "old")
+					assertContent(t, path, "old")
 				}
 			}
 		})
@@ -126,15 +126,15 @@ func TestWriteIsAtomic(t *testing.T) {
 }
 
 func TestWriteTarget(t *testing.T) {
-	t.Run("folder missing", func(t *testing.T) {
+	t.Run("directory does not exist", func(t *testing.T) {
 		assert.ErrorIs(t, Write(filepath.Join(t.TempDir(), "no", "x"), nil), os.ErrNotExist)
 	})
-	t.Run("a file is its folder", func(t *testing.T) {
+	t.Run("parent is a file", func(t *testing.T) {
 		path := filepath.Join(t.TempDir(), "x")
 		require.NoError(t, os.WriteFile(path, nil, 0o600))
 		assert.ErrorContains(t, Write(filepath.Join(path, "y"), nil), path)
 	})
-	t.Run("folder", func(t *testing.T) {
+	t.Run("path is a directory", func(t *testing.T) {
 		dir := t.TempDir()
 		assert.ErrorContains(t, Write(dir, nil), dir+": mode is drwxr-xr-x, want a regular file or none")
 		assertFiles(t, dir)
@@ -153,7 +153,7 @@ func TestWriteTarget(t *testing.T) {
 		fresh, ordinary := filepath.Join(dir, "fresh"), filepath.Join(dir, "ordinary")
 		require.NoError(t, os.WriteFile(ordinary, nil, 0o666))
 		require.NoError(t, Write(fresh, []byte("1")))
-		assert.Equal(t, mode(t, ordinary), mode(t, fresh), "a new file is as open as any")
+		assert.Equal(t, mode(t, ordinary), mode(t, fresh), "a new file has the permissions of the umask")
 		for _, perm := range []os.FileMode{0o640, 0o600, 0o666, 0o444} {
 			require.NoError(t, os.Chmod(fresh, perm))
 			require.NoError(t, Write(fresh, []byte("2")))
@@ -166,7 +166,7 @@ func TestWriteTarget(t *testing.T) {
 		real, middle, link := filepath.Join(dir, "real", "x"), filepath.Join(dir, "middle"), filepath.Join(dir, "link")
 		require.NoError(t, os.Symlink(real, middle))
 		require.NoError(t, os.Symlink("middle", link)) // relative, and to a link
-		assert.ErrorIs(t, Write(link, nil), os.ErrNotExist, "a link to nothing")
+		assert.ErrorIs(t, Write(link, nil), os.ErrNotExist, "a broken link")
 		require.NoError(t, os.WriteFile(real, nil, 0o600))
 		require.NoError(t, Write(link, []byte("new")))
 		for _, l := range []string{middle, link} {
@@ -174,7 +174,7 @@ func TestWriteTarget(t *testing.T) {
 			require.NoError(t, err)
 			assert.NotZero(t, stat.Mode()&os.ModeSymlink, l)
 		}
-		assertHolds(t, real, "new")
+		assertContent(t, real, "new")
 		assertFiles(t, filepath.Join(dir, "real"), "x")
 	})
 	t.Run("reader of the replaced file", func(t *testing.T) {
@@ -190,8 +190,8 @@ func TestWriteTarget(t *testing.T) {
 	})
 }
 
-// TestWriteTogether lets many write one path: whoever comes last wins, and no mixture is ever seen.
-func TestWriteTogether(t *testing.T) {
+// TestWriteConcurrently writes one path from several goroutines. The result must be one of the files, complete.
+func TestWriteConcurrently(t *testing.T) {
 	dir := t.TempDir()
 	path := filepath.Join(dir, "x")
 	var wait sync.WaitGroup
@@ -212,10 +212,10 @@ func TestWriteTogether(t *testing.T) {
 	assert.Equal(t, bytes.Repeat(got[:1], 1002), got)
 }
 
-// Without a folder there is nothing to sync: what came before the failure stays, and the error says so.
+// TestSyncDir checks the error when the directory cannot be synced.
 func TestSyncDir(t *testing.T) {
 	require.NoError(t, syncDir(t.TempDir()))
 	if runtime.GOOS != "windows" {
-		assert.ErrorContains(t, syncDir(filepath.Join(t.TempDir(), "no")), "the new file is in place, but may not outlast a power failure")
+		assert.ErrorContains(t, syncDir(filepath.Join(t.TempDir(), "no")), "the new file is in place, but may be lost in a power failure")
 	}
 }

@@ -6,7 +6,7 @@ import (
 	"strings"
 )
 
-// Bounds of results that pass 16-bit matrices; there, routed tokens may differ as well. See [Case.OutputBound].
+// Error bounds of modules whose matrix products have 16-bit operands. See [Case.OutputBound].
 const (
 	OutputBound16Bit = 2e-2
 	GradBound16Bit   = 5e-2
@@ -15,11 +15,11 @@ const (
 const (
 	outputBound, scoreBound   = 2e-5, 1e-4
 	gradBound, routeGradBound = 2e-4, 2e-3
-	sharp                     = 0.1 // from this eps down, rounding is amplified: by up to 1 / eps
+	smallEps                  = 0.1 // coordinate descent amplifies rounding errors by up to 1 / eps; at most this eps: wider bounds
 )
 
-// readRule reads what the bounds hang on.
-func (c *Case) readRule() error {
+// readBoundRule reads the part of the config that decides the error bounds.
+func (c *Case) readBoundRule() error {
 	type options struct {
 		Eps             *float64 `json:"eps"`
 		StraightThrough *bool    `json:"straight_through"`
@@ -32,26 +32,26 @@ func (c *Case) readRule() error {
 	if err := json.Unmarshal(c.Config, &config); err != nil {
 		return fmt.Errorf("metadata config: %w", err)
 	}
-	c.eps, c.hard = 0.03, true
+	c.eps, c.straightThrough = 0.03, true
 	if c.Module == "ConditionalRoutedViT" {
 		c.eps = 1
 	}
-	c.stack = c.Module == "ConditionalRoutedViT" || c.Module == "ConditionalRoutedTransformerBlock"
+	c.nestedRouters = c.Module == "ConditionalRoutedViT" || c.Module == "ConditionalRoutedTransformerBlock"
 	for _, eps := range []*float64{config.Eps, config.RouterKwargs.Eps} {
 		if eps != nil {
 			c.eps = *eps
 		}
 	}
-	for _, hard := range []*bool{config.StraightThrough, config.RouterStraightThrough, config.RouterKwargs.StraightThrough} {
-		if hard != nil {
-			c.hard = *hard
+	for _, straight := range []*bool{config.StraightThrough, config.RouterStraightThrough, config.RouterKwargs.StraightThrough} {
+		if straight != nil {
+			c.straightThrough = *straight
 		}
 	}
 	return nil
 }
 
-// Halve makes it a case of a module whose products have a precision of 16 bits, float16 or bfloat16: the config says so, and the bounds of outputs are
-// those of such products.
+// SetPrecision sets the precision of the module's matrix products in Config, "f16" or "bf16", and selects the error bounds of
+// 16-bit operands.
 func (c *Case) SetPrecision(precision string) error {
 	config := map[string]json.RawMessage{}
 	if err := json.Unmarshal(c.Config, &config); err != nil {
@@ -60,29 +60,29 @@ func (c *Case) SetPrecision(precision string) error {
 	config["precision"] = fmt.Appendf(nil, "%q", precision)
 	var err error
 	c.Config, err = json.Marshal(config)
-	c.half = true
+	c.use16Bit = true
 	return err
 }
 
-// Behind says whether a router may stand behind a product of 16 bits, and so decide otherwise than the case says: of such a case only
-// outputs can be compared.
-func (c *Case) RoutingMayDiffer() bool { return c.half && c.stack }
+// RoutingMayDiffer reports whether a router's input comes from a product with 16-bit operands. Rounding may then change which
+// tokens it selects, so only outputs can be compared.
+func (c *Case) RoutingMayDiffer() bool { return c.use16Bit && c.nestedRouters }
 
-// sharpDescent says whether the case runs a coordinate descent with a small eps.
-func (c *Case) sharpDescent() bool {
-	return c.eps <= sharp && (c.alone() || len(c.Routes) > 0)
+// amplifiesRounding reports whether the case runs a coordinate descent with a small eps.
+func (c *Case) amplifiesRounding() bool {
+	return c.eps <= smallEps && (c.isDescent() || len(c.Routes) > 0)
 }
 
-// alone says whether the module is a coordinate descent and hardly more.
-func (c *Case) alone() bool { return c.Module == "CoordinateDescent" || c.Module == "TopK" }
+// isDescent reports whether the module is a coordinate descent without a router around it.
+func (c *Case) isDescent() bool { return c.Module == "CoordinateDescent" || c.Module == "TopK" }
 
-// OutputBound is the most that a float32 result may differ from Outputs[name]: the largest difference by max(1, the largest
+// OutputBound returns the error bound of Outputs[name]: the largest absolute difference, divided by max(1, the largest absolute
 // expected value).
 func (c *Case) OutputBound(name string) float64 {
-	if c.half {
+	if c.use16Bit {
 		return OutputBound16Bit
 	}
-	soft := !c.hard
+	soft := !c.straightThrough
 	switch c.Module {
 	case "CoordinateDescent":
 		soft = true
@@ -95,25 +95,26 @@ func (c *Case) OutputBound(name string) float64 {
 	return outputBound
 }
 
-// ScoreBound is OutputBound for the soft scores of Routes; their indices have to be the same.
+// ScoreBound returns the error bound of the soft scores of Routes. Their indices must be equal.
 func (c *Case) ScoreBound() float64 {
-	if c.sharpDescent() {
+	if c.amplifiesRounding() {
 		return scoreBound
 	}
 	return outputBound
 }
 
-// InputGradBound is OutputBound for InputGrads.
+// InputGradBound returns the error bound of InputGrads.
 func (c *Case) InputGradBound() float64 {
-	if c.sharpDescent() {
+	if c.amplifiesRounding() {
 		return routeGradBound
 	}
 	return gradBound
 }
 
-// WeightGradBound is OutputBound for WeightGrads[name]: only the gradients of what lies before a router pass it.
+// WeightGradBound returns the error bound of WeightGrads[name]. It is wider for weights in front of a router, because their
+// gradients pass through its coordinate descent.
 func (c *Case) WeightGradBound(name string) float64 {
-	if c.stack || strings.Contains(name, "routing_token") {
+	if c.nestedRouters || strings.Contains(name, "routing_token") {
 		return c.InputGradBound()
 	}
 	return gradBound

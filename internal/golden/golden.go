@@ -1,5 +1,5 @@
-// Package golden reads the golden cases in testdata/golden: inputs, weights, and the outputs, gradients and routing that
-// belong to them, computed once in float64. Their format is in testdata/golden/README.md.
+// Package golden reads the golden cases in testdata/golden: inputs and weights with the expected outputs, gradients and routing,
+// computed in float64 by PyTorch. Their format is in testdata/golden/README.md.
 //
 //	paths, err := golden.Cases("testdata/golden")
 //	for _, path := range paths {
@@ -9,8 +9,7 @@
 //		err = worst.Within(c.OutputBound("y"))
 //	}
 //
-// A case that does not fit the format is an error that names the file and the tensor: a case read wrongly would prove
-// nothing.
+// Load validates a case completely, because a test with wrongly read data proves nothing. Errors name the file and the tensor.
 package golden
 
 import (
@@ -26,29 +25,31 @@ import (
 	"github.com/colt5-vulkan/colt5/internal/safetensors"
 )
 
-// Case is one golden case.
+// Case is one golden case: a call of a module with its expected results.
 type Case struct {
-	Path, Name string // the file, and its base name without the extension
-	Module     string // class, e.g. CoordinateDescentRouter
+	Path   string
+	Name   string // base name of Path without the extension
+	Module string // class name, e.g. CoordinateDescentRouter
 
-	Config json.RawMessage // a JSON object: constructor arguments; see DecodeConfig
-	Call   json.RawMessage // a JSON object: call arguments
+	Config json.RawMessage // JSON object of constructor arguments; see DecodeConfig
+	Call   json.RawMessage // JSON object of call arguments; see DecodeCall
 
 	Inputs  map[string]Tensor // x, mask (U8), context, ...
-	Weights map[string]Tensor // by state-dict name
+	Weights map[string]Tensor // by PyTorch state-dict name
 	Outputs map[string]Tensor // y; or values, indices (I32), coor_descent_values, gates
-	// Upstream holds the gradients of Outputs, by the same names. InputGrads and WeightGrads are what follows from them.
+	// Upstream holds the gradients of the loss with respect to Outputs; InputGrads and WeightGrads those with respect to Inputs
+	// and Weights. The names are those of the differentiated tensors.
 	Upstream, InputGrads, WeightGrads map[string]Tensor
 
-	Routes map[string]Route // by router; a lone one has the empty name; none where nothing is routed
+	Routes map[string]Route // by router name, "" for a case of a router alone; empty if nothing is routed
 
-	eps   float64 // the last one of the case's descents
-	hard  bool    // straight-through: soft scores do not reach the outputs
-	stack bool    // a router behind another
-	half  bool    // see Halve
+	eps             float64 // final eps of the coordinate descents
+	straightThrough bool    // soft scores do not reach the outputs
+	nestedRouters   bool    // the input of one router depends on the output of another
+	use16Bit        bool    // matrix products have 16-bit operands; see SetPrecision
 }
 
-// Tensor is an array in row-major order. Only the slice of its DType is set.
+// Tensor is a row-major array. Only the slice of its DType is set.
 type Tensor struct {
 	DType safetensors.DType // F32, I32 or U8
 	Shape []int
@@ -66,14 +67,14 @@ func (t Tensor) Float64s() []float64 {
 	return list
 }
 
-// Route is what a router chose. The index of an empty slot (score 0) is arbitrary.
+// Route is the result of a router. The index of an empty slot (score 0) is arbitrary.
 type Route struct {
 	Indices, Scores   Tensor // [B, K] or [B, R, K]
-	Logits, ScoresAll Tensor // [rows, n], a row for each batch item, block and route; ScoresAll is 0 at masked places
+	Logits, ScoresAll Tensor // [rows, n], one row per batch item, block and route; ScoresAll is 0 for masked tokens
 }
 
-// Cases returns the files of the cases that paths name: files as they are, directories as the *.safetensors in them.
-// They come sorted within each path. A path without a case is an error.
+// Cases returns the files of golden cases. Each path is a file or a directory; a directory stands for its *.safetensors files in
+// sorted order. A directory without any is an error.
 func Cases(paths ...string) ([]string, error) {
 	var list []string
 	for _, path := range paths {
@@ -96,7 +97,7 @@ func Cases(paths ...string) ([]string, error) {
 			}
 		}
 		if len(list) == before {
-			return nil, fmt.Errorf("golden: %s holds no *%s", path, extension)
+			return nil, fmt.Errorf("golden: %s holds no *%s files", path, extension)
 		}
 	}
 	return list, nil
@@ -137,11 +138,11 @@ func (c *Case) read(f *safetensors.File) error {
 	return c.check()
 }
 
-// DecodeConfig reads Config into the struct that v points to. A constructor argument that v has no field for is an error,
-// so that none goes unnoticed; only flash_attn, which chooses an implementation, is left out.
+// DecodeConfig decodes Config into the struct that v points to. A constructor argument without a field in v is an error, so that
+// no argument is ignored silently. flash_attn is dropped, because it selects an implementation and does not change results.
 func (c *Case) DecodeConfig(v any) error { return c.decode("config", c.Config, v) }
 
-// DecodeCall is DecodeConfig for Call.
+// DecodeCall decodes Call as DecodeConfig decodes Config.
 func (c *Case) DecodeCall(v any) error { return c.decode("call", c.Call, v) }
 
 func (c *Case) decode(what string, text json.RawMessage, v any) error {
@@ -178,10 +179,10 @@ func (c *Case) readMetadata(m map[string]string) error {
 			return fmt.Errorf("metadata %s is %q, want a JSON object", key, m[key])
 		}
 	}
-	return c.readRule()
+	return c.readBoundRule()
 }
 
-// add files a tensor by its name.
+// add stores a tensor in the map that its name selects.
 func (c *Case) add(name string, t Tensor) error {
 	want := safetensors.F32
 	group, rest, _ := strings.Cut(name, ".")
@@ -209,10 +210,10 @@ func (c *Case) add(name string, t Tensor) error {
 		return c.addRoute(name, rest, t)
 	}
 	if into == nil || rest == "" {
-		return fmt.Errorf("tensor %q has no known name", name)
+		return fmt.Errorf("tensor %q: unknown name", name)
 	}
 	if _, twice := into[rest]; twice {
-		return fmt.Errorf("tensor %q is there under two names", name)
+		return fmt.Errorf("tensor %q is a duplicate under another name", name)
 	}
 	into[rest] = t
 	return expect(name, t, want)
@@ -221,7 +222,7 @@ func (c *Case) add(name string, t Tensor) error {
 func (c *Case) addRoute(name, rest string, t Tensor) error {
 	at := strings.LastIndexByte(rest, '.')
 	if at < 0 {
-		return fmt.Errorf("tensor %q has no known name", name)
+		return fmt.Errorf("tensor %q: unknown name", name)
 	}
 	r := c.Routes[rest[:at]]
 	want := safetensors.F32
@@ -235,7 +236,7 @@ func (c *Case) addRoute(name, rest string, t Tensor) error {
 	case "scores_all":
 		r.ScoresAll = t
 	default:
-		return fmt.Errorf("tensor %q has no known name", name)
+		return fmt.Errorf("tensor %q: unknown name", name)
 	}
 	c.Routes[rest[:at]] = r
 	return expect(name, t, want)
@@ -248,18 +249,22 @@ func expect(name string, t Tensor, want safetensors.DType) error {
 	return nil
 }
 
-// check compares the tensors with each other.
+// check validates the shapes of related tensors.
 func (c *Case) check() error {
 	if len(c.Inputs) == 0 || len(c.Outputs) == 0 {
 		return fmt.Errorf("%d inputs and %d outputs, want at least one each", len(c.Inputs), len(c.Outputs))
 	}
 	for _, pair := range []struct {
-		what         string
-		grads, given map[string]Tensor
+		prefix        string
+		grads, values map[string]Tensor
 	}{{"grad.in", c.InputGrads, c.Inputs}, {"grad.param", c.WeightGrads, c.Weights}, {"grad.out", c.Upstream, c.Outputs}} {
 		for name, g := range pair.grads {
-			if t, ok := pair.given[name]; !ok || !slices.Equal(g.Shape, t.Shape) {
-				return fmt.Errorf("tensor %s.%s has shape %v, but what it belongs to has %v", pair.what, name, g.Shape, t.Shape)
+			t, ok := pair.values[name]
+			if !ok {
+				return fmt.Errorf("tensor %s.%s is the gradient of a missing tensor", pair.prefix, name)
+			}
+			if !slices.Equal(g.Shape, t.Shape) {
+				return fmt.Errorf("tensor %s.%s has shape %v, want %v", pair.prefix, name, g.Shape, t.Shape)
 			}
 		}
 	}
@@ -287,14 +292,14 @@ func readTensor(f *safetensors.File, name string) (Tensor, error) {
 	case safetensors.F32:
 		t.F32, err = f.ReadFloat32(name)
 		if slices.ContainsFunc(t.F32, func(v float32) bool { return v-v != 0 }) {
-			err = fmt.Errorf("tensor %q holds a NaN or an infinity", name)
+			err = fmt.Errorf("tensor %q has a NaN or an infinity", name)
 		}
 	case safetensors.I32:
 		t.I32, err = f.ReadInt32(name)
 	case safetensors.U8:
 		t.U8, err = f.ReadUint8(name)
 		if slices.ContainsFunc(t.U8, func(v uint8) bool { return v > 1 }) {
-			err = fmt.Errorf("mask %q holds more than 0 and 1", name)
+			err = fmt.Errorf("mask %q has values other than 0 and 1", name)
 		}
 	default:
 		err = fmt.Errorf("tensor %q is %s, want F32, I32 or U8", name, info.DType)

@@ -74,7 +74,7 @@ func TestCases(t *testing.T) {
 	_, err = Cases(filepath.Join(dir, "none"))
 	assert.ErrorIs(t, err, os.ErrNotExist)
 	_, err = Cases(t.TempDir())
-	assert.ErrorContains(t, err, "holds no *.safetensors")
+	assert.ErrorContains(t, err, "holds no *.safetensors files")
 	_, err = Load(alone)
 	assert.ErrorContains(t, err, "golden: safetensors:")
 }
@@ -100,7 +100,7 @@ func TestBounds(t *testing.T) {
 		{"ConditionalRoutedViT", `{}`, "y", routed, [3]float64{2e-5, 2e-4, 2e-4}},
 	} {
 		k := Case{Module: c.module, Config: []byte(c.config), Routes: c.routes}
-		require.NoError(t, k.readRule())
+		require.NoError(t, k.readBoundRule())
 		assert.Equal(t, c.want, [3]float64{k.OutputBound(c.output), k.InputGradBound(), k.WeightGradBound("heavy_ff.1.weight")}, c)
 		assert.Equal(t, k.InputGradBound(), k.WeightGradBound("router.routing_token"), c)
 	}
@@ -137,27 +137,27 @@ func TestMalformed(t *testing.T) {
 		{"good", good, with(append(route, f32("param.w", 2), f32("grad.param.w", 2), f32("grad.out", 1, 2, 4))...), ""},
 		{"no metadata", nil, base, "metadata has no module"},
 		{"no call", meta("M", "{}", ""), base, "metadata has no call"},
-		{"more metadata", more, base, "metadata has 4 entries"},
-		{"config a list", meta("M", "[]", "{}"), base, `metadata config is "[]", want a JSON object`},
-		{"call null", meta("M", "{}", "null"), base, `metadata call is "null"`},
-		{"eps a string", meta("M", `{"eps": "1"}`, "{}"), base, "metadata config: "},
+		{"unknown metadata", more, base, "metadata has 4 entries"},
+		{"config is a list", meta("M", "[]", "{}"), base, `metadata config is "[]", want a JSON object`},
+		{"call is null", meta("M", "{}", "null"), base, `metadata call is "null"`},
+		{"eps is a string", meta("M", `{"eps": "1"}`, "{}"), base, "metadata config: "},
 		{"no inputs", good, base[1:2], "0 inputs and 1 outputs"},
 		{"no outputs", good, base[:1], "1 inputs and 0 outputs"},
-		{"unknown group", good, with(f32("other.x", 1)), `"other.x" has no known name`},
-		{"unknown gradient", good, with(f32("grad.other.x", 1)), `"grad.other.x" has no known name`},
-		{"no name", good, with(f32("in.", 1)), `"in." has no known name`},
-		{"unknown route", good, with(f32("route.r.other", 1)), `"route.r.other" has no known name`},
-		{"route of nothing", good, with(f32("route.r", 1)), `"route.r" has no known name`},
-		{"twice", good, with(f32("grad.out", 1, 2, 4), f32("grad.out.y", 1, 2, 4)), "under two names"},
+		{"unknown group", good, with(f32("other.x", 1)), `"other.x": unknown name`},
+		{"unknown gradient", good, with(f32("grad.other.x", 1)), `"grad.other.x": unknown name`},
+		{"no name", good, with(f32("in.", 1)), `"in.": unknown name`},
+		{"unknown route", good, with(f32("route.r.other", 1)), `"route.r.other": unknown name`},
+		{"route without a field", good, with(f32("route.r", 1)), `"route.r": unknown name`},
+		{"duplicate", good, with(f32("grad.out", 1, 2, 4), f32("grad.out.y", 1, 2, 4)), "is a duplicate"},
 		{"float mask", good, []safetensors.Tensor{base[0], base[1], f32("in.mask", 1, 2)}, `"in.mask" is F32, want U8`},
-		{"mask of 2", good, []safetensors.Tensor{base[0], base[1], mask(2)}, "more than 0 and 1"},
+		{"mask of 2", good, []safetensors.Tensor{base[0], base[1], mask(2)}, "has values other than 0 and 1"},
 		{"float indices", good, with(f32("out.indices", 1)), `"out.indices" is F32, want I32`},
 		{"float route indices", good, with(f32("route.r.indices", 1)), `"route.r.indices" is F32, want I32`},
-		{"half", good, with(half), `"in.h" is F16, want F32, I32 or U8`},
-		{"nan", good, with(nan), `"in.n" holds a NaN`},
+		{"float16", good, with(half), `"in.h" is F16, want F32, I32 or U8`},
+		{"nan", good, with(nan), `"in.n" has a NaN`},
 		{"empty", good, with(f32("in.e", 0, 3)), `"in.e" is empty`},
-		{"gradient of nothing", good, with(f32("grad.param.w", 1)), "grad.param.w has shape [1], but"},
-		{"gradient's shape", good, with(f32("grad.in.x", 1, 2, 3)), "grad.in.x has shape [1 2 3], but what it belongs to has [1 2 4]"},
+		{"gradient of a missing tensor", good, with(f32("grad.param.w", 1)), "grad.param.w is the gradient of a missing tensor"},
+		{"gradient with another shape", good, with(f32("grad.in.x", 1, 2, 3)), "grad.in.x has shape [1 2 3], want [1 2 4]"},
 		{"route without scores", good, with(route[0], route[2], route[3]), `route "r": indices [1 2] and scores []`},
 		{"route without logits", good, with(route[0], route[1], route[3]), `route "r": logits []`},
 		{"negative index", good, with(i32("route.r.indices", -1, 1, 2), route[1], route[2], route[3]), "negative index"},

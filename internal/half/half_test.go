@@ -8,7 +8,7 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// TestRoundTrip widens every number of 16 bits and narrows it again.
+// TestRoundTrip converts every 16-bit value to float32 and back.
 func TestRoundTrip(t *testing.T) {
 	for i := range 1 << 16 {
 		h := uint16(i)
@@ -27,12 +27,12 @@ func TestRoundTrip(t *testing.T) {
 
 func isNaN(f float32) bool { return f != f }
 
-// TestNearest narrows random numbers and looks for a nearer neighbour, or one as near that is even.
+// TestNearest converts random values. Neither neighbour of a result may be nearer, or as near and even.
 func TestNearest(t *testing.T) {
 	r := rand.New(rand.NewPCG(1, 2))
 	for range 200000 {
 		f := math.Float32frombits(r.Uint32())
-		if r.IntN(2) == 0 { // F16's own range
+		if r.IntN(2) == 0 { // the range of F16
 			f = float32((r.Float64()*2 - 1) * math.Pow(2, float64(r.IntN(44)-27)))
 		}
 		if isNaN(f) {
@@ -49,7 +49,7 @@ func TestNearest(t *testing.T) {
 	require.Equal(t, uint16(0xff80), ToBF16(float32(math.Inf(-1))))
 }
 
-// nearest checks a narrowing; beyond is what infinity counts as.
+// nearest checks one conversion. beyond is the value that infinity has in the comparison: the next power of two out of range.
 func nearest(t *testing.T, f float32, to func(float32) uint16, from func(uint16) float32, beyond float64) {
 	t.Helper()
 	value := func(h uint16) float64 {
@@ -72,7 +72,7 @@ func nearest(t *testing.T, f float32, to func(float32) uint16, from func(uint16)
 	}
 }
 
-// TestF16 compares all 65,536 values with the definition in float64.
+// TestF16 compares all 65,536 values with the definition, computed in float64.
 func TestF16(t *testing.T) {
 	for h := range 1 << 16 {
 		sign := 1.0

@@ -2,10 +2,10 @@ package safetensors
 
 import "strings"
 
-// DType is the type of a tensor's elements, spelled as in the file.
+// DType is the element type of a tensor, spelled as in the file.
 type DType string
 
-// The element types of the format that fill whole bytes.
+// The element types of the format whose size is a multiple of a byte.
 const (
 	Bool       DType = "BOOL" // one byte, 0 or 1
 	U8         DType = "U8"
@@ -18,7 +18,7 @@ const (
 	I16        DType = "I16"
 	U16        DType = "U16"
 	F16        DType = "F16"  // IEEE 754 binary16
-	BF16       DType = "BF16" // the upper half of a binary32
+	BF16       DType = "BF16" // bfloat16: the upper 16 bits of a binary32
 	I32        DType = "I32"
 	U32        DType = "U32"
 	F32        DType = "F32"
@@ -28,8 +28,8 @@ const (
 	U64        DType = "U64"
 )
 
-// dtypes lists the known element types with their bytes. The order is that of the reference implementation, which writes
-// tensors of later types first, so that every tensor is aligned to its element.
+// dtypes lists the known element types and their sizes in bytes, in the order of the reference implementation. Tensors of
+// later types are written first, so that every tensor is aligned to its element size.
 var dtypes = []struct {
 	dtype DType
 	size  int64
@@ -38,7 +38,7 @@ var dtypes = []struct {
 	{I16, 2}, {U16, 2}, {F16, 2}, {BF16, 2}, {I32, 4}, {U32, 4}, {F32, 4}, {C64, 8}, {F64, 8}, {I64, 8}, {U64, 8},
 }
 
-// Size returns the bytes of one element, 0 for a DType that this package does not know.
+// Size returns the size of one element in bytes, 0 for an unknown DType.
 func (d DType) Size() int64 {
 	if i := d.order(); i >= 0 {
 		return dtypes[i].size
@@ -46,7 +46,7 @@ func (d DType) Size() int64 {
 	return 0
 }
 
-// order returns the place in dtypes, -1 for an unknown DType.
+// order returns the index in dtypes, -1 for an unknown DType.
 func (d DType) order() int {
 	for i := range dtypes {
 		if dtypes[i].dtype == d {
@@ -56,7 +56,7 @@ func (d DType) order() int {
 	return -1
 }
 
-// knownDTypes lists them for an error.
+// knownDTypes lists the known types for an error message.
 func knownDTypes() string {
 	names := make([]string, len(dtypes))
 	for i := range dtypes {

@@ -18,27 +18,26 @@ type Info struct {
 	DType DType
 	Shape []int64 // empty for a scalar; a dimension may be 0
 
-	begin, end int64 // in the data, which starts after the header
+	begin, end int64 // byte offsets from the start of the data
 }
 
-// Size returns the bytes of the tensor's data.
+// Size returns the size of the tensor's data in bytes.
 func (i Info) Size() int64 { return i.end - i.begin }
 
-// File is an open safetensors file. Its methods may be called from several goroutines, if the io.ReaderAt allows that
-// (an *os.File does).
+// File is an open safetensors file. Its methods are safe for concurrent use if the io.ReaderAt is, as an *os.File is.
 type File struct {
-	name     string // for errors; empty when there is none
+	name     string // for errors; empty if opened by NewReader
 	r        io.ReaderAt
 	closer   io.Closer // nil when the caller owns r
-	data     int64     // where the data starts
-	tensors  []Info    // in the order of their data
+	data     int64     // file offset of the data
+	tensors  []Info    // sorted by offset
 	index    map[string]int
 	metadata map[string]string
 }
 
-// Open opens and checks the file at path. Only its header is read. The caller calls Close.
+// Open opens and validates the file at path. It reads the header only. The caller must call Close.
 func Open(path string) (*File, error) {
-	// Before opening: to open a named pipe would wait for a writer.
+	// Checked before os.Open, because opening a named pipe blocks until it has a writer.
 	if stat, err := os.Stat(path); err != nil {
 		return nil, fmt.Errorf("safetensors: %w", err)
 	} else if !stat.Mode().IsRegular() {
@@ -59,7 +58,7 @@ func Open(path string) (*File, error) {
 	return f, nil
 }
 
-// NewReader checks and reads a file of size bytes through r, which must stay usable as long as the File is in use.
+// NewReader validates and reads a file of size bytes through r, which must remain valid while the File is in use.
 func NewReader(r io.ReaderAt, size int64) (*File, error) {
 	f := &File{r: r}
 	if err := f.open(size); err != nil {
@@ -70,7 +69,7 @@ func NewReader(r io.ReaderAt, size int64) (*File, error) {
 
 func (f *File) open(size int64) error {
 	if size < lengthSize {
-		return fmt.Errorf("file has %d bytes, want at least the %d of the header length", size, lengthSize)
+		return fmt.Errorf("file has %d bytes, want at least %d for the header length", size, lengthSize)
 	}
 	var length [lengthSize]byte
 	if err := f.readAt(length[:], 0); err != nil {
@@ -81,7 +80,7 @@ func (f *File) open(size int64) error {
 		return fmt.Errorf("header length is %d, want at most %d", n, maxHeader)
 	}
 	if n > uint64(size-lengthSize) {
-		return fmt.Errorf("header length is %d, but only %d bytes follow", n, size-lengthSize)
+		return fmt.Errorf("header length is %d, but the file has only %d bytes after it", n, size-lengthSize)
 	}
 	raw := make([]byte, n)
 	if err := f.readAt(raw, lengthSize); err != nil {
@@ -100,7 +99,7 @@ func (f *File) open(size int64) error {
 	return nil
 }
 
-// Close closes the file that Open opened; of NewReader's reader the caller takes care. It may be called again, and on nil.
+// Close closes the file that Open opened. It does not close the reader given to NewReader. It is idempotent and nil-safe.
 func (f *File) Close() error {
 	if f == nil || f.closer == nil {
 		return nil
@@ -111,7 +110,7 @@ func (f *File) Close() error {
 	return nil
 }
 
-// Names returns the names of the tensors in the order of their data, the fastest order to read them in.
+// Names returns the names of the tensors sorted by offset, which is the fastest order to read them.
 func (f *File) Names() []string {
 	names := make([]string, len(f.tensors))
 	for i, t := range f.tensors {
@@ -120,11 +119,10 @@ func (f *File) Names() []string {
 	return names
 }
 
-// Metadata returns the free strings of the header. The map is the File's own: do not change it. It is nil when the
-// file has none.
+// Metadata returns the "__metadata__" map of the header, nil if there is none. The caller must not modify it.
 func (f *File) Metadata() map[string]string { return f.metadata }
 
-// Info returns the description of a tensor, and whether the file has it.
+// Info returns the description of a tensor, and false if the file has no tensor of that name.
 func (f *File) Info(name string) (Info, bool) {
 	i, ok := f.index[name]
 	if !ok {
@@ -135,7 +133,7 @@ func (f *File) Info(name string) (Info, bool) {
 	return info, true
 }
 
-// ReadInto reads the data of a tensor, as it is in the file, into dst, whose length must be the tensor's Size.
+// ReadInto reads the raw data of a tensor into dst, whose length must be the tensor's Size.
 func (f *File) ReadInto(name string, dst []byte) error {
 	info, err := f.find(name)
 	if err != nil {
@@ -148,8 +146,7 @@ func (f *File) ReadInto(name string, dst []byte) error {
 	return f.readTensor(info, 0, dst)
 }
 
-// Reader returns a reader of a tensor's data as it is in the file, which has the tensor's Size. Readers are independent
-// of each other.
+// Reader returns a reader of the raw data of a tensor. Readers are independent of each other.
 func (f *File) Reader(name string) (*io.SectionReader, error) {
 	info, err := f.find(name)
 	if err != nil {
@@ -158,7 +155,7 @@ func (f *File) Reader(name string) (*io.SectionReader, error) {
 	return io.NewSectionReader(f.r, f.data+info.begin, info.Size()), nil
 }
 
-// ReadFloat32 reads a tensor of F32, F16 or BF16 as float32 in row-major order. Another dtype is an error.
+// ReadFloat32 reads an F32, F16 or BF16 tensor as float32 in row-major order. Another dtype is an error.
 func (f *File) ReadFloat32(name string) ([]float32, error) {
 	info, err := f.find(name)
 	if err != nil {
@@ -175,7 +172,7 @@ func (f *File) ReadFloat32(name string) ([]float32, error) {
 	return nil, f.wrongType(info, "F32, F16 or BF16")
 }
 
-// ReadInt32 reads a tensor of I32 in row-major order. Another dtype is an error.
+// ReadInt32 reads an I32 tensor in row-major order. Another dtype is an error.
 func (f *File) ReadInt32(name string) ([]int32, error) {
 	info, err := f.find(name)
 	if err != nil {
@@ -187,7 +184,7 @@ func (f *File) ReadInt32(name string) ([]int32, error) {
 	return readAs(f, info, func(b []byte) int32 { return int32(binary.LittleEndian.Uint32(b)) })
 }
 
-// ReadUint8 reads a tensor of U8 or BOOL in row-major order, its bytes unchanged. Another dtype is an error.
+// ReadUint8 reads a U8 or BOOL tensor in row-major order, without conversion. Another dtype is an error.
 func (f *File) ReadUint8(name string) ([]uint8, error) {
 	info, err := f.find(name)
 	if err != nil {
@@ -199,7 +196,7 @@ func (f *File) ReadUint8(name string) ([]uint8, error) {
 	return readAs(f, info, func(b []byte) uint8 { return b[0] })
 }
 
-// readAs reads a whole tensor, converting each element. Apart from the result it needs little memory.
+// readAs reads a tensor and converts each element. It buffers at most 64 KiB besides the result.
 func readAs[T any](f *File, info Info, convert func([]byte) T) ([]T, error) {
 	width := info.DType.Size()
 	count := info.Size() / width
@@ -207,7 +204,7 @@ func readAs[T any](f *File, info Info, convert func([]byte) T) ([]T, error) {
 		return nil, f.wrap(fmt.Errorf("tensor %s: %s %v is too large for this machine", quote(info.Name), info.DType, info.Shape))
 	}
 	list := make([]T, 0, count)
-	chunk := make([]byte, min(info.Size(), 64<<10)) // a multiple of every width
+	chunk := make([]byte, min(info.Size(), 64<<10)) // a multiple of every element size
 	for at := int64(0); at < info.Size(); at += int64(len(chunk)) {
 		chunk = chunk[:min(int64(len(chunk)), info.Size()-at)]
 		if err := f.readTensor(info, at, chunk); err != nil {
@@ -223,12 +220,12 @@ func readAs[T any](f *File, info Info, convert func([]byte) T) ([]T, error) {
 func (f *File) find(name string) (Info, error) {
 	i, ok := f.index[name]
 	if !ok {
-		return Info{}, f.wrap(fmt.Errorf("tensor %s is not among the file's %d", quote(name), len(f.tensors)))
+		return Info{}, f.wrap(fmt.Errorf("tensor %s does not exist; the file has %d tensors", quote(name), len(f.tensors)))
 	}
 	return f.tensors[i], nil
 }
 
-// readTensor fills dst with the data of a tensor from byte at on.
+// readTensor fills dst with the data of a tensor, starting at byte offset at.
 func (f *File) readTensor(info Info, at int64, dst []byte) error {
 	if err := f.readAt(dst, f.data+info.begin+at); err != nil {
 		return f.wrap(fmt.Errorf("read tensor %s: %w", quote(info.Name), err))
@@ -236,7 +233,7 @@ func (f *File) readTensor(info Info, at int64, dst []byte) error {
 	return nil
 }
 
-// readAt fills dst. An io.ReaderAt may report the end of the file with a full read, which is no error here.
+// readAt fills dst. An io.ReaderAt may return io.EOF together with a full read, which is not an error here.
 func (f *File) readAt(dst []byte, at int64) error {
 	n, err := f.r.ReadAt(dst, at)
 	if n == len(dst) {

@@ -17,7 +17,7 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// raw puts a file together from its header and data, right or wrong.
+// raw returns a file with the given header and data, which may be invalid.
 func raw(header, data string) []byte {
 	b := binary.LittleEndian.AppendUint64(nil, uint64(len(header)))
 	return append(append(b, header...), data...)
@@ -33,53 +33,53 @@ func read(b []byte) (*File, error) { return NewReader(bytes.NewReader(b), int64(
 func TestMalformed(t *testing.T) {
 	f32 := func(name, shape, offsets string) string { return entry(name, `"F32"`, shape, offsets) }
 	one := func(name string) string { return f32(name, "[1]", "[0,4]") }
-	lying := func(n uint64) []byte { return append(binary.LittleEndian.AppendUint64(nil, n), "{}      "...) }
+	wrongLength := func(n uint64) []byte { return append(binary.LittleEndian.AppendUint64(nil, n), "{}      "...) }
 	most := "9223372036854775807"
 	cases := []struct {
 		name string
 		file []byte
 		want string // part of the error
 	}{
-		{"empty file", nil, "file has 0 bytes, want at least the 8 of the header length"},
+		{"empty file", nil, "file has 0 bytes, want at least 8 for the header length"},
 		{"short file", []byte("1234567"), "file has 7 bytes"},
-		{"header beyond the file", lying(9), "header length is 9, but only 8 bytes follow"},
-		{"header length at its limit, beyond the file", lying(100_000_000), "but only 8 bytes follow"},
-		{"header too long", lying(100_000_001), "header length is 100000001, want at most 100000000"},
-		{"header length negative as int64", lying(1 << 63), "header length is 9223372036854775808, want at most"},
-		{"header length all ones", lying(math.MaxUint64), "header length is 18446744073709551615, want at most"},
+		{"header beyond the file", wrongLength(9), "header length is 9, but the file has only 8 bytes after it"},
+		{"header length at its limit, beyond the file", wrongLength(100_000_000), "but the file has only 8 bytes after it"},
+		{"header too long", wrongLength(100_000_001), "header length is 100000001, want at most 100000000"},
+		{"header length negative as int64", wrongLength(1 << 63), "header length is 9223372036854775808, want at most"},
+		{"header length all ones", wrongLength(math.MaxUint64), "header length is 18446744073709551615, want at most"},
 
 		{"empty header", raw("", ""), `header begins with "", want "{"`},
 		{"header of spaces", raw("        ", ""), `header begins with " "`},
 		{"header begins with a space", raw(" {}", ""), `header begins with " "`},
 		{"header is an array", raw("[]", ""), `header begins with "["`},
-		{"only a brace", raw("{", ""), "header is not JSON at byte 1: unexpected EOF"},
-		{"not JSON", raw("{\"a\" 1}", ""), "header is not JSON"},
-		{"comma before the end", raw("{"+one(`"a"`)+",}", "1234"), "header is not JSON"},
-		{"no comma", raw("{"+one(`"a"`)+f32(`"b"`, "[1]", "[4,8]")+"}", "12345678"), "header is not JSON"},
-		{"comma in an array", raw("{"+f32(`"a"`, "[1,]", "[0,4]")+"}", "1234"), "header is not JSON"},
-		{"colon missing", raw(`{"a"{}}`, ""), "header is not JSON"},
-		{"zero bytes at the end", raw("{}\x00\x00", ""), "header goes on after its closing brace at byte 2"},
-		{"second object", raw("{} {}", ""), "header goes on after its closing brace"},
-		{"second brace", raw("{}}", ""), "header goes on after its closing brace"},
+		{"only a brace", raw("{", ""), "header is not valid JSON at byte 1: unexpected EOF"},
+		{"not JSON", raw("{\"a\" 1}", ""), "header is not valid JSON"},
+		{"comma before the end", raw("{"+one(`"a"`)+",}", "1234"), "header is not valid JSON"},
+		{"no comma", raw("{"+one(`"a"`)+f32(`"b"`, "[1]", "[4,8]")+"}", "12345678"), "header is not valid JSON"},
+		{"comma in an array", raw("{"+f32(`"a"`, "[1,]", "[0,4]")+"}", "1234"), "header is not valid JSON"},
+		{"colon missing", raw(`{"a"{}}`, ""), "header is not valid JSON"},
+		{"zero bytes at the end", raw("{}\x00\x00", ""), "header has data after its closing brace at byte 2"},
+		{"second object", raw("{} {}", ""), "header has data after its closing brace"},
+		{"second brace", raw("{}}", ""), "header has data after its closing brace"},
 		{"ends inside a tensor", raw(`{"a":{"dtype":"F32"`, ""), "unexpected EOF"},
 		{"ends inside a string", raw(`{"a":{"dtype":"F3`, ""), "unexpected EOF"},
 		{"invalid UTF-8 in a name", raw("{"+one("\"a\xff\"")+"}", "1234"), "header is not valid UTF-8"},
 		{"encoded surrogate in a name", raw("{"+one("\"\xed\xa0\x80\"")+"}", "1234"), "header is not valid UTF-8"},
-		{"high surrogate alone", raw("{"+one(`"\ud800"`)+"}", "1234"), "half a surrogate pair at byte 2"},
-		{"high surrogate twice", raw("{"+one(`"\uD83D\uD83D"`)+"}", "1234"), "half a surrogate pair at byte 2"},
-		{"low surrogate alone", raw("{"+one(`"a\\\udc00"`)+"}", "1234"), "half a surrogate pair at byte 5"},
-		{"bad escape", raw("{"+one(`"\x"`)+"}", "1234"), "header is not JSON"},
-		{"control character in a name", raw("{"+one("\"\n\"")+"}", "1234"), "header is not JSON"},
+		{"high surrogate alone", raw("{"+one(`"\ud800"`)+"}", "1234"), "a lone surrogate at byte 2"},
+		{"high surrogate twice", raw("{"+one(`"\uD83D\uD83D"`)+"}", "1234"), "a lone surrogate at byte 2"},
+		{"low surrogate alone", raw("{"+one(`"a\\\udc00"`)+"}", "1234"), "a lone surrogate at byte 5"},
+		{"bad escape", raw("{"+one(`"\x"`)+"}", "1234"), "header is not valid JSON"},
+		{"control character in a name", raw("{"+one("\"\n\"")+"}", "1234"), "header is not valid JSON"},
 
-		{"name twice", raw("{"+one(`"a"`)+","+f32(`"a"`, "[1]", "[4,8]")+"}", "12345678"), `header has "a" twice`},
-		{"name twice, spelled differently", raw("{"+one(`"a"`)+","+one(`"\u0061"`)+"}", "1234"), `header has "a" twice`},
-		{"metadata twice", raw(`{"__metadata__":{},"__metadata__":{}}`, ""), `header has "__metadata__" twice`},
-		{"metadata key twice", raw(`{"__metadata__":{"k":"","k":""}}`, ""), `__metadata__ has "k" twice`},
-		{"metadata is no object", raw(`{"__metadata__":"x"}`, ""), `__metadata__ is "x", want an object`},
+		{"duplicate name", raw("{"+one(`"a"`)+","+f32(`"a"`, "[1]", "[4,8]")+"}", "12345678"), `header has duplicate key "a"`},
+		{"duplicate name, spelled differently", raw("{"+one(`"a"`)+","+one(`"\u0061"`)+"}", "1234"), `header has duplicate key "a"`},
+		{"duplicate metadata", raw(`{"__metadata__":{},"__metadata__":{}}`, ""), `header has duplicate key "__metadata__"`},
+		{"duplicate metadata key", raw(`{"__metadata__":{"k":"","k":""}}`, ""), `__metadata__ has duplicate key "k"`},
+		{"metadata is a string", raw(`{"__metadata__":"x"}`, ""), `__metadata__ is "x", want an object`},
 		{"metadata is null", raw(`{"__metadata__":null}`, ""), "__metadata__ is null, want an object"},
 		{"metadata value is a number", raw(`{"__metadata__":{"k":1}}`, ""), `__metadata__ "k" is 1, want a string`},
 		{"metadata value is an object", raw(`{"__metadata__":{"k":{}}}`, ""), `__metadata__ "k" is an object, want a string`},
-		{"field twice", raw(`{"a":{"dtype":"F32","dtype":"F32"}}`, ""), `tensor "a": entry has "dtype" twice`},
+		{"duplicate field", raw(`{"a":{"dtype":"F32","dtype":"F32"}}`, ""), `tensor "a": entry has duplicate key "dtype"`},
 
 		{"tensor is null", raw(`{"a":null}`, ""), `tensor "a": entry is null, want an object`},
 		{"tensor is an array", raw(`{"a":[]}`, ""), `tensor "a": entry is an array, want an object`},
@@ -94,43 +94,43 @@ func TestMalformed(t *testing.T) {
 		{"unknown dtype", raw("{"+entry(`"a"`, `"F4"`, "[8]", "[0,4]")+"}", "1234"), `tensor "a": dtype is "F4", want one of BOOL, U8,`},
 		{"empty dtype", raw("{"+entry(`"a"`, `""`, "[1]", "[0,4]")+"}", "1234"), `tensor "a": dtype is missing or empty`},
 
-		{"shape is a number", raw("{"+f32(`"a"`, "1", "[0,4]")+"}", "1234"), `tensor "a": shape is 1, want an array of whole numbers`},
+		{"shape is a number", raw("{"+f32(`"a"`, "1", "[0,4]")+"}", "1234"), `tensor "a": shape is 1, want an array of integers`},
 		{"shape is null", raw("{"+f32(`"a"`, "null", "[0,4]")+"}", "1234"), `tensor "a": shape is null, want an array`},
-		{"negative dimension", raw("{"+f32(`"a"`, "[2,-1]", "[0,4]")+"}", "1234"), `tensor "a": shape[1] is -1, want a whole number from 0`},
-		{"fractional dimension", raw("{"+f32(`"a"`, "[1.0]", "[0,4]")+"}", "1234"), `tensor "a": shape[0] is 1.0, want a whole number`},
-		{"exponent dimension", raw("{"+f32(`"a"`, "[1e0]", "[0,4]")+"}", "1234"), `tensor "a": shape[0] is 1e0, want a whole number`},
-		{"string dimension", raw("{"+f32(`"a"`, `["1"]`, "[0,4]")+"}", "1234"), `tensor "a": shape[0] is "1", want a whole number`},
-		{"null dimension", raw("{"+f32(`"a"`, `[null]`, "[0,4]")+"}", "1234"), `tensor "a": shape[0] is null, want a whole number`},
-		{"boolean dimension", raw("{"+f32(`"a"`, `[true]`, "[0,4]")+"}", "1234"), `tensor "a": shape[0] is true, want a whole number`},
-		{"nested shape", raw("{"+f32(`"a"`, `[[1]]`, "[0,4]")+"}", "1234"), `tensor "a": shape[0] is an array, want a whole number`},
+		{"negative dimension", raw("{"+f32(`"a"`, "[2,-1]", "[0,4]")+"}", "1234"), `tensor "a": shape[1] is -1, want an integer from 0`},
+		{"fractional dimension", raw("{"+f32(`"a"`, "[1.0]", "[0,4]")+"}", "1234"), `tensor "a": shape[0] is 1.0, want an integer`},
+		{"exponent dimension", raw("{"+f32(`"a"`, "[1e0]", "[0,4]")+"}", "1234"), `tensor "a": shape[0] is 1e0, want an integer`},
+		{"string dimension", raw("{"+f32(`"a"`, `["1"]`, "[0,4]")+"}", "1234"), `tensor "a": shape[0] is "1", want an integer`},
+		{"null dimension", raw("{"+f32(`"a"`, `[null]`, "[0,4]")+"}", "1234"), `tensor "a": shape[0] is null, want an integer`},
+		{"boolean dimension", raw("{"+f32(`"a"`, `[true]`, "[0,4]")+"}", "1234"), `tensor "a": shape[0] is true, want an integer`},
+		{"nested shape", raw("{"+f32(`"a"`, `[[1]]`, "[0,4]")+"}", "1234"), `tensor "a": shape[0] is an array, want an integer`},
 		{"dimension of 2^63", raw("{"+f32(`"a"`, "[9223372036854775808]", "[0,4]")+"}", "1234"), `shape[0] is 9223372036854775808, want`},
 		{"shape overflows", raw("{"+f32(`"a"`, "[4294967296,4294967296]", "[0,4]")+"}", "1234"), `tensor "a": shape [4294967296 4294967296] of F32 overflows`},
-		{"shape wraps to the right size", raw("{"+f32(`"a"`, "[4611686018427387905]", "[0,4]")+"}", "1234"), "overflows"},
+		{"size wraps around to the expected size", raw("{"+f32(`"a"`, "[4611686018427387905]", "[0,4]")+"}", "1234"), "overflows"},
 		{"bytes overflow", raw("{"+f32(`"a"`, "["+most+"]", "[0,4]")+"}", "1234"), "overflows"},
-		{"empty, but the rest overflows", raw("{"+f32(`"a"`, "[0,"+most+","+most+"]", "[0,0]")+"}", ""), "overflows"},
-		{"the rest overflows, then empty", raw("{"+f32(`"a"`, "["+most+","+most+",0]", "[0,0]")+"}", ""), "overflows"},
-		{"65 dimensions", raw("{"+f32(`"a"`, "[1"+strings.Repeat(",1", 64)+"]", "[0,4]")+"}", "1234"), `tensor "a": shape has more than 64 numbers`},
+		{"zero dimension, then overflow", raw("{"+f32(`"a"`, "[0,"+most+","+most+"]", "[0,0]")+"}", ""), "overflows"},
+		{"overflow, then zero dimension", raw("{"+f32(`"a"`, "["+most+","+most+",0]", "[0,0]")+"}", ""), "overflows"},
+		{"65 dimensions", raw("{"+f32(`"a"`, "[1"+strings.Repeat(",1", 64)+"]", "[0,4]")+"}", "1234"), `tensor "a": shape has more than 64 elements`},
 
-		{"one offset", raw("{"+f32(`"a"`, "[1]", "[4]")+"}", "1234"), `tensor "a": data_offsets has 1 numbers, want 2`},
-		{"three offsets", raw("{"+f32(`"a"`, "[1]", "[0,4,8]")+"}", "1234"), `tensor "a": data_offsets has more than 2 numbers`},
-		{"negative offset", raw("{"+f32(`"a"`, "[1]", "[-4,0]")+"}", "1234"), `tensor "a": data_offsets[0] is -4, want a whole number`},
-		{"offsets backwards", raw("{"+f32(`"a"`, "[1]", "[4,0]")+"}", "1234"), `tensor "a": data_offsets [4 0] run backwards`},
-		{"offsets too close", raw("{"+f32(`"a"`, "[2]", "[0,4]")+"}", "1234"), `tensor "a": data_offsets [0 4] hold 4 bytes, want 8 for F32 [2]`},
-		{"offsets too far apart", raw("{"+f32(`"a"`, "[1]", "[0,8]")+"}", "12345678"), `tensor "a": data_offsets [0 8] hold 8 bytes, want 4 for F32 [1]`},
-		{"scalar of no bytes", raw("{"+f32(`"a"`, "[]", "[0,0]")+"}", ""), `hold 0 bytes, want 4 for F32 []`},
-		{"empty with bytes", raw("{"+f32(`"a"`, "[0]", "[0,4]")+"}", "1234"), `hold 4 bytes, want 0 for F32 [0]`},
-		{"offsets at the limit", raw("{"+f32(`"a"`, "[1]", "[9223372036854775803,"+most+"]")+"}", "1234"), "reach beyond the file's 4 bytes of data"},
-		{"no data", raw("{"+one(`"a"`)+"}", ""), `tensor "a": data_offsets [0 4] reach beyond the file's 0 bytes of data`},
-		{"truncated data", raw("{"+one(`"a"`)+"}", "123"), `tensor "a": data_offsets [0 4] reach beyond the file's 3 bytes of data`},
-		{"trailing junk", raw("{"+one(`"a"`)+"}", "1234junk"), "file has 8 bytes of data, want 4"},
-		{"trailing junk without tensors", raw("{}", "junk"), "file has 4 bytes of data, want 0"},
-		{"gap at the start", raw("{"+f32(`"a"`, "[1]", "[4,8]")+"}", "12345678"), `tensor "a": data_offsets [4 8] leave a gap, want them to begin at 0`},
-		{"gap", raw("{"+one(`"a"`)+","+f32(`"b"`, "[1]", "[8,12]")+"}", "123456789012"), `tensor "b": data_offsets [8 12] leave a gap, want them to begin at 4`},
+		{"one offset", raw("{"+f32(`"a"`, "[1]", "[4]")+"}", "1234"), `tensor "a": data_offsets has 1 elements, want 2`},
+		{"three offsets", raw("{"+f32(`"a"`, "[1]", "[0,4,8]")+"}", "1234"), `tensor "a": data_offsets has more than 2 elements`},
+		{"negative offset", raw("{"+f32(`"a"`, "[1]", "[-4,0]")+"}", "1234"), `tensor "a": data_offsets[0] is -4, want an integer`},
+		{"offsets backwards", raw("{"+f32(`"a"`, "[1]", "[4,0]")+"}", "1234"), `tensor "a": data_offsets are [4 0], want begin <= end`},
+		{"offsets too close", raw("{"+f32(`"a"`, "[2]", "[0,4]")+"}", "1234"), `tensor "a": data_offsets [0 4] span 4 bytes, want 8 for F32 [2]`},
+		{"offsets too far apart", raw("{"+f32(`"a"`, "[1]", "[0,8]")+"}", "12345678"), `tensor "a": data_offsets [0 8] span 8 bytes, want 4 for F32 [1]`},
+		{"scalar without data", raw("{"+f32(`"a"`, "[]", "[0,0]")+"}", ""), `span 0 bytes, want 4 for F32 []`},
+		{"empty tensor with data", raw("{"+f32(`"a"`, "[0]", "[0,4]")+"}", "1234"), `span 4 bytes, want 0 for F32 [0]`},
+		{"offsets at the limit", raw("{"+f32(`"a"`, "[1]", "[9223372036854775803,"+most+"]")+"}", "1234"), "exceed the 4 bytes of data in the file"},
+		{"no data", raw("{"+one(`"a"`)+"}", ""), `tensor "a": data_offsets [0 4] exceed the 0 bytes of data in the file`},
+		{"truncated data", raw("{"+one(`"a"`)+"}", "123"), `tensor "a": data_offsets [0 4] exceed the 3 bytes of data in the file`},
+		{"trailing bytes", raw("{"+one(`"a"`)+"}", "1234more"), "file has 8 bytes of data, want 4"},
+		{"trailing bytes without tensors", raw("{}", "more"), "file has 4 bytes of data, want 0"},
+		{"gap at the start", raw("{"+f32(`"a"`, "[1]", "[4,8]")+"}", "12345678"), `tensor "a": data_offsets [4 8] leave a gap, want begin 0`},
+		{"gap", raw("{"+one(`"a"`)+","+f32(`"b"`, "[1]", "[8,12]")+"}", "123456789012"), `tensor "b": data_offsets [8 12] leave a gap, want begin 4`},
 		{"overlap", raw("{"+f32(`"a"`, "[2]", "[0,8]")+","+f32(`"b"`, "[1]", "[4,8]")+"}", "12345678"),
 			`tensor "b": data_offsets [4 8] overlap tensor "a", which ends at 8`},
-		{"same data twice", raw("{"+one(`"a"`)+","+one(`"b"`)+"}", "1234"), `tensor "b": data_offsets [0 4] overlap tensor "a"`},
+		{"two tensors with the same offsets", raw("{"+one(`"a"`)+","+one(`"b"`)+"}", "1234"), `tensor "b": data_offsets [0 4] overlap tensor "a"`},
 		{"empty tensor inside another", raw("{"+one(`"a"`)+","+f32(`"b"`, "[0]", "[2,2]")+"}", "1234"), `tensor "b": data_offsets [2 2] overlap tensor "a"`},
-		{"empty tensor beyond the data", raw("{"+one(`"a"`)+","+f32(`"b"`, "[0]", "[8,8]")+"}", "1234"), `tensor "b": data_offsets [8 8] reach beyond`},
+		{"empty tensor beyond the data", raw("{"+one(`"a"`)+","+f32(`"b"`, "[0]", "[8,8]")+"}", "1234"), `tensor "b": data_offsets [8 8] exceed`},
 
 		{"deep arrays as shape", raw("{"+f32(`"a"`, strings.Repeat("[", 1<<20), "")+"}", ""), `shape[0] is an array`},
 		{"deep objects as tensor", raw("{"+strings.Repeat(`"a":{`, 1<<18), ""), `entry has field "a"`},
@@ -141,7 +141,7 @@ func TestMalformed(t *testing.T) {
 			_, err := read(c.file)
 			require.ErrorContains(t, err, c.want)
 			assert.True(t, strings.HasPrefix(err.Error(), "safetensors: "), err)
-			assert.NotErrorIs(t, err, io.EOF) // a caller might take that for a good end
+			assert.NotErrorIs(t, err, io.EOF) // a caller might treat it as success
 
 			path := filepath.Join(t.TempDir(), "bad.safetensors")
 			require.NoError(t, os.WriteFile(path, c.file, 0o600))
@@ -152,8 +152,8 @@ func TestMalformed(t *testing.T) {
 	}
 }
 
-// TestErrorsStayShort: what a file says may be as long as its header, what an error says may not.
-func TestErrorsStayShort(t *testing.T) {
+// TestErrorLength checks that long strings of a file are truncated in error messages.
+func TestErrorLength(t *testing.T) {
 	long := strings.Repeat("9", 1<<20)
 	for name, header := range map[string]string{
 		"name":     `{"` + long + `":1}`,
@@ -177,7 +177,7 @@ func TestWellFormed(t *testing.T) {
 		file  []byte
 		names []string
 	}{
-		{"nothing", raw("{}", ""), []string{}},
+		{"no tensors", raw("{}", ""), []string{}},
 		{"other white space at the end", raw("{}\r \t\n", ""), []string{}},
 		{"metadata only", raw(`{"__metadata__":{"k":"v"}}   `, ""), []string{}},
 		{"scalar", raw("{"+f32(`"a"`, "[]", "[0,4]")+"}", "1234"), []string{"a"}},
@@ -233,7 +233,7 @@ func TestRead(t *testing.T) {
 	assert.EqualValues(t, 8, info.Size())
 	info.Shape[0] = 99
 	again, _ := f.Info("f32")
-	assert.Equal(t, []int64{2, 1}, again.Shape, "the caller's copy is not the File's")
+	assert.Equal(t, []int64{2, 1}, again.Shape, "Info returns a copy")
 
 	for name, want := range map[string][]float32{"f32": {1, -2.5}, "f16": {1, -0x1p-24}, "bf16": {3}, "empty": {}} {
 		got, err := f.ReadFloat32(name)
@@ -266,11 +266,11 @@ func TestRead(t *testing.T) {
 		"float32 of F64":  {func() error { _, err := f.ReadFloat32("f64"); return err }, `tensor "f64": dtype is F64, want F32, F16 or BF16`},
 		"int32 of F32":    {func() error { _, err := f.ReadInt32("f32"); return err }, `tensor "f32": dtype is F32, want I32`},
 		"uint8 of I32":    {func() error { _, err := f.ReadUint8("i32"); return err }, `tensor "i32": dtype is I32, want U8 or BOOL`},
-		"missing float32": {func() error { _, err := f.ReadFloat32("no"); return err }, `tensor "no" is not among the file's 8`},
-		"missing int32":   {func() error { _, err := f.ReadInt32("no"); return err }, `tensor "no" is not among`},
-		"missing uint8":   {func() error { _, err := f.ReadUint8("no"); return err }, `tensor "no" is not among`},
-		"missing reader":  {func() error { _, err := f.Reader("no"); return err }, `tensor "no" is not among`},
-		"missing into":    {func() error { return f.ReadInto("__metadata__", nil) }, `tensor "__metadata__" is not among`},
+		"missing float32": {func() error { _, err := f.ReadFloat32("no"); return err }, `tensor "no" does not exist; the file has 8 tensors`},
+		"missing int32":   {func() error { _, err := f.ReadInt32("no"); return err }, `tensor "no" does not exist`},
+		"missing uint8":   {func() error { _, err := f.ReadUint8("no"); return err }, `tensor "no" does not exist`},
+		"missing reader":  {func() error { _, err := f.Reader("no"); return err }, `tensor "no" does not exist`},
+		"missing into":    {func() error { return f.ReadInto("__metadata__", nil) }, `tensor "__metadata__" does not exist`},
 		"short dst":       {func() error { return f.ReadInto("f32", make([]byte, 7)) }, `tensor "f32": dst has 7 bytes, want 8 for F32 [2 1]`},
 		"long dst":        {func() error { return f.ReadInto("f32", make([]byte, 9)) }, `tensor "f32": dst has 9 bytes, want 8 for F32 [2 1]`},
 	} {
@@ -282,7 +282,7 @@ func TestRead(t *testing.T) {
 	assert.False(t, ok)
 }
 
-// TestReadChunks reads tensors around the size of a chunk of the conversion.
+// TestReadChunks reads tensors of about the size of the buffer of readAs.
 func TestReadChunks(t *testing.T) {
 	for _, n := range []int{1, 16<<10 - 1, 16 << 10, 16<<10 + 1, 50_000} {
 		want := make([]float32, n)
@@ -324,8 +324,8 @@ func TestClose(t *testing.T) {
 	assert.ErrorContains(t, err, `read tensor "a"`)
 }
 
-// TestShrunk reads a file that was cut after it was opened.
-func TestShrunk(t *testing.T) {
+// TestTruncatedAfterOpen reads a file that was truncated after Open.
+func TestTruncatedAfterOpen(t *testing.T) {
 	file := raw("{"+entry(`"a"`, `"U8"`, "[4]", "[0,4]")+"}", "1234")
 	path := filepath.Join(t.TempDir(), "x.safetensors")
 	require.NoError(t, os.WriteFile(path, file, 0o600))
@@ -338,7 +338,7 @@ func TestShrunk(t *testing.T) {
 	assert.ErrorIs(t, f.ReadInto("a", make([]byte, 4)), io.ErrUnexpectedEOF)
 }
 
-// sparse is a huge file that is nowhere: a header and zeros.
+// sparse simulates a huge file: a header followed by zeros.
 type sparse struct {
 	head []byte
 	size int64
@@ -355,13 +355,13 @@ func (s sparse) ReadAt(b []byte, at int64) (int, error) {
 	return len(b), nil
 }
 
-// TestMemory opens a file of a terabyte, and files that claim to be large, with little memory.
+// TestMemory checks that opening a file of a terabyte, or one with a false header length, allocates less than 1 MiB.
 func TestMemory(t *testing.T) {
 	const tera = 1 << 40
 	head := raw("{"+entry(`"a"`, `"F32"`, "[262144,1048576]", "[0,1099511627776]")+","+
 		entry(`"b"`, `"U8"`, "[2]", "[1099511627776,1099511627778]")+"}", "")
 	big := sparse{head, int64(len(head)) + tera + 2}
-	lying := binary.LittleEndian.AppendUint64(nil, maxHeader)
+	wrongLength := binary.LittleEndian.AppendUint64(nil, maxHeader)
 	deep := raw("{"+strings.Repeat(`"a":{`, 1<<10), "")
 
 	var before, after runtime.MemStats
@@ -376,7 +376,7 @@ func TestMemory(t *testing.T) {
 	n, err := r.ReadAt(make([]byte, 16), tera-16)
 	require.NoError(t, err)
 	assert.Equal(t, 16, n)
-	_, err = read(lying)
+	_, err = read(wrongLength)
 	require.Error(t, err)
 	_, err = read(deep)
 	require.Error(t, err)

@@ -8,7 +8,8 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// FuzzOpen: no file makes the reader panic, and one that it takes has tensors that cover its data and survive a rewrite.
+// FuzzOpen checks that no input makes the reader panic. The tensors of an accepted file must cover its data and stay the same
+// when written and read again.
 func FuzzOpen(f *testing.F) {
 	f.Add([]byte{})
 	f.Add(raw("{}", ""))
@@ -48,14 +49,14 @@ func FuzzOpen(f *testing.F) {
 	})
 }
 
-// content is a tensor as a test compares it.
+// content is a tensor in comparable form.
 type content struct {
 	dtype DType
 	shape []int64
 	data  string
 }
 
-// contents returns all tensors, and the sum of their sizes.
+// contents returns all tensors of a file and the sum of their sizes in bytes.
 func contents(t *testing.T, f *File) (map[string]content, int64) {
 	all, sum := map[string]content{}, int64(0)
 	for _, name := range f.Names() {

@@ -12,8 +12,8 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// TestGolden reads every golden case, which the reference implementation wrote, and writes it again: the same data
-// in the same order.
+// TestGolden reads the golden cases, which the reference implementation wrote, and writes them again. The data and its order
+// must not change.
 func TestGolden(t *testing.T) {
 	files, err := filepath.Glob("../../testdata/golden/*.safetensors")
 	require.NoError(t, err)
@@ -48,7 +48,7 @@ func TestGolden(t *testing.T) {
 	}
 }
 
-// checkRead reads a tensor by its dtype: the result has the length of its shape.
+// checkRead reads a tensor with the method for its dtype and checks the number of elements.
 func checkRead(t *testing.T, f *File, name string) {
 	t.Helper()
 	info, ok := f.Info(name)

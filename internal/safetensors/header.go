@@ -14,29 +14,29 @@ import (
 )
 
 const (
-	lengthSize  = 8           // bytes of the header length that open a file
+	lengthSize  = 8           // bytes of the header length at the start of a file
 	maxHeader   = 100_000_000 // bytes, as in the reference implementation
 	maxRank     = 64          // dimensions, the limit of PyTorch and NumPy
 	metadataKey = "__metadata__"
 )
 
-// header is a parsed header: the tensors in the order of their data, and the metadata (nil when absent).
+// header is a parsed header: the tensors sorted by offset, and the metadata (nil if absent).
 type header struct {
 	tensors  []Info
 	metadata map[string]string
 }
 
-// parseHeader parses and checks raw, the header of a file with dataSize bytes of data.
+// parseHeader parses and validates raw, the header of a file with dataSize bytes of data.
 func parseHeader(raw []byte, dataSize int64) (header, error) {
 	if len(raw) == 0 || raw[0] != '{' {
 		return header{}, fmt.Errorf("header begins with %q, want \"{\"", raw[:min(1, len(raw))])
 	}
-	// encoding/json would replace what follows by U+FFFD and so change names.
+	// encoding/json replaces invalid UTF-8 and lone surrogates by U+FFFD, which would change names.
 	if !utf8.Valid(raw) {
 		return header{}, errors.New("header is not valid UTF-8")
 	}
 	if at := loneSurrogate(raw); at >= 0 {
-		return header{}, fmt.Errorf("header has half a surrogate pair at byte %d, want valid Unicode", at)
+		return header{}, fmt.Errorf("header has a lone surrogate at byte %d, want valid Unicode", at)
 	}
 	p := parser{json.NewDecoder(bytes.NewReader(raw))}
 	p.dec.UseNumber()
@@ -47,14 +47,14 @@ func parseHeader(raw []byte, dataSize int64) (header, error) {
 	return h, h.checkLayout(dataSize)
 }
 
-// checkLayout sorts the tensors by their data and checks that each has the length of its dtype and shape, and that
-// together they cover the data exactly: no gap, no overlap, nothing left.
+// checkLayout sorts the tensors by offset. It checks that the size of each matches its dtype and shape, and that together
+// they cover the data exactly: no gaps, no overlaps, no trailing bytes.
 func (h *header) checkLayout(dataSize int64) error {
 	slices.SortStableFunc(h.tensors, func(a, b Info) int {
 		if a.begin != b.begin {
 			return cmp.Compare(a.begin, b.begin)
 		}
-		return cmp.Compare(a.end, b.end) // an empty tensor comes before the one that starts at the same place
+		return cmp.Compare(a.end, b.end) // an empty tensor precedes the one that begins at the same offset
 	})
 	next := int64(0)
 	for i, t := range h.tensors {
@@ -63,18 +63,18 @@ func (h *header) checkLayout(dataSize int64) error {
 		case err != nil:
 			return fmt.Errorf("tensor %s: %w", quote(t.Name), err)
 		case t.begin > t.end:
-			return fmt.Errorf("tensor %s: data_offsets [%d %d] run backwards", quote(t.Name), t.begin, t.end)
+			return fmt.Errorf("tensor %s: data_offsets are [%d %d], want begin <= end", quote(t.Name), t.begin, t.end)
 		case t.end-t.begin != size:
-			return fmt.Errorf("tensor %s: data_offsets [%d %d] hold %d bytes, want %d for %s %v",
+			return fmt.Errorf("tensor %s: data_offsets [%d %d] span %d bytes, want %d for %s %v",
 				quote(t.Name), t.begin, t.end, t.end-t.begin, size, t.DType, t.Shape)
 		case t.end > dataSize:
-			return fmt.Errorf("tensor %s: data_offsets [%d %d] reach beyond the file's %d bytes of data",
+			return fmt.Errorf("tensor %s: data_offsets [%d %d] exceed the %d bytes of data in the file",
 				quote(t.Name), t.begin, t.end, dataSize)
 		case t.begin < next:
 			return fmt.Errorf("tensor %s: data_offsets [%d %d] overlap tensor %s, which ends at %d",
 				quote(t.Name), t.begin, t.end, quote(h.tensors[i-1].Name), next)
 		case t.begin > next:
-			return fmt.Errorf("tensor %s: data_offsets [%d %d] leave a gap, want them to begin at %d",
+			return fmt.Errorf("tensor %s: data_offsets [%d %d] leave a gap, want begin %d",
 				quote(t.Name), t.begin, t.end, next)
 		}
 		next = t.end
@@ -85,8 +85,8 @@ func (h *header) checkLayout(dataSize int64) error {
 	return nil
 }
 
-// byteSize returns the bytes of a tensor. The product of the dimensions other than 0 must not overflow either: then no
-// product of some of them does.
+// byteSize returns the size of a tensor in bytes. The product of the nonzero dimensions must not overflow, even if another
+// dimension is 0, so that the product of any subset of the dimensions is safe to compute.
 func byteSize(dtype DType, shape []int64) (int64, error) {
 	size := dtype.Size()
 	if size == 0 {
@@ -114,7 +114,8 @@ func byteSize(dtype DType, shape []int64) (int64, error) {
 	return size, nil
 }
 
-// parser walks a header token by token: no recursion, and no value is built that the format has no place for.
+// parser reads a header token by token. It does not recurse and builds only the values that the format allows, so a
+// malformed header costs little memory.
 type parser struct{ dec *json.Decoder }
 
 func (p parser) header() (h header, err error) {
@@ -134,7 +135,7 @@ func (p parser) header() (h header, err error) {
 		return header{}, err
 	}
 	if _, err := p.dec.Token(); err != io.EOF {
-		return header{}, fmt.Errorf("header goes on after its closing brace at byte %d, want spaces only", p.dec.InputOffset())
+		return header{}, fmt.Errorf("header has data after its closing brace at byte %d, want spaces only", p.dec.InputOffset())
 	}
 	return h, nil
 }
@@ -176,13 +177,13 @@ func (p parser) tensor(name string) (Info, error) {
 	case offsets == nil:
 		return Info{}, errors.New("data_offsets is missing")
 	case len(offsets) != 2:
-		return Info{}, fmt.Errorf("data_offsets has %d numbers, want 2", len(offsets))
+		return Info{}, fmt.Errorf("data_offsets has %d elements, want 2", len(offsets))
 	}
 	t.begin, t.end = offsets[0], offsets[1]
 	return t, nil
 }
 
-// object reads a JSON object, calling field for each key; field reads the value.
+// object reads a JSON object. It calls field for each key, and field reads the value.
 func (p parser) object(what string, field func(key string) error) error {
 	token, err := p.token()
 	if err != nil {
@@ -198,11 +199,11 @@ func (p parser) object(what string, field func(key string) error) error {
 			return err
 		}
 		key, ok := token.(string)
-		if !ok { // the decoder lets nothing but a string or "}" stand here
+		if !ok { // "}": the decoder accepts only a string or "}" here
 			return nil
 		}
 		if seen[key] {
-			return fmt.Errorf("%s has %s twice", what, quote(key))
+			return fmt.Errorf("%s has duplicate key %s", what, quote(key))
 		}
 		seen[key] = true
 		if err := field(key); err != nil {
@@ -211,14 +212,14 @@ func (p parser) object(what string, field func(key string) error) error {
 	}
 }
 
-// integers reads an array of at most limit whole numbers from 0 on. The result is not nil.
+// integers reads an array of at most limit non-negative integers. The result is not nil.
 func (p parser) integers(what string, limit int) ([]int64, error) {
 	token, err := p.token()
 	if err != nil {
 		return nil, err
 	}
 	if token != json.Delim('[') {
-		return nil, fmt.Errorf("%s is %s, want an array of whole numbers", what, describe(token))
+		return nil, fmt.Errorf("%s is %s, want an array of integers", what, describe(token))
 	}
 	list := []int64{}
 	for {
@@ -230,12 +231,12 @@ func (p parser) integers(what string, limit int) ([]int64, error) {
 			return list, nil
 		}
 		if len(list) == limit {
-			return nil, fmt.Errorf("%s has more than %d numbers", what, limit)
+			return nil, fmt.Errorf("%s has more than %d elements", what, limit)
 		}
 		number, _ := token.(json.Number) // "" for another token, which does not parse
 		n, err := strconv.ParseUint(number.String(), 10, 63)
 		if err != nil {
-			return nil, fmt.Errorf("%s[%d] is %s, want a whole number from 0 to %d",
+			return nil, fmt.Errorf("%s[%d] is %s, want an integer from 0 to %d",
 				what, len(list), describe(token), int64(math.MaxInt64))
 		}
 		list = append(list, int64(n))
@@ -260,12 +261,12 @@ func (p parser) token() (json.Token, error) {
 		err = io.ErrUnexpectedEOF
 	}
 	if err != nil {
-		return nil, fmt.Errorf("header is not JSON at byte %d: %w", p.dec.InputOffset(), err)
+		return nil, fmt.Errorf("header is not valid JSON at byte %d: %w", p.dec.InputOffset(), err)
 	}
 	return token, nil
 }
 
-// describe names a token in an error.
+// describe formats a token for an error message.
 func describe(token json.Token) string {
 	switch t := token.(type) {
 	case nil:
@@ -273,7 +274,7 @@ func describe(token json.Token) string {
 	case string:
 		return quote(t)
 	case json.Number:
-		return clip(t.String())
+		return truncate(t.String())
 	case json.Delim:
 		if t == '[' {
 			return "an array"
@@ -283,21 +284,21 @@ func describe(token json.Token) string {
 	return fmt.Sprint(token)
 }
 
-// quote quotes a name from a file for an error; clip shortens it first, for it may be as long as the header.
-func quote(s string) string { return strconv.Quote(clip(s)) }
+// quote quotes a name from a file for an error message. It truncates the name, which may be as long as the header.
+func quote(s string) string { return strconv.Quote(truncate(s)) }
 
-func clip(s string) string {
-	const most = 200
-	if len(s) <= most {
+func truncate(s string) string {
+	const limit = 200
+	if len(s) <= limit {
 		return s
 	}
-	return s[:most] + "..."
+	return s[:limit] + "..."
 }
 
-// loneSurrogate returns where raw, JSON, has an escape that is one half of a surrogate pair without the other, or -1.
-// A backslash can only stand inside a string. What is not JSON is left to the parser.
+// loneSurrogate returns the offset of the first \u escape in raw that is a surrogate without its counterpart, or -1. In JSON
+// a backslash occurs only inside strings; the parser rejects what is not JSON.
 func loneSurrogate(raw []byte) int {
-	escape := func(at int) uint64 { // the code unit of an escape \uXXXX at this place, or 0
+	escape := func(at int) uint64 { // the UTF-16 code unit of an escape \uXXXX at this offset, or 0
 		if at+6 > len(raw) || raw[at] != '\\' || raw[at+1] != 'u' {
 			return 0
 		}

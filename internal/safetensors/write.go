@@ -23,12 +23,12 @@ type Tensor struct {
 	DType DType
 	Shape []int64 // empty for a scalar
 
-	// Data writes the elements, little-endian and in row-major order, to w; exactly as many bytes as DType and Shape say.
-	// It is called once. Bytes, Float32s and Int32s make one from a slice.
+	// Data writes the elements to w, little-endian and in row-major order, exactly as many bytes as DType and Shape imply.
+	// It is called once. Bytes, Float32s and Int32s return a Data function for a slice.
 	Data func(w io.Writer) error
 }
 
-// Bytes writes a slice as it is.
+// Bytes returns a Data function that writes b unchanged.
 func Bytes(b []byte) func(io.Writer) error {
 	return func(w io.Writer) error {
 		_, err := w.Write(b)
@@ -36,12 +36,12 @@ func Bytes(b []byte) func(io.Writer) error {
 	}
 }
 
-// Float32s writes the data of an F32 tensor.
+// Float32s returns a Data function for an F32 tensor.
 func Float32s(v []float32) func(io.Writer) error {
 	return each(v, func(b []byte, x float32) []byte { return binary.LittleEndian.AppendUint32(b, math.Float32bits(x)) })
 }
 
-// Int32s writes the data of an I32 tensor.
+// Int32s returns a Data function for an I32 tensor.
 func Int32s(v []int32) func(io.Writer) error {
 	return each(v, func(b []byte, x int32) []byte { return binary.LittleEndian.AppendUint32(b, uint32(x)) })
 }
@@ -62,15 +62,16 @@ func each[T any](v []T, encode func([]byte, T) []byte) func(io.Writer) error {
 	}
 }
 
-// Write writes a file at path, replacing one that is there.
+// Write writes a file at path and replaces an existing one.
 //
-// It is atomic: when Write fails, or the machine does, the earlier file is there, whole, and when Write fails no temporary file is left.
-// Permissions, symbolic links and the one failure that leaves the new file in place are those of internal/atomicfile.
+// It is atomic: if Write or the machine fails, the earlier file is intact; if Write fails, it leaves no temporary file. For
+// permissions, symbolic links and the one error after which the new file is in place see internal/atomicfile.
 //
-// The bytes depend on the arguments only, not on the order of tensors: larger dtypes first, then by name, as the reference
-// implementation does, so that each tensor is aligned to its element; the header is padded with spaces to a multiple of 8.
+// The bytes depend on the arguments only, not on the order of tensors. As in the reference implementation, tensors with
+// larger element types come first, then they are sorted by name, so that each tensor is aligned to its element size. The
+// header is padded with spaces to a multiple of 8.
 //
-// Every argument that the format cannot hold is an error, and so are data longer or shorter than dtype and shape say.
+// An argument that the format cannot represent is an error, and so is data whose size differs from that of dtype and shape.
 func Write(path string, metadata map[string]string, tensors []Tensor) error {
 	if err := write(path, metadata, tensors); err != nil {
 		return fmt.Errorf("safetensors: write %s: %w", path, err)
@@ -86,15 +87,16 @@ func write(path string, metadata map[string]string, tensors []Tensor) error {
 	return atomicfile.WriteFunc(path, func(w io.Writer) error { return encode(w, head, sorted) })
 }
 
-// sized is a tensor with its place in the data.
-type sized struct {
+// placed is a tensor with its byte offsets in the data.
+type placed struct {
 	Tensor
 	begin, end int64
 }
 
-// layout checks the tensors, places them, and returns the opening of the file: header length and header.
-func layout(metadata map[string]string, tensors []Tensor) ([]byte, []sized, error) {
-	sorted := make([]sized, len(tensors))
+// layout validates the tensors and assigns their offsets. It returns the start of the file (header length and header) and the
+// sorted tensors.
+func layout(metadata map[string]string, tensors []Tensor) ([]byte, []placed, error) {
+	sorted := make([]placed, len(tensors))
 	names := make(map[string]bool, len(tensors))
 	for i, t := range tensors {
 		size, err := byteSize(t.DType, t.Shape)
@@ -104,7 +106,7 @@ func layout(metadata map[string]string, tensors []Tensor) ([]byte, []sized, erro
 		case !utf8.ValidString(t.Name):
 			err = errors.New("name is not valid UTF-8")
 		case names[t.Name]:
-			err = errors.New("name is given twice")
+			err = errors.New("name is a duplicate")
 		case err == nil && t.Data == nil:
 			err = errors.New("data is nil, want a function")
 		}
@@ -112,9 +114,9 @@ func layout(metadata map[string]string, tensors []Tensor) ([]byte, []sized, erro
 			return nil, nil, fmt.Errorf("tensor %s: %w", quote(t.Name), err)
 		}
 		names[t.Name] = true
-		sorted[i] = sized{Tensor: t, end: size}
+		sorted[i] = placed{Tensor: t, end: size}
 	}
-	slices.SortFunc(sorted, func(a, b sized) int {
+	slices.SortFunc(sorted, func(a, b placed) int {
 		return cmp.Or(cmp.Compare(b.DType.order(), a.DType.order()), cmp.Compare(a.Name, b.Name))
 	})
 	next := int64(0)
@@ -130,13 +132,13 @@ func layout(metadata map[string]string, tensors []Tensor) ([]byte, []sized, erro
 	return head, sorted, err
 }
 
-func headerBytes(metadata map[string]string, sorted []sized) ([]byte, error) {
+func headerBytes(metadata map[string]string, sorted []placed) ([]byte, error) {
 	var b bytes.Buffer
-	b.Write(make([]byte, lengthSize)) // the length, filled in below
+	b.Write(make([]byte, lengthSize)) // the length, set below
 	text := json.NewEncoder(&b)
 	text.SetEscapeHTML(false)
 	str := func(s string) {
-		_ = text.Encode(s)      // cannot fail: a string, into memory
+		_ = text.Encode(s)      // cannot fail: encodes a string to memory
 		b.Truncate(b.Len() - 1) // the newline
 	}
 	separator := byte('{')
@@ -182,19 +184,19 @@ func headerBytes(metadata map[string]string, sorted []sized) ([]byte, error) {
 	return b.Bytes(), nil
 }
 
-// encode writes what layout returned, and the data.
-func encode(w io.Writer, head []byte, sorted []sized) error {
+// encode writes the start of the file that layout returned, and the data of the tensors.
+func encode(w io.Writer, head []byte, sorted []placed) error {
 	buffer := bufio.NewWriterSize(w, 1<<20)
 	if _, err := buffer.Write(head); err != nil {
 		return err
 	}
 	for _, t := range sorted {
-		data := &exact{w: buffer, left: t.end - t.begin}
+		data := &sizedWriter{w: buffer, left: t.end - t.begin}
 		err := t.Data(data)
-		if data.err != nil { // even if Data took no notice of it
+		if data.err != nil { // even if Data ignored it
 			err = data.err
 		} else if err == nil && data.left > 0 {
-			err = fmt.Errorf("data wrote %d bytes too few", data.left)
+			err = fmt.Errorf("data is %d bytes too short", data.left)
 		}
 		if err != nil {
 			return fmt.Errorf("tensor %s: %s %v, %d bytes: %w", quote(t.Name), t.DType, t.Shape, t.end-t.begin, err)
@@ -203,23 +205,23 @@ func encode(w io.Writer, head []byte, sorted []sized) error {
 	return buffer.Flush()
 }
 
-// exact passes on at most left bytes, and remembers its first error.
-type exact struct {
+// sizedWriter writes at most left bytes to w. After an error every write fails.
+type sizedWriter struct {
 	w    io.Writer
 	left int64
 	err  error
 }
 
-func (e *exact) Write(b []byte) (int, error) {
-	if e.err != nil {
-		return 0, e.err
+func (s *sizedWriter) Write(b []byte) (int, error) {
+	if s.err != nil {
+		return 0, s.err
 	}
-	if int64(len(b)) > e.left {
-		e.err = fmt.Errorf("data wrote at least %d bytes too many", int64(len(b))-e.left)
-		return 0, e.err
+	if int64(len(b)) > s.left {
+		s.err = fmt.Errorf("data is at least %d bytes too long", int64(len(b))-s.left)
+		return 0, s.err
 	}
-	n, err := e.w.Write(b)
-	e.left -= int64(n)
-	e.err = err
+	n, err := s.w.Write(b)
+	s.left -= int64(n)
+	s.err = err
 	return n, err
 }

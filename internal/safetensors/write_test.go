@@ -17,8 +17,8 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// TestWriteAsReference compares with a file that the reference implementation (Python, 0.5.2) wrote from the same arguments.
-func TestWriteAsReference(t *testing.T) {
+// TestWriteMatchesReference compares with a file that the reference implementation (Python, 0.5.2) wrote from the same arguments.
+func TestWriteMatchesReference(t *testing.T) {
 	const want = "\xd0\x01\x00\x00\x00\x00\x00\x00" +
 		`{"__metadata__":{"k <&> é\u001f":"v\"` + "\x7f" + `"},"a.b":{"dtype":"I64","shape":[1],"data_offsets":[0,8]},` +
 		`"é<&>\"\\\n\t\u0001\b` + "\x7f" + `":{"dtype":"F64","shape":[0,3],"data_offsets":[8,8]},` +
@@ -42,7 +42,7 @@ func TestWriteAsReference(t *testing.T) {
 	assert.Equal(t, want, string(got))
 }
 
-func TestWriteNothing(t *testing.T) {
+func TestWriteEmpty(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "x.safetensors")
 	require.NoError(t, Write(path, nil, nil))
 	got, err := os.ReadFile(path)
@@ -50,7 +50,7 @@ func TestWriteNothing(t *testing.T) {
 	assert.Equal(t, "\x08\x00\x00\x00\x00\x00\x00\x00{}      ", string(got))
 }
 
-// bytesTensors has one tensor of every dtype, in an order given by shift.
+// bytesTensors returns one tensor of every dtype. shift rotates their order.
 func bytesTensors(shift int) (tensors []Tensor, data map[string][]byte) {
 	data = map[string][]byte{}
 	for i := range dtypes {
@@ -74,7 +74,7 @@ func TestRoundTrip(t *testing.T) {
 		if first == nil {
 			first = file
 		}
-		assert.Equal(t, first, file, "the order of the arguments shows in the file")
+		assert.Equal(t, first, file, "the file depends on the order of the arguments")
 		f, err := Open(path)
 		require.NoError(t, err)
 		assert.Equal(t, metadata, f.Metadata())
@@ -95,7 +95,7 @@ func TestRoundTrip(t *testing.T) {
 
 func TestWriteErrors(t *testing.T) {
 	write := func(b ...byte) func(io.Writer) error { return Bytes(b) }
-	boom := errors.New("boom")
+	failure := errors.New("failure")
 	one := func(x Tensor) []Tensor { return []Tensor{x} }
 	u8 := func(data func(io.Writer) error) []Tensor { return one(Tensor{"x", U8, []int64{2}, data}) }
 	cases := []struct {
@@ -104,9 +104,9 @@ func TestWriteErrors(t *testing.T) {
 		tensors  []Tensor
 		want     string
 	}{
-		{"too few bytes", nil, u8(write(1)), `tensor "x": U8 [2], 2 bytes: data wrote 1 bytes too few`},
-		{"no bytes", nil, u8(write()), "data wrote 2 bytes too few"},
-		{"too many bytes", nil, u8(write(1, 2, 3)), `tensor "x": U8 [2], 2 bytes: data wrote at least 1 bytes too many`},
+		{"too few bytes", nil, u8(write(1)), `tensor "x": U8 [2], 2 bytes: data is 1 bytes too short`},
+		{"no bytes", nil, u8(write()), "data is 2 bytes too short"},
+		{"too many bytes", nil, u8(write(1, 2, 3)), `tensor "x": U8 [2], 2 bytes: data is at least 1 bytes too long`},
 		{"too many bytes, one by one", nil, u8(func(w io.Writer) error {
 			for range 3 {
 				if _, err := w.Write([]byte{1}); err != nil {
@@ -114,22 +114,22 @@ func TestWriteErrors(t *testing.T) {
 				}
 			}
 			return nil
-		}), "data wrote at least 1 bytes too many"},
-		{"too many bytes, then silence", nil, u8(func(w io.Writer) error {
+		}), "data is at least 1 bytes too long"},
+		{"too many bytes, errors ignored", nil, u8(func(w io.Writer) error {
 			_, _ = w.Write([]byte{1, 2, 3})
 			_, _ = w.Write([]byte{1, 2})
 			return nil
-		}), "data wrote at least 1 bytes too many"},
-		{"bytes for an empty tensor", nil, one(Tensor{"x", U8, []int64{0}, write(1)}), "at least 1 bytes too many"},
-		{"no bytes for a scalar", nil, one(Tensor{"x", U8, nil, write()}), "1 bytes too few"},
-		{"error", nil, u8(func(io.Writer) error { return boom }), `tensor "x": U8 [2], 2 bytes: boom`},
-		{"error after all bytes", nil, u8(func(w io.Writer) error { _ = write(1, 2)(w); return boom }), "boom"},
+		}), "data is at least 1 bytes too long"},
+		{"bytes for an empty tensor", nil, one(Tensor{"x", U8, []int64{0}, write(1)}), "at least 1 bytes too long"},
+		{"no bytes for a scalar", nil, one(Tensor{"x", U8, nil, write()}), "1 bytes too short"},
+		{"error", nil, u8(func(io.Writer) error { return failure }), `tensor "x": U8 [2], 2 bytes: failure`},
+		{"error after all bytes", nil, u8(func(w io.Writer) error { _ = write(1, 2)(w); return failure }), "failure"},
 		{"error in the second tensor", nil, []Tensor{
-			{"a", U8, []int64{2 << 20}, Bytes(make([]byte, 2<<20))}, // more than the buffer: on disk when b fails
-			{"b", U8, []int64{1}, func(io.Writer) error { return boom }},
-		}, `tensor "b": U8 [1], 1 bytes: boom`},
+			{"a", U8, []int64{2 << 20}, Bytes(make([]byte, 2<<20))}, // larger than the write buffer, so it is on disk when b fails
+			{"b", U8, []int64{1}, func(io.Writer) error { return failure }},
+		}, `tensor "b": U8 [1], 1 bytes: failure`},
 		{"no data", nil, u8(nil), `tensor "x": data is nil`},
-		{"name twice", nil, []Tensor{{"x", U8, nil, write(1)}, {"x", F32, nil, write(1, 2, 3, 4)}}, `tensor "x": name is given twice`},
+		{"duplicate name", nil, []Tensor{{"x", U8, nil, write(1)}, {"x", F32, nil, write(1, 2, 3, 4)}}, `tensor "x": name is a duplicate`},
 		{"reserved name", nil, one(Tensor{"__metadata__", U8, nil, write(1)}), `tensor "__metadata__": name is reserved`},
 		{"invalid name", nil, one(Tensor{"\xff", U8, nil, write(1)}), `tensor "\xff": name is not valid UTF-8`},
 		{"unknown dtype", nil, one(Tensor{"x", "f32", nil, write(1)}), `tensor "x": dtype is "f32", want one of BOOL, U8`},
@@ -163,7 +163,7 @@ func TestWriteErrors(t *testing.T) {
 	}
 }
 
-// assertFiles checks what is in a folder, so that no temporary file stays.
+// assertFiles checks the names of the files in a directory, to find temporary files left behind.
 func assertFiles(t *testing.T, dir string, want ...string) {
 	t.Helper()
 	entries, err := os.ReadDir(dir)
@@ -175,7 +175,7 @@ func assertFiles(t *testing.T, dir string, want ...string) {
 	assert.Equal(t, want, got)
 }
 
-// TestWriteIsAtomic looks at the folder while the data is being written, and when the writer panics.
+// TestWriteIsAtomic checks the directory during a write and after a panic in Data.
 func TestWriteIsAtomic(t *testing.T) {
 	dir := t.TempDir()
 	path := filepath.Join(dir, "x")
@@ -186,7 +186,7 @@ func TestWriteIsAtomic(t *testing.T) {
 		assert.Equal(t, "old", string(old))
 		entries, err := os.ReadDir(dir)
 		require.NoError(t, err)
-		assert.Len(t, entries, 2, "the temporary file is in the same folder")
+		assert.Len(t, entries, 2, "the temporary file is in the same directory")
 		return Bytes([]byte{1})(w)
 	}
 	assert.Panics(t, func() {
@@ -205,8 +205,8 @@ func TestWriteIsAtomic(t *testing.T) {
 	require.NoError(t, f.Close())
 }
 
-// TestWriteOverItself copies a file's tensors to its own path, as a tool that edits metadata does.
-func TestWriteOverItself(t *testing.T) {
+// TestWriteToOwnPath streams the tensors of a file to its own path, as a tool that edits metadata does.
+func TestWriteToOwnPath(t *testing.T) {
 	if runtime.GOOS == "windows" {
 		t.Skip("an open file cannot be replaced there")
 	}
@@ -228,7 +228,7 @@ func TestWriteOverItself(t *testing.T) {
 	}
 }
 
-// copied returns the tensors of a file to be written elsewhere, streamed.
+// copied returns the tensors of a file for Write. Their data is streamed.
 func copied(t testing.TB, f *File) []Tensor {
 	var tensors []Tensor
 	for _, name := range f.Names() {
@@ -246,8 +246,8 @@ func copied(t testing.TB, f *File) []Tensor {
 	return tensors
 }
 
-// TestWriteTogether lets many write one path: whoever comes last wins, and no mixture is ever seen.
-func TestWriteTogether(t *testing.T) {
+// TestWriteConcurrently writes one path from several goroutines. The result must be one of the files, complete.
+func TestWriteConcurrently(t *testing.T) {
 	dir := t.TempDir()
 	path := filepath.Join(dir, "x")
 	var wait sync.WaitGroup
@@ -273,27 +273,27 @@ func TestWriteTogether(t *testing.T) {
 	assert.Equal(t, bytes.Repeat(got[:1], len(got)), got)
 }
 
-// full is a disk with little room.
-type full struct{ room int }
+// limitedDisk simulates a disk with space for a number of bytes.
+type limitedDisk struct{ space int }
 
-func (f *full) Write(b []byte) (int, error) {
-	n := min(len(b), f.room)
-	f.room -= n
+func (d *limitedDisk) Write(b []byte) (int, error) {
+	n := min(len(b), d.space)
+	d.space -= n
 	if n < len(b) {
 		return n, errors.New("disk full")
 	}
 	return n, nil
 }
 
-// TestEncodeFull fails at every byte of a file.
-func TestEncodeFull(t *testing.T) {
+// TestEncodeDiskFull checks that a full disk is an error wherever in the file it happens.
+func TestEncodeDiskFull(t *testing.T) {
 	head, sorted, err := layout(nil, []Tensor{{"x", U8, []int64{2 << 20}, func(w io.Writer) error {
 		return errors.Join(Bytes(make([]byte, 1<<20))(w), Bytes(make([]byte, 1<<20))(w))
 	}}})
 	require.NoError(t, err)
 	size := len(head) + 2<<20
-	for _, room := range []int{0, 1, len(head), 1 << 20, 1<<20 + 1, size - 1} {
-		assert.ErrorContains(t, encode(&full{room}, head, sorted), "disk full", "%d", room)
+	for _, space := range []int{0, 1, len(head), 1 << 20, 1<<20 + 1, size - 1} {
+		assert.ErrorContains(t, encode(&limitedDisk{space}, head, sorted), "disk full", "%d", space)
 	}
-	assert.NoError(t, encode(&full{size}, head, sorted))
+	assert.NoError(t, encode(&limitedDisk{size}, head, sorted))
 }
