@@ -10,8 +10,9 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-func TestLayout(t *testing.T) {
-	// Without a limit memory is used again at once; with one, only where there is no other room, and then what rests longest.
+func TestArena(t *testing.T) {
+	// Without a limit a freed block is reused at once. With a limit it is reused only if there is no other space, the
+	// block freed first before others.
 	tight, wide := arena{}, arena{limit: 4096}
 	var at [2][]uint64
 	for i, l := range []*arena{&tight, &wide} {
@@ -25,21 +26,22 @@ func TestLayout(t *testing.T) {
 	assert.Equal(t, []uint64{0, 1024, 2048, 3072, 0, 1024}, at[1])
 	assert.Equal(t, []uint64{1024, 4096}, []uint64{tight.peak, wide.peak})
 
-	// A large piece takes the place of what rests, or goes beyond the limit.
+	// A large block reuses deferred blocks, or exceeds the limit.
 	l := arena{limit: 4096}
 	small, large := l.alloc(100), l.alloc(3000)
 	assert.Equal(t, []uint64{0, 256}, []uint64{small.offset, large.offset})
 	assert.Equal(t, extent{}, l.alloc(0))
 	l.release(large, large, extent{})
-	assert.Len(t, l.deferred, 1, "giving back twice does nothing")
+	assert.Len(t, l.deferred, 1, "the second release of a block has no effect")
 	assert.EqualValues(t, 256, l.alloc(3500).offset)
 	assert.Empty(t, l.deferred)
 	assert.EqualValues(t, 3840, l.alloc(512).offset)
-	assert.Greater(t, l.peak, l.limit, "there was no room")
+	assert.Greater(t, l.peak, l.limit, "no space below the limit")
 }
 
-// randomAllocations takes and gives pieces of random sizes, and says what is live at each taking.
-func randomAllocations(seed uint64, took func(p extent, live []extent)) func(*builder) {
+// randomAllocations returns a recording that allocates and releases blocks of random sizes. At each allocation it calls
+// onAlloc with the live blocks.
+func randomAllocations(seed uint64, onAlloc func(p extent, live []extent)) func(*builder) {
 	return func(b *builder) {
 		r := rand.New(rand.NewPCG(seed, 4))
 		var live []extent
@@ -51,14 +53,15 @@ func randomAllocations(seed uint64, took func(p extent, live []extent)) func(*bu
 				continue
 			}
 			p := b.arena.alloc(uint64(1 + r.IntN(1<<r.IntN(20))))
-			took(p, live)
+			onAlloc(p, live)
 			live = append(live, p)
 		}
 	}
 }
 
-// TestManyPieces: a call that is cut in very many steps is laid out in reasonable time, for few pieces rest.
-func TestManyPieces(t *testing.T) {
+// TestManyBlocks: the number of deferred blocks is bounded, so that calls with very many steps are planned in
+// reasonable time.
+func TestManyBlocks(t *testing.T) {
 	l := arena{limit: 1 << 40}
 	for range 100_000 {
 		p := l.alloc(1000)
@@ -69,13 +72,13 @@ func TestManyPieces(t *testing.T) {
 	assert.LessOrEqual(t, l.peak, uint64((maxDeferred+4)*1024))
 }
 
-// TestRandomLayouts: pieces that are needed at the same time share nothing, whatever was given back, and rest as long as they can. What is measured is
-// at most a tenth larger than the tightest, and comes out the same when it is recorded.
-func TestRandomLayouts(t *testing.T) {
-	rested := 0
+// TestRandomArenas: live blocks never overlap. The peak is at most 110% of that without deferral, and is the same when
+// measured and when recorded.
+func TestRandomArenas(t *testing.T) {
+	deferring := 0
 	for seed := range uint64(50) {
 		var b *builder
-		wire := randomAllocations(seed, func(p extent, live []extent) {
+		record := randomAllocations(seed, func(p extent, live []extent) {
 			require.Zero(t, p.offset%blockAlignment)
 			require.LessOrEqual(t, p.offset+p.size, b.peak)
 			for _, o := range live {
@@ -84,23 +87,23 @@ func TestRandomLayouts(t *testing.T) {
 		})
 		run := func(limit uint64) arena {
 			b = &builder{arena: arena{limit: limit}}
-			wire(b)
+			record(b)
 			return b.arena
 		}
 		tight := run(0)
-		assert.Equal(t, tight.peak, run(0).peak, "the same every time")
+		assert.Equal(t, tight.peak, run(0).peak, "not deterministic")
 		wide := run(4 * tight.peak)
 		assert.LessOrEqual(t, wide.peak, wide.limit)
 
 		b = &builder{}
-		b.measure(wire)
+		b.measure(record)
 		measured := b.arena
 		assert.LessOrEqual(t, measured.peak, tight.peak+tight.peak/10)
 		assert.Equal(t, measured.peak, run(measured.limit).peak)
 		if measured.limit > 0 {
-			rested++
+			deferring++
 		}
 	}
-	assert.Greater(t, rested, 10)
-	assert.Less(t, rested, 50, "where large pieces find no room, nothing rests")
+	assert.Greater(t, deferring, 10)
+	assert.Less(t, deferring, 50, "sequences of large blocks leave no space to defer frees")
 }

@@ -54,7 +54,6 @@ func TestInvalidCalls(t *testing.T) {
 	}
 }
 
-// TestInvalidModuleCalls: arguments that do not fit.
 func TestInvalidModuleCalls(t *testing.T) {
 	gputest.CountCase()
 	fx := newFixture(t)
@@ -63,7 +62,7 @@ func TestInvalidModuleCalls(t *testing.T) {
 	im, vi := mustNewSeeded(fx, NewConditionalRoutedImageAttention, smallImage()), mustNewSeeded(fx, NewConditionalRoutedViT, smallViT())
 	x, y, context, ints := fx.tensor(F32, 2, 10, 8), fx.tensor(F32, 2, 10, 8), fx.tensor(F32, 2, 30, 8), fx.tensor(I32, 2, 10, 8)
 	flat, wide, mask, short, longer := fx.tensor(F32, 20, 8), fx.tensor(F32, 2, 10, 9), fx.tensor(U8, 2, 10), fx.tensor(U8, 2, 9), fx.tensor(F32, 3, 30, 8)
-	img, odd, last, photo := fx.tensor(F32, 2, 8, 8, 12), fx.tensor(F32, 2, 8, 8, 10), fx.tensor(F32, 2, 8, 12, 8), fx.tensor(F32, 2, 3, 16, 24)
+	img, narrow, channelLast, photo := fx.tensor(F32, 2, 8, 8, 12), fx.tensor(F32, 2, 8, 8, 10), fx.tensor(F32, 2, 8, 12, 8), fx.tensor(F32, 2, 3, 16, 24)
 	big, logits := fx.tensor(F32, 2, 3, 16, 26), fx.tensor(F32, 2, 5)
 	for want, err := range map[string]error{
 		"ConditionalRoutedAttention.Forward: x is nil, want F32[* * 8]":  at.Forward(y, nil, AttentionOptions{}),
@@ -97,8 +96,8 @@ func TestInvalidModuleCalls(t *testing.T) {
 		"NumTokensKV is -1, want 0":                                      cr.Forward(y, x, context, CrossAttentionOptions{NumTokensKV: -1}),
 		"ImageAttention.Forward: x is F32[2 10 8], want F32[* 8 * *]":    im.Forward(img, x, ImageOptions{}),
 		"ImageAttention.Forward: x is F32[2 3 16 24], want F32[* 8 * *]": im.Forward(photo, photo, ImageOptions{}),
-		"ImageAttention.Forward: y is F32[2 8 12 8], want F32[2 8 8 12]": im.Forward(last, img, ImageOptions{}),
-		"the image is 8 by 10 pixels, want multiples of LightWindowSize": im.Forward(odd, odd, ImageOptions{}),
+		"ImageAttention.Forward: y is F32[2 8 12 8], want F32[2 8 8 12]": im.Forward(channelLast, img, ImageOptions{}),
+		"the image is 8 by 10 pixels, want multiples of LightWindowSize": im.Forward(narrow, narrow, ImageOptions{}),
 		"ImageAttention.Forward: NumHeavyTokensQ is -1, want 0":          im.Forward(img, img, ImageOptions{NumHeavyTokensQ: -1}),
 		"ImageAttention.Forward: NumHeavyTokensKV is -1, want 0":         im.Forward(img, img, ImageOptions{NumHeavyTokensKV: -1}),
 		"ViT.Forward: x is F32[2 3 16 26], want F32[* 3 16 24]":          vi.Forward(logits, big),
@@ -110,7 +109,8 @@ func TestInvalidModuleCalls(t *testing.T) {
 	}
 }
 
-// TestInvalidTokenIDs: ids of wrong types, and ids outside the vocabulary, which are counted and never read elsewhere.
+// TestInvalidTokenIDs: tensors of wrong types, and ids outside the vocabulary. The latter are counted on the device and
+// never used as an index.
 func TestInvalidTokenIDs(t *testing.T) {
 	gputest.CountCase()
 	fx := newFixture(t)
@@ -145,30 +145,29 @@ func TestInvalidTokenIDs(t *testing.T) {
 	assert.ErrorContains(t, few.Forward(y, ids, BlockOptions{}), "Encoder.Forward: x holds 3 token ids outside the vocabulary of 100")
 	assert.ErrorContains(t, next.Forward(logits, ids, AutoregressiveOptions{}), "x holds 3 token ids outside the vocabulary of 100")
 	_, err = few.LastCall()
-	assert.Error(t, err, "the call that failed is not the last one")
+	assert.Error(t, err, "a failed call has no statistics")
 	list[3], list[4], list[19] = 99, 0, 1
 	require.NoError(t, ids.Write(list))
 	assert.NoError(t, few.Forward(y, ids, BlockOptions{}))
 	assert.NoError(t, next.Forward(logits, ids, AutoregressiveOptions{}))
 }
 
-// Tensors of another device and closed modules are refused.
 func TestOtherDeviceAndClosed(t *testing.T) {
 	gputest.CountCase()
 	fx := newFixture(t)
 	other, err := vk.Open(vk.Options{CacheDir: "-"})
 	require.NoError(t, err)
 	defer func() { assert.NoError(t, other.Close()) }()
-	foreign, err := NewTensor(other, F32, 2, 10, 8)
+	onOther, err := NewTensor(other, F32, 2, 10, 8)
 	require.NoError(t, err)
-	defer foreign.Close()
+	defer onOther.Close()
 	config := DefaultConditionalRoutedFeedForwardConfig()
 	config.Dim, config.NumHeavyTokens = 8, 4
 	f, err := NewConditionalRoutedFeedForward(fx.dev, config)
 	require.NoError(t, err)
 	x := fx.tensor(F32, 2, 10, 8)
-	assert.ErrorContains(t, f.Forward(x, foreign, FeedForwardOptions{}), "x is on another device")
-	assert.ErrorContains(t, f.Forward(foreign, x, FeedForwardOptions{}), "y is on another device")
+	assert.ErrorContains(t, f.Forward(x, onOther, FeedForwardOptions{}), "x is on another device")
+	assert.ErrorContains(t, f.Forward(onOther, x, FeedForwardOptions{}), "y is on another device")
 	require.NoError(t, f.Close())
 	require.NoError(t, f.Close())
 	y := fx.tensor(F32, 2, 10, 8)
@@ -182,18 +181,18 @@ func TestOtherDeviceAndClosed(t *testing.T) {
 	assert.NoError(t, (*CoordinateDescentRouter)(nil).Close())
 	assert.NoError(t, (*TopK)(nil).Close())
 	assert.NoError(t, (*CoordinateDescent)(nil).Close())
-	var nowhere *vk.Device
-	_, err = NewConditionalRoutedFeedForward(nowhere, config)
+	var noDevice *vk.Device
+	_, err = NewConditionalRoutedFeedForward(noDevice, config)
 	assert.ErrorContains(t, err, "device is nil")
-	_, err = NewCoordinateDescentRouter(nowhere, DefaultRouterConfig())
+	_, err = NewCoordinateDescentRouter(noDevice, DefaultRouterConfig())
 	assert.ErrorContains(t, err, "device is nil")
-	_, err = NewTopK(nowhere, TopKConfig{K: 1})
+	_, err = NewTopK(noDevice, TopKConfig{K: 1})
 	assert.ErrorContains(t, err, "device is nil")
-	_, err = NewCoordinateDescent(nowhere, CoordinateDescentConfig{})
+	_, err = NewCoordinateDescent(noDevice, CoordinateDescentConfig{})
 	assert.ErrorContains(t, err, "device is nil")
 }
 
-// TestOtherDeviceAndClosedModules: tensors of another device, the output over the input, and closed modules are refused.
+// TestOtherDeviceAndClosedModules: tensors of another device, overlapping x and y, and closed modules are errors.
 func TestOtherDeviceAndClosedModules(t *testing.T) {
 	gputest.CountCase()
 	fx := newFixture(t)
@@ -202,32 +201,32 @@ func TestOtherDeviceAndClosedModules(t *testing.T) {
 	t.Cleanup(func() { assert.NoError(t, other.Close()) })
 	for _, s := range fx.testModules(F32) {
 		y, in := fx.upload(s, 1, s.randomInput(1, 1, true))
-		foreign := func(like *Tensor) *Tensor {
+		onOther := func(like *Tensor) *Tensor {
 			x, err := NewTensor(other, like.dtype, like.shape...)
 			require.NoError(t, err)
 			t.Cleanup(func() { assert.NoError(t, x.Close()) })
 			return x
 		}
-		elsewhere := in
-		elsewhere.x = foreign(in.x)
-		assert.ErrorContains(t, s.forward(y, elsewhere), "x is on another device", s.name)
-		assert.ErrorContains(t, s.forward(foreign(y), in), "y is on another device", s.name)
+		invalid := in
+		invalid.x = onOther(in.x)
+		assert.ErrorContains(t, s.forward(y, invalid), "x is on another device", s.name)
+		assert.ErrorContains(t, s.forward(onOther(y), in), "y is on another device", s.name)
 		if in.mask != nil {
-			elsewhere = in
-			elsewhere.mask = foreign(in.mask)
-			assert.ErrorContains(t, s.forward(y, elsewhere), "Mask is on another device", s.name)
+			invalid = in
+			invalid.mask = onOther(in.mask)
+			assert.ErrorContains(t, s.forward(y, invalid), "Mask is on another device", s.name)
 		}
 		if in.context != nil {
-			elsewhere = in
-			elsewhere.context = foreign(in.context)
-			assert.ErrorContains(t, s.forward(y, elsewhere), "context is on another device", s.name)
-			elsewhere = in
-			elsewhere.contextMask = foreign(in.contextMask)
-			assert.ErrorContains(t, s.forward(y, elsewhere), "ContextMask is on another device", s.name)
+			invalid = in
+			invalid.context = onOther(in.context)
+			assert.ErrorContains(t, s.forward(y, invalid), "context is on another device", s.name)
+			invalid = in
+			invalid.contextMask = onOther(in.contextMask)
+			assert.ErrorContains(t, s.forward(y, invalid), "ContextMask is on another device", s.name)
 		}
 		if in.x.dtype == F32 && in.x.Len() == y.Len() {
 			assert.ErrorContains(t, s.forward(in.x, in), "overlapping", s.name)
-			assert.NoError(t, s.forward(y, in), "the plan works on after a refused call")
+			assert.NoError(t, s.forward(y, in), "a rejected call leaves the plan usable")
 		}
 		require.NoError(t, s.module.Close())
 		require.NoError(t, s.module.Close())

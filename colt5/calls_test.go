@@ -1,6 +1,7 @@
 package colt5
 
 import (
+	"cmp"
 	"slices"
 	"testing"
 
@@ -9,8 +10,8 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// IDs and bytes give the same, bit for bit.
-func TestIDsAreBytes(t *testing.T) {
+// Token ids as I32 and as U8 give the same bits.
+func TestTokenIDTypes(t *testing.T) {
 	gputest.CountCase()
 	fx := newFixture(t)
 	en, next := mustNewSeeded(fx, NewEncoder, smallEncoder()), mustNewSeeded(fx, NewAutoregressiveTransformer, smallTransformer())
@@ -33,16 +34,16 @@ func TestIDsAreBytes(t *testing.T) {
 	assert.True(t, sameBits(want, fx.read(logits)))
 }
 
-// TestConfigIsKept: a module tells what it was made with.
-func TestConfigIsKept(t *testing.T) {
+// Config returns the config that was passed to New.
+func TestModuleConfig(t *testing.T) {
 	fx := newFixture(t)
 	for _, k := range moduleTypes(F32) {
 		k.checkConfig(fx)
 	}
 }
 
-// Numbers of tokens that come with a call are those of a config.
-func TestTokensOfACall(t *testing.T) {
+// Token counts in the call options have the effect of the same counts in the config.
+func TestTokenCountOptions(t *testing.T) {
 	gputest.CountCase()
 	fx := newFixture(t)
 	const n = 48
@@ -55,22 +56,17 @@ func TestTokensOfACall(t *testing.T) {
 	}
 	tokens, pixels, context := []int{2, n, smallDim}, []int{2, smallDim, 8, 12}, fx.floats(normal(2, 2*70*smallDim), 2, 70, smallDim)
 	var got [2][][]float32
-	for i, with := range []int{0, 1} { // with the config, or with the call
-		q, kv := 11*(1-with), 12*(1-with) // of the config
-		of := func(given, own int) int {
-			if given == 0 {
-				return own
-			}
-			return given
-		}
+	for i, inCall := range []int{0, 1} { // counts in the config or in the call
+		q, kv := 11*(1-inCall), 12*(1-inCall) // of the config; 0: its own
+		or := cmp.Or[int]
 		a, c, w, m := attention, cross, autoregressive, image
-		a.NumHeavyTokensQ, a.NumHeavyTokensKV = of(q, a.NumHeavyTokensQ), of(kv, a.NumHeavyTokensKV)
-		c.NumTokensQ, c.NumTokensKV = of(q, c.NumTokensQ), of(kv, c.NumTokensKV)
-		w.NumHeavyTokensQ, w.NumHeavyTokensKV = of(q, w.NumHeavyTokensQ), of(kv, w.NumHeavyTokensKV)
-		m.NumHeavyTokensQ, m.NumHeavyTokensKV = of(q, m.NumHeavyTokensQ), of(kv, m.NumHeavyTokensKV)
+		a.NumHeavyTokensQ, a.NumHeavyTokensKV = or(q, a.NumHeavyTokensQ), or(kv, a.NumHeavyTokensKV)
+		c.NumTokensQ, c.NumTokensKV = or(q, c.NumTokensQ), or(kv, c.NumTokensKV)
+		w.NumHeavyTokensQ, w.NumHeavyTokensKV = or(q, w.NumHeavyTokensQ), or(kv, w.NumHeavyTokensKV)
+		m.NumHeavyTokensQ, m.NumHeavyTokensKV = or(q, m.NumHeavyTokensQ), or(kv, m.NumHeavyTokensKV)
 		at, cr := mustNewSeeded(fx, NewConditionalRoutedAttention, a), mustNewSeeded(fx, NewConditionalRoutedCrossAttention, c)
 		au, im := mustNewSeeded(fx, NewConditionalRoutedAutoregressiveAttention, w), mustNewSeeded(fx, NewConditionalRoutedImageAttention, m)
-		q, kv = 11*with, 12*with // of the call
+		q, kv = 11*inCall, 12*inCall // of the call; 0: those of the config
 		got[i] = [][]float32{
 			run(tokens, func(y, x *Tensor) error {
 				return at.Forward(y, x, AttentionOptions{NumHeavyTokensQ: q, NumHeavyTokensKV: kv})
@@ -89,7 +85,7 @@ func TestTokensOfACall(t *testing.T) {
 	assert.True(t, slices.EqualFunc(got[0], got[1], sameBits))
 }
 
-// A second call with the same shapes is one submit and allocates nothing, on the host and on the device.
+// A second call with the same shapes is one submit, and allocates nothing on the host or the device.
 func TestRepeatedCallAllocatesNothing(t *testing.T) {
 	gputest.CountCase()
 	fx := newFixture(t)
@@ -120,15 +116,15 @@ func TestRepeatedCallAllocatesNothing(t *testing.T) {
 			}))
 			require.NoError(t, failed)
 			after := fx.dev.Stats()
-			assert.Equal(t, before.Submits+runs+1, after.Submits) // AllocsPerRun runs once more
+			assert.Equal(t, before.Submits+runs+1, after.Submits) // AllocsPerRun makes one more call
 			before.Submits = after.Submits
 			assert.Equal(t, before, after)
 		})
 	}
 }
 
-// Bound anew: other tensors of the same shapes use the plan that is there.
-func TestOtherTensorsSamePlan(t *testing.T) {
+// Calls with other tensors of the same shapes use the same plan.
+func TestPlanReuse(t *testing.T) {
 	gputest.CountCase()
 	fx := newFixture(t)
 	f := fx.feedForward(16, 8)
@@ -140,12 +136,12 @@ func TestOtherTensorsSamePlan(t *testing.T) {
 	require.NoError(t, f.Forward(again, other, FeedForwardOptions{}))
 	assert.Equal(t, lists, fx.dev.Stats().CommandLists)
 	assert.Equal(t, fx.read(y), fx.read(again))
-	assert.ErrorContains(t, f.Forward(x, x, FeedForwardOptions{}), "overlapping", "the output over the input")
-	require.NoError(t, f.Forward(y, x, FeedForwardOptions{}), "the plan works on after a refused call")
+	assert.ErrorContains(t, f.Forward(x, x, FeedForwardOptions{}), "overlapping", "y is x")
+	require.NoError(t, f.Forward(y, x, FeedForwardOptions{}), "a rejected call leaves the plan usable")
 }
 
-// More shapes than plans are kept: the old ones go, and come back when they are needed.
-func TestPlansAreBounded(t *testing.T) {
+// The number of plans is bounded; evicted plans are recorded again.
+func TestPlanEviction(t *testing.T) {
 	gputest.CountCase()
 	fx := newFixture(t)
 	f := fx.feedForward(4, 2)

@@ -10,47 +10,47 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// bad is a change to a good config, and what the error has to say.
+// invalid is a change that makes a config invalid, and the expected part of the error.
 type invalid[C any] struct {
 	want   string
 	change func(*C)
 }
 
-// checkInvalid tries every bad config, on the constructor and on what tells its memory. Every field of the config is among those changed.
-func checkInvalid[C any, M closer](t *testing.T, name string, good C, make func(*vk.Device, C) (M, error),
-	sizes func(c C, caps vk.Caps, b, n int) (Memory, error), list []invalid[C],
+// checkInvalid passes invalid configs to New and Memory. It fails if no entry of the list changes some field.
+func checkInvalid[C any, M closer](t *testing.T, name string, valid C, make func(*vk.Device, C) (M, error),
+	memoryOf func(c C, caps vk.Caps, b, n int) (Memory, error), list []invalid[C],
 ) {
-	memory := func(c C) error { _, err := sizes(c, vk.Caps{}, 1, 8); return err }
+	memory := func(c C) error { _, err := memoryOf(c, vk.Caps{}, 1, 8); return err }
 	t.Run(name, func(t *testing.T) {
 		fx := newFixture(t)
-		m, err := make(fx.dev, good)
+		m, err := make(fx.dev, valid)
 		require.NoError(t, err)
 		fx.closeAtEnd(m)
-		require.NoError(t, memory(good))
+		require.NoError(t, memory(valid))
 		changed := map[string]bool{}
 		for _, l := range list {
-			c := good
+			c := valid
 			l.change(&c)
-			recordChanges(changed, reflect.ValueOf(good), reflect.ValueOf(c))
+			recordChanges(changed, reflect.ValueOf(valid), reflect.ValueOf(c))
 			_, err := make(fx.dev, c)
 			assert.ErrorContains(t, err, "colt5: New"+name+": "+l.want)
 			assert.ErrorContains(t, memory(c), "colt5: "+name+"Config.Memory: "+l.want)
 		}
-		for _, field := range fieldNames(reflect.TypeOf(good)) {
+		for _, field := range fieldNames(reflect.TypeOf(valid)) {
 			switch field {
 			case "HasLightAttn", "MultiplyKeysByScore", "MultiplyQueriesByScore", "UseNullQTokens", "ChannelFirst", "CosineSimRouting",
-				"ScaleRoutingTokens", "RouterStraightThrough": // true and false are both good
+				"ScaleRoutingTokens", "RouterStraightThrough": // both values are valid
 			default:
-				assert.True(t, changed[field], "no bad value of %s is tried", field)
+				assert.True(t, changed[field], "no invalid value of %s is tested", field)
 			}
 		}
-		var nowhere *vk.Device
-		_, err = make(nowhere, good)
+		var noDevice *vk.Device
+		_, err = make(noDevice, valid)
 		assert.ErrorContains(t, err, "colt5: New"+name+": the device is nil")
 	})
 }
 
-// fields are the names of a config's fields, those of structs in it included.
+// fieldNames returns the names of the fields of a config, including those of nested structs.
 func fieldNames(t reflect.Type) []string {
 	var list []string
 	for f := range t.NumField() {
@@ -63,7 +63,7 @@ func fieldNames(t reflect.Type) []string {
 	return list
 }
 
-// note notes the fields in which two configs differ.
+// recordChanges adds the names of the fields in which two configs differ.
 func recordChanges(changed map[string]bool, a, b reflect.Value) {
 	for f := range a.NumField() {
 		switch {
@@ -75,7 +75,7 @@ func recordChanges(changed map[string]bool, a, b reflect.Value) {
 	}
 }
 
-// invalidShared are the bad values of what all configs have: a precision, and a router's options.
+// invalidShared returns the invalid values of the fields that all configs have: precision and router options.
 func invalidShared[C any](parts func(*C) (*DType, *RouterOptions)) []invalid[C] {
 	o := func(want string, change func(*RouterOptions)) invalid[C] {
 		return invalid[C]{want, func(c *C) { _, r := parts(c); change(r) }}
@@ -113,7 +113,7 @@ func TestInvalidAttentionConfigs(t *testing.T) {
 	}
 	checkInvalid(t, "ConditionalRoutedAttention", smallAttention(), NewConditionalRoutedAttention, C.Memory,
 		append(list, invalidShared(func(c *C) (*DType, *RouterOptions) { return &c.Precision, &c.Router })...))
-	c := smallAttention() // without the light branch its fields do not matter
+	c := smallAttention() // without light branch, its fields are not checked
 	c.HasLightAttn, c.LightDimHead, c.LightHeads, c.LightWindowSize = false, 0, 0, 0
 	fx := newFixture(t)
 	mustNewSeeded(fx, NewConditionalRoutedAttention, c)
@@ -138,9 +138,9 @@ func TestInvalidAutoregressiveConfigs(t *testing.T) {
 			c.CausalQueryRouting, c.RouterStraightThrough = true, false
 		}},
 	}
-	good := smallAutoregressive()
-	good.RotaryEmb, good.CausalQueryRouting = false, false
-	checkInvalid(t, "ConditionalRoutedAutoregressiveAttention", good, NewConditionalRoutedAutoregressiveAttention, C.Memory,
+	valid := smallAutoregressive()
+	valid.RotaryEmb, valid.CausalQueryRouting = false, false
+	checkInvalid(t, "ConditionalRoutedAutoregressiveAttention", valid, NewConditionalRoutedAutoregressiveAttention, C.Memory,
 		append(list, invalidShared(func(c *C) (*DType, *RouterOptions) { return &c.Precision, &c.Router })...))
 
 	type A = AutoregressiveTransformerConfig
@@ -153,7 +153,7 @@ func TestInvalidAutoregressiveConfigs(t *testing.T) {
 	for _, l := range append(list, invalidShared(func(c *C) (*DType, *RouterOptions) { return &c.Precision, &c.Router })...) {
 		more = append(more, invalid[A]{l.want, func(c *A) { l.change(&c.ConditionalRoutedAutoregressiveAttentionConfig) }})
 	}
-	checkInvalid(t, "AutoregressiveTransformer", AutoregressiveTransformerConfig{1, 256, 2, good}, NewAutoregressiveTransformer, A.Memory, more)
+	checkInvalid(t, "AutoregressiveTransformer", AutoregressiveTransformerConfig{1, 256, 2, valid}, NewAutoregressiveTransformer, A.Memory, more)
 }
 
 func TestInvalidBlockConfigs(t *testing.T) {
@@ -230,7 +230,7 @@ func TestInvalidImageConfigs(t *testing.T) {
 	assert.NoError(t, err)
 	large.ChannelFirst = false
 	_, err = large.Memory(vk.Caps{}, 1, 2048, 1024)
-	assert.NoError(t, err, "nothing is brought into another order")
+	assert.NoError(t, err, "no layout conversion")
 	_, err = smallImage().Memory(vk.Caps{}, 1, 8, 6)
 	assert.ErrorContains(t, err, "the image is 8 by 6 pixels, want multiples of LightWindowSize, 4")
 }
@@ -327,21 +327,20 @@ func TestInvalidConfigs(t *testing.T) {
 	}
 }
 
-// TestInvalidMemorySizes: sizes that no call can have.
 func TestInvalidMemorySizes(t *testing.T) {
 	var caps vk.Caps
-	for _, sizes := range [][2]int{{0, 8}, {1, 0}, {-1, 8}, {1, 1 << 31}} {
+	for _, shape := range [][2]int{{0, 8}, {1, 0}, {-1, 8}, {1, 1 << 31}} {
 		for _, k := range moduleTypes(F32) {
 			if k.n > 0 {
-				_, err := k.memory(caps, sizes[0], sizes[1])
+				_, err := k.memory(caps, shape[0], shape[1])
 				assert.ErrorContains(t, err, "of the shape is", k.name)
 			}
 		}
-		_, err := smallCross().Memory(caps, sizes[0], 8, sizes[1])
+		_, err := smallCross().Memory(caps, shape[0], 8, shape[1])
 		assert.ErrorContains(t, err, "of the shape is", "memory")
 	}
 	_, err := smallViT().Memory(caps, 0)
 	assert.ErrorContains(t, err, "size 0 of the shape is 0, want 1")
-	_, err = smallViT().Memory(caps, largest)
+	_, err = smallViT().Memory(caps, math.MaxInt32)
 	assert.ErrorContains(t, err, "tokens, want 2147483647 at most", "patches are tokens")
 }

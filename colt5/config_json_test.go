@@ -35,15 +35,15 @@ func TestConfigJSON(t *testing.T) {
 	assert.Equal(t, 20, r.NIters)
 }
 
-// roundTrip: JSON of a config gives the config again; what is left out has its default; an unknown key is an error.
-func roundTrip[C any](t *testing.T, changed, defaults C) {
+// checkJSON: a config survives a round trip through JSON, absent keys get their defaults, and unknown keys are errors.
+func checkJSON[C any](t *testing.T, changed, defaults C) {
 	t.Helper()
 	text, err := json.Marshal(changed)
 	require.NoError(t, err)
 	var again C
 	require.NoError(t, json.Unmarshal(text, &again))
 	assert.Equal(t, changed, again)
-	require.NoError(t, json.Unmarshal([]byte("{}"), &again), "what was there before is gone")
+	require.NoError(t, json.Unmarshal([]byte("{}"), &again), "absent keys get their defaults")
 	assert.Equal(t, defaults, again)
 	for text, want := range map[string]string{
 		`{"dimension": 3}`: `unknown field "dimension"`, `{"router_kwargs": {"epsilon": 1}}`: `unknown field "epsilon"`,
@@ -57,18 +57,18 @@ func TestModuleConfigJSON(t *testing.T) {
 	attention, cross, image, vit := smallAttention(), smallCross(), smallImage(), smallViT()
 	attention.Router.RouteBlockSize, attention.HasLightAttn, attention.Router.EpsInit = 7, false, 0
 	cross.RouteBlockSize, image.RouteScope, vit.RouteScope = 5, RouteScopeWindow, RouteScopeWindow
-	roundTrip(t, attention, DefaultConditionalRoutedAttentionConfig())
-	roundTrip(t, smallBlock(), DefaultConditionalRoutedTransformerBlockConfig())
-	roundTrip(t, smallEncoder(), DefaultEncoderConfig())
-	roundTrip(t, cross, DefaultConditionalRoutedCrossAttentionConfig())
-	roundTrip(t, smallAutoregressive(), DefaultConditionalRoutedAutoregressiveAttentionConfig())
-	roundTrip(t, smallTransformer(), DefaultAutoregressiveTransformerConfig())
-	roundTrip(t, image, DefaultConditionalRoutedImageAttentionConfig())
-	roundTrip(t, vit, DefaultConditionalRoutedViTConfig())
-	roundTrip(t, smallFeedForward(), DefaultConditionalRoutedFeedForwardConfig())
+	checkJSON(t, attention, DefaultConditionalRoutedAttentionConfig())
+	checkJSON(t, smallBlock(), DefaultConditionalRoutedTransformerBlockConfig())
+	checkJSON(t, smallEncoder(), DefaultEncoderConfig())
+	checkJSON(t, cross, DefaultConditionalRoutedCrossAttentionConfig())
+	checkJSON(t, smallAutoregressive(), DefaultConditionalRoutedAutoregressiveAttentionConfig())
+	checkJSON(t, smallTransformer(), DefaultAutoregressiveTransformerConfig())
+	checkJSON(t, image, DefaultConditionalRoutedImageAttentionConfig())
+	checkJSON(t, vit, DefaultConditionalRoutedViTConfig())
+	checkJSON(t, smallFeedForward(), DefaultConditionalRoutedFeedForwardConfig())
 }
 
-// TestReferenceDefaults: the defaults that the specification lists.
+// TestReferenceDefaults: the defaults of section 5 of the specification.
 func TestReferenceDefaults(t *testing.T) {
 	var c ConditionalRoutedTransformerBlockConfig
 	require.NoError(t, json.Unmarshal([]byte(`{
@@ -88,10 +88,10 @@ func TestReferenceDefaults(t *testing.T) {
 	assert.True(t, text.RotaryEmb)
 	assert.Equal(t, 4.0, text.FFMult)
 	assert.Equal(t, 256, text.NumTokens)
-	assert.Zero(t, DefaultConditionalRoutedAutoregressiveAttentionConfig().HeavyWindowSize, "that of the light branch")
+	assert.Zero(t, DefaultConditionalRoutedAutoregressiveAttentionConfig().HeavyWindowSize, "0: LightWindowSize")
 }
 
-// Sizes in JSON are one number, or height and width.
+// In JSON, sizes are one number, or [height, width].
 func TestSizeJSON(t *testing.T) {
 	var c ConditionalRoutedViTConfig
 	require.NoError(t, json.Unmarshal([]byte(`{"image_size": [32, 48], "patch_size": 8}`), &c))

@@ -14,7 +14,8 @@ import (
 
 // The defects of coordinate descent, top-k and routers; see defects_test.go.
 
-// Defect: ties at score 1 are broken arbitrarily. Here selection is by logits, and of equal logits the lower index is selected.
+// Defect: ties at score 1 are broken arbitrarily. Here selection is by logits, and of equal logits the lower index is
+// selected.
 func TestDefect05TiesAreArbitrary(t *testing.T) {
 	gputest.CountCase()
 	fx := newFixture(t)
@@ -114,8 +115,9 @@ func TestDefect14LongRows(t *testing.T) {
 	}
 }
 
-// Defect: half precision inputs break coordinate descent, because rounding errors are divided by eps. Here coordinate descent computes in f32 with
-// compensation: for logits near 15, plain f32 has an error of 5e-5 and f16 no correct digit.
+// Defect: half precision inputs break coordinate descent, because rounding errors are divided by eps. Here coordinate
+// descent computes in f32 with compensation: for logits near 15, plain f32 has an error of 5e-5 and f16 no correct
+// digit.
 func TestDefect15LowPrecisionDescent(t *testing.T) {
 	gputest.CountCase()
 	fx := newFixture(t)
@@ -139,8 +141,9 @@ func TestDefect15LowPrecisionDescent(t *testing.T) {
 	assert.NoError(t, ref.MaxErr(fx.read(out.Scores), want.Scores).Within(1e-5))
 }
 
-// Defect: the fused backward's gradients have errors of up to 1e-1 past 20 iterations. The CPU reference of the backward sweep, from which the backward
-// kernels will be tested, agrees with finite differences of the forward pass for any number of iterations.
+// Defect: the fused backward's gradients have errors of up to 1e-1 past 20 iterations. The CPU reference of the
+// backward sweep, from which the backward kernels will be tested, agrees with finite differences of the forward pass
+// for any number of iterations.
 func TestDefect16FusedBackward(t *testing.T) {
 	const n, h = 60, 1.0 / (1 << 14)
 	s, g, mask := normal(1, n), normal(2, n), randomMask(3, 1, n)

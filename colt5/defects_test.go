@@ -11,10 +11,11 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// What follows are the defects of the Python package, one test each, numbered as in the specification's list: where the reference is wrong, and
-// this library right. Those of modules are here, those of coordinate descent, top-k and routers in defects_routing_test.go.
+// One regression test for each known defect of the Python package colt5-attention 0.11.1, with the numbers of section 6
+// of the specification. Each comment first states the defect. The defects of coordinate descent, top-k and routers are
+// in defects_router_test.go.
 
-// unit is the i-th unit vector: as a routing token it makes a token's i-th channel its logit.
+// unitVector returns the i-th unit vector. With it as routing token, the logit of a token is the token's channel i.
 func unitVector(dim, i int) []float32 {
 	v := make([]float32, dim)
 	v[i] = 1
@@ -59,7 +60,8 @@ func rowsNotEqual(y, row []float32) []int {
 	return list
 }
 
-// noLight is a small attention without its light branch: rows that are no query are the null token, or 0.
+// heavyOnly creates a small attention without light branch: output rows that are not selected as queries are the null
+// query token, or 0. The query logit of a token is its channel 0, the key/value logit its channel 1.
 func (fx *fixture) heavyOnly(change func(*ConditionalRoutedAttentionConfig)) *ConditionalRoutedAttention {
 	fx.t.Helper()
 	c := smallAttention()
@@ -90,8 +92,8 @@ func (fx *fixture) crossAttention(a *ConditionalRoutedCrossAttention, x, context
 	}, items, n, smallDim)
 }
 
-// Defect: cross-attention crashes (undefined name). Here the tokens with the largest logits are the queries, and all other rows are the null query
-// token.
+// Defect: cross-attention crashes (undefined name). Here the tokens with the largest logits are the queries, and all
+// other rows are the null query token.
 func TestDefect01CrossAttentionCrashes(t *testing.T) {
 	gputest.CountCase()
 	fx := newFixture(t)
@@ -143,7 +145,8 @@ func TestDefect03BlocksDropTheTail(t *testing.T) {
 	}
 }
 
-// Defect: image attention crashes if nothing is routed, and routes only within a window. Here RouteScopeImage, the default, routes among all pixels.
+// Defect: image attention crashes if nothing is routed, and routes only within a window. Here RouteScopeImage, the
+// default, routes among all pixels.
 func TestDefect04ImagesRouteInWindowsOnly(t *testing.T) {
 	gputest.CountCase()
 	fx := newFixture(t)
@@ -293,8 +296,8 @@ func validIndices(d RoutingRecord) []int32 {
 	return list
 }
 
-// Defect: autoregressive attention crashes or returns another length if the input is shorter than a window. Here its output equals the first rows of
-// the output for a longer input.
+// Defect: autoregressive attention crashes or returns another length if the input is shorter than a window. Here its
+// output equals the first rows of the output for a longer input.
 func TestDefect12ShorterThanAWindow(t *testing.T) {
 	gputest.CountCase()
 	fx := newFixture(t)

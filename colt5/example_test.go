@@ -20,7 +20,8 @@ func must[T any](v T, err error) T {
 	return v
 }
 
-// A long document, as bytes, to a vector for every byte: a light branch sees every byte, routers choose those that get more.
+// A long document, as bytes, to a vector for every byte: a light branch sees every byte, routers choose those that get
+// more.
 func ExampleEncoder() {
 	dev := must(vk.Open(vk.Options{}))
 	defer dev.Close()
@@ -107,7 +108,8 @@ func ExampleConditionalRoutedViT() {
 	fmt.Println("class", best)
 }
 
-// Text goes on: the logits of the byte after each. Outputs never depend on later bytes, so that one call scores a whole text.
+// Text goes on: the logits of the byte after each. Outputs never depend on later bytes, so that one call scores a whole
+// text.
 func ExampleAutoregressiveTransformer() {
 	dev := must(vk.Open(vk.Options{}))
 	defer dev.Close()
@@ -173,8 +175,8 @@ func wave(n int) []float32 {
 	return x
 }
 
-// The examples print times and such, so that there is no output to compare with; and they need a device. This runs them where there is
-// one.
+// The examples print times and such, so that there is no output to compare with; and they need a device. This runs them
+// where there is one.
 func TestExamples(t *testing.T) {
 	gputest.Device(t) // skips without a device, or fails if one is required
 	for name, run := range map[string]func(){

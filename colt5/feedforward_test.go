@@ -59,7 +59,7 @@ func TestFeedForward(t *testing.T) {
 			config := DefaultConditionalRoutedFeedForwardConfig()
 			config.Dim, config.NumHeavyTokens, config.RouterStraightThrough = test.dim, test.heavy, !test.soft
 			config.Router.RouteBlockSize, config.Router.CosineSimRouting = OptionalInt(test.block), test.cosine
-			if test.soft { // scores that are not all 1
+			if test.soft { // scores other than 0 and 1
 				config.Router.Eps, config.Router.EpsInit, config.Router.EpsDecay = 1, 0, 1
 			}
 			f := mustNew(fx, NewConditionalRoutedFeedForward, config)
@@ -83,12 +83,12 @@ func TestFeedForward(t *testing.T) {
 			}
 			want, naive := ref.ConditionalRoutedFeedForward(args), ref.ConditionalRoutedFeedForward32(args)
 			assert.NoError(t, ref.MaxErr(fx.read(y), want).Within(ref.Bound(naive, want, 2e-6)))
-			assert.Equal(t, data, fx.read(x), "the input changed")
+			assert.Equal(t, data, fx.read(x), "x changed")
 		})
 	}
 }
 
-// The light branch in groups of rows gives what it gives at once.
+// A light branch that runs in groups of rows gives the same bits as in one group.
 func TestFeedForwardGroups(t *testing.T) {
 	gputest.CountCase()
 	fx := newFixture(t)

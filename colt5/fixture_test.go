@@ -12,7 +12,8 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// fixture is a test with the device that the package's tests share. What its methods create is closed when the test ends.
+// fixture is a test with the device that the package's tests share. What its methods create is closed when the test
+// ends.
 type fixture struct {
 	t   *testing.T
 	dev *vk.Device
@@ -103,7 +104,8 @@ func (fx *fixture) readFinite(y *Tensor) []float32 {
 	return got
 }
 
-// finiteOutput returns what forward writes to a tensor that was filled with NaN. An element that forward does not write fails the test.
+// finiteOutput returns what forward writes to a tensor that was filled with NaN. An element that forward does not write
+// fails the test.
 func (fx *fixture) finiteOutput(forward func(y *Tensor) error, shape ...int) []float32 {
 	fx.t.Helper()
 	y := fx.tensor(F32, shape...)

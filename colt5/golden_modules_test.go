@@ -10,7 +10,7 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// anyModule is what the tests need of every module with weights.
+// anyModule is the interface of all modules with weights that these tests use.
 type anyModule interface {
 	closer
 	Parameters() []Parameter
@@ -23,7 +23,7 @@ type anyModule interface {
 	Profile(on bool)
 }
 
-// goldenModule makes the module of a golden case with the weights of the case.
+// goldenModule creates the module of a golden case and loads the weights of the case.
 func goldenModule[C any, M anyModule](fx *fixture, c *golden.Case, make func(*vk.Device, C) (M, error)) M {
 	fx.t.Helper()
 	var config C
@@ -35,7 +35,8 @@ func goldenModule[C any, M anyModule](fx *fixture, c *golden.Case, make func(*vk
 	return m
 }
 
-// checkGolden runs a case three times, which gives the same bits, and once more, with Inspect, for the decisions of its routers.
+// checkGolden runs a case three times and fails if the output bits differ between runs or from the case. A fourth run
+// checks the routing records.
 func (fx *fixture) checkGolden(c *golden.Case, m anyModule, forward func(y *Tensor) error) {
 	fx.t.Helper()
 	y := fx.tensor(F32, c.Outputs["y"].Shape...)
@@ -48,15 +49,15 @@ func (fx *fixture) checkGolden(c *golden.Case, m anyModule, forward func(y *Tens
 			first = now
 			fx.checkNear(c, "y", now, c.Outputs["y"], c.OutputBound("y"))
 		}
-		require.True(fx.t, sameBits(first, now), "another run gave other bits")
+		require.True(fx.t, sameBits(first, now), "runs differ")
 	}
 	m.Inspect(true)
 	require.NoError(fx.t, forward(y))
-	assert.True(fx.t, sameBits(first, fx.read(y)), "with Inspect the output has other bits")
+	assert.True(fx.t, sameBits(first, fx.read(y)), "recording the routing changes the output")
 	fx.checkRoutingRecords(c, m)
 }
 
-// checkDecisions compares what routers decided with the routes of a case.
+// checkRoutingRecords compares routing records with the routes of a golden case.
 func (fx *fixture) checkRoutingRecords(c *golden.Case, m anyModule) {
 	fx.t.Helper()
 	list, err := m.LastRouting()
@@ -68,11 +69,11 @@ func (fx *fixture) checkRoutingRecords(c *golden.Case, m anyModule) {
 		require.Len(fx.t, d.SoftScores, d.Lists*(len(d.SoftScores)/d.Lists))
 		got := goldenRows(d, c.Module == "ConditionalRoutedAutoregressiveAttention")
 		k := want.Indices.Shape[len(want.Indices.Shape)-1]
-		require.Len(fx.t, got.chosen, len(want.Indices.I32)/k, d.Router)
-		for i, row := range got.chosen {
-			wanted := scoreByToken(want.Indices.I32[i*k:][:k], want.Scores.F32[i*k:][:k], 0)
-			require.Len(fx.t, row, len(wanted), "%s, row %d", d.Router, i)
-			for token, score := range wanted {
+		require.Len(fx.t, got.selected, len(want.Indices.I32)/k, d.Router)
+		for i, row := range got.selected {
+			wantRow := scoreByToken(want.Indices.I32[i*k:][:k], want.Scores.F32[i*k:][:k], 0)
+			require.Len(fx.t, row, len(wantRow), "%s, row %d", d.Router, i)
+			for token, score := range wantRow {
 				require.InDelta(fx.t, score, row[token], c.ScoreBound(), "%s, row %d, token %d", d.Router, i, token)
 			}
 		}
@@ -80,12 +81,13 @@ func (fx *fixture) checkRoutingRecords(c *golden.Case, m anyModule) {
 	}
 }
 
-// decided is a decision in the order of the rows of golden cases.
-type decided struct {
-	chosen []map[int32]float32 // score by token
-	soft   []float32
+// goldenRouting is a routing record in the row order of golden cases.
+type goldenRouting struct {
+	selected []map[int32]float32 // score by token, a map for each row
+	soft     []float32
 }
 
+// scoreByToken maps the tokens of the slots that are not empty, relative to token from, to their scores.
 func scoreByToken(indices []int32, scores []float32, from int) map[int32]float32 {
 	m := map[int32]float32{}
 	for i, s := range scores {
@@ -96,33 +98,35 @@ func scoreByToken(indices []int32, scores []float32, from int) map[int32]float32
 	return m
 }
 
-func goldenRows(d RoutingRecord, autoregressive bool) decided {
+// goldenRows converts a routing record to the row order of golden cases.
+func goldenRows(d RoutingRecord, autoregressive bool) goldenRouting {
 	n := len(d.SoftScores) / d.Lists
 	if autoregressive && d.Windows == 0 {
 		return goldenQueryRows(d, n)
 	}
-	var r decided
+	var r goldenRouting
 	if d.Windows > 0 {
 		padded := d.Block
 		for list := range d.Lists {
 			if list/d.Routes%d.Windows == 0 {
-				continue // golden cases leave the first window out
+				continue // golden cases have no rows of the first window
 			}
-			r.chosen = append(r.chosen, scoreByToken(d.Indices[list*d.K:][:d.K], d.Scores[list*d.K:][:d.K], 0))
+			r.selected = append(r.selected, scoreByToken(d.Indices[list*d.K:][:d.K], d.Scores[list*d.K:][:d.K], 0))
 			r.soft = append(append(r.soft, d.SoftScores[list*n:][:n]...), make([]float32, padded-n)...)
 		}
 		return r
 	}
 	for list := range d.Lists {
-		r.chosen = append(r.chosen, scoreByToken(d.Indices[list*d.K:][:d.K], d.Scores[list*d.K:][:d.K], 0))
+		r.selected = append(r.selected, scoreByToken(d.Indices[list*d.K:][:d.K], d.Scores[list*d.K:][:d.K], 0))
 	}
 	r.soft = blockRows(d.SoftScores, d.Lists/d.Routes, d.Routes, n/d.Block, d.Block)
 	return r
 }
 
-// goldenQueryRows is goldenRows for the queries of windows: a row for each window but the first, with tokens counted from its start.
-func goldenQueryRows(d RoutingRecord, n int) decided {
-	var r decided
+// goldenQueryRows is goldenRows for the query router of an autoregressive attention: a row for each window but the
+// first. Token indices are relative to the window.
+func goldenQueryRows(d RoutingRecord, n int) goldenRouting {
+	var r goldenRouting
 	windows := (n + d.Block - 1) / d.Block
 	count := d.K / windows
 	for item := range d.Lists {
@@ -130,14 +134,14 @@ func goldenQueryRows(d RoutingRecord, n int) decided {
 		r.soft = append(r.soft, soft[d.Block:]...)
 		for window := 1; window < windows; window++ {
 			at := item*d.K + window*count
-			r.chosen = append(r.chosen, scoreByToken(d.Indices[at:][:count], d.Scores[at:][:count], window*d.Block))
+			r.selected = append(r.selected, scoreByToken(d.Indices[at:][:count], d.Scores[at:][:count], window*d.Block))
 		}
 	}
 	return r
 }
 
 func TestGoldenAttention(t *testing.T) {
-	forEach(t, "ConditionalRoutedAttention", func(fx *fixture, c *golden.Case) {
+	forEachGolden(t, "ConditionalRoutedAttention", func(fx *fixture, c *golden.Case) {
 		m := goldenModule(fx, c, NewConditionalRoutedAttention)
 		x, mask := fx.goldenInput(c, "x"), fx.goldenInput(c, "mask")
 		fx.checkGolden(c, m, func(y *Tensor) error { return m.Forward(y, x, AttentionOptions{Mask: mask}) })
@@ -145,7 +149,7 @@ func TestGoldenAttention(t *testing.T) {
 }
 
 func TestGoldenBlock(t *testing.T) {
-	forEach(t, "ConditionalRoutedTransformerBlock", func(fx *fixture, c *golden.Case) {
+	forEachGolden(t, "ConditionalRoutedTransformerBlock", func(fx *fixture, c *golden.Case) {
 		m := goldenModule(fx, c, NewConditionalRoutedTransformerBlock)
 		x, mask := fx.goldenInput(c, "x"), fx.goldenInput(c, "mask")
 		fx.checkGolden(c, m, func(y *Tensor) error { return m.Forward(y, x, BlockOptions{Mask: mask}) })
@@ -153,7 +157,7 @@ func TestGoldenBlock(t *testing.T) {
 }
 
 func TestGoldenCrossAttention(t *testing.T) {
-	forEach(t, "ConditionalRoutedCrossAttention", func(fx *fixture, c *golden.Case) {
+	forEachGolden(t, "ConditionalRoutedCrossAttention", func(fx *fixture, c *golden.Case) {
 		m := goldenModule(fx, c, NewConditionalRoutedCrossAttention)
 		x, context := fx.goldenInput(c, "x"), fx.goldenInput(c, "context")
 		o := CrossAttentionOptions{Mask: fx.goldenInput(c, "mask"), ContextMask: fx.goldenInput(c, "context_mask")}
@@ -162,7 +166,7 @@ func TestGoldenCrossAttention(t *testing.T) {
 }
 
 func TestGoldenAutoregressiveAttention(t *testing.T) {
-	forEach(t, "ConditionalRoutedAutoregressiveAttention", func(fx *fixture, c *golden.Case) {
+	forEachGolden(t, "ConditionalRoutedAutoregressiveAttention", func(fx *fixture, c *golden.Case) {
 		m := goldenModule(fx, c, NewConditionalRoutedAutoregressiveAttention)
 		x := fx.goldenInput(c, "x")
 		fx.checkGolden(c, m, func(y *Tensor) error { return m.Forward(y, x, AutoregressiveOptions{}) })
@@ -170,7 +174,7 @@ func TestGoldenAutoregressiveAttention(t *testing.T) {
 }
 
 func TestGoldenImageAttention(t *testing.T) {
-	forEach(t, "ConditionalRoutedImageAttention", func(fx *fixture, c *golden.Case) {
+	forEachGolden(t, "ConditionalRoutedImageAttention", func(fx *fixture, c *golden.Case) {
 		m := goldenModule(fx, c, NewConditionalRoutedImageAttention)
 		x := fx.goldenInput(c, "x")
 		fx.checkGolden(c, m, func(y *Tensor) error { return m.Forward(y, x, ImageOptions{}) })
@@ -178,7 +182,7 @@ func TestGoldenImageAttention(t *testing.T) {
 }
 
 func TestGoldenViT(t *testing.T) {
-	forEach(t, "ConditionalRoutedViT", func(fx *fixture, c *golden.Case) {
+	forEachGolden(t, "ConditionalRoutedViT", func(fx *fixture, c *golden.Case) {
 		m := goldenModule(fx, c, NewConditionalRoutedViT)
 		x := fx.goldenInput(c, "x")
 		fx.checkGolden(c, m, func(y *Tensor) error { return m.Forward(y, x) })

@@ -1,7 +1,6 @@
 package colt5
 
 import (
-	"math"
 	"slices"
 	"strings"
 	"testing"
@@ -13,7 +12,7 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// input is an input of a golden case, nil if the case has none of that name.
+// goldenInput uploads an input of a golden case; nil if the case has no input of that name.
 func (fx *fixture) goldenInput(c *golden.Case, name string) *Tensor {
 	fx.t.Helper()
 	g, ok := c.Inputs[name]
@@ -26,7 +25,7 @@ func (fx *fixture) goldenInput(c *golden.Case, name string) *Tensor {
 	return fx.floats(g.F32, g.Shape...)
 }
 
-// set gives parameters the weights of a case.
+// setWeights writes the weights of a golden case to parameters.
 func (fx *fixture) setWeights(list []Parameter, c *golden.Case) {
 	fx.t.Helper()
 	require.Len(fx.t, c.Weights, len(list))
@@ -43,8 +42,8 @@ func (fx *fixture) checkNear(c *golden.Case, name string, got []float32, want go
 	assert.NoError(fx.t, ref.MaxErr(got, want.Float64s()).Within(bound), name)
 }
 
-// forEach runs a test for every golden case of a module, several at a time.
-func forEach(t *testing.T, module string, test func(*fixture, *golden.Case)) {
+// forEachGolden runs a parallel subtest for every golden case of a module.
+func forEachGolden(t *testing.T, module string, test func(*fixture, *golden.Case)) {
 	paths, err := golden.Cases("../testdata/golden")
 	require.NoError(t, err)
 	ran := 0
@@ -56,7 +55,7 @@ func forEach(t *testing.T, module string, test func(*fixture, *golden.Case)) {
 		}
 		ran++
 		t.Run(c.Name, func(t *testing.T) {
-			t.Parallel() // kernels compile for seconds on CPU drivers
+			t.Parallel() // CPU drivers compile kernels for seconds
 			gputest.CountCase()
 			test(newFixture(t), c)
 		})
@@ -65,7 +64,7 @@ func forEach(t *testing.T, module string, test func(*fixture, *golden.Case)) {
 }
 
 func TestGoldenCoordinateDescent(t *testing.T) {
-	forEach(t, "CoordinateDescent", func(fx *fixture, c *golden.Case) {
+	forEachGolden(t, "CoordinateDescent", func(fx *fixture, c *golden.Case) {
 		var config CoordinateDescentConfig
 		require.NoError(fx.t, c.DecodeConfig(&config))
 		d := mustNew(fx, NewCoordinateDescent, config)
@@ -79,7 +78,7 @@ func TestGoldenCoordinateDescent(t *testing.T) {
 }
 
 func TestGoldenTopK(t *testing.T) {
-	forEach(t, "TopK", func(fx *fixture, c *golden.Case) {
+	forEachGolden(t, "TopK", func(fx *fixture, c *golden.Case) {
 		var config TopKConfig
 		require.NoError(fx.t, c.DecodeConfig(&config))
 		k := mustNew(fx, NewTopK, config)
@@ -94,7 +93,7 @@ func TestGoldenTopK(t *testing.T) {
 }
 
 func TestGoldenRouter(t *testing.T) {
-	forEach(t, "CoordinateDescentRouter", func(fx *fixture, c *golden.Case) {
+	forEachGolden(t, "CoordinateDescentRouter", func(fx *fixture, c *golden.Case) {
 		var config RouterConfig
 		require.NoError(fx.t, c.DecodeConfig(&config))
 		var call struct {
@@ -111,7 +110,7 @@ func TestGoldenRouter(t *testing.T) {
 	})
 }
 
-// checkRouting compares everything that a router computes with the route of a golden case.
+// checkRouting compares all outputs of a router with a route of a golden case.
 func checkRouting(fx *fixture, c *golden.Case, r *CoordinateDescentRouter, name string, x *Tensor, tokens int, options RoutingOptions) {
 	want, ok := c.Routes[name]
 	require.True(fx.t, ok)
@@ -128,15 +127,16 @@ func checkRouting(fx *fixture, c *golden.Case, r *CoordinateDescentRouter, name 
 		block = s
 	}
 	blocks := n / block
-	// The golden rows are (batch, block, route), ours (batch, route, block). Raw logits are compared where tokens are real.
+	// Golden rows are in the order (batch, block, route), outputs in the order (batch, route, block). Logits of masked
+	// tokens are not compared.
 	got := blockRows(fx.read(out.Logits), batch, routes, blocks, block)
 	if mask, ok := c.Inputs["mask"]; ok {
 		all := make([]float32, len(got))
 		for i := range all {
 			all[i] = float32(mask.U8[i/n/routes*n+i%n])
 		}
-		for i, real := range blockRows(all, batch, routes, blocks, block) {
-			if real == 0 {
+		for i, valid := range blockRows(all, batch, routes, blocks, block) {
+			if valid == 0 {
 				got[i], want.Logits.F32[i] = 0, 0
 			}
 		}
@@ -148,10 +148,10 @@ func checkRouting(fx *fixture, c *golden.Case, r *CoordinateDescentRouter, name 
 	for row := range batch * routes * blocks {
 		slots := k / blocks
 		from := row * slots
-		gotOrder, wantOrder := order(indices[from:from+slots], scores[from:from+slots]), order(want.Indices.I32[from:from+slots], want.Scores.F32[from:from+slots])
-		require.Len(fx.t, gotOrder, len(wantOrder))
-		for i, g := range gotOrder {
-			w := wantOrder[i]
+		gotSlots, wantSlots := validSlots(indices[from:from+slots], scores[from:from+slots]), validSlots(want.Indices.I32[from:from+slots], want.Scores.F32[from:from+slots])
+		require.Len(fx.t, gotSlots, len(wantSlots))
+		for i, g := range gotSlots {
+			w := wantSlots[i]
 			require.Equal(fx.t, want.Indices.I32[from+w], indices[from+g], "row %d", row)
 			require.InDelta(fx.t, want.Scores.F32[from+w], scores[from+g], c.ScoreBound(), "row %d", row)
 			if hasY && name == "" {
@@ -161,8 +161,8 @@ func checkRouting(fx *fixture, c *golden.Case, r *CoordinateDescentRouter, name 
 	}
 }
 
-// order lists the filled slots by rising index.
-func order(indices []int32, scores []float32) []int {
+// validSlots returns the slots that are not empty, by ascending token index.
+func validSlots(indices []int32, scores []float32) []int {
 	var list []int
 	for i, s := range scores {
 		if s != 0 {
@@ -187,7 +187,7 @@ func blockRows(x []float32, b, r, blocks, n int) []float32 {
 }
 
 func TestGoldenFeedForward(t *testing.T) {
-	forEach(t, "ConditionalRoutedFeedForward", func(fx *fixture, c *golden.Case) {
+	forEachGolden(t, "ConditionalRoutedFeedForward", func(fx *fixture, c *golden.Case) {
 		var config ConditionalRoutedFeedForwardConfig
 		require.NoError(fx.t, c.DecodeConfig(&config))
 		f := mustNew(fx, NewConditionalRoutedFeedForward, config)
@@ -200,7 +200,7 @@ func TestGoldenFeedForward(t *testing.T) {
 			now := fx.read(y)
 			fx.checkNear(c, "y", now, c.Outputs["y"], c.OutputBound("y"))
 			if before != nil {
-				assert.True(fx.t, slices.EqualFunc(before, now, func(a, b float32) bool { return math.Float32bits(a) == math.Float32bits(b) }))
+				assert.True(fx.t, sameBits(before, now))
 			}
 			before = now
 		}

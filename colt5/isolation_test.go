@@ -11,8 +11,8 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// NaN and infinity in one item do not reach the others, and nothing hangs.
-func TestNaNItemsAreAlone(t *testing.T) {
+// NaN and infinity in one batch item do not affect the others.
+func TestNaNBatchIsolation(t *testing.T) {
 	fx := newFixture(t)
 	for _, s := range fx.testModules(F32) {
 		checkNaNIsolation(fx, s)
@@ -49,7 +49,8 @@ func checkNaNIsolation(fx *fixture, s moduleCase) {
 	}
 }
 
-// TestPrecisionOfEveryModule: what every module keeps to holds in 16 bits too, where the device has them.
+// TestPrecisionOfEveryModule: the properties of TestEveryModule also hold with the 16-bit precisions that the device
+// supports.
 func TestPrecisionOfEveryModule(t *testing.T) {
 	for _, p := range []DType{F16, BF16} {
 		fx := newFixture(t)
@@ -69,7 +70,7 @@ func TestPrecisionOfEveryModule(t *testing.T) {
 			const items = 32
 			c := causalAttention(fx.sub(t), withPrecision(p, smallAutoregressive()))
 			for seed := range uint64(4) {
-				before, after := c.edits(t, rand.New(rand.NewPCG(seed, 1)), items, smallN-1)
+				before, after := c.countEdits(t, rand.New(rand.NewPCG(seed, 1)), items, smallN-1)
 				assert.Zero(t, before, "outputs before the edited token changed")
 				assert.Equal(t, items-1, after, "outputs from the edited token on did not change")
 			}
@@ -77,8 +78,8 @@ func TestPrecisionOfEveryModule(t *testing.T) {
 	}
 }
 
-// NaN in padding does not reach real tokens of the same item, in products of 16 bits neither.
-func TestNaNPaddingIsAlone(t *testing.T) {
+// NaN in padding does not affect real tokens of the same item.
+func TestNaNPaddingIsolation(t *testing.T) {
 	for _, p := range []DType{F32, F16, BF16} {
 		fx := newFixture(t)
 		if p.Supported(fx.dev.Caps()) != nil {

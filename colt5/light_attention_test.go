@@ -7,13 +7,13 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// Spans compute every token once, with all its neighbours and hardly any others.
-func TestSpans(t *testing.T) {
+// splitTokens computes every token once, with all its neighbours and at most 1/64 more rows.
+func TestSplitTokens(t *testing.T) {
 	for _, test := range []struct{ items, n, most, block, before, after int }{
 		{1, 1, 1, 1, 1, 1}, {3, 40, 100, 8, 1, 1}, {3, 40, 130, 8, 1, 1}, {2, 140, 64, 8, 1, 0}, {1, 65536, 32768, 64, 1, 1}, {2, 65536, 32768, 128, 1, 0},
 		{1, 65500, 32768, 64, 1, 1}, {1, 1 << 20, 32768, 64, 1, 1}, {1, 100000, 30000, 100, 2, 2}, {1, 33000, 32768, 64, 1, 1},
 	} {
-		next := make([]int, test.items) // the first token of an item that no span has computed yet
+		next := make([]int, test.items) // the first token of each item that is not computed yet
 		for _, s := range splitTokens(test.items, test.n, test.most, test.block, test.before, test.after) {
 			for item := s.item; item < s.item+s.items; item++ {
 				require.Equal(t, next[item], s.from, "%+v %+v", test, s)
@@ -26,7 +26,7 @@ func TestSpans(t *testing.T) {
 			assert.LessOrEqual(t, s.first+s.rows, test.n, "%+v %+v", test, s)
 			assert.LessOrEqual(t, s.rows, (end-first)*65/64, "%+v %+v", test, s)
 			if s.items == 1 && s.rows < test.n && end-first >= 64*127 {
-				assert.Zero(t, s.rows%128, "%+v %+v: a tile that is not whole", test, s)
+				assert.Zero(t, s.rows%128, "%+v %+v: not whole tiles", test, s)
 			}
 		}
 		for _, end := range next {

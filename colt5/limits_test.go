@@ -1,6 +1,7 @@
 package colt5
 
 import (
+	"math"
 	"testing"
 	"time"
 
@@ -8,6 +9,7 @@ import (
 	"github.com/stretchr/testify/assert"
 )
 
+// checkFailsFast: f returns an error within 5 s and does not panic with a runtime error.
 func checkFailsFast(t *testing.T, name string, f func() error) {
 	t.Helper()
 	done := make(chan any, 1)
@@ -26,20 +28,21 @@ func checkFailsFast(t *testing.T, name string, f func() error) {
 		err, _ := r.(error)
 		assert.Error(t, err, name)
 	case <-time.After(5 * time.Second):
-		assert.Fail(t, "still busy after 5 s", name)
+		assert.Fail(t, "no result after 5 s", name)
 	}
 }
 
-const largest = 1<<31 - 1
-
-func TestAbsurdMemory(t *testing.T) {
+func TestHugeSizes(t *testing.T) {
 	caps := vk.Caps{}
 	for name, f := range map[string]func() error{
-		"feedforward": func() error { _, err := smallFeedForward().Memory(caps, largest, largest); return err },
-		"cross":       func() error { _, err := smallCross().Memory(caps, largest, largest, largest); return err },
+		"feedforward": func() error { _, err := smallFeedForward().Memory(caps, math.MaxInt32, math.MaxInt32); return err },
+		"cross": func() error {
+			_, err := smallCross().Memory(caps, math.MaxInt32, math.MaxInt32, math.MaxInt32)
+			return err
+		},
 		"dim": func() error {
 			c := smallFeedForward()
-			c.Dim = largest
+			c.Dim = math.MaxInt32
 			c.HeavyFFMult = 1
 			c.LightFFMult = 1
 			_, err := c.Memory(caps, 1, 1)
@@ -57,8 +60,8 @@ func TestAbsurdMemory(t *testing.T) {
 	}
 }
 
-// A depth that no memory holds is an error, not a machine that runs out of memory.
-func TestAbsurdDepth(t *testing.T) {
+// A depth that does not fit in memory is an error; it does not exhaust the host memory.
+func TestHugeDepth(t *testing.T) {
 	fx := newFixture(t)
 	caps := fx.dev.Caps()
 	const depth = 3000000
@@ -71,8 +74,8 @@ func TestAbsurdDepth(t *testing.T) {
 	}
 }
 
-// Tensors that are nothing.
-func TestEmptyTensors(t *testing.T) {
+// Zero tensors, nil tensors, overlapping tensors and closed parameters are errors, not panics.
+func TestUnusableTensors(t *testing.T) {
 	fx := newFixture(t)
 	k, err := NewTopK(fx.dev, TopKConfig{K: 2, NIters: 3, Eps: 0.1, CoorDescentKRatio: 1})
 	assert.NoError(t, err)
@@ -90,7 +93,7 @@ func TestEmptyTensors(t *testing.T) {
 	assert.NoError(t, a.Forward(y, z, AttentionOptions{}))
 	w := a.Parameters()[0].Tensor
 	assert.Error(t, w.Write([]float32{1}))
-	// Parameters closed by the user
+	// A parameter that the user closed.
 	assert.NoError(t, w.Close())
 	assert.Error(t, a.Forward(y, z, AttentionOptions{}))
 	assert.NoError(t, a.Close())
@@ -115,7 +118,8 @@ func TestIDsDoNotAllocate(t *testing.T) {
 	assert.Zero(t, testing.AllocsPerRun(20, func() { _ = e.Forward(y, x, BlockOptions{}) }))
 }
 
-func TestTogether(t *testing.T) {
+// Concurrent calls with different shapes, and Close during calls.
+func TestConcurrentCalls(t *testing.T) {
 	fx := newFixture(t)
 	a := mustNewSeeded(fx, NewEncoder, smallEncoder())
 	done := make(chan bool)

@@ -11,7 +11,8 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// What every module keeps to, on the same objects: kernels compile once.
+// TestEveryModule checks the properties that all modules share. The subtests of a module use the same object, so that
+// kernels compile once.
 func TestEveryModule(t *testing.T) {
 	fx := newFixture(t)
 	for _, s := range fx.testModules(F32) {
@@ -20,8 +21,8 @@ func TestEveryModule(t *testing.T) {
 				name string
 				run  func(*fixture, moduleCase)
 			}{
-				{"items do not see each other", checkBatchIsolation}, {"a hundred runs", checkDeterminism}, {"repeated call", checkRepeatedCall},
-				{"memory", checkPlannedMemory}, {"save and load", checkSaveLoad}, {"profile", checkProfile},
+				{"batch isolation", checkBatchIsolation}, {"determinism", checkDeterminism}, {"repeated call", checkRepeatedCall},
+				{"planned memory", checkPlannedMemory}, {"save and load", checkSaveLoad}, {"profile", checkProfile},
 			} {
 				t.Run(test.name, func(t *testing.T) {
 					gputest.CountCase()
@@ -32,7 +33,8 @@ func TestEveryModule(t *testing.T) {
 	}
 }
 
-// checkBatchIsolation edits one item of a batch, input and mask, and looks for changes in the others; they come out as in a batch of one.
+// checkBatchIsolation: an edit of the input and mask of one batch item does not change the other items, and each item
+// equals its result in a batch of one.
 func checkBatchIsolation(fx *fixture, s moduleCase) {
 	const items = 4
 	for _, masks := range []bool{false, true} {
@@ -45,7 +47,7 @@ func checkBatchIsolation(fx *fixture, s moduleCase) {
 		for j := range items {
 			after := fx.run(s, items, s.withItem(v, other, j, items))
 			for i := range items {
-				if i == j && masks { // it may have no token left, and then its null tokens
+				if i == j && masks { // the edit may have no effect: a fully masked item has a constant output
 					continue
 				}
 				same := sameBits(before[i*size:][:size], after[i*size:][:size])
@@ -57,6 +59,7 @@ func checkBatchIsolation(fx *fixture, s moduleCase) {
 	}
 }
 
+// checkDeterminism: 100 calls give the same bits.
 func checkDeterminism(fx *fixture, s moduleCase) {
 	y, in := fx.upload(s, 1, s.randomInput(3, 1, true))
 	var first []float32
@@ -71,7 +74,7 @@ func checkDeterminism(fx *fixture, s moduleCase) {
 	}
 }
 
-// checkRepeatedCall: a second call with the same shapes is one submit and allocates nothing, on the host and on the device.
+// checkRepeatedCall: a second call with the same shapes is one submit, and allocates nothing on the host or the device.
 func checkRepeatedCall(fx *fixture, s moduleCase) {
 	y, in := fx.upload(s, 2, s.randomInput(4, 2, true))
 	require.NoError(fx.t, s.forward(y, in))
@@ -85,14 +88,14 @@ func checkRepeatedCall(fx *fixture, s moduleCase) {
 	}))
 	require.NoError(fx.t, failed)
 	after := fx.dev.Stats()
-	assert.Equal(fx.t, before.Submits+runs+1, after.Submits) // AllocsPerRun runs once more
+	assert.Equal(fx.t, before.Submits+runs+1, after.Submits) // AllocsPerRun makes one more call
 	before.Submits = after.Submits
 	assert.Equal(fx.t, before, after)
 }
 
-// checkPlannedMemory: what Memory tells is what a call takes.
+// checkPlannedMemory: Config.Memory predicts exactly what a call allocates.
 func checkPlannedMemory(fx *fixture, s moduleCase) {
-	if s.vocabulary > 0 { // I32 ids: see TestMemoryOfIDs
+	if s.vocabulary > 0 { // Memory assumes I32 ids, these are U8; see TestMemoryOfIDs
 		return
 	}
 	for _, items := range []int{1, 3} {
@@ -127,7 +130,7 @@ func (fx *fixture) checkMemory(m anyModule, y *Tensor, in callInputs, memory fun
 	assert.Equal(fx.t, want.Weights+want.Inputs+want.Outputs+want.Workspace, want.Total())
 }
 
-// TestMemoryOfIDs is checkPlannedMemory for the modules that read ids.
+// TestMemoryOfIDs is checkPlannedMemory for the modules that take token ids.
 func TestMemoryOfIDs(t *testing.T) {
 	gputest.CountCase()
 	fx := newFixture(t)
@@ -142,7 +145,7 @@ func TestMemoryOfIDs(t *testing.T) {
 	fx.checkMemory(a, logits, callInputs{x: x}, func() (Memory, error) { return smallTransformer().Memory(fx.dev.Caps(), 2, smallN) })
 }
 
-// checkSaveLoad: the file holds everything that the output depends on.
+// checkSaveLoad: loading a saved file restores all weights and the output bits.
 func checkSaveLoad(fx *fixture, s moduleCase) {
 	v := s.randomInput(7, 2, true)
 	before, path := fx.run(s, 2, v), filepath.Join(fx.t.TempDir(), "module.safetensors")
@@ -150,7 +153,7 @@ func checkSaveLoad(fx *fixture, s moduleCase) {
 	require.NoError(fx.t, s.module.Save(path))
 	require.NoError(fx.t, s.module.Init(99))
 	for name, data := range fx.parameters(s.module.Parameters()) {
-		if slices.Max(saved[name]) != slices.Min(saved[name]) { // gammas and biases start with one value
+		if slices.Max(saved[name]) != slices.Min(saved[name]) { // the initial values of gammas and biases are constant
 			assert.NotEqual(fx.t, saved[name], data, name)
 		}
 	}
@@ -160,7 +163,8 @@ func checkSaveLoad(fx *fixture, s moduleCase) {
 	assert.True(fx.t, sameBits(before, fx.run(s, 2, v)))
 }
 
-// profiles: timed calls give the same, and tell the time of every step. Their steps run one after the other, as they were recorded, others side by side.
+// checkProfile: profiled calls give the same bits and the time of every step. They have a barrier after every step;
+// other calls run independent steps concurrently.
 func checkProfile(fx *fixture, s moduleCase) {
 	v := s.randomInput(8, 2, true)
 	before := fx.run(s, 2, v)
@@ -180,8 +184,8 @@ func checkProfile(fx *fixture, s moduleCase) {
 	assert.Positive(fx.t, stats.Bytes)
 }
 
-// Every parameter counts: another value of any of them changes some output.
-func TestEveryParameterCounts(t *testing.T) {
+// TestEveryParameterIsUsed: changing any parameter changes the output.
+func TestEveryParameterIsUsed(t *testing.T) {
 	gputest.CountCase()
 	fx := newFixture(t)
 	for _, s := range fx.testModules(F32) {

@@ -9,8 +9,8 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// TestPlansUsedLast: of more plans than are kept, the one that was used longest ago goes, not the oldest.
-func TestPlansUsedLast(t *testing.T) {
+// TestPlanCacheLRU: a full plan cache evicts the least recently used plan, not the oldest.
+func TestPlanCacheLRU(t *testing.T) {
 	var c plans[int]
 	made := map[int]*plan{}
 	use := func(key int) {

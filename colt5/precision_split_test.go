@@ -9,8 +9,8 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// The number of rows of a batch item decides whether matrix products are split over K. A ViT's config fixes that number; no call and no batch size
-// changes it.
+// The number of rows of a batch item decides whether matrix products are split over K. A ViT's config fixes that
+// number; no call and no batch size changes it.
 func TestSplitKRows(t *testing.T) {
 	fx := newFixture(t)
 	c := smallViT()
@@ -27,8 +27,8 @@ func TestSplitKRows(t *testing.T) {
 	assert.Equal(t, [2]int{}, [2]int{f.layer.light.rows, f.layer.heavy.rows}, "the config does not fix the sequence length")
 }
 
-// A feedforward whose config fixes few rows, as in a ViT, splits the product over its many hidden channels (split K). The bits of an item are the
-// same in any batch, and Memory includes the partial sums.
+// A feedforward whose config fixes few rows, as in a ViT, splits the product over its many hidden channels (split K).
+// The bits of an item are the same in any batch, and Memory includes the partial sums.
 func TestSplitKProducts(t *testing.T) {
 	fx := newFixture(t)
 	c := smallFeedForward()

@@ -20,8 +20,8 @@ func feedForwardConfig(p colt5.DType) colt5.ConditionalRoutedFeedForwardConfig {
 	return c
 }
 
-// A precision that the device lacks is an error of New that names what is missing; one that it has computes nearly what float32 does, and
-// follows its parameters.
+// A precision that the device does not support is an error of New that names the missing feature. With a supported one,
+// results are close to those of f32, and changes of parameters take effect.
 func TestPrecision(t *testing.T) {
 	dev := gputest.Device(t)
 	for _, p := range []colt5.DType{colt5.F16, colt5.BF16} {
@@ -39,12 +39,12 @@ func TestPrecision(t *testing.T) {
 			exact, err := colt5.NewConditionalRoutedFeedForward(dev, feedForwardConfig(colt5.F32))
 			require.NoError(t, err)
 			defer func() { assert.NoError(t, exact.Close()) }()
-			precisionOfModule(t, dev, f, exact)
+			checkPrecision(t, dev, f, exact)
 		})
 	}
 }
 
-func precisionOfModule(t *testing.T, dev *vk.Device, f, exact *colt5.ConditionalRoutedFeedForward) {
+func checkPrecision(t *testing.T, dev *vk.Device, f, exact *colt5.ConditionalRoutedFeedForward) {
 	const b, n, c = 2, 40, 32
 	data := make([]float32, b*n*c)
 	for i := range data {
@@ -63,24 +63,24 @@ func precisionOfModule(t *testing.T, dev *vk.Device, f, exact *colt5.Conditional
 		require.NoError(t, err)
 		return out
 	}
-	near := func(got, want []float32) {
+	checkNear := func(got, want []float32) {
 		t.Helper()
 		for i := range want {
 			require.InDelta(t, want[i], got[i], 2e-2, "element %d", i)
 		}
 	}
 	want, got := run(exact), run(f)
-	near(got, want)
-	assert.NotEqual(t, want, got, "the precision is another")
-	assert.Equal(t, got, run(f), "the same bits again")
+	checkNear(got, want)
+	assert.NotEqual(t, want, got, "the results are those of f32")
+	assert.Equal(t, got, run(f), "runs differ")
 
 	before := dev.Stats()
 	require.NoError(t, f.Forward(y, x, colt5.FeedForwardOptions{}))
 	after := dev.Stats()
-	assert.Equal(t, before.Submits+1, after.Submits, "weights that stay are not cast again")
+	assert.Equal(t, before.Submits+1, after.Submits, "unchanged weights are not cast again")
 	assert.Equal(t, before.Allocations, after.Allocations)
 
-	// Every parameter that changes counts, however it changes.
+	// Changes of parameters by Write and by Init take effect.
 	for i, p := range f.Parameters() {
 		values, err := p.Tensor.Float32()
 		require.NoError(t, err)
@@ -91,17 +91,17 @@ func precisionOfModule(t *testing.T, dev *vk.Device, f, exact *colt5.Conditional
 		require.NoError(t, exact.Parameters()[i].Tensor.Write(values))
 	}
 	changed := run(f)
-	near(changed, run(exact))
+	checkNear(changed, run(exact))
 	assert.NotEqual(t, got, changed)
 	require.NoError(t, f.Init(0))
 	assert.Equal(t, got, run(f))
 
-	// What a call needs is told beforehand.
+	// Memory includes the 16-bit copies of the weights, and is an upper bound of the workspace.
 	m, err := f.Config().Memory(dev.Caps(), b, n)
 	require.NoError(t, err)
-	whole, err := exact.Config().Memory(dev.Caps(), b, n)
+	exactMemory, err := exact.Config().Memory(dev.Caps(), b, n)
 	require.NoError(t, err)
-	assert.Greater(t, m.Weights, whole.Weights)
+	assert.Greater(t, m.Weights, exactMemory.Weights)
 	call, err := f.LastCall()
 	require.NoError(t, err)
 	planned, err := f.Config().Memory(dev.Caps(), b, n)
@@ -128,7 +128,8 @@ func TestPrecisionNames(t *testing.T) {
 	assert.Equal(t, colt5.BF16, c.Precision)
 }
 
-// f16FeedForward is a feedforward in float16 with its weight light_ff.1.weight; forward runs it, always on the same input.
+// f16FeedForward creates a feedforward with precision f16 and returns its weight light_ff.1.weight. forward runs it,
+// always on the same input.
 func f16FeedForward(t *testing.T) (w *colt5.Tensor, forward func() []float32) {
 	t.Helper()
 	dev := gputest.Device(t)
@@ -155,11 +156,11 @@ func f16FeedForward(t *testing.T) (w *colt5.Tensor, forward func() []float32) {
 	}
 }
 
-// A weight that another call has as its result counts in the next call.
-func TestPrecisionWeightIsResult(t *testing.T) {
+// A weight that another module writes as its output takes effect in the next call.
+func TestPrecisionWeightAsOutput(t *testing.T) {
 	dev := gputest.Device(t)
 	if colt5.F16.Supported(dev.Caps()) != nil {
-		return // TestPrecision looks at the error
+		return // TestPrecision checks the error
 	}
 	w, forward := f16FeedForward(t)
 	before := forward()
@@ -182,16 +183,17 @@ func TestPrecisionWeightIsResult(t *testing.T) {
 	assert.Equal(t, after, forward(), "the same weights, written by the host")
 }
 
-// A weight that is written while a call runs counts in the next call, even if this one has cast it in the middle of it.
+// A weight that is written during a call takes effect in the next call, even if that call cast it in the middle of the
+// write.
 func TestPrecisionWriteDuringCall(t *testing.T) {
 	dev := gputest.Device(t)
 	if colt5.F16.Supported(dev.Caps()) != nil {
-		return // TestPrecision looks at the error
+		return // TestPrecision checks the error
 	}
 	w, forward := f16FeedForward(t)
 	forward()
 
-	// A large transfer holds up the write, but no call.
+	// A large transfer delays the write, but not the call.
 	large, err := colt5.NewTensor(dev, colt5.F32, 48<<20)
 	require.NoError(t, err)
 	defer large.Close()

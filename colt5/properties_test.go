@@ -11,29 +11,30 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// causal is a module that looks back only, as these tests see it: an item is n tokens of in values, and gives n tokens of out floats.
-type causal struct {
+// causalModel is a causal module: run maps items of n tokens with in values each to n tokens with out values each.
+type causalModel struct {
 	in, out int
 	run     func(items, n int, x []float32) []float32
 }
 
-// trials is how many edits, and how many prefixes, a property is tried with; fewTrials where another config, or a whole stack, has it too.
+// trials is the number of random edits and prefixes of a property test; fewTrials is that of further configs and of
+// stacks.
 const trials, fewTrials = 1000, 250
 
-func causalAttention(fx *fixture, c ConditionalRoutedAutoregressiveAttentionConfig) causal {
+func causalAttention(fx *fixture, c ConditionalRoutedAutoregressiveAttentionConfig) causalModel {
 	fx.t.Helper()
 	m := mustNewSeeded(fx, NewConditionalRoutedAutoregressiveAttention, c)
-	return causal{c.Dim, c.Dim, func(items, n int, x []float32) []float32 {
+	return causalModel{c.Dim, c.Dim, func(items, n int, x []float32) []float32 {
 		y := fx.tensor(F32, items, n, c.Dim)
 		require.NoError(fx.t, m.Forward(y, fx.floats(x, items, n, c.Dim), AutoregressiveOptions{}))
 		return fx.read(y)
 	}}
 }
 
-func causalTransformer(fx *fixture, c AutoregressiveTransformerConfig) causal {
+func causalTransformer(fx *fixture, c AutoregressiveTransformerConfig) causalModel {
 	fx.t.Helper()
 	m := mustNewSeeded(fx, NewAutoregressiveTransformer, c)
-	return causal{1, c.NumTokens, func(items, n int, x []float32) []float32 {
+	return causalModel{1, c.NumTokens, func(items, n int, x []float32) []float32 {
 		ids, y := make([]uint8, len(x)), fx.tensor(F32, items, n, c.NumTokens)
 		for i, v := range x {
 			ids[i] = uint8(v)
@@ -43,8 +44,8 @@ func causalTransformer(fx *fixture, c AutoregressiveTransformerConfig) causal {
 	}}
 }
 
-// text are random values for tokens of a causal module: bytes if a token is one value.
-func (c causal) text(r *rand.Rand, tokens int) []float32 {
+// randomTokens returns random input: bytes if a token is a single value.
+func (c causalModel) randomTokens(r *rand.Rand, tokens int) []float32 {
 	x := make([]float32, tokens*c.in)
 	for i := range x {
 		if x[i] = float32(r.NormFloat64()); c.in == 1 {
@@ -54,15 +55,15 @@ func (c causal) text(r *rand.Rand, tokens int) []float32 {
 	return x
 }
 
-// edits changes one token of each item but the first, all else being equal, and counts the items whose output changed before that token; it
-// also counts those whose output changed at all.
-func (c causal) edits(t *testing.T, r *rand.Rand, items, n int) (before, after int) {
+// countEdits runs copies of one random item, with one token edited in each copy but the first. It returns how many
+// outputs changed before the edited token, and how many changed at all.
+func (c causalModel) countEdits(t *testing.T, r *rand.Rand, items, n int) (before, after int) {
 	t.Helper()
-	x := c.text(r, n)
+	x := c.randomTokens(r, n)
 	all, at := slices.Repeat(x, items), make([]int, items)
 	for i := 1; i < items; i++ {
 		at[i] = r.IntN(n)
-		copy(all[(i*n+at[i])*c.in:][:c.in], c.text(r, 1))
+		copy(all[(i*n+at[i])*c.in:][:c.in], c.randomTokens(r, 1))
 	}
 	y := c.run(items, n, all)
 	require.Len(t, y, items*n*c.out)
@@ -78,10 +79,11 @@ func (c causal) edits(t *testing.T, r *rand.Rand, items, n int) (before, after i
 	return before, after
 }
 
-// prefixes runs random texts and their first m tokens, for every m, and fails if the outputs of these differ in a bit.
-func (c causal) prefixes(t *testing.T, r *rand.Rand, items, n int) {
+// checkPrefixes runs random inputs and all their prefixes, and fails if the output bits of a prefix differ from those
+// of the whole input.
+func (c causalModel) checkPrefixes(t *testing.T, r *rand.Rand, items, n int) {
 	t.Helper()
-	x := c.text(r, items*n)
+	x := c.randomTokens(r, items*n)
 	whole := c.run(items, n, x)
 	for m := 1; m < n; m++ {
 		var cut []float32
@@ -101,14 +103,16 @@ type causalConfig struct {
 	ConditionalRoutedAutoregressiveAttentionConfig
 }
 
-// causalConfigs are small modules: fewer keys than a window has tokens, or more, so that lists are short at first, and two routes.
+// causalConfigs returns small configs: fewer routed keys than tokens in a window, or more, so that the lists of the
+// first windows have empty slots.
 func causalConfigs() []causalConfig {
 	few, many := smallAutoregressive(), smallAutoregressive()
 	few.NumHeavyTokensKV, few.NumRoutedKV, many.NumHeavyTokensKV, many.Router.CosineSimRouting = 5, 1, 20, true
 	return []causalConfig{{"few keys", trials, few}, {"many keys", fewTrials, many}}
 }
 
-// TestCausal: with CausalQueryRouting no output depends on a later token, not in a bit. Without it some do.
+// TestCausal: with CausalQueryRouting no output bit depends on a later token. The test is proven to detect the
+// dependence without it.
 func TestCausal(t *testing.T) {
 	fx := newFixture(t)
 	for _, config := range causalConfigs() {
@@ -117,33 +121,33 @@ func TestCausal(t *testing.T) {
 			c, r := causalAttention(fx.sub(t), config.ConditionalRoutedAutoregressiveAttentionConfig), rand.New(rand.NewPCG(1, 1))
 			const items = 126
 			for range (config.trials + items - 2) / (items - 1) {
-				before, after := c.edits(t, r, items, smallN-1)
+				before, after := c.countEdits(t, r, items, smallN-1)
 				assert.Zero(t, before, "outputs before the edited token changed")
-				assert.Equal(t, items-1, after, "outputs from the edited token on did not change")
+				assert.Equal(t, items-1, after, "an edit did not change the output")
 			}
 		})
 	}
-	t.Run("the choice by windows is not", func(t *testing.T) {
+	t.Run("without CausalQueryRouting", func(t *testing.T) {
 		config := smallAutoregressive()
 		config.CausalQueryRouting = false
-		before, _ := causalAttention(fx.sub(t), config).edits(t, rand.New(rand.NewPCG(1, 1)), 126, smallN)
-		assert.NotZero(t, before, "the test does not see what it is there for")
+		before, _ := causalAttention(fx.sub(t), config).countEdits(t, rand.New(rand.NewPCG(1, 1)), 126, smallN)
+		assert.NotZero(t, before, "the test does not detect a dependence on later tokens")
 	})
 }
 
-// TestCausalPrefix: the outputs of the first tokens do not depend on how many follow.
+// TestCausalPrefix: outputs do not depend on the number of later tokens.
 func TestCausalPrefix(t *testing.T) {
 	fx := newFixture(t)
 	for _, config := range causalConfigs() {
 		t.Run(config.name, func(t *testing.T) {
 			gputest.CountCase()
 			c := causalAttention(fx.sub(t), config.ConditionalRoutedAutoregressiveAttentionConfig)
-			c.prefixes(t, rand.New(rand.NewPCG(2, 1)), config.trials/smallN+1, smallN)
+			c.checkPrefixes(t, rand.New(rand.NewPCG(2, 1)), config.trials/smallN+1, smallN)
 		})
 	}
 }
 
-// TestCausalTransformer: the same of a whole transformer on bytes.
+// TestCausalTransformer is TestCausal and TestCausalPrefix for a transformer on bytes.
 func TestCausalTransformer(t *testing.T) {
 	gputest.CountCase()
 	fx := newFixture(t)
@@ -152,18 +156,18 @@ func TestCausalTransformer(t *testing.T) {
 	c, r := causalTransformer(fx, config), rand.New(rand.NewPCG(3, 1))
 	const items = 126
 	for range (trials + items - 2) / (items - 1) {
-		before, after := c.edits(t, r, items, smallN)
+		before, after := c.countEdits(t, r, items, smallN)
 		assert.Zero(t, before, "logits before the edited byte changed")
-		assert.Greater(t, after, items*9/10, "logits from the edited byte on did not change") // a few bytes are replaceItem by themselves
+		assert.Greater(t, after, items*9/10, "edits did not change the logits") // a few bytes are replaced by the same byte
 	}
-	c.prefixes(t, r, fewTrials/smallN+1, smallN)
+	c.checkPrefixes(t, r, fewTrials/smallN+1, smallN)
 }
 
-// Memories in another order give the same: attention sums over a set.
-func TestCrossAttentionForgetsOrder(t *testing.T) {
+// Without rotary embeddings, the order of the context tokens does not change the output.
+func TestCrossAttentionPermutedContext(t *testing.T) {
 	gputest.CountCase()
 	fx := newFixture(t)
-	const items, n, m = 3, 20, 200
+	const items, n, m = 3, 20, 200 // m context tokens
 	config := smallCross()
 	config.NumTokensKV = 40
 	a := mustNewSeeded(fx, NewConditionalRoutedCrossAttention, config)
@@ -188,7 +192,8 @@ func TestCrossAttentionForgetsOrder(t *testing.T) {
 	}
 }
 
-// The light branches in small groups give what they give at once, bit for bit, alone and in stacks.
+// TestLightGroups: a light branch that runs in groups of tokens gives the same bits as in one group, alone and in
+// stacks.
 func TestLightGroups(t *testing.T) {
 	fx := newFixture(t)
 	config := smallImage()
@@ -204,7 +209,7 @@ func TestLightGroups(t *testing.T) {
 		}
 	}
 	for _, s := range list {
-		budgets, forget := groupBudgets(s.module)
+		budgets, closePlans := groupBudgets(s.module)
 		if budgets == nil {
 			continue
 		}
@@ -212,36 +217,37 @@ func TestLightGroups(t *testing.T) {
 			gputest.CountCase()
 			sub := fx.sub(t)
 			for _, masks := range []bool{false, true} {
-				sub.checkGroups(s, s.randomInput(5, 3, masks), budgets, forget)
+				sub.checkGroups(s, s.randomInput(5, 3, masks), budgets, closePlans)
 			}
 		})
 	}
 }
 
-// groups compares the output for three items with that of a light branch in groups of several sizes.
-func (fx *fixture) checkGroups(s moduleCase, v inputData, budgets []*int, forget func() error) {
+// checkGroups compares the outputs of a light branch in one group and in groups of several sizes.
+func (fx *fixture) checkGroups(s moduleCase, v inputData, budgets []*int, closePlans func() error) {
 	fx.t.Helper()
 	run := func(budget int) (y []float32, steps int) {
-		for _, at := range budgets {
-			*at = budget
+		for _, b := range budgets {
+			*b = budget
 		}
-		require.NoError(fx.t, forget()) // plans made so far
+		require.NoError(fx.t, closePlans()) // they were recorded with the previous budget
 		y = fx.run(s, 3, v)
 		stats, err := s.module.LastCall()
 		require.NoError(fx.t, err)
 		return y, len(stats.Steps)
 	}
-	want, whole := run(lightBytes)
-	const perToken = 4 * (smallDim + 4*8) // bytes of the light attention for a token
+	want, steps1 := run(lightBytes)
+	const perToken = 4 * (smallDim + 4*8) // workspace bytes of the light attention for one token
 	for _, tokens := range []int{1, 9, 20, 2 * smallN} {
 		got, steps := run(perToken * tokens)
 		assert.True(fx.t, sameBits(want, got), "groups of about %d tokens", tokens)
-		assert.Greater(fx.t, steps, whole, "groups of about %d tokens", tokens)
+		assert.Greater(fx.t, steps, steps1, "groups of about %d tokens", tokens)
 	}
 }
 
-// groupBudgets are the budgets of a module's light attentions, and what forgets the plans that were made with others; none if there are none.
-func groupBudgets(module anyModule) (budgets []*int, forget func() error) {
+// groupBudgets returns pointers to the budgets of a module's light branches, and a function that closes its plans; nil
+// if it has no light attention.
+func groupBudgets(module anyModule) (budgets []*int, closePlans func() error) {
 	switch m := module.(type) {
 	case *ConditionalRoutedAttention:
 		return []*int{&m.layer.budget}, m.plans.close

@@ -9,18 +9,18 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// Twins, as in twins_test.go, of what is made of other modules.
+// Comparisons with the CPU reference, as in reference_test.go, of modules that are composed of other modules.
 
 func TestViTReference(t *testing.T) {
-	odd := DefaultConditionalRoutedViTConfig()
-	odd.ImageSize, odd.PatchSize, odd.Channels, odd.NumClasses, odd.Dim, odd.Depth = Size{12, 27}, Size{2, 3}, 2, 11, 20, 1
-	odd.AttnNumHeavyTokensQ, odd.AttnNumHeavyTokensKV, odd.AttnNumRoutedKV, odd.AttnHeavyHeads, odd.AttnHeavyDimHead = 5, 6, 2, 2, 20
-	odd.AttnLightHeads, odd.AttnLightDimHead, odd.AttnLightWindowSize, odd.FFNumHeavyTokens, odd.FFHeavyMult, odd.FFLightMult = 2, 12, 3, 10, 1.3, 0.4
-	soft, windows, deep, whole := odd, odd, odd, odd
+	prime := DefaultConditionalRoutedViTConfig()
+	prime.ImageSize, prime.PatchSize, prime.Channels, prime.NumClasses, prime.Dim, prime.Depth = Size{12, 27}, Size{2, 3}, 2, 11, 20, 1
+	prime.AttnNumHeavyTokensQ, prime.AttnNumHeavyTokensKV, prime.AttnNumRoutedKV, prime.AttnHeavyHeads, prime.AttnHeavyDimHead = 5, 6, 2, 2, 20
+	prime.AttnLightHeads, prime.AttnLightDimHead, prime.AttnLightWindowSize, prime.FFNumHeavyTokens, prime.FFHeavyMult, prime.FFLightMult = 2, 12, 3, 10, 1.3, 0.4
+	soft, windows, deep, whole := prime, prime, prime, prime
 	soft.RouterStraightThrough, soft.Router.EpsInit, soft.Router.EpsDecay = false, 0, 1
 	windows.RouteScope, deep.Depth = RouteScopeWindow, 3
 	whole.AttnNumHeavyTokensQ, whole.AttnNumHeavyTokensKV, whole.FFNumHeavyTokens = 54, 54, 54
-	for name, c := range map[string]ConditionalRoutedViTConfig{"prime": odd, "soft": soft, "windows": windows, "deep": deep, "nothing routed": whole} {
+	for name, c := range map[string]ConditionalRoutedViTConfig{"prime": prime, "soft": soft, "windows": windows, "deep": deep, "nothing routed": whole} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			gputest.CountCase()
@@ -47,8 +47,9 @@ func primeBlock() ConditionalRoutedTransformerBlockConfig {
 	return c
 }
 
-// ids are random token ids, as both types where a byte holds them.
-func idsOf(seed uint64, count, vocabulary int) (ids []int32, bytes []uint8) {
+// randomIDs returns random token ids below vocabulary, as int32 and, for a vocabulary of at most 256, the same as
+// bytes.
+func randomIDs(seed uint64, count, vocabulary int) (ids []int32, bytes []uint8) {
 	for _, v := range normal(seed, count) {
 		id := int32(v*1000) % int32(vocabulary)
 		ids, bytes = append(ids, max(id, -id)), append(bytes, uint8(max(id, -id)))
@@ -83,7 +84,7 @@ func TestEncoderReference(t *testing.T) {
 			var x []float32
 			var ids []int32
 			var tensor *Tensor
-			switch list, bytes := idsOf(5, test.b*test.n, max(test.vocabulary, 1)); {
+			switch list, bytes := randomIDs(5, test.b*test.n, max(test.vocabulary, 1)); {
 			case test.vocabulary == 0:
 				x = normal(3, test.b*test.n*c.Dim)
 				tensor = fx.floats(x, test.b, test.n, c.Dim)
@@ -111,7 +112,6 @@ func TestEncoderReference(t *testing.T) {
 	}
 }
 
-// A block is an encoder's layer without embedding and norm.
 func TestBlockReference(t *testing.T) {
 	gputest.CountCase()
 	fx, c := newFixture(t), primeBlock()
@@ -128,7 +128,7 @@ func TestBlockReference(t *testing.T) {
 			ref.ConditionalRoutedTransformerBlock32(x, mask, items, n, rc, p, ""))
 	}
 	run(BlockOptions{})
-	// Numbers of tokens that come with the call.
+	// Token counts in the call options replace those of the config.
 	rc.NumHeavyTokensQ, rc.NumHeavyTokensKV, rc.NumHeavyFFTokens = 53, 3, 17
 	run(BlockOptions{NumHeavyAttnTokensQ: 53, NumHeavyAttnTokensKV: 3, NumHeavyFFTokens: 17})
 }
@@ -147,7 +147,7 @@ func TestAutoregressiveTransformerReference(t *testing.T) {
 			}
 			c.CausalQueryRouting = test.causal
 			m := mustNewSeeded(fx, NewAutoregressiveTransformer, c)
-			ids, _ := idsOf(1, 2*test.n, test.vocabulary)
+			ids, _ := randomIDs(1, 2*test.n, test.vocabulary)
 			y := fx.tensor(F32, 2, test.n, test.vocabulary)
 			require.NoError(t, m.Forward(y, fx.ints(ids, 2, test.n), AutoregressiveOptions{}))
 			rc, p := refAutoregressive(c.ConditionalRoutedAutoregressiveAttentionConfig), ref.Params(fx.parameters(m.Parameters()))

@@ -10,19 +10,21 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// The tests of this file and of reference_stacks_test.go compare modules with their CPU references where no golden case exists: prime dimensions, a
-// single token, masks that leave whole windows empty, short last blocks, and every flag.
+// The tests of this file and of reference_stacks_test.go compare modules with their CPU references where no golden case
+// exists: prime dimensions, a single token, masks that leave whole windows empty, short last blocks, and every flag.
 
 // referenceFloor is the smallest error bound: the tolerance where the plain f32 reference happens to be exact.
 const referenceFloor = 4e-6
 
-// checkReference compares a result with the float64 reference. The bound follows from the error of the same computation in plain f32.
+// checkReference compares a result with the float64 reference. The bound follows from the error of the same computation
+// in plain f32.
 func (fx *fixture) checkReference(got []float32, want ref.Result, plain ref.ResultOf[float32]) {
 	fx.t.Helper()
 	assert.NoError(fx.t, ref.MaxErr(got, want.Y).Within(ref.Bound(plain.Y, want.Y, referenceFloor)))
 }
 
-// randomMaskWithGap is randomMask with the middle half of each item masked too. The gap is longer than any window of these tests.
+// randomMaskWithGap is randomMask with the middle half of each item masked too. The gap is longer than any window of
+// these tests.
 func randomMaskWithGap(seed uint64, b, n int) []uint8 {
 	m := randomMask(seed, b, n)
 	for i := range m {
@@ -54,8 +56,8 @@ func refAttention(c ConditionalRoutedAttentionConfig) ref.AttentionConfig {
 	return r
 }
 
-// primeAttention has prime sizes; rotaryAttention has rotary embeddings, which need even sizes. All tests of this file use one of the two, because each
-// size compiles kernels of its own, for seconds on a CPU driver.
+// primeAttention has prime sizes; rotaryAttention has rotary embeddings, which need even sizes. All tests of this file
+// use one of the two, because each size compiles kernels of its own, for seconds on a CPU driver.
 func primeAttention() ConditionalRoutedAttentionConfig {
 	c := DefaultConditionalRoutedAttentionConfig()
 	c.Dim, c.LightHeads, c.LightDimHead, c.LightWindowSize, c.HeavyHeads, c.HeavyDimHead, c.NumRoutedKV = 7, 3, 5, 6, 3, 17, 3

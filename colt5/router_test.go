@@ -19,7 +19,7 @@ func TestRouter(t *testing.T) {
 		{b: 2, n: 67, dim: 5, routes: 3, tokens: 9, straight: true, mask: true},
 		{b: 3, n: 64, dim: 8, routes: 2, tokens: 63, mask: true, learned: true},
 		{b: 2, n: 70, dim: 12, routes: 2, tokens: 10, block: 16, mask: true}, // a short last block
-		{b: 1, n: 70, dim: 12, routes: 1, tokens: 60, block: 16},             // its last block is taken whole
+		{b: 1, n: 70, dim: 12, routes: 1, tokens: 60, block: 16},             // the last block is shorter than its count
 		{b: 2, n: 33, dim: 16, routes: 17, tokens: 5, straight: true, cosine: true},
 	} {
 		t.Run(fmt.Sprintf("%+v", test), func(t *testing.T) {
@@ -63,7 +63,7 @@ func TestRouter(t *testing.T) {
 			near("scores", fx.read(out.Scores), want.Scores, naive.Scores)
 			near("tokens", fx.read(out.Tokens), want.Tokens, naive.Tokens)
 			near("soft scores", fx.read(out.SoftScores), want.SoftScores, naive.SoftScores)
-			// Asking for less gives the same.
+			// With fewer outputs, each has the same values.
 			indices, scores := fx.readInts(out.Indices), fx.read(out.Scores)
 			x := fx.floats(data, test.b, test.n, test.dim)
 			require.NoError(t, r.Forward(Routing{Indices: out.Indices}, x, test.tokens, options))
@@ -74,8 +74,8 @@ func TestRouter(t *testing.T) {
 	}
 }
 
-// A sequence that is not longer than the tokens to choose is not routed: scores are the mask.
-func TestRouterTakesAll(t *testing.T) {
+// A sequence of at most num_tokens tokens is not routed: its scores are the mask.
+func TestRouterNothingRouted(t *testing.T) {
 	gputest.CountCase()
 	fx := newFixture(t)
 	config := DefaultRouterConfig()
@@ -102,7 +102,7 @@ func TestRouterTakesAll(t *testing.T) {
 	assert.ErrorContains(t, r.Forward(Routing{Indices: fx.tensor(I32, 2, 2, 9)}, x, 9, options), "nothing is routed")
 }
 
-// Random routing: real tokens alone, another seed chooses others, the same seed the same; scores are 1.
+// Random routing selects real tokens only, with score 1. The selection depends on the seed alone.
 func TestRandomRouting(t *testing.T) {
 	gputest.CountCase()
 	fx := newFixture(t)
@@ -112,7 +112,7 @@ func TestRandomRouting(t *testing.T) {
 	mask := randomMask(3, 1, 50)
 	x := fx.floats(normal(1, 50*4), 1, 50, 4)
 	out := Routing{Indices: fx.tensor(I32, 1, 1, 10), Scores: fx.tensor(F32, 1, 1, 10), Logits: fx.tensor(F32, 1, 1, 50)}
-	choose := func(seed uint64) []int32 {
+	selectTokens := func(seed uint64) []int32 {
 		require.NoError(t, r.Forward(out, x, 10, RoutingOptions{Mask: fx.bytes(mask, 1, 50), RandomSeed: seed}))
 		for _, s := range fx.read(out.Scores) {
 			assert.Equal(t, float32(1), s)
@@ -124,7 +124,7 @@ func TestRandomRouting(t *testing.T) {
 		}
 		return indices
 	}
-	first := choose(1)
-	assert.NotEqual(t, first, choose(2))
-	assert.Equal(t, first, choose(1))
+	first := selectTokens(1)
+	assert.NotEqual(t, first, selectTokens(2))
+	assert.Equal(t, first, selectTokens(1))
 }

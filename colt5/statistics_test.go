@@ -8,7 +8,7 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// about checks statistics whose sum of scores is a result of coordinate descent.
+// checkStatistics compares statistics, with a tolerance for the values that coordinate descent computes.
 func checkStatistics(t *testing.T, want, got RouterStatistics) {
 	t.Helper()
 	assert.InDelta(t, want.ScoreSum, got.ScoreSum, 2e-3)
@@ -18,7 +18,7 @@ func checkStatistics(t *testing.T, want, got RouterStatistics) {
 	assert.Equal(t, want, got)
 }
 
-// decided makes a router whose logits are the tokens' first channels, and tells what it decided about logits [items, n].
+// routeLogits returns the routing record of a router with the given logits [items, n].
 func (fx *fixture) routeLogits(c RouterConfig, logits []float32, items, tokens int, mask []uint8) RoutingRecord {
 	fx.t.Helper()
 	c.Dim = smallDim
@@ -40,16 +40,16 @@ func (fx *fixture) routeLogits(c RouterConfig, logits []float32, items, tokens i
 	return list[0]
 }
 
-// Ties, saturated scores and empty slots, counted by hand. Where logits lie far apart, 20 iterations leave it at whole tokens that score 1: the
-// 0.25 left over would go to the next only after many more.
+// Ties, saturated scores and empty slots, counted by hand. k_eff is 2.25. With logits far apart, two tokens score 1
+// after 20 iterations; the remaining 0.25 would reach the next token only after many more.
 func TestRouterStatistics(t *testing.T) {
 	gputest.CountCase()
 	fx := newFixture(t)
 	logits := []float32{
-		5, 1, 5, 5, 0, 0, 0, 0, // three share 2.25; the third is left out
-		5, 1, 5, 5, 0, 0, 0, 0, // one of them is masked: no tie, and both saturate
+		5, 1, 5, 5, 0, 0, 0, 0, // three tokens share 2.25; the third is not selected: a tie
+		5, 1, 5, 5, 0, 0, 0, 0, // one of the three is masked: no tie, and two scores are 1
 		9, 0, 0, 7, 0, 0, 0, 0, // one real token
-		5, 5, 5, 5, 5, 5, 5, 5, // none
+		5, 5, 5, 5, 5, 5, 5, 5, // no real token
 	}
 	mask := []uint8{
 		1, 1, 1, 1, 1, 1, 1, 1,
@@ -82,7 +82,7 @@ func TestRouterStatistics(t *testing.T) {
 	}
 }
 
-// Blocks route on their own; the last one is short.
+// Statistics with blocks; the last one is short.
 func TestRouterStatisticsOfBlocks(t *testing.T) {
 	gputest.CountCase()
 	fx := newFixture(t)
@@ -94,7 +94,7 @@ func TestRouterStatisticsOfBlocks(t *testing.T) {
 	checkStatistics(t, RouterStatistics{K: 1.125, ScoreSum: (1.125 + 1 + 1) / 3, Saturated: 2. / 3, Ties: 1}, d.Statistics)
 }
 
-// The routers of an autoregressive attention: windows of 4, two routes of keys.
+// Statistics of an autoregressive attention with windows of 4 tokens and two key/value routes.
 func TestRouterStatisticsOfWindows(t *testing.T) {
 	fx := newFixture(t)
 	for _, causal := range []bool{false, true} {
@@ -117,7 +117,7 @@ func TestRouterStatisticsOfWindows(t *testing.T) {
 		q, kv := list[0], list[1]
 		assert.Equal(t, "q_router", q.Router)
 		assert.Equal(t, [5]int{1, 6, 1, 0, 4}, [5]int{q.Lists, q.K, q.Routes, q.Windows, q.Block})
-		if causal { // at least 3 in the second window, at least 5 in the third
+		if causal { // thresholds: logit 3 in the second window, 5 in the third
 			assert.ElementsMatch(t, []int32{5, 6, 9}, validIndices(q))
 			assert.Equal(t, 0.25, q.Statistics.Empty)
 		} else {
@@ -132,13 +132,13 @@ func TestRouterStatisticsOfWindows(t *testing.T) {
 			at := list * 3
 			assert.ElementsMatch(t, want, validIndices(RoutingRecord{Indices: kv.Indices[at:][:3], Scores: kv.Scores[at:][:3]}), "list %d", list)
 		}
-		// Four equal logits of four hardly move in 20 iterations: all of them score 1. Eight share 3.375.
+		// With four equal logits, all four score 1 after 20 iterations. Eight equal logits share 3.375.
 		checkStatistics(t, RouterStatistics{K: 3.375, ScoreSum: (3 + 4 + 3 + 3.375) / 4, Saturated: 0.75, Ties: 2}, kv.Statistics)
-		assert.Equal(t, make([]float32, 6), kv.SoftScores[2*10+4:][:6], "the second window sees the first alone")
+		assert.Equal(t, make([]float32, 6), kv.SoftScores[2*10+4:][:6], "the second window routes keys from the first only")
 	}
 }
 
-// The routers of a stack have names; those with nothing to decide are left out. Without Inspect nothing is kept.
+// Routing records have the names of the routers in the stack. Routers that select nothing have no record.
 func TestLastRouting(t *testing.T) {
 	gputest.CountCase()
 	fx := newFixture(t)

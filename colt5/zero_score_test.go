@@ -7,13 +7,14 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// A chosen query whose soft score underflows to 0 is chosen all the same: heavy * 0 = 0, not the null query token. With the reference's
-// defaults (20 iterations, eps 0.03) that takes chosen tokens with logits below about -15, as with unit normal routing tokens and a large C.
-// Spec section 5: "Query rows that are not selected, masked rows included, get null_q_token".
-func TestChosenWithScoreZero(t *testing.T) {
+// A selected query whose soft score underflows to 0 gets heavy * 0 = 0, not the null query token, because only rows
+// that are not selected get that one (section 5 of the specification). With the default options (20 iterations, eps
+// 0.03) scores underflow for logits below about -15, which occur with unit normal routing tokens and large C.
+func TestSelectedWithScoreZero(t *testing.T) {
 	fx := newFixture(t)
 	const n, dim = 6, 2
-	x := []float32{1, 1, -100, 1, -200, 1, -300, 1, -400, 1, -500, 1} // of the three chosen the soft scores are 1, 0 and 0: exp(-100 / 0.03) is less than any float32
+	// The soft scores of the three selected tokens are 1, 0 and 0: exp(-100 / 0.03) underflows in f32.
+	x := []float32{1, 1, -100, 1, -200, 1, -300, 1, -400, 1, -500, 1}
 	run := func(t *testing.T, m anyModule, forward func(y, x *Tensor) error, name string) {
 		fx := fx.sub(t)
 		fx.setParameter(m, name+"q_router.routing_token", []float32{1, 0})
@@ -25,8 +26,8 @@ func TestChosenWithScoreZero(t *testing.T) {
 		y := fx.tensor(F32, 1, n, dim)
 		require.NoError(t, forward(y, fx.floats(x, 1, n, dim)))
 		got := fx.read(y)
-		assert.Equal(t, []float32{0, 0}, got[4:6], "row 2 is chosen with score 0")
-		assert.Equal(t, []float32{7, 7}, got[6:8], "row 3 is not chosen")
+		assert.Equal(t, []float32{0, 0}, got[4:6], "row 2 is selected with score 0")
+		assert.Equal(t, []float32{7, 7}, got[6:8], "row 3 is not selected")
 	}
 	t.Run("attention", func(t *testing.T) {
 		c := DefaultConditionalRoutedAttentionConfig()
