@@ -81,7 +81,7 @@ func invalidShared[C any](parts func(*C) (*DType, *RouterOptions)) []invalid[C] 
 		return invalid[C]{want, func(c *C) { _, r := parts(c); change(r) }}
 	}
 	return []invalid[C]{
-		{"Precision is Precision(9), want Float32, Float16 or BFloat16", func(c *C) { p, _ := parts(c); *p = 9 }},
+		{"Precision is DType(9), want f32, f16 or bf16", func(c *C) { p, _ := parts(c); *p = 9 }},
 		o("NIters is 0, want 1", func(o *RouterOptions) { o.NIters = 0 }),
 		o("FetchKRatio is 0, want a positive", func(o *RouterOptions) { o.FetchKRatio = 0 }),
 		o("Eps is -1, want a positive", func(o *RouterOptions) { o.Eps = -1 }),

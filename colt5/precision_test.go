@@ -109,23 +109,32 @@ func checkPrecision(t *testing.T, dev *vk.Device, f, exact *colt5.ConditionalRou
 	assert.GreaterOrEqual(t, planned.Workspace, call.Workspace)
 }
 
+// Precisions have short names in JSON. The long names of earlier versions are still read.
 func TestPrecisionNames(t *testing.T) {
-	for p, name := range map[colt5.DType]string{colt5.F32: `"float32"`, colt5.F16: `"float16"`, colt5.BF16: `"bfloat16"`} {
+	for p, names := range map[colt5.DType][2]string{
+		colt5.F32: {`"f32"`, `"float32"`}, colt5.F16: {`"f16"`, `"float16"`}, colt5.BF16: {`"bf16"`, `"bfloat16"`},
+	} {
 		raw, err := json.Marshal(p)
 		require.NoError(t, err)
-		assert.Equal(t, name, string(raw))
-		var back colt5.DType
-		require.NoError(t, json.Unmarshal(raw, &back))
-		assert.Equal(t, p, back)
+		assert.Equal(t, names[0], string(raw))
+		for _, name := range names {
+			var back colt5.DType
+			require.NoError(t, json.Unmarshal([]byte(name), &back))
+			assert.Equal(t, p, back)
+			var c colt5.ConditionalRoutedAttentionConfig
+			require.NoError(t, json.Unmarshal([]byte(`{"dim": 8, "precision": `+name+`}`), &c))
+			assert.Equal(t, p, c.Precision)
+			raw, err := json.Marshal(c)
+			require.NoError(t, err)
+			assert.Contains(t, string(raw), `"precision":`+names[0])
+		}
 	}
 	var p colt5.DType
-	assert.ErrorContains(t, json.Unmarshal([]byte(`"half"`), &p), `precision is "half", want float32, float16 or bfloat16`)
+	assert.ErrorContains(t, json.Unmarshal([]byte(`"half"`), &p), `dtype is "half", want f32, f16, bf16, i32 or u8`)
 	_, err := json.Marshal(colt5.DType(7))
-	assert.ErrorContains(t, err, "want float32, float16 or bfloat16")
-	assert.ErrorContains(t, colt5.DType(7).Supported(vk.Caps{}), "want Float32, Float16 or BFloat16")
-	var c colt5.ConditionalRoutedAttentionConfig
-	require.NoError(t, json.Unmarshal([]byte(`{"dim": 8, "precision": "bfloat16"}`), &c))
-	assert.Equal(t, colt5.BF16, c.Precision)
+	assert.ErrorContains(t, err, "dtype is DType(7), want f32, f16, bf16, i32 or u8")
+	assert.ErrorIs(t, colt5.DType(7).Supported(vk.Caps{}), vk.ErrUnsupported)
+	assert.ErrorContains(t, colt5.DType(7).Supported(vk.Caps{}), "DType(7)")
 }
 
 // f16FeedForward creates a feedforward with precision f16 and returns its weight light_ff.1.weight. forward runs it,

@@ -20,7 +20,7 @@ func TestInvalidTensors(t *testing.T) {
 		{F32, []int{2, 0, 3}, "dimension 1 of shape [2 0 3] is 0, want 1 to"},
 		{F32, []int{-1}, "dimension 0 of shape [-1] is -1"},
 		{U8, []int{math.MaxInt32, math.MaxInt32, math.MaxInt32}, "fits memory"},
-		{DType(9), []int{1}, "dtype is DType(9), want F32, I32, U32 or U8"},
+		{DType(9), []int{1}, "dtype is DType(9), want f32, i32 or u8"},
 	} {
 		_, err := NewTensor(fx.dev, test.dtype, test.shape...)
 		assert.ErrorContains(t, err, test.want)
@@ -30,13 +30,13 @@ func TestInvalidTensors(t *testing.T) {
 	_, err = NewTensor(nil, F32, 1)
 	assert.ErrorContains(t, err, "device is nil")
 	_, err = FromFloat32(fx.dev, make([]float32, 5), 2, 3)
-	assert.ErrorContains(t, err, "tensor F32 [2 3]: data has 5 elements, want 6")
+	assert.ErrorContains(t, err, "tensor f32 [2 3]: data has 5 elements, want 6")
 	x := fx.tensor(F32, 2, 3)
-	assert.ErrorContains(t, x.Write(make([]float32, 7)), "data is 7 elements of F32, want 6 of F32")
-	assert.ErrorContains(t, x.Write(make([]int32, 6)), "data is 6 elements of I32, want 6 of F32")
+	assert.ErrorContains(t, x.Write(make([]float32, 7)), "data is 7 elements of f32, want 6 of f32")
+	assert.ErrorContains(t, x.Write(make([]int32, 6)), "data is 6 elements of i32, want 6 of f32")
 	assert.ErrorContains(t, x.Write("six"), "data is string, want []float32")
 	_, err = x.Int32()
-	assert.ErrorContains(t, err, "data has room for 6 elements of I32, the tensor has 6 of F32")
+	assert.ErrorContains(t, err, "data has room for 6 elements of i32, the tensor has 6 of f32")
 	y, err := NewTensor(fx.dev, F32, 1)
 	require.NoError(t, err)
 	require.NoError(t, y.Close())

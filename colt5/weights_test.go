@@ -23,11 +23,11 @@ func TestSaveAndLoad(t *testing.T) {
 	assert.Equal(t, saved, fx.parameters(f.Parameters()))
 	g := fx.feedForward(16, 4)
 	before := fx.parameters(g.Parameters())
-	assert.ErrorContains(t, g.Load(path), "router.routing_token is F32[1 12], want F32[1 16]")
+	assert.ErrorContains(t, g.Load(path), "router.routing_token is F32[1 12], want f32[1 16]")
 	assert.Equal(t, before, fx.parameters(g.Parameters()), "a file with other shapes changes nothing")
 	r := mustNew(fx, NewCoordinateDescentRouter, RouterConfig{Dim: 12, NumRoutingTokens: 1, RouterOptions: DefaultRouterOptions()})
 	err := r.Load(path)
-	assert.ErrorContains(t, err, "routing_token is missing, want F32[1 12]")
+	assert.ErrorContains(t, err, "routing_token is missing, want f32[1 12]")
 	assert.ErrorContains(t, err, "heavy_ff.0.gamma is not a parameter of this module")
 }
 
