@@ -1,20 +1,21 @@
-# make run    set up, verify the golden cases, print the timing table of this machine's Vulkan device
-# make test   set up, run all tests; fails if no test reached a Vulkan device
-# The rest is for work on the project: see CONTRIBUTING.md.
+# make run    install what is missing, verify the golden cases and time every kernel and module on this machine's Vulkan device
+# make test   install what is missing and run all tests; fails if no test used a Vulkan device
+# make short  run the short form of all tests: every kernel and module once, in under two minutes on two CPU cores
+# The other targets are for development: see CONTRIBUTING.md.
 
 GO ?= go
 STATICCHECK := honnef.co/go/tools/cmd/staticcheck@v0.6.1
 TEST_FLAGS ?= -count=1 -timeout 30m
-# The longest tests first: two packages run side by side.
+# go test runs packages concurrently. The slowest package comes first, so that it does not run alone at the end.
 PACKAGES ?= ./pipelines ./...
 TOOLS := $(CURDIR)/scripts/vulkan-tools
 GPU_CASES := $(CURDIR)/bin/gpu-cases
 
-.PHONY: run test shaders check check-shaders check-go validate test-mesa26 verify-mesa26 test-amd storm bench setup clean help
+.PHONY: run test short shaders check check-shaders check-go validate test-mesa26 verify-mesa26 test-amd storm bench setup clean help
 .DEFAULT_GOAL := help
 
 help:
-	@sed -n '1,3s/^# \{0,1\}//p' Makefile
+	@sed -n '1,4s/^# \{0,1\}//p' Makefile
 
 setup:
 	@scripts/setup
@@ -23,8 +24,8 @@ run: setup
 	$(GO) run ./cmd/vkbench verify testdata/golden
 	$(GO) run ./cmd/vkbench bench
 
-# A test package that uses the device appends "PACKAGE CASES" to the file named by COLT5_GPU_CASES_FILE.
-# Packages whose tests all come from the cache would write nothing: hence -count=1.
+# A test package that uses the device appends a line "PACKAGE CASES" to the file named by COLT5_GPU_CASES_FILE.
+# -count=1 disables the test cache, because a cached package appends nothing.
 define run_tests
 	@mkdir -p bin && rm -f "$(GPU_CASES)"
 	COLT5_REQUIRE_GPU=1 COLT5_GPU_CASES_FILE="$(GPU_CASES)" $(1) $(GO) test $(TEST_FLAGS) $(2) $(PACKAGES)
@@ -34,19 +35,23 @@ endef
 test: setup
 	$(call run_tests)
 
-# The Khronos layer's core and synchronisation checks over the whole suite; any message fails the test it belongs to.
+# Long sweeps and stress tests are skipped or reduced.
+short: setup
+	COLT5_REQUIRE_GPU=1 $(GO) test -short ./...
+
+# All tests under the Khronos validation layer, with its core and synchronisation checks. A message fails the test that caused it.
 validate:
 	@scripts/setup validation
 	$(call run_tests,COLT5_VALIDATE=1)
 
-# The same tests on a newer CPU driver, one that has cooperative matrices.
+# All tests on a newer CPU driver, which has cooperative matrices.
 test-mesa26: export SUITE = forky
 test-mesa26:
 	@scripts/vulkan-tools setup
 	$(call run_tests,,-exec '"$(TOOLS)" run')
 
-# What AMD's compiler makes of every kernel, for four generations of chips and without one: none may spill registers. Mesa caches what it has
-# compiled, so a second time takes seconds.
+# Compiles every kernel with AMD's compiler for four generations of GPUs, without hardware. A kernel that spills registers fails.
+# Mesa caches compiled kernels, so a second run takes seconds.
 AMD_CHIPS := VEGA10 NAVI21 NAVI31 GFX1201
 
 test-amd: export SUITE = trixie
@@ -56,21 +61,21 @@ test-amd:
 		RADV_FORCE_FAMILY=$$chip COLT5_DEVICE= COLT5_REQUIRE_GPU=1 $(GO) test -count=1 -run 'TestCompiles$$' -v -exec '"$(TOOLS)" amd' ./pipelines || exit 1; \
 	done
 
-# The golden cases of modules with matrix products in float16, on the cooperative matrices of that driver.
+# The golden cases of modules with matrix products, in float16 on the newer CPU driver's cooperative matrices.
 verify-mesa26: export SUITE = forky
 verify-mesa26:
 	@scripts/vulkan-tools setup
 	@mkdir -p bin && $(GO) build -o bin/vkbench ./cmd/vkbench
 	@"$(TOOLS)" run bin/vkbench verify -precision f16 testdata/golden
 
-# The vk package's storm test, with freed C memory overwritten and every Go pointer that reaches C memory caught.
+# The stress test of package vk. The C allocator overwrites freed memory, and the Go runtime checks every pointer passed to C.
 storm: setup
 	MALLOC_PERTURB_=165 GOEXPERIMENT=cgocheck2 COLT5_REQUIRE_GPU=1 $(GO) test -count=1 -run Storm -v ./vk
 
 bench: setup
 	$(GO) run ./cmd/vkbench bench
 
-# One build at a time: the lock is on a file that the build does not replace.
+# The lock prevents concurrent builds. It is on a file that the build does not replace.
 shaders:
 	flock shaders/variants.txt $(GO) run ./internal/tools/shaderbuild
 
