@@ -58,13 +58,13 @@ type routing struct {
 	block      int     // tokens of a block
 	count      int     // tokens that a block chooses
 	k          int     // slots of a list: blocks times count, or n where nothing is routed
-	kEff        float64 // what coordinate descent aims at, before it is cut to the length of a block
+	kEff       float64 // what coordinate descent aims at, before it is cut to the length of a block
 
-	skipBlocks    int // blocks at the start that choose nothing
-	windows int // if not 0, every route has so many lists, window m's chosen from the first m * prefix tokens
-	prefix  int
-	wholeUpTo   int  // blocks up to this length are taken whole: their soft scores are their mask
-	padded  bool // a short last block counts as a full one
+	skipBlocks int // blocks at the start that choose nothing
+	windows    int // if not 0, every route has so many lists, window m's chosen from the first m * prefix tokens
+	prefix     int
+	wholeUpTo  int  // blocks up to this length are taken whole: their soft scores are their mask
+	padded     bool // a short last block counts as a full one
 }
 
 func (o RouterOptions) routing(b, n, r, c, tokens int) routing {
@@ -115,13 +115,13 @@ func (s routing) soft(logits, mask vk.Range) pipelines.CoorDescentArgs {
 // choice is one router's part of a plan: what it chooses, and where that is kept.
 type routerState struct {
 	routing
-	name    string  // of the router, in the module
-	token   *Tensor // [R, C]
-	options RouterOptions
-	soft    bool // a chosen token's score is its soft score; else 1
-	hasLists  bool // lists name the tokens; false: all of them, in order
+	name     string  // of the router, in the module
+	token    *Tensor // [R, C]
+	options  RouterOptions
+	soft     bool // a chosen token's score is its soft score; else 1
+	hasLists bool // lists name the tokens; false: all of them, in order
 
-	logits, values          block // values of the chosen, if wanted
+	logits, values         block // values of the chosen, if wanted
 	indices, valid, scores block // [lists, k]; scores only if scored
 }
 

@@ -65,11 +65,11 @@ func TestCausalSelect(t *testing.T) {
 			first := SelectArgs{
 				Logits: a.Logits, Indices: gpu.Out("plain", slots), Valid: a.Valid, Values: a.Values, Rows: test.b, N: test.n, K: test.k, BlockSize: test.window,
 			}
-			gpu.Run(func(t *vk.CommandList) error {
-				if err := plain.Record(t, first); err != nil {
+			gpu.Run(func(list *vk.CommandList) error {
+				if err := plain.Record(list, first); err != nil {
 					return err
 				}
-				return s.Record(t, a)
+				return s.Record(list, a)
 			})
 			indices, filled := ref.CausalSelect(logits, test.b, test.n, test.window, test.k)
 			assert.Equal(t, indices, gpu.Int32("indices"))
@@ -112,6 +112,6 @@ func TestCausalSelectBadInput(t *testing.T) {
 	} {
 		a := good
 		test.change(&a)
-		assertRecordError(t, gpu, test.want, func(t *vk.CommandList) error { return s.Record(t, a) })
+		assertRecordError(t, gpu, test.want, func(list *vk.CommandList) error { return s.Record(list, a) })
 	}
 }

@@ -172,7 +172,7 @@ func (c chosenCase) run(t *testing.T, withScores, withChosen bool) (scores, chos
 	if bytes := CoorDescentScratch(gpu.Dev.Caps(), c.rows, c.n, c.block, c.windows); bytes > 0 {
 		a.Scratch, kernels = gpu.Out("scratch", int(bytes)), c.schedule.Iters+1
 	}
-	gpu.Run(func(t *vk.CommandList) error { return d.Record(t, a) })
+	gpu.Run(func(list *vk.CommandList) error { return d.Record(list, a) })
 	assert.Len(t, gpu.Kernels(), kernels)
 	if withScores {
 		scores = gpu.Float32("scores")[before:]

@@ -119,7 +119,7 @@ func (c descentCase) run(t *testing.T, gpu *gputest.Harness) []float32 {
 	t.Helper()
 	d := descend(t, gpu, c.config)
 	a := c.args(gpu, d)
-	gpu.Run(func(t *vk.CommandList) error { return d.Record(t, a) })
+	gpu.Run(func(list *vk.CommandList) error { return d.Record(list, a) })
 	kernels := []string{"coor_descent"}
 	if !a.Scratch.IsZero() {
 		kernels = slices.Repeat([]string{"coor_descent_long"}, c.config.Iters+1)
@@ -330,7 +330,7 @@ func TestCoorDescentInPlace(t *testing.T) {
 			if bytes := d.Scratch(2, n, 0); bytes > 0 {
 				a.Scratch = gpu.Out("scratch", int(bytes))
 			}
-			gpu.Run(func(t *vk.CommandList) error { return d.Record(t, a) })
+			gpu.Run(func(list *vk.CommandList) error { return d.Record(list, a) })
 			assert.Equal(t, want, gpu.Float32("both"))
 		})
 	}

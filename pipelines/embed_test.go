@@ -45,7 +45,7 @@ func TestEmbed(t *testing.T) {
 			} else {
 				a.IDs = gpu.In("ids", ids)
 			}
-			gpu.Run(func(t *vk.CommandList) error { return e.Record(t, a) })
+			gpu.Run(func(list *vk.CommandList) error { return e.Record(list, a) })
 			want, bad := ref.Embed(ids, table, test.v, test.c)
 			assert.NoError(t, ref.MaxErr(gpu.Float32("y"), want).Within(0))
 			assert.Equal(t, []uint32{uint32(bad)}, gpu.Uint32("bad"))
@@ -77,6 +77,6 @@ func TestEmbedBadInput(t *testing.T) {
 	} {
 		a := good
 		test.change(&a)
-		assertRecordError(t, gpu, test.want, func(t *vk.CommandList) error { return e.Record(t, a) })
+		assertRecordError(t, gpu, test.want, func(list *vk.CommandList) error { return e.Record(list, a) })
 	}
 }

@@ -14,38 +14,38 @@ import (
 )
 
 // slotKind says by which means slots may be empty: score 0, filled word 0, an index out of range.
-type slotKind struct{ score, filled, wild bool }
+type emptySlots struct{ score, valid, outOfRange bool }
 
 // slotList names rows. The reference knows no index out of range; there such a slot is empty by its filled byte.
 type slotList struct {
 	indices, refIndices []int32
 	score               []float32 // nil: there is none
-	filled              []uint32  // nil: there is none
-	refFilled           []uint8   // nil: there is none
+	valid               []uint32  // nil: there is none
+	refValid            []uint8   // nil: there is none
 }
 
 // slots names k of n rows for each of b items, no row twice unless k > n. Every third slot is empty, by each means in turn.
-func slots(kind slotKind, b, n, k int) slotList {
+func makeSlots(kind emptySlots, b, n, k int) slotList {
 	rng := rand.New(rand.NewPCG(uint64(b), uint64(n*k)))
 	s := slotList{indices: make([]int32, b*k)}
 	var means []string
 	if kind.score {
 		s.score, means = normal(7, b*k), append(means, "score")
 	}
-	if kind.filled {
-		s.filled, means = make([]uint32, b*k), append(means, "filled")
+	if kind.valid {
+		s.valid, means = make([]uint32, b*k), append(means, "filled")
 	}
-	if kind.wild {
+	if kind.outOfRange {
 		means = append(means, "wild")
 	}
-	if kind.filled || kind.wild {
-		s.refFilled = make([]uint8, b*k)
+	if kind.valid || kind.outOfRange {
+		s.refValid = make([]uint8, b*k)
 	}
-	for i := range s.refFilled {
-		s.refFilled[i] = 1
+	for i := range s.refValid {
+		s.refValid[i] = 1
 	}
-	for i := range s.filled {
-		s.filled[i] = 1
+	for i := range s.valid {
+		s.valid[i] = 1
 	}
 	for item := range b {
 		for i := range k {
@@ -64,9 +64,9 @@ func slots(kind slotKind, b, n, k int) slotList {
 		case "score":
 			s.score[i] = 0
 		case "filled":
-			s.filled[i], s.refFilled[i] = 0, 0
+			s.valid[i], s.refValid[i] = 0, 0
 		case "wild":
-			s.indices[i], s.refFilled[i] = outside[i/3%len(outside)], 0
+			s.indices[i], s.refValid[i] = outside[i/3%len(outside)], 0
 		}
 	}
 	return s
@@ -78,41 +78,41 @@ func (s slotList) put(gpu *gputest.Harness) (indices, score, filled vk.Range) {
 	if s.score != nil {
 		score = gpu.In("score", s.score)
 	}
-	if s.filled != nil {
-		filled = gpu.In("filled", s.filled)
+	if s.valid != nil {
+		filled = gpu.In("filled", s.valid)
 	}
 	return indices, score, filled
 }
 
 func TestGather(t *testing.T) {
-	all := slotKind{true, true, true}
+	all := emptySlots{true, true, true}
 	for _, test := range []struct {
 		b, n, k, c int
-		kind       slotKind
+		kind       emptySlots
 	}{
-		{1, 1, 1, 1, slotKind{}},
-		{2, 1000, 255, 1, all}, {2, 1000, 256, 1, slotKind{}}, {3, 1000, 257, 1, slotKind{score: true}},
-		{1, 5, 1000, 1, slotKind{wild: true}},
-		{2, 7, 5, 3, all}, {2, 31, 17, 4, slotKind{filled: true}}, {1, 40, 9, 7, all}, {3, 20, 20, 64, all},
+		{1, 1, 1, 1, emptySlots{}},
+		{2, 1000, 255, 1, all}, {2, 1000, 256, 1, emptySlots{}}, {3, 1000, 257, 1, emptySlots{score: true}},
+		{1, 5, 1000, 1, emptySlots{outOfRange: true}},
+		{2, 7, 5, 3, all}, {2, 31, 17, 4, emptySlots{valid: true}}, {1, 40, 9, 7, all}, {3, 20, 20, 64, all},
 		{2, 9, 4, 255, all}, {2, 9, 4, 256, all}, {2, 9, 4, 257, all}, {2, 70, 67, 512, all}, {1, 9, 5, 1020, all}, {1, 9, 5, 1024, all},
 		{1, 9, 5, 1028, all}, {1, 5, 3, 1031, all}, {1, 3, 2, 4100, all},
-		{1, 1, 1, 4, slotKind{filled: true}}, // the only slot is empty
+		{1, 1, 1, 4, emptySlots{valid: true}}, // the only slot is empty
 		{1, 100, 70001, 4, all},
 		{1, 5, 65600, 129, all}, // a workgroup a row, more than many devices allow in x
 	} {
 		t.Run(fmt.Sprintf("%d_%d_%d_%d", test.b, test.n, test.k, test.c), func(t *testing.T) {
 			gpu := gputest.New(t)
-			s := slots(test.kind, test.b, test.n, test.k)
+			s := makeSlots(test.kind, test.b, test.n, test.k)
 			x := normal(1, test.b*test.n*test.c)
 			g, err := NewGather(gpu.Dev, GatherConfig{C: test.c})
 			require.NoError(t, err)
 			defer g.Close()
 			a := GatherArgs{X: gpu.In("x", x), Y: gpu.Out("y", 4*test.b*test.k*test.c), B: test.b, N: test.n, K: test.k}
 			a.Indices, a.Score, a.Valid = s.put(gpu)
-			gpu.Run(func(t *vk.CommandList) error { return g.Record(t, a) })
+			gpu.Run(func(list *vk.CommandList) error { return g.Record(list, a) })
 			// A product of two float32 is the same everywhere.
 			assert.Equal(t, ref.Gather32(ref.GatherArgs{
-				X: x, Indices: s.refIndices, Score: s.score, Valid: s.refFilled, B: test.b, N: test.n, C: test.c, K: test.k,
+				X: x, Indices: s.refIndices, Score: s.score, Valid: s.refValid, B: test.b, N: test.n, C: test.c, K: test.k,
 			}), gpu.Float32("y"))
 		})
 	}
@@ -122,17 +122,17 @@ func TestGatherShifted(t *testing.T) {
 	for _, c := range []int{1, 7, 8} {
 		gpu, start := gputest.New(t), rowAlign(c)
 		const b, n, k = 2, 9, 5
-		s, x := slots(slotKind{true, true, true}, b, n, k), normal(1, b*n*c)
+		s, x := makeSlots(emptySlots{true, true, true}, b, n, k), normal(1, b*n*c)
 		g, err := NewGather(gpu.Dev, GatherConfig{C: c})
 		require.NoError(t, err)
 		defer g.Close()
 		a := GatherArgs{
-			X: inShifted(gpu, "x", x, start), Indices: inShifted(gpu, "indices", s.indices, wordAlign), Score: inShifted(gpu, "score", s.score, wordAlign),
-			Valid: inShifted(gpu, "filled", s.filled, wordAlign), Y: outShifted(gpu, "y", b*k*c, start), B: b, N: n, K: k,
+			X: inputAt(gpu, "x", x, start), Indices: inputAt(gpu, "indices", s.indices, wordAlign), Score: inputAt(gpu, "score", s.score, wordAlign),
+			Valid: inputAt(gpu, "filled", s.valid, wordAlign), Y: outputAt(gpu, "y", b*k*c, start), B: b, N: n, K: k,
 		}
-		gpu.Run(func(t *vk.CommandList) error { return g.Record(t, a) })
-		want := ref.Gather32(ref.GatherArgs{X: x, Indices: s.refIndices, Score: s.score, Valid: s.refFilled, B: b, N: n, C: c, K: k})
-		assert.Equal(t, want, unshifted(t, gpu, "y", start), c)
+		gpu.Run(func(list *vk.CommandList) error { return g.Record(list, a) })
+		want := ref.Gather32(ref.GatherArgs{X: x, Indices: s.refIndices, Score: s.score, Valid: s.refValid, B: b, N: n, C: c, K: k})
+		assert.Equal(t, want, outputFrom(t, gpu, "y", start), c)
 	}
 }
 
@@ -149,7 +149,7 @@ func TestGatherBadInput(t *testing.T) {
 	good := GatherArgs{
 		X: gpu.In("x", normal(1, 2*5*8)), Indices: gpu.In("indices", make([]int32, 6)), Y: gpu.Out("y", 2*3*8*4), B: 2, N: 5, K: 3,
 	}
-	badInput(t, gpu, good, g.Record, []badCase[GatherArgs]{
+	assertRejected(t, gpu, good, g.Record, []badArgs[GatherArgs]{
 		{"B is 0, want 1", func(a *GatherArgs) { a.B = 0 }},
 		{"N is -1, want 1", func(a *GatherArgs) { a.N = -1 }},
 		{"K is 0, want 1", func(a *GatherArgs) { a.K = 0 }},
@@ -169,24 +169,5 @@ func TestGatherBadInput(t *testing.T) {
 	require.NoError(t, g.Close())
 	require.NoError(t, g.Close())
 	require.NoError(t, (*Gather)(nil).Close())
-	badInput(t, gpu, good, g.Record, []badCase[GatherArgs]{{"closed", func(*GatherArgs) {}}})
-}
-
-type badCase[A any] struct {
-	want   string // part of the error
-	change func(*A)
-}
-
-// badInput spoils good arguments in one way after the other, and wants an error and no dispatch each time.
-func badInput[A any](t *testing.T, gpu *gputest.Harness, good A, record func(*vk.CommandList, A) error, cases []badCase[A]) {
-	t.Helper()
-	for _, c := range cases {
-		a := good
-		c.change(&a)
-		list, err := gpu.Dev.NewCommandList(vk.CommandListConfig{Name: "bad"})
-		require.NoError(t, err)
-		assert.ErrorContains(t, record(list, a), c.want)
-		assert.Empty(t, list.Kernels(), c.want)
-		require.NoError(t, list.Close())
-	}
+	assertRejected(t, gpu, good, g.Record, []badArgs[GatherArgs]{{"closed", func(*GatherArgs) {}}})
 }

@@ -17,33 +17,33 @@ func TestCloseAgain(t *testing.T) {
 	x, y, weights := gpu.In("x", make([]float32, 16)), gpu.Out("y", 64), gpu.In("weights", make([]float32, 16))
 	words := gpu.Out("words", 64)
 	for name, open := range map[string]func(*vk.CommandList) (io.Closer, error){
-		"RMSNorm": func(t *vk.CommandList) (io.Closer, error) {
+		"RMSNorm": func(list *vk.CommandList) (io.Closer, error) {
 			n, err := NewRMSNorm(gpu.Dev, RMSNormConfig{C: 16})
 			if err != nil {
 				return nil, err
 			}
-			return n, n.Record(t, RMSNormArgs{X: x, Gamma: weights, Y: y, Rows: 1})
+			return n, n.Record(list, RMSNormArgs{X: x, Gamma: weights, Y: y, Rows: 1})
 		},
-		"PatchAttention": func(t *vk.CommandList) (io.Closer, error) {
+		"PatchAttention": func(list *vk.CommandList) (io.Closer, error) {
 			p, err := NewPatchAttention(gpu.Dev, PatchAttentionConfig{Heads: 1, DimHead: 4, Patch: 1})
 			if err != nil {
 				return nil, err
 			}
-			return p, p.Record(t, PatchAttentionArgs{QKV: x.Slice(0, 48), Y: y.Slice(0, 16), Height: 1, Width: 1})
+			return p, p.Record(list, PatchAttentionArgs{QKV: x.Slice(0, 48), Y: y.Slice(0, 16), Height: 1, Width: 1})
 		},
-		"CoorDescent": func(t *vk.CommandList) (io.Closer, error) {
+		"CoorDescent": func(list *vk.CommandList) (io.Closer, error) {
 			c, err := NewCoorDescent(gpu.Dev, CoorDescentConfig{Iters: 2, Eps: 1})
 			if err != nil {
 				return nil, err
 			}
-			return c, c.Record(t, CoorDescentArgs{Logits: x, Scores: y, Rows: 1, N: 16, K: 2})
+			return c, c.Record(list, CoorDescentArgs{Logits: x, Scores: y, Rows: 1, N: 16, K: 2})
 		},
-		"Select": func(t *vk.CommandList) (io.Closer, error) {
+		"Select": func(list *vk.CommandList) (io.Closer, error) {
 			s, err := NewSelect(gpu.Dev, SelectConfig{})
 			if err != nil {
 				return nil, err
 			}
-			return s, s.Record(t, SelectArgs{Logits: x, Indices: words.Slice(0, 8), Valid: words.Slice(16, 8), Rows: 1, N: 16, K: 2})
+			return s, s.Record(list, SelectArgs{Logits: x, Indices: words.Slice(0, 8), Valid: words.Slice(16, 8), Rows: 1, N: 16, K: 2})
 		},
 	} {
 		t.Run(name, func(t *testing.T) {

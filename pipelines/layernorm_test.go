@@ -32,7 +32,7 @@ func TestLayerNorm(t *testing.T) {
 				r.Add = normal(4, size.period*size.c)
 				a.Add = gpu.In("add", r.Add)
 			}
-			gpu.Run(func(t *vk.CommandList) error { return n.Record(t, a) })
+			gpu.Run(func(list *vk.CommandList) error { return n.Record(list, a) })
 			want := ref.LayerNorm(r)
 			assert.NoError(t, ref.MaxErr(gpu.Float32("y"), want).Within(ref.Bound(ref.LayerNorm32(r), want, 1e-6)))
 		})
@@ -70,7 +70,7 @@ func TestLayerNormLargeMean(t *testing.T) {
 			require.NoError(t, err)
 			defer n.Close()
 			a := LayerNormArgs{X: gpu.In("x", r.X), Weight: gpu.In("weight", r.Weight), Bias: gpu.In("bias", r.Bias), Y: gpu.Out("y", 4*len(r.X)), Rows: rows}
-			gpu.Run(func(t *vk.CommandList) error { return n.Record(t, a) })
+			gpu.Run(func(list *vk.CommandList) error { return n.Record(list, a) })
 			assert.NoError(t, ref.MaxErr(gpu.Float32("y"), ref.LayerNorm(r)).Within(2e-6))
 		})
 	}
@@ -93,8 +93,8 @@ func TestLayerNormPlaces(t *testing.T) {
 			bytes := uint64(4 * c)
 			slice.X, slice.Rows = a.X.Slice(skip*bytes, 2*bytes), 2
 			slice.Y = gpu.Out("slice", 4*len(x)).Slice(skip*bytes, 2*bytes)
-			gpu.Run(func(t *vk.CommandList) error {
-				return firstError(n.Record(t, a), n.Record(t, inPlace), n.Record(t, slice))
+			gpu.Run(func(list *vk.CommandList) error {
+				return firstError(n.Record(list, a), n.Record(list, inPlace), n.Record(list, slice))
 			})
 			y := gpu.Float32("y")
 			assert.Equal(t, y, gpu.Float32("place"))
@@ -118,7 +118,7 @@ func TestLayerNormBadInput(t *testing.T) {
 	n, err := NewLayerNorm(gpu.Dev, LayerNormConfig{C: 8, Add: true})
 	require.NoError(t, err)
 	defer n.Close()
-	badInput(t, gpu, good, n.Record, []badCase[LayerNormArgs]{
+	assertRejected(t, gpu, good, n.Record, []badArgs[LayerNormArgs]{
 		{"Rows is 0, want 1", func(a *LayerNormArgs) { a.Rows = 0 }},
 		{"Period is 0, want 1", func(a *LayerNormArgs) { a.Period = 0 }},
 		{"x is missing, want [Rows 5, C 8] f32, 160 bytes", func(a *LayerNormArgs) { a.X = vk.Range{} }},
@@ -133,7 +133,7 @@ func TestLayerNormBadInput(t *testing.T) {
 	plain, err := NewLayerNorm(gpu.Dev, LayerNormConfig{C: 8})
 	require.NoError(t, err)
 	defer plain.Close()
-	badInput(t, gpu, good, plain.Record, []badCase[LayerNormArgs]{
+	assertRejected(t, gpu, good, plain.Record, []badArgs[LayerNormArgs]{
 		{"add has 64 bytes and Period is 2, want neither", func(*LayerNormArgs) {}},
 		{"add has 0 bytes and Period is 2, want neither", func(a *LayerNormArgs) { a.Add = vk.Range{} }},
 	})
@@ -141,11 +141,11 @@ func TestLayerNormBadInput(t *testing.T) {
 	require.NoError(t, err)
 	defer odd.Close()
 	five := LayerNormArgs{X: big.Slice(4, 40), Weight: big.Slice(0, 20), Bias: big.Slice(20, 20), Y: gpu.Out("five", 40), Rows: 2}
-	badInput(t, gpu, five, odd.Record, []badCase[LayerNormArgs]{
+	assertRejected(t, gpu, five, odd.Record, []badArgs[LayerNormArgs]{
 		{"x starts at byte 258 of its buffer, want a multiple of 4", func(a *LayerNormArgs) { a.X = big.Slice(2, 40) }},
 	})
 	require.NoError(t, n.Close())
 	require.NoError(t, n.Close())
 	require.NoError(t, (*LayerNorm)(nil).Close())
-	badInput(t, gpu, good, n.Record, []badCase[LayerNormArgs]{{"closed", func(*LayerNormArgs) {}}})
+	assertRejected(t, gpu, good, n.Record, []badArgs[LayerNormArgs]{{"closed", func(*LayerNormArgs) {}}})
 }

@@ -29,7 +29,7 @@ func TestRoutedAttentionEmptyScoreNaN(t *testing.T) {
 				Q: gpu.In("q", normal(1, queries*d)), KV: gpu.In("kv", normal(2, keys*2*d)), Null: gpu.In("null", normal(3, 2*d)), Y: gpu.Out("y", 4*queries*d),
 				Valid: gpu.In("filled", filled), KeyScores: gpu.In("scores", scores), Lists: 1, Queries: queries, Keys: keys,
 			}
-			gpu.Run(func(t *vk.CommandList) error { return r.Record(t, a) })
+			gpu.Run(func(list *vk.CommandList) error { return r.Record(list, a) })
 			return gpu.Float32("y")
 		}
 		assert.Equal(t, run(0), run(float32(math.NaN())))
@@ -52,10 +52,10 @@ func TestManyKeys(t *testing.T) {
 	}
 	a := RoutedAttentionArgs{Q: gpu.In("q", []float32{0}), KV: gpu.In("kv", kv), Null: gpu.In("null", []float32{0, 1}), Y: gpu.Out("y", 4), Lists: 1, Queries: 1, Keys: keys}
 	if gpu.Dev.Caps().CPU {
-		assertRecordError(t, gpu, "loop iterations", func(t *vk.CommandList) error { return r.Record(t, a) })
+		assertRecordError(t, gpu, "loop iterations", func(list *vk.CommandList) error { return r.Record(list, a) })
 		return
 	}
-	gpu.Run(func(t *vk.CommandList) error { return r.Record(t, a) })
+	gpu.Run(func(list *vk.CommandList) error { return r.Record(list, a) })
 	assert.InDelta(t, (1400001.0+100*100000)/1500001, gpu.Float32("y")[0], 1e-2)
 }
 
@@ -74,7 +74,7 @@ func TestManyInputs(t *testing.T) {
 		x[i] = 1
 	}
 	a := LinearArgs{X: gpu.In("x", x), W: gpu.In("w", x), Y: gpu.Out("y", 4), Batch: 1, Rows: 1}
-	gpu.Run(func(t *vk.CommandList) error { return l.Record(t, a) })
+	gpu.Run(func(list *vk.CommandList) error { return l.Record(list, a) })
 	assert.Equal(t, float32(in), gpu.Float32("y")[0])
 }
 
@@ -93,7 +93,7 @@ func TestLayerNormVeryLong(t *testing.T) {
 		x[i], w[i] = float32(i%2), 1
 	}
 	a := LayerNormArgs{X: gpu.In("x", x), Weight: gpu.In("w", w), Bias: gpu.In("b", make([]float32, c)), Y: gpu.Out("y", 4*c), Rows: 1}
-	gpu.Run(func(t *vk.CommandList) error { return l.Record(t, a) })
+	gpu.Run(func(list *vk.CommandList) error { return l.Record(list, a) })
 	y := gpu.Float32("y")
 	for i := range y {
 		require.InDelta(t, 2*float64(i%2)-1, y[i], 1e-3, "%d", i)
@@ -115,10 +115,10 @@ func TestCausalSelectVeryLong(t *testing.T) {
 		Indices: gpu.Out("indices", 4*2*k), QueryValid: gpu.Out("chosen", 4*2*k), B: 1, N: n, Window: window, K: k,
 	}
 	if gpu.Dev.Caps().CPU {
-		assertRecordError(t, gpu, "loop iterations", func(t *vk.CommandList) error { return s.Record(t, a) })
+		assertRecordError(t, gpu, "loop iterations", func(list *vk.CommandList) error { return s.Record(list, a) })
 		return
 	}
-	gpu.Run(func(t *vk.CommandList) error { return s.Record(t, a) })
+	gpu.Run(func(list *vk.CommandList) error { return s.Record(list, a) })
 	chosen := gpu.Uint32("chosen")
 	for i := range k {
 		require.Equal(t, uint32(0), chosen[i], "%d", i)
@@ -134,10 +134,10 @@ func TestSelectManySlots(t *testing.T) {
 	defer s.Close()
 	a := SelectArgs{Logits: gpu.In("logits", []float32{1, 2, 3}), Indices: gpu.Out("indices", 4*k), Valid: gpu.Out("filled", 4*k), Rows: 1, N: 3, K: k, EmptyIndex: -1}
 	if gpu.Dev.Caps().CPU {
-		assertRecordError(t, gpu, "loop iterations", func(t *vk.CommandList) error { return s.Record(t, a) })
+		assertRecordError(t, gpu, "loop iterations", func(list *vk.CommandList) error { return s.Record(list, a) })
 		return
 	}
-	gpu.Run(func(t *vk.CommandList) error { return s.Record(t, a) })
+	gpu.Run(func(list *vk.CommandList) error { return s.Record(list, a) })
 	for i, v := range gpu.Uint32("filled") {
 		want := uint32(0)
 		if i < 3 {

@@ -124,7 +124,7 @@ func (c linearCase) testMatrix(t *testing.T) {
 			require.Contains(t, gpu.Kernels()[0], "linear_matrix_"+p.String())
 			y := floatsOf(c.y(), gpu, "y")
 			if c.shifted {
-				y = unshifted(t, gpu, "shifted y", rowAlign(c.Out))
+				y = outputFrom(t, gpu, "shifted y", rowAlign(c.Out))
 			}
 			bound := ref.Bound(naive, want, 1e-6)
 			if c.Norm { // a norm that differs in its last bit may round an operand the other way: by one place of it, times a weight

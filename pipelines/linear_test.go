@@ -104,7 +104,7 @@ func (c linearCase) data() ref.LinearArgs {
 func (c linearCase) put(gpu *gputest.Harness, a ref.LinearArgs) LinearArgs {
 	in := func(name string, data any, start uint64) vk.Range {
 		if c.shifted {
-			return inShifted(gpu, name, data, start)
+			return inputAt(gpu, name, data, start)
 		}
 		return gpu.In(name, data)
 	}
@@ -133,7 +133,7 @@ func (c linearCase) put(gpu *gputest.Harness, a ref.LinearArgs) LinearArgs {
 		unless[i] = uint32(u) << 31 // any word but 0
 	}
 	if args.Y = gpu.InOut("y", numbersOf(c.y(), a.Base)); c.shifted {
-		args.Y = gpu.InOut("shifted y", shifted(a.Base, fromY)).Slice(fromY, uint64(4*len(a.Base)))
+		args.Y = gpu.InOut("shifted y", withMargins(a.Base, fromY)).Slice(fromY, uint64(4*len(a.Base)))
 	}
 	if c.inPlace {
 		args.Residual = args.Y
@@ -184,7 +184,7 @@ func (c linearCase) test(t *testing.T) {
 		assert.Equal(t, []string{variant.kernel}, gpu.Kernels(), "everything is fused")
 		y := gpu.Float32("y")
 		if c.shifted {
-			y = unshifted(t, gpu, "shifted y", rowAlign(c.Out))
+			y = outputFrom(t, gpu, "shifted y", rowAlign(c.Out))
 		}
 		require.NoError(t, ref.MaxErr(y, want).Within(ref.Bound(naive, want, 1e-6)), variant.kernel)
 		if first == nil {

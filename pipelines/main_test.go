@@ -15,14 +15,24 @@ import (
 
 func TestMain(m *testing.M) { gputest.Main(m) }
 
-// Tests of ranges that start in the middle of a buffer: shifted is data with so many bytes before and behind it; for data that
-// is a number, so many floats, all NaN.
+// normal returns n values of a standard normal distribution, the same for the same seed.
+func normal(seed uint64, n int) []float32 {
+	r := rand.New(rand.NewPCG(seed, 1))
+	x := make([]float32, n)
+	for i := range x {
+		x[i] = float32(r.NormFloat64())
+	}
+	return x
+}
 
-const shiftByte = 0x5a
+// The functions below test ranges that start at an offset in a buffer, between margins of as many bytes.
 
-func shifted(data any, start uint64) []byte {
-	around := bytes.Repeat([]byte{shiftByte}, int(start))
-	return slices.Concat(around, rawBytes(data), around)
+const marginByte = 0x5a
+
+// withMargins returns the bytes of a slice between margins. An int stands for as many float32 NaN.
+func withMargins(data any, offset uint64) []byte {
+	margin := bytes.Repeat([]byte{marginByte}, int(offset))
+	return slices.Concat(margin, rawBytes(data), margin)
 }
 
 func rawBytes(data any) []byte {
@@ -41,46 +51,57 @@ func rawBytes(data any) []byte {
 	panic(fmt.Sprintf("no bytes of %T", data))
 }
 
-// inShifted and outShifted put a shifted input, or a result of so many floats, on a bench.
-func inShifted(gpu *gputest.Harness, name string, data any, start uint64) vk.Range {
-	return gpu.In(name, shifted(data, start)).Slice(start, uint64(len(rawBytes(data))))
+// inputAt makes an input range at an offset of a buffer.
+func inputAt(gpu *gputest.Harness, name string, data any, offset uint64) vk.Range {
+	return gpu.In(name, withMargins(data, offset)).Slice(offset, uint64(len(rawBytes(data))))
 }
 
-func outShifted(gpu *gputest.Harness, name string, floats int, start uint64) vk.Range {
-	return gpu.InOut(name, shifted(floats, start)).Slice(start, 4*uint64(floats))
+// outputAt makes an output range of float32 elements at an offset of a buffer.
+func outputAt(gpu *gputest.Harness, name string, elements int, offset uint64) vk.Range {
+	return gpu.InOut(name, withMargins(elements, offset)).Slice(offset, 4*uint64(elements))
 }
 
-// unshifted is what a run left in a shifted buffer, whose ends must be as they were.
-func unshifted(t *testing.T, gpu *gputest.Harness, name string, start uint64) []float32 {
+// outputFrom returns the contents of an outputAt range, and requires that the margins are unchanged.
+func outputFrom(t *testing.T, gpu *gputest.Harness, name string, offset uint64) []float32 {
 	t.Helper()
-	got, ends := gpu.Uint8(name), bytes.Repeat([]byte{shiftByte}, int(start))
-	require.Equal(t, ends, got[:start], "%s: before the range", name)
-	require.Equal(t, ends, got[len(got)-int(start):], "%s: behind the range", name)
+	got, margin := gpu.Uint8(name), bytes.Repeat([]byte{marginByte}, int(offset))
+	require.Equal(t, margin, got[:offset], "%s: before the range", name)
+	require.Equal(t, margin, got[len(got)-int(offset):], "%s: after the range", name)
 	all := gpu.Float32(name)
-	return all[start/4 : len(all)-int(start/4)]
+	return all[offset/4 : len(all)-int(offset/4)]
 }
 
-// normal returns n values of a standard normal distribution, the same for the same seed.
-func normal(seed uint64, n int) []float32 {
-	r := rand.New(rand.NewPCG(seed, 1))
-	x := make([]float32, n)
-	for i := range x {
-		x[i] = float32(r.NormFloat64())
-	}
-	return x
+// badArgs is one invalid change of valid arguments.
+type badArgs[A any] struct {
+	want   string // part of the error
+	change func(*A)
 }
 
-// assertRecordError records on a command list of its own, and asserts that the error contains a text.
-func assertRecordError(t *testing.T, lab *gputest.Harness, want string, record func(*vk.CommandList) error) {
+// assertRejected applies each change to valid arguments, and asserts that recording fails and adds no dispatch.
+func assertRejected[A any](t *testing.T, gpu *gputest.Harness, valid A, record func(*vk.CommandList, A) error, cases []badArgs[A]) {
 	t.Helper()
-	list, err := lab.Dev.NewCommandList(vk.CommandListConfig{Name: "bad"})
+	for _, c := range cases {
+		a := valid
+		c.change(&a)
+		list, err := gpu.Dev.NewCommandList(vk.CommandListConfig{Name: "bad"})
+		require.NoError(t, err)
+		assert.ErrorContains(t, record(list, a), c.want)
+		assert.Empty(t, list.Kernels(), c.want)
+		require.NoError(t, list.Close())
+	}
+}
+
+// assertRecordError records on a new command list, and asserts that the error contains a text.
+func assertRecordError(t *testing.T, gpu *gputest.Harness, want string, record func(*vk.CommandList) error) {
+	t.Helper()
+	list, err := gpu.Dev.NewCommandList(vk.CommandListConfig{Name: "bad"})
 	require.NoError(t, err)
 	defer list.Close()
 	assert.ErrorContains(t, record(list), want)
 }
 
-// Ranges start at multiples of 16 bytes where rows are read four floats at once, else at multiples of 4.
-func TestRowsOf(t *testing.T) {
+// Kernels load 16 bytes at a time where every row starts at a multiple of 16 bytes, else 4.
+func TestRowAlign(t *testing.T) {
 	for c, want := range map[int]uint64{1: 4, 2: 4, 3: 4, 4: 16, 6: 4, 8: 16, 9: 4, 512: 16} {
 		assert.Equal(t, want, rowAlign(c), c)
 	}

@@ -25,7 +25,7 @@ func TestMeanPool(t *testing.T) {
 			require.NoError(t, err)
 			defer m.Close()
 			a := MeanPoolArgs{X: gpu.In("x", x), Y: gpu.Out("y", 4*size.b*size.c), B: size.b, N: size.n}
-			gpu.Run(func(t *vk.CommandList) error { return m.Record(t, a) })
+			gpu.Run(func(list *vk.CommandList) error { return m.Record(list, a) })
 			want := ref.MeanPool(x, size.b, size.n, size.c)
 			naive := ref.MeanPool32(x, size.b, size.n, size.c)
 			got := ref.MaxErr(gpu.Float32("y"), want)
@@ -56,6 +56,6 @@ func TestMeanPoolBadInput(t *testing.T) {
 	} {
 		a := good
 		test.change(&a)
-		assertRecordError(t, gpu, test.want, func(t *vk.CommandList) error { return m.Record(t, a) })
+		assertRecordError(t, gpu, test.want, func(list *vk.CommandList) error { return m.Record(list, a) })
 	}
 }

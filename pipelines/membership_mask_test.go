@@ -17,14 +17,14 @@ func TestMark(t *testing.T) {
 	} {
 		t.Run(fmt.Sprintf("%+v", test), func(t *testing.T) {
 			gpu := gputest.New(t)
-			s := slots(slotKind{filled: true, wild: true}, test.b, test.n, test.k)
+			s := makeSlots(emptySlots{valid: true, outOfRange: true}, test.b, test.n, test.k)
 			m, err := NewMembershipMask(gpu.Dev, MembershipMaskConfig{})
 			require.NoError(t, err)
 			defer m.Close()
 			indices, _, filled := s.put(gpu)
 			a := MembershipMaskArgs{Indices: indices, Valid: filled, Y: gpu.Out("y", 4*test.b*test.n), B: test.b, N: test.n, K: test.k, Prefix: test.first}
-			gpu.Run(func(t *vk.CommandList) error { return m.Record(t, a) })
-			assert.Equal(t, ref.MembershipMask(s.refIndices, s.refFilled, test.b, test.n, test.k, test.first), gpu.Uint32("y"))
+			gpu.Run(func(list *vk.CommandList) error { return m.Record(list, a) })
+			assert.Equal(t, ref.MembershipMask(s.refIndices, s.refValid, test.b, test.n, test.k, test.first), gpu.Uint32("y"))
 		})
 	}
 }
@@ -51,6 +51,6 @@ func TestMarkBadInput(t *testing.T) {
 	} {
 		a := good
 		test.change(&a)
-		assertRecordError(t, gpu, test.want, func(t *vk.CommandList) error { return m.Record(t, a) })
+		assertRecordError(t, gpu, test.want, func(list *vk.CommandList) error { return m.Record(list, a) })
 	}
 }

@@ -49,7 +49,7 @@ func TestPatchEmbed(t *testing.T) {
 		t.Run(fmt.Sprintf("%d_%v_%g", test.b, test.c, test.offset), func(t *testing.T) {
 			gpu := gputest.New(t)
 			e, a, r := patchCase(t, gpu, test.b, test.c, test.offset)
-			gpu.Run(func(t *vk.CommandList) error { return e.Record(t, a) })
+			gpu.Run(func(list *vk.CommandList) error { return e.Record(list, a) })
 			want := ref.PatchEmbed(r)
 			assert.NoError(t, ref.MaxErr(gpu.Float32("y"), want).Within(ref.Bound(ref.PatchEmbed32(r), want, 1e-6)))
 		})
@@ -64,7 +64,7 @@ func TestPatchEmbedBits(t *testing.T) {
 	alone := a
 	image := a.X.Size() / 3
 	alone.X, alone.Y, alone.B = a.X.Slice(2*image, image), gpu.Out("alone", int(image)), 1
-	gpu.Run(func(t *vk.CommandList) error { return firstError(e.Record(t, a), e.Record(t, alone)) })
+	gpu.Run(func(list *vk.CommandList) error { return firstError(e.Record(list, a), e.Record(list, alone)) })
 	y := gpu.Float32("y")
 	assert.NoError(t, ref.MaxErr(y, ref.PatchEmbed(r)).Within(2e-6))
 	assert.Equal(t, y[2*len(y)/3:], gpu.Float32("alone"))
@@ -92,7 +92,7 @@ func TestPatchEmbedBadInput(t *testing.T) {
 	}
 	e, good, _ := patchCase(t, gpu, 2, PatchEmbedConfig{3, 4, 8, 4, 4}, 0)
 	big := gpu.In("big", make([]float32, 400))
-	badInput(t, gpu, good, e.Record, []badCase[PatchEmbedArgs]{
+	assertRejected(t, gpu, good, e.Record, []badArgs[PatchEmbedArgs]{
 		{"B is 0, want 1", func(a *PatchEmbedArgs) { a.B = 0 }},
 		{"rows is 2147483648, want 1", func(a *PatchEmbedArgs) { a.B = 1 << 30 }},
 		{"x is missing, want [B 2, Channels 3, Height 4, Width 8] f32, 768 bytes", func(a *PatchEmbedArgs) { a.X = vk.Range{} }},
@@ -105,7 +105,7 @@ func TestPatchEmbedBadInput(t *testing.T) {
 	require.NoError(t, e.Close())
 	require.NoError(t, e.Close())
 	require.NoError(t, (*PatchEmbed)(nil).Close())
-	badInput(t, gpu, good, e.Record, []badCase[PatchEmbedArgs]{{"closed", func(*PatchEmbedArgs) {}}})
+	assertRejected(t, gpu, good, e.Record, []badArgs[PatchEmbedArgs]{{"closed", func(*PatchEmbedArgs) {}}})
 }
 
 func TestPatchPositions(t *testing.T) {

@@ -32,7 +32,7 @@ func TestPermute(t *testing.T) {
 			require.NoError(t, err)
 			defer m.Close()
 			a := PermuteArgs{X: gpu.In("x", x), Y: gpu.Out("y", 4*count), Shape: test.shape, Strides: test.strides}
-			gpu.Run(func(t *vk.CommandList) error { return m.Record(t, a) })
+			gpu.Run(func(list *vk.CommandList) error { return m.Record(list, a) })
 			assert.Equal(t, ref.Permute(x, test.shape, test.strides), gpu.Float32("y"))
 		})
 	}
@@ -62,6 +62,6 @@ func TestPermuteBadInput(t *testing.T) {
 	} {
 		a := good
 		test.change(&a)
-		assertRecordError(t, gpu, test.want, func(t *vk.CommandList) error { return m.Record(t, a) })
+		assertRecordError(t, gpu, test.want, func(list *vk.CommandList) error { return m.Record(list, a) })
 	}
 }

@@ -202,7 +202,7 @@ func TestRotaryBadInput(t *testing.T) {
 	big := gpu.InOut("big", make([]float32, 4000))
 	good := RotaryArgs{X: gpu.InOut("x", make([]float32, 2*3*20)), Positions: gpu.In("positions", make([]int32, 12)),
 		Valid: gpu.In("filled", make([]uint32, 12)), Table: gpu.In("table", RotaryTable(300, 8)), Lists: 2, Rows: 3, Routes: 2}
-	badInput(t, gpu, good, r.Record, []badCase[RotaryArgs]{
+	assertRejected(t, gpu, good, r.Record, []badArgs[RotaryArgs]{
 		{"Lists is 0, want 1", func(a *RotaryArgs) { a.Lists = 0 }},
 		{"Rows is -3, want 1", func(a *RotaryArgs) { a.Rows = -3 }},
 		{"Routes is -1, want 1", func(a *RotaryArgs) { a.Routes = -1 }},
@@ -234,7 +234,7 @@ func TestRotaryBadInput(t *testing.T) {
 	require.NoError(t, r.Close())
 	require.NoError(t, r.Close())
 	require.NoError(t, (*Rotary)(nil).Close())
-	badInput(t, gpu, good, r.Record, []badCase[RotaryArgs]{{"closed", func(*RotaryArgs) {}}})
+	assertRejected(t, gpu, good, r.Record, []badArgs[RotaryArgs]{{"closed", func(*RotaryArgs) {}}})
 }
 
 // Rows of 16 bits are turned as floats and rounded once.

@@ -57,7 +57,7 @@ func (rc routerCase) run(gpu *gputest.Harness, l *RouterLogits, suffix string) {
 	if rc.factors {
 		a.Factors = gpu.Out("factors"+suffix, 4*rc.b*rc.n)
 	}
-	gpu.Run(func(t *vk.CommandList) error { return l.Record(t, a) })
+	gpu.Run(func(list *vk.CommandList) error { return l.Record(list, a) })
 }
 
 // outputs is all that run left.
@@ -197,11 +197,11 @@ func TestRouterLogitsBits(t *testing.T) {
 	alone := RouterLogitsArgs{
 		X: a.X.Slice(4*c*uint64(at), 4*c), Tokens: gpu.In("token", tokens[token*c:]), Logits: gpu.Out("one", 4), B: 1, N: 1,
 	}
-	gpu.Run(func(t *vk.CommandList) error {
-		if err := all.Record(t, a); err != nil {
+	gpu.Run(func(list *vk.CommandList) error {
+		if err := all.Record(list, a); err != nil {
 			return err
 		}
-		return one.Record(t, alone)
+		return one.Record(list, alone)
 	})
 	assert.Equal(t, gpu.Float32("all")[(item*r+token)*n+row], gpu.Float32("one")[0])
 }
@@ -215,11 +215,11 @@ func TestRouterLogitsShifted(t *testing.T) {
 		require.NoError(t, err)
 		defer l.Close()
 		a := RouterLogitsArgs{
-			X: inShifted(gpu, "x", x, start), Tokens: inShifted(gpu, "tokens", tokens, start), Tokens2: inShifted(gpu, "tokens2", tokens2, start),
-			Logits: outShifted(gpu, "logits", b*r*n, wordAlign), Logits2: outShifted(gpu, "logits2", b*r2*n, wordAlign),
-			Factors: outShifted(gpu, "factors", b*n, wordAlign), B: b, N: n,
+			X: inputAt(gpu, "x", x, start), Tokens: inputAt(gpu, "tokens", tokens, start), Tokens2: inputAt(gpu, "tokens2", tokens2, start),
+			Logits: outputAt(gpu, "logits", b*r*n, wordAlign), Logits2: outputAt(gpu, "logits2", b*r2*n, wordAlign),
+			Factors: outputAt(gpu, "factors", b*n, wordAlign), B: b, N: n,
 		}
-		gpu.Run(func(t *vk.CommandList) error { return l.Record(t, a) })
+		gpu.Run(func(list *vk.CommandList) error { return l.Record(list, a) })
 		for _, set := range []struct {
 			name   string
 			r      int
@@ -227,7 +227,7 @@ func TestRouterLogitsShifted(t *testing.T) {
 		}{{"logits", r, tokens}, {"logits2", r2, tokens2}} {
 			args := ref.RouterLogitsArgs{X: x, Tokens: set.tokens, B: b, N: n, C: c, R: set.r}
 			want := ref.RouterLogits(args)
-			assert.NoError(t, ref.MaxErr(unshifted(t, gpu, set.name, wordAlign), want).Within(ref.Bound(ref.RouterLogits32(args), want, 1e-6)), set.name)
+			assert.NoError(t, ref.MaxErr(outputFrom(t, gpu, set.name, wordAlign), want).Within(ref.Bound(ref.RouterLogits32(args), want, 1e-6)), set.name)
 		}
 	}
 }
@@ -260,7 +260,7 @@ func TestRouterLogitsBadInput(t *testing.T) {
 		X: gpu.In("x", normal(1, b*n*c)), Tokens: gpu.In("tokens", normal(2, r*c)), Tokens2: gpu.In("tokens2", normal(2, r2*c)),
 		Logits: gpu.Out("logits", 4*b*r*n), Logits2: gpu.Out("logits2", 4*b*r2*n), B: b, N: n,
 	}
-	badInput(t, gpu, good, l.Record, []badCase[RouterLogitsArgs]{
+	assertRejected(t, gpu, good, l.Record, []badArgs[RouterLogitsArgs]{
 		{"B is 0, want 1", func(a *RouterLogitsArgs) { a.B = 0 }},
 		{"N is 0, want 1", func(a *RouterLogitsArgs) { a.N = 0 }},
 		{"B*N is 4294967296, want 1", func(a *RouterLogitsArgs) { a.B, a.N = 1<<16, 1<<16 }},
@@ -282,12 +282,12 @@ func TestRouterLogitsBadInput(t *testing.T) {
 	single, err := NewRouterLogits(gpu.Dev, RouterLogitsConfig{C: c, R: r})
 	require.NoError(t, err)
 	defer single.Close()
-	badInput(t, gpu, good, single.Record, []badCase[RouterLogitsArgs]{
+	assertRejected(t, gpu, good, single.Record, []badArgs[RouterLogitsArgs]{
 		{"tokens2 has 32 bytes and logits2 40, want neither", func(a *RouterLogitsArgs) {}},
 		{"tokens2 has 0 bytes and logits2 40, want neither", func(a *RouterLogitsArgs) { a.Tokens2 = vk.Range{} }},
 	})
 	require.NoError(t, l.Close())
 	require.NoError(t, l.Close())
 	require.NoError(t, (*RouterLogits)(nil).Close())
-	badInput(t, gpu, good, l.Record, []badCase[RouterLogitsArgs]{{"closed", func(*RouterLogitsArgs) {}}})
+	assertRejected(t, gpu, good, l.Record, []badArgs[RouterLogitsArgs]{{"closed", func(*RouterLogitsArgs) {}}})
 }

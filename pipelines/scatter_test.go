@@ -12,16 +12,16 @@ import (
 )
 
 func TestScatter(t *testing.T) {
-	all := slotKind{true, true, true}
+	all := emptySlots{true, true, true}
 	for _, size := range []struct {
 		b, n, k, c int
-		kind       slotKind
+		kind       emptySlots
 	}{
-		{1, 1, 1, 1, slotKind{}},
-		{2, 1000, 255, 1, all}, {2, 300, 256, 1, slotKind{score: true}}, {2, 257, 257, 1, slotKind{wild: true}},
-		{2, 7, 5, 3, all}, {2, 31, 17, 4, slotKind{filled: true}}, {3, 20, 20, 64, slotKind{}},
+		{1, 1, 1, 1, emptySlots{}},
+		{2, 1000, 255, 1, all}, {2, 300, 256, 1, emptySlots{score: true}}, {2, 257, 257, 1, emptySlots{outOfRange: true}},
+		{2, 7, 5, 3, all}, {2, 31, 17, 4, emptySlots{valid: true}}, {3, 20, 20, 64, emptySlots{}},
 		{2, 9, 4, 255, all}, {2, 9, 4, 257, all}, {2, 70, 67, 512, all}, {1, 9, 5, 1020, all}, {1, 9, 5, 1028, all}, {1, 5, 3, 1031, all},
-		{2, 1, 1, 4, slotKind{filled: true}}, // every slot is empty
+		{2, 1, 1, 4, emptySlots{valid: true}}, // every slot is empty
 		{1, 70001, 100, 4, all},
 		{1, 65600, 65537, 129, all}, // a workgroup a row, more than many devices allow in x
 	} {
@@ -46,9 +46,9 @@ func TestScatter(t *testing.T) {
 				size.b, size.n, size.k, size.c, mode.add, mode.base, mode.inPlace, mode.row)
 			t.Run(name, func(t *testing.T) {
 				gpu := gputest.New(t)
-				list := slots(size.kind, size.b, size.n, size.k)
+				list := makeSlots(size.kind, size.b, size.n, size.k)
 				args := ref.ScatterArgs{
-					Value: normal(1, size.b*size.k*size.c), Indices: list.refIndices, Score: list.score, Valid: list.refFilled, Add: mode.add,
+					Value: normal(1, size.b*size.k*size.c), Indices: list.refIndices, Score: list.score, Valid: list.refValid, Add: mode.add,
 					B: size.b, N: size.n, C: size.c, K: size.k,
 				}
 				s, err := NewScatter(gpu.Dev, ScatterConfig{C: size.c, Add: mode.add})
@@ -73,7 +73,7 @@ func TestScatter(t *testing.T) {
 				default:
 					a.Y = gpu.Out("y", 4*size.b*size.n*size.c)
 				}
-				gpu.Run(func(t *vk.CommandList) error { return s.Record(t, a) })
+				gpu.Run(func(list *vk.CommandList) error { return s.Record(list, a) })
 				assert.Len(t, gpu.Kernels(), mode.dispatches)
 				naive, want := ref.Scatter32(args), ref.Scatter(args)
 				if !mode.add {
@@ -122,7 +122,7 @@ func TestScatterWithoutSlots(t *testing.T) {
 				default:
 					a.Y = gpu.Out("y", 4*b*n*c)
 				}
-				gpu.Run(func(t *vk.CommandList) error { return s.Record(t, a) })
+				gpu.Run(func(list *vk.CommandList) error { return s.Record(list, a) })
 				assert.Len(t, gpu.Kernels(), mode.dispatches)
 				assert.Equal(t, ref.Scatter32(args), gpu.Float32("y"))
 			})
@@ -148,22 +148,22 @@ func TestScatterShifted(t *testing.T) {
 	for _, c := range []int{1, 7, 8} {
 		gpu, start := gputest.New(t), rowAlign(c)
 		const b, n, k = 2, 9, 5
-		list := slots(slotKind{true, true, true}, b, n, k)
+		list := makeSlots(emptySlots{true, true, true}, b, n, k)
 		args := ref.ScatterArgs{
-			Value: normal(1, b*k*c), Indices: list.refIndices, Score: list.score, Valid: list.refFilled, Row: normal(2, c), Base: normal(3, b*n*c),
+			Value: normal(1, b*k*c), Indices: list.refIndices, Score: list.score, Valid: list.refValid, Row: normal(2, c), Base: normal(3, b*n*c),
 			B: b, N: n, C: c, K: k,
 		}
 		s, err := NewScatter(gpu.Dev, ScatterConfig{C: c})
 		require.NoError(t, err)
 		defer s.Close()
 		a := ScatterArgs{
-			Value: inShifted(gpu, "value", args.Value, start), Indices: inShifted(gpu, "indices", list.indices, wordAlign),
-			Score: inShifted(gpu, "score", list.score, wordAlign), Valid: inShifted(gpu, "filled", list.filled, wordAlign),
-			Base: inShifted(gpu, "base", args.Base, start), Row: inShifted(gpu, "row", args.Row, start), Y: outShifted(gpu, "y", b*n*c, start),
+			Value: inputAt(gpu, "value", args.Value, start), Indices: inputAt(gpu, "indices", list.indices, wordAlign),
+			Score: inputAt(gpu, "score", list.score, wordAlign), Valid: inputAt(gpu, "filled", list.valid, wordAlign),
+			Base: inputAt(gpu, "base", args.Base, start), Row: inputAt(gpu, "row", args.Row, start), Y: outputAt(gpu, "y", b*n*c, start),
 			B: b, N: n, K: k,
 		}
-		gpu.Run(func(t *vk.CommandList) error { return s.Record(t, a) })
-		assert.Equal(t, ref.Scatter32(args), unshifted(t, gpu, "y", start), c)
+		gpu.Run(func(list *vk.CommandList) error { return s.Record(list, a) })
+		assert.Equal(t, ref.Scatter32(args), outputFrom(t, gpu, "y", start), c)
 	}
 }
 
@@ -180,7 +180,7 @@ func TestScatterBadInput(t *testing.T) {
 	good := ScatterArgs{
 		Value: gpu.In("value", normal(1, 2*3*8)), Indices: gpu.In("indices", make([]int32, 6)), Y: gpu.Out("y", 2*5*8*4), B: 2, N: 5, K: 3,
 	}
-	badInput(t, gpu, good, s.Record, []badCase[ScatterArgs]{
+	assertRejected(t, gpu, good, s.Record, []badArgs[ScatterArgs]{
 		{"B is 0, want 1", func(a *ScatterArgs) { a.B = 0 }},
 		{"N is 0, want 1", func(a *ScatterArgs) { a.N = 0 }},
 		{"K is 0, want 1", func(a *ScatterArgs) { a.K = 0 }},
@@ -206,5 +206,5 @@ func TestScatterBadInput(t *testing.T) {
 	require.NoError(t, s.Close())
 	require.NoError(t, s.Close())
 	require.NoError(t, (*Scatter)(nil).Close())
-	badInput(t, gpu, good, s.Record, []badCase[ScatterArgs]{{"closed", func(*ScatterArgs) {}}})
+	assertRejected(t, gpu, good, s.Record, []badArgs[ScatterArgs]{{"closed", func(*ScatterArgs) {}}})
 }

@@ -58,7 +58,7 @@ func TestSelectMaskedSamples(t *testing.T) {
 		Logits: gpu.In("logits", logits), Mask: gpu.In("mask", mask), Indices: gpu.Out("indices", 4000), Valid: gpu.Out("filled", 4000),
 		Scratch: selectMemory(t, gpu, plan.scratch()), Rows: 1, N: c.n, K: c.k,
 	}
-	gpu.Run(func(t *vk.CommandList) error { return s.Record(t, a) })
+	gpu.Run(func(list *vk.CommandList) error { return s.Record(list, a) })
 	state := make([]uint32, 3) // of select_gather.comp
 	require.NoError(t, gpu.Dev.Download(t.Context(), vk.Transfer{Range: a.Scratch.Slice(0, 12), Data: vk.Bytes(state)}))
 	assert.GreaterOrEqual(t, int(state[1]+state[2]), c.k)

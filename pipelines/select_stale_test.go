@@ -36,11 +36,11 @@ func TestSelectStaleSharedMemory(t *testing.T) {
 			}
 			first := a // its results are in the way of the second one's, which so comes after it
 			first.Logits, first.N, first.Scratch = gpu.In("large", large), 1024, vk.Range{}
-			gpu.Run(func(t *vk.CommandList) error {
-				if err := s.Record(t, first); err != nil {
+			gpu.Run(func(list *vk.CommandList) error {
+				if err := s.Record(list, first); err != nil {
 					return err
 				}
-				return s.Record(t, a)
+				return s.Record(list, a)
 			})
 			same(t, "indices", indices, gpu.Int32("indices"))
 			same(t, "filled", filled, gpu.Uint32("filled"))

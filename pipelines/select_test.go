@@ -186,7 +186,7 @@ func selectRun(t *testing.T, c selectCase, sorted bool, force *selectForce) []st
 	if size := selectScratch(s.limits, sorted, c.sizes()); size > 0 {
 		a.Scratch = selectMemory(t, gpu, size)
 	}
-	gpu.Run(func(t *vk.CommandList) error { return s.Record(t, a) })
+	gpu.Run(func(list *vk.CommandList) error { return s.Record(list, a) })
 	nothing := slices.Repeat([]uint32{math.MaxUint32}, before)
 	same(t, "indices", append(slices.Repeat([]int32{-1}, before), indices...), gpu.Int32("indices"))
 	same(t, "filled", append(nothing, filled...), gpu.Uint32("filled"))
@@ -349,7 +349,7 @@ func TestSelectWithoutValues(t *testing.T) {
 		if size := s.Scratch(2, n, 10, 0); size > 0 {
 			a.Scratch = selectMemory(t, gpu, size)
 		}
-		gpu.Run(func(t *vk.CommandList) error { return s.Record(t, a) })
+		gpu.Run(func(list *vk.CommandList) error { return s.Record(list, a) })
 		assert.Equal(t, indices, gpu.Int32("indices"))
 		assert.Equal(t, filled, gpu.Uint32("filled"))
 	}
