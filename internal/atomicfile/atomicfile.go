@@ -82,7 +82,7 @@ func target(path string) (string, os.FileMode, error) {
 		if path, err = filepath.EvalSymlinks(path); err == nil {
 			stat, err = os.Lstat(path)
 		}
-		if err != nil { // a broken link: its target may not be a place for a file
+		if err != nil { // a broken link has no file to replace
 			return "", 0, err
 		}
 	}

@@ -2,22 +2,22 @@ package ref
 
 import "math"
 
-// HeavyAttentionConfig says how heavy attention works.
+// HeavyAttentionConfig is the config of the heavy branch of attention.
 type HeavyAttentionConfig struct {
 	Dim, DimHead, Heads    int
 	MultiplyKeysByScore    bool
 	MultiplyQueriesByScore bool
 	RotaryEmb              bool
-	NoNullQTokens          bool // rows that are no query get zeros, not the null query token
+	NoNullQTokens          bool // rows that are not queries get zeros instead of the null query token
 }
 
-// AttentionConfig is the config of [ConditionalRoutedAttention], by the
-// reference's names. The zero value of Router is not usable.
+// AttentionConfig is the config of [ConditionalRoutedAttention], with the argument names of the PyTorch implementation. Router
+// must be set.
 type AttentionConfig struct {
 	Dim              int `json:"dim"`
 	NumHeavyTokensQ  int `json:"num_heavy_tokens_q"`
 	NumHeavyTokensKV int `json:"num_heavy_tokens_kv"`
-	NumRoutedKV      int `json:"num_routed_kv"` // 0: 1
+	NumRoutedKV      int `json:"num_routed_kv"` // routes of the key and value router; 0: 1
 
 	LightDimHead    int `json:"light_dim_head"`
 	LightHeads      int `json:"light_heads"`
@@ -31,7 +31,7 @@ type AttentionConfig struct {
 	MultiplyQueriesByScore bool `json:"multiply_queries_by_score"`
 	RotaryEmb              bool `json:"rotary_emb"`
 
-	Router RouterConfig `json:"-"` // of both routers; NumTokens is not used
+	Router RouterConfig `json:"-"` // of both routers; NumTokens is ignored
 }
 
 func (c AttentionConfig) heavy() HeavyAttentionConfig {
@@ -48,14 +48,13 @@ func (c AttentionConfig) routers() (q, kv RouterConfig) {
 	return q, kv
 }
 
-// ConditionalRoutedAttention is light attention of all tokens and heavy
-// attention of the chosen ones.
+// ConditionalRoutedAttention is light attention of all tokens plus heavy attention of the selected tokens.
 //
 //	x [B, N, C]    mask [B, N] optional    y [B, N, C]
 //	y = light(x) + scatter(heavy(q routed by q_router, kv routed by kv_router with NumRoutedKV routes) * score of q)
 //
-// Rows that are no query, masked ones included, get null_q_token (or nothing)
-// in place of the heavy output, also where nothing is routed.
+// Rows that are not queries, including masked ones, get null_q_token (or nothing) instead of the heavy output, also if nothing is
+// routed.
 func ConditionalRoutedAttention(x []float32, mask []uint8, b, n int, c AttentionConfig, p Params, prefix string) Result {
 	return attention(convert[float64](x), mask, b, n, c, p, prefix)
 }
@@ -66,7 +65,7 @@ func ConditionalRoutedAttention32(x []float32, mask []uint8, b, n int, c Attenti
 }
 
 func attention[T Float](x []T, mask []uint8, b, n int, c AttentionConfig, p Params, prefix string) ResultOf[T] {
-	return within("ConditionalRoutedAttention", p, prefix, func(m module[T]) []T { return m.attention(x, mask, b, n, c) })
+	return runModule("ConditionalRoutedAttention", p, prefix, func(m module[T]) []T { return m.attention(x, mask, b, n, c) })
 }
 
 func (m module[T]) attention(x []T, mask []uint8, b, n int, c AttentionConfig) []T {
@@ -74,7 +73,7 @@ func (m module[T]) attention(x []T, mask []uint8, b, n int, c AttentionConfig) [
 	checkOptional(m.name, "mask", mask, b*n)
 	y := make([]T, b*n*c.Dim)
 	if c.HasLightAttn {
-		y = m.under("light_attn.").lightAttention(x, mask, b, n, c, bidirectional(n, c.LightWindowSize/2))
+		y = m.child("light_attn.").lightAttention(x, mask, b, n, c, bidirectionalWindow(n, c.LightWindowSize/2))
 	}
 	routerQ, routerKV := c.routers()
 	q := m.route("q_router", routerQ, x, mask, b, n, c.Dim, 1)
@@ -83,20 +82,20 @@ func (m module[T]) attention(x []T, mask []uint8, b, n int, c AttentionConfig) [
 	parallel(b, func(lo, hi int) {
 		for i := lo; i < hi; i++ {
 			item := x[i*n*c.Dim : (i+1)*n*c.Dim]
-			h.add(y[i*n*c.Dim:(i+1)*n*c.Dim], pick(item, q, i, c.Dim, 0), pickAll(item, kv, i, max(c.NumRoutedKV, 1), c.Dim))
+			h.add(y[i*n*c.Dim:(i+1)*n*c.Dim], selectTokens(item, q, i, c.Dim, 0), selectTokensPerRoute(item, kv, i, max(c.NumRoutedKV, 1), c.Dim))
 		}
 	})
 	return y
 }
 
-// lightAttention is LayerNorm, attention of every token to its window, and a
-// projection. It goes over rows of n tokens; visible lists the keys of a query.
-func (m module[T]) lightAttention(x []T, mask []uint8, b, n int, c AttentionConfig, visible func(i int) (lo, hi int)) []T {
-	return m.attend(m.centred("norm", x, b*n, c.Dim), mask, b, n, c, visible)
+// lightAttention is LayerNorm, local attention and a projection, over b sequences of n tokens. keyRange returns the keys of
+// query i.
+func (m module[T]) lightAttention(x []T, mask []uint8, b, n int, c AttentionConfig, keyRange func(i int) (lo, hi int)) []T {
+	return m.attend(m.layerNorm("norm", x, b*n, c.Dim), mask, b, n, c, keyRange)
 }
 
-// attend is the part of light attention behind the norm.
-func (m module[T]) attend(x []T, mask []uint8, b, n int, c AttentionConfig, visible func(i int) (lo, hi int)) []T {
+// attend is light attention without the norm.
+func (m module[T]) attend(x []T, mask []uint8, b, n int, c AttentionConfig, keyRange func(i int) (lo, hi int)) []T {
 	heads, d := c.LightHeads, c.LightDimHead
 	inner := heads * d
 	qkv := m.linear("to_qkv", x, b*n, c.Dim, 3*inner) // all q, all k, all v
@@ -104,7 +103,7 @@ func (m module[T]) attend(x []T, mask []uint8, b, n int, c AttentionConfig, visi
 	parallel(b*n, func(from, to int) {
 		for row := from; row < to; row++ {
 			item, i := row/n, row%n
-			lo, hi := visible(i)
+			lo, hi := keyRange(i)
 			for h := range heads {
 				var keys, values [][]T
 				for j := item*n + lo; j < item*n+hi; j++ {
@@ -120,23 +119,21 @@ func (m module[T]) attend(x []T, mask []uint8, b, n int, c AttentionConfig, visi
 	return m.linear("to_out", out, b*n, inner, c.Dim)
 }
 
-// bidirectional returns what token i of n sees: of its own w-block and both
-// neighbours, the tokens at most w away.
-func bidirectional(n, w int) func(i int) (lo, hi int) {
+// bidirectionalWindow returns the keys of token i of n: the tokens at most w away in its own block of w tokens and in both
+// neighbouring blocks.
+func bidirectionalWindow(n, w int) func(i int) (lo, hi int) {
 	return func(i int) (lo, hi int) {
 		block := i / w * w
 		return max(0, block-w, i-w), min(n, block+2*w, i+w+1)
 	}
 }
 
-// causal returns what token i sees: of its own w-block and the one before, the
-// tokens up to itself.
-func causal(w int) func(i int) (lo, hi int) {
+// causalWindow returns the keys of token i: its own block of w tokens and the previous one, up to the token itself.
+func causalWindow(w int) func(i int) (lo, hi int) {
 	return func(i int) (lo, hi int) { return max(0, i/w*w-w), i + 1 }
 }
 
-// softmaxOver writes the mean of the values, weighted by the softmax of the
-// scaled products of q with the keys; nothing if there is no key.
+// softmaxOver adds sum_j softmax_j(q . keys[j] / sqrt(D)) * values[j] to out. Without keys it does nothing.
 func softmaxOver[T Float](out, q []T, keys, values [][]T) {
 	if len(keys) == 0 {
 		return
@@ -161,21 +158,20 @@ func softmaxOver[T Float](out, q []T, keys, values [][]T) {
 	}
 }
 
-// chosen are the tokens of the filled slots of one row of a routing.
-type selected[T Float] struct {
-	tokens    [][]T // as they are, without scores
-	rows      []int // where they lie in the sequence of x
+// selectedTokens are the tokens of the valid slots of one row of a routing.
+type selectedTokens[T Float] struct {
+	tokens    [][]T // not multiplied by the scores
+	rows      []int // their rows in x
 	positions []int // for rotary embeddings
 	scores    []T
 }
 
-// pick returns the tokens of one row of a routing over x [N, C]; x starts at
-// the given position.
-func pick[T Float](x []T, r RoutingOf[T], row, c, start int) selected[T] {
-	var list selected[T]
+// selectTokens returns the selected tokens of one row of a routing over x [N, C]. start is the position of the first row of x.
+func selectTokens[T Float](x []T, r RoutingOf[T], row, c, start int) selectedTokens[T] {
+	var list selectedTokens[T]
 	for k := range r.K {
 		slot, index := row*r.K+k, k
-		if empty(r.Scores, r.Valid, slot) {
+		if isEmpty(r.Scores, r.Valid, slot) {
 			continue
 		}
 		if r.Routed {
@@ -189,11 +185,11 @@ func pick[T Float](x []T, r RoutingOf[T], row, c, start int) selected[T] {
 	return list
 }
 
-// pickAll is pick for all routes of an item.
-func pickAll[T Float](x []T, r RoutingOf[T], item, routes, c int) []selected[T] {
-	var list []selected[T]
+// selectTokensPerRoute calls selectTokens for each route of an item.
+func selectTokensPerRoute[T Float](x []T, r RoutingOf[T], item, routes, c int) []selectedTokens[T] {
+	var list []selectedTokens[T]
 	for route := range routes {
-		list = append(list, pick(x, r, item*routes+route, c, 0))
+		list = append(list, selectTokens(x, r, item*routes+route, c, 0))
 	}
 	return list
 }
@@ -217,10 +213,9 @@ func (m module[T]) heavyAttention(c HeavyAttentionConfig) heavyAttention[T] {
 	return h
 }
 
-// add adds the heavy output times the query's score to the rows of y [N, C]
-// that are queries, and the null query token to the others. Each of the routes
-// serves its share of the heads.
-func (h heavyAttention[T]) add(y []T, q selected[T], kv []selected[T]) {
+// add adds the heavy output, multiplied by the query's score, to the rows of y [N, C] that are queries, and the null query token
+// to all other rows. The heads are divided among the routes.
+func (h heavyAttention[T]) add(y []T, q selectedTokens[T], kv []selectedTokens[T]) {
 	out := h.attend(q, kv)
 	isQuery := map[int]bool{}
 	for slot, row := range q.rows {
@@ -240,60 +235,60 @@ func (h heavyAttention[T]) add(y []T, q selected[T], kv []selected[T]) {
 }
 
 // attend returns the heavy output of each query.
-func (h heavyAttention[T]) attend(q selected[T], kv []selected[T]) [][]T {
+func (h heavyAttention[T]) attend(q selectedTokens[T], kv []selectedTokens[T]) [][]T {
 	d, inner := h.DimHead, h.Heads*h.DimHead
 	merged, out := make([][]T, len(q.tokens)), make([][]T, len(q.tokens))
 	for slot := range merged {
 		merged[slot], out[slot] = make([]T, inner), make([]T, h.Dim)
 	}
-	queries := h.normalised(q.tokens)
+	queries := h.normalise(q.tokens)
 	perRoute := h.Heads / len(kv)
 	for route, list := range kv {
-		context := h.normalised(list.tokens)
+		context := h.normalise(list.tokens)
 		for head := route * perRoute; head < (route+1)*perRoute; head++ {
 			keys, values := [][]T{h.nullKV[head*d:][:d]}, [][]T{h.nullKV[inner+head*d:][:d]}
 			for slot, token := range context {
 				k, v := h.project(h.toKV, 2*head, token), h.project(h.toKV, 2*head+1, token)
 				if h.MultiplyKeysByScore {
-					times(k, list.scores[slot])
+					scaleBy(k, list.scores[slot])
 				}
-				times(v, list.scores[slot])
-				keys, values = append(keys, h.rotated(k, list.positions[slot])), append(values, v)
+				scaleBy(v, list.scores[slot])
+				keys, values = append(keys, h.rotate(k, list.positions[slot])), append(values, v)
 			}
 			for slot, token := range queries {
 				query := h.project(h.toQ, head, token)
 				if h.MultiplyQueriesByScore {
-					times(query, q.scores[slot])
+					scaleBy(query, q.scores[slot])
 				}
-				softmaxOver(merged[slot][head*d:][:d], h.rotated(query, q.positions[slot]), keys, values)
+				softmaxOver(merged[slot][head*d:][:d], h.rotate(query, q.positions[slot]), keys, values)
 			}
 		}
 	}
 	for slot := range out {
-		timesRows(out[slot], h.toOut, merged[slot])
+		matVec(out[slot], h.toOut, merged[slot])
 	}
 	return out
 }
 
-// normalised returns the RMSNorm of tokens.
-func (h heavyAttention[T]) normalised(tokens [][]T) [][]T {
+// normalise returns the RMSNorm of tokens.
+func (h heavyAttention[T]) normalise(tokens [][]T) [][]T {
 	list := make([][]T, len(tokens))
 	for i, token := range tokens {
 		list[i] = make([]T, h.Dim)
-		normaliseRow(list[i], token, h.gamma)
+		rmsNormRow(list[i], token, h.gamma)
 	}
 	return list
 }
 
-// project multiplies a token by block number i of a weight, DimHead rows of it.
+// project multiplies a token by rows i * DimHead to (i+1) * DimHead - 1 of a weight.
 func (h heavyAttention[T]) project(w []T, i int, token []T) []T {
 	out := make([]T, h.DimHead)
-	timesRows(out, w[i*h.DimHead*h.Dim:(i+1)*h.DimHead*h.Dim], token)
+	matVec(out, w[i*h.DimHead*h.Dim:(i+1)*h.DimHead*h.Dim], token)
 	return out
 }
 
-// rotated turns the pairs of a head by angles that grow with the position.
-func (h heavyAttention[T]) rotated(v []T, position int) []T {
+// rotate applies the rotary embedding of a position to a head.
+func (h heavyAttention[T]) rotate(v []T, position int) []T {
 	if !h.RotaryEmb {
 		return v
 	}
@@ -306,7 +301,8 @@ func (h heavyAttention[T]) rotated(v []T, position int) []T {
 	return out
 }
 
-func times[T Float](v []T, f T) {
+// scaleBy multiplies v by f in place.
+func scaleBy[T Float](v []T, f T) {
 	for i := range v {
 		v[i] *= f
 	}

@@ -2,27 +2,24 @@ package ref
 
 // AutoregressiveConfig is the config of [ConditionalRoutedAutoregressiveAttention].
 type AutoregressiveConfig struct {
-	AttentionConfig        // HasLightAttn is not used: there always is one
+	AttentionConfig        // HasLightAttn is ignored: the light branch always exists
 	HeavyWindowSize    int `json:"heavy_window_size"` // 0: LightWindowSize
 	CausalQueryRouting bool
 }
 
-// ConditionalRoutedAutoregressiveAttention is causal light attention of all
-// tokens, and heavy attention of chosen tokens of each window to chosen tokens
-// of the windows before it.
+// ConditionalRoutedAutoregressiveAttention is causal light attention of all tokens, plus heavy attention from selected tokens of
+// each window to selected tokens of the windows before it.
 //
 //	x [B, N, C]    mask [B, N] optional    y [B, N, C]
 //
-//	windows of HeavyWindowSize, the last padded; for window m >= 1:
+//	windows of HeavyWindowSize tokens, the last one padded; for window m >= 1:
 //	y = light(x) + scatter(heavy(q routed in the window, kv routed from all tokens before it) * score of q)
 //
-// Window 0 has the light output alone; elsewhere rows that are no query get
-// null_q_token. The routes hold a row for each item and window from 1 on:
-// indices of queries count from the window's start, those of kv from 0.
+// Window 0 gets the light output only. In the other windows, rows that are not queries get null_q_token. The routes have a row
+// per item and window m >= 1; indices of queries are relative to the start of the window, those of kv to the start of the sequence.
 //
-// With CausalQueryRouting token i of window m is a query if its logit is at
-// least the NumHeavyTokensQ-th largest of window m-1 (always, if that window
-// has no more tokens), first come first served up to NumHeavyTokensQ.
+// With CausalQueryRouting, token i of window m is a query if its logit is at least the NumHeavyTokensQ-th largest of window m-1
+// (or if that window has at most NumHeavyTokensQ tokens). At most the first NumHeavyTokensQ such tokens are queries.
 func ConditionalRoutedAutoregressiveAttention(x []float32, mask []uint8, b, n int, c AutoregressiveConfig, p Params, prefix string) Result {
 	return autoregressive(convert[float64](x), mask, b, n, c, p, prefix)
 }
@@ -33,14 +30,14 @@ func ConditionalRoutedAutoregressiveAttention32(x []float32, mask []uint8, b, n 
 }
 
 func autoregressive[T Float](x []T, mask []uint8, b, n int, c AutoregressiveConfig, p Params, prefix string) ResultOf[T] {
-	return within("ConditionalRoutedAutoregressiveAttention", p, prefix, func(m module[T]) []T { return m.autoregressive(x, mask, b, n, c) })
+	return runModule("ConditionalRoutedAutoregressiveAttention", p, prefix, func(m module[T]) []T { return m.autoregressive(x, mask, b, n, c) })
 }
 
 func (m module[T]) autoregressive(x []T, mask []uint8, b, n int, c AutoregressiveConfig) []T {
 	checkLen(m.name, "x", len(x), b*n*c.Dim)
 	checkOptional(m.name, "mask", mask, b*n)
-	y := m.under("light_attn.").lightAttention(x, mask, b, n, c.AttentionConfig, causal(c.LightWindowSize))
-	w := windowed[T]{size: c.HeavyWindowSize, c: c.Dim, b: b, n: n}
+	y := m.child("light_attn.").lightAttention(x, mask, b, n, c.AttentionConfig, causalWindow(c.LightWindowSize))
+	w := windowedSequence[T]{size: c.HeavyWindowSize, c: c.Dim, b: b, n: n}
 	if w.size == 0 {
 		w.size = c.LightWindowSize
 	}
@@ -52,77 +49,77 @@ func (m module[T]) autoregressive(x []T, mask []uint8, b, n int, c Autoregressiv
 	routes, later := max(c.NumRoutedKV, 1), w.windows-1
 	routerQ, routerKV := c.routers()
 	var q RoutingOf[T]
-	if tokens, real := w.queries(); c.CausalQueryRouting && w.size > c.NumHeavyTokensQ {
-		q = m.causalQueries(w, routerQ)
+	if tokens, valid := w.queries(); c.CausalQueryRouting && w.size > c.NumHeavyTokensQ {
+		q = m.routeCausalQueries(w, routerQ)
 		m.routes[m.prefix+"q_router"] = q
 	} else {
-		q = m.route("q_router", routerQ, tokens, real, b*later, w.size, c.Dim, 1)
+		q = m.route("q_router", routerQ, tokens, valid, b*later, w.size, c.Dim, 1)
 	}
-	tokens, real := w.prefixes()
-	kv := m.route("kv_router", routerKV, tokens, real, b*later, w.windows*w.size, c.Dim, routes)
+	tokens, valid := w.prefixes()
+	kv := m.route("kv_router", routerKV, tokens, valid, b*later, w.windows*w.size, c.Dim, routes)
 
 	h := m.heavyAttention(c.heavy())
 	parallel(b*later, func(lo, hi int) {
 		for row := lo; row < hi; row++ {
 			item, start := row/later, (row%later+1)*w.size
 			whole := w.x[item*w.windows*w.size*c.Dim:][:w.windows*w.size*c.Dim]
-			queries := pick(whole[start*c.Dim:], q, row, c.Dim, start)
+			queries := selectTokens(whole[start*c.Dim:], q, row, c.Dim, start)
 			out := y[(item*n+start)*c.Dim : (item*n+min(start+w.size, n))*c.Dim]
-			h.add(out, queries, pickAll(whole, kv, row, routes, c.Dim))
+			h.add(out, queries, selectTokensPerRoute(whole, kv, row, routes, c.Dim))
 		}
 	})
 	return y
 }
 
-// windowed is a sequence padded to whole windows.
-type windowed[T Float] struct {
+// windowedSequence is a batch of sequences padded to a multiple of the window size.
+type windowedSequence[T Float] struct {
 	size, windows, c, b, n int
 
-	x    []T     // [B, windows * size, C]
-	real []uint8 // [B, windows * size] 0: masked or padding
+	x     []T     // [B, windows * size, C]
+	valid []uint8 // [B, windows * size]; 0: masked or padding
 }
 
-func (w *windowed[T]) pad(x []T, mask []uint8) {
+func (w *windowedSequence[T]) pad(x []T, mask []uint8) {
 	length := w.windows * w.size
-	w.x, w.real = make([]T, w.b*length*w.c), make([]uint8, w.b*length)
+	w.x, w.valid = make([]T, w.b*length*w.c), make([]uint8, w.b*length)
 	for item := range w.b {
 		copy(w.x[item*length*w.c:], x[item*w.n*w.c:(item+1)*w.n*w.c])
 		for i := range w.n {
 			if isValid(mask, item*w.n+i) {
-				w.real[item*length+i] = 1
+				w.valid[item*length+i] = 1
 			}
 		}
 	}
 }
 
-// queries returns the windows from 1 on: [B * (windows - 1), size, C], and which tokens are real.
-func (w windowed[T]) queries() (x []T, real []uint8) {
+// queries returns the windows m >= 1, [B * (windows - 1), size, C], and their mask.
+func (w windowedSequence[T]) queries() (x []T, valid []uint8) {
 	for row := range w.b * w.windows {
 		if row%w.windows > 0 {
 			x = append(x, w.x[row*w.size*w.c:(row+1)*w.size*w.c]...)
-			real = append(real, w.real[row*w.size:(row+1)*w.size]...)
+			valid = append(valid, w.valid[row*w.size:(row+1)*w.size]...)
 		}
 	}
-	return x, real
+	return x, valid
 }
 
-// prefixes returns for each window from 1 on the whole sequence, [B * (windows - 1), windows * size, C], where only what lies
-// before the window is real.
-func (w windowed[T]) prefixes() (x []T, real []uint8) {
+// prefixes returns the whole sequence for each window m >= 1, [B * (windows - 1), windows * size, C], and a mask of the tokens
+// before the window.
+func (w windowedSequence[T]) prefixes() (x []T, valid []uint8) {
 	length := w.windows * w.size
 	for item := range w.b {
 		for m := 1; m < w.windows; m++ {
 			x = append(x, w.x[item*length*w.c:(item+1)*length*w.c]...)
 			row := make([]uint8, length)
-			copy(row, w.real[item*length:][:m*w.size])
-			real = append(real, row...)
+			copy(row, w.valid[item*length:][:m*w.size])
+			valid = append(valid, row...)
 		}
 	}
-	return x, real
+	return x, valid
 }
 
-// causalQueries routes the queries of windows from 1 on without looking ahead.
-func (m module[T]) causalQueries(w windowed[T], c RouterConfig) RoutingOf[T] {
+// routeCausalQueries selects the queries of windows m >= 1 from logits up to and including each token only.
+func (m module[T]) routeCausalQueries(w windowedSequence[T], c RouterConfig) RoutingOf[T] {
 	k := c.NumTokens
 	logits := routerLogits(RouterLogitsArgsOf[T]{
 		X: w.x, Tokens: m.weight("q_router.routing_token", w.c), CosineScale: c.CosineScale, B: w.b * w.windows, N: w.size, C: w.c, R: 1,
@@ -134,11 +131,11 @@ func (m module[T]) causalQueries(w windowed[T], c RouterConfig) RoutingOf[T] {
 		if window%w.windows == 0 {
 			continue
 		}
-		before := largest(logits[(window-1)*w.size:window*w.size], w.real[(window-1)*w.size:window*w.size], w.size)
+		before := topIndices(logits[(window-1)*w.size:window*w.size], w.valid[(window-1)*w.size:window*w.size], w.size)
 		used := 0
 		for i := range w.size {
 			logit := logits[window*w.size+i]
-			if w.real[window*w.size+i] == 0 || used == k || len(before) > k && logit < logits[(window-1)*w.size+int(before[k-1])] {
+			if w.valid[window*w.size+i] == 0 || used == k || len(before) > k && logit < logits[(window-1)*w.size+int(before[k-1])] {
 				continue
 			}
 			slot := row*k + used

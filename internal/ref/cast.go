@@ -2,9 +2,9 @@ package ref
 
 import "github.com/colt5-vulkan/colt5/internal/half"
 
-// Cast rounds rows to numbers of 16 bits, F16 or, with bf16, BF16, and makes them longer by zeros.
+// Cast converts rows to F16, or to BF16 with bf16, and pads them with zeros.
 //
-//	x [Rows, C]    y [Rows, columns]
+//	x [Rows, C]    y [Rows, columns], columns >= C
 func Cast(x []float32, c, columns int, bf16 bool) []uint16 {
 	const op = "Cast"
 	checkLen(op, "x", len(x), len(x)/c*c)

@@ -1,9 +1,9 @@
 package ref
 
-// CausalSelect chooses tokens of windows by the K-th largest logit of the window before, first come first served. It works on the logits alone:
-// what each window's largest K are, it finds out for itself.
+// CausalSelect selects the first K tokens of each window whose logit is at least the K-th largest logit of the previous window. If
+// a window has at most K tokens, it selects all tokens of the next one. Window 0 selects none.
 //
-//	logits [B, N]    indices, filled [B, M, K]    M = ceil(N / window)
+//	logits [B, N]    indices, valid [B, M, K]    M = ceil(N / window)
 func CausalSelect(logits []float32, b, n, window, k int) (indices []int32, valid []uint8) {
 	checkLen("CausalSelect", "logits", len(logits), b*n)
 	windows := (n + window - 1) / window
@@ -12,7 +12,7 @@ func CausalSelect(logits []float32, b, n, window, k int) (indices []int32, valid
 		row := logits[item*n : (item+1)*n]
 		for m := 1; m < windows; m++ {
 			before := row[(m-1)*window : m*window]
-			best := largest(before, nil, k)
+			best := topIndices(before, nil, k)
 			slot := (item*windows + m) * k
 			taken := 0
 			for i := m * window; i < min((m+1)*window, n) && taken < k; i++ {

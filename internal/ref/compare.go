@@ -8,17 +8,15 @@ import (
 
 // Error is the largest difference between a result and its reference.
 type Error struct {
-	// Rel is max |got - want| / max(1, max |want|). It is +Inf if either side
-	// holds a NaN or an infinity, if the lengths differ, or if there is
-	// nothing to compare.
+	// Rel is max |got - want| / max(1, max |want|). It is +Inf if a value of either slice is not finite, if the lengths differ,
+	// or if both are empty.
 	Rel float64
-	// Index is the worst element, or the first that is not finite; -1 if the
-	// lengths are wrong.
+	// Index is the element with the largest difference, or the first that is not finite; -1 if the lengths differ or are 0.
 	Index     int
-	Got, Want float64 // the values there; with wrong lengths: the lengths
+	Got, Want float64 // the values at Index; with Index -1 the lengths
 }
 
-// MaxErr compares a result with its reference, see [Error].
+// MaxErr compares a result with its reference. See [Error].
 func MaxErr(got []float32, want []float64) Error {
 	if len(got) != len(want) || len(got) == 0 {
 		return Error{math.Inf(1), -1, float64(len(got)), float64(len(want))}
@@ -40,16 +38,15 @@ func MaxErr(got []float32, want []float64) Error {
 	return worst
 }
 
-// String names the error, the place and the two values.
+// String returns the error, the index and both values.
 func (e Error) String() string {
 	if e.Index < 0 {
-		return fmt.Sprintf("nothing compared: got %.0f elements, want %.0f", e.Got, e.Want)
+		return fmt.Sprintf("cannot compare: got %.0f elements, want %.0f", e.Got, e.Want)
 	}
 	return fmt.Sprintf("error %.3g at element %d: got %.9g, want %.9g", e.Rel, e.Index, e.Got, e.Want)
 }
 
-// Within returns an error unless e is at most the bound. A bound that is NaN,
-// infinite or negative lets nothing pass.
+// Within returns an error unless e.Rel is at most the bound. It always fails if the bound is NaN, infinite or negative.
 func (e Error) Within(bound float64) error {
 	if e.Rel <= bound && !math.IsInf(bound, 0) {
 		return nil
@@ -57,16 +54,15 @@ func (e Error) Within(bound float64) error {
 	return fmt.Errorf("%v, bound %.3g", e, bound)
 }
 
-// Bound derives the tolerance for a GPU result: twice the error of plain
-// float32 on the CPU, plus a floor for results that float32 happens to hit
-// exactly. If the naive result is itself useless (not finite, wrong length)
-// the bound is +Inf, which [Error.Within] never accepts.
-func Bound(naive32 []float32, want []float64, floor float64) float64 {
-	return 2*MaxErr(naive32, want).Rel + floor
+// Bound returns the tolerance of a GPU result: twice the error of plain float32 on the CPU, plus a floor for results that float32
+// happens to compute exactly. If the float32 result is not finite or has the wrong length, the bound is +Inf, which [Error.Within]
+// never accepts.
+func Bound(result32 []float32, want []float64, floor float64) float64 {
+	return 2*MaxErr(result32, want).Rel + floor
 }
 
-// SameSet returns an error unless both lists hold the same indices, each as
-// often, in any order. The lists are left as they are.
+// SameSet returns an error unless both lists hold the same indices with the same multiplicity, in any order. It does not modify
+// the lists.
 func SameSet(got, want []int32) error {
 	if len(got) != len(want) {
 		return fmt.Errorf("got %d indices, want %d", len(got), len(want))
@@ -74,10 +70,10 @@ func SameSet(got, want []int32) error {
 	g, w := slices.Sorted(slices.Values(got)), slices.Sorted(slices.Values(want))
 	for i := range g {
 		if g[i] < w[i] {
-			return fmt.Errorf("got index %d, which is not wanted so often (%d of %d in order)", g[i], i, len(g))
+			return fmt.Errorf("unexpected index %d (element %d of %d in sorted order)", g[i], i, len(g))
 		}
 		if g[i] > w[i] {
-			return fmt.Errorf("index %d is missing (%d of %d in order)", w[i], i, len(g))
+			return fmt.Errorf("missing index %d (element %d of %d in sorted order)", w[i], i, len(g))
 		}
 	}
 	return nil

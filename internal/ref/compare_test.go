@@ -17,19 +17,19 @@ func TestMaxErr(t *testing.T) {
 		err  Error
 	}{
 		{"equal", []float32{1, -2}, []float64{1, -2}, Error{0, 0, 1, 1}},
-		{"small values: absolute", []float32{0, 0.25}, []float64{0, 0.5}, Error{0.25, 1, 0.25, 0.5}},
-		{"large values: relative", []float32{100, 5}, []float64{100, 6}, Error{0.01, 1, 5, 6}},
-		{"negative scale", []float32{-100, 5}, []float64{-100, 6}, Error{0.01, 1, 5, 6}},
-		{"finer than float32", []float32{1}, []float64{1 + 1e-12}, Error{1e-12, 0, 1, 1 + 1e-12}},
+		{"small values: absolute error", []float32{0, 0.25}, []float64{0, 0.5}, Error{0.25, 1, 0.25, 0.5}},
+		{"large values: relative error", []float32{100, 5}, []float64{100, 6}, Error{0.01, 1, 5, 6}},
+		{"negative values", []float32{-100, 5}, []float64{-100, 6}, Error{0.01, 1, 5, 6}},
+		{"difference below float32 precision", []float32{1}, []float64{1 + 1e-12}, Error{1e-12, 0, 1, 1 + 1e-12}},
 		{"too short", []float32{1}, []float64{1, 1}, Error{inf, -1, 1, 2}},
 		{"too long", []float32{1, 1}, []float64{1}, Error{inf, -1, 2, 1}},
-		{"nothing", nil, nil, Error{inf, -1, 0, 0}},
+		{"empty", nil, nil, Error{inf, -1, 0, 0}},
 		{"NaN", []float32{1, nan32}, []float64{1, 2}, Error{inf, 1, nan, 2}},
-		{"NaN wanted", []float32{1}, []float64{nan}, Error{inf, 0, 1, nan}},
+		{"want NaN", []float32{1}, []float64{nan}, Error{inf, 0, 1, nan}},
 		{"both NaN", []float32{nan32}, []float64{nan}, Error{inf, 0, nan, nan}},
 		{"infinite", []float32{inf32}, []float64{1}, Error{inf, 0, inf, 1}},
 		{"both infinite", []float32{inf32}, []float64{inf}, Error{inf, 0, inf, inf}},
-		{"infinity wanted", []float32{1}, []float64{-inf}, Error{inf, 0, 1, -inf}},
+		{"want infinity", []float32{1}, []float64{-inf}, Error{inf, 0, 1, -inf}},
 	} {
 		e := MaxErr(c.got, c.want)
 		if math.IsInf(c.err.Rel, 1) {
@@ -43,11 +43,11 @@ func TestMaxErr(t *testing.T) {
 		}
 	}
 	assert.Equal(t, "error 0.01 at element 1: got 5, want 6", MaxErr([]float32{100, 5}, []float64{100, 6}).String())
-	assert.Equal(t, "nothing compared: got 1 elements, want 2", MaxErr([]float32{1}, []float64{1, 1}).String())
+	assert.Equal(t, "cannot compare: got 1 elements, want 2", MaxErr([]float32{1}, []float64{1, 1}).String())
 }
 
-// TestWithinCanFail: what must not pass does not.
-func TestWithinCanFail(t *testing.T) {
+// TestWithinRejects checks that Within fails where it must.
+func TestWithinRejects(t *testing.T) {
 	e := MaxErr([]float32{1, 2.5}, []float64{1, 2})
 	assert.NoError(t, e.Within(0.25))
 	assert.EqualError(t, e.Within(0.24), "error 0.25 at element 1: got 2.5, want 2, bound 0.24")
@@ -63,9 +63,9 @@ func TestWithinCanFail(t *testing.T) {
 
 func TestBound(t *testing.T) {
 	assert.InDelta(t, 2*0.25+0.125, Bound([]float32{1.25}, []float64{1}, 0.125), 1e-15)
-	// A naive result that is no yardstick lets nothing pass.
-	for _, naive := range [][]float32{nil, {1, 2}, {float32(math.Inf(1))}, {float32(math.NaN())}} {
-		assert.Error(t, MaxErr([]float32{1}, []float64{1}).Within(Bound(naive, []float64{1}, 1)))
+	// With an invalid float32 result no bound is accepted.
+	for _, float32Result := range [][]float32{nil, {1, 2}, {float32(math.Inf(1))}, {float32(math.NaN())}} {
+		assert.Error(t, MaxErr([]float32{1}, []float64{1}).Within(Bound(float32Result, []float64{1}, 1)))
 	}
 }
 
@@ -75,7 +75,7 @@ func TestSameSet(t *testing.T) {
 	assert.Equal(t, []int32{5, 1, 5, 0}, got)
 	assert.NoError(t, SameSet(nil, []int32{}))
 	assert.EqualError(t, SameSet([]int32{1}, []int32{1, 2}), "got 1 indices, want 2")
-	assert.EqualError(t, SameSet([]int32{1, 3, 7}, []int32{1, 4, 7}), "got index 3, which is not wanted so often (1 of 3 in order)")
-	assert.EqualError(t, SameSet([]int32{4, 1, 1}, []int32{1, 4, 4}), "got index 1, which is not wanted so often (1 of 3 in order)")
-	assert.EqualError(t, SameSet([]int32{1, 9}, []int32{1, 4}), "index 4 is missing (1 of 2 in order)")
+	assert.EqualError(t, SameSet([]int32{1, 3, 7}, []int32{1, 4, 7}), "unexpected index 3 (element 1 of 3 in sorted order)")
+	assert.EqualError(t, SameSet([]int32{4, 1, 1}, []int32{1, 4, 4}), "unexpected index 1 (element 1 of 3 in sorted order)")
+	assert.EqualError(t, SameSet([]int32{1, 9}, []int32{1, 4}), "missing index 4 (element 1 of 2 in sorted order)")
 }

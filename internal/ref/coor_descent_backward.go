@@ -56,16 +56,16 @@ func (d descent[T]) backward(s, g []T, k T) (ds []T, dk T) {
 	for t := len(d.a) - 1; t >= 1; t-- {
 		e, previous, lse := d.e[t], d.a[t-1], d.lse[t]
 		dk += da * e / k
-		var held T // the share of da that goes on to a_{t-1}
+		var carry T // the share of da that goes on to a_{t-1}
 		for i, v := range s {
 			p := expT(min(v, -previous)/e - lse)
 			if v+previous > 0 {
-				held += p
+				carry += p
 			} else {
 				ds[i] -= da * p
 			}
 		}
-		da *= held
+		da *= carry
 	}
 	return ds, dk + da*d.e[0]/k
 }

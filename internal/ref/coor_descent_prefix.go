@@ -23,7 +23,7 @@ func coorDescentWindows[T Float](s []T, mask []uint8, items, routes, n, windows,
 			seen := min(window*prefix, n)
 			for route := range routes {
 				row := (item*routes + route) * n
-				copy(score[at:], coorDescent(s[row:row+seen], maskOf(mask, item*n, seen), 1, seen, c))
+				copy(score[at:], coorDescent(s[row:row+seen], maskSlice(mask, item*n, seen), 1, seen, c))
 				at += n
 			}
 		}

@@ -9,7 +9,7 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-func TestCoorDescentByHand(t *testing.T) {
+func TestCoorDescentHandComputed(t *testing.T) {
 	s := []float32{0, log(2), log(8), -1}
 	exp := func(x float32) float64 { return math.Exp(float64(x)) }
 	after := 1 + exp(s[1]) + 4 + exp(-1) // sum exp(min(s, log 4))
@@ -45,7 +45,7 @@ func TestCoorDescentByHand(t *testing.T) {
 	}
 }
 
-func TestCoorDescentWindowsByHand(t *testing.T) {
+func TestCoorDescentWindowsHandComputed(t *testing.T) {
 	c := CoorDescentConfig{K: 1, Iters: 1, Eps: 1, EpsDecay: 1} // a = -log of the number of entries
 	s, exp := []float32{0, -1, -2, 5, -3, 1, 0, -1}, math.Exp
 	// Two items of one row; windows of 0, 3 and 4 entries.
@@ -63,7 +63,7 @@ func TestCoorDescentWindowsByHand(t *testing.T) {
 	assertPanics(t, "ref: CoorDescentWindows: len(mask) is 1, want 8", func() { CoorDescentWindows(s, mask[:1], 1, 1, 8, 2, 3, c) })
 }
 
-func TestChosenScores(t *testing.T) {
+func TestSelectedScores(t *testing.T) {
 	scores := []float64{1, 2, 3, 4, 5, 6}
 	assert.Equal(t, []float64{3, 0, 1, 0, 5, 5}, SelectedScores(scores, []int32{2, -1, 0, 3, 1, 1}, nil, 2, 3, 3))
 	assert.Equal(t, []float64{3, 0, 4, 0}, SelectedScores(scores, []int32{2, 0, 0, 0}, []uint32{1, 0, 7, 0}, 2, 3, 2))
@@ -136,7 +136,7 @@ func TestCoorDescentPanics(t *testing.T) {
 	}
 }
 
-func TestCoorDescentBackwardByHand(t *testing.T) {
+func TestCoorDescentBackwardHandComputed(t *testing.T) {
 	// One iteration, eps 0.5, k 1: a = -0.5 log 2, score = exp((s + a) / 0.5) = exp(2 s) / 2 for the first two.
 	s, g := []float32{0, -1, 3, 9}, []float32{4, 2, 5, 7}
 	c := CoorDescentConfig{K: 1, Iters: 1, Eps: 0.5, EpsDecay: 1}
@@ -158,7 +158,7 @@ func TestCoorDescentBackwardByHand(t *testing.T) {
 }
 
 // TestCoorDescentBackwardAgainstDifferences compares with central differences of the float64 forward pass.
-func TestCoorDescentBackwardAgainstDifferences(t *testing.T) {
+func TestCoorDescentBackwardFiniteDifferences(t *testing.T) {
 	const rows, n, h = 3, 23, 1e-6
 	s, g, mask := normal(1, rows*n, 1), normal(2, rows*n, 1), randomMask(3, rows*n, 0.8)
 	clear(mask[n : 2*n])

@@ -43,7 +43,7 @@ func ConditionalRoutedCrossAttention32(in CrossAttentionInput, c CrossAttentionC
 }
 
 func cross[T Float](in CrossAttentionInput, c CrossAttentionConfig, p Params, prefix string) ResultOf[T] {
-	return within("ConditionalRoutedCrossAttention", p, prefix, func(m module[T]) []T {
+	return runModule("ConditionalRoutedCrossAttention", p, prefix, func(m module[T]) []T {
 		checkLen(m.name, "x", len(in.X), in.B*in.N*c.Dim)
 		checkLen(m.name, "context", len(in.Context), in.B*in.M*c.Dim)
 		x, context, routes := convert[T](in.X), convert[T](in.Context), max(c.KVRoutingTokens, 1)
@@ -59,8 +59,8 @@ func cross[T Float](in CrossAttentionInput, c CrossAttentionConfig, p Params, pr
 		y, perX, perContext := make([]T, len(x)), in.N*c.Dim, in.M*c.Dim
 		parallel(in.B, func(lo, hi int) {
 			for i := lo; i < hi; i++ {
-				queries := pick(x[i*perX:(i+1)*perX], q, i, c.Dim, 0)
-				h.add(y[i*perX:(i+1)*perX], queries, pickAll(context[i*perContext:(i+1)*perContext], kv, i, routes, c.Dim))
+				queries := selectTokens(x[i*perX:(i+1)*perX], q, i, c.Dim, 0)
+				h.add(y[i*perX:(i+1)*perX], queries, selectTokensPerRoute(context[i*perContext:(i+1)*perContext], kv, i, routes, c.Dim))
 			}
 		})
 		return y

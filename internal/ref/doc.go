@@ -1,23 +1,19 @@
-// Package ref holds the float64 CPU twin of every kernel, and of the modules
-// built from them. It is what the GPU results are compared with, so it shares
-// no code with the GPU path and imports no other package of this module.
+// Package ref is the CPU reference of every kernel and module: plain loops in float64. Tests compare GPU results with it, so it
+// shares no code with the GPU path. It imports no package of this module except internal/half.
 //
-// Every twin comes twice: X computes in float64, X32 runs the same plain loops
-// in float32. The second is the yardstick: a GPU result may be at most twice
-// as wrong as plain float32 on the CPU (see [Bound]).
+// Every reference has two precisions: X computes in float64, X32 runs the same loops in float32. The error of X32 sets the
+// tolerance: a GPU result may have at most twice the error of plain float32 on the CPU (see [Bound]).
 //
 //	want := ref.RMSNorm(x, gamma, rows, c)
-//	naive := ref.RMSNorm32(x, gamma, rows, c)
-//	err := ref.MaxErr(got, want).Within(ref.Bound(naive, want, 1e-6))
+//	want32 := ref.RMSNorm32(x, gamma, rows, c)
+//	err := ref.MaxErr(got, want).Within(ref.Bound(want32, want, 1e-6))
 //
-// Inputs are float32, row-major, as a device holds them. A mask has one byte a
-// token, 1 = real, 0 = padding; nil means all real. Letters: B batch, N
-// tokens, C model dim, R routes, K slots (chosen tokens) a route.
+// Inputs are float32 and row-major, as in device memory. A mask has one byte per token, 1 = valid, 0 = padding; nil means that
+// all tokens are valid. Dimensions: B batch items, N tokens, C model dimension, R routes, K slots (selected tokens) per route.
 //
-// A slot is one place in a list of chosen tokens. It is empty if its filled
-// byte (the routed mask) is 0 or its score is 0. An empty slot gathers zeros
-// and writes nothing: its index (0) usually belongs to another slot as well.
+// A slot is a place in a router's list of selected tokens. It is empty if its valid byte (the routed mask) or its score is 0. An
+// empty slot gathers zeros and writes nothing; its index (0) usually belongs to another slot as well.
 //
-// Slices whose lengths do not fit the shapes are mistakes in a test, so they
-// panic with the name of the argument; no data of a user comes here unchecked.
+// Only tests call this package. Slices whose lengths do not match the shapes are programming errors, so they panic with the name
+// of the argument.
 package ref

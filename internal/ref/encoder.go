@@ -18,13 +18,13 @@ func Encoder32(x []float32, ids []int32, mask []uint8, b, n, depth int, c BlockC
 }
 
 func encoder[T Float](x []T, ids []int32, mask []uint8, b, n, depth int, c BlockConfig, p Params, prefix string) ResultOf[T] {
-	return within("Encoder", p, prefix, func(m module[T]) []T {
+	return runModule("Encoder", p, prefix, func(m module[T]) []T {
 		if ids != nil {
 			x = m.embed("embed", ids, c.Dim)
 		}
 		checkLen(m.name, "x", len(x), b*n*c.Dim)
 		for i := range depth {
-			x = m.under(fmt.Sprintf("layers.%d.", i)).block(x, mask, b, n, c)
+			x = m.child(fmt.Sprintf("layers.%d.", i)).block(x, mask, b, n, c)
 		}
 		return m.rmsNorm("norm", x, b*n, c.Dim)
 	})

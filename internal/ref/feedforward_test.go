@@ -8,14 +8,14 @@ import (
 )
 
 // sign is a feedforward of one number: the norm makes it +-1 (C = 1), then gelu(+-1 w1 + b1) w2 + b2.
-func sign(w1, b1, w2, b2 float32) FeedForwardParams {
+func signFeedForward(w1, b1, w2, b2 float32) FeedForwardParams {
 	return FeedForwardParams{
 		Gamma: []float32{1}, W1: []float32{w1, 0}, B1: []float32{b1, 1}, W2: []float32{w2, 1}, B2: []float32{b2}, Dim: 1, Hidden: 2,
 	}
 }
 
-func TestFeedForwardByHand(t *testing.T) {
-	p := sign(1, 0, 2, 10)
+func TestFeedForwardHandComputed(t *testing.T) {
+	p := signFeedForward(1, 0, 2, 10)
 	x := []float32{7, -3, 0}
 	const second = gelu1 // the other hidden unit is always gelu(0 + 1)
 	want := []float64{2*gelu1 + second + 10, 2*geluMinus1 + second + 10, second + 10}
@@ -29,15 +29,15 @@ func TestFeedForwardByHand(t *testing.T) {
 	assertPanics(t, "ref: Linear: len(x) is 2, want 3", func() { FeedForward(x[:2], 3, p) })
 }
 
-func TestConditionalRoutedFeedForwardByHand(t *testing.T) {
+func TestConditionalRoutedFeedForwardHandComputed(t *testing.T) {
 	const up, down = gelu1 + gelu1, geluMinus1 + gelu1 // light of a positive and a negative token
 	x := []float32{2, 1, -1, 3, 8, -9, 7, -8}          // two items of four
 	a := ConditionalRoutedFeedForwardArgs{
 		Router: RouterArgs{
-			RouterConfig: RouterConfig{NumTokens: 2, FetchKRatio: 1, StraightThrough: true, Descent: oneStep},
+			RouterConfig: RouterConfig{NumTokens: 2, FetchKRatio: 1, StraightThrough: true, Descent: oneIteration},
 			X:            x, Tokens: []float32{1}, B: 2, N: 4, C: 1, R: 1,
 		},
-		Light: sign(1, 0, 1, 0), Heavy: sign(1, 0, 1, 100),
+		Light: signFeedForward(1, 0, 1, 0), Heavy: signFeedForward(1, 0, 1, 100),
 	}
 	check := func(name string, want []float64) {
 		t.Run(name, func(t *testing.T) {

@@ -69,7 +69,7 @@ func checkIndex(op, arg string, index int32, n int) {
 func isValid(mask []uint8, i int) bool { return mask == nil || mask[i] != 0 }
 
 // empty says whether slot i holds no token.
-func empty[T Float](score []T, valid []uint8, i int) bool {
+func isEmpty[T Float](score []T, valid []uint8, i int) bool {
 	return valid != nil && valid[i] == 0 || score != nil && score[i] == 0
 }
 

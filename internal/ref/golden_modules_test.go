@@ -23,7 +23,7 @@ func weights(c *golden.Case) ref.Params {
 // checkModule compares the output and what every router chose.
 func checkModule(t *testing.T, c *golden.Case, got ref.Result, got32 ref.ResultOf[float32]) {
 	t.Helper()
-	near(t, "y", c.Outputs["y"], got.Y, got32.Y, c.OutputBound("y"))
+	checkGolden(t, "y", c.Outputs["y"], got.Y, got32.Y, c.OutputBound("y"))
 	routed := 0
 	for name, r := range got.Routes {
 		if r.Routed {
@@ -47,16 +47,16 @@ func checkModuleRoute(t *testing.T, c *golden.Case, name string, got ref.Routing
 	}
 	blocks := want.Logits.Shape[0] / rows
 	a := ref.RouterArgs{B: rows / routes, R: routes, N: len(got.Logits) / rows}
-	near(t, name+" logits", want.Logits, byBlock(got.Logits, a, blocks), byBlock(got32.Logits, a, blocks), c.OutputBound("y"))
-	near(t, name+" soft scores", want.ScoresAll, byBlock(got.SoftScores, a, blocks), byBlock(got32.SoftScores, a, blocks), c.ScoreBound())
+	checkGolden(t, name+" logits", want.Logits, byBlock(got.Logits, a, blocks), byBlock(got32.Logits, a, blocks), c.OutputBound("y"))
+	checkGolden(t, name+" soft scores", want.ScoresAll, byBlock(got.SoftScores, a, blocks), byBlock(got32.SoftScores, a, blocks), c.ScoreBound())
 	require.Len(t, got.Indices, len(want.Indices.I32), name)
 	for row := range rows {
 		lo, hi := row*got.K, (row+1)*got.K
-		wantSet := valid(want.Indices.I32[lo:hi], want.Scores.F32[lo:hi])
-		assert.NoError(t, ref.SameSet(valid(got.Indices[lo:hi], got.Scores[lo:hi]), wantSet), "%s row %d", name, row)
-		assert.NoError(t, ref.SameSet(valid(got32.Indices[lo:hi], got32.Scores[lo:hi]), wantSet), "%s row %d in float32", name, row)
+		wantSet := validIndices(want.Indices.I32[lo:hi], want.Scores.F32[lo:hi])
+		assert.NoError(t, ref.SameSet(validIndices(got.Indices[lo:hi], got.Scores[lo:hi]), wantSet), "%s row %d", name, row)
+		assert.NoError(t, ref.SameSet(validIndices(got32.Indices[lo:hi], got32.Scores[lo:hi]), wantSet), "%s row %d in float32", name, row)
 	}
-	near(t, name+" scores", golden.Tensor{F32: byIndex(want.Scores.F32, want.Indices.I32, want.Scores.F32, rows, 1)},
+	checkGolden(t, name+" scores", golden.Tensor{F32: byIndex(want.Scores.F32, want.Indices.I32, want.Scores.F32, rows, 1)},
 		byIndex(got.Scores, got.Indices, got.Scores, rows, 1), byIndex(got32.Scores, got32.Indices, got32.Scores, rows, 1), c.OutputBound("y"))
 }
 
@@ -76,7 +76,7 @@ func attentionDefaults() ref.AttentionConfig {
 }
 
 func TestGoldenAttention(t *testing.T) {
-	each(t, "ConditionalRoutedAttention", 13, func(t *testing.T, c *golden.Case) {
+	forEachCase(t, "ConditionalRoutedAttention", 13, func(t *testing.T, c *golden.Case) {
 		config := struct {
 			moduleOptions
 			ref.AttentionConfig
@@ -91,7 +91,7 @@ func TestGoldenAttention(t *testing.T) {
 }
 
 func TestGoldenBlock(t *testing.T) {
-	each(t, "ConditionalRoutedTransformerBlock", 3, func(t *testing.T, c *golden.Case) {
+	forEachCase(t, "ConditionalRoutedTransformerBlock", 3, func(t *testing.T, c *golden.Case) {
 		config := struct {
 			moduleOptions
 			ref.BlockConfig
@@ -125,7 +125,7 @@ func ones(n int) []float32 {
 }
 
 func TestGoldenCrossAttention(t *testing.T) {
-	each(t, "ConditionalRoutedCrossAttention", 8, func(t *testing.T, c *golden.Case) {
+	forEachCase(t, "ConditionalRoutedCrossAttention", 8, func(t *testing.T, c *golden.Case) {
 		config := struct {
 			moduleOptions
 			ref.CrossAttentionConfig
@@ -143,7 +143,7 @@ func TestGoldenCrossAttention(t *testing.T) {
 }
 
 func TestGoldenAutoregressive(t *testing.T) {
-	each(t, "ConditionalRoutedAutoregressiveAttention", 10, func(t *testing.T, c *golden.Case) {
+	forEachCase(t, "ConditionalRoutedAutoregressiveAttention", 10, func(t *testing.T, c *golden.Case) {
 		config := struct {
 			moduleOptions
 			ref.AutoregressiveConfig
@@ -158,7 +158,7 @@ func TestGoldenAutoregressive(t *testing.T) {
 }
 
 func TestGoldenImageAttention(t *testing.T) {
-	each(t, "ConditionalRoutedImageAttention", 5, func(t *testing.T, c *golden.Case) {
+	forEachCase(t, "ConditionalRoutedImageAttention", 5, func(t *testing.T, c *golden.Case) {
 		config := struct {
 			moduleOptions
 			ref.ImageAttentionConfig
@@ -208,7 +208,7 @@ type viTOptions struct {
 }
 
 func TestGoldenViT(t *testing.T) {
-	each(t, "ConditionalRoutedViT", 4, func(t *testing.T, c *golden.Case) {
+	forEachCase(t, "ConditionalRoutedViT", 4, func(t *testing.T, c *golden.Case) {
 		o := viTOptions{Channels: 3}
 		require.NoError(t, c.DecodeConfig(&o))
 		router := moduleDefaults()

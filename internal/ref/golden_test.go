@@ -13,10 +13,10 @@ import (
 )
 
 // exact is the bound of a float64 twin: golden values were rounded to float32 once.
-const exact = 1e-6
+const float64Bound = 1e-6
 
 // each runs test on every golden case of a module.
-func each(t *testing.T, module string, atLeast int, test func(t *testing.T, c *golden.Case)) {
+func forEachCase(t *testing.T, module string, atLeast int, test func(t *testing.T, c *golden.Case)) {
 	paths, err := golden.Cases("../../testdata/golden")
 	require.NoError(t, err)
 	n := 0
@@ -32,10 +32,10 @@ func each(t *testing.T, module string, atLeast int, test func(t *testing.T, c *g
 }
 
 // near compares a golden tensor with the twin in both precisions.
-func near(t *testing.T, what string, want golden.Tensor, got64 []float64, got32 []float32, bound float64) {
+func checkGolden(t *testing.T, what string, want golden.Tensor, got64 []float64, got32 []float32, bound float64) {
 	t.Helper()
 	require.NotEmpty(t, want.F32, what)
-	assert.NoError(t, ref.MaxErr(want.F32, got64).Within(exact), what+" in float64")
+	assert.NoError(t, ref.MaxErr(want.F32, got64).Within(float64Bound), what+" in float64")
 	assert.NoError(t, ref.MaxErr(got32, want.Float64s()).Within(bound), what+" in float32")
 }
 
@@ -57,22 +57,22 @@ func (d descent) config() ref.CoorDescentConfig {
 }
 
 func TestGoldenCoorDescent(t *testing.T) {
-	each(t, "CoordinateDescent", 18, func(t *testing.T, c *golden.Case) {
+	forEachCase(t, "CoordinateDescent", 18, func(t *testing.T, c *golden.Case) {
 		var config descent
 		require.NoError(t, c.DecodeConfig(&config))
 		s, mask, d := c.Inputs["s"], c.Inputs["mask"].U8, config.config()
 		rows, n := s.Shape[0], s.Shape[1]
-		near(t, "score", c.Outputs["y"], ref.CoorDescent(s.F32, mask, rows, n, d),
+		checkGolden(t, "score", c.Outputs["y"], ref.CoorDescent(s.F32, mask, rows, n, d),
 			ref.CoorDescent32(s.F32, mask, rows, n, d), c.OutputBound("y"))
 		g := c.Upstream["y"].F32
 		ds, _ := ref.CoorDescentBackward(s.F32, mask, g, rows, n, d)
 		ds32, _ := ref.CoorDescentBackward32(s.F32, mask, g, rows, n, d)
-		near(t, "gradient", c.InputGrads["s"], ds, ds32, c.InputGradBound())
+		checkGolden(t, "gradient", c.InputGrads["s"], ds, ds32, c.InputGradBound())
 	})
 }
 
 func TestGoldenTopK(t *testing.T) {
-	each(t, "TopK", 6, func(t *testing.T, c *golden.Case) {
+	forEachCase(t, "TopK", 6, func(t *testing.T, c *golden.Case) {
 		var o struct {
 			K     int     `json:"k"`
 			Iters int     `json:"n_iters"`
@@ -86,9 +86,9 @@ func TestGoldenTopK(t *testing.T) {
 		got, got32 := ref.TopK(x.F32, mask, rows, n, config), ref.TopK32(x.F32, mask, rows, n, config)
 		assert.Equal(t, c.Outputs["indices"].I32, got.Indices)
 		assert.Equal(t, c.Outputs["indices"].I32, got32.Indices)
-		near(t, "values", c.Outputs["values"], got.Values, got32.Values, c.OutputBound("values"))
-		near(t, "gates", c.Outputs["gates"], got.Gates, got32.Gates, c.OutputBound("gates"))
-		near(t, "soft", c.Outputs["coor_descent_values"], got.CoorDescentValues, got32.CoorDescentValues,
+		checkGolden(t, "values", c.Outputs["values"], got.Values, got32.Values, c.OutputBound("values"))
+		checkGolden(t, "gates", c.Outputs["gates"], got.Gates, got32.Gates, c.OutputBound("gates"))
+		checkGolden(t, "soft", c.Outputs["coor_descent_values"], got.CoorDescentValues, got32.CoorDescentValues,
 			c.OutputBound("coor_descent_values"))
 
 		// dx = scattered dvalues + dsoft/dx . (dvalues * x + dsoft) at the selected entries
@@ -108,7 +108,7 @@ func TestGoldenTopK(t *testing.T) {
 		for i := range dx {
 			dx[i] += direct[i]
 		}
-		assert.NoError(t, ref.MaxErr(c.InputGrads["x"].F32, dx).Within(exact))
+		assert.NoError(t, ref.MaxErr(c.InputGrads["x"].F32, dx).Within(float64Bound))
 	})
 }
 
@@ -139,7 +139,7 @@ func (o routerOptions) config(numTokens int, straightThrough bool, block int) re
 }
 
 func TestGoldenRouter(t *testing.T) {
-	each(t, "CoordinateDescentRouter", 16, func(t *testing.T, c *golden.Case) {
+	forEachCase(t, "CoordinateDescentRouter", 16, func(t *testing.T, c *golden.Case) {
 		config := struct {
 			routerOptions
 			Dim             int  `json:"dim"`
@@ -170,7 +170,7 @@ func TestGoldenRouter(t *testing.T) {
 		y := byIndex(c.Outputs["y"].F32, c.Routes[""].Indices.I32, c.Routes[""].Scores.F32, rows, a.C)
 		y64 := byIndex(got.Tokens, got.Indices, got.Scores, rows, a.C)
 		y32 := byIndex(got32.Tokens, got32.Indices, got32.Scores, rows, a.C)
-		near(t, "tokens", golden.Tensor{F32: y}, y64, y32, c.OutputBound("y"))
+		checkGolden(t, "tokens", golden.Tensor{F32: y}, y64, y32, c.OutputBound("y"))
 	})
 }
 
@@ -180,19 +180,19 @@ func checkRoute(t *testing.T, c *golden.Case, name string, a ref.RouterArgs, got
 	want, ok := c.Routes[name]
 	require.True(t, ok)
 	blocks := want.Logits.Shape[0] / (a.B * a.R)
-	near(t, "logits", want.Logits, byBlock(got.Logits, a, blocks), byBlock(got32.Logits, a, blocks), c.OutputBound("y"))
-	near(t, "soft scores", want.ScoresAll, byBlock(got.SoftScores, a, blocks), byBlock(got32.SoftScores, a, blocks), c.ScoreBound())
+	checkGolden(t, "logits", want.Logits, byBlock(got.Logits, a, blocks), byBlock(got32.Logits, a, blocks), c.OutputBound("y"))
+	checkGolden(t, "soft scores", want.ScoresAll, byBlock(got.SoftScores, a, blocks), byBlock(got32.SoftScores, a, blocks), c.ScoreBound())
 	require.Len(t, got.Indices, len(want.Indices.I32))
 	for row := range a.B * a.R {
 		lo, hi := row*got.K, (row+1)*got.K
-		wantSet := valid(want.Indices.I32[lo:hi], want.Scores.F32[lo:hi])
-		assert.NoError(t, ref.SameSet(valid(got.Indices[lo:hi], got.Scores[lo:hi]), wantSet), "row %d", row)
-		assert.NoError(t, ref.SameSet(valid(got32.Indices[lo:hi], got32.Scores[lo:hi]), wantSet), "row %d in float32", row)
+		wantSet := validIndices(want.Indices.I32[lo:hi], want.Scores.F32[lo:hi])
+		assert.NoError(t, ref.SameSet(validIndices(got.Indices[lo:hi], got.Scores[lo:hi]), wantSet), "row %d", row)
+		assert.NoError(t, ref.SameSet(validIndices(got32.Indices[lo:hi], got32.Scores[lo:hi]), wantSet), "row %d in float32", row)
 		for slot := lo; slot < hi; slot++ {
 			assert.Equal(t, got.Valid[slot] != 0, got.Scores[slot] != 0)
 		}
 	}
-	near(t, "scores", golden.Tensor{F32: byIndex(want.Scores.F32, want.Indices.I32, want.Scores.F32, a.B*a.R, 1)},
+	checkGolden(t, "scores", golden.Tensor{F32: byIndex(want.Scores.F32, want.Indices.I32, want.Scores.F32, a.B*a.R, 1)},
 		byIndex(got.Scores, got.Indices, got.Scores, a.B*a.R, 1), byIndex(got32.Scores, got32.Indices, got32.Scores, a.B*a.R, 1),
 		c.OutputBound("y"))
 }
@@ -213,7 +213,7 @@ func byBlock[T ref.Float](v []T, a ref.RouterArgs, blocks int) []T {
 }
 
 // filled returns the indices of the slots that hold a token.
-func valid[T ref.Float](indices []int32, scores []T) []int32 {
+func validIndices[T ref.Float](indices []int32, scores []T) []int32 {
 	var list []int32
 	for i, index := range indices {
 		if scores[i] != 0 {
@@ -244,7 +244,7 @@ func byIndex[T ref.Float](v []T, indices []int32, scores []T, rows, c int) []T {
 
 func TestGoldenFeedForward(t *testing.T) {
 	routed := 0
-	each(t, "ConditionalRoutedFeedForward", 9, func(t *testing.T, c *golden.Case) {
+	forEachCase(t, "ConditionalRoutedFeedForward", 9, func(t *testing.T, c *golden.Case) {
 		config := struct {
 			Dim             int           `json:"dim"`
 			NumHeavyTokens  int           `json:"num_heavy_tokens"`
@@ -261,10 +261,10 @@ func TestGoldenFeedForward(t *testing.T) {
 				X:            x.F32, Mask: c.Inputs["mask"].U8, Tokens: c.Weights["router.routing_token"].F32,
 				B: x.Shape[0], N: x.Shape[1], C: x.Shape[2], R: 1,
 			},
-			Light: branch(c, "light_ff.", config.Dim, config.LightMult),
-			Heavy: branch(c, "heavy_ff.", config.Dim, config.HeavyMult),
+			Light: branchParams(c, "light_ff.", config.Dim, config.LightMult),
+			Heavy: branchParams(c, "heavy_ff.", config.Dim, config.HeavyMult),
 		}
-		near(t, "y", c.Outputs["y"], ref.ConditionalRoutedFeedForward(a), ref.ConditionalRoutedFeedForward32(a), c.OutputBound("y"))
+		checkGolden(t, "y", c.Outputs["y"], ref.ConditionalRoutedFeedForward(a), ref.ConditionalRoutedFeedForward32(a), c.OutputBound("y"))
 		got, got32 := ref.CoordinateDescentRouter(a.Router), ref.CoordinateDescentRouter32(a.Router)
 		assert.Equal(t, len(c.Routes) > 0, got.Routed)
 		if got.Routed {
@@ -275,7 +275,7 @@ func TestGoldenFeedForward(t *testing.T) {
 	assert.Equal(t, 7, routed)
 }
 
-func branch(c *golden.Case, prefix string, dim int, mult float64) ref.FeedForwardParams {
+func branchParams(c *golden.Case, prefix string, dim int, mult float64) ref.FeedForwardParams {
 	w := map[string][]float32{}
 	for name, tensor := range c.Weights {
 		if rest, ok := strings.CutPrefix(name, prefix); ok {

@@ -24,7 +24,7 @@ func ConditionalRoutedImageAttention32(x []float32, b, height, width int, c Imag
 }
 
 func image[T Float](x []T, b, height, width int, c ImageAttentionConfig, p Params, prefix string) ResultOf[T] {
-	return within("ConditionalRoutedImageAttention", p, prefix, func(m module[T]) []T { return m.image(x, b, height, width, c) })
+	return runModule("ConditionalRoutedImageAttention", p, prefix, func(m module[T]) []T { return m.image(x, b, height, width, c) })
 }
 
 func (m module[T]) image(x []T, b, height, width int, c ImageAttentionConfig) []T {
@@ -32,30 +32,30 @@ func (m module[T]) image(x []T, b, height, width int, c ImageAttentionConfig) []
 	side := c.LightWindowSize
 	checkLen(m.name, "rows that patches leave over", height%side+width%side, 0)
 	if c.ChannelFirst {
-		x = exchange(x, b, c.Dim, height*width)
+		x = transpose(x, b, c.Dim, height*width)
 	}
 	// From here on a pixel is a token, and patches is its order by patches.
 	patches, pixels := patchOrder(height, width, side), side*side
 	n := height * width / pixels
-	cut := reorder(x, b, patches, c.Dim)
-	light := m.under("light_attn.")
+	cut := permuteTokens(x, b, patches, c.Dim)
+	light := m.child("light_attn.")
 	y := light.attend(light.rmsNorm("norm", cut, b*n*pixels, c.Dim), nil, b*n, pixels, c.AttentionConfig,
 		func(int) (lo, hi int) { return 0, pixels })
 	c.HasLightAttn = false
 	if c.RouteScope == "window" {
-		y = sum(y, m.attention(cut, nil, b*n, pixels, c.AttentionConfig))
-		y = reorder(y, b, inverse(patches), c.Dim)
+		y = addTensors(y, m.attention(cut, nil, b*n, pixels, c.AttentionConfig))
+		y = permuteTokens(y, b, inversePermutation(patches), c.Dim)
 	} else {
-		y = sum(reorder(y, b, inverse(patches), c.Dim), m.attention(x, nil, b, height*width, c.AttentionConfig))
+		y = addTensors(permuteTokens(y, b, inversePermutation(patches), c.Dim), m.attention(x, nil, b, height*width, c.AttentionConfig))
 	}
 	if c.ChannelFirst {
-		y = exchange(y, b, height*width, c.Dim)
+		y = transpose(y, b, height*width, c.Dim)
 	}
 	return y
 }
 
 // exchange turns [B, rows, columns] into [B, columns, rows].
-func exchange[T Float](x []T, b, rows, columns int) []T {
+func transpose[T Float](x []T, b, rows, columns int) []T {
 	y := make([]T, len(x))
 	for i, v := range x {
 		item, r, col := i/(rows*columns), i/columns%rows, i%columns
@@ -78,7 +78,7 @@ func patchOrder(height, width, side int) []int {
 }
 
 // inverse returns the order that undoes another.
-func inverse(order []int) []int {
+func inversePermutation(order []int) []int {
 	back := make([]int, len(order))
 	for i, from := range order {
 		back[from] = i
@@ -87,7 +87,7 @@ func inverse(order []int) []int {
 }
 
 // reorder returns the tokens of each item in the given order.
-func reorder[T Float](x []T, b int, order []int, c int) []T {
+func permuteTokens[T Float](x []T, b int, order []int, c int) []T {
 	y, n := make([]T, len(x)), len(order)
 	for i := range b * n {
 		from := i/n*n + order[i%n]

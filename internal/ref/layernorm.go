@@ -32,7 +32,7 @@ func layerNorm[T Float](a LayerNormArgs) []T {
 	parallel(a.Rows, func(lo, hi int) {
 		for r := lo; r < hi; r++ {
 			row := y[r*a.C : (r+1)*a.C]
-			standardise(row, weight, bias)
+			layerNormRow(row, weight, bias)
 			for i := range row {
 				if a.Add != nil {
 					row[i] += T(a.Add[r%a.Period*a.C+i])
@@ -44,7 +44,7 @@ func layerNorm[T Float](a LayerNormArgs) []T {
 }
 
 // standardise is LayerNorm of one row, in place. The mean comes first, then the squares of what is left.
-func standardise[T Float](row, weight, bias []T) {
+func layerNormRow[T Float](row, weight, bias []T) {
 	var sum, squares T
 	for _, v := range row {
 		sum += v

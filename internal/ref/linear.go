@@ -58,23 +58,23 @@ func linear[T Float](a LinearArgsOf[T]) []T {
 	a = a.checked()
 	y := make([]T, a.Batch*a.OutRows*a.Out)
 	copy(y, a.Base)
-	w := rounded(a.W, a.RoundOperands)
+	w := roundAll(a.W, a.RoundOperands)
 	parallel(a.Batch*a.Rows, func(lo, hi int) {
 		normalised := make([]T, a.In)
 		for slot := lo; slot < hi; slot++ {
 			entry := (slot/a.Rows*a.Lists+a.List)*a.Rows + slot%a.Rows
-			if empty(a.Score, a.Valid, entry) {
+			if isEmpty(a.Score, a.Valid, entry) {
 				continue
 			}
 			source := a.row("gather", a.Gather, slot, entry, a.InRows)
 			x := a.X[source*a.In : (source+1)*a.In]
 			if a.Gamma != nil {
-				normaliseRow(normalised, x, a.Gamma)
+				rmsNormRow(normalised, x, a.Gamma)
 				x = normalised
 			}
 			dest := a.row("scatter", a.Scatter, slot, slot, a.OutRows)
 			out := y[dest*a.Out : (dest+1)*a.Out]
-			timesRows(out, w, rounded(x, a.RoundOperands))
+			matVec(out, w, roundAll(x, a.RoundOperands))
 			a.epilogue(out, entry, dest)
 		}
 	})
@@ -82,7 +82,7 @@ func linear[T Float](a LinearArgsOf[T]) []T {
 }
 
 // rounded is x rounded by f; nil does nothing.
-func rounded[T Float](x []T, f func(float32) float32) []T {
+func roundAll[T Float](x []T, f func(float32) float32) []T {
 	if f == nil {
 		return x
 	}
@@ -161,7 +161,7 @@ func gelu[T Float](x T) T {
 
 // timesRows writes w times x: out[o] = sum_i w[o, i] * x[i]. Four rows go side
 // by side for speed; each sum still runs from first to last.
-func timesRows[T Float](out, w, x []T) {
+func matVec[T Float](out, w, x []T) {
 	c := len(x)
 	o := 0
 	for ; o+4 <= len(out); o += 4 {

@@ -10,7 +10,7 @@ import (
 // gelu1 and geluMinus1 are the standard normal distribution function at 1, and minus that at -1.
 const gelu1, geluMinus1 = 0.8413447460685429, -0.15865525393145707
 
-func TestLinearByHand(t *testing.T) {
+func TestLinearHandComputed(t *testing.T) {
 	x, w := []float32{1, 2, 3, -1}, []float32{1, 0, 0, 1, 2, -1} // rows (1, 2), (3, -1); 3 outputs
 	for _, c := range []struct {
 		name string
@@ -92,7 +92,7 @@ func TestLinearPanics(t *testing.T) {
 }
 
 // Two items, two lists each: a product takes its own; rows of y that unless names get no bias.
-func TestLinearListsAndUnlessByHand(t *testing.T) {
+func TestLinearListsAndSkipBias(t *testing.T) {
 	a := LinearArgs{
 		X: []float32{1, 2, 3, 40, 50, 60}, W: []float32{10}, Bias: []float32{7}, SkipBias: []uint8{0, 1, 1, 0},
 		Batch: 2, InRows: 3, Rows: 2, In: 1, Out: 1, Lists: 2, List: 1,

@@ -29,19 +29,19 @@ type module[T Float] struct {
 }
 
 // within runs a module twin under a prefix.
-func within[T Float](name string, p Params, prefix string, f func(m module[T]) []T) ResultOf[T] {
+func runModule[T Float](name string, p Params, prefix string, f func(m module[T]) []T) ResultOf[T] {
 	m := module[T]{name, p, prefix, map[string]RoutingOf[T]{}}
 	return ResultOf[T]{f(m), m.routes}
 }
 
 // under is the place of a module inside this one.
-func (m module[T]) under(prefix string) module[T] {
+func (m module[T]) child(prefix string) module[T] {
 	m.prefix += prefix
 	return m
 }
 
 // raw returns a weight of the wanted size, as it is stored.
-func (m module[T]) raw(name string, size int) []float32 {
+func (m module[T]) storedWeight(name string, size int) []float32 {
 	w, ok := m.params[m.prefix+name]
 	if !ok {
 		panic(fmt.Sprintf("ref: %s: there is no weight %q", m.name, m.prefix+name))
@@ -51,7 +51,7 @@ func (m module[T]) raw(name string, size int) []float32 {
 }
 
 // weight returns a weight in the precision of the computation.
-func (m module[T]) weight(name string, size int) []T { return convert[T](m.raw(name, size)) }
+func (m module[T]) weight(name string, size int) []T { return convert[T](m.storedWeight(name, size)) }
 
 // linear multiplies rows by a weight without bias.
 func (m module[T]) linear(name string, x []T, rows, in, out int) []T {
@@ -59,7 +59,7 @@ func (m module[T]) linear(name string, x []T, rows, in, out int) []T {
 }
 
 // biased multiplies rows by a weight and adds its bias.
-func (m module[T]) biased(name string, x []T, rows, in, out int) []T {
+func (m module[T]) linearBias(name string, x []T, rows, in, out int) []T {
 	return linear(LinearArgsOf[T]{
 		X: x, W: m.weight(name+".weight", out*in), Bias: m.weight(name+".bias", out), Rows: rows, In: in, Out: out,
 	})
@@ -71,7 +71,7 @@ func (m module[T]) rmsNorm(name string, x []T, rows, c int) []T {
 }
 
 // centred is LayerNorm: rows less their mean, over their standard deviation.
-func (m module[T]) centred(name string, x []T, rows, c int) []T {
+func (m module[T]) layerNorm(name string, x []T, rows, c int) []T {
 	const eps = 1e-5
 	w, b := m.weight(name+".weight", c), m.weight(name+".bias", c)
 	y := make([]T, rows*c)
@@ -101,8 +101,8 @@ func (m module[T]) feedForward(x []T, rows, c int) []T {
 func (m module[T]) feedForwardParams(c int) FeedForwardParams {
 	hidden := len(m.params[m.prefix+"1.bias"])
 	return FeedForwardParams{
-		Gamma: m.raw("0.gamma", c), W1: m.raw("1.weight", hidden*c), B1: m.raw("1.bias", hidden),
-		W2: m.raw("3.weight", c*hidden), B2: m.raw("3.bias", c), Dim: c, Hidden: hidden,
+		Gamma: m.storedWeight("0.gamma", c), W1: m.storedWeight("1.weight", hidden*c), B1: m.storedWeight("1.bias", hidden),
+		W2: m.storedWeight("3.weight", c*hidden), B2: m.storedWeight("3.bias", c), Dim: c, Hidden: hidden,
 	}
 }
 
@@ -110,7 +110,7 @@ func (m module[T]) feedForwardParams(c int) FeedForwardParams {
 func (m module[T]) routedFeedForward(x []T, mask []uint8, b, n, c int, router RouterConfig) []T {
 	y, route := conditionalRoutedFeedForward(RouterArgsOf[T]{
 		RouterConfig: router, X: x, Mask: mask, Tokens: m.weight("router.routing_token", c), B: b, N: n, C: c, R: 1,
-	}, m.under("light_ff.").feedForwardParams(c), m.under("heavy_ff.").feedForwardParams(c))
+	}, m.child("light_ff.").feedForwardParams(c), m.child("heavy_ff.").feedForwardParams(c))
 	m.routes[m.prefix+"router"] = route
 	return y
 }
@@ -137,7 +137,7 @@ func (m module[T]) embed(name string, ids []int32, c int) []T {
 }
 
 // sum adds tensors of one shape.
-func sum[T Float](x, y []T) []T {
+func addTensors[T Float](x, y []T) []T {
 	checkLen("sum", "y", len(y), len(x))
 	z := slices.Clone(x)
 	for i, v := range y {

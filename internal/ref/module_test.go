@@ -83,7 +83,7 @@ func TestTransformerIsCausal(t *testing.T) {
 }
 
 // The transformer is what its parts make of it.
-func TestTransformerByParts(t *testing.T) {
+func TestTransformerComposition(t *testing.T) {
 	c, p := smallTransformer()
 	c.RotaryEmb = true
 	const n = 20
@@ -94,8 +94,8 @@ func TestTransformerByParts(t *testing.T) {
 	}
 	for i := range 2 {
 		prefix := fmt.Sprintf("layers.%d.", i)
-		x = sum(x, ConditionalRoutedAutoregressiveAttention32(x, nil, 2, n, c, p, prefix+"attn.").Y)
-		x = sum(x, FeedForward32(x, 2*n, FeedForwardParams{Gamma: p[prefix+"ff.0.gamma"], W1: p[prefix+"ff.1.weight"], B1: p[prefix+"ff.1.bias"],
+		x = addTensors(x, ConditionalRoutedAutoregressiveAttention32(x, nil, 2, n, c, p, prefix+"attn.").Y)
+		x = addTensors(x, FeedForward32(x, 2*n, FeedForwardParams{Gamma: p[prefix+"ff.0.gamma"], W1: p[prefix+"ff.1.weight"], B1: p[prefix+"ff.1.bias"],
 			W2: p[prefix+"ff.3.weight"], B2: p[prefix+"ff.3.bias"], Dim: 6, Hidden: 10}))
 	}
 	want := Linear32(LinearArgs{X: x, W: p["to_logits.weight"], Gamma: p["norm.gamma"], Rows: 2 * n, In: 6, Out: 11})
@@ -126,7 +126,7 @@ func TestAutoregressiveMask(t *testing.T) {
 	}
 }
 
-func TestCausalQueriesByHand(t *testing.T) {
+func TestCausalQueriesHandComputed(t *testing.T) {
 	logits := []float64{
 		9, 1, 5, 2, // the second largest is 5
 		5, 4, 7, 8, // the first two of at least 5: 0 and 2
@@ -134,26 +134,26 @@ func TestCausalQueriesByHand(t *testing.T) {
 		1, 8, 2, 9, // of at least 8: 1 and 3
 	}
 	m := module[float64]{params: Params{"q_router.routing_token": {1}}}
-	w := windowed[float64]{size: 4, windows: 4, c: 1, b: 1, n: 16}
+	w := windowedSequence[float64]{size: 4, windows: 4, c: 1, b: 1, n: 16}
 	w.pad(logits, nil)
-	r := m.causalQueries(w, RouterConfig{NumTokens: 2})
+	r := m.routeCausalQueries(w, RouterConfig{NumTokens: 2})
 	assert.Equal(t, []int32{0, 2, 0, 1, 1, 3}, r.Indices)
 	assert.Equal(t, []uint8{1, 1, 1, 1, 1, 1}, r.Valid)
 	assert.Equal(t, logits[4:], r.Logits)
 
 	// Masked tokens neither count nor are chosen. Window 0 has two tokens left, so window 1 takes the first two; window 1 has 4, 7 and 8.
 	w.pad(logits, []uint8{0, 1, 0, 1, 0, 1, 1, 1, 1, 0, 1, 1, 1, 1, 1, 1})
-	r = m.causalQueries(w, RouterConfig{NumTokens: 2})
+	r = m.routeCausalQueries(w, RouterConfig{NumTokens: 2})
 	assert.Equal(t, []int32{1, 2, 0, 0, 1, 3}, r.Indices)
 	assert.Equal(t, []uint8{1, 1, 1, 0, 1, 1}, r.Valid)
 
 	// With ties more tokens may reach the threshold than there are slots.
 	w.pad(slices.Repeat([]float64{1}, 16), nil)
-	r = m.causalQueries(w, RouterConfig{NumTokens: 3})
+	r = m.routeCausalQueries(w, RouterConfig{NumTokens: 3})
 	assert.Equal(t, []int32{0, 1, 2, 0, 1, 2, 0, 1, 2}, r.Indices)
 }
 
-func TestEncoderOfIDs(t *testing.T) {
+func TestEncoderIDs(t *testing.T) {
 	p := Params{"embed.weight": normal(1, 11*6, 1), "norm.gamma": normal(2, 6, 1)}
 	var c BlockConfig
 	for i := range 2 {
@@ -196,22 +196,22 @@ func TestSoftmaxOver(t *testing.T) {
 	assert.InDelta(t, 0.75, out[0], 1e-12, "the products are divided by the root of the head's size")
 }
 
-func TestVisible(t *testing.T) {
+func TestWindowKeyRanges(t *testing.T) {
 	for _, test := range []struct {
-		visible func(int) (int, int)
-		i       int
-		lo, hi  int
+		keyRange func(int) (int, int)
+		i        int
+		lo, hi   int
 	}{
-		{bidirectional(20, 4), 0, 0, 5}, {bidirectional(20, 4), 3, 0, 8}, {bidirectional(20, 4), 4, 0, 9}, {bidirectional(20, 4), 9, 5, 14},
-		{bidirectional(20, 4), 11, 7, 16}, {bidirectional(20, 4), 19, 15, 20}, {bidirectional(3, 4), 1, 0, 3},
-		{causal(4), 0, 0, 1}, {causal(4), 3, 0, 4}, {causal(4), 4, 0, 5}, {causal(4), 7, 0, 8}, {causal(4), 8, 4, 9}, {causal(4), 11, 4, 12},
+		{bidirectionalWindow(20, 4), 0, 0, 5}, {bidirectionalWindow(20, 4), 3, 0, 8}, {bidirectionalWindow(20, 4), 4, 0, 9}, {bidirectionalWindow(20, 4), 9, 5, 14},
+		{bidirectionalWindow(20, 4), 11, 7, 16}, {bidirectionalWindow(20, 4), 19, 15, 20}, {bidirectionalWindow(3, 4), 1, 0, 3},
+		{causalWindow(4), 0, 0, 1}, {causalWindow(4), 3, 0, 4}, {causalWindow(4), 4, 0, 5}, {causalWindow(4), 7, 0, 8}, {causalWindow(4), 8, 4, 9}, {causalWindow(4), 11, 4, 12},
 	} {
-		lo, hi := test.visible(test.i)
+		lo, hi := test.keyRange(test.i)
 		assert.Equal(t, [2]int{test.lo, test.hi}, [2]int{lo, hi}, "token %d", test.i)
 	}
 }
 
-func TestImageRefusesUnevenSizes(t *testing.T) {
+func TestImageRejectsUnevenSizes(t *testing.T) {
 	p := Params{}
 	c := ImageAttentionConfig{AttentionConfig: smallAttention(p, "")}
 	assert.Panics(t, func() { ConditionalRoutedImageAttention(make([]float32, 12*8*6), 1, 12, 8, c, p, "") })

@@ -34,7 +34,7 @@ func patchAttention[T Float](a PatchAttentionArgs) []T {
 				for n := range a.Patch * a.Patch {
 					keys, values = append(keys, part(pixel(n), 1, h)), append(values, part(pixel(n), 2, h))
 				}
-				attendTo(y[i*row+h*a.DimHead:][:a.DimHead], part(i, 0, h), keys, values, nil, 1, false, false, a.Round)
+				attendQuery(y[i*row+h*a.DimHead:][:a.DimHead], part(i, 0, h), keys, values, nil, 1, false, false, a.Round)
 			}
 		}
 	})

@@ -39,7 +39,7 @@ func patchEmbed[T Float](a PatchEmbedArgs) []T {
 						}
 					}
 				}
-				standardise(y[first:], weight, bias)
+				layerNormRow(y[first:], weight, bias)
 			}
 		}
 	}

@@ -24,14 +24,14 @@ func rmsNorm[T Float](x, gamma []T, rows, c int) []T {
 	y := make([]T, rows*c)
 	parallel(rows, func(lo, hi int) {
 		for r := lo; r < hi; r++ {
-			normaliseRow(y[r*c:(r+1)*c], x[r*c:(r+1)*c], gamma)
+			rmsNormRow(y[r*c:(r+1)*c], x[r*c:(r+1)*c], gamma)
 		}
 	})
 	return y
 }
 
 // normaliseRow writes the RMSNorm of row x to y; both may be the same slice.
-func normaliseRow[T Float](y, x, gamma []T) {
+func rmsNormRow[T Float](y, x, gamma []T) {
 	scale := T(math.Sqrt(float64(len(x)))) / max(norm(x), normFloor)
 	for i, v := range x {
 		y[i] = v * scale * gamma[i]

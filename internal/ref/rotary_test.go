@@ -7,7 +7,7 @@ import (
 	"github.com/stretchr/testify/assert"
 )
 
-func TestRotaryByHand(t *testing.T) {
+func TestRotaryHandComputed(t *testing.T) {
 	sin1, cos1, sin3, cos3 := math.Sin(1), math.Cos(1), math.Sin(3), math.Cos(3)
 	sinS, cosS := math.Sin(0.03), math.Cos(0.03) // the second pair of D = 4 turns 100 times more slowly
 	for _, c := range []struct {

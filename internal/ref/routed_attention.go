@@ -55,7 +55,7 @@ func routedAttention[T Float](a RoutedAttentionArgs) []T {
 			keys, values, scores = append(keys, null[head*d:][:d]), append(values, null[(h+head)*d:][:d]), append(scores, 1)
 			for i := range a.Queries {
 				slot := list*a.Queries + i
-				if empty(a.QueryScores, a.QueryValid, slot) {
+				if isEmpty(a.QueryScores, a.QueryValid, slot) {
 					continue
 				}
 				score := T(1)
@@ -63,7 +63,7 @@ func routedAttention[T Float](a RoutedAttentionArgs) []T {
 					score = T(a.QueryScores[slot])
 				}
 				at := (slot*h + head) * d
-				attendTo(y[at:][:d], q[at:][:d], keys, values, scores, score, a.ScoreKeys, a.ScoreValues, a.Round)
+				attendQuery(y[at:][:d], q[at:][:d], keys, values, scores, score, a.ScoreKeys, a.ScoreValues, a.Round)
 			}
 		}
 	})
@@ -108,9 +108,9 @@ func routedKeys[T Float](a RoutedAttentionArgs, kv []T, list, head, perItem int)
 }
 
 // attendTo writes what one query gets.
-func attendTo[T Float](y, q []T, keys, values [][]T, scores []T, score T, scoreKeys, scoreValues bool, round Rounding) {
+func attendQuery[T Float](y, q []T, keys, values [][]T, scores []T, score T, scoreKeys, scoreValues bool, round Rounding) {
 	if round != nil {
-		attendRounded(y, q, keys, values, scores, score, scoreKeys, scoreValues, round)
+		attendQueryRounded(y, q, keys, values, scores, score, scoreKeys, scoreValues, round)
 		return
 	}
 	s, most := make([]T, len(keys)), T(math.Inf(-1))
@@ -143,7 +143,7 @@ func attendTo[T Float](y, q []T, keys, values [][]T, scores []T, score T, scoreK
 type Rounding func(float32) float32
 
 // attendRounded is attendTo with roundings. A weight is rounded relative to the largest, and then divided.
-func attendRounded[T Float](y, q []T, keys, values [][]T, scores []T, score T, scoreKeys, scoreValues bool, round Rounding) {
+func attendQueryRounded[T Float](y, q []T, keys, values [][]T, scores []T, score T, scoreKeys, scoreValues bool, round Rounding) {
 	to := func(x T) T { return T(round(float32(x))) }
 	scored := func(x []T, by T) []T { // a null key and value has the score 1, and is left as it is
 		if by == 1 {

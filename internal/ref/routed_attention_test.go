@@ -7,7 +7,7 @@ import (
 	"github.com/stretchr/testify/assert"
 )
 
-func TestRoutedAttentionByHand(t *testing.T) {
+func TestRoutedAttentionHandComputed(t *testing.T) {
 	// Heads of one dim: the weight of key k for query q is e^(q k). The null key is 0, of weight 1; its value is 10, or 20 for head 1.
 	null := []float32{0, 0, 10, 20}
 	one := func(a RoutedAttentionArgs) RoutedAttentionArgs {

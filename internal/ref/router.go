@@ -88,7 +88,7 @@ func convertRouter[T Float](a RouterArgs) RouterArgsOf[T] {
 func coordinateDescentRouter[T Float](a RouterArgsOf[T]) RoutingOf[T] {
 	a.check()
 	if a.N <= a.NumTokens {
-		return takeAll(a)
+		return selectAll(a)
 	}
 	size, blocks := a.N, 1
 	if a.BlockSize > 0 {
@@ -138,7 +138,7 @@ func logitsOf[T Float](a RouterArgsOf[T]) []T {
 }
 
 // takeAll is the routing that leaves nothing out.
-func takeAll[T Float](a RouterArgsOf[T]) RoutingOf[T] {
+func selectAll[T Float](a RouterArgsOf[T]) RoutingOf[T] {
 	slots := a.B * a.R * a.N
 	r := RoutingOf[T]{K: a.N, Valid: make([]uint8, slots), Scores: make([]T, slots), Tokens: make([]T, slots*a.C)}
 	for slot := range slots {

@@ -5,7 +5,7 @@ import (
 	"testing"
 )
 
-func TestRouterLogitsByHand(t *testing.T) {
+func TestRouterLogitsHandComputed(t *testing.T) {
 	x := []float32{1, 2, 3, -1, 0, 0, 3, 4} // 2 items, 2 tokens of 2
 	for _, c := range []struct {
 		name string

@@ -8,7 +8,7 @@ import (
 )
 
 // oneStep makes soft scores that can be computed by hand: a = log k - log(valid), score = exp(min(s + a, 0)).
-var oneStep = CoorDescentConfig{Iters: 1, Eps: 1, EpsDecay: 1}
+var oneIteration = CoorDescentConfig{Iters: 1, Eps: 1, EpsDecay: 1}
 
 func TestRouterDefaults(t *testing.T) {
 	assert.Equal(t, RouterConfig{
@@ -18,7 +18,7 @@ func TestRouterDefaults(t *testing.T) {
 }
 
 // TestRouterByHand: tokens are numbers (C = 1), the routing token is 1, so the logits are the tokens.
-func TestRouterByHand(t *testing.T) {
+func TestRouterHandComputed(t *testing.T) {
 	x := []float32{0, 3, -1, 2, 4, 1}
 	exp := math.Exp
 	for _, c := range []struct {
@@ -69,7 +69,7 @@ func TestRouterByHand(t *testing.T) {
 		for _, hard := range []bool{true, false} {
 			t.Run(c.name, func(t *testing.T) {
 				a := RouterArgs{
-					RouterConfig: RouterConfig{NumTokens: c.numTokens, BlockSize: c.block, FetchKRatio: c.ratio, StraightThrough: hard, Descent: oneStep},
+					RouterConfig: RouterConfig{NumTokens: c.numTokens, BlockSize: c.block, FetchKRatio: c.ratio, StraightThrough: hard, Descent: oneIteration},
 					X:            x, Mask: c.mask, Tokens: []float32{1}, B: 1, N: 6, C: 1, R: 1,
 				}
 				got, got32 := CoordinateDescentRouter(a), CoordinateDescentRouter32(a)
@@ -99,7 +99,7 @@ func TestRouterByHand(t *testing.T) {
 // TestRouterRoutesAndItems: route r of item b reads item b, with shared routing tokens and with tokens of each item.
 func TestRouterRoutesAndItems(t *testing.T) {
 	a := RouterArgs{
-		RouterConfig: RouterConfig{NumTokens: 1, FetchKRatio: 1, StraightThrough: true, Descent: oneStep},
+		RouterConfig: RouterConfig{NumTokens: 1, FetchKRatio: 1, StraightThrough: true, Descent: oneIteration},
 		X:            []float32{1, 5, 2, 3, 4, 1 /* item 1 */, 10, 20, 30, 5, 0, 70},
 		Tokens:       []float32{1, 0, 0, 1}, B: 2, N: 3, C: 2, R: 2,
 	}
@@ -116,10 +116,10 @@ func TestRouterRoutesAndItems(t *testing.T) {
 	assert.Equal(t, []int32{1, 0, 0, 1}, CoordinateDescentRouter(a).Indices)
 }
 
-func TestRouterTakesAll(t *testing.T) {
+func TestRouterSelectsAll(t *testing.T) {
 	for _, n := range []int{3, 4} { // as many tokens as there are, and more
 		a := RouterArgs{
-			RouterConfig: RouterConfig{NumTokens: n, BlockSize: 2, FetchKRatio: 1, Descent: oneStep},
+			RouterConfig: RouterConfig{NumTokens: n, BlockSize: 2, FetchKRatio: 1, Descent: oneIteration},
 			X:            []float32{1, 2, 3, 4, 5, 6}, Mask: []uint8{1, 0, 1, 0, 1, 1}, Tokens: []float32{1, 1}, B: 2, N: 3, C: 1, R: 2,
 		}
 		got, got32 := CoordinateDescentRouter(a), CoordinateDescentRouter32(a)
@@ -135,7 +135,7 @@ func TestRouterTakesAll(t *testing.T) {
 
 func TestRandomRouting(t *testing.T) {
 	a := RouterArgs{
-		RouterConfig: RouterConfig{NumTokens: 2, FetchKRatio: 1, Descent: oneStep}, // not straight-through, but the scores are 1
+		RouterConfig: RouterConfig{NumTokens: 2, FetchKRatio: 1, Descent: oneIteration}, // not straight-through, but the scores are 1
 		X:            []float32{1, 2, 3, 4}, Mask: []uint8{1, 1, 1, 0}, B: 1, N: 4, C: 1, R: 1,
 		RandomLogits: []float32{0.5, 0.1, 0.7, 0.9},
 	}

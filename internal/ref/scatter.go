@@ -40,7 +40,7 @@ func scatter[T Float](a ScatterArgs) []T {
 	}
 	named := make([]bool, a.B*a.N)
 	for slot, index := range a.Indices {
-		if empty(score, a.Valid, slot) {
+		if isEmpty(score, a.Valid, slot) {
 			continue
 		}
 		checkIndex(op, "indices", index, a.N)

@@ -40,7 +40,7 @@ func SelectWindows(logits []float32, mask []uint8, items, routes, n, k, windows,
 				row := (item*routes + route) * n
 				one := Selection{make([]int32, k), make([]uint8, k), []int32{0}}
 				if seen > 0 {
-					one = Select(logits[row:row+seen], maskOf(mask, item*n, seen), 1, seen, k)
+					one = Select(logits[row:row+seen], maskSlice(mask, item*n, seen), 1, seen, k)
 				}
 				s.Indices, s.Valid, s.Count = append(s.Indices, one.Indices...), append(s.Valid, one.Valid...), append(s.Count, one.Count...)
 			}
@@ -50,7 +50,7 @@ func SelectWindows(logits []float32, mask []uint8, items, routes, n, k, windows,
 }
 
 // maskOf is a piece of a mask that may be absent.
-func maskOf(mask []uint8, from, count int) []uint8 {
+func maskSlice(mask []uint8, from, count int) []uint8 {
 	if mask == nil {
 		return nil
 	}
@@ -70,7 +70,7 @@ func selectRows[T Float](logits []T, mask []uint8, rows, n, k int) Selection {
 			if mask != nil {
 				m = mask[r*n : (r+1)*n]
 			}
-			best := largest(logits[r*n:(r+1)*n], m, k)
+			best := topIndices(logits[r*n:(r+1)*n], m, k)
 			s.Count[r] = int32(copy(s.Indices[r*k:(r+1)*k], best))
 			for j := range best {
 				s.Valid[r*k+j] = 1
@@ -83,7 +83,7 @@ func selectRows[T Float](logits []T, mask []uint8, rows, n, k int) Selection {
 // largest returns the indices of the up to k largest valid entries, in order.
 // It collects candidates and cuts them back to k whenever their number has
 // doubled, so a long row is read once and never sorted as a whole.
-func largest[T Float](row []T, mask []uint8, k int) []int32 {
+func topIndices[T Float](row []T, mask []uint8, k int) []int32 {
 	before := func(i, j int32) int {
 		if c := cmp.Compare(row[j], row[i]); c != 0 {
 			return c

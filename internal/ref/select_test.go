@@ -9,7 +9,7 @@ import (
 	"github.com/stretchr/testify/assert"
 )
 
-func TestSelectByHand(t *testing.T) {
+func TestSelectHandComputed(t *testing.T) {
 	inf, zero := float32(math.Inf(1)), float32(math.Copysign(0, -1))
 	for _, c := range []struct {
 		name    string
@@ -44,7 +44,7 @@ func TestSelectByHand(t *testing.T) {
 	assertPanics(t, "ref: Select: k is 0, want at least 1", func() { Select(make([]float32, 3), nil, 3, 1, 0) })
 }
 
-func TestSelectWindowsByHand(t *testing.T) {
+func TestSelectWindowsHandComputed(t *testing.T) {
 	logits := []float32{1, 5, 3, 5, 9, 2, 2, 8, 7, 0} // two rows of one item
 	got := SelectWindows(logits, nil, 1, 2, 5, 2, 4, 2)
 	assert.Equal(t, []int32{0, 0, 0, 0, 1, 0, 0, 1, 1, 3, 2, 3, 4, 1, 2, 3}, got.Indices)

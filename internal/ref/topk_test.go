@@ -7,7 +7,7 @@ import (
 	"github.com/stretchr/testify/assert"
 )
 
-func TestTopKByHand(t *testing.T) {
+func TestTopKHandComputed(t *testing.T) {
 	// One iteration at eps 1: a = log(k ratio) - log(valid), score = exp(min(x + a, 0)).
 	x, mask := []float32{0, log(8), -1, log(2)}, []uint8{1, 1, 1, 0}
 	c := TopKConfig{K: 2, Ratio: 0.375, Iters: 1, Eps: 1} // a = log 0.75 - log 4, or log 3 with the mask

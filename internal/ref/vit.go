@@ -32,29 +32,29 @@ func ConditionalRoutedViT32(x []float32, b int, c ViTConfig, p Params, prefix st
 }
 
 func vit[T Float](x []T, b int, c ViTConfig, p Params, prefix string) ResultOf[T] {
-	return within("ConditionalRoutedViT", p, prefix, func(m module[T]) []T {
+	return runModule("ConditionalRoutedViT", p, prefix, func(m module[T]) []T {
 		checkLen(m.name, "x", len(x), b*c.Channels*c.ImageHeight*c.ImageWidth)
 		dim, rows, columns := c.Attention.Dim, c.ImageHeight/c.PatchHeight, c.ImageWidth/c.PatchWidth
 		n, inPatch := rows*columns, c.PatchHeight*c.PatchWidth*c.Channels
-		embedding := m.under("to_patch_embedding.")
-		h := embedding.centred("1", patchVectors(x, b, c), b*n, inPatch)
-		h = embedding.centred("3", embedding.biased("2", h, b*n, inPatch, dim), b*n, dim)
+		embedding := m.child("to_patch_embedding.")
+		h := embedding.layerNorm("1", patchVectors(x, b, c), b*n, inPatch)
+		h = embedding.layerNorm("3", embedding.linearBias("2", h, b*n, inPatch, dim), b*n, dim)
 		for i := range b {
-			copy(h[i*n*dim:], sum(h[i*n*dim:(i+1)*n*dim], sinCosPositions[T](rows, columns, dim)))
+			copy(h[i*n*dim:], addTensors(h[i*n*dim:(i+1)*n*dim], sinCosPositions[T](rows, columns, dim)))
 		}
 		c.Attention.ChannelFirst = false
 		c.Router.NumTokens = c.NumHeavyFFTokens
 		for i := range c.Depth {
-			layer := m.under(fmt.Sprintf("transformer.layers.%d.", i))
-			h = sum(h, layer.under("0.").image(h, b, rows, columns, c.Attention))
-			h = sum(h, layer.under("1.").routedFeedForward(h, nil, b, n, dim, c.Router))
+			layer := m.child(fmt.Sprintf("transformer.layers.%d.", i))
+			h = addTensors(h, layer.child("0.").image(h, b, rows, columns, c.Attention))
+			h = addTensors(h, layer.child("1.").routedFeedForward(h, nil, b, n, dim, c.Router))
 		}
 		mean := make([]T, b*dim)
 		for i, v := range h {
 			mean[i/(n*dim)*dim+i%dim] += v / T(n)
 		}
-		head := m.under("linear_head.")
-		return head.biased("2", head.centred("1", mean, b, dim), b, dim, c.NumClasses)
+		head := m.child("linear_head.")
+		return head.linearBias("2", head.layerNorm("1", mean, b, dim), b, dim, c.NumClasses)
 	})
 }
 

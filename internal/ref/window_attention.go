@@ -41,7 +41,7 @@ func windowAttention[T Float](a WindowAttentionArgs) []T {
 					}
 				}
 				if len(keys) > 0 {
-					attendTo(y[(token*h+head)*d:][:d], row(token, 0, head), keys, values, nil, 1, false, false, a.Round)
+					attendQuery(y[(token*h+head)*d:][:d], row(token, 0, head), keys, values, nil, 1, false, false, a.Round)
 				}
 			}
 		}
