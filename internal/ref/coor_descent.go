@@ -5,9 +5,9 @@ import (
 	"math"
 )
 
-// CoorDescentConfig is the schedule of a coordinate descent.
+// CoorDescentConfig is the config of a coordinate descent.
 type CoorDescentConfig struct {
-	K        float64 // how many entries to choose, real-valued, > 0
+	K        float64 // target sum of the scores; need not be an integer; > 0
 	Iters    int     // >= 1
 	Eps      float64 // > 0
 	EpsInit  float64 // first eps; 0: Eps
@@ -20,7 +20,7 @@ func (c CoorDescentConfig) check() {
 	}
 }
 
-// schedule returns e_0 .. e_T; the last one is for the scores.
+// schedule returns e_0 .. e_T. The scores use e_T.
 func (c CoorDescentConfig) schedule() []float64 {
 	e := make([]float64, c.Iters+1)
 	e[0] = max(c.EpsInit, c.Eps)
@@ -30,7 +30,7 @@ func (c CoorDescentConfig) schedule() []float64 {
 	return e
 }
 
-// CoorDescent turns each row of logits into soft top-k scores, by the scalar form.
+// CoorDescent computes soft top-k scores of each row of logits, with one scalar a_t per iteration and row.
 //
 //	s [Rows, N]    mask [Rows, N] optional    score [Rows, N], each in [0, 1]
 //
@@ -38,7 +38,7 @@ func (c CoorDescentConfig) schedule() []float64 {
 //	a_t     = e_t * (log k - logsumexp_valid(u))          t = 0 .. T-1, A = a_{T-1}
 //	score_i = exp(min(s_i + A, 0) / e_T), masked entries 0
 //
-// A row with no valid entry scores 0 everywhere. Source: arXiv 1502.04759, 2304.04947.
+// A row without valid entries has scores 0. Sources: arXiv 1502.04759, 2304.04947.
 func CoorDescent(s []float32, mask []uint8, rows, n int, c CoorDescentConfig) []float64 {
 	return coorDescent(convert[float64](s), mask, rows, n, c)
 }
@@ -68,8 +68,7 @@ func coorDescent[T Float](s []T, mask []uint8, rows, n int, c CoorDescentConfig)
 	return score
 }
 
-// validEntries returns the real entries of row r in order, and where each of
-// them lies in the whole tensor.
+// validEntries returns the valid entries of row r, and a function from their position in that list to their index in s.
 func validEntries[T Float](s []T, mask []uint8, r, n int) (row []T, at func(i int) int) {
 	whole := s[r*n : (r+1)*n]
 	if mask == nil {
@@ -85,13 +84,13 @@ func validEntries[T Float](s []T, mask []uint8, r, n int) (row []T, at func(i in
 	return row, func(i int) int { return r*n + columns[i] }
 }
 
-// descent is the state of one row: everything the backward pass needs.
+// descent is the state of one row that the scores and the backward pass need.
 type descent[T Float] struct {
 	e      []T // [T + 1] e_0 .. e_T
 	a, lse []T // [T]
 }
 
-// descend runs the iterations on the valid entries of one row, at least one.
+// descend runs the iterations on the valid entries of one row. There must be at least one.
 func descend[T Float](s []T, c CoorDescentConfig) descent[T] {
 	d := descent[T]{a: make([]T, c.Iters), lse: make([]T, c.Iters)}
 	for _, e := range c.schedule() {
@@ -104,7 +103,7 @@ func descend[T Float](s []T, c CoorDescentConfig) descent[T] {
 	logK := T(math.Log(c.K))
 	for t := range c.Iters {
 		if t == 0 {
-			d.lse[t] = logT(T(len(s))) // s + b is 0 everywhere
+			d.lse[t] = logT(T(len(s))) // s + b is 0 for all entries
 		} else {
 			e, bound := d.e[t], -d.a[t-1]
 			top := min(largest, bound) / e
@@ -124,11 +123,11 @@ func (d descent[T]) score(v T) T {
 	return expT(min(v+a, 0) / e)
 }
 
-// sumChunk entries are summed one after the other; long rows are summed by
-// chunks, which limits the rounding of float32 and lets processors share a row.
+// sumChunk is the number of entries that are summed in sequence. Longer rows are summed by chunks, which limits the rounding error of
+// float32 and lets several CPUs work on one row.
 const sumChunk = 4096
 
-// sumOf returns the sum of f over the row, in an order that depends on its length only.
+// sumOf returns the sum of f over the row. The order of additions depends on the length only.
 func sumOf[T Float](row []T, f func(T) T) T {
 	partial := make([]T, (len(row)+sumChunk-1)/sumChunk)
 	parallel(len(partial), func(lo, hi int) {
@@ -147,13 +146,13 @@ func sumOf[T Float](row []T, f func(T) T) T {
 	return sum
 }
 
-// CoorDescentTextbook is [CoorDescent] in the textbook form, with its array b:
+// CoorDescentTextbook is [CoorDescent] as in the papers, with an array b of the length of the row:
 //
 //	a = 0; b = -s; e = e_0
 //	repeat T times: a = e * (log k - logsumexp((s + b) / e)); b = -relu(s + a); e = max(e * decay, eps)
 //	score = exp((s + a + b) / e)
 //
-// It is here to prove that the scalar form is the same function.
+// Tests use it to prove that the scalar form of [CoorDescent] is the same function.
 func CoorDescentTextbook(s []float32, mask []uint8, rows, n int, c CoorDescentConfig) []float64 {
 	c.check()
 	checkLen("CoorDescentTextbook", "s", len(s), rows*n)
@@ -195,4 +194,51 @@ func textbookRow(s []float64, c CoorDescentConfig) []float64 {
 		score[i] = math.Exp((v + a + b[i]) / e)
 	}
 	return score
+}
+
+// CoorDescentWindows is [CoorDescent] of prefixes of each row. Window m uses the first min(m * prefix, n) entries; k is the same
+// for all windows.
+//
+//	s [Items * Routes, N]    mask [Items, N] optional    score [Items, Windows, Routes, N], 0 beyond the prefix
+func CoorDescentWindows(s []float32, mask []uint8, items, routes, n, windows, prefix int, c CoorDescentConfig) []float64 {
+	return coorDescentWindows(convert[float64](s), mask, items, routes, n, windows, prefix, c)
+}
+
+// CoorDescentWindows32 is [CoorDescentWindows] in plain float32.
+func CoorDescentWindows32(s []float32, mask []uint8, items, routes, n, windows, prefix int, c CoorDescentConfig) []float32 {
+	return coorDescentWindows(s, mask, items, routes, n, windows, prefix, c)
+}
+
+func coorDescentWindows[T Float](s []T, mask []uint8, items, routes, n, windows, prefix int, c CoorDescentConfig) []T {
+	checkLen("CoorDescentWindows", "s", len(s), items*routes*n)
+	checkOptional("CoorDescentWindows", "mask", mask, items*n)
+	score := make([]T, items*windows*routes*n)
+	at := 0
+	for item := range items {
+		for window := range windows {
+			seen := min(window*prefix, n)
+			for route := range routes {
+				row := (item*routes + route) * n
+				copy(score[at:], coorDescent(s[row:row+seen], maskSlice(mask, item*n, seen), 1, seen, c))
+				at += n
+			}
+		}
+	}
+	return score
+}
+
+// SelectedScores returns the scores of selected entries. It returns 0 for slots that are not valid or have an index out of range.
+//
+//	scores [Rows, N]    indices [Rows, Slots]    valid [Rows, Slots] optional    selected [Rows, Slots]
+func SelectedScores[T Float](scores []T, indices []int32, valid []uint32, rows, n, slots int) []T {
+	checkLen("SelectedScores", "scores", len(scores), rows*n)
+	checkLen("SelectedScores", "indices", len(indices), rows*slots)
+	checkOptional("SelectedScores", "valid", valid, rows*slots)
+	selected := make([]T, rows*slots)
+	for i, index := range indices {
+		if index >= 0 && int(index) < n && (valid == nil || valid[i] != 0) {
+			selected[i] = scores[i/slots*n+int(index)]
+		}
+	}
+	return selected
 }

@@ -9,7 +9,7 @@ package ref
 //	                  ds_i -= da * p_i where free_i, then da = da * sum_{not free} p_i
 //	dk = sum over t = T-1 .. 0 of da_t * e_t / k, da_t being the value before step t's update
 //
-// Masked entries and rows with no valid entry have gradient 0.
+// Masked entries and rows without valid entries have gradient 0.
 func CoorDescentBackward(s []float32, mask []uint8, g []float32, rows, n int, c CoorDescentConfig) (ds, dk []float64) {
 	return coorDescentBackward(convert[float64](s), mask, convert[float64](g), rows, n, c)
 }
@@ -56,7 +56,7 @@ func (d descent[T]) backward(s, g []T, k T) (ds []T, dk T) {
 	for t := len(d.a) - 1; t >= 1; t-- {
 		e, previous, lse := d.e[t], d.a[t-1], d.lse[t]
 		dk += da * e / k
-		var carry T // the share of da that goes on to a_{t-1}
+		var carry T // the factor of da that propagates to a_{t-1}
 		for i, v := range s {
 			p := expT(min(v, -previous)/e - lse)
 			if v+previous > 0 {

@@ -28,15 +28,15 @@ func TestCoorDescentHandComputed(t *testing.T) {
 		// a_0 = 2 (log 2 - log 4) = -log 4, scores with e_1 = 1
 		{"schedule", nil, CoorDescentConfig{K: 2, Iters: 1, Eps: 0.5, EpsInit: 2, EpsDecay: 0.5},
 			[]float64{1. / 4, exp(s[1]) / 4, 1, exp(-1) / 4}},
-		// the decay stops at eps: e_1 = 1, though 2 / 4 is less
-		{"floor", nil, CoorDescentConfig{K: 2, Iters: 1, Eps: 1, EpsInit: 2, EpsDecay: 0.25},
+		// the decay stops at eps: e_1 is 1, not 2 / 4
+		{"decay stops at eps", nil, CoorDescentConfig{K: 2, Iters: 1, Eps: 1, EpsInit: 2, EpsDecay: 0.25},
 			[]float64{1. / 4, exp(s[1]) / 4, 1, exp(-1) / 4}},
 		{"eps init below eps", nil, CoorDescentConfig{K: 1, Iters: 1, Eps: 1, EpsInit: 0.1, EpsDecay: 1},
 			[]float64{1. / 4, exp(s[1]) / 4, 1, exp(-1) / 4}},
 		// three entries: a_0 = log 0.75 - log 3 = -log 4
 		{"masked", []uint8{1, 0, 1, 1}, CoorDescentConfig{K: 0.75, Iters: 1, Eps: 1, EpsDecay: 1}, []float64{1. / 4, 0, 1, exp(-1) / 4}},
-		{"no entry", []uint8{0, 0, 0, 0}, CoorDescentConfig{K: 1, Iters: 3, Eps: 1, EpsDecay: 1}, []float64{0, 0, 0, 0}},
-		// as many as there are: a = 0, every score exp(min(s, 0))
+		{"no valid entry", []uint8{0, 0, 0, 0}, CoorDescentConfig{K: 1, Iters: 3, Eps: 1, EpsDecay: 1}, []float64{0, 0, 0, 0}},
+		// k = n: a = 0, every score is exp(min(s, 0))
 		{"k = n", nil, CoorDescentConfig{K: 4, Iters: 1, Eps: 1, EpsDecay: 1}, []float64{1, 1, 1, exp(-1)}},
 	} {
 		t.Run(c.name, func(t *testing.T) {
@@ -67,10 +67,10 @@ func TestSelectedScores(t *testing.T) {
 	scores := []float64{1, 2, 3, 4, 5, 6}
 	assert.Equal(t, []float64{3, 0, 1, 0, 5, 5}, SelectedScores(scores, []int32{2, -1, 0, 3, 1, 1}, nil, 2, 3, 3))
 	assert.Equal(t, []float64{3, 0, 4, 0}, SelectedScores(scores, []int32{2, 0, 0, 0}, []uint32{1, 0, 7, 0}, 2, 3, 2))
-	assertPanics(t, "ref: ChosenScores: len(indices) is 1, want 2", func() { SelectedScores(scores, []int32{1}, nil, 2, 3, 1) })
+	assertPanics(t, "ref: SelectedScores: len(indices) is 1, want 2", func() { SelectedScores(scores, []int32{1}, nil, 2, 3, 1) })
 }
 
-// descents are schedules of all kinds, with k for rows of n.
+// descents returns configs of all kinds for rows of n entries.
 func descents(n int) []CoorDescentConfig {
 	k := float64(n) / 7
 	return []CoorDescentConfig{
@@ -84,7 +84,7 @@ func descents(n int) []CoorDescentConfig {
 }
 
 func TestCoorDescentAgainstTextbook(t *testing.T) {
-	for _, n := range []int{1, 2, 37, 1000, 9001} { // 9001: sums by chunks
+	for _, n := range []int{1, 2, 37, 1000, 9001} { // 9001: more than one chunk of sumOf
 		for i, c := range descents(n) {
 			for _, scale := range []float64{0, 1, 15} {
 				t.Run(fmt.Sprintf("n=%d/config=%d/scale=%g", n, i, scale), func(t *testing.T) {
@@ -97,7 +97,7 @@ func TestCoorDescentAgainstTextbook(t *testing.T) {
 						for i, v := range got {
 							require.True(t, v >= 0 && v <= 1 && (isValid(m, i) || v == 0), "score %g", v)
 						}
-						// Half an ulp of numbers as large as the logits (4 scale), divided by eps, for each of some roundings.
+						// Four roundings of half an ulp of the logits (up to 4 scale), each divided by eps.
 						bound := 1e-5 + 4*(4*scale)*0x1p-24/c.Eps
 						require.NoError(t, MaxErr(CoorDescent32(s, m, rows, n, c), want).Within(bound))
 					}
@@ -107,7 +107,7 @@ func TestCoorDescentAgainstTextbook(t *testing.T) {
 	}
 }
 
-// TestCoorDescentSum: after enough iterations the scores add up to k.
+// TestCoorDescentSum checks that the scores sum to k after many iterations.
 func TestCoorDescentSum(t *testing.T) {
 	s := normal(5, 1000, 1)
 	sum := 0.0
@@ -147,7 +147,7 @@ func TestCoorDescentBackwardHandComputed(t *testing.T) {
 	assertNear(t, []float64{w0, w1, 0, 0}, ds, ds32)
 	assertNear(t, []float64{(w0 + w1) * 0.5}, dk, dk32) // da * e / k
 
-	// The third entry is real too: it saturates and gets nothing, and a = -0.5 log 3.
+	// With a valid third entry a = -0.5 log 3. That entry saturates, so its gradient is 0.
 	mask[2] = 1
 	ds, _ = CoorDescentBackward(s, mask, g, 1, 4, c)
 	assert.InDeltaSlice(t, []float64{4. / 3 / 0.5, 2 * math.Exp(-2) / 3 / 0.5, 0, 0}, ds, 1e-12)
@@ -157,7 +157,7 @@ func TestCoorDescentBackwardHandComputed(t *testing.T) {
 	assert.Equal(t, []float64{0}, dk)
 }
 
-// TestCoorDescentBackwardAgainstDifferences compares with central differences of the float64 forward pass.
+// TestCoorDescentBackwardFiniteDifferences compares with central differences of the float64 forward pass.
 func TestCoorDescentBackwardFiniteDifferences(t *testing.T) {
 	const rows, n, h = 3, 23, 1e-6
 	s, g, mask := normal(1, rows*n, 1), normal(2, rows*n, 1), randomMask(3, rows*n, 0.8)

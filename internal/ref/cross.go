@@ -1,7 +1,7 @@
 package ref
 
-// CrossAttentionConfig is the config of [ConditionalRoutedCrossAttention], by
-// the reference's names. The zero value of Router is not usable.
+// CrossAttentionConfig is the config of [ConditionalRoutedCrossAttention], with the argument names of the PyTorch implementation.
+// Router must be set.
 type CrossAttentionConfig struct {
 	Dim             int `json:"dim"`
 	NumTokensQ      int `json:"num_tokens_q"`
@@ -9,14 +9,14 @@ type CrossAttentionConfig struct {
 	DimHead         int `json:"dim_head"`
 	Heads           int `json:"heads"`
 	KVRoutingTokens int `json:"kv_routing_tokens"` // 0: 1
-	RouteBlockSize  int `json:"route_block_size"`  // of the context; 0: it is one block
+	RouteBlockSize  int `json:"route_block_size"`  // block size of the context router; 0: no blocks
 
 	UseNullQTokens         bool `json:"use_null_q_tokens"`
 	MultiplyKeysByScore    bool `json:"multiply_keys_by_score"`
 	MultiplyQueriesByScore bool `json:"multiply_queries_by_score"`
 	RotaryEmb              bool `json:"rotary_emb"`
 
-	Router RouterConfig `json:"-"` // of both routers; NumTokens and BlockSize are not used
+	Router RouterConfig `json:"-"` // of both routers; NumTokens and BlockSize are ignored
 }
 
 // CrossAttentionInput is the input of [ConditionalRoutedCrossAttention].
@@ -28,8 +28,8 @@ type CrossAttentionInput struct {
 	B, N, M     int
 }
 
-// ConditionalRoutedCrossAttention is heavy attention of chosen tokens of x to
-// chosen tokens of the context; there is no light branch.
+// ConditionalRoutedCrossAttention is heavy attention from selected tokens of x to selected tokens of the context. It has no light
+// branch.
 //
 //	x [B, N, C]    context [B, M, C]    y [B, N, C]
 //	y = scatter(heavy(q routed from x, kv routed from context) * score of q); other rows, masked ones included: null_q_token

@@ -1,6 +1,6 @@
 package ref
 
-// Embed is a token embedding; bad is the number of ids that the table has no row for. They give zeros.
+// Embed is a token embedding. bad is the number of ids out of range; their rows are zeros.
 //
 //	ids [Rows]    table [V, C]    y [Rows, C]
 func Embed(ids []int32, table []float32, v, c int) (y []float64, bad int) {

@@ -2,12 +2,12 @@ package ref
 
 import "fmt"
 
-// Encoder is a stack of blocks.
+// Encoder is a stack of transformer blocks.
 //
-//	x [B, N, C], or ids [B, N] where there is an embed.weight [V, C]    mask [B, N] optional    y [B, N, C]
-//	depth times layers.{i} (ConditionalRoutedTransformerBlock), then RMSNorm by norm.gamma
+//	x [B, N, C], or ids [B, N] with embed.weight [V, C]    mask [B, N] optional    y [B, N, C]
+//	depth times layers.{i} (ConditionalRoutedTransformerBlock), then RMSNorm with norm.gamma
 //
-// Either x or ids is nil.
+// Exactly one of x and ids is nil.
 func Encoder(x []float32, ids []int32, mask []uint8, b, n, depth int, c BlockConfig, p Params, prefix string) Result {
 	return encoder(convert[float64](x), ids, mask, b, n, depth, c, p, prefix)
 }

@@ -2,8 +2,7 @@ package ref
 
 import "fmt"
 
-// FeedForwardParams are the weights of a feedforward, under the names they
-// have in a state dict.
+// FeedForwardParams are the weights of a feedforward layer. The comments give the names in a PyTorch state dict.
 type FeedForwardParams struct {
 	Gamma       []float32 // 0.gamma  [C]
 	W1          []float32 // 1.weight [Hidden, C]
@@ -36,14 +35,14 @@ func feedForward[T Float](x []T, rows int, p FeedForwardParams) []T {
 	})
 }
 
-// ConditionalRoutedFeedForwardArgs are the input, its router and the weights.
+// ConditionalRoutedFeedForwardArgs are the arguments of [ConditionalRoutedFeedForward].
 type ConditionalRoutedFeedForwardArgs struct {
-	Router       RouterArgs // holds x, its mask and the routing token; one route
+	Router       RouterArgs // with x, mask and routing token; R must be 1
 	Light, Heavy FeedForwardParams
 }
 
-// ConditionalRoutedFeedForward sends every token through a light feedforward
-// and the tokens its router chooses through a heavy one as well.
+// ConditionalRoutedFeedForward applies a light feedforward layer to all tokens, and a heavy one to the tokens that the router
+// selects.
 //
 //	x [B, N, C]    mask [B, N] optional    y [B, N, C]
 //	y = light(x) + scatter(heavy(routed x) * score); not routed: y = light(x) + heavy(x) * mask
@@ -66,7 +65,7 @@ func conditionalRoutedFeedForward[T Float](r RouterArgsOf[T], light, heavy FeedF
 	route := coordinateDescentRouter(r)
 	selected := r.X
 	if route.Routed {
-		// Not route.Tokens: those carry the score, which here goes to the output.
+		// route.Tokens is not used, because it is multiplied by the score. Here the score multiplies the output.
 		selected = gatherRows(r.X, route.Indices, nil, route.Valid, r.B, r.N, r.C, route.K)
 	}
 	selected = feedForward(selected, r.B*route.K, heavy)

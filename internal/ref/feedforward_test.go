@@ -7,7 +7,8 @@ import (
 	"github.com/stretchr/testify/assert"
 )
 
-// sign is a feedforward of one number: the norm makes it +-1 (C = 1), then gelu(+-1 w1 + b1) w2 + b2.
+// signFeedForward returns a feedforward layer with C = 1. The norm maps x to its sign, so one hidden unit gives
+// gelu(sign * w1 + b1) * w2 and the other one gelu(1); b2 is added.
 func signFeedForward(w1, b1, w2, b2 float32) FeedForwardParams {
 	return FeedForwardParams{
 		Gamma: []float32{1}, W1: []float32{w1, 0}, B1: []float32{b1, 1}, W2: []float32{w2, 1}, B2: []float32{b2}, Dim: 1, Hidden: 2,
@@ -17,7 +18,7 @@ func signFeedForward(w1, b1, w2, b2 float32) FeedForwardParams {
 func TestFeedForwardHandComputed(t *testing.T) {
 	p := signFeedForward(1, 0, 2, 10)
 	x := []float32{7, -3, 0}
-	const second = gelu1 // the other hidden unit is always gelu(0 + 1)
+	const second = gelu1 // the second hidden unit is always gelu(0 + 1)
 	want := []float64{2*gelu1 + second + 10, 2*geluMinus1 + second + 10, second + 10}
 	assertNear(t, want, FeedForward(x, 3, p), FeedForward32(x, 3, p))
 

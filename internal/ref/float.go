@@ -7,10 +7,10 @@ import (
 	"sync"
 )
 
-// Float is a precision a twin can compute in.
+// Float is a precision of the reference.
 type Float interface{ ~float32 | ~float64 }
 
-// convert returns x in the precision of the computation; nil stays nil.
+// convert returns x in precision T. It returns nil for nil.
 func convert[T Float](x []float32) []T {
 	if x == nil {
 		return nil
@@ -25,8 +25,8 @@ func convert[T Float](x []float32) []T {
 	return y
 }
 
-// parallel cuts 0..n-1 into one range a processor and waits for all of them.
-// Every index is computed alone, so the result does not depend on the cut.
+// parallel splits 0..n-1 into one range per CPU, calls f for each concurrently, and waits for all. Results must not depend on the
+// split, so f must compute every index independently.
 func parallel(n int, f func(lo, hi int)) {
 	workers := min(runtime.GOMAXPROCS(0), n)
 	if workers <= 1 {
@@ -44,7 +44,7 @@ func parallel(n int, f func(lo, hi int)) {
 	wg.Wait()
 }
 
-// checkLen panics unless an argument has the wanted number of elements.
+// checkLen panics unless the length got of an argument equals want.
 func checkLen(op, arg string, got, want int) {
 	if got != want {
 		panic(fmt.Sprintf("ref: %s: len(%s) is %d, want %d", op, arg, got, want))
@@ -65,10 +65,10 @@ func checkIndex(op, arg string, index int32, n int) {
 	}
 }
 
-// valid says whether entry i is real.
+// isValid reports whether entry i is not masked.
 func isValid(mask []uint8, i int) bool { return mask == nil || mask[i] != 0 }
 
-// empty says whether slot i holds no token.
+// isEmpty reports whether slot i holds no token.
 func isEmpty[T Float](score []T, valid []uint8, i int) bool {
 	return valid != nil && valid[i] == 0 || score != nil && score[i] == 0
 }

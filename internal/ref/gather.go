@@ -1,16 +1,16 @@
 package ref
 
-// GatherArgs says what [Gather] copies.
+// GatherArgs are the arguments of [Gather].
 type GatherArgs struct {
 	X       []float32 // [B, N, C]
 	Indices []int32   // [B, K] row of X in the same batch item
 	Score   []float32 // [B, K] factor; nil: 1
-	Valid   []uint8   // [B, K] routed mask, 0 = empty slot; nil: all filled
+	Valid   []uint8   // [B, K] routed mask, 0 = empty slot; nil: all valid
 	B, N    int
 	C, K    int
 }
 
-// Gather reads rows by index. With several routes K counts the slots of all of them.
+// Gather copies rows by index. With several routes K counts the slots of all routes.
 //
 //	x [B, N, C]    indices [B, K]    y [B, K, C]
 //	y[b, k] = x[b, indices[b, k]] * score[b, k]; an empty slot gives zeros
@@ -28,7 +28,7 @@ func gatherRows[T Float](x []T, indices []int32, score []T, valid []uint8, b, n,
 	checkLen(op, "x", len(x), b*n*c)
 	checkLen(op, "indices", len(indices), b*k)
 	checkOptional(op, "score", score, b*k)
-	checkOptional(op, "filled", valid, b*k)
+	checkOptional(op, "valid", valid, b*k)
 	y := make([]T, b*k*c)
 	for slot, index := range indices {
 		if isEmpty(score, valid, slot) {

@@ -13,7 +13,7 @@ func TestGather(t *testing.T) {
 		{"more slots than rows", GatherArgs{Indices: []int32{0, 1, 2, 0, 2, 1, 0, 2}, K: 4},
 			[]float64{1, 2, 3, 4, 5, 6, 1, 2, 50, 60, 30, 40, 10, 20, 50, 60}},
 		{"score", GatherArgs{Indices: []int32{2, 0, 1, 1}, K: 2, Score: []float32{0.5, 2, 0, 1}}, []float64{2.5, 3, 2, 4, 0, 0, 30, 40}},
-		{"empty slots' indices do not matter", GatherArgs{Indices: []int32{2, 99, -1, 1}, K: 2, Valid: []uint8{1, 0, 1, 1}, Score: []float32{1, 1, 0, 1}},
+		{"indices of empty slots are ignored", GatherArgs{Indices: []int32{2, 99, -1, 1}, K: 2, Valid: []uint8{1, 0, 1, 1}, Score: []float32{1, 1, 0, 1}},
 			[]float64{5, 6, 0, 0, 0, 0, 30, 40}},
 	} {
 		t.Run(c.name, func(t *testing.T) {

@@ -11,7 +11,7 @@ import (
 	"github.com/colt5-vulkan/colt5/internal/ref"
 )
 
-// weights are the parameters of a case.
+// weights returns the weights of a case.
 func weights(c *golden.Case) ref.Params {
 	p := ref.Params{}
 	for name, w := range c.Weights {
@@ -20,7 +20,7 @@ func weights(c *golden.Case) ref.Params {
 	return p
 }
 
-// checkModule compares the output and what every router chose.
+// checkModule compares the output and the result of every router.
 func checkModule(t *testing.T, c *golden.Case, got ref.Result, got32 ref.ResultOf[float32]) {
 	t.Helper()
 	checkGolden(t, "y", c.Outputs["y"], got.Y, got32.Y, c.OutputBound("y"))
@@ -31,7 +31,7 @@ func checkModule(t *testing.T, c *golden.Case, got ref.Result, got32 ref.ResultO
 			checkModuleRoute(t, c, name, r, got32.Routes[name])
 		}
 	}
-	assert.Len(t, c.Routes, routed, "routers that had to choose")
+	assert.Len(t, c.Routes, routed, "number of routers with a route")
 }
 
 func checkModuleRoute(t *testing.T, c *golden.Case, name string, got ref.Routing, got32 ref.RoutingOf[float32]) {
@@ -40,7 +40,7 @@ func checkModuleRoute(t *testing.T, c *golden.Case, name string, got ref.Routing
 	if !assert.True(t, ok, name) {
 		return
 	}
-	// The golden logits have a row for each item, block and route; the twin has one for each item and route.
+	// Golden logits have one row per item, block and route; those of the reference have one row per item and route.
 	routes, rows := 1, len(got.Indices)/got.K
 	if len(want.Indices.Shape) == 3 {
 		routes = want.Indices.Shape[1]
@@ -60,7 +60,7 @@ func checkModuleRoute(t *testing.T, c *golden.Case, name string, got ref.Routing
 		byIndex(got.Scores, got.Indices, got.Scores, rows, 1), byIndex(got32.Scores, got32.Indices, got32.Scores, rows, 1), c.OutputBound("y"))
 }
 
-// moduleOptions are what the configs of all modules have.
+// moduleOptions are the options that the configs of all modules share.
 type moduleOptions struct {
 	StraightThrough bool          `json:"router_straight_through"`
 	Kwargs          routerOptions `json:"router_kwargs"`
@@ -70,7 +70,7 @@ func moduleDefaults() moduleOptions { return moduleOptions{true, routerDefaults(
 
 func (o moduleOptions) router() ref.RouterConfig { return o.Kwargs.config(1, o.StraightThrough, 0) }
 
-// attentionDefaults are the reference's defaults; the golden cases name the sizes.
+// attentionDefaults returns the defaults of the PyTorch implementation. Golden cases give the sizes.
 func attentionDefaults() ref.AttentionConfig {
 	return ref.AttentionConfig{UseNullQTokens: true, HasLightAttn: true}
 }
@@ -106,7 +106,7 @@ func TestGoldenBlock(t *testing.T) {
 		got := ref.ConditionalRoutedTransformerBlock(x.F32, mask, b, n, block, weights(c), "")
 		checkModule(t, c, got, ref.ConditionalRoutedTransformerBlock32(x.F32, mask, b, n, block, weights(c), ""))
 
-		// An encoder of this one block, with gamma 1, normalises what the block gives.
+		// An encoder with this block and gamma 1 returns the RMSNorm of the output of the block.
 		p := ref.Params{"enc.norm.gamma": ones(block.Dim)}
 		for name, w := range weights(c) {
 			p["enc.layers.0."+name] = w
@@ -175,7 +175,7 @@ func TestGoldenImageAttention(t *testing.T) {
 	})
 }
 
-// pair is a number or a list of two.
+// pair is decoded from one integer or a list of two.
 type pair [2]int
 
 func (p *pair) UnmarshalJSON(text []byte) error {
@@ -186,7 +186,7 @@ func (p *pair) UnmarshalJSON(text []byte) error {
 	return json.Unmarshal(text, (*[2]int)(p))
 }
 
-// viTOptions has the attention's options with a prefix of their own.
+// viTOptions is the config of a ViT case.
 type viTOptions struct {
 	ImageSize        pair    `json:"image_size"`
 	PatchSize        pair    `json:"patch_size"`

@@ -12,10 +12,10 @@ import (
 	"github.com/colt5-vulkan/colt5/internal/ref"
 )
 
-// exact is the bound of a float64 twin: golden values were rounded to float32 once.
+// float64Bound is the error bound of float64 results. Golden values are rounded to float32.
 const float64Bound = 1e-6
 
-// each runs test on every golden case of a module.
+// forEachCase runs a test on every golden case of a module, of which there must be at least atLeast.
 func forEachCase(t *testing.T, module string, atLeast int, test func(t *testing.T, c *golden.Case)) {
 	paths, err := golden.Cases("../../testdata/golden")
 	require.NoError(t, err)
@@ -31,7 +31,7 @@ func forEachCase(t *testing.T, module string, atLeast int, test func(t *testing.
 	require.GreaterOrEqual(t, n, atLeast)
 }
 
-// near compares a golden tensor with the twin in both precisions.
+// checkGolden compares a golden tensor with the results in both precisions. bound is that of float32.
 func checkGolden(t *testing.T, what string, want golden.Tensor, got64 []float64, got32 []float32, bound float64) {
 	t.Helper()
 	require.NotEmpty(t, want.F32, what)
@@ -39,7 +39,7 @@ func checkGolden(t *testing.T, what string, want golden.Tensor, got64 []float64,
 	assert.NoError(t, ref.MaxErr(got32, want.Float64s()).Within(bound), what+" in float32")
 }
 
-// descent holds the options of a descent as a config spells them. EpsInit null means absent.
+// descent holds the options of a coordinate descent with their names in a golden case. EpsInit may be null.
 type descent struct {
 	K        float64  `json:"k"`
 	Iters    int      `json:"n_iters"`
@@ -112,7 +112,7 @@ func TestGoldenTopK(t *testing.T) {
 	})
 }
 
-// routerOptions are those of a router: the lone one's config, and router_kwargs of a module.
+// routerOptions holds the options of a router: the config of a router case, router_kwargs of a module.
 type routerOptions struct {
 	Eps         float64  `json:"eps"`
 	Iters       int      `json:"n_iters"`
@@ -174,7 +174,7 @@ func TestGoldenRouter(t *testing.T) {
 	})
 }
 
-// checkRoute compares logits, soft scores, the set of chosen tokens of each row, and their scores.
+// checkRoute compares logits, soft scores, and the set and scores of the selected tokens of each row.
 func checkRoute(t *testing.T, c *golden.Case, name string, a ref.RouterArgs, got ref.Routing, got32 ref.RoutingOf[float32]) {
 	t.Helper()
 	want, ok := c.Routes[name]
@@ -197,7 +197,7 @@ func checkRoute(t *testing.T, c *golden.Case, name string, a ref.RouterArgs, got
 		c.OutputBound("y"))
 }
 
-// byBlock reorders [B, R, N] to the rows of a golden case: batch, block, route.
+// byBlock reorders [B, R, N] to the row order of a golden case: batch, block, route.
 func byBlock[T ref.Float](v []T, a ref.RouterArgs, blocks int) []T {
 	var out []T
 	n := a.N / blocks
@@ -212,7 +212,7 @@ func byBlock[T ref.Float](v []T, a ref.RouterArgs, blocks int) []T {
 	return out
 }
 
-// filled returns the indices of the slots that hold a token.
+// validIndices returns the indices of the slots whose score is not 0.
 func validIndices[T ref.Float](indices []int32, scores []T) []int32 {
 	var list []int32
 	for i, index := range indices {
@@ -223,7 +223,7 @@ func validIndices[T ref.Float](indices []int32, scores []T) []int32 {
 	return list
 }
 
-// byIndex returns v [rows, K, C] with the slots of each row in the order of their index; empty slots last, as zeros.
+// byIndex returns v [rows, K, C] with the slots of each row sorted by index. Empty slots are last and zero.
 func byIndex[T ref.Float](v []T, indices []int32, scores []T, rows, c int) []T {
 	out := make([]T, len(v))
 	k := len(indices) / rows
@@ -275,6 +275,7 @@ func TestGoldenFeedForward(t *testing.T) {
 	assert.Equal(t, 7, routed)
 }
 
+// branchParams returns the weights of the light or heavy branch.
 func branchParams(c *golden.Case, prefix string, dim int, mult float64) ref.FeedForwardParams {
 	w := map[string][]float32{}
 	for name, tensor := range c.Weights {

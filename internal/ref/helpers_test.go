@@ -8,7 +8,7 @@ import (
 	"github.com/stretchr/testify/assert"
 )
 
-// normal returns n seeded normal numbers times scale.
+// normal returns n normally distributed values with the given standard deviation.
 func normal(seed uint64, n int, scale float64) []float32 {
 	r := rand.New(rand.NewPCG(seed, 1))
 	x := make([]float32, n)
@@ -30,7 +30,7 @@ func randomMask(seed uint64, n int, p float64) []uint8 {
 	return m
 }
 
-// assertNear wants both precisions of a twin to have the values of a hand computation.
+// assertNear compares the float64 and float32 results of a reference with hand-computed values.
 func assertNear(t *testing.T, want, got []float64, got32 []float32) {
 	t.Helper()
 	assert.InDeltaSlice(t, want, got, 1e-12)
@@ -39,7 +39,7 @@ func assertNear(t *testing.T, want, got []float64, got32 []float32) {
 
 func log(x float64) float32 { return float32(math.Log(x)) }
 
-// assertPanics wants a mistake in the lengths to be reported under the argument's name.
+// assertPanics checks that f panics with the message want.
 func assertPanics(t *testing.T, want string, f func()) {
 	t.Helper()
 	assert.PanicsWithValue(t, want, f)

@@ -2,18 +2,17 @@ package ref
 
 // ImageAttentionConfig is the config of [ConditionalRoutedImageAttention].
 type ImageAttentionConfig struct {
-	AttentionConfig        // LightWindowSize is the side of a patch; HasLightAttn and RotaryEmb are not used
+	AttentionConfig        // LightWindowSize is the side of a patch in pixels; HasLightAttn and RotaryEmb are ignored
 	ChannelFirst    bool   `json:"channel_first"`
-	RouteScope      string `json:"route_scope"` // "window": each patch routes on its own; "image" or empty: the whole image does
+	RouteScope      string `json:"route_scope"` // "window": tokens are selected in each patch; "image" or empty: in the whole image
 }
 
-// ConditionalRoutedImageAttention is light attention inside each patch and
-// heavy attention of chosen pixels of the image, or of the patch.
+// ConditionalRoutedImageAttention is light attention within each patch plus heavy attention of selected pixels of the image or patch.
 //
-//	x [B, H, W, C], channel first [B, C, H, W]    y of the same shape
+//	x [B, H, W, C], with ChannelFirst [B, C, H, W]    y has the shape of x
 //
-// Pixels count row by row in the image, or in the patch. The routes hold a row
-// for each image, or for each patch, patches row by row.
+// Indices of pixels are row-major within the image, or within the patch. The routes have one row per image, or per patch in
+// row-major order.
 func ConditionalRoutedImageAttention(x []float32, b, height, width int, c ImageAttentionConfig, p Params, prefix string) Result {
 	return image(convert[float64](x), b, height, width, c, p, prefix)
 }
@@ -30,23 +29,23 @@ func image[T Float](x []T, b, height, width int, c ImageAttentionConfig, p Param
 func (m module[T]) image(x []T, b, height, width int, c ImageAttentionConfig) []T {
 	checkLen(m.name, "x", len(x), b*height*width*c.Dim)
 	side := c.LightWindowSize
-	checkLen(m.name, "rows that patches leave over", height%side+width%side, 0)
+	checkLen(m.name, "rows and columns outside patches", height%side+width%side, 0)
 	if c.ChannelFirst {
 		x = transpose(x, b, c.Dim, height*width)
 	}
-	// From here on a pixel is a token, and patches is its order by patches.
-	patches, pixels := patchOrder(height, width, side), side*side
+	// From here on pixels are tokens. order lists them patch by patch.
+	order, pixels := patchOrder(height, width, side), side*side
 	n := height * width / pixels
-	cut := permuteTokens(x, b, patches, c.Dim)
+	byPatch := permuteTokens(x, b, order, c.Dim)
 	light := m.child("light_attn.")
-	y := light.attend(light.rmsNorm("norm", cut, b*n*pixels, c.Dim), nil, b*n, pixels, c.AttentionConfig,
+	y := light.attend(light.rmsNorm("norm", byPatch, b*n*pixels, c.Dim), nil, b*n, pixels, c.AttentionConfig,
 		func(int) (lo, hi int) { return 0, pixels })
 	c.HasLightAttn = false
 	if c.RouteScope == "window" {
-		y = addTensors(y, m.attention(cut, nil, b*n, pixels, c.AttentionConfig))
-		y = permuteTokens(y, b, inversePermutation(patches), c.Dim)
+		y = addTensors(y, m.attention(byPatch, nil, b*n, pixels, c.AttentionConfig))
+		y = permuteTokens(y, b, inversePermutation(order), c.Dim)
 	} else {
-		y = addTensors(permuteTokens(y, b, inversePermutation(patches), c.Dim), m.attention(x, nil, b, height*width, c.AttentionConfig))
+		y = addTensors(permuteTokens(y, b, inversePermutation(order), c.Dim), m.attention(x, nil, b, height*width, c.AttentionConfig))
 	}
 	if c.ChannelFirst {
 		y = transpose(y, b, height*width, c.Dim)
@@ -54,7 +53,7 @@ func (m module[T]) image(x []T, b, height, width int, c ImageAttentionConfig) []
 	return y
 }
 
-// exchange turns [B, rows, columns] into [B, columns, rows].
+// transpose returns [B, columns, rows] of [B, rows, columns].
 func transpose[T Float](x []T, b, rows, columns int) []T {
 	y := make([]T, len(x))
 	for i, v := range x {
@@ -64,7 +63,7 @@ func transpose[T Float](x []T, b, rows, columns int) []T {
 	return y
 }
 
-// patchOrder returns the pixels of an image, patch by patch, in each row by row.
+// patchOrder lists the pixels of an image patch by patch. Patches, and pixels within a patch, are row-major.
 func patchOrder(height, width, side int) []int {
 	var order []int
 	for row := 0; row < height; row += side {
@@ -77,7 +76,7 @@ func patchOrder(height, width, side int) []int {
 	return order
 }
 
-// inverse returns the order that undoes another.
+// inversePermutation returns the inverse of a permutation.
 func inversePermutation(order []int) []int {
 	back := make([]int, len(order))
 	for i, from := range order {
@@ -86,7 +85,7 @@ func inversePermutation(order []int) []int {
 	return back
 }
 
-// reorder returns the tokens of each item in the given order.
+// permuteTokens returns the tokens of each item in the given order.
 func permuteTokens[T Float](x []T, b int, order []int, c int) []T {
 	y, n := make([]T, len(x)), len(order)
 	for i := range b * n {

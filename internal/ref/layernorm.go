@@ -1,18 +1,18 @@
 package ref
 
-// layerNormEps is added to the variance, as PyTorch does.
+// layerNormEps is added to the variance. It is the default of PyTorch.
 const layerNormEps = 1e-5
 
-// LayerNormArgs says what [LayerNorm] computes.
+// LayerNormArgs are the arguments of [LayerNorm].
 type LayerNormArgs struct {
 	X            []float32 // [Rows, C]
 	Weight, Bias []float32 // [C]
-	Add          []float32 // [Period, C] added behind the norm, row r % Period to row r; nil: nothing
+	Add          []float32 // [Period, C] added after the norm, row r % Period to row r; nil: zeros
 	Rows, C      int
-	Period       int // rows of Add; of no meaning without it
+	Period       int // rows of Add
 }
 
-// LayerNorm shifts and scales each row to mean 0 and variance 1, then by weight and bias.
+// LayerNorm normalises each row to mean 0 and variance 1, then applies weight and bias.
 //
 //	x [Rows, C]    weight, bias [C]    add [Period, C] optional    y [Rows, C]
 //	y[r] = (x[r] - mean) / sqrt(var + 1e-5) * weight + bias + add[r % Period]    var is the biased variance
@@ -43,7 +43,7 @@ func layerNorm[T Float](a LayerNormArgs) []T {
 	return y
 }
 
-// standardise is LayerNorm of one row, in place. The mean comes first, then the squares of what is left.
+// layerNormRow is LayerNorm of one row, in place. It computes the mean first, then the squared deviations (two-pass).
 func layerNormRow[T Float](row, weight, bias []T) {
 	var sum, squares T
 	for _, v := range row {

@@ -13,13 +13,13 @@ func TestLayerNorm(t *testing.T) {
 	d := 1 / math.Sqrt(1+1e-5)
 	want := []float64{10 - 2*d, 20 + 3*d, 10, 20, 10 - 2*d, 20 + 3*d}
 	assertNear(t, want, LayerNorm(a), LayerNorm32(a))
-	a.Add, a.Period = []float32{100, 200, 1000, 2000}, 2 // rows 0 and 2 get the first one
+	a.Add, a.Period = []float32{100, 200, 1000, 2000}, 2 // rows 0 and 2 get the first row of Add
 	for i, add := range []float64{100, 200, 1000, 2000, 100, 200} {
 		want[i] += add
 	}
 	assertNear(t, want, LayerNorm(a), LayerNorm32(a))
 
-	// The result has mean 0 and variance 1, also beside a large mean.
+	// The result has mean 0 and variance 1, also if the input has a large mean.
 	const c = 509
 	b := LayerNormArgs{X: normal(1, c, 3), Weight: make([]float32, c), Bias: make([]float32, c), Rows: 1, C: c}
 	for i := range c {

@@ -2,8 +2,7 @@ package ref
 
 import "math"
 
-// LinearArgs says what [Linear] computes. Only X, W, Rows, In and Out must be
-// given.
+// LinearArgs are the arguments of [Linear]. X, W, Rows, In and Out are required.
 type LinearArgs = LinearArgsOf[float32]
 
 // LinearArgsOf is [LinearArgs] with tensors of one precision.
@@ -13,34 +12,36 @@ type LinearArgsOf[T Float] struct {
 	Bias []T // [Out]; nil: none
 
 	Batch   int // items; 0: 1
-	InRows  int // rows of X an item; 0: Rows
-	Rows    int // rows computed an item
-	OutRows int // rows of y an item; 0: Rows
+	InRows  int // rows of X per item; 0: Rows
+	Rows    int // slots (computed rows) per item
+	OutRows int // rows of y per item; 0: Rows
 	In, Out int // features
-	Lists   int // lists of Gather, Score and Filled an item; 0: 1
-	List    int // which of them this product takes
+	Lists   int // lists of Gather, Score and Valid per item; 0: 1
+	List    int // index of the list that is used
 
-	Gather []int32 // [Batch, Lists, Rows] source row in the item; nil: row r reads row r
-	Gamma  []T     // [In] RMSNorm of the source row on the way in; nil: none
+	Gather []int32 // [Batch, Lists, Rows] source row in the item; nil: slot r reads row r
+	Gamma  []T     // [In] prologue: RMSNorm of the source row; nil: none
 
-	GELU          bool                  // exact (erf) GELU after the bias
-	Score         []T                   // [Batch, Lists, Rows] factor of each row; nil: 1
-	Valid         []uint8               // [Batch, Lists, Rows] routed mask, 0 = empty slot; nil: all filled
-	Residual      []T                   // [Batch, OutRows, Out] added at the destination row; nil: none
-	Scatter       []int32               // [Batch, Rows] destination row in the item, no row twice; nil: row r
-	SkipBias      []uint8               // [Batch, OutRows] 1: this destination row gets no bias; nil: all get it
-	RoundOperands func(float32) float32 // rounds the operands of the product, x behind the norm; nil: they stay
-	Base          []T                   // [Batch, OutRows, Out] what y holds before; nil: zeros
+	GELU     bool    // exact (erf) GELU after the bias
+	Score    []T     // [Batch, Lists, Rows] factor of each row; nil: 1
+	Valid    []uint8 // [Batch, Lists, Rows] routed mask, 0 = empty slot; nil: all valid
+	Residual []T     // [Batch, OutRows, Out] added at the destination row; nil: none
+	Scatter  []int32 // [Batch, Rows] destination row in the item, each row at most once; nil: row r
+	SkipBias []uint8 // [Batch, OutRows] 1: no bias is added to this destination row; nil: all rows get it
+	Base     []T     // [Batch, OutRows, Out] contents of y before; nil: zeros
+
+	// RoundOperands rounds both operands of the product, x after the norm. nil: no rounding.
+	RoundOperands func(float32) float32
 }
 
-// Linear is a matrix product with a fused way in and a fused way out.
+// Linear is a matrix product with a fused prologue and epilogue.
 //
 //	x [B, InRows, In]    w [Out, In]    y [B, OutRows, Out]    (source, destination) = (gather[r], scatter[r])
 //	v[r, o]           = sum_i norm(x[source])[i] * w[o, i] + bias[o]
 //	y[destination, o] = gelu(v[r, o]) * score[r] + residual[destination, o]
 //
-// Each part may be absent. An empty slot (filled 0 or score 0) writes nothing:
-// its destination keeps what Base holds, and its indices are not looked at.
+// Every part is optional. An empty slot (valid 0 or score 0) writes nothing: its destination keeps the value of Base, and its
+// indices are not read.
 func Linear(a LinearArgs) []float64 {
 	return linear(LinearArgsOf[float64]{
 		X: convert[float64](a.X), W: convert[float64](a.W), Bias: convert[float64](a.Bias),
@@ -81,7 +82,7 @@ func linear[T Float](a LinearArgsOf[T]) []T {
 	return y
 }
 
-// rounded is x rounded by f; nil does nothing.
+// roundAll applies f to every element of x. It returns x if f is nil.
 func roundAll[T Float](x []T, f func(float32) float32) []T {
 	if f == nil {
 		return x
@@ -93,7 +94,7 @@ func roundAll[T Float](x []T, f func(float32) float32) []T {
 	return y
 }
 
-// checked fills in the defaults and checks every length.
+// checked returns the arguments with defaults applied. It panics if a length is wrong.
 func (a LinearArgsOf[T]) checked() LinearArgsOf[T] {
 	if a.Batch == 0 {
 		a.Batch = 1
@@ -115,16 +116,15 @@ func (a LinearArgsOf[T]) checked() LinearArgsOf[T] {
 	checkOptional(op, "gather", a.Gather, a.Batch*a.Lists*a.Rows)
 	checkOptional(op, "gamma", a.Gamma, a.In)
 	checkOptional(op, "score", a.Score, a.Batch*a.Lists*a.Rows)
-	checkOptional(op, "filled", a.Valid, a.Batch*a.Lists*a.Rows)
+	checkOptional(op, "valid", a.Valid, a.Batch*a.Lists*a.Rows)
 	checkOptional(op, "residual", a.Residual, a.Batch*a.OutRows*a.Out)
 	checkOptional(op, "scatter", a.Scatter, a.Batch*a.Rows)
-	checkOptional(op, "unless", a.SkipBias, a.Batch*a.OutRows)
+	checkOptional(op, "skip bias", a.SkipBias, a.Batch*a.OutRows)
 	checkOptional(op, "base", a.Base, a.Batch*a.OutRows*a.Out)
 	return a
 }
 
-// row returns the row of a whole [Batch, rows, *] tensor that a slot means, by
-// an entry of the indices.
+// row returns the row of a [Batch * rows, *] tensor that a slot refers to: indices[entry] of the slot's item.
 func (a LinearArgsOf[T]) row(arg string, indices []int32, slot, entry, rows int) int {
 	item, r := slot/a.Rows, slot%a.Rows
 	index := int32(r)
@@ -135,7 +135,7 @@ func (a LinearArgsOf[T]) row(arg string, indices []int32, slot, entry, rows int)
 	return item*rows + int(index)
 }
 
-// epilogue finishes one row of products in place.
+// epilogue applies bias, GELU, score and residual to one row of products in place.
 func (a LinearArgsOf[T]) epilogue(out []T, entry, dest int) {
 	for o, v := range out {
 		if a.Bias != nil && (a.SkipBias == nil || a.SkipBias[dest] == 0) {
@@ -154,13 +154,13 @@ func (a LinearArgsOf[T]) epilogue(out []T, entry, dest int) {
 	}
 }
 
-// gelu is x times the standard normal distribution function, by erf.
+// gelu returns x times the standard normal cumulative distribution function, computed with erf.
 func gelu[T Float](x T) T {
 	return x * T(0.5) * (1 + T(math.Erf(float64(x)/math.Sqrt2)))
 }
 
-// timesRows writes w times x: out[o] = sum_i w[o, i] * x[i]. Four rows go side
-// by side for speed; each sum still runs from first to last.
+// matVec writes w times x: out[o] = sum_i w[o, i] * x[i]. It computes four rows per loop for speed; each sum is still in the order
+// of i.
 func matVec[T Float](out, w, x []T) {
 	c := len(x)
 	o := 0
@@ -180,7 +180,7 @@ func matVec[T Float](out, w, x []T) {
 	}
 }
 
-// dot returns the sum of products, first to last.
+// dot returns the sum of products in order.
 func dot[T Float](a, b []T) T {
 	var sum T
 	b = b[:len(a)]

@@ -7,7 +7,7 @@ import (
 	"github.com/stretchr/testify/assert"
 )
 
-// gelu1 and geluMinus1 are the standard normal distribution function at 1, and minus that at -1.
+// gelu1 and geluMinus1 are gelu(1) and gelu(-1).
 const gelu1, geluMinus1 = 0.8413447460685429, -0.15865525393145707
 
 func TestLinearHandComputed(t *testing.T) {
@@ -26,10 +26,10 @@ func TestLinearHandComputed(t *testing.T) {
 			[]float64{1.5, 3, 3, 10, 3, 20}},
 		{"gather", LinearArgs{InRows: 2, Rows: 3, Out: 3, Gather: []int32{1, 0, 1}}, []float64{3, -1, 7, 1, 2, 0, 3, -1, 7}},
 		{"scatter", LinearArgs{Rows: 2, OutRows: 3, Out: 3, Scatter: []int32{2, 0}}, []float64{3, -1, 7, 0, 0, 0, 1, 2, 0}},
-		{"scatter over a base, residual there", LinearArgs{Rows: 2, OutRows: 3, Out: 3, Scatter: []int32{2, 0},
+		{"scatter over a base with residual", LinearArgs{Rows: 2, OutRows: 3, Out: 3, Scatter: []int32{2, 0},
 			Base: []float32{9, 9, 9, 8, 8, 8, 9, 9, 9}, Residual: []float32{1, 1, 1, 2, 2, 2, 3, 3, 3}},
 			[]float64{4, 0, 8, 8, 8, 8, 4, 5, 3}},
-		{"empty by filled", LinearArgs{Rows: 2, Out: 3, Valid: []uint8{0, 1}, Base: []float32{5, 5, 5, 5, 5, 5}, Gather: []int32{-7, 1},
+		{"empty by valid byte", LinearArgs{Rows: 2, Out: 3, Valid: []uint8{0, 1}, Base: []float32{5, 5, 5, 5, 5, 5}, Gather: []int32{-7, 1},
 			Scatter: []int32{99, 1}, Residual: []float32{1, 1, 1, 1, 1, 1}}, []float64{5, 5, 5, 4, 0, 8}},
 		{"empty by score", LinearArgs{Rows: 2, Out: 3, Score: []float32{1, 0}, Bias: []float32{1, 1, 1}}, []float64{2, 3, 1, 0, 0, 0}},
 		{"items", LinearArgs{Batch: 2, InRows: 1, Rows: 2, OutRows: 2, Out: 3, Gather: []int32{0, 0, 0, 0}, Scatter: []int32{1, 0, 0, 1},
@@ -47,7 +47,7 @@ func TestLinearHandComputed(t *testing.T) {
 	}
 }
 
-// TestLinearSizes compares with the definition, at numbers of outputs around the four that go side by side.
+// TestLinearSizes compares with the definition for numbers of outputs around the four rows per loop of matVec.
 func TestLinearSizes(t *testing.T) {
 	for _, c := range [][3]int{{1, 1, 1}, {5, 3, 3}, {2, 17, 4}, {3, 8, 5}, {7, 33, 13}} {
 		rows, in, out := c[0], c[1], c[2]
@@ -79,7 +79,7 @@ func TestLinearPanics(t *testing.T) {
 		{func(a *LinearArgs) { a.Bias = a.X }, "len(bias) is 4, want 3"},
 		{func(a *LinearArgs) { a.Gamma = a.X }, "len(gamma) is 4, want 2"},
 		{func(a *LinearArgs) { a.Score = a.X }, "len(score) is 4, want 2"},
-		{func(a *LinearArgs) { a.Valid = []uint8{1} }, "len(filled) is 1, want 2"},
+		{func(a *LinearArgs) { a.Valid = []uint8{1} }, "len(valid) is 1, want 2"},
 		{func(a *LinearArgs) { a.Residual = a.X }, "len(residual) is 4, want 6"},
 		{func(a *LinearArgs) { a.Base = a.X }, "len(base) is 4, want 6"},
 		{func(a *LinearArgs) { a.Gather = []int32{1} }, "len(gather) is 1, want 2"},
@@ -91,7 +91,7 @@ func TestLinearPanics(t *testing.T) {
 	}
 }
 
-// Two items, two lists each: a product takes its own; rows of y that unless names get no bias.
+// TestLinearListsAndSkipBias has two items of two lists. Rows of y with skip bias 1 get no bias.
 func TestLinearListsAndSkipBias(t *testing.T) {
 	a := LinearArgs{
 		X: []float32{1, 2, 3, 40, 50, 60}, W: []float32{10}, Bias: []float32{7}, SkipBias: []uint8{0, 1, 1, 0},

@@ -1,6 +1,6 @@
 package ref
 
-// MeanPool is the mean of an item's tokens.
+// MeanPool is the mean over the tokens of each item.
 //
 //	x [B, N, C]    y [B, C]
 func MeanPool(x []float32, b, n, c int) []float64 { return meanPool(convert[float64](x), b, n, c) }

@@ -1,12 +1,12 @@
 package ref
 
-// Mark marks the rows that filled slots name, and the first rows of every item.
+// MembershipMask marks the rows that valid slots select, and the first rows of every item.
 //
-//	indices, filled [B, K]    y [B, N]: 1 or 0
+//	indices, valid [B, K]    y [B, N]: 1 or 0
 func MembershipMask(indices []int32, valid []uint8, b, n, k, first int) []uint32 {
-	const op = "Mark"
+	const op = "MembershipMask"
 	checkLen(op, "indices", len(indices), b*k)
-	checkLen(op, "filled", len(valid), b*k)
+	checkLen(op, "valid", len(valid), b*k)
 	y := make([]uint32, b*n)
 	for item := range b {
 		for i := range first {

@@ -5,72 +5,70 @@ import (
 	"slices"
 )
 
-// Params are weights under the names of a PyTorch state dict, row-major.
+// Params are row-major weights by PyTorch state-dict name.
 type Params map[string][]float32
 
-// Result is what a module twin computed, in float64.
+// Result is the result of a module in float64.
 type Result = ResultOf[float64]
 
 // ResultOf is a [Result] in one precision.
 type ResultOf[T Float] struct {
 	Y []T
-	// Routes holds what each router decided, by its name with the module's
-	// prefix: "layers.0.conditional_attn.kv_router".
+	// Routes holds the result of each router by its full name, e.g. "layers.0.conditional_attn.kv_router".
 	Routes map[string]RoutingOf[T]
 }
 
-// module is the place of a module twin: its weights, and where its routers
-// leave what they decided.
+// module is the state of a module that runs: its weights, and the results of its routers.
 type module[T Float] struct {
-	name   string // for messages
+	name   string // for panics
 	params Params
-	prefix string
+	prefix string // of the names of its weights
 	routes map[string]RoutingOf[T]
 }
 
-// within runs a module twin under a prefix.
+// runModule runs f with the weights of a prefix.
 func runModule[T Float](name string, p Params, prefix string, f func(m module[T]) []T) ResultOf[T] {
 	m := module[T]{name, p, prefix, map[string]RoutingOf[T]{}}
 	return ResultOf[T]{f(m), m.routes}
 }
 
-// under is the place of a module inside this one.
+// child returns a submodule. prefix is relative to this module.
 func (m module[T]) child(prefix string) module[T] {
 	m.prefix += prefix
 	return m
 }
 
-// raw returns a weight of the wanted size, as it is stored.
+// storedWeight returns a weight in float32. It panics if the weight is missing or has another size.
 func (m module[T]) storedWeight(name string, size int) []float32 {
 	w, ok := m.params[m.prefix+name]
 	if !ok {
-		panic(fmt.Sprintf("ref: %s: there is no weight %q", m.name, m.prefix+name))
+		panic(fmt.Sprintf("ref: %s: weight %q is missing", m.name, m.prefix+name))
 	}
 	checkLen(m.name, m.prefix+name, len(w), size)
 	return w
 }
 
-// weight returns a weight in the precision of the computation.
+// weight returns a weight in precision T.
 func (m module[T]) weight(name string, size int) []T { return convert[T](m.storedWeight(name, size)) }
 
-// linear multiplies rows by a weight without bias.
+// linear is a linear layer without bias.
 func (m module[T]) linear(name string, x []T, rows, in, out int) []T {
 	return linear(LinearArgsOf[T]{X: x, W: m.weight(name+".weight", out*in), Rows: rows, In: in, Out: out})
 }
 
-// biased multiplies rows by a weight and adds its bias.
+// linearBias is a linear layer with bias.
 func (m module[T]) linearBias(name string, x []T, rows, in, out int) []T {
 	return linear(LinearArgsOf[T]{
 		X: x, W: m.weight(name+".weight", out*in), Bias: m.weight(name+".bias", out), Rows: rows, In: in, Out: out,
 	})
 }
 
-// rmsNorm normalises rows by a gamma.
+// rmsNorm is [RMSNorm].
 func (m module[T]) rmsNorm(name string, x []T, rows, c int) []T {
 	return rmsNorm(x, m.weight(name+".gamma", c), rows, c)
 }
 
-// centred is LayerNorm: rows less their mean, over their standard deviation.
+// layerNorm is [LayerNorm], implemented independently of it.
 func (m module[T]) layerNorm(name string, x []T, rows, c int) []T {
 	const eps = 1e-5
 	w, b := m.weight(name+".weight", c), m.weight(name+".bias", c)
@@ -93,7 +91,7 @@ func (m module[T]) layerNorm(name string, x []T, rows, c int) []T {
 	return y
 }
 
-// feedForward is RMSNorm, Linear, GELU, Linear; its width is that of its weights.
+// feedForward is [FeedForward]. The number of hidden units is that of the weights.
 func (m module[T]) feedForward(x []T, rows, c int) []T {
 	return feedForward(x, rows, m.feedForwardParams(c))
 }
@@ -106,7 +104,7 @@ func (m module[T]) feedForwardParams(c int) FeedForwardParams {
 	}
 }
 
-// routedFeedForward is [ConditionalRoutedFeedForward] under the module's prefix.
+// routedFeedForward is [ConditionalRoutedFeedForward] with the weights of this module.
 func (m module[T]) routedFeedForward(x []T, mask []uint8, b, n, c int, router RouterConfig) []T {
 	y, route := conditionalRoutedFeedForward(RouterArgsOf[T]{
 		RouterConfig: router, X: x, Mask: mask, Tokens: m.weight("router.routing_token", c), B: b, N: n, C: c, R: 1,
@@ -115,7 +113,7 @@ func (m module[T]) routedFeedForward(x []T, mask []uint8, b, n, c int, router Ro
 	return y
 }
 
-// route runs a router with several routes over rows of tokens.
+// route runs a router and stores its result in routes.
 func (m module[T]) route(name string, c RouterConfig, x []T, mask []uint8, b, n, dim, routes int) RoutingOf[T] {
 	r := coordinateDescentRouter(RouterArgsOf[T]{
 		RouterConfig: c, X: x, Mask: mask, Tokens: m.weight(name+".routing_token", routes*dim), B: b, N: n, C: dim, R: routes,
@@ -124,7 +122,7 @@ func (m module[T]) route(name string, c RouterConfig, x []T, mask []uint8, b, n,
 	return r
 }
 
-// embed returns the rows of a table that ids name.
+// embed returns the rows of an embedding table selected by ids.
 func (m module[T]) embed(name string, ids []int32, c int) []T {
 	table := m.params[m.prefix+name+".weight"]
 	w := m.weight(name+".weight", len(table)/c*c)
@@ -136,9 +134,9 @@ func (m module[T]) embed(name string, ids []int32, c int) []T {
 	return x
 }
 
-// sum adds tensors of one shape.
+// addTensors returns x + y.
 func addTensors[T Float](x, y []T) []T {
-	checkLen("sum", "y", len(y), len(x))
+	checkLen("addTensors", "y", len(y), len(x))
 	z := slices.Clone(x)
 	for i, v := range y {
 		z[i] += v

@@ -10,7 +10,7 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// smallAttention is a config with its weights, drawn for the names of attention under a prefix.
+// smallAttention returns a small attention config and adds random weights for it to p under a prefix.
 func smallAttention(p Params, prefix string) AttentionConfig {
 	c := AttentionConfig{
 		Dim: 6, NumHeavyTokensQ: 3, NumHeavyTokensKV: 7, NumRoutedKV: 2, LightDimHead: 4, LightHeads: 2, LightWindowSize: 8,
@@ -31,6 +31,7 @@ func smallAttention(p Params, prefix string) AttentionConfig {
 	return c
 }
 
+// smallFeedForward adds random weights of a feedforward layer to p under a prefix.
 func smallFeedForward(p Params, prefix string) {
 	seed := uint64(1000 + len(p))
 	for i, size := range []int{6, 10 * 6, 10, 6 * 10, 6} {
@@ -38,7 +39,7 @@ func smallFeedForward(p Params, prefix string) {
 	}
 }
 
-// smallTransformer is a language model of two layers for 11 ids.
+// smallTransformer returns a language model with two layers and a vocabulary of 11.
 func smallTransformer() (AutoregressiveConfig, Params) {
 	p := Params{"embed.weight": normal(1, 11*6, 1), "norm.gamma": normal(2, 6, 1), "to_logits.weight": normal(3, 11*6, 1)}
 	var c AutoregressiveConfig
@@ -57,32 +58,33 @@ func someIDs(n int) []int32 {
 	return ids
 }
 
-// With causal query routing nothing before a token depends on it, bit for bit; without it, something does.
+// TestTransformerIsCausal checks that with causal query routing no output depends on later tokens, bit for bit. Without causal query
+// routing some output must, which proves that the test can fail.
 func TestTransformerIsCausal(t *testing.T) {
 	c, p := smallTransformer()
 	const n = 37
 	for _, routing := range []bool{true, false} {
 		c.CausalQueryRouting = routing
 		ids := someIDs(n)
-		before, broken := AutoregressiveTransformer(ids, 1, n, 2, c, p, ""), 0
+		before, violations := AutoregressiveTransformer(ids, 1, n, 2, c, p, ""), 0
 		for at := range n {
 			changed := slices.Clone(ids)
 			changed[at] = (changed[at] + 5) % 11
 			after := AutoregressiveTransformer(changed, 1, n, 2, c, p, "")
 			if !slices.Equal(before.Y[:at*11], after.Y[:at*11]) {
-				broken++
+				violations++
 			}
-			assert.NotEqual(t, before.Y[at*11:], after.Y[at*11:], "the token counts")
+			assert.NotEqual(t, before.Y[at*11:], after.Y[at*11:], "the token changes later outputs")
 		}
 		if routing {
-			assert.Zero(t, broken)
+			assert.Zero(t, violations)
 		} else {
-			assert.NotZero(t, broken)
+			assert.NotZero(t, violations)
 		}
 	}
 }
 
-// The transformer is what its parts make of it.
+// TestTransformerComposition compares the transformer with its layers, called one by one.
 func TestTransformerComposition(t *testing.T) {
 	c, p := smallTransformer()
 	c.RotaryEmb = true
@@ -105,7 +107,8 @@ func TestTransformerComposition(t *testing.T) {
 	assert.NoError(t, MaxErr(want, AutoregressiveTransformer(ids, 2, n, 2, c, p, "").Y).Within(1e-5))
 }
 
-// What the mask ends is as if it were not there, as long as the number of windows is the same.
+// TestAutoregressiveMask checks that masked tokens at the end have the same effect as a shorter sequence with the same number of
+// windows.
 func TestAutoregressiveMask(t *testing.T) {
 	p := Params{}
 	c := AutoregressiveConfig{AttentionConfig: smallAttention(p, "")}
@@ -141,13 +144,14 @@ func TestCausalQueriesHandComputed(t *testing.T) {
 	assert.Equal(t, []uint8{1, 1, 1, 1, 1, 1}, r.Valid)
 	assert.Equal(t, logits[4:], r.Logits)
 
-	// Masked tokens neither count nor are chosen. Window 0 has two tokens left, so window 1 takes the first two; window 1 has 4, 7 and 8.
+	// Masked tokens are never selected and do not influence the threshold. Window 0 has two valid tokens, so window 1 selects its first
+	// two; window 1 has 4, 7 and 8.
 	w.pad(logits, []uint8{0, 1, 0, 1, 0, 1, 1, 1, 1, 0, 1, 1, 1, 1, 1, 1})
 	r = m.routeCausalQueries(w, RouterConfig{NumTokens: 2})
 	assert.Equal(t, []int32{1, 2, 0, 0, 1, 3}, r.Indices)
 	assert.Equal(t, []uint8{1, 1, 1, 0, 1, 1}, r.Valid)
 
-	// With ties more tokens may reach the threshold than there are slots.
+	// With ties, more tokens may reach the threshold than there are slots.
 	w.pad(slices.Repeat([]float64{1}, 16), nil)
 	r = m.routeCausalQueries(w, RouterConfig{NumTokens: 3})
 	assert.Equal(t, []int32{0, 1, 2, 0, 1, 2, 0, 1, 2}, r.Indices)
@@ -179,11 +183,12 @@ func TestEncoderIDs(t *testing.T) {
 	assert.Contains(t, got.Routes, "layers.1.conditional_attn.kv_router")
 	assert.Len(t, got.Routes, 6)
 	delete(p, "layers.1.conditional_attn.null_q_token")
-	assertPanics(t, `ref: Encoder: there is no weight "layers.1.conditional_attn.null_q_token"`, func() { Encoder(x, nil, mask, 2, 13, 2, c, p, "") })
+	assertPanics(t, `ref: Encoder: weight "layers.1.conditional_attn.null_q_token" is missing`, func() { Encoder(x, nil, mask, 2, 13, 2, c, p, "") })
 	assertPanics(t, "ref: Encoder: ids holds 11, want 0..10", func() { Encoder(nil, []int32{11}, nil, 1, 1, 2, c, p, "") })
 }
 
-// Of softmaxOver: equal products give the mean, a far larger one takes all, and no key leaves zeros.
+// TestSoftmaxOver checks that equal logits give the mean of the values, that a much larger logit selects its value, and that without
+// keys the output stays 0.
 func TestSoftmaxOver(t *testing.T) {
 	keys, values := [][]float64{{1, 0}, {1, 5}, {400, 0}}, [][]float64{{2}, {4}, {7}}
 	for want, n := range map[float64]int{0: 0, 2: 1, 3: 2, 7: 3} {
@@ -193,7 +198,7 @@ func TestSoftmaxOver(t *testing.T) {
 	}
 	out := []float64{0}
 	softmaxOver(out, []float64{1, 0}, [][]float64{{math.Sqrt2 * math.Log(3), 0}, {0, 0}}, [][]float64{{1}, {0}})
-	assert.InDelta(t, 0.75, out[0], 1e-12, "the products are divided by the root of the head's size")
+	assert.InDelta(t, 0.75, out[0], 1e-12, "logits are scaled by 1 / sqrt(D)")
 }
 
 func TestWindowKeyRanges(t *testing.T) {

@@ -1,20 +1,19 @@
 package ref
 
-// PatchAttentionArgs is a problem for [PatchAttention].
+// PatchAttentionArgs are the arguments of [PatchAttention].
 type PatchAttentionArgs struct {
-	QKV     []float32 // [Height, Width, 3, Heads, DimHead]
-	Height  int       // multiples of Patch
-	Width   int
-	Heads   int
-	DimHead int // of a head
-	Patch   int // side of a patch
-	Round   Rounding
+	QKV           []float32 // [Height, Width, 3, Heads, DimHead]
+	Height, Width int       // multiples of Patch
+	Heads         int
+	DimHead       int
+	Patch         int // side of a patch in pixels
+	Round         Rounding
 }
 
-// PatchAttention is full attention inside each patch of Patch by Patch pixels.
+// PatchAttention is full attention within each patch of Patch by Patch pixels.
 //
 //	y [Height, Width, Heads, DimHead]
-//	y[i] = sum_j softmax_j(q[i] . k[j] / sqrt(DimHead)) v[j]    over the pixels j of the patch that pixel i is in
+//	y[i] = sum_j softmax_j(q[i] . k[j] / sqrt(DimHead)) v[j]    over the pixels j of the patch of pixel i
 func PatchAttention(a PatchAttentionArgs) []float64 { return patchAttention[float64](a) }
 
 // PatchAttention32 is [PatchAttention] in plain float32.

@@ -2,7 +2,7 @@ package ref
 
 import "testing"
 
-// Keys are all 0: the result is the mean of the values of the patch.
+// TestPatchAttention has keys 0, so the result is the mean of the values of the patch.
 func TestPatchAttention(t *testing.T) {
 	const h, w = 4, 6
 	qkv := make([]float32, 3*h*w)
@@ -17,7 +17,7 @@ func TestPatchAttention(t *testing.T) {
 	assertNear(t, want, PatchAttention(a), PatchAttention32(a))
 	assertPanics(t, "ref: PatchAttention: len(QKV) is 72, want 144", func() { a.Heads = 2; PatchAttention(a) })
 
-	// Patches of one pixel: the value itself, whatever the scores are.
+	// With patches of one pixel the result is the value itself.
 	a.Heads, a.Patch, a.QKV = 1, 1, normal(1, 3*h*w, 30)
 	for i := range want {
 		want[i] = float64(a.QKV[3*i+2])

@@ -1,6 +1,6 @@
 package ref
 
-// PatchEmbedArgs says what [PatchEmbed] computes.
+// PatchEmbedArgs are the arguments of [PatchEmbed].
 type PatchEmbedArgs struct {
 	X                       []float32 // [B, Channels, Height, Width]
 	Weight, Bias            []float32 // [PatchHeight * PatchWidth * Channels]
@@ -9,8 +9,8 @@ type PatchEmbedArgs struct {
 	PatchHeight, PatchWidth int // divisors of Height and Width
 }
 
-// PatchEmbed cuts images into patches and applies [LayerNorm] to each. A row holds a patch pixel by pixel, row-major, and the channels
-// of a pixel side by side; patches are row-major in the image.
+// PatchEmbed splits images into patches and applies [LayerNorm] to each. A row of y is a patch with layout [PatchHeight, PatchWidth,
+// Channels]. Patches are row-major within the image.
 //
 //	x [B, Channels, Height, Width]    y [B * Height/PatchHeight * Width/PatchWidth, PatchHeight * PatchWidth * Channels]
 func PatchEmbed(a PatchEmbedArgs) []float64 { return patchEmbed[float64](a) }
@@ -24,8 +24,8 @@ func patchEmbed[T Float](a PatchEmbedArgs) []T {
 	checkLen(op, "x", len(a.X), a.B*a.Channels*a.Height*a.Width)
 	checkLen(op, "weight", len(a.Weight), length)
 	checkLen(op, "bias", len(a.Bias), length)
-	checkLen(op, "a row of patches", a.Height/a.PatchHeight*a.PatchHeight, a.Height)
-	checkLen(op, "a column of patches", a.Width/a.PatchWidth*a.PatchWidth, a.Width)
+	checkLen(op, "Height in whole patches", a.Height/a.PatchHeight*a.PatchHeight, a.Height)
+	checkLen(op, "Width in whole patches", a.Width/a.PatchWidth*a.PatchWidth, a.Width)
 	weight, bias := convert[T](a.Weight), convert[T](a.Bias)
 	y := make([]T, 0, len(a.X))
 	for b := range a.B {

@@ -6,14 +6,14 @@ import (
 )
 
 func TestPatchEmbed(t *testing.T) {
-	// One item, 2 channels of 2 x 4, patches of 2 x 2: pixel by pixel, both channels side by side.
+	// One item, 2 channels of 2 x 4 pixels, patches of 2 x 2 pixels. Both channels of a pixel are adjacent in y.
 	a := PatchEmbedArgs{
 		X:      []float32{1, 2, 5, 6, 3, 4, 7, 8, -1, -2, -5, -6, -3, -4, -7, -8},
 		Weight: []float32{1, 1, 1, 1, 1, 1, 1, 2}, Bias: []float32{0, 0, 0, 0, 0, 0, 10, 0},
 		B: 1, Channels: 2, Height: 2, Width: 4, PatchHeight: 2, PatchWidth: 2,
 	}
 	var want []float64
-	for _, patch := range [][]float64{{1, -1, 2, -2, 3, -3, 4, -4}, {5, -5, 6, -6, 7, -7, 8, -8}} { // both of mean 0
+	for _, patch := range [][]float64{{1, -1, 2, -2, 3, -3, 4, -4}, {5, -5, 6, -6, 7, -7, 8, -8}} { // both have mean 0
 		var squares float64
 		for _, v := range patch {
 			squares += v * v
@@ -33,8 +33,8 @@ func TestPatchEmbed(t *testing.T) {
 		{"ref: PatchEmbed: len(x) is 16, want 32", func(a *PatchEmbedArgs) { a.B = 2 }},
 		{"ref: PatchEmbed: len(weight) is 7, want 8", func(a *PatchEmbedArgs) { a.Weight = a.Weight[1:] }},
 		{"ref: PatchEmbed: len(bias) is 7, want 8", func(a *PatchEmbedArgs) { a.Bias = a.Bias[1:] }},
-		{"ref: PatchEmbed: len(a row of patches) is 0, want 2", func(a *PatchEmbedArgs) { a.PatchHeight, a.PatchWidth = 4, 1 }},
-		{"ref: PatchEmbed: len(a column of patches) is 0, want 4", func(a *PatchEmbedArgs) { a.PatchHeight, a.PatchWidth, a.Channels, a.Height = 1, 8, 1, 4 }},
+		{"ref: PatchEmbed: len(Height in whole patches) is 0, want 2", func(a *PatchEmbedArgs) { a.PatchHeight, a.PatchWidth = 4, 1 }},
+		{"ref: PatchEmbed: len(Width in whole patches) is 0, want 4", func(a *PatchEmbedArgs) { a.PatchHeight, a.PatchWidth, a.Channels, a.Height = 1, 8, 1, 4 }},
 	} {
 		a := a
 		bad.change(&a)

@@ -1,6 +1,6 @@
 package ref
 
-// Peak adds products of small matrices, over and over, in chains that start differently.
+// Peak accumulates products of small matrices in independent chains with different initial values.
 //
 //	a [m, k]    first, second [k, n]    y [m, n]
 //	c_i = i + pairs * (a first + a second), i = 0 .. chains - 1    y = c_0 - c_1 + c_2 - ...

@@ -1,6 +1,8 @@
 package ref
 
-// Permute reads x in another order: y[i_0, i_1, ..] = x[sum i_a * strides[a]], y being row-major of the given shape.
+// Permute reads x with strides.
+//
+//	y[i_0, i_1, ..] = x[sum_a i_a * strides[a]]    y is row-major with the given shape
 func Permute[E any](x []E, shape, strides []int) []E {
 	count := 1
 	for _, n := range shape {

@@ -2,10 +2,10 @@ package ref
 
 import "math"
 
-// normFloor is the least norm that is divided by.
+// normFloor is the lower bound of the norm in a division.
 const normFloor = 1e-12
 
-// RMSNorm scales each row to length sqrt(C), then by gamma.
+// RMSNorm scales each row to norm sqrt(C), then multiplies by gamma.
 //
 //	x [Rows, C]    gamma [C]    y [Rows, C]
 //	y[r, i] = x[r, i] / max(||x[r]||_2, 1e-12) * sqrt(C) * gamma[i]
@@ -30,7 +30,7 @@ func rmsNorm[T Float](x, gamma []T, rows, c int) []T {
 	return y
 }
 
-// normaliseRow writes the RMSNorm of row x to y; both may be the same slice.
+// rmsNormRow writes the RMSNorm of row x to y. Both may be the same slice.
 func rmsNormRow[T Float](y, x, gamma []T) {
 	scale := T(math.Sqrt(float64(len(x)))) / max(norm(x), normFloor)
 	for i, v := range x {

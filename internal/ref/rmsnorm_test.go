@@ -8,12 +8,12 @@ import (
 )
 
 func TestRMSNorm(t *testing.T) {
-	// (3, 4) has length 5; a row of zeros stays; a tiny row is divided by 1e-12, not by its norm.
+	// (3, 4) has norm 5; a row of zeros stays zero; a tiny row is divided by 1e-12 instead of its norm.
 	x, gamma := []float32{3, 4, 0, 0, 3e-13, 4e-13}, []float32{1, -2}
 	want := []float64{3. / 5 * math.Sqrt2, -8. / 5 * math.Sqrt2, 0, 0, float64(x[4]) * 1e12 * math.Sqrt2, float64(x[5]) * -2e12 * math.Sqrt2}
 	assertNear(t, want, RMSNorm(x, gamma, 3, 2), RMSNorm32(x, gamma, 3, 2))
 
-	// The result has length sqrt(C), whatever the scale of the row.
+	// The result has norm sqrt(C) for any scale of the row.
 	for _, scale := range []float64{1e-6, 1, 1e6} {
 		x := normal(1, 513, scale)
 		ones := make([]float32, 513)

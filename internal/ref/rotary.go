@@ -5,35 +5,35 @@ import (
 	"math"
 )
 
-// RotaryArgs says what [Rotary] rotates.
+// RotaryArgs are the arguments of [Rotary].
 type RotaryArgs struct {
-	X          []float32 // rows of Stride floats; the last one may end with its last head
+	X          []float32 // rows with a stride of Stride elements; the last row may end with its last head
 	Positions  []int32   // [Lists, Routes, Rows]; nil: row r of a list has position First + r
-	Valid      []uint8   // [Lists, Routes, Rows] 0 = empty slot; nil: all filled
+	Valid      []uint8   // [Lists, Routes, Rows] 0 = empty slot; nil: all valid
 	Heads      int
 	DimHead    int // even
-	Stride     int // floats from row to row; 0: Heads * HeadStride
-	HeadStride int // floats from head to head; 0: DimHead
+	Stride     int // elements between rows; 0: Heads * HeadStride
+	HeadStride int // elements between heads; 0: DimHead
 	Lists      int
 	Rows       int
-	Routes     int // lists side by side in Positions and Filled; 0: 1
-	Route      int // which of them X belongs to
+	Routes     int // routes of Positions and Valid; 0: 1
+	Route      int // the route of X
 	First      int
-	Limit      int // positions from here on, and negative ones, make a slot empty; 0: none does
+	Limit      int // slots with a position < 0 or >= Limit are empty; 0: no upper limit
 }
 
-// Rotary turns pairs of a head's elements by an angle that grows with the
-// row's position. It returns x as it is afterwards.
+// Rotary is the rotary position embedding. It rotates pairs of elements of a head by an angle proportional to the row's position, and
+// returns the rotated copy of x.
 //
 //	x [Lists, Rows, Heads, D]    for d in 0 .. D/2-1: angle = position * 10000^(-2d/D)
 //	out[d]       = x[d] cos - x[d + D/2] sin
 //	out[d + D/2] = x[d + D/2] cos + x[d] sin
 //
-// An empty slot keeps what it holds.
+// Empty slots are not changed.
 func Rotary(a RotaryArgs) []float64 { return rotary[float64](a) }
 
-// Rotary32 is [Rotary] in plain float32, the angles and their sines and
-// cosines in float64: a table is made once.
+// Rotary32 is [Rotary] in plain float32. Angles, sines and cosines are computed in float64, because the GPU path reads them from a
+// table that is computed in float64.
 func Rotary32(a RotaryArgs) []float32 { return rotary[float32](a) }
 
 func rotary[T Float](a RotaryArgs) []T {
@@ -44,7 +44,7 @@ func rotary[T Float](a RotaryArgs) []T {
 		checkLen(op, "x", len(a.X), (a.Lists*a.Rows-1)*stride+(a.Heads-1)*headStride+a.DimHead)
 	}
 	checkOptional(op, "positions", a.Positions, a.Lists*routes*a.Rows)
-	checkOptional(op, "filled", a.Valid, a.Lists*routes*a.Rows)
+	checkOptional(op, "valid", a.Valid, a.Lists*routes*a.Rows)
 	y := append([]T(nil), convert[T](a.X)...)
 	for row := range a.Lists * a.Rows {
 		slot := (row/a.Rows*routes+a.Route)*a.Rows + row%a.Rows

@@ -2,16 +2,19 @@ package ref
 
 import "math"
 
-// RoutedAttentionArgs says what [RoutedAttention] computes. Where keys come from, follows from what is given: KV is [R, Lists, Keys, H/R, 2, D], or, with
-// Indices or Prefix, [Lists / PerItem, M, H, 2, D].
+// RoutedAttentionArgs are the arguments of [RoutedAttention]. The layout of KV depends on the other arguments:
+//
+//	Indices and Prefix absent    [R, Lists, Keys, H/R, 2, D]           one row per slot
+//	Indices                      [Lists / PerItem, KVRows, H, 2, D]    slots select rows of their item
+//	Prefix                       [Lists / PerItem, KVRows, H, 2, D]    list l of an item has its first l * Prefix rows as keys
 type RoutedAttentionArgs struct {
 	Q, KV       []float32 // Q [Lists, Queries, H, D]
-	Indices     []int32   // [Lists, R, Keys]; an index that is no row makes the slot empty
-	Valid       []uint8   // [Lists, R, Keys], with Prefix [Lists / PerItem, M]; nil: all filled
-	KeyScores   []float32 // [Lists, R, Keys]; used as ScoreValues and ScoreKeys say
-	QueryValid  []uint8   // [Lists, Queries]; nil: all filled; the others' rows are 0
-	QueryScores []float32 // [Lists, Queries]; 0: the slot is empty, its row 0; nil: 1
-	Null        []float32 // [2, H, D]
+	Indices     []int32   // [Lists, R, Keys]; an index out of range makes the slot empty
+	Valid       []uint8   // [Lists, R, Keys], with Prefix [Lists / PerItem, KVRows]; nil: all valid
+	KeyScores   []float32 // [Lists, R, Keys]; used with ScoreValues and ScoreKeys
+	QueryValid  []uint8   // [Lists, Queries], 0 = empty slot with a result of 0; nil: all valid
+	QueryScores []float32 // [Lists, Queries], 0 = empty slot with a result of 0; nil: 1
+	Null        []float32 // [2, H, D] null key and null value of every head
 
 	ScoreValues, ScoreKeys               bool
 	Lists, Queries, Keys, Heads, DimHead int
@@ -19,7 +22,8 @@ type RoutedAttentionArgs struct {
 	Round                                Rounding
 }
 
-// RoutedAttention is the attention of each list of queries to the keys and values of its slots, and to one more key and value of every head.
+// RoutedAttention is the attention of each list of queries to the keys and values of its slots, and to the null key and value of
+// every head.
 //
 //	y [Lists, Queries, H, D] = sum_j softmax_j(q . k_j / sqrt(D) * scores) * v_j * score
 func RoutedAttention(a RoutedAttentionArgs) []float64 { return routedAttention[float64](a) }
@@ -41,10 +45,10 @@ func routedAttention[T Float](a RoutedAttentionArgs) []T {
 		valid = rows
 	}
 	checkLen(op, "kv", len(a.KV), 2*rows*h*d)
-	checkOptional(op, "filled", a.Valid, valid)
+	checkOptional(op, "valid", a.Valid, valid)
 	checkOptional(op, "indices", a.Indices, a.Lists*a.Routes*a.Keys)
 	checkOptional(op, "key scores", a.KeyScores, a.Lists*a.Routes*a.Keys)
-	checkOptional(op, "query filled", a.QueryValid, a.Lists*a.Queries)
+	checkOptional(op, "query valid", a.QueryValid, a.Lists*a.Queries)
 	checkOptional(op, "query scores", a.QueryScores, a.Lists*a.Queries)
 	q, kv, null := convert[T](a.Q), convert[T](a.KV), convert[T](a.Null)
 	y := make([]T, len(q))
@@ -70,7 +74,7 @@ func routedAttention[T Float](a RoutedAttentionArgs) []T {
 	return y
 }
 
-// routedKeys lists the keys, values and scores of the slots of a list that a head sees.
+// routedKeys returns the keys, values and scores of the valid slots of a list for one head.
 func routedKeys[T Float](a RoutedAttentionArgs, kv []T, list, head, perItem int) (keys, values [][]T, scores []T) {
 	h, d := a.Heads, a.DimHead
 	perRoute := h / a.Routes
@@ -107,24 +111,24 @@ func routedKeys[T Float](a RoutedAttentionArgs, kv []T, list, head, perItem int)
 	return keys, values, scores
 }
 
-// attendTo writes what one query gets.
+// attendQuery adds the attention output of one query to y, which must be zero. The last key and value are the null key and value.
 func attendQuery[T Float](y, q []T, keys, values [][]T, scores []T, score T, scoreKeys, scoreValues bool, round Rounding) {
 	if round != nil {
 		attendQueryRounded(y, q, keys, values, scores, score, scoreKeys, scoreValues, round)
 		return
 	}
-	s, most := make([]T, len(keys)), T(math.Inf(-1))
+	s, largest := make([]T, len(keys)), T(math.Inf(-1))
 	for j, k := range keys {
 		s[j] = dot(q, k) / sqrtT(T(len(q)))
 		if j < len(keys)-1 && scoreKeys {
 			s[j] *= scores[j]
 		}
 		s[j] *= score
-		most = max(most, s[j])
+		largest = max(largest, s[j])
 	}
 	var sum T
 	for j := range s {
-		s[j] = expT(s[j] - most)
+		s[j] = expT(s[j] - largest)
 		sum += s[j]
 	}
 	for j, v := range values {
@@ -138,14 +142,14 @@ func attendQuery[T Float](y, q []T, keys, values [][]T, scores []T, score T, sco
 	}
 }
 
-// Rounding rounds to a format what an attention on cooperative matrices rounds: queries, keys and values that were scored, weights, and
-// results. Nil does nothing.
+// Rounding rounds to a 16-bit format at the points where attention on cooperative matrices rounds: queries, keys and values after
+// multiplication by a score, softmax weights, and results. nil: no rounding.
 type Rounding func(float32) float32
 
-// attendRounded is attendTo with roundings. A weight is rounded relative to the largest, and then divided.
+// attendQueryRounded is attendQuery with rounding. Weights exp(s - max) are rounded before the division by their sum.
 func attendQueryRounded[T Float](y, q []T, keys, values [][]T, scores []T, score T, scoreKeys, scoreValues bool, round Rounding) {
 	to := func(x T) T { return T(round(float32(x))) }
-	scored := func(x []T, by T) []T { // a null key and value has the score 1, and is left as it is
+	scored := func(x []T, by T) []T { // a score of 1 does not round; the null key and value have score 1
 		if by == 1 {
 			return x
 		}
@@ -162,14 +166,14 @@ func attendQueryRounded[T Float](y, q []T, keys, values [][]T, scores []T, score
 		return scores[j]
 	}
 	q = scored(q, score)
-	s, most := make([]T, len(keys)), T(math.Inf(-1))
+	s, largest := make([]T, len(keys)), T(math.Inf(-1))
 	for j, k := range keys {
 		s[j] = dot(q, scored(k, factor(j, scoreKeys))) / sqrtT(T(len(q)))
-		most = max(most, s[j])
+		largest = max(largest, s[j])
 	}
 	var sum T
 	for j, v := range values {
-		w := expT(s[j] - most)
+		w := expT(s[j] - largest)
 		sum += w
 		for i, x := range scored(v, factor(j, scoreValues)) {
 			y[i] += to(w) * x

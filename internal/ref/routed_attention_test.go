@@ -8,7 +8,8 @@ import (
 )
 
 func TestRoutedAttentionHandComputed(t *testing.T) {
-	// Heads of one dim: the weight of key k for query q is e^(q k). The null key is 0, of weight 1; its value is 10, or 20 for head 1.
+	// Heads have one element, so the weight of key k for query q is e^(q k). The null key is 0 with weight 1; its value is 10, for head 1
+	// 20.
 	null := []float32{0, 0, 10, 20}
 	one := func(a RoutedAttentionArgs) RoutedAttentionArgs {
 		a.Lists, a.Heads, a.DimHead, a.Null = max(a.Lists, 1), max(a.Heads, 1), 1, null
@@ -30,11 +31,11 @@ func TestRoutedAttentionHandComputed(t *testing.T) {
 		want []float64
 	}{
 		{"two keys", RoutedAttentionArgs{Q: []float32{1}, KV: []float32{ln2, 5, ln3, 7}, Keys: 2}, []float64{(10 + 2*5 + 3*7) / 6.}},
-		{"no key is filled", RoutedAttentionArgs{Q: []float32{1}, KV: []float32{ln2, 5, ln3, 7}, Valid: []uint8{0, 0}, Keys: 2}, []float64{10}},
-		{"one key is filled", RoutedAttentionArgs{Q: []float32{1}, KV: []float32{ln2, 5, ln3, 7}, Valid: []uint8{0, 1}, Keys: 2}, []float64{(10 + 3*7) / 4.}},
-		{"a query is empty, one has score 0", RoutedAttentionArgs{Q: []float32{1, 1, 1}, KV: []float32{ln2, 5}, Keys: 1, Queries: 3,
+		{"no valid key", RoutedAttentionArgs{Q: []float32{1}, KV: []float32{ln2, 5, ln3, 7}, Valid: []uint8{0, 0}, Keys: 2}, []float64{10}},
+		{"one valid key", RoutedAttentionArgs{Q: []float32{1}, KV: []float32{ln2, 5, ln3, 7}, Valid: []uint8{0, 1}, Keys: 2}, []float64{(10 + 3*7) / 4.}},
+		{"an empty query and one with score 0", RoutedAttentionArgs{Q: []float32{1, 1, 1}, KV: []float32{ln2, 5}, Keys: 1, Queries: 3,
 			QueryValid: []uint8{0, 1, 1}, QueryScores: []float32{1, 0, 1}}, []float64{0, 0, (10 + 2*5) / 3.}},
-		{"scores of values; 0 is a score", RoutedAttentionArgs{Q: []float32{1}, KV: []float32{ln2, 5, ln3, 7}, Keys: 2,
+		{"scores of values, one of them 0", RoutedAttentionArgs{Q: []float32{1}, KV: []float32{ln2, 5, ln3, 7}, Keys: 2,
 			KeyScores: []float32{0, 0.5}, ScoreValues: true}, []float64{(10 + 3*3.5) / 6.}},
 		{"scores of keys", RoutedAttentionArgs{Q: []float32{1}, KV: []float32{ln2, 5}, Keys: 1, KeyScores: []float32{2}, ScoreKeys: true},
 			[]float64{(10 + 4*5) / 5.}},
@@ -42,11 +43,11 @@ func TestRoutedAttentionHandComputed(t *testing.T) {
 			[]float64{(10 + 8*5) / 9.}},
 		{"two routes of two lists", RoutedAttentionArgs{Q: []float32{1, 1, 1, 1}, KV: []float32{ln2, 1, ln2, 2, ln3, 3, ln3, 4}, Keys: 1, Lists: 2,
 			Heads: 2, Routes: 2}, []float64{(10 + 2*1) / 3., (20 + 3*3) / 4., (10 + 2*2) / 3., (20 + 3*4) / 4.}},
-		{"indices, of the second item too, and outside", RoutedAttentionArgs{Q: []float32{1, 1}, KV: []float32{ln2, 1, ln3, 2, ln2, 3, ln3, 4}, Keys: 3,
+		{"indices of two items, some out of range", RoutedAttentionArgs{Q: []float32{1, 1}, KV: []float32{ln2, 1, ln3, 2, ln2, 3, ln3, 4}, Keys: 3,
 			Lists: 2, KVRows: 2, Indices: []int32{1, -1, 2, 0, 1, 2}}, []float64{(10 + 3*2) / 4., (10 + 2*3 + 3*4) / 6.}},
 		{"prefixes", RoutedAttentionArgs{Q: []float32{1, 1, 1}, KV: []float32{ln2, 1, ln3, 2}, Lists: 3, PerItem: 3, KVRows: 2, Prefix: 1},
 			[]float64{10, (10 + 2*1) / 3., (10 + 2*1 + 3*2) / 6.}},
-		{"prefixes with padding, longer than there are rows", RoutedAttentionArgs{Q: []float32{1, 1}, KV: []float32{ln2, 1, ln3, 2}, Lists: 2, PerItem: 2,
+		{"prefixes longer than the rows, with padding", RoutedAttentionArgs{Q: []float32{1, 1}, KV: []float32{ln2, 1, ln3, 2}, Lists: 2, PerItem: 2,
 			KVRows: 2, Prefix: 5, Valid: []uint8{0, 1}}, []float64{10, (10 + 3*2) / 4.}},
 	} {
 		t.Run(c.name, func(t *testing.T) { near(t, one(c.a), c.want) })
@@ -59,7 +60,7 @@ func TestRoutedAttentionHandComputed(t *testing.T) {
 	near(t, a, []float64{1, 2, 3, 4})
 
 	a.Valid = make([]uint8, 2)
-	assertPanics(t, "ref: RoutedAttention: len(filled) is 2, want 1", func() { RoutedAttention(a) })
+	assertPanics(t, "ref: RoutedAttention: len(valid) is 2, want 1", func() { RoutedAttention(a) })
 	a.KV = a.KV[:7]
 	assertPanics(t, "ref: RoutedAttention: len(kv) is 7, want 8", func() { RoutedAttention(a) })
 	a.KVRows, a.Indices = 2, []int32{math.MaxInt32}

@@ -2,19 +2,19 @@ package ref
 
 import "fmt"
 
-// RouterConfig holds the options of a router. The reference's defaults are in
-// [DefaultRouterConfig]; the zero value is not usable.
+// RouterConfig is the config of a router. [DefaultRouterConfig] returns the defaults of the PyTorch implementation; the zero value
+// is invalid.
 type RouterConfig struct {
-	NumTokens       int               // tokens to choose, >= 1
-	BlockSize       int               // each block of this many tokens routes on its own; 0: the whole sequence
-	FetchKRatio     float64           // the descent aims at min(tokens * ratio, length)
-	StraightThrough bool              // the score of a filled slot is 1 instead of its soft score
+	NumTokens       int               // number of tokens to select, >= 1
+	BlockSize       int               // tokens are selected per block of this many; 0: in the whole sequence
+	FetchKRatio     float64           // k of the coordinate descent is min(tokens * ratio, length)
+	StraightThrough bool              // the score of a valid slot is 1 instead of its soft score
 	CosineScale     float64           // 0: dot product; otherwise cosine times this
-	Descent         CoorDescentConfig // K is not used: it follows from the above
+	Descent         CoorDescentConfig // K is ignored: it follows from the other fields
 }
 
-// DefaultRouterConfig returns the reference's defaults: fetch ratio 9/8,
-// straight-through, dot product, 20 iterations, eps from 4 down to 0.03 by 0.7.
+// DefaultRouterConfig returns the defaults of the PyTorch implementation: fetch ratio 9/8, straight-through, dot product, 20
+// iterations, eps from 4 down to 0.03 with a decay of 0.7.
 func DefaultRouterConfig(numTokens int) RouterConfig {
 	return RouterConfig{
 		NumTokens: numTokens, FetchKRatio: 9.0 / 8, StraightThrough: true,
@@ -22,52 +22,51 @@ func DefaultRouterConfig(numTokens int) RouterConfig {
 	}
 }
 
-// RouterArgs is the input of a router.
+// RouterArgs are the arguments of a router.
 type RouterArgs = RouterArgsOf[float32]
 
 // RouterArgsOf is [RouterArgs] with tensors of one precision.
 type RouterArgsOf[T Float] struct {
 	RouterConfig
 	X             []T     // [B, N, C]
-	Mask          []uint8 // [B, N]; nil: all real
+	Mask          []uint8 // [B, N]; nil: all valid
 	Tokens        []T     // [R, C], or [B, R, C] if TokensPerItem
-	TokensPerItem bool    // the routing tokens come with the call
+	TokensPerItem bool    // every item has routing tokens of its own
 	B, N, C, R    int
 
-	// RandomLogits [B, R, N] are for random routing: they take the place of
-	// the dot product, and every score is 1. nil: routing by Tokens.
+	// RandomLogits [B, R, N] selects random routing: they replace the logits of Tokens, and every score is 1. nil: routing by Tokens.
 	RandomLogits []T
 }
 
-// Routing is what a router decided, in float64.
+// Routing is the result of a router in float64.
 type Routing = RoutingOf[float64]
 
 // RoutingOf is a [Routing] in one precision.
 type RoutingOf[T Float] struct {
-	// Routed is false if the whole sequence was taken: K is N then, Indices,
-	// Logits and SoftScores are nil, and Scores and Filled are the mask.
+	// Routed is false if all tokens are selected. Then K is N, Indices, Logits and SoftScores are nil, and Scores and Valid are the
+	// mask.
 	Routed bool
-	K      int // slots a route: blocks times the tokens of a block
+	K      int // slots per route: blocks times slots per block
 
-	Indices []int32 // [B, R, K] tokens, block after block, by falling logit in each; 0 in an empty slot
+	Indices []int32 // [B, R, K] tokens, sorted by block and then by descending logit; 0 in an empty slot
 	Valid   []uint8 // [B, R, K] routed mask
 	Scores  []T     // [B, R, K] 0 in an empty slot
 	Tokens  []T     // [B, R, K, C] x[index] * score
 
 	Logits     []T // [B, R, N]
-	SoftScores []T // [B, R, N] result of the descent, masked entries 0; nil with random routing
+	SoftScores []T // [B, R, N] scores of the coordinate descent, 0 for masked entries; nil with random routing
 }
 
-// CoordinateDescentRouter chooses the tokens that go to the heavy branch.
+// CoordinateDescentRouter selects the tokens of the heavy branch.
 //
 //	x [B, N, C]    mask [B, N] optional    token [R, C] or [B, R, C]    indices, scores [B, R, K]
 //
 //	N <= NumTokens: no routing. Otherwise blocks = ceil(N / BlockSize), count = ceil(NumTokens / blocks),
-//	K = blocks * count, and each block of length n takes its top count by logit
+//	K = blocks * count, and in each block of length n the count tokens with the largest logits are selected
 //	soft score = coordinate descent of the block's logits with k = min(count * FetchKRatio, n)
 //
-// A block not longer than count is taken whole: its soft scores are its mask,
-// and its slots past its length are empty.
+// If a block is not longer than count, all its valid tokens are selected. Its soft scores are its mask, and the remaining slots are
+// empty.
 func CoordinateDescentRouter(a RouterArgs) Routing {
 	return coordinateDescentRouter(convertRouter[float64](a))
 }
@@ -77,7 +76,7 @@ func CoordinateDescentRouter32(a RouterArgs) RoutingOf[float32] {
 	return coordinateDescentRouter(a)
 }
 
-// convertRouter returns the arguments in the precision of the computation.
+// convertRouter returns the arguments in precision T.
 func convertRouter[T Float](a RouterArgs) RouterArgsOf[T] {
 	return RouterArgsOf[T]{
 		RouterConfig: a.RouterConfig, X: convert[T](a.X), Mask: a.Mask, Tokens: convert[T](a.Tokens), TokensPerItem: a.TokensPerItem,
@@ -126,7 +125,7 @@ func (a RouterArgsOf[T]) check() {
 	checkOptional(op, "random logits", a.RandomLogits, a.B*a.R*a.N)
 }
 
-// logitsOf returns the random logits if there are any, else those of the tokens.
+// logitsOf returns the random logits if present, else the logits of the routing tokens.
 func logitsOf[T Float](a RouterArgsOf[T]) []T {
 	if a.RandomLogits != nil {
 		return a.RandomLogits
@@ -137,7 +136,7 @@ func logitsOf[T Float](a RouterArgsOf[T]) []T {
 	})
 }
 
-// takeAll is the routing that leaves nothing out.
+// selectAll returns the routing that selects all valid tokens.
 func selectAll[T Float](a RouterArgsOf[T]) RoutingOf[T] {
 	slots := a.B * a.R * a.N
 	r := RoutingOf[T]{K: a.N, Valid: make([]uint8, slots), Scores: make([]T, slots), Tokens: make([]T, slots*a.C)}
@@ -152,8 +151,7 @@ func selectAll[T Float](a RouterArgsOf[T]) RoutingOf[T] {
 	return r
 }
 
-// routeBlock routes tokens start..end-1 of one row (batch item and route) into
-// count slots from the given one on.
+// routeBlock selects among tokens start..end-1 of one row (batch item and route). It writes count slots, beginning at slot.
 func routeBlock[T Float](a RouterArgsOf[T], r RoutingOf[T], row, start, end, slot, count int) {
 	n := end - start
 	logits := r.Logits[row*a.N+start : row*a.N+end]
@@ -177,8 +175,7 @@ func routeBlock[T Float](a RouterArgsOf[T], r RoutingOf[T], row, start, end, slo
 	}
 }
 
-// softScores returns the scores of one block: its descent, or its mask if the
-// block is taken whole.
+// softScores returns the coordinate descent scores of one block, or its mask if the block is not longer than count.
 func softScores[T Float](a RouterArgsOf[T], logits []T, mask []uint8, count int) []T {
 	n := len(logits)
 	if n > count {

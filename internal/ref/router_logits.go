@@ -1,22 +1,21 @@
 package ref
 
-// RouterLogitsArgs says what [RouterLogits] computes.
+// RouterLogitsArgs are the arguments of [RouterLogits].
 type RouterLogitsArgs = RouterLogitsArgsOf[float32]
 
 // RouterLogitsArgsOf is [RouterLogitsArgs] with tensors of one precision.
 type RouterLogitsArgsOf[T Float] struct {
 	X      []T // [B, N, C]
-	Tokens []T // [R, C], or [B, R, C] if PerItem
+	Tokens []T // [R, C], or [B, R, C] if TokensPerItem
 	B, N   int
 	C, R   int
-	// PerItem: every batch item brings its own routing tokens.
+	// TokensPerItem: every batch item has routing tokens of its own.
 	TokensPerItem bool
-	// CosineScale: 0 gives the plain dot product; otherwise the cosine of the
-	// two vectors times this factor (the reference's default is 8).
+	// CosineScale multiplies the cosine similarity (8 in the PyTorch implementation). 0: dot product instead of cosine similarity.
 	CosineScale float64
 }
 
-// RouterLogits scores every token against every routing token.
+// RouterLogits is the similarity of every token with every routing token.
 //
 //	x [B, N, C]    token [R, C] or [B, R, C]    logits [B, R, N]
 //	logits[b, r, i] = x[b, i] . token[r]
@@ -57,7 +56,7 @@ func routerLogits[T Float](a RouterLogitsArgsOf[T]) []T {
 	return y
 }
 
-// unitRows returns the rows of x at length 1, or x itself when cosine is off.
+// unitRows returns the rows of x scaled to norm 1. It returns x if cosineScale is 0.
 func unitRows[T Float](x []T, c int, cosineScale float64) []T {
 	if cosineScale == 0 {
 		return x

@@ -7,7 +7,7 @@ import (
 	"github.com/stretchr/testify/assert"
 )
 
-// oneStep makes soft scores that can be computed by hand: a = log k - log(valid), score = exp(min(s + a, 0)).
+// oneIteration gives soft scores that are easy to compute by hand: a = log k - log(valid entries), score = exp(min(s + a, 0)).
 var oneIteration = CoorDescentConfig{Iters: 1, Eps: 1, EpsDecay: 1}
 
 func TestRouterDefaults(t *testing.T) {
@@ -17,18 +17,18 @@ func TestRouterDefaults(t *testing.T) {
 	}, DefaultRouterConfig(7))
 }
 
-// TestRouterByHand: tokens are numbers (C = 1), the routing token is 1, so the logits are the tokens.
+// TestRouterHandComputed has C = 1 and the routing token 1, so the logits equal the tokens.
 func TestRouterHandComputed(t *testing.T) {
 	x := []float32{0, 3, -1, 2, 4, 1}
 	exp := math.Exp
 	for _, c := range []struct {
-		name                  string
-		numTokens, block      int
-		ratio                 float64
-		mask                  []uint8
-		indices               []int32
-		valid                 []uint8
-		hard, soft, softAtAll []float64 // scores of the slots, with and without straight-through; soft scores of all tokens
+		name                   string
+		numTokens, block       int
+		ratio                  float64
+		mask                   []uint8
+		indices                []int32
+		valid                  []uint8
+		hard, soft, softScores []float64 // scores of the slots with and without straight-through; soft scores of all tokens
 	}{
 		{ // a = log 1.5 - log 6 = -log 4
 			"whole row", 1, 0, 1.5, nil, []int32{4}, []uint8{1}, []float64{1}, []float64{1},
@@ -53,16 +53,16 @@ func TestRouterHandComputed(t *testing.T) {
 			"two blocks", 2, 3, 0.75, nil, []int32{1, 4}, []uint8{1, 1}, []float64{1, 1}, []float64{1, 1},
 			[]float64{1. / 4, 1, exp(-1) / 4, 1, 1, exp(1) / 4},
 		},
-		{ // ceil(3 / 2) = 2 tokens of 4 and of the short 2, which is taken whole: a = log 1 - log 4
+		{ // ceil(3 / 2) = 2 tokens of the block of 4 and both of the short block, which needs no descent: a = log 1 - log 4
 			"short block", 3, 4, 0.5, nil, []int32{1, 3, 4, 5}, []uint8{1, 1, 1, 1}, []float64{1, 1, 1, 1},
 			[]float64{1, 1, 1, 1}, []float64{1. / 4, 1, exp(-1) / 4, 1, 1, 1},
 		},
-		{ // ceil(5 / 3) = 2 tokens of each 2: all taken whole
-			"blocks of just the count", 5, 2, 0.5, []uint8{1, 1, 1, 1, 0, 1}, []int32{1, 0, 3, 2, 5, 0}, []uint8{1, 1, 1, 1, 1, 0},
+		{ // ceil(5 / 3) = 2 tokens of each block of 2: all are selected
+			"blocks as long as their count", 5, 2, 0.5, []uint8{1, 1, 1, 1, 0, 1}, []int32{1, 0, 3, 2, 5, 0}, []uint8{1, 1, 1, 1, 1, 0},
 			[]float64{1, 1, 1, 1, 1, 0}, []float64{1, 1, 1, 1, 1, 0}, []float64{1, 1, 1, 1, 0, 1},
 		},
 		{ // ceil(5 / 2) = 3 slots, but the last block has two tokens, one of them masked
-			"slots past a short block", 5, 4, 1. / 3, []uint8{1, 1, 1, 1, 0, 1}, []int32{1, 3, 0, 5, 0, 0}, []uint8{1, 1, 1, 1, 0, 0},
+			"more slots than tokens in the last block", 5, 4, 1. / 3, []uint8{1, 1, 1, 1, 0, 1}, []int32{1, 3, 0, 5, 0, 0}, []uint8{1, 1, 1, 1, 0, 0},
 			[]float64{1, 1, 1, 1, 0, 0}, []float64{1, 1, 1. / 4, 1, 0, 0}, []float64{1. / 4, 1, exp(-1) / 4, 1, 0, 1},
 		},
 	} {
@@ -89,14 +89,14 @@ func TestRouterHandComputed(t *testing.T) {
 				assert.Equal(t, c.valid, got32.Valid)
 				assertNear(t, scores, got.Scores, got32.Scores)
 				assertNear(t, tokens, got.Tokens, got32.Tokens)
-				assertNear(t, c.softAtAll, got.SoftScores, got32.SoftScores)
+				assertNear(t, c.softScores, got.SoftScores, got32.SoftScores)
 				assertNear(t, []float64{0, 3, -1, 2, 4, 1}, got.Logits, got32.Logits)
 			})
 		}
 	}
 }
 
-// TestRouterRoutesAndItems: route r of item b reads item b, with shared routing tokens and with tokens of each item.
+// TestRouterRoutesAndItems checks two routes of two items, with shared routing tokens and with routing tokens per item.
 func TestRouterRoutesAndItems(t *testing.T) {
 	a := RouterArgs{
 		RouterConfig: RouterConfig{NumTokens: 1, FetchKRatio: 1, StraightThrough: true, Descent: oneIteration},
@@ -111,13 +111,13 @@ func TestRouterRoutesAndItems(t *testing.T) {
 	a.Tokens, a.TokensPerItem = []float32{1, 0, 0, 1, -1, 0, 0, -1}, true
 	assert.Equal(t, []int32{2, 0, 2, 1}, CoordinateDescentRouter(a).Indices)
 
-	// The mask is that of the item, for every route.
+	// All routes of an item share its mask.
 	a.Mask = []uint8{1, 1, 0, 1, 1, 0}
 	assert.Equal(t, []int32{1, 0, 0, 1}, CoordinateDescentRouter(a).Indices)
 }
 
 func TestRouterSelectsAll(t *testing.T) {
-	for _, n := range []int{3, 4} { // as many tokens as there are, and more
+	for _, n := range []int{3, 4} { // NumTokens = N and NumTokens > N
 		a := RouterArgs{
 			RouterConfig: RouterConfig{NumTokens: n, BlockSize: 2, FetchKRatio: 1, Descent: oneIteration},
 			X:            []float32{1, 2, 3, 4, 5, 6}, Mask: []uint8{1, 0, 1, 0, 1, 1}, Tokens: []float32{1, 1}, B: 2, N: 3, C: 1, R: 2,

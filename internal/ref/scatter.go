@@ -1,23 +1,23 @@
 package ref
 
-// ScatterArgs says what [Scatter] writes.
+// ScatterArgs are the arguments of [Scatter].
 type ScatterArgs struct {
-	Base    []float32 // [B, N, C] what y holds before; nil: zeros
-	Row     []float32 // [C] added to the rows that no slot names; nil: zeros
-	Value   []float32 // [B, K, C]; nil with K 0
-	Indices []int32   // [B, K] row of y in the same batch item; no row twice among filled slots
+	Base    []float32 // [B, N, C] contents of y before; nil: zeros
+	Row     []float32 // [C] added to the rows that no slot writes; nil: zeros
+	Value   []float32 // [B, K, C]; nil if K is 0
+	Indices []int32   // [B, K] row of y in the same batch item; each row at most once among valid slots
 	Score   []float32 // [B, K] factor; nil: 1
-	Valid   []uint8   // [B, K] routed mask, 0 = empty slot; nil: all filled
+	Valid   []uint8   // [B, K] routed mask, 0 = empty slot; nil: all valid
 	Add     bool      // add to the row instead of replacing it
 	B, N    int
 	C, K    int
 }
 
-// Scatter writes rows back to their positions.
+// Scatter writes rows by index.
 //
 //	base [B, N, C]    row [C]    value [B, K, C]    indices [B, K]    y [B, N, C]
 //	y[b, indices[b, k]]  = value[b, k] * score[b, k]      (Add: base is added)
-//	y[b, i]              = base[b, i] + row               where no slot names i
+//	y[b, i]              = base[b, i] + row               where no slot writes row i
 //
 // An empty slot writes nothing.
 func Scatter(a ScatterArgs) []float64 { return scatter[float64](a) }
@@ -32,20 +32,20 @@ func scatter[T Float](a ScatterArgs) []T {
 	checkLen(op, "value", len(a.Value), a.B*a.K*a.C)
 	checkLen(op, "indices", len(a.Indices), a.B*a.K)
 	checkOptional(op, "score", a.Score, a.B*a.K)
-	checkOptional(op, "filled", a.Valid, a.B*a.K)
+	checkOptional(op, "valid", a.Valid, a.B*a.K)
 	score := convert[T](a.Score)
 	y := make([]T, a.B*a.N*a.C)
 	for i, v := range a.Base {
 		y[i] = T(v)
 	}
-	named := make([]bool, a.B*a.N)
+	written := make([]bool, a.B*a.N)
 	for slot, index := range a.Indices {
 		if isEmpty(score, a.Valid, slot) {
 			continue
 		}
 		checkIndex(op, "indices", index, a.N)
 		row := slot/a.K*a.N + int(index)
-		named[row] = true
+		written[row] = true
 		dest := row * a.C
 		for i, f := range a.Value[slot*a.C : (slot+1)*a.C] {
 			v := T(f)
@@ -59,7 +59,7 @@ func scatter[T Float](a ScatterArgs) []T {
 		}
 	}
 	for i := range y {
-		if a.Row != nil && !named[i/a.C] {
+		if a.Row != nil && !written[i/a.C] {
 			y[i] += T(a.Row[i%a.C])
 		}
 	}

@@ -6,29 +6,28 @@ import (
 	"slices"
 )
 
-// Selection is what [Select] chose. The filled slots of a row come first.
+// Selection is the result of [Select]. The valid slots of a row come first.
 type Selection struct {
-	Indices []int32 // [Rows, K] columns, by falling logit; 0 in an empty slot
-	Valid   []uint8 // [Rows, K] routed mask: 1 filled, 0 empty
-	Count   []int32 // [Rows] filled slots of the row
+	Indices []int32 // [Rows, K] columns by descending logit; 0 in an empty slot
+	Valid   []uint8 // [Rows, K] routed mask: 1 valid, 0 empty
+	Count   []int32 // [Rows] number of valid slots
 }
 
-// Select is the hard top-k of each row.
+// Select is the top-k of each row.
 //
-//	logits [Rows, N]    mask [Rows, N] optional    indices, filled [Rows, K]    count [Rows]
+//	logits [Rows, N]    mask [Rows, N] optional    indices, valid [Rows, K]    count [Rows]
 //
-// It takes the k valid entries with the largest logit, the largest first; of
-// equal logits the lower index wins (-0 equals +0). A masked entry is never
-// taken: with fewer than k valid entries the last slots stay empty. k may
-// exceed N. A NaN ranks below -Inf, and as equal to any other NaN.
+// It selects the k valid entries with the largest logits, sorted by descending logit and then by index (-0 equals +0). Masked entries
+// are never selected: with fewer than k valid entries the last slots are empty. k may exceed N. A NaN compares less than -Inf and
+// equal to any other NaN.
 func Select(logits []float32, mask []uint8, rows, n, k int) Selection {
 	return selectRows(logits, mask, rows, n, k)
 }
 
-// SelectWindows is the hard top-k of prefixes of each row: window m chooses
-// from the first min(m * prefix, n) entries, so window 0 chooses none.
+// SelectWindows is the top-k of prefixes of each row: window m selects from the first min(m * prefix, n) entries, so window 0 is
+// empty.
 //
-//	logits [Items * Routes, N]    mask [Items, N] optional    indices, filled [Items, Windows, Routes, K]    count [Items, Windows, Routes]
+//	logits [Items * Routes, N]    mask [Items, N] optional    indices, valid [Items, Windows, Routes, K]    count [Items, Windows, Routes]
 func SelectWindows(logits []float32, mask []uint8, items, routes, n, k, windows, prefix int) Selection {
 	checkLen("SelectWindows", "logits", len(logits), items*routes*n)
 	checkOptional("SelectWindows", "mask", mask, items*n)
@@ -49,7 +48,7 @@ func SelectWindows(logits []float32, mask []uint8, items, routes, n, k, windows,
 	return s
 }
 
-// maskOf is a piece of a mask that may be absent.
+// maskSlice returns mask[from:from+count], or nil if mask is nil.
 func maskSlice(mask []uint8, from, count int) []uint8 {
 	if mask == nil {
 		return nil
@@ -80,9 +79,8 @@ func selectRows[T Float](logits []T, mask []uint8, rows, n, k int) Selection {
 	return s
 }
 
-// largest returns the indices of the up to k largest valid entries, in order.
-// It collects candidates and cuts them back to k whenever their number has
-// doubled, so a long row is read once and never sorted as a whole.
+// topIndices returns the indices of the k largest valid entries, or of all if there are fewer, in order. It collects candidates and
+// reduces them to k whenever there are 2 * k, so a long row is read once and never sorted as a whole.
 func topIndices[T Float](row []T, mask []uint8, k int) []int32 {
 	before := func(i, j int32) int {
 		if c := cmp.Compare(row[j], row[i]); c != 0 {
@@ -90,23 +88,23 @@ func topIndices[T Float](row []T, mask []uint8, k int) []int32 {
 		}
 		return cmp.Compare(i, j)
 	}
-	var found []int32
-	cut := func() {
-		slices.SortFunc(found, before)
-		found = found[:min(k, len(found))]
+	var candidates []int32
+	reduce := func() {
+		slices.SortFunc(candidates, before)
+		candidates = candidates[:min(k, len(candidates))]
 	}
 	full := false
-	var least T // once k are held: a later entry must be larger, as ties go to the earlier one
+	var least T // the k-th largest candidate if full; later entries must be larger, because ties go to the lower index
 	for i, v := range row {
 		if !isValid(mask, i) || full && v <= least {
 			continue
 		}
-		found = append(found, int32(i))
-		if len(found) >= 2*k {
-			cut()
-			full, least = true, row[found[k-1]]
+		candidates = append(candidates, int32(i))
+		if len(candidates) >= 2*k {
+			reduce()
+			full, least = true, row[candidates[k-1]]
 		}
 	}
-	cut()
-	return found
+	reduce()
+	return candidates
 }

@@ -57,7 +57,7 @@ func TestSelectWindowsHandComputed(t *testing.T) {
 	assertPanics(t, "ref: SelectWindows: len(mask) is 1, want 5", func() { SelectWindows(logits, make([]uint8, 1), 1, 2, 5, 1, 1, 1) })
 }
 
-// TestSelectAgainstSort compares with a stable sort of everything, on rows full of ties.
+// TestSelectAgainstSort compares with a stable sort of the whole row, on rows with many ties.
 func TestSelectAgainstSort(t *testing.T) {
 	const rows = 5
 	for _, n := range []int{1, 2, 31, 300} {

@@ -1,29 +1,28 @@
 package ref
 
-// TopKConfig holds the options of a differentiable top-k. The reference's
-// defaults are in [DefaultTopKConfig].
+// TopKConfig is the config of a differentiable top-k. [DefaultTopKConfig] returns the defaults of the PyTorch implementation.
 type TopKConfig struct {
 	K                 int     // >= 1
-	Ratio             float64 // the descent aims at min(K * ratio, n)
+	Ratio             float64 // k of the coordinate descent is min(K * Ratio, N)
 	Iters             int
 	Eps               float64
-	NonDifferentiable bool // skip the soft part: CoorDescentValues and Gates stay nil
+	NonDifferentiable bool // no coordinate descent: CoorDescentValues and Gates are nil
 }
 
-// DefaultTopKConfig returns the reference's defaults: ratio 9/8, 20 iterations, eps 0.1.
+// DefaultTopKConfig returns the defaults of the PyTorch implementation: ratio 9/8, 20 iterations, eps 0.1.
 func DefaultTopKConfig(k int) TopKConfig {
 	return TopKConfig{K: k, Ratio: 9.0 / 8, Iters: 20, Eps: 0.1}
 }
 
-// TopKResult is the result of [TopK]. Slots left over have value 0, index -1, gate 0.
+// TopKResult is the result of [TopK]. Empty slots have value 0, index -1 and gate 0.
 type TopKResult = TopKResultOf[float64]
 
 // TopKResultOf is a [TopKResult] in one precision.
 type TopKResultOf[T Float] struct {
-	Values            []T     // [Rows, K] the largest valid entries, the largest first
+	Values            []T     // [Rows, K] the largest valid entries in descending order
 	Indices           []int32 // [Rows, K]
 	CoorDescentValues []T     // [Rows, K] their soft scores
-	Gates             []T     // [Rows, K] 1; the backward pass gives them the soft scores' gradient
+	Gates             []T     // [Rows, K] 1; their gradient passes to the soft scores (straight-through)
 }
 
 // TopK is the forward pass of a differentiable top-k of each row.

@@ -12,16 +12,17 @@ type ViTConfig struct {
 	Channels                int
 	Depth                   int
 	NumClasses              int
-	Attention               ImageAttentionConfig // over [B, rows, columns, C] patches
+	Attention               ImageAttentionConfig // its x is [B, patch rows, patch columns, C]
 	NumHeavyFFTokens        int
-	Router                  RouterConfig // of the feedforwards; NumTokens is not used
+	Router                  RouterConfig // of the feedforward layers; NumTokens is ignored
 }
 
-// ConditionalRoutedViT classifies images.
+// ConditionalRoutedViT is an image classifier.
 //
 //	x [B, Channels, ImageHeight, ImageWidth]    y [B, NumClasses]
-//	patches (p1 p2 c) -> LayerNorm -> Linear -> LayerNorm, plus positions;
-//	Depth times h += attention(h), h += feedforward(h); mean over patches -> LayerNorm -> Linear
+//	h = layernorm(linear(layernorm(patches))) + positions, a patch having the layout (p1 p2 c)
+//	Depth times: h += attention(h); h += feedforward(h)
+//	y = linear(layernorm(mean over patches of h))
 func ConditionalRoutedViT(x []float32, b int, c ViTConfig, p Params, prefix string) Result {
 	return vit(convert[float64](x), b, c, p, prefix)
 }
@@ -76,8 +77,8 @@ func patchVectors[T Float](x []T, b int, c ViTConfig) []T {
 	return y
 }
 
-// sinCosPositions returns [rows, columns, C]: sin x, cos x, sin y, cos y, a
-// quarter of C each, x being the column times falling frequencies.
+// sinCosPositions returns the 2D sin-cos position embedding [rows, columns, C]: sin(x w), cos(x w), sin(y w), cos(y w), a quarter of
+// C each, for column x, row y and decreasing frequencies w.
 func sinCosPositions[T Float](rows, columns, c int) []T {
 	y, quarter := make([]T, rows*columns*c), c/4
 	for patch := range rows * columns {

@@ -1,6 +1,6 @@
 package ref
 
-// WindowAttentionArgs says what [WindowAttention] computes.
+// WindowAttentionArgs are the arguments of [WindowAttention].
 type WindowAttentionArgs struct {
 	QKV                  []float32 // [B, N, 3, H, D]
 	Mask                 []uint8   // [B, N]; nil: all valid
@@ -10,10 +10,11 @@ type WindowAttentionArgs struct {
 	Round                Rounding
 }
 
-// WindowAttention is the attention of every token to its neighbourhood: to the valid tokens of its own block of Window tokens and of both neighbouring
-// blocks that are at most Window away; if Causal, of its own block and the one before, up to itself. A token that sees none gets 0.
+// WindowAttention is local attention. Blocks have Window tokens. A token attends to the valid tokens of its own and both neighbouring
+// blocks that are at most Window away; with Causal, to those of its own and the previous block up to itself. Without any such token
+// its output is 0.
 //
-//	y [B, N, H, D]
+//	qkv [B, N, 3, H, D]    mask [B, N] optional    y [B, N, H, D]
 func WindowAttention(a WindowAttentionArgs) []float64 { return windowAttention[float64](a) }
 
 // WindowAttention32 is [WindowAttention] in plain float32.
