@@ -12,11 +12,11 @@ import (
 func TestLinearBadConfig(t *testing.T) {
 	dev := gputest.Device(t)
 	for want, c := range map[string]LinearConfig{
-		"Linear: In is 0, want 1 to 1073741823":           {Out: 1},
-		"Linear: Out is -1, want 1 to 1073741823":         {In: 1, Out: -1},
-		"Linear: In is 1073741824, want 1 to 1073741823":  {In: 1 << 30, Out: 1},
-		"Linear: Out is 1073741824, want 1 to 1073741823": {In: 1, Out: 1 << 30},
-		"Linear: Unless is set and Bias is not":           {In: 1, Out: 1, SkipBias: true},
+		"Linear: In is 0, want 1 to 1073741823":              {Out: 1},
+		"Linear: Out is -1, want 1 to 1073741823":            {In: 1, Out: -1},
+		"Linear: In is 1073741824, want 1 to 1073741823":     {In: 1 << 30, Out: 1},
+		"Linear: Out is 1073741824, want 1 to 1073741823":    {In: 1, Out: 1 << 30},
+		"Linear: SkipBias is true and Bias false, want both": {In: 1, Out: 1, SkipBias: true},
 	} {
 		_, err := NewLinear(dev, c)
 		assert.ErrorContains(t, err, want)
@@ -27,8 +27,8 @@ func TestLinearBadInput(t *testing.T) {
 	gpu := gputest.New(t)
 	c := linearCase{LinearConfig: linearAll, batch: 2, inRows: 6, rows: 4, outRows: 5}
 	c.In, c.Out = 8, 12
-	l, good := openLinear(t, gpu, c.LinearConfig, -1), c.put(gpu, c.data())
-	bare := openLinear(t, gpu, LinearConfig{In: 8, Out: 12}, -1)
+	l, good := newLinear(t, gpu, c.LinearConfig, ""), c.args(gpu, c.data())
+	bare := newLinear(t, gpu, LinearConfig{In: 8, Out: 12}, "")
 	plain := LinearArgs{X: good.X, W: good.W, Y: gpu.Out("plain", 2*6*12*4), Batch: 2, InRows: 6, Rows: 6, OutRows: 6}
 	for _, test := range []struct {
 		want   string
@@ -45,7 +45,7 @@ func TestLinearBadInput(t *testing.T) {
 		{"Batch*Lists*Rows is 8000000000, want 1", func(a *LinearArgs) { a.Lists = 1e9 }},
 		{"List is 1, want 0 to 0", func(a *LinearArgs) { a.List = 1 }},
 		{"List is -1, want 0 to 0", func(a *LinearArgs) { a.List = -1 }},
-		{"Lists is 2, want 1 with a scatter", func(a *LinearArgs) { a.Lists = 2 }},
+		{"Lists is 2, want 1 with Scatter", func(a *LinearArgs) { a.Lists = 2 }},
 		{"x has 384 bytes, want [Batch 2, InRows 4, In 8] f32, 256 bytes", func(a *LinearArgs) { a.InRows = 0 }},
 		{"y has 480 bytes, want [Batch 2, OutRows 4, Out 12] f32, 384 bytes", func(a *LinearArgs) {
 			a.OutRows, a.Residual, a.SkipBias = 0, a.Residual.Slice(0, 384), a.SkipBias.Slice(0, 32)
@@ -56,11 +56,11 @@ func TestLinearBadInput(t *testing.T) {
 		{"gather has 28 bytes, want [Batch 2, Rows 4] i32, 32 bytes", func(a *LinearArgs) { a.Gather = a.Gather.Slice(0, 28) }},
 		{"gamma is missing, want [In 8] f32, 32 bytes", func(a *LinearArgs) { a.Gamma = vk.Range{} }},
 		{"score is missing, want [Batch 2, Rows 4] f32, 32 bytes", func(a *LinearArgs) { a.Score = vk.Range{} }},
-		{"filled is missing, want [Batch 2, Rows 4] u32, 32 bytes", func(a *LinearArgs) { a.Valid = vk.Range{} }},
+		{"valid is missing, want [Batch 2, Rows 4] u32, 32 bytes", func(a *LinearArgs) { a.Valid = vk.Range{} }},
 		{"residual is missing, want [Batch 2, OutRows 5, Out 12] f32, 480 bytes", func(a *LinearArgs) { a.Residual = vk.Range{} }},
 		{"scatter is missing, want [Batch 2, Rows 4] i32, 32 bytes", func(a *LinearArgs) { a.Scatter = vk.Range{} }},
 		{"y is missing, want [Batch 2, OutRows 5, Out 12] f32, 480 bytes", func(a *LinearArgs) { a.Y = vk.Range{} }},
-		{"unless is missing, want [Batch 2, OutRows 5] u32, 40 bytes", func(a *LinearArgs) { a.SkipBias = vk.Range{} }},
+		{"skip bias is missing, want [Batch 2, OutRows 5] u32, 40 bytes", func(a *LinearArgs) { a.SkipBias = vk.Range{} }},
 		{"gather starts at byte 257 of its buffer, want a multiple of 4", func(a *LinearArgs) { a.Gather = gpu.Out("bytes", 36).Slice(1, 32) }},
 		{"y starts at byte 260 of its buffer, want a multiple of 16", func(a *LinearArgs) { a.Y = gpu.Out("odd", 484).Slice(4, 480) }},
 	} {
@@ -72,16 +72,16 @@ func TestLinearBadInput(t *testing.T) {
 		want   string
 		change func(*LinearArgs)
 	}{
-		{"InRows is 6, want at least Rows 7 where there is no gather", func(a *LinearArgs) { a.Rows, a.OutRows = 7, 7 }},
-		{"OutRows is 5, want at least Rows 6 where there is no scatter", func(a *LinearArgs) { a.OutRows = 5 }},
+		{"InRows is 6, want at least Rows, 7, without Gather", func(a *LinearArgs) { a.Rows, a.OutRows = 7, 7 }},
+		{"OutRows is 5, want at least Rows, 6, without Scatter", func(a *LinearArgs) { a.OutRows = 5 }},
 		{"bias has 48 bytes, want none", func(a *LinearArgs) { a.Bias = good.Bias }},
 		{"gather has 32 bytes, want none", func(a *LinearArgs) { a.Gather = good.Gather }},
 		{"gamma has 32 bytes, want none", func(a *LinearArgs) { a.Gamma = good.Gamma }},
 		{"score has 32 bytes, want none", func(a *LinearArgs) { a.Score = good.Score }},
-		{"filled has 32 bytes, want none", func(a *LinearArgs) { a.Valid = good.Valid }},
+		{"valid has 32 bytes, want none", func(a *LinearArgs) { a.Valid = good.Valid }},
 		{"residual has 480 bytes, want none", func(a *LinearArgs) { a.Residual = good.Residual }},
 		{"scatter has 32 bytes, want none", func(a *LinearArgs) { a.Scatter = good.Scatter }},
-		{"unless has 40 bytes, want none", func(a *LinearArgs) { a.SkipBias = good.SkipBias }},
+		{"skip bias has 40 bytes, want none", func(a *LinearArgs) { a.SkipBias = good.SkipBias }},
 	} {
 		t.Run(test.want, func(t *testing.T) {
 			assert.ErrorContains(t, linearError(t, gpu, bare, plain, test.change), "pipelines: Linear: "+test.want)

@@ -10,16 +10,16 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// The bits of a row are the same alone, at another place, in another batch, and with other rows around it.
+// The bits of a row do not depend on its position, on its batch, or on the other rows.
 func TestLinearBits(t *testing.T) {
-	for tile, variant := range linearTiles {
+	for _, tile := range linearTiles {
 		for _, s := range []struct{ in, out int }{{512, 132}, {67, 69}} {
-			t.Run(fmt.Sprintf("%s, in %d, out %d", variant.kernel, s.in, s.out), func(t *testing.T) { linearBits(t, tile, s.in, s.out) })
+			t.Run(fmt.Sprintf("%s, in %d, out %d", tile.kernel, s.in, s.out), func(t *testing.T) { testLinearBits(t, tile.name(), s.in, s.out) })
 		}
 	}
 }
 
-func linearBits(t *testing.T, tile, in, out int) {
+func testLinearBits(t *testing.T, tile string, in, out int) {
 	many := linearCase{LinearConfig: linearAll, batch: 2, inRows: 211, rows: 141, outRows: 150}
 	many.In, many.Out = in, out
 	data := many.data()
@@ -27,7 +27,7 @@ func linearBits(t *testing.T, tile, in, out int) {
 		data.Score[i], data.Valid[i] = 0.75, 1
 	}
 	gpu := gputest.New(t)
-	l, args := openLinear(t, gpu, many.LinearConfig, tile), many.put(gpu, data)
+	l, args := newLinear(t, gpu, many.LinearConfig, tile), many.args(gpu, data)
 	gpu.Run(func(list *vk.CommandList) error { return l.Record(list, args) })
 	y := gpu.Float32("y")
 	for _, slot := range []int{0, 1, 63, 64, 130, 141, 281} {
@@ -38,36 +38,36 @@ func linearBits(t *testing.T, tile, in, out int) {
 		one.X, one.Gather, one.Scatter, one.Score = data.X[from*in:][:in], []int32{0}, []int32{0}, data.Score[:1]
 		one.Valid, one.Residual, one.Base, one.SkipBias = data.Valid[:1], data.Residual[to*out:][:out], data.Base[:out], data.SkipBias[to:][:1]
 		gpu := gputest.New(t)
-		args := many.put(gpu, one)
+		args := many.args(gpu, one)
 		gpu.Run(func(list *vk.CommandList) error { return l.Record(list, args) })
 		assert.Equal(t, y[to*out:][:out], gpu.Float32("y"), "slot %d", slot)
 	}
 }
 
-// A product that would take too long for one dispatch takes several, with the same bits.
-func TestLinearInPieces(t *testing.T) {
+// A product that takes too long for one dispatch is divided into several, with the same bits.
+func TestLinearManyDispatches(t *testing.T) {
 	c := linearCase{LinearConfig: linearAll, batch: 1, inRows: 300, rows: 290, outRows: 300}
 	c.In, c.Out = 24, 200
 	data := c.data()
 	var whole []float32
 	for _, test := range []struct {
-		flops    float64
-		together uint64
-		pieces   int
+		maxFlops   float64
+		minTiles   uint64
+		dispatches int
 	}{{1e12, 1, 1}, {1, 100, 1}, {1, 20, 1}, {1, 19, 2}, {2 * 64 * 64 * 24 * 7, 1, 3}, {1, 1, 20}} {
 		gpu := gputest.New(t)
-		l, args := openLinear(t, gpu, c.LinearConfig, 1), c.put(gpu, data)
-		l.flops, l.together = test.flops, test.together
+		l, args := newLinear(t, gpu, c.LinearConfig, linearTiles[1].name()), c.args(gpu, data)
+		l.maxFlops, l.minTiles = test.maxFlops, test.minTiles
 		gpu.Run(func(list *vk.CommandList) error { return l.Record(list, args) })
-		assert.Len(t, gpu.Kernels(), test.pieces)
+		assert.Len(t, gpu.Kernels(), test.dispatches)
 		if whole == nil {
 			whole = gpu.Float32("y")
 		}
-		assert.Equal(t, whole, gpu.Float32("y"), "%d pieces", test.pieces)
+		assert.Equal(t, whole, gpu.Float32("y"), "%d dispatches", test.dispatches)
 	}
 }
 
-func TestLinearTile(t *testing.T) {
+func TestLinearDefaultTile(t *testing.T) {
 	for _, test := range []struct {
 		rows, out uint64
 		side      uint64
@@ -76,12 +76,12 @@ func TestLinearTile(t *testing.T) {
 		{2048, 512, 64}, {1024, 1024, 64}, {1, 1, 64}, {65536, 64, 64},
 		{65536, 1, 64}, {65536, 65, 128}, {65536, 320, 64}, {65536, 1088, 128}, {1 << 31, 1 << 30, 128},
 	} {
-		assert.Equal(t, test.side, linearTiles[linearTile(test.rows, test.out)].rows, "%d by %d", test.rows, test.out)
+		assert.Equal(t, test.side, linearTiles[defaultFloatTile(test.rows, test.out)].rows, "%d by %d", test.rows, test.out)
 	}
 }
 
-// Rows that are the same, and columns that are the same, give the same bits wherever they lie in a tile: the compiler treats all alike.
-func TestLinearPlaces(t *testing.T) {
+// Equal rows and equal columns give the same bits at every position of a tile: the compiler must not contract some of the sums differently.
+func TestLinearPositions(t *testing.T) {
 	const rows, period = 205, 8
 	for _, c := range []LinearConfig{
 		{In: 67, Out: 69, Score: true, Residual: true}, {In: 67, Out: 69, GELU: true, Residual: true},
@@ -108,25 +108,25 @@ func TestLinearPlaces(t *testing.T) {
 		}
 		t.Run(place.String(), func(t *testing.T) {
 			var first []float32
-			for tile, variant := range linearTiles {
+			for i, tile := range linearTiles {
 				gpu := gputest.New(t)
-				l, args := openLinear(t, gpu, c, tile), place.put(gpu, data)
+				l, args := newLinear(t, gpu, c, tile.name()), place.args(gpu, data)
 				gpu.Run(func(list *vk.CommandList) error { return l.Record(list, args) })
 				y := gpu.Float32("y")
-				if tile == 0 {
+				if i == 0 {
 					first = y[:period]
 				}
-				for i, v := range y {
-					require.Equal(t, first[i%c.Out%period], v, "%s: row %d, column %d", variant.kernel, i/c.Out, i%c.Out)
+				for j, v := range y {
+					require.Equal(t, first[j%c.Out%period], v, "%s: row %d, column %d", tile.kernel, j/c.Out, j%c.Out)
 				}
 			}
 		})
 	}
 }
 
-// Rows of x from length 1 down to what the norm takes for nothing, and one of zeros: each tells another epsilon from this one.
-func TestLinearFaintRows(t *testing.T) {
-	c := linearCase{LinearConfig: LinearConfig{In: 64, Out: 40, Norm: true}, batch: 1, inRows: 32, rows: 32, outRows: 32, faint: true}
+// Rows of x with norms from 1 down to less than the epsilon of the norm, and a row of zeros: another epsilon would give other results.
+func TestLinearSmallRows(t *testing.T) {
+	c := linearCase{LinearConfig: LinearConfig{In: 64, Out: 40, Norm: true}, batch: 1, inRows: 32, rows: 32, outRows: 32, smallRows: true}
 	t.Run("float32", c.test)
-	t.Run("16 bits", c.testMatrix)
+	t.Run("16-bit", c.testMatrix)
 }

@@ -13,11 +13,11 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// Rows of x and of y may lie beyond 4 GiB.
-func TestLinearFarRows(t *testing.T) {
+// Rows of x and of y may have offsets beyond 4 GiB.
+func TestLinearOffsetsAbove4GiB(t *testing.T) {
 	dev := gputest.Device(t)
 	if dev.Caps().CPU {
-		t.Skip("this driver's memory is the machine's own, and the test takes 14 GB of it")
+		t.Skip("a CPU driver uses the host's memory, and the test takes 14 GB")
 	}
 	const in, out, rows, far = 512, 256, 3, 4300000 // 8.8 and 4.4 GB
 	budget, used := dev.MemoryBudget()
@@ -29,31 +29,30 @@ func TestLinearFarRows(t *testing.T) {
 	c.inRows, c.rows, c.outRows = rows, rows, rows
 	data := c.data()
 	want := ref.Linear(data)
-	at := []int32{5, far / 2, far - 1}
+	at := []int32{5, far / 2, far - 1} // rows of x and of y
 	l, err := NewLinear(dev, c.LinearConfig)
 	require.NoError(t, err)
 	defer l.Close()
 	buffer := func(name string, size uint64) vk.Range {
 		b, err := dev.NewBuffer(name, size)
 		if limit := dev.Caps().MaxAllocation; errors.Is(err, vk.ErrOutOfMemory) && size > limit {
-			t.Skipf("the driver refuses a buffer of %d bytes, it promises %d: %v", size, limit, err)
+			t.Skipf("the driver refuses a buffer of %d bytes, its limit is %d: %v", size, limit, err)
 		}
 		require.NoError(t, err)
 		t.Cleanup(func() { assert.NoError(t, b.Close()) })
 		return b.Range()
 	}
 	x, y, w, index := buffer("x", far*in*4), buffer("y", far*out*4), buffer("w", in*out*4), buffer("index", rows*4)
-	// The data's rows, by the data's own indices, go to the far places.
-	moved := make([]int32, rows)
+	indices := make([]int32, rows)
 	transfers := []vk.Transfer{{Range: w, Data: vk.Bytes(data.W)}}
 	for slot := range rows {
-		moved[slot] = at[slot]
+		indices[slot] = at[slot]
 		from, to := int(data.Gather[slot]), int(data.Scatter[slot])
 		transfers = append(transfers,
 			vk.Transfer{Range: x.Slice(uint64(at[slot])*in*4, in*4), Data: vk.Bytes(data.X[from*in:][:in])},
 			vk.Transfer{Range: y.Slice(uint64(at[slot])*out*4, out*4), Data: vk.Bytes(data.Residual[to*out:][:out])})
 	}
-	transfers = append(transfers, vk.Transfer{Range: index, Data: vk.Bytes(moved)})
+	transfers = append(transfers, vk.Transfer{Range: index, Data: vk.Bytes(indices)})
 	require.NoError(t, dev.Upload(t.Context(), transfers...))
 	list, err := dev.NewCommandList(vk.CommandListConfig{Name: "far"})
 	require.NoError(t, err)
@@ -80,10 +79,10 @@ func BenchmarkLinear(b *testing.B) {
 			if dev.Caps().CPU && flops > 5e9 || flops > 3e11 {
 				continue
 			}
-			for tile, variant := range linearTiles {
-				b.Run(fmt.Sprintf("%dx%dx%d/%s", rows, c.Out, c.In, variant.kernel), func(b *testing.B) {
+			for _, tile := range linearTiles {
+				b.Run(fmt.Sprintf("%dx%dx%d/%s", rows, c.Out, c.In, tile.kernel), func(b *testing.B) {
 					gpu := gputest.New(b)
-					l, args := openLinear(b, gpu, c, tile), LinearArgs{Batch: 1, Rows: rows}
+					l, args := newLinear(b, gpu, c, tile.name()), LinearArgs{Batch: 1, Rows: rows}
 					args.X, args.W = gpu.In("x", normal(1, rows*c.In)), gpu.In("w", normal(2, c.In*c.Out))
 					args.Y = gpu.Out("y", rows*c.Out*4)
 					if c.Bias {
@@ -92,15 +91,15 @@ func BenchmarkLinear(b *testing.B) {
 					if c.Norm {
 						args.Gamma = gpu.In("gamma", normal(4, c.In))
 					}
-					linearTime(b, gpu, l, args, flops)
+					benchmarkLinear(b, gpu, l, args, flops)
 				})
 			}
 		}
 	}
 }
 
-// linearTime runs many products in one tape, so that clocks rise and the submit does not count.
-func linearTime(b *testing.B, gpu *gputest.Harness, l *Linear, args LinearArgs, flops float64) {
+// benchmarkLinear runs many products in one command list, so that clocks rise and the cost of the submit is negligible.
+func benchmarkLinear(b *testing.B, gpu *gputest.Harness, l *Linear, args LinearArgs, flops float64) {
 	list, err := gpu.Dev.NewCommandList(vk.CommandListConfig{Name: b.Name()})
 	require.NoError(b, err)
 	defer list.Close()

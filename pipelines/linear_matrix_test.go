@@ -90,7 +90,7 @@ func precisions(t *testing.T) []DType {
 	return list
 }
 
-// testMatrix runs the case in all precisions of 16 bits, with every tile that fits: all within the bound, and the tiles alike bit for bit.
+// testMatrix runs the case in all 16-bit precisions with every tile that fits, and compares with the CPU reference. All tiles must give the same bits.
 func (c linearCase) testMatrix(t *testing.T) {
 	dev := gputest.Device(t)
 	for _, c.Precision = range precisions(t) {
@@ -108,34 +108,34 @@ func (c linearCase) testMatrix(t *testing.T) {
 			naive = p.rounded(naive)
 		}
 		var first []float32
-		for tile, variant := range linearMatrixTiles {
+		for _, tile := range linearMatrixTiles {
 			m, err := p.matrixShape(dev.Caps())
 			require.NoError(t, err)
-			if dev.Caps().CPU && variant.rows*variant.cols*uint64(variant.step) > 8192 && (variant.rows > 32 || !c.Y16 || c.In != 128) {
+			if dev.Caps().CPU && tile.rows*tile.cols*uint64(tile.inputs) > 8192 && (tile.rows > 32 || !c.Y16 || c.In != 128) {
 				continue // CPU drivers compile large tiles for minutes
 			}
-			if !variant.fits(dev.Caps(), m) || variant.dense && (c.Gather || !c.X16 || c.batch > 1 && c.inRows != c.rows) {
+			if !tile.fits(dev.Caps(), m) || tile.dense && (c.Gather || !c.X16 || c.batch > 1 && c.inRows != c.rows) {
 				continue
 			}
 			gpu := gputest.New(t)
-			l, args := openLinear(t, gpu, c.LinearConfig, tile), c.put(gpu, data)
+			l, args := newLinear(t, gpu, c.LinearConfig, tile.name()), c.args(gpu, data)
 			gpu.Run(func(list *vk.CommandList) error { return l.Record(list, args) })
-			require.Len(t, gpu.Kernels(), 1+min(c.Split, 1), "everything is fused")
+			require.Len(t, gpu.Kernels(), 1+min(c.Split, 1), "one fused kernel, and one that adds parts")
 			require.Contains(t, gpu.Kernels()[0], "linear_matrix_"+p.String())
 			y := floatsOf(c.y(), gpu, "y")
-			if c.shifted {
-				y = outputFrom(t, gpu, "shifted y", rowAlign(c.Out))
+			if c.minAlign {
+				y = outputFrom(t, gpu, "y with margins", rowAlign(c.Out))
 			}
 			bound := ref.Bound(naive, want, 1e-6)
-			if c.Norm { // a norm that differs in its last bit may round an operand the other way: by one place of it, times a weight
-				place := map[DType]float64{F16: 0x1p-10, BF16: 0x1p-7}[p]
-				bound += place * 4 / math.Sqrt(float64(c.In)) // of numbers around 2, by weights around 2 / sqrt(In)
+			if c.Norm { // a norm that differs in its last bit may round an operand to the neighbouring value: an error of one ULP, times a weight
+				ulp := map[DType]float64{F16: 0x1p-10, BF16: 0x1p-7}[p]
+				bound += ulp * 4 / math.Sqrt(float64(c.In)) // operands around 2, weights around 2 / sqrt(In)
 			}
-			require.NoError(t, ref.MaxErr(y, want).Within(bound), "%v %v", p, variant)
+			require.NoError(t, ref.MaxErr(y, want).Within(bound), "%v %v", p, tile)
 			if first == nil {
 				first = y
 			}
-			require.Equal(t, first, y, "%v %v: the bits depend on the tile", p, variant)
+			require.Equal(t, first, y, "%v %v: the bits depend on the tile", p, tile)
 		}
 		require.NotNil(t, first)
 	}
@@ -153,11 +153,11 @@ func TestLinearMatrix(t *testing.T) {
 		{LinearConfig: LinearConfig{In: 37, Out: 35}, rows: 130},
 		{LinearConfig: LinearConfig{In: 515, Out: 20, Norm: true, Y16: true}, rows: 70},
 		{LinearConfig: LinearConfig{In: 96, Out: 40, X16: true, Bias: true, GELU: true, Y16: true}, rows: 64, batch: 2},
-		{LinearConfig: LinearConfig{In: 80, Out: 40, X16: true, Gather: true, Valid: true, Y16: true}, rows: 67, batch: 2, inRows: 30, wild: true},
+		{LinearConfig: LinearConfig{In: 80, Out: 40, X16: true, Gather: true, Valid: true, Y16: true}, rows: 67, batch: 2, inRows: 30, badIndices: true},
 		{LinearConfig: LinearConfig{In: 64, Out: 128, X16: true, Bias: true, SkipBias: true, Residual: true}, rows: 140, batch: 2, inPlace: true},
 		{LinearConfig: LinearConfig{In: 64, Out: 64, X16: true, Scatter: true, Score: true, Residual: true}, rows: 70, batch: 2, outRows: 100, inPlace: true},
 		{LinearConfig: all, rows: 67, batch: 3, inRows: 300, outRows: 150},
-		{LinearConfig: all, rows: 67, batch: 3, inRows: 300, outRows: 150, shifted: true},
+		{LinearConfig: all, rows: 67, batch: 3, inRows: 300, outRows: 150, minAlign: true},
 		{LinearConfig: LinearConfig{In: 1300, Out: 40, X16: true, Split: 3, Bias: true, GELU: true, Y16: true}, rows: 33},
 		{LinearConfig: LinearConfig{In: 520, Out: 38, Split: 4, Norm: true, Gather: true, Score: true, Valid: true, Residual: true, Scatter: true}, rows: 20, batch: 2, inRows: 30, outRows: 40},
 	} {
@@ -169,19 +169,19 @@ func TestLinearMatrix(t *testing.T) {
 	}
 }
 
-// Small tiles with what large ones have, a last step behind the loop, rows that leave in several strips, strips that leave in several groups: CPU
-// drivers compile large ones for minutes.
+// Small tiles with the code paths of large ones: a last iteration after the loop, results that are stored in several strips, and strips that are
+// stored in several groups. CPU drivers compile large tiles for minutes.
 func TestLinearMatrixStrips(t *testing.T) {
-	defer func(list []linearVariant) { linearMatrixTiles = list }(linearMatrixTiles)
+	defer func(list []linearTile) { linearMatrixTiles = list }(linearMatrixTiles)
 	m, err := F16.matrixShape(gputest.Device(t).Caps())
 	if err != nil {
 		require.ErrorIs(t, err, vk.ErrUnsupported)
 		return
 	}
-	strips := linearVariant{kernel: "linear_matrix", rows: 4 * uint64(m.M), cols: uint64(m.N), step: m.K, down: 1, across: 1}
-	wide := linearVariant{kernel: "linear_matrix", rows: 2 * uint64(m.M), cols: 6 * uint64(m.N), step: m.K, down: 1, across: 1} // a strip leaves in groups
-	odd := linearVariant{kernel: "linear_matrix", rows: 3 * uint64(m.M), cols: uint64(m.N), step: m.K, down: 1, across: 1}
-	linearMatrixTiles = []linearVariant{strips, wide, odd, linearMatrixTiles[len(linearMatrixTiles)-1]}
+	strips := linearTile{kernel: "linear_matrix", rows: 4 * uint64(m.M), cols: uint64(m.N), inputs: m.K, subgroupsM: 1, subgroupsN: 1}
+	wide := linearTile{kernel: "linear_matrix", rows: 2 * uint64(m.M), cols: 6 * uint64(m.N), inputs: m.K, subgroupsM: 1, subgroupsN: 1} // stores a strip in groups
+	odd := linearTile{kernel: "linear_matrix", rows: 3 * uint64(m.M), cols: uint64(m.N), inputs: m.K, subgroupsM: 1, subgroupsN: 1}
+	linearMatrixTiles = []linearTile{strips, wide, odd, linearMatrixTiles[len(linearMatrixTiles)-1]}
 	for _, c := range []linearCase{
 		{LinearConfig: LinearConfig{In: 40, Out: 32, X16: true, Y16: true}, rows: 130},
 		{LinearConfig: LinearConfig{In: 40, Out: 36, X16: true, Bias: true, SkipBias: true, Residual: true}, rows: 131, inPlace: true},
@@ -193,20 +193,20 @@ func TestLinearMatrixStrips(t *testing.T) {
 	}
 }
 
-// The bits of a row are the same alone and among others.
+// The bits of a row do not depend on the other rows.
 func TestLinearMatrixBits(t *testing.T) {
 	for _, p := range precisions(t) {
 		many := linearCase{LinearConfig: LinearConfig{In: 200, Out: 72, Precision: p, X16: true}, batch: 1, inRows: 150, rows: 150, outRows: 150}
 		data := many.data()
 		gpu := gputest.New(t)
-		l, args := openLinear(t, gpu, many.LinearConfig, -1), many.put(gpu, data)
+		l, args := newLinear(t, gpu, many.LinearConfig, ""), many.args(gpu, data)
 		gpu.Run(func(list *vk.CommandList) error { return l.Record(list, args) })
 		y := gpu.Float32("y")
 		for _, slot := range []int{0, 1, 63, 64, 149} {
 			one := data
 			one.InRows, one.Rows, one.OutRows, one.X, one.Base = 1, 1, 1, data.X[slot*many.In:][:many.In], data.Base[:many.Out]
 			gpu := gputest.New(t)
-			args := many.put(gpu, one)
+			args := many.args(gpu, one)
 			gpu.Run(func(list *vk.CommandList) error { return l.Record(list, args) })
 			assert.Equal(t, y[slot*many.Out:][:many.Out], gpu.Float32("y"), "slot %d", slot)
 		}
@@ -219,10 +219,10 @@ func TestLinearMatrixBadConfig(t *testing.T) {
 		c    LinearConfig
 		want string
 	}{
-		{LinearConfig{In: 8, Out: 8, Precision: 3}, "Precision is Precision(3), want F32, F16 or BF16"},
-		{LinearConfig{In: 8, Out: 8, X16: true}, "X16 is true and Y16 false, want neither with Precision F32"},
-		{LinearConfig{In: 8, Out: 8, Precision: F16, X16: true, Norm: true}, "X16 and Norm are set, want one of them"},
-		{LinearConfig{In: 8, Out: 8, Split: 2}, "Split is 2 with Precision F32, want 0 to 64, with F32 0"},
+		{LinearConfig{In: 8, Out: 8, Precision: 3}, "Precision is i32, want f32, f16 or bf16"},
+		{LinearConfig{In: 8, Out: 8, X16: true}, "X16 is true and Y16 false, want neither with Precision f32"},
+		{LinearConfig{In: 8, Out: 8, Precision: F16, X16: true, Norm: true}, "X16 and Norm are true, want one of them"},
+		{LinearConfig{In: 8, Out: 8, Split: 2}, "Split is 2 with Precision f32, want 0 to 64, with f32 0"},
 		{LinearConfig{In: 8, Out: 8, Precision: F16, Split: 65}, "Split is 65"},
 		{LinearConfig{In: 1 << 27, Out: 8, Precision: F16}, "In is 134217728, want 1 to 134217727"},
 		{LinearConfig{In: 7, Out: 8, Precision: F16, X16: true}, "In is 7, want an even number with X16"},
@@ -233,19 +233,19 @@ func TestLinearMatrixBadConfig(t *testing.T) {
 	}
 }
 
-// Rows of parts, and pieces of rows, are counted in 32 bits.
-func TestLinearSplitTooMany(t *testing.T) {
+// Rows of parts, and vec4 of y, are counted in 32 bits.
+func TestLinearSplitTooLarge(t *testing.T) {
 	l := &Linear{config: LinearConfig{In: 8, Out: 1, Precision: F16, Split: 64}}
 	a := LinearArgs{Batch: 1, Rows: 1 << 26, InRows: 1 << 26, OutRows: 1 << 26, Lists: 1}
-	assert.ErrorContains(t, l.checkSizes(a), "67108864 slots in 64 parts are 4294967296 rows, or 67108864 pieces of 4 columns, want 2147483647 at most")
+	assert.ErrorContains(t, l.checkSizes("Linear", a), "67108864 slots in 64 parts are 4294967296 rows, or 67108864 vec4, want 2147483647 at most")
 	l.config.Split, l.config.Out = 2, 256
-	assert.ErrorContains(t, l.checkSizes(a), "67108864 slots in 2 parts are 134217728 rows, or 4294967296 pieces of 4 columns")
+	assert.ErrorContains(t, l.checkSizes("Linear", a), "67108864 slots in 2 parts are 134217728 rows, or 4294967296 vec4")
 	l.config.Out = 64
-	assert.NoError(t, l.checkSizes(a))
+	assert.NoError(t, l.checkSizes("Linear", a))
 }
 
-// The choice of a tile: the large one for many rows, small ones that spread better for few, and nothing that the device has no room for.
-func TestLinearMatrixTile(t *testing.T) {
+// The large tile for many rows, smaller ones that balance better for few, and none that exceeds the device.
+func TestLinearDefaultMatrixTile(t *testing.T) {
 	gpu := vk.Caps{SharedBytes: 48 << 10, SubgroupSize: 32, MaxWorkgroupInvocations: 1024}
 	cpu := vk.Caps{SharedBytes: 32 << 10, SubgroupSize: 8, MaxWorkgroupInvocations: 1024, CPU: true}
 	m, small := vk.MatrixShape{M: 16, N: 16, K: 16}, vk.MatrixShape{M: 8, N: 8, K: 8}
@@ -257,22 +257,22 @@ func TestLinearMatrixTile(t *testing.T) {
 		x16   bool
 		want  int
 	}{
-		{gpu, m, linearSize{slots: 65536, dense: true}, 512, true, 0},
-		{gpu, m, linearSize{slots: 65536, dense: true}, 512, false, 1},
-		{gpu, m, linearSize{slots: 65536, dense: false}, 512, true, 1},
-		{gpu, m, linearSize{slots: 8192, dense: true}, 1024, true, 0},
-		{gpu, m, linearSize{slots: 8064, dense: true}, 1024, true, 2},
-		{gpu, m, linearSize{slots: 2048, dense: false}, 512, true, 2},
-		{gpu, m, linearSize{slots: 1024, dense: false}, 512, true, 3},
-		{gpu, m, linearSize{slots: 256, dense: true}, 1024, true, 3},
-		{gpu, m, linearSize{slots: 64, dense: true}, 1024, true, 4},
-		{cpu, small, linearSize{slots: 65536, dense: true}, 512, true, 5},
+		{gpu, m, linearSize{slots: 65536, denseIn: true}, 512, true, 0},
+		{gpu, m, linearSize{slots: 65536, denseIn: true}, 512, false, 1},
+		{gpu, m, linearSize{slots: 65536, denseIn: false}, 512, true, 1},
+		{gpu, m, linearSize{slots: 8192, denseIn: true}, 1024, true, 0},
+		{gpu, m, linearSize{slots: 8064, denseIn: true}, 1024, true, 2},
+		{gpu, m, linearSize{slots: 2048, denseIn: false}, 512, true, 2},
+		{gpu, m, linearSize{slots: 1024, denseIn: false}, 512, true, 3},
+		{gpu, m, linearSize{slots: 256, denseIn: true}, 1024, true, 3},
+		{gpu, m, linearSize{slots: 64, denseIn: true}, 1024, true, 4},
+		{cpu, small, linearSize{slots: 65536, denseIn: true}, 512, true, 5},
 	} {
-		assert.Equal(t, test.want, linearMatrixTile(test.caps, test.shape, test.size, test.out, test.x16), "%+v", test)
+		assert.Equal(t, test.want, defaultMatrixTile(test.caps, test.shape, test.size, test.out, test.x16), "%+v", test)
 	}
 }
 
-// Rows follow each other where nothing picks or parts them, and they are short enough to count from the first one of a tile.
+// Rows are dense if no index list selects them, no other rows lie between those of two items, and they are short enough for 32-bit offsets in a tile.
 func TestLinearSize(t *testing.T) {
 	a := LinearArgs{Batch: 2, Rows: 3, InRows: 3, OutRows: 3}
 	for _, test := range []struct {
@@ -292,14 +292,14 @@ func TestLinearSize(t *testing.T) {
 	}
 }
 
-// Few tiles and many inputs are split; rows that no configuration fixes, short parts and float32 are not.
+// Products with few tiles and many inputs are split, but not float32, short parts, or an unknown number of rows.
 func TestLinearSplit(t *testing.T) {
 	for _, test := range []struct {
 		precision           DType
 		rows, in, out, want int
 	}{
-		{F16, 16, 4096, 1024, 4}, {BF16, 16, 4096, 1024, 4}, {F16, 1, 4096, 1024, 4}, {F16, 32, 4096, 1024, 4}, // the ViT's heavy feedforward
-		{F16, 33, 4096, 1024, 0}, {F16, 64, 2048, 1024, 0}, {F16, 64, 3072, 1024, 0}, // as many tiles as processors
+		{F16, 16, 4096, 1024, 4}, {BF16, 16, 4096, 1024, 4}, {F16, 1, 4096, 1024, 4}, {F16, 32, 4096, 1024, 4}, // the heavy feed-forward layer of the ViT
+		{F16, 33, 4096, 1024, 0}, {F16, 64, 2048, 1024, 0}, {F16, 64, 3072, 1024, 0}, // as many tiles as SMs
 		{F16, 16, 4096, 2032, 2}, {F16, 16, 4096, 2033, 0},
 		{F16, 16, 2048, 1024, 2}, {F16, 16, 2047, 1024, 0}, {F16, 16, 3072, 64, 3}, {F16, 1, 1024, 1000, 0}, {F16, 1, 1 << 20, 16, 64},
 		{F32, 16, 4096, 1024, 0}, {F16, 0, 4096, 1024, 0},
@@ -307,11 +307,11 @@ func TestLinearSplit(t *testing.T) {
 		got := LinearSplit(test.precision, test.rows, test.in, test.out)
 		assert.Equal(t, test.want, got, "%+v", test)
 	}
-	assert.Equal(t, [2]uint64{32, 16}, [2]uint64{linearMatrixTiles[linearFew].rows, linearMatrixTiles[linearFew].cols}, "the tile for few rows")
+	assert.Equal(t, [2]uint64{32, 16}, [2]uint64{linearMatrixTiles[fewRowsTile].rows, linearMatrixTiles[fewRowsTile].cols}, "the tile for few rows")
 }
 
-// Work is cut into shares that are about equal.
-func TestEven(t *testing.T) {
+// Work is divided into shares of about equal size.
+func TestEvenShare(t *testing.T) {
 	for _, c := range [][3]uint64{{3072, 2980, 1536}, {3072, 3072, 3072}, {10, 3, 3}, {9, 4, 3}, {1, 5, 1}, {0, 1, 0}} {
 		assert.Equal(t, c[2], evenShare(c[0], c[1]), c)
 	}

@@ -18,11 +18,11 @@ import (
 type linearCase struct {
 	LinearConfig
 	batch, inRows, rows, outRows int
-	wild                         bool // empty slots have indices that name no row
+	badIndices                   bool // empty slots have indices out of range instead of valid = 0
 	inPlace                      bool // residual is y
 	lists, list                  int
-	shifted                      bool // every range starts as oddly as it may
-	faint                        bool // rows of x have lengths down to 0
+	minAlign                     bool // every range has no more than the alignment that it needs
+	smallRows                    bool // rows of x have norms down to 0
 }
 
 var linearAll = LinearConfig{Bias: true, GELU: true, Gather: true, Norm: true, Score: true, Valid: true, Residual: true, Scatter: true,
@@ -33,9 +33,9 @@ func (c linearCase) String() string {
 	for _, part := range []struct {
 		on   bool
 		name string
-	}{{c.Bias, "bias"}, {c.GELU, "gelu"}, {c.Gather, "gather"}, {c.Norm, "norm"}, {c.Score, "score"}, {c.Valid, "filled"},
-		{c.Residual, "residual"}, {c.Scatter, "scatter"}, {c.wild, "wild"}, {c.inPlace, "in place"},
-		{c.SkipBias, "unless"}, {c.lists > 0, fmt.Sprintf("list %d of %d", c.list, c.lists)}, {c.shifted, "shifted"}} {
+	}{{c.Bias, "bias"}, {c.GELU, "gelu"}, {c.Gather, "gather"}, {c.Norm, "norm"}, {c.Score, "score"}, {c.Valid, "valid"},
+		{c.Residual, "residual"}, {c.Scatter, "scatter"}, {c.badIndices, "bad indices"}, {c.inPlace, "in place"},
+		{c.SkipBias, "skip bias"}, {c.lists > 0, fmt.Sprintf("list %d of %d", c.list, c.lists)}, {c.minAlign, "minimum alignment"}} {
 		if part.on {
 			name += " " + part.name
 		}
@@ -43,7 +43,7 @@ func (c linearCase) String() string {
 	return fmt.Sprintf("%s, out %d", name, c.Out)
 }
 
-// data makes the arguments of the reference.
+// data returns the arguments of the CPU reference.
 func (c linearCase) data() ref.LinearArgs {
 	r := rand.New(rand.NewPCG(7, 7))
 	slots := c.batch * c.rows
@@ -52,7 +52,7 @@ func (c linearCase) data() ref.LinearArgs {
 		In: c.In, Out: c.Out, GELU: c.GELU, Lists: c.lists, List: c.list, Base: normal(13, c.batch*c.outRows*c.Out),
 	}
 	for i := range a.X {
-		if row := i / c.In; c.faint {
+		if row := i / c.In; c.smallRows {
 			a.X[i] *= float32(math.Pow(10, -float64(row%16))) * float32(specBool(row%16 < 15))
 		}
 	}
@@ -64,7 +64,7 @@ func (c linearCase) data() ref.LinearArgs {
 	}
 	if c.Norm {
 		a.Gamma = normal(15, c.In)
-		clear(a.X[:c.In]) // the norm of a row of zeros is floored
+		clear(a.X[:c.In]) // a row of zeros: its norm is clamped
 	}
 	if c.Residual {
 		a.Residual = normal(16, len(a.Base))
@@ -91,7 +91,7 @@ func (c linearCase) data() ref.LinearArgs {
 	for row := range c.batch * c.outRows * int(specBool(c.SkipBias)) {
 		a.SkipBias = append(a.SkipBias, uint8(row%3%2))
 	}
-	if c.wild {
+	if c.badIndices {
 		a.Valid = a.Valid[:0:0]
 		for slot := range slots * max(c.lists, 1) {
 			a.Valid = append(a.Valid, uint8(min(slot%3, 1)))
@@ -100,11 +100,11 @@ func (c linearCase) data() ref.LinearArgs {
 	return a
 }
 
-// put puts the data on a bench.
-func (c linearCase) put(gpu *gputest.Harness, a ref.LinearArgs) LinearArgs {
-	in := func(name string, data any, start uint64) vk.Range {
-		if c.shifted {
-			return inputAt(gpu, name, data, start)
+// args uploads the data.
+func (c linearCase) args(gpu *gputest.Harness, a ref.LinearArgs) LinearArgs {
+	in := func(name string, data any, align uint64) vk.Range {
+		if c.minAlign {
+			return inputAt(gpu, name, data, align)
 		}
 		return gpu.In(name, data)
 	}
@@ -112,28 +112,28 @@ func (c linearCase) put(gpu *gputest.Harness, a ref.LinearArgs) LinearArgs {
 	if bytes := LinearScratch(c.LinearConfig, a.Batch*a.Rows); bytes > 0 {
 		scratch = gpu.Out("scratch", int(bytes))
 	}
-	fromX, fromY := rowAlign(c.In), rowAlign(c.Out)
+	alignIn, alignOut := rowAlign(c.In), rowAlign(c.Out)
 	args := LinearArgs{X: in("x", numbersOf(c.x(), a.X), c.x().rowAlign(c.In)), W: in("w", c.Precision.weights(a.W, c.In), c.Precision.rowAlign(c.Precision.Columns(c.In))),
 		Batch: a.Batch, InRows: a.InRows, Rows: a.Rows, OutRows: a.OutRows, Lists: a.Lists, List: a.List, Scratch: scratch}
 	gather, scatter := append([]int32(nil), a.Gather...), append([]int32(nil), a.Scatter...)
-	filled, unless := make([]uint32, len(a.Valid)), make([]uint32, len(a.SkipBias))
-	for slot, f := range a.Valid {
-		filled[slot] = uint32(f)
-		if !c.wild || f != 0 {
+	valid, skipBias := make([]uint32, len(a.Valid)), make([]uint32, len(a.SkipBias))
+	for slot, v := range a.Valid {
+		valid[slot] = uint32(v)
+		if !c.badIndices || v != 0 {
 			continue
 		}
-		filled[slot] = 1 // the index alone makes it empty
+		valid[slot] = 1 // only the index makes it empty
 		if bad := []int32{-1, math.MinInt32, int32(c.inRows), math.MaxInt32}[slot%4]; c.Gather && (!c.Scatter || slot%2 == 0) {
 			gather[slot] = bad
 		} else {
-			scatter[slot] = max(bad, int32(c.outRows)) // at least as large as either
+			scatter[slot] = max(bad, int32(c.outRows)) // out of range for both x and y
 		}
 	}
 	for i, u := range a.SkipBias {
-		unless[i] = uint32(u) << 31 // any word but 0
+		skipBias[i] = uint32(u) << 31 // any word except 0
 	}
-	if args.Y = gpu.InOut("y", numbersOf(c.y(), a.Base)); c.shifted {
-		args.Y = gpu.InOut("shifted y", withMargins(a.Base, fromY)).Slice(fromY, uint64(4*len(a.Base)))
+	if args.Y = gpu.InOut("y", numbersOf(c.y(), a.Base)); c.minAlign {
+		args.Y = gpu.InOut("y with margins", withMargins(a.Base, alignOut)).Slice(alignOut, uint64(4*len(a.Base)))
 	}
 	if c.inPlace {
 		args.Residual = args.Y
@@ -142,55 +142,53 @@ func (c linearCase) put(gpu *gputest.Harness, a ref.LinearArgs) LinearArgs {
 		on    bool
 		name  string
 		data  any
-		start uint64
+		align uint64
 		arg   *vk.Range
 	}{
-		{c.Bias, "bias", a.Bias, fromY, &args.Bias}, {c.Gather, "gather", gather, wordAlign, &args.Gather}, {c.Norm, "gamma", a.Gamma, fromX, &args.Gamma},
-		{c.Score, "score", a.Score, wordAlign, &args.Score}, {c.Valid, "filled", filled, wordAlign, &args.Valid},
-		{c.Scatter, "scatter", scatter, wordAlign, &args.Scatter}, {c.SkipBias, "unless", unless, wordAlign, &args.SkipBias},
-		{c.Residual && !c.inPlace, "residual", a.Residual, fromY, &args.Residual},
+		{c.Bias, "bias", a.Bias, alignOut, &args.Bias}, {c.Gather, "gather", gather, wordAlign, &args.Gather}, {c.Norm, "gamma", a.Gamma, alignIn, &args.Gamma},
+		{c.Score, "score", a.Score, wordAlign, &args.Score}, {c.Valid, "valid", valid, wordAlign, &args.Valid},
+		{c.Scatter, "scatter", scatter, wordAlign, &args.Scatter}, {c.SkipBias, "skip bias", skipBias, wordAlign, &args.SkipBias},
+		{c.Residual && !c.inPlace, "residual", a.Residual, alignOut, &args.Residual},
 	} {
 		if part.on {
-			*part.arg = in(part.name, part.data, part.start)
+			*part.arg = in(part.name, part.data, part.align)
 		}
 	}
 	return args
 }
 
-// openLinear compiles a config, for one of the tiles or, with tile -1, for what the device gets.
-func openLinear(t testing.TB, gpu *gputest.Harness, c LinearConfig, tile int) *Linear {
+// newLinear makes a product with a tile, "": the one that is selected by size.
+func newLinear(t testing.TB, gpu *gputest.Harness, c LinearConfig, tile string) *Linear {
 	t.Helper()
-	if tile >= 0 {
-		c.Tile = (&Linear{config: c}).tiles()[tile].name()
-	}
+	c.Tile = tile
 	l, err := NewLinear(gpu.Dev, c)
 	require.NoError(t, err)
 	t.Cleanup(func() { assert.NoError(t, l.Close()) })
 	return l
 }
 
-// test runs the case with every tile and compares with the reference; the tiles must agree bit for bit.
+// test runs the case with every tile and compares with the CPU reference. All tiles must give the same bits.
 func (c linearCase) test(t *testing.T) {
 	data := c.data()
 	want, naive := ref.Linear(data), ref.Linear32(data)
 	var first []float32
-	for tile, variant := range linearTiles {
-		if gputest.Device(t).Caps().CPU && tile == (c.In+c.Out+c.rows)%2 {
-			continue // compiling takes CPU drivers seconds: there the tiles of GPUs take turns
+	for i, tile := range linearTiles {
+		if gputest.Device(t).Caps().CPU && i == (c.In+c.Out+c.rows)%2 {
+			continue // CPU drivers compile each for seconds: every case omits one of the two GPU tiles
 		}
 		gpu := gputest.New(t)
-		l, args := openLinear(t, gpu, c.LinearConfig, tile), c.put(gpu, data)
+		l, args := newLinear(t, gpu, c.LinearConfig, tile.name()), c.args(gpu, data)
 		gpu.Run(func(list *vk.CommandList) error { return l.Record(list, args) })
-		assert.Equal(t, []string{variant.kernel}, gpu.Kernels(), "everything is fused")
+		assert.Equal(t, []string{tile.kernel}, gpu.Kernels(), "one fused kernel")
 		y := gpu.Float32("y")
-		if c.shifted {
-			y = outputFrom(t, gpu, "shifted y", rowAlign(c.Out))
+		if c.minAlign {
+			y = outputFrom(t, gpu, "y with margins", rowAlign(c.Out))
 		}
-		require.NoError(t, ref.MaxErr(y, want).Within(ref.Bound(naive, want, 1e-6)), variant.kernel)
+		require.NoError(t, ref.MaxErr(y, want).Within(ref.Bound(naive, want, 1e-6)), tile.kernel)
 		if first == nil {
 			first = y
 		}
-		require.Equal(t, first, y, "%s: the bits depend on the tile", variant.kernel)
+		require.Equal(t, first, y, "%s: the bits depend on the tile", tile.kernel)
 	}
 }
 
@@ -202,7 +200,7 @@ func TestLinearSizes(t *testing.T) {
 		c := linearCase{LinearConfig: LinearConfig{In: s.in, Out: s.out}, batch: 1, inRows: s.rows, rows: s.rows, outRows: s.rows}
 		t.Run(c.String(), c.test)
 		if s.rows > 63 && s.rows < 129 || s.in < 4 {
-			continue // compiling takes CPU drivers seconds
+			continue // CPU drivers compile each for seconds
 		}
 		c.LinearConfig = linearAll
 		c.In, c.Out, c.inRows, c.outRows = s.in, s.out, s.rows+3, s.rows+2
@@ -210,8 +208,8 @@ func TestLinearSizes(t *testing.T) {
 	}
 }
 
-// Every part alone, then together; where rows do not lie on vec4, only what reads or writes rows: compiling takes CPU drivers seconds.
-func TestLinearParts(t *testing.T) {
+// Every fused operation alone, then together. Sizes that are no multiple of 4 run only what reads or writes rows: CPU drivers compile each for seconds.
+func TestLinearOperations(t *testing.T) {
 	for _, s := range []struct{ in, out int }{{48, 36}, {37, 35}} {
 		for _, c := range []linearCase{
 			{LinearConfig: LinearConfig{Bias: true}},
@@ -225,15 +223,15 @@ func TestLinearParts(t *testing.T) {
 			{LinearConfig: LinearConfig{Scatter: true}, outRows: 200},
 			{LinearConfig: LinearConfig{Bias: true, SkipBias: true}, outRows: 70},
 			{LinearConfig: LinearConfig{Gather: true, Score: true, Valid: true}, inRows: 40, lists: 3, list: 1},
-			{LinearConfig: LinearConfig{Gather: true, Valid: true}, inRows: 40, lists: 2, list: 1, wild: true},
+			{LinearConfig: LinearConfig{Gather: true, Valid: true}, inRows: 40, lists: 2, list: 1, badIndices: true},
 			{LinearConfig: LinearConfig{Bias: true, Norm: true, GELU: true}, inRows: 71, outRows: 75},
-			{LinearConfig: LinearConfig{Gather: true, Valid: true}, wild: true},
-			{LinearConfig: LinearConfig{Scatter: true, Valid: true}, wild: true},
-			{LinearConfig: LinearConfig{Gather: true, Scatter: true, Valid: true}, inRows: 30, wild: true},
+			{LinearConfig: LinearConfig{Gather: true, Valid: true}, badIndices: true},
+			{LinearConfig: LinearConfig{Scatter: true, Valid: true}, badIndices: true},
+			{LinearConfig: LinearConfig{Gather: true, Scatter: true, Valid: true}, inRows: 30, badIndices: true},
 			{LinearConfig: LinearConfig{Gather: true, Scatter: true, Score: true, Residual: true}, inRows: 400, outRows: 99, inPlace: true},
 			{LinearConfig: linearAll, inRows: 300, outRows: 150},
 			{LinearConfig: linearAll, inRows: 300, outRows: 150, inPlace: true},
-			{LinearConfig: linearAll, inRows: 300, outRows: 150, shifted: true},
+			{LinearConfig: linearAll, inRows: 300, outRows: 150, minAlign: true},
 		} {
 			if part := c.LinearConfig; s.in%4 != 0 && part != linearAll && part != (LinearConfig{Norm: true}) && part != (LinearConfig{Residual: true}) {
 				continue
@@ -248,19 +246,19 @@ func TestLinearParts(t *testing.T) {
 	}
 }
 
-// A slot list without a filled slot leaves y as it is.
-func TestLinearNothingFilled(t *testing.T) {
+// A list of empty slots leaves y unchanged.
+func TestLinearEmptySlots(t *testing.T) {
 	c := linearCase{LinearConfig: linearAll, batch: 2, inRows: 9, rows: 5, outRows: 7}
 	c.In, c.Out = 8, 12
 	data := c.data()
 	clear(data.Valid)
 	gpu := gputest.New(t)
-	l, args := openLinear(t, gpu, c.LinearConfig, -1), c.put(gpu, data)
+	l, args := newLinear(t, gpu, c.LinearConfig, ""), c.args(gpu, data)
 	gpu.Run(func(list *vk.CommandList) error { return l.Record(list, args) })
 	assert.Equal(t, data.Base, gpu.Float32("y"))
 }
 
-// mgl64 is an oracle that shares no code with the reference.
+// mgl64 is an oracle that shares no code with the CPU reference.
 func TestLinearOracle(t *testing.T) {
 	const rows, in, out = 70, 45, 38
 	c := linearCase{LinearConfig: LinearConfig{In: in, Out: out}, batch: 1, inRows: rows, rows: rows, outRows: rows}
@@ -279,12 +277,12 @@ func TestLinearOracle(t *testing.T) {
 	}
 	assert.InDeltaSlice(t, want, ref.Linear(data), 1e-12)
 	gpu := gputest.New(t)
-	l, args := openLinear(t, gpu, c.LinearConfig, -1), c.put(gpu, data)
+	l, args := newLinear(t, gpu, c.LinearConfig, ""), c.args(gpu, data)
 	gpu.Run(func(list *vk.CommandList) error { return l.Record(list, args) })
 	assert.NoError(t, ref.MaxErr(gpu.Float32("y"), want).Within(ref.Bound(ref.Linear32(data), want, 1e-6)))
 }
 
-// The GELU alone, from one tail to the other.
+// GELU alone, over the whole range of its argument.
 func TestLinearGELU(t *testing.T) {
 	const rows = 40001
 	c := linearCase{LinearConfig: LinearConfig{In: 1, Out: 1, GELU: true}, batch: 1, inRows: rows, rows: rows, outRows: rows}
@@ -295,7 +293,7 @@ func TestLinearGELU(t *testing.T) {
 	}
 	data.X[0], data.X[1], data.X[2], data.X[3] = -1e30, -1e4, -100, 0
 	gpu := gputest.New(t)
-	l, args := openLinear(t, gpu, c.LinearConfig, -1), c.put(gpu, data)
+	l, args := newLinear(t, gpu, c.LinearConfig, ""), c.args(gpu, data)
 	gpu.Run(func(list *vk.CommandList) error { return l.Record(list, args) })
 	y := gpu.Float32("y")
 	for i, x := range data.X {

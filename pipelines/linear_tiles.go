@@ -1,54 +1,60 @@
 package pipelines
 
-import (
-	"fmt"
+import "github.com/colt5-vulkan/colt5/vk"
 
-	"github.com/colt5-vulkan/colt5/vk"
-)
-
-// linearVariant is a kernel of the room: a workgroup computes a tile of y of so many rows and columns.
-type linearVariant struct {
+// linearTile is a variant of the kernel: a workgroup computes a tile of y with so many rows and columns.
+type linearTile struct {
 	kernel     string
 	rows, cols uint64
 
-	// Of cooperative matrices: inputs of a step, and subgroups side by side.
-	step, down, across uint32
-	dense              bool   // only for rows of 16 bits that follow each other
-	many               uint64 // workgroups: with fewer, the next tile is faster on a large GPU
-	short              bool   // a short program, for compilers that take long
+	// With cooperative matrices.
+	inputs                 uint32 // of a loop iteration
+	subgroupsM, subgroupsN uint32
+	dense                  bool   // requires contiguous 16-bit rows of x
+	minWorkgroups          uint64 // with fewer workgroups, the next tile is faster on a large GPU
+	fastCompile            bool   // less unrolled code, for compilers that take long
 }
 
-// linearTiles are those for float32. All give the same bits.
-var linearTiles = []linearVariant{
+// linearTiles are the tiles for float32. All give the same bits.
+var linearTiles = []linearTile{
 	{kernel: "linear", rows: 128, cols: 128},
 	{kernel: "linear_64", rows: 64, cols: 64},
 	{kernel: "linear_cpu", rows: 64, cols: 8},
 }
 
-// linearMatrixTiles are those for 16 bits. All give the same bits. Long steps hide the way from memory better, but in the largest tile those of 64
-// leave registers only for rows of 16 bits that follow each other.
-var linearMatrixTiles = []linearVariant{
-	{"linear_matrix", 128, 128, 64, 2, 2, true, 4 * linearMany, false},
-	{"linear_matrix", 128, 128, 32, 2, 2, false, 4 * linearMany, false},
-	{"linear_matrix", 64, 64, 64, 2, 2, false, 2 * linearMany, false},
-	{"linear_matrix", 32, 64, 128, 2, 2, false, linearMany, false},
-	{"linear_matrix", 32, 16, 256, 2, 1, false, 0, false}, // for few rows: short of work, all that counts is how much is on its way
-	{"linear_matrix", 16, 16, 32, 1, 1, false, 0, true},   // for CPU drivers: they unroll everything, and compile large tiles for minutes
+// linearMatrixTiles are the tiles for 16-bit operands. All give the same bits. More inputs per iteration hide more memory latency, but in the largest
+// tile 64 inputs leave enough registers only for contiguous 16-bit rows.
+var linearMatrixTiles = []linearTile{
+	{"linear_matrix", 128, 128, 64, 2, 2, true, 4 * largeGPU, false},
+	{"linear_matrix", 128, 128, 32, 2, 2, false, 4 * largeGPU, false},
+	{"linear_matrix", 64, 64, 64, 2, 2, false, 2 * largeGPU, false},
+	{"linear_matrix", 32, 64, 128, 2, 2, false, largeGPU, false},
+	{"linear_matrix", 32, 16, 256, 2, 1, false, 0, false}, // for few rows: limited by memory latency, so most bytes in flight win
+	{"linear_matrix", 16, 16, 32, 1, 1, false, 0, true},   // for CPU drivers: they unroll all loops, and compile large tiles for minutes
 }
 
-// linearMany is about the number of processors of a large GPU, 132. With fewer workgroups small tiles spread better, and where they are of
-// cooperative matrices, with fewer than several times as many: their steps are short, and a processor has time for the others while one waits.
-const linearMany = 128
+// largeGPU is about the number of SMs of a large GPU (132). With fewer workgroups, smaller tiles balance the load better. Tiles of cooperative
+// matrices need several workgroups per SM: their iterations are short, and an SM hides the latency of one workgroup with the work of others.
+const largeGPU = 128
 
-// linearSize is what the choice of a tile depends on.
+// linearSize is what the selection of a tile depends on.
 type linearSize struct {
 	slots    uint64
-	dense    bool // slot s reads row s of x
-	straight bool // slot s writes row s of y
+	denseIn  bool // slot s reads row s of x
+	denseOut bool // slot s writes row s of y
 }
 
-// tiles are the variants of the config.
-func (l *Linear) tiles() []linearVariant {
+// size returns the size of a product.
+func (l *Linear) size(a LinearArgs) linearSize {
+	return linearSize{
+		slots:    uint64(a.Batch) * uint64(a.Rows),
+		denseIn:  !l.config.Gather && (a.Batch == 1 || a.InRows == a.Rows) && l.config.In <= maxLinearDenseIn,
+		denseOut: !l.config.Scatter && (a.Batch == 1 || a.OutRows == a.Rows),
+	}
+}
+
+// tiles returns the tiles of the config.
+func (l *Linear) tiles() []linearTile {
 	if l.config.Precision == F32 {
 		return linearTiles
 	}
@@ -71,37 +77,37 @@ func (l *Linear) defaultTile(s linearSize) int {
 	caps, out := l.kernels.dev.Caps(), uint64(l.config.Out)
 	switch {
 	case l.config.Precision != F32:
-		return linearMatrixTile(caps, l.matrix, s, out, l.config.X16)
+		return defaultMatrixTile(caps, l.matrix, s, out, l.config.X16)
 	case caps.CPU:
 		return 2
 	}
-	return linearTile(s.slots, out)
+	return defaultFloatTile(s.slots, out)
 }
 
-// linearTile chooses a float32 tile on a GPU for a product of rows by out: the small one where the large ones are too few, or would hang over
-// the edge by more than an eighth.
-func linearTile(rows, out uint64) int {
+// defaultFloatTile selects a float32 tile on a GPU: the small one if there are too few large ones, or if these cover more than 9/8 of what the small
+// ones cover.
+func defaultFloatTile(rows, out uint64) int {
 	large, small := ceilDiv(rows, 128)*ceilDiv(out, 128), ceilDiv(rows, 64)*ceilDiv(out, 64)
-	if large < linearMany || large*4*8 > small*9 {
+	if large < largeGPU || large*4*8 > small*9 {
 		return 1
 	}
 	return 0
 }
 
-// linearMatrixTile chooses a tile of cooperative matrices: the largest that fits the device and makes many workgroups, else the smallest.
-func linearMatrixTile(caps vk.Caps, m vk.MatrixShape, s linearSize, out uint64, x16 bool) int {
+// defaultMatrixTile selects a tile of cooperative matrices: the largest that fits the device and makes enough workgroups, else the smallest that fits.
+func defaultMatrixTile(caps vk.Caps, m vk.MatrixShape, s linearSize, out uint64, x16 bool) int {
 	cpu := len(linearMatrixTiles) - 1
 	if caps.CPU {
 		return cpu
 	}
 	best := cpu
-	for i, v := range linearMatrixTiles[:cpu] {
-		whole := s.slots * out * 9 / 8 // what hangs over the edge is an eighth at most
-		n := ceilDiv(s.slots, v.rows) * ceilDiv(out, v.cols)
-		if !v.fits(caps, m) || v.dense && !(s.dense && x16) {
+	for i, t := range linearMatrixTiles[:cpu] {
+		maxArea := s.slots * out * 9 / 8 // tiles extend past the edges of y by an eighth at most
+		n := ceilDiv(s.slots, t.rows) * ceilDiv(out, t.cols)
+		if !t.fits(caps, m) || t.dense && !(s.denseIn && x16) {
 			continue
 		}
-		if n >= v.many && (n*v.rows*v.cols <= whole || v.rows < 128) {
+		if n >= t.minWorkgroups && (n*t.rows*t.cols <= maxArea || t.rows < 128) {
 			return i
 		}
 		best = i
@@ -109,96 +115,40 @@ func linearMatrixTile(caps vk.Caps, m vk.MatrixShape, s linearSize, out uint64, 
 	return best
 }
 
-// fits says whether a device has the shared memory of a tile and can cut it into its cooperative matrices.
-func (v linearVariant) fits(caps vk.Caps, m vk.MatrixShape) bool {
-	invocations := v.down * v.across * caps.SubgroupSize
-	fits := uint64(v.shared(m)) <= uint64(caps.SharedBytes) && invocations <= caps.MaxWorkgroupInvocations && invocations >= v.step/8
-	return fits && uint32(v.rows)/v.down%m.M == 0 && uint32(v.cols)/v.across%m.N == 0 && v.step%m.K == 0
+// fits reports whether a device has the shared memory and the workgroup size for a tile of cooperative matrices, and whether its matrices divide the
+// tile.
+func (t linearTile) fits(caps vk.Caps, m vk.MatrixShape) bool {
+	invocations := t.subgroupsM * t.subgroupsN * caps.SubgroupSize
+	fits := uint64(t.shared(m)) <= uint64(caps.SharedBytes) && invocations <= caps.MaxWorkgroupInvocations && invocations >= t.inputs/8
+	return fits && uint32(t.rows)/t.subgroupsM%m.M == 0 && uint32(t.cols)/t.subgroupsN%m.N == 0 && t.inputs%m.K == 0
 }
 
-// shared is the shared memory of a tile of cooperative matrices, in bytes.
-func (v linearVariant) shared(m vk.MatrixShape) uint32 {
-	rows := uint32(v.rows+v.cols) * (v.step/8 + 1)
-	strips := v.down * v.across * m.M * (uint32(v.cols)/v.across/4 + 1)
-	return 16*max(rows, strips) + 4*uint32(v.rows)
+// shared is the shared memory of a tile of cooperative matrices, in bytes: its operands, or the results that leave through it.
+func (t linearTile) shared(m vk.MatrixShape) uint32 {
+	operands := uint32(t.rows+t.cols) * (t.inputs/8 + 1)
+	results := t.subgroupsM * t.subgroupsN * m.M * (uint32(t.cols)/t.subgroupsN/4 + 1)
+	return 16*max(operands, results) + 4*uint32(t.rows)
 }
 
-// linearFew is the tile for few rows, and linearPart the inputs of a part that are worth a workgroup of their own: four steps of it.
 const (
-	linearFew  = 4
-	linearPart = 1024
+	fewRowsTile    = 4    // index in linearMatrixTiles of the tile for few rows
+	minSplitInputs = 1024 // of a part that is worth a workgroup of its own: four iterations of that tile
 )
 
-// LinearSplit is the Split of a product of few rows by a matrix [out, in]: 0, unless tiles for few rows would leave much of a large GPU idle and the
-// inputs make parts of 1,024 or more. Then it is as many parts as give such a GPU two workgroups a processor.
+// LinearSplit returns the Split of a product of few rows by a matrix [out, in]. It is 0, unless the tiles for few rows leave much of a large GPU idle
+// and the parts have 1,024 inputs or more. Then there are enough parts for two workgroups per SM of such a GPU.
 //
-// Split is the order of a sum, which must not depend on what else is computed. So rows is how many there are by a module's configuration alone, an
-// item's, whatever the batch; 0 where it leaves that open. A large batch pays for the parts with traffic to and from the scratch memory. The device
-// has no say either: the order is the same on all.
+// Split is the order of a sum, which must not depend on what else is computed. So rows is the number that a module's configuration fixes: the rows of
+// one item, whatever the batch, and 0 where the configuration leaves it open. A large batch pays for the parts with traffic to and from the scratch
+// memory. Split does not depend on the device either: the order is the same on all.
 func LinearSplit(p DType, rows, in, out int) int {
-	if p == F32 || rows < 1 || in < 2*linearPart {
+	if p == F32 || rows < 1 || in < 2*minSplitInputs {
 		return 0
 	}
-	few := linearMatrixTiles[linearFew]
-	n := int(ceilDiv(uint64(rows), few.rows) * ceilDiv(uint64(out), few.cols))
-	if n >= linearMany {
+	t := linearMatrixTiles[fewRowsTile]
+	n := int(ceilDiv(uint64(rows), t.rows) * ceilDiv(uint64(out), t.cols))
+	if n >= largeGPU {
 		return 0
 	}
-	return min(2*linearMany/n, in/linearPart, linearMostParts)
-}
-
-// sumKernel is the kernel that adds the parts of a split product.
-func (l *Linear) sumKernel(s linearSize) (*vk.Kernel, error) {
-	c := l.config
-	spec := c.spec()
-	delete(spec, 0)
-	delete(spec, 5) // the norm was on the way in
-	spec[12], spec[25], spec[26], spec[27] = specBool(c.Y16), specBool(s.straight), uint32(c.Split), uint32(c.Precision)
-	name := "linear_sum"
-	if !s.straight {
-		name += " scattered"
-	}
-	return l.kernels.get(name, "linear_sum", false, spec)
-}
-
-// spec are the constants of all kernels of the room.
-func (c LinearConfig) spec() map[uint32]uint32 {
-	spec := map[uint32]uint32{0: uint32(c.In), 1: uint32(c.Out)}
-	for i, on := range []bool{c.Bias, c.GELU, c.Gather, c.Norm, c.Score, c.Valid, c.Residual, c.Scatter, c.SkipBias} {
-		spec[uint32(2+i)] = specBool(on)
-	}
-	return spec
-}
-
-// kernel is the kernel of a variant.
-func (l *Linear) kernel(v linearVariant, s linearSize) (*vk.Kernel, error) {
-	c := l.config
-	if c.Split > 1 { // what comes on the way out comes with the sum of the parts
-		c.Bias, c.GELU, c.Score, c.Residual, c.SkipBias, c.Y16 = false, false, false, false, false, false
-	}
-	spec := c.spec()
-	if c.Precision == F32 {
-		return l.kernels.get(v.kernel, v.kernel, false, spec)
-	}
-	lanes := l.kernels.dev.Caps().SubgroupSize
-	plain := c.Y16 && c.Out%8 == 0 && !(c.Bias || c.GELU || c.Gather || c.Score || c.Valid || c.Residual || c.Scatter)
-	m := l.matrix
-	for i, word := range []uint32{specBool(c.X16), specBool(c.Y16), specBool(s.dense), m.M, m.N, m.K, lanes, uint32(v.rows), uint32(v.cols), v.step, v.down, v.across,
-		v.down * v.across * lanes, specBool(plain), specBool(s.straight), uint32(max(c.Split, 1)), 0, specBool(s.slots%v.rows == 0)} {
-		spec[uint32(11+i)] = word
-	}
-	delete(spec, 27) // of the sum of parts
-	spec[29] = specBool(v.short)
-	variant := v.kernel + "_" + c.Precision.String()
-	name := fmt.Sprintf("%s %dx%dx%d", variant, v.rows, v.cols, v.step)
-	if s.slots%v.rows != 0 {
-		name += " edged"
-	}
-	if !s.dense {
-		name += " gathered"
-	}
-	if !s.straight {
-		name += " scattered"
-	}
-	return l.kernels.with(name, variant, spec, vk.KernelConfig{SubgroupSize: lanes, FullSubgroups: true})
+	return min(2*largeGPU/n, in/minSplitInputs, maxLinearSplit)
 }

@@ -23,15 +23,15 @@ func TestLinearMeasuredTile(t *testing.T) {
 	l, err := NewLinear(dev, c)
 	require.NoError(t, err)
 	defer l.Close()
-	size, other := linearSize{slots: 70, dense: true, straight: true}, linearSize{slots: 700, dense: true, straight: true}
+	size, other := linearSize{slots: 70, denseIn: true, denseOut: true}, linearSize{slots: 700, denseIn: true, denseOut: true}
 	assert.Equal(t, listed.Default, l.tiles()[l.selectTile(size)].name())
-	for i, v := range l.tiles() {
-		require.NoError(t, dev.Tune(map[string]string{listed.Key: v.name()}))
-		if l.allowed(v, size) {
+	for i, tile := range l.tiles() {
+		require.NoError(t, dev.Tune(map[string]string{listed.Key: tile.name()}))
+		if l.allowed(tile, size) {
 			assert.Equal(t, i, l.selectTile(size))
 			assert.Equal(t, l.defaultTile(other), l.selectTile(other), "other sizes have keys of their own")
 		} else {
-			assert.Equal(t, l.defaultTile(size), l.selectTile(size), v.name())
+			assert.Equal(t, l.defaultTile(size), l.selectTile(size), tile.name())
 		}
 	}
 	require.NoError(t, dev.Tune(map[string]string{listed.Key: "1x1"}))
@@ -45,15 +45,15 @@ func TestLinearConfiguredTile(t *testing.T) {
 	gpu := gputest.New(t)
 	_, err := NewLinear(gpu.Dev, LinearConfig{In: 32, Out: 48, Tile: "1x1"})
 	assert.ErrorContains(t, err, `pipelines: Linear: Tile is "1x1", want one of 128x128, 64x64, 64x8`)
-	for i, v := range linearTiles {
-		l, err := NewLinear(gpu.Dev, LinearConfig{In: 32, Out: 48, Tile: v.name()})
+	for i, tile := range linearTiles {
+		l, err := NewLinear(gpu.Dev, LinearConfig{In: 32, Out: 48, Tile: tile.name()})
 		require.NoError(t, err)
 		assert.Equal(t, i, l.selectTile(linearSize{slots: 1}))
-		assert.Equal(t, i, l.selectTile(linearSize{slots: 1 << 20, dense: true}))
+		assert.Equal(t, i, l.selectTile(linearSize{slots: 1 << 20, denseIn: true}))
 		require.NoError(t, l.Close())
 	}
-	small := &Linear{config: LinearConfig{Precision: F16}, kernels: kernelCache{dev: gpu.Dev}, matrix: vk.MatrixShape{M: 128, N: 16, K: 16}}
-	_, err = small.tileIndex(linearMatrixTiles[0].name())
+	large := &Linear{config: LinearConfig{Precision: F16, Tile: linearMatrixTiles[0].name()}, kernels: kernelCache{dev: gpu.Dev}, matrix: vk.MatrixShape{M: 128, N: 16, K: 16}}
+	_, err = large.configuredTile()
 	assert.ErrorIs(t, err, vk.ErrUnsupported)
 	for _, p := range precisions(t) {
 		c := LinearConfig{In: 64, Out: 128, Precision: p, Tile: linearMatrixTiles[0].name()}
@@ -63,7 +63,7 @@ func TestLinearConfiguredTile(t *testing.T) {
 			continue
 		}
 		a := LinearArgs{X: gpu.In("x", make([]float32, 64)), W: gpu.In("w", make([]uint16, 128*64)), Y: gpu.Out("y", 512), Batch: 1, Rows: 1}
-		assertRecordError(t, gpu, "needs X16 and rows of x that follow each other", func(t *vk.CommandList) error { return l.Record(t, a) })
+		assertRecordError(t, gpu, "x has float32 elements or gathered rows, want contiguous 16-bit rows with Tile 128x128x64", func(t *vk.CommandList) error { return l.Record(t, a) })
 		require.NoError(t, l.Close())
 	}
 }

@@ -1,0 +1,88 @@
+package pipelines
+
+import (
+	"fmt"
+
+	"github.com/colt5-vulkan/colt5/shaders"
+	"github.com/colt5-vulkan/colt5/vk"
+)
+
+// spec returns the specialisation constants of all kernels of the product.
+func (c LinearConfig) spec() map[uint32]uint32 {
+	return map[uint32]uint32{
+		shaders.LinearIn:       uint32(c.In),
+		shaders.LinearOut:      uint32(c.Out),
+		shaders.LinearBias:     specBool(c.Bias),
+		shaders.LinearGELU:     specBool(c.GELU),
+		shaders.LinearGather:   specBool(c.Gather),
+		shaders.LinearNorm:     specBool(c.Norm),
+		shaders.LinearScore:    specBool(c.Score),
+		shaders.LinearValid:    specBool(c.Valid),
+		shaders.LinearResidual: specBool(c.Residual),
+		shaders.LinearScatter:  specBool(c.Scatter),
+		shaders.LinearSkipBias: specBool(c.SkipBias),
+	}
+}
+
+// kernel returns the kernel of a tile.
+func (l *Linear) kernel(t linearTile, s linearSize) (*vk.Kernel, error) {
+	c := l.config
+	if c.Split > 1 { // the kernel that adds the parts has the epilogue
+		c.Bias, c.GELU, c.Score, c.Residual, c.SkipBias, c.Y16 = false, false, false, false, false, false
+	}
+	spec := c.spec()
+	if c.Precision == F32 {
+		return l.kernels.get(t.kernel, t.kernel, false, spec)
+	}
+	subgroup, m := l.kernels.dev.Caps().SubgroupSize, l.matrix
+	noEpilogue := c.Y16 && c.Out%8 == 0 && !(c.Bias || c.GELU || c.Gather || c.Score || c.Valid || c.Residual || c.Scatter)
+	for id, value := range map[uint32]uint32{
+		shaders.LinearX16:                specBool(c.X16),
+		shaders.LinearY16:                specBool(c.Y16),
+		shaders.LinearDenseOutput:        specBool(s.denseOut),
+		shaders.LinearSplitK:             uint32(max(c.Split, 1)),
+		shaders.LinearMatrixDenseInput:   specBool(s.denseIn),
+		shaders.LinearMatrixM:            m.M,
+		shaders.LinearMatrixN:            m.N,
+		shaders.LinearMatrixK:            m.K,
+		shaders.LinearMatrixSubgroupSize: subgroup,
+		shaders.LinearMatrixTileM:        uint32(t.rows),
+		shaders.LinearMatrixTileN:        uint32(t.cols),
+		shaders.LinearMatrixTileK:        t.inputs,
+		shaders.LinearMatrixSubgroupsM:   t.subgroupsM,
+		shaders.LinearMatrixSubgroupsN:   t.subgroupsN,
+		shaders.LinearMatrixThreads:      t.subgroupsM * t.subgroupsN * subgroup,
+		shaders.LinearMatrixNoEpilogue:   specBool(noEpilogue),
+		shaders.LinearMatrixFullTiles:    specBool(s.slots%t.rows == 0),
+		shaders.LinearMatrixFastCompile:  specBool(t.fastCompile),
+	} {
+		spec[id] = value
+	}
+	variant := t.kernel + "_" + c.Precision.String()
+	name := fmt.Sprintf("%s %dx%dx%d", variant, t.rows, t.cols, t.inputs)
+	if s.slots%t.rows != 0 {
+		name += " partial"
+	}
+	if !s.denseIn {
+		name += " gathered"
+	}
+	if !s.denseOut {
+		name += " scattered"
+	}
+	return l.kernels.with(name, variant, spec, vk.KernelConfig{SubgroupSize: subgroup, FullSubgroups: true})
+}
+
+// sumKernel returns the kernel that adds the parts of a split product.
+func (l *Linear) sumKernel(s linearSize) (*vk.Kernel, error) {
+	c := l.config
+	spec := c.spec()
+	delete(spec, shaders.LinearIn)
+	delete(spec, shaders.LinearNorm) // the parts have applied the prologue
+	spec[shaders.LinearY16], spec[shaders.LinearDenseOutput] = specBool(c.Y16), specBool(s.denseOut)
+	spec[shaders.LinearSplitK], spec[shaders.LinearSumDType] = uint32(c.Split), uint32(c.Precision)
+	name := "linear_sum"
+	if !s.denseOut {
+		name += " scattered"
+	}
+	return l.kernels.get(name, "linear_sum", false, spec)
+}
