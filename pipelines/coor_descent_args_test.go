@@ -118,7 +118,7 @@ func TestCoorDescentBadInput(t *testing.T) {
 			a.Slots, a.SelectedScores = 3, state.Slice(0, 48)
 		}},
 		{"chosen without slots", "chosen has 48 bytes, want [Rows 4, Blocks 1, Slots 0] f32, 0 bytes", func(a *CoorDescentArgs) { a.SelectedScores = state.Slice(0, 48) }},
-		{"filled without chosen", "filled has 4 bytes, want [Rows 4, Blocks 1, Slots 0] u32, 0 bytes", func(a *CoorDescentArgs) { a.Valid = state.Slice(0, 4) }},
+		{"filled without chosen", "valid has 4 bytes, want [Rows 4, Blocks 1, Slots 0] u32, 0 bytes", func(a *CoorDescentArgs) { a.Valid = state.Slice(0, 4) }},
 		{"indices short", "indices has 44 bytes, want [Rows 4, Blocks 1, Slots 3] i32, 48 bytes", func(a *CoorDescentArgs) {
 			a.Slots, a.SelectedScores, a.Indices = 3, state.Slice(0, 48), state.Slice(48, 44)
 		}},

@@ -4,15 +4,16 @@ import (
 	"fmt"
 	"unsafe"
 
+	"github.com/colt5-vulkan/colt5/shaders"
 	"github.com/colt5-vulkan/colt5/vk"
 )
 
-// Embed is a token embedding: rows of a table by id.
+// Embed is a token embedding: it copies rows of a table by token id.
 //
-//	ids [Rows] i32 in, or u8    table [V, C] f32 in    y [Rows, C] f32 out    bad [1] u32 in and out, optional
+//	ids [Rows] i32 or u8 in    table [V, C] f32 in    y [Rows, C] f32 out    invalid ids [1] u32 in and out, optional
 //	y[r] = table[ids[r]]
 //
-// An id that is not one of 0..V-1 gives zeros, and adds 1 to bad, which the caller sets to 0 before.
+// An id outside 0..V-1 gives zeros and adds 1 to the count of invalid ids, which the caller sets to 0 before.
 //
 // Shader: shaders/embed.comp. Reference: internal/ref.Embed.
 type Embed struct {
@@ -22,26 +23,23 @@ type Embed struct {
 
 // EmbedConfig is baked into the kernel.
 type EmbedConfig struct {
-	C       int  // floats of a row
+	C       int  // elements of a row
 	V       int  // rows of the table
-	ByteIDs bool // ids are bytes; else int32
+	ByteIDs bool // ids are u8; false: i32
 }
 
-// EmbedArgs is one dispatch.
+// EmbedArgs names the memory and the size of one dispatch.
 type EmbedArgs struct {
 	IDs        vk.Range // [Rows]
 	Table      vk.Range // [V, C]
 	Y          vk.Range // [Rows, C]
-	InvalidIDs vk.Range // [1]; may be absent only where no id can be bad: bytes, with V of 256 or more
+	InvalidIDs vk.Range // [1]; may be absent only where every id is valid: ByteIDs, with V at least 256
 	Rows       int
 }
 
 type embedPush struct{ rows uint32 }
 
-const (
-	_ = uint(4 - unsafe.Sizeof(embedPush{}))
-	_ = uint(unsafe.Sizeof(embedPush{}) - 4)
-)
+var _ = [1]struct{}{}[unsafe.Sizeof(embedPush{})-4]
 
 // NewEmbed compiles the kernel.
 func NewEmbed(dev *vk.Device, c EmbedConfig) (*Embed, error) {
@@ -49,15 +47,19 @@ func NewEmbed(dev *vk.Device, c EmbedConfig) (*Embed, error) {
 		return nil, err
 	}
 	name, cols := rowVariant("embed", c.C)
-	k, err := newKernel(dev, name, map[uint32]uint32{0: cols, 1: uint32(c.V), 2: specBool(c.ByteIDs)})
+	k, err := newKernel(dev, name, map[uint32]uint32{
+		shaders.RowwiseColumns:   cols,
+		shaders.EmbedVocabulary:  uint32(c.V),
+		shaders.EmbedIDsAreBytes: specBool(c.ByteIDs),
+	})
 	if err != nil {
 		return nil, fmt.Errorf("pipelines: Embed: %w", err)
 	}
 	return &Embed{c, k}, nil
 }
 
-// Record adds the dispatch to a tape.
-func (e *Embed) Record(t *vk.CommandList, a EmbedArgs) error {
+// Record appends one dispatch to a command list.
+func (e *Embed) Record(list *vk.CommandList, a EmbedArgs) error {
 	const op = "Embed"
 	r, v, c := dim{"Rows", a.Rows}, dim{"V", e.config.V}, dim{"C", e.config.C}
 	if err := checkPositive(op, r); err != nil {
@@ -71,18 +73,18 @@ func (e *Embed) Record(t *vk.CommandList, a EmbedArgs) error {
 		checkTensor(op, "ids", a.IDs, vec4Align, id, r),
 		checkTensor(op, "table", a.Table, vec4Align, f32, v, c),
 		checkTensor(op, "y", a.Y, vec4Align, f32, r, c),
-		checkOptional(op, "bad", a.InvalidIDs, vec4Align, u32, dim{"Counts", 1}),
+		checkOptional(op, "invalid ids", a.InvalidIDs, vec4Align, u32, dim{"Counts", 1}),
 	); err != nil {
 		return err
 	}
 	if a.InvalidIDs.IsZero() && !(e.config.ByteIDs && e.config.V >= 256) {
-		return fmt.Errorf("pipelines: %s: bad is missing, want [Counts 1] u32, 4 bytes, where an id can be one that V %d has no row for", op, e.config.V)
+		return fmt.Errorf("pipelines: %s: invalid ids is missing, want [Counts 1] u32, 4 bytes: an id may be outside of V %d", op, e.config.V)
 	}
-	groups, err := rowGroups(t, op, e.config.C, uint64(a.Rows))
+	groups, err := rowGroups(list, op, e.config.C, uint64(a.Rows))
 	if err != nil {
 		return err
 	}
-	return t.Dispatch(vk.Dispatch{
+	return list.Dispatch(vk.Dispatch{
 		Kernel: e.kernel,
 		Groups: groups,
 		Args:   []vk.Access{vk.Read(a.IDs), vk.Read(a.Table), vk.Write(a.Y), vk.ReadWrite(a.InvalidIDs)},
@@ -91,7 +93,7 @@ func (e *Embed) Record(t *vk.CommandList, a EmbedArgs) error {
 	})
 }
 
-// Close frees the kernel.
+// Close frees the kernel. It may be called again, and on nil.
 func (e *Embed) Close() error {
 	if e == nil {
 		return nil

@@ -4,16 +4,18 @@ import (
 	"fmt"
 	"unsafe"
 
+	"github.com/colt5-vulkan/colt5/shaders"
 	"github.com/colt5-vulkan/colt5/vk"
 )
 
-// Gather reads rows by index. With several routes K counts the slots of all of them; with C = 1 it reads single values.
+// Gather copies rows of x by index, and multiplies them by scores. K counts the slots of all lists of a batch item. With C = 1 it
+// gathers single elements.
 //
 //	x [B, N, C] f32 in    indices [B, K] i32 in    y [B, K, C] f32 out
-//	score [B, K] f32 in, optional    filled [B, K] u32 in, optional
-//	y[b, k] = x[b, indices[b, k]] * score[b, k]; an empty slot gives zeros
+//	score [B, K] f32 in, optional    valid [B, K] u32 in, optional
+//	y[b, k] = x[b, indices[b, k]] * score[b, k]
 //
-// A slot is empty if its filled word or its score is 0, or if its index is not one of 0..N-1: nothing outside x is read.
+// A slot gives zeros, and reads nothing of x, if its valid word is 0, its score is 0, or its index is not in 0..N-1.
 //
 // Shader: shaders/gather.comp. Reference: internal/ref.Gather.
 type Gather struct {
@@ -21,29 +23,26 @@ type Gather struct {
 	kernels kernelCache
 }
 
-// GatherConfig is what is baked into the kernel.
+// GatherConfig is baked into the kernel.
 type GatherConfig struct {
-	C int // floats of a row
+	C int // elements of a row
 }
 
-// GatherArgs is one dispatch. It reads all ranges but Y, which it writes whole.
+// GatherArgs names the memory and the sizes of one dispatch. It writes all of Y.
 type GatherArgs struct {
 	X       vk.Range // [B, N, C]
 	Indices vk.Range // [B, K] row of x in the same batch item
 	Score   vk.Range // [B, K]; absent: 1
-	Valid   vk.Range // [B, K] 0 or 1; absent: every slot is filled
+	Valid   vk.Range // [B, K]; absent: every slot is valid
 	Y       vk.Range // [B, K, C]
 	B, N, K int
 }
 
 type gatherPush struct{ n, k, slots uint32 }
 
-const (
-	_ = uint(12 - unsafe.Sizeof(gatherPush{}))
-	_ = uint(unsafe.Sizeof(gatherPush{}) - 12)
-)
+var _ = [1]struct{}{}[unsafe.Sizeof(gatherPush{})-12]
 
-// NewGather makes a gather of rows of c.C floats. Its kernel is compiled when it is first recorded.
+// NewGather checks the config. Record compiles the kernel when it first needs it.
 func NewGather(dev *vk.Device, c GatherConfig) (*Gather, error) {
 	if err := checkRowLength("Gather", c.C); err != nil {
 		return nil, err
@@ -53,27 +52,27 @@ func NewGather(dev *vk.Device, c GatherConfig) (*Gather, error) {
 
 func (g *Gather) kernel() (*vk.Kernel, error) {
 	name, cols := rowVariant("gather", g.config.C)
-	return g.kernels.get(name, name, false, map[uint32]uint32{0: cols})
+	return g.kernels.get(name, name, false, map[uint32]uint32{shaders.RowwiseColumns: cols})
 }
 
-// Record adds the dispatch to a tape.
-func (g *Gather) Record(t *vk.CommandList, a GatherArgs) error {
+// Record appends one dispatch to a command list.
+func (g *Gather) Record(list *vk.CommandList, a GatherArgs) error {
 	const op = "Gather"
 	b, n, k, c := dim{"B", a.B}, dim{"N", a.N}, dim{"K", a.K}, dim{"C", g.config.C}
 	if err := checkPositive(op, b, n, k, dim{"B*N", b.n * n.n}, dim{"B*K", b.n * k.n}); err != nil {
 		return err
 	}
-	slots, row := uint64(b.n)*uint64(k.n), 4*uint64(c.n)
 	if err := firstError(
 		checkTensor(op, "x", a.X, rowAlign(c.n), f32, b, n, c),
 		checkTensor(op, "indices", a.Indices, wordAlign, i32, b, k),
 		checkOptional(op, "score", a.Score, wordAlign, f32, b, k),
-		checkOptional(op, "filled", a.Valid, wordAlign, u32, b, k),
+		checkOptional(op, "valid", a.Valid, wordAlign, u32, b, k),
 		checkTensor(op, "y", a.Y, rowAlign(c.n), f32, b, k, c),
 	); err != nil {
 		return err
 	}
-	groups, err := rowGroups(t, op, g.config.C, slots)
+	slots := uint64(b.n) * uint64(k.n)
+	groups, err := rowGroups(list, op, g.config.C, slots)
 	if err != nil {
 		return err
 	}
@@ -81,17 +80,16 @@ func (g *Gather) Record(t *vk.CommandList, a GatherArgs) error {
 	if err != nil {
 		return fmt.Errorf("pipelines: %s: %w", op, err)
 	}
-	push := gatherPush{n: uint32(a.N), k: uint32(a.K), slots: uint32(slots)}
-	return t.Dispatch(vk.Dispatch{
+	return list.Dispatch(vk.Dispatch{
 		Kernel: kernel,
 		Groups: groups,
 		Args:   []vk.Access{vk.Read(a.X), vk.Read(a.Indices), vk.Read(a.Score), vk.Read(a.Valid), vk.Write(a.Y)},
-		Push:   vk.Scalars(&push),
-		Bytes:  float64(2*slots*row + a.Indices.Size() + a.Score.Size() + a.Valid.Size()),
+		Push:   vk.Scalars(&gatherPush{n: uint32(a.N), k: uint32(a.K), slots: uint32(slots)}),
+		Bytes:  float64(2*a.Y.Size() + a.Indices.Size() + a.Score.Size() + a.Valid.Size()),
 	})
 }
 
-// Close frees the kernel.
+// Close frees the kernel. It may be called again, and on nil.
 func (g *Gather) Close() error {
 	if g == nil {
 		return nil

@@ -13,10 +13,10 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// slotKind says by which means slots may be empty: score 0, filled word 0, an index out of range.
+// emptySlots are the ways in which slots of a test are empty: score 0, valid word 0, index out of range.
 type emptySlots struct{ score, valid, outOfRange bool }
 
-// slotList names rows. The reference knows no index out of range; there such a slot is empty by its filled byte.
+// slotList is a list of row indices. The reference takes no index out of range; there refValid marks such a slot as empty.
 type slotList struct {
 	indices, refIndices []int32
 	score               []float32 // nil: there is none
@@ -24,19 +24,19 @@ type slotList struct {
 	refValid            []uint8   // nil: there is none
 }
 
-// slots names k of n rows for each of b items, no row twice unless k > n. Every third slot is empty, by each means in turn.
+// makeSlots selects k of n rows for each of b items, each row at most once unless k > n. Every third slot is empty, in each way in turn.
 func makeSlots(kind emptySlots, b, n, k int) slotList {
 	rng := rand.New(rand.NewPCG(uint64(b), uint64(n*k)))
 	s := slotList{indices: make([]int32, b*k)}
-	var means []string
+	var ways []string
 	if kind.score {
-		s.score, means = normal(7, b*k), append(means, "score")
+		s.score, ways = normal(7, b*k), append(ways, "score")
 	}
 	if kind.valid {
-		s.valid, means = make([]uint32, b*k), append(means, "filled")
+		s.valid, ways = make([]uint32, b*k), append(ways, "valid")
 	}
 	if kind.outOfRange {
-		means = append(means, "wild")
+		ways = append(ways, "out of range")
 	}
 	if kind.valid || kind.outOfRange {
 		s.refValid = make([]uint8, b*k)
@@ -58,30 +58,30 @@ func makeSlots(kind emptySlots, b, n, k int) slotList {
 	}
 	s.refIndices = append([]int32{}, s.indices...)
 	outside := []int32{-1, int32(n), int32(n + 1), math.MaxInt32, math.MinInt32}
-	for i := 0; i < b*k && len(means) > 0; i += 3 {
+	for i := 0; i < b*k && len(ways) > 0; i += 3 {
 		s.indices[i], s.refIndices[i] = 0, 0
-		switch means[i/3%len(means)] {
+		switch ways[i/3%len(ways)] {
 		case "score":
 			s.score[i] = 0
-		case "filled":
+		case "valid":
 			s.valid[i], s.refValid[i] = 0, 0
-		case "wild":
+		case "out of range":
 			s.indices[i], s.refValid[i] = outside[i/3%len(outside)], 0
 		}
 	}
 	return s
 }
 
-// put puts the optional parts on a bench.
-func (s slotList) put(gpu *gputest.Harness) (indices, score, filled vk.Range) {
+// inputs makes the input ranges; those of absent parts are zero.
+func (s slotList) inputs(gpu *gputest.Harness) (indices, score, valid vk.Range) {
 	indices = gpu.In("indices", s.indices)
 	if s.score != nil {
 		score = gpu.In("score", s.score)
 	}
 	if s.valid != nil {
-		filled = gpu.In("filled", s.valid)
+		valid = gpu.In("valid", s.valid)
 	}
-	return indices, score, filled
+	return indices, score, valid
 }
 
 func TestGather(t *testing.T) {
@@ -98,7 +98,7 @@ func TestGather(t *testing.T) {
 		{1, 9, 5, 1028, all}, {1, 5, 3, 1031, all}, {1, 3, 2, 4100, all},
 		{1, 1, 1, 4, emptySlots{valid: true}}, // the only slot is empty
 		{1, 100, 70001, 4, all},
-		{1, 5, 65600, 129, all}, // a workgroup a row, more than many devices allow in x
+		{1, 5, 65600, 129, all}, // one workgroup per row: more than many devices allow in x
 	} {
 		t.Run(fmt.Sprintf("%d_%d_%d_%d", test.b, test.n, test.k, test.c), func(t *testing.T) {
 			gpu := gputest.New(t)
@@ -108,9 +108,9 @@ func TestGather(t *testing.T) {
 			require.NoError(t, err)
 			defer g.Close()
 			a := GatherArgs{X: gpu.In("x", x), Y: gpu.Out("y", 4*test.b*test.k*test.c), B: test.b, N: test.n, K: test.k}
-			a.Indices, a.Score, a.Valid = s.put(gpu)
+			a.Indices, a.Score, a.Valid = s.inputs(gpu)
 			gpu.Run(func(list *vk.CommandList) error { return g.Record(list, a) })
-			// A product of two float32 is the same everywhere.
+			// One float32 product per element: bits are equal.
 			assert.Equal(t, ref.Gather32(ref.GatherArgs{
 				X: x, Indices: s.refIndices, Score: s.score, Valid: s.refValid, B: test.b, N: test.n, C: test.c, K: test.k,
 			}), gpu.Float32("y"))
@@ -118,21 +118,21 @@ func TestGather(t *testing.T) {
 	}
 }
 
-func TestGatherShifted(t *testing.T) {
+func TestGatherAtOffset(t *testing.T) {
 	for _, c := range []int{1, 7, 8} {
-		gpu, start := gputest.New(t), rowAlign(c)
+		gpu, offset := gputest.New(t), rowAlign(c)
 		const b, n, k = 2, 9, 5
 		s, x := makeSlots(emptySlots{true, true, true}, b, n, k), normal(1, b*n*c)
 		g, err := NewGather(gpu.Dev, GatherConfig{C: c})
 		require.NoError(t, err)
 		defer g.Close()
 		a := GatherArgs{
-			X: inputAt(gpu, "x", x, start), Indices: inputAt(gpu, "indices", s.indices, wordAlign), Score: inputAt(gpu, "score", s.score, wordAlign),
-			Valid: inputAt(gpu, "filled", s.valid, wordAlign), Y: outputAt(gpu, "y", b*k*c, start), B: b, N: n, K: k,
+			X: inputAt(gpu, "x", x, offset), Indices: inputAt(gpu, "indices", s.indices, wordAlign), Score: inputAt(gpu, "score", s.score, wordAlign),
+			Valid: inputAt(gpu, "valid", s.valid, wordAlign), Y: outputAt(gpu, "y", b*k*c, offset), B: b, N: n, K: k,
 		}
 		gpu.Run(func(list *vk.CommandList) error { return g.Record(list, a) })
 		want := ref.Gather32(ref.GatherArgs{X: x, Indices: s.refIndices, Score: s.score, Valid: s.refValid, B: b, N: n, C: c, K: k})
-		assert.Equal(t, want, outputFrom(t, gpu, "y", start), c)
+		assert.Equal(t, want, outputFrom(t, gpu, "y", offset), c)
 	}
 }
 
@@ -162,7 +162,7 @@ func TestGatherBadInput(t *testing.T) {
 		{"indices has 1600 bytes, want", func(a *GatherArgs) { a.Indices = big }},
 		{"indices starts at byte 258 of its buffer, want a multiple of 4", func(a *GatherArgs) { a.Indices = big.Slice(2, 24) }},
 		{"score has 1600 bytes, want [B 2, K 3] f32, 24 bytes", func(a *GatherArgs) { a.Score = big }},
-		{"filled has 1600 bytes, want [B 2, K 3] u32, 24 bytes", func(a *GatherArgs) { a.Valid = big }},
+		{"valid has 1600 bytes, want [B 2, K 3] u32, 24 bytes", func(a *GatherArgs) { a.Valid = big }},
 		{"y is missing, want [B 2, K 3, C 8] f32, 192 bytes", func(a *GatherArgs) { a.Y = vk.Range{} }},
 		{"y has 1600 bytes, want", func(a *GatherArgs) { a.Y = big }},
 	})

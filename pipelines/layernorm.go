@@ -4,80 +4,82 @@ import (
 	"fmt"
 	"unsafe"
 
+	"github.com/colt5-vulkan/colt5/shaders"
 	"github.com/colt5-vulkan/colt5/vk"
 )
 
-// LayerNorm shifts and scales rows to mean 0 and variance 1, then by weight and bias; and adds a table to them, such as positions.
+// LayerNorm normalises every row to mean 0 and variance 1, then applies weight and bias. With the config's Add it also adds a table
+// to the result, such as position embeddings.
 //
 //	x [Rows, C] f32 in    weight [C] f32 in    bias [C] f32 in    add [Period, C] f32 in, with Add
-//	y [Rows, C] out, f32, may be x then, or in the config's precision
+//	y [Rows, C] f32, f16 or bf16 out; as f32 it may be x
 //	y[r] = (x[r] - mean) / sqrt(var + 1e-5) * weight + bias (+ add[r % Period])    var is the biased variance
 //
-// The mean comes first, then the squares of what is left, so that rows with a large mean stay accurate. Where C is a multiple of 4
-// ranges start at multiples of 16 bytes, otherwise at multiples of 4.
+// The variance is computed from the differences to the mean, so that rows with a large mean stay accurate. Ranges start at multiples
+// of 16 bytes where C is a multiple of 4, else at multiples of 4.
 //
 // Shader: shaders/layernorm.comp. Reference: internal/ref.LayerNorm. Source: arXiv 1607.06450.
 type LayerNorm struct {
 	config       LayerNormConfig
-	rowsPerGroup uint64 // of a workgroup
+	rowsPerGroup uint64
 	kernel       *vk.Kernel
 }
 
-// LayerNormConfig is what is baked into the kernel.
+// LayerNormConfig is baked into the kernel.
 type LayerNormConfig struct {
-	C   int   // floats of a row
-	Add bool  // add rows of a table behind the norm
-	Y   DType // of y; with 16 bits C is a multiple of 4
+	C   int   // elements of a row
+	Add bool  // add rows of a table to the normalised rows
+	Y   DType // element type of y: F32, or F16 or BF16 where C is a multiple of 4
 }
 
-// LayerNormArgs is one dispatch. It reads all ranges but Y, which it writes whole.
+// LayerNormArgs names the memory and the sizes of one dispatch. It writes all of Y.
 type LayerNormArgs struct {
 	X            vk.Range // [Rows, C]
 	Weight, Bias vk.Range // [C]
 	Add          vk.Range // [Period, C]; absent without the config's Add
-	Y            vk.Range // [Rows, C]; may be the same range as X
+	Y            vk.Range // [Rows, C]; may be X
 	Rows         int
 	Period       int // rows of Add; 0 without the config's Add
 }
 
 type layerNormPush struct{ rows, period uint32 }
 
-const (
-	_ = uint(8 - unsafe.Sizeof(layerNormPush{}))
-	_ = uint(unsafe.Sizeof(layerNormPush{}) - 8)
-)
+var _ = [1]struct{}{}[unsafe.Sizeof(layerNormPush{})-8]
 
-// NewLayerNorm compiles the kernel for a device.
+// NewLayerNorm compiles the kernel.
 func NewLayerNorm(dev *vk.Device, c LayerNormConfig) (*LayerNorm, error) {
-	if err := checkRowLength("LayerNorm", c.C); err != nil {
-		return nil, err
-	}
-	if err := c.Y.checkNormed("LayerNorm", c.C); err != nil {
+	const op = "LayerNorm"
+	if err := firstError(checkRowLength(op, c.C), c.Y.checkNormed(op, c.C)); err != nil {
 		return nil, err
 	}
 	name, cols := rowVariant("layernorm", c.C)
 	lanes, rows := normLanes(c.C, 64)
-	if err := checkIterations(dev.Caps(), "LayerNorm", fmt.Sprintf("a row of %d floats", c.C), int(3*(cols/lanes+1))); err != nil {
+	if err := checkIterations(dev.Caps(), op, fmt.Sprintf("a row of %d floats", c.C), int(3*(cols/lanes+1))); err != nil {
 		return nil, err
 	}
-	k, err := newKernel(dev, name, map[uint32]uint32{0: lanes, 1: rows, 2: cols, 3: specBool(c.Add), 4: uint32(c.Y)})
+	k, err := newKernel(dev, name, map[uint32]uint32{
+		shaders.RowNormLanesPerRow:      lanes,
+		shaders.RowNormRowsPerWorkgroup: rows,
+		shaders.LayerNormColumns:        cols,
+		shaders.LayerNormAdd:            specBool(c.Add),
+		shaders.LayerNormYDType:         uint32(c.Y),
+	})
 	if err != nil {
-		return nil, fmt.Errorf("pipelines: LayerNorm: %w", err)
+		return nil, fmt.Errorf("pipelines: %s: %w", op, err)
 	}
 	return &LayerNorm{config: c, rowsPerGroup: uint64(rows), kernel: k}, nil
 }
 
-// Record adds the dispatch to a tape.
-func (n *LayerNorm) Record(t *vk.CommandList, a LayerNormArgs) error {
-	const op = "LayerNorm"
+// Record appends one dispatch to a command list.
+func (n *LayerNorm) Record(list *vk.CommandList, a LayerNormArgs) error {
 	if err := n.check(a); err != nil {
 		return err
 	}
-	groups, err := workgroups(t.Device().Caps(), op, (uint64(a.Rows)+n.rowsPerGroup-1)/n.rowsPerGroup)
+	groups, err := workgroups(list.Device().Caps(), "LayerNorm", ceilDiv(uint64(a.Rows), n.rowsPerGroup))
 	if err != nil {
 		return err
 	}
-	return t.Dispatch(vk.Dispatch{
+	return list.Dispatch(vk.Dispatch{
 		Kernel: n.kernel,
 		Groups: groups,
 		Args:   []vk.Access{vk.Read(a.X), vk.Read(a.Weight), vk.Read(a.Bias), vk.Read(a.Add), vk.Write(a.Y)},
@@ -114,7 +116,7 @@ func (n *LayerNorm) check(a LayerNormArgs) error {
 	return checkTensor(op, "add", a.Add, align, f32, period, c)
 }
 
-// Close frees the kernel.
+// Close frees the kernel. It may be called again, and on nil.
 func (n *LayerNorm) Close() error {
 	if n == nil {
 		return nil

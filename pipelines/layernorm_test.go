@@ -19,7 +19,7 @@ func TestLayerNorm(t *testing.T) {
 		t.Run(fmt.Sprintf("%dx%d_%d", size.rows, size.c, size.period), func(t *testing.T) {
 			gpu := gputest.New(t)
 			x := normal(1, size.rows*size.c)
-			layerNormRows(x, size.rows, size.c)
+			setSpecialRows(x, size.rows, size.c)
 			r := ref.LayerNormArgs{X: x, Weight: normal(2, size.c), Bias: normal(3, size.c), Rows: size.rows, C: size.c, Period: size.period}
 			n, err := NewLayerNorm(gpu.Dev, LayerNormConfig{C: size.c, Add: size.period > 0})
 			require.NoError(t, err)
@@ -39,8 +39,8 @@ func TestLayerNorm(t *testing.T) {
 	}
 }
 
-// layerNormRows makes some rows special: the first one zeros, then a row of equal values, and a large one.
-func layerNormRows(x []float32, rows, c int) {
+// setSpecialRows makes a row of zeros, one of equal values, one of large and one of small values.
+func setSpecialRows(x []float32, rows, c int) {
 	clear(x[:c])
 	if rows < 5 {
 		return
@@ -52,8 +52,8 @@ func layerNormRows(x []float32, rows, c int) {
 	}
 }
 
-// A mean that is large beside the deviation costs no digits: the error is that of values of the deviation's size, far below that of
-// plain float32, whose mean is off by some units in its last place.
+// A mean that is large compared with the deviation does not cost accuracy: the error is relative to the deviation. A plain float32
+// computation fails this bound, because its mean is off by several units in the last place.
 func TestLayerNormLargeMean(t *testing.T) {
 	for _, c := range []int{48, 509, 2048} {
 		t.Run(fmt.Sprint(c), func(t *testing.T) {
@@ -76,8 +76,8 @@ func TestLayerNormLargeMean(t *testing.T) {
 	}
 }
 
-// In place, and with rows of a tensor whose rows start anywhere: the same bits as elsewhere.
-func TestLayerNormPlaces(t *testing.T) {
+// A norm in place and one of some rows of a tensor have the same bits as one of separate ranges.
+func TestLayerNormInPlaceAndSlice(t *testing.T) {
 	for _, c := range []int{31, 32} {
 		t.Run(fmt.Sprint(c), func(t *testing.T) {
 			gpu := gputest.New(t)
@@ -87,9 +87,9 @@ func TestLayerNormPlaces(t *testing.T) {
 			require.NoError(t, err)
 			defer n.Close()
 			a := LayerNormArgs{X: gpu.In("x", x), Weight: gpu.In("weight", weight), Bias: gpu.In("bias", bias), Y: gpu.Out("y", 4*len(x)), Rows: rows}
-			place := gpu.InOut("place", x)
+			inPlaceY := gpu.InOut("in place", x)
 			inPlace, slice := a, a
-			inPlace.X, inPlace.Y = place, place
+			inPlace.X, inPlace.Y = inPlaceY, inPlaceY
 			bytes := uint64(4 * c)
 			slice.X, slice.Rows = a.X.Slice(skip*bytes, 2*bytes), 2
 			slice.Y = gpu.Out("slice", 4*len(x)).Slice(skip*bytes, 2*bytes)
@@ -97,10 +97,10 @@ func TestLayerNormPlaces(t *testing.T) {
 				return firstError(n.Record(list, a), n.Record(list, inPlace), n.Record(list, slice))
 			})
 			y := gpu.Float32("y")
-			assert.Equal(t, y, gpu.Float32("place"))
+			assert.Equal(t, y, gpu.Float32("in place"))
 			assert.Equal(t, y[skip*c:(skip+2)*c], gpu.Float32("slice")[skip*c:(skip+2)*c])
 			for _, i := range []int{skip*c - 1, (skip + 2) * c} {
-				assert.Equal(t, uint32(0xffffffff), gpu.Uint32("slice")[i], "written beside the slice")
+				assert.Equal(t, uint32(0xffffffff), gpu.Uint32("slice")[i], "written outside of the slice")
 			}
 		})
 	}

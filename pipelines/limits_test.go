@@ -27,7 +27,7 @@ func TestRoutedAttentionEmptyScoreNaN(t *testing.T) {
 			filled[3], scores[3] = 0, score
 			a := RoutedAttentionArgs{
 				Q: gpu.In("q", normal(1, queries*d)), KV: gpu.In("kv", normal(2, keys*2*d)), Null: gpu.In("null", normal(3, 2*d)), Y: gpu.Out("y", 4*queries*d),
-				Valid: gpu.In("filled", filled), KeyScores: gpu.In("scores", scores), Lists: 1, Queries: queries, Keys: keys,
+				Valid: gpu.In("valid", filled), KeyScores: gpu.In("scores", scores), Lists: 1, Queries: queries, Keys: keys,
 			}
 			gpu.Run(func(list *vk.CommandList) error { return r.Record(list, a) })
 			return gpu.Float32("y")
@@ -111,7 +111,7 @@ func TestCausalSelectVeryLong(t *testing.T) {
 		filled[i] = 1
 	}
 	a := CausalSelectArgs{
-		Logits: gpu.In("logits", make([]float32, n)), Values: gpu.In("values", make([]float32, 2*k)), Valid: gpu.In("filled", filled),
+		Logits: gpu.In("logits", make([]float32, n)), Values: gpu.In("values", make([]float32, 2*k)), Valid: gpu.In("valid", filled),
 		Indices: gpu.Out("indices", 4*2*k), QueryValid: gpu.Out("chosen", 4*2*k), B: 1, N: n, Window: window, K: k,
 	}
 	if gpu.Dev.Caps().CPU {
@@ -132,13 +132,13 @@ func TestSelectManySlots(t *testing.T) {
 	s, err := NewSelect(gpu.Dev, SelectConfig{Sorted: true})
 	require.NoError(t, err)
 	defer s.Close()
-	a := SelectArgs{Logits: gpu.In("logits", []float32{1, 2, 3}), Indices: gpu.Out("indices", 4*k), Valid: gpu.Out("filled", 4*k), Rows: 1, N: 3, K: k, EmptyIndex: -1}
+	a := SelectArgs{Logits: gpu.In("logits", []float32{1, 2, 3}), Indices: gpu.Out("indices", 4*k), Valid: gpu.Out("valid", 4*k), Rows: 1, N: 3, K: k, EmptyIndex: -1}
 	if gpu.Dev.Caps().CPU {
 		assertRecordError(t, gpu, "loop iterations", func(list *vk.CommandList) error { return s.Record(list, a) })
 		return
 	}
 	gpu.Run(func(list *vk.CommandList) error { return s.Record(list, a) })
-	for i, v := range gpu.Uint32("filled") {
+	for i, v := range gpu.Uint32("valid") {
 		want := uint32(0)
 		if i < 3 {
 			want = 1

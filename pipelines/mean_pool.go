@@ -4,15 +4,16 @@ import (
 	"fmt"
 	"unsafe"
 
+	"github.com/colt5-vulkan/colt5/shaders"
 	"github.com/colt5-vulkan/colt5/vk"
 )
 
-// MeanPool is the mean of an item's tokens.
+// MeanPool is the mean over the tokens of a batch item.
 //
 //	x [B, N, C] f32 in    y [B, C] f32 out
 //	y[b, c] = sum_i x[b, i, c] / N
 //
-// The order of summation depends on N alone. N is at most 65,536 times 8: a thread adds every eighth token.
+// The order of summation depends on N alone. N is at most 520,000.
 //
 // Shader: shaders/mean_pool.comp. Reference: internal/ref.MeanPool.
 type MeanPool struct {
@@ -22,10 +23,10 @@ type MeanPool struct {
 
 // MeanPoolConfig is baked into the kernel.
 type MeanPoolConfig struct {
-	C int // floats of a token
+	C int // elements of a token
 }
 
-// MeanPoolArgs is one dispatch.
+// MeanPoolArgs names the memory and the sizes of one dispatch.
 type MeanPoolArgs struct {
 	X    vk.Range // [B, N, C]
 	Y    vk.Range // [B, C]
@@ -34,28 +35,27 @@ type MeanPoolArgs struct {
 
 type meanPoolPush struct{ n, items uint32 }
 
-const (
-	_ = uint(8 - unsafe.Sizeof(meanPoolPush{}))
-	_ = uint(unsafe.Sizeof(meanPoolPush{}) - 8)
-)
+var _ = [1]struct{}{}[unsafe.Sizeof(meanPoolPush{})-8]
 
-// meanPoolMax tokens can be pooled: some drivers end loops of more than 65,534 turns.
-const meanPoolMaxTokens = 8 * 65000
+const (
+	meanPoolColumns   = 32        // COLUMNS of the shader: columns of a workgroup
+	meanPoolMaxTokens = 8 * 65000 // an invocation adds every eighth token, and some drivers silently end a loop after 65,534 iterations
+)
 
 // NewMeanPool compiles the kernel.
 func NewMeanPool(dev *vk.Device, c MeanPoolConfig) (*MeanPool, error) {
 	if err := checkRowLength("MeanPool", c.C); err != nil {
 		return nil, err
 	}
-	k, err := newKernel(dev, "mean_pool", map[uint32]uint32{0: uint32(c.C)})
+	k, err := newKernel(dev, "mean_pool", map[uint32]uint32{shaders.MeanPoolChannels: uint32(c.C)})
 	if err != nil {
 		return nil, fmt.Errorf("pipelines: MeanPool: %w", err)
 	}
 	return &MeanPool{c, k}, nil
 }
 
-// Record adds the dispatch to a tape.
-func (m *MeanPool) Record(t *vk.CommandList, a MeanPoolArgs) error {
+// Record appends one dispatch to a command list.
+func (m *MeanPool) Record(list *vk.CommandList, a MeanPoolArgs) error {
 	const op = "MeanPool"
 	b, n, c := dim{"B", a.B}, dim{"N", a.N}, dim{"C", m.config.C}
 	if err := checkPositive(op, b, n, dim{"B*N", b.n * n.n}); err != nil {
@@ -70,22 +70,21 @@ func (m *MeanPool) Record(t *vk.CommandList, a MeanPoolArgs) error {
 	); err != nil {
 		return err
 	}
-	groups, err := workgroups(t.Device().Caps(), op, uint64(b.n)*((uint64(c.n)+31)/32))
+	groups, err := workgroups(list.Device().Caps(), op, uint64(b.n)*ceilDiv(uint64(c.n), meanPoolColumns))
 	if err != nil {
 		return err
 	}
-	push := meanPoolPush{uint32(a.N), uint32(a.B)}
-	return t.Dispatch(vk.Dispatch{
+	return list.Dispatch(vk.Dispatch{
 		Kernel: m.kernel,
 		Groups: groups,
 		Args:   []vk.Access{vk.Read(a.X), vk.Write(a.Y)},
-		Push:   vk.Scalars(&push),
+		Push:   vk.Scalars(&meanPoolPush{uint32(a.N), uint32(a.B)}),
 		Flops:  float64(b.n) * float64(n.n) * float64(c.n),
 		Bytes:  float64(a.X.Size() + a.Y.Size()),
 	})
 }
 
-// Close frees the kernel.
+// Close frees the kernel. It may be called again, and on nil.
 func (m *MeanPool) Close() error {
 	if m == nil {
 		return nil

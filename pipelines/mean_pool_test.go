@@ -19,7 +19,7 @@ func TestMeanPool(t *testing.T) {
 			gpu := gputest.New(t)
 			x := normal(1, size.b*size.n*size.c)
 			for i := range x {
-				x[i] += 100 // a mean that plain sums get wrong
+				x[i] += 100 // a plain float32 sum loses digits
 			}
 			m, err := NewMeanPool(gpu.Dev, MeanPoolConfig{C: size.c})
 			require.NoError(t, err)
@@ -44,18 +44,11 @@ func TestMeanPoolBadInput(t *testing.T) {
 	defer m.Close()
 	x, y := gpu.In("x", normal(1, 24)), gpu.Out("y", 32)
 	good := MeanPoolArgs{X: x, Y: y, B: 2, N: 3}
-	for _, test := range []struct {
-		want   string
-		change func(*MeanPoolArgs)
-	}{
+	assertRejected(t, gpu, good, m.Record, []badArgs[MeanPoolArgs]{
 		{"B is 0, want 1", func(a *MeanPoolArgs) { a.B = 0 }},
 		{"N is 0, want 1", func(a *MeanPoolArgs) { a.N = 0 }},
 		{"N is 520001, want at most 520000", func(a *MeanPoolArgs) { a.N = 520001 }},
 		{"x is missing, want [B 2, N 3, C 4] f32, 96 bytes", func(a *MeanPoolArgs) { a.X = vk.Range{} }},
 		{"y has 96 bytes, want [B 2, C 4] f32, 32 bytes", func(a *MeanPoolArgs) { a.Y = x }},
-	} {
-		a := good
-		test.change(&a)
-		assertRecordError(t, gpu, test.want, func(list *vk.CommandList) error { return m.Record(list, a) })
-	}
+	})
 }

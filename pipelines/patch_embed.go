@@ -5,32 +5,33 @@ import (
 	"math"
 	"unsafe"
 
+	"github.com/colt5-vulkan/colt5/shaders"
 	"github.com/colt5-vulkan/colt5/vk"
 )
 
-// PatchEmbed cuts images into patches and normalises each like a row of LayerNorm.
+// PatchEmbed cuts images into patches and applies LayerNorm to each patch.
 //
 //	x [B, Channels, Height, Width] f32 in    weight, bias [P1 * P2 * Channels] f32 in
 //	y [B * Height/P1 * Width/P2, P1 * P2 * Channels] f32 out    P1 = PatchHeight, P2 = PatchWidth
 //	y[patch, (i, j, c)] = (v - mean) / sqrt(var + 1e-5) * weight + bias    v = x[b, c, top + i, left + j]
 //
-// Patches are row-major in the image; a row holds the pixels of its patch row-major, with the channels of a pixel side by side. Where
-// rows are no multiple of 4 floats (Width for x, P1 * P2 * Channels for the rest) ranges start at multiples of 4 bytes, else of 16.
+// Patches are row-major in the image. A row of y holds the pixels of a patch row-major, with adjacent channels. Ranges start at multiples of
+// 16 bytes where their rows are a multiple of 4 elements (Width for x, P1 * P2 * Channels for the others), else at multiples of 4.
 //
 // Shader: shaders/patch_embed.comp. Reference: internal/ref.PatchEmbed. Source: arXiv 2010.11929.
 type PatchEmbed struct {
 	config       PatchEmbedConfig
-	rowsPerGroup uint64 // patches of a workgroup
+	rowsPerGroup uint64 // patches per workgroup
 	kernel       *vk.Kernel
 }
 
-// PatchEmbedConfig is what is baked into the kernel.
+// PatchEmbedConfig is baked into the kernel.
 type PatchEmbedConfig struct {
 	Channels, Height, Width int // of an image
 	PatchHeight, PatchWidth int // divisors of Height and Width
 }
 
-// PatchEmbedArgs is one dispatch. It reads all ranges but Y, which it writes whole.
+// PatchEmbedArgs names the memory and the size of one dispatch. It writes all of Y.
 type PatchEmbedArgs struct {
 	X            vk.Range // [B, Channels, Height, Width]
 	Weight, Bias vk.Range // [P1 * P2 * Channels]
@@ -40,12 +41,9 @@ type PatchEmbedArgs struct {
 
 type patchEmbedPush struct{ rows uint32 }
 
-const (
-	_ = uint(4 - unsafe.Sizeof(patchEmbedPush{}))
-	_ = uint(unsafe.Sizeof(patchEmbedPush{}) - 4)
-)
+var _ = [1]struct{}{}[unsafe.Sizeof(patchEmbedPush{})-4]
 
-// patchImage is the most floats of an image, whose bytes the shader counts in 32 bits.
+// patchEmbedMaxImage is the largest number of elements of an image: the shader counts its bytes in 32 bits.
 const patchEmbedMaxImage = 1<<30 - 1
 
 // NewPatchEmbed compiles the kernel for images of one size.
@@ -57,8 +55,15 @@ func NewPatchEmbed(dev *vk.Device, c PatchEmbedConfig) (*PatchEmbed, error) {
 	if err := checkIterations(dev.Caps(), "PatchEmbed", fmt.Sprintf("a patch of %d floats", c.row()), 3*(c.row()/int(lanes)+1)); err != nil {
 		return nil, err
 	}
-	k, err := newKernel(dev, "patch_embed", map[uint32]uint32{0: lanes, 1: rows, 2: uint32(c.Channels), 3: uint32(c.Height), 4: uint32(c.Width),
-		5: uint32(c.PatchHeight), 6: uint32(c.PatchWidth)})
+	k, err := newKernel(dev, "patch_embed", map[uint32]uint32{
+		shaders.RowNormLanesPerRow:      lanes,
+		shaders.RowNormRowsPerWorkgroup: rows,
+		shaders.PatchEmbedChannels:      uint32(c.Channels),
+		shaders.PatchEmbedHeight:        uint32(c.Height),
+		shaders.PatchEmbedWidth:         uint32(c.Width),
+		shaders.PatchEmbedPatchHeight:   uint32(c.PatchHeight),
+		shaders.PatchEmbedPatchWidth:    uint32(c.PatchWidth),
+	})
 	if err != nil {
 		return nil, fmt.Errorf("pipelines: PatchEmbed: %w", err)
 	}
@@ -84,19 +89,21 @@ func (c PatchEmbedConfig) check() error {
 	return nil
 }
 
-// row is the floats of a patch, patches how many an image has.
-func (c PatchEmbedConfig) row() int     { return c.PatchHeight * c.PatchWidth * c.Channels }
+// row is the number of elements of a patch.
+func (c PatchEmbedConfig) row() int { return c.PatchHeight * c.PatchWidth * c.Channels }
+
+// patches is the number of patches of an image.
 func (c PatchEmbedConfig) patches() int { return c.Height / c.PatchHeight * (c.Width / c.PatchWidth) }
 
-// Record adds the dispatch to a tape.
-func (e *PatchEmbed) Record(t *vk.CommandList, a PatchEmbedArgs) error {
+// Record appends one dispatch to a command list.
+func (e *PatchEmbed) Record(list *vk.CommandList, a PatchEmbedArgs) error {
 	const op = "PatchEmbed"
 	b, rows := dim{"B", a.B}, dim{"rows", a.B * e.config.patches()}
 	if err := checkPositive(op, b, rows); err != nil {
 		return err
 	}
 	c, h, w, row := dim{"Channels", e.config.Channels}, dim{"Height", e.config.Height}, dim{"Width", e.config.Width}, dim{"P1*P2*Channels", e.config.row()}
-	bytes, rowBytes, align := 4*uint64(rows.n)*uint64(row.n), 4*uint64(row.n), rowAlign(row.n)
+	align := rowAlign(row.n)
 	if err := firstError(
 		checkTensor(op, "x", a.X, rowAlign(w.n), f32, b, c, h, w),
 		checkTensor(op, "weight", a.Weight, align, f32, row),
@@ -105,21 +112,21 @@ func (e *PatchEmbed) Record(t *vk.CommandList, a PatchEmbedArgs) error {
 	); err != nil {
 		return err
 	}
-	groups, err := workgroups(t.Device().Caps(), op, (uint64(rows.n)+e.rowsPerGroup-1)/e.rowsPerGroup)
+	groups, err := workgroups(list.Device().Caps(), op, ceilDiv(uint64(rows.n), e.rowsPerGroup))
 	if err != nil {
 		return err
 	}
-	return t.Dispatch(vk.Dispatch{
+	return list.Dispatch(vk.Dispatch{
 		Kernel: e.kernel,
 		Groups: groups,
 		Args:   []vk.Access{vk.Read(a.X), vk.Read(a.Weight), vk.Read(a.Bias), vk.Write(a.Y)},
 		Push:   vk.Scalars(&patchEmbedPush{uint32(rows.n)}),
-		Flops:  8 * float64(bytes/4),
-		Bytes:  float64(2*bytes + 2*rowBytes),
+		Flops:  8 * float64(rows.n) * float64(row.n),
+		Bytes:  float64(a.X.Size() + a.Y.Size() + a.Weight.Size() + a.Bias.Size()),
 	})
 }
 
-// Close frees the kernel.
+// Close frees the kernel. It may be called again, and on nil.
 func (e *PatchEmbed) Close() error {
 	if e == nil {
 		return nil
@@ -127,10 +134,9 @@ func (e *PatchEmbed) Close() error {
 	return e.kernel.Close()
 }
 
-// PatchPositions is the fixed table of sines and cosines for h rows of w patches, [h * w, c], row-major: a quarter of the c columns each
-// for sin x*omega, cos x*omega, sin y*omega and cos y*omega, where x is the patch's column, y its row, and
-// omega_i = 10000^(-i / (c/4 - 1)). Sines on a device are loose, so the table is made here, in float64. An error unless c is a multiple
-// of 4 and at least 8.
+// PatchPositions is the table of sine-cosine position embeddings for h rows of w patches, [h * w, c], row-major. The c columns are four
+// quarters: sin(x * omega), cos(x * omega), sin(y * omega) and cos(y * omega), where x is the patch's column, y its row, and
+// omega_i = 10000^(-i / (c/4 - 1)). It is computed in float64 on the host, because GLSL's sine has few exact bits. c is a multiple of 4, at least 8.
 func PatchPositions(h, w, c int) ([]float32, error) {
 	const op = "PatchPositions"
 	if err := checkPositive(op, dim{"h", h}, dim{"w", w}, dim{"c", c}, dim{"h*w", h * w}); err != nil {
@@ -148,8 +154,8 @@ func PatchPositions(h, w, c int) ([]float32, error) {
 		omega := math.Pow(10000, -float64(i)/float64(quarter-1))
 		for patch := range h * w {
 			row := table[patch*c:]
-			for j, at := range []int{patch % w, patch / w} {
-				sin, cos := math.Sincos(float64(at) * omega)
+			for j, position := range []int{patch % w, patch / w} {
+				sin, cos := math.Sincos(float64(position) * omega)
 				row[2*j*quarter+i], row[(2*j+1)*quarter+i] = float32(sin), float32(cos)
 			}
 		}

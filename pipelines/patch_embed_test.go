@@ -12,8 +12,8 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// patchCase is a batch of images on a bench.
-func patchCase(t *testing.T, gpu *gputest.Harness, b int, c PatchEmbedConfig, offset float32) (*PatchEmbed, PatchEmbedArgs, ref.PatchEmbedArgs) {
+// newPatchEmbed makes the kernel, its arguments for a batch of images, and those of the reference.
+func newPatchEmbed(t *testing.T, gpu *gputest.Harness, b int, c PatchEmbedConfig, offset float32) (*PatchEmbed, PatchEmbedArgs, ref.PatchEmbedArgs) {
 	t.Helper()
 	r := ref.PatchEmbedArgs{
 		X: normal(1, b*c.Channels*c.Height*c.Width), Weight: normal(2, c.row()), Bias: normal(3, c.row()), B: b,
@@ -48,7 +48,7 @@ func TestPatchEmbed(t *testing.T) {
 	} {
 		t.Run(fmt.Sprintf("%d_%v_%g", test.b, test.c, test.offset), func(t *testing.T) {
 			gpu := gputest.New(t)
-			e, a, r := patchCase(t, gpu, test.b, test.c, test.offset)
+			e, a, r := newPatchEmbed(t, gpu, test.b, test.c, test.offset)
 			gpu.Run(func(list *vk.CommandList) error { return e.Record(list, a) })
 			want := ref.PatchEmbed(r)
 			assert.NoError(t, ref.MaxErr(gpu.Float32("y"), want).Within(ref.Bound(ref.PatchEmbed32(r), want, 1e-6)))
@@ -56,11 +56,11 @@ func TestPatchEmbed(t *testing.T) {
 	}
 }
 
-// A bright image costs no digits, and an image alone has the bits that it has in a batch.
+// An image with a large mean keeps its accuracy, and has the same bits alone and in a batch.
 func TestPatchEmbedBits(t *testing.T) {
 	gpu := gputest.New(t)
 	c := PatchEmbedConfig{3, 34, 51, 17, 17}
-	e, a, r := patchCase(t, gpu, 3, c, 30000)
+	e, a, r := newPatchEmbed(t, gpu, 3, c, 30000)
 	alone := a
 	image := a.X.Size() / 3
 	alone.X, alone.Y, alone.B = a.X.Slice(2*image, image), gpu.Out("alone", int(image)), 1
@@ -90,7 +90,7 @@ func TestPatchEmbedBadInput(t *testing.T) {
 		_, err := NewPatchEmbed(gpu.Dev, test.c)
 		assert.ErrorContains(t, err, test.want)
 	}
-	e, good, _ := patchCase(t, gpu, 2, PatchEmbedConfig{3, 4, 8, 4, 4}, 0)
+	e, good, _ := newPatchEmbed(t, gpu, 2, PatchEmbedConfig{3, 4, 8, 4, 4}, 0)
 	big := gpu.In("big", make([]float32, 400))
 	assertRejected(t, gpu, good, e.Record, []badArgs[PatchEmbedArgs]{
 		{"B is 0, want 1", func(a *PatchEmbedArgs) { a.B = 0 }},

@@ -9,22 +9,23 @@ import (
 	"github.com/colt5-vulkan/colt5/vk"
 )
 
-// Permute copies a tensor with its axes in another order: channels first or last, the pixels of an image row by row or patch by patch.
+// Permute copies a tensor with its axes in another order. It changes channels-first to channels-last, and the pixels of an image from row order
+// to patch order.
 //
-//	x f32 in    y f32 out, both of as many elements
+//	x f32 in    y f32 out, with the same number of elements
 //	y[i_0, i_1, ..] = x[i_0 * Strides[0] + i_1 * Strides[1] + ..]
 //
 // Shader: shaders/permute.comp. Reference: internal/ref.Permute.
 type Permute struct{ kernel *vk.Kernel }
 
-// PermuteConfig is empty: one kernel does for all.
+// PermuteConfig has no fields: all permutations share one kernel.
 type PermuteConfig struct{}
 
-// PermuteArgs is one dispatch. X and Y do not overlap.
+// PermuteArgs describes one dispatch. X and Y do not overlap.
 type PermuteArgs struct {
 	X, Y    vk.Range
-	Shape   []int // sizes of y's axes, one to six of them, the last one fastest
-	Strides []int // of x, in floats, for the same axes: those of some order of them
+	Shape   []int // sizes of 1 to 6 axes of y; the last axis is contiguous
+	Strides []int // distance in x, in elements, of neighbours along each of these axes; x is dense
 }
 
 type permutePush struct {
@@ -32,10 +33,7 @@ type permutePush struct {
 	size, strides [6]uint32
 }
 
-const (
-	_ = uint(52 - unsafe.Sizeof(permutePush{}))
-	_ = uint(unsafe.Sizeof(permutePush{}) - 52)
-)
+var _ = [1]struct{}{}[unsafe.Sizeof(permutePush{})-52]
 
 // NewPermute compiles the kernel.
 func NewPermute(dev *vk.Device, _ PermuteConfig) (*Permute, error) {
@@ -46,8 +44,8 @@ func NewPermute(dev *vk.Device, _ PermuteConfig) (*Permute, error) {
 	return &Permute{k}, nil
 }
 
-// Record adds the dispatch to a tape.
-func (m *Permute) Record(t *vk.CommandList, a PermuteArgs) error {
+// Record appends one dispatch to a command list.
+func (m *Permute) Record(list *vk.CommandList, a PermuteArgs) error {
 	const op = "Permute"
 	count, err := a.count()
 	if err != nil {
@@ -57,7 +55,8 @@ func (m *Permute) Record(t *vk.CommandList, a PermuteArgs) error {
 	if err := firstError(checkTensor(op, "x", a.X, vec4Align, f32, elements), checkTensor(op, "y", a.Y, vec4Align, f32, elements)); err != nil {
 		return err
 	}
-	groups, err := workgroups(t.Device().Caps(), op, (uint64(count)+255)/256)
+	const threads = 256
+	groups, err := workgroups(list.Device().Caps(), op, ceilDiv(uint64(count), threads))
 	if err != nil {
 		return err
 	}
@@ -66,10 +65,10 @@ func (m *Permute) Record(t *vk.CommandList, a PermuteArgs) error {
 		push.size[i] = 1
 	}
 	for i, n := range a.Shape {
-		at := len(push.size) - len(a.Shape) + i
-		push.size[at], push.strides[at] = uint32(n), uint32(a.Strides[i])
+		axis := len(push.size) - len(a.Shape) + i
+		push.size[axis], push.strides[axis] = uint32(n), uint32(a.Strides[i])
 	}
-	return t.Dispatch(vk.Dispatch{
+	return list.Dispatch(vk.Dispatch{
 		Kernel: m.kernel,
 		Groups: groups,
 		Args:   []vk.Access{vk.Read(a.X), vk.Write(a.Y)},
@@ -78,11 +77,11 @@ func (m *Permute) Record(t *vk.CommandList, a PermuteArgs) error {
 	})
 }
 
-// count checks the axes and returns the number of elements. Sorted by stride, each stride must be the number of elements below it: then
-// every element of x is read once.
+// count checks the axes and returns the number of elements. Every element of x is read once if each stride is the product of the sizes of all
+// axes with smaller strides.
 func (a PermuteArgs) count() (int, error) {
 	if len(a.Shape) < 1 || len(a.Shape) > 6 || len(a.Strides) != len(a.Shape) {
-		return 0, fmt.Errorf("pipelines: Permute: Shape has %d axes and Strides %d, want 1 to 6, as many of both", len(a.Shape), len(a.Strides))
+		return 0, fmt.Errorf("pipelines: Permute: Shape has %d axes and Strides %d, want 1 to 6, the same number of both", len(a.Shape), len(a.Strides))
 	}
 	type axis struct{ size, stride int }
 	var axes []axis
@@ -100,7 +99,7 @@ func (a PermuteArgs) count() (int, error) {
 	count := 1
 	for _, x := range axes {
 		if x.stride != count {
-			return 0, fmt.Errorf("pipelines: Permute: Strides are %v for Shape %v, want those of its axes in some order", a.Strides, a.Shape)
+			return 0, fmt.Errorf("pipelines: Permute: Strides are %v for Shape %v, want the strides of a dense tensor", a.Strides, a.Shape)
 		}
 		if count *= x.size; count > math.MaxInt32 {
 			return 0, fmt.Errorf("pipelines: Permute: Shape is %v, want at most %d elements", a.Shape, math.MaxInt32)
@@ -109,7 +108,7 @@ func (a PermuteArgs) count() (int, error) {
 	return count, nil
 }
 
-// Close frees the kernel.
+// Close frees the kernel. It may be called again, and on nil.
 func (m *Permute) Close() error {
 	if m == nil {
 		return nil

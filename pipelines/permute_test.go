@@ -16,8 +16,8 @@ func TestPermute(t *testing.T) {
 		{[]int{1}, []int{7}}, {[]int{257}, []int{1}}, {[]int{3, 5}, []int{1, 3}}, {[]int{5, 1, 3}, []int{1, 0, 5}},
 		{[]int{1000, 32}, []int{1, 1000}}, {[]int{32, 1000}, []int{1, 32}},
 		{[]int{2, 255, 3}, []int{765, 1, 255}},                   // channels last
-		{[]int{2, 3, 2, 4, 4, 5}, []int{480, 160, 20, 40, 5, 1}}, // patch by patch: 3 x 2 patches of 4 x 4 pixels
-		{[]int{2, 3, 4, 2, 4, 5}, []int{480, 160, 20, 80, 5, 1}}, // and back
+		{[]int{2, 3, 2, 4, 4, 5}, []int{480, 160, 20, 40, 5, 1}}, // to patch order: 3 x 2 patches of 4 x 4 pixels
+		{[]int{2, 3, 4, 2, 4, 5}, []int{480, 160, 20, 80, 5, 1}}, // from patch order
 		{[]int{2, 2, 2, 2, 2, 2}, []int{1, 2, 4, 8, 16, 32}},     // all axes reversed
 		{[]int{70001, 3}, []int{1, 70001}},
 	} {
@@ -45,23 +45,16 @@ func TestPermuteBadInput(t *testing.T) {
 	defer m.Close()
 	x, y := gpu.In("x", normal(1, 6)), gpu.Out("y", 24)
 	good := PermuteArgs{X: x, Y: y, Shape: []int{2, 3}, Strides: []int{1, 2}}
-	for _, test := range []struct {
-		want   string
-		change func(*PermuteArgs)
-	}{
+	assertRejected(t, gpu, good, m.Record, []badArgs[PermuteArgs]{
 		{"Shape has 0 axes and Strides 2, want 1 to 6", func(a *PermuteArgs) { a.Shape = nil }},
-		{"Shape has 2 axes and Strides 1, want 1 to 6, as many of both", func(a *PermuteArgs) { a.Strides = []int{1} }},
+		{"Shape has 2 axes and Strides 1, want 1 to 6, the same number of both", func(a *PermuteArgs) { a.Strides = []int{1} }},
 		{"Shape has 7 axes", func(a *PermuteArgs) { a.Shape, a.Strides = make([]int, 7), make([]int, 7) }},
 		{"Shape[1] is 0, want 1", func(a *PermuteArgs) { a.Shape = []int{2, 0} }},
-		{"Strides are [1 3] for Shape [2 3], want those of its axes in some order", func(a *PermuteArgs) { a.Strides = []int{1, 3} }},
+		{"Strides are [1 3] for Shape [2 3], want the strides of a dense tensor", func(a *PermuteArgs) { a.Strides = []int{1, 3} }},
 		{"Strides are [1 1] for Shape [2 3]", func(a *PermuteArgs) { a.Strides = []int{1, 1} }},
 		{"Strides[0] is -1, want at least 0", func(a *PermuteArgs) { a.Shape, a.Strides = []int{1, 6}, []int{-1, 1} }},
 		{"want at most 2147483647 elements", func(a *PermuteArgs) { a.Shape, a.Strides = []int{1 << 16, 1 << 16}, []int{1 << 16, 1} }},
 		{"x is missing, want [elements 6] f32, 24 bytes", func(a *PermuteArgs) { a.X = vk.Range{} }},
 		{"y has 12 bytes, want [elements 6] f32, 24 bytes", func(a *PermuteArgs) { a.Y = y.Slice(0, 12) }},
-	} {
-		a := good
-		test.change(&a)
-		assertRecordError(t, gpu, test.want, func(list *vk.CommandList) error { return m.Record(list, a) })
-	}
+	})
 }

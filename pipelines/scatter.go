@@ -4,21 +4,22 @@ import (
 	"fmt"
 	"unsafe"
 
+	"github.com/colt5-vulkan/colt5/shaders"
 	"github.com/colt5-vulkan/colt5/vk"
 )
 
-// Scatter writes rows back to their positions, and says what the other rows become.
+// Scatter writes the rows of value to the rows of y that indices name, and base plus a constant row to all other rows.
 //
-//	value [B, K, C] f32 in    indices [B, K] i32 in    score [B, K] f32 in, optional    filled [B, K] u32 in, optional
+//	value [B, K, C] f32 in    indices [B, K] i32 in    score [B, K] f32 in, optional    valid [B, K] u32 in, optional
 //	base [B, N, C] f32 in, optional, may be y    row [C] f32 in, optional    y [B, N, C] f32 out
 //	y[b, i] = value[b, k] * score[b, k]    where slot k names row i; with Add: + base[b, i]
-//	y[b, i] = base[b, i] + row             where no slot does; what is absent counts as 0
+//	y[b, i] = base[b, i] + row             where no slot does; an absent base or row is 0
 //
-// A slot is empty, and writes nothing, if its filled word or its score is 0, or if its index is not one of 0..N-1. No two other
-// slots of a batch item may name the same row: which of them wins would be chance.
+// A slot writes nothing if its valid word is 0, its score is 0, or its index is not in 0..N-1. No two other slots of a batch item may
+// name the same row: the result of such a race is undefined.
 //
-// Without value there are no slots, and y = base + row everywhere. A dispatch each for what is to be prepared (nothing if y is updated in
-// place without a row) and for slots.
+// Without value there are no slots, and y = base + row everywhere. Record makes up to two dispatches: one initialises y with base
+// and row, unless y is updated in place without a row; one scatters, if there are slots.
 //
 // Shader: shaders/scatter.comp. Reference: internal/ref.Scatter.
 type Scatter struct {
@@ -26,32 +27,29 @@ type Scatter struct {
 	kernels kernelCache
 }
 
-// ScatterConfig is what is baked into the kernels.
+// ScatterConfig is baked into the kernels.
 type ScatterConfig struct {
-	C   int  // floats of a row
-	Add bool // add to the rows of base that are named; false: replace them
+	C   int  // elements of a row
+	Add bool // add value to the named rows of base; false: replace them
 }
 
-// ScatterArgs is one run. It reads all ranges but Y, which it writes: whole, or, where Base is Y and Row absent, the named rows.
+// ScatterArgs names the memory and the sizes of one scatter. It writes all of Y, or only the named rows where Base is Y and Row is absent.
 type ScatterArgs struct {
 	Value   vk.Range // [B, K, C]; absent, with K 0: there are no slots
 	Indices vk.Range // [B, K] row of y in the same batch item
 	Score   vk.Range // [B, K]; absent: 1
-	Valid   vk.Range // [B, K] 0 or 1; absent: every slot is filled
-	Base    vk.Range // [B, N, C]; absent: zeros. The same range as Y: y is updated in place
-	Row     vk.Range // [C]; absent: zeros. With Add and slots, Base may not be Y then: a named row's base would be lost
+	Valid   vk.Range // [B, K]; absent: every slot is valid
+	Base    vk.Range // [B, N, C]; absent: zeros. Base may be Y: an update in place
+	Row     vk.Range // [C]; absent: zeros. With Add and slots Base is not Y then: initialising y would change the base of the named rows
 	Y       vk.Range // [B, N, C]
 	B, N, K int
 }
 
 type scatterPush struct{ n, k, rows uint32 }
 
-const (
-	_ = uint(12 - unsafe.Sizeof(scatterPush{}))
-	_ = uint(unsafe.Sizeof(scatterPush{}) - 12)
-)
+var _ = [1]struct{}{}[unsafe.Sizeof(scatterPush{})-12]
 
-// NewScatter makes a scatter of rows of c.C floats. Its kernels are compiled when they are first recorded.
+// NewScatter checks the config. Record compiles the kernels when it first needs them.
 func NewScatter(dev *vk.Device, c ScatterConfig) (*Scatter, error) {
 	if err := checkRowLength("Scatter", c.C); err != nil {
 		return nil, err
@@ -59,21 +57,20 @@ func NewScatter(dev *vk.Device, c ScatterConfig) (*Scatter, error) {
 	return &Scatter{config: c, kernels: kernelCache{dev: dev}}, nil
 }
 
-// Record adds the dispatches to a tape.
-func (s *Scatter) Record(t *vk.CommandList, a ScatterArgs) error {
+// Record appends the dispatches to a command list.
+func (s *Scatter) Record(list *vk.CommandList, a ScatterArgs) error {
 	if err := s.check(a); err != nil {
 		return err
 	}
-	// In place without a row there is nothing to prepare.
 	if a.Base != a.Y || !a.Row.IsZero() {
-		if err := s.dispatch(t, true, a, a.B*a.N); err != nil {
+		if err := s.dispatch(list, true, a, a.B*a.N); err != nil {
 			return err
 		}
 	}
 	if a.K == 0 {
 		return nil
 	}
-	return s.dispatch(t, false, a, a.B*a.K)
+	return s.dispatch(list, false, a, a.B*a.K)
 }
 
 func (s *Scatter) check(a ScatterArgs) error {
@@ -91,17 +88,17 @@ func (s *Scatter) check(a ScatterArgs) error {
 		return err
 	}
 	if s.config.Add && a.Base == a.Y && !a.Row.IsZero() && a.K > 0 {
-		return fmt.Errorf("pipelines: %s: base is y, row is given and Add is set, want a base of its own", op)
+		return fmt.Errorf("pipelines: %s: base is y, row is given and Add is set, want a base other than y", op)
 	}
 	return nil
 }
 
-// checkSlots checks what belongs to slots: all of it, or nothing.
+// checkSlots checks the arguments of slots: all required ones are present, or none is.
 func (s *Scatter) checkSlots(a ScatterArgs, b, k, c dim) error {
 	const op = "Scatter"
 	if k.n == 0 && a.Value.IsZero() {
 		if !a.Indices.IsZero() || !a.Score.IsZero() || !a.Valid.IsZero() {
-			return fmt.Errorf("pipelines: %s: indices has %d bytes, score %d and filled %d, want none: K is 0 and value absent",
+			return fmt.Errorf("pipelines: %s: indices has %d bytes, score %d and valid %d, want none: K is 0 and value is absent",
 				op, a.Indices.Size(), a.Score.Size(), a.Valid.Size())
 		}
 		return nil
@@ -113,45 +110,49 @@ func (s *Scatter) checkSlots(a ScatterArgs, b, k, c dim) error {
 		checkTensor(op, "value", a.Value, rowAlign(c.n), f32, b, k, c),
 		checkTensor(op, "indices", a.Indices, wordAlign, i32, b, k),
 		checkOptional(op, "score", a.Score, wordAlign, f32, b, k),
-		checkOptional(op, "filled", a.Valid, wordAlign, u32, b, k),
+		checkOptional(op, "valid", a.Valid, wordAlign, u32, b, k),
 	)
 }
 
-func (s *Scatter) kernel(initial bool) (*vk.Kernel, error) {
+// kernel returns the kernel that initialises y, or the one that scatters.
+func (s *Scatter) kernel(init bool) (*vk.Kernel, error) {
 	variant, cols := rowVariant("scatter", s.config.C)
-	if initial {
-		return s.kernels.get(variant+"_initial", variant, false, map[uint32]uint32{0: cols, 1: 1})
+	spec := map[uint32]uint32{shaders.RowwiseColumns: cols, shaders.ScatterInitPass: specBool(init)}
+	if init {
+		return s.kernels.get(variant+"_initial", variant, false, spec)
 	}
-	return s.kernels.get(variant, variant, false, map[uint32]uint32{0: cols, 1: 0, 2: specBool(s.config.Add)})
+	spec[shaders.ScatterAdd] = specBool(s.config.Add)
+	return s.kernels.get(variant, variant, false, spec)
 }
 
-// dispatch records one of the two kernels, over so many rows.
-func (s *Scatter) dispatch(t *vk.CommandList, initial bool, a ScatterArgs, rows int) error {
-	groups, err := rowGroups(t, "Scatter", s.config.C, uint64(rows))
+// dispatch records one of the two kernels.
+func (s *Scatter) dispatch(list *vk.CommandList, init bool, a ScatterArgs, rows int) error {
+	const op = "Scatter"
+	groups, err := rowGroups(list, op, s.config.C, uint64(rows))
 	if err != nil {
 		return err
 	}
-	kernel, err := s.kernel(initial)
+	kernel, err := s.kernel(init)
 	if err != nil {
-		return fmt.Errorf("pipelines: Scatter: %w", err)
+		return fmt.Errorf("pipelines: %s: %w", op, err)
 	}
-	moved := float64(rows) * float64(s.config.C) * 4
+	bytes := float64(rows) * float64(s.config.C) * 4
 	d := vk.Dispatch{Kernel: kernel, Groups: groups, Push: vk.Scalars(&scatterPush{n: uint32(a.N), k: uint32(a.K), rows: uint32(rows)})}
-	if initial {
+	if init {
 		d.Args = []vk.Access{{}, {}, {}, {}, vk.Read(a.Base), vk.Read(a.Row), vk.Write(a.Y)}
-		d.Bytes = moved + float64(a.Base.Size()+a.Row.Size())
+		d.Bytes = bytes + float64(a.Base.Size()+a.Row.Size())
 	} else {
 		d.Args = []vk.Access{vk.Read(a.Value), vk.Read(a.Indices), vk.Read(a.Score), vk.Read(a.Valid), {}, {}, vk.ReadWrite(a.Y)}
-		d.Bytes = 2*moved + float64(a.Indices.Size()+a.Score.Size()+a.Valid.Size())
+		d.Bytes = 2*bytes + float64(a.Indices.Size()+a.Score.Size()+a.Valid.Size())
 		if s.config.Add && !a.Base.IsZero() {
 			d.Args[4] = vk.Read(a.Base)
-			d.Bytes += moved
+			d.Bytes += bytes
 		}
 	}
-	return t.Dispatch(d)
+	return list.Dispatch(d)
 }
 
-// Close frees the kernels.
+// Close frees the kernels. It may be called again, and on nil.
 func (s *Scatter) Close() error {
 	if s == nil {
 		return nil

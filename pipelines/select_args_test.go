@@ -19,7 +19,7 @@ func TestSelectBadInput(t *testing.T) {
 	const rows, n, k = 4, 40000, 3
 	size := s.Scratch(rows, n, k, 0)
 	logits, mask, indices := gpu.In("logits", make([]float32, rows*n)), gpu.In("mask", make([]uint8, rows/2*n)), gpu.Out("indices", 4*rows*k)
-	filled, values, scratch := gpu.Out("filled", 4*rows*k), gpu.Out("values", 4*rows*k), gpu.Out("scratch", int(size)+16)
+	filled, values, scratch := gpu.Out("valid", 4*rows*k), gpu.Out("values", 4*rows*k), gpu.Out("scratch", int(size)+16)
 	good := SelectArgs{Logits: logits, Mask: mask, Indices: indices, Valid: filled, Values: values, Scratch: scratch, Rows: rows, N: n, K: k, Routes: 2}
 	for _, test := range []struct {
 		name, want string
@@ -55,7 +55,7 @@ func TestSelectBadInput(t *testing.T) {
 			a.Rows, a.Routes, a.K, a.N, a.Indices = 1, 1, 3, 10, indices.Slice(2, 12)
 			a.Logits, a.Mask, a.Valid, a.Values = logits.Slice(4, 40), mask.Slice(1, 10), filled.Slice(8, 12), values.Slice(4, 12)
 		}},
-		{"filled missing", "filled is missing, want [Rows 4, Blocks 1, K 3] u32", func(a *SelectArgs) { a.Valid = vk.Range{} }},
+		{"filled missing", "valid is missing, want [Rows 4, Blocks 1, K 3] u32", func(a *SelectArgs) { a.Valid = vk.Range{} }},
 		{"values short", "values has 44 bytes, want [Rows 4, Blocks 1, K 3] f32, 48 bytes", func(a *SelectArgs) { a.Values = values.Slice(0, 44) }},
 		{"scratch missing", fmt.Sprintf("scratch has 0 bytes, want at least %d", size), func(a *SelectArgs) { a.Scratch = vk.Range{} }},
 		{"scratch short", fmt.Sprintf("scratch has %d bytes, want at least %d", size-1, size), func(a *SelectArgs) { a.Scratch = scratch.Slice(0, size-1) }},

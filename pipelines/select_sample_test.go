@@ -55,7 +55,7 @@ func TestSelectMaskedSamples(t *testing.T) {
 	plan := newSelectPlan(s.limits, true, c.sizes())
 	require.True(t, plan.sampled)
 	a := SelectArgs{
-		Logits: gpu.In("logits", logits), Mask: gpu.In("mask", mask), Indices: gpu.Out("indices", 4000), Valid: gpu.Out("filled", 4000),
+		Logits: gpu.In("logits", logits), Mask: gpu.In("mask", mask), Indices: gpu.Out("indices", 4000), Valid: gpu.Out("valid", 4000),
 		Scratch: selectMemory(t, gpu, plan.scratch()), Rows: 1, N: c.n, K: c.k,
 	}
 	gpu.Run(func(list *vk.CommandList) error { return s.Record(list, a) })

@@ -28,7 +28,7 @@ func TestSelectStaleSharedMemory(t *testing.T) {
 			}
 			bytes := 4 * rows * size.k
 			a := SelectArgs{
-				Logits: gpu.In("logits", logits), Indices: gpu.Out("indices", bytes), Valid: gpu.Out("filled", bytes), Values: gpu.Out("values", bytes),
+				Logits: gpu.In("logits", logits), Indices: gpu.Out("indices", bytes), Valid: gpu.Out("valid", bytes), Values: gpu.Out("values", bytes),
 				Rows: rows, N: size.n, K: size.k,
 			}
 			if scratch := s.Scratch(rows, size.n, size.k, 0); scratch > 0 {
@@ -43,7 +43,7 @@ func TestSelectStaleSharedMemory(t *testing.T) {
 				return s.Record(list, a)
 			})
 			same(t, "indices", indices, gpu.Int32("indices"))
-			same(t, "filled", filled, gpu.Uint32("filled"))
+			same(t, "filled", filled, gpu.Uint32("valid"))
 			same(t, "values", values, gpu.Uint32("values"))
 		})
 	}

@@ -189,7 +189,7 @@ func selectRun(t *testing.T, c selectCase, sorted bool, force *selectForce) []st
 	gpu.Run(func(list *vk.CommandList) error { return s.Record(list, a) })
 	nothing := slices.Repeat([]uint32{math.MaxUint32}, before)
 	same(t, "indices", append(slices.Repeat([]int32{-1}, before), indices...), gpu.Int32("indices"))
-	same(t, "filled", append(nothing, filled...), gpu.Uint32("filled"))
+	same(t, "filled", append(nothing, filled...), gpu.Uint32("valid"))
 	same(t, "values", append(nothing, values...), gpu.Uint32("values"))
 	return gpu.Kernels()
 }
@@ -345,12 +345,12 @@ func TestSelectWithoutValues(t *testing.T) {
 		s, err := NewSelect(gpu.Dev, SelectConfig{Sorted: true})
 		require.NoError(t, err)
 		defer s.Close()
-		a := SelectArgs{Logits: gpu.In("logits", logits), Indices: gpu.Out("indices", 80), Valid: gpu.Out("filled", 80), Rows: 2, N: n, K: 10}
+		a := SelectArgs{Logits: gpu.In("logits", logits), Indices: gpu.Out("indices", 80), Valid: gpu.Out("valid", 80), Rows: 2, N: n, K: 10}
 		if size := s.Scratch(2, n, 10, 0); size > 0 {
 			a.Scratch = selectMemory(t, gpu, size)
 		}
 		gpu.Run(func(list *vk.CommandList) error { return s.Record(list, a) })
 		assert.Equal(t, indices, gpu.Int32("indices"))
-		assert.Equal(t, filled, gpu.Uint32("filled"))
+		assert.Equal(t, filled, gpu.Uint32("valid"))
 	}
 }
