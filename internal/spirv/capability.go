@@ -1,6 +1,6 @@
 package spirv
 
-// capabilities names those that a compute shader may ask for.
+// capabilities maps the capabilities that a compute shader can declare to their names.
 var capabilities = map[uint32]string{
 	0: "Matrix", 1: "Shader", 9: "Float16", 10: "Float64", 11: "Int64", 12: "Int64Atomics", 22: "Int16",
 	39: "Int8", 50: "ImageQuery", 61: "GroupNonUniform", 62: "GroupNonUniformVote", 63: "GroupNonUniformArithmetic",

@@ -5,8 +5,8 @@ import (
 	"math"
 )
 
-// constant is a scalar or a vector: one word a component, without the bits above its width. err says why the value is
-// not known, and matters only to those who need the value.
+// constant is a scalar or a vector: one word per component, truncated to its width. err is the reason why the value is unknown. It is
+// returned only if the value is needed.
 type constant struct {
 	scalar *typ
 	words  []uint64
@@ -57,25 +57,26 @@ func (r *reader) addConstant(in *instruction) error {
 	}
 	if in.op >= opSpecConstantTrue && in.op <= opSpecConstant {
 		r.specs[id] = true
-		if key, ok := r.decorated(place{id: id}, decSpecID); ok {
+		if key, ok := r.decorated(target{id: id}, decSpecID); ok {
 			return r.specialise(c, key)
 		}
 	}
 	for i := range c.words {
-		c.words[i] = cut(c.words[i], c.scalar.width)
+		c.words[i] = truncate(c.words[i], c.scalar.width)
 	}
 	return nil
 }
 
+// specialise replaces the default of a scalar specialisation constant by the value of spec, if there is one.
 func (r *reader) specialise(c *constant, key uint32) error {
 	value, ok := r.spec[key]
 	switch {
 	case !ok:
-		c.words[0] = cut(c.words[0], c.scalar.width)
+		c.words[0] = truncate(c.words[0], c.scalar.width)
 	case c.scalar.op == opTypeBool:
 		c.words[0] = flag(value != 0)
 	case c.scalar.width != 32:
-		return fmt.Errorf("specialisation constant %d has %d bits, only 32 can be set", key, c.scalar.width)
+		return fmt.Errorf("specialisation constant %d has %d bits, want 32", key, c.scalar.width)
 	default:
 		c.words[0] = uint64(value)
 	}
@@ -91,7 +92,7 @@ func (r *reader) value(id uint32) ([]uint64, error) {
 	return c.words, c.err
 }
 
-// integer returns a constant that consists of integers.
+// integer returns an integer constant, scalar or vector.
 func (r *reader) integer(id uint32) (*constant, error) {
 	if _, err := r.value(id); err != nil {
 		return nil, err
@@ -120,7 +121,7 @@ func (r *reader) operate(t, scalar *typ, op uint32, args []uint32) ([]uint64, er
 		}
 	}
 	if op == opVectorShuffle || op == opCompositeExtract {
-		return pick(from, args[arity:])
+		return shuffle(from, args[arity:])
 	}
 	words := make([]uint64, t.count())
 	for i := range words {
@@ -147,15 +148,15 @@ func (r *reader) operate(t, scalar *typ, op uint32, args []uint32) ([]uint64, er
 	return words, nil
 }
 
-// pick returns the components of the operands, taken as one list, that index names.
-func pick(from []*constant, index []uint32) (words []uint64, err error) {
+// shuffle returns components of the concatenated operands by index.
+func shuffle(from []*constant, index []uint32) (words []uint64, err error) {
 	var all []uint64
 	for _, c := range from {
 		all = append(all, c.words...)
 	}
 	for _, i := range index {
 		if uint64(i) >= uint64(len(all)) {
-			return nil, fmt.Errorf("OpSpecConstantOp takes component %d of %d", i, len(all))
+			return nil, fmt.Errorf("OpSpecConstantOp selects component %d of %d", i, len(all))
 		}
 		words = append(words, all[i])
 	}
@@ -172,7 +173,7 @@ const (
 	opShrU, opShrS, opShl, opOr, opXor, opAnd, opNot            = 194, 195, 196, 197, 198, 199, 200
 )
 
-// arities counts the constants that an operation takes; literals may follow them.
+// arities is the number of constant operands of each operation. Literal operands may follow them.
 var arities = map[uint32]int{
 	opVectorShuffle: 2, opCompositeExtract: 1, opUConvert: 1, opSConvert: 1, opSNegate: 1, opIAdd: 2, opISub: 2,
 	opIMul: 2, opUDiv: 2, opSDiv: 2, opUMod: 2, opSRem: 2, opSMod: 2, opLogEq: 2, opLogNe: 2, opLogOr: 2, opLogAnd: 2,
@@ -180,8 +181,8 @@ var arities = map[uint32]int{
 	opSLe: 2, opShrU: 2, opShrS: 2, opShl: 2, opOr: 2, opXor: 2, opAnd: 2, opNot: 1,
 }
 
-// apply evaluates one operation on operands of the given width; the caller cuts the result to its own. What the
-// specification leaves undefined is an error.
+// apply evaluates one operation on operands of the given width. The caller truncates the result to its width. Operations that
+// the specification leaves undefined are errors.
 func apply(op uint32, x [3]uint64, width uint32) (uint64, error) {
 	a, b := x[0], x[1]
 	s, u := extend(a, width), extend(b, width)
@@ -218,7 +219,7 @@ func apply(op uint32, x [3]uint64, width uint32) (uint64, error) {
 		return uint64(s / u), nil
 	case opSRem:
 		return uint64(s % u), nil
-	case opSMod: // takes the sign of the divisor
+	case opSMod: // the result has the sign of the divisor
 		if m := s % u; m != 0 && (m < 0) != (u < 0) {
 			return uint64(m + u), nil
 		}
@@ -273,6 +274,6 @@ func flag(b bool) uint64 {
 	return 0
 }
 
-// cut keeps the low bits; extend makes a signed number of them.
-func cut(v uint64, width uint32) uint64   { return v << (64 - width) >> (64 - width) }
-func extend(v uint64, width uint32) int64 { return int64(v<<(64-width)) >> (64 - width) }
+// truncate keeps the low bits of v; extend sign-extends them.
+func truncate(v uint64, width uint32) uint64 { return v << (64 - width) >> (64 - width) }
+func extend(v uint64, width uint32) int64    { return int64(v<<(64-width)) >> (64 - width) }

@@ -7,13 +7,13 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// lengthOf evaluates what list defines as %50, by its use as the length of a shared array of floats.
+// lengthOf evaluates the constant %50 that list defines. It uses it as the length of a shared array of floats.
 func lengthOf(spec Spec, list ...[]uint32) (uint64, error) {
 	m, err := Reflect(module(append(list, sharedArray(50)...)...), spec)
 	return m.SharedBytes / 4, err
 }
 
-// operands32 evaluates one operation on 32-bit numbers.
+// operands32 evaluates one operation on 32-bit integers.
 func operands32(t *testing.T, op uint32, x ...uint32) (uint64, error) {
 	t.Helper()
 	args := []uint32{opSpecConstantOp, u32, 50, op}
@@ -55,7 +55,7 @@ func TestIntegerOperations(t *testing.T) {
 		{"uconvert", opUConvert, []uint32{5}, 5},
 		{"sconvert", opSConvert, []uint32{5}, 5},
 	} {
-		if c.want >= 1<<20 { // as an array this is too long: look at the high half
+		if c.want >= 1<<20 { // too long for an array: check the upper 16 bits
 			got, err := lengthOf(nil, []uint32{opConstant, u32, 8, c.x[0]}, []uint32{opConstant, u32, 9, last(c.x)},
 				[]uint32{opSpecConstantOp, u32, 10, c.op, 8, 9}, []uint32{opConstant, u32, 11, 16},
 				[]uint32{opSpecConstantOp, u32, 50, opShrU, 10, 11})
@@ -113,7 +113,7 @@ func TestLogic(t *testing.T) {
 	}
 }
 
-// TestWidths: signed numbers keep their sign through 8, 32 and 64 bits.
+// TestWidths checks sign extension between 8, 32 and 64 bits.
 func TestWidths(t *testing.T) {
 	byteType, longType := []uint32{opTypeInt, 10, 8, 1}, []uint32{opTypeInt, 11, 64, 1}
 	got, err := lengthOf(nil, byteType, longType,
@@ -168,7 +168,7 @@ func TestOperationErrors(t *testing.T) {
 	}{
 		{"float", "on floats", [][]uint32{{opConstant, f32, 8, 1}, {opSpecConstantOp, f32, 50, opIAdd, 8, 8}}},
 		{"unknown operand", "%8 is not a constant", [][]uint32{{opSpecConstantOp, u32, 50, opIAdd, 8, 8}}},
-		{"component", "takes component 1 of 1", [][]uint32{{opSpecConstantOp, u32, 50, opCompositeExtract, three, 1}}},
+		{"component", "selects component 1 of 1", [][]uint32{{opSpecConstantOp, u32, 50, opCompositeExtract, three, 1}}},
 		{"mixed sizes", "1 components, want 2",
 			[][]uint32{{opTypeVector, 8, u32, 2}, {opSpecConstantOp, 8, 50, opIAdd, three, three}}},
 		{"mixed widths", "operands of 32 and 64 bits", [][]uint32{{opTypeInt, 8, 64, 0}, {opConstant, 8, 9, 1, 0},
@@ -182,7 +182,7 @@ func TestOperationErrors(t *testing.T) {
 	}
 }
 
-// TestUnneededConstant: what cannot be worked out is no error where nothing hangs on it.
+// TestUnneededConstant checks that an unsupported constant is not an error if no result depends on it.
 func TestUnneededConstant(t *testing.T) {
 	_, err := Reflect(module([]uint32{opConstant, f32, 8, 1}, []uint32{opSpecConstantOp, f32, 9, 127, 8},
 		[]uint32{opTypeVector, 10, f32, 16}), nil)
@@ -201,7 +201,7 @@ func TestSpec(t *testing.T) {
 		[]uint32{opSpecConstant, u32, 8, 1}, []uint32{opSpecConstant, u32, 9, 2}, []uint32{opSpecConstantOp, u32, 50, opIMul, 8, 9})
 	require.NoError(t, err)
 	assert.Equal(t, uint64(25), got)
-	// A bool is true for anything but 0.
+	// A bool is true for every value but 0.
 	choice := [][]uint32{{opDecorate, 8, decSpecID, 4}, {opSpecConstantTrue, boolean, 8}, {opConstant, u32, 9, 1},
 		{opSpecConstantOp, u32, 50, opSelect, 8, 9, three}}
 	for value, want := range map[uint32]uint64{0: 3, 1: 1, 256: 1} {
@@ -214,7 +214,7 @@ func TestSpec(t *testing.T) {
 	assert.ErrorContains(t, err, "specialisation constant 4 has 64 bits")
 }
 
-// TestLocalSizeSources: the decorated constant wins over the execution mode; LocalSizeId is read like LocalSize.
+// TestLocalSizeSources checks that a WorkgroupSize constant overrides the execution mode, and that LocalSizeId works like LocalSize.
 func TestLocalSizeSources(t *testing.T) {
 	m, err := Reflect(module([]uint32{opDecorate, 9, decBuiltIn, builtInWorkgroupSize}, []uint32{opTypeVector, 8, u32, 3},
 		[]uint32{opConstantComposite, 8, 9, three, three, three}), nil)

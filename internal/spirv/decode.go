@@ -5,7 +5,7 @@ import (
 	"fmt"
 )
 
-// The opcodes and enumerants that matter here.
+// The opcodes and enumerants that this package reads.
 const (
 	opName, opMemberName, opExtension, opEntryPoint        = 5, 6, 10, 15
 	opExecutionMode, opCapability, opExecutionModeID       = 16, 17, 331
@@ -27,7 +27,7 @@ const (
 	builtInWorkgroupSize                                   = 25
 )
 
-// operands spells the operands of each opcode: i an id, w a word, s a string, I and W any number of ids or words.
+// operands describes the operands of each opcode: i id, w word, s string, I and W any number of ids or words.
 var operands = map[uint32]string{
 	opName: "is", opMemberName: "iws", opExtension: "s", opEntryPoint: "wisI", opExecutionMode: "iwW", opCapability: "w",
 	opExecutionModeID: "iwI", opTypeBool: "i", opTypeInt: "iww", opTypeFloat: "iwW", opTypeVector: "iiw",
@@ -48,12 +48,12 @@ func isConstant(op uint32) bool {
 
 type instruction struct {
 	op   uint32
-	args []uint32 // operands; those after a string are left out
-	text string   // the string among them
-	word int      // where it starts, for messages
+	args []uint32 // operands before the string, or all if there is none
+	text string   // the string operand
+	word int      // offset in words, for errors
 }
 
-// decode splits code into instructions and checks their form. Opcodes that operands does not list are left out.
+// decode splits code into instructions and validates their operands. It drops instructions whose opcode is not in operands.
 func decode(code []byte) ([]instruction, error) {
 	const magic, maxBound = 0x07230203, 1 << 22
 	if len(code)%4 != 0 || len(code) < 20 {
@@ -78,7 +78,7 @@ func decode(code []byte) ([]instruction, error) {
 	for at := 5; at < len(words); {
 		op, count := words[at]&0xffff, int(words[at]>>16)
 		if count == 0 || count > len(words)-at {
-			return nil, fmt.Errorf("word %d: opcode %d claims %d words, %d are left", at, op, count, len(words)-at)
+			return nil, fmt.Errorf("word %d: opcode %d has %d words, only %d are left", at, op, count, len(words)-at)
 		}
 		in := instruction{op: op, args: words[at+1 : at+count], word: at}
 		if form := operands[op]; form != "" {
@@ -94,19 +94,19 @@ func decode(code []byte) ([]instruction, error) {
 	return list, nil
 }
 
-// check compares the operands with form, and sets args and text.
+// check validates the operands against form and sets args and text.
 func (in *instruction) check(form string, bound uint32) error {
 	args := in.args
 	for i := 0; i < len(form); i++ {
 		kind := form[i]
-		if kind == 'I' || kind == 'W' { // the same again for what is left
+		if kind == 'I' || kind == 'W' { // repeat for the remaining operands
 			if len(args) == 0 {
 				return nil
 			}
 			kind, i = kind|0x20, i-1
 		}
 		if len(args) == 0 {
-			return fmt.Errorf("%d operands are too few", len(in.args))
+			return fmt.Errorf("%d operands, want more", len(in.args))
 		}
 		switch kind {
 		case 'i':
@@ -116,7 +116,7 @@ func (in *instruction) check(form string, bound uint32) error {
 		case 's':
 			n := 0
 			if in.text, n = text(args); n == 0 {
-				return fmt.Errorf("a string without end")
+				return fmt.Errorf("string is not terminated")
 			}
 			in.args = in.args[:len(in.args)-len(args)]
 			args = args[n-1:]
@@ -124,12 +124,12 @@ func (in *instruction) check(form string, bound uint32) error {
 		args = args[1:]
 	}
 	if len(args) != 0 {
-		return fmt.Errorf("%d operands too many", len(args))
+		return fmt.Errorf("%d extra operands", len(args))
 	}
 	return nil
 }
 
-// text reads a string that ends with a zero byte, and says how many words it took: 0 if the end is missing.
+// text decodes a zero-terminated string. It also returns the number of words, 0 if the string is not terminated.
 func text(words []uint32) (string, int) {
 	var b []byte
 	for i, w := range words {

@@ -1,5 +1,4 @@
-// Package spirv reads what a Vulkan host must know about a compute shader before it creates a pipeline: the size of the
-// workgroup, shared memory, push constants, capabilities and specialisation constants.
+// Package spirv reflects compute shaders: workgroup size, shared memory, push constants, capabilities and specialisation constants.
 //
 //	m, err := spirv.Reflect(code, spirv.Spec{0: 256, 1: 64})
 //	if err != nil {
@@ -9,11 +8,11 @@
 //		return fmt.Errorf("%d bytes of shared memory, the device has %d", m.SharedBytes, limits.MaxComputeSharedMemorySize)
 //	}
 //
-// Drivers check none of this: a pipeline with too much shared memory is created without complaint, and may lose the
+// Vulkan drivers do not validate these limits: a pipeline with too much shared memory may be created without an error, and lose the
 // device when it runs.
 //
-// It reads what glslc emits. What it does not know is an error where it decides one of the results, and passed over
-// elsewhere; function bodies are not looked at. It does not replace spirv-val.
+// The package supports the output of glslc. An unsupported construct is an error if a result depends on it, and is ignored otherwise.
+// Function bodies are not read. The package does not replace spirv-val.
 //
 // Source: SPIR-V specification 1.6, The Khronos Group.
 package spirv
@@ -24,39 +23,39 @@ import (
 	"slices"
 )
 
-// Spec gives specialisation constants values, by constant id. Integers and floats are raw bits; for a bool anything but
-// 0 is true, as in Vulkan. Constants that are not in it keep their defaults.
+// Spec maps ids of specialisation constants to values. Integers and floats are raw bits; for a bool every value but 0 is true, as in
+// Vulkan. Other constants keep their defaults.
 type Spec map[uint32]uint32
 
-// Module is what Reflect found.
+// Module is the result of [Reflect].
 type Module struct {
 	EntryPoint string    // name of the only entry point
 	LocalSize  [3]uint32 // invocations in a workgroup; never 0, the product may overflow
 
-	// SharedBytes bounds what the Workgroup variables take together: sizes by the std430 rules, with a bool as
-	// 4 bytes, and the padding of the worst order, for Vulkan lets the driver choose the order. Variables with an explicit
-	// layout overlap: then it is the largest. A cooperative matrix of workgroup scope takes what the device reserves for
-	// it on top.
+	// SharedBytes is an upper bound of the size of all Workgroup variables: sizes by the std430 rules, a bool having 4 bytes, plus the
+	// padding of the worst order, because Vulkan lets the driver choose the order. Variables with an explicit layout alias each
+	// other, so their bound is the size of the largest. The memory that a device reserves for cooperative matrices of workgroup
+	// scope is not included.
 	SharedBytes uint64
 
-	PushBytes    uint32   // end of the push-constant block, 0 when there is none
+	PushBytes    uint32   // size of the push-constant block, 0 if there is none
 	PushMembers  []Member // in the order of declaration
-	Capabilities []string // as the specification names them, "Capability(NNNN)" where this package has no name
+	Capabilities []string // names of the specification, "Capability(NNNN)" for unknown ones
 	Extensions   []string // SPIR-V extensions, e.g. SPV_KHR_cooperative_matrix
-	SpecIDs      []uint32 // ids of all specialisation constants, ascending, each once
+	SpecIDs      []uint32 // ids of all specialisation constants, ascending, without duplicates
 }
 
-// Member is a member of the push-constant block. Offset and Size are in bytes; a buffer address has 8.
+// Member is a member of the push-constant block. Offset and Size are in bytes; a buffer address has 8 bytes.
 type Member struct {
-	Name         string // empty when the names were stripped, as glslc -O does
+	Name         string // empty if names are stripped, as by glslc -O
 	Offset, Size uint32
 }
 
-// Reflect reads the module in code, specialised by spec.
+// Reflect reflects the module in code, specialised by spec.
 //
-// A malformed module is an error, and so are: no entry point or several, or one that is not GLCompute; a local size of 0;
-// an id in spec that the module does not declare, or that is not 32 bits wide; a size that overflows, or that hangs on
-// something Reflect cannot work out.
+// It returns an error if the module is malformed, does not have exactly one GLCompute entry point, or has a local size of 0; if spec
+// has an id that the module does not declare or that is not 32 bits wide; or if a size overflows or depends on an unsupported
+// construct.
 func Reflect(code []byte, spec Spec) (Module, error) {
 	m, err := reflect(code, spec)
 	if err != nil {
@@ -65,32 +64,32 @@ func Reflect(code []byte, spec Spec) (Module, error) {
 	return m, nil
 }
 
-// reader holds what was read so far. Nothing in it is recursive: types and constants know their sizes and values from
-// the moment they are read, which the format allows because only pointers may be named before they are defined.
+// reader is the state of Reflect. It needs no recursion: sizes and values are known when a type or constant is read, because in SPIR-V
+// only pointers can be used before their definition.
 type reader struct {
 	Module
 	spec        Spec
-	entry       uint32 // id of the entry point, 0 before it was seen
+	entry       uint32 // id of the entry point, 0 before it is read
 	mode        *instruction
-	names       map[place]string
+	names       map[target]string
 	decorations map[decoration]uint32
 	sizeID      uint32 // id of the constant decorated as WorkgroupSize, 0 for none
 	types       map[uint32]*typ
 	constants   map[uint32]*constant
-	forward     map[uint32]uint32 // storage classes of pointers announced before their definition
-	early       map[uint32]bool   // types named before they were defined
+	forward     map[uint32]uint32 // storage classes of forward-declared pointers
+	early       map[uint32]bool   // types used before their definition
 	specs       map[uint32]bool   // scalar specialisation constants, by result id
 	shared      []*typ
-	blocks      int // how many of shared have an explicit layout
+	blocks      int // number of shared variables with an explicit layout
 	push        *typ
 	pushID      uint32 // id of that type
 }
 
-// place is an id, or member index-1 of the struct with that id.
-type place struct{ id, member uint32 }
+// target is the target of a decoration or name: an id (member 0), or member member-1 of the struct with that id.
+type target struct{ id, member uint32 }
 
 type decoration struct {
-	place
+	target
 	kind uint32
 }
 
@@ -100,7 +99,7 @@ func reflect(code []byte, spec Spec) (Module, error) {
 		return Module{}, err
 	}
 	r := &reader{
-		spec: spec, names: map[place]string{}, decorations: map[decoration]uint32{}, types: map[uint32]*typ{},
+		spec: spec, names: map[target]string{}, decorations: map[decoration]uint32{}, types: map[uint32]*typ{},
 		constants: map[uint32]*constant{}, forward: map[uint32]uint32{}, early: map[uint32]bool{}, specs: map[uint32]bool{},
 	}
 	for _, pass := range []func(*instruction) error{r.annotate, r.declare} {
@@ -118,7 +117,7 @@ func reflect(code []byte, spec Spec) (Module, error) {
 	return r.Module, nil
 }
 
-// annotate reads everything that says something about an id, wherever it stands.
+// annotate reads names, decorations, execution modes, capabilities and the entry point. They may refer to ids defined later.
 func (r *reader) annotate(in *instruction) error {
 	a := in.args
 	switch in.op {
@@ -140,26 +139,31 @@ func (r *reader) annotate(in *instruction) error {
 		r.entry, r.EntryPoint = a[1], in.text
 	case opExecutionMode, opExecutionModeID:
 		if m := a[1]; m == modeLocalSize && in.op == opExecutionMode || m == modeLocalSizeID && in.op == opExecutionModeID {
-			if r.mode != nil || len(a) != 5 || a[0] != r.entry {
-				return fmt.Errorf("execution mode %d: a second local size, not three of them, or not of the entry point", m)
+			switch {
+			case r.mode != nil:
+				return fmt.Errorf("execution mode %d is a second local size, want one", m)
+			case len(a) != 5:
+				return fmt.Errorf("execution mode %d has %d components, want 3", m, len(a)-2)
+			case a[0] != r.entry:
+				return fmt.Errorf("execution mode %d is not of the entry point", m)
 			}
 			r.mode = in
 		}
 	case opName:
-		r.names[place{id: a[0]}] = in.text
+		r.names[target{id: a[0]}] = in.text
 	case opMemberName:
-		r.names[place{a[0], a[1] + 1}] = in.text
+		r.names[target{a[0], a[1] + 1}] = in.text
 	case opDecorate:
-		return r.decorate(place{id: a[0]}, a[1:])
+		return r.decorate(target{id: a[0]}, a[1:])
 	case opMemberDecorate:
-		return r.decorate(place{a[0], a[1] + 1}, a[2:])
+		return r.decorate(target{a[0], a[1] + 1}, a[2:])
 	case opDecorationGroup, opGroupDecorate, opGroupMemberDecorate:
 		return fmt.Errorf("decoration groups (opcode %d) are not supported", in.op)
 	}
 	return nil
 }
 
-func (r *reader) decorate(at place, a []uint32) error {
+func (r *reader) decorate(at target, a []uint32) error {
 	var value uint32
 	switch a[0] {
 	case decSpecID, decArrayStride, decMatrixStride, decOffset, decBuiltIn:
@@ -185,12 +189,12 @@ func (r *reader) decorate(at place, a []uint32) error {
 	return nil
 }
 
-func (r *reader) decorated(at place, kind uint32) (value uint32, ok bool) {
+func (r *reader) decorated(at target, kind uint32) (value uint32, ok bool) {
 	value, ok = r.decorations[decoration{at, kind}]
 	return value, ok
 }
 
-// declare reads types, constants and variables, in order.
+// declare reads types, constants and variables in order.
 func (r *reader) declare(in *instruction) error {
 	a := in.args
 	switch {
@@ -212,24 +216,27 @@ func (r *reader) declare(in *instruction) error {
 	}
 	t := r.typeOf(p.elem)
 	if t.err != nil {
-		return fmt.Errorf("variable %%%d %q: %w", a[1], r.names[place{id: a[1]}], t.err)
+		return fmt.Errorf("variable %%%d %q: %w", a[1], r.names[target{id: a[1]}], t.err)
 	}
 	if a[2] == classPushConstant {
-		if r.push != nil || t.op != opTypeStruct || !t.explicit {
-			return fmt.Errorf("push constant %%%d: a second one, or not a struct with offsets", a[1])
+		if r.push != nil {
+			return fmt.Errorf("push constant %%%d is a second one, want one", a[1])
+		}
+		if t.op != opTypeStruct || !t.explicit {
+			return fmt.Errorf("push constant %%%d is not a struct with offsets", a[1])
 		}
 		r.push, r.pushID = t, p.elem
 		return nil
 	}
 	r.shared = append(r.shared, t)
-	if _, ok := r.decorated(place{id: p.elem}, decBlock); ok {
+	if _, ok := r.decorated(target{id: p.elem}, decBlock); ok {
 		r.blocks++
 	}
 	return nil
 }
 
-// checkSpec fills SpecIDs. Two constants may share an id: glslc emits one for local_size_x_id and another one for a
-// constant_id of the same number.
+// checkSpec sets SpecIDs. Two constants may share an id: glslc emits one for local_size_x_id and another one for a constant_id with the
+// same value.
 func (r *reader) checkSpec() error {
 	ids := map[uint32]bool{}
 	for d, id := range r.decorations {
@@ -237,20 +244,20 @@ func (r *reader) checkSpec() error {
 			continue
 		}
 		if d.member != 0 || !r.specs[d.id] {
-			return fmt.Errorf("specialisation id %d is not that of a scalar specialisation constant", id)
+			return fmt.Errorf("specialisation id %d does not decorate a scalar specialisation constant", id)
 		}
 		ids[id] = true
 	}
 	r.SpecIDs = slices.Sorted(maps.Keys(ids))
 	for _, id := range slices.Sorted(maps.Keys(r.spec)) {
 		if !ids[id] {
-			return fmt.Errorf("no specialisation constant %d, the module has %d", id, r.SpecIDs)
+			return fmt.Errorf("specialisation constant %d does not exist, the module has %d", id, r.SpecIDs)
 		}
 	}
 	return nil
 }
 
-// setLocalSize takes the WorkgroupSize constant where there is one (it wins over the execution mode), else the mode.
+// setLocalSize sets LocalSize from the WorkgroupSize constant if there is one, because it overrides the execution mode.
 func (r *reader) setLocalSize() error {
 	if r.entry == 0 {
 		return fmt.Errorf("no GLCompute entry point")

@@ -20,7 +20,7 @@ func file(t testing.TB, name string) []byte {
 	return code
 }
 
-// TestReflectCompiled reads what glslc makes of the shaders in testdata.
+// TestReflectCompiled reflects the shaders in testdata, compiled by glslc.
 func TestReflectCompiled(t *testing.T) {
 	for _, c := range []struct {
 		name, file string
@@ -29,7 +29,7 @@ func TestReflectCompiled(t *testing.T) {
 	}{
 		{"plain", "plain", nil, Module{
 			LocalSize: [3]uint32{8, 4, 2},
-			// 12 + 80 + 64 + 4 + 48 bytes; at worst row and flag each come before one that wants multiples of 16.
+			// 12 + 80 + 64 + 4 + 48 bytes; in the worst order row and flag each precede a variable with alignment 16.
 			SharedBytes: 208 + 2*12, PushBytes: 24,
 			PushMembers:  []Member{{"x", 0, 8}, {"y", 8, 8}, {"n", 16, 4}, {"eps", 20, 4}},
 			Capabilities: []string{"Shader"},
@@ -79,7 +79,7 @@ func TestReflectCompiledErrors(t *testing.T) {
 		want string
 	}{
 		{"paint", nil, `entry point "main" has execution model 4, want GLCompute`},
-		{"specialised", Spec{2: 1}, "no specialisation constant 2, the module has [0 1 7 8 9]"},
+		{"specialised", Spec{2: 1}, "specialisation constant 2 does not exist, the module has [0 1 7 8 9]"},
 		{"matrix", Spec{3: 0}, "the local size is [0 1 1]"},
 		{"specialised", Spec{0: 0}, "is not a positive number"},
 		{"specialised", Spec{7: 0}, "is not a positive number"},
@@ -92,12 +92,12 @@ func TestReflectCompiledErrors(t *testing.T) {
 	}
 }
 
-// Ids of what module declares; free is the first that is not used.
+// Ids that module declares; free is the first unused id.
 const (
 	void, entry, u32, f32, boolean, three, free = 1, 2, 3, 4, 5, 6, 7
 )
 
-// module writes a small compute module around the given instructions, each an opcode and its operands.
+// module assembles a small compute module that contains the given instructions, each an opcode and its operands.
 func module(list ...[]uint32) []byte {
 	head := [][]uint32{
 		{opCapability, 1}, {opEntryPoint, modelGLCompute, entry, 'm' | 'a'<<8 | 'i'<<16 | 'n'<<24, 0},
@@ -120,7 +120,7 @@ func assemble(list ...[]uint32) []byte {
 	return code
 }
 
-// sharedArray is a Workgroup variable of id floats.
+// sharedArray declares a Workgroup array of floats whose length is the constant id.
 func sharedArray(length uint32) [][]uint32 {
 	return [][]uint32{
 		{opTypeArray, 900, f32, length}, {opTypePointer, 901, classWorkgroup, 900}, {opVariable, 901, 902, classWorkgroup},
@@ -143,7 +143,7 @@ func TestReflectMalformed(t *testing.T) {
 		code []byte
 		want string
 	}{
-		{"nothing", nil, "0 bytes, want a multiple of 4 and a header of 20"},
+		{"empty", nil, "0 bytes, want a multiple of 4 and a header of 20"},
 		{"odd length", good[:len(good)-1], "want a multiple of 4"},
 		{"big-endian", changed(0, 0x03022307), "big-endian"},
 		{"magic", changed(0, 1), "magic number 0x00000001"},
@@ -151,17 +151,17 @@ func TestReflectMalformed(t *testing.T) {
 		{"bound 0", changed(3, 0), "id bound 0"},
 		{"id out of bound", changed(3, 2), "out of bound 2"},
 		{"schema", changed(4, 1), "schema 1"},
-		{"zero words", changed(5, opCapability), "claims 0 words"},
-		{"past the end", changed(5, 1000<<16|opCapability), "claims 1000 words"},
-		{"too few operands", module([]uint32{opTypeInt, 10, 32}), "too few"},
-		{"too many operands", module([]uint32{opTypeBool, 10, 32}), "1 operands too many"},
-		{"endless string", module([]uint32{opName, 10, 0x61616161}), "a string without end"},
+		{"zero words", changed(5, opCapability), "has 0 words"},
+		{"past the end", changed(5, 1000<<16|opCapability), "has 1000 words"},
+		{"too few operands", module([]uint32{opTypeInt, 10, 32}), "2 operands, want more"},
+		{"too many operands", module([]uint32{opTypeBool, 10, 32}), "1 extra operands"},
+		{"unterminated string", module([]uint32{opName, 10, 0x61616161}), "string is not terminated"},
 		{"no entry point", assemble([]uint32{opCapability, 1}), "no GLCompute entry point"},
 		{"two entry points", module(entryPoint), `several entry points, "main" and "a"`},
 		{"no local size", assemble(entryPoint), `"a" has no local size`},
 		{"two local sizes", module(size), "a second local size"},
-		{"short local size", assemble(entryPoint, size[:5]), "not three of them"},
-		{"other's local size", assemble(entryPoint, []uint32{opExecutionMode, 9, modeLocalSize, 1, 1, 1}), "not of the entry point"},
+		{"short local size", assemble(entryPoint, size[:5]), "has 2 components, want 3"},
+		{"local size of another function", assemble(entryPoint, []uint32{opExecutionMode, 9, modeLocalSize, 1, 1, 1}), "not of the entry point"},
 		{"local size 0", assemble(entryPoint, []uint32{opExecutionMode, entry, modeLocalSize, 1, 0, 1}), "local size is [1 0 1]"},
 		{"type twice", module([]uint32{opTypeBool, u32}), "%3 is defined twice"},
 		{"constant over type", module([]uint32{opConstant, u32, u32, 1}), "%3 is defined twice"},
@@ -172,7 +172,7 @@ func TestReflectMalformed(t *testing.T) {
 		{"decoration group", module([]uint32{opDecorationGroup, 10}), "decoration groups"},
 		{"decoration operand", module([]uint32{opDecorate, 10, decSpecID}), "has 0 operands, want 1"},
 		{"two values", module([]uint32{opDecorate, 10, decOffset, 1}, []uint32{opDecorate, 10, decOffset, 2}), "both 1 and 2"},
-		{"spec id of a type", module([]uint32{opDecorate, u32, decSpecID, 1}), "not that of a scalar specialisation"},
+		{"spec id of a type", module([]uint32{opDecorate, u32, decSpecID, 1}), "does not decorate a scalar specialisation"},
 		{"two sizes", module([]uint32{opDecorate, 10, decBuiltIn, 25}, []uint32{opDecorate, 11, decBuiltIn, 25}), "both WorkgroupSize"},
 		{"size is no constant", module([]uint32{opDecorate, 10, decBuiltIn, 25}), "WorkgroupSize: %10 is not a constant"},
 		{"size is a scalar", module([]uint32{opDecorate, three, decBuiltIn, 25}), "the local size has 1 components"},
@@ -185,8 +185,8 @@ func TestReflectMalformed(t *testing.T) {
 	}
 }
 
-// TestReflectDamaged cuts real modules at every word, and writes nonsense over every word: no panic, and what is cut off
-// within the instruction list is noticed or harmless.
+// TestReflectDamaged truncates compiled modules at every word and overwrites every word. Reflect must not panic, and must reject a
+// module truncated within the instruction list or return a valid result.
 func TestReflectDamaged(t *testing.T) {
 	for _, name := range []string{"plain", "specialised", "layout", "blocks", "matrix"} {
 		code := file(t, name)

@@ -6,23 +6,23 @@ import (
 	"slices"
 )
 
-// typ is a type as far as this package follows it. Sizes are in bytes.
+// typ is a type. Sizes are in bytes.
 type typ struct {
-	op     uint32 // 0 for a type that this package does not know
+	op     uint32 // 0 for an unsupported type
 	width  uint32 // bits of a scalar, 1 for a bool
-	length uint64 // of a vector, a matrix or an array; 0 if it is not known
-	elem   uint32 // what those hold, or a pointer points to
+	length uint64 // elements of a vector, matrix or array; 0 if unknown
+	elem   uint32 // element type, or pointee type of a pointer
 	class  uint32 // storage class of a pointer
 
 	members  []uint32 // of a struct
-	explicit bool     // the decorations say where everything in it lies, and end says where it ends
-	end      uint64
-	size     uint64 // by the std430 rules, whatever the decorations say
+	explicit bool     // decorations give a complete layout
+	end      uint64   // size of the explicit layout
+	size     uint64   // by the std430 rules, without decorations
 	align    uint64
-	err      error // why there is no size
+	err      error // reason why the size is unknown
 }
 
-// count is the number of components of a constant of this type, 0 if it is neither scalar nor vector.
+// count is the number of components of a constant of this type, 0 if it is neither a scalar nor a vector.
 func (t *typ) count() int {
 	switch t.op {
 	case opTypeBool, opTypeInt, opTypeFloat:
@@ -33,7 +33,7 @@ func (t *typ) count() int {
 	return 0
 }
 
-// typeOf returns a type; one that is not known, or not yet, has an error instead of a size.
+// typeOf returns a type. An unknown type, or one that is not defined yet, has an error instead of a size.
 func (r *reader) typeOf(id uint32) *typ {
 	if t := r.types[id]; t != nil {
 		return t
@@ -45,7 +45,7 @@ func (r *reader) typeOf(id uint32) *typ {
 	return &typ{err: fmt.Errorf("type %%%d is not known, or is used before its definition", id)}
 }
 
-// A pointer to device memory is a number; any other has no size.
+// newPointer returns a pointer type. Only a pointer to device memory (PhysicalStorageBuffer) has a size.
 func newPointer(class, elem uint32) *typ {
 	t := &typ{op: opTypePointer, class: class, elem: elem, explicit: true, end: 8, size: 8, align: 8}
 	if class != classPhysicalBuffer {
@@ -59,8 +59,8 @@ func (r *reader) addType(in *instruction) error {
 	if r.types[id] != nil || r.constants[id] != nil {
 		return fmt.Errorf("%%%d is defined twice", id)
 	}
-	class, announced := r.forward[id]
-	if r.early[id] || announced && (in.op != opTypePointer || a[0] != class) {
+	class, forward := r.forward[id]
+	if r.early[id] || forward && (in.op != opTypePointer || a[0] != class) {
 		return fmt.Errorf("type %%%d is used before its definition", id)
 	}
 	t := &typ{op: in.op}
@@ -112,7 +112,7 @@ func (r *reader) addMatrix(t *typ, elem uint32, n uint64) {
 		t.err = fmt.Errorf("a matrix of %d %%%d is not supported", n, elem)
 		return
 	}
-	// Where a matrix lies is written at the struct that holds it: see end.
+	// The layout of a matrix is decorated on the member of the enclosing struct: see end.
 	t.elem, t.length, t.align = elem, n, column.align
 	t.size = n * t.align
 }
@@ -136,14 +136,14 @@ func (r *reader) addArray(t *typ, id, elem, length uint32) {
 		t.err = fmt.Errorf("array %%%d of %d times %d bytes is too large", id, t.length, e.size)
 		return
 	}
-	if _, known := r.decorated(place{id: id}, decArrayStride); known && e.explicit {
+	if _, known := r.decorated(target{id: id}, decArrayStride); known && e.explicit {
 		t.end, t.explicit = r.arrayEnd(id, t, e.end)
 	}
 }
 
-// arrayEnd is where an array ends whose elements end at last.
+// arrayEnd returns the end of an array whose elements have an explicit size of last.
 func (r *reader) arrayEnd(id uint32, t *typ, last uint64) (uint64, bool) {
-	stride, known := r.decorated(place{id: id}, decArrayStride)
+	stride, known := r.decorated(target{id: id}, decArrayStride)
 	end, ok := product(t.length-1, uint64(stride))
 	return end + last, known && ok
 }
@@ -161,8 +161,8 @@ func (r *reader) addStruct(t *typ, id uint32, members []uint32) {
 			t.err = fmt.Errorf("struct %%%d is too large", id)
 			return
 		}
-		offset, known := r.decorated(place{id, uint32(i) + 1}, decOffset)
-		end, ok := r.end(place{id, uint32(i) + 1}, m)
+		offset, known := r.decorated(target{id, uint32(i) + 1}, decOffset)
+		end, ok := r.end(target{id, uint32(i) + 1}, m)
 		t.explicit = t.explicit && known && ok
 		t.end = max(t.end, uint64(offset)+end)
 	}
@@ -172,13 +172,13 @@ func (r *reader) addStruct(t *typ, id uint32, members []uint32) {
 	}
 }
 
-// end says where a member of type id ends, counted from its start, by its decorations and those of its type.
-func (r *reader) end(at place, id uint32) (uint64, bool) {
+// end returns the size of a struct member of type id by its decorations and those of its type; false if they are incomplete.
+func (r *reader) end(at target, id uint32) (uint64, bool) {
 	t := r.types[id]
-	if t == nil { // a pointer that was announced
+	if t == nil { // a forward-declared pointer
 		return r.typeOf(id).end, true
 	}
-	// A matrix has its stride and order from the member, also through arrays of it.
+	// Stride and order of a matrix, or of an array of matrices, are decorated on the member.
 	arrays := []uint32{}
 	inner := t
 	for inner.op == opTypeArray {
@@ -202,7 +202,7 @@ func (r *reader) end(at place, id uint32) (uint64, bool) {
 	return end, known
 }
 
-// setShared adds up the Workgroup variables.
+// setShared sets SharedBytes.
 func (r *reader) setShared() error {
 	if r.blocks != 0 && r.blocks != len(r.shared) {
 		return fmt.Errorf("%d of %d Workgroup variables are blocks, want all or none", r.blocks, len(r.shared))
@@ -226,36 +226,39 @@ func (r *reader) setShared() error {
 	return nil
 }
 
-// padding bounds the gaps between variables in any order. Seen from the variable after a gap, it is as long as that one's
-// alignment allows, and the first has none; seen from the one before it, as long as the coarsest alignment asks for, and
-// the last has none. Either sum is a bound. A power of two that divides every size divides every offset too.
+// padding returns an upper bound of the padding between variables in any order. It is the smaller of two bounds:
+//
+//   - The gap before a variable is less than its alignment; the first variable has none.
+//   - The gap after a variable is at most the distance from its end to a multiple of the largest alignment; the last one has none.
+//
+// A power of two that divides all sizes divides all offsets too, which tightens both bounds.
 func padding(list []*typ) uint64 {
-	fine, coarse := uint64(maxSize), uint64(0)
+	common, coarsest := uint64(maxSize), uint64(0)
 	for _, t := range list {
-		fine, coarse = min(fine, powerIn(t.size)), max(coarse, t.align)
+		common, coarsest = min(common, powerOfTwoIn(t.size)), max(coarsest, t.align)
 	}
-	var ahead, behind []uint64
+	var before, after []uint64
 	for _, t := range list {
-		ahead = append(ahead, t.align-min(t.align, fine))
-		start := min(coarse, max(t.align, fine)) // t starts at a multiple of it, and ends end bytes behind one
+		before = append(before, t.align-min(t.align, common))
+		start := min(coarsest, max(t.align, common)) // offsets of t are multiples of start
 		end := t.size % start
 		if end == 0 {
 			end = start
 		}
-		behind = append(behind, coarse-end)
+		after = append(after, coarsest-end)
 	}
-	return min(sumButLeast(ahead), sumButLeast(behind))
+	return min(sumWithoutMin(before), sumWithoutMin(after))
 }
 
-func sumButLeast(list []uint64) (sum uint64) {
+func sumWithoutMin(list []uint64) (sum uint64) {
 	for _, v := range list {
 		sum += v
 	}
 	return sum - slices.Min(list)
 }
 
-// powerIn is the largest power of two that divides n.
-func powerIn(n uint64) uint64 { return n & -n }
+// powerOfTwoIn is the largest power of two that divides n.
+func powerOfTwoIn(n uint64) uint64 { return n & -n }
 
 // setPush lists the members of the push-constant block.
 func (r *reader) setPush() error {
@@ -267,7 +270,7 @@ func (r *reader) setPush() error {
 	}
 	r.PushBytes = uint32(r.push.end)
 	for i, m := range r.push.members {
-		at := place{r.pushID, uint32(i) + 1}
+		at := target{r.pushID, uint32(i) + 1}
 		offset, _ := r.decorated(at, decOffset)
 		size, _ := r.end(at, m)
 		r.PushMembers = append(r.PushMembers, Member{Name: r.names[at], Offset: offset, Size: uint32(size)})
@@ -275,7 +278,7 @@ func (r *reader) setPush() error {
 	return nil
 }
 
-// maxSize keeps sums of sizes far from overflow; no device has as much shared memory.
+// maxSize limits sizes so that sums cannot overflow. No device has that much shared memory.
 const maxSize = 1 << 40
 
 func product(a, b uint64) (uint64, bool) {

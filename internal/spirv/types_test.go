@@ -7,7 +7,7 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// sharedOf wants a Workgroup variable of type id after list, and returns the bytes.
+// sharedOf declares a Workgroup variable of type id after list and returns SharedBytes.
 func sharedOf(id uint32, list ...[]uint32) (uint64, error) {
 	list = append(list, []uint32{opTypePointer, 901, classWorkgroup, id}, []uint32{opVariable, 901, 902, classWorkgroup})
 	m, err := Reflect(module(list...), nil)
@@ -74,7 +74,7 @@ func TestSharedErrors(t *testing.T) {
 	assert.ErrorContains(t, err, "untyped variable")
 }
 
-// TestPadding compares the bound with the true worst order of a few variables: never less, and exact where it should be.
+// TestPadding compares the bound with the worst order of a few variables. It must not be less, and exact where marked.
 func TestPadding(t *testing.T) {
 	scalar, vec2, vec3, vec4 := typ{size: 4, align: 4}, typ{size: 8, align: 8}, typ{size: 12, align: 16}, typ{size: 16, align: 16}
 	byte1, row3, row4 := typ{size: 1, align: 1}, typ{size: 12, align: 4}, typ{size: 4096, align: 4}

@@ -13,7 +13,7 @@ import (
 	"github.com/colt5-vulkan/colt5/internal/spirv"
 )
 
-// compiler is what building and checking need of the tools; the tests have one of their own.
+// compiler is the interface to glslc and spirv-val. Tests replace it by a fake.
 type compiler interface {
 	compiler(suite string) (version string, err error)
 	compile(t tree, v variant) ([]byte, error)
@@ -21,7 +21,8 @@ type compiler interface {
 }
 
 // buildTree compiles the variants that changed (or all), removes .spv files that no variant names, and writes the manifest.
-// A variant that does not compile keeps its old file and line, and does not stop the others. The report is for people.
+// A variant that does not compile keeps its old file and manifest line, and the others are compiled nevertheless. The returned report is
+// printed.
 func buildTree(t tree, c compiler, all bool) (report string, err error) {
 	vs, err := t.variants()
 	if err != nil {
@@ -73,7 +74,7 @@ func buildOne(t tree, c compiler, v variant) (entry, error) {
 	if err != nil {
 		return entry{}, err
 	}
-	// Hash before compiling: a source edited in between is then stale, not silently taken for built.
+	// Hash before compiling, so that a source edited in between counts as stale.
 	source, err := t.sourceHash(v.source)
 	if err != nil {
 		return entry{}, err
@@ -94,7 +95,7 @@ func buildOne(t tree, c compiler, v variant) (entry, error) {
 	return entry{v.name, source, hashBytes(code), v.suite, version, strings.Join(v.flags, " ")}, nil
 }
 
-// checkOptimiser refuses optimised cooperative-matrix code: the SPIR-V optimiser is known to miscompile it.
+// checkOptimiser rejects optimised cooperative-matrix code, because the SPIR-V optimiser is known to miscompile it.
 func checkOptimiser(v variant, code []byte) error {
 	m, err := spirv.Reflect(code, nil)
 	if err != nil {
@@ -166,7 +167,7 @@ func checkTree(t tree, c compiler) (report string, err error) {
 		len(vs), same, len(vs)-same), nil
 }
 
-// checkOne recompiles a variant and reports whether the bytes could be compared: only one version's bytes repeat.
+// checkOne recompiles a variant and reports whether the bytes could be compared. Only the same compiler version gives the same bytes.
 func checkOne(t tree, c compiler, v variant, e entry) (compared bool, err error) {
 	version, err := c.compiler(v.suite)
 	if err != nil {
@@ -186,12 +187,12 @@ func checkOne(t tree, c compiler, v variant, e entry) (compared bool, err error)
 		return false, nil
 	}
 	if hashBytes(code) != e.spv {
-		return true, errors.New("the same compiler makes other bytes from the same source: run make shaders")
+		return true, errors.New("the same compiler gives different bytes for the same source: run make shaders")
 	}
 	return true, nil
 }
 
-// inParallel calls f for every variant, as many at a time as there are cores, and joins the errors in the variants' order.
+// inParallel calls f for every variant, one per CPU core at a time, and joins the errors in the order of the variants.
 func inParallel(vs []variant, f func(i int, v variant) error) error {
 	errs := make([]error, len(vs))
 	slots := make(chan struct{}, runtime.GOMAXPROCS(0))

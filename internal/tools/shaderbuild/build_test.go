@@ -13,7 +13,7 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// fakeCompiler "compiles" to a fixed module, and keeps the names of what it was asked to compile.
+// fakeCompiler returns a fixed module and records the names of the variants it compiles.
 type fakeCompiler struct {
 	version string
 	output  []byte
@@ -46,7 +46,7 @@ func (c *fakeCompiler) validate(v variant, file string) error {
 	return nil
 }
 
-// took returns what was compiled since the last call, sorted.
+// took returns the sorted names of the variants compiled since the last call.
 func (c *fakeCompiler) took() []string {
 	names := c.compiled
 	c.compiled = nil
@@ -64,7 +64,7 @@ func check(tr tree, c compiler) error {
 	return err
 }
 
-// builtTree is a tree of two shaders and three variants, built.
+// builtTree returns a tree with two shaders and three variants after a build.
 func builtTree(t *testing.T) (tree, *fakeCompiler) {
 	t.Helper()
 	tr := newTree(t, map[string]string{
@@ -170,7 +170,7 @@ func TestInvalidModules(t *testing.T) {
 func TestCheckComparesBytesOfOneVersion(t *testing.T) {
 	tr, c := builtTree(t)
 	c.output = append(slices.Clone(c.output), 0, 0, 1, 0) // one OpNop more
-	assert.ErrorContains(t, check(tr, c), "a: the same compiler makes other bytes")
+	assert.ErrorContains(t, check(tr, c), "a: the same compiler gives different bytes")
 	c.version = "2"
 	report, err := checkTree(tr, c)
 	require.NoError(t, err, "another version may make other bytes")
@@ -187,12 +187,12 @@ func TestOptimisedCooperativeMatrix(t *testing.T) {
 	assert.NotContains(t, err.Error(), "a_x")
 }
 
-func TestManifestIsRefused(t *testing.T) {
+func TestMalformedManifest(t *testing.T) {
 	tr, _ := builtTree(t)
 	write(t, tr, "spv/MANIFEST", "# fine\na b c\n")
 	_, err := tr.manifest()
 	assert.ErrorContains(t, err, "shaders/spv/MANIFEST:2: 3 fields, want 6")
 	write(t, tr, "spv/MANIFEST", "a 1 2 trixie v -O\na 1 2 trixie v -O\n")
 	_, err = tr.manifest()
-	assert.ErrorContains(t, err, "MANIFEST:2: a is there twice")
+	assert.ErrorContains(t, err, "MANIFEST:2: a is a duplicate")
 }

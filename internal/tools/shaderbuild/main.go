@@ -1,8 +1,8 @@
-// Command shaderbuild compiles shaders/variants.txt to shaders/spv and keeps shaders/spv/MANIFEST; with -check it proves that
-// the committed SPIR-V is what the sources say. `make shaders` and `make check-shaders` run it, in the repository's root.
+// Command shaderbuild compiles shaders/variants.txt to shaders/spv and keeps shaders/spv/MANIFEST; with -check it verifies that
+// the committed SPIR-V matches the sources. `make shaders` and `make check-shaders` run it, in the repository's root.
 //
 // It is a Go program and not a script because the work is hashing sources with their includes, comparing tables and running
-// two compilers side by side, and because the part that needs no compiler then also runs as a test of `make test`: a shader
+// two compilers concurrently, and because the part that needs no compiler then also runs as a test of `make test`: a shader
 // edited without `make shaders` fails there.
 package main
 

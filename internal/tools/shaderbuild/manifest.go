@@ -11,13 +11,13 @@ import (
 	"github.com/colt5-vulkan/colt5/internal/atomicfile"
 )
 
-// entry is a line of the manifest: what a .spv file was made from, and with.
+// entry is a line of the manifest: source, flags and compiler of a .spv file.
 type entry struct {
 	name     string
 	source   string // SHA-256 of the source with its includes
 	spv      string // SHA-256 of the .spv file
 	suite    string
-	compiler string // versions of glslc and what it is built on
+	compiler string // versions of glslc and its libraries
 	flags    string
 }
 
@@ -45,14 +45,14 @@ func (t tree) manifest() (manifest, error) {
 			return nil, fmt.Errorf("shaders/spv/MANIFEST:%d: %d fields, want 6: delete the file and run make shaders", i+1, len(f))
 		}
 		if _, twice := m[f[0]]; twice {
-			return nil, fmt.Errorf("shaders/spv/MANIFEST:%d: %s is there twice: delete the file and run make shaders", i+1, f[0])
+			return nil, fmt.Errorf("shaders/spv/MANIFEST:%d: %s is a duplicate: delete the file and run make shaders", i+1, f[0])
 		}
 		m[f[0]] = entry{f[0], f[1], f[2], f[3], f[4], f[5]}
 	}
 	return m, nil
 }
 
-// write writes the manifest, sorted by name, unless it is on disk already.
+// write writes the manifest, sorted by name, unless it is unchanged.
 func (m manifest) write(t tree) error {
 	var lines []string
 	for _, e := range m {
@@ -66,8 +66,8 @@ func (m manifest) write(t tree) error {
 	return atomicfile.Write(t.manifestFile(), text)
 }
 
-// stale says why the .spv file of v is not what v and its source ask for; empty when it is. It needs no compiler, and does
-// not ask which version of it compiled the file: a suite's update alone changes nothing.
+// stale returns the reason why the .spv file of v does not match v and its source, or "". It needs no compiler and ignores the compiler
+// version, so that an update of a suite alone makes nothing stale.
 func (t tree) stale(v variant, m manifest) (string, error) {
 	e, ok := m[v.name]
 	if !ok {

@@ -11,19 +11,19 @@ import (
 	"sync"
 )
 
-// toolbox runs the compilers that scripts/vulkan-tools brings.
+// toolbox runs the compilers that scripts/vulkan-tools installs.
 type toolbox struct {
 	script string
 
 	mu       sync.Mutex
-	versions map[string]string // by suite, of those set up
+	versions map[string]string // of the installed suites
 }
 
 func newToolbox(root string) *toolbox {
 	return &toolbox{script: filepath.Join(root, "scripts", "vulkan-tools"), versions: map[string]string{}}
 }
 
-// run runs a verb of the script; the error of a tool that failed is what it printed.
+// run runs a command of the script. If it fails, the error contains its output.
 func (b *toolbox) run(suite string, args ...string) (string, error) {
 	cmd := exec.Command(b.script, args...)
 	cmd.Env = append(os.Environ(), "SUITE="+suite)
@@ -36,7 +36,7 @@ func (b *toolbox) run(suite string, args ...string) (string, error) {
 	return out.String(), err
 }
 
-// compiler sets up a suite if need be, and returns its compiler's version as one word.
+// compiler installs a suite if necessary and returns the version of its compiler as one word.
 func (b *toolbox) compiler(suite string) (string, error) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -58,7 +58,7 @@ func (b *toolbox) compiler(suite string) (string, error) {
 	return v, nil
 }
 
-// parseVersion joins the lines "shaderc V", "spirv-tools V" and "glslang V" of glslc --version. All three decide the bytes.
+// parseVersion joins the lines "shaderc V", "spirv-tools V" and "glslang V" of glslc --version. The bytes depend on all three.
 func parseVersion(out string) (string, error) {
 	var parts []string
 	for _, line := range strings.Split(out, "\n") {

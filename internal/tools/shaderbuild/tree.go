@@ -26,7 +26,7 @@ func (t tree) manifestFile() string    { return filepath.Join(t.spvDir(), "MANIF
 func (t tree) spv(name string) string  { return filepath.Join(t.spvDir(), name+".spv") }
 func (t tree) source(v variant) string { return filepath.Join(t.shaders(), v.source) }
 
-// variants reads variants.txt, and demands that every .comp file has a line in it.
+// variants reads variants.txt. A .comp file without a line in it is an error.
 func (t tree) variants() ([]variant, error) {
 	text, err := os.ReadFile(t.variantsFile())
 	if err != nil {
@@ -49,7 +49,7 @@ func (t tree) variants() ([]variant, error) {
 	return vs, nil
 }
 
-// built lists the names of the .spv files, without the ending.
+// built returns the names of the .spv files without the extension.
 func (t tree) built() ([]string, error) {
 	files, err := filepath.Glob(t.spv("*"))
 	if err != nil {
@@ -64,7 +64,7 @@ func (t tree) built() ([]string, error) {
 var include = regexp.MustCompile(`(?m)^[ \t]*#[ \t]*include[ \t]+(?:"([^"]*)"|<([^>]*)>)`)
 
 // sourceHash is the SHA-256 over a source and everything it includes, names and contents, each file once, in the order of
-// first use. Includes under an #if that is off count too: at worst something is compiled once too often.
+// first use. Includes under a false #if are hashed too; at worst a variant is compiled needlessly.
 func (t tree) sourceHash(source string) (string, error) {
 	h := sha256.New()
 	seen := map[string]bool{}
@@ -97,7 +97,7 @@ func (t tree) sourceHash(source string) (string, error) {
 	return hex.EncodeToString(h.Sum(nil)), nil
 }
 
-// resolve finds an include as glslc does: beside the including file, then in shaders. Names are relative to shaders.
+// resolve finds an include as glslc does: in the directory of the including file, then in shaders. Names are relative to shaders.
 func (t tree) resolve(from, name string) (string, error) {
 	for _, candidate := range []string{path.Join(path.Dir(from), name), path.Clean(name)} {
 		_, err := os.Stat(filepath.Join(t.shaders(), filepath.FromSlash(candidate)))

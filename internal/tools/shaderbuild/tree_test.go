@@ -9,7 +9,7 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// TestCommittedShaders is make check-shaders without a compiler: an edit that was not followed by `make shaders` fails here.
+// TestCommittedShaders is make check-shaders without a compiler. It fails after an edit without `make shaders`.
 func TestCommittedShaders(t *testing.T) {
 	repository := tree{root: filepath.Join("..", "..", "..")}
 	vs, err := repository.variants()

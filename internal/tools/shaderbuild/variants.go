@@ -16,7 +16,7 @@ type variant struct {
 }
 
 const (
-	defaultSuite  = "trixie" // stable: its glslc stays what it is
+	defaultSuite  = "trixie" // stable: the version of glslc does not change
 	defaultTarget = "--target-env=vulkan1.2"
 	optimise      = "-O"
 )
@@ -32,7 +32,7 @@ var (
 //	NAME SOURCE.comp [@SUITE] [FLAGS]
 //
 // and # starts a comment. NAME is the source's stem, or the stem, an underscore and more. Flags are -DNAME[=VALUE],
-// --target-env=vulkan1.N (default 1.2), and -O (default), -Os or -O0. @forky takes the compiler of that suite.
+// --target-env=vulkan1.N (default 1.2), and -O (default), -Os or -O0. @forky selects the compiler of that suite.
 func parseVariants(text string) ([]variant, error) {
 	var vs []variant
 	lines := map[string]int{}
@@ -91,7 +91,7 @@ func parseVariant(fields []string) (variant, error) {
 	return v, nil
 }
 
-// target is the value of --target-env, as spirv-val wants it too.
+// target is the value of --target-env, for glslc and spirv-val.
 func (v variant) target() string {
 	return strings.TrimPrefix(v.flags[0], "--target-env=")
 }
