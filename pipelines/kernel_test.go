@@ -10,7 +10,7 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// A room whose kernel an open tape uses does not close, and closes when it is asked again: nothing is lost.
+// A room whose kernel an open command list uses does not close, and closes when it is asked again: nothing is lost.
 func TestCloseAgain(t *testing.T) {
 	gpu := gputest.New(t)
 	gputest.CountCase()
@@ -52,7 +52,7 @@ func TestCloseAgain(t *testing.T) {
 			require.NoError(t, err)
 			room, err := open(list)
 			require.NoError(t, err)
-			assert.ErrorContains(t, room.Close(), "an open tape uses")
+			assert.ErrorContains(t, room.Close(), "an open command list uses")
 			require.NoError(t, list.Close())
 			require.NoError(t, room.Close())
 			assert.Equal(t, before, gpu.Dev.Stats().Kernels)

@@ -19,13 +19,13 @@ func TestSlots(t *testing.T) {
 	require.NoError(t, tp.Copy(out.Range(), middle))
 	require.NoError(t, tp.Fill(out.Range().Slice(40, 8), 77))
 	require.NoError(t, tp.Dispatch(mix(k, vk.Range{}, in.Range().Slice(200, 80), out.Range().Slice(80, 80), 1)))
-	assert.ErrorContains(t, tp.Run(t.Context()), `nothing is bound to slot "in"`)
+	assert.ErrorContains(t, tp.Run(t.Context()), `binding "in" is not bound`)
 	x := noise(1, 3*n)
 	big := buffer(t, d, "big", 12*n)
 	upload(t, big.Range(), x)
 	outs := [2]vk.Range{buffer(t, d, "y0", 4*n).Range(), buffer(t, d, "y1", 8*n).Range().Slice(64, 4*n)}
 	require.NoError(t, tp.Bind(in, big.Range().Slice(0, 4*n)))
-	assert.ErrorContains(t, tp.Run(t.Context()), `nothing is bound to slot "out"`)
+	assert.ErrorContains(t, tp.Run(t.Context()), `binding "out" is not bound`)
 	for i, from := range []int{0, 4, 4, 196, 0} {
 		before := d.Stats()
 		require.NoError(t, tp.Bind(in, big.Range().Slice(uint64(4*from), 4*n)))
@@ -98,16 +98,16 @@ func TestBindRefused(t *testing.T) {
 	r := b.Range()
 	closed(t, gone)
 	for says, err := range map[string]error{
-		`slot "s": 60 bytes from byte 0 on, want 64 from a multiple of 16`: tp.Bind(s, r.Slice(0, 60)),
-		`slot "s": 68 bytes from byte 16 on, want 64`:                      tp.Bind(s, r.Slice(16, 68)),
-		"64 bytes from byte 8 on, want 64 from a multiple of 16":           tp.Bind(s, r.Slice(8, 64)),
-		`slot "s": the range is of a slot`:                                 tp.Bind(s, s.Range()),
-		`slot "s": the range is the zero Range`:                            tp.Bind(s, vk.Range{}),
-		`slot "s": the range is bytes [208, `:                              tp.Bind(s, r.Slice(208, 64)),
-		"the slot belongs to another tape":                                 tp.Bind(far, r.Slice(0, 64)),
-		"Bind: the slot":                                                   tp.Bind(nil, r.Slice(0, 64)),
-		`argument 0 is of slot "far", which belongs to another tape`:       tp.Fill(far.Range(), 1),
-		`argument 0 is bytes [32, `:                                        tp.Fill(s.Range().Slice(32, 64), 1),
+		`binding "s": 60 bytes at offset 0, want 64 at a multiple of 16`:        tp.Bind(s, r.Slice(0, 60)),
+		`binding "s": 68 bytes at offset 16, want 64`:                           tp.Bind(s, r.Slice(16, 68)),
+		"64 bytes at offset 8, want 64 at a multiple of 16":                     tp.Bind(s, r.Slice(8, 64)),
+		`binding "s": the range is of a binding`:                                tp.Bind(s, s.Range()),
+		`binding "s": the range is the zero Range`:                              tp.Bind(s, vk.Range{}),
+		`binding "s": the range is bytes [208, `:                                tp.Bind(s, r.Slice(208, 64)),
+		"the binding belongs to another command list":                           tp.Bind(far, r.Slice(0, 64)),
+		"Bind: the binding":                                                     tp.Bind(nil, r.Slice(0, 64)),
+		`argument 0 is of binding "far", which belongs to another command list`: tp.Fill(far.Range(), 1),
+		`argument 0 is bytes [32, `:                                             tp.Fill(s.Range().Slice(32, 64), 1),
 	} {
 		assert.ErrorContains(t, err, says)
 	}
@@ -142,15 +142,15 @@ func TestAliases(t *testing.T) {
 	}{
 		"apart":                                  {copyXY, at(b, 0), at(b, 64), ""},
 		"two buffers":                            {copyXY, at(b, 0), at(c, 0), ""},
-		"the same, one written":                  {copyXY, at(b, 0), at(b, 0), `slots "x" and "y" are bound to overlapping parts of buffer "b", and one of them is written`},
+		"the same, one written":                  {copyXY, at(b, 0), at(b, 0), `bindings "x" and "y" are bound to overlapping parts of buffer "b", and one of them is written`},
 		"overlap, one written":                   {copyXY, at(b, 0), at(b, 48), "overlapping parts"},
-		"the same, the other written":            {copyYX, at(b, 0), at(b, 0), `slots "x" and "y"`},
+		"the same, the other written":            {copyYX, at(b, 0), at(b, 0), `bindings "x" and "y"`},
 		"the same, both read":                    {read, at(b, 0), at(b, 0), ""},
 		"overlap, both read":                     {read, at(b, 0), at(b, 16), ""},
 		"the other is not used at all":           {fill, at(b, 0), at(b, 128), ""},
-		"read slot, static range written":        {static, at(b, 512), at(c, 0), `slot "x" is bound to a part of buffer "b" that the tape uses itself`},
+		"read slot, static range written":        {static, at(b, 512), at(c, 0), `binding "x" is bound to a part of buffer "b" that the command list uses itself`},
 		"read slot, next to what is written":     {static, at(b, 448), at(c, 0), ""},
-		"written slot, static range read":        {onto, at(b, 560), at(c, 0), "that the tape uses itself"},
+		"written slot, static range read":        {onto, at(b, 560), at(c, 0), "that the command list uses itself"},
 		"written slot, next to what is read":     {onto, at(b, 576), at(c, 0), ""},
 		"read slot, static range of a neighbour": {same, at(b, 0), at(c, 512), ""},
 	} {
@@ -222,7 +222,7 @@ func TestBuffersInUse(t *testing.T) {
 
 	closed(t, b)
 	assert.ErrorIs(t, tp.Run(t.Context()), vk.ErrClosed)
-	assert.ErrorContains(t, tp.Run(t.Context()), `slot "s": buffer "b" is closed`)
+	assert.ErrorContains(t, tp.Run(t.Context()), `binding "s": buffer "b" is closed`)
 	again := buffer(t, d, "again", 64)
 	require.NoError(t, tp.Bind(s, again.Range()))
 	require.NoError(t, tp.Run(t.Context()))

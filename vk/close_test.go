@@ -62,7 +62,7 @@ func TestOverlappingUpload(t *testing.T) {
 		vk.Transfer{Range: b.Range().Slice(32, 32), Data: make([]byte, 32)},
 		vk.Transfer{Range: b.Range().Slice(0, 33), Data: make([]byte, 33)},
 	)
-	assert.ErrorContains(t, err, `two transfers write bytes of buffer "b" from 32 on`)
+	assert.ErrorContains(t, err, `two transfers write bytes of buffer "b" from offset 32 on`)
 	require.NoError(t, d.Upload(t.Context(),
 		vk.Transfer{Range: b.Range().Slice(32, 32), Data: make([]byte, 32)},
 		vk.Transfer{Range: b.Range().Slice(0, 32), Data: make([]byte, 32)},

@@ -4,9 +4,9 @@ package vk
 import "C"
 
 import (
+	"context"
 	"fmt"
 	"slices"
-	"sync"
 	"unsafe"
 
 	vulkan "github.com/vulkan-go/vulkan"
@@ -31,14 +31,14 @@ type CommandListConfig struct {
 type CommandList struct {
 	dev    *Device
 	config CommandListConfig
-	mu     sync.Mutex
+	mu     mutex
 
-	ops     []byte  // the steps' operations, as they were recorded
-	patches []patch // places in the operations that a slot decides
-	slots   []*Binding
-	steps   []step
-	own     map[*Buffer][]Access // what the steps touch, each once
-	buffers []*Buffer
+	ops      []byte  // the steps' operations, as they were recorded
+	patches  []patch // places in the operations that a slot decides
+	bindings []*Binding
+	steps    []step
+	uses     map[*Buffer][]Access // what the steps touch, each once
+	buffers  []*Buffer
 
 	order    []int  // the steps, as they run
 	barriers []bool // whether a barrier stands before a step, by place in the order
@@ -48,17 +48,21 @@ type CommandList struct {
 	set      *commandSet   // the one of the last run
 	fence    fence
 
-	kernelPins   []*Kernel
-	flops, bytes float64
-	queries      uint64
-	ticks        []uint64
-	planted      int // for tests: the barrier that is left out, -1 for none
+	pinned         []*Buffer // memory that the run in flight uses
+	kernelPins     []*Kernel
+	flops, bytes   float64
+	queries        uint64
+	timestamps     []uint64
+	skippedBarrier int // for tests: the barrier that is left out, -1 for none
 
 	ready   bool // recording has ended
 	ran     bool // the last run was submitted whole
 	stale   bool // the operations do not say what is bound
 	pending bool // submitted and not waited for
-	closed  bool
+
+	unfenced  bool // the submit failed midway: the run in flight has no fence yet
+	abandoned bool // Close ran into an error; Device.Close tries again
+	closed    bool
 }
 
 // patch is a place in the operations where the address of a slot stands (or its buffer and offset).
@@ -78,22 +82,22 @@ type step struct {
 	from, size int    // its operation
 	unit       int    // the step that it is a part of, mostly itself
 	kind       uint32 // C5_COMPUTE or C5_TRANSFER
-	groups     uint64 // workgroups, 0 for fills and copies
+	workgroups uint64 // workgroups, 0 for fills and copies
 	flops      float64
 	bytes      float64
 }
 
 // Slot is a place on a tape for memory that is bound later, and again for later runs.
 type Binding struct {
-	list  *CommandList
-	name  string
-	size  uint64
-	wrote bool
-	bound Range
+	list    *CommandList
+	name    string
+	size    uint64
+	written bool
+	bound   Range
 }
 
 // Range stands for what will be bound.
-func (s *Binding) Range() Range { return Range{binding: s, size: s.size} }
+func (b *Binding) Range() Range { return Range{binding: b, size: b.size} }
 
 // Access is a range with what a dispatch does to it.
 type Access struct {
@@ -127,179 +131,180 @@ func (d *Device) NewCommandList(c CommandListConfig) (*CommandList, error) {
 		return nil, err
 	}
 	defer d.leave()
-	d.lists.Add(1)
-	return &CommandList{dev: d, config: c, planted: -1}, nil
+	l := &CommandList{dev: d, config: c, mu: newMutex(), skippedBarrier: -1}
+	d.lists.add(l)
+	return l, nil
 }
 
 // Device is the tape's device.
-func (t *CommandList) Device() *Device { return t.dev }
+func (l *CommandList) Device() *Device { return l.dev }
 
 // Work is the sum of Flops and Bytes of all dispatches.
-func (t *CommandList) Work() (flops, bytes float64) { return t.flops, t.bytes }
+func (l *CommandList) Work() (flops, bytes float64) { return l.flops, l.bytes }
 
 // Kernels names the kernels of the dispatches, in the order of their recording.
-func (t *CommandList) Kernels() []string {
+func (l *CommandList) Kernels() []string {
 	var names []string
-	for _, s := range t.steps {
+	for _, s := range l.steps {
 		names = append(names, s.name)
 	}
 	return names
 }
 
 // NewSlot makes a slot for size bytes.
-func (t *CommandList) NewBinding(name string, size uint64) *Binding {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	s := &Binding{list: t, name: name, size: size}
-	t.slots = append(t.slots, s)
+func (l *CommandList) NewBinding(name string, size uint64) *Binding {
+	l.mu.lock()
+	defer l.mu.unlock()
+	s := &Binding{list: l, name: name, size: size}
+	l.bindings = append(l.bindings, s)
 	return s
 }
 
-func (t *CommandList) fail(op string, err error) error {
-	return fmt.Errorf("vk: tape %q: %s: %w", t.config.Name, op, err)
+func (l *CommandList) fail(op string, err error) error {
+	return fmt.Errorf("vk: command list %q: %s: %w", l.config.Name, op, err)
 }
 
 // recording checks that a step may be added.
-func (t *CommandList) recording(op string, accesses []Access) error {
-	if t.ready {
-		return t.fail(op, fmt.Errorf("it has run, and cannot be recorded on any more"))
+func (l *CommandList) recording(op string, accesses []Access) error {
+	if l.ready {
+		return l.fail(op, fmt.Errorf("it has run, and cannot be recorded on any more"))
 	}
 	for i, a := range accesses {
 		if a.Range.IsZero() {
 			continue
 		}
-		if err := a.Range.valid(t.dev, t); err != nil {
-			return t.fail(op, fmt.Errorf("argument %d %w", i, err))
+		if err := a.Range.valid(l.dev, l); err != nil {
+			return l.fail(op, fmt.Errorf("argument %d %w", i, err))
 		}
 	}
 	return nil
 }
 
 // Dispatch records a run of a kernel.
-func (t *CommandList) Dispatch(d Dispatch) error {
-	if err := t.begin("Dispatch"); err != nil {
+func (l *CommandList) Dispatch(d Dispatch) error {
+	if err := l.begin(context.Background(), "Dispatch"); err != nil {
 		return err
 	}
-	defer t.end()
+	defer l.end()
 	if d.Kernel == nil {
-		return t.fail("Dispatch", fmt.Errorf("Kernel is nil"))
+		return l.fail("Dispatch", fmt.Errorf("Kernel is nil"))
 	}
 	op := "Dispatch " + d.Kernel.name
-	if err := t.recording(op, d.Args); err != nil {
+	if err := l.recording(op, d.Args); err != nil {
 		return err
 	}
-	if err := t.fits(d); err != nil {
-		return t.fail(op, err)
+	if err := l.fits(d); err != nil {
+		return l.fail(op, err)
 	}
-	if n := len(t.steps); d.IndependentOfPrevious && (n == 0 || t.steps[n-1].kind != kindCompute) {
-		return t.fail(op, fmt.Errorf("it is to be a part of the dispatch before, and there is none"))
+	if n := len(l.steps); d.IndependentOfPrevious && (n == 0 || l.steps[n-1].kind != kindCompute) {
+		return l.fail(op, fmt.Errorf("it is to be a part of the dispatch before, and there is none"))
 	}
 	if !d.Kernel.pin() {
-		return t.fail(op, fmt.Errorf("the kernel is %w", ErrClosed))
+		return l.fail(op, fmt.Errorf("the kernel is %w", ErrClosed))
 	}
-	t.kernelPins = append(t.kernelPins, d.Kernel)
-	from := len(t.ops)
-	t.ops = appendDispatch(t.ops, d.Kernel, d.Groups)
-	copy(t.ops[from+dispatchHead+8*len(d.Args):], d.Push)
+	l.kernelPins = append(l.kernelPins, d.Kernel)
+	from := len(l.ops)
+	l.ops = appendDispatch(l.ops, d.Kernel, d.Groups)
+	copy(l.ops[from+dispatchHead+8*len(d.Args):], d.Push)
 	for i, a := range d.Args {
-		t.place(a.Range, from, dispatchHead+8*i, false)
+		l.place(a.Range, from, dispatchHead+8*i, false)
 	}
-	unit := len(t.steps)
+	unit := len(l.steps)
 	if d.IndependentOfPrevious {
-		unit = t.steps[unit-1].unit
+		unit = l.steps[unit-1].unit
 	}
 	groups := uint64(d.Groups[0]) * uint64(d.Groups[1]) * uint64(d.Groups[2])
-	t.step(step{name: d.Kernel.name, accesses: slices.Clone(d.Args), from: from, unit: unit, kind: kindCompute, groups: groups, flops: d.Flops, bytes: d.Bytes})
+	l.step(step{name: d.Kernel.name, accesses: slices.Clone(d.Args), from: from, unit: unit, kind: kindCompute, workgroups: groups, flops: d.Flops, bytes: d.Bytes})
 	return nil
 }
 
 // fits checks a dispatch against the kernel and the device.
-func (t *CommandList) fits(d Dispatch) error {
-	if d.Kernel.dev != t.dev {
+func (l *CommandList) fits(d Dispatch) error {
+	if d.Kernel.dev != l.dev {
 		return fmt.Errorf("the kernel is of another device")
 	}
 	if have := 8*len(d.Args) + len(d.Push); have != int(d.Kernel.push) {
 		return fmt.Errorf("%d addresses and %d bytes make %d bytes of push constants, the kernel has %d", len(d.Args), len(d.Push), have, d.Kernel.push)
 	}
 	for i, n := range d.Groups {
-		if limit := t.dev.info.Caps.MaxWorkgroupCount[i]; n == 0 || n > limit {
-			return fmt.Errorf("%d workgroups, the device allows 1 to %d each", d.Groups, t.dev.info.Caps.MaxWorkgroupCount)
+		if limit := l.dev.info.Caps.MaxWorkgroupCount[i]; n == 0 || n > limit {
+			return fmt.Errorf("%d workgroups, the device allows 1 to %d each", d.Groups, l.dev.info.Caps.MaxWorkgroupCount)
 		}
 	}
 	return nil
 }
 
 // Fill records that every 32-bit word of r becomes word. Offset and size are multiples of 4.
-func (t *CommandList) Fill(r Range, word uint32) error {
-	if err := t.begin("Fill"); err != nil {
+func (l *CommandList) Fill(r Range, word uint32) error {
+	if err := l.begin(context.Background(), "Fill"); err != nil {
 		return err
 	}
-	defer t.end()
+	defer l.end()
 	access := []Access{Write(r)}
-	if err := t.transferable("Fill", access); err != nil {
+	if err := l.transferable("Fill", access); err != nil {
 		return err
 	}
 	if r.offset%4 != 0 || r.size%4 != 0 {
-		return t.fail("Fill", fmt.Errorf("bytes [%d, +%d) are no whole words", r.offset, r.size))
+		return l.fail("Fill", fmt.Errorf("bytes [%d, +%d) are no whole words", r.offset, r.size))
 	}
-	from := len(t.ops)
-	t.ops = appendFill(t.ops, 0, 0, r.size, word)
-	t.place(r, from, 8, true)
-	t.step(step{name: "fill", accesses: access, from: from, unit: len(t.steps), kind: kindTransfer, bytes: float64(r.size)})
+	from := len(l.ops)
+	l.ops = appendFill(l.ops, 0, 0, r.size, word)
+	l.place(r, from, 8, true)
+	l.step(step{name: "fill", accesses: access, from: from, unit: len(l.steps), kind: kindTransfer, bytes: float64(r.size)})
 	return nil
 }
 
 // Copy records a copy. The ranges are of one size and do not overlap.
-func (t *CommandList) Copy(dst, src Range) error {
-	if err := t.begin("Copy"); err != nil {
+func (l *CommandList) Copy(dst, src Range) error {
+	if err := l.begin(context.Background(), "Copy"); err != nil {
 		return err
 	}
-	defer t.end()
+	defer l.end()
 	accesses := []Access{Write(dst), Read(src)}
-	if err := t.transferable("Copy", accesses); err != nil {
+	if err := l.transferable("Copy", accesses); err != nil {
 		return err
 	}
 	if dst.size != src.size || dst.overlaps(src) {
-		return t.fail("Copy", fmt.Errorf("%d bytes of %s to %d bytes of %s: the sizes differ, or they overlap", src.size, src.name(), dst.size, dst.name()))
+		return l.fail("Copy", fmt.Errorf("%d bytes of %s to %d bytes of %s: the sizes differ, or they overlap", src.size, src.name(), dst.size, dst.name()))
 	}
-	from := len(t.ops)
-	t.ops = appendCopy(t.ops, 0, 0, 0, 0, src.size)
-	t.place(src, from, 8, true)
-	t.place(dst, from, 24, true)
-	t.step(step{name: "copy", accesses: accesses, from: from, unit: len(t.steps), kind: kindTransfer, bytes: 2 * float64(src.size)})
+	from := len(l.ops)
+	l.ops = appendCopy(l.ops, 0, 0, 0, 0, src.size)
+	l.place(src, from, 8, true)
+	l.place(dst, from, 24, true)
+	l.step(step{name: "copy", accesses: accesses, from: from, unit: len(l.steps), kind: kindTransfer, bytes: 2 * float64(src.size)})
 	return nil
 }
 
-func (t *CommandList) transferable(op string, accesses []Access) error {
+func (l *CommandList) transferable(op string, accesses []Access) error {
 	for i, a := range accesses {
 		if a.Range.IsZero() {
-			return t.fail(op, fmt.Errorf("argument %d is the zero Range", i))
+			return l.fail(op, fmt.Errorf("argument %d is the zero Range", i))
 		}
 	}
-	return t.recording(op, accesses)
+	return l.recording(op, accesses)
 }
 
 // step notes a step whose operation was recorded.
-func (t *CommandList) step(s step) {
-	s.size = len(t.ops) - s.from
-	t.steps = append(t.steps, s)
-	t.flops += s.flops
-	t.bytes += s.bytes
+func (l *CommandList) step(s step) {
+	s.size = len(l.ops) - s.from
+	l.steps = append(l.steps, s)
+	l.flops += s.flops
+	l.bytes += s.bytes
 	for _, a := range s.accesses {
 		if a.Range.binding != nil {
-			a.Range.binding.wrote = a.Range.binding.wrote || a.write
+			a.Range.binding.written = a.Range.binding.written || a.write
 		}
 	}
 }
 
 // place writes the address of a range (or its buffer and offset) into the operation that starts at from and is about to be a step, or notes
 // that a slot decides it.
-func (t *CommandList) place(r Range, from, at int, pair bool) {
+func (l *CommandList) place(r Range, from, at int, pair bool) {
 	switch {
 	case r.binding != nil:
-		t.patches = append(t.patches, patch{step: len(t.steps), at: at, binding: r.binding, offset: r.offset, pair: pair})
+		l.patches = append(l.patches, patch{step: len(l.steps), at: at, binding: r.binding, offset: r.offset, pair: pair})
 	case r.buf != nil:
-		r.write(t.ops[from+at:], pair)
+		r.write(l.ops[from+at:], pair)
 	}
 }
 
@@ -317,37 +322,45 @@ func (r Range) overlaps(o Range) bool {
 	return !r.IsZero() && r.buf == o.buf && r.binding == o.binding && r.offset < o.offset+o.size && o.offset < r.offset+r.size
 }
 
-// Close frees the tape, after waiting for what it has submitted. Closing again does nothing.
-func (t *CommandList) Close() error {
-	if t == nil {
+// Close frees the list, after waiting for the run in flight. If the device does not finish within Options.Timeout the error
+// is ErrTimeout and the list stays open; Close may be called again, and Device.Close tries again too. Closing a closed list
+// does nothing.
+func (l *CommandList) Close() error {
+	if l == nil {
 		return nil
 	}
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	t.dev.life.RLock()
-	defer t.dev.life.RUnlock()
-	if t.closed {
+	l.dev.lifetime.RLock()
+	defer l.dev.lifetime.RUnlock()
+	l.mu.lock()
+	defer l.mu.unlock()
+	if l.closed {
 		return nil
 	}
-	if err := t.wait(); err != nil {
-		if !t.dev.lost.Load() {
-			return t.fail("Close", err)
-		}
-		t.pending = false // nothing runs on a lost device
-		t.unpin()
+	if l.dev.closed.Load() { // it has reported the list
+		l.release(false)
+		return nil
 	}
-	t.closed = true
-	t.dev.lists.Add(-1)
-	for _, k := range t.kernelPins {
+	if err := l.drain(l.dev.timeout); err != nil {
+		l.abandoned = true
+		return l.fail("Close", err)
+	}
+	l.release(true)
+	return nil
+}
+
+// release frees what the list holds. Without destroy the Vulkan objects are left to the operating system.
+func (l *CommandList) release(destroy bool) {
+	l.closed = true
+	l.dev.lists.remove(l)
+	for _, k := range l.kernelPins {
 		k.uses.Add(-1)
 	}
-	if t.dev.closed.Load() {
-		return nil
+	if !destroy {
+		return
 	}
-	for i := range t.sets {
-		t.sets[i].destroy(t.dev)
+	for i := range l.sets {
+		l.sets[i].destroy(l.dev)
 	}
-	t.fence.destroy(t.dev)
-	vulkan.DestroyQueryPool(t.dev.handle, *(*vulkan.QueryPool)(unsafe.Pointer(&t.queries)), nil)
-	return nil
+	l.fence.destroy(l.dev)
+	vulkan.DestroyQueryPool(l.dev.handle, *(*vulkan.QueryPool)(unsafe.Pointer(&l.queries)), nil)
 }

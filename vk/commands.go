@@ -31,7 +31,7 @@ func (c *commandBuffer) destroy(d *Device) {
 
 // encode writes the command buffer anew, from operations as native.h lays them out.
 func (c *commandBuffer) encode(d *Device, ops []byte) error {
-	d.encodes.Add(1)
+	d.writes.Add(1)
 	return d.check("vkBeginCommandBuffer", int32(C.c5_encode(d.c, C.uint64_t(c.pool), c.buffer, unsafe.Pointer(unsafe.SliceData(ops)), C.size_t(len(ops)))))
 }
 
@@ -58,7 +58,7 @@ func (c *commands) destroy(d *Device) {
 }
 
 func (c *commands) submit(d *Device) error {
-	c.expected = 0 // the last one moved another number of bytes
+	c.expected = 0 // the previous one moved another number of bytes
 	return c.fence.submit(d, unsafe.Slice(&c.buffer, 1), 0, 0)
 }
 

@@ -4,11 +4,9 @@ package vk
 import "C"
 
 import (
-	"context"
 	"errors"
 	"fmt"
 	"os"
-	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -41,24 +39,26 @@ type Stats struct {
 
 // Device is an open Vulkan device with one compute queue.
 type Device struct {
-	info    Info
-	timeout time.Duration
-	profile bool
-	in      *instance
-	c       *C.c5_device
-	handle  vulkan.Device
-	phys    *physical
-	pool    pool
-	staging staging
-	cache   cache
-	tuning  tuning
-	queue   sync.Mutex
-	life    sync.RWMutex // calls hold it for reading, Close for writing
-	closed  atomic.Bool
+	info     Info
+	timeout  time.Duration
+	profile  bool
+	instance *instance
+	c        *C.c5_device
+	handle   vulkan.Device
+	physical *physical
+	pool     pool
+	staging  staging
+	cache    cache
+	tuning   tuning
+	queue    sync.Mutex
+	lifetime sync.RWMutex // calls hold it for reading, Close for writing
+	closed   atomic.Bool
 
-	buffers, kernels, lists atomic.Int64
-	submits, encodes        atomic.Uint64
-	lost                    atomic.Bool
+	lists                     lists
+	buffers, kernels, refused atomic.Int64 // refused: open kernels whose Close failed
+	submits, writes           atomic.Uint64
+	lost                      atomic.Bool
+	fault                     func(op string, result int32) int32 // tests replace results of Vulkan calls
 }
 
 // Open opens a device. The errors are ErrNoDevice, ErrUnsupported and those of Vulkan.
@@ -91,14 +91,14 @@ func open(in *instance, o Options) (*Device, error) {
 		return nil, err
 	}
 	p := list[chosen]
-	d := &Device{info: p.info, timeout: o.Timeout, profile: o.Profile && p.info.Caps.PipelineStatistics, in: in, phys: p}
+	d := &Device{info: p.info, timeout: o.Timeout, profile: o.Profile && p.info.Caps.PipelineStatistics, instance: in, physical: p}
 	if err := check("vkCreateDevice", int32(C.c5_device_new(in.c, p.handle, C.uint32_t(p.family), &p.probe, &d.c))); err != nil {
 		return nil, fmt.Errorf("vk: opening %s: %w", p.info.Name, err)
 	}
 	handle := C.c5_device_handle(d.c)
 	d.handle = *(*vulkan.Device)(unsafe.Pointer(&handle))
 	d.pool.init(d)
-	d.staging.dev = d
+	d.staging.init(d)
 	if err := d.cache.open(d, o.CacheDir); err != nil {
 		C.c5_device_free(d.c)
 		return nil, err
@@ -116,9 +116,9 @@ func (d *Device) Caps() Caps { return d.info.Caps }
 // Stats counts what the device holds and has done.
 func (d *Device) Stats() Stats {
 	s := d.pool.stats()
-	s.DeviceBytes += d.staging.taken.Load()
-	s.Buffers, s.Kernels, s.CommandLists = d.buffers.Load(), d.kernels.Load(), d.lists.Load()
-	s.Submits, s.CommandBufferWrites = d.submits.Load(), d.encodes.Load()
+	s.DeviceBytes += d.staging.allocated.Load()
+	s.Buffers, s.Kernels, s.CommandLists = d.buffers.Load(), d.kernels.Load(), d.lists.count()
+	s.Submits, s.CommandBufferWrites = d.submits.Load(), d.writes.Load()
 	return s
 }
 
@@ -128,11 +128,11 @@ func (d *Device) MemoryBudget() (budget, used uint64) {
 		return 0, 0
 	}
 	defer d.leave()
-	if d.phys.probe.memory_budget == 0 {
+	if d.physical.probe.memory_budget == 0 {
 		return 0, 0
 	}
 	var b, u C.uint64_t
-	C.c5_heap_budget(d.in.c, d.phys.handle, C.uint32_t(d.pool.heap), &b, &u)
+	C.c5_heap_budget(d.instance.c, d.physical.handle, C.uint32_t(d.pool.heap), &b, &u)
 	return uint64(b), uint64(u)
 }
 
@@ -142,112 +142,52 @@ func (d *Device) DrainMessages() (count int, text string) {
 		return 0, ""
 	}
 	defer d.leave()
-	return d.in.messages()
+	return d.instance.messages()
 }
 
-// Wait waits until the device is idle.
-func (d *Device) Wait(ctx context.Context) error {
-	if err := ctx.Err(); err != nil {
-		return fmt.Errorf("vk: Wait: %w", err)
-	}
-	if err := d.enter("Wait"); err != nil {
-		return err
-	}
-	defer d.leave()
-	if err := d.idle(); err != nil {
-		return err
-	}
-	return d.staging.settle()
-}
-
-// idle waits for what was submitted. Drivers without hardware, which only compile, cannot wait.
-func (d *Device) idle() error {
-	d.queue.Lock()
-	defer d.queue.Unlock()
-	if d.submits.Load() == 0 {
-		return nil
-	}
-	return d.check("vkDeviceWaitIdle", int32(vulkan.DeviceWaitIdle(d.handle)))
-}
-
-// Close closes the device, after the calls that are under way. Buffers, kernels and tapes that are still open are reported as an error, and are closed by it
-// nevertheless: they may not be used any more. Calling Close again does nothing.
-func (d *Device) Close() error {
-	if d == nil {
-		return nil
-	}
-	d.life.Lock()
-	defer d.life.Unlock()
-	if d.closed.Swap(true) {
-		return nil
-	}
-	wait := d.idle()
-	if d.lost.Load() {
-		d.staging.drop()
-	}
-	leak := d.leaks()
-	if leak == nil {
-		d.staging.close()
-	}
-	d.pool.close()
-	save := d.cache.close()
-	if leak == nil {
-		C.c5_device_free(d.c)
-		leak = d.in.unread()
-		d.in.close()
-	}
-	// With objects still open the device is left to the operating system: destroying it under them is undefined.
-	return errors.Join(wait, leak, save)
-}
-
-func (d *Device) leaks() error {
-	var left []string
-	if n := d.buffers.Load(); n > 0 {
-		left = append(left, fmt.Sprintf("%d buffers (%s)", n, d.pool.names()))
-	}
-	if n := d.kernels.Load(); n > 0 {
-		left = append(left, fmt.Sprintf("%d kernels", n))
-	}
-	if n := d.lists.Load(); n > 0 {
-		left = append(left, fmt.Sprintf("%d tapes", n))
-	}
-	if left == nil {
-		return nil
-	}
-	return fmt.Errorf("vk: Device.Close: left open: %s", strings.Join(left, ", "))
-}
-
-// alive is the error of using a device that is closed or lost.
-func (d *Device) alive(op string) error {
-	if d == nil {
-		return fmt.Errorf("vk: %s: the device is nil", op)
-	}
-	if d.closed.Load() {
-		return fmt.Errorf("vk: %s: the device is %w", op, ErrClosed)
-	}
-	if d.lost.Load() {
-		return fmt.Errorf("vk: %s: %w before", op, ErrDeviceLost)
+// alive returns the error of using a device that is closed or lost.
+func (d *Device) alive() error {
+	switch {
+	case d == nil:
+		return errors.New("the device is nil")
+	case d.closed.Load():
+		return fmt.Errorf("the device is %w", ErrClosed)
+	case d.lost.Load():
+		return fmt.Errorf("%w before", ErrDeviceLost)
 	}
 	return nil
 }
 
-// enter begins a call: the device is alive, and Close waits until leave. A call enters once, never again inside.
-func (d *Device) enter(op string) error {
+// hold starts a call: the device is alive, and Close waits until leave. A call holds the device once, never again inside.
+func (d *Device) hold() error {
 	if d == nil {
-		return d.alive(op)
+		return d.alive()
 	}
-	d.life.RLock()
-	err := d.alive(op)
+	if !d.lifetime.TryRLock() { // only Close takes the other side
+		return fmt.Errorf("the device is %w", ErrClosed)
+	}
+	err := d.alive()
 	if err != nil {
-		d.life.RUnlock()
+		d.lifetime.RUnlock()
 	}
 	return err
 }
 
-func (d *Device) leave() { d.life.RUnlock() }
+// enter is hold with the operation in the error.
+func (d *Device) enter(op string) error {
+	if err := d.hold(); err != nil {
+		return fmt.Errorf("vk: %s: %w", op, err)
+	}
+	return nil
+}
+
+func (d *Device) leave() { d.lifetime.RUnlock() }
 
 // check is check, and remembers that the device was lost.
 func (d *Device) check(op string, result int32) error {
+	if d.fault != nil {
+		result = d.fault(op, result)
+	}
 	if vulkan.Result(result) == vulkan.ErrorDeviceLost {
 		d.lost.Store(true)
 	}

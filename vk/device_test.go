@@ -98,7 +98,7 @@ func TestUseAfterClose(t *testing.T) {
 	assert.ErrorIs(t, gone.Wait(t.Context()), vk.ErrClosed)
 
 	err = d.Close()
-	for _, part := range []string{"left open", "1 buffers (forgotten)", "1 kernels", "1 tapes"} {
+	for _, part := range []string{"left open", "1 buffer (forgotten)", "1 kernel", "1 command list"} {
 		assert.ErrorContains(t, err, part)
 	}
 	assert.NoError(t, d.Close())
@@ -155,8 +155,8 @@ func TestAnotherDevice(t *testing.T) {
 		assert.ErrorContains(t, err, `buffer "theirs", which is on another device`, name)
 	}
 	assert.ErrorContains(t, tp.Dispatch(mix(theirs, r, r, r, 1)), "the kernel is of another device")
-	assert.ErrorContains(t, tp.Fill(away.Range(), 1), `slot "away", which belongs to another tape`)
-	assert.ErrorContains(t, tp.Bind(away, r), "another tape")
+	assert.ErrorContains(t, tp.Fill(away.Range(), 1), `binding "away", which belongs to another command list`)
+	assert.ErrorContains(t, tp.Bind(away, r), "another command list")
 	assert.Equal(t, []string(nil), tp.Kernels(), "nothing of this may have been recorded")
 }
 

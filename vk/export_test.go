@@ -13,7 +13,7 @@ const (
 	Alignment    = alignment
 	BlockBytes   = blockBytes
 	ShareBytes   = shareBytes
-	HalfBytes    = halfBytes
+	ChunkBytes   = chunkBytes
 	SegmentFlops = segmentFlops
 	CacheHead    = len(cacheMagic) + sha256.Size
 )
@@ -34,9 +34,12 @@ func (d *Device) SetCaps(change func(*Caps)) { change(&d.info.Caps) }
 
 // HideMemory makes a device believe that it has only some of its memory types, and returns how many it believed to have.
 func (d *Device) HideMemory(types uint32) (before uint32) {
-	before, d.phys.memory.MemoryTypeCount = d.phys.memory.MemoryTypeCount, types
+	before, d.physical.memory.MemoryTypeCount = d.physical.memory.MemoryTypeCount, types
 	return before
 }
+
+// Fault lets f replace the results of Vulkan calls; nil ends it.
+func (d *Device) Fault(f func(op string, result int32) int32) { d.fault = f }
 
 // Lose makes a device believe that it was lost.
 func (d *Device) Lose() { d.lost.Store(true) }
@@ -50,25 +53,25 @@ func (b *Buffer) Place() (block uintptr, offset uint64) {
 }
 
 // Plant leaves out a barrier of the run: the n-th one.
-func (t *CommandList) Plant(n int) { t.planted = n }
+func (l *CommandList) SkipBarrier(n int) { l.skippedBarrier = n }
 
 // Schedule is the order in which the steps run, and which of them, in that order, have a barrier before them.
-func (t *CommandList) Schedule() (order []int, barriers []bool) {
-	t.schedule()
-	return t.order, t.barriers
+func (l *CommandList) Schedule() (order []int, barriers []bool) {
+	l.schedule()
+	return l.order, l.barriers
 }
 
 // Reschedule changes what the hazard checker sees.
-func (t *CommandList) Reschedule(order []int, barriers []bool) { t.order, t.barriers = order, barriers }
+func (l *CommandList) Reschedule(order []int, barriers []bool) { l.order, l.barriers = order, barriers }
 
 // Check is the hazard checker.
-func (t *CommandList) Check() error { return t.check() }
+func (l *CommandList) Check() error { return l.check() }
 
 // Ordered says of every barrier that a run encodes, those at its ends too, what kinds of work stand before and behind: C compute, T transfers.
-func (t *CommandList) Ordered() []string {
+func (l *CommandList) Ordered() []string {
 	names := []string{"", "C", "T", "CT"}
 	var list []string
-	for _, ops := range t.segments {
+	for _, ops := range l.segments {
 		for len(ops) > 0 {
 			if order.Uint32(ops) == opBarrier {
 				list = append(list, names[order.Uint32(ops[8:])]+" "+names[order.Uint32(ops[12:])])
@@ -80,27 +83,27 @@ func (t *CommandList) Ordered() []string {
 }
 
 // Submits is the number of submissions that a run takes.
-func (t *CommandList) Submits() int { return len(t.segments) }
+func (l *CommandList) Submits() int { return len(l.segments) }
 
-// WaitAhead is how long a wait asks at least before it sleeps.
-const WaitAhead = waitAhead
+// PollMargin is how long a wait polls at least before it sleeps.
+const PollMargin = pollMargin
 
 // Polls is how often the last wait of a tape asked.
-func (t *CommandList) Polls() int { return t.fence.polls }
+func (l *CommandList) Polls() int { return l.fence.polls }
 
 // Expect changes how long a tape's runs are believed to take.
-func (t *CommandList) Expect(d time.Duration) { t.fence.expected = d }
+func (l *CommandList) Expect(d time.Duration) { l.fence.expected = d }
 
 // Expected is how long a tape's runs are believed to take.
-func (t *CommandList) Expected() time.Duration { return t.fence.expected }
+func (l *CommandList) Expected() time.Duration { return l.fence.expected }
 
 // SetTimeout changes how long waits last.
 func (d *Device) SetTimeout(timeout time.Duration) { d.timeout = timeout }
 
 // Encode writes the command buffers of the last run anew.
-func (t *CommandList) Encode() error {
-	t.set.written = false
-	return t.write(t.set)
+func (l *CommandList) Encode() error {
+	l.set.written = false
+	return l.write(l.set)
 }
 
 // Misuse encodes commands that the validation layer must object to, and does not submit them: a fill beyond the end of a buffer, or two
@@ -121,22 +124,55 @@ func (d *Device) Misuse(hazard bool) error {
 	return c.encode(d, appendFill(nil, d.staging.buffer, stagingBytes, 64, 1))
 }
 
-// StallDownload is what is left of a download whose submission the device does not see before release is called.
+// StallDownload leaves a download in flight that is submitted only when release is called. To the device's user the device
+// hangs until then.
 func (d *Device) StallDownload(t Transfer) (release func() error, err error) {
-	h := d.staging.halves[0]
-	h.add(&d.staging, t, 0, t.Range.size, false)
-	if err := h.encode(d, appendBarrier(h.ops, kindTransfer, kindHost)); err != nil {
+	c := d.staging.chunks[0]
+	c.add(&d.staging, t, 0, t.Range.size, false)
+	if err := c.encode(d, appendBarrier(c.ops, kindTransfer, kindHost)); err != nil {
 		return nil, err
 	}
-	h.busy = true
-	return func() error { return h.submit(d) }, nil
+	if err := c.fence.reset(d); err != nil {
+		return nil, err
+	}
+	c.busy = true
+	return c.fence.later(d, []unsafe.Pointer{c.buffer}, 0, 0), nil
 }
 
-// Stall makes the next run of a tape that has run one that the device does not see before release is called.
-func (t *CommandList) Stall() (release func() error, err error) {
-	if err := t.pin(); err != nil {
+// Stall leaves a run of a list that has run in flight, which is submitted only when release is called. To the list's user the
+// device hangs until then.
+func (l *CommandList) Stall() (release func() error, err error) {
+	if err := l.pin(); err != nil {
 		return nil, err
 	}
-	t.pending = true
-	return t.start, nil
+	if err := l.fence.reset(l.dev); err != nil {
+		return nil, err
+	}
+	if l.stale {
+		if err := l.resolve(); err != nil {
+			return nil, err
+		}
+	}
+	l.pending, l.ran = true, true
+	return l.fence.later(l.dev, l.set.buffers, l.queries, len(l.timestamps)), nil
+}
+
+// later returns a function that submits command buffers with a fence, without touching the fence object that others wait on.
+func (f *fence) later(d *Device, buffers []unsafe.Pointer, queries uint64, count int) func() error {
+	f.begun = time.Now()
+	same := fence{handle: f.handle}
+	return func() error { return same.submit(d, buffers, queries, count) }
+}
+
+// SubmitFirst leaves a run of a list that has run in flight, of which the driver accepted only the first submission.
+func (l *CommandList) SubmitFirst() error {
+	if err := l.pin(); err != nil {
+		return err
+	}
+	var none fence
+	if err := none.submit(l.dev, l.set.buffers[:1], l.queries, len(l.timestamps)); err != nil {
+		return err
+	}
+	l.pending, l.unfenced, l.ran = true, true, false
+	return nil
 }

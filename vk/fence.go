@@ -4,6 +4,8 @@ package vk
 import "C"
 
 import (
+	"context"
+	"errors"
 	"runtime"
 	"time"
 	"unsafe"
@@ -11,12 +13,14 @@ import (
 	vulkan "github.com/vulkan-go/vulkan"
 )
 
-// fence says when what was submitted is done.
+// fence signals the end of submitted work.
 type fence struct {
 	handle   uint64
-	begun    time.Time     // when it was submitted
-	expected time.Duration // how long it took last; 0: not known
-	polls    int           // how often the last wait asked, some times each
+	signaled bool          // by the last work; the next submit resets it
+	started  C.uint32_t    // command buffers of the last submit that the driver accepted
+	begun    time.Time     // time of the last submit
+	expected time.Duration // duration of the previous work; 0: not known
+	polls    int           // polling rounds of the last wait, pollCount status queries each
 }
 
 func (f *fence) open(d *Device) error {
@@ -28,40 +32,69 @@ func (f *fence) destroy(d *Device) {
 	*f = fence{}
 }
 
-// submit starts command buffers, each a submission of its own; the fence is signalled when they are done, and all that was submitted
-// before. So many queries of a pool are reset first. If it fails, the first ones may run.
+// submit starts command buffers, each in a submission of its own. The fence signals when they, and everything submitted
+// before them, are done. The first count queries of a pool are reset first. After an error the first f.started command
+// buffers run, without the fence. Without command buffers the fence alone is submitted.
 func (f *fence) submit(d *Device, buffers []unsafe.Pointer, queries uint64, count int) error {
+	f.started = 0
+	if err := f.reset(d); err != nil {
+		return err
+	}
 	d.queue.Lock()
 	defer d.queue.Unlock()
 	d.submits.Add(uint64(len(buffers)))
 	f.begun = time.Now()
-	return d.check("vkQueueSubmit", int32(C.c5_submit(d.c, &buffers[0], C.uint32_t(len(buffers)), C.uint64_t(f.handle), C.uint64_t(queries), C.uint32_t(count))))
+	if len(buffers) == 0 {
+		return d.check("vkQueueSubmit", int32(C.c5_submit(d.c, nil, 0, C.uint64_t(f.handle), 0, 0, &f.started)))
+	}
+	// &buffers[0], as written here, makes cgo check the slice alone and not the object that it is a part of.
+	return d.check("vkQueueSubmit", int32(C.c5_submit(d.c, &buffers[0], C.uint32_t(len(buffers)), C.uint64_t(f.handle), C.uint64_t(queries), C.uint32_t(count), &f.started)))
 }
 
-// waitAhead is how long before the end of the work, as it was last, a wait begins to ask; and a thirty-second of the work, for clocks vary.
-const waitAhead = 8 * time.Millisecond
+func (f *fence) reset(d *Device) error {
+	if !f.signaled {
+		return nil
+	}
+	if err := d.check("vkResetFences", int32(C.c5_fence_reset(d.c, C.uint64_t(f.handle)))); err != nil {
+		return err
+	}
+	f.signaled = false
+	return nil
+}
 
-// wait waits for the work, and makes the fence ready for the next.
+const (
+	pollCount  = 64
+	pollMargin = 8 * time.Millisecond  // polling starts this long before the expected end, plus 1/32 of the expected duration
+	sleepSlice = 20 * time.Millisecond // longest sleep in the driver while a context may be cancelled
+)
+
+// wait waits for the submitted work, at most for limit. It ends early when ctx is done; the work then still runs, and wait
+// may be called again.
 //
-// The driver wakes a sleeper tens of microseconds late, as much as a short call takes, and a processor that has slept is slow for a while. So
-// the thread sleeps until shortly before the work should be done, asks again and again until as long after, and only then sleeps again. It
-// comes back to Go often, for Go takes the right to run from a thread that is long in C, and to get it again takes tens of microseconds
-// too. Where a sleep ends too late, because the work or the driver's clock is not what it was, no more is lost than those. A driver that runs on
-// the processor needs it, and is not asked.
-func (f *fence) wait(d *Device) error {
-	start := time.Now()
-	end, due, margin := start.Add(d.timeout), f.begun.Add(f.expected), waitAhead+f.expected/32
+// A driver wakes a sleeping thread tens of microseconds late, which is as long as a short call takes, and a CPU core that
+// has slept is slow for a while. So the thread sleeps until shortly before the expected end, polls the fence until as long
+// after it, and sleeps again only then. It returns to Go after every pollCount queries: the Go scheduler takes the processor
+// away from a thread that stays in C for long, and getting one back takes tens of microseconds too. A CPU driver needs the
+// core for the work itself and is not polled.
+func (f *fence) wait(ctx context.Context, d *Device, limit time.Duration) error {
+	start, done, deadline := time.Now(), ctx.Done(), false
+	end, due, margin := start.Add(limit), f.begun.Add(f.expected), pollMargin+f.expected/32
+	if done != nil {
+		if t, ok := ctx.Deadline(); ok && t.Before(end) {
+			end, deadline = t, true
+		}
+	}
 	if due.Before(start) {
 		due = start
 	}
 	f.polls = 0
-	var state vulkan.Result = vulkan.NotReady
-	if !d.info.Caps.CPU && due.Add(-margin).Before(end) { // else there is no time left to ask in
-		if early := time.Until(due.Add(-margin)); early > 0 {
-			state = f.sleep(d, early)
+	state := vulkan.NotReady
+	if !d.info.Caps.CPU && due.Add(-margin).Before(end) { // otherwise no time is left for polling
+		if early := due.Add(-margin); early.After(start) {
+			state = f.sleep(d, done, early)
 		}
-		for last := due.Add(margin); unfinished(state); {
-			state = vulkan.Result(C.c5_fence_ask(d.c, C.uint64_t(f.handle), 64))
+		for last := due.Add(margin); unfinished(state) && !isDone(done); {
+			state = vulkan.Result(C.c5_fence_poll(d.c, C.uint64_t(f.handle), pollCount))
 			f.polls++
 			if now := time.Now(); now.After(last) || now.After(end) {
 				break
@@ -70,17 +103,105 @@ func (f *fence) wait(d *Device) error {
 		}
 	}
 	if unfinished(state) {
-		state = f.sleep(d, time.Until(end))
+		state = f.sleep(d, done, end)
 	}
-	if state != vulkan.Success {
-		return d.check("vkWaitForFences", int32(state))
+	if unfinished(state) {
+		switch {
+		case isDone(done):
+			return &waitError{ctx.Err(), d.timeout}
+		case deadline: // the context's timer may be late
+			return &waitError{context.DeadlineExceeded, d.timeout}
+		}
+		return &waitError{ErrTimeout, d.timeout}
 	}
-	f.expected = time.Since(f.begun)
-	return d.check("vkResetFences", int32(C.c5_fence_reset(d.c, C.uint64_t(f.handle))))
+	if err := d.check("vkWaitForFences", int32(state)); err != nil {
+		return err
+	}
+	f.expected, f.signaled = time.Since(f.begun), true
+	return nil
 }
 
-func (f *fence) sleep(d *Device, t time.Duration) vulkan.Result {
-	return vulkan.Result(C.c5_fence_sleep(d.c, C.uint64_t(f.handle), C.uint64_t(max(t, 0))))
+// sleep waits in the driver until the fence signals or end. If done is not nil it sleeps in slices, and ends with the first
+// slice after done is closed.
+func (f *fence) sleep(d *Device, done <-chan struct{}, end time.Time) vulkan.Result {
+	for {
+		left := max(time.Until(end), 0)
+		if done != nil {
+			left = min(left, sleepSlice)
+		}
+		state := vulkan.Result(C.c5_fence_sleep(d.c, C.uint64_t(f.handle), C.uint64_t(left)))
+		if !unfinished(state) || done == nil || isDone(done) || !time.Now().Before(end) {
+			return state
+		}
+	}
+}
+
+// drain waits as wait does, for a Close. If the driver cannot wait it queries the fence instead.
+func (f *fence) drain(d *Device, limit time.Duration) error {
+	end := time.Now().Add(limit)
+	err := f.wait(context.Background(), d, limit)
+	for err != nil && !errors.Is(err, ErrTimeout) && !d.lost.Load() {
+		state := vulkan.Result(C.c5_fence_poll(d.c, C.uint64_t(f.handle), 1))
+		switch {
+		case !unfinished(state):
+			err = d.check("vkGetFenceStatus", int32(state))
+			f.signaled = err == nil
+			return err
+		case time.Now().After(end):
+			return &waitError{ErrTimeout, d.timeout}
+		}
+		time.Sleep(time.Millisecond)
+	}
+	return err
 }
 
 func unfinished(state vulkan.Result) bool { return state == vulkan.NotReady || state == vulkan.Timeout }
+
+func isDone(done <-chan struct{}) bool {
+	select {
+	case <-done: // never, if done is nil
+		return true
+	default:
+		return false
+	}
+}
+
+// waitError is the error of a wait that ended before the work did.
+type waitError struct {
+	cause   error // ErrTimeout, or the error of a context
+	timeout time.Duration
+}
+
+func (e *waitError) Error() string {
+	if e.cause == ErrTimeout {
+		return "the device did not finish within " + e.timeout.String() + "; the work is still running: " +
+			"call Wait to wait longer, raise Options.Timeout, or close the device"
+	}
+	return e.cause.Error() + "; the submitted work is still running, and the next call waits for it first"
+}
+
+func (e *waitError) Unwrap() error { return e.cause }
+
+// mutex is a mutex whose waiters can be cancelled: a channel of capacity 1.
+type mutex chan struct{}
+
+func newMutex() mutex { return make(mutex, 1) }
+
+func (m mutex) lock() { m <- struct{}{} }
+
+// lockContext waits for the mutex until ctx is done.
+func (m mutex) lockContext(ctx context.Context) error {
+	select {
+	case m <- struct{}{}:
+		return nil
+	default:
+	}
+	select {
+	case m <- struct{}{}:
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
+func (m mutex) unlock() { <-m }

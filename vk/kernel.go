@@ -33,6 +33,7 @@ type Kernel struct {
 	shared           uint64
 	local            [3]uint32
 	uses             atomic.Int64
+	refused          atomic.Bool // a Close failed because a command list uses the kernel
 }
 
 // Stat is something that the driver's compiler says of a kernel.
@@ -200,11 +201,17 @@ func (k *Kernel) Close() error {
 		if k.uses.Load() < 0 {
 			return nil
 		}
-		return fmt.Errorf("vk: Kernel.Close: an open tape uses %q", k.name)
+		if !k.refused.Swap(true) {
+			k.dev.refused.Add(1)
+		}
+		return fmt.Errorf("vk: Kernel.Close: an open command list uses %q", k.name)
 	}
 	defer k.dev.kernels.Add(-1)
-	k.dev.life.RLock()
-	defer k.dev.life.RUnlock()
+	if k.refused.Load() {
+		k.dev.refused.Add(-1)
+	}
+	k.dev.lifetime.RLock()
+	defer k.dev.lifetime.RUnlock()
 	if k.dev.closed.Load() {
 		return nil // the device has reported it
 	}

@@ -146,7 +146,7 @@ func TestKernelClosed(t *testing.T) {
 	r := b.Range()
 	require.NoError(t, tp.Dispatch(mix(k, vk.Range{}, r, r, 1)))
 	require.NoError(t, tp.Dispatch(mix(k, vk.Range{}, r, r, 1)))
-	assert.ErrorContains(t, k.Close(), `an open tape uses "mix"`)
+	assert.ErrorContains(t, k.Close(), `an open command list uses "mix"`)
 	require.NoError(t, tp.Run(t.Context()), "the kernel is still there")
 	closed(t, tp, k, k)
 	again := list(t, d, vk.CommandListConfig{})

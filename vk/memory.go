@@ -78,7 +78,7 @@ func (r Range) name() string {
 	case r.buf != nil:
 		return fmt.Sprintf("buffer %q", r.buf.name)
 	case r.binding != nil:
-		return fmt.Sprintf("slot %q", r.binding.name)
+		return fmt.Sprintf("binding %q", r.binding.name)
 	}
 	return "the zero Range"
 }
@@ -93,7 +93,7 @@ func (r Range) valid(d *Device, t *CommandList) error {
 	case r.buf != nil && r.buf.uses.Load() < 0:
 		return fmt.Errorf("is of %s, which is %w", r.name(), ErrClosed)
 	case r.binding != nil && r.binding.list != t:
-		return fmt.Errorf("is of %s, which belongs to another tape", r.name())
+		return fmt.Errorf("is of %s, which belongs to another command list", r.name())
 	}
 	limit := r.limit()
 	if r.offset > limit || r.size > limit-r.offset || r.size == 0 {
@@ -122,7 +122,7 @@ func (d *Device) NewBuffer(name string, size uint64) (*Buffer, error) {
 		return nil, fmt.Errorf("vk: NewBuffer %q: size is 0, want at least 1", name)
 	}
 	b := &Buffer{dev: d, name: name, size: size}
-	if err := d.pool.take(b); err != nil {
+	if err := d.pool.alloc(b); err != nil {
 		return nil, fmt.Errorf("vk: NewBuffer %q of %d bytes: %w", name, size, err)
 	}
 	d.buffers.Add(1)
@@ -140,8 +140,8 @@ func (b *Buffer) Close() error {
 	if b == nil {
 		return nil
 	}
-	b.dev.life.RLock()
-	defer b.dev.life.RUnlock()
+	b.dev.lifetime.RLock()
+	defer b.dev.lifetime.RUnlock()
 	for {
 		uses := b.uses.Load()
 		if uses < 0 {
@@ -157,7 +157,7 @@ func (b *Buffer) Close() error {
 }
 
 func (b *Buffer) free() {
-	b.dev.pool.give(b)
+	b.dev.pool.release(b)
 	b.dev.buffers.Add(-1)
 }
 
@@ -197,7 +197,7 @@ type pool struct {
 type block struct {
 	buffer, memory, address uint64
 	size                    uint64
-	pieces                  []*Buffer // by offset
+	buffers                 []*Buffer // by offset
 }
 
 func (p *pool) init(d *Device) {
@@ -207,7 +207,7 @@ func (p *pool) init(d *Device) {
 
 func align(n uint64) uint64 { return (n + alignment - 1) &^ (alignment - 1) }
 
-func (p *pool) take(b *Buffer) error {
+func (p *pool) alloc(b *Buffer) error {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if p.closed {
@@ -220,7 +220,7 @@ func (p *pool) take(b *Buffer) error {
 	size := align(b.size)
 	if size <= shareBytes {
 		for _, k := range p.blocks {
-			if k.place(b, size) {
+			if k.alloc(b, size) {
 				p.count(b.size)
 				return nil
 			}
@@ -235,7 +235,7 @@ func (p *pool) take(b *Buffer) error {
 		return err
 	}
 	p.blocks = append(p.blocks, k)
-	k.place(b, size)
+	k.alloc(b, size)
 	p.count(b.size)
 	return nil
 }
@@ -246,16 +246,16 @@ func (p *pool) count(size uint64) {
 }
 
 // place puts b in the first gap that holds it.
-func (k *block) place(b *Buffer, size uint64) bool {
+func (k *block) alloc(b *Buffer, size uint64) bool {
 	at := uint64(0)
-	for i, o := range append(slices.Clip(k.pieces), nil) {
+	for i, o := range append(slices.Clip(k.buffers), nil) {
 		end := k.size
 		if o != nil {
 			end = o.offset
 		}
 		if end-at >= size {
 			b.block, b.offset = k, at
-			k.pieces = slices.Insert(k.pieces, i, b)
+			k.buffers = slices.Insert(k.buffers, i, b)
 			return true
 		}
 		if o != nil {
@@ -265,18 +265,18 @@ func (k *block) place(b *Buffer, size uint64) bool {
 	return false
 }
 
-func (p *pool) give(b *Buffer) {
+func (p *pool) release(b *Buffer) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	k := b.block
-	i, found := slices.BinarySearchFunc(k.pieces, b.offset, func(o *Buffer, at uint64) int { return cmp.Compare(o.offset, at) })
+	i, found := slices.BinarySearchFunc(k.buffers, b.offset, func(o *Buffer, at uint64) int { return cmp.Compare(o.offset, at) })
 	if !found || p.closed {
 		return
 	}
-	k.pieces = slices.Delete(k.pieces, i, i+1)
+	k.buffers = slices.Delete(k.buffers, i, i+1)
 	p.live -= b.size
 	// An empty block goes back to the device, but for one that small buffers may want again at once.
-	if len(k.pieces) == 0 && (k.size != blockBytes || p.spare(k)) {
+	if len(k.buffers) == 0 && (k.size != blockBytes || p.spare(k)) {
 		p.blocks = slices.DeleteFunc(p.blocks, func(o *block) bool { return o == k })
 		p.free(k)
 	}
@@ -284,7 +284,7 @@ func (p *pool) give(b *Buffer) {
 
 // spare says whether another shared block is empty too.
 func (p *pool) spare(k *block) bool {
-	return slices.ContainsFunc(p.blocks, func(o *block) bool { return o != k && o.size == blockBytes && len(o.pieces) == 0 })
+	return slices.ContainsFunc(p.blocks, func(o *block) bool { return o != k && o.size == blockBytes && len(o.buffers) == 0 })
 }
 
 const deviceUsage = 0x20023 // device address, storage, transfer both ways
@@ -303,7 +303,7 @@ func (p *pool) newBlock(size uint64) (*block, error) {
 			d.destroyBuffer(k.buffer)
 			return nil, fmt.Errorf("%w: no memory type for storage buffers", ErrUnsupported)
 		}
-		p.kind, p.heap = kind, d.phys.memory.MemoryTypes[kind].HeapIndex
+		p.kind, p.heap = kind, d.physical.memory.MemoryTypes[kind].HeapIndex
 	}
 	if err := d.check("vkAllocateMemory", int32(C.c5_memory_new(d.c, need, C.uint32_t(p.kind), (*C.uint64_t)(&k.memory)))); err != nil {
 		d.destroyBuffer(k.buffer)
@@ -331,7 +331,7 @@ func (p *pool) close() {
 	defer p.mu.Unlock()
 	p.closed = true
 	for _, k := range p.blocks {
-		if len(k.pieces) == 0 {
+		if len(k.buffers) == 0 {
 			p.free(k)
 		}
 	}
@@ -350,26 +350,36 @@ func (d *Device) ResetPeak() {
 	d.pool.peak = d.pool.live
 }
 
-// names lists some of the open buffers.
-func (p *pool) names() string {
+// openBuffers counts the buffers that the caller has not closed, and names some of them.
+func (p *pool) openBuffers() (count int, names string) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
+	const most, length = 4, 40
 	var list []string
 	for _, k := range p.blocks {
-		for _, b := range k.pieces {
-			if len(list) == 8 {
-				return strings.Join(append(list, "..."), ", ")
+		for _, b := range k.buffers {
+			if b.uses.Load() < 0 {
+				continue // closed, the device still works with it
 			}
-			list = append(list, b.name)
+			switch count++; {
+			case count > most:
+			case len(b.name) > length:
+				list = append(list, strings.ToValidUTF8(b.name[:length], "")+"...")
+			default:
+				list = append(list, b.name)
+			}
 		}
 	}
-	return strings.Join(list, ", ")
+	if count > most {
+		list = append(list, "...")
+	}
+	return count, strings.Join(list, ", ")
 }
 
 // memoryType is the first allowed type that has the flags, trying one set of flags after the other. Memory that the host sees is
 // passed over for device memory where there is other: it may be a small window.
 func (d *Device) memoryType(allowed uint32, wanted []vulkan.MemoryPropertyFlagBits) (uint32, bool) {
-	m := &d.phys.memory
+	m := &d.physical.memory
 	for _, want := range wanted {
 		found, ok := uint32(0), false
 		var size vulkan.DeviceSize

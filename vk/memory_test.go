@@ -22,7 +22,7 @@ func TestBufferSizes(t *testing.T) {
 	closed(t, staged)
 	d.ResetPeak()
 	start := d.Stats()
-	assert.Equal(t, uint64(2*vk.HalfBytes), start.DeviceBytes, "they have")
+	assert.Equal(t, uint64(2*vk.ChunkBytes), start.DeviceBytes, "they have")
 	_, err := d.NewBuffer("empty", 0)
 	assert.ErrorContains(t, err, `NewBuffer "empty": size is 0, want at least 1`)
 	for _, size := range []uint64{d.Caps().MemoryBytes + 1, 1 << 60, ^uint64(0), ^uint64(0) - 200} {
@@ -142,7 +142,7 @@ func (m *model) gap(size uint64) bool {
 
 func second2(_ uintptr, offset uint64) uint64 { return offset }
 
-func (m *model) take(size uint64, fill uint8) {
+func (m *model) alloc(size uint64, fill uint8) {
 	before, fits := m.d.Stats(), size <= vk.ShareBytes && m.gap(rounded(size))
 	b, err := m.d.NewBuffer(fmt.Sprint("model ", fill), size)
 	require.NoError(m.t, err)
@@ -163,7 +163,7 @@ func (m *model) take(size uint64, fill uint8) {
 	m.open, m.fill[b] = append(m.open, b), fill
 }
 
-func (m *model) give(i int) {
+func (m *model) release(i int) {
 	b := m.open[i]
 	data := make([]uint8, b.Size())
 	require.NoError(m.t, m.d.Download(context.TODO(), vk.Transfer{Range: b.Range(), Data: data}))
@@ -195,7 +195,7 @@ func (m *model) check() {
 	require.Equal(m.t, live, s.BufferBytes)
 	require.Equal(m.t, m.peak, s.PeakBytes)
 	if m.peak > 0 { // data has been moved
-		taken += 2 * vk.HalfBytes
+		taken += 2 * vk.ChunkBytes
 	}
 	require.Contains(m.t, []uint64{0, vk.BlockBytes}, s.DeviceBytes-taken, "at most one empty block is kept")
 }
@@ -207,16 +207,16 @@ func TestPoolModel(t *testing.T) {
 	for step := range 600 {
 		// The share of closes swings, so that the pool fills and empties several times.
 		if len(m.open) > 0 && (r.IntN(10) < []int{3, 7}[step/100%2] || len(m.open) > 60) {
-			m.give(r.IntN(len(m.open)))
+			m.release(r.IntN(len(m.open)))
 		} else if r.IntN(5) == 0 {
-			m.take(edges[r.IntN(len(edges))], uint8(step))
+			m.alloc(edges[r.IntN(len(edges))], uint8(step))
 		} else {
-			m.take(1+r.Uint64N(1<<(4+r.IntN(17))), uint8(step))
+			m.alloc(1+r.Uint64N(1<<(4+r.IntN(17))), uint8(step))
 		}
 		m.check()
 	}
 	for len(m.open) > 0 {
-		m.give(len(m.open) - 1)
+		m.release(len(m.open) - 1)
 	}
 	m.check()
 }

@@ -307,14 +307,17 @@ R c5_encode(c5_device *d, uint64_t pool, void *commands, const void *ops, size_t
 
 // ---- submission and waiting -------------------------------------------------------------------------------------------
 
-// c5_submit starts command buffers, each in a submission of its own, the last one with the fence. Queries are reset first, if there are any.
-R c5_submit(c5_device *d, void *const *commands, uint32_t count, uint64_t fence, uint64_t pool, uint32_t queries) {
+// c5_submit starts command buffers, each in a submission of its own, the last one with the fence. Without command buffers it submits the
+// fence alone. Queries are reset first, if there are any. *started is the number of successful submissions.
+R c5_submit(c5_device *d, void *const *commands, uint32_t count, uint64_t fence, uint64_t pool, uint32_t queries, uint32_t *started) {
 	if (queries) d->ResetQueryPool(d->handle, pool, 0, queries);
+	if (count == 0) return d->QueueSubmit(d->queue, 0, NULL, fence);
 	R r = 0;
 	for (uint32_t i = 0; i < count && r == 0; i++) {
 		struct { head h; uint32_t waits; const void *wait, *stages; uint32_t commands; void *const *command; uint32_t signals; const void *signal; } info =
 			{ {4, NULL}, 0, NULL, NULL, 1, commands + i, 0, NULL };
 		r = d->QueueSubmit(d->queue, 1, &info, i + 1 == count ? fence : 0);
+		if (r == 0) ++*started;
 	}
 	return r;
 }
@@ -322,8 +325,8 @@ R c5_submit(c5_device *d, void *const *commands, uint32_t count, uint64_t fence,
 // c5_fence_sleep waits for a fence in the driver. VK_TIMEOUT: it was not signalled in time.
 R c5_fence_sleep(c5_device *d, uint64_t fence, uint64_t nanoseconds) { return d->WaitForFences(d->handle, 1, &fence, 1, nanoseconds); }
 
-// c5_fence_ask asks whether a fence is signalled, some times. VK_NOT_READY: it is not.
-R c5_fence_ask(c5_device *d, uint64_t fence, uint32_t times) {
+// c5_fence_poll queries the status of a fence up to times times. VK_NOT_READY: it is not.
+R c5_fence_poll(c5_device *d, uint64_t fence, uint32_t times) {
 	const R not_ready = 1;
 	R r = not_ready;
 	while (times-- && r == not_ready) r = d->GetFenceStatus(d->handle, fence);

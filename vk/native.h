@@ -65,9 +65,9 @@ int32_t c5_fence_new(c5_device *d, uint64_t *fence);
 int32_t c5_queries_new(c5_device *d, uint32_t count, uint64_t *pool);
 int32_t c5_queries_read(c5_device *d, uint64_t pool, uint32_t count, uint64_t *ticks);
 int32_t c5_encode(c5_device *d, uint64_t pool, void *commands, const void *ops, size_t bytes);
-int32_t c5_submit(c5_device *d, void *const *commands, uint32_t count, uint64_t fence, uint64_t pool, uint32_t queries);
+int32_t c5_submit(c5_device *d, void *const *commands, uint32_t count, uint64_t fence, uint64_t pool, uint32_t queries, uint32_t *started);
 int32_t c5_fence_sleep(c5_device *d, uint64_t fence, uint64_t nanoseconds);
-int32_t c5_fence_ask(c5_device *d, uint64_t fence, uint32_t times);
+int32_t c5_fence_poll(c5_device *d, uint64_t fence, uint32_t times);
 int32_t c5_fence_reset(c5_device *d, uint64_t fence);
 
 // Tape operations (see tape.go). Every operation starts with this header and is a multiple of 8 bytes long.

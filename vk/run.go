@@ -10,225 +10,264 @@ import (
 	"time"
 )
 
-// begin begins a call: no other one is under way, and tape and device are open until end.
-func (t *CommandList) begin(op string) error {
-	t.mu.Lock()
-	err := t.dev.enter(op)
-	if err == nil && t.closed {
-		t.dev.leave()
-		err = ErrClosed
+// begin starts a call: until end no other call uses the list, and the device stays open.
+func (l *CommandList) begin(ctx context.Context, op string) error {
+	if err := l.dev.hold(); err != nil {
+		return l.fail(op, err)
 	}
-	if err != nil {
-		t.mu.Unlock()
-		return t.fail(op, err)
+	if err := l.mu.lockContext(ctx); err != nil {
+		l.dev.leave()
+		return l.fail(op, fmt.Errorf("%w while another call uses the list", err))
+	}
+	if l.closed {
+		l.end()
+		return l.fail(op, ErrClosed)
 	}
 	return nil
 }
 
-func (t *CommandList) end() {
-	t.dev.leave()
-	t.mu.Unlock()
+func (l *CommandList) end() {
+	l.mu.unlock()
+	l.dev.leave()
 }
 
-// Bind says what a slot stands for in the runs that follow. It has the slot's size and starts at a multiple of 16 bytes.
-func (t *CommandList) Bind(s *Binding, r Range) error {
-	if err := t.begin("Bind"); err != nil {
+// Bind sets the memory of a binding for later runs; a run in flight keeps what it was submitted with. The range has the
+// binding's size and starts at a multiple of 16 bytes.
+func (l *CommandList) Bind(b *Binding, r Range) error {
+	if err := l.begin(context.Background(), "Bind"); err != nil {
 		return err
 	}
-	defer t.end()
-	if s == nil || s.list != t {
-		return t.fail("Bind", fmt.Errorf("the slot belongs to another tape"))
+	defer l.end()
+	if b == nil || b.list != l {
+		return l.fail("Bind", fmt.Errorf("the binding belongs to another command list"))
 	}
 	if r.binding != nil {
-		return t.fail("Bind", fmt.Errorf("slot %q: the range is of a slot, want one of a buffer", s.name))
+		return l.fail("Bind", fmt.Errorf("binding %q: the range is of a binding, want one of a buffer", b.name))
 	}
-	if err := r.valid(t.dev, t); err != nil {
-		return t.fail("Bind", fmt.Errorf("slot %q: the range %w", s.name, err))
+	if err := r.valid(l.dev, l); err != nil {
+		return l.fail("Bind", fmt.Errorf("binding %q: the range %w", b.name, err))
 	}
-	if r.size != s.size || r.offset%16 != 0 {
-		return t.fail("Bind", fmt.Errorf("slot %q: %d bytes from byte %d on, want %d from a multiple of 16", s.name, r.size, r.offset, s.size))
+	if r.size != b.size || r.offset%16 != 0 {
+		return l.fail("Bind", fmt.Errorf("binding %q: %d bytes at offset %d, want %d at a multiple of 16", b.name, r.size, r.offset, b.size))
 	}
-	if err := t.wait(); err != nil {
-		return t.fail("Bind", err)
-	}
-	if s.bound != r {
-		s.bound = r
-		t.stale = true
+	if b.bound != r {
+		b.bound = r
+		l.stale = true
 	}
 	return nil
 }
 
-// Run submits the tape and waits until it is done.
-func (t *CommandList) Run(ctx context.Context) error {
+// Run submits the list and waits until it is done. It first waits for an earlier run that is still in flight.
+//
+// If ctx is done, Run returns within some tens of milliseconds with an error that wraps ctx.Err(). Submitted work cannot be
+// taken back: it runs on, what it writes is undefined until then, and the next Run, Submit, Wait or Close of the list waits
+// for it first. The same holds for ErrTimeout, when the device does not finish within Options.Timeout.
+func (l *CommandList) Run(ctx context.Context) error {
 	if err := ctx.Err(); err != nil {
-		return t.fail("Run", err)
+		return l.fail("Run", err)
 	}
-	if err := t.begin("Run"); err != nil {
+	if err := l.begin(ctx, "Run"); err != nil {
 		return err
 	}
-	defer t.end()
-	if err := t.submit(); err != nil {
-		return t.fail("Run", err)
+	defer l.end()
+	if err := l.submit(ctx); err != nil {
+		return l.fail("Run", err)
 	}
-	if err := t.wait(); err != nil {
-		return t.fail("Run", err)
+	if err := l.wait(ctx, l.dev.timeout); err != nil {
+		return l.fail("Run", err)
 	}
 	return nil
 }
 
-// Submit starts the tape, after waiting for its last run. What it writes may be read after Wait.
-func (t *CommandList) Submit(ctx context.Context) error {
+// Submit starts the list and returns. What it writes may be read after Wait. It first waits for an earlier run that is still
+// in flight; ctx and ErrTimeout end that wait as in Run.
+func (l *CommandList) Submit(ctx context.Context) error {
 	if err := ctx.Err(); err != nil {
-		return t.fail("Submit", err)
+		return l.fail("Submit", err)
 	}
-	if err := t.begin("Submit"); err != nil {
+	if err := l.begin(ctx, "Submit"); err != nil {
 		return err
 	}
-	defer t.end()
-	if err := t.submit(); err != nil {
-		return t.fail("Submit", err)
+	defer l.end()
+	if err := l.submit(ctx); err != nil {
+		return l.fail("Submit", err)
 	}
 	return nil
 }
 
-// Wait waits for what Submit started. If the device does not finish in time the error is ErrTimeout, and Wait may be called again.
-func (t *CommandList) Wait(ctx context.Context) error {
+// Wait waits for the run in flight, if there is one; ctx and ErrTimeout end the wait as in Run. It may be called again.
+func (l *CommandList) Wait(ctx context.Context) error {
 	if err := ctx.Err(); err != nil {
-		return t.fail("Wait", err)
+		return l.fail("Wait", err)
 	}
-	if err := t.begin("Wait"); err != nil {
+	if err := l.begin(ctx, "Wait"); err != nil {
 		return err
 	}
-	defer t.end()
-	if err := t.wait(); err != nil {
-		return t.fail("Wait", err)
+	defer l.end()
+	if err := l.wait(ctx, l.dev.timeout); err != nil {
+		return l.fail("Wait", err)
 	}
 	return nil
 }
 
-func (t *CommandList) submit() error {
-	if err := t.wait(); err != nil {
-		return err
+func (l *CommandList) submit(ctx context.Context) error {
+	if err := l.wait(ctx, l.dev.timeout); err != nil {
+		return fmt.Errorf("nothing was submitted: the earlier run: %w", err)
 	}
-	if !t.ready {
-		if err := t.finish(); err != nil {
+	if !l.ready {
+		if err := l.finish(); err != nil {
 			return err
 		}
 	}
-	if err := t.pin(); err != nil {
+	if err := l.pin(); err != nil {
 		return err
 	}
-	if err := t.start(); err != nil {
-		t.unpin()
-		return err
+	if err := l.start(); err != nil {
+		if !l.unfenced {
+			l.unpin()
+			return err
+		}
+		l.pending = true
+		return errors.Join(err, l.wait(ctx, l.dev.timeout))
 	}
-	t.pending = true
+	l.pending = true
 	return nil
 }
 
-func (t *CommandList) start() error {
-	if t.stale {
-		if err := t.resolve(); err != nil {
+func (l *CommandList) start() error {
+	if l.stale {
+		if err := l.resolve(); err != nil {
 			return err
 		}
 	}
-	t.ran = false
-	if err := t.fence.submit(t.dev, t.set.buffers, t.queries, len(t.ticks)); err != nil {
-		if len(t.segments) > 1 { // what was submitted must not run on behind the caller's back
-			return errors.Join(err, t.dev.idle())
-		}
+	l.ran = false
+	if err := l.fence.submit(l.dev, l.set.buffers, l.queries, len(l.timestamps)); err != nil {
+		l.unfenced = l.fence.started > 0
 		return err
 	}
-	t.ran = true
+	l.ran = true
 	return nil
 }
 
-func (t *CommandList) wait() error {
-	if !t.pending {
+// wait waits for the run in flight, at most for limit.
+func (l *CommandList) wait(ctx context.Context, limit time.Duration) error {
+	if !l.pending {
 		return nil
 	}
-	if err := t.fence.wait(t.dev); err != nil {
+	if err := l.refence(); err != nil {
 		return err
 	}
-	t.pending = false
-	t.unpin()
+	if err := l.fence.wait(ctx, l.dev, limit); err != nil {
+		return err
+	}
+	l.done()
 	return nil
+}
+
+// drain waits as wait does, for a Close. On a lost device no work is left.
+func (l *CommandList) drain(limit time.Duration) error {
+	if !l.pending {
+		return nil
+	}
+	err := l.refence()
+	if err == nil {
+		err = l.fence.drain(l.dev, limit)
+	}
+	if err != nil && !l.dev.lost.Load() {
+		return err
+	}
+	l.done()
+	return nil
+}
+
+// refence submits the fence alone, if the submit of a run failed midway.
+func (l *CommandList) refence() error {
+	if !l.unfenced {
+		return nil
+	}
+	if err := l.fence.submit(l.dev, nil, 0, 0); err != nil {
+		return err
+	}
+	l.unfenced = false
+	return nil
+}
+
+func (l *CommandList) done() {
+	l.pending, l.unfenced = false, false
+	l.unpin()
 }
 
 // finish ends the recording: it decides the order of the steps, has the hazard checker look at it, and lays out the operations of every
 // submit, time stamps at both ends.
-func (t *CommandList) finish() error {
-	if len(t.steps) == 0 {
+func (l *CommandList) finish() error {
+	if len(l.steps) == 0 {
 		return fmt.Errorf("nothing was recorded")
 	}
-	t.schedule()
-	if err := t.check(); err != nil {
+	l.schedule()
+	if err := l.check(); err != nil {
 		return err
 	}
 	count := 2
-	if t.config.Profile {
-		count = 1 + len(t.steps)
+	if l.config.Profile {
+		count = 1 + len(l.steps)
 	}
-	if t.queries == 0 {
-		if err := t.dev.check("vkCreateQueryPool", int32(C.c5_queries_new(t.dev.c, C.uint32_t(count), (*C.uint64_t)(&t.queries)))); err != nil {
+	if l.queries == 0 {
+		if err := l.dev.check("vkCreateQueryPool", int32(C.c5_queries_new(l.dev.c, C.uint32_t(count), (*C.uint64_t)(&l.queries)))); err != nil {
 			return err
 		}
 	}
-	if t.fence.handle == 0 {
-		if err := t.fence.open(t.dev); err != nil {
+	if l.fence.handle == 0 {
+		if err := l.fence.open(l.dev); err != nil {
 			return err
 		}
 	}
-	t.ticks = make([]uint64, count)
-	t.own, t.buffers = map[*Buffer][]Access{}, nil
+	l.timestamps = make([]uint64, count)
+	l.uses, l.buffers = map[*Buffer][]Access{}, nil
 	known := map[Access]bool{}
-	for _, s := range t.steps {
+	for _, s := range l.steps {
 		for _, a := range s.accesses {
 			if b := a.Range.buf; b != nil && !known[a] {
-				if known[a] = true; t.own[b] == nil {
-					t.buffers = append(t.buffers, b)
+				if known[a] = true; l.uses[b] == nil {
+					l.buffers = append(l.buffers, b)
 				}
-				t.own[b] = append(t.own[b], a)
+				l.uses[b] = append(l.uses[b], a)
 			}
 		}
 	}
-	t.emit()
-	t.ready, t.stale = true, true
+	l.emit()
+	l.ready, l.stale = true, true
 	return nil
 }
 
-// pin keeps everything that a run touches open until unpin.
-func (t *CommandList) pin() error {
-	for i, b := range t.buffers {
+// pin keeps the memory of all buffers that a run uses until unpin.
+func (l *CommandList) pin() error {
+	for _, b := range l.buffers {
 		if !b.pin() {
-			t.unpinSome(i, 0)
+			l.unpin()
 			return fmt.Errorf("buffer %q is %w", b.name, ErrClosed)
 		}
+		l.pinned = append(l.pinned, b)
 	}
-	for i, s := range t.slots {
+	for _, s := range l.bindings {
 		if s.bound.buf == nil {
-			t.unpinSome(len(t.buffers), i)
-			return fmt.Errorf("nothing is bound to slot %q", s.name)
+			l.unpin()
+			return fmt.Errorf("binding %q is not bound", s.name)
 		}
 		if !s.bound.buf.pin() {
-			t.unpinSome(len(t.buffers), i)
-			return fmt.Errorf("slot %q: %s is %w", s.name, s.bound.name(), ErrClosed)
+			l.unpin()
+			return fmt.Errorf("binding %q: %s is %w", s.name, s.bound.name(), ErrClosed)
 		}
+		l.pinned = append(l.pinned, s.bound.buf)
 	}
 	return nil
 }
 
-func (t *CommandList) unpin() { t.unpinSome(len(t.buffers), len(t.slots)) }
-
-func (t *CommandList) unpinSome(buffers, slots int) {
-	for _, b := range t.buffers[:buffers] {
+func (l *CommandList) unpin() {
+	for i, b := range l.pinned {
 		b.unpin()
+		l.pinned[i] = nil
 	}
-	for _, s := range t.slots[:slots] {
-		if s.bound.buf != nil { // a slot made while the tape runs
-			s.bound.buf.unpin()
-		}
-	}
+	l.pinned = l.pinned[:0]
 }
 
 // StepTime is the GPU time of one step of a profiled tape.
@@ -239,48 +278,48 @@ type StepTime struct {
 }
 
 // Elapsed is the GPU time of the last run, from its first step to its last.
-func (t *CommandList) Elapsed() (time.Duration, error) {
-	if err := t.begin("Elapsed"); err != nil {
+func (l *CommandList) Elapsed() (time.Duration, error) {
+	if err := l.begin(context.Background(), "Elapsed"); err != nil {
 		return 0, err
 	}
-	defer t.end()
-	if err := t.read(); err != nil {
-		return 0, t.fail("Elapsed", err)
+	defer l.end()
+	if err := l.read(); err != nil {
+		return 0, l.fail("Elapsed", err)
 	}
-	return t.between(0, len(t.ticks)-1), nil
+	return l.between(0, len(l.timestamps)-1), nil
 }
 
 // Steps is the GPU time of every step of the last run, in the order of their recording. The tape must have been made with Profile.
-func (t *CommandList) Steps() ([]StepTime, error) {
-	if err := t.begin("Steps"); err != nil {
+func (l *CommandList) Steps() ([]StepTime, error) {
+	if err := l.begin(context.Background(), "Steps"); err != nil {
 		return nil, err
 	}
-	defer t.end()
-	if !t.config.Profile {
-		return nil, t.fail("Steps", fmt.Errorf("TapeConfig.Profile is off"))
+	defer l.end()
+	if !l.config.Profile {
+		return nil, l.fail("Steps", fmt.Errorf("CommandListConfig.Profile is off"))
 	}
-	if err := t.read(); err != nil {
-		return nil, t.fail("Steps", err)
+	if err := l.read(); err != nil {
+		return nil, l.fail("Steps", err)
 	}
-	list := make([]StepTime, len(t.steps))
-	for i, s := range t.steps { // they run in this order
-		list[i] = StepTime{s.name, t.between(i, i+1), s.flops, s.bytes}
+	list := make([]StepTime, len(l.steps))
+	for i, s := range l.steps { // they run in this order
+		list[i] = StepTime{s.name, l.between(i, i+1), s.flops, s.bytes}
 	}
 	return list, nil
 }
 
 // read fetches the time stamps of the last run.
-func (t *CommandList) read() error {
-	if !t.ran || t.pending || t.stale {
+func (l *CommandList) read() error {
+	if !l.ran || l.pending || l.stale {
 		return fmt.Errorf("there is no finished run")
 	}
-	return t.dev.check("vkGetQueryPoolResults", int32(C.c5_queries_read(t.dev.c, C.uint64_t(t.queries), C.uint32_t(len(t.ticks)), (*C.uint64_t)(&t.ticks[0]))))
+	return l.dev.check("vkGetQueryPoolResults", int32(C.c5_queries_read(l.dev.c, C.uint64_t(l.queries), C.uint32_t(len(l.timestamps)), (*C.uint64_t)(&l.timestamps[0]))))
 }
 
-func (t *CommandList) between(a, b int) time.Duration {
+func (l *CommandList) between(a, b int) time.Duration {
 	mask := ^uint64(0)
-	if bits := t.dev.info.Caps.timestampBits; bits < 64 {
+	if bits := l.dev.info.Caps.timestampBits; bits < 64 {
 		mask = 1<<bits - 1
 	}
-	return time.Duration(float64((t.ticks[b]-t.ticks[a])&mask) * t.dev.info.Caps.TimestampNanoseconds)
+	return time.Duration(float64((l.timestamps[b]-l.timestamps[a])&mask) * l.dev.info.Caps.TimestampNanoseconds)
 }

@@ -2,6 +2,7 @@ package vk_test
 
 import (
 	"bytes"
+	"context"
 	"fmt"
 	"math"
 	"os"
@@ -24,17 +25,21 @@ func TestRunAgain(t *testing.T) {
 	require.NoError(t, tp.Dispatch(mix(k, b.Range(), b.Range(), y.Range(), 3)))
 	require.NoError(t, tp.Bind(binding, x.Range()))
 	require.NoError(t, tp.Run(t.Context()))
-	before, runs := d.Stats(), 0
-	allocations := testing.AllocsPerRun(200, func() {
-		if err := tp.Run(t.Context()); err != nil {
-			t.Fatal(err)
-		}
-		runs++
-	})
-	assert.Zero(t, allocations)
-	want := before
-	want.Submits += uint64(runs)
-	assert.Equal(t, want, d.Stats())
+	deadline, cancel := context.WithTimeout(t.Context(), time.Hour)
+	defer cancel()
+	for name, ctx := range map[string]context.Context{"background": context.Background(), "cancellable": t.Context(), "deadline": deadline} {
+		before, runs := d.Stats(), 0
+		allocations := testing.AllocsPerRun(200, func() {
+			if err := tp.Run(ctx); err != nil {
+				t.Fatal(err)
+			}
+			runs++
+		})
+		assert.Zero(t, allocations, name)
+		want := before
+		want.Submits += uint64(runs)
+		assert.Equal(t, want, d.Stats(), name)
+	}
 }
 
 func TestSegments(t *testing.T) {
@@ -153,7 +158,7 @@ func TestElapsed(t *testing.T) {
 		assert.Greater(t, gpu, wall/4, "the end of the kernel is timed, not its launch")
 		list, err := tp.Steps()
 		if !profile {
-			require.ErrorContains(t, err, "TapeConfig.Profile is off")
+			require.ErrorContains(t, err, "CommandListConfig.Profile is off")
 			continue
 		}
 		require.NoError(t, err)

@@ -15,57 +15,57 @@ const segmentFlops = 5e11
 // barrier between: there cannot be fewer, for every level holds a step that waits for one of the level before. In a level those with
 // few workgroups come first, because a device starts them in this order: behind a large one they would wait for the end of it. With
 // Profile or BarrierEverywhere the steps run as they were recorded.
-func (t *CommandList) schedule() {
-	n := len(t.steps)
-	t.order, t.barriers, t.cuts = make([]int, n), make([]bool, n), t.cuts[:0]
-	for i := range t.order {
-		t.order[i] = i
+func (l *CommandList) schedule() {
+	n := len(l.steps)
+	l.order, l.barriers, l.cuts = make([]int, n), make([]bool, n), l.cuts[:0]
+	for i := range l.order {
+		l.order[i] = i
 	}
-	if t.config.BarrierEverywhere || t.config.Profile {
-		for i := range t.barriers {
-			t.barriers[i] = t.config.BarrierEverywhere || i > 0
+	if l.config.BarrierEverywhere || l.config.Profile {
+		for i := range l.barriers {
+			l.barriers[i] = l.config.BarrierEverywhere || i > 0
 		}
 	} else {
-		level := t.levels()
-		slices.SortStableFunc(t.order, func(a, b int) int {
-			return cmp.Or(cmp.Compare(level[a], level[b]), cmp.Compare(t.steps[a].groups, t.steps[b].groups))
+		level := l.levels()
+		slices.SortStableFunc(l.order, func(a, b int) int {
+			return cmp.Or(cmp.Compare(level[a], level[b]), cmp.Compare(l.steps[a].workgroups, l.steps[b].workgroups))
 		})
-		for i := range t.order[1:] {
-			t.barriers[i+1] = level[t.order[i]] != level[t.order[i+1]]
+		for i := range l.order[1:] {
+			l.barriers[i+1] = level[l.order[i]] != level[l.order[i+1]]
 		}
 	}
-	t.cut()
-	for i, left := 0, t.planted; i < n && left >= 0; i++ {
-		if t.barriers[i] {
-			t.barriers[i] = left > 0
+	l.cut()
+	for i, left := 0, l.skippedBarrier; i < n && left >= 0; i++ {
+		if l.barriers[i] {
+			l.barriers[i] = left > 0
 			left--
 		}
 	}
 }
 
 // cut starts another submit where there is enough work. Every submit starts with a barrier of its own.
-func (t *CommandList) cut() {
+func (l *CommandList) cut() {
 	sum := 0.0
-	for i, s := range t.order {
-		flops := t.steps[s].flops
+	for i, s := range l.order {
+		flops := l.steps[s].flops
 		if sum > 0 && flops > 0 && sum+flops > segmentFlops {
-			t.cuts = append(t.cuts, i)
-			t.barriers[i], sum = t.config.BarrierEverywhere, 0
+			l.cuts = append(l.cuts, i)
+			l.barriers[i], sum = l.config.BarrierEverywhere, 0
 		}
 		sum += flops
 	}
 }
 
 // parted says whether a barrier, or the start of a submit, stands before place i in the order.
-func (t *CommandList) parted(i int) bool { return t.barriers[i] || slices.Contains(t.cuts, i) }
+func (l *CommandList) parted(i int) bool { return l.barriers[i] || slices.Contains(l.cuts, i) }
 
 // kinds says for every place in the order of what kinds the steps are that no barrier parts from it.
-func (t *CommandList) kinds() []uint32 {
-	list := make([]uint32, len(t.order))
+func (l *CommandList) kinds() []uint32 {
+	list := make([]uint32, len(l.order))
 	for from := 0; from < len(list); {
-		all, to := t.steps[t.order[from]].kind, from+1
-		for ; to < len(list) && !t.parted(to); to++ {
-			all |= t.steps[t.order[to]].kind
+		all, to := l.steps[l.order[from]].kind, from+1
+		for ; to < len(list) && !l.parted(to); to++ {
+			all |= l.steps[l.order[to]].kind
 		}
 		for ; from < to; from++ {
 			list[from] = all
@@ -75,18 +75,18 @@ func (t *CommandList) kinds() []uint32 {
 }
 
 // levels finds the level of every step. Parts of a step have one.
-func (t *CommandList) levels() []int {
-	units, list := make([]int, len(t.steps)), make([]int, len(t.steps))
-	for j := range t.steps {
-		now := &t.steps[j]
+func (l *CommandList) levels() []int {
+	units, list := make([]int, len(l.steps)), make([]int, len(l.steps))
+	for j := range l.steps {
+		now := &l.steps[j]
 		for i := j - 1; i >= 0; i-- { // the last ones first: after them few are high enough to look at
-			before := &t.steps[i]
+			before := &l.steps[i]
 			if units[before.unit] >= units[now.unit] && before.unit != now.unit && conflicts(before.accesses, now.accesses) {
 				units[now.unit] = units[before.unit] + 1
 			}
 		}
 	}
-	for i, s := range t.steps {
+	for i, s := range l.steps {
 		list[i] = units[s.unit]
 	}
 	return list
@@ -106,14 +106,14 @@ func conflicts(before, now []Access) bool {
 
 // Barriers is the number of barriers in a run, without those at the starts of submits. Without TapeConfig.BarrierEverywhere there
 // cannot be fewer.
-func (t *CommandList) Barriers() int {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	if !t.ready {
-		t.schedule()
+func (l *CommandList) Barriers() int {
+	l.mu.lock()
+	defer l.mu.unlock()
+	if !l.ready {
+		l.schedule()
 	}
 	n := 0
-	for _, b := range t.barriers {
+	for _, b := range l.barriers {
 		if b {
 			n++
 		}
@@ -124,24 +124,24 @@ func (t *CommandList) Barriers() int {
 // check is the hazard checker. It knows nothing of how the order and the barriers were found: it takes every two steps that touch a common
 // byte, one of them writing, and wants them to run in the order of their recording, with a barrier or a new submit between. Parts of
 // a step are let off: the ranges do not tell their parts of the memory apart.
-func (t *CommandList) check() error {
-	when, group := make([]int, len(t.steps)), 1
-	for i, s := range t.order {
-		if t.parted(i) {
+func (l *CommandList) check() error {
+	when, group := make([]int, len(l.steps)), 1
+	for i, s := range l.order {
+		if l.parted(i) {
 			group++
 		}
 		if when[s] != 0 {
-			return fmt.Errorf("hazard: step %d (%s) runs twice", s, t.steps[s].name)
+			return fmt.Errorf("hazard: step %d (%s) runs twice", s, l.steps[s].name)
 		}
 		when[s] = group
 	}
-	for j := range t.steps {
-		b := &t.steps[j]
+	for j := range l.steps {
+		b := &l.steps[j]
 		if when[j] == 0 {
 			return fmt.Errorf("hazard: step %d (%s) does not run", j, b.name)
 		}
-		for i := range t.steps[:j] {
-			a := &t.steps[i]
+		for i := range l.steps[:j] {
+			a := &l.steps[i]
 			if when[i] < when[j] || a.unit == b.unit {
 				continue
 			}

@@ -17,7 +17,7 @@ func noiseBytes(seed uint64, n int) []byte { return vk.Bytes(noise(seed, n/4+1))
 // TestTransferSizes sends and fetches sizes around those of the staging memory's halves.
 func TestTransferSizes(t *testing.T) {
 	d := open(t, vk.Options{})
-	const half, most = vk.HalfBytes, 40_000_003
+	const half, most = vk.ChunkBytes, 40_000_003
 	b := buffer(t, d, "b", most+2)
 	guard := []byte{0xa5}
 	for _, size := range []int{1, 2, 3, 4, 5, 255, 4097, half - 1, half, half + 1, 2*half - 1, 2 * half, 2*half + 1, 3 * half, 4 * half, most} {
@@ -72,7 +72,7 @@ func TestTransferBatch(t *testing.T) {
 	require.NoError(t, d.Download(t.Context(), down...))
 	assert.True(t, bytes.Equal(data, got))
 	s := d.Stats()
-	batches := (total + vk.HalfBytes - 1) / vk.HalfBytes
+	batches := (total + vk.ChunkBytes - 1) / vk.ChunkBytes
 	assert.Equal(t, before.Submits+2*batches, s.Submits, "one submit fills half of the staging memory")
 	assert.NoError(t, d.Upload(t.Context()))
 	assert.NoError(t, d.Download(t.Context()))
@@ -90,7 +90,7 @@ func TestTransferRefused(t *testing.T) {
 	assert.ErrorIs(t, d.Upload(t.Context(), good, vk.Transfer{Range: b.Range(), Data: data}), vk.ErrClosed)
 	assert.ErrorContains(t, d.Upload(t.Context(), good, vk.Transfer{Range: b.Range(), Data: data}), `transfer 1 is of buffer "b", which is closed`)
 	assert.ErrorContains(t, d.Upload(t.Context(), good, vk.Transfer{Range: a.Range(), Data: data[:7]}), `transfer 1: 7 bytes of data for 8 bytes of buffer "a"`)
-	assert.ErrorContains(t, d.Upload(t.Context(), good, vk.Transfer{Range: tp.NewBinding("s", 8).Range(), Data: data}), `slot "s", which belongs to another tape`)
+	assert.ErrorContains(t, d.Upload(t.Context(), good, vk.Transfer{Range: tp.NewBinding("s", 8).Range(), Data: data}), `binding "s", which belongs to another command list`)
 	assert.Equal(t, []uint32{1, 2}, words(t, a.Range()), "a refused batch moves nothing")
 	closed(t, a) // nobody holds it
 }
@@ -106,7 +106,7 @@ func late(t *testing.T, d *vk.Device, err error) {
 // TestTransferTimeout runs transfers behind a kernel that keeps the device busy.
 func TestTransferTimeout(t *testing.T) {
 	d := open(t, vk.Options{Timeout: time.Millisecond})
-	const rounds, size = 65_000, 3*vk.HalfBytes + 5
+	const rounds, size = 65_000, 3*vk.ChunkBytes + 5
 	y, b := buffer(t, d, "y", 4), buffer(t, d, "b", size)
 	k, tp := kernel(t, d, "busy", nil), list(t, d, vk.CommandListConfig{})
 	require.NoError(t, tp.Dispatch(busy(k, y.Range(), rounds)))
@@ -169,7 +169,7 @@ func TestNoHostMemory(t *testing.T) {
 		for op, err := range map[string]error{"Upload": d.Upload(t.Context(), data), "Download": d.Download(t.Context(), data)} {
 			assert.ErrorIs(t, err, vk.ErrUnsupported)
 			assert.ErrorContains(t, err, "vk: "+op+": staging memory: ")
-			assert.ErrorContains(t, err, "no memory that the host can see")
+			assert.ErrorContains(t, err, "no host-visible memory")
 		}
 	}
 	assert.NoError(t, d.Upload(t.Context()), "of nothing")

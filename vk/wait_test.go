@@ -79,5 +79,5 @@ func TestAsking(t *testing.T) {
 		require.NoError(t, tp.Run(t.Context()))
 		least = min(least, tp.Expected())
 	}
-	assert.Less(t, least, vk.WaitAhead)
+	assert.Less(t, least, vk.PollMargin)
 }

@@ -1,0 +1,520 @@
+package vk_test
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/colt5-vulkan/colt5/vk"
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+)
+
+// prompt is far more than a cancelled call may need, and far less than the timeout of the devices here.
+const prompt = 5 * time.Second
+
+// cancelled returns a context that is cancelled after a while.
+func cancelled(t testing.TB, after time.Duration) context.Context {
+	ctx, cancel := context.WithCancel(t.Context())
+	timer := time.AfterFunc(after, cancel)
+	t.Cleanup(func() { timer.Stop(); cancel() })
+	return ctx
+}
+
+// assertPrompt runs f, which has to fail with want before long.
+func assertPrompt(t testing.TB, want error, f func() error) error {
+	t.Helper()
+	start := time.Now()
+	err := f()
+	assert.Less(t, time.Since(start), prompt)
+	require.ErrorIs(t, err, want)
+	return err
+}
+
+// TestCancelWait cancels the wait for a device that hangs, in all its phases.
+func TestCancelWait(t *testing.T) {
+	d := open(t, vk.Options{})
+	y, l := buffer(t, d, "y", 64), list(t, d, vk.CommandListConfig{Name: "fill"})
+	require.NoError(t, l.Fill(y.Range(), 7))
+	require.NoError(t, l.Run(t.Context()))
+	release, err := l.Stall()
+	require.NoError(t, err)
+	cpu := d.Caps().CPU
+	for _, c := range []struct {
+		name     string
+		cpu      bool
+		expected time.Duration
+	}{
+		{"sleep", true, 0},
+		{"poll", false, 0},
+		{"sleep before polling", false, time.Minute}, // of the five that a wait may take
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			defer d.SetCaps(func(caps *vk.Caps) { caps.CPU = cpu })
+			d.SetCaps(func(caps *vk.Caps) { caps.CPU = c.cpu })
+			l.Expect(c.expected)
+			const says = `vk: command list "fill": Wait: context canceled; the submitted work is still running, and the next call waits for it first`
+			err := assertPrompt(t, context.Canceled, func() error { return l.Wait(cancelled(t, 5*time.Millisecond)) })
+			assert.EqualError(t, err, says)
+			for _, call := range []func(context.Context) error{l.Run, l.Submit, d.Wait} {
+				assertPrompt(t, context.Canceled, func() error { return call(cancelled(t, 5*time.Millisecond)) })
+				deadline, cancel := context.WithTimeout(t.Context(), 10*time.Millisecond)
+				err = assertPrompt(t, context.DeadlineExceeded, func() error { return call(deadline) })
+				assert.ErrorContains(t, err, "context deadline exceeded; the submitted work is still running")
+				<-deadline.Done()
+				err = call(deadline)
+				assert.ErrorIs(t, err, context.DeadlineExceeded)
+				assert.NotContains(t, err.Error(), "still running", "nothing was tried")
+				cancel()
+			}
+			err = assertPrompt(t, context.Canceled, func() error { return l.Run(cancelled(t, 5*time.Millisecond)) })
+			assert.ErrorContains(t, err, "nothing was submitted: the earlier run: context canceled")
+		})
+	}
+	require.NoError(t, release())
+	require.NoError(t, l.Run(t.Context()))
+	assert.Equal(t, []uint32{7}, words(t, y.Range().Slice(0, 4)))
+}
+
+// TestCancelRun cancels runs that do work, and runs the same list again.
+func TestCancelRun(t *testing.T) {
+	d := open(t, vk.Options{})
+	const rounds, steps, n = 65_000, 12, 1000
+	k, m := kernel(t, d, "busy", nil), kernel(t, d, "mix", nil)
+	y, l := buffer(t, d, "y", 4), list(t, d, vk.CommandListConfig{})
+	in, out := l.NewBinding("in", 4*n), l.NewBinding("out", 4*n)
+	for range steps { // 0.1 s
+		require.NoError(t, l.Dispatch(busy(k, y.Range(), rounds)))
+	}
+	require.NoError(t, l.Dispatch(mix(m, vk.Range{}, in.Range(), out.Range(), 1)))
+	early := 0
+	for i := range 4 {
+		x, want := noise(uint64(i), n), make([]uint32, n)
+		a, b := buffer(t, d, "a", 4*n), buffer(t, d, "b", 4*n)
+		upload(t, a.Range(), x)
+		require.NoError(t, l.Bind(in, a.Range()))
+		require.NoError(t, l.Bind(out, b.Range()))
+		if err := l.Run(cancelled(t, time.Duration(i)*5*time.Millisecond)); err != nil {
+			require.ErrorIs(t, err, context.Canceled)
+			early++
+		}
+		// Another set of memory can be bound at once; the run in flight keeps its own.
+		other := buffer(t, d, "other", 4*n)
+		require.NoError(t, l.Bind(out, other.Range()))
+		mixed(want, nil, x, 1, 0)
+		require.NoError(t, l.Run(t.Context()))
+		assert.Equal(t, want, words(t, other.Range()))
+		before := d.Stats().Buffers
+		closed(t, a, b, other)
+		assert.Equal(t, before-3, d.Stats().Buffers, "no run holds them any more")
+	}
+	assert.Positive(t, early, "no run was cancelled while it was in flight")
+	assert.Equal(t, busied(rounds), words(t, y.Range())[0])
+}
+
+// TestCancelledRunKeepsMemory closes everything that a cancelled run uses.
+func TestCancelledRunKeepsMemory(t *testing.T) {
+	d := open(t, vk.Options{})
+	y, l := buffer(t, d, "y", 64), list(t, d, vk.CommandListConfig{})
+	require.NoError(t, l.Fill(y.Range(), 7))
+	require.NoError(t, l.Run(t.Context()))
+	release, err := l.Stall()
+	require.NoError(t, err)
+	assertPrompt(t, context.Canceled, func() error { return l.Wait(cancelled(t, time.Millisecond)) })
+	closed(t, y)
+	assert.Equal(t, int64(1), d.Stats().Buffers, "the run in flight uses it")
+	time.AfterFunc(20*time.Millisecond, func() { assert.NoError(t, release()) })
+	closed(t, l) // waits
+	assert.Equal(t, vk.Stats{}, counts(d))
+}
+
+// TestCancelLocked cancels calls that wait for another call, not for the device.
+func TestCancelLocked(t *testing.T) {
+	d := open(t, vk.Options{})
+	y, l := buffer(t, d, "y", 64), list(t, d, vk.CommandListConfig{})
+	require.NoError(t, l.Fill(y.Range(), 7))
+	require.NoError(t, l.Run(t.Context()))
+	data := vk.Transfer{Range: y.Range(), Data: make([]byte, 64)}
+	require.NoError(t, d.Download(t.Context(), data))
+	var group sync.WaitGroup
+	hold := func(release func() error, err error, call func() error) (stop func()) {
+		require.NoError(t, err)
+		done := make(chan struct{})
+		group.Add(1)
+		go func() { defer group.Done(); defer close(done); assert.NoError(t, call()) }()
+		return func() { assert.NoError(t, release()); <-done }
+	}
+	release, err := l.Stall()
+	stop := hold(release, err, func() error { return l.Wait(context.Background()) })
+	time.Sleep(10 * time.Millisecond) // it has the list by now; if not, the errors below are others of the same kind
+	for _, call := range []func(context.Context) error{l.Run, l.Submit, l.Wait, d.Wait} {
+		err := assertPrompt(t, context.Canceled, func() error { return call(cancelled(t, 5*time.Millisecond)) })
+		assert.ErrorContains(t, err, "context canceled while another call uses the list")
+	}
+	stop()
+	release, err = d.StallDownload(data)
+	stop = hold(release, err, func() error {
+		return d.Upload(context.Background(), vk.Transfer{Range: y.Range(), Data: make([]byte, 64)})
+	})
+	time.Sleep(10 * time.Millisecond)
+	for _, call := range []func(context.Context, ...vk.Transfer) error{d.Upload, d.Download} {
+		err := assertPrompt(t, context.Canceled, func() error { return call(cancelled(t, 5*time.Millisecond), data) })
+		assert.ErrorContains(t, err, "context canceled while another transfer runs")
+	}
+	stop()
+	group.Wait()
+}
+
+// countdown is a context that is done after its error was asked for some times.
+type countdown struct {
+	context.Context
+	left atomic.Int64
+	done chan struct{}
+}
+
+func newCountdown(t testing.TB, n int64) *countdown {
+	c := &countdown{Context: t.Context(), done: make(chan struct{})}
+	c.left.Store(n)
+	return c
+}
+
+func (c *countdown) Done() <-chan struct{} { return c.done }
+
+func (c *countdown) Err() error {
+	switch left := c.left.Add(-1); {
+	case left > 0:
+		return nil
+	case left == 0:
+		close(c.done)
+	}
+	return context.Canceled
+}
+
+// TestCancelTransfer cancels uploads and downloads before each of their chunks.
+func TestCancelTransfer(t *testing.T) {
+	d := open(t, vk.Options{})
+	const size = 4*vk.ChunkBytes + 5
+	b := buffer(t, d, "b", size)
+	data, other, got := noiseBytes(1, size), noiseBytes(2, size), make([]byte, size)
+	require.NoError(t, d.Upload(t.Context(), vk.Transfer{Range: b.Range(), Data: other}))
+	for n := int64(1); ; n++ {
+		ctx := newCountdown(t, n)
+		err := d.Upload(ctx, vk.Transfer{Range: b.Range(), Data: data})
+		if err == nil {
+			require.Greater(t, n, int64(5))
+			break
+		}
+		require.ErrorIs(t, err, context.Canceled)
+		clear(got)
+		ctx = newCountdown(t, n)
+		require.ErrorIs(t, d.Download(ctx, vk.Transfer{Range: b.Range(), Data: got}), context.Canceled)
+		before := bytes.Clone(got)
+		require.NoError(t, d.Upload(t.Context(), vk.Transfer{Range: b.Range().Slice(0, 64), Data: data[:64]}))
+		require.NoError(t, d.Wait(t.Context()))
+		require.True(t, bytes.Equal(before, got), "memory of a call that has returned is left alone")
+	}
+	require.NoError(t, d.Download(t.Context(), vk.Transfer{Range: b.Range(), Data: got}))
+	assert.True(t, bytes.Equal(data, got))
+	for n := range int64(4) {
+		require.ErrorIs(t, d.Upload(newCountdown(t, n+2), vk.Transfer{Range: b.Range(), Data: data}), context.Canceled)
+		require.NoError(t, d.Upload(t.Context(), vk.Transfer{Range: b.Range(), Data: other}))
+		require.NoError(t, d.Download(t.Context(), vk.Transfer{Range: b.Range(), Data: got}))
+		require.True(t, bytes.Equal(other, got), "a later upload wins")
+	}
+	before := d.Stats().Buffers
+	require.ErrorIs(t, d.Upload(newCountdown(t, 4), vk.Transfer{Range: b.Range(), Data: data}), context.Canceled)
+	closed(t, b)
+	require.NoError(t, d.Wait(t.Context()))
+	assert.Equal(t, before-1, d.Stats().Buffers)
+}
+
+// TestCancelTransferInFlight cancels transfers while the device works, or hangs, on those before.
+func TestCancelTransferInFlight(t *testing.T) {
+	d := open(t, vk.Options{})
+	a, b := buffer(t, d, "a", 64), buffer(t, d, "b", 64)
+	data, first, second := noiseBytes(1, 64), make([]byte, 64), make([]byte, 64)
+	require.NoError(t, d.Upload(t.Context(), vk.Transfer{Range: a.Range(), Data: data}))
+	release, err := d.StallDownload(vk.Transfer{Range: a.Range(), Data: first})
+	require.NoError(t, err)
+	for op, call := range map[string]func(context.Context, ...vk.Transfer) error{"Upload": d.Upload, "Download": d.Download} {
+		err := assertPrompt(t, context.Canceled, func() error {
+			return call(cancelled(t, 5*time.Millisecond), vk.Transfer{Range: b.Range(), Data: second})
+		})
+		assert.EqualError(t, err, "vk: "+op+": context canceled; the submitted work is still running, and the next call waits for it first")
+		deadline, cancel := context.WithTimeout(t.Context(), 5*time.Millisecond)
+		assertPrompt(t, context.DeadlineExceeded, func() error { return call(deadline, vk.Transfer{Range: b.Range(), Data: second}) })
+		cancel()
+	}
+	assertPrompt(t, context.Canceled, func() error { return d.Wait(cancelled(t, 5*time.Millisecond)) })
+	require.NoError(t, release())
+	require.NoError(t, d.Upload(t.Context(), vk.Transfer{Range: b.Range(), Data: data}))
+	require.NoError(t, d.Download(t.Context(), vk.Transfer{Range: b.Range(), Data: second}))
+	assert.Equal(t, data, second)
+	assert.Equal(t, make([]byte, 64), first, "memory of a call that has returned is left alone")
+
+	k, y, l := kernel(t, d, "busy", nil), buffer(t, d, "y", 4), list(t, d, vk.CommandListConfig{})
+	for range 12 { // 0.1 s
+		require.NoError(t, l.Dispatch(busy(k, y.Range(), 65_000)))
+	}
+	require.NoError(t, l.Submit(t.Context()))
+	clear(second)
+	if err := d.Download(cancelled(t, 5*time.Millisecond), vk.Transfer{Range: b.Range(), Data: second}); err != nil {
+		require.ErrorIs(t, err, context.Canceled)
+		require.NoError(t, d.Wait(t.Context()))
+		assert.Equal(t, make([]byte, 64), second)
+	}
+	require.NoError(t, d.Download(t.Context(), vk.Transfer{Range: b.Range(), Data: second}))
+	assert.Equal(t, data, second)
+}
+
+// hung is a device that hangs in a run of a list, with everything that a caller may have open.
+type hung struct {
+	d       *vk.Device
+	k       *vk.Kernel
+	y, z    *vk.Buffer
+	l       *vk.CommandList
+	release func() error
+}
+
+func hang(t *testing.T, timeout time.Duration) hung {
+	d, err := vk.Open(vk.Options{CacheDir: "-"})
+	require.NoError(t, err)
+	h := hung{d: d}
+	h.k, err = d.NewKernel(vk.KernelConfig{Name: "mix", Code: spv(t, "mix")})
+	require.NoError(t, err)
+	h.y, err = d.NewBuffer("y", 64)
+	require.NoError(t, err)
+	h.z, err = d.NewBuffer("z", 64)
+	require.NoError(t, err)
+	h.l, err = d.NewCommandList(vk.CommandListConfig{Name: "mix"})
+	require.NoError(t, err)
+	require.NoError(t, h.l.Dispatch(mix(h.k, vk.Range{}, h.y.Range(), h.y.Range(), 1)))
+	upload(t, h.z.Range(), make([]uint32, 16))
+	require.NoError(t, h.l.Run(t.Context()))
+	h.release, err = h.l.Stall()
+	require.NoError(t, err)
+	d.SetTimeout(timeout)
+	return h
+}
+
+// TestHungDevice has a device that never finishes: every call returns in bounded time.
+func TestHungDevice(t *testing.T) {
+	open(t, vk.Options{}) // skips without a device
+	h := hang(t, 30*time.Millisecond)
+	const advice = "the device did not finish within 30ms; the work is still running: call Wait to wait longer, raise Options.Timeout, or close the device"
+	err := assertPrompt(t, vk.ErrTimeout, func() error { return h.l.Run(context.Background()) })
+	assert.EqualError(t, err, `vk: command list "mix": Run: nothing was submitted: the earlier run: `+advice)
+	err = assertPrompt(t, vk.ErrTimeout, func() error { return h.d.Wait(context.Background()) })
+	assert.EqualError(t, err, `vk: Wait: command list "mix": `+advice)
+	var more *vk.Buffer
+	assertPrompt(t, nil, func() (err error) { more, err = h.d.NewBuffer("more", 64); return err })
+	data := vk.Transfer{Range: more.Range(), Data: make([]byte, 64)}
+	patient(t, func() error { return h.d.Upload(t.Context(), data) }) // the device only pretends, and serves others
+	assertPrompt(t, nil, more.Close)
+	assertPrompt(t, nil, h.y.Close)
+	assertPrompt(t, nil, h.z.Close)
+	assertPrompt(t, vk.ErrTimeout, h.l.Close)
+	assert.ErrorContains(t, h.k.Close(), "an open command list uses")
+	start := time.Now()
+	err = assertPrompt(t, vk.ErrTimeout, h.d.Close)
+	assert.GreaterOrEqual(t, time.Since(start), 30*time.Millisecond)
+	assert.EqualError(t, err, "vk: Device.Close: the device did not finish in time: it is still working after 30ms and is left open to the operating system")
+	for _, c := range []closer{h.d, h.l, h.y, h.k} {
+		assertPrompt(t, nil, c.Close)
+	}
+	assert.ErrorIs(t, h.l.Run(context.Background()), vk.ErrClosed)
+}
+
+// TestHungDeviceLeak leaves objects open on a device that hangs: Close names those, and not those that could not be closed.
+func TestHungDeviceLeak(t *testing.T) {
+	open(t, vk.Options{})
+	h := hang(t, time.Millisecond)
+	closed(t, h.y)
+	require.ErrorIs(t, h.l.Close(), vk.ErrTimeout)
+	err := h.d.Close()
+	require.ErrorIs(t, err, vk.ErrTimeout)
+	assert.ErrorContains(t, err, "left open: 1 buffer (z), 1 kernel")
+	assert.NotContains(t, err.Error(), "command list")
+}
+
+// TestHungTransfer has a device that hangs in a transfer.
+func TestHungTransfer(t *testing.T) {
+	open(t, vk.Options{})
+	d, err := vk.Open(vk.Options{CacheDir: "-"})
+	require.NoError(t, err)
+	b, err := d.NewBuffer("b", 64)
+	require.NoError(t, err)
+	data := vk.Transfer{Range: b.Range(), Data: make([]byte, 64)}
+	require.NoError(t, d.Upload(t.Context(), data))
+	_, err = d.StallDownload(data)
+	require.NoError(t, err)
+	d.SetTimeout(10 * time.Millisecond)
+	err = assertPrompt(t, vk.ErrTimeout, func() error { return d.Upload(context.Background(), data) })
+	assert.ErrorContains(t, err, "call Wait to wait longer")
+	assertPrompt(t, vk.ErrTimeout, func() error { return d.Wait(context.Background()) })
+	assertPrompt(t, nil, b.Close)
+	err = assertPrompt(t, vk.ErrTimeout, d.Close)
+	assert.NotContains(t, err.Error(), "buffer")
+}
+
+// TestRecoveredDevice has a device that finishes after all: nothing is left.
+func TestRecoveredDevice(t *testing.T) {
+	open(t, vk.Options{})
+	for name, recover := range map[string]func(h hung){
+		"before Close": func(h hung) {
+			require.NoError(t, h.release())
+			closed(t, h.l, h.k, h.y, h.z, h.d)
+		},
+		"the list was closed before": func(h hung) {
+			require.ErrorIs(t, h.l.Close(), vk.ErrTimeout)
+			closed(t, h.y, h.z)
+			require.NoError(t, h.release())
+			h.d.SetTimeout(time.Minute)
+			closed(t, h.l, h.l, h.k, h.d)
+		},
+		"during Device.Close": func(h hung) {
+			closed(t, h.y, h.z)
+			require.ErrorIs(t, h.l.Close(), vk.ErrTimeout)
+			h.d.SetTimeout(time.Minute)
+			time.AfterFunc(10*time.Millisecond, func() { assert.NoError(t, h.release()) })
+			err := h.d.Close()
+			assert.EqualError(t, err, "vk: Device.Close: left open: 1 kernel") // its Close failed as long as the list was open
+			closed(t, h.l, h.k)
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			h := hang(t, 10*time.Millisecond)
+			require.ErrorIs(t, h.l.Wait(t.Context()), vk.ErrTimeout)
+			recover(h)
+			assert.Equal(t, int64(0), h.d.Stats().Buffers)
+			assert.Equal(t, int64(0), h.d.Stats().CommandLists)
+			assert.Equal(t, int64(0), h.d.Stats().Kernels)
+		})
+	}
+}
+
+// TestCallsDuringClose: a Close that waits for the device does not keep other calls waiting.
+func TestCallsDuringClose(t *testing.T) {
+	open(t, vk.Options{})
+	h := hang(t, time.Minute)
+	done := make(chan error)
+	go func() { done <- h.d.Close() }()
+	require.Eventually(t, func() bool {
+		b, err := h.d.NewBuffer("late", 64)
+		_ = b.Close()
+		return errors.Is(err, vk.ErrClosed)
+	}, prompt, time.Millisecond)
+	assertPrompt(t, vk.ErrClosed, func() error { return h.l.Run(context.Background()) })
+	assertPrompt(t, vk.ErrClosed, func() error { return h.d.Wait(context.Background()) })
+	require.NoError(t, h.release())
+	assert.ErrorContains(t, <-done, "left open: 2 buffers (y, z), 1 kernel, 1 command list")
+	closed(t, h.y, h.z, h.l, h.k)
+}
+
+// TestWaitFails lets calls fail on which the end of a transfer or a run depends: nothing stays open, whether the failure lasts
+// or not.
+func TestWaitFails(t *testing.T) {
+	open(t, vk.Options{})
+	const lasting = 1 << 30
+	for _, c := range []struct {
+		op     string
+		result int32
+		times  int
+	}{
+		{"vkWaitForFences", -1, 1}, // out of host memory
+		{"vkWaitForFences", -1, lasting},
+		{"vkWaitForFences", -13, 1}, // unknown error
+		{"vkWaitForFences", -13, lasting},
+		{"vkWaitForFences", 2, 1}, // timeout
+		{"vkResetFences", -1, 1},
+		{"vkResetFences", -13, lasting},
+	} {
+		for _, what := range []string{"Upload", "Download", "Run"} {
+			t.Run(fmt.Sprintf("%s %d %d %s", c.op, c.result, c.times, what), func(t *testing.T) {
+				d, err := vk.Open(vk.Options{CacheDir: "-"})
+				require.NoError(t, err)
+				b, err := d.NewBuffer("b", 64)
+				require.NoError(t, err)
+				l, err := d.NewCommandList(vk.CommandListConfig{})
+				require.NoError(t, err)
+				require.NoError(t, l.Fill(b.Range(), 0x01010101))
+				data := vk.Transfer{Range: b.Range(), Data: bytes.Repeat([]byte{1}, 64)}
+				call := map[string]func() error{
+					"Upload":   func() error { return d.Upload(t.Context(), data) },
+					"Download": func() error { return d.Download(t.Context(), data) },
+					"Run":      func() error { return l.Run(t.Context()) },
+				}[what]
+				require.NoError(t, l.Run(t.Context()))
+				require.NoError(t, call())
+				left := c.times
+				d.Fault(func(op string, actual int32) int32 {
+					if op != c.op || left == 0 {
+						return actual
+					}
+					left--
+					return c.result
+				})
+				require.ErrorContains(t, call(), c.op)
+				if c.times == 1 {
+					require.NoError(t, call())
+					assert.Equal(t, bytes.Repeat([]byte{1}, 64), data.Data)
+					left = 1
+					require.Error(t, call())
+				}
+				closed(t, b, l, d)
+				assert.Equal(t, vk.Stats{}, counts(d))
+			})
+		}
+	}
+}
+
+// TestSubmitFailsMidway has a run of which only the first submission was accepted.
+func TestSubmitFailsMidway(t *testing.T) {
+	d := open(t, vk.Options{})
+	const n = 1000
+	k, y, l := kernel(t, d, "mix", nil), buffer(t, d, "y", 4*n), list(t, d, vk.CommandListConfig{})
+	x := noise(1, n)
+	for i := range 3 {
+		step := mix(k, y.Range(), y.Range(), y.Range(), uint32(i))
+		step.Flops = vk.SegmentFlops
+		require.NoError(t, l.Dispatch(step))
+	}
+	require.NoError(t, l.Run(t.Context()))
+	require.Equal(t, 3, l.Submits())
+	fail := func(op string, actual int32) int32 {
+		if op == "vkQueueSubmit" {
+			return -1
+		}
+		return actual
+	}
+	for i := range 3 {
+		upload(t, y.Range(), x)
+		require.NoError(t, l.SubmitFirst())
+		d.Fault(fail)
+		for range i {
+			require.ErrorIs(t, l.Wait(t.Context()), vk.ErrOutOfMemory)
+			require.ErrorIs(t, l.Run(t.Context()), vk.ErrOutOfMemory)
+			require.ErrorIs(t, l.Close(), vk.ErrOutOfMemory, "what runs has no fence, so its end is not known")
+		}
+		d.Fault(nil)
+		if i > 0 {
+			require.NoError(t, l.Wait(t.Context()))
+		}
+		upload(t, y.Range(), x)
+		require.NoError(t, l.Run(t.Context()))
+		want := slices.Clone(x)
+		for i := range 3 {
+			mixed(want, want, want, uint32(i), 0)
+		}
+		assert.Equal(t, want, words(t, y.Range()))
+	}
+	require.NoError(t, l.SubmitFirst())
+	closed(t, l, y)
+	assert.Zero(t, d.Stats().Buffers)
+}
