@@ -5,40 +5,44 @@ import (
 	"slices"
 	"unsafe"
 
+	"github.com/colt5-vulkan/colt5/shaders"
 	"github.com/colt5-vulkan/colt5/vk"
 )
 
-// CoorDescent turns router logits into soft top-k scores: coordinate descent on each row, or on each block of a row.
+// CoorDescent turns router logits into soft top-k scores in [0, 1] by coordinate descent. Every row, or every segment of a row, is a problem of
+// its own. Segments are blocks of a row, or prefixes of it.
 //
 //	logits [Rows, N] f32 in         mask [Rows / Routes, N] u8 in, optional
 //	scores [Rows, N] f32 out        state [Rows, Blocks, Iters, 4] f32 out, optional
-//	chosen [Rows, Blocks, Slots] f32 out, beside the scores or in their place: the scores of chosen entries alone
-//	indices [Rows, Blocks, Slots] i32 in      filled [Rows, Blocks, Slots] u32 in, optional: which these are, as Select writes them
+//	indices [Rows, Blocks, Slots] i32 in      valid [Rows, Blocks, Slots] u32 in, optional
+//	selected scores [Rows, Blocks, Slots] f32 out, in addition to scores or instead of them
 //
-// With Windows, m = 0 .. Windows-1 descends on the first min(m * Prefix, N) entries of a row, whatever m aiming at the same K:
+// With Windows, window m = 0 .. Windows-1 is the prefix of min(m * Prefix, N) entries of a row. K is the same for all windows:
 //
 //	scores [Items, Windows, Routes, N], 0 beyond the prefix      state [Items, Windows, Routes, Iters, 4]
-//	chosen, indices, filled [Items, Windows, Routes, Slots]      Items = Rows / Routes
+//	indices, valid, selected scores [Items, Windows, Routes, Slots]      Items = Rows / Routes
+//
+// The iterations are
 //
 //	t = 0 .. Iters-1: a_t = e_t * (log K - logsumexp(u)),  u_i = 0 at t = 0, then min(logit_i, -a_{t-1}) / e_t
 //	score_i = exp(min(logit_i + a_{Iters-1}, 0) / e_Iters);  e_0 = max(EpsInit, Eps), e_{t+1} = max(e_t * EpsDecay, Eps)
 //
-// Scores are in [0, 1]; masked entries score 0 and count for nothing. Logits beyond 1e38 in size count as 1e38 (so infinities are
-// welcome); what a row with a NaN scores is not defined. The chosen score of a slot has the bits that the entry has in scores; it is 0
-// where the slot is not filled, and where its index, counted from the start of the row, names no entry of the block or prefix.
+// Masked entries score 0 and do not contribute. Logits are clamped to -1e38 .. 1e38, so infinities are allowed; the scores of a row
+// with a NaN are undefined. A selected score has the bits that its entry has in scores. It is 0 where valid is 0, and where the index,
+// counted from the start of the row, is outside of the segment.
 //
-// State is what a backward pass needs of a block, with top_t = min(largest logit, -a_{t-1}):
+// State is what a backward pass needs, with top_t = min(largest logit, -a_{t-1}):
 //
 //	t = 0: a_0 in two floats (high, low), number of valid entries, largest logit
 //	t > 0: a_t in two floats, sum of exp((min(logit, -a_{t-1}) - top_t) / e_t), number of logits > -a_{t-1}
 //
-// A block without a valid entry, or taken whole, has a state of zeros: its gradient is 0. Scores differ in the last bits between a run
-// with State and one without, which caches exponentials.
+// The state of a segment without a valid entry, or of which all entries are selected, is zero: its gradient is 0. Scores differ in the
+// last bits between a run with State and one without, which caches exponentials.
 //
-// A block of up to 32,768 entries (fewer on small devices) takes one dispatch, in which every workgroup has a block in registers;
-// a longer one takes Iters + 1 dispatches, which share it among workgroups through Scratch. Which one depends on the device and
-// the length of a block alone, and so does the order of summation; a window counts as a block of N entries. State and scratch memory
-// start at multiples of 16 bytes, the mask anywhere, all others at multiples of 4.
+// A segment of up to 32,768 entries (fewer on small devices) takes one dispatch; a workgroup holds it in registers. A longer segment
+// takes Iters + 1 dispatches, and several workgroups share it through Scratch. The path and the order of summation depend only
+// on the device and on the length of a block (with Windows: on N). State and Scratch start at multiples of 16 bytes, the mask at any byte,
+// other ranges at multiples of 4.
 //
 // Shader: shaders/coor_descent.comp. Reference: internal/ref.CoorDescent. Source: arXiv 1502.04759, 2304.04947.
 type CoorDescent struct {
@@ -49,106 +53,116 @@ type CoorDescent struct {
 // CoorDescentConfig is the schedule of the iterations.
 type CoorDescentConfig struct {
 	Iters    int     // 1 to 65536
-	Eps      float64 // smoothness of the choice, 1e-30 to 1e30
-	EpsInit  float64 // first eps; 0, or less than Eps: Eps
-	EpsDecay float64 // factor of eps after each iteration, in (0, 1]; 0: 1
+	Eps      float64 // temperature: 1e-30 to 1e30; larger is smoother
+	EpsInit  float64 // temperature of the first iteration; 0, or less than Eps: Eps
+	EpsDecay float64 // factor of the temperature per iteration, in (0, 1]; 0: 1
 }
 
-// coorDescentPush is what both kernels are told; their own scalars follow.
+// coorDescentPush is the common part of the push constants of both kernels.
 type coorDescentPush struct {
 	count, n, blockSize, blocks, routes, slots, iters uint32
 	k, kLast                                          float32
 }
 
-type coorDescentRowPush struct {
+// coorDescentRegisterPush is for the kernel that holds a segment in registers.
+type coorDescentRegisterPush struct {
 	coorDescentPush
 	eInit, eps, decay, decayLow float32
 }
 
+// coorDescentLongPush is for one step of the kernel for long segments.
 type coorDescentLongPush struct {
 	coorDescentPush
 	parts, span, step uint32
-	eBefore, e        float32
+	ePrevious, e      float32
 }
 
-const (
-	_ = uint(52 - unsafe.Sizeof(coorDescentRowPush{}))
-	_ = uint(unsafe.Sizeof(coorDescentRowPush{}) - 52)
-	_ = uint(56 - unsafe.Sizeof(coorDescentLongPush{}))
-	_ = uint(unsafe.Sizeof(coorDescentLongPush{}) - 56)
+var (
+	_ = [1]struct{}{}[unsafe.Sizeof(coorDescentRegisterPush{})-52]
+	_ = [1]struct{}{}[unsafe.Sizeof(coorDescentLongPush{})-56]
 )
 
-// coorDescentPlan is how a block of some length is worked on.
+// coorDescentPlan is the division of a segment among invocations and workgroups.
 type coorDescentPlan struct {
-	threads       uint32 // of a workgroup
-	vec4PerThread uint32 // four entries each, that an invocation holds; 0: the block is long
-	parts         int    // of a long block, a workgroup each
+	threads       uint32 // invocations of a workgroup
+	vec4PerThread uint32 // vec4 of entries that an invocation holds in registers; 0: the segment is long
+	parts         int    // workgroups that share a long segment
 	span          int    // entries of a part, a multiple of 4
 }
 
-// planCoorDescent is a function of the device and the length of a block.
+const (
+	coorDescentMaxVec4     = 16   // per invocation; more would spill registers
+	coorDescentPartEntries = 4096 // 16 per invocation
+	coorDescentMaxParts    = 1024 // every workgroup adds up the results of all parts
+)
+
+// planCoorDescent is a function of the device and of the length of a segment.
 func planCoorDescent(caps vk.Caps, length int) coorDescentPlan {
-	// An invocation should have 32 entries, so that what all of them do alike (the sum over the workgroup, the scalars of a step)
-	// stays small; 64 where the workgroup can grow no more: of 1,024 invocations these scalars take longer. The shader adds up at most
-	// 256 subgroups.
+	// 32 entries per invocation amortise the redundant work of every invocation: the reduction over the workgroup and the scalars of an
+	// iteration. At 512 invocations it is 64 entries, because redundant scalars cost more with 1,024. The shader reduces at most 256 subgroups.
 	limit := min(caps.MaxWorkgroupInvocations, caps.MaxWorkgroupSize[0], 512, 256*max(caps.SubgroupMin, 1))
-	invocations := uint32(min(64, limit))
-	for 2*invocations <= limit && int(invocations)*32 < length {
-		invocations *= 2
+	threads := uint32(min(64, limit))
+	for 2*threads <= limit && int(threads)*32 < length {
+		threads *= 2
 	}
-	if quads := (length + 4*int(invocations) - 1) / (4 * int(invocations)); quads <= 16 {
-		return coorDescentPlan{threads: invocations, vec4PerThread: uint32(quads)}
+	if n := ceilDiv(uint64(length), 4*uint64(threads)); n <= coorDescentMaxVec4 {
+		return coorDescentPlan{threads: threads, vec4PerThread: uint32(n)}
 	}
-	const part, mostParts = 4096, 1024 // of a part's 4096 entries an invocation has 16; every workgroup adds up all parts
-	span := part
-	if length > part*mostParts {
-		span = (length + part*mostParts - 1) / (part * mostParts) * part
+	span := coorDescentPartEntries
+	if length > coorDescentPartEntries*coorDescentMaxParts {
+		span = (length + span*coorDescentMaxParts - 1) / (span * coorDescentMaxParts) * span
 	}
-	return coorDescentPlan{threads: min(invocations, 256), parts: (length + span - 1) / span, span: span}
+	return coorDescentPlan{threads: min(threads, 256), parts: (length + span - 1) / span, span: span}
 }
 
-// stride is what a long block leaves from one dispatch to the next: 16 bytes, and 8 a part.
+// partialBytes is the memory that a long segment passes from one dispatch to the next: 16 bytes, and 8 per part.
 func (p coorDescentPlan) partialBytes() uint64 { return 16 + 16*uint64((p.parts+1)/2) }
 
-// NewCoorDescent checks the schedule. Kernels are compiled when Record first needs them.
+// NewCoorDescent checks the schedule. Record compiles kernels when it first needs them.
 func NewCoorDescent(dev *vk.Device, c CoorDescentConfig) (*CoorDescent, error) {
-	const least, most = 1e-30, 1e30 // with them no product or quotient of the kernel leaves the range of float32
+	const op = "CoorDescent"
+	const least, most = 1e-30, 1e30 // keep all products and quotients of the kernel in the range of float32
 	if c.EpsDecay == 0 {
 		c.EpsDecay = 1
 	}
 	switch {
 	case c.Iters < 1 || c.Iters > 1<<16:
-		return nil, fmt.Errorf("pipelines: CoorDescent: Iters is %d, want 1 to %d", c.Iters, 1<<16)
+		return nil, fmt.Errorf("pipelines: %s: Iters is %d, want 1 to %d", op, c.Iters, 1<<16)
 	case !(c.Eps >= least && c.Eps <= most):
-		return nil, fmt.Errorf("pipelines: CoorDescent: Eps is %g, want %g to %g", c.Eps, least, most)
+		return nil, fmt.Errorf("pipelines: %s: Eps is %g, want %g to %g", op, c.Eps, least, most)
 	case !(c.EpsInit >= 0 && c.EpsInit <= most):
-		return nil, fmt.Errorf("pipelines: CoorDescent: EpsInit is %g, want 0 to %g", c.EpsInit, most)
+		return nil, fmt.Errorf("pipelines: %s: EpsInit is %g, want 0 to %g", op, c.EpsInit, most)
 	case !(c.EpsDecay > 0 && c.EpsDecay <= 1):
-		return nil, fmt.Errorf("pipelines: CoorDescent: EpsDecay is %g, want more than 0, at most 1", c.EpsDecay)
+		return nil, fmt.Errorf("pipelines: %s: EpsDecay is %g, want more than 0, at most 1", op, c.EpsDecay)
 	}
 	return &CoorDescent{config: c, kernels: kernelCache{dev: dev}}, nil
 }
 
-// Record adds the descent to a tape.
-func (c *CoorDescent) Record(t *vk.CommandList, a CoorDescentArgs) error {
+// coorDescentFlops is the work for an entry in one iteration: two differences, a scaling, an exponential and a sum.
+const coorDescentFlops = 5
+
+// Record appends the dispatches to a command list.
+func (c *CoorDescent) Record(list *vk.CommandList, a CoorDescentArgs) error {
+	const op = "CoorDescent"
 	if a.Routes == 0 {
 		a.Routes = 1
 	}
 	if err := c.check(a); err != nil {
 		return err
 	}
-	p := planCoorDescent(c.kernels.dev.Caps(), a.segmentLength())
-	k, err := c.kernel(p, !a.State.IsZero(), a.Windows > 0)
+	caps := c.kernels.dev.Caps()
+	plan := planCoorDescent(caps, a.segmentLength())
+	kernel, err := c.kernel(plan, !a.State.IsZero(), a.Windows > 0)
 	if err != nil {
-		return fmt.Errorf("pipelines: CoorDescent: %w", err)
+		return fmt.Errorf("pipelines: %s: %w", op, err)
 	}
-	units := a.Rows * a.segments()
-	groups, err := workgroups(c.kernels.dev.Caps(), "CoorDescent", uint64(units)*uint64(max(p.parts, 1)))
+	count := a.Rows * a.segments() * max(plan.parts, 1)
+	groups, err := workgroups(caps, op, uint64(count))
 	if err != nil {
 		return err
 	}
 	push := coorDescentPush{
-		count: uint32(units * max(p.parts, 1)), n: uint32(a.N), blockSize: uint32(a.segmentLength()), blocks: uint32(a.segments()),
+		count: uint32(count), n: uint32(a.N), blockSize: uint32(a.segmentLength()), blocks: uint32(a.segments()),
 		routes: uint32(a.Routes), slots: uint32(a.Slots), iters: uint32(c.config.Iters),
 	}
 	push.k, push.kLast = a.targets()
@@ -156,67 +170,72 @@ func (c *CoorDescent) Record(t *vk.CommandList, a CoorDescentArgs) error {
 		push.blockSize = uint32(a.Prefix)
 	}
 	d := vk.Dispatch{
-		Kernel: k, Groups: groups,
+		Kernel: kernel, Groups: groups,
 		Args: []vk.Access{
 			vk.Read(a.Logits), vk.Read(a.Mask), vk.Write(a.Scores), vk.Write(a.State), vk.Read(a.Indices), vk.Read(a.Valid), vk.Write(a.SelectedScores),
 		},
 		Flops: coorDescentFlops * float64(a.Rows) * a.entries(),
 		Bytes: float64(a.Logits.Size() + a.Mask.Size()),
 	}
-	if p.vec4PerThread == 0 {
-		return c.recordLong(t, a, p, d, push)
+	if plan.vec4PerThread == 0 {
+		return c.recordLong(list, a, plan, d, push)
 	}
 	decay := float32(c.config.EpsDecay)
-	d.Push = vk.Scalars(&coorDescentRowPush{
-		push, float32(max(c.config.EpsInit, c.config.Eps)), float32(c.config.Eps), decay, float32(c.config.EpsDecay - float64(decay)),
+	d.Push = vk.Scalars(&coorDescentRegisterPush{
+		coorDescentPush: push,
+		eInit:           float32(max(c.config.EpsInit, c.config.Eps)), eps: float32(c.config.Eps),
+		decay: decay, decayLow: float32(c.config.EpsDecay - float64(decay)),
 	})
 	d.Flops *= float64(c.config.Iters)
 	d.Bytes += float64(a.State.Size()) + a.resultBytes()
-	return t.Dispatch(d)
+	return list.Dispatch(d)
 }
 
-// coorDescentFlops is the work on an entry in one iteration: two differences, a scaling, an exponential, a sum.
-const coorDescentFlops = 5
-
-// recordLong records a dispatch a step. The halves of the scratch memory take turns: a step reads one and writes the other.
-func (c *CoorDescent) recordLong(t *vk.CommandList, a CoorDescentArgs, p coorDescentPlan, d vk.Dispatch, push coorDescentPush) error {
+// recordLong records one dispatch per step. Steps use the two halves of the scratch memory alternately: each reads one and writes the other.
+func (c *CoorDescent) recordLong(list *vk.CommandList, a CoorDescentArgs, plan coorDescentPlan, d vk.Dispatch, push coorDescentPush) error {
+	const scores, state, indices, valid, selectedScores = 2, 3, 4, 5, 6 // in d.Args
 	half := a.Scratch.Size() / 2
-	before, after := a.Scratch.Slice(0, half), a.Scratch.Slice(half, half)
-	first := max(c.config.EpsInit, c.config.Eps)
-	e, eBefore := first, first
+	previous, next := a.Scratch.Slice(0, half), a.Scratch.Slice(half, half)
+	e := max(c.config.EpsInit, c.config.Eps)
+	ePrevious := e
 	args := d.Args
 	for step := range c.config.Iters + 1 {
-		d.Args = append(slices.Clone(args), vk.Read(before), vk.Write(after))
-		if step < c.config.Iters { // nothing yet of scores, indices, filled and chosen
-			d.Args[2], d.Args[4], d.Args[5], d.Args[6] = vk.Access{}, vk.Access{}, vk.Access{}, vk.Access{}
+		d.Args = append(slices.Clone(args), vk.Read(previous), vk.Write(next))
+		if step < c.config.Iters { // only the last step writes scores
+			for _, arg := range []int{scores, indices, valid, selectedScores} {
+				d.Args[arg] = vk.Access{}
+			}
 		} else {
 			d.Bytes += a.resultBytes()
 		}
-		if step == 0 { // nor of the state
-			d.Args[3] = vk.Access{}
+		if step == 0 { // which computes no a_t yet
+			d.Args[state] = vk.Access{}
 		}
-		d.Push = vk.Scalars(&coorDescentLongPush{push, uint32(p.parts), uint32(p.span), uint32(step), float32(eBefore), float32(e)})
-		if err := t.Dispatch(d); err != nil {
+		d.Push = vk.Scalars(&coorDescentLongPush{
+			coorDescentPush: push, parts: uint32(plan.parts), span: uint32(plan.span), step: uint32(step), ePrevious: float32(ePrevious), e: float32(e),
+		})
+		if err := list.Dispatch(d); err != nil {
 			return err
 		}
-		before, after = after, before
-		eBefore, e = e, max(e*c.config.EpsDecay, c.config.Eps)
+		previous, next = next, previous
+		ePrevious, e = e, max(e*c.config.EpsDecay, c.config.Eps)
 	}
 	return nil
 }
 
-// kernel is the kernel of a plan.
-func (c *CoorDescent) kernel(p coorDescentPlan, state, windows bool) (*vk.Kernel, error) {
-	name, spec := "coor_descent", map[uint32]uint32{0: p.threads, 3: specBool(windows)}
-	if p.vec4PerThread == 0 {
+// kernel returns the kernel of a plan.
+func (c *CoorDescent) kernel(plan coorDescentPlan, state, windows bool) (*vk.Kernel, error) {
+	name := "coor_descent"
+	spec := map[uint32]uint32{shaders.CoorDescentLocalSizeX: plan.threads, shaders.CoorDescentPrefixSegments: specBool(windows)}
+	if plan.vec4PerThread == 0 {
 		name = "coor_descent_long"
 	} else {
-		spec[1], spec[2] = p.vec4PerThread, specBool(state)
+		spec[shaders.CoorDescentVec4PerThread], spec[shaders.CoorDescentSaveState] = plan.vec4PerThread, specBool(state)
 	}
 	return c.kernels.get(name, name, false, spec)
 }
 
-// Close frees the kernels. One that an open tape uses stays, and the next Close tries again.
+// Close frees the kernels. It may be called again, and on nil.
 func (c *CoorDescent) Close() error {
 	if c == nil {
 		return nil

@@ -10,7 +10,7 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// Without a device: every block length fits its plan, on devices large and small.
+// Plans cover every length, on large and small devices. No device is needed.
 func TestCoorDescentPlan(t *testing.T) {
 	for _, caps := range []vk.Caps{
 		{MaxWorkgroupInvocations: 1024, MaxWorkgroupSize: [3]uint32{1024, 1024, 64}, SubgroupMin: 32},
@@ -27,7 +27,7 @@ func TestCoorDescentPlan(t *testing.T) {
 			if p.vec4PerThread > 0 {
 				require.LessOrEqual(t, p.vec4PerThread, uint32(16))
 				require.GreaterOrEqual(t, int(p.vec4PerThread)*4*int(p.threads), n)
-				require.Less(t, (int(p.vec4PerThread)-1)*4*int(p.threads), n, "registers that nothing fills")
+				require.Less(t, (int(p.vec4PerThread)-1)*4*int(p.threads), n, "unused registers")
 				continue
 			}
 			require.Zero(t, p.span%4)
@@ -77,8 +77,8 @@ func TestCoorDescentBadConfig(t *testing.T) {
 
 func TestCoorDescentBadInput(t *testing.T) {
 	gpu := gputest.New(t)
-	d := descend(t, gpu, CoorDescentConfig{Iters: 3, Eps: 0.1})
-	long := longest(gpu.Dev.Caps()) + 1
+	d := openCoorDescent(t, gpu, CoorDescentConfig{Iters: 3, Eps: 0.1})
+	long := longestInRegisters(gpu.Dev.Caps()) + 1
 	logits, mask, scores := gpu.In("logits", normal(1, 40)), gpu.In("mask", make([]uint8, 20)), gpu.Out("scores", 160)
 	state, row := gpu.Out("state", 4*3*16), gpu.Out("row", 4*long)
 	scratch := gpu.Out("scratch", int(d.Scratch(1, long, 0)))
@@ -91,10 +91,10 @@ func TestCoorDescentBadInput(t *testing.T) {
 		{"n", "N is 0, want 1", func(a *CoorDescentArgs) { a.N = 0 }},
 		{"n too large", "N is 1073741824, want at most 1073741823", func(a *CoorDescentArgs) { a.N = 1 << 30 }},
 		{"routes", "Routes is -1, want 1", func(a *CoorDescentArgs) { a.Routes = -1 }},
-		{"routes odd", "Rows is 4, want a multiple of Routes 3", func(a *CoorDescentArgs) { a.Routes = 3 }},
+		{"routes no divisor", "Rows is 4, want a multiple of Routes 3", func(a *CoorDescentArgs) { a.Routes = 3 }},
 		{"block", "BlockSize is -4, want at least 0", func(a *CoorDescentArgs) { a.BlockSize = -4 }},
 		{"too many blocks", "Rows * Blocks is 4294967292, want 1", func(a *CoorDescentArgs) { a.N, a.BlockSize = 1<<30-1, 1 }},
-		{"whole", "WholeUpTo is -1, want 0", func(a *CoorDescentArgs) { a.SelectAllUpTo = -1 }},
+		{"select all up to", "SelectAllUpTo is -1, want 0", func(a *CoorDescentArgs) { a.SelectAllUpTo = -1 }},
 		{"k zero", "K is 0, want 1e-06 to 1e+30", func(a *CoorDescentArgs) { a.K = 0 }},
 		{"k negative", "K is -2, want", func(a *CoorDescentArgs) { a.K = -2 }},
 		{"k nan", "K is NaN, want", func(a *CoorDescentArgs) { a.K = math.NaN() }},
@@ -102,27 +102,27 @@ func TestCoorDescentBadInput(t *testing.T) {
 		{"logits missing", "logits is missing, want [Rows 4, N 10] f32, 160 bytes", func(a *CoorDescentArgs) { a.Logits = vk.Range{} }},
 		{"logits short", "logits has 156 bytes, want [Rows 4, N 10] f32, 160 bytes", func(a *CoorDescentArgs) { a.Logits = logits.Slice(0, 156) }},
 		{"mask long", "mask has 20 bytes, want [Rows / Routes 1, N 10] u8, 10 bytes", func(a *CoorDescentArgs) { a.Routes = 4 }},
-		{"scores missing", "scores and chosen are missing, want one of them or both", func(a *CoorDescentArgs) { a.Scores = vk.Range{} }},
+		{"scores missing", "scores and selected scores are both missing, want at least one of them", func(a *CoorDescentArgs) { a.Scores = vk.Range{} }},
 		{"scores short", "scores has 120 bytes, want [Rows 4, N 10] f32, 160 bytes", func(a *CoorDescentArgs) { a.Scores = scores.Slice(0, 120) }},
-		{"scores odd", "scores starts at byte 258 of its buffer, want a multiple of 4", func(a *CoorDescentArgs) {
+		{"scores unaligned", "scores starts at byte 258 of its buffer, want a multiple of 4", func(a *CoorDescentArgs) {
 			a.Scores, a.Logits, a.Mask, a.State = scores.Slice(2, 40), logits.Slice(4, 40), mask.Slice(3, 10), vk.Range{}
 			a.Rows, a.Routes = 1, 1
 		}},
-		{"state odd", "state starts at byte 264 of its buffer, want a multiple of 16", func(a *CoorDescentArgs) {
+		{"state unaligned", "state starts at byte 264 of its buffer, want a multiple of 16", func(a *CoorDescentArgs) {
 			a.Scores, a.Logits, a.Mask, a.State = scores.Slice(4, 40), logits.Slice(4, 40), mask.Slice(3, 10), state.Slice(8, 48)
 			a.Rows, a.Routes = 1, 1
 		}},
 		{"slots negative", "Slots is -1, want 0 to 1073741823", func(a *CoorDescentArgs) { a.Slots = -1 }},
-		{"slots without chosen", "Slots is 3 with indices of 0, filled of 0 and chosen of 0 bytes, want all", func(a *CoorDescentArgs) { a.Slots = 3 }},
-		{"chosen without indices", "Slots is 3 with indices of 0, filled of 0 and chosen of 48 bytes, want all", func(a *CoorDescentArgs) {
+		{"slots without selected scores", "Slots is 3, indices has 0 bytes, valid 0 and selected scores 0, want all", func(a *CoorDescentArgs) { a.Slots = 3 }},
+		{"selected scores without indices", "Slots is 3, indices has 0 bytes, valid 0 and selected scores 48, want all", func(a *CoorDescentArgs) {
 			a.Slots, a.SelectedScores = 3, state.Slice(0, 48)
 		}},
-		{"chosen without slots", "chosen has 48 bytes, want [Rows 4, Blocks 1, Slots 0] f32, 0 bytes", func(a *CoorDescentArgs) { a.SelectedScores = state.Slice(0, 48) }},
-		{"filled without chosen", "valid has 4 bytes, want [Rows 4, Blocks 1, Slots 0] u32, 0 bytes", func(a *CoorDescentArgs) { a.Valid = state.Slice(0, 4) }},
+		{"selected scores without slots", "selected scores has 48 bytes, want [Rows 4, Blocks 1, Slots 0] f32, 0 bytes", func(a *CoorDescentArgs) { a.SelectedScores = state.Slice(0, 48) }},
+		{"valid without selected scores", "valid has 4 bytes, want [Rows 4, Blocks 1, Slots 0] u32, 0 bytes", func(a *CoorDescentArgs) { a.Valid = state.Slice(0, 4) }},
 		{"indices short", "indices has 44 bytes, want [Rows 4, Blocks 1, Slots 3] i32, 48 bytes", func(a *CoorDescentArgs) {
 			a.Slots, a.SelectedScores, a.Indices = 3, state.Slice(0, 48), state.Slice(48, 44)
 		}},
-		{"chosen in place", "scores and logits are the same range, want another one with chosen or windows", func(a *CoorDescentArgs) {
+		{"selected scores in place", "scores and logits are the same range, want different ranges with selected scores or windows", func(a *CoorDescentArgs) {
 			a.Slots, a.SelectedScores, a.Indices, a.Scores, a.State = 3, state.Slice(0, 48), state.Slice(48, 48), logits, vk.Range{}
 		}},
 		{"windows in place", "scores and logits are the same range", func(a *CoorDescentArgs) { a.Windows, a.Prefix, a.Scores = 1, 4, logits }},
@@ -136,10 +136,10 @@ func TestCoorDescentBadInput(t *testing.T) {
 		}},
 		{"state short", "state has 192 bytes, want [Rows 4, Blocks 2, Iters 3, Values 4] f32, 384 bytes", func(a *CoorDescentArgs) { a.BlockSize = 5 }},
 		{"scratch not needed", "scratch has ", func(a *CoorDescentArgs) { a.Scratch = scratch }},
-		{"scratch missing", "scratch is missing, want what CoorDescentScratch says", func(a *CoorDescentArgs) {
+		{"scratch missing", "scratch is missing, want CoorDescentScratch", func(a *CoorDescentArgs) {
 			*a = CoorDescentArgs{Logits: row, Scores: row, Rows: 1, N: long, K: 2}
 		}},
-		{"scratch short", "scratch has 16 bytes, want what CoorDescentScratch says", func(a *CoorDescentArgs) {
+		{"scratch short", "scratch has 16 bytes, want CoorDescentScratch", func(a *CoorDescentArgs) {
 			*a = CoorDescentArgs{Logits: row, Scores: row, Rows: 1, N: long, K: 2, Scratch: scratch.Slice(0, 16)}
 		}},
 	} {
@@ -156,8 +156,8 @@ func TestCoorDescentBadInput(t *testing.T) {
 	list, err := gpu.Dev.NewCommandList(vk.CommandListConfig{Name: "closed"})
 	require.NoError(t, err)
 	defer list.Close()
-	assert.NoError(t, d.Record(list, good), "the arguments that all of the above differ from")
-	assert.Error(t, d.Close(), "the tape uses the kernel")
+	assert.NoError(t, d.Record(list, good), "the unchanged arguments are valid")
+	assert.Error(t, d.Close(), "the command list uses the kernel")
 	require.NoError(t, list.Close())
 	require.NoError(t, d.Close())
 	require.NoError(t, d.Close())
@@ -169,11 +169,11 @@ func TestCoorDescentBadInput(t *testing.T) {
 	assert.Equal(t, d.Scratch(6, long, 0), CoorDescentScratch(gpu.Dev.Caps(), 2, long, 0, 3))
 }
 
-// A dispatch says what it has to read and write.
+// Dispatches report their work.
 func TestCoorDescentWork(t *testing.T) {
 	gpu := gputest.New(t)
-	c := descentCase{config: CoorDescentConfig{Iters: 3, Eps: 0.1}, s: normal(1, 200), mask: someMask(2, 200), rows: 2, n: 100, k: 3, state: true}
-	d := descend(t, gpu, c.config)
+	c := descentCase{config: CoorDescentConfig{Iters: 3, Eps: 0.1}, logits: normal(1, 200), mask: randomMask(2, 200), rows: 2, n: 100, k: 3, state: true}
+	d := openCoorDescent(t, gpu, c.config)
 	a := c.args(gpu, d)
 	list, err := gpu.Dev.NewCommandList(vk.CommandListConfig{Name: "work"})
 	require.NoError(t, err)

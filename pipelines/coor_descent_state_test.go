@@ -10,14 +10,14 @@ import (
 	"github.com/stretchr/testify/assert"
 )
 
-// The state is what the formulas say: a_t as of the float64 iteration, and, with the kept a_{t-1}, the sum and the count.
+// a_t is that of a float64 iteration. The sum and the count follow from the a_{t-1} in the state.
 func TestCoorDescentState(t *testing.T) {
-	limit := longest(gputest.Device(t).Caps())
+	limit := longestInRegisters(gputest.Device(t).Caps())
 	for _, n := range []int{1, 5, 700, 5000, limit + 50} {
 		for _, config := range []CoorDescentConfig{routerSchedule, topKSchedule, {Iters: 1, Eps: 0.2}} {
 			t.Run(fmt.Sprintf("%d eps %g", n, config.Eps), func(t *testing.T) {
-				c := descentCase{config: config, s: scaled(normal(21, 3*n), 4), rows: 3, n: n, k: max(0.7, float64(n)/20), state: true}
-				c.mask = someMask(22, 3*n)
+				c := descentCase{config: config, logits: scaled(normal(21, 3*n), 4), rows: 3, n: n, k: max(0.7, float64(n)/20), state: true}
+				c.mask = randomMask(22, 3*n)
 				clear(c.mask[n : 2*n])
 				gpu := gputest.New(t)
 				c.run(t, gpu)
@@ -34,7 +34,7 @@ func TestCoorDescentState(t *testing.T) {
 func (c descentCase) checkState(t *testing.T, row int, state []float32) {
 	t.Helper()
 	var s []float64
-	all, mask := c.part(row, 0, c.n)
+	all, mask := c.segment(row, 0, c.n)
 	for i, v := range all {
 		if mask[i] != 0 {
 			s = append(s, float64(v))
@@ -55,9 +55,9 @@ func (c descentCase) checkState(t *testing.T, row int, state []float32) {
 		if i == 0 {
 			assert.Equal(t, []float32{float32(len(s)), float32(largest)}, []float32{sum, other})
 		} else {
-			// From the a that the kernel kept, then from the one of this loop.
-			before := float64(state[4*i-4]) + float64(state[4*i-3])
-			wantSum, count := sumBelow(s, before, min(largest, -before), e)
+			// The sum and the count follow from the a of the kernel, the next a from that of this loop.
+			previous := float64(state[4*i-4]) + float64(state[4*i-3])
+			wantSum, count := sumBelow(s, previous, min(largest, -previous), e)
 			assert.InEpsilon(t, wantSum, sum, 2e-6, "sum of step %d", i)
 			assert.Equal(t, float32(count), other, "count of step %d", i)
 			top := min(largest, -a)

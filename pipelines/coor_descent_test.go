@@ -14,24 +14,24 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// The router's schedule, and that of TopK.
+// The schedules of the router and of TopK.
 var (
 	routerSchedule = CoorDescentConfig{Iters: 20, Eps: 0.03, EpsInit: 4, EpsDecay: 0.7}
 	topKSchedule   = CoorDescentConfig{Iters: 20, Eps: 0.1}
 )
 
-// descentCase is a problem, with the arguments of CoorDescentArgs.
+// descentCase is a problem on rows or blocks. Its fields are those of CoorDescentArgs.
 type descentCase struct {
-	config                        CoorDescentConfig
-	s                             []float32
-	mask                          []uint8
-	rows, n, routes, block, whole int
-	k                             float64
-	state                         bool
+	config                                CoorDescentConfig
+	logits                                []float32
+	mask                                  []uint8
+	rows, n, routes, block, selectAllUpTo int
+	k                                     float64
+	state                                 bool
 }
 
-// size is that of a block.
-func (c descentCase) size() int {
+// blockSize is the length of a block, or of a row if there are no blocks.
+func (c descentCase) blockSize() int {
 	if c.block > 0 {
 		return c.block
 	}
@@ -40,7 +40,7 @@ func (c descentCase) size() int {
 
 // blocks calls f for each block of each row with its k.
 func (c descentCase) blocks(f func(row, from, to int, k float64)) {
-	size := c.size()
+	size := c.blockSize()
 	for row := range c.rows {
 		for from := 0; from < c.n; from += size {
 			to, k := min(from+size, c.n), c.k
@@ -52,9 +52,9 @@ func (c descentCase) blocks(f func(row, from, to int, k float64)) {
 	}
 }
 
-// part is the logits and the mask of a block.
-func (c descentCase) part(row, from, to int) (s []float32, mask []uint8) {
-	s = c.s[row*c.n+from : row*c.n+to]
+// segment is the logits and the mask of a block.
+func (c descentCase) segment(row, from, to int) (s []float32, mask []uint8) {
+	s = c.logits[row*c.n+from : row*c.n+to]
 	if c.mask != nil {
 		row /= max(c.routes, 1)
 		mask = c.mask[row*c.n+from : row*c.n+to]
@@ -62,15 +62,15 @@ func (c descentCase) part(row, from, to int) (s []float32, mask []uint8) {
 	return s, mask
 }
 
-// reference is the scores in float64 and in plain float32.
+// reference returns the scores in float64 and in plain float32.
 func (c descentCase) reference() (want []float64, naive []float32) {
 	rc := ref.CoorDescentConfig{Iters: c.config.Iters, Eps: c.config.Eps, EpsInit: c.config.EpsInit, EpsDecay: c.config.EpsDecay}
 	if rc.EpsDecay == 0 {
 		rc.EpsDecay = 1
 	}
 	c.blocks(func(row, from, to int, k float64) {
-		s, mask := c.part(row, from, to)
-		if to-from <= c.whole {
+		s, mask := c.segment(row, from, to)
+		if to-from <= c.selectAllUpTo {
 			for i := range s {
 				v := 1.0
 				if mask != nil && mask[i] == 0 {
@@ -87,17 +87,17 @@ func (c descentCase) reference() (want []float64, naive []float32) {
 	return want, naive
 }
 
-// args puts the problem on the bench.
+// args makes the ranges of the problem.
 func (c descentCase) args(gpu *gputest.Harness, d *CoorDescent) CoorDescentArgs {
 	a := CoorDescentArgs{
-		Logits: gpu.In("logits", c.s), Scores: gpu.Out("scores", 4*len(c.s)),
-		Rows: c.rows, N: c.n, Routes: c.routes, BlockSize: c.block, K: c.k, SelectAllUpTo: c.whole,
+		Logits: gpu.In("logits", c.logits), Scores: gpu.Out("scores", 4*len(c.logits)),
+		Rows: c.rows, N: c.n, Routes: c.routes, BlockSize: c.block, K: c.k, SelectAllUpTo: c.selectAllUpTo,
 	}
 	if c.mask != nil {
 		a.Mask = gpu.In("mask", c.mask)
 	}
 	if c.state {
-		a.State = gpu.Out("state", 16*c.rows*((c.n+c.size()-1)/c.size())*c.config.Iters)
+		a.State = gpu.Out("state", 16*c.rows*((c.n+c.blockSize()-1)/c.blockSize())*c.config.Iters)
 	}
 	if bytes := d.Scratch(c.rows, c.n, c.block); bytes > 0 {
 		a.Scratch = gpu.Out("scratch", int(bytes))
@@ -105,8 +105,8 @@ func (c descentCase) args(gpu *gputest.Harness, d *CoorDescent) CoorDescentArgs 
 	return a
 }
 
-// descend is NewCoorDescent, closed when the test ends.
-func descend(t *testing.T, gpu *gputest.Harness, config CoorDescentConfig) *CoorDescent {
+// openCoorDescent returns a kernel that is closed when the test ends.
+func openCoorDescent(t *testing.T, gpu *gputest.Harness, config CoorDescentConfig) *CoorDescent {
 	t.Helper()
 	d, err := NewCoorDescent(gpu.Dev, config)
 	require.NoError(t, err)
@@ -114,10 +114,10 @@ func descend(t *testing.T, gpu *gputest.Harness, config CoorDescentConfig) *Coor
 	return d
 }
 
-// run runs the problem, checks the scores and that the right kernel ran, and returns the scores.
+// run runs the problem, checks the scores and which kernel ran, and returns the scores.
 func (c descentCase) run(t *testing.T, gpu *gputest.Harness) []float32 {
 	t.Helper()
-	d := descend(t, gpu, c.config)
+	d := openCoorDescent(t, gpu, c.config)
 	a := c.args(gpu, d)
 	gpu.Run(func(list *vk.CommandList) error { return d.Record(list, a) })
 	kernels := []string{"coor_descent"}
@@ -136,7 +136,7 @@ func (c descentCase) run(t *testing.T, gpu *gputest.Harness) []float32 {
 	}
 	if c.mask != nil {
 		c.blocks(func(row, from, to int, _ float64) {
-			_, mask := c.part(row, from, to)
+			_, mask := c.segment(row, from, to)
 			for i, m := range mask {
 				if m == 0 && got[row*c.n+from+i] != 0 {
 					t.Fatalf("row %d: the masked entry %d scores %g", row, from+i, got[row*c.n+from+i])
@@ -154,8 +154,8 @@ func scaled(x []float32, factor float32) []float32 {
 	return x
 }
 
-// someMask hides about a third of n entries; the bytes that are not 0 are not all 1.
-func someMask(seed uint64, n int) []uint8 {
+// randomMask masks about a third of n entries. Bytes of valid entries are 1 or 128.
+func randomMask(seed uint64, n int) []uint8 {
 	mask := make([]uint8, n)
 	for i, v := range normal(seed, n) {
 		if v < 0.43 {
@@ -165,8 +165,8 @@ func someMask(seed uint64, n int) []uint8 {
 	return mask
 }
 
-// longest is the longest block that one workgroup does.
-func longest(caps vk.Caps) int {
+// longestInRegisters is the longest segment that one workgroup holds in registers.
+func longestInRegisters(caps vk.Caps) int {
 	n := 1
 	for planCoorDescent(caps, 2*n).vec4PerThread > 0 {
 		n *= 2
@@ -175,42 +175,49 @@ func longest(caps vk.Caps) int {
 }
 
 func TestCoorDescentSizes(t *testing.T) {
-	limit := longest(gputest.Device(t).Caps())
-	for _, n := range []int{
+	limit := longestInRegisters(gputest.Device(t).Caps())
+	sizes := []int{
 		1, 2, 3, 4, 5, 7, 63, 64, 65, 127, 255, 256, 257, 509, 1023, 1024, 1025, 2048, 4093, 4096, 4100, 8192, 16383, 16385, 20011,
 		limit - 1, limit, limit + 1, limit + 4096, 2*limit + 3,
-	} {
+	}
+	if testing.Short() { // all sizes take 20 s
+		sizes = []int{1, 5, 257, 1024, 4093, limit + 1}
+	}
+	for _, n := range sizes {
 		const rows = 3
 		t.Run(fmt.Sprint(n), func(t *testing.T) {
-			c := descentCase{config: routerSchedule, s: scaled(normal(uint64(n), rows*n), 4), rows: rows, n: n, k: float64(n)/16 + 0.3}
+			c := descentCase{config: routerSchedule, logits: scaled(normal(uint64(n), rows*n), 4), rows: rows, n: n, k: float64(n)/16 + 0.3}
 			c.run(t, gputest.New(t))
 		})
 		t.Run(fmt.Sprintf("%d masked", n), func(t *testing.T) {
-			c := descentCase{config: topKSchedule, s: scaled(normal(uint64(n), rows*n), 2), rows: rows, n: n, k: max(1, float64(n)/9)}
-			c.mask = someMask(uint64(n), rows*n)
-			clear(c.mask[n : 2*n]) // a row without any entry
+			c := descentCase{config: topKSchedule, logits: scaled(normal(uint64(n), rows*n), 2), rows: rows, n: n, k: max(1, float64(n)/9)}
+			c.mask = randomMask(uint64(n), rows*n)
+			clear(c.mask[n : 2*n]) // a row without a valid entry
 			c.run(t, gputest.New(t))
 		})
 	}
 }
 
-// The longest row that the library is made for.
-func TestCoorDescentMillions(t *testing.T) {
+// The longest row that the library supports.
+func TestCoorDescentLongRow(t *testing.T) {
+	if testing.Short() {
+		t.Skip("takes 7 s")
+	}
 	const n = 4194304
-	c := descentCase{config: CoorDescentConfig{Iters: 4, Eps: 0.1, EpsInit: 1, EpsDecay: 0.5}, s: scaled(normal(5, n), 3), rows: 1, n: n, k: 1024 * 9 / 8}
+	c := descentCase{config: CoorDescentConfig{Iters: 4, Eps: 0.1, EpsInit: 1, EpsDecay: 0.5}, logits: scaled(normal(5, n), 3), rows: 1, n: n, k: 1024 * 9 / 8}
 	c.run(t, gputest.New(t))
 }
 
-// Every kind of schedule, on a block for one workgroup and on one for several.
+// Every kind of schedule, on a segment in registers and on a long one.
 func TestCoorDescentSchedules(t *testing.T) {
-	limit := longest(gputest.Device(t).Caps())
+	limit := longestInRegisters(gputest.Device(t).Caps())
 	for _, config := range []CoorDescentConfig{
 		{Iters: 1, Eps: 0.5},
-		{Iters: 1, Eps: 0.03, EpsInit: 4, EpsDecay: 0.7}, // the score's eps is not the step's
+		{Iters: 1, Eps: 0.03, EpsInit: 4, EpsDecay: 0.7}, // the eps of the scores differs from that of the iteration
 		{Iters: 2, Eps: 0.03, EpsInit: 4, EpsDecay: 0.7},
 		{Iters: 3, Eps: 1, EpsInit: 2, EpsDecay: 0.5},
 		{Iters: 50, Eps: 1},
-		{Iters: 50, Eps: 0.1, EpsInit: 0.01}, // less than Eps is Eps
+		{Iters: 50, Eps: 0.1, EpsInit: 0.01}, // raised to Eps
 		{Iters: 50, Eps: 0.03, EpsInit: 4, EpsDecay: 0.7},
 		{Iters: 200, Eps: 0.02, EpsInit: 10, EpsDecay: 0.97},
 		{Iters: 6, Eps: 1e-4},
@@ -218,8 +225,11 @@ func TestCoorDescentSchedules(t *testing.T) {
 	} {
 		for _, n := range []int{1000, limit + 100} {
 			for _, k := range []float64{1, 72} {
+				if testing.Short() && (n > limit && config.Iters > 3 || config.Iters > 50) {
+					continue // all schedules take 7 s
+				}
 				t.Run(fmt.Sprintf("%+v n %d k %g", config, n, k), func(t *testing.T) {
-					c := descentCase{config: config, s: scaled(normal(uint64(n), n), 3), rows: 1, n: n, k: k}
+					c := descentCase{config: config, logits: scaled(normal(uint64(n), n), 3), rows: 1, n: n, k: k}
 					c.run(t, gputest.New(t))
 				})
 			}
@@ -228,7 +238,7 @@ func TestCoorDescentSchedules(t *testing.T) {
 }
 
 func TestCoorDescentEdges(t *testing.T) {
-	limit := longest(gputest.Device(t).Caps())
+	limit := longestInRegisters(gputest.Device(t).Caps())
 	fill := func(n int, f func(i int) float32) []float32 {
 		s := make([]float32, n)
 		for i := range s {
@@ -246,7 +256,7 @@ func TestCoorDescentEdges(t *testing.T) {
 		{"ties", 8, func(i int) float32 { return float32(i % 5) }},
 		{"all at the bound", 64, func(i int) float32 { return float32(i%3) * 1e-3 }},
 		{"k is n", 513, func(i int) float32 { return float32(i%97) / 16 }},
-		{"k beyond n", 1e6, func(i int) float32 { return float32(i%97) / 16 }},
+		{"k more than n", 1e6, func(i int) float32 { return float32(i%97) / 16 }},
 		{"k below 1", 0.5, func(i int) float32 { return float32(i%97) / 16 }},
 		{"k tiny", 1e-6, func(i int) float32 { return float32(i%97) / 16 }},
 		{"large", 9, func(i int) float32 { return float32(i%101-50) * 200 }},
@@ -264,8 +274,11 @@ func TestCoorDescentEdges(t *testing.T) {
 	} {
 		for _, n := range []int{513, limit + 513} {
 			for _, config := range []CoorDescentConfig{routerSchedule, topKSchedule} {
+				if testing.Short() && n > limit {
+					continue // long segments take 5 s
+				}
 				t.Run(fmt.Sprintf("%s n %d eps %g", test.name, n, config.Eps), func(t *testing.T) {
-					c := descentCase{config: config, s: fill(n, test.f), rows: 1, n: n, k: test.k}
+					c := descentCase{config: config, logits: fill(n, test.f), rows: 1, n: n, k: test.k}
 					c.run(t, gputest.New(t))
 				})
 			}
@@ -273,65 +286,65 @@ func TestCoorDescentEdges(t *testing.T) {
 	}
 }
 
-// Blocks, the last one short; routes that share a mask; blocks taken whole. A block scores what it scores as a row.
+// Blocks with a shorter last block, routes that share a mask, and blocks that select all. A block has the scores that it has as a row.
 func TestCoorDescentBlocks(t *testing.T) {
-	limit := longest(gputest.Device(t).Caps())
-	for _, test := range []struct{ rows, n, routes, block, whole int }{
+	limit := longestInRegisters(gputest.Device(t).Caps())
+	for _, test := range []struct{ rows, n, routes, block, selectAllUpTo int }{
 		{4, 100, 2, 32, 0},
-		{6, 101, 3, 37, 27}, // 27 entries are left over, and taken whole
+		{6, 101, 3, 37, 27}, // the last block has 27 entries and selects all
 		{6, 101, 3, 37, 26},
 		{2, 64, 1, 64, 64},
 		{2, 64, 2, 100, 0}, // blocks longer than the row
 		{4, 1031, 4, 256, 7},
 		{2, 96, 2, 1, 0},
 		{2, 3*limit + 5, 2, limit + 4, 0},
-		{2, 2*limit + 70, 2, limit + 36, limit - 2}, // the short block is one of several workgroups all the same
+		{2, 2*limit + 70, 2, limit + 36, limit - 2}, // the last block fits one workgroup, but takes the path of the full one
 		{1, limit + 9, 1, 0, limit + 9},
 	} {
 		for _, state := range []bool{false, true} {
 			t.Run(fmt.Sprintf("%+v state %v", test, state), func(t *testing.T) {
 				c := descentCase{
-					config: CoorDescentConfig{Iters: 8, Eps: 0.05, EpsInit: 1, EpsDecay: 0.5}, s: scaled(normal(11, test.rows*test.n), 3),
-					rows: test.rows, n: test.n, routes: test.routes, block: test.block, whole: test.whole, k: 4.5, state: state,
+					config: CoorDescentConfig{Iters: 8, Eps: 0.05, EpsInit: 1, EpsDecay: 0.5}, logits: scaled(normal(11, test.rows*test.n), 3),
+					rows: test.rows, n: test.n, routes: test.routes, block: test.block, selectAllUpTo: test.selectAllUpTo, k: 4.5, state: state,
 				}
-				c.mask = someMask(12, test.rows*test.n/test.routes)
+				c.mask = randomMask(12, test.rows*test.n/test.routes)
 				got := c.run(t, gputest.New(t))
 				if test.block == 0 || test.n > 2000 {
 					return
 				}
-				whole := test.n / test.block * test.block
-				if whole == 0 {
+				full := test.n / test.block * test.block // entries in full blocks
+				if full == 0 {
 					return
 				}
-				lone := c
-				lone.rows, lone.n, lone.block, lone.routes = 1, test.block, 0, 0
-				from := c.n*(c.rows-1) + whole - test.block // the last block of full length
-				lone.s = c.s[from : from+test.block]
-				from = c.n*(c.rows/c.routes-1) + whole - test.block
-				lone.mask = c.mask[from : from+test.block]
-				from = c.n*(c.rows-1) + whole - test.block
-				assert.Equal(t, got[from:from+test.block], lone.run(t, gputest.New(t)))
+				alone := c
+				alone.rows, alone.n, alone.block, alone.routes = 1, test.block, 0, 0
+				from := c.n*(c.rows-1) + full - test.block // the last block of full length
+				alone.logits = c.logits[from : from+test.block]
+				from = c.n*(c.rows/c.routes-1) + full - test.block
+				alone.mask = c.mask[from : from+test.block]
+				from = c.n*(c.rows-1) + full - test.block
+				assert.Equal(t, got[from:from+test.block], alone.run(t, gputest.New(t)))
 			})
 		}
 	}
 }
 
-// The scores may take the place of the logits.
+// Scores may overwrite the logits.
 func TestCoorDescentInPlace(t *testing.T) {
-	limit := longest(gputest.Device(t).Caps())
+	limit := longestInRegisters(gputest.Device(t).Caps())
 	for _, n := range []int{130, 1024, limit + 2} {
 		t.Run(fmt.Sprint(n), func(t *testing.T) {
-			c := descentCase{config: topKSchedule, s: normal(3, 2*n), rows: 2, n: n, k: 10}
+			c := descentCase{config: topKSchedule, logits: normal(3, 2*n), rows: 2, n: n, k: 10}
 			want := c.run(t, gputest.New(t))
 			gpu := gputest.New(t)
-			d := descend(t, gpu, c.config)
-			a := CoorDescentArgs{Logits: gpu.InOut("both", c.s), Rows: 2, N: n, K: 10}
+			d := openCoorDescent(t, gpu, c.config)
+			a := CoorDescentArgs{Logits: gpu.InOut("logits and scores", c.logits), Rows: 2, N: n, K: 10}
 			a.Scores = a.Logits
 			if bytes := d.Scratch(2, n, 0); bytes > 0 {
 				a.Scratch = gpu.Out("scratch", int(bytes))
 			}
 			gpu.Run(func(list *vk.CommandList) error { return d.Record(list, a) })
-			assert.Equal(t, want, gpu.Float32("both"))
+			assert.Equal(t, want, gpu.Float32("logits and scores"))
 		})
 	}
 }
@@ -359,7 +372,7 @@ func TestCoorDescentGolden(t *testing.T) {
 			s := g.Inputs["s"]
 			c := descentCase{
 				config: CoorDescentConfig{config.Iters, config.Eps, config.EpsInit, config.EpsDecay},
-				s:      s.F32, rows: s.Shape[0], n: s.Shape[1], k: config.K,
+				logits: s.F32, rows: s.Shape[0], n: s.Shape[1], k: config.K,
 			}
 			if mask := g.Inputs["mask"].U8; len(mask) > 0 {
 				c.mask = mask

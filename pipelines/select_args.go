@@ -82,16 +82,14 @@ func (r *selectRecorder) checkRanges() error {
 	if a.Windows > 0 {
 		slots = []dim{{"Items", items.n}, {"Windows", a.Windows}, {"Routes", a.Routes}, k}
 	}
-	for _, err := range []error{
+	if err := firstError(
 		checkTensor(op, "logits", a.Logits, wordAlign, f32, rows, n),
 		checkOptional(op, "mask", a.Mask, byteAlign, u8, items, n),
 		checkTensor(op, "indices", a.Indices, wordAlign, i32, slots...),
 		checkTensor(op, "filled", a.Valid, wordAlign, u32, slots...),
 		checkOptional(op, "values", a.Values, wordAlign, f32, slots...),
-	} {
-		if err != nil {
-			return err
-		}
+	); err != nil {
+		return err
 	}
 	want := p.scratch()
 	if want == 0 {
