@@ -1,14 +1,13 @@
 package colt5
 
 import (
-	"fmt"
-	"math"
+	"context"
 
 	"github.com/colt5-vulkan/colt5/pipelines"
 	"github.com/colt5-vulkan/colt5/vk"
 )
 
-// ConditionalRoutedAttentionConfig configures a ConditionalRoutedAttention. Start from DefaultConditionalRoutedAttentionConfig, zero
+// ConditionalRoutedAttentionConfig configures a ConditionalRoutedAttention. Start from Default[ConditionalRoutedAttentionConfig], zero
 // values are not the defaults.
 type ConditionalRoutedAttentionConfig struct {
 	Dim                    int           `json:"dim"`                       // C, at least 1
@@ -30,18 +29,17 @@ type ConditionalRoutedAttentionConfig struct {
 	Precision              DType         `json:"precision"` // of the matrix products; Float32 is the default
 }
 
-// DefaultConditionalRoutedAttentionConfig returns the reference's defaults; Dim and the numbers of tokens are left to the caller.
-func DefaultConditionalRoutedAttentionConfig() ConditionalRoutedAttentionConfig {
-	return ConditionalRoutedAttentionConfig{
+func (c *ConditionalRoutedAttentionConfig) setDefaults() {
+	*c = ConditionalRoutedAttentionConfig{
 		NumRoutedKV: 1, LightDimHead: 64, LightHeads: 8, LightWindowSize: 128, HeavyDimHead: 64, HeavyHeads: 8, HasLightAttn: true,
-		RouterStraightThrough: true, UseNullQTokens: true, Router: DefaultRouterOptions(),
+		RouterStraightThrough: true, UseNullQTokens: true, Router: Default[RouterOptions](),
 	}
 }
 
 // UnmarshalJSON reads a config; what it leaves out has its default, an unknown key is an error.
 func (c *ConditionalRoutedAttentionConfig) UnmarshalJSON(data []byte) error {
 	type plain ConditionalRoutedAttentionConfig
-	*c = DefaultConditionalRoutedAttentionConfig()
+	*c = Default[ConditionalRoutedAttentionConfig]()
 	return decode("ConditionalRoutedAttentionConfig", data, (*plain)(c))
 }
 
@@ -52,50 +50,18 @@ func (c ConditionalRoutedAttentionConfig) check(op string) error {
 	); err != nil || !c.HasLightAttn {
 		return err
 	}
-	return firstError(checkHeads(op, "Light", c.LightHeads, c.LightDimHead), halved(op, "LightWindowSize", c.LightWindowSize))
+	return firstError(checkHeads(op, "Light", c.LightHeads, c.LightDimHead), checkHalved(op, "LightWindowSize", c.LightWindowSize))
 }
 
 func (c ConditionalRoutedAttentionConfig) heavy() heavyConfig {
 	return heavyConfig{c.Dim, c.HeavyDimHead, c.HeavyHeads, c.RotaryEmb, c.MultiplyKeysByScore, c.MultiplyQueriesByScore}
 }
 
-// What follows checks the fields of attention configs.
+func (c ConditionalRoutedAttentionConfig) precision() DType { return c.Precision }
 
-func checkHeads(op, branch string, heads, dimHead int) error {
-	if err := firstError(atLeast(op, branch+"Heads", heads, 1), atLeast(op, branch+"DimHead", dimHead, 1)); err != nil {
-		return err
-	}
-	if dimHead > 128 {
-		return fmt.Errorf("colt5: %s: %sDimHead is %d, want at most 128", op, branch, dimHead)
-	}
-	if heads > 1<<16 {
-		return fmt.Errorf("colt5: %s: %sHeads is %d, want at most %d", op, branch, heads, 1<<16)
-	}
-	return nil
-}
-
-// checkHeavy checks a heavy branch and its routes.
-func checkHeavy(op, branch string, c heavyConfig, field string, routes int) error {
-	if err := firstError(checkHeads(op, branch, c.heads, c.dimHead), atLeast(op, field, routes, 1)); err != nil {
-		return err
-	}
-	if c.heads%routes != 0 {
-		return fmt.Errorf("colt5: %s: %s is %d, want a divisor of %sHeads, %d", op, field, routes, branch, c.heads)
-	}
-	if c.rotary && c.dimHead%2 != 0 {
-		return fmt.Errorf("colt5: %s: %sDimHead is %d, want an even number with RotaryEmb", op, branch, c.dimHead)
-	}
-	return nil
-}
-
-func halved(op, field string, v int) error {
-	if err := atLeast(op, field, v, 2); err != nil {
-		return err
-	}
-	if v%2 != 0 {
-		return fmt.Errorf("colt5: %s: %s is %d, want an even number: it is halved", op, field, v)
-	}
-	return nil
+func (c ConditionalRoutedAttentionConfig) build(w *weights) layer {
+	l := w.routedAttention("", c)
+	return &l
 }
 
 // ConditionalRoutedAttention lets every token attend to its neighbourhood, and the tokens that a router chooses attend to those that
@@ -107,83 +73,35 @@ func halved(op, field string, v int) error {
 // A token that is no query, a masked one for example, gets the null query token instead of a heavy output. With N not above the
 // number of heavy tokens, all real tokens are chosen. Source: arXiv 2303.09752, section 3.
 type ConditionalRoutedAttention struct {
-	module
-	config ConditionalRoutedAttentionConfig
-	layer  routedAttention
+	module[ConditionalRoutedAttentionConfig]
 }
 
-// AttentionOptions are the optional arguments of a ConditionalRoutedAttention.
+// AttentionOptions are the optional arguments of ConditionalRoutedAttention.Forward.
 type AttentionOptions struct {
-	Mask             *Tensor // [B, N] U8; nil: all tokens are real
-	NumHeavyTokensQ  int     // 0: the config's
-	NumHeavyTokensKV int     // 0: the config's
+	Mask             *Tensor // [B, N] u8, 1 for a real token; nil: all tokens are real
+	NumHeavyTokensQ  int     // 0: the configuration's
+	NumHeavyTokensKV int     // 0: the configuration's
+
+	Stats   *CallStats       // receives what the call cost; nil: not wanted
+	Routing *[]RoutingRecord // receives what the routers selected; nil: not wanted
 }
 
-// NewConditionalRoutedAttention makes the module on a device, with initial values of seed 0.
-func NewConditionalRoutedAttention(dev *vk.Device, c ConditionalRoutedAttentionConfig) (*ConditionalRoutedAttention, error) {
-	a := &ConditionalRoutedAttention{config: c}
-	err := a.start("ConditionalRoutedAttention", dev, c.Precision, c.check, func(w *weights) { a.layer = w.routedAttention("", c) })
+// NewConditionalRoutedAttention makes the module on a device, with the initial values of seed 0.
+func NewConditionalRoutedAttention(ctx context.Context, dev *vk.Device, c ConditionalRoutedAttentionConfig) (*ConditionalRoutedAttention, error) {
+	m, err := newModule(ctx, "ConditionalRoutedAttention", dev, c)
 	if err != nil {
 		return nil, err
 	}
-	return a, nil
+	return &ConditionalRoutedAttention{m}, nil
 }
 
-// Config is what the module was made with.
-func (a *ConditionalRoutedAttention) Config() ConditionalRoutedAttentionConfig { return a.config }
-
-// Forward computes y [B, N, C] from x [B, N, C]; the two share no memory.
-func (a *ConditionalRoutedAttention) Forward(y, x *Tensor, o AttentionOptions) error {
-	const op = "ConditionalRoutedAttention.Forward"
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	tensors := [...]*Tensor{y, x, o.Mask}
-	p, err := a.prepared(op, tensors[:], o)
-	if err != nil {
-		return err
-	}
-	return a.run(op, p, tensors[:])
+// Forward computes y [B, N, C] from x [B, N, C]. The two share no memory.
+func (a *ConditionalRoutedAttention) Forward(ctx context.Context, y, x *Tensor, o AttentionOptions) error {
+	c := a.config.call(y, x, o)
+	return a.run(ctx, &c)
 }
 
-func (a *ConditionalRoutedAttention) prepared(op string, tensors []*Tensor, o AttentionOptions) (*plan, error) {
-	if a.closed {
-		return nil, errClosed(op)
-	}
-	b, n, err := sequences(op, a.dev, tensors, a.config.Dim)
-	if err != nil {
-		return nil, err
-	}
-	s := attentionSizes{b: b, n: n, masked: o.Mask != nil}
-	if s.tokensQ, err = checkTokens(op, "NumHeavyTokensQ", o.NumHeavyTokensQ, a.config.NumHeavyTokensQ); err != nil {
-		return nil, err
-	}
-	if s.tokensKV, err = checkTokens(op, "NumHeavyTokensKV", o.NumHeavyTokensKV, a.config.NumHeavyTokensKV); err != nil {
-		return nil, err
-	}
-	key := planKey{sizes: [6]int{b, n, s.tokensQ, s.tokensKV}, given: [2]bool{s.masked}}
-	if p := a.find(&key); p != nil {
-		return p, nil
-	}
-	return a.plan(op, key, tensors, s)
-}
-
-func (a *ConditionalRoutedAttention) plan(op string, key planKey, tensors []*Tensor, s attentionSizes) (*plan, error) {
-	return a.prepare(op, key, tensors, []string{"y", "x", "Mask"}, func(b *builder) {
-		a.layer.forward(b, attentionInput{attentionSizes: s, y: b.slot(0), x: b.slot(1), mask: b.slot(2)})
-	})
-}
-
-// sequences checks y, x [B, N, C] and a mask [B, N] that may be nil.
-func sequences(op string, dev *vk.Device, tensors []*Tensor, dim int) (b, n int, err error) {
-	y, x, mask := tensors[0], tensors[1], tensors[2]
-	if err := x.want(op, "x", dev, F32, -1, -1, dim); err != nil {
-		return 0, 0, err
-	}
-	b, n = x.shape[0], x.shape[1]
-	return b, n, firstError(y.want(op, "y", dev, F32, b, n, dim), mask.optional(op, "Mask", dev, U8, b, n))
-}
-
-// Close frees the module and its weights. Closing again, or nil, does nothing.
+// Close frees the module and its weights. It waits for a call under way. Closing again, or nil, does nothing.
 func (a *ConditionalRoutedAttention) Close() error {
 	if a == nil {
 		return nil
@@ -191,32 +109,17 @@ func (a *ConditionalRoutedAttention) Close() error {
 	return a.close()
 }
 
-// Memory tells what a call for x [b, n, C] needs of a device with these capabilities, without a mask.
+// Memory predicts what a call with x [b, n, C] and no mask needs on a device with these capabilities.
 func (c ConditionalRoutedAttentionConfig) Memory(caps vk.Caps, b, n int) (Memory, error) {
-	const op = "ConditionalRoutedAttentionConfig.Memory"
-	if err := firstError(c.check(op), checkSizes(op, b, n)); err != nil {
-		return Memory{}, err
-	}
-	var layer routedAttention
-	bytes := 4 * uint64(b) * uint64(n) * uint64(c.Dim)
-	return measure(op, caps, c.Precision, bytes, bytes, func(w *weights) { layer = w.routedAttention("", c) }, func(to *builder) {
-		layer.forward(to, attentionInput{attentionSizes: attentionSizes{b: b, n: n, tokensQ: c.NumHeavyTokensQ, tokensKV: c.NumHeavyTokensKV}})
-	})
+	return c.call(nil, nil, AttentionOptions{}).measure("ConditionalRoutedAttention", caps, c, dimSize{dimB, b}, dimSize{dimN, n})
 }
 
-// checkSizes checks the sizes of a call that is only measured. Kernels number the tokens of a batch by an int32.
-func checkSizes(op string, sizes ...int) error {
-	tokens := 1.0
-	for i, n := range sizes {
-		if n < 1 || n > 1<<31-1 {
-			return fmt.Errorf("colt5: %s: size %d of the shape is %d, want 1 to %d", op, i, n, 1<<31-1)
-		}
-		tokens *= float64(n)
+func (c ConditionalRoutedAttentionConfig) call(y, x *Tensor, o AttentionOptions) call {
+	return call{
+		args:   sequenceArgs(y, x, o.Mask, c.Dim),
+		counts: [maxCounts]count{{"NumHeavyTokensQ", o.NumHeavyTokensQ, c.NumHeavyTokensQ}, {"NumHeavyTokensKV", o.NumHeavyTokensKV, c.NumHeavyTokensKV}},
+		stats:  o.Stats, routing: o.Routing,
 	}
-	if tokens > math.MaxInt32 {
-		return fmt.Errorf("colt5: %s: %v make %.0f tokens, want %d at most", op, sizes, tokens, math.MaxInt32)
-	}
-	return nil
 }
 
 // routedAttention is the weights and the wiring of a ConditionalRoutedAttention.
@@ -256,6 +159,19 @@ type attentionInput struct {
 	name       string   // what its routers' names start with
 	y, x, mask vk.Range // y shares no memory with x
 	residual   bool     // add x
+}
+
+// record records the call of a module of its own.
+func (l *routedAttention) record(b *builder) {
+	l.forward(b, attentionInput{
+		attentionSizes: attentionSizesOf(b), y: b.arg("y"), x: b.arg("x"), mask: b.arg("Mask"),
+	})
+}
+
+func attentionSizesOf(b *builder) attentionSizes {
+	return attentionSizes{
+		b: b.dim(dimB), n: b.dim(dimN), tokensQ: b.count("NumHeavyTokensQ"), tokensKV: b.count("NumHeavyTokensKV"), masked: b.given("Mask"),
+	}
 }
 
 func (l *routedAttention) forward(b *builder, a attentionInput) {

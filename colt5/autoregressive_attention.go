@@ -1,14 +1,14 @@
 package colt5
 
 import (
+	"context"
 	"fmt"
 
 	"github.com/colt5-vulkan/colt5/pipelines"
 	"github.com/colt5-vulkan/colt5/vk"
 )
 
-// ConditionalRoutedAutoregressiveAttentionConfig configures a ConditionalRoutedAutoregressiveAttention. Start from
-// DefaultConditionalRoutedAutoregressiveAttentionConfig, zero values are not the defaults.
+// ConditionalRoutedAutoregressiveAttentionConfig configures a ConditionalRoutedAutoregressiveAttention. Start from Default[ConditionalRoutedAutoregressiveAttentionConfig], zero values are not the defaults.
 type ConditionalRoutedAutoregressiveAttentionConfig struct {
 	Dim                    int           `json:"dim"`                       // C, at least 1
 	NumHeavyTokensQ        int           `json:"num_heavy_tokens_q"`        // queries of a heavy window, at least 1; a call may want others
@@ -34,19 +34,17 @@ type ConditionalRoutedAutoregressiveAttentionConfig struct {
 	CausalQueryRouting bool `json:"causal_query_routing"`
 }
 
-// DefaultConditionalRoutedAutoregressiveAttentionConfig returns the reference's defaults; Dim and the numbers of tokens are left to the
-// caller.
-func DefaultConditionalRoutedAutoregressiveAttentionConfig() ConditionalRoutedAutoregressiveAttentionConfig {
-	return ConditionalRoutedAutoregressiveAttentionConfig{
+func (c *ConditionalRoutedAutoregressiveAttentionConfig) setDefaults() {
+	*c = ConditionalRoutedAutoregressiveAttentionConfig{
 		NumRoutedKV: 1, LightDimHead: 64, LightHeads: 8, LightWindowSize: 128, HeavyDimHead: 64, HeavyHeads: 8,
-		RouterStraightThrough: true, UseNullQTokens: true, Router: DefaultRouterOptions(),
+		RouterStraightThrough: true, UseNullQTokens: true, Router: Default[RouterOptions](),
 	}
 }
 
 // UnmarshalJSON reads a config; what it leaves out has its default, an unknown key is an error.
 func (c *ConditionalRoutedAutoregressiveAttentionConfig) UnmarshalJSON(data []byte) error {
 	type plain ConditionalRoutedAutoregressiveAttentionConfig
-	*c = DefaultConditionalRoutedAutoregressiveAttentionConfig()
+	*c = Default[ConditionalRoutedAutoregressiveAttentionConfig]()
 	return decode("ConditionalRoutedAutoregressiveAttentionConfig", data, (*plain)(c))
 }
 
@@ -58,12 +56,19 @@ func (c ConditionalRoutedAutoregressiveAttentionConfig) check(op string) error {
 		atLeast(op, "Dim", c.Dim, 1), atLeast(op, "NumHeavyTokensQ", c.NumHeavyTokensQ, 1), atLeast(op, "NumHeavyTokensKV", c.NumHeavyTokensKV, 1),
 		checkHeads(op, "Light", c.LightHeads, c.LightDimHead), atLeast(op, "LightWindowSize", c.LightWindowSize, 1),
 		atLeast(op, "HeavyWindowSize", int(c.HeavyWindowSize), 0), checkHeavy(op, "Heavy", c.heavy(), "NumRoutedKV", c.NumRoutedKV),
-		c.Router.check(op), zero(op, "Router.RouteBlockSize", int(c.Router.RouteBlockSize), "windows route on their own"),
+		c.Router.check(op), mustBeZero(op, "Router.RouteBlockSize", int(c.Router.RouteBlockSize), "windows route on their own"),
 	)
 }
 
 func (c ConditionalRoutedAutoregressiveAttentionConfig) heavy() heavyConfig {
 	return heavyConfig{c.Dim, c.HeavyDimHead, c.HeavyHeads, c.RotaryEmb, c.MultiplyKeysByScore, c.MultiplyQueriesByScore}
+}
+
+func (c ConditionalRoutedAutoregressiveAttentionConfig) precision() DType { return c.Precision }
+
+func (c ConditionalRoutedAutoregressiveAttentionConfig) build(w *weights) layer {
+	l := w.autoregressiveAttention("", c)
+	return &l
 }
 
 // window is the size of a heavy window.
@@ -84,82 +89,35 @@ func (c ConditionalRoutedAutoregressiveAttentionConfig) window() int {
 // A token that is no query gets the null query token, and 0 in the first window. A sequence not longer than a heavy window has only
 // the light branch. Source: arXiv 2303.09752; the autoregressive form is the colt5-attention package's.
 type ConditionalRoutedAutoregressiveAttention struct {
-	module
-	config ConditionalRoutedAutoregressiveAttentionConfig
-	layer  autoregressiveAttention
+	module[ConditionalRoutedAutoregressiveAttentionConfig]
 }
 
-// AutoregressiveOptions are the optional arguments of a ConditionalRoutedAutoregressiveAttention, and of an AutoregressiveTransformer.
+// AutoregressiveOptions are the optional arguments of ConditionalRoutedAutoregressiveAttention.Forward and
+// AutoregressiveTransformer.Forward.
 type AutoregressiveOptions struct {
-	NumHeavyTokensQ  int // 0: the config's
-	NumHeavyTokensKV int // 0: the config's
+	NumHeavyTokensQ  int // 0: the configuration's
+	NumHeavyTokensKV int // 0: the configuration's
+
+	Stats   *CallStats       // receives what the call cost; nil: not wanted
+	Routing *[]RoutingRecord // receives what the routers selected; nil: not wanted
 }
 
-// NewConditionalRoutedAutoregressiveAttention makes the module on a device, with initial values of seed 0.
-func NewConditionalRoutedAutoregressiveAttention(
-	dev *vk.Device, c ConditionalRoutedAutoregressiveAttentionConfig,
-) (*ConditionalRoutedAutoregressiveAttention, error) {
-	a := &ConditionalRoutedAutoregressiveAttention{config: c}
-	err := a.start("ConditionalRoutedAutoregressiveAttention", dev, c.Precision, c.check, func(w *weights) { a.layer = w.autoregressiveAttention("", c) })
+// NewConditionalRoutedAutoregressiveAttention makes the module on a device, with the initial values of seed 0.
+func NewConditionalRoutedAutoregressiveAttention(ctx context.Context, dev *vk.Device, c ConditionalRoutedAutoregressiveAttentionConfig) (*ConditionalRoutedAutoregressiveAttention, error) {
+	m, err := newModule(ctx, "ConditionalRoutedAutoregressiveAttention", dev, c)
 	if err != nil {
 		return nil, err
 	}
-	return a, nil
+	return &ConditionalRoutedAutoregressiveAttention{m}, nil
 }
 
-// Config is what the module was made with.
-func (a *ConditionalRoutedAutoregressiveAttention) Config() ConditionalRoutedAutoregressiveAttentionConfig {
-	return a.config
+// Forward computes y [B, N, C] from x [B, N, C]. The two share no memory.
+func (a *ConditionalRoutedAutoregressiveAttention) Forward(ctx context.Context, y, x *Tensor, o AutoregressiveOptions) error {
+	c := o.call(a.config, sequenceArgs(y, x, nil, a.config.Dim))
+	return a.run(ctx, &c)
 }
 
-// Forward computes y [B, N, C] from x [B, N, C]; the two share no memory.
-func (a *ConditionalRoutedAutoregressiveAttention) Forward(y, x *Tensor, o AutoregressiveOptions) error {
-	const op = "ConditionalRoutedAutoregressiveAttention.Forward"
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	tensors := [...]*Tensor{y, x, nil}
-	p, err := a.prepared(op, tensors[:], o)
-	if err != nil {
-		return err
-	}
-	return a.run(op, p, tensors[:])
-}
-
-func (a *ConditionalRoutedAutoregressiveAttention) prepared(op string, tensors []*Tensor, o AutoregressiveOptions) (*plan, error) {
-	if a.closed {
-		return nil, errClosed(op)
-	}
-	b, n, err := sequences(op, a.dev, tensors, a.config.Dim)
-	if err != nil {
-		return nil, err
-	}
-	s, err := o.sizes(op, a.config, b, n)
-	if err != nil {
-		return nil, err
-	}
-	key := planKey{sizes: [6]int{b, n, s.tokensQ, s.tokensKV}}
-	if p := a.find(&key); p != nil {
-		return p, nil
-	}
-	return a.plan(op, key, tensors, s)
-}
-
-func (a *ConditionalRoutedAutoregressiveAttention) plan(op string, key planKey, tensors []*Tensor, s attentionSizes) (*plan, error) {
-	return a.prepare(op, key, tensors, []string{"y", "x", ""}, func(b *builder) {
-		a.layer.forward(b, attentionInput{attentionSizes: s, y: b.slot(0), x: b.slot(1)})
-	})
-}
-
-func (o AutoregressiveOptions) sizes(op string, c ConditionalRoutedAutoregressiveAttentionConfig, b, n int) (s attentionSizes, err error) {
-	s.b, s.n = b, n
-	if s.tokensQ, err = checkTokens(op, "NumHeavyTokensQ", o.NumHeavyTokensQ, c.NumHeavyTokensQ); err != nil {
-		return s, err
-	}
-	s.tokensKV, err = checkTokens(op, "NumHeavyTokensKV", o.NumHeavyTokensKV, c.NumHeavyTokensKV)
-	return s, err
-}
-
-// Close frees the module and its weights. Closing again, or nil, does nothing.
+// Close frees the module and its weights. It waits for a call under way. Closing again, or nil, does nothing.
 func (a *ConditionalRoutedAutoregressiveAttention) Close() error {
 	if a == nil {
 		return nil
@@ -167,17 +125,19 @@ func (a *ConditionalRoutedAutoregressiveAttention) Close() error {
 	return a.close()
 }
 
-// Memory tells what a call for x [b, n, C] needs of a device with these capabilities.
+// Memory predicts what a call with x [b, n, C] needs on a device with these capabilities.
 func (c ConditionalRoutedAutoregressiveAttentionConfig) Memory(caps vk.Caps, b, n int) (Memory, error) {
-	const op = "ConditionalRoutedAutoregressiveAttentionConfig.Memory"
-	if err := firstError(c.check(op), checkSizes(op, b, n)); err != nil {
-		return Memory{}, err
+	return AutoregressiveOptions{}.call(c, sequenceArgs(nil, nil, nil, c.Dim)).measure(
+		"ConditionalRoutedAutoregressiveAttention", caps, c, dimSize{dimB, b}, dimSize{dimN, n})
+}
+
+// call is the call of an autoregressive attention, or of a stack of them.
+func (o AutoregressiveOptions) call(c ConditionalRoutedAutoregressiveAttentionConfig, args []arg) call {
+	return call{
+		args:   args,
+		counts: [maxCounts]count{{"NumHeavyTokensQ", o.NumHeavyTokensQ, c.NumHeavyTokensQ}, {"NumHeavyTokensKV", o.NumHeavyTokensKV, c.NumHeavyTokensKV}},
+		stats:  o.Stats, routing: o.Routing,
 	}
-	var layer autoregressiveAttention
-	bytes := 4 * uint64(b) * uint64(n) * uint64(c.Dim)
-	return measure(op, caps, c.Precision, bytes, bytes, func(w *weights) { layer = w.autoregressiveAttention("", c) }, func(to *builder) {
-		layer.forward(to, attentionInput{attentionSizes: attentionSizes{b: b, n: n, tokensQ: c.NumHeavyTokensQ, tokensKV: c.NumHeavyTokensKV}})
-	})
 }
 
 // autoregressiveAttention is the weights and the wiring of a ConditionalRoutedAutoregressiveAttention.
@@ -200,6 +160,11 @@ func (w *weights) autoregressiveAttention(prefix string, c ConditionalRoutedAuto
 		a.null = w.add(prefix+"null_q_token", gaussian(1), c.Dim)
 	}
 	return a
+}
+
+// record records the call of a module of its own.
+func (l *autoregressiveAttention) record(b *builder) {
+	l.forward(b, attentionInput{attentionSizes: attentionSizesOf(b), y: b.arg("y"), x: b.arg("x")})
 }
 
 // wire numbers lists of queries and of keys by windows, the first one included, whose lists are empty.

@@ -1,13 +1,14 @@
 package colt5
 
 import (
+	"context"
 	"fmt"
 
 	"github.com/colt5-vulkan/colt5/pipelines"
 	"github.com/colt5-vulkan/colt5/vk"
 )
 
-// AutoregressiveTransformerConfig configures an AutoregressiveTransformer. Start from DefaultAutoregressiveTransformerConfig, zero values
+// AutoregressiveTransformerConfig configures an AutoregressiveTransformer. Start from Default[AutoregressiveTransformerConfig], zero values
 // are not the defaults.
 type AutoregressiveTransformerConfig struct {
 	Depth     int     `json:"depth"`      // layers, at least 1
@@ -17,20 +18,17 @@ type AutoregressiveTransformerConfig struct {
 	ConditionalRoutedAutoregressiveAttentionConfig // of every layer
 }
 
-// DefaultAutoregressiveTransformerConfig returns the defaults: bytes, FFMult 4, attention with rotary positions; Depth, Dim and the numbers of
-// heavy tokens are left to the caller.
-func DefaultAutoregressiveTransformerConfig() AutoregressiveTransformerConfig {
-	c := AutoregressiveTransformerConfig{
-		NumTokens: 256, FFMult: 4, ConditionalRoutedAutoregressiveAttentionConfig: DefaultConditionalRoutedAutoregressiveAttentionConfig(),
+func (c *AutoregressiveTransformerConfig) setDefaults() {
+	*c = AutoregressiveTransformerConfig{
+		NumTokens: 256, FFMult: 4, ConditionalRoutedAutoregressiveAttentionConfig: Default[ConditionalRoutedAutoregressiveAttentionConfig](),
 	}
 	c.RotaryEmb = true
-	return c
 }
 
 // UnmarshalJSON reads a config; what it leaves out has its default, an unknown key is an error.
 func (c *AutoregressiveTransformerConfig) UnmarshalJSON(data []byte) error {
 	type attention ConditionalRoutedAutoregressiveAttentionConfig // without its methods
-	d := DefaultAutoregressiveTransformerConfig()
+	d := Default[AutoregressiveTransformerConfig]()
 	plain := struct {
 		Depth     int     `json:"depth"`
 		NumTokens int     `json:"num_tokens"`
@@ -46,9 +44,14 @@ func (c *AutoregressiveTransformerConfig) UnmarshalJSON(data []byte) error {
 
 func (c AutoregressiveTransformerConfig) check(op string) error {
 	return firstError(
-		checkDepth(op, c.Depth), atLeast(op, "NumTokens", c.NumTokens, 1), aboveZero(op, "FFMult", c.FFMult),
-		c.ConditionalRoutedAutoregressiveAttentionConfig.check(op), atLeast(op, "int(Dim * FFMult)", int(float64(c.Dim)*c.FFMult), 1),
+		checkDepth(op, c.Depth), atLeast(op, "NumTokens", c.NumTokens, 1),
+		c.ConditionalRoutedAutoregressiveAttentionConfig.check(op), checkHidden(op, "FFMult", c.Dim, c.FFMult),
 	)
+}
+
+func (c AutoregressiveTransformerConfig) build(w *weights) layer {
+	l := w.autoregressiveTransformer(c)
+	return &l
 }
 
 // AutoregressiveTransformer predicts the next token of long texts: an embedding of tokens or bytes, layers of routed autoregressive
@@ -59,63 +62,26 @@ func (c AutoregressiveTransformerConfig) check(op string) error {
 // The feedforward sees every token: a routed one would choose among later tokens. Parameters: embed.weight [V, C],
 // layers.{i}.attn.*, layers.{i}.ff.*, norm.gamma, to_logits.weight [V, C].
 type AutoregressiveTransformer struct {
-	module
-	config AutoregressiveTransformerConfig
-	layer  autoregressiveTransformer
+	module[AutoregressiveTransformerConfig]
 }
 
-// NewAutoregressiveTransformer makes the module on a device, with initial values of seed 0.
-func NewAutoregressiveTransformer(dev *vk.Device, c AutoregressiveTransformerConfig) (*AutoregressiveTransformer, error) {
-	t := &AutoregressiveTransformer{config: c}
-	err := t.start("AutoregressiveTransformer", dev, c.Precision, c.check, func(w *weights) { t.layer = w.autoregressiveTransformer(c) })
+// NewAutoregressiveTransformer makes the module on a device, with the initial values of seed 0.
+func NewAutoregressiveTransformer(ctx context.Context, dev *vk.Device, c AutoregressiveTransformerConfig) (*AutoregressiveTransformer, error) {
+	m, err := newModule(ctx, "AutoregressiveTransformer", dev, c)
 	if err != nil {
 		return nil, err
 	}
-	return t, nil
+	return &AutoregressiveTransformer{m}, nil
 }
 
-// Config is what the module was made with.
-func (t *AutoregressiveTransformer) Config() AutoregressiveTransformerConfig { return t.config }
-
-// Forward computes logits y [B, N, V] of token ids x [B, N]; they share no memory. An id outside the vocabulary is an error; y means
-// nothing then.
-func (t *AutoregressiveTransformer) Forward(y, x *Tensor, o AutoregressiveOptions) error {
-	const op = "AutoregressiveTransformer.Forward"
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	tensors := [...]*Tensor{y, x}
-	p, err := t.prepared(op, tensors[:], o)
-	if err != nil {
-		return err
-	}
-	return t.run(op, p, tensors[:])
+// Forward computes logits y [B, N, V] of token ids x [B, N]. The two share no memory. A token id outside the vocabulary is an error; y is
+// then undefined.
+func (t *AutoregressiveTransformer) Forward(ctx context.Context, y, x *Tensor, o AutoregressiveOptions) error {
+	c := t.config.call(y, x, o)
+	return t.run(ctx, &c)
 }
 
-func (t *AutoregressiveTransformer) prepared(op string, tensors []*Tensor, o AutoregressiveOptions) (*plan, error) {
-	if t.closed {
-		return nil, errClosed(op)
-	}
-	c, y, x := t.config, tensors[0], tensors[1]
-	b, n, err := tokenSizes(op, t.dev, x, c.NumTokens, c.Dim)
-	if err := firstError(err, y.want(op, "y", t.dev, F32, b, n, c.NumTokens)); err != nil {
-		return nil, err
-	}
-	s, err := o.sizes(op, c.ConditionalRoutedAutoregressiveAttentionConfig, b, n)
-	if err != nil {
-		return nil, err
-	}
-	key := planKey{sizes: [6]int{b, n, s.tokensQ, s.tokensKV}, given: [2]bool{1: x.dtype == U8}}
-	if p := t.find(&key); p != nil {
-		return p, nil
-	}
-	return t.plan(op, key, tensors, s)
-}
-
-func (t *AutoregressiveTransformer) plan(op string, key planKey, tensors []*Tensor, s attentionSizes) (*plan, error) {
-	return t.prepare(op, key, tensors, []string{"y", "x"}, func(b *builder) { t.layer.forward(b, s, key.given[1]) })
-}
-
-// Close frees the module and its weights. Closing again, or nil, does nothing.
+// Close frees the module and its weights. It waits for a call under way. Closing again, or nil, does nothing.
 func (t *AutoregressiveTransformer) Close() error {
 	if t == nil {
 		return nil
@@ -123,20 +89,14 @@ func (t *AutoregressiveTransformer) Close() error {
 	return t.close()
 }
 
-// Memory tells what a call for I32 ids x [b, n] needs of a device with these capabilities.
+// Memory predicts what a call with x [b, n] i32 needs on a device with these capabilities.
 func (c AutoregressiveTransformerConfig) Memory(caps vk.Caps, b, n int) (Memory, error) {
-	const op = "AutoregressiveTransformerConfig.Memory"
-	if err := firstError(c.check(op), checkSizes(op, b, n)); err != nil {
-		return Memory{}, err
-	}
-	s, err := AutoregressiveOptions{}.sizes(op, c.ConditionalRoutedAutoregressiveAttentionConfig, b, n)
-	if err != nil {
-		return Memory{}, err
-	}
-	var layer autoregressiveTransformer
-	ids := 4 * uint64(b) * uint64(n)
-	return measure(op, caps, c.Precision, ids, ids*uint64(c.NumTokens), func(w *weights) { layer = w.autoregressiveTransformer(c) }, func(to *builder) {
-		layer.forward(to, s, false)
+	return c.call(nil, nil, AutoregressiveOptions{}).measure("AutoregressiveTransformer", caps, c, dimSize{dimB, b}, dimSize{dimN, n})
+}
+
+func (c AutoregressiveTransformerConfig) call(y, x *Tensor, o AutoregressiveOptions) call {
+	return o.call(c.ConditionalRoutedAutoregressiveAttentionConfig, []arg{
+		tokenIDs(x, c.NumTokens), {name: "y", tensor: y, shape: shape{dimB, dimN, c.NumTokens}, kind: output},
 	})
 }
 
@@ -161,17 +121,18 @@ func (w *weights) autoregressiveTransformer(c AutoregressiveTransformerConfig) a
 	return t
 }
 
-func (t *autoregressiveTransformer) forward(b *builder, s attentionSizes, bytes bool) {
-	c, count := t.config, s.b*s.n
+func (t *autoregressiveTransformer) record(b *builder) {
+	c, s := t.config, attentionSizesOf(b)
+	count := s.b * s.n
 	now, next := b.floats(count, c.Dim), b.floats(count, c.Dim)
-	b.embed(t.embed, now.Range, b.slot(1), count, bytes)
+	b.embed(t.embed, now.Range, count)
 	for i := range t.attention {
 		t.attention[i].forward(b, attentionInput{attentionSizes: s, name: fmt.Sprintf("layers.%d.attn.", i), y: next.Range, x: now.Range, residual: true})
 		now, next = next, now
 		recordInterleaved(t.feedForward[i].phases(b, now.Range, now.Range, count, hiddenBytes, true))
 	}
 	b.linear(t.toLogits, 0, 0, pipelines.LinearConfig{Norm: true}, pipelines.LinearArgs{
-		X: now.Range, Gamma: t.gamma.memory, Y: b.slot(0), Batch: 1, Rows: count,
+		X: now.Range, Gamma: t.gamma.memory, Y: b.arg("y"), Batch: 1, Rows: count,
 	})
 	b.release(now, next)
 }

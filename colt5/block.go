@@ -1,48 +1,47 @@
 package colt5
 
 import (
+	"context"
+
 	"github.com/colt5-vulkan/colt5/vk"
 )
 
-// ConditionalRoutedTransformerBlockConfig configures a ConditionalRoutedTransformerBlock. Start from
-// DefaultConditionalRoutedTransformerBlockConfig, zero values are not the defaults. The fields are those of
-// ConditionalRoutedAttentionConfig and ConditionalRoutedFeedForwardConfig.
+// ConditionalRoutedTransformerBlockConfig configures a ConditionalRoutedTransformerBlock. Start from Default[ConditionalRoutedTransformerBlockConfig], zero values are not the defaults.
 type ConditionalRoutedTransformerBlockConfig struct {
-	Dim                    int           `json:"dim"`
-	NumHeavyAttnTokensQ    int           `json:"num_heavy_attn_tokens_q"`
-	NumHeavyAttnTokensKV   int           `json:"num_heavy_attn_tokens_kv"`
-	NumHeavyFFTokens       int           `json:"num_heavy_ff_tokens"`
-	NumRoutedKV            int           `json:"num_routed_kv"`
-	LightDimHead           int           `json:"light_dim_head"`
-	LightHeads             int           `json:"light_heads"`
-	LightWindowSize        int           `json:"light_window_size"`
-	HeavyDimHead           int           `json:"heavy_dim_head"`
-	HeavyHeads             int           `json:"heavy_heads"`
-	LightFFMult            float64       `json:"light_ff_mult"`
-	HeavyFFMult            float64       `json:"heavy_ff_mult"`
-	RotaryEmb              bool          `json:"rotary_emb"`
-	RouterStraightThrough  bool          `json:"router_straight_through"`
-	MultiplyKeysByScore    bool          `json:"multiply_keys_by_score"`
-	MultiplyQueriesByScore bool          `json:"multiply_queries_by_score"`
-	UseNullQTokens         bool          `json:"use_null_q_tokens"`
-	Router                 RouterOptions `json:"router_kwargs"` // of all three routers
-	Precision              DType         `json:"precision"`     // of the matrix products; Float32 is the default
+	Dim                    int           `json:"dim"`                       // C, at least 1
+	NumHeavyAttnTokensQ    int           `json:"num_heavy_attn_tokens_q"`   // queries of the heavy attention, at least 1
+	NumHeavyAttnTokensKV   int           `json:"num_heavy_attn_tokens_kv"`  // keys and values of a route, at least 1
+	NumHeavyFFTokens       int           `json:"num_heavy_ff_tokens"`       // tokens of the heavy feedforward, at least 1
+	NumRoutedKV            int           `json:"num_routed_kv"`             // R, routes of keys and values; a divisor of HeavyHeads
+	LightDimHead           int           `json:"light_dim_head"`            // 1 to 128
+	LightHeads             int           `json:"light_heads"`               // at least 1
+	LightWindowSize        int           `json:"light_window_size"`         // a token attends to half as many tokens on each side; even, at least 2
+	HeavyDimHead           int           `json:"heavy_dim_head"`            // 1 to 128; even with RotaryEmb
+	HeavyHeads             int           `json:"heavy_heads"`               // at least 1
+	LightFFMult            float64       `json:"light_ff_mult"`             // hidden size of the light feedforward is int(C * this), at least 1
+	HeavyFFMult            float64       `json:"heavy_ff_mult"`             // hidden size of the heavy feedforward is int(C * this), at least 1
+	RotaryEmb              bool          `json:"rotary_emb"`                // rotary position embedding of heavy queries and keys
+	RouterStraightThrough  bool          `json:"router_straight_through"`   // a selected token scores 1, not its soft score
+	MultiplyKeysByScore    bool          `json:"multiply_keys_by_score"`    // heavy keys too, not only values
+	MultiplyQueriesByScore bool          `json:"multiply_queries_by_score"` // heavy queries too, not only their outputs
+	UseNullQTokens         bool          `json:"use_null_q_tokens"`         // tokens that are no query get a learned token; false: 0
+	Router                 RouterOptions `json:"router_kwargs"`             // of all three routers
+	Precision              DType         `json:"precision"`                 // of the matrix products; Float32 is the default
 }
 
-// DefaultConditionalRoutedTransformerBlockConfig returns the reference's defaults; Dim and the numbers of tokens are left to the caller.
-func DefaultConditionalRoutedTransformerBlockConfig() ConditionalRoutedTransformerBlockConfig {
-	a, f := DefaultConditionalRoutedAttentionConfig(), DefaultConditionalRoutedFeedForwardConfig()
-	return ConditionalRoutedTransformerBlockConfig{
+func (c *ConditionalRoutedTransformerBlockConfig) setDefaults() {
+	a, f := Default[ConditionalRoutedAttentionConfig](), Default[ConditionalRoutedFeedForwardConfig]()
+	*c = ConditionalRoutedTransformerBlockConfig{
 		NumRoutedKV: a.NumRoutedKV, LightDimHead: a.LightDimHead, LightHeads: a.LightHeads, LightWindowSize: a.LightWindowSize,
 		HeavyDimHead: a.HeavyDimHead, HeavyHeads: a.HeavyHeads, LightFFMult: f.LightFFMult, HeavyFFMult: f.HeavyFFMult,
-		RouterStraightThrough: true, UseNullQTokens: true, Router: DefaultRouterOptions(),
+		RouterStraightThrough: true, UseNullQTokens: true, Router: Default[RouterOptions](),
 	}
 }
 
 // UnmarshalJSON reads a config; what it leaves out has its default, an unknown key is an error.
 func (c *ConditionalRoutedTransformerBlockConfig) UnmarshalJSON(data []byte) error {
 	type plain ConditionalRoutedTransformerBlockConfig
-	*c = DefaultConditionalRoutedTransformerBlockConfig()
+	*c = Default[ConditionalRoutedTransformerBlockConfig]()
 	return decode("ConditionalRoutedTransformerBlockConfig", data, (*plain)(c))
 }
 
@@ -72,6 +71,13 @@ func (c ConditionalRoutedTransformerBlockConfig) check(op string) error {
 	)
 }
 
+func (c ConditionalRoutedTransformerBlockConfig) precision() DType { return c.Precision }
+
+func (c ConditionalRoutedTransformerBlockConfig) build(w *weights) layer {
+	l := w.routedBlock("", c)
+	return &l
+}
+
 // ConditionalRoutedTransformerBlock is a routed attention and a routed feedforward, each with a residual.
 //
 //	x, y [B, N, C] F32    mask [B, N] U8
@@ -79,73 +85,36 @@ func (c ConditionalRoutedTransformerBlockConfig) check(op string) error {
 //
 // Source: arXiv 2303.09752, section 3.
 type ConditionalRoutedTransformerBlock struct {
-	module
-	config ConditionalRoutedTransformerBlockConfig
-	layer  routedBlock
+	module[ConditionalRoutedTransformerBlockConfig]
 }
 
-// BlockOptions are the optional arguments of a ConditionalRoutedTransformerBlock, and of an Encoder.
+// BlockOptions are the optional arguments of ConditionalRoutedTransformerBlock.Forward and Encoder.Forward.
 type BlockOptions struct {
-	Mask                 *Tensor // [B, N] U8; nil: all tokens are real
-	NumHeavyAttnTokensQ  int     // 0: the config's
-	NumHeavyAttnTokensKV int     // 0: the config's
-	NumHeavyFFTokens     int     // 0: the config's
+	Mask                 *Tensor // [B, N] u8, 1 for a real token; nil: all tokens are real
+	NumHeavyAttnTokensQ  int     // 0: the configuration's
+	NumHeavyAttnTokensKV int     // 0: the configuration's
+	NumHeavyFFTokens     int     // 0: the configuration's
+
+	Stats   *CallStats       // receives what the call cost; nil: not wanted
+	Routing *[]RoutingRecord // receives what the routers selected; nil: not wanted
 }
 
-// NewConditionalRoutedTransformerBlock makes the module on a device, with initial values of seed 0.
-func NewConditionalRoutedTransformerBlock(dev *vk.Device, c ConditionalRoutedTransformerBlockConfig) (*ConditionalRoutedTransformerBlock, error) {
-	t := &ConditionalRoutedTransformerBlock{config: c}
-	err := t.start("ConditionalRoutedTransformerBlock", dev, c.Precision, c.check, func(w *weights) { t.layer = w.routedBlock("", c) })
+// NewConditionalRoutedTransformerBlock makes the module on a device, with the initial values of seed 0.
+func NewConditionalRoutedTransformerBlock(ctx context.Context, dev *vk.Device, c ConditionalRoutedTransformerBlockConfig) (*ConditionalRoutedTransformerBlock, error) {
+	m, err := newModule(ctx, "ConditionalRoutedTransformerBlock", dev, c)
 	if err != nil {
 		return nil, err
 	}
-	return t, nil
+	return &ConditionalRoutedTransformerBlock{m}, nil
 }
 
-// Config is what the module was made with.
-func (t *ConditionalRoutedTransformerBlock) Config() ConditionalRoutedTransformerBlockConfig {
-	return t.config
+// Forward computes y [B, N, C] from x [B, N, C]. The two share no memory.
+func (t *ConditionalRoutedTransformerBlock) Forward(ctx context.Context, y, x *Tensor, o BlockOptions) error {
+	c := o.call(t.config, sequenceArgs(y, x, o.Mask, t.config.Dim))
+	return t.run(ctx, &c)
 }
 
-// Forward computes y [B, N, C] from x [B, N, C]; the two share no memory.
-func (t *ConditionalRoutedTransformerBlock) Forward(y, x *Tensor, o BlockOptions) error {
-	const op = "ConditionalRoutedTransformerBlock.Forward"
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	tensors := [...]*Tensor{y, x, o.Mask}
-	p, err := t.prepared(op, tensors[:], o)
-	if err != nil {
-		return err
-	}
-	return t.run(op, p, tensors[:])
-}
-
-func (t *ConditionalRoutedTransformerBlock) prepared(op string, tensors []*Tensor, o BlockOptions) (*plan, error) {
-	if t.closed {
-		return nil, errClosed(op)
-	}
-	b, n, err := sequences(op, t.dev, tensors, t.config.Dim)
-	if err != nil {
-		return nil, err
-	}
-	s, err := o.sizes(op, t.config, b, n)
-	if err != nil {
-		return nil, err
-	}
-	key := s.key()
-	if p := t.find(&key); p != nil {
-		return p, nil
-	}
-	return t.plan(op, key, tensors, s)
-}
-
-func (t *ConditionalRoutedTransformerBlock) plan(op string, key planKey, tensors []*Tensor, s blockSizes) (*plan, error) {
-	return t.prepare(op, key, tensors, []string{"y", "x", "Mask"}, func(b *builder) {
-		t.layer.forward(b, blockInput{s, "", b.slot(0), b.slot(1), b.slot(2)})
-	})
-}
-
-// Close frees the module and its weights. Closing again, or nil, does nothing.
+// Close frees the module and its weights. It waits for a call under way. Closing again, or nil, does nothing.
 func (t *ConditionalRoutedTransformerBlock) Close() error {
 	if t == nil {
 		return nil
@@ -153,21 +122,22 @@ func (t *ConditionalRoutedTransformerBlock) Close() error {
 	return t.close()
 }
 
-// Memory tells what a call for x [b, n, C] needs of a device with these capabilities, without a mask.
+// Memory predicts what a call with x [b, n, C] and no mask needs on a device with these capabilities.
 func (c ConditionalRoutedTransformerBlockConfig) Memory(caps vk.Caps, b, n int) (Memory, error) {
-	const op = "ConditionalRoutedTransformerBlockConfig.Memory"
-	if err := firstError(c.check(op), checkSizes(op, b, n)); err != nil {
-		return Memory{}, err
+	return BlockOptions{}.call(c, sequenceArgs(nil, nil, nil, c.Dim)).measure(
+		"ConditionalRoutedTransformerBlock", caps, c, dimSize{dimB, b}, dimSize{dimN, n})
+}
+
+// call is the call of a block, or of a stack of blocks.
+func (o BlockOptions) call(c ConditionalRoutedTransformerBlockConfig, args []arg) call {
+	return call{
+		args: args,
+		counts: [maxCounts]count{
+			{"NumHeavyAttnTokensQ", o.NumHeavyAttnTokensQ, c.NumHeavyAttnTokensQ}, {"NumHeavyAttnTokensKV", o.NumHeavyAttnTokensKV, c.NumHeavyAttnTokensKV},
+			{"NumHeavyFFTokens", o.NumHeavyFFTokens, c.NumHeavyFFTokens},
+		},
+		stats: o.Stats, routing: o.Routing,
 	}
-	s, err := BlockOptions{}.sizes(op, c, b, n)
-	if err != nil {
-		return Memory{}, err
-	}
-	var layer routedBlock
-	bytes := 4 * uint64(b) * uint64(n) * uint64(c.Dim)
-	return measure(op, caps, c.Precision, bytes, bytes, func(w *weights) { layer = w.routedBlock("", c) }, func(to *builder) {
-		layer.forward(to, blockInput{blockSizes: s})
-	})
 }
 
 // blockSizes are the sizes of a call.
@@ -176,20 +146,10 @@ type blockSizes struct {
 	tokensFF int
 }
 
-func (o BlockOptions) sizes(op string, c ConditionalRoutedTransformerBlockConfig, b, n int) (s blockSizes, err error) {
-	s.b, s.n, s.masked = b, n, o.Mask != nil
-	if s.tokensQ, err = checkTokens(op, "NumHeavyAttnTokensQ", o.NumHeavyAttnTokensQ, c.NumHeavyAttnTokensQ); err != nil {
-		return s, err
-	}
-	if s.tokensKV, err = checkTokens(op, "NumHeavyAttnTokensKV", o.NumHeavyAttnTokensKV, c.NumHeavyAttnTokensKV); err != nil {
-		return s, err
-	}
-	s.tokensFF, err = checkTokens(op, "NumHeavyFFTokens", o.NumHeavyFFTokens, c.NumHeavyFFTokens)
-	return s, err
-}
-
-func (s blockSizes) key() planKey {
-	return planKey{sizes: [6]int{s.b, s.n, s.tokensQ, s.tokensKV, s.tokensFF}, given: [2]bool{s.masked}}
+func blockSizesOf(b *builder) blockSizes {
+	return blockSizes{attentionSizes{
+		b: b.dim(dimB), n: b.dim(dimN), tokensQ: b.count("NumHeavyAttnTokensQ"), tokensKV: b.count("NumHeavyAttnTokensKV"), masked: b.given("Mask"),
+	}, b.count("NumHeavyFFTokens")}
 }
 
 // routedBlock is the weights and the wiring of a ConditionalRoutedTransformerBlock.
@@ -207,6 +167,11 @@ type blockInput struct {
 	blockSizes
 	name       string // what the block's routers' names start with
 	y, x, mask vk.Range
+}
+
+// record records the call of a module of its own.
+func (l *routedBlock) record(b *builder) {
+	l.forward(b, blockInput{blockSizesOf(b), "", b.arg("y"), b.arg("x"), b.arg("Mask")})
 }
 
 // wire needs no memory for the row between attention and feedforward: it stands in y.

@@ -2,7 +2,6 @@ package colt5
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"math/bits"
 
@@ -10,43 +9,105 @@ import (
 	"github.com/colt5-vulkan/colt5/vk"
 )
 
-// builder makes a plan. What a module wires runs several times: first without a tape, to lay out the memory between the steps, then with one,
-// to record them. Without a tape it needs no device, and tells what a call needs.
+// layer is the recordable part of a module: its weights and the steps of a call.
+type layer interface {
+	record(b *builder)
+}
+
+// builder records the steps of a call into a plan. It records several times: first without a command list, to lay out the workspace, then
+// with one. Without a command list it needs no device, which is how Memory predicts what a call needs.
 type builder struct {
 	arena
+	call      *call
 	caps      vk.Caps
 	precision DType
 	kernels   *kernels
-	inspect   bool
-	constants uint64 // bytes of tables
+	constants uint64 // bytes of constant tables
 
+	ctx  context.Context // of the call that makes the plan
 	plan *plan
-	list *vk.CommandList // nil while measuring
-	err  error           // the first one; after it nothing is recorded
+	list *vk.CommandList // nil while the workspace is laid out
+	err  error           // the first one; nothing is recorded after it
 }
 
-// memory is a piece of the workspace, and where it is; while measuring, it is nowhere.
+// block is an extent of the workspace. Its Range is absent while the workspace is laid out.
 type block struct {
 	vk.Range
 	extent
 }
 
-// take is memory between steps, until it is given back.
-func (b *builder) alloc(bytes uint64) block {
-	p := b.arena.alloc(bytes)
-	if b.list == nil || bytes == 0 {
-		return block{extent: p}
+func (b *builder) fail(err error) {
+	if b.err == nil {
+		b.err = err
 	}
-	return block{b.plan.workspace.Range().Slice(p.offset, p.size), p}
 }
 
-// floats is take for a count of numbers of four bytes.
-func (b *builder) floats(counts ...int) block {
+// dim is the value of one of the call's symbolic dimensions.
+func (b *builder) dim(symbol int) int { return b.call.dim(symbol) }
+
+// count is one of the call's token counts.
+func (b *builder) count(field string) int {
+	for _, c := range b.call.counts {
+		if c.field == field {
+			return c.value()
+		}
+	}
+	b.fail(fmt.Errorf("the call has no count %q", field))
+	return 1
+}
+
+// given tells whether the call has an argument.
+func (b *builder) given(name string) bool {
+	a := b.call.find(name)
+	return a != nil && a.tensor != nil
+}
+
+// arg is the range of one of the call's tensors, absent if the call has none or the workspace is laid out.
+func (b *builder) arg(name string) vk.Range {
+	for i := range b.call.args {
+		if b.call.args[i].name == name {
+			if b.list == nil || b.plan.bindings[i] == nil {
+				return vk.Range{}
+			}
+			return b.plan.bindings[i].Range()
+		}
+	}
+	b.fail(fmt.Errorf("the call has no argument %q", name))
+	return vk.Range{}
+}
+
+// argOrBlock is the range of an optional output, or, if the call has none, workspace for it.
+func (b *builder) argOrBlock(name string, sizes ...int) vk.Range {
+	if b.given(name) {
+		return b.arg(name)
+	}
+	return b.floats(sizes...).Range
+}
+
+// hasBytes tells whether an argument is u8.
+func (b *builder) hasBytes(name string) bool {
+	return b.given(name) && b.call.find(name).tensor.dtype == U8
+}
+
+// inspects tells whether the call wants routing records.
+func (b *builder) inspects() bool { return b.call.routing != nil }
+
+// alloc allocates workspace, until its release.
+func (b *builder) alloc(bytes uint64) block {
+	e := b.arena.alloc(bytes)
+	if b.list == nil || bytes == 0 {
+		return block{extent: e}
+	}
+	return block{b.plan.workspace.Range().Slice(e.offset, e.size), e}
+}
+
+// floats allocates a tensor of 4-byte elements.
+func (b *builder) floats(sizes ...int) block {
 	bytes := uint64(4)
-	for _, n := range counts {
+	for _, n := range sizes {
 		high, low := bits.Mul64(bytes, uint64(n))
 		if high != 0 || low > 1<<56 {
-			b.fail(fmt.Errorf("%w: a step needs %v numbers", vk.ErrOutOfMemory, counts))
+			b.fail(fmt.Errorf("%w: a step needs %v elements", vk.ErrOutOfMemory, sizes))
 			return block{}
 		}
 		bytes = low
@@ -60,21 +121,7 @@ func (b *builder) release(list ...block) {
 	}
 }
 
-// slot is the range of the i-th tensor of the call, absent if there is none.
-func (b *builder) slot(i int) vk.Range {
-	if b.list == nil || b.plan.slots[i] == nil {
-		return vk.Range{}
-	}
-	return b.plan.slots[i].Range()
-}
-
-func (b *builder) fail(err error) {
-	if b.err == nil {
-		b.err = err
-	}
-}
-
-// rows is a part of a tensor of rows: count of them, from the first on.
+// rows is count rows of a tensor, from the first on.
 func rows(r vk.Range, first, count, rowBytes int) vk.Range {
 	if r.IsZero() {
 		return r
@@ -82,7 +129,7 @@ func rows(r vk.Range, first, count, rowBytes int) vk.Range {
 	return r.Slice(uint64(first)*uint64(rowBytes), uint64(count)*uint64(rowBytes))
 }
 
-// fill records that every word of r becomes word.
+// fill records that every 32-bit word of r becomes word.
 func (b *builder) fill(r vk.Range, word uint32) {
 	if b.err == nil && b.list != nil {
 		b.fail(b.list.Fill(r, word))
@@ -96,23 +143,24 @@ func (b *builder) copy(to, from vk.Range) {
 	}
 }
 
-// table is memory with numbers that the steps read. They are computed when the plan is recorded.
+// table is a constant tensor that steps read. make computes it when the plan is recorded.
 func (b *builder) table(name string, count int, make func() []float32) vk.Range {
 	b.constants += 4 * uint64(count)
 	if b.err != nil || b.list == nil {
 		return vk.Range{}
 	}
-	buffer, err := b.list.Device().NewBuffer(name, 4*uint64(count))
+	dev := b.list.Device()
+	buffer, err := dev.NewBuffer(name, 4*uint64(count))
 	if err != nil {
 		b.fail(err)
 		return vk.Range{}
 	}
 	b.plan.constants = append(b.plan.constants, buffer)
-	b.fail(b.list.Device().Upload(context.TODO(), vk.Transfer{Range: buffer.Range(), Data: vk.Bytes(make())}))
+	b.fail(dev.Upload(b.ctx, vk.Transfer{Range: buffer.Range(), Data: vk.Bytes(make())}))
 	return buffer.Range()
 }
 
-// record adds the dispatches of a room to the plan. Its kernel is made when it is first needed.
+// record adds the dispatches of a kernel to the plan. The kernel is compiled when it is first needed.
 func record[C comparable, A any, K interface {
 	closer
 	Record(*vk.CommandList, A) error
@@ -127,49 +175,7 @@ func record[C comparable, A any, K interface {
 	b.fail(err)
 }
 
-// kernels are the kernels of a module, one for a config, compiled when they are first needed.
-type kernels struct {
-	dev  *vk.Device
-	made map[any]closer
-}
-
-func kernel[C comparable, K closer](k *kernels, make func(*vk.Device, C) (K, error), c C) (K, error) {
-	if have, ok := k.made[c]; ok { // the type of the config tells the room
-		return have.(K), nil
-	}
-	made, err := make(k.dev, c)
-	if err == nil {
-		k.made[c] = made
-	}
-	return made, err
-}
-
-func (k *kernels) close() error {
-	var err error
-	for _, x := range k.made {
-		err = errors.Join(err, x.Close())
-	}
-	return err
-}
-
-// stages are parts of a plan that come one after the other.
-type phases []func()
-
-// interleave wires the first stages of all lists, then the second ones, and so on: what stands side by side does not wait for each
-// other, unless it must.
-func recordInterleaved(lists ...phases) {
-	for i, more := 0, true; more; i++ {
-		more = false
-		for _, l := range lists {
-			if i < len(l) {
-				l[i]()
-				more = true
-			}
-		}
-	}
-}
-
-// select_ records a choice, with its scratch memory.
+// recordSelect records a top-k selection, with its scratch memory.
 func (b *builder) recordSelect(c pipelines.SelectConfig, a pipelines.SelectArgs) {
 	scratch := b.alloc(pipelines.SelectScratch(b.caps, c, a.Rows, a.N, a.K, a.BlockSize, a.Windows))
 	a.Scratch = scratch.Range
@@ -177,7 +183,7 @@ func (b *builder) recordSelect(c pipelines.SelectConfig, a pipelines.SelectArgs)
 	b.release(scratch)
 }
 
-// descent records a coordinate descent, with its scratch memory.
+// recordCoorDescent records a coordinate descent, with its scratch memory.
 func (b *builder) recordCoorDescent(c pipelines.CoorDescentConfig, a pipelines.CoorDescentArgs) {
 	scratch := b.alloc(pipelines.CoorDescentScratch(b.caps, a.Rows, a.N, a.BlockSize, a.Windows))
 	a.Scratch = scratch.Range
@@ -185,52 +191,33 @@ func (b *builder) recordCoorDescent(c pipelines.CoorDescentConfig, a pipelines.C
 	b.release(scratch)
 }
 
-// measure lays out the memory between the steps: as tight as it gets, then up to a tenth wider, so that steps that have nothing to do with
-// each other seldom share memory. What rests cuts up the room for large pieces; if they come to lie beyond the tenth, less may rest, or nothing.
-func (b *builder) measure(wire func(*builder)) {
-	wire(b)
+// phases are the parts of a branch, in order.
+type phases []func()
+
+// recordInterleaved records the first phases of all branches, then the second ones, and so on. Phases of the same position have no barrier
+// between them unless one needs the other's results, so that branches overlap.
+func recordInterleaved(branches ...phases) {
+	for i, more := 0, true; more; i++ {
+		more = false
+		for _, p := range branches {
+			if i < len(p) {
+				p[i]()
+				more = true
+			}
+		}
+	}
+}
+
+// layOut lays out the workspace: first as tightly as possible, then up to a tenth larger, so that independent steps seldom share memory.
+// Deferred blocks fragment the workspace. If large blocks then exceed the tenth, less is deferred, or nothing.
+func (b *builder) layOut(l layer) {
+	l.record(b)
 	tight := b.peak
 	for _, share := range []uint64{10, 40} {
 		b.arena, b.constants = arena{limit: tight + tight/share}, 0
-		if wire(b); b.peak <= tight+tight/10 {
+		if l.record(b); b.peak <= tight+tight/10 {
 			return
 		}
 	}
 	b.arena = arena{peak: tight}
-}
-
-// newPlan wires a plan for the tensors of a call; nil ones have no slot.
-func newPlan(dev *vk.Device, k *kernels, name string, precision DType, profile, inspect bool, tensors []*Tensor, names []string, wire func(*builder)) (*plan, error) {
-	b := &builder{caps: dev.Caps(), precision: precision, kernels: k, inspect: inspect}
-	b.measure(wire)
-	if b.err != nil {
-		return nil, b.err
-	}
-	list, err := dev.NewCommandList(vk.CommandListConfig{Name: name, Profile: profile})
-	if err != nil {
-		return nil, err
-	}
-	p := &plan{list: list, profiled: profile, inspected: inspect}
-	for i, t := range tensors {
-		var s *vk.Binding
-		if t != nil {
-			s = list.NewBinding(names[i], t.memory.Size())
-		}
-		p.slots = append(p.slots, s)
-	}
-	if b.peak > 0 {
-		if p.workspace, err = dev.NewBuffer(name+" workspace", b.peak); err != nil {
-			return nil, errors.Join(err, p.close())
-		}
-	}
-	measured := b.arena.peak
-	b.arena, b.constants, b.plan, b.list = arena{limit: b.arena.limit}, 0, p, list
-	wire(b)
-	if b.peak != measured && b.err == nil {
-		b.err = fmt.Errorf("the plan took %d bytes where %d were measured", b.peak, measured)
-	}
-	if b.err != nil {
-		return nil, errors.Join(b.err, p.close())
-	}
-	return p, nil
 }

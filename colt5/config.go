@@ -4,10 +4,29 @@ import (
 	"bytes"
 	"encoding/json"
 	"fmt"
-	"math"
-
-	"github.com/colt5-vulkan/colt5/vk"
 )
+
+// config is a configuration of a module.
+type config interface {
+	check(op string) error
+	precision() DType
+	build(w *weights) layer // adds the weights
+}
+
+// Default returns the default configuration of a module, or the default RouterOptions. They are those of the colt5-attention package, but for
+// RouteScope, which is the image. Fields without a default, such as Dim, are 0.
+func Default[C defaults]() C {
+	var c C
+	any(&c).(interface{ setDefaults() }).setDefaults()
+	return c
+}
+
+type defaults interface {
+	ConditionalRoutedFeedForwardConfig | ConditionalRoutedAttentionConfig | ConditionalRoutedTransformerBlockConfig |
+		ConditionalRoutedCrossAttentionConfig | ConditionalRoutedAutoregressiveAttentionConfig | ConditionalRoutedImageAttentionConfig |
+		ConditionalRoutedViTConfig | EncoderConfig | AutoregressiveTransformerConfig | CoordinateDescentConfig | TopKConfig | RouterConfig |
+		RouterOptions
+}
 
 // OptionalFloat is a number that may be absent: 0, or null in JSON.
 type OptionalFloat float64
@@ -63,69 +82,6 @@ func decode(name string, data []byte, config any) error {
 	d.DisallowUnknownFields()
 	if err := d.Decode(config); err != nil {
 		return fmt.Errorf("colt5: %s: %w", name, err)
-	}
-	return nil
-}
-
-// What follows checks single fields; the errors name the field by its Go name.
-
-func atLeast(op, field string, v, least int) error {
-	if v < least || v > math.MaxInt32 {
-		return fmt.Errorf("colt5: %s: %s is %d, want %d to %d", op, field, v, least, math.MaxInt32)
-	}
-	return nil
-}
-
-// checkDepth bounds the number of layers: without a bound a slip of the pen takes all memory of the host.
-func checkDepth(op string, depth int) error {
-	const most = 1 << 14
-	if depth < 1 || depth > most {
-		return fmt.Errorf("colt5: %s: Depth is %d, want 1 to %d", op, depth, most)
-	}
-	return nil
-}
-
-func aboveZero(op, field string, v float64) error {
-	if !(v > 0) || v > math.MaxFloat32 {
-		return fmt.Errorf("colt5: %s: %s is %v, want a positive number", op, field, v)
-	}
-	return nil
-}
-
-// zero checks a field that another one, or nothing, takes the place of.
-func zero(op, field string, v int, why string) error {
-	if v != 0 {
-		return fmt.Errorf("colt5: %s: %s is %d, want 0: %s", op, field, v, why)
-	}
-	return nil
-}
-
-func needDevice(op string, dev *vk.Device) error {
-	if dev == nil {
-		return fmt.Errorf("colt5: %s: the device is nil", op)
-	}
-	return nil
-}
-
-func firstError(errs ...error) error {
-	for _, err := range errs {
-		if err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
-// checkDescent checks the schedule of coordinate descent.
-func checkDescent(op string, iters int, eps, epsInit, epsDecay float64) error {
-	if err := firstError(atLeast(op, "NIters", iters, 1), aboveZero(op, "Eps", eps), aboveZero(op, "EpsDecay", epsDecay)); err != nil {
-		return err
-	}
-	if epsDecay > 1 {
-		return fmt.Errorf("colt5: %s: EpsDecay is %v, want at most 1", op, epsDecay)
-	}
-	if epsInit != 0 {
-		return aboveZero(op, "EpsInit", epsInit)
 	}
 	return nil
 }

@@ -1,6 +1,8 @@
 package colt5
 
 import (
+	"context"
+
 	"github.com/colt5-vulkan/colt5/pipelines"
 	"github.com/colt5-vulkan/colt5/vk"
 )
@@ -14,16 +16,15 @@ type CoordinateDescentConfig struct {
 	EpsDecay float64       `json:"eps_decay"` // factor of eps after an iteration, in (0, 1]
 }
 
-// DefaultCoordinateDescentConfig is the schedule of a router; K is left to the caller.
-func DefaultCoordinateDescentConfig() CoordinateDescentConfig {
-	o := DefaultRouterOptions()
-	return CoordinateDescentConfig{NIters: o.NIters, Eps: o.Eps, EpsInit: o.EpsInit, EpsDecay: o.EpsDecay}
+func (c *CoordinateDescentConfig) setDefaults() {
+	o := Default[RouterOptions]()
+	*c = CoordinateDescentConfig{NIters: o.NIters, Eps: o.Eps, EpsInit: o.EpsInit, EpsDecay: o.EpsDecay}
 }
 
 // UnmarshalJSON reads a config; what it leaves out has its default, an unknown key is an error.
 func (c *CoordinateDescentConfig) UnmarshalJSON(data []byte) error {
 	type plain CoordinateDescentConfig
-	*c = DefaultCoordinateDescentConfig()
+	*c = Default[CoordinateDescentConfig]()
 	return decode("CoordinateDescentConfig", data, (*plain)(c))
 }
 
@@ -33,59 +34,52 @@ func (c *CoordinateDescentConfig) UnmarshalJSON(data []byte) error {
 //
 // Source: arXiv 1502.04759, 2304.04947.
 type CoordinateDescent struct {
-	core
-	config CoordinateDescentConfig
+	operation[CoordinateDescentConfig]
 }
 
 // NewCoordinateDescent makes it on a device.
 func NewCoordinateDescent(dev *vk.Device, c CoordinateDescentConfig) (*CoordinateDescent, error) {
-	const op = "NewCoordinateDescent"
-	if err := firstError(needDevice(op, dev), aboveZero(op, "K", c.K), checkDescent(op, c.NIters, c.Eps, float64(c.EpsInit), c.EpsDecay)); err != nil {
+	o, err := newOperation(context.Background(), "CoordinateDescent", dev, c)
+	if err != nil {
 		return nil, err
 	}
-	d := &CoordinateDescent{config: c}
-	d.open("CoordinateDescent", dev, F32)
-	return d, nil
+	return &CoordinateDescent{o}, nil
 }
 
-// Forward writes the scores of s [Rows, N] to y. Where the mask [Rows, N] (nil: none) is 0 the score is 0.
-func (d *CoordinateDescent) Forward(y, s, mask *Tensor) error {
-	const op = "CoordinateDescent.Forward"
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	if d.closed {
-		return errClosed(op)
-	}
-	if err := s.want(op, "s", d.dev, F32, -1, -1); err != nil {
-		return err
-	}
-	rows, n := s.shape[0], s.shape[1]
-	if err := firstError(y.want(op, "y", d.dev, F32, rows, n), mask.optional(op, "mask", d.dev, U8, rows, n)); err != nil {
-		return err
-	}
-	key := planKey{sizes: [6]int{rows, n}, given: [2]bool{mask != nil}}
-	tensors := [...]*Tensor{y, s, mask}
-	p := d.find(&key)
-	if p == nil {
-		var err error
-		if p, err = d.plan(op, key, tensors[:]); err != nil {
-			return err
-		}
-	}
-	return d.run(op, p, tensors[:])
+func (c CoordinateDescentConfig) check(op string) error {
+	return firstError(aboveZero(op, "K", c.K), checkCoorDescent(op, c.NIters, c.Eps, float64(c.EpsInit), c.EpsDecay))
 }
 
-func (d *CoordinateDescent) plan(op string, key planKey, tensors []*Tensor) (*plan, error) {
-	c := d.config
-	config := pipelines.CoorDescentConfig{Iters: c.NIters, Eps: c.Eps, EpsInit: float64(c.EpsInit), EpsDecay: c.EpsDecay}
-	return d.prepare(op, key, tensors, []string{"y", "s", "mask"}, func(b *builder) {
-		b.recordCoorDescent(config, pipelines.CoorDescentArgs{
-			Scores: b.slot(0), Logits: b.slot(1), Mask: b.slot(2), Rows: key.sizes[0], N: key.sizes[1], K: c.K,
-		})
+func (c CoordinateDescentConfig) precision() DType { return F32 }
+
+func (c CoordinateDescentConfig) build(*weights) layer { return c }
+
+// SelectOptions are the optional arguments of CoordinateDescent.Forward and TopK.Forward.
+type SelectOptions struct {
+	Mask  *Tensor    // u8 of the input's shape, 0 for entries that do not take part; nil: all take part
+	Stats *CallStats // receives what the call cost; nil: not wanted
+}
+
+// Forward writes the scores of s [Rows, N] to y. Masked entries score 0.
+func (d *CoordinateDescent) Forward(ctx context.Context, y, s *Tensor, o SelectOptions) error {
+	c := call{
+		args: []arg{
+			{name: "s", tensor: s, shape: shape{dimB, dimN}},
+			{name: "y", tensor: y, shape: shape{dimB, dimN}, kind: output},
+			{name: "Mask", tensor: o.Mask, dtype: U8, shape: shape{dimB, dimN}, kind: optionalInput},
+		},
+		stats: o.Stats,
+	}
+	return d.run(ctx, &c)
+}
+
+func (c CoordinateDescentConfig) record(b *builder) {
+	b.recordCoorDescent(pipelines.CoorDescentConfig{Iters: c.NIters, Eps: c.Eps, EpsInit: float64(c.EpsInit), EpsDecay: c.EpsDecay}, pipelines.CoorDescentArgs{
+		Scores: b.arg("y"), Logits: b.arg("s"), Mask: b.arg("Mask"), Rows: b.dim(dimB), N: b.dim(dimN), K: c.K,
 	})
 }
 
-// Close frees it. Closing again, or nil, does nothing.
+// Close frees the operation. It waits for a call under way. Closing again, or nil, does nothing.
 func (d *CoordinateDescent) Close() error {
 	if d == nil {
 		return nil

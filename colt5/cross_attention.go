@@ -1,11 +1,12 @@
 package colt5
 
 import (
+	"context"
+
 	"github.com/colt5-vulkan/colt5/vk"
 )
 
-// ConditionalRoutedCrossAttentionConfig configures a ConditionalRoutedCrossAttention. Start from
-// DefaultConditionalRoutedCrossAttentionConfig, zero values are not the defaults.
+// ConditionalRoutedCrossAttentionConfig configures a ConditionalRoutedCrossAttention. Start from Default[ConditionalRoutedCrossAttentionConfig], zero values are not the defaults.
 type ConditionalRoutedCrossAttentionConfig struct {
 	Dim                   int           `json:"dim"`                     // C of x and context, at least 1
 	NumTokensQ            int           `json:"num_tokens_q"`            // queries chosen from x, at least 1; a call may want others
@@ -21,17 +22,16 @@ type ConditionalRoutedCrossAttentionConfig struct {
 	Precision             DType         `json:"precision"`               // of the matrix products; Float32 is the default
 }
 
-// DefaultConditionalRoutedCrossAttentionConfig returns the reference's defaults; Dim and the numbers of tokens are left to the caller.
-func DefaultConditionalRoutedCrossAttentionConfig() ConditionalRoutedCrossAttentionConfig {
-	return ConditionalRoutedCrossAttentionConfig{
-		DimHead: 64, Heads: 8, KVRoutingTokens: 1, RouterStraightThrough: true, UseNullQTokens: true, Router: DefaultRouterOptions(),
+func (c *ConditionalRoutedCrossAttentionConfig) setDefaults() {
+	*c = ConditionalRoutedCrossAttentionConfig{
+		DimHead: 64, Heads: 8, KVRoutingTokens: 1, RouterStraightThrough: true, UseNullQTokens: true, Router: Default[RouterOptions](),
 	}
 }
 
 // UnmarshalJSON reads a config; what it leaves out has its default, an unknown key is an error.
 func (c *ConditionalRoutedCrossAttentionConfig) UnmarshalJSON(data []byte) error {
 	type plain ConditionalRoutedCrossAttentionConfig
-	*c = DefaultConditionalRoutedCrossAttentionConfig()
+	*c = Default[ConditionalRoutedCrossAttentionConfig]()
 	return decode("ConditionalRoutedCrossAttentionConfig", data, (*plain)(c))
 }
 
@@ -39,12 +39,19 @@ func (c ConditionalRoutedCrossAttentionConfig) check(op string) error {
 	return firstError(
 		atLeast(op, "Dim", c.Dim, 1), atLeast(op, "NumTokensQ", c.NumTokensQ, 1), atLeast(op, "NumTokensKV", c.NumTokensKV, 1),
 		checkHeavy(op, "", c.heavy(), "KVRoutingTokens", c.KVRoutingTokens), atLeast(op, "RouteBlockSize", int(c.RouteBlockSize), 0), c.Router.check(op),
-		zero(op, "Router.RouteBlockSize", int(c.Router.RouteBlockSize), "use the config's own RouteBlockSize"),
+		mustBeZero(op, "Router.RouteBlockSize", int(c.Router.RouteBlockSize), "use the config's own RouteBlockSize"),
 	)
 }
 
 func (c ConditionalRoutedCrossAttentionConfig) heavy() heavyConfig {
 	return heavyConfig{dim: c.Dim, dimHead: c.DimHead, heads: c.Heads, multiplyKeys: c.MultiplyKeysByScore}
+}
+
+func (c ConditionalRoutedCrossAttentionConfig) precision() DType { return c.Precision }
+
+func (c ConditionalRoutedCrossAttentionConfig) build(w *weights) layer {
+	l := w.crossAttention(c)
+	return &l
 }
 
 // ConditionalRoutedCrossAttention lets the tokens of x that a router chooses attend to the tokens that another router chooses from a long
@@ -55,81 +62,36 @@ func (c ConditionalRoutedCrossAttentionConfig) heavy() heavyConfig {
 //
 // A token that is no query, a masked one for example, gets the null query token. There is no light branch and no residual.
 type ConditionalRoutedCrossAttention struct {
-	module
-	config ConditionalRoutedCrossAttentionConfig
-	layer  crossAttention
+	module[ConditionalRoutedCrossAttentionConfig]
 }
 
-// CrossAttentionOptions are the optional arguments of a ConditionalRoutedCrossAttention.
+// CrossAttentionOptions are the optional arguments of ConditionalRoutedCrossAttention.Forward.
 type CrossAttentionOptions struct {
-	Mask        *Tensor // [B, N] U8; nil: all tokens of x are real
-	ContextMask *Tensor // [B, M] U8; nil: all tokens of the context are real
-	NumTokensQ  int     // 0: the config's
-	NumTokensKV int     // 0: the config's
+	Mask        *Tensor // [B, N] u8, 1 for a real token of x; nil: all are real
+	ContextMask *Tensor // [B, M] u8, 1 for a real token of the context; nil: all are real
+	NumTokensQ  int     // 0: the configuration's
+	NumTokensKV int     // 0: the configuration's
+
+	Stats   *CallStats       // receives what the call cost; nil: not wanted
+	Routing *[]RoutingRecord // receives what the routers selected; nil: not wanted
 }
 
-// NewConditionalRoutedCrossAttention makes the module on a device, with initial values of seed 0.
-func NewConditionalRoutedCrossAttention(dev *vk.Device, c ConditionalRoutedCrossAttentionConfig) (*ConditionalRoutedCrossAttention, error) {
-	a := &ConditionalRoutedCrossAttention{config: c}
-	err := a.start("ConditionalRoutedCrossAttention", dev, c.Precision, c.check, func(w *weights) { a.layer = w.crossAttention(c) })
+// NewConditionalRoutedCrossAttention makes the module on a device, with the initial values of seed 0.
+func NewConditionalRoutedCrossAttention(ctx context.Context, dev *vk.Device, c ConditionalRoutedCrossAttentionConfig) (*ConditionalRoutedCrossAttention, error) {
+	m, err := newModule(ctx, "ConditionalRoutedCrossAttention", dev, c)
 	if err != nil {
 		return nil, err
 	}
-	return a, nil
+	return &ConditionalRoutedCrossAttention{m}, nil
 }
 
-// Config is what the module was made with.
-func (a *ConditionalRoutedCrossAttention) Config() ConditionalRoutedCrossAttentionConfig {
-	return a.config
+// Forward computes y [B, N, C] from x [B, N, C] and context [B, M, C]. y shares no memory with them.
+func (a *ConditionalRoutedCrossAttention) Forward(ctx context.Context, y, x, context *Tensor, o CrossAttentionOptions) error {
+	c := a.config.call(y, x, context, o)
+	return a.run(ctx, &c)
 }
 
-// Forward computes y [B, N, C] from x [B, N, C] and context [B, M, C]; y shares no memory with them.
-func (a *ConditionalRoutedCrossAttention) Forward(y, x, context *Tensor, o CrossAttentionOptions) error {
-	const op = "ConditionalRoutedCrossAttention.Forward"
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	tensors := [...]*Tensor{y, x, o.Mask, context, o.ContextMask}
-	p, err := a.prepared(op, tensors[:], o)
-	if err != nil {
-		return err
-	}
-	return a.run(op, p, tensors[:])
-}
-
-func (a *ConditionalRoutedCrossAttention) prepared(op string, tensors []*Tensor, o CrossAttentionOptions) (*plan, error) {
-	if a.closed {
-		return nil, errClosed(op)
-	}
-	b, n, err := sequences(op, a.dev, tensors, a.config.Dim)
-	if err != nil {
-		return nil, err
-	}
-	context := tensors[3]
-	if err := context.want(op, "context", a.dev, F32, b, -1, a.config.Dim); err != nil {
-		return nil, err
-	}
-	s := crossSizes{b: b, n: n, m: context.shape[1], masked: o.Mask != nil, contextMasked: o.ContextMask != nil}
-	if err := o.ContextMask.optional(op, "ContextMask", a.dev, U8, b, s.m); err != nil {
-		return nil, err
-	}
-	if s.tokensQ, err = checkTokens(op, "NumTokensQ", o.NumTokensQ, a.config.NumTokensQ); err != nil {
-		return nil, err
-	}
-	if s.tokensKV, err = checkTokens(op, "NumTokensKV", o.NumTokensKV, a.config.NumTokensKV); err != nil {
-		return nil, err
-	}
-	key := planKey{sizes: [6]int{b, n, s.m, s.tokensQ, s.tokensKV}, given: [2]bool{s.masked, s.contextMasked}}
-	if p := a.find(&key); p != nil {
-		return p, nil
-	}
-	return a.plan(op, key, tensors, s)
-}
-
-func (a *ConditionalRoutedCrossAttention) plan(op string, key planKey, tensors []*Tensor, s crossSizes) (*plan, error) {
-	return a.prepare(op, key, tensors, []string{"y", "x", "Mask", "context", "ContextMask"}, func(b *builder) { a.layer.forward(b, s) })
-}
-
-// Close frees the module and its weights. Closing again, or nil, does nothing.
+// Close frees the module and its weights. It waits for a call under way. Closing again, or nil, does nothing.
 func (a *ConditionalRoutedCrossAttention) Close() error {
 	if a == nil {
 		return nil
@@ -137,17 +99,20 @@ func (a *ConditionalRoutedCrossAttention) Close() error {
 	return a.close()
 }
 
-// Memory tells what a call for x [b, n, C] and context [b, m, C] needs of a device with these capabilities, without a mask.
+// Memory predicts what a call with x [b, n, C], context [b, m, C] and no masks needs on a device with these capabilities.
 func (c ConditionalRoutedCrossAttentionConfig) Memory(caps vk.Caps, b, n, m int) (Memory, error) {
-	const op = "ConditionalRoutedCrossAttentionConfig.Memory"
-	if err := firstError(c.check(op), checkSizes(op, b, n), checkSizes(op, b, m)); err != nil {
-		return Memory{}, err
+	return c.call(nil, nil, nil, CrossAttentionOptions{}).measure(
+		"ConditionalRoutedCrossAttention", caps, c, dimSize{dimB, b}, dimSize{dimN, n}, dimSize{dimM, m})
+}
+
+func (c ConditionalRoutedCrossAttentionConfig) call(y, x, context *Tensor, o CrossAttentionOptions) call {
+	return call{
+		args: append(sequenceArgs(y, x, o.Mask, c.Dim),
+			arg{name: "context", tensor: context, shape: shape{dimB, dimM, c.Dim}},
+			arg{name: "ContextMask", tensor: o.ContextMask, dtype: U8, shape: shape{dimB, dimM}, kind: optionalInput}),
+		counts: [maxCounts]count{{"NumTokensQ", o.NumTokensQ, c.NumTokensQ}, {"NumTokensKV", o.NumTokensKV, c.NumTokensKV}},
+		stats:  o.Stats, routing: o.Routing,
 	}
-	var layer crossAttention
-	row := 4 * uint64(b) * uint64(c.Dim)
-	return measure(op, caps, c.Precision, row*uint64(n+m), row*uint64(n), func(w *weights) { layer = w.crossAttention(c) }, func(to *builder) {
-		layer.forward(to, crossSizes{b: b, n: n, m: m, tokensQ: c.NumTokensQ, tokensKV: c.NumTokensKV})
-	})
 }
 
 // crossAttention is the weights and the wiring of a ConditionalRoutedCrossAttention.
@@ -169,23 +134,17 @@ func (w *weights) crossAttention(c ConditionalRoutedCrossAttentionConfig) crossA
 	return a
 }
 
-// crossSizes are the sizes of a call.
-type crossSizes struct {
-	b, n, m               int
-	tokensQ, tokensKV     int
-	masked, contextMasked bool
-}
-
-func (l *crossAttention) forward(b *builder, s crossSizes) {
-	c := l.config
-	y, x, mask, context, contextMask := b.slot(0), b.slot(1), b.slot(2), b.slot(3), b.slot(4)
-	blocks := c.Router
-	blocks.RouteBlockSize = c.RouteBlockSize
-	q := newRouterState("q_router", l.qToken, c.Router, c.RouterStraightThrough, c.Router.routing(s.b, s.n, 1, c.Dim, s.tokensQ), s.masked)
-	kv := newRouterState("kv_router", l.kvToken, blocks, c.RouterStraightThrough,
-		blocks.routing(s.b, s.m, c.KVRoutingTokens, c.Dim, s.tokensKV), s.contextMasked)
+func (l *crossAttention) record(b *builder) {
+	c, items, n, m := l.config, b.dim(dimB), b.dim(dimN), b.dim(dimM)
+	y, x, mask, context, contextMask := b.arg("y"), b.arg("x"), b.arg("Mask"), b.arg("context"), b.arg("ContextMask")
+	kvOptions := c.Router
+	kvOptions.RouteBlockSize = c.RouteBlockSize
+	qRouting := c.Router.routing(items, n, 1, c.Dim, b.count("NumTokensQ"))
+	kvRouting := kvOptions.routing(items, m, c.KVRoutingTokens, c.Dim, b.count("NumTokensKV"))
+	q := newRouterState("q_router", l.qToken, c.Router, c.RouterStraightThrough, qRouting, b.given("Mask"))
+	kv := newRouterState("kv_router", l.kvToken, kvOptions, c.RouterStraightThrough, kvRouting, b.given("ContextMask"))
 	h := &heavyForward{heavyAttention: &l.heavy, b: b, x: x, context: context, q: q, kv: kv}
-	out := unselectedRows{b: b, q: q, y: y, null: l.null, dim: c.Dim}
-	recordInterleaved(h.phases(mask, contextMask, func() {}), phases{func() {}, func() {}, out.recordAlone})
+	rest := unselectedRows{b: b, q: q, y: y, null: l.null, dim: c.Dim}
+	recordInterleaved(h.phases(mask, contextMask, func() {}), phases{func() {}, func() {}, rest.recordAlone})
 	h.finish(y, vk.Range{}, false)
 }

@@ -2,7 +2,7 @@
 // branch sees every token; a learned router sends a few tokens to a heavy one.
 //
 //	dev, err := vk.Open(vk.Options{})
-//	config := colt5.DefaultConditionalRoutedFeedForwardConfig()
+//	config := colt5.Default[ConditionalRoutedFeedForwardConfig]()
 //	config.Dim, config.NumHeavyTokens = 512, 1024
 //	ff, err := colt5.NewConditionalRoutedFeedForward(dev, config)
 //	err = ff.Load("feedforward.safetensors")                    // PyTorch's names; without it, PyTorch's initial values

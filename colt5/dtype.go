@@ -1,10 +1,6 @@
 package colt5
 
-import (
-	"fmt"
-
-	"github.com/colt5-vulkan/colt5/pipelines"
-)
+import "github.com/colt5-vulkan/colt5/pipelines"
 
 // DType is a number format: of a tensor's elements (F32, I32 or U8), or the precision of a module's matrix products (F32, F16 or BF16).
 // In JSON, on the command line and in errors it is f32, f16, bf16, i32 or u8.
@@ -21,11 +17,3 @@ const (
 	I32  = pipelines.I32
 	U8   = pipelines.U8
 )
-
-// checkPrecision checks the Precision of a config.
-func checkPrecision(op string, p DType) error {
-	if p > BF16 {
-		return fmt.Errorf("colt5: %s: Precision is %v, want f32, f16 or bf16", op, p)
-	}
-	return nil
-}

@@ -1,6 +1,8 @@
 package colt5
 
 import (
+	"context"
+
 	"github.com/colt5-vulkan/colt5/pipelines"
 	"github.com/colt5-vulkan/colt5/vk"
 )
@@ -17,29 +19,29 @@ type ConditionalRoutedFeedForwardConfig struct {
 	Precision             DType         `json:"precision"` // of the matrix products; Float32 is the default
 }
 
-// DefaultConditionalRoutedFeedForwardConfig returns the reference's defaults; Dim and NumHeavyTokens are left to the caller.
-func DefaultConditionalRoutedFeedForwardConfig() ConditionalRoutedFeedForwardConfig {
-	return ConditionalRoutedFeedForwardConfig{LightFFMult: 0.5, HeavyFFMult: 4, RouterStraightThrough: true, Router: DefaultRouterOptions()}
+func (c *ConditionalRoutedFeedForwardConfig) setDefaults() {
+	*c = ConditionalRoutedFeedForwardConfig{LightFFMult: 0.5, HeavyFFMult: 4, RouterStraightThrough: true, Router: Default[RouterOptions]()}
 }
 
 // UnmarshalJSON reads a config; what it leaves out has its default, an unknown key is an error.
 func (c *ConditionalRoutedFeedForwardConfig) UnmarshalJSON(data []byte) error {
 	type plain ConditionalRoutedFeedForwardConfig
-	*c = DefaultConditionalRoutedFeedForwardConfig()
+	*c = Default[ConditionalRoutedFeedForwardConfig]()
 	return decode("ConditionalRoutedFeedForwardConfig", data, (*plain)(c))
 }
 
 func (c ConditionalRoutedFeedForwardConfig) check(op string) error {
-	if err := firstError(
-		atLeast(op, "Dim", c.Dim, 1), atLeast(op, "NumHeavyTokens", c.NumHeavyTokens, 1),
-		aboveZero(op, "LightFFMult", c.LightFFMult), aboveZero(op, "HeavyFFMult", c.HeavyFFMult), c.Router.check(op),
-	); err != nil {
-		return err
-	}
 	return firstError(
-		atLeast(op, "int(Dim * LightFFMult)", int(float64(c.Dim)*c.LightFFMult), 1),
-		atLeast(op, "int(Dim * HeavyFFMult)", int(float64(c.Dim)*c.HeavyFFMult), 1),
+		atLeast(op, "Dim", c.Dim, 1), atLeast(op, "NumHeavyTokens", c.NumHeavyTokens, 1), c.Router.check(op),
+		checkHidden(op, "LightFFMult", c.Dim, c.LightFFMult), checkHidden(op, "HeavyFFMult", c.Dim, c.HeavyFFMult),
 	)
+}
+
+func (c ConditionalRoutedFeedForwardConfig) precision() DType { return c.Precision }
+
+func (c ConditionalRoutedFeedForwardConfig) build(w *weights) layer {
+	l := w.routedFeedForward("", c)
+	return &l
 }
 
 // ConditionalRoutedFeedForward sends every token through a light feedforward, and the tokens that a router chooses through a heavy
@@ -51,71 +53,34 @@ func (c ConditionalRoutedFeedForwardConfig) check(op string) error {
 // A token that is not chosen gets its light output alone; with N <= NumHeavyTokens every real token is chosen.
 // Source: arXiv 2303.09752, section 3.
 type ConditionalRoutedFeedForward struct {
-	module
-	config ConditionalRoutedFeedForwardConfig
-	layer  routedFeedForward
+	module[ConditionalRoutedFeedForwardConfig]
 }
 
-// FeedForwardOptions are the optional arguments of a feedforward.
+// FeedForwardOptions are the optional arguments of ConditionalRoutedFeedForward.Forward.
 type FeedForwardOptions struct {
-	Mask           *Tensor // [B, N] U8; nil: all tokens are real
-	NumHeavyTokens int     // 0: the config's
+	Mask           *Tensor // [B, N] u8, 1 for a real token; nil: all tokens are real
+	NumHeavyTokens int     // 0: the configuration's
+
+	Stats   *CallStats       // receives what the call cost; nil: not wanted
+	Routing *[]RoutingRecord // receives what the routers selected; nil: not wanted
 }
 
-// NewConditionalRoutedFeedForward makes the module on a device, with initial values of seed 0.
-func NewConditionalRoutedFeedForward(dev *vk.Device, c ConditionalRoutedFeedForwardConfig) (*ConditionalRoutedFeedForward, error) {
-	f := &ConditionalRoutedFeedForward{config: c}
-	err := f.start("ConditionalRoutedFeedForward", dev, c.Precision, c.check, func(w *weights) { f.layer = w.routedFeedForward("", c) })
+// NewConditionalRoutedFeedForward makes the module on a device, with the initial values of seed 0.
+func NewConditionalRoutedFeedForward(ctx context.Context, dev *vk.Device, c ConditionalRoutedFeedForwardConfig) (*ConditionalRoutedFeedForward, error) {
+	m, err := newModule(ctx, "ConditionalRoutedFeedForward", dev, c)
 	if err != nil {
 		return nil, err
 	}
-	return f, nil
+	return &ConditionalRoutedFeedForward{m}, nil
 }
 
-// Config is what the module was made with.
-func (f *ConditionalRoutedFeedForward) Config() ConditionalRoutedFeedForwardConfig { return f.config }
-
-// Forward computes y [B, N, C] from x [B, N, C]; the two share no memory.
-func (f *ConditionalRoutedFeedForward) Forward(y, x *Tensor, o FeedForwardOptions) error {
-	const op = "ConditionalRoutedFeedForward.Forward"
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	tensors := [...]*Tensor{y, x, o.Mask}
-	p, err := f.prepared(op, tensors[:], o)
-	if err != nil {
-		return err
-	}
-	return f.run(op, p, tensors[:])
+// Forward computes y [B, N, C] from x [B, N, C]. The two share no memory.
+func (f *ConditionalRoutedFeedForward) Forward(ctx context.Context, y, x *Tensor, o FeedForwardOptions) error {
+	c := f.config.call(y, x, o)
+	return f.run(ctx, &c)
 }
 
-func (f *ConditionalRoutedFeedForward) prepared(op string, tensors []*Tensor, o FeedForwardOptions) (*plan, error) {
-	if f.closed {
-		return nil, errClosed(op)
-	}
-	b, n, err := sequences(op, f.dev, tensors, f.config.Dim)
-	if err != nil {
-		return nil, err
-	}
-	heavy, err := checkTokens(op, "NumHeavyTokens", o.NumHeavyTokens, f.config.NumHeavyTokens)
-	if err != nil {
-		return nil, err
-	}
-	key := planKey{sizes: [6]int{b, n, heavy}, given: [2]bool{o.Mask != nil}}
-	if p := f.find(&key); p != nil {
-		return p, nil
-	}
-	return f.plan(op, key, tensors)
-}
-
-func (f *ConditionalRoutedFeedForward) plan(op string, key planKey, tensors []*Tensor) (*plan, error) {
-	return f.prepare(op, key, tensors, []string{"y", "x", "Mask"}, func(b *builder) {
-		f.layer.forward(b, feedForwardInput{
-			b: key.sizes[0], n: key.sizes[1], tokens: key.sizes[2], masked: key.given[0], y: b.slot(0), x: b.slot(1), mask: b.slot(2),
-		})
-	})
-}
-
-// Close frees the module and its weights. Closing again, or nil, does nothing.
+// Close frees the module and its weights. It waits for a call under way. Closing again, or nil, does nothing.
 func (f *ConditionalRoutedFeedForward) Close() error {
 	if f == nil {
 		return nil
@@ -123,17 +88,26 @@ func (f *ConditionalRoutedFeedForward) Close() error {
 	return f.close()
 }
 
-// Memory tells what a call for x [b, n, C] needs of a device with these capabilities, without a mask.
+// Memory predicts what a call with x [b, n, C] and no mask needs on a device with these capabilities.
 func (c ConditionalRoutedFeedForwardConfig) Memory(caps vk.Caps, b, n int) (Memory, error) {
-	const op = "ConditionalRoutedFeedForwardConfig.Memory"
-	if err := firstError(c.check(op), checkSizes(op, b, n)); err != nil {
-		return Memory{}, err
+	return c.call(nil, nil, FeedForwardOptions{}).measure("ConditionalRoutedFeedForward", caps, c, dimSize{dimB, b}, dimSize{dimN, n})
+}
+
+func (c ConditionalRoutedFeedForwardConfig) call(y, x *Tensor, o FeedForwardOptions) call {
+	return call{
+		args:   sequenceArgs(y, x, o.Mask, c.Dim),
+		counts: [maxCounts]count{{"NumHeavyTokens", o.NumHeavyTokens, c.NumHeavyTokens}},
+		stats:  o.Stats, routing: o.Routing,
 	}
-	var layer routedFeedForward
-	bytes := 4 * uint64(b) * uint64(n) * uint64(c.Dim)
-	return measure(op, caps, c.Precision, bytes, bytes, func(w *weights) { layer = w.routedFeedForward("", c) }, func(to *builder) {
-		layer.forward(to, feedForwardInput{b: b, n: n, tokens: c.NumHeavyTokens})
-	})
+}
+
+// sequenceArgs are the arguments of most modules: y and x [B, N, C], and a mask [B, N].
+func sequenceArgs(y, x, mask *Tensor, dim int) []arg {
+	return []arg{
+		{name: "x", tensor: x, shape: shape{dimB, dimN, dim}},
+		{name: "y", tensor: y, shape: shape{dimB, dimN, dim}, kind: output},
+		{name: "Mask", tensor: mask, dtype: U8, shape: shape{dimB, dimN}, kind: optionalInput},
+	}
 }
 
 // feedForward is RMSNorm, Linear, GELU, Linear: the weights of one branch.
@@ -229,6 +203,13 @@ type feedForwardInput struct {
 	name         string   // what its router's name starts with
 	y, x, mask   vk.Range // y shares no memory with x, or, with residual, is x
 	residual     bool     // add x
+}
+
+// record records the call of a module of its own.
+func (f *routedFeedForward) record(b *builder) {
+	f.forward(b, feedForwardInput{
+		b: b.dim(dimB), n: b.dim(dimN), tokens: b.count("NumHeavyTokens"), masked: b.given("Mask"), y: b.arg("y"), x: b.arg("x"), mask: b.arg("Mask"),
+	})
 }
 
 // wire puts the choice of tokens beside the first half of the light branch, and the first half of the heavy branch beside the second of

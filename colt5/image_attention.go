@@ -1,6 +1,7 @@
 package colt5
 
 import (
+	"context"
 	"fmt"
 	"math"
 	"slices"
@@ -25,8 +26,7 @@ func (s RouteScope) check(op, field string) error {
 	return nil
 }
 
-// ConditionalRoutedImageAttentionConfig configures a ConditionalRoutedImageAttention. Start from
-// DefaultConditionalRoutedImageAttentionConfig, zero values are not the defaults.
+// ConditionalRoutedImageAttentionConfig configures a ConditionalRoutedImageAttention. Start from Default[ConditionalRoutedImageAttentionConfig], zero values are not the defaults.
 type ConditionalRoutedImageAttentionConfig struct {
 	Dim                    int           `json:"dim"`                       // C, channels of a pixel, at least 1
 	NumHeavyTokensQ        int           `json:"num_heavy_tokens_q"`        // queries of an image, or of a patch, at least 1; a call may want others
@@ -47,19 +47,17 @@ type ConditionalRoutedImageAttentionConfig struct {
 	Precision              DType         `json:"precision"` // of the matrix products; Float32 is the default
 }
 
-// DefaultConditionalRoutedImageAttentionConfig returns the reference's defaults, but for the scope, which is the image; Dim and the numbers
-// of tokens are left to the caller.
-func DefaultConditionalRoutedImageAttentionConfig() ConditionalRoutedImageAttentionConfig {
-	return ConditionalRoutedImageAttentionConfig{
+func (c *ConditionalRoutedImageAttentionConfig) setDefaults() {
+	*c = ConditionalRoutedImageAttentionConfig{
 		NumRoutedKV: 1, LightDimHead: 64, LightHeads: 8, LightWindowSize: 128, HeavyDimHead: 64, HeavyHeads: 8,
-		RouterStraightThrough: true, UseNullQTokens: true, RouteScope: RouteScopeImage, Router: DefaultRouterOptions(),
+		RouterStraightThrough: true, UseNullQTokens: true, RouteScope: RouteScopeImage, Router: Default[RouterOptions](),
 	}
 }
 
 // UnmarshalJSON reads a config; what it leaves out has its default, an unknown key is an error.
 func (c *ConditionalRoutedImageAttentionConfig) UnmarshalJSON(data []byte) error {
 	type plain ConditionalRoutedImageAttentionConfig
-	*c = DefaultConditionalRoutedImageAttentionConfig()
+	*c = Default[ConditionalRoutedImageAttentionConfig]()
 	return decode("ConditionalRoutedImageAttentionConfig", data, (*plain)(c))
 }
 
@@ -71,11 +69,11 @@ func (c ConditionalRoutedImageAttentionConfig) check(op string) error {
 	)
 }
 
-func checkPatch(op string, side int) error {
-	if side < 1 || side > 1024 {
-		return fmt.Errorf("colt5: %s: LightWindowSize is %d, want 1 to 1024", op, side)
-	}
-	return nil
+func (c ConditionalRoutedImageAttentionConfig) precision() DType { return c.Precision }
+
+func (c ConditionalRoutedImageAttentionConfig) build(w *weights) layer {
+	l := w.imageAttention("", c)
+	return &l
 }
 
 func (c ConditionalRoutedImageAttentionConfig) heavy() heavyConfig {
@@ -84,12 +82,12 @@ func (c ConditionalRoutedImageAttentionConfig) heavy() heavyConfig {
 	}
 }
 
-// shape is that of x and y.
-func (c ConditionalRoutedImageAttentionConfig) shape(b, height, width int) []int {
+// shape is the shape of x and y.
+func (c ConditionalRoutedImageAttentionConfig) shape() shape {
 	if c.ChannelFirst {
-		return []int{b, c.Dim, height, width}
+		return shape{dimB, c.Dim, dimH, dimW}
 	}
-	return []int{b, height, width, c.Dim}
+	return shape{dimB, dimH, dimW, c.Dim}
 }
 
 // ConditionalRoutedImageAttention lets every pixel attend to its own patch, and the pixels that a router chooses attend to those that
@@ -100,91 +98,34 @@ func (c ConditionalRoutedImageAttentionConfig) shape(b, height, width int) []int
 //
 // A pixel that is no query gets the null query token instead of a heavy output.
 type ConditionalRoutedImageAttention struct {
-	module
-	config ConditionalRoutedImageAttentionConfig
-	layer  imageAttention
+	module[ConditionalRoutedImageAttentionConfig]
 }
 
-// ImageOptions are the optional arguments of a ConditionalRoutedImageAttention.
+// ImageOptions are the optional arguments of ConditionalRoutedImageAttention.Forward.
 type ImageOptions struct {
-	NumHeavyTokensQ  int // 0: the config's
-	NumHeavyTokensKV int // 0: the config's
+	NumHeavyTokensQ  int // 0: the configuration's
+	NumHeavyTokensKV int // 0: the configuration's
+
+	Stats   *CallStats       // receives what the call cost; nil: not wanted
+	Routing *[]RoutingRecord // receives what the routers selected; nil: not wanted
 }
 
-// NewConditionalRoutedImageAttention makes the module on a device, with initial values of seed 0.
-func NewConditionalRoutedImageAttention(dev *vk.Device, c ConditionalRoutedImageAttentionConfig) (*ConditionalRoutedImageAttention, error) {
-	a := &ConditionalRoutedImageAttention{config: c}
-	err := a.start("ConditionalRoutedImageAttention", dev, c.Precision, c.check, func(w *weights) { a.layer = w.imageAttention("", c) })
+// NewConditionalRoutedImageAttention makes the module on a device, with the initial values of seed 0.
+func NewConditionalRoutedImageAttention(ctx context.Context, dev *vk.Device, c ConditionalRoutedImageAttentionConfig) (*ConditionalRoutedImageAttention, error) {
+	m, err := newModule(ctx, "ConditionalRoutedImageAttention", dev, c)
 	if err != nil {
 		return nil, err
 	}
-	return a, nil
+	return &ConditionalRoutedImageAttention{m}, nil
 }
 
-// Config is what the module was made with.
-func (a *ConditionalRoutedImageAttention) Config() ConditionalRoutedImageAttentionConfig {
-	return a.config
+// Forward computes y from x. The two have the same shape and share no memory.
+func (a *ConditionalRoutedImageAttention) Forward(ctx context.Context, y, x *Tensor, o ImageOptions) error {
+	c := a.config.call(y, x, o)
+	return a.run(ctx, &c)
 }
 
-// Forward computes y from x; the two have the same shape and share no memory.
-func (a *ConditionalRoutedImageAttention) Forward(y, x *Tensor, o ImageOptions) error {
-	const op = "ConditionalRoutedImageAttention.Forward"
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	tensors := [...]*Tensor{y, x}
-	p, err := a.prepared(op, tensors[:], o)
-	if err != nil {
-		return err
-	}
-	return a.run(op, p, tensors[:])
-}
-
-func (a *ConditionalRoutedImageAttention) prepared(op string, tensors []*Tensor, o ImageOptions) (*plan, error) {
-	if a.closed {
-		return nil, errClosed(op)
-	}
-	c, y, x := a.config, tensors[0], tensors[1]
-	want, rows, columns := [4]int{-1, -1, -1, c.Dim}, 1, 2
-	if c.ChannelFirst {
-		want, rows, columns = [4]int{-1, c.Dim, -1, -1}, 2, 3
-	}
-	if err := x.want(op, "x", a.dev, F32, want[:]...); err != nil {
-		return nil, err
-	}
-	var s imageSizes
-	s.b, s.height, s.width = x.shape[0], x.shape[rows], x.shape[columns]
-	if err := firstError(y.want(op, "y", a.dev, F32, x.shape...), c.fits(op, s.height, s.width)); err != nil {
-		return nil, err
-	}
-	var err error
-	if s.tokensQ, err = checkTokens(op, "NumHeavyTokensQ", o.NumHeavyTokensQ, c.NumHeavyTokensQ); err != nil {
-		return nil, err
-	}
-	if s.tokensKV, err = checkTokens(op, "NumHeavyTokensKV", o.NumHeavyTokensKV, c.NumHeavyTokensKV); err != nil {
-		return nil, err
-	}
-	key := planKey{sizes: [6]int{s.b, s.height, s.width, s.tokensQ, s.tokensKV}}
-	if p := a.find(&key); p != nil {
-		return p, nil
-	}
-	return a.plan(op, key, tensors, s)
-}
-
-// fits checks that an image is made of whole patches; the config has been checked.
-func (c ConditionalRoutedImageAttentionConfig) fits(op string, height, width int) error {
-	if height%c.LightWindowSize != 0 || width%c.LightWindowSize != 0 {
-		return fmt.Errorf("colt5: %s: the image is %d by %d pixels, want multiples of LightWindowSize, %d", op, height, width, c.LightWindowSize)
-	}
-	return nil
-}
-
-func (a *ConditionalRoutedImageAttention) plan(op string, key planKey, tensors []*Tensor, s imageSizes) (*plan, error) {
-	return a.prepare(op, key, tensors, []string{"y", "x"}, func(b *builder) {
-		a.layer.forward(b, imageInput{imageSizes: s, y: b.slot(0), x: b.slot(1)})
-	})
-}
-
-// Close frees the module and its weights. Closing again, or nil, does nothing.
+// Close frees the module and its weights. It waits for a call under way. Closing again, or nil, does nothing.
 func (a *ConditionalRoutedImageAttention) Close() error {
 	if a == nil {
 		return nil
@@ -192,20 +133,19 @@ func (a *ConditionalRoutedImageAttention) Close() error {
 	return a.close()
 }
 
-// Memory tells what a call for b images of height by width pixels needs of a device with these capabilities.
+// Memory predicts what a call for b images of height by width pixels needs on a device with these capabilities.
 func (c ConditionalRoutedImageAttentionConfig) Memory(caps vk.Caps, b, height, width int) (Memory, error) {
-	const op = "ConditionalRoutedImageAttentionConfig.Memory"
-	if err := firstError(c.check(op), checkSizes(op, b, height, width)); err != nil {
-		return Memory{}, err
+	return c.call(nil, nil, ImageOptions{}).measure(
+		"ConditionalRoutedImageAttention", caps, c, dimSize{dimB, b}, dimSize{dimH, height}, dimSize{dimW, width})
+}
+
+func (c ConditionalRoutedImageAttentionConfig) call(y, x *Tensor, o ImageOptions) call {
+	return call{
+		args:   []arg{{name: "x", tensor: x, shape: c.shape()}, {name: "y", tensor: y, shape: c.shape(), kind: output}},
+		counts: [maxCounts]count{{"NumHeavyTokensQ", o.NumHeavyTokensQ, c.NumHeavyTokensQ}, {"NumHeavyTokensKV", o.NumHeavyTokensKV, c.NumHeavyTokensKV}},
+		stats:  o.Stats, routing: o.Routing,
+		patch: c.LightWindowSize,
 	}
-	if err := c.fits(op, height, width); err != nil {
-		return Memory{}, err
-	}
-	var layer imageAttention
-	bytes := 4 * uint64(b) * uint64(height) * uint64(width) * uint64(c.Dim)
-	return measure(op, caps, c.Precision, bytes, bytes, func(w *weights) { layer = w.imageAttention("", c) }, func(to *builder) {
-		layer.forward(to, imageInput{imageSizes: imageSizes{b, height, width, c.NumHeavyTokensQ, c.NumHeavyTokensKV}})
-	})
 }
 
 // imageAttention is the weights and the wiring of a ConditionalRoutedImageAttention.
@@ -242,6 +182,12 @@ type imageInput struct {
 	name     string   // what its routers' names start with
 	y, x     vk.Range // share no memory
 	residual bool     // add x
+}
+
+// record records the call of a module of its own.
+func (l *imageAttention) record(b *builder) {
+	sizes := imageSizes{b.dim(dimB), b.dim(dimH), b.dim(dimW), b.count("NumHeavyTokensQ"), b.count("NumHeavyTokensKV")}
+	l.forward(b, imageInput{imageSizes: sizes, y: b.arg("y"), x: b.arg("x")})
 }
 
 // wire works on rows of pixels: those of the image one after the other; or, where each patch routes on its own, those of the patches one

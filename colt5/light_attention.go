@@ -29,11 +29,11 @@ const lightBytes = 160 << 20
 
 // lightCall is what both kinds of light branches do at the end: rows of heads to rows of y.
 type lightOutput struct {
-	b        *builder
-	x, y     vk.Range
-	null     *Tensor // added to the rows of y that are not marked; nil: to none
-	membership    *block // [rows] u32; nil: no rows are marked
-	residual bool    // add x
+	b          *builder
+	x, y       vk.Range
+	null       *Tensor // added to the rows of y that are not marked; nil: to none
+	membership *block  // [rows] u32; nil: no rows are marked
+	residual   bool    // add x
 }
 
 // out projects attended [count, H, D] to rows of y, from the first on.

@@ -1,240 +1,145 @@
 package colt5
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"slices"
-	"sync"
-	"time"
 
 	"github.com/colt5-vulkan/colt5/vk"
 )
 
-// closer is everything that a module has to close.
-type closer interface{ Close() error }
-
-// guard runs the calls of a module one after the other, and says whether it is closed.
-type guard struct {
-	mu      sync.Mutex
-	closed  bool
-	profile bool  // time every step of the plans that are made
-	inspect bool  // keep what routers decide, in the plans that are made
-	last    *plan // of the last call that finished
+// lifecycle lets the operations of a module run one after the other, and knows whether it is closed.
+type lifecycle struct {
+	busy   chan struct{} // holds a value while an operation runs; a mutex could not be given up when a context ends
+	closed bool
 }
 
-// Profile says whether calls time every step, for CallStats.StepTimes; the steps then run one after the other, so that the whole call
-// takes longer.
-func (g *guard) Profile(on bool) {
-	g.mu.Lock()
-	defer g.mu.Unlock()
-	g.profile = on
-}
-
-// CallStats is what a call cost on the device.
-type CallStats struct {
-	Time      time.Duration // GPU time, from the first step to the last
-	Flops     float64       // floating-point operations of the matrix products and reductions
-	Bytes     float64       // memory that the steps must move at least
-	Workspace uint64        // bytes of device memory between the steps
-	Barriers  int           // places where steps wait for those before
-	Steps     []string      // kernels, in order
-	StepTimes []vk.StepTime // of kernels, fills and copies, in order; nil without Profile
-}
-
-// LastCall tells what the last Forward cost. Before the first one it is an error.
-func (g *guard) LastCall() (CallStats, error) {
-	g.mu.Lock()
-	defer g.mu.Unlock()
-	if g.closed {
-		return CallStats{}, errClosed("LastCall")
-	}
-	if g.last == nil {
-		return CallStats{}, errors.New("colt5: LastCall: there was no call yet")
-	}
-	elapsed, err := g.last.list.Elapsed()
-	if err != nil {
-		return CallStats{}, fmt.Errorf("colt5: LastCall: %w", err)
-	}
-	s := CallStats{Time: elapsed, Steps: g.last.list.Kernels(), Workspace: g.last.memoryBytes()}
-	s.Flops, s.Bytes = g.last.list.Work()
-	s.Barriers = g.last.list.Barriers()
-	if g.last.profiled {
-		if s.StepTimes, err = g.last.list.Steps(); err != nil {
-			return CallStats{}, fmt.Errorf("colt5: LastCall: %w", err)
-		}
-	}
-	return s, nil
-}
-
-// run casts weights that changed, and runs a plan for the caller's tensors.
-func (m *module) run(op string, p *plan, tensors []*Tensor) error {
-	if err := m.weights.cast(); err != nil {
-		return fmt.Errorf("colt5: %s: %w", op, err)
-	}
-	return m.guard.run(op, p, tensors)
-}
-
-// run runs a plan for the caller's tensors.
-func (g *guard) run(op string, p *plan, tensors []*Tensor) error {
-	g.last = nil
-	if err := p.run(tensors); err != nil {
-		return fmt.Errorf("colt5: %s: %w", op, err)
-	}
-	if err := p.checkIDs(); err != nil {
-		return fmt.Errorf("colt5: %s: %w", op, err)
-	}
-	g.last = p
-	return nil
-}
-
-// exclusive runs f while nothing else runs on the module.
-func (g *guard) exclusive(op string, f func() error) error {
-	g.mu.Lock()
-	defer g.mu.Unlock()
-	if g.closed {
-		return errClosed(op)
-	}
-	return f()
-}
-
-func errClosed(op string) error { return fmt.Errorf("colt5: %s: the module is %w", op, vk.ErrClosed) }
-
-// core is what all modules have in common: kernels, and plans for the shapes of the last calls.
-type core struct {
-	guard
+// base is what all modules share.
+type base struct {
+	lifecycle
 	name      string // of the type
 	dev       *vk.Device
 	precision DType
+	layer     layer
+	weights   weights // none in modules without parameters
 	kernels   kernels
-	plans     plans[planKey]
+	plans     planCache
 }
 
-// open makes a core ready for a device.
-func (m *core) open(name string, dev *vk.Device, p DType) {
-	m.name, m.dev, m.precision, m.kernels = name, dev, p, kernels{dev, map[any]closer{}}
+// operation is a base with a configuration.
+type operation[C config] struct {
+	base
+	config C
 }
 
-// planKey tells the calls of a module apart that need different plans: by sizes, and by which tensors are there.
-type planKey struct {
-	sizes            [6]int
-	given            [2]bool
-	profile, inspect bool
+// Config returns the configuration that it was made with.
+func (m *operation[C]) Config() C { return m.config }
+
+// module is an operation with weights.
+type module[C config] struct{ operation[C] }
+
+// newModule makes a module on a device. Its weights get the initial values of seed 0.
+func newModule[C config](ctx context.Context, name string, dev *vk.Device, c C) (module[C], error) {
+	o, err := newOperation(ctx, name, dev, c)
+	return module[C]{o}, err
 }
 
-// find is the plan for a call, nil if it has to be made.
-func (m *core) find(key *planKey) *plan {
-	key.profile, key.inspect = m.profile, m.inspect
-	return m.plans.find(*key)
-}
-
-// prepare makes a plan and keeps it.
-func (m *core) prepare(op string, key planKey, tensors []*Tensor, names []string, wire func(*builder)) (*plan, error) {
-	p, err := newPlan(m.dev, &m.kernels, m.name, m.precision, m.profile, m.inspect, tensors, names, wire)
-	if err == nil {
-		err = m.plans.add(key, p)
-	}
-	if err != nil {
-		return nil, fmt.Errorf("colt5: %s: %w", op, err)
-	}
-	return p, nil
-}
-
-// close frees everything: plans, what others names, and kernels. What fails to close, because the device is still busy, is tried again by another
-// call.
-func (m *core) close(others ...func() error) error {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	m.closed = true
-	err := m.plans.close()
-	for _, f := range others {
-		err = errors.Join(err, f())
-	}
-	return errors.Join(err, m.kernels.close())
-}
-
-// module is a core with weights. Its methods are those of the modules.
-type module struct {
-	core
-	weights weights
-}
-
-// start makes a module ready for a device and builds it: build adds the weights, which then get the initial values of seed 0.
-func (m *module) start(name string, dev *vk.Device, p DType, check func(op string) error, build func(*weights)) error {
+func newOperation[C config](ctx context.Context, name string, dev *vk.Device, c C) (operation[C], error) {
 	op := "New" + name
-	if err := firstError(needDevice(op, dev), check(op), checkPrecision(op, p)); err != nil {
-		return err
+	m := operation[C]{config: c}
+	if err := firstError(needContext(op, ctx), needDevice(op, dev), c.check(op), checkPrecision(op, c.precision())); err != nil {
+		return m, err
 	}
-	if err := p.Supported(dev.Caps()); err != nil {
-		return fmt.Errorf("colt5: %s: Precision: %w", op, err)
+	if err := c.precision().Supported(dev.Caps()); err != nil {
+		return m, fmt.Errorf("colt5: %s: Precision: %w", op, err)
 	}
-	m.open(name, dev, p)
-	m.weights.dev, m.weights.precision = dev, p
-	build(&m.weights)
+	m.base = base{
+		lifecycle: lifecycle{busy: make(chan struct{}, 1)}, name: name, dev: dev, precision: c.precision(),
+		weights: weights{dev: dev, precision: c.precision()}, kernels: kernels{dev, map[any]closer{}},
+	}
+	m.layer = c.build(&m.weights)
 	err := m.weights.err
 	if err == nil {
-		err = m.weights.init(0)
+		err = m.weights.init(ctx, 0)
 	}
 	if err == nil {
 		err = m.weights.recordCasts(&m.kernels)
 	}
 	if err != nil {
-		return errors.Join(fmt.Errorf("colt5: %s: %w", op, err), m.close())
+		return m, errors.Join(fmt.Errorf("colt5: %s: %w", op, err), m.close())
+	}
+	return m, nil
+}
+
+// enter begins an operation, after the one under way. It gives up when the context ends.
+func (m *base) enter(ctx context.Context, op string) error {
+	if m.busy == nil {
+		return fmt.Errorf("colt5: %s: the module is the zero value, want one made by its New function", op)
+	}
+	if err := needContext(m.name+"."+op, ctx); err != nil {
+		return err
+	}
+	if err := ctx.Err(); err != nil {
+		return m.fail(op, err)
+	}
+	select {
+	case m.busy <- struct{}{}:
+	case <-ctx.Done():
+		return m.fail(op, ctx.Err())
+	}
+	if m.closed {
+		m.leave()
+		return m.fail(op, fmt.Errorf("the module is %w", vk.ErrClosed))
 	}
 	return nil
 }
 
-// Parameters are the weights under their PyTorch names.
-func (m *module) Parameters() []Parameter { return slices.Clone(m.weights.list) }
+func (m *base) leave() { <-m.busy }
 
-// Init gives the weights their initial values; the same seed gives the same values on every device.
-func (m *module) Init(seed uint64) error {
-	return m.exclusive(m.name+".Init", func() error { return m.weights.init(seed) })
+// fail adds the module and the operation to an error.
+func (m *base) fail(op string, err error) error {
+	return fmt.Errorf("colt5: %s.%s: %w", m.name, op, err)
 }
 
-// Load reads the weights from a safetensors file: all of them, and nothing else.
-func (m *module) Load(path string) error {
-	op := m.name + ".Load"
-	return m.exclusive(op, func() error { return m.weights.load(op, path) })
+// exclusive runs an operation on the module's weights.
+func (m *base) exclusive(ctx context.Context, op string, f func() error) error {
+	if err := m.enter(ctx, op); err != nil {
+		return err
+	}
+	defer m.leave()
+	if err := f(); err != nil {
+		return m.fail(op, err)
+	}
+	return nil
 }
 
-// Save writes the weights to a safetensors file, which is replaced whole or not at all.
-func (m *module) Save(path string) error {
-	op := m.name + ".Save"
-	return m.exclusive(op, func() error { return m.weights.save(op, path) })
+// Parameters returns the weights under their PyTorch names.
+func (m *module[C]) Parameters() []Parameter { return slices.Clone(m.weights.list) }
+
+// Init gives the weights their initial values, which are PyTorch's distributions. The same seed gives the same values on every device.
+func (m *module[C]) Init(ctx context.Context, seed uint64) error {
+	return m.exclusive(ctx, "Init", func() error { return m.weights.init(ctx, seed) })
 }
 
-// close frees the weights too.
-func (m *module) close() error { return m.core.close(m.weights.close) }
-
-// Memory is what a call of a module needs of a device, in bytes.
-type Memory struct {
-	Weights   uint64
-	Inputs    uint64
-	Outputs   uint64
-	Workspace uint64 // between the steps, tables included
+// Load reads the weights from a safetensors file. The file has every parameter, as f32, f16 or bf16, and nothing else.
+func (m *module[C]) Load(ctx context.Context, path string) error {
+	return m.exclusive(ctx, "Load", func() error { return m.weights.load(ctx, path) })
 }
 
-// Total is the sum.
-func (m Memory) Total() uint64 { return m.Weights + m.Inputs + m.Outputs + m.Workspace }
+// Save writes the weights to a safetensors file. An existing file is replaced atomically.
+func (m *module[C]) Save(ctx context.Context, path string) error {
+	return m.exclusive(ctx, "Save", func() error { return m.weights.save(ctx, path) })
+}
 
-// measure tells what a call needs, without a device: build adds the weights, wire the steps.
-func measure(op string, caps vk.Caps, p DType, inputs, outputs uint64, build func(*weights), wire func(*builder)) (Memory, error) {
-	if err := checkPrecision(op, p); err != nil {
-		return Memory{}, err
+// close waits for the operation under way and frees plans, weights and kernels. What fails to close, because the device is still busy, is
+// tried again by another call.
+func (m *base) close() error {
+	if m.busy == nil {
+		return nil
 	}
-	w := weights{precision: p}
-	build(&w)
-	if w.err != nil {
-		return Memory{}, fmt.Errorf("colt5: %s: %w", op, w.err)
-	}
-	b := &builder{caps: caps, precision: p}
-	b.measure(wire)
-	m := Memory{Weights: w.castBytes, Inputs: inputs, Outputs: outputs, Workspace: b.peak + b.constants}
-	for _, p := range w.list {
-		m.Weights += uint64(p.Tensor.size())
-	}
-	if b.err != nil {
-		return Memory{}, fmt.Errorf("colt5: %s: %w", op, b.err)
-	}
-	return m, nil
+	m.busy <- struct{}{}
+	defer m.leave()
+	m.closed = true
+	return errors.Join(m.plans.close(), m.weights.close(), m.kernels.close())
 }

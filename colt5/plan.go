@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math/rand/v2"
 	"slices"
 
 	"github.com/colt5-vulkan/colt5/vk"
@@ -12,20 +13,20 @@ import (
 // plansKept is how many plans a module keeps: those used last.
 const plansKept = 8
 
-// plan is a module call prepared for its shapes: a tape, the memory between its steps, and slots for the caller's tensors.
+// plan is a module's call prepared for its shapes: a command list, its workspace, and bindings for the caller's tensors.
 type plan struct {
-	list       *vk.CommandList
-	profiled   bool          // the tape times its steps
-	workspace  *vk.Buffer    // nil: none needed
-	constants  []*vk.Buffer  // tables that the steps read
-	slots      []*vk.Binding // nil where the call had no such tensor
-	logits     vk.Range      // where random logits go
-	badIDs     vk.Range      // where the number of token ids outside the vocabulary is counted; absent: it cannot happen
-	vocabulary int
-	bad        [1]uint32
-	readBad    [1]vk.Transfer // of badIDs to bad
-	inspected  bool           // it keeps what routers decide:
-	decisions  []decision
+	list      *vk.CommandList
+	workspace *vk.Buffer    // nil: none needed
+	constants []*vk.Buffer  // tables that the steps read
+	bindings  []*vk.Binding // by argument of the call; nil where it is absent
+	stats     CallStats     // without the times
+
+	randomLogits vk.Range // filled by the host before a run; absent: not random
+	invalidIDs   vk.Range // the number of token ids outside the vocabulary; absent: none is possible
+	vocabulary   int
+	invalid      [1]uint32
+	readInvalid  [1]vk.Transfer // of invalidIDs to invalid
+	routing      []inspectedRouter
 }
 
 func (p *plan) close() error {
@@ -39,162 +40,161 @@ func (p *plan) close() error {
 	return err
 }
 
-// run binds the caller's tensors, in the order of the slots, and runs the plan.
-func (p *plan) run(tensors []*Tensor) error {
-	for i, t := range tensors {
-		if p.slots[i] == nil {
-			continue
+// newPlan makes the plan of a call.
+func (m *base) newPlan(ctx context.Context, of *call) (*plan, error) {
+	c := *of // the caller's stays on its stack
+	c.args = slices.Clone(of.args)
+	b := &builder{call: &c, caps: m.dev.Caps(), precision: m.precision, kernels: &m.kernels, ctx: ctx}
+	b.layOut(m.layer)
+	if b.err != nil {
+		return nil, b.err
+	}
+	list, err := m.dev.NewCommandList(vk.CommandListConfig{Name: m.name, Profile: c.profiled()})
+	if err != nil {
+		return nil, err
+	}
+	p := &plan{list: list}
+	for _, a := range c.args {
+		var binding *vk.Binding
+		if a.tensor != nil {
+			binding = list.NewBinding(a.name, a.tensor.memory.Size())
 		}
-		if err := p.list.Bind(p.slots[i], t.memory); err != nil {
+		p.bindings = append(p.bindings, binding)
+	}
+	if b.peak > 0 {
+		if p.workspace, err = m.dev.NewBuffer(m.name+" workspace", b.peak); err != nil {
+			return nil, errors.Join(err, p.close())
+		}
+	}
+	measured := b.peak
+	b.arena, b.constants, b.plan, b.list = arena{limit: b.limit}, 0, p, list
+	m.layer.record(b)
+	if b.peak != measured && b.err == nil {
+		b.err = fmt.Errorf("the plan allocates %d bytes of workspace, but %d were laid out", b.peak, measured)
+	}
+	if b.err != nil {
+		return nil, errors.Join(b.err, p.close())
+	}
+	p.stats = CallStats{Steps: list.Kernels(), Workspace: measured + b.constants, Barriers: list.Barriers()}
+	p.stats.Flops, p.stats.Bytes = list.Work()
+	return p, nil
+}
+
+// run binds the call's tensors and runs the plan.
+func (p *plan) run(ctx context.Context, c *call) error {
+	if err := p.list.Wait(ctx); err != nil { // an earlier run whose caller did not wait for its end
+		return err
+	}
+	for i := range c.args {
+		if p.bindings[i] != nil {
+			if err := p.list.Bind(p.bindings[i], c.args[i].tensor.memory); err != nil {
+				return err
+			}
+		}
+	}
+	if c.randomSeed != 0 {
+		if err := p.uploadRandomLogits(ctx, c.randomSeed); err != nil {
 			return err
 		}
 	}
-	err := p.list.Run(context.TODO())
-	for _, t := range tensors {
-		if t != nil {
-			t.version.Add(1) // it may be a result
+	err := p.list.Run(ctx)
+	for i := range c.args {
+		if t := c.args[i].tensor; t != nil && c.args[i].kind.written() {
+			t.version.Add(1)
 		}
 	}
 	return err
 }
 
-// checkIDs fails if the run met token ids outside the vocabulary.
-func (p *plan) checkIDs() error {
-	if p.badIDs.IsZero() {
-		return nil
+// uploadRandomLogits fills the logits of random routing with standard normal values.
+func (p *plan) uploadRandomLogits(ctx context.Context, seed uint64) error {
+	r := rand.New(rand.NewPCG(seed, 0))
+	logits := make([]float32, p.randomLogits.Size()/4)
+	for i := range logits {
+		logits[i] = float32(r.NormFloat64())
 	}
-	p.readBad[0] = vk.Transfer{Range: p.badIDs, Data: vk.Bytes(p.bad[:])}
-	if err := p.list.Device().Download(context.TODO(), p.readBad[:]...); err != nil {
+	return p.list.Device().Upload(ctx, vk.Transfer{Range: p.randomLogits, Data: vk.Bytes(logits)})
+}
+
+// report checks what the run found out about its inputs, and fills the call's results about itself.
+func (p *plan) report(ctx context.Context, c *call) error {
+	if err := p.checkIDs(ctx); err != nil {
 		return err
 	}
-	if p.bad[0] > 0 {
-		return fmt.Errorf("x holds %d token ids outside the vocabulary of %d", p.bad[0], p.vocabulary)
+	if c.stats != nil {
+		if err := p.fillStats(c.stats); err != nil {
+			return err
+		}
+	}
+	if c.routing != nil {
+		records, err := p.routingRecords(ctx)
+		if err != nil {
+			return err
+		}
+		*c.routing = records
 	}
 	return nil
 }
 
-// memoryBytes is what the plan takes on the device besides weights and the caller's tensors.
-func (p *plan) memoryBytes() uint64 {
-	var n uint64
-	if p.workspace != nil {
-		n = p.workspace.Size()
+// checkIDs is an error if the run met token ids outside the vocabulary.
+func (p *plan) checkIDs(ctx context.Context) error {
+	if p.invalidIDs.IsZero() {
+		return nil
 	}
-	for _, c := range p.constants {
-		n += c.Size()
+	p.readInvalid[0] = vk.Transfer{Range: p.invalidIDs, Data: vk.Bytes(p.invalid[:])}
+	if err := p.list.Device().Download(ctx, p.readInvalid[:]...); err != nil {
+		return err
 	}
-	return n
+	if p.invalid[0] > 0 {
+		return fmt.Errorf("x has %d token ids outside the vocabulary of %d", p.invalid[0], p.vocabulary)
+	}
+	return nil
 }
 
-// layout lays out the memory between the steps of a plan. Pieces are taken and given back in the order of the steps, so that those that
-// are not needed at the same time share memory. It needs no device: what a call takes is a function of its shapes.
-//
-// Steps that share memory must wait for each other, even where nothing else is between them. So up to limit a piece that was given back rests:
-// it is used again when there is no other room, the ones that rest longest first; of very many pieces (calls that are cut in thousands of
-// steps) only the last ones rest. Without a limit none rests, and the memory is about as small as it gets.
-type arena struct {
-	live   []extent // by offset, with those that rest
-	deferred []extent // in the order in which they were given back
-	limit   uint64
-	peak    uint64
-}
-
-// piece is a part of a workspace.
-type extent struct{ offset, size uint64 }
-
-const (
-	blockAlignment = 256
-	maxDeferred    = 256 // pieces: more than ten times what a module has at the sizes of its tests and benchmarks
-)
-
-// end is where another piece may start.
-func (p extent) end() uint64 { return (p.offset + p.size + blockAlignment - 1) &^ (blockAlignment - 1) }
-
-// take finds room for size bytes; 0 bytes are an absent piece.
-func (l *arena) alloc(size uint64) extent {
-	if size == 0 {
-		return extent{}
-	}
-	at, i := l.firstFit(size)
-	for len(l.deferred) > 0 && (at+size > l.limit || len(l.deferred) > maxDeferred) {
-		l.remove(l.deferred[0])
-		l.deferred = l.deferred[1:]
-		at, i = l.firstFit(size)
-	}
-	p := extent{at, size}
-	l.live = slices.Insert(l.live, i, p)
-	l.peak = max(l.peak, at+size)
-	return p
-}
-
-// room is the first place for size bytes, and the number of pieces before it.
-func (l *arena) firstFit(size uint64) (at uint64, i int) {
-	for i < len(l.live) && l.live[i].offset-at < size {
-		at = l.live[i].end()
-		i++
-	}
-	return at, i
-}
-
-// remove makes room of a piece.
-func (l *arena) remove(p extent) {
-	if i := slices.Index(l.live, p); i >= 0 {
-		l.live = slices.Delete(l.live, i, i+1)
-	}
-}
-
-// give says that a piece is not needed after this step.
-func (l *arena) release(pieces ...extent) {
-	for _, p := range pieces {
-		if p.size > 0 && slices.Contains(l.live, p) && !slices.Contains(l.deferred, p) {
-			l.deferred = append(l.deferred, p)
-		}
-	}
-}
-
-// plans keeps the plans of a module, those used last first.
-type plans[K comparable] struct {
-	keys []K
-	kept []*plan
-	old  []*plan // given up, but the device would not let go of them
+// planCache keeps the plans of a module, those used last first.
+type planCache struct {
+	keys    []planKey
+	plans   []*plan
+	evicted []*plan // not closed yet, because the device still used them
 }
 
 // find returns the plan for a key, nil if there is none.
-func (c *plans[K]) find(key K) *plan {
+func (c *planCache) find(key planKey) *plan {
 	i := slices.Index(c.keys, key)
 	if i < 0 {
 		return nil
 	}
-	p := c.kept[i]
+	p := c.plans[i]
 	copy(c.keys[1:i+1], c.keys[:i])
-	copy(c.kept[1:i+1], c.kept[:i])
-	c.keys[0], c.kept[0] = key, p
+	copy(c.plans[1:i+1], c.plans[:i])
+	c.keys[0], c.plans[0] = key, p
 	return p
 }
 
-// add keeps a new plan, and closes the one that has not been used for longest if there are too many.
-func (c *plans[K]) add(key K, p *plan) error {
-	c.keys, c.kept = slices.Insert(c.keys, 0, key), slices.Insert(c.kept, 0, p)
+// add keeps a new plan, and closes the one used longest ago if there are too many.
+func (c *planCache) add(key planKey, p *plan) error {
+	c.keys, c.plans = slices.Insert(c.keys, 0, key), slices.Insert(c.plans, 0, p)
 	if len(c.keys) <= plansKept {
 		return nil
 	}
-	old := c.kept[plansKept]
-	c.keys, c.kept = c.keys[:plansKept], c.kept[:plansKept]
+	old := c.plans[plansKept]
+	c.keys, c.plans = c.keys[:plansKept], c.plans[:plansKept]
 	if err := old.close(); err != nil {
-		c.old = append(c.old, old)
+		c.evicted = append(c.evicted, old)
 		return err
 	}
 	return nil
 }
 
 // close closes all plans; those that fail are kept for another try.
-func (c *plans[K]) close() error {
+func (c *planCache) close() error {
 	var all error
 	c.keys = nil
-	c.kept = slices.DeleteFunc(append(c.kept, c.old...), func(p *plan) bool {
+	c.plans = slices.DeleteFunc(append(c.plans, c.evicted...), func(p *plan) bool {
 		err := p.close()
 		all = errors.Join(all, err)
 		return err == nil
 	})
-	c.old, c.kept = c.kept, nil
+	c.evicted, c.plans = c.plans, nil
 	return all
 }

@@ -2,15 +2,15 @@ package colt5
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"math"
-	"math/rand/v2"
 
 	"github.com/colt5-vulkan/colt5/pipelines"
 	"github.com/colt5-vulkan/colt5/vk"
 )
 
-// RouterConfig configures a CoordinateDescentRouter. Start from DefaultRouterConfig, zero values are not the defaults.
+// RouterConfig configures a CoordinateDescentRouter. Start from Default[RouterConfig], zero values are not the defaults.
 type RouterConfig struct {
 	Dim                  int  `json:"dim"`                    // C, at least 1
 	NumRoutingTokens     int  `json:"num_routing_tokens"`     // R, routes, at least 1
@@ -19,15 +19,14 @@ type RouterConfig struct {
 	RouterOptions
 }
 
-// DefaultRouterConfig returns the reference's defaults; Dim is left to the caller.
-func DefaultRouterConfig() RouterConfig {
-	return RouterConfig{NumRoutingTokens: 1, StraightThrough: true, RouterOptions: DefaultRouterOptions()}
+func (c *RouterConfig) setDefaults() {
+	*c = RouterConfig{NumRoutingTokens: 1, StraightThrough: true, RouterOptions: Default[RouterOptions]()}
 }
 
 // UnmarshalJSON reads a config; what it leaves out has its default, an unknown key is an error.
 func (c *RouterConfig) UnmarshalJSON(data []byte) error {
 	type plain RouterConfig
-	*c = DefaultRouterConfig()
+	*c = Default[RouterConfig]()
 	return decode("RouterConfig", data, (*plain)(c))
 }
 
@@ -42,9 +41,7 @@ func (c RouterConfig) check(op string) error {
 //
 // With N <= the number of tokens nothing is routed: K is N, every score is the token's mask, and there are no indices.
 type CoordinateDescentRouter struct {
-	module
-	config RouterConfig
-	tokens *Tensor // [R, C]; nil if they come with the call
+	module[RouterConfig]
 }
 
 // RoutingOptions are the optional arguments of a routing.
@@ -55,6 +52,9 @@ type RoutingOptions struct {
 	// RandomSeed, if not 0, routes at random: logits from this seed instead of the dot product, and every chosen token scores 1. It is
 	// a control experiment; the logits are made on the host.
 	RandomSeed uint64
+
+	Stats   *CallStats       // receives what the call cost; nil: not wanted
+	Routing *[]RoutingRecord // receives what the router selected, if it routes and not at random; nil: not wanted
 }
 
 // Routing receives what a router decided. Tensors that are nil are not wanted.
@@ -66,242 +66,176 @@ type Routing struct {
 	SoftScores *Tensor // [B, R, N] F32: result of coordinate descent, 0 where masked. Not with random routing
 }
 
-// NewCoordinateDescentRouter makes a router on a device, with initial values of seed 0.
-func NewCoordinateDescentRouter(dev *vk.Device, c RouterConfig) (*CoordinateDescentRouter, error) {
-	r := &CoordinateDescentRouter{config: c}
-	err := r.start("CoordinateDescentRouter", dev, F32, c.check, func(w *weights) {
-		if !c.LearnedRoutingTokens {
-			r.tokens = w.routingToken("routing_token", c.NumRoutingTokens, c.Dim, c.RouterOptions)
-		}
-	})
+// NewCoordinateDescentRouter makes a router on a device, with the initial values of seed 0.
+func NewCoordinateDescentRouter(ctx context.Context, dev *vk.Device, c RouterConfig) (*CoordinateDescentRouter, error) {
+	m, err := newModule(ctx, "CoordinateDescentRouter", dev, c)
 	if err != nil {
 		return nil, err
 	}
-	return r, nil
+	return &CoordinateDescentRouter{m}, nil
 }
 
-// Config is what the router was made with.
-func (r *CoordinateDescentRouter) Config() RouterConfig { return r.config }
+func (c RouterConfig) precision() DType { return F32 }
 
-// Slots is the number of tokens K that a route gets out of n when a call asks for tokens: blocks times the tokens of a block.
+func (c RouterConfig) build(w *weights) layer {
+	l := &router{config: c}
+	if !c.LearnedRoutingTokens {
+		l.tokens = w.routingToken("routing_token", c.NumRoutingTokens, c.Dim, c.RouterOptions)
+	}
+	return l
+}
+
+// Slots is the number of slots K of a route's list when a call selects tokens out of n: blocks times the slots of a block.
 func (r *CoordinateDescentRouter) Slots(n, tokens int) int {
 	return r.config.routing(1, n, r.config.NumRoutingTokens, r.config.Dim, tokens).k
 }
 
-// Forward routes x [B, N, C], choosing tokens of them a route, and writes what out asks for.
-func (r *CoordinateDescentRouter) Forward(out Routing, x *Tensor, tokens int, o RoutingOptions) error {
-	const op = "CoordinateDescentRouter.Forward"
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	if r.closed {
-		return errClosed(op)
-	}
-	s, err := r.checkCall(op, out, x, tokens, o)
-	if err != nil {
-		return err
-	}
-	tensors := [...]*Tensor{routerX: x, routerMask: o.Mask, routerTokens: o.RoutingTokens, routerIndices: out.Indices, routerScores: out.Scores,
-		routerGathered: out.Tokens, routerLogits: out.Logits, routerSoft: out.SoftScores}
-	key := planKey{sizes: [6]int{s.b, s.n, tokens, given(tensors[:])}, given: [2]bool{o.RandomSeed != 0}}
-	p := r.find(&key)
-	if p == nil {
-		if p, err = r.plan(op, key, s, tensors[:]); err != nil {
-			return err
-		}
-	}
-	if o.RandomSeed != 0 {
-		if err := p.random(s, o.RandomSeed); err != nil {
-			return fmt.Errorf("colt5: %s: %w", op, err)
-		}
-	}
-	return r.run(op, p, tensors[:])
-}
-
-// given has a bit for every tensor that is there.
-func given(tensors []*Tensor) int {
-	bits := 0
-	for i, t := range tensors {
-		if t != nil {
-			bits |= 1 << i
-		}
-	}
-	return bits
-}
-
-// The tensors of a call, in the order of the plan's slots.
-const (
-	routerX = iota
-	routerMask
-	routerTokens
-	routerIndices
-	routerScores
-	routerGathered
-	routerLogits
-	routerSoft
-)
-
-func (r *CoordinateDescentRouter) checkCall(op string, out Routing, x *Tensor, tokens int, o RoutingOptions) (routing, error) {
+// Forward routes x [B, N, C] and selects tokens of them for every route. It writes what out has tensors for.
+func (r *CoordinateDescentRouter) Forward(ctx context.Context, out Routing, x *Tensor, tokens int, o RoutingOptions) error {
 	c := r.config
-	if err := firstError(x.want(op, "x", r.dev, F32, -1, -1, c.Dim), atLeast(op, "tokens", tokens, 1)); err != nil {
-		return routing{}, err
+	n := 0
+	if x != nil && len(x.shape) == 3 {
+		n = x.shape[1]
 	}
-	s := c.routing(x.shape[0], x.shape[1], c.NumRoutingTokens, c.Dim, tokens)
-	if c.LearnedRoutingTokens == (o.RoutingTokens == nil) {
-		return s, fmt.Errorf("colt5: %s: RoutingTokens is %v, want them exactly if LearnedRoutingTokens (%v)", op, o.RoutingTokens, c.LearnedRoutingTokens)
+	if err := c.checkOptions(out, n, tokens, o); err != nil {
+		return r.fail("Forward", err)
 	}
-	if !s.routed && (out.Indices != nil || out.Tokens != nil) {
-		return s, fmt.Errorf("colt5: %s: Indices is %v and Tokens %v, want nil: with %d tokens out of %d nothing is routed", op, out.Indices, out.Tokens, tokens, s.n)
+	k := c.routing(1, max(n, 1), c.NumRoutingTokens, c.Dim, max(tokens, 1)).k
+	list := shape{dimB, c.NumRoutingTokens, k}
+	logits := shape{dimB, c.NumRoutingTokens, dimN}
+	call := call{
+		args: []arg{
+			{name: "x", tensor: x, shape: shape{dimB, dimN, c.Dim}},
+			{name: "Mask", tensor: o.Mask, dtype: U8, shape: shape{dimB, dimN}, kind: optionalInput},
+			{name: "RoutingTokens", tensor: o.RoutingTokens, shape: shape{dimB, c.NumRoutingTokens, c.Dim}, kind: optionalInput},
+			{name: "Indices", tensor: out.Indices, dtype: I32, shape: list, kind: optionalOutput},
+			{name: "Scores", tensor: out.Scores, shape: list, kind: optionalOutput},
+			{name: "Tokens", tensor: out.Tokens, shape: shape{dimB, c.NumRoutingTokens, k, c.Dim}, kind: optionalOutput},
+			{name: "Logits", tensor: out.Logits, shape: logits, kind: optionalOutput},
+			{name: "SoftScores", tensor: out.SoftScores, shape: logits, kind: optionalOutput},
+		},
+		counts:     [maxCounts]count{{"tokens", tokens, 0}},
+		randomSeed: o.RandomSeed, stats: o.Stats, routing: o.Routing,
 	}
-	if o.RandomSeed != 0 && out.SoftScores != nil {
-		return s, fmt.Errorf("colt5: %s: SoftScores is %v, want nil with random routing", op, out.SoftScores)
-	}
-	if out == (Routing{}) {
-		return s, fmt.Errorf("colt5: %s: out asks for nothing", op)
-	}
-	return s, firstError(
-		o.Mask.optional(op, "Mask", r.dev, U8, s.b, s.n),
-		o.RoutingTokens.optional(op, "RoutingTokens", r.dev, F32, s.b, s.r, s.c),
-		out.Indices.optional(op, "Indices", r.dev, I32, s.b, s.r, s.k),
-		out.Scores.optional(op, "Scores", r.dev, F32, s.b, s.r, s.k),
-		out.Tokens.optional(op, "Tokens", r.dev, F32, s.b, s.r, s.k, s.c),
-		out.Logits.optional(op, "Logits", r.dev, F32, s.b, s.r, s.n),
-		out.SoftScores.optional(op, "SoftScores", r.dev, F32, s.b, s.r, s.n),
-	)
+	return r.run(ctx, &call)
 }
 
-func (r *CoordinateDescentRouter) plan(op string, key planKey, s routing, tensors []*Tensor) (*plan, error) {
-	names := []string{"x", "Mask", "RoutingTokens", "Indices", "Scores", "Tokens", "Logits", "SoftScores"}
-	has := key.sizes[3]
-	return r.prepare(op, key, tensors, names, func(b *builder) {
-		w := routerCall{b: b, router: r, routing: s, has: has, random: key.given[0]}
-		w.wire()
-	})
-}
-
-// routerCall is a router's plan.
-type routerCall struct {
-	b      *builder
-	router *CoordinateDescentRouter
-	routing
-	has    int // bits of the tensors that are there
-	random bool
-}
-
-func (r routerCall) wants(tensor int) bool { return r.has>>tensor&1 != 0 }
-
-// place is where a result goes: to the caller's tensor, or, if it is needed all the same, between the steps.
-func (r routerCall) place(tensor int, needed bool, counts ...int) vk.Range {
-	if r.wants(tensor) {
-		return r.b.slot(tensor)
-	}
-	if !needed {
-		return vk.Range{}
-	}
-	return r.b.floats(counts...).Range
-}
-
-func (r routerCall) wire() {
-	b, c := r.b, r.router.config
-	hard := c.StraightThrough || r.random || !r.routed
-	needScores := r.wants(routerScores) || r.wants(routerGathered)
-	chooses := r.routed && (r.wants(routerIndices) || needScores)
-	x, mask := b.slot(routerX), b.slot(routerMask)
-	logits := r.wireLogits(x)
-
-	// The mark of a filled slot is its score, where that is 1.
-	indices := r.place(routerIndices, chooses, r.items(), r.r, r.k)
-	var filled, scores vk.Range
-	if hard {
-		filled = r.place(routerScores, chooses, r.items(), r.r, r.k)
-		scores = filled
-	} else {
-		filled, scores = b.floats(r.items(), r.r, r.k).Range, r.place(routerScores, needScores, r.items(), r.r, r.k)
-	}
-	if chooses {
-		a := r.selection(logits, mask)
-		a.Indices, a.Valid = indices, filled
-		if hard {
-			a.ValidWord = math.Float32bits(1)
-		}
-		b.recordSelect(pipelines.SelectConfig{Sorted: true}, a)
-	}
-	r.wireSoft(logits, mask, indices, filled, scores, hard || !needScores)
-	if r.wants(routerGathered) {
-		record(b, pipelines.NewGather, pipelines.GatherConfig{C: c.Dim}, pipelines.GatherArgs{
-			X: x, Indices: indices, Score: scores, Valid: filled, Y: b.slot(routerGathered), B: r.items(), N: r.n, K: r.r * r.k,
-		})
-	}
-	if b.inspect && r.routed && !r.random {
-		seen := newRouterState("router", r.router.tokens, c.RouterOptions, c.StraightThrough, r.routing, false)
-		seen.logits = b.floats(r.items(), r.r, r.n)
-		b.copy(seen.logits.Range, logits)
-		b.recordTopK(mask, seen)
-		b.finishRouting(mask, seen)
-	}
-}
-
-// items is B.
-func (r routerCall) items() int { return r.routing.b }
-
-// wireLogits computes the logits; random ones come from the host, to the workspace.
-func (r routerCall) wireLogits(x vk.Range) vk.Range {
-	b, c := r.b, r.router.config
-	if r.random {
-		logits := b.floats(r.items(), r.r, r.n).Range
-		if b.list != nil {
-			b.plan.logits = logits
-		}
-		if r.wants(routerLogits) {
-			b.copy(b.slot(routerLogits), logits)
-		}
-		return logits
-	}
-	logits := r.place(routerLogits, true, r.items(), r.r, r.n)
-	a := pipelines.RouterLogitsArgs{X: x, Tokens: b.slot(routerTokens), Logits: logits, B: r.items(), N: r.n, TokensPerItem: c.LearnedRoutingTokens}
-	if !c.LearnedRoutingTokens {
-		a.Tokens = r.router.tokens.memory
-	}
-	record(b, pipelines.NewRouterLogits, c.logits(c.Dim, r.r, 0), a)
-	return logits
-}
-
-// wireSoft computes soft scores: of all tokens if the caller wants them, of the chosen ones if they are their scores. A whole sequence's scores are its
-// soft scores: its mask.
-func (r routerCall) wireSoft(logits, mask, indices, filled, scores vk.Range, hard bool) {
-	b, c := r.b, r.router.config
-	a := r.soft(logits, mask)
-	whole := !r.routed && r.wants(routerScores)
+// checkOptions checks which tensors a call of n tokens has.
+func (c RouterConfig) checkOptions(out Routing, n, tokens int, o RoutingOptions) error {
 	switch {
-	case r.wants(routerSoft):
-		a.Scores = b.slot(routerSoft)
-	case whole:
-		a.Scores = b.slot(routerScores)
+	case c.LearnedRoutingTokens == (o.RoutingTokens == nil):
+		return fmt.Errorf("RoutingTokens is %v, want a tensor if, and only if, LearnedRoutingTokens is true (it is %v)", o.RoutingTokens, c.LearnedRoutingTokens)
+	case n > 0 && n <= tokens && (out.Indices != nil || out.Tokens != nil):
+		return fmt.Errorf("Indices is %v and Tokens %v, want nil: with %d tokens out of %d nothing is routed", out.Indices, out.Tokens, tokens, n)
+	case o.RandomSeed != 0 && out.SoftScores != nil:
+		return fmt.Errorf("SoftScores is %v, want nil with random routing", out.SoftScores)
+	case out == (Routing{}):
+		return errors.New("out has no tensors")
 	}
-	if !hard {
-		a.Indices, a.Valid, a.SelectedScores, a.Slots = indices, filled, scores, r.count
-	}
-	if r.wants(routerSoft) || whole || !hard {
-		b.recordCoorDescent(c.descent(), a)
-	}
-	if whole && r.wants(routerSoft) {
-		b.copy(b.slot(routerScores), b.slot(routerSoft))
-	}
+	return nil
 }
 
-// random uploads normal logits of a seed.
-func (p *plan) random(s routing, seed uint64) error {
-	r := rand.New(rand.NewPCG(seed, 0))
-	logits := make([]float32, s.b*s.r*s.n)
-	for i := range logits {
-		logits[i] = float32(r.NormFloat64())
-	}
-	return p.list.Device().Upload(context.TODO(), vk.Transfer{Range: p.logits, Data: vk.Bytes(logits)})
-}
-
-// Close frees the router. Closing again, or nil, does nothing.
+// Close frees the router and its weights. It waits for a call under way. Closing again, or nil, does nothing.
 func (r *CoordinateDescentRouter) Close() error {
 	if r == nil {
 		return nil
 	}
 	return r.close()
+}
+
+// router is the layer of a CoordinateDescentRouter.
+type router struct {
+	config RouterConfig
+	tokens *Tensor // [R, C]; nil if they come with the call
+}
+
+func (r *router) record(b *builder) {
+	c := r.config
+	s := c.routing(b.dim(dimB), b.dim(dimN), c.NumRoutingTokens, c.Dim, b.count("tokens"))
+	random := b.call.randomSeed != 0
+	scoresAreOne := c.StraightThrough || random || !s.routed
+	needScores := b.given("Scores") || b.given("Tokens")
+	selects := s.routed && (b.given("Indices") || needScores)
+	logits := r.recordLogits(b, s)
+	mask := b.arg("Mask")
+
+	outputOrBlock := func(name string, needed bool) vk.Range {
+		if !needed && !b.given(name) {
+			return vk.Range{}
+		}
+		return b.argOrBlock(name, s.b, s.r, s.k)
+	}
+	indices := outputOrBlock("Indices", selects)
+	var valid, scores vk.Range
+	if scoresAreOne { // the valid word of a slot is the bits of its score, 1.0 or 0
+		scores = outputOrBlock("Scores", selects)
+		valid = scores
+	} else {
+		valid, scores = b.floats(s.b, s.r, s.k).Range, outputOrBlock("Scores", needScores)
+	}
+	if selects {
+		a := s.selection(logits, mask)
+		a.Indices, a.Valid = indices, valid
+		if scoresAreOne {
+			a.ValidWord = math.Float32bits(1)
+		}
+		b.recordSelect(pipelines.SelectConfig{Sorted: true}, a)
+	}
+	r.recordSoftScores(b, s, logits, pipelines.CoorDescentArgs{Mask: mask, Indices: indices, Valid: valid, SelectedScores: scores}, !scoresAreOne && needScores)
+	if b.given("Tokens") {
+		record(b, pipelines.NewGather, pipelines.GatherConfig{C: c.Dim}, pipelines.GatherArgs{
+			X: b.arg("x"), Indices: indices, Score: scores, Valid: valid, Y: b.arg("Tokens"), B: s.b, N: s.n, K: s.r * s.k,
+		})
+	}
+	if b.inspects() && s.routed && !random {
+		inspected := newRouterState("router", r.tokens, c.RouterOptions, c.StraightThrough, s, false)
+		inspected.logits = b.floats(s.b, s.r, s.n)
+		b.copy(inspected.logits.Range, logits)
+		b.recordTopK(mask, inspected)
+		b.finishRouting(mask, inspected)
+	}
+}
+
+// recordLogits records the logits. Those of random routing are uploaded to the workspace before each run.
+func (r *router) recordLogits(b *builder, s routing) vk.Range {
+	c := r.config
+	if b.call.randomSeed != 0 {
+		logits := b.floats(s.b, s.r, s.n).Range
+		if b.list != nil {
+			b.plan.randomLogits = logits
+		}
+		if b.given("Logits") {
+			b.copy(b.arg("Logits"), logits)
+		}
+		return logits
+	}
+	logits := b.argOrBlock("Logits", s.b, s.r, s.n)
+	a := pipelines.RouterLogitsArgs{X: b.arg("x"), Tokens: b.arg("RoutingTokens"), Logits: logits, B: s.b, N: s.n, TokensPerItem: c.LearnedRoutingTokens}
+	if !c.LearnedRoutingTokens {
+		a.Tokens = r.tokens.memory
+	}
+	record(b, pipelines.NewRouterLogits, c.logits(c.Dim, s.r, 0), a)
+	return logits
+}
+
+// recordSoftScores records coordinate descent: for all tokens if the caller wants them, and for the selected ones if soft scores are their
+// scores. Where nothing is routed, the scores are the soft scores: the mask.
+func (r *router) recordSoftScores(b *builder, s routing, logits vk.Range, selected pipelines.CoorDescentArgs, softSelected bool) {
+	a := s.soft(logits, selected.Mask)
+	unrouted := !s.routed && b.given("Scores")
+	switch {
+	case b.given("SoftScores"):
+		a.Scores = b.arg("SoftScores")
+	case unrouted:
+		a.Scores = b.arg("Scores")
+	}
+	if softSelected {
+		a.Indices, a.Valid, a.SelectedScores, a.Slots = selected.Indices, selected.Valid, selected.SelectedScores, s.count
+	}
+	if b.given("SoftScores") || unrouted || softSelected {
+		b.recordCoorDescent(r.config.descent(), a)
+	}
+	if unrouted && b.given("SoftScores") {
+		b.copy(b.arg("Scores"), b.arg("SoftScores"))
+	}
 }

@@ -1,9 +1,6 @@
 package colt5
 
 import (
-	"fmt"
-	"math"
-
 	"github.com/colt5-vulkan/colt5/pipelines"
 	"github.com/colt5-vulkan/colt5/vk"
 )
@@ -24,14 +21,13 @@ type RouterOptions struct {
 	ScaleRoutingTokens bool `json:"scale_routing_tokens"`
 }
 
-// DefaultRouterOptions returns the reference's defaults.
-func DefaultRouterOptions() RouterOptions {
-	return RouterOptions{NIters: 20, FetchKRatio: 9.0 / 8, Eps: 0.03, EpsInit: 4, EpsDecay: 0.7, CosineSimScale: 8}
+func (o *RouterOptions) setDefaults() {
+	*o = RouterOptions{NIters: 20, FetchKRatio: 9.0 / 8, Eps: 0.03, EpsInit: 4, EpsDecay: 0.7, CosineSimScale: 8}
 }
 
 func (o RouterOptions) check(op string) error {
 	return firstError(
-		checkDescent(op, o.NIters, o.Eps, float64(o.EpsInit), o.EpsDecay),
+		checkCoorDescent(op, o.NIters, o.Eps, float64(o.EpsInit), o.EpsDecay),
 		aboveZero(op, "FetchKRatio", o.FetchKRatio),
 		aboveZero(op, "CosineSimScale", o.CosineSimScale),
 		atLeast(op, "RouteBlockSize", int(o.RouteBlockSize), 0),
@@ -182,13 +178,13 @@ func (b *builder) recordTopK(mask vk.Range, c *routerState) {
 
 // chosen ends a choice: its logits are not needed any more. With Inspect they are kept, with soft scores for all.
 func (b *builder) finishRouting(mask vk.Range, c *routerState) {
-	if b.inspect && c.routed {
+	if b.inspects() && c.routed {
 		soft := b.floats(c.lists(), c.n)
 		d := c.routing.soft(c.logits.Range, mask)
 		d.Scores = soft.Range
 		b.recordCoorDescent(c.options.descent(), d)
 		if b.list != nil {
-			b.plan.decisions = append(b.plan.decisions, decision{c, soft.Range})
+			b.plan.routing = append(b.plan.routing, inspectedRouter{c, soft.Range})
 		}
 		return
 	}
@@ -197,21 +193,7 @@ func (b *builder) finishRouting(mask vk.Range, c *routerState) {
 
 // done gives the lists back.
 func (c *routerState) release(b *builder) {
-	if !b.inspect || !c.routed {
+	if !b.inspects() || !c.routed {
 		b.release(c.indices, c.valid, c.scores)
 	}
-}
-
-// checkTokens checks how many tokens a call wants.
-func checkTokens(op, field string, given, configured int) (int, error) {
-	if given < 0 || given > math.MaxInt32 {
-		return 0, fmt.Errorf("colt5: %s: %s is %d, want 0 (the module's) to %d", op, field, given, math.MaxInt32)
-	}
-	if given == 0 {
-		given = configured
-	}
-	if given < 1 {
-		return 0, fmt.Errorf("colt5: %s: %s is %d, want at least 1", op, field, given)
-	}
-	return given, nil
 }

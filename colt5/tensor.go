@@ -53,31 +53,21 @@ func elements(dtype DType, shape []int) (int, error) {
 	return n, nil
 }
 
-// FromFloat32 makes an F32 tensor of a shape from its elements.
-func FromFloat32(dev *vk.Device, data []float32, shape ...int) (*Tensor, error) {
-	return from(dev, F32, vk.Bytes(data), len(data), shape)
-}
-
-// FromInt32 makes an I32 tensor of a shape from its elements.
-func FromInt32(dev *vk.Device, data []int32, shape ...int) (*Tensor, error) {
-	return from(dev, I32, vk.Bytes(data), len(data), shape)
-}
-
-// FromUint8 makes a U8 tensor of a shape from its elements: a mask, or bytes of text.
-func FromUint8(dev *vk.Device, data []uint8, shape ...int) (*Tensor, error) {
-	return from(dev, U8, data, len(data), shape)
-}
-
-func from(dev *vk.Device, dtype DType, data []byte, count int, shape []int) (*Tensor, error) {
-	if n, err := elements(dtype, shape); err == nil && n != count {
-		return nil, fmt.Errorf("colt5: tensor %v %s: data has %d elements, want %d", dtype, shapeString(shape), count, n)
+// FromSlice makes a tensor of a shape from its elements: F32 from []float32, I32 from []int32, U8 (a mask, or bytes of text) from []uint8.
+func FromSlice[T float32 | int32 | uint8](ctx context.Context, dev *vk.Device, data []T, shape ...int) (*Tensor, error) {
+	bytes, dtype, err := raw(data)
+	if err != nil {
+		return nil, fmt.Errorf("colt5: FromSlice: %w", err)
+	}
+	if n, err := elements(dtype, shape); err == nil && n != len(data) {
+		return nil, fmt.Errorf("colt5: FromSlice: data has %d elements, want %d for %v%s", len(data), n, dtype, shapeString(shape))
 	}
 	t, err := NewTensor(dev, dtype, shape...)
 	if err != nil {
 		return nil, err
 	}
-	if err := dev.Upload(context.TODO(), vk.Transfer{Range: t.memory, Data: data}); err != nil {
-		return nil, errors.Join(err, t.Close())
+	if err := dev.Upload(ctx, vk.Transfer{Range: t.memory, Data: bytes}); err != nil {
+		return nil, errors.Join(fmt.Errorf("colt5: FromSlice: %w", err), t.Close())
 	}
 	return t, nil
 }
@@ -134,7 +124,7 @@ func (t *Tensor) String() string {
 func shapeString(shape []int) string { return strings.ReplaceAll(fmt.Sprint(shape), ",", "") }
 
 // Write replaces the elements by data, a []float32, []int32 or []uint8 of the tensor's type and length.
-func (t *Tensor) Write(data any) error {
+func (t *Tensor) Write(ctx context.Context, data any) error {
 	if t == nil || t.buffer == nil {
 		return errors.New("colt5: Tensor.Write: the tensor is nil, want one of NewTensor")
 	}
@@ -146,11 +136,11 @@ func (t *Tensor) Write(data any) error {
 		return fmt.Errorf("colt5: Tensor.Write: data is %d elements of %v, want %d of %v", len(raw)/dtype.Size(), dtype, t.Len(), t.dtype)
 	}
 	defer t.version.Add(1) // not before: a call that casts weights meanwhile would take the old elements for the new ones
-	return t.Device().Upload(context.TODO(), vk.Transfer{Range: t.memory, Data: raw})
+	return t.Device().Upload(ctx, vk.Transfer{Range: t.memory, Data: raw})
 }
 
 // Read copies the elements to data, a []float32, []int32 or []uint8 of the tensor's type and length.
-func (t *Tensor) Read(data any) error {
+func (t *Tensor) Read(ctx context.Context, data any) error {
 	if t == nil || t.buffer == nil {
 		return errors.New("colt5: Tensor.Read: the tensor is nil, want one of NewTensor")
 	}
@@ -161,7 +151,7 @@ func (t *Tensor) Read(data any) error {
 	if dtype != t.dtype || len(raw) != int(t.memory.Size()) {
 		return fmt.Errorf("colt5: Tensor.Read: data has room for %d elements of %v, the tensor has %d of %v", len(raw)/dtype.Size(), dtype, t.Len(), t.dtype)
 	}
-	return t.Device().Download(context.TODO(), vk.Transfer{Range: t.memory, Data: raw})
+	return t.Device().Download(ctx, vk.Transfer{Range: t.memory, Data: raw})
 }
 
 func raw(data any) ([]byte, DType, error) {
@@ -177,17 +167,17 @@ func raw(data any) ([]byte, DType, error) {
 }
 
 // Float32 is the elements of an F32 tensor.
-func (t *Tensor) Float32() ([]float32, error) { return read[float32](t) }
+func (t *Tensor) Float32(ctx context.Context) ([]float32, error) { return read[float32](ctx, t) }
 
 // Int32 is the elements of an I32 tensor.
-func (t *Tensor) Int32() ([]int32, error) { return read[int32](t) }
+func (t *Tensor) Int32(ctx context.Context) ([]int32, error) { return read[int32](ctx, t) }
 
 // Uint8 is the elements of a U8 tensor.
-func (t *Tensor) Uint8() ([]uint8, error) { return read[uint8](t) }
+func (t *Tensor) Uint8(ctx context.Context) ([]uint8, error) { return read[uint8](ctx, t) }
 
-func read[T float32 | int32 | uint8](t *Tensor) ([]T, error) {
+func read[T float32 | int32 | uint8](ctx context.Context, t *Tensor) ([]T, error) {
 	data := make([]T, t.Len())
-	return data, t.Read(data)
+	return data, t.Read(ctx, data)
 }
 
 // Close gives the memory back. Closing again, or nil, does nothing.
@@ -196,29 +186,4 @@ func (t *Tensor) Close() error {
 		return nil
 	}
 	return t.buffer.Close()
-}
-
-// want checks a tensor argument. A size of -1 in the shape stands for any; arg and op are for the message. It allocates only
-// where it fails.
-func (t *Tensor) want(op, arg string, dev *vk.Device, dtype DType, shape ...int) error {
-	fits := t != nil && t.buffer != nil && t.dtype == dtype && len(t.shape) == len(shape)
-	for i := 0; fits && i < len(shape); i++ {
-		fits = shape[i] == -1 || shape[i] == t.shape[i]
-	}
-	if !fits {
-		wanted := strings.ReplaceAll(shapeString(append([]int(nil), shape...)), "-1", "*")
-		return fmt.Errorf("colt5: %s: %s is %v, want %v%s", op, arg, t, dtype, wanted)
-	}
-	if t.Device() != dev {
-		return fmt.Errorf("colt5: %s: %s is on another device (%s), want %s", op, arg, t.Device().Info().Name, dev.Info().Name)
-	}
-	return nil
-}
-
-// optional is want for an argument that may be nil.
-func (t *Tensor) optional(op, arg string, dev *vk.Device, dtype DType, shape ...int) error {
-	if t == nil {
-		return nil
-	}
-	return t.want(op, arg, dev, dtype, shape...)
 }

@@ -1,6 +1,7 @@
 package colt5
 
 import (
+	"context"
 	"encoding/json"
 	"fmt"
 	"strconv"
@@ -38,7 +39,7 @@ func (s Size) MarshalJSON() ([]byte, error) {
 	return fmt.Appendf(nil, "[%d,%d]", s.Height, s.Width), nil
 }
 
-// ConditionalRoutedViTConfig configures a ConditionalRoutedViT. Start from DefaultConditionalRoutedViTConfig, zero values are not the
+// ConditionalRoutedViTConfig configures a ConditionalRoutedViT. Start from Default[ConditionalRoutedViTConfig], zero values are not the
 // defaults.
 type ConditionalRoutedViTConfig struct {
 	ImageSize             Size          `json:"image_size"`               // a multiple of PatchSize
@@ -64,20 +65,17 @@ type ConditionalRoutedViTConfig struct {
 	Precision             DType         `json:"precision"`                // of the matrix products; Float32 is the default
 }
 
-// DefaultConditionalRoutedViTConfig returns the reference's defaults, and the routers' scope is the image; the sizes and numbers that it
-// leaves to the caller are 0.
-func DefaultConditionalRoutedViTConfig() ConditionalRoutedViTConfig {
-	c := ConditionalRoutedViTConfig{
-		Channels: 3, AttnNumRoutedKV: 1, RouterStraightThrough: true, RouteScope: RouteScopeImage, Router: DefaultRouterOptions(),
+func (c *ConditionalRoutedViTConfig) setDefaults() {
+	*c = ConditionalRoutedViTConfig{
+		Channels: 3, AttnNumRoutedKV: 1, RouterStraightThrough: true, RouteScope: RouteScopeImage, Router: Default[RouterOptions](),
 	}
 	c.Router.Eps = 1
-	return c
 }
 
 // UnmarshalJSON reads a config; what it leaves out has its default, an unknown key is an error.
 func (c *ConditionalRoutedViTConfig) UnmarshalJSON(data []byte) error {
 	type plain ConditionalRoutedViTConfig
-	*c = DefaultConditionalRoutedViTConfig()
+	*c = Default[ConditionalRoutedViTConfig]()
 	return decode("ConditionalRoutedViTConfig", data, (*plain)(c))
 }
 
@@ -117,7 +115,17 @@ func (c ConditionalRoutedViTConfig) check(op string) error {
 		return err
 	}
 	g := c.grid()
-	return c.attention().fits(op, g.Height, g.Width)
+	if err := checkPatches(g.Height, g.Width, c.AttnLightWindowSize); err != nil {
+		return fmt.Errorf("colt5: %s: %w", op, err)
+	}
+	return nil
+}
+
+func (c ConditionalRoutedViTConfig) precision() DType { return c.Precision }
+
+func (c ConditionalRoutedViTConfig) build(w *weights) layer {
+	l := w.routedViT(c)
+	return &l
 }
 
 // grid is the size of the image in patches.
@@ -141,56 +149,31 @@ func (c ConditionalRoutedViTConfig) patch() int {
 //
 // Source: arXiv 2303.09752, 2010.11929; the positions are those of arXiv 2205.01580.
 type ConditionalRoutedViT struct {
-	module
-	config ConditionalRoutedViTConfig
-	layer  routedViT
+	module[ConditionalRoutedViTConfig]
 }
 
-// NewConditionalRoutedViT makes the module on a device, with initial values of seed 0.
-func NewConditionalRoutedViT(dev *vk.Device, c ConditionalRoutedViTConfig) (*ConditionalRoutedViT, error) {
-	v := &ConditionalRoutedViT{config: c}
-	err := v.start("ConditionalRoutedViT", dev, c.Precision, c.check, func(w *weights) { v.layer = w.routedViT(c) })
+// NewConditionalRoutedViT makes the module on a device, with the initial values of seed 0.
+func NewConditionalRoutedViT(ctx context.Context, dev *vk.Device, c ConditionalRoutedViTConfig) (*ConditionalRoutedViT, error) {
+	m, err := newModule(ctx, "ConditionalRoutedViT", dev, c)
 	if err != nil {
 		return nil, err
 	}
-	return v, nil
+	return &ConditionalRoutedViT{m}, nil
 }
 
-// Config is what the module was made with.
-func (v *ConditionalRoutedViT) Config() ConditionalRoutedViTConfig { return v.config }
-
-// Forward computes the logits y [B, NumClasses] of images x [B, Channels, H, W]; the two share no memory.
-func (v *ConditionalRoutedViT) Forward(y, x *Tensor) error {
-	const op = "ConditionalRoutedViT.Forward"
-	v.mu.Lock()
-	defer v.mu.Unlock()
-	if v.closed {
-		return errClosed(op)
-	}
-	c := v.config
-	if err := x.want(op, "x", v.dev, F32, -1, c.Channels, c.ImageSize.Height, c.ImageSize.Width); err != nil {
-		return err
-	}
-	tensors, n := [...]*Tensor{y, x}, x.shape[0]
-	if err := y.want(op, "y", v.dev, F32, n, c.NumClasses); err != nil {
-		return err
-	}
-	key := planKey{sizes: [6]int{n}}
-	p := v.find(&key)
-	if p == nil {
-		var err error
-		if p, err = v.plan(op, key, tensors[:], n); err != nil {
-			return err
-		}
-	}
-	return v.run(op, p, tensors[:])
+// Forward computes the logits y [B, NumClasses] of images x [B, Channels, H, W]. The two share no memory.
+func (v *ConditionalRoutedViT) Forward(ctx context.Context, y, x *Tensor, o ViTOptions) error {
+	c := v.config.call(y, x, o)
+	return v.run(ctx, &c)
 }
 
-func (v *ConditionalRoutedViT) plan(op string, key planKey, tensors []*Tensor, n int) (*plan, error) {
-	return v.prepare(op, key, tensors, []string{"y", "x"}, func(b *builder) { v.layer.forward(b, n, b.slot(0), b.slot(1)) })
+// ViTOptions are the optional arguments of ConditionalRoutedViT.Forward.
+type ViTOptions struct {
+	Stats   *CallStats       // receives what the call cost; nil: not wanted
+	Routing *[]RoutingRecord // receives what the routers selected; nil: not wanted
 }
 
-// Close frees the module and its weights. Closing again, or nil, does nothing.
+// Close frees the module and its weights. It waits for a call under way. Closing again, or nil, does nothing.
 func (v *ConditionalRoutedViT) Close() error {
 	if v == nil {
 		return nil
@@ -198,20 +181,19 @@ func (v *ConditionalRoutedViT) Close() error {
 	return v.close()
 }
 
-// Memory tells what a call for b images needs of a device with these capabilities.
+// Memory predicts what a call for b images needs on a device with these capabilities.
 func (c ConditionalRoutedViTConfig) Memory(caps vk.Caps, b int) (Memory, error) {
-	const op = "ConditionalRoutedViTConfig.Memory"
-	if err := c.check(op); err != nil {
-		return Memory{}, err
+	return c.call(nil, nil, ViTOptions{}).measure("ConditionalRoutedViT", caps, c, dimSize{dimB, b})
+}
+
+func (c ConditionalRoutedViTConfig) call(y, x *Tensor, o ViTOptions) call {
+	return call{
+		args: []arg{
+			{name: "x", tensor: x, shape: shape{dimB, c.Channels, c.ImageSize.Height, c.ImageSize.Width}},
+			{name: "y", tensor: y, shape: shape{dimB, c.NumClasses}, kind: output},
+		},
+		stats: o.Stats, routing: o.Routing,
 	}
-	if err := checkSizes(op, b, c.tokens()); err != nil {
-		return Memory{}, err
-	}
-	var layer routedViT
-	in := 4 * uint64(b) * uint64(c.Channels) * uint64(c.ImageSize.Height) * uint64(c.ImageSize.Width)
-	return measure(op, caps, c.Precision, in, 4*uint64(b)*uint64(c.NumClasses), func(w *weights) { layer = w.routedViT(c) }, func(to *builder) {
-		layer.forward(to, b, vk.Range{}, vk.Range{})
-	})
 }
 
 // norm is the weights of a LayerNorm, linear those of a Linear layer with bias.
@@ -252,8 +234,8 @@ func (w *weights) routedViT(c ConditionalRoutedViTConfig) routedViT {
 	return v
 }
 
-// wire computes the logits y of n images x.
-func (v *routedViT) forward(b *builder, n int, y, x vk.Range) {
+func (v *routedViT) record(b *builder) {
+	n, y, x := b.dim(dimB), b.arg("y"), b.arg("x")
 	c, g, tokens := v.config, v.config.grid(), v.config.tokens()
 	now, next := b.floats(n, tokens, c.Dim), b.floats(n, tokens, c.Dim)
 	v.embedPatches(b, n, now, next, x)

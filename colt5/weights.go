@@ -1,6 +1,7 @@
 package colt5
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -28,10 +29,10 @@ type weights struct {
 	list      []Parameter
 	err       error // the first that add met
 
-	matrices  []*Tensor // those that products read in 16 bits
-	castVersions     []uint64  // the state of each that its copy is of
-	castList    *vk.CommandList
-	castBytes uint64 // of the copies
+	matrices     []*Tensor // those that products read in 16 bits
+	castVersions []uint64  // the state of each that its copy is of
+	castList     *vk.CommandList
+	castBytes    uint64 // of the copies
 }
 
 // add makes a parameter; its elements come with init. After an error, which stays in w, it makes none.
@@ -83,40 +84,40 @@ func ones(_ *rand.Rand, data []float32) {
 }
 
 // init gives every parameter its initial values, which depend on the seed and the parameter's place alone.
-func (w *weights) init(seed uint64) error {
+func (w *weights) init(ctx context.Context, seed uint64) error {
 	for i, p := range w.list {
 		data := make([]float32, p.Tensor.Len())
 		p.fill(rand.New(rand.NewPCG(seed, uint64(i))), data)
-		if err := p.Tensor.Write(data); err != nil {
+		if err := p.Tensor.Write(ctx, data); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
-// load reads a state dict. Every parameter must be there, in its shape and as F32, F16 or BF16, and nothing else; a file that fails
-// does not match changes nothing: all checks come before the first parameter is written.
-func (w *weights) load(op, path string) error {
+// load reads a state dict. All names, shapes and dtypes are checked before the first parameter is written.
+func (w *weights) load(ctx context.Context, path string) error {
 	f, err := safetensors.Open(path)
 	if err != nil {
-		return fmt.Errorf("colt5: %s: %w", op, err)
+		return err
 	}
 	defer f.Close()
 	if err := w.matches(f); err != nil {
-		return fmt.Errorf("colt5: %s: %s: %w", op, path, err)
+		return fmt.Errorf("%s: %w", path, err)
 	}
 	for _, p := range w.list {
 		data, err := f.ReadFloat32(p.Name)
 		if err == nil {
-			err = p.Tensor.Write(data)
+			err = p.Tensor.Write(ctx, data)
 		}
 		if err != nil {
-			return fmt.Errorf("colt5: %s: %s: %w", op, path, err)
+			return fmt.Errorf("%s: %w", path, err)
 		}
 	}
 	return nil
 }
 
+// matches checks that a file has the parameters and nothing else.
 func (w *weights) matches(f *safetensors.File) error {
 	var problems []string
 	known := map[string]bool{}
@@ -129,7 +130,7 @@ func (w *weights) matches(f *safetensors.File) error {
 		case !sameShape(info.Shape, p.Tensor.shape):
 			problems = append(problems, fmt.Sprintf("%s is %v%s, want %v", p.Name, info.DType, fmt.Sprint(info.Shape), p.Tensor))
 		case info.DType != safetensors.F32 && info.DType != safetensors.F16 && info.DType != safetensors.BF16:
-			problems = append(problems, fmt.Sprintf("%s is %v, want F32, F16 or BF16", p.Name, info.DType))
+			problems = append(problems, fmt.Sprintf("%s is %v, want f32, f16 or bf16", p.Name, info.DType))
 		}
 	}
 	for _, name := range f.Names() {
@@ -148,7 +149,7 @@ func sameShape[T int | int64](got []T, want []int) bool {
 }
 
 // save writes a state dict. The file is replaced whole or not at all.
-func (w *weights) save(op, path string) error {
+func (w *weights) save(ctx context.Context, path string) error {
 	var list []safetensors.Tensor
 	for _, p := range w.list {
 		shape := make([]int64, len(p.Tensor.shape))
@@ -156,17 +157,14 @@ func (w *weights) save(op, path string) error {
 			shape[i] = int64(n)
 		}
 		list = append(list, safetensors.Tensor{Name: p.Name, DType: safetensors.F32, Shape: shape, Data: func(to io.Writer) error {
-			data, err := p.Tensor.Float32()
+			data, err := p.Tensor.Float32(ctx)
 			if err != nil {
 				return err
 			}
 			return safetensors.Float32s(data)(to)
 		}})
 	}
-	if err := safetensors.Write(path, nil, list); err != nil {
-		return fmt.Errorf("colt5: %s: %w", op, err)
-	}
-	return nil
+	return safetensors.Write(path, nil, list)
 }
 
 // routingToken adds the routing tokens of a router.
@@ -176,6 +174,15 @@ func (w *weights) routingToken(name string, r, c int, o RouterOptions) *Tensor {
 		deviation = 1 / math.Sqrt(float64(c))
 	}
 	return w.add(name, gaussian(deviation), r, c)
+}
+
+// bytes is the device memory of the weights, casts included.
+func (w *weights) bytes() uint64 {
+	n := w.castBytes
+	for _, p := range w.list {
+		n += uint64(p.Tensor.size())
+	}
+	return n
 }
 
 func (w *weights) close() error {

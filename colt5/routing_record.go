@@ -2,7 +2,6 @@ package colt5
 
 import (
 	"context"
-	"errors"
 	"fmt"
 
 	"github.com/colt5-vulkan/colt5/vk"
@@ -37,43 +36,25 @@ type RouterStatistics struct {
 	Empty     float64 // share of slots that are empty, for want of real tokens
 }
 
-// decision is where a plan keeps what a router decided.
-type decision struct {
+// inspectedRouter is a router whose state a plan keeps for its routing record.
+type inspectedRouter struct {
 	*routerState
 	softScores vk.Range
 }
 
-// Inspect says whether calls keep what their routers decide, for LastRouting. It costs memory and, with straight-through routers, a
-// coordinate descent.
-func (g *guard) Inspect(on bool) {
-	g.mu.Lock()
-	defer g.mu.Unlock()
-	g.inspect = on
-}
-
-// LastRouting tells what the routers decided in the last Forward, which must have been made with Inspect on. Routers that had nothing to
-// decide, since all tokens were taken, are left out.
-func (g *guard) LastRouting() ([]RoutingRecord, error) {
-	const op = "LastRouting"
-	g.mu.Lock()
-	defer g.mu.Unlock()
-	if g.closed {
-		return nil, errClosed(op)
-	}
-	if g.last == nil || !g.last.inspected {
-		return nil, errors.New("colt5: LastRouting: the last call kept nothing: want a call after Inspect(true)")
-	}
-	list := make([]RoutingRecord, len(g.last.decisions))
-	for i, d := range g.last.decisions {
+// routingRecords downloads the records of the plan's routers.
+func (p *plan) routingRecords(ctx context.Context) ([]RoutingRecord, error) {
+	list := make([]RoutingRecord, len(p.routing))
+	for i, r := range p.routing {
 		var err error
-		if list[i], err = d.read(g.last.list.Device()); err != nil {
-			return nil, fmt.Errorf("colt5: %s: %s: %w", op, d.name, err)
+		if list[i], err = r.record(ctx, p.list.Device()); err != nil {
+			return nil, fmt.Errorf("routing record of %s: %w", r.name, err)
 		}
 	}
 	return list, nil
 }
 
-func (d decision) read(dev *vk.Device) (RoutingRecord, error) {
+func (d inspectedRouter) record(ctx context.Context, dev *vk.Device) (RoutingRecord, error) {
 	lists := d.lists()
 	r := RoutingRecord{
 		Router: d.name, Lists: lists, K: d.k, N: d.n, Routes: d.r, Windows: d.windows, Prefix: d.prefix, Block: d.block,
@@ -88,7 +69,7 @@ func (d decision) read(dev *vk.Device) (RoutingRecord, error) {
 	if d.soft {
 		list = append(list, vk.Transfer{Range: d.scores.Range, Data: vk.Bytes(r.Scores)})
 	}
-	if err := dev.Download(context.TODO(), list...); err != nil {
+	if err := dev.Download(ctx, list...); err != nil {
 		return r, err
 	}
 	for i, f := range filled {
@@ -104,7 +85,7 @@ func (d decision) read(dev *vk.Device) (RoutingRecord, error) {
 }
 
 // statistics goes through the descents: blocks of lists.
-func (d decision) statistics(r RoutingRecord) RouterStatistics {
+func (d inspectedRouter) statistics(r RoutingRecord) RouterStatistics {
 	s := RouterStatistics{K: min(d.kEff, float64(d.block))}
 	descents, chosen, saturated, slots := 0, 0, 0, 0
 	for list := range r.Lists {
@@ -139,7 +120,7 @@ func (d decision) statistics(r RoutingRecord) RouterStatistics {
 }
 
 // segment is the tokens of a descent.
-func (d decision) segment(list, block int) (from, to int) {
+func (d inspectedRouter) segment(list, block int) (from, to int) {
 	if d.windows > 0 {
 		return 0, min(list/d.r%d.windows*d.prefix, d.n)
 	}
@@ -148,7 +129,7 @@ func (d decision) segment(list, block int) (from, to int) {
 
 // cut looks at the slots of a descent, from the one at on: how many are filled, how many of these saturated, and whether the last one chosen
 // has an equal among those left out.
-func (d decision) cut(r RoutingRecord, list, at, from, to int) (filled, saturated int, tie bool) {
+func (d inspectedRouter) cut(r RoutingRecord, list, at, from, to int) (filled, saturated int, tie bool) {
 	row := list
 	if d.windows > 0 {
 		row = list/(d.r*d.windows)*d.r + list%d.r

@@ -1,0 +1,368 @@
+package colt5
+
+import (
+	"context"
+	"fmt"
+	"math"
+	"strings"
+
+	"github.com/colt5-vulkan/colt5/vk"
+)
+
+// call describes one Forward: the tensors, the token counts, and where results about the call go. base.run checks it, finds or makes the
+// plan for it, and runs the plan. Everything a plan depends on is part of the call, so its cache key is derived here and nowhere else.
+type call struct {
+	args       []arg
+	counts     [maxCounts]count
+	patch      int    // side of a patch, whose multiples H and W must be; 0: no patches
+	randomSeed uint64 // of the logits of random routing; 0: the routing is not random
+
+	stats   *CallStats       // nil: not wanted
+	routing *[]RoutingRecord // nil: not wanted
+
+	dims [numDims]int // values of the symbolic dimensions; 0: not known yet
+}
+
+// arg is a tensor of a call.
+type arg struct {
+	name   string
+	tensor *Tensor // nil: absent, which only an optional argument may be
+	dtype  DType
+	kind   argKind
+	lead   []int // sizes before those of shape, for arguments of any rank
+	shape  shape
+	orU8   bool // U8 will do as well
+}
+
+type argKind uint8
+
+const (
+	input argKind = iota
+	optionalInput
+	output
+	optionalOutput
+)
+
+func (k argKind) optional() bool { return k == optionalInput || k == optionalOutput }
+func (k argKind) written() bool  { return k == output || k == optionalOutput }
+
+// shape is the sizes of up to four dimensions, ended by a 0. A negative size is a symbolic dimension: its first use in a call binds it,
+// every later one must agree.
+type shape [4]int
+
+// The symbolic dimensions.
+const (
+	dimB       = -1 - iota // batch items
+	dimN                   // tokens of a sequence, entries of a row
+	dimM                   // tokens of a context
+	dimH                   // rows of an image
+	dimW                   // columns of an image
+	numDims    = iota
+	maxCounts  = 3
+	dimLetters = "BNMHW"
+)
+
+// count is how many tokens a call selects.
+type count struct {
+	field      string // of the options
+	given      int    // 0: the configuration's
+	configured int
+}
+
+// value is the count that holds.
+func (c count) value() int {
+	if c.given == 0 {
+		return c.configured
+	}
+	return c.given
+}
+
+func (c count) check() error {
+	switch {
+	case c.field == "":
+		return nil
+	case c.given < 0 || c.given > math.MaxInt32:
+		return fmt.Errorf("%s is %d, want 0 (the configuration's) to %d", c.field, c.given, math.MaxInt32)
+	case c.value() < 1:
+		return fmt.Errorf("%s is %d, want at least 1", c.field, c.value())
+	}
+	return nil
+}
+
+// dim is the value of a symbolic dimension.
+func (c *call) dim(symbol int) int { return c.dims[-1-symbol] }
+
+func (c *call) bind(symbol, value int) { c.dims[-1-symbol] = value }
+
+// find is the argument of a name, nil if the call has none.
+func (c *call) find(name string) *arg {
+	for i := range c.args {
+		if c.args[i].name == name {
+			return &c.args[i]
+		}
+	}
+	return nil
+}
+
+// check checks all arguments and binds the symbolic dimensions. It allocates only where it fails.
+func (c *call) check(dev *vk.Device) error {
+	for i := range c.args {
+		if err := c.checkArg(&c.args[i], dev); err != nil {
+			return err
+		}
+	}
+	if c.patch > 0 {
+		if err := checkPatches(c.dim(dimH), c.dim(dimW), c.patch); err != nil {
+			return err
+		}
+	}
+	for _, n := range c.counts {
+		if err := n.check(); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (c *call) checkArg(a *arg, dev *vk.Device) error {
+	t := a.tensor
+	if t == nil && a.kind.optional() {
+		return nil
+	}
+	if t == nil || t.buffer == nil || t.dtype != a.dtype && !(a.orU8 && t.dtype == U8) || !c.fits(a, t.shape) {
+		return fmt.Errorf("%s is %v, want %s", a.name, t, c.wanted(a))
+	}
+	if t.Device() != dev {
+		return fmt.Errorf("%s belongs to another open device (%s) than the module (%s)", a.name, t.Device().Info().Name, dev.Info().Name)
+	}
+	return nil
+}
+
+// fits compares a shape with an argument's, and binds the dimensions that are not bound yet.
+func (c *call) fits(a *arg, got []int) bool {
+	if len(got) != len(a.lead)+a.shape.rank() {
+		return false
+	}
+	for i, n := range a.lead {
+		if got[i] != n {
+			return false
+		}
+	}
+	for i, n := range got[len(a.lead):] {
+		want := a.shape[i]
+		if want < 0 {
+			if c.dim(want) == 0 {
+				c.bind(want, n)
+			}
+			want = c.dim(want)
+		}
+		if n != want {
+			return false
+		}
+	}
+	return true
+}
+
+func (s shape) rank() int {
+	n := 0
+	for n < len(s) && s[n] != 0 {
+		n++
+	}
+	return n
+}
+
+// wanted describes what an argument may be. Dimensions that its own sizes would bind are stars.
+func (c *call) wanted(a *arg) string {
+	bound := call{} // without what a failed comparison bound
+	for i := range c.args {
+		before := &c.args[i]
+		if before == a {
+			break
+		}
+		if before.tensor != nil {
+			bound.fits(before, before.tensor.shape)
+		}
+	}
+	var sizes []string
+	for _, n := range a.lead {
+		sizes = append(sizes, fmt.Sprint(n))
+	}
+	for _, n := range a.shape[:a.shape.rank()] {
+		switch {
+		case n > 0:
+			sizes = append(sizes, fmt.Sprint(n))
+		case bound.dim(n) > 0:
+			sizes = append(sizes, fmt.Sprint(bound.dim(n)))
+		default:
+			sizes = append(sizes, "*")
+		}
+	}
+	list := "[" + strings.Join(sizes, " ") + "]"
+	if a.orU8 {
+		return a.dtype.String() + list + " or " + U8.String() + list
+	}
+	return a.dtype.String() + list
+}
+
+// planKey tells apart the calls of a module that need different plans.
+type planKey struct {
+	dims                     [numDims]int
+	lead                     int // product of the leading sizes
+	counts                   [maxCounts]int
+	given                    uint16 // bit i: argument i is present
+	u8                       uint16 // bit i: argument i is u8
+	random, profile, inspect bool
+}
+
+func (c *call) key() planKey {
+	k := planKey{dims: c.dims, lead: c.lead(), random: c.randomSeed != 0, profile: c.profiled(), inspect: c.routing != nil}
+	for i := range c.args {
+		t := c.args[i].tensor
+		if t == nil {
+			continue
+		}
+		k.given |= 1 << i
+		if t.dtype == U8 {
+			k.u8 |= 1 << i
+		}
+	}
+	for i, n := range c.counts {
+		k.counts[i] = n.value()
+	}
+	return k
+}
+
+// lead is the product of the leading sizes of the first argument.
+func (c *call) lead() int {
+	n := 1
+	for _, size := range c.args[0].lead {
+		n *= size
+	}
+	return n
+}
+
+func (c *call) profiled() bool { return c.stats != nil && c.stats.Profile }
+
+// run runs a call: the whole path from a Forward to the device and back.
+func (m *base) run(ctx context.Context, c *call) error {
+	if err := m.enter(ctx, "Forward"); err != nil {
+		return err
+	}
+	defer m.leave()
+	if err := m.forward(ctx, c); err != nil {
+		return m.fail("Forward", err)
+	}
+	return nil
+}
+
+func (m *base) forward(ctx context.Context, c *call) error {
+	if c.stats != nil {
+		*c.stats = CallStats{Profile: c.stats.Profile}
+	}
+	if c.routing != nil {
+		*c.routing = nil
+	}
+	if err := c.check(m.dev); err != nil {
+		return err
+	}
+	p, err := m.plan(ctx, c)
+	if err != nil {
+		return err
+	}
+	if err := m.weights.cast(ctx); err != nil {
+		return err
+	}
+	if err := p.run(ctx, c); err != nil {
+		return err
+	}
+	return p.report(ctx, c)
+}
+
+// plan finds the plan of a call that was checked, or makes it.
+func (m *base) plan(ctx context.Context, c *call) (*plan, error) {
+	key := c.key()
+	if p := m.plans.find(key); p != nil {
+		return p, nil
+	}
+	p, err := m.newPlan(ctx, c)
+	if err != nil {
+		return nil, err
+	}
+	return p, m.plans.add(key, p)
+}
+
+// Memory is what a call of a module needs of a device, in bytes.
+type Memory struct {
+	Weights   uint64 // parameters, and their copies in the module's precision
+	Inputs    uint64
+	Outputs   uint64
+	Workspace uint64 // memory between the steps, constant tables included
+}
+
+// Total is the sum.
+func (m Memory) Total() uint64 { return m.Weights + m.Inputs + m.Outputs + m.Workspace }
+
+// dimSize is the size of a symbolic dimension.
+type dimSize struct{ symbol, size int }
+
+// measure returns what a call with these dimensions needs, without a device. Optional arguments count as absent.
+func (c call) measure(name string, caps vk.Caps, config config, dims ...dimSize) (Memory, error) {
+	op := name + "Config.Memory"
+	if err := firstError(config.check(op), checkPrecision(op, config.precision())); err != nil {
+		return Memory{}, err
+	}
+	for _, d := range dims {
+		if d.size < 1 || d.size > math.MaxInt32 {
+			return Memory{}, fmt.Errorf("colt5: %s: %c is %d, want 1 to %d", op, dimLetters[-1-d.symbol], d.size, math.MaxInt32)
+		}
+		c.bind(d.symbol, d.size)
+	}
+	if c.patch > 0 {
+		if err := checkPatches(c.dim(dimH), c.dim(dimW), c.patch); err != nil {
+			return Memory{}, fmt.Errorf("colt5: %s: %w", op, err)
+		}
+	}
+	w := weights{precision: config.precision()}
+	layer := config.build(&w)
+	if w.err != nil {
+		return Memory{}, fmt.Errorf("colt5: %s: %w", op, w.err)
+	}
+	m := Memory{Weights: w.bytes()}
+	for _, a := range c.args {
+		n, err := c.bytes(a)
+		switch {
+		case err != nil:
+			return Memory{}, fmt.Errorf("colt5: %s: %w", op, err)
+		case a.kind == input:
+			m.Inputs += n
+		case a.kind == output:
+			m.Outputs += n
+		}
+	}
+	b := &builder{call: &c, caps: caps, precision: config.precision()}
+	b.layOut(layer)
+	if b.err != nil {
+		return Memory{}, fmt.Errorf("colt5: %s: %w", op, b.err)
+	}
+	m.Workspace = b.peak + b.constants
+	return m, nil
+}
+
+// bytes is the size of an argument. Kernels number the tokens of a batch by an int32.
+func (c *call) bytes(a arg) (uint64, error) {
+	tokens, elements := 1.0, 1.0
+	for _, n := range a.shape[:a.shape.rank()] {
+		if n < 0 {
+			n = c.dim(n)
+			tokens *= float64(n)
+		}
+		elements *= float64(n)
+	}
+	if tokens > math.MaxInt32 {
+		return 0, fmt.Errorf("%s has %.0f tokens, want %d at most", a.name, tokens, math.MaxInt32)
+	}
+	if elements > 1<<56 {
+		return 0, fmt.Errorf("%w: %s has %.3g elements", vk.ErrOutOfMemory, a.name, elements)
+	}
+	return uint64(elements) * uint64(a.dtype.Size()), nil
+}
