@@ -96,7 +96,7 @@ func TestRandomArenas(t *testing.T) {
 		assert.LessOrEqual(t, wide.peak, wide.limit)
 
 		b = &builder{}
-		b.measure(record)
+		b.layOut(recordFunc(record))
 		measured := b.arena
 		assert.LessOrEqual(t, measured.peak, tight.peak+tight.peak/10)
 		assert.Equal(t, measured.peak, run(measured.limit).peak)
@@ -107,3 +107,8 @@ func TestRandomArenas(t *testing.T) {
 	assert.Greater(t, deferring, 10)
 	assert.Less(t, deferring, 50, "sequences of large blocks leave no space to defer frees")
 }
+
+// recordFunc is a layer made of a function.
+type recordFunc func(b *builder)
+
+func (f recordFunc) record(b *builder) { f(b) }

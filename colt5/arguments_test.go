@@ -13,42 +13,42 @@ import (
 func TestInvalidCalls(t *testing.T) {
 	gputest.CountCase()
 	fx := newFixture(t)
-	config := DefaultConditionalRoutedFeedForwardConfig()
+	config := Default[ConditionalRoutedFeedForwardConfig]()
 	config.Dim, config.NumHeavyTokens = 8, 4
 	f := mustNew(fx, NewConditionalRoutedFeedForward, config)
-	rc := DefaultRouterConfig()
+	rc := Default[RouterConfig]()
 	rc.Dim = 8
 	r := mustNew(fx, NewCoordinateDescentRouter, rc)
-	k := mustNew(fx, NewTopK, TopKConfig{K: 3, NIters: 2, Eps: 1, CoorDescentKRatio: 1, NonDifferentiable: true})
-	d := mustNew(fx, NewCoordinateDescent, CoordinateDescentConfig{K: 3, NIters: 2, Eps: 1, EpsDecay: 1})
+	k := mustNew(fx, withoutContext(NewTopK), TopKConfig{K: 3, NIters: 2, Eps: 1, CoorDescentKRatio: 1, NonDifferentiable: true})
+	d := mustNew(fx, withoutContext(NewCoordinateDescent), CoordinateDescentConfig{K: 3, NIters: 2, Eps: 1, EpsDecay: 1})
 	x, y, flat, ints := fx.tensor(F32, 2, 10, 8), fx.tensor(F32, 2, 10, 8), fx.tensor(F32, 20, 8), fx.tensor(I32, 2, 10, 8)
 	mask, rows := fx.tensor(U8, 2, 9), fx.tensor(F32, 2, 10)
 	closed, err := NewTensor(fx.dev, F32, 2, 10, 8)
 	require.NoError(t, err)
 	require.NoError(t, closed.Close())
 	for want, err := range map[string]error{
-		"Forward: x is nil, want f32[* * 8]":                      f.Forward(y, nil, FeedForwardOptions{}),
-		"x is f32[20 8], want f32[* * 8]":                         f.Forward(y, flat, FeedForwardOptions{}),
-		"x is i32[2 10 8], want f32[* * 8]":                       f.Forward(y, ints, FeedForwardOptions{}),
-		"y is f32[20 8], want f32[2 10 8]":                        f.Forward(flat, x, FeedForwardOptions{}),
-		"y is nil, want f32[2 10 8]":                              f.Forward(nil, x, FeedForwardOptions{}),
-		"Mask is u8[2 9], want u8[2 10]":                          f.Forward(y, x, FeedForwardOptions{Mask: mask}),
-		"Mask is f32[2 10], want u8[2 10]":                        f.Forward(y, x, FeedForwardOptions{Mask: rows}),
-		"NumHeavyTokens is -1, want 0":                            f.Forward(y, x, FeedForwardOptions{NumHeavyTokens: -1}),
-		"closed":                                                  f.Forward(y, closed, FeedForwardOptions{}),
-		"tokens is 0, want 1":                                     r.Forward(Routing{Scores: rows}, x, 0, RoutingOptions{}),
-		"out asks for nothing":                                    r.Forward(Routing{}, x, 4, RoutingOptions{}),
-		"Indices is f32[2 10], want i32[2 1 4]":                   r.Forward(Routing{Indices: rows}, x, 4, RoutingOptions{}),
-		"Logits is f32[2 10], want f32[2 1 10]":                   r.Forward(Routing{Logits: rows}, x, 4, RoutingOptions{}),
-		"RoutingTokens is f32[2 10 8], want them exactly if":      r.Forward(Routing{Logits: rows}, x, 4, RoutingOptions{RoutingTokens: x}),
-		"x is nil, want F32":                                      k.Forward(TopKResult{Values: rows}, nil, nil),
-		"x is i32[2 10 8], want F32":                              k.Forward(TopKResult{Values: rows}, ints, nil),
-		"Values is f32[2 10], want f32[2 3]":                      k.Forward(TopKResult{Values: rows}, fx.tensor(F32, 2, 20), nil),
-		"TopK.Forward: out asks for nothing":                      k.Forward(TopKResult{}, rows, nil),
-		"mask is u8[2 9], want u8[2 10]":                          k.Forward(TopKResult{Values: rows}, rows, mask),
-		"CoorDescentValues is f32[2 10], want nil":                k.Forward(TopKResult{CoorDescentValues: rows}, rows, nil),
-		"s is f32[2 10 8], want f32[* *]":                         d.Forward(rows, x, nil),
-		"CoordinateDescent.Forward: y is f32[2 10 8], want f32[2": d.Forward(x, rows, nil),
+		"Forward: x is nil, want f32[* * 8]":                          f.Forward(t.Context(), y, nil, FeedForwardOptions{}),
+		"x is f32[20 8], want f32[* * 8]":                             f.Forward(t.Context(), y, flat, FeedForwardOptions{}),
+		"x is i32[2 10 8], want f32[* * 8]":                           f.Forward(t.Context(), y, ints, FeedForwardOptions{}),
+		"y is f32[20 8], want f32[2 10 8]":                            f.Forward(t.Context(), flat, x, FeedForwardOptions{}),
+		"y is nil, want f32[2 10 8]":                                  f.Forward(t.Context(), nil, x, FeedForwardOptions{}),
+		"Mask is u8[2 9], want u8[2 10]":                              f.Forward(t.Context(), y, x, FeedForwardOptions{Mask: mask}),
+		"Mask is f32[2 10], want u8[2 10]":                            f.Forward(t.Context(), y, x, FeedForwardOptions{Mask: rows}),
+		"NumHeavyTokens is -1, want 0":                                f.Forward(t.Context(), y, x, FeedForwardOptions{NumHeavyTokens: -1}),
+		"closed":                                                      f.Forward(t.Context(), y, closed, FeedForwardOptions{}),
+		"tokens is 0, want 1 to":                                      r.Forward(t.Context(), Routing{Scores: rows}, x, 0, RoutingOptions{}),
+		"out has no tensors":                                          r.Forward(t.Context(), Routing{}, x, 4, RoutingOptions{}),
+		"Indices is f32[2 10], want i32[2 1 4]":                       r.Forward(t.Context(), Routing{Indices: rows}, x, 4, RoutingOptions{}),
+		"Logits is f32[2 10], want f32[2 1 10]":                       r.Forward(t.Context(), Routing{Logits: rows}, x, 4, RoutingOptions{}),
+		"RoutingTokens is f32[2 10 8], want a tensor if, and only if": r.Forward(t.Context(), Routing{Logits: rows}, x, 4, RoutingOptions{RoutingTokens: x}),
+		"x is nil, want f32[*]":                                       k.Forward(t.Context(), TopKResult{Values: rows}, nil, SelectOptions{}),
+		"x is i32[2 10 8], want f32[2 10 *]":                          k.Forward(t.Context(), TopKResult{Values: rows}, ints, SelectOptions{}),
+		"Values is f32[2 10], want f32[2 3]":                          k.Forward(t.Context(), TopKResult{Values: rows}, fx.tensor(F32, 2, 20), SelectOptions{}),
+		"TopK.Forward: out has no tensors":                            k.Forward(t.Context(), TopKResult{}, rows, SelectOptions{}),
+		"TopK.Forward: Mask is u8[2 9], want u8[2 10]":                k.Forward(t.Context(), TopKResult{Values: rows}, rows, SelectOptions{Mask: mask}),
+		"CoorDescentValues is f32[2 10], want nil":                    k.Forward(t.Context(), TopKResult{CoorDescentValues: rows}, rows, SelectOptions{}),
+		"s is f32[2 10 8], want f32[* *]":                             d.Forward(t.Context(), rows, x, SelectOptions{}),
+		"CoordinateDescent.Forward: y is f32[2 10 8], want f32[2":     d.Forward(t.Context(), x, rows, SelectOptions{}),
 	} {
 		assert.ErrorContains(t, err, want)
 	}
@@ -65,45 +65,45 @@ func TestInvalidModuleCalls(t *testing.T) {
 	img, narrow, channelLast, photo := fx.tensor(F32, 2, 8, 8, 12), fx.tensor(F32, 2, 8, 8, 10), fx.tensor(F32, 2, 8, 12, 8), fx.tensor(F32, 2, 3, 16, 24)
 	big, logits := fx.tensor(F32, 2, 3, 16, 26), fx.tensor(F32, 2, 5)
 	for want, err := range map[string]error{
-		"ConditionalRoutedAttention.Forward: x is nil, want f32[* * 8]":  at.Forward(y, nil, AttentionOptions{}),
-		"Attention.Forward: x is f32[20 8], want f32[* * 8]":             at.Forward(y, flat, AttentionOptions{}),
-		"Attention.Forward: x is i32[2 10 8], want f32[* * 8]":           at.Forward(y, ints, AttentionOptions{}),
-		"Attention.Forward: x is f32[2 10 9], want f32[* * 8]":           at.Forward(y, wide, AttentionOptions{}),
-		"Attention.Forward: y is nil, want f32[2 10 8]":                  at.Forward(nil, x, AttentionOptions{}),
-		"Attention.Forward: y is f32[2 30 8], want f32[2 10 8]":          at.Forward(context, x, AttentionOptions{}),
-		"Attention.Forward: Mask is u8[2 9], want u8[2 10]":              at.Forward(y, x, AttentionOptions{Mask: short}),
-		"Attention.Forward: Mask is f32[20 8], want u8[2 10]":            at.Forward(y, x, AttentionOptions{Mask: flat}),
-		"Attention.Forward: NumHeavyTokensQ is -1, want 0":               at.Forward(y, x, AttentionOptions{NumHeavyTokensQ: -1}),
-		"Attention.Forward: NumHeavyTokensKV is -2, want 0":              at.Forward(y, x, AttentionOptions{NumHeavyTokensKV: -2}),
-		"Block.Forward: x is f32[2 10 9], want f32[* * 8]":               bl.Forward(y, wide, BlockOptions{}),
-		"Block.Forward: y is f32[20 8], want f32[2 10 8]":                bl.Forward(flat, x, BlockOptions{}),
-		"Block.Forward: Mask is u8[2 9], want u8[2 10]":                  bl.Forward(y, x, BlockOptions{Mask: short}),
-		"NumHeavyAttnTokensQ is -1, want 0":                              bl.Forward(y, x, BlockOptions{NumHeavyAttnTokensQ: -1}),
-		"NumHeavyAttnTokensKV is -1, want 0":                             bl.Forward(y, x, BlockOptions{NumHeavyAttnTokensKV: -1}),
-		"NumHeavyFFTokens is -1, want 0":                                 bl.Forward(y, x, BlockOptions{NumHeavyFFTokens: -1}),
-		"AutoregressiveAttention.Forward: x is i32[2 10 8], want f32":    au.Forward(y, ints, AutoregressiveOptions{}),
-		"AutoregressiveAttention.Forward: y is f32[2 10 9], want f32[2":  au.Forward(wide, x, AutoregressiveOptions{}),
-		"AutoregressiveAttention.Forward: NumHeavyTokensQ is -1, want":   au.Forward(y, x, AutoregressiveOptions{NumHeavyTokensQ: -1}),
-		"AutoregressiveAttention.Forward: NumHeavyTokensKV is -1, want":  au.Forward(y, x, AutoregressiveOptions{NumHeavyTokensKV: -1}),
-		"CrossAttention.Forward: x is nil, want f32[* * 8]":              cr.Forward(y, nil, context, CrossAttentionOptions{}),
-		"CrossAttention.Forward: context is nil, want f32[2 * 8]":        cr.Forward(y, x, nil, CrossAttentionOptions{}),
-		"CrossAttention.Forward: context is f32[3 30 8], want f32[2":     cr.Forward(y, x, longer, CrossAttentionOptions{}),
-		"CrossAttention.Forward: context is f32[2 10 9], want f32[2":     cr.Forward(y, x, wide, CrossAttentionOptions{}),
-		"CrossAttention.Forward: y is f32[2 30 8], want f32[2 10 8]":     cr.Forward(context, x, context, CrossAttentionOptions{}),
-		"CrossAttention.Forward: Mask is u8[2 9], want u8[2 10]":         cr.Forward(y, x, context, CrossAttentionOptions{Mask: short}),
-		"CrossAttention.Forward: ContextMask is u8[2 10], want u8[2 30]": cr.Forward(y, x, context, CrossAttentionOptions{ContextMask: mask}),
-		"NumTokensQ is -1, want 0":                                       cr.Forward(y, x, context, CrossAttentionOptions{NumTokensQ: -1}),
-		"NumTokensKV is -1, want 0":                                      cr.Forward(y, x, context, CrossAttentionOptions{NumTokensKV: -1}),
-		"ImageAttention.Forward: x is f32[2 10 8], want f32[* 8 * *]":    im.Forward(img, x, ImageOptions{}),
-		"ImageAttention.Forward: x is f32[2 3 16 24], want f32[* 8 * *]": im.Forward(photo, photo, ImageOptions{}),
-		"ImageAttention.Forward: y is f32[2 8 12 8], want f32[2 8 8 12]": im.Forward(channelLast, img, ImageOptions{}),
-		"the image is 8 by 10 pixels, want multiples of LightWindowSize": im.Forward(narrow, narrow, ImageOptions{}),
-		"ImageAttention.Forward: NumHeavyTokensQ is -1, want 0":          im.Forward(img, img, ImageOptions{NumHeavyTokensQ: -1}),
-		"ImageAttention.Forward: NumHeavyTokensKV is -1, want 0":         im.Forward(img, img, ImageOptions{NumHeavyTokensKV: -1}),
-		"ViT.Forward: x is f32[2 3 16 26], want f32[* 3 16 24]":          vi.Forward(logits, big),
-		"ViT.Forward: x is nil, want f32[* 3 16 24]":                     vi.Forward(logits, nil),
-		"ViT.Forward: y is f32[20 8], want f32[2 5]":                     vi.Forward(flat, photo),
-		"ViT.Forward: y is nil, want f32[2 5]":                           vi.Forward(nil, photo),
+		"ConditionalRoutedAttention.Forward: x is nil, want f32[* * 8]":  at.Forward(t.Context(), y, nil, AttentionOptions{}),
+		"Attention.Forward: x is f32[20 8], want f32[* * 8]":             at.Forward(t.Context(), y, flat, AttentionOptions{}),
+		"Attention.Forward: x is i32[2 10 8], want f32[* * 8]":           at.Forward(t.Context(), y, ints, AttentionOptions{}),
+		"Attention.Forward: x is f32[2 10 9], want f32[* * 8]":           at.Forward(t.Context(), y, wide, AttentionOptions{}),
+		"Attention.Forward: y is nil, want f32[2 10 8]":                  at.Forward(t.Context(), nil, x, AttentionOptions{}),
+		"Attention.Forward: y is f32[2 30 8], want f32[2 10 8]":          at.Forward(t.Context(), context, x, AttentionOptions{}),
+		"Attention.Forward: Mask is u8[2 9], want u8[2 10]":              at.Forward(t.Context(), y, x, AttentionOptions{Mask: short}),
+		"Attention.Forward: Mask is f32[20 8], want u8[2 10]":            at.Forward(t.Context(), y, x, AttentionOptions{Mask: flat}),
+		"Attention.Forward: NumHeavyTokensQ is -1, want 0":               at.Forward(t.Context(), y, x, AttentionOptions{NumHeavyTokensQ: -1}),
+		"Attention.Forward: NumHeavyTokensKV is -2, want 0":              at.Forward(t.Context(), y, x, AttentionOptions{NumHeavyTokensKV: -2}),
+		"Block.Forward: x is f32[2 10 9], want f32[* * 8]":               bl.Forward(t.Context(), y, wide, BlockOptions{}),
+		"Block.Forward: y is f32[20 8], want f32[2 10 8]":                bl.Forward(t.Context(), flat, x, BlockOptions{}),
+		"Block.Forward: Mask is u8[2 9], want u8[2 10]":                  bl.Forward(t.Context(), y, x, BlockOptions{Mask: short}),
+		"NumHeavyAttnTokensQ is -1, want 0":                              bl.Forward(t.Context(), y, x, BlockOptions{NumHeavyAttnTokensQ: -1}),
+		"NumHeavyAttnTokensKV is -1, want 0":                             bl.Forward(t.Context(), y, x, BlockOptions{NumHeavyAttnTokensKV: -1}),
+		"NumHeavyFFTokens is -1, want 0":                                 bl.Forward(t.Context(), y, x, BlockOptions{NumHeavyFFTokens: -1}),
+		"AutoregressiveAttention.Forward: x is i32[2 10 8], want f32":    au.Forward(t.Context(), y, ints, AutoregressiveOptions{}),
+		"AutoregressiveAttention.Forward: y is f32[2 10 9], want f32[2":  au.Forward(t.Context(), wide, x, AutoregressiveOptions{}),
+		"AutoregressiveAttention.Forward: NumHeavyTokensQ is -1, want":   au.Forward(t.Context(), y, x, AutoregressiveOptions{NumHeavyTokensQ: -1}),
+		"AutoregressiveAttention.Forward: NumHeavyTokensKV is -1, want":  au.Forward(t.Context(), y, x, AutoregressiveOptions{NumHeavyTokensKV: -1}),
+		"CrossAttention.Forward: x is nil, want f32[* * 8]":              cr.Forward(t.Context(), y, nil, context, CrossAttentionOptions{}),
+		"CrossAttention.Forward: context is nil, want f32[2 * 8]":        cr.Forward(t.Context(), y, x, nil, CrossAttentionOptions{}),
+		"CrossAttention.Forward: context is f32[3 30 8], want f32[2":     cr.Forward(t.Context(), y, x, longer, CrossAttentionOptions{}),
+		"CrossAttention.Forward: context is f32[2 10 9], want f32[2":     cr.Forward(t.Context(), y, x, wide, CrossAttentionOptions{}),
+		"CrossAttention.Forward: y is f32[2 30 8], want f32[2 10 8]":     cr.Forward(t.Context(), context, x, context, CrossAttentionOptions{}),
+		"CrossAttention.Forward: Mask is u8[2 9], want u8[2 10]":         cr.Forward(t.Context(), y, x, context, CrossAttentionOptions{Mask: short}),
+		"CrossAttention.Forward: ContextMask is u8[2 10], want u8[2 30]": cr.Forward(t.Context(), y, x, context, CrossAttentionOptions{ContextMask: mask}),
+		"NumTokensQ is -1, want 0":                                       cr.Forward(t.Context(), y, x, context, CrossAttentionOptions{NumTokensQ: -1}),
+		"NumTokensKV is -1, want 0":                                      cr.Forward(t.Context(), y, x, context, CrossAttentionOptions{NumTokensKV: -1}),
+		"ImageAttention.Forward: x is f32[2 10 8], want f32[* 8 * *]":    im.Forward(t.Context(), img, x, ImageOptions{}),
+		"ImageAttention.Forward: x is f32[2 3 16 24], want f32[* 8 * *]": im.Forward(t.Context(), photo, photo, ImageOptions{}),
+		"ImageAttention.Forward: y is f32[2 8 12 8], want f32[2 8 8 12]": im.Forward(t.Context(), channelLast, img, ImageOptions{}),
+		"the image is 8 by 10 pixels, want multiples of LightWindowSize": im.Forward(t.Context(), narrow, narrow, ImageOptions{}),
+		"ImageAttention.Forward: NumHeavyTokensQ is -1, want 0":          im.Forward(t.Context(), img, img, ImageOptions{NumHeavyTokensQ: -1}),
+		"ImageAttention.Forward: NumHeavyTokensKV is -1, want 0":         im.Forward(t.Context(), img, img, ImageOptions{NumHeavyTokensKV: -1}),
+		"ViT.Forward: x is f32[2 3 16 26], want f32[* 3 16 24]":          vi.Forward(t.Context(), logits, big, ViTOptions{}),
+		"ViT.Forward: x is nil, want f32[* 3 16 24]":                     vi.Forward(t.Context(), logits, nil, ViTOptions{}),
+		"ViT.Forward: y is f32[20 8], want f32[2 5]":                     vi.Forward(t.Context(), flat, photo, ViTOptions{}),
+		"ViT.Forward: y is nil, want f32[2 5]":                           vi.Forward(t.Context(), nil, photo, ViTOptions{}),
 	} {
 		assert.ErrorContains(t, err, want)
 	}
@@ -121,35 +121,35 @@ func TestInvalidTokenIDs(t *testing.T) {
 	config.NumTokens, text.NumTokens = 100, 100
 	few, next := mustNewSeeded(fx, NewEncoder, config), mustNewSeeded(fx, NewAutoregressiveTransformer, text)
 	x, y, logits, bytes := fx.tensor(F32, 2, 10, 8), fx.tensor(F32, 2, 10, 8), fx.tensor(F32, 2, 10, 100), fx.bytes(make([]uint8, 20), 2, 10)
-	ids, err := FromInt32(fx.dev, make([]int32, 20), 2, 10)
+	ids, err := FromSlice(t.Context(), fx.dev, make([]int32, 20), 2, 10)
 	require.NoError(t, err)
 	fx.closeAtEnd(ids)
 	for want, err := range map[string]error{
-		"Encoder.Forward: x is f32[2 10 8], want i32[* *]":                  en.Forward(y, x, BlockOptions{}),
-		"Encoder.Forward: x is nil, want i32[* *]":                          en.Forward(y, nil, BlockOptions{}),
-		"Encoder.Forward: x is u8[2 10], want i32[* *]":                     few.Forward(y, bytes, BlockOptions{}),
-		"Encoder.Forward: x is i32[2 10], want f32[* * 8]":                  floats.Forward(y, ids, BlockOptions{}),
-		"Encoder.Forward: y is nil, want f32[2 10 8]":                       en.Forward(nil, ids, BlockOptions{}),
-		"Encoder.Forward: Mask is f32[2 10 8], want u8[2 10]":               en.Forward(y, ids, BlockOptions{Mask: x}),
-		"Encoder.Forward: NumHeavyFFTokens is -1":                           en.Forward(y, ids, BlockOptions{NumHeavyFFTokens: -1}),
-		"AutoregressiveTransformer.Forward: x is u8[2 10], want i32[* *]":   next.Forward(logits, bytes, AutoregressiveOptions{}),
-		"AutoregressiveTransformer.Forward: x is f32[2 10 8], want i32[* *": next.Forward(logits, x, AutoregressiveOptions{}),
-		"AutoregressiveTransformer.Forward: y is f32[2 10 8], want f32[2 1": next.Forward(y, ids, AutoregressiveOptions{}),
-		"AutoregressiveTransformer.Forward: NumHeavyTokensQ is -1":          next.Forward(logits, ids, AutoregressiveOptions{NumHeavyTokensQ: -1}),
+		"Encoder.Forward: x is f32[2 10 8], want i32[* *]":                  en.Forward(t.Context(), y, x, BlockOptions{}),
+		"Encoder.Forward: x is nil, want i32[* *]":                          en.Forward(t.Context(), y, nil, BlockOptions{}),
+		"Encoder.Forward: x is u8[2 10], want i32[* *]":                     few.Forward(t.Context(), y, bytes, BlockOptions{}),
+		"Encoder.Forward: x is i32[2 10], want f32[* * 8]":                  floats.Forward(t.Context(), y, ids, BlockOptions{}),
+		"Encoder.Forward: y is nil, want f32[2 10 8]":                       en.Forward(t.Context(), nil, ids, BlockOptions{}),
+		"Encoder.Forward: Mask is f32[2 10 8], want u8[2 10]":               en.Forward(t.Context(), y, ids, BlockOptions{Mask: x}),
+		"Encoder.Forward: NumHeavyFFTokens is -1":                           en.Forward(t.Context(), y, ids, BlockOptions{NumHeavyFFTokens: -1}),
+		"AutoregressiveTransformer.Forward: x is u8[2 10], want i32[* *]":   next.Forward(t.Context(), logits, bytes, AutoregressiveOptions{}),
+		"AutoregressiveTransformer.Forward: x is f32[2 10 8], want i32[* *": next.Forward(t.Context(), logits, x, AutoregressiveOptions{}),
+		"AutoregressiveTransformer.Forward: y is f32[2 10 8], want f32[2 1": next.Forward(t.Context(), y, ids, AutoregressiveOptions{}),
+		"AutoregressiveTransformer.Forward: NumHeavyTokensQ is -1":          next.Forward(t.Context(), logits, ids, AutoregressiveOptions{NumHeavyTokensQ: -1}),
 	} {
 		assert.ErrorContains(t, err, want)
 	}
+	var stats CallStats
 	list := make([]int32, 20)
 	list[3], list[4], list[19] = 100, -1, math.MinInt32
-	require.NoError(t, ids.Write(list))
-	assert.ErrorContains(t, few.Forward(y, ids, BlockOptions{}), "Encoder.Forward: x holds 3 token ids outside the vocabulary of 100")
-	assert.ErrorContains(t, next.Forward(logits, ids, AutoregressiveOptions{}), "x holds 3 token ids outside the vocabulary of 100")
-	_, err = few.LastCall()
-	assert.Error(t, err, "a failed call has no statistics")
+	require.NoError(t, ids.Write(t.Context(), list))
+	assert.ErrorContains(t, few.Forward(t.Context(), y, ids, BlockOptions{Stats: &stats}), "Encoder.Forward: x has 3 token ids outside the vocabulary of 100")
+	assert.ErrorContains(t, next.Forward(t.Context(), logits, ids, AutoregressiveOptions{}), "x has 3 token ids outside the vocabulary of 100")
+	assert.Zero(t, stats, "a failed call has no statistics")
 	list[3], list[4], list[19] = 99, 0, 1
-	require.NoError(t, ids.Write(list))
-	assert.NoError(t, few.Forward(y, ids, BlockOptions{}))
-	assert.NoError(t, next.Forward(logits, ids, AutoregressiveOptions{}))
+	require.NoError(t, ids.Write(t.Context(), list))
+	assert.NoError(t, few.Forward(t.Context(), y, ids, BlockOptions{}))
+	assert.NoError(t, next.Forward(t.Context(), logits, ids, AutoregressiveOptions{}))
 }
 
 func TestOtherDeviceAndClosed(t *testing.T) {
@@ -161,30 +161,28 @@ func TestOtherDeviceAndClosed(t *testing.T) {
 	onOther, err := NewTensor(other, F32, 2, 10, 8)
 	require.NoError(t, err)
 	defer onOther.Close()
-	config := DefaultConditionalRoutedFeedForwardConfig()
+	config := Default[ConditionalRoutedFeedForwardConfig]()
 	config.Dim, config.NumHeavyTokens = 8, 4
-	f, err := NewConditionalRoutedFeedForward(fx.dev, config)
+	f, err := NewConditionalRoutedFeedForward(t.Context(), fx.dev, config)
 	require.NoError(t, err)
 	x := fx.tensor(F32, 2, 10, 8)
-	assert.ErrorContains(t, f.Forward(x, onOther, FeedForwardOptions{}), "x is on another device")
-	assert.ErrorContains(t, f.Forward(onOther, x, FeedForwardOptions{}), "y is on another device")
+	assert.ErrorContains(t, f.Forward(t.Context(), x, onOther, FeedForwardOptions{}), "x is on another device")
+	assert.ErrorContains(t, f.Forward(t.Context(), onOther, x, FeedForwardOptions{}), "y is on another device")
 	require.NoError(t, f.Close())
 	require.NoError(t, f.Close())
 	y := fx.tensor(F32, 2, 10, 8)
-	assert.ErrorIs(t, f.Forward(y, x, FeedForwardOptions{}), vk.ErrClosed)
-	assert.ErrorIs(t, f.Load("x"), vk.ErrClosed)
-	assert.ErrorIs(t, f.Save("x"), vk.ErrClosed)
-	assert.ErrorIs(t, f.Init(1), vk.ErrClosed)
-	_, err = f.LastCall()
-	assert.ErrorIs(t, err, vk.ErrClosed)
+	assert.ErrorIs(t, f.Forward(t.Context(), y, x, FeedForwardOptions{}), vk.ErrClosed)
+	assert.ErrorIs(t, f.Load(t.Context(), "x"), vk.ErrClosed)
+	assert.ErrorIs(t, f.Save(t.Context(), "x"), vk.ErrClosed)
+	assert.ErrorIs(t, f.Init(t.Context(), 1), vk.ErrClosed)
 	assert.NoError(t, (*ConditionalRoutedFeedForward)(nil).Close())
 	assert.NoError(t, (*CoordinateDescentRouter)(nil).Close())
 	assert.NoError(t, (*TopK)(nil).Close())
 	assert.NoError(t, (*CoordinateDescent)(nil).Close())
 	var noDevice *vk.Device
-	_, err = NewConditionalRoutedFeedForward(noDevice, config)
+	_, err = NewConditionalRoutedFeedForward(t.Context(), noDevice, config)
 	assert.ErrorContains(t, err, "device is nil")
-	_, err = NewCoordinateDescentRouter(noDevice, DefaultRouterConfig())
+	_, err = NewCoordinateDescentRouter(t.Context(), noDevice, Default[RouterConfig]())
 	assert.ErrorContains(t, err, "device is nil")
 	_, err = NewTopK(noDevice, TopKConfig{K: 1})
 	assert.ErrorContains(t, err, "device is nil")
@@ -231,13 +229,9 @@ func TestOtherDeviceAndClosedModules(t *testing.T) {
 		require.NoError(t, s.module.Close())
 		require.NoError(t, s.module.Close())
 		assert.ErrorIs(t, s.forward(y, in), vk.ErrClosed, s.name)
-		assert.ErrorIs(t, s.module.Load("x"), vk.ErrClosed, s.name)
-		assert.ErrorIs(t, s.module.Save("x"), vk.ErrClosed, s.name)
-		assert.ErrorIs(t, s.module.Init(1), vk.ErrClosed, s.name)
-		_, err := s.module.LastCall()
-		assert.ErrorIs(t, err, vk.ErrClosed, s.name)
-		_, err = s.module.LastRouting()
-		assert.ErrorIs(t, err, vk.ErrClosed, s.name)
+		assert.ErrorIs(t, s.module.Load(t.Context(), "x"), vk.ErrClosed, s.name)
+		assert.ErrorIs(t, s.module.Save(t.Context(), "x"), vk.ErrClosed, s.name)
+		assert.ErrorIs(t, s.module.Init(t.Context(), 1), vk.ErrClosed, s.name)
 	}
 	for _, k := range moduleTypes(F32) {
 		assert.NoError(t, k.nilModule.Close())

@@ -132,7 +132,7 @@ func (c ConditionalRoutedAutoregressiveAttentionConfig) Memory(caps vk.Caps, b, 
 }
 
 // call is the call of an autoregressive attention, or of a stack of them.
-func (o AutoregressiveOptions) call(c ConditionalRoutedAutoregressiveAttentionConfig, args []arg) call {
+func (o AutoregressiveOptions) call(c ConditionalRoutedAutoregressiveAttentionConfig, args args) call {
 	return call{
 		args:   args,
 		counts: [maxCounts]count{{"NumHeavyTokensQ", o.NumHeavyTokensQ, c.NumHeavyTokensQ}, {"NumHeavyTokensKV", o.NumHeavyTokensKV, c.NumHeavyTokensKV}},

@@ -95,7 +95,7 @@ func (c AutoregressiveTransformerConfig) Memory(caps vk.Caps, b, n int) (Memory,
 }
 
 func (c AutoregressiveTransformerConfig) call(y, x *Tensor, o AutoregressiveOptions) call {
-	return o.call(c.ConditionalRoutedAutoregressiveAttentionConfig, []arg{
+	return o.call(c.ConditionalRoutedAutoregressiveAttentionConfig, args{
 		tokenIDs(x, c.NumTokens), {name: "y", tensor: y, shape: shape{dimB, dimN, c.NumTokens}, kind: output},
 	})
 }

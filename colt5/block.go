@@ -129,7 +129,7 @@ func (c ConditionalRoutedTransformerBlockConfig) Memory(caps vk.Caps, b, n int) 
 }
 
 // call is the call of a block, or of a stack of blocks.
-func (o BlockOptions) call(c ConditionalRoutedTransformerBlockConfig, args []arg) call {
+func (o BlockOptions) call(c ConditionalRoutedTransformerBlockConfig, args args) call {
 	return call{
 		args: args,
 		counts: [maxCounts]count{

@@ -12,7 +12,7 @@ import (
 // call describes one Forward: the tensors, the token counts, and where results about the call go. base.run checks it, finds or makes the
 // plan for it, and runs the plan. Everything a plan depends on is part of the call, so its cache key is derived here and nowhere else.
 type call struct {
-	args       []arg
+	args       args
 	counts     [maxCounts]count
 	patch      int    // side of a patch, whose multiples H and W must be; 0: no patches
 	randomSeed uint64 // of the logits of random routing; 0: the routing is not random
@@ -21,6 +21,18 @@ type call struct {
 	routing *[]RoutingRecord // nil: not wanted
 
 	dims [numDims]int // values of the symbolic dimensions; 0: not known yet
+}
+
+// args are the tensors of a call, in the order in which they are checked. An array, so that a repeated call allocates nothing.
+type args [maxArgs]arg
+
+// list is the arguments that a call has.
+func (a *args) list() []arg {
+	n := 0
+	for n < len(a) && a[n].name != "" {
+		n++
+	}
+	return a[:n]
 }
 
 // arg is a tensor of a call.
@@ -58,6 +70,7 @@ const (
 	dimH                   // rows of an image
 	dimW                   // columns of an image
 	numDims    = iota
+	maxArgs    = 8
 	maxCounts  = 3
 	dimLetters = "BNMHW"
 )
@@ -106,7 +119,7 @@ func (c *call) find(name string) *arg {
 
 // check checks all arguments and binds the symbolic dimensions. It allocates only where it fails.
 func (c *call) check(dev *vk.Device) error {
-	for i := range c.args {
+	for i := range c.args.list() {
 		if err := c.checkArg(&c.args[i], dev); err != nil {
 			return err
 		}
@@ -133,7 +146,8 @@ func (c *call) checkArg(a *arg, dev *vk.Device) error {
 		return fmt.Errorf("%s is %v, want %s", a.name, t, c.wanted(a))
 	}
 	if t.Device() != dev {
-		return fmt.Errorf("%s belongs to another open device (%s) than the module (%s)", a.name, t.Device().Info().Name, dev.Info().Name)
+		return fmt.Errorf("%s is on another device than the module: it was made with another vk.Device (%s, the module's is %s)",
+			a.name, t.Device().Info().Name, dev.Info().Name)
 	}
 	return nil
 }
@@ -328,7 +342,7 @@ func (c call) measure(name string, caps vk.Caps, config config, dims ...dimSize)
 		return Memory{}, fmt.Errorf("colt5: %s: %w", op, w.err)
 	}
 	m := Memory{Weights: w.bytes()}
-	for _, a := range c.args {
+	for _, a := range c.args.list() {
 		n, err := c.bytes(a)
 		switch {
 		case err != nil:

@@ -20,17 +20,17 @@ func TestTokenIDTypes(t *testing.T) {
 		ids = append(ids, int32(c))
 	}
 	n := len(text)
-	x, err := FromInt32(fx.dev, ids, 1, n)
+	x, err := FromSlice(t.Context(), fx.dev, ids, 1, n)
 	require.NoError(t, err)
 	fx.closeAtEnd(x)
 	y, logits, bytes := fx.tensor(F32, 1, n, smallDim), fx.tensor(F32, 1, n, 256), fx.bytes(text, 1, n)
-	require.NoError(t, en.Forward(y, x, BlockOptions{}))
+	require.NoError(t, en.Forward(t.Context(), y, x, BlockOptions{}))
 	want := fx.read(y)
-	require.NoError(t, en.Forward(y, bytes, BlockOptions{}))
+	require.NoError(t, en.Forward(t.Context(), y, bytes, BlockOptions{}))
 	assert.True(t, sameBits(want, fx.read(y)))
-	require.NoError(t, next.Forward(logits, x, AutoregressiveOptions{}))
+	require.NoError(t, next.Forward(t.Context(), logits, x, AutoregressiveOptions{}))
 	want = fx.read(logits)
-	require.NoError(t, next.Forward(logits, bytes, AutoregressiveOptions{}))
+	require.NoError(t, next.Forward(t.Context(), logits, bytes, AutoregressiveOptions{}))
 	assert.True(t, sameBits(want, fx.read(logits)))
 }
 
@@ -69,16 +69,16 @@ func TestTokenCountOptions(t *testing.T) {
 		q, kv = 11*inCall, 12*inCall // of the call; 0: those of the config
 		got[i] = [][]float32{
 			run(tokens, func(y, x *Tensor) error {
-				return at.Forward(y, x, AttentionOptions{NumHeavyTokensQ: q, NumHeavyTokensKV: kv})
+				return at.Forward(t.Context(), y, x, AttentionOptions{NumHeavyTokensQ: q, NumHeavyTokensKV: kv})
 			}),
 			run(tokens, func(y, x *Tensor) error {
-				return cr.Forward(y, x, context, CrossAttentionOptions{NumTokensQ: q, NumTokensKV: kv})
+				return cr.Forward(t.Context(), y, x, context, CrossAttentionOptions{NumTokensQ: q, NumTokensKV: kv})
 			}),
 			run(tokens, func(y, x *Tensor) error {
-				return au.Forward(y, x, AutoregressiveOptions{NumHeavyTokensQ: q, NumHeavyTokensKV: kv})
+				return au.Forward(t.Context(), y, x, AutoregressiveOptions{NumHeavyTokensQ: q, NumHeavyTokensKV: kv})
 			}),
 			run(pixels, func(y, x *Tensor) error {
-				return im.Forward(y, x, ImageOptions{NumHeavyTokensQ: q, NumHeavyTokensKV: kv})
+				return im.Forward(t.Context(), y, x, ImageOptions{NumHeavyTokensQ: q, NumHeavyTokensKV: kv})
 			}),
 		}
 	}
@@ -90,19 +90,21 @@ func TestRepeatedCallAllocatesNothing(t *testing.T) {
 	gputest.CountCase()
 	fx := newFixture(t)
 	f := fx.feedForward(16, 8)
-	router := DefaultRouterConfig()
+	router := Default[RouterConfig]()
 	router.Dim = 16
 	r := mustNew(fx, NewCoordinateDescentRouter, router)
-	k := mustNew(fx, NewTopK, TopKConfig{K: 4, NIters: 3, Eps: 0.1, CoorDescentKRatio: 1})
-	d := mustNew(fx, NewCoordinateDescent, CoordinateDescentConfig{K: 3, NIters: 4, Eps: 0.1, EpsDecay: 1})
+	k := mustNew(fx, withoutContext(NewTopK), TopKConfig{K: 4, NIters: 3, Eps: 0.1, CoorDescentKRatio: 1})
+	d := mustNew(fx, withoutContext(NewCoordinateDescent), CoordinateDescentConfig{K: 3, NIters: 4, Eps: 0.1, EpsDecay: 1})
 	x, y, mask := fx.floats(normal(1, 2*64*16), 2, 64, 16), fx.tensor(F32, 2, 64, 16), fx.bytes(randomMask(1, 2, 64), 2, 64)
 	s, scores := fx.floats(normal(2, 2*64), 2, 64), fx.tensor(F32, 2, 64)
 	indices, values := fx.tensor(I32, 2, 1, 8), fx.tensor(F32, 2, 4)
 	for name, call := range map[string]func() error{
-		"feedforward":        func() error { return f.Forward(y, x, FeedForwardOptions{Mask: mask}) },
-		"router":             func() error { return r.Forward(Routing{Indices: indices}, x, 8, RoutingOptions{Mask: mask}) },
-		"topk":               func() error { return k.Forward(TopKResult{Values: values}, s, mask) },
-		"coordinate descent": func() error { return d.Forward(scores, s, mask) },
+		"feedforward": func() error { return f.Forward(t.Context(), y, x, FeedForwardOptions{Mask: mask}) },
+		"router": func() error {
+			return r.Forward(t.Context(), Routing{Indices: indices}, x, 8, RoutingOptions{Mask: mask})
+		},
+		"topk":               func() error { return k.Forward(t.Context(), TopKResult{Values: values}, s, SelectOptions{Mask: mask}) },
+		"coordinate descent": func() error { return d.Forward(t.Context(), scores, s, SelectOptions{Mask: mask}) },
 	} {
 		t.Run(name, func(t *testing.T) {
 			require.NoError(t, call())
@@ -130,14 +132,14 @@ func TestPlanReuse(t *testing.T) {
 	f := fx.feedForward(16, 8)
 	data := normal(1, 2*64*16)
 	x, y := fx.floats(data, 2, 64, 16), fx.tensor(F32, 2, 64, 16)
-	require.NoError(t, f.Forward(y, x, FeedForwardOptions{}))
+	require.NoError(t, f.Forward(t.Context(), y, x, FeedForwardOptions{}))
 	lists := fx.dev.Stats().CommandLists
 	other, again := fx.floats(data, 2, 64, 16), fx.tensor(F32, 2, 64, 16)
-	require.NoError(t, f.Forward(again, other, FeedForwardOptions{}))
+	require.NoError(t, f.Forward(t.Context(), again, other, FeedForwardOptions{}))
 	assert.Equal(t, lists, fx.dev.Stats().CommandLists)
 	assert.Equal(t, fx.read(y), fx.read(again))
-	assert.ErrorContains(t, f.Forward(x, x, FeedForwardOptions{}), "overlapping", "y is x")
-	require.NoError(t, f.Forward(y, x, FeedForwardOptions{}), "a rejected call leaves the plan usable")
+	assert.ErrorContains(t, f.Forward(t.Context(), x, x, FeedForwardOptions{}), "overlapping", "y is x")
+	require.NoError(t, f.Forward(t.Context(), y, x, FeedForwardOptions{}), "a rejected call leaves the plan usable")
 }
 
 // The number of plans is bounded; evicted plans are recorded again.
@@ -148,11 +150,11 @@ func TestPlanEviction(t *testing.T) {
 	first := map[int][]float32{}
 	for round := range 2 {
 		for n := 3; n < 3+2*plansKept; n++ {
-			x, err := FromFloat32(fx.dev, normal(1, n*4), 1, n, 4)
+			x, err := FromSlice(t.Context(), fx.dev, normal(1, n*4), 1, n, 4)
 			require.NoError(t, err)
 			y, err := NewTensor(fx.dev, F32, 1, n, 4)
 			require.NoError(t, err)
-			require.NoError(t, f.Forward(y, x, FeedForwardOptions{}))
+			require.NoError(t, f.Forward(t.Context(), y, x, FeedForwardOptions{}))
 			got := fx.read(y)
 			if round == 0 {
 				first[n] = got
@@ -162,6 +164,6 @@ func TestPlanEviction(t *testing.T) {
 			require.NoError(t, y.Close())
 		}
 	}
-	assert.Len(t, f.plans.kept, plansKept)
+	assert.Len(t, f.plans.plans, plansKept)
 	assert.LessOrEqual(t, fx.dev.Stats().CommandLists, int64(plansKept))
 }

@@ -2,6 +2,7 @@ package colt5
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"math"
 
@@ -26,9 +27,11 @@ func needDevice(op string, dev *vk.Device) error {
 	return nil
 }
 
+var errNilContext = errors.New("the context is nil, want context.Background() or another one")
+
 func needContext(op string, ctx context.Context) error {
 	if ctx == nil {
-		return fmt.Errorf("colt5: %s: the context is nil", op)
+		return fmt.Errorf("colt5: %s: %w", op, errNilContext)
 	}
 	return nil
 }
@@ -91,9 +94,8 @@ func checkHidden(op, field string, dim int, mult float64) error {
 	if err := aboveZero(op, field, mult); err != nil {
 		return err
 	}
-	hidden := float64(dim) * mult
-	if hidden < 1 || hidden > math.MaxInt32 {
-		return fmt.Errorf("colt5: %s: %s is %v, and Dim * %s %.6g, want 1 to %d", op, field, mult, field, hidden, math.MaxInt32)
+	if hidden := float64(dim) * mult; hidden < 1 || hidden > math.MaxInt32 {
+		return fmt.Errorf("colt5: %s: Dim * %s is %.6g, want 1 to %d", op, field, hidden, math.MaxInt32)
 	}
 	return nil
 }
@@ -102,6 +104,10 @@ func checkHidden(op, field string, dim int, mult float64) error {
 func checkHeads(op, prefix string, heads, dimHead int) error {
 	if err := firstError(atLeast(op, prefix+"Heads", heads, 1), atLeast(op, prefix+"DimHead", dimHead, 1)); err != nil {
 		return err
+	}
+	const mostHeads = 1 << 16 // a limit of the attention kernels
+	if heads > mostHeads {
+		return fmt.Errorf("colt5: %s: %sHeads is %d, want at most %d", op, prefix, heads, mostHeads)
 	}
 	if dimHead > 128 {
 		return fmt.Errorf("colt5: %s: %sDimHead is %d, want at most 128", op, prefix, dimHead)

@@ -11,7 +11,7 @@ import (
 func TestConfigJSON(t *testing.T) {
 	var c ConditionalRoutedFeedForwardConfig
 	require.NoError(t, json.Unmarshal([]byte(`{"dim": 32, "num_heavy_tokens": 5, "router_kwargs": {"eps_init": null, "eps": 1.0, "route_block_size": 7}}`), &c))
-	want := DefaultConditionalRoutedFeedForwardConfig()
+	want := Default[ConditionalRoutedFeedForwardConfig]()
 	want.Dim, want.NumHeavyTokens, want.Router.EpsInit, want.Router.Eps, want.Router.RouteBlockSize = 32, 5, 0, 1, 7
 	assert.Equal(t, want, c)
 	text, err := json.Marshal(c)
@@ -57,15 +57,15 @@ func TestModuleConfigJSON(t *testing.T) {
 	attention, cross, image, vit := smallAttention(), smallCross(), smallImage(), smallViT()
 	attention.Router.RouteBlockSize, attention.HasLightAttn, attention.Router.EpsInit = 7, false, 0
 	cross.RouteBlockSize, image.RouteScope, vit.RouteScope = 5, RouteScopeWindow, RouteScopeWindow
-	checkJSON(t, attention, DefaultConditionalRoutedAttentionConfig())
-	checkJSON(t, smallBlock(), DefaultConditionalRoutedTransformerBlockConfig())
-	checkJSON(t, smallEncoder(), DefaultEncoderConfig())
-	checkJSON(t, cross, DefaultConditionalRoutedCrossAttentionConfig())
-	checkJSON(t, smallAutoregressive(), DefaultConditionalRoutedAutoregressiveAttentionConfig())
-	checkJSON(t, smallTransformer(), DefaultAutoregressiveTransformerConfig())
-	checkJSON(t, image, DefaultConditionalRoutedImageAttentionConfig())
-	checkJSON(t, vit, DefaultConditionalRoutedViTConfig())
-	checkJSON(t, smallFeedForward(), DefaultConditionalRoutedFeedForwardConfig())
+	checkJSON(t, attention, Default[ConditionalRoutedAttentionConfig]())
+	checkJSON(t, smallBlock(), Default[ConditionalRoutedTransformerBlockConfig]())
+	checkJSON(t, smallEncoder(), Default[EncoderConfig]())
+	checkJSON(t, cross, Default[ConditionalRoutedCrossAttentionConfig]())
+	checkJSON(t, smallAutoregressive(), Default[ConditionalRoutedAutoregressiveAttentionConfig]())
+	checkJSON(t, smallTransformer(), Default[AutoregressiveTransformerConfig]())
+	checkJSON(t, image, Default[ConditionalRoutedImageAttentionConfig]())
+	checkJSON(t, vit, Default[ConditionalRoutedViTConfig]())
+	checkJSON(t, smallFeedForward(), Default[ConditionalRoutedFeedForwardConfig]())
 }
 
 // TestReferenceDefaults: the defaults of section 5 of the specification.
@@ -76,10 +76,10 @@ func TestReferenceDefaults(t *testing.T) {
 		"use_null_q_tokens": true, "router_straight_through": true, "num_routed_kv": 1, "rotary_emb": false, "multiply_keys_by_score": false,
 		"multiply_queries_by_score": false, "router_kwargs": {"n_iters": 20, "fetch_k_ratio": 1.125, "eps": 0.03, "eps_init": 4, "eps_decay": 0.7,
 		"cosine_sim_routing": false, "cosine_sim_scale": 8, "route_block_size": null}}`), &c))
-	assert.Equal(t, DefaultConditionalRoutedTransformerBlockConfig(), c)
-	assert.True(t, DefaultConditionalRoutedAttentionConfig().HasLightAttn)
-	cross, image, vit, text := DefaultConditionalRoutedCrossAttentionConfig(), DefaultConditionalRoutedImageAttentionConfig(),
-		DefaultConditionalRoutedViTConfig(), DefaultAutoregressiveTransformerConfig()
+	assert.Equal(t, Default[ConditionalRoutedTransformerBlockConfig](), c)
+	assert.True(t, Default[ConditionalRoutedAttentionConfig]().HasLightAttn)
+	cross, image, vit, text := Default[ConditionalRoutedCrossAttentionConfig](), Default[ConditionalRoutedImageAttentionConfig](),
+		Default[ConditionalRoutedViTConfig](), Default[AutoregressiveTransformerConfig]()
 	assert.Equal(t, [3]int{64, 8, 1}, [3]int{cross.DimHead, cross.Heads, cross.KVRoutingTokens})
 	assert.Equal(t, RouteScopeImage, image.RouteScope)
 	assert.False(t, image.ChannelFirst)
@@ -88,7 +88,7 @@ func TestReferenceDefaults(t *testing.T) {
 	assert.True(t, text.RotaryEmb)
 	assert.Equal(t, 4.0, text.FFMult)
 	assert.Equal(t, 256, text.NumTokens)
-	assert.Zero(t, DefaultConditionalRoutedAutoregressiveAttentionConfig().HeavyWindowSize, "0: LightWindowSize")
+	assert.Zero(t, Default[ConditionalRoutedAutoregressiveAttentionConfig]().HeavyWindowSize, "0: LightWindowSize")
 }
 
 // In JSON, sizes are one number, or [height, width].

@@ -63,7 +63,7 @@ type SelectOptions struct {
 // Forward writes the scores of s [Rows, N] to y. Masked entries score 0.
 func (d *CoordinateDescent) Forward(ctx context.Context, y, s *Tensor, o SelectOptions) error {
 	c := call{
-		args: []arg{
+		args: args{
 			{name: "s", tensor: s, shape: shape{dimB, dimN}},
 			{name: "y", tensor: y, shape: shape{dimB, dimN}, kind: output},
 			{name: "Mask", tensor: o.Mask, dtype: U8, shape: shape{dimB, dimN}, kind: optionalInput},

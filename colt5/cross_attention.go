@@ -106,10 +106,11 @@ func (c ConditionalRoutedCrossAttentionConfig) Memory(caps vk.Caps, b, n, m int)
 }
 
 func (c ConditionalRoutedCrossAttentionConfig) call(y, x, context *Tensor, o CrossAttentionOptions) call {
+	args := sequenceArgs(y, x, o.Mask, c.Dim)
+	args[3] = arg{name: "context", tensor: context, shape: shape{dimB, dimM, c.Dim}}
+	args[4] = arg{name: "ContextMask", tensor: o.ContextMask, dtype: U8, shape: shape{dimB, dimM}, kind: optionalInput}
 	return call{
-		args: append(sequenceArgs(y, x, o.Mask, c.Dim),
-			arg{name: "context", tensor: context, shape: shape{dimB, dimM, c.Dim}},
-			arg{name: "ContextMask", tensor: o.ContextMask, dtype: U8, shape: shape{dimB, dimM}, kind: optionalInput}),
+		args:   args,
 		counts: [maxCounts]count{{"NumTokensQ", o.NumTokensQ, c.NumTokensQ}, {"NumTokensKV", o.NumTokensKV, c.NumTokensKV}},
 		stats:  o.Stats, routing: o.Routing,
 	}

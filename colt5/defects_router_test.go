@@ -19,14 +19,14 @@ import (
 func TestDefect05TiesAreArbitrary(t *testing.T) {
 	gputest.CountCase()
 	fx := newFixture(t)
-	config := DefaultRouterConfig()
+	config := Default[RouterConfig]()
 	config.Dim, config.FetchKRatio = smallDim, 2
 	r := mustNew(fx, NewCoordinateDescentRouter, config)
 	fx.setParameter(r, "routing_token", unitVector(smallDim, 0))
 	const n, k = 40, 9
 	out := Routing{Indices: fx.tensor(I32, 1, 1, k), SoftScores: fx.tensor(F32, 1, 1, n)}
 	logits := shuffled(1, n)
-	require.NoError(t, r.Forward(out, fx.floats(tokensWithChannels(2, smallDim, logits), 1, n, smallDim), k, RoutingOptions{}))
+	require.NoError(t, r.Forward(t.Context(), out, fx.floats(tokensWithChannels(2, smallDim, logits), 1, n, smallDim), k, RoutingOptions{}))
 	saturated := 0
 	for _, s := range fx.read(out.SoftScores) {
 		if s == 1 {
@@ -44,7 +44,7 @@ func TestDefect05TiesAreArbitrary(t *testing.T) {
 	for i := range 3 {
 		logits[8*i+1+i] = 9
 	}
-	require.NoError(t, r.Forward(out, fx.floats(tokensWithChannels(2, smallDim, logits), 1, n, smallDim), k, RoutingOptions{}))
+	require.NoError(t, r.Forward(t.Context(), out, fx.floats(tokensWithChannels(2, smallDim, logits), 1, n, smallDim), k, RoutingOptions{}))
 	want := ref.Select(logits, nil, 1, n, k).Indices
 	assert.Equal(t, []int32{1, 10, 19}, want[:3])
 	assert.Equal(t, want, fx.readInts(out.Indices))
@@ -59,15 +59,15 @@ func TestDefect05TiesAreArbitrary(t *testing.T) {
 func TestDefect10TopKIgnoresMask(t *testing.T) {
 	gputest.CountCase()
 	fx := newFixture(t)
-	config := DefaultTopKConfig()
+	config := Default[TopKConfig]()
 	config.K = 3
-	k := mustNew(fx, NewTopK, config)
+	k := mustNew(fx, withoutContext(NewTopK), config)
 	x := []float32{9, 1, 8, 2, 7, 3}
 	out := TopKResult{fx.tensor(F32, 1, 3), fx.tensor(I32, 1, 3), fx.tensor(F32, 1, 3), fx.tensor(F32, 1, 3)}
-	require.NoError(t, k.Forward(out, fx.floats(x, 1, 6), fx.bytes([]uint8{0, 1, 0, 1, 1, 1}, 1, 6)))
+	require.NoError(t, k.Forward(t.Context(), out, fx.floats(x, 1, 6), SelectOptions{Mask: fx.bytes([]uint8{0, 1, 0, 1, 1, 1}, 1, 6)}))
 	assert.Equal(t, []int32{4, 5, 3}, fx.readInts(out.Indices))
 	assert.Equal(t, []float32{7, 3, 2}, fx.read(out.Values))
-	require.NoError(t, k.Forward(out, fx.floats(x, 1, 6), fx.bytes([]uint8{0, 1, 0, 0, 0, 0}, 1, 6)))
+	require.NoError(t, k.Forward(t.Context(), out, fx.floats(x, 1, 6), SelectOptions{Mask: fx.bytes([]uint8{0, 1, 0, 0, 0, 0}, 1, 6)}))
 	assert.Equal(t, []int32{1, -1, -1}, fx.readInts(out.Indices))
 	assert.Equal(t, []float32{1, 0, 0}, fx.read(out.Values))
 	assert.Equal(t, []float32{1, 0, 0}, fx.read(out.Gates))
@@ -78,12 +78,12 @@ func TestDefect10TopKIgnoresMask(t *testing.T) {
 func TestDefect11RandomRoutingWithoutMask(t *testing.T) {
 	gputest.CountCase()
 	fx := newFixture(t)
-	config := DefaultRouterConfig()
+	config := Default[RouterConfig]()
 	config.Dim = smallDim
 	r := mustNew(fx, NewCoordinateDescentRouter, config)
 	x := fx.floats(normal(1, 2*30*smallDim), 2, 30, smallDim)
 	out := Routing{Indices: fx.tensor(I32, 2, 1, 10), Scores: fx.tensor(F32, 2, 1, 10)}
-	require.NoError(t, r.Forward(out, x, 10, RoutingOptions{RandomSeed: 3}))
+	require.NoError(t, r.Forward(t.Context(), out, x, 10, RoutingOptions{RandomSeed: 3}))
 	indices := fx.readInts(out.Indices)
 	for item := range 2 {
 		seen := slices.Clone(indices[item*10:][:10])
@@ -104,13 +104,13 @@ func TestDefect14LongRows(t *testing.T) {
 		s, k := normal(1, n), 1000
 		c := CoordinateDescentConfig{K: 1125, NIters: 20, Eps: 0.03, EpsInit: 4, EpsDecay: 0.7}
 		y := fx.tensor(F32, 1, n)
-		require.NoError(t, mustNew(fx, NewCoordinateDescent, c).Forward(y, fx.floats(s, 1, n), nil))
+		require.NoError(t, mustNew(fx, withoutContext(NewCoordinateDescent), c).Forward(t.Context(), y, fx.floats(s, 1, n), SelectOptions{}))
 		rc := ref.CoorDescentConfig{K: c.K, Iters: c.NIters, Eps: c.Eps, EpsInit: float64(c.EpsInit), EpsDecay: c.EpsDecay}
 		want, naive := ref.CoorDescent(s, nil, 1, n, rc), ref.CoorDescent32(s, nil, 1, n, rc)
 		assert.NoError(t, ref.MaxErr(fx.read(y), want).Within(ref.Bound(naive, want, 5e-6)), "%d columns", n)
-		top := mustNew(fx, NewTopK, TopKConfig{K: k, NIters: 20, Eps: 0.1, CoorDescentKRatio: 9.0 / 8})
+		top := mustNew(fx, withoutContext(NewTopK), TopKConfig{K: k, NIters: 20, Eps: 0.1, CoorDescentKRatio: 9.0 / 8})
 		out := TopKResult{Indices: fx.tensor(I32, 1, k)}
-		require.NoError(t, top.Forward(out, fx.floats(s, 1, n), nil))
+		require.NoError(t, top.Forward(t.Context(), out, fx.floats(s, 1, n), SelectOptions{}))
 		assert.Equal(t, ref.Select(s, nil, 1, n, k).Indices, fx.readInts(out.Indices), "%d columns", n)
 	}
 }
@@ -126,13 +126,13 @@ func TestDefect15LowPrecisionDescent(t *testing.T) {
 	for i := range logits {
 		logits[i] = 15 + 0.3*logits[i]
 	}
-	config := DefaultRouterConfig()
+	config := Default[RouterConfig]()
 	config.Dim, config.StraightThrough = smallDim, false
 	r := mustNew(fx, NewCoordinateDescentRouter, config)
 	fx.setParameter(r, "routing_token", unitVector(smallDim, 0))
 	x := tokensWithChannels(2, smallDim, logits)
 	out := Routing{Scores: fx.tensor(F32, 1, 1, k), Logits: fx.tensor(F32, 1, 1, n), SoftScores: fx.tensor(F32, 1, 1, n)}
-	require.NoError(t, r.Forward(out, fx.floats(x, 1, n, smallDim), k, RoutingOptions{}))
+	require.NoError(t, r.Forward(t.Context(), out, fx.floats(x, 1, n, smallDim), k, RoutingOptions{}))
 	want := ref.CoordinateDescentRouter(ref.RouterArgs{
 		RouterConfig: refRouter(config.RouterOptions, false, k), X: x, Tokens: unitVector(smallDim, 0), B: 1, N: n, C: smallDim, R: 1,
 	})

@@ -77,18 +77,24 @@ func (fx *fixture) heavyOnly(change func(*ConditionalRoutedAttentionConfig)) *Co
 
 func (fx *fixture) attention(a *ConditionalRoutedAttention, x []float32, items int, mask []uint8) []float32 {
 	fx.t.Helper()
-	n, o := len(x)/items/smallDim, AttentionOptions{}
+	return fx.recordedAttention(a, x, items, mask, nil)
+}
+
+// recordedAttention is attention, and fills the routing records.
+func (fx *fixture) recordedAttention(a *ConditionalRoutedAttention, x []float32, items int, mask []uint8, list *[]RoutingRecord) []float32 {
+	fx.t.Helper()
+	n, o := len(x)/items/smallDim, AttentionOptions{Routing: list}
 	if mask != nil {
 		o.Mask = fx.bytes(mask, items, n)
 	}
-	return fx.finiteOutput(func(y *Tensor) error { return a.Forward(y, fx.floats(x, items, n, smallDim), o) }, items, n, smallDim)
+	return fx.finiteOutput(func(y *Tensor) error { return a.Forward(fx.t.Context(), y, fx.floats(x, items, n, smallDim), o) }, items, n, smallDim)
 }
 
 func (fx *fixture) crossAttention(a *ConditionalRoutedCrossAttention, x, context []float32, items int) []float32 {
 	fx.t.Helper()
 	n, m := len(x)/items/smallDim, len(context)/items/smallDim
 	return fx.finiteOutput(func(y *Tensor) error {
-		return a.Forward(y, fx.floats(x, items, n, smallDim), fx.floats(context, items, m, smallDim), CrossAttentionOptions{})
+		return a.Forward(fx.t.Context(), y, fx.floats(x, items, n, smallDim), fx.floats(context, items, m, smallDim), CrossAttentionOptions{})
 	}, items, n, smallDim)
 }
 
@@ -153,7 +159,7 @@ func TestDefect04ImagesRouteInWindowsOnly(t *testing.T) {
 	const height, width = 8, 12 // 2 by 3 patches
 	forward := func(a *ConditionalRoutedImageAttention, x []float32) []float32 {
 		return fx.finiteOutput(func(y *Tensor) error {
-			return a.Forward(y, fx.floats(x, 1, height, width, smallDim), ImageOptions{})
+			return a.Forward(t.Context(), y, fx.floats(x, 1, height, width, smallDim), ImageOptions{})
 		}, 1, height, width, smallDim)
 	}
 	crossesWindows := func(c ConditionalRoutedImageAttentionConfig) bool {
@@ -173,16 +179,17 @@ func TestDefect04ImagesRouteInWindowsOnly(t *testing.T) {
 	c.ChannelFirst = false
 	a := mustNewSeeded(fx, NewConditionalRoutedImageAttention, c)
 	fx.setParameter(a, "q_router.routing_token", unitVector(smallDim, 0))
-	a.Inspect(true)
-	forward(a, tokensWithChannels(3, smallDim, ramp(height*width)))
-	list, err := a.LastRouting()
-	require.NoError(t, err)
+	var list []RoutingRecord
+	x := fx.floats(tokensWithChannels(3, smallDim, ramp(height*width)), 1, height, width, smallDim)
+	require.NoError(t, a.Forward(t.Context(), fx.tensor(F32, 1, height, width, smallDim), x, ImageOptions{Routing: &list}))
 	assert.ElementsMatch(t, []int32{90, 91, 92, 93, 94, 95}, list[0].Indices, "all queries are in the last patches")
 
 	v := smallViT()
 	v.AttnNumHeavyTokensQ, v.AttnNumHeavyTokensKV, v.FFNumHeavyTokens = 96, 96, 96
 	vit := mustNewSeeded(fx, NewConditionalRoutedViT, v)
-	fx.finiteOutput(func(y *Tensor) error { return vit.Forward(y, fx.floats(normal(4, 2*3*16*24), 2, 3, 16, 24)) }, 2, 5)
+	fx.finiteOutput(func(y *Tensor) error {
+		return vit.Forward(t.Context(), y, fx.floats(normal(4, 2*3*16*24), 2, 3, 16, 24), ViTOptions{})
+	}, 2, 5)
 }
 
 // Defect: if nothing is routed, padding rows receive heavy output.
@@ -213,7 +220,7 @@ func TestDefect06PaddingGetsHeavyOutput(t *testing.T) {
 	f := mustNewSeeded(fx, NewConditionalRoutedFeedForward, config)
 	x, m := fx.floats(normal(3, items*n*smallDim), items, n, smallDim), fx.bytes(mask, items, n)
 	run := func() []float32 {
-		return fx.finiteOutput(func(y *Tensor) error { return f.Forward(y, x, FeedForwardOptions{Mask: m}) }, items, n, smallDim)
+		return fx.finiteOutput(func(y *Tensor) error { return f.Forward(t.Context(), y, x, FeedForwardOptions{Mask: m}) }, items, n, smallDim)
 	}
 	both := run()
 	fx.setParameter(f, "heavy_ff.3.weight", make([]float32, 2*smallDim*smallDim))
@@ -267,11 +274,9 @@ func TestDefect09PaddingIsRouted(t *testing.T) {
 	mask[7], mask[20], mask[39] = 1, 1, 1
 	x := tokensWithChannels(1, smallDim, shuffled(1, n), shuffled(2, n))
 	a := fx.heavyOnly(nil)
-	a.Inspect(true)
-	y := fx.attention(a, x, 1, mask)
+	var list []RoutingRecord
+	y := fx.recordedAttention(a, x, 1, mask, &list)
 	assert.Equal(t, []int{7, 20, 39}, rowsNotEqual(y, fx.parameters(a.Parameters())["null_q_token"]))
-	list, err := a.LastRouting()
-	require.NoError(t, err)
 	require.Len(t, list, 2)
 	for _, d := range list {
 		assert.ElementsMatch(t, []int32{7, 20, 39}, validIndices(d), d.Router)
@@ -312,7 +317,7 @@ func TestDefect12ShorterThanAWindow(t *testing.T) {
 			cut = append(cut, x[i*20*smallDim:][:n*smallDim]...)
 		}
 		return fx.finiteOutput(func(y *Tensor) error {
-			return a.Forward(y, fx.floats(cut, items, n, smallDim), AutoregressiveOptions{})
+			return a.Forward(t.Context(), y, fx.floats(cut, items, n, smallDim), AutoregressiveOptions{})
 		}, items, n, smallDim)
 	}
 	long := run(20)
@@ -332,8 +337,8 @@ func TestDefect13FullyMaskedRows(t *testing.T) {
 		gputest.CountCase()
 		fx := fx.sub(t)
 		for _, n := range []int{1, 5, 300, 9000} {
-			d, y := mustNew(fx, NewCoordinateDescent, CoordinateDescentConfig{K: 3, NIters: 20, Eps: 0.03, EpsInit: 4, EpsDecay: 0.7}), fx.tensor(F32, 2, n)
-			require.NoError(t, d.Forward(y, fx.floats(normal(1, 2*n), 2, n), fx.bytes(append(make([]uint8, n), slices.Repeat([]uint8{1}, n)...), 2, n)))
+			d, y := mustNew(fx, withoutContext(NewCoordinateDescent), CoordinateDescentConfig{K: 3, NIters: 20, Eps: 0.03, EpsInit: 4, EpsDecay: 0.7}), fx.tensor(F32, 2, n)
+			require.NoError(t, d.Forward(t.Context(), y, fx.floats(normal(1, 2*n), 2, n), SelectOptions{Mask: fx.bytes(append(make([]uint8, n), slices.Repeat([]uint8{1}, n)...), 2, n)}))
 			assert.Equal(t, make([]float32, n), fx.read(y)[:n], "%d entries", n)
 			assert.NotZero(t, slices.Max(fx.readFinite(y)[n:]))
 		}

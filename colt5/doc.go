@@ -6,7 +6,7 @@
 //	config.Dim, config.NumHeavyTokens = 512, 1024
 //	ff, err := colt5.NewConditionalRoutedFeedForward(dev, config)
 //	err = ff.Load("feedforward.safetensors")                    // PyTorch's names; without it, PyTorch's initial values
-//	x, err := colt5.FromFloat32(dev, tokens, 2, 32768, 512)     // [B, N, C]
+//	x, err := colt5.FromSlice(dev, tokens, 2, 32768, 512)     // [B, N, C]
 //	y, err := colt5.NewTensor(dev, colt5.F32, 2, 32768, 512)
 //	err = ff.Forward(y, x, colt5.FeedForwardOptions{})
 //	out, err := y.Float32()

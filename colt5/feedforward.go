@@ -102,8 +102,8 @@ func (c ConditionalRoutedFeedForwardConfig) call(y, x *Tensor, o FeedForwardOpti
 }
 
 // sequenceArgs are the arguments of most modules: y and x [B, N, C], and a mask [B, N].
-func sequenceArgs(y, x, mask *Tensor, dim int) []arg {
-	return []arg{
+func sequenceArgs(y, x, mask *Tensor, dim int) args {
+	return args{
 		{name: "x", tensor: x, shape: shape{dimB, dimN, dim}},
 		{name: "y", tensor: y, shape: shape{dimB, dimN, dim}, kind: output},
 		{name: "Mask", tensor: mask, dtype: U8, shape: shape{dimB, dimN}, kind: optionalInput},

@@ -12,7 +12,7 @@ import (
 
 func (fx *fixture) feedForward(dim, heavy int) *ConditionalRoutedFeedForward {
 	fx.t.Helper()
-	config := DefaultConditionalRoutedFeedForwardConfig()
+	config := Default[ConditionalRoutedFeedForwardConfig]()
 	config.Dim, config.NumHeavyTokens = dim, heavy
 	f := mustNew(fx, NewConditionalRoutedFeedForward, config)
 	return f
@@ -56,14 +56,14 @@ func TestFeedForward(t *testing.T) {
 		t.Run(fmt.Sprintf("%+v", test), func(t *testing.T) {
 			gputest.CountCase()
 			fx := newFixture(t)
-			config := DefaultConditionalRoutedFeedForwardConfig()
+			config := Default[ConditionalRoutedFeedForwardConfig]()
 			config.Dim, config.NumHeavyTokens, config.RouterStraightThrough = test.dim, test.heavy, !test.soft
 			config.Router.RouteBlockSize, config.Router.CosineSimRouting = OptionalInt(test.block), test.cosine
 			if test.soft { // scores other than 0 and 1
 				config.Router.Eps, config.Router.EpsInit, config.Router.EpsDecay = 1, 0, 1
 			}
 			f := mustNew(fx, NewConditionalRoutedFeedForward, config)
-			require.NoError(t, f.Init(7))
+			require.NoError(t, f.Init(t.Context(), 7))
 			data := normal(3, test.b*test.n*test.dim)
 			x, y := fx.floats(data, test.b, test.n, test.dim), fx.tensor(F32, test.b, test.n, test.dim)
 			var mask *Tensor
@@ -72,7 +72,7 @@ func TestFeedForward(t *testing.T) {
 				maskData = randomMask(5, test.b, test.n)
 				mask = fx.bytes(maskData, test.b, test.n)
 			}
-			require.NoError(t, f.Forward(y, x, FeedForwardOptions{Mask: mask}))
+			require.NoError(t, f.Forward(t.Context(), y, x, FeedForwardOptions{Mask: mask}))
 			w := fx.parameters(f.Parameters())
 			args := ref.ConditionalRoutedFeedForwardArgs{
 				Router: ref.RouterArgs{
@@ -95,17 +95,15 @@ func TestFeedForwardGroups(t *testing.T) {
 	f := fx.feedForward(8, 16)
 	x := fx.floats(normal(1, 700*8), 1, 700, 8)
 	whole, groups := fx.tensor(F32, 1, 700, 8), fx.tensor(F32, 1, 700, 8)
-	require.NoError(t, f.Forward(whole, x, FeedForwardOptions{}))
-	first, err := f.LastCall()
-	require.NoError(t, err)
-	f.layer.budget = 4 * f.layer.light.hidden * 256
-	require.NoError(t, f.Forward(groups, x, FeedForwardOptions{NumHeavyTokens: 17}))
-	require.NoError(t, f.Forward(whole, x, FeedForwardOptions{NumHeavyTokens: 17}))
-	second, err := f.LastCall()
-	require.NoError(t, err)
+	var first, second CallStats
+	require.NoError(t, f.Forward(t.Context(), whole, x, FeedForwardOptions{Stats: &first}))
+	layer := f.layer.(*routedFeedForward)
+	layer.budget = 4 * layer.light.hidden * 256
+	require.NoError(t, f.Forward(t.Context(), groups, x, FeedForwardOptions{NumHeavyTokens: 17}))
+	require.NoError(t, f.Forward(t.Context(), whole, x, FeedForwardOptions{NumHeavyTokens: 17, Stats: &second}))
 	assert.Len(t, second.Steps, len(first.Steps)+4)
-	f.layer.budget = hiddenBytes
+	layer.budget = hiddenBytes
 	f.plans.close()
-	require.NoError(t, f.Forward(whole, x, FeedForwardOptions{NumHeavyTokens: 17}))
+	require.NoError(t, f.Forward(t.Context(), whole, x, FeedForwardOptions{NumHeavyTokens: 17}))
 	assert.Equal(t, fx.read(whole), fx.read(groups))
 }

@@ -1,6 +1,7 @@
 package colt5
 
 import (
+	"context"
 	"math"
 	"math/rand/v2"
 	"slices"
@@ -34,19 +35,19 @@ func (fx *fixture) sub(t *testing.T) *fixture { return &fixture{t, fx.dev} }
 func (fx *fixture) closeAtEnd(c closer) { fx.t.Cleanup(func() { assert.NoError(fx.t, c.Close()) }) }
 
 // mustNew creates a module.
-func mustNew[C any, M closer](fx *fixture, make func(*vk.Device, C) (M, error), c C) M {
+func mustNew[C any, M closer](fx *fixture, make func(context.Context, *vk.Device, C) (M, error), c C) M {
 	fx.t.Helper()
-	m, err := make(fx.dev, c)
+	m, err := make(fx.t.Context(), fx.dev, c)
 	require.NoError(fx.t, err)
 	fx.closeAtEnd(m)
 	return m
 }
 
 // mustNewSeeded creates a module with the initial weights of seed 5, which differ from those that New sets.
-func mustNewSeeded[C any, M anyModule](fx *fixture, make func(*vk.Device, C) (M, error), c C) M {
+func mustNewSeeded[C any, M anyModule](fx *fixture, make func(context.Context, *vk.Device, C) (M, error), c C) M {
 	fx.t.Helper()
 	m := mustNew(fx, make, c)
-	require.NoError(fx.t, m.Init(5))
+	require.NoError(fx.t, m.Init(fx.t.Context(), 5))
 	return m
 }
 
@@ -60,7 +61,7 @@ func (fx *fixture) tensor(dtype DType, shape ...int) *Tensor {
 
 func (fx *fixture) floats(data []float32, shape ...int) *Tensor {
 	fx.t.Helper()
-	x, err := FromFloat32(fx.dev, data, shape...)
+	x, err := FromSlice(fx.t.Context(), fx.dev, data, shape...)
 	require.NoError(fx.t, err)
 	fx.closeAtEnd(x)
 	return x
@@ -68,7 +69,7 @@ func (fx *fixture) floats(data []float32, shape ...int) *Tensor {
 
 func (fx *fixture) ints(data []int32, shape ...int) *Tensor {
 	fx.t.Helper()
-	x, err := FromInt32(fx.dev, data, shape...)
+	x, err := FromSlice(fx.t.Context(), fx.dev, data, shape...)
 	require.NoError(fx.t, err)
 	fx.closeAtEnd(x)
 	return x
@@ -76,7 +77,7 @@ func (fx *fixture) ints(data []int32, shape ...int) *Tensor {
 
 func (fx *fixture) bytes(data []uint8, shape ...int) *Tensor {
 	fx.t.Helper()
-	x, err := FromUint8(fx.dev, data, shape...)
+	x, err := FromSlice(fx.t.Context(), fx.dev, data, shape...)
 	require.NoError(fx.t, err)
 	fx.closeAtEnd(x)
 	return x
@@ -84,14 +85,14 @@ func (fx *fixture) bytes(data []uint8, shape ...int) *Tensor {
 
 func (fx *fixture) read(x *Tensor) []float32 {
 	fx.t.Helper()
-	data, err := x.Float32()
+	data, err := x.Float32(fx.t.Context())
 	require.NoError(fx.t, err)
 	return data
 }
 
 func (fx *fixture) readInts(x *Tensor) []int32 {
 	fx.t.Helper()
-	data, err := x.Int32()
+	data, err := x.Int32(fx.t.Context())
 	require.NoError(fx.t, err)
 	return data
 }
@@ -109,7 +110,7 @@ func (fx *fixture) readFinite(y *Tensor) []float32 {
 func (fx *fixture) finiteOutput(forward func(y *Tensor) error, shape ...int) []float32 {
 	fx.t.Helper()
 	y := fx.tensor(F32, shape...)
-	require.NoError(fx.t, y.Write(nanFill(y.Len())))
+	require.NoError(fx.t, y.Write(fx.t.Context(), nanFill(y.Len())))
 	require.NoError(fx.t, forward(y))
 	return fx.readFinite(y)
 }
@@ -129,7 +130,7 @@ func (fx *fixture) setParameter(m anyModule, name string, data []float32) {
 	fx.t.Helper()
 	for _, p := range m.Parameters() {
 		if p.Name == name {
-			require.NoError(fx.t, p.Tensor.Write(data), name)
+			require.NoError(fx.t, p.Tensor.Write(fx.t.Context(), data), name)
 			return
 		}
 	}
@@ -170,4 +171,12 @@ func float64s(list []float32) []float64 {
 		wide[i] = float64(v)
 	}
 	return wide
+}
+
+// internals gives tests access to the plans and the layer of any module.
+func (m *base) internals() *base { return m }
+
+// withoutContext adapts a New function that takes no context.
+func withoutContext[C, M any](make func(*vk.Device, C) (M, error)) func(context.Context, *vk.Device, C) (M, error) {
+	return func(_ context.Context, dev *vk.Device, c C) (M, error) { return make(dev, c) }
 }

@@ -1,6 +1,7 @@
 package colt5
 
 import (
+	"context"
 	"slices"
 	"testing"
 
@@ -13,22 +14,19 @@ import (
 // anyModule is the interface of all modules with weights that these tests use.
 type anyModule interface {
 	closer
+	internals() *base
 	Parameters() []Parameter
-	Init(seed uint64) error
-	Load(path string) error
-	Save(path string) error
-	LastCall() (CallStats, error)
-	Inspect(on bool)
-	LastRouting() ([]RoutingRecord, error)
-	Profile(on bool)
+	Init(ctx context.Context, seed uint64) error
+	Load(ctx context.Context, path string) error
+	Save(ctx context.Context, path string) error
 }
 
 // goldenModule creates the module of a golden case and loads the weights of the case.
-func goldenModule[C any, M anyModule](fx *fixture, c *golden.Case, make func(*vk.Device, C) (M, error)) M {
+func goldenModule[C any, M anyModule](fx *fixture, c *golden.Case, make func(context.Context, *vk.Device, C) (M, error)) M {
 	fx.t.Helper()
 	var config C
 	require.NoError(fx.t, c.DecodeConfig(&config))
-	m, err := make(fx.dev, config)
+	m, err := make(fx.t.Context(), fx.dev, config)
 	require.NoError(fx.t, err)
 	fx.closeAtEnd(m)
 	fx.setWeights(m.Parameters(), c)
@@ -37,13 +35,13 @@ func goldenModule[C any, M anyModule](fx *fixture, c *golden.Case, make func(*vk
 
 // checkGolden runs a case three times and fails if the output bits differ between runs or from the case. A fourth run
 // checks the routing records.
-func (fx *fixture) checkGolden(c *golden.Case, m anyModule, forward func(y *Tensor) error) {
+func (fx *fixture) checkGolden(c *golden.Case, forward func(y *Tensor, routing *[]RoutingRecord) error) {
 	fx.t.Helper()
 	y := fx.tensor(F32, c.Outputs["y"].Shape...)
 	var first []float32
 	for range 3 {
-		require.NoError(fx.t, y.Write(nanFill(y.Len())))
-		require.NoError(fx.t, forward(y))
+		require.NoError(fx.t, y.Write(fx.t.Context(), nanFill(y.Len())))
+		require.NoError(fx.t, forward(y, nil))
 		now := fx.read(y)
 		if first == nil {
 			first = now
@@ -51,17 +49,15 @@ func (fx *fixture) checkGolden(c *golden.Case, m anyModule, forward func(y *Tens
 		}
 		require.True(fx.t, sameBits(first, now), "runs differ")
 	}
-	m.Inspect(true)
-	require.NoError(fx.t, forward(y))
+	var list []RoutingRecord
+	require.NoError(fx.t, forward(y, &list))
 	assert.True(fx.t, sameBits(first, fx.read(y)), "recording the routing changes the output")
-	fx.checkRoutingRecords(c, m)
+	fx.checkRoutingRecords(c, list)
 }
 
 // checkRoutingRecords compares routing records with the routes of a golden case.
-func (fx *fixture) checkRoutingRecords(c *golden.Case, m anyModule) {
+func (fx *fixture) checkRoutingRecords(c *golden.Case, list []RoutingRecord) {
 	fx.t.Helper()
-	list, err := m.LastRouting()
-	require.NoError(fx.t, err)
 	require.Len(fx.t, list, len(c.Routes))
 	for _, d := range list {
 		want, ok := c.Routes[d.Router]
@@ -144,7 +140,9 @@ func TestGoldenAttention(t *testing.T) {
 	forEachGolden(t, "ConditionalRoutedAttention", func(fx *fixture, c *golden.Case) {
 		m := goldenModule(fx, c, NewConditionalRoutedAttention)
 		x, mask := fx.goldenInput(c, "x"), fx.goldenInput(c, "mask")
-		fx.checkGolden(c, m, func(y *Tensor) error { return m.Forward(y, x, AttentionOptions{Mask: mask}) })
+		fx.checkGolden(c, func(y *Tensor, routing *[]RoutingRecord) error {
+			return m.Forward(fx.t.Context(), y, x, AttentionOptions{Mask: mask, Routing: routing})
+		})
 	})
 }
 
@@ -152,7 +150,9 @@ func TestGoldenBlock(t *testing.T) {
 	forEachGolden(t, "ConditionalRoutedTransformerBlock", func(fx *fixture, c *golden.Case) {
 		m := goldenModule(fx, c, NewConditionalRoutedTransformerBlock)
 		x, mask := fx.goldenInput(c, "x"), fx.goldenInput(c, "mask")
-		fx.checkGolden(c, m, func(y *Tensor) error { return m.Forward(y, x, BlockOptions{Mask: mask}) })
+		fx.checkGolden(c, func(y *Tensor, routing *[]RoutingRecord) error {
+			return m.Forward(fx.t.Context(), y, x, BlockOptions{Mask: mask, Routing: routing})
+		})
 	})
 }
 
@@ -161,7 +161,10 @@ func TestGoldenCrossAttention(t *testing.T) {
 		m := goldenModule(fx, c, NewConditionalRoutedCrossAttention)
 		x, context := fx.goldenInput(c, "x"), fx.goldenInput(c, "context")
 		o := CrossAttentionOptions{Mask: fx.goldenInput(c, "mask"), ContextMask: fx.goldenInput(c, "context_mask")}
-		fx.checkGolden(c, m, func(y *Tensor) error { return m.Forward(y, x, context, o) })
+		fx.checkGolden(c, func(y *Tensor, routing *[]RoutingRecord) error {
+			o.Routing = routing
+			return m.Forward(fx.t.Context(), y, x, context, o)
+		})
 	})
 }
 
@@ -169,7 +172,9 @@ func TestGoldenAutoregressiveAttention(t *testing.T) {
 	forEachGolden(t, "ConditionalRoutedAutoregressiveAttention", func(fx *fixture, c *golden.Case) {
 		m := goldenModule(fx, c, NewConditionalRoutedAutoregressiveAttention)
 		x := fx.goldenInput(c, "x")
-		fx.checkGolden(c, m, func(y *Tensor) error { return m.Forward(y, x, AutoregressiveOptions{}) })
+		fx.checkGolden(c, func(y *Tensor, routing *[]RoutingRecord) error {
+			return m.Forward(fx.t.Context(), y, x, AutoregressiveOptions{Routing: routing})
+		})
 	})
 }
 
@@ -177,7 +182,9 @@ func TestGoldenImageAttention(t *testing.T) {
 	forEachGolden(t, "ConditionalRoutedImageAttention", func(fx *fixture, c *golden.Case) {
 		m := goldenModule(fx, c, NewConditionalRoutedImageAttention)
 		x := fx.goldenInput(c, "x")
-		fx.checkGolden(c, m, func(y *Tensor) error { return m.Forward(y, x, ImageOptions{}) })
+		fx.checkGolden(c, func(y *Tensor, routing *[]RoutingRecord) error {
+			return m.Forward(fx.t.Context(), y, x, ImageOptions{Routing: routing})
+		})
 	})
 }
 
@@ -185,6 +192,8 @@ func TestGoldenViT(t *testing.T) {
 	forEachGolden(t, "ConditionalRoutedViT", func(fx *fixture, c *golden.Case) {
 		m := goldenModule(fx, c, NewConditionalRoutedViT)
 		x := fx.goldenInput(c, "x")
-		fx.checkGolden(c, m, func(y *Tensor) error { return m.Forward(y, x) })
+		fx.checkGolden(c, func(y *Tensor, routing *[]RoutingRecord) error {
+			return m.Forward(fx.t.Context(), y, x, ViTOptions{Routing: routing})
+		})
 	})
 }

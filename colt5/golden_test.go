@@ -33,7 +33,7 @@ func (fx *fixture) setWeights(list []Parameter, c *golden.Case) {
 		w, ok := c.Weights[p.Name]
 		require.True(fx.t, ok, p.Name)
 		require.Equal(fx.t, w.Shape, p.Tensor.Shape(), p.Name)
-		require.NoError(fx.t, p.Tensor.Write(w.F32))
+		require.NoError(fx.t, p.Tensor.Write(fx.t.Context(), w.F32))
 	}
 }
 
@@ -67,11 +67,11 @@ func TestGoldenCoordinateDescent(t *testing.T) {
 	forEachGolden(t, "CoordinateDescent", func(fx *fixture, c *golden.Case) {
 		var config CoordinateDescentConfig
 		require.NoError(fx.t, c.DecodeConfig(&config))
-		d := mustNew(fx, NewCoordinateDescent, config)
+		d := mustNew(fx, withoutContext(NewCoordinateDescent), config)
 		want := c.Outputs["y"]
 		y := fx.tensor(F32, want.Shape...)
 		for range 2 {
-			require.NoError(fx.t, d.Forward(y, fx.goldenInput(c, "s"), fx.goldenInput(c, "mask")))
+			require.NoError(fx.t, d.Forward(t.Context(), y, fx.goldenInput(c, "s"), SelectOptions{Mask: fx.goldenInput(c, "mask")}))
 			fx.checkNear(c, "y", fx.read(y), want, c.OutputBound("y"))
 		}
 	})
@@ -81,10 +81,10 @@ func TestGoldenTopK(t *testing.T) {
 	forEachGolden(t, "TopK", func(fx *fixture, c *golden.Case) {
 		var config TopKConfig
 		require.NoError(fx.t, c.DecodeConfig(&config))
-		k := mustNew(fx, NewTopK, config)
+		k := mustNew(fx, withoutContext(NewTopK), config)
 		shape := c.Outputs["values"].Shape
 		out := TopKResult{fx.tensor(F32, shape...), fx.tensor(I32, shape...), fx.tensor(F32, shape...), fx.tensor(F32, shape...)}
-		require.NoError(fx.t, k.Forward(out, fx.goldenInput(c, "x"), fx.goldenInput(c, "mask")))
+		require.NoError(fx.t, k.Forward(t.Context(), out, fx.goldenInput(c, "x"), SelectOptions{Mask: fx.goldenInput(c, "mask")}))
 		fx.checkNear(c, "values", fx.read(out.Values), c.Outputs["values"], c.OutputBound("values"))
 		fx.checkNear(c, "gates", fx.read(out.Gates), c.Outputs["gates"], c.OutputBound("gates"))
 		fx.checkNear(c, "coor_descent_values", fx.read(out.CoorDescentValues), c.Outputs["coor_descent_values"], c.OutputBound("coor_descent_values"))
@@ -120,7 +120,7 @@ func checkRouting(fx *fixture, c *golden.Case, r *CoordinateDescentRouter, name 
 		Indices: fx.tensor(I32, batch, routes, k), Scores: fx.tensor(F32, batch, routes, k), Tokens: fx.tensor(F32, batch, routes, k, dim),
 		Logits: fx.tensor(F32, batch, routes, n), SoftScores: fx.tensor(F32, batch, routes, n),
 	}
-	require.NoError(fx.t, r.Forward(out, x, tokens, options))
+	require.NoError(fx.t, r.Forward(fx.t.Context(), out, x, tokens, options))
 	scores := fx.read(out.Scores)
 	block := n
 	if s := int(r.config.RouteBlockSize); s > 0 {
@@ -196,7 +196,7 @@ func TestGoldenFeedForward(t *testing.T) {
 		y := fx.tensor(F32, x.Shape()...)
 		var before []float32
 		for range 3 {
-			require.NoError(fx.t, f.Forward(y, x, FeedForwardOptions{Mask: mask}))
+			require.NoError(fx.t, f.Forward(t.Context(), y, x, FeedForwardOptions{Mask: mask}))
 			now := fx.read(y)
 			fx.checkNear(c, "y", now, c.Outputs["y"], c.OutputBound("y"))
 			if before != nil {
@@ -211,7 +211,7 @@ func TestGoldenFeedForward(t *testing.T) {
 		r := mustNew(fx, NewCoordinateDescentRouter, router)
 		for name, w := range c.Weights {
 			if strings.HasPrefix(name, "router.") {
-				require.NoError(fx.t, r.Parameters()[0].Tensor.Write(w.F32))
+				require.NoError(fx.t, r.Parameters()[0].Tensor.Write(t.Context(), w.F32))
 			}
 		}
 		checkRouting(fx, c, r, "router", x, config.NumHeavyTokens, RoutingOptions{Mask: mask})

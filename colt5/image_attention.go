@@ -141,7 +141,7 @@ func (c ConditionalRoutedImageAttentionConfig) Memory(caps vk.Caps, b, height, w
 
 func (c ConditionalRoutedImageAttentionConfig) call(y, x *Tensor, o ImageOptions) call {
 	return call{
-		args:   []arg{{name: "x", tensor: x, shape: c.shape()}, {name: "y", tensor: y, shape: c.shape(), kind: output}},
+		args:   args{{name: "x", tensor: x, shape: c.shape()}, {name: "y", tensor: y, shape: c.shape(), kind: output}},
 		counts: [maxCounts]count{{"NumHeavyTokensQ", o.NumHeavyTokensQ, c.NumHeavyTokensQ}, {"NumHeavyTokensKV", o.NumHeavyTokensKV, c.NumHeavyTokensKV}},
 		stats:  o.Stats, routing: o.Routing,
 		patch: c.LightWindowSize,

@@ -35,7 +35,7 @@ func checkNaNIsolation(fx *fixture, s moduleCase) {
 			}
 			run := func(v inputData) []float32 {
 				y, in := fx.upload(s, 2, v)
-				require.NoError(fx.t, y.Write(nanFill(y.Len())))
+				require.NoError(fx.t, y.Write(fx.t.Context(), nanFill(y.Len())))
 				require.NoError(fx.t, s.forward(y, in))
 				return fx.read(y)
 			}
@@ -93,7 +93,7 @@ func TestNaNPaddingIsolation(t *testing.T) {
 		mask, data := randomMask(1, items, n), normal(1, items*n*c.Dim)
 		run := func(x []float32) []float32 {
 			y := fx.tensor(F32, items, n, c.Dim)
-			require.NoError(t, a.Forward(y, fx.floats(x, items, n, c.Dim), AttentionOptions{Mask: fx.bytes(mask, items, n)}))
+			require.NoError(t, a.Forward(t.Context(), y, fx.floats(x, items, n, c.Dim), AttentionOptions{Mask: fx.bytes(mask, items, n)}))
 			return fx.read(y)
 		}
 		good := run(data)

@@ -81,41 +81,39 @@ func TestUnusableTensors(t *testing.T) {
 	assert.NoError(t, err)
 	fx.closeAtEnd(k)
 	x := fx.floats([]float32{1, 2, 3}, 3)
-	assert.NotPanics(t, func() { assert.Error(t, k.Forward(TopKResult{Values: &Tensor{}}, x, nil)) })
-	assert.NotPanics(t, func() { assert.Error(t, k.Forward(TopKResult{Values: x}, &Tensor{}, nil)) })
-	assert.NotPanics(t, func() { assert.Error(t, k.Forward(TopKResult{Values: fx.tensor(F32, 2)}, x, &Tensor{})) })
+	assert.NotPanics(t, func() { assert.Error(t, k.Forward(t.Context(), TopKResult{Values: &Tensor{}}, x, SelectOptions{})) })
+	assert.NotPanics(t, func() { assert.Error(t, k.Forward(t.Context(), TopKResult{Values: x}, &Tensor{}, SelectOptions{})) })
+	assert.NotPanics(t, func() {
+		assert.Error(t, k.Forward(t.Context(), TopKResult{Values: fx.tensor(F32, 2)}, x, SelectOptions{Mask: &Tensor{}}))
+	})
 	a := mustNewSeeded(fx, NewConditionalRoutedAttention, smallAttention())
-	assert.NotPanics(t, func() { assert.Error(t, a.Forward(nil, nil, AttentionOptions{})) })
-	assert.NotPanics(t, func() { assert.Error(t, a.Forward(&Tensor{}, &Tensor{}, AttentionOptions{Mask: &Tensor{}})) })
+	assert.NotPanics(t, func() { assert.Error(t, a.Forward(t.Context(), nil, nil, AttentionOptions{})) })
+	assert.NotPanics(t, func() {
+		assert.Error(t, a.Forward(t.Context(), &Tensor{}, &Tensor{}, AttentionOptions{Mask: &Tensor{}}))
+	})
 	y := fx.tensor(F32, 1, 48, 8)
 	z := fx.floats(make([]float32, 48*8), 1, 48, 8)
-	assert.Error(t, a.Forward(y, y, AttentionOptions{}))
-	assert.NoError(t, a.Forward(y, z, AttentionOptions{}))
+	assert.Error(t, a.Forward(t.Context(), y, y, AttentionOptions{}))
+	assert.NoError(t, a.Forward(t.Context(), y, z, AttentionOptions{}))
 	w := a.Parameters()[0].Tensor
-	assert.Error(t, w.Write([]float32{1}))
+	assert.Error(t, w.Write(t.Context(), []float32{1}))
 	// A parameter that the user closed.
 	assert.NoError(t, w.Close())
-	assert.Error(t, a.Forward(y, z, AttentionOptions{}))
+	assert.Error(t, a.Forward(t.Context(), y, z, AttentionOptions{}))
 	assert.NoError(t, a.Close())
-	_, err = a.LastCall()
-	assert.Error(t, err)
-	_, err = a.LastRouting()
-	assert.Error(t, err)
-	assert.Error(t, a.Init(1))
-	a.Profile(true)
-	a.Inspect(true)
+	assert.Error(t, a.Init(t.Context(), 1))
 }
 
 func TestIDsDoNotAllocate(t *testing.T) {
 	fx := newFixture(t)
 	c := smallEncoder()
 	e := mustNewSeeded(fx, NewEncoder, c)
-	x, err := FromInt32(fx.dev, make([]int32, 48), 1, 48)
+	x, err := FromSlice(t.Context(), fx.dev, make([]int32, 48), 1, 48)
 	assert.NoError(t, err)
 	fx.closeAtEnd(x)
 	y := fx.tensor(F32, 1, 48, 8)
-	assert.NoError(t, e.Forward(y, x, BlockOptions{}))
-	assert.Zero(t, testing.AllocsPerRun(20, func() { _ = e.Forward(y, x, BlockOptions{}) }))
+	assert.NoError(t, e.Forward(t.Context(), y, x, BlockOptions{}))
+	assert.Zero(t, testing.AllocsPerRun(20, func() { _ = e.Forward(t.Context(), y, x, BlockOptions{}) }))
 }
 
 // Concurrent calls with different shapes, and Close during calls.
@@ -127,19 +125,16 @@ func TestConcurrentCalls(t *testing.T) {
 		go func() {
 			defer func() { done <- true }()
 			for i := range 30 {
-				x, err := FromInt32(fx.dev, make([]int32, 8*(1+(i+g)%12)), 1, 8*(1+(i+g)%12))
+				x, err := FromSlice(t.Context(), fx.dev, make([]int32, 8*(1+(i+g)%12)), 1, 8*(1+(i+g)%12))
 				if err != nil {
 					return
 				}
 				y, _ := NewTensor(fx.dev, F32, 1, 8*(1+(i+g)%12), 8)
-				err = a.Forward(y, x, BlockOptions{})
+				stats, routing := CallStats{Profile: i%3 == 0}, []RoutingRecord(nil)
+				err = a.Forward(t.Context(), y, x, BlockOptions{Stats: &stats, Routing: &routing})
 				if err != nil {
 					assert.ErrorIs(t, err, vk.ErrClosed)
 				}
-				a.Profile(i%3 == 0)
-				a.Inspect(i%2 == 0)
-				_, _ = a.LastCall()
-				_, _ = a.LastRouting()
 				x.Close()
 				y.Close()
 				if g == 0 && i == 29 {

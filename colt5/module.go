@@ -77,8 +77,8 @@ func (m *base) enter(ctx context.Context, op string) error {
 	if m.busy == nil {
 		return fmt.Errorf("colt5: %s: the module is the zero value, want one made by its New function", op)
 	}
-	if err := needContext(m.name+"."+op, ctx); err != nil {
-		return err
+	if ctx == nil {
+		return m.fail(op, errNilContext)
 	}
 	if err := ctx.Err(); err != nil {
 		return m.fail(op, err)

@@ -1,6 +1,7 @@
 package colt5
 
 import (
+	"context"
 	"math/rand/v2"
 	"reflect"
 	"slices"
@@ -14,6 +15,7 @@ import (
 type moduleCase struct {
 	name       string
 	module     anyModule
+	base       *base
 	x, y       []int // shapes without the batch dimension
 	vocabulary int   // x holds token ids below this number, as U8; 0: x holds floats
 	masked     bool  // Forward takes a mask of x's tokens
@@ -25,7 +27,12 @@ type moduleCase struct {
 }
 
 // callInputs are the input tensors of a call; those that the module does not take are nil.
-type callInputs struct{ x, mask, context, contextMask *Tensor }
+type callInputs struct {
+	x, mask, context, contextMask *Tensor
+
+	stats   *CallStats
+	routing *[]RoutingRecord
+}
 
 const (
 	smallN   = 48
@@ -33,20 +40,20 @@ const (
 )
 
 func smallAttention() ConditionalRoutedAttentionConfig {
-	c := DefaultConditionalRoutedAttentionConfig()
+	c := Default[ConditionalRoutedAttentionConfig]()
 	c.Dim, c.NumHeavyTokensQ, c.NumHeavyTokensKV, c.LightDimHead, c.LightHeads, c.LightWindowSize = smallDim, 6, 9, 4, 2, 8
 	c.HeavyDimHead, c.HeavyHeads, c.NumRoutedKV = 4, 2, 2
 	return c
 }
 
 func smallFeedForward() ConditionalRoutedFeedForwardConfig {
-	c := DefaultConditionalRoutedFeedForwardConfig()
+	c := Default[ConditionalRoutedFeedForwardConfig]()
 	c.Dim, c.NumHeavyTokens, c.HeavyFFMult, c.LightFFMult = smallDim, 7, 2, 1
 	return c
 }
 
 func smallBlock() ConditionalRoutedTransformerBlockConfig {
-	a, f, c := smallAttention(), smallFeedForward(), DefaultConditionalRoutedTransformerBlockConfig()
+	a, f, c := smallAttention(), smallFeedForward(), Default[ConditionalRoutedTransformerBlockConfig]()
 	c.Dim, c.NumHeavyAttnTokensQ, c.NumHeavyAttnTokensKV, c.NumHeavyFFTokens = smallDim, a.NumHeavyTokensQ, a.NumHeavyTokensKV, f.NumHeavyTokens
 	c.LightDimHead, c.LightHeads, c.LightWindowSize = a.LightDimHead, a.LightHeads, a.LightWindowSize
 	c.HeavyDimHead, c.HeavyHeads, c.NumRoutedKV, c.LightFFMult, c.HeavyFFMult = a.HeavyDimHead, a.HeavyHeads, a.NumRoutedKV, f.LightFFMult, f.HeavyFFMult
@@ -58,13 +65,13 @@ func smallEncoder() EncoderConfig {
 }
 
 func smallCross() ConditionalRoutedCrossAttentionConfig {
-	c := DefaultConditionalRoutedCrossAttentionConfig()
+	c := Default[ConditionalRoutedCrossAttentionConfig]()
 	c.Dim, c.NumTokensQ, c.NumTokensKV, c.DimHead, c.Heads, c.KVRoutingTokens = smallDim, 6, 9, 4, 2, 2
 	return c
 }
 
 func smallAutoregressive() ConditionalRoutedAutoregressiveAttentionConfig {
-	c := DefaultConditionalRoutedAutoregressiveAttentionConfig()
+	c := Default[ConditionalRoutedAutoregressiveAttentionConfig]()
 	c.Dim, c.NumHeavyTokensQ, c.NumHeavyTokensKV, c.LightDimHead, c.LightHeads, c.LightWindowSize = smallDim, 5, 9, 4, 2, 8
 	c.HeavyWindowSize, c.HeavyDimHead, c.HeavyHeads, c.NumRoutedKV, c.RotaryEmb, c.CausalQueryRouting = 16, 4, 2, 2, true, true
 	return c
@@ -77,14 +84,14 @@ func smallTransformer() AutoregressiveTransformerConfig {
 }
 
 func smallImage() ConditionalRoutedImageAttentionConfig {
-	c := DefaultConditionalRoutedImageAttentionConfig()
+	c := Default[ConditionalRoutedImageAttentionConfig]()
 	c.Dim, c.NumHeavyTokensQ, c.NumHeavyTokensKV, c.LightDimHead, c.LightHeads, c.LightWindowSize = smallDim, 6, 9, 4, 2, 4
 	c.HeavyDimHead, c.HeavyHeads, c.NumRoutedKV, c.ChannelFirst = 4, 2, 2, true
 	return c
 }
 
 func smallViT() ConditionalRoutedViTConfig {
-	c := DefaultConditionalRoutedViTConfig()
+	c := Default[ConditionalRoutedViTConfig]()
 	c.ImageSize, c.PatchSize, c.NumClasses, c.Dim, c.Depth = Size{16, 24}, Square(2), 5, smallDim, 2
 	c.AttnNumHeavyTokensQ, c.AttnNumHeavyTokensKV, c.AttnNumRoutedKV, c.AttnHeavyDimHead, c.AttnHeavyHeads = 6, 9, 2, 4, 2
 	c.AttnLightDimHead, c.AttnLightHeads, c.AttnLightWindowSize = 4, 2, 4
@@ -103,13 +110,13 @@ type moduleType struct {
 func newModuleType[C any, M interface {
 	anyModule
 	Config() C
-}](s moduleCase, c C, make func(*vk.Device, C) (M, error), forward func(m M, y *Tensor, in callInputs) error) moduleType {
+}](s moduleCase, c C, make func(context.Context, *vk.Device, C) (M, error), forward func(ctx context.Context, m M, y *Tensor, in callInputs) error) moduleType {
 	var none M
 	return moduleType{moduleCase: s, nilModule: none,
 		create: func(fx *fixture) moduleCase {
 			fx.t.Helper()
 			s, m := s, mustNewSeeded(fx, make, c)
-			s.module, s.forward = m, func(y *Tensor, in callInputs) error { return forward(m, y, in) }
+			s.module, s.base, s.forward = m, m.internals(), func(y *Tensor, in callInputs) error { return forward(fx.t.Context(), m, y, in) }
 			return s
 		},
 		checkConfig: func(fx *fixture) { assert.Equal(fx.t, c, mustNewSeeded(fx, make, c).Config()) },
@@ -121,47 +128,49 @@ func moduleTypes(p DType) []moduleType {
 	tokens, image := []int{smallN, smallDim}, []int{smallDim, 8, 12}
 	return []moduleType{
 		newModuleType(moduleCase{name: "feedforward", x: tokens, y: tokens, masked: true, n: smallN, memory: withPrecision(p, smallFeedForward()).Memory},
-			withPrecision(p, smallFeedForward()), NewConditionalRoutedFeedForward, func(m *ConditionalRoutedFeedForward, y *Tensor, in callInputs) error {
-				return m.Forward(y, in.x, FeedForwardOptions{Mask: in.mask})
+			withPrecision(p, smallFeedForward()), NewConditionalRoutedFeedForward, func(ctx context.Context, m *ConditionalRoutedFeedForward, y *Tensor, in callInputs) error {
+				return m.Forward(ctx, y, in.x, FeedForwardOptions{Mask: in.mask, Stats: in.stats, Routing: in.routing})
 			}),
 		newModuleType(moduleCase{name: "attention", x: tokens, y: tokens, masked: true, n: smallN, memory: withPrecision(p, smallAttention()).Memory},
-			withPrecision(p, smallAttention()), NewConditionalRoutedAttention, func(m *ConditionalRoutedAttention, y *Tensor, in callInputs) error {
-				return m.Forward(y, in.x, AttentionOptions{Mask: in.mask})
+			withPrecision(p, smallAttention()), NewConditionalRoutedAttention, func(ctx context.Context, m *ConditionalRoutedAttention, y *Tensor, in callInputs) error {
+				return m.Forward(ctx, y, in.x, AttentionOptions{Mask: in.mask, Stats: in.stats, Routing: in.routing})
 			}),
 		newModuleType(moduleCase{name: "block", x: tokens, y: tokens, masked: true, n: smallN, memory: withPrecision(p, smallBlock()).Memory},
-			withPrecision(p, smallBlock()), NewConditionalRoutedTransformerBlock, func(m *ConditionalRoutedTransformerBlock, y *Tensor, in callInputs) error {
-				return m.Forward(y, in.x, BlockOptions{Mask: in.mask})
+			withPrecision(p, smallBlock()), NewConditionalRoutedTransformerBlock, func(ctx context.Context, m *ConditionalRoutedTransformerBlock, y *Tensor, in callInputs) error {
+				return m.Forward(ctx, y, in.x, BlockOptions{Mask: in.mask, Stats: in.stats, Routing: in.routing})
 			}),
 		newModuleType(moduleCase{name: "encoder", x: tokens[:1], y: tokens, vocabulary: 256, masked: true, n: smallN, memory: withPrecision(p, smallEncoder()).Memory},
-			withPrecision(p, smallEncoder()), NewEncoder, func(m *Encoder, y *Tensor, in callInputs) error {
-				return m.Forward(y, in.x, BlockOptions{Mask: in.mask})
+			withPrecision(p, smallEncoder()), NewEncoder, func(ctx context.Context, m *Encoder, y *Tensor, in callInputs) error {
+				return m.Forward(ctx, y, in.x, BlockOptions{Mask: in.mask, Stats: in.stats, Routing: in.routing})
 			}),
 		newModuleType(moduleCase{name: "cross", x: tokens, y: tokens, masked: true, context: []int{70, smallDim},
 			n: smallN, memory: func(caps vk.Caps, b, n int) (Memory, error) {
 				return withPrecision(p, smallCross()).Memory(caps, b, n, 70)
 			}},
-			withPrecision(p, smallCross()), NewConditionalRoutedCrossAttention, func(m *ConditionalRoutedCrossAttention, y *Tensor, in callInputs) error {
-				return m.Forward(y, in.x, in.context, CrossAttentionOptions{Mask: in.mask, ContextMask: in.contextMask})
+			withPrecision(p, smallCross()), NewConditionalRoutedCrossAttention, func(ctx context.Context, m *ConditionalRoutedCrossAttention, y *Tensor, in callInputs) error {
+				return m.Forward(ctx, y, in.x, in.context, CrossAttentionOptions{Mask: in.mask, ContextMask: in.contextMask, Stats: in.stats, Routing: in.routing})
 			}),
 		newModuleType(moduleCase{name: "autoregressive", x: tokens, y: tokens, n: smallN, memory: withPrecision(p, smallAutoregressive()).Memory},
 			withPrecision(p, smallAutoregressive()), NewConditionalRoutedAutoregressiveAttention,
-			func(m *ConditionalRoutedAutoregressiveAttention, y *Tensor, in callInputs) error {
-				return m.Forward(y, in.x, AutoregressiveOptions{})
+			func(ctx context.Context, m *ConditionalRoutedAutoregressiveAttention, y *Tensor, in callInputs) error {
+				return m.Forward(ctx, y, in.x, AutoregressiveOptions{Stats: in.stats, Routing: in.routing})
 			}),
 		newModuleType(moduleCase{name: "autoregressive transformer", x: tokens[:1], y: []int{smallN, 256}, vocabulary: 256, n: smallN, memory: withPrecision(p, smallTransformer()).Memory},
-			withPrecision(p, smallTransformer()), NewAutoregressiveTransformer, func(m *AutoregressiveTransformer, y *Tensor, in callInputs) error {
-				return m.Forward(y, in.x, AutoregressiveOptions{})
+			withPrecision(p, smallTransformer()), NewAutoregressiveTransformer, func(ctx context.Context, m *AutoregressiveTransformer, y *Tensor, in callInputs) error {
+				return m.Forward(ctx, y, in.x, AutoregressiveOptions{Stats: in.stats, Routing: in.routing})
 			}),
 		newModuleType(moduleCase{name: "image", x: image, y: image,
 			n: 8, memory: func(caps vk.Caps, b, height int) (Memory, error) {
 				return withPrecision(p, smallImage()).Memory(caps, b, height, 12)
 			}},
-			withPrecision(p, smallImage()), NewConditionalRoutedImageAttention, func(m *ConditionalRoutedImageAttention, y *Tensor, in callInputs) error {
-				return m.Forward(y, in.x, ImageOptions{})
+			withPrecision(p, smallImage()), NewConditionalRoutedImageAttention, func(ctx context.Context, m *ConditionalRoutedImageAttention, y *Tensor, in callInputs) error {
+				return m.Forward(ctx, y, in.x, ImageOptions{Stats: in.stats, Routing: in.routing})
 			}),
 		newModuleType(moduleCase{name: "vit", x: []int{3, 16, 24}, y: []int{5},
 			memory: func(caps vk.Caps, b, _ int) (Memory, error) { return withPrecision(p, smallViT()).Memory(caps, b) }},
-			withPrecision(p, smallViT()), NewConditionalRoutedViT, func(m *ConditionalRoutedViT, y *Tensor, in callInputs) error { return m.Forward(y, in.x) }),
+			withPrecision(p, smallViT()), NewConditionalRoutedViT, func(ctx context.Context, m *ConditionalRoutedViT, y *Tensor, in callInputs) error {
+				return m.Forward(ctx, y, in.x, ViTOptions{Stats: in.stats, Routing: in.routing})
+			}),
 	}
 }
 
@@ -245,8 +254,15 @@ func (fx *fixture) upload(s moduleCase, items int, v inputData) (*Tensor, callIn
 // run returns the output of a call. It fails if an element is not written or not finite, or if x changed.
 func (fx *fixture) run(s moduleCase, items int, v inputData) []float32 {
 	fx.t.Helper()
+	return fx.runStats(s, items, v, nil)
+}
+
+// runStats is run, and fills the statistics of the call.
+func (fx *fixture) runStats(s moduleCase, items int, v inputData, stats *CallStats) []float32 {
+	fx.t.Helper()
 	y, in := fx.upload(s, items, v)
-	require.NoError(fx.t, y.Write(nanFill(y.Len())))
+	in.stats = stats
+	require.NoError(fx.t, y.Write(fx.t.Context(), nanFill(y.Len())))
 	require.NoError(fx.t, s.forward(y, in))
 	if in.x.DType() == F32 {
 		require.Equal(fx.t, v.x, fx.read(in.x), "x changed")

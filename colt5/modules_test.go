@@ -64,7 +64,7 @@ func checkDeterminism(fx *fixture, s moduleCase) {
 	y, in := fx.upload(s, 1, s.randomInput(3, 1, true))
 	var first []float32
 	for run := range 100 {
-		require.NoError(fx.t, y.Write(nanFill(y.Len())))
+		require.NoError(fx.t, y.Write(fx.t.Context(), nanFill(y.Len())))
 		require.NoError(fx.t, s.forward(y, in))
 		now := fx.read(y)
 		if run == 0 {
@@ -101,16 +101,16 @@ func checkPlannedMemory(fx *fixture, s moduleCase) {
 	for _, items := range []int{1, 3} {
 		v := s.randomInput(6, items, false)
 		y, in := fx.upload(s, items, v)
+		var stats CallStats
+		in.stats = &stats
 		require.NoError(fx.t, s.forward(y, in))
-		fx.checkMemory(s.module, y, in, func() (Memory, error) { return s.memory(fx.dev.Caps(), items, s.n) })
+		fx.checkMemory(s.module, stats, y, in, func() (Memory, error) { return s.memory(fx.dev.Caps(), items, s.n) })
 	}
 }
 
-func (fx *fixture) checkMemory(m anyModule, y *Tensor, in callInputs, memory func() (Memory, error)) {
+func (fx *fixture) checkMemory(m anyModule, got CallStats, y *Tensor, in callInputs, memory func() (Memory, error)) {
 	fx.t.Helper()
 	want, err := memory()
-	require.NoError(fx.t, err)
-	got, err := m.LastCall()
 	require.NoError(fx.t, err)
 	assert.Equal(fx.t, want.Workspace, got.Workspace)
 	assert.NotZero(fx.t, want.Workspace)
@@ -135,14 +135,15 @@ func TestMemoryOfIDs(t *testing.T) {
 	gputest.CountCase()
 	fx := newFixture(t)
 	e, a := mustNewSeeded(fx, NewEncoder, smallEncoder()), mustNewSeeded(fx, NewAutoregressiveTransformer, smallTransformer())
-	x, err := FromInt32(fx.dev, make([]int32, 2*smallN), 2, smallN)
+	x, err := FromSlice(t.Context(), fx.dev, make([]int32, 2*smallN), 2, smallN)
 	require.NoError(t, err)
 	fx.closeAtEnd(x)
+	var stats CallStats
 	y, logits := fx.tensor(F32, 2, smallN, smallDim), fx.tensor(F32, 2, smallN, 256)
-	require.NoError(t, e.Forward(y, x, BlockOptions{}))
-	fx.checkMemory(e, y, callInputs{x: x}, func() (Memory, error) { return smallEncoder().Memory(fx.dev.Caps(), 2, smallN) })
-	require.NoError(t, a.Forward(logits, x, AutoregressiveOptions{}))
-	fx.checkMemory(a, logits, callInputs{x: x}, func() (Memory, error) { return smallTransformer().Memory(fx.dev.Caps(), 2, smallN) })
+	require.NoError(t, e.Forward(t.Context(), y, x, BlockOptions{Stats: &stats}))
+	fx.checkMemory(e, stats, y, callInputs{x: x}, func() (Memory, error) { return smallEncoder().Memory(fx.dev.Caps(), 2, smallN) })
+	require.NoError(t, a.Forward(t.Context(), logits, x, AutoregressiveOptions{Stats: &stats}))
+	fx.checkMemory(a, stats, logits, callInputs{x: x}, func() (Memory, error) { return smallTransformer().Memory(fx.dev.Caps(), 2, smallN) })
 }
 
 // checkSaveLoad: loading a saved file restores all weights and the output bits.
@@ -150,15 +151,15 @@ func checkSaveLoad(fx *fixture, s moduleCase) {
 	v := s.randomInput(7, 2, true)
 	before, path := fx.run(s, 2, v), filepath.Join(fx.t.TempDir(), "module.safetensors")
 	saved := fx.parameters(s.module.Parameters())
-	require.NoError(fx.t, s.module.Save(path))
-	require.NoError(fx.t, s.module.Init(99))
+	require.NoError(fx.t, s.module.Save(fx.t.Context(), path))
+	require.NoError(fx.t, s.module.Init(fx.t.Context(), 99))
 	for name, data := range fx.parameters(s.module.Parameters()) {
 		if slices.Max(saved[name]) != slices.Min(saved[name]) { // the initial values of gammas and biases are constant
 			assert.NotEqual(fx.t, saved[name], data, name)
 		}
 	}
 	assert.False(fx.t, sameBits(before, fx.run(s, 2, v)))
-	require.NoError(fx.t, s.module.Load(path))
+	require.NoError(fx.t, s.module.Load(fx.t.Context(), path))
 	assert.Equal(fx.t, saved, fx.parameters(s.module.Parameters()))
 	assert.True(fx.t, sameBits(before, fx.run(s, 2, v)))
 }
@@ -167,14 +168,10 @@ func checkSaveLoad(fx *fixture, s moduleCase) {
 // other calls run independent steps concurrently.
 func checkProfile(fx *fixture, s moduleCase) {
 	v := s.randomInput(8, 2, true)
-	before := fx.run(s, 2, v)
-	plain, err := s.module.LastCall()
-	require.NoError(fx.t, err)
-	s.module.Profile(true)
-	defer s.module.Profile(false)
-	assert.True(fx.t, sameBits(before, fx.run(s, 2, v)))
-	stats, err := s.module.LastCall()
-	require.NoError(fx.t, err)
+	var plain CallStats
+	before := fx.runStats(s, 2, v, &plain)
+	stats := CallStats{Profile: true}
+	assert.True(fx.t, sameBits(before, fx.runStats(s, 2, v, &stats)))
 	assert.GreaterOrEqual(fx.t, len(stats.StepTimes), len(stats.Steps))
 	assert.NotEmpty(fx.t, stats.Steps)
 	assert.Equal(fx.t, len(stats.Steps)-1, stats.Barriers)
@@ -193,9 +190,9 @@ func TestEveryParameterIsUsed(t *testing.T) {
 		before := fx.run(s, 1, v)
 		for _, p := range s.module.Parameters() {
 			old := fx.read(p.Tensor)
-			require.NoError(t, p.Tensor.Write(normal(77, p.Tensor.Len())))
+			require.NoError(t, p.Tensor.Write(t.Context(), normal(77, p.Tensor.Len())))
 			assert.False(t, sameBits(before, fx.run(s, 1, v)), fmt.Sprintf("%s: %s", s.name, p.Name))
-			require.NoError(t, p.Tensor.Write(old))
+			require.NoError(t, p.Tensor.Write(t.Context(), old))
 		}
 		assert.True(t, sameBits(before, fx.run(s, 1, v)), s.name)
 	}

@@ -42,8 +42,7 @@ func (p *plan) close() error {
 
 // newPlan makes the plan of a call.
 func (m *base) newPlan(ctx context.Context, of *call) (*plan, error) {
-	c := *of // the caller's stays on its stack
-	c.args = slices.Clone(of.args)
+	c := *of // a copy, so that the caller's call stays on its stack
 	b := &builder{call: &c, caps: m.dev.Caps(), precision: m.precision, kernels: &m.kernels, ctx: ctx}
 	b.layOut(m.layer)
 	if b.err != nil {
@@ -54,7 +53,7 @@ func (m *base) newPlan(ctx context.Context, of *call) (*plan, error) {
 		return nil, err
 	}
 	p := &plan{list: list}
-	for _, a := range c.args {
+	for _, a := range c.args.list() {
 		var binding *vk.Binding
 		if a.tensor != nil {
 			binding = list.NewBinding(a.name, a.tensor.memory.Size())
@@ -85,7 +84,7 @@ func (p *plan) run(ctx context.Context, c *call) error {
 	if err := p.list.Wait(ctx); err != nil { // an earlier run whose caller did not wait for its end
 		return err
 	}
-	for i := range c.args {
+	for i := range c.args.list() {
 		if p.bindings[i] != nil {
 			if err := p.list.Bind(p.bindings[i], c.args[i].tensor.memory); err != nil {
 				return err
@@ -98,7 +97,7 @@ func (p *plan) run(ctx context.Context, c *call) error {
 		}
 	}
 	err := p.list.Run(ctx)
-	for i := range c.args {
+	for i := range c.args.list() {
 		if t := c.args[i].tensor; t != nil && c.args[i].kind.written() {
 			t.version.Add(1)
 		}

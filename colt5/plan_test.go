@@ -11,9 +11,10 @@ import (
 
 // TestPlanCacheLRU: a full plan cache evicts the least recently used plan, not the oldest.
 func TestPlanCacheLRU(t *testing.T) {
-	var c plans[int]
-	made := map[int]*plan{}
-	use := func(key int) {
+	var c planCache
+	made := map[planKey]*plan{}
+	use := func(i int) {
+		key := planKey{lead: i}
 		if c.find(key) == nil {
 			list, err := gputest.Device(t).NewCommandList(vk.CommandListConfig{})
 			require.NoError(t, err)
@@ -27,7 +28,7 @@ func TestPlanCacheLRU(t *testing.T) {
 	}
 	use(0)
 	use(plansKept)
-	assert.Same(t, made[0], c.find(0))
-	assert.Nil(t, c.find(1))
+	assert.Same(t, made[planKey{}], c.find(planKey{}))
+	assert.Nil(t, c.find(planKey{lead: 1}))
 	require.NoError(t, c.close())
 }

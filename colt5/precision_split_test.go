@@ -16,7 +16,7 @@ func TestSplitKRows(t *testing.T) {
 	c := smallViT()
 	check := func(heavy int) {
 		v := mustNewSeeded(fx, NewConditionalRoutedViT, c)
-		for _, f := range v.layer.feedForward {
+		for _, f := range v.layer.(*routedViT).feedForward {
 			assert.Equal(t, [2]int{96, heavy}, [2]int{f.light.rows, f.heavy.rows})
 		}
 	}
@@ -24,7 +24,8 @@ func TestSplitKRows(t *testing.T) {
 	c.FFNumHeavyTokens = 100
 	check(96)
 	f := mustNewSeeded(fx, NewConditionalRoutedFeedForward, smallFeedForward())
-	assert.Equal(t, [2]int{}, [2]int{f.layer.light.rows, f.layer.heavy.rows}, "the config does not fix the sequence length")
+	l := f.layer.(*routedFeedForward)
+	assert.Equal(t, [2]int{}, [2]int{l.light.rows, l.heavy.rows}, "the config does not fix the sequence length")
 }
 
 // A feedforward whose config fixes few rows, as in a ViT, splits the product over its many hidden channels (split K).
@@ -36,10 +37,10 @@ func TestSplitKProducts(t *testing.T) {
 	const items, n = 3, 20
 	exact, x := mustNewSeeded(fx, NewConditionalRoutedFeedForward, c), normal(3, items*n*c.Dim)
 	run := func(fx *fixture, m *ConditionalRoutedFeedForward, items int, x []float32) (y []float32, stats CallStats, sums int) {
-		m.layer.heavy.rows = c.NumHeavyTokens
-		y = fx.finiteOutput(func(y *Tensor) error { return m.Forward(y, fx.floats(x, items, n, c.Dim), FeedForwardOptions{}) }, items, n, c.Dim)
-		stats, err := m.LastCall()
-		require.NoError(fx.t, err)
+		m.layer.(*routedFeedForward).heavy.rows = c.NumHeavyTokens
+		y = fx.finiteOutput(func(y *Tensor) error {
+			return m.Forward(t.Context(), y, fx.floats(x, items, n, c.Dim), FeedForwardOptions{Stats: &stats})
+		}, items, n, c.Dim)
 		return y, stats, strings.Count(strings.Join(stats.Steps, " "), "linear_sum")
 	}
 	want, _, sums := run(fx, exact, items, x)
@@ -63,11 +64,8 @@ func TestSplitKProducts(t *testing.T) {
 				assert.Equal(t, 1, sums)
 				assert.True(t, sameBits(alone, batchItem(got, j, items)), "item %d", j)
 			}
-			var layer routedFeedForward
-			planned, err := measure("split", fx.dev.Caps(), p, 0, 0, func(w *weights) {
-				layer = w.routedFeedForward("", c)
-				layer.heavy.rows = c.NumHeavyTokens
-			}, func(to *builder) { layer.forward(to, feedForwardInput{b: items, n: n, tokens: c.NumHeavyTokens}) })
+			planned, err := c.call(nil, nil, FeedForwardOptions{}).measure(
+				"ConditionalRoutedFeedForward", fx.dev.Caps(), splitConfig{c}, dimSize{dimB, items}, dimSize{dimN, n})
 			require.NoError(t, err)
 			assert.Equal(t, planned.Workspace, stats.Workspace)
 			unsplit, err := c.Memory(fx.dev.Caps(), items, n)
@@ -75,4 +73,15 @@ func TestSplitKProducts(t *testing.T) {
 			assert.Greater(t, planned.Workspace, unsplit.Workspace)
 		})
 	}
+}
+
+// splitConfig is a feedforward whose heavy branch has a fixed number of rows.
+type splitConfig struct {
+	ConditionalRoutedFeedForwardConfig
+}
+
+func (c splitConfig) build(w *weights) layer {
+	l := w.routedFeedForward("", c.ConditionalRoutedFeedForwardConfig)
+	l.heavy.rows = c.NumHeavyTokens
+	return &l
 }

@@ -15,7 +15,7 @@ import (
 )
 
 func feedForwardConfig(p colt5.DType) colt5.ConditionalRoutedFeedForwardConfig {
-	c := colt5.DefaultConditionalRoutedFeedForwardConfig()
+	c := colt5.Default[colt5.ConditionalRoutedFeedForwardConfig]()
 	c.Dim, c.NumHeavyTokens, c.Precision = 32, 5, p
 	return c
 }
@@ -26,7 +26,7 @@ func TestPrecision(t *testing.T) {
 	dev := gputest.Device(t)
 	for _, p := range []colt5.DType{colt5.F16, colt5.BF16} {
 		t.Run(p.String(), func(t *testing.T) {
-			f, err := colt5.NewConditionalRoutedFeedForward(dev, feedForwardConfig(p))
+			f, err := colt5.NewConditionalRoutedFeedForward(t.Context(), dev, feedForwardConfig(p))
 			if missing := p.Supported(dev.Caps()); missing != nil {
 				require.ErrorIs(t, err, vk.ErrUnsupported)
 				require.ErrorContains(t, err, "colt5: NewConditionalRoutedFeedForward: Precision: ")
@@ -36,7 +36,7 @@ func TestPrecision(t *testing.T) {
 			require.NoError(t, err)
 			defer func() { assert.NoError(t, f.Close()) }()
 			gputest.CountCase()
-			exact, err := colt5.NewConditionalRoutedFeedForward(dev, feedForwardConfig(colt5.F32))
+			exact, err := colt5.NewConditionalRoutedFeedForward(t.Context(), dev, feedForwardConfig(colt5.F32))
 			require.NoError(t, err)
 			defer func() { assert.NoError(t, exact.Close()) }()
 			checkPrecision(t, dev, f, exact)
@@ -50,7 +50,7 @@ func checkPrecision(t *testing.T, dev *vk.Device, f, exact *colt5.ConditionalRou
 	for i := range data {
 		data[i] = float32(math.Sin(float64(i) * 0.7))
 	}
-	x, err := colt5.FromFloat32(dev, data, b, n, c)
+	x, err := colt5.FromSlice(t.Context(), dev, data, b, n, c)
 	require.NoError(t, err)
 	defer x.Close()
 	y, err := colt5.NewTensor(dev, colt5.F32, b, n, c)
@@ -58,8 +58,8 @@ func checkPrecision(t *testing.T, dev *vk.Device, f, exact *colt5.ConditionalRou
 	defer y.Close()
 	run := func(m *colt5.ConditionalRoutedFeedForward) []float32 {
 		t.Helper()
-		require.NoError(t, m.Forward(y, x, colt5.FeedForwardOptions{}))
-		out, err := y.Float32()
+		require.NoError(t, m.Forward(t.Context(), y, x, colt5.FeedForwardOptions{}))
+		out, err := y.Float32(t.Context())
 		require.NoError(t, err)
 		return out
 	}
@@ -75,25 +75,25 @@ func checkPrecision(t *testing.T, dev *vk.Device, f, exact *colt5.ConditionalRou
 	assert.Equal(t, got, run(f), "runs differ")
 
 	before := dev.Stats()
-	require.NoError(t, f.Forward(y, x, colt5.FeedForwardOptions{}))
+	require.NoError(t, f.Forward(t.Context(), y, x, colt5.FeedForwardOptions{}))
 	after := dev.Stats()
 	assert.Equal(t, before.Submits+1, after.Submits, "unchanged weights are not cast again")
 	assert.Equal(t, before.Allocations, after.Allocations)
 
 	// Changes of parameters by Write and by Init take effect.
 	for i, p := range f.Parameters() {
-		values, err := p.Tensor.Float32()
+		values, err := p.Tensor.Float32(t.Context())
 		require.NoError(t, err)
 		for j := range values {
 			values[j] = values[j]*0.5 + 0.01
 		}
-		require.NoError(t, p.Tensor.Write(values))
-		require.NoError(t, exact.Parameters()[i].Tensor.Write(values))
+		require.NoError(t, p.Tensor.Write(t.Context(), values))
+		require.NoError(t, exact.Parameters()[i].Tensor.Write(t.Context(), values))
 	}
 	changed := run(f)
 	checkNear(changed, run(exact))
 	assert.NotEqual(t, got, changed)
-	require.NoError(t, f.Init(0))
+	require.NoError(t, f.Init(t.Context(), 0))
 	assert.Equal(t, got, run(f))
 
 	// Memory includes the 16-bit copies of the weights, and is an upper bound of the workspace.
@@ -102,11 +102,9 @@ func checkPrecision(t *testing.T, dev *vk.Device, f, exact *colt5.ConditionalRou
 	exactMemory, err := exact.Config().Memory(dev.Caps(), b, n)
 	require.NoError(t, err)
 	assert.Greater(t, m.Weights, exactMemory.Weights)
-	call, err := f.LastCall()
-	require.NoError(t, err)
-	planned, err := f.Config().Memory(dev.Caps(), b, n)
-	require.NoError(t, err)
-	assert.GreaterOrEqual(t, planned.Workspace, call.Workspace)
+	var stats colt5.CallStats
+	require.NoError(t, f.Forward(t.Context(), y, x, colt5.FeedForwardOptions{Stats: &stats}))
+	assert.GreaterOrEqual(t, m.Workspace, stats.Workspace)
 }
 
 // Precisions have short names in JSON. The long names of earlier versions are still read.
@@ -144,13 +142,13 @@ func f16FeedForward(t *testing.T) (w *colt5.Tensor, forward func() []float32) {
 	dev := gputest.Device(t)
 	gputest.CountCase()
 	const n, c = 3, 32
-	f, err := colt5.NewConditionalRoutedFeedForward(dev, feedForwardConfig(colt5.F16))
+	f, err := colt5.NewConditionalRoutedFeedForward(t.Context(), dev, feedForwardConfig(colt5.F16))
 	require.NoError(t, err)
 	data := make([]float32, n*c)
 	for i := range data {
 		data[i] = float32(i%7) - 3
 	}
-	x, err := colt5.FromFloat32(dev, data, 1, n, c)
+	x, err := colt5.FromSlice(t.Context(), dev, data, 1, n, c)
 	require.NoError(t, err)
 	y, err := colt5.NewTensor(dev, colt5.F32, 1, n, c)
 	require.NoError(t, err)
@@ -158,8 +156,8 @@ func f16FeedForward(t *testing.T) (w *colt5.Tensor, forward func() []float32) {
 	require.Equal(t, "light_ff.1.weight", f.Parameters()[2].Name)
 	return f.Parameters()[2].Tensor, func() []float32 {
 		t.Helper()
-		require.NoError(t, f.Forward(y, x, colt5.FeedForwardOptions{}))
-		got, err := y.Float32()
+		require.NoError(t, f.Forward(t.Context(), y, x, colt5.FeedForwardOptions{}))
+		got, err := y.Float32(t.Context())
 		require.NoError(t, err)
 		return got
 	}
@@ -177,18 +175,18 @@ func TestPrecisionWeightAsOutput(t *testing.T) {
 	for i := range logits {
 		logits[i] = float32(i % 11)
 	}
-	in, err := colt5.FromFloat32(dev, logits, w.Shape()...)
+	in, err := colt5.FromSlice(t.Context(), dev, logits, w.Shape()...)
 	require.NoError(t, err)
 	defer in.Close()
 	d, err := colt5.NewCoordinateDescent(dev, colt5.CoordinateDescentConfig{K: 3, NIters: 5, Eps: 1, EpsDecay: 1})
 	require.NoError(t, err)
 	defer d.Close()
-	require.NoError(t, d.Forward(w, in, nil))
+	require.NoError(t, d.Forward(t.Context(), w, in, colt5.SelectOptions{}))
 	after := forward()
 	assert.NotEqual(t, before, after)
-	written, err := w.Float32()
+	written, err := w.Float32(t.Context())
 	require.NoError(t, err)
-	require.NoError(t, w.Write(written))
+	require.NoError(t, w.Write(t.Context(), written))
 	assert.Equal(t, after, forward(), "the same weights, written by the host")
 }
 
@@ -211,14 +209,14 @@ func TestPrecisionWriteDuringCall(t *testing.T) {
 		values[i] = float32(i%5) * 0.1
 	}
 	done := make(chan error, 2)
-	go func() { done <- large.Write(make([]float32, large.Len())) }()
+	go func() { done <- large.Write(t.Context(), make([]float32, large.Len())) }()
 	time.Sleep(20 * time.Millisecond)
-	go func() { done <- w.Write(values) }()
+	go func() { done <- w.Write(t.Context(), values) }()
 	time.Sleep(20 * time.Millisecond)
 	forward()
 	require.NoError(t, errors.Join(<-done, <-done))
 
 	got := forward()
-	require.NoError(t, w.Write(values))
+	require.NoError(t, w.Write(t.Context(), values))
 	assert.Equal(t, forward(), got)
 }

@@ -26,7 +26,7 @@ func causalAttention(fx *fixture, c ConditionalRoutedAutoregressiveAttentionConf
 	m := mustNewSeeded(fx, NewConditionalRoutedAutoregressiveAttention, c)
 	return causalModel{c.Dim, c.Dim, func(items, n int, x []float32) []float32 {
 		y := fx.tensor(F32, items, n, c.Dim)
-		require.NoError(fx.t, m.Forward(y, fx.floats(x, items, n, c.Dim), AutoregressiveOptions{}))
+		require.NoError(fx.t, m.Forward(fx.t.Context(), y, fx.floats(x, items, n, c.Dim), AutoregressiveOptions{}))
 		return fx.read(y)
 	}}
 }
@@ -39,7 +39,7 @@ func causalTransformer(fx *fixture, c AutoregressiveTransformerConfig) causalMod
 		for i, v := range x {
 			ids[i] = uint8(v)
 		}
-		require.NoError(fx.t, m.Forward(y, fx.bytes(ids, items, n), AutoregressiveOptions{}))
+		require.NoError(fx.t, m.Forward(fx.t.Context(), y, fx.bytes(ids, items, n), AutoregressiveOptions{}))
 		return fx.read(y)
 	}}
 }
@@ -174,7 +174,7 @@ func TestCrossAttentionPermutedContext(t *testing.T) {
 	x, context, mask := fx.floats(normal(1, items*n*smallDim), items, n, smallDim), normal(2, items*m*smallDim), randomMask(3, items, m)
 	run := func(context []float32, mask []uint8) []float32 {
 		y := fx.tensor(F32, items, n, smallDim)
-		require.NoError(t, a.Forward(y, x, fx.floats(context, items, m, smallDim), CrossAttentionOptions{ContextMask: fx.bytes(mask, items, m)}))
+		require.NoError(t, a.Forward(t.Context(), y, x, fx.floats(context, items, m, smallDim), CrossAttentionOptions{ContextMask: fx.bytes(mask, items, m)}))
 		return fx.read(y)
 	}
 	want := run(context, mask)
@@ -202,14 +202,16 @@ func TestLightGroups(t *testing.T) {
 	list := fx.testModules(F32)
 	for _, s := range list {
 		if s.name == "image" {
-			s.name, s.module = "image windows", windows
-			s.forward = func(y *Tensor, in callInputs) error { return windows.Forward(y, in.x, ImageOptions{}) }
+			s.name, s.module, s.base = "image windows", windows, windows.internals()
+			s.forward = func(y *Tensor, in callInputs) error {
+				return windows.Forward(t.Context(), y, in.x, ImageOptions{Stats: in.stats})
+			}
 			list = append(list, s)
 			break
 		}
 	}
 	for _, s := range list {
-		budgets, closePlans := groupBudgets(s.module)
+		budgets, closePlans := groupBudgets(s)
 		if budgets == nil {
 			continue
 		}
@@ -231,9 +233,8 @@ func (fx *fixture) checkGroups(s moduleCase, v inputData, budgets []*int, closeP
 			*b = budget
 		}
 		require.NoError(fx.t, closePlans()) // they were recorded with the previous budget
-		y = fx.run(s, 3, v)
-		stats, err := s.module.LastCall()
-		require.NoError(fx.t, err)
+		var stats CallStats
+		y = fx.runStats(s, 3, v, &stats)
 		return y, len(stats.Steps)
 	}
 	want, steps1 := run(lightBytes)
@@ -247,31 +248,29 @@ func (fx *fixture) checkGroups(s moduleCase, v inputData, budgets []*int, closeP
 
 // groupBudgets returns pointers to the budgets of a module's light branches, and a function that closes its plans; nil
 // if it has no light attention.
-func groupBudgets(module anyModule) (budgets []*int, closePlans func() error) {
-	switch m := module.(type) {
-	case *ConditionalRoutedAttention:
-		return []*int{&m.layer.budget}, m.plans.close
-	case *ConditionalRoutedAutoregressiveAttention:
-		return []*int{&m.layer.budget}, m.plans.close
-	case *ConditionalRoutedImageAttention:
-		return []*int{&m.layer.budget}, m.plans.close
-	case *ConditionalRoutedTransformerBlock:
-		return []*int{&m.layer.attention.budget, &m.layer.feedForward.budget}, m.plans.close
-	case *Encoder:
-		for i := range m.layer.blocks {
-			budgets = append(budgets, &m.layer.blocks[i].attention.budget, &m.layer.blocks[i].feedForward.budget)
+func groupBudgets(s moduleCase) (budgets []*int, closePlans func() error) {
+	m := s.base
+	switch l := m.layer.(type) {
+	case *routedAttention:
+		budgets = []*int{&l.budget}
+	case *autoregressiveAttention:
+		budgets = []*int{&l.budget}
+	case *imageAttention:
+		budgets = []*int{&l.budget}
+	case *routedBlock:
+		budgets = []*int{&l.attention.budget, &l.feedForward.budget}
+	case *encoder:
+		for i := range l.blocks {
+			budgets = append(budgets, &l.blocks[i].attention.budget, &l.blocks[i].feedForward.budget)
 		}
-		return budgets, m.plans.close
-	case *AutoregressiveTransformer:
-		for i := range m.layer.attention {
-			budgets = append(budgets, &m.layer.attention[i].budget)
+	case *autoregressiveTransformer:
+		for i := range l.attention {
+			budgets = append(budgets, &l.attention[i].budget)
 		}
-		return budgets, m.plans.close
-	case *ConditionalRoutedViT:
-		for i := range m.layer.attention {
-			budgets = append(budgets, &m.layer.attention[i].budget, &m.layer.feedForward[i].budget)
+	case *routedViT:
+		for i := range l.attention {
+			budgets = append(budgets, &l.attention[i].budget, &l.feedForward[i].budget)
 		}
-		return budgets, m.plans.close
 	}
-	return nil, nil
+	return budgets, m.plans.close
 }

@@ -12,7 +12,7 @@ import (
 // Comparisons with the CPU reference, as in reference_test.go, of modules that are composed of other modules.
 
 func TestViTReference(t *testing.T) {
-	prime := DefaultConditionalRoutedViTConfig()
+	prime := Default[ConditionalRoutedViTConfig]()
 	prime.ImageSize, prime.PatchSize, prime.Channels, prime.NumClasses, prime.Dim, prime.Depth = Size{12, 27}, Size{2, 3}, 2, 11, 20, 1
 	prime.AttnNumHeavyTokensQ, prime.AttnNumHeavyTokensKV, prime.AttnNumRoutedKV, prime.AttnHeavyHeads, prime.AttnHeavyDimHead = 5, 6, 2, 2, 20
 	prime.AttnLightHeads, prime.AttnLightDimHead, prime.AttnLightWindowSize, prime.FFNumHeavyTokens, prime.FFHeavyMult, prime.FFLightMult = 2, 12, 3, 10, 1.3, 0.4
@@ -27,7 +27,7 @@ func TestViTReference(t *testing.T) {
 			fx := newFixture(t)
 			v := mustNewSeeded(fx, NewConditionalRoutedViT, c)
 			x, y := normal(3, 2*2*12*27), fx.tensor(F32, 2, 11)
-			require.NoError(t, v.Forward(y, fx.floats(x, 2, 2, 12, 27)))
+			require.NoError(t, v.Forward(t.Context(), y, fx.floats(x, 2, 2, 12, 27), ViTOptions{}))
 			rc := ref.ViTConfig{
 				ImageHeight: 12, ImageWidth: 27, PatchHeight: 2, PatchWidth: 3, Channels: 2, Depth: c.Depth, NumClasses: 11,
 				Attention: refImage(c.attention()), NumHeavyFFTokens: c.FFNumHeavyTokens, Router: refRouter(c.Router, c.RouterStraightThrough, 1),
@@ -40,7 +40,7 @@ func TestViTReference(t *testing.T) {
 
 // primeBlock has the sizes of primeAttention.
 func primeBlock() ConditionalRoutedTransformerBlockConfig {
-	a, c := primeAttention(), DefaultConditionalRoutedTransformerBlockConfig()
+	a, c := primeAttention(), Default[ConditionalRoutedTransformerBlockConfig]()
 	c.Dim, c.LightHeads, c.LightDimHead, c.LightWindowSize, c.HeavyHeads, c.HeavyDimHead, c.NumRoutedKV =
 		a.Dim, a.LightHeads, a.LightDimHead, a.LightWindowSize, a.HeavyHeads, a.HeavyDimHead, a.NumRoutedKV
 	c.NumHeavyAttnTokensQ, c.NumHeavyAttnTokensKV, c.NumHeavyFFTokens, c.HeavyFFMult = a.NumHeavyTokensQ, a.NumHeavyTokensKV, 6, 2.5
@@ -103,7 +103,7 @@ func TestEncoderReference(t *testing.T) {
 				o.Mask = fx.bytes(mask, test.b, test.n)
 			}
 			y := fx.tensor(F32, test.b, test.n, c.Dim)
-			require.NoError(t, e.Forward(y, tensor, o))
+			require.NoError(t, e.Forward(t.Context(), y, tensor, o))
 			rc := ref.BlockConfig{AttentionConfig: refAttention(c.Attention()), NumHeavyFFTokens: c.NumHeavyFFTokens}
 			p := ref.Params(fx.parameters(e.Parameters()))
 			fx.checkReference(fx.read(y), ref.Encoder(x, ids, mask, test.b, test.n, c.Depth, rc, p, ""),
@@ -123,7 +123,7 @@ func TestBlockReference(t *testing.T) {
 	run := func(o BlockOptions) {
 		t.Helper()
 		o.Mask = fx.bytes(mask, items, n)
-		require.NoError(t, m.Forward(y, fx.floats(x, items, n, c.Dim), o))
+		require.NoError(t, m.Forward(t.Context(), y, fx.floats(x, items, n, c.Dim), o))
 		fx.checkReference(fx.read(y), ref.ConditionalRoutedTransformerBlock(x, mask, items, n, rc, p, ""),
 			ref.ConditionalRoutedTransformerBlock32(x, mask, items, n, rc, p, ""))
 	}
@@ -149,7 +149,7 @@ func TestAutoregressiveTransformerReference(t *testing.T) {
 			m := mustNewSeeded(fx, NewAutoregressiveTransformer, c)
 			ids, _ := randomIDs(1, 2*test.n, test.vocabulary)
 			y := fx.tensor(F32, 2, test.n, test.vocabulary)
-			require.NoError(t, m.Forward(y, fx.ints(ids, 2, test.n), AutoregressiveOptions{}))
+			require.NoError(t, m.Forward(t.Context(), y, fx.ints(ids, 2, test.n), AutoregressiveOptions{}))
 			rc, p := refAutoregressive(c.ConditionalRoutedAutoregressiveAttentionConfig), ref.Params(fx.parameters(m.Parameters()))
 			fx.checkReference(fx.read(y), ref.AutoregressiveTransformer(ids, 2, test.n, test.depth, rc, p, ""),
 				ref.AutoregressiveTransformer32(ids, 2, test.n, test.depth, rc, p, ""))

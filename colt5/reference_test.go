@@ -59,14 +59,14 @@ func refAttention(c ConditionalRoutedAttentionConfig) ref.AttentionConfig {
 // primeAttention has prime sizes; rotaryAttention has rotary embeddings, which need even sizes. All tests of this file
 // use one of the two, because each size compiles kernels of its own, for seconds on a CPU driver.
 func primeAttention() ConditionalRoutedAttentionConfig {
-	c := DefaultConditionalRoutedAttentionConfig()
+	c := Default[ConditionalRoutedAttentionConfig]()
 	c.Dim, c.LightHeads, c.LightDimHead, c.LightWindowSize, c.HeavyHeads, c.HeavyDimHead, c.NumRoutedKV = 7, 3, 5, 6, 3, 17, 3
 	c.NumHeavyTokensQ, c.NumHeavyTokensKV = 5, 11
 	return c
 }
 
 func rotaryAttention() ConditionalRoutedAttentionConfig {
-	c := DefaultConditionalRoutedAttentionConfig()
+	c := Default[ConditionalRoutedAttentionConfig]()
 	c.Dim, c.LightHeads, c.LightDimHead, c.LightWindowSize, c.HeavyHeads, c.HeavyDimHead, c.NumRoutedKV = 20, 2, 12, 10, 2, 20, 2
 	c.NumHeavyTokensQ, c.NumHeavyTokensKV, c.RotaryEmb = 9, 13, true
 	return c
@@ -122,7 +122,7 @@ func TestAttentionReference(t *testing.T) {
 				mask = randomMaskWithGap(4, test.b, test.n)
 				o.Mask = fx.bytes(mask, test.b, test.n)
 			}
-			require.NoError(t, m.Forward(y, fx.floats(x, test.b, test.n, c.Dim), o))
+			require.NoError(t, m.Forward(t.Context(), y, fx.floats(x, test.b, test.n, c.Dim), o))
 			rc, p := refAttention(c), ref.Params(fx.parameters(m.Parameters()))
 			fx.checkReference(fx.read(y), ref.ConditionalRoutedAttention(x, mask, test.b, test.n, rc, p, ""),
 				ref.ConditionalRoutedAttention32(x, mask, test.b, test.n, rc, p, ""))
@@ -132,7 +132,7 @@ func TestAttentionReference(t *testing.T) {
 
 func TestCrossAttentionReference(t *testing.T) {
 	type config = ConditionalRoutedCrossAttentionConfig
-	prime := DefaultConditionalRoutedCrossAttentionConfig()
+	prime := Default[ConditionalRoutedCrossAttentionConfig]()
 	prime.Dim, prime.Heads, prime.DimHead, prime.KVRoutingTokens, prime.NumTokensQ, prime.NumTokensKV = 7, 3, 17, 3, 5, 11
 	for _, test := range []struct {
 		name    string
@@ -164,7 +164,7 @@ func TestCrossAttentionReference(t *testing.T) {
 				o.Mask, o.ContextMask = fx.bytes(in.Mask, test.b, test.n), fx.bytes(in.ContextMask, test.b, test.m)
 			}
 			y := fx.tensor(F32, test.b, test.n, c.Dim)
-			require.NoError(t, a.Forward(y, fx.floats(in.X, test.b, test.n, c.Dim), fx.floats(in.Context, test.b, test.m, c.Dim), o))
+			require.NoError(t, a.Forward(t.Context(), y, fx.floats(in.X, test.b, test.n, c.Dim), fx.floats(in.Context, test.b, test.m, c.Dim), o))
 			rc, p := refConfig[ref.CrossAttentionConfig](c), ref.Params(fx.parameters(a.Parameters()))
 			rc.Router = refRouter(c.Router, c.RouterStraightThrough, 1)
 			fx.checkReference(fx.read(y), ref.ConditionalRoutedCrossAttention(in, rc, p, ""), ref.ConditionalRoutedCrossAttention32(in, rc, p, ""))
@@ -179,7 +179,7 @@ func refAutoregressive(c ConditionalRoutedAutoregressiveAttentionConfig) ref.Aut
 }
 
 func primeAutoregressive() ConditionalRoutedAutoregressiveAttentionConfig {
-	c := DefaultConditionalRoutedAutoregressiveAttentionConfig()
+	c := Default[ConditionalRoutedAutoregressiveAttentionConfig]()
 	c.Dim, c.LightHeads, c.LightDimHead, c.LightWindowSize, c.HeavyHeads, c.HeavyDimHead, c.NumRoutedKV = 7, 3, 5, 5, 3, 17, 3
 	c.NumHeavyTokensQ, c.NumHeavyTokensKV, c.HeavyWindowSize = 4, 9, 11
 	return c
@@ -232,7 +232,7 @@ func TestAutoregressiveReference(t *testing.T) {
 			}
 			a := mustNewSeeded(fx, NewConditionalRoutedAutoregressiveAttention, c)
 			x, y := normal(3, test.b*test.n*c.Dim), fx.tensor(F32, test.b, test.n, c.Dim)
-			require.NoError(t, a.Forward(y, fx.floats(x, test.b, test.n, c.Dim), AutoregressiveOptions{}))
+			require.NoError(t, a.Forward(t.Context(), y, fx.floats(x, test.b, test.n, c.Dim), AutoregressiveOptions{}))
 			rc, p := refAutoregressive(c), ref.Params(fx.parameters(a.Parameters()))
 			fx.checkReference(fx.read(y), ref.ConditionalRoutedAutoregressiveAttention(x, nil, test.b, test.n, rc, p, ""),
 				ref.ConditionalRoutedAutoregressiveAttention32(x, nil, test.b, test.n, rc, p, ""))
@@ -248,7 +248,7 @@ func refImage(c ConditionalRoutedImageAttentionConfig) ref.ImageAttentionConfig 
 
 func TestImageAttentionReference(t *testing.T) {
 	type config = ConditionalRoutedImageAttentionConfig
-	prime := DefaultConditionalRoutedImageAttentionConfig()
+	prime := Default[ConditionalRoutedImageAttentionConfig]()
 	prime.Dim, prime.LightHeads, prime.LightDimHead, prime.LightWindowSize, prime.HeavyHeads, prime.HeavyDimHead, prime.NumRoutedKV = 7, 3, 5, 3, 3, 17, 3
 	prime.NumHeavyTokensQ, prime.NumHeavyTokensKV = 4, 5
 	allFlags := func(c *config) {
@@ -280,12 +280,20 @@ func TestImageAttentionReference(t *testing.T) {
 			for _, change := range test.change {
 				change(&c)
 			}
-			a, shape := mustNewSeeded(fx, NewConditionalRoutedImageAttention, c), c.shape(test.b, test.height, test.width)
+			a, shape := mustNewSeeded(fx, NewConditionalRoutedImageAttention, c), imageShape(c, test.b, test.height, test.width)
 			x, y := normal(3, product(shape)), fx.tensor(F32, shape...)
-			require.NoError(t, a.Forward(y, fx.floats(x, shape...), ImageOptions{}))
+			require.NoError(t, a.Forward(t.Context(), y, fx.floats(x, shape...), ImageOptions{}))
 			rc, p := refImage(c), ref.Params(fx.parameters(a.Parameters()))
 			fx.checkReference(fx.read(y), ref.ConditionalRoutedImageAttention(x, test.b, test.height, test.width, rc, p, ""),
 				ref.ConditionalRoutedImageAttention32(x, test.b, test.height, test.width, rc, p, ""))
 		})
 	}
+}
+
+// imageShape is the shape of an image attention's x and y.
+func imageShape(c ConditionalRoutedImageAttentionConfig, b, height, width int) []int {
+	if c.ChannelFirst {
+		return []int{b, c.Dim, height, width}
+	}
+	return []int{b, height, width, c.Dim}
 }

@@ -100,11 +100,11 @@ func (r *CoordinateDescentRouter) Forward(ctx context.Context, out Routing, x *T
 	if err := c.checkOptions(out, n, tokens, o); err != nil {
 		return r.fail("Forward", err)
 	}
-	k := c.routing(1, max(n, 1), c.NumRoutingTokens, c.Dim, max(tokens, 1)).k
+	k := c.routing(1, max(n, 1), c.NumRoutingTokens, c.Dim, tokens).k
 	list := shape{dimB, c.NumRoutingTokens, k}
 	logits := shape{dimB, c.NumRoutingTokens, dimN}
 	call := call{
-		args: []arg{
+		args: args{
 			{name: "x", tensor: x, shape: shape{dimB, dimN, c.Dim}},
 			{name: "Mask", tensor: o.Mask, dtype: U8, shape: shape{dimB, dimN}, kind: optionalInput},
 			{name: "RoutingTokens", tensor: o.RoutingTokens, shape: shape{dimB, c.NumRoutingTokens, c.Dim}, kind: optionalInput},
@@ -123,6 +123,8 @@ func (r *CoordinateDescentRouter) Forward(ctx context.Context, out Routing, x *T
 // checkOptions checks which tensors a call of n tokens has.
 func (c RouterConfig) checkOptions(out Routing, n, tokens int, o RoutingOptions) error {
 	switch {
+	case tokens < 1 || tokens > math.MaxInt32:
+		return fmt.Errorf("tokens is %d, want 1 to %d", tokens, math.MaxInt32)
 	case c.LearnedRoutingTokens == (o.RoutingTokens == nil):
 		return fmt.Errorf("RoutingTokens is %v, want a tensor if, and only if, LearnedRoutingTokens is true (it is %v)", o.RoutingTokens, c.LearnedRoutingTokens)
 	case n > 0 && n <= tokens && (out.Indices != nil || out.Tokens != nil):

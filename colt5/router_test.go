@@ -25,7 +25,7 @@ func TestRouter(t *testing.T) {
 		t.Run(fmt.Sprintf("%+v", test), func(t *testing.T) {
 			gputest.CountCase()
 			fx := newFixture(t)
-			config := DefaultRouterConfig()
+			config := Default[RouterConfig]()
 			config.Dim, config.NumRoutingTokens, config.StraightThrough, config.LearnedRoutingTokens = test.dim, test.routes, test.straight, test.learned
 			config.RouteBlockSize, config.CosineSimRouting = OptionalInt(test.block), test.cosine
 			config.Eps, config.EpsInit, config.EpsDecay = 0.5, 0, 1
@@ -52,7 +52,7 @@ func TestRouter(t *testing.T) {
 				Tokens: fx.tensor(F32, test.b, test.routes, k, test.dim),
 				Logits: fx.tensor(F32, test.b, test.routes, test.n), SoftScores: fx.tensor(F32, test.b, test.routes, test.n),
 			}
-			require.NoError(t, r.Forward(out, fx.floats(data, test.b, test.n, test.dim), test.tokens, options))
+			require.NoError(t, r.Forward(t.Context(), out, fx.floats(data, test.b, test.n, test.dim), test.tokens, options))
 			want, naive := ref.CoordinateDescentRouter(args), ref.CoordinateDescentRouter32(args)
 			require.Equal(t, want.Indices, fx.readInts(out.Indices))
 			near := func(what string, got []float32, want []float64, naive []float32) {
@@ -66,9 +66,9 @@ func TestRouter(t *testing.T) {
 			// With fewer outputs, each has the same values.
 			indices, scores := fx.readInts(out.Indices), fx.read(out.Scores)
 			x := fx.floats(data, test.b, test.n, test.dim)
-			require.NoError(t, r.Forward(Routing{Indices: out.Indices}, x, test.tokens, options))
+			require.NoError(t, r.Forward(t.Context(), Routing{Indices: out.Indices}, x, test.tokens, options))
 			assert.Equal(t, indices, fx.readInts(out.Indices))
-			require.NoError(t, r.Forward(Routing{Scores: out.Scores}, x, test.tokens, options))
+			require.NoError(t, r.Forward(t.Context(), Routing{Scores: out.Scores}, x, test.tokens, options))
 			assert.Equal(t, scores, fx.read(out.Scores))
 		})
 	}
@@ -78,7 +78,7 @@ func TestRouter(t *testing.T) {
 func TestRouterNothingRouted(t *testing.T) {
 	gputest.CountCase()
 	fx := newFixture(t)
-	config := DefaultRouterConfig()
+	config := Default[RouterConfig]()
 	config.Dim, config.NumRoutingTokens = 4, 2
 	r := mustNew(fx, NewCoordinateDescentRouter, config)
 	mask := randomMask(3, 2, 9)
@@ -89,9 +89,9 @@ func TestRouterNothingRouted(t *testing.T) {
 		want = append(want, float32(mask[i/18*9+i%9]))
 	}
 	for _, out := range []Routing{{Scores: scores}, {SoftScores: soft}, {Scores: scores, SoftScores: soft}} {
-		require.NoError(t, scores.Write(make([]float32, 36)))
-		require.NoError(t, soft.Write(make([]float32, 36)))
-		require.NoError(t, r.Forward(out, x, 9, options))
+		require.NoError(t, scores.Write(t.Context(), make([]float32, 36)))
+		require.NoError(t, soft.Write(t.Context(), make([]float32, 36)))
+		require.NoError(t, r.Forward(t.Context(), out, x, 9, options))
 		if out.Scores != nil {
 			assert.Equal(t, want, fx.read(scores))
 		}
@@ -99,21 +99,21 @@ func TestRouterNothingRouted(t *testing.T) {
 			assert.Equal(t, want, fx.read(soft))
 		}
 	}
-	assert.ErrorContains(t, r.Forward(Routing{Indices: fx.tensor(I32, 2, 2, 9)}, x, 9, options), "nothing is routed")
+	assert.ErrorContains(t, r.Forward(t.Context(), Routing{Indices: fx.tensor(I32, 2, 2, 9)}, x, 9, options), "nothing is routed")
 }
 
 // Random routing selects real tokens only, with score 1. The selection depends on the seed alone.
 func TestRandomRouting(t *testing.T) {
 	gputest.CountCase()
 	fx := newFixture(t)
-	config := DefaultRouterConfig()
+	config := Default[RouterConfig]()
 	config.Dim, config.StraightThrough = 4, false
 	r := mustNew(fx, NewCoordinateDescentRouter, config)
 	mask := randomMask(3, 1, 50)
 	x := fx.floats(normal(1, 50*4), 1, 50, 4)
 	out := Routing{Indices: fx.tensor(I32, 1, 1, 10), Scores: fx.tensor(F32, 1, 1, 10), Logits: fx.tensor(F32, 1, 1, 50)}
 	selectTokens := func(seed uint64) []int32 {
-		require.NoError(t, r.Forward(out, x, 10, RoutingOptions{Mask: fx.bytes(mask, 1, 50), RandomSeed: seed}))
+		require.NoError(t, r.Forward(t.Context(), out, x, 10, RoutingOptions{Mask: fx.bytes(mask, 1, 50), RandomSeed: seed}))
 		for _, s := range fx.read(out.Scores) {
 			assert.Equal(t, float32(1), s)
 		}

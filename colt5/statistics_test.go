@@ -24,16 +24,14 @@ func (fx *fixture) routeLogits(c RouterConfig, logits []float32, items, tokens i
 	c.Dim = smallDim
 	r := mustNew(fx, NewCoordinateDescentRouter, c)
 	fx.setParameter(r, "routing_token", unitVector(smallDim, 0))
-	r.Inspect(true)
 	n := len(logits) / items
-	o := RoutingOptions{}
+	var list []RoutingRecord
+	o := RoutingOptions{Routing: &list}
 	if mask != nil {
 		o.Mask = fx.bytes(mask, items, n)
 	}
 	out := Routing{Scores: fx.tensor(F32, items, 1, r.Slots(n, tokens))}
-	require.NoError(fx.t, r.Forward(out, fx.floats(tokensWithChannels(1, smallDim, logits), items, n, smallDim), tokens, o))
-	list, err := r.LastRouting()
-	require.NoError(fx.t, err)
+	require.NoError(fx.t, r.Forward(fx.t.Context(), out, fx.floats(tokensWithChannels(1, smallDim, logits), items, n, smallDim), tokens, o))
 	require.Len(fx.t, list, 1)
 	assert.Equal(fx.t, "router", list[0].Router)
 	assert.Equal(fx.t, logits, list[0].Logits)
@@ -57,14 +55,14 @@ func TestRouterStatistics(t *testing.T) {
 		0, 0, 0, 1, 0, 0, 0, 0,
 		0, 0, 0, 0, 0, 0, 0, 0,
 	}
-	d := fx.routeLogits(DefaultRouterConfig(), logits, 4, 2, mask)
+	d := fx.routeLogits(Default[RouterConfig](), logits, 4, 2, mask)
 	assert.Equal(t, [5]int{4, 2, 1, 0, 8}, [5]int{d.Lists, d.K, d.Routes, d.Windows, d.Block})
 	for item, want := range []map[int32]float32{{0: 1, 2: 1}, {0: 1, 3: 1}, {3: 1}, {}} {
 		assert.Equal(t, want, scoreByToken(d.Indices[2*item:][:2], d.Scores[2*item:][:2], 0), "item %d", item)
 	}
 	checkStatistics(t, RouterStatistics{K: 2.25, ScoreSum: (2.25 + 2 + 1) / 3, Saturated: 3. / 5, Ties: 1, Empty: 3. / 8}, d.Statistics)
 
-	soft := DefaultRouterConfig()
+	soft := Default[RouterConfig]()
 	soft.StraightThrough = false
 	d = fx.routeLogits(soft, logits, 4, 2, mask)
 	for item, want := range []map[int32]float64{{0: 0.75, 2: 0.75}, {0: 1, 3: 1}, {3: 1}, {}} {
@@ -86,7 +84,7 @@ func TestRouterStatistics(t *testing.T) {
 func TestRouterStatisticsOfBlocks(t *testing.T) {
 	gputest.CountCase()
 	fx := newFixture(t)
-	config := DefaultRouterConfig()
+	config := Default[RouterConfig]()
 	config.RouteBlockSize = 4
 	d := fx.routeLogits(config, []float32{1, 3, 3, 0, 7, 0, 0, 0, 2, 8}, 1, 3, nil)
 	assert.Equal(t, [5]int{1, 3, 1, 0, 4}, [5]int{d.Lists, d.K, d.Routes, d.Windows, d.Block})
@@ -108,11 +106,9 @@ func TestRouterStatisticsOfWindows(t *testing.T) {
 			[]float32{0, 9, 1, 8 /**/, 7, 0, 0, 0 /**/, 50, 50},
 			[]float32{3, 3, 3, 3 /**/, 3, 3, 3, 3 /**/, 9, 9},
 			[]float32{4, 3, 0, 0 /**/, 1, 5, 5, 5 /**/, 2, 6})
-		a.Inspect(true)
+		var list []RoutingRecord
 		y := fx.tensor(F32, 1, 10, smallDim)
-		require.NoError(t, a.Forward(y, fx.floats(x, 1, 10, smallDim), AutoregressiveOptions{}))
-		list, err := a.LastRouting()
-		require.NoError(t, err)
+		require.NoError(t, a.Forward(t.Context(), y, fx.floats(x, 1, 10, smallDim), AutoregressiveOptions{Routing: &list}))
 		require.Len(t, list, 2)
 		q, kv := list[0], list[1]
 		assert.Equal(t, "q_router", q.Router)
@@ -139,31 +135,23 @@ func TestRouterStatisticsOfWindows(t *testing.T) {
 }
 
 // Routing records have the names of the routers in the stack. Routers that select nothing have no record.
-func TestLastRouting(t *testing.T) {
+func TestRoutingRecordNames(t *testing.T) {
 	gputest.CountCase()
 	fx := newFixture(t)
 	e := mustNewSeeded(fx, NewEncoder, smallEncoder())
 	x, y := fx.bytes(make([]uint8, smallN), 1, smallN), fx.tensor(F32, 1, smallN, smallDim)
 	names := func(o BlockOptions) []string {
-		require.NoError(t, e.Forward(y, x, o))
-		list, err := e.LastRouting()
-		require.NoError(t, err)
+		var list []RoutingRecord
+		o.Routing = &list
+		require.NoError(t, e.Forward(t.Context(), y, x, o))
 		var names []string
 		for _, d := range list {
 			names = append(names, d.Router)
 		}
 		return names
 	}
-	_, err := e.LastRouting()
-	assert.ErrorContains(t, err, "want a call after Inspect(true)")
-	require.NoError(t, e.Forward(y, x, BlockOptions{}))
-	plain, err := e.LastCall()
-	require.NoError(t, err)
-	_, err = e.LastRouting()
-	assert.ErrorContains(t, err, "want a call after Inspect(true)")
-	e.Inspect(true)
-	_, err = e.LastRouting()
-	assert.ErrorContains(t, err, "want a call after Inspect(true)", "the last call was before it")
+	var plain, again CallStats
+	require.NoError(t, e.Forward(t.Context(), y, x, BlockOptions{Stats: &plain}))
 	assert.Equal(t, []string{
 		"layers.0.conditional_attn.q_router", "layers.0.conditional_attn.kv_router", "layers.0.conditional_ff.router",
 		"layers.1.conditional_attn.q_router", "layers.1.conditional_attn.kv_router", "layers.1.conditional_ff.router",
@@ -171,10 +159,7 @@ func TestLastRouting(t *testing.T) {
 	assert.Equal(t, []string{"layers.0.conditional_attn.kv_router", "layers.1.conditional_attn.kv_router"},
 		names(BlockOptions{NumHeavyAttnTokensQ: smallN, NumHeavyFFTokens: smallN}))
 	assert.Empty(t, names(BlockOptions{NumHeavyAttnTokensQ: smallN, NumHeavyAttnTokensKV: smallN, NumHeavyFFTokens: smallN}))
-	e.Inspect(false)
-	require.NoError(t, e.Forward(y, x, BlockOptions{}))
-	again, err := e.LastCall()
-	require.NoError(t, err)
+	require.NoError(t, e.Forward(t.Context(), y, x, BlockOptions{Stats: &again}))
 	assert.Equal(t, plain.Steps, again.Steps)
 	assert.Equal(t, plain.Workspace, again.Workspace)
 }

@@ -80,7 +80,7 @@ func (t *TopK) Forward(ctx context.Context, out TopKResult, x *Tensor, o SelectO
 	}
 	entries, selected := shape{dimN}, shape{t.config.K}
 	c := call{
-		args: []arg{
+		args: args{
 			{name: "x", tensor: x, lead: lead, shape: entries},
 			{name: "Mask", tensor: o.Mask, dtype: U8, lead: lead, shape: entries, kind: optionalInput},
 			{name: "Values", tensor: out.Values, lead: lead, shape: selected, kind: optionalOutput},

@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"math"
 	"strconv"
 
 	"github.com/colt5-vulkan/colt5/pipelines"
@@ -128,8 +129,11 @@ func (c ConditionalRoutedViTConfig) build(w *weights) layer {
 	return &l
 }
 
-// grid is the size of the image in patches.
+// grid is the size of the image in patches; the configuration may be unchecked.
 func (c ConditionalRoutedViTConfig) grid() Size {
+	if c.PatchSize.Height < 1 || c.PatchSize.Width < 1 {
+		return Size{}
+	}
 	return Size{c.ImageSize.Height / c.PatchSize.Height, c.ImageSize.Width / c.PatchSize.Width}
 }
 
@@ -183,12 +187,16 @@ func (v *ConditionalRoutedViT) Close() error {
 
 // Memory predicts what a call for b images needs on a device with these capabilities.
 func (c ConditionalRoutedViTConfig) Memory(caps vk.Caps, b int) (Memory, error) {
+	// Kernels number the tokens of a batch by an int32.
+	if most := math.MaxInt32 / max(c.tokens(), 1); b > most {
+		return Memory{}, fmt.Errorf("colt5: ConditionalRoutedViTConfig.Memory: B is %d, want 1 to %d", b, most)
+	}
 	return c.call(nil, nil, ViTOptions{}).measure("ConditionalRoutedViT", caps, c, dimSize{dimB, b})
 }
 
 func (c ConditionalRoutedViTConfig) call(y, x *Tensor, o ViTOptions) call {
 	return call{
-		args: []arg{
+		args: args{
 			{name: "x", tensor: x, shape: shape{dimB, c.Channels, c.ImageSize.Height, c.ImageSize.Width}},
 			{name: "y", tensor: y, shape: shape{dimB, c.NumClasses}, kind: output},
 		},

@@ -30,17 +30,17 @@ func TestSelectedWithScoreZero(t *testing.T) {
 		assert.Equal(t, []float32{7, 7}, got[6:8], "row 3 is not selected")
 	}
 	t.Run("attention", func(t *testing.T) {
-		c := DefaultConditionalRoutedAttentionConfig()
+		c := Default[ConditionalRoutedAttentionConfig]()
 		c.Dim, c.NumHeavyTokensQ, c.NumHeavyTokensKV, c.HasLightAttn, c.RouterStraightThrough = dim, 3, 3, false, false
 		c.HeavyDimHead, c.HeavyHeads = 4, 1
 		m := mustNewSeeded(fx.sub(t), NewConditionalRoutedAttention, c)
-		run(t, m, func(y, x *Tensor) error { return m.Forward(y, x, AttentionOptions{}) }, "")
+		run(t, m, func(y, x *Tensor) error { return m.Forward(t.Context(), y, x, AttentionOptions{}) }, "")
 	})
 	t.Run("cross", func(t *testing.T) {
-		c := DefaultConditionalRoutedCrossAttentionConfig()
+		c := Default[ConditionalRoutedCrossAttentionConfig]()
 		c.Dim, c.NumTokensQ, c.NumTokensKV, c.RouterStraightThrough = dim, 3, 3, false
 		c.DimHead, c.Heads = 4, 1
 		m := mustNewSeeded(fx.sub(t), NewConditionalRoutedCrossAttention, c)
-		run(t, m, func(y, x *Tensor) error { return m.Forward(y, x, x, CrossAttentionOptions{}) }, "")
+		run(t, m, func(y, x *Tensor) error { return m.Forward(t.Context(), y, x, x, CrossAttentionOptions{}) }, "")
 	})
 }

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"fmt"
 
 	"github.com/colt5-vulkan/colt5/colt5"
@@ -28,7 +29,7 @@ func moduleCases() []benchCase {
 func (s *benchStage) tensorOf(dtype colt5.DType, data func() any, shape ...int) *colt5.Tensor {
 	t := s.tensor(dtype, shape...)
 	if t != nil {
-		s.fail(t.Write(data()))
+		s.fail(t.Write(context.TODO(), data()))
 	}
 	return t
 }
@@ -48,9 +49,9 @@ func setupRouter(s *benchStage, size []int) (*workload, error) {
 	if k >= n {
 		return nil, fmt.Errorf("%d heavy tokens of %d, want fewer: else nothing is routed", k, n)
 	}
-	config := colt5.DefaultRouterConfig()
+	config := colt5.Default[colt5.RouterConfig]()
 	config.Dim = c
-	r, err := colt5.NewCoordinateDescentRouter(s.dev, config)
+	r, err := colt5.NewCoordinateDescentRouter(context.TODO(), s.dev, config)
 	if r = keep(s.stage, r, err); r == nil {
 		return nil, s.err
 	}
@@ -61,7 +62,7 @@ func setupRouter(s *benchStage, size []int) (*workload, error) {
 	if s.err != nil {
 		return nil, s.err
 	}
-	return s.module(r, func() error { return r.Forward(out, x, k, colt5.RoutingOptions{}) },
+	return s.module(r, func() error { return r.Forward(context.TODO(), out, x, k, colt5.RoutingOptions{}) },
 		tensorIndices("indices", out.Indices, n), tensorResult("tokens", out.Tokens)), nil
 }
 
@@ -74,7 +75,7 @@ func setupDifferentiableTopK(s *benchStage, size []int) (*workload, error) {
 
 func (s *benchStage) topK(size []int, hard bool) (*workload, error) {
 	rows, n, k := size[0], size[1], size[2]
-	config := colt5.DefaultTopKConfig()
+	config := colt5.Default[colt5.TopKConfig]()
 	config.K, config.NonDifferentiable = k, hard
 	t, err := colt5.NewTopK(s.dev, config)
 	t = keep(s.stage, t, err)
@@ -92,12 +93,12 @@ func (s *benchStage) topK(size []int, hard bool) (*workload, error) {
 		soft.flat = true // all may be 1
 		results = append(results, soft)
 	}
-	return s.module(t, func() error { return t.Forward(out, x, nil) }, results...), nil
+	return s.module(t, func() error { return t.Forward(context.TODO(), out, x, nil) }, results...), nil
 }
 
 func setupCoordinateDescent(s *benchStage, size []int) (*workload, error) {
 	rows, n, k := size[0], size[1], size[2]
-	config := colt5.DefaultCoordinateDescentConfig()
+	config := colt5.Default[colt5.CoordinateDescentConfig]()
 	config.K, config.NIters = float64(k), size[3]
 	if size[4] > 0 {
 		config.Eps, config.EpsInit, config.EpsDecay = float64(size[4])/1000, 0, 1
@@ -108,5 +109,5 @@ func setupCoordinateDescent(s *benchStage, size []int) (*workload, error) {
 	if s.err != nil {
 		return nil, s.err
 	}
-	return s.module(d, func() error { return d.Forward(y, x, nil) }, tensorResult("y", y)), nil
+	return s.module(d, func() error { return d.Forward(context.TODO(), y, x, nil) }, tensorResult("y", y)), nil
 }

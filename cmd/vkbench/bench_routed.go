@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"bytes"
 
 	"github.com/colt5-vulkan/colt5/colt5"
@@ -53,10 +54,10 @@ func setupFeedForward(s *benchStage, size []int) (*workload, error) {
 	config := feedForwardExample(c)
 	config.Precision = colt5.DType(s.precision)
 	config.NumHeavyTokens = size[3]
-	m, err := colt5.NewConditionalRoutedFeedForward(s.dev, config)
+	m, err := colt5.NewConditionalRoutedFeedForward(context.TODO(), s.dev, config)
 	m = keep(s.stage, m, err)
 	x, y, mask := s.input(b, n, c), s.tensor(colt5.F32, b, n, c), s.ones(b, n)
-	return s.call(m, y, func() error { return m.Forward(y, x, colt5.FeedForwardOptions{Mask: mask}) })
+	return s.call(m, y, func() error { return m.Forward(context.TODO(), y, x, colt5.FeedForwardOptions{Mask: mask}) })
 }
 
 func setupAttention(s *benchStage, size []int) (*workload, error) {
@@ -64,10 +65,10 @@ func setupAttention(s *benchStage, size []int) (*workload, error) {
 	config := attentionExample(c)
 	config.Precision = colt5.DType(s.precision)
 	config.NumHeavyTokensQ, config.NumHeavyTokensKV = size[3], size[3]
-	m, err := colt5.NewConditionalRoutedAttention(s.dev, config)
+	m, err := colt5.NewConditionalRoutedAttention(context.TODO(), s.dev, config)
 	m = keep(s.stage, m, err)
 	x, y, mask := s.input(b, n, c), s.tensor(colt5.F32, b, n, c), s.ones(b, n)
-	return s.call(m, y, func() error { return m.Forward(y, x, colt5.AttentionOptions{Mask: mask}) })
+	return s.call(m, y, func() error { return m.Forward(context.TODO(), y, x, colt5.AttentionOptions{Mask: mask}) })
 }
 
 func setupBlock(s *benchStage, size []int) (*workload, error) {
@@ -78,10 +79,10 @@ func setupBlock(s *benchStage, size []int) (*workload, error) {
 }
 
 func (s *benchStage) block(config colt5.ConditionalRoutedTransformerBlockConfig, b, n int) (*workload, error) {
-	m, err := colt5.NewConditionalRoutedTransformerBlock(s.dev, config)
+	m, err := colt5.NewConditionalRoutedTransformerBlock(context.TODO(), s.dev, config)
 	m = keep(s.stage, m, err)
 	x, y, mask := s.input(b, n, config.Dim), s.tensor(colt5.F32, b, n, config.Dim), s.ones(b, n)
-	return s.call(m, y, func() error { return m.Forward(y, x, colt5.BlockOptions{Mask: mask}) })
+	return s.call(m, y, func() error { return m.Forward(context.TODO(), y, x, colt5.BlockOptions{Mask: mask}) })
 }
 
 // setupCross chooses the example's numbers of tokens, or fewer where that would leave none out.
@@ -91,12 +92,12 @@ func setupCross(s *benchStage, size []int) (*workload, error) {
 	config.Precision = colt5.DType(s.precision)
 	config.NumTokensQ, config.NumTokensKV = min(config.NumTokensQ, max(n/2, 1)), min(config.NumTokensKV, max(memories/64, 1))
 	config.KVRoutingTokens, config.RouteBlockSize = size[4], colt5.OptionalInt(size[5])
-	m, err := colt5.NewConditionalRoutedCrossAttention(s.dev, config)
+	m, err := colt5.NewConditionalRoutedCrossAttention(context.TODO(), s.dev, config)
 	m = keep(s.stage, m, err)
 	x, y, mask := s.input(b, n, c), s.tensor(colt5.F32, b, n, c), s.ones(b, n)
 	context, contextMask := s.input(b, memories, c), s.ones(b, memories)
 	return s.call(m, y, func() error {
-		return m.Forward(y, x, context, colt5.CrossAttentionOptions{Mask: mask, ContextMask: contextMask})
+		return m.Forward(context.TODO(), y, x, context, colt5.CrossAttentionOptions{Mask: mask, ContextMask: contextMask})
 	})
 }
 
@@ -105,20 +106,20 @@ func setupAutoregressive(s *benchStage, size []int) (*workload, error) {
 	config := autoregressiveExample(c)
 	config.Precision = colt5.DType(s.precision)
 	config.NumHeavyTokensKV = size[3]
-	m, err := colt5.NewConditionalRoutedAutoregressiveAttention(s.dev, config)
+	m, err := colt5.NewConditionalRoutedAutoregressiveAttention(context.TODO(), s.dev, config)
 	m = keep(s.stage, m, err)
 	x, y := s.input(b, n, c), s.tensor(colt5.F32, b, n, c)
-	return s.call(m, y, func() error { return m.Forward(y, x, colt5.AutoregressiveOptions{}) })
+	return s.call(m, y, func() error { return m.Forward(context.TODO(), y, x, colt5.AutoregressiveOptions{}) })
 }
 
 func setupImage(s *benchStage, size []int) (*workload, error) {
 	config := imageExample(size[1])
 	config.Precision = colt5.DType(s.precision)
 	config.LightWindowSize, config.NumHeavyTokensQ, config.NumHeavyTokensKV = size[4], size[5], size[5]
-	m, err := colt5.NewConditionalRoutedImageAttention(s.dev, config)
+	m, err := colt5.NewConditionalRoutedImageAttention(context.TODO(), s.dev, config)
 	m = keep(s.stage, m, err)
 	x, y := s.input(size[:4]...), s.tensor(colt5.F32, size[:4]...)
-	return s.call(m, y, func() error { return m.Forward(y, x, colt5.ImageOptions{}) })
+	return s.call(m, y, func() error { return m.Forward(context.TODO(), y, x, colt5.ImageOptions{}) })
 }
 
 func setupViT(s *benchStage, size []int) (*workload, error) {
@@ -126,10 +127,10 @@ func setupViT(s *benchStage, size []int) (*workload, error) {
 	config := vitExample()
 	config.Precision = colt5.DType(s.precision)
 	config.ImageSize, config.PatchSize, config.Dim, config.Depth = colt5.Square(side), colt5.Square(size[2]), size[3], size[4]
-	m, err := colt5.NewConditionalRoutedViT(s.dev, config)
+	m, err := colt5.NewConditionalRoutedViT(context.TODO(), s.dev, config)
 	m = keep(s.stage, m, err)
 	x, y := s.input(b, config.Channels, side, side), s.tensor(colt5.F32, b, config.NumClasses)
-	return s.call(m, y, func() error { return m.Forward(y, x) })
+	return s.call(m, y, func() error { return m.Forward(context.TODO(), y, x) })
 }
 
 func setupEncoder(s *benchStage, size []int) (*workload, error) {
@@ -138,10 +139,10 @@ func setupEncoder(s *benchStage, size []int) (*workload, error) {
 	config.Precision = colt5.DType(s.precision)
 	config.NumHeavyAttnTokensQ, config.NumHeavyAttnTokensKV, config.NumHeavyFFTokens = size[3], size[3], size[3]
 	config.Depth = size[4]
-	m, err := colt5.NewEncoder(s.dev, config)
+	m, err := colt5.NewEncoder(context.TODO(), s.dev, config)
 	m = keep(s.stage, m, err)
 	x, y, mask := s.text(b, n), s.tensor(colt5.F32, b, n, c), s.ones(b, n)
-	return s.call(m, y, func() error { return m.Forward(y, x, colt5.BlockOptions{Mask: mask}) })
+	return s.call(m, y, func() error { return m.Forward(context.TODO(), y, x, colt5.BlockOptions{Mask: mask}) })
 }
 
 func setupAutoregressiveTransformer(s *benchStage, size []int) (*workload, error) {
@@ -149,10 +150,10 @@ func setupAutoregressiveTransformer(s *benchStage, size []int) (*workload, error
 	config := autoregressiveTransformerExample(size[2])
 	config.Precision = colt5.DType(s.precision)
 	config.NumHeavyTokensKV, config.Depth = size[3], size[4]
-	m, err := colt5.NewAutoregressiveTransformer(s.dev, config)
+	m, err := colt5.NewAutoregressiveTransformer(context.TODO(), s.dev, config)
 	m = keep(s.stage, m, err)
 	x, y := s.text(b, n), s.tensor(colt5.F32, b, n, config.NumTokens)
-	return s.call(m, y, func() error { return m.Forward(y, x, colt5.AutoregressiveOptions{}) })
+	return s.call(m, y, func() error { return m.Forward(context.TODO(), y, x, colt5.AutoregressiveOptions{}) })
 }
 
 // call is the workload of a module's call whose output is y. Call it when all is on the stage.

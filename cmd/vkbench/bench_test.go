@@ -148,9 +148,9 @@ func TestInsaneResults(t *testing.T) {
 						return nil
 					}
 					if test.ints == nil {
-						return y.Write(test.floats)
+						return y.Write(t.Context(), test.floats)
 					}
-					return errors.Join(y.Write(test.floats), indices.Write(test.ints))
+					return errors.Join(y.Write(t.Context(), test.floats), indices.Write(t.Context(), test.ints))
 				}
 				last := func() (colt5.CallStats, error) { return colt5.CallStats{Time: time.Millisecond, Bytes: 8}, nil }
 				return &workload{run: run, last: last, results: []result{tensorResult("y", y), tensorIndices("indices", indices, 5)}}, nil

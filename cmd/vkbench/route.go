@@ -96,7 +96,7 @@ func routeOptions(c *cli.Command) (routeConfig, error) {
 	o := routeConfig{
 		html: c.String("html"), weights: c.String("weights"), seed: c.Uint64("seed"),
 		length: c.Int("length"), batch: c.Int("batch"), passages: c.Int("passages"),
-		module: colt5.DefaultConditionalRoutedFeedForwardConfig(),
+		module: colt5.Default[colt5.ConditionalRoutedFeedForwardConfig](),
 	}
 	if !c.Args().Present() {
 		return o, usage("route needs a text file")
@@ -203,15 +203,15 @@ func (r *routedText) route(ctx context.Context, s *stage, o routeConfig, next fu
 	if _, err := o.module.Memory(s.dev.Caps(), 1, 1); err != nil {
 		return usageError{err}
 	}
-	f, err := colt5.NewConditionalRoutedFeedForward(s.dev, o.module)
+	f, err := colt5.NewConditionalRoutedFeedForward(ctx, s.dev, o.module)
 	if f = keep(s, f, err); f == nil {
 		return s.err
 	}
 	if o.weights != "" {
-		if err := f.Load(o.weights); err != nil {
+		if err := f.Load(ctx, o.weights); err != nil {
 			return usage("-weights %s: %w", o.weights, err)
 		}
-	} else if err := f.Init(o.seed); err != nil {
+	} else if err := f.Init(ctx, o.seed); err != nil {
 		return err
 	}
 	choice, err := routerOf(s.dev, f)
@@ -257,17 +257,17 @@ func (r *routedText) call(s *stage, f *colt5.ConditionalRoutedFeedForward, choic
 	if s.err != nil {
 		return s.err
 	}
-	if err := choice.Forward(out, x, p.heavy, colt5.RoutingOptions{}); err != nil {
+	if err := choice.Forward(context.TODO(), out, x, p.heavy, colt5.RoutingOptions{}); err != nil {
 		return err
 	}
-	if err := f.Forward(y, x, colt5.FeedForwardOptions{NumHeavyTokens: p.heavy}); err != nil {
+	if err := f.Forward(context.TODO(), y, x, colt5.FeedForwardOptions{NumHeavyTokens: p.heavy}); err != nil {
 		return err
 	}
 	routing, err := choice.LastCall()
 	module, moduleErr := f.LastCall()
-	result, resultErr := y.Float32()
-	scores, scoresErr := out.Scores.Float32()
-	logits, logitsErr := out.Logits.Float32()
+	result, resultErr := y.Float32(context.TODO())
+	scores, scoresErr := out.Scores.Float32(context.TODO())
+	logits, logitsErr := out.Logits.Float32(context.TODO())
 	if err := errors.Join(err, moduleErr, resultErr, scoresErr, logitsErr); err != nil {
 		return err
 	}
@@ -277,7 +277,7 @@ func (r *routedText) call(s *stage, f *colt5.ConditionalRoutedFeedForward, choic
 	copy(r.logits[p.at:], logits)
 	var indices []int32
 	if routed {
-		if indices, err = out.Indices.Int32(); err != nil {
+		if indices, err = out.Indices.Int32(context.TODO()); err != nil {
 			return err
 		}
 		if err := r.inspect(choice, out, x, p.heavy); err != nil {
@@ -295,7 +295,7 @@ func (r *routedText) call(s *stage, f *colt5.ConditionalRoutedFeedForward, choic
 func (r *routedText) inspect(choice *colt5.CoordinateDescentRouter, out colt5.Routing, x *colt5.Tensor, tokens int) error {
 	choice.Inspect(true)
 	defer choice.Inspect(false)
-	if err := choice.Forward(out, x, tokens, colt5.RoutingOptions{}); err != nil {
+	if err := choice.Forward(context.TODO(), out, x, tokens, colt5.RoutingOptions{}); err != nil {
 		return err
 	}
 	decisions, err := choice.LastRouting()

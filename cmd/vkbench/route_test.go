@@ -87,14 +87,14 @@ func TestRouteSeveralFiles(t *testing.T) {
 
 func TestRouteConfigAndWeights(t *testing.T) {
 	dev := gputest.Device(t)
-	config := colt5.DefaultConditionalRoutedFeedForwardConfig()
+	config := colt5.Default[colt5.ConditionalRoutedFeedForwardConfig]()
 	config.Dim, config.NumHeavyTokens = 12, 3
-	f, err := colt5.NewConditionalRoutedFeedForward(dev, config)
+	f, err := colt5.NewConditionalRoutedFeedForward(t.Context(), dev, config)
 	require.NoError(t, err)
 	defer f.Close()
-	require.NoError(t, f.Init(7))
+	require.NoError(t, f.Init(t.Context(), 7))
 	weights := filepath.Join(t.TempDir(), "weights.safetensors")
-	require.NoError(t, f.Save(weights))
+	require.NoError(t, f.Save(t.Context(), weights))
 	path := file(t, "text", sample()[:300])
 	settings := file(t, "config.json", `{"dim": 12, "num_heavy_tokens": 3, "router_straight_through": false}`)
 

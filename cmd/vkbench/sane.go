@@ -199,9 +199,9 @@ func (s *benchStage) indexResult(name string, r vk.Range, width, below int) resu
 func tensorResult(name string, t *colt5.Tensor) result {
 	return result{
 		name:  name,
-		spoil: func() error { return t.Write(junk[float32](t.Len())) },
+		spoil: func() error { return t.Write(context.TODO(), junk[float32](t.Len())) },
 		read: func() ([]float32, []int32, error) {
-			data, err := t.Float32()
+			data, err := t.Float32(context.TODO())
 			return data, nil, err
 		},
 	}
@@ -212,9 +212,9 @@ func tensorIndices(name string, t *colt5.Tensor, below int) result {
 	shape := t.Shape()
 	return result{
 		name: name, width: shape[len(shape)-1], below: below,
-		spoil: func() error { return t.Write(junk[int32](t.Len())) },
+		spoil: func() error { return t.Write(context.TODO(), junk[int32](t.Len())) },
 		read: func() ([]float32, []int32, error) {
-			data, err := t.Int32()
+			data, err := t.Int32(context.TODO())
 			return nil, data, err
 		},
 	}

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"errors"
 	"io"
 	"slices"
@@ -39,12 +40,12 @@ func (s *stage) tensor(dtype colt5.DType, shape ...int) *colt5.Tensor {
 }
 
 func (s *stage) floats(data []float32, shape ...int) *colt5.Tensor {
-	t, err := colt5.FromFloat32(s.dev, data, shape...)
+	t, err := colt5.FromSlice(context.TODO(), s.dev, data, shape...)
 	return keep(s, t, err)
 }
 
 func (s *stage) bytes(data []uint8, shape ...int) *colt5.Tensor {
-	t, err := colt5.FromUint8(s.dev, data, shape...)
+	t, err := colt5.FromSlice(context.TODO(), s.dev, data, shape...)
 	return keep(s, t, err)
 }
 

@@ -238,11 +238,11 @@ func (x *subject) spoil(run int) error {
 		if t.DType() == colt5.I32 {
 			data := make([]int32, t.Len())
 			copy(vk.Bytes(data), junk)
-			err = t.Write(data)
+			err = t.Write(context.TODO(), data)
 		} else {
 			data := make([]float32, t.Len())
 			copy(vk.Bytes(data), junk)
-			err = t.Write(data)
+			err = t.Write(context.TODO(), data)
 		}
 		if err != nil {
 			return err
@@ -256,10 +256,10 @@ func (x *subject) read() (values, error) {
 	for name, t := range x.outputs {
 		var err error
 		if t.DType() == colt5.I32 {
-			v.ints[name], err = t.Int32()
+			v.ints[name], err = t.Int32(context.TODO())
 			v.bits[name] = vk.Bytes(v.ints[name])
 		} else {
-			v.floats[name], err = t.Float32()
+			v.floats[name], err = t.Float32(context.TODO())
 			v.bits[name] = vk.Bytes(v.floats[name])
 		}
 		if err != nil {

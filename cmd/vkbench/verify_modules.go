@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"fmt"
 	"maps"
 	"slices"
@@ -57,7 +58,7 @@ func load(list []colt5.Parameter, c *golden.Case) error {
 		if !ok || !slices.Equal(w.Shape, p.Tensor.Shape()) {
 			return fmt.Errorf("param.%s has shape %v, want %v", p.Name, w.Shape, p.Tensor.Shape())
 		}
-		if err := p.Tensor.Write(w.F32); err != nil {
+		if err := p.Tensor.Write(context.TODO(), w.F32); err != nil {
 			return err
 		}
 	}
@@ -93,7 +94,7 @@ func verifyCoordinateDescent(s *stage, c *golden.Case) (*subject, error) {
 	}
 	y := s.tensor(colt5.F32, x.Shape()...)
 	return &subject{
-		forward: func() error { return d.Forward(y, x, mask) },
+		forward: func() error { return d.Forward(context.TODO(), y, x, mask) },
 		outputs: map[string]*colt5.Tensor{"y": y},
 		compare: func(got values, found *comparison) error { return results(c, got, found) },
 	}, nil
@@ -124,7 +125,7 @@ func verifyTopK(s *stage, c *golden.Case) (*subject, error) {
 		outputs["coor_descent_values"] = out.CoorDescentValues
 	}
 	return &subject{
-		forward: func() error { return t.Forward(out, x, mask) },
+		forward: func() error { return t.Forward(context.TODO(), out, x, mask) },
 		outputs: outputs,
 		compare: func(got values, found *comparison) error { return results(c, got, found) },
 	}, nil
@@ -142,7 +143,7 @@ func verifyRouter(s *stage, c *golden.Case) (*subject, error) {
 		return nil, err
 	}
 	x, mask := s.need(c, "x", 3), s.input(c, "mask")
-	r, err := colt5.NewCoordinateDescentRouter(s.dev, config)
+	r, err := colt5.NewCoordinateDescentRouter(context.TODO(), s.dev, config)
 	r = keep(s, r, err)
 	if s.err != nil {
 		return nil, nil
@@ -168,7 +169,7 @@ func verifyRouter(s *stage, c *golden.Case) (*subject, error) {
 		block = min(size, n)
 	}
 	return &subject{
-		forward: func() error { return r.Forward(out, x, call.NumTokens, options) },
+		forward: func() error { return r.Forward(context.TODO(), out, x, call.NumTokens, options) },
 		outputs: map[string]*colt5.Tensor{
 			"indices": out.Indices, "scores": out.Scores, "logits": out.Logits, "scores_all": out.SoftScores, "tokens": out.Tokens,
 		},

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"github.com/colt5-vulkan/colt5/colt5"
 	"github.com/colt5-vulkan/colt5/internal/golden"
 	"github.com/colt5-vulkan/colt5/vk"
@@ -91,31 +92,31 @@ type (
 )
 
 func forwardFeedForward(m *colt5.ConditionalRoutedFeedForward, y *colt5.Tensor, in routedInputs, call feedForwardTokens) error {
-	return m.Forward(y, in.x, colt5.FeedForwardOptions{Mask: in.mask, NumHeavyTokens: call.Tokens})
+	return m.Forward(context.TODO(), y, in.x, colt5.FeedForwardOptions{Mask: in.mask, NumHeavyTokens: call.Tokens})
 }
 
 func forwardAttention(m *colt5.ConditionalRoutedAttention, y *colt5.Tensor, in routedInputs, call heavyTokens) error {
-	return m.Forward(y, in.x, colt5.AttentionOptions{Mask: in.mask, NumHeavyTokensQ: call.Q, NumHeavyTokensKV: call.KV})
+	return m.Forward(context.TODO(), y, in.x, colt5.AttentionOptions{Mask: in.mask, NumHeavyTokensQ: call.Q, NumHeavyTokensKV: call.KV})
 }
 
 func forwardBlock(m *colt5.ConditionalRoutedTransformerBlock, y *colt5.Tensor, in routedInputs, call blockTokens) error {
-	return m.Forward(y, in.x, colt5.BlockOptions{
+	return m.Forward(context.TODO(), y, in.x, colt5.BlockOptions{
 		Mask: in.mask, NumHeavyAttnTokensQ: call.Q, NumHeavyAttnTokensKV: call.KV, NumHeavyFFTokens: call.FF,
 	})
 }
 
 func forwardCross(m *colt5.ConditionalRoutedCrossAttention, y *colt5.Tensor, in routedInputs, call crossTokens) error {
-	return m.Forward(y, in.x, in.context, colt5.CrossAttentionOptions{
+	return m.Forward(context.TODO(), y, in.x, in.context, colt5.CrossAttentionOptions{
 		Mask: in.mask, ContextMask: in.contextMask, NumTokensQ: call.Q, NumTokensKV: call.KV,
 	})
 }
 
 func forwardAutoregressive(m *colt5.ConditionalRoutedAutoregressiveAttention, y *colt5.Tensor, in routedInputs, call heavyTokens) error {
-	return m.Forward(y, in.x, colt5.AutoregressiveOptions{NumHeavyTokensQ: call.Q, NumHeavyTokensKV: call.KV})
+	return m.Forward(context.TODO(), y, in.x, colt5.AutoregressiveOptions{NumHeavyTokensQ: call.Q, NumHeavyTokensKV: call.KV})
 }
 
 func forwardImage(m *colt5.ConditionalRoutedImageAttention, y *colt5.Tensor, in routedInputs, call heavyTokens) error {
-	return m.Forward(y, in.x, colt5.ImageOptions{NumHeavyTokensQ: call.Q, NumHeavyTokensKV: call.KV})
+	return m.Forward(context.TODO(), y, in.x, colt5.ImageOptions{NumHeavyTokensQ: call.Q, NumHeavyTokensKV: call.KV})
 }
 
 func verifyViT(s *stage, c *golden.Case) (*subject, error) {
@@ -123,12 +124,12 @@ func verifyViT(s *stage, c *golden.Case) (*subject, error) {
 	if err := decode(c, &config, &struct{}{}); err != nil {
 		return nil, err
 	}
-	m, err := colt5.NewConditionalRoutedViT(s.dev, config)
+	m, err := colt5.NewConditionalRoutedViT(context.TODO(), s.dev, config)
 	m = keep(s, m, err)
 	x := s.need(c, "x", 4)
 	if s.err != nil {
 		return nil, nil
 	}
 	y := s.tensor(colt5.F32, x.Shape()[0], config.NumClasses)
-	return s.routed(c, m, y, func() error { return m.Forward(y, x) })
+	return s.routed(c, m, y, func() error { return m.Forward(context.TODO(), y, x) })
 }

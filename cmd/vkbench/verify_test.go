@@ -210,14 +210,14 @@ func TestVerifySameBits(t *testing.T) {
 				if err := forward(); err != nil {
 					return err
 				}
-				data, err := values.Float32()
+				data, err := values.Float32(t.Context())
 				if err != nil {
 					return err
 				}
 				if runs++; runs == 2 {
 					data[0] = math.Nextafter32(data[0], 9)
 				}
-				return values.Write(data)
+				return values.Write(t.Context(), data)
 			}
 		}, "values: the second run gave other bits"},
 		{"nothing written", func(*subject) func() error { return func() error { return nil } }, "gates: the second run gave other bits"},
