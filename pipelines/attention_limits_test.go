@@ -11,12 +11,12 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// Attention where numbers are not finite, or are large, or lie at a threshold. One head, one item.
+// Attention with elements that are not finite, large, or at a threshold. One head, one item.
 
 const limitsDim = 16
 
-// oneWindow runs an attention over queries, keys and values of n tokens, one after the other in data.
-func oneWindow(t *testing.T, w *WindowAttention, n int, data []float32) []float32 {
+// runWindow returns the attention of n tokens. Data has their queries, keys and values [n, 3, limitsDim].
+func runWindow(t *testing.T, w *WindowAttention, n int, data []float32) []float32 {
 	t.Helper()
 	p, gpu := w.config.Precision, gputest.New(t)
 	a := WindowAttentionArgs{QKV: gpu.In("qkv", numbersOf(p, data)), Y: gpu.Out("y", p.Size()*n*limitsDim), Items: 1, N: n}
@@ -24,41 +24,41 @@ func oneWindow(t *testing.T, w *WindowAttention, n int, data []float32) []float3
 	return floatsOf(p, gpu, "y")
 }
 
-// withWindows runs a test for each precision, with the kernel of GPUs and with that of CPU drivers.
-func withWindows(t *testing.T, c WindowAttentionConfig, test func(t *testing.T, w *WindowAttention)) {
+// forAllKernels runs a test for each precision with the kernel for GPUs and the kernel for CPU drivers.
+func forAllKernels(t *testing.T, c WindowAttentionConfig, test func(t *testing.T, w *WindowAttention)) {
 	for _, p := range append(windowPrecisions(t), F32) {
-		both(t, p.String(), func(t *testing.T, tiled bool) {
+		bothKernels(t, p.String(), func(t *testing.T, gpuKernel bool) {
 			c.Heads, c.DimHead, c.Precision = 1, limitsDim, p
 			w, err := NewWindowAttention(gputest.Device(t), c)
 			require.NoError(t, err)
 			defer w.Close()
-			w.kernels.tiled = tiled
+			w.kernels.gpuKernel = gpuKernel
 			test(t, w)
 		})
 	}
 }
 
-// A token that others do not see changes no bit of theirs, be it NaN or infinite.
-func TestWindowAttentionHidesNaN(t *testing.T) {
+// A token that is NaN or infinite changes no bit of the tokens that do not attend to it.
+func TestWindowAttentionMasksNaN(t *testing.T) {
 	const n, d, window, bad = 64, limitsDim, 8, 40
 	for _, causal := range []bool{true, false} {
-		withWindows(t, WindowAttentionConfig{Window: window, Causal: causal}, func(t *testing.T, w *WindowAttention) {
+		forAllKernels(t, WindowAttentionConfig{Window: window, Causal: causal}, func(t *testing.T, w *WindowAttention) {
 			run := func(value float64) []float32 {
 				qkv := normal(1, n*3*d)
 				for i := range 3 * d {
 					qkv[bad*3*d+i] = float32(value)
 				}
-				return oneWindow(t, w, n, qkv)
+				return runWindow(t, w, n, qkv)
 			}
 			good := run(0.5)
 			for _, value := range []float64{math.NaN(), math.Inf(1)} {
 				got := run(value)
 				for i := range n {
-					sees := max(i-bad, bad-i) <= window
+					attends := max(i-bad, bad-i) <= window
 					if causal {
-						sees = bad <= i && i < 48+window
+						attends = bad <= i && i < 48+window
 					}
-					if !sees {
+					if !attends {
 						require.Equal(t, good[i*d:][:d], got[i*d:][:d], "token %d, %v", i, value)
 					}
 				}
@@ -67,15 +67,15 @@ func TestWindowAttentionHidesNaN(t *testing.T) {
 	}
 }
 
-// A value that a token does not see changes no bit of it, wherever it is NaN or infinite; on a token that sees it, it shows.
-func TestWindowAttentionHidesValue(t *testing.T) {
+// An element of a value that is NaN or infinite changes no bit of the tokens that do not attend to it, and the result of those that do.
+func TestWindowAttentionMasksValue(t *testing.T) {
 	const d = limitsDim
-	for _, size := range []struct{ window, n, bad, cols int }{{8, 64, 40, d}, {64, 200, 100, 2}} { // in the second some subgroups see all of a tile
-		withWindows(t, WindowAttentionConfig{Window: size.window}, func(t *testing.T, w *WindowAttention) {
+	for _, size := range []struct{ window, n, bad, cols int }{{8, 64, 40, d}, {64, 200, 100, 2}} { // in the second, a tile has no masked key for some subgroups
+		forAllKernels(t, WindowAttentionConfig{Window: size.window}, func(t *testing.T, w *WindowAttention) {
 			run := func(col int, value float64) []float32 {
 				qkv := normal(1, size.n*3*d)
 				qkv[size.bad*3*d+2*d+col] = float32(value)
-				return oneWindow(t, w, size.n, qkv)
+				return runWindow(t, w, size.n, qkv)
 			}
 			good := run(0, 0.5)
 			for col := range size.cols {
@@ -84,7 +84,7 @@ func TestWindowAttentionHidesValue(t *testing.T) {
 					for i := range size.n {
 						if max(i-size.bad, size.bad-i) > size.window {
 							require.Equal(t, good[i*d:][:d], got[i*d:][:d], "token %d, %v in column %d", i, value, col)
-						} else { // it may count as the largest number
+						} else { // it may be replaced by the largest finite number
 							require.NotEqual(t, good[i*d+col], got[i*d+col], "token %d, %v in column %d", i, value, col)
 						}
 					}
@@ -94,14 +94,14 @@ func TestWindowAttentionHidesValue(t *testing.T) {
 	}
 }
 
-// A NaN in a query or in a key that it sees makes its result NaN.
-func TestWindowAttentionKeepsNaN(t *testing.T) {
+// A NaN in a query, or in a key that it attends to, makes the result NaN.
+func TestWindowAttentionPropagatesNaN(t *testing.T) {
 	const n, d, bad, window = 64, limitsDim, 40, 8
-	withWindows(t, WindowAttentionConfig{Window: window}, func(t *testing.T, w *WindowAttention) {
+	forAllKernels(t, WindowAttentionConfig{Window: window}, func(t *testing.T, w *WindowAttention) {
 		for part := range 2 {
 			qkv := normal(1, n*3*d)
 			qkv[bad*3*d+part*d+3] = float32(math.NaN())
-			for i, v := range oneWindow(t, w, n, qkv) {
+			for i, v := range runWindow(t, w, n, qkv) {
 				reach := []int{0, window}[part]
 				require.Equal(t, max(i/d-bad, bad-i/d) <= reach, math.IsNaN(float64(v)), "part %d, token %d: %v", part, i/d, v)
 			}
@@ -109,10 +109,10 @@ func TestWindowAttentionKeepsNaN(t *testing.T) {
 	})
 }
 
-// Scores so large that a product with the scale is off by more than 1: the weights are still those of the differences.
+// Scores so large that their product with the scale has an error above 1: the weights follow from exact differences nevertheless.
 func TestWindowAttentionLargeScores(t *testing.T) {
 	const d, window = limitsDim, 4
-	withWindows(t, WindowAttentionConfig{Window: window}, func(t *testing.T, w *WindowAttention) {
+	forAllKernels(t, WindowAttentionConfig{Window: window}, func(t *testing.T, w *WindowAttention) {
 		p := w.config.Precision
 		for _, size := range map[DType][]float32{F16: {1000, 6000, 60000}, BF16: {60000, 1e10, 1e13}, F32: {60000, 1e10}}[p] {
 			for _, n := range []int{1, 9} {
@@ -126,7 +126,7 @@ func TestWindowAttentionLargeScores(t *testing.T) {
 						}
 					}
 					want := ref.WindowAttention(ref.WindowAttentionArgs{QKV: data, B: 1, N: n, Heads: 1, DimHead: d, Window: window})
-					got := oneWindow(t, w, n, data)
+					got := runWindow(t, w, n, data)
 					for i := range want {
 						require.InDelta(t, want[i], got[i], 0.3, "%g, %d tokens, seed %d, token %d", size, n, seed, i/d)
 					}
@@ -136,13 +136,12 @@ func TestWindowAttentionLargeScores(t *testing.T) {
 	})
 }
 
-// Scores that are too large to be numbers, or beyond the bound, count as the bound, whose sign they keep: a result is the mean of the values with
-// positive ones.
-func TestWindowAttentionBoundedScores(t *testing.T) {
+// Infinite scores, and those beyond the bound, are clamped to the bound with their sign: a result is the mean of the values with positive scores.
+func TestWindowAttentionClampedScores(t *testing.T) {
 	const n, d, window = 9, limitsDim, 4
-	withWindows(t, WindowAttentionConfig{Window: window}, func(t *testing.T, w *WindowAttention) {
+	forAllKernels(t, WindowAttentionConfig{Window: window}, func(t *testing.T, w *WindowAttention) {
 		if w.config.Precision == F16 {
-			return // none of its scores is that large
+			return // its scores cannot be that large
 		}
 		for _, sign := range []float32{1, -1} {
 			data := normal(1, n*3*d)
@@ -151,12 +150,12 @@ func TestWindowAttentionBoundedScores(t *testing.T) {
 				case 0:
 					data[i] = sign * 3e19
 				case 1:
-					data[i] = 3e19 * (1 - 2*float32(i/d/3%2)) // by turns positive and negative
+					data[i] = 3e19 * (1 - 2*float32(i/d/3%2)) // alternating signs
 				case 2:
 					data[i] = float32(i / d / 3)
 				}
 			}
-			for i, v := range oneWindow(t, w, n, data) {
+			for i, v := range runWindow(t, w, n, data) {
 				sum, count := 0, 0
 				for token := max(i/d-window, 0); token <= min(i/d+window, n-1); token++ {
 					if (token%2 == 0) == (sign > 0) {
@@ -169,11 +168,11 @@ func TestWindowAttentionBoundedScores(t *testing.T) {
 	})
 }
 
-// A score just at the threshold above which a row's reference rises: whether it does is not a matter of what other rows do. Token 0 has this
-// score in its second tile; there token 1, in the same matrix, has a large one, or not.
+// A score near the threshold above which the running maximum of a row is updated: whether it is must not depend on other rows. Token 0 has this score in
+// its second tile; token 1, in the same matrix, has a large or a small score there.
 func TestWindowAttentionThreshold(t *testing.T) {
 	const n, d = 48, limitsDim
-	withWindows(t, WindowAttentionConfig{Window: 100}, func(t *testing.T, w *WindowAttention) {
+	forAllKernels(t, WindowAttentionConfig{Window: 100}, func(t *testing.T, w *WindowAttention) {
 		p := w.config.Precision
 		scale := math.Log2E / math.Sqrt(d)
 		for _, first := range []float64{-2.9399786, -1.7, -0.6180339} {
@@ -183,7 +182,7 @@ func TestWindowAttentionThreshold(t *testing.T) {
 					row := func(token, part int) []float32 { return data[(3*token+part)*d:][:d] }
 					q := row(0, 0)
 					q[0], q[1], q[2] = 1, 0x1p-8, 0x1p-16
-					set := func(token int, score float64) { // as three numbers of 16 bits
+					set := func(token int, score float64) { // as the sum of three 16-bit products
 						for i := range 3 {
 							v := p.round(float32(score / float64(q[i])))
 							row(token, 1)[i], score = v, score-float64(v)*float64(q[i])
@@ -201,7 +200,7 @@ func TestWindowAttentionThreshold(t *testing.T) {
 							row(token, 2)[i] = 60000
 						}
 					}
-					return oneWindow(t, w, n, data)[:d]
+					return runWindow(t, w, n, data)[:d]
 				}
 				assert.Equal(t, run(0), run(1000), "%v, step %d", first, step)
 			}

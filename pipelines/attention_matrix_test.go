@@ -8,17 +8,19 @@ import (
 
 	"github.com/colt5-vulkan/colt5/internal/gputest"
 	"github.com/colt5-vulkan/colt5/internal/ref"
+	"github.com/colt5-vulkan/colt5/shaders"
 	"github.com/colt5-vulkan/colt5/vk"
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 )
 
-// Attention of 16 bits. Compilers of CPU drivers take seconds for a kernel: few configs, many sizes.
+// Attention with 16-bit operands. CPU drivers compile each kernel for seconds: few configs, many sizes.
 
-// half is the floor of the bounds: a result that is rounded the other way, where the emulation happens to hit.
-func (p DType) half() float64 { return map[DType]float64{F16: 0x1p-12, BF16: 0x1p-9}[p] }
+// halfULP is the floor of the error bounds: half a unit in the last place of 1, for a result that is rounded to the other neighbour while the emulation is
+// exact.
+func (p DType) halfULP() float64 { return map[DType]float64{F16: 0x1p-12, BF16: 0x1p-9}[p] }
 
-// matrixPrecisions are those of 16 bits that the device has. For others open must say what is missing.
+// matrixPrecisions returns the 16-bit precisions that the device supports. For others, open must return an error that says what is missing.
 func matrixPrecisions(t *testing.T, open func(DType) error) []DType {
 	t.Helper()
 	var list []DType
@@ -47,22 +49,22 @@ func TestWindowAttentionMatrix(t *testing.T) {
 	for _, p := range windowPrecisions(t) {
 		for _, group := range []struct {
 			config
-			sizes []size
-			scale float32
-			strip bool // weights go through shared memory
+			sizes     []size
+			scale     float32
+			viaShared bool // weights go through shared memory
 		}{
 			{config: config{Heads: 2, DimHead: 16, Window: 8}, sizes: []size{{1, 1}, {2, 7}, {2, 31}, {2, 32}, {3, 65}, {2, 101}}},
-			{config: config{Heads: 2, DimHead: 16, Window: 8, Causal: true}, sizes: []size{{2, 7}, {2, 63}, {2, 64}, {3, 65}, {2, 101}}, strip: true},
+			{config: config{Heads: 2, DimHead: 16, Window: 8, Causal: true}, sizes: []size{{2, 7}, {2, 63}, {2, 64}, {3, 65}, {2, 101}}, viaShared: true},
 			{config: config{Heads: 1, DimHead: 64, Window: 64}, sizes: []size{{2, 200}, {1, 333}}},
 			{config: config{Heads: 1, DimHead: 32, Window: 33, Causal: true}, sizes: []size{{2, 200}}, scale: 30},
-			{config: config{Heads: 3, DimHead: 22, Window: 1000}, sizes: []size{{2, 70}}, strip: true},
+			{config: config{Heads: 3, DimHead: 22, Window: 1000}, sizes: []size{{2, 70}}, viaShared: true},
 			{config: config{Heads: 1, DimHead: 96, Window: 1}, sizes: []size{{2, 40}}},
 		} {
 			group.Precision = p
 			w, err := NewWindowAttention(gputest.Device(t), group.config)
 			require.NoError(t, err)
 			defer w.Close()
-			w.kernels.direct = !group.strip
+			w.kernels.weightsInRegisters = !group.viaShared
 			for _, s := range group.sizes {
 				for _, masked := range []bool{false, true} {
 					t.Run(fmt.Sprintf("%+v %+v %v", group.config, s, masked), func(t *testing.T) {
@@ -74,7 +76,7 @@ func TestWindowAttentionMatrix(t *testing.T) {
 						gpu := gputest.New(t)
 						g := WindowAttentionArgs{QKV: gpu.In("qkv", numbersOf(p, a.QKV)), Y: gpu.Out("y", 2*len(a.QKV)/3), Items: s.b, N: s.n}
 						if masked {
-							a.Mask = holes(s.b, s.n)
+							a.Mask = paddingMask(s.b, s.n)
 							g.Mask = gpu.In("mask", a.Mask)
 						}
 						gpu.Run(func(t *vk.CommandList) error { return w.Record(t, g) })
@@ -82,7 +84,7 @@ func TestWindowAttentionMatrix(t *testing.T) {
 						want := ref.WindowAttention(a)
 						a.Round = p.round
 						naive := ref.WindowAttention32(a)
-						assert.NoError(t, ref.MaxErr(floatsOf(p, gpu, "y"), want).Within(ref.Bound(naive, want, p.half())))
+						assert.NoError(t, ref.MaxErr(floatsOf(p, gpu, "y"), want).Within(ref.Bound(naive, want, p.halfULP())))
 					})
 				}
 			}
@@ -90,7 +92,7 @@ func TestWindowAttentionMatrix(t *testing.T) {
 	}
 }
 
-// A sequence in parts gives the bits of the whole, whatever lies in tokens that are not seen: masked ones, and those out of sight.
+// The bits do not depend on whether a sequence is computed as a whole or in parts, nor on masked tokens or tokens outside the window.
 func TestWindowAttentionMatrixBits(t *testing.T) {
 	const b, n, h, d, window = 2, 137, 2, 16, 8
 	for _, p := range windowPrecisions(t) {
@@ -111,7 +113,7 @@ func TestWindowAttentionMatrixBits(t *testing.T) {
 				data[token*3*h*d+i] = float32(math.NaN())
 			}
 		}
-		const from, count, first, end = 67, 41, 50, 120 // the queries see 59 .. 115, and lie in other rows of their matrices than in the whole
+		const from, count, first, end = 67, 41, 50, 120 // the queries attend to 59 .. 115, and are in other rows of their matrices than in the whole
 		for item := range b {
 			for token := range n {
 				for i := h * d; token < from-window && i < 3*h*d; i++ {
@@ -155,51 +157,51 @@ func TestPatchAttentionMatrix(t *testing.T) {
 					a.QKV[i] = p.round(a.QKV[i] * c.scale)
 				}
 				gpu := gputest.New(t)
-				room := openPatch(t, gpu, c.PatchAttentionConfig)
-				// Rows that are no multiple of 8 numbers start at any multiple of 4 bytes.
-				shift := 4 * int(specBool(c.DimHead%8 != 0))
-				qkv := gpu.In("qkv", numbersOf(p, append(make([]float32, shift/2), a.QKV...))).Slice(uint64(shift), uint64(2*len(a.QKV)))
+				attention := newPatchAttention(t, gpu, c.PatchAttentionConfig)
+				// Rows whose length is no multiple of 8 need an alignment of 4 bytes only.
+				offset := 4 * int(specBool(c.DimHead%8 != 0))
+				qkv := gpu.In("qkv", numbersOf(p, append(make([]float32, offset/2), a.QKV...))).Slice(uint64(offset), uint64(2*len(a.QKV)))
 				args := PatchAttentionArgs{QKV: qkv, Y: gpu.Out("y", 2*len(a.QKV)/3), Height: c.height, Width: c.width}
-				gpu.Run(func(t *vk.CommandList) error { return room.Record(t, args) })
+				gpu.Run(func(t *vk.CommandList) error { return attention.Record(t, args) })
 				require.Contains(t, gpu.Kernels()[0], "patch_attention_"+p.String())
 				want := ref.PatchAttention(a)
 				a.Round = p.round
 				naive := ref.PatchAttention32(a)
-				assert.NoError(t, ref.MaxErr(floatsOf(p, gpu, "y"), want).Within(ref.Bound(naive, want, p.half())))
+				assert.NoError(t, ref.MaxErr(floatsOf(p, gpu, "y"), want).Within(ref.Bound(naive, want, p.halfULP())))
 			})
 		}
 	}
 }
 
-// How many queries a workgroup takes changes no bit.
+// The bits do not depend on the number of queries of a workgroup.
 func TestAttentionMatrixTilesAgree(t *testing.T) {
 	const side, heads, dim = 7, 2, 16
 	for _, p := range patchPrecisions(t) {
 		gpu := gputest.New(t)
 		size := side * side * heads * dim
 		qkv, y := gpu.In("qkv", numbersOf(p, normal(33, 3*size))), gpu.Out("y", 2*size)
-		for _, direct := range []bool{true, false} { // a device may break ties of matrices and of single numbers differently
-			k, err := newAttentionKernels(gpu.Dev, "Test", attentionConfig{name: "patch_attention", dimHead: dim, precision: p,
-				spec: map[uint32]uint32{8: heads, 9: side}})
+		for _, inRegisters := range []bool{true, false} { // a device may round ties of matrices and of scalars differently
+			k, err := newAttentionKernels(gpu.Dev, "Test", attentionConfig{name: "patch_attention", heads: heads, dimHead: dim, precision: p,
+				spec: map[uint32]uint32{shaders.PatchAttentionPatchSize: side}})
 			require.NoError(t, err)
 			t.Cleanup(func() { assert.NoError(t, k.Close()) })
-			k.direct = direct
+			k.weightsInRegisters = inRegisters
 			var first []uint16
 			for _, tile := range []attentionTile{{64, 32, 4}, {32, 32, 2}, {128, 32, 4}} {
-				if tile.queries > 64 && !direct && gpu.Dev.Caps().CPU {
-					continue // its compiler leaves out the rounding on the way through shared memory, and here of all weights but one row's
+				if tile.queries > 64 && !inRegisters && gpu.Dev.Caps().CPU {
+					continue // its compiler omits the rounding of weights that go through shared memory, and here of all rows except one
 				}
-				made, err := k.get(tile)
+				kernel, err := k.kernel(tile)
 				require.NoError(t, err)
 				groups := uint32(heads) * uint32(ceilDiv(side*side, uint64(tile.queries)))
 				gpu.Run(func(t *vk.CommandList) error {
-					return t.Dispatch(vk.Dispatch{Kernel: made, Groups: [3]uint32{groups, 1, 1}, Args: []vk.Access{vk.Read(qkv), vk.Write(y)},
+					return t.Dispatch(vk.Dispatch{Kernel: kernel, Groups: [3]uint32{groups, 1, 1}, Args: []vk.Access{vk.Read(qkv), vk.Write(y)},
 						Push: vk.Scalars(&patchAttentionPush{side, 0, groups})})
 				})
 				if first == nil {
 					first = gpu.Uint16("y")
 				}
-				assert.True(t, slices.Equal(first, gpu.Uint16("y")), "%v, in registers %t: other bits", tile, direct)
+				assert.True(t, slices.Equal(first, gpu.Uint16("y")), "%v, weights in registers %t: other bits", tile, inRegisters)
 			}
 		}
 	}
@@ -221,7 +223,7 @@ func TestRoutedAttentionMatrix(t *testing.T) {
 	indexed := func(c *RoutedAttentionConfig) { c.Keys = KeysIndexed }
 	prefix := func(c *RoutedAttentionConfig) { c.Keys, c.Valid, c.QueryValid = KeysPrefix, true, true }
 	own := ownKeys(2, 16, 1)
-	filled := ownKeys(2, 16, 2).with(func(c *RoutedAttentionConfig) { c.Valid, c.QueryValid = true, true })
+	valid := ownKeys(2, 16, 2).with(func(c *RoutedAttentionConfig) { c.Valid, c.QueryValid = true, true })
 	for _, p := range routedPrecisions(t) {
 		for _, c := range []routedCase{
 			{RoutedAttentionConfig: own, lists: 1, queries: 1, keys: 1},
@@ -229,53 +231,55 @@ func TestRoutedAttentionMatrix(t *testing.T) {
 			{RoutedAttentionConfig: own, lists: 2, queries: 32, keys: 64},
 			{RoutedAttentionConfig: own, lists: 1, queries: 70, keys: 200, scale: 30},
 			{RoutedAttentionConfig: own, lists: 1, queries: 5, keys: 63, scale: 1000},
-			{RoutedAttentionConfig: ownKeys(4, 16, 2).with(all), lists: 2, queries: 64, keys: 65, tiled: true},
+			{RoutedAttentionConfig: ownKeys(4, 16, 2).with(all), lists: 2, queries: 64, keys: 65, gpuKernel: true},
 			{RoutedAttentionConfig: ownKeys(4, 16, 2).with(all).with(noKeyScores), lists: 3, queries: 33, keys: 33},
-			{RoutedAttentionConfig: ownKeys(2, 22, 1).with(all).with(noValueScores).with(indexed), lists: 6, queries: 8, keys: 145, perItem: 3, rows: 50, tiled: true},
-			{RoutedAttentionConfig: filled, lists: 2, queries: 9, keys: 33, full: -1},
-			{RoutedAttentionConfig: filled, lists: 2, queries: 5, keys: 300, full: 1},
-			{RoutedAttentionConfig: filled, lists: 2, queries: 5, keys: 300, full: 128},
-			{RoutedAttentionConfig: filled, lists: 2, queries: 65, keys: 197, tiled: true},
+			{RoutedAttentionConfig: ownKeys(2, 22, 1).with(all).with(noValueScores).with(indexed), lists: 6, queries: 8, keys: 145, perItem: 3, rows: 50, gpuKernel: true},
+			{RoutedAttentionConfig: valid, lists: 2, queries: 9, keys: 33, validKeys: -1},
+			{RoutedAttentionConfig: valid, lists: 2, queries: 5, keys: 300, validKeys: 1},
+			{RoutedAttentionConfig: valid, lists: 2, queries: 5, keys: 300, validKeys: 128},
+			{RoutedAttentionConfig: valid, lists: 2, queries: 65, keys: 197, gpuKernel: true},
 			{RoutedAttentionConfig: own.with(prefix), lists: 6, queries: 31, perItem: 3, rows: 200, prefix: 70},
-			{RoutedAttentionConfig: own.with(prefix), lists: 6, queries: 4, perItem: 3, rows: 90, prefix: 64, full: 50},
+			{RoutedAttentionConfig: own.with(prefix), lists: 6, queries: 4, perItem: 3, rows: 90, prefix: 64, validKeys: 50},
 			{RoutedAttentionConfig: ownKeys(1, 64, 1), lists: 1, queries: 40, keys: 129},
 		} {
 			c.Precision = p
 			a := c.args()
 			want := ref.RoutedAttention(a)
 			a.Round = p.round
-			bound := ref.Bound(ref.RoutedAttention32(a), want, p.half())
-			test := func(t *testing.T, tiled bool) { assert.NoError(t, ref.MaxErr(c.run(t, a, tiled), want).Within(bound)) }
-			if c.tiled {
-				both(t, fmt.Sprintf("%+v", c), test)
+			bound := ref.Bound(ref.RoutedAttention32(a), want, p.halfULP())
+			test := func(t *testing.T, gpuKernel bool) {
+				assert.NoError(t, ref.MaxErr(c.run(t, a, gpuKernel), want).Within(bound))
+			}
+			if c.gpuKernel {
+				bothKernels(t, fmt.Sprintf("%+v", c), test)
 			} else {
 				t.Run(fmt.Sprintf("%+v", c), func(t *testing.T) { test(t, false) })
 			}
 		}
-		t.Run("null alone", func(t *testing.T) { // gives its value, rounded
-			c := routedCase{RoutedAttentionConfig: filled, lists: 1, queries: 3, keys: 40, full: -1}
+		t.Run("no valid key", func(t *testing.T) { // the result is the null value, rounded
+			c := routedCase{RoutedAttentionConfig: valid, lists: 1, queries: 3, keys: 40, validKeys: -1}
 			c.Precision, c.QueryValid = p, false
 			a := c.args()
-			got, wide := c.run(t, a, false), c.Heads*c.DimHead
+			got, row := c.run(t, a, false), c.Heads*c.DimHead
 			for i := range c.queries {
-				assert.Equal(t, p.rounded(a.Null[wide:]), got[i*wide:][:wide])
+				assert.Equal(t, p.rounded(a.Null[row:]), got[i*row:][:row])
 			}
 		})
-		t.Run("bits", func(t *testing.T) { routedBits(t, p, false) })
-		t.Run("padding", func(t *testing.T) { routedPadding(t, p, false) })
+		t.Run("bits", func(t *testing.T) { testRoutedBits(t, p, false) })
+		t.Run("padding", func(t *testing.T) { testRoutedPadding(t, p, false) })
 	}
 }
 
 func TestAttentionMatrixBadConfig(t *testing.T) {
 	dev := gputest.Device(t)
 	_, err := NewWindowAttention(dev, WindowAttentionConfig{Heads: 1, DimHead: 16, Window: 4, Precision: 3})
-	assert.ErrorContains(t, err, "WindowAttention: Precision is Precision(3), want F32, F16 or BF16")
+	assert.ErrorContains(t, err, "WindowAttention: Precision is i32, want f32, f16 or bf16")
 	_, err = NewWindowAttention(dev, WindowAttentionConfig{Heads: 1, DimHead: 17, Window: 4, Precision: F16})
-	assert.ErrorContains(t, err, "WindowAttention: DimHead is 17, want an even number with F16")
+	assert.ErrorContains(t, err, "WindowAttention: DimHead is 17, want an even number with Precision f16")
 }
 
-// A query that is no number, or so large that its scores are none, has a result of its own alone: those beside it in its matrix keep their bits.
-func TestAttentionMatrixBadQueries(t *testing.T) {
+// A query that is NaN or infinite affects only its own result: the other queries of its matrix keep their bits.
+func TestAttentionMatrixNaNQueries(t *testing.T) {
 	const n, d = 40, 16
 	for _, p := range windowPrecisions(t) {
 		w, err := NewWindowAttention(gputest.Device(t), WindowAttentionConfig{Heads: 1, DimHead: d, Window: 4, Precision: p})
@@ -295,12 +299,12 @@ func TestAttentionMatrixBadQueries(t *testing.T) {
 		}
 		good := run(func(int) bool { return false }, 0)
 		for _, value := range []float64{math.NaN(), math.Copysign(math.NaN(), -1), math.Inf(1), math.Inf(-1)} {
-			for every := 1; every <= 8; every++ {
-				bad := func(token int) bool { return token%8 == 8-every || every == 8 && token%8 > 4 }
+			for pattern := 1; pattern <= 8; pattern++ {
+				bad := func(token int) bool { return token%8 == 8-pattern || pattern == 8 && token%8 > 4 }
 				got := run(bad, value)
 				for token := range n {
 					if !bad(token) {
-						assert.Equal(t, good[token*d:][:d], got[token*d:][:d], "%v: token %d beside %v, every %d", p, token, value, every)
+						assert.Equal(t, good[token*d:][:d], got[token*d:][:d], "%v: token %d next to %v, pattern %d", p, token, value, pattern)
 					}
 				}
 			}

@@ -196,7 +196,7 @@ func (k *attentionKernels) compile() ([]*vk.Kernel, error) {
 		if err != nil {
 			return nil, err
 		}
-		return k.get(t)
+		return k.kernel(t)
 	}, 32, 1024)
 }
 

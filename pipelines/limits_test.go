@@ -13,13 +13,13 @@ import (
 // What an empty slot's score is does not matter.
 func TestRoutedAttentionEmptyScoreNaN(t *testing.T) {
 	const queries, keys, d = 4, 10, 8
-	both(t, "score", func(t *testing.T, tiled bool) {
+	bothKernels(t, "score", func(t *testing.T, gpuKernel bool) {
 		run := func(score float32) []float32 {
 			gpu := gputest.New(t)
 			r, err := NewRoutedAttention(gpu.Dev, RoutedAttentionConfig{Heads: 1, DimHead: d, Routes: 1, Valid: true, ScoreValues: true, ScoreKeys: true})
 			require.NoError(t, err)
 			defer r.Close()
-			r.kernels.tiled = tiled
+			r.kernels.gpuKernel = gpuKernel
 			filled, scores := make([]uint32, keys), make([]float32, keys)
 			for i := range filled {
 				filled[i], scores[i] = 1, 0.5

@@ -4,19 +4,20 @@ import (
 	"fmt"
 	"unsafe"
 
+	"github.com/colt5-vulkan/colt5/shaders"
 	"github.com/colt5-vulkan/colt5/vk"
 )
 
 // PatchAttention is full attention inside each square patch of an image.
 //
-//	qkv [Height, Width, 3, Heads, DimHead] in the Precision    y [Height, Width, Heads, DimHead] likewise out
+//	qkv [Height, Width, 3, Heads, DimHead] in    y [Height, Width, Heads, DimHead] out, both in the Precision
 //	y[i, h] = sum_j softmax_j(q[i, h] . k[j, h] / sqrt(DimHead)) v[j, h]    over the pixels j of i's patch
 //
-// A pixel has all its q, then all its k, then all its v: what a product with [3*Heads*DimHead, C] gives.
+// A pixel has the q of all heads, then the k of all, then the v of all, as a product with [3*Heads*DimHead, C] writes them.
 //
 // With Precision F16 or BF16 products run on cooperative matrices; scores, softmax and sums are float32.
 //
-// Shader: shaders/patch_attention.comp. Reference: internal/ref.PatchAttention.
+// Shader: shaders/patch_attention.comp. CPU reference: internal/ref.PatchAttention.
 type PatchAttention struct {
 	config  PatchAttentionConfig
 	kernels *attentionKernels
@@ -30,29 +31,29 @@ type PatchAttentionConfig struct {
 	Precision DType // of qkv and y
 }
 
-// PatchAttentionArgs is one run. It reads QKV and writes Y.
+// PatchAttentionArgs is one attention. It reads QKV and writes Y.
 type PatchAttentionArgs struct {
 	QKV, Y        vk.Range
-	Height, Width int // multiples of Patch; Height counts the rows of pixels of all images, or of a band of one
+	Height, Width int // multiples of Patch, in pixels; Height is the sum over all images, or that of a band of one image
 }
 
-type patchAttentionPush struct{ width, first, groups uint32 }
+type patchAttentionPush struct{ width, first, end uint32 }
 
 var _ [12 - unsafe.Sizeof(patchAttentionPush{})]byte
 var _ [unsafe.Sizeof(patchAttentionPush{}) - 12]byte
 
-// NewPatchAttention checks the config. The kernel is compiled when Record first needs it.
+// NewPatchAttention makes the attention for a device. Its kernels are compiled when they are first recorded.
 func NewPatchAttention(dev *vk.Device, c PatchAttentionConfig) (*PatchAttention, error) {
 	const op = "PatchAttention"
-	if err := attentionHeads(op, c.Heads, c.DimHead, c.Precision); err != nil {
+	if err := checkHeads(op, c.Heads, c.DimHead, c.Precision); err != nil {
 		return nil, err
 	}
 	if c.Patch < 1 || c.Patch > 1024 {
-		return nil, fmt.Errorf("pipelines: PatchAttention: Patch is %d, want 1 to 1024", c.Patch)
+		return nil, fmt.Errorf("pipelines: %s: Patch is %d, want 1 to 1024", op, c.Patch)
 	}
 	k, err := newAttentionKernels(dev, op, attentionConfig{
-		name: "patch_attention", dimHead: c.DimHead, precision: c.Precision, matrices: attentionMatrixWide,
-		spec: map[uint32]uint32{8: uint32(c.Heads), 9: uint32(c.Patch)},
+		name: "patch_attention", heads: c.Heads, dimHead: c.DimHead, precision: c.Precision, matrixTiles: attentionMatrixWide,
+		spec: map[uint32]uint32{shaders.PatchAttentionPatchSize: uint32(c.Patch)},
 	})
 	if err != nil {
 		return nil, err
@@ -60,27 +61,25 @@ func NewPatchAttention(dev *vk.Device, c PatchAttentionConfig) (*PatchAttention,
 	return &PatchAttention{c, k}, nil
 }
 
-// Record adds the attention to a tape: one dispatch, or several if it is very large.
-func (p *PatchAttention) Record(t *vk.CommandList, a PatchAttentionArgs) error {
+// Record adds the attention to a command list: one dispatch, or several if it is very large.
+func (p *PatchAttention) Record(list *vk.CommandList, a PatchAttentionArgs) error {
 	const op = "PatchAttention"
-	if err := p.check(a); err != nil {
+	if err := p.check(op, a); err != nil {
 		return err
 	}
 	c, tokens := p.config, p.config.Patch*p.config.Patch
 	units := uint64(a.Height/c.Patch) * uint64(a.Width/c.Patch) * uint64(c.Heads)
-	return p.kernels.record(t, op, attentionWork{
+	return p.kernels.record(list, op, attentionWork{
 		queries: tokens, keys: tokens, units: units,
 		flops: 4 * float64(c.DimHead) * float64(units) * float64(tokens) * float64(tokens),
 		bytes: float64(a.QKV.Size() + a.Y.Size()),
 		args:  []vk.Access{vk.Read(a.QKV), vk.Write(a.Y)},
-	}, func(first, groups uint32) []byte {
-		return vk.Scalars(&patchAttentionPush{uint32(a.Width), first, groups})
+	}, func(first, end uint32) []byte {
+		return vk.Scalars(&patchAttentionPush{uint32(a.Width), first, end})
 	})
 }
 
-// check compares the arguments with the config and the sizes.
-func (p *PatchAttention) check(a PatchAttentionArgs) error {
-	const op = "PatchAttention"
+func (p *PatchAttention) check(op string, a PatchAttentionArgs) error {
 	c := p.config
 	h, w := dim{"Height", a.Height}, dim{"Width", a.Width}
 	if err := checkPositive(op, h, w); err != nil {
@@ -88,14 +87,17 @@ func (p *PatchAttention) check(a PatchAttentionArgs) error {
 	}
 	for _, d := range []dim{h, w} {
 		if d.n%c.Patch != 0 {
-			return fmt.Errorf("pipelines: PatchAttention: %s is %d, want a multiple of Patch %d", d.name, d.n, c.Patch)
+			return fmt.Errorf("pipelines: %s: %s is %d, want a multiple of Patch, %d", op, d.name, d.n, c.Patch)
 		}
 	}
-	parts, heads, dimHead := dim{"3", 3}, dim{"Heads", c.Heads}, dim{"DimHead", c.DimHead}
-	if err := attentionRows(op, h, w, parts, heads); err != nil {
+	three, heads, dimHead := dim{"3", 3}, dim{"Heads", c.Heads}, dim{"DimHead", c.DimHead}
+	if err := checkRowCount(op, h, w, three, heads); err != nil {
 		return err
 	}
-	return firstError(c.Precision.heads(op, "qkv", a.QKV, h, w, parts, heads, dimHead), c.Precision.heads(op, "y", a.Y, h, w, heads, dimHead))
+	return firstError(
+		c.Precision.checkHeadTensor(op, "qkv", a.QKV, h, w, three, heads, dimHead),
+		c.Precision.checkHeadTensor(op, "y", a.Y, h, w, heads, dimHead),
+	)
 }
 
 // Close frees the kernels.

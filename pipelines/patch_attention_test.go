@@ -6,14 +6,13 @@ import (
 
 	"github.com/colt5-vulkan/colt5/internal/gputest"
 	"github.com/colt5-vulkan/colt5/internal/ref"
-	"github.com/colt5-vulkan/colt5/internal/spirv"
 	"github.com/colt5-vulkan/colt5/shaders"
 	"github.com/colt5-vulkan/colt5/vk"
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 )
 
-func openPatch(t testing.TB, gpu *gputest.Harness, c PatchAttentionConfig) *PatchAttention {
+func newPatchAttention(t testing.TB, gpu *gputest.Harness, c PatchAttentionConfig) *PatchAttention {
 	t.Helper()
 	p, err := NewPatchAttention(gpu.Dev, c)
 	require.NoError(t, err)
@@ -30,19 +29,19 @@ func TestPatchAttention(t *testing.T) {
 		{8, 8, 1, 64, 8, 6}, {16, 16, 1, 128, 16, 1}, {11, 22, 1, 128, 11, 5}, {32, 32, 1, 64, 32, 1},
 	} {
 		name := fmt.Sprintf("%dx%dx%dx%d patch %d scale %v", c.height, c.width, c.heads, c.dim, c.patch, c.scale)
-		both(t, name, func(t *testing.T, tiled bool) {
+		bothKernels(t, name, func(t *testing.T, gpuKernel bool) {
 			gpu := gputest.New(t)
 			a := ref.PatchAttentionArgs{QKV: normal(31, c.height*c.width*3*c.heads*c.dim), Height: c.height, Width: c.width,
 				Heads: c.heads, DimHead: c.dim, Patch: c.patch}
 			for i := range a.QKV {
 				a.QKV[i] *= c.scale
 			}
-			p := openPatch(t, gpu, PatchAttentionConfig{Heads: c.heads, DimHead: c.dim, Patch: c.patch})
-			p.kernels.tiled = tiled
+			p := newPatchAttention(t, gpu, PatchAttentionConfig{Heads: c.heads, DimHead: c.dim, Patch: c.patch})
+			p.kernels.gpuKernel = gpuKernel
 			args := PatchAttentionArgs{QKV: gpu.In("qkv", a.QKV), Y: gpu.Out("y", 4*len(a.QKV)/3), Height: c.height, Width: c.width}
-			gpu.Run(func(t *vk.CommandList) error { return p.Record(t, args) })
+			gpu.Run(func(list *vk.CommandList) error { return p.Record(list, args) })
 			kernel := "patch_attention"
-			if !tiled {
+			if !gpuKernel {
 				kernel += "_cpu"
 			}
 			require.Len(t, gpu.Kernels(), 1)
@@ -53,37 +52,37 @@ func TestPatchAttention(t *testing.T) {
 	}
 }
 
-// A band of an image has the bits of the whole, and so have several dispatches.
+// The bits do not depend on whether an image is computed as a whole, in bands, or in several dispatches.
 func TestPatchAttentionBits(t *testing.T) {
-	both(t, "bits", patchAttentionBits)
+	bothKernels(t, "bits", testPatchAttentionBits)
 }
 
-func patchAttentionBits(t *testing.T, tiled bool) {
+func testPatchAttentionBits(t *testing.T, gpuKernel bool) {
 	const height, width, heads, dim, patch = 24, 20, 2, 20, 4
 	row := width * heads * dim
 	gpu := gputest.New(t)
 	qkv := normal(32, 3*height*row)
-	p := openPatch(t, gpu, PatchAttentionConfig{Heads: heads, DimHead: dim, Patch: patch})
-	p.kernels.tiled = tiled
+	p := newPatchAttention(t, gpu, PatchAttentionConfig{Heads: heads, DimHead: dim, Patch: patch})
+	p.kernels.gpuKernel = gpuKernel
 	args := PatchAttentionArgs{QKV: gpu.In("qkv", qkv), Y: gpu.Out("y", 4*height*row), Height: height, Width: width}
-	gpu.Run(func(t *vk.CommandList) error { return p.Record(t, args) })
+	gpu.Run(func(list *vk.CommandList) error { return p.Record(list, args) })
 	whole := gpu.Float32("y")
-	p.kernels.limit = 1
-	gpu.Run(func(t *vk.CommandList) error { return p.Record(t, args) })
-	pieces := height / patch * (width / patch) * heads
-	if !tiled { // which has 8 queries
-		pieces *= 2
+	p.kernels.maxFlops = 1
+	gpu.Run(func(list *vk.CommandList) error { return p.Record(list, args) })
+	dispatches := height / patch * (width / patch) * heads
+	if !gpuKernel { // whose workgroups have 8 queries, not 32
+		dispatches *= 2
 	}
-	assert.Len(t, gpu.Kernels(), pieces)
+	assert.Len(t, gpu.Kernels(), dispatches)
 	assert.Equal(t, whole, gpu.Float32("y"))
 
 	band := gputest.New(t)
 	part := PatchAttentionArgs{QKV: band.In("qkv", qkv[3*8*row:3*20*row]), Y: band.Out("y", 4*12*row), Height: 12, Width: width}
-	band.Run(func(t *vk.CommandList) error { return p.Record(t, part) })
+	band.Run(func(list *vk.CommandList) error { return p.Record(list, part) })
 	assert.Equal(t, whole[8*row:20*row], band.Float32("y"))
 }
 
-// The number of queries that a workgroup takes changes no bit.
+// The bits do not depend on the number of queries of a workgroup.
 func TestAttentionTilesAgree(t *testing.T) {
 	const side, heads, dim = 7, 2, 24
 	gpu := gputest.New(t)
@@ -91,14 +90,16 @@ func TestAttentionTilesAgree(t *testing.T) {
 	qkv, y := gpu.In("qkv", normal(33, 3*size)), gpu.Out("y", 4*size)
 	var first []float32
 	for _, tile := range []attentionTile{{64, 32, 0}, {32, 32, 0}} {
-		k, err := newAttentionKernels(gpu.Dev, "Test", attentionConfig{name: "patch_attention", dimHead: dim, spec: map[uint32]uint32{8: heads, 9: side}})
+		k, err := newAttentionKernels(gpu.Dev, "Test", attentionConfig{
+			name: "patch_attention", heads: heads, dimHead: dim, spec: map[uint32]uint32{shaders.PatchAttentionPatchSize: side},
+		})
 		require.NoError(t, err)
 		t.Cleanup(func() { assert.NoError(t, k.Close()) })
-		made, err := k.get(tile)
+		kernel, err := k.kernel(tile)
 		require.NoError(t, err)
 		groups := uint32(heads) * uint32(ceilDiv(side*side, uint64(tile.queries)))
-		gpu.Run(func(t *vk.CommandList) error {
-			return t.Dispatch(vk.Dispatch{Kernel: made, Groups: [3]uint32{groups, 1, 1}, Args: []vk.Access{vk.Read(qkv), vk.Write(y)},
+		gpu.Run(func(list *vk.CommandList) error {
+			return list.Dispatch(vk.Dispatch{Kernel: kernel, Groups: [3]uint32{groups, 1, 1}, Args: []vk.Access{vk.Read(qkv), vk.Write(y)},
 				Push: vk.Scalars(&patchAttentionPush{side, 0, groups})})
 		})
 		if first == nil {
@@ -122,7 +123,7 @@ func TestPatchAttentionBadInput(t *testing.T) {
 		_, err := NewPatchAttention(gpu.Dev, test.config)
 		assert.ErrorContains(t, err, test.want)
 	}
-	p := openPatch(t, gpu, PatchAttentionConfig{Heads: 2, DimHead: 8, Patch: 2})
+	p := newPatchAttention(t, gpu, PatchAttentionConfig{Heads: 2, DimHead: 8, Patch: 2})
 	qkv, y := gpu.In("qkv", normal(1, 4*6*48)), gpu.Out("y", 4*4*6*16)
 	good := PatchAttentionArgs{QKV: qkv, Y: y, Height: 4, Width: 6}
 	for _, test := range []struct {
@@ -130,8 +131,8 @@ func TestPatchAttentionBadInput(t *testing.T) {
 		change     func(*PatchAttentionArgs)
 	}{
 		{"height", "Height is 0, want 1", func(a *PatchAttentionArgs) { a.Height = 0 }},
-		{"height odd", "Height is 3, want a multiple of Patch 2", func(a *PatchAttentionArgs) { a.Height = 3 }},
-		{"width odd", "Width is 7, want a multiple of Patch 2", func(a *PatchAttentionArgs) { a.Width = 7 }},
+		{"height odd", "Height is 3, want a multiple of Patch, 2", func(a *PatchAttentionArgs) { a.Height = 3 }},
+		{"width odd", "Width is 7, want a multiple of Patch, 2", func(a *PatchAttentionArgs) { a.Width = 7 }},
 		{"many", "want 4294967295 at most", func(a *PatchAttentionArgs) { a.Height, a.Width = 1<<16, 1<<16 }},
 		{"qkv missing", "qkv is missing, want [Height 4, Width 6, 3 3, Heads 2, DimHead 8] f32, 4608 bytes", func(a *PatchAttentionArgs) { a.QKV = vk.Range{} }},
 		{"qkv short", "qkv has 4604 bytes, want [Height 4", func(a *PatchAttentionArgs) { a.QKV = qkv.Slice(0, 4604) }},
@@ -151,32 +152,4 @@ func TestPatchAttentionBadInput(t *testing.T) {
 	require.NoError(t, err)
 	defer list.Close()
 	assert.ErrorIs(t, p.Record(list, good), vk.ErrClosed)
-}
-
-// Every tile has the shared memory that it claims, fits the device that it is for, and does not change with the number of queries in what
-// the order of summation follows from.
-func TestAttentionTiles(t *testing.T) {
-	for d := 1; d <= 128; d++ {
-		factors := d%2 == 0
-		for _, tile := range attentionTiles {
-			code, err := shaders.SPV("patch_attention")
-			require.NoError(t, err)
-			m, err := spirv.Reflect(code, spirv.Spec{0: uint32(d), 1: uint32(tile.queries), 2: uint32(tile.keys), 4: specBool(factors)})
-			require.NoError(t, err)
-			assert.EqualValues(t, tile.shared(d, factors), m.SharedBytes, "%v, dim %d, factors %v", tile, d, factors)
-		}
-	}
-	for d := 1; d <= 128; d++ {
-		for _, bytes := range []uint32{32 << 10, 48 << 10, 64 << 10} {
-			many, err := chooseAttentionTile(vk.Caps{SharedBytes: bytes}, attentionTiles, d, true, 1000)
-			require.NoError(t, err, "dim %d", d)
-			few, err := chooseAttentionTile(vk.Caps{SharedBytes: bytes}, attentionTiles, d, true, 3)
-			require.NoError(t, err)
-			assert.LessOrEqual(t, many.shared(d, true), bytes)
-			assert.Equal(t, attentionTile{32, many.keys, 0}, few)
-		}
-	}
-	_, err := chooseAttentionTile(vk.Caps{SharedBytes: 16 << 10}, attentionTiles, 128, true, 1000)
-	assert.ErrorIs(t, err, vk.ErrUnsupported)
-	assert.ErrorContains(t, err, "16384 bytes of shared memory")
 }

@@ -13,16 +13,16 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// routedCase is an attention with made-up slots.
+// routedCase is a config with sizes. Its data is the same every time.
 type routedCase struct {
 	RoutedAttentionConfig
 	lists, queries, keys, perItem, rows, prefix int
 	scale                                       float32 // of the queries; 0: 1
-	full                                        int     // this many key slots of a list are filled, or rows of an item; 0: most, with holes; -1: none
-	tiled                                       bool    // in 16 bits: with the kernel of GPUs too, which takes seconds to compile
+	validKeys                                   int     // valid key slots at the start of a list, or rows of an item; 0: three of four, random; -1: none
+	gpuKernel                                   bool    // 16-bit: test the kernel for GPUs too, which CPU drivers compile for seconds
 }
 
-// args are the reference's; slots of every kind of emptiness are among them, and in the keys and values that no slot needs there are NaNs.
+// args returns the arguments of the CPU reference, with slots that are empty for each possible reason. Keys and values that no slot uses are NaN.
 func (c routedCase) args() ref.RoutedAttentionArgs {
 	h, d, slots, items := c.Heads, c.DimHead, c.lists*c.Routes*c.keys, c.lists/max(c.perItem, 1)
 	rng := rand.New(rand.NewPCG(uint64(slots), uint64(c.queries)))
@@ -48,22 +48,22 @@ func (c routedCase) args() ref.RoutedAttentionArgs {
 		a.KeyScores = normal(4, slots)
 	}
 	for i := range slots {
-		filled := c.full > 0 && i%length < c.full || c.full == 0 && rng.IntN(4) > 0
+		valid := c.validKeys > 0 && i%length < c.validKeys || c.validKeys == 0 && rng.IntN(4) > 0
 		switch {
-		case filled && c.Valid:
+		case valid && c.Valid:
 			a.Valid[i] = 1
 		case c.Valid:
-			c.spoil(a.KV, i)
+			c.poison(a.KV, i)
 		}
 		if a.KeyScores != nil && i%5 == 0 {
-			a.KeyScores[i] = 0 // a score like any other
+			a.KeyScores[i] = 0 // does not make the slot empty
 		}
 	}
 	if c.Keys == KeysIndexed {
 		a.Indices = make([]int32, slots)
 		for i := range a.Indices {
 			a.Indices[i] = int32(rng.IntN(c.rows))
-			if rng.IntN(9) == 0 || c.full < 0 {
+			if rng.IntN(9) == 0 || c.validKeys < 0 {
 				a.Indices[i] = []int32{-1, int32(c.rows), math.MaxInt32, math.MinInt32}[rng.IntN(4)]
 			}
 		}
@@ -71,7 +71,7 @@ func (c routedCase) args() ref.RoutedAttentionArgs {
 	if c.QueryValid {
 		a.QueryValid = make([]uint8, c.lists*c.queries)
 		for i := range a.QueryValid {
-			if rng.IntN(3) > 0 && i/c.queries != 1 { // list 1 has none
+			if rng.IntN(3) > 0 && i/c.queries != 1 { // all of list 1 are empty
 				a.QueryValid[i] = 1
 			}
 		}
@@ -85,8 +85,8 @@ func (c routedCase) args() ref.RoutedAttentionArgs {
 	return a
 }
 
-// spoil puts NaNs where the keys and values of an empty slot are, if they are no other slot's.
-func (c routedCase) spoil(kv []float32, slot int) {
+// poison sets the key and value of an empty slot to NaN, unless other slots share them.
+func (c routedCase) poison(kv []float32, slot int) {
 	row, wide := slot, 2*c.DimHead*c.Heads
 	switch c.Keys {
 	case KeysIndexed:
@@ -100,11 +100,11 @@ func (c routedCase) spoil(kv []float32, slot int) {
 	}
 }
 
-// put puts the arguments on a bench. Lists, and rows that are no multiple of 16 bytes, start at any multiple of 4 bytes.
-func (c routedCase) put(gpu *gputest.Harness, a ref.RoutedAttentionArgs) RoutedAttentionArgs {
+// upload returns the arguments of the kernel. Lists, and rows whose length is no multiple of 16 bytes, have the alignment of 4 bytes that they need.
+func (c routedCase) upload(gpu *gputest.Harness, a ref.RoutedAttentionArgs) RoutedAttentionArgs {
 	rows := func(name string, p DType, data []float32) vk.Range {
-		shift := 4 * int(specBool(c.DimHead*p.Size()%16 != 0))
-		return gpu.In(name, numbersOf(p, append(make([]float32, shift/p.Size()), data...))).Slice(uint64(shift), uint64(p.Size()*len(data)))
+		offset := 4 * int(specBool(c.DimHead*p.Size()%16 != 0))
+		return gpu.In(name, numbersOf(p, append(make([]float32, offset/p.Size()), data...))).Slice(uint64(offset), uint64(p.Size()*len(data)))
 	}
 	floats := func(name string, data []float32) vk.Range {
 		if data == nil {
@@ -112,20 +112,20 @@ func (c routedCase) put(gpu *gputest.Harness, a ref.RoutedAttentionArgs) RoutedA
 		}
 		return gpu.In(name, append(make([]float32, 1), data...)).Slice(4, 4*uint64(len(data)))
 	}
-	filled := func(name string, data []uint8) vk.Range {
+	mask := func(name string, data []uint8) vk.Range {
 		if data == nil {
 			return vk.Range{}
 		}
 		list := []uint32{0}
 		for i, b := range data {
-			list = append(list, uint32(b)<<(i%32)) // any word but 0
+			list = append(list, uint32(b)<<(i%32)) // any word except 0
 		}
 		return gpu.In(name, list).Slice(4, 4*uint64(len(data)))
 	}
 	g := RoutedAttentionArgs{
 		Q: rows("q", c.Precision, a.Q), KV: rows("kv", c.Precision, a.KV), Null: rows("null", F32, a.Null), Y: gpu.Out("y", c.Precision.Size()*len(a.Q)),
 		KeyScores: floats("key scores", a.KeyScores), QueryScores: floats("query scores", a.QueryScores),
-		Valid: filled("filled", a.Valid), QueryValid: filled("query filled", a.QueryValid),
+		Valid: mask("valid", a.Valid), QueryValid: mask("query valid", a.QueryValid),
 		Lists: c.lists, Queries: c.queries, Keys: c.keys, PerItem: c.perItem, KVRows: c.rows, Prefix: c.prefix,
 	}
 	if a.Indices != nil {
@@ -134,32 +134,32 @@ func (c routedCase) put(gpu *gputest.Harness, a ref.RoutedAttentionArgs) RoutedA
 	return g
 }
 
-// run computes on the device. Rows of empty queries must be left alone; they come back as zeros, as the reference has them.
-func (c routedCase) run(t *testing.T, a ref.RoutedAttentionArgs, tiled bool) []float32 {
+// run computes on the device. Rows of empty queries must be unchanged; it returns zeros for them, like the CPU reference.
+func (c routedCase) run(t *testing.T, a ref.RoutedAttentionArgs, gpuKernel bool) []float32 {
 	t.Helper()
 	gpu := gputest.New(t)
 	r, err := NewRoutedAttention(gpu.Dev, c.RoutedAttentionConfig)
 	require.NoError(t, err)
 	defer func() { require.NoError(t, r.Close()) }()
-	r.kernels.tiled = tiled
-	g, name := c.put(gpu, a), "routed_attention"
+	r.kernels.gpuKernel = gpuKernel
+	g, name := c.upload(gpu, a), "routed_attention"
 	switch {
 	case c.Precision != F32:
 		name += "_" + c.Precision.String()
-	case !tiled:
+	case !gpuKernel:
 		name += "_cpu"
 	}
 	gpu.Run(func(t *vk.CommandList) error { return r.Record(t, g) })
 	require.Len(t, gpu.Kernels(), 1)
 	assert.Contains(t, gpu.Kernels()[0], name)
-	got, wide := floatsOf(c.Precision, gpu, "y"), c.Heads*c.DimHead
+	got, row := floatsOf(c.Precision, gpu, "y"), c.Heads*c.DimHead
 	for slot := range c.lists * c.queries {
 		if (a.QueryValid == nil || a.QueryValid[slot] != 0) && (a.QueryScores == nil || a.QueryScores[slot] != 0) {
 			continue
 		}
-		for i := range wide {
-			require.True(t, math.IsNaN(float64(got[slot*wide+i])), "query %d was written", slot)
-			got[slot*wide+i] = 0
+		for i := range row {
+			require.True(t, math.IsNaN(float64(got[slot*row+i])), "query %d was written", slot)
+			got[slot*row+i] = 0
 		}
 	}
 	return got
@@ -180,7 +180,7 @@ func TestRoutedAttention(t *testing.T) {
 	}
 	indexed := func(c *RoutedAttentionConfig) { c.Keys = KeysIndexed }
 	prefix := func(c *RoutedAttentionConfig) { c.Keys = KeysPrefix }
-	filled := func(c *RoutedAttentionConfig) { c.Valid, c.QueryValid = true, true }
+	valid := func(c *RoutedAttentionConfig) { c.Valid, c.QueryValid = true, true }
 	for _, c := range []routedCase{
 		{RoutedAttentionConfig: ownKeys(1, 1, 1), lists: 1, queries: 1, keys: 1},
 		{RoutedAttentionConfig: ownKeys(2, 16, 1), lists: 2, queries: 31, keys: 7},
@@ -192,56 +192,56 @@ func TestRoutedAttention(t *testing.T) {
 		{RoutedAttentionConfig: ownKeys(2, 16, 1), lists: 1, queries: 5, keys: 63, scale: 1e6},
 		{RoutedAttentionConfig: ownKeys(2, 128, 2).with(all), lists: 1, queries: 40, keys: 70},
 		{RoutedAttentionConfig: ownKeys(3, 17, 3).with(all), lists: 2, queries: 35, keys: 40},
-		{RoutedAttentionConfig: ownKeys(2, 20, 1).with(filled), lists: 2, queries: 9, keys: 33, full: -1},
+		{RoutedAttentionConfig: ownKeys(2, 20, 1).with(valid), lists: 2, queries: 9, keys: 33, validKeys: -1},
 		{RoutedAttentionConfig: ownKeys(2, 96, 1), lists: 1, queries: 5, keys: 64},
 		{RoutedAttentionConfig: ownKeys(2, 16, 1).with(func(c *RoutedAttentionConfig) { c.ScoreValues = true }), lists: 2, queries: 33, keys: 31},
 		{RoutedAttentionConfig: ownKeys(2, 16, 1).with(func(c *RoutedAttentionConfig) { c.ScoreKeys, c.ScoreQueries = true, true }), lists: 2, queries: 33, keys: 31},
-		// Lists that are filled in front, to the ends of the steps in which the rest is cut off.
-		{RoutedAttentionConfig: ownKeys(2, 16, 2).with(filled), lists: 2, queries: 5, keys: 300, full: 1},
-		{RoutedAttentionConfig: ownKeys(2, 16, 2).with(filled), lists: 2, queries: 5, keys: 300, full: 127},
-		{RoutedAttentionConfig: ownKeys(2, 16, 2).with(filled), lists: 2, queries: 5, keys: 300, full: 128},
-		{RoutedAttentionConfig: ownKeys(2, 16, 2).with(filled), lists: 2, queries: 5, keys: 300, full: 129},
-		{RoutedAttentionConfig: ownKeys(2, 16, 2).with(filled), lists: 2, queries: 5, keys: 257, full: 257},
+		// Lists with valid slots at the start only, up to the ends of the blocks in which the kernel searches the last valid slot.
+		{RoutedAttentionConfig: ownKeys(2, 16, 2).with(valid), lists: 2, queries: 5, keys: 300, validKeys: 1},
+		{RoutedAttentionConfig: ownKeys(2, 16, 2).with(valid), lists: 2, queries: 5, keys: 300, validKeys: 127},
+		{RoutedAttentionConfig: ownKeys(2, 16, 2).with(valid), lists: 2, queries: 5, keys: 300, validKeys: 128},
+		{RoutedAttentionConfig: ownKeys(2, 16, 2).with(valid), lists: 2, queries: 5, keys: 300, validKeys: 129},
+		{RoutedAttentionConfig: ownKeys(2, 16, 2).with(valid), lists: 2, queries: 5, keys: 257, validKeys: 257},
 		{RoutedAttentionConfig: ownKeys(4, 16, 2).with(all).with(indexed), lists: 6, queries: 8, keys: 45, perItem: 3, rows: 50},
 		{RoutedAttentionConfig: ownKeys(2, 33, 1).with(indexed), lists: 2, queries: 40, keys: 31, rows: 7},
-		{RoutedAttentionConfig: ownKeys(2, 64, 2).with(filled).with(indexed), lists: 4, queries: 32, keys: 129, perItem: 4, rows: 300},
-		{RoutedAttentionConfig: ownKeys(2, 33, 1).with(indexed), lists: 2, queries: 40, keys: 150, rows: 9, full: -1},
+		{RoutedAttentionConfig: ownKeys(2, 64, 2).with(valid).with(indexed), lists: 4, queries: 32, keys: 129, perItem: 4, rows: 300},
+		{RoutedAttentionConfig: ownKeys(2, 33, 1).with(indexed), lists: 2, queries: 40, keys: 150, rows: 9, validKeys: -1},
 		{RoutedAttentionConfig: ownKeys(2, 16, 1).with(prefix), lists: 6, queries: 9, perItem: 3, rows: 70, prefix: 35},
 		{RoutedAttentionConfig: ownKeys(2, 16, 1).with(prefix), lists: 4, queries: 32, perItem: 4, rows: 50, prefix: 32},
-		{RoutedAttentionConfig: ownKeys(2, 16, 1).with(filled).with(prefix), lists: 6, queries: 31, perItem: 3, rows: 200, prefix: 70},
-		{RoutedAttentionConfig: ownKeys(2, 16, 1).with(filled).with(prefix), lists: 6, queries: 4, perItem: 3, rows: 90, prefix: 64, full: 50},
+		{RoutedAttentionConfig: ownKeys(2, 16, 1).with(valid).with(prefix), lists: 6, queries: 31, perItem: 3, rows: 200, prefix: 70},
+		{RoutedAttentionConfig: ownKeys(2, 16, 1).with(valid).with(prefix), lists: 6, queries: 4, perItem: 3, rows: 90, prefix: 64, validKeys: 50},
 	} {
-		both(t, fmt.Sprintf("%+v", c), func(t *testing.T, tiled bool) {
+		bothKernels(t, fmt.Sprintf("%+v", c), func(t *testing.T, gpuKernel bool) {
 			a := c.args()
-			got, want, naive := c.run(t, a, tiled), ref.RoutedAttention(a), ref.RoutedAttention32(a)
+			got, want, naive := c.run(t, a, gpuKernel), ref.RoutedAttention(a), ref.RoutedAttention32(a)
 			assert.NoError(t, ref.MaxErr(got, want).Within(ref.Bound(naive, want, 2e-6)))
 		})
 	}
 }
 
-// With no key a query gets its head's null value, exactly.
-func TestRoutedAttentionNullAlone(t *testing.T) {
+// Without a valid key the result is exactly the null value of the head.
+func TestRoutedAttentionNoValidKey(t *testing.T) {
 	for _, c := range []routedCase{
-		{RoutedAttentionConfig: ownKeys(2, 16, 1).with(func(c *RoutedAttentionConfig) { c.Valid = true }), lists: 1, queries: 3, keys: 40, full: -1},
-		{RoutedAttentionConfig: ownKeys(2, 33, 1).with(func(c *RoutedAttentionConfig) { c.Keys = KeysIndexed }), lists: 1, queries: 40, keys: 40, rows: 5, full: -1},
+		{RoutedAttentionConfig: ownKeys(2, 16, 1).with(func(c *RoutedAttentionConfig) { c.Valid = true }), lists: 1, queries: 3, keys: 40, validKeys: -1},
+		{RoutedAttentionConfig: ownKeys(2, 33, 1).with(func(c *RoutedAttentionConfig) { c.Keys = KeysIndexed }), lists: 1, queries: 40, keys: 40, rows: 5, validKeys: -1},
 		{RoutedAttentionConfig: ownKeys(2, 16, 1).with(func(c *RoutedAttentionConfig) { c.Keys = KeysPrefix }), lists: 1, queries: 3, rows: 5, prefix: 4},
 	} {
-		both(t, fmt.Sprintf("%+v", c), func(t *testing.T, tiled bool) {
+		bothKernels(t, fmt.Sprintf("%+v", c), func(t *testing.T, gpuKernel bool) {
 			a := c.args()
-			got, wide := c.run(t, a, tiled), c.Heads*c.DimHead
+			got, row := c.run(t, a, gpuKernel), c.Heads*c.DimHead
 			for i := range c.queries {
-				assert.Equal(t, a.Null[wide:], got[i*wide:][:wide])
+				assert.Equal(t, a.Null[row:], got[i*row:][:row])
 			}
 		})
 	}
 }
 
-// Other lists, and whether the work goes in one dispatch or in several, change no bit; nor does the number of queries.
+// The bits of a list do not depend on other lists, on the number of dispatches, or on the number of queries.
 func TestRoutedAttentionBits(t *testing.T) {
-	both(t, "bits", func(t *testing.T, tiled bool) { routedBits(t, F32, tiled) })
+	bothKernels(t, "bits", func(t *testing.T, gpuKernel bool) { testRoutedBits(t, F32, gpuKernel) })
 }
 
-func routedBits(t *testing.T, p DType, tiled bool) {
+func testRoutedBits(t *testing.T, p DType, gpuKernel bool) {
 	gpu := gputest.New(t)
 	c := routedCase{RoutedAttentionConfig: ownKeys(2, 16, 1).with(func(c *RoutedAttentionConfig) { c.Valid = true }), lists: 3, queries: 70, keys: 150}
 	c.Precision = p
@@ -249,23 +249,23 @@ func routedBits(t *testing.T, p DType, tiled bool) {
 	r, err := NewRoutedAttention(gpu.Dev, c.RoutedAttentionConfig)
 	require.NoError(t, err)
 	defer r.Close()
-	r.kernels.tiled = tiled
-	g := c.put(gpu, a)
+	r.kernels.gpuKernel = gpuKernel
+	g := c.upload(gpu, a)
 	gpu.Run(func(t *vk.CommandList) error { return r.Record(t, g) })
 	first := floatsOf(p, gpu, "y")
-	r.kernels.limit = 3e5
+	r.kernels.maxFlops = 3e5
 	gpu.Run(func(t *vk.CommandList) error { return r.Record(t, g) })
 	assert.Greater(t, len(gpu.Kernels()), 3)
 	assert.Equal(t, first, floatsOf(p, gpu, "y"))
 
 	few, row := c, c.Heads*c.DimHead
-	few.queries = 3 // of a smaller tile
+	few.queries = 3 // which have a smaller tile
 	b := a
 	b.Q, b.Queries = nil, few.queries
 	for list := range c.lists {
 		b.Q = append(b.Q, a.Q[(list*c.queries+41)*row:][:few.queries*row]...)
 	}
-	got := few.run(t, b, tiled)
+	got := few.run(t, b, gpuKernel)
 	for list := range c.lists {
 		assert.Equal(t, first[(list*c.queries+41)*row:][:few.queries*row], got[list*few.queries*row:][:few.queries*row])
 	}
@@ -277,21 +277,21 @@ func routedBits(t *testing.T, p DType, tiled bool) {
 	for i := range a.Valid[:c.keys] {
 		a.Valid[i] = a.Valid[i] * uint8(i%2)
 	}
-	got = c.run(t, a, tiled)
+	got = c.run(t, a, gpuKernel)
 	assert.NotEqual(t, first[:list], got[:list])
 	assert.Equal(t, first[list:], got[list:])
 }
 
-// A key that is not there changes no bit, be it behind the others or whole tiles between them: a list that is padded gives what it gave.
+// Empty key slots change no bit, neither at the end of a list nor whole tiles of them between others.
 func TestRoutedAttentionPadding(t *testing.T) {
-	both(t, "padding", func(t *testing.T, tiled bool) { routedPadding(t, F32, tiled) })
+	bothKernels(t, "padding", func(t *testing.T, gpuKernel bool) { testRoutedPadding(t, F32, gpuKernel) })
 }
 
-func routedPadding(t *testing.T, p DType, tiled bool) {
-	short := routedCase{RoutedAttentionConfig: ownKeys(2, 16, 1).with(func(c *RoutedAttentionConfig) { c.Valid = true }), lists: 1, queries: 40, keys: 96, full: 96}
+func testRoutedPadding(t *testing.T, p DType, gpuKernel bool) {
+	short := routedCase{RoutedAttentionConfig: ownKeys(2, 16, 1).with(func(c *RoutedAttentionConfig) { c.Valid = true }), lists: 1, queries: 40, keys: 96, validKeys: 96}
 	short.Precision = p
 	a := short.args()
-	first := short.run(t, a, tiled)
+	first := short.run(t, a, gpuKernel)
 	long := short
 	long.keys = 700
 	b := long.args()
@@ -299,8 +299,8 @@ func routedPadding(t *testing.T, p DType, tiled bool) {
 	for i := range b.Valid {
 		b.Valid[i] = uint8(1 - specBool(i >= short.keys))
 	}
-	assert.Equal(t, first, long.run(t, b, tiled))
-	// The first key of a tile, of 64 at most, stays one; a gap of 128 slots comes between.
+	assert.Equal(t, first, long.run(t, b, gpuKernel))
+	// A gap of 128 empty slots after slot 63: keys that were in one tile, of at most 64, still are.
 	clear(b.Valid)
 	row := 2 * short.Heads * short.DimHead
 	for i := range short.keys {
@@ -308,11 +308,11 @@ func routedPadding(t *testing.T, p DType, tiled bool) {
 		b.Valid[to] = 1
 		copy(b.KV[to*row:][:row], a.KV[i*row:][:row])
 	}
-	assert.Equal(t, first, long.run(t, b, tiled))
+	assert.Equal(t, first, long.run(t, b, gpuKernel))
 }
 
-// both tests the kernel of GPUs and, on a CPU driver, the one for these, which the tests of modules use too.
-func both(t *testing.T, name string, test func(t *testing.T, tiled bool)) {
+// bothKernels tests the kernel for GPUs and, on a CPU driver, also the kernel for CPU drivers.
+func bothKernels(t *testing.T, name string, test func(t *testing.T, gpuKernel bool)) {
 	t.Run(name, func(t *testing.T) { test(t, true) })
 	if gputest.Device(t).Caps().CPU {
 		t.Run(name+" cpu", func(t *testing.T) { test(t, false) })
@@ -332,8 +332,8 @@ func TestRoutedAttentionBadInput(t *testing.T) {
 		{"Routes is 3, want a divisor of Heads, 2", RoutedAttentionConfig{Heads: 2, DimHead: 16, Routes: 3}},
 		{"Keys is 9, want KeysOwn", RoutedAttentionConfig{Heads: 2, DimHead: 16, Routes: 1, Keys: 9}},
 		{"Keys is KeysPrefix, want one route", RoutedAttentionConfig{Heads: 2, DimHead: 16, Routes: 2, Keys: KeysPrefix}},
-		{"Keys is KeysPrefix, want one route, and no ScoreValues", RoutedAttentionConfig{Heads: 2, DimHead: 16, Routes: 1, Keys: KeysPrefix, ScoreValues: true}},
-		{"Keys is KeysPrefix, want one route, and no ScoreValues or ScoreKeys", RoutedAttentionConfig{Heads: 2, DimHead: 16, Routes: 1, Keys: KeysPrefix, ScoreKeys: true}},
+		{"Keys is KeysPrefix, want one route and no ScoreValues", RoutedAttentionConfig{Heads: 2, DimHead: 16, Routes: 1, Keys: KeysPrefix, ScoreValues: true}},
+		{"Keys is KeysPrefix, want one route and no ScoreValues or ScoreKeys", RoutedAttentionConfig{Heads: 2, DimHead: 16, Routes: 1, Keys: KeysPrefix, ScoreKeys: true}},
 	} {
 		_, err := NewRoutedAttention(gpu.Dev, test.config)
 		assert.ErrorContains(t, err, test.want)
@@ -342,7 +342,7 @@ func TestRoutedAttentionBadInput(t *testing.T) {
 	r, err := NewRoutedAttention(gpu.Dev, c.RoutedAttentionConfig)
 	require.NoError(t, err)
 	defer r.Close()
-	good, big := c.put(gpu, c.args()), gpu.In("big", make([]float32, 400))
+	good, big := c.upload(gpu, c.args()), gpu.In("big", make([]float32, 400))
 	for _, test := range []struct {
 		want   string
 		change func(*RoutedAttentionArgs)
@@ -353,23 +353,23 @@ func TestRoutedAttentionBadInput(t *testing.T) {
 		{"M is 0, want 1", func(a *RoutedAttentionArgs) { a.KVRows = 0 }},
 		{"PerItem is 3, want a divisor of Lists, 2", func(a *RoutedAttentionArgs) { a.PerItem = 3 }},
 		{"Prefix is 1, want 0", func(a *RoutedAttentionArgs) { a.Prefix = 1 }},
-		{"[Lists 2, Queries 2000000000, H 2] makes 8000000000, want 4294967295 at most", func(a *RoutedAttentionArgs) { a.Queries = 2e9 }},
-		{"[Lists 2, R 2, Keys 2000000000] makes 8000000000, want", func(a *RoutedAttentionArgs) { a.Keys = 2e9 }},
-		{"M 2000000000, H 2, 2 2] makes 8000000000, want", func(a *RoutedAttentionArgs) { a.KVRows = 2e9 }},
+		{"[Lists 2, Queries 2000000000, H 2] makes 8000000000 rows, want 4294967295 at most", func(a *RoutedAttentionArgs) { a.Queries = 2e9 }},
+		{"[Lists 2, R 2, Keys 2000000000] makes 8000000000 rows, want", func(a *RoutedAttentionArgs) { a.Keys = 2e9 }},
+		{"M 2000000000, H 2, 2 2] makes 8000000000 rows, want", func(a *RoutedAttentionArgs) { a.KVRows = 2e9 }},
 		{"PerItem is -2, want 1", func(a *RoutedAttentionArgs) { a.PerItem = -2 }},
 		{"q starts at byte 264 of its buffer, want a multiple of 16", func(a *RoutedAttentionArgs) { a.Q = big.Slice(8, 192) }},
 		{"kv starts at byte 260 of its buffer, want a multiple of 16", func(a *RoutedAttentionArgs) { a.KV = big.Slice(4, 384) }},
 		{"y starts at byte 268 of its buffer, want a multiple of 16", func(a *RoutedAttentionArgs) { a.Y = big.Slice(12, 192) }},
 		{"null starts at byte 260 of its buffer, want a multiple of 16", func(a *RoutedAttentionArgs) { a.Null = big.Slice(4, 64) }},
 		{"indices starts at byte 258 of its buffer, want a multiple of 4", func(a *RoutedAttentionArgs) { a.Indices = big.Slice(2, 80) }},
-		{"filled starts at byte 257 of its buffer, want a multiple of 4", func(a *RoutedAttentionArgs) { a.Valid = big.Slice(1, 80) }},
-		{"query filled starts at byte 259 of its buffer, want a multiple of 4", func(a *RoutedAttentionArgs) { a.QueryValid = big.Slice(3, 24) }},
+		{"valid starts at byte 257 of its buffer, want a multiple of 4", func(a *RoutedAttentionArgs) { a.Valid = big.Slice(1, 80) }},
+		{"query valid starts at byte 259 of its buffer, want a multiple of 4", func(a *RoutedAttentionArgs) { a.QueryValid = big.Slice(3, 24) }},
 		{"q is missing, want [Lists 2, Queries 3, H 2, D 4] f32, 192 bytes", func(a *RoutedAttentionArgs) { a.Q = vk.Range{} }},
 		{"kv has 192 bytes, want [Items 1, M 6, H 2, 2 2, D 4] f32, 384 bytes", func(a *RoutedAttentionArgs) { a.KV = a.Q }},
 		{"indices is missing, want [Lists 2, R 2, Keys 5] i32, 80 bytes", func(a *RoutedAttentionArgs) { a.Indices = vk.Range{} }},
-		{"filled is missing, want [Lists 2, R 2, Keys 5] u32", func(a *RoutedAttentionArgs) { a.Valid = vk.Range{} }},
+		{"valid is missing, want [Lists 2, R 2, Keys 5] u32", func(a *RoutedAttentionArgs) { a.Valid = vk.Range{} }},
 		{"key scores has 80 bytes, want none", func(a *RoutedAttentionArgs) { a.KeyScores = a.Valid }},
-		{"query filled is missing, want [Lists 2, Queries 3] u32, 24 bytes", func(a *RoutedAttentionArgs) { a.QueryValid = vk.Range{} }},
+		{"query valid is missing, want [Lists 2, Queries 3] u32, 24 bytes", func(a *RoutedAttentionArgs) { a.QueryValid = vk.Range{} }},
 		{"query scores has 24 bytes, want none", func(a *RoutedAttentionArgs) { a.QueryScores = a.QueryValid }},
 		{"null is missing, want [2 2, H 2, D 4] f32, 64 bytes", func(a *RoutedAttentionArgs) { a.Null = vk.Range{} }},
 		{"y has 64 bytes, want [Lists 2, Queries 3, H 2, D 4] f32", func(a *RoutedAttentionArgs) { a.Y = a.Null }},

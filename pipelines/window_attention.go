@@ -4,24 +4,25 @@ import (
 	"fmt"
 	"unsafe"
 
+	"github.com/colt5-vulkan/colt5/shaders"
 	"github.com/colt5-vulkan/colt5/vk"
 )
 
-// WindowAttention is the attention of every token of a sequence to its neighbourhood.
+// WindowAttention is local attention: every token of a sequence attends to its neighbourhood.
 //
-//	qkv [Items, Rows, 3, H, D] in the Precision    mask [MaskItems, N] u8 in, optional    y [Items, Count, H, D] likewise out
-//	y[i] = sum_j softmax_j(q[i] . k[j] / sqrt(D)) v[j] over the valid tokens j that token i sees; 0 if there are none
+//	qkv [Items, Rows, 3, H, D] in    y [Items, Count, H, D] out, both in the Precision    mask [MaskItems, N] u8 in, optional
+//	y[i] = sum_j softmax_j(q[i] . k[j] / sqrt(D)) v[j] over the valid tokens j that token i attends to; 0 if there are none
 //
-// Token i sees j if |i - j| <= Window; that is in its own block of Window tokens and in both neighbours. With Causal it sees the tokens of its
-// own block and of the one before, j <= i. A masked token is seen by none, but gets its result. What a token does not see changes no bit of its
-// result, be it infinite or NaN; a value that it sees may count as the largest number then, where others of its tile do not see it.
+// Token i attends to j if |i - j| <= Window. With Causal it attends to the tokens j <= i of its own block of Window tokens and of the block before.
+// No token attends to a masked token, but a masked token has a result. A token that i does not attend to changes no bit of y[i], even if it is
+// infinite or NaN. An infinite value that i attends to may be replaced by the largest finite number, if other queries of the tile do not attend to it.
 //
-// A call computes the whole sequence, or the part of it that starts at token From; its qkv then starts at token First, at or before
-// the first token that the part sees. The bits of a token do not depend on the part.
+// A call computes a whole sequence, or the part that starts at token From. Its qkv then starts at token First, which is not after the first token that
+// the part attends to. The bits of a token do not depend on the part.
 //
 // With Precision F16 or BF16 products run on cooperative matrices; scores, softmax and sums are float32.
 //
-// Shader: shaders/window_attention.comp. Reference: internal/ref.WindowAttention. Source: arXiv 2004.05150, 2205.14135.
+// Shader: shaders/window_attention.comp. CPU reference: internal/ref.WindowAttention. Source: arXiv 2004.05150, 2205.14135.
 type WindowAttention struct {
 	config  WindowAttentionConfig
 	kernels *attentionKernels
@@ -46,32 +47,32 @@ type WindowAttentionArgs struct {
 	Rows, First int // Rows 0: N
 	From, Count int // Count 0: N
 
-	MaskItems, FirstItem int // the mask's items, and which of them is item 0; MaskItems 0: Items
+	MaskItems, FirstItem int // items of the mask, and the one of item 0; MaskItems 0: Items
 }
 
-type windowAttentionPush struct{ n, rows, firstRow, from, count, firstItem, first, groups uint32 }
+type windowAttentionPush struct{ n, rows, firstRow, from, count, firstItem, first, end uint32 }
 
 const (
 	_ = uint(32 - unsafe.Sizeof(windowAttentionPush{}))
 	_ = uint(unsafe.Sizeof(windowAttentionPush{}) - 32)
 )
 
-// NewWindowAttention checks the config. Kernels are compiled when Record first needs them.
+// NewWindowAttention makes the attention for a device. Its kernels are compiled when they are first recorded.
 func NewWindowAttention(dev *vk.Device, c WindowAttentionConfig) (*WindowAttention, error) {
 	const op = "WindowAttention"
-	if err := firstError(attentionHeads(op, c.Heads, c.DimHead, c.Precision), checkPositive(op, dim{"Window", c.Window})); err != nil {
+	if err := firstError(checkHeads(op, c.Heads, c.DimHead, c.Precision), checkPositive(op, dim{"Window", c.Window})); err != nil {
 		return nil, err
 	}
-	if c.Window >= 1<<30 { // sums of a place and a window are below 2^32
+	if c.Window >= 1<<30 { // the kernel adds a position and a window in 32 bits
 		return nil, fmt.Errorf("pipelines: %s: Window is %d, want less than %d", op, c.Window, 1<<30)
 	}
-	list := attentionMatrixTiles
+	tiles := attentionMatrixTiles
 	if c.Window <= 128 {
-		list = attentionMatrixShort
+		tiles = attentionMatrixShort
 	}
 	k, err := newAttentionKernels(dev, op, attentionConfig{
-		name: "window_attention", dimHead: c.DimHead, precision: c.Precision, matrices: list,
-		spec: map[uint32]uint32{8: uint32(c.Heads), 9: uint32(c.Window), 10: specBool(c.Causal)},
+		name: "window_attention", heads: c.Heads, dimHead: c.DimHead, precision: c.Precision, matrixTiles: tiles,
+		spec: map[uint32]uint32{shaders.WindowAttentionWindow: uint32(c.Window), shaders.WindowAttentionCausal: specBool(c.Causal)},
 	})
 	if err != nil {
 		return nil, err
@@ -79,8 +80,8 @@ func NewWindowAttention(dev *vk.Device, c WindowAttentionConfig) (*WindowAttenti
 	return &WindowAttention{c, k}, nil
 }
 
-// Record adds the attention to a tape: one dispatch, or several if it is very large.
-func (w *WindowAttention) Record(t *vk.CommandList, a WindowAttentionArgs) error {
+// Record adds the attention to a command list: one dispatch, or several if it is very large.
+func (w *WindowAttention) Record(list *vk.CommandList, a WindowAttentionArgs) error {
 	const op = "WindowAttention"
 	if a.Rows == 0 {
 		a.Rows = a.N
@@ -91,61 +92,60 @@ func (w *WindowAttention) Record(t *vk.CommandList, a WindowAttentionArgs) error
 	if a.MaskItems == 0 {
 		a.MaskItems = a.Items
 	}
-	if err := w.check(a); err != nil {
+	if err := w.check(op, a); err != nil {
 		return err
 	}
 	c := w.config
 	push := windowAttentionPush{
 		n: uint32(a.N), rows: uint32(a.Rows), firstRow: uint32(a.First), from: uint32(a.From), count: uint32(a.Count), firstItem: uint32(a.FirstItem),
 	}
-	seen := float64(min(2*c.Window+1, a.N))
+	meanKeys := float64(min(2*c.Window+1, a.N))
 	if c.Causal {
-		seen = min(1.5*float64(c.Window), float64(a.N))
+		meanKeys = min(1.5*float64(c.Window), float64(a.N))
 	}
-	return w.kernels.record(t, op, attentionWork{
-		queries: a.Count, keys: min(2*c.Window+1, a.N) + attentionCPU.queries, units: uint64(a.Items) * uint64(c.Heads),
-		flops: 4 * float64(a.Items) * float64(a.Count) * float64(c.Heads*c.DimHead) * seen, bytes: float64(a.QKV.Size() + a.Y.Size() + a.Mask.Size()),
+	return w.kernels.record(list, op, attentionWork{
+		queries: a.Count, keys: min(2*c.Window+1, a.N) + attentionCPUTile.queries, units: uint64(a.Items) * uint64(c.Heads),
+		flops: 4 * float64(a.Items) * float64(a.Count) * float64(c.Heads*c.DimHead) * meanKeys, bytes: float64(a.QKV.Size() + a.Y.Size() + a.Mask.Size()),
 		args: []vk.Access{vk.Read(a.QKV), vk.Read(a.Mask), vk.Write(a.Y)},
-	}, func(first, groups uint32) []byte {
-		push.first, push.groups = first, groups
+	}, func(first, end uint32) []byte {
+		push.first, push.end = first, end
 		return vk.Scalars(&push)
 	})
 }
 
-// sees are the first token that any of from .. from+count-1 sees, and the one after the last.
-func (c WindowAttentionConfig) sees(from, count, n int) (first, end int) {
+// keyRange returns the first token that any of the tokens from .. from+count-1 attends to, and the one after the last.
+func (c WindowAttentionConfig) keyRange(from, count, n int) (first, end int) {
 	if c.Causal {
 		return max(from/c.Window-1, 0) * c.Window, from + count
 	}
 	return max(from-c.Window, 0), min(from+count+c.Window, n)
 }
 
-func (w *WindowAttention) check(a WindowAttentionArgs) error {
-	const op = "WindowAttention"
+func (w *WindowAttention) check(op string, a WindowAttentionArgs) error {
 	c := w.config
 	items, rows, n, count, h, d := dim{"Items", a.Items}, dim{"Rows", a.Rows}, dim{"N", a.N}, dim{"Count", a.Count}, dim{"H", c.Heads}, dim{"D", c.DimHead}
 	if err := checkPositive(op, items, rows, n, count, dim{"MaskItems", a.MaskItems}, dim{"MaskItems*N", a.MaskItems * a.N}); err != nil {
 		return err
 	}
-	if err := attentionRows(op, items, rows, dim{"3", 3}, h); err != nil {
+	if err := checkRowCount(op, items, rows, dim{"3", 3}, h); err != nil {
 		return err
 	}
 	if a.N >= 1<<30 {
 		return fmt.Errorf("pipelines: %s: N is %d, want less than %d", op, a.N, 1<<30)
 	}
 	if a.From < 0 || a.Count > a.N-a.From {
-		return fmt.Errorf("pipelines: %s: From is %d and Count %d, want a part of N, %d", op, a.From, a.Count, a.N)
+		return fmt.Errorf("pipelines: %s: From is %d and Count %d, want a part of the N tokens, %d", op, a.From, a.Count, a.N)
 	}
-	if first, end := c.sees(a.From, a.Count, a.N); a.First < 0 || a.First > first || a.First+a.Rows < end || a.First+a.Rows > a.N {
-		return fmt.Errorf("pipelines: %s: First is %d and Rows %d, want a part of N, %d, with tokens %d to %d, which the queries see", op, a.First, a.Rows, a.N, first, end-1)
+	if first, end := c.keyRange(a.From, a.Count, a.N); a.First < 0 || a.First > first || a.First+a.Rows < end || a.First+a.Rows > a.N {
+		return fmt.Errorf("pipelines: %s: First is %d and Rows %d, want a part of the N tokens, %d, with %d to %d, which the queries attend to", op, a.First, a.Rows, a.N, first, end-1)
 	}
 	if a.FirstItem < 0 || a.FirstItem+a.Items > a.MaskItems {
-		return fmt.Errorf("pipelines: %s: FirstItem is %d, want 0 to MaskItems %d less Items %d", op, a.FirstItem, a.MaskItems, a.Items)
+		return fmt.Errorf("pipelines: %s: FirstItem is %d, want 0 to MaskItems, %d, minus Items, %d", op, a.FirstItem, a.MaskItems, a.Items)
 	}
 	return firstError(
-		c.Precision.heads(op, "qkv", a.QKV, items, rows, dim{"3", 3}, h, d),
+		c.Precision.checkHeadTensor(op, "qkv", a.QKV, items, rows, dim{"3", 3}, h, d),
 		checkOptional(op, "mask", a.Mask, vec4Align, u8, dim{"MaskItems", a.MaskItems}, n),
-		c.Precision.heads(op, "y", a.Y, items, count, h, d),
+		c.Precision.checkHeadTensor(op, "y", a.Y, items, count, h, d),
 	)
 }
 

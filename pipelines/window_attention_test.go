@@ -11,8 +11,8 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// holes is a mask of b items of n tokens: every fifth token is padding, a stretch of a third of the first item, and all of the second item.
-func holes(b, n int) []uint8 {
+// paddingMask returns a mask of b items of n tokens. Padding is every fifth token, the middle third of the first item, and all of the second item.
+func paddingMask(b, n int) []uint8 {
 	m := make([]uint8, b*n)
 	for i := range m {
 		if i%5 != 0 && (i >= n || i < n/3 || i >= 2*n/3) && i/n != 1 {
@@ -43,8 +43,8 @@ func TestWindowAttention(t *testing.T) {
 		defer w.Close()
 		for _, size := range group.sizes {
 			for _, masked := range []bool{false, true} {
-				both(t, fmt.Sprintf("%+v %+v %v", group.config, size, masked), func(t *testing.T, tiled bool) {
-					w.kernels.tiled = tiled
+				bothKernels(t, fmt.Sprintf("%+v %+v %v", group.config, size, masked), func(t *testing.T, gpuKernel bool) {
+					w.kernels.gpuKernel = gpuKernel
 					gpu := gputest.New(t)
 					a := ref.WindowAttentionArgs{
 						QKV: normal(1, size.b*size.n*3*group.Heads*group.DimHead), B: size.b, N: size.n, Heads: group.Heads, DimHead: group.DimHead,
@@ -55,13 +55,13 @@ func TestWindowAttention(t *testing.T) {
 					}
 					g := WindowAttentionArgs{QKV: gpu.In("qkv", a.QKV), Y: gpu.Out("y", 4*len(a.QKV)/3), Items: size.b, N: size.n}
 					if masked {
-						a.Mask = holes(size.b, size.n)
+						a.Mask = paddingMask(size.b, size.n)
 						g.Mask = gpu.In("mask", a.Mask)
 					}
 					gpu.Run(func(t *vk.CommandList) error { return w.Record(t, g) })
 					want, naive := ref.WindowAttention(a), ref.WindowAttention32(a)
-					// A weight is off by a rounding of its logit, and more where a device's exp2 is: with logits of some hundreds
-					// an NVIDIA H200 was off by 4.3e-5 where the naive error allowed 3.8e-5.
+					// The error of a weight is that of its logit plus that of exp2. With logits of several hundred, an NVIDIA H200 had
+					// an error of 4.3e-5 where the naive error allowed 3.8e-5.
 					assert.NoError(t, ref.MaxErr(gpu.Float32("y"), want).Within(ref.Bound(naive, want, 2e-6*max(float64(group.scale), 1))))
 				})
 			}
@@ -69,7 +69,7 @@ func TestWindowAttention(t *testing.T) {
 	}
 }
 
-// A sequence in parts, each with its neighbourhood, and every other one with some tokens more, gives the bits of the whole.
+// The bits do not depend on whether a sequence is computed as a whole or in parts, with the tokens that these need or some more.
 func TestWindowAttentionParts(t *testing.T) {
 	const b, n, h, d, window = 2, 137, 2, 16, 8
 	for _, causal := range []bool{false, true} {
@@ -77,7 +77,7 @@ func TestWindowAttentionParts(t *testing.T) {
 		w, err := NewWindowAttention(gpu.Dev, WindowAttentionConfig{Heads: h, DimHead: d, Window: window, Causal: causal})
 		require.NoError(t, err)
 		defer w.Close()
-		qkv, mask := gpu.In("qkv", normal(1, b*n*3*h*d)), gpu.In("mask", holes(b, n))
+		qkv, mask := gpu.In("qkv", normal(1, b*n*3*h*d)), gpu.In("mask", paddingMask(b, n))
 		whole, parts := gpu.Out("whole", 4*b*n*h*d), gpu.Out("parts", 4*b*n*h*d)
 		gpu.Run(func(t *vk.CommandList) error {
 			if err := w.Record(t, WindowAttentionArgs{QKV: qkv, Mask: mask, Y: whole, Items: b, N: n}); err != nil {
@@ -86,7 +86,7 @@ func TestWindowAttentionParts(t *testing.T) {
 			for item := range b {
 				for from := 0; from < n; from += 40 {
 					count := min(40, n-from)
-					first, end := w.config.sees(from, count, n)
+					first, end := w.config.keyRange(from, count, n)
 					if from%80 != 0 {
 						first, end = max(first-3, 0), min(end+5, n)
 					}
@@ -120,7 +120,7 @@ func TestWindowAttentionBadInput(t *testing.T) {
 	w, err := NewWindowAttention(gpu.Dev, WindowAttentionConfig{Heads: 1, DimHead: 4, Window: 4})
 	require.NoError(t, err)
 	defer w.Close()
-	qkv, y, mask := gpu.In("qkv", normal(1, 2*20*12)), gpu.Out("y", 4*2*20*4), gpu.In("mask", holes(2, 20))
+	qkv, y, mask := gpu.In("qkv", normal(1, 2*20*12)), gpu.Out("y", 4*2*20*4), gpu.In("mask", paddingMask(2, 20))
 	good := WindowAttentionArgs{QKV: qkv, Y: y, Mask: mask, Items: 2, N: 20}
 	for _, test := range []struct {
 		want   string
@@ -128,12 +128,12 @@ func TestWindowAttentionBadInput(t *testing.T) {
 	}{
 		{"Items is 0, want 1", func(a *WindowAttentionArgs) { a.Items = 0 }},
 		{"Rows is -1, want 1", func(a *WindowAttentionArgs) { a.N = -1 }},
-		{"From is 8 and Count 20, want a part of N, 20", func(a *WindowAttentionArgs) { a.From = 8 }},
+		{"From is 8 and Count 20, want a part of the N tokens, 20", func(a *WindowAttentionArgs) { a.From = 8 }},
 		{"From is -1", func(a *WindowAttentionArgs) { a.From, a.Count = -1, 2 }},
-		{"First is 5 and Rows 15, want a part of N, 20, with tokens 4 to 19", func(a *WindowAttentionArgs) { a.First, a.Rows, a.From, a.Count = 5, 15, 8, 12 }},
-		{"First is 0 and Rows 15, want a part of N, 20, with tokens 0 to 15", func(a *WindowAttentionArgs) { a.Rows, a.Count = 15, 12 }},
+		{"First is 5 and Rows 15, want a part of the N tokens, 20, with 4 to 19", func(a *WindowAttentionArgs) { a.First, a.Rows, a.From, a.Count = 5, 15, 8, 12 }},
+		{"First is 0 and Rows 15, want a part of the N tokens, 20, with 0 to 15", func(a *WindowAttentionArgs) { a.Rows, a.Count = 15, 12 }},
 		{"First is 0 and Rows 30", func(a *WindowAttentionArgs) { a.Rows = 30 }},
-		{"FirstItem is 1, want 0 to MaskItems 2 less Items 2", func(a *WindowAttentionArgs) { a.FirstItem = 1 }},
+		{"FirstItem is 1, want 0 to MaskItems, 2, minus Items, 2", func(a *WindowAttentionArgs) { a.FirstItem = 1 }},
 		{"qkv is missing, want [Items 2, Rows 20, 3 3, H 1, D 4] f32", func(a *WindowAttentionArgs) { a.QKV = vk.Range{} }},
 		{"mask has 640 bytes, want [MaskItems 2, N 20] u8, 40 bytes", func(a *WindowAttentionArgs) { a.Mask = y }},
 		{"y has 40 bytes, want [Items 2, Count 20, H 1, D 4] f32", func(a *WindowAttentionArgs) { a.Y = mask }},

@@ -1,0 +1,92 @@
+package pipelines
+
+import (
+	"fmt"
+
+	"github.com/colt5-vulkan/colt5/vk"
+)
+
+const attentionThreads = 128 // workgroup size of the float32 kernel, as in attention.glsl
+
+// attentionTile is how many queries a workgroup has and how many keys it loads at a time. With cooperative matrices, subgroups share its queries
+// equally; else subgroups is 0.
+type attentionTile struct{ queries, keys, subgroups int }
+
+// attentionCPUTile is the tile of the kernel for CPU drivers, as in attention_cpu.glsl.
+var attentionCPUTile = attentionTile{8, 8, 0}
+
+// Lists of tiles in order of preference. The tiles of a list of cooperative matrices that suit the same head and device have the same number of keys,
+// so that bits do not depend on the number of queries.
+var (
+	attentionTiles       = []attentionTile{{64, 64, 0}, {64, 32, 0}, {32, 32, 0}}
+	attentionMatrixTiles = []attentionTile{{64, 64, 4}, {64, 32, 4}}  // few workgroups, or indexed keys: large iterations, because each has a fixed cost
+	attentionMatrixShort = []attentionTile{{64, 32, 4}}               // few keys: many concurrent workgroups, and few masked keys are computed
+	attentionMatrixWide  = []attentionTile{{128, 32, 4}, {64, 32, 4}} // many queries and keys: each loaded key serves twice as many queries
+	attentionMatrixCPU   = []attentionTile{{32, 16, 4}}               // for CPU drivers, which compile the other tiles for a minute
+)
+
+// maxDimHead is the largest head for which the tile has enough registers for queries, results, scores, and the next keys and values.
+func (t attentionTile) maxDimHead() int {
+	switch {
+	case t.subgroups > 0 && t.queries/t.subgroups > 16:
+		return 64
+	case t.subgroups > 0 && t.keys > 32:
+		return 96
+	}
+	return 128
+}
+
+// maxAttentionShared bounds the shared memory of a tile. More would leave too few workgroups per SM.
+const maxAttentionShared = 48 << 10
+
+// shared is the shared memory of the kernel in bytes: the arrays of attention.glsl, or of attention_matrix.glsl.
+func (t attentionTile) shared(dimHead int, factors bool) uint32 {
+	keyFactors := 2
+	if factors {
+		keyFactors = 2 * t.keys
+	}
+	if t.subgroups > 0 {
+		rowChunks, stripChunks := (dimHead+15)/16*2+1, t.keys/8+1
+		return uint32(16*(max(t.queries, 2*t.keys)*rowChunks+t.queries*stripChunks) + 4*2*t.keys + 8*keyFactors + 16)
+	}
+	d4 := (dimHead + 3) / 4 // vec4 of a head
+	nk := (d4 + 7) / 8      // chunks of a key
+	dk := (d4 + nk - 1) / nk
+	nv := nk // chunks of the values
+	if nk == 3 {
+		nv = 4
+	}
+	vec4s := t.queries*(nk*dk|1) + max(t.keys*(dk|1), t.keys/nv*d4) + t.queries*(t.keys/4|1)
+	return uint32(16*vec4s + 4*2*t.keys + 8*keyFactors + 4*attentionThreads + 4*t.queries)
+}
+
+// selectAttentionTile selects the first tile of a list that fits the device. The order of summation follows from the keys of a tile, so these depend
+// on the list, the device and the head only. A workgroup for at most 32 queries has 32.
+func selectAttentionTile(caps vk.Caps, list []attentionTile, dimHead int, factors bool, queries int) (attentionTile, error) {
+	for _, t := range list {
+		if dimHead > t.maxDimHead() || t.shared(dimHead, factors) > min(caps.SharedBytes, maxAttentionShared) || t.queries > 64 && queries <= 64 {
+			continue
+		}
+		if queries <= 32 && t.queries > 32 {
+			t.subgroups /= t.queries / 32
+			t.queries = 32
+		}
+		return t, nil
+	}
+	smallest := list[len(list)-1].shared(dimHead, factors)
+	return attentionTile{}, fmt.Errorf("pipelines: %w: %d bytes of shared memory, heads of dim %d need %d", vk.ErrUnsupported, caps.SharedBytes, dimHead, smallest)
+}
+
+// iterations estimates the loop iterations of an invocation: one per tile of keys, one per chunk of its keys and values or per group of keys that a
+// small workgroup loads, and those that find the valid slots and load the queries.
+func (t attentionTile) iterations(dimHead, keys int) int {
+	d4 := (dimHead + 3) / 4
+	switch {
+	case t == attentionCPUTile:
+		return (keys/t.keys + 2) * (1 + d4*2)
+	case t.subgroups > 0:
+		return (keys/t.keys+2)*(2+t.keys/(8*t.subgroups)) + keys/(8*t.subgroups) + 2000
+	}
+	chunks := (d4 + 7) / 8
+	return (keys/t.keys+2)*(1+2*chunks+1) + keys/attentionThreads + 200
+}
