@@ -1,7 +1,7 @@
 // Package atomicfile writes files atomically: a file is replaced as a whole or not at all.
 //
-// The public Go modules for this do not sync the directory, so a rename may be lost in a power failure, and they do not follow
-// symbolic links. Both would have to be added around such a module, so this package does without.
+// The public Go modules for this do not sync the directory, so a rename may be lost in a power failure, and they do not
+// follow symbolic links. Both would have to be added around such a module, so this package does without.
 package atomicfile
 
 import (
@@ -29,12 +29,13 @@ func Write(path string, parts ...[]byte) error {
 
 // WriteFunc writes a file at path and replaces an existing one. write is called once, with an unbuffered writer.
 //
-// The data goes to a temporary file in the same directory, which is synced and then renamed. If WriteFunc fails or write panics,
-// the earlier file is intact and the temporary file is removed. After a power failure path holds either the earlier file or the
-// new one. There is one exception: if syncing the directory fails, WriteFunc returns an error but the new file is in place.
+// The data goes to a temporary file in the same directory, which is synced and then renamed. If WriteFunc fails or
+// write panics, the earlier file is intact and the temporary file is removed. After a power failure path holds either
+// the earlier file or the new one. There is one exception: if syncing the directory fails, WriteFunc returns an error
+// but the new file is in place.
 //
-// A replaced file keeps its permissions; a new file has those that the umask gives. If path is a symbolic link, the file that it
-// points to is replaced. Anything else than a regular file at path is an error and is left unchanged.
+// A replaced file keeps its permissions; a new file has those that the umask gives. If path is a symbolic link, the
+// file that it points to is replaced. Anything else than a regular file at path is an error and is left unchanged.
 func WriteFunc(path string, write func(w io.Writer) error) (err error) {
 	path, mode, err := target(path)
 	if err != nil {

@@ -50,8 +50,8 @@ func (c *Case) readBoundRule() error {
 	return nil
 }
 
-// SetPrecision sets the precision of the module's matrix products in Config, "f16" or "bf16", and selects the error bounds of
-// 16-bit operands.
+// SetPrecision sets the precision of the module's matrix products in Config, "f16" or "bf16", and selects the error
+// bounds of 16-bit operands.
 func (c *Case) SetPrecision(precision string) error {
 	config := map[string]json.RawMessage{}
 	if err := json.Unmarshal(c.Config, &config); err != nil {
@@ -64,8 +64,8 @@ func (c *Case) SetPrecision(precision string) error {
 	return err
 }
 
-// RoutingMayDiffer reports whether a router's input comes from a product with 16-bit operands. Rounding may then change which
-// tokens it selects, so only outputs can be compared.
+// RoutingMayDiffer reports whether a router's input comes from a product with 16-bit operands. Rounding may then change
+// which tokens it selects, so only outputs can be compared.
 func (c *Case) RoutingMayDiffer() bool { return c.use16Bit && c.nestedRouters }
 
 // amplifiesRounding reports whether the case runs a coordinate descent with a small eps.
@@ -76,8 +76,8 @@ func (c *Case) amplifiesRounding() bool {
 // isDescent reports whether the module is a coordinate descent without a router around it.
 func (c *Case) isDescent() bool { return c.Module == "CoordinateDescent" || c.Module == "TopK" }
 
-// OutputBound returns the error bound of Outputs[name]: the largest absolute difference, divided by max(1, the largest absolute
-// expected value).
+// OutputBound returns the error bound of Outputs[name]: the largest absolute difference, divided by max(1, the largest
+// absolute expected value).
 func (c *Case) OutputBound(name string) float64 {
 	if c.use16Bit {
 		return OutputBound16Bit
@@ -111,8 +111,8 @@ func (c *Case) InputGradBound() float64 {
 	return gradBound
 }
 
-// WeightGradBound returns the error bound of WeightGrads[name]. It is wider for weights in front of a router, because their
-// gradients pass through its coordinate descent.
+// WeightGradBound returns the error bound of WeightGrads[name]. It is wider for weights in front of a router, because
+// their gradients pass through its coordinate descent.
 func (c *Case) WeightGradBound(name string) float64 {
 	if c.nestedRouters || strings.Contains(name, "routing_token") {
 		return c.InputGradBound()

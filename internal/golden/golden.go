@@ -1,5 +1,5 @@
-// Package golden reads the golden cases in testdata/golden: inputs and weights with the expected outputs, gradients and routing,
-// computed in float64 by PyTorch. Their format is in testdata/golden/README.md.
+// Package golden reads the golden cases in testdata/golden: inputs and weights with the expected outputs, gradients and
+// routing, computed in float64 by PyTorch. Their format is in testdata/golden/README.md.
 //
 //	paths, err := golden.Cases("testdata/golden")
 //	for _, path := range paths {
@@ -9,7 +9,8 @@
 //		err = worst.Within(c.OutputBound("y"))
 //	}
 //
-// Load validates a case completely, because a test with wrongly read data proves nothing. Errors name the file and the tensor.
+// Load validates a case completely, because a test with wrongly read data proves nothing. Errors name the file and the
+// tensor.
 package golden
 
 import (
@@ -37,8 +38,8 @@ type Case struct {
 	Inputs  map[string]Tensor // x, mask (U8), context, ...
 	Weights map[string]Tensor // by PyTorch state-dict name
 	Outputs map[string]Tensor // y; or values, indices (I32), coor_descent_values, gates
-	// Upstream holds the gradients of the loss with respect to Outputs; InputGrads and WeightGrads those with respect to Inputs
-	// and Weights. The names are those of the differentiated tensors.
+	// Upstream holds the gradients of the loss with respect to Outputs; InputGrads and WeightGrads those with respect
+	// to Inputs and Weights. The names are those of the differentiated tensors.
 	Upstream, InputGrads, WeightGrads map[string]Tensor
 
 	Routes map[string]Route // by router name, "" for a case of a router alone; empty if nothing is routed
@@ -73,8 +74,8 @@ type Route struct {
 	Logits, ScoresAll Tensor // [rows, n], one row per batch item, block and route; ScoresAll is 0 for masked tokens
 }
 
-// Cases returns the files of golden cases. Each path is a file or a directory; a directory stands for its *.safetensors files in
-// sorted order. A directory without any is an error.
+// Cases returns the files of golden cases. Each path is a file or a directory; a directory stands for its *.safetensors
+// files in sorted order. A directory without any is an error.
 func Cases(paths ...string) ([]string, error) {
 	var list []string
 	for _, path := range paths {
@@ -138,8 +139,9 @@ func (c *Case) read(f *safetensors.File) error {
 	return c.check()
 }
 
-// DecodeConfig decodes Config into the struct that v points to. A constructor argument without a field in v is an error, so that
-// no argument is ignored silently. flash_attn is dropped, because it selects an implementation and does not change results.
+// DecodeConfig decodes Config into the struct that v points to. A constructor argument without a field in v is an
+// error, so that no argument is ignored silently. flash_attn is dropped, because it selects an implementation and does
+// not change results.
 func (c *Case) DecodeConfig(v any) error { return c.decode("config", c.Config, v) }
 
 // DecodeCall decodes Call as DecodeConfig decodes Config.

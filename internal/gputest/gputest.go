@@ -1,6 +1,6 @@
-// Package gputest is the test harness for kernels: a device that all tests of a package share, buffers with guard bytes on both
-// sides, and a runner. The runner submits a command list several times and checks that the results are deterministic, that inputs
-// do not change, and that nothing is written outside a buffer.
+// Package gputest is the test harness for kernels: a device that all tests of a package share, buffers with guard bytes
+// on both sides, and a runner. The runner submits a command list several times and checks that the results are
+// deterministic, that inputs do not change, and that nothing is written outside a buffer.
 //
 //	gpu := gputest.New(t)
 //	x, y := gpu.In("x", data), gpu.Out("y", 4*n)
@@ -33,8 +33,8 @@ var (
 	cases   atomic.Int64
 )
 
-// Main runs the tests of a package; call it from TestMain. Afterwards it closes the shared device. It exits with a failure if a
-// device object was not closed or the validation layer reported a message outside of a test.
+// Main runs the tests of a package; call it from TestMain. Afterwards it closes the shared device. It exits with a
+// failure if a device object was not closed or the validation layer reported a message outside of a test.
 func Main(m *testing.M) {
 	code := m.Run()
 	if device != nil {
@@ -54,7 +54,8 @@ func Main(m *testing.M) {
 	os.Exit(code)
 }
 
-// writeCaseCount appends the number of cases that ran on the device to the file COLT5_GPU_CASES_FILE, which make test reads.
+// writeCaseCount appends the number of cases that ran on the device to the file COLT5_GPU_CASES_FILE, which make test
+// reads.
 func writeCaseCount() error {
 	file := os.Getenv("COLT5_GPU_CASES_FILE")
 	if file == "" {
@@ -188,8 +189,8 @@ func (h *Harness) bytes(data any) []byte {
 	return nil
 }
 
-// Run records a command list once and runs it three times. Then it records and runs a second list, with a barrier before every
-// step. The test fails unless
+// Run records a command list once and runs it three times. Then it records and runs a second list, with a barrier
+// before every step. The test fails unless
 //
 //   - all runs leave the same bits in every buffer,
 //   - inputs do not change,
@@ -213,7 +214,8 @@ func (h *Harness) Run(record func(*vk.CommandList) error) {
 	}
 }
 
-// runList records a list and runs it count times. Each run is compared with the one before; the first one only with sameAsBefore.
+// runList records a list and runs it count times. Each run is compared with the one before; the first one only with
+// sameAsBefore.
 func (h *Harness) runList(list *vk.CommandList, record func(*vk.CommandList) error, count int, sameAsBefore bool) {
 	h.t.Helper()
 	if err := record(list); err != nil {

@@ -1,5 +1,6 @@
 // Package half converts between float32 and the 16-bit formats F16 (IEEE 754 binary16) and BF16 (the upper 16 bits of a
-// binary32). Conversion to 16 bits rounds to nearest even. Values out of range become infinity, and a NaN becomes a quiet NaN.
+// binary32). Conversion to 16 bits rounds to nearest even. Values out of range become infinity, and a NaN becomes a
+// quiet NaN.
 package half
 
 import "math"

@@ -49,7 +49,8 @@ func TestNearest(t *testing.T) {
 	require.Equal(t, uint16(0xff80), ToBF16(float32(math.Inf(-1))))
 }
 
-// nearest checks one conversion. beyond is the value that infinity has in the comparison: the next power of two out of range.
+// nearest checks one conversion. beyond is the value that infinity has in the comparison: the next power of two out of
+// range.
 func nearest(t *testing.T, f float32, to func(float32) uint16, from func(uint16) float32, beyond float64) {
 	t.Helper()
 	value := func(h uint16) float64 {

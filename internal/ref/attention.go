@@ -11,8 +11,8 @@ type HeavyAttentionConfig struct {
 	NoNullQTokens          bool // rows that are not queries get zeros instead of the null query token
 }
 
-// AttentionConfig is the config of [ConditionalRoutedAttention], with the argument names of the PyTorch implementation. Router
-// must be set.
+// AttentionConfig is the config of [ConditionalRoutedAttention], with the argument names of the PyTorch implementation.
+// Router must be set.
 type AttentionConfig struct {
 	Dim              int `json:"dim"`
 	NumHeavyTokensQ  int `json:"num_heavy_tokens_q"`
@@ -53,8 +53,8 @@ func (c AttentionConfig) routers() (q, kv RouterConfig) {
 //	x [B, N, C]    mask [B, N] optional    y [B, N, C]
 //	y = light(x) + scatter(heavy(q routed by q_router, kv routed by kv_router with NumRoutedKV routes) * score of q)
 //
-// Rows that are not queries, including masked ones, get null_q_token (or nothing) instead of the heavy output, also if nothing is
-// routed.
+// Rows that are not queries, including masked ones, get null_q_token (or nothing) instead of the heavy output, also if
+// nothing is routed.
 func ConditionalRoutedAttention(x []float32, mask []uint8, b, n int, c AttentionConfig, p Params, prefix string) Result {
 	return attention(convert[float64](x), mask, b, n, c, p, prefix)
 }
@@ -88,8 +88,8 @@ func (m module[T]) attention(x []T, mask []uint8, b, n int, c AttentionConfig) [
 	return y
 }
 
-// lightAttention is LayerNorm, local attention and a projection, over b sequences of n tokens. keyRange returns the keys of
-// query i.
+// lightAttention is LayerNorm, local attention and a projection, over b sequences of n tokens. keyRange returns the
+// keys of query i.
 func (m module[T]) lightAttention(x []T, mask []uint8, b, n int, c AttentionConfig, keyRange func(i int) (lo, hi int)) []T {
 	return m.attend(m.layerNorm("norm", x, b*n, c.Dim), mask, b, n, c, keyRange)
 }
@@ -119,8 +119,8 @@ func (m module[T]) attend(x []T, mask []uint8, b, n int, c AttentionConfig, keyR
 	return m.linear("to_out", out, b*n, inner, c.Dim)
 }
 
-// bidirectionalWindow returns the keys of token i of n: the tokens at most w away in its own block of w tokens and in both
-// neighbouring blocks.
+// bidirectionalWindow returns the keys of token i of n: the tokens at most w away in its own block of w tokens and in
+// both neighbouring blocks.
 func bidirectionalWindow(n, w int) func(i int) (lo, hi int) {
 	return func(i int) (lo, hi int) {
 		block := i / w * w
@@ -166,7 +166,8 @@ type selectedTokens[T Float] struct {
 	scores    []T
 }
 
-// selectTokens returns the selected tokens of one row of a routing over x [N, C]. start is the position of the first row of x.
+// selectTokens returns the selected tokens of one row of a routing over x [N, C]. start is the position of the first
+// row of x.
 func selectTokens[T Float](x []T, r RoutingOf[T], row, c, start int) selectedTokens[T] {
 	var list selectedTokens[T]
 	for k := range r.K {
@@ -213,8 +214,8 @@ func (m module[T]) heavyAttention(c HeavyAttentionConfig) heavyAttention[T] {
 	return h
 }
 
-// add adds the heavy output, multiplied by the query's score, to the rows of y [N, C] that are queries, and the null query token
-// to all other rows. The heads are divided among the routes.
+// add adds the heavy output, multiplied by the query's score, to the rows of y [N, C] that are queries, and the null
+// query token to all other rows. The heads are divided among the routes.
 func (h heavyAttention[T]) add(y []T, q selectedTokens[T], kv []selectedTokens[T]) {
 	out := h.attend(q, kv)
 	isQuery := map[int]bool{}

@@ -7,19 +7,21 @@ type AutoregressiveConfig struct {
 	CausalQueryRouting bool
 }
 
-// ConditionalRoutedAutoregressiveAttention is causal light attention of all tokens, plus heavy attention from selected tokens of
-// each window to selected tokens of the windows before it.
+// ConditionalRoutedAutoregressiveAttention is causal light attention of all tokens, plus heavy attention from selected
+// tokens of each window to selected tokens of the windows before it.
 //
 //	x [B, N, C]    mask [B, N] optional    y [B, N, C]
 //
 //	windows of HeavyWindowSize tokens, the last one padded; for window m >= 1:
 //	y = light(x) + scatter(heavy(q routed in the window, kv routed from all tokens before it) * score of q)
 //
-// Window 0 gets the light output only. In the other windows, rows that are not queries get null_q_token. The routes have a row
-// per item and window m >= 1; indices of queries are relative to the start of the window, those of kv to the start of the sequence.
+// Window 0 gets the light output only. In the other windows, rows that are not queries get null_q_token. The routes
+// have a row per item and window m >= 1; indices of queries are relative to the start of the window, those of kv to the
+// start of the sequence.
 //
-// With CausalQueryRouting, token i of window m is a query if its logit is at least the NumHeavyTokensQ-th largest of window m-1
-// (or if that window has at most NumHeavyTokensQ tokens). At most the first NumHeavyTokensQ such tokens are queries.
+// With CausalQueryRouting, token i of window m is a query if its logit is at least the NumHeavyTokensQ-th largest of
+// window m-1 (or if that window has at most NumHeavyTokensQ tokens). At most the first NumHeavyTokensQ such tokens are
+// queries.
 func ConditionalRoutedAutoregressiveAttention(x []float32, mask []uint8, b, n int, c AutoregressiveConfig, p Params, prefix string) Result {
 	return autoregressive(convert[float64](x), mask, b, n, c, p, prefix)
 }
@@ -103,8 +105,8 @@ func (w windowedSequence[T]) queries() (x []T, valid []uint8) {
 	return x, valid
 }
 
-// prefixes returns the whole sequence for each window m >= 1, [B * (windows - 1), windows * size, C], and a mask of the tokens
-// before the window.
+// prefixes returns the whole sequence for each window m >= 1, [B * (windows - 1), windows * size, C], and a mask of the
+// tokens before the window.
 func (w windowedSequence[T]) prefixes() (x []T, valid []uint8) {
 	length := w.windows * w.size
 	for item := range w.b {

@@ -1,7 +1,7 @@
 package ref
 
-// CausalSelect selects the first K tokens of each window whose logit is at least the K-th largest logit of the previous window. If
-// a window has at most K tokens, it selects all tokens of the next one. Window 0 selects none.
+// CausalSelect selects the first K tokens of each window whose logit is at least the K-th largest logit of the previous
+// window. If windows have at most K tokens, it selects all. Window 0 selects none.
 //
 //	logits [B, N]    indices, valid [B, M, K]    M = ceil(N / window)
 func CausalSelect(logits []float32, b, n, window, k int) (indices []int32, valid []uint8) {

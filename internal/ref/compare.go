@@ -8,10 +8,11 @@ import (
 
 // Error is the largest difference between a result and its reference.
 type Error struct {
-	// Rel is max |got - want| / max(1, max |want|). It is +Inf if a value of either slice is not finite, if the lengths differ,
-	// or if both are empty.
+	// Rel is max |got - want| / max(1, max |want|). It is +Inf if a value of either slice is not finite, if the lengths
+	// differ, or if both are empty.
 	Rel float64
-	// Index is the element with the largest difference, or the first that is not finite; -1 if the lengths differ or are 0.
+	// Index is the element with the largest difference, or the first that is not finite; -1 if the lengths differ or
+	// are 0.
 	Index     int
 	Got, Want float64 // the values at Index; with Index -1 the lengths
 }
@@ -54,15 +55,15 @@ func (e Error) Within(bound float64) error {
 	return fmt.Errorf("%v, bound %.3g", e, bound)
 }
 
-// Bound returns the tolerance of a GPU result: twice the error of plain float32 on the CPU, plus a floor for results that float32
-// happens to compute exactly. If the float32 result is not finite or has the wrong length, the bound is +Inf, which [Error.Within]
-// never accepts.
+// Bound returns the tolerance of a GPU result: twice the error of plain float32 on the CPU, plus a floor for results
+// that float32 happens to compute exactly. If the float32 result is not finite or has the wrong length, the bound is
+// +Inf, which [Error.Within] never accepts.
 func Bound(result32 []float32, want []float64, floor float64) float64 {
 	return 2*MaxErr(result32, want).Rel + floor
 }
 
-// SameSet returns an error unless both lists hold the same indices with the same multiplicity, in any order. It does not modify
-// the lists.
+// SameSet returns an error unless both lists hold the same indices with the same multiplicity, in any order. It does
+// not modify the lists.
 func SameSet(got, want []int32) error {
 	if len(got) != len(want) {
 		return fmt.Errorf("got %d indices, want %d", len(got), len(want))

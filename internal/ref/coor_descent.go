@@ -123,8 +123,8 @@ func (d descent[T]) score(v T) T {
 	return expT(min(v+a, 0) / e)
 }
 
-// sumChunk is the number of entries that are summed in sequence. Longer rows are summed by chunks, which limits the rounding error of
-// float32 and lets several CPUs work on one row.
+// sumChunk is the number of entries that are summed in sequence. Longer rows are summed by chunks, which limits the
+// rounding error of float32 and lets several CPUs work on one row.
 const sumChunk = 4096
 
 // sumOf returns the sum of f over the row. The order of additions depends on the length only.
@@ -196,8 +196,8 @@ func textbookRow(s []float64, c CoorDescentConfig) []float64 {
 	return score
 }
 
-// CoorDescentWindows is [CoorDescent] of prefixes of each row. Window m uses the first min(m * prefix, n) entries; k is the same
-// for all windows.
+// CoorDescentWindows is [CoorDescent] of prefixes of each row. Window m uses the first min(m * prefix, n) entries; k is
+// the same for all windows.
 //
 //	s [Items * Routes, N]    mask [Items, N] optional    score [Items, Windows, Routes, N], 0 beyond the prefix
 func CoorDescentWindows(s []float32, mask []uint8, items, routes, n, windows, prefix int, c CoorDescentConfig) []float64 {
@@ -227,7 +227,8 @@ func coorDescentWindows[T Float](s []T, mask []uint8, items, routes, n, windows,
 	return score
 }
 
-// SelectedScores returns the scores of selected entries. It returns 0 for slots that are not valid or have an index out of range.
+// SelectedScores returns the scores of selected entries. It returns 0 for slots that are not valid or have an index out
+// of range.
 //
 //	scores [Rows, N]    indices [Rows, Slots]    valid [Rows, Slots] optional    selected [Rows, Slots]
 func SelectedScores[T Float](scores []T, indices []int32, valid []uint32, rows, n, slots int) []T {

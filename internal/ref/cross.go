@@ -1,7 +1,7 @@
 package ref
 
-// CrossAttentionConfig is the config of [ConditionalRoutedCrossAttention], with the argument names of the PyTorch implementation.
-// Router must be set.
+// CrossAttentionConfig is the config of [ConditionalRoutedCrossAttention], with the argument names of the PyTorch
+// implementation. Router must be set.
 type CrossAttentionConfig struct {
 	Dim             int `json:"dim"`
 	NumTokensQ      int `json:"num_tokens_q"`
@@ -28,8 +28,8 @@ type CrossAttentionInput struct {
 	B, N, M     int
 }
 
-// ConditionalRoutedCrossAttention is heavy attention from selected tokens of x to selected tokens of the context. It has no light
-// branch.
+// ConditionalRoutedCrossAttention is heavy attention from selected tokens of x to selected tokens of the context. It
+// has no light branch.
 //
 //	x [B, N, C]    context [B, M, C]    y [B, N, C]
 //	y = scatter(heavy(q routed from x, kv routed from context) * score of q); other rows, masked ones included: null_q_token

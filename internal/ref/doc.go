@@ -1,19 +1,20 @@
-// Package ref is the CPU reference of every kernel and module: plain loops in float64. Tests compare GPU results with it, so it
-// shares no code with the GPU path. It imports no package of this module except internal/half.
+// Package ref is the CPU reference of every kernel and module: plain loops in float64. Tests compare GPU results with
+// it, so it shares no code with the GPU path. It imports no package of this module except internal/half.
 //
-// Every reference has two precisions: X computes in float64, X32 runs the same loops in float32. The error of X32 sets the
-// tolerance: a GPU result may have at most twice the error of plain float32 on the CPU (see [Bound]).
+// Every reference has two precisions: X computes in float64, X32 runs the same loops in float32. The error of X32 sets
+// the tolerance: a GPU result may have at most twice the error of plain float32 on the CPU (see [Bound]).
 //
 //	want := ref.RMSNorm(x, gamma, rows, c)
 //	want32 := ref.RMSNorm32(x, gamma, rows, c)
 //	err := ref.MaxErr(got, want).Within(ref.Bound(want32, want, 1e-6))
 //
-// Inputs are float32 and row-major, as in device memory. A mask has one byte per token, 1 = valid, 0 = padding; nil means that
-// all tokens are valid. Dimensions: B batch items, N tokens, C model dimension, R routes, K slots (selected tokens) per route.
+// Inputs are float32 and row-major, as in device memory. A mask has one byte per token, 1 = valid, 0 = padding; nil
+// means that all tokens are valid. Dimensions: B batch items, N tokens, C model dimension, R routes, K slots (selected
+// tokens) per route.
 //
-// A slot is a place in a router's list of selected tokens. It is empty if its valid byte (the routed mask) or its score is 0. An
-// empty slot gathers zeros and writes nothing; its index (0) usually belongs to another slot as well.
+// A slot is a place in a router's list of selected tokens. It is empty if its valid byte (the routed mask) or its score
+// is 0. An empty slot gathers zeros and writes nothing; its index (0) usually belongs to another slot as well.
 //
-// Only tests call this package. Slices whose lengths do not match the shapes are programming errors, so they panic with the name
-// of the argument.
+// Only tests call this package. Slices whose lengths do not match the shapes are programming errors, so they panic with
+// the name of the argument.
 package ref

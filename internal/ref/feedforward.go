@@ -41,8 +41,8 @@ type ConditionalRoutedFeedForwardArgs struct {
 	Light, Heavy FeedForwardParams
 }
 
-// ConditionalRoutedFeedForward applies a light feedforward layer to all tokens, and a heavy one to the tokens that the router
-// selects.
+// ConditionalRoutedFeedForward applies a light feedforward layer to all tokens, and a heavy one to the tokens that the
+// router selects.
 //
 //	x [B, N, C]    mask [B, N] optional    y [B, N, C]
 //	y = light(x) + scatter(heavy(routed x) * score); not routed: y = light(x) + heavy(x) * mask

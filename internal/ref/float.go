@@ -25,8 +25,8 @@ func convert[T Float](x []float32) []T {
 	return y
 }
 
-// parallel splits 0..n-1 into one range per CPU, calls f for each concurrently, and waits for all. Results must not depend on the
-// split, so f must compute every index independently.
+// parallel splits 0..n-1 into one range per CPU, calls f for each concurrently, and waits for all. Results must not
+// depend on the split, so f must compute every index independently.
 func parallel(n int, f func(lo, hi int)) {
 	workers := min(runtime.GOMAXPROCS(0), n)
 	if workers <= 1 {

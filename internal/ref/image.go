@@ -7,12 +7,13 @@ type ImageAttentionConfig struct {
 	RouteScope      string `json:"route_scope"` // "window": tokens are selected in each patch; "image" or empty: in the whole image
 }
 
-// ConditionalRoutedImageAttention is light attention within each patch plus heavy attention of selected pixels of the image or patch.
+// ConditionalRoutedImageAttention is light attention within each patch plus heavy attention of selected pixels of the
+// image or patch.
 //
 //	x [B, H, W, C], with ChannelFirst [B, C, H, W]    y has the shape of x
 //
-// Indices of pixels are row-major within the image, or within the patch. The routes have one row per image, or per patch in
-// row-major order.
+// Indices of pixels are row-major within the image, or within the patch. The routes have one row per image, or per
+// patch in row-major order.
 func ConditionalRoutedImageAttention(x []float32, b, height, width int, c ImageAttentionConfig, p Params, prefix string) Result {
 	return image(convert[float64](x), b, height, width, c, p, prefix)
 }

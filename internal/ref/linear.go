@@ -40,15 +40,16 @@ type LinearArgsOf[T Float] struct {
 //	v[r, o]           = sum_i norm(x[source])[i] * w[o, i] + bias[o]
 //	y[destination, o] = gelu(v[r, o]) * score[r] + residual[destination, o]
 //
-// Every part is optional. An empty slot (valid 0 or score 0) writes nothing: its destination keeps the value of Base, and its
-// indices are not read.
+// Every part is optional. An empty slot (valid 0 or score 0) writes nothing: its destination keeps the value of Base,
+// and its indices are not read.
 func Linear(a LinearArgs) []float64 {
 	return linear(LinearArgsOf[float64]{
 		X: convert[float64](a.X), W: convert[float64](a.W), Bias: convert[float64](a.Bias),
 		Batch: a.Batch, InRows: a.InRows, Rows: a.Rows, OutRows: a.OutRows, In: a.In, Out: a.Out,
 		Gather: a.Gather, Gamma: convert[float64](a.Gamma),
 		GELU: a.GELU, Score: convert[float64](a.Score), Valid: a.Valid,
-		Residual: convert[float64](a.Residual), Scatter: a.Scatter, SkipBias: a.SkipBias, Lists: a.Lists, List: a.List, RoundOperands: a.RoundOperands, Base: convert[float64](a.Base),
+		Residual: convert[float64](a.Residual), Scatter: a.Scatter, SkipBias: a.SkipBias, Lists: a.Lists, List: a.List,
+		RoundOperands: a.RoundOperands, Base: convert[float64](a.Base),
 	})
 }
 
@@ -159,8 +160,8 @@ func gelu[T Float](x T) T {
 	return x * T(0.5) * (1 + T(math.Erf(float64(x)/math.Sqrt2)))
 }
 
-// matVec writes w times x: out[o] = sum_i w[o, i] * x[i]. It computes four rows per loop for speed; each sum is still in the order
-// of i.
+// matVec writes w times x: out[o] = sum_i w[o, i] * x[i]. It computes four rows per loop for speed; each sum is still
+// in the order of i.
 func matVec[T Float](out, w, x []T) {
 	c := len(x)
 	o := 0

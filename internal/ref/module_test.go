@@ -58,8 +58,8 @@ func someIDs(n int) []int32 {
 	return ids
 }
 
-// TestTransformerIsCausal checks that with causal query routing no output depends on later tokens, bit for bit. Without causal query
-// routing some output must, which proves that the test can fail.
+// TestTransformerIsCausal checks that with causal query routing no output depends on later tokens, bit for bit. Without
+// causal query routing some output must, which proves that the test can fail.
 func TestTransformerIsCausal(t *testing.T) {
 	c, p := smallTransformer()
 	const n = 37
@@ -107,8 +107,8 @@ func TestTransformerComposition(t *testing.T) {
 	assert.NoError(t, MaxErr(want, AutoregressiveTransformer(ids, 2, n, 2, c, p, "").Y).Within(1e-5))
 }
 
-// TestAutoregressiveMask checks that masked tokens at the end have the same effect as a shorter sequence with the same number of
-// windows.
+// TestAutoregressiveMask checks that masked tokens at the end have the same effect as a shorter sequence with the same
+// number of windows.
 func TestAutoregressiveMask(t *testing.T) {
 	p := Params{}
 	c := AutoregressiveConfig{AttentionConfig: smallAttention(p, "")}
@@ -144,8 +144,8 @@ func TestCausalQueriesHandComputed(t *testing.T) {
 	assert.Equal(t, []uint8{1, 1, 1, 1, 1, 1}, r.Valid)
 	assert.Equal(t, logits[4:], r.Logits)
 
-	// Masked tokens are never selected and do not influence the threshold. Window 0 has two valid tokens, so window 1 selects its first
-	// two; window 1 has 4, 7 and 8.
+	// Masked tokens are never selected and do not influence the threshold. Window 0 has two valid tokens, so window 1
+	// selects its first two; window 1 has 4, 7 and 8.
 	w.pad(logits, []uint8{0, 1, 0, 1, 0, 1, 1, 1, 1, 0, 1, 1, 1, 1, 1, 1})
 	r = m.routeCausalQueries(w, RouterConfig{NumTokens: 2})
 	assert.Equal(t, []int32{1, 2, 0, 0, 1, 3}, r.Indices)
@@ -187,8 +187,8 @@ func TestEncoderIDs(t *testing.T) {
 	assertPanics(t, "ref: Encoder: ids holds 11, want 0..10", func() { Encoder(nil, []int32{11}, nil, 1, 1, 2, c, p, "") })
 }
 
-// TestSoftmaxOver checks that equal logits give the mean of the values, that a much larger logit selects its value, and that without
-// keys the output stays 0.
+// TestSoftmaxOver checks that equal logits give the mean of the values, that a much larger logit selects its value, and
+// that without keys the output stays 0.
 func TestSoftmaxOver(t *testing.T) {
 	keys, values := [][]float64{{1, 0}, {1, 5}, {400, 0}}, [][]float64{{2}, {4}, {7}}
 	for want, n := range map[float64]int{0: 0, 2: 1, 3: 2, 7: 3} {

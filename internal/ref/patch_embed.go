@@ -9,8 +9,8 @@ type PatchEmbedArgs struct {
 	PatchHeight, PatchWidth int // divisors of Height and Width
 }
 
-// PatchEmbed splits images into patches and applies [LayerNorm] to each. A row of y is a patch with layout [PatchHeight, PatchWidth,
-// Channels]. Patches are row-major within the image.
+// PatchEmbed splits images into patches and applies [LayerNorm] to each. A row of y is a patch with layout
+// [PatchHeight, PatchWidth, Channels]. Patches are row-major within the image.
 //
 //	x [B, Channels, Height, Width]    y [B * Height/PatchHeight * Width/PatchWidth, PatchHeight * PatchWidth * Channels]
 func PatchEmbed(a PatchEmbedArgs) []float64 { return patchEmbed[float64](a) }

@@ -22,8 +22,8 @@ type RotaryArgs struct {
 	Limit      int // slots with a position < 0 or >= Limit are empty; 0: no upper limit
 }
 
-// Rotary is the rotary position embedding. It rotates pairs of elements of a head by an angle proportional to the row's position, and
-// returns the rotated copy of x.
+// Rotary is the rotary position embedding. It rotates pairs of elements of a head by an angle proportional to the row's
+// position, and returns the rotated copy of x.
 //
 //	x [Lists, Rows, Heads, D]    for d in 0 .. D/2-1: angle = position * 10000^(-2d/D)
 //	out[d]       = x[d] cos - x[d + D/2] sin
@@ -32,8 +32,8 @@ type RotaryArgs struct {
 // Empty slots are not changed.
 func Rotary(a RotaryArgs) []float64 { return rotary[float64](a) }
 
-// Rotary32 is [Rotary] in plain float32. Angles, sines and cosines are computed in float64, because the GPU path reads them from a
-// table that is computed in float64.
+// Rotary32 is [Rotary] in plain float32. Angles, sines and cosines are computed in float64, because the GPU path reads
+// them from a table that is computed in float64.
 func Rotary32(a RotaryArgs) []float32 { return rotary[float32](a) }
 
 func rotary[T Float](a RotaryArgs) []T {

@@ -22,8 +22,8 @@ type RoutedAttentionArgs struct {
 	Round                                Rounding
 }
 
-// RoutedAttention is the attention of each list of queries to the keys and values of its slots, and to the null key and value of
-// every head.
+// RoutedAttention is the attention of each list of queries to the keys and values of its slots, and to the null key and
+// value of every head.
 //
 //	y [Lists, Queries, H, D] = sum_j softmax_j(q . k_j / sqrt(D) * scores) * v_j * score
 func RoutedAttention(a RoutedAttentionArgs) []float64 { return routedAttention[float64](a) }
@@ -111,7 +111,8 @@ func routedKeys[T Float](a RoutedAttentionArgs, kv []T, list, head, perItem int)
 	return keys, values, scores
 }
 
-// attendQuery adds the attention output of one query to y, which must be zero. The last key and value are the null key and value.
+// attendQuery adds the attention output of one query to y, which must be zero. The last key and value are the null key
+// and value.
 func attendQuery[T Float](y, q []T, keys, values [][]T, scores []T, score T, scoreKeys, scoreValues bool, round Rounding) {
 	if round != nil {
 		attendQueryRounded(y, q, keys, values, scores, score, scoreKeys, scoreValues, round)
@@ -142,8 +143,8 @@ func attendQuery[T Float](y, q []T, keys, values [][]T, scores []T, score T, sco
 	}
 }
 
-// Rounding rounds to a 16-bit format at the points where attention on cooperative matrices rounds: queries, keys and values after
-// multiplication by a score, softmax weights, and results. nil: no rounding.
+// Rounding rounds to a 16-bit format at the points where attention on cooperative matrices rounds: queries, keys and
+// values after multiplication by a score, softmax weights, and results. nil: no rounding.
 type Rounding func(float32) float32
 
 // attendQueryRounded is attendQuery with rounding. Weights exp(s - max) are rounded before the division by their sum.

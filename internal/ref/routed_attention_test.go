@@ -8,8 +8,8 @@ import (
 )
 
 func TestRoutedAttentionHandComputed(t *testing.T) {
-	// Heads have one element, so the weight of key k for query q is e^(q k). The null key is 0 with weight 1; its value is 10, for head 1
-	// 20.
+	// Heads have one element, so the weight of key k for query q is e^(q k). The null key is 0 with weight 1; its value
+	// is 10, for head 1 20.
 	null := []float32{0, 0, 10, 20}
 	one := func(a RoutedAttentionArgs) RoutedAttentionArgs {
 		a.Lists, a.Heads, a.DimHead, a.Null = max(a.Lists, 1), max(a.Heads, 1), 1, null

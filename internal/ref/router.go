@@ -2,8 +2,8 @@ package ref
 
 import "fmt"
 
-// RouterConfig is the config of a router. [DefaultRouterConfig] returns the defaults of the PyTorch implementation; the zero value
-// is invalid.
+// RouterConfig is the config of a router. [DefaultRouterConfig] returns the defaults of the PyTorch implementation; the
+// zero value is invalid.
 type RouterConfig struct {
 	NumTokens       int               // number of tokens to select, >= 1
 	BlockSize       int               // tokens are selected per block of this many; 0: in the whole sequence
@@ -13,8 +13,8 @@ type RouterConfig struct {
 	Descent         CoorDescentConfig // K is ignored: it follows from the other fields
 }
 
-// DefaultRouterConfig returns the defaults of the PyTorch implementation: fetch ratio 9/8, straight-through, dot product, 20
-// iterations, eps from 4 down to 0.03 with a decay of 0.7.
+// DefaultRouterConfig returns the defaults of the PyTorch implementation: fetch ratio 9/8, straight-through, dot
+// product, 20 iterations, eps from 4 down to 0.03 with a decay of 0.7.
 func DefaultRouterConfig(numTokens int) RouterConfig {
 	return RouterConfig{
 		NumTokens: numTokens, FetchKRatio: 9.0 / 8, StraightThrough: true,
@@ -34,7 +34,8 @@ type RouterArgsOf[T Float] struct {
 	TokensPerItem bool    // every item has routing tokens of its own
 	B, N, C, R    int
 
-	// RandomLogits [B, R, N] selects random routing: they replace the logits of Tokens, and every score is 1. nil: routing by Tokens.
+	// RandomLogits [B, R, N] selects random routing: they replace the logits of Tokens, and every score is 1. nil:
+	// routing by Tokens.
 	RandomLogits []T
 }
 
@@ -43,8 +44,8 @@ type Routing = RoutingOf[float64]
 
 // RoutingOf is a [Routing] in one precision.
 type RoutingOf[T Float] struct {
-	// Routed is false if all tokens are selected. Then K is N, Indices, Logits and SoftScores are nil, and Scores and Valid are the
-	// mask.
+	// Routed is false if all tokens are selected. Then K is N, Indices, Logits and SoftScores are nil, and Scores and
+	// Valid are the mask.
 	Routed bool
 	K      int // slots per route: blocks times slots per block
 
@@ -65,8 +66,8 @@ type RoutingOf[T Float] struct {
 //	K = blocks * count, and in each block of length n the count tokens with the largest logits are selected
 //	soft score = coordinate descent of the block's logits with k = min(count * FetchKRatio, n)
 //
-// If a block is not longer than count, all its valid tokens are selected. Its soft scores are its mask, and the remaining slots are
-// empty.
+// If a block is not longer than count, all its valid tokens are selected. Its soft scores are its mask, and the
+// remaining slots are empty.
 func CoordinateDescentRouter(a RouterArgs) Routing {
 	return coordinateDescentRouter(convertRouter[float64](a))
 }
@@ -151,7 +152,8 @@ func selectAll[T Float](a RouterArgsOf[T]) RoutingOf[T] {
 	return r
 }
 
-// routeBlock selects among tokens start..end-1 of one row (batch item and route). It writes count slots, beginning at slot.
+// routeBlock selects among tokens start..end-1 of one row (batch item and route). It writes count slots, beginning at
+// slot.
 func routeBlock[T Float](a RouterArgsOf[T], r RoutingOf[T], row, start, end, slot, count int) {
 	n := end - start
 	logits := r.Logits[row*a.N+start : row*a.N+end]

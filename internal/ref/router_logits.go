@@ -11,7 +11,8 @@ type RouterLogitsArgsOf[T Float] struct {
 	C, R   int
 	// TokensPerItem: every batch item has routing tokens of its own.
 	TokensPerItem bool
-	// CosineScale multiplies the cosine similarity (8 in the PyTorch implementation). 0: dot product instead of cosine similarity.
+	// CosineScale multiplies the cosine similarity (8 in the PyTorch implementation). 0: dot product instead of cosine
+	// similarity.
 	CosineScale float64
 }
 

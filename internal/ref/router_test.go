@@ -7,7 +7,8 @@ import (
 	"github.com/stretchr/testify/assert"
 )
 
-// oneIteration gives soft scores that are easy to compute by hand: a = log k - log(valid entries), score = exp(min(s + a, 0)).
+// oneIteration gives soft scores that are easy to compute by hand: a = log k - log(valid entries), score = exp(min(s +
+// a, 0)).
 var oneIteration = CoorDescentConfig{Iters: 1, Eps: 1, EpsDecay: 1}
 
 func TestRouterDefaults(t *testing.T) {

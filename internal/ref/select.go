@@ -17,15 +17,15 @@ type Selection struct {
 //
 //	logits [Rows, N]    mask [Rows, N] optional    indices, valid [Rows, K]    count [Rows]
 //
-// It selects the k valid entries with the largest logits, sorted by descending logit and then by index (-0 equals +0). Masked entries
-// are never selected: with fewer than k valid entries the last slots are empty. k may exceed N. A NaN compares less than -Inf and
-// equal to any other NaN.
+// It selects the k valid entries with the largest logits, sorted by descending logit and then by index (-0 equals +0).
+// Masked entries are never selected: with fewer than k valid entries the last slots are empty. k may exceed N. A NaN
+// compares less than -Inf and equal to any other NaN.
 func Select(logits []float32, mask []uint8, rows, n, k int) Selection {
 	return selectRows(logits, mask, rows, n, k)
 }
 
-// SelectWindows is the top-k of prefixes of each row: window m selects from the first min(m * prefix, n) entries, so window 0 is
-// empty.
+// SelectWindows is the top-k of prefixes of each row: window m selects from the first min(m * prefix, n) entries, so
+// window 0 is empty.
 //
 //	logits [Items * Routes, N]    mask [Items, N] optional    indices, valid [Items, Windows, Routes, K]    count [Items, Windows, Routes]
 func SelectWindows(logits []float32, mask []uint8, items, routes, n, k, windows, prefix int) Selection {
@@ -79,8 +79,8 @@ func selectRows[T Float](logits []T, mask []uint8, rows, n, k int) Selection {
 	return s
 }
 
-// topIndices returns the indices of the k largest valid entries, or of all if there are fewer, in order. It collects candidates and
-// reduces them to k whenever there are 2 * k, so a long row is read once and never sorted as a whole.
+// topIndices returns the indices of the k largest valid entries, or of all if there are fewer, in order. It collects
+// candidates and reduces them to k whenever there are 2 * k, so a long row is read once and never sorted as a whole.
 func topIndices[T Float](row []T, mask []uint8, k int) []int32 {
 	before := func(i, j int32) int {
 		if c := cmp.Compare(row[j], row[i]); c != 0 {

@@ -1,6 +1,7 @@
 package ref
 
-// TopKConfig is the config of a differentiable top-k. [DefaultTopKConfig] returns the defaults of the PyTorch implementation.
+// TopKConfig is the config of a differentiable top-k. [DefaultTopKConfig] returns the defaults of the PyTorch
+// implementation.
 type TopKConfig struct {
 	K                 int     // >= 1
 	Ratio             float64 // k of the coordinate descent is min(K * Ratio, N)

@@ -77,8 +77,8 @@ func patchVectors[T Float](x []T, b int, c ViTConfig) []T {
 	return y
 }
 
-// sinCosPositions returns the 2D sin-cos position embedding [rows, columns, C]: sin(x w), cos(x w), sin(y w), cos(y w), a quarter of
-// C each, for column x, row y and decreasing frequencies w.
+// sinCosPositions returns the 2D sin-cos position embedding [rows, columns, C]: sin(x w), cos(x w), sin(y w), cos(y w),
+// a quarter of C each, for column x, row y and decreasing frequencies w.
 func sinCosPositions[T Float](rows, columns, c int) []T {
 	y, quarter := make([]T, rows*columns*c), c/4
 	for patch := range rows * columns {

@@ -10,9 +10,9 @@ type WindowAttentionArgs struct {
 	Round                Rounding
 }
 
-// WindowAttention is local attention. Blocks have Window tokens. A token attends to the valid tokens of its own and both neighbouring
-// blocks that are at most Window away; with Causal, to those of its own and the previous block up to itself. Without any such token
-// its output is 0.
+// WindowAttention is local attention. Blocks have Window tokens. A token attends to the valid tokens of its own and
+// both neighbouring blocks that are at most Window away; with Causal, to those of its own and the previous block up to
+// itself. Without any such token its output is 0.
 //
 //	qkv [B, N, 3, H, D]    mask [B, N] optional    y [B, N, H, D]
 func WindowAttention(a WindowAttentionArgs) []float64 { return windowAttention[float64](a) }

@@ -8,8 +8,8 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// FuzzOpen checks that no input makes the reader panic. The tensors of an accepted file must cover its data and stay the same
-// when written and read again.
+// FuzzOpen checks that no input makes the reader panic. The tensors of an accepted file must cover its data and stay
+// the same when written and read again.
 func FuzzOpen(f *testing.F) {
 	f.Add([]byte{})
 	f.Add(raw("{}", ""))

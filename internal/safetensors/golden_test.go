@@ -12,8 +12,8 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// TestGolden reads the golden cases, which the reference implementation wrote, and writes them again. The data and its order
-// must not change.
+// TestGolden reads the golden cases, which the reference implementation wrote, and writes them again. The data and its
+// order must not change.
 func TestGolden(t *testing.T) {
 	files, err := filepath.Glob("../../testdata/golden/*.safetensors")
 	require.NoError(t, err)

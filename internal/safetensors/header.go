@@ -85,8 +85,8 @@ func (h *header) checkLayout(dataSize int64) error {
 	return nil
 }
 
-// byteSize returns the size of a tensor in bytes. The product of the nonzero dimensions must not overflow, even if another
-// dimension is 0, so that the product of any subset of the dimensions is safe to compute.
+// byteSize returns the size of a tensor in bytes. The product of the nonzero dimensions must not overflow, even if
+// another dimension is 0, so that the product of any subset of the dimensions is safe to compute.
 func byteSize(dtype DType, shape []int64) (int64, error) {
 	size := dtype.Size()
 	if size == 0 {
@@ -295,8 +295,8 @@ func truncate(s string) string {
 	return s[:limit] + "..."
 }
 
-// loneSurrogate returns the offset of the first \u escape in raw that is a surrogate without its counterpart, or -1. In JSON
-// a backslash occurs only inside strings; the parser rejects what is not JSON.
+// loneSurrogate returns the offset of the first \u escape in raw that is a surrogate without its counterpart, or -1. In
+// JSON a backslash occurs only inside strings; the parser rejects what is not JSON.
 func loneSurrogate(raw []byte) int {
 	escape := func(at int) uint64 { // the UTF-16 code unit of an escape \uXXXX at this offset, or 0
 		if at+6 > len(raw) || raw[at] != '\\' || raw[at+1] != 'u' {

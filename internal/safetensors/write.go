@@ -23,8 +23,8 @@ type Tensor struct {
 	DType DType
 	Shape []int64 // empty for a scalar
 
-	// Data writes the elements to w, little-endian and in row-major order, exactly as many bytes as DType and Shape imply.
-	// It is called once. Bytes, Float32s and Int32s return a Data function for a slice.
+	// Data writes the elements to w, little-endian and in row-major order, exactly as many bytes as DType and Shape
+	// imply. It is called once. Bytes, Float32s and Int32s return a Data function for a slice.
 	Data func(w io.Writer) error
 }
 
@@ -64,14 +64,15 @@ func each[T any](v []T, encode func([]byte, T) []byte) func(io.Writer) error {
 
 // Write writes a file at path and replaces an existing one.
 //
-// It is atomic: if Write or the machine fails, the earlier file is intact; if Write fails, it leaves no temporary file. For
-// permissions, symbolic links and the one error after which the new file is in place see internal/atomicfile.
+// It is atomic: if Write or the machine fails, the earlier file is intact; if Write fails, it leaves no temporary file.
+// For permissions, symbolic links and the one error after which the new file is in place see internal/atomicfile.
 //
 // The bytes depend on the arguments only, not on the order of tensors. As in the reference implementation, tensors with
 // larger element types come first, then they are sorted by name, so that each tensor is aligned to its element size. The
 // header is padded with spaces to a multiple of 8.
 //
-// An argument that the format cannot represent is an error, and so is data whose size differs from that of dtype and shape.
+// An argument that the format cannot represent is an error, and so is data whose size differs from that of dtype and
+// shape.
 func Write(path string, metadata map[string]string, tensors []Tensor) error {
 	if err := write(path, metadata, tensors); err != nil {
 		return fmt.Errorf("safetensors: write %s: %w", path, err)
@@ -93,8 +94,8 @@ type placed struct {
 	begin, end int64
 }
 
-// layout validates the tensors and assigns their offsets. It returns the start of the file (header length and header) and the
-// sorted tensors.
+// layout validates the tensors and assigns their offsets. It returns the start of the file (header length and header)
+// and the sorted tensors.
 func layout(metadata map[string]string, tensors []Tensor) ([]byte, []placed, error) {
 	sorted := make([]placed, len(tensors))
 	names := make(map[string]bool, len(tensors))

@@ -17,7 +17,8 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// TestWriteMatchesReference compares with a file that the reference implementation (Python, 0.5.2) wrote from the same arguments.
+// TestWriteMatchesReference compares with a file that the reference implementation (Python, 0.5.2) wrote from the same
+// arguments.
 func TestWriteMatchesReference(t *testing.T) {
 	const want = "\xd0\x01\x00\x00\x00\x00\x00\x00" +
 		`{"__metadata__":{"k <&> é\u001f":"v\"` + "\x7f" + `"},"a.b":{"dtype":"I64","shape":[1],"data_offsets":[0,8]},` +

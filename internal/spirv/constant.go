@@ -5,8 +5,8 @@ import (
 	"math"
 )
 
-// constant is a scalar or a vector: one word per component, truncated to its width. err is the reason why the value is unknown. It is
-// returned only if the value is needed.
+// constant is a scalar or a vector: one word per component, truncated to its width. err is the reason why the value is
+// unknown. It is returned only if the value is needed.
 type constant struct {
 	scalar *typ
 	words  []uint64
@@ -181,8 +181,8 @@ var arities = map[uint32]int{
 	opSLe: 2, opShrU: 2, opShrS: 2, opShl: 2, opOr: 2, opXor: 2, opAnd: 2, opNot: 1,
 }
 
-// apply evaluates one operation on operands of the given width. The caller truncates the result to its width. Operations that
-// the specification leaves undefined are errors.
+// apply evaluates one operation on operands of the given width. The caller truncates the result to its width.
+// Operations that the specification leaves undefined are errors.
 func apply(op uint32, x [3]uint64, width uint32) (uint64, error) {
 	a, b := x[0], x[1]
 	s, u := extend(a, width), extend(b, width)

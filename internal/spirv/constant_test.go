@@ -214,7 +214,8 @@ func TestSpec(t *testing.T) {
 	assert.ErrorContains(t, err, "specialisation constant 4 has 64 bits")
 }
 
-// TestLocalSizeSources checks that a WorkgroupSize constant overrides the execution mode, and that LocalSizeId works like LocalSize.
+// TestLocalSizeSources checks that a WorkgroupSize constant overrides the execution mode, and that LocalSizeId works
+// like LocalSize.
 func TestLocalSizeSources(t *testing.T) {
 	m, err := Reflect(module([]uint32{opDecorate, 9, decBuiltIn, builtInWorkgroupSize}, []uint32{opTypeVector, 8, u32, 3},
 		[]uint32{opConstantComposite, 8, 9, three, three, three}), nil)

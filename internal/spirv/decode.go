@@ -53,7 +53,8 @@ type instruction struct {
 	word int      // offset in words, for errors
 }
 
-// decode splits code into instructions and validates their operands. It drops instructions whose opcode is not in operands.
+// decode splits code into instructions and validates their operands. It drops instructions whose opcode is not in
+// operands.
 func decode(code []byte) ([]instruction, error) {
 	const magic, maxBound = 0x07230203, 1 << 22
 	if len(code)%4 != 0 || len(code) < 20 {

@@ -1,4 +1,5 @@
-// Package spirv reflects compute shaders: workgroup size, shared memory, push constants, capabilities and specialisation constants.
+// Package spirv reflects compute shaders: workgroup size, shared memory, push constants, capabilities and
+// specialisation constants.
 //
 //	m, err := spirv.Reflect(code, spirv.Spec{0: 256, 1: 64})
 //	if err != nil {
@@ -8,11 +9,11 @@
 //		return fmt.Errorf("%d bytes of shared memory, the device has %d", m.SharedBytes, limits.MaxComputeSharedMemorySize)
 //	}
 //
-// Vulkan drivers do not validate these limits: a pipeline with too much shared memory may be created without an error, and lose the
-// device when it runs.
+// Vulkan drivers do not validate these limits: a pipeline with too much shared memory may be created without an error,
+// and lose the device when it runs.
 //
-// The package supports the output of glslc. An unsupported construct is an error if a result depends on it, and is ignored otherwise.
-// Function bodies are not read. The package does not replace spirv-val.
+// The package supports the output of glslc. An unsupported construct is an error if a result depends on it, and is
+// ignored otherwise. Function bodies are not read. The package does not replace spirv-val.
 //
 // Source: SPIR-V specification 1.6, The Khronos Group.
 package spirv
@@ -23,8 +24,8 @@ import (
 	"slices"
 )
 
-// Spec maps ids of specialisation constants to values. Integers and floats are raw bits; for a bool every value but 0 is true, as in
-// Vulkan. Other constants keep their defaults.
+// Spec maps ids of specialisation constants to values. Integers and floats are raw bits; for a bool every value but 0
+// is true, as in Vulkan. Other constants keep their defaults.
 type Spec map[uint32]uint32
 
 // Module is the result of [Reflect].
@@ -32,10 +33,10 @@ type Module struct {
 	EntryPoint string    // name of the only entry point
 	LocalSize  [3]uint32 // invocations in a workgroup; never 0, the product may overflow
 
-	// SharedBytes is an upper bound of the size of all Workgroup variables: sizes by the std430 rules, a bool having 4 bytes, plus the
-	// padding of the worst order, because Vulkan lets the driver choose the order. Variables with an explicit layout alias each
-	// other, so their bound is the size of the largest. The memory that a device reserves for cooperative matrices of workgroup
-	// scope is not included.
+	// SharedBytes is an upper bound of the size of all Workgroup variables: sizes by the std430 rules, a bool having 4
+	// bytes, plus the padding of the worst order, because Vulkan lets the driver choose the order. Variables with an
+	// explicit layout alias each other, so their bound is the size of the largest. The memory that a device reserves
+	// for cooperative matrices of workgroup scope is not included.
 	SharedBytes uint64
 
 	PushBytes    uint32   // size of the push-constant block, 0 if there is none
@@ -53,9 +54,9 @@ type Member struct {
 
 // Reflect reflects the module in code, specialised by spec.
 //
-// It returns an error if the module is malformed, does not have exactly one GLCompute entry point, or has a local size of 0; if spec
-// has an id that the module does not declare or that is not 32 bits wide; or if a size overflows or depends on an unsupported
-// construct.
+// It returns an error if the module is malformed, does not have exactly one GLCompute entry point, or has a local size
+// of 0; if spec has an id that the module does not declare or that is not 32 bits wide; or if a size overflows or
+// depends on an unsupported construct.
 func Reflect(code []byte, spec Spec) (Module, error) {
 	m, err := reflect(code, spec)
 	if err != nil {
@@ -64,8 +65,8 @@ func Reflect(code []byte, spec Spec) (Module, error) {
 	return m, nil
 }
 
-// reader is the state of Reflect. It needs no recursion: sizes and values are known when a type or constant is read, because in SPIR-V
-// only pointers can be used before their definition.
+// reader is the state of Reflect. It needs no recursion: sizes and values are known when a type or constant is read,
+// because in SPIR-V only pointers can be used before their definition.
 type reader struct {
 	Module
 	spec        Spec
@@ -117,7 +118,8 @@ func reflect(code []byte, spec Spec) (Module, error) {
 	return r.Module, nil
 }
 
-// annotate reads names, decorations, execution modes, capabilities and the entry point. They may refer to ids defined later.
+// annotate reads names, decorations, execution modes, capabilities and the entry point. They may refer to ids defined
+// later.
 func (r *reader) annotate(in *instruction) error {
 	a := in.args
 	switch in.op {
@@ -235,8 +237,8 @@ func (r *reader) declare(in *instruction) error {
 	return nil
 }
 
-// checkSpec sets SpecIDs. Two constants may share an id: glslc emits one for local_size_x_id and another one for a constant_id with the
-// same value.
+// checkSpec sets SpecIDs. Two constants may share an id: glslc emits one for local_size_x_id and another one for a
+// constant_id with the same value.
 func (r *reader) checkSpec() error {
 	ids := map[uint32]bool{}
 	for d, id := range r.decorations {

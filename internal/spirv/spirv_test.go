@@ -185,8 +185,8 @@ func TestReflectMalformed(t *testing.T) {
 	}
 }
 
-// TestReflectDamaged truncates compiled modules at every word and overwrites every word. Reflect must not panic, and must reject a
-// module truncated within the instruction list or return a valid result.
+// TestReflectDamaged truncates compiled modules at every word and overwrites every word. Reflect must not panic, and
+// must reject a module truncated within the instruction list or return a valid result.
 func TestReflectDamaged(t *testing.T) {
 	for _, name := range []string{"plain", "specialised", "layout", "blocks", "matrix"} {
 		code := file(t, name)

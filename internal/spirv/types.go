@@ -172,7 +172,8 @@ func (r *reader) addStruct(t *typ, id uint32, members []uint32) {
 	}
 }
 
-// end returns the size of a struct member of type id by its decorations and those of its type; false if they are incomplete.
+// end returns the size of a struct member of type id by its decorations and those of its type; false if they are
+// incomplete.
 func (r *reader) end(at target, id uint32) (uint64, bool) {
 	t := r.types[id]
 	if t == nil { // a forward-declared pointer
