@@ -100,10 +100,10 @@ func TestInvalidModuleCalls(t *testing.T) {
 		"the image is 8 by 10 pixels, want multiples of LightWindowSize": im.Forward(t.Context(), narrow, narrow, ImageOptions{}),
 		"ImageAttention.Forward: NumHeavyTokensQ is -1, want 0":          im.Forward(t.Context(), img, img, ImageOptions{NumHeavyTokensQ: -1}),
 		"ImageAttention.Forward: NumHeavyTokensKV is -1, want 0":         im.Forward(t.Context(), img, img, ImageOptions{NumHeavyTokensKV: -1}),
-		"ViT.Forward: x is f32[2 3 16 26], want f32[* 3 16 24]":          vi.Forward(t.Context(), logits, big, ViTOptions{}),
-		"ViT.Forward: x is nil, want f32[* 3 16 24]":                     vi.Forward(t.Context(), logits, nil, ViTOptions{}),
-		"ViT.Forward: y is f32[20 8], want f32[2 5]":                     vi.Forward(t.Context(), flat, photo, ViTOptions{}),
-		"ViT.Forward: y is nil, want f32[2 5]":                           vi.Forward(t.Context(), nil, photo, ViTOptions{}),
+		"ViT.Forward: x is f32[2 3 16 26], want f32[* 3 16 24]":          vi.Forward(t.Context(), logits, big, ImageOptions{}),
+		"ViT.Forward: x is nil, want f32[* 3 16 24]":                     vi.Forward(t.Context(), logits, nil, ImageOptions{}),
+		"ViT.Forward: y is f32[20 8], want f32[2 5]":                     vi.Forward(t.Context(), flat, photo, ImageOptions{}),
+		"ViT.Forward: y is nil, want f32[2 5]":                           vi.Forward(t.Context(), nil, photo, ImageOptions{}),
 	} {
 		assert.ErrorContains(t, err, want)
 	}

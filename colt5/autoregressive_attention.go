@@ -17,7 +17,7 @@ type ConditionalRoutedAutoregressiveAttentionConfig struct {
 	LightDimHead           int           `json:"light_dim_head"`            // 1 to 128
 	LightHeads             int           `json:"light_heads"`               // at least 1
 	LightWindowSize        int           `json:"light_window_size"`         // a token sees its own block of so many, and the one before; at least 1
-	HeavyWindowSize        OptionalInt   `json:"heavy_window_size"`         // tokens of a heavy window; 0: LightWindowSize
+	HeavyWindowSize        int           `json:"heavy_window_size"`         // tokens of a heavy window; 0: LightWindowSize
 	HeavyDimHead           int           `json:"heavy_dim_head"`            // 1 to 128; even with RotaryEmb
 	HeavyHeads             int           `json:"heavy_heads"`               // at least 1
 	RotaryEmb              bool          `json:"rotary_emb"`                // turn heavy queries and keys by their positions
@@ -55,8 +55,8 @@ func (c ConditionalRoutedAutoregressiveAttentionConfig) check(op string) error {
 	return firstError(
 		atLeast(op, "Dim", c.Dim, 1), atLeast(op, "NumHeavyTokensQ", c.NumHeavyTokensQ, 1), atLeast(op, "NumHeavyTokensKV", c.NumHeavyTokensKV, 1),
 		checkHeads(op, "Light", c.LightHeads, c.LightDimHead), atLeast(op, "LightWindowSize", c.LightWindowSize, 1),
-		atLeast(op, "HeavyWindowSize", int(c.HeavyWindowSize), 0), checkHeavy(op, "Heavy", c.heavy(), "NumRoutedKV", c.NumRoutedKV),
-		c.Router.check(op), mustBeZero(op, "Router.RouteBlockSize", int(c.Router.RouteBlockSize), "windows route on their own"),
+		atLeast(op, "HeavyWindowSize", c.HeavyWindowSize, 0), checkHeavy(op, "Heavy", c.heavy(), "NumRoutedKV", c.NumRoutedKV),
+		c.Router.check(op), mustBeZero(op, "Router.RouteBlockSize", c.Router.RouteBlockSize, "windows route on their own"),
 	)
 }
 
@@ -74,7 +74,7 @@ func (c ConditionalRoutedAutoregressiveAttentionConfig) build(w *weights) layer 
 // window is the size of a heavy window.
 func (c ConditionalRoutedAutoregressiveAttentionConfig) window() int {
 	if c.HeavyWindowSize > 0 {
-		return int(c.HeavyWindowSize)
+		return c.HeavyWindowSize
 	}
 	return c.LightWindowSize
 }

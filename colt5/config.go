@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/json"
 	"fmt"
+	"reflect"
 )
 
 // config is a configuration of a module.
@@ -28,60 +29,39 @@ type defaults interface {
 		RouterOptions
 }
 
-// OptionalFloat is a number that may be absent: 0, or null in JSON.
-type OptionalFloat float64
-
-// UnmarshalJSON reads a number or null.
-func (f *OptionalFloat) UnmarshalJSON(data []byte) error {
-	var p *float64
-	if err := json.Unmarshal(data, &p); err != nil {
-		return err
-	}
-	*f = 0
-	if p != nil {
-		*f = OptionalFloat(*p)
-	}
-	return nil
-}
-
-// MarshalJSON writes a number, or null for 0.
-func (f OptionalFloat) MarshalJSON() ([]byte, error) {
-	if f == 0 {
-		return []byte("null"), nil
-	}
-	return json.Marshal(float64(f))
-}
-
-// OptionalInt is a number that may be absent: 0, or null in JSON.
-type OptionalInt int
-
-// UnmarshalJSON reads a number or null.
-func (i *OptionalInt) UnmarshalJSON(data []byte) error {
-	var p *int
-	if err := json.Unmarshal(data, &p); err != nil {
-		return err
-	}
-	*i = 0
-	if p != nil {
-		*i = OptionalInt(*p)
-	}
-	return nil
-}
-
-// MarshalJSON writes a number, or null for 0.
-func (i OptionalInt) MarshalJSON() ([]byte, error) {
-	if i == 0 {
-		return []byte("null"), nil
-	}
-	return json.Marshal(int(i))
-}
-
-// decode reads JSON into a config that holds its defaults. An unknown key is an error.
+// decode reads JSON into a configuration that holds its defaults. An unknown key is an error. null is 0 for a number: the PyTorch package
+// writes None for a number that is absent.
 func decode(name string, data []byte, config any) error {
 	d := json.NewDecoder(bytes.NewReader(data))
 	d.DisallowUnknownFields()
 	if err := d.Decode(config); err != nil {
 		return fmt.Errorf("colt5: %s: %w", name, err)
+	}
+	return zeroNulls(reflect.ValueOf(config).Elem(), data)
+}
+
+// zeroNulls sets the numbers of a struct to 0 that are null in JSON; encoding/json leaves them as they are.
+func zeroNulls(config reflect.Value, data []byte) error {
+	var values map[string]json.RawMessage
+	if err := json.Unmarshal(data, &values); err != nil {
+		return err
+	}
+	for i := range config.NumField() {
+		field, info := config.Field(i), config.Type().Field(i)
+		value, present := values[info.Tag.Get("json")]
+		switch {
+		case info.Anonymous: // its keys are among those of the struct
+			if err := zeroNulls(field, data); err != nil {
+				return err
+			}
+		case !present:
+		case field.Kind() == reflect.Struct && bytes.HasPrefix(value, []byte("{")):
+			if err := zeroNulls(field, value); err != nil {
+				return err
+			}
+		case (field.CanInt() || field.CanFloat()) && string(value) == "null":
+			field.SetZero()
+		}
 	}
 	return nil
 }

@@ -96,8 +96,8 @@ func TestSizeJSON(t *testing.T) {
 	var c ConditionalRoutedViTConfig
 	require.NoError(t, json.Unmarshal([]byte(`{"image_size": [32, 48], "patch_size": 8}`), &c))
 	assert.Equal(t, Size{32, 48}, c.ImageSize)
-	assert.Equal(t, Square(8), c.PatchSize)
-	for size, want := range map[Size]string{Square(8): "8", {32, 48}: "[32,48]"} {
+	assert.Equal(t, Size{8, 8}, c.PatchSize)
+	for size, want := range map[Size]string{Size{8, 8}: "8", {32, 48}: "[32,48]"} {
 		text, err := json.Marshal(size)
 		require.NoError(t, err)
 		assert.Equal(t, want, string(text))

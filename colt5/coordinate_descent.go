@@ -9,11 +9,11 @@ import (
 
 // CoordinateDescentConfig configures a CoordinateDescent. Start from DefaultCoordinateDescentConfig.
 type CoordinateDescentConfig struct {
-	K        float64       `json:"k"`         // the sum of the scores to aim at, above 0; may have a fraction
-	NIters   int           `json:"n_iters"`   // iterations, at least 1
-	Eps      float64       `json:"eps"`       // smoothness, above 0
-	EpsInit  OptionalFloat `json:"eps_init"`  // eps of the first iteration; 0: Eps
-	EpsDecay float64       `json:"eps_decay"` // factor of eps after an iteration, in (0, 1]
+	K        float64 `json:"k"`         // the sum of the scores to aim at, above 0; may have a fraction
+	NIters   int     `json:"n_iters"`   // iterations, at least 1
+	Eps      float64 `json:"eps"`       // smoothness, above 0
+	EpsInit  float64 `json:"eps_init"`  // eps of the first iteration; 0: Eps
+	EpsDecay float64 `json:"eps_decay"` // factor of eps after an iteration, in (0, 1]
 }
 
 func (c *CoordinateDescentConfig) setDefaults() {
@@ -47,7 +47,7 @@ func NewCoordinateDescent(dev *vk.Device, c CoordinateDescentConfig) (*Coordinat
 }
 
 func (c CoordinateDescentConfig) check(op string) error {
-	return firstError(aboveZero(op, "K", c.K), checkCoorDescent(op, c.NIters, c.Eps, float64(c.EpsInit), c.EpsDecay))
+	return firstError(aboveZero(op, "K", c.K), checkCoorDescent(op, c.NIters, c.Eps, c.EpsInit, c.EpsDecay))
 }
 
 func (c CoordinateDescentConfig) precision() DType { return F32 }
@@ -74,7 +74,7 @@ func (d *CoordinateDescent) Forward(ctx context.Context, y, s *Tensor, o SelectO
 }
 
 func (c CoordinateDescentConfig) record(b *builder) {
-	b.recordCoorDescent(pipelines.CoorDescentConfig{Iters: c.NIters, Eps: c.Eps, EpsInit: float64(c.EpsInit), EpsDecay: c.EpsDecay}, pipelines.CoorDescentArgs{
+	b.recordCoorDescent(pipelines.CoorDescentConfig{Iters: c.NIters, Eps: c.Eps, EpsInit: c.EpsInit, EpsDecay: c.EpsDecay}, pipelines.CoorDescentArgs{
 		Scores: b.arg("y"), Logits: b.arg("s"), Mask: b.arg("Mask"), Rows: b.dim(dimB), N: b.dim(dimN), K: c.K,
 	})
 }

@@ -14,7 +14,7 @@ type ConditionalRoutedCrossAttentionConfig struct {
 	DimHead               int           `json:"dim_head"`                // 1 to 128
 	Heads                 int           `json:"heads"`                   // at least 1
 	KVRoutingTokens       int           `json:"kv_routing_tokens"`       // R, routes of keys and values; a divisor of Heads
-	RouteBlockSize        OptionalInt   `json:"route_block_size"`        // each block of so many context tokens routes on its own; 0: the whole context
+	RouteBlockSize        int           `json:"route_block_size"`        // each block of so many context tokens routes on its own; 0: the whole context
 	RouterStraightThrough bool          `json:"router_straight_through"` // a chosen token scores 1, not its soft score
 	MultiplyKeysByScore   bool          `json:"multiply_keys_by_score"`  // keys too, not only values
 	UseNullQTokens        bool          `json:"use_null_q_tokens"`       // what is no query gets a learned token; else 0
@@ -38,8 +38,8 @@ func (c *ConditionalRoutedCrossAttentionConfig) UnmarshalJSON(data []byte) error
 func (c ConditionalRoutedCrossAttentionConfig) check(op string) error {
 	return firstError(
 		atLeast(op, "Dim", c.Dim, 1), atLeast(op, "NumTokensQ", c.NumTokensQ, 1), atLeast(op, "NumTokensKV", c.NumTokensKV, 1),
-		checkHeavy(op, "", c.heavy(), "KVRoutingTokens", c.KVRoutingTokens), atLeast(op, "RouteBlockSize", int(c.RouteBlockSize), 0), c.Router.check(op),
-		mustBeZero(op, "Router.RouteBlockSize", int(c.Router.RouteBlockSize), "use the config's own RouteBlockSize"),
+		checkHeavy(op, "", c.heavy(), "KVRoutingTokens", c.KVRoutingTokens), atLeast(op, "RouteBlockSize", c.RouteBlockSize, 0), c.Router.check(op),
+		mustBeZero(op, "Router.RouteBlockSize", c.Router.RouteBlockSize, "use the config's own RouteBlockSize"),
 	)
 }
 

@@ -105,7 +105,7 @@ func TestDefect14LongRows(t *testing.T) {
 		c := CoordinateDescentConfig{K: 1125, NIters: 20, Eps: 0.03, EpsInit: 4, EpsDecay: 0.7}
 		y := fx.tensor(F32, 1, n)
 		require.NoError(t, mustNew(fx, withoutContext(NewCoordinateDescent), c).Forward(t.Context(), y, fx.floats(s, 1, n), SelectOptions{}))
-		rc := ref.CoorDescentConfig{K: c.K, Iters: c.NIters, Eps: c.Eps, EpsInit: float64(c.EpsInit), EpsDecay: c.EpsDecay}
+		rc := ref.CoorDescentConfig{K: c.K, Iters: c.NIters, Eps: c.Eps, EpsInit: c.EpsInit, EpsDecay: c.EpsDecay}
 		want, naive := ref.CoorDescent(s, nil, 1, n, rc), ref.CoorDescent32(s, nil, 1, n, rc)
 		assert.NoError(t, ref.MaxErr(fx.read(y), want).Within(ref.Bound(naive, want, 5e-6)), "%d columns", n)
 		top := mustNew(fx, withoutContext(NewTopK), TopKConfig{K: k, NIters: 20, Eps: 0.1, CoorDescentKRatio: 9.0 / 8})

@@ -188,7 +188,7 @@ func TestDefect04ImagesRouteInWindowsOnly(t *testing.T) {
 	v.AttnNumHeavyTokensQ, v.AttnNumHeavyTokensKV, v.FFNumHeavyTokens = 96, 96, 96
 	vit := mustNewSeeded(fx, NewConditionalRoutedViT, v)
 	fx.finiteOutput(func(y *Tensor) error {
-		return vit.Forward(t.Context(), y, fx.floats(normal(4, 2*3*16*24), 2, 3, 16, 24), ViTOptions{})
+		return vit.Forward(t.Context(), y, fx.floats(normal(4, 2*3*16*24), 2, 3, 16, 24), ImageOptions{})
 	}, 2, 5)
 }
 
@@ -280,7 +280,7 @@ func TestDefect09PaddingIsRouted(t *testing.T) {
 	require.Len(t, list, 2)
 	for _, d := range list {
 		assert.ElementsMatch(t, []int32{7, 20, 39}, validIndices(d), d.Router)
-		assert.Equal(t, float64(d.K-3)/float64(d.K), d.Statistics.Empty)
+		assert.Equal(t, float64(d.K-3)/float64(d.K), d.Empty)
 	}
 	for i := range x {
 		if mask[i/smallDim] == 0 {

@@ -10,8 +10,8 @@ import (
 
 // EncoderConfig configures an Encoder. Start from Default[EncoderConfig], zero values are not the defaults.
 type EncoderConfig struct {
-	Depth     int         `json:"depth"`      // blocks, at least 1
-	NumTokens OptionalInt `json:"num_tokens"` // V, the vocabulary, 256 for bytes; 0: no embedding, x is floats
+	Depth     int `json:"depth"`      // blocks, at least 1
+	NumTokens int `json:"num_tokens"` // V, the vocabulary, 256 for bytes; 0: no embedding, x is floats
 
 	ConditionalRoutedTransformerBlockConfig // of every block
 }
@@ -24,8 +24,8 @@ func (c *EncoderConfig) setDefaults() {
 func (c *EncoderConfig) UnmarshalJSON(data []byte) error {
 	type block ConditionalRoutedTransformerBlockConfig // without its methods
 	plain := struct {
-		Depth     int         `json:"depth"`
-		NumTokens OptionalInt `json:"num_tokens"`
+		Depth     int `json:"depth"`
+		NumTokens int `json:"num_tokens"`
 		block
 	}{block: block(Default[ConditionalRoutedTransformerBlockConfig]())}
 	if err := decode("EncoderConfig", data, &plain); err != nil {
@@ -36,7 +36,7 @@ func (c *EncoderConfig) UnmarshalJSON(data []byte) error {
 }
 
 func (c EncoderConfig) check(op string) error {
-	return firstError(checkDepth(op, c.Depth), atLeast(op, "NumTokens", int(c.NumTokens), 0), c.ConditionalRoutedTransformerBlockConfig.check(op))
+	return firstError(checkDepth(op, c.Depth), atLeast(op, "NumTokens", c.NumTokens, 0), c.ConditionalRoutedTransformerBlockConfig.check(op))
 }
 
 func (c EncoderConfig) build(w *weights) layer {
@@ -86,7 +86,7 @@ func (c EncoderConfig) Memory(caps vk.Caps, b, n int) (Memory, error) {
 func (c EncoderConfig) call(y, x *Tensor, o BlockOptions) call {
 	args := sequenceArgs(y, x, o.Mask, c.Dim)
 	if c.NumTokens > 0 {
-		args[0] = tokenIDs(x, int(c.NumTokens))
+		args[0] = tokenIDs(x, c.NumTokens)
 	}
 	return o.call(c.ConditionalRoutedTransformerBlockConfig, args)
 }
@@ -107,7 +107,7 @@ type encoder struct {
 func (w *weights) encoder(c EncoderConfig) encoder {
 	e := encoder{config: c}
 	if c.NumTokens > 0 {
-		e.embed = w.add("embed.weight", gaussian(1), int(c.NumTokens), c.Dim)
+		e.embed = w.add("embed.weight", gaussian(1), c.NumTokens, c.Dim)
 	}
 	for i := range c.Depth {
 		e.blocks = append(e.blocks, w.routedBlock(fmt.Sprintf("layers.%d.", i), c.ConditionalRoutedTransformerBlockConfig))

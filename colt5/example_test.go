@@ -89,7 +89,7 @@ func ExampleConditionalRoutedViT() {
 	defer dev.Close()
 
 	config := colt5.Default[colt5.ConditionalRoutedViTConfig]()
-	config.ImageSize, config.PatchSize, config.NumClasses, config.Dim, config.Depth = colt5.Square(64), colt5.Square(4), 10, 32, 2
+	config.ImageSize, config.PatchSize, config.NumClasses, config.Dim, config.Depth = colt5.Size{64, 64}, colt5.Size{4, 4}, 10, 32, 2
 	config.AttnNumHeavyTokensQ, config.AttnNumHeavyTokensKV, config.FFNumHeavyTokens = 64, 64, 64 // of 256 patches
 	config.AttnHeavyHeads, config.AttnHeavyDimHead, config.AttnLightHeads, config.AttnLightDimHead = 4, 16, 2, 16
 	config.AttnLightWindowSize, config.FFHeavyMult, config.FFLightMult = 4, 4, 2
@@ -100,7 +100,7 @@ func ExampleConditionalRoutedViT() {
 	defer image.Close()
 	logits := must(colt5.NewTensor(dev, colt5.F32, 1, config.NumClasses))
 	defer logits.Close()
-	if err := vit.Forward(ctx, logits, image, colt5.ViTOptions{}); err != nil {
+	if err := vit.Forward(ctx, logits, image, colt5.ImageOptions{}); err != nil {
 		log.Panic(err)
 	}
 	best, scores := 0, must(logits.Float32(ctx))

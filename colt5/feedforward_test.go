@@ -27,8 +27,8 @@ func refBranch(w map[string][]float32, name string, dim int) ref.FeedForwardPara
 
 func refRouter(o RouterOptions, straight bool, tokens int) ref.RouterConfig {
 	c := ref.RouterConfig{
-		NumTokens: tokens, BlockSize: int(o.RouteBlockSize), FetchKRatio: o.FetchKRatio, StraightThrough: straight,
-		Descent: ref.CoorDescentConfig{Iters: o.NIters, Eps: o.Eps, EpsInit: float64(o.EpsInit), EpsDecay: o.EpsDecay},
+		NumTokens: tokens, BlockSize: o.RouteBlockSize, FetchKRatio: o.FetchKRatio, StraightThrough: straight,
+		Descent: ref.CoorDescentConfig{Iters: o.NIters, Eps: o.Eps, EpsInit: o.EpsInit, EpsDecay: o.EpsDecay},
 	}
 	if o.CosineSimRouting {
 		c.CosineScale = o.CosineSimScale
@@ -58,7 +58,7 @@ func TestFeedForward(t *testing.T) {
 			fx := newFixture(t)
 			config := Default[ConditionalRoutedFeedForwardConfig]()
 			config.Dim, config.NumHeavyTokens, config.RouterStraightThrough = test.dim, test.heavy, !test.soft
-			config.Router.RouteBlockSize, config.Router.CosineSimRouting = OptionalInt(test.block), test.cosine
+			config.Router.RouteBlockSize, config.Router.CosineSimRouting = int(test.block), test.cosine
 			if test.soft { // scores other than 0 and 1
 				config.Router.Eps, config.Router.EpsInit, config.Router.EpsDecay = 1, 0, 1
 			}

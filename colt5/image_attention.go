@@ -101,7 +101,7 @@ type ConditionalRoutedImageAttention struct {
 	module[ConditionalRoutedImageAttentionConfig]
 }
 
-// ImageOptions are the optional arguments of ConditionalRoutedImageAttention.Forward.
+// ImageOptions are the optional arguments of ConditionalRoutedImageAttention.Forward and ConditionalRoutedViT.Forward.
 type ImageOptions struct {
 	NumHeavyTokensQ  int // 0: the configuration's
 	NumHeavyTokensKV int // 0: the configuration's

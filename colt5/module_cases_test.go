@@ -92,7 +92,7 @@ func smallImage() ConditionalRoutedImageAttentionConfig {
 
 func smallViT() ConditionalRoutedViTConfig {
 	c := Default[ConditionalRoutedViTConfig]()
-	c.ImageSize, c.PatchSize, c.NumClasses, c.Dim, c.Depth = Size{16, 24}, Square(2), 5, smallDim, 2
+	c.ImageSize, c.PatchSize, c.NumClasses, c.Dim, c.Depth = Size{16, 24}, Size{2, 2}, 5, smallDim, 2
 	c.AttnNumHeavyTokensQ, c.AttnNumHeavyTokensKV, c.AttnNumRoutedKV, c.AttnHeavyDimHead, c.AttnHeavyHeads = 6, 9, 2, 4, 2
 	c.AttnLightDimHead, c.AttnLightHeads, c.AttnLightWindowSize = 4, 2, 4
 	c.FFNumHeavyTokens, c.FFHeavyMult, c.FFLightMult = 7, 2, 1
@@ -169,7 +169,7 @@ func moduleTypes(p DType) []moduleType {
 		newModuleType(moduleCase{name: "vit", x: []int{3, 16, 24}, y: []int{5},
 			memory: func(caps vk.Caps, b, _ int) (Memory, error) { return withPrecision(p, smallViT()).Memory(caps, b) }},
 			withPrecision(p, smallViT()), NewConditionalRoutedViT, func(ctx context.Context, m *ConditionalRoutedViT, y *Tensor, in callInputs) error {
-				return m.Forward(ctx, y, in.x, ViTOptions{Stats: in.stats, Routing: in.routing})
+				return m.Forward(ctx, y, in.x, ImageOptions{Stats: in.stats, Routing: in.routing})
 			}),
 	}
 }

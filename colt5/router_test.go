@@ -27,7 +27,7 @@ func TestRouter(t *testing.T) {
 			fx := newFixture(t)
 			config := Default[RouterConfig]()
 			config.Dim, config.NumRoutingTokens, config.StraightThrough, config.LearnedRoutingTokens = test.dim, test.routes, test.straight, test.learned
-			config.RouteBlockSize, config.CosineSimRouting = OptionalInt(test.block), test.cosine
+			config.RouteBlockSize, config.CosineSimRouting = int(test.block), test.cosine
 			config.Eps, config.EpsInit, config.EpsDecay = 0.5, 0, 1
 			r := mustNew(fx, NewCoordinateDescentRouter, config)
 			data := normal(1, test.b*test.n*test.dim)

@@ -7,14 +7,14 @@ import (
 
 // RouterOptions are the settings of a router that modules pass on, under the key router_kwargs.
 type RouterOptions struct {
-	NIters           int           `json:"n_iters"`            // iterations of coordinate descent, at least 1
-	FetchKRatio      float64       `json:"fetch_k_ratio"`      // the descent aims at so many times the tokens to choose; above 0
-	Eps              float64       `json:"eps"`                // smoothness of the scores, above 0
-	EpsInit          OptionalFloat `json:"eps_init"`           // eps of the first iteration; 0: Eps
-	EpsDecay         float64       `json:"eps_decay"`          // factor of eps after an iteration, in (0, 1]
-	CosineSimRouting bool          `json:"cosine_sim_routing"` // cosine instead of dot product
-	CosineSimScale   float64       `json:"cosine_sim_scale"`   // factor of the cosine, above 0
-	RouteBlockSize   OptionalInt   `json:"route_block_size"`   // each block of so many tokens routes on its own; 0: the whole sequence
+	NIters           int     `json:"n_iters"`            // iterations of coordinate descent, at least 1
+	FetchKRatio      float64 `json:"fetch_k_ratio"`      // the descent aims at so many times the tokens to choose; above 0
+	Eps              float64 `json:"eps"`                // smoothness of the scores, above 0
+	EpsInit          float64 `json:"eps_init"`           // eps of the first iteration; 0: Eps
+	EpsDecay         float64 `json:"eps_decay"`          // factor of eps after an iteration, in (0, 1]
+	CosineSimRouting bool    `json:"cosine_sim_routing"` // cosine instead of dot product
+	CosineSimScale   float64 `json:"cosine_sim_scale"`   // factor of the cosine, above 0
+	RouteBlockSize   int     `json:"route_block_size"`   // each block of so many tokens routes on its own; 0: the whole sequence
 
 	// ScaleRoutingTokens starts with routing tokens of deviation 1/sqrt(C) instead of 1: with 1 and a large C, scores saturate and
 	// the router gets no gradient.
@@ -27,10 +27,10 @@ func (o *RouterOptions) setDefaults() {
 
 func (o RouterOptions) check(op string) error {
 	return firstError(
-		checkCoorDescent(op, o.NIters, o.Eps, float64(o.EpsInit), o.EpsDecay),
+		checkCoorDescent(op, o.NIters, o.Eps, o.EpsInit, o.EpsDecay),
 		aboveZero(op, "FetchKRatio", o.FetchKRatio),
 		aboveZero(op, "CosineSimScale", o.CosineSimScale),
-		atLeast(op, "RouteBlockSize", int(o.RouteBlockSize), 0),
+		atLeast(op, "RouteBlockSize", o.RouteBlockSize, 0),
 	)
 }
 
@@ -44,7 +44,7 @@ func (o RouterOptions) logits(c, r, r2 int) pipelines.RouterLogitsConfig {
 }
 
 func (o RouterOptions) descent() pipelines.CoorDescentConfig {
-	return pipelines.CoorDescentConfig{Iters: o.NIters, Eps: o.Eps, EpsInit: float64(o.EpsInit), EpsDecay: o.EpsDecay}
+	return pipelines.CoorDescentConfig{Iters: o.NIters, Eps: o.Eps, EpsInit: o.EpsInit, EpsDecay: o.EpsDecay}
 }
 
 // routing is the shape of a routing: a function of options and sizes alone.
@@ -69,7 +69,7 @@ func (o RouterOptions) routing(b, n, r, c, tokens int) routing {
 		return s
 	}
 	blocks := 1
-	if size := int(o.RouteBlockSize); size > 0 && size < n {
+	if size := o.RouteBlockSize; size > 0 && size < n {
 		s.block, blocks = size, (n+size-1)/size
 	}
 	s.count = (tokens + blocks - 1) / blocks

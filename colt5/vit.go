@@ -14,14 +14,11 @@ import (
 // Size is a height and a width in pixels. In JSON it is one number for both, or a list of the two.
 type Size struct{ Height, Width int }
 
-// Square is a size of n by n.
-func Square(n int) Size { return Size{n, n} }
-
 // UnmarshalJSON reads a number or a list of two.
 func (s *Size) UnmarshalJSON(data []byte) error {
 	var n int
 	if err := json.Unmarshal(data, &n); err == nil {
-		*s = Square(n)
+		*s = Size{n, n}
 		return nil
 	}
 	var pair []int
@@ -166,15 +163,9 @@ func NewConditionalRoutedViT(ctx context.Context, dev *vk.Device, c ConditionalR
 }
 
 // Forward computes the logits y [B, NumClasses] of images x [B, Channels, H, W]. The two share no memory.
-func (v *ConditionalRoutedViT) Forward(ctx context.Context, y, x *Tensor, o ViTOptions) error {
+func (v *ConditionalRoutedViT) Forward(ctx context.Context, y, x *Tensor, o ImageOptions) error {
 	c := v.config.call(y, x, o)
 	return v.run(ctx, &c)
-}
-
-// ViTOptions are the optional arguments of ConditionalRoutedViT.Forward.
-type ViTOptions struct {
-	Stats   *CallStats       // receives what the call cost; nil: not wanted
-	Routing *[]RoutingRecord // receives what the routers selected; nil: not wanted
 }
 
 // Close frees the module and its weights. It waits for a call under way. Closing again, or nil, does nothing.
@@ -191,14 +182,17 @@ func (c ConditionalRoutedViTConfig) Memory(caps vk.Caps, b int) (Memory, error) 
 	if most := math.MaxInt32 / max(c.tokens(), 1); b > most {
 		return Memory{}, fmt.Errorf("colt5: ConditionalRoutedViTConfig.Memory: B is %d, want 1 to %d", b, most)
 	}
-	return c.call(nil, nil, ViTOptions{}).measure("ConditionalRoutedViT", caps, c, dimSize{dimB, b})
+	return c.call(nil, nil, ImageOptions{}).measure("ConditionalRoutedViT", caps, c, dimSize{dimB, b})
 }
 
-func (c ConditionalRoutedViTConfig) call(y, x *Tensor, o ViTOptions) call {
+func (c ConditionalRoutedViTConfig) call(y, x *Tensor, o ImageOptions) call {
 	return call{
 		args: args{
 			{name: "x", tensor: x, shape: shape{dimB, c.Channels, c.ImageSize.Height, c.ImageSize.Width}},
 			{name: "y", tensor: y, shape: shape{dimB, c.NumClasses}, kind: output},
+		},
+		counts: [maxCounts]count{
+			{"NumHeavyTokensQ", o.NumHeavyTokensQ, c.AttnNumHeavyTokensQ}, {"NumHeavyTokensKV", o.NumHeavyTokensKV, c.AttnNumHeavyTokensKV},
 		},
 		stats: o.Stats, routing: o.Routing,
 	}
@@ -250,7 +244,7 @@ func (v *routedViT) record(b *builder) {
 	for i := range v.attention {
 		name := fmt.Sprintf("transformer.layers.%d.", i)
 		v.attention[i].forward(b, imageInput{
-			imageSizes: imageSizes{n, g.Height, g.Width, c.AttnNumHeavyTokensQ, c.AttnNumHeavyTokensKV}, name: name + "0.",
+			imageSizes: imageSizes{n, g.Height, g.Width, b.count("NumHeavyTokensQ"), b.count("NumHeavyTokensKV")}, name: name + "0.",
 			y: next.Range, x: now.Range, residual: true,
 		})
 		now, next = next, now
