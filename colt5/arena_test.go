@@ -39,6 +39,11 @@ func TestArena(t *testing.T) {
 	assert.Greater(t, l.peak, l.limit, "no space below the limit")
 }
 
+// recordFunc is a layer that consists of its recording.
+type recordFunc func(*builder)
+
+func (f recordFunc) record(b *builder) { f(b) }
+
 // randomAllocations returns a recording that allocates and releases blocks of random sizes. At each allocation it calls
 // onAlloc with the live blocks.
 func randomAllocations(seed uint64, onAlloc func(p extent, live []extent)) func(*builder) {
@@ -107,8 +112,3 @@ func TestRandomArenas(t *testing.T) {
 	assert.Greater(t, deferring, 10)
 	assert.Less(t, deferring, 50, "sequences of large blocks leave no space to defer frees")
 }
-
-// recordFunc is a layer made of a function.
-type recordFunc func(b *builder)
-
-func (f recordFunc) record(b *builder) { f(b) }

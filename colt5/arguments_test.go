@@ -19,36 +19,36 @@ func TestInvalidCalls(t *testing.T) {
 	rc := Default[RouterConfig]()
 	rc.Dim = 8
 	r := mustNew(fx, NewCoordinateDescentRouter, rc)
-	k := mustNew(fx, withoutContext(NewTopK), TopKConfig{K: 3, NIters: 2, Eps: 1, CoorDescentKRatio: 1, NonDifferentiable: true})
-	d := mustNew(fx, withoutContext(NewCoordinateDescent), CoordinateDescentConfig{K: 3, NIters: 2, Eps: 1, EpsDecay: 1})
+	k := mustNewOperation(fx, NewTopK, TopKConfig{K: 3, NIters: 2, Eps: 1, CoorDescentKRatio: 1, NonDifferentiable: true})
+	d := mustNewOperation(fx, NewCoordinateDescent, CoordinateDescentConfig{K: 3, NIters: 2, Eps: 1, EpsDecay: 1})
 	x, y, flat, ints := fx.tensor(F32, 2, 10, 8), fx.tensor(F32, 2, 10, 8), fx.tensor(F32, 20, 8), fx.tensor(I32, 2, 10, 8)
 	mask, rows := fx.tensor(U8, 2, 9), fx.tensor(F32, 2, 10)
 	closed, err := NewTensor(fx.dev, F32, 2, 10, 8)
 	require.NoError(t, err)
 	require.NoError(t, closed.Close())
 	for want, err := range map[string]error{
-		"Forward: x is nil, want f32[* * 8]":                          f.Forward(t.Context(), y, nil, FeedForwardOptions{}),
-		"x is f32[20 8], want f32[* * 8]":                             f.Forward(t.Context(), y, flat, FeedForwardOptions{}),
-		"x is i32[2 10 8], want f32[* * 8]":                           f.Forward(t.Context(), y, ints, FeedForwardOptions{}),
-		"y is f32[20 8], want f32[2 10 8]":                            f.Forward(t.Context(), flat, x, FeedForwardOptions{}),
-		"y is nil, want f32[2 10 8]":                                  f.Forward(t.Context(), nil, x, FeedForwardOptions{}),
-		"Mask is u8[2 9], want u8[2 10]":                              f.Forward(t.Context(), y, x, FeedForwardOptions{Mask: mask}),
-		"Mask is f32[2 10], want u8[2 10]":                            f.Forward(t.Context(), y, x, FeedForwardOptions{Mask: rows}),
-		"NumHeavyTokens is -1, want 0":                                f.Forward(t.Context(), y, x, FeedForwardOptions{NumHeavyTokens: -1}),
-		"closed":                                                      f.Forward(t.Context(), y, closed, FeedForwardOptions{}),
-		"tokens is 0, want 1 to":                                      r.Forward(t.Context(), Routing{Scores: rows}, x, 0, RoutingOptions{}),
-		"out has no tensors":                                          r.Forward(t.Context(), Routing{}, x, 4, RoutingOptions{}),
-		"Indices is f32[2 10], want i32[2 1 4]":                       r.Forward(t.Context(), Routing{Indices: rows}, x, 4, RoutingOptions{}),
-		"Logits is f32[2 10], want f32[2 1 10]":                       r.Forward(t.Context(), Routing{Logits: rows}, x, 4, RoutingOptions{}),
-		"RoutingTokens is f32[2 10 8], want a tensor if, and only if": r.Forward(t.Context(), Routing{Logits: rows}, x, 4, RoutingOptions{RoutingTokens: x}),
-		"x is nil, want f32[*]":                                       k.Forward(t.Context(), TopKResult{Values: rows}, nil, SelectOptions{}),
-		"x is i32[2 10 8], want f32[2 10 *]":                          k.Forward(t.Context(), TopKResult{Values: rows}, ints, SelectOptions{}),
-		"Values is f32[2 10], want f32[2 3]":                          k.Forward(t.Context(), TopKResult{Values: rows}, fx.tensor(F32, 2, 20), SelectOptions{}),
-		"TopK.Forward: out has no tensors":                            k.Forward(t.Context(), TopKResult{}, rows, SelectOptions{}),
-		"TopK.Forward: Mask is u8[2 9], want u8[2 10]":                k.Forward(t.Context(), TopKResult{Values: rows}, rows, SelectOptions{Mask: mask}),
-		"CoorDescentValues is f32[2 10], want nil":                    k.Forward(t.Context(), TopKResult{CoorDescentValues: rows}, rows, SelectOptions{}),
-		"s is f32[2 10 8], want f32[* *]":                             d.Forward(t.Context(), rows, x, SelectOptions{}),
-		"CoordinateDescent.Forward: y is f32[2 10 8], want f32[2":     d.Forward(t.Context(), x, rows, SelectOptions{}),
+		"Forward: x is nil, want f32[* * 8]":                              f.Forward(t.Context(), y, nil, FeedForwardOptions{}),
+		"x is f32[20 8], want f32[* * 8]":                                 f.Forward(t.Context(), y, flat, FeedForwardOptions{}),
+		"x is i32[2 10 8], want f32[* * 8]":                               f.Forward(t.Context(), y, ints, FeedForwardOptions{}),
+		"y is f32[20 8], want f32[2 10 8]":                                f.Forward(t.Context(), flat, x, FeedForwardOptions{}),
+		"y is nil, want f32[2 10 8]":                                      f.Forward(t.Context(), nil, x, FeedForwardOptions{}),
+		"Mask is u8[2 9], want u8[2 10]":                                  f.Forward(t.Context(), y, x, FeedForwardOptions{Mask: mask}),
+		"Mask is f32[2 10], want u8[2 10]":                                f.Forward(t.Context(), y, x, FeedForwardOptions{Mask: rows}),
+		"NumHeavyTokens is -1, want 0":                                    f.Forward(t.Context(), y, x, FeedForwardOptions{NumHeavyTokens: -1}),
+		"closed":                                                          f.Forward(t.Context(), y, closed, FeedForwardOptions{}),
+		"tokens is 0, want 1 to 2147483647":                               r.Forward(t.Context(), Routing{Scores: rows}, x, 0, RoutingOptions{}),
+		"Router.Forward: out has no tensors":                              r.Forward(t.Context(), Routing{}, x, 4, RoutingOptions{}),
+		"Indices is f32[2 10], want i32[2 1 4]":                           r.Forward(t.Context(), Routing{Indices: rows}, x, 4, RoutingOptions{}),
+		"Logits is f32[2 10], want f32[2 1 10]":                           r.Forward(t.Context(), Routing{Logits: rows}, x, 4, RoutingOptions{}),
+		"RoutingTokens is f32[2 10 8], want a tensor if, and only if, Le": r.Forward(t.Context(), Routing{Logits: rows}, x, 4, RoutingOptions{RoutingTokens: x}),
+		"x is nil, want f32[*]":                                           k.Forward(t.Context(), TopKResult{Values: rows}, nil, SelectOptions{}),
+		"x is i32[2 10 8], want f32[2 10 *]":                              k.Forward(t.Context(), TopKResult{Values: rows}, ints, SelectOptions{}),
+		"Values is f32[2 10], want f32[2 3]":                              k.Forward(t.Context(), TopKResult{Values: rows}, fx.tensor(F32, 2, 20), SelectOptions{}),
+		"TopK.Forward: out has no tensors":                                k.Forward(t.Context(), TopKResult{}, rows, SelectOptions{}),
+		"TopK.Forward: Mask is u8[2 9], want u8[2 10]":                    k.Forward(t.Context(), TopKResult{Values: rows}, rows, SelectOptions{Mask: mask}),
+		"CoorDescentValues is f32[2 10], want nil":                        k.Forward(t.Context(), TopKResult{CoorDescentValues: rows}, rows, SelectOptions{}),
+		"s is f32[2 10 8], want f32[* *]":                                 d.Forward(t.Context(), rows, x, SelectOptions{}),
+		"CoordinateDescent.Forward: y is f32[2 10 8], want f32[2":         d.Forward(t.Context(), x, rows, SelectOptions{}),
 	} {
 		assert.ErrorContains(t, err, want)
 	}
@@ -139,13 +139,15 @@ func TestInvalidTokenIDs(t *testing.T) {
 	} {
 		assert.ErrorContains(t, err, want)
 	}
-	var stats CallStats
 	list := make([]int32, 20)
 	list[3], list[4], list[19] = 100, -1, math.MinInt32
 	require.NoError(t, ids.Write(t.Context(), list))
-	assert.ErrorContains(t, few.Forward(t.Context(), y, ids, BlockOptions{Stats: &stats}), "Encoder.Forward: x has 3 token ids outside the vocabulary of 100")
+	stats, routing := CallStats{Flops: 1}, []RoutingRecord{{K: 1}}
+	assert.ErrorContains(t, few.Forward(t.Context(), y, ids, BlockOptions{Stats: &stats, Routing: &routing}),
+		"Encoder.Forward: x has 3 token ids outside the vocabulary of 100")
+	assert.Equal(t, CallStats{}, stats, "a failed call has no statistics")
+	assert.Empty(t, routing)
 	assert.ErrorContains(t, next.Forward(t.Context(), logits, ids, AutoregressiveOptions{}), "x has 3 token ids outside the vocabulary of 100")
-	assert.Zero(t, stats, "a failed call has no statistics")
 	list[3], list[4], list[19] = 99, 0, 1
 	require.NoError(t, ids.Write(t.Context(), list))
 	assert.NoError(t, few.Forward(t.Context(), y, ids, BlockOptions{}))
@@ -207,28 +209,28 @@ func TestOtherDeviceAndClosedModules(t *testing.T) {
 		}
 		invalid := in
 		invalid.x = onOther(in.x)
-		assert.ErrorContains(t, s.forward(y, invalid), "x is on another device", s.name)
-		assert.ErrorContains(t, s.forward(onOther(y), in), "y is on another device", s.name)
+		assert.ErrorContains(t, s.forward(t.Context(), y, invalid), "x is on another device", s.name)
+		assert.ErrorContains(t, s.forward(t.Context(), onOther(y), in), "y is on another device", s.name)
 		if in.mask != nil {
 			invalid = in
 			invalid.mask = onOther(in.mask)
-			assert.ErrorContains(t, s.forward(y, invalid), "Mask is on another device", s.name)
+			assert.ErrorContains(t, s.forward(t.Context(), y, invalid), "Mask is on another device", s.name)
 		}
 		if in.context != nil {
 			invalid = in
 			invalid.context = onOther(in.context)
-			assert.ErrorContains(t, s.forward(y, invalid), "context is on another device", s.name)
+			assert.ErrorContains(t, s.forward(t.Context(), y, invalid), "context is on another device", s.name)
 			invalid = in
 			invalid.contextMask = onOther(in.contextMask)
-			assert.ErrorContains(t, s.forward(y, invalid), "ContextMask is on another device", s.name)
+			assert.ErrorContains(t, s.forward(t.Context(), y, invalid), "ContextMask is on another device", s.name)
 		}
 		if in.x.dtype == F32 && in.x.Len() == y.Len() {
-			assert.ErrorContains(t, s.forward(in.x, in), "overlapping", s.name)
-			assert.NoError(t, s.forward(y, in), "a rejected call leaves the plan usable")
+			assert.ErrorContains(t, s.forward(t.Context(), in.x, in), "overlapping", s.name)
+			assert.NoError(t, s.forward(t.Context(), y, in), "a rejected call leaves the plan usable")
 		}
 		require.NoError(t, s.module.Close())
 		require.NoError(t, s.module.Close())
-		assert.ErrorIs(t, s.forward(y, in), vk.ErrClosed, s.name)
+		assert.ErrorIs(t, s.forward(t.Context(), y, in), vk.ErrClosed, s.name)
 		assert.ErrorIs(t, s.module.Load(t.Context(), "x"), vk.ErrClosed, s.name)
 		assert.ErrorIs(t, s.module.Save(t.Context(), "x"), vk.ErrClosed, s.name)
 		assert.ErrorIs(t, s.module.Init(t.Context(), 1), vk.ErrClosed, s.name)

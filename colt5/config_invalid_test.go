@@ -24,7 +24,7 @@ func checkInvalid[C any, M closer](t *testing.T, name string, valid C, make func
 	memory := func(c C) error { _, err := memoryOf(c, vk.Caps{}, 1, 8); return err }
 	t.Run(name, func(t *testing.T) {
 		fx := newFixture(t)
-		m, err := make(fx.t.Context(), fx.dev, valid)
+		m, err := make(t.Context(), fx.dev, valid)
 		require.NoError(t, err)
 		fx.closeAtEnd(m)
 		require.NoError(t, memory(valid))
@@ -33,7 +33,7 @@ func checkInvalid[C any, M closer](t *testing.T, name string, valid C, make func
 			c := valid
 			l.change(&c)
 			recordChanges(changed, reflect.ValueOf(valid), reflect.ValueOf(c))
-			_, err := make(fx.t.Context(), fx.dev, c)
+			_, err := make(t.Context(), fx.dev, c)
 			assert.ErrorContains(t, err, "colt5: New"+name+": "+l.want)
 			assert.ErrorContains(t, memory(c), "colt5: "+name+"Config.Memory: "+l.want)
 		}
@@ -149,7 +149,7 @@ func TestInvalidAutoregressiveConfigs(t *testing.T) {
 		{"Depth is 0, want 1", func(c *A) { c.Depth = 0 }},
 		{"NumTokens is 0, want 1", func(c *A) { c.NumTokens = 0 }},
 		{"FFMult is 0, want a positive", func(c *A) { c.FFMult = 0 }},
-		{"Dim * FFMult is ", func(c *A) { c.FFMult = 0.1 }},
+		{"Dim * FFMult is 0.8, want 1 to", func(c *A) { c.FFMult = 0.1 }},
 	}
 	for _, l := range append(list, invalidShared(func(c *C) (*DType, *RouterOptions) { return &c.Precision, &c.Router })...) {
 		more = append(more, invalid[A]{l.want, func(c *A) { l.change(&c.ConditionalRoutedAutoregressiveAttentionConfig) }})
@@ -305,7 +305,7 @@ func TestInvalidConfigs(t *testing.T) {
 		"NumHeavyTokens is -1, want 1":           ff(func(c *ConditionalRoutedFeedForwardConfig) { c.NumHeavyTokens = -1 }),
 		"LightFFMult is 0, want a positive":      ff(func(c *ConditionalRoutedFeedForwardConfig) { c.LightFFMult = 0 }),
 		"HeavyFFMult is NaN, want a positive":    ff(func(c *ConditionalRoutedFeedForwardConfig) { c.HeavyFFMult = nan }),
-		"Dim * LightFFMult is ":                  ff(func(c *ConditionalRoutedFeedForwardConfig) { c.LightFFMult = 0.1 }),
+		"Dim * LightFFMult is 0.8, want 1 to":    ff(func(c *ConditionalRoutedFeedForwardConfig) { c.LightFFMult = 0.1 }),
 		"RouteBlockSize is -3, want 0":           ff(func(c *ConditionalRoutedFeedForwardConfig) { c.Router.RouteBlockSize = -3 }),
 		"Eps is 0, want a positive":              router(func(c *RouterConfig) { c.Eps = 0 }),
 		"Eps is -1, want a positive":             router(func(c *RouterConfig) { c.Eps = -1 }),
@@ -330,15 +330,17 @@ func TestInvalidConfigs(t *testing.T) {
 
 func TestInvalidMemorySizes(t *testing.T) {
 	var caps vk.Caps
-	for _, shape := range [][2]int{{0, 8}, {1, 0}, {-1, 8}, {1, 1 << 31}} {
+	for shape, want := range map[[2]int]string{
+		{0, 8}: "is 0, want 1 to 2147483647", {1, 0}: "is 0, want 1", {-1, 8}: "B is -1, want 1", {1, 1 << 31}: "is 2147483648, want 1 to 2147483647",
+	} {
 		for _, k := range moduleTypes(F32) {
 			if k.n > 0 {
 				_, err := k.memory(caps, shape[0], shape[1])
-				assert.ErrorContains(t, err, ", want 1 to 2147483647", k.name)
+				assert.ErrorContains(t, err, want, k.name)
 			}
 		}
 		_, err := smallCross().Memory(caps, shape[0], 8, shape[1])
-		assert.ErrorContains(t, err, ", want 1 to 2147483647", "memory")
+		assert.ErrorContains(t, err, want, "context")
 	}
 	_, err := smallViT().Memory(caps, 0)
 	assert.ErrorContains(t, err, "B is 0, want 1")

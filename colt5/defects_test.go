@@ -77,13 +77,7 @@ func (fx *fixture) heavyOnly(change func(*ConditionalRoutedAttentionConfig)) *Co
 
 func (fx *fixture) attention(a *ConditionalRoutedAttention, x []float32, items int, mask []uint8) []float32 {
 	fx.t.Helper()
-	return fx.recordedAttention(a, x, items, mask, nil)
-}
-
-// recordedAttention is attention, and fills the routing records.
-func (fx *fixture) recordedAttention(a *ConditionalRoutedAttention, x []float32, items int, mask []uint8, list *[]RoutingRecord) []float32 {
-	fx.t.Helper()
-	n, o := len(x)/items/smallDim, AttentionOptions{Routing: list}
+	n, o := len(x)/items/smallDim, AttentionOptions{}
 	if mask != nil {
 		o.Mask = fx.bytes(mask, items, n)
 	}
@@ -157,9 +151,10 @@ func TestDefect04ImagesRouteInWindowsOnly(t *testing.T) {
 	gputest.CountCase()
 	fx := newFixture(t)
 	const height, width = 8, 12 // 2 by 3 patches
+	var routing []RoutingRecord
 	forward := func(a *ConditionalRoutedImageAttention, x []float32) []float32 {
 		return fx.finiteOutput(func(y *Tensor) error {
-			return a.Forward(t.Context(), y, fx.floats(x, 1, height, width, smallDim), ImageOptions{})
+			return a.Forward(t.Context(), y, fx.floats(x, 1, height, width, smallDim), ImageOptions{Routing: &routing})
 		}, 1, height, width, smallDim)
 	}
 	crossesWindows := func(c ConditionalRoutedImageAttentionConfig) bool {
@@ -179,10 +174,8 @@ func TestDefect04ImagesRouteInWindowsOnly(t *testing.T) {
 	c.ChannelFirst = false
 	a := mustNewSeeded(fx, NewConditionalRoutedImageAttention, c)
 	fx.setParameter(a, "q_router.routing_token", unitVector(smallDim, 0))
-	var list []RoutingRecord
-	x := fx.floats(tokensWithChannels(3, smallDim, ramp(height*width)), 1, height, width, smallDim)
-	require.NoError(t, a.Forward(t.Context(), fx.tensor(F32, 1, height, width, smallDim), x, ImageOptions{Routing: &list}))
-	assert.ElementsMatch(t, []int32{90, 91, 92, 93, 94, 95}, list[0].Indices, "all queries are in the last patches")
+	forward(a, tokensWithChannels(3, smallDim, ramp(height*width)))
+	assert.ElementsMatch(t, []int32{90, 91, 92, 93, 94, 95}, routing[0].Indices, "all queries are in the last patches")
 
 	v := smallViT()
 	v.AttnNumHeavyTokensQ, v.AttnNumHeavyTokensKV, v.FFNumHeavyTokens = 96, 96, 96
@@ -274,11 +267,13 @@ func TestDefect09PaddingIsRouted(t *testing.T) {
 	mask[7], mask[20], mask[39] = 1, 1, 1
 	x := tokensWithChannels(1, smallDim, shuffled(1, n), shuffled(2, n))
 	a := fx.heavyOnly(nil)
-	var list []RoutingRecord
-	y := fx.recordedAttention(a, x, 1, mask, &list)
+	var routing []RoutingRecord
+	y := fx.finiteOutput(func(y *Tensor) error {
+		return a.Forward(t.Context(), y, fx.floats(x, 1, n, smallDim), AttentionOptions{Mask: fx.bytes(mask, 1, n), Routing: &routing})
+	}, 1, n, smallDim)
 	assert.Equal(t, []int{7, 20, 39}, rowsNotEqual(y, fx.parameters(a.Parameters())["null_q_token"]))
-	require.Len(t, list, 2)
-	for _, d := range list {
+	require.Len(t, routing, 2)
+	for _, d := range routing {
 		assert.ElementsMatch(t, []int32{7, 20, 39}, validIndices(d), d.Router)
 		assert.Equal(t, float64(d.K-3)/float64(d.K), d.Empty)
 	}
@@ -337,8 +332,9 @@ func TestDefect13FullyMaskedRows(t *testing.T) {
 		gputest.CountCase()
 		fx := fx.sub(t)
 		for _, n := range []int{1, 5, 300, 9000} {
-			d, y := mustNew(fx, withoutContext(NewCoordinateDescent), CoordinateDescentConfig{K: 3, NIters: 20, Eps: 0.03, EpsInit: 4, EpsDecay: 0.7}), fx.tensor(F32, 2, n)
-			require.NoError(t, d.Forward(t.Context(), y, fx.floats(normal(1, 2*n), 2, n), SelectOptions{Mask: fx.bytes(append(make([]uint8, n), slices.Repeat([]uint8{1}, n)...), 2, n)}))
+			d, y := mustNewOperation(fx, NewCoordinateDescent, CoordinateDescentConfig{K: 3, NIters: 20, Eps: 0.03, EpsInit: 4, EpsDecay: 0.7}), fx.tensor(F32, 2, n)
+			mask := fx.bytes(append(make([]uint8, n), slices.Repeat([]uint8{1}, n)...), 2, n)
+			require.NoError(t, d.Forward(t.Context(), y, fx.floats(normal(1, 2*n), 2, n), SelectOptions{Mask: mask}))
 			assert.Equal(t, make([]float32, n), fx.read(y)[:n], "%d entries", n)
 			assert.NotZero(t, slices.Max(fx.readFinite(y)[n:]))
 		}

@@ -103,7 +103,7 @@ func TestFeedForwardGroups(t *testing.T) {
 	require.NoError(t, f.Forward(t.Context(), whole, x, FeedForwardOptions{NumHeavyTokens: 17, Stats: &second}))
 	assert.Len(t, second.Steps, len(first.Steps)+4)
 	layer.budget = hiddenBytes
-	f.plans.close()
+	require.NoError(t, f.plans.close())
 	require.NoError(t, f.Forward(t.Context(), whole, x, FeedForwardOptions{NumHeavyTokens: 17}))
 	assert.Equal(t, fx.read(whole), fx.read(groups))
 }

@@ -43,6 +43,15 @@ func mustNew[C any, M closer](fx *fixture, make func(context.Context, *vk.Device
 	return m
 }
 
+// mustNewOperation creates an operation without weights.
+func mustNewOperation[C any, M closer](fx *fixture, make func(*vk.Device, C) (M, error), c C) M {
+	fx.t.Helper()
+	m, err := make(fx.dev, c)
+	require.NoError(fx.t, err)
+	fx.closeAtEnd(m)
+	return m
+}
+
 // mustNewSeeded creates a module with the initial weights of seed 5, which differ from those that New sets.
 func mustNewSeeded[C any, M anyModule](fx *fixture, make func(context.Context, *vk.Device, C) (M, error), c C) M {
 	fx.t.Helper()
@@ -171,12 +180,4 @@ func float64s(list []float32) []float64 {
 		wide[i] = float64(v)
 	}
 	return wide
-}
-
-// internals gives tests access to the plans and the layer of any module.
-func (m *base) internals() *base { return m }
-
-// withoutContext adapts a New function that takes no context.
-func withoutContext[C, M any](make func(*vk.Device, C) (M, error)) func(context.Context, *vk.Device, C) (M, error) {
-	return func(_ context.Context, dev *vk.Device, c C) (M, error) { return make(dev, c) }
 }

@@ -14,7 +14,6 @@ import (
 // anyModule is the interface of all modules with weights that these tests use.
 type anyModule interface {
 	closer
-	internals() *base
 	Parameters() []Parameter
 	Init(ctx context.Context, seed uint64) error
 	Load(ctx context.Context, path string) error
@@ -49,10 +48,10 @@ func (fx *fixture) checkGolden(c *golden.Case, forward func(y *Tensor, routing *
 		}
 		require.True(fx.t, sameBits(first, now), "runs differ")
 	}
-	var list []RoutingRecord
-	require.NoError(fx.t, forward(y, &list))
+	var routing []RoutingRecord
+	require.NoError(fx.t, forward(y, &routing))
 	assert.True(fx.t, sameBits(first, fx.read(y)), "recording the routing changes the output")
-	fx.checkRoutingRecords(c, list)
+	fx.checkRoutingRecords(c, routing)
 }
 
 // checkRoutingRecords compares routing records with the routes of a golden case.

@@ -67,11 +67,11 @@ func TestGoldenCoordinateDescent(t *testing.T) {
 	forEachGolden(t, "CoordinateDescent", func(fx *fixture, c *golden.Case) {
 		var config CoordinateDescentConfig
 		require.NoError(fx.t, c.DecodeConfig(&config))
-		d := mustNew(fx, withoutContext(NewCoordinateDescent), config)
+		d := mustNewOperation(fx, NewCoordinateDescent, config)
 		want := c.Outputs["y"]
 		y := fx.tensor(F32, want.Shape...)
 		for range 2 {
-			require.NoError(fx.t, d.Forward(t.Context(), y, fx.goldenInput(c, "s"), SelectOptions{Mask: fx.goldenInput(c, "mask")}))
+			require.NoError(fx.t, d.Forward(fx.t.Context(), y, fx.goldenInput(c, "s"), SelectOptions{Mask: fx.goldenInput(c, "mask")}))
 			fx.checkNear(c, "y", fx.read(y), want, c.OutputBound("y"))
 		}
 	})
@@ -81,10 +81,10 @@ func TestGoldenTopK(t *testing.T) {
 	forEachGolden(t, "TopK", func(fx *fixture, c *golden.Case) {
 		var config TopKConfig
 		require.NoError(fx.t, c.DecodeConfig(&config))
-		k := mustNew(fx, withoutContext(NewTopK), config)
+		k := mustNewOperation(fx, NewTopK, config)
 		shape := c.Outputs["values"].Shape
 		out := TopKResult{fx.tensor(F32, shape...), fx.tensor(I32, shape...), fx.tensor(F32, shape...), fx.tensor(F32, shape...)}
-		require.NoError(fx.t, k.Forward(t.Context(), out, fx.goldenInput(c, "x"), SelectOptions{Mask: fx.goldenInput(c, "mask")}))
+		require.NoError(fx.t, k.Forward(fx.t.Context(), out, fx.goldenInput(c, "x"), SelectOptions{Mask: fx.goldenInput(c, "mask")}))
 		fx.checkNear(c, "values", fx.read(out.Values), c.Outputs["values"], c.OutputBound("values"))
 		fx.checkNear(c, "gates", fx.read(out.Gates), c.Outputs["gates"], c.OutputBound("gates"))
 		fx.checkNear(c, "coor_descent_values", fx.read(out.CoorDescentValues), c.Outputs["coor_descent_values"], c.OutputBound("coor_descent_values"))
@@ -196,7 +196,7 @@ func TestGoldenFeedForward(t *testing.T) {
 		y := fx.tensor(F32, x.Shape()...)
 		var before []float32
 		for range 3 {
-			require.NoError(fx.t, f.Forward(t.Context(), y, x, FeedForwardOptions{Mask: mask}))
+			require.NoError(fx.t, f.Forward(fx.t.Context(), y, x, FeedForwardOptions{Mask: mask}))
 			now := fx.read(y)
 			fx.checkNear(c, "y", now, c.Outputs["y"], c.OutputBound("y"))
 			if before != nil {

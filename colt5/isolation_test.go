@@ -36,7 +36,7 @@ func checkNaNIsolation(fx *fixture, s moduleCase) {
 			run := func(v inputData) []float32 {
 				y, in := fx.upload(s, 2, v)
 				require.NoError(fx.t, y.Write(fx.t.Context(), nanFill(y.Len())))
-				require.NoError(fx.t, s.forward(y, in))
+				require.NoError(fx.t, s.forward(fx.t.Context(), y, in))
 				return fx.read(y)
 			}
 			good := run(v)

@@ -15,19 +15,18 @@ import (
 type moduleCase struct {
 	name       string
 	module     anyModule
-	base       *base
 	x, y       []int // shapes without the batch dimension
 	vocabulary int   // x holds token ids below this number, as U8; 0: x holds floats
 	masked     bool  // Forward takes a mask of x's tokens
 	context    []int // shape of the context without the batch dimension; nil: Forward takes no context
 	n          int   // argument of memory: tokens, or the height of an image; 0: the config fixes the size
 
-	forward func(y *Tensor, in callInputs) error
+	forward func(ctx context.Context, y *Tensor, in callArgs) error
 	memory  func(caps vk.Caps, b, n int) (Memory, error)
 }
 
-// callInputs are the input tensors of a call; those that the module does not take are nil.
-type callInputs struct {
+// callArgs are the inputs and options of a call. Tensors that the module does not take are nil.
+type callArgs struct {
 	x, mask, context, contextMask *Tensor
 
 	stats   *CallStats
@@ -110,13 +109,13 @@ type moduleType struct {
 func newModuleType[C any, M interface {
 	anyModule
 	Config() C
-}](s moduleCase, c C, make func(context.Context, *vk.Device, C) (M, error), forward func(ctx context.Context, m M, y *Tensor, in callInputs) error) moduleType {
+}](s moduleCase, c C, make func(context.Context, *vk.Device, C) (M, error), forward func(ctx context.Context, m M, y *Tensor, in callArgs) error) moduleType {
 	var none M
 	return moduleType{moduleCase: s, nilModule: none,
 		create: func(fx *fixture) moduleCase {
 			fx.t.Helper()
 			s, m := s, mustNewSeeded(fx, make, c)
-			s.module, s.base, s.forward = m, m.internals(), func(y *Tensor, in callInputs) error { return forward(fx.t.Context(), m, y, in) }
+			s.module, s.forward = m, func(ctx context.Context, y *Tensor, in callArgs) error { return forward(ctx, m, y, in) }
 			return s
 		},
 		checkConfig: func(fx *fixture) { assert.Equal(fx.t, c, mustNewSeeded(fx, make, c).Config()) },
@@ -128,47 +127,47 @@ func moduleTypes(p DType) []moduleType {
 	tokens, image := []int{smallN, smallDim}, []int{smallDim, 8, 12}
 	return []moduleType{
 		newModuleType(moduleCase{name: "feedforward", x: tokens, y: tokens, masked: true, n: smallN, memory: withPrecision(p, smallFeedForward()).Memory},
-			withPrecision(p, smallFeedForward()), NewConditionalRoutedFeedForward, func(ctx context.Context, m *ConditionalRoutedFeedForward, y *Tensor, in callInputs) error {
+			withPrecision(p, smallFeedForward()), NewConditionalRoutedFeedForward, func(ctx context.Context, m *ConditionalRoutedFeedForward, y *Tensor, in callArgs) error {
 				return m.Forward(ctx, y, in.x, FeedForwardOptions{Mask: in.mask, Stats: in.stats, Routing: in.routing})
 			}),
 		newModuleType(moduleCase{name: "attention", x: tokens, y: tokens, masked: true, n: smallN, memory: withPrecision(p, smallAttention()).Memory},
-			withPrecision(p, smallAttention()), NewConditionalRoutedAttention, func(ctx context.Context, m *ConditionalRoutedAttention, y *Tensor, in callInputs) error {
+			withPrecision(p, smallAttention()), NewConditionalRoutedAttention, func(ctx context.Context, m *ConditionalRoutedAttention, y *Tensor, in callArgs) error {
 				return m.Forward(ctx, y, in.x, AttentionOptions{Mask: in.mask, Stats: in.stats, Routing: in.routing})
 			}),
 		newModuleType(moduleCase{name: "block", x: tokens, y: tokens, masked: true, n: smallN, memory: withPrecision(p, smallBlock()).Memory},
-			withPrecision(p, smallBlock()), NewConditionalRoutedTransformerBlock, func(ctx context.Context, m *ConditionalRoutedTransformerBlock, y *Tensor, in callInputs) error {
+			withPrecision(p, smallBlock()), NewConditionalRoutedTransformerBlock, func(ctx context.Context, m *ConditionalRoutedTransformerBlock, y *Tensor, in callArgs) error {
 				return m.Forward(ctx, y, in.x, BlockOptions{Mask: in.mask, Stats: in.stats, Routing: in.routing})
 			}),
 		newModuleType(moduleCase{name: "encoder", x: tokens[:1], y: tokens, vocabulary: 256, masked: true, n: smallN, memory: withPrecision(p, smallEncoder()).Memory},
-			withPrecision(p, smallEncoder()), NewEncoder, func(ctx context.Context, m *Encoder, y *Tensor, in callInputs) error {
+			withPrecision(p, smallEncoder()), NewEncoder, func(ctx context.Context, m *Encoder, y *Tensor, in callArgs) error {
 				return m.Forward(ctx, y, in.x, BlockOptions{Mask: in.mask, Stats: in.stats, Routing: in.routing})
 			}),
 		newModuleType(moduleCase{name: "cross", x: tokens, y: tokens, masked: true, context: []int{70, smallDim},
 			n: smallN, memory: func(caps vk.Caps, b, n int) (Memory, error) {
 				return withPrecision(p, smallCross()).Memory(caps, b, n, 70)
 			}},
-			withPrecision(p, smallCross()), NewConditionalRoutedCrossAttention, func(ctx context.Context, m *ConditionalRoutedCrossAttention, y *Tensor, in callInputs) error {
+			withPrecision(p, smallCross()), NewConditionalRoutedCrossAttention, func(ctx context.Context, m *ConditionalRoutedCrossAttention, y *Tensor, in callArgs) error {
 				return m.Forward(ctx, y, in.x, in.context, CrossAttentionOptions{Mask: in.mask, ContextMask: in.contextMask, Stats: in.stats, Routing: in.routing})
 			}),
 		newModuleType(moduleCase{name: "autoregressive", x: tokens, y: tokens, n: smallN, memory: withPrecision(p, smallAutoregressive()).Memory},
 			withPrecision(p, smallAutoregressive()), NewConditionalRoutedAutoregressiveAttention,
-			func(ctx context.Context, m *ConditionalRoutedAutoregressiveAttention, y *Tensor, in callInputs) error {
+			func(ctx context.Context, m *ConditionalRoutedAutoregressiveAttention, y *Tensor, in callArgs) error {
 				return m.Forward(ctx, y, in.x, AutoregressiveOptions{Stats: in.stats, Routing: in.routing})
 			}),
 		newModuleType(moduleCase{name: "autoregressive transformer", x: tokens[:1], y: []int{smallN, 256}, vocabulary: 256, n: smallN, memory: withPrecision(p, smallTransformer()).Memory},
-			withPrecision(p, smallTransformer()), NewAutoregressiveTransformer, func(ctx context.Context, m *AutoregressiveTransformer, y *Tensor, in callInputs) error {
+			withPrecision(p, smallTransformer()), NewAutoregressiveTransformer, func(ctx context.Context, m *AutoregressiveTransformer, y *Tensor, in callArgs) error {
 				return m.Forward(ctx, y, in.x, AutoregressiveOptions{Stats: in.stats, Routing: in.routing})
 			}),
 		newModuleType(moduleCase{name: "image", x: image, y: image,
 			n: 8, memory: func(caps vk.Caps, b, height int) (Memory, error) {
 				return withPrecision(p, smallImage()).Memory(caps, b, height, 12)
 			}},
-			withPrecision(p, smallImage()), NewConditionalRoutedImageAttention, func(ctx context.Context, m *ConditionalRoutedImageAttention, y *Tensor, in callInputs) error {
+			withPrecision(p, smallImage()), NewConditionalRoutedImageAttention, func(ctx context.Context, m *ConditionalRoutedImageAttention, y *Tensor, in callArgs) error {
 				return m.Forward(ctx, y, in.x, ImageOptions{Stats: in.stats, Routing: in.routing})
 			}),
 		newModuleType(moduleCase{name: "vit", x: []int{3, 16, 24}, y: []int{5},
 			memory: func(caps vk.Caps, b, _ int) (Memory, error) { return withPrecision(p, smallViT()).Memory(caps, b) }},
-			withPrecision(p, smallViT()), NewConditionalRoutedViT, func(ctx context.Context, m *ConditionalRoutedViT, y *Tensor, in callInputs) error {
+			withPrecision(p, smallViT()), NewConditionalRoutedViT, func(ctx context.Context, m *ConditionalRoutedViT, y *Tensor, in callArgs) error {
 				return m.Forward(ctx, y, in.x, ImageOptions{Stats: in.stats, Routing: in.routing})
 			}),
 	}
@@ -189,7 +188,7 @@ func (fx *fixture) testModules(p DType) (list []moduleCase) {
 	return list
 }
 
-// inputData is the contents of callInputs.
+// inputData is the contents of callArgs.
 type inputData struct {
 	x                 []float32
 	ids               []uint8 // instead of x, if the module has a vocabulary
@@ -230,10 +229,10 @@ func product(shape []int) int {
 }
 
 // upload creates the tensors of a call for a batch of items; the contents of y are undefined.
-func (fx *fixture) upload(s moduleCase, items int, v inputData) (*Tensor, callInputs) {
+func (fx *fixture) upload(s moduleCase, items int, v inputData) (*Tensor, callArgs) {
 	fx.t.Helper()
 	batch := func(shape []int) []int { return append([]int{items}, shape...) }
-	var in callInputs
+	var in callArgs
 	if s.vocabulary > 0 {
 		in.x = fx.bytes(v.ids, batch(s.x)...)
 	} else {
@@ -254,16 +253,9 @@ func (fx *fixture) upload(s moduleCase, items int, v inputData) (*Tensor, callIn
 // run returns the output of a call. It fails if an element is not written or not finite, or if x changed.
 func (fx *fixture) run(s moduleCase, items int, v inputData) []float32 {
 	fx.t.Helper()
-	return fx.runStats(s, items, v, nil)
-}
-
-// runStats is run, and fills the statistics of the call.
-func (fx *fixture) runStats(s moduleCase, items int, v inputData, stats *CallStats) []float32 {
-	fx.t.Helper()
 	y, in := fx.upload(s, items, v)
-	in.stats = stats
 	require.NoError(fx.t, y.Write(fx.t.Context(), nanFill(y.Len())))
-	require.NoError(fx.t, s.forward(y, in))
+	require.NoError(fx.t, s.forward(fx.t.Context(), y, in))
 	if in.x.DType() == F32 {
 		require.Equal(fx.t, v.x, fx.read(in.x), "x changed")
 	}
@@ -295,3 +287,6 @@ func replaceItem[E any](list, other []E, j, items int) []E {
 	n := len(list) / items
 	return slices.Concat(list[:j*n], other[j*n:(j+1)*n], list[(j+1)*n:])
 }
+
+// typeName is the name of a module's type, as in error messages.
+func typeName(m anyModule) string { return reflect.TypeOf(m).Elem().Name() }

@@ -65,7 +65,7 @@ func checkDeterminism(fx *fixture, s moduleCase) {
 	var first []float32
 	for run := range 100 {
 		require.NoError(fx.t, y.Write(fx.t.Context(), nanFill(y.Len())))
-		require.NoError(fx.t, s.forward(y, in))
+		require.NoError(fx.t, s.forward(fx.t.Context(), y, in))
 		now := fx.read(y)
 		if run == 0 {
 			first = now
@@ -77,12 +77,12 @@ func checkDeterminism(fx *fixture, s moduleCase) {
 // checkRepeatedCall: a second call with the same shapes is one submit, and allocates nothing on the host or the device.
 func checkRepeatedCall(fx *fixture, s moduleCase) {
 	y, in := fx.upload(s, 2, s.randomInput(4, 2, true))
-	require.NoError(fx.t, s.forward(y, in))
+	require.NoError(fx.t, s.forward(fx.t.Context(), y, in))
 	before := fx.dev.Stats()
 	const runs = 5
 	var failed error
 	assert.Zero(fx.t, testing.AllocsPerRun(runs, func() {
-		if err := s.forward(y, in); err != nil {
+		if err := s.forward(fx.t.Context(), y, in); err != nil {
 			failed = err
 		}
 	}))
@@ -103,12 +103,12 @@ func checkPlannedMemory(fx *fixture, s moduleCase) {
 		y, in := fx.upload(s, items, v)
 		var stats CallStats
 		in.stats = &stats
-		require.NoError(fx.t, s.forward(y, in))
-		fx.checkMemory(s.module, stats, y, in, func() (Memory, error) { return s.memory(fx.dev.Caps(), items, s.n) })
+		require.NoError(fx.t, s.forward(fx.t.Context(), y, in))
+		fx.checkMemory(s.module, y, in, stats, func() (Memory, error) { return s.memory(fx.dev.Caps(), items, s.n) })
 	}
 }
 
-func (fx *fixture) checkMemory(m anyModule, got CallStats, y *Tensor, in callInputs, memory func() (Memory, error)) {
+func (fx *fixture) checkMemory(m anyModule, y *Tensor, in callArgs, got CallStats, memory func() (Memory, error)) {
 	fx.t.Helper()
 	want, err := memory()
 	require.NoError(fx.t, err)
@@ -138,12 +138,12 @@ func TestMemoryOfIDs(t *testing.T) {
 	x, err := FromSlice(t.Context(), fx.dev, make([]int32, 2*smallN), 2, smallN)
 	require.NoError(t, err)
 	fx.closeAtEnd(x)
-	var stats CallStats
 	y, logits := fx.tensor(F32, 2, smallN, smallDim), fx.tensor(F32, 2, smallN, 256)
+	var stats CallStats
 	require.NoError(t, e.Forward(t.Context(), y, x, BlockOptions{Stats: &stats}))
-	fx.checkMemory(e, stats, y, callInputs{x: x}, func() (Memory, error) { return smallEncoder().Memory(fx.dev.Caps(), 2, smallN) })
+	fx.checkMemory(e, y, callArgs{x: x}, stats, func() (Memory, error) { return smallEncoder().Memory(fx.dev.Caps(), 2, smallN) })
 	require.NoError(t, a.Forward(t.Context(), logits, x, AutoregressiveOptions{Stats: &stats}))
-	fx.checkMemory(a, stats, logits, callInputs{x: x}, func() (Memory, error) { return smallTransformer().Memory(fx.dev.Caps(), 2, smallN) })
+	fx.checkMemory(a, logits, callArgs{x: x}, stats, func() (Memory, error) { return smallTransformer().Memory(fx.dev.Caps(), 2, smallN) })
 }
 
 // checkSaveLoad: loading a saved file restores all weights and the output bits.
@@ -168,10 +168,19 @@ func checkSaveLoad(fx *fixture, s moduleCase) {
 // other calls run independent steps concurrently.
 func checkProfile(fx *fixture, s moduleCase) {
 	v := s.randomInput(8, 2, true)
-	var plain CallStats
-	before := fx.runStats(s, 2, v, &plain)
-	stats := CallStats{Profile: true}
-	assert.True(fx.t, sameBits(before, fx.runStats(s, 2, v, &stats)))
+	y, in := fx.upload(s, 2, v)
+	call := func(profile bool) ([]float32, CallStats) {
+		stats := CallStats{Profile: profile}
+		in.stats = &stats
+		require.NoError(fx.t, y.Write(fx.t.Context(), nanFill(y.Len())))
+		require.NoError(fx.t, s.forward(fx.t.Context(), y, in))
+		assert.Equal(fx.t, profile, stats.Profile)
+		return fx.readFinite(y), stats
+	}
+	before, plain := call(false)
+	assert.Empty(fx.t, plain.StepTimes)
+	profiled, stats := call(true)
+	assert.True(fx.t, sameBits(before, profiled))
 	assert.GreaterOrEqual(fx.t, len(stats.StepTimes), len(stats.Steps))
 	assert.NotEmpty(fx.t, stats.Steps)
 	assert.Equal(fx.t, len(stats.Steps)-1, stats.Barriers)

@@ -12,23 +12,23 @@ import (
 // TestPlanCacheLRU: a full plan cache evicts the least recently used plan, not the oldest.
 func TestPlanCacheLRU(t *testing.T) {
 	var c planCache
-	made := map[planKey]*plan{}
-	use := func(i int) {
-		key := planKey{lead: i}
-		if c.find(key) == nil {
+	plans := map[planKey]*plan{}
+	key := func(tokens int) planKey { return planKey{counts: [maxCounts]int{tokens}} }
+	use := func(k planKey) {
+		if c.find(k) == nil {
 			list, err := gputest.Device(t).NewCommandList(vk.CommandListConfig{})
 			require.NoError(t, err)
-			made[key] = &plan{list: list}
-			require.NoError(t, c.add(key, made[key]))
+			plans[k] = &plan{list: list}
+			require.NoError(t, c.add(k, plans[k]))
 		}
-		assert.Same(t, made[key], c.find(key))
+		assert.Same(t, plans[k], c.find(k))
 	}
-	for key := range plansKept {
-		use(key)
+	for i := range plansKept {
+		use(key(i))
 	}
-	use(0)
-	use(plansKept)
-	assert.Same(t, made[planKey{}], c.find(planKey{}))
-	assert.Nil(t, c.find(planKey{lead: 1}))
+	use(key(0))
+	use(key(plansKept)) // evicts key 1
+	assert.Same(t, plans[key(0)], c.find(key(0)))
+	assert.Nil(t, c.find(key(1)))
 	require.NoError(t, c.close())
 }

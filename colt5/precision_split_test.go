@@ -24,8 +24,8 @@ func TestSplitKRows(t *testing.T) {
 	c.FFNumHeavyTokens = 100
 	check(96)
 	f := mustNewSeeded(fx, NewConditionalRoutedFeedForward, smallFeedForward())
-	l := f.layer.(*routedFeedForward)
-	assert.Equal(t, [2]int{}, [2]int{l.light.rows, l.heavy.rows}, "the config does not fix the sequence length")
+	layer := f.layer.(*routedFeedForward)
+	assert.Equal(t, [2]int{}, [2]int{layer.light.rows, layer.heavy.rows}, "the config does not fix the sequence length")
 }
 
 // A feedforward whose config fixes few rows, as in a ViT, splits the product over its many hidden channels (split K).
@@ -64,8 +64,8 @@ func TestSplitKProducts(t *testing.T) {
 				assert.Equal(t, 1, sums)
 				assert.True(t, sameBits(alone, batchItem(got, j, items)), "item %d", j)
 			}
-			planned, err := c.call(nil, nil, FeedForwardOptions{}).measure(
-				"ConditionalRoutedFeedForward", fx.dev.Caps(), splitConfig{c}, dimSize{dimB, items}, dimSize{dimN, n})
+			fixed := fixedRows{c}
+			planned, err := fixed.call(nil, nil, FeedForwardOptions{}).measure("split", fx.dev.Caps(), fixed, dimSize{dimB, items}, dimSize{dimN, n})
 			require.NoError(t, err)
 			assert.Equal(t, planned.Workspace, stats.Workspace)
 			unsplit, err := c.Memory(fx.dev.Caps(), items, n)
@@ -75,12 +75,12 @@ func TestSplitKProducts(t *testing.T) {
 	}
 }
 
-// splitConfig is a feedforward whose heavy branch has a fixed number of rows.
-type splitConfig struct {
+// fixedRows is a feedforward config that fixes the number of rows, as a ViT's does.
+type fixedRows struct {
 	ConditionalRoutedFeedForwardConfig
 }
 
-func (c splitConfig) build(w *weights) layer {
+func (c fixedRows) build(w *weights) layer {
 	l := w.routedFeedForward("", c.ConditionalRoutedFeedForwardConfig)
 	l.heavy.rows = c.NumHeavyTokens
 	return &l

@@ -1,6 +1,7 @@
 package colt5
 
 import (
+	"context"
 	"math/rand/v2"
 	"slices"
 	"testing"
@@ -202,16 +203,16 @@ func TestLightGroups(t *testing.T) {
 	list := fx.testModules(F32)
 	for _, s := range list {
 		if s.name == "image" {
-			s.name, s.module, s.base = "image windows", windows, windows.internals()
-			s.forward = func(y *Tensor, in callInputs) error {
-				return windows.Forward(t.Context(), y, in.x, ImageOptions{Stats: in.stats})
+			s.name, s.module = "image windows", windows
+			s.forward = func(ctx context.Context, y *Tensor, in callArgs) error {
+				return windows.Forward(ctx, y, in.x, ImageOptions{Stats: in.stats})
 			}
 			list = append(list, s)
 			break
 		}
 	}
 	for _, s := range list {
-		budgets, closePlans := groupBudgets(s)
+		budgets, closePlans := groupBudgets(s.module)
 		if budgets == nil {
 			continue
 		}
@@ -234,8 +235,11 @@ func (fx *fixture) checkGroups(s moduleCase, v inputData, budgets []*int, closeP
 		}
 		require.NoError(fx.t, closePlans()) // they were recorded with the previous budget
 		var stats CallStats
-		y = fx.runStats(s, 3, v, &stats)
-		return y, len(stats.Steps)
+		out, in := fx.upload(s, 3, v)
+		in.stats = &stats
+		require.NoError(fx.t, out.Write(fx.t.Context(), nanFill(out.Len())))
+		require.NoError(fx.t, s.forward(fx.t.Context(), out, in))
+		return fx.readFinite(out), len(stats.Steps)
 	}
 	want, steps1 := run(lightBytes)
 	const perToken = 4 * (smallDim + 4*8) // workspace bytes of the light attention for one token
@@ -248,29 +252,35 @@ func (fx *fixture) checkGroups(s moduleCase, v inputData, budgets []*int, closeP
 
 // groupBudgets returns pointers to the budgets of a module's light branches, and a function that closes its plans; nil
 // if it has no light attention.
-func groupBudgets(s moduleCase) (budgets []*int, closePlans func() error) {
-	m := s.base
-	switch l := m.layer.(type) {
-	case *routedAttention:
-		budgets = []*int{&l.budget}
-	case *autoregressiveAttention:
-		budgets = []*int{&l.budget}
-	case *imageAttention:
-		budgets = []*int{&l.budget}
-	case *routedBlock:
-		budgets = []*int{&l.attention.budget, &l.feedForward.budget}
-	case *encoder:
+func groupBudgets(module anyModule) (budgets []*int, closePlans func() error) {
+	switch m := module.(type) {
+	case *ConditionalRoutedAttention:
+		return []*int{&m.layer.(*routedAttention).budget}, m.plans.close
+	case *ConditionalRoutedAutoregressiveAttention:
+		return []*int{&m.layer.(*autoregressiveAttention).budget}, m.plans.close
+	case *ConditionalRoutedImageAttention:
+		return []*int{&m.layer.(*imageAttention).budget}, m.plans.close
+	case *ConditionalRoutedTransformerBlock:
+		l := m.layer.(*routedBlock)
+		return []*int{&l.attention.budget, &l.feedForward.budget}, m.plans.close
+	case *Encoder:
+		l := m.layer.(*encoder)
 		for i := range l.blocks {
 			budgets = append(budgets, &l.blocks[i].attention.budget, &l.blocks[i].feedForward.budget)
 		}
-	case *autoregressiveTransformer:
+		return budgets, m.plans.close
+	case *AutoregressiveTransformer:
+		l := m.layer.(*autoregressiveTransformer)
 		for i := range l.attention {
 			budgets = append(budgets, &l.attention[i].budget)
 		}
-	case *routedViT:
+		return budgets, m.plans.close
+	case *ConditionalRoutedViT:
+		l := m.layer.(*routedViT)
 		for i := range l.attention {
 			budgets = append(budgets, &l.attention[i].budget, &l.feedForward[i].budget)
 		}
+		return budgets, m.plans.close
 	}
-	return budgets, m.plans.close
+	return nil, nil
 }

@@ -280,7 +280,10 @@ func TestImageAttentionReference(t *testing.T) {
 			for _, change := range test.change {
 				change(&c)
 			}
-			a, shape := mustNewSeeded(fx, NewConditionalRoutedImageAttention, c), imageShape(c, test.b, test.height, test.width)
+			a, shape := mustNewSeeded(fx, NewConditionalRoutedImageAttention, c), []int{test.b, test.height, test.width, c.Dim}
+			if c.ChannelFirst {
+				shape = []int{test.b, c.Dim, test.height, test.width}
+			}
 			x, y := normal(3, product(shape)), fx.tensor(F32, shape...)
 			require.NoError(t, a.Forward(t.Context(), y, fx.floats(x, shape...), ImageOptions{}))
 			rc, p := refImage(c), ref.Params(fx.parameters(a.Parameters()))
@@ -288,12 +291,4 @@ func TestImageAttentionReference(t *testing.T) {
 				ref.ConditionalRoutedImageAttention32(x, test.b, test.height, test.width, rc, p, ""))
 		})
 	}
-}
-
-// imageShape is the shape of an image attention's x and y.
-func imageShape(c ConditionalRoutedImageAttentionConfig, b, height, width int) []int {
-	if c.ChannelFirst {
-		return []int{b, c.Dim, height, width}
-	}
-	return []int{b, height, width, c.Dim}
 }

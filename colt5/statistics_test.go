@@ -104,8 +104,7 @@ func TestRouterStatisticsOfWindows(t *testing.T) {
 			[]float32{0, 9, 1, 8 /**/, 7, 0, 0, 0 /**/, 50, 50},
 			[]float32{3, 3, 3, 3 /**/, 3, 3, 3, 3 /**/, 9, 9},
 			[]float32{4, 3, 0, 0 /**/, 1, 5, 5, 5 /**/, 2, 6})
-		var list []RoutingRecord
-		y := fx.tensor(F32, 1, 10, smallDim)
+		y, list := fx.tensor(F32, 1, 10, smallDim), []RoutingRecord(nil)
 		require.NoError(t, a.Forward(t.Context(), y, fx.floats(x, 1, 10, smallDim), AutoregressiveOptions{Routing: &list}))
 		require.Len(t, list, 2)
 		q, kv := list[0], list[1]
@@ -132,32 +131,34 @@ func TestRouterStatisticsOfWindows(t *testing.T) {
 	}
 }
 
-// Routing records have the names of the routers in the stack. Routers that select nothing have no record.
-func TestRoutingRecordNames(t *testing.T) {
+// Routing records have the names of the routers in the stack. Routers that select nothing have no record. Calls without
+// Options.Routing keep no records: they have fewer steps and less workspace.
+func TestRoutingRecords(t *testing.T) {
 	gputest.CountCase()
 	fx := newFixture(t)
 	e := mustNewSeeded(fx, NewEncoder, smallEncoder())
 	x, y := fx.bytes(make([]uint8, smallN), 1, smallN), fx.tensor(F32, 1, smallN, smallDim)
-	names := func(o BlockOptions) []string {
-		var list []RoutingRecord
+	var before, recording, after CallStats
+	require.NoError(t, e.Forward(t.Context(), y, x, BlockOptions{Stats: &before}))
+	names := func(o BlockOptions) (names []string) {
+		list := []RoutingRecord{{Router: "of another call"}}
 		o.Routing = &list
 		require.NoError(t, e.Forward(t.Context(), y, x, o))
-		var names []string
 		for _, d := range list {
 			names = append(names, d.Router)
 		}
 		return names
 	}
-	var plain, again CallStats
-	require.NoError(t, e.Forward(t.Context(), y, x, BlockOptions{Stats: &plain}))
 	assert.Equal(t, []string{
 		"layers.0.conditional_attn.q_router", "layers.0.conditional_attn.kv_router", "layers.0.conditional_ff.router",
 		"layers.1.conditional_attn.q_router", "layers.1.conditional_attn.kv_router", "layers.1.conditional_ff.router",
-	}, names(BlockOptions{}))
+	}, names(BlockOptions{Stats: &recording}))
 	assert.Equal(t, []string{"layers.0.conditional_attn.kv_router", "layers.1.conditional_attn.kv_router"},
 		names(BlockOptions{NumHeavyAttnTokensQ: smallN, NumHeavyFFTokens: smallN}))
 	assert.Empty(t, names(BlockOptions{NumHeavyAttnTokensQ: smallN, NumHeavyAttnTokensKV: smallN, NumHeavyFFTokens: smallN}))
-	require.NoError(t, e.Forward(t.Context(), y, x, BlockOptions{Stats: &again}))
-	assert.Equal(t, plain.Steps, again.Steps)
-	assert.Equal(t, plain.Workspace, again.Workspace)
+	require.NoError(t, e.Forward(t.Context(), y, x, BlockOptions{Stats: &after}))
+	assert.Equal(t, before.Steps, after.Steps)
+	assert.Equal(t, before.Workspace, after.Workspace)
+	assert.Less(t, before.Workspace, recording.Workspace)
+	assert.Less(t, len(before.Steps), len(recording.Steps))
 }
