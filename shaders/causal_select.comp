@@ -50,7 +50,7 @@ uint scan(uint value) {
 }
 
 void main() {
-	uint group = workgroup(), t = gl_LocalInvocationIndex;
+	uint group = workgroup_index(), t = gl_LocalInvocationIndex;
 	if (group >= p.groups) return;
 	uint item = group / p.windows, m = group % p.windows;
 	U32 indices = U32(at(p.indices, group, 4 * p.k)), chosen = U32(at(p.chosen, group, 4 * p.k));

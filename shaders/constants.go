@@ -106,7 +106,7 @@ const (
 	LinearMatrixThreads      uint32 = 23 // uint: invocations of a workgroup: SUBGROUPS_M * SUBGROUPS_N * SUBGROUP_SIZE
 	LinearMatrixNoEpilogue   uint32 = 24 // bool: y is the 16-bit sum, without any further operation, and OUT is a multiple of 8
 	LinearMatrixFullTiles    uint32 = 28 // bool: slots is a multiple of TILE_M
-	LinearMatrixFastCompile  uint32 = 29 // bool: smaller code that compiles faster and runs slower: the last iteration stays in the loop, results are stored one matrix at a time
+	LinearMatrixFastCompile  uint32 = 29 // bool: less code, slower: the last iteration stays in the loop, and results are stored one matrix at a time
 )
 
 // Ids of the specialisation constants of linear_sum.comp.

@@ -99,9 +99,9 @@ void write_whole() {
 }
 
 void main() {
-	if (workgroup() >= p.count) return;
-	unit = workgroup() / p.parts;
-	part = workgroup() % p.parts;
+	if (workgroup_index() >= p.count) return;
+	unit = workgroup_index() / p.parts;
+	part = workgroup_index() % p.parts;
 	begin_sums();
 	locate(unit);
 	begin(part * p.span / 4 + gl_LocalInvocationID.x, (part + 1) * p.span);
@@ -218,7 +218,7 @@ void write_whole(uint unit) {
 }
 
 void main() {
-	uint unit = workgroup();
+	uint unit = workgroup_index();
 	if (unit >= p.count) return;
 	begin_sums();
 	locate(unit);

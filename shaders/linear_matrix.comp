@@ -1,35 +1,23 @@
-#version 450
-// Rows times a matrix, on cooperative matrices: operands of 16 bits, F16 or BF16, sums in float32:
+#version 460
+// Linear layer on cooperative matrices: 16-bit operands, F16 or BF16, and float32 sums. It computes what linear.comp computes:
 //
-//	x [B, InRows, IN], float32 or 16 bits    w [OUT, WK] 16 bits, WK being IN up to a multiple of 8, zeros behind IN
-//	y [B, OutRows, OUT], float32 or 16 bits    slot = item * Rows + r
+//	x [B, InRows, IN] f32 or 16-bit    w [OUT, W_COLUMNS] 16-bit, with zeros behind column IN    y [B, OutRows, OUT] f32 or 16-bit
 //	y[scatter[slot], o] = gelu(sum_i norm(x[gather[slot]])[i] * w[o, i] + bias[o]) * score[slot] + residual[scatter[slot], o]
-//	unless [B, OutRows]: rows of y whose word is not 0 get no bias
 //
-// A workgroup computes a tile of TILE_M slots by TILE_N columns with SUBGROUPS_M x SUBGROUPS_N subgroups. TILE_K inputs at a time lie in shared memory, in rows
-// 16 bytes longer than that, so that 8 of them meet all banks; the next TILE_K are on their way to registers meanwhile. With the norm each
-// row's factor is found first, and multiplied in before x is rounded. The sums leave through shared memory, in whole pieces of rows.
+// A workgroup computes a tile of TILE_M slots by TILE_N columns with SUBGROUPS_M x SUBGROUPS_N subgroups. TILE_K inputs at a time are in
+// shared memory; rows there are padded by 16 bytes, so that 8 rows use all banks. The next TILE_K inputs are prefetched into registers.
+// The factors of the norm are computed first, and applied before x is rounded. The results pass through shared memory, so that they are
+// written in whole chunks of rows.
 //
-// With SPLIT_K parts the inputs are cut into so many, each a workgroup's, whose sums go to y [SPLIT_K, slots, OUT] as they are; linear_sum.comp
-// adds them and finishes the rows.
+// With SPLIT_K > 1 the inputs are cut into SPLIT_K parts. A workgroup computes one part of a tile and writes the sums to
+// y [SPLIT_K, slots, OUT] f32 without an epilogue; linear_sum.comp adds them and applies the epilogue.
 //
-// All tiles add in the same order, MATRIX_K elements after MATRIX_K elements, and so give the same bits.
-#extension GL_KHR_cooperative_matrix : require
-#extension GL_KHR_memory_scope_semantics : require
-#extension GL_KHR_shader_subgroup_arithmetic : require
+// All tile shapes add in the same order, MATRIX_K inputs at a time, and so give the same bits.
+#include "include/matrix_operands.glsl"
 #extension GL_EXT_buffer_reference : require
 #extension GL_EXT_buffer_reference_uvec2 : require
 #extension GL_EXT_control_flow_attributes : require
 #extension GL_GOOGLE_include_directive : require
-#ifdef BF16
-#extension GL_EXT_bfloat16 : require
-#define OPERAND_DTYPE DTYPE_BF16
-#define HALF bfloat16_t
-#else
-#extension GL_EXT_shader_explicit_arithmetic_types_float16 : require
-#define OPERAND_DTYPE DTYPE_F16
-#define HALF float16_t
-#endif
 #include "include/address.glsl"
 #include "include/linear.glsl"
 
@@ -46,268 +34,275 @@ layout(constant_id = 22) const uint SUBGROUPS_N = 2; // subgroups of a workgroup
 layout(constant_id = 23) const uint THREADS = 128; // invocations of a workgroup: SUBGROUPS_M * SUBGROUPS_N * SUBGROUP_SIZE
 layout(constant_id = 24) const bool NO_EPILOGUE = false; // y is the 16-bit sum, without any further operation, and OUT is a multiple of 8
 layout(constant_id = 28) const bool FULL_TILES = false; // slots is a multiple of TILE_M
-layout(constant_id = 29) const bool FAST_COMPILE = false; // smaller code that compiles faster and runs slower: the last iteration stays in the loop, results are stored one matrix at a time
+layout(constant_id = 29) const bool FAST_COMPILE = false; // less code, slower: the last iteration stays in the loop, and results are stored one matrix at a time
 layout(local_size_x_id = 23) in;
 
-const uint TM = TILE_M / SUBGROUPS_M / MATRIX_M, TN = TILE_N / SUBGROUPS_N / MATRIX_N;          // products of a subgroup
-const uint WK = (IN + 7) / 8 * 8;                         // a row of w
-const uint KV = TILE_K / 8, LINE = KV + 1;                    // pieces of 16 bytes of a row: that a step takes, and in shared memory
-const uint STRIDE = THREADS / KV;                         // rows fetched side by side
-const uint AL = (TILE_M + STRIDE - 1) / STRIDE, WL = (TILE_N + STRIDE - 1) / STRIDE; // rows of x and of w that an invocation fetches in a step
-const uint PART = ((IN + SPLIT_K - 1) / SPLIT_K + 255) / 256 * 256; // inputs of a part, whatever TILE_K is
-const uint AP = X16 ? 1 : 2;                              // uvec4 for 8 elements of x
-const uint CV = TILE_N / SUBGROUPS_N / 4, STRIP = CV + 1;              // pieces of 4 columns of a subgroup's row of results
-const uint HV = TILE_N / SUBGROUPS_N / 8, HALF_STRIP = HV + 1;         // of 8
-const uint TILES = (TILE_M + TILE_N) * LINE, STRIPS = SUBGROUPS_M * SUBGROUPS_N * MATRIX_M * STRIP;
-// Matrices below each other that leave together: all of them or half of them, where shared memory has room for that, else one.
-const uint HALF_TM = TM % 2 == 0 ? TM / 2 : 1, SOME = HALF_TM * STRIPS <= TILES ? HALF_TM : 1, TS = FAST_COMPILE ? 1 : TM * STRIPS <= TILES ? TM : SOME;
-const uint PIECES = (TS * MATRIX_M * CV + SUBGROUP_SIZE - 1) / SUBGROUP_SIZE;   // of these rows, that an invocation finishes,
-const uint WANTED = RESIDUAL ? 8 : 4, GROUP = PIECES < WANTED ? PIECES : WANTED; // so many of them at a time
+// A chunk is 16 bytes: 8 operands or 4 floats.
+const uint MATRICES_M = TILE_M / SUBGROUPS_M / MATRIX_M, MATRICES_N = TILE_N / SUBGROUPS_N / MATRIX_N; // of a subgroup's part of the tile
+const uint W_COLUMNS = (IN + 7) / 8 * 8;                    // length of a row of w
+const uint K_CHUNKS = TILE_K / 8, PITCH = K_CHUNKS + 1;     // chunks of a row in a loop iteration; distance of rows in shared memory
+const uint ROW_STEP = THREADS / K_CHUNKS;                   // rows that the workgroup loads at a time
+const uint X_LOADS = (TILE_M + ROW_STEP - 1) / ROW_STEP, W_LOADS = (TILE_N + ROW_STEP - 1) / ROW_STEP; // rows that an invocation loads in an iteration
+const uint PART_INPUTS = ((IN + SPLIT_K - 1) / SPLIT_K + 255) / 256 * 256; // of a part: the same for every TILE_K
+const uint X_CHUNKS = X16 ? 1 : 2;                          // chunks that hold 8 elements of x
+const uint N_VEC4 = TILE_N / SUBGROUPS_N / 4, OUT_PITCH = N_VEC4 + 1; // vec4 of a subgroup's row of float32 results; distance of rows
+const uint N_CHUNKS = TILE_N / SUBGROUPS_N / 8, OUT16_PITCH = N_CHUNKS + 1; // the same for 16-bit results
+const uint OPERAND_CHUNKS = (TILE_M + TILE_N) * PITCH, OUT_CHUNKS = SUBGROUPS_M * SUBGROUPS_N * MATRIX_M * OUT_PITCH;
+// STORE_M is the number of matrices along M that are stored together: all or half of them if shared memory has room, else one.
+const uint HALF_M = MATRICES_M % 2 == 0 ? MATRICES_M / 2 : 1, FITTING_M = HALF_M * OUT_CHUNKS <= OPERAND_CHUNKS ? HALF_M : 1;
+const uint STORE_M = FAST_COMPILE ? 1 : MATRICES_M * OUT_CHUNKS <= OPERAND_CHUNKS ? MATRICES_M : FITTING_M;
+const uint OUTPUTS = (STORE_M * MATRIX_M * N_VEC4 + SUBGROUP_SIZE - 1) / SUBGROUP_SIZE; // vec4 of these results that an invocation writes,
+const uint MAX_BATCH = RESIDUAL ? 8 : 4, BATCH = OUTPUTS < MAX_BATCH ? OUTPUTS : MAX_BATCH; // BATCH of them at a time
 
-shared uvec4 tile[TILES > STRIPS ? TILES : STRIPS]; // x, then w; in the end the results
+shared uvec4 tile[OPERAND_CHUNKS > OUT_CHUNKS ? OPERAND_CHUNKS : OUT_CHUNKS]; // rows of x, then of w; at the end the results
 shared float factors[NORM ? TILE_M : 1];
 
-// Piece is 4 columns of a row of results: where they go, and what they need besides their sums.
-struct Piece {
-	bool there;
-	Exit exit;
+// Output is the prefetched input of the epilogue for 4 columns of a row.
+struct Output {
+	bool valid;
+	Epilogue epilogue;
 	vec4 residual;
 };
 
-Piece coming[GROUP];
-vec4 bias; // of this invocation's columns, which are the same in all rows if a row has SUBGROUP_SIZE pieces or a part of that
+Output next_outputs[BATCH];
+vec4 bias; // if SUBGROUP_SIZE is a multiple of N_VEC4, an invocation writes the same columns in all rows, and this is their bias
 
 uint part;
-uvec2 a_row[DENSE_INPUT ? 1 : AL], w_row;
-uvec4 a_next[AL * AP], w_next[WL], gamma_next[2];
-coopmat<float, gl_ScopeSubgroup, MATRIX_M, MATRIX_N, gl_MatrixUseAccumulator> acc[TM][TN];
+uvec2 x_rows[DENSE_INPUT ? 1 : X_LOADS], w_rows;
+uvec4 x_next[X_LOADS * X_CHUNKS], w_next[W_LOADS], gamma_next[2];
+coopmat<float, gl_ScopeSubgroup, MATRIX_M, MATRIX_N, gl_MatrixUseAccumulator> acc[MATRICES_M][MATRICES_N];
 
-// words_of reads 8 elements of 16 bits from col on, of the row of IN that comes `down` rows after the one at base; 0 past its end.
-uvec4 words_of(uvec2 base, uint down, uint col) {
-	if (IN % 8 == 0) return IN % TILE_K == 0 || col < IN ? U32x4(base).v[down * (IN / 8) + col / 8] : uvec4(0);
+// load_16bit reads 8 16-bit elements from column col on, of the row that is `row` rows of IN elements after base; 0 past its end.
+uvec4 load_16bit(uvec2 base, uint row, uint col) {
+	if (IN % 8 == 0) return IN % TILE_K == 0 || col < IN ? U32x4(base).v[row * (IN / 8) + col / 8] : uvec4(0);
 	uvec4 v = uvec4(0);
 	[[unroll]] for (uint i = 0; i < 4; i++)
-		if (col + 2 * i < IN) v[i] = U32(base).v[down * (IN / 2) + col / 2 + i];
+		if (col + 2 * i < IN) v[i] = U32(base).v[row * (IN / 2) + col / 2 + i];
 	return v;
 }
 
-// floats_of reads 4 floats likewise.
-uvec4 floats_of(uvec2 base, uint down, uint col) {
-	if (IN % 4 == 0) return IN % TILE_K == 0 || col < IN ? U32x4(base).v[down * (IN / 4) + col / 4] : uvec4(0);
+// load_f32 reads 4 floats likewise.
+uvec4 load_f32(uvec2 base, uint row, uint col) {
+	if (IN % 4 == 0) return IN % TILE_K == 0 || col < IN ? U32x4(base).v[row * (IN / 4) + col / 4] : uvec4(0);
 	uvec4 v = uvec4(0);
 	[[unroll]] for (uint i = 0; i < 4; i++)
-		if (col + i < IN) v[i] = U32(base).v[down * IN + col + i];
+		if (col + i < IN) v[i] = U32(base).v[row * IN + col + i];
 	return v;
 }
 
-void fetch_row(uint i, uvec2 base, uint down, uint col) {
+void prefetch_x(uint i, uvec2 base, uint row, uint col) {
 	if (X16) {
-		a_next[i * AP] = words_of(base, down, col);
+		x_next[i * X_CHUNKS] = load_16bit(base, row, col);
 	} else {
-		a_next[i * AP] = floats_of(base, down, col);
-		a_next[i * AP + AP - 1] = floats_of(base, down, col + 4);
+		x_next[i * X_CHUNKS] = load_f32(base, row, col);
+		x_next[i * X_CHUNKS + X_CHUNKS - 1] = load_f32(base, row, col + 4);
 	}
 }
 
-void fetch(uint m0, uint n0, uint k0) {
-	uint row = gl_LocalInvocationIndex / KV, col = k0 + gl_LocalInvocationIndex % KV * 8;
-	[[unroll]] for (uint i = 0; i < AL; i++) {
-		if (TILE_M % STRIDE != 0 && row + i * STRIDE >= TILE_M) continue;
+// prefetch loads inputs k0 .. k0 + TILE_K - 1 of the tile at (m0, n0) into registers.
+void prefetch(uint m0, uint n0, uint k0) {
+	uint row = gl_LocalInvocationIndex / K_CHUNKS, col = k0 + gl_LocalInvocationIndex % K_CHUNKS * 8;
+	[[unroll]] for (uint i = 0; i < X_LOADS; i++) {
+		if (TILE_M % ROW_STEP != 0 && row + i * ROW_STEP >= TILE_M) continue;
 		if (!DENSE_INPUT) {
-			fetch_row(i, a_row[i], 0, col);
-		} else if (FULL_TILES || m0 + row + i * STRIDE < p.slots) {
-			fetch_row(i, a_row[0], i * STRIDE, col);
+			prefetch_x(i, x_rows[i], 0, col);
+		} else if (FULL_TILES || m0 + row + i * ROW_STEP < p.slots) {
+			prefetch_x(i, x_rows[0], i * ROW_STEP, col);
 		}
 	}
-	[[unroll]] for (uint i = 0; i < WL; i++) {
+	[[unroll]] for (uint i = 0; i < W_LOADS; i++) {
 		w_next[i] = uvec4(0);
-		if (TILE_N % STRIDE != 0 && row + i * STRIDE >= TILE_N) continue;
-		if (OUT % TILE_N != 0 && n0 + row + i * STRIDE >= OUT) continue;
-		if (IN % TILE_K == 0 || col < IN) w_next[i] = U32x4(w_row).v[i * STRIDE * (WK / 8) + col / 8];
+		if (TILE_N % ROW_STEP != 0 && row + i * ROW_STEP >= TILE_N) continue;
+		if (OUT % TILE_N != 0 && n0 + row + i * ROW_STEP >= OUT) continue;
+		if (IN % TILE_K == 0 || col < IN) w_next[i] = U32x4(w_rows).v[i * ROW_STEP * (W_COLUMNS / 8) + col / 8];
 	}
 	if (NORM) {
-		gamma_next[0] = floats_of(p.gamma, 0, col);
-		gamma_next[1] = floats_of(p.gamma, 0, col + 4);
+		gamma_next[0] = load_f32(p.gamma, 0, col);
+		gamma_next[1] = load_f32(p.gamma, 0, col + 4);
 	}
 }
 
-// operand rounds 8 elements of x.
-uvec4 operand(uint i, uint row) {
-	if (X16) return a_next[i * AP];
-	vec4 a = uintBitsToFloat(a_next[i * AP]), b = uintBitsToFloat(a_next[i * AP + AP - 1]);
+// x_operand applies the norm to the 8 elements of x of load i, and rounds them to 16 bits.
+uvec4 x_operand(uint i, uint row) {
+	if (X16) return x_next[i * X_CHUNKS];
+	vec4 a = uintBitsToFloat(x_next[i * X_CHUNKS]), b = uintBitsToFloat(x_next[i * X_CHUNKS + X_CHUNKS - 1]);
 	if (NORM) {
 		a *= factors[row] * uintBitsToFloat(gamma_next[0]);
 		b *= factors[row] * uintBitsToFloat(gamma_next[1]);
 	}
-	return uvec4(pack(OPERAND_DTYPE, a.xy), pack(OPERAND_DTYPE, a.zw), pack(OPERAND_DTYPE, b.xy), pack(OPERAND_DTYPE, b.zw));
+	return uvec4(pack16(OPERAND_DTYPE, a.xy), pack16(OPERAND_DTYPE, a.zw), pack16(OPERAND_DTYPE, b.xy), pack16(OPERAND_DTYPE, b.zw));
 }
 
-void put() {
-	uint row = gl_LocalInvocationIndex / KV, kv = gl_LocalInvocationIndex % KV;
-	[[unroll]] for (uint i = 0; i < AL; i++) {
-		if (TILE_M % STRIDE != 0 && row + i * STRIDE >= TILE_M) continue;
-		tile[(row + i * STRIDE) * LINE + kv] = operand(i, row + i * STRIDE);
+// store_tiles writes the prefetched inputs to shared memory.
+void store_tiles() {
+	uint row = gl_LocalInvocationIndex / K_CHUNKS, chunk = gl_LocalInvocationIndex % K_CHUNKS;
+	[[unroll]] for (uint i = 0; i < X_LOADS; i++) {
+		if (TILE_M % ROW_STEP != 0 && row + i * ROW_STEP >= TILE_M) continue;
+		tile[(row + i * ROW_STEP) * PITCH + chunk] = x_operand(i, row + i * ROW_STEP);
 	}
-	[[unroll]] for (uint i = 0; i < WL; i++) {
-		if (TILE_N % STRIDE != 0 && row + i * STRIDE >= TILE_N) continue;
-		tile[(TILE_M + row + i * STRIDE) * LINE + kv] = w_next[i];
+	[[unroll]] for (uint i = 0; i < W_LOADS; i++) {
+		if (TILE_N % ROW_STEP != 0 && row + i * ROW_STEP >= TILE_N) continue;
+		tile[(TILE_M + row + i * ROW_STEP) * PITCH + chunk] = w_next[i];
 	}
 }
 
-void multiply(uint wm, uint wn) {
+// multiply adds the products of the inputs in shared memory to the sums of subgroup (subgroup_m, subgroup_n).
+void multiply(uint subgroup_m, uint subgroup_n) {
 	[[unroll]] for (uint k = 0; k < TILE_K / MATRIX_K; k++) {
-		coopmat<HALF, gl_ScopeSubgroup, MATRIX_M, MATRIX_K, gl_MatrixUseA> a[TM];
-		coopmat<HALF, gl_ScopeSubgroup, MATRIX_K, MATRIX_N, gl_MatrixUseB> w;
-		[[unroll]] for (uint i = 0; i < TM; i++)
-			coopMatLoad(a[i], tile, (wm * (TILE_M / SUBGROUPS_M) + i * MATRIX_M) * LINE + k * MATRIX_K / 8, LINE, gl_CooperativeMatrixLayoutRowMajor);
-		[[unroll]] for (uint j = 0; j < TN; j++) {
-			coopMatLoad(w, tile, (TILE_M + wn * (TILE_N / SUBGROUPS_N) + j * MATRIX_N) * LINE + k * MATRIX_K / 8, LINE, gl_CooperativeMatrixLayoutColumnMajor);
-			[[unroll]] for (uint i = 0; i < TM; i++) acc[i][j] = coopMatMulAdd(a[i], w, acc[i][j]);
+		coopmat<OPERAND, gl_ScopeSubgroup, MATRIX_M, MATRIX_K, gl_MatrixUseA> x[MATRICES_M];
+		coopmat<OPERAND, gl_ScopeSubgroup, MATRIX_K, MATRIX_N, gl_MatrixUseB> w;
+		[[unroll]] for (uint i = 0; i < MATRICES_M; i++)
+			coopMatLoad(x[i], tile, (subgroup_m * (TILE_M / SUBGROUPS_M) + i * MATRIX_M) * PITCH + k * MATRIX_K / 8, PITCH, gl_CooperativeMatrixLayoutRowMajor);
+		[[unroll]] for (uint j = 0; j < MATRICES_N; j++) {
+			coopMatLoad(w, tile, (TILE_M + subgroup_n * (TILE_N / SUBGROUPS_N) + j * MATRIX_N) * PITCH + k * MATRIX_K / 8, PITCH, gl_CooperativeMatrixLayoutColumnMajor);
+			[[unroll]] for (uint i = 0; i < MATRICES_M; i++) acc[i][j] = coopMatMulAdd(x[i], w, acc[i][j]);
 		}
 	}
 }
 
-// find_factors sums the squares of the tile's rows: a subgroup a row, ROWS of them on their way at a time.
-void find_factors(uint m0) {
+// compute_factors computes the factors of the norm of the tile's rows. A subgroup sums a row, and loads ROWS rows at a time.
+void compute_factors(uint m0) {
 	const uint ROWS = 4;
 	for (uint first = gl_SubgroupID * ROWS; first < TILE_M; first += SUBGROUPS_M * SUBGROUPS_N * ROWS) {
-		float square[ROWS];
-		uvec2 from[ROWS];
+		float square_sums[ROWS];
+		uvec2 rows[ROWS];
 		[[unroll]] for (uint r = 0; r < ROWS; r++) {
-			square[r] = 0;
-			from[r] = source(m0 + first + r);
+			square_sums[r] = 0;
+			rows[r] = x_row(m0 + first + r);
 		}
 		for (uint col = gl_SubgroupInvocationID * 4; col < IN; col += SUBGROUP_SIZE * 4) {
 			vec4 v[ROWS];
-			[[unroll]] for (uint r = 0; r < ROWS; r++) v[r] = uintBitsToFloat(floats_of(from[r], 0, col));
+			[[unroll]] for (uint r = 0; r < ROWS; r++) v[r] = uintBitsToFloat(load_f32(rows[r], 0, col));
 			[[unroll]] for (uint r = 0; r < ROWS; r++)
-				square[r] = fma(v[r].x, v[r].x, fma(v[r].y, v[r].y, fma(v[r].z, v[r].z, fma(v[r].w, v[r].w, square[r]))));
+				square_sums[r] = fma(v[r].x, v[r].x, fma(v[r].y, v[r].y, fma(v[r].z, v[r].z, fma(v[r].w, v[r].w, square_sums[r]))));
 		}
 		[[unroll]] for (uint r = 0; r < ROWS; r++) {
-			square[r] = subgroupAdd(square[r]);
-			if (subgroupElect()) factors[first + r] = norm_factor(square[r]);
+			square_sums[r] = subgroupAdd(square_sums[r]);
+			if (subgroupElect()) factors[first + r] = norm_factor(square_sums[r]);
 		}
 	}
 	barrier();
 }
 
-// expect has what pieces first .. first + GROUP - 1 of the invocation need on its way, for rows from m0 and columns from n0 on.
-void expect(uint m0, uint n0, uint first) {
-	[[unroll]] for (uint n = 0; n < GROUP; n++) {
-		uint e = gl_SubgroupInvocationID + (first + n) * SUBGROUP_SIZE, slot = m0 + e / CV, col = n0 + e % CV * 4;
-		coming[n].there = (TS * MATRIX_M * CV % (GROUP * SUBGROUP_SIZE) == 0 || e < TS * MATRIX_M * CV) && (OUT % TILE_N == 0 || col < OUT) && is_filled(slot);
-		if (!coming[n].there) continue;
-		coming[n].exit = way_out(slot, 1);
-		if (SPLIT_K > 1) coming[n].exit.row = part * p.slots + slot;
-		if (RESIDUAL) coming[n].residual = load_out(at(p.residual, coming[n].exit.row, OUT * 4), col);
+// prefetch_outputs loads the epilogue's input for outputs first .. first + BATCH - 1 of the invocation, in rows from m0 and columns from n0.
+void prefetch_outputs(uint m0, uint n0, uint first) {
+	[[unroll]] for (uint n = 0; n < BATCH; n++) {
+		uint e = gl_SubgroupInvocationID + (first + n) * SUBGROUP_SIZE, slot = m0 + e / N_VEC4, col = n0 + e % N_VEC4 * 4;
+		next_outputs[n].valid = (STORE_M * MATRIX_M * N_VEC4 % (BATCH * SUBGROUP_SIZE) == 0 || e < STORE_M * MATRIX_M * N_VEC4) && (OUT % TILE_N == 0 || col < OUT) && slot_valid(slot);
+		if (!next_outputs[n].valid) continue;
+		next_outputs[n].epilogue = epilogue_of(slot, 1);
+		if (SPLIT_K > 1) next_outputs[n].epilogue.row = part * p.slots + slot;
+		if (RESIDUAL) next_outputs[n].residual = load_out(at(p.residual, next_outputs[n].epilogue.row, OUT * 4), col);
 	}
 }
 
-void expect_bias(uint n0) {
-	uint col = n0 + gl_SubgroupInvocationID % CV * 4;
-	if (BIAS && SUBGROUP_SIZE % CV == 0 && (OUT % TILE_N == 0 || col < OUT)) bias = load_out(p.bias, col);
+void prefetch_bias(uint n0) {
+	uint col = n0 + gl_SubgroupInvocationID % N_VEC4 * 4;
+	if (BIAS && SUBGROUP_SIZE % N_VEC4 == 0 && (OUT % TILE_N == 0 || col < OUT)) bias = load_out(p.bias, col);
 }
 
-// write finishes the rows from m0 on, whose sums lie in the subgroup's strip. The first pieces are expected; while some are finished, the next ones
-// are on their way, in the end those of the rows behind these.
-void write(uint m0, uint n0, uint strip, bool last) {
-	[[dont_unroll]] for (uint first = 0; first < PIECES; first += GROUP) {
-		Piece pieces[GROUP];
-		[[unroll]] for (uint n = 0; n < GROUP; n++) pieces[n] = coming[n];
-		if (first + GROUP < PIECES) expect(m0, n0, first + GROUP);
-		else if (!last) expect(m0 + TS * MATRIX_M, n0, 0);
-		[[unroll]] for (uint n = 0; n < GROUP; n++) {
-			if (!pieces[n].there) continue;
-			uint e = gl_SubgroupInvocationID + (first + n) * SUBGROUP_SIZE, col = n0 + e % CV * 4;
-			Addition a = Addition(vec4(0), pieces[n].residual);
-			if (BIAS && pieces[n].exit.bias) a.bias = SUBGROUP_SIZE % CV == 0 ? bias : load_out(p.bias, col);
-			store_out(exit_y(pieces[n].exit), col, finished(pieces[n].exit, a, uintBitsToFloat(tile[strip + e / CV * STRIP + e % CV])));
+// write_rows applies the epilogue to the rows from m0 on, whose sums are in shared memory from chunk `base` on, and writes them. The first
+// batch is prefetched by the caller. Each batch prefetches the next one; the last batch prefetches the first one of the rows that follow.
+void write_rows(uint m0, uint n0, uint base, bool last) {
+	[[dont_unroll]] for (uint first = 0; first < OUTPUTS; first += BATCH) {
+		Output outputs[BATCH];
+		[[unroll]] for (uint n = 0; n < BATCH; n++) outputs[n] = next_outputs[n];
+		if (first + BATCH < OUTPUTS) prefetch_outputs(m0, n0, first + BATCH);
+		else if (!last) prefetch_outputs(m0 + STORE_M * MATRIX_M, n0, 0);
+		[[unroll]] for (uint n = 0; n < BATCH; n++) {
+			if (!outputs[n].valid) continue;
+			uint e = gl_SubgroupInvocationID + (first + n) * SUBGROUP_SIZE, col = n0 + e % N_VEC4 * 4;
+			Addends a = Addends(vec4(0), outputs[n].residual);
+			if (BIAS && outputs[n].epilogue.bias) a.bias = SUBGROUP_SIZE % N_VEC4 == 0 ? bias : load_out(p.bias, col);
+			store_out(y_row(outputs[n].epilogue), col,
+				apply_epilogue(outputs[n].epilogue, a, uintBitsToFloat(tile[base + e / N_VEC4 * OUT_PITCH + e % N_VEC4])));
 		}
 	}
 }
 
-// write_plain is write where there is nothing to finish.
-void write_plain(uint m0, uint n0, uint strip) {
-	[[unroll]] for (uint n = 0; n < (TS * MATRIX_M * HV + SUBGROUP_SIZE - 1) / SUBGROUP_SIZE; n++) {
-		uint e = gl_SubgroupInvocationID + n * SUBGROUP_SIZE, slot = m0 + e / HV, col = n0 + e % HV * 8;
-		if (TS * MATRIX_M * HV % SUBGROUP_SIZE != 0 && e >= TS * MATRIX_M * HV) continue;
-		if ((FULL_TILES || slot < p.slots) && (OUT % TILE_N == 0 || col < OUT)) U32x4(exit_y(way_out(slot, 1))).v[col / 8] = tile[strip + e / HV * HALF_STRIP + e % HV];
+// write_rows_16bit writes the rows from m0 on with NO_EPILOGUE: their 16-bit results are in shared memory from chunk `base` on.
+void write_rows_16bit(uint m0, uint n0, uint base) {
+	[[unroll]] for (uint n = 0; n < (STORE_M * MATRIX_M * N_CHUNKS + SUBGROUP_SIZE - 1) / SUBGROUP_SIZE; n++) {
+		uint e = gl_SubgroupInvocationID + n * SUBGROUP_SIZE, slot = m0 + e / N_CHUNKS, col = n0 + e % N_CHUNKS * 8;
+		if (STORE_M * MATRIX_M * N_CHUNKS % SUBGROUP_SIZE != 0 && e >= STORE_M * MATRIX_M * N_CHUNKS) continue;
+		if ((FULL_TILES || slot < p.slots) && (OUT % TILE_N == 0 || col < OUT)) U32x4(y_row(epilogue_of(slot, 1))).v[col / 8] = tile[base + e / N_CHUNKS * OUT16_PITCH + e % N_CHUNKS];
 	}
 }
 
 #ifdef BF16
-// rounded rounds to nearest what is narrowed next: devices cut off.
-coopmat<float, gl_ScopeSubgroup, MATRIX_M, MATRIX_N, gl_MatrixUseAccumulator> rounded(coopmat<float, gl_ScopeSubgroup, MATRIX_M, MATRIX_N, gl_MatrixUseAccumulator> m) {
-	for (uint i = 0; i < m.length(); i++) m[i] = rounded_bf16(m[i]);
+// round_operands rounds to nearest before a conversion to bfloat16_t: some devices truncate.
+coopmat<float, gl_ScopeSubgroup, MATRIX_M, MATRIX_N, gl_MatrixUseAccumulator> round_operands(coopmat<float, gl_ScopeSubgroup, MATRIX_M, MATRIX_N, gl_MatrixUseAccumulator> m) {
+	for (uint i = 0; i < m.length(); i++) m[i] = round_bf16(m[i]);
 	return m;
 }
 #else
-#define rounded(m) (m)
+#define round_operands(m) (m)
 #endif
 
-// place finds the tile of a workgroup: 8 tiles of rows go side by side through the columns, so that they share w in the cache.
-uvec2 place(uint n) {
-	const uint across = (OUT + TILE_N - 1) / TILE_N;
-	uint down = (p.slots + TILE_M - 1) / TILE_M, band = n / (8 * across) * 8, high = min(down - band, 8);
-	n -= band * across;
-	return uvec2((band + n % high) * TILE_M, n / high * TILE_N);
+// tile_origin returns the first slot and column of tile n. Tiles are ordered in bands of 8 tiles along M, column by column within a band,
+// so that concurrent workgroups share w in the cache.
+uvec2 tile_origin(uint n) {
+	const uint tiles_n = (OUT + TILE_N - 1) / TILE_N;
+	uint tiles_m = (p.slots + TILE_M - 1) / TILE_M, band = n / (8 * tiles_n) * 8, band_tiles = min(tiles_m - band, 8);
+	n -= band * tiles_n;
+	return uvec2((band + n % band_tiles) * TILE_M, n / band_tiles * TILE_N);
 }
 
 void main() {
-	uint n = p.first + workgroup();
+	uint n = p.first + workgroup_index();
 	if (n >= p.tiles) return;
 	part = n % SPLIT_K;
 	n /= SPLIT_K;
-	uint m0 = place(n).x, n0 = place(n).y;
+	uint m0 = tile_origin(n).x, n0 = tile_origin(n).y;
 
 	uint t = gl_LocalInvocationIndex;
-	if (DENSE_INPUT) a_row[0] = at(p.x, min(m0 + t / KV, p.slots - 1), IN * X_BYTES);
+	if (DENSE_INPUT) x_rows[0] = at(p.x, min(m0 + t / K_CHUNKS, p.slots - 1), IN * X_BYTES);
 	else
-		[[unroll]] for (uint i = 0; i < AL; i++) a_row[i] = source(m0 + t / KV + i * STRIDE);
-	[[unroll]] for (uint i = 0; i < AL * AP; i++) a_next[i] = uvec4(0);
-	w_row = at(p.w, n0 + t / KV, WK * 2);
-	[[unroll]] for (uint i = 0; i < TM; i++)
-		[[unroll]] for (uint j = 0; j < TN; j++) acc[i][j] = coopmat<float, gl_ScopeSubgroup, MATRIX_M, MATRIX_N, gl_MatrixUseAccumulator>(0);
-	if (NORM) find_factors(m0);
+		[[unroll]] for (uint i = 0; i < X_LOADS; i++) x_rows[i] = x_row(m0 + t / K_CHUNKS + i * ROW_STEP);
+	[[unroll]] for (uint i = 0; i < X_LOADS * X_CHUNKS; i++) x_next[i] = uvec4(0);
+	w_rows = at(p.w, n0 + t / K_CHUNKS, W_COLUMNS * 2);
+	[[unroll]] for (uint i = 0; i < MATRICES_M; i++)
+		[[unroll]] for (uint j = 0; j < MATRICES_N; j++) acc[i][j] = coopmat<float, gl_ScopeSubgroup, MATRIX_M, MATRIX_N, gl_MatrixUseAccumulator>(0);
+	if (NORM) compute_factors(m0);
 
-	uint wm = gl_SubgroupID % SUBGROUPS_M, wn = gl_SubgroupID / SUBGROUPS_M;
-	uint begin = SPLIT_K > 1 ? part * PART : 0, end = SPLIT_K > 1 ? min(begin + PART, IN) : IN;
-	if (begin < end) fetch(m0, n0, begin);
+	uint subgroup_m = gl_SubgroupID % SUBGROUPS_M, subgroup_n = gl_SubgroupID / SUBGROUPS_M;
+	uint begin = SPLIT_K > 1 ? part * PART_INPUTS : 0, end = SPLIT_K > 1 ? min(begin + PART_INPUTS, IN) : IN;
+	if (begin < end) prefetch(m0, n0, begin);
 	for (; begin + (FAST_COMPILE ? 0 : TILE_K) < end; begin += TILE_K) {
-		put();
+		store_tiles();
 		barrier();
-		if (!FAST_COMPILE || begin + TILE_K < end) fetch(m0, n0, begin + TILE_K);
-		multiply(wm, wn);
-		barrier();
-	}
-	m0 += wm * (TILE_M / SUBGROUPS_M);
-	n0 += wn * (TILE_N / SUBGROUPS_N);
-	if (!FAST_COMPILE) {
-		if (begin < end) put(); // a part may be empty
+		if (!FAST_COMPILE || begin + TILE_K < end) prefetch(m0, n0, begin + TILE_K);
+		multiply(subgroup_m, subgroup_n);
 		barrier();
 	}
-	expect_bias(n0);
-	if (!NO_EPILOGUE) expect(m0, n0, 0);
+	m0 += subgroup_m * (TILE_M / SUBGROUPS_M);
+	n0 += subgroup_n * (TILE_N / SUBGROUPS_N);
 	if (!FAST_COMPILE) {
-		if (begin < end) multiply(wm, wn);
+		if (begin < end) store_tiles(); // a part may be empty
+		barrier();
+	}
+	prefetch_bias(n0);
+	if (!NO_EPILOGUE) prefetch_outputs(m0, n0, 0);
+	if (!FAST_COMPILE) {
+		if (begin < end) multiply(subgroup_m, subgroup_n);
 		barrier();
 	}
 
-	uint strip = gl_SubgroupID * TS * MATRIX_M * STRIP;
-	[[unroll]] for (uint i = 0; i < TM; i += TS) {
-		[[unroll]] for (uint s = 0; s < TS; s++)
-			[[unroll]] for (uint j = 0; j < TN; j++) {
+	uint base = gl_SubgroupID * STORE_M * MATRIX_M * OUT_PITCH;
+	[[unroll]] for (uint i = 0; i < MATRICES_M; i += STORE_M) {
+		[[unroll]] for (uint s = 0; s < STORE_M; s++)
+			[[unroll]] for (uint j = 0; j < MATRICES_N; j++) {
 				if (NO_EPILOGUE) {
-					coopmat<HALF, gl_ScopeSubgroup, MATRIX_M, MATRIX_N, gl_MatrixUseAccumulator> h = coopmat<HALF, gl_ScopeSubgroup, MATRIX_M, MATRIX_N, gl_MatrixUseAccumulator>(rounded(acc[i + s][j]));
-					coopMatStore(h, tile, strip + s * MATRIX_M * HALF_STRIP + j * MATRIX_N / 8, HALF_STRIP, gl_CooperativeMatrixLayoutRowMajor);
+					coopmat<OPERAND, gl_ScopeSubgroup, MATRIX_M, MATRIX_N, gl_MatrixUseAccumulator> h = coopmat<OPERAND, gl_ScopeSubgroup, MATRIX_M, MATRIX_N, gl_MatrixUseAccumulator>(round_operands(acc[i + s][j]));
+					coopMatStore(h, tile, base + s * MATRIX_M * OUT16_PITCH + j * MATRIX_N / 8, OUT16_PITCH, gl_CooperativeMatrixLayoutRowMajor);
 				} else {
-					coopMatStore(acc[i + s][j], tile, strip + s * MATRIX_M * STRIP + j * MATRIX_N / 4, STRIP, gl_CooperativeMatrixLayoutRowMajor);
+					coopMatStore(acc[i + s][j], tile, base + s * MATRIX_M * OUT_PITCH + j * MATRIX_N / 4, OUT_PITCH, gl_CooperativeMatrixLayoutRowMajor);
 				}
 			}
 		subgroupMemoryBarrierShared();
 		subgroupBarrier();
-		if (NO_EPILOGUE) write_plain(m0 + i * MATRIX_M, n0, strip);
-		else write(m0 + i * MATRIX_M, n0, strip, i + TS == TM);
+		if (NO_EPILOGUE) write_rows_16bit(m0 + i * MATRIX_M, n0, base);
+		else write_rows(m0 + i * MATRIX_M, n0, base, i + STORE_M == MATRICES_M);
 		subgroupMemoryBarrierShared();
 		subgroupBarrier();
 	}

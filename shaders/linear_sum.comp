@@ -1,9 +1,9 @@
-#version 450
-// The end of a product whose inputs were split: adds the sums of the parts, one after the other, and finishes the rows as linear.glsl says.
+#version 460
+// Last pass of a linear layer with SPLIT_K > 1: adds the partial sums of linear_matrix.comp in order, and applies the epilogue.
 //
-//	x [SPLIT_K, slots, OUT] float32    y [B, OutRows, OUT], float32 or 16 bits
+//	x [SPLIT_K, slots, OUT] f32    y [B, OutRows, OUT] f32, or f16 or bf16 with Y16    the other arguments: see linear.comp
 //
-// An invocation finishes 4 columns of a slot.
+// A workgroup of 256 computes 256 pieces of 4 columns of a slot, one per invocation.
 #extension GL_EXT_buffer_reference : require
 #extension GL_EXT_buffer_reference_uvec2 : require
 #extension GL_EXT_control_flow_attributes : require
@@ -16,10 +16,10 @@ layout(constant_id = 27) const uint DTYPE = 1; // 16-bit type of y where Y16: DT
 layout(local_size_x = 256) in;
 
 void main() {
-	const uint across = (OUT + 3) / 4;
-	uint n = (p.first + workgroup()) * 256 + gl_LocalInvocationIndex, slot = n / across, col = n % across * 4;
-	if (slot >= p.slots || !is_filled(slot)) return;
+	const uint row_vec4 = (OUT + 3) / 4;
+	uint n = (p.first + workgroup_index()) * 256 + gl_LocalInvocationIndex, slot = n / row_vec4, col = n % row_vec4 * 4;
+	if (slot >= p.slots || !slot_valid(slot)) return;
 	vec4 sum = vec4(0);
 	for (uint part = 0; part < SPLIT_K; part++) sum += load_out(at(p.x, part * p.slots + slot, OUT * 4), col);
-	finish(way_out(slot, 1), col, sum);
+	write_columns(epilogue_of(slot, 1), col, sum);
 }

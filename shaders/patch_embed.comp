@@ -1,12 +1,12 @@
-#version 450
-// Images cut into patches, each normalised like a row of layernorm.
+#version 460
+// Patch embedding input: images cut into patches, each normalised by LayerNorm.
 //
-//   x [B, CHANNELS, HEIGHT, WIDTH]    weight, bias [PATCH_HEIGHT * PATCH_WIDTH * CHANNELS]    y [B * HEIGHT/PATCH_HEIGHT * WIDTH/PATCH_WIDTH, PATCH_HEIGHT * PATCH_WIDTH * CHANNELS]
-//   y[patch, (i, j, c)] = (v - mean) / sqrt(var + 1e-5) * weight + bias    v = x[b, c, top + i, left + j]
+//	x [B, C, H, W]    weight, bias [PH * PW * C]    y [B * H/PH * W/PW, PH * PW * C]    C, H, W: CHANNELS, HEIGHT, WIDTH; PH, PW: PATCH_*
+//	y[patch, (i, j, c)] = (v - mean) / sqrt(var + 1e-5) * weight + bias    v = x[b, c, top + i, left + j]
 //
-// A workgroup takes ROWS_PER_WORKGROUP patches, LANES_PER_ROW invocations a patch. The sums go over a patch in the order of the image and the result is
-// written in the order of y, so that both sides are coalesced; what is read again comes from the caches. The order of summation
-// depends on the sizes of a patch alone.
+// A workgroup computes ROWS_PER_WORKGROUP patches with LANES_PER_ROW invocations each. The sums read a patch in the order of x and the
+// result is written in the order of y, so both are coalesced; repeated reads hit the cache. The order of summation depends on the
+// sizes of a patch only.
 #extension GL_EXT_buffer_reference : require
 #extension GL_EXT_buffer_reference_uvec2 : require
 #extension GL_GOOGLE_include_directive : require
@@ -18,38 +18,38 @@ layout(constant_id = 3) const uint HEIGHT = 1; // rows of an image
 layout(constant_id = 4) const uint WIDTH = 1; // columns of an image
 layout(constant_id = 5) const uint PATCH_HEIGHT = 1; // rows of a patch
 layout(constant_id = 6) const uint PATCH_WIDTH = 1; // columns of a patch
-const uint LENGTH = PATCH_HEIGHT * PATCH_WIDTH * CHANNELS;
-const uint DOWN = HEIGHT / PATCH_HEIGHT, ACROSS = WIDTH / PATCH_WIDTH; // patches of an image
+const uint LENGTH = PATCH_HEIGHT * PATCH_WIDTH * CHANNELS; // elements of a patch
+const uint PATCHES_Y = HEIGHT / PATCH_HEIGHT, PATCHES_X = WIDTH / PATCH_WIDTH; // patches of an image
 
 layout(push_constant, std430) uniform Push {
 	uvec2 x, weight, bias, y;
-	uint rows; // B * DOWN * ACROSS
+	uint rows; // B * PATCHES_Y * PATCHES_X
 } p;
 
-// planar is where element i of a patch lies behind its first one, counted as the image is: channel, row, column.
-uint planar(uint i) { return (i / (PATCH_HEIGHT * PATCH_WIDTH) * HEIGHT + i / PATCH_WIDTH % PATCH_HEIGHT) * WIDTH + i % PATCH_WIDTH; }
+// chw_offset is the offset in x of element i of a patch from the patch's first element, i counted by channel, row, column.
+uint chw_offset(uint i) { return (i / (PATCH_HEIGHT * PATCH_WIDTH) * HEIGHT + i / PATCH_WIDTH % PATCH_HEIGHT) * WIDTH + i % PATCH_WIDTH; }
 
-// interleaved is the same for element i as y counts: row, column, channel.
-uint interleaved(uint i) { return (i % CHANNELS * HEIGHT + i / (CHANNELS * PATCH_WIDTH)) * WIDTH + i / CHANNELS % PATCH_WIDTH; }
+// hwc_offset is the same for i counted by row, column, channel, the order of y.
+uint hwc_offset(uint i) { return (i % CHANNELS * HEIGHT + i / (CHANNELS * PATCH_WIDTH)) * WIDTH + i / CHANNELS % PATCH_WIDTH; }
 
 void main() {
 	uint lane = gl_LocalInvocationID.x;
-	uint row = workgroup() * ROWS_PER_WORKGROUP + gl_LocalInvocationID.y;
+	uint row = workgroup_index() * ROWS_PER_WORKGROUP + gl_LocalInvocationID.y;
 	bool inside = row < p.rows;
-	uint length_ = inside ? LENGTH : 0; // a row that is not there has no elements, but takes part in the barriers
-	uint patch_ = row % (DOWN * ACROSS);
-	uint first = patch_ / ACROSS * PATCH_HEIGHT * WIDTH + patch_ % ACROSS * PATCH_WIDTH;
-	F32 x = F32(at(at(p.x, row / (DOWN * ACROSS), 4 * CHANNELS * HEIGHT * WIDTH), first, 4)), y = F32(at(p.y, row, 4 * LENGTH));
+	uint length_ = inside ? LENGTH : 0; // invocations past the last row have no elements, but take part in the barriers
+	uint patch_ = row % (PATCHES_Y * PATCHES_X);
+	uint first = patch_ / PATCHES_X * PATCH_HEIGHT * WIDTH + patch_ % PATCHES_X * PATCH_WIDTH;
+	F32 x = F32(at(at(p.x, row / (PATCHES_Y * PATCHES_X), 4 * CHANNELS * HEIGHT * WIDTH), first, 4)), y = F32(at(p.y, row, 4 * LENGTH));
 	float sum = 0;
-	for (uint i = lane; i < length_; i += LANES_PER_ROW) sum += x.v[planar(i)];
-	float near = row_sum(vec2(sum, 0)).x / float(LENGTH);
+	for (uint i = lane; i < length_; i += LANES_PER_ROW) sum += x.v[chw_offset(i)];
+	float near_mean = row_sum(vec2(sum, 0)).x / float(LENGTH);
 	vec2 differences = vec2(0);
 	for (uint i = lane; i < length_; i += LANES_PER_ROW) {
-		float v = x.v[planar(i)] - near;
+		float v = x.v[chw_offset(i)] - near_mean;
 		differences += vec2(v, v * v);
 	}
-	Norm n = row_norm(near, differences, float(LENGTH));
+	Norm n = row_norm(near_mean, differences, float(LENGTH));
 	F32 weight = F32(p.weight), bias = F32(p.bias);
 	for (uint i = lane; i < length_; i += LANES_PER_ROW)
-		y.v[i] = ((x.v[interleaved(i)] - n.near) - n.rest) * n.factor * weight.v[i] + bias.v[i];
+		y.v[i] = ((x.v[hwc_offset(i)] - n.near_mean) - n.correction) * n.inverse_deviation * weight.v[i] + bias.v[i];
 }

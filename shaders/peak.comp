@@ -44,7 +44,7 @@ layout(push_constant, std430) uniform Push {
 } p;
 
 void main() {
-	uint group = workgroup();
+	uint group = workgroup_index();
 	if (group >= p.groups) return;
 	const uint A_ROW = MATRIX_K / X_PACKED, ROW = MATRIX_N / X_PACKED, Y_ROW = MATRIX_N / Y_PACKED; // words
 	coopmat<OPERAND, gl_ScopeSubgroup, MATRIX_M, MATRIX_K, gl_MatrixUseA> a;

@@ -1,22 +1,21 @@
-#version 450
-// Attention of routed queries to routed keys and values, in float32, with one more key and value for every head:
+#version 460
+// Attention of routed queries to routed keys and values, with one null key and value per head that every query sees:
 //
-//	q, y [LISTS, QUERIES, HEADS, DIM_HEAD]    null [2, HEADS, DIM_HEAD]: a key and a value of every head, always seen
-//	KEYS_OWN:      kv [ROUTES, LISTS, KEY_SOURCE, HEADS / ROUTES, 2, DIM_HEAD]: the slots of a list, route by route
-//	KEYS_INDEXED:  kv [ITEMS, M, HEADS, 2, DIM_HEAD], indices [LISTS, ROUTES, KEY_SOURCE]: slot j is row indices[j] of the list's item
-//	KEYS_PREFIX:   kv [ITEMS, M, HEADS, 2, DIM_HEAD]: the list sees rows 0 .. PREFIX * (its number in the item) - 1
-//	filled, key_scores [LISTS, ROUTES, KEY_SOURCE]    query_filled, query_scores [LISTS, QUERIES]
-//	KEYS_PREFIX: filled [ITEMS, M]
+//	q, y [LISTS, QUERIES, HEADS, DIM_HEAD]    null_kv [2, HEADS, DIM_HEAD] f32
+//	KEYS_OWN:      kv [ROUTES, LISTS, KEYS, HEADS / ROUTES, 2, DIM_HEAD]: the slots of a list, route by route
+//	KEYS_INDEXED:  kv [ITEMS, M, HEADS, 2, DIM_HEAD]    indices [LISTS, ROUTES, KEYS] i32: slot j is row indices[j] of the list's item
+//	KEYS_PREFIX:   kv [ITEMS, M, HEADS, 2, DIM_HEAD]: list l of an item sees rows 0 .. prefix * l - 1
+//	valid, key_scores [LISTS, ROUTES, KEYS]; with KEYS_PREFIX valid [ITEMS, M]    query_valid, query_scores [LISTS, QUERIES]
 //
-// Head h reads route h / (HEADS / ROUTES). A slot, of keys or of queries, is empty if its filled word is 0; one of keys if its index is no row;
-// one of queries if its score is 0. A workgroup computes TILE_QUERIES queries of a list and a head: attention.glsl. It does nothing if they are
-// all empty, and goes no further than the last slot of the keys that is not: lists are filled from the front, and many only in part.
+// Head h uses route h / (HEADS / ROUTES). A slot is empty if its valid word is 0, a key slot also if its index is not a row, a query slot
+// also if its score is 0. A workgroup computes TILE_QUERIES queries of a list and a head; see attention.glsl for types. It does nothing
+// if all of them are empty. Key slots after the last non-empty one are skipped: routers fill lists from the front, many only in part.
 #extension GL_EXT_buffer_reference : require
 #extension GL_EXT_buffer_reference_uvec2 : require
 #extension GL_EXT_control_flow_attributes : require
 #extension GL_GOOGLE_include_directive : require
 #ifdef MATRIX
-#include "include/matrix.glsl"
+#include "include/matrix_operands.glsl"
 #endif
 #define ATTENTION_NULL
 #include "include/address.glsl"
@@ -33,19 +32,20 @@ layout(constant_id = 15) const bool SCORE_QUERIES = false; // multiply queries b
 const uint KEYS_OWN = 0, KEYS_INDEXED = 1, KEYS_PREFIX = 2;
 
 layout(push_constant, std430) uniform Push {
-	uvec2 q, kv, indices, filled, key_scores, query_filled, query_scores, null_kv, y;
+	uvec2 q, kv, indices, valid, key_scores, query_valid, query_scores, null_kv, y;
 	uint lists, queries, keys;
 	uint per_item;      // lists of an item
 	uint rows;          // M
-	uint prefix;
-	uint first, groups; // this dispatch runs workgroups first .. groups - 1
+	uint prefix;        // with KEYS_PREFIX
+	uint first, groups; // this dispatch computes workgroups first .. groups - 1
 } p;
 
-uint list, head, slots; // slots: where filled, key_scores and indices have the first one of this list and route
+uint list, head;
+uint first_slot; // index in valid, key_scores and indices of the first slot of this list and route
 
-// query_exists says whether a slot of the queries, counted over all lists, is there.
+// query_exists reports whether a query slot, counted over all lists, is not empty.
 bool query_exists(uint slot) {
-	if (QUERY_VALID && U32(p.query_filled).v[slot] == 0) return false;
+	if (QUERY_VALID && U32(p.query_valid).v[slot] == 0) return false;
 	return !SCORE_QUERIES || F32(p.query_scores).v[slot] != 0;
 }
 
@@ -54,34 +54,35 @@ Query query(uint i) {
 	return Query(i < p.queries && query_exists(slot), at(p.q, slot * HEADS + head, ROW_BYTES), SCORE_QUERIES ? F32(p.query_scores).v[slot] : 1.0);
 }
 
-const bool SCORED = SCORE_VALUES || SCORE_KEYS, HOLES = VALID || KEY_SOURCE == KEYS_INDEXED;
+const bool SCORED = SCORE_VALUES || SCORE_KEYS;
+const bool MAY_BE_EMPTY = VALID || KEY_SOURCE == KEYS_INDEXED; // key slots
 
 bool key_exists(uint j) {
-	if (VALID && U32(p.filled).v[slots + j] == 0) return false;
-	return KEY_SOURCE != KEYS_INDEXED || U32(p.indices).v[slots + j] < p.rows; // a negative index is a large one here
+	if (VALID && U32(p.valid).v[first_slot + j] == 0) return false;
+	return KEY_SOURCE != KEYS_INDEXED || U32(p.indices).v[first_slot + j] < p.rows; // a negative index is at least 2^31
 }
 
 Key key(uint j) {
-	float score = SCORED ? F32(p.key_scores).v[slots + j] : 1.0;
+	float score = SCORED ? F32(p.key_scores).v[first_slot + j] : 1.0;
 	Key k = Key(key_exists(j), 0, SCORE_KEYS ? score : 1.0, SCORE_VALUES ? score : 1.0);
 	if (KEY_SOURCE == KEYS_OWN) {
 		k.row = 2 * (((head / (HEADS / ROUTES) * p.lists + list) * p.keys + j) * (HEADS / ROUTES) + head % (HEADS / ROUTES));
 		return k;
 	}
-	uint row = KEY_SOURCE == KEYS_INDEXED ? U32(p.indices).v[slots + j] : j;
+	uint row = KEY_SOURCE == KEYS_INDEXED ? U32(p.indices).v[first_slot + j] : j;
 	k.row = 2 * ((list / p.per_item * p.rows + row) * HEADS + head);
 	return k;
 }
 
-uvec2 key_at(uint row) { return at(p.kv, row, ROW_BYTES); }
-uvec2 value_at(uint row) { return at(p.kv, row + 1, ROW_BYTES); }
-uint sight(uint i0, uint n, uint j0) { return EVERYTHING; }
+uvec2 key_address(uint row) { return at(p.kv, row, ROW_BYTES); }
+uvec2 value_address(uint row) { return at(p.kv, row + 1, ROW_BYTES); }
+uint tile_mask(uint i0, uint n, uint j0) { return TILE_FULL; }
 bool visible(uint i, uint j) { return true; }
-uvec2 result_at(uint i) { return at(p.y, (list * p.queries + i) * HEADS + head, ROW_BYTES); }
+uvec2 result_address(uint i) { return at(p.y, (list * p.queries + i) * HEADS + head, ROW_BYTES); }
 uvec2 null_key() { return at(p.null_kv, head, 4 * DIM_HEAD); }
 uvec2 null_value() { return at(p.null_kv, HEADS + head, 4 * DIM_HEAD); }
 
-// any_query says whether one of the tile's queries exists; all invocations get the same answer.
+// any_query reports whether a query of the tile exists. The result is the same in all invocations.
 bool any_query(uint i0) {
 	if (!QUERY_VALID && !SCORE_QUERIES) return true;
 	for (uint i = i0; i < min(i0 + TILE_QUERIES, p.queries); i++)
@@ -89,11 +90,11 @@ bool any_query(uint i0) {
 	return false;
 }
 
-// trim is the end of the keys, or of the last tile of them, without the empty slots behind the last one that is not; the same in all
-// invocations. It looks from the end on, so a full list costs it one step.
+// trim returns the end of the keys without the empty slots after the last non-empty one, perhaps rounded up to a tile. The result is the
+// same in all invocations. It searches from the end, so a full list takes one iteration.
 #ifdef CPU
 uint trim(uint keys) {
-	if (!HOLES) return keys;
+	if (!MAY_BE_EMPTY) return keys;
 	while (keys > 0) {
 		uint begin = (keys - 1) / TILE_KEYS * TILE_KEYS;
 		bool any = false;
@@ -104,12 +105,11 @@ uint trim(uint keys) {
 	return keys;
 }
 #else
-// It has no shared memory of its own, for some tiles take all that a device has: the place of a key that attend has not begun to look up
-// does as well.
+// Some tiles use all shared memory of a device, so the result is exchanged through an element of key_row that attend has not written yet.
 #define keys_end key_row[0]
 
 uint trim(uint keys) {
-	if (!HOLES) return keys;
+	if (!MAY_BE_EMPTY) return keys;
 	if (gl_LocalInvocationIndex == 0) keys_end = 0;
 	uint end = 0;
 	while (keys > 0 && end == 0) {
@@ -126,17 +126,17 @@ uint trim(uint keys) {
 #endif
 
 void main() {
-	uint group = p.first + workgroup();
+	uint group = p.first + workgroup_index();
 	if (group >= p.groups) return;
-	// Tiles of one list and head run side by side: they share its keys and values.
+	// Consecutive workgroups compute tiles of one list and head, which share keys and values in the cache.
 	uint tiles = (p.queries + TILE_QUERIES - 1) / TILE_QUERIES, tile = group % tiles;
 	list = group / tiles / HEADS;
 	head = group / tiles % HEADS;
 	uint keys = p.keys;
-	slots = (list * ROUTES + head / (HEADS / ROUTES)) * p.keys;
+	first_slot = (list * ROUTES + head / (HEADS / ROUTES)) * p.keys;
 	if (KEY_SOURCE == KEYS_PREFIX) {
 		keys = min(list % p.per_item * p.prefix, p.rows);
-		slots = list / p.per_item * p.rows;
+		first_slot = list / p.per_item * p.rows;
 	}
 	if (any_query(tile * TILE_QUERIES)) attend(tile * TILE_QUERIES, 0, trim(keys));
 }

@@ -133,9 +133,9 @@ void pass(uint row, uint item, uint first) {
 }
 
 void main() {
-	if (workgroup() >= p.groups) return;
-	uint item = workgroup() / p.tiles;
-	uint row = (workgroup() - item * p.tiles) * (ROWS_PER_LANE * CLUSTERS) + invocation() / LANES_PER_ROW; // the lane's first one, in the item
+	if (workgroup_index() >= p.groups) return;
+	uint item = workgroup_index() / p.tiles;
+	uint row = (workgroup_index() - item * p.tiles) * (ROWS_PER_LANE * CLUSTERS) + invocation() / LANES_PER_ROW; // the lane's first one, in the item
 	[[unroll]] for (uint j = 0; j < ROWS_PER_LANE; j++) {
 		x[j] = at(p.x, item * p.rows + min(row + j * CLUSTERS, p.rows - 1), STRIDE); // rows past the last repeat it
 	}

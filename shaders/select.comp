@@ -8,7 +8,7 @@ layout(constant_id = 3) const bool SORTED = false; // sort the selected entries 
 #define INSIDE SORTED
 #include "include/address.glsl"
 #include "include/select.glsl"
-#include "include/select_alone.glsl"
+#include "include/select_segment.glsl"
 
 // The k largest entries of a short segment, in one dispatch.
 //
@@ -20,6 +20,6 @@ layout(constant_id = 3) const bool SORTED = false; // sort the selected entries 
 // shared memory, or, where the segment is short, all of it.
 
 void main() {
-	if (workgroup() >= p.segments) return;
-	alone(segment(workgroup()));
+	if (workgroup_index() >= p.segments) return;
+	alone(segment(workgroup_index()));
 }

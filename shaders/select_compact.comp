@@ -14,14 +14,14 @@
 // counted_before sums the counts of the parts before this one: x above the threshold, y equal to it.
 uvec2 counted_before(uint part) {
 	uvec2 sum = uvec2(0);
-	for (uint i = thread(); i < part; i += THREADS) sum += U32x2(p.counts).v[workgroup() - part + i];
+	for (uint i = thread(); i < part; i += THREADS) sum += U32x2(p.counts).v[workgroup_index() - part + i];
 	return total(sum);
 }
 
 void main() {
-	if (workgroup() >= p.segments * p.parts) return;
-	uint part = workgroup() % p.parts;
-	Segment s = segment(workgroup() / p.parts);
+	if (workgroup_index() >= p.segments * p.parts) return;
+	uint part = workgroup_index() % p.parts;
+	Segment s = segment(workgroup_index() / p.parts);
 	uvec4 now = U32x4(at(p.state, s.id, STATE_WORDS * 4)).v[3];
 	uint begin = min(part * p.span, granules(s)), end = min(begin + p.span, granules(s));
 	place(s, begin, end, now, counted_before(part), false);

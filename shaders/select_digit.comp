@@ -53,13 +53,13 @@ void count(Segment s, uint begin, uint threshold) {
 		load(s, begin + done);
 	}
 	sum = total(sum);
-	if (thread() == 0) U32x2(p.counts).v[workgroup()] = sum;
+	if (thread() == 0) U32x2(p.counts).v[workgroup_index()] = sum;
 }
 
 void main() {
-	if (workgroup() >= p.segments * p.parts) return;
-	uint part = workgroup() % p.parts, begin = part * p.span;
-	Segment s = segment(workgroup() / p.parts);
+	if (workgroup_index() >= p.segments * p.parts) return;
+	uint part = workgroup_index() % p.parts, begin = part * p.span;
+	Segment s = segment(workgroup_index() / p.parts);
 	uvec2 state = at(p.state, s.id, STATE_WORDS * 4);
 	load(s, begin); // under way while the digit before is searched
 	uvec4 now = search(state);

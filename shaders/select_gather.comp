@@ -17,9 +17,9 @@
 const uint GRANULES = 2; // select.go knows it
 
 void main() {
-	if (workgroup() >= p.segments * p.parts) return;
-	Segment s = segment(workgroup() / p.parts);
-	uint begin = workgroup() % p.parts * p.span + thread();
+	if (workgroup_index() >= p.segments * p.parts) return;
+	Segment s = segment(workgroup_index() / p.parts);
+	uint begin = workgroup_index() % p.parts * p.span + thread();
 	Raw next[GRANULES];
 	[[unroll]] for (uint i = 0; i < GRANULES; i++) next[i] = raw(s, begin + i * THREADS);
 	uvec4 key[GRANULES];
@@ -35,7 +35,7 @@ void main() {
 	if (thread() == THREADS - 1) { // done are those of the whole part
 		found.x = done.x == 0 ? 0 : atomicAdd(state.v[1], done.x);
 		if (done.y != 0) atomicAdd(state.v[2], done.y);
-		U32(p.counts).v[workgroup()] = done.y;
+		U32(p.counts).v[workgroup_index()] = done.y;
 	}
 	barrier();
 	uint slot = found.x + done.x - unpack(both).x;

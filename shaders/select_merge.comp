@@ -15,9 +15,9 @@
 // two pairs are equal. parts workgroups a segment; those past the pairs fill the empty slots of the result.
 
 void main() {
-	if (workgroup() >= p.segments * p.parts) return;
-	uint slot = workgroup() % p.parts * THREADS + thread();
-	Segment s = segment(workgroup() / p.parts);
+	if (workgroup_index() >= p.segments * p.parts) return;
+	uint slot = workgroup_index() % p.parts * THREADS + thread();
+	Segment s = segment(workgroup_index() / p.parts);
 	if (slot >= p.slots) {
 		if (!present(p.to) && slot < p.k) emit(s, slot, vacant(slot));
 		return;

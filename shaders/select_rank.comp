@@ -8,7 +8,7 @@ bool inside = false;
 #define INSIDE inside
 #include "include/address.glsl"
 #include "include/select.glsl"
-#include "include/select_alone.glsl"
+#include "include/select_segment.glsl"
 
 // The k largest entries of long segments, from the candidates that select_gather found, or these in the order of their indices.
 //
@@ -82,9 +82,9 @@ void equals(Segment s, uint part, uvec4 seen) {
 }
 
 void main() {
-	if (workgroup() >= p.segments * p.parts) return;
-	uint part = workgroup() % p.parts;
-	Segment s = segment(workgroup() / p.parts);
+	if (workgroup_index() >= p.segments * p.parts) return;
+	uint part = workgroup_index() % p.parts;
+	Segment s = segment(workgroup_index() / p.parts);
 	U32x4 state = U32x4(at(p.state, s.id, 32));
 	uint filled;
 	if (p.step != 0) {

@@ -27,8 +27,8 @@ uint jitter(uint stretch) {
 }
 
 void main() {
-	if (workgroup() >= p.segments) return;
-	Segment s = segment(workgroup());
+	if (workgroup_index() >= p.segments) return;
+	Segment s = segment(workgroup_index());
 	uint key[SAMPLES_PER_THREAD];
 	[[unroll]] for (uint i = 0; i < SAMPLES_PER_THREAD; i++) {
 		uint stretch = i * THREADS + thread(), e = stretch * p.span + jitter(stretch);

@@ -14,9 +14,9 @@
 // One workgroup sorts SORT_CAPACITY pairs of one segment in shared memory. Where a segment has more, the runs are merged by select_merge.
 
 void main() {
-	if (workgroup() >= p.segments * p.parts) return;
-	uint first = workgroup() % p.parts * SORT_CAPACITY, count = min(SORT_CAPACITY, p.slots - first), size = power(count);
-	Segment s = segment(workgroup() / p.parts);
+	if (workgroup_index() >= p.segments * p.parts) return;
+	uint first = workgroup_index() % p.parts * SORT_CAPACITY, count = min(SORT_CAPACITY, p.slots - first), size = power(count);
+	Segment s = segment(workgroup_index() / p.parts);
 	U32x2 from = U32x2(at(p.from, s.id, p.slots * 8));
 	for (uint i = thread(); i < size; i += THREADS) set_slot(i, i < count ? from.v[first + i] : vacant(first + i));
 	barrier();

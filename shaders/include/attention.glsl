@@ -1,48 +1,46 @@
-// Attention of a tile of TILE_QUERIES queries of one head to a row of key slots, in one pass, by one workgroup, in float32:
+// Attention of a tile of queries of one head to a row of key slots: one pass over the keys with an online softmax, in float32:
 //
-//	y[i] = sum_j e^(q_i . k_j / sqrt(DIM_HEAD)) v_j / sum_j e^(q_i . k_j / sqrt(DIM_HEAD))    over the keys j that query i sees; 0 if there are none
+//	y[i] = sum_j e^(q_i . k_j / sqrt(DIM_HEAD)) v_j / sum_j e^(q_i . k_j / sqrt(DIM_HEAD))    over the keys j visible to query i; 0 if there are none
 //
-// Keys come in tiles of TILE_KEYS. The products of a tile are written to shared memory as scores, become weights there (with the running
-// maximum m and sum l of each row), and are multiplied by the values; the results stay in registers. Queries lie in shared memory,
-// keys and values pass through it in chunks, the next of which is on its way to registers meanwhile. The order of summation depends
-// on DIM_HEAD, TILE_KEYS and the places of the tiles alone; a key that a query does not see changes no bit of its row.
+// A workgroup computes TILE_QUERIES queries. For each tile of TILE_KEYS keys it writes the scores to shared memory, turns them into
+// weights there (with a running maximum and sum of each row), and multiplies the weights by the values; results stay in registers.
+// Queries stay in shared memory. Keys and values pass through it in slices; the next slice is prefetched into registers. The order of
+// summation depends only on DIM_HEAD, TILE_KEYS and the positions of the tiles. A key that a query does not see changes no bit of its row.
 //
-// With CPU defined attend is that of attention_cpu.glsl, for CPU drivers: the same result without shared memory and barriers.
+// With MATRIX defined, attend is that of attention_matrix.glsl: cooperative matrices, for 16-bit rows.
+// With CPU defined, attend is that of attention_cpu.glsl: the same result without shared memory and barriers, for CPU drivers.
 //
-// With MATRIX defined attend is that of attention_matrix.glsl, on cooperative matrices, for numbers of 16 bits.
+// Include address.glsl first, and before it enable GL_EXT_buffer_reference, GL_EXT_buffer_reference_uvec2 and
+// GL_EXT_control_flow_attributes; with MATRIX include matrix_operands.glsl before everything else. This file uses the constants 0 to 8
+// and those from 20 on, and declares local_size; pipelines/attention.go sets them.
+// Define ATTENTION_NULL before the include if each head has a null key and value. The including file defines:
 //
-// Include address.glsl first, and before it GL_EXT_buffer_reference, GL_EXT_buffer_reference_uvec2 and
-// GL_EXT_control_flow_attributes; with MATRIX, matrix.glsl before everything. Constants 0 to 7 and those from 20 on belong to this file,
-// and so does local_size; pipelines/attention.go sets them.
-// Define ATTENTION_NULL before the include if the head has a null key and value. The includer then defines:
+//	Query query(uint i)                       query i: whether it exists, address and factor of its row
+//	Key key(uint j)                           key slot j: whether it exists, a row number for key_address and value_address, factors of key and value
+//	uvec2 key_address(uint row)               address of a key by row number; called for every 16 bytes, so keep it cheap
+//	uvec2 value_address(uint row)             address of a value by row number
+//	uint tile_mask(uint i0, uint n, uint j0)  which of slots j0 .. j0 + TILE_KEYS - 1 are visible to queries i0 .. i0 + n - 1: TILE_NONE (the tile is
+//	                                          skipped), TILE_PARTIAL, or TILE_FULL (all that exist). The same in all invocations of the
+//	                                          workgroup, or of the subgroup that computes these queries
+//	bool visible(uint i, uint j)              whether query i sees slot j; called for TILE_PARTIAL only
+//	uvec2 result_address(uint i)              address of the result of a query that exists
+//	uvec2 null_key(), null_value()            with ATTENTION_NULL: addresses of a key and value that every query sees, without factors
 //
-//	Query query(uint i)              query i: whether it exists, address of its row, factor of the row
-//	Key key(uint j)                  key slot j: whether it exists, a number for key_at and value_at, factors of its key and value
-//	uvec2 key_at(uint row)           address of the key of that number; cheap, called for every 16 bytes
-//	uvec2 value_at(uint row)         address of the value
-//	uint sight(uint i0, uint n, uint j0)    what queries i0 .. i0 + n - 1 see of slots j0 .. j0 + TILE_KEYS - 1: NOTHING (the tile is left
-//	                                 out), SOME, or EVERYTHING that exists; the same in all invocations of the workgroup, or of the
-//	                                 subgroup that has these queries
-//	bool visible(uint i, uint j)     whether query i sees slot j; asked where sight is SOME
-//	uvec2 result_at(uint i)          address of the result of a query that exists
-//	uvec2 null_key(), null_value()   with ATTENTION_NULL: addresses of one more key and value, which every query sees, without factor
+// The including file chooses the numbering of i and j by what it passes to attend. A row has DIM_HEAD elements, float32 or 16-bit, in
+// ROW_BYTES bytes. Its address is a multiple of 16 if ROW_BYTES is, else a multiple of 4. The null key and value are always float32.
+// Results of queries that do not exist are not used, but their address must be safe to read. Factors are used only with ROW_FACTORS.
 //
-// i and j are numbers of the includer's choice: those that it passes to attend, and up. A row has DIM_HEAD floats, or numbers of 16 bits; its
-// address is a multiple of 16 if its length is one, else a multiple of 4. ROW_BYTES is the length; the null key and value are float32
-// always. The results of what does not exist are not used; a query's address can be read all the same. Factors count only with the
-// constant ROW_FACTORS.
-//
-//	attend(i0, j0, j1)               computes queries i0 .. i0 + TILE_QUERIES - 1 over slots j0 .. j1 - 1, in tiles that start at j0 and every TILE_KEYS
-//	                                 slots from there. All invocations call it, once, with the same numbers.
+//	attend(i0, j0, j1)                        computes queries i0 .. i0 + TILE_QUERIES - 1 over slots j0 .. j1 - 1, in tiles of TILE_KEYS slots from j0 on.
+//	                                          All invocations call it, once, with the same arguments.
 #ifndef COLT5_ATTENTION
 #define COLT5_ATTENTION
 
 layout(constant_id = 0) const uint DIM_HEAD = 1; // elements of a head, 1 to 128
 layout(constant_id = 3) const float SCALE = 1; // log2(e) / sqrt(DIM_HEAD): weights are computed with exp2
-layout(constant_id = 8) const uint HEADS = 1; // heads of a tensor
 layout(constant_id = 4) const bool ROW_FACTORS = false; // queries, keys and values are multiplied by factors
+layout(constant_id = 8) const uint HEADS = 1; // heads of a tensor
 #if defined(MATRIX)
-#include "half.glsl"
+#include "pack16.glsl"
 const uint ROW_BYTES = 2 * DIM_HEAD;
 layout(constant_id = 1) const uint TILE_QUERIES = 64; // queries of a workgroup
 layout(constant_id = 2) const uint TILE_KEYS = 32; // keys of a tile
@@ -69,37 +67,37 @@ layout(local_size_x = 128) in;
 
 struct Query {
 	bool exists;
-	uvec2 at;
+	uvec2 address;
 	float factor;
 };
 struct Key {
 	bool exists;
-	uint row; // anything but NO_ROW
+	uint row; // not NO_ROW
 	float key_factor, value_factor;
 };
 const uint NO_ROW = 0xffffffff;
-const uint NOTHING = 0, SOME = 1, EVERYTHING = 2;
+const uint TILE_NONE = 0, TILE_PARTIAL = 1, TILE_FULL = 2;
 
 Query query(uint i);
 Key key(uint j);
-uvec2 key_at(uint row);
-uvec2 value_at(uint row);
-uint sight(uint i0, uint n, uint j0);
+uvec2 key_address(uint row);
+uvec2 value_address(uint row);
+uint tile_mask(uint i0, uint n, uint j0);
 bool visible(uint i, uint j);
-uvec2 result_at(uint i);
+uvec2 result_address(uint i);
 #ifdef ATTENTION_NULL
 uvec2 null_key();
 uvec2 null_value();
 #endif
 
-const float HIDDEN = -2e38;  // score of a key that is not seen; differences of it and other scores stay finite
-const float LARGEST = 1e37;  // scores beyond it count as this
+const float MASKED_SCORE = -2e38; // score of a key that is not visible; its differences to other scores are finite
+const float MAX_SCORE = 1e37; // bound of the magnitude of scores
 
-const uint D4 = (DIM_HEAD + 3) / 4; // vec4 of a row
+const uint ROW_VEC4 = (DIM_HEAD + 3) / 4; // vec4 in a row
 
-// load_row reads vec4 i of a row of DIM_HEAD floats, zeros past its end.
+// load_row reads vec4 i of a row of DIM_HEAD floats; 0 past its end.
 vec4 load_row(uvec2 row, uint i) {
-	if (DIM_HEAD % 4 == 0) return i < D4 ? F32x4(row).v[i] : vec4(0);
+	if (DIM_HEAD % 4 == 0) return i < ROW_VEC4 ? F32x4(row).v[i] : vec4(0);
 	F32 f = F32(row);
 	vec4 v = vec4(0);
 	[[unroll]] for (uint j = 0; j < 4; j++)
@@ -117,10 +115,11 @@ void store_row(uvec2 row, uint i, vec4 v) {
 		if (4 * i + j < DIM_HEAD) f.v[4 * i + j] = v[j];
 }
 
-// bounded is a score that is no larger than most, or NaN: clamp and max may lose NaN. It has no branch, for it is asked of every score.
-float bounded(float score, float most) {
-	float end = uintBitsToFloat(floatBitsToUint(most) | floatBitsToUint(score) & 0x80000000u);
-	return mix(score, end, abs(score) > most);
+// clamp_score bounds the magnitude of a score; a NaN stays a NaN, which clamp does not promise. It is branch-free because it runs for
+// every score.
+float clamp_score(float score, float bound) {
+	float end = uintBitsToFloat(floatBitsToUint(bound) | floatBitsToUint(score) & 0x80000000u);
+	return mix(score, end, abs(score) > bound);
 }
 
 #if defined(MATRIX)
@@ -128,118 +127,127 @@ float bounded(float score, float most) {
 #elif defined(CPU)
 #include "attention_cpu.glsl"
 #else
-const uint NK = (D4 + 7) / 8;                                 // chunks of the keys of a tile: DK vec4 of every key
-const uint DK = (D4 + NK - 1) / NK;
-const uint NV = NK == 3 ? 4 : NK;                             // chunks of its values: whole rows of VK values
-const uint VK = TILE_KEYS / NV;
-const uint KEY_LOADS = (TILE_KEYS * DK + THREADS - 1) / THREADS;     // vec4 that an invocation fetches for a chunk
-const uint VALUE_LOADS = (VK * D4 + THREADS - 1) / THREADS;
+// A slice of keys is SLICE_VEC4 vec4 of every key of the tile; a slice of values is SLICE_VALUES whole values.
+const uint KEY_SLICES = (ROW_VEC4 + 7) / 8;
+const uint SLICE_VEC4 = (ROW_VEC4 + KEY_SLICES - 1) / KEY_SLICES;
+const uint VALUE_SLICES = KEY_SLICES == 3 ? 4 : KEY_SLICES;
+const uint SLICE_VALUES = TILE_KEYS / VALUE_SLICES;
+const uint KEY_LOADS = (TILE_KEYS * SLICE_VEC4 + THREADS - 1) / THREADS; // vec4 that an invocation loads for a slice
+const uint VALUE_LOADS = (SLICE_VALUES * ROW_VEC4 + THREADS - 1) / THREADS;
 const uint LOADS = KEY_LOADS > VALUE_LOADS ? KEY_LOADS : VALUE_LOADS;
-const uint QS = NK * DK | 1, KS = DK | 1, PS = TILE_KEYS / 4 | 1;    // strides in vec4: odd, so that 8 rows side by side meet all 32 banks
-const uint NX = TILE_KEYS / 4, NY = THREADS / NX, TM = TILE_QUERIES / NY;      // of scores, an invocation has TM rows NY apart, 4 columns NX apart
-const uint OX0 = D4 > 8 ? 16 : D4 > 4 ? 8 : 4;
-const uint OX = OX0, OY = THREADS / OX;                       // of results, OR rows OY apart, OC vec4 OX apart
-const uint OR = TILE_QUERIES / OY, OC = (D4 + OX - 1) / OX;
-const uint PARTS = THREADS / TILE_QUERIES;                              // invocations that share a row of weights
-const uint PV = TILE_KEYS / 4 / PARTS;                               // vec4 of it that each has
-const uint SUMS = 4 / PARTS, SV = PV / SUMS;                  // a row's weights are summed in 4 parts, whatever TILE_QUERIES is, of SV vec4
+const uint QUERY_PITCH = KEY_SLICES * SLICE_VEC4 | 1, KEY_PITCH = SLICE_VEC4 | 1, WEIGHT_PITCH = TILE_KEYS / 4 | 1; // in vec4; odd, so that 8 rows use all 32 banks
+// Scores: an invocation computes SCORE_ROWS rows, SCORE_THREADS_Y apart, and 4 columns, SCORE_THREADS_X apart.
+const uint SCORE_THREADS_X = TILE_KEYS / 4, SCORE_THREADS_Y = THREADS / SCORE_THREADS_X, SCORE_ROWS = TILE_QUERIES / SCORE_THREADS_Y;
+// Results: an invocation computes RESULT_ROWS rows, RESULT_THREADS_Y apart, and RESULT_VEC4 vec4 of columns, RESULT_THREADS_X apart.
+const uint RESULT_THREADS_X = ROW_VEC4 > 8 ? 16 : ROW_VEC4 > 4 ? 8 : 4;
+const uint RESULT_THREADS_Y = THREADS / RESULT_THREADS_X;
+const uint RESULT_ROWS = TILE_QUERIES / RESULT_THREADS_Y, RESULT_VEC4 = (ROW_VEC4 + RESULT_THREADS_X - 1) / RESULT_THREADS_X;
+// Weights: THREADS_PER_ROW invocations share a row and have THREAD_VEC4 vec4 of it each. A row is summed in 4 parts of SUM_VEC4 vec4,
+// whatever TILE_QUERIES is.
+const uint THREADS_PER_ROW = THREADS / TILE_QUERIES;
+const uint THREAD_VEC4 = TILE_KEYS / 4 / THREADS_PER_ROW;
+const uint SUMS_PER_THREAD = 4 / THREADS_PER_ROW, SUM_VEC4 = THREAD_VEC4 / SUMS_PER_THREAD;
 
-shared vec4 q_tile[TILE_QUERIES * QS];
-shared vec4 chunk[TILE_KEYS * KS > VK * D4 ? TILE_KEYS * KS : VK * D4];
-shared vec4 weights[TILE_QUERIES * PS];
+shared vec4 q_tile[TILE_QUERIES * QUERY_PITCH];
+shared vec4 slice[TILE_KEYS * KEY_PITCH > SLICE_VALUES * ROW_VEC4 ? TILE_KEYS * KEY_PITCH : SLICE_VALUES * ROW_VEC4];
+shared vec4 weights[TILE_QUERIES * WEIGHT_PITCH]; // scores, then weights
 shared uint key_row[2 * TILE_KEYS]; // of this tile and of the next one
 shared vec2 key_factor[ROW_FACTORS ? 2 * TILE_KEYS : 2];
-shared float part[THREADS];  // what the invocations that share a row tell each other
-shared float shrink[TILE_QUERIES];     // what the maximum's rise makes of a row's old results
+shared float partial_max[THREADS]; // of each invocation's part of a row
+shared float rescale[TILE_QUERIES]; // factor of a row's previous results after a rise of its maximum
 
-vec4 next[LOADS];
-float scores[TM * 4];
-vec4 result[OR * OC];
-float row_max, row_sums[SUMS]; // of row t % TILE_QUERIES: over all its keys; over those of this invocation
+vec4 prefetched[LOADS];
+float scores[SCORE_ROWS * 4];
+vec4 result[RESULT_ROWS * RESULT_VEC4];
+float row_max, row_sums[SUMS_PER_THREAD]; // of row gl_LocalInvocationIndex % TILE_QUERIES: of all its keys; of the keys of this invocation
 
-// place is an invocation's column and row in a grid that is `across` wide. 32 invocations cover 8 x 4: few different vec4 to read.
-uvec2 place(uint across) {
-	uint t = gl_LocalInvocationIndex, wide = max(across / 8, 1);
-	if (across < 8) return uvec2(t % across, t / across);
+// thread_position is the invocation's column and row in a grid of the given width. 32 consecutive invocations cover 8 x 4 of the grid, so
+// that they read few different vec4.
+uvec2 thread_position(uint width) {
+	uint t = gl_LocalInvocationIndex, wide = max(width / 8, 1);
+	if (width < 8) return uvec2(t % width, t / width);
 	return uvec2(t % 8 + t / 32 % wide * 8, t / 8 % 4 + t / (32 * wide) * 4);
 }
 
 void load_queries(uint i0) {
-	for (uint e = gl_LocalInvocationIndex; e < TILE_QUERIES * (NK * DK); e += THREADS) {
-		uint row = e / (NK * DK), col = e % (NK * DK);
+	for (uint e = gl_LocalInvocationIndex; e < TILE_QUERIES * (KEY_SLICES * SLICE_VEC4); e += THREADS) {
+		uint row = e / (KEY_SLICES * SLICE_VEC4), col = e % (KEY_SLICES * SLICE_VEC4);
 		Query q = query(i0 + row);
 		vec4 v = vec4(0);
-		if (q.exists) v = load_row(q.at, col);
+		if (q.exists) v = load_row(q.address, col);
 		if (ROW_FACTORS) v *= q.factor;
-		q_tile[row * QS + col] = v;
+		q_tile[row * QUERY_PITCH + col] = v;
 	}
 }
 
-// note_keys looks up the keys of the tile at j0; slots from j1 on do not exist.
-void note_keys(uint set, uint j0, uint j1) {
+// lookup_keys stores rows and factors of the keys of the tile at j0 in buffer buf, 0 or 1; slots from j1 on do not exist.
+void lookup_keys(uint buf, uint j0, uint j1) {
 	uint t = gl_LocalInvocationIndex;
 	if (t >= TILE_KEYS) return;
 	Key k = Key(false, NO_ROW, 0, 0);
 	if (j0 < j1 && t < j1 - j0) k = key(j0 + t);
-	key_row[set * TILE_KEYS + t] = k.exists ? k.row : NO_ROW;
-	if (ROW_FACTORS) key_factor[set * TILE_KEYS + t] = k.exists ? vec2(k.key_factor, k.value_factor) : vec2(0); // 0 times NaN is no 0
+	key_row[buf * TILE_KEYS + t] = k.exists ? k.row : NO_ROW;
+	if (ROW_FACTORS) key_factor[buf * TILE_KEYS + t] = k.exists ? vec2(k.key_factor, k.value_factor) : vec2(0); // a factor may be NaN
 }
 
-void fetch_keys(uint set, uint c) {
+// prefetch_keys loads slice c of the keys into registers.
+void prefetch_keys(uint buf, uint c) {
 	[[unroll]] for (uint n = 0; n < KEY_LOADS; n++) {
-		uint e = gl_LocalInvocationIndex + n * THREADS, j = e / DK;
-		next[n] = vec4(0);
-		if (TILE_KEYS * DK % THREADS != 0 && j >= TILE_KEYS) continue;
-		uint row = key_row[set * TILE_KEYS + j];
-		if (row != NO_ROW) next[n] = load_row(key_at(row), c * DK + e % DK);
+		uint e = gl_LocalInvocationIndex + n * THREADS, j = e / SLICE_VEC4;
+		prefetched[n] = vec4(0);
+		if (TILE_KEYS * SLICE_VEC4 % THREADS != 0 && j >= TILE_KEYS) continue;
+		uint row = key_row[buf * TILE_KEYS + j];
+		if (row != NO_ROW) prefetched[n] = load_row(key_address(row), c * SLICE_VEC4 + e % SLICE_VEC4);
 	}
 }
 
-void put_keys(uint set) {
+// store_keys writes the prefetched slice to shared memory.
+void store_keys(uint buf) {
 	[[unroll]] for (uint n = 0; n < KEY_LOADS; n++) {
-		uint e = gl_LocalInvocationIndex + n * THREADS, j = e / DK;
-		if (TILE_KEYS * DK % THREADS != 0 && j >= TILE_KEYS) continue;
-		vec4 v = next[n];
-		if (ROW_FACTORS) v *= key_factor[set * TILE_KEYS + j].x;
-		chunk[j * KS + e % DK] = v;
+		uint e = gl_LocalInvocationIndex + n * THREADS, j = e / SLICE_VEC4;
+		if (TILE_KEYS * SLICE_VEC4 % THREADS != 0 && j >= TILE_KEYS) continue;
+		vec4 v = prefetched[n];
+		if (ROW_FACTORS) v *= key_factor[buf * TILE_KEYS + j].x;
+		slice[j * KEY_PITCH + e % SLICE_VEC4] = v;
 	}
 }
 
-void fetch_values(uint set, uint c) {
+// prefetch_values loads slice c of the values into registers.
+void prefetch_values(uint buf, uint c) {
 	[[unroll]] for (uint n = 0; n < VALUE_LOADS; n++) {
-		uint e = gl_LocalInvocationIndex + n * THREADS, j = e / D4;
-		next[n] = vec4(0);
-		if (VK * D4 % THREADS != 0 && j >= VK) continue;
-		uint row = key_row[set * TILE_KEYS + c * VK + j];
-		if (row != NO_ROW) next[n] = load_row(value_at(row), e % D4);
+		uint e = gl_LocalInvocationIndex + n * THREADS, j = e / ROW_VEC4;
+		prefetched[n] = vec4(0);
+		if (SLICE_VALUES * ROW_VEC4 % THREADS != 0 && j >= SLICE_VALUES) continue;
+		uint row = key_row[buf * TILE_KEYS + c * SLICE_VALUES + j];
+		if (row != NO_ROW) prefetched[n] = load_row(value_address(row), e % ROW_VEC4);
 	}
 }
 
-// finite is v with the largest numbers in place of infinity and NaN: the weight of a key that is not seen is 0, and 0 times these is no 0.
-vec4 finite(vec4 v) {
+// make_finite replaces infinity and NaN by the largest float. A key that is not visible has weight 0, and 0 * infinity would be NaN.
+vec4 make_finite(vec4 v) {
 	uvec4 bits = floatBitsToUint(v);
 	vec4 large = uintBitsToFloat(bits & 0x80000000u | 0x7f7fffffu);
 	return mix(v, large, equal(bits & 0x7f800000u, uvec4(0x7f800000u)));
 }
 
-// put_values takes what not all queries of the tile see without infinity and NaN.
-void put_values(uint set, uint c, bool everything) {
+// store_values writes the prefetched slice to shared memory. Values that some queries do not see are made finite.
+void store_values(uint buf, uint c, bool full) {
 	[[unroll]] for (uint n = 0; n < VALUE_LOADS; n++) {
-		uint e = gl_LocalInvocationIndex + n * THREADS, j = e / D4;
-		if (VK * D4 % THREADS != 0 && j >= VK) continue;
-		vec4 v = next[n];
-		if (ROW_FACTORS) v *= key_factor[set * TILE_KEYS + c * VK + j].y;
-		chunk[e] = everything ? v : finite(v);
+		uint e = gl_LocalInvocationIndex + n * THREADS, j = e / ROW_VEC4;
+		if (SLICE_VALUES * ROW_VEC4 % THREADS != 0 && j >= SLICE_VALUES) continue;
+		vec4 v = prefetched[n];
+		if (ROW_FACTORS) v *= key_factor[buf * TILE_KEYS + c * SLICE_VALUES + j].y;
+		slice[e] = full ? v : make_finite(v);
 	}
 }
 
-// multiply_keys adds the products of chunk c of the dims.
-void multiply_keys(uvec2 at, uint c) {
-	[[unroll]] for (uint i = 0; i < DK; i++) {
+// multiply_keys adds the products of slice c of queries and keys to the scores.
+void multiply_keys(uvec2 thread, uint c) {
+	[[unroll]] for (uint i = 0; i < SLICE_VEC4; i++) {
 		vec4 k[4];
-		[[unroll]] for (uint j = 0; j < 4; j++) k[j] = chunk[(at.x + j * NX) * KS + i];
-		[[unroll]] for (uint r = 0; r < TM; r++) {
-			vec4 q = q_tile[(at.y + r * NY) * QS + c * DK + i];
+		[[unroll]] for (uint j = 0; j < 4; j++) k[j] = slice[(thread.x + j * SCORE_THREADS_X) * KEY_PITCH + i];
+		[[unroll]] for (uint r = 0; r < SCORE_ROWS; r++) {
+			vec4 q = q_tile[(thread.y + r * SCORE_THREADS_Y) * QUERY_PITCH + c * SLICE_VEC4 + i];
 			[[unroll]] for (uint j = 0; j < 4; j++) {
 				float s = scores[r * 4 + j];
 				s = fma(q.x, k[j].x, s);
@@ -251,147 +259,150 @@ void multiply_keys(uvec2 at, uint c) {
 	}
 }
 
-void write_scores(uvec2 at, uint set, uint i0, uint j0, bool everything) {
+// write_scores writes the scaled and masked scores to shared memory.
+void write_scores(uvec2 thread, uint buf, uint i0, uint j0, bool full) {
 	[[unroll]] for (uint j = 0; j < 4; j++) {
-		uint col = at.x + j * NX;
-		bool exists = key_row[set * TILE_KEYS + col] != NO_ROW;
-		[[unroll]] for (uint r = 0; r < TM; r++) {
-			uint row = at.y + r * NY;
-			bool seen = exists && (everything || visible(i0 + row, j0 + col));
-			weights[row * PS + col / 4][col % 4] = seen ? bounded(scores[r * 4 + j] * SCALE, LARGEST) : HIDDEN;
+		uint col = thread.x + j * SCORE_THREADS_X;
+		bool exists = key_row[buf * TILE_KEYS + col] != NO_ROW;
+		[[unroll]] for (uint r = 0; r < SCORE_ROWS; r++) {
+			uint row = thread.y + r * SCORE_THREADS_Y;
+			bool seen = exists && (full || visible(i0 + row, j0 + col));
+			weights[row * WEIGHT_PITCH + col / 4][col % 4] = seen ? clamp_score(scores[r * 4 + j] * SCALE, MAX_SCORE) : MASKED_SCORE;
 		}
 	}
 }
 
-// weigh turns the tile's scores into weights. It has one barrier.
-void weigh() {
-	uint row = gl_LocalInvocationIndex % TILE_QUERIES, first = row * PS + gl_LocalInvocationIndex / TILE_QUERIES * PV;
-	vec4 s[PV], most = vec4(HIDDEN);
-	[[unroll]] for (uint i = 0; i < PV; i++) {
+// compute_weights turns the tile's scores into weights, and updates maxima and sums of the rows. It contains one barrier.
+void compute_weights() {
+	uint row = gl_LocalInvocationIndex % TILE_QUERIES, first = row * WEIGHT_PITCH + gl_LocalInvocationIndex / TILE_QUERIES * THREAD_VEC4;
+	vec4 s[THREAD_VEC4], tile_max = vec4(MASKED_SCORE);
+	[[unroll]] for (uint i = 0; i < THREAD_VEC4; i++) {
 		s[i] = weights[first + i];
-		most = max(most, s[i]);
+		tile_max = max(tile_max, s[i]);
 	}
-	part[gl_LocalInvocationIndex] = max(max(most.x, most.y), max(most.z, most.w));
+	partial_max[gl_LocalInvocationIndex] = max(max(tile_max.x, tile_max.y), max(tile_max.z, tile_max.w));
 	barrier();
 	float before = row_max;
-	[[unroll]] for (uint n = 0; n < PARTS; n++) row_max = max(row_max, part[n * TILE_QUERIES + row]);
-	float factor = before == row_max ? 1.0 : exp2(before - row_max); // some devices' 2 to the 0 is not quite 1
-	[[unroll]] for (uint n = 0; n < SUMS; n++) {
+	[[unroll]] for (uint n = 0; n < THREADS_PER_ROW; n++) row_max = max(row_max, partial_max[n * TILE_QUERIES + row]);
+	float factor = before == row_max ? 1.0 : exp2(before - row_max); // exp2(0) is not exactly 1 on some devices
+	[[unroll]] for (uint n = 0; n < SUMS_PER_THREAD; n++) {
 		vec4 sum = vec4(0);
-		[[unroll]] for (uint i = n * SV; i < (n + 1) * SV; i++) {
-			vec4 w = mix(exp2(s[i] - row_max), vec4(0), equal(s[i], vec4(HIDDEN)));
+		[[unroll]] for (uint i = n * SUM_VEC4; i < (n + 1) * SUM_VEC4; i++) {
+			vec4 w = mix(exp2(s[i] - row_max), vec4(0), equal(s[i], vec4(MASKED_SCORE)));
 			weights[first + i] = w;
 			sum += w;
 		}
 		row_sums[n] = fma(row_sums[n], factor, (sum.x + sum.y) + (sum.z + sum.w));
 	}
-	if (gl_LocalInvocationIndex < TILE_QUERIES) shrink[row] = factor;
+	if (gl_LocalInvocationIndex < TILE_QUERIES) rescale[row] = factor;
 }
 
-void shrink_results(uvec2 at) {
-	[[unroll]] for (uint r = 0; r < OR; r++) {
-		float factor = shrink[at.y + r * OY];
-		[[unroll]] for (uint h = 0; h < OC; h++) result[r * OC + h] *= factor;
+// rescale_results applies the rise of the maxima to the results so far.
+void rescale_results(uvec2 thread) {
+	[[unroll]] for (uint r = 0; r < RESULT_ROWS; r++) {
+		float factor = rescale[thread.y + r * RESULT_THREADS_Y];
+		[[unroll]] for (uint h = 0; h < RESULT_VEC4; h++) result[r * RESULT_VEC4 + h] *= factor;
 	}
 }
 
-// multiply_values adds what chunk c of the values contributes.
-void multiply_values(uvec2 at, uint c) {
-	[[unroll]] for (uint i = 0; i < VK / 4; i++) {
-		vec4 v[4 * OC];
+// multiply_values adds the products of the weights and slice c of the values to the results.
+void multiply_values(uvec2 thread, uint c) {
+	[[unroll]] for (uint i = 0; i < SLICE_VALUES / 4; i++) {
+		vec4 v[4 * RESULT_VEC4];
 		[[unroll]] for (uint j = 0; j < 4; j++)
-			[[unroll]] for (uint h = 0; h < OC; h++) v[j * OC + h] = chunk[(4 * i + j) * D4 + min(at.x + h * OX, D4 - 1)];
-		[[unroll]] for (uint r = 0; r < OR; r++) {
-			vec4 w = weights[(at.y + r * OY) * PS + c * (VK / 4) + i];
+			[[unroll]] for (uint h = 0; h < RESULT_VEC4; h++) v[j * RESULT_VEC4 + h] = slice[(4 * i + j) * ROW_VEC4 + min(thread.x + h * RESULT_THREADS_X, ROW_VEC4 - 1)];
+		[[unroll]] for (uint r = 0; r < RESULT_ROWS; r++) {
+			vec4 w = weights[(thread.y + r * RESULT_THREADS_Y) * WEIGHT_PITCH + c * (SLICE_VALUES / 4) + i];
 			[[unroll]] for (uint j = 0; j < 4; j++)
-				[[unroll]] for (uint h = 0; h < OC; h++) result[r * OC + h] = fma(vec4(w[j]), v[j * OC + h], result[r * OC + h]);
+				[[unroll]] for (uint h = 0; h < RESULT_VEC4; h++) result[r * RESULT_VEC4 + h] = fma(vec4(w[j]), v[j * RESULT_VEC4 + h], result[r * RESULT_VEC4 + h]);
 		}
 	}
 }
 
-// begin_rows gives the rows their state before the first tile. Queries are in shared memory.
-void begin_rows(uvec2 at) {
-	row_max = HIDDEN;
-	[[unroll]] for (uint n = 0; n < SUMS; n++) row_sums[n] = 0;
-	[[unroll]] for (uint i = 0; i < OR * OC; i++) result[i] = vec4(0);
+// init_rows initialises maxima, sums and results, with the null key and value if there are any. Queries are in shared memory.
+void init_rows(uvec2 thread) {
+	row_max = MASKED_SCORE;
+	[[unroll]] for (uint n = 0; n < SUMS_PER_THREAD; n++) row_sums[n] = 0;
+	[[unroll]] for (uint i = 0; i < RESULT_ROWS * RESULT_VEC4; i++) result[i] = vec4(0);
 #ifdef ATTENTION_NULL
 	float s = 0;
-	for (uint i = 0; i < D4; i++) {
-		vec4 q = q_tile[gl_LocalInvocationIndex % TILE_QUERIES * QS + i], k = load_row(null_key(), i);
+	for (uint i = 0; i < ROW_VEC4; i++) {
+		vec4 q = q_tile[gl_LocalInvocationIndex % TILE_QUERIES * QUERY_PITCH + i], k = load_row(null_key(), i);
 		s = fma(q.w, k.w, fma(q.z, k.z, fma(q.y, k.y, fma(q.x, k.x, s))));
 	}
-	row_max = bounded(s * SCALE, LARGEST);
+	row_max = clamp_score(s * SCALE, MAX_SCORE);
 	row_sums[0] = gl_LocalInvocationIndex < TILE_QUERIES ? 1 : 0;
-	[[unroll]] for (uint h = 0; h < OC; h++) {
-		vec4 v = load_row(null_value(), min(at.x + h * OX, D4 - 1));
-		[[unroll]] for (uint r = 0; r < OR; r++) result[r * OC + h] = v;
+	[[unroll]] for (uint h = 0; h < RESULT_VEC4; h++) {
+		vec4 v = load_row(null_value(), min(thread.x + h * RESULT_THREADS_X, ROW_VEC4 - 1));
+		[[unroll]] for (uint r = 0; r < RESULT_ROWS; r++) result[r * RESULT_VEC4 + h] = v;
 	}
 #endif
 }
 
-void finish_rows(uvec2 at, uint i0) {
-	[[unroll]] for (uint n = 0; n < SUMS; n++)
-		weights[gl_LocalInvocationIndex % TILE_QUERIES * PS][gl_LocalInvocationIndex / TILE_QUERIES * SUMS + n] = row_sums[n];
+// write_results divides the results by the sums and writes them.
+void write_results(uvec2 thread, uint i0) {
+	[[unroll]] for (uint n = 0; n < SUMS_PER_THREAD; n++)
+		weights[gl_LocalInvocationIndex % TILE_QUERIES * WEIGHT_PITCH][gl_LocalInvocationIndex / TILE_QUERIES * SUMS_PER_THREAD + n] = row_sums[n];
 	barrier();
-	[[unroll]] for (uint r = 0; r < OR; r++) {
-		uint row = at.y + r * OY;
-		vec4 sums = weights[row * PS];
+	[[unroll]] for (uint r = 0; r < RESULT_ROWS; r++) {
+		uint row = thread.y + r * RESULT_THREADS_Y;
+		vec4 sums = weights[row * WEIGHT_PITCH];
 		float sum = (sums.x + sums.y) + (sums.z + sums.w);
 		float factor = sum > 0 ? 1 / sum : 0;
 		if (!query(i0 + row).exists) continue;
-		uvec2 to = result_at(i0 + row);
-		[[unroll]] for (uint h = 0; h < OC; h++)
-			if (at.x + h * OX < D4) store_row(to, at.x + h * OX, result[r * OC + h] * factor);
+		uvec2 to = result_address(i0 + row);
+		[[unroll]] for (uint h = 0; h < RESULT_VEC4; h++)
+			if (thread.x + h * RESULT_THREADS_X < ROW_VEC4) store_row(to, thread.x + h * RESULT_THREADS_X, result[r * RESULT_VEC4 + h] * factor);
 	}
 }
 
-// seek finds the next tile of which anything is seen, from the one at j0 on.
-uint seek(uint i0, uint j0, uint j1) {
-	while (j0 < j1 && sight(i0, TILE_QUERIES, j0) == NOTHING) j0 += TILE_KEYS;
+// next_visible_tile returns the start of the first tile from j0 on that is not TILE_NONE, or a value of j1 or more.
+uint next_visible_tile(uint i0, uint j0, uint j1) {
+	while (j0 < j1 && tile_mask(i0, TILE_QUERIES, j0) == TILE_NONE) j0 += TILE_KEYS;
 	return j0;
 }
 
 void attend(uint i0, uint j0, uint j1) {
-	uvec2 at = place(NX), out_at = place(OX);
-	uint set = 0;
+	uvec2 thread = thread_position(SCORE_THREADS_X), result_thread = thread_position(RESULT_THREADS_X);
+	uint buf = 0;
 	load_queries(i0);
-	j0 = seek(i0, j0, j1);
-	note_keys(set, j0, j1);
+	j0 = next_visible_tile(i0, j0, j1);
+	lookup_keys(buf, j0, j1);
 	barrier();
-	begin_rows(out_at);
-	if (j0 < j1) fetch_keys(set, 0);
+	init_rows(result_thread);
+	if (j0 < j1) prefetch_keys(buf, 0);
 	while (j0 < j1) {
-		uint following = seek(i0, j0 + TILE_KEYS, j1);
-		bool everything = sight(i0, TILE_QUERIES, j0) == EVERYTHING;
-		[[unroll]] for (uint i = 0; i < TM * 4; i++) scores[i] = 0;
-		for (uint c = 0; c < NK; c++) {
-			put_keys(set);
+		uint next_j0 = next_visible_tile(i0, j0 + TILE_KEYS, j1);
+		bool full = tile_mask(i0, TILE_QUERIES, j0) == TILE_FULL;
+		[[unroll]] for (uint i = 0; i < SCORE_ROWS * 4; i++) scores[i] = 0;
+		for (uint c = 0; c < KEY_SLICES; c++) {
+			store_keys(buf);
 			barrier();
-			if (c + 1 < NK) fetch_keys(set, c + 1);
-			else fetch_values(set, 0);
-			multiply_keys(at, c);
-			if (c + 1 == NK) write_scores(at, set, i0, j0, everything);
+			if (c + 1 < KEY_SLICES) prefetch_keys(buf, c + 1);
+			else prefetch_values(buf, 0);
+			multiply_keys(thread, c);
+			if (c + 1 == KEY_SLICES) write_scores(thread, buf, i0, j0, full);
 			barrier();
 		}
-		put_values(set, 0, everything);
-		note_keys(set ^ 1, following, j1);
-		weigh();
+		store_values(buf, 0, full);
+		lookup_keys(buf ^ 1, next_j0, j1);
+		compute_weights();
 		barrier();
-		shrink_results(out_at);
-		for (uint c = 0; c < NV; c++) {
-			if (c + 1 < NV) fetch_values(set, c + 1);
-			else if (following < j1) fetch_keys(set ^ 1, 0);
-			multiply_values(out_at, c);
+		rescale_results(result_thread);
+		for (uint c = 0; c < VALUE_SLICES; c++) {
+			if (c + 1 < VALUE_SLICES) prefetch_values(buf, c + 1);
+			else if (next_j0 < j1) prefetch_keys(buf ^ 1, 0);
+			multiply_values(result_thread, c);
 			barrier();
-			if (c + 1 < NV) {
-				put_values(set, c + 1, everything);
+			if (c + 1 < VALUE_SLICES) {
+				store_values(buf, c + 1, full);
 				barrier();
 			}
 		}
-		set ^= 1;
-		j0 = following;
+		buf ^= 1;
+		j0 = next_j0;
 	}
-	finish_rows(out_at, i0);
+	write_results(result_thread, i0);
 }
 
 #endif

@@ -1,9 +1,9 @@
-// The exact GELU is x times normal_cdf(x), the standard normal distribution function. GLSL has no erf.
+// The exact GELU: x * normal_cdf(x), where normal_cdf is the standard normal distribution function. GLSL has no erf.
 #ifndef COLT5_GELU
 #define COLT5_GELU
 
-// normal_tail is the standard normal distribution function at -z, z >= 0: 2^-P(z), P the weighted minimax polynomial of
-// -log2(erfc(z / sqrt 2) / 2) on 0 .. 6.5, and growing from there. Off by 5e-8 at most in float32. From 10 on the tail is 0.
+// normal_tail returns the standard normal distribution function at -z, for z >= 0, as 2^-P(z). P is the weighted minimax polynomial of
+// -log2(erfc(z / sqrt 2) / 2) on [0, 6.5], and grows beyond. The error in float32 is at most 5e-8. From 10 on the result is 0.
 vec4 normal_tail(vec4 z) {
 	bvec4 far = greaterThan(z, vec4(10));
 	z = min(z, 10.0);

@@ -1,9 +1,9 @@
-// What the kernels of the room linear share: configuration, arguments, the way from a slot to its rows, and the way out.
-// A slot is a computed row, numbered through the batch: slot / rows is its item. Include address.glsl first. With OPERAND_DTYPE defined, as
-// one of half.glsl, x and y may have numbers of 16 bits, of even rows.
+// Shared by the kernels linear*.comp: configuration, arguments, the prologue (which row a slot reads) and the epilogue (what is done to
+// the sums, and where they go). Include address.glsl first. A slot is a computed row, numbered over the batch: its item is slot / rows.
+// With OPERAND_DTYPE defined as DTYPE_F16 or DTYPE_BF16, x and y may have 16-bit elements, and an even number of them in a row.
 #include "gelu.glsl"
 #ifdef OPERAND_DTYPE
-#include "half.glsl"
+#include "pack16.glsl"
 #endif
 
 layout(constant_id = 0) const uint IN = 1; // elements in a row of x
@@ -29,36 +29,35 @@ const bool DENSE_OUTPUT = false;
 #endif
 
 layout(push_constant, std430) uniform Push {
-	uvec2 x, w, bias, gather, gamma, score, filled, residual, scatter, unless, y;
+	uvec2 x, w, bias, gather, gamma, score, valid, residual, scatter, skip_bias, y;
 	uint slots, rows, in_rows, out_rows; // slots = batch * rows
-	uint lists, list;                    // gather, score and filled have so many lists an item; this dispatch takes one
+	uint lists, list;                    // gather, score and valid have `lists` lists per item; this dispatch uses list `list`
 	uint first, tiles;                   // this dispatch computes tiles first .. tiles - 1, workgroup g tile first + g
 } p;
 
-// entry is the slot's place in gather, score and filled.
-uint entry(uint slot) { return slot + (slot / p.rows * (p.lists - 1) + p.list) * p.rows; }
+// list_slot is the slot's index in gather, score and valid.
+uint list_slot(uint slot) { return slot + (slot / p.rows * (p.lists - 1) + p.list) * p.rows; }
 
-// is_filled says whether the slot exists and writes its row. It does not where its filled word or its score is 0, or where an index
-// names no row.
-bool is_filled(uint slot) {
+// slot_valid reports whether the slot exists and writes its row: its valid word and its score are not 0, and its indices are rows.
+bool slot_valid(uint slot) {
 	if (slot >= p.slots) return false;
-	if (VALID && U32(p.filled).v[entry(slot)] == 0) return false;
-	if (SCORE && F32(p.score).v[entry(slot)] == 0) return false;
-	if (GATHER && U32(p.gather).v[entry(slot)] >= p.in_rows) return false; // a negative index is a large one here
+	if (VALID && U32(p.valid).v[list_slot(slot)] == 0) return false;
+	if (SCORE && F32(p.score).v[list_slot(slot)] == 0) return false;
+	if (GATHER && U32(p.gather).v[list_slot(slot)] >= p.in_rows) return false; // a negative index is at least 2^31
 	return !SCATTER || U32(p.scatter).v[slot] < p.out_rows;
 }
 
-// source is the address of the slot's row of x; for a slot that writes nothing, of some row.
-uvec2 source(uint slot) {
-	if (!is_filled(slot)) return p.x;
-	uint row = GATHER ? U32(p.gather).v[entry(slot)] : slot % p.rows;
+// x_row is the address of the slot's row of x. For a slot that is not valid it is the address of row 0, which is safe to read.
+uvec2 x_row(uint slot) {
+	if (!slot_valid(slot)) return p.x;
+	uint row = GATHER ? U32(p.gather).v[list_slot(slot)] : slot % p.rows;
 	return at(p.x, slot / p.rows * p.in_rows + row, IN * X_BYTES);
 }
 
-// norm_factor makes a row of the given sum of squares sqrt(IN) long.
-float norm_factor(float squares) { return sqrt(float(IN)) / max(sqrt(squares), 1e-12); }
+// norm_factor scales a row with the given sum of squares to length sqrt(IN).
+float norm_factor(float square_sum) { return sqrt(float(IN)) / max(sqrt(square_sum), 1e-12); }
 
-// load_out reads columns col .. col + 3 of a row of OUT; those past the end are anything.
+// load_out reads columns col .. col + 3 of a row of OUT floats. Columns past the end have undefined values.
 vec4 load_out(uvec2 row, uint col) {
 	if (OUT % 4 == 0) return F32x4(row).v[col / 4];
 	F32 f = F32(row);
@@ -66,10 +65,11 @@ vec4 load_out(uvec2 row, uint col) {
 	return vec4(f.v[col], f.v[min(col + 1, last)], f.v[min(col + 2, last)], f.v[min(col + 3, last)]);
 }
 
+// store_out writes columns col .. col + 3 of a row of y. Columns past the end are not written.
 void store_out(uvec2 row, uint col, vec4 v) {
 #ifdef OPERAND_DTYPE
 	if (Y16) {
-		uvec2 words = uvec2(pack(OPERAND_DTYPE, v.xy), pack(OPERAND_DTYPE, v.zw));
+		uvec2 words = uvec2(pack16(OPERAND_DTYPE, v.xy), pack16(OPERAND_DTYPE, v.zw));
 		if (OUT % 4 == 0) {
 			U32x2(row).v[col / 4] = words;
 			return;
@@ -90,37 +90,37 @@ void store_out(uvec2 row, uint col, vec4 v) {
 	if (col + 3 < OUT) f.v[col + 3] = v.w;
 }
 
-// Exit is the row of y, and of the residual, that a filled slot goes to, and by what.
-struct Exit {
+// Epilogue has what a row's epilogue needs: the row of y and of residual, the factor of the norm, the score, and whether bias is added.
+struct Epilogue {
 	uint row;
 	float norm, score;
 	bool bias;
 };
 
-Exit way_out(uint slot, float norm) {
-	Exit e = Exit(slot, norm, 1, BIAS);
+Epilogue epilogue_of(uint slot, float norm) {
+	Epilogue e = Epilogue(slot, norm, 1, BIAS);
 	if (!DENSE_OUTPUT) e.row = (SCATTER ? U32(p.scatter).v[slot] : slot % p.rows) + slot / p.rows * p.out_rows;
-	if (SCORE) e.score = F32(p.score).v[entry(slot)];
-	if (SKIP_BIAS) e.bias = U32(p.unless).v[e.row] == 0;
+	if (SCORE) e.score = F32(p.score).v[list_slot(slot)];
+	if (SKIP_BIAS) e.bias = U32(p.skip_bias).v[e.row] == 0;
 	return e;
 }
 
-uvec2 exit_y(Exit e) { return at(p.y, e.row, OUT * Y_BYTES); }
+uvec2 y_row(Epilogue e) { return at(p.y, e.row, OUT * Y_BYTES); }
 
-// Addition is what a piece of a row needs besides its sums.
-struct Addition { vec4 bias, residual; };
+// Addends are bias and residual of four columns of a row.
+struct Addends { vec4 bias, residual; };
 
-Addition addition(Exit e, uint col) {
-	Addition a = Addition(vec4(0), vec4(0));
+Addends load_addends(Epilogue e, uint col) {
+	Addends a = Addends(vec4(0), vec4(0));
 	if (BIAS && e.bias) a.bias = load_out(p.bias, col);
 	if (RESIDUAL) a.residual = load_out(at(p.residual, e.row, OUT * 4), col);
 	return a;
 }
 
-// finished is columns col .. col + 3 from their sums. A factor waits until it is known what follows: NVIDIA's compiler makes a
-// multiplication and an addition one rounding in some places and not in others, precise or not, so here they always are one, by fma.
-// All tiles, and all places in a tile, then give the same bits.
-vec4 finished(Exit e, Addition a, vec4 sum) {
+// apply_epilogue computes four columns of y from their sums. NVIDIA's compiler contracts a multiplication and an addition in some places
+// and not in others, even if precise. So every multiplication that an addition follows is an explicit fma: a factor is kept until it is
+// known what follows. All tile shapes, and all places in a tile, then give the same bits.
+vec4 apply_epilogue(Epilogue e, Addends a, vec4 sum) {
 	precise vec4 v = sum;
 	precise vec4 factor = vec4(NORM ? e.norm : 1.0);
 	if (BIAS) {
@@ -138,7 +138,7 @@ vec4 finished(Exit e, Addition a, vec4 sum) {
 	return RESIDUAL ? fma(v, factor, a.residual) : v * factor;
 }
 
-// finish writes columns col .. col + 3.
-void finish(Exit e, uint col, vec4 sum) {
-	if (col < OUT) store_out(exit_y(e), col, finished(e, addition(e, col), sum));
+// write_columns writes columns col .. col + 3 of y from their sums.
+void write_columns(Epilogue e, uint col, vec4 sum) {
+	if (col < OUT) store_out(y_row(e), col, apply_epilogue(e, load_addends(e, col), sum));
 }

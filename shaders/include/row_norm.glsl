@@ -1,4 +1,4 @@
-// Sums over rows dealt out to a workgroup, and the mean and deviation of a row (LayerNorm). address.glsl comes first.
+// Row sums and LayerNorm statistics for kernels that give each row LANES_PER_ROW invocations. Include address.glsl first.
 #ifndef COLT5_ROW_NORM
 #define COLT5_ROW_NORM
 
@@ -8,31 +8,31 @@ layout(local_size_x_id = 0, local_size_y_id = 1) in;
 
 const float NORM_EPS = 1e-5;
 
-shared vec2 parts[ROWS_PER_WORKGROUP * LANES_PER_ROW];
+shared vec2 partial_sums[ROWS_PER_WORKGROUP * LANES_PER_ROW];
 
-// row_sum adds up the values of a row's lanes, in a tree of fixed shape. All invocations call it.
+// row_sum returns the sum of value over the lanes of a row, added in a tree of fixed shape. All invocations call it.
 vec2 row_sum(vec2 value) {
 	uint lane = gl_LocalInvocationID.x, first = gl_LocalInvocationID.y * LANES_PER_ROW;
-	barrier(); // the result before this one has been read
-	parts[first + lane] = value;
-	for (uint half_ = LANES_PER_ROW / 2; half_ > 0; half_ /= 2) {
+	barrier(); // all lanes have read the previous result
+	partial_sums[first + lane] = value;
+	for (uint width = LANES_PER_ROW / 2; width > 0; width /= 2) {
 		barrier();
-		if (lane < half_) parts[first + lane] += parts[first + lane + half_];
+		if (lane < width) partial_sums[first + lane] += partial_sums[first + lane + width];
 	}
 	barrier();
-	return parts[first];
+	return partial_sums[first];
 }
 
-// Norm says how to standardise a row: ((v - near) - rest) * factor.
-struct Norm { float near, rest, factor; };
+// Norm standardises an element v of a row: ((v - near_mean) - correction) * inverse_deviation.
+struct Norm { float near_mean, correction, inverse_deviation; };
 
-// row_norm takes what the lane knows of a row of count values: the sum of v - near, and the sum of its square. near is the mean up
-// to rounding, which is what the first sum is for: the differences are small, so what they sum to is exact where the mean is large.
-Norm row_norm(float near, vec2 differences, float count) {
+// row_norm computes the statistics of a row of count elements. differences is a lane's sum of v - near_mean and of its square, where
+// near_mean is the mean up to rounding. The differences are small, so their sum is accurate even where the mean is large.
+Norm row_norm(float near_mean, vec2 differences, float count) {
 	vec2 sum = row_sum(differences);
-	float rest = sum.x / count;
-	float variance = max(sum.y / count - rest * rest, 0);
-	return Norm(near, rest, inversesqrt(variance + NORM_EPS));
+	float correction = sum.x / count;
+	float variance = max(sum.y / count - correction * correction, 0);
+	return Norm(near_mean, correction, inversesqrt(variance + NORM_EPS));
 }
 
 #endif
