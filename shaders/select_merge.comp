@@ -1,4 +1,10 @@
 #version 460
+// Merges neighbouring sorted runs of p.step pairs into runs twice as long; the last merge writes the result.
+//
+//	source [segments, slots] pairs    destination [segments, slots] pairs, or indices, valid, values [segments, k]
+//
+// An invocation moves one pair: its new position is its position in its own run plus the number of pairs of the other run that precede it
+// (binary search). No two pairs are equal. A segment has p.parts workgroups; those past the pairs fill the empty slots of the result.
 #extension GL_EXT_buffer_reference : require
 #extension GL_EXT_buffer_reference_uvec2 : require
 #extension GL_EXT_control_flow_attributes : require
@@ -7,28 +13,21 @@
 #include "include/address.glsl"
 #include "include/select.glsl"
 
-// Merges neighbouring sorted runs of step pairs each into runs twice as long, or, at last, into the result.
-//
-//	from [segments, slots]    to [segments, slots], or indices, filled, values [segments, k]
-//
-// One thread a pair: its place is its place in its own run plus the number of pairs of the other run that come before it. No
-// two pairs are equal. parts workgroups a segment; those past the pairs fill the empty slots of the result.
-
 void main() {
 	if (workgroup_index() >= p.segments * p.parts) return;
 	uint slot = workgroup_index() % p.parts * THREADS + thread();
 	Segment s = segment(workgroup_index() / p.parts);
 	if (slot >= p.slots) {
-		if (!present(p.to) && slot < p.k) emit(s, slot, vacant(slot));
+		if (!present(p.destination) && slot < p.k) write_slot(s, slot, empty_pair(slot));
 		return;
 	}
-	U32x2 from = U32x2(at(p.from, s.id, p.slots * 8));
-	uvec2 pair = from.v[slot];
+	U32x2 source = U32x2(at(p.source, s.id, p.slots * 8));
+	uvec2 pair = source.v[slot];
 	uint run = slot / p.step, low = min((run ^ 1) * p.step, p.slots), high = min(low + p.step, p.slots), start = low;
 	while (low < high) {
 		uint middle = (low + high) / 2;
-		if (before(from.v[middle], pair)) low = middle + 1;
+		if (precedes(source.v[middle], pair)) low = middle + 1;
 		else high = middle;
 	}
-	put(s, (run & ~1u) * p.step + slot % p.step + low - start, pair);
+	put_pair(s, (run & ~1u) * p.step + slot % p.step + low - start, pair);
 }

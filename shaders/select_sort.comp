@@ -1,4 +1,9 @@
 #version 460
+// Sorts selected pairs (key, index) by falling key, then by rising index.
+//
+//	source [segments, slots] pairs    destination [segments, slots] pairs, or indices, valid, values [segments, k]
+//
+// A workgroup sorts SORT_CAPACITY pairs of a segment in shared memory. If a segment has more, select_merge merges the sorted runs.
 #extension GL_EXT_buffer_reference : require
 #extension GL_EXT_buffer_reference_uvec2 : require
 #extension GL_EXT_control_flow_attributes : require
@@ -7,21 +12,15 @@
 #include "include/address.glsl"
 #include "include/select.glsl"
 
-// Sorts chosen pairs (key, index) by falling key, then by rising index.
-//
-//	from [segments, slots]    to [segments, slots], or indices, filled, values [segments, k]
-//
-// One workgroup sorts SORT_CAPACITY pairs of one segment in shared memory. Where a segment has more, the runs are merged by select_merge.
-
 void main() {
 	if (workgroup_index() >= p.segments * p.parts) return;
-	uint first = workgroup_index() % p.parts * SORT_CAPACITY, count = min(SORT_CAPACITY, p.slots - first), size = power(count);
+	uint first = workgroup_index() % p.parts * SORT_CAPACITY, count = min(SORT_CAPACITY, p.slots - first), size = next_power_of_two(count);
 	Segment s = segment(workgroup_index() / p.parts);
-	U32x2 from = U32x2(at(p.from, s.id, p.slots * 8));
-	for (uint i = thread(); i < size; i += THREADS) set_slot(i, i < count ? from.v[first + i] : vacant(first + i));
+	U32x2 source = U32x2(at(p.source, s.id, p.slots * 8));
+	for (uint i = thread(); i < size; i += THREADS) set_pair(i, i < count ? source.v[first + i] : empty_pair(first + i));
 	barrier();
-	sort_slots(size);
-	for (uint i = thread(); i < count; i += THREADS) put(s, first + i, slot_at(i));
-	if (present(p.to)) return;
-	for (uint slot = count + thread(); slot < p.k; slot += THREADS) put(s, slot, vacant(slot));
+	sort_pairs(size);
+	for (uint i = thread(); i < count; i += THREADS) put_pair(s, first + i, pair_at(i));
+	if (present(p.destination)) return;
+	for (uint slot = count + thread(); slot < p.k; slot += THREADS) put_pair(s, slot, empty_pair(slot));
 }

@@ -1,9 +1,12 @@
-// What the shaders of the room select share: the push block, keys, the search for a digit, the sort in shared memory.
+// Shared by the shaders select*.comp: arguments, keys, the radix search for a threshold, and the bitonic sort in shared memory.
 //
-// A row of n logits is cut into blocks of p.block entries, the last one maybe short; one block of one row is a segment, and each
-// segment chooses p.k slots. With PREFIX_SEGMENTS a row has p.blocks windows instead, and window m's segment is the row's first m * p.block
-// entries: window 0 has none. A key is a logit as an unsigned integer of the same order; 0 stands for "not there" (masked or
-// outside). Keys come in granules of four, one 16-byte load; the first and last granule of a segment may reach over its ends.
+// A row of n logits is cut into blocks of p.block entries; the last one may be shorter. One block of one row is a segment, and p.k entries
+// of each segment are selected into slots. With PREFIX_SEGMENTS a row has p.blocks windows instead: the segment of window m is the first
+// m * p.block entries of the row, and there are [items, windows, routes] segments.
+//
+// A key is a logit mapped to an unsigned integer of the same order; key 0 means that there is no entry (masked, or outside the segment).
+// A chunk is 4 keys, one 16-byte load; the first and last chunk of a segment may extend beyond it. A pair is a uvec2 (key, index in the
+// segment). Each shader declares its own constant_id 3.
 #ifndef COLT5_SELECT
 #define COLT5_SELECT
 
@@ -11,56 +14,53 @@
 layout(local_size_x_id = 0) in;
 layout(constant_id = 1) const uint SORT_CAPACITY = 1024; // pairs that are sorted in shared memory at a time: a power of two, at least 1024
 layout(constant_id = 2) const uint SUBGROUPS = 64; // at least THREADS / subgroup size
-// 3 is a shader's own
 layout(constant_id = 4) const bool PREFIX_SEGMENTS = false; // segments are prefixes of a row, not blocks of it
 layout(constant_id = 5) const bool MASKED = false; // there is a mask
 
-// Whether a shader sorts what it puts in shared memory.
-#ifndef INSIDE
-#define INSIDE false
+// SORT_IN_SHARED: put_pair writes to shared memory, and the shader sorts the pairs there.
+#ifndef SORT_IN_SHARED
+#define SORT_IN_SHARED false
 #endif
 
-// A pair in memory, a uvec2: x the key, y the index in the segment.
-
-// The same block for all shaders; what one does not use is absent.
+// All shaders have the same push block; addresses that one does not use may be absent.
 layout(push_constant) uniform Push {
-	uvec2 logits, mask, indices, filled, values;
-	uvec2 state;  // a segment: 4 uvec4 of progress, then the histograms of the three digits; or 2 uvec4 (select_sample)
-	uvec2 counts; // a segment and part: entries above the threshold, entries equal to it; or the latter alone (select_gather)
-	uvec2 from;   // pairs [segments, slots] to read; or candidates [segments, list]
-	uvec2 to;     // pairs [segments, slots] to write; absent: write indices, filled and values
+	uvec2 logits, mask, indices, valid, values;
+	uvec2 state;           // per segment: 4 uvec4 of search states, then the histograms of the three digits; select_sample: 2 uvec4
+	uvec2 counts;          // per segment and part: entries above the threshold and equal to it; select_gather: those equal to it only
+	uvec2 source;          // pairs [segments, slots] to read, or candidates [segments, max_candidates]
+	uvec2 destination;     // pairs [segments, slots] to write; absent: write indices, valid and values
 	uint n, block, blocks, k;
-	uint slots;    // min(k, longest segment): none fills more
-	uint routes;   // rows that share a row of the mask
-	uint segments; // rows * blocks
-	uint parts;    // workgroups a segment
-	uint span;     // granules of a part
-	uint step;     // see each shader
-	int empty;     // the index in a slot that stays empty
-	uint word;     // what marks a filled slot in filled
-	uint list;     // most candidates a segment
-	uint skip;     // the first blocks of a row, which stay empty; not with PREFIX_SEGMENTS
+	uint slots;            // min(k, longest segment): no segment fills more
+	uint routes;           // rows of logits that share a row of mask
+	uint segments;         // rows * blocks
+	uint parts;            // workgroups per segment
+	uint span;             // chunks of a part
+	uint step;             // see each shader
+	int empty_index;       // the index written to an empty slot
+	uint valid_word;       // the valid word of a slot that is not empty
+	uint max_candidates;   // per segment
+	uint skipped_blocks;   // this many blocks at the start of a row select nothing; not with PREFIX_SEGMENTS
 } p;
 
 const uint PADDED = SORT_CAPACITY + SORT_CAPACITY / 32;
-shared uint words[2 * PADDED]; // a histogram, later the keys and then the indices of SORT_CAPACITY pairs
-shared uvec2 totals[SUBGROUPS];
-shared uvec4 found;
+shared uint shared_words[2 * PADDED]; // a histogram; later the keys, then the indices of SORT_CAPACITY pairs
+shared uvec2 subgroup_sums[SUBGROUPS];
+shared uvec4 shared_result;
 
 const uint STATE_WORDS = 16 + 2048 + 2048 + 1024;
 
-// The three digits of a key, from the top: 11, 11 and 10 bits.
+// A key has three digits, from the top: 11, 11 and 10 bits. digit_mask has the bits above a digit.
 uint digit_shift(uint digit) { return digit == 0 ? 21 : digit == 1 ? 10 : 0; }
 uint digit_bins(uint digit) { return digit == 2 ? 1024 : 2048; }
-uint digit_above(uint digit) { return digit == 0 ? 0 : digit == 1 ? 0xffe00000u : 0xfffffc00u; } // bits known before it
+uint digit_mask(uint digit) { return digit == 0 ? 0 : digit == 1 ? 0xffe00000u : 0xfffffc00u; }
 
-// Scans run over subgroups in the order of their lanes, so a thread's number must follow that order too.
+// Scans run over subgroups in the order of their lanes, so invocations are numbered in that order too.
 uint thread() { return gl_SubgroupID * gl_SubgroupSize + gl_SubgroupInvocationID; }
 bool last_lane() { return gl_SubgroupInvocationID == gl_SubgroupSize - 1; }
 
 struct Segment {
 	uvec2 logits, mask;   // addresses rounded down to 16 and to 4 bytes
-	uint skew, mask_skew; // entries that the rounding added in front
+	uint skew, mask_skew; // entries that the rounding added at the start
 	uint id, first, size;
 };
 
@@ -77,7 +77,7 @@ Segment segment(uint id) {
 		uint block = id % p.blocks;
 		row = id / p.blocks;
 		s.first = block * p.block;
-		s.size = block < p.skip ? 0 : min(p.block, p.n - s.first);
+		s.size = block < p.skipped_blocks ? 0 : min(p.block, p.n - s.first);
 	}
 	s.logits = at(at(p.logits, row, p.n * 4), s.first, 4);
 	s.skew = s.logits.x >> 2 & 3;
@@ -92,262 +92,267 @@ Segment segment(uint id) {
 	return s;
 }
 
-// order maps the bits of a float to a key: an integer of the same order. -0 equals +0, NaN comes below minus infinity, nothing maps to 0.
-// Bits, not floats: no driver may flush a denormal or drop a NaN on the way.
-uint order(uint bits) {
+// order_key maps the bits of a float to a key: -0 equals +0, NaN comes below minus infinity, no float maps to 0. It works on bits because
+// a driver may flush denormals or lose NaN in float operations.
+uint order_key(uint bits) {
 	uint magnitude = bits & 0x7fffffffu;
 	if (magnitude > 0x7f800000u) return 1;
 	return magnitude != 0 && bits >> 31 != 0 ? ~bits : magnitude | 0x80000000u;
 }
 
-// granules is the number of granules that hold a segment.
-uint granules(Segment s) { return (s.skew + s.size + 3) / 4; }
+// chunk_count is the number of chunks that hold a segment.
+uint chunk_count(Segment s) { return (s.skew + s.size + 3) / 4; }
 
-// entry is the index in the segment of a granule's first entry. Below 0 it wraps, and entry + c >= size holds all the same.
-uint entry(Segment s, uint granule) { return 4 * granule - s.skew; }
+// first_entry is the index in the segment of the first entry of a chunk. It may wrap below 0; entry + c >= size then still holds.
+uint first_entry(Segment s, uint chunk) { return 4 * chunk - s.skew; }
 
-// What a granule looks like in memory: entries, 0 where it reaches over an end of the segment, and their bytes of the mask, 0 there and where they are not one word.
-struct Raw {
+// RawChunk is a chunk as loaded: the bits of its logits if all are in the segment, else 0; the bytes of its mask if they are one word too,
+// else 0.
+struct RawChunk {
 	uvec4 bits;
 	uint bytes;
 };
 
-bool whole(Segment s, uint granule) {
-	uint e = entry(s, granule);
+bool is_whole(Segment s, uint chunk) {
+	uint e = first_entry(s, chunk);
 	return e < s.size && s.size - e >= 4;
 }
 
-// raw loads a granule. Loads of several granules go before the first of their keys is worked out, and are on their way together.
-Raw raw(Segment s, uint granule) {
-	Raw r = Raw(uvec4(0), 0);
-	if (!whole(s, granule)) return r;
-	r.bits = U32x4(s.logits).v[granule];
-	uint byte = entry(s, granule) + s.mask_skew;
+// load_chunk loads a chunk. Load several chunks before computing keys, so that the loads overlap.
+RawChunk load_chunk(Segment s, uint chunk) {
+	RawChunk r = RawChunk(uvec4(0), 0);
+	if (!is_whole(s, chunk)) return r;
+	r.bits = U32x4(s.logits).v[chunk];
+	uint byte = first_entry(s, chunk) + s.mask_skew;
 	if (MASKED && (byte & 3) == 0) r.bytes = U32(s.mask).v[byte >> 2];
 	return r;
 }
 
-// keys of a granule; entries outside the segment or masked have key 0.
-uvec4 keys(Segment s, uint granule, Raw r) {
-	bool all = whole(s, granule);
-	uint e = entry(s, granule), byte = e + s.mask_skew;
+// chunk_keys returns the keys of a chunk; entries that are masked or outside the segment have key 0.
+uvec4 chunk_keys(Segment s, uint chunk, RawChunk r) {
+	bool all = is_whole(s, chunk);
+	uint e = first_entry(s, chunk), byte = e + s.mask_skew;
 	uvec4 result;
 	if (all && !MASKED) {
-		[[unroll]] for (uint c = 0; c < 4; c++) result[c] = order(r.bits[c]);
+		[[unroll]] for (uint c = 0; c < 4; c++) result[c] = order_key(r.bits[c]);
 		return result;
 	}
 	[[unroll]] for (uint c = 0; c < 4; c++) {
 		bool valid = e + c < s.size;
-		if (valid && !all) r.bits[c] = U32(s.logits).v[4 * granule + c];
+		if (valid && !all) r.bits[c] = U32(s.logits).v[4 * chunk + c];
 		if (valid && MASKED) valid = (all && (byte & 3) == 0 ? r.bytes >> 8 * c & 0xffu : byte_at(s.mask, byte + c)) != 0;
-		result[c] = valid ? order(r.bits[c]) : 0;
+		result[c] = valid ? order_key(r.bits[c]) : 0;
 	}
 	return result;
 }
 
-uvec4 keys(Segment s, uint granule) { return keys(s, granule, raw(s, granule)); }
+uvec4 chunk_keys(Segment s, uint chunk) { return chunk_keys(s, chunk, load_chunk(s, chunk)); }
 
-// key_at is the key of entry e of the segment.
-uint key_at(Segment s, uint e) {
+// entry_key returns the key of entry e of the segment.
+uint entry_key(Segment s, uint e) {
 	bool valid = !MASKED || byte_at(s.mask, s.mask_skew + e) != 0;
-	return valid ? order(U32(s.logits).v[s.skew + e]) : 0;
+	return valid ? order_key(U32(s.logits).v[s.skew + e]) : 0;
 }
 
-// tally counts a digit of the keys that have all digits before it, in words. GPUs add equal addresses of a subgroup fast enough:
-// finding them first took longer, even where all keys are equal.
-void tally(uvec4 key, uint digit, uint threshold) {
-	uint known = digit_above(digit), shift = digit_shift(digit), last = digit_bins(digit) - 1;
+// count_digits adds the keys that agree with the threshold above a digit to the histogram of that digit in shared memory. Combining equal
+// digits within a subgroup first was slower, even where all keys are equal.
+void count_digits(uvec4 key, uint digit, uint threshold) {
+	uint above = digit_mask(digit), shift = digit_shift(digit), last = digit_bins(digit) - 1;
 	[[unroll]] for (uint c = 0; c < 4; c++) {
-		if (key[c] != 0 && ((key[c] ^ threshold) & known) == 0) atomicAdd(words[key[c] >> shift & last], 1);
+		if (key[c] != 0 && ((key[c] ^ threshold) & above) == 0) atomicAdd(shared_words[key[c] >> shift & last], 1);
 	}
 }
 
 void clear_histogram(uint bins) {
-	for (uint i = thread(); i < bins; i += THREADS) words[i] = 0;
+	for (uint i = thread(); i < bins; i += THREADS) shared_words[i] = 0;
 	barrier();
 }
 
-// total is the sum of the workgroup's values. Begins and ends with a barrier.
-uvec2 total(uvec2 value) {
+// workgroup_sum returns the sum over the workgroup. It begins and ends with a barrier.
+uvec2 workgroup_sum(uvec2 value) {
 	value = subgroupAdd(value);
 	barrier();
-	if (thread() == 0) found = uvec4(0);
+	if (thread() == 0) shared_result = uvec4(0);
 	barrier();
 	if (subgroupElect()) {
-		atomicAdd(found.x, value.x);
-		atomicAdd(found.y, value.y);
+		atomicAdd(shared_result.x, value.x);
+		atomicAdd(shared_result.y, value.y);
 	}
 	barrier();
-	return found.xy;
+	return shared_result.xy;
 }
 
-// earlier is the sum of totals over the subgroups before this one.
-uvec2 earlier() {
+// sum_before_subgroup returns the sum of subgroup_sums over the subgroups before this one.
+uvec2 sum_before_subgroup() {
 	uvec2 sum = uvec2(0);
 	for (uint i = 0; i < gl_NumSubgroups; i += gl_SubgroupSize) {
 		uint other = i + gl_SubgroupInvocationID;
-		sum += subgroupAdd(other < gl_SubgroupID ? totals[other] : uvec2(0));
+		sum += subgroupAdd(other < gl_SubgroupID ? subgroup_sums[other] : uvec2(0));
 	}
 	return sum;
 }
 
-// Progress of a search: x the bits of the threshold known so far, y how many of the keys with these bits are still wanted,
-// z slots that will be filled, w how many keys with these bits there are. y = 0 ends it: every key above x is taken, none equal to it.
-uvec4 search_start() { return uvec4(0, p.k, p.k, 0); }
+// State of a search for the threshold: x the bits of the threshold found so far; y how many of the keys with these bits are still to be
+// selected; z how many slots will be filled; w how many keys have these bits. y = 0 ends the search: every key above x is selected, none
+// equal to it.
+uvec4 initial_search() { return uvec4(0, p.k, p.k, 0); }
 
-// narrow finds a digit of the threshold: the largest with at least now.y keys at or above it. If that is their number, or there are not
-// so many at all, all these keys are taken and the search is over. The histogram lies at hist, or in words if that is absent. Ends with a barrier.
-uvec4 narrow(uvec4 now, uint digit, uvec2 hist) {
-	uint bins = digit_bins(digit), each = (bins + THREADS - 1) / THREADS;
-	uint top = bins - thread() * each; // a thread's bins are those below it; where there are more threads than bins, none
+// narrow_search finds the next digit of the threshold: the largest with at least state.y keys at or above it. If exactly state.y keys are,
+// or fewer exist at all, they are all selected and the search ends. The histogram is at address hist, or in shared memory if hist is
+// absent. Ends with a barrier.
+uvec4 narrow_search(uvec4 state, uint digit, uvec2 hist) {
+	uint bins = digit_bins(digit), bins_per_thread = (bins + THREADS - 1) / THREADS;
+	uint top = bins - thread() * bins_per_thread; // the bins of this invocation end here; if there are more invocations than bins, some have none
 	uint sum = 0;
-	if (thread() * each < bins) {
-		for (uint j = 1; j <= each; j++) sum += present(hist) ? U32(hist).v[top - j] : words[top - j];
+	if (thread() * bins_per_thread < bins) {
+		for (uint j = 1; j <= bins_per_thread; j++) sum += present(hist) ? U32(hist).v[top - j] : shared_words[top - j];
 	}
 	uint inclusive = subgroupInclusiveAdd(sum);
-	if (last_lane()) totals[gl_SubgroupID].x = inclusive;
+	if (last_lane()) subgroup_sums[gl_SubgroupID].x = inclusive;
 	barrier();
-	inclusive += earlier().x;
+	inclusive += sum_before_subgroup().x;
 	uint above = inclusive - sum;
-	if (above < now.y && now.y <= inclusive) {
+	if (above < state.y && state.y <= inclusive) {
 		uint bin = top, count = 0;
-		while (above + count < now.y) {
+		while (above + count < state.y) {
 			above += count;
 			bin--;
-			count = present(hist) ? U32(hist).v[bin] : words[bin];
+			count = present(hist) ? U32(hist).v[bin] : shared_words[bin];
 		}
-		uint bits = now.x | bin << digit_shift(digit), wanted = now.y - above;
-		found = wanted < count ? uvec4(bits, wanted, now.z, count) : uvec4(max(bits, 1) - 1, 0, now.z, count);
+		uint bits = state.x | bin << digit_shift(digit), remaining = state.y - above;
+		shared_result = remaining < count ? uvec4(bits, remaining, state.z, count) : uvec4(max(bits, 1) - 1, 0, state.z, count);
 	}
-	if (thread() == THREADS - 1 && inclusive < now.y) found = uvec4(0, 0, inclusive, 0);
+	if (thread() == THREADS - 1 && inclusive < state.y) shared_result = uvec4(0, 0, inclusive, 0);
 	barrier();
-	return found;
+	return shared_result;
 }
 
-// Entries of a granule above and equal to the threshold, in the lower and upper half of a word: few enough to add up a subgroup's.
-uint kind(uint key, uint threshold) { return key > threshold ? 1 : key == threshold ? 0x10000u : 0; }
+// packed_counts returns the number of keys of a chunk that are above the threshold (low half) and equal to it (high half). The halves do
+// not overflow when a subgroup adds them.
+uint packed_count(uint key, uint threshold) { return key > threshold ? 1 : key == threshold ? 0x10000u : 0; }
 
-uint kinds(uvec4 key, uint threshold) {
-	return kind(key.x, threshold) + kind(key.y, threshold) + kind(key.z, threshold) + kind(key.w, threshold);
+uint packed_counts(uvec4 key, uint threshold) {
+	return packed_count(key.x, threshold) + packed_count(key.y, threshold) + packed_count(key.z, threshold) + packed_count(key.w, threshold);
 }
 
-uvec2 unpack(uint kinds) { return uvec2(kinds & 0xffffu, kinds >> 16); }
+uvec2 unpack_counts(uint packed) { return uvec2(packed & 0xffffu, packed >> 16); }
 
-// emit writes a slot of the result; key 0 leaves it empty.
-void emit(Segment s, uint slot, uvec2 pair) {
-	bool full = pair.x != 0;
-	U32(at(p.indices, s.id, p.k * 4)).v[slot] = full ? s.first + pair.y : uint(p.empty);
-	U32(at(p.filled, s.id, p.k * 4)).v[slot] = full ? p.word : 0;
-	if (present(p.values)) U32(at(p.values, s.id, p.k * 4)).v[slot] = full ? U32(s.logits).v[s.skew + pair.y] : 0;
+// write_slot writes a slot of the result; a pair with key 0 makes it empty.
+void write_slot(Segment s, uint slot, uvec2 pair) {
+	bool is_valid = pair.x != 0;
+	U32(at(p.indices, s.id, p.k * 4)).v[slot] = is_valid ? s.first + pair.y : uint(p.empty_index);
+	U32(at(p.valid, s.id, p.k * 4)).v[slot] = is_valid ? p.valid_word : 0;
+	if (present(p.values)) U32(at(p.values, s.id, p.k * 4)).v[slot] = is_valid ? U32(s.logits).v[s.skew + pair.y] : 0;
 }
 
-// padded leaves a gap after every 32 slots: threads that take every fourth slot then do not meet in the same banks of shared memory.
-uint padded(uint place) { return place + (place >> 5); }
+// bank_padded inserts a gap after every 32 pairs, so that invocations which access every fourth pair use different banks of shared memory.
+uint bank_padded(uint position) { return position + (position >> 5); }
 
-uvec2 slot_at(uint place) { return uvec2(words[padded(place)], words[PADDED + padded(place)]); }
+uvec2 pair_at(uint position) { return uvec2(shared_words[bank_padded(position)], shared_words[PADDED + bank_padded(position)]); }
 
-void set_slot(uint place, uvec2 pair) {
-	words[padded(place)] = pair.x;
-	words[PADDED + padded(place)] = pair.y;
+void set_pair(uint position, uvec2 pair) {
+	shared_words[bank_padded(position)] = pair.x;
+	shared_words[PADDED + bank_padded(position)] = pair.y;
 }
 
-// put writes a pair where it belongs: among those to be sorted, in words or in memory, or to the result.
-void put(Segment s, uint slot, uvec2 pair) {
-	if (present(p.to)) {
-		U32x2(at(p.to, s.id, p.slots * 8)).v[slot] = pair;
-	} else if (INSIDE) {
-		set_slot(slot, pair);
+// put_pair writes a pair to its slot: in memory, in shared memory, or in the result.
+void put_pair(Segment s, uint slot, uvec2 pair) {
+	if (present(p.destination)) {
+		U32x2(at(p.destination, s.id, p.slots * 8)).v[slot] = pair;
+	} else if (SORT_IN_SHARED) {
+		set_pair(slot, pair);
 	} else {
-		emit(s, slot, pair);
+		write_slot(s, slot, pair);
 	}
 }
 
-// place puts the chosen entries of granules begin to end - 1, in the order of their indices; done are the entries before begin, x
-// above the threshold, y equal to it. Each subgroup counts those of its own stretch, so it knows where its slots begin, and then
-// walks along it once more without waiting for the others. ties: only those equal to it, behind done.x slots. Has barriers.
-void place(Segment s, uint begin, uint end, uvec4 now, uvec2 done, bool ties) {
-	uint counted = ties ? 0xffff0000u : ~0u;
-	uint stretch = (end - begin + gl_NumSubgroups - 1) / gl_NumSubgroups;
-	stretch = (stretch + gl_SubgroupSize - 1) / gl_SubgroupSize * gl_SubgroupSize;
-	begin += gl_SubgroupID * stretch;
-	end = min(end, begin + stretch);
+// put_selected writes the selected entries of chunks begin .. end - 1, in the order of their indices. done: the number of entries before
+// begin, x above the threshold, y equal to it. Each subgroup counts the entries of its own chunks to find its first slot, and then passes
+// over them again without waiting for other subgroups. only_equal: writes only entries equal to the threshold, after done.x slots.
+// Contains barriers.
+void put_selected(Segment s, uint begin, uint end, uvec4 state, uvec2 done, bool only_equal) {
+	uint counted = only_equal ? 0xffff0000u : ~0u;
+	uint subgroup_chunks = (end - begin + gl_NumSubgroups - 1) / gl_NumSubgroups;
+	subgroup_chunks = (subgroup_chunks + gl_SubgroupSize - 1) / gl_SubgroupSize * gl_SubgroupSize;
+	begin += gl_SubgroupID * subgroup_chunks;
+	end = min(end, begin + subgroup_chunks);
 	uvec2 sum = uvec2(0);
-	for (uint g = begin + gl_SubgroupInvocationID; g < end; g += gl_SubgroupSize) sum += unpack(kinds(keys(s, g), now.x) & counted);
+	for (uint chunk = begin + gl_SubgroupInvocationID; chunk < end; chunk += gl_SubgroupSize) sum += unpack_counts(packed_counts(chunk_keys(s, chunk), state.x) & counted);
 	sum = subgroupAdd(sum);
-	if (subgroupElect()) totals[gl_SubgroupID] = sum;
+	if (subgroupElect()) subgroup_sums[gl_SubgroupID] = sum;
 	barrier();
-	done += earlier();
+	done += sum_before_subgroup();
 	for (; begin < end; begin += gl_SubgroupSize) {
-		uint g = begin + gl_SubgroupInvocationID, e = entry(s, g);
-		uvec4 key = g < end ? keys(s, g) : uvec4(0);
-		uint both = kinds(key, now.x) & counted;
-		uvec2 rank = done + unpack(subgroupExclusiveAdd(both));
+		uint chunk = begin + gl_SubgroupInvocationID, e = first_entry(s, chunk);
+		uvec4 key = chunk < end ? chunk_keys(s, chunk) : uvec4(0);
+		uint packed = packed_counts(key, state.x) & counted;
+		uvec2 rank = done + unpack_counts(subgroupExclusiveAdd(packed));
 		[[unroll]] for (uint c = 0; c < 4; c++) {
-			bool above = !ties && key[c] > now.x, equal = key[c] == now.x;
-			if (above || equal && rank.y < now.y) put(s, rank.x + min(rank.y, now.y), uvec2(key[c], e + c));
+			bool above = !only_equal && key[c] > state.x, equal = key[c] == state.x;
+			if (above || equal && rank.y < state.y) put_pair(s, rank.x + min(rank.y, state.y), uvec2(key[c], e + c));
 			rank += uvec2(above, equal);
 		}
-		done += unpack(subgroupAdd(both));
+		done += unpack_counts(subgroupAdd(packed));
 	}
 }
 
-// vacant is the pair of an empty slot: behind every other, and unlike any other.
-uvec2 vacant(uint slot) { return uvec2(0, ~slot); }
+// empty_pair is the pair of an empty slot: after all others in the order, and different from all others.
+uvec2 empty_pair(uint slot) { return uvec2(0, ~slot); }
 
-// before is the order of the result: by falling key, then by rising index.
-bool before(uvec2 a, uvec2 b) { return a.x > b.x || a.x == b.x && a.y < b.y; }
+// precedes is the order of the result: by falling key, then by rising index.
+bool precedes(uvec2 a, uvec2 b) { return a.x > b.x || a.x == b.x && a.y < b.y; }
 
-// The bitonic networks below see the slots of words through place_of: runs of `run_length` slots lie `run_distance` times as far apart.
+// The bitonic networks access pairs through network_position: runs of run_length pairs are run_distance times as far apart.
 uint run_length = ~0u, run_distance = 1;
 
-uint place_of(uint slot) { return (slot & run_length - 1) + (slot & ~(run_length - 1)) * run_distance; }
+uint network_position(uint slot) { return (slot & run_length - 1) + (slot & ~(run_length - 1)) * run_distance; }
 
-void exchange(inout uvec2 a, inout uvec2 b, bool falling) {
-	if (before(b, a) != falling) return;
+void compare_exchange(inout uvec2 a, inout uvec2 b, bool falling) {
+	if (precedes(b, a) != falling) return;
 	uvec2 c = a;
 	a = b;
 	b = c;
 }
 
-// exchange_four takes two strides at once, over four slots in registers: pairs at twice `stride`, then pairs at `stride`. fresh: the
-// slots are in no order yet, and pairs at `stride` come first as well.
-void exchange_four(uint slot, uint stride, uint run, bool fresh) {
-	uint i = place_of(slot);
+// compare_exchange_four applies two strides to four pairs in registers: 2 * stride, then stride. fresh: the pairs are unsorted, and stride
+// is applied first as well.
+void compare_exchange_four(uint slot, uint stride, uint run, bool fresh) {
+	uint i = network_position(slot);
 	bool falling = (slot & run) == 0;
-	uvec2 a = slot_at(i), b = slot_at(i + stride), c = slot_at(i + 2 * stride), d = slot_at(i + 3 * stride);
+	uvec2 a = pair_at(i), b = pair_at(i + stride), c = pair_at(i + 2 * stride), d = pair_at(i + 3 * stride);
 	if (fresh) {
-		exchange(a, b, true);
-		exchange(c, d, false);
+		compare_exchange(a, b, true);
+		compare_exchange(c, d, false);
 	}
-	exchange(a, c, falling);
-	exchange(b, d, falling);
-	exchange(a, b, falling);
-	exchange(c, d, falling);
-	set_slot(i, a);
-	set_slot(i + stride, b);
-	set_slot(i + 2 * stride, c);
-	set_slot(i + 3 * stride, d);
+	compare_exchange(a, c, falling);
+	compare_exchange(b, d, falling);
+	compare_exchange(a, b, falling);
+	compare_exchange(c, d, falling);
+	set_pair(i, a);
+	set_pair(i + stride, b);
+	set_pair(i + 2 * stride, c);
+	set_pair(i + 3 * stride, d);
 }
 
-// merge makes of every run of slots, of which one half falls and the other rises, one in order: they fall and rise in turns. It takes
-// two strides at a time, over four slots in registers; where their number is odd the first is taken alone. Strides that stay among
-// the slots of a subgroup wait for no other. count and run are powers of two. Ends with a barrier.
-void merge(uint count, uint run) {
+// bitonic_merge sorts every bitonic run of pairs (one half falling, one rising); the results alternate between falling and rising. It
+// applies two strides at a time to four pairs in registers; if the number of strides is odd, the first one is applied alone. Strides within
+// the pairs of a subgroup need no workgroup barrier. count and run are powers of two. Ends with a barrier.
+void bitonic_merge(uint count, uint run) {
 	uint stride = run / 2;
 	if ((findMSB(run) & 1) != 0) {
 		for (uint t = thread(); t < count / 2; t += THREADS) {
-			uint slot = 2 * t - (t & (stride - 1)), i = place_of(slot);
-			uvec2 a = slot_at(i), b = slot_at(i + stride);
-			exchange(a, b, (slot & run) == 0);
-			set_slot(i, a);
-			set_slot(i + stride, b);
+			uint slot = 2 * t - (t & (stride - 1)), i = network_position(slot);
+			uvec2 a = pair_at(i), b = pair_at(i + stride);
+			compare_exchange(a, b, (slot & run) == 0);
+			set_pair(i, a);
+			set_pair(i + stride, b);
 		}
 		barrier();
 		stride /= 2;
 	}
 	for (; stride > 0; stride /= 4) {
 		uint half_stride = stride / 2;
-		for (uint t = thread(); t < count / 4; t += THREADS) exchange_four(4 * t - 3 * (t & (half_stride - 1)), half_stride, run, false);
+		for (uint t = thread(); t < count / 4; t += THREADS) compare_exchange_four(4 * t - 3 * (t & (half_stride - 1)), half_stride, run, false);
 		if (stride == 2 || half_stride > gl_SubgroupSize) {
 			barrier();
 		} else {
@@ -357,38 +362,39 @@ void merge(uint count, uint run) {
 	}
 }
 
-// sort_runs sorts runs of slots, which fall and rise in turns. Begins behind a barrier and ends with one.
+// sort_runs sorts runs of `length` pairs, alternately falling and rising. Call it after a barrier; it ends with one.
 void sort_runs(uint count, uint length) {
 	uint run = 2;
 	if (length >= 4) {
-		for (uint t = thread(); t < count / 4; t += THREADS) exchange_four(4 * t, 1, 4, true);
+		for (uint t = thread(); t < count / 4; t += THREADS) compare_exchange_four(4 * t, 1, 4, true);
 		barrier();
 		run = 8;
 	}
-	for (; run <= length; run *= 2) merge(count, run);
+	for (; run <= length; run *= 2) bitonic_merge(count, run);
 }
 
-// sort_slots puts the first size slots of words in order; size is a power of two. Ends with a barrier.
-void sort_slots(uint size) { sort_runs(size, size); }
+// sort_pairs sorts the first size pairs in shared memory; size is a power of two. Ends with a barrier.
+void sort_pairs(uint size) { sort_runs(size, size); }
 
-// sort_first puts the first `want` of the first size slots in order, both powers of two; what comes after them is lost. Runs of so many
-// are sorted; of two of them, one falling and one rising, the better of each two slots are the first `want`. Begins behind a barrier and ends with one.
-void sort_first(uint size, uint want) {
-	sort_runs(size, want);
-	run_length = want;
-	for (; size > want; size /= 2) {
+// sort_first moves the first `keep` of size pairs in the order to the front, sorted; the others are lost. Both numbers are powers of two.
+// Runs of `keep` pairs are sorted; of a falling and a rising run, the first of each two opposite pairs are the ones to keep. Call
+// it after a barrier; it ends with one.
+void sort_first(uint size, uint keep) {
+	sort_runs(size, keep);
+	run_length = keep;
+	for (; size > keep; size /= 2) {
 		for (uint t = thread(); t < size / 2; t += THREADS) {
-			uint i = place_of(2 * t - (t & (want - 1)));
-			uvec2 a = slot_at(i), b = slot_at(i + want * run_distance);
-			if (before(b, a)) set_slot(i, b);
+			uint i = network_position(2 * t - (t & (keep - 1)));
+			uvec2 a = pair_at(i), b = pair_at(i + keep * run_distance);
+			if (precedes(b, a)) set_pair(i, b);
 		}
 		barrier();
 		run_distance *= 2;
-		merge(size / 2, want);
+		bitonic_merge(size / 2, keep);
 	}
 }
 
-// power is the least power of two that is at least count.
-uint power(uint count) { return count <= 1 ? 1 : 2u << findMSB(count - 1); }
+// next_power_of_two is the least power of two that is at least count.
+uint next_power_of_two(uint count) { return count <= 1 ? 1 : 2u << findMSB(count - 1); }
 
 #endif
