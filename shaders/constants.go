@@ -36,7 +36,7 @@ const (
 	AttentionSubgroupSize       uint32 = 23 // uint: invocations of a subgroup
 	AttentionSubgroups          uint32 = 24 // uint: subgroups of a workgroup
 	AttentionThreads            uint32 = 25 // uint: invocations of a workgroup: SUBGROUPS * SUBGROUP_SIZE
-	AttentionWeightsInRegisters uint32 = 26 // bool: reuse accumulators as operands without shared memory where the device maps elements alike
+	AttentionWeightsInRegisters uint32 = 26 // bool: keep weights in registers where the device maps elements of accumulators and operands alike
 	AttentionLockstep           uint32 = 27 // bool: the invocations of a subgroup run in lockstep and need no barrier
 )
 
@@ -106,7 +106,7 @@ const (
 	LinearMatrixThreads      uint32 = 23 // uint: invocations of a workgroup: SUBGROUPS_M * SUBGROUPS_N * SUBGROUP_SIZE
 	LinearMatrixNoEpilogue   uint32 = 24 // bool: y is the 16-bit sum, without any further operation, and OUT is a multiple of 8
 	LinearMatrixFullTiles    uint32 = 28 // bool: slots is a multiple of TILE_M
-	LinearMatrixFastCompile  uint32 = 29 // bool: less code, slower: the last iteration stays in the loop, and results are stored one matrix at a time
+	LinearMatrixFastCompile  uint32 = 29 // bool: less code, but slower: no peeled iteration, results stored one matrix at a time
 )
 
 // Ids of the specialisation constants of linear_sum.comp.

@@ -1,23 +1,28 @@
-#version 450
-// u_i = 0 at t = 0, then min(s_i, -a_{t-1}) / e_t    a_t = e_t (log k - logsumexp_valid(u))    score_i = exp(min(s_i + A, 0) / e_T)
+#version 460
+// Coordinate descent: soft top-k scores of the logits s of a segment, after T = Iters steps with falling temperature e.
 //
-// logits [Rows, N]    mask [Rows / Routes, N] u8, may be absent    state [units, Iters, 4], may be absent
-// scores [Rows, N], may be absent    indices, filled, chosen [units, slots]: scores of chosen entries, may be absent; filled also alone
+//	u_i = 0 at t = 0, then min(s_i, -a_{t-1}) / e_t    a_t = e_t (log k - logsumexp_valid(u))    score_i = exp(min(s_i + a_{T-1}, 0) / e_T)
 //
-// The rows are cut in blocks, each on its own; the last may be shorter: units are [Rows, Blocks]. With PREFIX_SEGMENTS they are [Rows / Routes,
-// Blocks, Routes], unit m of a row is its first m * block_size entries, and scores are [units, N], 0 beyond those. In code `bound` is -a, `top` is min(max s, -a), the
-// largest of e u, and sum = sum of exp((min(s, -a) - top) / e): then a_t = e log(k / sum) - top, where the logarithm goes to 0.
+//	logits [Rows, N]    mask [Rows / Routes, N] u8 optional    scores [Rows, N] optional    state [segments, Iters, 4] optional
+//	slot_scores [segments, slots] optional: scores of entries indices [segments, slots] i32, 0 where valid [segments, slots] u32 is 0;
+//	valid is optional too
 //
-// Without LONG a workgroup takes a block and runs all iterations, with the entries in registers, VEC4_PER_THREAD times 4 an invocation.
-// Once e is constant it holds exp((s - origin) / e) there instead: see last_steps.
+// Rows are cut into blocks, and each block is a segment: [Rows, Blocks]; the last block may be shorter. With PREFIX_SEGMENTS the segments
+// are [Rows / Routes, Blocks, Routes], segment m of a row is its first m * block_size entries, and scores are [segments, N], 0 outside the
+// segment. In the code `bound` is -a, `upper` is min(max s, -a), which is the largest e * u, and sum = sum of exp((min(s, -a) - upper) / e).
+// Then a_t = e log(k / sum) - upper, and the logarithm converges to 0.
 //
-// With LONG a dispatch does one step. A workgroup takes a part of a block, `span` entries. It adds up what the parts' workgroups
-// left in the dispatch before, all of them alike, and leaves its own sum for the next one:
-// step 0 leaves max and count, step 1 .. Iters - 1 the sums and how many are above the bound, step Iters writes the scores.
-// A block's record, 16 bytes in front of its parts' 8 each: top (two floats), max, count.
+// Without LONG, a workgroup runs all steps of a segment with the entries in registers, VEC4_PER_THREAD vec4 per invocation. Once e is
+// constant, registers hold exp((s - origin) / e) instead: see constant_e_steps.
+//
+// With LONG, a dispatch runs one step. A workgroup processes a part of a segment, `span` entries. It first adds up the sums that the
+// workgroups of all parts stored in the previous dispatch (all workgroups of a segment do the same), and then stores its own for the next:
+// step 0 stores maximum and count, steps 1 .. Iters - 1 store the sum and the number of entries above the bound, step Iters writes the
+// scores. A segment's record of sums is 16 bytes, upper (two floats), maximum and count, followed by 8 bytes per part.
 #extension GL_EXT_buffer_reference : require
 #extension GL_EXT_buffer_reference_uvec2 : require
 #extension GL_EXT_control_flow_attributes : require
+#extension GL_GOOGLE_include_directive : require
 #extension GL_KHR_shader_subgroup_arithmetic : require
 #include "include/address.glsl"
 
@@ -26,19 +31,19 @@ layout(constant_id = 1) const uint VEC4_PER_THREAD = 8; // vec4 of entries that 
 layout(constant_id = 2) const bool SAVE_STATE = false; // write state for the backward pass (not in the LONG variant)
 
 layout(push_constant, std430) uniform Push {
-	uvec2 logits, mask, scores, state, indices, filled, chosen;
+	uvec2 logits, mask, scores, state, indices, valid, slot_scores;
 #ifdef LONG
-	uvec2 before, after; // what the step before left, what this one leaves
+	uvec2 previous, next;   // records of sums: of the previous step, of this step
 #endif
-	uint count;             // workgroups
+	uint groups;            // workgroups
 	uint n, block_size, blocks;
-	uint routes;            // rows that share a row of the mask
-	uint slots;             // of a unit
+	uint routes;            // rows of logits that share a row of mask
+	uint slots;             // of a segment
 	uint iters;
-	float k, k_last;        // of a block, of a shorter last block; 0: it is taken whole
+	float k, k_last;        // entries to select of a block, of a shorter last block; 0: all of them
 #ifdef LONG
 	uint parts, span, step;
-	float e_before, e;      // of the step before, of this step
+	float e_previous, e;    // temperature of the previous step, of this step
 #else
 	float e_init, eps, decay_hi, decay_lo;
 #endif
@@ -50,217 +55,219 @@ layout(push_constant, std430) uniform Push {
 
 layout(buffer_reference, std430, buffer_reference_align = 8) buffer F32x2 { vec2 v[]; };
 
-uint unit, part;
-Pair bound = Pair(0, 0);
+uint id, part;
+FloatPair bound = FloatPair(0, 0);
 
-vec4 scored(vec4 s) { return score(s, bound, p.e); }
+vec4 final_scores(vec4 s) { return score(s, bound, p.e); }
 
-uvec2 record(uvec2 base) { return at(base, unit, 16 * (1 + (p.parts + 1) / 2)); }
+uvec2 record(uvec2 base) { return at(base, id, 16 * (1 + (p.parts + 1) / 2)); }
 
-void leave(vec4 top, vec2 sum) {
+void store_sums(vec4 head, vec2 sums) {
 	if (gl_LocalInvocationID.x != 0) return;
-	F32x2(record(p.after)).v[2 + part] = sum;
-	if (part == 0) F32x4(record(p.after)).v[0] = top;
+	F32x2(record(p.next)).v[2 + part] = sums;
+	if (part == 0) F32x4(record(p.next)).v[0] = head;
 }
 
 void first_step() {
-	vec4 m = vec4(ABSENT), valid = vec4(0);
-	for (uint q = 0; int(4 * q) < left; q += gl_WorkGroupSize.x) {
-		vec4 s = read_quad(q);
+	vec4 m = vec4(NO_ENTRY), valid = vec4(0);
+	for (uint i = 0; int(4 * i) < remaining; i += gl_WorkGroupSize.x) {
+		vec4 s = load_logits(i);
 		m = max(m, s);
-		valid += vec4(notEqual(s, vec4(ABSENT)));
+		valid += vec4(notEqual(s, vec4(NO_ENTRY)));
 	}
-	leave(vec4(0), vec2(largest(m), total(valid)));
+	store_sums(vec4(0), vec2(workgroup_max(m), workgroup_sum(valid)));
 }
 
-// gather_parts returns the record, with max and count, and the sums of the step before.
-vec4 gather_parts(out vec2 sums) {
-	F32x2 from = F32x2(record(p.before));
-	float first = p.step == 1 ? ABSENT : 0, second = 0;
+// load_sums returns the head of the record, with maximum and count, and the sums of the previous step.
+vec4 load_sums(out vec2 sums) {
+	F32x2 source = F32x2(record(p.previous));
+	float first = p.step == 1 ? NO_ENTRY : 0, second = 0;
 	for (uint i = gl_LocalInvocationID.x; i < p.parts; i += gl_WorkGroupSize.x) {
-		vec2 v = from.v[2 + i];
+		vec2 v = source.v[2 + i];
 		first = p.step == 1 ? max(first, v.x) : first + v.x;
 		second += v.y;
 	}
-	second = total(second);
+	second = workgroup_sum(second);
 	if (p.step == 1) {
-		sums = vec2(second, largest(first));
+		sums = vec2(second, workgroup_max(first));
 		return vec4(0, 0, sums.yx);
 	}
-	sums = vec2(total(first), second);
-	return F32x4(record(p.before)).v[0];
+	sums = vec2(workgroup_sum(first), second);
+	return F32x4(record(p.previous)).v[0];
 }
 
-void write_whole() {
-	if (present(p.state) && part == 0 && gl_LocalInvocationID.x == 0) keep(unit, p.step - 1, Pair(0, 0), 0, 0);
+void write_all_selected() {
+	if (present(p.state) && part == 0 && gl_LocalInvocationID.x == 0) store_state(id, p.step - 1, FloatPair(0, 0), 0, 0);
 	if (p.step != p.iters) return;
-	write_mask();
-	write_chosen(unit, part, p.parts, true);
+	store_valid_as_scores();
+	write_slot_scores(id, part, p.parts, true);
 }
 
 void main() {
-	if (workgroup_index() >= p.count) return;
-	unit = workgroup_index() / p.parts;
+	if (workgroup_index() >= p.groups) return;
+	id = workgroup_index() / p.parts;
 	part = workgroup_index() % p.parts;
-	begin_sums();
-	locate(unit);
-	begin(part * p.span / 4 + gl_LocalInvocationID.x, (part + 1) * p.span);
-	if (p.step == p.iters) write_rest(unit, part * p.span, (part + 1) * p.span);
+	init_sums();
+	init_segment(id);
+	set_first(part * p.span / 4 + gl_LocalInvocationID.x, (part + 1) * p.span);
+	if (p.step == p.iters) clear_scores_outside(id, part * p.span, (part + 1) * p.span);
 	if (p.step == 0) {
 		first_step();
 		return;
 	}
 	vec2 sums;
-	vec4 from = gather_parts(sums);
-	if (from.w == 0 || k == 0) {
-		leave(from, vec2(0));
-		write_whole();
+	vec4 head = load_sums(sums);
+	if (head.w == 0 || k == 0) {
+		store_sums(head, vec2(0));
+		write_all_selected();
 		return;
 	}
-	bound = bound_after(Pair(from.x, from.y), p.e_before, sums.x);
-	if (present(p.state) && part == 0 && gl_LocalInvocationID.x == 0) keep(unit, p.step - 1, bound, sums.x, sums.y);
+	bound = bound_after(FloatPair(head.x, head.y), p.e_previous, sums.x);
+	if (present(p.state) && part == 0 && gl_LocalInvocationID.x == 0) store_state(id, p.step - 1, bound, sums.x, sums.y);
 	if (p.step == p.iters) {
-		for (uint q = 0; int(4 * q) < left && present(p.scores); q += gl_WorkGroupSize.x) write_quad(q, scored(read_quad(q)));
-		write_chosen(unit, part, p.parts, false);
+		for (uint i = 0; int(4 * i) < remaining && present(p.scores); i += gl_WorkGroupSize.x) store_scores(i, final_scores(load_logits(i)));
+		write_slot_scores(id, part, p.parts, false);
 		return;
 	}
-	Pair top = lesser(from.z, bound);
-	vec4 sum = vec4(0), over = vec4(0);
-	for (uint q = 0; int(4 * q) < left; q += gl_WorkGroupSize.x) {
-		vec4 d = above(read_quad(q), top);
-		sum += terms(d, p.e);
-		over += vec4(greaterThan(d, vec4(0)));
+	FloatPair upper = minimum(head.z, bound);
+	vec4 sum = vec4(0), above = vec4(0);
+	for (uint i = 0; int(4 * i) < remaining; i += gl_WorkGroupSize.x) {
+		vec4 d = difference(load_logits(i), upper);
+		sum += exp_terms(d, p.e);
+		above += vec4(greaterThan(d, vec4(0)));
 	}
-	leave(vec4(top.hi, top.lo, from.zw), vec2(total(sum), total(over)));
+	store_sums(vec4(upper.hi, upper.lo, head.zw), vec2(workgroup_sum(sum), workgroup_sum(above)));
 }
 
 #else
 
-vec4 x[VEC4_PER_THREAD];         // the entries; with `cached` their terms
-float lowest = ABSENT; // what is lower counts as this
-Pair bound, e;
+vec4 x[VEC4_PER_THREAD];      // the invocation's logits; with `cached` their terms
+float min_logit = NO_ENTRY;   // smaller logits are replaced by this
+FloatPair bound, e;
 
-void load() { [[unroll]] for (uint q = 0; q < VEC4_PER_THREAD; q++) x[q] = max(read_quad(q * gl_WorkGroupSize.x), lowest); }
+void load() { [[unroll]] for (uint i = 0; i < VEC4_PER_THREAD; i++) x[i] = max(load_logits(i * gl_WorkGroupSize.x), min_logit); }
 
-// decayed is e of the next step. The low part keeps t products from drifting; where fma is not exact it is merely less exact.
-Pair decayed(Pair e) {
+// next_e returns the temperature of the next step. The low part prevents drift over many products; if fma is not exact it only loses precision.
+FloatPair next_e(FloatPair e) {
 	precise float hi = e.hi * p.decay_hi;
 	precise float lo = fma(e.hi, p.decay_hi, -hi) + (e.hi * p.decay_lo + e.lo * p.decay_hi);
-	Pair next = pair(hi, lo);
-	if (next.hi <= p.eps) return Pair(p.eps, 0);
+	FloatPair next = fast_two_sum(hi, lo);
+	if (next.hi <= p.eps) return FloatPair(p.eps, 0);
 	return next;
 }
 
-// sum_of is the sum of exp((min(s, top) - top) / e); with SAVE_STATE also how many are over top. scale is log2(exp(1 / e)).
-float sum_of(Pair top, float scale, out float over) {
-	vec4 sum = vec4(0), more = vec4(0);
-	[[unroll]] for (uint q = 0; q < VEC4_PER_THREAD; q++) {
-		vec4 d = above(x[q], top);
+// sum_terms returns the sum of exp((min(s, upper) - upper) / e); with SAVE_STATE also the number of entries above upper. scale is log2(e) / e
+// (e the base of the logarithm, then the temperature).
+float sum_terms(FloatPair upper, float scale, out float above_count) {
+	vec4 sum = vec4(0), above = vec4(0);
+	[[unroll]] for (uint i = 0; i < VEC4_PER_THREAD; i++) {
+		vec4 d = difference(x[i], upper);
 		sum += exp2(min(d * scale, 0));
-		if (SAVE_STATE) more += vec4(greaterThan(d, vec4(0)));
+		if (SAVE_STATE) above += vec4(greaterThan(d, vec4(0)));
 	}
-	over = SAVE_STATE ? total(more) : 0;
-	return total(sum);
+	above_count = SAVE_STATE ? workgroup_sum(above) : 0;
+	return workgroup_sum(sum);
 }
 
-// Where e stays as it is, x holds terms: exp((s - origin) / e), 0 where that is nearly 0, cut where it is more than any bound comes to.
-// NEAR_BITS and FAR_BITS are how far the bound may move from the origin, the former where it moves slowly: precision ends there. A step from
-// there may go to N / k times as far, up to 2^51 for the least k: MOST_BITS are more, and a sum of terms is finite.
-const float NEAR_BITS = 4, FAR_BITS = 16, MOST_BITS = 64;
+// While e is constant, x caches terms: exp((s - origin) / e), 0 where nearly 0, and clamped above any value that the bound can reach. The
+// bound may move from the origin by NEAR_BITS powers of 2 while it moves slowly, and by FAR_BITS otherwise, before the terms are computed
+// again; more would cost precision. One step from there may go N / k times as far, up to 2^51 for the least k: MAX_BITS is more than that,
+// and a sum of such terms is finite.
+const float NEAR_BITS = 4, FAR_BITS = 16, MAX_BITS = 64;
 bool cached = false;
-Pair origin = Pair(0, 0);
-float bits = 0;  // log2(exp(1 / e))
-float share = 0; // 1 / exp((bound - origin) / e), at the end
+FloatPair origin = FloatPair(0, 0);
+float scale = 0;        // log2(exp(1 / e))
+float inverse_clip = 0; // exp((origin - bound) / e) after the last step
 
-vec4 term(vec4 s) {
-	vec4 d = above(s, origin);
-	return mix(vec4(0), exp2(clamp(d, -REACH * e.hi, MOST_BITS / bits) * bits), greaterThan(d, vec4(-REACH * e.hi)));
+vec4 cached_term(vec4 s) {
+	vec4 d = difference(s, origin);
+	return mix(vec4(0), exp2(clamp(d, -MAX_EXPONENT * e.hi, MAX_BITS / scale) * scale), greaterThan(d, vec4(-MAX_EXPONENT * e.hi)));
 }
 
-vec4 scored(vec4 s) {
-	if (cached) return min(term(s) * share, 1);
+vec4 final_scores(vec4 s) {
+	if (cached) return min(cached_term(s) * inverse_clip, 1);
 	return score(s, bound, e.hi);
 }
 
-// last_steps runs the steps from t on, in which e is constant. With level = exp((bound - origin) / e) a step is the sum of
-// min(x, level), and the next level that sum / k: no exponential, no logarithm.
-void last_steps(uint t, float m) {
-	float sum = 0, level = 0.5, highest = 0, least = 1, inverse = 1 / k, rest = fma(-inverse, k, 1) * inverse; // inverse + rest = 1 / k
+// constant_e_steps runs the steps from t on, in which e is constant. With clip = exp((bound - origin) / e), a step is the sum of
+// min(x, clip), and the next clip is that sum / k: no exponential, no logarithm.
+void constant_e_steps(uint t, float max_logit) {
+	float sum = 0, clip = 0.5, max_clip = 0, min_ratio = 1, inverse = 1 / k, rest = fma(-inverse, k, 1) * inverse; // inverse + rest = 1 / k
 	for (; t < p.iters; t++) {
-		if (min(level, 1 / level) < least) {
+		if (min(clip, 1 / clip) < min_ratio) {
 			if (cached) {
 				bound = bound_after(origin, e.hi, sum);
 				load();
 			}
 			cached = true;
-			origin = lesser(m, bound);
-			level = 1;
-			highest = exp2(min(above(vec4(m), origin).x * bits, MOST_BITS));
-			[[unroll]] for (uint q = 0; q < VEC4_PER_THREAD; q++) x[q] = term(x[q]);
+			origin = minimum(max_logit, bound);
+			clip = 1;
+			max_clip = exp2(min(difference(vec4(max_logit), origin).x * scale, MAX_BITS));
+			[[unroll]] for (uint i = 0; i < VEC4_PER_THREAD; i++) x[i] = cached_term(x[i]);
 		}
-		vec4 all = vec4(0);
-		[[unroll]] for (uint q = 0; q < VEC4_PER_THREAD; q++) all += min(x[q], level);
-		sum = total(all);
+		vec4 clipped = vec4(0);
+		[[unroll]] for (uint i = 0; i < VEC4_PER_THREAD; i++) clipped += min(x[i], clip);
+		sum = workgroup_sum(clipped);
 		float next = fma(sum, inverse, sum * rest);
-		share = 1 / next;
-		next = min(next, highest);
-		least = exp2(next < 2 * level && level < 2 * next ? -NEAR_BITS : -FAR_BITS);
-		level = next;
+		inverse_clip = 1 / next;
+		next = min(next, max_clip);
+		min_ratio = exp2(next < 2 * clip && clip < 2 * next ? -NEAR_BITS : -FAR_BITS);
+		clip = next;
 	}
 }
 
-void write_whole(uint unit) {
-	write_mask(); // from memory: what x holds need not stay around for it
-	write_rest(unit, 0, p.n);
-	write_chosen(unit, 0, 1, true);
+void write_all_selected(uint id) {
+	store_valid_as_scores(); // loads the logits again, so that x need not stay in registers
+	clear_scores_outside(id, 0, p.n);
+	write_slot_scores(id, 0, 1, true);
 	if (!SAVE_STATE) return;
-	for (uint t = gl_LocalInvocationID.x; t < p.iters; t += gl_WorkGroupSize.x) keep(unit, t, Pair(0, 0), 0, 0);
+	for (uint t = gl_LocalInvocationID.x; t < p.iters; t += gl_WorkGroupSize.x) store_state(id, t, FloatPair(0, 0), 0, 0);
 }
 
 void main() {
-	uint unit = workgroup_index();
-	if (unit >= p.count) return;
-	begin_sums();
-	locate(unit);
-	begin(gl_LocalInvocationID.x, size);
+	uint id = workgroup_index();
+	if (id >= p.groups) return;
+	init_sums();
+	init_segment(id);
+	set_first(gl_LocalInvocationID.x, size);
 	load();
-	vec4 most = vec4(ABSENT), real = vec4(0);
-	[[unroll]] for (uint q = 0; q < VEC4_PER_THREAD; q++) {
-		most = max(most, x[q]);
-		if (present(p.mask)) real += vec4(notEqual(x[q], vec4(ABSENT)));
+	vec4 maxima = vec4(NO_ENTRY), valid = vec4(0);
+	[[unroll]] for (uint i = 0; i < VEC4_PER_THREAD; i++) {
+		maxima = max(maxima, x[i]);
+		if (present(p.mask)) valid += vec4(notEqual(x[i], vec4(NO_ENTRY)));
 	}
-	float m = largest(most), valid = present(p.mask) ? total(real) : float(size);
-	if (valid == 0 || k == 0) {
-		write_whole(unit);
+	float max_logit = workgroup_max(maxima), valid_count = present(p.mask) ? workgroup_sum(valid) : float(size);
+	if (valid_count == 0 || k == 0) {
+		write_all_selected(id);
 		return;
 	}
-	// bound falls by at most e log(size / k) a step: what is so far below the largest never counts. Products with it stay finite.
-	lowest = m - abs(m) - 1e7 * p.e_init;
-	[[unroll]] for (uint q = 0; q < VEC4_PER_THREAD; q++) x[q] = max(x[q], lowest);
-	bound = bound_after(Pair(0, 0), p.e_init, valid);
-	e = decayed(Pair(p.e_init, 0));
-	bits = LOG2E / e.hi;
-	Pair next = decayed(e);
+	// The bound falls by at most e log(size / k) a step, so logits this far below the largest one never count. Products with min_logit are finite.
+	min_logit = max_logit - abs(max_logit) - 1e7 * p.e_init;
+	[[unroll]] for (uint i = 0; i < VEC4_PER_THREAD; i++) x[i] = max(x[i], min_logit);
+	bound = bound_after(FloatPair(0, 0), p.e_init, valid_count);
+	e = next_e(FloatPair(p.e_init, 0));
+	scale = LOG2E / e.hi;
+	FloatPair next = next_e(e);
 	bool first = gl_LocalInvocationID.x == 0;
-	if (SAVE_STATE && first) keep(unit, 0, bound, valid, m);
+	if (SAVE_STATE && first) store_state(id, 0, bound, valid_count, max_logit);
 	for (uint t = 1; t < p.iters; t++) {
 		if (!SAVE_STATE && e == next) {
-			last_steps(t, m);
+			constant_e_steps(t, max_logit);
 			break;
 		}
-		Pair top = lesser(m, bound), later = decayed(next); // of the step after this: there is time for it beside the exponentials
-		float later_bits = LOG2E / next.hi, over, sum = sum_of(top, bits, over);
-		bound = bound_after(top, e.hi, sum);
-		if (SAVE_STATE && first) keep(unit, t, bound, sum, over);
+		FloatPair upper = minimum(max_logit, bound), after_next = next_e(next); // computed early, to overlap the exponentials
+		float next_scale = LOG2E / next.hi, above_count, sum = sum_terms(upper, scale, above_count);
+		bound = bound_after(upper, e.hi, sum);
+		if (SAVE_STATE && first) store_state(id, t, bound, sum, above_count);
 		e = next;
-		next = later;
-		bits = later_bits;
+		next = after_next;
+		scale = next_scale;
 	}
 	if (present(p.scores)) {
-		[[unroll]] for (uint q = 0; q < VEC4_PER_THREAD; q++) write_quad(q * gl_WorkGroupSize.x, cached ? min(x[q] * share, 1) : scored(x[q]));
-		write_rest(unit, 0, p.n);
+		[[unroll]] for (uint i = 0; i < VEC4_PER_THREAD; i++) store_scores(i * gl_WorkGroupSize.x, cached ? min(x[i] * inverse_clip, 1) : final_scores(x[i]));
+		clear_scores_outside(id, 0, p.n);
 	}
-	write_chosen(unit, 0, 1, false);
+	write_slot_scores(id, 0, 1, false);
 }
 
 #endif

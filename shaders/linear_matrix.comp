@@ -34,7 +34,7 @@ layout(constant_id = 22) const uint SUBGROUPS_N = 2; // subgroups of a workgroup
 layout(constant_id = 23) const uint THREADS = 128; // invocations of a workgroup: SUBGROUPS_M * SUBGROUPS_N * SUBGROUP_SIZE
 layout(constant_id = 24) const bool NO_EPILOGUE = false; // y is the 16-bit sum, without any further operation, and OUT is a multiple of 8
 layout(constant_id = 28) const bool FULL_TILES = false; // slots is a multiple of TILE_M
-layout(constant_id = 29) const bool FAST_COMPILE = false; // less code, slower: the last iteration stays in the loop, and results are stored one matrix at a time
+layout(constant_id = 29) const bool FAST_COMPILE = false; // less code, but slower: no peeled iteration, results stored one matrix at a time
 layout(local_size_x_id = 23) in;
 
 // A chunk is 16 bytes: 8 operands or 4 floats.
@@ -42,7 +42,7 @@ const uint MATRICES_M = TILE_M / SUBGROUPS_M / MATRIX_M, MATRICES_N = TILE_N / S
 const uint W_COLUMNS = (IN + 7) / 8 * 8;                    // length of a row of w
 const uint K_CHUNKS = TILE_K / 8, PITCH = K_CHUNKS + 1;     // chunks of a row in a loop iteration; distance of rows in shared memory
 const uint ROW_STEP = THREADS / K_CHUNKS;                   // rows that the workgroup loads at a time
-const uint X_LOADS = (TILE_M + ROW_STEP - 1) / ROW_STEP, W_LOADS = (TILE_N + ROW_STEP - 1) / ROW_STEP; // rows that an invocation loads in an iteration
+const uint X_LOADS = (TILE_M + ROW_STEP - 1) / ROW_STEP, W_LOADS = (TILE_N + ROW_STEP - 1) / ROW_STEP; // rows per invocation and iteration
 const uint PART_INPUTS = ((IN + SPLIT_K - 1) / SPLIT_K + 255) / 256 * 256; // of a part: the same for every TILE_K
 const uint X_CHUNKS = X16 ? 1 : 2;                          // chunks that hold 8 elements of x
 const uint N_VEC4 = TILE_N / SUBGROUPS_N / 4, OUT_PITCH = N_VEC4 + 1; // vec4 of a subgroup's row of float32 results; distance of rows
@@ -70,7 +70,7 @@ vec4 bias; // if SUBGROUP_SIZE is a multiple of N_VEC4, an invocation writes the
 uint part;
 uvec2 x_rows[DENSE_INPUT ? 1 : X_LOADS], w_rows;
 uvec4 x_next[X_LOADS * X_CHUNKS], w_next[W_LOADS], gamma_next[2];
-coopmat<float, gl_ScopeSubgroup, MATRIX_M, MATRIX_N, gl_MatrixUseAccumulator> acc[MATRICES_M][MATRICES_N];
+ACCUMULATOR acc[MATRICES_M][MATRICES_N];
 
 // load_16bit reads 8 16-bit elements from column col on, of the row that is `row` rows of IN elements after base; 0 past its end.
 uvec4 load_16bit(uvec2 base, uint row, uint col) {
@@ -149,12 +149,14 @@ void store_tiles() {
 // multiply adds the products of the inputs in shared memory to the sums of subgroup (subgroup_m, subgroup_n).
 void multiply(uint subgroup_m, uint subgroup_n) {
 	[[unroll]] for (uint k = 0; k < TILE_K / MATRIX_K; k++) {
-		coopmat<OPERAND, gl_ScopeSubgroup, MATRIX_M, MATRIX_K, gl_MatrixUseA> x[MATRICES_M];
-		coopmat<OPERAND, gl_ScopeSubgroup, MATRIX_K, MATRIX_N, gl_MatrixUseB> w;
+		OPERAND_A x[MATRICES_M];
+		OPERAND_B w;
 		[[unroll]] for (uint i = 0; i < MATRICES_M; i++)
-			coopMatLoad(x[i], tile, (subgroup_m * (TILE_M / SUBGROUPS_M) + i * MATRIX_M) * PITCH + k * MATRIX_K / 8, PITCH, gl_CooperativeMatrixLayoutRowMajor);
+			coopMatLoad(x[i], tile, (subgroup_m * (TILE_M / SUBGROUPS_M) + i * MATRIX_M) * PITCH + k * MATRIX_K / 8, PITCH,
+				gl_CooperativeMatrixLayoutRowMajor);
 		[[unroll]] for (uint j = 0; j < MATRICES_N; j++) {
-			coopMatLoad(w, tile, (TILE_M + subgroup_n * (TILE_N / SUBGROUPS_N) + j * MATRIX_N) * PITCH + k * MATRIX_K / 8, PITCH, gl_CooperativeMatrixLayoutColumnMajor);
+			coopMatLoad(w, tile, (TILE_M + subgroup_n * (TILE_N / SUBGROUPS_N) + j * MATRIX_N) * PITCH + k * MATRIX_K / 8, PITCH,
+				gl_CooperativeMatrixLayoutColumnMajor);
 			[[unroll]] for (uint i = 0; i < MATRICES_M; i++) acc[i][j] = coopMatMulAdd(x[i], w, acc[i][j]);
 		}
 	}
@@ -225,13 +227,14 @@ void write_rows_16bit(uint m0, uint n0, uint base) {
 	[[unroll]] for (uint n = 0; n < (STORE_M * MATRIX_M * N_CHUNKS + SUBGROUP_SIZE - 1) / SUBGROUP_SIZE; n++) {
 		uint e = gl_SubgroupInvocationID + n * SUBGROUP_SIZE, slot = m0 + e / N_CHUNKS, col = n0 + e % N_CHUNKS * 8;
 		if (STORE_M * MATRIX_M * N_CHUNKS % SUBGROUP_SIZE != 0 && e >= STORE_M * MATRIX_M * N_CHUNKS) continue;
-		if ((FULL_TILES || slot < p.slots) && (OUT % TILE_N == 0 || col < OUT)) U32x4(y_row(epilogue_of(slot, 1))).v[col / 8] = tile[base + e / N_CHUNKS * OUT16_PITCH + e % N_CHUNKS];
+		if ((FULL_TILES || slot < p.slots) && (OUT % TILE_N == 0 || col < OUT))
+			U32x4(y_row(epilogue_of(slot, 1))).v[col / 8] = tile[base + e / N_CHUNKS * OUT16_PITCH + e % N_CHUNKS];
 	}
 }
 
 #ifdef BF16
 // round_operands rounds to nearest before a conversion to bfloat16_t: some devices truncate.
-coopmat<float, gl_ScopeSubgroup, MATRIX_M, MATRIX_N, gl_MatrixUseAccumulator> round_operands(coopmat<float, gl_ScopeSubgroup, MATRIX_M, MATRIX_N, gl_MatrixUseAccumulator> m) {
+ACCUMULATOR round_operands(ACCUMULATOR m) {
 	for (uint i = 0; i < m.length(); i++) m[i] = round_bf16(m[i]);
 	return m;
 }
@@ -262,7 +265,7 @@ void main() {
 	[[unroll]] for (uint i = 0; i < X_LOADS * X_CHUNKS; i++) x_next[i] = uvec4(0);
 	w_rows = at(p.w, n0 + t / K_CHUNKS, W_COLUMNS * 2);
 	[[unroll]] for (uint i = 0; i < MATRICES_M; i++)
-		[[unroll]] for (uint j = 0; j < MATRICES_N; j++) acc[i][j] = coopmat<float, gl_ScopeSubgroup, MATRIX_M, MATRIX_N, gl_MatrixUseAccumulator>(0);
+		[[unroll]] for (uint j = 0; j < MATRICES_N; j++) acc[i][j] = ACCUMULATOR(0);
 	if (NORM) compute_factors(m0);
 
 	uint subgroup_m = gl_SubgroupID % SUBGROUPS_M, subgroup_n = gl_SubgroupID / SUBGROUPS_M;
@@ -293,7 +296,7 @@ void main() {
 		[[unroll]] for (uint s = 0; s < STORE_M; s++)
 			[[unroll]] for (uint j = 0; j < MATRICES_N; j++) {
 				if (NO_EPILOGUE) {
-					coopmat<OPERAND, gl_ScopeSubgroup, MATRIX_M, MATRIX_N, gl_MatrixUseAccumulator> h = coopmat<OPERAND, gl_ScopeSubgroup, MATRIX_M, MATRIX_N, gl_MatrixUseAccumulator>(round_operands(acc[i + s][j]));
+					ACCUMULATOR16 h = ACCUMULATOR16(round_operands(acc[i + s][j]));
 					coopMatStore(h, tile, base + s * MATRIX_M * OUT16_PITCH + j * MATRIX_N / 8, OUT16_PITCH, gl_CooperativeMatrixLayoutRowMajor);
 				} else {
 					coopMatStore(acc[i + s][j], tile, base + s * MATRIX_M * OUT_PITCH + j * MATRIX_N / 4, OUT_PITCH, gl_CooperativeMatrixLayoutRowMajor);

@@ -71,14 +71,14 @@ void rank_pairs(Segment s, uint part, uint count) {
 
 // put_equal puts the first entries equal to the threshold after those above it. state: threshold, entries above it, entries equal to it.
 void put_equal(Segment s, uint part, uvec4 state) {
-	uint done = 0, wanted = p.k - state.y;
+	uint done = 0, remaining = p.k - state.y;
 	for (uint summed = 0; part * p.span < chunk_count(s); part += p.parts) {
 		uvec2 sum = uvec2(0);
 		for (uint i = summed + thread(); i < part; i += THREADS) sum.y += U32(p.counts).v[s.id * p.step + i];
 		done += workgroup_sum(sum).y;
-		if (done >= wanted) break;
+		if (done >= remaining) break;
 		summed = part;
-		put_selected(s, part * p.span, min(part * p.span + p.span, chunk_count(s)), uvec4(state.x, wanted, 0, 0), uvec2(state.y, done), true);
+		put_selected(s, part * p.span, min(part * p.span + p.span, chunk_count(s)), uvec4(state.x, remaining, 0, 0), uvec2(state.y, done), true);
 	}
 }
 

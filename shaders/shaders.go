@@ -13,16 +13,16 @@ import (
 //go:embed spv/*.spv
 var files embed.FS
 
-// SPV is the SPIR-V of a line of variants.txt.
+// SPV returns the SPIR-V of a module: name is the first word of a line of variants.txt.
 func SPV(name string) ([]byte, error) {
 	code, err := files.ReadFile("spv/" + name + ".spv")
 	if err != nil {
-		return nil, fmt.Errorf("shaders: there is no %q: %w", name, err)
+		return nil, fmt.Errorf("shaders: no module %q: %w", name, err)
 	}
 	return code, nil
 }
 
-// Names lists what SPV knows: the lines of variants.txt.
+// Names lists the modules of variants.txt, sorted.
 func Names() ([]string, error) {
 	list, err := fs.Glob(files, "spv/*.spv")
 	for i, file := range list {

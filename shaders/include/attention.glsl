@@ -50,7 +50,7 @@ layout(constant_id = 22) const uint MATRIX_K = 16;
 layout(constant_id = 23) const uint SUBGROUP_SIZE = 32; // invocations of a subgroup
 layout(constant_id = 24) const uint SUBGROUPS = 4; // subgroups of a workgroup
 layout(constant_id = 25) const uint THREADS = 128; // invocations of a workgroup: SUBGROUPS * SUBGROUP_SIZE
-layout(constant_id = 26) const bool WEIGHTS_IN_REGISTERS = true; // reuse accumulators as operands without shared memory where the device maps elements alike
+layout(constant_id = 26) const bool WEIGHTS_IN_REGISTERS = true; // keep weights in registers where the device maps elements of accumulators and operands alike
 layout(constant_id = 27) const bool LOCKSTEP = false; // the invocations of a subgroup run in lockstep and need no barrier
 layout(local_size_x_id = 25) in;
 #elif defined(CPU)
@@ -135,7 +135,8 @@ const uint SLICE_VALUES = TILE_KEYS / VALUE_SLICES;
 const uint KEY_LOADS = (TILE_KEYS * SLICE_VEC4 + THREADS - 1) / THREADS; // vec4 that an invocation loads for a slice
 const uint VALUE_LOADS = (SLICE_VALUES * ROW_VEC4 + THREADS - 1) / THREADS;
 const uint LOADS = KEY_LOADS > VALUE_LOADS ? KEY_LOADS : VALUE_LOADS;
-const uint QUERY_PITCH = KEY_SLICES * SLICE_VEC4 | 1, KEY_PITCH = SLICE_VEC4 | 1, WEIGHT_PITCH = TILE_KEYS / 4 | 1; // in vec4; odd, so that 8 rows use all 32 banks
+// Distances of rows in shared memory, in vec4: odd, so that 8 rows use all 32 banks.
+const uint QUERY_PITCH = KEY_SLICES * SLICE_VEC4 | 1, KEY_PITCH = SLICE_VEC4 | 1, WEIGHT_PITCH = TILE_KEYS / 4 | 1;
 // Scores: an invocation computes SCORE_ROWS rows, SCORE_THREADS_Y apart, and 4 columns, SCORE_THREADS_X apart.
 const uint SCORE_THREADS_X = TILE_KEYS / 4, SCORE_THREADS_Y = THREADS / SCORE_THREADS_X, SCORE_ROWS = TILE_QUERIES / SCORE_THREADS_Y;
 // Results: an invocation computes RESULT_ROWS rows, RESULT_THREADS_Y apart, and RESULT_VEC4 vec4 of columns, RESULT_THREADS_X apart.
@@ -266,8 +267,8 @@ void write_scores(uvec2 thread, uint buf, uint i0, uint j0, bool full) {
 		bool exists = key_row[buf * TILE_KEYS + col] != NO_ROW;
 		[[unroll]] for (uint r = 0; r < SCORE_ROWS; r++) {
 			uint row = thread.y + r * SCORE_THREADS_Y;
-			bool seen = exists && (full || visible(i0 + row, j0 + col));
-			weights[row * WEIGHT_PITCH + col / 4][col % 4] = seen ? clamp_score(scores[r * 4 + j] * SCALE, MAX_SCORE) : MASKED_SCORE;
+			bool key_visible = exists && (full || visible(i0 + row, j0 + col));
+			weights[row * WEIGHT_PITCH + col / 4][col % 4] = key_visible ? clamp_score(scores[r * 4 + j] * SCALE, MAX_SCORE) : MASKED_SCORE;
 		}
 	}
 }
@@ -310,11 +311,13 @@ void multiply_values(uvec2 thread, uint c) {
 	[[unroll]] for (uint i = 0; i < SLICE_VALUES / 4; i++) {
 		vec4 v[4 * RESULT_VEC4];
 		[[unroll]] for (uint j = 0; j < 4; j++)
-			[[unroll]] for (uint h = 0; h < RESULT_VEC4; h++) v[j * RESULT_VEC4 + h] = slice[(4 * i + j) * ROW_VEC4 + min(thread.x + h * RESULT_THREADS_X, ROW_VEC4 - 1)];
+			[[unroll]] for (uint h = 0; h < RESULT_VEC4; h++)
+				v[j * RESULT_VEC4 + h] = slice[(4 * i + j) * ROW_VEC4 + min(thread.x + h * RESULT_THREADS_X, ROW_VEC4 - 1)];
 		[[unroll]] for (uint r = 0; r < RESULT_ROWS; r++) {
 			vec4 w = weights[(thread.y + r * RESULT_THREADS_Y) * WEIGHT_PITCH + c * (SLICE_VALUES / 4) + i];
 			[[unroll]] for (uint j = 0; j < 4; j++)
-				[[unroll]] for (uint h = 0; h < RESULT_VEC4; h++) result[r * RESULT_VEC4 + h] = fma(vec4(w[j]), v[j * RESULT_VEC4 + h], result[r * RESULT_VEC4 + h]);
+				[[unroll]] for (uint h = 0; h < RESULT_VEC4; h++)
+					result[r * RESULT_VEC4 + h] = fma(vec4(w[j]), v[j * RESULT_VEC4 + h], result[r * RESULT_VEC4 + h]);
 		}
 	}
 }

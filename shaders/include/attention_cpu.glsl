@@ -30,13 +30,13 @@ void attend(uint i0, uint j0, uint j1) {
 		uint mask = tile_mask(i0, TILE_QUERIES, tile);
 		if (mask == TILE_NONE) continue;
 		Key keys[TILE_KEYS];
-		bool seen[TILE_KEYS];
+		bool key_visible[TILE_KEYS];
 		uvec2 key_addresses[TILE_KEYS], value_addresses[TILE_KEYS];
 		float s[TILE_KEYS], new_max = state.x;
 		[[unroll]] for (uint c = 0; c < TILE_KEYS; c++) {
 			keys[c] = Key(false, 0, 0, 0);
 			if (tile + c < j1) keys[c] = key(tile + c);
-			seen[c] = keys[c].exists && (mask == TILE_FULL || visible(i, tile + c));
+			key_visible[c] = keys[c].exists && (mask == TILE_FULL || visible(i, tile + c));
 			key_addresses[c] = keys[c].exists ? key_address(keys[c].row) : q.address;
 			value_addresses[c] = keys[c].exists ? value_address(keys[c].row) : q.address;
 			s[c] = 0;
@@ -52,11 +52,11 @@ void attend(uint i0, uint j0, uint j1) {
 		}
 		[[unroll]] for (uint c = 0; c < TILE_KEYS; c++) {
 			s[c] = clamp_score(s[c] * SCALE, MAX_SCORE);
-			if (seen[c]) new_max = max(new_max, s[c]);
+			if (key_visible[c]) new_max = max(new_max, s[c]);
 		}
 		float factor = state.x == new_max ? 1.0 : exp2(state.x - new_max), sum = 0;
 		[[unroll]] for (uint c = 0; c < TILE_KEYS; c++) {
-			s[c] = seen[c] ? exp2(s[c] - new_max) : 0;
+			s[c] = key_visible[c] ? exp2(s[c] - new_max) : 0;
 			sum += s[c];
 		}
 		state = vec2(new_max, fma(state.y, factor, sum));
@@ -65,7 +65,7 @@ void attend(uint i0, uint j0, uint j1) {
 			[[unroll]] for (uint c = 0; c < TILE_KEYS; c++) {
 				vec4 v = load_row(value_addresses[c], d);
 				if (ROW_FACTORS) v *= keys[c].value_factor;
-				if (seen[c]) r = fma(vec4(s[c]), v, r);
+				if (key_visible[c]) r = fma(vec4(s[c]), v, r);
 			}
 			[[unroll]] for (uint c = 0; c < 4; c++) results[4 * d + c] = r[c];
 		}

@@ -33,16 +33,15 @@ const float MAX_RAW_SCORE = 1e29; // bound of the magnitude of scores before SCA
 #else
 #define ROUND_OPERAND(v) (v)
 #endif
-#define ACCUMULATOR coopmat<float, gl_ScopeSubgroup, MATRIX_M, MATRIX_N, gl_MatrixUseAccumulator>
-#define ACCUMULATOR16 coopmat<OPERAND, gl_ScopeSubgroup, MATRIX_M, MATRIX_N, gl_MatrixUseAccumulator>
-#define OPERAND_A coopmat<OPERAND, gl_ScopeSubgroup, MATRIX_M, MATRIX_K, gl_MatrixUseA>
-#define OPERAND_B coopmat<OPERAND, gl_ScopeSubgroup, MATRIX_K, MATRIX_N, gl_MatrixUseB>
 
-shared uvec4 tile[(TILE_QUERIES > 2 * TILE_KEYS ? TILE_QUERIES : 2 * TILE_KEYS) * PITCH]; // the queries; then keys and values of a tile; then the results
-shared uvec4 scratch[TILE_QUERIES * SCRATCH_PITCH]; // for exchanges within a subgroup, which has SUBGROUP_ROWS rows of it, from chunk `base` on
+// tile holds the queries, then the keys and values of a tile, then the results.
+shared uvec4 tile[(TILE_QUERIES > 2 * TILE_KEYS ? TILE_QUERIES : 2 * TILE_KEYS) * PITCH];
+// scratch is for exchanges within a subgroup; each subgroup has SUBGROUP_ROWS rows of it, from chunk `base` on.
+shared uvec4 scratch[TILE_QUERIES * SCRATCH_PITCH];
 shared uint key_row[2 * TILE_KEYS]; // of this tile and of the next one
 shared vec2 key_factor[ROW_FACTORS ? 2 * TILE_KEYS : 2];
-shared uint empty_tile[4]; // [0] and [1]: j0 of these tiles if some of their slots do not exist; 4 elements, so that all arrays are whole chunks
+// empty_tile[0] and [1] are j0 of these tiles if some of their slots do not exist. It has 4 elements so that all arrays are whole chunks.
+shared uint empty_tile[4];
 
 uvec4 next_keys[LOADS], next_values[LOADS];
 float owned_max[OWNED_ROWS]; // running maximum of rows owned_row(0), owned_row(1), ...
@@ -311,7 +310,8 @@ void compute_weights(uint base) {
 	[[unroll]] for (uint i = 0; i < MATRICES_M; i++)
 		[[unroll]] for (uint j = 0; j < SCORE_MATRICES; j++) {
 			[[unroll]] for (int k = 0; k < position.length(); k++) scores[i][j][k] = ROUND_OPERAND(scores[i][j][k]);
-			coopMatStore(ACCUMULATOR16(scores[i][j]), scratch, base + i * MATRIX_M * SCRATCH_PITCH + j * MATRIX_N / 8, SCRATCH_PITCH, gl_CooperativeMatrixLayoutRowMajor);
+			coopMatStore(ACCUMULATOR16(scores[i][j]), scratch, base + i * MATRIX_M * SCRATCH_PITCH + j * MATRIX_N / 8, SCRATCH_PITCH,
+				gl_CooperativeMatrixLayoutRowMajor);
 		}
 	subgroup_sync();
 	[[unroll]] for (uint i = 0; i < MATRICES_M; i++)
@@ -333,7 +333,8 @@ void multiply_values() {
 
 // write_results divides the results by the sums, and writes them through the rows of shared memory that held the queries.
 void write_results(uint base, uint first_row, uint i0) {
-	[[unroll]] for (uint i = 0; i < MATRICES_M; i++) coopMatStore(row_sums[i], scratch, base + i * MATRIX_M * SCRATCH_PITCH, SCRATCH_PITCH, gl_CooperativeMatrixLayoutRowMajor);
+	[[unroll]] for (uint i = 0; i < MATRICES_M; i++)
+		coopMatStore(row_sums[i], scratch, base + i * MATRIX_M * SCRATCH_PITCH, SCRATCH_PITCH, gl_CooperativeMatrixLayoutRowMajor);
 	subgroup_sync();
 	[[unroll]] for (uint n = 0; n < OWNED_ROWS; n++) {
 		if (owned_row(n) >= SUBGROUP_ROWS) continue;

@@ -1,177 +1,181 @@
-// What both kernels of coor_descent share: where a block's entries lie, a number held in two floats, sums over a workgroup.
-// The includer declares the push block `p` before, with what is named p.* here.
+// Shared by both variants of coor_descent.comp: entries of a segment, arithmetic with float pairs, sums over a workgroup.
+// The including file declares the push block `p` first.
 #ifndef COLT5_COOR_DESCENT
 #define COLT5_COOR_DESCENT
 
-const float LARGEST = 1e38;  // logits beyond it count as this
-const float ABSENT = -2e38;  // stands for an entry that is masked or past the end; differences of these stay finite
-const float REACH = 87;      // exp(-REACH) is about the smallest normal number: what is smaller contributes nothing
-const float LOG2E = 1.44269504;
-
 layout(constant_id = 3) const bool PREFIX_SEGMENTS = false; // segments are prefixes of a row, not blocks of it
 
-// The block of a row that this workgroup works on.
-uint size;                // its entries
-float k;                  // what it aims at; 0: it is taken whole
+const float MAX_LOGIT = 1e38;   // bound of the magnitude of logits
+const float NO_ENTRY = -2e38;   // value of an entry that is masked or past the end; its differences to logits are finite
+const float MAX_EXPONENT = 87;  // exp(-MAX_EXPONENT) is about the smallest normal float; smaller terms contribute nothing
+const float LOG2E = 1.44269504;
 
-// What this invocation sees of it. It names its entries by fours, counted from its own first one, so that the places of those in
-// registers are constants beside one address.
-int left;                 // entries from there to the end; 0 or less: none
-uvec2 logits, scores;     // addresses
-uvec2 mask;               // the word that holds the mask's byte
-uint mask_skew;           // and which byte of it that is
-bool aligned;             // logits and scores allow loads of 16 bytes
+// The segment of this workgroup.
+uint size; // entries
+float k;   // number of entries to select; 0: all of them
 
-// Home is where a unit lies: in the row, from the entry `start` on.
-struct Home { uint row, start, size; };
+// The entries of this invocation. They are addressed as vec4, counted from the invocation's first one, so that those in registers are at
+// constant offsets from one address.
+int remaining;        // entries from the first one to the end; 0 or less: none
+uvec2 logits, scores; // addresses of the first entry
+uvec2 mask;           // address of the word that has its mask byte
+uint mask_skew;       // index of that byte in the word
+bool aligned;         // logits and scores are 16-byte aligned
 
-Home home(uint unit) {
+// Segment is the location of a segment: entries start .. start + size - 1 of a row.
+struct Segment { uint row, start, size; };
+
+Segment segment(uint id) {
 	if (PREFIX_SEGMENTS) {
-		uint window = unit / p.routes;
-		return Home(window / p.blocks * p.routes + unit % p.routes, 0, min(window % p.blocks * p.block_size, p.n));
+		uint window = id / p.routes;
+		return Segment(window / p.blocks * p.routes + id % p.routes, 0, min(window % p.blocks * p.block_size, p.n));
 	}
-	uint start = unit % p.blocks * p.block_size;
-	return Home(unit / p.blocks, start, min(p.block_size, p.n - start));
+	uint start = id % p.blocks * p.block_size;
+	return Segment(id / p.blocks, start, min(p.block_size, p.n - start));
 }
 
-uvec2 home_logits(Home h) { return at(at(p.logits, h.row, 4 * p.n), h.start, 4); }
-uvec2 home_mask(Home h) { return at(at(p.mask, h.row / p.routes, p.n), h.start, 1); }
+uvec2 segment_logits(Segment s) { return at(at(p.logits, s.row, 4 * p.n), s.start, 4); }
+uvec2 segment_mask(Segment s) { return at(at(p.mask, s.row / p.routes, p.n), s.start, 1); }
 
-void locate(uint unit) {
-	Home h = home(unit);
-	size = h.size;
+void init_segment(uint id) {
+	Segment s = segment(id);
+	size = s.size;
 	k = !PREFIX_SEGMENTS && size < p.block_size ? p.k_last : p.k;
-	logits = home_logits(h);
-	scores = present(p.scores) ? at(at(p.scores, PREFIX_SEGMENTS ? unit : h.row, 4 * p.n), h.start, 4) : logits;
+	logits = segment_logits(s);
+	scores = present(p.scores) ? at(at(p.scores, PREFIX_SEGMENTS ? id : s.row, 4 * p.n), s.start, 4) : logits;
 	aligned = ((logits.x | scores.x) & 15) == 0;
-	mask = home_mask(h);
+	mask = segment_mask(s);
 	mask_skew = mask.x & 3;
 	mask.x -= mask_skew;
 }
 
-// begin makes entry 4 * quad of the block the first one of this invocation; it looks no further than `end`.
-void begin(uint quad, uint end) {
-	left = int(min(size, end)) - int(4 * quad);
-	logits = at(logits, quad, 16);
-	scores = at(scores, quad, 16);
-	mask = at(mask, quad, 4);
+// set_first makes entry 4 * i of the segment the first one of this invocation, and min(size, end) the end.
+void set_first(uint i, uint end) {
+	remaining = int(min(size, end)) - int(4 * i);
+	logits = at(logits, i, 16);
+	scores = at(scores, i, 16);
+	mask = at(mask, i, 4);
 }
 
-// mask_bytes are those of a quad of which `have` entries exist.
-uint mask_bytes(uint quad, int have) {
-	uint word = U32(mask).v[quad] >> (8 * mask_skew);
-	if (int(mask_skew) + min(have, 4) > 4) word |= U32(mask).v[quad + 1] << (32 - 8 * mask_skew);
+// load_mask_bytes returns the mask bytes of vec4 i, of which `count` entries exist.
+uint load_mask_bytes(uint i, int count) {
+	uint word = U32(mask).v[i] >> (8 * mask_skew);
+	if (int(mask_skew) + min(count, 4) > 4) word |= U32(mask).v[i + 1] << (32 - 8 * mask_skew);
 	return word;
 }
 
-vec4 read_quad(uint quad) {
-	int have = left - int(4 * quad);
-	if (have <= 0) return vec4(ABSENT);
+// load_logits returns vec4 i of the logits; NO_ENTRY for entries that are masked or past the end.
+vec4 load_logits(uint i) {
+	int count = remaining - int(4 * i);
+	if (count <= 0) return vec4(NO_ENTRY);
 	vec4 s;
-	F32 from = F32(logits);
-	if (have < 4) {
-		uint i = 4 * quad, end = uint(left) - 1;
-		s = vec4(from.v[i], from.v[min(i + 1, end)], from.v[min(i + 2, end)], 0);
+	F32 source = F32(logits);
+	if (count < 4) {
+		uint first = 4 * i, end = uint(remaining) - 1;
+		s = vec4(source.v[first], source.v[min(first + 1, end)], source.v[min(first + 2, end)], 0);
 	} else if (aligned) {
-		s = F32x4(logits).v[quad];
+		s = F32x4(logits).v[i];
 	} else {
-		s = vec4(from.v[4 * quad], from.v[4 * quad + 1], from.v[4 * quad + 2], from.v[4 * quad + 3]);
+		s = vec4(source.v[4 * i], source.v[4 * i + 1], source.v[4 * i + 2], source.v[4 * i + 3]);
 	}
-	uvec4 real = uvec4(lessThan(ivec4(0, 1, 2, 3), ivec4(have)));
+	uvec4 valid = uvec4(lessThan(ivec4(0, 1, 2, 3), ivec4(count)));
 	if (present(p.mask)) {
-		real *= uvec4(notEqual(uvec4(mask_bytes(quad, have)) & uvec4(0xff, 0xff00, 0xff0000, 0xff000000), uvec4(0)));
+		valid *= uvec4(notEqual(uvec4(load_mask_bytes(i, count)) & uvec4(0xff, 0xff00, 0xff0000, 0xff000000), uvec4(0)));
 	}
-	return mix(vec4(ABSENT), clamp(s, -LARGEST, LARGEST), bvec4(real));
+	return mix(vec4(NO_ENTRY), clamp(s, -MAX_LOGIT, MAX_LOGIT), bvec4(valid));
 }
 
-void write_quad(uint quad, vec4 v) {
-	int have = left - int(4 * quad);
-	if (have <= 0) return;
-	if (aligned && have >= 4) {
-		F32x4(scores).v[quad] = v;
+void store_scores(uint i, vec4 v) {
+	int count = remaining - int(4 * i);
+	if (count <= 0) return;
+	if (aligned && count >= 4) {
+		F32x4(scores).v[i] = v;
 		return;
 	}
-	F32 to = F32(scores);
-	to.v[4 * quad] = v.x;
-	if (have > 1) to.v[4 * quad + 1] = v.y;
-	if (have > 2) to.v[4 * quad + 2] = v.z;
-	if (have > 3) to.v[4 * quad + 3] = v.w;
+	F32 destination = F32(scores);
+	destination.v[4 * i] = v.x;
+	if (count > 1) destination.v[4 * i + 1] = v.y;
+	if (count > 2) destination.v[4 * i + 2] = v.z;
+	if (count > 3) destination.v[4 * i + 3] = v.w;
 }
 
-// write_rest writes the scores of the entries from `from` to `end` that a window does not see.
-void write_rest(uint unit, uint from, uint end) {
+// clear_scores_outside writes score 0 to entries begin .. end - 1 of the row that are outside a prefix segment.
+void clear_scores_outside(uint id, uint begin, uint end) {
 	if (!PREFIX_SEGMENTS || !present(p.scores)) return;
-	F32 to = F32(at(p.scores, unit, 4 * p.n));
-	for (uint i = max(size, from) + gl_LocalInvocationID.x; i < min(p.n, end); i += gl_WorkGroupSize.x) to.v[i] = 0;
+	F32 destination = F32(at(p.scores, id, 4 * p.n));
+	for (uint i = max(size, begin) + gl_LocalInvocationID.x; i < min(p.n, end); i += gl_WorkGroupSize.x) destination.v[i] = 0;
 }
 
-// write_mask writes the scores of a block that is taken whole, or that has no valid entry (then all are 0).
-void write_mask() {
+// store_valid_as_scores writes the scores of a segment of which all entries are selected, or none is valid: 1 for valid entries, else 0.
+void store_valid_as_scores() {
 	if (!present(p.scores)) return;
-	for (uint q = 0; int(4 * q) < left; q += gl_WorkGroupSize.x) write_quad(q, vec4(notEqual(read_quad(q), vec4(ABSENT))));
+	for (uint i = 0; int(4 * i) < remaining; i += gl_WorkGroupSize.x) store_scores(i, vec4(notEqual(load_logits(i), vec4(NO_ENTRY))));
 }
 
-// A number as the sum of two floats: next to logits of 15, half an ulp of a float is 3e-5 of eps = 0.03.
-struct Pair { float hi, lo; };
+// FloatPair is a number as the sum of two floats. One float is not enough: at logits of 15, half an ulp is 3e-5 of eps = 0.03.
+struct FloatPair { float hi, lo; };
 
-// pair needs |hi| >= |lo|, or hi = 0.
-Pair pair(float hi, float lo) {
+// fast_two_sum requires |hi| >= |lo|, or hi = 0.
+FloatPair fast_two_sum(float hi, float lo) {
 	precise float sum = hi + lo;
 	precise float rest = lo - (sum - hi);
-	return Pair(sum, rest);
+	return FloatPair(sum, rest);
 }
 
-Pair minus(Pair x, float y) {
+FloatPair subtract(FloatPair x, float y) {
 	precise float hi = x.hi - y;
 	precise float back = hi - x.hi;
 	precise float lo = ((x.hi - (hi - back)) - (y + back)) + x.lo;
-	return pair(hi, lo);
+	return fast_two_sum(hi, lo);
 }
 
-Pair lesser(float x, Pair y) {
+FloatPair minimum(float x, FloatPair y) {
 	if (y.hi < x || (y.hi == x && y.lo < 0)) return y;
-	return Pair(x, 0);
+	return FloatPair(x, 0);
 }
 
-// above is s - x, exact where the two are close.
-vec4 above(vec4 s, Pair x) {
+// difference returns s - x, exact where the two are close.
+vec4 difference(vec4 s, FloatPair x) {
 	precise vec4 d = (s - x.hi) - x.lo;
 	return d;
 }
 
-// terms is exp(min(s - top, 0) / e).
-vec4 terms(vec4 d, float e) { return exp2(clamp(d, -REACH * e, 0) * (LOG2E / e)); }
+// exp_terms returns exp(min(d, 0) / e).
+vec4 exp_terms(vec4 d, float e) { return exp2(clamp(d, -MAX_EXPONENT * e, 0) * (LOG2E / e)); }
 
-vec4 score(vec4 s, Pair bound, float e) {
-	vec4 d = above(s, bound);
-	vec4 part = mix(vec4(0), min(terms(d, e), 1), greaterThan(d, vec4(-REACH * e)));
-	return mix(part, vec4(1), greaterThanEqual(d, vec4(0)));
+// score returns exp(min(s - bound, 0) / e), and exactly 0 for the smallest ones.
+vec4 score(vec4 s, FloatPair bound, float e) {
+	vec4 d = difference(s, bound);
+	vec4 terms = mix(vec4(0), min(exp_terms(d, e), 1), greaterThan(d, vec4(-MAX_EXPONENT * e)));
+	return mix(terms, vec4(1), greaterThanEqual(d, vec4(0)));
 }
 
-// write_chosen writes the scores of a unit's slots, from the part-th on in steps: 0 where a slot is empty or names no valid entry
-// of the unit. It reads logits again, for the entries in registers are anywhere. whole: the scores are the mask.
-vec4 scored(vec4 s); // the includer's: the scores of entries
-void write_chosen(uint unit, uint part, uint parts, bool whole) {
-	if (!present(p.chosen)) return;
-	Home h = home(unit);
-	F32 from = F32(home_logits(h)), to = F32(at(p.chosen, unit, 4 * p.slots));
-	U32 indices = U32(at(p.indices, unit, 4 * p.slots)), filled = U32(at(p.filled, unit, 4 * p.slots));
-	uvec2 real = home_mask(h);
-	uint skew = real.x & 3;
-	real.x -= skew;
+vec4 final_scores(vec4 s); // defined by the including file: scores by logits
+
+// write_slot_scores writes the scores of a segment's slots, of part `part` of `parts` of them: 0 for a slot that is empty or does not name
+// a valid entry of the segment. It reads the logits again, because the entry may be in the registers of any invocation. all_selected:
+// valid entries have score 1.
+void write_slot_scores(uint id, uint part, uint parts, bool all_selected) {
+	if (!present(p.slot_scores)) return;
+	Segment s = segment(id);
+	F32 source = F32(segment_logits(s)), destination = F32(at(p.slot_scores, id, 4 * p.slots));
+	U32 indices = U32(at(p.indices, id, 4 * p.slots)), slot_valid = U32(at(p.valid, id, 4 * p.slots));
+	uvec2 mask_address = segment_mask(s);
+	uint skew = mask_address.x & 3;
+	mask_address.x -= skew;
 	for (uint slot = part * gl_WorkGroupSize.x + gl_LocalInvocationID.x; slot < p.slots; slot += parts * gl_WorkGroupSize.x) {
-		uint i = indices.v[slot] - h.start; // what lies before the start is far behind the end
-		bool valid = i < h.size;
-		if (valid && present(p.filled)) valid = filled.v[slot] != 0;
-		if (valid && present(p.mask)) valid = byte_at(real, skew + i) != 0;
+		uint i = indices.v[slot] - s.start; // an index before the start wraps to a large one
+		bool valid = i < s.size;
+		if (valid && present(p.valid)) valid = slot_valid.v[slot] != 0;
+		if (valid && present(p.mask)) valid = byte_at(mask_address, skew + i) != 0;
 		float v = 0;
-		if (valid) v = whole ? 1 : scored(vec4(clamp(from.v[i], -LARGEST, LARGEST))).x;
-		to.v[slot] = v;
+		if (valid) v = all_selected ? 1 : final_scores(vec4(clamp(source.v[i], -MAX_LOGIT, MAX_LOGIT))).x;
+		destination.v[slot] = v;
 	}
 }
 
-// log_ratio is log(x / y) to about 1e-7, and far better where x and y are close: a moves by this times e in each step, so its last
-// steps bring no error. (log() may be wrong by 5e-7 there.)
+// log_ratio returns log(x / y) to about 1e-7, and more precisely where x and y are close. log() may be wrong by 5e-7. Each step adds e times
+// the result to a, so the last steps, where x and y are close, add no error.
 float log_ratio(float x, float y) {
 	int shift = (floatBitsToInt(x) - floatBitsToInt(y) + (1 << 22)) >> 23; // x / y is within a factor of 1.51 of 2^shift
 	y *= uintBitsToFloat(uint(shift + 127) << 23);
@@ -179,46 +183,46 @@ float log_ratio(float x, float y) {
 	return float(shift) * 0.693147181 + 2 * z * (1 + q * (1 / 3. + q * (1 / 5. + q * (1 / 7. + q / 9))));
 }
 
-// bound_after is -a after a step that had the sum of exp((min(s, -a) - origin) / e).
-Pair bound_after(Pair origin, float e, float sum) { return minus(origin, e * log_ratio(k, sum)); }
+// bound_after returns -a after a step whose sum of exp((min(s, -a) - origin) / e) is `sum`.
+FloatPair bound_after(FloatPair origin, float e, float sum) { return subtract(origin, e * log_ratio(k, sum)); }
 
-// keep stores the step for the backward pass.
-void keep(uint unit, uint t, Pair bound, float sum, float other) {
-	F32x4(at(p.state, unit, 16 * p.iters)).v[t] = vec4(-bound.hi, -bound.lo, sum, other);
+// store_state writes the state of step t for the backward pass.
+void store_state(uint id, uint t, FloatPair bound, float sum, float other) {
+	F32x4(at(p.state, id, 16 * p.iters)).v[t] = vec4(-bound.hi, -bound.lo, sum, other);
 }
 
-// Sums over the workgroup, in an order that depends on the sizes of workgroup and subgroups alone. There is one barrier a sum: the two
-// halves of `partial` take turns, and whoever writes a half has passed the barrier after which the other was read.
-shared vec4 partial[2][64]; // a subgroup has 4 invocations or more
-uint turn = 0;
+// Sums over the workgroup have an order that depends only on the sizes of workgroup and subgroups. They take one barrier each: `partial`
+// is double-buffered, and an invocation that writes a buffer has passed the barrier after which all had read it.
+shared vec4 partial[2][64]; // a subgroup has at least 4 invocations
+uint buf = 0;
 
-// begin_sums clears the places beyond the last subgroup's.
-void begin_sums() {
+// init_sums clears the elements after the last subgroup's.
+void init_sums() {
 	uint end = (gl_NumSubgroups + 3) / 4 * 4;
 	for (uint i = gl_NumSubgroups + gl_LocalInvocationID.x; i < end; i += gl_WorkGroupSize.x) partial[0][i / 4][i % 4] = partial[1][i / 4][i % 4] = 0;
 }
 
-float total(float x) {
+float workgroup_sum(float x) {
 	x = subgroupAdd(x);
-	if (subgroupElect()) partial[turn][gl_SubgroupID / 4][gl_SubgroupID % 4] = x;
+	if (subgroupElect()) partial[buf][gl_SubgroupID / 4][gl_SubgroupID % 4] = x;
 	barrier();
-	vec4 sum = partial[turn][0];
-	for (uint i = 1; i < (gl_NumSubgroups + 3) / 4; i++) sum += partial[turn][i];
-	turn ^= 1;
+	vec4 sum = partial[buf][0];
+	for (uint i = 1; i < (gl_NumSubgroups + 3) / 4; i++) sum += partial[buf][i];
+	buf ^= 1;
 	return (sum.x + sum.y) + (sum.z + sum.w);
 }
 
-float largest(float x) {
+float workgroup_max(float x) {
 	x = subgroupMax(x);
-	if (subgroupElect()) partial[turn][gl_SubgroupID / 4][gl_SubgroupID % 4] = x;
+	if (subgroupElect()) partial[buf][gl_SubgroupID / 4][gl_SubgroupID % 4] = x;
 	barrier();
-	float most = partial[turn][0].x;
-	for (uint i = 1; i < gl_NumSubgroups; i++) most = max(most, partial[turn][i / 4][i % 4]);
-	turn ^= 1;
-	return most;
+	float result = partial[buf][0].x;
+	for (uint i = 1; i < gl_NumSubgroups; i++) result = max(result, partial[buf][i / 4][i % 4]);
+	buf ^= 1;
+	return result;
 }
 
-float total(vec4 x) { return total((x.x + x.y) + (x.z + x.w)); }
-float largest(vec4 x) { return largest(max(max(x.x, x.y), max(x.z, x.w))); }
+float workgroup_sum(vec4 x) { return workgroup_sum((x.x + x.y) + (x.z + x.w)); }
+float workgroup_max(vec4 x) { return workgroup_max(max(max(x.x, x.y), max(x.z, x.w))); }
 
 #endif

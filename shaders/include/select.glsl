@@ -106,7 +106,7 @@ uint chunk_count(Segment s) { return (s.skew + s.size + 3) / 4; }
 // first_entry is the index in the segment of the first entry of a chunk. It may wrap below 0; entry + c >= size then still holds.
 uint first_entry(Segment s, uint chunk) { return 4 * chunk - s.skew; }
 
-// RawChunk is a chunk as loaded: the bits of its logits if all are in the segment, else 0; the bytes of its mask if they are one word too,
+// RawChunk is a chunk as loaded: the bits of its logits if all are in the segment, else 0; the bytes of its mask if they are aligned too,
 // else 0.
 struct RawChunk {
 	uvec4 bits;
@@ -277,7 +277,8 @@ void put_selected(Segment s, uint begin, uint end, uvec4 state, uvec2 done, bool
 	begin += gl_SubgroupID * subgroup_chunks;
 	end = min(end, begin + subgroup_chunks);
 	uvec2 sum = uvec2(0);
-	for (uint chunk = begin + gl_SubgroupInvocationID; chunk < end; chunk += gl_SubgroupSize) sum += unpack_counts(packed_counts(chunk_keys(s, chunk), state.x) & counted);
+	for (uint chunk = begin + gl_SubgroupInvocationID; chunk < end; chunk += gl_SubgroupSize)
+		sum += unpack_counts(packed_counts(chunk_keys(s, chunk), state.x) & counted);
 	sum = subgroupAdd(sum);
 	if (subgroupElect()) subgroup_sums[gl_SubgroupID] = sum;
 	barrier();
