@@ -58,7 +58,7 @@ func (a *arena) free(e extent) {
 	}
 }
 
-// release says that no later step needs the extents.
+// release marks extents as not needed by later steps.
 func (a *arena) release(list ...extent) {
 	for _, e := range list {
 		if e.size > 0 && slices.Contains(a.live, e) && !slices.Contains(a.deferred, e) {

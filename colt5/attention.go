@@ -3,30 +3,29 @@ package colt5
 import (
 	"context"
 
-	"github.com/colt5-vulkan/colt5/pipelines"
 	"github.com/colt5-vulkan/colt5/vk"
 )
 
-// ConditionalRoutedAttentionConfig configures a ConditionalRoutedAttention. Start from Default[ConditionalRoutedAttentionConfig], zero
-// values are not the defaults.
+// ConditionalRoutedAttentionConfig configures a ConditionalRoutedAttention. Start from Default[ConditionalRoutedAttentionConfig]:
+// zero values are not the defaults.
 type ConditionalRoutedAttentionConfig struct {
 	Dim                    int           `json:"dim"`                       // C, at least 1
-	NumHeavyTokensQ        int           `json:"num_heavy_tokens_q"`        // queries of the heavy branch, at least 1; a call may want others
-	NumHeavyTokensKV       int           `json:"num_heavy_tokens_kv"`       // keys and values of a route, at least 1; a call may want others
+	NumHeavyTokensQ        int           `json:"num_heavy_tokens_q"`        // queries of the heavy branch, at least 1; the default of a call
+	NumHeavyTokensKV       int           `json:"num_heavy_tokens_kv"`       // keys and values of a route, at least 1; the default of a call
 	NumRoutedKV            int           `json:"num_routed_kv"`             // R, routes of keys and values; a divisor of HeavyHeads
 	LightDimHead           int           `json:"light_dim_head"`            // 1 to 128
 	LightHeads             int           `json:"light_heads"`               // at least 1
-	LightWindowSize        int           `json:"light_window_size"`         // a token sees half as many to either side; even, at least 2
+	LightWindowSize        int           `json:"light_window_size"`         // a token attends to half as many tokens on each side; even, at least 2
 	HeavyDimHead           int           `json:"heavy_dim_head"`            // 1 to 128; even with RotaryEmb
 	HeavyHeads             int           `json:"heavy_heads"`               // at least 1
 	HasLightAttn           bool          `json:"has_light_attn"`            // false: the heavy branch alone
-	RotaryEmb              bool          `json:"rotary_emb"`                // turn heavy queries and keys by their positions
-	RouterStraightThrough  bool          `json:"router_straight_through"`   // a chosen token scores 1, not its soft score
+	RotaryEmb              bool          `json:"rotary_emb"`                // rotary position embedding of heavy queries and keys
+	RouterStraightThrough  bool          `json:"router_straight_through"`   // a selected token scores 1, not its soft score
 	MultiplyKeysByScore    bool          `json:"multiply_keys_by_score"`    // heavy keys too, not only values
 	MultiplyQueriesByScore bool          `json:"multiply_queries_by_score"` // heavy queries too, not only their outputs
-	UseNullQTokens         bool          `json:"use_null_q_tokens"`         // what is no query gets a learned token; else 0
+	UseNullQTokens         bool          `json:"use_null_q_tokens"`         // tokens that are no query get a learned token; false: 0
 	Router                 RouterOptions `json:"router_kwargs"`
-	Precision              DType         `json:"precision"` // of the matrix products; Float32 is the default
+	Precision              DType         `json:"precision"` // of the matrix products: F32 (the default), F16 or BF16
 }
 
 func (c *ConditionalRoutedAttentionConfig) setDefaults() {
@@ -36,7 +35,7 @@ func (c *ConditionalRoutedAttentionConfig) setDefaults() {
 	}
 }
 
-// UnmarshalJSON reads a config; what it leaves out has its default, an unknown key is an error.
+// UnmarshalJSON reads a configuration. Absent keys get their defaults; an unknown key is an error.
 func (c *ConditionalRoutedAttentionConfig) UnmarshalJSON(data []byte) error {
 	type plain ConditionalRoutedAttentionConfig
 	*c = Default[ConditionalRoutedAttentionConfig]()
@@ -64,14 +63,14 @@ func (c ConditionalRoutedAttentionConfig) build(w *weights) layer {
 	return &l
 }
 
-// ConditionalRoutedAttention lets every token attend to its neighbourhood, and the tokens that a router chooses attend to those that
-// another router chooses from the whole sequence.
+// ConditionalRoutedAttention lets every token attend to its neighbourhood (light branch). The tokens that one router selects also attend to
+// the tokens that another router selects from the whole sequence (heavy branch).
 //
-//	x, y [B, N, C] F32    mask [B, N] U8
+//	x, y [B, N, C] f32    mask [B, N] u8
 //	y = light_attn(x) + scatter(heavy_attn(tokens of q_router, tokens of kv_router) * score)
 //
-// A token that is no query, a masked one for example, gets the null query token instead of a heavy output. With N not above the
-// number of heavy tokens, all real tokens are chosen. Source: arXiv 2303.09752, section 3.
+// A token that is no query, such as a masked one, gets the null query token instead of a heavy output. With N at most the number of heavy
+// tokens, all real tokens are selected. Source: arXiv 2303.09752, section 3.
 type ConditionalRoutedAttention struct {
 	module[ConditionalRoutedAttentionConfig]
 }
@@ -122,14 +121,14 @@ func (c ConditionalRoutedAttentionConfig) call(y, x *Tensor, o AttentionOptions)
 	}
 }
 
-// routedAttention is the weights and the wiring of a ConditionalRoutedAttention.
+// routedAttention is the weights and the steps of a ConditionalRoutedAttention.
 type routedAttention struct {
 	config          ConditionalRoutedAttentionConfig
 	qToken, kvToken *Tensor
 	null            *Tensor // [C]; nil: none
 	light           windowAttention
 	heavy           heavyAttention
-	budget          int // bytes of the light branch between its steps; lightBytes but in tests
+	budget          int // bytes of workspace of the light branch; lightBytes except in tests
 }
 
 func (w *weights) routedAttention(prefix string, c ConditionalRoutedAttentionConfig) routedAttention {
@@ -153,15 +152,15 @@ type attentionSizes struct {
 	masked            bool
 }
 
-// attentionCall is one use of a routed attention in a plan.
+// attentionInput is the input of a routed attention.
 type attentionInput struct {
 	attentionSizes
-	name       string   // what its routers' names start with
+	name       string   // prefix of its routers' names
 	y, x, mask vk.Range // y shares no memory with x
 	residual   bool     // add x
 }
 
-// record records the call of a module of its own.
+// record records the layer as a module of its own.
 func (l *routedAttention) record(b *builder) {
 	l.forward(b, attentionInput{
 		attentionSizes: attentionSizesOf(b), y: b.arg("y"), x: b.arg("x"), mask: b.arg("Mask"),
@@ -174,6 +173,7 @@ func attentionSizesOf(b *builder) attentionSizes {
 	}
 }
 
+// forward records the layer.
 func (l *routedAttention) forward(b *builder, a attentionInput) {
 	c := l.config
 	q := newRouterState(a.name+"q_router", l.qToken, c.Router, c.RouterStraightThrough, c.Router.routing(a.b, a.n, 1, c.Dim, a.tokensQ), a.masked)
@@ -183,95 +183,11 @@ func (l *routedAttention) forward(b *builder, a attentionInput) {
 	heavy := h.phases(a.mask, a.mask, out.recordMembershipMask)
 	if !c.HasLightAttn {
 		recordInterleaved(heavy)
-		out.recordAlone()
-		h.finish(a.y, a.x, a.residual)
+		out.recordWithoutLight()
+		h.project(a.y, a.x, a.residual)
 		return
 	}
 	recordInterleaved(heavy, l.light.phases(out.lightOutput(), a.mask, a.b, a.n, l.budget))
 	out.release()
-	h.finish(a.y, a.y, true)
+	h.project(a.y, a.y, true)
 }
-
-// stages wires everything before the output: queries and keys from their routers on. Once the queries are chosen, chosen is called.
-func (h *heavyForward) phases(mask, contextMask vk.Range, chosen func()) phases {
-	b := h.b
-	return phases{func() {
-		if h.x == h.context && h.q.n == h.kv.n {
-			b.recordLogits(h.x, h.q, h.kv)
-			return
-		}
-		b.recordLogits(h.x, h.q)
-		b.recordLogits(h.context, h.kv)
-	}, func() {
-		b.recordTopK(mask, h.q)
-		b.recordTopK(contextMask, h.kv)
-		chosen()
-		b.finishRouting(mask, h.q)
-		b.finishRouting(contextMask, h.kv)
-	}, h.project, h.rotate, h.attend}
-}
-
-// branchOut is what rows of y get that no heavy query names.
-type unselectedRows struct {
-	b        *builder
-	q        *routerState
-	y, x     vk.Range
-	null     *Tensor // nil: 0
-	dim      int
-	residual bool
-	first    int // tokens at the start of a sequence that never get the null token
-
-	membership block // [B, N] u32: rows that get no null token
-}
-
-// needsNull says whether some rows may get the null token.
-func (o *unselectedRows) needsNull() bool { return o.null != nil && o.q.hasLists }
-
-// mark marks the rows that get no null token.
-func (o *unselectedRows) recordMembershipMask() {
-	if !o.needsNull() {
-		return
-	}
-	o.membership = o.b.floats(o.q.b, o.q.n)
-	record(o.b, pipelines.NewMembershipMask, pipelines.MembershipMaskConfig{}, pipelines.MembershipMaskArgs{
-		Indices: o.q.indices.Range, Valid: o.q.valid.Range, Y: o.membership.Range, B: o.q.b, N: o.q.n, K: o.q.k, Prefix: o.first,
-	})
-}
-
-// light is how the light branch writes all rows, with the null token where it belongs.
-func (o *unselectedRows) lightOutput() lightOutput {
-	l := lightOutput{b: o.b, x: o.x, y: o.y, residual: o.residual, membership: &o.membership}
-	if o.needsNull() {
-		l.null = o.null
-	}
-	return l
-}
-
-// others writes all rows where there is no light branch; the heavy output then replaces those of the queries. It comes after their choice.
-func (o *unselectedRows) recordAlone() {
-	o.release()
-	if !o.q.hasLists {
-		return
-	}
-	if o.null == nil && !o.residual {
-		o.b.fill(o.y, 0)
-		return
-	}
-	a := pipelines.ScatterArgs{Y: o.y, B: o.q.b, N: o.q.n}
-	if o.null != nil {
-		a.Row = o.null.memory
-	}
-	if o.residual {
-		a.Base = o.x
-	}
-	var nothing block
-	if o.null != nil && o.q.soft { // a query whose score is 0 is one all the same: finish leaves its row alone
-		nothing = o.b.floats(o.q.b, o.q.k, o.dim)
-		o.b.fill(nothing.Range, 0)
-		a.Value, a.Indices, a.Valid, a.K = nothing.Range, o.q.indices.Range, o.q.valid.Range, o.q.k
-	}
-	record(o.b, pipelines.NewScatter, pipelines.ScatterConfig{C: o.dim, Add: o.residual && a.K > 0}, a)
-	o.b.release(nothing)
-}
-
-func (o *unselectedRows) release() { o.b.release(o.membership) }

@@ -8,29 +8,30 @@ import (
 	"github.com/colt5-vulkan/colt5/vk"
 )
 
-// ConditionalRoutedAutoregressiveAttentionConfig configures a ConditionalRoutedAutoregressiveAttention. Start from Default[ConditionalRoutedAutoregressiveAttentionConfig], zero values are not the defaults.
+// ConditionalRoutedAutoregressiveAttentionConfig configures a ConditionalRoutedAutoregressiveAttention. Start from Default[ConditionalRoutedAutoregressiveAttentionConfig]:
+// zero values are not the defaults.
 type ConditionalRoutedAutoregressiveAttentionConfig struct {
 	Dim                    int           `json:"dim"`                       // C, at least 1
-	NumHeavyTokensQ        int           `json:"num_heavy_tokens_q"`        // queries of a heavy window, at least 1; a call may want others
-	NumHeavyTokensKV       int           `json:"num_heavy_tokens_kv"`       // keys and values of a window and route, at least 1; a call may want others
+	NumHeavyTokensQ        int           `json:"num_heavy_tokens_q"`        // queries of a heavy window, at least 1; the default of a call
+	NumHeavyTokensKV       int           `json:"num_heavy_tokens_kv"`       // keys and values of a window and route, at least 1; the default of a call
 	NumRoutedKV            int           `json:"num_routed_kv"`             // R, routes of keys and values; a divisor of HeavyHeads
 	LightDimHead           int           `json:"light_dim_head"`            // 1 to 128
 	LightHeads             int           `json:"light_heads"`               // at least 1
-	LightWindowSize        int           `json:"light_window_size"`         // a token sees its own block of so many, and the one before; at least 1
+	LightWindowSize        int           `json:"light_window_size"`         // block size: a token attends to its own block and the one before; at least 1
 	HeavyWindowSize        int           `json:"heavy_window_size"`         // tokens of a heavy window; 0: LightWindowSize
 	HeavyDimHead           int           `json:"heavy_dim_head"`            // 1 to 128; even with RotaryEmb
 	HeavyHeads             int           `json:"heavy_heads"`               // at least 1
-	RotaryEmb              bool          `json:"rotary_emb"`                // turn heavy queries and keys by their positions
-	RouterStraightThrough  bool          `json:"router_straight_through"`   // a chosen token scores 1, not its soft score
+	RotaryEmb              bool          `json:"rotary_emb"`                // rotary position embedding of heavy queries and keys
+	RouterStraightThrough  bool          `json:"router_straight_through"`   // a selected token scores 1, not its soft score
 	MultiplyKeysByScore    bool          `json:"multiply_keys_by_score"`    // heavy keys too, not only values
 	MultiplyQueriesByScore bool          `json:"multiply_queries_by_score"` // heavy queries too, not only their outputs
-	UseNullQTokens         bool          `json:"use_null_q_tokens"`         // what is no query gets a learned token; else 0
+	UseNullQTokens         bool          `json:"use_null_q_tokens"`         // tokens that are no query get a learned token; false: 0
 	Router                 RouterOptions `json:"router_kwargs"`             // RouteBlockSize must be 0
-	Precision              DType         `json:"precision"`                 // of the matrix products; Float32 is the default
+	Precision              DType         `json:"precision"`                 // of the matrix products: F32 (the default), F16 or BF16
 
-	// CausalQueryRouting chooses the queries of a window without looking at later tokens: a token is one if its logit is at least the
-	// NumHeavyTokensQ-th largest of the window before, first come first served. Without it the choice of queries, though not
-	// their outputs' keys and values, depends on all of the window. It needs RouterStraightThrough.
+	// CausalQueryRouting selects the queries of a window without later tokens: a token is a query if its logit is at least the
+	// NumHeavyTokensQ-th largest of the window before, up to NumHeavyTokensQ queries in order. Without it the selection of queries depends
+	// on all tokens of the window; keys and values never depend on later windows. It requires RouterStraightThrough.
 	CausalQueryRouting bool `json:"causal_query_routing"`
 }
 
@@ -41,7 +42,7 @@ func (c *ConditionalRoutedAutoregressiveAttentionConfig) setDefaults() {
 	}
 }
 
-// UnmarshalJSON reads a config; what it leaves out has its default, an unknown key is an error.
+// UnmarshalJSON reads a configuration. Absent keys get their defaults; an unknown key is an error.
 func (c *ConditionalRoutedAutoregressiveAttentionConfig) UnmarshalJSON(data []byte) error {
 	type plain ConditionalRoutedAutoregressiveAttentionConfig
 	*c = Default[ConditionalRoutedAutoregressiveAttentionConfig]()
@@ -79,15 +80,15 @@ func (c ConditionalRoutedAutoregressiveAttentionConfig) window() int {
 	return c.LightWindowSize
 }
 
-// ConditionalRoutedAutoregressiveAttention lets every token attend to the tokens before it in its own block and the one before. In
-// each heavy window but the first, the tokens that a router chooses also attend to those that another router chooses from all
-// windows before.
+// ConditionalRoutedAutoregressiveAttention lets every token attend to earlier tokens of its own block and of the block before (light branch).
+// In each heavy window but the first, the tokens that one router selects also attend to the tokens that another router selects from all
+// earlier windows (heavy branch).
 //
 //	x, y [B, N, C] F32
 //	y = light_attn(x) + scatter(heavy_attn(tokens of q_router in window m, tokens of kv_router in windows < m) * score)
 //
-// A token that is no query gets the null query token, and 0 in the first window. A sequence not longer than a heavy window has only
-// the light branch. Source: arXiv 2303.09752; the autoregressive form is the colt5-attention package's.
+// A token that is no query gets the null query token, in the first window 0. A sequence not longer than a heavy window has the light branch
+// only. Source: arXiv 2303.09752; the autoregressive form follows the colt5-attention package.
 type ConditionalRoutedAutoregressiveAttention struct {
 	module[ConditionalRoutedAutoregressiveAttentionConfig]
 }
@@ -140,14 +141,14 @@ func (o AutoregressiveOptions) call(c ConditionalRoutedAutoregressiveAttentionCo
 	}
 }
 
-// autoregressiveAttention is the weights and the wiring of a ConditionalRoutedAutoregressiveAttention.
+// autoregressiveAttention is the weights and the steps of a ConditionalRoutedAutoregressiveAttention.
 type autoregressiveAttention struct {
 	config          ConditionalRoutedAutoregressiveAttentionConfig
 	qToken, kvToken *Tensor
 	null            *Tensor // [C]; nil: none
 	light           windowAttention
 	heavy           heavyAttention
-	budget          int // bytes of the light branch between its steps; lightBytes but in tests
+	budget          int // bytes of workspace of the light branch; lightBytes except in tests
 }
 
 func (w *weights) autoregressiveAttention(prefix string, c ConditionalRoutedAutoregressiveAttentionConfig) autoregressiveAttention {
@@ -162,12 +163,12 @@ func (w *weights) autoregressiveAttention(prefix string, c ConditionalRoutedAuto
 	return a
 }
 
-// record records the call of a module of its own.
+// record records the layer as a module of its own.
 func (l *autoregressiveAttention) record(b *builder) {
 	l.forward(b, attentionInput{attentionSizes: attentionSizesOf(b), y: b.arg("y"), x: b.arg("x")})
 }
 
-// wire numbers lists of queries and of keys by windows, the first one included, whose lists are empty.
+// forward records the layer. Query and key lists are numbered by window. Those of the first window are empty.
 func (l *autoregressiveAttention) forward(b *builder, a attentionInput) {
 	c, window := l.config, l.config.window()
 	if a.n <= window {
@@ -188,13 +189,13 @@ func (l *autoregressiveAttention) forward(b *builder, a attentionInput) {
 		out.recordMembershipMask()
 		b.finishRouting(vk.Range{}, q)
 		b.finishRouting(vk.Range{}, kv)
-	}, h.project, h.rotate, h.attend}
+	}, h.projectInputs, h.rotate, h.attend}
 	recordInterleaved(heavy, l.light.phases(out.lightOutput(), vk.Range{}, a.b, a.n, l.budget))
 	out.release()
-	h.finish(a.y, a.y, true)
+	h.project(a.y, a.y, true)
 }
 
-// queries is the routing of the queries: each window but the first on its own. Padding up to a whole window counts as masked.
+// queryRouting is the routing of the queries: each window but the first separately. Padding to a whole window is masked.
 func (l *autoregressiveAttention) queryRouting(a attentionSizes) routing {
 	c, window := l.config, l.config.window()
 	windows := (a.n + window - 1) / window
@@ -205,7 +206,7 @@ func (l *autoregressiveAttention) queryRouting(a attentionSizes) routing {
 	return s
 }
 
-// keys is the routing of the keys and values: of all windows before, as many as the padded sequence would choose.
+// keyRouting is the routing of the keys and values of a window: from all earlier windows, with k_eff of the padded sequence.
 func (l *autoregressiveAttention) keyRouting(a attentionSizes) routing {
 	c, window := l.config, l.config.window()
 	windows := (a.n + window - 1) / window
@@ -215,7 +216,7 @@ func (l *autoregressiveAttention) keyRouting(a attentionSizes) routing {
 	return s
 }
 
-// chooseCausally chooses the queries of a window by the threshold of the one before.
+// recordCausalTopK records the selection of the queries of a window by the threshold of the window before.
 func (l *autoregressiveAttention) recordCausalTopK(b *builder, q *routerState) {
 	plain := *q
 	plain.skipBlocks = 0 // the first window sets the threshold for the second

@@ -25,7 +25,7 @@ func (c *AutoregressiveTransformerConfig) setDefaults() {
 	c.RotaryEmb = true
 }
 
-// UnmarshalJSON reads a config; what it leaves out has its default, an unknown key is an error.
+// UnmarshalJSON reads a configuration. Absent keys get their defaults; an unknown key is an error.
 func (c *AutoregressiveTransformerConfig) UnmarshalJSON(data []byte) error {
 	type attention ConditionalRoutedAutoregressiveAttentionConfig // without its methods
 	d := Default[AutoregressiveTransformerConfig]()
@@ -59,7 +59,7 @@ func (c AutoregressiveTransformerConfig) build(w *weights) layer {
 //
 //	x [B, N] I32 or, for a vocabulary of 256 and more, U8: token ids    y [B, N, V] F32: logits of the token after each
 //
-// The feedforward sees every token: a routed one would choose among later tokens. Parameters: embed.weight [V, C],
+// The feedforward is applied to every token: a router would select among later tokens. Parameters: embed.weight [V, C],
 // layers.{i}.attn.*, layers.{i}.ff.*, norm.gamma, to_logits.weight [V, C].
 type AutoregressiveTransformer struct {
 	module[AutoregressiveTransformerConfig]
@@ -100,7 +100,7 @@ func (c AutoregressiveTransformerConfig) call(y, x *Tensor, o AutoregressiveOpti
 	})
 }
 
-// autoregressiveTransformer is the weights and the wiring of an AutoregressiveTransformer.
+// autoregressiveTransformer is the weights and the steps of an AutoregressiveTransformer.
 type autoregressiveTransformer struct {
 	config      AutoregressiveTransformerConfig
 	embed       *Tensor // [V, C]

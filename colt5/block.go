@@ -6,7 +6,8 @@ import (
 	"github.com/colt5-vulkan/colt5/vk"
 )
 
-// ConditionalRoutedTransformerBlockConfig configures a ConditionalRoutedTransformerBlock. Start from Default[ConditionalRoutedTransformerBlockConfig], zero values are not the defaults.
+// ConditionalRoutedTransformerBlockConfig configures a ConditionalRoutedTransformerBlock. Start from Default[ConditionalRoutedTransformerBlockConfig]:
+// zero values are not the defaults.
 type ConditionalRoutedTransformerBlockConfig struct {
 	Dim                    int           `json:"dim"`                       // C, at least 1
 	NumHeavyAttnTokensQ    int           `json:"num_heavy_attn_tokens_q"`   // queries of the heavy attention, at least 1
@@ -26,7 +27,7 @@ type ConditionalRoutedTransformerBlockConfig struct {
 	MultiplyQueriesByScore bool          `json:"multiply_queries_by_score"` // heavy queries too, not only their outputs
 	UseNullQTokens         bool          `json:"use_null_q_tokens"`         // tokens that are no query get a learned token; false: 0
 	Router                 RouterOptions `json:"router_kwargs"`             // of all three routers
-	Precision              DType         `json:"precision"`                 // of the matrix products; Float32 is the default
+	Precision              DType         `json:"precision"`                 // of the matrix products: F32 (the default), F16 or BF16
 }
 
 func (c *ConditionalRoutedTransformerBlockConfig) setDefaults() {
@@ -38,7 +39,7 @@ func (c *ConditionalRoutedTransformerBlockConfig) setDefaults() {
 	}
 }
 
-// UnmarshalJSON reads a config; what it leaves out has its default, an unknown key is an error.
+// UnmarshalJSON reads a configuration. Absent keys get their defaults; an unknown key is an error.
 func (c *ConditionalRoutedTransformerBlockConfig) UnmarshalJSON(data []byte) error {
 	type plain ConditionalRoutedTransformerBlockConfig
 	*c = Default[ConditionalRoutedTransformerBlockConfig]()
@@ -80,7 +81,7 @@ func (c ConditionalRoutedTransformerBlockConfig) build(w *weights) layer {
 
 // ConditionalRoutedTransformerBlock is a routed attention and a routed feedforward, each with a residual.
 //
-//	x, y [B, N, C] F32    mask [B, N] U8
+//	x, y [B, N, C] f32    mask [B, N] u8
 //	h = x + attention(x)    y = h + feedforward(h)
 //
 // Source: arXiv 2303.09752, section 3.
@@ -152,7 +153,7 @@ func blockSizesOf(b *builder) blockSizes {
 	}, b.count("NumHeavyFFTokens")}
 }
 
-// routedBlock is the weights and the wiring of a ConditionalRoutedTransformerBlock.
+// routedBlock is the weights and the steps of a ConditionalRoutedTransformerBlock.
 type routedBlock struct {
 	attention   routedAttention
 	feedForward routedFeedForward
@@ -162,19 +163,19 @@ func (w *weights) routedBlock(prefix string, c ConditionalRoutedTransformerBlock
 	return routedBlock{w.routedAttention(prefix+"conditional_attn.", c.Attention()), w.routedFeedForward(prefix+"conditional_ff.", c.FeedForward())}
 }
 
-// blockCall is one use of a block in a plan.
+// blockInput is the input of a block.
 type blockInput struct {
 	blockSizes
-	name       string // what the block's routers' names start with
+	name       string // prefix of its routers' names
 	y, x, mask vk.Range
 }
 
-// record records the call of a module of its own.
+// record records the layer as a module of its own.
 func (l *routedBlock) record(b *builder) {
 	l.forward(b, blockInput{blockSizesOf(b), "", b.arg("y"), b.arg("x"), b.arg("Mask")})
 }
 
-// wire needs no memory for the row between attention and feedforward: it stands in y.
+// forward records the layer. The rows between attention and feedforward are in y, so that they need no workspace.
 func (l *routedBlock) forward(b *builder, a blockInput) {
 	l.attention.forward(b, attentionInput{
 		attentionSizes: a.attentionSizes, name: a.name + "conditional_attn.", y: a.y, x: a.x, mask: a.mask, residual: true,

@@ -43,7 +43,7 @@ type arg struct {
 	kind   argKind
 	lead   []int // sizes before those of shape, for arguments of any rank
 	shape  shape
-	orU8   bool // U8 will do as well
+	orU8   bool // U8 is accepted too
 }
 
 type argKind uint8
@@ -82,7 +82,7 @@ type count struct {
 	configured int
 }
 
-// value is the count that holds.
+// value is the count of this call.
 func (c count) value() int {
 	if c.given == 0 {
 		return c.configured
@@ -187,7 +187,7 @@ func (s shape) rank() int {
 
 // wanted describes what an argument may be. Dimensions that its own sizes would bind are stars.
 func (c *call) wanted(a *arg) string {
-	bound := call{} // without what a failed comparison bound
+	bound := call{} // binds only what the arguments before a bind
 	for i := range c.args {
 		before := &c.args[i]
 		if before == a {
@@ -218,7 +218,7 @@ func (c *call) wanted(a *arg) string {
 	return a.dtype.String() + list
 }
 
-// planKey tells apart the calls of a module that need different plans.
+// planKey is everything that a plan depends on: calls with equal keys share a plan.
 type planKey struct {
 	dims                     [numDims]int
 	lead                     int // product of the leading sizes
@@ -292,7 +292,7 @@ func (m *base) forward(ctx context.Context, c *call) error {
 	return p.report(ctx, c)
 }
 
-// plan finds the plan of a call that was checked, or makes it.
+// plan returns the cached plan of a checked call, or makes one.
 func (m *base) plan(ctx context.Context, c *call) (*plan, error) {
 	key := c.key()
 	if p := m.plans.find(key); p != nil {
@@ -362,7 +362,7 @@ func (c call) measure(name string, caps vk.Caps, config config, dims ...dimSize)
 	return m, nil
 }
 
-// bytes is the size of an argument. Kernels number the tokens of a batch by an int32.
+// bytes is the size of an argument in bytes. Kernels index the tokens of a batch by an int32.
 func (c *call) bytes(a arg) (uint64, error) {
 	tokens, elements := 1.0, 1.0
 	for _, n := range a.shape[:a.shape.rank()] {

@@ -7,7 +7,8 @@ import (
 	"github.com/colt5-vulkan/colt5/vk"
 )
 
-// CoordinateDescentConfig configures a CoordinateDescent. Start from DefaultCoordinateDescentConfig.
+// CoordinateDescentConfig configures a CoordinateDescent. Start from
+// Default[CoordinateDescentConfig]: zero values are not the defaults.
 type CoordinateDescentConfig struct {
 	K        float64 `json:"k"`         // the sum of the scores to aim at, above 0; may have a fraction
 	NIters   int     `json:"n_iters"`   // iterations, at least 1
@@ -21,7 +22,7 @@ func (c *CoordinateDescentConfig) setDefaults() {
 	*c = CoordinateDescentConfig{NIters: o.NIters, Eps: o.Eps, EpsInit: o.EpsInit, EpsDecay: o.EpsDecay}
 }
 
-// UnmarshalJSON reads a config; what it leaves out has its default, an unknown key is an error.
+// UnmarshalJSON reads a configuration. Absent keys get their defaults; an unknown key is an error.
 func (c *CoordinateDescentConfig) UnmarshalJSON(data []byte) error {
 	type plain CoordinateDescentConfig
 	*c = Default[CoordinateDescentConfig]()
@@ -37,7 +38,7 @@ type CoordinateDescent struct {
 	operation[CoordinateDescentConfig]
 }
 
-// NewCoordinateDescent makes it on a device.
+// NewCoordinateDescent makes the operation on a device.
 func NewCoordinateDescent(dev *vk.Device, c CoordinateDescentConfig) (*CoordinateDescent, error) {
 	o, err := newOperation(context.Background(), "CoordinateDescent", dev, c)
 	if err != nil {
@@ -56,7 +57,7 @@ func (c CoordinateDescentConfig) build(*weights) layer { return c }
 
 // SelectOptions are the optional arguments of CoordinateDescent.Forward and TopK.Forward.
 type SelectOptions struct {
-	Mask  *Tensor    // u8 of the input's shape, 0 for entries that do not take part; nil: all take part
+	Mask  *Tensor    // u8 of the input's shape, 0 for masked entries; nil: no entry is masked
 	Stats *CallStats // receives what the call cost; nil: not wanted
 }
 

@@ -6,20 +6,21 @@ import (
 	"github.com/colt5-vulkan/colt5/vk"
 )
 
-// ConditionalRoutedCrossAttentionConfig configures a ConditionalRoutedCrossAttention. Start from Default[ConditionalRoutedCrossAttentionConfig], zero values are not the defaults.
+// ConditionalRoutedCrossAttentionConfig configures a ConditionalRoutedCrossAttention. Start from Default[ConditionalRoutedCrossAttentionConfig]:
+// zero values are not the defaults.
 type ConditionalRoutedCrossAttentionConfig struct {
 	Dim                   int           `json:"dim"`                     // C of x and context, at least 1
-	NumTokensQ            int           `json:"num_tokens_q"`            // queries chosen from x, at least 1; a call may want others
-	NumTokensKV           int           `json:"num_tokens_kv"`           // keys and values of a route chosen from context, at least 1; a call may want others
+	NumTokensQ            int           `json:"num_tokens_q"`            // queries chosen from x, at least 1; the default of a call
+	NumTokensKV           int           `json:"num_tokens_kv"`           // keys and values of a route chosen from context, at least 1; the default of a call
 	DimHead               int           `json:"dim_head"`                // 1 to 128
 	Heads                 int           `json:"heads"`                   // at least 1
 	KVRoutingTokens       int           `json:"kv_routing_tokens"`       // R, routes of keys and values; a divisor of Heads
 	RouteBlockSize        int           `json:"route_block_size"`        // each block of so many context tokens routes on its own; 0: the whole context
-	RouterStraightThrough bool          `json:"router_straight_through"` // a chosen token scores 1, not its soft score
+	RouterStraightThrough bool          `json:"router_straight_through"` // a selected token scores 1, not its soft score
 	MultiplyKeysByScore   bool          `json:"multiply_keys_by_score"`  // keys too, not only values
-	UseNullQTokens        bool          `json:"use_null_q_tokens"`       // what is no query gets a learned token; else 0
+	UseNullQTokens        bool          `json:"use_null_q_tokens"`       // tokens that are no query get a learned token; false: 0
 	Router                RouterOptions `json:"router_kwargs"`           // of both; RouteBlockSize is not used, the one above is
-	Precision             DType         `json:"precision"`               // of the matrix products; Float32 is the default
+	Precision             DType         `json:"precision"`               // of the matrix products: F32 (the default), F16 or BF16
 }
 
 func (c *ConditionalRoutedCrossAttentionConfig) setDefaults() {
@@ -28,7 +29,7 @@ func (c *ConditionalRoutedCrossAttentionConfig) setDefaults() {
 	}
 }
 
-// UnmarshalJSON reads a config; what it leaves out has its default, an unknown key is an error.
+// UnmarshalJSON reads a configuration. Absent keys get their defaults; an unknown key is an error.
 func (c *ConditionalRoutedCrossAttentionConfig) UnmarshalJSON(data []byte) error {
 	type plain ConditionalRoutedCrossAttentionConfig
 	*c = Default[ConditionalRoutedCrossAttentionConfig]()
@@ -57,7 +58,7 @@ func (c ConditionalRoutedCrossAttentionConfig) build(w *weights) layer {
 // ConditionalRoutedCrossAttention lets the tokens of x that a router chooses attend to the tokens that another router chooses from a long
 // context: 1,024 queries over a million memories, for example.
 //
-//	x, y [B, N, C] F32    mask [B, N] U8    context [B, M, C] F32    context mask [B, M] U8
+//	x, y [B, N, C] f32    mask [B, N] u8    context [B, M, C] F32    context mask [B, M] U8
 //	y = scatter(heavy_attn(tokens of q_router from x, tokens of kv_router from context) * score)
 //
 // A token that is no query, a masked one for example, gets the null query token. There is no light branch and no residual.
@@ -116,7 +117,7 @@ func (c ConditionalRoutedCrossAttentionConfig) call(y, x, context *Tensor, o Cro
 	}
 }
 
-// crossAttention is the weights and the wiring of a ConditionalRoutedCrossAttention.
+// crossAttention is the weights and the steps of a ConditionalRoutedCrossAttention.
 type crossAttention struct {
 	config          ConditionalRoutedCrossAttentionConfig
 	qToken, kvToken *Tensor
@@ -146,6 +147,6 @@ func (l *crossAttention) record(b *builder) {
 	kv := newRouterState("kv_router", l.kvToken, kvOptions, c.RouterStraightThrough, kvRouting, b.given("ContextMask"))
 	h := &heavyForward{heavyAttention: &l.heavy, b: b, x: x, context: context, q: q, kv: kv}
 	rest := unselectedRows{b: b, q: q, y: y, null: l.null, dim: c.Dim}
-	recordInterleaved(h.phases(mask, contextMask, func() {}), phases{func() {}, func() {}, rest.recordAlone})
-	h.finish(y, vk.Range{}, false)
+	recordInterleaved(h.phases(mask, contextMask, func() {}), phases{func() {}, func() {}, rest.recordWithoutLight})
+	h.project(y, vk.Range{}, false)
 }

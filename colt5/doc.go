@@ -1,28 +1,42 @@
-// Package colt5 has the conditionally routed layers of CoLT5 (Ainslie et al. 2023, arXiv 2303.09752) for any Vulkan device. A light
-// branch sees every token; a learned router sends a few tokens to a heavy one.
+// Package colt5 has the conditionally routed layers of CoLT5 (Ainslie et al. 2023, arXiv 2303.09752) for any Vulkan device. Light branches
+// process every token; learned routers select a few tokens for heavy branches.
 //
 //	dev, err := vk.Open(vk.Options{})
-//	config := colt5.Default[ConditionalRoutedFeedForwardConfig]()
+//	config := colt5.Default[colt5.ConditionalRoutedFeedForwardConfig]()
 //	config.Dim, config.NumHeavyTokens = 512, 1024
-//	ff, err := colt5.NewConditionalRoutedFeedForward(dev, config)
-//	err = ff.Load("feedforward.safetensors")                    // PyTorch's names; without it, PyTorch's initial values
-//	x, err := colt5.FromSlice(dev, tokens, 2, 32768, 512)     // [B, N, C]
+//	ff, err := colt5.NewConditionalRoutedFeedForward(ctx, dev, config)
+//	err = ff.Load(ctx, "feedforward.safetensors")               // PyTorch's names; without Load: PyTorch's initial values
+//	x, err := colt5.FromSlice(ctx, dev, tokens, 2, 32768, 512)  // [B, N, C]
 //	y, err := colt5.NewTensor(dev, colt5.F32, 2, 32768, 512)
-//	err = ff.Forward(y, x, colt5.FeedForwardOptions{})
-//	out, err := y.Float32()
+//	err = ff.Forward(ctx, y, x, colt5.FeedForwardOptions{})
+//	out, err := y.Float32(ctx)
 //
-// The modules: ConditionalRoutedFeedForward, ConditionalRoutedAttention and the two as a ConditionalRoutedTransformerBlock;
-// ConditionalRoutedCrossAttention, ConditionalRoutedAutoregressiveAttention, ConditionalRoutedImageAttention; stacks of them, Encoder,
-// AutoregressiveTransformer and ConditionalRoutedViT; and their parts, CoordinateDescentRouter, CoordinateDescent and TopK. Each is made
-// by New with a config that starts from its Default, has Forward, and is closed by who made it. Those with weights have Parameters, Init,
-// Load and Save. LastCall tells what the last call cost, LastRouting, after Inspect(true), what its routers decided, and the Memory method of a
-// config what a call needs, without a device.
+// # Modules
 //
-// Tensors live on the device, row-major, the last dimension contiguous. A mask is U8, one byte a token, 1 a real token, 0 padding.
-// Every module keeps what it has prepared for the shapes it has seen: a second call with the same shapes is one submit and
-// allocates nothing (token ids other than bytes are checked, which takes the read of a word more). Modules may be used by several goroutines; calls of one module run one after the other.
+// Layers: [ConditionalRoutedFeedForward], [ConditionalRoutedAttention], both as a [ConditionalRoutedTransformerBlock],
+// [ConditionalRoutedCrossAttention], [ConditionalRoutedAutoregressiveAttention], [ConditionalRoutedImageAttention]. Models: [Encoder],
+// [AutoregressiveTransformer], [ConditionalRoutedViT]. Parts of layers: [CoordinateDescentRouter], [CoordinateDescent], [TopK].
 //
-// Modules with matrix products have a Precision: Float32, or Float16 and BFloat16 on devices with cooperative matrices.
+// Each is made by its New function with a configuration that starts from [Default]. Whoever makes a module closes it. Modules with weights
+// have Parameters, Init, Load and Save. The Memory method of a configuration predicts what a call needs, without a device. Configurations
+// read and write JSON with the keys of the colt5-attention package; absent keys get their defaults.
 //
-// Configurations read and write JSON with the keys of the PyTorch package; what a file leaves out has its default.
+// # Calls
+//
+// Tensors are row-major and on the device. A mask is u8: 1 for a real token, 0 for padding. A call can return what it cost
+// ([CallStats]) and what its routers selected ([RoutingRecord]) through its options.
+//
+// A module keeps the plans of the eight kinds of calls that it ran last. A kind is the shapes, the token counts, and which optional tensors and
+// results the call has. A call with a kept plan is one submit and allocates nothing, but for routing records and the times of steps, and except
+// that token ids other than bytes are checked with a second, small transfer. A call of a new kind makes a plan first, on the host.
+//
+// Modules may be used by several goroutines. Calls of one module run one after the other.
+//
+// A call that waits takes a [context.Context]. When the context ends, the call returns an error that wraps the context's, while the device
+// finishes the submitted work; outputs are undefined. The next call of the module waits for that work first. If the device does not finish
+// within vk.Options.Timeout (default 5 minutes), the error wraps vk.ErrTimeout; the module and the device stay usable in the same way.
+//
+// # Precision
+//
+// Configurations of modules with matrix products have a Precision: [F32], or [F16] and [BF16] on devices with cooperative matrices.
 package colt5

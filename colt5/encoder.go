@@ -8,7 +8,8 @@ import (
 	"github.com/colt5-vulkan/colt5/vk"
 )
 
-// EncoderConfig configures an Encoder. Start from Default[EncoderConfig], zero values are not the defaults.
+// EncoderConfig configures an Encoder. Start from Default[EncoderConfig]:
+// zero values are not the defaults.
 type EncoderConfig struct {
 	Depth     int `json:"depth"`      // blocks, at least 1
 	NumTokens int `json:"num_tokens"` // V, the vocabulary, 256 for bytes; 0: no embedding, x is floats
@@ -20,7 +21,7 @@ func (c *EncoderConfig) setDefaults() {
 	*c = EncoderConfig{ConditionalRoutedTransformerBlockConfig: Default[ConditionalRoutedTransformerBlockConfig]()}
 }
 
-// UnmarshalJSON reads a config; what it leaves out has its default, an unknown key is an error.
+// UnmarshalJSON reads a configuration. Absent keys get their defaults; an unknown key is an error.
 func (c *EncoderConfig) UnmarshalJSON(data []byte) error {
 	type block ConditionalRoutedTransformerBlockConfig // without its methods
 	plain := struct {
@@ -44,9 +45,9 @@ func (c EncoderConfig) build(w *weights) layer {
 	return &l
 }
 
-// Encoder encodes long documents: an embedding of tokens or bytes if wanted, blocks, RMSNorm.
+// Encoder encodes long documents: an optional embedding of tokens or bytes, Depth transformer blocks, RMSNorm.
 //
-//	x [B, N] I32 or, for a vocabulary of 256 and more, U8: token ids; without an embedding [B, N, C] F32    mask [B, N] U8
+//	x [B, N] I32 or, for a vocabulary of 256 and more, U8: token ids; without an embedding [B, N, C] f32    mask [B, N] u8
 //	y [B, N, C] F32
 //
 // Parameters: embed.weight [V, C], layers.{i}.*, norm.gamma.
@@ -91,12 +92,12 @@ func (c EncoderConfig) call(y, x *Tensor, o BlockOptions) call {
 	return o.call(c.ConditionalRoutedTransformerBlockConfig, args)
 }
 
-// tokenIDs is the argument x [B, N] of a model with an embedding. Bytes will do where every byte is in the vocabulary.
+// tokenIDs is the argument x [B, N] of a model with an embedding. Bytes are accepted where the vocabulary has all 256.
 func tokenIDs(x *Tensor, vocabulary int) arg {
 	return arg{name: "x", tensor: x, dtype: I32, orU8: vocabulary >= 256, shape: shape{dimB, dimN}}
 }
 
-// encoder is the weights and the wiring of an Encoder.
+// encoder is the weights and the steps of an Encoder.
 type encoder struct {
 	config EncoderConfig
 	embed  *Tensor // [V, C]; nil: none
@@ -116,7 +117,7 @@ func (w *weights) encoder(c EncoderConfig) encoder {
 	return e
 }
 
-// wire needs one tensor besides y: the blocks read one and write the other, so that the last one leaves its result there, for the norm.
+// record alternates between y and one tensor of workspace: each block reads one and writes the other. The last block leaves its result in y.
 func (e *encoder) record(b *builder) {
 	c, s, y := e.config, blockSizesOf(b), b.arg("y")
 	h := b.floats(s.b, s.n, c.Dim)

@@ -11,19 +11,19 @@ import (
 // zero values are not the defaults.
 type ConditionalRoutedFeedForwardConfig struct {
 	Dim                   int           `json:"dim"`                     // C, at least 1
-	NumHeavyTokens        int           `json:"num_heavy_tokens"`        // tokens for the heavy branch, at least 1; a call may want others
+	NumHeavyTokens        int           `json:"num_heavy_tokens"`        // tokens for the heavy branch, at least 1; the default of a call
 	LightFFMult           float64       `json:"light_ff_mult"`           // hidden size of the light branch is int(C * this), at least 1
 	HeavyFFMult           float64       `json:"heavy_ff_mult"`           // hidden size of the heavy branch is int(C * this), at least 1
-	RouterStraightThrough bool          `json:"router_straight_through"` // a chosen token scores 1, not its soft score
+	RouterStraightThrough bool          `json:"router_straight_through"` // a selected token scores 1, not its soft score
 	Router                RouterOptions `json:"router_kwargs"`
-	Precision             DType         `json:"precision"` // of the matrix products; Float32 is the default
+	Precision             DType         `json:"precision"` // of the matrix products: F32 (the default), F16 or BF16
 }
 
 func (c *ConditionalRoutedFeedForwardConfig) setDefaults() {
 	*c = ConditionalRoutedFeedForwardConfig{LightFFMult: 0.5, HeavyFFMult: 4, RouterStraightThrough: true, Router: Default[RouterOptions]()}
 }
 
-// UnmarshalJSON reads a config; what it leaves out has its default, an unknown key is an error.
+// UnmarshalJSON reads a configuration. Absent keys get their defaults; an unknown key is an error.
 func (c *ConditionalRoutedFeedForwardConfig) UnmarshalJSON(data []byte) error {
 	type plain ConditionalRoutedFeedForwardConfig
 	*c = Default[ConditionalRoutedFeedForwardConfig]()
@@ -44,13 +44,12 @@ func (c ConditionalRoutedFeedForwardConfig) build(w *weights) layer {
 	return &l
 }
 
-// ConditionalRoutedFeedForward sends every token through a light feedforward, and the tokens that a router chooses through a heavy
-// one as well.
+// ConditionalRoutedFeedForward applies a light feedforward to every token, and a heavy feedforward to the tokens that a router selects.
 //
-//	x, y [B, N, C] F32    mask [B, N] U8
+//	x, y [B, N, C] f32    mask [B, N] u8
 //	y = light_ff(x) + scatter(heavy_ff(routed x) * score)
 //
-// A token that is not chosen gets its light output alone; with N <= NumHeavyTokens every real token is chosen.
+// A token that is not selected gets its light output only. With N <= NumHeavyTokens every real token is selected.
 // Source: arXiv 2303.09752, section 3.
 type ConditionalRoutedFeedForward struct {
 	module[ConditionalRoutedFeedForwardConfig]
@@ -113,7 +112,7 @@ func sequenceArgs(y, x, mask *Tensor, dim int) args {
 // feedForward is RMSNorm, Linear, GELU, Linear: the weights of one branch.
 type feedForward struct {
 	dim, hidden                 int
-	rows                        int // of an item, if the configuration fixes them; 0: it does not
+	rows                        int // rows of an item where the configuration fixes them; 0: it does not
 	gamma, w1, bias1, w2, bias2 *Tensor
 }
 
@@ -129,7 +128,7 @@ func (w *weights) feedForward(name string, dim int, mult float64) feedForward {
 	}
 }
 
-// up records norm, the first Linear and GELU, to hidden; down the second Linear, from it. Rows of a.X that are normed already have 16 bits.
+// up records RMSNorm, the first Linear and GELU, with the result in hidden. If normed, a.X is a normalised 16-bit operand already.
 func (f feedForward) up(b *builder, hidden operand, normed bool, c pipelines.LinearConfig, a pipelines.LinearArgs) {
 	c.Bias, c.GELU, c.Norm, c.X16, c.Y16 = true, true, !normed, normed, hidden.is16
 	c.Split = b.split(f.w1, f.rows)
@@ -140,16 +139,18 @@ func (f feedForward) up(b *builder, hidden operand, normed bool, c pipelines.Lin
 	b.linear(f.w1, 0, 0, c, a)
 }
 
+// down records the second Linear, from hidden.
 func (f feedForward) down(b *builder, hidden operand, c pipelines.LinearConfig, a pipelines.LinearArgs) {
 	c.Bias, c.X16, c.Split = true, hidden.is16, b.split(f.w2, f.rows)
 	a.Bias, a.X = f.bias2.memory, hidden.Range
 	b.linear(f.w2, 0, 0, c, a)
 }
 
-// hiddenBytes is the most that the hidden rows of a branch that sees every token take: longer sequences go through it in groups.
+// hiddenBytes limits the hidden rows of a feedforward over every token. Longer sequences are processed in groups of rows.
 const hiddenBytes = 64 << 20
 
-// stages wires the branch for count rows: two stages a group, three with 16 bits. With residual x is added to y, which may be x itself.
+// phases records the feedforward of count rows: two phases for each group of rows, three with 16-bit operands. With residual, x is added to
+// y; the two may then be the same range.
 func (f feedForward) phases(b *builder, y, x vk.Range, count, budget int, residual bool) phases {
 	each := min(count, max(budget/(4*f.hidden)&^127, 128))
 	var list phases
@@ -179,12 +180,12 @@ func (f feedForward) phases(b *builder, y, x vk.Range, count, budget int, residu
 	return list
 }
 
-// routedFeedForward is the weights and the wiring of a ConditionalRoutedFeedForward.
+// routedFeedForward is the weights and the steps of a ConditionalRoutedFeedForward.
 type routedFeedForward struct {
 	config       ConditionalRoutedFeedForwardConfig
 	token        *Tensor // [1, C]
 	light, heavy feedForward
-	budget       int // bytes of the light branch's hidden rows; hiddenBytes but in tests
+	budget       int // bytes of the light branch's hidden rows; hiddenBytes except in tests
 }
 
 func (w *weights) routedFeedForward(prefix string, c ConditionalRoutedFeedForwardConfig) routedFeedForward {
@@ -196,24 +197,24 @@ func (w *weights) routedFeedForward(prefix string, c ConditionalRoutedFeedForwar
 	}
 }
 
-// feedForwardCall is one use of a routed feedforward in a plan.
+// feedForwardInput is the input of a routed feedforward.
 type feedForwardInput struct {
 	b, n, tokens int
 	masked       bool
-	name         string   // what its router's name starts with
-	y, x, mask   vk.Range // y shares no memory with x, or, with residual, is x
+	name         string   // prefix of its router's name
+	y, x, mask   vk.Range // y is x (only with residual) or shares no memory with it
 	residual     bool     // add x
 }
 
-// record records the call of a module of its own.
+// record records the layer as a module of its own.
 func (f *routedFeedForward) record(b *builder) {
 	f.forward(b, feedForwardInput{
 		b: b.dim(dimB), n: b.dim(dimN), tokens: b.count("NumHeavyTokens"), masked: b.given("Mask"), y: b.arg("y"), x: b.arg("x"), mask: b.arg("Mask"),
 	})
 }
 
-// wire puts the choice of tokens beside the first half of the light branch, and the first half of the heavy branch beside the second of
-// the light one: neither needs the other. The heavy half that reads x comes before x may change.
+// forward records the layer. The selection runs concurrently with the first half of the light branch, and the first half of the heavy branch
+// with the second half of the light one. The heavy half that reads x is recorded before x may change in place.
 func (f *routedFeedForward) forward(b *builder, a feedForwardInput) {
 	c := f.config
 	q := newRouterState(a.name+"router", f.token, c.Router, c.RouterStraightThrough, c.Router.routing(a.b, a.n, 1, c.Dim, a.tokens), a.masked)

@@ -5,13 +5,13 @@ import (
 	"github.com/colt5-vulkan/colt5/vk"
 )
 
-// heavyAttention is the attention of routed queries to routed keys and values: the weights of the heavy branch.
+// heavyAttention is the weights of the heavy branch: the attention of routed queries to routed keys and values.
 type heavyAttention struct {
 	heavyConfig
 	gamma, nullKV, toQ, toKV, toOut *Tensor
 }
 
-// heavyConfig is the part of a module's config that concerns its heavy branch.
+// heavyConfig is the part of a module's configuration for its heavy branch.
 type heavyConfig struct {
 	dim, dimHead, heads int
 	rotary              bool
@@ -31,28 +31,47 @@ func (w *weights) heavyAttention(name string, c heavyConfig) heavyAttention {
 	}
 }
 
-// heavyCall is one use of a heavy attention in a plan.
+// heavyForward is one forward pass of a heavy attention.
 type heavyForward struct {
 	*heavyAttention
 	b          *builder
 	x, context vk.Range // [B, N, C], [B, M, C]
 	q, kv      *routerState
-	shared     bool // keys and values of every token are computed once, and lists choose among them: the lists of windows overlap
+	shared     bool // keys and values of every token are projected once, because the lists of windows overlap; attention reads them by index
 
 	queries, keys, attended operand
 }
 
 func (h *heavyForward) inner() int { return h.heads * h.dimHead }
 
-// lists is how many lists of queries there are, each with keys of its own.
+// lists is the number of query lists, each with its own keys.
 func (h *heavyForward) lists() int { return h.q.b * max(h.kv.windows, 1) }
 
-// project computes queries [B, K, H, D], and keys and values [R, B, K, H/R, 2, D], or [B, N, H, 2, D] if they are shared.
-func (h *heavyForward) project() {
+// phases records everything before the output projection. It calls selected once the queries are selected.
+func (h *heavyForward) phases(mask, contextMask vk.Range, selected func()) phases {
+	b := h.b
+	return phases{func() {
+		if h.x == h.context && h.q.n == h.kv.n {
+			b.recordLogits(h.x, h.q, h.kv)
+			return
+		}
+		b.recordLogits(h.x, h.q)
+		b.recordLogits(h.context, h.kv)
+	}, func() {
+		b.recordTopK(mask, h.q)
+		b.recordTopK(contextMask, h.kv)
+		selected()
+		b.finishRouting(mask, h.q)
+		b.finishRouting(contextMask, h.kv)
+	}, h.projectInputs, h.rotate, h.attend}
+}
+
+// projectInputs records the projections to queries [B, K, H, D], and to keys and values [R, B, K, H/R, 2, D], or [B, N, H, 2, D] if shared.
+func (h *heavyForward) projectInputs() {
 	b, q := h.b, h.q
 	h.queries = b.allocHeads(h.dimHead, h.heads, q.b, q.k)
 	if b.uses16Bit(h.dim) {
-		h.project16()
+		h.projectInputs16()
 		return
 	}
 	a := pipelines.LinearArgs{X: h.x, Gamma: h.gamma.memory, Y: h.queries.Range, Batch: q.b, InRows: q.n, Rows: q.k}
@@ -60,11 +79,11 @@ func (h *heavyForward) project() {
 		a.Gather, a.Valid = q.indices.Range, q.valid.Range
 	}
 	b.linear(h.toQ, 0, 0, pipelines.LinearConfig{Norm: true, Gather: q.hasLists, Valid: q.hasLists, Y16: h.queries.is16}, a)
-	h.projectKeys()
+	h.projectKeysValues()
 }
 
-// projectHalves is project by way of normed rows of 16 bits.
-func (h *heavyForward) project16() {
+// projectInputs16 is projectInputs with normalised 16-bit operands.
+func (h *heavyForward) projectInputs16() {
 	b, q, kv := h.b, h.q, h.kv
 	chosen := b.rmsNormSelected(h.x, h.gamma, q)
 	var context operand
@@ -94,7 +113,7 @@ func (h *heavyForward) project16() {
 	b.release(chosen.block, context.block)
 }
 
-func (h *heavyForward) projectKeys() {
+func (h *heavyForward) projectKeysValues() {
 	b, kv := h.b, h.kv
 	if h.shared {
 		h.keys = b.allocHeads(h.dimHead, 2*h.heads, kv.b, kv.n)
@@ -116,7 +135,7 @@ func (h *heavyForward) projectKeys() {
 	}
 }
 
-// rotate turns queries and keys by their positions.
+// rotate records the rotary position embedding of queries and keys.
 func (h *heavyForward) rotate() {
 	if !h.rotary {
 		return
@@ -145,7 +164,7 @@ func (h *heavyForward) rotate() {
 	}
 }
 
-// attend lets the queries look at the keys, and gives both back.
+// attend records the attention and releases queries and keys.
 func (h *heavyForward) attend() {
 	b, q, kv := h.b, h.q, h.kv
 	h.attended = b.allocHeads(h.dimHead, h.heads, q.b, q.k)
@@ -172,8 +191,9 @@ func (h *heavyForward) attend() {
 	b.release(h.queries.block, h.keys.block)
 }
 
-// finish writes the output of every query to its row of y [B, N, C], times its score, plus, with add, that row of the residual.
-func (h *heavyForward) finish(y, residual vk.Range, add bool) {
+// project records the output projection: each query's output times its score goes to its row of y [B, N, C]. With add, that row of residual is
+// added.
+func (h *heavyForward) project(y, residual vk.Range, add bool) {
 	b, q := h.b, h.q
 	c := pipelines.LinearConfig{X16: h.attended.is16, Residual: add, Scatter: q.hasLists, Valid: q.hasLists, Score: q.soft}
 	a := pipelines.LinearArgs{X: h.attended.Range, Y: y, Batch: q.b, Rows: q.k, OutRows: q.n, Score: q.scores.Range}

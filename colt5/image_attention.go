@@ -10,13 +10,13 @@ import (
 	"github.com/colt5-vulkan/colt5/vk"
 )
 
-// RouteScope says among which pixels a router of an image chooses.
+// RouteScope is the set of pixels that a router of an image selects from.
 type RouteScope string
 
 // The scopes.
 const (
-	RouteScopeImage  RouteScope = "image"  // among all pixels of the image
-	RouteScopeWindow RouteScope = "window" // in each patch on its own
+	RouteScopeImage  RouteScope = "image"  // all pixels of the image
+	RouteScopeWindow RouteScope = "window" // each patch separately, as the PyTorch package does
 )
 
 func (s RouteScope) check(op, field string) error {
@@ -26,25 +26,26 @@ func (s RouteScope) check(op, field string) error {
 	return nil
 }
 
-// ConditionalRoutedImageAttentionConfig configures a ConditionalRoutedImageAttention. Start from Default[ConditionalRoutedImageAttentionConfig], zero values are not the defaults.
+// ConditionalRoutedImageAttentionConfig configures a ConditionalRoutedImageAttention. Start from Default[ConditionalRoutedImageAttentionConfig]:
+// zero values are not the defaults.
 type ConditionalRoutedImageAttentionConfig struct {
 	Dim                    int           `json:"dim"`                       // C, channels of a pixel, at least 1
-	NumHeavyTokensQ        int           `json:"num_heavy_tokens_q"`        // queries of an image, or of a patch, at least 1; a call may want others
-	NumHeavyTokensKV       int           `json:"num_heavy_tokens_kv"`       // keys and values of a route, at least 1; a call may want others
+	NumHeavyTokensQ        int           `json:"num_heavy_tokens_q"`        // queries of an image, or of a patch, at least 1; the default of a call
+	NumHeavyTokensKV       int           `json:"num_heavy_tokens_kv"`       // keys and values of a route, at least 1; the default of a call
 	NumRoutedKV            int           `json:"num_routed_kv"`             // R, routes of keys and values; a divisor of HeavyHeads
 	LightDimHead           int           `json:"light_dim_head"`            // 1 to 128
 	LightHeads             int           `json:"light_heads"`               // at least 1
 	LightWindowSize        int           `json:"light_window_size"`         // side of a patch in pixels, 1 to 1024
 	HeavyDimHead           int           `json:"heavy_dim_head"`            // 1 to 128
 	HeavyHeads             int           `json:"heavy_heads"`               // at least 1
-	RouterStraightThrough  bool          `json:"router_straight_through"`   // a chosen pixel scores 1, not its soft score
+	RouterStraightThrough  bool          `json:"router_straight_through"`   // a selected pixel scores 1, not its soft score
 	MultiplyKeysByScore    bool          `json:"multiply_keys_by_score"`    // heavy keys too, not only values
 	MultiplyQueriesByScore bool          `json:"multiply_queries_by_score"` // heavy queries too, not only their outputs
-	UseNullQTokens         bool          `json:"use_null_q_tokens"`         // what is no query gets a learned token; else 0
+	UseNullQTokens         bool          `json:"use_null_q_tokens"`         // tokens that are no query get a learned token; false: 0
 	ChannelFirst           bool          `json:"channel_first"`             // x and y are [B, C, H, W]; else [B, H, W, C]
 	RouteScope             RouteScope    `json:"route_scope"`               // RouteScopeImage or RouteScopeWindow
 	Router                 RouterOptions `json:"router_kwargs"`
-	Precision              DType         `json:"precision"` // of the matrix products; Float32 is the default
+	Precision              DType         `json:"precision"` // of the matrix products: F32 (the default), F16 or BF16
 }
 
 func (c *ConditionalRoutedImageAttentionConfig) setDefaults() {
@@ -54,7 +55,7 @@ func (c *ConditionalRoutedImageAttentionConfig) setDefaults() {
 	}
 }
 
-// UnmarshalJSON reads a config; what it leaves out has its default, an unknown key is an error.
+// UnmarshalJSON reads a configuration. Absent keys get their defaults; an unknown key is an error.
 func (c *ConditionalRoutedImageAttentionConfig) UnmarshalJSON(data []byte) error {
 	type plain ConditionalRoutedImageAttentionConfig
 	*c = Default[ConditionalRoutedImageAttentionConfig]()
@@ -90,8 +91,8 @@ func (c ConditionalRoutedImageAttentionConfig) shape() shape {
 	return shape{dimB, dimH, dimW, c.Dim}
 }
 
-// ConditionalRoutedImageAttention lets every pixel attend to its own patch, and the pixels that a router chooses attend to those that
-// another router chooses from the whole image (or from the patch, see RouteScope).
+// ConditionalRoutedImageAttention lets every pixel attend to its patch (light branch). The pixels that one router selects also attend to the
+// pixels that another router selects from the whole image, or from the patch (heavy branch; see RouteScope).
 //
 //	x, y [B, H, W, C] F32, or [B, C, H, W] with ChannelFirst; H and W multiples of LightWindowSize
 //	y = light_attn(x) + scatter(heavy_attn(pixels of q_router, pixels of kv_router) * score)
@@ -148,14 +149,14 @@ func (c ConditionalRoutedImageAttentionConfig) call(y, x *Tensor, o ImageOptions
 	}
 }
 
-// imageAttention is the weights and the wiring of a ConditionalRoutedImageAttention.
+// imageAttention is the weights and the steps of a ConditionalRoutedImageAttention.
 type imageAttention struct {
 	config          ConditionalRoutedImageAttentionConfig
 	qToken, kvToken *Tensor
 	null            *Tensor // [C]; nil: none
 	light           patchAttention
 	heavy           heavyAttention
-	budget          int // bytes of the light branch between its steps; lightBytes but in tests
+	budget          int // bytes of workspace of the light branch; lightBytes except in tests
 }
 
 func (w *weights) imageAttention(prefix string, c ConditionalRoutedImageAttentionConfig) imageAttention {
@@ -176,22 +177,22 @@ type imageSizes struct {
 	tokensQ, tokensKV int
 }
 
-// imageCall is one use of an image attention in a plan.
+// imageInput is the input of an image attention.
 type imageInput struct {
 	imageSizes
-	name     string   // what its routers' names start with
+	name     string   // prefix of its routers' names
 	y, x     vk.Range // share no memory
 	residual bool     // add x
 }
 
-// record records the call of a module of its own.
+// record records the layer as a module of its own.
 func (l *imageAttention) record(b *builder) {
 	sizes := imageSizes{b.dim(dimB), b.dim(dimH), b.dim(dimW), b.count("NumHeavyTokensQ"), b.count("NumHeavyTokensKV")}
 	l.forward(b, imageInput{imageSizes: sizes, y: b.arg("y"), x: b.arg("x")})
 }
 
-// wire works on rows of pixels: those of the image one after the other; or, where each patch routes on its own, those of the patches one
-// after the other, every patch an item. What does not come that way is brought into that order, and back at the end.
+// forward records the layer for rows of pixels in image order, or, where each patch routes separately, in patch order with every patch as an
+// item. Inputs in another order are permuted first, and the result is permuted back.
 func (l *imageAttention) forward(b *builder, a imageInput) {
 	c, side := l.config, l.config.LightWindowSize
 	y, x := a.y, a.x
@@ -203,7 +204,7 @@ func (l *imageAttention) forward(b *builder, a imageInput) {
 		}
 		ym, xm = b.floats(a.b, a.height, a.width, c.Dim), b.floats(a.b, a.height, a.width, c.Dim)
 		y, x = ym.Range, xm.Range
-		record(b, pipelines.NewPermute, pipelines.PermuteConfig{}, l.order(a.imageSizes).into(x, a.x))
+		record(b, pipelines.NewPermute, pipelines.PermuteConfig{}, l.order(a.imageSizes).toInner(x, a.x))
 	}
 	items, n, height, width := a.b, a.height*a.width, a.b*a.height, a.width
 	if c.RouteScope == RouteScopeWindow {
@@ -216,19 +217,19 @@ func (l *imageAttention) forward(b *builder, a imageInput) {
 	out := unselectedRows{b: b, q: q, y: y, x: x, null: l.null, dim: c.Dim, residual: a.residual}
 	recordInterleaved(h.phases(vk.Range{}, vk.Range{}, out.recordMembershipMask), l.light.phases(out.lightOutput(), height, width, l.budget))
 	out.release()
-	h.finish(y, y, true)
+	h.project(y, y, true)
 	if reordered {
-		record(b, pipelines.NewPermute, pipelines.PermuteConfig{}, l.order(a.imageSizes).back(a.y, y))
+		record(b, pipelines.NewPermute, pipelines.PermuteConfig{}, l.order(a.imageSizes).toOuter(a.y, y))
 		b.release(ym, xm)
 	}
 }
 
-// axis of a tensor in two orders: its size, and its strides in the caller's order and in the rows that wire works on.
+// axis is an axis of the pixels: its size, and its strides in the caller's order (outside) and in the order of forward (inside).
 type axis struct{ size, outside, inside int }
 
 type axes []axis
 
-// order lists the axes of a call's images: item, patch row, row in the patch, patch column, column in the patch, channel.
+// order lists the axes of the images: item, patch row, row in the patch, patch column, column in the patch, channel.
 func (l *imageAttention) order(s imageSizes) axes {
 	c, side := l.config, l.config.LightWindowSize
 	pixel, row, item, channel := c.Dim, c.Dim*s.width, c.Dim*s.width*s.height, 1
@@ -243,16 +244,16 @@ func (l *imageAttention) order(s imageSizes) axes {
 	return list
 }
 
-// into copies from the caller's order to the inner one, back the other way.
-func (l axes) into(to, from vk.Range) pipelines.PermuteArgs {
+// toInner permutes from the caller's order to that of forward, toOuter the other way.
+func (l axes) toInner(to, from vk.Range) pipelines.PermuteArgs {
 	return permutation(to, from, l, func(a axis) (int, int) { return a.inside, a.outside })
 }
 
-func (l axes) back(to, from vk.Range) pipelines.PermuteArgs {
+func (l axes) toOuter(to, from vk.Range) pipelines.PermuteArgs {
 	return permutation(to, from, l, func(a axis) (int, int) { return a.outside, a.inside })
 }
 
-// permutation lists axes by falling stride of the target, those that stay together in both orders as one.
+// permutation lists the axes by decreasing stride of the target. Axes that are contiguous in both orders are merged.
 func permutation(to, from vk.Range, l axes, strides func(axis) (to, from int)) pipelines.PermuteArgs {
 	l = slices.Clone(l)
 	slices.SortStableFunc(l, func(a, b axis) int {

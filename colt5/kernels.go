@@ -12,7 +12,7 @@ type closer interface{ Close() error }
 // kernels are the compiled kernels of a module, one for each configuration of a kernel. They are compiled when they are first needed.
 type kernels struct {
 	dev  *vk.Device
-	made map[any]closer // by configuration, whose type tells the kernel
+	made map[any]closer // by configuration; its type identifies the kernel
 }
 
 func kernel[C comparable, K closer](k *kernels, make func(*vk.Device, C) (K, error), c C) (K, error) {

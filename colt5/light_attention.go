@@ -5,7 +5,7 @@ import (
 	"github.com/colt5-vulkan/colt5/vk"
 )
 
-// lightConfig is the part of a module's config that concerns its light branch.
+// lightConfig is the part of a module's configuration for its light branch.
 type lightConfig struct {
 	dim, dimHead, heads int
 	window              int  // tokens of a block, or pixels of a patch's side
@@ -24,19 +24,19 @@ func (w *weights) light(name string, c lightConfig) lightWeights {
 	}
 }
 
-// lightBytes is the most that the light branch takes between its steps, roughly: longer sequences go through it in groups.
+// lightBytes is roughly the limit of the light branch's workspace. Longer sequences are processed in groups of tokens.
 const lightBytes = 160 << 20
 
-// lightCall is what both kinds of light branches do at the end: rows of heads to rows of y.
+// lightOutput is the end of both kinds of light branches: the projection of attended heads to rows of y.
 type lightOutput struct {
 	b          *builder
 	x, y       vk.Range
-	null       *Tensor // added to the rows of y that are not marked; nil: to none
+	null       *Tensor // added to the rows of y outside membership; nil: none
 	membership *block  // [rows] u32; nil: no rows are marked
 	residual   bool    // add x
 }
 
-// out projects attended [count, H, D] to rows of y, from the first on.
+// out records the projection of attended [count, H, D] to count rows of y, from the first on.
 func (l lightOutput) out(w lightWeights, c lightConfig, attended operand, first, count int) {
 	a := pipelines.LinearArgs{X: attended.Range, Y: rows(l.y, first, count, 4*c.dim), Batch: 1, Rows: count}
 	if l.residual {
@@ -49,7 +49,7 @@ func (l lightOutput) out(w lightWeights, c lightConfig, attended operand, first,
 	l.b.release(attended.block)
 }
 
-// windowAttention is the light branch of sequences: LayerNorm, and attention to the neighbourhood.
+// windowAttention is the light branch of sequences: LayerNorm and attention to the neighbourhood.
 type windowAttention struct {
 	lightConfig
 	lightWeights
@@ -62,15 +62,15 @@ func (w *weights) windowAttention(name string, c lightConfig) windowAttention {
 	}
 }
 
-// span is a group of tokens that go through the light branch together: whole items, or a part of one with its neighbourhood.
+// tokenGroup is the tokens that the light branch processes together: whole items, or a part of one item with its neighbourhood.
 type tokenGroup struct {
 	item, items int
 	first, rows int // tokens of an item whose keys and values are needed
 	from, count int // tokens of an item whose output is computed
 }
 
-// spans cuts b items of n tokens into groups of about most tokens. A token's neighbourhood reaches before blocks back and after
-// blocks ahead.
+// splitTokens splits b items of n tokens into groups of about most tokens. The neighbourhood of a token is the before blocks ahead of its own
+// block and the after blocks behind it.
 func splitTokens(b, n, most, block, before, after int) []tokenGroup {
 	var list []tokenGroup
 	if n <= most {
@@ -86,8 +86,8 @@ func splitTokens(b, n, most, block, before, after int) []tokenGroup {
 		for from := 0; from < n; from += size {
 			count := min(size, n-from)
 			first, end := max(0, from-before*block), min(n, from+count+after*block)
-			// The tiles of a product have up to 128 rows. Few more neighbours than needed, where there are any, make the last one whole:
-			// kernels that look for its edge take a tenth longer.
+			// Tiles of a matrix product have up to 128 rows. A few extra neighbours, where there are any, complete the last tile: kernels
+			// that check for its edge take a tenth longer.
 			if missing := -(end - first) & 127; 64*missing <= end-first {
 				more := min(missing, n-end)
 				first, end = first-min(missing-more, first), end+more
@@ -98,7 +98,7 @@ func splitTokens(b, n, most, block, before, after int) []tokenGroup {
 	return list
 }
 
-// stages wires the branch for x [B, N, C]: four stages a group.
+// phases records the branch for x [B, N, C], four phases for each group of tokens.
 func (w *windowAttention) phases(l lightOutput, mask vk.Range, items, n, budget int) phases {
 	b, after := l.b, 1
 	if w.causal {
@@ -134,7 +134,7 @@ func (w *windowAttention) phases(l lightOutput, mask vk.Range, items, n, budget 
 	return list
 }
 
-// patchAttention is the light branch of images: RMSNorm, and attention inside each patch.
+// patchAttention is the light branch of images: RMSNorm and attention inside each patch.
 type patchAttention struct {
 	lightConfig
 	lightWeights
@@ -145,7 +145,7 @@ func (w *weights) patchAttention(name string, c lightConfig) patchAttention {
 	return patchAttention{lightConfig: c, gamma: w.add(name+".norm.gamma", ones, c.dim), lightWeights: w.light(name, c)}
 }
 
-// stages wires the branch for x [height, width, C], pixels of images one below the other: three stages a band of patches.
+// phases records the branch for x [height, width, C], images stacked vertically: three phases for each band of patches.
 func (w *patchAttention) phases(l lightOutput, height, width, budget int) phases {
 	b, side := l.b, w.window
 	patches := height / side // from top to bottom

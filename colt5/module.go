@@ -9,9 +9,9 @@ import (
 	"github.com/colt5-vulkan/colt5/vk"
 )
 
-// lifecycle lets the operations of a module run one after the other, and knows whether it is closed.
+// lifecycle serialises the operations of a module and records whether it is closed.
 type lifecycle struct {
-	busy   chan struct{} // holds a value while an operation runs; a mutex could not be given up when a context ends
+	busy   chan struct{} // holds a value while an operation runs; unlike a mutex, waiting for it can end with the context
 	closed bool
 }
 
@@ -72,7 +72,7 @@ func newOperation[C config](ctx context.Context, name string, dev *vk.Device, c 
 	return m, nil
 }
 
-// enter begins an operation, after the one under way. It gives up when the context ends.
+// enter begins an operation once the current one ends. It fails when the context ends first.
 func (m *base) enter(ctx context.Context, op string) error {
 	if m.busy == nil {
 		return fmt.Errorf("colt5: %s: the module is the zero value, want one made by its New function", op)

@@ -10,7 +10,7 @@ import (
 	"github.com/colt5-vulkan/colt5/vk"
 )
 
-// plansKept is how many plans a module keeps: those used last.
+// plansKept is the number of most recently used plans that a module keeps.
 const plansKept = 8
 
 // plan is a module's call prepared for its shapes: a command list, its workspace, and bindings for the caller's tensors.
@@ -42,7 +42,7 @@ func (p *plan) close() error {
 
 // newPlan makes the plan of a call.
 func (m *base) newPlan(ctx context.Context, of *call) (*plan, error) {
-	c := *of // a copy, so that the caller's call stays on its stack
+	c := *of // a copy, so that the caller's call does not escape to the heap
 	b := &builder{call: &c, caps: m.dev.Caps(), precision: m.precision, kernels: &m.kernels, ctx: ctx}
 	b.layOut(m.layer)
 	if b.err != nil {
@@ -115,7 +115,7 @@ func (p *plan) uploadRandomLogits(ctx context.Context, seed uint64) error {
 	return p.list.Device().Upload(ctx, vk.Transfer{Range: p.randomLogits, Data: vk.Bytes(logits)})
 }
 
-// report checks what the run found out about its inputs, and fills the call's results about itself.
+// report checks the token ids of the run, and fills the statistics and routing records that the call wants.
 func (p *plan) report(ctx context.Context, c *call) error {
 	if err := p.checkIDs(ctx); err != nil {
 		return err
@@ -135,7 +135,7 @@ func (p *plan) report(ctx context.Context, c *call) error {
 	return nil
 }
 
-// checkIDs is an error if the run met token ids outside the vocabulary.
+// checkIDs returns an error if x had token ids outside the vocabulary.
 func (p *plan) checkIDs(ctx context.Context) error {
 	if p.invalidIDs.IsZero() {
 		return nil
@@ -150,7 +150,7 @@ func (p *plan) checkIDs(ctx context.Context) error {
 	return nil
 }
 
-// planCache keeps the plans of a module, those used last first.
+// planCache keeps the plans of a module in the order of their last use, latest first.
 type planCache struct {
 	keys    []planKey
 	plans   []*plan
@@ -185,7 +185,7 @@ func (c *planCache) add(key planKey, p *plan) error {
 	return nil
 }
 
-// close closes all plans; those that fail are kept for another try.
+// close closes all plans. Plans that fail to close are kept for the next try.
 func (c *planCache) close() error {
 	var all error
 	c.keys = nil

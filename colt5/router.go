@@ -10,12 +10,13 @@ import (
 	"github.com/colt5-vulkan/colt5/vk"
 )
 
-// RouterConfig configures a CoordinateDescentRouter. Start from Default[RouterConfig], zero values are not the defaults.
+// RouterConfig configures a CoordinateDescentRouter. Start from Default[RouterConfig]:
+// zero values are not the defaults.
 type RouterConfig struct {
 	Dim                  int  `json:"dim"`                    // C, at least 1
 	NumRoutingTokens     int  `json:"num_routing_tokens"`     // R, routes, at least 1
 	LearnedRoutingTokens bool `json:"learned_routing_tokens"` // the routing tokens come with each call
-	StraightThrough      bool `json:"straight_through"`       // a chosen token scores 1, not its soft score
+	StraightThrough      bool `json:"straight_through"`       // a selected token scores 1, not its soft score
 	RouterOptions
 }
 
@@ -23,7 +24,7 @@ func (c *RouterConfig) setDefaults() {
 	*c = RouterConfig{NumRoutingTokens: 1, StraightThrough: true, RouterOptions: Default[RouterOptions]()}
 }
 
-// UnmarshalJSON reads a config; what it leaves out has its default, an unknown key is an error.
+// UnmarshalJSON reads a configuration. Absent keys get their defaults; an unknown key is an error.
 func (c *RouterConfig) UnmarshalJSON(data []byte) error {
 	type plain RouterConfig
 	*c = Default[RouterConfig]()
@@ -34,9 +35,9 @@ func (c RouterConfig) check(op string) error {
 	return firstError(atLeast(op, "Dim", c.Dim, 1), atLeast(op, "NumRoutingTokens", c.NumRoutingTokens, 1), c.RouterOptions.check(op))
 }
 
-// CoordinateDescentRouter chooses the tokens that go to the heavy branch: spec "Router", arXiv 2303.09752 section 3.
+// CoordinateDescentRouter selects the tokens of a heavy branch. Source: arXiv 2303.09752, section 3.
 //
-//	x [B, N, C] F32    mask [B, N] U8    routing tokens [R, C], or [B, R, C] with each call
+//	x [B, N, C] f32    mask [B, N] u8    routing tokens [R, C], or [B, R, C] with each call
 //	logits [B, R, N]   indices, scores [B, R, K]   tokens [B, R, K, C]   soft scores [B, R, N]
 //
 // With N <= the number of tokens nothing is routed: K is N, every score is the token's mask, and there are no indices.
@@ -44,7 +45,7 @@ type CoordinateDescentRouter struct {
 	module[RouterConfig]
 }
 
-// RoutingOptions are the optional arguments of a routing.
+// RoutingOptions are the optional arguments of CoordinateDescentRouter.Forward.
 type RoutingOptions struct {
 	Mask          *Tensor // [B, N] U8; nil: all tokens are real
 	RoutingTokens *Tensor // [B, R, C] F32, with LearnedRoutingTokens
@@ -54,10 +55,10 @@ type RoutingOptions struct {
 	RandomSeed uint64
 
 	Stats   *CallStats       // receives what the call cost; nil: not wanted
-	Routing *[]RoutingRecord // receives what the router selected, if it routes and not at random; nil: not wanted
+	Routing *[]RoutingRecord // receives what the router selected; no record of random routing; nil: not wanted
 }
 
-// Routing receives what a router decided. Tensors that are nil are not wanted.
+// Routing is the tensors that receive a router's result. nil: not wanted.
 type Routing struct {
 	Indices    *Tensor // [B, R, K] I32: tokens by falling logit, blocks in order; 0 in an empty slot. Nothing routed: must be nil
 	Scores     *Tensor // [B, R, K] F32: 0 in an empty slot

@@ -5,18 +5,18 @@ import (
 	"github.com/colt5-vulkan/colt5/vk"
 )
 
-// RouterOptions are the settings of a router that modules pass on, under the key router_kwargs.
+// RouterOptions are the settings of a module's routers, in JSON router_kwargs.
 type RouterOptions struct {
 	NIters           int     `json:"n_iters"`            // iterations of coordinate descent, at least 1
-	FetchKRatio      float64 `json:"fetch_k_ratio"`      // the descent aims at so many times the tokens to choose; above 0
+	FetchKRatio      float64 `json:"fetch_k_ratio"`      // k_eff of coordinate descent is this times the tokens to select; above 0
 	Eps              float64 `json:"eps"`                // smoothness of the scores, above 0
 	EpsInit          float64 `json:"eps_init"`           // eps of the first iteration; 0: Eps
 	EpsDecay         float64 `json:"eps_decay"`          // factor of eps after an iteration, in (0, 1]
 	CosineSimRouting bool    `json:"cosine_sim_routing"` // cosine instead of dot product
 	CosineSimScale   float64 `json:"cosine_sim_scale"`   // factor of the cosine, above 0
-	RouteBlockSize   int     `json:"route_block_size"`   // each block of so many tokens routes on its own; 0: the whole sequence
+	RouteBlockSize   int     `json:"route_block_size"`   // tokens of a block; each block selects separately; 0: no blocks
 
-	// ScaleRoutingTokens starts with routing tokens of deviation 1/sqrt(C) instead of 1: with 1 and a large C, scores saturate and
+	// ScaleRoutingTokens initialises routing tokens with standard deviation 1/sqrt(C) instead of 1. With 1 and a large C, scores saturate and
 	// the router gets no gradient.
 	ScaleRoutingTokens bool `json:"scale_routing_tokens"`
 }
@@ -34,7 +34,7 @@ func (o RouterOptions) check(op string) error {
 	)
 }
 
-// logits is the kernel for the logits of one router, or of two that read the same tokens.
+// logits is the kernel configuration for the logits of one router, or of two that read the same tokens.
 func (o RouterOptions) logits(c, r, r2 int) pipelines.RouterLogitsConfig {
 	config := pipelines.RouterLogitsConfig{C: c, R: r, R2: r2}
 	if o.CosineSimRouting {
@@ -47,7 +47,7 @@ func (o RouterOptions) descent() pipelines.CoorDescentConfig {
 	return pipelines.CoorDescentConfig{Iters: o.NIters, Eps: o.Eps, EpsInit: o.EpsInit, EpsDecay: o.EpsDecay}
 }
 
-// routing is the shape of a routing: a function of options and sizes alone.
+// routing is the shape of a router's selection: a function of options and sizes.
 type routing struct {
 	b, n, r, c int
 	routed     bool    // false: the whole sequence goes to the heavy branch
@@ -79,13 +79,13 @@ func (o RouterOptions) routing(b, n, r, c, tokens int) routing {
 	return s
 }
 
-// lists is how many lists of k slots there are.
+// lists is the number of lists of k slots.
 func (s routing) lists() int { return s.b * s.r * max(s.windows, 1) }
 
-// blocks is how many blocks a list is chosen from.
+// blocks is the number of blocks of a row.
 func (s routing) blocks() int { return (s.n + s.block - 1) / s.block }
 
-// selection is the choice of the slots from logits.
+// selection is the top-k selection from logits.
 func (s routing) selection(logits, mask vk.Range) pipelines.SelectArgs {
 	a := pipelines.SelectArgs{
 		Logits: logits, Mask: mask, Rows: s.b * s.r, N: s.n, K: s.count, Routes: s.r, SkipBlocks: s.skipBlocks, Windows: s.windows, Prefix: s.prefix,
@@ -96,7 +96,7 @@ func (s routing) selection(logits, mask vk.Range) pipelines.SelectArgs {
 	return a
 }
 
-// soft is the coordinate descent for soft scores.
+// soft is the coordinate descent from logits.
 func (s routing) soft(logits, mask vk.Range) pipelines.CoorDescentArgs {
 	a := pipelines.CoorDescentArgs{
 		Logits: logits, Mask: mask, Rows: s.b * s.r, N: s.n, Routes: s.r, K: min(s.kEff, float64(s.block)), SelectAllUpTo: s.wholeUpTo,
@@ -108,7 +108,7 @@ func (s routing) soft(logits, mask vk.Range) pipelines.CoorDescentArgs {
 	return a
 }
 
-// choice is one router's part of a plan: what it chooses, and where that is kept.
+// routerState is a router in a plan: its routing, and the workspace of its logits and lists.
 type routerState struct {
 	routing
 	name     string  // of the router, in the module
@@ -121,7 +121,7 @@ type routerState struct {
 	indices, valid, scores block // [lists, k]; scores only if scored
 }
 
-// newChoice is a router of a module. Lists are needed where tokens are left out: by the router, or by a mask.
+// newRouterState makes the state of a module's router. It needs lists where the router or a mask leaves tokens out.
 func newRouterState(name string, token *Tensor, o RouterOptions, straightThrough bool, s routing, masked bool) *routerState {
 	c := &routerState{routing: s, name: name, token: token, options: o, hasLists: s.routed || masked || s.skipBlocks > 0, soft: s.routed && !straightThrough}
 	if !s.routed {
@@ -130,8 +130,8 @@ func newRouterState(name string, token *Tensor, o RouterOptions, straightThrough
 	return c
 }
 
-// logitsOf records the logits of one router, or of two that read the same tokens x [B, N, C]. A sequence that is not routed, but has a mask,
-// takes all its real tokens: its logits are all equal.
+// recordLogits records the logits of one router, or of two that read the same tokens x [B, N, C]. Where only a mask leaves tokens out, all
+// logits are equal, so that the selection takes all real tokens.
 func (b *builder) recordLogits(x vk.Range, list ...*routerState) {
 	var routed []*routerState
 	for _, c := range list {
@@ -159,7 +159,7 @@ func (b *builder) recordLogits(x vk.Range, list ...*routerState) {
 	record(b, pipelines.NewRouterLogits, config, a)
 }
 
-// choose records the choice from the logits, and the soft scores if the module needs them.
+// recordTopK records the selection from the logits, and the soft scores of the selected tokens if the module needs them.
 func (b *builder) recordTopK(mask vk.Range, c *routerState) {
 	if !c.hasLists {
 		return
@@ -176,7 +176,7 @@ func (b *builder) recordTopK(mask vk.Range, c *routerState) {
 	}
 }
 
-// chosen ends a choice: its logits are not needed any more. With Inspect they are kept, with soft scores for all.
+// finishRouting releases the logits. If the call wants routing records it keeps them, and records the soft scores of all tokens.
 func (b *builder) finishRouting(mask vk.Range, c *routerState) {
 	if b.inspects() && c.routed {
 		soft := b.floats(c.lists(), c.n)
@@ -191,7 +191,7 @@ func (b *builder) finishRouting(mask vk.Range, c *routerState) {
 	b.release(c.logits)
 }
 
-// done gives the lists back.
+// release releases the lists, unless the call wants routing records.
 func (c *routerState) release(b *builder) {
 	if !b.inspects() || !c.routed {
 		b.release(c.indices, c.valid, c.scores)

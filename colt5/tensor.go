@@ -11,7 +11,7 @@ import (
 	"github.com/colt5-vulkan/colt5/vk"
 )
 
-// Tensor is an array on a device, row-major. Who makes it closes it.
+// Tensor is a row-major array on a device. Whoever makes it closes it.
 type Tensor struct {
 	dtype  DType
 	shape  []int
@@ -22,7 +22,7 @@ type Tensor struct {
 	cast    *vk.Buffer    // of a weight matrix: a copy of 16 bits, see weights.cast; nil: none
 }
 
-// NewTensor makes a tensor whose elements are not initialised. There is at least one dimension, and every size is at least 1.
+// NewTensor makes a tensor with undefined elements. It has at least one dimension, and every size is at least 1.
 func NewTensor(dev *vk.Device, dtype DType, shape ...int) (*Tensor, error) {
 	n, err := elements(dtype, shape)
 	if err != nil {
@@ -72,7 +72,7 @@ func FromSlice[T float32 | int32 | uint8](ctx context.Context, dev *vk.Device, d
 	return t, nil
 }
 
-// DType is the type of the elements, 0 of nil.
+// DType is the format of the elements; F32 for nil.
 func (t *Tensor) DType() DType {
 	if t == nil {
 		return 0
@@ -80,7 +80,7 @@ func (t *Tensor) DType() DType {
 	return t.dtype
 }
 
-// Shape is the sizes of the dimensions, nil of nil.
+// Shape is the sizes of the dimensions; nil for nil.
 func (t *Tensor) Shape() []int {
 	if t == nil {
 		return nil
@@ -96,7 +96,7 @@ func (t *Tensor) Len() int {
 	return int(t.memory.Size()) / t.dtype.Size()
 }
 
-// size is the bytes of the elements, also of a parameter that is a shape alone.
+// size is the size of the elements in bytes. It also works for a parameter without memory.
 func (t *Tensor) size() int {
 	n := t.dtype.Size()
 	for _, d := range t.shape {
@@ -105,7 +105,7 @@ func (t *Tensor) size() int {
 	return n
 }
 
-// Device is where the tensor lives, nil of nil.
+// Device is the tensor's device; nil for nil.
 func (t *Tensor) Device() *vk.Device {
 	if t == nil || t.buffer == nil {
 		return nil
@@ -113,7 +113,7 @@ func (t *Tensor) Device() *vk.Device {
 	return t.memory.Device()
 }
 
-// String is the type and the shape.
+// String is the format and the shape.
 func (t *Tensor) String() string {
 	if t == nil || t.buffer == nil {
 		return "nil"
@@ -123,7 +123,8 @@ func (t *Tensor) String() string {
 
 func shapeString(shape []int) string { return strings.ReplaceAll(fmt.Sprint(shape), ",", "") }
 
-// Write replaces the elements by data, a []float32, []int32 or []uint8 of the tensor's type and length.
+// Write replaces the elements by data: a []float32, []int32 or []uint8 of the tensor's format and length. If the context ends during the
+// write, the elements are undefined.
 func (t *Tensor) Write(ctx context.Context, data any) error {
 	if t == nil || t.buffer == nil {
 		return errors.New("colt5: Tensor.Write: the tensor is nil, want one of NewTensor")
@@ -135,11 +136,11 @@ func (t *Tensor) Write(ctx context.Context, data any) error {
 	if dtype != t.dtype || len(raw) != int(t.memory.Size()) {
 		return fmt.Errorf("colt5: Tensor.Write: data is %d elements of %v, want %d of %v", len(raw)/dtype.Size(), dtype, t.Len(), t.dtype)
 	}
-	defer t.version.Add(1) // not before: a call that casts weights meanwhile would take the old elements for the new ones
+	defer t.version.Add(1) // after the upload: a cast during it would take the old elements for the new ones
 	return t.Device().Upload(ctx, vk.Transfer{Range: t.memory, Data: raw})
 }
 
-// Read copies the elements to data, a []float32, []int32 or []uint8 of the tensor's type and length.
+// Read copies the elements to data: a []float32, []int32 or []uint8 of the tensor's format and length.
 func (t *Tensor) Read(ctx context.Context, data any) error {
 	if t == nil || t.buffer == nil {
 		return errors.New("colt5: Tensor.Read: the tensor is nil, want one of NewTensor")
@@ -166,13 +167,13 @@ func raw(data any) ([]byte, DType, error) {
 	return nil, 0, fmt.Errorf("data is %T, want []float32, []int32 or []uint8", data)
 }
 
-// Float32 is the elements of an F32 tensor.
+// Float32 returns the elements of an f32 tensor.
 func (t *Tensor) Float32(ctx context.Context) ([]float32, error) { return read[float32](ctx, t) }
 
-// Int32 is the elements of an I32 tensor.
+// Int32 returns the elements of an i32 tensor.
 func (t *Tensor) Int32(ctx context.Context) ([]int32, error) { return read[int32](ctx, t) }
 
-// Uint8 is the elements of a U8 tensor.
+// Uint8 returns the elements of a u8 tensor.
 func (t *Tensor) Uint8(ctx context.Context) ([]uint8, error) { return read[uint8](ctx, t) }
 
 func read[T float32 | int32 | uint8](ctx context.Context, t *Tensor) ([]T, error) {
@@ -180,7 +181,7 @@ func read[T float32 | int32 | uint8](ctx context.Context, t *Tensor) ([]T, error
 	return data, t.Read(ctx, data)
 }
 
-// Close gives the memory back. Closing again, or nil, does nothing.
+// Close frees the memory; if the device still uses it, once the device is done. Closing again, or nil, does nothing.
 func (t *Tensor) Close() error {
 	if t == nil || t.buffer == nil {
 		return nil

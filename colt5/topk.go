@@ -10,7 +10,7 @@ import (
 	"github.com/colt5-vulkan/colt5/vk"
 )
 
-// TopKConfig configures a TopK. Start from DefaultTopKConfig.
+// TopKConfig configures a TopK. Start from Default[TopKConfig]: zero values are not the defaults.
 type TopKConfig struct {
 	K                 int     `json:"k"`                    // entries to choose, at least 1
 	NIters            int     `json:"n_iters"`              // iterations of coordinate descent, at least 1
@@ -21,25 +21,25 @@ type TopKConfig struct {
 
 func (c *TopKConfig) setDefaults() { *c = TopKConfig{NIters: 20, Eps: 0.1, CoorDescentKRatio: 9.0 / 8} }
 
-// UnmarshalJSON reads a config; what it leaves out has its default, an unknown key is an error.
+// UnmarshalJSON reads a configuration. Absent keys get their defaults; an unknown key is an error.
 func (c *TopKConfig) UnmarshalJSON(data []byte) error {
 	type plain TopKConfig
 	*c = Default[TopKConfig]()
 	return decode("TopKConfig", data, (*plain)(c))
 }
 
-// TopK is a differentiable top-k of the last dimension: hard values and indices forward, and the soft scores of coordinate descent
-// that carry the gradient.
+// TopK is a differentiable top-k of the last dimension: values and indices of the hard top-k, and the soft scores of coordinate descent, which
+// carry the gradient.
 //
 //	x [.., N] F32    mask [.., N] U8    values, gates, coor_descent_values [.., K] F32    indices [.., K] I32
 //
-// Values fall; of equal ones the lower index comes first. A masked entry is never chosen: with fewer than K valid ones the slots left
-// over have value 0, index -1 and gate 0; the other gates are 1.
+// Values are in decreasing order; of equal values the lower index comes first. Masked entries are never selected. With fewer than K valid
+// entries the remaining slots have value 0, index -1 and gate 0; all other gates are 1.
 type TopK struct {
 	operation[TopKConfig]
 }
 
-// TopKResult receives the result. Tensors that are nil are not wanted.
+// TopKResult is the tensors that receive the result. nil: not wanted.
 type TopKResult struct {
 	Values            *Tensor // [.., K] F32
 	Indices           *Tensor // [.., K] I32
@@ -47,7 +47,7 @@ type TopKResult struct {
 	CoorDescentValues *Tensor // [.., K] F32; nil if NonDifferentiable
 }
 
-// NewTopK makes it on a device.
+// NewTopK makes the operation on a device.
 func NewTopK(dev *vk.Device, c TopKConfig) (*TopK, error) {
 	o, err := newOperation(context.Background(), "TopK", dev, c)
 	if err != nil {

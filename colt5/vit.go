@@ -11,7 +11,7 @@ import (
 	"github.com/colt5-vulkan/colt5/vk"
 )
 
-// Size is a height and a width in pixels. In JSON it is one number for both, or a list of the two.
+// Size is a height and a width in pixels. In JSON it is one number for a square, or [height, width].
 type Size struct{ Height, Width int }
 
 // UnmarshalJSON reads a number or a list of two.
@@ -37,8 +37,8 @@ func (s Size) MarshalJSON() ([]byte, error) {
 	return fmt.Appendf(nil, "[%d,%d]", s.Height, s.Width), nil
 }
 
-// ConditionalRoutedViTConfig configures a ConditionalRoutedViT. Start from Default[ConditionalRoutedViTConfig], zero values are not the
-// defaults.
+// ConditionalRoutedViTConfig configures a ConditionalRoutedViT. Start from Default[ConditionalRoutedViTConfig]:
+// zero values are not the defaults.
 type ConditionalRoutedViTConfig struct {
 	ImageSize             Size          `json:"image_size"`               // a multiple of PatchSize
 	PatchSize             Size          `json:"patch_size"`               // pixels of a token
@@ -57,10 +57,10 @@ type ConditionalRoutedViTConfig struct {
 	FFNumHeavyTokens      int           `json:"ff_num_heavy_tokens"`      // at least 1
 	FFHeavyMult           float64       `json:"ff_heavy_mult"`            // hidden size of the heavy feedforward is int(C * this)
 	FFLightMult           float64       `json:"ff_light_mult"`            // hidden size of the light feedforward is int(C * this)
-	RouterStraightThrough bool          `json:"router_straight_through"`  // a chosen token scores 1, not its soft score
+	RouterStraightThrough bool          `json:"router_straight_through"`  // a selected token scores 1, not its soft score
 	RouteScope            RouteScope    `json:"route_scope"`              // of the attention
 	Router                RouterOptions `json:"router_kwargs"`            // Eps is 1 by default
-	Precision             DType         `json:"precision"`                // of the matrix products; Float32 is the default
+	Precision             DType         `json:"precision"`                // of the matrix products: F32 (the default), F16 or BF16
 }
 
 func (c *ConditionalRoutedViTConfig) setDefaults() {
@@ -70,14 +70,14 @@ func (c *ConditionalRoutedViTConfig) setDefaults() {
 	c.Router.Eps = 1
 }
 
-// UnmarshalJSON reads a config; what it leaves out has its default, an unknown key is an error.
+// UnmarshalJSON reads a configuration. Absent keys get their defaults; an unknown key is an error.
 func (c *ConditionalRoutedViTConfig) UnmarshalJSON(data []byte) error {
 	type plain ConditionalRoutedViTConfig
 	*c = Default[ConditionalRoutedViTConfig]()
 	return decode("ConditionalRoutedViTConfig", data, (*plain)(c))
 }
 
-// attention and feedForward are the configs of a layer.
+// attention and feedForward are the configurations of a layer's parts.
 func (c ConditionalRoutedViTConfig) attention() ConditionalRoutedImageAttentionConfig {
 	return ConditionalRoutedImageAttentionConfig{
 		Dim: c.Dim, NumHeavyTokensQ: c.AttnNumHeavyTokensQ, NumHeavyTokensKV: c.AttnNumHeavyTokensKV, NumRoutedKV: c.AttnNumRoutedKV,
@@ -137,7 +137,7 @@ func (c ConditionalRoutedViTConfig) grid() Size {
 // tokens is the number of patches of an image.
 func (c ConditionalRoutedViTConfig) tokens() int { return c.grid().Height * c.grid().Width }
 
-// patch is the number of floats of a patch.
+// patch is the number of elements of a patch.
 func (c ConditionalRoutedViTConfig) patch() int {
 	return c.Channels * c.PatchSize.Height * c.PatchSize.Width
 }
@@ -210,7 +210,7 @@ func (w *weights) linear(name string, in, out int) linear {
 	return linear{w.matrix(name+".weight", out, in), w.add(name+".bias", uniform(in), out)}
 }
 
-// routedViT is the weights and the wiring of a ConditionalRoutedViT.
+// routedViT is the weights and the steps of a ConditionalRoutedViT.
 type routedViT struct {
 	config               ConditionalRoutedViTConfig
 	patchNorm, embedNorm norm
@@ -263,7 +263,7 @@ func (v *routedViT) record(b *builder) {
 	b.release(mean, normed, now, next)
 }
 
-// wireEmbedding turns n images x into tokens to; tmp is as large.
+// embedPatches records the embedding of n images x as tokens to. tmp is as large.
 func (v *routedViT) embedPatches(b *builder, n int, to, tmp block, x vk.Range) {
 	c, g, tokens := v.config, v.config.grid(), v.config.tokens()
 	patches := b.floats(n, tokens, c.patch())

@@ -17,17 +17,17 @@ import (
 // Parameter is a weight of a module under its PyTorch name.
 type Parameter struct {
 	Name   string
-	Tensor *Tensor // F32; the module's own, which closes it
+	Tensor *Tensor // f32; owned and closed by the module
 
-	fill func(r *rand.Rand, data []float32) // initial values, PyTorch's
+	fill func(r *rand.Rand, data []float32) // sets the initial values
 }
 
-// weights are the parameters of a module. Without a device they are shapes alone.
+// weights are the parameters of a module. Without a device they have shapes but no memory.
 type weights struct {
 	dev       *vk.Device
 	precision DType
 	list      []Parameter
-	err       error // the first that add met
+	err       error // the first error of add
 
 	matrices     []*Tensor // those that products read in 16 bits
 	castVersions []uint64  // the state of each that its copy is of
@@ -35,7 +35,7 @@ type weights struct {
 	castBytes    uint64 // of the copies
 }
 
-// add makes a parameter; its elements come with init. After an error, which stays in w, it makes none.
+// add adds a parameter; init sets its elements. After an error, which it keeps in w, it adds nothing.
 func (w *weights) add(name string, fill func(*rand.Rand, []float32), shape ...int) *Tensor {
 	if w.err != nil {
 		return nil
@@ -56,7 +56,7 @@ func (w *weights) add(name string, fill func(*rand.Rand, []float32), shape ...in
 	return t
 }
 
-// uniform is PyTorch's start of a Linear layer's weight and bias: +-1/sqrt(in).
+// uniform is PyTorch's distribution of a Linear layer's weight and bias: uniform in +-1/sqrt(in).
 func uniform(in int) func(*rand.Rand, []float32) {
 	bound := 1 / math.Sqrt(float64(in))
 	return func(r *rand.Rand, data []float32) {
@@ -66,7 +66,7 @@ func uniform(in int) func(*rand.Rand, []float32) {
 	}
 }
 
-// gaussian is a normal distribution around 0.
+// gaussian is a normal distribution with mean 0.
 func gaussian(deviation float64) func(*rand.Rand, []float32) {
 	return func(r *rand.Rand, data []float32) {
 		for i := range data {
@@ -83,7 +83,7 @@ func ones(_ *rand.Rand, data []float32) {
 	}
 }
 
-// init gives every parameter its initial values, which depend on the seed and the parameter's place alone.
+// init sets the initial values, which depend on the seed and the parameter's position only.
 func (w *weights) init(ctx context.Context, seed uint64) error {
 	for i, p := range w.list {
 		data := make([]float32, p.Tensor.Len())
@@ -148,7 +148,7 @@ func sameShape[T int | int64](got []T, want []int) bool {
 	return slices.EqualFunc(got, want, func(a T, b int) bool { return int64(a) == int64(b) })
 }
 
-// save writes a state dict. The file is replaced whole or not at all.
+// save writes a state dict and replaces the file atomically.
 func (w *weights) save(ctx context.Context, path string) error {
 	var list []safetensors.Tensor
 	for _, p := range w.list {
@@ -176,7 +176,7 @@ func (w *weights) routingToken(name string, r, c int, o RouterOptions) *Tensor {
 	return w.add(name, gaussian(deviation), r, c)
 }
 
-// bytes is the device memory of the weights, casts included.
+// bytes is the device memory of the weights, cast copies included.
 func (w *weights) bytes() uint64 {
 	n := w.castBytes
 	for _, p := range w.list {
