@@ -1,4 +1,4 @@
-# make run    install what is missing, verify the golden cases and time every kernel and module on this machine's Vulkan device
+# make run    install what is missing, verify the golden cases, and time every kernel and module on this machine's device
 # make test   install what is missing and run all tests; fails if no test used a Vulkan device
 # make short  run the short form of all tests: every kernel and module once, in under two minutes on two CPU cores
 # The other targets are for development: see CONTRIBUTING.md.
@@ -39,7 +39,8 @@ test: setup
 short: setup
 	COLT5_REQUIRE_GPU=1 $(GO) test -short ./...
 
-# All tests under the Khronos validation layer, with its core and synchronisation checks. A message fails the test that caused it.
+# All tests under the Khronos validation layer, with its core and synchronisation checks. A message fails the test
+# that caused it.
 validate:
 	@scripts/setup validation
 	$(call run_tests,COLT5_VALIDATE=1)
@@ -50,8 +51,8 @@ test-mesa26:
 	@scripts/vulkan-tools setup
 	$(call run_tests,,-exec '"$(TOOLS)" run')
 
-# Compiles every kernel with AMD's compiler for four generations of GPUs, without hardware. A kernel that spills registers fails.
-# Mesa caches compiled kernels, so a second run takes seconds.
+# Compiles every kernel with AMD's compiler for four generations of GPUs, without hardware. A kernel that spills
+# registers fails. Mesa caches compiled kernels, so a second run takes seconds.
 AMD_CHIPS := VEGA10 NAVI21 NAVI31 GFX1201
 
 test-amd: export SUITE = trixie
@@ -68,7 +69,8 @@ verify-mesa26:
 	@mkdir -p bin && $(GO) build -o bin/vkbench ./cmd/vkbench
 	@"$(TOOLS)" run bin/vkbench verify -precision f16 testdata/golden
 
-# The stress test of package vk. The C allocator overwrites freed memory, and the Go runtime checks every pointer passed to C.
+# The stress test of package vk. The C allocator overwrites freed memory, and the Go runtime checks every pointer
+# passed to C.
 storm: setup
 	MALLOC_PERTURB_=165 GOEXPERIMENT=cgocheck2 COLT5_REQUIRE_GPU=1 $(GO) test -count=1 -run Storm -v ./vk
 
