@@ -19,9 +19,9 @@ const limitsDim = 16
 func runWindow(t *testing.T, w *WindowAttention, n int, data []float32) []float32 {
 	t.Helper()
 	p, gpu := w.config.Precision, gputest.New(t)
-	a := WindowAttentionArgs{QKV: gpu.In("qkv", numbersOf(p, data)), Y: gpu.Out("y", p.Size()*n*limitsDim), Items: 1, N: n}
+	a := WindowAttentionArgs{QKV: gpu.In("qkv", encode(p, data)), Y: gpu.Out("y", p.Size()*n*limitsDim), Items: 1, N: n}
 	gpu.Run(func(t *vk.CommandList) error { return w.Record(t, a) })
-	return floatsOf(p, gpu, "y")
+	return decode(p, gpu, "y")
 }
 
 // forAllKernels runs a test for each precision with the kernel for GPUs and the kernel for CPU drivers.

@@ -74,7 +74,7 @@ func TestWindowAttentionMatrix(t *testing.T) {
 							a.QKV[i] = p.round(a.QKV[i] * max(group.scale, 1))
 						}
 						gpu := gputest.New(t)
-						g := WindowAttentionArgs{QKV: gpu.In("qkv", numbersOf(p, a.QKV)), Y: gpu.Out("y", 2*len(a.QKV)/3), Items: s.b, N: s.n}
+						g := WindowAttentionArgs{QKV: gpu.In("qkv", encode(p, a.QKV)), Y: gpu.Out("y", 2*len(a.QKV)/3), Items: s.b, N: s.n}
 						if masked {
 							a.Mask = paddingMask(s.b, s.n)
 							g.Mask = gpu.In("mask", a.Mask)
@@ -84,7 +84,7 @@ func TestWindowAttentionMatrix(t *testing.T) {
 						want := ref.WindowAttention(a)
 						a.Round = p.round
 						naive := ref.WindowAttention32(a)
-						assert.NoError(t, ref.MaxErr(floatsOf(p, gpu, "y"), want).Within(ref.Bound(naive, want, p.halfULP())))
+						assert.NoError(t, ref.MaxErr(decode(p, gpu, "y"), want).Within(ref.Bound(naive, want, p.halfULP())))
 					})
 				}
 			}
@@ -99,12 +99,12 @@ func TestWindowAttentionMatrixBits(t *testing.T) {
 		w, err := NewWindowAttention(gputest.Device(t), WindowAttentionConfig{Heads: h, DimHead: d, Window: window, Precision: p})
 		require.NoError(t, err)
 		defer w.Close()
-		data, valid := p.rounded(normal(1, b*n*3*h*d)), make([]byte, b*n)
+		data, valid := p.roundAll(normal(1, b*n*3*h*d)), make([]byte, b*n)
 		for i := range valid {
 			valid[i] = byte(specBool(i%5 != 0))
 		}
 		gpu := gputest.New(t)
-		g := WindowAttentionArgs{QKV: gpu.In("qkv", numbersOf(p, data)), Mask: gpu.In("mask", valid), Y: gpu.Out("y", 2*b*n*h*d), Items: b, N: n}
+		g := WindowAttentionArgs{QKV: gpu.In("qkv", encode(p, data)), Mask: gpu.In("mask", valid), Y: gpu.Out("y", 2*b*n*h*d), Items: b, N: n}
 		gpu.Run(func(t *vk.CommandList) error { return w.Record(t, g) })
 		whole := gpu.Uint16("y")
 
@@ -121,7 +121,7 @@ func TestWindowAttentionMatrixBits(t *testing.T) {
 				}
 			}
 			part := gputest.New(t)
-			g := WindowAttentionArgs{QKV: part.In("qkv", numbersOf(p, data[(item*n+first)*3*h*d:][:(end-first)*3*h*d])), Mask: part.In("mask", valid),
+			g := WindowAttentionArgs{QKV: part.In("qkv", encode(p, data[(item*n+first)*3*h*d:][:(end-first)*3*h*d])), Mask: part.In("mask", valid),
 				Y: part.Out("y", 2*count*h*d), Items: 1, N: n, Rows: end - first, First: first, From: from, Count: count, MaskItems: b, FirstItem: item}
 			part.Run(func(t *vk.CommandList) error { return w.Record(t, g) })
 			assert.Equal(t, whole[(item*n+from)*h*d:][:count*h*d], part.Uint16("y"))
@@ -160,14 +160,14 @@ func TestPatchAttentionMatrix(t *testing.T) {
 				attention := newPatchAttention(t, gpu, c.PatchAttentionConfig)
 				// Rows whose length is no multiple of 8 need an alignment of 4 bytes only.
 				offset := 4 * int(specBool(c.DimHead%8 != 0))
-				qkv := gpu.In("qkv", numbersOf(p, append(make([]float32, offset/2), a.QKV...))).Slice(uint64(offset), uint64(2*len(a.QKV)))
+				qkv := gpu.In("qkv", encode(p, append(make([]float32, offset/2), a.QKV...))).Slice(uint64(offset), uint64(2*len(a.QKV)))
 				args := PatchAttentionArgs{QKV: qkv, Y: gpu.Out("y", 2*len(a.QKV)/3), Height: c.height, Width: c.width}
 				gpu.Run(func(t *vk.CommandList) error { return attention.Record(t, args) })
 				require.Contains(t, gpu.Kernels()[0], "patch_attention_"+p.String())
 				want := ref.PatchAttention(a)
 				a.Round = p.round
 				naive := ref.PatchAttention32(a)
-				assert.NoError(t, ref.MaxErr(floatsOf(p, gpu, "y"), want).Within(ref.Bound(naive, want, p.halfULP())))
+				assert.NoError(t, ref.MaxErr(decode(p, gpu, "y"), want).Within(ref.Bound(naive, want, p.halfULP())))
 			})
 		}
 	}
@@ -179,7 +179,7 @@ func TestAttentionMatrixTilesAgree(t *testing.T) {
 	for _, p := range patchPrecisions(t) {
 		gpu := gputest.New(t)
 		size := side * side * heads * dim
-		qkv, y := gpu.In("qkv", numbersOf(p, normal(33, 3*size))), gpu.Out("y", 2*size)
+		qkv, y := gpu.In("qkv", encode(p, normal(33, 3*size))), gpu.Out("y", 2*size)
 		for _, inRegisters := range []bool{true, false} { // a device may round ties of matrices and of scalars differently
 			k, err := newAttentionKernels(gpu.Dev, "Test", attentionConfig{name: "patch_attention", heads: heads, dimHead: dim, precision: p,
 				spec: map[uint32]uint32{shaders.PatchAttentionPatchSize: side}})
@@ -262,7 +262,7 @@ func TestRoutedAttentionMatrix(t *testing.T) {
 			a := c.args()
 			got, row := c.run(t, a, false), c.Heads*c.DimHead
 			for i := range c.queries {
-				assert.Equal(t, p.rounded(a.Null[row:]), got[i*row:][:row])
+				assert.Equal(t, p.roundAll(a.Null[row:]), got[i*row:][:row])
 			}
 		})
 		t.Run("bits", func(t *testing.T) { testRoutedBits(t, p, false) })
@@ -293,7 +293,7 @@ func TestAttentionMatrixNaNQueries(t *testing.T) {
 				}
 			}
 			gpu := gputest.New(t)
-			g := WindowAttentionArgs{QKV: gpu.In("qkv", numbersOf(p, data)), Y: gpu.Out("y", 2*n*d), Items: 1, N: n}
+			g := WindowAttentionArgs{QKV: gpu.In("qkv", encode(p, data)), Y: gpu.Out("y", 2*n*d), Items: 1, N: n}
 			gpu.Run(func(t *vk.CommandList) error { return w.Record(t, g) })
 			return gpu.Uint16("y")
 		}

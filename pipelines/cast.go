@@ -4,14 +4,15 @@ import (
 	"fmt"
 	"unsafe"
 
+	"github.com/colt5-vulkan/colt5/shaders"
 	"github.com/colt5-vulkan/colt5/vk"
 )
 
-// Cast rounds rows of floats to 16 bits, as products want their weights: to nearest, ties to even; too large is infinity.
+// Cast converts rows of float32 to the 16-bit weights of a product. It rounds to nearest, ties to even; values that are too large become infinite.
 //
-//	x [Rows, C] f32 in    y [Rows, Columns(C)] out in the precision, zeros behind the first C of a row
+//	x [Rows, C] f32 in    y [Rows, Columns(C)] out in the Precision, zeros after the first C elements of a row
 //
-// Shader: shaders/cast.comp. Reference: internal/ref.Cast.
+// Shader: shaders/cast.comp. CPU reference: internal/ref.Cast.
 type Cast struct {
 	config  CastConfig
 	kernels kernelCache
@@ -19,7 +20,7 @@ type Cast struct {
 
 // CastConfig is baked into the kernel.
 type CastConfig struct {
-	C         int   // numbers of a row of x
+	C         int   // elements of a row of x
 	Precision DType // F16 or BF16
 }
 
@@ -38,11 +39,12 @@ const (
 
 // NewCast makes a cast for a device. Its kernel is compiled when it is first recorded.
 func NewCast(dev *vk.Device, c CastConfig) (*Cast, error) {
-	if err := firstError(checkRowLength("Cast", c.C), c.Precision.checkPrecision("Cast")); err != nil {
+	const op = "Cast"
+	if err := firstError(checkRowLength(op, c.C), c.Precision.checkPrecision(op)); err != nil {
 		return nil, err
 	}
 	if c.Precision == F32 {
-		return nil, fmt.Errorf("pipelines: Cast: Precision is F32, want F16 or BF16")
+		return nil, fmt.Errorf("pipelines: %s: Precision is f32, want f16 or bf16", op)
 	}
 	return &Cast{config: c, kernels: kernelCache{dev: dev}}, nil
 }
@@ -50,12 +52,14 @@ func NewCast(dev *vk.Device, c CastConfig) (*Cast, error) {
 func (c *Cast) columns() int { return c.config.Precision.Columns(c.config.C) }
 
 func (c *Cast) kernel() (*vk.Kernel, error) {
-	return c.kernels.get("cast", "cast", false, map[uint32]uint32{0: uint32(c.config.C), 1: uint32(c.columns()), 2: uint32(c.config.Precision)})
+	return c.kernels.get("cast", "cast", false, map[uint32]uint32{
+		shaders.CastXColumns: uint32(c.config.C), shaders.CastYColumns: uint32(c.columns()), shaders.CastYDType: uint32(c.config.Precision),
+	})
 }
 
-// Record adds a dispatch to a tape.
-func (c *Cast) Record(t *vk.CommandList, a CastArgs) error {
-	const op, words = "Cast", 1024 // of a workgroup
+// Record adds a dispatch to a command list.
+func (c *Cast) Record(list *vk.CommandList, a CastArgs) error {
+	const op, pairsPerGroup = "Cast", 1024 // pairs of elements, one per 32-bit word
 	if err := checkPositive(op, dim{"Rows", a.Rows}); err != nil {
 		return err
 	}
@@ -66,15 +70,15 @@ func (c *Cast) Record(t *vk.CommandList, a CastArgs) error {
 	); err != nil {
 		return err
 	}
-	groups, err := vk.Grid(t.Device().Caps(), uint64(a.Rows)*ceilDiv(uint64(columns/2), words))
+	groups, err := workgroups(list.Device().Caps(), op, uint64(a.Rows)*ceilDiv(uint64(columns/2), pairsPerGroup))
 	if err != nil {
-		return fmt.Errorf("pipelines: Cast: %w", err)
+		return err
 	}
 	kernel, err := c.kernel()
 	if err != nil {
-		return fmt.Errorf("pipelines: Cast: %w", err)
+		return fmt.Errorf("pipelines: %s: %w", op, err)
 	}
-	return t.Dispatch(vk.Dispatch{
+	return list.Dispatch(vk.Dispatch{
 		Kernel: kernel, Groups: groups, Args: []vk.Access{vk.Read(a.X), vk.Write(a.Y)}, Push: vk.Scalars(&castPush{uint32(a.Rows)}),
 		Bytes: float64(a.X.Size() + a.Y.Size()),
 	})

@@ -5,10 +5,10 @@ import (
 	"slices"
 )
 
-// DType is a number format. It has the same name in Go, in JSON, on the command line and in errors.
+// DType is an element type. It has the same name in Go, in JSON, on the command line and in errors.
 type DType uint8
 
-// The number formats. The first three are also the precisions of matrix products; the zero value is F32.
+// The first three element types are also the precisions of matrix products. The zero value is F32.
 const (
 	F32  DType = iota // IEEE 754 binary32
 	F16               // IEEE 754 binary16: 11 significant bits, largest value 65,504
@@ -20,11 +20,11 @@ const (
 var (
 	dtypeNames = [...]string{F32: "f32", F16: "f16", BF16: "bf16", I32: "i32", U8: "u8"}
 	dtypeSizes = [...]int{F32: 4, F16: 2, BF16: 2, I32: 4, U8: 1}
-	// oldNames are spellings that configurations of earlier versions hold.
+	// oldNames are the names in configurations that earlier versions saved.
 	oldNames = [...]string{F32: "float32", F16: "float16", BF16: "bfloat16", I32: "int32", U8: "uint8"}
 )
 
-// String is the format's name: f32, f16, bf16, i32 or u8.
+// String returns the name: f32, f16, bf16, i32 or u8.
 func (d DType) String() string {
 	if int(d) < len(dtypeNames) {
 		return dtypeNames[d]
@@ -32,7 +32,7 @@ func (d DType) String() string {
 	return fmt.Sprintf("DType(%d)", uint8(d))
 }
 
-// Size is the size of a number in bytes, 0 for a format that does not exist.
+// Size is the size of an element in bytes, 0 for an unknown type.
 func (d DType) Size() int {
 	if int(d) < len(dtypeSizes) {
 		return dtypeSizes[d]
@@ -40,7 +40,7 @@ func (d DType) Size() int {
 	return 0
 }
 
-// MarshalText writes the format's name.
+// MarshalText returns the name.
 func (d DType) MarshalText() ([]byte, error) {
 	if d.Size() == 0 {
 		return nil, fmt.Errorf("pipelines: dtype is %v, want f32, f16, bf16, i32 or u8", d)
@@ -48,7 +48,7 @@ func (d DType) MarshalText() ([]byte, error) {
 	return []byte(d.String()), nil
 }
 
-// UnmarshalText reads a format's name, or its older spelling: float32, float16, bfloat16, int32, uint8.
+// UnmarshalText accepts the name, or the name in earlier versions: float32, float16, bfloat16, int32 or uint8.
 func (d *DType) UnmarshalText(text []byte) error {
 	i := slices.Index(dtypeNames[:], string(text))
 	if i < 0 {

@@ -6,74 +6,14 @@ import (
 	"testing"
 
 	"github.com/colt5-vulkan/colt5/internal/gputest"
-	"github.com/colt5-vulkan/colt5/internal/half"
 	"github.com/colt5-vulkan/colt5/internal/ref"
 	"github.com/colt5-vulkan/colt5/vk"
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 )
 
-// round rounds a number to the precision.
-func (p DType) round(f float32) float32 {
-	switch p {
-	case F16:
-		return half.FromF16(half.ToF16(f))
-	case BF16:
-		return half.FromBF16(half.ToBF16(f))
-	}
-	return f
-}
-
-// numbersOf are x as they lie in memory.
-func numbersOf(p DType, x []float32) any {
-	if p == F32 {
-		return x
-	}
-	list := make([]uint16, len(x))
-	for i, f := range x {
-		if list[i] = half.ToF16(f); p == BF16 {
-			list[i] = half.ToBF16(f)
-		}
-	}
-	return list
-}
-
-// floatsOf reads numbers of the precision back.
-func floatsOf(p DType, gpu *gputest.Harness, name string) []float32 {
-	if p == F32 {
-		return gpu.Float32(name)
-	}
-	words := gpu.Uint16(name)
-	list := make([]float32, len(words))
-	for i, w := range words {
-		if list[i] = half.FromF16(w); p == BF16 {
-			list[i] = half.FromBF16(w)
-		}
-	}
-	return list
-}
-
-// weights are w [*, in] as they lie in memory.
-func (p DType) weights(w []float32, in int) any {
-	columns := p.Columns(in)
-	padded := make([]float32, len(w)/in*columns)
-	for i, f := range w {
-		padded[i/in*columns+i%in] = f
-	}
-	return numbersOf(p, padded)
-}
-
-// rounded are x rounded to the precision.
-func (p DType) rounded(x []float32) []float32 {
-	list := make([]float32, len(x))
-	for i, f := range x {
-		list[i] = p.round(f)
-	}
-	return list
-}
-
-// precisions are those of 16 bits that the device has. Where it has none NewLinear must say so, and the test ends.
-func precisions(t *testing.T) []DType {
+// linearPrecisions returns the 16-bit precisions that the device supports. For others NewLinear must return an error that says what is missing.
+func linearPrecisions(t *testing.T) []DType {
 	dev := gputest.Device(t)
 	var list []DType
 	for _, p := range []DType{F16, BF16} {
@@ -93,19 +33,19 @@ func precisions(t *testing.T) []DType {
 // testMatrix runs the case in all 16-bit precisions with every tile that fits, and compares with the CPU reference. All tiles must give the same bits.
 func (c linearCase) testMatrix(t *testing.T) {
 	dev := gputest.Device(t)
-	for _, c.Precision = range precisions(t) {
+	for _, c.Precision = range linearPrecisions(t) {
 		p := c.Precision
 		data := c.data()
 		if c.X16 {
-			data.X = p.rounded(data.X)
+			data.X = p.roundAll(data.X)
 		}
 		if c.Y16 {
-			data.Base = p.rounded(data.Base)
+			data.Base = p.roundAll(data.Base)
 		}
 		data.RoundOperands = p.round
 		want, naive := ref.Linear(data), ref.Linear32(data)
 		if c.Y16 {
-			naive = p.rounded(naive)
+			naive = p.roundAll(naive)
 		}
 		var first []float32
 		for _, tile := range linearMatrixTiles {
@@ -122,7 +62,7 @@ func (c linearCase) testMatrix(t *testing.T) {
 			gpu.Run(func(list *vk.CommandList) error { return l.Record(list, args) })
 			require.Len(t, gpu.Kernels(), 1+min(c.Split, 1), "one fused kernel, and one that adds parts")
 			require.Contains(t, gpu.Kernels()[0], "linear_matrix_"+p.String())
-			y := floatsOf(c.y(), gpu, "y")
+			y := decode(c.y(), gpu, "y")
 			if c.minAlign {
 				y = outputFrom(t, gpu, "y with margins", rowAlign(c.Out))
 			}
@@ -195,7 +135,7 @@ func TestLinearMatrixStrips(t *testing.T) {
 
 // The bits of a row do not depend on the other rows.
 func TestLinearMatrixBits(t *testing.T) {
-	for _, p := range precisions(t) {
+	for _, p := range linearPrecisions(t) {
 		many := linearCase{LinearConfig: LinearConfig{In: 200, Out: 72, Precision: p, X16: true}, batch: 1, inRows: 150, rows: 150, outRows: 150}
 		data := many.data()
 		gpu := gputest.New(t)

@@ -15,7 +15,7 @@ import (
 // shows only that the sums are right.
 func TestLinearSplitEmptyParts(t *testing.T) {
 	const in, out, rows, split, size = 256, 16, 16, 64, 40 << 20
-	for _, p := range precisions(t) {
+	for _, p := range linearPrecisions(t) {
 		c := linearCase{LinearConfig: LinearConfig{In: in, Out: out, Precision: p, Split: split}, batch: 1, inRows: rows, rows: rows, outRows: rows}
 		data := c.data()
 		data.RoundOperands = p.round
@@ -32,7 +32,7 @@ func TestLinearSplitEmptyParts(t *testing.T) {
 			return r
 		}
 		args := LinearArgs{
-			X: atEnd(rawBytes(data.X)), W: atEnd(rawBytes(p.weights(data.W, in))), Y: gpu.Out("y", 4*rows*out), Batch: 1, Rows: rows,
+			X: atEnd(rawBytes(data.X)), W: atEnd(rawBytes(p.encodeWeights(data.W, in))), Y: gpu.Out("y", 4*rows*out), Batch: 1, Rows: rows,
 			Scratch: gpu.Out("scratch", int(LinearScratch(c.LinearConfig, rows))),
 		}
 		l := newLinear(t, gpu, c.LinearConfig, "")

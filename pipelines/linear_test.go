@@ -113,7 +113,7 @@ func (c linearCase) args(gpu *gputest.Harness, a ref.LinearArgs) LinearArgs {
 		scratch = gpu.Out("scratch", int(bytes))
 	}
 	alignIn, alignOut := rowAlign(c.In), rowAlign(c.Out)
-	args := LinearArgs{X: in("x", numbersOf(c.x(), a.X), c.x().rowAlign(c.In)), W: in("w", c.Precision.weights(a.W, c.In), c.Precision.rowAlign(c.Precision.Columns(c.In))),
+	args := LinearArgs{X: in("x", encode(c.x(), a.X), c.x().rowAlign(c.In)), W: in("w", c.Precision.encodeWeights(a.W, c.In), c.Precision.rowAlign(c.Precision.Columns(c.In))),
 		Batch: a.Batch, InRows: a.InRows, Rows: a.Rows, OutRows: a.OutRows, Lists: a.Lists, List: a.List, Scratch: scratch}
 	gather, scatter := append([]int32(nil), a.Gather...), append([]int32(nil), a.Scatter...)
 	valid, skipBias := make([]uint32, len(a.Valid)), make([]uint32, len(a.SkipBias))
@@ -132,7 +132,7 @@ func (c linearCase) args(gpu *gputest.Harness, a ref.LinearArgs) LinearArgs {
 	for i, u := range a.SkipBias {
 		skipBias[i] = uint32(u) << 31 // any word except 0
 	}
-	if args.Y = gpu.InOut("y", numbersOf(c.y(), a.Base)); c.minAlign {
+	if args.Y = gpu.InOut("y", encode(c.y(), a.Base)); c.minAlign {
 		args.Y = gpu.InOut("y with margins", withMargins(a.Base, alignOut)).Slice(alignOut, uint64(4*len(a.Base)))
 	}
 	if c.inPlace {

@@ -55,7 +55,7 @@ func TestLinearConfiguredTile(t *testing.T) {
 	large := &Linear{config: LinearConfig{Precision: F16, Tile: linearMatrixTiles[0].name()}, kernels: kernelCache{dev: gpu.Dev}, matrix: vk.MatrixShape{M: 128, N: 16, K: 16}}
 	_, err = large.configuredTile()
 	assert.ErrorIs(t, err, vk.ErrUnsupported)
-	for _, p := range precisions(t) {
+	for _, p := range linearPrecisions(t) {
 		c := LinearConfig{In: 64, Out: 128, Precision: p, Tile: linearMatrixTiles[0].name()}
 		l, err := NewLinear(gpu.Dev, c)
 		if err != nil {

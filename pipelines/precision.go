@@ -6,7 +6,7 @@ import (
 	"github.com/colt5-vulkan/colt5/vk"
 )
 
-// Columns is the length of a row of weights that multiplies rows of n: with 16 bits a multiple of 8, zeros behind the n.
+// Columns is the row length of the weights of a product with n inputs: n with F32; else n rounded up to a multiple of 8, with zeros after the first n.
 func (p DType) Columns(n int) int {
 	if p == F32 {
 		return n
@@ -14,7 +14,7 @@ func (p DType) Columns(n int) int {
 	return (n + 7) / 8 * 8
 }
 
-// rowsOf is where a tensor of this precision starts whose rows have c numbers: kernels read 16 bytes at once where rows are a multiple of them.
+// rowAlign is the alignment of a tensor of this precision with rows of c elements: 16 bytes if rows are a multiple of 16 bytes.
 func (p DType) rowAlign(c int) uint64 {
 	if p != F32 {
 		c /= 2
@@ -22,7 +22,7 @@ func (p DType) rowAlign(c int) uint64 {
 	return rowAlign(c)
 }
 
-// valid checks the precision of a config.
+// checkPrecision checks the precision of a config.
 func (p DType) checkPrecision(op string) error {
 	if p > BF16 {
 		return fmt.Errorf("pipelines: %s: Precision is %v, want f32, f16 or bf16", op, p)
@@ -30,7 +30,7 @@ func (p DType) checkPrecision(op string) error {
 	return nil
 }
 
-// normed checks that rows of c numbers can be written in the precision, four at once where it has 16 bits.
+// checkNormed checks that a norm can write rows of c elements in the precision: 16-bit elements are written four at a time.
 func (p DType) checkNormed(op string, c int) error {
 	if p != F32 && c%4 != 0 {
 		return fmt.Errorf("pipelines: %s: C is %d, want a multiple of 4 with Y %v", op, c, p)
@@ -38,14 +38,14 @@ func (p DType) checkNormed(op string, c int) error {
 	return p.checkPrecision(op)
 }
 
-// Supported says whether a device multiplies matrices of this precision: F32 always, the others with cooperative matrices of a subgroup
-// that add in float32. The error, an ErrUnsupported, names what is missing.
+// Supported reports whether a device can multiply matrices of this precision: F32 always, the others with cooperative matrices of subgroup scope that
+// accumulate in float32. The error, a vk.ErrUnsupported, names what is missing.
 func (p DType) Supported(caps vk.Caps) error {
 	_, err := p.matrixShape(caps)
 	return err
 }
 
-// shape chooses the cooperative matrix: of those with 8 or 16 rows and columns the largest.
+// matrixShape selects the largest cooperative matrix with 8 or 16 rows and columns. It is zero for F32.
 func (p DType) matrixShape(caps vk.Caps) (vk.MatrixShape, error) {
 	var best vk.MatrixShape
 	if p == F32 {
@@ -78,7 +78,7 @@ func (p DType) matrixShape(caps vk.Caps) (vk.MatrixShape, error) {
 			}
 		}
 		if best.M == 0 {
-			missing = fmt.Sprintf("a cooperative matrix of %v that adds in float32 and has 8 or 16 rows and columns", p)
+			missing = fmt.Sprintf("a cooperative matrix of %v that accumulates in float32 and has 8 or 16 rows and columns", p)
 		}
 	}
 	if missing != "" {

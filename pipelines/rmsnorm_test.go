@@ -137,7 +137,7 @@ func TestRMSNormGather(t *testing.T) {
 			for i, v := range want {
 				naive[i] = test.y.round(float32(v))
 			}
-			require.NoError(t, ref.MaxErr(floatsOf(test.y, gpu, "y"), want).Within(ref.Bound(naive, want, 1e-6)))
+			require.NoError(t, ref.MaxErr(decode(test.y, gpu, "y"), want).Within(ref.Bound(naive, want, 1e-6)))
 
 			assertRejected(t, gpu, a, n.Record, []badArgs[RMSNormArgs]{
 				{"InRows is 0, want 1", func(a *RMSNormArgs) { a.InRows = 0 }},

@@ -19,28 +19,28 @@ type rotaryCase struct {
 	RotaryConfig
 	lists, rows, routes, route, first int
 
-	table                        int  // positions that it is made for
-	positions, filled, elsewhere bool // elsewhere: y is another tensor
-	slice                        int  // floats before the first head that are not part of x: x starts and ends inside of rows
+	table                 int // positions of the table
+	positions, valid, toY bool
+	slice                 int // elements before the first head that are not part of x, which starts and ends inside of rows
 }
 
 func (c rotaryCase) String() string {
 	return fmt.Sprintf("%d of %d, strides %d %d, %d lists of %d, route %d of %d, from %d, %t %t %t %d", c.Heads, c.DimHead, c.Stride, c.HeadStride,
-		c.lists, c.rows, c.route, c.routes, c.first, c.positions, c.filled, c.elsewhere, c.slice)
+		c.lists, c.rows, c.route, c.routes, c.first, c.positions, c.valid, c.toY, c.slice)
 }
 
-// data makes the arguments of the reference. Some positions are none.
+// data returns the arguments of the CPU reference. Some positions are not in the table.
 func (c rotaryCase) data() ref.RotaryArgs {
 	r := rand.New(rand.NewPCG(3, uint64(c.rows)))
 	a := ref.RotaryArgs{Heads: c.Heads, DimHead: c.DimHead, Stride: c.Stride, HeadStride: c.HeadStride, Lists: c.lists, Rows: c.rows,
 		Routes: c.routes, Route: c.route, First: c.first, Limit: (c.table + 255) / 256 * 256}
 	headStride := cmp.Or(c.HeadStride, c.DimHead)
 	stride := cmp.Or(c.Stride, c.Heads*headStride)
-	floats := c.lists * c.rows * stride
+	elements := c.lists * c.rows * stride
 	if c.slice > 0 {
-		floats -= stride - (c.Heads-1)*headStride - c.DimHead
+		elements -= stride - (c.Heads-1)*headStride - c.DimHead
 	}
-	a.X = normal(1, floats)
+	a.X = normal(1, elements)
 	for slot := range c.lists * c.rows * max(c.routes, 1) {
 		if c.positions {
 			bad := []int32{-1, math.MinInt32, math.MaxInt32, int32(a.Limit)}
@@ -53,7 +53,7 @@ func (c rotaryCase) data() ref.RotaryArgs {
 			}
 			a.Positions = append(a.Positions, position)
 		}
-		if c.filled {
+		if c.valid {
 			a.Valid = append(a.Valid, []uint8{1, 1, 0, 1, 0}[slot%5])
 		}
 	}
@@ -64,32 +64,32 @@ func (c rotaryCase) data() ref.RotaryArgs {
 func (c rotaryCase) run(t *testing.T, a ref.RotaryArgs) []float32 {
 	t.Helper()
 	gpu := gputest.New(t)
-	room, err := NewRotary(gpu.Dev, c.RotaryConfig)
+	r, err := NewRotary(gpu.Dev, c.RotaryConfig)
 	require.NoError(t, err)
-	defer func() { require.NoError(t, room.Close()) }()
+	defer func() { require.NoError(t, r.Close()) }()
 	args := RotaryArgs{Table: gpu.In("table", RotaryTable(c.table, c.DimHead)), Lists: c.lists, Rows: c.rows, Routes: c.routes, Route: c.route, First: c.first}
 	before := normal(2, c.slice)
 	whole := append(before, a.X...)
 	part := func(r vk.Range) vk.Range { return r.Slice(4*uint64(c.slice), 4*uint64(len(a.X))) }
 	out := "x"
-	if c.elsewhere {
-		out = "y" // as x, so that what is left alone compares
+	if c.toY {
+		out = "y" // starts with the contents of x, so that unchanged elements are equal
 		args.X, args.Y = part(gpu.In("x", whole)), part(gpu.InOut("y", whole))
 	} else {
 		args.X = part(gpu.InOut("x", whole))
 	}
-	// Lists start at any multiple of 4 bytes.
+	// Lists have the alignment of 4 bytes that they need.
 	if c.positions {
 		args.Positions = gpu.In("positions", append([]int32{0}, a.Positions...)).Slice(4, 4*uint64(len(a.Positions)))
 	}
-	if c.filled {
-		words := []uint32{0}
-		for i, f := range a.Valid {
-			words = append(words, uint32(f)<<(i%32)) // any word but 0
+	if c.valid {
+		valid := []uint32{0}
+		for i, v := range a.Valid {
+			valid = append(valid, uint32(v)<<(i%32)) // any word except 0
 		}
-		args.Valid = gpu.In("filled", wordAlign).Slice(4, 4*uint64(len(a.Valid)))
+		args.Valid = gpu.In("valid", valid).Slice(4, 4*uint64(len(a.Valid)))
 	}
-	gpu.Run(func(list *vk.CommandList) error { return room.Record(list, args) })
+	gpu.Run(func(list *vk.CommandList) error { return r.Record(list, args) })
 	got := gpu.Float32(out)
 	assert.Equal(t, before, got[:c.slice])
 	return got[c.slice:]
@@ -102,15 +102,15 @@ func TestRotary(t *testing.T) {
 		{RotaryConfig: RotaryConfig{Heads: 1, DimHead: 8}, lists: 1, rows: 257, first: 1000, table: 1257},
 		{RotaryConfig: RotaryConfig{Heads: 8, DimHead: 64}, lists: 2, rows: 31, table: 31},
 		{RotaryConfig: RotaryConfig{Heads: 5, DimHead: 24}, lists: 2, rows: 37, first: 999800, table: 1000000},
-		{RotaryConfig: RotaryConfig{Heads: 4, DimHead: 16}, lists: 3, rows: 33, table: 1 << 20, positions: true, filled: true},
-		{RotaryConfig: RotaryConfig{Heads: 3, DimHead: 6}, lists: 3, rows: 17, routes: 2, route: 1, table: 300, positions: true, filled: true},
+		{RotaryConfig: RotaryConfig{Heads: 4, DimHead: 16}, lists: 3, rows: 33, table: 1 << 20, positions: true, valid: true},
+		{RotaryConfig: RotaryConfig{Heads: 3, DimHead: 6}, lists: 3, rows: 17, routes: 2, route: 1, table: 300, positions: true, valid: true},
 		{RotaryConfig: RotaryConfig{Heads: 2, DimHead: 10}, lists: 2, rows: 67, routes: 4, route: 2, table: 1000, positions: true},
-		{RotaryConfig: RotaryConfig{Heads: 2, DimHead: 12}, lists: 2, rows: 67, first: 5, table: 1000, filled: true, elsewhere: true},
-		{RotaryConfig: RotaryConfig{Heads: 9, DimHead: 128}, lists: 2, rows: 11, table: 1000, positions: true, filled: true, elsewhere: true},
-		{RotaryConfig: RotaryConfig{Heads: 4, DimHead: 16, Stride: 128, HeadStride: 32}, lists: 2, rows: 19, table: 500, positions: true, filled: true},
+		{RotaryConfig: RotaryConfig{Heads: 2, DimHead: 12}, lists: 2, rows: 67, first: 5, table: 1000, valid: true, toY: true},
+		{RotaryConfig: RotaryConfig{Heads: 9, DimHead: 128}, lists: 2, rows: 11, table: 1000, positions: true, valid: true, toY: true},
+		{RotaryConfig: RotaryConfig{Heads: 4, DimHead: 16, Stride: 128, HeadStride: 32}, lists: 2, rows: 19, table: 500, positions: true, valid: true},
 		{RotaryConfig: RotaryConfig{Heads: 4, DimHead: 16, Stride: 130, HeadStride: 32}, lists: 2, rows: 19, table: 500, positions: true, slice: 3},
-		{RotaryConfig: RotaryConfig{Heads: 3, DimHead: 8, Stride: 72}, lists: 2, rows: 19, table: 500, filled: true, slice: 24},
-		{RotaryConfig: RotaryConfig{Heads: 3, DimHead: 8, HeadStride: 12}, lists: 2, rows: 19, table: 500, elsewhere: true},
+		{RotaryConfig: RotaryConfig{Heads: 3, DimHead: 8, Stride: 72}, lists: 2, rows: 19, table: 500, valid: true, slice: 24},
+		{RotaryConfig: RotaryConfig{Heads: 3, DimHead: 8, HeadStride: 12}, lists: 2, rows: 19, table: 500, toY: true},
 		{RotaryConfig: RotaryConfig{Heads: 300, DimHead: 32}, lists: 1, rows: 3, table: 3},
 		{RotaryConfig: RotaryConfig{Heads: 1, DimHead: 1030}, lists: 1, rows: 5, table: 5},
 		{RotaryConfig: RotaryConfig{Heads: 1, DimHead: 258}, lists: 1, rows: 65600, table: 65600}, // more workgroups than many devices allow in x
@@ -121,14 +121,14 @@ func TestRotary(t *testing.T) {
 			assert.NoError(t, ref.MaxErr(got, want).Within(ref.Bound(naive, want, 2e-7)))
 			for i, x := range a.X {
 				if want[i] == float64(x) { // an empty slot, a gap between heads, or position 0
-					require.Equal(t, x, got[i], "element %d is to be left alone", i)
+					require.Equal(t, x, got[i], "element %d must be unchanged", i)
 				}
 			}
 		})
 	}
 }
 
-// The two ways to say a position, in place or not, one route of many or one of one: the same bits.
+// The bits do not depend on whether positions are computed or in memory, on whether the rotation is in place, or on the other lists.
 func TestRotaryBits(t *testing.T) {
 	c := rotaryCase{RotaryConfig: RotaryConfig{Heads: 6, DimHead: 40}, lists: 3, rows: 29, first: 70000, table: 70100}
 	a := c.data()
@@ -140,9 +140,9 @@ func TestRotaryBits(t *testing.T) {
 	}
 	c.first, a.First, c.positions = 0, 0, true
 	assert.Equal(t, first, c.run(t, a))
-	c.elsewhere = true
+	c.toY = true
 	assert.Equal(t, first, c.run(t, a))
-	// Another table, another list: nothing changes for the rest.
+	// Another table, and other positions of one list: the other lists do not change.
 	c.table = 1 << 19
 	for i := range c.rows {
 		a.Positions[c.rows+i] = int32(11 * i)
@@ -153,7 +153,7 @@ func TestRotaryBits(t *testing.T) {
 	assert.Equal(t, first[2*c.rows*row:], got[2*c.rows*row:])
 }
 
-// Sums of angles by the table are right to a few units in the last place of 1, at any position.
+// The error of a sum of angles is a few units in the last place of 1 at any position.
 func TestRotaryTable(t *testing.T) {
 	const dimHead, half = 64, 32
 	table := RotaryTable(1<<20, dimHead)
@@ -201,7 +201,7 @@ func TestRotaryBadInput(t *testing.T) {
 	defer r.Close()
 	big := gpu.InOut("big", make([]float32, 4000))
 	good := RotaryArgs{X: gpu.InOut("x", make([]float32, 2*3*20)), Positions: gpu.In("positions", make([]int32, 12)),
-		Valid: gpu.In("filled", make([]uint32, 12)), Table: gpu.In("table", RotaryTable(300, 8)), Lists: 2, Rows: 3, Routes: 2}
+		Valid: gpu.In("valid", make([]uint32, 12)), Table: gpu.In("table", RotaryTable(300, 8)), Lists: 2, Rows: 3, Routes: 2}
 	assertRejected(t, gpu, good, r.Record, []badArgs[RotaryArgs]{
 		{"Lists is 0, want 1", func(a *RotaryArgs) { a.Lists = 0 }},
 		{"Rows is -3, want 1", func(a *RotaryArgs) { a.Rows = -3 }},
@@ -218,13 +218,13 @@ func TestRotaryBadInput(t *testing.T) {
 		{"y starts at byte 260 of its buffer, want a multiple of 16", func(a *RotaryArgs) { a.Y = big.Slice(4, 480) }},
 		{"positions has 44 bytes, want [Lists 2, Routes 2, Rows 3] i32, 48 bytes", func(a *RotaryArgs) { a.Positions = a.Positions.Slice(0, 44) }},
 		{"positions starts at byte 258 of its buffer, want a multiple of 4", func(a *RotaryArgs) { a.Positions = big.Slice(2, 48) }},
-		{"filled has 24 bytes, want [Lists 2, Routes 2, Rows 3] u32, 48 bytes", func(a *RotaryArgs) { a.Valid = a.Valid.Slice(0, 24) }},
-		{"filled starts at byte 257 of its buffer, want a multiple of 4", func(a *RotaryArgs) { a.Valid = big.Slice(1, 48) }},
-		{"table is missing, want [256 and a row for 256 positions, 2, 4] f32", func(a *RotaryArgs) { a.Table = vk.Range{} }},
-		{"table has 8192 bytes, want [256 and a row for 256 positions, 2, 4] f32", func(a *RotaryArgs) { a.Table = big.Slice(0, 8192) }},
+		{"valid has 24 bytes, want [Lists 2, Routes 2, Rows 3] u32, 48 bytes", func(a *RotaryArgs) { a.Valid = a.Valid.Slice(0, 24) }},
+		{"valid starts at byte 257 of its buffer, want a multiple of 4", func(a *RotaryArgs) { a.Valid = big.Slice(1, 48) }},
+		{"table is missing, want [256 + ceil(positions / 256), 2, 4] f32", func(a *RotaryArgs) { a.Table = vk.Range{} }},
+		{"table has 8192 bytes, want [256 + ceil(positions / 256), 2, 4] f32", func(a *RotaryArgs) { a.Table = big.Slice(0, 8192) }},
 		{"table has 8228 bytes, want [256", func(a *RotaryArgs) { a.Table = big.Slice(0, 8228) }},
 		{"table starts at byte 264", func(a *RotaryArgs) { a.Table = big.Slice(8, 8224) }},
-		{"First is 1, want 0 where positions are given", func(a *RotaryArgs) { a.First = 1 }},
+		{"First is 1, want 0 with positions", func(a *RotaryArgs) { a.First = 1 }},
 		{"First is -1, want 0 to 509: the table has 512 positions, a list has 3 rows", func(a *RotaryArgs) { a.Positions, a.First = vk.Range{}, -1 }},
 		{"First is 510, want 0 to 509", func(a *RotaryArgs) { a.Positions, a.First = vk.Range{}, 510 }},
 	})
@@ -237,25 +237,25 @@ func TestRotaryBadInput(t *testing.T) {
 	assertRejected(t, gpu, good, r.Record, []badArgs[RotaryArgs]{{"closed", func(*RotaryArgs) {}}})
 }
 
-// Rows of 16 bits are turned as floats and rounded once.
-func TestRotaryOf16Bits(t *testing.T) {
+// 16-bit rows are rotated in float32 and rounded once.
+func TestRotary16Bit(t *testing.T) {
 	c := rotaryCase{RotaryConfig: RotaryConfig{Heads: 3, DimHead: 24}, lists: 2, rows: 37, table: 300}
 	a := c.data()
 	for _, p := range []DType{F16, BF16} {
-		a.X = p.rounded(a.X)
-		want, naive := ref.Rotary(a), p.rounded(ref.Rotary32(a))
+		a.X = p.roundAll(a.X)
+		want, naive := ref.Rotary(a), p.roundAll(ref.Rotary32(a))
 		gpu := gputest.New(t)
 		r, err := NewRotary(gpu.Dev, RotaryConfig{Heads: 3, DimHead: 24, Precision: p})
 		require.NoError(t, err)
 		defer r.Close()
-		args := RotaryArgs{X: gpu.InOut("x", numbersOf(p, a.X)), Table: gpu.In("table", RotaryTable(300, 24)), Lists: 2, Rows: 37}
+		args := RotaryArgs{X: gpu.InOut("x", encode(p, a.X)), Table: gpu.In("table", RotaryTable(300, 24)), Lists: 2, Rows: 37}
 		gpu.Run(func(t *vk.CommandList) error { return r.Record(t, args) })
-		assert.NoError(t, ref.MaxErr(floatsOf(p, gpu, "x"), want).Within(ref.Bound(naive, want, 1e-6)), p)
+		assert.NoError(t, ref.MaxErr(decode(p, gpu, "x"), want).Within(ref.Bound(naive, want, 1e-6)), p)
 	}
 	for _, bad := range []RotaryConfig{{Heads: 1, DimHead: 12, Precision: F16}, {Heads: 1, DimHead: 8, Stride: 10, Precision: BF16}} {
 		_, err := NewRotary(gputest.Device(t), bad)
 		assert.ErrorContains(t, err, "want multiples of 8, 4 and 4 with Precision")
 	}
 	_, err := NewRotary(gputest.Device(t), RotaryConfig{Heads: 1, DimHead: 8, Precision: 5})
-	assert.ErrorContains(t, err, "want F32, F16 or BF16")
+	assert.ErrorContains(t, err, "want f32, f16 or bf16")
 }

@@ -40,7 +40,7 @@ func (c routedCase) args() ref.RoutedAttentionArgs {
 	if c.Keys == KeysPrefix {
 		length, slots = c.rows, items*c.rows
 	}
-	a.KV = c.Precision.rounded(normal(2, 2*rows*d))
+	a.KV = c.Precision.roundAll(normal(2, 2*rows*d))
 	if c.Valid {
 		a.Valid = make([]uint8, slots)
 	}
@@ -104,7 +104,7 @@ func (c routedCase) poison(kv []float32, slot int) {
 func (c routedCase) upload(gpu *gputest.Harness, a ref.RoutedAttentionArgs) RoutedAttentionArgs {
 	rows := func(name string, p DType, data []float32) vk.Range {
 		offset := 4 * int(specBool(c.DimHead*p.Size()%16 != 0))
-		return gpu.In(name, numbersOf(p, append(make([]float32, offset/p.Size()), data...))).Slice(uint64(offset), uint64(p.Size()*len(data)))
+		return gpu.In(name, encode(p, append(make([]float32, offset/p.Size()), data...))).Slice(uint64(offset), uint64(p.Size()*len(data)))
 	}
 	floats := func(name string, data []float32) vk.Range {
 		if data == nil {
@@ -152,7 +152,7 @@ func (c routedCase) run(t *testing.T, a ref.RoutedAttentionArgs, gpuKernel bool)
 	gpu.Run(func(t *vk.CommandList) error { return r.Record(t, g) })
 	require.Len(t, gpu.Kernels(), 1)
 	assert.Contains(t, gpu.Kernels()[0], name)
-	got, row := floatsOf(c.Precision, gpu, "y"), c.Heads*c.DimHead
+	got, row := decode(c.Precision, gpu, "y"), c.Heads*c.DimHead
 	for slot := range c.lists * c.queries {
 		if (a.QueryValid == nil || a.QueryValid[slot] != 0) && (a.QueryScores == nil || a.QueryScores[slot] != 0) {
 			continue
@@ -252,11 +252,11 @@ func testRoutedBits(t *testing.T, p DType, gpuKernel bool) {
 	r.kernels.gpuKernel = gpuKernel
 	g := c.upload(gpu, a)
 	gpu.Run(func(t *vk.CommandList) error { return r.Record(t, g) })
-	first := floatsOf(p, gpu, "y")
+	first := decode(p, gpu, "y")
 	r.kernels.maxFlops = 3e5
 	gpu.Run(func(t *vk.CommandList) error { return r.Record(t, g) })
 	assert.Greater(t, len(gpu.Kernels()), 3)
-	assert.Equal(t, first, floatsOf(p, gpu, "y"))
+	assert.Equal(t, first, decode(p, gpu, "y"))
 
 	few, row := c, c.Heads*c.DimHead
 	few.queries = 3 // which have a smaller tile
