@@ -11,14 +11,14 @@ import (
 
 // chain is a tape of so many steps, every other one of which waits for the one before; the first reads a slot.
 func chain(b *testing.B, d *vk.Device, k *vk.Kernel, steps int) (*vk.CommandList, *vk.Binding) {
-	tp := list(b, d, vk.CommandListConfig{})
-	binding := tp.NewBinding("x", 256)
+	l := newList(b, d, vk.CommandListConfig{})
+	binding := l.NewBinding("x", 256)
 	for i := range steps {
-		y := buffer(b, d, "y", 256)
+		y := newBuffer(b, d, "y", 256)
 		x := binding.Range()
-		require.NoError(b, tp.Dispatch(mix(k, x, x, y.Range(), uint32(i))))
+		require.NoError(b, l.Dispatch(mix(k, x, x, y.Range(), uint32(i))))
 	}
-	return tp, binding
+	return l, binding
 }
 
 // BenchmarkRun is the time of a call beyond its GPU time, over tapes of small steps: as it is, with other memory than last time but the
@@ -27,15 +27,15 @@ func BenchmarkRun(b *testing.B) {
 	for _, steps := range []int{1, 40, 1000} {
 		for _, how := range []string{"same", "turns", "new"} {
 			b.Run(fmt.Sprintf("%d steps/%s", steps, how), func(b *testing.B) {
-				d := open(b, vk.Options{})
-				tp, binding := chain(b, d, kernel(b, d, "mix", nil), steps)
-				x := buffer(b, d, "x", 1<<20)
+				d := openDevice(b, vk.Options{})
+				l, binding := chain(b, d, newKernel(b, d, "mix", nil), steps)
+				x := newBuffer(b, d, "x", 1<<20)
 				sets := map[string]int{"same": 1, "turns": 2, "new": 3}[how]
 				run := func(i int) {
-					if err := tp.Bind(binding, x.Range().Slice(uint64(i%sets)*256, 256)); err != nil {
+					if err := l.Bind(binding, x.Range().Slice(uint64(i%sets)*256, 256)); err != nil {
 						b.Fatal(err)
 					}
-					if err := tp.Run(b.Context()); err != nil {
+					if err := l.Run(b.Context()); err != nil {
 						b.Fatal(err)
 					}
 				}
@@ -46,7 +46,7 @@ func BenchmarkRun(b *testing.B) {
 				b.ResetTimer()
 				for i := range b.N {
 					run(i)
-					t, err := tp.Elapsed()
+					t, err := l.Elapsed()
 					if err != nil {
 						b.Fatal(err)
 					}
@@ -64,13 +64,13 @@ func BenchmarkRun(b *testing.B) {
 func BenchmarkEncode(b *testing.B) {
 	for _, steps := range []int{40, 1000} {
 		b.Run(fmt.Sprintf("%d steps", steps), func(b *testing.B) {
-			d := open(b, vk.Options{})
-			tp, binding := chain(b, d, kernel(b, d, "mix", nil), steps)
-			require.NoError(b, tp.Bind(binding, buffer(b, d, "x", 256).Range()))
-			require.NoError(b, tp.Run(b.Context()))
+			d := openDevice(b, vk.Options{})
+			l, binding := chain(b, d, newKernel(b, d, "mix", nil), steps)
+			require.NoError(b, l.Bind(binding, newBuffer(b, d, "x", 256).Range()))
+			require.NoError(b, l.Run(b.Context()))
 			b.ResetTimer()
 			for range b.N {
-				if err := tp.Encode(); err != nil {
+				if err := l.Encode(); err != nil {
 					b.Fatal(err)
 				}
 			}
@@ -83,17 +83,17 @@ func BenchmarkEncode(b *testing.B) {
 func BenchmarkSchedule(b *testing.B) {
 	for _, steps := range []int{100, 1000, 5000} {
 		b.Run(fmt.Sprintf("%d steps", steps), func(b *testing.B) {
-			d := open(b, vk.Options{})
-			k, tp := kernel(b, d, "mix", nil), list(b, d, vk.CommandListConfig{})
-			x := buffer(b, d, "x", 1<<20).Range()
+			d := openDevice(b, vk.Options{})
+			k, l := newKernel(b, d, "mix", nil), newList(b, d, vk.CommandListConfig{})
+			x := newBuffer(b, d, "x", 1<<20).Range()
 			for i := range steps { // pieces of one workspace, used again and again
 				at := func(i int) vk.Range { return x.Slice(uint64(i%50)*16384, 16384) }
-				require.NoError(b, tp.Dispatch(mix(k, at(7*i), at(i+1), at(3*i+2), uint32(i))))
+				require.NoError(b, l.Dispatch(mix(k, at(7*i), at(i+1), at(3*i+2), uint32(i))))
 			}
 			b.ResetTimer()
 			for range b.N {
-				tp.Schedule()
-				if err := tp.Check(); err != nil {
+				l.Schedule()
+				if err := l.CheckHazards(); err != nil {
 					b.Fatal(err)
 				}
 			}

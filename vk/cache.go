@@ -16,12 +16,12 @@ import (
 	vulkan "github.com/vulkan-go/vulkan"
 )
 
-// cache is the driver's pipeline cache, kept on disk between runs: one file for a device and driver version.
+// cache is the driver's pipeline cache, which is stored on disk: one file per device and driver version.
 type cache struct {
 	dev    *Device
 	handle uint64
-	file   string // empty: not kept
-	strict bool   // the caller named the folder, so failing to write there is an error
+	file   string // empty: not stored
+	strict bool   // the caller named the directory, so a failed write is an error
 	sum    [sha256.Size]byte
 }
 
@@ -43,7 +43,7 @@ func (c *cache) open(d *Device, dir string) error {
 	c.sum = sha256.Sum256(data)
 	err := c.create(data)
 	if err != nil && data != nil {
-		err = c.create(nil) // a driver may refuse what another build of it wrote
+		err = c.create(nil) // a driver may reject the data of another build
 	}
 	if err != nil {
 		return fmt.Errorf("vk: %w", err)
@@ -55,7 +55,7 @@ func (c *cache) create(data []byte) error {
 	return c.dev.check("vkCreatePipelineCache", int32(C.c5_cache_new(c.dev.c, unsafe.Pointer(unsafe.SliceData(data)), C.size_t(len(data)), (*C.uint64_t)(&c.handle))))
 }
 
-// readCache returns what a cache file holds, or nothing if it is missing or damaged: a cache may always be made anew.
+// readCache returns the data of a cache file, or nil if the file is missing or damaged, because a cache can always be rebuilt.
 func readCache(file string) []byte {
 	raw, err := os.ReadFile(file)
 	const head = len(cacheMagic) + sha256.Size
@@ -69,7 +69,7 @@ func readCache(file string) []byte {
 	return data
 }
 
-// close writes the cache to disk, if it grew, and destroys it.
+// close writes the cache to disk, if it changed, and destroys it.
 func (c *cache) close() error {
 	if c.handle == 0 {
 		return nil
@@ -100,18 +100,18 @@ func (c *cache) save() error {
 	if sum == c.sum {
 		return nil
 	}
-	return writeKept(c.file, []byte(cacheMagic), sum[:], data)
+	return writeFile(c.file, []byte(cacheMagic), sum[:], data)
 }
 
-// writeKept writes a file that is kept between runs, in a folder that may have to be made.
-func writeKept(file string, parts ...[]byte) error {
+// writeFile replaces a file, and makes its directory if needed.
+func writeFile(file string, parts ...[]byte) error {
 	if err := os.MkdirAll(filepath.Dir(file), 0o755); err != nil {
 		return err
 	}
 	return atomicfile.Write(file, parts...)
 }
 
-// statValue reads the union of a pipeline statistic: bool, int64, uint64 or float64.
+// statValue converts a VkPipelineExecutableStatisticValueKHR, whose format is bool, int64, uint64 or float64.
 func statValue(format uint32, raw uint64) float64 {
 	switch format {
 	case 0:

@@ -18,12 +18,12 @@ func compile(t *testing.T, dir string) (file string, err error) {
 	require.NoError(t, err)
 	k, err := d.NewKernel(vk.KernelConfig{Name: "mix", Code: spv(t, "mix")})
 	require.NoError(t, err)
-	closed(t, k)
+	closeAll(t, k)
 	return d.CacheFile(), d.Close()
 }
 
 func TestCache(t *testing.T) {
-	info := open(t, vk.Options{}).Info()
+	info := openDevice(t, vk.Options{}).Info()
 	dir := filepath.Join(t.TempDir(), "made", "on the way")
 	file, err := compile(t, dir)
 	require.NoError(t, err)
@@ -61,7 +61,7 @@ func TestCache(t *testing.T) {
 }
 
 func TestCacheUnwritable(t *testing.T) {
-	_ = open(t, vk.Options{})
+	_ = openDevice(t, vk.Options{})
 	file := filepath.Join(t.TempDir(), "file")
 	require.NoError(t, os.WriteFile(file, []byte("no folder"), 0o644))
 	_, err := compile(t, filepath.Join(file, "sub"))

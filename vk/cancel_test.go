@@ -39,8 +39,8 @@ func assertPrompt(t testing.TB, want error, f func() error) error {
 
 // TestCancelWait cancels the wait for a device that hangs, in all its phases.
 func TestCancelWait(t *testing.T) {
-	d := open(t, vk.Options{})
-	y, l := buffer(t, d, "y", 64), list(t, d, vk.CommandListConfig{Name: "fill"})
+	d := openDevice(t, vk.Options{})
+	y, l := newBuffer(t, d, "y", 64), newList(t, d, vk.CommandListConfig{Name: "fill"})
 	require.NoError(t, l.Fill(y.Range(), 7))
 	require.NoError(t, l.Run(t.Context()))
 	release, err := l.Stall()
@@ -58,7 +58,7 @@ func TestCancelWait(t *testing.T) {
 		t.Run(c.name, func(t *testing.T) {
 			defer d.SetCaps(func(caps *vk.Caps) { caps.CPU = cpu })
 			d.SetCaps(func(caps *vk.Caps) { caps.CPU = c.cpu })
-			l.Expect(c.expected)
+			l.SetExpected(c.expected)
 			const says = `vk: command list "fill": Wait: context canceled; the submitted work is still running, and the next call waits for it first`
 			err := assertPrompt(t, context.Canceled, func() error { return l.Wait(cancelled(t, 5*time.Millisecond)) })
 			assert.EqualError(t, err, says)
@@ -79,15 +79,15 @@ func TestCancelWait(t *testing.T) {
 	}
 	require.NoError(t, release())
 	require.NoError(t, l.Run(t.Context()))
-	assert.Equal(t, []uint32{7}, words(t, y.Range().Slice(0, 4)))
+	assert.Equal(t, []uint32{7}, download(t, y.Range().Slice(0, 4)))
 }
 
 // TestCancelRun cancels runs that do work, and runs the same list again.
 func TestCancelRun(t *testing.T) {
-	d := open(t, vk.Options{})
+	d := openDevice(t, vk.Options{})
 	const rounds, steps, n = 65_000, 12, 1000
-	k, m := kernel(t, d, "busy", nil), kernel(t, d, "mix", nil)
-	y, l := buffer(t, d, "y", 4), list(t, d, vk.CommandListConfig{})
+	k, m := newKernel(t, d, "busy", nil), newKernel(t, d, "mix", nil)
+	y, l := newBuffer(t, d, "y", 4), newList(t, d, vk.CommandListConfig{})
 	in, out := l.NewBinding("in", 4*n), l.NewBinding("out", 4*n)
 	for range steps { // 0.1 s
 		require.NoError(t, l.Dispatch(busy(k, y.Range(), rounds)))
@@ -96,8 +96,8 @@ func TestCancelRun(t *testing.T) {
 	early := 0
 	for i := range 4 {
 		x, want := noise(uint64(i), n), make([]uint32, n)
-		a, b := buffer(t, d, "a", 4*n), buffer(t, d, "b", 4*n)
-		upload(t, a.Range(), x)
+		a, b := newBuffer(t, d, "a", 4*n), newBuffer(t, d, "b", 4*n)
+		uploadTo(t, a.Range(), x)
 		require.NoError(t, l.Bind(in, a.Range()))
 		require.NoError(t, l.Bind(out, b.Range()))
 		if err := l.Run(cancelled(t, time.Duration(i)*5*time.Millisecond)); err != nil {
@@ -105,39 +105,39 @@ func TestCancelRun(t *testing.T) {
 			early++
 		}
 		// Another set of memory can be bound at once; the run in flight keeps its own.
-		other := buffer(t, d, "other", 4*n)
+		other := newBuffer(t, d, "other", 4*n)
 		require.NoError(t, l.Bind(out, other.Range()))
 		mixed(want, nil, x, 1, 0)
 		require.NoError(t, l.Run(t.Context()))
-		assert.Equal(t, want, words(t, other.Range()))
+		assert.Equal(t, want, download(t, other.Range()))
 		before := d.Stats().Buffers
-		closed(t, a, b, other)
+		closeAll(t, a, b, other)
 		assert.Equal(t, before-3, d.Stats().Buffers, "no run holds them any more")
 	}
 	assert.Positive(t, early, "no run was cancelled while it was in flight")
-	assert.Equal(t, busied(rounds), words(t, y.Range())[0])
+	assert.Equal(t, busied(rounds), download(t, y.Range())[0])
 }
 
 // TestCancelledRunKeepsMemory closes everything that a cancelled run uses.
 func TestCancelledRunKeepsMemory(t *testing.T) {
-	d := open(t, vk.Options{})
-	y, l := buffer(t, d, "y", 64), list(t, d, vk.CommandListConfig{})
+	d := openDevice(t, vk.Options{})
+	y, l := newBuffer(t, d, "y", 64), newList(t, d, vk.CommandListConfig{})
 	require.NoError(t, l.Fill(y.Range(), 7))
 	require.NoError(t, l.Run(t.Context()))
 	release, err := l.Stall()
 	require.NoError(t, err)
 	assertPrompt(t, context.Canceled, func() error { return l.Wait(cancelled(t, time.Millisecond)) })
-	closed(t, y)
+	closeAll(t, y)
 	assert.Equal(t, int64(1), d.Stats().Buffers, "the run in flight uses it")
 	time.AfterFunc(20*time.Millisecond, func() { assert.NoError(t, release()) })
-	closed(t, l) // waits
+	closeAll(t, l) // waits
 	assert.Equal(t, vk.Stats{}, counts(d))
 }
 
 // TestCancelLocked cancels calls that wait for another call, not for the device.
 func TestCancelLocked(t *testing.T) {
-	d := open(t, vk.Options{})
-	y, l := buffer(t, d, "y", 64), list(t, d, vk.CommandListConfig{})
+	d := openDevice(t, vk.Options{})
+	y, l := newBuffer(t, d, "y", 64), newList(t, d, vk.CommandListConfig{})
 	require.NoError(t, l.Fill(y.Range(), 7))
 	require.NoError(t, l.Run(t.Context()))
 	data := vk.Transfer{Range: y.Range(), Data: make([]byte, 64)}
@@ -198,9 +198,9 @@ func (c *countdown) Err() error {
 
 // TestCancelTransfer cancels uploads and downloads before each of their chunks.
 func TestCancelTransfer(t *testing.T) {
-	d := open(t, vk.Options{})
+	d := openDevice(t, vk.Options{})
 	const size = 4*vk.ChunkBytes + 5
-	b := buffer(t, d, "b", size)
+	b := newBuffer(t, d, "b", size)
 	data, other, got := noiseBytes(1, size), noiseBytes(2, size), make([]byte, size)
 	require.NoError(t, d.Upload(t.Context(), vk.Transfer{Range: b.Range(), Data: other}))
 	for n := int64(1); ; n++ {
@@ -229,15 +229,15 @@ func TestCancelTransfer(t *testing.T) {
 	}
 	before := d.Stats().Buffers
 	require.ErrorIs(t, d.Upload(newCountdown(t, 4), vk.Transfer{Range: b.Range(), Data: data}), context.Canceled)
-	closed(t, b)
+	closeAll(t, b)
 	require.NoError(t, d.Wait(t.Context()))
 	assert.Equal(t, before-1, d.Stats().Buffers)
 }
 
 // TestCancelTransferInFlight cancels transfers while the device works, or hangs, on those before.
 func TestCancelTransferInFlight(t *testing.T) {
-	d := open(t, vk.Options{})
-	a, b := buffer(t, d, "a", 64), buffer(t, d, "b", 64)
+	d := openDevice(t, vk.Options{})
+	a, b := newBuffer(t, d, "a", 64), newBuffer(t, d, "b", 64)
 	data, first, second := noiseBytes(1, 64), make([]byte, 64), make([]byte, 64)
 	require.NoError(t, d.Upload(t.Context(), vk.Transfer{Range: a.Range(), Data: data}))
 	release, err := d.StallDownload(vk.Transfer{Range: a.Range(), Data: first})
@@ -258,7 +258,7 @@ func TestCancelTransferInFlight(t *testing.T) {
 	assert.Equal(t, data, second)
 	assert.Equal(t, make([]byte, 64), first, "memory of a call that has returned is left alone")
 
-	k, y, l := kernel(t, d, "busy", nil), buffer(t, d, "y", 4), list(t, d, vk.CommandListConfig{})
+	k, y, l := newKernel(t, d, "busy", nil), newBuffer(t, d, "y", 4), newList(t, d, vk.CommandListConfig{})
 	for range 12 { // 0.1 s
 		require.NoError(t, l.Dispatch(busy(k, y.Range(), 65_000)))
 	}
@@ -295,7 +295,7 @@ func hang(t *testing.T, timeout time.Duration) hung {
 	h.l, err = d.NewCommandList(vk.CommandListConfig{Name: "mix"})
 	require.NoError(t, err)
 	require.NoError(t, h.l.Dispatch(mix(h.k, vk.Range{}, h.y.Range(), h.y.Range(), 1)))
-	upload(t, h.z.Range(), make([]uint32, 16))
+	uploadTo(t, h.z.Range(), make([]uint32, 16))
 	require.NoError(t, h.l.Run(t.Context()))
 	h.release, err = h.l.Stall()
 	require.NoError(t, err)
@@ -305,7 +305,7 @@ func hang(t *testing.T, timeout time.Duration) hung {
 
 // TestHungDevice has a device that never finishes: every call returns in bounded time.
 func TestHungDevice(t *testing.T) {
-	open(t, vk.Options{}) // skips without a device
+	openDevice(t, vk.Options{}) // skips without a device
 	h := hang(t, 30*time.Millisecond)
 	const advice = "the device did not finish within 30ms; the work is still running: call Wait to wait longer, raise Options.Timeout, or close the device"
 	err := assertPrompt(t, vk.ErrTimeout, func() error { return h.l.Run(context.Background()) })
@@ -315,7 +315,7 @@ func TestHungDevice(t *testing.T) {
 	var more *vk.Buffer
 	assertPrompt(t, nil, func() (err error) { more, err = h.d.NewBuffer("more", 64); return err })
 	data := vk.Transfer{Range: more.Range(), Data: make([]byte, 64)}
-	patient(t, func() error { return h.d.Upload(t.Context(), data) }) // the device only pretends, and serves others
+	retryTimeouts(t, func() error { return h.d.Upload(t.Context(), data) }) // the device only pretends, and serves others
 	assertPrompt(t, nil, more.Close)
 	assertPrompt(t, nil, h.y.Close)
 	assertPrompt(t, nil, h.z.Close)
@@ -333,9 +333,9 @@ func TestHungDevice(t *testing.T) {
 
 // TestHungDeviceLeak leaves objects open on a device that hangs: Close names those, and not those that could not be closed.
 func TestHungDeviceLeak(t *testing.T) {
-	open(t, vk.Options{})
+	openDevice(t, vk.Options{})
 	h := hang(t, time.Millisecond)
-	closed(t, h.y)
+	closeAll(t, h.y)
 	require.ErrorIs(t, h.l.Close(), vk.ErrTimeout)
 	err := h.d.Close()
 	require.ErrorIs(t, err, vk.ErrTimeout)
@@ -345,7 +345,7 @@ func TestHungDeviceLeak(t *testing.T) {
 
 // TestHungTransfer has a device that hangs in a transfer.
 func TestHungTransfer(t *testing.T) {
-	open(t, vk.Options{})
+	openDevice(t, vk.Options{})
 	d, err := vk.Open(vk.Options{CacheDir: "-"})
 	require.NoError(t, err)
 	b, err := d.NewBuffer("b", 64)
@@ -365,27 +365,27 @@ func TestHungTransfer(t *testing.T) {
 
 // TestRecoveredDevice has a device that finishes after all: nothing is left.
 func TestRecoveredDevice(t *testing.T) {
-	open(t, vk.Options{})
+	openDevice(t, vk.Options{})
 	for name, recover := range map[string]func(h hung){
 		"before Close": func(h hung) {
 			require.NoError(t, h.release())
-			closed(t, h.l, h.k, h.y, h.z, h.d)
+			closeAll(t, h.l, h.k, h.y, h.z, h.d)
 		},
 		"the list was closed before": func(h hung) {
 			require.ErrorIs(t, h.l.Close(), vk.ErrTimeout)
-			closed(t, h.y, h.z)
+			closeAll(t, h.y, h.z)
 			require.NoError(t, h.release())
 			h.d.SetTimeout(time.Minute)
-			closed(t, h.l, h.l, h.k, h.d)
+			closeAll(t, h.l, h.l, h.k, h.d)
 		},
 		"during Device.Close": func(h hung) {
-			closed(t, h.y, h.z)
+			closeAll(t, h.y, h.z)
 			require.ErrorIs(t, h.l.Close(), vk.ErrTimeout)
 			h.d.SetTimeout(time.Minute)
 			time.AfterFunc(10*time.Millisecond, func() { assert.NoError(t, h.release()) })
 			err := h.d.Close()
 			assert.EqualError(t, err, "vk: Device.Close: left open: 1 kernel") // its Close failed as long as the list was open
-			closed(t, h.l, h.k)
+			closeAll(t, h.l, h.k)
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -401,7 +401,7 @@ func TestRecoveredDevice(t *testing.T) {
 
 // TestCallsDuringClose: a Close that waits for the device does not keep other calls waiting.
 func TestCallsDuringClose(t *testing.T) {
-	open(t, vk.Options{})
+	openDevice(t, vk.Options{})
 	h := hang(t, time.Minute)
 	done := make(chan error)
 	go func() { done <- h.d.Close() }()
@@ -414,13 +414,13 @@ func TestCallsDuringClose(t *testing.T) {
 	assertPrompt(t, vk.ErrClosed, func() error { return h.d.Wait(context.Background()) })
 	require.NoError(t, h.release())
 	assert.ErrorContains(t, <-done, "left open: 2 buffers (y, z), 1 kernel, 1 command list")
-	closed(t, h.y, h.z, h.l, h.k)
+	closeAll(t, h.y, h.z, h.l, h.k)
 }
 
 // TestWaitFails lets calls fail on which the end of a transfer or a run depends: nothing stays open, whether the failure lasts
 // or not.
 func TestWaitFails(t *testing.T) {
-	open(t, vk.Options{})
+	openDevice(t, vk.Options{})
 	const lasting = 1 << 30
 	for _, c := range []struct {
 		op     string
@@ -467,7 +467,7 @@ func TestWaitFails(t *testing.T) {
 					left = 1
 					require.Error(t, call())
 				}
-				closed(t, b, l, d)
+				closeAll(t, b, l, d)
 				assert.Equal(t, vk.Stats{}, counts(d))
 			})
 		}
@@ -476,9 +476,9 @@ func TestWaitFails(t *testing.T) {
 
 // TestSubmitFailsMidway has a run of which only the first submission was accepted.
 func TestSubmitFailsMidway(t *testing.T) {
-	d := open(t, vk.Options{})
+	d := openDevice(t, vk.Options{})
 	const n = 1000
-	k, y, l := kernel(t, d, "mix", nil), buffer(t, d, "y", 4*n), list(t, d, vk.CommandListConfig{})
+	k, y, l := newKernel(t, d, "mix", nil), newBuffer(t, d, "y", 4*n), newList(t, d, vk.CommandListConfig{})
 	x := noise(1, n)
 	for i := range 3 {
 		step := mix(k, y.Range(), y.Range(), y.Range(), uint32(i))
@@ -494,7 +494,7 @@ func TestSubmitFailsMidway(t *testing.T) {
 		return actual
 	}
 	for i := range 3 {
-		upload(t, y.Range(), x)
+		uploadTo(t, y.Range(), x)
 		require.NoError(t, l.SubmitFirst())
 		d.Fault(fail)
 		for range i {
@@ -506,15 +506,15 @@ func TestSubmitFailsMidway(t *testing.T) {
 		if i > 0 {
 			require.NoError(t, l.Wait(t.Context()))
 		}
-		upload(t, y.Range(), x)
+		uploadTo(t, y.Range(), x)
 		require.NoError(t, l.Run(t.Context()))
 		want := slices.Clone(x)
 		for i := range 3 {
 			mixed(want, want, want, uint32(i), 0)
 		}
-		assert.Equal(t, want, words(t, y.Range()))
+		assert.Equal(t, want, download(t, y.Range()))
 	}
 	require.NoError(t, l.SubmitFirst())
-	closed(t, l, y)
+	closeAll(t, l, y)
 	assert.Zero(t, d.Stats().Buffers)
 }

@@ -5,9 +5,9 @@ import "C"
 
 import vulkan "github.com/vulkan-go/vulkan"
 
-// Info describes a Vulkan device of this machine.
+// Info describes a Vulkan device.
 type Info struct {
-	Index      int    `json:"index"` // place in the loader's list
+	Index      int    `json:"index"` // in the order of the loader
 	Name       string `json:"name"`
 	UUID       string `json:"uuid"` // 32 hexadecimal digits
 	Type       string `json:"type"` // discrete, integrated, virtual, cpu or other
@@ -16,44 +16,45 @@ type Info struct {
 	API        string `json:"api"` // Vulkan version
 	VendorID   uint32 `json:"vendor_id"`
 	DeviceID   uint32 `json:"device_id"`
-	Unusable   string `json:"unusable,omitempty"` // what of the minimum it lacks; empty: it can be opened
+	Unusable   string `json:"unusable,omitempty"` // minimum requirement that the device lacks; empty: it can be opened
 	Caps       Caps   `json:"caps"`
 
 	driver uint32
 }
 
-// Caps is what a device can do. Sizes are in bytes.
+// Caps holds the capabilities and limits of a device. Sizes are in bytes.
 type Caps struct {
-	CPU bool `json:"cpu"` // a driver that runs on the processor
+	CPU bool `json:"cpu"` // a driver that runs on the CPU
 
 	MemoryBytes   uint64 `json:"memory_bytes"`   // the largest device-local heap
-	MaxAllocation uint64 `json:"max_allocation"` // what one buffer may take for certain; some drivers give more
+	MaxAllocation uint64 `json:"max_allocation"` // largest allocation that is guaranteed; some drivers allow more
 	SharedBytes   uint32 `json:"shared_bytes"`   // shared memory of a workgroup
-	PushBytes     uint32 `json:"push_bytes"`     // push constants
+	PushBytes     uint32 `json:"push_bytes"`     // size of the push constants
 
 	MaxWorkgroupCount       [3]uint32 `json:"max_workgroup_count"`
 	MaxWorkgroupSize        [3]uint32 `json:"max_workgroup_size"`
 	MaxWorkgroupInvocations uint32    `json:"max_workgroup_invocations"`
 
-	SubgroupSize        uint32 `json:"subgroup_size"` // the driver's default
-	SubgroupMin         uint32 `json:"subgroup_min"`  // what a kernel may see or ask for
+	SubgroupSize        uint32 `json:"subgroup_size"` // default of the driver
+	SubgroupMin         uint32 `json:"subgroup_min"`  // smallest and largest size of a kernel's subgroups
 	SubgroupMax         uint32 `json:"subgroup_max"`
 	SubgroupSizeControl bool   `json:"subgroup_size_control"`
 	FullSubgroups       bool   `json:"full_subgroups"`
 
-	TimestampNanoseconds float64 `json:"timestamp_nanoseconds"` // length of a tick
+	TimestampNanoseconds float64 `json:"timestamp_nanoseconds"` // period of the timestamp counter
 	timestampBits        uint32
 
 	Float16, Float64, Int8, Int16, Int64, Storage8, Storage16, BFloat16 bool
 	MemoryModel, SubgroupExtendedTypes                                  bool
 	CooperativeMatrix                                                   bool
 	CooperativeMatrix2                                                  bool          // VK_NV_cooperative_matrix2, workgroup scope and flexible dimensions
-	MatrixShapes                                                        []MatrixShape `json:"shapes,omitempty"` // cooperative matrix shapes
+	MatrixShapes                                                        []MatrixShape `json:"shapes,omitempty"` // of cooperative matrices
 	PipelineStatistics                                                  bool
 }
 
-// Shape is a cooperative matrix product, A [M, K] x B [K, N] + C [M, N], that a device offers. Types are VkComponentTypeKHR, the
-// scope VkScopeKHR.
+// MatrixShape is the shape, with the element types, of a cooperative-matrix multiplication A [M, K] x B [K, N] + C [M, N] that a
+// device supports (VkCooperativeMatrixPropertiesKHR). A, B, C and Result are VkComponentTypeKHR values, Scope is a VkScopeKHR;
+// Saturating is 1 if integer accumulation saturates.
 type MatrixShape struct{ M, N, K, A, B, C, Result, Saturating, Scope uint32 }
 
 func (p *physical) caps(l *vulkan.PhysicalDeviceLimits, timestampBits uint32) Caps {
@@ -92,8 +93,8 @@ func (p *physical) caps(l *vulkan.PhysicalDeviceLimits, timestampBits uint32) Ca
 			c.MemoryBytes = max(c.MemoryBytes, uint64(h.Size))
 		}
 	}
-	for i := range int(q.shape_count) {
-		s := q.shapes[i]
+	for i := range int(q.matrix_shape_count) {
+		s := q.matrix_shapes[i]
 		c.MatrixShapes = append(c.MatrixShapes, MatrixShape{
 			M: uint32(s.m), N: uint32(s.n), K: uint32(s.k), A: uint32(s.a), B: uint32(s.b), C: uint32(s.c),
 			Result: uint32(s.result), Saturating: uint32(s.saturating), Scope: uint32(s.scope),

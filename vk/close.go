@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 )
 
@@ -47,6 +48,40 @@ func (l *lists) count() int64 {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	return int64(len(l.open))
+}
+
+// gate counts calls in progress until it is closed.
+type gate struct {
+	users atomic.Int64 // closedUse is added by close
+	empty chan struct{}
+}
+
+func (g *gate) init() { g.empty = make(chan struct{}, 1) }
+
+// enter starts a call. It returns false if the gate is closed.
+func (g *gate) enter() bool {
+	if g.users.Add(1) > 0 {
+		return true
+	}
+	g.leave()
+	return false
+}
+
+func (g *gate) leave() {
+	if g.users.Add(-1) == closedUse {
+		select {
+		case g.empty <- struct{}{}:
+		default:
+		}
+	}
+}
+
+// close closes the gate, and waits for the calls in progress.
+func (g *gate) close() {
+	g.users.Add(closedUse)
+	for g.users.Load() != closedUse {
+		<-g.empty
+	}
 }
 
 // Wait waits for everything that was submitted before the call, at most for Options.Timeout; then the error is ErrTimeout,
@@ -92,12 +127,15 @@ func (d *Device) Close() error {
 		return nil
 	}
 	end := time.Now().Add(d.timeout)
-	d.lifetime.Lock()
-	defer d.lifetime.Unlock()
-	if d.closed.Swap(true) {
+	d.closing.Lock()
+	defer d.closing.Unlock()
+	if d.closed {
 		return nil
 	}
+	d.closed = true
+	d.calls.close()
 	busy := d.drain(end)
+	d.closes.close()
 	left := d.leftOpen(busy != nil)
 	destroy := busy == nil && left == nil
 	if destroy {
@@ -108,7 +146,7 @@ func (d *Device) Close() error {
 	var unread error
 	if destroy {
 		C.c5_device_free(d.c)
-		unread = d.instance.unread()
+		unread = d.instance.undrained()
 		d.instance.close()
 	}
 	return errors.Join(busy, left, save, unread)

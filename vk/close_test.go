@@ -28,11 +28,11 @@ func TestCloseDuringCalls(t *testing.T) {
 				return c.Close()
 			},
 			func() error {
-				tp, err := d.NewCommandList(vk.CommandListConfig{})
+				l, err := d.NewCommandList(vk.CommandListConfig{})
 				if err != nil {
 					return err
 				}
-				return tp.Close()
+				return l.Close()
 			},
 			func() error { d.DrainMessages(); return d.Wait(t.Context()) },
 		} {
@@ -56,8 +56,8 @@ func TestCloseDuringCalls(t *testing.T) {
 
 // TestOverlappingUpload has two pieces of an upload write one byte.
 func TestOverlappingUpload(t *testing.T) {
-	d := open(t, vk.Options{})
-	b := buffer(t, d, "b", 64)
+	d := openDevice(t, vk.Options{})
+	b := newBuffer(t, d, "b", 64)
 	err := d.Upload(t.Context(),
 		vk.Transfer{Range: b.Range().Slice(32, 32), Data: make([]byte, 32)},
 		vk.Transfer{Range: b.Range().Slice(0, 33), Data: make([]byte, 33)},

@@ -17,19 +17,19 @@ import (
 // program is a random tape: what it does to buffers of so many words. The last buffer is a slot.
 type program struct {
 	words []int
-	steps []progStep
+	steps []programStep
 }
 
 // piece is words [from, from+n) of a buffer.
-type piece struct{ buffer, from, n int }
+type span struct{ buffer, from, n int }
 
-func (p piece) disjoint(o piece) bool {
+func (p span) disjoint(o span) bool {
 	return p.buffer != o.buffer || p.from+p.n <= o.from || o.from+o.n <= p.from
 }
 
-type progStep struct {
+type programStep struct {
 	kind    string // fill, copy or mix
-	y, a, b piece  // fill: y; copy: y and a; mix: all, a.n being 0 where it is absent
+	y, a, b span   // fill: y; copy: y and a; mix: all, a.n being 0 where it is absent
 	word    uint32
 }
 
@@ -38,16 +38,16 @@ func randomProgram(r *rand.Rand, buffers, words, steps int) program {
 	for range buffers {
 		p.words = append(p.words, words/2+r.IntN(words/2)+8)
 	}
-	some := func(n int) piece {
+	some := func(n int) span {
 		for {
 			i := r.IntN(buffers)
 			if w := p.words[i]; w >= n {
-				return piece{i, r.IntN(w - n + 1), n}
+				return span{i, r.IntN(w - n + 1), n}
 			}
 		}
 	}
 	// Inputs are apart from the output, or the same.
-	input := func(y piece) piece {
+	input := func(y span) span {
 		for {
 			if x := some(y.n); x == y || x.disjoint(y) {
 				return x
@@ -55,7 +55,7 @@ func randomProgram(r *rand.Rand, buffers, words, steps int) program {
 		}
 	}
 	for range steps {
-		s := progStep{kind: []string{"fill", "copy", "mix", "mix", "mix"}[r.IntN(5)], word: r.Uint32()}
+		s := programStep{kind: []string{"fill", "copy", "mix", "mix", "mix"}[r.IntN(5)], word: r.Uint32()}
 		s.y = some(1 + r.IntN(words/3))
 		switch s.kind {
 		case "copy":
@@ -74,8 +74,8 @@ func randomProgram(r *rand.Rand, buffers, words, steps int) program {
 }
 
 // touches is what a step reads and writes.
-func (s progStep) touches() (reads []piece, writes piece) {
-	for _, x := range []piece{s.a, s.b} {
+func (s programStep) touches() (reads []span, writes span) {
+	for _, x := range []span{s.a, s.b} {
 		if x.n > 0 {
 			reads = append(reads, x)
 		}
@@ -85,7 +85,7 @@ func (s progStep) touches() (reads []piece, writes piece) {
 
 // run is the twin on the host.
 func (p program) run(data [][]uint32) {
-	at := func(x piece) []uint32 {
+	at := func(x span) []uint32 {
 		if x.n == 0 {
 			return nil
 		}
@@ -106,8 +106,8 @@ func (p program) run(data [][]uint32) {
 }
 
 // record puts the program on a tape.
-func (p program) record(t testing.TB, tp *vk.CommandList, k *vk.Kernel, ranges []vk.Range) {
-	at := func(x piece) vk.Range {
+func (p program) record(t testing.TB, l *vk.CommandList, k *vk.Kernel, ranges []vk.Range) {
+	at := func(x span) vk.Range {
 		if x.n == 0 {
 			return vk.Range{}
 		}
@@ -116,11 +116,11 @@ func (p program) record(t testing.TB, tp *vk.CommandList, k *vk.Kernel, ranges [
 	for _, s := range p.steps {
 		switch s.kind {
 		case "fill":
-			require.NoError(t, tp.Fill(at(s.y), s.word))
+			require.NoError(t, l.Fill(at(s.y), s.word))
 		case "copy":
-			require.NoError(t, tp.Copy(at(s.y), at(s.a)))
+			require.NoError(t, l.Copy(at(s.y), at(s.a)))
 		case "mix":
-			require.NoError(t, tp.Dispatch(mix(k, at(s.a), at(s.b), at(s.y), s.word)))
+			require.NoError(t, l.Dispatch(mix(k, at(s.a), at(s.b), at(s.y), s.word)))
 		}
 	}
 }
@@ -166,38 +166,38 @@ func (p program) levels(pairs [][2]int) []int {
 }
 
 // bench holds the memory of a program; the last range is a slot of each tape.
-type bench struct {
+type programRun struct {
 	d       *vk.Device
 	k       *vk.Kernel
 	buffers []*vk.Buffer
 }
 
-func newBench(t testing.TB, d *vk.Device, k *vk.Kernel, p program) bench {
-	b := bench{d: d, k: k}
+func newProgramRun(t testing.TB, d *vk.Device, k *vk.Kernel, p program) programRun {
+	b := programRun{d: d, k: k}
 	for i, n := range p.words {
-		b.buffers = append(b.buffers, buffer(t, d, fmt.Sprint("bench ", i), uint64(4*n)))
+		b.buffers = append(b.buffers, newBuffer(t, d, fmt.Sprint("bench ", i), uint64(4*n)))
 	}
 	return b
 }
 
-func (b bench) record(t testing.TB, p program, c vk.CommandListConfig, plant int) *vk.CommandList {
-	tp := list(t, b.d, c)
-	tp.SkipBarrier(plant)
+func (b programRun) record(t testing.TB, p program, c vk.CommandListConfig, plant int) *vk.CommandList {
+	l := newList(t, b.d, c)
+	l.SkipBarrier(plant)
 	var ranges []vk.Range
 	for _, x := range b.buffers {
 		ranges = append(ranges, x.Range())
 	}
 	last := len(ranges) - 1
-	binding := tp.NewBinding("last", ranges[last].Size())
-	require.NoError(t, tp.Bind(binding, ranges[last]))
+	binding := l.NewBinding("last", ranges[last].Size())
+	require.NoError(t, l.Bind(binding, ranges[last]))
 	ranges[last] = binding.Range()
-	p.record(t, tp, b.k, ranges)
-	return tp
+	p.record(t, l, b.k, ranges)
+	return l
 }
 
 func TestRandomTapes(t *testing.T) {
 	d := gputest.Device(t)
-	k := kernel(t, d, "mix", nil)
+	k := newKernel(t, d, "mix", nil)
 	for seed := range uint64(40) {
 		t.Run(fmt.Sprint(seed), func(t *testing.T) {
 			gputest.CountCase()
@@ -207,7 +207,7 @@ func TestRandomTapes(t *testing.T) {
 				size = 60_000 // large enough that steps without a barrier really overlap on a GPU
 			}
 			p := randomProgram(r, 4, size, 25)
-			b := newBench(t, d, k, p)
+			b := newProgramRun(t, d, k, p)
 			var start, want [][]uint32
 			for i, n := range p.words {
 				start = append(start, noise(seed*10+uint64(i), n))
@@ -215,14 +215,14 @@ func TestRandomTapes(t *testing.T) {
 			}
 			p.run(want)
 			for _, everywhere := range []bool{false, true} {
-				tp := b.record(t, p, vk.CommandListConfig{BarrierEverywhere: everywhere}, -1)
+				l := b.record(t, p, vk.CommandListConfig{BarrierEverywhere: everywhere}, -1)
 				for range 2 {
 					for i, data := range start {
-						upload(t, b.buffers[i].Range(), data)
+						uploadTo(t, b.buffers[i].Range(), data)
 					}
-					require.NoError(t, tp.Run(t.Context()))
+					require.NoError(t, l.Run(t.Context()))
 					for i, x := range b.buffers {
-						require.True(t, slices.Equal(want[i], words(t, x.Range())), "buffer %d, everywhere %v", i, everywhere)
+						require.True(t, slices.Equal(want[i], download(t, x.Range())), "buffer %d, everywhere %v", i, everywhere)
 					}
 				}
 			}
@@ -233,24 +233,24 @@ func TestRandomTapes(t *testing.T) {
 // TestHazardChecker compares what the scheduler and the checker know with a model that goes word by word.
 func TestHazardChecker(t *testing.T) {
 	d := gputest.Device(t)
-	k := kernel(t, d, "mix", nil)
+	k := newKernel(t, d, "mix", nil)
 	found, clean := 0, 0
 	for seed := range uint64(60) {
 		r := rand.New(rand.NewPCG(seed, 10))
 		p := randomProgram(r, 4, 24, 14)
-		b := newBench(t, d, k, p)
-		tp := b.record(t, p, vk.CommandListConfig{}, -1)
+		b := newProgramRun(t, d, k, p)
+		l := b.record(t, p, vk.CommandListConfig{}, -1)
 		pairs := p.pairs()
-		require.Equal(t, p.levels(pairs), groups(tp.Schedule()), "as few barriers as possible")
-		require.NoError(t, tp.Check())
-		for i := range tp.Barriers() {
+		require.Equal(t, p.levels(pairs), groups(l.Schedule()), "as few barriers as possible")
+		require.NoError(t, l.CheckHazards())
+		for i := range l.Barriers() {
 			bad := b.record(t, p, vk.CommandListConfig{}, i)
-			require.Equal(t, tp.Barriers()-1, bad.Barriers())
+			require.Equal(t, l.Barriers()-1, bad.Barriers())
 			require.ErrorContains(t, bad.Run(t.Context()), "hazard: ", "seed %d, barrier %d", seed, i)
-			closed(t, bad)
+			closeAll(t, bad)
 		}
 		for range 20 { // steps changing places, and barriers in any places at all
-			order, barriers := tp.Schedule()
+			order, barriers := l.Schedule()
 			for range r.IntN(3) {
 				i := r.IntN(len(order) - 1)
 				order[i], order[i+1] = order[i+1], order[i]
@@ -259,62 +259,62 @@ func TestHazardChecker(t *testing.T) {
 				i := r.IntN(len(order))
 				barriers[i] = !barriers[i]
 			}
-			tp.Reschedule(order, barriers)
+			l.Reschedule(order, barriers)
 			group := groups(order, barriers)
 			hazard := slices.ContainsFunc(pairs, func(x [2]int) bool { return group[x[0]] >= group[x[1]] })
-			require.Equal(t, hazard, tp.Check() != nil, "seed %d, %v, %v", seed, order, barriers)
+			require.Equal(t, hazard, l.CheckHazards() != nil, "seed %d, %v, %v", seed, order, barriers)
 			if hazard {
 				found++
 			} else {
 				clean++
 			}
 		}
-		order, barriers := tp.Schedule()
+		order, barriers := l.Schedule()
 		order[0] = order[1]
-		tp.Reschedule(order, barriers)
-		require.ErrorContains(t, tp.Check(), "runs twice")
-		tp.Reschedule(order[1:], barriers[1:])
-		require.ErrorContains(t, tp.Check(), "does not run")
-		closed(t, tp)
+		l.Reschedule(order, barriers)
+		require.ErrorContains(t, l.CheckHazards(), "runs twice")
+		l.Reschedule(order[1:], barriers[1:])
+		require.ErrorContains(t, l.CheckHazards(), "does not run")
+		closeAll(t, l)
 	}
 	assert.Greater(t, found, 50)
 	assert.Greater(t, clean, 50)
 }
 
 func TestFillCopy(t *testing.T) {
-	d := open(t, vk.Options{})
-	a, b := buffer(t, d, "a", 64), buffer(t, d, "b", 64)
+	d := openDevice(t, vk.Options{})
+	a, b := newBuffer(t, d, "a", 64), newBuffer(t, d, "b", 64)
 	x, y := a.Range(), b.Range()
-	tp := list(t, d, vk.CommandListConfig{Name: "steps"})
+	l := newList(t, d, vk.CommandListConfig{Name: "steps"})
 	for says, err := range map[string]error{
-		`vk: command list "steps": Fill: bytes [2, +4) are no whole words`: tp.Fill(x.Slice(2, 4), 1),
-		"bytes [4, +6) are no whole words":                                 tp.Fill(x.Slice(4, 6), 1),
-		"Fill: argument 0 is the zero Range":                               tp.Fill(vk.Range{}, 1),
-		"Fill: argument 0 is bytes [60, ":                                  tp.Fill(x.Slice(60, 8), 1),
-		"Copy: 8 bytes of buffer \"b\" to 4 bytes of buffer \"a\"":         tp.Copy(x.Slice(0, 4), y.Slice(0, 8)),
-		"they overlap":                       tp.Copy(x.Slice(0, 8), x.Slice(4, 8)),
-		"Copy: argument 1 is the zero Range": tp.Copy(x, vk.Range{}),
-		"Copy: argument 0 is bytes [8, ":     tp.Copy(x.Slice(8, 64), y),
+		`vk: command list "steps": Fill: offset 2 and size 4, want multiples of 4`: l.Fill(x.Slice(2, 4), 1),
+		"offset 4 and size 6, want multiples of 4":                                 l.Fill(x.Slice(4, 6), 1),
+		"Fill: argument 0 is the zero Range":                                       l.Fill(vk.Range{}, 1),
+		"Fill: argument 0 is bytes [60, ":                                          l.Fill(x.Slice(60, 8), 1),
+		"Copy: 8 bytes of buffer \"b\" to 4 bytes of buffer \"a\"":                 l.Copy(x.Slice(0, 4), y.Slice(0, 8)),
+		"the ranges overlap":                                                       l.Copy(x.Slice(0, 8), x.Slice(4, 8)),
+		"Copy: argument 1 is the zero Range":                                       l.Copy(x, vk.Range{}),
+		"Copy: argument 0 is bytes [8, ":                                           l.Copy(x.Slice(8, 64), y),
 	} {
 		assert.ErrorContains(t, err, says)
 	}
-	require.Empty(t, tp.Kernels())
-	upload(t, x, make([]uint8, 64))
-	upload(t, y, noise(1, 16))
+	require.Empty(t, l.Kernels())
+	uploadTo(t, x, make([]uint8, 64))
+	uploadTo(t, y, noise(1, 16))
 	want := make([]uint8, 64)
 	copy(want[1:34], vk.Bytes(noise(1, 16))[20:53]) // copies take any bytes
 	for i := 40; i < 48; i += 4 {
 		copy(want[i:], []uint8{4, 3, 2, 1})
 	}
-	require.NoError(t, tp.Fill(x.Slice(40, 8), 0x01020304))
-	require.NoError(t, tp.Copy(x.Slice(1, 33), y.Slice(20, 33)))
-	assert.Equal(t, []string{"fill", "copy"}, tp.Kernels())
-	flops, bytes := tp.Work()
+	require.NoError(t, l.Fill(x.Slice(40, 8), 0x01020304))
+	require.NoError(t, l.Copy(x.Slice(1, 33), y.Slice(20, 33)))
+	assert.Equal(t, []string{"fill", "copy"}, l.Kernels())
+	flops, bytes := l.Work()
 	assert.Equal(t, 0.0, flops)
 	assert.Equal(t, 8+66.0, bytes)
-	require.NoError(t, tp.Run(t.Context()))
-	assert.Equal(t, want, vk.Bytes(words(t, x)))
-	assert.Equal(t, noise(1, 16), words(t, y))
-	assert.ErrorContains(t, tp.Fill(x, 1), "cannot be recorded on any more")
-	assert.ErrorContains(t, tp.Copy(x, y), "cannot be recorded on any more")
+	require.NoError(t, l.Run(t.Context()))
+	assert.Equal(t, want, vk.Bytes(download(t, x)))
+	assert.Equal(t, noise(1, 16), download(t, y))
+	assert.ErrorContains(t, l.Fill(x, 1), "recording ended with the first run")
+	assert.ErrorContains(t, l.Copy(x, y), "recording ended with the first run")
 }

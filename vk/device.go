@@ -15,26 +15,26 @@ import (
 	vulkan "github.com/vulkan-go/vulkan"
 )
 
-// Options says which device to open, and how.
+// Options selects a device and how to open it.
 type Options struct {
-	Device     string        // index, UUID or part of the name; empty: the environment's COLT5_DEVICE, else the best device
-	Validation bool          // run under the Khronos validation layer, see Device.Messages; COLT5_VALIDATE=1 turns it on too
-	CacheDir   string        // folder of the pipeline cache; empty: colt5 in the user's cache folder; "-": no cache
-	Timeout    time.Duration // how long Run and transfers wait for the device; 0: five minutes
-	Profile    bool          // keep compiler statistics of kernels, see Kernel.Stats
+	Device     string        // index, UUID or part of the name; empty: the environment variable COLT5_DEVICE, or else the best device
+	Validation bool          // enable the Khronos validation layer, see DrainMessages; COLT5_VALIDATE=1 enables it too
+	CacheDir   string        // directory of the pipeline cache; empty: colt5 in the user's cache directory; "-": no cache
+	Timeout    time.Duration // longest wait for the device, of a run, a transfer or a Close; 0: five minutes
+	Profile    bool          // keep compiler statistics, see Kernel.Stats
 }
 
-// Stats counts what a device holds and has done.
+// Stats counts the objects and operations of a device.
 type Stats struct {
-	BufferBytes         uint64 // in open buffers
-	PeakBytes           uint64 // the most that was in open buffers at once
-	DeviceBytes         uint64 // taken from the device: blocks for buffers, and from the first transfer on what these pass through
-	Allocations         uint64 // times that device memory was allocated
+	BufferBytes         uint64 // size of the open buffers
+	PeakBytes           uint64 // maximum of BufferBytes
+	DeviceBytes         uint64 // allocated from the driver: blocks of buffers and, from the first transfer on, the staging buffer
+	Allocations         uint64 // calls of vkAllocateMemory for buffers
 	Buffers             int64  // open buffers
 	Kernels             int64  // open kernels
-	CommandLists        int64  // open tapes
+	CommandLists        int64  // open command lists
 	Submits             uint64 // submissions to the queue
-	CommandBufferWrites uint64 // command buffers written
+	CommandBufferWrites uint64 // command buffers recorded
 }
 
 // Device is an open Vulkan device with one compute queue.
@@ -51,23 +51,25 @@ type Device struct {
 	cache    cache
 	tuning   tuning
 	queue    sync.Mutex
-	lifetime sync.RWMutex // calls hold it for reading, Close for writing
-	closed   atomic.Bool
+	closing  sync.Mutex // held by Close
+	calls    gate       // calls in progress
+	closes   gate       // Close calls of buffers, kernels and command lists in progress
+	closed   bool       // Close was called
 
 	lists                     lists
-	buffers, kernels, refused atomic.Int64 // refused: open kernels whose Close failed
+	buffers, kernels, refused atomic.Int64 // refused: open kernels whose Close returned an error
 	submits, writes           atomic.Uint64
 	lost                      atomic.Bool
-	fault                     func(op string, result int32) int32 // tests replace results of Vulkan calls
+	fault                     func(op string, result int32) int32 // for tests: replaces the results of Vulkan calls
 }
 
-// Open opens a device. The errors are ErrNoDevice, ErrUnsupported and those of Vulkan.
+// Open opens a device. Errors are ErrNoDevice, ErrUnsupported and those of Vulkan.
 func Open(o Options) (*Device, error) {
 	in, err := newInstance(o.Validation || os.Getenv("COLT5_VALIDATE") == "1")
 	if err != nil {
 		return nil, err
 	}
-	d, err := open(in, o)
+	d, err := openDevice(in, o)
 	if err != nil {
 		in.close()
 		return nil, err
@@ -75,7 +77,7 @@ func Open(o Options) (*Device, error) {
 	return d, nil
 }
 
-func open(in *instance, o Options) (*Device, error) {
+func openDevice(in *instance, o Options) (*Device, error) {
 	if o.Timeout < 0 {
 		return nil, fmt.Errorf("vk: Open: Options.Timeout is %v, want 0 or more", o.Timeout)
 	}
@@ -86,17 +88,19 @@ func open(in *instance, o Options) (*Device, error) {
 	if err != nil {
 		return nil, err
 	}
-	chosen, err := choose(infosOf(list), o.Device)
+	index, err := selectDevice(infosOf(list), o.Device)
 	if err != nil {
 		return nil, err
 	}
-	p := list[chosen]
+	p := list[index]
 	d := &Device{info: p.info, timeout: o.Timeout, profile: o.Profile && p.info.Caps.PipelineStatistics, instance: in, physical: p}
 	if err := check("vkCreateDevice", int32(C.c5_device_new(in.c, p.handle, C.uint32_t(p.family), &p.probe, &d.c))); err != nil {
 		return nil, fmt.Errorf("vk: opening %s: %w", p.info.Name, err)
 	}
 	handle := C.c5_device_handle(d.c)
 	d.handle = *(*vulkan.Device)(unsafe.Pointer(&handle))
+	d.calls.init()
+	d.closes.init()
 	d.pool.init(d)
 	d.staging.init(d)
 	if err := d.cache.open(d, o.CacheDir); err != nil {
@@ -107,13 +111,13 @@ func open(in *instance, o Options) (*Device, error) {
 	return d, nil
 }
 
-// Info describes the device.
+// Info returns the description of the device.
 func (d *Device) Info() Info { return d.info }
 
-// Caps says what the device can do.
+// Caps returns the capabilities of the device.
 func (d *Device) Caps() Caps { return d.info.Caps }
 
-// Stats counts what the device holds and has done.
+// Stats returns the counters of the device.
 func (d *Device) Stats() Stats {
 	s := d.pool.stats()
 	s.DeviceBytes += d.staging.allocated.Load()
@@ -122,7 +126,8 @@ func (d *Device) Stats() Stats {
 	return s
 }
 
-// MemoryBudget returns how much device memory this process may use and uses, both in bytes; 0 where the driver does not say.
+// MemoryBudget returns how much device memory this process may use and how much it uses, in bytes; 0 where the driver does not
+// report it.
 func (d *Device) MemoryBudget() (budget, used uint64) {
 	if err := d.enter("MemoryBudget"); err != nil {
 		return 0, 0
@@ -136,9 +141,9 @@ func (d *Device) MemoryBudget() (budget, used uint64) {
 	return uint64(b), uint64(u)
 }
 
-// Messages returns, and forgets, what the validation layer said: how many messages, and the text of the first ones.
+// DrainMessages returns and clears the messages of the validation layer: their count, and the text of the first ones.
 func (d *Device) DrainMessages() (count int, text string) {
-	if err := d.enter("Messages"); err != nil {
+	if err := d.enter("DrainMessages"); err != nil {
 		return 0, ""
 	}
 	defer d.leave()
@@ -150,25 +155,23 @@ func (d *Device) alive() error {
 	switch {
 	case d == nil:
 		return errors.New("the device is nil")
-	case d.closed.Load():
-		return fmt.Errorf("the device is %w", ErrClosed)
 	case d.lost.Load():
 		return fmt.Errorf("%w before", ErrDeviceLost)
 	}
 	return nil
 }
 
-// hold starts a call: the device is alive, and Close waits until leave. A call holds the device once, never again inside.
+// hold starts a call: Close waits until leave.
 func (d *Device) hold() error {
 	if d == nil {
 		return d.alive()
 	}
-	if !d.lifetime.TryRLock() { // only Close takes the other side
+	if !d.calls.enter() {
 		return fmt.Errorf("the device is %w", ErrClosed)
 	}
 	err := d.alive()
 	if err != nil {
-		d.lifetime.RUnlock()
+		d.calls.leave()
 	}
 	return err
 }
@@ -181,9 +184,9 @@ func (d *Device) enter(op string) error {
 	return nil
 }
 
-func (d *Device) leave() { d.lifetime.RUnlock() }
+func (d *Device) leave() { d.calls.leave() }
 
-// check is check, and remembers that the device was lost.
+// check converts a VkResult to an error and notes a lost device.
 func (d *Device) check(op string, result int32) error {
 	if d.fault != nil {
 		result = d.fault(op, result)

@@ -15,7 +15,7 @@ import (
 func TestOpen(t *testing.T) {
 	shared := gputest.Device(t)
 	for _, want := range []string{"", shared.Info().UUID, shared.Info().Name} {
-		d := open(t, vk.Options{Device: want})
+		d := openDevice(t, vk.Options{Device: want})
 		assert.Equal(t, shared.Info().Name, d.Info().Name)
 	}
 	_, err := vk.Open(vk.Options{Device: "no such device"})
@@ -25,16 +25,16 @@ func TestOpen(t *testing.T) {
 }
 
 func TestCloseTwiceAndNil(t *testing.T) {
-	d := open(t, vk.Options{})
-	k := kernel(t, d, "mix", nil)
-	b := buffer(t, d, "b", 4)
-	tp := list(t, d, vk.CommandListConfig{})
+	d := openDevice(t, vk.Options{})
+	k := newKernel(t, d, "mix", nil)
+	b := newBuffer(t, d, "b", 4)
+	l := newList(t, d, vk.CommandListConfig{})
 	for range 3 {
-		closed(t, tp, k, b)
+		closeAll(t, l, k, b)
 	}
 	assert.Equal(t, vk.Stats{}, counts(d))
-	closed(t, d, d)
-	closed(t, (*vk.Device)(nil), (*vk.Kernel)(nil), (*vk.Buffer)(nil), (*vk.CommandList)(nil))
+	closeAll(t, d, d)
+	closeAll(t, (*vk.Device)(nil), (*vk.Kernel)(nil), (*vk.Buffer)(nil), (*vk.CommandList)(nil))
 }
 
 // counts is how much is open.
@@ -44,7 +44,7 @@ func counts(d *vk.Device) vk.Stats {
 }
 
 // everything calls what takes a device, and what takes a tape.
-func everything(d *vk.Device, tp *vk.CommandList, k *vk.Kernel, s *vk.Binding, r vk.Range) map[string]error {
+func allCalls(d *vk.Device, l *vk.CommandList, k *vk.Kernel, s *vk.Binding, r vk.Range) map[string]error {
 	data := make([]byte, r.Size())
 	calls := map[string]error{}
 	_, calls["NewBuffer"] = d.NewBuffer("b", 4)
@@ -54,22 +54,22 @@ func everything(d *vk.Device, tp *vk.CommandList, k *vk.Kernel, s *vk.Binding, r
 	calls["Download"] = d.Download(context.TODO(), vk.Transfer{Range: r, Data: data})
 	calls["Device.Wait"] = d.Wait(context.TODO())
 	calls["Kernel.Stats"] = second(k.Stats())
-	for name, err := range tapeCalls(tp, k, s, r) {
+	for name, err := range listCalls(l, k, s, r) {
 		calls[name] = err
 	}
 	return calls
 }
 
-func tapeCalls(tp *vk.CommandList, k *vk.Kernel, s *vk.Binding, r vk.Range) map[string]error {
+func listCalls(l *vk.CommandList, k *vk.Kernel, s *vk.Binding, r vk.Range) map[string]error {
 	return map[string]error{
-		"Dispatch": tp.Dispatch(mix(k, vk.Range{}, r, r, 1)),
-		"Fill":     tp.Fill(r, 1),
-		"Copy":     tp.Copy(r.Slice(0, 4), r.Slice(4, 4)),
-		"Bind":     tp.Bind(s, r),
-		"Run":      tp.Run(context.TODO()),
-		"Submit":   tp.Submit(context.TODO()),
-		"Elapsed":  second(tp.Elapsed()),
-		"Steps":    second(tp.Steps()),
+		"Dispatch": l.Dispatch(mix(k, vk.Range{}, r, r, 1)),
+		"Fill":     l.Fill(r, 1),
+		"Copy":     l.Copy(r.Slice(0, 4), r.Slice(4, 4)),
+		"Bind":     l.Bind(s, r),
+		"Run":      l.Run(context.TODO()),
+		"Submit":   l.Submit(context.TODO()),
+		"Elapsed":  second(l.Elapsed()),
+		"Steps":    second(l.Steps()),
 	}
 }
 
@@ -91,8 +91,8 @@ func TestUseAfterClose(t *testing.T) {
 	gone, err := d.NewCommandList(profiled)
 	require.NoError(t, err)
 	binding := gone.NewBinding("s", 64)
-	closed(t, gone)
-	for name, err := range tapeCalls(gone, k, binding, b.Range()) {
+	closeAll(t, gone)
+	for name, err := range listCalls(gone, k, binding, b.Range()) {
 		assert.ErrorIs(t, err, vk.ErrClosed, name)
 	}
 	assert.ErrorIs(t, gone.Wait(t.Context()), vk.ErrClosed)
@@ -102,14 +102,14 @@ func TestUseAfterClose(t *testing.T) {
 		assert.ErrorContains(t, err, part)
 	}
 	assert.NoError(t, d.Close())
-	for name, err := range everything(d, left, k, left.NewBinding("s", 64), b.Range()) {
+	for name, err := range allCalls(d, left, k, left.NewBinding("s", 64), b.Range()) {
 		assert.ErrorIs(t, err, vk.ErrClosed, name)
 	}
 	n, _ := d.DrainMessages()
 	assert.Zero(t, n)
 	budget, _ := d.MemoryBudget()
 	assert.Zero(t, budget)
-	closed(t, left, b) // harmless
+	closeAll(t, left, b) // harmless
 	assert.NoError(t, k.Close(), "the device has reported it")
 	assert.NoError(t, k.Close())
 }
@@ -123,41 +123,41 @@ func TestNilDevice(t *testing.T) {
 
 // TestLostDevice pretends: a device that is really lost takes everything on it along.
 func TestLostDevice(t *testing.T) {
-	d := open(t, vk.Options{})
-	k, b, tp := kernel(t, d, "mix", nil), buffer(t, d, "b", 64), list(t, d, vk.CommandListConfig{Profile: true})
-	binding := tp.NewBinding("s", 64)
-	require.NoError(t, tp.Bind(binding, b.Range()))
-	require.NoError(t, tp.Fill(binding.Range(), 1))
-	require.NoError(t, tp.Submit(t.Context()))
-	d.Lose()
-	for name, err := range everything(d, tp, k, binding, b.Range()) {
+	d := openDevice(t, vk.Options{})
+	k, b, l := newKernel(t, d, "mix", nil), newBuffer(t, d, "b", 64), newList(t, d, vk.CommandListConfig{Profile: true})
+	binding := l.NewBinding("s", 64)
+	require.NoError(t, l.Bind(binding, b.Range()))
+	require.NoError(t, l.Fill(binding.Range(), 1))
+	require.NoError(t, l.Submit(t.Context()))
+	d.SimulateLoss()
+	for name, err := range allCalls(d, l, k, binding, b.Range()) {
 		assert.ErrorIs(t, err, vk.ErrDeviceLost, name)
 	}
-	closed(t, tp, k, b)
+	closeAll(t, l, k, b)
 	assert.Equal(t, vk.Stats{}, counts(d))
 }
 
 func TestAnotherDevice(t *testing.T) {
-	mine, other := open(t, vk.Options{}), open(t, vk.Options{})
-	k, b, tp := kernel(t, mine, "mix", nil), buffer(t, mine, "mine", 64), list(t, mine, vk.CommandListConfig{})
-	theirs, foreign, far := kernel(t, other, "mix", nil), buffer(t, other, "theirs", 64), list(t, other, vk.CommandListConfig{})
+	mine, other := openDevice(t, vk.Options{}), openDevice(t, vk.Options{})
+	k, b, l := newKernel(t, mine, "mix", nil), newBuffer(t, mine, "mine", 64), newList(t, mine, vk.CommandListConfig{})
+	theirs, foreign, far := newKernel(t, other, "mix", nil), newBuffer(t, other, "theirs", 64), newList(t, other, vk.CommandListConfig{})
 	r, f := b.Range(), foreign.Range()
-	binding, away := tp.NewBinding("s", 64), far.NewBinding("away", 64)
+	binding, away := l.NewBinding("s", 64), far.NewBinding("away", 64)
 	for name, err := range map[string]error{
-		"buffer in dispatch": tp.Dispatch(mix(k, r, f, r, 1)),
-		"fill":               tp.Fill(f, 1),
-		"copy":               tp.Copy(r, f),
-		"bind":               tp.Bind(binding, f),
+		"buffer in dispatch": l.Dispatch(mix(k, r, f, r, 1)),
+		"fill":               l.Fill(f, 1),
+		"copy":               l.Copy(r, f),
+		"bind":               l.Bind(binding, f),
 		"upload":             mine.Upload(t.Context(), vk.Transfer{Range: f, Data: make([]byte, 64)}),
 		"download":           mine.Download(t.Context(), vk.Transfer{Range: f, Data: make([]byte, 64)}),
 	} {
 		require.Error(t, err, name)
 		assert.ErrorContains(t, err, `buffer "theirs", which is on another device`, name)
 	}
-	assert.ErrorContains(t, tp.Dispatch(mix(theirs, r, r, r, 1)), "the kernel is of another device")
-	assert.ErrorContains(t, tp.Fill(away.Range(), 1), `binding "away", which belongs to another command list`)
-	assert.ErrorContains(t, tp.Bind(away, r), "another command list")
-	assert.Equal(t, []string(nil), tp.Kernels(), "nothing of this may have been recorded")
+	assert.ErrorContains(t, l.Dispatch(mix(theirs, r, r, r, 1)), "the kernel belongs to another device")
+	assert.ErrorContains(t, l.Fill(away.Range(), 1), `binding "away", which belongs to another command list`)
+	assert.ErrorContains(t, l.Bind(away, r), "another command list")
+	assert.Equal(t, []string(nil), l.Kernels(), "nothing of this may have been recorded")
 }
 
 func TestErrorIs(t *testing.T) {

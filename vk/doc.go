@@ -1,21 +1,25 @@
-// Package vk runs compute kernels on a Vulkan device: it opens the device, keeps its memory, makes kernels from SPIR-V, and
-// records dispatches on tapes that are replayed with one submit. It knows nothing of what the kernels compute.
+// Package vk runs compute kernels on a Vulkan device. It opens the device, allocates its memory, makes kernels from SPIR-V, and
+// records dispatches on command lists, which are run with one submit. It knows nothing of what the kernels compute.
 //
-//	dev, err := vk.Open(vk.Options{})             // the best device; vk.List says what there is
+//	dev, err := vk.Open(vk.Options{})             // the best device; vk.List returns all
 //	defer dev.Close()
 //	x, err := dev.NewBuffer("x", 4096)
-//	err = dev.Upload(vk.Transfer{Range: x.Range(), Data: data})
+//	err = dev.Upload(ctx, vk.Transfer{Range: x.Range(), Data: data})
 //	k, err := dev.NewKernel(vk.KernelConfig{Name: "double", Code: spirv})
-//	t, err := dev.NewTape(vk.TapeConfig{Name: "double"})
-//	err = t.Dispatch(vk.Dispatch{Kernel: k, Groups: [3]uint32{4, 1, 1}, Args: []vk.Access{vk.ReadWrite(x.Range())}})
-//	err = t.Run()
-//	err = dev.Download(vk.Transfer{Range: x.Range(), Data: data})
+//	l, err := dev.NewCommandList(vk.CommandListConfig{Name: "double"})
+//	err = l.Dispatch(vk.Dispatch{Kernel: k, Groups: [3]uint32{4, 1, 1}, Args: []vk.Access{vk.ReadWrite(x.Range())}})
+//	err = l.Run(ctx)
+//	err = dev.Download(ctx, vk.Transfer{Range: x.Range(), Data: data})
 //
-// Kernels get their arguments as buffer device addresses, 8 bytes each at the head of the push constants, in the order of
-// Dispatch.Args; the scalars of Dispatch.Push follow. Barriers are derived from what each dispatch reads and writes.
+// Kernels receive their arguments as buffer device addresses: 8 bytes each at the start of the push constants, in the order of
+// Dispatch.Args. The scalars of Dispatch.Push follow. Barriers are derived from what each dispatch reads and writes.
 //
-// A device needs Vulkan 1.2 with bufferDeviceAddress and subgroup arithmetic in compute shaders. A Device may be used by
-// several goroutines; a Tape by one at a time, a second one waits.
+// Calls that wait take a context and end soon after it is done. Vulkan cannot cancel submitted work: it runs on, and the next
+// call that needs it waits for it first. Without a deadline a wait ends after Options.Timeout.
 //
-// All of Vulkan goes through this package: native.c and native_instance.c hold the calls that the binding cannot do safely.
+// A device needs Vulkan 1.2 with bufferDeviceAddress and with subgroup arithmetic in compute shaders. A Device may be used by
+// several goroutines. The calls of a CommandList exclude each other.
+//
+// All Vulkan code of this module is in this package. native.c and native_instance.c hold the calls that the Go binding cannot
+// make safely.
 package vk

@@ -7,7 +7,7 @@ import (
 	vulkan "github.com/vulkan-go/vulkan"
 )
 
-// What a failure means, for errors.Is.
+// Causes of failures, for errors.Is.
 var (
 	ErrNoDevice    = errors.New("no usable Vulkan device")
 	ErrDeviceLost  = errors.New("the Vulkan device was lost")
@@ -17,13 +17,13 @@ var (
 	ErrClosed      = errors.New("closed")
 )
 
-// Error is a Vulkan call that failed.
+// Error is a failed Vulkan call.
 type Error struct {
-	Op     string // the Vulkan call, e.g. vkAllocateMemory
-	Result int32  // its VkResult
+	Op     string // name of the call, e.g. vkAllocateMemory
+	Result int32  // VkResult
 }
 
-// Error names the call and the result.
+// Error returns the call and the result.
 func (e *Error) Error() string {
 	r := vulkan.Result(e.Result)
 	if err := vulkan.Error(r); err != nil {
@@ -32,7 +32,7 @@ func (e *Error) Error() string {
 	return fmt.Sprintf("%s: result %d", e.Op, e.Result)
 }
 
-// Is matches ErrDeviceLost, ErrOutOfMemory, ErrNoDevice, ErrUnsupported and ErrTimeout.
+// Is reports whether target is the cause: ErrDeviceLost, ErrOutOfMemory, ErrNoDevice, ErrUnsupported and ErrTimeout.
 func (e *Error) Is(target error) bool {
 	switch vulkan.Result(e.Result) {
 	case vulkan.ErrorDeviceLost:
@@ -49,7 +49,7 @@ func (e *Error) Is(target error) bool {
 	return false
 }
 
-// check turns a VkResult into an error; positive results other than VK_TIMEOUT and VK_NOT_READY are success.
+// check converts a VkResult to an error. Positive results other than VK_NOT_READY and VK_TIMEOUT are successes.
 func check(op string, result int32) error {
 	if result == 0 || result > int32(vulkan.Timeout) {
 		return nil

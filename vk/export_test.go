@@ -10,17 +10,17 @@ import (
 // What the tests of package vk_test see of the inside.
 
 const (
-	Alignment    = alignment
-	BlockBytes   = blockBytes
-	ShareBytes   = shareBytes
-	ChunkBytes   = chunkBytes
-	SegmentFlops = segmentFlops
-	CacheHead    = len(cacheMagic) + sha256.Size
+	Alignment      = alignment
+	BlockBytes     = blockBytes
+	MaxSharedBytes = maxSharedBytes
+	ChunkBytes     = chunkBytes
+	SegmentFlops   = segmentFlops
+	CacheHead      = len(cacheMagic) + sha256.Size
 )
 
 var (
-	Choose    = choose
-	ReadCache = readCache
+	SelectDevice = selectDevice
+	ReadCache    = readCache
 )
 
 // Load is load without its result.
@@ -33,7 +33,7 @@ func Load(names []string) error {
 func (d *Device) SetCaps(change func(*Caps)) { change(&d.info.Caps) }
 
 // HideMemory makes a device believe that it has only some of its memory types, and returns how many it believed to have.
-func (d *Device) HideMemory(types uint32) (before uint32) {
+func (d *Device) LimitMemoryTypes(types uint32) (before uint32) {
 	before, d.physical.memory.MemoryTypeCount = d.physical.memory.MemoryTypeCount, types
 	return before
 }
@@ -42,13 +42,13 @@ func (d *Device) HideMemory(types uint32) (before uint32) {
 func (d *Device) Fault(f func(op string, result int32) int32) { d.fault = f }
 
 // Lose makes a device believe that it was lost.
-func (d *Device) Lose() { d.lost.Store(true) }
+func (d *Device) SimulateLoss() { d.lost.Store(true) }
 
 // CacheFile is where the pipeline cache is kept.
 func (d *Device) CacheFile() string { return filepath.Clean(d.cache.file) }
 
 // Place says where a buffer lies: a number for its block, and the offset in it.
-func (b *Buffer) Place() (block uintptr, offset uint64) {
+func (b *Buffer) Location() (block uintptr, offset uint64) {
 	return uintptr(unsafe.Pointer(b.block)), b.offset
 }
 
@@ -65,18 +65,18 @@ func (l *CommandList) Schedule() (order []int, barriers []bool) {
 func (l *CommandList) Reschedule(order []int, barriers []bool) { l.order, l.barriers = order, barriers }
 
 // Check is the hazard checker.
-func (l *CommandList) Check() error { return l.check() }
+func (l *CommandList) CheckHazards() error { return l.checkHazards() }
 
 // Ordered says of every barrier that a run encodes, those at its ends too, what kinds of work stand before and behind: C compute, T transfers.
-func (l *CommandList) Ordered() []string {
+func (l *CommandList) BarrierKinds() []string {
 	names := []string{"", "C", "T", "CT"}
 	var list []string
 	for _, ops := range l.segments {
 		for len(ops) > 0 {
-			if order.Uint32(ops) == opBarrier {
-				list = append(list, names[order.Uint32(ops[8:])]+" "+names[order.Uint32(ops[12:])])
+			if byteOrder.Uint32(ops) == opBarrier {
+				list = append(list, names[byteOrder.Uint32(ops[8:])]+" "+names[byteOrder.Uint32(ops[12:])])
 			}
-			ops = ops[order.Uint32(ops[4:]):]
+			ops = ops[byteOrder.Uint32(ops[4:]):]
 		}
 	}
 	return list
@@ -92,7 +92,7 @@ const PollMargin = pollMargin
 func (l *CommandList) Polls() int { return l.fence.polls }
 
 // Expect changes how long a tape's runs are believed to take.
-func (l *CommandList) Expect(d time.Duration) { l.fence.expected = d }
+func (l *CommandList) SetExpected(d time.Duration) { l.fence.expected = d }
 
 // Expected is how long a tape's runs are believed to take.
 func (l *CommandList) Expected() time.Duration { return l.fence.expected }
@@ -103,7 +103,7 @@ func (d *Device) SetTimeout(timeout time.Duration) { d.timeout = timeout }
 // Encode writes the command buffers of the last run anew.
 func (l *CommandList) Encode() error {
 	l.set.written = false
-	return l.write(l.set)
+	return l.encode(l.set)
 }
 
 // Misuse encodes commands that the validation layer must object to, and does not submit them: a fill beyond the end of a buffer, or two
@@ -149,7 +149,7 @@ func (l *CommandList) Stall() (release func() error, err error) {
 		return nil, err
 	}
 	if l.stale {
-		if err := l.resolve(); err != nil {
+		if err := l.selectCommands(); err != nil {
 			return nil, err
 		}
 	}

@@ -18,7 +18,7 @@ import (
 	vulkan "github.com/vulkan-go/vulkan"
 )
 
-// loader finds the Vulkan loader once and hands its entry point to the binding.
+// loader opens the Vulkan loader once and passes its entry point to the Go binding.
 var loader = sync.OnceValues(func() (unsafe.Pointer, error) {
 	get, err := load(loaderNames())
 	if err != nil {
@@ -38,10 +38,10 @@ func loaderNames() []string {
 	case "darwin":
 		return []string{"libvulkan.1.dylib", "libvulkan.dylib", "/usr/local/lib/libvulkan.1.dylib", "/opt/homebrew/lib/libvulkan.1.dylib", "libMoltenVK.dylib"}
 	}
-	return []string{"libvulkan.so.1", "libvulkan.so"} // the second is part of -dev packages alone
+	return []string{"libvulkan.so.1", "libvulkan.so"} // the second exists only in -dev packages
 }
 
-// load opens the first loader that there is.
+// load opens the first library of names that exists.
 func load(names []string) (unsafe.Pointer, error) {
 	for _, name := range names {
 		text := append([]byte(name), 0)
@@ -49,25 +49,34 @@ func load(names []string) (unsafe.Pointer, error) {
 			return get, nil
 		}
 	}
-	return nil, fmt.Errorf("vk: %w: cannot load %s; %s", ErrNoDevice, strings.Join(names, " or "), advice())
+	return nil, fmt.Errorf("vk: %w: cannot load %s; %s", ErrNoDevice, strings.Join(names, " or "), loaderAdvice())
 }
 
-// advice says how to get a loader and a driver.
-func advice() string {
+// loaderAdvice says how to install a loader.
+func loaderAdvice() string {
 	switch runtime.GOOS {
 	case "windows":
 		return "install the graphics driver of your GPU's vendor"
 	case "darwin":
 		return "install the Vulkan SDK or MoltenVK"
 	}
-	return "install the Vulkan loader (Debian, Ubuntu: apt install libvulkan1) and a driver: your GPU vendor's, or " +
-		"mesa-vulkan-drivers, which also has one for the CPU"
+	return "install the Vulkan loader (Debian, Ubuntu: apt install libvulkan1) and a driver: your GPU vendor's, or " + mesa
 }
+
+// driverAdvice says how to install a driver, where a loader is installed.
+func driverAdvice() string {
+	if runtime.GOOS == "linux" {
+		return "install a Vulkan driver: your GPU vendor's, or " + mesa
+	}
+	return loaderAdvice()
+}
+
+const mesa = "mesa-vulkan-drivers, which also has one for the CPU"
 
 // instance is a VkInstance. Each open device has its own, so that validation is a property of the device.
 type instance struct{ c *C.c5_instance }
 
-// The binding resolves instance functions once, with the first instance; the loader dispatches them by handle.
+// The Go binding resolves instance functions once, with the first instance; the loader dispatches them by handle.
 var (
 	bindInstance sync.Once
 	bindError    error
@@ -79,13 +88,18 @@ func newInstance(validate bool) (*instance, error) {
 		return nil, err
 	}
 	in := &instance{}
-	if err := check("vkCreateInstance", int32(C.c5_instance_new(get, C.int(btoi(validate)), &in.c))); err != nil {
+	var failed C.uint32_t
+	result := C.c5_instance_new(get, C.int(btoi(validate)), &in.c, &failed)
+	if err := check([...]string{"vkCreateInstance", "vkCreateDebugUtilsMessengerEXT"}[failed], int32(result)); err != nil {
 		var e *Error
 		if validate && errors.As(err, &e) && vulkan.Result(e.Result) == vulkan.ErrorLayerNotPresent {
-			return nil, fmt.Errorf("vk: validation was asked for, and VK_LAYER_KHRONOS_validation is not installed "+
+			return nil, fmt.Errorf("vk: validation is enabled, but VK_LAYER_KHRONOS_validation is not installed "+
 				"(Debian, Ubuntu: apt install vulkan-validationlayers): %w", err)
 		}
-		return nil, fmt.Errorf("vk: %w: %w; %s", ErrNoDevice, err, advice())
+		if errors.Is(err, ErrOutOfMemory) {
+			return nil, fmt.Errorf("vk: %w", err)
+		}
+		return nil, fmt.Errorf("vk: %w: %w; %s", ErrNoDevice, err, driverAdvice())
 	}
 	bindInstance.Do(func() {
 		handle := C.c5_instance_handle(in.c)
@@ -103,25 +117,26 @@ func (in *instance) close() {
 	in.c = nil
 }
 
-// messages returns and forgets what the validation layer said.
+// messages returns and clears the messages of the validation layer.
 func (in *instance) messages() (count int, text string) {
 	buffer := make([]byte, 1<<16)
-	count = int(C.c5_messages(in.c, (*C.char)(unsafe.Pointer(&buffer[0])), C.size_t(len(buffer))))
+	count = int(C.c5_drain_messages(in.c, (*C.char)(unsafe.Pointer(&buffer[0])), C.size_t(len(buffer))))
 	if end := bytes.IndexByte(buffer, 0); end >= 0 {
 		buffer = buffer[:end]
 	}
 	return count, string(buffer)
 }
 
-// unread is an error if the validation layer said something that nobody asked for, such as that an object was left open.
-func (in *instance) unread() error {
+// undrained returns an error if the validation layer has written messages since they were last drained, for example about an
+// object that was not destroyed.
+func (in *instance) undrained() error {
 	if count, text := in.messages(); count > 0 {
 		return fmt.Errorf("vk: Device.Close: %d validation messages:\n%s", count, text)
 	}
 	return nil
 }
 
-// physical is a device of an instance that may be opened.
+// physical is a physical device of an instance.
 type physical struct {
 	handle unsafe.Pointer
 	family uint32 // queue family with compute
@@ -136,7 +151,10 @@ func (in *instance) physicals() ([]*physical, error) {
 	var handles [maxDevices]unsafe.Pointer
 	count := C.uint32_t(maxDevices)
 	if err := check("vkEnumeratePhysicalDevices", int32(C.c5_physical_devices(in.c, &count, &handles[0]))); err != nil {
-		return nil, fmt.Errorf("vk: %w: %w", ErrNoDevice, err)
+		if errors.Is(err, ErrOutOfMemory) {
+			return nil, fmt.Errorf("vk: %w", err)
+		}
+		return nil, fmt.Errorf("vk: %w: %w; %s", ErrNoDevice, err, driverAdvice())
 	}
 	list := make([]*physical, count)
 	for i := range list {
@@ -150,7 +168,7 @@ func (in *instance) physicals() ([]*physical, error) {
 	return list, nil
 }
 
-// describe reads everything that Info and Caps say of a device.
+// describe reads the properties of a device for Info and Caps.
 func (in *instance) describe(handle unsafe.Pointer) (*physical, error) {
 	p := &physical{handle: handle}
 	device := *(*vulkan.PhysicalDevice)(unsafe.Pointer(&handle))
@@ -171,7 +189,7 @@ func (in *instance) describe(handle unsafe.Pointer) (*physical, error) {
 	if err := check("vkGetPhysicalDeviceProperties2", int32(C.c5_probe_device(in.c, handle, C.uint32_t(props.ApiVersion), &p.probe))); err != nil {
 		return nil, err
 	}
-	bits, err := in.chooseFamily(p)
+	bits, err := in.selectFamily(p)
 	if err != nil {
 		return nil, err
 	}
@@ -191,40 +209,40 @@ func (in *instance) describe(handle unsafe.Pointer) (*physical, error) {
 	return p, nil
 }
 
-const noFamily = ^uint32(0)
+const unset = ^uint32(0) // no queue family, no memory type
 
-// chooseFamily takes the first queue family with compute, a family with graphics too being last: work there competes with a desktop.
-func (in *instance) chooseFamily(p *physical) (timestampBits uint32, err error) {
+// selectFamily selects the first queue family with compute, preferably without graphics, where work competes with a desktop.
+func (in *instance) selectFamily(p *physical) (timestampBits uint32, err error) {
 	var flags, bits [C.C5_MAX_FAMILIES]C.uint32_t
 	count := C.uint32_t(C.C5_MAX_FAMILIES)
 	if err := check("vkGetPhysicalDeviceQueueFamilyProperties", int32(C.c5_queue_families(in.c, p.handle, &count, &flags[0], &bits[0]))); err != nil {
 		return 0, err
 	}
 	const graphics, compute = 1, 2
-	p.family = noFamily
+	p.family = unset
 	for i := range int(count) {
-		if flags[i]&compute != 0 && (p.family == noFamily || flags[p.family]&graphics != 0 && flags[i]&graphics == 0) {
+		if flags[i]&compute != 0 && (p.family == unset || flags[p.family]&graphics != 0 && flags[i]&graphics == 0) {
 			p.family = uint32(i)
 		}
 	}
-	if p.family == noFamily {
+	if p.family == unset {
 		return 0, nil
 	}
 	return uint32(bits[p.family]), nil
 }
 
-// unusable says what of the minimum a device lacks.
+// unusable returns the minimum requirement that a device lacks, or "".
 func (p *physical) unusable(api, timestampBits uint32) string {
 	const compute, basic, arithmetic, ballot, shuffle = 0x20, 1, 4, 8, 16
 	const wanted = basic | arithmetic | ballot | shuffle
 	switch {
 	case api < vulkan.MakeVersion(1, 2, 0):
 		return "Vulkan " + version(api) + ", want 1.2"
-	case p.family == noFamily:
-		return "no queue for compute"
+	case p.family == unset:
+		return "no compute queue"
 	case p.probe.buffer_device_address == 0:
 		return "no bufferDeviceAddress"
-	case p.probe.host_query_reset == 0: // Vulkan 1.2 has it
+	case p.probe.host_query_reset == 0: // mandatory in Vulkan 1.2
 		return "no hostQueryReset"
 	case p.probe.subgroup_stages&compute == 0 || p.probe.subgroup_operations&wanted != wanted:
 		return "no subgroup arithmetic, ballot and shuffle in compute shaders"

@@ -15,13 +15,13 @@ import (
 	vulkan "github.com/vulkan-go/vulkan"
 )
 
-// KernelConfig says what NewKernel makes.
+// KernelConfig configures a kernel.
 type KernelConfig struct {
-	Name          string            // for messages
+	Name          string            // for error messages
 	Code          []byte            // SPIR-V with one GLCompute entry point
-	Spec          map[uint32]uint32 // specialisation constants, raw bits by id; the others keep their defaults
-	SubgroupSize  uint32            // the size that subgroups must have; 0: the driver's choice
-	FullSubgroups bool              // no subgroup has inactive invocations at the start
+	Spec          map[uint32]uint32 // specialization constants: raw bits by id; others keep their defaults
+	SubgroupSize  uint32            // required subgroup size; 0: selected by the driver
+	FullSubgroups bool              // require full subgroups: no invocation is inactive at the start
 }
 
 // Kernel is a compute pipeline.
@@ -36,26 +36,26 @@ type Kernel struct {
 	refused          atomic.Bool // a Close failed because a command list uses the kernel
 }
 
-// Stat is something that the driver's compiler says of a kernel.
+// Stat is a statistic of the driver's compiler.
 type Stat struct {
 	Name  string
 	Value float64
 }
 
-// NewKernel compiles a kernel. What the shader needs is checked against the device first, for drivers do not: ErrUnsupported
-// names what is missing.
+// NewKernel compiles a kernel. Drivers do not check whether the device supports what a shader uses, so NewKernel does; the error
+// is ErrUnsupported and names what is missing.
 func (d *Device) NewKernel(c KernelConfig) (*Kernel, error) {
 	if err := d.enter("NewKernel"); err != nil {
 		return nil, err
 	}
 	defer d.leave()
-	code := slices.Clone(c.Code) // at a multiple of 4 bytes, and nobody else's
+	code := slices.Clone(c.Code) // aligned to 4 bytes, and not changed by the caller
 	m, err := spirv.Reflect(code, c.Spec)
 	if err == nil {
-		err = complete(code)
+		err = checkTerminated(code)
 	}
 	if err == nil {
-		err = d.supports(m, c)
+		err = d.checkSupport(m, c)
 	}
 	if err != nil {
 		return nil, fmt.Errorf("vk: NewKernel %q: %w", c.Name, err)
@@ -72,28 +72,30 @@ func (d *Device) NewKernel(c KernelConfig) (*Kernel, error) {
 	}
 	entry := append([]byte(m.EntryPoint), 0)
 	count := C.uint32_t(len(ids))
-	ids, values = append(ids, 0), append(values, 0) // never empty, so that their first element has an address
+	ids, values = append(ids, 0), append(values, 0) // not empty, so that &ids[0] is valid
+	var failed C.uint32_t
 	result := C.c5_pipeline_new(d.c, C.uint64_t(d.cache.handle), unsafe.Pointer(&code[0]), C.size_t(len(code)),
 		(*C.char)(unsafe.Pointer(&entry[0])), C.uint32_t(k.push), (*C.uint32_t)(&ids[0]), (*C.uint32_t)(&values[0]), count,
 		C.uint32_t(c.SubgroupSize), C.uint32_t(btoi(c.FullSubgroups)), C.uint32_t(btoi(d.profile)),
-		(*C.uint64_t)(&k.layout), (*C.uint64_t)(&k.pipeline))
-	if err := d.check("vkCreateComputePipelines", int32(result)); err != nil {
+		(*C.uint64_t)(&k.layout), (*C.uint64_t)(&k.pipeline), &failed)
+	call := [...]string{"vkCreatePipelineLayout", "vkCreateShaderModule", "vkCreateComputePipelines"}[failed]
+	if err := d.check(call, int32(result)); err != nil {
 		return nil, fmt.Errorf("vk: NewKernel %q: %w", c.Name, err)
 	}
 	d.kernels.Add(1)
 	return k, nil
 }
 
-// complete checks that a module ends with the end of a function. Drivers crash on the code of functions that is cut off.
-func complete(code []byte) error {
+// checkTerminated checks that a module ends with OpFunctionEnd. Drivers crash on truncated functions.
+func checkTerminated(code []byte) error {
 	const functionEnd = 1<<16 | 56
 	if last := binary.LittleEndian.Uint32(code[len(code)-4:]); last != functionEnd {
-		return fmt.Errorf("the SPIR-V does not end with the end of a function: it is cut off")
+		return fmt.Errorf("the SPIR-V is truncated: it does not end with OpFunctionEnd")
 	}
 	return nil
 }
 
-// capabilities that a device of the minimum has, or that follow from what Caps says.
+// has reports whether a SPIR-V capability is supported: by every usable device, or according to c.
 func (c *Caps) has(capability string) bool {
 	switch capability {
 	case "Shader", "Matrix", "PhysicalStorageBufferAddresses", "GroupNonUniform", "GroupNonUniformArithmetic",
@@ -123,7 +125,7 @@ func (c *Caps) has(capability string) bool {
 	return (strings.HasPrefix(capability, "CooperativeMatrix") || capability == "TensorAddressingNV") && c.CooperativeMatrix2
 }
 
-func (d *Device) supports(m spirv.Module, c KernelConfig) error {
+func (d *Device) checkSupport(m spirv.Module, c KernelConfig) error {
 	caps := &d.info.Caps
 	for _, name := range m.Capabilities {
 		if !caps.has(name) {
@@ -159,14 +161,14 @@ func (d *Device) supports(m spirv.Module, c KernelConfig) error {
 	return nil
 }
 
-// Name is the kernel's name.
+// Name returns the name of the kernel.
 func (k *Kernel) Name() string { return k.name }
 
-// SharedBytes is the shared memory of a workgroup.
+// SharedBytes returns the shared memory of a workgroup, in bytes.
 func (k *Kernel) SharedBytes() uint64 { return k.shared }
 
-// Stats is what the driver's compiler says of the kernel: registers, spills and such, under names of its own. It needs
-// Options.Profile and a driver with pipeline statistics, ErrUnsupported otherwise.
+// Stats returns the statistics of the driver's compiler, such as registers and spills, under the driver's names. It needs
+// Options.Profile and a driver with pipeline statistics; otherwise the error is ErrUnsupported.
 func (k *Kernel) Stats() ([]Stat, error) {
 	if err := k.dev.enter("Kernel.Stats"); err != nil {
 		return nil, err
@@ -181,8 +183,11 @@ func (k *Kernel) Stats() ([]Stat, error) {
 	}
 	var stats [4 * C.C5_MAX_EXECUTABLE_STATS]C.c5_stat
 	count := C.uint32_t(len(stats))
-	if err := k.dev.check("vkGetPipelineExecutableStatistics", int32(C.c5_pipeline_stats(k.dev.c, C.uint64_t(k.pipeline), &count, &stats[0]))); err != nil {
-		return nil, err
+	var failed C.uint32_t
+	result := C.c5_pipeline_stats(k.dev.c, C.uint64_t(k.pipeline), &count, &stats[0], &failed)
+	call := [...]string{"vkGetPipelineExecutablePropertiesKHR", "vkGetPipelineExecutableStatisticsKHR"}[failed]
+	if err := k.dev.check(call, int32(result)); err != nil {
+		return nil, fmt.Errorf("vk: Kernel.Stats: %q: %w", k.name, err)
 	}
 	list := make([]Stat, count)
 	for i := range list {
@@ -192,10 +197,14 @@ func (k *Kernel) Stats() ([]Stat, error) {
 	return list, nil
 }
 
-// Close frees the kernel. It is an error while a tape that uses it is open; closing again does nothing.
+// Close frees the kernel. It fails while a command list that uses the kernel is open. Closing a closed kernel does nothing.
 func (k *Kernel) Close() error {
 	if k == nil {
 		return nil
+	}
+	open := k.dev.closes.enter()
+	if open {
+		defer k.dev.closes.leave()
 	}
 	if !k.uses.CompareAndSwap(0, closedUse) {
 		if k.uses.Load() < 0 {
@@ -206,14 +215,12 @@ func (k *Kernel) Close() error {
 		}
 		return fmt.Errorf("vk: Kernel.Close: an open command list uses %q", k.name)
 	}
-	defer k.dev.kernels.Add(-1)
+	k.dev.kernels.Add(-1)
 	if k.refused.Load() {
 		k.dev.refused.Add(-1)
 	}
-	k.dev.lifetime.RLock()
-	defer k.dev.lifetime.RUnlock()
-	if k.dev.closed.Load() {
-		return nil // the device has reported it
+	if !open {
+		return nil // Device.Close has reported the kernel
 	}
 	vulkan.DestroyPipeline(k.dev.handle, *(*vulkan.Pipeline)(unsafe.Pointer(&k.pipeline)), nil)
 	vulkan.DestroyPipelineLayout(k.dev.handle, *(*vulkan.PipelineLayout)(unsafe.Pointer(&k.layout)), nil)
@@ -228,13 +235,13 @@ func (k *Kernel) pin() bool {
 	return true
 }
 
-// Scalars is the memory of a struct whose fields are all uint32, int32 or float32: the push constants that follow the addresses.
+// Scalars copies a struct whose fields are all uint32, int32 or float32 to bytes: the push constants that follow the addresses.
 func Scalars[T any](p *T) []byte {
 	return slices.Clone(unsafe.Slice((*byte)(unsafe.Pointer(p)), unsafe.Sizeof(*p)))
 }
 
-// Grid folds a number of workgroups into x and y. The grid may be larger than groups: kernels compare the flat number
-// y * count of x + x with the real count.
+// Grid distributes a number of workgroups over x and y. The grid may be larger than groups: kernels compare the flat index
+// y * (workgroups in x) + x with the number of workgroups.
 func Grid(c Caps, groups uint64) ([3]uint32, error) {
 	x, y := uint64(c.MaxWorkgroupCount[0]), uint64(c.MaxWorkgroupCount[1])
 	if groups == 0 || groups > x*y || groups > 1<<32-1 {

@@ -12,21 +12,21 @@ import (
 // needs runs needs.comp and checks its result.
 func needs(t *testing.T, d *vk.Device, name string, spec map[uint32]uint32, lx, shared uint32) {
 	t.Helper()
-	k := kernel(t, d, name, spec)
+	k := newKernel(t, d, name, spec)
 	assert.Equal(t, name, k.Name())
 	assert.Equal(t, uint64(4*shared), k.SharedBytes())
-	y, tp := buffer(t, d, "y", uint64(4*lx)), list(t, d, vk.CommandListConfig{})
-	require.NoError(t, tp.Dispatch(vk.Dispatch{Kernel: k, Groups: [3]uint32{1, 1, 1}, Args: []vk.Access{vk.Write(y.Range())}}))
-	require.NoError(t, tp.Run(t.Context()))
+	y, l := newBuffer(t, d, "y", uint64(4*lx)), newList(t, d, vk.CommandListConfig{})
+	require.NoError(t, l.Dispatch(vk.Dispatch{Kernel: k, Groups: [3]uint32{1, 1, 1}, Args: []vk.Access{vk.Write(y.Range())}}))
+	require.NoError(t, l.Run(t.Context()))
 	want := make([]uint32, lx)
 	for i := range want {
 		want[i] = shared - 1 - uint32(i)%shared
 	}
-	assert.Equal(t, want, words(t, y.Range()))
+	assert.Equal(t, want, download(t, y.Range()))
 }
 
 func TestKernelNeeds(t *testing.T) {
-	d := open(t, vk.Options{})
+	d := openDevice(t, vk.Options{})
 	c := d.Caps()
 	words := c.SharedBytes / 4
 	needs(t, d, "needs", nil, 32, 32)
@@ -58,7 +58,7 @@ func TestKernelNeeds(t *testing.T) {
 
 // TestKernelLimits takes away what this device has.
 func TestKernelLimits(t *testing.T) {
-	d := open(t, vk.Options{})
+	d := openDevice(t, vk.Options{})
 	real := d.Caps()
 	for name, c := range map[string]struct {
 		change func(*vk.Caps)
@@ -86,13 +86,13 @@ func TestKernelLimits(t *testing.T) {
 		}
 		k, err := d.NewKernel(vk.KernelConfig{Name: "mix", Code: spv(t, "mix"), SubgroupSize: size, FullSubgroups: real.FullSubgroups})
 		require.NoError(t, err)
-		closed(t, k)
+		closeAll(t, k)
 	}
 	assert.Zero(t, d.Stats().Kernels)
 }
 
 func TestKernelMalformed(t *testing.T) {
-	d := open(t, vk.Options{})
+	d := openDevice(t, vk.Options{})
 	good := spv(t, "mix")
 	refused := func(code []byte, spec map[uint32]uint32, name string) {
 		t.Helper()
@@ -115,51 +115,51 @@ func TestKernelMalformed(t *testing.T) {
 	// At an odd address, as in a file inside of a file.
 	k, err := d.NewKernel(vk.KernelConfig{Name: "odd", Code: append([]byte{0}, good...)[1:]})
 	require.NoError(t, err)
-	closed(t, k)
+	closeAll(t, k)
 	assert.Zero(t, d.Stats().Kernels)
 }
 
 // TestSpec runs a kernel with its constants specialised.
 func TestSpec(t *testing.T) {
-	d := open(t, vk.Options{})
+	d := openDevice(t, vk.Options{})
 	b := noise(1, 100)
-	in, y := buffer(t, d, "b", 400), buffer(t, d, "y", 400)
-	upload(t, in.Range(), b)
+	in, y := newBuffer(t, d, "b", 400), newBuffer(t, d, "y", 400)
+	uploadTo(t, in.Range(), b)
 	for _, c := range []struct{ width, add uint32 }{{1, 0}, {17, math.MaxUint32}, {128, 5}} {
-		k := kernel(t, d, "mix", map[uint32]uint32{0: c.width, 1: c.add})
-		tp := list(t, d, vk.CommandListConfig{})
+		k := newKernel(t, d, "mix", map[uint32]uint32{0: c.width, 1: c.add})
+		l := newList(t, d, vk.CommandListConfig{})
 		// With all arguments there: in workgroups of one invocation, the CPU driver of Mesa 26.1 reads from an absent one, which the
 		// shader does not, and dies.
 		run := mix(k, in.Range(), in.Range(), y.Range(), 9)
 		run.Groups[0] = (100 + c.width - 1) / c.width
-		require.NoError(t, tp.Dispatch(run))
-		require.NoError(t, tp.Run(t.Context()))
+		require.NoError(t, l.Dispatch(run))
+		require.NoError(t, l.Run(t.Context()))
 		want := make([]uint32, 100)
 		mixed(want, b, b, 9, c.add)
-		assert.Equal(t, want, words(t, y.Range()))
+		assert.Equal(t, want, download(t, y.Range()))
 	}
 }
 
 func TestKernelClosed(t *testing.T) {
-	d := open(t, vk.Options{})
-	k, b, tp := kernel(t, d, "mix", nil), buffer(t, d, "b", 64), list(t, d, vk.CommandListConfig{})
+	d := openDevice(t, vk.Options{})
+	k, b, l := newKernel(t, d, "mix", nil), newBuffer(t, d, "b", 64), newList(t, d, vk.CommandListConfig{})
 	r := b.Range()
-	require.NoError(t, tp.Dispatch(mix(k, vk.Range{}, r, r, 1)))
-	require.NoError(t, tp.Dispatch(mix(k, vk.Range{}, r, r, 1)))
+	require.NoError(t, l.Dispatch(mix(k, vk.Range{}, r, r, 1)))
+	require.NoError(t, l.Dispatch(mix(k, vk.Range{}, r, r, 1)))
 	assert.ErrorContains(t, k.Close(), `an open command list uses "mix"`)
-	require.NoError(t, tp.Run(t.Context()), "the kernel is still there")
-	closed(t, tp, k, k)
-	again := list(t, d, vk.CommandListConfig{})
+	require.NoError(t, l.Run(t.Context()), "the kernel is still there")
+	closeAll(t, l, k, k)
+	again := newList(t, d, vk.CommandListConfig{})
 	assert.ErrorIs(t, again.Dispatch(mix(k, vk.Range{}, r, r, 1)), vk.ErrClosed)
 	_, err := k.Stats()
 	assert.ErrorIs(t, err, vk.ErrClosed)
 }
 
 func TestKernelStats(t *testing.T) {
-	plain, profiled := open(t, vk.Options{}), open(t, vk.Options{Profile: true})
-	_, err := kernel(t, plain, "mix", nil).Stats()
+	plain, profiled := openDevice(t, vk.Options{}), openDevice(t, vk.Options{Profile: true})
+	_, err := newKernel(t, plain, "mix", nil).Stats()
 	assert.ErrorIs(t, err, vk.ErrUnsupported)
-	list, err := kernel(t, profiled, "mix", nil).Stats()
+	list, err := newKernel(t, profiled, "mix", nil).Stats()
 	if !profiled.Caps().PipelineStatistics {
 		assert.ErrorIs(t, err, vk.ErrUnsupported)
 		return
@@ -172,8 +172,8 @@ func TestKernelStats(t *testing.T) {
 }
 
 func TestDispatchRefused(t *testing.T) {
-	d := open(t, vk.Options{})
-	k, b, tp := kernel(t, d, "mix", nil), buffer(t, d, "b", 64), list(t, d, vk.CommandListConfig{})
+	d := openDevice(t, vk.Options{})
+	k, b, l := newKernel(t, d, "mix", nil), newBuffer(t, d, "b", 64), newList(t, d, vk.CommandListConfig{})
 	r, limit := b.Range(), d.Caps().MaxWorkgroupCount
 	for says, change := range map[string]func(*vk.Dispatch){
 		"Kernel is nil": func(c *vk.Dispatch) { c.Kernel = nil },
@@ -186,11 +186,11 @@ func TestDispatchRefused(t *testing.T) {
 	} {
 		run := mix(k, vk.Range{}, r, r, 1)
 		change(&run)
-		assert.ErrorContains(t, tp.Dispatch(run), says)
+		assert.ErrorContains(t, l.Dispatch(run), says)
 	}
-	assert.Empty(t, tp.Kernels())
-	assert.ErrorContains(t, tp.Run(t.Context()), "nothing was recorded")
-	closed(t, k) // no refused dispatch holds it
+	assert.Empty(t, l.Kernels())
+	assert.ErrorContains(t, l.Run(t.Context()), "nothing was recorded")
+	closeAll(t, k) // no refused dispatch holds it
 }
 
 func TestGrid(t *testing.T) {
@@ -213,24 +213,24 @@ func TestGrid(t *testing.T) {
 
 // TestGridFolded runs grids of a device that takes 7 workgroups a row.
 func TestGridFolded(t *testing.T) {
-	d := open(t, vk.Options{})
+	d := openDevice(t, vk.Options{})
 	c := d.Caps()
 	c.MaxWorkgroupCount = [3]uint32{7, 1000, 1}
-	k := kernel(t, d, "mix", nil)
+	k := newKernel(t, d, "mix", nil)
 	for _, groups := range []int{1, 6, 7, 8, 14, 15, 97} {
 		n := groups * mixWidth
-		in, y, tp := buffer(t, d, "b", uint64(4*n)), buffer(t, d, "y", uint64(4*n)), list(t, d, vk.CommandListConfig{})
+		in, y, l := newBuffer(t, d, "b", uint64(4*n)), newBuffer(t, d, "y", uint64(4*n)), newList(t, d, vk.CommandListConfig{})
 		b, want := noise(uint64(n), n), make([]uint32, n)
-		upload(t, in.Range(), b)
+		uploadTo(t, in.Range(), b)
 		run := mix(k, vk.Range{}, in.Range(), y.Range(), 3)
 		var err error
 		run.Groups, err = vk.Grid(c, uint64(groups))
 		require.NoError(t, err)
 		require.LessOrEqual(t, run.Groups[0], uint32(7))
-		require.NoError(t, tp.Dispatch(run))
-		require.NoError(t, tp.Run(t.Context()))
+		require.NoError(t, l.Dispatch(run))
+		require.NoError(t, l.Run(t.Context()))
 		mixed(want, nil, b, 3, 0)
-		assert.Equal(t, want, words(t, y.Range()))
+		assert.Equal(t, want, download(t, y.Range()))
 	}
 }
 

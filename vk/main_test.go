@@ -26,7 +26,7 @@ func spv(t testing.TB, name string) []byte {
 }
 
 // open opens a device of the test's own and closes it at the end; nothing may be left open then, nor may validation have complained.
-func open(t testing.TB, o vk.Options) *vk.Device {
+func openDevice(t testing.TB, o vk.Options) *vk.Device {
 	t.Helper()
 	gputest.Device(t) // skips without one
 	gputest.CountCase()
@@ -35,14 +35,14 @@ func open(t testing.TB, o vk.Options) *vk.Device {
 	}
 	d, err := vk.Open(o)
 	require.NoError(t, err)
-	t.Cleanup(func() { closed(t, d) })
+	t.Cleanup(func() { closeAll(t, d) })
 	return d
 }
 
 // closer is a buffer, kernel, tape or device.
 type closer interface{ Close() error }
 
-func closed(t testing.TB, list ...closer) {
+func closeAll(t testing.TB, list ...closer) {
 	t.Helper()
 	for _, c := range list {
 		if err := c.Close(); err != nil {
@@ -52,43 +52,43 @@ func closed(t testing.TB, list ...closer) {
 }
 
 // later closes things at the end of the test, before the device that was opened before.
-func later(t testing.TB, list ...closer) {
-	t.Cleanup(func() { closed(t, list...) })
+func closeAtEnd(t testing.TB, list ...closer) {
+	t.Cleanup(func() { closeAll(t, list...) })
 }
 
-func kernel(t testing.TB, d *vk.Device, name string, spec map[uint32]uint32) *vk.Kernel {
+func newKernel(t testing.TB, d *vk.Device, name string, spec map[uint32]uint32) *vk.Kernel {
 	t.Helper()
 	k, err := d.NewKernel(vk.KernelConfig{Name: name, Code: spv(t, name), Spec: spec})
 	require.NoError(t, err)
-	later(t, k)
+	closeAtEnd(t, k)
 	return k
 }
 
-func buffer(t testing.TB, d *vk.Device, name string, size uint64) *vk.Buffer {
+func newBuffer(t testing.TB, d *vk.Device, name string, size uint64) *vk.Buffer {
 	t.Helper()
 	b, err := d.NewBuffer(name, size)
 	require.NoError(t, err)
-	later(t, b)
+	closeAtEnd(t, b)
 	return b
 }
 
-func list(t testing.TB, d *vk.Device, c vk.CommandListConfig) *vk.CommandList {
+func newList(t testing.TB, d *vk.Device, c vk.CommandListConfig) *vk.CommandList {
 	t.Helper()
 	if c.Name == "" {
 		c.Name = t.Name()
 	}
-	tp, err := d.NewCommandList(c)
+	l, err := d.NewCommandList(c)
 	require.NoError(t, err)
-	later(t, tp)
-	return tp
+	closeAtEnd(t, l)
+	return l
 }
 
-func upload[T uint32 | uint8](t testing.TB, r vk.Range, data []T) {
+func uploadTo[T uint32 | uint8](t testing.TB, r vk.Range, data []T) {
 	t.Helper()
 	require.NoError(t, r.Device().Upload(t.Context(), vk.Transfer{Range: r, Data: vk.Bytes(data)}))
 }
 
-func words(t testing.TB, r vk.Range) []uint32 {
+func download(t testing.TB, r vk.Range) []uint32 {
 	t.Helper()
 	data := make([]uint32, r.Size()/4)
 	require.NoError(t, r.Device().Download(t.Context(), vk.Transfer{Range: r, Data: vk.Bytes(data)}))
@@ -96,7 +96,7 @@ func words(t testing.TB, r vk.Range) []uint32 {
 }
 
 // patient calls f again as long as it runs into the device's timeout.
-func patient(t testing.TB, f func() error) {
+func retryTimeouts(t testing.TB, f func() error) {
 	t.Helper()
 	for end := time.Now().Add(time.Minute); ; {
 		err := f()

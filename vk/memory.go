@@ -16,41 +16,41 @@ import (
 )
 
 const (
-	alignment  = 256      // of every buffer, in bytes
-	blockBytes = 16 << 20 // device memory is taken in blocks of this size
-	shareBytes = 4 << 20  // larger buffers have a block of their own
+	alignment      = 256      // bytes, of every buffer
+	blockBytes     = 16 << 20 // size of a shared block
+	maxSharedBytes = 4 << 20  // larger buffers get a block of their own
 )
 
-// Buffer is a piece of device memory.
+// Buffer is a range of device memory.
 type Buffer struct {
 	dev    *Device
 	name   string
 	size   uint64
 	block  *block
 	offset uint64
-	uses   atomic.Int64 // submissions under way; closedUse once closed
+	uses   atomic.Int64 // submissions in flight; closedUse is added by Close
 }
 
 const closedUse = -1 << 40
 
-// Range is a piece of a buffer, or of a tape's slot. The zero Range stands for an absent argument.
+// Range is a range of bytes of a buffer or of a binding. The zero Range represents an absent argument.
 type Range struct {
 	buf          *Buffer
 	binding      *Binding
 	offset, size uint64
 }
 
-// Size is the length in bytes.
+// Size returns the size in bytes.
 func (r Range) Size() uint64 { return r.size }
 
-// Offset is where the range starts in its buffer or slot, in bytes. Buffers start at multiples of 256 bytes; what is bound to a slot must
-// start at a multiple of 16.
+// Offset returns the start of the range in its buffer or binding, in bytes. Buffers are aligned to 256 bytes. Memory bound to a
+// binding must be aligned to 16.
 func (r Range) Offset() uint64 { return r.offset }
 
-// IsZero says whether this is the zero Range.
+// IsZero reports whether r is the zero Range.
 func (r Range) IsZero() bool { return r.buf == nil && r.binding == nil }
 
-// Device is the device that the range belongs to, nil for the zero Range.
+// Device returns the device of the range, nil for the zero Range.
 func (r Range) Device() *Device {
 	switch {
 	case r.buf != nil:
@@ -61,18 +61,18 @@ func (r Range) Device() *Device {
 	return nil
 }
 
-// beyond is the size of a slice that does not lie in what it was taken of, and of all slices of it: no buffer or slot is so large.
-const beyond = ^uint64(0)
+// invalidSize is the size of a slice that exceeds its range, and of all slices of that slice. No buffer or binding is so large.
+const invalidSize = ^uint64(0)
 
-// Slice is the part of size bytes that starts offset bytes into r. Beyond the end of r it has no meaning, and using it is an error.
+// Slice returns the size bytes of r from offset on. A slice that exceeds r may be made, but using it is an error.
 func (r Range) Slice(offset, size uint64) Range {
-	if r.size == beyond || offset > r.size || size > r.size-offset {
-		return Range{buf: r.buf, binding: r.binding, offset: r.offset + offset, size: beyond}
+	if r.size == invalidSize || offset > r.size || size > r.size-offset {
+		return Range{buf: r.buf, binding: r.binding, offset: r.offset + offset, size: invalidSize}
 	}
 	return Range{buf: r.buf, binding: r.binding, offset: r.offset + offset, size: size}
 }
 
-// name says what a range is part of.
+// name describes the buffer or binding, for error messages.
 func (r Range) name() string {
 	switch {
 	case r.buf != nil:
@@ -83,8 +83,8 @@ func (r Range) name() string {
 	return "the zero Range"
 }
 
-// valid checks that a range lies in an open buffer of the device, or in a slot of the tape (nil: slots are not allowed).
-func (r Range) valid(d *Device, t *CommandList) error {
+// valid checks that a range lies in an open buffer of the device, or in a binding of the list (nil: bindings are not allowed).
+func (r Range) valid(d *Device, l *CommandList) error {
 	switch {
 	case r.IsZero():
 		return fmt.Errorf("is the zero Range")
@@ -92,7 +92,7 @@ func (r Range) valid(d *Device, t *CommandList) error {
 		return fmt.Errorf("is of %s, which is on another device", r.name())
 	case r.buf != nil && r.buf.uses.Load() < 0:
 		return fmt.Errorf("is of %s, which is %w", r.name(), ErrClosed)
-	case r.binding != nil && r.binding.list != t:
+	case r.binding != nil && r.binding.list != l:
 		return fmt.Errorf("is of %s, which belongs to another command list", r.name())
 	}
 	limit := r.limit()
@@ -109,10 +109,11 @@ func (r Range) limit() uint64 {
 	return r.binding.size
 }
 
-// address of a range that is not in a slot.
+// address returns the device address. r must not be in a binding.
 func (r Range) address() uint64 { return r.buf.block.address + r.buf.offset + r.offset }
 
-// NewBuffer takes size bytes of device memory, not initialised. The name is for messages. ErrOutOfMemory if there is not enough.
+// NewBuffer allocates size bytes of uninitialised device memory. The name is for error messages. The error is ErrOutOfMemory if
+// there is not enough memory.
 func (d *Device) NewBuffer(name string, size uint64) (*Buffer, error) {
 	if err := d.enter("NewBuffer"); err != nil {
 		return nil, err
@@ -129,19 +130,20 @@ func (d *Device) NewBuffer(name string, size uint64) (*Buffer, error) {
 	return b, nil
 }
 
-// Range is the whole buffer.
+// Range returns the whole buffer.
 func (b *Buffer) Range() Range { return Range{buf: b, size: b.size} }
 
-// Size is the length in bytes.
+// Size returns the size in bytes.
 func (b *Buffer) Size() uint64 { return b.size }
 
-// Close gives the memory back; if the device works with the buffer, as soon as it has finished. Closing again does nothing.
+// Close frees the memory, at once or when the device has finished the submissions that use it. Closing a closed buffer does nothing.
 func (b *Buffer) Close() error {
 	if b == nil {
 		return nil
 	}
-	b.dev.lifetime.RLock()
-	defer b.dev.lifetime.RUnlock()
+	if b.dev.closes.enter() {
+		defer b.dev.closes.leave()
+	}
 	for {
 		uses := b.uses.Load()
 		if uses < 0 {
@@ -161,7 +163,7 @@ func (b *Buffer) free() {
 	b.dev.buffers.Add(-1)
 }
 
-// pin keeps a buffer's memory until unpin; false if it is closed.
+// pin keeps the memory of a buffer until unpin. It returns false if the buffer is closed.
 func (b *Buffer) pin() bool {
 	for {
 		uses := b.uses.Load()
@@ -180,29 +182,29 @@ func (b *Buffer) unpin() {
 	}
 }
 
-// pool hands out device memory. Blocks are kept in the order of their creation; a piece goes to the first gap that holds it, so
-// the places of buffers depend on the order of calls alone.
+// pool allocates device memory in blocks, which stay in the order of their creation. A buffer is placed in the first gap that is
+// large enough, so the locations of buffers depend only on the order of calls.
 type pool struct {
-	mu     sync.Mutex
-	dev    *Device
-	kind   uint32 // memory type of buffers
-	heap   uint32
-	blocks []*block
-	closed bool
-	live, peak, taken,
-	allocations uint64
+	mu                    sync.Mutex
+	dev                   *Device
+	memoryType            uint32
+	heap                  uint32
+	blocks                []*block
+	closed                bool
+	live, peak, allocated uint64 // bytes
+	allocations           uint64
 }
 
 // block is one allocation of device memory, with a buffer over all of it.
 type block struct {
 	buffer, memory, address uint64
 	size                    uint64
-	buffers                 []*Buffer // by offset
+	buffers                 []*Buffer // sorted by offset
 }
 
 func (p *pool) init(d *Device) {
 	p.dev = d
-	p.kind = noFamily
+	p.memoryType = unset
 }
 
 func align(n uint64) uint64 { return (n + alignment - 1) &^ (alignment - 1) }
@@ -218,16 +220,16 @@ func (p *pool) alloc(b *Buffer) error {
 		return fmt.Errorf("%w: the device has %d bytes", ErrOutOfMemory, caps.MemoryBytes)
 	}
 	size := align(b.size)
-	if size <= shareBytes {
+	if size <= maxSharedBytes {
 		for _, k := range p.blocks {
 			if k.alloc(b, size) {
-				p.count(b.size)
+				p.addLive(b.size)
 				return nil
 			}
 		}
 	}
 	length := size
-	if size <= shareBytes {
+	if size <= maxSharedBytes {
 		length = blockBytes
 	}
 	k, err := p.newBlock(length)
@@ -236,16 +238,16 @@ func (p *pool) alloc(b *Buffer) error {
 	}
 	p.blocks = append(p.blocks, k)
 	k.alloc(b, size)
-	p.count(b.size)
+	p.addLive(b.size)
 	return nil
 }
 
-func (p *pool) count(size uint64) {
+func (p *pool) addLive(size uint64) {
 	p.live += size
 	p.peak = max(p.peak, p.live)
 }
 
-// place puts b in the first gap that holds it.
+// alloc places b in the first gap that is large enough.
 func (k *block) alloc(b *Buffer, size uint64) bool {
 	at := uint64(0)
 	for i, o := range append(slices.Clip(k.buffers), nil) {
@@ -275,19 +277,19 @@ func (p *pool) release(b *Buffer) {
 	}
 	k.buffers = slices.Delete(k.buffers, i, i+1)
 	p.live -= b.size
-	// An empty block goes back to the device, but for one that small buffers may want again at once.
-	if len(k.buffers) == 0 && (k.size != blockBytes || p.spare(k)) {
+	// Empty blocks are freed, except for one that the next small buffer reuses.
+	if len(k.buffers) == 0 && (k.size != blockBytes || p.hasOtherEmpty(k)) {
 		p.blocks = slices.DeleteFunc(p.blocks, func(o *block) bool { return o == k })
 		p.free(k)
 	}
 }
 
-// spare says whether another shared block is empty too.
-func (p *pool) spare(k *block) bool {
+// hasOtherEmpty reports whether another shared block is empty too.
+func (p *pool) hasOtherEmpty(k *block) bool {
 	return slices.ContainsFunc(p.blocks, func(o *block) bool { return o != k && o.size == blockBytes && len(o.buffers) == 0 })
 }
 
-const deviceUsage = 0x20023 // device address, storage, transfer both ways
+const deviceUsage = 0x20023 // device address, storage, transfer source and destination
 
 func (p *pool) newBlock(size uint64) (*block, error) {
 	d := p.dev
@@ -297,15 +299,15 @@ func (p *pool) newBlock(size uint64) (*block, error) {
 	if err := d.check("vkCreateBuffer", int32(C.c5_buffer_new(d.c, C.uint64_t(size), deviceUsage, (*C.uint64_t)(&k.buffer), &need, &alignTo, &types))); err != nil {
 		return nil, err
 	}
-	if p.kind == noFamily {
+	if p.memoryType == unset {
 		kind, ok := d.memoryType(uint32(types), []vulkan.MemoryPropertyFlagBits{vulkan.MemoryPropertyDeviceLocalBit, 0})
 		if !ok {
 			d.destroyBuffer(k.buffer)
 			return nil, fmt.Errorf("%w: no memory type for storage buffers", ErrUnsupported)
 		}
-		p.kind, p.heap = kind, d.physical.memory.MemoryTypes[kind].HeapIndex
+		p.memoryType, p.heap = kind, d.physical.memory.MemoryTypes[kind].HeapIndex
 	}
-	if err := d.check("vkAllocateMemory", int32(C.c5_memory_new(d.c, need, C.uint32_t(p.kind), (*C.uint64_t)(&k.memory)))); err != nil {
+	if err := d.check("vkAllocateMemory", int32(C.c5_memory_new(d.c, need, C.uint32_t(p.memoryType), (*C.uint64_t)(&k.memory)))); err != nil {
 		d.destroyBuffer(k.buffer)
 		return nil, err
 	}
@@ -314,7 +316,7 @@ func (p *pool) newBlock(size uint64) (*block, error) {
 		d.freeMemory(k.memory)
 		return nil, err
 	}
-	p.taken += size
+	p.allocated += size
 	p.allocations++
 	return k, nil
 }
@@ -322,10 +324,10 @@ func (p *pool) newBlock(size uint64) (*block, error) {
 func (p *pool) free(k *block) {
 	p.dev.destroyBuffer(k.buffer)
 	p.dev.freeMemory(k.memory)
-	p.taken -= k.size
+	p.allocated -= k.size
 }
 
-// close frees what no open buffer lies in.
+// close frees the blocks without buffers.
 func (p *pool) close() {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -340,10 +342,10 @@ func (p *pool) close() {
 func (p *pool) stats() Stats {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	return Stats{BufferBytes: p.live, PeakBytes: p.peak, DeviceBytes: p.taken, Allocations: p.allocations}
+	return Stats{BufferBytes: p.live, PeakBytes: p.peak, DeviceBytes: p.allocated, Allocations: p.allocations}
 }
 
-// ResetPeak makes the present use of memory the peak.
+// ResetPeak sets Stats.PeakBytes to the present Stats.BufferBytes.
 func (d *Device) ResetPeak() {
 	d.pool.mu.Lock()
 	defer d.pool.mu.Unlock()
@@ -359,7 +361,7 @@ func (p *pool) openBuffers() (count int, names string) {
 	for _, k := range p.blocks {
 		for _, b := range k.buffers {
 			if b.uses.Load() < 0 {
-				continue // closed, the device still works with it
+				continue // closed, but the device still uses it
 			}
 			switch count++; {
 			case count > most:
@@ -376,8 +378,8 @@ func (p *pool) openBuffers() (count int, names string) {
 	return count, strings.Join(list, ", ")
 }
 
-// memoryType is the first allowed type that has the flags, trying one set of flags after the other. Memory that the host sees is
-// passed over for device memory where there is other: it may be a small window.
+// memoryType returns the first allowed memory type that has all flags of the first possible set in wanted. Of several it returns
+// the one with the largest heap, because host-visible device memory may be a small window.
 func (d *Device) memoryType(allowed uint32, wanted []vulkan.MemoryPropertyFlagBits) (uint32, bool) {
 	m := &d.physical.memory
 	for _, want := range wanted {

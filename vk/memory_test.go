@@ -15,11 +15,11 @@ import (
 )
 
 func TestBufferSizes(t *testing.T) {
-	d := open(t, vk.Options{})
+	d := openDevice(t, vk.Options{})
 	assert.Zero(t, d.Stats().DeviceBytes, "transfers have not begun")
-	staged := buffer(t, d, "staged", vk.ShareBytes+1)
-	upload(t, staged.Range().Slice(0, 4), []uint32{1})
-	closed(t, staged)
+	staged := newBuffer(t, d, "staged", vk.MaxSharedBytes+1)
+	uploadTo(t, staged.Range().Slice(0, 4), []uint32{1})
+	closeAll(t, staged)
 	d.ResetPeak()
 	start := d.Stats()
 	assert.Equal(t, uint64(2*vk.ChunkBytes), start.DeviceBytes, "they have")
@@ -32,34 +32,34 @@ func TestBufferSizes(t *testing.T) {
 	}
 	assert.Equal(t, start, d.Stats(), "nothing was taken")
 
-	largestShared := buffer(t, d, "4 MiB", vk.ShareBytes)
+	largestShared := newBuffer(t, d, "4 MiB", vk.MaxSharedBytes)
 	s := d.Stats()
 	assert.Equal(t, start.DeviceBytes+vk.BlockBytes, s.DeviceBytes)
-	own := buffer(t, d, "4 MiB + 1", vk.ShareBytes+1)
+	own := newBuffer(t, d, "4 MiB + 1", vk.MaxSharedBytes+1)
 	s = d.Stats()
-	assert.Equal(t, start.DeviceBytes+vk.BlockBytes+vk.ShareBytes+vk.Alignment, s.DeviceBytes)
+	assert.Equal(t, start.DeviceBytes+vk.BlockBytes+vk.MaxSharedBytes+vk.Alignment, s.DeviceBytes)
 	assert.Equal(t, start.Allocations+2, s.Allocations)
-	assert.Equal(t, uint64(2*vk.ShareBytes+1), s.BufferBytes)
+	assert.Equal(t, uint64(2*vk.MaxSharedBytes+1), s.BufferBytes)
 	for _, b := range []*vk.Buffer{largestShared, own} {
 		data := make([]uint8, b.Size())
 		for i := range data {
 			data[i] = uint8(i * 7 >> 3)
 		}
-		upload(t, b.Range(), data)
+		uploadTo(t, b.Range(), data)
 		got := make([]uint8, b.Size())
 		require.NoError(t, d.Download(t.Context(), vk.Transfer{Range: b.Range(), Data: got}))
 		assert.True(t, slices.Equal(data, got))
 	}
-	closed(t, own)
+	closeAll(t, own)
 	assert.Equal(t, start.DeviceBytes+vk.BlockBytes, d.Stats().DeviceBytes, "a block of its own goes back at once")
-	closed(t, largestShared)
+	closeAll(t, largestShared)
 	s = d.Stats()
 	assert.Equal(t, start.DeviceBytes+vk.BlockBytes, s.DeviceBytes, "one empty shared block is kept")
 	assert.Zero(t, s.BufferBytes)
-	assert.Equal(t, uint64(2*vk.ShareBytes+1), s.PeakBytes)
+	assert.Equal(t, uint64(2*vk.MaxSharedBytes+1), s.PeakBytes)
 	d.ResetPeak()
 	assert.Zero(t, d.Stats().PeakBytes)
-	_ = buffer(t, d, "again", 1)
+	_ = newBuffer(t, d, "again", 1)
 	assert.Equal(t, s.Allocations, d.Stats().Allocations, "and used again")
 }
 
@@ -68,7 +68,7 @@ func TestDriverOutOfMemory(t *testing.T) {
 	if os.Getenv("COLT5_VALIDATE") == "1" {
 		t.Skip("the validation layer objects to such sizes")
 	}
-	d := open(t, vk.Options{})
+	d := openDevice(t, vk.Options{})
 	d.SetCaps(func(c *vk.Caps) { c.MemoryBytes, c.MaxAllocation = 1<<62, 0 })
 	start := d.Stats()
 	_, err := d.NewBuffer("huge", 1<<46)
@@ -76,31 +76,31 @@ func TestDriverOutOfMemory(t *testing.T) {
 	var failed *vk.Error
 	require.ErrorAs(t, err, &failed)
 	assert.Equal(t, start, d.Stats())
-	upload(t, buffer(t, d, "small", 4).Range(), []uint32{1})
+	uploadTo(t, newBuffer(t, d, "small", 4).Range(), []uint32{1})
 }
 
 func TestBlocksShared(t *testing.T) {
-	d := open(t, vk.Options{})
+	d := openDevice(t, vk.Options{})
 	const mib = 1 << 20
 	var list []*vk.Buffer
 	for i := range 16 {
-		list = append(list, buffer(t, d, fmt.Sprint(i), mib))
+		list = append(list, newBuffer(t, d, fmt.Sprint(i), mib))
 	}
 	require.Equal(t, uint64(1), d.Stats().Allocations, "16 buffers of 1 MiB fill one block")
-	block, at := list[5].Place()
+	block, at := list[5].Location()
 	assert.Equal(t, uint64(5*mib), at)
-	closed(t, list[5], list[6])
+	closeAll(t, list[5], list[6])
 	same := func(b *vk.Buffer, want uint64) {
 		t.Helper()
-		k, offset := b.Place()
+		k, offset := b.Location()
 		assert.Equal(t, block, k)
 		assert.Equal(t, want, offset)
 	}
-	same(buffer(t, d, "half", mib/2), 5*mib)
-	same(buffer(t, d, "odd", mib/2+1), 5*mib+mib/2)
-	same(buffer(t, d, "rest", mib-vk.Alignment), 6*mib+vk.Alignment)
+	same(newBuffer(t, d, "half", mib/2), 5*mib)
+	same(newBuffer(t, d, "odd", mib/2+1), 5*mib+mib/2)
+	same(newBuffer(t, d, "rest", mib-vk.Alignment), 6*mib+vk.Alignment)
 	require.Equal(t, uint64(1), d.Stats().Allocations, "the gap took them all")
-	_ = buffer(t, d, "too much", 1)
+	_ = newBuffer(t, d, "too much", 1)
 	require.Equal(t, uint64(2), d.Stats().Allocations)
 }
 
@@ -119,19 +119,19 @@ func rounded(n uint64) uint64 { return (n + vk.Alignment - 1) / vk.Alignment * v
 func (m *model) gap(size uint64) bool {
 	byBlock := map[uintptr][]*vk.Buffer{}
 	for _, b := range m.open {
-		if b.Size() <= vk.ShareBytes {
-			k, _ := b.Place()
+		if b.Size() <= vk.MaxSharedBytes {
+			k, _ := b.Location()
 			byBlock[k] = append(byBlock[k], b)
 		}
 	}
 	for _, list := range byBlock {
-		slices.SortFunc(list, func(a, b *vk.Buffer) int { return cmp.Compare(second2(a.Place()), second2(b.Place())) })
+		slices.SortFunc(list, func(a, b *vk.Buffer) int { return cmp.Compare(offsetOf(a.Location()), offsetOf(b.Location())) })
 		at := uint64(0)
 		for _, b := range list {
-			if second2(b.Place())-at >= size {
+			if offsetOf(b.Location())-at >= size {
 				return true
 			}
-			at = second2(b.Place()) + rounded(b.Size())
+			at = offsetOf(b.Location()) + rounded(b.Size())
 		}
 		if vk.BlockBytes-at >= size {
 			return true
@@ -140,26 +140,26 @@ func (m *model) gap(size uint64) bool {
 	return false
 }
 
-func second2(_ uintptr, offset uint64) uint64 { return offset }
+func offsetOf(_ uintptr, offset uint64) uint64 { return offset }
 
 func (m *model) alloc(size uint64, fill uint8) {
-	before, fits := m.d.Stats(), size <= vk.ShareBytes && m.gap(rounded(size))
+	before, fits := m.d.Stats(), size <= vk.MaxSharedBytes && m.gap(rounded(size))
 	b, err := m.d.NewBuffer(fmt.Sprint("model ", fill), size)
 	require.NoError(m.t, err)
 	if fits {
 		require.Equal(m.t, before.Allocations, m.d.Stats().Allocations, "there was a gap for %d bytes", size)
 	}
-	k, at := b.Place()
+	k, at := b.Location()
 	require.Zero(m.t, at%vk.Alignment)
 	for _, o := range m.open {
-		ko, ao := o.Place()
+		ko, ao := o.Location()
 		require.False(m.t, k == ko && at < ao+o.Size() && ao < at+size, "buffers overlap")
 	}
 	data := make([]uint8, size)
 	for i := range data {
 		data[i] = fill
 	}
-	upload(m.t, b.Range(), data)
+	uploadTo(m.t, b.Range(), data)
 	m.open, m.fill[b] = append(m.open, b), fill
 }
 
@@ -172,7 +172,7 @@ func (m *model) release(i int) {
 			m.t.Fatalf("byte %d of %d is %d, want %d: another buffer lies there", j, len(data), v, m.fill[b])
 		}
 	}
-	closed(m.t, b)
+	closeAll(m.t, b)
 	m.open = slices.Delete(m.open, i, i+1)
 }
 
@@ -181,8 +181,8 @@ func (m *model) check() {
 	blocks := map[uintptr]bool{}
 	for _, b := range m.open {
 		live += b.Size()
-		k, _ := b.Place()
-		if b.Size() > vk.ShareBytes {
+		k, _ := b.Location()
+		if b.Size() > vk.MaxSharedBytes {
 			taken += rounded(b.Size())
 		} else if !blocks[k] {
 			taken += vk.BlockBytes
@@ -201,9 +201,9 @@ func (m *model) check() {
 }
 
 func TestPoolModel(t *testing.T) {
-	m := &model{t: t, d: open(t, vk.Options{}), fill: map[*vk.Buffer]uint8{}}
+	m := &model{t: t, d: openDevice(t, vk.Options{}), fill: map[*vk.Buffer]uint8{}}
 	r := rand.New(rand.NewPCG(3, 4))
-	edges := []uint64{1, 3, 255, 256, 257, 65536, vk.ShareBytes - 1, vk.ShareBytes, vk.ShareBytes + 1}
+	edges := []uint64{1, 3, 255, 256, 257, 65536, vk.MaxSharedBytes - 1, vk.MaxSharedBytes, vk.MaxSharedBytes + 1}
 	for step := range 600 {
 		// The share of closes swings, so that the pool fills and empties several times.
 		if len(m.open) > 0 && (r.IntN(10) < []int{3, 7}[step/100%2] || len(m.open) > 60) {
@@ -222,8 +222,8 @@ func TestPoolModel(t *testing.T) {
 }
 
 func TestSlice(t *testing.T) {
-	d := open(t, vk.Options{})
-	r := buffer(t, d, "b", 100).Range()
+	d := openDevice(t, vk.Options{})
+	r := newBuffer(t, d, "b", 100).Range()
 	s := r.Slice(40, 20)
 	assert.Equal(t, uint64(40), s.Offset())
 	assert.Equal(t, uint64(20), s.Size())

@@ -1,17 +1,17 @@
-// Everything of Vulkan that the Go binding cannot do safely or does not know: see native.c.
-// Dispatchable handles are void*, all others uint64_t; results are VkResult values.
+// The Vulkan calls that the Go binding cannot make safely or does not have: see native.c.
+// Dispatchable handles are void*, all others uint64_t. Functions that return int32_t return a VkResult.
 #ifndef COLT5_NATIVE_H
 #define COLT5_NATIVE_H
 
 #include <stddef.h>
 #include <stdint.h>
 
-enum { C5_MAX_SHAPES = 64, C5_MAX_EXECUTABLE_STATS = 32, C5_MAX_FAMILIES = 16 };
+enum { C5_MAX_MATRIX_SHAPES = 64, C5_MAX_EXECUTABLE_STATS = 32, C5_MAX_FAMILIES = 16 };
 
-// One cooperative-matrix shape: VkCooperativeMatrixPropertiesKHR without its header.
-typedef struct { uint32_t m, n, k, a, b, c, result, saturating, scope; } c5_shape;
+// VkCooperativeMatrixPropertiesKHR without sType and pNext.
+typedef struct { uint32_t m, n, k, a, b, c, result, saturating, scope; } c5_matrix_shape;
 
-// What the feature and property chains say of a physical device; 0 means no.
+// Features and properties of a physical device.
 typedef struct {
 	uint8_t device_uuid[16];
 	char driver_name[256], driver_info[256];
@@ -23,24 +23,26 @@ typedef struct {
 	uint32_t cooperative_matrix, bfloat16, bfloat16_cooperative, cooperative_matrix2_flexible, cooperative_matrix2_workgroup;
 	uint32_t cooperative_matrix2_tensor, cooperative_matrix2_conversions, cooperative_matrix2_reductions, cooperative_matrix2_block;
 	uint32_t executable_properties, memory_budget, portability_subset;
-	uint32_t shape_count;
-	c5_shape shapes[C5_MAX_SHAPES];
+	uint32_t matrix_shape_count;
+	c5_matrix_shape matrix_shapes[C5_MAX_MATRIX_SHAPES];
 } c5_probe;
 
 typedef struct c5_instance c5_instance;
 typedef struct c5_device c5_device;
 
-void *c5_load(const char *name);
+void *c5_load(const char *name); // the vkGetInstanceProcAddr of a loader library, or NULL
 
-int32_t c5_instance_new(void *get_proc, int validate, c5_instance **out);
+int32_t c5_instance_new(void *get_proc, int validate, c5_instance **out, uint32_t *failed);
 void c5_instance_free(c5_instance *in);
 void *c5_instance_handle(c5_instance *in);
 int32_t c5_physical_devices(c5_instance *in, uint32_t *count, void **devices);
-// The flags and timestamp bits of up to *count queue families.
+// flags and timestamp_bits have space for *count queue families.
 int32_t c5_queue_families(c5_instance *in, void *physical, uint32_t *count, uint32_t *flags, uint32_t *timestamp_bits);
 int32_t c5_probe_device(c5_instance *in, void *physical, uint32_t api, c5_probe *p);
+// c5_heap_budget returns 0 if the budget is not known.
 uint32_t c5_heap_budget(c5_instance *in, void *physical, uint32_t heap, uint64_t *budget, uint64_t *usage);
-uint32_t c5_messages(c5_instance *in, char *out, size_t size);
+// c5_drain_messages copies the text of the validation messages, clears them, and returns their count.
+uint32_t c5_drain_messages(c5_instance *in, char *out, size_t size);
 
 int32_t c5_device_new(c5_instance *in, void *physical, uint32_t family, const c5_probe *p, c5_device **out);
 void c5_device_free(c5_device *d);
@@ -56,21 +58,21 @@ int32_t c5_cache_new(c5_device *d, const void *data, size_t size, uint64_t *cach
 int32_t c5_cache_data(c5_device *d, uint64_t cache, size_t *size, void *data);
 int32_t c5_pipeline_new(c5_device *d, uint64_t cache, const void *code, size_t size, const char *entry, uint32_t push,
 	const uint32_t *spec_ids, const uint32_t *spec_values, uint32_t specs, uint32_t subgroup_size, uint32_t full,
-	uint32_t capture, uint64_t *layout, uint64_t *pipeline);
+	uint32_t capture, uint64_t *layout, uint64_t *pipeline, uint32_t *failed);
 typedef struct { char name[256]; uint32_t executable, format; uint64_t value; } c5_stat;
-int32_t c5_pipeline_stats(c5_device *d, uint64_t pipeline, uint32_t *count, c5_stat *stats);
+int32_t c5_pipeline_stats(c5_device *d, uint64_t pipeline, uint32_t *count, c5_stat *stats, uint32_t *failed);
 
-int32_t c5_commands_new(c5_device *d, uint64_t *pool, void **commands);
+int32_t c5_commands_new(c5_device *d, uint64_t *pool, void **commands, uint32_t *failed);
 int32_t c5_fence_new(c5_device *d, uint64_t *fence);
 int32_t c5_queries_new(c5_device *d, uint32_t count, uint64_t *pool);
 int32_t c5_queries_read(c5_device *d, uint64_t pool, uint32_t count, uint64_t *ticks);
-int32_t c5_encode(c5_device *d, uint64_t pool, void *commands, const void *ops, size_t bytes);
+int32_t c5_encode(c5_device *d, uint64_t pool, void *commands, const void *ops, size_t bytes, uint32_t *failed);
 int32_t c5_submit(c5_device *d, void *const *commands, uint32_t count, uint64_t fence, uint64_t pool, uint32_t queries, uint32_t *started);
 int32_t c5_fence_sleep(c5_device *d, uint64_t fence, uint64_t nanoseconds);
 int32_t c5_fence_poll(c5_device *d, uint64_t fence, uint32_t times);
 int32_t c5_fence_reset(c5_device *d, uint64_t fence);
 
-// Tape operations (see tape.go). Every operation starts with this header and is a multiple of 8 bytes long.
+// Operations of a command buffer (see ops.go). Each starts with c5_op; its size is a multiple of 8 bytes.
 enum { C5_OP_DISPATCH = 1, C5_OP_BARRIER, C5_OP_FILL, C5_OP_COPY, C5_OP_TIMESTAMP };
 enum { C5_COMPUTE = 1, C5_TRANSFER = 2, C5_HOST = 4 }; // kinds of work, for barriers
 typedef struct { uint32_t op, bytes; } c5_op;

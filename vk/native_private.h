@@ -1,5 +1,5 @@
-// What the C files share, and nobody else. Structures are declared as the Vulkan 1.4 specification lays them out; no Vulkan header is needed to
-// build.
+// Declarations shared by the C files. Structures are declared with the layout of the Vulkan 1.4 specification, so the build needs no
+// Vulkan headers.
 #ifndef COLT5_NATIVE_PRIVATE_H
 #define COLT5_NATIVE_PRIVATE_H
 
@@ -12,29 +12,81 @@
 #endif
 
 typedef void (VKAPI *fn)(void);
-typedef int32_t R;
+typedef int32_t VkResult;
 typedef struct { int32_t type; const void *next; } head;
 
-enum { MESSAGE_SPACE = 1 << 16 };
+// VkStructureType values, without the prefix VK_STRUCTURE_TYPE_.
+enum {
+	STYPE_APPLICATION_INFO = 0,
+	STYPE_INSTANCE_CREATE_INFO = 1,
+	STYPE_DEVICE_QUEUE_CREATE_INFO = 2,
+	STYPE_DEVICE_CREATE_INFO = 3,
+	STYPE_SUBMIT_INFO = 4,
+	STYPE_MEMORY_ALLOCATE_INFO = 5,
+	STYPE_MAPPED_MEMORY_RANGE = 6,
+	STYPE_FENCE_CREATE_INFO = 8,
+	STYPE_QUERY_POOL_CREATE_INFO = 11,
+	STYPE_BUFFER_CREATE_INFO = 12,
+	STYPE_SHADER_MODULE_CREATE_INFO = 16,
+	STYPE_PIPELINE_CACHE_CREATE_INFO = 17,
+	STYPE_PIPELINE_SHADER_STAGE_CREATE_INFO = 18,
+	STYPE_COMPUTE_PIPELINE_CREATE_INFO = 29,
+	STYPE_PIPELINE_LAYOUT_CREATE_INFO = 30,
+	STYPE_COMMAND_POOL_CREATE_INFO = 39,
+	STYPE_COMMAND_BUFFER_ALLOCATE_INFO = 40,
+	STYPE_COMMAND_BUFFER_BEGIN_INFO = 42,
+	STYPE_MEMORY_BARRIER = 46,
+	STYPE_PHYSICAL_DEVICE_VULKAN_1_1_FEATURES = 49,
+	STYPE_PHYSICAL_DEVICE_VULKAN_1_1_PROPERTIES = 50,
+	STYPE_PHYSICAL_DEVICE_VULKAN_1_2_FEATURES = 51,
+	STYPE_PHYSICAL_DEVICE_FEATURES_2 = 1000059000,
+	STYPE_PHYSICAL_DEVICE_PROPERTIES_2 = 1000059001,
+	STYPE_PHYSICAL_DEVICE_MEMORY_PROPERTIES_2 = 1000059006,
+	STYPE_MEMORY_ALLOCATE_FLAGS_INFO = 1000060000,
+	STYPE_DEBUG_UTILS_MESSENGER_CREATE_INFO_EXT = 1000128004,
+	STYPE_PHYSICAL_DEVICE_SHADER_BFLOAT16_FEATURES_KHR = 1000141000,
+	STYPE_PHYSICAL_DEVICE_DRIVER_PROPERTIES = 1000196000,
+	STYPE_PHYSICAL_DEVICE_SUBGROUP_SIZE_CONTROL_PROPERTIES = 1000225000,
+	STYPE_PIPELINE_SHADER_STAGE_REQUIRED_SUBGROUP_SIZE_CREATE_INFO = 1000225001,
+	STYPE_PHYSICAL_DEVICE_SUBGROUP_SIZE_CONTROL_FEATURES = 1000225002,
+	STYPE_PHYSICAL_DEVICE_MEMORY_BUDGET_PROPERTIES_EXT = 1000237000,
+	STYPE_BUFFER_DEVICE_ADDRESS_INFO = 1000244001,
+	STYPE_VALIDATION_FEATURES_EXT = 1000247000,
+	STYPE_PHYSICAL_DEVICE_PIPELINE_EXECUTABLE_PROPERTIES_FEATURES_KHR = 1000269000,
+	STYPE_PIPELINE_INFO_KHR = 1000269001,
+	STYPE_PIPELINE_EXECUTABLE_INFO_KHR = 1000269003,
+	STYPE_PIPELINE_EXECUTABLE_STATISTIC_KHR = 1000269004,
+	STYPE_PHYSICAL_DEVICE_COOPERATIVE_MATRIX_FEATURES_KHR = 1000506000,
+	STYPE_COOPERATIVE_MATRIX_PROPERTIES_KHR = 1000506001,
+	STYPE_PHYSICAL_DEVICE_COOPERATIVE_MATRIX_2_FEATURES_NV = 1000593000,
+};
+
+// VkResult values.
+enum {
+	VK_NOT_READY = 1, VK_INCOMPLETE = 5, VK_ERROR_OUT_OF_HOST_MEMORY = -1, VK_ERROR_INITIALIZATION_FAILED = -3, VK_ERROR_LAYER_NOT_PRESENT = -6,
+	VK_ERROR_EXTENSION_NOT_PRESENT = -7, VK_ERROR_INCOMPATIBLE_DRIVER = -9, VK_ERROR_UNKNOWN = -13
+};
+
+enum { MESSAGE_BYTES = 1 << 16 };
 
 struct c5_instance {
 	void *handle;
-	fn (VKAPI *get)(void *, const char *);
+	fn (VKAPI *get)(void *, const char *); // vkGetInstanceProcAddr
 	uint64_t messenger;
 	volatile int lock;
 	uint32_t count;
 	size_t used;
-	char text[MESSAGE_SPACE];
+	char text[MESSAGE_BYTES];
 };
 
 typedef struct { char name[256]; uint32_t version; } extension;
 
-// Feature and property structures are a header and 32-bit words; room for more than any of them holds.
-typedef struct { int32_t type; void *next; uint32_t w[64]; } words;
+// A feature or property structure: a header and 32-bit words, more than any of them has.
+typedef struct { int32_t type; void *next; uint32_t w[64]; } chained;
 
 int c5_listed(const extension *e, uint32_t n, const char *name);
-void c5_chain(words *base, words *s, int32_t type);
-// c5_device_extensions is to be freed.
+void c5_chain(chained *base, chained *s, int32_t type);
+// The caller frees the result.
 extension *c5_device_extensions(c5_instance *in, void *physical, uint32_t *n);
 
 #endif

@@ -136,7 +136,7 @@ func (l *CommandList) submit(ctx context.Context) error {
 
 func (l *CommandList) start() error {
 	if l.stale {
-		if err := l.resolve(); err != nil {
+		if err := l.selectCommands(); err != nil {
 			return err
 		}
 	}
@@ -197,14 +197,14 @@ func (l *CommandList) done() {
 	l.unpin()
 }
 
-// finish ends the recording: it decides the order of the steps, has the hazard checker look at it, and lays out the operations of every
-// submit, time stamps at both ends.
+// finish ends the recording: it schedules the steps, checks the schedule for hazards, and builds the operations of every submit, with
+// timestamps at both ends.
 func (l *CommandList) finish() error {
 	if len(l.steps) == 0 {
 		return fmt.Errorf("nothing was recorded")
 	}
 	l.schedule()
-	if err := l.check(); err != nil {
+	if err := l.checkHazards(); err != nil {
 		return err
 	}
 	count := 2
@@ -234,7 +234,7 @@ func (l *CommandList) finish() error {
 			}
 		}
 	}
-	l.emit()
+	l.buildOps()
 	l.ready, l.stale = true, true
 	return nil
 }
@@ -270,26 +270,26 @@ func (l *CommandList) unpin() {
 	l.pinned = l.pinned[:0]
 }
 
-// StepTime is the GPU time of one step of a profiled tape.
+// StepTime is the GPU time of one step of a profiled command list.
 type StepTime struct {
 	Name         string
 	Time         time.Duration
 	Flops, Bytes float64
 }
 
-// Elapsed is the GPU time of the last run, from its first step to its last.
+// Elapsed returns the GPU time of the last run, from the start of its first step to the end of its last.
 func (l *CommandList) Elapsed() (time.Duration, error) {
 	if err := l.begin(context.Background(), "Elapsed"); err != nil {
 		return 0, err
 	}
 	defer l.end()
-	if err := l.read(); err != nil {
+	if err := l.readTimestamps(); err != nil {
 		return 0, l.fail("Elapsed", err)
 	}
-	return l.between(0, len(l.timestamps)-1), nil
+	return l.elapsed(0, len(l.timestamps)-1), nil
 }
 
-// Steps is the GPU time of every step of the last run, in the order of their recording. The tape must have been made with Profile.
+// Steps returns the GPU times of the steps of the last run, in recorded order. It needs CommandListConfig.Profile.
 func (l *CommandList) Steps() ([]StepTime, error) {
 	if err := l.begin(context.Background(), "Steps"); err != nil {
 		return nil, err
@@ -298,25 +298,25 @@ func (l *CommandList) Steps() ([]StepTime, error) {
 	if !l.config.Profile {
 		return nil, l.fail("Steps", fmt.Errorf("CommandListConfig.Profile is off"))
 	}
-	if err := l.read(); err != nil {
+	if err := l.readTimestamps(); err != nil {
 		return nil, l.fail("Steps", err)
 	}
 	list := make([]StepTime, len(l.steps))
-	for i, s := range l.steps { // they run in this order
-		list[i] = StepTime{s.name, l.between(i, i+1), s.flops, s.bytes}
+	for i, s := range l.steps { // with Profile they run in recorded order
+		list[i] = StepTime{s.name, l.elapsed(i, i+1), s.flops, s.bytes}
 	}
 	return list, nil
 }
 
-// read fetches the time stamps of the last run.
-func (l *CommandList) read() error {
+// readTimestamps reads the timestamps of the last run.
+func (l *CommandList) readTimestamps() error {
 	if !l.ran || l.pending || l.stale {
 		return fmt.Errorf("there is no finished run")
 	}
 	return l.dev.check("vkGetQueryPoolResults", int32(C.c5_queries_read(l.dev.c, C.uint64_t(l.queries), C.uint32_t(len(l.timestamps)), (*C.uint64_t)(&l.timestamps[0]))))
 }
 
-func (l *CommandList) between(a, b int) time.Duration {
+func (l *CommandList) elapsed(a, b int) time.Duration {
 	mask := ^uint64(0)
 	if bits := l.dev.info.Caps.timestampBits; bits < 64 {
 		mask = 1<<bits - 1

@@ -17,20 +17,20 @@ import (
 
 // TestRunAgain runs a tape many times: nothing is allocated or written anew, one submission each.
 func TestRunAgain(t *testing.T) {
-	d := open(t, vk.Options{})
-	k, b, tp := kernel(t, d, "mix", nil), buffer(t, d, "b", 4096), list(t, d, vk.CommandListConfig{})
-	binding := tp.NewBinding("x", 4096)
-	x, y := buffer(t, d, "x", 4096), buffer(t, d, "y", 4096)
-	require.NoError(t, tp.Dispatch(mix(k, binding.Range(), binding.Range(), b.Range(), 3)))
-	require.NoError(t, tp.Dispatch(mix(k, b.Range(), b.Range(), y.Range(), 3)))
-	require.NoError(t, tp.Bind(binding, x.Range()))
-	require.NoError(t, tp.Run(t.Context()))
+	d := openDevice(t, vk.Options{})
+	k, b, l := newKernel(t, d, "mix", nil), newBuffer(t, d, "b", 4096), newList(t, d, vk.CommandListConfig{})
+	binding := l.NewBinding("x", 4096)
+	x, y := newBuffer(t, d, "x", 4096), newBuffer(t, d, "y", 4096)
+	require.NoError(t, l.Dispatch(mix(k, binding.Range(), binding.Range(), b.Range(), 3)))
+	require.NoError(t, l.Dispatch(mix(k, b.Range(), b.Range(), y.Range(), 3)))
+	require.NoError(t, l.Bind(binding, x.Range()))
+	require.NoError(t, l.Run(t.Context()))
 	deadline, cancel := context.WithTimeout(t.Context(), time.Hour)
 	defer cancel()
 	for name, ctx := range map[string]context.Context{"background": context.Background(), "cancellable": t.Context(), "deadline": deadline} {
 		before, runs := d.Stats(), 0
 		allocations := testing.AllocsPerRun(200, func() {
-			if err := tp.Run(ctx); err != nil {
+			if err := l.Run(ctx); err != nil {
 				t.Fatal(err)
 			}
 			runs++
@@ -43,8 +43,8 @@ func TestRunAgain(t *testing.T) {
 }
 
 func TestSegments(t *testing.T) {
-	d := open(t, vk.Options{})
-	k := kernel(t, d, "mix", nil)
+	d := openDevice(t, vk.Options{})
+	k := newKernel(t, d, "mix", nil)
 	const n = 1000
 	for _, c := range []struct {
 		flops   []float64
@@ -60,31 +60,31 @@ func TestSegments(t *testing.T) {
 		for _, profile := range []bool{false, true} {
 			t.Run(fmt.Sprint(c.flops, profile), func(t *testing.T) {
 				x, want := noise(1, n), noise(1, n)
-				b, tp := buffer(t, d, "b", 4*n), list(t, d, vk.CommandListConfig{Profile: profile})
-				binding := tp.NewBinding("b", 4*n)
+				b, l := newBuffer(t, d, "b", 4*n), newList(t, d, vk.CommandListConfig{Profile: profile})
+				binding := l.NewBinding("b", 4*n)
 				total := 0.0
 				for i, flops := range c.flops {
 					run := mix(k, binding.Range(), binding.Range(), binding.Range(), uint32(i+2))
 					run.Flops, run.Bytes = flops, 12*n
 					total += flops
-					require.NoError(t, tp.Dispatch(run))
+					require.NoError(t, l.Dispatch(run))
 					mixed(want, want, want, uint32(i+2), 0)
 				}
-				require.NoError(t, tp.Bind(binding, b.Range()))
-				upload(t, b.Range(), x)
+				require.NoError(t, l.Bind(binding, b.Range()))
+				uploadTo(t, b.Range(), x)
 				before := d.Stats()
-				require.NoError(t, tp.Run(t.Context()))
-				assert.Equal(t, c.submits, tp.Submits())
-				assert.Equal(t, len(c.flops)-c.submits, tp.Barriers(), "every submit starts with one anyway")
+				require.NoError(t, l.Run(t.Context()))
+				assert.Equal(t, c.submits, l.Submits())
+				assert.Equal(t, len(c.flops)-c.submits, l.Barriers(), "every submit starts with one anyway")
 				assert.Equal(t, before.Submits+uint64(c.submits), d.Stats().Submits)
-				assert.Equal(t, want, words(t, b.Range()))
-				flops, moved := tp.Work()
+				assert.Equal(t, want, download(t, b.Range()))
+				flops, moved := l.Work()
 				assert.Equal(t, total, flops)
 				assert.Equal(t, float64(12*n*len(c.flops)), moved)
-				upload(t, b.Range(), x)
-				require.NoError(t, tp.Run(t.Context()))
-				assert.Equal(t, want, words(t, b.Range()))
-				_, err := tp.Elapsed()
+				uploadTo(t, b.Range(), x)
+				require.NoError(t, l.Run(t.Context()))
+				assert.Equal(t, want, download(t, b.Range()))
+				_, err := l.Elapsed()
 				assert.NoError(t, err)
 			})
 		}
@@ -94,69 +94,69 @@ func TestSegments(t *testing.T) {
 func TestRunTimeout(t *testing.T) {
 	const rounds = 65_000
 	want := busied(rounds)
-	d := open(t, vk.Options{Timeout: time.Millisecond})
-	k, y, tp := kernel(t, d, "busy", nil), buffer(t, d, "y", 4), list(t, d, vk.CommandListConfig{})
-	require.NoError(t, tp.Dispatch(busy(k, y.Range(), rounds)))
-	late(t, d, tp.Run(t.Context()))
-	patient(t, func() error { return tp.Wait(t.Context()) })
+	d := openDevice(t, vk.Options{Timeout: time.Millisecond})
+	k, y, l := newKernel(t, d, "busy", nil), newBuffer(t, d, "y", 4), newList(t, d, vk.CommandListConfig{})
+	require.NoError(t, l.Dispatch(busy(k, y.Range(), rounds)))
+	assertTimeout(t, d, l.Run(t.Context()))
+	retryTimeouts(t, func() error { return l.Wait(t.Context()) })
 	got := []uint32{0}
-	patient(t, func() error { return d.Download(t.Context(), vk.Transfer{Range: y.Range(), Data: vk.Bytes(got)}) })
+	retryTimeouts(t, func() error { return d.Download(t.Context(), vk.Transfer{Range: y.Range(), Data: vk.Bytes(got)}) })
 	assert.Equal(t, want, got[0])
 	require.NoError(t, d.Wait(t.Context()))
 }
 
 // TestRunStall has a run that the device does not get to see for a while.
 func TestRunStall(t *testing.T) {
-	d := open(t, vk.Options{Timeout: 50 * time.Millisecond})
-	y, tp := buffer(t, d, "y", 64), list(t, d, vk.CommandListConfig{})
-	require.NoError(t, tp.Fill(y.Range(), 7))
-	patient(t, func() error { return tp.Run(t.Context()) })
-	release, err := tp.Stall()
+	d := openDevice(t, vk.Options{Timeout: 50 * time.Millisecond})
+	y, l := newBuffer(t, d, "y", 64), newList(t, d, vk.CommandListConfig{})
+	require.NoError(t, l.Fill(y.Range(), 7))
+	retryTimeouts(t, func() error { return l.Run(t.Context()) })
+	release, err := l.Stall()
 	require.NoError(t, err)
 	for range 2 {
-		require.ErrorIs(t, tp.Wait(t.Context()), vk.ErrTimeout)
-		assert.ErrorIs(t, tp.Run(t.Context()), vk.ErrTimeout, "it runs already")
-		assert.ErrorIs(t, tp.Close(), vk.ErrTimeout)
-		_, err = tp.Elapsed()
+		require.ErrorIs(t, l.Wait(t.Context()), vk.ErrTimeout)
+		assert.ErrorIs(t, l.Run(t.Context()), vk.ErrTimeout, "it runs already")
+		assert.ErrorIs(t, l.Close(), vk.ErrTimeout)
+		_, err = l.Elapsed()
 		assert.ErrorContains(t, err, "there is no finished run")
 	}
 	require.NoError(t, release())
-	patient(t, func() error { return tp.Wait(t.Context()) })
-	patient(t, func() error { return tp.Run(t.Context()) })
-	_, err = tp.Elapsed()
+	retryTimeouts(t, func() error { return l.Wait(t.Context()) })
+	retryTimeouts(t, func() error { return l.Run(t.Context()) })
+	_, err = l.Elapsed()
 	assert.NoError(t, err)
-	release, err = tp.Stall()
+	release, err = l.Stall()
 	require.NoError(t, err)
 	held := d.Stats().BufferBytes
 	require.NoError(t, y.Close())
 	assert.Equal(t, held, d.Stats().BufferBytes, "the device works with it")
 	require.NoError(t, release())
-	patient(t, func() error { return tp.Wait(t.Context()) })
+	retryTimeouts(t, func() error { return l.Wait(t.Context()) })
 	assert.Equal(t, held-64, d.Stats().BufferBytes)
-	assert.ErrorIs(t, tp.Run(t.Context()), vk.ErrClosed)
+	assert.ErrorIs(t, l.Run(t.Context()), vk.ErrClosed)
 }
 
 func TestElapsed(t *testing.T) {
-	d := open(t, vk.Options{})
-	k, y, z := kernel(t, d, "busy", nil), buffer(t, d, "y", 4), buffer(t, d, "z", 4096)
+	d := openDevice(t, vk.Options{})
+	k, y, z := newKernel(t, d, "busy", nil), newBuffer(t, d, "y", 4), newBuffer(t, d, "z", 4096)
 	const rounds = 65_000
 	for _, profile := range []bool{false, true} {
-		tp := list(t, d, vk.CommandListConfig{Profile: profile})
-		require.NoError(t, tp.Fill(z.Range(), 1))
+		l := newList(t, d, vk.CommandListConfig{Profile: profile})
+		require.NoError(t, l.Fill(z.Range(), 1))
 		run := busy(k, y.Range(), rounds)
 		run.Flops, run.Bytes = 3, 4
-		require.NoError(t, tp.Dispatch(run)) // no barrier: it does not depend on the fill
-		_, err := tp.Elapsed()
+		require.NoError(t, l.Dispatch(run)) // no barrier: it does not depend on the fill
+		_, err := l.Elapsed()
 		require.ErrorContains(t, err, "there is no finished run")
-		require.NoError(t, tp.Run(t.Context())) // the first run writes the command buffers too
+		require.NoError(t, l.Run(t.Context())) // the first run writes the command buffers too
 		start := time.Now()
-		require.NoError(t, tp.Run(t.Context()))
+		require.NoError(t, l.Run(t.Context()))
 		wall := time.Since(start)
-		gpu, err := tp.Elapsed()
+		gpu, err := l.Elapsed()
 		require.NoError(t, err)
 		assert.LessOrEqual(t, gpu, wall+wall/100)
 		assert.Greater(t, gpu, wall/4, "the end of the kernel is timed, not its launch")
-		list, err := tp.Steps()
+		list, err := l.Steps()
 		if !profile {
 			require.ErrorContains(t, err, "CommandListConfig.Profile is off")
 			continue
@@ -169,7 +169,7 @@ func TestElapsed(t *testing.T) {
 		assert.InDelta(t, float64(gpu), float64(list[0].Time+list[1].Time), 2*d.Caps().TimestampNanoseconds+2)
 		assert.Equal(t, []float64{0, 4096, 3, 4}, []float64{list[0].Flops, list[0].Bytes, list[1].Flops, list[1].Bytes})
 	}
-	assert.Equal(t, busied(rounds), words(t, y.Range())[0])
+	assert.Equal(t, busied(rounds), download(t, y.Range())[0])
 }
 
 // resident is the memory of this process.
@@ -188,11 +188,11 @@ func resident(t *testing.T) int {
 
 // TestGrowth does things many times and looks at the memory and the goroutines of the process.
 func TestGrowth(t *testing.T) {
-	d := open(t, vk.Options{})
-	k, b, tp := kernel(t, d, "mix", nil), buffer(t, d, "b", 4096), list(t, d, vk.CommandListConfig{})
-	binding := tp.NewBinding("x", 4096)
-	x := [2]*vk.Buffer{buffer(t, d, "x0", 4096), buffer(t, d, "x1", 4096)}
-	require.NoError(t, tp.Dispatch(mix(k, binding.Range(), binding.Range(), b.Range(), 3)))
+	d := openDevice(t, vk.Options{})
+	k, b, l := newKernel(t, d, "mix", nil), newBuffer(t, d, "b", 4096), newList(t, d, vk.CommandListConfig{})
+	binding := l.NewBinding("x", 4096)
+	x := [2]*vk.Buffer{newBuffer(t, d, "x0", 4096), newBuffer(t, d, "x1", 4096)}
+	require.NoError(t, l.Dispatch(mix(k, binding.Range(), binding.Range(), b.Range(), 3)))
 	data := make([]byte, 4096)
 	for name, c := range map[string]struct {
 		times int
@@ -200,25 +200,25 @@ func TestGrowth(t *testing.T) {
 		do    func(i int)
 	}{
 		"run": {1000, 1 << 20, func(i int) {
-			require.NoError(t, tp.Bind(binding, x[i%2].Range()))
-			require.NoError(t, tp.Run(t.Context()))
-			require.NoError(t, second(tp.Elapsed()))
+			require.NoError(t, l.Bind(binding, x[i%2].Range()))
+			require.NoError(t, l.Run(t.Context()))
+			require.NoError(t, second(l.Elapsed()))
 		}},
 		"transfer": {1000, 1 << 20, func(i int) {
 			require.NoError(t, d.Upload(t.Context(), vk.Transfer{Range: x[i%2].Range(), Data: data}))
 			require.NoError(t, d.Download(t.Context(), vk.Transfer{Range: x[i%2].Range(), Data: data}))
 		}},
 		"tape": {500, 2 << 20, func(int) {
-			tp, err := d.NewCommandList(vk.CommandListConfig{Name: "short", Profile: true})
+			l, err := d.NewCommandList(vk.CommandListConfig{Name: "short", Profile: true})
 			require.NoError(t, err)
-			require.NoError(t, tp.Dispatch(mix(k, vk.Range{}, b.Range(), b.Range(), 3)))
-			require.NoError(t, tp.Run(t.Context()))
-			closed(t, tp)
+			require.NoError(t, l.Dispatch(mix(k, vk.Range{}, b.Range(), b.Range(), 3)))
+			require.NoError(t, l.Run(t.Context()))
+			closeAll(t, l)
 		}},
 		"buffer": {300, 1 << 20, func(int) {
-			b, err := d.NewBuffer("short", vk.ShareBytes+1)
+			b, err := d.NewBuffer("short", vk.MaxSharedBytes+1)
 			require.NoError(t, err)
-			closed(t, b)
+			closeAll(t, b)
 		}},
 		"list": {50, 2 << 20, func(int) { require.NoError(t, second(vk.List())) }},
 	} {

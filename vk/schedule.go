@@ -6,18 +6,18 @@ import (
 	"slices"
 )
 
-// segmentFlops is the work after which a tape goes on in another submit. Slow devices do some 0.5 TFLOP/s, and some systems stop
-// work that takes two seconds.
+// segmentFlops is the work of one submit, in floating-point operations; a longer list is split into several. Slow devices do about
+// 0.5 TFLOP/s, and some systems reset a device whose submit takes two seconds.
 const segmentFlops = 5e11
 
-// schedule decides the order in which the steps run, and where barriers stand. A step's level is one more than the highest level of the
-// earlier steps that it must wait for: those that wrote what it touches, or read what it writes. Steps run level by level, with one
-// barrier between: there cannot be fewer, for every level holds a step that waits for one of the level before. In a level those with
-// few workgroups come first, because a device starts them in this order: behind a large one they would wait for the end of it. With
-// Profile or BarrierEverywhere the steps run as they were recorded.
+// schedule sets the order of the steps and the barriers between them. The dependency level of a step is one more than the highest
+// level of the earlier steps that it depends on: those that wrote what it accesses, or read what it writes. Steps run level by
+// level with one barrier between levels. That is the minimum, because every level holds a step that depends on one of the level
+// before. Within a level, steps with few workgroups come first: a device starts steps in order, so a small step after a large one
+// would wait for the end of the large one. With Profile or BarrierEverywhere the steps run in recorded order.
 func (l *CommandList) schedule() {
 	n := len(l.steps)
-	l.order, l.barriers, l.cuts = make([]int, n), make([]bool, n), l.cuts[:0]
+	l.order, l.barriers, l.submitStarts = make([]int, n), make([]bool, n), l.submitStarts[:0]
 	for i := range l.order {
 		l.order[i] = i
 	}
@@ -26,7 +26,7 @@ func (l *CommandList) schedule() {
 			l.barriers[i] = l.config.BarrierEverywhere || i > 0
 		}
 	} else {
-		level := l.levels()
+		level := l.dependencyLevels()
 		slices.SortStableFunc(l.order, func(a, b int) int {
 			return cmp.Or(cmp.Compare(level[a], level[b]), cmp.Compare(l.steps[a].workgroups, l.steps[b].workgroups))
 		})
@@ -34,7 +34,7 @@ func (l *CommandList) schedule() {
 			l.barriers[i+1] = level[l.order[i]] != level[l.order[i+1]]
 		}
 	}
-	l.cut()
+	l.splitSubmits()
 	for i, left := 0, l.skippedBarrier; i < n && left >= 0; i++ {
 		if l.barriers[i] {
 			l.barriers[i] = left > 0
@@ -43,28 +43,31 @@ func (l *CommandList) schedule() {
 	}
 }
 
-// cut starts another submit where there is enough work. Every submit starts with a barrier of its own.
-func (l *CommandList) cut() {
+// splitSubmits starts another submit where segmentFlops is exceeded. Every submit begins with a barrier, so none precedes its first
+// step.
+func (l *CommandList) splitSubmits() {
 	sum := 0.0
 	for i, s := range l.order {
 		flops := l.steps[s].flops
 		if sum > 0 && flops > 0 && sum+flops > segmentFlops {
-			l.cuts = append(l.cuts, i)
+			l.submitStarts = append(l.submitStarts, i)
 			l.barriers[i], sum = l.config.BarrierEverywhere, 0
 		}
 		sum += flops
 	}
 }
 
-// parted says whether a barrier, or the start of a submit, stands before place i in the order.
-func (l *CommandList) parted(i int) bool { return l.barriers[i] || slices.Contains(l.cuts, i) }
+// separated reports whether a barrier or the start of a submit precedes position i of the order.
+func (l *CommandList) separated(i int) bool {
+	return l.barriers[i] || slices.Contains(l.submitStarts, i)
+}
 
-// kinds says for every place in the order of what kinds the steps are that no barrier parts from it.
-func (l *CommandList) kinds() []uint32 {
+// kindsOfWork returns, for every position of the order, the kinds of all steps that no barrier separates from it.
+func (l *CommandList) kindsOfWork() []uint32 {
 	list := make([]uint32, len(l.order))
 	for from := 0; from < len(list); {
 		all, to := l.steps[l.order[from]].kind, from+1
-		for ; to < len(list) && !l.parted(to); to++ {
+		for ; to < len(list) && !l.separated(to); to++ {
 			all |= l.steps[l.order[to]].kind
 		}
 		for ; from < to; from++ {
@@ -74,25 +77,25 @@ func (l *CommandList) kinds() []uint32 {
 	return list
 }
 
-// levels finds the level of every step. Parts of a step have one.
-func (l *CommandList) levels() []int {
-	units, list := make([]int, len(l.steps)), make([]int, len(l.steps))
+// dependencyLevels returns the level of every step. The steps of a group share one.
+func (l *CommandList) dependencyLevels() []int {
+	groups, list := make([]int, len(l.steps)), make([]int, len(l.steps))
 	for j := range l.steps {
 		now := &l.steps[j]
-		for i := j - 1; i >= 0; i-- { // the last ones first: after them few are high enough to look at
+		for i := j - 1; i >= 0; i-- { // latest first: after those, few steps have a level high enough to be compared
 			before := &l.steps[i]
-			if units[before.unit] >= units[now.unit] && before.unit != now.unit && conflicts(before.accesses, now.accesses) {
-				units[now.unit] = units[before.unit] + 1
+			if groups[before.group] >= groups[now.group] && before.group != now.group && conflicts(before.accesses, now.accesses) {
+				groups[now.group] = groups[before.group] + 1
 			}
 		}
 	}
 	for i, s := range l.steps {
-		list[i] = units[s.unit]
+		list[i] = groups[s.group]
 	}
 	return list
 }
 
-// conflicts says whether a step must wait for another one: a read after a write, or a write after anything.
+// conflicts reports whether a step depends on an earlier one: a read after a write, or a write after any access.
 func conflicts(before, now []Access) bool {
 	for _, a := range now {
 		for _, b := range before {
@@ -104,8 +107,8 @@ func conflicts(before, now []Access) bool {
 	return false
 }
 
-// Barriers is the number of barriers in a run, without those at the starts of submits. Without TapeConfig.BarrierEverywhere there
-// cannot be fewer.
+// Barriers returns the number of barriers in a run, not counting those at the starts of submits. Without
+// CommandListConfig.BarrierEverywhere it is the minimum.
 func (l *CommandList) Barriers() int {
 	l.mu.lock()
 	defer l.mu.unlock()
@@ -121,13 +124,13 @@ func (l *CommandList) Barriers() int {
 	return n
 }
 
-// check is the hazard checker. It knows nothing of how the order and the barriers were found: it takes every two steps that touch a common
-// byte, one of them writing, and wants them to run in the order of their recording, with a barrier or a new submit between. Parts of
-// a step are let off: the ranges do not tell their parts of the memory apart.
-func (l *CommandList) check() error {
+// checkHazards checks a schedule independently of how it was found: any two steps that access a common byte, at least one of them
+// writing, must run in recorded order with a barrier or the start of a submit between them. Steps of one group are exempt, because
+// their ranges overlap although the accessed bytes do not.
+func (l *CommandList) checkHazards() error {
 	when, group := make([]int, len(l.steps)), 1
 	for i, s := range l.order {
-		if l.parted(i) {
+		if l.separated(i) {
 			group++
 		}
 		if when[s] != 0 {
@@ -142,13 +145,13 @@ func (l *CommandList) check() error {
 		}
 		for i := range l.steps[:j] {
 			a := &l.steps[i]
-			if when[i] < when[j] || a.unit == b.unit {
+			if when[i] < when[j] || a.group == b.group {
 				continue
 			}
 			for _, x := range a.accesses {
 				for _, y := range b.accesses {
 					if (x.write || y.write) && x.Range.overlaps(y.Range) {
-						return fmt.Errorf("hazard: step %d (%s) and step %d (%s) both touch %s, and they change places or there is no barrier between them",
+						return fmt.Errorf("hazard: step %d (%s) and step %d (%s) both access %s, but are reordered or have no barrier between them",
 							i, a.name, j, b.name, x.Range.name())
 					}
 				}

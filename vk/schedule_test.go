@@ -11,11 +11,11 @@ import (
 )
 
 func TestBarriers(t *testing.T) {
-	d := open(t, vk.Options{})
-	k := kernel(t, d, "mix", nil)
+	d := openDevice(t, vk.Options{})
+	k := newKernel(t, d, "mix", nil)
 	var r [4]vk.Range
 	for i := range r {
-		r[i] = buffer(t, d, fmt.Sprint(i), 256).Range()
+		r[i] = newBuffer(t, d, fmt.Sprint(i), 256).Range()
 	}
 	a, b, c, e := r[0], r[1], r[2], r[3]
 	fill := func(r vk.Range) func(*vk.CommandList) error {
@@ -57,7 +57,7 @@ func TestBarriers(t *testing.T) {
 		"a hole in what is touched":  {steps{fill(a.Slice(0, 64)), fill(a.Slice(128, 64)), fill(a.Slice(64, 64)), copy(b, a)}, []int{0, 0, 0, 1}},
 	} {
 		t.Run(name, func(t *testing.T) {
-			minimal, full := list(t, d, vk.CommandListConfig{}), list(t, d, vk.CommandListConfig{BarrierEverywhere: true})
+			minimal, full := newList(t, d, vk.CommandListConfig{}), newList(t, d, vk.CommandListConfig{BarrierEverywhere: true})
 			for _, step := range want.steps {
 				require.NoError(t, step(minimal))
 				require.NoError(t, step(full))
@@ -89,21 +89,21 @@ func groups(order []int, barriers []bool) []int {
 
 // TestFewWorkgroupsFirst: behind a large step a small one would start late.
 func TestFewWorkgroupsFirst(t *testing.T) {
-	d := open(t, vk.Options{})
-	k := kernel(t, d, "mix", nil)
-	x, y := buffer(t, d, "x", 1<<16).Range(), buffer(t, d, "y", 1<<16).Range()
-	tp, slow := list(t, d, vk.CommandListConfig{}), list(t, d, vk.CommandListConfig{Profile: true})
-	for _, tp := range []*vk.CommandList{tp, slow} {
+	d := openDevice(t, vk.Options{})
+	k := newKernel(t, d, "mix", nil)
+	x, y := newBuffer(t, d, "x", 1<<16).Range(), newBuffer(t, d, "y", 1<<16).Range()
+	l, slow := newList(t, d, vk.CommandListConfig{}), newList(t, d, vk.CommandListConfig{Profile: true})
+	for _, l := range []*vk.CommandList{l, slow} {
 		out := func(at, words uint64) vk.Dispatch {
 			return mix(k, vk.Range{}, x.Slice(0, 4*words), y.Slice(at, 4*words), 1)
 		}
 		for _, step := range []vk.Dispatch{out(0, 1000), out(4096, 10), out(0, 1000), out(8192, 100), out(12288, 20)} {
-			require.NoError(t, tp.Dispatch(step))
+			require.NoError(t, l.Dispatch(step))
 		}
-		require.NoError(t, tp.Fill(y.Slice(1<<15, 4), 1))
-		require.NoError(t, tp.Run(t.Context()))
+		require.NoError(t, l.Fill(y.Slice(1<<15, 4), 1))
+		require.NoError(t, l.Run(t.Context()))
 	}
-	order, barriers := tp.Schedule()
+	order, barriers := l.Schedule()
 	assert.Equal(t, []int{5, 1, 4, 3, 0, 2}, order)
 	assert.Equal(t, []bool{false, false, false, false, false, true}, barriers)
 	order, barriers = slow.Schedule()
@@ -121,24 +121,24 @@ func TestFewWorkgroupsFirst(t *testing.T) {
 // TestBarrierKinds: barriers between dispatches leave transfers alone. Each is between the kinds of the steps on its two sides, so that the chain of
 // them orders all steps.
 func TestBarrierKinds(t *testing.T) {
-	d := open(t, vk.Options{})
-	k := kernel(t, d, "mix", nil)
-	x, y := buffer(t, d, "x", 256).Range(), buffer(t, d, "y", 256).Range()
+	d := openDevice(t, vk.Options{})
+	k := newKernel(t, d, "mix", nil)
+	x, y := newBuffer(t, d, "x", 256).Range(), newBuffer(t, d, "y", 256).Range()
 	run := func(in, out vk.Range) vk.Dispatch { return mix(k, vk.Range{}, in, out, 1) }
 	record := func(c vk.CommandListConfig, flops float64) []string {
-		tp := list(t, d, c)
-		require.NoError(t, tp.Fill(x, 1))
+		l := newList(t, d, c)
+		require.NoError(t, l.Fill(x, 1))
 		for range 2 {
 			step := run(x, y)
 			step.Flops = flops
-			require.NoError(t, tp.Dispatch(step))
-			require.NoError(t, tp.Dispatch(run(y, x)))
+			require.NoError(t, l.Dispatch(step))
+			require.NoError(t, l.Dispatch(run(y, x)))
 		}
-		require.NoError(t, tp.Copy(x.Slice(0, 16), y.Slice(0, 16)))
-		require.NoError(t, tp.Dispatch(run(y.Slice(64, 16), x.Slice(64, 16))))
-		require.NoError(t, tp.Run(t.Context()))
-		require.NoError(t, tp.Run(t.Context()))
-		return tp.Ordered()
+		require.NoError(t, l.Copy(x.Slice(0, 16), y.Slice(0, 16)))
+		require.NoError(t, l.Dispatch(run(y.Slice(64, 16), x.Slice(64, 16))))
+		require.NoError(t, l.Run(t.Context()))
+		require.NoError(t, l.Run(t.Context()))
+		return l.BarrierKinds()
 	}
 	const start, end = "CT CT", "CT CT" // with the time stamps
 	assert.Equal(t, []string{start, "T C", "C C", "C C", "C C", "C CT", end}, record(vk.CommandListConfig{}, 0))
@@ -148,32 +148,32 @@ func TestBarrierKinds(t *testing.T) {
 
 // TestParts has dispatches that share the work of one step: whatever their arguments say, they do not wait for each other.
 func TestParts(t *testing.T) {
-	d := open(t, vk.Options{})
-	k := kernel(t, d, "mix", nil)
-	x, y, z := buffer(t, d, "x", 4096).Range(), buffer(t, d, "y", 4096).Range(), buffer(t, d, "z", 4096).Range()
-	tp := list(t, d, vk.CommandListConfig{})
+	d := openDevice(t, vk.Options{})
+	k := newKernel(t, d, "mix", nil)
+	x, y, z := newBuffer(t, d, "x", 4096).Range(), newBuffer(t, d, "y", 4096).Range(), newBuffer(t, d, "z", 4096).Range()
+	l := newList(t, d, vk.CommandListConfig{})
 	part := func(a, y vk.Range) vk.Dispatch {
 		run := mix(k, vk.Range{}, a, y, 1)
 		run.IndependentOfPrevious = true
 		return run
 	}
-	assert.ErrorContains(t, tp.Dispatch(part(x, y)), "it is to be a part of the dispatch before, and there is none")
-	require.NoError(t, tp.Fill(x, 1))
-	assert.ErrorContains(t, tp.Dispatch(part(x, y)), "it is to be a part of the dispatch before, and there is none")
-	require.NoError(t, tp.Dispatch(mix(k, vk.Range{}, x, y, 1)))
-	require.NoError(t, tp.Dispatch(part(x, y)))
-	require.NoError(t, tp.Dispatch(part(z, y))) // all of them wait for what one of them waits for
-	require.NoError(t, tp.Dispatch(mix(k, vk.Range{}, y, z, 1)))
-	require.NoError(t, tp.Dispatch(mix(k, vk.Range{}, x, y, 1)))
-	order, barriers := tp.Schedule()
+	assert.ErrorContains(t, l.Dispatch(part(x, y)), "IndependentOfPrevious needs a dispatch recorded just before")
+	require.NoError(t, l.Fill(x, 1))
+	assert.ErrorContains(t, l.Dispatch(part(x, y)), "IndependentOfPrevious needs a dispatch recorded just before")
+	require.NoError(t, l.Dispatch(mix(k, vk.Range{}, x, y, 1)))
+	require.NoError(t, l.Dispatch(part(x, y)))
+	require.NoError(t, l.Dispatch(part(z, y))) // all of them wait for what one of them waits for
+	require.NoError(t, l.Dispatch(mix(k, vk.Range{}, y, z, 1)))
+	require.NoError(t, l.Dispatch(mix(k, vk.Range{}, x, y, 1)))
+	order, barriers := l.Schedule()
 	assert.Equal(t, []int{0, 1, 1, 1, 2, 3}, groups(order, barriers))
-	require.NoError(t, tp.Check())
+	require.NoError(t, l.CheckHazards())
 	for i := range barriers { // the checker lets parts off, and nothing else
 		if barriers[i] {
 			barriers[i] = false
-			require.ErrorContains(t, tp.Check(), "hazard: ")
+			require.ErrorContains(t, l.CheckHazards(), "hazard: ")
 			barriers[i] = true
 		}
 	}
-	require.NoError(t, tp.Run(t.Context()))
+	require.NoError(t, l.Run(t.Context()))
 }

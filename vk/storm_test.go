@@ -40,40 +40,40 @@ func stormRound(d *vk.Device, code []byte, r *rand.Rand) (err error) {
 		}
 		made = append(made, b[i])
 	}
-	tp, err := d.NewCommandList(vk.CommandListConfig{Name: "storm", Profile: r.IntN(2) == 0, BarrierEverywhere: r.IntN(2) == 0})
+	l, err := d.NewCommandList(vk.CommandListConfig{Name: "storm", Profile: r.IntN(2) == 0, BarrierEverywhere: r.IntN(2) == 0})
 	if err != nil {
 		return err
 	}
-	made = append(made, tp)
-	binding, steps := tp.NewBinding("x", uint64(4*n)), 1+r.IntN(20)
+	made = append(made, l)
+	binding, steps := l.NewBinding("x", uint64(4*n)), 1+r.IntN(20)
 	for i := range steps {
 		run := mix(k, binding.Range(), b[1].Range(), b[1].Range(), uint32(i))
 		run.Flops = r.Float64() * vk.SegmentFlops
-		if err := tp.Dispatch(run); err != nil {
+		if err := l.Dispatch(run); err != nil {
 			return err
 		}
 	}
-	return stormRuns(d, tp, binding, b, n, steps, add, r)
+	return stormRuns(d, l, binding, b, n, steps, add, r)
 }
 
 // stormRuns runs a tape of stormRound a few times, the slot being bound to one buffer and the other.
-func stormRuns(d *vk.Device, tp *vk.CommandList, binding *vk.Binding, b [3]*vk.Buffer, n, steps int, add uint32, r *rand.Rand) error {
+func stormRuns(d *vk.Device, l *vk.CommandList, binding *vk.Binding, b [3]*vk.Buffer, n, steps int, add uint32, r *rand.Rand) error {
 	for run := range 3 {
 		x, y, got := noise(r.Uint64(), n), noise(r.Uint64(), n), make([]uint32, n)
 		in := b[run%2*2].Range()
-		if err := tp.Bind(binding, in); err != nil {
+		if err := l.Bind(binding, in); err != nil {
 			return err
 		}
 		if err := d.Upload(context.TODO(), vk.Transfer{Range: in, Data: vk.Bytes(x)}, vk.Transfer{Range: b[1].Range(), Data: vk.Bytes(y)}); err != nil {
 			return err
 		}
-		if err := tp.Submit(context.TODO()); err != nil {
+		if err := l.Submit(context.TODO()); err != nil {
 			return err
 		}
 		for i := range steps {
 			mixed(y, x, y, uint32(i), add)
 		}
-		if err := tp.Wait(context.TODO()); err != nil {
+		if err := l.Wait(context.TODO()); err != nil {
 			return err
 		}
 		if err := d.Download(context.TODO(), vk.Transfer{Range: b[1].Range(), Data: vk.Bytes(got)}); err != nil {
@@ -82,7 +82,7 @@ func stormRuns(d *vk.Device, tp *vk.CommandList, binding *vk.Binding, b [3]*vk.B
 		if !slices.Equal(y, got) {
 			return fmt.Errorf("%d numbers, %d steps, run %d: the result is wrong", n, steps, run)
 		}
-		if _, err := tp.Elapsed(); err != nil {
+		if _, err := l.Elapsed(); err != nil {
 			return err
 		}
 	}
@@ -92,7 +92,7 @@ func stormRuns(d *vk.Device, tp *vk.CommandList, binding *vk.Binding, b [3]*vk.B
 // TestStorm lets several goroutines make, use and close everything that there is, on one device and on devices of their own, while the
 // garbage collector never rests. `make storm` runs it with freed C memory overwritten and Go pointers in C memory caught.
 func TestStorm(t *testing.T) {
-	shared, code := open(t, vk.Options{}), spv(t, "mix")
+	shared, code := openDevice(t, vk.Options{}), spv(t, "mix")
 	stop, collected := make(chan struct{}), make(chan int)
 	go func() {
 		for n := 0; ; n++ {

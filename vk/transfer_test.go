@@ -16,9 +16,9 @@ func noiseBytes(seed uint64, n int) []byte { return vk.Bytes(noise(seed, n/4+1))
 
 // TestTransferSizes sends and fetches sizes around those of the staging memory's halves.
 func TestTransferSizes(t *testing.T) {
-	d := open(t, vk.Options{})
+	d := openDevice(t, vk.Options{})
 	const half, most = vk.ChunkBytes, 40_000_003
-	b := buffer(t, d, "b", most+2)
+	b := newBuffer(t, d, "b", most+2)
 	guard := []byte{0xa5}
 	for _, size := range []int{1, 2, 3, 4, 5, 255, 4097, half - 1, half, half + 1, 2*half - 1, 2 * half, 2*half + 1, 3 * half, 4 * half, most} {
 		t.Run(fmt.Sprint(size), func(t *testing.T) {
@@ -50,7 +50,7 @@ func TestTransferSizes(t *testing.T) {
 
 // TestTransferBatch moves many pieces in one call, in another order than they lie.
 func TestTransferBatch(t *testing.T) {
-	d := open(t, vk.Options{})
+	d := openDevice(t, vk.Options{})
 	r := rand.New(rand.NewPCG(5, 6))
 	var bounds []uint64
 	total := uint64(0)
@@ -59,7 +59,7 @@ func TestTransferBatch(t *testing.T) {
 		total += 1 + r.Uint64N(1<<r.IntN(16))
 	}
 	bounds = append(bounds, total)
-	b := buffer(t, d, "b", total)
+	b := newBuffer(t, d, "b", total)
 	data, got := noiseBytes(7, int(total)), make([]byte, total)
 	up, down := make([]vk.Transfer, 1500), make([]vk.Transfer, 1500)
 	for i, j := range r.Perm(1500) {
@@ -80,23 +80,23 @@ func TestTransferBatch(t *testing.T) {
 }
 
 func TestTransferRefused(t *testing.T) {
-	d := open(t, vk.Options{})
-	a, b := buffer(t, d, "a", 8), buffer(t, d, "b", 8)
-	closed(t, b)
-	tp := list(t, d, vk.CommandListConfig{})
-	upload(t, a.Range(), []uint32{1, 2})
+	d := openDevice(t, vk.Options{})
+	a, b := newBuffer(t, d, "a", 8), newBuffer(t, d, "b", 8)
+	closeAll(t, b)
+	l := newList(t, d, vk.CommandListConfig{})
+	uploadTo(t, a.Range(), []uint32{1, 2})
 	data := make([]byte, 8)
 	good := vk.Transfer{Range: a.Range(), Data: data}
 	assert.ErrorIs(t, d.Upload(t.Context(), good, vk.Transfer{Range: b.Range(), Data: data}), vk.ErrClosed)
 	assert.ErrorContains(t, d.Upload(t.Context(), good, vk.Transfer{Range: b.Range(), Data: data}), `transfer 1 is of buffer "b", which is closed`)
 	assert.ErrorContains(t, d.Upload(t.Context(), good, vk.Transfer{Range: a.Range(), Data: data[:7]}), `transfer 1: 7 bytes of data for 8 bytes of buffer "a"`)
-	assert.ErrorContains(t, d.Upload(t.Context(), good, vk.Transfer{Range: tp.NewBinding("s", 8).Range(), Data: data}), `binding "s", which belongs to another command list`)
-	assert.Equal(t, []uint32{1, 2}, words(t, a.Range()), "a refused batch moves nothing")
-	closed(t, a) // nobody holds it
+	assert.ErrorContains(t, d.Upload(t.Context(), good, vk.Transfer{Range: l.NewBinding("s", 8).Range(), Data: data}), `binding "s", which belongs to another command list`)
+	assert.Equal(t, []uint32{1, 2}, download(t, a.Range()), "a refused batch moves nothing")
+	closeAll(t, a) // nobody holds it
 }
 
 // late checks the error of a wait that the device should have kept waiting. CPU drivers do the work inside of the submission.
-func late(t *testing.T, d *vk.Device, err error) {
+func assertTimeout(t *testing.T, d *vk.Device, err error) {
 	t.Helper()
 	if err != nil || !d.Caps().CPU {
 		require.ErrorIs(t, err, vk.ErrTimeout)
@@ -105,52 +105,52 @@ func late(t *testing.T, d *vk.Device, err error) {
 
 // TestTransferTimeout runs transfers behind a kernel that keeps the device busy.
 func TestTransferTimeout(t *testing.T) {
-	d := open(t, vk.Options{Timeout: time.Millisecond})
+	d := openDevice(t, vk.Options{Timeout: time.Millisecond})
 	const rounds, size = 65_000, 3*vk.ChunkBytes + 5
-	y, b := buffer(t, d, "y", 4), buffer(t, d, "b", size)
-	k, tp := kernel(t, d, "busy", nil), list(t, d, vk.CommandListConfig{})
-	require.NoError(t, tp.Dispatch(busy(k, y.Range(), rounds)))
+	y, b := newBuffer(t, d, "y", 4), newBuffer(t, d, "b", size)
+	k, l := newKernel(t, d, "busy", nil), newList(t, d, vk.CommandListConfig{})
+	require.NoError(t, l.Dispatch(busy(k, y.Range(), rounds)))
 	data, got, other := noiseBytes(8, size), make([]byte, size), noiseBytes(9, size)
-	patient(t, func() error { return d.Upload(t.Context(), vk.Transfer{Range: b.Range(), Data: data}) })
+	retryTimeouts(t, func() error { return d.Upload(t.Context(), vk.Transfer{Range: b.Range(), Data: data}) })
 
-	require.NoError(t, tp.Submit(t.Context()))
-	late(t, d, d.Download(t.Context(), vk.Transfer{Range: b.Range(), Data: got}))
+	require.NoError(t, l.Submit(t.Context()))
+	assertTimeout(t, d, d.Download(t.Context(), vk.Transfer{Range: b.Range(), Data: got}))
 	got = make([]byte, size)
-	patient(t, func() error { return d.Download(t.Context(), vk.Transfer{Range: b.Range(), Data: got}) })
+	retryTimeouts(t, func() error { return d.Download(t.Context(), vk.Transfer{Range: b.Range(), Data: got}) })
 	assert.True(t, bytes.Equal(data, got))
 
-	patient(t, func() error { return tp.Submit(t.Context()) })
-	late(t, d, d.Upload(t.Context(), vk.Transfer{Range: b.Range(), Data: data}))
-	patient(t, func() error { return d.Upload(t.Context(), vk.Transfer{Range: b.Range(), Data: other}) })
-	patient(t, func() error { return d.Download(t.Context(), vk.Transfer{Range: b.Range(), Data: got}) })
+	retryTimeouts(t, func() error { return l.Submit(t.Context()) })
+	assertTimeout(t, d, d.Upload(t.Context(), vk.Transfer{Range: b.Range(), Data: data}))
+	retryTimeouts(t, func() error { return d.Upload(t.Context(), vk.Transfer{Range: b.Range(), Data: other}) })
+	retryTimeouts(t, func() error { return d.Download(t.Context(), vk.Transfer{Range: b.Range(), Data: got}) })
 	assert.True(t, bytes.Equal(other, got))
-	patient(t, func() error { return tp.Wait(t.Context()) })
+	retryTimeouts(t, func() error { return l.Wait(t.Context()) })
 	require.NoError(t, d.Wait(t.Context()))
-	closed(t, b)
+	closeAll(t, b)
 }
 
 // TestTransferStall has a download in the staging memory that the device does not get to see for a while.
 func TestTransferStall(t *testing.T) {
-	d := open(t, vk.Options{Timeout: 50 * time.Millisecond})
-	a, b := buffer(t, d, "a", 64), buffer(t, d, "b", 64)
+	d := openDevice(t, vk.Options{Timeout: 50 * time.Millisecond})
+	a, b := newBuffer(t, d, "a", 64), newBuffer(t, d, "b", 64)
 	data, first := noiseBytes(1, 64), make([]byte, 64)
-	patient(t, func() error { return d.Upload(t.Context(), vk.Transfer{Range: a.Range(), Data: data}) })
+	retryTimeouts(t, func() error { return d.Upload(t.Context(), vk.Transfer{Range: a.Range(), Data: data}) })
 	release, err := d.StallDownload(vk.Transfer{Range: a.Range(), Data: first})
 	require.NoError(t, err)
 	require.ErrorIs(t, d.Upload(t.Context(), vk.Transfer{Range: b.Range(), Data: data}), vk.ErrTimeout)
-	closed(t, b) // its transfer never started
+	closeAll(t, b) // its transfer never started
 	require.NoError(t, release())
 	got := make([]byte, 64)
-	patient(t, func() error { return d.Download(t.Context(), vk.Transfer{Range: a.Range(), Data: got}) })
+	retryTimeouts(t, func() error { return d.Download(t.Context(), vk.Transfer{Range: a.Range(), Data: got}) })
 	assert.Equal(t, data, got)
 	assert.Equal(t, make([]byte, 64), first, "memory of a call that has returned is left alone")
-	closed(t, a)
+	closeAll(t, a)
 
-	c := buffer(t, d, "c", 64)
+	c := newBuffer(t, d, "c", 64)
 	release, err = d.StallDownload(vk.Transfer{Range: c.Range(), Data: first})
 	require.NoError(t, err)
 	require.ErrorIs(t, d.Download(t.Context(), vk.Transfer{Range: c.Range(), Data: got}), vk.ErrTimeout)
-	closed(t, c)
+	closeAll(t, c)
 	assert.NotZero(t, d.Stats().Buffers, "the device has not finished with it")
 	require.NoError(t, release())
 	require.NoError(t, d.Wait(t.Context()))
@@ -159,10 +159,10 @@ func TestTransferStall(t *testing.T) {
 
 // TestNoHostMemory has a device without memory that the host sees: kernels compile, and transfers fail until there is some.
 func TestNoHostMemory(t *testing.T) {
-	d := open(t, vk.Options{})
-	b := buffer(t, d, "b", 4)
-	types := d.HideMemory(0)
-	kernel(t, d, "mix", nil)
+	d := openDevice(t, vk.Options{})
+	b := newBuffer(t, d, "b", 4)
+	types := d.LimitMemoryTypes(0)
+	newKernel(t, d, "mix", nil)
 	start := d.Stats()
 	for range 2 {
 		data := vk.Transfer{Range: b.Range(), Data: make([]byte, 4)}
@@ -175,7 +175,7 @@ func TestNoHostMemory(t *testing.T) {
 	assert.NoError(t, d.Upload(t.Context()), "of nothing")
 	assert.NoError(t, d.Wait(t.Context()))
 	assert.Equal(t, start, d.Stats(), "nothing is left of it")
-	d.HideMemory(types)
-	upload(t, b.Range(), []uint32{7})
-	assert.Equal(t, []uint32{7}, words(t, b.Range()))
+	d.LimitMemoryTypes(types)
+	uploadTo(t, b.Range(), []uint32{7})
+	assert.Equal(t, []uint32{7}, download(t, b.Range()))
 }

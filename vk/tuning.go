@@ -9,68 +9,68 @@ import (
 	"sync"
 )
 
-// tuning is which variant of a kernel was measured to be the fastest on a device, by what it is for. It lies beside the pipeline cache, for a
-// device and driver version, and may be deleted like that: kernels then take what they take elsewhere.
+// tuning maps a purpose to the kernel variant that was measured to be the fastest on this device. It is stored next to the pipeline
+// cache, one file per device and driver version. Without the file kernels use their default variants.
 type tuning struct {
-	mu      sync.Mutex
-	file    string // empty: not kept
-	choices map[string]string
+	mu       sync.Mutex
+	file     string // empty: not stored
+	variants map[string]string
 }
 
-// open reads what is kept beside a pipeline cache. What is damaged is as good as missing.
+// open reads the file next to the pipeline cache. A damaged file is treated as missing.
 func (t *tuning) open(d *Device) {
-	t.choices = map[string]string{}
+	t.variants = map[string]string{}
 	if d.cache.file == "" {
 		return
 	}
 	t.file = filepath.Join(filepath.Dir(d.cache.file), fmt.Sprintf("tuning-%s-%08x.json", d.info.UUID, d.info.driver))
-	if kept := t.kept(); kept != nil {
-		t.choices = kept
+	if stored := t.load(); stored != nil {
+		t.variants = stored
 	}
 }
 
-// kept is what the file holds; nil if it is missing or damaged.
-func (t *tuning) kept() (choices map[string]string) {
+// load returns the contents of the file, nil if it is missing or damaged.
+func (t *tuning) load() (variants map[string]string) {
 	if t.file == "" {
 		return nil
 	}
 	raw, err := os.ReadFile(t.file)
-	if err != nil || json.Unmarshal(raw, &choices) != nil {
+	if err != nil || json.Unmarshal(raw, &variants) != nil {
 		return nil
 	}
-	return choices
+	return variants
 }
 
-// Tuned is the variant that was measured to be the fastest for a purpose, "" if none was. Package pipelines knows the names.
+// Tuned returns the variant that was measured to be the fastest for a purpose, or "". Package pipelines defines the names.
 func (d *Device) Tuned(purpose string) string {
 	d.tuning.mu.Lock()
 	defer d.tuning.mu.Unlock()
-	return d.tuning.choices[purpose]
+	return d.tuning.variants[purpose]
 }
 
-// Tune keeps choices, besides those that are known for other purposes, on disk too where Options.CacheDir does not forbid it. An empty choice is
-// forgotten. Plans that exist stay as they are.
-func (d *Device) Tune(choices map[string]string) error {
+// Tune stores variants by purpose, also on disk unless Options.CacheDir is "-". It keeps the variants of other purposes; an empty
+// variant deletes an entry. Existing plans do not change.
+func (d *Device) Tune(variants map[string]string) error {
 	d.tuning.mu.Lock()
 	defer d.tuning.mu.Unlock()
-	next := maps.Clone(d.tuning.choices)
-	if kept := d.tuning.kept(); kept != nil { // another process may have measured something meanwhile, or forgotten it
-		next = kept
+	next := maps.Clone(d.tuning.variants)
+	if stored := d.tuning.load(); stored != nil { // another process may have changed the file
+		next = stored
 	}
-	for purpose, choice := range choices {
-		if next[purpose] = choice; choice == "" {
+	for purpose, variant := range variants {
+		if next[purpose] = variant; variant == "" {
 			delete(next, purpose)
 		}
 	}
 	if d.tuning.file != "" {
 		raw, err := json.MarshalIndent(next, "", "\t")
 		if err == nil {
-			err = writeKept(d.tuning.file, append(raw, '\n'))
+			err = writeFile(d.tuning.file, append(raw, '\n'))
 		}
 		if err != nil {
 			return fmt.Errorf("vk: Tune: %w", err)
 		}
 	}
-	d.tuning.choices = next
+	d.tuning.variants = next
 	return nil
 }

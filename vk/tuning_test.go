@@ -13,33 +13,33 @@ import (
 // Choices outlive the device, in the folder of the cache alone, and damage to the file is no error.
 func TestTuning(t *testing.T) {
 	dir := t.TempDir()
-	d := open(t, vk.Options{CacheDir: dir})
+	d := openDevice(t, vk.Options{CacheDir: dir})
 	assert.Empty(t, d.Tuned("a"))
 	require.NoError(t, d.Tune(map[string]string{"a": "large", "b": "small"}))
 	require.NoError(t, d.Tune(map[string]string{"b": "", "c": "x"}))
 	assert.Equal(t, "large", d.Tuned("a"))
 	assert.Empty(t, d.Tuned("b"))
-	closed(t, d)
+	closeAll(t, d)
 
-	d = open(t, vk.Options{CacheDir: dir})
+	d = openDevice(t, vk.Options{CacheDir: dir})
 	assert.Equal(t, "large", d.Tuned("a"))
 	assert.Equal(t, "x", d.Tuned("c"))
-	closed(t, d)
+	closeAll(t, d)
 
 	files, err := filepath.Glob(filepath.Join(dir, "tuning-*.json"))
 	require.NoError(t, err)
 	require.Len(t, files, 1)
 	for _, damage := range []string{"", "null", "[1]", `{"a": 3}`, `{"a": "la`} {
 		require.NoError(t, os.WriteFile(files[0], []byte(damage), 0o644))
-		d = open(t, vk.Options{CacheDir: dir})
+		d = openDevice(t, vk.Options{CacheDir: dir})
 		require.NoError(t, d.Tune(map[string]string{"d": "y"}))
 		assert.Equal(t, "y", d.Tuned("d"), damage)
-		closed(t, d)
+		closeAll(t, d)
 	}
-	d = open(t, vk.Options{CacheDir: "-"})
+	d = openDevice(t, vk.Options{CacheDir: "-"})
 	require.NoError(t, d.Tune(map[string]string{"a": "z"}))
 	assert.Equal(t, "z", d.Tuned("a"))
-	closed(t, d)
+	closeAll(t, d)
 	require.NoError(t, os.RemoveAll(dir))
 	require.NoError(t, os.WriteFile(dir, nil, 0o644))
 	defer os.Remove(dir)
@@ -48,16 +48,16 @@ func TestTuning(t *testing.T) {
 // Two that measure different things at the same time keep both.
 func TestTuningTogether(t *testing.T) {
 	dir := t.TempDir()
-	a, b := open(t, vk.Options{CacheDir: dir}), open(t, vk.Options{CacheDir: dir})
+	a, b := openDevice(t, vk.Options{CacheDir: dir}), openDevice(t, vk.Options{CacheDir: dir})
 	require.NoError(t, a.Tune(map[string]string{"a": "large", "both": "a"}))
 	require.NoError(t, b.Tune(map[string]string{"b": "small", "both": "b"}))
 	require.NoError(t, b.Tune(map[string]string{"a": ""}))
 	require.NoError(t, a.Tune(map[string]string{"c": "x"}))
-	closed(t, a)
-	closed(t, b)
-	c := open(t, vk.Options{CacheDir: dir})
+	closeAll(t, a)
+	closeAll(t, b)
+	c := openDevice(t, vk.Options{CacheDir: dir})
 	for purpose, want := range map[string]string{"a": "", "b": "small", "c": "x", "both": "b"} {
 		assert.Equal(t, want, c.Tuned(purpose), purpose)
 	}
-	closed(t, c)
+	closeAll(t, c)
 }

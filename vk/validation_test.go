@@ -14,7 +14,7 @@ func TestValidationIsSeen(t *testing.T) {
 	if os.Getenv("COLT5_VALIDATE") != "1" {
 		t.Skip("COLT5_VALIDATE is not 1")
 	}
-	d := open(t, vk.Options{})
+	d := openDevice(t, vk.Options{})
 	for name, c := range map[string]struct {
 		hazard bool
 		says   string
@@ -45,7 +45,7 @@ func TestUnreadMessages(t *testing.T) {
 }
 
 func TestNoValidationLayer(t *testing.T) {
-	_ = open(t, vk.Options{})
+	_ = openDevice(t, vk.Options{})
 	t.Setenv("COLT5_VALIDATE", "")
 	t.Setenv("VK_LAYER_PATH", t.TempDir())
 	_, err := vk.Open(vk.Options{CacheDir: "-", Validation: true})
@@ -56,5 +56,5 @@ func TestNoValidationLayer(t *testing.T) {
 	require.NoError(t, err)
 	n, _ := quiet.DrainMessages()
 	assert.Zero(t, n)
-	closed(t, quiet)
+	closeAll(t, quiet)
 }

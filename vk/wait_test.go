@@ -12,16 +12,16 @@ import (
 
 // TestWaiting looks at what a wait does: a driver that runs on the processor is left alone, a GPU is asked around the end of the work.
 func TestWaiting(t *testing.T) {
-	d := open(t, vk.Options{})
-	k, y, tp := kernel(t, d, "busy", nil), buffer(t, d, "y", 4), list(t, d, vk.CommandListConfig{})
-	require.NoError(t, tp.Dispatch(busy(k, y.Range(), 65_000))) // some 10 ms
+	d := openDevice(t, vk.Options{})
+	k, y, l := newKernel(t, d, "busy", nil), newBuffer(t, d, "y", 4), newList(t, d, vk.CommandListConfig{})
+	require.NoError(t, l.Dispatch(busy(k, y.Range(), 65_000))) // some 10 ms
 	cpu := d.Caps().CPU
-	require.NoError(t, tp.Run(t.Context()))
-	assert.Equal(t, cpu, tp.Polls() == 0)
+	require.NoError(t, l.Run(t.Context()))
+	assert.Equal(t, cpu, l.Polls() == 0)
 	defer d.SetCaps(func(c *vk.Caps) { c.CPU = cpu })
 	d.SetCaps(func(c *vk.Caps) { c.CPU = false })
 
-	release, err := tp.Stall()
+	release, err := l.Stall()
 	require.NoError(t, err)
 	for _, c := range []struct {
 		expected time.Duration
@@ -32,52 +32,52 @@ func TestWaiting(t *testing.T) {
 		{time.Hour, false},       // after the timeout: no processor is kept busy
 	} {
 		t.Run(fmt.Sprint(c.expected), func(t *testing.T) {
-			tp.Expect(c.expected)
+			l.SetExpected(c.expected)
 			d.SetTimeout(30 * time.Millisecond)
 			defer d.SetTimeout(time.Minute)
 			start := time.Now()
-			require.ErrorIs(t, tp.Wait(t.Context()), vk.ErrTimeout)
+			require.ErrorIs(t, l.Wait(t.Context()), vk.ErrTimeout)
 			assert.GreaterOrEqual(t, time.Since(start), 30*time.Millisecond)
-			assert.Equal(t, c.asked, tp.Polls() > 0)
+			assert.Equal(t, c.asked, l.Polls() > 0)
 		})
 	}
 	d.SetTimeout(time.Minute)
 	require.NoError(t, release())
-	require.NoError(t, tp.Wait(t.Context()))
+	require.NoError(t, l.Wait(t.Context()))
 	asked := false
 	for range 5 {
-		require.NoError(t, tp.Run(t.Context()))
-		asked = asked || tp.Polls() > 0
+		require.NoError(t, l.Run(t.Context()))
+		asked = asked || l.Polls() > 0
 	}
 	assert.True(t, asked, "it is asked before the end")
-	gpu, err := tp.Elapsed()
+	gpu, err := l.Elapsed()
 	require.NoError(t, err)
-	last := tp.Expected()
+	last := l.Expected()
 	assert.GreaterOrEqual(t, last, gpu)
-	assert.Equal(t, busied(65_000), words(t, y.Range())[0])
-	tp.Expect(time.Hour) // it took long once
+	assert.Equal(t, busied(65_000), download(t, y.Range())[0])
+	l.SetExpected(time.Hour) // it took long once
 	start := time.Now()
-	require.NoError(t, tp.Run(t.Context()))
+	require.NoError(t, l.Run(t.Context()))
 	assert.Less(t, time.Since(start), time.Minute, "what takes less than expected is noticed in time")
-	assert.Zero(t, tp.Polls())
-	assert.Less(t, tp.Expected(), time.Minute)
-	upload(t, y.Range(), []uint32{5})
-	assert.Equal(t, []uint32{5}, words(t, y.Range()), "transfers are asked for too")
+	assert.Zero(t, l.Polls())
+	assert.Less(t, l.Expected(), time.Minute)
+	uploadTo(t, y.Range(), []uint32{5})
+	assert.Equal(t, []uint32{5}, download(t, y.Range()), "transfers are asked for too")
 }
 
 // TestAsking looks whether it is the asking that notices the end: a sleep after it would come later than all the time to ask in.
 func TestAsking(t *testing.T) {
-	d := open(t, vk.Options{})
-	k, y, tp := kernel(t, d, "busy", nil), buffer(t, d, "y", 4), list(t, d, vk.CommandListConfig{})
-	require.NoError(t, tp.Dispatch(busy(k, y.Range(), 100)))
+	d := openDevice(t, vk.Options{})
+	k, y, l := newKernel(t, d, "busy", nil), newBuffer(t, d, "y", 4), newList(t, d, vk.CommandListConfig{})
+	require.NoError(t, l.Dispatch(busy(k, y.Range(), 100)))
 	cpu := d.Caps().CPU
 	defer d.SetCaps(func(c *vk.Caps) { c.CPU = cpu })
 	d.SetCaps(func(c *vk.Caps) { c.CPU = false })
 	least := time.Hour
 	for range 20 { // a busy machine may need more once
-		tp.Expect(0)
-		require.NoError(t, tp.Run(t.Context()))
-		least = min(least, tp.Expected())
+		l.SetExpected(0)
+		require.NoError(t, l.Run(t.Context()))
+		least = min(least, l.Expected())
 	}
 	assert.Less(t, least, vk.PollMargin)
 }

@@ -59,7 +59,7 @@ func TestChoose(t *testing.T) {
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			t.Setenv("COLT5_DEVICE", c.env)
-			i, err := vk.Choose(c.infos, c.want)
+			i, err := vk.SelectDevice(c.infos, c.want)
 			if c.err == nil {
 				require.NoError(t, err)
 				assert.Equal(t, c.found, i)

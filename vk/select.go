@@ -9,7 +9,8 @@ import (
 	"strings"
 )
 
-// List describes the Vulkan devices of this machine, in the loader's order. With no Vulkan at all the error is ErrNoDevice.
+// List returns descriptions of the Vulkan devices of this machine, in the order of the loader. Without a Vulkan loader or driver
+// the error is ErrNoDevice.
 func List() ([]Info, error) {
 	in, err := newInstance(false)
 	if err != nil {
@@ -31,21 +32,21 @@ func infosOf(list []*physical) []Info {
 	return infos
 }
 
-// choose picks a device. want is an index, a UUID or a part of the name; empty is COLT5_DEVICE, and without that the best
-// usable device: discrete before integrated, virtual, other, and the CPU last.
-func choose(infos []Info, want string) (int, error) {
+// selectDevice returns the index of a device. want is an index, a UUID or a part of the name; if it is empty, the environment
+// variable COLT5_DEVICE is used, and without that the best usable device: discrete before integrated, virtual, other and cpu.
+func selectDevice(infos []Info, want string) (int, error) {
 	source := "Options.Device"
 	if want == "" {
 		want, source = os.Getenv("COLT5_DEVICE"), "COLT5_DEVICE"
 	}
 	if len(infos) == 0 {
-		return 0, fmt.Errorf("vk: %w: the Vulkan loader found no driver; %s", ErrNoDevice, advice())
+		return 0, fmt.Errorf("vk: %w: the Vulkan loader found no driver; %s", ErrNoDevice, driverAdvice())
 	}
 	if want == "" {
-		return best(infos)
+		return bestDevice(infos)
 	}
 	found := slices.IndexFunc(infos, func(i Info) bool { return strconv.Itoa(i.Index) == want || uuidEqual(i.UUID, want) })
-	if _, err := strconv.ParseUint(want, 10, 64); found < 0 && err != nil { // no number: "5" is not a part of "LLVM 15"
+	if _, err := strconv.ParseUint(want, 10, 64); found < 0 && err != nil { // a number is an index only: "5" must not match "LLVM 15"
 		found = slices.IndexFunc(infos, func(i Info) bool { return strings.Contains(strings.ToLower(i.Name), strings.ToLower(want)) })
 	}
 	if found < 0 {
@@ -57,7 +58,7 @@ func choose(infos []Info, want string) (int, error) {
 	return found, nil
 }
 
-func best(infos []Info) (int, error) {
+func bestDevice(infos []Info) (int, error) {
 	order := []string{"discrete", "integrated", "virtual", "other", "cpu"}
 	usable := slices.DeleteFunc(slices.Clone(infos), func(i Info) bool { return i.Unusable != "" })
 	if len(usable) == 0 {

@@ -6,9 +6,9 @@ import (
 	"unsafe"
 )
 
-// emit lays out the operations of every segment, and finds the patches there.
-func (l *CommandList) emit() {
-	first := make([]int, len(l.steps)+1) // patch of a step
+// buildOps builds the operations of every segment, and locates the patches in them.
+func (l *CommandList) buildOps() {
+	first := make([]int, len(l.steps)+1) // first patch of a step
 	for i := range l.steps {
 		first[i+1] = first[i]
 		for first[i+1] < len(l.patches) && l.patches[first[i+1]].step == i {
@@ -16,14 +16,14 @@ func (l *CommandList) emit() {
 		}
 	}
 	l.segments = nil
-	kinds := l.kinds()
-	ops := l.appendStamp(nil, 0)
+	kinds := l.kindsOfWork()
+	ops := l.appendTimestamp(nil, 0)
 	for i, n := range l.order {
 		switch {
-		case slices.Contains(l.cuts, i):
+		case slices.Contains(l.submitStarts, i):
 			l.segments = append(l.segments, ops)
 			ops = appendBarrier(nil, kindAny, kinds[i])
-		case l.barriers[i] && !l.config.Profile: // a stamp has one
+		case l.barriers[i] && !l.config.Profile: // a timestamp has one
 			ops = appendBarrier(ops, kinds[max(i-1, 0)], kinds[i])
 		}
 		s := l.steps[n]
@@ -32,27 +32,27 @@ func (l *CommandList) emit() {
 		}
 		ops = append(ops, l.ops[s.from:s.from+s.size]...)
 		if l.config.Profile {
-			ops = l.appendStamp(ops, i+1)
+			ops = l.appendTimestamp(ops, i+1)
 		}
 	}
 	if !l.config.Profile {
-		ops = l.appendStamp(ops, 1)
+		ops = l.appendTimestamp(ops, 1)
 	}
 	l.segments = append(l.segments, ops)
 }
 
-// appendStamp writes a time stamp. Without a barrier some devices write it when the work before it is launched, not when it is done; at
-// the start it is the barrier that every submit begins with.
-func (l *CommandList) appendStamp(ops []byte, i int) []byte {
+// appendTimestamp appends a barrier and a timestamp. Without the barrier some devices write the timestamp when the preceding work
+// starts, not when it ends. At the start of a list it is the barrier that every submit begins with.
+func (l *CommandList) appendTimestamp(ops []byte, i int) []byte {
 	return appendTimestamp(appendBarrier(ops, kindAny, kindAny), l.queries, uint32(i))
 }
 
-// commandSet is a command buffer for every segment of a tape, with the memory that was bound to the slots when it was written.
+// commandSet is one command buffer per segment, recorded for certain memory bound to the bindings.
 type commandSet struct {
 	bound   []Range
 	list    []commandBuffer
-	buffers []unsafe.Pointer // those of list
-	written bool
+	buffers []unsafe.Pointer // the handles in list
+	written bool             // all command buffers are recorded
 }
 
 func (c *commandSet) destroy(d *Device) {
@@ -62,7 +62,7 @@ func (c *commandSet) destroy(d *Device) {
 	*c = commandSet{}
 }
 
-// open makes the command buffers, unless they are there.
+// open makes the command buffers that are missing.
 func (c *commandSet) open(d *Device, count int) error {
 	for len(c.list) < count {
 		var b commandBuffer
@@ -74,7 +74,7 @@ func (c *commandSet) open(d *Device, count int) error {
 	return nil
 }
 
-func (c *commandSet) fits(slots []*Binding) bool {
+func (c *commandSet) matches(slots []*Binding) bool {
 	if !c.written || len(c.bound) != len(slots) {
 		return false
 	}
@@ -86,11 +86,11 @@ func (c *commandSet) fits(slots []*Binding) bool {
 	return true
 }
 
-// resolve takes command buffers for what is bound: those that were written for it, or else it writes those that were not used last.
-// So do two sets of memory in turn cost no more than one.
-func (l *CommandList) resolve() error {
+// selectCommands selects the command buffers for what is bound: a set that was recorded for it, or else the set that was not used
+// last, which it records anew. Two sets of memory used alternately therefore cost nothing after the first two runs.
+func (l *CommandList) selectCommands() error {
 	for i := range l.sets {
-		if l.sets[i].fits(l.bindings) {
+		if l.sets[i].matches(l.bindings) {
 			l.set, l.stale = &l.sets[i], false
 			return nil
 		}
@@ -99,27 +99,27 @@ func (l *CommandList) resolve() error {
 	if l.set == c {
 		c = &l.sets[1]
 	}
-	if err := l.write(c); err != nil {
+	if err := l.encode(c); err != nil {
 		return err
 	}
 	l.set, l.stale = c, false
 	return nil
 }
 
-// write writes the command buffers of a set for what is bound.
-func (l *CommandList) write(c *commandSet) error {
+// encode records the command buffers of a set for what is bound.
+func (l *CommandList) encode(c *commandSet) error {
 	for _, s := range l.bindings {
 		if s.bound.buf == nil {
 			return fmt.Errorf("binding %q is not bound", s.name)
 		}
 	}
-	if err := l.aliases(); err != nil {
+	if err := l.checkAliases(); err != nil {
 		return err
 	}
 	for _, p := range l.patches {
 		r := p.binding.bound
 		r.offset += p.offset
-		r.write(l.segments[p.segment][p.start+p.at:], p.pair)
+		r.put(l.segments[p.segment][p.start+p.at:], p.pair)
 	}
 	if err := c.open(l.dev, len(l.segments)); err != nil {
 		return err
@@ -138,9 +138,9 @@ func (l *CommandList) write(c *commandSet) error {
 	return nil
 }
 
-// aliases rejects memory bound to a slot that the tape writes, where another slot or the tape itself uses that memory: the barriers
-// were derived without knowing it.
-func (l *CommandList) aliases() error {
+// checkAliases rejects written memory that is accessed through two bindings, or through a binding and directly: the barriers were
+// derived without knowing that the memory is the same.
+func (l *CommandList) checkAliases() error {
 	for i, s := range l.bindings {
 		for _, o := range l.bindings[:i] {
 			if (s.written || o.written) && s.bound.overlaps(o.bound) {
@@ -149,7 +149,7 @@ func (l *CommandList) aliases() error {
 		}
 		for _, u := range l.uses[s.bound.buf] {
 			if (s.written || u.write) && s.bound.overlaps(u.Range) {
-				return fmt.Errorf("binding %q is bound to a part of %s that the command list uses itself", s.name, s.bound.name())
+				return fmt.Errorf("binding %q is bound to a part of %s that the command list also uses directly", s.name, s.bound.name())
 			}
 		}
 	}

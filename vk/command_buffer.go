@@ -1,0 +1,65 @@
+package vk
+
+// #include "native.h"
+import "C"
+
+import (
+	"unsafe"
+
+	vulkan "github.com/vulkan-go/vulkan"
+)
+
+// commandBuffer is a command buffer with a command pool of its own.
+type commandBuffer struct {
+	pool   uint64
+	buffer unsafe.Pointer
+	failed C.uint32_t // which Vulkan call failed, an index into the names below
+}
+
+func (c *commandBuffer) open(d *Device) error {
+	result := C.c5_commands_new(d.c, (*C.uint64_t)(&c.pool), &c.buffer, &c.failed)
+	err := d.check([...]string{"vkCreateCommandPool", "vkAllocateCommandBuffers"}[c.failed], int32(result))
+	if err != nil {
+		c.pool = 0
+	}
+	return err
+}
+
+func (c *commandBuffer) destroy(d *Device) {
+	vulkan.DestroyCommandPool(d.handle, *(*vulkan.CommandPool)(unsafe.Pointer(&c.pool)), nil)
+	*c = commandBuffer{}
+}
+
+// encode records the command buffer anew, from operations in the layout of native.h.
+func (c *commandBuffer) encode(d *Device, ops []byte) error {
+	d.writes.Add(1)
+	result := C.c5_encode(d.c, C.uint64_t(c.pool), c.buffer, unsafe.Pointer(unsafe.SliceData(ops)), C.size_t(len(ops)), &c.failed)
+	return d.check([...]string{"vkResetCommandPool", "vkBeginCommandBuffer", "vkEndCommandBuffer"}[c.failed], int32(result))
+}
+
+// commands is a command buffer for transfers, with its fence.
+type commands struct {
+	commandBuffer
+	fence
+}
+
+func (c *commands) open(d *Device) error {
+	if err := c.fence.open(d); err != nil {
+		return err
+	}
+	if err := c.commandBuffer.open(d); err != nil {
+		c.fence.destroy(d)
+		return err
+	}
+	return nil
+}
+
+func (c *commands) destroy(d *Device) {
+	c.commandBuffer.destroy(d)
+	c.fence.destroy(d)
+}
+
+func (c *commands) submit(d *Device) error {
+	c.expected = 0 // the previous transfer moved another number of bytes
+	return c.fence.submit(d, unsafe.Slice(&c.buffer, 1), 0, 0)
+}
