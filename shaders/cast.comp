@@ -3,7 +3,8 @@
 //
 //	x [ROWS, X_COLUMNS] f32    y [ROWS, Y_COLUMNS] f16 or bf16
 //
-// A workgroup of 256 computes 4 * 256 words of a row of y, two elements each. An invocation computes 4 words, 256 apart.
+// A workgroup of 256 computes 4 * 256 words of a row of y, two elements each. An invocation computes 4 words, 256
+// apart.
 #extension GL_EXT_buffer_reference : require
 #extension GL_EXT_buffer_reference_uvec2 : require
 #extension GL_EXT_control_flow_attributes : require

@@ -1,13 +1,15 @@
 #version 460
-// Causal selection of queries: the threshold of a window comes from the window before, and tokens are selected first come, first served.
+// Causal selection of queries: the threshold of a window comes from the window before, and tokens are selected first
+// come, first served.
 //
 //	logits [B, N]    values, valid [B, M, K]: the K largest logits of each window in any order_key    M = ceil(N / WINDOW)
 //	indices [B, M, K] i32    selected [B, M, K] u32, 1 or 0    thresholds [B, M] optional
-//	threshold of window m = the smallest valid value of window m - 1; if that window has at most K tokens, every token passes
-//	token i of window m >= 1 is selected if its logit >= threshold and fewer than K earlier tokens of the window are selected
+//	threshold of window m = smallest valid value of window m - 1; if that window has at most K tokens, all tokens pass
+//	token i of window m >= 1 is selected if its logit >= threshold and fewer than K earlier tokens are selected
 //
-// A workgroup processes a window of an item: it reduces the values to the threshold, then processes 256 tokens at a time; the rank of a
-// token among those that pass is its slot. Window 0 stays empty. Logits are compared as integer keys of the same order, so -0 equals +0.
+// A workgroup processes a window of an item: it reduces the values to the threshold, then processes 256 tokens at a
+// time; the rank of a token among those that pass is its slot. Window 0 stays empty. Logits are compared as integer
+// keys of the same order, so -0 equals +0.
 #extension GL_EXT_buffer_reference : require
 #extension GL_EXT_buffer_reference_uvec2 : require
 #extension GL_GOOGLE_include_directive : require
@@ -35,7 +37,8 @@ uint order_key(float x) {
 // value_of is the inverse of order_key.
 float value_of(uint key) { return uintBitsToFloat(key >> 31 != 0 ? key & 0x7fffffffu : ~key); }
 
-// inclusive_scan returns the sum of the values of invocations 0 .. t, t being this one. It begins and ends with a barrier.
+// inclusive_scan returns the sum of the values of invocations 0 .. t, t being this one. It begins and ends with a
+// barrier.
 uint inclusive_scan(uint value) {
 	uint t = gl_LocalInvocationIndex, buf = 0;
 	barrier();

@@ -12,8 +12,8 @@ const (
 // Ids of the specialisation constants of coor_descent.comp.
 const (
 	CoorDescentLocalSizeX    uint32 = 0 // uint
-	CoorDescentVec4PerThread uint32 = 1 // uint: vec4 of entries that an invocation holds in registers (not in the LONG variant)
-	CoorDescentSaveState     uint32 = 2 // bool: write state for the backward pass (not in the LONG variant)
+	CoorDescentVec4PerThread uint32 = 1 // uint: vec4 in registers of an invocation; not with LONG
+	CoorDescentSaveState     uint32 = 2 // bool: write state for the backward pass; not with LONG
 )
 
 // Ids of the specialisation constants of embed.comp.
@@ -30,13 +30,13 @@ const (
 	AttentionScale              uint32 = 3  // float: log2(e) / sqrt(DIM_HEAD): weights are computed with exp2
 	AttentionRowFactors         uint32 = 4  // bool: queries, keys and values are multiplied by factors
 	AttentionHeads              uint32 = 8  // uint: heads of a tensor
-	AttentionMatrixM            uint32 = 20 // uint: shape of a cooperative matrix product: MATRIX_M x MATRIX_K times MATRIX_K x MATRIX_N
+	AttentionMatrixM            uint32 = 20 // uint: shape of a matrix product: M x K times K x N
 	AttentionMatrixN            uint32 = 21 // uint
 	AttentionMatrixK            uint32 = 22 // uint
 	AttentionSubgroupSize       uint32 = 23 // uint: invocations of a subgroup
 	AttentionSubgroups          uint32 = 24 // uint: subgroups of a workgroup
 	AttentionThreads            uint32 = 25 // uint: invocations of a workgroup: SUBGROUPS * SUBGROUP_SIZE
-	AttentionWeightsInRegisters uint32 = 26 // bool: keep weights in registers where the device maps elements of accumulators and operands alike
+	AttentionWeightsInRegisters uint32 = 26 // bool: weights need no shared memory if the device permits
 	AttentionLockstep           uint32 = 27 // bool: the invocations of a subgroup run in lockstep and need no barrier
 )
 
@@ -78,7 +78,7 @@ const (
 // Ids of the specialisation constants of include/select.glsl, which is included by select.comp, select_compact.comp, select_digit.comp, select_gather.comp, select_merge.comp, select_rank.comp, select_sample.comp, select_sort.comp.
 const (
 	SelectLocalSizeX     uint32 = 0 // uint
-	SelectSortCapacity   uint32 = 1 // uint: pairs that are sorted in shared memory at a time: a power of two, at least 1024
+	SelectSortCapacity   uint32 = 1 // uint: pairs sorted in shared memory at a time: a power of two, at least 1024
 	SelectSubgroups      uint32 = 2 // uint: at least THREADS / subgroup size
 	SelectPrefixSegments uint32 = 4 // bool: segments are prefixes of a row, not blocks of it
 	SelectMasked         uint32 = 5 // bool: there is a mask
@@ -94,7 +94,7 @@ const (
 // Ids of the specialisation constants of linear_matrix.comp.
 const (
 	LinearMatrixDenseInput   uint32 = 13 // bool: slot s reads row s of x
-	LinearMatrixM            uint32 = 14 // uint: shape of a cooperative matrix product: MATRIX_M x MATRIX_K times MATRIX_K x MATRIX_N
+	LinearMatrixM            uint32 = 14 // uint: shape of a matrix product: M x K times K x N
 	LinearMatrixN            uint32 = 15 // uint
 	LinearMatrixK            uint32 = 16 // uint
 	LinearMatrixSubgroupSize uint32 = 17 // uint: invocations of a subgroup
@@ -104,9 +104,9 @@ const (
 	LinearMatrixSubgroupsM   uint32 = 21 // uint: subgroups of a workgroup along M
 	LinearMatrixSubgroupsN   uint32 = 22 // uint: subgroups of a workgroup along N
 	LinearMatrixThreads      uint32 = 23 // uint: invocations of a workgroup: SUBGROUPS_M * SUBGROUPS_N * SUBGROUP_SIZE
-	LinearMatrixNoEpilogue   uint32 = 24 // bool: y is the 16-bit sum, without any further operation, and OUT is a multiple of 8
+	LinearMatrixNoEpilogue   uint32 = 24 // bool: y is the rounded sum; OUT is a multiple of 8
 	LinearMatrixFullTiles    uint32 = 28 // bool: slots is a multiple of TILE_M
-	LinearMatrixFastCompile  uint32 = 29 // bool: less code, but slower: no peeled iteration, results stored one matrix at a time
+	LinearMatrixFastCompile  uint32 = 29 // bool: less code, slower: no peeled iteration, one matrix stored at a time
 )
 
 // Ids of the specialisation constants of linear_sum.comp.
@@ -135,7 +135,7 @@ const (
 
 // Ids of the specialisation constants of peak.comp.
 const (
-	PeakMatrixM      uint32 = 0 // uint: shape of a cooperative matrix product: MATRIX_M x MATRIX_K times MATRIX_K x MATRIX_N
+	PeakMatrixM      uint32 = 0 // uint: shape of a matrix product: M x K times K x N
 	PeakMatrixN      uint32 = 1 // uint
 	PeakMatrixK      uint32 = 2 // uint
 	PeakSubgroupSize uint32 = 3 // uint: invocations of a subgroup
@@ -154,7 +154,7 @@ const (
 
 // Ids of the specialisation constants of rotary.comp.
 const (
-	RotaryPairs      uint32 = 1 // uint: elements of type T in half a head; COLUMNS is PAIRS * ceil(HEADS / HEADS_PER_THREAD)
+	RotaryPairs      uint32 = 1 // uint: T in half a head; COLUMNS is PAIRS * ceil(HEADS / HEADS_PER_THREAD)
 	RotaryHeads      uint32 = 2 // uint: heads of a row
 	RotaryRowStride  uint32 = 3 // uint: distance of rows in elements of type T
 	RotaryHeadStride uint32 = 4 // uint: distance of heads in elements of type T

@@ -1,24 +1,27 @@
 #version 460
 // Coordinate descent: soft top-k scores of the logits s of a segment, after T = Iters steps with falling temperature e.
 //
-//	u_i = 0 at t = 0, then min(s_i, -a_{t-1}) / e_t    a_t = e_t (log k - logsumexp_valid(u))    score_i = exp(min(s_i + a_{T-1}, 0) / e_T)
+//	t = 0: u_i = 0    t > 0: u_i = min(s_i, -a_{t-1}) / e_t    a_t = e_t (log k - logsumexp_valid(u))
+//	score_i = exp(min(s_i + a_{T-1}, 0) / e_T)
 //
-//	logits [Rows, N]    mask [Rows / Routes, N] u8 optional    scores [Rows, N] optional    state [segments, Iters, 4] optional
-//	slot_scores [segments, slots] optional: scores of entries indices [segments, slots] i32, 0 where valid [segments, slots] u32 is 0;
-//	valid is optional too
+//	logits [Rows, N]    mask [Rows / Routes, N] u8 optional    scores [Rows, N] optional
+//	state [segments, Iters, 4] optional    slot_scores [segments, slots] optional: the scores of entries
+//	indices [segments, slots] i32, 0 where valid [segments, slots] u32 is 0; valid is optional too
 //
-// Rows are cut into blocks, and each block is a segment: [Rows, Blocks]; the last block may be shorter. With PREFIX_SEGMENTS the segments
-// are [Rows / Routes, Blocks, Routes], segment m of a row is its first m * block_size entries, and scores are [segments, N], 0 outside the
-// segment. In the code `bound` is -a, `upper` is min(max s, -a), which is the largest e * u, and sum = sum of exp((min(s, -a) - upper) / e).
-// Then a_t = e log(k / sum) - upper, and the logarithm converges to 0.
+// Rows are cut into blocks, and each block is a segment: [Rows, Blocks]; the last block may be shorter. With
+// PREFIX_SEGMENTS the segments are [Rows / Routes, Blocks, Routes], segment m of a row is its first m * block_size
+// entries, and scores are [segments, N], 0 outside the segment. In the code `bound` is -a, `upper` is min(max s, -a),
+// which is the largest e * u, and sum = sum of exp((min(s, -a) - upper) / e). Then a_t = e log(k / sum) - upper, and
+// the logarithm converges to 0.
 //
-// Without LONG, a workgroup runs all steps of a segment with the entries in registers, VEC4_PER_THREAD vec4 per invocation. Once e is
-// constant, registers hold exp((s - origin) / e) instead: see constant_e_steps.
+// Without LONG, a workgroup runs all steps of a segment with the entries in registers, VEC4_PER_THREAD vec4 per
+// invocation. Once e is constant, registers hold exp((s - origin) / e) instead: see constant_e_steps.
 //
-// With LONG, a dispatch runs one step. A workgroup processes a part of a segment, `span` entries. It first adds up the sums that the
-// workgroups of all parts stored in the previous dispatch (all workgroups of a segment do the same), and then stores its own for the next:
-// step 0 stores maximum and count, steps 1 .. Iters - 1 store the sum and the number of entries above the bound, step Iters writes the
-// scores. A segment's record of sums is 16 bytes, upper (two floats), maximum and count, followed by 8 bytes per part.
+// With LONG, a dispatch runs one step. A workgroup processes a part of a segment, `span` entries. It first adds up the
+// sums that the workgroups of all parts stored in the previous dispatch (all workgroups of a segment do the same), and
+// then stores its own for the next: step 0 stores maximum and count, steps 1 .. Iters - 1 store the sum and the number
+// of entries above the bound, step Iters writes the scores. A segment's record of sums is 16 bytes, upper (two floats),
+// maximum and count, followed by 8 bytes per part.
 #extension GL_EXT_buffer_reference : require
 #extension GL_EXT_buffer_reference_uvec2 : require
 #extension GL_EXT_control_flow_attributes : require
@@ -27,8 +30,8 @@
 #include "include/address.glsl"
 
 layout(local_size_x_id = 0) in;
-layout(constant_id = 1) const uint VEC4_PER_THREAD = 8; // vec4 of entries that an invocation holds in registers (not in the LONG variant)
-layout(constant_id = 2) const bool SAVE_STATE = false; // write state for the backward pass (not in the LONG variant)
+layout(constant_id = 1) const uint VEC4_PER_THREAD = 8; // vec4 in registers of an invocation; not with LONG
+layout(constant_id = 2) const bool SAVE_STATE = false; // write state for the backward pass; not with LONG
 
 layout(push_constant, std430) uniform Push {
 	uvec2 logits, mask, scores, state, indices, valid, slot_scores;
@@ -147,7 +150,8 @@ FloatPair bound, e;
 
 void load() { [[unroll]] for (uint i = 0; i < VEC4_PER_THREAD; i++) x[i] = max(load_logits(i * gl_WorkGroupSize.x), min_logit); }
 
-// next_e returns the temperature of the next step. The low part prevents drift over many products; if fma is not exact it only loses precision.
+// next_e returns the temperature of the next step. The low part prevents drift over many products; if fma is not exact
+// it only loses precision.
 FloatPair next_e(FloatPair e) {
 	precise float hi = e.hi * p.decay_hi;
 	precise float lo = fma(e.hi, p.decay_hi, -hi) + (e.hi * p.decay_lo + e.lo * p.decay_hi);
@@ -156,8 +160,8 @@ FloatPair next_e(FloatPair e) {
 	return next;
 }
 
-// sum_terms returns the sum of exp((min(s, upper) - upper) / e); with SAVE_STATE also the number of entries above upper. scale is log2(e) / e
-// (e the base of the logarithm, then the temperature).
+// sum_terms returns the sum of exp((min(s, upper) - upper) / e); with SAVE_STATE also the number of entries above
+// upper. scale is log2(e) / e (e the base of the logarithm, then the temperature).
 float sum_terms(FloatPair upper, float scale, out float above_count) {
 	vec4 sum = vec4(0), above = vec4(0);
 	[[unroll]] for (uint i = 0; i < VEC4_PER_THREAD; i++) {
@@ -169,10 +173,10 @@ float sum_terms(FloatPair upper, float scale, out float above_count) {
 	return workgroup_sum(sum);
 }
 
-// While e is constant, x caches terms: exp((s - origin) / e), 0 where nearly 0, and clamped above any value that the bound can reach. The
-// bound may move from the origin by NEAR_BITS powers of 2 while it moves slowly, and by FAR_BITS otherwise, before the terms are computed
-// again; more would cost precision. One step from there may go N / k times as far, up to 2^51 for the least k: MAX_BITS is more than that,
-// and a sum of such terms is finite.
+// While e is constant, x caches terms: exp((s - origin) / e), 0 where nearly 0, and clamped above any value that the
+// bound can reach. The bound may move from the origin by NEAR_BITS powers of 2 while it moves slowly, and by FAR_BITS
+// otherwise, before the terms are computed again; more would cost precision. One step from there may go N / k times as
+// far, up to 2^51 for the least k: MAX_BITS is more than that, and a sum of such terms is finite.
 const float NEAR_BITS = 4, FAR_BITS = 16, MAX_BITS = 64;
 bool cached = false;
 FloatPair origin = FloatPair(0, 0);
@@ -189,10 +193,11 @@ vec4 final_scores(vec4 s) {
 	return score(s, bound, e.hi);
 }
 
-// constant_e_steps runs the steps from t on, in which e is constant. With clip = exp((bound - origin) / e), a step is the sum of
-// min(x, clip), and the next clip is that sum / k: no exponential, no logarithm.
+// constant_e_steps runs the steps from t on, in which e is constant. With clip = exp((bound - origin) / e), a step is
+// the sum of min(x, clip), and the next clip is that sum / k: no exponential, no logarithm.
 void constant_e_steps(uint t, float max_logit) {
-	float sum = 0, clip = 0.5, max_clip = 0, min_ratio = 1, inverse = 1 / k, rest = fma(-inverse, k, 1) * inverse; // inverse + rest = 1 / k
+	// inverse + rest = 1 / k.
+	float sum = 0, clip = 0.5, max_clip = 0, min_ratio = 1, inverse = 1 / k, rest = fma(-inverse, k, 1) * inverse;
 	for (; t < p.iters; t++) {
 		if (min(clip, 1 / clip) < min_ratio) {
 			if (cached) {
@@ -241,7 +246,8 @@ void main() {
 		write_all_selected(id);
 		return;
 	}
-	// The bound falls by at most e log(size / k) a step, so logits this far below the largest one never count. Products with min_logit are finite.
+	// The bound falls by at most e log(size / k) a step, so logits this far below the largest one never count. Products
+	// with min_logit are finite.
 	min_logit = max_logit - abs(max_logit) - 1e7 * p.e_init;
 	[[unroll]] for (uint i = 0; i < VEC4_PER_THREAD; i++) x[i] = max(x[i], min_logit);
 	bound = bound_after(FloatPair(0, 0), p.e_init, valid_count);
@@ -255,7 +261,8 @@ void main() {
 			constant_e_steps(t, max_logit);
 			break;
 		}
-		FloatPair upper = minimum(max_logit, bound), after_next = next_e(next); // computed early, to overlap the exponentials
+		// Computed early, to overlap the exponentials.
+		FloatPair upper = minimum(max_logit, bound), after_next = next_e(next);
 		float next_scale = LOG2E / next.hi, above_count, sum = sum_terms(upper, scale, above_count);
 		bound = bound_after(upper, e.hi, sum);
 		if (SAVE_STATE && first) store_state(id, t, bound, sum, above_count);

@@ -4,8 +4,8 @@
 //	x [B, N, C]    indices [B, K] i32    score [B, K] optional    valid [B, K] u32 optional    y [B, K, C]
 //	y[b, k] = x[b, indices[b, k]] * score[b, k]; 0 for an empty slot
 //
-// A workgroup of 256 computes the rows of y that fit; an invocation computes a float (vec4 with VEC4) of a row at a time. An index
-// outside [0, N) makes a slot empty, so nothing outside x is read.
+// A workgroup of 256 computes the rows of y that fit; an invocation computes a float (vec4 with VEC4) of a row at a
+// time. An index outside [0, N) makes a slot empty, so nothing outside x is read.
 #extension GL_EXT_buffer_reference : require
 #extension GL_EXT_buffer_reference_uvec2 : require
 #extension GL_GOOGLE_include_directive : require

@@ -5,9 +5,9 @@
 //	y[r] = (x[r] - mean) / sqrt(var + 1e-5) * weight + bias (+ add[r % Period])
 //	x is f32; y is f32, or f16 or bf16 where C is a multiple of 4
 //
-// A workgroup computes ROWS_PER_WORKGROUP rows with LANES_PER_ROW invocations each. Lane l adds elements l, l + LANES_PER_ROW, ..., and
-// the lanes are added in a tree of fixed shape, so the order of summation depends on C only. The row is read three times; the second
-// and third read hit the cache.
+// A workgroup computes ROWS_PER_WORKGROUP rows with LANES_PER_ROW invocations each. Lane l adds elements l, l +
+// LANES_PER_ROW, ..., and the lanes are added in a tree of fixed shape, so the order of summation depends on C only.
+// The row is read three times; the second and third read hit the cache.
 #extension GL_EXT_buffer_reference : require
 #extension GL_EXT_buffer_reference_uvec2 : require
 #extension GL_GOOGLE_include_directive : require

@@ -1,14 +1,16 @@
 #version 460
 // Linear layer in float32, with optional gather, RMSNorm, bias, GELU, score, residual and scatter:
 //
-//	x [B, InRows, IN]    w [OUT, IN]    y, residual [B, OutRows, OUT]    bias [OUT]    gamma [IN]    slot = item * Rows + r
-//	gather, score, valid [B, Lists, Rows]    scatter [B, Rows]    skip_bias [B, OutRows]: rows whose word is not 0 get no bias
-//	y[scatter[slot], o] = gelu(sum_i norm(x[gather[slot]])[i] * w[o, i] + bias[o]) * score[slot] + residual[scatter[slot], o]
+//	x [B, InRows, IN]    w [OUT, IN]    y, residual [B, OutRows, OUT]    bias [OUT]    gamma [IN]
+//	gather, score, valid [B, Lists, Rows]    scatter [B, Rows]    skip_bias [B, OutRows]: no bias where it is not 0
+//	y[scatter[slot], o] = gelu(sum_i norm(x[gather[slot]])[i] * w[o, i] + bias[o]) * score[slot]
+//	                      + residual[scatter[slot], o]    slot = item * Rows + r
 //
-// A workgroup computes a tile of TILE x TILE: TILE_M slots by TILE_N columns. An invocation computes THREAD_M x THREAD_N of it, in
-// groups of 4 x 4, so that it reads shared memory as vec4. TILE_K inputs at a time are in shared memory, transposed; the next TILE_K are
-// prefetched into registers. For the norm, w is multiplied by gamma when it is written to shared memory, each invocation sums the squares
-// of one row of x, and the epilogue applies the row's factor. All tile sizes add in the order i = 0, 1, .. IN - 1, and so give the same bits.
+// A workgroup computes a tile of TILE x TILE: TILE_M slots by TILE_N columns. An invocation computes THREAD_M x
+// THREAD_N of it, in groups of 4 x 4, so that it reads shared memory as vec4. TILE_K inputs at a time are in shared
+// memory, transposed; the next TILE_K are prefetched into registers. For the norm, w is multiplied by gamma when it is
+// written to shared memory, each invocation sums the squares of one row of x, and the epilogue applies the row's
+// factor. All tile sizes add in the order i = 0, 1, .. IN - 1, and so give the same bits.
 #extension GL_EXT_buffer_reference : require
 #extension GL_EXT_buffer_reference_uvec2 : require
 #extension GL_EXT_control_flow_attributes : require
@@ -25,7 +27,8 @@ const uint THREAD_M = 8, THREAD_N = 4, TILE_K = 32;
 const uint THREADS_N = TILE_N / THREAD_N, THREADS_M = TILE_M / THREAD_M, THREADS = THREADS_N * THREADS_M;
 const uint K_VEC4 = TILE_K / 4;                                     // vec4 of a row in a loop iteration
 const uint ROW_STEP = THREADS / K_VEC4;                             // rows that the workgroup loads at a time
-const uint X_LOADS = TILE_M / ROW_STEP, W_LOADS = TILE_N / ROW_STEP; // vec4 of x and w that an invocation loads in a loop iteration
+// vec4 of x and w that an invocation loads in a loop iteration.
+const uint X_LOADS = TILE_M / ROW_STEP, W_LOADS = TILE_N / ROW_STEP;
 layout(local_size_x = THREADS) in;
 
 // Row k of a tile has element k of every row (of x or w); swizzle permutes its vec4.
@@ -38,8 +41,8 @@ vec4 x_next[X_LOADS], w_next[W_LOADS], gamma_next;
 float square_sum; // of row gl_LocalInvocationIndex % TILE_M
 vec4 acc[THREAD_M][THREAD_N / 4];
 
-// swizzle permutes the vec4 of a tile row to avoid bank conflicts: a subgroup stores K_VEC4 vec4 of each of 32 / K_VEC4 rows, and
-// these stores then use all 32 banks.
+// swizzle permutes the vec4 of a tile row to avoid bank conflicts: a subgroup stores K_VEC4 vec4 of each of 32 / K_VEC4
+// rows, and these stores then use all 32 banks.
 uint swizzle(uint v, uint kv) { return v ^ (8 / K_VEC4 * kv); }
 
 // load_in reads columns col .. col + 3 of a row of IN floats; 0 past the end.

@@ -1,9 +1,10 @@
 #version 460
-// Linear layer in float32 for CPU drivers: computes what linear.comp computes, without shared memory and barriers. On CPU drivers it is
-// up to twice as fast for short rows, and compiles in half the time.
+// Linear layer in float32 for CPU drivers: computes what linear.comp computes, without shared memory and barriers. On
+// CPU drivers it is up to twice as fast for short rows, and compiles in half the time.
 //
-// A workgroup of 8 invocations computes 64 slots by 8 columns. An invocation, one lane of the CPU's vector unit, computes 8 slots, 8
-// apart: an element of w is the same for all lanes, and each element read from memory is used in 8 multiplications.
+// A workgroup of 8 invocations computes 64 slots by 8 columns. An invocation, one lane of the CPU's vector unit,
+// computes 8 slots, 8 apart: an element of w is the same for all lanes, and each element read from memory is used in 8
+// multiplications.
 #extension GL_EXT_buffer_reference : require
 #extension GL_EXT_buffer_reference_uvec2 : require
 #extension GL_EXT_control_flow_attributes : require

@@ -1,16 +1,18 @@
 #version 460
-// Linear layer on cooperative matrices: 16-bit operands, F16 or BF16, and float32 sums. It computes what linear.comp computes:
+// Linear layer on cooperative matrices: 16-bit operands, F16 or BF16, and float32 sums. It computes what linear.comp
+// computes:
 //
-//	x [B, InRows, IN] f32 or 16-bit    w [OUT, W_COLUMNS] 16-bit, with zeros behind column IN    y [B, OutRows, OUT] f32 or 16-bit
-//	y[scatter[slot], o] = gelu(sum_i norm(x[gather[slot]])[i] * w[o, i] + bias[o]) * score[slot] + residual[scatter[slot], o]
+//	x [B, InRows, IN], y [B, OutRows, OUT] f32 or 16-bit    w [OUT, W_COLUMNS] 16-bit, padded with zeros
+//	y[scatter[slot], o] = gelu(sum_i norm(x[gather[slot]])[i] * w[o, i] + bias[o]) * score[slot]
+//	                      + residual[scatter[slot], o]
 //
-// A workgroup computes a tile of TILE_M slots by TILE_N columns with SUBGROUPS_M x SUBGROUPS_N subgroups. TILE_K inputs at a time are in
-// shared memory; rows there are padded by 16 bytes, so that 8 rows use all banks. The next TILE_K inputs are prefetched into registers.
-// The factors of the norm are computed first, and applied before x is rounded. The results pass through shared memory, so that they are
-// written in whole chunks of rows.
+// A workgroup computes a tile of TILE_M slots by TILE_N columns with SUBGROUPS_M x SUBGROUPS_N subgroups. TILE_K inputs
+// at a time are in shared memory; rows there are padded by 16 bytes, so that 8 rows use all banks. The next TILE_K
+// inputs are prefetched into registers. The factors of the norm are computed first, and applied before x is rounded.
+// The results pass through shared memory, so that they are written in whole chunks of rows.
 //
-// With SPLIT_K > 1 the inputs are cut into SPLIT_K parts. A workgroup computes one part of a tile and writes the sums to
-// y [SPLIT_K, slots, OUT] f32 without an epilogue; linear_sum.comp adds them and applies the epilogue.
+// With SPLIT_K > 1 the inputs are cut into SPLIT_K parts. A workgroup computes one part of a tile and writes the sums
+// to y [SPLIT_K, slots, OUT] f32 without an epilogue; linear_sum.comp adds them and applies the epilogue.
 //
 // All tile shapes add in the same order, MATRIX_K inputs at a time, and so give the same bits.
 #include "include/matrix_operands.glsl"
@@ -22,7 +24,7 @@
 #include "include/linear.glsl"
 
 layout(constant_id = 13) const bool DENSE_INPUT = false; // slot s reads row s of x
-layout(constant_id = 14) const uint MATRIX_M = 16; // shape of a cooperative matrix product: MATRIX_M x MATRIX_K times MATRIX_K x MATRIX_N
+layout(constant_id = 14) const uint MATRIX_M = 16; // shape of a matrix product: M x K times K x N
 layout(constant_id = 15) const uint MATRIX_N = 16;
 layout(constant_id = 16) const uint MATRIX_K = 16;
 layout(constant_id = 17) const uint SUBGROUP_SIZE = 32; // invocations of a subgroup
@@ -32,29 +34,33 @@ layout(constant_id = 20) const uint TILE_K = 32; // inputs of a loop iteration
 layout(constant_id = 21) const uint SUBGROUPS_M = 2; // subgroups of a workgroup along M
 layout(constant_id = 22) const uint SUBGROUPS_N = 2; // subgroups of a workgroup along N
 layout(constant_id = 23) const uint THREADS = 128; // invocations of a workgroup: SUBGROUPS_M * SUBGROUPS_N * SUBGROUP_SIZE
-layout(constant_id = 24) const bool NO_EPILOGUE = false; // y is the 16-bit sum, without any further operation, and OUT is a multiple of 8
+layout(constant_id = 24) const bool NO_EPILOGUE = false; // y is the rounded sum; OUT is a multiple of 8
 layout(constant_id = 28) const bool FULL_TILES = false; // slots is a multiple of TILE_M
-layout(constant_id = 29) const bool FAST_COMPILE = false; // less code, but slower: no peeled iteration, results stored one matrix at a time
+layout(constant_id = 29) const bool FAST_COMPILE = false; // less code, slower: no peeled iteration, one matrix stored at a time
 layout(local_size_x_id = 23) in;
 
-// A chunk is 16 bytes: 8 operands or 4 floats.
-const uint MATRICES_M = TILE_M / SUBGROUPS_M / MATRIX_M, MATRICES_N = TILE_N / SUBGROUPS_N / MATRIX_N; // of a subgroup's part of the tile
-const uint W_COLUMNS = (IN + 7) / 8 * 8;                    // length of a row of w
-const uint K_CHUNKS = TILE_K / 8, PITCH = K_CHUNKS + 1;     // chunks of a row in a loop iteration; distance of rows in shared memory
-const uint ROW_STEP = THREADS / K_CHUNKS;                   // rows that the workgroup loads at a time
-const uint X_LOADS = (TILE_M + ROW_STEP - 1) / ROW_STEP, W_LOADS = (TILE_N + ROW_STEP - 1) / ROW_STEP; // rows per invocation and iteration
+// A chunk is 16 bytes: 8 operands or 4 floats. A pitch is the distance of rows in shared memory, in chunks.
+const uint MATRICES_M = TILE_M / SUBGROUPS_M / MATRIX_M, MATRICES_N = TILE_N / SUBGROUPS_N / MATRIX_N; // of a subgroup
+const uint W_COLUMNS = (IN + 7) / 8 * 8; // length of a row of w
+const uint K_CHUNKS = TILE_K / 8, PITCH = K_CHUNKS + 1; // chunks of a row in a loop iteration
+const uint ROW_STEP = THREADS / K_CHUNKS; // rows that the workgroup loads at a time
+// Rows that an invocation loads in a loop iteration.
+const uint X_LOADS = (TILE_M + ROW_STEP - 1) / ROW_STEP, W_LOADS = (TILE_N + ROW_STEP - 1) / ROW_STEP;
 const uint PART_INPUTS = ((IN + SPLIT_K - 1) / SPLIT_K + 255) / 256 * 256; // of a part: the same for every TILE_K
-const uint X_CHUNKS = X16 ? 1 : 2;                          // chunks that hold 8 elements of x
-const uint N_VEC4 = TILE_N / SUBGROUPS_N / 4, OUT_PITCH = N_VEC4 + 1; // vec4 of a subgroup's row of float32 results; distance of rows
-const uint N_CHUNKS = TILE_N / SUBGROUPS_N / 8, OUT16_PITCH = N_CHUNKS + 1; // the same for 16-bit results
+const uint X_CHUNKS = X16 ? 1 : 2; // chunks that hold 8 elements of x
+const uint N_VEC4 = TILE_N / SUBGROUPS_N / 4, OUT_PITCH = N_VEC4 + 1; // a subgroup's row of float32 results
+const uint N_CHUNKS = TILE_N / SUBGROUPS_N / 8, OUT16_PITCH = N_CHUNKS + 1; // a subgroup's row of 16-bit results
 const uint OPERAND_CHUNKS = (TILE_M + TILE_N) * PITCH, OUT_CHUNKS = SUBGROUPS_M * SUBGROUPS_N * MATRIX_M * OUT_PITCH;
-// STORE_M is the number of matrices along M that are stored together: all or half of them if shared memory has room, else one.
+// STORE_M is the number of matrices along M that are stored together: all or half of them if shared memory has room,
+// else one.
 const uint HALF_M = MATRICES_M % 2 == 0 ? MATRICES_M / 2 : 1, FITTING_M = HALF_M * OUT_CHUNKS <= OPERAND_CHUNKS ? HALF_M : 1;
 const uint STORE_M = FAST_COMPILE ? 1 : MATRICES_M * OUT_CHUNKS <= OPERAND_CHUNKS ? MATRICES_M : FITTING_M;
-const uint OUTPUTS = (STORE_M * MATRIX_M * N_VEC4 + SUBGROUP_SIZE - 1) / SUBGROUP_SIZE; // vec4 of these results that an invocation writes,
-const uint MAX_BATCH = RESIDUAL ? 8 : 4, BATCH = OUTPUTS < MAX_BATCH ? OUTPUTS : MAX_BATCH; // BATCH of them at a time
+// An invocation writes OUTPUTS vec4 of these results, BATCH at a time.
+const uint OUTPUTS = (STORE_M * MATRIX_M * N_VEC4 + SUBGROUP_SIZE - 1) / SUBGROUP_SIZE;
+const uint MAX_BATCH = RESIDUAL ? 8 : 4, BATCH = OUTPUTS < MAX_BATCH ? OUTPUTS : MAX_BATCH;
 
-shared uvec4 tile[OPERAND_CHUNKS > OUT_CHUNKS ? OPERAND_CHUNKS : OUT_CHUNKS]; // rows of x, then of w; at the end the results
+// tile holds rows of x, then of w; at the end the results.
+shared uvec4 tile[OPERAND_CHUNKS > OUT_CHUNKS ? OPERAND_CHUNKS : OUT_CHUNKS];
 shared float factors[NORM ? TILE_M : 1];
 
 // Output is the prefetched input of the epilogue for 4 columns of a row.
@@ -65,14 +71,16 @@ struct Output {
 };
 
 Output next_outputs[BATCH];
-vec4 bias; // if SUBGROUP_SIZE is a multiple of N_VEC4, an invocation writes the same columns in all rows, and this is their bias
+// bias is used if SUBGROUP_SIZE is a multiple of N_VEC4: an invocation then writes the same columns in all rows.
+vec4 bias;
 
 uint part;
 uvec2 x_rows[DENSE_INPUT ? 1 : X_LOADS], w_rows;
 uvec4 x_next[X_LOADS * X_CHUNKS], w_next[W_LOADS], gamma_next[2];
 ACCUMULATOR acc[MATRICES_M][MATRICES_N];
 
-// load_16bit reads 8 16-bit elements from column col on, of the row that is `row` rows of IN elements after base; 0 past its end.
+// load_16bit reads 8 16-bit elements from column col on, of the row that is `row` rows of IN elements after base; 0
+// past its end.
 uvec4 load_16bit(uvec2 base, uint row, uint col) {
 	if (IN % 8 == 0) return IN % TILE_K == 0 || col < IN ? U32x4(base).v[row * (IN / 8) + col / 8] : uvec4(0);
 	uvec4 v = uvec4(0);
@@ -162,7 +170,8 @@ void multiply(uint subgroup_m, uint subgroup_n) {
 	}
 }
 
-// compute_factors computes the factors of the norm of the tile's rows. A subgroup sums a row, and loads ROWS rows at a time.
+// compute_factors computes the factors of the norm of the tile's rows. A subgroup sums a row, and loads ROWS rows at a
+// time.
 void compute_factors(uint m0) {
 	const uint ROWS = 4;
 	for (uint first = gl_SubgroupID * ROWS; first < TILE_M; first += SUBGROUPS_M * SUBGROUPS_N * ROWS) {
@@ -186,7 +195,8 @@ void compute_factors(uint m0) {
 	barrier();
 }
 
-// prefetch_outputs loads the epilogue's input for outputs first .. first + BATCH - 1 of the invocation, in rows from m0 and columns from n0.
+// prefetch_outputs loads the epilogue's input for outputs first .. first + BATCH - 1 of the invocation, in rows from m0
+// and columns from n0.
 void prefetch_outputs(uint m0, uint n0, uint first) {
 	[[unroll]] for (uint n = 0; n < BATCH; n++) {
 		uint e = gl_SubgroupInvocationID + (first + n) * SUBGROUP_SIZE, slot = m0 + e / N_VEC4, col = n0 + e % N_VEC4 * 4;
@@ -203,8 +213,9 @@ void prefetch_bias(uint n0) {
 	if (BIAS && SUBGROUP_SIZE % N_VEC4 == 0 && (OUT % TILE_N == 0 || col < OUT)) bias = load_out(p.bias, col);
 }
 
-// write_rows applies the epilogue to the rows from m0 on, whose sums are in shared memory from chunk `base` on, and writes them. The first
-// batch is prefetched by the caller. Each batch prefetches the next one; the last batch prefetches the first one of the rows that follow.
+// write_rows applies the epilogue to the rows from m0 on, whose sums are in shared memory from chunk `base` on, and
+// writes them. The first batch is prefetched by the caller. Each batch prefetches the next one; the last batch
+// prefetches the first one of the rows that follow.
 void write_rows(uint m0, uint n0, uint base, bool last) {
 	[[dont_unroll]] for (uint first = 0; first < OUTPUTS; first += BATCH) {
 		Output outputs[BATCH];
@@ -222,7 +233,8 @@ void write_rows(uint m0, uint n0, uint base, bool last) {
 	}
 }
 
-// write_rows_16bit writes the rows from m0 on with NO_EPILOGUE: their 16-bit results are in shared memory from chunk `base` on.
+// write_rows_16bit writes the rows from m0 on with NO_EPILOGUE: their 16-bit results are in shared memory from chunk
+// `base` on.
 void write_rows_16bit(uint m0, uint n0, uint base) {
 	[[unroll]] for (uint n = 0; n < (STORE_M * MATRIX_M * N_CHUNKS + SUBGROUP_SIZE - 1) / SUBGROUP_SIZE; n++) {
 		uint e = gl_SubgroupInvocationID + n * SUBGROUP_SIZE, slot = m0 + e / N_CHUNKS, col = n0 + e % N_CHUNKS * 8;
@@ -242,8 +254,8 @@ ACCUMULATOR round_operands(ACCUMULATOR m) {
 #define round_operands(m) (m)
 #endif
 
-// tile_origin returns the first slot and column of tile n. Tiles are ordered in bands of 8 tiles along M, column by column within a band,
-// so that concurrent workgroups share w in the cache.
+// tile_origin returns the first slot and column of tile n. Tiles are ordered in bands of 8 tiles along M, column by
+// column within a band, so that concurrent workgroups share w in the cache.
 uvec2 tile_origin(uint n) {
 	const uint tiles_n = (OUT + TILE_N - 1) / TILE_N;
 	uint tiles_m = (p.slots + TILE_M - 1) / TILE_M, band = n / (8 * tiles_n) * 8, band_tiles = min(tiles_m - band, 8);

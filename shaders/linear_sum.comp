@@ -1,7 +1,8 @@
 #version 460
-// Last pass of a linear layer with SPLIT_K > 1: adds the partial sums of linear_matrix.comp in order, and applies the epilogue.
+// Last pass of a linear layer with SPLIT_K > 1: adds the partial sums of linear_matrix.comp in order, and applies the
+// epilogue.
 //
-//	x [SPLIT_K, slots, OUT] f32    y [B, OutRows, OUT] f32, or f16 or bf16 with Y16    the other arguments: see linear.comp
+//	x [SPLIT_K, slots, OUT] f32    y [B, OutRows, OUT] f32, or 16-bit with Y16    other arguments: see linear.comp
 //
 // A workgroup of 256 computes 256 pieces of 4 columns of a slot, one per invocation.
 #extension GL_EXT_buffer_reference : require

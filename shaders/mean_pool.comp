@@ -3,9 +3,9 @@
 //
 //	x [B, N, C]    y [B, C]:  y[b, c] = sum_i x[b, i, c] / N
 //
-// A workgroup computes 32 columns of an item with 8 rows of 32 invocations. Each invocation adds every 8th token, in blocks of 32 whose
-// sums are added separately to keep the rounding error of long sums small; the 8 sums are added in a tree. The order of summation
-// depends on N only.
+// A workgroup computes 32 columns of an item with 8 rows of 32 invocations. Each invocation adds every 8th token, in
+// blocks of 32 whose sums are added separately to keep the rounding error of long sums small; the 8 sums are added in a
+// tree. The order of summation depends on N only.
 #extension GL_EXT_buffer_reference : require
 #extension GL_EXT_buffer_reference_uvec2 : require
 #extension GL_GOOGLE_include_directive : require

@@ -4,8 +4,8 @@
 //	indices [B, K] i32    valid [B, K] u32    y [B, N] u32, 0 before the dispatch
 //	y[b, i] = 1 where a valid slot of item b names row i, or i < first
 //
-// A workgroup of 256 processes 256 (item, i) pairs: invocation i of an item processes slot i and row i < first. Several invocations may
-// write the same 1.
+// A workgroup of 256 processes 256 (item, i) pairs: invocation i of an item processes slot i and row i < first. Several
+// invocations may write the same 1.
 #extension GL_EXT_buffer_reference : require
 #extension GL_EXT_buffer_reference_uvec2 : require
 #extension GL_GOOGLE_include_directive : require

@@ -1,12 +1,13 @@
 #version 460
 // Patch embedding input: images cut into patches, each normalised by LayerNorm.
 //
-//	x [B, C, H, W]    weight, bias [PH * PW * C]    y [B * H/PH * W/PW, PH * PW * C]    C, H, W: CHANNELS, HEIGHT, WIDTH; PH, PW: PATCH_*
+//	x [B, C, H, W]    weight, bias [PH * PW * C]    y [B * H/PH * W/PW, PH * PW * C]
+//	C = CHANNELS, H = HEIGHT, W = WIDTH, PH = PATCH_HEIGHT, PW = PATCH_WIDTH
 //	y[patch, (i, j, c)] = (v - mean) / sqrt(var + 1e-5) * weight + bias    v = x[b, c, top + i, left + j]
 //
-// A workgroup computes ROWS_PER_WORKGROUP patches with LANES_PER_ROW invocations each. The sums read a patch in the order of x and the
-// result is written in the order of y, so both are coalesced; repeated reads hit the cache. The order of summation depends on the
-// sizes of a patch only.
+// A workgroup computes ROWS_PER_WORKGROUP patches with LANES_PER_ROW invocations each. The sums read a patch in the
+// order of x and the result is written in the order of y, so both are coalesced; repeated reads hit the cache. The
+// order of summation depends on the sizes of a patch only.
 #extension GL_EXT_buffer_reference : require
 #extension GL_EXT_buffer_reference_uvec2 : require
 #extension GL_GOOGLE_include_directive : require
@@ -26,7 +27,8 @@ layout(push_constant, std430) uniform Push {
 	uint rows; // B * PATCHES_Y * PATCHES_X
 } p;
 
-// chw_offset is the offset in x of element i of a patch from the patch's first element, i counted by channel, row, column.
+// chw_offset is the offset in x of element i of a patch from the patch's first element, i counted by channel, row,
+// column.
 uint chw_offset(uint i) { return (i / (PATCH_HEIGHT * PATCH_WIDTH) * HEIGHT + i / PATCH_WIDTH % PATCH_HEIGHT) * WIDTH + i % PATCH_WIDTH; }
 
 // hwc_offset is the same for i counted by row, column, channel, the order of y.

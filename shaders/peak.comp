@@ -2,11 +2,12 @@
 // Peak throughput of cooperative matrix products whose operands stay in registers.
 //
 //	c_i = i + PAIRS * (a * b1 + a * b2), i = 0 .. CHAINS - 1    y = c_0 - c_1 + c_2 - ... + c_(CHAINS - 1)
-//	x: a [MATRIX_M, MATRIX_K], b1 [MATRIX_K, MATRIX_N], b2 [MATRIX_K, MATRIX_N]: integers, so small that sums are exact in every type and order
+//	x: a [MATRIX_M, MATRIX_K], b1 and b2 [MATRIX_K, MATRIX_N]: integers so small that every sum is exact
 //	y [groups * SUBGROUPS, MATRIX_M, MATRIX_N]
 //
-// A workgroup has SUBGROUPS subgroups. Each computes CHAINS independent sums, and writes its y once at the end. The sums start at
-// different values, so that no compiler can merge them. CHAINS is odd: in y all sums but one cancel, which keeps y small.
+// A workgroup has SUBGROUPS subgroups. Each computes CHAINS independent sums, and writes its y once at the end. The
+// sums start at different values, so that no compiler can merge them. CHAINS is odd: in y all sums but one cancel,
+// which keeps y small.
 #extension GL_KHR_cooperative_matrix : require
 #extension GL_KHR_memory_scope_semantics : require
 #extension GL_KHR_shader_subgroup_basic : require
@@ -25,10 +26,10 @@
 #endif
 #include "include/address.glsl"
 
-// Macros: OPERAND and SUM are the types of operands and sums; a word of x holds X_PACKED elements, a word of y Y_PACKED. F16, BF16 and
-// INT8 enable the extensions of float16, bfloat16 and 8-bit integer types.
+// Macros: OPERAND and SUM are the types of operands and sums; a word of x holds X_PACKED elements, a word of y
+// Y_PACKED. F16, BF16 and INT8 enable the extensions of float16, bfloat16 and 8-bit integer types.
 
-layout(constant_id = 0) const uint MATRIX_M = 16; // shape of a cooperative matrix product: MATRIX_M x MATRIX_K times MATRIX_K x MATRIX_N
+layout(constant_id = 0) const uint MATRIX_M = 16; // shape of a matrix product: M x K times K x N
 layout(constant_id = 1) const uint MATRIX_N = 16;
 layout(constant_id = 2) const uint MATRIX_K = 16;
 layout(constant_id = 3) const uint SUBGROUP_SIZE = 32; // invocations of a subgroup

@@ -3,8 +3,8 @@
 //
 //	x, y: tensors of up to six axes    y[i_0, .., i_5] = x[sum_a i_a * stride_a]
 //
-// An invocation copies one element, a workgroup 256 consecutive elements of y, so writes are coalesced. Where the last axes of y are
-// short, neighbouring reads share cache lines.
+// An invocation copies one element, a workgroup 256 consecutive elements of y, so writes are coalesced. Where the last
+// axes of y are short, neighbouring reads share cache lines.
 #extension GL_EXT_buffer_reference : require
 #extension GL_EXT_buffer_reference_uvec2 : require
 #extension GL_EXT_control_flow_attributes : require

@@ -7,11 +7,13 @@
 //
 // With GATHER the rows are gathered from lists of slots:
 //
-//	x [Items, InRows, C]    gather [Items, Lists, PerList] i32    valid [Items, Lists, PerList] u32 optional    y [Items, PerList, C]
+//	x [Items, InRows, C]    y [Items, PerList, C]
+//	gather [Items, Lists, PerList] i32    valid [Items, Lists, PerList] u32 optional
 //	row j of an item of y is row gather[j] of that item of x, of list `list`; 0 if there is no such row or valid is 0
 //
-// A workgroup computes ROWS_PER_WORKGROUP rows with LANES_PER_ROW invocations each. Lane l adds elements l, l + LANES_PER_ROW, ..., and
-// the lanes are added in a tree of fixed shape, so the order of summation depends on C and LANES_PER_ROW only.
+// A workgroup computes ROWS_PER_WORKGROUP rows with LANES_PER_ROW invocations each. Lane l adds elements l, l +
+// LANES_PER_ROW, ..., and the lanes are added in a tree of fixed shape, so the order of summation depends on C and
+// LANES_PER_ROW only.
 #extension GL_EXT_buffer_reference : require
 #extension GL_EXT_buffer_reference_uvec2 : require
 #extension GL_GOOGLE_include_directive : require

@@ -1,14 +1,15 @@
 #version 460
 // Rotary position embedding: pairs of elements of a head are rotated by an angle proportional to the row's position.
 //
-//	x, y [Lists, Rows] rows of ROW_STRIDE elements, each with HEADS heads of D = 2 * PAIRS elements, HEAD_STRIDE apart; y may alias x
-//	positions [Lists, Routes, Rows] i32 optional    valid [Lists, Routes, Rows] u32 optional    table: see pipelines/rotary.go
+//	x, y [Lists, Rows] rows of ROW_STRIDE elements with HEADS heads of D = 2 * PAIRS elements, HEAD_STRIDE apart
+//	y may alias x    positions [Lists, Routes, Rows] i32 optional    valid [Lists, Routes, Rows] u32 optional
+//	table: see pipelines/rotary.go
 //	y[d] = x[d] cos - x[d + D/2] sin    y[d + D/2] = x[d + D/2] cos + x[d] sin    angle = position * 10000^(-2d/D)
 //	with VEC4, x and y may be f16 or bf16; the arithmetic is float32
 //
-// The angle of position 256 * hi + lo is the sum of two angles whose cosines and sines are in the table. A workgroup of 256 computes
-// the rows that fit; an invocation rotates one pair (four with VEC4) in HEADS_PER_THREAD heads, which share the angle. Rows of empty
-// slots are not written: their position may be outside the table.
+// The angle of position 256 * hi + lo is the sum of two angles whose cosines and sines are in the table. A workgroup of
+// 256 computes the rows that fit; an invocation rotates one pair (four with VEC4) in HEADS_PER_THREAD heads, which
+// share the angle. Rows of empty slots are not written: their position may be outside the table.
 #extension GL_EXT_buffer_reference : require
 #extension GL_EXT_buffer_reference_uvec2 : require
 #extension GL_EXT_control_flow_attributes : require
@@ -18,7 +19,7 @@
 #include "include/rowwise.glsl"
 
 const uint HEADS_PER_THREAD = 4;
-layout(constant_id = 1) const uint PAIRS = 1; // elements of type T in half a head; COLUMNS is PAIRS * ceil(HEADS / HEADS_PER_THREAD)
+layout(constant_id = 1) const uint PAIRS = 1; // T in half a head; COLUMNS is PAIRS * ceil(HEADS / HEADS_PER_THREAD)
 layout(constant_id = 2) const uint HEADS = 1; // heads of a row
 layout(constant_id = 3) const uint ROW_STRIDE = 2; // distance of rows in elements of type T
 layout(constant_id = 4) const uint HEAD_STRIDE = 2; // distance of heads in elements of type T
@@ -34,8 +35,8 @@ layout(push_constant, std430) uniform Push {
 	uint limit;         // positions in the table
 } p;
 
-// angle_sum returns the cosine and sine of the sum of two angles. The roundings are explicit, so that no compiler may contract a
-// multiplication and an addition in one place and not in another.
+// angle_sum returns the cosine and sine of the sum of two angles. The roundings are explicit, so that no compiler may
+// contract a multiplication and an addition in one place and not in another.
 void angle_sum(uint position, uint pair, out T c, out T s) {
 	ROW lo = ROW(at(p.table, position & 255, 2 * PAIRS * T_BYTES)), hi = ROW(at(p.table, 256 + (position >> 8), 2 * PAIRS * T_BYTES));
 	T cl = lo.v[pair], sl = lo.v[PAIRS + pair], ch = hi.v[pair], sh = hi.v[PAIRS + pair];

@@ -3,13 +3,16 @@
 //
 //	q, y [LISTS, QUERIES, HEADS, DIM_HEAD]    null_kv [2, HEADS, DIM_HEAD] f32
 //	KEYS_OWN:      kv [ROUTES, LISTS, KEYS, HEADS / ROUTES, 2, DIM_HEAD]: the slots of a list, route by route
-//	KEYS_INDEXED:  kv [ITEMS, M, HEADS, 2, DIM_HEAD]    indices [LISTS, ROUTES, KEYS] i32: slot j is row indices[j] of the list's item
+//	KEYS_INDEXED:  kv [ITEMS, M, HEADS, 2, DIM_HEAD]    indices [LISTS, ROUTES, KEYS] i32: slot j is row indices[j]
+//	               of the list's item
 //	KEYS_PREFIX:   kv [ITEMS, M, HEADS, 2, DIM_HEAD]: list l of an item sees rows 0 .. prefix * l - 1
-//	valid, key_scores [LISTS, ROUTES, KEYS]; with KEYS_PREFIX valid [ITEMS, M]    query_valid, query_scores [LISTS, QUERIES]
+//	valid, key_scores [LISTS, ROUTES, KEYS]; with KEYS_PREFIX valid [ITEMS, M]
+//	query_valid, query_scores [LISTS, QUERIES]
 //
-// Head h uses route h / (HEADS / ROUTES). A slot is empty if its valid word is 0, a key slot also if its index is not a row, a query slot
-// also if its score is 0. A workgroup computes TILE_QUERIES queries of a list and a head; see attention.glsl for types. It does nothing
-// if all of them are empty. Key slots after the last non-empty one are skipped: routers fill lists from the front, many only in part.
+// Head h uses route h / (HEADS / ROUTES). A slot is empty if its valid word is 0, a key slot also if its index is not a
+// row, a query slot also if its score is 0. A workgroup computes TILE_QUERIES queries of a list and a head; see
+// attention.glsl for types. It does nothing if all of them are empty. Key slots after the last non-empty one are
+// skipped: routers fill lists from the front, many only in part.
 #extension GL_EXT_buffer_reference : require
 #extension GL_EXT_buffer_reference_uvec2 : require
 #extension GL_EXT_control_flow_attributes : require
@@ -90,8 +93,8 @@ bool any_query(uint i0) {
 	return false;
 }
 
-// trim returns the end of the keys without the empty slots after the last non-empty one, perhaps rounded up to a tile. The result is the
-// same in all invocations. It searches from the end, so a full list takes one iteration.
+// trim returns the end of the keys without the empty slots after the last non-empty one, perhaps rounded up to a tile.
+// The result is the same in all invocations. It searches from the end, so a full list takes one iteration.
 #ifdef CPU
 uint trim(uint keys) {
 	if (!MAY_BE_EMPTY) return keys;
@@ -105,7 +108,8 @@ uint trim(uint keys) {
 	return keys;
 }
 #else
-// Some tiles use all shared memory of a device, so the result is exchanged through an element of key_row that attend has not written yet.
+// Some tiles use all shared memory of a device, so the result is exchanged through an element of key_row that attend
+// has not written yet.
 #define keys_end key_row[0]
 
 uint trim(uint keys) {

@@ -6,11 +6,12 @@
 //	with COSINE_SCALE:  COSINE_SCALE * (x[b, i] / max(||x[b, i]||, 1e-12)) . (tokens[r] / max(||tokens[r]||, 1e-12))
 //	factors [B, N] optional:  sqrt(C) / max(||x[b, i]||, 1e-12), the factor of RMSNorm
 //
-// A workgroup of 256 computes 256 / LANES_PER_ROW * ROWS_PER_LANE rows. LANES_PER_ROW neighbours of a subgroup share a row: with 8 lanes
-// they read 128 bytes at once, and three shuffles complete a sum. A lane processes ROWS_PER_LANE rows at a time, to have that many loads
-// in flight and to reuse each element of a routing token that often. One pass over the rows computes TOKENS_PER_PASS routing tokens; more
-// than 16 take several passes. Order of summation: a lane adds columns lane, lane + LANES_PER_ROW, ..., then lanes are added in
-// pairs, whatever ROWS_PER_LANE, TOKENS_PER_PASS and the subgroup size are.
+// A workgroup of 256 computes 256 / LANES_PER_ROW * ROWS_PER_LANE rows. LANES_PER_ROW neighbours of a subgroup share a
+// row: with 8 lanes they read 128 bytes at once, and three shuffles complete a sum. A lane processes ROWS_PER_LANE rows
+// at a time, to have that many loads in flight and to reuse each element of a routing token that often. One pass over
+// the rows computes TOKENS_PER_PASS routing tokens; more than 16 take several passes. Order of summation: a lane adds
+// columns lane, lane + LANES_PER_ROW, ..., then lanes are added in pairs, whatever ROWS_PER_LANE, TOKENS_PER_PASS and
+// the subgroup size are.
 #extension GL_EXT_buffer_reference : require
 #extension GL_EXT_buffer_reference_uvec2 : require
 #extension GL_EXT_control_flow_attributes : require
@@ -70,7 +71,8 @@ float lane_sum(float v) {
 uvec2 x[ROWS_PER_LANE], tokens, tokens2; // addresses of the rows of this lane, and of the tokens of this item
 float square_sums[ROWS_PER_LANE], token_square_sums[TOKENS_PER_PASS], dots[ROWS_PER_LANE * TOKENS_PER_PASS];
 
-// token_column returns column col of routing token r, counted over both sets; for r past the last one that of the last one.
+// token_column returns column col of routing token r, counted over both sets; for r past the last one that of the last
+// one.
 T token_column(uint r, uint col) {
 	r = min(r, ROUTING_TOKENS + ROUTING_TOKENS2 - 1);
 	if (r < ROUTING_TOKENS) return ROW(tokens).v[r * COLUMNS + col];
@@ -135,9 +137,11 @@ void pass(uint row, uint item, uint first) {
 void main() {
 	if (workgroup_index() >= p.groups) return;
 	uint item = workgroup_index() / p.tiles;
-	uint row = (workgroup_index() - item * p.tiles) * (ROWS_PER_LANE * ROW_STEP) + invocation() / LANES_PER_ROW; // the lane's first row in the item
+	// The lane's first row in the item.
+	uint row = (workgroup_index() - item * p.tiles) * (ROWS_PER_LANE * ROW_STEP) + invocation() / LANES_PER_ROW;
 	[[unroll]] for (uint j = 0; j < ROWS_PER_LANE; j++) {
-		x[j] = at(p.x, item * p.rows + min(row + j * ROW_STEP, p.rows - 1), STRIDE); // rows past the end repeat the last one
+		// Rows past the end repeat the last one.
+		x[j] = at(p.x, item * p.rows + min(row + j * ROW_STEP, p.rows - 1), STRIDE);
 	}
 	tokens = at(p.tokens, item * ROUTING_TOKENS, STRIDE);
 	tokens2 = at(p.tokens2, item * ROUTING_TOKENS2, STRIDE);

@@ -6,9 +6,10 @@
 //	y[b, i] = base[b, i] + row                                      where no slot names row i
 //	y[b, i] = value[b, k] * score[b, k] (+ base[b, i] with ADD)     where slot k names row i
 //
-// Two dispatches: with INIT_PASS the first line for all rows, then the second line for the rows of valid slots. No two valid slots may
-// name the same row, so atomics are not needed. A workgroup of 256 writes the rows that fit; an invocation writes a float (vec4 with
-// VEC4) of a row at a time. An index outside [0, N) makes a slot empty, so nothing outside y is written.
+// Two dispatches: with INIT_PASS the first line for all rows, then the second line for the rows of valid slots. No two
+// valid slots may name the same row, so atomics are not needed. A workgroup of 256 writes the rows that fit; an
+// invocation writes a float (vec4 with VEC4) of a row at a time. An index outside [0, N) makes a slot empty, so nothing
+// outside y is written.
 #extension GL_EXT_buffer_reference : require
 #extension GL_EXT_buffer_reference_uvec2 : require
 #extension GL_GOOGLE_include_directive : require

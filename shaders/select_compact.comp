@@ -1,5 +1,6 @@
 #version 460
-// Writes the selected entries of long segments in the order of their indices, after select_digit has found thresholds and counts.
+// Writes the selected entries of long segments in the order of their indices, after select_digit has found thresholds
+// and counts.
 //
 //	logits [rows, n]    mask [rows / routes, n] u8 optional    state, counts: from select_digit
 //	destination [segments, slots] pairs, or indices, valid, values [segments, k]

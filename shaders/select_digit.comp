@@ -1,13 +1,15 @@
 #version 460
-// One step of the threshold search in long segments: the histogram of a digit of the keys, or the counts of selected entries.
+// One step of the threshold search in long segments: the histogram of a digit of the keys, or the counts of selected
+// entries.
 //
 //	logits [rows, n]    mask [rows / routes, n] u8 optional
-//	state [segments]: state k is the search before digit k, followed by the histograms of the three digits, 0 before the first step
+//	state [segments]: 4 uvec4, the search before digits 0 .. 2 and after, then three histograms, 0 before the first step
 //	counts [segments, parts]: entries above the threshold, entries equal to it
 //
-// A workgroup processes a part of a segment: p.span chunks. Steps 0, 1 and 2 find the digit before from its histogram, and add up the
-// histogram of this digit, of keys that agree with the threshold so far. Step 3 finds the last digit, and counts the entries of the part
-// above the threshold and equal to it. Each part finds the same digit by itself; part 0 stores the state for the next step.
+// A workgroup processes a part of a segment: p.span chunks. Steps 0, 1 and 2 find the digit before from its histogram,
+// and add up the histogram of this digit, of keys that agree with the threshold so far. Step 3 finds the last digit,
+// and counts the entries of the part above the threshold and equal to it. Each part finds the same digit by itself;
+// part 0 stores the state for the next step.
 #extension GL_EXT_buffer_reference : require
 #extension GL_EXT_buffer_reference_uvec2 : require
 #extension GL_EXT_control_flow_attributes : require

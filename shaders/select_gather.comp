@@ -2,7 +2,8 @@
 // Collects the entries of long segments above the threshold of select_sample, and counts them and those equal to it.
 //
 //	logits [rows, n]    mask [rows / routes, n] u8 optional
-//	state [segments]: x threshold, y entries above it, z entries equal to it    counts [segments, parts]: entries equal to it
+//	state [segments]: x threshold, y entries above it, z entries equal to it
+//	counts [segments, parts]: entries equal to the threshold
 //	destination [segments, max_candidates] pairs, in any order; those that do not fit are only counted
 //
 // A workgroup processes a part of a segment: p.span chunks, CHUNKS_PER_THREAD per invocation.

@@ -3,8 +3,9 @@
 //
 //	source [segments, slots] pairs    destination [segments, slots] pairs, or indices, valid, values [segments, k]
 //
-// An invocation moves one pair: its new position is its position in its own run plus the number of pairs of the other run that precede it
-// (binary search). No two pairs are equal. A segment has p.parts workgroups; those past the pairs fill the empty slots of the result.
+// An invocation moves one pair: its new position is its position in its own run plus the number of pairs of the other
+// run that precede it (binary search). No two pairs are equal. A segment has p.parts workgroups; those past the pairs
+// fill the empty slots of the result.
 #extension GL_EXT_buffer_reference : require
 #extension GL_EXT_buffer_reference_uvec2 : require
 #extension GL_EXT_control_flow_attributes : require

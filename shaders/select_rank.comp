@@ -1,18 +1,22 @@
 #version 460
-// Writes the p.k largest entries of long segments in order: p.step > 0 by falling key, from the candidates of select_gather; p.step = 0 in
-// the order of their indices, from pairs that are selected already.
+// Writes the p.k largest entries of long segments in order: p.step > 0 by falling key, from the candidates of
+// select_gather; p.step = 0 in the order of their indices, from pairs that are selected already.
 //
-//	source [segments, max_candidates] pairs    state [segments]: as select_gather left it, then state[1].x the number of selected entries
-//	counts: from select_gather    logits, mask: as there    destination [segments, slots] pairs, or indices, valid, values [segments, k]
+//	source [segments, max_candidates] pairs    logits, mask, counts: as in select_gather
+//	state [segments]: 2 uvec4, the first from select_gather; the second is written: x the number of selected entries
+//	destination [segments, slots] pairs, or indices, valid, values [segments, k]
 //
-// The slot of a pair is the number of pairs that precede it. No two pairs are equal, so the order of the candidates does not matter. A
-// workgroup ranks PAIRS_PER_PASS pairs at a time; THREADS / PAIRS_PER_PASS invocations per pair each compare it with a share of all pairs.
+// The slot of a pair is the number of pairs that precede it. No two pairs are equal, so the order of the candidates
+// does not matter. A workgroup ranks PAIRS_PER_PASS pairs at a time; THREADS / PAIRS_PER_PASS invocations per pair each
+// compare it with a share of all pairs.
 //
 // With p.step > 0, the number of parts of select_gather, the threshold decides what is selected:
 //
-//	at least k entries are above it, and all of them are candidates: the first k candidates
-//	fewer are, but k (or all that exist) are above or equal to it: the candidates, then the first of the equal entries, found part by part
-//	otherwise the sampled threshold was wrong, which only adversarial data causes: the first workgroup selects alone, as in select.comp
+//	At least k entries are above it, and all of them are candidates: the first k candidates.
+//	Fewer are, but k (or all that exist) are above or equal to it: the candidates, then the first of the equal entries,
+//	which are found part by part.
+//	Otherwise the sampled threshold was wrong, which only adversarial data causes: the first workgroup selects alone, as
+//	in select.comp.
 #extension GL_EXT_buffer_reference : require
 #extension GL_EXT_buffer_reference_uvec2 : require
 #extension GL_EXT_control_flow_attributes : require
@@ -69,7 +73,8 @@ void rank_pairs(Segment s, uint part, uint count) {
 	}
 }
 
-// put_equal puts the first entries equal to the threshold after those above it. state: threshold, entries above it, entries equal to it.
+// put_equal puts the first entries equal to the threshold after those above it. state: threshold, entries above it,
+// entries equal to it.
 void put_equal(Segment s, uint part, uvec4 state) {
 	uint done = 0, remaining = p.k - state.y;
 	for (uint summed = 0; part * p.span < chunk_count(s); part += p.parts) {

@@ -1,11 +1,12 @@
 #version 460
-// Estimates a threshold from samples such that p.k entries of a long segment are above it, and not many more; select_gather counts them.
+// Estimates a threshold from samples such that p.k entries of a long segment are above it, and not many more;
+// select_gather counts them.
 //
 //	logits [rows, n]    mask [rows / routes, n] u8 optional    state [segments]: 2 uvec4
 //
-// A workgroup processes a segment. It samples one entry of every interval of p.span entries, at a hashed position, and searches the p.step-th
-// largest sample digit by digit, until at most an eighth more samples are above the threshold. With fewer samples the threshold is 0, below
-// every valid entry. The counts in the state are set to 0.
+// A workgroup processes a segment. It samples one entry of every interval of p.span entries, at a hashed position, and
+// searches the p.step-th largest sample digit by digit, until at most an eighth more samples are above the threshold.
+// With fewer samples the threshold is 0, below every valid entry. The counts in the state are set to 0.
 #extension GL_EXT_buffer_reference : require
 #extension GL_EXT_buffer_reference_uvec2 : require
 #extension GL_EXT_control_flow_attributes : require

@@ -3,7 +3,8 @@
 //
 //	source [segments, slots] pairs    destination [segments, slots] pairs, or indices, valid, values [segments, k]
 //
-// A workgroup sorts SORT_CAPACITY pairs of a segment in shared memory. If a segment has more, select_merge merges the sorted runs.
+// A workgroup sorts SORT_CAPACITY pairs of a segment in shared memory. If a segment has more, select_merge merges the
+// sorted runs.
 #extension GL_EXT_buffer_reference : require
 #extension GL_EXT_buffer_reference_uvec2 : require
 #extension GL_EXT_control_flow_attributes : require

@@ -3,10 +3,12 @@
 //
 //	qkv [ITEMS, ROWS, 3, HEADS, DIM_HEAD]: row 0 is token first_row of its item    mask [*, N] u8 optional
 //	y [ITEMS, COUNT, HEADS, DIM_HEAD]: row 0 is token from of its item
-//	token i sees the valid tokens j with |i - j| <= WINDOW; with CAUSAL those of its own block of WINDOW tokens and the block before, j <= i
+//	token i sees the valid tokens j with |i - j| <= WINDOW
+//	with CAUSAL: those with j <= i of its own block of WINDOW tokens and of the block before
 //
-// A workgroup computes TILE_QUERIES tokens of an item and a head; see attention.glsl for types. Tiles of keys start at multiples of
-// TILE_KEYS from the start of the item, so that the bits of a token do not depend on which part of the sequence is computed.
+// A workgroup computes TILE_QUERIES tokens of an item and a head; see attention.glsl for types. Tiles of keys start at
+// multiples of TILE_KEYS from the start of the item, so that the bits of a token do not depend on which part of the
+// sequence is computed.
 #extension GL_EXT_buffer_reference : require
 #extension GL_EXT_buffer_reference_uvec2 : require
 #extension GL_EXT_control_flow_attributes : require

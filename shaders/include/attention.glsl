@@ -1,37 +1,45 @@
-// Attention of a tile of queries of one head to a row of key slots: one pass over the keys with an online softmax, in float32:
+// Attention of a tile of queries of one head to a row of key slots: one pass over the keys with an online softmax, in
+// float32:
 //
-//	y[i] = sum_j e^(q_i . k_j / sqrt(DIM_HEAD)) v_j / sum_j e^(q_i . k_j / sqrt(DIM_HEAD))    over the keys j visible to query i; 0 if there are none
+//	y[i] = sum_j w_ij v_j / sum_j w_ij    w_ij = e^(q_i . k_j / sqrt(DIM_HEAD))    over the keys j visible to query i
+//	y[i] = 0 if there are none
 //
-// A workgroup computes TILE_QUERIES queries. For each tile of TILE_KEYS keys it writes the scores to shared memory, turns them into
-// weights there (with a running maximum and sum of each row), and multiplies the weights by the values; results stay in registers.
-// Queries stay in shared memory. Keys and values pass through it in slices; the next slice is prefetched into registers. The order of
-// summation depends only on DIM_HEAD, TILE_KEYS and the positions of the tiles. A key that a query does not see changes no bit of its row.
+// A workgroup computes TILE_QUERIES queries. For each tile of TILE_KEYS keys it writes the scores to shared memory,
+// turns them into weights there (with a running maximum and sum of each row), and multiplies the weights by the values;
+// results stay in registers. Queries stay in shared memory. Keys and values pass through it in slices; the next slice
+// is prefetched into registers. The order of summation depends only on DIM_HEAD, TILE_KEYS and the positions of the
+// tiles. A key that a query does not see changes no bit of its row.
 //
-// With MATRIX defined, attend is that of attention_matrix.glsl: cooperative matrices, for 16-bit rows.
-// With CPU defined, attend is that of attention_cpu.glsl: the same result without shared memory and barriers, for CPU drivers.
+// With MATRIX defined, attend is that of attention_matrix.glsl: cooperative matrices, for 16-bit rows. With CPU
+// defined, attend is that of attention_cpu.glsl: the same result without shared memory and barriers, for CPU drivers.
 //
 // Include address.glsl first, and before it enable GL_EXT_buffer_reference, GL_EXT_buffer_reference_uvec2 and
-// GL_EXT_control_flow_attributes; with MATRIX include matrix_operands.glsl before everything else. This file uses the constants 0 to 8
-// and those from 20 on, and declares local_size; pipelines/attention.go sets them.
-// Define ATTENTION_NULL before the include if each head has a null key and value. The including file defines:
+// GL_EXT_control_flow_attributes; with MATRIX include matrix_operands.glsl before everything else. This file uses the
+// constants 0 to 8 and those from 20 on, and declares local_size; pipelines/attention.go sets them. Define
+// ATTENTION_NULL before the include if each head has a null key and value. The including file defines:
 //
 //	Query query(uint i)                       query i: whether it exists, address and factor of its row
-//	Key key(uint j)                           key slot j: whether it exists, a row number for key_address and value_address, factors of key and value
+//	Key key(uint j)                           key slot j: whether it exists, a row number for key_address and
+//	                                          value_address, factors of key and value
 //	uvec2 key_address(uint row)               address of a key by row number; called for every 16 bytes, so keep it cheap
 //	uvec2 value_address(uint row)             address of a value by row number
-//	uint tile_mask(uint i0, uint n, uint j0)  which of slots j0 .. j0 + TILE_KEYS - 1 are visible to queries i0 .. i0 + n - 1: TILE_NONE (the tile is
-//	                                          skipped), TILE_PARTIAL, or TILE_FULL (all that exist). The same in all invocations of the
+//	uint tile_mask(uint i0, uint n, uint j0)  which of slots j0 .. j0 + TILE_KEYS - 1 are visible to queries
+//	                                          i0 .. i0 + n - 1: TILE_NONE (the tile is skipped), TILE_PARTIAL, or
+//	                                          TILE_FULL (all that exist). The same in all invocations of the
 //	                                          workgroup, or of the subgroup that computes these queries
 //	bool visible(uint i, uint j)              whether query i sees slot j; called for TILE_PARTIAL only
 //	uvec2 result_address(uint i)              address of the result of a query that exists
-//	uvec2 null_key(), null_value()            with ATTENTION_NULL: addresses of a key and value that every query sees, without factors
+//	uvec2 null_key(), null_value()            with ATTENTION_NULL: addresses of a key and value that every query
+//	                                          sees, without factors
 //
-// The including file chooses the numbering of i and j by what it passes to attend. A row has DIM_HEAD elements, float32 or 16-bit, in
-// ROW_BYTES bytes. Its address is a multiple of 16 if ROW_BYTES is, else a multiple of 4. The null key and value are always float32.
-// Results of queries that do not exist are not used, but their address must be safe to read. Factors are used only with ROW_FACTORS.
+// The including file chooses the numbering of i and j by what it passes to attend. A row has DIM_HEAD elements, float32
+// or 16-bit, in ROW_BYTES bytes. Its address is a multiple of 16 if ROW_BYTES is, else a multiple of 4. The null key
+// and value are always float32. Results of queries that do not exist are not used, but their address must be safe to
+// read. Factors are used only with ROW_FACTORS.
 //
-//	attend(i0, j0, j1)                        computes queries i0 .. i0 + TILE_QUERIES - 1 over slots j0 .. j1 - 1, in tiles of TILE_KEYS slots from j0 on.
-//	                                          All invocations call it, once, with the same arguments.
+//	attend(i0, j0, j1)                        computes queries i0 .. i0 + TILE_QUERIES - 1 over slots j0 .. j1 - 1, in tiles
+//	                                          of TILE_KEYS slots from j0 on. All invocations call it, once, with the same
+//	                                          arguments
 #ifndef COLT5_ATTENTION
 #define COLT5_ATTENTION
 
@@ -44,13 +52,13 @@ layout(constant_id = 8) const uint HEADS = 1; // heads of a tensor
 const uint ROW_BYTES = 2 * DIM_HEAD;
 layout(constant_id = 1) const uint TILE_QUERIES = 64; // queries of a workgroup
 layout(constant_id = 2) const uint TILE_KEYS = 32; // keys of a tile
-layout(constant_id = 20) const uint MATRIX_M = 16; // shape of a cooperative matrix product: MATRIX_M x MATRIX_K times MATRIX_K x MATRIX_N
+layout(constant_id = 20) const uint MATRIX_M = 16; // shape of a matrix product: M x K times K x N
 layout(constant_id = 21) const uint MATRIX_N = 16;
 layout(constant_id = 22) const uint MATRIX_K = 16;
 layout(constant_id = 23) const uint SUBGROUP_SIZE = 32; // invocations of a subgroup
 layout(constant_id = 24) const uint SUBGROUPS = 4; // subgroups of a workgroup
 layout(constant_id = 25) const uint THREADS = 128; // invocations of a workgroup: SUBGROUPS * SUBGROUP_SIZE
-layout(constant_id = 26) const bool WEIGHTS_IN_REGISTERS = true; // keep weights in registers where the device maps elements of accumulators and operands alike
+layout(constant_id = 26) const bool WEIGHTS_IN_REGISTERS = true; // weights need no shared memory if the device permits
 layout(constant_id = 27) const bool LOCKSTEP = false; // the invocations of a subgroup run in lockstep and need no barrier
 layout(local_size_x_id = 25) in;
 #elif defined(CPU)
@@ -115,8 +123,8 @@ void store_row(uvec2 row, uint i, vec4 v) {
 		if (4 * i + j < DIM_HEAD) f.v[4 * i + j] = v[j];
 }
 
-// clamp_score bounds the magnitude of a score; a NaN stays a NaN, which clamp does not promise. It is branch-free because it runs for
-// every score.
+// clamp_score bounds the magnitude of a score; a NaN stays a NaN, which clamp does not promise. It is branch-free
+// because it runs for every score.
 float clamp_score(float score, float bound) {
 	float end = uintBitsToFloat(floatBitsToUint(bound) | floatBitsToUint(score) & 0x80000000u);
 	return mix(score, end, abs(score) > bound);
@@ -139,12 +147,13 @@ const uint LOADS = KEY_LOADS > VALUE_LOADS ? KEY_LOADS : VALUE_LOADS;
 const uint QUERY_PITCH = KEY_SLICES * SLICE_VEC4 | 1, KEY_PITCH = SLICE_VEC4 | 1, WEIGHT_PITCH = TILE_KEYS / 4 | 1;
 // Scores: an invocation computes SCORE_ROWS rows, SCORE_THREADS_Y apart, and 4 columns, SCORE_THREADS_X apart.
 const uint SCORE_THREADS_X = TILE_KEYS / 4, SCORE_THREADS_Y = THREADS / SCORE_THREADS_X, SCORE_ROWS = TILE_QUERIES / SCORE_THREADS_Y;
-// Results: an invocation computes RESULT_ROWS rows, RESULT_THREADS_Y apart, and RESULT_VEC4 vec4 of columns, RESULT_THREADS_X apart.
+// Results: an invocation computes RESULT_ROWS rows, RESULT_THREADS_Y apart, and RESULT_VEC4 vec4 of columns,
+// RESULT_THREADS_X apart.
 const uint RESULT_THREADS_X = ROW_VEC4 > 8 ? 16 : ROW_VEC4 > 4 ? 8 : 4;
 const uint RESULT_THREADS_Y = THREADS / RESULT_THREADS_X;
 const uint RESULT_ROWS = TILE_QUERIES / RESULT_THREADS_Y, RESULT_VEC4 = (ROW_VEC4 + RESULT_THREADS_X - 1) / RESULT_THREADS_X;
-// Weights: THREADS_PER_ROW invocations share a row and have THREAD_VEC4 vec4 of it each. A row is summed in 4 parts of SUM_VEC4 vec4,
-// whatever TILE_QUERIES is.
+// Weights: THREADS_PER_ROW invocations share a row and have THREAD_VEC4 vec4 of it each. A row is summed in 4 parts of
+// SUM_VEC4 vec4, whatever TILE_QUERIES is.
 const uint THREADS_PER_ROW = THREADS / TILE_QUERIES;
 const uint THREAD_VEC4 = TILE_KEYS / 4 / THREADS_PER_ROW;
 const uint SUMS_PER_THREAD = 4 / THREADS_PER_ROW, SUM_VEC4 = THREAD_VEC4 / SUMS_PER_THREAD;
@@ -160,10 +169,11 @@ shared float rescale[TILE_QUERIES]; // factor of a row's previous results after 
 vec4 prefetched[LOADS];
 float scores[SCORE_ROWS * 4];
 vec4 result[RESULT_ROWS * RESULT_VEC4];
-float row_max, row_sums[SUMS_PER_THREAD]; // of row gl_LocalInvocationIndex % TILE_QUERIES: of all its keys; of the keys of this invocation
+// Of row gl_LocalInvocationIndex % TILE_QUERIES: the maximum of all its keys, and sums over the keys of this invocation.
+float row_max, row_sums[SUMS_PER_THREAD];
 
-// thread_position is the invocation's column and row in a grid of the given width. 32 consecutive invocations cover 8 x 4 of the grid, so
-// that they read few different vec4.
+// thread_position is the invocation's column and row in a grid of the given width. 32 consecutive invocations cover 8 x
+// 4 of the grid, so that they read few different vec4.
 uvec2 thread_position(uint width) {
 	uint t = gl_LocalInvocationIndex, wide = max(width / 8, 1);
 	if (width < 8) return uvec2(t % width, t / width);
@@ -181,14 +191,16 @@ void load_queries(uint i0) {
 	}
 }
 
-// lookup_keys stores rows and factors of the keys of the tile at j0 in buffer buf, 0 or 1; slots from j1 on do not exist.
+// lookup_keys stores rows and factors of the keys of the tile at j0 in buffer buf, 0 or 1; slots from j1 on do not
+// exist.
 void lookup_keys(uint buf, uint j0, uint j1) {
 	uint t = gl_LocalInvocationIndex;
 	if (t >= TILE_KEYS) return;
 	Key k = Key(false, NO_ROW, 0, 0);
 	if (j0 < j1 && t < j1 - j0) k = key(j0 + t);
 	key_row[buf * TILE_KEYS + t] = k.exists ? k.row : NO_ROW;
-	if (ROW_FACTORS) key_factor[buf * TILE_KEYS + t] = k.exists ? vec2(k.key_factor, k.value_factor) : vec2(0); // a factor may be NaN
+	// Factors of empty slots are set to 0, because they may be NaN.
+	if (ROW_FACTORS) key_factor[buf * TILE_KEYS + t] = k.exists ? vec2(k.key_factor, k.value_factor) : vec2(0);
 }
 
 // prefetch_keys loads slice c of the keys into registers.
@@ -224,7 +236,8 @@ void prefetch_values(uint buf, uint c) {
 	}
 }
 
-// make_finite replaces infinity and NaN by the largest float. A key that is not visible has weight 0, and 0 * infinity would be NaN.
+// make_finite replaces infinity and NaN by the largest float. A key that is not visible has weight 0, and 0 * infinity
+// would be NaN.
 vec4 make_finite(vec4 v) {
 	uvec4 bits = floatBitsToUint(v);
 	vec4 large = uintBitsToFloat(bits & 0x80000000u | 0x7f7fffffu);
@@ -273,7 +286,8 @@ void write_scores(uvec2 thread, uint buf, uint i0, uint j0, bool full) {
 	}
 }
 
-// compute_weights turns the tile's scores into weights, and updates maxima and sums of the rows. It contains one barrier.
+// compute_weights turns the tile's scores into weights, and updates maxima and sums of the rows. It contains one
+// barrier.
 void compute_weights() {
 	uint row = gl_LocalInvocationIndex % TILE_QUERIES, first = row * WEIGHT_PITCH + gl_LocalInvocationIndex / TILE_QUERIES * THREAD_VEC4;
 	vec4 s[THREAD_VEC4], tile_max = vec4(MASKED_SCORE);
@@ -322,7 +336,8 @@ void multiply_values(uvec2 thread, uint c) {
 	}
 }
 
-// init_rows initialises maxima, sums and results, with the null key and value if there are any. Queries are in shared memory.
+// init_rows initialises maxima, sums and results, with the null key and value if there are any. Queries are in shared
+// memory.
 void init_rows(uvec2 thread) {
 	row_max = MASKED_SCORE;
 	[[unroll]] for (uint n = 0; n < SUMS_PER_THREAD; n++) row_sums[n] = 0;

@@ -1,6 +1,6 @@
-// attend for CPU drivers, where barriers are expensive and the tiles of attention.glsl take seconds to compile. A workgroup of 8
-// computes 8 queries, one per invocation, which is one lane of the CPU's vector unit. It processes TILE_KEYS keys at a time, with scores
-// and weights in registers.
+// attend for CPU drivers, where barriers are expensive and the tiles of attention.glsl take seconds to compile. A
+// workgroup of 8 computes 8 queries, one per invocation, which is one lane of the CPU's vector unit. It processes
+// TILE_KEYS keys at a time, with scores and weights in registers.
 
 float results[4 * ROW_VEC4];
 

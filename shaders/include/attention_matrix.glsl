@@ -1,28 +1,35 @@
-// attend on cooperative matrices: queries, keys, values, weights and results have 16-bit elements, everything else is float32.
+// attend on cooperative matrices: queries, keys, values, weights and results have 16-bit elements, everything else is
+// float32.
 //
-// Each subgroup computes SUBGROUP_ROWS of the workgroup's queries. The queries stay in registers as matrices, and so do the running
-// maximum, the sum and the result of each row, all as ACCUMULATOR matrices, so that rows are processed element by element. Keys and
-// values pass through shared memory; rows there are padded by 16 bytes, so that 8 rows use all banks. The next tile is prefetched into
-// registers.
+// Each subgroup computes SUBGROUP_ROWS of the workgroup's queries. The queries stay in registers as matrices, and so do
+// the running maximum, the sum and the result of each row, all as ACCUMULATOR matrices, so that rows are processed
+// element by element. Keys and values pass through shared memory; rows there are padded by 16 bytes, so that 8 rows use
+// all banks. The next tile is prefetched into registers.
 //
-// The running maximum is lazy: it rises only when a score exceeds it by more than MAX_RISE powers of 2, so that few tiles need a row
-// maximum across invocations. Weights are then at most 2^MAX_RISE, which 16 bits hold as precisely as 1, and the largest weight is at
-// least 1. The running maximum depends on the row's own scores only. It is a score before SCALE is applied: the difference of two large
-// scores is exact, the difference of a product and its rounded value is not.
+// The running maximum is lazy: it rises only when a score exceeds it by more than MAX_RISE powers of 2, so that few
+// tiles need a row maximum across invocations. Weights are then at most 2^MAX_RISE, which 16 bits hold as precisely as
+// 1, and the largest weight is at least 1. The running maximum depends on the row's own scores only. It is a score
+// before SCALE is applied: the difference of two large scores is exact, the difference of a product and its rounded
+// value is not.
 //
-// The mapping of matrix elements to invocations is implementation-defined. The matrix `position` finds it: it is loaded with the numbers
-// row * 16 + column of its own elements. Where matrix A of a product has the same mapping, as on NVIDIA, accumulators become operands
-// in registers; otherwise they pass through shared memory.
+// The mapping of matrix elements to invocations is implementation-defined. The matrix `position` finds it: it is loaded
+// with the numbers row * 16 + column of its own elements. Where matrix A of a product has the same mapping, as on
+// NVIDIA, accumulators become operands in registers; otherwise they pass through shared memory.
 
-// A chunk is 16 bytes: 8 operands or 4 floats.
+// A chunk is 16 bytes: 8 operands or 4 floats. A pitch is the distance of rows in shared memory, in chunks.
 const uint PADDED_DIM = (DIM_HEAD + 15) / 16 * 16; // DIM_HEAD, padded with zeros
-const uint ROW_CHUNKS = PADDED_DIM / 8, PITCH = ROW_CHUNKS + 1; // chunks of a row; distance of rows in shared memory
-const uint SUBGROUP_ROWS = TILE_QUERIES / SUBGROUPS, MATRICES_M = SUBGROUP_ROWS / MATRIX_M; // rows of a subgroup; matrices that hold them
-const uint SCORE_MATRICES = TILE_KEYS / MATRIX_N, RESULT_MATRICES = PADDED_DIM / MATRIX_N; // matrices that hold a row of scores; of results
-const uint RESULT_STEPS = TILE_KEYS / MATRIX_K, SCORE_STEPS = PADDED_DIM / MATRIX_K; // products that are added for a result; for a score
-const uint SCRATCH_PITCH = TILE_KEYS / 8 + 1; // chunks of a row of scratch
-const uint OWNED_ROWS = (SUBGROUP_ROWS + SUBGROUP_SIZE - 1) / SUBGROUP_SIZE; // rows for which an invocation computes the maximum
-const uint LOADS = (TILE_KEYS * ROW_CHUNKS + THREADS - 1) / THREADS; // chunks of a tile's keys, or values, that an invocation loads
+const uint ROW_CHUNKS = PADDED_DIM / 8, PITCH = ROW_CHUNKS + 1; // a query, key, value or result
+// Rows of a subgroup, and the matrices that hold them.
+const uint SUBGROUP_ROWS = TILE_QUERIES / SUBGROUPS, MATRICES_M = SUBGROUP_ROWS / MATRIX_M;
+// Matrices that hold a row of scores, and a row of results.
+const uint SCORE_MATRICES = TILE_KEYS / MATRIX_N, RESULT_MATRICES = PADDED_DIM / MATRIX_N;
+// Matrix products that are added for a result, and for a score.
+const uint RESULT_STEPS = TILE_KEYS / MATRIX_K, SCORE_STEPS = PADDED_DIM / MATRIX_K;
+const uint SCRATCH_PITCH = TILE_KEYS / 8 + 1;
+// Rows for which an invocation computes the maximum.
+const uint OWNED_ROWS = (SUBGROUP_ROWS + SUBGROUP_SIZE - 1) / SUBGROUP_SIZE;
+// Chunks of a tile's keys, or of its values, that an invocation loads.
+const uint LOADS = (TILE_KEYS * ROW_CHUNKS + THREADS - 1) / THREADS;
 
 const float MAX_RISE = 8; // in powers of 2
 const float INITIAL_MAX = -1e30; // running maximum before the first key
@@ -40,7 +47,8 @@ shared uvec4 tile[(TILE_QUERIES > 2 * TILE_KEYS ? TILE_QUERIES : 2 * TILE_KEYS) 
 shared uvec4 scratch[TILE_QUERIES * SCRATCH_PITCH];
 shared uint key_row[2 * TILE_KEYS]; // of this tile and of the next one
 shared vec2 key_factor[ROW_FACTORS ? 2 * TILE_KEYS : 2];
-// empty_tile[0] and [1] are j0 of these tiles if some of their slots do not exist. It has 4 elements so that all arrays are whole chunks.
+// empty_tile[0] and [1] are j0 of these tiles if some of their slots do not exist. It has 4 elements so that all arrays
+// are whole chunks.
 shared uint empty_tile[4];
 
 uvec4 next_keys[LOADS], next_values[LOADS];
@@ -49,8 +57,8 @@ ACCUMULATOR position, running_max[MATRICES_M], row_sums[MATRICES_M], scores[MATR
 OPERAND_A q[MATRICES_M][SCORE_STEPS], weights[MATRICES_M][RESULT_STEPS];
 bool in_registers; // OPERAND_A has the same mapping of elements to invocations as ACCUMULATOR
 
-// subgroup_sync makes writes to scratch visible within the subgroup. CPU drivers run a subgroup in lockstep, and implement a subgroup
-// barrier as a workgroup barrier, which would deadlock here because not all subgroups reach it.
+// subgroup_sync makes writes to scratch visible within the subgroup. CPU drivers run a subgroup in lockstep, and
+// implement a subgroup barrier as a workgroup barrier, which would deadlock here because not all subgroups reach it.
 void subgroup_sync() {
 	subgroupMemoryBarrierShared();
 	if (!LOCKSTEP) subgroupBarrier();
@@ -82,8 +90,8 @@ uvec4 scale16(uvec4 v, float f) {
 	return v;
 }
 
-// make_finite replaces infinity and NaN by the largest number. A key that is not visible has weight 0, and 0 * infinity would be NaN.
-// Their exponent bits are all ones, so adding 1 to the exponent carries into the sign bit.
+// make_finite replaces infinity and NaN by the largest number. A key that is not visible has weight 0, and 0 * infinity
+// would be NaN. Their exponent bits are all ones, so adding 1 to the exponent carries into the sign bit.
 uvec4 make_finite(uvec4 v) {
 	const uint last = OPERAND_DTYPE == DTYPE_BF16 ? 7 : 10; // lowest bit of an exponent
 	uvec4 carry = (v & 0x7fff7fffu) + (0x00010001u << last);
@@ -102,7 +110,8 @@ void load_queries(uint i0) {
 	}
 }
 
-// lookup_keys stores rows and factors of the keys of the tile at j0 in buffer buf, 0 or 1; slots from j1 on do not exist.
+// lookup_keys stores rows and factors of the keys of the tile at j0 in buffer buf, 0 or 1; slots from j1 on do not
+// exist.
 void lookup_keys(uint buf, uint j0, uint j1) {
 	for (uint t = gl_LocalInvocationIndex; t < TILE_KEYS; t += THREADS) {
 		Key k = Key(false, NO_ROW, 0, 0);
@@ -113,8 +122,9 @@ void lookup_keys(uint buf, uint j0, uint j1) {
 	}
 }
 
-// prefetch loads the keys and values of a tile into registers. It is called unconditionally, also for the tile after the last one, which
-// has no rows: a conditional load makes compilers copy the registers at the join, and the copy waits for the load.
+// prefetch loads the keys and values of a tile into registers. It is called unconditionally, also for the tile after
+// the last one, which has no rows: a conditional load makes compilers copy the registers at the join, and the copy
+// waits for the load.
 void prefetch(uint buf) {
 	[[unroll]] for (uint n = 0; n < LOADS; n++) {
 		uint e = gl_LocalInvocationIndex + n * THREADS, j = e / ROW_CHUNKS;
@@ -126,7 +136,8 @@ void prefetch(uint buf) {
 	}
 }
 
-// store_tile writes the prefetched keys and values to shared memory. Values that some queries of the workgroup do not see are made finite.
+// store_tile writes the prefetched keys and values to shared memory. Values that some queries of the workgroup do not
+// see are made finite.
 void store_tile(uint buf, bool full) {
 	[[unroll]] for (uint n = 0; n < LOADS; n++) {
 		uint e = gl_LocalInvocationIndex + n * THREADS, j = e / ROW_CHUNKS;
@@ -174,7 +185,8 @@ void broadcast_owned(uint base) {
 	}
 }
 
-// init_rows loads the queries from shared memory, and initialises maxima, sums and results, with the null key and value if there are any.
+// init_rows loads the queries from shared memory, and initialises maxima, sums and results, with the null key and value
+// if there are any.
 void init_rows(uint base, uint first_row) {
 	[[unroll]] for (uint i = 0; i < MATRICES_M; i++)
 		[[unroll]] for (uint k = 0; k < SCORE_STEPS; k++)
@@ -232,7 +244,8 @@ void multiply_keys() {
 			[[unroll]] for (int k = 0; k < position.length(); k++) scores[i][j][k] = clamp_score(scores[i][j][k], MAX_RAW_SCORE);
 }
 
-// mask_scores masks the scores of slots that are not visible. The subgroup's queries start at i0, the tile's slots at j0.
+// mask_scores masks the scores of slots that are not visible. The subgroup's queries start at i0, the tile's slots at
+// j0.
 void mask_scores(uint i0, uint j0) {
 	[[unroll]] for (uint i = 0; i < MATRICES_M; i++)
 		[[unroll]] for (uint j = 0; j < SCORE_MATRICES; j++)
@@ -252,7 +265,8 @@ void mask_empty_slots(uint buf) {
 		}
 }
 
-// raise_maxima raises the running maximum of each row that the tile exceeds by more than MAX_RISE powers of 2, and rescales sums and results.
+// raise_maxima raises the running maximum of each row that the tile exceeds by more than MAX_RISE powers of 2, and
+// rescales sums and results.
 void raise_maxima(uint base) {
 	[[unroll]] for (uint i = 0; i < MATRICES_M; i++) {
 		ACCUMULATOR tile_max = scores[i][0];
@@ -286,8 +300,9 @@ void raise_maxima(uint base) {
 	subgroup_sync();
 }
 
-// compute_weights turns the tile's scores into weights. The largest excess over running_max is found with integers, which order positive
-// floats correctly: the float maximum of a number and a NaN may be either, and a NaN in one row must not affect other rows.
+// compute_weights turns the tile's scores into weights. The largest excess over running_max is found with integers,
+// which order positive floats correctly: the float maximum of a number and a NaN may be either, and a NaN in one row
+// must not affect other rows.
 void compute_weights(uint base) {
 	int above = 0;
 	[[unroll]] for (uint i = 0; i < MATRICES_M; i++)
@@ -331,7 +346,8 @@ void multiply_values() {
 	}
 }
 
-// write_results divides the results by the sums, and writes them through the rows of shared memory that held the queries.
+// write_results divides the results by the sums, and writes them through the rows of shared memory that held the
+// queries.
 void write_results(uint base, uint first_row, uint i0) {
 	[[unroll]] for (uint i = 0; i < MATRICES_M; i++)
 		coopMatStore(row_sums[i], scratch, base + i * MATRIX_M * SCRATCH_PITCH, SCRATCH_PITCH, gl_CooperativeMatrixLayoutRowMajor);

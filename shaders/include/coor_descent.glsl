@@ -1,5 +1,5 @@
-// Shared by both variants of coor_descent.comp: entries of a segment, arithmetic with float pairs, sums over a workgroup.
-// The including file declares the push block `p` first.
+// Shared by both variants of coor_descent.comp: entries of a segment, arithmetic with float pairs, sums over a
+// workgroup. The including file declares the push block `p` first.
 #ifndef COLT5_COOR_DESCENT
 #define COLT5_COOR_DESCENT
 
@@ -14,8 +14,8 @@ const float LOG2E = 1.44269504;
 uint size; // entries
 float k;   // number of entries to select; 0: all of them
 
-// The entries of this invocation. They are addressed as vec4, counted from the invocation's first one, so that those in registers are at
-// constant offsets from one address.
+// The entries of this invocation. They are addressed as vec4, counted from the invocation's first one, so that those in
+// registers are at constant offsets from one address.
 int remaining;        // entries from the first one to the end; 0 or less: none
 uvec2 logits, scores; // addresses of the first entry
 uvec2 mask;           // address of the word that has its mask byte
@@ -106,13 +106,15 @@ void clear_scores_outside(uint id, uint begin, uint end) {
 	for (uint i = max(size, begin) + gl_LocalInvocationID.x; i < min(p.n, end); i += gl_WorkGroupSize.x) destination.v[i] = 0;
 }
 
-// store_valid_as_scores writes the scores of a segment of which all entries are selected, or none is valid: 1 for valid entries, else 0.
+// store_valid_as_scores writes the scores of a segment of which all entries are selected, or none is valid: 1 for valid
+// entries, else 0.
 void store_valid_as_scores() {
 	if (!present(p.scores)) return;
 	for (uint i = 0; int(4 * i) < remaining; i += gl_WorkGroupSize.x) store_scores(i, vec4(notEqual(load_logits(i), vec4(NO_ENTRY))));
 }
 
-// FloatPair is a number as the sum of two floats. One float is not enough: at logits of 15, half an ulp is 3e-5 of eps = 0.03.
+// FloatPair is a number as the sum of two floats. One float is not enough: at logits of 15, half an ulp is 3e-5 of eps
+// = 0.03.
 struct FloatPair { float hi, lo; };
 
 // fast_two_sum requires |hi| >= |lo|, or hi = 0.
@@ -152,9 +154,9 @@ vec4 score(vec4 s, FloatPair bound, float e) {
 
 vec4 final_scores(vec4 s); // defined by the including file: scores by logits
 
-// write_slot_scores writes the scores of a segment's slots, of part `part` of `parts` of them: 0 for a slot that is empty or does not name
-// a valid entry of the segment. It reads the logits again, because the entry may be in the registers of any invocation. all_selected:
-// valid entries have score 1.
+// write_slot_scores writes the scores of a segment's slots, of part `part` of `parts` of them: 0 for a slot that is
+// empty or does not name a valid entry of the segment. It reads the logits again, because the entry may be in the
+// registers of any invocation. all_selected: valid entries have score 1.
 void write_slot_scores(uint id, uint part, uint parts, bool all_selected) {
 	if (!present(p.slot_scores)) return;
 	Segment s = segment(id);
@@ -174,8 +176,8 @@ void write_slot_scores(uint id, uint part, uint parts, bool all_selected) {
 	}
 }
 
-// log_ratio returns log(x / y) to about 1e-7, and more precisely where x and y are close. log() may be wrong by 5e-7. Each step adds e times
-// the result to a, so the last steps, where x and y are close, add no error.
+// log_ratio returns log(x / y) to about 1e-7, and more precisely where x and y are close. log() may be wrong by 5e-7.
+// Each step adds e times the result to a, so the last steps, where x and y are close, add no error.
 float log_ratio(float x, float y) {
 	int shift = (floatBitsToInt(x) - floatBitsToInt(y) + (1 << 22)) >> 23; // x / y is within a factor of 1.51 of 2^shift
 	y *= uintBitsToFloat(uint(shift + 127) << 23);
@@ -191,8 +193,9 @@ void store_state(uint id, uint t, FloatPair bound, float sum, float other) {
 	F32x4(at(p.state, id, 16 * p.iters)).v[t] = vec4(-bound.hi, -bound.lo, sum, other);
 }
 
-// Sums over the workgroup have an order that depends only on the sizes of workgroup and subgroups. They take one barrier each: `partial`
-// is double-buffered, and an invocation that writes a buffer has passed the barrier after which all had read it.
+// Sums over the workgroup have an order that depends only on the sizes of workgroup and subgroups. They take one
+// barrier each: `partial` is double-buffered, and an invocation that writes a buffer has passed the barrier after which
+// all had read it.
 shared vec4 partial[2][64]; // a subgroup has at least 4 invocations
 uint buf = 0;
 

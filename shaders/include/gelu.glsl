@@ -2,8 +2,9 @@
 #ifndef COLT5_GELU
 #define COLT5_GELU
 
-// normal_tail returns the standard normal distribution function at -z, for z >= 0, as 2^-P(z). P is the weighted minimax polynomial of
-// -log2(erfc(z / sqrt 2) / 2) on [0, 6.5], and grows beyond. The error in float32 is at most 5e-8. From 10 on the result is 0.
+// normal_tail returns the standard normal distribution function at -z, for z >= 0, as 2^-P(z). P is the weighted
+// minimax polynomial of -log2(erfc(z / sqrt 2) / 2) on [0, 6.5], and grows beyond. The error in float32 is at most
+// 5e-8. From 10 on the result is 0.
 vec4 normal_tail(vec4 z) {
 	bvec4 far = greaterThan(z, vec4(10));
 	z = min(z, 10.0);

@@ -1,6 +1,7 @@
-// Shared by the kernels linear*.comp: configuration, arguments, the prologue (which row a slot reads) and the epilogue (what is done to
-// the sums, and where they go). Include address.glsl first. A slot is a computed row, numbered over the batch: its item is slot / rows.
-// With OPERAND_DTYPE defined as DTYPE_F16 or DTYPE_BF16, x and y may have 16-bit elements, and an even number of them in a row.
+// Shared by the kernels linear*.comp: configuration, arguments, the prologue (which row a slot reads) and the epilogue
+// (what is done to the sums, and where they go). Include address.glsl first. A slot is a computed row, numbered over
+// the batch: its item is slot / rows. With OPERAND_DTYPE defined as DTYPE_F16 or DTYPE_BF16, x and y may have 16-bit
+// elements, and an even number of them in a row.
 #include "gelu.glsl"
 #ifdef OPERAND_DTYPE
 #include "pack16.glsl"
@@ -31,14 +32,16 @@ const bool DENSE_OUTPUT = false;
 layout(push_constant, std430) uniform Push {
 	uvec2 x, w, bias, gather, gamma, score, valid, residual, scatter, skip_bias, y;
 	uint slots, rows, in_rows, out_rows; // slots = batch * rows
-	uint lists, list;                    // gather, score and valid have `lists` lists per item; this dispatch uses list `list`
+	// gather, score and valid have `lists` lists per item; this dispatch uses list `list`.
+	uint lists, list;
 	uint first, tiles;                   // this dispatch computes tiles first .. tiles - 1, workgroup g tile first + g
 } p;
 
 // list_slot is the slot's index in gather, score and valid.
 uint list_slot(uint slot) { return slot + (slot / p.rows * (p.lists - 1) + p.list) * p.rows; }
 
-// slot_valid reports whether the slot exists and writes its row: its valid word and its score are not 0, and its indices are rows.
+// slot_valid reports whether the slot exists and writes its row: its valid word and its score are not 0, and its
+// indices are rows.
 bool slot_valid(uint slot) {
 	if (slot >= p.slots) return false;
 	if (VALID && U32(p.valid).v[list_slot(slot)] == 0) return false;
@@ -47,7 +50,8 @@ bool slot_valid(uint slot) {
 	return !SCATTER || U32(p.scatter).v[slot] < p.out_rows;
 }
 
-// x_row is the address of the slot's row of x. For a slot that is not valid it is the address of row 0, which is safe to read.
+// x_row is the address of the slot's row of x. For a slot that is not valid it is the address of row 0, which is safe
+// to read.
 uvec2 x_row(uint slot) {
 	if (!slot_valid(slot)) return p.x;
 	uint row = GATHER ? U32(p.gather).v[list_slot(slot)] : slot % p.rows;
@@ -90,7 +94,8 @@ void store_out(uvec2 row, uint col, vec4 v) {
 	if (col + 3 < OUT) f.v[col + 3] = v.w;
 }
 
-// Epilogue has what a row's epilogue needs: the row of y and of residual, the factor of the norm, the score, and whether bias is added.
+// Epilogue has what a row's epilogue needs: the row of y and of residual, the factor of the norm, the score, and
+// whether bias is added.
 struct Epilogue {
 	uint row;
 	float norm, score;
@@ -117,9 +122,10 @@ Addends load_addends(Epilogue e, uint col) {
 	return a;
 }
 
-// apply_epilogue computes four columns of y from their sums. NVIDIA's compiler contracts a multiplication and an addition in some places
-// and not in others, even if precise. So every multiplication that an addition follows is an explicit fma: a factor is kept until it is
-// known what follows. All tile shapes, and all places in a tile, then give the same bits.
+// apply_epilogue computes four columns of y from their sums. NVIDIA's compiler contracts a multiplication and an
+// addition in some places and not in others, even if precise. So every multiplication that an addition follows is an
+// explicit fma: a factor is kept until it is known what follows. All tile shapes, and all places in a tile, then give
+// the same bits.
 vec4 apply_epilogue(Epilogue e, Addends a, vec4 sum) {
 	precise vec4 v = sum;
 	precise vec4 factor = vec4(NORM ? e.norm : 1.0);

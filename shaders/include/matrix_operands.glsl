@@ -1,5 +1,6 @@
-// Extensions and types for kernels on cooperative matrices with 16-bit operands: F16, or BF16 where that macro is defined. Include it before
-// all other includes. The including file declares the shape of a product, MATRIX_M x MATRIX_K times MATRIX_K x MATRIX_N.
+// Extensions and types for kernels on cooperative matrices with 16-bit operands: F16, or BF16 where that macro is
+// defined. Include it before all other includes. The including file declares the shape of a product, MATRIX_M x
+// MATRIX_K times MATRIX_K x MATRIX_N.
 #extension GL_KHR_cooperative_matrix : require
 #extension GL_KHR_memory_scope_semantics : require
 #extension GL_KHR_shader_subgroup_arithmetic : require

@@ -1,5 +1,5 @@
-// 16-bit floats, two in a word, the first one in the low half: F16 (IEEE binary16) or BF16 (the upper half of a binary32).
-// Rounding is to nearest, ties to even; a NaN stays a NaN. 16-bit types are not required.
+// 16-bit floats, two in a word, the first one in the low half: F16 (IEEE binary16) or BF16 (the upper half of a
+// binary32). Rounding is to nearest, ties to even; a NaN stays a NaN. 16-bit types are not required.
 #ifndef COLT5_PACK16
 #define COLT5_PACK16
 
@@ -18,7 +18,8 @@ vec2 unpack_bf16(uint w) { return uintBitsToFloat(uvec2(w << 16, w & 0xffff0000u
 uint pack16(uint dtype, vec2 v) { return dtype == DTYPE_BF16 ? pack_bf16(v) : packHalf2x16(v); }
 vec2 unpack16(uint dtype, uint w) { return dtype == DTYPE_BF16 ? unpack_bf16(w) : unpackHalf2x16(w); }
 
-// round_bf16 rounds to the nearest value of BF16. Apply it before every conversion to bfloat16_t: some devices truncate.
+// round_bf16 rounds to the nearest value of BF16. Apply it before every conversion to bfloat16_t: some devices
+// truncate.
 float round_bf16(float v) { return unpack_bf16(pack_bf16(vec2(v))).x; }
 
 #endif

@@ -1,4 +1,5 @@
-// Row sums and LayerNorm statistics for kernels that give each row LANES_PER_ROW invocations. Include address.glsl first.
+// Row sums and LayerNorm statistics for kernels that give each row LANES_PER_ROW invocations. Include address.glsl
+// first.
 #ifndef COLT5_ROW_NORM
 #define COLT5_ROW_NORM
 
@@ -26,8 +27,9 @@ vec2 row_sum(vec2 value) {
 // Norm standardises an element v of a row: ((v - near_mean) - correction) * inverse_deviation.
 struct Norm { float near_mean, correction, inverse_deviation; };
 
-// row_norm computes the statistics of a row of count elements. differences is a lane's sum of v - near_mean and of its square, where
-// near_mean is the mean up to rounding. The differences are small, so their sum is accurate even where the mean is large.
+// row_norm computes the statistics of a row of count elements. differences is a lane's sum of v - near_mean and of its
+// square, where near_mean is the mean up to rounding. The differences are small, so their sum is accurate even where
+// the mean is large.
 Norm row_norm(float near_mean, vec2 differences, float count) {
 	vec2 sum = row_sum(differences);
 	float correction = sum.x / count;

@@ -1,5 +1,5 @@
-// Kernels that process rows element by element: a workgroup of 256 invocations covers one long row or several short ones.
-// Include address.glsl first.
+// Kernels that process rows element by element: a workgroup of 256 invocations covers one long row or several short
+// ones. Include address.glsl first.
 #ifndef COLT5_ROWWISE
 #define COLT5_ROWWISE
 
@@ -24,7 +24,8 @@ layout(local_size_x = 256) in;
 uint own_row() { return workgroup_index() * ROWS_PER_WORKGROUP + gl_LocalInvocationID.x / COLUMNS; }
 uint first_column() { return gl_LocalInvocationID.x % COLUMNS; }
 
-// idle reports that the invocation has no row: it is left over from a whole number of rows, or its row is past the last one.
+// idle reports that the invocation has no row: it is left over from a whole number of rows, or its row is past the last
+// one.
 bool idle(uint rows) { return gl_LocalInvocationID.x / COLUMNS >= ROWS_PER_WORKGROUP || own_row() >= rows; }
 
 #endif

@@ -1,18 +1,20 @@
-// Shared by the shaders select*.comp: arguments, keys, the radix search for a threshold, and the bitonic sort in shared memory.
+// Shared by the shaders select*.comp: arguments, keys, the radix search for a threshold, and the bitonic sort in shared
+// memory.
 //
-// A row of n logits is cut into blocks of p.block entries; the last one may be shorter. One block of one row is a segment, and p.k entries
-// of each segment are selected into slots. With PREFIX_SEGMENTS a row has p.blocks windows instead: the segment of window m is the first
-// m * p.block entries of the row, and there are [items, windows, routes] segments.
+// A row of n logits is cut into blocks of p.block entries; the last one may be shorter. One block of one row is a
+// segment, and p.k entries of each segment are selected into slots. With PREFIX_SEGMENTS a row has p.blocks windows
+// instead: the segment of window m is the first m * p.block entries of the row, and there are [items, windows, routes]
+// segments.
 //
-// A key is a logit mapped to an unsigned integer of the same order; key 0 means that there is no entry (masked, or outside the segment).
-// A chunk is 4 keys, one 16-byte load; the first and last chunk of a segment may extend beyond it. A pair is a uvec2 (key, index in the
-// segment). Each shader declares its own constant_id 3.
+// A key is a logit mapped to an unsigned integer of the same order; key 0 means that there is no entry (masked, or
+// outside the segment). A chunk is 4 keys, one 16-byte load; the first and last chunk of a segment may extend beyond
+// it. A pair is a uvec2 (key, index in the segment). Each shader declares its own constant_id 3.
 #ifndef COLT5_SELECT
 #define COLT5_SELECT
 
 #define THREADS gl_WorkGroupSize.x
 layout(local_size_x_id = 0) in;
-layout(constant_id = 1) const uint SORT_CAPACITY = 1024; // pairs that are sorted in shared memory at a time: a power of two, at least 1024
+layout(constant_id = 1) const uint SORT_CAPACITY = 1024; // pairs sorted in shared memory at a time: a power of two, at least 1024
 layout(constant_id = 2) const uint SUBGROUPS = 64; // at least THREADS / subgroup size
 layout(constant_id = 4) const bool PREFIX_SEGMENTS = false; // segments are prefixes of a row, not blocks of it
 layout(constant_id = 5) const bool MASKED = false; // there is a mask
@@ -24,22 +26,22 @@ layout(constant_id = 5) const bool MASKED = false; // there is a mask
 
 // All shaders have the same push block; addresses that one does not use may be absent.
 layout(push_constant) uniform Push {
-	uvec2 logits, mask, indices, valid, values;
-	uvec2 state;           // per segment: 4 uvec4 of search states, then the histograms of the three digits; select_sample: 2 uvec4
-	uvec2 counts;          // per segment and part: entries above the threshold and equal to it; select_gather: those equal to it only
-	uvec2 source;          // pairs [segments, slots] to read, or candidates [segments, max_candidates]
-	uvec2 destination;     // pairs [segments, slots] to write; absent: write indices, valid and values
+	uvec2 logits, mask, indices, valid, values; // Per segment: 4 uvec4 of search states, then the histograms of the three digits; select_sample: 2 uvec4.
+	uvec2 state; // Per segment and part: entries above the threshold and equal to it; select_gather: those equal to it only.
+	uvec2 counts;
+	uvec2 source; // pairs [segments, slots] to read, or candidates [segments, max_candidates]
+	uvec2 destination; // pairs [segments, slots] to write; absent: write indices, valid and values
 	uint n, block, blocks, k;
-	uint slots;            // min(k, longest segment): no segment fills more
-	uint routes;           // rows of logits that share a row of mask
-	uint segments;         // rows * blocks
-	uint parts;            // workgroups per segment
-	uint span;             // chunks of a part
-	uint step;             // see each shader
-	int empty_index;       // the index written to an empty slot
-	uint valid_word;       // the valid word of a slot that is not empty
-	uint max_candidates;   // per segment
-	uint skipped_blocks;   // this many blocks at the start of a row select nothing; not with PREFIX_SEGMENTS
+	uint slots; // min(k, longest segment): no segment fills more
+	uint routes; // rows of logits that share a row of mask
+	uint segments; // rows * blocks
+	uint parts; // workgroups per segment
+	uint span; // chunks of a part
+	uint step; // see each shader
+	int empty_index; // the index written to an empty slot
+	uint valid_word; // the valid word of a slot that is not empty
+	uint max_candidates; // per segment
+	uint skipped_blocks; // this many blocks at the start of a row select nothing; not with PREFIX_SEGMENTS
 } p;
 
 const uint PADDED = SORT_CAPACITY + SORT_CAPACITY / 32;
@@ -92,8 +94,8 @@ Segment segment(uint id) {
 	return s;
 }
 
-// order_key maps the bits of a float to a key: -0 equals +0, NaN comes below minus infinity, no float maps to 0. It works on bits because
-// a driver may flush denormals or lose NaN in float operations.
+// order_key maps the bits of a float to a key: -0 equals +0, NaN comes below minus infinity, no float maps to 0. It
+// works on bits because a driver may flush denormals or lose NaN in float operations.
 uint order_key(uint bits) {
 	uint magnitude = bits & 0x7fffffffu;
 	if (magnitude > 0x7f800000u) return 1;
@@ -103,11 +105,12 @@ uint order_key(uint bits) {
 // chunk_count is the number of chunks that hold a segment.
 uint chunk_count(Segment s) { return (s.skew + s.size + 3) / 4; }
 
-// first_entry is the index in the segment of the first entry of a chunk. It may wrap below 0; entry + c >= size then still holds.
+// first_entry is the index in the segment of the first entry of a chunk. It may wrap below 0; entry + c >= size then
+// still holds.
 uint first_entry(Segment s, uint chunk) { return 4 * chunk - s.skew; }
 
-// RawChunk is a chunk as loaded: the bits of its logits if all are in the segment, else 0; the bytes of its mask if they are aligned too,
-// else 0.
+// RawChunk is a chunk as loaded: the bits of its logits if all are in the segment, else 0; the bytes of its mask if
+// they are aligned too, else 0.
 struct RawChunk {
 	uvec4 bits;
 	uint bytes;
@@ -154,8 +157,8 @@ uint entry_key(Segment s, uint e) {
 	return valid ? order_key(U32(s.logits).v[s.skew + e]) : 0;
 }
 
-// count_digits adds the keys that agree with the threshold above a digit to the histogram of that digit in shared memory. Combining equal
-// digits within a subgroup first was slower, even where all keys are equal.
+// count_digits adds the keys that agree with the threshold above a digit to the histogram of that digit in shared
+// memory. Combining equal digits within a subgroup first was slower, even where all keys are equal.
 void count_digits(uvec4 key, uint digit, uint threshold) {
 	uint above = digit_mask(digit), shift = digit_shift(digit), last = digit_bins(digit) - 1;
 	[[unroll]] for (uint c = 0; c < 4; c++) {
@@ -192,17 +195,18 @@ uvec2 sum_before_subgroup() {
 	return sum;
 }
 
-// State of a search for the threshold: x the bits of the threshold found so far; y how many of the keys with these bits are still to be
-// selected; z how many slots will be filled; w how many keys have these bits. y = 0 ends the search: every key above x is selected, none
-// equal to it.
+// State of a search for the threshold: x the bits of the threshold found so far; y how many of the keys with these bits
+// are still to be selected; z how many slots will be filled; w how many keys have these bits. y = 0 ends the search:
+// every key above x is selected, none equal to it.
 uvec4 initial_search() { return uvec4(0, p.k, p.k, 0); }
 
-// narrow_search finds the next digit of the threshold: the largest with at least state.y keys at or above it. If exactly state.y keys are,
-// or fewer exist at all, they are all selected and the search ends. The histogram is at address hist, or in shared memory if hist is
-// absent. Ends with a barrier.
+// narrow_search finds the next digit of the threshold: the largest with at least state.y keys at or above it. If
+// exactly state.y keys are, or fewer exist at all, they are all selected and the search ends. The histogram is at
+// address hist, or in shared memory if hist is absent. Ends with a barrier.
 uvec4 narrow_search(uvec4 state, uint digit, uvec2 hist) {
 	uint bins = digit_bins(digit), bins_per_thread = (bins + THREADS - 1) / THREADS;
-	uint top = bins - thread() * bins_per_thread; // the bins of this invocation end here; if there are more invocations than bins, some have none
+	// The bins of this invocation end here; if there are more invocations than bins, some have none.
+	uint top = bins - thread() * bins_per_thread;
 	uint sum = 0;
 	if (thread() * bins_per_thread < bins) {
 		for (uint j = 1; j <= bins_per_thread; j++) sum += present(hist) ? U32(hist).v[top - j] : shared_words[top - j];
@@ -227,8 +231,8 @@ uvec4 narrow_search(uvec4 state, uint digit, uvec2 hist) {
 	return shared_result;
 }
 
-// packed_counts returns the number of keys of a chunk that are above the threshold (low half) and equal to it (high half). The halves do
-// not overflow when a subgroup adds them.
+// packed_counts returns the number of keys of a chunk that are above the threshold (low half) and equal to it (high
+// half). The halves do not overflow when a subgroup adds them.
 uint packed_count(uint key, uint threshold) { return key > threshold ? 1 : key == threshold ? 0x10000u : 0; }
 
 uint packed_counts(uvec4 key, uint threshold) {
@@ -245,7 +249,8 @@ void write_slot(Segment s, uint slot, uvec2 pair) {
 	if (present(p.values)) U32(at(p.values, s.id, p.k * 4)).v[slot] = is_valid ? U32(s.logits).v[s.skew + pair.y] : 0;
 }
 
-// bank_padded inserts a gap after every 32 pairs, so that invocations which access every fourth pair use different banks of shared memory.
+// bank_padded inserts a gap after every 32 pairs, so that invocations which access every fourth pair use different
+// banks of shared memory.
 uint bank_padded(uint position) { return position + (position >> 5); }
 
 uvec2 pair_at(uint position) { return uvec2(shared_words[bank_padded(position)], shared_words[PADDED + bank_padded(position)]); }
@@ -266,10 +271,10 @@ void put_pair(Segment s, uint slot, uvec2 pair) {
 	}
 }
 
-// put_selected writes the selected entries of chunks begin .. end - 1, in the order of their indices. done: the number of entries before
-// begin, x above the threshold, y equal to it. Each subgroup counts the entries of its own chunks to find its first slot, and then passes
-// over them again without waiting for other subgroups. only_equal: writes only entries equal to the threshold, after done.x slots.
-// Contains barriers.
+// put_selected writes the selected entries of chunks begin .. end - 1, in the order of their indices. done: the number
+// of entries before begin, x above the threshold, y equal to it. Each subgroup counts the entries of its own chunks to
+// find its first slot, and then passes over them again without waiting for other subgroups. only_equal: writes only
+// entries equal to the threshold, after done.x slots. Contains barriers.
 void put_selected(Segment s, uint begin, uint end, uvec4 state, uvec2 done, bool only_equal) {
 	uint counted = only_equal ? 0xffff0000u : ~0u;
 	uint subgroup_chunks = (end - begin + gl_NumSubgroups - 1) / gl_NumSubgroups;
@@ -303,7 +308,8 @@ uvec2 empty_pair(uint slot) { return uvec2(0, ~slot); }
 // precedes is the order of the result: by falling key, then by rising index.
 bool precedes(uvec2 a, uvec2 b) { return a.x > b.x || a.x == b.x && a.y < b.y; }
 
-// The bitonic networks access pairs through network_position: runs of run_length pairs are run_distance times as far apart.
+// The bitonic networks access pairs through network_position: runs of run_length pairs are run_distance times as far
+// apart.
 uint run_length = ~0u, run_distance = 1;
 
 uint network_position(uint slot) { return (slot & run_length - 1) + (slot & ~(run_length - 1)) * run_distance; }
@@ -315,8 +321,8 @@ void compare_exchange(inout uvec2 a, inout uvec2 b, bool falling) {
 	b = c;
 }
 
-// compare_exchange_four applies two strides to four pairs in registers: 2 * stride, then stride. fresh: the pairs are unsorted, and stride
-// is applied first as well.
+// compare_exchange_four applies two strides to four pairs in registers: 2 * stride, then stride. fresh: the pairs are
+// unsorted, and stride is applied first as well.
 void compare_exchange_four(uint slot, uint stride, uint run, bool fresh) {
 	uint i = network_position(slot);
 	bool falling = (slot & run) == 0;
@@ -335,9 +341,10 @@ void compare_exchange_four(uint slot, uint stride, uint run, bool fresh) {
 	set_pair(i + 3 * stride, d);
 }
 
-// bitonic_merge sorts every bitonic run of pairs (one half falling, one rising); the results alternate between falling and rising. It
-// applies two strides at a time to four pairs in registers; if the number of strides is odd, the first one is applied alone. Strides within
-// the pairs of a subgroup need no workgroup barrier. count and run are powers of two. Ends with a barrier.
+// bitonic_merge sorts every bitonic run of pairs (one half falling, one rising); the results alternate between falling
+// and rising. It applies two strides at a time to four pairs in registers; if the number of strides is odd, the first
+// one is applied alone. Strides within the pairs of a subgroup need no workgroup barrier. count and run are powers of
+// two. Ends with a barrier.
 void bitonic_merge(uint count, uint run) {
 	uint stride = run / 2;
 	if ((findMSB(run) & 1) != 0) {
@@ -377,9 +384,9 @@ void sort_runs(uint count, uint length) {
 // sort_pairs sorts the first size pairs in shared memory; size is a power of two. Ends with a barrier.
 void sort_pairs(uint size) { sort_runs(size, size); }
 
-// sort_first moves the first `keep` of size pairs in the order to the front, sorted; the others are lost. Both numbers are powers of two.
-// Runs of `keep` pairs are sorted; of a falling and a rising run, the first of each two opposite pairs are the ones to keep. Call
-// it after a barrier; it ends with one.
+// sort_first moves the first `keep` of size pairs in the order to the front, sorted; the others are lost. Both numbers
+// are powers of two. Runs of `keep` pairs are sorted; of a falling and a rising run, the first of each two opposite
+// pairs are the ones to keep. Call it after a barrier; it ends with one.
 void sort_first(uint size, uint keep) {
 	sort_runs(size, keep);
 	run_length = keep;

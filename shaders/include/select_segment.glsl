@@ -1,5 +1,5 @@
-// Selection of the p.k largest entries of a segment by one workgroup: in select.comp, and in select_rank.comp where sampling failed.
-// Include select.glsl first.
+// Selection of the p.k largest entries of a segment by one workgroup: in select.comp, and in select_rank.comp where
+// sampling failed. Include select.glsl first.
 #ifndef COLT5_SELECT_SEGMENT
 #define COLT5_SELECT_SEGMENT
 
@@ -29,8 +29,8 @@ void put_all_entries(Segment s) {
 	}
 }
 
-// select_segment puts the selected entries in the order of their indices, or sorted with SORT_IN_SHARED (at most SORT_CAPACITY). It returns
-// their number.
+// select_segment puts the selected entries in the order of their indices, or sorted with SORT_IN_SHARED (at most
+// SORT_CAPACITY). It returns their number.
 uint select_segment(Segment s) {
 	uint count = s.size;
 	if (SORT_IN_SHARED && !present(p.destination) && s.size <= SORT_ALL_SIZE) {

@@ -2,7 +2,8 @@
 #ifndef COLT5_SLOT
 #define COLT5_SLOT
 
-// Slot is a place in a list of selected rows. It is empty if its valid word or its score is 0, or if its index is not a row.
+// Slot is a place in a list of selected rows. It is empty if its valid word or its score is 0, or if its index is not a
+// row.
 struct Slot {
 	bool valid;
 	uint row;    // in the tensor that the list indexes, counted over all batch items

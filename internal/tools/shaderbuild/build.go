@@ -20,9 +20,9 @@ type compiler interface {
 	validate(v variant, file string) error
 }
 
-// buildTree compiles the variants that changed (or all), removes .spv files that no variant names, and writes the manifest.
-// A variant that does not compile keeps its old file and manifest line, and the others are compiled nevertheless. The returned report is
-// printed.
+// buildTree compiles the variants that changed (or all), removes .spv files without a variant, and writes the manifest
+// and constants.go. A variant that does not compile keeps its file and manifest line, and the others are compiled
+// nevertheless. The returned report is printed.
 func buildTree(t tree, c compiler, all bool) (report string, err error) {
 	vs, err := t.variants()
 	if err != nil {
@@ -39,21 +39,21 @@ func buildTree(t tree, c compiler, all bool) (report string, err error) {
 		return "", err
 	}
 	next := manifest{}
-	var todo []variant
+	var pending []variant
 	for _, v := range vs {
-		why, err := t.stale(v, old)
+		reason, err := t.stale(v, old)
 		if err != nil {
 			return "", err
 		}
 		if e, ok := old[v.name]; ok {
 			next[v.name] = e
 		}
-		if why != "" || all {
-			todo = append(todo, v)
+		if reason != "" || all {
+			pending = append(pending, v)
 		}
 	}
-	entries := make([]entry, len(todo))
-	failures := inParallel(todo, func(i int, v variant) (err error) {
+	entries := make([]entry, len(pending))
+	failures := inParallel(pending, func(i int, v variant) (err error) {
 		entries[i], err = buildOne(t, c, v)
 		return err
 	})
@@ -66,7 +66,7 @@ func buildTree(t tree, c compiler, all bool) (report string, err error) {
 	if err := errors.Join(err, next.write(t), failures); err != nil {
 		return "", err
 	}
-	return fmt.Sprintf("shaders: %d compiled, %d up to date, %d removed\n", len(todo), len(vs)-len(todo), removed), nil
+	return fmt.Sprintf("shaders: %d compiled, %d up to date, %d removed\n", len(pending), len(vs)-len(pending), removed), nil
 }
 
 func buildOne(t tree, c compiler, v variant) (entry, error) {
@@ -126,7 +126,8 @@ func removeOrphans(t tree, vs []variant) (int, error) {
 	return n, nil
 }
 
-// checkTree fails unless the committed SPIR-V agrees with sources, manifest and compiler, and passes spirv-val.
+// checkTree returns an error unless the committed files match the sources and the compiler, and the SPIR-V passes
+// spirv-val.
 func checkTree(t tree, c compiler) (report string, err error) {
 	vs, err := t.variants()
 	if err != nil {
@@ -136,16 +137,16 @@ func checkTree(t tree, c compiler) (report string, err error) {
 	if err != nil {
 		return "", err
 	}
-	found, err := compareTree(t, vs, m)
+	differences, err := compareTree(t, vs, m)
 	if err != nil {
 		return "", err
 	}
-	if len(found) > 0 {
-		return "", fmt.Errorf("run make shaders:\n  %s", strings.Join(found, "\n  "))
+	if len(differences) > 0 {
+		return "", fmt.Errorf("run make shaders:\n  %s", strings.Join(differences, "\n  "))
 	}
-	sameBytes := make([]bool, len(vs))
+	compared := make([]bool, len(vs))
 	err = inParallel(vs, func(i int, v variant) (err error) {
-		sameBytes[i], err = checkOne(t, c, v, m[v.name])
+		compared[i], err = checkOne(t, c, v, m[v.name])
 		return err
 	})
 	if err != nil {
@@ -153,7 +154,7 @@ func checkTree(t tree, c compiler) (report string, err error) {
 	}
 	same := 0
 	for i, v := range vs {
-		if sameBytes[i] {
+		if compared[i] {
 			same++
 			continue
 		}
@@ -161,13 +162,14 @@ func checkTree(t tree, c compiler) (report string, err error) {
 		if err != nil {
 			return "", err
 		}
-		report += fmt.Sprintf("%s: only the source's hash was compared: compiled by %s, here is %s\n", v.name, m[v.name].compiler, version)
+		report += fmt.Sprintf("%s: only the source's hash was compared: compiled by %s, this machine has %s\n", v.name, m[v.name].compiler, version)
 	}
-	return report + fmt.Sprintf("check-shaders: %d files pass spirv-val; recompiled, %d are the same byte for byte, %d not comparable\n",
+	return report + fmt.Sprintf("check-shaders: %d files pass spirv-val; %d are identical when recompiled, %d were compiled by another version\n",
 		len(vs), same, len(vs)-same), nil
 }
 
-// checkOne recompiles a variant and reports whether the bytes could be compared. Only the same compiler version gives the same bytes.
+// checkOne recompiles a variant and reports whether the bytes could be compared. Only the same compiler version gives
+// the same bytes.
 func checkOne(t tree, c compiler, v variant, e entry) (compared bool, err error) {
 	version, err := c.compiler(v.suite)
 	if err != nil {
@@ -195,14 +197,14 @@ func checkOne(t tree, c compiler, v variant, e entry) (compared bool, err error)
 // inParallel calls f for every variant, one per CPU core at a time, and joins the errors in the order of the variants.
 func inParallel(vs []variant, f func(i int, v variant) error) error {
 	errs := make([]error, len(vs))
-	slots := make(chan struct{}, runtime.GOMAXPROCS(0))
+	running := make(chan struct{}, runtime.GOMAXPROCS(0))
 	var wg sync.WaitGroup
 	for i, v := range vs {
 		wg.Add(1)
-		slots <- struct{}{}
+		running <- struct{}{}
 		go func() {
 			defer wg.Done()
-			defer func() { <-slots }()
+			defer func() { <-running }()
 			if err := f(i, v); err != nil {
 				errs[i] = fmt.Errorf("%s: %w", v.name, err)
 			}

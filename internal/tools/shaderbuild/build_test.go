@@ -46,8 +46,8 @@ func (c *fakeCompiler) validate(v variant, file string) error {
 	return nil
 }
 
-// took returns the sorted names of the variants compiled since the last call.
-func (c *fakeCompiler) took() []string {
+// takeCompiled returns the sorted names of the variants compiled since the last call.
+func (c *fakeCompiler) takeCompiled() []string {
 	names := c.compiled
 	c.compiled = nil
 	slices.Sort(names)
@@ -75,9 +75,9 @@ func builtTree(t *testing.T) (tree, *fakeCompiler) {
 	})
 	c := &fakeCompiler{version: "1", output: module(t, "plain"), fails: map[string]bool{}, invalid: map[string]bool{}}
 	require.NoError(t, build(tr, c, false))
-	require.Equal(t, []string{"a", "a_x", "b"}, c.took())
+	require.Equal(t, []string{"a", "a_x", "b"}, c.takeCompiled())
 	require.NoError(t, check(tr, c))
-	c.took()
+	c.takeCompiled()
 	return tr, c
 }
 
@@ -88,7 +88,7 @@ func module(t *testing.T, name string) []byte {
 	return code
 }
 
-func TestBuildCompilesWhatChanged(t *testing.T) {
+func TestBuildCompilesChangedVariants(t *testing.T) {
 	for _, c := range []struct {
 		name   string
 		change func(t *testing.T, tr tree)
@@ -101,9 +101,9 @@ func TestBuildCompilesWhatChanged(t *testing.T) {
 			write(t, tr, "variants.txt", "a a.comp\na_x a.comp -DX=2\nb b.comp @forky")
 		}, []string{"a_x"}},
 		{"a suite", func(t *testing.T, tr tree) { write(t, tr, "variants.txt", "a a.comp\na_x a.comp -DX\nb b.comp") }, []string{"b"}},
-		{"a lost file", func(t *testing.T, tr tree) { require.NoError(t, os.Remove(tr.spv("a"))) }, []string{"a"}},
+		{"a missing file", func(t *testing.T, tr tree) { require.NoError(t, os.Remove(tr.spv("a"))) }, []string{"a"}},
 		{"an edited file", func(t *testing.T, tr tree) { write(t, tr, "spv/b.spv", "x") }, []string{"b"}},
-		{"a lost manifest", func(t *testing.T, tr tree) { require.NoError(t, os.Remove(tr.manifestFile())) }, []string{"a", "a_x", "b"}},
+		{"a missing manifest", func(t *testing.T, tr tree) { require.NoError(t, os.Remove(tr.manifestFile())) }, []string{"a", "a_x", "b"}},
 		{"a new variant", func(t *testing.T, tr tree) {
 			write(t, tr, "variants.txt", "a a.comp\na_x a.comp -DX\nb b.comp @forky\nb_y b.comp")
 		}, []string{"b_y"}},
@@ -113,10 +113,10 @@ func TestBuildCompilesWhatChanged(t *testing.T) {
 			c.change(t, tr)
 			if c.want != nil {
 				assert.ErrorContains(t, check(tr, fake), "run make shaders")
-				assert.Empty(t, fake.took(), "a stale tree needs no compiler to fail")
+				assert.Empty(t, fake.takeCompiled(), "staleness is detected without a compiler")
 			}
 			require.NoError(t, build(tr, fake, false))
-			assert.Equal(t, c.want, fake.took())
+			assert.Equal(t, c.want, fake.takeCompiled())
 			assert.NoError(t, check(tr, fake))
 		})
 	}
@@ -126,7 +126,7 @@ func TestBuildAll(t *testing.T) {
 	tr, c := builtTree(t)
 	c.version = "2"
 	require.NoError(t, build(tr, c, true))
-	assert.Equal(t, []string{"a", "a_x", "b"}, c.took())
+	assert.Equal(t, []string{"a", "a_x", "b"}, c.takeCompiled())
 	m, err := tr.manifest()
 	require.NoError(t, err)
 	assert.Equal(t, "forky-2", m["b"].compiler)
@@ -135,14 +135,14 @@ func TestBuildAll(t *testing.T) {
 func TestBuildRemovesOrphans(t *testing.T) {
 	tr, c := builtTree(t)
 	write(t, tr, "variants.txt", "a a.comp\nb b.comp @forky\n")
-	assert.ErrorContains(t, check(tr, c), "a_x: a .spv file, but not in variants.txt")
-	assert.ErrorContains(t, check(tr, c), "a_x: in the manifest, but not in variants.txt")
+	assert.ErrorContains(t, check(tr, c), "a_x: has a .spv file, but is not in variants.txt")
+	assert.ErrorContains(t, check(tr, c), "a_x: is in the manifest, but not in variants.txt")
 	require.NoError(t, build(tr, c, false))
 	assert.NoFileExists(t, tr.spv("a_x"))
 	assert.NoError(t, check(tr, c))
 }
 
-func TestBuildFailureKeepsTheRest(t *testing.T) {
+func TestBuildFailureKeepsOtherVariants(t *testing.T) {
 	tr, c := builtTree(t)
 	before, err := tr.manifest()
 	require.NoError(t, err)
@@ -164,7 +164,7 @@ func TestInvalidModules(t *testing.T) {
 	write(t, tr, "b.comp", "x")
 	assert.ErrorContains(t, build(tr, c, false), "b: invalid module")
 	c.invalid["b"] = false
-	assert.ErrorContains(t, check(tr, c), "b: source changed", "an invalid file must not be taken for built")
+	assert.ErrorContains(t, check(tr, c), "b: source changed", "an invalid file must not count as built")
 }
 
 func TestCheckComparesBytesOfOneVersion(t *testing.T) {
@@ -173,9 +173,9 @@ func TestCheckComparesBytesOfOneVersion(t *testing.T) {
 	assert.ErrorContains(t, check(tr, c), "a: the same compiler gives different bytes")
 	c.version = "2"
 	report, err := checkTree(tr, c)
-	require.NoError(t, err, "another version may make other bytes")
-	assert.Contains(t, report, "b: only the source's hash was compared: compiled by forky-1, here is forky-2")
-	assert.Contains(t, report, "0 are the same byte for byte, 3 not comparable")
+	require.NoError(t, err, "another version may give other bytes")
+	assert.Contains(t, report, "b: only the source's hash was compared: compiled by forky-1, this machine has forky-2")
+	assert.Contains(t, report, "0 are identical when recompiled, 3 were compiled by another version")
 }
 
 func TestOptimisedCooperativeMatrix(t *testing.T) {
@@ -189,7 +189,7 @@ func TestOptimisedCooperativeMatrix(t *testing.T) {
 
 func TestMalformedManifest(t *testing.T) {
 	tr, _ := builtTree(t)
-	write(t, tr, "spv/MANIFEST", "# fine\na b c\n")
+	write(t, tr, "spv/MANIFEST", "# comment\na b c\n")
 	_, err := tr.manifest()
 	assert.ErrorContains(t, err, "shaders/spv/MANIFEST:2: 3 fields, want 6")
 	write(t, tr, "spv/MANIFEST", "a 1 2 trixie v -O\na 1 2 trixie v -O\n")

@@ -76,7 +76,7 @@ const (
 `, got)
 }
 
-func TestGoConstantsRefuses(t *testing.T) {
+func TestGoConstantsErrors(t *testing.T) {
 	const one = "layout(constant_id = 1) const uint X = 1;\n"
 	for _, c := range []struct {
 		name  string
@@ -84,9 +84,9 @@ func TestGoConstantsRefuses(t *testing.T) {
 		want  string
 	}{
 		{"duplicate id", map[string]string{"variants.txt": "a a.comp", "a.comp": one + "layout(constant_id = 1) const uint Y = 1;"},
-			"a: shaders/a.comp:2: Y has constant_id 1, which X has already (shaders/a.comp:1)"},
+			"a: shaders/a.comp:2: Y has constant_id 1, which X also has (shaders/a.comp:1)"},
 		{"duplicate id through an include", map[string]string{"variants.txt": "a a.comp", "i.glsl": one,
-			"a.comp": "#include \"i.glsl\"\nlayout(constant_id = 1) const uint Y = 1;"}, "Y has constant_id 1, which X has already (shaders/i.glsl:1)"},
+			"a.comp": "#include \"i.glsl\"\nlayout(constant_id = 1) const uint Y = 1;"}, "Y has constant_id 1, which X also has (shaders/i.glsl:1)"},
 		{"one name, two ids in a family", map[string]string{"variants.txt": "a a.comp\na_b a_b.comp", "a.comp": one,
 			"a_b.comp": "layout(constant_id = 2) const uint X = 1;"}, "shaders/a_b.comp:1: X is uint with constant_id 2, but in shaders/a.comp:1 X is uint with constant_id 1"},
 		{"one name, two ids in two variants", map[string]string{"variants.txt": "a a.comp\na_y a.comp -DY",
@@ -114,11 +114,11 @@ func TestBuildWritesConstants(t *testing.T) {
 	tr, c := builtTree(t)
 	require.FileExists(t, tr.constantsFile())
 	require.NoError(t, os.WriteFile(tr.constantsFile(), []byte("package shaders\n"), 0o644))
-	assert.ErrorContains(t, check(tr, c), "shaders/constants.go: not what the sources declare")
+	assert.ErrorContains(t, check(tr, c), "shaders/constants.go: differs from the declarations in the sources")
 	require.NoError(t, build(tr, c, false))
 	assert.NoError(t, check(tr, c))
 	require.NoError(t, os.Remove(tr.constantsFile()))
-	assert.ErrorContains(t, check(tr, c), "shaders/constants.go: not what the sources declare")
+	assert.ErrorContains(t, check(tr, c), "shaders/constants.go: differs from the declarations in the sources")
 }
 
 // TestConstantsNameEveryID: every id that a committed module can be specialised with has a name.

@@ -1,9 +1,13 @@
-// Command shaderbuild compiles shaders/variants.txt to shaders/spv and keeps shaders/spv/MANIFEST; with -check it verifies that
-// the committed SPIR-V matches the sources. `make shaders` and `make check-shaders` run it, in the repository's root.
+// Command shaderbuild compiles the modules of shaders/variants.txt to shaders/spv, and writes shaders/spv/MANIFEST and
+// shaders/constants.go. With -check it verifies that these committed files match the sources. `make shaders` and
+// `make check-shaders` run it in the root of the repository.
 //
-// It is a Go program and not a script because the work is hashing sources with their includes, comparing tables and running
-// two compilers concurrently, and because the part that needs no compiler then also runs as a test of `make test`: a shader
-// edited without `make shaders` fails there.
+// shaders/constants.go has Go names for the ids of the specialisation constants. They are generated from the
+// declarations layout(constant_id = N) const TYPE NAME in the GLSL of every variant; includes and conditions are
+// followed.
+//
+// It is a Go program, not a script, so that the checks that need no compiler also run as tests: `make test` fails if a
+// shader was edited without `make shaders`.
 package main
 
 import (
@@ -13,9 +17,9 @@ import (
 )
 
 func main() {
-	check := flag.Bool("check", false, "change nothing: compare shaders/spv with the sources, recompile, run spirv-val")
-	all := flag.Bool("all", false, "compile every variant, not only what changed")
-	root := flag.String("root", ".", "the repository")
+	check := flag.Bool("check", false, "change nothing: compare the committed files with the sources, recompile, run spirv-val")
+	all := flag.Bool("all", false, "compile every variant, not only those that changed")
+	root := flag.String("root", ".", "root of the repository")
 	flag.Parse()
 	if flag.NArg() > 0 || (*check && *all) {
 		flag.Usage()

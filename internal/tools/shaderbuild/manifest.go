@@ -44,7 +44,7 @@ func (t tree) manifest() (manifest, error) {
 		if len(f) != 6 {
 			return nil, fmt.Errorf("shaders/spv/MANIFEST:%d: %d fields, want 6: delete the file and run make shaders", i+1, len(f))
 		}
-		if _, twice := m[f[0]]; twice {
+		if _, duplicate := m[f[0]]; duplicate {
 			return nil, fmt.Errorf("shaders/spv/MANIFEST:%d: %s is a duplicate: delete the file and run make shaders", i+1, f[0])
 		}
 		m[f[0]] = entry{f[0], f[1], f[2], f[3], f[4], f[5]}
@@ -66,8 +66,8 @@ func (m manifest) write(t tree) error {
 	return atomicfile.Write(t.manifestFile(), text)
 }
 
-// stale returns the reason why the .spv file of v does not match v and its source, or "". It needs no compiler and ignores the compiler
-// version, so that an update of a suite alone makes nothing stale.
+// stale returns the reason why the .spv file of v does not match v and its source, or "". It needs no compiler and
+// ignores the compiler version, so that an update of a suite alone makes nothing stale.
 func (t tree) stale(v variant, m manifest) (string, error) {
 	e, ok := m[v.name]
 	if !ok {
@@ -81,9 +81,9 @@ func (t tree) stale(v variant, m manifest) (string, error) {
 	case e.source != source:
 		return "source changed", nil
 	case e.suite != v.suite:
-		return fmt.Sprintf("compiled with %s, wanted %s", e.suite, v.suite), nil
+		return fmt.Sprintf("compiled with %s, want %s", e.suite, v.suite), nil
 	case e.flags != strings.Join(v.flags, " "):
-		return fmt.Sprintf("compiled with flags %s, wanted %s", e.flags, strings.Join(v.flags, " ")), nil
+		return fmt.Sprintf("compiled with flags %s, want %s", e.flags, strings.Join(v.flags, " ")), nil
 	}
 	spv, err := hashFile(t.spv(v.name))
 	switch {
@@ -92,12 +92,12 @@ func (t tree) stale(v variant, m manifest) (string, error) {
 	case err != nil:
 		return "", err
 	case e.spv != spv:
-		return "the .spv file is not the one in the manifest", nil
+		return "the .spv file differs from the manifest", nil
 	}
 	return "", nil
 }
 
-// compareTree lists every disagreement between variants.txt, the sources, constants.go, the manifest and the .spv files.
+// compareTree lists the differences between variants.txt, the sources, constants.go, the manifest and the .spv files.
 func compareTree(t tree, vs []variant, m manifest) ([]string, error) {
 	var found []string
 	constants, err := t.goConstants(vs)
@@ -108,22 +108,22 @@ func compareTree(t tree, vs []variant, m manifest) ([]string, error) {
 	case err != nil:
 		return nil, err
 	case stale:
-		found = append(found, "shaders/constants.go: not what the sources declare")
+		found = append(found, "shaders/constants.go: differs from the declarations in the sources")
 	}
-	known := map[string]bool{}
+	named := map[string]bool{}
 	for _, v := range vs {
-		known[v.name] = true
-		why, err := t.stale(v, m)
+		named[v.name] = true
+		reason, err := t.stale(v, m)
 		if err != nil {
 			return nil, err
 		}
-		if why != "" {
-			found = append(found, v.name+": "+why)
+		if reason != "" {
+			found = append(found, v.name+": "+reason)
 		}
 	}
 	for name := range m {
-		if !known[name] {
-			found = append(found, name+": in the manifest, but not in variants.txt")
+		if !named[name] {
+			found = append(found, name+": is in the manifest, but not in variants.txt")
 		}
 	}
 	built, err := t.built()
@@ -131,8 +131,8 @@ func compareTree(t tree, vs []variant, m manifest) ([]string, error) {
 		return nil, err
 	}
 	for _, name := range built {
-		if !known[name] {
-			found = append(found, name+": a .spv file, but not in variants.txt")
+		if !named[name] {
+			found = append(found, name+": has a .spv file, but is not in variants.txt")
 		}
 	}
 	slices.Sort(found)

@@ -24,7 +24,8 @@ func (l sourceLine) errorf(format string, args ...any) error {
 	return fmt.Errorf("shaders/%s:%d: %w", l.file, l.number, fmt.Errorf(format, args...))
 }
 
-// preprocessor evaluates the directives that decide which lines of a GLSL file a variant compiles. It does not expand macros in code.
+// preprocessor evaluates the directives that decide which lines of a GLSL file a variant compiles. It does not expand
+// macros in code.
 type preprocessor struct {
 	tree   tree
 	macros map[string]string
@@ -51,7 +52,8 @@ func (t tree) preprocess(v variant) ([]sourceLine, error) {
 
 var directive = regexp.MustCompile(`^\s*#\s*(\w+)\s*(.*)$`)
 
-// branch is an open #if: whether the lines around it are compiled, whether its current branch is, and whether any branch was.
+// branch is an open #if: whether the lines around it are compiled, whether its current branch is, and whether any
+// branch was.
 type branch struct{ outer, active, taken bool }
 
 func (p *preprocessor) include(file string) error {
@@ -156,7 +158,8 @@ var (
 	identifierRule = regexp.MustCompile(`\b[A-Za-z_]\w*\b`)
 )
 
-// evaluate evaluates the condition of an #if, #ifdef or #ifndef: integers, macros of integers, defined, comparisons and logic.
+// evaluate evaluates the condition of an #if, #ifdef or #ifndef: integers, macros of integers, defined, comparisons and
+// logic.
 func (p *preprocessor) evaluate(name, text string) (bool, error) {
 	switch name {
 	case "ifdef", "ifndef":

@@ -58,7 +58,8 @@ func (b *toolbox) compiler(suite string) (string, error) {
 	return v, nil
 }
 
-// parseVersion joins the lines "shaderc V", "spirv-tools V" and "glslang V" of glslc --version. The bytes depend on all three.
+// parseVersion joins the lines "shaderc V", "spirv-tools V" and "glslang V" of glslc --version. The bytes depend on all
+// three.
 func parseVersion(out string) (string, error) {
 	var parts []string
 	for _, line := range strings.Split(out, "\n") {

@@ -14,7 +14,7 @@ import (
 	"strings"
 )
 
-// tree is a repository with a shaders folder.
+// tree is a repository with a directory shaders.
 type tree struct {
 	root string
 }
@@ -63,8 +63,8 @@ func (t tree) built() ([]string, error) {
 
 var include = regexp.MustCompile(`(?m)^[ \t]*#[ \t]*include[ \t]+(?:"([^"]*)"|<([^>]*)>)`)
 
-// sourceHash is the SHA-256 over a source and everything it includes, names and contents, each file once, in the order of
-// first use. Includes under a false #if are hashed too; at worst a variant is compiled needlessly.
+// sourceHash is the SHA-256 over a source and everything it includes, names and contents, each file once, in the order
+// of first use. Includes under a false #if are hashed too; at worst a variant is compiled needlessly.
 func (t tree) sourceHash(source string) (string, error) {
 	h := sha256.New()
 	seen := map[string]bool{}
@@ -97,7 +97,8 @@ func (t tree) sourceHash(source string) (string, error) {
 	return hex.EncodeToString(h.Sum(nil)), nil
 }
 
-// resolve finds an include as glslc does: in the directory of the including file, then in shaders. Names are relative to shaders.
+// resolve finds an include as glslc does: in the directory of the including file, then in shaders. Names are relative
+// to shaders.
 func (t tree) resolve(from, name string) (string, error) {
 	for _, candidate := range []string{path.Join(path.Dir(from), name), path.Clean(name)} {
 		_, err := os.Stat(filepath.Join(t.shaders(), filepath.FromSlash(candidate)))

@@ -26,7 +26,7 @@ func TestParseVariants(t *testing.T) {
 	vs, err := parseVariants(`
 # a comment
 norm        norm.comp
-norm_f16    norm.comp  -DF16 -DTILE=8 -O0   # and another
+norm_f16    norm.comp  -DF16 -DTILE=8 -O0   # another comment
 norm_bf16   norm.comp  --target-env=vulkan1.3 -DX=a_b @forky -Os
 `)
 	require.NoError(t, err)
@@ -40,14 +40,14 @@ norm_bf16   norm.comp  --target-env=vulkan1.3 -DX=a_b @forky -Os
 	assert.Equal(t, "vulkan1.3", vs[2].target())
 }
 
-func TestParseVariantsRefuses(t *testing.T) {
+func TestParseVariantsErrors(t *testing.T) {
 	for _, c := range []struct{ name, line, want string }{
 		{"no source", "norm", "want NAME SOURCE.comp"},
 		{"bad name", "Norm norm.comp", `name "Norm"`},
 		{"a path as name", "../norm norm.comp", `name "../norm"`},
 		{"a path as source", "norm a/norm.comp", `source "a/norm.comp"`},
 		{"not a shader", "norm norm.glsl", `source "norm.glsl"`},
-		{"name not after source", "normal norm.comp", "name normal, want norm or norm_..."},
+		{"name without the stem", "normal norm.comp", "name normal, want norm or norm_..."},
 		{"debug flag", "norm norm.comp -g", `flag "-g"`},
 		{"output flag", "norm norm.comp -o x", `flag "-o"`},
 		{"old target", "norm norm.comp --target-env=vulkan1.0", `flag "--target-env=vulkan1.0"`},
@@ -60,10 +60,10 @@ func TestParseVariantsRefuses(t *testing.T) {
 		})
 	}
 	_, err := parseVariants("norm norm.comp\nnorm norm.comp -DX")
-	assert.ErrorContains(t, err, "variants.txt:2: norm is on line 1 already")
+	assert.ErrorContains(t, err, "variants.txt:2: norm is already on line 1")
 }
 
-func TestVariantsNameEverySource(t *testing.T) {
+func TestEverySourceHasAVariant(t *testing.T) {
 	tr := newTree(t, map[string]string{"variants.txt": "a a.comp\n", "a.comp": "", "b.comp": ""})
 	_, err := tr.variants()
 	assert.ErrorContains(t, err, "shaders/b.comp has no line")

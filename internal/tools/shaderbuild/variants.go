@@ -31,8 +31,9 @@ var (
 //
 //	NAME SOURCE.comp [@SUITE] [FLAGS]
 //
-// and # starts a comment. NAME is the source's stem, or the stem, an underscore and more. Flags are -DNAME[=VALUE],
-// --target-env=vulkan1.N (default 1.2), and -O (default), -Os or -O0. @forky selects the compiler of that suite.
+// and # starts a comment. NAME is the stem of the source, or the stem, an underscore and a suffix. FLAGS are
+// -DNAME[=VALUE], --target-env=vulkan1.N (default 1.2), and -O (default), -Os or -O0. @forky selects the compiler of
+// that suite.
 func parseVariants(text string) ([]variant, error) {
 	var vs []variant
 	lines := map[string]int{}
@@ -46,8 +47,8 @@ func parseVariants(text string) ([]variant, error) {
 		if err != nil {
 			return nil, fmt.Errorf("shaders/variants.txt:%d: %w", i+1, err)
 		}
-		if first, twice := lines[v.name]; twice {
-			return nil, fmt.Errorf("shaders/variants.txt:%d: %s is on line %d already", i+1, v.name, first)
+		if first, duplicate := lines[v.name]; duplicate {
+			return nil, fmt.Errorf("shaders/variants.txt:%d: %s is already on line %d", i+1, v.name, first)
 		}
 		lines[v.name] = i + 1
 		vs = append(vs, v)
@@ -64,11 +65,11 @@ func parseVariant(fields []string) (variant, error) {
 		return v, fmt.Errorf("name %q, want lower-case letters, digits and underscores", v.name)
 	}
 	if !sourceRule.MatchString(v.source) {
-		return v, fmt.Errorf("source %q, want a file STEM.comp of shaders", v.source)
+		return v, fmt.Errorf("source %q, want a file STEM.comp in shaders", v.source)
 	}
 	stem := strings.TrimSuffix(v.source, path.Ext(v.source))
 	if v.name != stem && !strings.HasPrefix(v.name, stem+"_") {
-		return v, fmt.Errorf("name %s, want %s or %s_..., after its source", v.name, stem, stem)
+		return v, fmt.Errorf("name %s, want %s or %s_...: the stem of its source", v.name, stem, stem)
 	}
 	target, level := defaultTarget, optimise
 	var defines []string
