@@ -1,0 +1,108 @@
+// Package bench holds the commands that time cases: bench for kernels and modules, peak for the device's peaks.
+package bench
+
+import (
+	"context"
+	"errors"
+
+	"github.com/colt5-vulkan/colt5/cmd/vkbench/internal/cases"
+	"github.com/colt5-vulkan/colt5/cmd/vkbench/internal/command"
+	"github.com/colt5-vulkan/colt5/cmd/vkbench/internal/measure"
+	"github.com/colt5-vulkan/colt5/pipelines"
+	"github.com/colt5-vulkan/colt5/vk"
+	"github.com/urfave/cli/v3"
+)
+
+const benchDescription = `A row is a kernel, under the name of its files, or a module, at one size, in one precision. Times are medians, and 10th and 90th
+percentiles. GB/s and TFLOP/s count the minimum that has to be moved and computed. The peaks are measured in the same run: a large copy, and a
+large float32 matrix product or, for 16-bit precisions, products of cooperative matrices in registers; a row's share of the peak is the
+larger of its shares of the two (the roofline ceiling). Nothing is timed before its results have been validated.
+
+Cases without 16-bit variants run in f32 whatever -precision says; what the device does not support is left out, with a remark. With
+-baseline each row has the GPU time of the same name, shape and precision in an earlier run (of several the last), and how many times faster
+this run is. block_length and dense_attention are for growing sequence lengths: see report and plot.`
+
+// Command times kernels and modules.
+func Command(env *command.Env) *cli.Command {
+	return &cli.Command{
+		Name: "bench", Usage: "time kernels and modules", Description: benchDescription,
+		DisableSliceFlagSeparator: true, // sizes have commas
+		Flags: []cli.Flag{
+			command.DeviceFlag(), command.OutputFlag(), cases.OnlyFlag(), cases.SizeFlag(), command.PrecisionFlag("f32"),
+			&cli.StringFlag{Name: "baseline", Usage: "compare with the rows of `FILE`, an earlier output of bench -o jsonl (or json)"},
+			measure.RepsFlag(), measure.WarmupFlag(), measure.FullFlag(),
+			&cli.BoolFlag{Name: "steps", Usage: "instead: the GPU time of every step; steps then run one after the other"},
+		},
+		Action: func(ctx context.Context, c *cli.Command) error {
+			b, err := newBenchmark(c)
+			if err != nil {
+				return err
+			}
+			return env.WithDevice(c, func(dev *vk.Device) error { return b.run(ctx, env, c, dev) })
+		},
+	}
+}
+
+// benchmark holds the flags of bench.
+type benchmark struct {
+	cases      []cases.Case
+	precisions []pipelines.DType
+	baseline   *measure.Baseline
+	steps      bool
+}
+
+func newBenchmark(c *cli.Command) (b benchmark, err error) {
+	if err := errors.Join(command.NoArgs(c), cases.CheckOnly(c)); err != nil {
+		return b, err
+	}
+	if b.cases, err = cases.Select(cases.All(), cases.Only(c), c.StringSlice("size")); err != nil {
+		return b, err
+	}
+	if b.precisions, err = command.ParsePrecisions(c.String("precision")); err != nil {
+		return b, err
+	}
+	b.steps = c.Bool("steps")
+	if path := c.String("baseline"); path != "" {
+		if b.steps {
+			return b, command.Usagef("-baseline and -steps do not go together")
+		}
+		if b.baseline, err = measure.ReadBaseline(path); err != nil {
+			return b, err
+		}
+	}
+	return b, measure.CheckPaceFlags(c)
+}
+
+// run times the cases on a device.
+func (b benchmark) run(ctx context.Context, env *command.Env, c *cli.Command, dev *vk.Device) error {
+	caps := dev.Caps()
+	list, remarks := cases.Expand(b.cases, caps.CPU && !c.Bool("full"), caps, b.precisions)
+	if err := cases.CheckNotEmpty(list, remarks); err != nil {
+		return err
+	}
+	r := measure.NewRunner(dev, measure.NewPace(caps.CPU, c.Int("reps"), c.Int("warmup")))
+	r.Steps, r.Baseline = b.steps, b.baseline
+	if !r.Steps {
+		list = append(cases.Peaks(caps, b.precisions), list...)
+	}
+	return runTable(ctx, env, c, r, list, remarks)
+}
+
+// runTable times cases and writes a table to stdout.
+func runTable(ctx context.Context, env *command.Env, c *cli.Command, r *measure.Runner, list []cases.Sized, remarks []string) (err error) {
+	if r.Table, err = env.Table(c, r.Columns(list)...); err != nil {
+		return err
+	}
+	bar := env.Progress(len(list))
+	defer bar.Finish()
+	r.Table.BeforeWrite = bar.Clear
+	for _, text := range append(r.Remarks(), remarks...) {
+		r.Table.Remark("%s", text)
+	}
+	failed := r.RunAll(ctx, bar, list)
+	err = r.Table.Close()
+	if missing := r.Baseline.Missing(); missing != "" && ctx.Err() == nil {
+		r.Table.Remark("%s", missing)
+	}
+	return errors.Join(failed, err)
+}

@@ -1,0 +1,208 @@
+package bench
+
+import (
+	"maps"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/colt5-vulkan/colt5/cmd/vkbench/internal/cases"
+	"github.com/colt5-vulkan/colt5/cmd/vkbench/internal/command"
+	"github.com/colt5-vulkan/colt5/cmd/vkbench/internal/commandtest"
+	"github.com/colt5-vulkan/colt5/cmd/vkbench/internal/results"
+	"github.com/colt5-vulkan/colt5/cmd/vkbench/internal/resultstest"
+	"github.com/colt5-vulkan/colt5/internal/gputest"
+	"github.com/colt5-vulkan/colt5/pipelines"
+	"github.com/colt5-vulkan/colt5/vk"
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+)
+
+func TestMain(m *testing.M) { gputest.Main(m) }
+
+var program = commandtest.Program{Command, PeakCommand}
+
+// TestBenchBaseline has rows that are in this run and rows that are not. An earlier version wrote one of them.
+func TestBenchBaseline(t *testing.T) {
+	i := gputest.Device(t).Info()
+	base := commandtest.File(t, "base.jsonl", resultstest.JSON("rmsnorm", "3x4", "f32", 1e6, i)+resultstest.JSON("rmsnorm", "5x4", "f16", 1, i)+resultstest.JSON("mark", "1x2x3", "f32", 1, vk.Info{Name: "Other"}))
+	args := quick("-only", "rmsnorm", "-size", "3,7x4", "-baseline", base)
+	code, out, remarks := program.RunOnDevice(t, append(args, "-o", "json")...)
+	require.Equal(t, command.ExitOK, code, remarks)
+	rows := commandtest.Objects(t, out)
+	require.Len(t, rows, 4)
+	assert.Nil(t, rows[0]["baseline_gpu_ms"])
+	assert.Equal(t, 1e6, rows[2]["baseline_gpu_ms"])
+	assert.Equal(t, i.Name, rows[2]["device"])
+	if now := rows[2]["gpu_ms"].(float64); now > 0 {
+		assert.InEpsilon(t, 1e6/now, rows[2]["baseline_ratio"], 1e-6)
+	}
+	assert.Nil(t, rows[3]["baseline_gpu_ms"])
+	assert.Contains(t, remarks, "of another device: Other")
+	assert.Contains(t, remarks, "Not run, but in the baseline: rmsnorm 5x4 f16, membership_mask 1x2x3 f32.")
+	assert.NotContains(t, remarks, "another driver")
+
+	// The output of a run is a valid baseline.
+	again := commandtest.File(t, "again.json", out)
+	code, out, remarks = program.RunOnDevice(t, quick("-only", "rmsnorm", "-size", "3x4", "-baseline", again)...)
+	require.Equal(t, command.ExitOK, code, remarks)
+	assert.Contains(t, out, " earlier |  ratio |")
+	assert.NotContains(t, out, "absent")
+	assert.Contains(t, out, "Not run, but in the baseline: rmsnorm 7x4 f32.")
+	assert.Equal(t, 1, strings.Count(out, "Earlier: 4 rows of "+again))
+}
+
+// tinySizes has a small size for cases whose SmallSizes take long.
+func tinySizes() map[string]string {
+	return map[string]string{
+		"rmsnorm": "5x12", "linear": "9x12x20", "router_logits": "2x33x12x2", "coor_descent": "2x100x7", "select": "2x100x7", "gather": "2x50x12x5",
+		"scatter": "2x50x12x5", "feedforward": "2x40x16x5", "router": "2x40x16x5", "topk": "2x100x7", "topk_differentiable": "2x100x7",
+		"coordinate_descent": "2x100x7x5x100", "attention": "2x140x16x5", "block": "2x140x16x5", "cross": "2x20x256x16x2x64",
+		"autoregressive": "2x140x16x5", "image": "1x12x16x8x4x10", "vit": "1x16x2x16x1", "encoder": "2x70x16x5x1",
+		"autoregressive_transformer": "1x140x16x5x1", "block_length": "1x140x16x5", "dense_attention": "1x40x2x8",
+		"coor_descent_windows": "2x2x100x5x7", "select_windows": "2x2x100x5x7",
+	}
+}
+
+// sizesOf returns flags with the tiny sizes of cases.
+func sizesOf(names ...string) []string {
+	var flags []string
+	for _, name := range names {
+		flags = append(flags, "-size", name+"="+tinySizes()[name])
+	}
+	return flags
+}
+
+// quick returns the arguments of a short run.
+func quick(args ...string) []string {
+	return append([]string{"bench", "-reps", "2", "-warmup", "0"}, args...)
+}
+
+func TestBench(t *testing.T) {
+	rows := commandtest.Objects(t, program.OK(t, append(quick("-o", "json"), sizesOf(slices.Collect(maps.Keys(tinySizes()))...)...)...))
+	names := append([]string{results.CopyPeak, results.MatmulPeak}, cases.Names(cases.All())...)
+	require.Len(t, rows, len(names))
+	for i, r := range rows {
+		name := r["name"].(string)
+		assert.Equal(t, names[i], name)
+		if size, ok := tinySizes()[name]; ok {
+			assert.Equal(t, size, r["shape"])
+		}
+		assert.Equal(t, 2.0, r["runs"], name)
+		assert.Positive(t, r["wall_ms"], name)
+		assert.Positive(t, r["peak_bytes"], name)
+		low, middle, high := r["gpu_p10_ms"].(float64), r["gpu_ms"].(float64), r["gpu_p90_ms"].(float64)
+		assert.True(t, 0 <= low && low <= middle && middle <= high, name)
+		if middle > 0 {
+			assert.Positive(t, r["gb_per_s"], name)
+		}
+	}
+	assert.Positive(t, rows[0]["gb_per_s"])
+	assert.Equal(t, 1.0, rows[1]["peak_share"])
+	assert.Positive(t, rows[1]["tflop_per_s"])
+	feedforward := rows[slices.Index(names, "feedforward")]
+	assert.Positive(t, feedforward["workspace_bytes"])
+	assert.Positive(t, feedforward["peak_share"])
+}
+
+func TestBenchSteps(t *testing.T) {
+	rows := commandtest.Objects(t, program.OK(t, append(quick("-steps", "-o", "json", "-only", "feedforward,scatter"), sizesOf("feedforward", "scatter")...)...))
+	kernels := map[string][]string{}
+	sum := map[string]float64{}
+	for _, r := range rows {
+		name := r["name"].(string)
+		assert.Equal(t, float64(len(kernels[name])+1), r["step"])
+		kernels[name] = append(kernels[name], r["kernel"].(string))
+		if part, ok := r["time_share"].(float64); ok {
+			sum[name] += part
+		}
+	}
+	assert.Equal(t, []string{"scatter_vec4_initial", "scatter_vec4"}, kernels["scatter"])
+	require.Len(t, kernels["feedforward"], 6, kernels)
+	assert.Contains(t, kernels["feedforward"][0], "router_logits")
+	assert.Equal(t, "select", kernels["feedforward"][1])
+	for _, k := range kernels["feedforward"][2:] {
+		assert.Contains(t, k, "linear")
+	}
+	for name, x := range sum {
+		assert.InDelta(t, 1, x, 1e-6, name)
+	}
+}
+
+func TestBenchRemarks(t *testing.T) {
+	dev := gputest.Device(t)
+	code, out, remarks := program.RunOnDevice(t, "bench", "-o", "csv", "-reps", "1", "-warmup", "0", "-only", "rmsnorm", "-size", "3x4")
+	assert.Equal(t, command.ExitOK, code)
+	assert.Contains(t, out, "\nrmsnorm,3x4,f32,")
+	assert.Contains(t, remarks, dev.Info().Name)
+	assert.Equal(t, dev.Caps().CPU, strings.Contains(remarks, "no GPU figures"))
+}
+
+func TestBenchFailures(t *testing.T) {
+	// Not routed: 5 of 5 tokens. The other case still runs.
+	code, out, remarks := program.RunOnDevice(t, "bench", "-o", "csv", "-reps", "1", "-warmup", "0", "-only", "router,topk", "-size", "router=1x5x4x5", "-size", "topk=1x10x3")
+	assert.Equal(t, command.ExitFailed, code)
+	assert.Contains(t, remarks, "router 1x5x4x5 f32: 5 heavy tokens of 5, want fewer")
+	assert.NotContains(t, out, "\nrouter,")
+	assert.Contains(t, out, "\ntopk,1x10x3,f32,")
+}
+
+// TestBenchPrecisions requires a row or a remark for each precision.
+func TestBenchPrecisions(t *testing.T) {
+	caps := gputest.Device(t).Caps()
+	code, out, remarks := program.RunOnDevice(t, quick("-o", "jsonl", "-only", "linear", "-only", "membership_mask", "-precision", "f32,f16,bf16", "-size", "linear=9x12x20", "-size", "membership_mask=1x9x3")...)
+	require.Equal(t, command.ExitOK, code, remarks)
+	for _, p := range []pipelines.DType{pipelines.F32, pipelines.F16, pipelines.BF16} {
+		supported := p.Supported(caps) == nil
+		assert.Equal(t, supported, strings.Contains(out, `{"name": "linear", "shape": "9x12x20", "precision": "`+p.String()+`",`), out)
+		assert.Equal(t, supported, !strings.Contains(remarks, "Left out: "+p.String()+","), remarks)
+	}
+	assert.Equal(t, 1, strings.Count(out, `"name": "membership_mask"`))
+	assert.Contains(t, remarks, "In f32 only, without 16-bit variants: membership_mask.")
+}
+
+// TestBenchUnsupportedPrecision requires a failure where the device supports none of the precisions.
+func TestBenchUnsupportedPrecision(t *testing.T) {
+	caps := gputest.Device(t).Caps()
+	for p, name := range map[pipelines.DType]string{pipelines.F16: "f16", pipelines.BF16: "bf16"} {
+		if p.Supported(caps) == nil {
+			continue
+		}
+		code, out, remarks := program.RunOnDevice(t, "bench", "-only", "linear", "-precision", name)
+		assert.Equal(t, command.ExitFailed, code)
+		assert.Empty(t, out)
+		assert.Contains(t, remarks, "Left out: "+name+", which the device does not support")
+	}
+}
+
+func TestUsage(t *testing.T) {
+	text, empty := commandtest.File(t, "text", "some text"), commandtest.File(t, "empty", "")
+	rows := commandtest.File(t, "rows", "[\n{\"name\": \"a\", \"shape\": \"1\", \"gpu_ms\": 1},\n{\"name\": \"a\"}\n]\n")
+	program.RejectsUsage(t, [][2]string{
+		{"bench all", "takes no arguments"},
+		{"bench -only rmsnorm,nonsense", `-only is "nonsense", want some of rmsnorm, `},
+		{"bench -only rmsnorm -size 5", `-size is "5", but rmsnorm has 2 sizes: rows x dim`},
+		{"bench -only rmsnorm -size 5xa", `-size is "5xa", want numbers up to`},
+		{"bench -only rmsnorm -size 5x0", `-size is "5x0", but of rmsnorm dim is 0`},
+		{"bench -only cross -size 1x2x0x4x5x0", `but of cross memories is 0`},
+		{"bench -only topk -size 1x5x6", `but of topk k is 6 of 5 entries`},
+		{"bench -only router_logits -size 227932169x316136131x64x1", "multiply to more than 2^58"},
+		{"bench -only scatter -size 1x5x8x6", `but of scatter k is 6 of 5 tokens`},
+		{"bench -only=", "-only names nothing"},
+		{"bench -only rmsnorm -size linear=1x1x1", `-size is "linear=1x1x1", want sizes of rmsnorm`},
+		{"bench -size 5x5", `-size is "5x5", but patch_embed has 4 sizes`},
+		{"bench -only rmsnorm -size 5,6x7,a", `-size is "5,6x7,a", want numbers up to`},
+		{"bench -size rmsnorm=1x2,topk=3x4x5", "for another case -size again"},
+		{"bench -precision f32,f8", `-precision is "f32,f8", want some of f32, f16, bf16`},
+		{"bench -baseline /does/not/exist", "/does/not/exist"},
+		{"bench -baseline " + empty, empty + " holds no rows"},
+		{"bench -baseline " + text, "-baseline: " + text + ":1: invalid character"},
+		{"bench -baseline " + rows, "-baseline: " + rows + ":3: an object without name or shape"},
+		{"bench -steps -baseline " + rows, "do not go together"},
+		{"bench -reps 0", "-reps is 0"},
+		{"bench -reps x", "x"},
+		{"bench -warmup -1", "-warmup is -1"},
+		{"peak all", "takes no arguments"},
+		{"peak -reps 0", "-reps is 0"},
+	})
+}

@@ -1,0 +1,101 @@
+// Package cases defines everything that vkbench can time: each kernel, each module, sequences of growing length, and the device's peaks.
+// A case sets up inputs and outputs on a device and returns a Workload, whose results are validated before it is timed.
+package cases
+
+import (
+	"fmt"
+	"strings"
+
+	"github.com/colt5-vulkan/colt5/cmd/vkbench/internal/dims"
+	"github.com/colt5-vulkan/colt5/cmd/vkbench/internal/results"
+	"github.com/colt5-vulkan/colt5/pipelines"
+	"github.com/colt5-vulkan/colt5/vk"
+)
+
+// Case is something to time: a kernel, under the kernel's name, or a module.
+type Case struct {
+	Name       string
+	Dims       []string // names of the dimensions of a size
+	Sizes      [][]int  // default sizes on a GPU
+	SmallSizes [][]int  // default sizes on a CPU driver
+	Setup      func(b *Builder, size []int) (*Workload, error)
+}
+
+// Sized is a case at one size in one precision.
+type Sized struct {
+	Case
+	Size      []int
+	Precision pipelines.DType
+
+	Matrix  vk.MatrixShape // of a peak of cooperative matrices
+	operand string         // and its operand type
+}
+
+// Format is the row's precision: that of the operands.
+func (s Sized) Format() string {
+	if s.operand != "" {
+		return s.operand
+	}
+	return s.Precision.String()
+}
+
+// Title is name, shape and format, separated by spaces. It is the results.Row.Key of the row.
+func (s Sized) Title() string { return s.Name + " " + s.Shape() + " " + s.Format() }
+
+// Shape formats the size.
+func (s Sized) Shape() string { return dims.Format(s.Size) }
+
+// All returns all cases: kernels, then modules, then sequences of growing length. The small sizes keep a complete run on two CPU cores well
+// below two minutes.
+func All() []Case { return append(append(kernelCases(), Modules()...), Lengths()...) }
+
+// Names returns the names of cases.
+func Names(list []Case) []string {
+	var names []string
+	for _, c := range list {
+		names = append(names, c.Name)
+	}
+	return names
+}
+
+// with16Bit returns the names of the cases that have 16-bit variants: their setups use Builder.Precision.
+func with16Bit() []string {
+	kernels := []string{"linear", "window_attention", "patch_attention", "routed_attention", results.BlockLength, results.DenseAttention}
+	return append(kernels, Names(Routed())...)
+}
+
+// checkSize rejects a dimension of 0 where it has no meaning, a k larger than the number of entries, and sizes whose elements cannot be
+// counted in 64 bits.
+func (c Case) checkSize(size []int) error {
+	entries, product := -1, 1.0
+	for i, d := range c.Dims {
+		product *= float64(max(size[i], 1))
+		switch {
+		case size[i] == 0 && !strings.Contains(d, "(0: "):
+			return fmt.Errorf("%s is 0, want at least 1", d)
+		case d == "entries", d == "tokens":
+			entries = i
+		case d == "k" && entries >= 0 && size[i] > size[entries]:
+			return fmt.Errorf("k is %d of %d %s, want no more than these", size[i], size[entries], c.Dims[entries])
+		}
+	}
+	if product > 1<<58 {
+		return fmt.Errorf("the sizes multiply to more than 2^58")
+	}
+	return nil
+}
+
+// expand returns the case at its default sizes in each of the precisions.
+func (c Case) expand(small bool, precisions []pipelines.DType) []Sized {
+	sizes := c.Sizes
+	if small {
+		sizes = c.SmallSizes
+	}
+	var list []Sized
+	for _, s := range sizes {
+		for _, p := range precisions {
+			list = append(list, Sized{Case: c, Size: s, Precision: p})
+		}
+	}
+	return list
+}

@@ -1,0 +1,97 @@
+package table
+
+import (
+	"fmt"
+	"math"
+	"reflect"
+	"strconv"
+	"strings"
+	"time"
+)
+
+// Values that Markdown shows with a unit or rounded. The other formats have the plain number.
+type (
+	Size   uint64  // bytes
+	MiB    float64 // mebibytes
+	Millis float64 // milliseconds
+	Share  float64 // part of 1
+)
+
+// Absent is a missing value: "absent" in Markdown, null in JSON, empty in CSV.
+type Absent struct{}
+
+func (Absent) String() string { return "absent" }
+
+func (Absent) MarshalJSON() ([]byte, error) { return []byte("null"), nil }
+
+// InMillis converts a duration to milliseconds.
+func InMillis(d time.Duration) float64 { return float64(d) / float64(time.Millisecond) }
+
+// number converts values of float kinds.
+func number(v any) (float64, bool) {
+	r := reflect.ValueOf(v)
+	if r.IsValid() && r.CanFloat() {
+		return r.Float(), true
+	}
+	return 0, false
+}
+
+// plain formats a value for CSV.
+func plain(v any) string {
+	if f, ok := number(v); ok {
+		return strconv.FormatFloat(f, 'g', -1, 64)
+	}
+	switch x := v.(type) {
+	case nil, Absent:
+		return ""
+	case Size:
+		return strconv.FormatUint(uint64(x), 10)
+	}
+	return fmt.Sprint(v)
+}
+
+// Markdown formats a value for Markdown and HTML tables.
+func Markdown(v any) string {
+	switch x := v.(type) {
+	case nil:
+		return ""
+	case bool:
+		return map[bool]string{true: "yes", false: "no"}[x]
+	case Millis:
+		return Significant(float64(x))
+	case Share:
+		if x > 0 && x < 0.0995 {
+			return fmt.Sprintf("%.1f %%", 100*float64(x))
+		}
+		return fmt.Sprintf("%.0f %%", 100*float64(x))
+	case Size:
+		return x.String()
+	case MiB:
+		return Size(x * (1 << 20)).String()
+	case float64:
+		return Significant(x)
+	}
+	return strings.NewReplacer("|", `\|`, "\n", " ").Replace(fmt.Sprint(v))
+}
+
+// Significant formats a number with four significant digits, without an exponent from 0.001 to 1,000,000.
+func Significant(x float64) string {
+	if a := math.Abs(x); a >= 1e-3 && a < 1e6 {
+		return strconv.FormatFloat(x, 'f', min(max(3-int(math.Floor(math.Log10(a))), 0), 6), 64)
+	}
+	return fmt.Sprintf("%.3g", x)
+}
+
+// String formats the size with a unit.
+func (s Size) String() string {
+	units := [...]string{"B", "KiB", "MiB", "GiB", "TiB", "PiB", "EiB"}
+	x, i := float64(s), 0
+	for x >= 1024 && i < len(units)-1 {
+		x /= 1024
+		i++
+	}
+	if x == math.Trunc(x) {
+		return fmt.Sprintf("%.0f %s", x, units[i])
+	}
+	return fmt.Sprintf("%.2f %s", x, units[i])
+}

@@ -1,0 +1,58 @@
+package tune
+
+import (
+	"io"
+	"testing"
+
+	"github.com/colt5-vulkan/colt5/cmd/vkbench/internal/command"
+	"github.com/colt5-vulkan/colt5/cmd/vkbench/internal/commandtest"
+	"github.com/colt5-vulkan/colt5/internal/gputest"
+	"github.com/colt5-vulkan/colt5/internal/tune"
+	"github.com/colt5-vulkan/colt5/pipelines"
+	"github.com/colt5-vulkan/colt5/vk"
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+)
+
+func TestMain(m *testing.M) { gputest.Main(m) }
+
+var program = commandtest.Program{Command}
+
+// TestTune measures a product, then deletes what is stored for it: other products keep their tiles.
+func TestTune(t *testing.T) {
+	t.Setenv("XDG_CACHE_HOME", t.TempDir())
+	rows := commandtest.Objects(t, program.OK(t, "tune", "-size", "32x16x24", "-precision", "f32", "-each", "1ms", "-o", "json"))
+	require.Len(t, rows, 1)
+	assert.Equal(t, "32x16x24", rows[0]["product"])
+	assert.Positive(t, rows[0]["gpu_ms"])
+
+	dev, err := vk.Open(vk.Options{CacheDir: t.TempDir()}) // not the user's
+	require.NoError(t, err)
+	defer func() { assert.NoError(t, dev.Close()) }()
+	size := []int{32, 16, 24}
+	key, err := tune.LinearKey(dev, tunedLinear(size, pipelines.F32), size[0])
+	require.NoError(t, err)
+	found, err := tune.Linear(t.Context(), dev, tunedLinear(size, pipelines.F32), size[0], 1)
+	require.NoError(t, err)
+	assert.Equal(t, found.Key, key)
+	require.NoError(t, dev.Tune(map[string]string{key: "a", "other": "b"}))
+	env := &command.Env{Stdout: io.Discard}
+	require.NoError(t, forget(env, dev, []pipelines.DType{pipelines.F32}, [][]int{size}))
+	assert.Empty(t, dev.Tuned(key))
+	assert.Equal(t, "b", dev.Tuned("other"))
+	assert.Equal(t, "1 products have the default tiles again.\n", program.OK(t, "tune", "-forget", "-precision", "f32", "-size", "32x16x24"))
+}
+
+// TestUnsupportedPrecision requires a failure where the device supports none of the precisions.
+func TestUnsupportedPrecision(t *testing.T) {
+	caps := gputest.Device(t).Caps()
+	for _, p := range []pipelines.DType{pipelines.F16, pipelines.BF16} {
+		if p.Supported(caps) == nil {
+			continue
+		}
+		code, out, remarks := program.RunOnDevice(t, "tune", "-precision", p.String())
+		assert.Equal(t, command.ExitFailed, code)
+		assert.Empty(t, out)
+		assert.Contains(t, remarks, "Left out: "+p.String()+", which the device does not support")
+	}
+}

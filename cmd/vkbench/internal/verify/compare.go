@@ -1,0 +1,92 @@
+package verify
+
+import (
+	"bytes"
+	"fmt"
+	"maps"
+	"slices"
+
+	"github.com/colt5-vulkan/colt5/internal/ref"
+)
+
+// comparison collects the differences between results and a golden case.
+type comparison struct {
+	worst    quantity // the one with the largest ratio of error to bound
+	problems []string
+}
+
+// quantity is the relative error of a result and its bound.
+type quantity struct {
+	name       string
+	err, bound float64
+}
+
+func (c *comparison) problem(format string, args ...any) {
+	c.problems = append(c.problems, fmt.Sprintf(format, args...))
+}
+
+// near requires floats within a relative bound.
+func (c *comparison) near(name string, got []float32, want []float64, bound float64) {
+	e := ref.MaxErr(got, want)
+	if c.worst.name == "" || e.Rel/bound > c.worst.err/c.worst.bound {
+		c.worst = quantity{name, e.Rel, bound}
+	}
+	if err := e.Within(bound); err != nil {
+		c.problem("%s: %v", name, err)
+	}
+}
+
+// sameBits requires equal bits of two runs.
+func (c *comparison) sameBits(a, b values, problem string) {
+	for _, name := range slices.Sorted(maps.Keys(a.bits)) {
+		if !bytes.Equal(a.bits[name], b.bits[name]) {
+			c.problem("%s: %s", name, problem)
+		}
+	}
+}
+
+// same requires equal integers.
+func (c *comparison) same(name string, got, want []int32) {
+	if len(got) != len(want) {
+		c.problem("%s: %d elements, want %d", name, len(got), len(want))
+		return
+	}
+	for i := range got {
+		if got[i] != want[i] {
+			c.problem("%s: element %d is %d, want %d", name, i, got[i], want[i])
+			return
+		}
+	}
+}
+
+// filled returns the filled slots among the count from slot at, in ascending order of their tokens.
+func filled(indices []int32, scores []float32, at, count int) []int {
+	var list []int
+	for i := at; i < at+count; i++ {
+		if scores[i] != 0 {
+			list = append(list, i)
+		}
+	}
+	slices.SortStableFunc(list, func(a, b int) int { return int(indices[a]) - int(indices[b]) })
+	return list
+}
+
+// pick returns the elements at some positions.
+func pick[T any](from []T, positions []int) []T { return pickRows(from, positions, 1) }
+
+// pickRows returns the rows at some positions.
+func pickRows[T any](from []T, positions []int, width int) []T {
+	list := make([]T, 0, len(positions)*width)
+	for _, p := range positions {
+		list = append(list, from[p*width:(p+1)*width]...)
+	}
+	return list
+}
+
+func float64s(x []float32) []float64 {
+	y := make([]float64, len(x))
+	for i, v := range x {
+		y[i] = float64(v)
+	}
+	return y
+}

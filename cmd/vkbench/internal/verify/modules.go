@@ -1,0 +1,208 @@
+package verify
+
+import (
+	"context"
+	"fmt"
+	"maps"
+	"slices"
+
+	"github.com/colt5-vulkan/colt5/cmd/vkbench/internal/scope"
+	"github.com/colt5-vulkan/colt5/colt5"
+	"github.com/colt5-vulkan/colt5/internal/golden"
+)
+
+// modules returns the setups of all modules by class name.
+func modules() map[string]setupFunc {
+	return map[string]setupFunc{
+		"CoordinateDescent":                        setupCoordinateDescent,
+		"TopK":                                     setupTopK,
+		"CoordinateDescentRouter":                  setupRouter,
+		"ConditionalRoutedFeedForward":             setupRouted(3, colt5.NewConditionalRoutedFeedForward, forwardFeedForward),
+		"ConditionalRoutedAttention":               setupRouted(3, colt5.NewConditionalRoutedAttention, forwardAttention),
+		"ConditionalRoutedTransformerBlock":        setupRouted(3, colt5.NewConditionalRoutedTransformerBlock, forwardBlock),
+		"ConditionalRoutedCrossAttention":          setupRouted(3, colt5.NewConditionalRoutedCrossAttention, forwardCross),
+		"ConditionalRoutedAutoregressiveAttention": setupRouted(3, colt5.NewConditionalRoutedAutoregressiveAttention, forwardAutoregressive),
+		"ConditionalRoutedImageAttention":          setupRouted(4, colt5.NewConditionalRoutedImageAttention, forwardImage),
+		"ConditionalRoutedViT":                     setupViT,
+	}
+}
+
+// optionalInput creates an input of a case. It is nil if the case has none of that name.
+func optionalInput(s *scope.Scope, c *golden.Case, name string) *colt5.Tensor {
+	g, ok := c.Inputs[name]
+	switch {
+	case !ok:
+		return nil
+	case g.U8 != nil:
+		return s.Uint8(g.U8, g.Shape...)
+	}
+	return s.Float32(g.F32, g.Shape...)
+}
+
+// requiredInput creates an input of rank dimensions. It records an error if the case has none.
+func requiredInput(s *scope.Scope, c *golden.Case, name string, rank int) *colt5.Tensor {
+	g, ok := c.Inputs[name]
+	if !ok || g.F32 == nil || len(g.Shape) != rank {
+		s.Fail(fmt.Errorf("in.%s has shape %v, want one of %d dimensions", name, g.Shape, rank))
+		return nil
+	}
+	return optionalInput(s, c, name)
+}
+
+// load writes the weights of a case to parameters, and requires that they are complete.
+func load(ctx context.Context, list []colt5.Parameter, c *golden.Case) error {
+	if len(list) != len(c.Weights) {
+		return fmt.Errorf("the case has %d weights, the module %d", len(c.Weights), len(list))
+	}
+	for _, p := range list {
+		w, ok := c.Weights[p.Name]
+		if !ok || !slices.Equal(w.Shape, p.Tensor.Shape()) {
+			return fmt.Errorf("param.%s has shape %v, want %v", p.Name, w.Shape, p.Tensor.Shape())
+		}
+		if err := p.Tensor.Write(ctx, w.F32); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// compareOutputs compares all outputs of a case.
+func compareOutputs(c *golden.Case, got values, found *comparison) error {
+	for _, name := range slices.Sorted(maps.Keys(c.Outputs)) {
+		want := c.Outputs[name]
+		switch {
+		case got.floats[name] != nil && want.F32 != nil:
+			found.near(name, got.floats[name], want.Float64s(), c.OutputBound(name))
+		case got.ints[name] != nil && want.I32 != nil:
+			found.same(name, got.ints[name], want.I32)
+		default:
+			return fmt.Errorf("out.%s is no output of this module", name)
+		}
+	}
+	return nil
+}
+
+func setupCoordinateDescent(s *scope.Scope, c *golden.Case) (*instance, error) {
+	var config colt5.CoordinateDescentConfig
+	if err := c.DecodeConfig(&config); err != nil {
+		return nil, err
+	}
+	d, err := colt5.NewCoordinateDescent(s.Dev, config)
+	d = scope.Keep(s, d, err)
+	x, mask := requiredInput(s, c, "s", 2), optionalInput(s, c, "mask")
+	if s.Err() != nil {
+		return nil, nil
+	}
+	y := s.Tensor(colt5.F32, x.Shape()...)
+	return &instance{
+		forward: func(ctx context.Context, _ *[]colt5.RoutingRecord) error {
+			return d.Forward(ctx, y, x, colt5.SelectOptions{Mask: mask})
+		},
+		outputs: map[string]*colt5.Tensor{"y": y},
+		compare: func(got values, found *comparison) error { return compareOutputs(c, got, found) },
+	}, nil
+}
+
+func setupTopK(s *scope.Scope, c *golden.Case) (*instance, error) {
+	var config colt5.TopKConfig
+	if err := c.DecodeConfig(&config); err != nil {
+		return nil, err
+	}
+	t, err := colt5.NewTopK(s.Dev, config)
+	t = scope.Keep(s, t, err)
+	x, mask := optionalInput(s, c, "x"), optionalInput(s, c, "mask")
+	if s.Err() != nil {
+		return nil, nil
+	}
+	if x == nil {
+		return nil, fmt.Errorf("in.x is missing")
+	}
+	shape := x.Shape()
+	shape[len(shape)-1] = config.K
+	out := colt5.TopKResult{
+		Values: s.Tensor(colt5.F32, shape...), Indices: s.Tensor(colt5.I32, shape...), Gates: s.Tensor(colt5.F32, shape...),
+	}
+	outputs := map[string]*colt5.Tensor{"values": out.Values, "indices": out.Indices, "gates": out.Gates}
+	if !config.NonDifferentiable {
+		out.CoorDescentValues = s.Tensor(colt5.F32, shape...)
+		outputs["coor_descent_values"] = out.CoorDescentValues
+	}
+	return &instance{
+		forward: func(ctx context.Context, _ *[]colt5.RoutingRecord) error {
+			return t.Forward(ctx, out, x, colt5.SelectOptions{Mask: mask})
+		},
+		outputs: outputs,
+		compare: func(got values, found *comparison) error { return compareOutputs(c, got, found) },
+	}, nil
+}
+
+func setupRouter(s *scope.Scope, c *golden.Case) (*instance, error) {
+	var config colt5.RouterConfig
+	if err := c.DecodeConfig(&config); err != nil {
+		return nil, err
+	}
+	var call struct {
+		NumTokens int `json:"num_tokens"`
+	}
+	if err := c.DecodeCall(&call); err != nil {
+		return nil, err
+	}
+	x, mask := requiredInput(s, c, "x", 3), optionalInput(s, c, "mask")
+	r, err := colt5.NewCoordinateDescentRouter(s.Context(), s.Dev, config)
+	r = scope.Keep(s, r, err)
+	if s.Err() != nil {
+		return nil, nil
+	}
+	if err := load(s.Context(), r.Parameters(), c); err != nil {
+		return nil, err
+	}
+	if call.NumTokens < 1 {
+		return nil, fmt.Errorf("call num_tokens is %d, want at least 1", call.NumTokens)
+	}
+	y, ok := c.Outputs["y"]
+	if !ok {
+		return nil, fmt.Errorf("out.y is missing")
+	}
+	options := colt5.RoutingOptions{Mask: mask, RoutingTokens: optionalInput(s, c, "routing_tokens")}
+	b, n, routes, k := x.Shape()[0], x.Shape()[1], config.NumRoutingTokens, r.Slots(x.Shape()[1], call.NumTokens)
+	out := colt5.Routing{
+		Indices: s.Tensor(colt5.I32, b, routes, k), Scores: s.Tensor(colt5.F32, b, routes, k), Tokens: s.Tensor(colt5.F32, b, routes, k, config.Dim),
+		Logits: s.Tensor(colt5.F32, b, routes, n), SoftScores: s.Tensor(colt5.F32, b, routes, n),
+	}
+	block := n
+	if size := config.RouteBlockSize; size > 0 {
+		block = min(size, n)
+	}
+	return &instance{
+		forward: func(ctx context.Context, _ *[]colt5.RoutingRecord) error {
+			return r.Forward(ctx, out, x, call.NumTokens, options)
+		},
+		outputs: map[string]*colt5.Tensor{
+			"indices": out.Indices, "scores": out.Scores, "logits": out.Logits, "scores_all": out.SoftScores, "tokens": out.Tokens,
+		},
+		compare: func(got values, found *comparison) error {
+			record := colt5.RoutingRecord{
+				Lists: b * routes, K: k, Routes: routes, Block: block, Indices: got.ints["indices"], Scores: got.floats["scores"],
+				Logits: got.floats["logits"], SoftScores: got.floats["scores_all"],
+			}
+			return found.selected(c, record, got.floats["tokens"], y)
+		},
+	}, nil
+}
+
+// selected compares the routing record of a lone router, and the selected tokens times their scores.
+func (c *comparison) selected(of *golden.Case, r colt5.RoutingRecord, tokens []float32, y golden.Tensor) error {
+	if _, ok := of.Routes[r.Router]; !ok {
+		return fmt.Errorf("the case has no route %q", r.Router)
+	}
+	if len(y.F32) != len(tokens) {
+		return fmt.Errorf("out.y has %d elements, want %d", len(y.F32), len(tokens))
+	}
+	pairs, err := c.record(of, r, maskOf(of, r.Router))
+	if err != nil || pairs == nil || len(pairs.recorded) == 0 {
+		return err
+	}
+	dim := len(tokens) / len(r.Indices)
+	c.near("y", pickRows(tokens, pairs.recorded, dim), float64s(pickRows(y.F32, pairs.golden, dim)), of.OutputBound("y"))
+	return nil
+}
