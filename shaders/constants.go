@@ -191,7 +191,7 @@ const (
 
 // Ids of the specialisation constants of select.comp.
 const (
-	SelectSorted uint32 = 3 // bool: sort the selected entries by falling key
+	SelectSorted uint32 = 3 // bool: sort the selected entries by descending key
 )
 
 // Ids of the specialisation constants of select_rank.comp.

@@ -1,5 +1,6 @@
 #version 460
-// Coordinate descent: soft top-k scores of the logits s of a segment, after T = Iters steps with falling temperature e.
+// Coordinate descent: soft top-k scores of the logits s of a segment, after T = Iters steps with decreasing temperature
+// e.
 //
 //	t = 0: u_i = 0    t > 0: u_i = min(s_i, -a_{t-1}) / e_t    a_t = e_t (log k - logsumexp_valid(u))
 //	score_i = exp(min(s_i + a_{T-1}, 0) / e_T)

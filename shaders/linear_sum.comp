@@ -4,7 +4,7 @@
 //
 //	x [SPLIT_K, slots, OUT] f32    y [B, OutRows, OUT] f32, or 16-bit with Y16    other arguments: see linear.comp
 //
-// A workgroup of 256 computes 256 pieces of 4 columns of a slot, one per invocation.
+// An invocation computes 4 columns of a slot. A workgroup has 256 invocations.
 #extension GL_EXT_buffer_reference : require
 #extension GL_EXT_buffer_reference_uvec2 : require
 #extension GL_EXT_control_flow_attributes : require

@@ -8,10 +8,10 @@
 //
 // A workgroup of 256 computes 256 / LANES_PER_ROW * ROWS_PER_LANE rows. LANES_PER_ROW neighbours of a subgroup share a
 // row: with 8 lanes they read 128 bytes at once, and three shuffles complete a sum. A lane processes ROWS_PER_LANE rows
-// at a time, to have that many loads in flight and to reuse each element of a routing token that often. One pass over
-// the rows computes TOKENS_PER_PASS routing tokens; more than 16 take several passes. Order of summation: a lane adds
-// columns lane, lane + LANES_PER_ROW, ..., then lanes are added in pairs, whatever ROWS_PER_LANE, TOKENS_PER_PASS and
-// the subgroup size are.
+// at a time: it has ROWS_PER_LANE loads in flight, and uses each element of a routing token ROWS_PER_LANE times. A pass
+// over the rows computes TOKENS_PER_PASS routing tokens; more than 16 take several passes. Order of summation: a lane
+// adds columns lane, lane + LANES_PER_ROW, ..., then lanes are added in pairs, whatever ROWS_PER_LANE, TOKENS_PER_PASS
+// and the subgroup size are.
 #extension GL_EXT_buffer_reference : require
 #extension GL_EXT_buffer_reference_uvec2 : require
 #extension GL_EXT_control_flow_attributes : require

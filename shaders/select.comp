@@ -13,7 +13,7 @@
 #extension GL_EXT_control_flow_attributes : require
 #extension GL_GOOGLE_include_directive : require
 #extension GL_KHR_shader_subgroup_arithmetic : require
-layout(constant_id = 3) const bool SORTED = false; // sort the selected entries by falling key
+layout(constant_id = 3) const bool SORTED = false; // sort the selected entries by descending key
 #define SORT_IN_SHARED SORTED
 #include "include/address.glsl"
 #include "include/select.glsl"

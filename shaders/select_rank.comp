@@ -1,5 +1,5 @@
 #version 460
-// Writes the p.k largest entries of long segments in order: p.step > 0 by falling key, from the candidates of
+// Writes the p.k largest entries of long segments in order: p.step > 0 by descending key, from the candidates of
 // select_gather; p.step = 0 in the order of their indices, from pairs that are selected already.
 //
 //	source [segments, max_candidates] pairs    logits, mask, counts: as in select_gather
@@ -15,7 +15,7 @@
 //	At least k entries are above it, and all of them are candidates: the first k candidates.
 //	Fewer are, but k (or all that exist) are above or equal to it: the candidates, then the first of the equal entries,
 //	which are found part by part.
-//	Otherwise the sampled threshold was wrong, which only adversarial data causes: the first workgroup selects alone, as
+//	Otherwise the sampled threshold was wrong, which only adversarial data causes: the first workgroup selects them itself, as
 //	in select.comp.
 #extension GL_EXT_buffer_reference : require
 #extension GL_EXT_buffer_reference_uvec2 : require

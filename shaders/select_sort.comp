@@ -1,5 +1,5 @@
 #version 460
-// Sorts selected pairs (key, index) by falling key, then by rising index.
+// Sorts selected pairs (key, index) by descending key, then by ascending index.
 //
 //	source [segments, slots] pairs    destination [segments, slots] pairs, or indices, valid, values [segments, k]
 //

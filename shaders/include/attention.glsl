@@ -169,7 +169,8 @@ shared float rescale[TILE_QUERIES]; // factor of a row's previous results after 
 vec4 prefetched[LOADS];
 float scores[SCORE_ROWS * 4];
 vec4 result[RESULT_ROWS * RESULT_VEC4];
-// Of row gl_LocalInvocationIndex % TILE_QUERIES: the maximum of all its keys, and sums over the keys of this invocation.
+// Of row gl_LocalInvocationIndex % TILE_QUERIES: the maximum of all its keys, and sums over the keys of this
+// invocation.
 float row_max, row_sums[SUMS_PER_THREAD];
 
 // thread_position is the invocation's column and row in a grid of the given width. 32 consecutive invocations cover 8 x

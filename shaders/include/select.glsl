@@ -305,7 +305,7 @@ void put_selected(Segment s, uint begin, uint end, uvec4 state, uvec2 done, bool
 // empty_pair is the pair of an empty slot: after all others in the order, and different from all others.
 uvec2 empty_pair(uint slot) { return uvec2(0, ~slot); }
 
-// precedes is the order of the result: by falling key, then by rising index.
+// precedes is the order of the result: by descending key, then by ascending index.
 bool precedes(uvec2 a, uvec2 b) { return a.x > b.x || a.x == b.x && a.y < b.y; }
 
 // The bitonic networks access pairs through network_position: runs of run_length pairs are run_distance times as far
@@ -314,8 +314,8 @@ uint run_length = ~0u, run_distance = 1;
 
 uint network_position(uint slot) { return (slot & run_length - 1) + (slot & ~(run_length - 1)) * run_distance; }
 
-void compare_exchange(inout uvec2 a, inout uvec2 b, bool falling) {
-	if (precedes(b, a) != falling) return;
+void compare_exchange(inout uvec2 a, inout uvec2 b, bool descending) {
+	if (precedes(b, a) != descending) return;
 	uvec2 c = a;
 	a = b;
 	b = c;
@@ -325,26 +325,26 @@ void compare_exchange(inout uvec2 a, inout uvec2 b, bool falling) {
 // unsorted, and stride is applied first as well.
 void compare_exchange_four(uint slot, uint stride, uint run, bool fresh) {
 	uint i = network_position(slot);
-	bool falling = (slot & run) == 0;
+	bool descending = (slot & run) == 0;
 	uvec2 a = pair_at(i), b = pair_at(i + stride), c = pair_at(i + 2 * stride), d = pair_at(i + 3 * stride);
 	if (fresh) {
 		compare_exchange(a, b, true);
 		compare_exchange(c, d, false);
 	}
-	compare_exchange(a, c, falling);
-	compare_exchange(b, d, falling);
-	compare_exchange(a, b, falling);
-	compare_exchange(c, d, falling);
+	compare_exchange(a, c, descending);
+	compare_exchange(b, d, descending);
+	compare_exchange(a, b, descending);
+	compare_exchange(c, d, descending);
 	set_pair(i, a);
 	set_pair(i + stride, b);
 	set_pair(i + 2 * stride, c);
 	set_pair(i + 3 * stride, d);
 }
 
-// bitonic_merge sorts every bitonic run of pairs (one half falling, one rising); the results alternate between falling
-// and rising. It applies two strides at a time to four pairs in registers; if the number of strides is odd, the first
-// one is applied alone. Strides within the pairs of a subgroup need no workgroup barrier. count and run are powers of
-// two. Ends with a barrier.
+// bitonic_merge sorts every bitonic run of pairs (one half descending, one ascending); the results alternate between
+// descending and ascending. It applies two strides at a time to four pairs in registers; if the number of strides is
+// odd, the first one is applied alone. Strides within the pairs of a subgroup need no workgroup barrier. count and run
+// are powers of two. Ends with a barrier.
 void bitonic_merge(uint count, uint run) {
 	uint stride = run / 2;
 	if ((findMSB(run) & 1) != 0) {
@@ -370,7 +370,8 @@ void bitonic_merge(uint count, uint run) {
 	}
 }
 
-// sort_runs sorts runs of `length` pairs, alternately falling and rising. Call it after a barrier; it ends with one.
+// sort_runs sorts runs of `length` pairs, alternately descending and ascending. Call it after a barrier; it ends with
+// one.
 void sort_runs(uint count, uint length) {
 	uint run = 2;
 	if (length >= 4) {
@@ -385,8 +386,8 @@ void sort_runs(uint count, uint length) {
 void sort_pairs(uint size) { sort_runs(size, size); }
 
 // sort_first moves the first `keep` of size pairs in the order to the front, sorted; the others are lost. Both numbers
-// are powers of two. Runs of `keep` pairs are sorted; of a falling and a rising run, the first of each two opposite
-// pairs are the ones to keep. Call it after a barrier; it ends with one.
+// are powers of two. Runs of `keep` pairs are sorted; of a descending and an ascending run, the first of each two
+// opposite pairs are the ones to keep. Call it after a barrier; it ends with one.
 void sort_first(uint size, uint keep) {
 	sort_runs(size, keep);
 	run_length = keep;
