@@ -24,20 +24,19 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// TestCompiles compiles the kernels of all rooms for the device, and runs none: a driver without hardware does. Where the driver's
-// compiler tells, none may spill registers. `make test-amd` runs this for several generations of AMD's GPUs; the cases of the rooms are
-// in compile_rooms_test.go.
+// TestCompiles compiles all kernels for the device and runs none, so a driver without hardware is enough. No kernel may spill registers, where the driver
+// reports that. `make test-amd` runs this for several generations of AMD GPUs. The configs are in compile_kernels_test.go.
 func TestCompiles(t *testing.T) {
 	if gputest.Device(t).Caps().CPU {
-		t.Skip("the tests of the rooms compile all kernels of CPU drivers")
+		t.Skip("the other tests compile all kernels for CPU drivers")
 	}
 	dev, err := vk.Open(vk.Options{Profile: true, CacheDir: "-"})
 	require.NoError(t, err)
 	defer func() { assert.NoError(t, dev.Close()) }()
 
 	c := &compiler{dev: dev, caps: dev.Caps()}
-	for _, room := range compileRooms {
-		room(c)
+	for _, add := range compileKernels {
+		add(c)
 	}
 	start := time.Now()
 	c.run(t)
@@ -45,22 +44,22 @@ func TestCompiles(t *testing.T) {
 	t.Logf("%s, %s: %d kernels in %.1f s\n%s", dev.Info().Name, dev.Info().DriverInfo, len(c.made), time.Since(start).Seconds(), c.table())
 
 	for _, k := range c.made {
-		assert.Empty(t, spills(k.stats), "%s of %s", k.name, k.what)
+		assert.Empty(t, spills(k.stats), "%s with %s", k.name, k.config)
 	}
 	if dev.Info().Driver == "radv" {
 		for _, name := range spillStats {
-			assert.Contains(t, c.made[0].stats, name, "the driver's compiler tells")
+			assert.Contains(t, c.made[0].stats, name, "the driver reports spills")
 		}
 	}
 	names, err := shaders.Names()
 	require.NoError(t, err)
 	for _, name := range c.missing(names) {
-		_, err := newKernel(dev, name, nil) // what does not fit the device says so
-		assert.ErrorIs(t, err, vk.ErrUnsupported, "no case of compile_rooms_test.go compiles %s", name)
+		_, err := newKernel(dev, name, nil) // unsupported by this device
+		assert.ErrorIs(t, err, vk.ErrUnsupported, "no config of compile_kernels_test.go compiles %s", name)
 	}
 }
 
-// compiler compiles kernels, several at a time.
+// compiler compiles kernels concurrently.
 type compiler struct {
 	dev  *vk.Device
 	caps vk.Caps
@@ -70,32 +69,32 @@ type compiler struct {
 	made []compiled
 }
 
-// compiled is a kernel that has been compiled.
+// compiled is the result for one kernel.
 type compiled struct {
-	name, what string             // of the kernel, of the case
-	stats      map[string]float64 // empty where the driver does not tell
+	name, config string             // of the kernel
+	stats        map[string]float64 // empty where the driver has none
 }
 
-// off finds the fields of a config that are off.
-var off = regexp.MustCompile(`\b\w+:(false|0|)( |}$)`)
+// zeroFields matches the fields of a config that are zero.
+var zeroFields = regexp.MustCompile(`\b\w+:(false|0|)( |}$)`)
 
-// compile adds a room's objects of some configs to what is to be compiled; of says which kernels an object may need on the device.
-func compile[C any, R io.Closer](c *compiler, room func(*vk.Device, C) (R, error), of func(R) ([]*vk.Kernel, error), configs ...C) {
+// compile adds a job for each config. Open makes the pipeline object of a config, kernels returns the kernels that it may use on the device.
+func compile[C any, R io.Closer](c *compiler, open func(*vk.Device, C) (R, error), kernels func(R) ([]*vk.Kernel, error), configs ...C) {
 	for _, config := range configs {
 		c.jobs = append(c.jobs, func() (err error) {
-			what := strings.Trim(off.ReplaceAllString(fmt.Sprintf("%+v", config), ""), "{} ")
-			r, err := room(c.dev, config)
+			label := strings.Trim(zeroFields.ReplaceAllString(fmt.Sprintf("%+v", config), ""), "{} ")
+			r, err := open(c.dev, config)
 			if err != nil {
-				return fmt.Errorf("%s: %w", what, err)
+				return fmt.Errorf("%s: %w", label, err)
 			}
 			defer func() { err = errors.Join(err, r.Close()) }()
-			list, err := of(r)
+			list, err := kernels(r)
 			if err != nil {
-				return fmt.Errorf("%s: %w", what, err)
+				return fmt.Errorf("%s: %w", label, err)
 			}
 			for _, k := range list {
-				if err := c.note(k, what); err != nil {
-					return fmt.Errorf("%s: %w", what, err)
+				if err := c.note(k, label); err != nil {
+					return fmt.Errorf("%s: %w", label, err)
 				}
 			}
 			return nil
@@ -103,10 +102,10 @@ func compile[C any, R io.Closer](c *compiler, room func(*vk.Device, C) (R, error
 	}
 }
 
-// one is the only kernel of an object.
+// one returns the only kernel of an object.
 func one(k *vk.Kernel, err error) ([]*vk.Kernel, error) { return []*vk.Kernel{k}, err }
 
-// each is the kernels of an object that get returns for some keys, each once.
+// each returns the distinct kernels of an object that get returns for some keys.
 func each[K any](get func(K) (*vk.Kernel, error), keys ...K) (list []*vk.Kernel, err error) {
 	for _, key := range keys {
 		k, err := get(key)
@@ -118,8 +117,8 @@ func each[K any](get func(K) (*vk.Kernel, error), keys ...K) (list []*vk.Kernel,
 	return distinct(list...), nil
 }
 
-func (c *compiler) note(k *vk.Kernel, what string) error {
-	made := compiled{name: k.Name(), what: what, stats: map[string]float64{}}
+func (c *compiler) note(k *vk.Kernel, config string) error {
+	made := compiled{name: k.Name(), config: config, stats: map[string]float64{}}
 	if c.caps.PipelineStatistics {
 		stats, err := k.Stats()
 		if err != nil {
@@ -155,8 +154,7 @@ func (c *compiler) run(t *testing.T) {
 	require.NotEmpty(t, c.made)
 }
 
-// variant is the line of variants.txt that a kernel is made of. A kernel's name is the variant's, or that with more behind an underscore or
-// a space.
+// variant returns the SPIR-V variant of a kernel. The name of a kernel is that of the variant, or starts with it and an underscore or a space.
 func variant(kernel string, names []string) string {
 	best := ""
 	for _, n := range names {
@@ -167,7 +165,7 @@ func variant(kernel string, names []string) string {
 	return best
 }
 
-// missing lists the variants that nothing was made of, but for those of CPU drivers.
+// missing lists the variants that no kernel was compiled from, except those for CPU drivers.
 func (c *compiler) missing(names []string) []string {
 	made := map[string]bool{}
 	for _, k := range c.made {
@@ -176,10 +174,10 @@ func (c *compiler) missing(names []string) []string {
 	return slices.DeleteFunc(slices.Clone(names), func(n string) bool { return made[n] || strings.HasSuffix(n, "_cpu") })
 }
 
-// spillStats are what RADV calls registers that did not suffice.
+// spillStats are the statistics of RADV about register spills.
 var spillStats = []string{"Spilled SGPRs", "Spilled VGPRs", "Scratch size"}
 
-// spills lists the statistics that speak of registers which did not suffice, under the names that drivers have for them.
+// spills lists the statistics about register spills that are not zero, under the names of several drivers.
 func spills(stats map[string]float64) (list []string) {
 	for name, value := range stats {
 		lower := strings.ToLower(name)
@@ -191,19 +189,19 @@ func spills(stats map[string]float64) (list []string) {
 	return list
 }
 
-// tableStats are the columns of the table, as RADV and NVIDIA's driver call them.
+// tableStats are the columns of the table, under the names of RADV and the NVIDIA driver.
 var tableStats = []string{
 	"VGPRs", "SGPRs", "LDS size", "Subgroups per SIMD", "Code size", "Spilled VGPRs", "Spilled SGPRs", "Scratch size", "Register Count", "Binary Size", "Stack Size",
 }
 
-// table has a line for each kernel name: how many kernels, the range of each statistic, and which kernel is the largest in the first.
+// table formats a row for each kernel name: the number of kernels, the range of each statistic, and the config with the largest value of the first one.
 func (c *compiler) table() string {
 	columns := slices.DeleteFunc(slices.Clone(tableStats), func(name string) bool {
-		_, told := c.made[0].stats[name]
-		return !told
+		_, ok := c.made[0].stats[name]
+		return !ok
 	})
 	if len(columns) == 0 {
-		return "the driver's compiler tells nothing"
+		return "the driver reports no statistics"
 	}
 	var out bytes.Buffer
 	w := tabwriter.NewWriter(&out, 0, 0, 2, ' ', 0)
@@ -215,7 +213,7 @@ func (c *compiler) table() string {
 	for _, name := range slices.Sorted(maps.Keys(byName)) {
 		list := byName[name]
 		slices.SortFunc(list, func(a, b compiled) int {
-			return cmp.Or(cmp.Compare(b.stats[columns[0]], a.stats[columns[0]]), cmp.Compare(a.what, b.what))
+			return cmp.Or(cmp.Compare(b.stats[columns[0]], a.stats[columns[0]]), cmp.Compare(a.config, b.config))
 		})
 		fmt.Fprintf(w, "%s\t%d", name, len(list))
 		for _, column := range columns {
@@ -229,13 +227,13 @@ func (c *compiler) table() string {
 				fmt.Fprintf(w, "\t%g-%g", least, most)
 			}
 		}
-		fmt.Fprintf(w, "\t%s\n", list[0].what)
+		fmt.Fprintf(w, "\t%s\n", list[0].config)
 	}
 	w.Flush()
 	return out.String()
 }
 
-// TestCompilesCanFail has statistics of spilled registers, and variants that no case compiles.
+// TestCompilesCanFail checks that spills, and variants that no config compiles, are found.
 func TestCompilesCanFail(t *testing.T) {
 	assert.Empty(t, spills(map[string]float64{"VGPRs": 256, "Spilled SGPRs": 0, "Spilled VGPRs": 0, "Scratch size": 0, "Fill Count": 0}))
 	assert.Equal(t, []string{"Fill Count: 3", "Scratch size: 16", "Spilled VGPRs: 1"},

@@ -9,20 +9,20 @@ import (
 	"github.com/colt5-vulkan/colt5/vk"
 )
 
-// compileRooms has for each room a function that names the configs with which TestCompiles compiles it: all kernels, each branch of them
-// that is decided when they are compiled, and what takes the most registers.
-var compileRooms = []func(*compiler){
+// compileKernels adds the configs of each kernel that TestCompiles compiles: all SPIR-V variants, each value of the specialisation constants that selects
+// code, and the sizes that need the most registers.
+var compileKernels = []func(*compiler){
 	compileNorms, compileLinear, compileRouterLogits, compileCoorDescent, compileSelect, compileSlots, compileAttentions, compileRotary,
-	compileWays, compilePeak,
+	compileEmbedPool, compilePeak,
 }
 
-// supported are the precisions in which the device multiplies matrices.
+// supported returns the precisions of matrix products on the device.
 func supported(caps vk.Caps) []DType {
 	return slices.DeleteFunc([]DType{F32, F16, BF16}, func(p DType) bool { return p.Supported(caps) != nil })
 }
 
 func compileNorms(c *compiler) {
-	for _, n := range []int{1, 7, 64, 100, 512, 514, 4096} { // 4 to 64 invocations a row
+	for _, n := range []int{1, 7, 64, 100, 512, 514, 4096} { // 4 to 64 invocations per row
 		for _, y := range []DType{F32, F16, BF16} {
 			if y.checkNormed("", n) != nil {
 				continue
@@ -37,7 +37,7 @@ func compileNorms(c *compiler) {
 
 func compileLinear(c *compiler) {
 	for _, p := range supported(c.caps) {
-		for _, in := range []int{512, 500, 510} { // whole tiles, whole vec4, neither
+		for _, in := range []int{512, 500, 510} { // a multiple of the tile, a multiple of 4 only, neither
 			configs := flags(LinearConfig{In: in, Out: 512, Precision: p})
 			for i := range configs {
 				l := &configs[i]
@@ -51,7 +51,7 @@ func compileLinear(c *compiler) {
 			compile(c, NewLinear, linearKernels, distinct(configs...)...)
 		}
 	}
-	// The sum of parts needs no cooperative matrices itself.
+	// The kernel that adds the parts of a split product needs no cooperative matrices.
 	compile(c, func(dev *vk.Device, c LinearConfig) (*Linear, error) {
 		return &Linear{config: c, kernels: kernelCache{dev: dev}}, nil
 	},
@@ -62,23 +62,23 @@ func compileLinear(c *compiler) {
 	}
 }
 
-// linearKernels are the kernels that products of few rows and of many choose.
+// linearKernels returns the kernels that are selected for products of few rows to many.
 func linearKernels(l *Linear) ([]*vk.Kernel, error) {
-	type choice struct {
+	type tileSize struct {
 		tile int
 		size linearSize
 	}
-	var choices []choice
+	var list []tileSize
 	for slots := uint64(1); slots <= 1<<20; slots *= 4 {
 		for _, dense := range []bool{false, true} {
 			size := linearSize{slots, dense && !l.config.Gather, dense && !l.config.Scatter}
 			tile := l.selectTile(size)
-			for _, size.slots = range []uint64{0, 1} { // whole tiles, and not
-				choices = append(choices, choice{tile, size})
+			for _, size.slots = range []uint64{0, 1} { // a multiple of the tile, and not
+				list = append(list, tileSize{tile, size})
 			}
 		}
 	}
-	return each(func(c choice) (*vk.Kernel, error) { return l.kernel(l.tiles()[c.tile], c.size) }, distinct(choices...)...)
+	return each(func(t tileSize) (*vk.Kernel, error) { return l.kernel(l.tiles()[t.tile], t.size) }, distinct(list...)...)
 }
 
 func compileRouterLogits(c *compiler) {
@@ -162,7 +162,7 @@ func compileSlots(c *compiler) {
 
 func compileAttentions(c *compiler) {
 	for _, p := range supported(c.caps) {
-		for _, d := range []int{1, 30, 32, 33, 64, 80, 96, 127, 128} { // 1 to 4 chunks, whole vec4 and not
+		for _, d := range []int{1, 30, 32, 33, 64, 80, 96, 127, 128} { // 1 to 4 chunks, multiples of 4 and not
 			if p == F32 || d%2 == 0 {
 				compileAttention(c, p, d)
 			}
@@ -177,7 +177,7 @@ func compileAttention(c *compiler, p DType, d int) {
 		PatchAttentionConfig{Heads: 8, DimHead: d, Patch: 16, Precision: p})
 	for _, keys := range []Keys{KeysOwn, KeysIndexed, KeysPrefix} {
 		configs := flags(RoutedAttentionConfig{Heads: 8, DimHead: d, Routes: 1, Keys: keys, Precision: p})
-		if d != 64 && d != 128 { // none and all
+		if d != 64 && d != 128 { // no bool set, and all
 			configs = configs[:2]
 		}
 		for i := range configs {
@@ -189,7 +189,7 @@ func compileAttention(c *compiler, p DType, d int) {
 	}
 }
 
-// compile is the kernels for few queries and for many.
+// compile returns the kernels for few queries and for many.
 func (k *attentionKernels) compile() ([]*vk.Kernel, error) {
 	return each(func(queries int) (*vk.Kernel, error) {
 		t, err := k.tile("", attentionWork{queries: queries, keys: 1024})
@@ -207,8 +207,8 @@ func compileRotary(c *compiler) {
 	}
 }
 
-// compileWays compiles the ways in and out.
-func compileWays(c *compiler) {
+// compileEmbedPool adds the kernels at the start and the end of a model.
+func compileEmbedPool(c *compiler) {
 	for _, n := range []int{512, 510} {
 		compile(c, NewEmbed, func(e *Embed) ([]*vk.Kernel, error) { return one(e.kernel, nil) }, flags(EmbedConfig{C: n, V: 256})...)
 		compile(c, NewMeanPool, func(m *MeanPool) ([]*vk.Kernel, error) { return one(m.kernel, nil) }, MeanPoolConfig{C: n})
@@ -219,7 +219,7 @@ func compileWays(c *compiler) {
 	compile(c, NewPermute, func(p *Permute) ([]*vk.Kernel, error) { return one(p.kernel, nil) }, PermuteConfig{})
 }
 
-// flags is a config with none of its bools, with all, with each alone, and with all but each.
+// flags returns a config with none of its bools set, with all, with each alone, and with all but each.
 func flags[C comparable](config C) []C {
 	set := func(on func(field int) bool) C {
 		changed := config
@@ -240,14 +240,14 @@ func flags[C comparable](config C) []C {
 	return distinct(list...)
 }
 
-// distinct is a list without what comes again.
-func distinct[T comparable](list ...T) (short []T) {
+// distinct returns a list without duplicates.
+func distinct[T comparable](list ...T) (unique []T) {
 	for _, v := range list {
-		if !slices.Contains(short, v) {
-			short = append(short, v)
+		if !slices.Contains(unique, v) {
+			unique = append(unique, v)
 		}
 	}
-	return short
+	return unique
 }
 
 func compilePeak(c *compiler) {
