@@ -9,28 +9,28 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// chain is a tape of so many steps, every other one of which waits for the one before; the first reads a slot.
-func chain(b *testing.B, d *vk.Device, k *vk.Kernel, steps int) (*vk.CommandList, *vk.Binding) {
+// independentSteps returns a list of independent steps that read one binding.
+func independentSteps(b *testing.B, d *vk.Device, k *vk.Kernel, steps int) (*vk.CommandList, *vk.Binding) {
 	l := newList(b, d, vk.CommandListConfig{})
 	binding := l.NewBinding("x", 256)
 	for i := range steps {
 		y := newBuffer(b, d, "y", 256)
 		x := binding.Range()
-		require.NoError(b, l.Dispatch(mix(k, x, x, y.Range(), uint32(i))))
+		require.NoError(b, l.Dispatch(mixDispatch(k, x, x, y.Range(), uint32(i))))
 	}
 	return l, binding
 }
 
-// BenchmarkRun is the time of a call beyond its GPU time, over tapes of small steps: as it is, with other memory than last time but the
-// same as before that (turns), and with memory that was never seen (new).
+// BenchmarkRun measures the time of a call beyond its GPU time, for lists of small steps: with the same memory in every
+// run, with two sets of memory alternately, and with a set whose command buffers must be recorded.
 func BenchmarkRun(b *testing.B) {
 	for _, steps := range []int{1, 40, 1000} {
-		for _, how := range []string{"same", "turns", "new"} {
+		for _, how := range []string{"same", "alternate", "new"} {
 			b.Run(fmt.Sprintf("%d steps/%s", steps, how), func(b *testing.B) {
 				d := openDevice(b, vk.Options{})
-				l, binding := chain(b, d, newKernel(b, d, "mix", nil), steps)
+				l, binding := independentSteps(b, d, newKernel(b, d, "mix", nil), steps)
 				x := newBuffer(b, d, "x", 1<<20)
-				sets := map[string]int{"same": 1, "turns": 2, "new": 3}[how]
+				sets := map[string]int{"same": 1, "alternate": 2, "new": 3}[how]
 				run := func(i int) {
 					if err := l.Bind(binding, x.Range().Slice(uint64(i%sets)*256, 256)); err != nil {
 						b.Fatal(err)
@@ -60,12 +60,12 @@ func BenchmarkRun(b *testing.B) {
 	}
 }
 
-// BenchmarkEncode is the time to write a command buffer anew, without a run.
+// BenchmarkEncode measures the time to record a command buffer, without a run.
 func BenchmarkEncode(b *testing.B) {
 	for _, steps := range []int{40, 1000} {
 		b.Run(fmt.Sprintf("%d steps", steps), func(b *testing.B) {
 			d := openDevice(b, vk.Options{})
-			l, binding := chain(b, d, newKernel(b, d, "mix", nil), steps)
+			l, binding := independentSteps(b, d, newKernel(b, d, "mix", nil), steps)
 			require.NoError(b, l.Bind(binding, newBuffer(b, d, "x", 256).Range()))
 			require.NoError(b, l.Run(b.Context()))
 			b.ResetTimer()
@@ -79,16 +79,16 @@ func BenchmarkEncode(b *testing.B) {
 	}
 }
 
-// BenchmarkSchedule is the time to find the order of steps and check it.
+// BenchmarkSchedule measures the time to schedule the steps and to check the schedule.
 func BenchmarkSchedule(b *testing.B) {
 	for _, steps := range []int{100, 1000, 5000} {
 		b.Run(fmt.Sprintf("%d steps", steps), func(b *testing.B) {
 			d := openDevice(b, vk.Options{})
 			k, l := newKernel(b, d, "mix", nil), newList(b, d, vk.CommandListConfig{})
 			x := newBuffer(b, d, "x", 1<<20).Range()
-			for i := range steps { // pieces of one workspace, used again and again
+			for i := range steps { // blocks of one workspace, used many times
 				at := func(i int) vk.Range { return x.Slice(uint64(i%50)*16384, 16384) }
-				require.NoError(b, l.Dispatch(mix(k, at(7*i), at(i+1), at(3*i+2), uint32(i))))
+				require.NoError(b, l.Dispatch(mixDispatch(k, at(7*i), at(i+1), at(3*i+2), uint32(i))))
 			}
 			b.ResetTimer()
 			for range b.N {

@@ -8,19 +8,19 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-func TestSlots(t *testing.T) {
+func TestBindings(t *testing.T) {
 	d := openDevice(t, vk.Options{})
 	k, l := newKernel(t, d, "mix", nil), newList(t, d, vk.CommandListConfig{})
 	const n = 100
 	in, out := l.NewBinding("in", 4*n), l.NewBinding("out", 4*n)
 	middle := newBuffer(t, d, "middle", 4*n).Range()
-	// By address, and by buffer and offset; whole, and parts.
-	require.NoError(t, l.Dispatch(mix(k, in.Range(), in.Range(), middle, 5)))
+	// As an address, and as a buffer and offset; the whole binding, and parts of it.
+	require.NoError(t, l.Dispatch(mixDispatch(k, in.Range(), in.Range(), middle, 5)))
 	require.NoError(t, l.Copy(out.Range(), middle))
 	require.NoError(t, l.Fill(out.Range().Slice(40, 8), 77))
-	require.NoError(t, l.Dispatch(mix(k, vk.Range{}, in.Range().Slice(200, 80), out.Range().Slice(80, 80), 1)))
+	require.NoError(t, l.Dispatch(mixDispatch(k, vk.Range{}, in.Range().Slice(200, 80), out.Range().Slice(80, 80), 1)))
 	assert.ErrorContains(t, l.Run(t.Context()), `binding "in" is not bound`)
-	x := noise(1, 3*n)
+	x := randomWords(1, 3*n)
 	big := newBuffer(t, d, "big", 12*n)
 	uploadTo(t, big.Range(), x)
 	outs := [2]vk.Range{newBuffer(t, d, "y0", 4*n).Range(), newBuffer(t, d, "y1", 8*n).Range().Slice(64, 4*n)}
@@ -31,30 +31,31 @@ func TestSlots(t *testing.T) {
 		require.NoError(t, l.Bind(in, big.Range().Slice(uint64(4*from), 4*n)))
 		require.NoError(t, l.Bind(out, outs[i%2]))
 		require.NoError(t, l.Run(t.Context()))
-		piece, want := x[from:from+n], make([]uint32, n)
-		mixed(want, piece, piece, 5, 0)
+		part, want := x[from:from+n], make([]uint32, n)
+		mixReference(want, part, part, 5, 0)
 		want[10], want[11] = 77, 77
-		mixed(want[20:40], nil, piece[50:70], 1, 0)
+		mixReference(want[20:40], nil, part[50:70], 1, 0)
 		assert.Equal(t, want, download(t, outs[i%2]))
-		assert.Equal(t, before.CommandBufferWrites+2, d.Stats().CommandBufferWrites, "one for the binding, one for the download")
+		assert.Equal(t, before.CommandBufferWrites+2, d.Stats().CommandBufferWrites, "one for the new binding, one for the download")
 	}
 	before := d.Stats().CommandBufferWrites
 	require.NoError(t, l.Bind(out, outs[0]))
 	require.NoError(t, l.Run(t.Context()))
-	assert.Equal(t, before, d.Stats().CommandBufferWrites, "what is bound already changes nothing")
+	assert.Equal(t, before, d.Stats().CommandBufferWrites, "binding the same memory records nothing")
 }
 
-// TestTurns binds two sets of memory in turn: command buffers are written once for each. A third set takes the place of the one not used last.
-func TestTurns(t *testing.T) {
+// TestTwoSetsOfMemory binds two sets of memory alternately: command buffers are recorded once for each. A third set
+// replaces the one that was not used last.
+func TestTwoSetsOfMemory(t *testing.T) {
 	d := openDevice(t, vk.Options{})
 	k, l := newKernel(t, d, "mix", nil), newList(t, d, vk.CommandListConfig{})
 	const n = 100
 	in, out := l.NewBinding("in", 4*n), l.NewBinding("out", 4*n)
-	step := mix(k, in.Range(), in.Range(), out.Range(), 5)
+	step := mixDispatch(k, in.Range(), in.Range(), out.Range(), 5)
 	step.Flops = vk.SegmentFlops
 	require.NoError(t, l.Dispatch(step))
-	require.NoError(t, l.Dispatch(mix(k, vk.Range{}, in.Range(), in.Range(), 1)))
-	step = mix(k, in.Range(), in.Range(), out.Range(), 3)
+	require.NoError(t, l.Dispatch(mixDispatch(k, vk.Range{}, in.Range(), in.Range(), 1)))
+	step = mixDispatch(k, in.Range(), in.Range(), out.Range(), 3)
 	step.Flops = vk.SegmentFlops
 	require.NoError(t, l.Dispatch(step))
 	var x, y [3]*vk.Buffer
@@ -64,15 +65,15 @@ func TestTurns(t *testing.T) {
 	encodes := 0
 	run := func(i int) {
 		t.Helper()
-		data, want := noise(uint64(i), n), make([]uint32, n)
+		data, want := randomWords(uint64(i), n), make([]uint32, n)
 		uploadTo(t, x[i].Range(), data)
 		before := d.Stats().CommandBufferWrites
 		require.NoError(t, l.Bind(in, x[i].Range()))
 		require.NoError(t, l.Bind(out, y[i].Range()))
 		require.NoError(t, l.Run(t.Context()))
 		encodes += int(d.Stats().CommandBufferWrites - before)
-		mixed(data, nil, data, 1, 0)
-		mixed(want, data, data, 3, 0)
+		mixReference(data, nil, data, 1, 0)
+		mixReference(want, data, data, 3, 0)
 		assert.Equal(t, want, download(t, y[i].Range()))
 	}
 	for _, c := range []struct{ set, encodes int }{
@@ -86,7 +87,7 @@ func TestTurns(t *testing.T) {
 	closeAll(t, y[0])
 	require.NoError(t, l.Bind(in, x[1].Range()))
 	assert.ErrorIs(t, l.Run(t.Context()), vk.ErrClosed)
-	y[0] = newBuffer(t, d, "y again", 4*n) // in the same place, maybe
+	y[0] = newBuffer(t, d, "y again", 4*n) // possibly at the same address
 	run(0)
 }
 
@@ -97,7 +98,7 @@ func TestBindRefused(t *testing.T) {
 	b, gone := newBuffer(t, d, "b", 256), newBuffer(t, d, "gone", 64)
 	r := b.Range()
 	closeAll(t, gone)
-	for says, err := range map[string]error{
+	for want, err := range map[string]error{
 		`binding "s": 60 bytes at offset 0, want 64 at a multiple of 16`:        l.Bind(s, r.Slice(0, 60)),
 		`binding "s": 68 bytes at offset 16, want 64`:                           l.Bind(s, r.Slice(16, 68)),
 		"64 bytes at offset 8, want 64 at a multiple of 16":                     l.Bind(s, r.Slice(8, 64)),
@@ -109,15 +110,15 @@ func TestBindRefused(t *testing.T) {
 		`argument 0 is of binding "far", which belongs to another command list`: l.Fill(far.Range(), 1),
 		`argument 0 is bytes [32, `:                                             l.Fill(s.Range().Slice(32, 64), 1),
 	} {
-		assert.ErrorContains(t, err, says)
+		assert.ErrorContains(t, err, want)
 	}
 	assert.ErrorIs(t, l.Bind(s, gone.Range()), vk.ErrClosed)
 	require.NoError(t, l.Fill(s.Range(), 1))
 	require.NoError(t, l.Bind(s, r.Slice(16, 64)))
-	require.NoError(t, l.Run(t.Context()), "refused bindings leave no trace")
+	require.NoError(t, l.Run(t.Context()), "rejected bindings have no effect")
 }
 
-// TestAliases binds memory that the barriers were not derived for.
+// TestAliases binds memory for which the barriers were not derived.
 func TestAliases(t *testing.T) {
 	d := openDevice(t, vk.Options{})
 	b, c := newBuffer(t, d, "b", 1024).Range(), newBuffer(t, d, "c", 1024).Range()
@@ -138,21 +139,21 @@ func TestAliases(t *testing.T) {
 	for name, a := range map[string]struct {
 		record func(l *vk.CommandList, x, y vk.Range) error
 		x, y   vk.Range
-		says   string // empty: fine
+		want   string // empty: no error
 	}{
-		"apart":                                  {copyXY, at(b, 0), at(b, 64), ""},
-		"two buffers":                            {copyXY, at(b, 0), at(c, 0), ""},
-		"the same, one written":                  {copyXY, at(b, 0), at(b, 0), `bindings "x" and "y" are bound to overlapping parts of buffer "b", and one of them is written`},
-		"overlap, one written":                   {copyXY, at(b, 0), at(b, 48), "overlapping parts"},
-		"the same, the other written":            {copyYX, at(b, 0), at(b, 0), `bindings "x" and "y"`},
-		"the same, both read":                    {read, at(b, 0), at(b, 0), ""},
-		"overlap, both read":                     {read, at(b, 0), at(b, 16), ""},
-		"the other is not used at all":           {fill, at(b, 0), at(b, 128), ""},
-		"read slot, static range written":        {static, at(b, 512), at(c, 0), `binding "x" is bound to a part of buffer "b" that the command list also uses directly`},
-		"read slot, next to what is written":     {static, at(b, 448), at(c, 0), ""},
-		"written slot, static range read":        {onto, at(b, 560), at(c, 0), "that the command list also uses directly"},
-		"written slot, next to what is read":     {onto, at(b, 576), at(c, 0), ""},
-		"read slot, static range of a neighbour": {same, at(b, 0), at(c, 512), ""},
+		"apart":                                   {copyXY, at(b, 0), at(b, 64), ""},
+		"two buffers":                             {copyXY, at(b, 0), at(c, 0), ""},
+		"the same, one written":                   {copyXY, at(b, 0), at(b, 0), `bindings "x" and "y" are bound to overlapping parts of buffer "b", and one of them is written`},
+		"overlap, one written":                    {copyXY, at(b, 0), at(b, 48), "overlapping parts"},
+		"the same, the other written":             {copyYX, at(b, 0), at(b, 0), `bindings "x" and "y"`},
+		"the same, both read":                     {read, at(b, 0), at(b, 0), ""},
+		"overlap, both read":                      {read, at(b, 0), at(b, 16), ""},
+		"the other is not used at all":            {fill, at(b, 0), at(b, 128), ""},
+		"read binding, static range written":      {static, at(b, 512), at(c, 0), `binding "x" is bound to a part of buffer "b" that the command list also uses directly`},
+		"read binding, next to a written range":   {static, at(b, 448), at(c, 0), ""},
+		"written binding, static range read":      {onto, at(b, 560), at(c, 0), "that the command list also uses directly"},
+		"written binding, next to a read range":   {onto, at(b, 576), at(c, 0), ""},
+		"read binding, neighbouring static range": {same, at(b, 0), at(c, 512), ""},
 	} {
 		t.Run(name, func(t *testing.T) {
 			l := newList(t, d, vk.CommandListConfig{})
@@ -161,12 +162,12 @@ func TestAliases(t *testing.T) {
 			require.NoError(t, l.Bind(x, a.x))
 			require.NoError(t, l.Bind(y, a.y))
 			err := l.Run(t.Context())
-			if a.says == "" {
+			if a.want == "" {
 				require.NoError(t, err)
 			} else {
-				require.ErrorContains(t, err, a.says)
+				require.ErrorContains(t, err, a.want)
 			}
-			// Binding anew mends it.
+			// Other bindings remove the error.
 			require.NoError(t, l.Bind(x, at(b, 256)))
 			require.NoError(t, l.Bind(y, at(c, 768)))
 			require.NoError(t, l.Run(t.Context()))
@@ -174,22 +175,22 @@ func TestAliases(t *testing.T) {
 	}
 }
 
-// TestBindWaits: what a run under way touches is held until it is done, whatever is bound for the next.
-func TestBindWaits(t *testing.T) {
+// TestBindInFlight: a run in flight keeps its memory, whatever is bound for the next run.
+func TestBindInFlight(t *testing.T) {
 	d := openDevice(t, vk.Options{})
 	from, l := newBuffer(t, d, "from", 64), newList(t, d, vk.CommandListConfig{})
 	s := l.NewBinding("s", 64)
 	require.NoError(t, l.Copy(s.Range(), from.Range()))
-	uploadTo(t, from.Range(), noise(1, 16))
+	uploadTo(t, from.Range(), randomWords(1, 16))
 	for range 3 {
 		a, b := newBuffer(t, d, "a", 64), newBuffer(t, d, "b", 64)
 		require.NoError(t, l.Bind(s, a.Range()))
 		require.NoError(t, l.Submit(t.Context()))
 		require.NoError(t, l.Bind(s, b.Range()))
-		assert.Equal(t, noise(1, 16), download(t, a.Range()))
+		assert.Equal(t, randomWords(1, 16), download(t, a.Range()))
 		require.NoError(t, l.Wait(t.Context()))
 		require.NoError(t, l.Run(t.Context()))
-		assert.Equal(t, noise(1, 16), download(t, b.Range()))
+		assert.Equal(t, randomWords(1, 16), download(t, b.Range()))
 		held := d.Stats().Buffers
 		closeAll(t, a, b)
 		assert.Equal(t, held-2, d.Stats().Buffers)
@@ -203,20 +204,20 @@ func TestBuffersInUse(t *testing.T) {
 	s := l.NewBinding("s", 64)
 	require.NoError(t, l.Copy(s.Range(), a.Range()))
 	require.NoError(t, l.Bind(s, b.Range()))
-	uploadTo(t, a.Range(), noise(1, 16))
+	uploadTo(t, a.Range(), randomWords(1, 16))
 	require.NoError(t, l.Submit(t.Context()))
-	late := l.NewBinding("late", 4) // made while the tape runs
+	late := l.NewBinding("late", 4) // made while the list runs
 	spare := newBuffer(t, d, "spare", 64)
 	copying := newList(t, d, vk.CommandListConfig{})
 	require.NoError(t, copying.Copy(spare.Range(), a.Range()))
 	require.NoError(t, copying.Submit(t.Context()))
 	held := d.Stats().Buffers
 	require.NoError(t, spare.Close())
-	assert.Equal(t, held, d.Stats().Buffers, "until the device has finished with it")
+	assert.Equal(t, held, d.Stats().Buffers, "freed when the device has finished")
 	require.NoError(t, copying.Wait(t.Context()))
 	assert.Equal(t, held-1, d.Stats().Buffers)
 	require.NoError(t, l.Wait(t.Context()))
-	assert.Equal(t, noise(1, 16), download(t, b.Range()))
+	assert.Equal(t, randomWords(1, 16), download(t, b.Range()))
 	require.NoError(t, l.Bind(late, newBuffer(t, d, "c", 4).Range()))
 	require.NoError(t, l.Run(t.Context()))
 
@@ -228,5 +229,5 @@ func TestBuffersInUse(t *testing.T) {
 	require.NoError(t, l.Run(t.Context()))
 	closeAll(t, a)
 	assert.ErrorContains(t, l.Run(t.Context()), `buffer "a" is closed`)
-	closeAll(t, again, l) // the failed run holds nothing
+	closeAll(t, again, l) // the failed run keeps no memory
 }

@@ -55,7 +55,8 @@ func (c *cache) create(data []byte) error {
 	return c.dev.check("vkCreatePipelineCache", int32(C.c5_cache_new(c.dev.c, unsafe.Pointer(unsafe.SliceData(data)), C.size_t(len(data)), (*C.uint64_t)(&c.handle))))
 }
 
-// readCache returns the data of a cache file, or nil if the file is missing or damaged, because a cache can always be rebuilt.
+// readCache returns the data of a cache file, or nil if the file is missing or damaged, because a cache can always be
+// rebuilt.
 func readCache(file string) []byte {
 	raw, err := os.ReadFile(file)
 	const head = len(cacheMagic) + sha256.Size

@@ -11,7 +11,7 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// compile opens a device, makes a kernel and closes both: what the cache sees of a program.
+// compile opens a device, makes a kernel and closes both, as a program that uses the cache does.
 func compile(t *testing.T, dir string) (file string, err error) {
 	t.Helper()
 	d, err := vk.Open(vk.Options{CacheDir: dir})
@@ -39,8 +39,8 @@ func TestCache(t *testing.T) {
 	require.NoError(t, second(compile(t, dir)))
 	after, err := os.Stat(file)
 	require.NoError(t, err)
-	if again := vk.ReadCache(file); bytes.Equal(again, data) { // a driver may have added to it
-		assert.True(t, os.SameFile(before, after), "a cache that did not grow is not written again")
+	if again := vk.ReadCache(file); bytes.Equal(again, data) { // a driver may have added data
+		assert.True(t, os.SameFile(before, after), "an unchanged cache is not written again")
 	}
 
 	flipped := bytes.Clone(good)
@@ -70,7 +70,7 @@ func TestCacheUnwritable(t *testing.T) {
 	t.Setenv("XDG_CACHE_HOME", file)
 	t.Setenv("HOME", file)
 	_, err = compile(t, "")
-	assert.NoError(t, err, "a cache that nobody asked for may fail")
+	assert.NoError(t, err, "the default cache may fail")
 
 	dir := t.TempDir()
 	t.Setenv("XDG_CACHE_HOME", dir)

@@ -16,7 +16,7 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// prompt is far more than a cancelled call may need, and far less than the timeout of the devices here.
+// prompt is much longer than a cancelled call takes, and much shorter than the timeout of the device.
 const prompt = 5 * time.Second
 
 // cancelled returns a context that is cancelled after a while.
@@ -27,7 +27,7 @@ func cancelled(t testing.TB, after time.Duration) context.Context {
 	return ctx
 }
 
-// assertPrompt runs f, which has to fail with want before long.
+// assertPrompt checks that f returns the error want within prompt.
 func assertPrompt(t testing.TB, want error, f func() error) error {
 	t.Helper()
 	start := time.Now()
@@ -59,9 +59,9 @@ func TestCancelWait(t *testing.T) {
 			defer d.SetCaps(func(caps *vk.Caps) { caps.CPU = cpu })
 			d.SetCaps(func(caps *vk.Caps) { caps.CPU = c.cpu })
 			l.SetExpected(c.expected)
-			const says = `vk: command list "fill": Wait: context canceled; the submitted work is still running, and the next call waits for it first`
+			const want = `vk: command list "fill": Wait: context canceled; the submitted work is still running, and the next call waits for it first`
 			err := assertPrompt(t, context.Canceled, func() error { return l.Wait(cancelled(t, 5*time.Millisecond)) })
-			assert.EqualError(t, err, says)
+			assert.EqualError(t, err, want)
 			for _, call := range []func(context.Context) error{l.Run, l.Submit, d.Wait} {
 				assertPrompt(t, context.Canceled, func() error { return call(cancelled(t, 5*time.Millisecond)) })
 				deadline, cancel := context.WithTimeout(t.Context(), 10*time.Millisecond)
@@ -70,7 +70,7 @@ func TestCancelWait(t *testing.T) {
 				<-deadline.Done()
 				err = call(deadline)
 				assert.ErrorIs(t, err, context.DeadlineExceeded)
-				assert.NotContains(t, err.Error(), "still running", "nothing was tried")
+				assert.NotContains(t, err.Error(), "still running", "nothing was submitted")
 				cancel()
 			}
 			err = assertPrompt(t, context.Canceled, func() error { return l.Run(cancelled(t, 5*time.Millisecond)) })
@@ -90,12 +90,12 @@ func TestCancelRun(t *testing.T) {
 	y, l := newBuffer(t, d, "y", 4), newList(t, d, vk.CommandListConfig{})
 	in, out := l.NewBinding("in", 4*n), l.NewBinding("out", 4*n)
 	for range steps { // 0.1 s
-		require.NoError(t, l.Dispatch(busy(k, y.Range(), rounds)))
+		require.NoError(t, l.Dispatch(busyDispatch(k, y.Range(), rounds)))
 	}
-	require.NoError(t, l.Dispatch(mix(m, vk.Range{}, in.Range(), out.Range(), 1)))
+	require.NoError(t, l.Dispatch(mixDispatch(m, vk.Range{}, in.Range(), out.Range(), 1)))
 	early := 0
 	for i := range 4 {
-		x, want := noise(uint64(i), n), make([]uint32, n)
+		x, want := randomWords(uint64(i), n), make([]uint32, n)
 		a, b := newBuffer(t, d, "a", 4*n), newBuffer(t, d, "b", 4*n)
 		uploadTo(t, a.Range(), x)
 		require.NoError(t, l.Bind(in, a.Range()))
@@ -107,15 +107,15 @@ func TestCancelRun(t *testing.T) {
 		// Another set of memory can be bound at once; the run in flight keeps its own.
 		other := newBuffer(t, d, "other", 4*n)
 		require.NoError(t, l.Bind(out, other.Range()))
-		mixed(want, nil, x, 1, 0)
+		mixReference(want, nil, x, 1, 0)
 		require.NoError(t, l.Run(t.Context()))
 		assert.Equal(t, want, download(t, other.Range()))
 		before := d.Stats().Buffers
 		closeAll(t, a, b, other)
-		assert.Equal(t, before-3, d.Stats().Buffers, "no run holds them any more")
+		assert.Equal(t, before-3, d.Stats().Buffers, "no run uses them any more")
 	}
 	assert.Positive(t, early, "no run was cancelled while it was in flight")
-	assert.Equal(t, busied(rounds), download(t, y.Range())[0])
+	assert.Equal(t, busyResult(rounds), download(t, y.Range())[0])
 }
 
 // TestCancelledRunKeepsMemory closes everything that a cancelled run uses.
@@ -131,7 +131,7 @@ func TestCancelledRunKeepsMemory(t *testing.T) {
 	assert.Equal(t, int64(1), d.Stats().Buffers, "the run in flight uses it")
 	time.AfterFunc(20*time.Millisecond, func() { assert.NoError(t, release()) })
 	closeAll(t, l) // waits
-	assert.Equal(t, vk.Stats{}, counts(d))
+	assert.Equal(t, vk.Stats{}, openObjects(d))
 }
 
 // TestCancelLocked cancels calls that wait for another call, not for the device.
@@ -171,7 +171,7 @@ func TestCancelLocked(t *testing.T) {
 	group.Wait()
 }
 
-// countdown is a context that is done after its error was asked for some times.
+// countdown is a context that is cancelled by the n-th call of Err.
 type countdown struct {
 	context.Context
 	left atomic.Int64
@@ -201,7 +201,7 @@ func TestCancelTransfer(t *testing.T) {
 	d := openDevice(t, vk.Options{})
 	const size = 4*vk.ChunkBytes + 5
 	b := newBuffer(t, d, "b", size)
-	data, other, got := noiseBytes(1, size), noiseBytes(2, size), make([]byte, size)
+	data, other, got := randomBytes(1, size), randomBytes(2, size), make([]byte, size)
 	require.NoError(t, d.Upload(t.Context(), vk.Transfer{Range: b.Range(), Data: other}))
 	for n := int64(1); ; n++ {
 		ctx := newCountdown(t, n)
@@ -217,7 +217,7 @@ func TestCancelTransfer(t *testing.T) {
 		before := bytes.Clone(got)
 		require.NoError(t, d.Upload(t.Context(), vk.Transfer{Range: b.Range().Slice(0, 64), Data: data[:64]}))
 		require.NoError(t, d.Wait(t.Context()))
-		require.True(t, bytes.Equal(before, got), "memory of a call that has returned is left alone")
+		require.True(t, bytes.Equal(before, got), "the memory of a call that has returned does not change")
 	}
 	require.NoError(t, d.Download(t.Context(), vk.Transfer{Range: b.Range(), Data: got}))
 	assert.True(t, bytes.Equal(data, got))
@@ -234,11 +234,11 @@ func TestCancelTransfer(t *testing.T) {
 	assert.Equal(t, before-1, d.Stats().Buffers)
 }
 
-// TestCancelTransferInFlight cancels transfers while the device works, or hangs, on those before.
+// TestCancelTransferInFlight cancels transfers while the device executes, or hangs in, earlier work.
 func TestCancelTransferInFlight(t *testing.T) {
 	d := openDevice(t, vk.Options{})
 	a, b := newBuffer(t, d, "a", 64), newBuffer(t, d, "b", 64)
-	data, first, second := noiseBytes(1, 64), make([]byte, 64), make([]byte, 64)
+	data, first, second := randomBytes(1, 64), make([]byte, 64), make([]byte, 64)
 	require.NoError(t, d.Upload(t.Context(), vk.Transfer{Range: a.Range(), Data: data}))
 	release, err := d.StallDownload(vk.Transfer{Range: a.Range(), Data: first})
 	require.NoError(t, err)
@@ -256,11 +256,11 @@ func TestCancelTransferInFlight(t *testing.T) {
 	require.NoError(t, d.Upload(t.Context(), vk.Transfer{Range: b.Range(), Data: data}))
 	require.NoError(t, d.Download(t.Context(), vk.Transfer{Range: b.Range(), Data: second}))
 	assert.Equal(t, data, second)
-	assert.Equal(t, make([]byte, 64), first, "memory of a call that has returned is left alone")
+	assert.Equal(t, make([]byte, 64), first, "the memory of a call that has returned does not change")
 
 	k, y, l := newKernel(t, d, "busy", nil), newBuffer(t, d, "y", 4), newList(t, d, vk.CommandListConfig{})
 	for range 12 { // 0.1 s
-		require.NoError(t, l.Dispatch(busy(k, y.Range(), 65_000)))
+		require.NoError(t, l.Dispatch(busyDispatch(k, y.Range(), 65_000)))
 	}
 	require.NoError(t, l.Submit(t.Context()))
 	clear(second)
@@ -273,7 +273,7 @@ func TestCancelTransferInFlight(t *testing.T) {
 	assert.Equal(t, data, second)
 }
 
-// hung is a device that hangs in a run of a list, with everything that a caller may have open.
+// hung is a device that hangs in a run, with the objects that a caller has open.
 type hung struct {
 	d       *vk.Device
 	k       *vk.Kernel
@@ -294,7 +294,7 @@ func hang(t *testing.T, timeout time.Duration) hung {
 	require.NoError(t, err)
 	h.l, err = d.NewCommandList(vk.CommandListConfig{Name: "mix"})
 	require.NoError(t, err)
-	require.NoError(t, h.l.Dispatch(mix(h.k, vk.Range{}, h.y.Range(), h.y.Range(), 1)))
+	require.NoError(t, h.l.Dispatch(mixDispatch(h.k, vk.Range{}, h.y.Range(), h.y.Range(), 1)))
 	uploadTo(t, h.z.Range(), make([]uint32, 16))
 	require.NoError(t, h.l.Run(t.Context()))
 	h.release, err = h.l.Stall()
@@ -303,7 +303,7 @@ func hang(t *testing.T, timeout time.Duration) hung {
 	return h
 }
 
-// TestHungDevice has a device that never finishes: every call returns in bounded time.
+// TestHungDevice: on a device that never finishes every call returns in bounded time.
 func TestHungDevice(t *testing.T) {
 	openDevice(t, vk.Options{}) // skips without a device
 	h := hang(t, 30*time.Millisecond)
@@ -315,7 +315,7 @@ func TestHungDevice(t *testing.T) {
 	var more *vk.Buffer
 	assertPrompt(t, nil, func() (err error) { more, err = h.d.NewBuffer("more", 64); return err })
 	data := vk.Transfer{Range: more.Range(), Data: make([]byte, 64)}
-	retryTimeouts(t, func() error { return h.d.Upload(t.Context(), data) }) // the device only pretends, and serves others
+	retryTimeouts(t, func() error { return h.d.Upload(t.Context(), data) }) // the hang is simulated: other work is executed
 	assertPrompt(t, nil, more.Close)
 	assertPrompt(t, nil, h.y.Close)
 	assertPrompt(t, nil, h.z.Close)
@@ -331,7 +331,7 @@ func TestHungDevice(t *testing.T) {
 	assert.ErrorIs(t, h.l.Run(context.Background()), vk.ErrClosed)
 }
 
-// TestHungDeviceLeak leaves objects open on a device that hangs: Close names those, and not those that could not be closed.
+// TestHungDeviceLeak leaves objects open on a device that hangs: Close reports them, but not those whose Close failed.
 func TestHungDeviceLeak(t *testing.T) {
 	openDevice(t, vk.Options{})
 	h := hang(t, time.Millisecond)
@@ -343,7 +343,7 @@ func TestHungDeviceLeak(t *testing.T) {
 	assert.NotContains(t, err.Error(), "command list")
 }
 
-// TestHungTransfer has a device that hangs in a transfer.
+// TestHungTransfer: on a device that hangs in a transfer every call returns in bounded time.
 func TestHungTransfer(t *testing.T) {
 	openDevice(t, vk.Options{})
 	d, err := vk.Open(vk.Options{CacheDir: "-"})
@@ -363,7 +363,7 @@ func TestHungTransfer(t *testing.T) {
 	assert.NotContains(t, err.Error(), "buffer")
 }
 
-// TestRecoveredDevice has a device that finishes after all: nothing is left.
+// TestRecoveredDevice: when a device finishes after a timeout, nothing leaks.
 func TestRecoveredDevice(t *testing.T) {
 	openDevice(t, vk.Options{})
 	for name, recover := range map[string]func(h hung){
@@ -384,7 +384,7 @@ func TestRecoveredDevice(t *testing.T) {
 			h.d.SetTimeout(time.Minute)
 			time.AfterFunc(10*time.Millisecond, func() { assert.NoError(t, h.release()) })
 			err := h.d.Close()
-			assert.EqualError(t, err, "vk: Device.Close: left open: 1 kernel") // its Close failed as long as the list was open
+			assert.EqualError(t, err, "vk: Device.Close: left open: 1 kernel") // its Close failed while the list was open
 			closeAll(t, h.l, h.k)
 		},
 	} {
@@ -399,7 +399,7 @@ func TestRecoveredDevice(t *testing.T) {
 	}
 }
 
-// TestCallsDuringClose: a Close that waits for the device does not keep other calls waiting.
+// TestCallsDuringClose: while Close waits for the device, other calls return at once.
 func TestCallsDuringClose(t *testing.T) {
 	openDevice(t, vk.Options{})
 	h := hang(t, time.Minute)
@@ -417,8 +417,7 @@ func TestCallsDuringClose(t *testing.T) {
 	closeAll(t, h.y, h.z, h.l, h.k)
 }
 
-// TestWaitFails lets calls fail on which the end of a transfer or a run depends: nothing stays open, whether the failure lasts
-// or not.
+// TestWaitFails makes Vulkan calls at the end of a transfer or a run fail, once or permanently: nothing leaks.
 func TestWaitFails(t *testing.T) {
 	openDevice(t, vk.Options{})
 	const lasting = 1 << 30
@@ -468,20 +467,20 @@ func TestWaitFails(t *testing.T) {
 					require.Error(t, call())
 				}
 				closeAll(t, b, l, d)
-				assert.Equal(t, vk.Stats{}, counts(d))
+				assert.Equal(t, vk.Stats{}, openObjects(d))
 			})
 		}
 	}
 }
 
-// TestSubmitFailsMidway has a run of which only the first submission was accepted.
+// TestSubmitFailsMidway: of a run only the first submission succeeds.
 func TestSubmitFailsMidway(t *testing.T) {
 	d := openDevice(t, vk.Options{})
 	const n = 1000
 	k, y, l := newKernel(t, d, "mix", nil), newBuffer(t, d, "y", 4*n), newList(t, d, vk.CommandListConfig{})
-	x := noise(1, n)
+	x := randomWords(1, n)
 	for i := range 3 {
-		step := mix(k, y.Range(), y.Range(), y.Range(), uint32(i))
+		step := mixDispatch(k, y.Range(), y.Range(), y.Range(), uint32(i))
 		step.Flops = vk.SegmentFlops
 		require.NoError(t, l.Dispatch(step))
 	}
@@ -500,7 +499,7 @@ func TestSubmitFailsMidway(t *testing.T) {
 		for range i {
 			require.ErrorIs(t, l.Wait(t.Context()), vk.ErrOutOfMemory)
 			require.ErrorIs(t, l.Run(t.Context()), vk.ErrOutOfMemory)
-			require.ErrorIs(t, l.Close(), vk.ErrOutOfMemory, "what runs has no fence, so its end is not known")
+			require.ErrorIs(t, l.Close(), vk.ErrOutOfMemory, "the run has no fence, so its end is unknown")
 		}
 		d.Fault(nil)
 		if i > 0 {
@@ -510,7 +509,7 @@ func TestSubmitFailsMidway(t *testing.T) {
 		require.NoError(t, l.Run(t.Context()))
 		want := slices.Clone(x)
 		for i := range 3 {
-			mixed(want, want, want, uint32(i), 0)
+			mixReference(want, want, want, uint32(i), 0)
 		}
 		assert.Equal(t, want, download(t, y.Range()))
 	}

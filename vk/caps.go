@@ -52,9 +52,9 @@ type Caps struct {
 	PipelineStatistics                                                  bool
 }
 
-// MatrixShape is the shape, with the element types, of a cooperative-matrix multiplication A [M, K] x B [K, N] + C [M, N] that a
-// device supports (VkCooperativeMatrixPropertiesKHR). A, B, C and Result are VkComponentTypeKHR values, Scope is a VkScopeKHR;
-// Saturating is 1 if integer accumulation saturates.
+// MatrixShape is the shape, with the element types, of a cooperative-matrix multiplication A [M, K] x B [K, N] + C [M,
+// N] that a device supports (VkCooperativeMatrixPropertiesKHR). A, B, C and Result are VkComponentTypeKHR values, Scope
+// is a VkScopeKHR; Saturating is 1 if integer accumulation saturates.
 type MatrixShape struct{ M, N, K, A, B, C, Result, Saturating, Scope uint32 }
 
 func (p *physical) caps(l *vulkan.PhysicalDeviceLimits, timestampBits uint32) Caps {

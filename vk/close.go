@@ -84,9 +84,9 @@ func (g *gate) close() {
 	}
 }
 
-// Wait waits for everything that was submitted before the call, at most for Options.Timeout; then the error is ErrTimeout,
-// and Wait may be called again. If ctx is done, Wait returns within some tens of milliseconds with an error that wraps
-// ctx.Err().
+// Wait waits for everything that was submitted before the call, at most for Options.Timeout; then the error is
+// ErrTimeout, and Wait may be called again. If ctx is done, Wait returns within some tens of milliseconds with an error
+// that wraps ctx.Err().
 func (d *Device) Wait(ctx context.Context) error {
 	if err := ctx.Err(); err != nil {
 		return fmt.Errorf("vk: Wait: %w", err)
@@ -152,8 +152,8 @@ func (d *Device) Close() error {
 	return errors.Join(busy, left, save, unread)
 }
 
-// drain waits until end for everything that was submitted, and closes the command lists whose Close could not wait so long.
-// On a lost device nothing runs any more.
+// drain waits until end for everything that was submitted, and closes the command lists whose Close could not wait so
+// long. On a lost device nothing runs any more.
 func (d *Device) drain(end time.Time) error {
 	var first error
 	for _, l := range d.lists.all() {

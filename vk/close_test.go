@@ -9,7 +9,7 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// TestCloseDuringCalls closes a device while other goroutines use it. Every call either works or says that the device is closed.
+// TestCloseDuringCalls closes a device while other goroutines use it. Every call succeeds or returns ErrClosed.
 func TestCloseDuringCalls(t *testing.T) {
 	for range 5 {
 		d, err := vk.Open(vk.Options{CacheDir: "-"})
@@ -48,13 +48,13 @@ func TestCloseDuringCalls(t *testing.T) {
 			}()
 		}
 		started.Wait()
-		_ = d.Close() // what is open at this moment is chance, and so is the report
+		_ = d.Close() // the objects open at this moment are random, and so is the error
 		done.Wait()
 		require.NoError(t, b.Close())
 	}
 }
 
-// TestOverlappingUpload has two pieces of an upload write one byte.
+// TestOverlappingUpload: two transfers of an upload write the same byte.
 func TestOverlappingUpload(t *testing.T) {
 	d := openDevice(t, vk.Options{})
 	b := newBuffer(t, d, "b", 64)

@@ -30,7 +30,7 @@ func (c *commandBuffer) destroy(d *Device) {
 	*c = commandBuffer{}
 }
 
-// encode records the command buffer anew, from operations in the layout of native.h.
+// encode records the command buffer from operations in the layout of native.h.
 func (c *commandBuffer) encode(d *Device, ops []byte) error {
 	d.writes.Add(1)
 	result := C.c5_encode(d.c, C.uint64_t(c.pool), c.buffer, unsafe.Pointer(unsafe.SliceData(ops)), C.size_t(len(ops)), &c.failed)

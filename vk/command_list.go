@@ -19,15 +19,16 @@ type CommandListConfig struct {
 	BarrierEverywhere bool   // a barrier before every step, needed or not; for tests: the results must not change
 }
 
-// CommandList is a recorded list of dispatches, fills and copies with the barriers between them. It is recorded once and run any
-// number of times; a run is one submit and one wait. Memory that changes from run to run is bound to bindings.
+// CommandList is a recorded list of dispatches, fills and copies with the barriers between them. It is recorded once
+// and run any number of times; a run is one submit and one wait. Memory that changes from run to run is bound to
+// bindings.
 //
-// Steps run by dependency level: the level of a step is one more than the highest level of the earlier steps that it depends on.
-// Steps of one level run without barriers between them, wherever they were recorded, so independent branches overlap. With
-// Profile or BarrierEverywhere the steps run in recorded order.
+// Steps run by dependency level: the level of a step is one more than the highest level of the earlier steps that it
+// depends on. Steps of one level run without barriers between them, wherever they were recorded, so independent
+// branches overlap. With Profile or BarrierEverywhere the steps run in recorded order.
 //
-// A command list belongs to the device that made it. Its methods may be called from several goroutines and exclude each other;
-// a caller that binds memory and then runs must keep the two calls together.
+// A command list belongs to the device that made it. Its methods may be called from several goroutines and exclude each
+// other; a caller that binds memory and then runs must keep the two calls together.
 type CommandList struct {
 	dev    *Device
 	config CommandListConfig
@@ -87,7 +88,7 @@ type step struct {
 	bytes      float64
 }
 
-// Binding is an argument of a command list whose memory is bound before a run, and may be bound anew before each later run.
+// Binding is an argument of a command list whose memory is bound before a run, and may be replaced before each later run.
 type Binding struct {
 	list    *CommandList
 	name    string
@@ -116,13 +117,16 @@ func ReadWrite(r Range) Access { return Access{Range: r, read: true, write: true
 
 // Dispatch is one launch of a kernel.
 type Dispatch struct {
-	Kernel                *Kernel
-	Groups                [3]uint32 // workgroups
-	Args                  []Access  // the addresses at the start of the push constants, in order
-	Push                  []byte    // the push constants that follow, see Scalars
-	Flops                 float64   // floating-point operations; 0: not counted
-	Bytes                 float64   // minimum memory traffic
-	IndependentOfPrevious bool      // it forms a group with the dispatch recorded before: neither accesses what the other writes, although Args overlap
+	Kernel *Kernel
+	Groups [3]uint32 // workgroups
+	Args   []Access  // the addresses at the start of the push constants, in order
+	Push   []byte    // the push constants that follow, see Scalars
+	Flops  float64   // floating-point operations; 0: not counted
+	Bytes  float64   // minimum memory traffic; 0: not counted
+
+	// IndependentOfPrevious adds the dispatch to the group of the dispatch recorded before: neither accesses what the
+	// other writes, although their Args overlap.
+	IndependentOfPrevious bool
 }
 
 // NewCommandList makes an empty command list.
@@ -297,8 +301,8 @@ func (l *CommandList) addStep(s step) {
 	}
 }
 
-// putRange writes the address of a range, or its buffer and offset, into the operation of the next step, which starts at from. For a
-// binding it adds a patch.
+// putRange writes the address of a range, or its buffer and offset, into the operation of the next step, which starts
+// at from. For a binding it adds a patch.
 func (l *CommandList) putRange(r Range, from, at int, pair bool) {
 	switch {
 	case r.binding != nil:
@@ -318,15 +322,15 @@ func (r Range) put(ops []byte, pair bool) {
 	byteOrder.PutUint64(ops[8:], r.buf.offset+r.offset)
 }
 
-// overlaps reports whether two ranges of one buffer or binding share a byte. Memory bound to different bindings is compared by
-// checkAliases.
+// overlaps reports whether two ranges of one buffer or binding share a byte. Memory bound to different bindings is
+// compared by checkAliases.
 func (r Range) overlaps(o Range) bool {
 	return !r.IsZero() && r.buf == o.buf && r.binding == o.binding && r.offset < o.offset+o.size && o.offset < r.offset+r.size
 }
 
-// Close frees the list, after waiting for the run in flight. If the device does not finish within Options.Timeout the error
-// is ErrTimeout and the list stays open; Close may be called again, and Device.Close tries again too. Closing a closed list
-// does nothing.
+// Close frees the list, after waiting for the run in flight. If the device does not finish within Options.Timeout the
+// error is ErrTimeout and the list stays open; Close may be called again, and Device.Close tries again too. Closing a
+// closed list does nothing.
 func (l *CommandList) Close() error {
 	if l == nil {
 		return nil

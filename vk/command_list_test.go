@@ -14,13 +14,13 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// program is a random tape: what it does to buffers of so many words. The last buffer is a slot.
+// program is a random command list on buffers of the given numbers of words. The last buffer is a binding.
 type program struct {
 	words []int
 	steps []programStep
 }
 
-// piece is words [from, from+n) of a buffer.
+// span is words [from, from+n) of a buffer.
 type span struct{ buffer, from, n int }
 
 func (p span) disjoint(o span) bool {
@@ -29,7 +29,7 @@ func (p span) disjoint(o span) bool {
 
 type programStep struct {
 	kind    string // fill, copy or mix
-	y, a, b span   // fill: y; copy: y and a; mix: all, a.n being 0 where it is absent
+	y, a, b span   // fill: y; copy: y and a; mix: all, with a.n = 0 if a is absent
 	word    uint32
 }
 
@@ -46,7 +46,7 @@ func randomProgram(r *rand.Rand, buffers, words, steps int) program {
 			}
 		}
 	}
-	// Inputs are apart from the output, or the same.
+	// Inputs are disjoint from the output or equal to it.
 	input := func(y span) span {
 		for {
 			if x := some(y.n); x == y || x.disjoint(y) {
@@ -73,8 +73,8 @@ func randomProgram(r *rand.Rand, buffers, words, steps int) program {
 	return p
 }
 
-// touches is what a step reads and writes.
-func (s programStep) touches() (reads []span, writes span) {
+// accesses returns what a step reads and writes.
+func (s programStep) accesses() (reads []span, writes span) {
 	for _, x := range []span{s.a, s.b} {
 		if x.n > 0 {
 			reads = append(reads, x)
@@ -83,7 +83,7 @@ func (s programStep) touches() (reads []span, writes span) {
 	return reads, s.y
 }
 
-// run is the twin on the host.
+// run is the CPU reference.
 func (p program) run(data [][]uint32) {
 	at := func(x span) []uint32 {
 		if x.n == 0 {
@@ -100,12 +100,12 @@ func (p program) run(data [][]uint32) {
 		case "copy":
 			copy(at(s.y), at(s.a))
 		case "mix":
-			mixed(at(s.y), at(s.a), at(s.b), s.word, 0)
+			mixReference(at(s.y), at(s.a), at(s.b), s.word, 0)
 		}
 	}
 }
 
-// record puts the program on a tape.
+// record records the program on a command list.
 func (p program) record(t testing.TB, l *vk.CommandList, k *vk.Kernel, ranges []vk.Range) {
 	at := func(x span) vk.Range {
 		if x.n == 0 {
@@ -120,12 +120,12 @@ func (p program) record(t testing.TB, l *vk.CommandList, k *vk.Kernel, ranges []
 		case "copy":
 			require.NoError(t, l.Copy(at(s.y), at(s.a)))
 		case "mix":
-			require.NoError(t, l.Dispatch(mix(k, at(s.a), at(s.b), at(s.y), s.word)))
+			require.NoError(t, l.Dispatch(mixDispatch(k, at(s.a), at(s.b), at(s.y), s.word)))
 		}
 	}
 }
 
-// pairs are the steps that must run one after the other, found word by word.
+// pairs returns the pairs of dependent steps, found word by word.
 func (p program) pairs() [][2]int {
 	type use struct {
 		step  int
@@ -133,7 +133,7 @@ func (p program) pairs() [][2]int {
 	}
 	uses := map[[2]int][]use{}
 	for i, s := range p.steps {
-		reads, y := s.touches()
+		reads, y := s.accesses()
 		for _, x := range reads {
 			for w := x.from; w < x.from+x.n; w++ {
 				uses[[2]int{x.buffer, w}] = append(uses[[2]int{x.buffer, w}], use{i, false})
@@ -156,16 +156,16 @@ func (p program) pairs() [][2]int {
 	return slices.SortedFunc(maps.Keys(found), func(a, b [2]int) int { return cmp.Or(a[1]-b[1], a[0]-b[0]) })
 }
 
-// levels are the fewest barriers that must stand before each step.
+// levels returns the minimum number of barriers before each step.
 func (p program) levels(pairs [][2]int) []int {
 	list := make([]int, len(p.steps))
-	for _, x := range pairs { // by the second step
+	for _, x := range pairs { // sorted by the second step
 		list[x[1]] = max(list[x[1]], list[x[0]]+1)
 	}
 	return list
 }
 
-// bench holds the memory of a program; the last range is a slot of each tape.
+// programRun holds the memory of a program; the last buffer is bound to a binding of each list.
 type programRun struct {
 	d       *vk.Device
 	k       *vk.Kernel
@@ -175,14 +175,14 @@ type programRun struct {
 func newProgramRun(t testing.TB, d *vk.Device, k *vk.Kernel, p program) programRun {
 	b := programRun{d: d, k: k}
 	for i, n := range p.words {
-		b.buffers = append(b.buffers, newBuffer(t, d, fmt.Sprint("bench ", i), uint64(4*n)))
+		b.buffers = append(b.buffers, newBuffer(t, d, fmt.Sprint("program ", i), uint64(4*n)))
 	}
 	return b
 }
 
-func (b programRun) record(t testing.TB, p program, c vk.CommandListConfig, plant int) *vk.CommandList {
+func (b programRun) record(t testing.TB, p program, c vk.CommandListConfig, skipped int) *vk.CommandList {
 	l := newList(t, b.d, c)
-	l.SkipBarrier(plant)
+	l.SkipBarrier(skipped)
 	var ranges []vk.Range
 	for _, x := range b.buffers {
 		ranges = append(ranges, x.Range())
@@ -195,7 +195,7 @@ func (b programRun) record(t testing.TB, p program, c vk.CommandListConfig, plan
 	return l
 }
 
-func TestRandomTapes(t *testing.T) {
+func TestRandomLists(t *testing.T) {
 	d := gputest.Device(t)
 	k := newKernel(t, d, "mix", nil)
 	for seed := range uint64(40) {
@@ -204,13 +204,13 @@ func TestRandomTapes(t *testing.T) {
 			r := rand.New(rand.NewPCG(seed, 9))
 			size := 24
 			if seed%8 == 7 {
-				size = 60_000 // large enough that steps without a barrier really overlap on a GPU
+				size = 60_000 // large enough for steps without a barrier to overlap on a GPU
 			}
 			p := randomProgram(r, 4, size, 25)
 			b := newProgramRun(t, d, k, p)
 			var start, want [][]uint32
 			for i, n := range p.words {
-				start = append(start, noise(seed*10+uint64(i), n))
+				start = append(start, randomWords(seed*10+uint64(i), n))
 				want = append(want, slices.Clone(start[i]))
 			}
 			p.run(want)
@@ -230,7 +230,7 @@ func TestRandomTapes(t *testing.T) {
 	}
 }
 
-// TestHazardChecker compares what the scheduler and the checker know with a model that goes word by word.
+// TestHazardChecker compares the scheduler and the hazard checker with a model that tracks single words.
 func TestHazardChecker(t *testing.T) {
 	d := gputest.Device(t)
 	k := newKernel(t, d, "mix", nil)
@@ -249,7 +249,7 @@ func TestHazardChecker(t *testing.T) {
 			require.ErrorContains(t, bad.Run(t.Context()), "hazard: ", "seed %d, barrier %d", seed, i)
 			closeAll(t, bad)
 		}
-		for range 20 { // steps changing places, and barriers in any places at all
+		for range 20 { // swapped steps, and barriers in random places
 			order, barriers := l.Schedule()
 			for range r.IntN(3) {
 				i := r.IntN(len(order) - 1)
@@ -286,7 +286,7 @@ func TestFillCopy(t *testing.T) {
 	a, b := newBuffer(t, d, "a", 64), newBuffer(t, d, "b", 64)
 	x, y := a.Range(), b.Range()
 	l := newList(t, d, vk.CommandListConfig{Name: "steps"})
-	for says, err := range map[string]error{
+	for want, err := range map[string]error{
 		`vk: command list "steps": Fill: offset 2 and size 4, want multiples of 4`: l.Fill(x.Slice(2, 4), 1),
 		"offset 4 and size 6, want multiples of 4":                                 l.Fill(x.Slice(4, 6), 1),
 		"Fill: argument 0 is the zero Range":                                       l.Fill(vk.Range{}, 1),
@@ -296,13 +296,13 @@ func TestFillCopy(t *testing.T) {
 		"Copy: argument 1 is the zero Range":                                       l.Copy(x, vk.Range{}),
 		"Copy: argument 0 is bytes [8, ":                                           l.Copy(x.Slice(8, 64), y),
 	} {
-		assert.ErrorContains(t, err, says)
+		assert.ErrorContains(t, err, want)
 	}
 	require.Empty(t, l.Kernels())
 	uploadTo(t, x, make([]uint8, 64))
-	uploadTo(t, y, noise(1, 16))
+	uploadTo(t, y, randomWords(1, 16))
 	want := make([]uint8, 64)
-	copy(want[1:34], vk.Bytes(noise(1, 16))[20:53]) // copies take any bytes
+	copy(want[1:34], vk.Bytes(randomWords(1, 16))[20:53]) // copies need no alignment
 	for i := 40; i < 48; i += 4 {
 		copy(want[i:], []uint8{4, 3, 2, 1})
 	}
@@ -314,7 +314,7 @@ func TestFillCopy(t *testing.T) {
 	assert.Equal(t, 8+66.0, bytes)
 	require.NoError(t, l.Run(t.Context()))
 	assert.Equal(t, want, vk.Bytes(download(t, x)))
-	assert.Equal(t, noise(1, 16), download(t, y))
+	assert.Equal(t, randomWords(1, 16), download(t, y))
 	assert.ErrorContains(t, l.Fill(x, 1), "recording ended with the first run")
 	assert.ErrorContains(t, l.Copy(x, y), "recording ended with the first run")
 }

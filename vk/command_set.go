@@ -41,44 +41,44 @@ func (l *CommandList) buildOps() {
 	l.segments = append(l.segments, ops)
 }
 
-// appendTimestamp appends a barrier and a timestamp. Without the barrier some devices write the timestamp when the preceding work
-// starts, not when it ends. At the start of a list it is the barrier that every submit begins with.
+// appendTimestamp appends a barrier and a timestamp. Without the barrier some devices write the timestamp when the
+// preceding work starts, not when it ends. At the start of a list it is the barrier that every submit begins with.
 func (l *CommandList) appendTimestamp(ops []byte, i int) []byte {
 	return appendTimestamp(appendBarrier(ops, kindAny, kindAny), l.queries, uint32(i))
 }
 
 // commandSet is one command buffer per segment, recorded for certain memory bound to the bindings.
 type commandSet struct {
-	bound   []Range
-	list    []commandBuffer
-	buffers []unsafe.Pointer // the handles in list
-	written bool             // all command buffers are recorded
+	bound    []Range
+	commands []commandBuffer
+	buffers  []unsafe.Pointer // the handles in commands
+	written  bool             // all command buffers are recorded
 }
 
 func (c *commandSet) destroy(d *Device) {
-	for i := range c.list {
-		c.list[i].destroy(d)
+	for i := range c.commands {
+		c.commands[i].destroy(d)
 	}
 	*c = commandSet{}
 }
 
 // open makes the command buffers that are missing.
 func (c *commandSet) open(d *Device, count int) error {
-	for len(c.list) < count {
+	for len(c.commands) < count {
 		var b commandBuffer
 		if err := b.open(d); err != nil {
 			return err
 		}
-		c.list, c.buffers = append(c.list, b), append(c.buffers, b.buffer)
+		c.commands, c.buffers = append(c.commands, b), append(c.buffers, b.buffer)
 	}
 	return nil
 }
 
-func (c *commandSet) matches(slots []*Binding) bool {
-	if !c.written || len(c.bound) != len(slots) {
+func (c *commandSet) matches(bindings []*Binding) bool {
+	if !c.written || len(c.bound) != len(bindings) {
 		return false
 	}
-	for i, s := range slots {
+	for i, s := range bindings {
 		if c.bound[i] != s.bound {
 			return false
 		}
@@ -86,8 +86,9 @@ func (c *commandSet) matches(slots []*Binding) bool {
 	return true
 }
 
-// selectCommands selects the command buffers for what is bound: a set that was recorded for it, or else the set that was not used
-// last, which it records anew. Two sets of memory used alternately therefore cost nothing after the first two runs.
+// selectCommands selects the command buffers for what is bound: a set that was recorded for it, or else the set that
+// was not used last, which it records again. Two sets of memory used alternately therefore cost nothing after the first
+// two runs.
 func (l *CommandList) selectCommands() error {
 	for i := range l.sets {
 		if l.sets[i].matches(l.bindings) {
@@ -126,7 +127,7 @@ func (l *CommandList) encode(c *commandSet) error {
 	}
 	c.written = false
 	for i, ops := range l.segments {
-		if err := c.list[i].encode(l.dev, ops); err != nil {
+		if err := c.commands[i].encode(l.dev, ops); err != nil {
 			return err
 		}
 	}
@@ -138,8 +139,8 @@ func (l *CommandList) encode(c *commandSet) error {
 	return nil
 }
 
-// checkAliases rejects written memory that is accessed through two bindings, or through a binding and directly: the barriers were
-// derived without knowing that the memory is the same.
+// checkAliases rejects written memory that is accessed through two bindings, or through a binding and directly: the
+// barriers were derived without knowing that the memory is the same.
 func (l *CommandList) checkAliases() error {
 	for i, s := range l.bindings {
 		for _, o := range l.bindings[:i] {

@@ -126,8 +126,8 @@ func (d *Device) Stats() Stats {
 	return s
 }
 
-// MemoryBudget returns how much device memory this process may use and how much it uses, in bytes; 0 where the driver does not
-// report it.
+// MemoryBudget returns how much device memory this process may use and how much it uses, in bytes; 0 where the driver
+// does not report it.
 func (d *Device) MemoryBudget() (budget, used uint64) {
 	if err := d.enter("MemoryBudget"); err != nil {
 		return 0, 0

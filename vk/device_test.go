@@ -32,24 +32,24 @@ func TestCloseTwiceAndNil(t *testing.T) {
 	for range 3 {
 		closeAll(t, l, k, b)
 	}
-	assert.Equal(t, vk.Stats{}, counts(d))
+	assert.Equal(t, vk.Stats{}, openObjects(d))
 	closeAll(t, d, d)
 	closeAll(t, (*vk.Device)(nil), (*vk.Kernel)(nil), (*vk.Buffer)(nil), (*vk.CommandList)(nil))
 }
 
-// counts is how much is open.
-func counts(d *vk.Device) vk.Stats {
+// openObjects returns the counters of open objects.
+func openObjects(d *vk.Device) vk.Stats {
 	s := d.Stats()
 	return vk.Stats{Buffers: s.Buffers, Kernels: s.Kernels, CommandLists: s.CommandLists, BufferBytes: s.BufferBytes}
 }
 
-// everything calls what takes a device, and what takes a tape.
+// allCalls calls the methods of a device and of a command list, and returns their errors.
 func allCalls(d *vk.Device, l *vk.CommandList, k *vk.Kernel, s *vk.Binding, r vk.Range) map[string]error {
 	data := make([]byte, r.Size())
 	calls := map[string]error{}
 	_, calls["NewBuffer"] = d.NewBuffer("b", 4)
 	_, calls["NewKernel"] = d.NewKernel(vk.KernelConfig{Name: "k", Code: data})
-	_, calls["NewTape"] = d.NewCommandList(vk.CommandListConfig{})
+	_, calls["NewCommandList"] = d.NewCommandList(vk.CommandListConfig{})
 	calls["Upload"] = d.Upload(context.TODO(), vk.Transfer{Range: r, Data: data})
 	calls["Download"] = d.Download(context.TODO(), vk.Transfer{Range: r, Data: data})
 	calls["Device.Wait"] = d.Wait(context.TODO())
@@ -62,7 +62,7 @@ func allCalls(d *vk.Device, l *vk.CommandList, k *vk.Kernel, s *vk.Binding, r vk
 
 func listCalls(l *vk.CommandList, k *vk.Kernel, s *vk.Binding, r vk.Range) map[string]error {
 	return map[string]error{
-		"Dispatch": l.Dispatch(mix(k, vk.Range{}, r, r, 1)),
+		"Dispatch": l.Dispatch(mixDispatch(k, vk.Range{}, r, r, 1)),
 		"Fill":     l.Fill(r, 1),
 		"Copy":     l.Copy(r.Slice(0, 4), r.Slice(4, 4)),
 		"Bind":     l.Bind(s, r),
@@ -109,8 +109,8 @@ func TestUseAfterClose(t *testing.T) {
 	assert.Zero(t, n)
 	budget, _ := d.MemoryBudget()
 	assert.Zero(t, budget)
-	closeAll(t, left, b) // harmless
-	assert.NoError(t, k.Close(), "the device has reported it")
+	closeAll(t, left, b) // no effect
+	assert.NoError(t, k.Close(), "Device.Close has reported it")
 	assert.NoError(t, k.Close())
 }
 
@@ -121,7 +121,7 @@ func TestNilDevice(t *testing.T) {
 	assert.ErrorContains(t, second(d.NewKernel(vk.KernelConfig{})), "the device is nil")
 }
 
-// TestLostDevice pretends: a device that is really lost takes everything on it along.
+// TestLostDevice simulates a lost device.
 func TestLostDevice(t *testing.T) {
 	d := openDevice(t, vk.Options{})
 	k, b, l := newKernel(t, d, "mix", nil), newBuffer(t, d, "b", 64), newList(t, d, vk.CommandListConfig{Profile: true})
@@ -134,7 +134,7 @@ func TestLostDevice(t *testing.T) {
 		assert.ErrorIs(t, err, vk.ErrDeviceLost, name)
 	}
 	closeAll(t, l, k, b)
-	assert.Equal(t, vk.Stats{}, counts(d))
+	assert.Equal(t, vk.Stats{}, openObjects(d))
 }
 
 func TestAnotherDevice(t *testing.T) {
@@ -144,7 +144,7 @@ func TestAnotherDevice(t *testing.T) {
 	r, f := b.Range(), foreign.Range()
 	binding, away := l.NewBinding("s", 64), far.NewBinding("away", 64)
 	for name, err := range map[string]error{
-		"buffer in dispatch": l.Dispatch(mix(k, r, f, r, 1)),
+		"buffer in dispatch": l.Dispatch(mixDispatch(k, r, f, r, 1)),
 		"fill":               l.Fill(f, 1),
 		"copy":               l.Copy(r, f),
 		"bind":               l.Bind(binding, f),
@@ -154,10 +154,10 @@ func TestAnotherDevice(t *testing.T) {
 		require.Error(t, err, name)
 		assert.ErrorContains(t, err, `buffer "theirs", which is on another device`, name)
 	}
-	assert.ErrorContains(t, l.Dispatch(mix(theirs, r, r, r, 1)), "the kernel belongs to another device")
+	assert.ErrorContains(t, l.Dispatch(mixDispatch(theirs, r, r, r, 1)), "the kernel belongs to another device")
 	assert.ErrorContains(t, l.Fill(away.Range(), 1), `binding "away", which belongs to another command list`)
 	assert.ErrorContains(t, l.Bind(away, r), "another command list")
-	assert.Equal(t, []string(nil), l.Kernels(), "nothing of this may have been recorded")
+	assert.Equal(t, []string(nil), l.Kernels(), "nothing was recorded")
 }
 
 func TestErrorIs(t *testing.T) {

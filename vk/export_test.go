@@ -7,7 +7,7 @@ import (
 	"unsafe"
 )
 
-// What the tests of package vk_test see of the inside.
+// Internals for the tests of package vk_test.
 
 const (
 	Alignment      = alignment
@@ -29,45 +29,46 @@ func Load(names []string) error {
 	return err
 }
 
-// SetCaps changes what a device believes of itself.
+// SetCaps changes the capabilities that a device reports.
 func (d *Device) SetCaps(change func(*Caps)) { change(&d.info.Caps) }
 
-// HideMemory makes a device believe that it has only some of its memory types, and returns how many it believed to have.
+// LimitMemoryTypes makes a device use only its first memory types, and returns the previous number.
 func (d *Device) LimitMemoryTypes(types uint32) (before uint32) {
 	before, d.physical.memory.MemoryTypeCount = d.physical.memory.MemoryTypeCount, types
 	return before
 }
 
-// Fault lets f replace the results of Vulkan calls; nil ends it.
+// Fault makes f replace the results of Vulkan calls; nil restores them.
 func (d *Device) Fault(f func(op string, result int32) int32) { d.fault = f }
 
-// Lose makes a device believe that it was lost.
+// SimulateLoss makes a device behave as if it was lost.
 func (d *Device) SimulateLoss() { d.lost.Store(true) }
 
-// CacheFile is where the pipeline cache is kept.
+// CacheFile returns the path of the pipeline cache.
 func (d *Device) CacheFile() string { return filepath.Clean(d.cache.file) }
 
-// Place says where a buffer lies: a number for its block, and the offset in it.
+// Location returns a number for the block of a buffer, and the offset in the block.
 func (b *Buffer) Location() (block uintptr, offset uint64) {
 	return uintptr(unsafe.Pointer(b.block)), b.offset
 }
 
-// Plant leaves out a barrier of the run: the n-th one.
+// SkipBarrier leaves out the n-th barrier.
 func (l *CommandList) SkipBarrier(n int) { l.skippedBarrier = n }
 
-// Schedule is the order in which the steps run, and which of them, in that order, have a barrier before them.
+// Schedule returns the order in which the steps run, and for each position whether a barrier precedes it.
 func (l *CommandList) Schedule() (order []int, barriers []bool) {
 	l.schedule()
 	return l.order, l.barriers
 }
 
-// Reschedule changes what the hazard checker sees.
+// Reschedule replaces the schedule that CheckHazards checks.
 func (l *CommandList) Reschedule(order []int, barriers []bool) { l.order, l.barriers = order, barriers }
 
-// Check is the hazard checker.
+// CheckHazards exports checkHazards.
 func (l *CommandList) CheckHazards() error { return l.checkHazards() }
 
-// Ordered says of every barrier that a run encodes, those at its ends too, what kinds of work stand before and behind: C compute, T transfers.
+// BarrierKinds returns the kinds of work before and after every recorded barrier, including those at the ends: C
+// compute, T transfer.
 func (l *CommandList) BarrierKinds() []string {
 	names := []string{"", "C", "T", "CT"}
 	var list []string
@@ -82,32 +83,32 @@ func (l *CommandList) BarrierKinds() []string {
 	return list
 }
 
-// Submits is the number of submissions that a run takes.
+// Submits returns the number of submissions of a run.
 func (l *CommandList) Submits() int { return len(l.segments) }
 
-// PollMargin is how long a wait polls at least before it sleeps.
+// PollMargin is the minimum polling time before and after the expected end.
 const PollMargin = pollMargin
 
-// Polls is how often the last wait of a tape asked.
+// Polls returns the number of polling rounds of the last wait.
 func (l *CommandList) Polls() int { return l.fence.polls }
 
-// Expect changes how long a tape's runs are believed to take.
+// SetExpected sets the expected duration of a run.
 func (l *CommandList) SetExpected(d time.Duration) { l.fence.expected = d }
 
-// Expected is how long a tape's runs are believed to take.
+// Expected returns the expected duration of a run.
 func (l *CommandList) Expected() time.Duration { return l.fence.expected }
 
-// SetTimeout changes how long waits last.
+// SetTimeout changes Options.Timeout.
 func (d *Device) SetTimeout(timeout time.Duration) { d.timeout = timeout }
 
-// Encode writes the command buffers of the last run anew.
+// Encode records the command buffers of the last run again.
 func (l *CommandList) Encode() error {
 	l.set.written = false
 	return l.encode(l.set)
 }
 
-// Misuse encodes commands that the validation layer must object to, and does not submit them: a fill beyond the end of a buffer, or two
-// writes of one place without a barrier.
+// Misuse records commands that the validation layer must report, and does not submit them: a fill beyond the end of a
+// buffer, or two writes to the same bytes without a barrier.
 func (d *Device) Misuse(hazard bool) error {
 	if err := d.staging.open(); err != nil {
 		return err
@@ -124,8 +125,8 @@ func (d *Device) Misuse(hazard bool) error {
 	return c.encode(d, appendFill(nil, d.staging.buffer, stagingBytes, 64, 1))
 }
 
-// StallDownload leaves a download in flight that is submitted only when release is called. To the device's user the device
-// hangs until then.
+// StallDownload simulates a device that hangs in a download until release is called: the download counts as submitted,
+// but is submitted by release.
 func (d *Device) StallDownload(t Transfer) (release func() error, err error) {
 	c := d.staging.chunks[0]
 	c.add(&d.staging, t, 0, t.Range.size, false)
@@ -139,8 +140,8 @@ func (d *Device) StallDownload(t Transfer) (release func() error, err error) {
 	return c.fence.later(d, []unsafe.Pointer{c.buffer}, 0, 0), nil
 }
 
-// Stall leaves a run of a list that has run in flight, which is submitted only when release is called. To the list's user the
-// device hangs until then.
+// Stall simulates a device that hangs in a run until release is called: the run counts as submitted, but is submitted
+// by release. The list must have run before.
 func (l *CommandList) Stall() (release func() error, err error) {
 	if err := l.pin(); err != nil {
 		return nil, err
@@ -157,14 +158,15 @@ func (l *CommandList) Stall() (release func() error, err error) {
 	return l.fence.later(l.dev, l.set.buffers, l.queries, len(l.timestamps)), nil
 }
 
-// later returns a function that submits command buffers with a fence, without touching the fence object that others wait on.
+// later returns a function that submits command buffers with the same fence. It does not access f, on which others may
+// wait.
 func (f *fence) later(d *Device, buffers []unsafe.Pointer, queries uint64, count int) func() error {
 	f.begun = time.Now()
 	same := fence{handle: f.handle}
 	return func() error { return same.submit(d, buffers, queries, count) }
 }
 
-// SubmitFirst leaves a run of a list that has run in flight, of which the driver accepted only the first submission.
+// SubmitFirst simulates a submit that failed after its first submission. The list must have run before.
 func (l *CommandList) SubmitFirst() error {
 	if err := l.pin(); err != nil {
 		return err

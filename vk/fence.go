@@ -68,14 +68,14 @@ const (
 	sleepSlice = 20 * time.Millisecond // longest sleep in the driver while a context may be cancelled
 )
 
-// wait waits for the submitted work, at most for limit. It ends early when ctx is done; the work then still runs, and wait
-// may be called again.
+// wait waits for the submitted work, at most for limit. It ends early when ctx is done; the work then still runs, and
+// wait may be called again.
 //
-// A driver wakes a sleeping thread tens of microseconds late, which is as long as a short call takes, and a CPU core that
-// has slept is slow for a while. So the thread sleeps until shortly before the expected end, polls the fence until as long
-// after it, and sleeps again only then. It returns to Go after every pollCount queries: the Go scheduler takes the processor
-// away from a thread that stays in C for long, and getting one back takes tens of microseconds too. A CPU driver needs the
-// core for the work itself and is not polled.
+// A driver wakes a sleeping thread tens of microseconds late, which is as long as a short call takes, and a CPU core
+// that has slept is slow for a while. So the thread sleeps until shortly before the expected end, polls the fence until
+// as long after it, and sleeps again only then. It returns to Go after every pollCount queries: the Go scheduler takes
+// the processor away from a thread that stays in C for long, and getting one back takes tens of microseconds too. A CPU
+// driver needs the core for the work itself and is not polled.
 func (f *fence) wait(ctx context.Context, d *Device, limit time.Duration) error {
 	start, done, deadline := time.Now(), ctx.Done(), false
 	end, due, margin := start.Add(limit), f.begun.Add(f.expected), pollMargin+f.expected/32
@@ -121,8 +121,8 @@ func (f *fence) wait(ctx context.Context, d *Device, limit time.Duration) error 
 	return nil
 }
 
-// sleep waits in the driver until the fence signals or end. If done is not nil it sleeps in slices, and ends with the first
-// slice after done is closed.
+// sleep waits in the driver until the fence signals or end. If done is not nil it sleeps in slices, and ends with the
+// first slice after done is closed.
 func (f *fence) sleep(d *Device, done <-chan struct{}, end time.Time) vulkan.Result {
 	for {
 		left := max(time.Until(end), 0)

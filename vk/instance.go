@@ -127,8 +127,8 @@ func (in *instance) messages() (count int, text string) {
 	return count, string(buffer)
 }
 
-// undrained returns an error if the validation layer has written messages since they were last drained, for example about an
-// object that was not destroyed.
+// undrained returns an error if the validation layer has written messages since they were last drained, for example
+// about an object that was not destroyed.
 func (in *instance) undrained() error {
 	if count, text := in.messages(); count > 0 {
 		return fmt.Errorf("vk: Device.Close: %d validation messages:\n%s", count, text)
@@ -211,7 +211,8 @@ func (in *instance) describe(handle unsafe.Pointer) (*physical, error) {
 
 const unset = ^uint32(0) // no queue family, no memory type
 
-// selectFamily selects the first queue family with compute, preferably without graphics, where work competes with a desktop.
+// selectFamily selects the first queue family with compute, preferably without graphics, where work competes with a
+// desktop.
 func (in *instance) selectFamily(p *physical) (timestampBits uint32, err error) {
 	var flags, bits [C.C5_MAX_FAMILIES]C.uint32_t
 	count := C.uint32_t(C.C5_MAX_FAMILIES)

@@ -42,8 +42,8 @@ type Stat struct {
 	Value float64
 }
 
-// NewKernel compiles a kernel. Drivers do not check whether the device supports what a shader uses, so NewKernel does; the error
-// is ErrUnsupported and names what is missing.
+// NewKernel compiles a kernel. Drivers do not check whether the device supports what a shader uses, so NewKernel does;
+// the error is ErrUnsupported and names what is missing.
 func (d *Device) NewKernel(c KernelConfig) (*Kernel, error) {
 	if err := d.enter("NewKernel"); err != nil {
 		return nil, err
@@ -197,7 +197,8 @@ func (k *Kernel) Stats() ([]Stat, error) {
 	return list, nil
 }
 
-// Close frees the kernel. It fails while a command list that uses the kernel is open. Closing a closed kernel does nothing.
+// Close frees the kernel. It fails while a command list that uses the kernel is open. Closing a closed kernel does
+// nothing.
 func (k *Kernel) Close() error {
 	if k == nil {
 		return nil
@@ -235,13 +236,14 @@ func (k *Kernel) pin() bool {
 	return true
 }
 
-// Scalars copies a struct whose fields are all uint32, int32 or float32 to bytes: the push constants that follow the addresses.
+// Scalars copies a struct whose fields are all uint32, int32 or float32 to bytes: the push constants that follow the
+// addresses.
 func Scalars[T any](p *T) []byte {
 	return slices.Clone(unsafe.Slice((*byte)(unsafe.Pointer(p)), unsafe.Sizeof(*p)))
 }
 
-// Grid distributes a number of workgroups over x and y. The grid may be larger than groups: kernels compare the flat index
-// y * (workgroups in x) + x with the number of workgroups.
+// Grid distributes a number of workgroups over x and y. The grid may be larger than groups: kernels compare the flat
+// index y * (workgroups in x) + x with the number of workgroups.
 func Grid(c Caps, groups uint64) ([3]uint32, error) {
 	x, y := uint64(c.MaxWorkgroupCount[0]), uint64(c.MaxWorkgroupCount[1])
 	if groups == 0 || groups > x*y || groups > 1<<32-1 {

@@ -9,8 +9,8 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// needs runs needs.comp and checks its result.
-func needs(t *testing.T, d *vk.Device, name string, spec map[uint32]uint32, lx, shared uint32) {
+// runNeeds runs needs.comp and checks its result.
+func runNeeds(t *testing.T, d *vk.Device, name string, spec map[uint32]uint32, lx, shared uint32) {
 	t.Helper()
 	k := newKernel(t, d, name, spec)
 	assert.Equal(t, name, k.Name())
@@ -25,20 +25,20 @@ func needs(t *testing.T, d *vk.Device, name string, spec map[uint32]uint32, lx, 
 	assert.Equal(t, want, download(t, y.Range()))
 }
 
-func TestKernelNeeds(t *testing.T) {
+func TestKernelRequirements(t *testing.T) {
 	d := openDevice(t, vk.Options{})
 	c := d.Caps()
 	words := c.SharedBytes / 4
-	needs(t, d, "needs", nil, 32, 32)
-	needs(t, d, "needs", map[uint32]uint32{3: words}, 32, words)
-	needs(t, d, "needs", map[uint32]uint32{0: min(c.MaxWorkgroupInvocations, c.MaxWorkgroupSize[0])}, min(c.MaxWorkgroupInvocations, c.MaxWorkgroupSize[0]), 32)
-	needs(t, d, "needs", map[uint32]uint32{0: c.MaxWorkgroupInvocations / 4, 1: 2, 2: 2}, c.MaxWorkgroupInvocations/4, 32)
+	runNeeds(t, d, "needs", nil, 32, 32)
+	runNeeds(t, d, "needs", map[uint32]uint32{3: words}, 32, words)
+	runNeeds(t, d, "needs", map[uint32]uint32{0: min(c.MaxWorkgroupInvocations, c.MaxWorkgroupSize[0])}, min(c.MaxWorkgroupInvocations, c.MaxWorkgroupSize[0]), 32)
+	runNeeds(t, d, "needs", map[uint32]uint32{0: c.MaxWorkgroupInvocations / 4, 1: 2, 2: 2}, c.MaxWorkgroupInvocations/4, 32)
 	if c.Int64 {
-		needs(t, d, "needs_wide", nil, 32, 32)
+		runNeeds(t, d, "needs_wide", nil, 32, 32)
 	}
 	for name, bad := range map[string]struct {
 		spec map[uint32]uint32
-		says string
+		want string
 	}{
 		"shared memory": {map[uint32]uint32{3: words + 1}, "bytes of shared memory, the device has"},
 		"much":          {map[uint32]uint32{3: 1 << 30}, "shared memory"},
@@ -50,20 +50,20 @@ func TestKernelNeeds(t *testing.T) {
 		_, err := d.NewKernel(vk.KernelConfig{Name: "greedy", Code: spv(t, "needs"), Spec: bad.spec})
 		require.ErrorIs(t, err, vk.ErrUnsupported, name)
 		assert.ErrorContains(t, err, `NewKernel "greedy"`, name)
-		assert.ErrorContains(t, err, bad.says, name)
+		assert.ErrorContains(t, err, bad.want, name)
 	}
 	_, err := d.NewKernel(vk.KernelConfig{Name: "none", Code: spv(t, "needs"), Spec: map[uint32]uint32{0: 0}})
 	assert.Error(t, err)
 }
 
-// TestKernelLimits takes away what this device has.
+// TestKernelLimits removes capabilities of the device.
 func TestKernelLimits(t *testing.T) {
 	d := openDevice(t, vk.Options{})
 	real := d.Caps()
 	for name, c := range map[string]struct {
 		change func(*vk.Caps)
 		config vk.KernelConfig
-		says   string
+		want   string
 	}{
 		"capability":     {func(c *vk.Caps) { c.Int64 = false }, vk.KernelConfig{Code: spv(t, "needs_wide")}, "the capability Int64"},
 		"push constants": {func(c *vk.Caps) { c.PushBytes = 28 }, vk.KernelConfig{Code: spv(t, "mix")}, "32 bytes of push constants, the device has 28"},
@@ -77,7 +77,7 @@ func TestKernelLimits(t *testing.T) {
 		c.config.Name = name
 		_, err := d.NewKernel(c.config)
 		require.ErrorIs(t, err, vk.ErrUnsupported, name)
-		assert.ErrorContains(t, err, c.says, name)
+		assert.ErrorContains(t, err, c.want, name)
 		d.SetCaps(func(c *vk.Caps) { *c = real })
 	}
 	for _, size := range []uint32{real.SubgroupMin, real.SubgroupMax} {
@@ -112,30 +112,30 @@ func TestKernelMalformed(t *testing.T) {
 	refused(good, map[uint32]uint32{99: 1}, "unknown constant")
 	_, err := d.NewKernel(vk.KernelConfig{Name: "bad", Code: good, Spec: map[uint32]uint32{99: 1}})
 	assert.ErrorContains(t, err, "99")
-	// At an odd address, as in a file inside of a file.
+	// At an odd address.
 	k, err := d.NewKernel(vk.KernelConfig{Name: "odd", Code: append([]byte{0}, good...)[1:]})
 	require.NoError(t, err)
 	closeAll(t, k)
 	assert.Zero(t, d.Stats().Kernels)
 }
 
-// TestSpec runs a kernel with its constants specialised.
+// TestSpec sets specialization constants.
 func TestSpec(t *testing.T) {
 	d := openDevice(t, vk.Options{})
-	b := noise(1, 100)
+	b := randomWords(1, 100)
 	in, y := newBuffer(t, d, "b", 400), newBuffer(t, d, "y", 400)
 	uploadTo(t, in.Range(), b)
 	for _, c := range []struct{ width, add uint32 }{{1, 0}, {17, math.MaxUint32}, {128, 5}} {
 		k := newKernel(t, d, "mix", map[uint32]uint32{0: c.width, 1: c.add})
 		l := newList(t, d, vk.CommandListConfig{})
-		// With all arguments there: in workgroups of one invocation, the CPU driver of Mesa 26.1 reads from an absent one, which the
-		// shader does not, and dies.
-		run := mix(k, in.Range(), in.Range(), y.Range(), 9)
+		// All arguments are present: with workgroups of one invocation the CPU driver of Mesa 26.1 reads an absent one,
+		// although the shader does not, and crashes.
+		run := mixDispatch(k, in.Range(), in.Range(), y.Range(), 9)
 		run.Groups[0] = (100 + c.width - 1) / c.width
 		require.NoError(t, l.Dispatch(run))
 		require.NoError(t, l.Run(t.Context()))
 		want := make([]uint32, 100)
-		mixed(want, b, b, 9, c.add)
+		mixReference(want, b, b, 9, c.add)
 		assert.Equal(t, want, download(t, y.Range()))
 	}
 }
@@ -144,13 +144,13 @@ func TestKernelClosed(t *testing.T) {
 	d := openDevice(t, vk.Options{})
 	k, b, l := newKernel(t, d, "mix", nil), newBuffer(t, d, "b", 64), newList(t, d, vk.CommandListConfig{})
 	r := b.Range()
-	require.NoError(t, l.Dispatch(mix(k, vk.Range{}, r, r, 1)))
-	require.NoError(t, l.Dispatch(mix(k, vk.Range{}, r, r, 1)))
+	require.NoError(t, l.Dispatch(mixDispatch(k, vk.Range{}, r, r, 1)))
+	require.NoError(t, l.Dispatch(mixDispatch(k, vk.Range{}, r, r, 1)))
 	assert.ErrorContains(t, k.Close(), `an open command list uses "mix"`)
-	require.NoError(t, l.Run(t.Context()), "the kernel is still there")
+	require.NoError(t, l.Run(t.Context()), "the kernel is still open")
 	closeAll(t, l, k, k)
 	again := newList(t, d, vk.CommandListConfig{})
-	assert.ErrorIs(t, again.Dispatch(mix(k, vk.Range{}, r, r, 1)), vk.ErrClosed)
+	assert.ErrorIs(t, again.Dispatch(mixDispatch(k, vk.Range{}, r, r, 1)), vk.ErrClosed)
 	_, err := k.Stats()
 	assert.ErrorIs(t, err, vk.ErrClosed)
 }
@@ -175,7 +175,7 @@ func TestDispatchRefused(t *testing.T) {
 	d := openDevice(t, vk.Options{})
 	k, b, l := newKernel(t, d, "mix", nil), newBuffer(t, d, "b", 64), newList(t, d, vk.CommandListConfig{})
 	r, limit := b.Range(), d.Caps().MaxWorkgroupCount
-	for says, change := range map[string]func(*vk.Dispatch){
+	for want, change := range map[string]func(*vk.Dispatch){
 		"Kernel is nil": func(c *vk.Dispatch) { c.Kernel = nil },
 		"2 addresses and 8 bytes make 24 bytes of push constants, the kernel has 32": func(c *vk.Dispatch) { c.Args = c.Args[1:] },
 		"3 addresses and 4 bytes make 28 bytes":                                      func(c *vk.Dispatch) { c.Push = c.Push[4:] },
@@ -184,13 +184,13 @@ func TestDispatchRefused(t *testing.T) {
 		"workgroups, the device allows":                                              func(c *vk.Dispatch) { c.Groups[2] = limit[2] + 1 },
 		"argument 1 is bytes [60, ":                                                  func(c *vk.Dispatch) { c.Args[1].Range = r.Slice(60, 8) },
 	} {
-		run := mix(k, vk.Range{}, r, r, 1)
+		run := mixDispatch(k, vk.Range{}, r, r, 1)
 		change(&run)
-		assert.ErrorContains(t, l.Dispatch(run), says)
+		assert.ErrorContains(t, l.Dispatch(run), want)
 	}
 	assert.Empty(t, l.Kernels())
 	assert.ErrorContains(t, l.Run(t.Context()), "nothing was recorded")
-	closeAll(t, k) // no refused dispatch holds it
+	closeAll(t, k) // no rejected dispatch uses it
 }
 
 func TestGrid(t *testing.T) {
@@ -208,10 +208,10 @@ func TestGrid(t *testing.T) {
 	}
 	c.MaxWorkgroupCount = [3]uint32{math.MaxUint32, math.MaxUint32, 1}
 	_, err := vk.Grid(c, 1<<32)
-	assert.ErrorIs(t, err, vk.ErrUnsupported, "the flat number is 32 bits wide")
+	assert.ErrorIs(t, err, vk.ErrUnsupported, "the flat index has 32 bits")
 }
 
-// TestGridFolded runs grids of a device that takes 7 workgroups a row.
+// TestGridFolded runs grids for a limit of 7 workgroups in x.
 func TestGridFolded(t *testing.T) {
 	d := openDevice(t, vk.Options{})
 	c := d.Caps()
@@ -220,16 +220,16 @@ func TestGridFolded(t *testing.T) {
 	for _, groups := range []int{1, 6, 7, 8, 14, 15, 97} {
 		n := groups * mixWidth
 		in, y, l := newBuffer(t, d, "b", uint64(4*n)), newBuffer(t, d, "y", uint64(4*n)), newList(t, d, vk.CommandListConfig{})
-		b, want := noise(uint64(n), n), make([]uint32, n)
+		b, want := randomWords(uint64(n), n), make([]uint32, n)
 		uploadTo(t, in.Range(), b)
-		run := mix(k, vk.Range{}, in.Range(), y.Range(), 3)
+		run := mixDispatch(k, vk.Range{}, in.Range(), y.Range(), 3)
 		var err error
 		run.Groups, err = vk.Grid(c, uint64(groups))
 		require.NoError(t, err)
 		require.LessOrEqual(t, run.Groups[0], uint32(7))
 		require.NoError(t, l.Dispatch(run))
 		require.NoError(t, l.Run(t.Context()))
-		mixed(want, nil, b, 3, 0)
+		mixReference(want, nil, b, 3, 0)
 		assert.Equal(t, want, download(t, y.Range()))
 	}
 }

@@ -15,7 +15,7 @@ import (
 
 func TestMain(m *testing.M) { gputest.Main(m) }
 
-// spv is the SPIR-V of testdata/name.comp. The files are made by the compiler of `make shaders`:
+// spv returns the SPIR-V of testdata/name.comp. The files are made by the compiler of `make shaders`:
 //
 //	glslc --target-env=vulkan1.2 -O -o NAME.spv NAME.comp         (needs_wide: -DWIDE, of needs.comp)
 func spv(t testing.TB, name string) []byte {
@@ -25,7 +25,8 @@ func spv(t testing.TB, name string) []byte {
 	return code
 }
 
-// open opens a device of the test's own and closes it at the end; nothing may be left open then, nor may validation have complained.
+// openDevice opens a device for one test and closes it at the end. Objects left open and validation messages fail the
+// test.
 func openDevice(t testing.TB, o vk.Options) *vk.Device {
 	t.Helper()
 	gputest.Device(t) // skips without one
@@ -39,7 +40,7 @@ func openDevice(t testing.TB, o vk.Options) *vk.Device {
 	return d
 }
 
-// closer is a buffer, kernel, tape or device.
+// closer is a buffer, kernel, command list or device.
 type closer interface{ Close() error }
 
 func closeAll(t testing.TB, list ...closer) {
@@ -51,7 +52,7 @@ func closeAll(t testing.TB, list ...closer) {
 	}
 }
 
-// later closes things at the end of the test, before the device that was opened before.
+// closeAtEnd closes objects at the end of the test, before the device, which was opened earlier.
 func closeAtEnd(t testing.TB, list ...closer) {
 	t.Cleanup(func() { closeAll(t, list...) })
 }
@@ -95,7 +96,7 @@ func download(t testing.TB, r vk.Range) []uint32 {
 	return data
 }
 
-// patient calls f again as long as it runs into the device's timeout.
+// retryTimeouts calls f until it returns another error than ErrTimeout.
 func retryTimeouts(t testing.TB, f func() error) {
 	t.Helper()
 	for end := time.Now().Add(time.Minute); ; {
@@ -109,7 +110,7 @@ func retryTimeouts(t testing.TB, f func() error) {
 	}
 }
 
-func noise(seed uint64, n int) []uint32 {
+func randomWords(seed uint64, n int) []uint32 {
 	r := rand.New(rand.NewPCG(seed, 2))
 	list := make([]uint32, n)
 	for i := range list {
@@ -120,10 +121,10 @@ func noise(seed uint64, n int) []uint32 {
 
 type mixPush struct{ n, mul uint32 }
 
-const mixWidth = 64 // of mix.comp, unless specialised
+const mixWidth = 64 // default workgroup size of mix.comp
 
-// mix is a dispatch of mix.comp.
-func mix(k *vk.Kernel, a, b, y vk.Range, mul uint32) vk.Dispatch {
+// mixDispatch returns a dispatch of mix.comp.
+func mixDispatch(k *vk.Kernel, a, b, y vk.Range, mul uint32) vk.Dispatch {
 	n := uint32(y.Size() / 4)
 	return vk.Dispatch{
 		Kernel: k, Groups: [3]uint32{(n + mixWidth - 1) / mixWidth, 1, 1},
@@ -131,8 +132,8 @@ func mix(k *vk.Kernel, a, b, y vk.Range, mul uint32) vk.Dispatch {
 	}
 }
 
-// mixed is what mix.comp computes; y may be a or b.
-func mixed(y, a, b []uint32, mul, add uint32) {
+// mixReference computes mix.comp on the CPU; y may be a or b.
+func mixReference(y, a, b []uint32, mul, add uint32) {
 	for i := range y {
 		v := b[i] + uint32(i) + add
 		if a != nil {
@@ -142,12 +143,13 @@ func mixed(y, a, b []uint32, mul, add uint32) {
 	}
 }
 
-// busy is a dispatch of busy.comp: 0.1 to 0.5 microseconds a round. More than 65,000 rounds do not work everywhere.
-func busy(k *vk.Kernel, y vk.Range, rounds uint32) vk.Dispatch {
+// busyDispatch returns a dispatch of busy.comp: 0.1 to 0.5 microseconds per round. Not all drivers execute more than
+// 65,000 rounds.
+func busyDispatch(k *vk.Kernel, y vk.Range, rounds uint32) vk.Dispatch {
 	return vk.Dispatch{Kernel: k, Groups: [3]uint32{1, 1, 1}, Args: []vk.Access{vk.Write(y)}, Push: vk.Scalars(&rounds)}
 }
 
-func busied(rounds uint32) uint32 {
+func busyResult(rounds uint32) uint32 {
 	s := uint32(1)
 	for range 64 * rounds {
 		s = s*1664525 + 1013904223 ^ s>>7

@@ -43,8 +43,8 @@ type Range struct {
 // Size returns the size in bytes.
 func (r Range) Size() uint64 { return r.size }
 
-// Offset returns the start of the range in its buffer or binding, in bytes. Buffers are aligned to 256 bytes. Memory bound to a
-// binding must be aligned to 16.
+// Offset returns the start of the range in its buffer or binding, in bytes. Buffers are aligned to 256 bytes. Memory
+// bound to a binding must be aligned to 16.
 func (r Range) Offset() uint64 { return r.offset }
 
 // IsZero reports whether r is the zero Range.
@@ -61,7 +61,8 @@ func (r Range) Device() *Device {
 	return nil
 }
 
-// invalidSize is the size of a slice that exceeds its range, and of all slices of that slice. No buffer or binding is so large.
+// invalidSize is the size of a slice that exceeds its range, and of all slices of that slice. No buffer or binding is
+// so large.
 const invalidSize = ^uint64(0)
 
 // Slice returns the size bytes of r from offset on. A slice that exceeds r may be made, but using it is an error.
@@ -83,7 +84,8 @@ func (r Range) name() string {
 	return "the zero Range"
 }
 
-// valid checks that a range lies in an open buffer of the device, or in a binding of the list (nil: bindings are not allowed).
+// valid checks that a range lies in an open buffer of the device, or in a binding of the list (nil: bindings are not
+// allowed).
 func (r Range) valid(d *Device, l *CommandList) error {
 	switch {
 	case r.IsZero():
@@ -112,8 +114,8 @@ func (r Range) limit() uint64 {
 // address returns the device address. r must not be in a binding.
 func (r Range) address() uint64 { return r.buf.block.address + r.buf.offset + r.offset }
 
-// NewBuffer allocates size bytes of uninitialised device memory. The name is for error messages. The error is ErrOutOfMemory if
-// there is not enough memory.
+// NewBuffer allocates size bytes of uninitialised device memory. The name is for error messages. The error is
+// ErrOutOfMemory if there is not enough memory.
 func (d *Device) NewBuffer(name string, size uint64) (*Buffer, error) {
 	if err := d.enter("NewBuffer"); err != nil {
 		return nil, err
@@ -136,7 +138,8 @@ func (b *Buffer) Range() Range { return Range{buf: b, size: b.size} }
 // Size returns the size in bytes.
 func (b *Buffer) Size() uint64 { return b.size }
 
-// Close frees the memory, at once or when the device has finished the submissions that use it. Closing a closed buffer does nothing.
+// Close frees the memory, at once or when the device has finished the submissions that use it. Closing a closed buffer
+// does nothing.
 func (b *Buffer) Close() error {
 	if b == nil {
 		return nil
@@ -182,8 +185,8 @@ func (b *Buffer) unpin() {
 	}
 }
 
-// pool allocates device memory in blocks, which stay in the order of their creation. A buffer is placed in the first gap that is
-// large enough, so the locations of buffers depend only on the order of calls.
+// pool allocates device memory in blocks, which stay in the order of their creation. A buffer is placed in the first
+// gap that is large enough, so the locations of buffers depend only on the order of calls.
 type pool struct {
 	mu                    sync.Mutex
 	dev                   *Device
@@ -378,8 +381,8 @@ func (p *pool) openBuffers() (count int, names string) {
 	return count, strings.Join(list, ", ")
 }
 
-// memoryType returns the first allowed memory type that has all flags of the first possible set in wanted. Of several it returns
-// the one with the largest heap, because host-visible device memory may be a small window.
+// memoryType returns the first allowed memory type that has all flags of the first possible set in wanted. Of several
+// it returns the one with the largest heap, because host-visible device memory may be a small window.
 func (d *Device) memoryType(allowed uint32, wanted []vulkan.MemoryPropertyFlagBits) (uint32, bool) {
 	m := &d.physical.memory
 	for _, want := range wanted {

@@ -16,13 +16,13 @@ import (
 
 func TestBufferSizes(t *testing.T) {
 	d := openDevice(t, vk.Options{})
-	assert.Zero(t, d.Stats().DeviceBytes, "transfers have not begun")
+	assert.Zero(t, d.Stats().DeviceBytes, "no transfer yet")
 	staged := newBuffer(t, d, "staged", vk.MaxSharedBytes+1)
 	uploadTo(t, staged.Range().Slice(0, 4), []uint32{1})
 	closeAll(t, staged)
 	d.ResetPeak()
 	start := d.Stats()
-	assert.Equal(t, uint64(2*vk.ChunkBytes), start.DeviceBytes, "they have")
+	assert.Equal(t, uint64(2*vk.ChunkBytes), start.DeviceBytes, "the staging buffer")
 	_, err := d.NewBuffer("empty", 0)
 	assert.ErrorContains(t, err, `NewBuffer "empty": size is 0, want at least 1`)
 	for _, size := range []uint64{d.Caps().MemoryBytes + 1, 1 << 60, ^uint64(0), ^uint64(0) - 200} {
@@ -30,7 +30,7 @@ func TestBufferSizes(t *testing.T) {
 		require.ErrorIs(t, err, vk.ErrOutOfMemory, "%d", size)
 		assert.ErrorContains(t, err, fmt.Sprintf(`"huge" of %d bytes`, size))
 	}
-	assert.Equal(t, start, d.Stats(), "nothing was taken")
+	assert.Equal(t, start, d.Stats(), "nothing was allocated")
 
 	largestShared := newBuffer(t, d, "4 MiB", vk.MaxSharedBytes)
 	s := d.Stats()
@@ -51,7 +51,7 @@ func TestBufferSizes(t *testing.T) {
 		assert.True(t, slices.Equal(data, got))
 	}
 	closeAll(t, own)
-	assert.Equal(t, start.DeviceBytes+vk.BlockBytes, d.Stats().DeviceBytes, "a block of its own goes back at once")
+	assert.Equal(t, start.DeviceBytes+vk.BlockBytes, d.Stats().DeviceBytes, "a block for one buffer is freed at once")
 	closeAll(t, largestShared)
 	s = d.Stats()
 	assert.Equal(t, start.DeviceBytes+vk.BlockBytes, s.DeviceBytes, "one empty shared block is kept")
@@ -60,13 +60,13 @@ func TestBufferSizes(t *testing.T) {
 	d.ResetPeak()
 	assert.Zero(t, d.Stats().PeakBytes)
 	_ = newBuffer(t, d, "again", 1)
-	assert.Equal(t, s.Allocations, d.Stats().Allocations, "and used again")
+	assert.Equal(t, s.Allocations, d.Stats().Allocations, "and reused")
 }
 
-// TestDriverOutOfMemory lets a size through to the driver that it cannot serve.
+// TestDriverOutOfMemory passes a size to the driver that it cannot allocate.
 func TestDriverOutOfMemory(t *testing.T) {
 	if os.Getenv("COLT5_VALIDATE") == "1" {
-		t.Skip("the validation layer objects to such sizes")
+		t.Skip("the validation layer reports such sizes")
 	}
 	d := openDevice(t, vk.Options{})
 	d.SetCaps(func(c *vk.Caps) { c.MemoryBytes, c.MaxAllocation = 1<<62, 0 })
@@ -99,12 +99,12 @@ func TestBlocksShared(t *testing.T) {
 	same(newBuffer(t, d, "half", mib/2), 5*mib)
 	same(newBuffer(t, d, "odd", mib/2+1), 5*mib+mib/2)
 	same(newBuffer(t, d, "rest", mib-vk.Alignment), 6*mib+vk.Alignment)
-	require.Equal(t, uint64(1), d.Stats().Allocations, "the gap took them all")
+	require.Equal(t, uint64(1), d.Stats().Allocations, "all are in the gap")
 	_ = newBuffer(t, d, "too much", 1)
 	require.Equal(t, uint64(2), d.Stats().Allocations)
 }
 
-// model is what the pool should look like: the open buffers, each filled with its own number.
+// model is the expected state of the pool: the open buffers, each filled with its own byte.
 type model struct {
 	t    *testing.T
 	d    *vk.Device
@@ -115,7 +115,7 @@ type model struct {
 
 func rounded(n uint64) uint64 { return (n + vk.Alignment - 1) / vk.Alignment * vk.Alignment }
 
-// gap says whether a shared block that holds buffers has room for size bytes between them.
+// gap reports whether a shared block with buffers has a gap of size bytes.
 func (m *model) gap(size uint64) bool {
 	byBlock := map[uintptr][]*vk.Buffer{}
 	for _, b := range m.open {
@@ -169,7 +169,7 @@ func (m *model) release(i int) {
 	require.NoError(m.t, m.d.Download(context.TODO(), vk.Transfer{Range: b.Range(), Data: data}))
 	for j, v := range data {
 		if v != m.fill[b] {
-			m.t.Fatalf("byte %d of %d is %d, want %d: another buffer lies there", j, len(data), v, m.fill[b])
+			m.t.Fatalf("byte %d of %d is %d, want %d: another buffer overlaps", j, len(data), v, m.fill[b])
 		}
 	}
 	closeAll(m.t, b)
@@ -194,7 +194,7 @@ func (m *model) check() {
 	require.Equal(m.t, int64(len(m.open)), s.Buffers)
 	require.Equal(m.t, live, s.BufferBytes)
 	require.Equal(m.t, m.peak, s.PeakBytes)
-	if m.peak > 0 { // data has been moved
+	if m.peak > 0 { // the staging buffer is allocated
 		taken += 2 * vk.ChunkBytes
 	}
 	require.Contains(m.t, []uint64{0, vk.BlockBytes}, s.DeviceBytes-taken, "at most one empty block is kept")
@@ -205,7 +205,7 @@ func TestPoolModel(t *testing.T) {
 	r := rand.New(rand.NewPCG(3, 4))
 	edges := []uint64{1, 3, 255, 256, 257, 65536, vk.MaxSharedBytes - 1, vk.MaxSharedBytes, vk.MaxSharedBytes + 1}
 	for step := range 600 {
-		// The share of closes swings, so that the pool fills and empties several times.
+		// The fraction of closes alternates, so that the pool fills and empties several times.
 		if len(m.open) > 0 && (r.IntN(10) < []int{3, 7}[step/100%2] || len(m.open) > 60) {
 			m.release(r.IntN(len(m.open)))
 		} else if r.IntN(5) == 0 {
@@ -236,15 +236,15 @@ func TestSlice(t *testing.T) {
 	}
 	require.NoError(t, download(s, 20))
 	for name, bad := range map[string]vk.Range{
-		"beyond the end":          r.Slice(90, 11),
-		"after the end":           r.Slice(101, 1),
-		"beyond the slice":        s.Slice(10, 11),
-		"back inside, too late":   s.Slice(10, 11).Slice(0, 4),
-		"of an overflow":          r.Slice(^uint64(0), 2),
-		"a size that overflows":   r.Slice(10, ^uint64(0)-5),
-		"of a slice after an end": r.Slice(200, 4).Slice(^uint64(0)-150, 4),
-		"nothing":                 r.Slice(10, 0),
-		"zero":                    {},
+		"beyond the end":            r.Slice(90, 11),
+		"after the end":             r.Slice(101, 1),
+		"beyond the slice":          s.Slice(10, 11),
+		"slice of an invalid slice": s.Slice(10, 11).Slice(0, 4),
+		"of an overflow":            r.Slice(^uint64(0), 2),
+		"a size that overflows":     r.Slice(10, ^uint64(0)-5),
+		"of a slice after an end":   r.Slice(200, 4).Slice(^uint64(0)-150, 4),
+		"nothing":                   r.Slice(10, 0),
+		"zero":                      {},
 	} {
 		assert.Error(t, download(bad, 4), name)
 		assert.Error(t, d.Upload(t.Context(), vk.Transfer{Range: bad, Data: make([]byte, 4)}), name)

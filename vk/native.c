@@ -1,5 +1,5 @@
-// Device-level Vulkan calls; native_instance.c holds the instance-level ones. They are in C because the Go binding frees its C copies of
-// slice arguments while Vulkan may still read them, and because it ends at Vulkan 1.1.
+// Device-level Vulkan calls; native_instance.c holds the instance-level ones. They are in C because the Go binding
+// frees its C copies of slice arguments while Vulkan may still read them, and because it ends at Vulkan 1.1.
 #include "native_private.h"
 #include <stdlib.h>
 #include <string.h>
@@ -170,7 +170,8 @@ VkResult c5_bind(c5_device *d, uint64_t buffer, uint64_t memory, uint64_t *addre
 // c5_map maps all of a memory object.
 VkResult c5_map(c5_device *d, uint64_t memory, void **at) { return d->MapMemory(d->handle, memory, 0, ~0ull, 0, at); }
 
-// c5_sync_mapped makes host writes visible to the device, or device writes visible to the host, for memory that is not coherent.
+// c5_sync_mapped makes host writes visible to the device, or device writes visible to the host, for memory that is not
+// coherent.
 VkResult c5_sync_mapped(c5_device *d, uint64_t memory, int to_device) {
 	struct { head h; uint64_t memory, offset, size; } range = { {STYPE_MAPPED_MEMORY_RANGE, NULL}, memory, 0, ~0ull };
 	return to_device ? d->FlushMappedMemoryRanges(d->handle, 1, &range) : d->InvalidateMappedMemoryRanges(d->handle, 1, &range);
@@ -185,8 +186,8 @@ VkResult c5_cache_new(c5_device *d, const void *data, size_t size, uint64_t *cac
 
 VkResult c5_cache_data(c5_device *d, uint64_t cache, size_t *size, void *data) { return d->GetPipelineCacheData(d->handle, cache, size, data); }
 
-// c5_pipeline_new creates a compute pipeline. subgroup_size 0: selected by the driver. After an error *failed is 0, 1 or 2:
-// vkCreatePipelineLayout, vkCreateShaderModule or vkCreateComputePipelines.
+// c5_pipeline_new creates a compute pipeline. subgroup_size 0: selected by the driver. After an error *failed is 0, 1
+// or 2: vkCreatePipelineLayout, vkCreateShaderModule or vkCreateComputePipelines.
 VkResult c5_pipeline_new(c5_device *d, uint64_t cache, const void *code, size_t size, const char *entry, uint32_t push,
 	const uint32_t *spec_ids, const uint32_t *spec_values, uint32_t specs, uint32_t subgroup_size, uint32_t full,
 	uint32_t capture, uint64_t *layout, uint64_t *pipeline, uint32_t *failed) {
@@ -221,8 +222,8 @@ VkResult c5_pipeline_new(c5_device *d, uint64_t cache, const void *code, size_t 
 	return r;
 }
 
-// c5_pipeline_stats returns up to *count statistics of all executables of a pipeline that was created with capture. After an error
-// *failed is 0 or 1: vkGetPipelineExecutablePropertiesKHR or vkGetPipelineExecutableStatisticsKHR.
+// c5_pipeline_stats returns up to *count statistics of all executables of a pipeline that was created with capture.
+// After an error *failed is 0 or 1: vkGetPipelineExecutablePropertiesKHR or vkGetPipelineExecutableStatisticsKHR.
 VkResult c5_pipeline_stats(c5_device *d, uint64_t pipeline, uint32_t *count, c5_stat *stats, uint32_t *failed) {
 	*failed = 0;
 	if (!d->GetPipelineExecutableProperties || !d->GetPipelineExecutableStatistics) return VK_ERROR_EXTENSION_NOT_PRESENT;
@@ -252,8 +253,8 @@ VkResult c5_pipeline_stats(c5_device *d, uint64_t pipeline, uint32_t *count, c5_
 
 // ---- commands -------------------------------------------------------------------------------------------------------
 
-// c5_commands_new creates a command pool with one command buffer. After an error *failed is 0 or 1: vkCreateCommandPool or
-// vkAllocateCommandBuffers.
+// c5_commands_new creates a command pool with one command buffer. After an error *failed is 0 or 1: vkCreateCommandPool
+// or vkAllocateCommandBuffers.
 VkResult c5_commands_new(c5_device *d, uint64_t *pool, void **commands, uint32_t *failed) {
 	*failed = 0;
 	struct { head h; uint32_t flags, family; } make = { {STYPE_COMMAND_POOL_CREATE_INFO, NULL}, 0, d->family };
@@ -295,8 +296,8 @@ static void barrier(c5_device *d, void *cmd, uint32_t before, uint32_t after) {
 	d->CmdPipelineBarrier(cmd, src, dst, 0, 1, &m, 0, NULL, 0, NULL);
 }
 
-// c5_encode resets a command pool and records operations (see native.h) into its command buffer. After an error *failed is 0, 1 or 2:
-// vkResetCommandPool, vkBeginCommandBuffer or vkEndCommandBuffer.
+// c5_encode resets a command pool and records operations (see native.h) into its command buffer. After an error *failed
+// is 0, 1 or 2: vkResetCommandPool, vkBeginCommandBuffer or vkEndCommandBuffer.
 VkResult c5_encode(c5_device *d, uint64_t pool, void *commands, const void *ops, size_t bytes, uint32_t *failed) {
 	*failed = 0;
 	VkResult r = d->ResetCommandPool(d->handle, pool, 0);
@@ -347,8 +348,9 @@ VkResult c5_encode(c5_device *d, uint64_t pool, void *commands, const void *ops,
 
 // ---- submission and waiting -------------------------------------------------------------------------------------------
 
-// c5_submit starts command buffers, each in a submission of its own, the last one with the fence. Without command buffers it submits the
-// fence alone. Queries are reset first, if there are any. *started is the number of successful submissions.
+// c5_submit starts command buffers, each in a submission of its own, the last one with the fence. Without command
+// buffers it submits the fence alone. Queries are reset first, if there are any. *started is the number of successful
+// submissions.
 VkResult c5_submit(c5_device *d, void *const *commands, uint32_t count, uint64_t fence, uint64_t pool, uint32_t queries, uint32_t *started) {
 	if (queries) d->ResetQueryPool(d->handle, pool, 0, queries);
 	if (count == 0) return d->QueueSubmit(d->queue, 0, NULL, fence);

@@ -1,4 +1,5 @@
-// Instance-level Vulkan calls: the loader, instances with their validation messages, and the properties of physical devices.
+// Instance-level Vulkan calls: the loader, instances with their validation messages, and the properties of physical
+// devices.
 #include "native_private.h"
 #include <stdio.h>
 #include <stdlib.h>
@@ -98,8 +99,8 @@ void c5_instance_free(c5_instance *in) {
 	free(in);
 }
 
-// c5_instance_new returns VK_ERROR_LAYER_NOT_PRESENT if the validation layer is wanted and not installed. After an error *failed is 0
-// or 1: vkCreateInstance or vkCreateDebugUtilsMessengerEXT.
+// c5_instance_new returns VK_ERROR_LAYER_NOT_PRESENT if the validation layer is wanted and not installed. After an
+// error *failed is 0 or 1: vkCreateInstance or vkCreateDebugUtilsMessengerEXT.
 VkResult c5_instance_new(void *get_proc, int validate, c5_instance **out, uint32_t *failed) {
 	*failed = 0;
 	c5_instance *in = calloc(1, sizeof *in);

@@ -1,5 +1,5 @@
-// Declarations shared by the C files. Structures are declared with the layout of the Vulkan 1.4 specification, so the build needs no
-// Vulkan headers.
+// Declarations shared by the C files. Structures are declared with the layout of the Vulkan 1.4 specification, so the
+// build needs no Vulkan headers.
 #ifndef COLT5_NATIVE_PRIVATE_H
 #define COLT5_NATIVE_PRIVATE_H
 

@@ -2,4 +2,4 @@
 
 package vk_test
 
-const raced = false
+const raceDetector = false

@@ -47,8 +47,8 @@ const (
 
 const opBarrier = C.C5_OP_BARRIER
 
-// appendBarrier appends a barrier between work of the kinds before and work of the kinds after. A sequence of barriers orders all
-// work transitively if the kinds after each barrier equal the kinds before the next.
+// appendBarrier appends a barrier between work of the kinds before and work of the kinds after. A sequence of barriers
+// orders all work transitively if the kinds after each barrier equal the kinds before the next.
 func appendBarrier(ops []byte, before, after uint32) []byte {
 	return byteOrder.AppendUint32(byteOrder.AppendUint32(appendOp(ops, opBarrier, barrierBytes), before), after)
 }

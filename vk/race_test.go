@@ -2,5 +2,5 @@
 
 package vk_test
 
-// raced: the race detector keeps memory of its own for all that the process has ever touched.
-const raced = true
+// raceDetector: the race detector allocates memory for all memory that the process has ever accessed.
+const raceDetector = true

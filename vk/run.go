@@ -59,9 +59,9 @@ func (l *CommandList) Bind(b *Binding, r Range) error {
 
 // Run submits the list and waits until it is done. It first waits for an earlier run that is still in flight.
 //
-// If ctx is done, Run returns within some tens of milliseconds with an error that wraps ctx.Err(). Submitted work cannot be
-// taken back: it runs on, what it writes is undefined until then, and the next Run, Submit, Wait or Close of the list waits
-// for it first. The same holds for ErrTimeout, when the device does not finish within Options.Timeout.
+// If ctx is done, Run returns within some tens of milliseconds with an error that wraps ctx.Err(). Submitted work
+// cannot be taken back: it runs on, what it writes is undefined until then, and the next Run, Submit, Wait or Close of
+// the list waits for it first. The same holds for ErrTimeout, when the device does not finish within Options.Timeout.
 func (l *CommandList) Run(ctx context.Context) error {
 	if err := ctx.Err(); err != nil {
 		return l.fail("Run", err)
@@ -79,8 +79,8 @@ func (l *CommandList) Run(ctx context.Context) error {
 	return nil
 }
 
-// Submit starts the list and returns. What it writes may be read after Wait. It first waits for an earlier run that is still
-// in flight; ctx and ErrTimeout end that wait as in Run.
+// Submit starts the list and returns. What it writes may be read after Wait. It first waits for an earlier run that is
+// still in flight; ctx and ErrTimeout end that wait as in Run.
 func (l *CommandList) Submit(ctx context.Context) error {
 	if err := ctx.Err(); err != nil {
 		return l.fail("Submit", err)
@@ -197,8 +197,8 @@ func (l *CommandList) done() {
 	l.unpin()
 }
 
-// finish ends the recording: it schedules the steps, checks the schedule for hazards, and builds the operations of every submit, with
-// timestamps at both ends.
+// finish ends the recording: it schedules the steps, checks the schedule for hazards, and builds the operations of
+// every submit, with timestamps at both ends.
 func (l *CommandList) finish() error {
 	if len(l.steps) == 0 {
 		return fmt.Errorf("nothing was recorded")

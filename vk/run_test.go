@@ -15,14 +15,14 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// TestRunAgain runs a tape many times: nothing is allocated or written anew, one submission each.
+// TestRunAgain runs a list many times: each run is one submission, allocates nothing and records nothing.
 func TestRunAgain(t *testing.T) {
 	d := openDevice(t, vk.Options{})
 	k, b, l := newKernel(t, d, "mix", nil), newBuffer(t, d, "b", 4096), newList(t, d, vk.CommandListConfig{})
 	binding := l.NewBinding("x", 4096)
 	x, y := newBuffer(t, d, "x", 4096), newBuffer(t, d, "y", 4096)
-	require.NoError(t, l.Dispatch(mix(k, binding.Range(), binding.Range(), b.Range(), 3)))
-	require.NoError(t, l.Dispatch(mix(k, b.Range(), b.Range(), y.Range(), 3)))
+	require.NoError(t, l.Dispatch(mixDispatch(k, binding.Range(), binding.Range(), b.Range(), 3)))
+	require.NoError(t, l.Dispatch(mixDispatch(k, b.Range(), b.Range(), y.Range(), 3)))
 	require.NoError(t, l.Bind(binding, x.Range()))
 	require.NoError(t, l.Run(t.Context()))
 	deadline, cancel := context.WithTimeout(t.Context(), time.Hour)
@@ -59,23 +59,23 @@ func TestSegments(t *testing.T) {
 	} {
 		for _, profile := range []bool{false, true} {
 			t.Run(fmt.Sprint(c.flops, profile), func(t *testing.T) {
-				x, want := noise(1, n), noise(1, n)
+				x, want := randomWords(1, n), randomWords(1, n)
 				b, l := newBuffer(t, d, "b", 4*n), newList(t, d, vk.CommandListConfig{Profile: profile})
 				binding := l.NewBinding("b", 4*n)
 				total := 0.0
 				for i, flops := range c.flops {
-					run := mix(k, binding.Range(), binding.Range(), binding.Range(), uint32(i+2))
+					run := mixDispatch(k, binding.Range(), binding.Range(), binding.Range(), uint32(i+2))
 					run.Flops, run.Bytes = flops, 12*n
 					total += flops
 					require.NoError(t, l.Dispatch(run))
-					mixed(want, want, want, uint32(i+2), 0)
+					mixReference(want, want, want, uint32(i+2), 0)
 				}
 				require.NoError(t, l.Bind(binding, b.Range()))
 				uploadTo(t, b.Range(), x)
 				before := d.Stats()
 				require.NoError(t, l.Run(t.Context()))
 				assert.Equal(t, c.submits, l.Submits())
-				assert.Equal(t, len(c.flops)-c.submits, l.Barriers(), "every submit starts with one anyway")
+				assert.Equal(t, len(c.flops)-c.submits, l.Barriers(), "every submit begins with a barrier of its own")
 				assert.Equal(t, before.Submits+uint64(c.submits), d.Stats().Submits)
 				assert.Equal(t, want, download(t, b.Range()))
 				flops, moved := l.Work()
@@ -93,10 +93,10 @@ func TestSegments(t *testing.T) {
 
 func TestRunTimeout(t *testing.T) {
 	const rounds = 65_000
-	want := busied(rounds)
+	want := busyResult(rounds)
 	d := openDevice(t, vk.Options{Timeout: time.Millisecond})
 	k, y, l := newKernel(t, d, "busy", nil), newBuffer(t, d, "y", 4), newList(t, d, vk.CommandListConfig{})
-	require.NoError(t, l.Dispatch(busy(k, y.Range(), rounds)))
+	require.NoError(t, l.Dispatch(busyDispatch(k, y.Range(), rounds)))
 	assertTimeout(t, d, l.Run(t.Context()))
 	retryTimeouts(t, func() error { return l.Wait(t.Context()) })
 	got := []uint32{0}
@@ -105,7 +105,7 @@ func TestRunTimeout(t *testing.T) {
 	require.NoError(t, d.Wait(t.Context()))
 }
 
-// TestRunStall has a run that the device does not get to see for a while.
+// TestRunStall: a run does not finish within the timeout.
 func TestRunStall(t *testing.T) {
 	d := openDevice(t, vk.Options{Timeout: 50 * time.Millisecond})
 	y, l := newBuffer(t, d, "y", 64), newList(t, d, vk.CommandListConfig{})
@@ -115,7 +115,7 @@ func TestRunStall(t *testing.T) {
 	require.NoError(t, err)
 	for range 2 {
 		require.ErrorIs(t, l.Wait(t.Context()), vk.ErrTimeout)
-		assert.ErrorIs(t, l.Run(t.Context()), vk.ErrTimeout, "it runs already")
+		assert.ErrorIs(t, l.Run(t.Context()), vk.ErrTimeout, "the earlier run is in flight")
 		assert.ErrorIs(t, l.Close(), vk.ErrTimeout)
 		_, err = l.Elapsed()
 		assert.ErrorContains(t, err, "there is no finished run")
@@ -129,7 +129,7 @@ func TestRunStall(t *testing.T) {
 	require.NoError(t, err)
 	held := d.Stats().BufferBytes
 	require.NoError(t, y.Close())
-	assert.Equal(t, held, d.Stats().BufferBytes, "the device works with it")
+	assert.Equal(t, held, d.Stats().BufferBytes, "the device uses it")
 	require.NoError(t, release())
 	retryTimeouts(t, func() error { return l.Wait(t.Context()) })
 	assert.Equal(t, held-64, d.Stats().BufferBytes)
@@ -143,12 +143,12 @@ func TestElapsed(t *testing.T) {
 	for _, profile := range []bool{false, true} {
 		l := newList(t, d, vk.CommandListConfig{Profile: profile})
 		require.NoError(t, l.Fill(z.Range(), 1))
-		run := busy(k, y.Range(), rounds)
+		run := busyDispatch(k, y.Range(), rounds)
 		run.Flops, run.Bytes = 3, 4
-		require.NoError(t, l.Dispatch(run)) // no barrier: it does not depend on the fill
+		require.NoError(t, l.Dispatch(run)) // independent of the fill, so without a barrier
 		_, err := l.Elapsed()
 		require.ErrorContains(t, err, "there is no finished run")
-		require.NoError(t, l.Run(t.Context())) // the first run writes the command buffers too
+		require.NoError(t, l.Run(t.Context())) // the first run also records the command buffers
 		start := time.Now()
 		require.NoError(t, l.Run(t.Context()))
 		wall := time.Since(start)
@@ -169,10 +169,10 @@ func TestElapsed(t *testing.T) {
 		assert.InDelta(t, float64(gpu), float64(list[0].Time+list[1].Time), 2*d.Caps().TimestampNanoseconds+2)
 		assert.Equal(t, []float64{0, 4096, 3, 4}, []float64{list[0].Flops, list[0].Bytes, list[1].Flops, list[1].Bytes})
 	}
-	assert.Equal(t, busied(rounds), download(t, y.Range())[0])
+	assert.Equal(t, busyResult(rounds), download(t, y.Range())[0])
 }
 
-// resident is the memory of this process.
+// resident returns the resident memory of this process, in bytes.
 func resident(t *testing.T) int {
 	t.Helper()
 	text, err := os.ReadFile("/proc/self/statm")
@@ -186,13 +186,13 @@ func resident(t *testing.T) int {
 	return pages * os.Getpagesize()
 }
 
-// TestGrowth does things many times and looks at the memory and the goroutines of the process.
+// TestGrowth repeats operations and checks the memory and the number of goroutines of the process.
 func TestGrowth(t *testing.T) {
 	d := openDevice(t, vk.Options{})
 	k, b, l := newKernel(t, d, "mix", nil), newBuffer(t, d, "b", 4096), newList(t, d, vk.CommandListConfig{})
 	binding := l.NewBinding("x", 4096)
 	x := [2]*vk.Buffer{newBuffer(t, d, "x0", 4096), newBuffer(t, d, "x1", 4096)}
-	require.NoError(t, l.Dispatch(mix(k, binding.Range(), binding.Range(), b.Range(), 3)))
+	require.NoError(t, l.Dispatch(mixDispatch(k, binding.Range(), binding.Range(), b.Range(), 3)))
 	data := make([]byte, 4096)
 	for name, c := range map[string]struct {
 		times int
@@ -208,10 +208,10 @@ func TestGrowth(t *testing.T) {
 			require.NoError(t, d.Upload(t.Context(), vk.Transfer{Range: x[i%2].Range(), Data: data}))
 			require.NoError(t, d.Download(t.Context(), vk.Transfer{Range: x[i%2].Range(), Data: data}))
 		}},
-		"tape": {500, 2 << 20, func(int) {
+		"command list": {500, 2 << 20, func(int) {
 			l, err := d.NewCommandList(vk.CommandListConfig{Name: "short", Profile: true})
 			require.NoError(t, err)
-			require.NoError(t, l.Dispatch(mix(k, vk.Range{}, b.Range(), b.Range(), 3)))
+			require.NoError(t, l.Dispatch(mixDispatch(k, vk.Range{}, b.Range(), b.Range(), 3)))
 			require.NoError(t, l.Run(t.Context()))
 			closeAll(t, l)
 		}},
@@ -225,17 +225,17 @@ func TestGrowth(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			c.do(0)
 			goroutines, least := runtime.NumGoroutine(), math.MaxInt
-			for range 3 { // what grows once is somebody's cache; a leak grows every time
+			for range 3 { // a cache grows once, a leak every time
 				before := resident(t)
 				for i := range c.times {
 					c.do(i)
 				}
 				least = min(least, resident(t)-before)
 			}
-			t.Logf("%d bytes in %d times", least, c.times)
-			assert.True(t, raced || least < c.limit, "that is too much")
-			// The binding's finalizers are goroutines, soon over.
-			assert.Eventually(t, func() bool { return runtime.NumGoroutine() <= goroutines+1 /* of Eventually */ }, 5*time.Second, 10*time.Millisecond)
+			t.Logf("%d bytes in %d operations", least, c.times)
+			assert.True(t, raceDetector || least < c.limit, "memory grows")
+			// Finalizers of the Go binding run in goroutines, which end soon.
+			assert.Eventually(t, func() bool { return runtime.NumGoroutine() <= goroutines+1 /* for Eventually */ }, 5*time.Second, 10*time.Millisecond)
 		})
 	}
 }

@@ -6,15 +6,16 @@ import (
 	"slices"
 )
 
-// segmentFlops is the work of one submit, in floating-point operations; a longer list is split into several. Slow devices do about
-// 0.5 TFLOP/s, and some systems reset a device whose submit takes two seconds.
+// segmentFlops is the work of one submit, in floating-point operations; a longer list is split into several. Slow
+// devices do about 0.5 TFLOP/s, and some systems reset a device whose submit takes two seconds.
 const segmentFlops = 5e11
 
-// schedule sets the order of the steps and the barriers between them. The dependency level of a step is one more than the highest
-// level of the earlier steps that it depends on: those that wrote what it accesses, or read what it writes. Steps run level by
-// level with one barrier between levels. That is the minimum, because every level holds a step that depends on one of the level
-// before. Within a level, steps with few workgroups come first: a device starts steps in order, so a small step after a large one
-// would wait for the end of the large one. With Profile or BarrierEverywhere the steps run in recorded order.
+// schedule sets the order of the steps and the barriers between them. The dependency level of a step is one more than
+// the highest level of the earlier steps that it depends on: those that wrote what it accesses, or read what it writes.
+// Steps run level by level with one barrier between levels. That is the minimum, because every level holds a step that
+// depends on one of the level before. Within a level, steps with few workgroups come first: a device starts steps in
+// order, so a small step after a large one would wait for the end of the large one. With Profile or BarrierEverywhere
+// the steps run in recorded order.
 func (l *CommandList) schedule() {
 	n := len(l.steps)
 	l.order, l.barriers, l.submitStarts = make([]int, n), make([]bool, n), l.submitStarts[:0]
@@ -43,8 +44,8 @@ func (l *CommandList) schedule() {
 	}
 }
 
-// splitSubmits starts another submit where segmentFlops is exceeded. Every submit begins with a barrier, so none precedes its first
-// step.
+// splitSubmits starts another submit where segmentFlops is exceeded. Every submit begins with a barrier, so none
+// precedes its first step.
 func (l *CommandList) splitSubmits() {
 	sum := 0.0
 	for i, s := range l.order {
@@ -124,9 +125,9 @@ func (l *CommandList) Barriers() int {
 	return n
 }
 
-// checkHazards checks a schedule independently of how it was found: any two steps that access a common byte, at least one of them
-// writing, must run in recorded order with a barrier or the start of a submit between them. Steps of one group are exempt, because
-// their ranges overlap although the accessed bytes do not.
+// checkHazards checks a schedule independently of how it was found: any two steps that access a common byte, at least
+// one of them writing, must run in recorded order with a barrier or the start of a submit between them. Steps of one
+// group are exempt, because their ranges overlap although the accessed bytes do not.
 func (l *CommandList) checkHazards() error {
 	when, group := make([]int, len(l.steps)), 1
 	for i, s := range l.order {

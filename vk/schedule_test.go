@@ -25,13 +25,13 @@ func TestBarriers(t *testing.T) {
 		return func(t *vk.CommandList) error { return t.Copy(dst, src) }
 	}
 	run := func(x, y, out vk.Range) func(*vk.CommandList) error {
-		return func(t *vk.CommandList) error { return t.Dispatch(mix(k, x, y, out, 2)) }
+		return func(t *vk.CommandList) error { return t.Dispatch(mixDispatch(k, x, y, out, 2)) }
 	}
 	type steps = []func(*vk.CommandList) error
 	none := vk.Range{}
 	for name, want := range map[string]struct {
 		steps  steps
-		levels []int // barriers before each step
+		levels []int // number of barriers before each step
 	}{
 		"one":                        {steps{fill(a)}, []int{0}},
 		"read after write":           {steps{fill(a), run(none, a, b)}, []int{0, 1}},
@@ -42,7 +42,7 @@ func TestBarriers(t *testing.T) {
 		"independent":                {steps{fill(a), copy(b, c), run(none, e, e)}, []int{0, 0, 0}},
 		"absent arguments":           {steps{run(none, a, b), run(none, c, e)}, []int{0, 0}},
 		"in place, twice":            {steps{run(a, b, a), run(a, b, a)}, []int{0, 1}},
-		"halves":                     {steps{fill(a.Slice(0, 128)), fill(a.Slice(128, 128)), copy(b, a)}, []int{0, 0, 1}},
+		"two parts":                  {steps{fill(a.Slice(0, 128)), fill(a.Slice(128, 128)), copy(b, a)}, []int{0, 0, 1}},
 		"a word in common":           {steps{fill(a.Slice(0, 132)), fill(a.Slice(128, 128))}, []int{0, 1}},
 		"inside":                     {steps{fill(a), fill(a.Slice(64, 4))}, []int{0, 1}},
 		"around":                     {steps{fill(a.Slice(64, 4)), copy(b, a)}, []int{0, 1}},
@@ -52,9 +52,9 @@ func TestBarriers(t *testing.T) {
 		"not the step before":        {steps{fill(a), fill(b), copy(c, e), copy(b, a)}, []int{0, 0, 0, 1}},
 		"a branch after another":     {steps{fill(a), copy(b, a), fill(c), copy(e, c)}, []int{0, 1, 0, 1}},
 		"a long branch and a short":  {steps{fill(a), copy(b, a), fill(b), fill(c), run(b, c, e)}, []int{0, 1, 2, 0, 3}},
-		"memory used again":          {steps{fill(a), copy(b, a), fill(a), copy(c, a)}, []int{0, 1, 2, 3}},
+		"memory reused":              {steps{fill(a), copy(b, a), fill(a), copy(c, a)}, []int{0, 1, 2, 3}},
 		"two readers, then a writer": {steps{fill(a), copy(b, a), copy(c, b), copy(e, a), fill(a)}, []int{0, 1, 2, 1, 2}},
-		"a hole in what is touched":  {steps{fill(a.Slice(0, 64)), fill(a.Slice(128, 64)), fill(a.Slice(64, 64)), copy(b, a)}, []int{0, 0, 0, 1}},
+		"a gap between ranges":       {steps{fill(a.Slice(0, 64)), fill(a.Slice(128, 64)), fill(a.Slice(64, 64)), copy(b, a)}, []int{0, 0, 0, 1}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			minimal, full := newList(t, d, vk.CommandListConfig{}), newList(t, d, vk.CommandListConfig{BarrierEverywhere: true})
@@ -75,7 +75,7 @@ func TestBarriers(t *testing.T) {
 	}
 }
 
-// groups is the number of barriers before each step, by recording.
+// groups returns the number of barriers before each step, in recorded order.
 func groups(order []int, barriers []bool) []int {
 	list, n := make([]int, len(order)), 0
 	for i, step := range order {
@@ -87,15 +87,16 @@ func groups(order []int, barriers []bool) []int {
 	return list
 }
 
-// TestFewWorkgroupsFirst: behind a large step a small one would start late.
-func TestFewWorkgroupsFirst(t *testing.T) {
+// TestSmallStepsFirst: within a level steps with few workgroups come first, because after a large step they would start
+// late.
+func TestSmallStepsFirst(t *testing.T) {
 	d := openDevice(t, vk.Options{})
 	k := newKernel(t, d, "mix", nil)
 	x, y := newBuffer(t, d, "x", 1<<16).Range(), newBuffer(t, d, "y", 1<<16).Range()
 	l, slow := newList(t, d, vk.CommandListConfig{}), newList(t, d, vk.CommandListConfig{Profile: true})
 	for _, l := range []*vk.CommandList{l, slow} {
 		out := func(at, words uint64) vk.Dispatch {
-			return mix(k, vk.Range{}, x.Slice(0, 4*words), y.Slice(at, 4*words), 1)
+			return mixDispatch(k, vk.Range{}, x.Slice(0, 4*words), y.Slice(at, 4*words), 1)
 		}
 		for _, step := range []vk.Dispatch{out(0, 1000), out(4096, 10), out(0, 1000), out(8192, 100), out(12288, 20)} {
 			require.NoError(t, l.Dispatch(step))
@@ -107,7 +108,7 @@ func TestFewWorkgroupsFirst(t *testing.T) {
 	assert.Equal(t, []int{5, 1, 4, 3, 0, 2}, order)
 	assert.Equal(t, []bool{false, false, false, false, false, true}, barriers)
 	order, barriers = slow.Schedule()
-	assert.Equal(t, []int{0, 1, 2, 3, 4, 5}, order, "as they were recorded")
+	assert.Equal(t, []int{0, 1, 2, 3, 4, 5}, order, "recorded order")
 	assert.Equal(t, []bool{false, true, true, true, true, true}, barriers)
 	steps, err := slow.Steps()
 	require.NoError(t, err)
@@ -118,13 +119,13 @@ func TestFewWorkgroupsFirst(t *testing.T) {
 	assert.Equal(t, slow.Kernels(), names)
 }
 
-// TestBarrierKinds: barriers between dispatches leave transfers alone. Each is between the kinds of the steps on its two sides, so that the chain of
-// them orders all steps.
+// TestBarrierKinds: a barrier is between the kinds of the steps on its two sides, so barriers between dispatches do not
+// involve transfers and a sequence of barriers orders all steps.
 func TestBarrierKinds(t *testing.T) {
 	d := openDevice(t, vk.Options{})
 	k := newKernel(t, d, "mix", nil)
 	x, y := newBuffer(t, d, "x", 256).Range(), newBuffer(t, d, "y", 256).Range()
-	run := func(in, out vk.Range) vk.Dispatch { return mix(k, vk.Range{}, in, out, 1) }
+	run := func(in, out vk.Range) vk.Dispatch { return mixDispatch(k, vk.Range{}, in, out, 1) }
 	record := func(c vk.CommandListConfig, flops float64) []string {
 		l := newList(t, d, c)
 		require.NoError(t, l.Fill(x, 1))
@@ -140,35 +141,35 @@ func TestBarrierKinds(t *testing.T) {
 		require.NoError(t, l.Run(t.Context()))
 		return l.BarrierKinds()
 	}
-	const start, end = "CT CT", "CT CT" // with the time stamps
+	const start, end = "CT CT", "CT CT" // with the timestamps
 	assert.Equal(t, []string{start, "T C", "C C", "C C", "C C", "C CT", end}, record(vk.CommandListConfig{}, 0))
 	assert.Equal(t, []string{start, "T C", "C C", "CT C", "C C", "C CT", end}, record(vk.CommandListConfig{}, vk.SegmentFlops), "a new submit")
 	assert.Equal(t, []string{start, "T T", "T C", "C C", "C C", "C C", "C T", "T C", end}, record(vk.CommandListConfig{BarrierEverywhere: true}, 0))
 }
 
-// TestParts has dispatches that share the work of one step: whatever their arguments say, they do not wait for each other.
-func TestParts(t *testing.T) {
+// TestIndependentOfPrevious: the dispatches of a group do not depend on each other, although their arguments overlap.
+func TestIndependentOfPrevious(t *testing.T) {
 	d := openDevice(t, vk.Options{})
 	k := newKernel(t, d, "mix", nil)
 	x, y, z := newBuffer(t, d, "x", 4096).Range(), newBuffer(t, d, "y", 4096).Range(), newBuffer(t, d, "z", 4096).Range()
 	l := newList(t, d, vk.CommandListConfig{})
 	part := func(a, y vk.Range) vk.Dispatch {
-		run := mix(k, vk.Range{}, a, y, 1)
+		run := mixDispatch(k, vk.Range{}, a, y, 1)
 		run.IndependentOfPrevious = true
 		return run
 	}
 	assert.ErrorContains(t, l.Dispatch(part(x, y)), "IndependentOfPrevious needs a dispatch recorded just before")
 	require.NoError(t, l.Fill(x, 1))
 	assert.ErrorContains(t, l.Dispatch(part(x, y)), "IndependentOfPrevious needs a dispatch recorded just before")
-	require.NoError(t, l.Dispatch(mix(k, vk.Range{}, x, y, 1)))
+	require.NoError(t, l.Dispatch(mixDispatch(k, vk.Range{}, x, y, 1)))
 	require.NoError(t, l.Dispatch(part(x, y)))
-	require.NoError(t, l.Dispatch(part(z, y))) // all of them wait for what one of them waits for
-	require.NoError(t, l.Dispatch(mix(k, vk.Range{}, y, z, 1)))
-	require.NoError(t, l.Dispatch(mix(k, vk.Range{}, x, y, 1)))
+	require.NoError(t, l.Dispatch(part(z, y))) // the group depends on everything that one of its dispatches depends on
+	require.NoError(t, l.Dispatch(mixDispatch(k, vk.Range{}, y, z, 1)))
+	require.NoError(t, l.Dispatch(mixDispatch(k, vk.Range{}, x, y, 1)))
 	order, barriers := l.Schedule()
 	assert.Equal(t, []int{0, 1, 1, 1, 2, 3}, groups(order, barriers))
 	require.NoError(t, l.CheckHazards())
-	for i := range barriers { // the checker lets parts off, and nothing else
+	for i := range barriers { // the hazard checker exempts groups, and nothing else
 		if barriers[i] {
 			barriers[i] = false
 			require.ErrorContains(t, l.CheckHazards(), "hazard: ")

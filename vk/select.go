@@ -9,8 +9,8 @@ import (
 	"strings"
 )
 
-// List returns descriptions of the Vulkan devices of this machine, in the order of the loader. Without a Vulkan loader or driver
-// the error is ErrNoDevice.
+// List returns descriptions of the Vulkan devices of this machine, in the order of the loader. Without a Vulkan loader
+// or driver the error is ErrNoDevice.
 func List() ([]Info, error) {
 	in, err := newInstance(false)
 	if err != nil {
@@ -32,8 +32,9 @@ func infosOf(list []*physical) []Info {
 	return infos
 }
 
-// selectDevice returns the index of a device. want is an index, a UUID or a part of the name; if it is empty, the environment
-// variable COLT5_DEVICE is used, and without that the best usable device: discrete before integrated, virtual, other and cpu.
+// selectDevice returns the index of a device. want is an index, a UUID or a part of the name; if it is empty, the
+// environment variable COLT5_DEVICE is used, and without that the best usable device: discrete before integrated,
+// virtual, other and cpu.
 func selectDevice(infos []Info, want string) (int, error) {
 	source := "Options.Device"
 	if want == "" {

@@ -34,27 +34,27 @@ func TestChoose(t *testing.T) {
 		want, env string
 		found     int // in infos
 		err       error
-		says      []string
+		message   []string
 	}{
 		{name: "discrete first", infos: list, found: 4},
 		{name: "then integrated", infos: pick(0, 1, 2, 3, 6), found: 3},
 		{name: "then virtual", infos: pick(0, 6, 1, 2), found: 2},
 		{name: "then other", infos: pick(0, 6), found: 1},
 		{name: "cpu last", infos: pick(2, 0), found: 1},
-		{name: "none usable", infos: pick(2), err: vk.ErrNoDevice, says: []string{"Old Discrete", "want 1.2"}},
-		{name: "none", err: vk.ErrNoDevice, says: []string{"no driver", "install"}},
-		{name: "none, one asked for", want: "H200", err: vk.ErrNoDevice, says: []string{"no driver", "install"}},
+		{name: "none usable", infos: pick(2), err: vk.ErrNoDevice, message: []string{"Old Discrete", "want 1.2"}},
+		{name: "none", err: vk.ErrNoDevice, message: []string{"no driver", "install"}},
+		{name: "none, one requested", want: "H200", err: vk.ErrNoDevice, message: []string{"no driver", "install"}},
 		{name: "index", infos: list, want: "5", found: 5},
-		{name: "index before name", infos: list, want: "3", found: 3}, // Arc 3 too, and 0 is a part of H200
-		{name: "digits of a name", infos: list, want: "20", err: vk.ErrNoDevice, says: []string{`"20"`, "want an index"}},
+		{name: "index before name", infos: list, want: "3", found: 3}, // although "Arc 3" contains it too
+		{name: "digits of a name", infos: list, want: "20", err: vk.ErrNoDevice, message: []string{`"20"`, "want an index"}},
 		{name: "uuid", infos: list, want: uuid, found: 4},
 		{name: "uuid with dashes", infos: list, want: dashed, found: 4},
 		{name: "part of a uuid", infos: list, want: "00112233", err: vk.ErrNoDevice},
 		{name: "part of the name", infos: list, want: "nvidia", found: 4},
-		{name: "no such", infos: list, want: "Radeon", err: vk.ErrNoDevice, says: []string{"Options.Device", `"Radeon"`, "Virtio GPU"}},
-		{name: "unusable", infos: list, want: "old", err: vk.ErrUnsupported, says: []string{"Old Discrete", "want 1.2"}},
+		{name: "no such", infos: list, want: "Radeon", err: vk.ErrNoDevice, message: []string{"Options.Device", `"Radeon"`, "Virtio GPU"}},
+		{name: "unusable", infos: list, want: "old", err: vk.ErrUnsupported, message: []string{"Old Discrete", "want 1.2"}},
 		{name: "environment", infos: list, env: "arc", found: 3},
-		{name: "environment, no such", infos: list, env: "Radeon", err: vk.ErrNoDevice, says: []string{"COLT5_DEVICE"}},
+		{name: "environment, no such", infos: list, env: "Radeon", err: vk.ErrNoDevice, message: []string{"COLT5_DEVICE"}},
 		{name: "option before environment", infos: list, want: "llvm", env: "arc", found: 0},
 	} {
 		t.Run(c.name, func(t *testing.T) {
@@ -66,7 +66,7 @@ func TestChoose(t *testing.T) {
 				return
 			}
 			require.ErrorIs(t, err, c.err)
-			for _, part := range c.says {
+			for _, part := range c.message {
 				assert.ErrorContains(t, err, part)
 			}
 		})
@@ -116,7 +116,7 @@ func TestNoDriver(t *testing.T) {
 		return
 	}
 	_, err := vk.List()
-	if err == nil { // a loader that makes instances without drivers
+	if err == nil { // some loaders create instances without drivers
 		_, err = vk.Open(vk.Options{})
 	}
 	require.ErrorIs(t, err, vk.ErrNoDevice)

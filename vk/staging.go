@@ -18,8 +18,8 @@ const (
 	stagingBytes = 2 * chunkBytes
 )
 
-// staging carries data through a host-visible buffer of two chunks: the device copies one while the host copies the other.
-// It is allocated by the first transfer, because kernels are also compiled where no memory can be allocated.
+// staging carries data through a host-visible buffer of two chunks: the device copies one while the host copies the
+// other. It is allocated by the first transfer, because kernels are also compiled where no memory can be allocated.
 type staging struct {
 	mu             mutex
 	dev            *Device
@@ -44,7 +44,8 @@ type chunk struct {
 
 func (s *staging) init(d *Device) { s.dev, s.mu = d, newMutex() }
 
-// open allocates the staging buffer, unless it is allocated. After an error nothing is left, and the next transfer tries again.
+// open allocates the staging buffer, unless it is allocated. After an error nothing is left, and the next transfer
+// tries again.
 func (s *staging) open() error {
 	if s.mapped != nil {
 		return nil

@@ -16,8 +16,8 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// stormRound makes a kernel, buffers and a tape, runs them, checks the result and closes everything.
-func stormRound(d *vk.Device, code []byte, r *rand.Rand) (err error) {
+// stressRound makes a kernel, buffers and a command list, runs them, checks the result and closes everything.
+func stressRound(d *vk.Device, code []byte, r *rand.Rand) (err error) {
 	var made []closer
 	defer func() {
 		for _, c := range slices.Backward(made) {
@@ -47,19 +47,19 @@ func stormRound(d *vk.Device, code []byte, r *rand.Rand) (err error) {
 	made = append(made, l)
 	binding, steps := l.NewBinding("x", uint64(4*n)), 1+r.IntN(20)
 	for i := range steps {
-		run := mix(k, binding.Range(), b[1].Range(), b[1].Range(), uint32(i))
+		run := mixDispatch(k, binding.Range(), b[1].Range(), b[1].Range(), uint32(i))
 		run.Flops = r.Float64() * vk.SegmentFlops
 		if err := l.Dispatch(run); err != nil {
 			return err
 		}
 	}
-	return stormRuns(d, l, binding, b, n, steps, add, r)
+	return stressRuns(d, l, binding, b, n, steps, add, r)
 }
 
-// stormRuns runs a tape of stormRound a few times, the slot being bound to one buffer and the other.
-func stormRuns(d *vk.Device, l *vk.CommandList, binding *vk.Binding, b [3]*vk.Buffer, n, steps int, add uint32, r *rand.Rand) error {
+// stressRuns runs a list of stressRound a few times, with two buffers bound alternately.
+func stressRuns(d *vk.Device, l *vk.CommandList, binding *vk.Binding, b [3]*vk.Buffer, n, steps int, add uint32, r *rand.Rand) error {
 	for run := range 3 {
-		x, y, got := noise(r.Uint64(), n), noise(r.Uint64(), n), make([]uint32, n)
+		x, y, got := randomWords(r.Uint64(), n), randomWords(r.Uint64(), n), make([]uint32, n)
 		in := b[run%2*2].Range()
 		if err := l.Bind(binding, in); err != nil {
 			return err
@@ -71,7 +71,7 @@ func stormRuns(d *vk.Device, l *vk.CommandList, binding *vk.Binding, b [3]*vk.Bu
 			return err
 		}
 		for i := range steps {
-			mixed(y, x, y, uint32(i), add)
+			mixReference(y, x, y, uint32(i), add)
 		}
 		if err := l.Wait(context.TODO()); err != nil {
 			return err
@@ -80,7 +80,7 @@ func stormRuns(d *vk.Device, l *vk.CommandList, binding *vk.Binding, b [3]*vk.Bu
 			return err
 		}
 		if !slices.Equal(y, got) {
-			return fmt.Errorf("%d numbers, %d steps, run %d: the result is wrong", n, steps, run)
+			return fmt.Errorf("%d elements, %d steps, run %d: wrong result", n, steps, run)
 		}
 		if _, err := l.Elapsed(); err != nil {
 			return err
@@ -89,8 +89,9 @@ func stormRuns(d *vk.Device, l *vk.CommandList, binding *vk.Binding, b [3]*vk.Bu
 	return nil
 }
 
-// TestStorm lets several goroutines make, use and close everything that there is, on one device and on devices of their own, while the
-// garbage collector never rests. `make storm` runs it with freed C memory overwritten and Go pointers in C memory caught.
+// TestStorm is a stress test: several goroutines make, use and close all kinds of objects, on a shared device and on
+// devices of their own, while another one runs the garbage collector without pause. `make storm` runs it with freed C
+// memory overwritten and with cgo pointer checks.
 func TestStorm(t *testing.T) {
 	shared, code := openDevice(t, vk.Options{}), spv(t, "mix")
 	stop, collected := make(chan struct{}), make(chan int)
@@ -118,7 +119,7 @@ func TestStorm(t *testing.T) {
 				if time.Now().After(end) {
 					return
 				}
-				if err := stormRound(shared, code, r); err != nil {
+				if err := stressRound(shared, code, r); err != nil {
 					t.Error(err)
 					return
 				}
@@ -132,7 +133,7 @@ func TestStorm(t *testing.T) {
 				if time.Now().After(end) {
 					return
 				}
-				if err := stormDevice(code, r); err != nil {
+				if err := stressDevice(code, r); err != nil {
 					t.Error(err)
 					return
 				}
@@ -144,13 +145,13 @@ func TestStorm(t *testing.T) {
 	close(stop)
 	gcs := <-collected
 	t.Logf("%d rounds, %d garbage collections", done.Load(), gcs)
-	require.Equal(t, vk.Stats{}, counts(shared))
+	require.Equal(t, vk.Stats{}, openObjects(shared))
 	require.Greater(t, gcs, 10)
 	require.Greater(t, done.Load(), int64(2*workers))
 }
 
-// stormDevice opens a device, does a few rounds on it and closes it.
-func stormDevice(code []byte, r *rand.Rand) (err error) {
+// stressDevice opens a device, does two rounds on it and closes it.
+func stressDevice(code []byte, r *rand.Rand) (err error) {
 	d, err := vk.Open(vk.Options{CacheDir: "-"})
 	if err != nil {
 		return err
@@ -162,7 +163,7 @@ func stormDevice(code []byte, r *rand.Rand) (err error) {
 		}
 	}()
 	for range 2 {
-		if err := stormRound(d, code, r); err != nil {
+		if err := stressRound(d, code, r); err != nil {
 			return err
 		}
 	}

@@ -17,17 +17,18 @@ type Transfer struct {
 // Upload copies host data to the device, all transfers in one call, and returns when they are done. The ranges must not
 // overlap.
 //
-// If ctx is done, Upload returns within some tens of milliseconds with an error that wraps ctx.Err(). Data is not used after
-// the return, but copies that the device has started run on: the contents of the ranges are undefined until a later Upload
-// succeeds. The next transfer waits for those copies first. The same holds for ErrTimeout, when the device does not finish
-// within Options.Timeout.
+// If ctx is done, Upload returns within some tens of milliseconds with an error that wraps ctx.Err(). Data is not used
+// after the return, but copies that the device has started run on: the contents of the ranges are undefined until a
+// later Upload succeeds. The next transfer waits for those copies first. The same holds for ErrTimeout, when the device
+// does not finish within Options.Timeout.
 func (d *Device) Upload(ctx context.Context, list ...Transfer) error {
 	return d.transfer(ctx, "Upload", list, true)
 }
 
 // Download copies device memory to the host, all transfers in one call.
 //
-// ctx and ErrTimeout end the call as in Upload. The contents of Data are then undefined, but do not change after the return.
+// ctx and ErrTimeout end the call as in Upload. The contents of Data are then undefined, but do not change after the
+// return.
 func (d *Device) Download(ctx context.Context, list ...Transfer) error {
 	return d.transfer(ctx, "Download", list, false)
 }

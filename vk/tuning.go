@@ -9,8 +9,8 @@ import (
 	"sync"
 )
 
-// tuning maps a purpose to the kernel variant that was measured to be the fastest on this device. It is stored next to the pipeline
-// cache, one file per device and driver version. Without the file kernels use their default variants.
+// tuning maps a purpose to the kernel variant that was measured to be the fastest on this device. It is stored next to
+// the pipeline cache, one file per device and driver version. Without the file kernels use their default variants.
 type tuning struct {
 	mu       sync.Mutex
 	file     string // empty: not stored
@@ -41,15 +41,16 @@ func (t *tuning) load() (variants map[string]string) {
 	return variants
 }
 
-// Tuned returns the variant that was measured to be the fastest for a purpose, or "". Package pipelines defines the names.
+// Tuned returns the variant that was measured to be the fastest for a purpose, or "". Package pipelines defines the
+// names.
 func (d *Device) Tuned(purpose string) string {
 	d.tuning.mu.Lock()
 	defer d.tuning.mu.Unlock()
 	return d.tuning.variants[purpose]
 }
 
-// Tune stores variants by purpose, also on disk unless Options.CacheDir is "-". It keeps the variants of other purposes; an empty
-// variant deletes an entry. Existing plans do not change.
+// Tune stores variants by purpose, also on disk unless Options.CacheDir is "-". It keeps the variants of other
+// purposes; an empty variant deletes an entry. Existing plans do not change.
 func (d *Device) Tune(variants map[string]string) error {
 	d.tuning.mu.Lock()
 	defer d.tuning.mu.Unlock()

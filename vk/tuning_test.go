@@ -10,7 +10,7 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// Choices outlive the device, in the folder of the cache alone, and damage to the file is no error.
+// TestTuning: variants are stored in the directory of the cache, and a damaged file is no error.
 func TestTuning(t *testing.T) {
 	dir := t.TempDir()
 	d := openDevice(t, vk.Options{CacheDir: dir})
@@ -45,8 +45,8 @@ func TestTuning(t *testing.T) {
 	defer os.Remove(dir)
 }
 
-// Two that measure different things at the same time keep both.
-func TestTuningTogether(t *testing.T) {
+// TestTuningTwoDevices: two open devices keep the entries of each other.
+func TestTuningTwoDevices(t *testing.T) {
 	dir := t.TempDir()
 	a, b := openDevice(t, vk.Options{CacheDir: dir}), openDevice(t, vk.Options{CacheDir: dir})
 	require.NoError(t, a.Tune(map[string]string{"a": "large", "both": "a"}))

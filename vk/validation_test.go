@@ -9,30 +9,30 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// TestValidationIsSeen misuses Vulkan on purpose: without it, a layer that says nothing would look like a program without faults.
-func TestValidationIsSeen(t *testing.T) {
+// TestValidationReports misuses Vulkan: it proves that an absence of messages means an absence of errors.
+func TestValidationReports(t *testing.T) {
 	if os.Getenv("COLT5_VALIDATE") != "1" {
 		t.Skip("COLT5_VALIDATE is not 1")
 	}
 	d := openDevice(t, vk.Options{})
 	for name, c := range map[string]struct {
 		hazard bool
-		says   string
+		want   string
 	}{"core": {false, "vkCmdFillBuffer"}, "synchronisation": {true, "SYNC-HAZARD-WRITE-AFTER-WRITE"}} {
 		n, text := d.DrainMessages()
 		require.Zero(t, n, text)
 		require.NoError(t, d.Misuse(c.hazard))
 		n, text = d.DrainMessages()
 		assert.Positive(t, n, name)
-		assert.Contains(t, text, c.says, name)
+		assert.Contains(t, text, c.want, name)
 	}
 	n, text := d.DrainMessages()
-	assert.Zero(t, n, "messages are forgotten once they are read")
+	assert.Zero(t, n, "DrainMessages clears the messages")
 	assert.Empty(t, text)
 }
 
-// TestUnreadMessages closes a device that validation complained about, and nobody asked.
-func TestUnreadMessages(t *testing.T) {
+// TestUndrainedMessages: Close reports validation messages that were not drained.
+func TestUndrainedMessages(t *testing.T) {
 	if os.Getenv("COLT5_VALIDATE") != "1" {
 		t.Skip("COLT5_VALIDATE is not 1")
 	}

@@ -1,9 +1,8 @@
 #version 450
 // y[0] = s_{64 rounds}    s_0 = 1, s_{i+1} = (s_i * 1664525 + 1013904223) ^ (s_i >> 7)
 //
-// For the tests of package vk: one invocation that keeps the device busy for as long as they want. The loop is
-// unrolled, because the CPU driver of Mesa 22.3 gives an invocation 65,534 iterations, those of all its loops together, and then leaves
-// them without a word.
+// For the tests of package vk: one invocation that keeps the device busy. The loop is unrolled, because the CPU driver
+// of Mesa 22.3 silently ends all loops of an invocation after 65,534 iterations in total.
 #extension GL_EXT_buffer_reference : require
 #extension GL_EXT_buffer_reference_uvec2 : require
 #include "../../shaders/include/address.glsl"

@@ -1,8 +1,8 @@
 #version 450
 // y[i] = words[WORDS - 1 - i mod WORDS], words being 0, 1, 2, ... in shared memory    y [LX] uint
 //
-// For the tests of package vk: what a kernel asks of the device is in its specialisation constants. WIDE (a macro) adds 64-bit
-// integers, a capability that a device may lack.
+// For the tests of package vk: specialization constants set the workgroup size and the shared memory. The macro WIDE
+// adds 64-bit integers, which a device may not support.
 #extension GL_EXT_buffer_reference : require
 #extension GL_EXT_buffer_reference_uvec2 : require
 #ifdef WIDE
