@@ -1,10 +1,10 @@
-// Command vkbench lists the Vulkan devices of a machine, verifies the library on one of them against golden cases, times its kernels and
-// modules, compares them with the device's measured peak rates, writes reports, computes the memory of a module's call, and shows which
-// passages of a text a router sends to the heavy branch.
-// `vkbench help` says more.
+// Command vkbench lists the Vulkan devices of a machine, verifies the library on one of them against golden cases,
+// times its kernels and modules, compares them with the device's measured peak rates, writes reports, computes the
+// memory of a module's call, and shows which passages of a text a router sends to the heavy branch. `vkbench help` says
+// more.
 //
-// Each command is a package in internal; what commands share is in the packages below them: command (flags, errors, exit codes), cases
-// (what can be timed), measure (timing), table, results and others.
+// Each command is a package in internal; what commands share is in the packages below them: command (flags, errors,
+// exit codes), cases (what can be timed), measure (timing), table, results and others.
 package main
 
 import (

@@ -13,14 +13,16 @@ import (
 	"github.com/urfave/cli/v3"
 )
 
-const benchDescription = `A row is a kernel, under the name of its files, or a module, at one size, in one precision. Times are medians, and 10th and 90th
-percentiles. GB/s and TFLOP/s count the minimum that has to be moved and computed. The peaks are measured in the same run: a large copy, and a
-large float32 matrix product or, for 16-bit precisions, products of cooperative matrices in registers; a row's share of the peak is the
-larger of its shares of the two (the roofline ceiling). Nothing is timed before its results have been validated.
+const benchDescription = `A row is a kernel, under the name of its files, or a module, at one size, in one precision. Times are medians,
+and 10th and 90th percentiles. GB/s and TFLOP/s count the minimum that has to be moved and computed. The peaks
+are measured in the same run: a large copy, and a large float32 matrix product or, for 16-bit precisions,
+products of cooperative matrices in registers; a row's share of the peak is the larger of its shares of the
+two (the roofline ceiling). Nothing is timed before its results have been validated.
 
-Cases without 16-bit variants run in f32 whatever -precision says; what the device does not support is left out, with a remark. With
--baseline each row has the GPU time of the same name, shape and precision in an earlier run (of several the last), and how many times faster
-this run is. block_length and dense_attention are for growing sequence lengths: see report and plot.`
+Cases without 16-bit variants run in f32 whatever -precision says; what the device does not support is left
+out, with a remark. With -baseline each row has the GPU time of the same name, shape and precision in an
+earlier run (of several the last), and how many times faster this run is. block_length and dense_attention are
+for growing sequence lengths: see report and plot.`
 
 // Command times kernels and modules.
 func Command(env *command.Env) *cli.Command {

@@ -11,10 +11,11 @@ import (
 	"github.com/urfave/cli/v3"
 )
 
-const peakDescription = `The rows are those that bench calls peak: a large copy (GB/s count what is read and written), a large float32 matrix product by the kernel
-of the modules, and, where the device has cooperative matrices, a row for each of their shapes and types: products of M x N x K that stay
-in registers, in TFLOP/s (TOP/s for integers). The precision is that of the operands; the name has the type of the sums. The results are
-compared with a CPU reference first.`
+const peakDescription = `The rows are those that bench calls peak: a large copy (GB/s count what is read and written), a large float32
+matrix product by the kernel of the modules, and, where the device has cooperative matrices, a row for each of
+their shapes and types: products of M x N x K that stay in registers, in TFLOP/s (TOP/s for integers). The
+precision is that of the operands; the name has the type of the sums. The results are compared with a CPU
+reference first.`
 
 // PeakCommand measures the device's peaks.
 func PeakCommand(env *command.Env) *cli.Command {

@@ -48,8 +48,8 @@ func (b *Builder) scratchMemory(bytes uint64) vk.Range {
 	return b.alloc(bytes)
 }
 
-// upload allocates memory and fills it. The data is created after the allocation: a size that the device has no memory for must not exhaust
-// the host's memory.
+// upload allocates memory and fills it. The data is created after the allocation: a size that the device has no memory
+// for must not exhaust the host's memory.
 func (b *Builder) upload(bytes uint64, data func() []byte) vk.Range {
 	r := b.alloc(bytes)
 	if b.Err() == nil {

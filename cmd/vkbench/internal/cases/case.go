@@ -1,5 +1,6 @@
-// Package cases defines everything that vkbench can time: each kernel, each module, sequences of growing length, and the device's peaks.
-// A case sets up inputs and outputs on a device and returns a Workload, whose results are validated before it is timed.
+// Package cases defines everything that vkbench can time: each kernel, each module, sequences of growing length, and
+// the device's peaks. A case sets up inputs and outputs on a device and returns a Workload, whose results are validated
+// before it is timed.
 package cases
 
 import (
@@ -45,8 +46,8 @@ func (s Sized) Title() string { return s.Name + " " + s.Shape() + " " + s.Format
 // Shape formats the size.
 func (s Sized) Shape() string { return dims.Format(s.Size) }
 
-// All returns all cases: kernels, then modules, then sequences of growing length. The small sizes keep a complete run on two CPU cores well
-// below two minutes.
+// All returns all cases: kernels, then modules, then sequences of growing length. The small sizes keep a complete run
+// on two CPU cores well below two minutes.
 func All() []Case { return append(append(kernelCases(), Modules()...), Lengths()...) }
 
 // Names returns the names of cases.
@@ -64,8 +65,8 @@ func with16Bit() []string {
 	return append(kernels, Names(Routed())...)
 }
 
-// checkSize rejects a dimension of 0 where it has no meaning, a k larger than the number of entries, and sizes whose elements cannot be
-// counted in 64 bits.
+// checkSize rejects a dimension of 0 where it has no meaning, a k larger than the number of entries, and sizes whose
+// elements cannot be counted in 64 bits.
 func (c Case) checkSize(size []int) error {
 	entries, product := -1, 1.0
 	for i, d := range c.Dims {

@@ -6,7 +6,8 @@ import (
 	"github.com/colt5-vulkan/colt5/vk"
 )
 
-// setupCopy copies with the gather kernel: the copy commands of some drivers reach only a fraction of the memory bandwidth.
+// setupCopy copies with the gather kernel: the copy commands of some drivers reach only a fraction of the memory
+// bandwidth.
 func setupCopy(b *Builder, size []int) (*Workload, error) {
 	const c = 1024
 	rows := size[0] / (4 * c)

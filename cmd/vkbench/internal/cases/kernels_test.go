@@ -33,8 +33,9 @@ var elsewhere = map[string]string{"peak": "internal/peak"}
 // shared are the files of pipelines that several kernels use.
 var shared = []string{"doc", "pipelines", "attention", "attention_tiles", "check", "dtype", "grid", "kernel", "operand", "precision"}
 
-// kernelStems lists the kernels: the files of pipelines that are not shared, and the shaders that belong to none of them. A file whose name extends
-// the stem of a kernel belongs to that kernel: select_sort.comp to select, and foo_plan.go to foo, unless there is a shader of the same name.
+// kernelStems lists the kernels: the files of pipelines that are not shared, and the shaders that belong to none of
+// them. A file whose name extends the stem of a kernel belongs to that kernel: select_sort.comp to select, and
+// foo_plan.go to foo, unless there is a shader of the same name.
 func kernelStems(root fs.FS) ([]string, error) {
 	shaders, err := fileNames(root, "shaders/*.comp", ".comp")
 	if err != nil {

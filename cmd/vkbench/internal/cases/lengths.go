@@ -15,7 +15,8 @@ func Lengths() []Case {
 	}
 }
 
-// setupBlockLength is a block that routes a fixed number of tokens to its heavy attention, and one of 32 to its heavy feedforward.
+// setupBlockLength is a block that routes a fixed number of tokens to its heavy attention, and one of 32 to its heavy
+// feedforward.
 func setupBlockLength(b *Builder, size []int) (*Workload, error) {
 	n := size[1]
 	config := examples.Block(size[2])

@@ -45,8 +45,8 @@ func (b *Builder) indexOutput(name string, r vk.Range, rowLength, limit int) Out
 	return o
 }
 
-// productOutput is the output of a matrix product. 8 rows, evenly spaced from the first to the last, are compared with the CPU reference:
-// the fast tiles are used at sizes that are too slow for a test of all rows.
+// productOutput is the output of a matrix product. 8 rows, evenly spaced from the first to the last, are compared with
+// the CPU reference: the fast tiles are used at sizes that are too slow for a test of all rows.
 func (b *Builder) productOutput(a pipelines.LinearArgs, in, out int) Output {
 	const count = 8
 	y := b.precisionOutput("y", a.Y)

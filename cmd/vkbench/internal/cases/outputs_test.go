@@ -13,8 +13,8 @@ import (
 
 func TestMain(m *testing.M) { gputest.Main(m) }
 
-// TestProductOutput requires the check of a product to detect one wrong element in each row that it compares, none in other rows, and products
-// of too few inputs.
+// TestProductOutput requires the check of a product to detect one wrong element in each row that it compares, none in
+// other rows, and products of too few inputs.
 func TestProductOutput(t *testing.T) {
 	dev, ctx := gputest.Device(t), t.Context()
 	gputest.CountCase()

@@ -22,8 +22,8 @@ func Peaks(caps vk.Caps, precisions []pipelines.DType) []Sized {
 	})
 }
 
-// AllPeaks returns a copy, a matrix product, and every cooperative matrix that package peak has a kernel for. The remarks name the others. On a CPU
-// driver the sizes are smaller, which suffice there.
+// AllPeaks returns a copy, a matrix product, and every cooperative matrix that package peak has a kernel for. The
+// remarks name the others. On a CPU driver the sizes are smaller, which suffice there.
 func AllPeaks(caps vk.Caps) (list []Sized, remarks []string) {
 	bytes, side := 256<<20, 4096
 	if caps.CPU {

@@ -2,8 +2,8 @@ package cases
 
 import "math"
 
-// normals returns approximately normally distributed values, a function of seed and count alone. The sum of four uniform values is close
-// enough to a normal distribution, and fast enough for millions.
+// normals returns approximately normally distributed values, a function of seed and count alone. The sum of four
+// uniform values is close enough to a normal distribution, and fast enough for millions.
 func normals(seed uint64, count int) []float32 {
 	list := make([]float32, count)
 	state := 1 + seed*0x9e3779b97f4a7c15

@@ -77,8 +77,8 @@ func (b *Builder) block(config colt5.ConditionalRoutedTransformerBlockConfig, ba
 	})
 }
 
-// setupCross routes the example's numbers of tokens, but at most half of the queries and a 64th of the memories: otherwise small sizes would
-// route everything.
+// setupCross routes the example's numbers of tokens, but at most half of the queries and a 64th of the memories:
+// otherwise small sizes would route everything.
 func setupCross(b *Builder, size []int) (*Workload, error) {
 	batch, n, memories, c := size[0], size[1], size[2], size[3]
 	config := examples.Cross(c)
@@ -123,7 +123,8 @@ func setupViT(b *Builder, size []int) (*Workload, error) {
 	batch, side := size[0], size[1]
 	config := examples.ViT()
 	config.Precision = b.Precision
-	config.ImageSize, config.PatchSize, config.Dim, config.Depth = colt5.Size{Height: side, Width: side}, colt5.Size{Height: size[2], Width: size[2]}, size[3], size[4]
+	config.ImageSize, config.PatchSize = colt5.Size{Height: side, Width: side}, colt5.Size{Height: size[2], Width: size[2]}
+	config.Dim, config.Depth = size[3], size[4]
 	m, err := colt5.NewConditionalRoutedViT(b.Context(), b.Dev, config)
 	m = scope.Keep(b.Scope, m, err)
 	x, y := b.input(batch, config.Channels, side, side), b.Tensor(colt5.F32, batch, config.NumClasses)

@@ -11,8 +11,8 @@ import (
 	"github.com/colt5-vulkan/colt5/vk"
 )
 
-// Select returns the cases named in only, or all if it is empty. sizes, such as "linear=1,2x3x4" or "1x2x3" for all selected cases, replace
-// their default sizes. Errors are usage errors.
+// Select returns the cases named in only, or all if it is empty. sizes, such as "linear=1,2x3x4" or "1x2x3" for all
+// selected cases, replace their default sizes. Errors are usage errors.
 func Select(list []Case, only, sizes []string) ([]Case, error) {
 	for _, name := range only {
 		if !slices.Contains(Names(list), name) {
@@ -58,8 +58,8 @@ func Select(list []Case, only, sizes []string) ([]Case, error) {
 	return list, nil
 }
 
-// Expand returns cases at their sizes, each in the given precisions that the device supports, or in F32 if it has no 16-bit variants. The
-// remarks name what is left out or differs from the request.
+// Expand returns cases at their sizes, each in the given precisions that the device supports, or in F32 if it has no
+// 16-bit variants. The remarks name what is left out or differs from the request.
 func Expand(list []Case, small bool, caps vk.Caps, requested []pipelines.DType) (sized []Sized, remarks []string) {
 	supported, remarks := command.SupportedPrecisions(caps, requested)
 	var f32Only []string

@@ -1,5 +1,5 @@
-// Package command holds what all commands of vkbench share: the root command, output streams, common flags, and the errors that decide the
-// exit code.
+// Package command holds what all commands of vkbench share: the root command, output streams, common flags, and the
+// errors that determine the exit code.
 package command
 
 import (
@@ -19,8 +19,9 @@ const (
 	ExitNoDevice
 )
 
-const description = `Everything runs on the device that -device names (an index, a UUID, or a part of the name). The default is the device in
-COLT5_DEVICE, or else the best device. Data goes to stdout, progress and remarks to stderr. Flags take one dash or two.
+const description = `Everything runs on the device that -device names (an index, a UUID, or a part of the name). The default is the
+device in COLT5_DEVICE, or else the best device. Data goes to stdout, progress and remarks to stderr. Flags
+take one dash or two.
 
 Exit codes:
    0  fine
@@ -122,7 +123,8 @@ func Interrupted(ctx context.Context) error {
 	return nil
 }
 
-// InterruptedBy returns ErrInterrupted in place of an err that only says that ctx was cancelled, and other errors unchanged.
+// InterruptedBy returns ErrInterrupted in place of an err that only says that ctx was cancelled, and other errors
+// unchanged.
 func InterruptedBy(ctx context.Context, err error) error {
 	if ctx.Err() != nil && errors.Is(err, ctx.Err()) {
 		return ErrInterrupted

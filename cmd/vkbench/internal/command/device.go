@@ -13,7 +13,8 @@ func DeviceFlag() cli.Flag {
 	return &cli.StringFlag{Name: "device", Usage: "`INDEX`, UUID or part of the name; default: COLT5_DEVICE, else the best device"}
 }
 
-// WithDevice runs f on the device that the flags name. Messages of the validation layer, and objects that f leaves open, are errors.
+// WithDevice runs f on the device that the flags name. Messages of the validation layer, and objects that f leaves
+// open, are errors.
 func (env *Env) WithDevice(c *cli.Command, f func(*vk.Device) error) error {
 	dev, err := vk.Open(vk.Options{Device: c.String("device")})
 	if err != nil {

@@ -9,8 +9,8 @@ import (
 	"github.com/colt5-vulkan/colt5/internal/atomicfile"
 )
 
-// CheckOutDir makes the directory of flag -out and checks that files can be created there. It is called before the work whose results
-// would be lost.
+// CheckOutDir makes the directory of flag -out and checks that files can be created there. It is called before the work
+// whose results would be lost.
 func CheckOutDir(dir string) error {
 	if dir == "" {
 		return Usagef("-out names no folder: where are the files to go?")
@@ -33,8 +33,8 @@ func checkWritable(dir string) error {
 	return err
 }
 
-// CheckOutFile checks that the file of a flag can be created or replaced, and that it is none of the inputs. It is called before the work
-// whose result would be lost.
+// CheckOutFile checks that the file of a flag can be created or replaced, and that it is none of the inputs. It is
+// called before the work whose result would be lost.
 func CheckOutFile(flag, path string, inputs []string) error {
 	if err := checkWritable(filepath.Dir(path)); err != nil {
 		return Usagef("-%s %s: %w", flag, path, err)

@@ -47,7 +47,8 @@ func (p Program) OK(t *testing.T, args ...string) string {
 	return out
 }
 
-// RejectsUsage requires ExitUsage and an error of one line for each pair of arguments, separated by spaces, and a part of the error.
+// RejectsUsage requires ExitUsage and an error of one line for each pair of arguments, separated by spaces, and a part
+// of the error.
 func (p Program) RejectsUsage(t *testing.T, list [][2]string) {
 	t.Helper()
 	for _, test := range list {

@@ -31,7 +31,8 @@ func Format(size []int) string {
 	return strings.Join(parts, "x")
 }
 
-// ParseList reads sizes whose numbers may be lists and returns all combinations: 2x8192,16384x512 is 2x8192x512 and 2x16384x512.
+// ParseList reads sizes whose numbers may be lists and returns all combinations: 2x8192,16384x512 is 2x8192x512 and
+// 2x16384x512.
 func ParseList(text string) ([][]int, error) {
 	const limit = 10000
 	sizes := [][]int{nil}

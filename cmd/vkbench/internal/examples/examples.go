@@ -1,5 +1,6 @@
-// Package examples holds configurations of the modules at the sizes at which they are measured: the uses in the README of colt5-attention,
-// and, for the two whole models, six of the same layers. bench times them; plan computes their memory.
+// Package examples holds configurations of the modules at the sizes at which they are measured: the uses in the README
+// of colt5-attention, and, for the two whole models, six of the same layers. bench times them; plan computes their
+// memory.
 package examples
 
 import "github.com/colt5-vulkan/colt5/colt5"

@@ -58,7 +58,8 @@ func peaks(rows []results.Row) (copies float64, products map[string]float64) {
 	return copies, products
 }
 
-// roofline plots the arithmetic rate of each row against its arithmetic intensity, below the ceilings of the device. It is empty without peaks.
+// roofline plots the arithmetic rate of each row against its arithmetic intensity, below the ceilings of the device. It
+// is empty without peaks.
 func roofline(rows []results.Row) chart.Figure {
 	f := chart.Figure{
 		File: "roofline", Title: "Roofline", X: chart.Axis{Title: "FLOP / byte", Log: true}, Y: chart.Axis{Title: "TFLOP/s", Log: true},
@@ -116,7 +117,8 @@ type series struct {
 	tokens []int // of all batch items, ascending
 }
 
-// seriesByShape groups the rows of a case by precision and the dimensions other than the length, in the order of the rows.
+// seriesByShape groups the rows of a case by precision and the dimensions other than the length, in the order of the
+// rows.
 func seriesByShape(rows []results.Row, name string) (groups []string, by map[string]*series) {
 	by = map[string]*series{}
 	for _, r := range rows {
@@ -154,9 +156,13 @@ func blockLines(rows []results.Row, value func(r results.Row, tokens float64) fl
 
 const blockCaption = "A transformer block, forward: N tokens, N/32 of them in the heavy feedforward, a fixed number in the heavy attention."
 
-// lengthFigure plots time against length, for the block and, if dense is set, for dense attention. It is empty without rows of them.
+// lengthFigure plots time against length, for the block and, if dense is set, for dense attention. It is empty without
+// rows of them.
 func lengthFigure(rows []results.Row, dense bool) chart.Figure {
-	f := chart.Figure{File: "length", Title: "Transformer block", X: chart.Axis{Title: "tokens", Tokens: true}, Y: chart.Axis{Title: "GPU ms", Log: true}, Caption: blockCaption}
+	f := chart.Figure{
+		File: "length", Title: "Transformer block", Caption: blockCaption,
+		X: chart.Axis{Title: "tokens", Tokens: true}, Y: chart.Axis{Title: "GPU ms", Log: true},
+	}
 	f.Lines = blockLines(rows, func(r results.Row, _ float64) float64 { return r.GPU })
 	if !dense {
 		return f
@@ -181,8 +187,11 @@ func lengthFigure(rows []results.Row, dense bool) chart.Figure {
 
 // tokenFigure plots the time per token against length.
 func tokenFigure(rows []results.Row) chart.Figure {
-	f := chart.Figure{File: "token", Title: "Transformer block: time per token", X: chart.Axis{Title: "tokens", Tokens: true}, Y: chart.Axis{Title: "GPU ns per token"},
-		Caption: blockCaption + " A horizontal line means that cost grows linearly."}
+	f := chart.Figure{
+		File: "token", Title: "Transformer block: time per token",
+		Caption: blockCaption + " A horizontal line means that cost grows linearly.",
+		X:       chart.Axis{Title: "tokens", Tokens: true}, Y: chart.Axis{Title: "GPU ns per token"},
+	}
 	f.Lines = blockLines(rows, func(r results.Row, tokens float64) float64 { return r.GPU * 1e6 / tokens })
 	return f
 }

@@ -1,5 +1,5 @@
-// Package measure times cases on a device and writes a row for each: medians and percentiles, achieved rates, their share of the measured
-// peaks, and a comparison with an earlier run.
+// Package measure times cases on a device and writes a row for each: medians and percentiles, achieved rates, their
+// share of the measured peaks, and a comparison with an earlier run.
 package measure
 
 import (
@@ -30,8 +30,8 @@ type Runner struct {
 	pace Pace
 	gpu  float64 // median GPU time of the last row, ms
 
-	// Measured peaks, bytes and operations per second; 0: not measured yet. The peak of a 16-bit precision is the best of its cooperative
-	// matrices.
+	// Measured peaks, bytes and operations per second; 0: not measured yet. The peak of a 16-bit precision is the best
+	// of its cooperative matrices.
 	copyRate float64
 	flopRate map[pipelines.DType]float64
 }

@@ -9,12 +9,12 @@ import (
 
 // RepsFlag is the number of timed runs of NewPace.
 func RepsFlag() cli.Flag {
-	return &cli.IntFlag{Name: "reps", HideDefault: true, Usage: "time `N` runs (default: as many as fit some time)"}
+	return &cli.IntFlag{Name: "reps", HideDefault: true, Usage: "time `N` runs (default: as many as fit in a second)"}
 }
 
 // WarmupFlag is the number of untimed runs of NewPace.
 func WarmupFlag() cli.Flag {
-	return &cli.IntFlag{Name: "warmup", Value: -1, HideDefault: true, Usage: "`N` runs before (default: as many as fit some time)"}
+	return &cli.IntFlag{Name: "warmup", Value: -1, HideDefault: true, Usage: "`N` untimed runs first (default: as many as fit in half a second, none on a CPU driver)"}
 }
 
 // FullFlag selects Case.Sizes on a CPU driver too.

@@ -53,7 +53,8 @@ func (r *Runner) writeRow(x cases.Sized, t timing) {
 	}
 	r.gpu = gpu
 	values := []any{x.Name, x.Shape(), x.Format(), table.Millis(gpu), table.Millis(quantile(t.gpu, 0.1)), table.Millis(quantile(t.gpu, 0.9)),
-		table.Millis(quantile(t.wall, 0.5)), scaled(bytes, 1e9), scaled(flops, 1e12), r.peakShare(x, bytes, flops), table.Size(t.stats.Workspace), table.Size(t.peak), len(t.gpu)}
+		table.Millis(quantile(t.wall, 0.5)), scaled(bytes, 1e9), scaled(flops, 1e12), r.peakShare(x, bytes, flops),
+		table.Size(t.stats.Workspace), table.Size(t.peak), len(t.gpu)}
 	values = append(values, r.Baseline.cells(x.Title(), gpu)...)
 	r.Table.Row(append(values, r.Info.Name, deviceinfo.Driver(r.Info))...)
 }

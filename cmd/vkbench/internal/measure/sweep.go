@@ -15,7 +15,8 @@ import (
 	"github.com/colt5-vulkan/colt5/vk"
 )
 
-// Sweep times cases.Lengths at growing sequence lengths, each up to the length at which a run would take seconds or exceed the device memory.
+// Sweep times cases.Lengths at growing sequence lengths, each up to the length at which a run would take seconds or
+// exceed the device memory.
 type Sweep struct {
 	Lengths   []int
 	dims      map[string][]int // dimensions after the length, by case
@@ -41,7 +42,8 @@ func (s Sweep) Steps(precisions []pipelines.DType) int {
 	return len(cases.Lengths()) * len(precisions) * len(s.Lengths)
 }
 
-// Run times the cases in each of the precisions. remark is called with a sentence on each case that ends before the last length.
+// Run times the cases in each of the precisions. remark is called with a sentence on each case that ends before the
+// last length.
 func (s Sweep) Run(ctx context.Context, r *Runner, bar *progress.Bar, precisions []pipelines.DType, remark func(string)) error {
 	if r.pace.maxReps > r.pace.minReps { // without -reps: 3 runs suffice if each takes seconds
 		defer func(p Pace) { r.pace = p }(r.pace)
@@ -85,7 +87,8 @@ func (s Sweep) runCase(ctx context.Context, r *Runner, bar *progress.Bar, c case
 	return nil
 }
 
-// predict extrapolates from the measured lengths to the time of the next one, in ms. It is 0 if nothing was measured yet.
+// predict extrapolates from the measured lengths to the time of the next one, in ms. It is 0 if nothing was measured
+// yet.
 func (s Sweep) predict(name string, measured []float64) float64 {
 	if len(measured) == 0 {
 		return 0

@@ -101,8 +101,8 @@ func configured[C any](example C, o overrides) (C, error) {
 	return c, nil
 }
 
-// apply calls compute after it has set the configuration's dim to that of the shape (0: the shape has none) and its precision. A different dim
-// in the configuration is an error.
+// apply calls compute after it has set the configuration's dim to that of the shape (0: the shape has none) and its
+// precision. A different dim in the configuration is an error.
 func (o overrides) apply(err error, dim *int, precision *colt5.DType, shapeDim int, compute func() (colt5.Memory, error)) (colt5.Memory, error) {
 	switch {
 	case err != nil:

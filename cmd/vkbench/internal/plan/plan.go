@@ -15,9 +15,10 @@ import (
 	"github.com/urfave/cli/v3"
 )
 
-const description = `Nothing is run, and no device is needed: the limits are those of an NVIDIA H200, or, with -device, of a device of this machine.
-Without -config the module is that of the bench case, with it that of the file alone. Masks, of a byte per token, are not counted. Token
-ids count 4 bytes each, as int32; as bytes, which modules accept too, they are a quarter of that. Shapes, B items each:
+const description = `Nothing is run, and no device is needed: the limits are those of an NVIDIA H200, or, with -device, of a device
+of this machine. Without -config the module is that of the bench case, with it that of the file alone. Masks,
+of a byte per token, are not counted. Token ids count 4 bytes each, as int32; as bytes, which modules accept
+too, they are a quarter of that. Shapes, B items each:
 %s`
 
 // Command prints the memory that a call needs.

@@ -1,4 +1,5 @@
-// Package report holds the commands that write files for people: report measures a device and writes a page, plot draws rows of earlier runs.
+// Package report holds the commands that write files for people: report measures a device and writes a page, plot draws
+// rows of earlier runs.
 package report
 
 import (
@@ -22,11 +23,13 @@ import (
 	"github.com/urfave/cli/v3"
 )
 
-const reportDescription = `Measures the peaks (as peak does), the modules (as bench does) and how time grows with sequence length: a transformer block of
-1,024 to 1,048,576 tokens, and the attention of all tokens to all, up to the length where a run would take seconds. Writes report.html,
-one page that needs no other file, its plots as SVG and PNG, and bench.jsonl, the rows: a -baseline of later runs. Precisions that the
-device does not support are left out, and the report says so. On a CPU driver sizes are small, unless -full is given. With -only other
-modules, or kernels, are measured; the lengths are as -lengths says. If it is interrupted, the rows so far are in interrupted.jsonl.`
+const reportDescription = `Measures the peaks (as peak does), the modules (as bench does) and how time grows with sequence length: a
+transformer block of 1,024 to 1,048,576 tokens, and the attention of all tokens to all, up to the length where
+a run would take seconds. Writes report.html, one page that needs no other file, its plots as SVG and PNG, and
+bench.jsonl, the rows: a -baseline of later runs. Precisions that the device does not support are left out,
+and the report says so. On a CPU driver sizes are small, unless -full is given. With -only other modules, or
+kernels, are measured; the lengths are as -lengths says. If it is interrupted, the rows so far are in
+interrupted.jsonl.`
 
 // Command measures a device and writes a page.
 func Command(env *command.Env) *cli.Command {

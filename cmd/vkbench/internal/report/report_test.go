@@ -32,7 +32,8 @@ func TestMain(m *testing.M) { gputest.Main(m) }
 
 var program = commandtest.Program{Command, PlotCommand}
 
-// outline returns the headings, figures, warnings and columns of a page, and requires that it has no external references.
+// outline returns the headings, figures, warnings and columns of a page, and requires that it has no external
+// references.
 func outline(t *testing.T, page []byte) []string {
 	t.Helper()
 	d := xml.NewDecoder(bytes.NewReader(page))
@@ -146,7 +147,8 @@ func TestReport(t *testing.T) {
 	}
 }
 
-// TestWriteInterrupted requires the rows so far in a file of their own, and that rows are printed if they cannot be written.
+// TestWriteInterrupted requires the rows so far in a file of their own, and that rows are printed if they cannot be
+// written.
 func TestWriteInterrupted(t *testing.T) {
 	dir := t.TempDir()
 	var out bytes.Buffer

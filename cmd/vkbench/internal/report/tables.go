@@ -23,9 +23,12 @@ func tablesOf(rows []results.Row) []tableOfRows {
 	peaks := tableOfRows{ID: "peaks", Title: "Peaks", Columns: []string{"name", "shape", "precision", "GPU ms", "GB/s", "TFLOP/s"}, TextColumns: 3,
 		Note: "The best rates that the device reaches: a large copy, a large float32 product, and products of cooperative matrices in registers."}
 	cases := tableOfRows{ID: "cases", Title: "Modules", Columns: columns, TextColumns: 3,
-		Note: "Medians, and 10th and 90th percentiles. GB/s and TFLOP/s count the minimum that has to be moved and computed; the share of the peak is the larger of the two."}
-	lengths := tableOfRows{ID: "lengths", Title: "Lengths", Columns: []string{"name", "shape", "precision", "GPU ms", "ns per token", "TFLOP/s", "peak memory", "runs"}, TextColumns: 3,
-		Note: "block_length: batch x tokens x dim x heavy tokens of the attention; one token in 32 is routed to the heavy feedforward. dense_attention: batch x tokens x heads x dim head."}
+		Note: "Medians, and 10th and 90th percentiles. GB/s and TFLOP/s count the minimum that has to be moved and computed; " +
+			"the share of the peak is the larger of the two."}
+	lengths := tableOfRows{ID: "lengths", Title: "Lengths", TextColumns: 3,
+		Columns: []string{"name", "shape", "precision", "GPU ms", "ns per token", "TFLOP/s", "peak memory", "runs"},
+		Note: "block_length: batch x tokens x dim x heavy tokens of the attention; one token in 32 is routed to the heavy feedforward. " +
+			"dense_attention: batch x tokens x heads x dim head."}
 	for _, r := range rows {
 		head := []string{r.Name, r.Shape, r.Precision, cell(r.GPU)}
 		switch {

@@ -4,14 +4,15 @@ import "strings"
 
 // Names of rows that plots and reports treat specially.
 const (
-	// CopyPeak and MatmulPeak are measured peaks: a large copy and a large float32 matrix product. Rows of cooperative matrices are named
-	// MatrixPeak and the type of their sums.
+	// CopyPeak and MatmulPeak are measured peaks: a large copy and a large float32 matrix product. Rows of cooperative
+	// matrices are named MatrixPeak and the type of their sums.
 	CopyPeak   = peakPrefix + "copy"
 	MatmulPeak = peakPrefix + "matmul"
 	MatrixPeak = peakPrefix + "matrix to "
 
-	// BlockLength is a transformer block at growing sequence lengths: a fixed number of tokens is routed to its heavy attention, and one of
-	// 32 to its heavy feedforward. DenseAttention is the attention of all tokens to all tokens, for comparison.
+	// BlockLength is a transformer block at growing sequence lengths: a fixed number of tokens is routed to its heavy
+	// attention, and one of 32 to its heavy feedforward. DenseAttention is the attention of all tokens to all tokens,
+	// for comparison.
 	BlockLength, DenseAttention = "block_length", "dense_attention"
 )
 

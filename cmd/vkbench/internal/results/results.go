@@ -82,7 +82,8 @@ func Latest(rows []Row) []Row {
 	return list
 }
 
-// Parse reads rows, one object per line. It ignores the brackets and commas of the format json. Errors start with the line number.
+// Parse reads rows, one object per line. It ignores the brackets and commas of the format json. Errors start with the
+// line number.
 func Parse(text []byte) ([]Row, error) {
 	var rows []Row
 	for i, line := range strings.Split(string(text), "\n") {

@@ -27,8 +27,8 @@ func (t *routedText) passages() []passage {
 	return list
 }
 
-// cutPoint returns where a passage ends: after the last line in the second half of b, else after the last word, else before a character that
-// would be split.
+// cutPoint returns where a passage ends: after the last line in the second half of b, else after the last word, else
+// before a character that would be split.
 func cutPoint(b []byte) int {
 	half := len(b) / 2
 	for _, end := range []func(byte) bool{

@@ -19,16 +19,18 @@ import (
 	"github.com/urfave/cli/v3"
 )
 
-const description = `The text's bytes are the tokens. A token's vector is a quarter of its byte's embedding (normally distributed, from the seed), plus 8 times the
-difference between the mean embedding of the 65 bytes around it and that of the whole text: passages that differ from the rest stand out.
-Without -weights the routing token comes from the seed as well: which passages it selects is then arbitrary, but reproducible.
+const description = `The text's bytes are the tokens. A token's vector is a quarter of its byte's embedding (normally distributed,
+from the seed), plus 8 times the difference between the mean embedding of the 65 bytes around it and that of
+the whole text: passages that differ from the rest stand out. Without -weights the routing token comes from
+the seed as well: which passages it selects is then arbitrary, but reproducible.
 
-The text is split into segments of -length bytes, -batch of them per call. Of each segment -heavy tokens are routed to the heavy branch, of a
-shorter last segment proportionally fewer. Two segments of 32,768 bytes, vectors of 512 elements and 1,024 heavy tokens are the reference
-use. Several files are read as one text, with a line break between them; - is the standard input.
+The text is split into segments of -length bytes, -batch of them per call. Of each segment -heavy tokens are
+routed to the heavy branch, of a shorter last segment proportionally fewer. Two segments of 32,768 bytes,
+vectors of 512 elements and 1,024 heavy tokens are the reference use. Several files are read as one text, with
+a line break between them; - is the standard input.
 
-Soft scores sum to 100 % of their target where coordinate descent has converged. After the usual 20 iterations, down to a small eps, the sum
-may be far above. The selection does not depend on that.`
+Soft scores sum to 100 % of their target where coordinate descent has converged. After the usual 20
+iterations, down to a small eps, the sum may be far above. The selection does not depend on that.`
 
 // Command shows the routing of a text.
 func Command(env *command.Env) *cli.Command {

@@ -46,7 +46,8 @@ func (s *routerSums) add(r colt5.RoutingRecord) {
 
 // String is a line about the router. At least one record must have been added.
 func (s routerSums) String() string {
-	return fmt.Sprintf("router: the soft scores sum to %s of their target, %s of the heavy tokens have a score of 1, %s of the slots are empty, %.0f ties at the last selected token",
+	return fmt.Sprintf("router: the soft scores sum to %s of their target, %s of the heavy tokens have a score of 1, "+
+		"%s of the slots are empty, %.0f ties at the last selected token",
 		percent(s.scoreSum/s.targetSum), percent(s.saturated/max(s.selected, 1)), percent(s.empty/s.slots), s.ties)
 }
 
@@ -92,8 +93,8 @@ func (t *routedText) route(ctx context.Context, s *scope.Scope, o options, next 
 	return command.Interrupted(ctx)
 }
 
-// segments are the part of a text that is routed in one call: batch segments of length bytes, starting at byte at. heavy tokens of each are
-// routed to the heavy branch.
+// segments are the part of a text that is routed in one call: batch segments of length bytes, starting at byte at.
+// heavy tokens of each are routed to the heavy branch.
 type segments struct{ at, batch, length, heavy int }
 
 // call routes segments.

@@ -11,8 +11,8 @@ import (
 	"github.com/colt5-vulkan/colt5/vk"
 )
 
-// Scope owns objects on a device until the function that Run runs returns. It keeps the first error, so that callers may create several
-// objects and check Err once; what could not be created is nil.
+// Scope owns objects on a device until the function that Run runs returns. It keeps the first error, so that callers
+// may create several objects and check Err once; what could not be created is nil.
 type Scope struct {
 	Dev *vk.Device
 

@@ -1,4 +1,5 @@
-// Package table writes tables in Markdown, CSV, JSON and JSON lines, row by row, so that each row is visible as soon as it is known.
+// Package table writes tables in Markdown, CSV, JSON and JSON lines, row by row, so that each row is visible as soon as
+// it is known.
 package table
 
 import (
@@ -58,7 +59,8 @@ func (t *Table) beforeWrite() {
 	}
 }
 
-// Remark writes a line of text before or after the table: to the table's output in Markdown, to the writer of remarks otherwise.
+// Remark writes a line of text before or after the table: to the table's output in Markdown, to the writer of remarks
+// otherwise.
 func (t *Table) Remark(format string, args ...any) {
 	t.beforeWrite()
 	text := fmt.Sprintf(format, args...)

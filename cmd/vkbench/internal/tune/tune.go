@@ -18,9 +18,9 @@ import (
 	"github.com/urfave/cli/v3"
 )
 
-const description = `Matrix products have kernels with several tile sizes, which all give the same bits. The default tiles were measured on one GPU; this command
-measures yours, and stores the fastest beside the pipeline cache, for this device, driver and kernels. Products use them from then on.
--forget returns to the defaults.`
+const description = `Matrix products have kernels with several tile sizes, which all give the same bits. The default tiles were
+measured on one GPU; this command measures yours, and stores the fastest beside the pipeline cache, for this
+device, driver and kernels. Products use them from then on. -forget returns to the defaults.`
 
 // products are the rows x inputs x outputs of the modules at the default sizes of bench.
 var products = [][]int{
@@ -102,7 +102,8 @@ func forget(env *command.Env, dev *vk.Device, precisions []pipelines.DType, size
 
 // measureTiles measures the products and stores their fastest tiles.
 func measureTiles(ctx context.Context, env *command.Env, c *cli.Command, dev *vk.Device, precisions []pipelines.DType, sizes [][]int, remarks []string) error {
-	t, err := env.Table(c, table.Text("product", "product", 16), table.Text("precision", "precision", 4), table.Text("tile", "tile", 12), table.Number("gpu_ms", "GPU ms", 8),
+	t, err := env.Table(c, table.Text("product", "product", 16), table.Text("precision", "precision", 4),
+		table.Text("tile", "tile", 12), table.Number("gpu_ms", "GPU ms", 8),
 		table.Text("usual_tile", "default tile", 12), table.Number("usual_ms", "GPU ms", 8))
 	if err != nil {
 		return err

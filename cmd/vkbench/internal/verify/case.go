@@ -63,8 +63,8 @@ func (x *instance) run(ctx context.Context, i int, records *[]colt5.RoutingRecor
 	return x.read(ctx)
 }
 
-// poison fills the outputs with NaN, or as integers with values that are no indices. The bits depend on the run, so that elements that are not
-// written differ between runs.
+// poison fills the outputs with NaN, or as integers with values that are no indices. The bits depend on the run, so
+// that elements that are not written differ between runs.
 func (x *instance) poison(ctx context.Context, run int) error {
 	for _, t := range x.outputs {
 		fill := bytes.Repeat([]byte{0xff, 0xff, 0xff - byte(run), 0xff}, t.Len())

@@ -28,7 +28,8 @@ func like(s *scope.Scope, x *colt5.Tensor) *colt5.Tensor {
 // forwardFunc runs forward and, unless records is nil, stores the routing records in it.
 type forwardFunc func(ctx context.Context, records *[]colt5.RoutingRecord) error
 
-// routedInstance returns the instance of a module with routers, whose output is y. It is called when everything is in the scope.
+// routedInstance returns the instance of a module with routers, whose output is y. It is called when everything is in
+// the scope.
 func routedInstance(s *scope.Scope, c *golden.Case, parameters func() []colt5.Parameter, y *colt5.Tensor, forward forwardFunc) (*instance, error) {
 	if s.Err() != nil {
 		return nil, nil
@@ -64,7 +65,8 @@ type routedModule interface {
 	Close() error
 }
 
-// setupRouted is the setup of modules whose y has the shape of x, which has rank dimensions. C is the module's configuration.
+// setupRouted is the setup of modules whose y has the shape of x, which has rank dimensions. C is the module's
+// configuration.
 func setupRouted[C, A any, M routedModule](rank int, create func(context.Context, *vk.Device, C) (M, error),
 	forward func(context.Context, M, routedCall[A]) error) setupFunc {
 	return func(s *scope.Scope, c *golden.Case) (*instance, error) {

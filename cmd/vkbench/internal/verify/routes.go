@@ -11,7 +11,8 @@ import (
 	"github.com/colt5-vulkan/colt5/internal/ref"
 )
 
-// routes compares the routing records of a module with the routes of a case: for the same routers, with the same values.
+// routes compares the routing records of a module with the routes of a case: for the same routers, with the same
+// values.
 func (c *comparison) routes(of *golden.Case, records []colt5.RoutingRecord) error {
 	missing := maps.Clone(of.Routes)
 	for _, r := range records {
@@ -38,8 +39,8 @@ func maskOf(of *golden.Case, router string) []uint8 {
 	return of.Inputs["mask"].U8
 }
 
-// record compares a routing record with a golden route: logits of valid tokens, soft scores, and, row by row, the set of selected tokens with
-// their scores. It returns pairs of slots that hold the same token, or nil if the sets differ.
+// record compares a routing record with a golden route: logits of valid tokens, soft scores, and, row by row, the set
+// of selected tokens with their scores. It returns pairs of slots that hold the same token, or nil if the sets differ.
 func (c *comparison) record(of *golden.Case, r colt5.RoutingRecord, mask []uint8) (*slotPairs, error) {
 	want := of.Routes[r.Router]
 	l, err := newLayout(of, r, want, mask)
@@ -84,8 +85,8 @@ func (c *comparison) record(of *golden.Case, r colt5.RoutingRecord, mask []uint8
 // slotPairs are pairs of slots that hold the same token.
 type slotPairs struct{ recorded, golden []int }
 
-// layout is the order of the rows of a golden route: by item, block or window, and route. The autoregressive module has no rows for the first
-// window, and the tokens of the others are padded to whole windows.
+// layout is the order of the rows of a golden route: by item, block or window, and route. The autoregressive module has
+// no rows for the first window, and the tokens of the others are padded to whole windows.
 type layout struct {
 	items, blocks, routes int
 	n                     int // entries of a row

@@ -26,7 +26,8 @@ func floatsOf(shape []int, data ...float32) golden.Tensor {
 	return golden.Tensor{Shape: shape, F32: data}
 }
 
-// blockExample has one item with two routes and two blocks of three tokens, each selecting two. Token 1 is masked. The order of slots differs.
+// blockExample has one item with two routes and two blocks of three tokens, each selecting two. Token 1 is masked. The
+// order of slots differs.
 func blockExample() example {
 	p := newExample("ConditionalRoutedCrossAttention", golden.Route{
 		Indices: golden.Tensor{Shape: []int{1, 2, 4}, I32: []int32{0, 2, 3, 4, 2, 0, 5, 4}},
@@ -50,7 +51,8 @@ func blockExample() example {
 
 const autoregressive = "ConditionalRoutedAutoregressiveAttention"
 
-// windowExample has queries of five tokens in windows of two: three windows, the first without queries, the last padded.
+// windowExample has queries of five tokens in windows of two: three windows, the first without queries, the last
+// padded.
 func windowExample() example {
 	return newExample(autoregressive, golden.Route{
 		Indices:   golden.Tensor{Shape: []int{2, 1}, I32: []int32{1, 0}},

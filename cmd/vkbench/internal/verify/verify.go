@@ -19,9 +19,10 @@ import (
 	"github.com/urfave/cli/v3"
 )
 
-const description = `Each case runs twice on the same objects, and once more for its routing records, which must give the same bits. The bounds are those of the
-README of the golden cases. -digests writes a line "CASE OUTPUT SHA256" for each output tensor: the hash of its raw little-endian bytes in
-the first run, in the order of the cases. Equal files mean equal bits, of two commits or of two drivers.`
+const description = `Each case runs twice on the same objects, and once more for its routing records, which must give the same
+bits. The bounds are those of the README of the golden cases. -digests writes a line "CASE OUTPUT SHA256" for
+each output tensor: the hash of its raw little-endian bytes in the first run, in the order of the cases. Equal
+files mean equal bits, of two commits or of two drivers.`
 
 // Command runs golden cases.
 func Command(env *command.Env) *cli.Command {
