@@ -58,10 +58,7 @@ func (c ConditionalRoutedAttentionConfig) heavy() heavyConfig {
 
 func (c ConditionalRoutedAttentionConfig) precision() DType { return c.Precision }
 
-func (c ConditionalRoutedAttentionConfig) build(w *weights) layer {
-	l := w.routedAttention("", c)
-	return &l
-}
+func (c ConditionalRoutedAttentionConfig) build(w *weights) layer { return w.routedAttention("", c) }
 
 // ConditionalRoutedAttention lets every token attend to its neighbourhood (light branch). The tokens that one router selects also attend to
 // the tokens that another router selects from the whole sequence (heavy branch).
@@ -101,12 +98,7 @@ func (a *ConditionalRoutedAttention) Forward(ctx context.Context, y, x *Tensor, 
 }
 
 // Close frees the module and its weights. It waits for a call under way. Closing again, or nil, does nothing.
-func (a *ConditionalRoutedAttention) Close() error {
-	if a == nil {
-		return nil
-	}
-	return a.close()
-}
+func (a *ConditionalRoutedAttention) Close() error { return closeModule(a) }
 
 // Memory predicts what a call with x [b, n, C] and no mask needs on a device with these capabilities.
 func (c ConditionalRoutedAttentionConfig) Memory(caps vk.Caps, b, n int) (Memory, error) {
@@ -131,8 +123,8 @@ type routedAttention struct {
 	budget          int // bytes of workspace of the light branch; lightBytes except in tests
 }
 
-func (w *weights) routedAttention(prefix string, c ConditionalRoutedAttentionConfig) routedAttention {
-	a := routedAttention{config: c, budget: lightBytes}
+func (w *weights) routedAttention(prefix string, c ConditionalRoutedAttentionConfig) *routedAttention {
+	a := &routedAttention{config: c, budget: lightBytes}
 	a.qToken = w.routingToken(prefix+"q_router.routing_token", 1, c.Dim, c.Router)
 	a.kvToken = w.routingToken(prefix+"kv_router.routing_token", c.NumRoutedKV, c.Dim, c.Router)
 	if c.HasLightAttn {

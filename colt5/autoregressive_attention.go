@@ -68,8 +68,7 @@ func (c ConditionalRoutedAutoregressiveAttentionConfig) heavy() heavyConfig {
 func (c ConditionalRoutedAutoregressiveAttentionConfig) precision() DType { return c.Precision }
 
 func (c ConditionalRoutedAutoregressiveAttentionConfig) build(w *weights) layer {
-	l := w.autoregressiveAttention("", c)
-	return &l
+	return w.autoregressiveAttention("", c)
 }
 
 // window is the size of a heavy window.
@@ -119,12 +118,7 @@ func (a *ConditionalRoutedAutoregressiveAttention) Forward(ctx context.Context, 
 }
 
 // Close frees the module and its weights. It waits for a call under way. Closing again, or nil, does nothing.
-func (a *ConditionalRoutedAutoregressiveAttention) Close() error {
-	if a == nil {
-		return nil
-	}
-	return a.close()
-}
+func (a *ConditionalRoutedAutoregressiveAttention) Close() error { return closeModule(a) }
 
 // Memory predicts what a call with x [b, n, C] needs on a device with these capabilities.
 func (c ConditionalRoutedAutoregressiveAttentionConfig) Memory(caps vk.Caps, b, n int) (Memory, error) {
@@ -151,8 +145,8 @@ type autoregressiveAttention struct {
 	budget          int // bytes of workspace of the light branch; lightBytes except in tests
 }
 
-func (w *weights) autoregressiveAttention(prefix string, c ConditionalRoutedAutoregressiveAttentionConfig) autoregressiveAttention {
-	a := autoregressiveAttention{config: c, budget: lightBytes}
+func (w *weights) autoregressiveAttention(prefix string, c ConditionalRoutedAutoregressiveAttentionConfig) *autoregressiveAttention {
+	a := &autoregressiveAttention{config: c, budget: lightBytes}
 	a.qToken = w.routingToken(prefix+"q_router.routing_token", 1, c.Dim, c.Router)
 	a.kvToken = w.routingToken(prefix+"kv_router.routing_token", c.NumRoutedKV, c.Dim, c.Router)
 	a.light = w.windowAttention(prefix+"light_attn", lightConfig{c.Dim, c.LightDimHead, c.LightHeads, c.LightWindowSize, true})

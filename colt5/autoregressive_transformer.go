@@ -50,8 +50,7 @@ func (c AutoregressiveTransformerConfig) check(op string) error {
 }
 
 func (c AutoregressiveTransformerConfig) build(w *weights) layer {
-	l := w.autoregressiveTransformer(c)
-	return &l
+	return w.autoregressiveTransformer(c)
 }
 
 // AutoregressiveTransformer predicts the next token of long texts: an embedding of tokens or bytes, layers of routed autoregressive
@@ -82,12 +81,7 @@ func (t *AutoregressiveTransformer) Forward(ctx context.Context, y, x *Tensor, o
 }
 
 // Close frees the module and its weights. It waits for a call under way. Closing again, or nil, does nothing.
-func (t *AutoregressiveTransformer) Close() error {
-	if t == nil {
-		return nil
-	}
-	return t.close()
-}
+func (t *AutoregressiveTransformer) Close() error { return closeModule(t) }
 
 // Memory predicts what a call with x [b, n] i32 needs on a device with these capabilities.
 func (c AutoregressiveTransformerConfig) Memory(caps vk.Caps, b, n int) (Memory, error) {
@@ -104,14 +98,14 @@ func (c AutoregressiveTransformerConfig) call(y, x *Tensor, o AutoregressiveOpti
 type autoregressiveTransformer struct {
 	config      AutoregressiveTransformerConfig
 	embed       *Tensor // [V, C]
-	attention   []autoregressiveAttention
+	attention   []*autoregressiveAttention
 	feedForward []feedForward
 	gamma       *Tensor
 	toLogits    *Tensor // [V, C]
 }
 
-func (w *weights) autoregressiveTransformer(c AutoregressiveTransformerConfig) autoregressiveTransformer {
-	t := autoregressiveTransformer{config: c, embed: w.add("embed.weight", gaussian(1), c.NumTokens, c.Dim)}
+func (w *weights) autoregressiveTransformer(c AutoregressiveTransformerConfig) *autoregressiveTransformer {
+	t := &autoregressiveTransformer{config: c, embed: w.add("embed.weight", gaussian(1), c.NumTokens, c.Dim)}
 	for i := range c.Depth {
 		t.attention = append(t.attention, w.autoregressiveAttention(fmt.Sprintf("layers.%d.attn.", i), c.ConditionalRoutedAutoregressiveAttentionConfig))
 		t.feedForward = append(t.feedForward, w.feedForward(fmt.Sprintf("layers.%d.ff", i), c.Dim, c.FFMult))

@@ -74,10 +74,7 @@ func (c ConditionalRoutedTransformerBlockConfig) check(op string) error {
 
 func (c ConditionalRoutedTransformerBlockConfig) precision() DType { return c.Precision }
 
-func (c ConditionalRoutedTransformerBlockConfig) build(w *weights) layer {
-	l := w.routedBlock("", c)
-	return &l
-}
+func (c ConditionalRoutedTransformerBlockConfig) build(w *weights) layer { return w.routedBlock("", c) }
 
 // ConditionalRoutedTransformerBlock is a routed attention and a routed feedforward, each with a residual.
 //
@@ -116,12 +113,7 @@ func (t *ConditionalRoutedTransformerBlock) Forward(ctx context.Context, y, x *T
 }
 
 // Close frees the module and its weights. It waits for a call under way. Closing again, or nil, does nothing.
-func (t *ConditionalRoutedTransformerBlock) Close() error {
-	if t == nil {
-		return nil
-	}
-	return t.close()
-}
+func (t *ConditionalRoutedTransformerBlock) Close() error { return closeModule(t) }
 
 // Memory predicts what a call with x [b, n, C] and no mask needs on a device with these capabilities.
 func (c ConditionalRoutedTransformerBlockConfig) Memory(caps vk.Caps, b, n int) (Memory, error) {
@@ -155,12 +147,12 @@ func blockSizesOf(b *builder) blockSizes {
 
 // routedBlock is the weights and the steps of a ConditionalRoutedTransformerBlock.
 type routedBlock struct {
-	attention   routedAttention
-	feedForward routedFeedForward
+	attention   *routedAttention
+	feedForward *routedFeedForward
 }
 
-func (w *weights) routedBlock(prefix string, c ConditionalRoutedTransformerBlockConfig) routedBlock {
-	return routedBlock{w.routedAttention(prefix+"conditional_attn.", c.Attention()), w.routedFeedForward(prefix+"conditional_ff.", c.FeedForward())}
+func (w *weights) routedBlock(prefix string, c ConditionalRoutedTransformerBlockConfig) *routedBlock {
+	return &routedBlock{w.routedAttention(prefix+"conditional_attn.", c.Attention()), w.routedFeedForward(prefix+"conditional_ff.", c.FeedForward())}
 }
 
 // blockInput is the input of a block.

@@ -81,9 +81,4 @@ func (c CoordinateDescentConfig) record(b *builder) {
 }
 
 // Close frees the operation. It waits for a call under way. Closing again, or nil, does nothing.
-func (d *CoordinateDescent) Close() error {
-	if d == nil {
-		return nil
-	}
-	return d.close()
-}
+func (d *CoordinateDescent) Close() error { return closeModule(d) }

@@ -50,10 +50,7 @@ func (c ConditionalRoutedCrossAttentionConfig) heavy() heavyConfig {
 
 func (c ConditionalRoutedCrossAttentionConfig) precision() DType { return c.Precision }
 
-func (c ConditionalRoutedCrossAttentionConfig) build(w *weights) layer {
-	l := w.crossAttention(c)
-	return &l
-}
+func (c ConditionalRoutedCrossAttentionConfig) build(w *weights) layer { return w.crossAttention(c) }
 
 // ConditionalRoutedCrossAttention lets the tokens of x that a router chooses attend to the tokens that another router chooses from a long
 // context: 1,024 queries over a million memories, for example.
@@ -93,12 +90,7 @@ func (a *ConditionalRoutedCrossAttention) Forward(ctx context.Context, y, x, con
 }
 
 // Close frees the module and its weights. It waits for a call under way. Closing again, or nil, does nothing.
-func (a *ConditionalRoutedCrossAttention) Close() error {
-	if a == nil {
-		return nil
-	}
-	return a.close()
-}
+func (a *ConditionalRoutedCrossAttention) Close() error { return closeModule(a) }
 
 // Memory predicts what a call with x [b, n, C], context [b, m, C] and no masks needs on a device with these capabilities.
 func (c ConditionalRoutedCrossAttentionConfig) Memory(caps vk.Caps, b, n, m int) (Memory, error) {
@@ -125,8 +117,8 @@ type crossAttention struct {
 	heavy           heavyAttention
 }
 
-func (w *weights) crossAttention(c ConditionalRoutedCrossAttentionConfig) crossAttention {
-	a := crossAttention{config: c}
+func (w *weights) crossAttention(c ConditionalRoutedCrossAttentionConfig) *crossAttention {
+	a := &crossAttention{config: c}
 	a.qToken = w.routingToken("q_router.routing_token", 1, c.Dim, c.Router)
 	a.kvToken = w.routingToken("kv_router.routing_token", c.KVRoutingTokens, c.Dim, c.Router)
 	a.heavy = w.heavyAttention("heavy_attn", c.heavy())

@@ -40,10 +40,7 @@ func (c EncoderConfig) check(op string) error {
 	return firstError(checkDepth(op, c.Depth), atLeast(op, "NumTokens", c.NumTokens, 0), c.ConditionalRoutedTransformerBlockConfig.check(op))
 }
 
-func (c EncoderConfig) build(w *weights) layer {
-	l := w.encoder(c)
-	return &l
-}
+func (c EncoderConfig) build(w *weights) layer { return w.encoder(c) }
 
 // Encoder encodes long documents: an optional embedding of tokens or bytes, Depth transformer blocks, RMSNorm.
 //
@@ -71,12 +68,7 @@ func (e *Encoder) Forward(ctx context.Context, y, x *Tensor, o BlockOptions) err
 }
 
 // Close frees the module and its weights. It waits for a call under way. Closing again, or nil, does nothing.
-func (e *Encoder) Close() error {
-	if e == nil {
-		return nil
-	}
-	return e.close()
-}
+func (e *Encoder) Close() error { return closeModule(e) }
 
 // Memory predicts what a call with x [b, n] i32, or [b, n, C] f32 without an embedding, and no mask needs on a device with these
 // capabilities.
@@ -101,12 +93,12 @@ func tokenIDs(x *Tensor, vocabulary int) arg {
 type encoder struct {
 	config EncoderConfig
 	embed  *Tensor // [V, C]; nil: none
-	blocks []routedBlock
+	blocks []*routedBlock
 	gamma  *Tensor
 }
 
-func (w *weights) encoder(c EncoderConfig) encoder {
-	e := encoder{config: c}
+func (w *weights) encoder(c EncoderConfig) *encoder {
+	e := &encoder{config: c}
 	if c.NumTokens > 0 {
 		e.embed = w.add("embed.weight", gaussian(1), c.NumTokens, c.Dim)
 	}

@@ -40,8 +40,7 @@ func (c ConditionalRoutedFeedForwardConfig) check(op string) error {
 func (c ConditionalRoutedFeedForwardConfig) precision() DType { return c.Precision }
 
 func (c ConditionalRoutedFeedForwardConfig) build(w *weights) layer {
-	l := w.routedFeedForward("", c)
-	return &l
+	return w.routedFeedForward("", c)
 }
 
 // ConditionalRoutedFeedForward applies a light feedforward to every token, and a heavy feedforward to the tokens that a router selects.
@@ -80,12 +79,7 @@ func (f *ConditionalRoutedFeedForward) Forward(ctx context.Context, y, x *Tensor
 }
 
 // Close frees the module and its weights. It waits for a call under way. Closing again, or nil, does nothing.
-func (f *ConditionalRoutedFeedForward) Close() error {
-	if f == nil {
-		return nil
-	}
-	return f.close()
-}
+func (f *ConditionalRoutedFeedForward) Close() error { return closeModule(f) }
 
 // Memory predicts what a call with x [b, n, C] and no mask needs on a device with these capabilities.
 func (c ConditionalRoutedFeedForwardConfig) Memory(caps vk.Caps, b, n int) (Memory, error) {
@@ -188,8 +182,8 @@ type routedFeedForward struct {
 	budget       int // bytes of the light branch's hidden rows; hiddenBytes except in tests
 }
 
-func (w *weights) routedFeedForward(prefix string, c ConditionalRoutedFeedForwardConfig) routedFeedForward {
-	return routedFeedForward{
+func (w *weights) routedFeedForward(prefix string, c ConditionalRoutedFeedForwardConfig) *routedFeedForward {
+	return &routedFeedForward{
 		config: c, budget: hiddenBytes,
 		token: w.routingToken(prefix+"router.routing_token", 1, c.Dim, c.Router),
 		light: w.feedForward(prefix+"light_ff", c.Dim, c.LightFFMult),

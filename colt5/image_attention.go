@@ -73,8 +73,7 @@ func (c ConditionalRoutedImageAttentionConfig) check(op string) error {
 func (c ConditionalRoutedImageAttentionConfig) precision() DType { return c.Precision }
 
 func (c ConditionalRoutedImageAttentionConfig) build(w *weights) layer {
-	l := w.imageAttention("", c)
-	return &l
+	return w.imageAttention("", c)
 }
 
 func (c ConditionalRoutedImageAttentionConfig) heavy() heavyConfig {
@@ -127,12 +126,7 @@ func (a *ConditionalRoutedImageAttention) Forward(ctx context.Context, y, x *Ten
 }
 
 // Close frees the module and its weights. It waits for a call under way. Closing again, or nil, does nothing.
-func (a *ConditionalRoutedImageAttention) Close() error {
-	if a == nil {
-		return nil
-	}
-	return a.close()
-}
+func (a *ConditionalRoutedImageAttention) Close() error { return closeModule(a) }
 
 // Memory predicts what a call for b images of height by width pixels needs on a device with these capabilities.
 func (c ConditionalRoutedImageAttentionConfig) Memory(caps vk.Caps, b, height, width int) (Memory, error) {
@@ -159,8 +153,8 @@ type imageAttention struct {
 	budget          int // bytes of workspace of the light branch; lightBytes except in tests
 }
 
-func (w *weights) imageAttention(prefix string, c ConditionalRoutedImageAttentionConfig) imageAttention {
-	a := imageAttention{config: c, budget: lightBytes}
+func (w *weights) imageAttention(prefix string, c ConditionalRoutedImageAttentionConfig) *imageAttention {
+	a := &imageAttention{config: c, budget: lightBytes}
 	a.qToken = w.routingToken(prefix+"q_router.routing_token", 1, c.Dim, c.Router)
 	a.kvToken = w.routingToken(prefix+"kv_router.routing_token", c.NumRoutedKV, c.Dim, c.Router)
 	a.light = w.patchAttention(prefix+"light_attn", lightConfig{dim: c.Dim, dimHead: c.LightDimHead, heads: c.LightHeads, window: c.LightWindowSize})

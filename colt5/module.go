@@ -132,6 +132,20 @@ func (m *module[C]) Save(ctx context.Context, path string) error {
 	return m.exclusive(ctx, "Save", func() error { return m.weights.save(ctx, path) })
 }
 
+// closeModule is the Close of all modules. A nil module is closed already.
+func closeModule[P interface {
+	*T
+	closer
+	shared() *base
+}, T any](m P) error {
+	if m == nil {
+		return nil
+	}
+	return m.shared().close()
+}
+
+func (m *base) shared() *base { return m }
+
 // close waits for the operation under way and frees plans, weights and kernels. What fails to close, because the device is still busy, is
 // tried again by another call.
 func (m *base) close() error {

@@ -83,5 +83,5 @@ type fixedRows struct {
 func (c fixedRows) build(w *weights) layer {
 	l := w.routedFeedForward("", c.ConditionalRoutedFeedForwardConfig)
 	l.heavy.rows = c.NumHeavyTokens
-	return &l
+	return l
 }

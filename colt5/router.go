@@ -139,12 +139,7 @@ func (c RouterConfig) checkOptions(out Routing, n, tokens int, o RoutingOptions)
 }
 
 // Close frees the router and its weights. It waits for a call under way. Closing again, or nil, does nothing.
-func (r *CoordinateDescentRouter) Close() error {
-	if r == nil {
-		return nil
-	}
-	return r.close()
-}
+func (r *CoordinateDescentRouter) Close() error { return closeModule(r) }
 
 // router is the layer of a CoordinateDescentRouter.
 type router struct {

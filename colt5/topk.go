@@ -110,9 +110,4 @@ func (c TopKConfig) record(b *builder) {
 }
 
 // Close frees the operation. It waits for a call under way. Closing again, or nil, does nothing.
-func (t *TopK) Close() error {
-	if t == nil {
-		return nil
-	}
-	return t.close()
-}
+func (t *TopK) Close() error { return closeModule(t) }

@@ -121,10 +121,7 @@ func (c ConditionalRoutedViTConfig) check(op string) error {
 
 func (c ConditionalRoutedViTConfig) precision() DType { return c.Precision }
 
-func (c ConditionalRoutedViTConfig) build(w *weights) layer {
-	l := w.routedViT(c)
-	return &l
-}
+func (c ConditionalRoutedViTConfig) build(w *weights) layer { return w.routedViT(c) }
 
 // grid is the size of the image in patches; the configuration may be unchecked.
 func (c ConditionalRoutedViTConfig) grid() Size {
@@ -169,12 +166,7 @@ func (v *ConditionalRoutedViT) Forward(ctx context.Context, y, x *Tensor, o Imag
 }
 
 // Close frees the module and its weights. It waits for a call under way. Closing again, or nil, does nothing.
-func (v *ConditionalRoutedViT) Close() error {
-	if v == nil {
-		return nil
-	}
-	return v.close()
-}
+func (v *ConditionalRoutedViT) Close() error { return closeModule(v) }
 
 // Memory predicts what a call for b images needs on a device with these capabilities.
 func (c ConditionalRoutedViTConfig) Memory(caps vk.Caps, b int) (Memory, error) {
@@ -216,13 +208,13 @@ type routedViT struct {
 	patchNorm, embedNorm norm
 	embed, head          linear
 	headNorm             norm
-	attention            []imageAttention
-	feedForward          []routedFeedForward
+	attention            []*imageAttention
+	feedForward          []*routedFeedForward
 }
 
-func (w *weights) routedViT(c ConditionalRoutedViTConfig) routedViT {
+func (w *weights) routedViT(c ConditionalRoutedViTConfig) *routedViT {
 	const patches, head = "to_patch_embedding", "linear_head"
-	v := routedViT{
+	v := &routedViT{
 		config: c, patchNorm: w.norm(patches+".1", c.patch()), embed: w.linear(patches+".2", c.patch(), c.Dim), embedNorm: w.norm(patches+".3", c.Dim),
 	}
 	for i := range c.Depth {
