@@ -11,7 +11,11 @@ import (
 
 // TestCloseDuringCalls closes a device while other goroutines use it. Every call succeeds or returns ErrClosed.
 func TestCloseDuringCalls(t *testing.T) {
-	for range 5 {
+	times := 5
+	if testing.Short() {
+		times = 1
+	}
+	for range times {
 		d, err := vk.Open(vk.Options{CacheDir: "-"})
 		require.NoError(t, err)
 		b, err := d.NewBuffer("b", 20<<20)

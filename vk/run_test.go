@@ -188,6 +188,9 @@ func resident(t *testing.T) int {
 
 // TestGrowth repeats operations and checks the memory and the number of goroutines of the process.
 func TestGrowth(t *testing.T) {
+	if testing.Short() {
+		t.Skip("takes 2 s")
+	}
 	d := openDevice(t, vk.Options{})
 	k, b, l := newKernel(t, d, "mix", nil), newBuffer(t, d, "b", 4096), newList(t, d, vk.CommandListConfig{})
 	binding := l.NewBinding("x", 4096)

@@ -106,7 +106,10 @@ func TestStorm(t *testing.T) {
 			}
 		}
 	}()
-	const rounds, workers = 36, 3
+	rounds, workers := 36, 3
+	if testing.Short() {
+		rounds, workers = 6, 2
+	}
 	var group sync.WaitGroup
 	var done atomic.Int64
 	end := time.Now().Add(15 * time.Second) // a slow machine does fewer rounds
