@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"os"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -18,6 +19,14 @@ import (
 
 // prompt is much longer than a cancelled call takes, and much shorter than the timeout of the device.
 const prompt = 5 * time.Second
+
+// skipUnderValidation skips a test that simulates the end of a hang while another goroutine waits: the simulation submits
+// the fence of that wait, which the validation layer reports.
+func skipUnderValidation(t *testing.T) {
+	if os.Getenv("COLT5_VALIDATE") == "1" {
+		t.Skip("COLT5_VALIDATE is 1")
+	}
+}
 
 // cancelled returns a context that is cancelled after a while.
 func cancelled(t testing.TB, after time.Duration) context.Context {
@@ -120,6 +129,7 @@ func TestCancelRun(t *testing.T) {
 
 // TestCancelledRunKeepsMemory closes everything that a cancelled run uses.
 func TestCancelledRunKeepsMemory(t *testing.T) {
+	skipUnderValidation(t)
 	d := openDevice(t, vk.Options{})
 	y, l := newBuffer(t, d, "y", 64), newList(t, d, vk.CommandListConfig{})
 	require.NoError(t, l.Fill(y.Range(), 7))
@@ -136,6 +146,7 @@ func TestCancelledRunKeepsMemory(t *testing.T) {
 
 // TestCancelLocked cancels calls that wait for another call, not for the device.
 func TestCancelLocked(t *testing.T) {
+	skipUnderValidation(t)
 	d := openDevice(t, vk.Options{})
 	y, l := newBuffer(t, d, "y", 64), newList(t, d, vk.CommandListConfig{})
 	require.NoError(t, l.Fill(y.Range(), 7))
@@ -487,7 +498,7 @@ func TestSubmitFailsMidway(t *testing.T) {
 	require.NoError(t, l.Run(t.Context()))
 	require.Equal(t, 3, l.Submits())
 	fail := func(op string, actual int32) int32 {
-		if op == "vkQueueSubmit" {
+		if op == "vkResetFences" { // before the submit of the fence
 			return -1
 		}
 		return actual
