@@ -47,7 +47,7 @@ func TestTokenCountOptions(t *testing.T) {
 	gputest.CountCase()
 	fx := newFixture(t)
 	const n = 48
-	attention, cross, autoregressive, image := smallAttention(), smallCross(), smallAutoregressive(), smallImage()
+	attention, cross, autoregressive, image, classifier := smallAttention(), smallCross(), smallAutoregressive(), smallImage(), smallViT()
 	run := func(shape []int, forward func(y, x *Tensor) error) []float32 {
 		t.Helper()
 		y := fx.tensor(F32, shape...)
@@ -59,13 +59,15 @@ func TestTokenCountOptions(t *testing.T) {
 	for i, inCall := range []int{0, 1} { // counts in the config or in the call
 		q, kv := 11*(1-inCall), 12*(1-inCall) // of the config; 0: its own
 		or := cmp.Or[int]
-		a, c, w, m := attention, cross, autoregressive, image
+		a, c, w, m, v := attention, cross, autoregressive, image, classifier
+		v.AttnNumHeavyTokensQ, v.AttnNumHeavyTokensKV = or(q, v.AttnNumHeavyTokensQ), or(kv, v.AttnNumHeavyTokensKV)
 		a.NumHeavyTokensQ, a.NumHeavyTokensKV = or(q, a.NumHeavyTokensQ), or(kv, a.NumHeavyTokensKV)
 		c.NumTokensQ, c.NumTokensKV = or(q, c.NumTokensQ), or(kv, c.NumTokensKV)
 		w.NumHeavyTokensQ, w.NumHeavyTokensKV = or(q, w.NumHeavyTokensQ), or(kv, w.NumHeavyTokensKV)
 		m.NumHeavyTokensQ, m.NumHeavyTokensKV = or(q, m.NumHeavyTokensQ), or(kv, m.NumHeavyTokensKV)
 		at, cr := mustNewSeeded(fx, NewConditionalRoutedAttention, a), mustNewSeeded(fx, NewConditionalRoutedCrossAttention, c)
 		au, im := mustNewSeeded(fx, NewConditionalRoutedAutoregressiveAttention, w), mustNewSeeded(fx, NewConditionalRoutedImageAttention, m)
+		vi := mustNewSeeded(fx, NewConditionalRoutedViT, v)
 		q, kv = 11*inCall, 12*inCall // of the call; 0: those of the config
 		got[i] = [][]float32{
 			run(tokens, func(y, x *Tensor) error {
@@ -80,48 +82,39 @@ func TestTokenCountOptions(t *testing.T) {
 			run(pixels, func(y, x *Tensor) error {
 				return im.Forward(t.Context(), y, x, ImageOptions{NumHeavyTokensQ: q, NumHeavyTokensKV: kv})
 			}),
+			fx.finiteOutput(func(y *Tensor) error {
+				x := fx.floats(normal(1, 2*3*16*24), 2, 3, 16, 24)
+				return vi.Forward(t.Context(), y, x, ImageOptions{NumHeavyTokensQ: q, NumHeavyTokensKV: kv})
+			}, 2, 5),
 		}
 	}
 	assert.True(t, slices.EqualFunc(got[0], got[1], sameBits))
 }
 
-// A second call with the same shapes is one submit, and allocates nothing on the host or the device.
+// TestRepeatedCallAllocatesNothing is checkRepeatedCall for operations that TestEveryModule does not include.
 func TestRepeatedCallAllocatesNothing(t *testing.T) {
 	gputest.CountCase()
 	fx := newFixture(t)
-	f := fx.feedForward(16, 8)
 	router := Default[RouterConfig]()
 	router.Dim = 16
 	r := mustNew(fx, NewCoordinateDescentRouter, router)
 	k := mustNewOperation(fx, NewTopK, TopKConfig{K: 4, NIters: 3, Eps: 0.1, CoorDescentKRatio: 1})
 	d := mustNewOperation(fx, NewCoordinateDescent, CoordinateDescentConfig{K: 3, NIters: 4, Eps: 0.1, EpsDecay: 1})
-	x, y, mask := fx.floats(normal(1, 2*64*16), 2, 64, 16), fx.tensor(F32, 2, 64, 16), fx.bytes(randomMask(1, 2, 64), 2, 64)
+	x, mask := fx.floats(normal(1, 2*64*16), 2, 64, 16), fx.bytes(randomMask(1, 2, 64), 2, 64)
 	s, scores := fx.floats(normal(2, 2*64), 2, 64), fx.tensor(F32, 2, 64)
 	indices, values := fx.tensor(I32, 2, 1, 8), fx.tensor(F32, 2, 4)
-	for name, call := range map[string]func() error{
-		"feedforward": func() error { return f.Forward(t.Context(), y, x, FeedForwardOptions{Mask: mask}) },
-		"router": func() error {
-			return r.Forward(t.Context(), Routing{Indices: indices}, x, 8, RoutingOptions{Mask: mask})
-		},
-		"topk":               func() error { return k.Forward(t.Context(), TopKResult{Values: values}, s, SelectOptions{Mask: mask}) },
-		"coordinate descent": func() error { return d.Forward(t.Context(), scores, s, SelectOptions{Mask: mask}) },
-	} {
-		t.Run(name, func(t *testing.T) {
-			require.NoError(t, call())
-			before := fx.dev.Stats()
-			const runs = 10
-			var failed error
-			assert.Zero(t, testing.AllocsPerRun(runs, func() {
-				if err := call(); err != nil {
-					failed = err
-				}
-			}))
-			require.NoError(t, failed)
-			after := fx.dev.Stats()
-			assert.Equal(t, before.Submits+runs+1, after.Submits) // AllocsPerRun makes one more call
-			before.Submits = after.Submits
-			assert.Equal(t, before, after)
-		})
+	for _, stats := range []*CallStats{nil, new(CallStats)} {
+		for name, call := range map[string]func() error{
+			"router": func() error {
+				return r.Forward(t.Context(), Routing{Indices: indices}, x, 8, RoutingOptions{Mask: mask, Stats: stats})
+			},
+			"topk": func() error {
+				return k.Forward(t.Context(), TopKResult{Values: values}, s, SelectOptions{Mask: mask, Stats: stats})
+			},
+			"coordinate descent": func() error { return d.Forward(t.Context(), scores, s, SelectOptions{Mask: mask, Stats: stats}) },
+		} {
+			t.Run(name, func(t *testing.T) { fx.sub(t).checkAllocatesNothing(call) })
+		}
 	}
 }
 
@@ -166,4 +159,28 @@ func TestPlanEviction(t *testing.T) {
 	}
 	assert.Len(t, f.plans.plans, plansKept)
 	assert.LessOrEqual(t, fx.dev.Stats().CommandLists, int64(plansKept))
+}
+
+// A module keeps the plans of eight shapes. The ninth evicts the plan used longest ago.
+func TestPlanEvictionOrder(t *testing.T) {
+	gputest.CountCase()
+	fx := newFixture(t)
+	f := fx.feedForward(4, 2)
+	run := func(n int) {
+		t.Helper()
+		y, x := fx.tensor(F32, 1, n, 4), fx.floats(normal(1, n*4), 1, n, 4)
+		require.NoError(t, f.Forward(t.Context(), y, x, FeedForwardOptions{}))
+	}
+	for n := 1; n <= 8; n++ {
+		run(n)
+	}
+	lists := fx.dev.Stats().CommandLists
+	run(1) // now 2 is the one used longest ago
+	run(9)
+	assert.Equal(t, lists, fx.dev.Stats().CommandLists, "a plan is closed for each new one")
+	var kept []int
+	for _, key := range f.plans.keys {
+		kept = append(kept, key.dims[-1-dimN])
+	}
+	assert.Equal(t, []int{9, 1, 8, 7, 6, 5, 4, 3}, kept)
 }

@@ -146,6 +146,14 @@ func (fx *fixture) setParameter(m anyModule, name string, data []float32) {
 	require.Fail(fx.t, "no parameter "+name)
 }
 
+// inShortMode returns short with -test.short, and full without.
+func inShortMode[T any](short, full T) T {
+	if testing.Short() {
+		return short
+	}
+	return full
+}
+
 // normal returns n samples of the standard normal distribution.
 func normal(seed uint64, n int) []float32 {
 	r := rand.New(rand.NewPCG(seed, 1))

@@ -59,11 +59,11 @@ func checkBatchIsolation(fx *fixture, s moduleCase) {
 	}
 }
 
-// checkDeterminism: 100 calls give the same bits.
+// checkDeterminism: repeated calls give the same bits.
 func checkDeterminism(fx *fixture, s moduleCase) {
 	y, in := fx.upload(s, 1, s.randomInput(3, 1, true))
 	var first []float32
-	for run := range 100 {
+	for run := range inShortMode(10, 100) {
 		require.NoError(fx.t, y.Write(fx.t.Context(), nanFill(y.Len())))
 		require.NoError(fx.t, s.forward(fx.t.Context(), y, in))
 		now := fx.read(y)
@@ -74,15 +74,25 @@ func checkDeterminism(fx *fixture, s moduleCase) {
 	}
 }
 
-// checkRepeatedCall: a second call with the same shapes is one submit, and allocates nothing on the host or the device.
+// checkRepeatedCall: a second call with the same shapes is one submit, and allocates nothing on the host or the device, with and without
+// statistics.
 func checkRepeatedCall(fx *fixture, s moduleCase) {
 	y, in := fx.upload(s, 2, s.randomInput(4, 2, true))
-	require.NoError(fx.t, s.forward(fx.t.Context(), y, in))
+	fx.checkAllocatesNothing(func() error { return s.forward(fx.t.Context(), y, in) })
+	in.stats = new(CallStats)
+	fx.checkAllocatesNothing(func() error { return s.forward(fx.t.Context(), y, in) })
+	assert.Positive(fx.t, in.stats.Time)
+}
+
+// checkAllocatesNothing makes a call once, and then checks that further calls are one submit each and allocate nothing.
+func (fx *fixture) checkAllocatesNothing(call func() error) {
+	fx.t.Helper()
+	require.NoError(fx.t, call())
 	before := fx.dev.Stats()
 	const runs = 5
 	var failed error
 	assert.Zero(fx.t, testing.AllocsPerRun(runs, func() {
-		if err := s.forward(fx.t.Context(), y, in); err != nil {
+		if err := call(); err != nil {
 			failed = err
 		}
 	}))

@@ -20,7 +20,8 @@ type causalModel struct {
 
 // trials is the number of random edits and prefixes of a property test; fewTrials is that of further configs and of
 // stacks.
-const trials, fewTrials = 1000, 250
+func trials() int    { return inShortMode(126, 1000) }
+func fewTrials() int { return inShortMode(60, 250) }
 
 func causalAttention(fx *fixture, c ConditionalRoutedAutoregressiveAttentionConfig) causalModel {
 	fx.t.Helper()
@@ -109,7 +110,7 @@ type causalConfig struct {
 func causalConfigs() []causalConfig {
 	few, many := smallAutoregressive(), smallAutoregressive()
 	few.NumHeavyTokensKV, few.NumRoutedKV, many.NumHeavyTokensKV, many.Router.CosineSimRouting = 5, 1, 20, true
-	return []causalConfig{{"few keys", trials, few}, {"many keys", fewTrials, many}}
+	return []causalConfig{{"few keys", trials(), few}, {"many keys", fewTrials(), many}}
 }
 
 // TestCausal: with CausalQueryRouting no output bit depends on a later token. The test is proven to detect the
@@ -156,12 +157,12 @@ func TestCausalTransformer(t *testing.T) {
 	config.NumRoutedKV = 1
 	c, r := causalTransformer(fx, config), rand.New(rand.NewPCG(3, 1))
 	const items = 126
-	for range (trials + items - 2) / (items - 1) {
+	for range (trials() + items - 2) / (items - 1) {
 		before, after := c.countEdits(t, r, items, smallN)
 		assert.Zero(t, before, "logits before the edited byte changed")
 		assert.Greater(t, after, items*9/10, "edits did not change the logits") // a few bytes are replaced by the same byte
 	}
-	c.checkPrefixes(t, r, fewTrials/smallN+1, smallN)
+	c.checkPrefixes(t, r, fewTrials()/smallN+1, smallN)
 }
 
 // Without rotary embeddings, the order of the context tokens does not change the output.
@@ -219,7 +220,7 @@ func TestLightGroups(t *testing.T) {
 		t.Run(s.name, func(t *testing.T) {
 			gputest.CountCase()
 			sub := fx.sub(t)
-			for _, masks := range []bool{false, true} {
+			for _, masks := range inShortMode([]bool{true}, []bool{false, true}) {
 				sub.checkGroups(s, s.randomInput(5, 3, masks), budgets, closePlans)
 			}
 		})
@@ -243,7 +244,7 @@ func (fx *fixture) checkGroups(s moduleCase, v inputData, budgets []*int, closeP
 	}
 	want, steps1 := run(lightBytes)
 	const perToken = 4 * (smallDim + 4*8) // workspace bytes of the light attention for one token
-	for _, tokens := range []int{1, 9, 20, 2 * smallN} {
+	for _, tokens := range inShortMode([]int{9}, []int{1, 9, 20, 2 * smallN}) {
 		got, steps := run(perToken * tokens)
 		assert.True(fx.t, sameBits(want, got), "groups of about %d tokens", tokens)
 		assert.Greater(fx.t, steps, steps1, "groups of about %d tokens", tokens)

@@ -84,7 +84,7 @@ func TestAttentionReference(t *testing.T) {
 	oneRoute := func(c *config) { c.NumRoutedKV = 1 }
 	nothingRouted := func(c *config) { c.NumHeavyTokensQ, c.NumHeavyTokensKV = 100, 100 }
 	allKeys := func(c *config) { c.NumHeavyTokensKV = 100 }
-	for _, test := range []struct {
+	for i, test := range []struct {
 		name   string
 		base   config
 		b, n   int
@@ -108,6 +108,9 @@ func TestAttentionReference(t *testing.T) {
 		{"rotary, all keys", rotaryAttention(), 3, 61, true, []func(*config){allKeys}},
 		{"one route", primeAttention(), 2, 53, true, []func(*config){oneRoute, allFlags}},
 	} {
+		if testing.Short() && i%3 != 1 {
+			continue // every third case, about one for each feature
+		}
 		t.Run(test.name, func(t *testing.T) {
 			t.Parallel()
 			gputest.CountCase()
@@ -134,7 +137,7 @@ func TestCrossAttentionReference(t *testing.T) {
 	type config = ConditionalRoutedCrossAttentionConfig
 	prime := Default[ConditionalRoutedCrossAttentionConfig]()
 	prime.Dim, prime.Heads, prime.DimHead, prime.KVRoutingTokens, prime.NumTokensQ, prime.NumTokensKV = 7, 3, 17, 3, 5, 11
-	for _, test := range []struct {
+	for i, test := range []struct {
 		name    string
 		b, n, m int
 		masks   bool
@@ -151,6 +154,9 @@ func TestCrossAttentionReference(t *testing.T) {
 		{"all queries, masked", 3, 31, 67, true, func(c *config) { c.NumTokensQ = 40 }},
 		{"nothing routed", 2, 5, 9, false, func(c *config) { c.NumTokensKV = 67 }},
 	} {
+		if testing.Short() && i%3 != 1 {
+			continue // every third case, about one for each feature
+		}
 		t.Run(test.name, func(t *testing.T) {
 			t.Parallel()
 			gputest.CountCase()
@@ -201,7 +207,7 @@ func TestAutoregressiveReference(t *testing.T) {
 	rotary := func(c *config) { *c = rotaryAutoregressive() }
 	causal := func(c *config) { c.CausalQueryRouting = true }
 	allKeys := func(c *config) { c.NumHeavyTokensKV = 100 }
-	for _, test := range []struct {
+	for i, test := range []struct {
 		name   string
 		b, n   int
 		change []func(*config)
@@ -223,6 +229,9 @@ func TestAutoregressiveReference(t *testing.T) {
 		{"rotary, all flags", 2, 47, []func(*config){rotary, allFlags}},
 		{"rotary, all keys", 2, 47, []func(*config){rotary, allKeys}},
 	} {
+		if testing.Short() && i%3 != 1 {
+			continue // every third case, about one for each feature
+		}
 		t.Run(test.name, func(t *testing.T) {
 			t.Parallel()
 			gputest.CountCase()
@@ -258,7 +267,7 @@ func TestImageAttentionReference(t *testing.T) {
 	window := func(c *config) { c.RouteScope = RouteScopeWindow }
 	channelFirst := func(c *config) { c.ChannelFirst = true }
 	nothingRouted := func(c *config) { c.NumHeavyTokensQ, c.NumHeavyTokensKV = 100, 100 }
-	for _, test := range []struct {
+	for i, test := range []struct {
 		name             string
 		b, height, width int
 		change           []func(*config)
@@ -273,6 +282,9 @@ func TestImageAttentionReference(t *testing.T) {
 		{"windows, all flags, channels first", 2, 6, 9, []func(*config){window, allFlags, channelFirst}},
 		{"windows, nothing routed", 2, 6, 9, []func(*config){window, nothingRouted, channelFirst}},
 	} {
+		if testing.Short() && i%3 != 1 {
+			continue // every third case, about one for each feature
+		}
 		t.Run(test.name, func(t *testing.T) {
 			t.Parallel()
 			gputest.CountCase()
