@@ -154,87 +154,18 @@ func TestInvalidTokenIDs(t *testing.T) {
 	assert.NoError(t, next.Forward(t.Context(), logits, ids, AutoregressiveOptions{}))
 }
 
-func TestOtherDeviceAndClosed(t *testing.T) {
-	gputest.CountCase()
-	fx := newFixture(t)
-	other, err := vk.Open(vk.Options{CacheDir: "-"})
-	require.NoError(t, err)
-	defer func() { assert.NoError(t, other.Close()) }()
-	onOther, err := NewTensor(other, F32, 2, 10, 8)
-	require.NoError(t, err)
-	defer onOther.Close()
-	config := Default[ConditionalRoutedFeedForwardConfig]()
-	config.Dim, config.NumHeavyTokens = 8, 4
-	f, err := NewConditionalRoutedFeedForward(t.Context(), fx.dev, config)
-	require.NoError(t, err)
-	x := fx.tensor(F32, 2, 10, 8)
-	assert.ErrorContains(t, f.Forward(t.Context(), x, onOther, FeedForwardOptions{}), "x is on another device")
-	assert.ErrorContains(t, f.Forward(t.Context(), onOther, x, FeedForwardOptions{}), "y is on another device")
-	require.NoError(t, f.Close())
-	require.NoError(t, f.Close())
-	y := fx.tensor(F32, 2, 10, 8)
-	assert.ErrorIs(t, f.Forward(t.Context(), y, x, FeedForwardOptions{}), vk.ErrClosed)
-	assert.ErrorIs(t, f.Load(t.Context(), "x"), vk.ErrClosed)
-	assert.ErrorIs(t, f.Save(t.Context(), "x"), vk.ErrClosed)
-	assert.ErrorIs(t, f.Init(t.Context(), 1), vk.ErrClosed)
-	assert.NoError(t, (*ConditionalRoutedFeedForward)(nil).Close())
-	assert.NoError(t, (*CoordinateDescentRouter)(nil).Close())
-	assert.NoError(t, (*TopK)(nil).Close())
-	assert.NoError(t, (*CoordinateDescent)(nil).Close())
+// Operations without a device are errors, and closing a nil pointer is none.
+func TestNilDeviceAndNilModules(t *testing.T) {
 	var noDevice *vk.Device
-	_, err = NewConditionalRoutedFeedForward(t.Context(), noDevice, config)
-	assert.ErrorContains(t, err, "device is nil")
-	_, err = NewCoordinateDescentRouter(t.Context(), noDevice, Default[RouterConfig]())
+	_, err := NewCoordinateDescentRouter(t.Context(), noDevice, Default[RouterConfig]())
 	assert.ErrorContains(t, err, "device is nil")
 	_, err = NewTopK(noDevice, TopKConfig{K: 1})
 	assert.ErrorContains(t, err, "device is nil")
 	_, err = NewCoordinateDescent(noDevice, CoordinateDescentConfig{})
 	assert.ErrorContains(t, err, "device is nil")
-}
-
-// TestOtherDeviceAndClosedModules: tensors of another device, overlapping x and y, and closed modules are errors.
-func TestOtherDeviceAndClosedModules(t *testing.T) {
-	gputest.CountCase()
-	fx := newFixture(t)
-	other, err := vk.Open(vk.Options{CacheDir: "-"})
-	require.NoError(t, err)
-	t.Cleanup(func() { assert.NoError(t, other.Close()) })
-	for _, s := range fx.testModules(F32) {
-		y, in := fx.upload(s, 1, s.randomInput(1, 1, true))
-		onOther := func(like *Tensor) *Tensor {
-			x, err := NewTensor(other, like.dtype, like.shape...)
-			require.NoError(t, err)
-			t.Cleanup(func() { assert.NoError(t, x.Close()) })
-			return x
-		}
-		invalid := in
-		invalid.x = onOther(in.x)
-		assert.ErrorContains(t, s.forward(t.Context(), y, invalid), "x is on another device", s.name)
-		assert.ErrorContains(t, s.forward(t.Context(), onOther(y), in), "y is on another device", s.name)
-		if in.mask != nil {
-			invalid = in
-			invalid.mask = onOther(in.mask)
-			assert.ErrorContains(t, s.forward(t.Context(), y, invalid), "Mask is on another device", s.name)
-		}
-		if in.context != nil {
-			invalid = in
-			invalid.context = onOther(in.context)
-			assert.ErrorContains(t, s.forward(t.Context(), y, invalid), "context is on another device", s.name)
-			invalid = in
-			invalid.contextMask = onOther(in.contextMask)
-			assert.ErrorContains(t, s.forward(t.Context(), y, invalid), "ContextMask is on another device", s.name)
-		}
-		if in.x.dtype == F32 && in.x.Len() == y.Len() {
-			assert.ErrorContains(t, s.forward(t.Context(), in.x, in), "overlapping", s.name)
-			assert.NoError(t, s.forward(t.Context(), y, in), "a rejected call leaves the plan usable")
-		}
-		require.NoError(t, s.module.Close())
-		require.NoError(t, s.module.Close())
-		assert.ErrorIs(t, s.forward(t.Context(), y, in), vk.ErrClosed, s.name)
-		assert.ErrorIs(t, s.module.Load(t.Context(), "x"), vk.ErrClosed, s.name)
-		assert.ErrorIs(t, s.module.Save(t.Context(), "x"), vk.ErrClosed, s.name)
-		assert.ErrorIs(t, s.module.Init(t.Context(), 1), vk.ErrClosed, s.name)
-	}
+	assert.NoError(t, (*CoordinateDescentRouter)(nil).Close())
+	assert.NoError(t, (*TopK)(nil).Close())
+	assert.NoError(t, (*CoordinateDescent)(nil).Close())
 	for _, k := range moduleTypes(F32) {
 		assert.NoError(t, k.nilModule.Close())
 	}

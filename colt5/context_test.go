@@ -12,52 +12,62 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// With a context that is done already, every operation returns the context's error, with its own name, and changes
+// checkContext: with a context that is done already, or nil, every operation is an error with its name, and changes
 // nothing.
-func TestDoneContext(t *testing.T) {
-	gputest.CountCase()
-	fx := newFixture(t)
+func checkContext(fx *fixture, s moduleCase) {
+	t := fx.t
 	cancelled, cancel := context.WithCancel(t.Context())
 	cancel()
 	expired, cancel := context.WithDeadline(t.Context(), time.Now().Add(-time.Second))
 	defer cancel()
 	path := filepath.Join(t.TempDir(), "weights.safetensors")
-	for want, ctx := range map[error]context.Context{context.Canceled: cancelled, context.DeadlineExceeded: expired} {
-		if testing.Short() && ctx == expired {
-			continue
-		}
-		for _, s := range fx.testModules(F32) {
-			v := s.randomInput(1, 1, true)
-			before, weights := fx.run(s, 1, v), fx.parameters(s.module.Parameters())
-			y, in := fx.upload(s, 1, v)
-			require.NoError(t, s.module.Save(t.Context(), path))
-			stats, routing := CallStats{Flops: 1}, []RoutingRecord{{K: 1}}
-			in.stats, in.routing = &stats, &routing
-			op := "colt5: " + typeName(s.module) + "."
-			for name, err := range map[string]error{
-				"Forward": s.forward(ctx, y, in), "Init": s.module.Init(ctx, 9), "Load": s.module.Load(ctx, path),
-				"Save": s.module.Save(ctx, filepath.Join(t.TempDir(), "other")),
-			} {
-				assert.ErrorIs(t, err, want, op+name)
-				assert.ErrorContains(t, err, op+name+": ")
+	require.NoError(t, s.module.Save(t.Context(), path))
+	v := s.randomInput(1, 1, true)
+	before, weights := fx.run(s, 1, v), fx.parameters(s.module.Parameters())
+	y, in := fx.upload(s, 1, v)
+	for want, ctx := range map[string]context.Context{
+		context.Canceled.Error(): cancelled, context.DeadlineExceeded.Error(): expired, "the context is nil": nil,
+	} {
+		stats, routing := CallStats{Flops: 1}, []RoutingRecord{{K: 1}}
+		in.stats, in.routing = &stats, &routing
+		for name, err := range map[string]error{
+			"Forward": s.forward(ctx, y, in), "Init": s.module.Init(ctx, 9), "Load": s.module.Load(ctx, path),
+			"Save": s.module.Save(ctx, filepath.Join(t.TempDir(), "other")),
+		} {
+			assert.ErrorContains(t, err, "colt5: "+typeName(s.module)+"."+name+": ")
+			assert.ErrorContains(t, err, want)
+			if ctx != nil {
+				assert.ErrorIs(t, err, ctx.Err(), name)
 			}
-			assert.Equal(t, weights, fx.parameters(s.module.Parameters()), s.name)
-			assert.True(t, sameBits(before, fx.run(s, 1, v)), s.name)
 		}
-		x := fx.floats([]float32{1, 2}, 2)
-		assert.ErrorIs(t, x.Write(ctx, []float32{3, 4}), want)
-		assert.ErrorIs(t, x.Read(ctx, make([]float32, 2)), want)
-		_, err := x.Float32(ctx)
-		assert.ErrorIs(t, err, want)
-		assert.Equal(t, []float32{1, 2}, fx.read(x))
-		_, err = FromSlice(ctx, fx.dev, []float32{1}, 1)
-		assert.ErrorIs(t, err, want)
-		_, err = NewConditionalRoutedAttention(ctx, fx.dev, smallAttention())
-		assert.ErrorIs(t, err, want)
 	}
+	assert.Equal(t, weights, fx.parameters(s.module.Parameters()))
+	assert.True(t, sameBits(before, fx.run(s, 1, v)))
 }
 
-// slowCall is a feedforward, and a call of it that takes long enough to be cancelled: about 0.3 s on a CPU driver, less in short mode.
+// Tensors and constructors return the error of a context that is done already.
+func TestDoneContext(t *testing.T) {
+	gputest.CountCase()
+	fx := newFixture(t)
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	x := fx.floats([]float32{1, 2}, 2)
+	assert.ErrorIs(t, x.Write(ctx, []float32{3, 4}), context.Canceled)
+	assert.ErrorIs(t, x.Read(ctx, make([]float32, 2)), context.Canceled)
+	_, err := x.Float32(ctx)
+	assert.ErrorIs(t, err, context.Canceled)
+	assert.Equal(t, []float32{1, 2}, fx.read(x))
+	_, err = FromSlice(ctx, fx.dev, []float32{1}, 1)
+	assert.ErrorIs(t, err, context.Canceled)
+	_, err = NewConditionalRoutedAttention(ctx, fx.dev, smallAttention())
+	assert.ErrorIs(t, err, context.Canceled)
+	var none context.Context
+	_, err = NewConditionalRoutedAttention(none, fx.dev, smallAttention())
+	assert.ErrorContains(t, err, "colt5: NewConditionalRoutedAttention: the context is nil")
+}
+
+// slowCall is a feedforward, and a call of it that takes long enough to be cancelled: about 0.3 s on a CPU driver, less
+// in short mode.
 func slowCall(t *testing.T, dev *vk.Device) (m *ConditionalRoutedFeedForward, y, x *Tensor) {
 	t.Helper()
 	fx := &fixture{t, dev}
@@ -161,17 +171,4 @@ func TestDeviceTimeout(t *testing.T) {
 	got, err := y.Float32(t.Context())
 	require.NoError(t, err)
 	assert.True(t, sameBits(want, got), "the call finished after the timeout")
-}
-
-// A nil context is an error.
-func TestNilContext(t *testing.T) {
-	fx := newFixture(t)
-	var none context.Context
-	for _, s := range fx.testModules(F32) {
-		y, in := fx.upload(s, 1, s.randomInput(1, 1, true))
-		assert.ErrorContains(t, s.forward(none, y, in), "colt5: "+typeName(s.module)+".Forward: the context is nil")
-		assert.ErrorContains(t, s.module.Init(none, 1), "the context is nil")
-	}
-	_, err := NewConditionalRoutedAttention(none, fx.dev, smallAttention())
-	assert.ErrorContains(t, err, "colt5: NewConditionalRoutedAttention: the context is nil")
 }

@@ -10,8 +10,8 @@ import (
 	"github.com/colt5-vulkan/colt5/vk"
 )
 
-// Cross-attention from a few queries to many memories: of 32 rows a router selects 8 as queries, which attend to the 64 memories that
-// another router selects from 4,096. Only the first 3,000 memories are real.
+// Cross-attention from a few queries to many memories: of 32 rows a router selects 8 as queries, which attend to the 64
+// memories that another router selects from 4,096. Only the first 3,000 memories are real.
 func ExampleConditionalRoutedCrossAttention() {
 	if err := readMemories(context.Background()); err != nil {
 		fmt.Println(err)

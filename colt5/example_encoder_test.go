@@ -10,8 +10,8 @@ import (
 	"github.com/colt5-vulkan/colt5/vk"
 )
 
-// An encoder maps a document of bytes to one vector for each byte. All bytes pass the light branches; routers select those that pass the
-// heavy branches too.
+// An encoder maps a document of bytes to one vector for each byte. All bytes pass the light branches; routers select
+// those that pass the heavy branches too.
 func ExampleEncoder() {
 	if err := encodeText(context.Background()); err != nil {
 		fmt.Println(err)

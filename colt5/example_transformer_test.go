@@ -11,8 +11,8 @@ import (
 	"github.com/colt5-vulkan/colt5/vk"
 )
 
-// An autoregressive transformer predicts the next byte at every position of a text. With CausalQueryRouting no prediction depends on later
-// bytes, so that one call scores the whole text.
+// An autoregressive transformer predicts the next byte at every position of a text. With CausalQueryRouting no
+// prediction depends on later bytes, so that one call scores the whole text.
 func ExampleAutoregressiveTransformer() {
 	if err := scoreText(context.Background()); err != nil {
 		fmt.Println(err)

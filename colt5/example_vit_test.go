@@ -9,7 +9,8 @@ import (
 	"github.com/colt5-vulkan/colt5/vk"
 )
 
-// A vision transformer classifies an image of 64 by 64 pixels. Routers select 64 of its 256 patches for the heavy branches.
+// A vision transformer classifies an image of 64 by 64 pixels. Routers select 64 of its 256 patches for the heavy
+// branches.
 func ExampleConditionalRoutedViT() {
 	if err := classify(context.Background()); err != nil {
 		fmt.Println(err)

@@ -3,9 +3,7 @@ package colt5
 import (
 	"fmt"
 	"slices"
-	"testing"
 
-	"github.com/colt5-vulkan/colt5/internal/gputest"
 	"github.com/colt5-vulkan/colt5/vk"
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
@@ -84,41 +82,40 @@ func (fx *fixture) invalidTensors(a argument) []*Tensor {
 	return list
 }
 
-// For each argument of each module: an error about a nil tensor, a wrong type, rank or size names the operation, the
-// argument, what it was and what was wanted. The call does not run, and the module stays usable.
-func TestInvalidArguments(t *testing.T) {
-	fx := newFixture(t)
+// checkInvalidArguments: for each argument, an error about a nil tensor, a wrong type, rank or size names the
+// operation, the argument, what it was and what was wanted. The call does not run, and the module stays usable.
+func checkInvalidArguments(fx *fixture, s moduleCase) {
+	t := fx.t
 	other, err := vk.Open(vk.Options{CacheDir: "-"})
 	require.NoError(t, err)
 	t.Cleanup(func() { assert.NoError(t, other.Close()) })
-	for _, s := range fx.testModules(F32) {
-		t.Run(s.name, func(t *testing.T) {
-			gputest.CountCase()
-			fx := fx.sub(t)
-			v := s.randomInput(1, 2, true)
-			want := fx.run(s, 2, v)
-			lists := fx.dev.Stats().CommandLists
-			y, in := fx.upload(s, 2, v)
-			for _, a := range s.arguments() {
-				replace := func(x *Tensor) error {
-					c := testCall{y, in}
-					*a.of(&c) = x
-					return s.forward(t.Context(), c.y, c.callArgs)
-				}
-				for _, x := range fx.invalidTensors(a) {
-					assert.ErrorContains(t, replace(x), fmt.Sprintf("colt5: %s.Forward: %s is %v, want %s", typeName(s.module), a.name, x, a.want))
-				}
-				x, err := NewTensor(other, a.dtypes[len(a.dtypes)-1], a.shape...)
-				require.NoError(t, err)
-				assert.ErrorContains(t, replace(x), fmt.Sprintf("colt5: %s.Forward: %s is on another device", typeName(s.module), a.name))
-				require.NoError(t, x.Close())
-				closed, err := NewTensor(fx.dev, a.dtypes[len(a.dtypes)-1], a.shape...)
-				require.NoError(t, err)
-				require.NoError(t, closed.Close())
-				assert.ErrorIs(t, replace(closed), vk.ErrClosed, "%s is closed", a.name)
-			}
-			assert.Equal(t, lists, fx.dev.Stats().CommandLists, "invalid calls record no plan")
-			assert.True(t, sameBits(want, fx.run(s, 2, v)), "the module stays usable")
-		})
+	v := s.randomInput(1, 2, true)
+	want := fx.run(s, 2, v)
+	lists := fx.dev.Stats().CommandLists
+	y, in := fx.upload(s, 2, v)
+	for _, a := range s.arguments() {
+		replace := func(x *Tensor) error {
+			c := testCall{y, in}
+			*a.of(&c) = x
+			return s.forward(t.Context(), c.y, c.callArgs)
+		}
+		message := fmt.Sprintf("colt5: %s.Forward: %s is ", typeName(s.module), a.name)
+		for _, x := range fx.invalidTensors(a) {
+			assert.ErrorContains(t, replace(x), fmt.Sprintf("%s%v, want %s", message, x, a.want))
+		}
+		dtype := a.dtypes[len(a.dtypes)-1]
+		x, err := NewTensor(other, dtype, a.shape...)
+		require.NoError(t, err)
+		assert.ErrorContains(t, replace(x), message+"on another device")
+		require.NoError(t, x.Close())
+		closed, err := NewTensor(fx.dev, dtype, a.shape...)
+		require.NoError(t, err)
+		require.NoError(t, closed.Close())
+		assert.ErrorIs(t, replace(closed), vk.ErrClosed, "%s is closed", a.name)
 	}
+	if in.x.dtype == F32 && in.x.Len() == y.Len() {
+		assert.ErrorContains(t, s.forward(t.Context(), in.x, in), "overlapping", "y is x")
+	}
+	assert.Equal(t, lists, fx.dev.Stats().CommandLists, "invalid calls record no plan")
+	assert.True(t, sameBits(want, fx.run(s, 2, v)), "the module stays usable")
 }

@@ -15,7 +15,8 @@ func TestMain(m *testing.M) {
 	gputest.Main(m)
 }
 
-// skipExamplesWithoutDevice makes examples behave like tests on a machine without a Vulkan device. An example cannot skip itself.
+// skipExamplesWithoutDevice makes examples behave like tests on a machine without a Vulkan device. An example cannot
+// skip itself.
 func skipExamplesWithoutDevice() {
 	if os.Getenv("COLT5_REQUIRE_GPU") == "1" || flag.Lookup("test.skip").Value.String() != "" {
 		return

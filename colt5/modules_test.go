@@ -1,18 +1,18 @@
 package colt5
 
 import (
-	"fmt"
 	"path/filepath"
 	"slices"
 	"testing"
 
 	"github.com/colt5-vulkan/colt5/internal/gputest"
+	"github.com/colt5-vulkan/colt5/vk"
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 )
 
-// TestEveryModule checks the properties that all modules share. The subtests of a module use the same object, so that
-// kernels compile once.
+// TestEveryModule checks the properties that all modules share. The subtests of a module use the same object, because
+// creating its pipelines takes most of the time.
 func TestEveryModule(t *testing.T) {
 	fx := newFixture(t)
 	for _, s := range fx.testModules(F32) {
@@ -21,8 +21,10 @@ func TestEveryModule(t *testing.T) {
 				name string
 				run  func(*fixture, moduleCase)
 			}{
-				{"batch isolation", checkBatchIsolation}, {"determinism", checkDeterminism}, {"repeated call", checkRepeatedCall},
-				{"planned memory", checkPlannedMemory}, {"save and load", checkSaveLoad}, {"profile", checkProfile},
+				{"batch isolation", checkBatchIsolation}, {"NaN isolation", checkNaNIsolation}, {"determinism", checkDeterminism},
+				{"repeated call", checkRepeatedCall}, {"planned memory", checkPlannedMemory}, {"profile", checkProfile},
+				{"parameters", checkParameters}, {"save and load", checkSaveLoad}, {"light groups", checkLightGroups},
+				{"invalid arguments", checkInvalidArguments}, {"context", checkContext}, {"closed", checkClosed},
 			} {
 				t.Run(test.name, func(t *testing.T) {
 					gputest.CountCase()
@@ -74,8 +76,8 @@ func checkDeterminism(fx *fixture, s moduleCase) {
 	}
 }
 
-// checkRepeatedCall: a second call with the same shapes is one submit, and allocates nothing on the host or the device, with and without
-// statistics.
+// checkRepeatedCall: a second call with the same shapes is one submit, and allocates nothing on the host or the device,
+// with and without statistics.
 func checkRepeatedCall(fx *fixture, s moduleCase) {
 	y, in := fx.upload(s, 2, s.randomInput(4, 2, true))
 	fx.checkAllocatesNothing(func() error { return s.forward(fx.t.Context(), y, in) })
@@ -200,19 +202,29 @@ func checkProfile(fx *fixture, s moduleCase) {
 	assert.Positive(fx.t, stats.Bytes)
 }
 
-// TestEveryParameterIsUsed: changing any parameter changes the output.
-func TestEveryParameterIsUsed(t *testing.T) {
-	gputest.CountCase()
-	fx := newFixture(t)
-	for _, s := range fx.testModules(F32) {
-		v := s.randomInput(9, 1, false)
-		before := fx.run(s, 1, v)
-		for _, p := range s.module.Parameters() {
-			old := fx.read(p.Tensor)
-			require.NoError(t, p.Tensor.Write(t.Context(), normal(77, p.Tensor.Len())))
-			assert.False(t, sameBits(before, fx.run(s, 1, v)), fmt.Sprintf("%s: %s", s.name, p.Name))
-			require.NoError(t, p.Tensor.Write(t.Context(), old))
-		}
-		assert.True(t, sameBits(before, fx.run(s, 1, v)), s.name)
+// checkParameters: changing any parameter changes the output.
+func checkParameters(fx *fixture, s moduleCase) {
+	v := s.randomInput(9, 1, false)
+	before := fx.run(s, 1, v)
+	for _, p := range s.module.Parameters() {
+		old := fx.read(p.Tensor)
+		require.NoError(fx.t, p.Tensor.Write(fx.t.Context(), normal(77, p.Tensor.Len())))
+		assert.False(fx.t, sameBits(before, fx.run(s, 1, v)), p.Name)
+		require.NoError(fx.t, p.Tensor.Write(fx.t.Context(), old))
+	}
+	assert.True(fx.t, sameBits(before, fx.run(s, 1, v)))
+}
+
+// checkClosed: operations of a closed module are errors; closing it again is none.
+func checkClosed(fx *fixture, s moduleCase) {
+	ctx := fx.t.Context()
+	y, in := fx.upload(s, 1, s.randomInput(1, 1, true))
+	require.NoError(fx.t, s.module.Close())
+	require.NoError(fx.t, s.module.Close())
+	for name, err := range map[string]error{
+		"Forward": s.forward(ctx, y, in), "Load": s.module.Load(ctx, "x"), "Save": s.module.Save(ctx, "x"), "Init": s.module.Init(ctx, 1),
+	} {
+		assert.ErrorIs(fx.t, err, vk.ErrClosed, name)
+		assert.ErrorContains(fx.t, err, "colt5: "+typeName(s.module)+"."+name+": ")
 	}
 }

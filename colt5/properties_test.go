@@ -194,37 +194,30 @@ func TestCrossAttentionPermutedContext(t *testing.T) {
 	}
 }
 
-// TestLightGroups: a light branch that runs in groups of tokens gives the same bits as in one group, alone and in
-// stacks.
-func TestLightGroups(t *testing.T) {
+// checkLightGroups: a light branch that runs in groups of tokens gives the same bits as in one group.
+func checkLightGroups(fx *fixture, s moduleCase) {
+	budgets, closePlans := groupBudgets(s.module)
+	if budgets == nil {
+		return
+	}
+	for _, masks := range inShortMode([]bool{true}, []bool{false, true}) {
+		fx.checkGroups(s, s.randomInput(5, 3, masks), budgets, closePlans)
+	}
+}
+
+// TestLightGroupsOfWindows is checkLightGroups for an image attention that routes in windows.
+func TestLightGroupsOfWindows(t *testing.T) {
+	gputest.CountCase()
 	fx := newFixture(t)
 	config := smallImage()
 	config.RouteScope, config.NumHeavyTokensQ, config.NumHeavyTokensKV = RouteScopeWindow, 3, 5
 	windows := mustNewSeeded(fx, NewConditionalRoutedImageAttention, config)
-	list := fx.testModules(F32)
-	for _, s := range list {
-		if s.name == "image" {
-			s.name, s.module = "image windows", windows
-			s.forward = func(ctx context.Context, y *Tensor, in callArgs) error {
-				return windows.Forward(ctx, y, in.x, ImageOptions{Stats: in.stats})
-			}
-			list = append(list, s)
-			break
-		}
-	}
-	for _, s := range list {
-		budgets, closePlans := groupBudgets(s.module)
-		if budgets == nil {
-			continue
-		}
-		t.Run(s.name, func(t *testing.T) {
-			gputest.CountCase()
-			sub := fx.sub(t)
-			for _, masks := range inShortMode([]bool{true}, []bool{false, true}) {
-				sub.checkGroups(s, s.randomInput(5, 3, masks), budgets, closePlans)
-			}
-		})
-	}
+	image := []int{smallDim, 8, 12}
+	checkLightGroups(fx, moduleCase{name: "image", module: windows, x: image, y: image,
+		forward: func(ctx context.Context, y *Tensor, in callArgs) error {
+			return windows.Forward(ctx, y, in.x, ImageOptions{Stats: in.stats})
+		},
+	})
 }
 
 // checkGroups compares the outputs of a light branch in one group and in groups of several sizes.
@@ -242,6 +235,12 @@ func (fx *fixture) checkGroups(s moduleCase, v inputData, budgets []*int, closeP
 		require.NoError(fx.t, s.forward(fx.t.Context(), out, in))
 		return fx.readFinite(out), len(stats.Steps)
 	}
+	defer func() {
+		for _, b := range budgets {
+			*b = lightBytes
+		}
+		require.NoError(fx.t, closePlans())
+	}()
 	want, steps1 := run(lightBytes)
 	const perToken = 4 * (smallDim + 4*8) // workspace bytes of the light attention for one token
 	for _, tokens := range inShortMode([]int{9}, []int{1, 9, 20, 2 * smallN}) {
