@@ -73,9 +73,9 @@ const (
 //
 // A driver wakes a sleeping thread tens of microseconds late, which is as long as a short call takes, and a CPU core
 // that has slept is slow for a while. So the thread sleeps until shortly before the expected end, polls the fence until
-// as long after it, and sleeps again only then. It returns to Go after every pollCount queries: the Go scheduler takes
-// the processor away from a thread that stays in C for long, and getting one back takes tens of microseconds too. A CPU
-// driver needs the core for the work itself and is not polled.
+// as long after it, and sleeps again only then. It returns to Go after every pollCount queries, because a goroutine that
+// stays in C for long loses its P to the Go scheduler, and getting one back takes tens of microseconds too. A CPU driver
+// needs the core for the work itself and is not polled.
 func (f *fence) wait(ctx context.Context, d *Device, limit time.Duration) error {
 	start, done, deadline := time.Now(), ctx.Done(), false
 	end, due, margin := start.Add(limit), f.begun.Add(f.expected), pollMargin+f.expected/32
