@@ -1,60 +1,60 @@
-// Package pipelines holds one typed object a kernel: New compiles it for a device and a config, Record adds its dispatches to a
-// tape, Close frees it. The rooms:
+// Package pipelines has one typed object per kernel: New checks a config, Record appends dispatches to a command list and compiles kernels
+// that it needs first, Close frees them. The kernels:
 //
-//	RMSNorm         rows to length sqrt(C), times gamma; the rows' factors
-//	LayerNorm       rows to mean 0 and variance 1, times weight, plus bias; a table added behind it
-//	PatchEmbed      images to normalised rows of patches; PatchPositions is the table to add later
-//	Linear          matrix product with row gather, RMSNorm, bias, GELU, score, residual and row scatter
-//	RouterLogits    tokens against routing tokens; the rows' factors
-//	CoorDescent     soft top-k: scores of logits
-//	Select          hard top-k: indices of the largest logits
-//	Gather          rows by index
-//	Scatter         rows back to their positions
-//	PatchAttention  attention inside the square patches of an image
-//	Mark            the rows that slots name
-//	RoutedAttention routed queries to routed keys and values, flash style
-//	MeanPool        mean over tokens
-//	Permute         axes of a tensor in another order
-//	Embed           rows of a table by token id
-//	CausalSelect    choice of queries that does not look ahead
-//	Rotary          heads of rows turned by their positions
-//	Cast            weights to 16 bits
+//	RMSNorm          root-mean-square norm of rows; row factors
+//	LayerNorm        layer norm of rows; adds a table
+//	PatchEmbed       layer norm of image patches; PatchPositions makes the position table
+//	Linear           matrix product with row gather, RMSNorm, bias, GELU, score, residual and row scatter
+//	RouterLogits     products of tokens and routing tokens; row factors
+//	CoorDescent      soft top-k by coordinate descent
+//	Select           hard top-k
+//	CausalSelect     selection of queries that depends on no later token
+//	MembershipMask   mask of the rows in a list
+//	Gather           rows by index
+//	Scatter          rows to their positions
+//	WindowAttention  attention in windows of a sequence
+//	PatchAttention   attention in square patches of an image
+//	RoutedAttention  attention of routed queries to routed keys and values
+//	Rotary           rotary position embedding of heads
+//	Embed            rows of a table by token id
+//	MeanPool         mean over tokens
+//	Permute          a tensor with its axes in another order
+//	Cast             float32 weights to 16 bits
 //
-// The 1,024 of 4,096 tokens that a router chooses, for two sequences:
+// The 1,024 of 4,096 tokens that a router selects, for two sequences:
 //
 //	router, err := pipelines.NewRouterLogits(dev, pipelines.RouterLogitsConfig{C: 512, R: 1})
 //	defer router.Close()
-//	top, err := pipelines.NewSelect(dev, pipelines.SelectConfig{})
-//	defer top.Close()
+//	topK, err := pipelines.NewSelect(dev, pipelines.SelectConfig{})
+//	defer topK.Close()
 //	gather, err := pipelines.NewGather(dev, pipelines.GatherConfig{C: 512})
 //	defer gather.Close()
-//	err = router.Record(tape, pipelines.RouterLogitsArgs{X: x, Tokens: tokens, Logits: logits, B: 2, N: 4096})
-//	err = top.Record(tape, pipelines.SelectArgs{Logits: logits, Indices: indices, Filled: filled, Rows: 2, N: 4096, K: 1024})
-//	err = gather.Record(tape, pipelines.GatherArgs{X: x, Indices: indices, Filled: filled, Y: y, B: 2, N: 4096, K: 1024})
-//	err = tape.Run()
+//	err = router.Record(list, pipelines.RouterLogitsArgs{X: x, Tokens: tokens, Logits: logits, B: 2, N: 4096})
+//	err = topK.Record(list, pipelines.SelectArgs{Logits: logits, Indices: indices, Valid: valid, Rows: 2, N: 4096, K: 1024})
+//	err = gather.Record(list, pipelines.GatherArgs{X: x, Indices: indices, Valid: valid, Y: y, B: 2, N: 4096, K: 1024})
+//	err = list.Run(ctx)
 //
 // # Letters
 //
-//	B  batch items                  C  model dim: floats of a token      H  heads
-//	N  tokens of an item            R  routes: routing tokens            D  dim of a head
-//	M  tokens of a context          K  slots of an item: chosen tokens   W  tokens of a window
+//	B  batch items                  C  model dimension             H  heads
+//	N  tokens of an item            R  routes: routing tokens      D  dimension of a head
+//	M  tokens of a context          K  slots of an item            W  tokens of a window
 //
-// Tensors are row-major without gaps, float32 unless a comment says otherwise; where a config has a Precision, its comments say which have 16 bits.
-// Shape tables write them as
+// Tensors are row-major without gaps. They are float32 unless a comment says otherwise. Shape tables read
 //
 //	x [B, N, C] f32 in    mask [B, N] u8 in, optional    y [B, N, C] f32 out
 //
-// A mask has one byte a token, 1 = real, 0 = padding. Indices are int32 and count within a batch item. A slot is one place in a
-// list of chosen tokens, with an index, a score and a filled word (uint32, 0 or 1). It is empty if its filled word or its score
-// is 0, or if its index names no row; it gathers zeros and scatters nothing then.
+// A mask has one byte per token: 0 is padding. Indices are int32 and count within a batch item. A slot is one place in a list of
+// selected tokens. It has an index, and may have a score and a valid word (uint32). A slot is empty where its valid word is 0. Gather reads
+// zeros and Scatter writes nothing for an empty slot, for an index that is out of range, and for a score of 0.
 //
-// # Rules of every room
+// # Rules of all kernels
 //
-// A Config is baked into the kernel, Args are per recording. A zero vk.Range is an absent argument, an error where it is not
-// optional. A Range has exactly the size of its shape (scratch memory: at least). It starts at a multiple of 16 bytes; where
-// rows are no multiple of four floats, and lists of indices, scores and words, at any multiple of four. Record checks that, and names the
-// argument that is wrong. Outputs overlap no other range unless a room says that they may. What the
-// memory holds is not checked, but no contents make a kernel read or write elsewhere.
+// A Config is baked into the kernel. Args belong to one recording. A zero vk.Range is an absent argument, which is an error unless
+// the argument is optional. A Range has exactly the size of its shape; scratch memory may be larger. It starts at a multiple of 16
+// bytes. Lists of indices, scores and valid words, and tensors whose rows are not a multiple of four floats, start at any multiple of 4.
+// Record checks that, and its errors name the argument. Outputs overlap no other range unless the comment of a kernel allows it. The
+// contents of memory are not checked, but no contents make a kernel access other memory.
 //
 // The same inputs give the same bits on the same device, whatever else is in the batch.
 package pipelines

@@ -10,8 +10,8 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// A room whose kernel an open command list uses does not close, and closes when it is asked again: nothing is lost.
-func TestCloseAgain(t *testing.T) {
+// Close fails while an open command list uses a kernel, and frees it when called again.
+func TestCloseAfterUse(t *testing.T) {
 	gpu := gputest.New(t)
 	gputest.CountCase()
 	x, y, weights := gpu.In("x", make([]float32, 16)), gpu.Out("y", 64), gpu.In("weights", make([]float32, 16))
@@ -50,13 +50,13 @@ func TestCloseAgain(t *testing.T) {
 			before := gpu.Dev.Stats().Kernels
 			list, err := gpu.Dev.NewCommandList(vk.CommandListConfig{Name: name})
 			require.NoError(t, err)
-			room, err := open(list)
+			object, err := open(list)
 			require.NoError(t, err)
-			assert.ErrorContains(t, room.Close(), "an open command list uses")
+			assert.ErrorContains(t, object.Close(), "an open command list uses")
 			require.NoError(t, list.Close())
-			require.NoError(t, room.Close())
+			require.NoError(t, object.Close())
 			assert.Equal(t, before, gpu.Dev.Stats().Kernels)
-			require.NoError(t, room.Close())
+			require.NoError(t, object.Close())
 		})
 	}
 }

@@ -5,11 +5,12 @@ import (
 	"math"
 	"unsafe"
 
+	"github.com/colt5-vulkan/colt5/shaders"
 	"github.com/colt5-vulkan/colt5/vk"
 )
 
-// RouterLogits scores every token against the routing tokens of one router, or of two, and gives RMSNorm's row factors on the way:
-// x is read once for all of that (once for every 16 routing tokens, if there are more).
+// RouterLogits is the product of every token with the routing tokens of one or two routers. It can also write RMSNorm's row factors. It reads x
+// once per 16 routing tokens.
 //
 //	x [B, N, C] f32 in    tokens [R, C] f32 in, or [B, R, C]    tokens2 [R2, C] f32 in, or [B, R2, C]
 //	logits [B, R, N] f32 out    logits2 [B, R2, N] f32 out    factors [B, N] f32 out, optional
@@ -22,21 +23,22 @@ import (
 // Shader: shaders/router_logits.comp. Reference: internal/ref.RouterLogits.
 type RouterLogits struct {
 	config        RouterLogitsConfig
-	fullSubgroups bool // subgroups can be asked to be full
-	lanes, rows   int  // threads that share a row; rows of a thread where there are many
-	wideGroups    int  // workgroups from which on there are
+	fullSubgroups bool // the device can require full subgroups
+	lanes         int  // invocations that share a row
+	rows          int  // rows per lane of the wide kernel; the narrow kernel has one
+	wideGroups    int  // least number of workgroups for which the wide kernel is used
 	kernels       kernelCache
 }
 
-// RouterLogitsConfig is what is baked into the kernels.
+// RouterLogitsConfig is baked into the kernels.
 type RouterLogitsConfig struct {
-	C           int     // floats of a token
+	C           int     // elements of a token
 	R           int     // routing tokens
-	R2          int     // routing tokens of a second router that reads the same x; 0: there is none
-	CosineScale float64 // 0: dot product; otherwise cosine times this, the reference's default being 8
+	R2          int     // routing tokens of a second router with the same x; 0: one router
+	CosineScale float64 // factor of the cosine, 8 in the reference; 0: dot product
 }
 
-// RouterLogitsArgs is one dispatch. It reads X, Tokens and Tokens2, and writes the rest.
+// RouterLogitsArgs names the memory and the sizes of one dispatch.
 type RouterLogitsArgs struct {
 	X       vk.Range // [B, N, C]
 	Tokens  vk.Range // [R, C], with TokensPerItem [B, R, C]
@@ -46,56 +48,62 @@ type RouterLogitsArgs struct {
 	Factors vk.Range // [B, N]; absent: not wanted
 	B, N    int
 
-	TokensPerItem bool // every batch item has routing tokens of its own
+	TokensPerItem bool // every batch item has its own routing tokens
 }
 
 type routerLogitsPush struct{ n, rows, tiles, groups uint32 }
 
-const (
-	_ = uint(16 - unsafe.Sizeof(routerLogitsPush{}))
-	_ = uint(unsafe.Sizeof(routerLogitsPush{}) - 16)
-)
+var _ = [1]struct{}{}[unsafe.Sizeof(routerLogitsPush{})-16]
 
 const (
-	routerThreads       = 256     // of a workgroup, as in the shader
-	routerLanes         = 8       // threads that share a row: with vec4 loads they read 128 bytes at once
-	routerRowsPerThread = 4       // rows that a thread works on at a time where there are many
-	routerTokensPerPass = 16      // routing tokens of one pass over x; more would not fit the registers
-	routerWideGroups    = 512     // workgroups of many rows a thread, from which on they are enough for the largest devices
-	routerMaxTokens     = 1 << 16 // most routing tokens
+	routerThreads       = 256     // invocations of a workgroup, as in the shader
+	routerLanes         = 8       // invocations that share a row: with vec4 loads they read 128 bytes at once
+	routerRowsPerLane   = 4       // of the wide kernel
+	routerTokensPerPass = 16      // routing tokens per pass over x; more would spill registers
+	routerWideGroups    = 512     // workgroups of the wide kernel that fill the largest devices
+	routerMaxTokens     = 1 << 16 // routing tokens
 )
 
-// NewRouterLogits makes a router's logits for a device. Its kernels are compiled when they are first recorded.
+// NewRouterLogits checks the config. Record compiles the kernels when it first needs them.
 func NewRouterLogits(dev *vk.Device, c RouterLogitsConfig) (*RouterLogits, error) {
-	return newRouterLogits(dev, c, min(routerLanes, int(dev.Caps().SubgroupMin)), routerRowsPerThread)
+	return newRouterLogits(dev, c, min(routerLanes, int(dev.Caps().SubgroupMin)), routerRowsPerLane)
 }
 
-// newRouterLogits also takes the threads that share a row, a power of two up to the subgroup size, and the rows of a thread where
-// there are many. Results depend on the first of them.
+// newRouterLogits takes the number of lanes per row, a power of two up to the subgroup size, and the rows per lane of the wide kernel.
+// The order of summation depends on lanes.
 func newRouterLogits(dev *vk.Device, c RouterLogitsConfig, lanes, rows int) (*RouterLogits, error) {
 	if err := c.check(); err != nil {
 		return nil, err
 	}
 	_, cols := rowVariant("router_logits", c.C)
-	passes := (c.R + c.R2 + routerTokensPerPass - 1) / routerTokensPerPass
+	passes := c.passes()
 	if err := checkIterations(dev.Caps(), "RouterLogits", fmt.Sprintf("%d routing tokens of %d floats", c.R+c.R2, c.C), passes*(int(cols)/lanes+2)); err != nil {
 		return nil, err
 	}
 	return &RouterLogits{config: c, fullSubgroups: dev.Caps().FullSubgroups, lanes: lanes, rows: rows, wideGroups: routerWideGroups, kernels: kernelCache{dev: dev}}, nil
 }
 
-// kernel is the kernel for many rows, wide, or the one for few.
+// passes is how often the kernel reads x.
+func (c RouterLogitsConfig) passes() int { return int(ceilDiv(uint64(c.R+c.R2), routerTokensPerPass)) }
+
+// kernel returns the wide kernel, for many rows, or the narrow one.
 func (l *RouterLogits) kernel(wide bool) (*vk.Kernel, error) {
 	variant, cols := rowVariant("router_logits", l.config.C)
 	name, rows := variant, l.rows
 	if !wide {
 		name, rows = variant+"_narrow", 1
 	}
-	// All passes but perhaps the last have as many tokens, so 17 go as 9 and 8.
-	tokens := l.config.R + l.config.R2
-	passes := (tokens + routerTokensPerPass - 1) / routerTokensPerPass
-	return l.kernels.get(name, variant, l.fullSubgroups, map[uint32]uint32{0: cols, 1: uint32(l.lanes), 2: uint32(rows), 3: uint32(l.config.R),
-		4: uint32(l.config.R2), 5: uint32((tokens + passes - 1) / passes), 6: math.Float32bits(float32(l.config.CosineScale))})
+	// Tokens are divided evenly among the passes: 17 are 9 and 8.
+	tokensPerPass := evenShare(uint64(l.config.R+l.config.R2), routerTokensPerPass)
+	return l.kernels.get(name, variant, l.fullSubgroups, map[uint32]uint32{
+		shaders.RouterLogitsColumns:        cols,
+		shaders.RouterLogitsLanesPerRow:    uint32(l.lanes),
+		shaders.RouterLogitsRowsPerLane:    uint32(rows),
+		shaders.RouterLogitsRoutingTokens:  uint32(l.config.R),
+		shaders.RouterLogitsRoutingTokens2: uint32(l.config.R2),
+		shaders.RouterLogitsTokensPerPass:  uint32(tokensPerPass),
+		shaders.RouterLogitsCosineScale:    math.Float32bits(float32(l.config.CosineScale)),
+	})
 }
 
 func (c RouterLogitsConfig) check() error {
@@ -106,29 +114,29 @@ func (c RouterLogitsConfig) check() error {
 	if c.R < 1 || c.R2 < 0 || c.R > routerMaxTokens || c.R2 > routerMaxTokens {
 		return fmt.Errorf("pipelines: %s: R is %d and R2 %d, want R in 1..%d and R2 in 0..%[4]d", op, c.R, c.R2, routerMaxTokens)
 	}
-	// Not zero and finite also as a float32.
+	// As a float32 it must be finite and not 0.
 	if s := float32(c.CosineScale); c.CosineScale != 0 && !(s > 0 && s <= math.MaxFloat32) {
 		return fmt.Errorf("pipelines: %s: CosineScale is %g, want 0 or a positive float32", op, c.CosineScale)
 	}
 	return nil
 }
 
-// Record adds the dispatch to a tape.
-func (l *RouterLogits) Record(t *vk.CommandList, a RouterLogitsArgs) error {
+// Record appends one dispatch to a command list.
+func (l *RouterLogits) Record(list *vk.CommandList, a RouterLogitsArgs) error {
 	if err := l.check(a); err != nil {
 		return err
 	}
-	// Items matter only where each has its own tokens; else the batch is one long item, so that no workgroup ends early.
+	// Items matter only with TokensPerItem. Else the batch is one long item, so that only the last workgroup is partly idle.
 	items, rows := 1, a.B*a.N
 	if a.TokensPerItem {
 		items, rows = a.B, a.N
 	}
-	wide, each := true, routerThreads/l.lanes*l.rows
-	if (rows+each-1)/each*items < l.wideGroups {
-		wide, each = false, routerThreads/l.lanes
+	wide, rowsPerGroup := true, routerThreads/l.lanes*l.rows
+	if (rows+rowsPerGroup-1)/rowsPerGroup*items < l.wideGroups {
+		wide, rowsPerGroup = false, routerThreads/l.lanes
 	}
-	tiles := (rows + each - 1) / each
-	grid, err := workgroups(t.Device().Caps(), "RouterLogits", uint64(tiles)*uint64(items))
+	tiles := (rows + rowsPerGroup - 1) / rowsPerGroup
+	groups, err := workgroups(list.Device().Caps(), "RouterLogits", uint64(tiles)*uint64(items))
 	if err != nil {
 		return err
 	}
@@ -137,9 +145,9 @@ func (l *RouterLogits) Record(t *vk.CommandList, a RouterLogitsArgs) error {
 		return fmt.Errorf("pipelines: RouterLogits: %w", err)
 	}
 	x, tokens := float64(a.B)*float64(a.N)*float64(l.config.C), float64(l.config.R+l.config.R2)
-	return t.Dispatch(vk.Dispatch{
+	return list.Dispatch(vk.Dispatch{
 		Kernel: kernel,
-		Groups: grid,
+		Groups: groups,
 		Args: []vk.Access{vk.Read(a.X), vk.Read(a.Tokens), vk.Read(a.Tokens2),
 			vk.Write(a.Logits), vk.Write(a.Logits2), vk.Write(a.Factors)},
 		Push:  vk.Scalars(&routerLogitsPush{uint32(a.N), uint32(rows), uint32(tiles), uint32(tiles * items)}),
@@ -154,8 +162,8 @@ func (l *RouterLogits) check(a RouterLogitsArgs) error {
 	if err := checkPositive(op, b, n, dim{"B*N", b.n * n.n}, dim{"B*R", b.n * r.n}, dim{"B*(R2+1)", b.n * (r2.n + 1)}); err != nil {
 		return err
 	}
-	if n.n >= 1<<30 {
-		return fmt.Errorf("pipelines: %s: N is %d, want 1 to %d", op, n.n, 1<<30-1)
+	if n.n > maxRowLength {
+		return fmt.Errorf("pipelines: %s: N is %d, want 1 to %d", op, n.n, maxRowLength)
 	}
 	set, set2 := []dim{r, c}, []dim{r2, c}
 	if a.TokensPerItem {
@@ -182,7 +190,7 @@ func (l *RouterLogits) check(a RouterLogitsArgs) error {
 	return nil
 }
 
-// Close frees the kernels.
+// Close frees the kernels. It may be called again, and on nil.
 func (l *RouterLogits) Close() error {
 	if l == nil {
 		return nil

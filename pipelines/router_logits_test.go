@@ -13,19 +13,19 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// routerCase is a router's input, with a row of zeros, a tiny and a large one where there are as many.
+// routerCase is a problem whose first rows are zeros, tiny and large.
 type routerCase struct {
 	b, n, c, r, r2   int
 	perItem, factors bool
-	scale            float64
+	cosineScale      float64
 }
 
 func (rc routerCase) String() string {
-	return fmt.Sprintf("B=%d N=%d C=%d R=%d R2=%d perItem=%t scale=%g", rc.b, rc.n, rc.c, rc.r, rc.r2, rc.perItem, rc.scale)
+	return fmt.Sprintf("B=%d N=%d C=%d R=%d R2=%d perItem=%t cosineScale=%g", rc.b, rc.n, rc.c, rc.r, rc.r2, rc.perItem, rc.cosineScale)
 }
 
 func (rc routerCase) config() RouterLogitsConfig {
-	return RouterLogitsConfig{C: rc.c, R: rc.r, R2: rc.r2, CosineScale: rc.scale}
+	return RouterLogitsConfig{C: rc.c, R: rc.r, R2: rc.r2, CosineScale: rc.cosineScale}
 }
 
 func (rc routerCase) input() (x, tokens, tokens2 []float32) {
@@ -44,7 +44,7 @@ func (rc routerCase) input() (x, tokens, tokens2 []float32) {
 	return x, tokens, tokens2
 }
 
-// run records one dispatch on a bench; the outputs are called logits, logits2 and factors there, with a suffix.
+// run records one dispatch. The buffers are named after the arguments, with a suffix.
 func (rc routerCase) run(gpu *gputest.Harness, l *RouterLogits, suffix string) {
 	x, tokens, tokens2 := rc.input()
 	a := RouterLogitsArgs{
@@ -60,7 +60,7 @@ func (rc routerCase) run(gpu *gputest.Harness, l *RouterLogits, suffix string) {
 	gpu.Run(func(list *vk.CommandList) error { return l.Record(list, a) })
 }
 
-// outputs is all that run left.
+// outputs returns the results of run.
 func (rc routerCase) outputs(gpu *gputest.Harness, suffix string) []float32 {
 	got := gpu.Float32("logits" + suffix)
 	if rc.r2 > 0 {
@@ -72,7 +72,7 @@ func (rc routerCase) outputs(gpu *gputest.Harness, suffix string) []float32 {
 	return got
 }
 
-// check compares what run left with the reference.
+// check compares the results of run with the reference.
 func (rc routerCase) check(t *testing.T, gpu *gputest.Harness, suffix string) {
 	t.Helper()
 	x, tokens, tokens2 := rc.input()
@@ -85,7 +85,7 @@ func (rc routerCase) check(t *testing.T, gpu *gputest.Harness, suffix string) {
 			continue
 		}
 		args := ref.RouterLogitsArgs{
-			X: x, Tokens: set.tokens, B: rc.b, N: rc.n, C: rc.c, R: set.r, TokensPerItem: rc.perItem, CosineScale: rc.scale,
+			X: x, Tokens: set.tokens, B: rc.b, N: rc.n, C: rc.c, R: set.r, TokensPerItem: rc.perItem, CosineScale: rc.cosineScale,
 		}
 		want := ref.RouterLogits(args)
 		err := ref.MaxErr(gpu.Float32(set.name+suffix), want).Within(ref.Bound(ref.RouterLogits32(args), want, 1e-6))
@@ -94,7 +94,7 @@ func (rc routerCase) check(t *testing.T, gpu *gputest.Harness, suffix string) {
 	if !rc.factors {
 		return
 	}
-	// Factors span many powers of ten: compare each with its own size.
+	// Factors span many powers of ten, so errors are relative to each.
 	got, naive, ones := gpu.Float32("factors"+suffix), make([]float32, rc.b*rc.n), make([]float64, rc.b*rc.n)
 	for row := range got {
 		sum, sum32 := 0.0, float32(0)
@@ -112,23 +112,26 @@ func (rc routerCase) check(t *testing.T, gpu *gputest.Harness, suffix string) {
 func TestRouterLogits(t *testing.T) {
 	for _, rc := range []routerCase{
 		{b: 1, n: 1, c: 1, r: 1, factors: true},
-		{b: 1, n: 5, c: 3, r: 2, scale: 8},
+		{b: 1, n: 5, c: 3, r: 2, cosineScale: 8},
 		{b: 2, n: 31, c: 4, r: 1, factors: true},
 		{b: 3, n: 17, c: 29, r: 3, r2: 2, perItem: true, factors: true},
 		{b: 2, n: 32, c: 32, r: 1, r2: 1, factors: true},
-		{b: 2, n: 33, c: 36, r: 4, scale: 8, factors: true},
-		{b: 1, n: 127, c: 28, r: 2, perItem: true, scale: 2.5},
-		{b: 3, n: 128, c: 60, r: 1, r2: 3, scale: 8, factors: true},
+		{b: 2, n: 33, c: 36, r: 4, cosineScale: 8, factors: true},
+		{b: 1, n: 127, c: 28, r: 2, perItem: true, cosineScale: 2.5},
+		{b: 3, n: 128, c: 60, r: 1, r2: 3, cosineScale: 8, factors: true},
 		{b: 2, n: 129, c: 512, r: 1, r2: 2, factors: true},
 		{b: 1, n: 37, c: 511, r: 5},
-		{b: 1, n: 9, c: 2052, r: 2, scale: 8},
+		{b: 1, n: 9, c: 2052, r: 2, cosineScale: 8},
 		{b: 2, n: 40, c: 20, r: 16, perItem: true},
-		{b: 2, n: 40, c: 20, r: 9, r2: 8, factors: true, scale: 8}, // two passes, the second set begins and the last pass ends inside one
+		{b: 2, n: 40, c: 20, r: 9, r2: 8, factors: true, cosineScale: 8}, // two passes, of 9 and 8 routing tokens
 		{b: 1, n: 21, c: 33, r: 40, r2: 1, perItem: true},
-		{b: 2, n: 70000, c: 4, r: 2, factors: true}, // enough rows for the wide kernel on its own account
+		{b: 2, n: 70000, c: 4, r: 2, factors: true}, // enough rows to select the wide kernel
 		{b: 700, n: 3, c: 8, r: 1, perItem: true},
 		{b: 65600, n: 1, c: 3, r: 1, perItem: true}, // more workgroups than many devices allow in x
 	} {
+		if testing.Short() && rc.b == 65600 {
+			continue // takes 2 s
+		}
 		t.Run(rc.String(), func(t *testing.T) {
 			gpu := gputest.New(t)
 			l, err := NewRouterLogits(gpu.Dev, rc.config())
@@ -147,7 +150,7 @@ func TestRouterLogits(t *testing.T) {
 			assert.Equal(t, names[:1], gpu.Kernels())
 			got := rc.outputs(gpu, "")
 
-			// The other kernel gives the same bits, as the order of summation is the same.
+			// The other kernel has the same order of summation, so it gives the same bits.
 			rc.run(gpu, l, " other")
 			assert.Equal(t, names[1:], gpu.Kernels())
 			assert.True(t, slices.Equal(got, rc.outputs(gpu, " other")))
@@ -155,14 +158,17 @@ func TestRouterLogits(t *testing.T) {
 	}
 }
 
-// Every number of threads a row and of rows a thread that a device may be given.
-func TestRouterLogitsShapes(t *testing.T) {
+// All numbers of lanes per row and rows per lane that a device may use.
+func TestRouterLogitsTilings(t *testing.T) {
 	dev := gputest.Device(t)
 	for lanes := 1; lanes <= min(int(dev.Caps().SubgroupMin), 32); lanes *= 2 {
 		for _, rows := range []int{2, 3, 8} {
+			if testing.Short() && rows != 3 {
+				continue
+			}
 			for _, rc := range []routerCase{
 				{b: 2, n: 45, c: 44, r: 2, r2: 1, factors: true},
-				{b: 2, n: 300, c: 23, r: 2, perItem: true, scale: 8},
+				{b: 2, n: 300, c: 23, r: 2, perItem: true, cosineScale: 8},
 			} {
 				t.Run(fmt.Sprintf("lanes=%d rows=%d %v", lanes, rows, rc), func(t *testing.T) {
 					gpu := gputest.New(t)
@@ -178,7 +184,7 @@ func TestRouterLogitsShapes(t *testing.T) {
 	}
 }
 
-// A logit depends on its token and routing token alone: not on the batch, the other rows, the other routing tokens or the factors.
+// A logit depends only on its token and its routing token: not on the batch, other rows, other routing tokens or factors.
 func TestRouterLogitsBits(t *testing.T) {
 	gpu := gputest.New(t)
 	const b, n, c, r = 2, 50, 100, 3
@@ -193,29 +199,24 @@ func TestRouterLogitsBits(t *testing.T) {
 		X: gpu.In("x", x), Tokens: gpu.In("tokens", tokens), Logits: gpu.Out("all", 4*b*r*n), Factors: gpu.Out("factors", 4*b*n), B: b, N: n,
 	}
 	const item, row, token = 1, 7, 2
-	at := item*n + row
+	flatRow := item*n + row
 	alone := RouterLogitsArgs{
-		X: a.X.Slice(4*c*uint64(at), 4*c), Tokens: gpu.In("token", tokens[token*c:]), Logits: gpu.Out("one", 4), B: 1, N: 1,
+		X: a.X.Slice(4*c*uint64(flatRow), 4*c), Tokens: gpu.In("token", tokens[token*c:]), Logits: gpu.Out("one", 4), B: 1, N: 1,
 	}
-	gpu.Run(func(list *vk.CommandList) error {
-		if err := all.Record(list, a); err != nil {
-			return err
-		}
-		return one.Record(list, alone)
-	})
+	gpu.Run(func(list *vk.CommandList) error { return firstError(all.Record(list, a), one.Record(list, alone)) })
 	assert.Equal(t, gpu.Float32("all")[(item*r+token)*n+row], gpu.Float32("one")[0])
 }
 
-func TestRouterLogitsShifted(t *testing.T) {
+func TestRouterLogitsAtOffset(t *testing.T) {
 	const b, n, r, r2 = 2, 13, 2, 1
 	for _, c := range []int{1, 30, 32} {
-		gpu, start := gputest.New(t), rowAlign(c)
+		gpu, offset := gputest.New(t), rowAlign(c)
 		x, tokens, tokens2 := normal(1, b*n*c), normal(2, r*c), normal(3, r2*c)
 		l, err := NewRouterLogits(gpu.Dev, RouterLogitsConfig{C: c, R: r, R2: r2})
 		require.NoError(t, err)
 		defer l.Close()
 		a := RouterLogitsArgs{
-			X: inputAt(gpu, "x", x, start), Tokens: inputAt(gpu, "tokens", tokens, start), Tokens2: inputAt(gpu, "tokens2", tokens2, start),
+			X: inputAt(gpu, "x", x, offset), Tokens: inputAt(gpu, "tokens", tokens, offset), Tokens2: inputAt(gpu, "tokens2", tokens2, offset),
 			Logits: outputAt(gpu, "logits", b*r*n, wordAlign), Logits2: outputAt(gpu, "logits2", b*r2*n, wordAlign),
 			Factors: outputAt(gpu, "factors", b*n, wordAlign), B: b, N: n,
 		}

@@ -5,30 +5,34 @@ import (
 	"math"
 	"unsafe"
 
+	"github.com/colt5-vulkan/colt5/shaders"
 	"github.com/colt5-vulkan/colt5/vk"
 )
 
-// Select is the hard top-k: the k valid entries with the largest logits of each row, or of each block of a row.
+// Select is the hard top-k: the K valid entries with the largest logits of each row, or of each segment of a row. Segments are blocks of a
+// row, or prefixes of it.
 //
 //	logits [Rows, N] f32 in             mask [Rows / Routes, N] u8 in, optional
-//	indices [Rows, Blocks, K] i32 out   filled [Rows, Blocks, K] u32 out, 1 or 0   values [Rows, Blocks, K] f32 out, optional
+//	indices [Rows, Blocks, K] i32 out   valid [Rows, Blocks, K] u32 out, 1 or 0   values [Rows, Blocks, K] f32 out, optional
 //	Blocks = ceil(N / BlockSize)
 //
-// With Windows, m = 0 .. Windows-1 chooses from the first min(m * Prefix, N) entries of a row, so window 0 stays empty:
+// With Windows, window m = 0 .. Windows-1 is the prefix of min(m * Prefix, N) entries of a row, so the slots of window 0 stay empty:
 //
-//	indices, filled, values [Items, Windows, Routes, K]   Items = Rows / Routes
+//	indices, valid, values [Items, Windows, Routes, K]   Items = Rows / Routes
 //
-// Of equal logits the lower index wins; -0 equals +0, and a NaN ranks below minus infinity. A masked entry is never taken: with
-// fewer than K valid ones the last slots stay empty, with EmptyIndex, filled 0 and value 0. Indices count from the start of the
-// row, also with blocks. K may exceed N; by tens of millions a CPU driver refuses. Ranges may start at any multiple of 4 bytes, the mask anywhere,
-// scratch memory at a multiple of 16.
+// Of equal logits the lower index wins. -0 equals +0, and a NaN ranks below minus infinity. A masked entry is never selected. With
+// fewer than K valid entries the last slots stay empty: they have EmptyIndex, valid 0 and value 0. Indices count from the start of
+// the row, also with blocks. K may exceed N; a CPU driver rejects a K of tens of millions. Scratch starts at a multiple of 16 bytes, the mask at
+// any byte, other ranges at multiples of 4.
 //
-// There are three ways; a window counts as a block of N entries. A block of up to 32,768 entries (32 a thread of the largest workgroup),
-// or 65,536 if not sorted, takes one dispatch of one workgroup. Of a longer one, or of more than 8,192 entries to be sorted where there
-// are few blocks, a sample tells a threshold, the entries above it are gathered by many workgroups, and each of these goes to the slot
-// that is the number of those before it: three dispatches, or four if not sorted, for up to 2,048 slots (1,024 on small devices) and
-// rows of some million entries. Beyond that a long block takes a dispatch for each of three digits of the keys, one to count, one to
-// write; sorting then takes dispatches of its own, as it does for a short block with more slots than these.
+// There are three algorithms. Sizes below are those of a segment; a window counts as N entries.
+//
+//   - Direct: one workgroup, one dispatch. Up to 32,768 entries (32 per invocation of the largest workgroup), or 65,536 unsorted.
+//   - Sampled: a sample gives a threshold, many workgroups gather the entries above it, and the slot of each is the number of
+//     gathered entries that precede it. Three dispatches, four unsorted. For longer segments, and for few segments of more than 8,192 entries that are
+//     sorted; up to 2,048 slots (1,024 on small devices) and some million entries.
+//   - Radix: one dispatch per digit of the keys, of which there are three, one to count and one to compact. Sorting takes further dispatches,
+//     as it does after a direct selection of more slots than above.
 //
 // Shaders: shaders/select*.comp. Reference: internal/ref.Select.
 type Select struct {
@@ -38,41 +42,41 @@ type Select struct {
 	kernels kernelCache
 }
 
-// SelectConfig says in which order the slots of a block come.
+// SelectConfig is the order of the slots of a segment.
 type SelectConfig struct {
-	Sorted bool // by falling logit, equal ones by rising index; false: by rising index, which is faster
+	Sorted bool // by descending logit, then by ascending index; false: by ascending index, which is faster
 }
 
-// Places in the push block of shaders/include/select.glsl, after its nine addresses.
+// selectPush follows the nine addresses in the push constants of shaders/include/select.glsl, which describes the fields.
 type selectPush struct {
 	n, block, blocks, k, slots, routes, segments, parts, span, step uint32
 	empty                                                           int32
 	word, list, skip                                                uint32
 }
 
-var _ [56 - unsafe.Sizeof(selectPush{})]byte
-var _ [unsafe.Sizeof(selectPush{}) - 56]byte
+var _ = [1]struct{}{}[unsafe.Sizeof(selectPush{})-56]
 
-// NewSelect makes a selection for a device. Its kernels are compiled when they are first recorded.
+// NewSelect makes a selection. Record compiles kernels when it first needs them.
 func NewSelect(dev *vk.Device, c SelectConfig) (*Select, error) {
 	caps := dev.Caps()
 	return &Select{config: c, caps: caps, limits: newSelectLimits(caps), kernels: kernelCache{dev: dev}}, nil
 }
 
-// Record adds the dispatches of a selection to a tape.
-func (s *Select) Record(t *vk.CommandList, a SelectArgs) error {
+// Record appends the dispatches of a selection to a command list.
+func (s *Select) Record(list *vk.CommandList, a SelectArgs) error {
+	const op = "Select"
 	if a.Routes == 0 {
 		a.Routes = 1
 	}
 	if err := s.checkSizes(a); err != nil {
 		return err
 	}
-	r := selectRecorder{Select: s, list: t, args: a, plan: newSelectPlan(s.limits, s.config.Sorted, a.sizes())}
+	r := selectRecorder{Select: s, list: list, args: a, plan: newSelectPlan(s.limits, s.config.Sorted, a.sizes())}
 	if r.plan.segments > math.MaxInt32 {
-		return fmt.Errorf("pipelines: Select: Rows %d with %d blocks each, want at most %d blocks", a.Rows, r.plan.blocks, math.MaxInt32)
+		return fmt.Errorf("pipelines: %s: Rows %d with %d blocks each, want at most %d blocks", op, a.Rows, r.plan.blocks, math.MaxInt32)
 	}
 	if r.plan.direct {
-		if err := checkIterations(s.caps, "Select", fmt.Sprintf("K of %d", a.K), a.K/int(r.plan.threads)); err != nil {
+		if err := checkIterations(s.caps, op, fmt.Sprintf("K of %d", a.K), a.K/int(r.plan.threads)); err != nil {
 			return err
 		}
 	}
@@ -88,12 +92,12 @@ func (s *Select) Record(t *vk.CommandList, a SelectArgs) error {
 		r.push.block = uint32(a.Prefix)
 	}
 	if err := r.record(); err != nil {
-		return fmt.Errorf("pipelines: Select: %w", err)
+		return fmt.Errorf("pipelines: %s: %w", op, err)
 	}
 	return nil
 }
 
-// selectRecorder is one selection on its way to a tape.
+// selectRecorder records one selection.
 type selectRecorder struct {
 	*Select
 	list *vk.CommandList
@@ -101,31 +105,31 @@ type selectRecorder struct {
 	plan selectPlan
 	push selectPush
 
+	// The parts of the scratch memory.
 	state, counts, candidates vk.Range
 	pairs                     [2]vk.Range
 }
 
 func (r *selectRecorder) record() error {
-	p := r.plan
-	if p.sampled {
+	switch {
+	case r.plan.sampled:
 		return r.recordSampled()
-	}
-	first := selectStep{to: r.pairs[0]}
-	if p.pairBytes == 0 {
-		first.to = vk.Range{}
-	}
-	if p.direct {
-		first.kernel, first.readsLogits = "select", true
-		if err := r.dispatch(first); err != nil {
+	case r.plan.direct:
+		if err := r.dispatch(selectStep{kernel: "select", readsLogits: true, to: r.pairs[0]}); err != nil {
 			return err
 		}
 		return r.recordSort()
 	}
-	r.push.parts = uint32(p.parts)
+	return r.recordRadix()
+}
+
+// recordRadix records a selection by three digits of the keys.
+func (r *selectRecorder) recordRadix() error {
+	r.push.parts = uint32(r.plan.parts)
 	if err := r.list.Fill(r.state, 0); err != nil {
 		return err
 	}
-	for step := range uint32(4) {
+	for step := range uint32(4) { // three histograms, and the counts
 		s := selectStep{kernel: "select_digit", step: step, readsLogits: true, intermediate: true, state: vk.ReadWrite(r.state)}
 		if step == 3 {
 			s.counts = vk.Write(r.counts)
@@ -134,41 +138,41 @@ func (r *selectRecorder) record() error {
 			return err
 		}
 	}
-	first.kernel, first.readsLogits, first.state, first.counts = "select_compact", true, vk.Read(r.state), vk.Read(r.counts)
-	if err := r.dispatch(first); err != nil {
+	compact := selectStep{kernel: "select_compact", readsLogits: true, state: vk.Read(r.state), counts: vk.Read(r.counts), to: r.pairs[0]}
+	if err := r.dispatch(compact); err != nil {
 		return err
 	}
 	return r.recordSort()
 }
 
-// sampled records a selection by samples.
+// recordSampled records a selection by a sampled threshold.
 func (r *selectRecorder) recordSampled() error {
-	p := r.plan
-	state := vk.ReadWrite(r.state)
+	p, state := r.plan, vk.ReadWrite(r.state)
 	r.push.span = uint32(p.sampleStride)
-	if err := r.dispatch(selectStep{kernel: "select_sample", step: uint32(p.sampleRank), readsLogits: true, sparse: true, intermediate: true, state: vk.Write(r.state)}); err != nil {
+	sample := selectStep{kernel: "select_sample", step: uint32(p.sampleRank), readsLogits: true, sparse: true, intermediate: true, state: vk.Write(r.state)}
+	if err := r.dispatch(sample); err != nil {
 		return err
 	}
 	r.push.span, r.push.parts, r.push.list = uint32(p.span), uint32(p.parts), uint32(p.maxCandidates)
-	if err := r.dispatch(selectStep{kernel: "select_gather", readsLogits: true, state: state, counts: vk.Write(r.counts), to: r.candidates}); err != nil {
+	gather := selectStep{kernel: "select_gather", readsLogits: true, state: state, counts: vk.Write(r.counts), to: r.candidates}
+	if err := r.dispatch(gather); err != nil {
 		return err
 	}
-	rank := selectStep{
-		kernel: "select_rank", step: uint32(p.parts), readsLogits: true, sparse: true, state: state, counts: vk.Read(r.counts), from: r.candidates,
-	}
-	if p.pairBytes != 0 {
-		rank.to = r.pairs[0]
-	}
 	r.push.parts = uint32(p.rankGroups)
+	rank := selectStep{
+		kernel: "select_rank", step: uint32(p.parts), readsLogits: true, sparse: true, state: state, counts: vk.Read(r.counts),
+		from: r.candidates, to: r.pairs[0],
+	}
 	if err := r.dispatch(rank); err != nil || p.pairBytes == 0 {
 		return err
 	}
+	// Unsorted: a second ranking orders the selected pairs by index.
 	r.push.list = uint32(p.selected)
-	r.push.parts = uint32(min(p.rankGroups, (p.selected+selectPairsPerPass-1)/selectPairsPerPass))
+	r.push.parts = uint32(min(p.rankGroups, ceilDiv(p.selected, selectPairsPerPass)))
 	return r.dispatch(selectStep{kernel: "select_rank", state: vk.Read(r.state), from: r.pairs[0]})
 }
 
-// sort brings pairs in order: runs of limits.slots each, then merges; the last step writes the result.
+// recordSort sorts the selected pairs: runs of sortCapacity pairs, then merges. The last step writes the result.
 func (r *selectRecorder) recordSort() error {
 	p := r.plan
 	if p.sortRuns == 0 {
@@ -182,14 +186,14 @@ func (r *selectRecorder) recordSort() error {
 	if err := r.dispatch(s); err != nil {
 		return err
 	}
-	run, threads := uint64(r.limits.sortCapacity), uint64(r.limits.smallThreads())
 	for i := range p.merges {
-		s = selectStep{kernel: "select_merge", step: uint32(run << i), from: r.pairs[i%2], to: r.pairs[(i+1)%2]}
-		places := p.selected
+		run := uint64(r.limits.sortCapacity) << i
+		s = selectStep{kernel: "select_merge", step: uint32(run), from: r.pairs[i%2], to: r.pairs[(i+1)%2]}
+		pairs := p.selected
 		if i == p.merges-1 {
-			s.to, places = vk.Range{}, uint64(r.args.K)
+			s.to, pairs = vk.Range{}, uint64(r.args.K)
 		}
-		r.push.parts = uint32((places + threads - 1) / threads)
+		r.push.parts = uint32(ceilDiv(pairs, uint64(r.limits.smallThreads())))
 		if err := r.dispatch(s); err != nil {
 			return err
 		}
@@ -197,13 +201,13 @@ func (r *selectRecorder) recordSort() error {
 	return nil
 }
 
-// selectStep is one dispatch. What writes no pairs to the range to, and is no inner step, writes the result.
+// selectStep is one dispatch. It writes pairs to the range to; without that range it writes the result, unless it is intermediate.
 type selectStep struct {
 	kernel        string
-	step          uint32
-	readsLogits   bool // the logits; every step that writes values reads some of them too
-	sparse        bool // of them, as a rule
-	intermediate  bool // writes state and counts only
+	step          uint32 // push constant of the kernel
+	readsLogits   bool   // a step that writes values reads them in any case
+	sparse        bool   // reads so few logits that they do not count as memory traffic
+	intermediate  bool   // writes only state and counts
 	state, counts vk.Access
 	from, to      vk.Range
 }
@@ -217,20 +221,21 @@ func (r *selectRecorder) dispatch(s selectStep) error {
 	if err != nil {
 		return err
 	}
+	const logits, mask, indices, valid, values = 0, 1, 2, 3, 4 // in args
 	a, bytes := r.args, s.from.Size()+s.to.Size()
 	args := []vk.Access{{}, {}, {}, {}, {}, s.state, s.counts, vk.Read(s.from), vk.Write(s.to)}
-	result := s.to.IsZero() && !s.intermediate
-	if s.readsLogits || result && !a.Values.IsZero() {
-		args[0] = vk.Read(a.Logits)
+	writesResult := s.to.IsZero() && !s.intermediate
+	if s.readsLogits || writesResult && !a.Values.IsZero() {
+		args[logits] = vk.Read(a.Logits)
 	}
 	if s.readsLogits {
-		args[1] = vk.Read(a.Mask)
+		args[mask] = vk.Read(a.Mask)
 	}
 	if s.readsLogits && !s.sparse {
 		bytes += a.Logits.Size() + a.Mask.Size()
 	}
-	if result {
-		args[2], args[3], args[4] = vk.Write(a.Indices), vk.Write(a.Valid), vk.Write(a.Values)
+	if writesResult {
+		args[indices], args[valid], args[values] = vk.Write(a.Indices), vk.Write(a.Valid), vk.Write(a.Values)
 		bytes += a.Indices.Size() + a.Valid.Size() + a.Values.Size()
 	}
 	push := r.push
@@ -238,34 +243,34 @@ func (r *selectRecorder) dispatch(s selectStep) error {
 	return r.list.Dispatch(vk.Dispatch{Kernel: k, Groups: groups, Args: args, Push: vk.Scalars(&push), Bytes: float64(bytes)})
 }
 
-// kernel returns a kernel of a plan, compiled at its first use.
-func (s *Select) kernel(name string, p selectPlan, windows, masked bool) (*vk.Kernel, error) {
-	const slots, subgroups, own, prefixes, mask = 1, 2, 3, 4, 5 // constant ids; 0 are the threads, and each shader has those it uses
-	threads, spec := p.threads, map[uint32]uint32{prefixes: specBool(windows)}
+// kernel returns a kernel of a plan.
+func (s *Select) kernel(name string, plan selectPlan, windows, masked bool) (*vk.Kernel, error) {
+	threads, spec := plan.threads, map[uint32]uint32{shaders.SelectPrefixSegments: specBool(windows)}
 	switch name {
 	case "select":
-		spec[own] = specBool(p.fusedSort)
+		spec[shaders.SelectSorted] = specBool(plan.fusedSort)
 	case "select_sample":
-		threads, spec[own] = s.limits.mediumThreads(), uint32(p.samplesPerThread)
+		threads, spec[shaders.SelectSampleSamplesPerThread] = s.limits.mediumThreads(), uint32(plan.samplesPerThread)
 	case "select_rank":
-		threads, spec[own] = s.limits.mediumThreads(), selectPairsPerPass
+		threads, spec[shaders.SelectRankPairsPerPass] = s.limits.mediumThreads(), selectPairsPerPass
 	case "select_sort":
 		threads = s.limits.mediumThreads()
 	case "select_merge":
 		threads = s.limits.smallThreads()
 	}
+	// A shader has only the constants that it uses.
 	if name != "select_merge" && name != "select_compact" && name != "select_gather" {
-		spec[slots] = s.limits.sortCapacity
+		spec[shaders.SelectSortCapacity] = s.limits.sortCapacity
 	}
-	if name != "select_merge" && name != "select_sort" { // these two see pairs alone
-		spec[mask] = specBool(masked)
-		spec[subgroups] = max(threads/s.limits.subgroupMin, 1)
+	if name != "select_merge" && name != "select_sort" { // which read no logits
+		spec[shaders.SelectMasked] = specBool(masked)
+		spec[shaders.SelectSubgroups] = max(threads/s.limits.subgroupMin, 1)
 	}
-	spec[0] = threads
+	spec[shaders.SelectLocalSizeX] = threads
 	return s.kernels.get(name, name, s.caps.FullSubgroups, spec)
 }
 
-// Close frees the kernels. One that an open tape uses stays, and the next Close tries again.
+// Close frees the kernels. It may be called again, and on nil.
 func (s *Select) Close() error {
 	if s == nil {
 		return nil

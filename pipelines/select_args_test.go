@@ -19,8 +19,8 @@ func TestSelectBadInput(t *testing.T) {
 	const rows, n, k = 4, 40000, 3
 	size := s.Scratch(rows, n, k, 0)
 	logits, mask, indices := gpu.In("logits", make([]float32, rows*n)), gpu.In("mask", make([]uint8, rows/2*n)), gpu.Out("indices", 4*rows*k)
-	filled, values, scratch := gpu.Out("valid", 4*rows*k), gpu.Out("values", 4*rows*k), gpu.Out("scratch", int(size)+16)
-	good := SelectArgs{Logits: logits, Mask: mask, Indices: indices, Valid: filled, Values: values, Scratch: scratch, Rows: rows, N: n, K: k, Routes: 2}
+	valid, values, scratch := gpu.Out("valid", 4*rows*k), gpu.Out("values", 4*rows*k), gpu.Out("scratch", int(size)+16)
+	good := SelectArgs{Logits: logits, Mask: mask, Indices: indices, Valid: valid, Values: values, Scratch: scratch, Rows: rows, N: n, K: k, Routes: 2}
 	for _, test := range []struct {
 		name, want string
 		change     func(*SelectArgs)
@@ -34,10 +34,10 @@ func TestSelectBadInput(t *testing.T) {
 		{"routes", "Routes is 3, want a divisor of Rows, 4", func(a *SelectArgs) { a.Routes = 3 }},
 		{"routes negative", "Routes is -1, want 1", func(a *SelectArgs) { a.Routes = -1 }},
 		{"block size", "BlockSize is -1, want at least 0", func(a *SelectArgs) { a.BlockSize = -1 }},
-		{"skipped", "SkipBlocks is -1, want 0 to 4", func(a *SelectArgs) { a.SkipBlocks, a.BlockSize = -1, 10000 }},
-		{"skipped more", "SkipBlocks is 5, want 0 to 4, the blocks of a row", func(a *SelectArgs) { a.SkipBlocks, a.BlockSize = 5, 10000 }},
-		{"skipped row", "SkipBlocks is 1, want 0 to 0", func(a *SelectArgs) { a.SkipBlocks = 1 }},
-		{"skipped windows", "SkipBlocks is 1, want 0 to 0", func(a *SelectArgs) { a.SkipBlocks, a.Windows, a.Prefix = 1, 4, 10000 }},
+		{"skip blocks negative", "SkipBlocks is -1, want 0 to 4", func(a *SelectArgs) { a.SkipBlocks, a.BlockSize = -1, 10000 }},
+		{"skip blocks large", "SkipBlocks is 5, want 0 to 4, the blocks of a row", func(a *SelectArgs) { a.SkipBlocks, a.BlockSize = 5, 10000 }},
+		{"skip blocks of a row", "SkipBlocks is 1, want 0 to 0", func(a *SelectArgs) { a.SkipBlocks = 1 }},
+		{"skip blocks of windows", "SkipBlocks is 1, want 0 to 0", func(a *SelectArgs) { a.SkipBlocks, a.Windows, a.Prefix = 1, 4, 10000 }},
 		{"windows alone", "Prefix is 0, want 1", func(a *SelectArgs) { a.Windows = 4 }},
 		{"prefix alone", "Windows is 0, want 1", func(a *SelectArgs) { a.Prefix = 4 }},
 		{"windows negative", "Windows is -2, want 1", func(a *SelectArgs) { a.Windows, a.Prefix = -2, 4 }},
@@ -51,15 +51,15 @@ func TestSelectBadInput(t *testing.T) {
 		{"mask long", "mask has 80000 bytes, want [Rows / Routes 1, N 40000] u8", func(a *SelectArgs) { a.Routes = 4 }},
 		{"indices missing", "indices is missing, want [Rows 4, Blocks 1, K 3] i32, 48 bytes", func(a *SelectArgs) { a.Indices = vk.Range{} }},
 		{"indices short", "indices has 48 bytes, want [Rows 4, Blocks 2, K 3] i32, 96 bytes", func(a *SelectArgs) { a.BlockSize = 39999 }},
-		{"indices odd", "indices starts at byte 258 of its buffer, want a multiple of 4", func(a *SelectArgs) {
+		{"indices unaligned", "indices starts at byte 258 of its buffer, want a multiple of 4", func(a *SelectArgs) {
 			a.Rows, a.Routes, a.K, a.N, a.Indices = 1, 1, 3, 10, indices.Slice(2, 12)
-			a.Logits, a.Mask, a.Valid, a.Values = logits.Slice(4, 40), mask.Slice(1, 10), filled.Slice(8, 12), values.Slice(4, 12)
+			a.Logits, a.Mask, a.Valid, a.Values = logits.Slice(4, 40), mask.Slice(1, 10), valid.Slice(8, 12), values.Slice(4, 12)
 		}},
-		{"filled missing", "valid is missing, want [Rows 4, Blocks 1, K 3] u32", func(a *SelectArgs) { a.Valid = vk.Range{} }},
+		{"valid missing", "valid is missing, want [Rows 4, Blocks 1, K 3] u32", func(a *SelectArgs) { a.Valid = vk.Range{} }},
 		{"values short", "values has 44 bytes, want [Rows 4, Blocks 1, K 3] f32, 48 bytes", func(a *SelectArgs) { a.Values = values.Slice(0, 44) }},
 		{"scratch missing", fmt.Sprintf("scratch has 0 bytes, want at least %d", size), func(a *SelectArgs) { a.Scratch = vk.Range{} }},
 		{"scratch short", fmt.Sprintf("scratch has %d bytes, want at least %d", size-1, size), func(a *SelectArgs) { a.Scratch = scratch.Slice(0, size-1) }},
-		{"scratch odd", "scratch starts at byte 260 of its buffer, want a multiple of 16", func(a *SelectArgs) { a.Scratch = scratch.Slice(4, size) }},
+		{"scratch unaligned", "scratch starts at byte 260 of its buffer, want a multiple of 16", func(a *SelectArgs) { a.Scratch = scratch.Slice(4, size) }},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			a := good

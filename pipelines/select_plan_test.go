@@ -8,7 +8,7 @@ import (
 	"github.com/stretchr/testify/assert"
 )
 
-// The plan covers every granule and slot, and its workgroups fit the limits.
+// Plans cover every 16-byte chunk and every slot, and their workgroups fit the limits.
 func TestSelectPlan(t *testing.T) {
 	for _, limits := range []selectLimits{{1024, 2048, 32}, {256, 1024, 8}, {128, 2048, 4}, {64, 1024, 64}} {
 		for _, n := range []int{1, 4, 5, 1024, 8192, 8193, 32767, 32768, 32769, 1 << 20, 1<<22 + 1, selectMax} {
@@ -42,12 +42,12 @@ func TestSelectPlan(t *testing.T) {
 							assert.LessOrEqual(t, p.selected, uint64(limits.sortCapacity), context)
 						}
 						z.unaligned = true
-						odd := newSelectPlan(limits, sorted, z)
-						assert.Equal(t, []bool{p.direct, p.sampled}, []bool{odd.direct, odd.sampled}, context)
-						assert.True(t, odd.direct || odd.parts*odd.span >= (p.block+6)/4, context)
-						assert.True(t, odd.sampled || odd.parts <= 1024, context)
+						unaligned := newSelectPlan(limits, sorted, z)
+						assert.Equal(t, []bool{p.direct, p.sampled}, []bool{unaligned.direct, unaligned.sampled}, context)
+						assert.True(t, unaligned.direct || unaligned.parts*unaligned.span >= (p.block+6)/4, context)
+						assert.True(t, unaligned.sampled || unaligned.parts <= 1024, context)
 						z.unaligned = false
-						assert.GreaterOrEqual(t, selectScratch(limits, sorted, z), max(p.scratch(), odd.scratch()), context)
+						assert.GreaterOrEqual(t, selectScratch(limits, sorted, z), max(p.scratch(), unaligned.scratch()), context)
 						z.block, z.windows = 0, 7
 						w := newSelectPlan(limits, sorted, z)
 						assert.Equal(t, []uint64{uint64(n), 7, 21, min(uint64(k), uint64(n))}, []uint64{w.block, w.blocks, w.segments, w.selected}, context)
@@ -62,7 +62,7 @@ func TestSelectPlan(t *testing.T) {
 	assert.Equal(t, selectLimits{128, 2048, 4}, newSelectLimits(vk.Caps{MaxWorkgroupInvocations: 1024, MaxWorkgroupSize: [3]uint32{128, 1, 1}, SharedBytes: 32 << 10, SubgroupMin: 4}))
 }
 
-// As many threads as have something to do.
+// Workgroups have no idle invocations.
 func TestSelectThreads(t *testing.T) {
 	limits := selectLimits{1024, 2048, 32}
 	for _, c := range []struct {
@@ -74,10 +74,10 @@ func TestSelectThreads(t *testing.T) {
 	}
 }
 
-// The path taken is the one meant for the size.
+// Sizes determine the algorithm.
 func TestSelectDispatches(t *testing.T) {
-	long := []string{"fill", "select_digit", "select_digit", "select_digit", "select_digit", "select_compact"}
-	limits := &selectForce{threads: 256, slots: 1024}
+	radix := []string{"fill", "select_digit", "select_digit", "select_digit", "select_digit", "select_compact"}
+	limits := &forcedLimits{threads: 256, sortCapacity: 1024}
 	for _, test := range []struct {
 		selectCase
 		sorted bool
@@ -89,12 +89,12 @@ func TestSelectDispatches(t *testing.T) {
 		{selectCase{rows: 1, n: 8193, k: 1024}, true, []string{"select_sample", "select_gather", "select_rank"}},
 		{selectCase{rows: 2, n: 16384, k: 1024}, false, []string{"select"}},
 		{selectCase{rows: 1, n: 16385, k: 1024}, false, []string{"select_sample", "select_gather", "select_rank", "select_rank"}},
-		{selectCase{rows: 1, n: 16385, k: 16385}, false, long},
-		{selectCase{rows: 1, n: 8193, k: 1025}, true, append(long[:6:6], "select_sort", "select_merge")},
-		{selectCase{rows: 1, n: 8193, k: 2049}, true, append(long[:6:6], "select_sort", "select_merge", "select_merge")},
+		{selectCase{rows: 1, n: 16385, k: 16385}, false, radix},
+		{selectCase{rows: 1, n: 8193, k: 1025}, true, append(radix[:6:6], "select_sort", "select_merge")},
+		{selectCase{rows: 1, n: 8193, k: 2049}, true, append(radix[:6:6], "select_sort", "select_merge", "select_merge")},
 	} {
 		t.Run(test.String(), func(t *testing.T) {
-			assert.Equal(t, test.want, selectRun(t, test.selectCase, test.sorted, limits))
+			assert.Equal(t, test.want, runSelect(t, test.selectCase, test.sorted, limits))
 		})
 	}
 }

@@ -9,12 +9,12 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// Samples that tell nothing, and equal entries all over a long row: the results stay exact.
+// Results are exact also with misleading samples, and with equal entries everywhere in a long row.
 func TestSelectBadSamples(t *testing.T) {
 	const n, k = 60000, 1000
 	plan := newSelectPlan(newSelectLimits(gputest.Device(t).Caps()), true, selectSizes{rows: 2, n: n, k: k})
 	require.True(t, plan.sampled)
-	sampled := func(i int) bool { // as select_sample.comp does
+	sampled := func(i int) bool { // the hash of select_sample.comp
 		entry := uint32(i % n)
 		h := entry / uint32(plan.sampleStride) * 0x9e3779b1
 		h = (h ^ h>>15) * 0x85ebca6b
@@ -26,28 +26,31 @@ func TestSelectBadSamples(t *testing.T) {
 			samples++
 		}
 	}
-	require.Greater(t, n-samples, int(plan.maxCandidates), "all that is not sampled, above the threshold, would fit")
-	require.Less(t, int(plan.sampleRank*9/8), k, "as many samples would do")
+	require.Greater(t, n-samples, int(plan.maxCandidates), "the entries that are not sampled fit the candidates")
+	require.Less(t, int(plan.sampleRank*9/8), k, "the sampled entries would suffice")
 	mixed := func(i int) float32 { return float32(i * 7919 % n) }
 	for name, c := range map[string]selectCase{
-		"samples too low":   {logits: func(i int) float32 { return mixed(i) - map[bool]float32{true: n}[sampled(i)] }},
-		"samples too high":  {logits: func(i int) float32 { return mixed(i) + map[bool]float32{true: n}[sampled(i)] }},
-		"samples equal":     {logits: func(i int) float32 { return map[bool]float32{true: 1}[sampled(i)] }},
-		"samples masked":    {valid: func(i int) bool { return !sampled(i) }},
-		"samples alone":     {valid: sampled},
-		"none but a few":    {valid: func(i int) bool { return sampled(i) && i%64 == 5 }, empty: -1},
-		"equal, far apart":  {valid: every(43, 3), logits: func(int) float32 { return -7 }},
-		"equal, behind few": {valid: every(41, 2), logits: func(i int) float32 { return float32(max(i%n-55000, 0)) }},
+		"samples too low":         {logits: func(i int) float32 { return mixed(i) - map[bool]float32{true: n}[sampled(i)] }},
+		"samples too high":        {logits: func(i int) float32 { return mixed(i) + map[bool]float32{true: n}[sampled(i)] }},
+		"samples equal":           {logits: func(i int) float32 { return map[bool]float32{true: 1}[sampled(i)] }},
+		"samples masked":          {valid: func(i int) bool { return !sampled(i) }},
+		"only samples valid":      {valid: sampled},
+		"few valid":               {valid: func(i int) bool { return sampled(i) && i%64 == 5 }, emptyIndex: -1},
+		"equal, far apart":        {valid: oneIn(43, 3), logits: func(int) float32 { return -7 }},
+		"equal, after few larger": {valid: oneIn(41, 2), logits: func(i int) float32 { return float32(max(i%n-55000, 0)) }},
 	} {
+		if testing.Short() && name != "samples too low" { // all take 15 s
+			continue
+		}
 		c.rows, c.n, c.k, c.routes = 2, n, k, 1
-		t.Run(name, func(t *testing.T) { selectBoth(t, c, nil) })
+		t.Run(name, func(t *testing.T) { runSortedAndUnsorted(t, c, nil) })
 	}
 }
 
-// The guess takes no masked entry for a sample: of half the entries, those that are not the largest, enough lie above it, and all of them fit.
+// Masked entries are not sampled. The larger half of the entries is masked; still at least k candidates lie above the threshold, and they fit.
 func TestSelectMaskedSamples(t *testing.T) {
 	gpu := gputest.New(t)
-	c := selectCase{rows: 1, n: 60000, k: 1000, routes: 1, valid: every(2, 0), logits: func(i int) float32 { return float32(i*7919%60000 + i%2*60000) }}
+	c := selectCase{rows: 1, n: 60000, k: 1000, routes: 1, valid: oneIn(2, 0), logits: func(i int) float32 { return float32(i*7919%60000 + i%2*60000) }}
 	logits, mask := c.input()
 	s, err := NewSelect(gpu.Dev, SelectConfig{Sorted: true})
 	require.NoError(t, err)
@@ -56,10 +59,10 @@ func TestSelectMaskedSamples(t *testing.T) {
 	require.True(t, plan.sampled)
 	a := SelectArgs{
 		Logits: gpu.In("logits", logits), Mask: gpu.In("mask", mask), Indices: gpu.Out("indices", 4000), Valid: gpu.Out("valid", 4000),
-		Scratch: selectMemory(t, gpu, plan.scratch()), Rows: 1, N: c.n, K: c.k,
+		Scratch: guardedScratch(t, gpu, plan.scratch()), Rows: 1, N: c.n, K: c.k,
 	}
 	gpu.Run(func(list *vk.CommandList) error { return s.Record(list, a) })
-	state := make([]uint32, 3) // of select_gather.comp
+	state := make([]uint32, 3) // as in select_gather.comp
 	require.NoError(t, gpu.Dev.Download(t.Context(), vk.Transfer{Range: a.Scratch.Slice(0, 12), Data: vk.Bytes(state)}))
 	assert.GreaterOrEqual(t, int(state[1]+state[2]), c.k)
 	assert.LessOrEqual(t, uint64(state[1]), plan.maxCandidates)
