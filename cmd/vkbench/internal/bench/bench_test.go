@@ -42,6 +42,9 @@ func TestBenchBaseline(t *testing.T) {
 	assert.Contains(t, remarks, "Not run, but in the baseline: rmsnorm 5x4 f16, membership_mask 1x2x3 f32.")
 	assert.NotContains(t, remarks, "another driver")
 
+	if testing.Short() {
+		return
+	}
 	// The output of a run is a valid baseline.
 	again := commandtest.File(t, "again.json", out)
 	code, out, remarks = program.RunOnDevice(t, quick("-only", "rmsnorm", "-size", "3x4", "-baseline", again)...)
@@ -130,6 +133,9 @@ func TestBenchSteps(t *testing.T) {
 }
 
 func TestBenchRemarks(t *testing.T) {
+	if testing.Short() {
+		t.Skip("takes 1 s; TestBenchPrecisions has remarks too")
+	}
 	dev := gputest.Device(t)
 	code, out, remarks := program.RunOnDevice(t, "bench", "-o", "csv", "-reps", "1", "-warmup", "0", "-only", "rmsnorm", "-size", "3x4")
 	assert.Equal(t, command.ExitOK, code)

@@ -152,6 +152,9 @@ func TestPlanMatchesCall(t *testing.T) {
 		{"image", "1x16x16x16x8x20", "1x16x16x16", `{"num_heavy_tokens_q": 20, "num_heavy_tokens_kv": 20, "light_window_size": 8, "channel_first": true}`},
 	} {
 		t.Run(test.name, func(t *testing.T) {
+			if testing.Short() && test.name != "feedforward" {
+				t.Skip("takes 1 s")
+			}
 			gputest.CountCase()
 			list, err := cases.Select(cases.All(), []string{test.name}, []string{test.size})
 			require.NoError(t, err)

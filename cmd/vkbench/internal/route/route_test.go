@@ -44,6 +44,9 @@ func TestRouteTable(t *testing.T) {
 	whole := len(text) / 512
 	assert.Equal(t, whole*32+(len(text)-whole*512)*32/512, heavy, "32 of every 512 bytes, and of the rest in proportion")
 
+	if testing.Short() {
+		return
+	}
 	again := program.OK(t, "route", path, "-o", "json", "-dim", "16", "-length", "512", "-heavy", "32", "-batch", "1")
 	assert.Equal(t, rows, commandtest.Objects(t, again), "the batch makes no difference")
 	other := program.OK(t, "route", path, "-o", "json", "-dim", "16", "-length", "512", "-heavy", "32", "-seed", "5")
