@@ -7,18 +7,19 @@ import (
 	"github.com/colt5-vulkan/colt5/vk"
 )
 
-// CausalSelect selects tokens of windows in order of position, by a threshold that the previous window sets. Whether a token is selected
-// depends on no later token.
+// CausalSelect selects tokens of windows in order of position, by a threshold that the previous window sets. Whether a
+// token is selected depends on no later token.
 //
 //	logits [B, N] f32 in    values [B, M, K] f32 in    valid [B, M, K] u32 in    M = ceil(N / Window)
 //	indices [B, M, K] i32 out    query valid [B, M, K] u32 out, 1 or 0    thresholds [B, M] f32 out, optional
 //
-// Values and valid are the result of Select in each window with the same K. The threshold of a window is the smallest valid value of the
-// previous window, its K-th largest logit. If the previous window has no more than K tokens, every token passes, and the threshold is -3.4e38.
-// A token is selected if its logit is at least the threshold and fewer than K earlier tokens of its window are selected.
+// Values and valid are the result of Select in each window with the same K. The threshold of a window is the smallest
+// valid value of the previous window, its K-th largest logit. If the previous window has no more than K tokens, every
+// token passes, and the threshold is -3.4e38. A token is selected if its logit is at least the threshold and fewer than
+// K earlier tokens of its window are selected.
 //
-// Indices count from the start of the item and ascend. Slots that stay empty have index 0 and query valid 0. All slots of window 0
-// are empty, because it has no previous window. -0 equals +0; a NaN passes only where every token does.
+// Indices count from the start of the item and ascend. Slots that stay empty have index 0 and query valid 0. All slots
+// of window 0 are empty, because it has no previous window. -0 equals +0; a NaN passes only where every token does.
 //
 // Shader: shaders/causal_select.comp. Reference: internal/ref.CausalSelect.
 type CausalSelect struct{ kernel *vk.Kernel }
@@ -64,7 +65,8 @@ func (s *CausalSelect) Record(list *vk.CommandList, a CausalSelectArgs) error {
 	if err := checkPositive(op, dim{"B*M*K", b.n * m.n * k.n}); err != nil {
 		return err
 	}
-	// For every 256 tokens the shader makes one iteration and the 8 iterations of a scan. It passes twice over the slots.
+	// For every 256 tokens the shader makes one iteration and the 8 iterations of a scan. It passes twice over the
+	// slots.
 	iterations := 9*(min(a.Window, a.N)/256+1) + 2*(a.K/256+1)
 	if err := checkIterations(list.Device().Caps(), op, fmt.Sprintf("a window of %d with K %d", a.Window, a.K), iterations); err != nil {
 		return err

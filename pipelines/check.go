@@ -8,7 +8,8 @@ import (
 	"github.com/colt5-vulkan/colt5/vk"
 )
 
-// This file checks the sizes and ranges that Record is given. Every error names the operation, the argument, what it was and what was wanted.
+// This file checks the sizes and ranges that Record is given. Every error names the operation, the argument, what it
+// was and what was wanted.
 
 // dim is one dimension of a shape: its name and its size.
 type dim struct {
@@ -86,10 +87,12 @@ func checkRowLength(op string, c int) error {
 	return nil
 }
 
-// maxCPUIterations bounds the loop iterations of one invocation on CPU drivers: some of them silently end a loop after 65,534.
+// maxCPUIterations bounds the loop iterations of one invocation on CPU drivers: some of them silently end a loop after
+// 65,534.
 const maxCPUIterations = 60000
 
-// checkIterations checks n, the loop iterations of one invocation. The subject, such as "a row of 4096 floats", is for the message.
+// checkIterations checks n, the loop iterations of one invocation. The subject, such as "a row of 4096 floats", is for
+// the message.
 func checkIterations(caps vk.Caps, op, subject string, n int) error {
 	if !caps.CPU || n <= maxCPUIterations {
 		return nil
@@ -121,7 +124,8 @@ func checkPresence(wanted bool, op, arg string, r vk.Range, align uint64, e elem
 	return checkTensor(op, arg, r, align, e, dims...)
 }
 
-// checkRange is checkTensor for memory that is described otherwise than by dimensions. The description is for the message.
+// checkRange is checkTensor for memory that is described otherwise than by dimensions. The description is for the
+// message.
 func checkRange(op, arg string, r vk.Range, align, bytes uint64, description string) error {
 	switch {
 	case r.IsZero():

@@ -9,15 +9,16 @@ import (
 	"github.com/colt5-vulkan/colt5/vk"
 )
 
-// CoorDescent turns router logits into soft top-k scores in [0, 1] by coordinate descent. Every row, or every segment of a row, is a problem of
-// its own. Segments are blocks of a row, or prefixes of it.
+// CoorDescent turns router logits into soft top-k scores in [0, 1] by coordinate descent. Every row, or every segment
+// of a row, is a problem of its own. Segments are blocks of a row, or prefixes of it.
 //
 //	logits [Rows, N] f32 in         mask [Rows / Routes, N] u8 in, optional
 //	scores [Rows, N] f32 out        state [Rows, Blocks, Iters, 4] f32 out, optional
 //	indices [Rows, Blocks, Slots] i32 in      valid [Rows, Blocks, Slots] u32 in, optional
 //	selected scores [Rows, Blocks, Slots] f32 out, in addition to scores or instead of them
 //
-// With Windows, window m = 0 .. Windows-1 is the prefix of min(m * Prefix, N) entries of a row. K is the same for all windows:
+// With Windows, window m = 0 .. Windows-1 is the prefix of min(m * Prefix, N) entries of a row. K is the same for all
+// windows:
 //
 //	scores [Items, Windows, Routes, N], 0 beyond the prefix      state [Items, Windows, Routes, Iters, 4]
 //	indices, valid, selected scores [Items, Windows, Routes, Slots]      Items = Rows / Routes
@@ -27,22 +28,22 @@ import (
 //	t = 0 .. Iters-1: a_t = e_t * (log K - logsumexp(u)),  u_i = 0 at t = 0, then min(logit_i, -a_{t-1}) / e_t
 //	score_i = exp(min(logit_i + a_{Iters-1}, 0) / e_Iters);  e_0 = max(EpsInit, Eps), e_{t+1} = max(e_t * EpsDecay, Eps)
 //
-// Masked entries score 0 and do not contribute. Logits are clamped to -1e38 .. 1e38, so infinities are allowed; the scores of a row
-// with a NaN are undefined. A selected score has the bits that its entry has in scores. It is 0 where valid is 0, and where the index,
-// counted from the start of the row, is outside of the segment.
+// Masked entries score 0 and do not contribute. Logits are clamped to -1e38 .. 1e38, so infinities are allowed; the
+// scores of a row with a NaN are undefined. A selected score has the bits that its entry has in scores. It is 0 where
+// valid is 0, and where the index, counted from the start of the row, is outside of the segment.
 //
 // State is what a backward pass needs, with top_t = min(largest logit, -a_{t-1}):
 //
 //	t = 0: a_0 in two floats (high, low), number of valid entries, largest logit
 //	t > 0: a_t in two floats, sum of exp((min(logit, -a_{t-1}) - top_t) / e_t), number of logits > -a_{t-1}
 //
-// The state of a segment without a valid entry, or of which all entries are selected, is zero: its gradient is 0. Scores differ in the
-// last bits between a run with State and one without, which caches exponentials.
+// The state of a segment without a valid entry, or of which all entries are selected, is zero: its gradient is 0.
+// Scores differ in the last bits between a run with State and one without, which caches exponentials.
 //
-// A segment of up to 32,768 entries (fewer on small devices) takes one dispatch; a workgroup holds it in registers. A longer segment
-// takes Iters + 1 dispatches, and several workgroups share it through Scratch. The path and the order of summation depend only
-// on the device and on the length of a block (with Windows: on N). State and Scratch start at multiples of 16 bytes, the mask at any byte,
-// other ranges at multiples of 4.
+// A segment of up to 32,768 entries (fewer on small devices) takes one dispatch; a workgroup holds it in registers. A
+// longer segment takes Iters + 1 dispatches, and several workgroups share it through Scratch. The path and the order of
+// summation depend only on the device and on the length of a block (with Windows: on N). State and Scratch start at
+// multiples of 16 bytes, the mask at any byte, other ranges at multiples of 4.
 //
 // Shader: shaders/coor_descent.comp. Reference: internal/ref.CoorDescent. Source: arXiv 1502.04759, 2304.04947.
 type CoorDescent struct {
@@ -98,8 +99,9 @@ const (
 
 // planCoorDescent is a function of the device and of the length of a segment.
 func planCoorDescent(caps vk.Caps, length int) coorDescentPlan {
-	// 32 entries per invocation amortise the redundant work of every invocation: the reduction over the workgroup and the scalars of an
-	// iteration. At 512 invocations it is 64 entries, because redundant scalars cost more with 1,024. The shader reduces at most 256 subgroups.
+	// 32 entries per invocation amortise the redundant work of every invocation: the reduction over the workgroup and
+	// the scalars of an iteration. At 512 invocations it is 64 entries, because redundant scalars cost more with 1,024.
+	// The shader reduces at most 256 subgroups.
 	limit := min(caps.MaxWorkgroupInvocations, caps.MaxWorkgroupSize[0], 512, 256*max(caps.SubgroupMin, 1))
 	threads := uint32(min(64, limit))
 	for 2*threads <= limit && int(threads)*32 < length {
@@ -191,7 +193,8 @@ func (c *CoorDescent) Record(list *vk.CommandList, a CoorDescentArgs) error {
 	return list.Dispatch(d)
 }
 
-// recordLong records one dispatch per step. Steps use the two halves of the scratch memory alternately: each reads one and writes the other.
+// recordLong records one dispatch per step. Steps use the two halves of the scratch memory alternately: each reads one
+// and writes the other.
 func (c *CoorDescent) recordLong(list *vk.CommandList, a CoorDescentArgs, plan coorDescentPlan, d vk.Dispatch, push coorDescentPush) error {
 	const scores, state, indices, valid, selectedScores = 2, 3, 4, 5, 6 // in d.Args
 	half := a.Scratch.Size() / 2

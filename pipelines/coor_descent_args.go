@@ -18,7 +18,8 @@ type CoorDescentArgs struct {
 	Rows, N int
 	Routes  int // consecutive rows that share a row of the mask; 0: 1
 
-	// SelectedScores receives the scores of the entries that Indices names: Slots entries per segment. All absent, with Slots 0: not wanted.
+	// SelectedScores receives the scores of the entries that Indices names: Slots entries per segment. All absent, with
+	// Slots 0: not wanted.
 	Indices        vk.Range // [Rows, ceil(N / BlockSize), Slots], or [Items, Windows, Routes, Slots]; counted from the start of the row
 	Valid          vk.Range // the same shape, 0: an empty slot; absent: every slot is valid
 	SelectedScores vk.Range // the same shape
@@ -26,18 +27,22 @@ type CoorDescentArgs struct {
 
 	// BlockSize is the length of a block; the last block of a row may be shorter. 0: N.
 	BlockSize int
-	// Windows is the number of windows of a row; window m has the first m * Prefix entries. Both 0: blocks. Not with BlockSize.
+	// Windows is the number of windows of a row; window m has the first m * Prefix entries. Both 0: blocks. Not with
+	// BlockSize.
 	Windows, Prefix int
-	// K is the number of entries to select per segment: a real number, 1e-6 to 1e30. For a shorter last block it is min(K, its length).
+	// K is the number of entries to select per segment: a real number, 1e-6 to 1e30. For a shorter last block it is
+	// min(K, its length).
 	K float64
-	// SelectAllUpTo is the length of a block, or with Windows the N, up to which all valid entries are selected: they score 1. 0: none.
+	// SelectAllUpTo is the length of a block, or with Windows the N, up to which all valid entries are selected: they
+	// score 1. 0: none.
 	SelectAllUpTo int
-	// PadLastBlock treats a shorter last block as one of BlockSize entries whose missing entries are masked: K and SelectAllUpTo apply to BlockSize.
+	// PadLastBlock treats a shorter last block as one of BlockSize entries whose missing entries are masked: K and
+	// SelectAllUpTo apply to BlockSize.
 	PadLastBlock bool
 }
 
-// CoorDescentScratch is the size of the scratch memory in bytes, for rows of n entries in blocks of blockSize (0: n), or with a number of
-// windows per row (0: none).
+// CoorDescentScratch is the size of the scratch memory in bytes, for rows of n entries in blocks of blockSize (0: n),
+// or with a number of windows per row (0: none).
 func CoorDescentScratch(caps vk.Caps, rows, n, blockSize, windows int) uint64 {
 	a := CoorDescentArgs{N: n, BlockSize: blockSize, Windows: windows}
 	if rows < 1 || n < 1 || blockSize < 0 || windows < 0 {

@@ -9,7 +9,8 @@ import (
 	"github.com/stretchr/testify/assert"
 )
 
-// Half an ulp of a logit of 15 is 3e-5 of eps 0.03. A plain float32 computation has at least that error; the pairs of floats of the kernel do not.
+// Half an ulp of a logit of 15 is 3e-5 of eps 0.03. A plain float32 computation has at least that error; the pairs of
+// floats of the kernel do not.
 func TestCoorDescentPrecision(t *testing.T) {
 	for _, n := range []int{2048, 32768, 100000} {
 		if testing.Short() && n > 2048 {

@@ -30,7 +30,8 @@ func (c segmentCase) String() string {
 		c.rows, c.n, c.routes, c.block, c.windows, c.prefix, c.selectAllUpTo, c.slots, c.k, c.masked, c.padLastBlock, c.unaligned, c.state, c.schedule.Iters)
 }
 
-// input returns logits, mask, indices and valid words. Indices name entries of the segment, of other segments, and none.
+// input returns logits, mask, indices and valid words. Indices name entries of the segment, of other segments, and
+// none.
 func (c segmentCase) input() (s []float32, mask []uint8, indices []int32, valid []uint32) {
 	s = scaled(normal(uint64(c.n+c.rows), c.rows*c.n), 3)
 	if c.logit != nil {

@@ -286,7 +286,8 @@ func TestCoorDescentEdges(t *testing.T) {
 	}
 }
 
-// Blocks with a shorter last block, routes that share a mask, and blocks that select all. A block has the scores that it has as a row.
+// Blocks with a shorter last block, routes that share a mask, and blocks that select all. A block has the scores that
+// it has as a row.
 func TestCoorDescentBlocks(t *testing.T) {
 	limit := longestInRegisters(gputest.Device(t).Caps())
 	for _, test := range []struct{ rows, n, routes, block, selectAllUpTo int }{

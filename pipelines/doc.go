@@ -1,5 +1,5 @@
-// Package pipelines has one typed object per kernel: New checks a config, Record appends dispatches to a command list and compiles kernels
-// that it needs first, Close frees them. The kernels:
+// Package pipelines has one typed object per kernel. New checks a config, Record compiles what it needs and appends
+// dispatches to a command list, Close frees the compiled kernels:
 //
 //	RMSNorm          root-mean-square norm of rows; row factors
 //	LayerNorm        layer norm of rows; adds a table
@@ -44,17 +44,19 @@
 //
 //	x [B, N, C] f32 in    mask [B, N] u8 in, optional    y [B, N, C] f32 out
 //
-// A mask has one byte per token: 0 is padding. Indices are int32 and count within a batch item. A slot is one place in a list of
-// selected tokens. It has an index, and may have a score and a valid word (uint32). A slot is empty where its valid word is 0. Gather reads
-// zeros and Scatter writes nothing for an empty slot, for an index that is out of range, and for a score of 0.
+// A mask has one byte per token: 0 is padding. Indices are int32 and count within a batch item. A slot is one place in
+// a list of selected tokens. It has an index, and may have a score and a valid word (uint32). A slot is empty where its
+// valid word is 0. Gather reads zeros and Scatter writes nothing for an empty slot, for an index that is out of range,
+// and for a score of 0.
 //
 // # Rules of all kernels
 //
-// A Config is baked into the kernel. Args belong to one recording. A zero vk.Range is an absent argument, which is an error unless
-// the argument is optional. A Range has exactly the size of its shape; scratch memory may be larger. It starts at a multiple of 16
-// bytes. Lists of indices, scores and valid words, and tensors whose rows are not a multiple of four floats, start at any multiple of 4.
-// Record checks that, and its errors name the argument. Outputs overlap no other range unless the comment of a kernel allows it. The
-// contents of memory are not checked, but no contents make a kernel access other memory.
+// A Config is baked into the kernel. Args belong to one recording. A zero vk.Range is an absent argument, which is an
+// error unless the argument is optional. A Range has exactly the size of its shape; scratch memory may be larger. It
+// starts at a multiple of 16 bytes. Lists of indices, scores and valid words, and tensors whose rows are not a multiple
+// of four floats, start at any multiple of 4. Record checks that, and its errors name the argument. Outputs overlap no
+// other range unless the comment of a kernel allows it. The contents of memory are not checked, but no contents make a
+// kernel access other memory.
 //
 // The same inputs give the same bits on the same device, whatever else is in the batch.
 package pipelines

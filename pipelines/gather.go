@@ -8,8 +8,8 @@ import (
 	"github.com/colt5-vulkan/colt5/vk"
 )
 
-// Gather copies rows of x by index, and multiplies them by scores. K counts the slots of all lists of a batch item. With C = 1 it
-// gathers single elements.
+// Gather copies rows of x by index, and multiplies them by scores. K counts the slots of all lists of a batch item.
+// With C = 1 it gathers single elements.
 //
 //	x [B, N, C] f32 in    indices [B, K] i32 in    y [B, K, C] f32 out
 //	score [B, K] f32 in, optional    valid [B, K] u32 in, optional

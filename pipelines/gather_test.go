@@ -16,7 +16,8 @@ import (
 // emptySlots are the ways in which slots of a test are empty: score 0, valid word 0, index out of range.
 type emptySlots struct{ score, valid, outOfRange bool }
 
-// slotList is a list of row indices. The reference takes no index out of range; there refValid marks such a slot as empty.
+// slotList is a list of row indices. The reference takes no index out of range; there refValid marks such a slot as
+// empty.
 type slotList struct {
 	indices, refIndices []int32
 	score               []float32 // nil: there is none
@@ -24,7 +25,8 @@ type slotList struct {
 	refValid            []uint8   // nil: there is none
 }
 
-// makeSlots selects k of n rows for each of b items, each row at most once unless k > n. Every third slot is empty, in each way in turn.
+// makeSlots selects k of n rows for each of b items, each row at most once unless k > n. Every third slot is empty, in
+// each way in turn.
 func makeSlots(kind emptySlots, b, n, k int) slotList {
 	rng := rand.New(rand.NewPCG(uint64(b), uint64(n*k)))
 	s := slotList{indices: make([]int32, b*k)}

@@ -11,7 +11,7 @@ import (
 // ceilDiv is how many tiles of a size cover n elements.
 func ceilDiv(n, size uint64) uint64 { return (n + size - 1) / size }
 
-// evenShare divides n into the fewest shares of at most that size, and returns the size that makes them about equal.
+// evenShare divides n into the fewest shares of at most `most`, and returns the size that makes them about equal.
 func evenShare(n, most uint64) uint64 { return ceilDiv(n, max(ceilDiv(n, most), 1)) }
 
 // workgroups is the grid of n workgroups. Shaders flatten it to one index.
@@ -23,8 +23,8 @@ func workgroups(caps vk.Caps, op string, n uint64) ([3]uint32, error) {
 	return groups, nil
 }
 
-// rowVariant is the SPIR-V variant for rows of c floats, and the loads of a row: vec4 loads where every row starts at a multiple of
-// 16 bytes, else float loads.
+// rowVariant is the SPIR-V variant for rows of c floats, and the loads of a row: vec4 loads where every row starts at a
+// multiple of 16 bytes, else float loads.
 func rowVariant(stem string, c int) (name string, cols uint32) {
 	if c%4 == 0 {
 		return stem + "_vec4", uint32(c / 4)
@@ -32,10 +32,10 @@ func rowVariant(stem string, c int) (name string, cols uint32) {
 	return stem, uint32(c)
 }
 
-// slotThreads is the workgroup size of kernels that include shaders/include/slots.glsl.
+// slotThreads is the workgroup size of kernels that include shaders/include/rowwise.glsl.
 const slotThreads = 256
 
-// rowGroups is the grid of a kernel that includes shaders/include/slots.glsl, for rows of c floats.
+// rowGroups is the grid of a kernel that includes shaders/include/rowwise.glsl, for rows of c floats.
 func rowGroups(list *vk.CommandList, op string, c int, rows uint64) ([3]uint32, error) {
 	_, cols := rowVariant("", c)
 	caps := list.Device().Caps()
@@ -49,7 +49,7 @@ func rowGroups(list *vk.CommandList, op string, c int, rows uint64) ([3]uint32, 
 // normInvocations is the workgroup size of kernels that reduce rows.
 const normInvocations = 256
 
-// normLanes returns how many invocations share a row of c floats, at most so many, and how many rows a workgroup has.
+// normLanes returns how many invocations share a row of c floats, at most `most`, and how many rows a workgroup has.
 // Lanes depend on c alone, because the order of summation depends on them.
 func normLanes(c int, most uint32) (lanes, rows uint32) {
 	lanes = 4

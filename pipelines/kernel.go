@@ -18,7 +18,8 @@ func newKernel(dev *vk.Device, name string, spec map[uint32]uint32) (*vk.Kernel,
 	return dev.NewKernel(vk.KernelConfig{Name: name, Code: code, Spec: spec})
 }
 
-// kernelCache holds the variants of a kernel. Each is compiled when it is first recorded, because few shapes need all of them.
+// kernelCache holds the variants of a kernel. Each is compiled when it is first recorded, because few shapes need all
+// of them.
 type kernelCache struct {
 	dev      *vk.Device
 	mu       sync.Mutex
@@ -59,7 +60,8 @@ func (k *kernelCache) with(name, variant string, spec map[uint32]uint32, c vk.Ke
 	return kernel, nil
 }
 
-// close frees the kernels and prevents further compilation. A kernel that an open command list uses stays until the next close.
+// close frees the kernels and prevents further compilation. A kernel that an open command list uses stays until the
+// next close.
 func (k *kernelCache) close() error {
 	k.mu.Lock()
 	defer k.mu.Unlock()

@@ -8,15 +8,15 @@ import (
 	"github.com/colt5-vulkan/colt5/vk"
 )
 
-// LayerNorm normalises every row to mean 0 and variance 1, then applies weight and bias. With the config's Add it also adds a table
-// to the result, such as position embeddings.
+// LayerNorm normalises every row to mean 0 and variance 1, then applies weight and bias. With the config's Add it also
+// adds a table to the result, such as position embeddings.
 //
 //	x [Rows, C] f32 in    weight [C] f32 in    bias [C] f32 in    add [Period, C] f32 in, with Add
 //	y [Rows, C] f32, f16 or bf16 out; as f32 it may be x
 //	y[r] = (x[r] - mean) / sqrt(var + 1e-5) * weight + bias (+ add[r % Period])    var is the biased variance
 //
-// The variance is computed from the differences to the mean, so that rows with a large mean stay accurate. Ranges start at multiples
-// of 16 bytes where C is a multiple of 4, else at multiples of 4.
+// The variance is computed from the differences to the mean, so that rows with a large mean stay accurate. Ranges start
+// at multiples of 16 bytes where C is a multiple of 4, else at multiples of 4.
 //
 // Shader: shaders/layernorm.comp. Reference: internal/ref.LayerNorm. Source: arXiv 1607.06450.
 type LayerNorm struct {

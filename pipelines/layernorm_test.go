@@ -52,8 +52,8 @@ func setSpecialRows(x []float32, rows, c int) {
 	}
 }
 
-// A mean that is large compared with the deviation does not cost accuracy: the error is relative to the deviation. A plain float32
-// computation fails this bound, because its mean is off by several units in the last place.
+// A mean that is large compared with the deviation does not cost accuracy: the error is relative to the deviation. A
+// plain float32 computation fails this bound, because its mean is off by several units in the last place.
 func TestLayerNormLargeMean(t *testing.T) {
 	for _, c := range []int{48, 509, 2048} {
 		t.Run(fmt.Sprint(c), func(t *testing.T) {

@@ -7,8 +7,8 @@ import (
 	"github.com/colt5-vulkan/colt5/vk"
 )
 
-// MembershipMask converts a list of row indices to a mask of the rows that it contains. Linear takes the mask as SkipBias: selected rows
-// do not get the null token.
+// MembershipMask converts a list of row indices to a mask of the rows that it contains. Linear takes the mask as
+// SkipBias: selected rows do not get the null token.
 //
 //	indices [B, K] i32 in    valid [B, K] u32 in    y [B, N] u32 out
 //	y[b, i] = 1 where a valid slot of item b names row i, or i < Prefix; else 0

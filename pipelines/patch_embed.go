@@ -15,8 +15,9 @@ import (
 //	y [B * Height/P1 * Width/P2, P1 * P2 * Channels] f32 out    P1 = PatchHeight, P2 = PatchWidth
 //	y[patch, (i, j, c)] = (v - mean) / sqrt(var + 1e-5) * weight + bias    v = x[b, c, top + i, left + j]
 //
-// Patches are row-major in the image. A row of y holds the pixels of a patch row-major, with adjacent channels. Ranges start at multiples of
-// 16 bytes where their rows are a multiple of 4 elements (Width for x, P1 * P2 * Channels for the others), else at multiples of 4.
+// Patches are row-major in the image. A row of y holds the pixels of a patch row-major, with adjacent channels. Ranges
+// start at multiples of 16 bytes where their rows are a multiple of 4 elements (Width for x, P1 * P2 * Channels for the
+// others), else at multiples of 4.
 //
 // Shader: shaders/patch_embed.comp. Reference: internal/ref.PatchEmbed. Source: arXiv 2010.11929.
 type PatchEmbed struct {
@@ -134,9 +135,10 @@ func (e *PatchEmbed) Close() error {
 	return e.kernel.Close()
 }
 
-// PatchPositions is the table of sine-cosine position embeddings for h rows of w patches, [h * w, c], row-major. The c columns are four
-// quarters: sin(x * omega), cos(x * omega), sin(y * omega) and cos(y * omega), where x is the patch's column, y its row, and
-// omega_i = 10000^(-i / (c/4 - 1)). It is computed in float64 on the host, because GLSL's sine has few exact bits. c is a multiple of 4, at least 8.
+// PatchPositions is the table of sine-cosine position embeddings for h rows of w patches, [h * w, c], row-major. The c
+// columns are four quarters: sin(x * omega), cos(x * omega), sin(y * omega) and cos(y * omega), where x is the patch's
+// column, y its row, and omega_i = 10000^(-i / (c/4 - 1)). It is computed in float64 on the host, because GLSL's sine
+// has few exact bits. c is a multiple of 4, at least 8.
 func PatchPositions(h, w, c int) ([]float32, error) {
 	const op = "PatchPositions"
 	if err := checkPositive(op, dim{"h", h}, dim{"w", w}, dim{"c", c}, dim{"h*w", h * w}); err != nil {

@@ -109,7 +109,8 @@ func TestPatchEmbedBadInput(t *testing.T) {
 }
 
 func TestPatchPositions(t *testing.T) {
-	// c = 12: omega is 1, 1/100, 1/10000. Patch 4 of 2 rows of 3 lies in column 1 of row 1; patch 2 in column 2 of row 0.
+	// c = 12: omega is 1, 1/100, 1/10000. Patch 4 of 2 rows of 3 lies in column 1 of row 1; patch 2 in column 2 of row
+	// 0.
 	table, err := PatchPositions(2, 3, 12)
 	require.NoError(t, err)
 	require.Len(t, table, 2*3*12)

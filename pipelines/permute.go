@@ -9,8 +9,8 @@ import (
 	"github.com/colt5-vulkan/colt5/vk"
 )
 
-// Permute copies a tensor with its axes in another order. It changes channels-first to channels-last, and the pixels of an image from row order
-// to patch order.
+// Permute copies a tensor with its axes in another order. It changes channels-first to channels-last, and the pixels of
+// an image from row order to patch order.
 //
 //	x f32 in    y f32 out, with the same number of elements
 //	y[i_0, i_1, ..] = x[i_0 * Strides[0] + i_1 * Strides[1] + ..]
@@ -77,8 +77,8 @@ func (m *Permute) Record(list *vk.CommandList, a PermuteArgs) error {
 	})
 }
 
-// count checks the axes and returns the number of elements. Every element of x is read once if each stride is the product of the sizes of all
-// axes with smaller strides.
+// count checks the axes and returns the number of elements. Every element of x is read once if each stride is the
+// product of the sizes of all axes with smaller strides.
 func (a PermuteArgs) count() (int, error) {
 	if len(a.Shape) < 1 || len(a.Shape) > 6 || len(a.Strides) != len(a.Shape) {
 		return 0, fmt.Errorf("pipelines: Permute: Shape has %d axes and Strides %d, want 1 to 6, the same number of both", len(a.Shape), len(a.Strides))

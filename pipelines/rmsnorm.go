@@ -8,8 +8,8 @@ import (
 	"github.com/colt5-vulkan/colt5/vk"
 )
 
-// RMSNorm divides every row by its root mean square and multiplies it by gamma. It writes the normalised rows, or the factors of the rows for
-// kernels that normalise while they load, or both.
+// RMSNorm divides every row by its root mean square and multiplies it by gamma. It writes the normalised rows, or the
+// factors of the rows for kernels that normalise while they load, or both.
 //
 //	x [Rows, C] f32 in    gamma [C] f32 in    y [Rows, C] f32, f16 or bf16 out    factors [Rows] f32 out
 //	y[r, i]    = x[r, i] * factors[r] * gamma[i]
@@ -21,8 +21,8 @@ import (
 //	y [Items, Rows, C] out
 //	y[item, r] = RMSNorm of x[item, gather[item, List, r]]
 //
-// A row of y is zero where valid is 0, and where gather names no row of x. A router with several routes has a list for each route; a dispatch
-// uses one of them.
+// A row of y is zero where valid is 0, and where gather names no row of x. A router with several routes has a list for
+// each route; a dispatch uses one of them.
 //
 // Shader: shaders/rmsnorm.comp. Reference: internal/ref.RMSNorm. Source: arXiv 1910.07467.
 type RMSNorm struct {
@@ -39,7 +39,8 @@ type RMSNormConfig struct {
 	Gather bool  // gather the rows of x
 }
 
-// RMSNormArgs names the memory and the sizes of one dispatch. Gamma and Y are both present or both absent; without them Factors is present.
+// RMSNormArgs names the memory and the sizes of one dispatch. Gamma and Y are both present or both absent; without them
+// Factors is present.
 type RMSNormArgs struct {
 	X, Gamma, Y, Factors vk.Range
 	Rows                 int // of y; with Gather, of each item of y

@@ -9,8 +9,8 @@ import (
 	"github.com/colt5-vulkan/colt5/vk"
 )
 
-// RouterLogits is the product of every token with the routing tokens of one or two routers. It can also write RMSNorm's row factors. It reads x
-// once per 16 routing tokens.
+// RouterLogits is the product of every token with the routing tokens of one or two routers. It can also write RMSNorm's
+// row factors. It reads x once per 16 routing tokens.
 //
 //	x [B, N, C] f32 in    tokens [R, C] f32 in, or [B, R, C]    tokens2 [R2, C] f32 in, or [B, R2, C]
 //	logits [B, R, N] f32 out    logits2 [B, R2, N] f32 out    factors [B, N] f32 out, optional
@@ -69,8 +69,8 @@ func NewRouterLogits(dev *vk.Device, c RouterLogitsConfig) (*RouterLogits, error
 	return newRouterLogits(dev, c, min(routerLanes, int(dev.Caps().SubgroupMin)), routerRowsPerLane)
 }
 
-// newRouterLogits takes the number of lanes per row, a power of two up to the subgroup size, and the rows per lane of the wide kernel.
-// The order of summation depends on lanes.
+// newRouterLogits takes the number of lanes per row, a power of two up to the subgroup size, and the rows per lane of
+// the wide kernel. The order of summation depends on lanes.
 func newRouterLogits(dev *vk.Device, c RouterLogitsConfig, lanes, rows int) (*RouterLogits, error) {
 	if err := c.check(); err != nil {
 		return nil, err
@@ -126,7 +126,8 @@ func (l *RouterLogits) Record(list *vk.CommandList, a RouterLogitsArgs) error {
 	if err := l.check(a); err != nil {
 		return err
 	}
-	// Items matter only with TokensPerItem. Else the batch is one long item, so that only the last workgroup is partly idle.
+	// Items matter only with TokensPerItem. Else the batch is one long item, so that only the last workgroup is partly
+	// idle.
 	items, rows := 1, a.B*a.N
 	if a.TokensPerItem {
 		items, rows = a.B, a.N

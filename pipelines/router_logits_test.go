@@ -184,7 +184,8 @@ func TestRouterLogitsTilings(t *testing.T) {
 	}
 }
 
-// A logit depends only on its token and its routing token: not on the batch, other rows, other routing tokens or factors.
+// A logit depends only on its token and its routing token: not on the batch, other rows, other routing tokens or
+// factors.
 func TestRouterLogitsBits(t *testing.T) {
 	gpu := gputest.New(t)
 	const b, n, c, r = 2, 50, 100, 3

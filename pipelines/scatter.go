@@ -15,11 +15,11 @@ import (
 //	y[b, i] = value[b, k] * score[b, k]    where slot k names row i; with Add: + base[b, i]
 //	y[b, i] = base[b, i] + row             where no slot does; an absent base or row is 0
 //
-// A slot writes nothing if its valid word is 0, its score is 0, or its index is not in 0..N-1. No two other slots of a batch item may
-// name the same row: the result of such a race is undefined.
+// A slot writes nothing if its valid word is 0, its score is 0, or its index is not in 0..N-1. No two other slots of a
+// batch item may name the same row: the result of such a race is undefined.
 //
-// Without value there are no slots, and y = base + row everywhere. Record makes up to two dispatches: one initialises y with base
-// and row, unless y is updated in place without a row; one scatters, if there are slots.
+// Without value there are no slots, and y = base + row everywhere. Record makes up to two dispatches: one initialises y
+// with base and row, unless y is updated in place without a row; one scatters, if there are slots.
 //
 // Shader: shaders/scatter.comp. Reference: internal/ref.Scatter.
 type Scatter struct {
@@ -33,7 +33,8 @@ type ScatterConfig struct {
 	Add bool // add value to the named rows of base; false: replace them
 }
 
-// ScatterArgs names the memory and the sizes of one scatter. It writes all of Y, or only the named rows where Base is Y and Row is absent.
+// ScatterArgs names the memory and the sizes of one scatter. It writes all of Y, or only the named rows where Base is Y
+// and Row is absent.
 type ScatterArgs struct {
 	Value   vk.Range // [B, K, C]; absent, with K 0: there are no slots
 	Indices vk.Range // [B, K] row of y in the same batch item

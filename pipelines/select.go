@@ -9,30 +9,33 @@ import (
 	"github.com/colt5-vulkan/colt5/vk"
 )
 
-// Select is the hard top-k: the K valid entries with the largest logits of each row, or of each segment of a row. Segments are blocks of a
-// row, or prefixes of it.
+// Select is the hard top-k: the K valid entries with the largest logits of each row, or of each segment of a row.
+// Segments are blocks of a row, or prefixes of it.
 //
 //	logits [Rows, N] f32 in             mask [Rows / Routes, N] u8 in, optional
 //	indices [Rows, Blocks, K] i32 out   valid [Rows, Blocks, K] u32 out, 1 or 0   values [Rows, Blocks, K] f32 out, optional
 //	Blocks = ceil(N / BlockSize)
 //
-// With Windows, window m = 0 .. Windows-1 is the prefix of min(m * Prefix, N) entries of a row, so the slots of window 0 stay empty:
+// With Windows, window m = 0 .. Windows-1 is the prefix of min(m * Prefix, N) entries of a row, so the slots of window
+// 0 stay empty:
 //
 //	indices, valid, values [Items, Windows, Routes, K]   Items = Rows / Routes
 //
-// Of equal logits the lower index wins. -0 equals +0, and a NaN ranks below minus infinity. A masked entry is never selected. With
-// fewer than K valid entries the last slots stay empty: they have EmptyIndex, valid 0 and value 0. Indices count from the start of
-// the row, also with blocks. K may exceed N; a CPU driver rejects a K of tens of millions. Scratch starts at a multiple of 16 bytes, the mask at
-// any byte, other ranges at multiples of 4.
+// Of equal logits the lower index wins. -0 equals +0, and a NaN ranks below minus infinity. A masked entry is never
+// selected. With fewer than K valid entries the last slots stay empty: they have EmptyIndex, valid 0 and value 0.
+// Indices count from the start of the row, also with blocks. K may exceed N; a CPU driver rejects a K of tens of
+// millions. Scratch starts at a multiple of 16 bytes, the mask at any byte, other ranges at multiples of 4.
 //
 // There are three algorithms. Sizes below are those of a segment; a window counts as N entries.
 //
-//   - Direct: one workgroup, one dispatch. Up to 32,768 entries (32 per invocation of the largest workgroup), or 65,536 unsorted.
-//   - Sampled: a sample gives a threshold, many workgroups gather the entries above it, and the slot of each is the number of
-//     gathered entries that precede it. Three dispatches, four unsorted. For longer segments, and for few segments of more than 8,192 entries that are
-//     sorted; up to 2,048 slots (1,024 on small devices) and some million entries.
-//   - Radix: one dispatch per digit of the keys, of which there are three, one to count and one to compact. Sorting takes further dispatches,
-//     as it does after a direct selection of more slots than above.
+//   - Direct: one workgroup, one dispatch. Up to 32,768 entries (32 per invocation of the largest workgroup), or 65,536
+//     unsorted.
+//   - Sampled: a sample gives a threshold, many workgroups gather the entries above it, and the slot of each is the
+//     number of gathered entries that precede it. Three dispatches, four unsorted. For longer segments, and for few
+//     segments of more than 8,192 entries that are sorted; up to 2,048 slots (1,024 on small devices) and some million
+//     entries.
+//   - Radix: one dispatch per digit of the keys, of which there are three, one to count and one to compact. Sorting
+//     takes further dispatches, as it does after a direct selection of more slots than above.
 //
 // Shaders: shaders/select*.comp. Reference: internal/ref.Select.
 type Select struct {
@@ -47,7 +50,8 @@ type SelectConfig struct {
 	Sorted bool // by descending logit, then by ascending index; false: by ascending index, which is faster
 }
 
-// selectPush follows the nine addresses in the push constants of shaders/include/select.glsl, which describes the fields.
+// selectPush follows the nine addresses in the push constants of shaders/include/select.glsl, which describes the
+// fields.
 type selectPush struct {
 	n, block, blocks, k, slots, routes, segments, parts, span, step uint32
 	empty                                                           int32
@@ -201,7 +205,8 @@ func (r *selectRecorder) recordSort() error {
 	return nil
 }
 
-// selectStep is one dispatch. It writes pairs to the range to; without that range it writes the result, unless it is intermediate.
+// selectStep is one dispatch. It writes pairs to the range to; without that range it writes the result, unless it is
+// intermediate.
 type selectStep struct {
 	kernel        string
 	step          uint32 // push constant of the kernel

@@ -27,8 +27,8 @@ type SelectArgs struct {
 	ValidWord  uint32 // valid word of a selected entry; 0: 1. The bits of 1.0 make Valid a tensor of float32 scores
 }
 
-// SelectScratch is the least size of SelectArgs.Scratch in bytes; 0 where one workgroup selects. The sizes are those of SelectArgs; Prefix
-// does not matter.
+// SelectScratch is the least size of SelectArgs.Scratch in bytes; 0 where one workgroup selects. The sizes are those of
+// SelectArgs; Prefix does not matter.
 func SelectScratch(caps vk.Caps, c SelectConfig, rows, n, k, blockSize, windows int) uint64 {
 	return selectScratch(newSelectLimits(caps), c.Sorted, selectSizes{rows: rows, n: n, k: k, block: blockSize, windows: windows})
 }

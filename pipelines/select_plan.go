@@ -43,10 +43,12 @@ func newSelectLimits(c vk.Caps) selectLimits {
 	return l
 }
 
-// mediumThreads is the workgroup size of the sampled and radix kernels: an SM holds several such workgroups, which hide each other's latency.
+// mediumThreads is the workgroup size of the sampled and radix kernels: an SM holds several such workgroups, which hide
+// each other's latency.
 func (l selectLimits) mediumThreads() uint32 { return min(l.threads, 512) }
 
-// smallThreads is the workgroup size of kernels that gain nothing from more, such as select_merge with one invocation per pair.
+// smallThreads is the workgroup size of kernels that gain nothing from more, such as select_merge with one invocation
+// per pair.
 func (l selectLimits) smallThreads() uint32 { return min(l.threads, 256) }
 
 // selectSizes is the shape of a selection.
@@ -59,8 +61,8 @@ func (a SelectArgs) sizes() selectSizes {
 	return selectSizes{rows: a.Rows, n: a.N, k: a.K, block: a.BlockSize, windows: a.Windows, unaligned: a.Logits.Offset()%16 != 0}
 }
 
-// selectPlan is the algorithm of a selection and the division of its work: a pure function of sizes and limits. A chunk is 16 bytes of logits,
-// four keys.
+// selectPlan is the algorithm of a selection and the division of its work: a pure function of sizes and limits. A chunk
+// is 16 bytes of logits, four keys.
 type selectPlan struct {
 	block, blocks, segments uint64 // entries of the longest segment; segments of a row; segments of all rows
 	selected                uint64 // most entries that a segment can select
@@ -99,9 +101,9 @@ func newSelectPlan(l selectLimits, sorted bool, z selectSizes) selectPlan {
 	if n%4 != 0 && z.rows > 1 || p.block%4 != 0 && p.blocks > 1 {
 		chunks = unalignedChunks
 	}
-	// An invocation of the direct kernel has four chunks in flight and reads at most eight. More invocations would have less work each
-	// and wait longer at barriers. Without sorting it reads up to sixteen: that is a router, whose selection runs beside longer
-	// dispatches, where a single step matters most.
+	// An invocation of the direct kernel has four chunks in flight and reads at most eight. More invocations would have
+	// less work each and wait longer at barriers. Without sorting it reads up to sixteen: that is a router, whose
+	// selection runs beside longer dispatches, where a single step matters most.
 	maxChunks := uint64(8)
 	if !sorted {
 		maxChunks = 16
@@ -143,9 +145,10 @@ func newSelectPlan(l selectLimits, sorted bool, z selectSizes) selectPlan {
 
 // planSampled plans a selection by a sampled threshold. It returns false where there would be too many candidates.
 //
-// The number of samples among the k largest entries has about a Poisson distribution with mean k / sampleStride. The rank of the threshold is
-// 6 deviations above that mean, so the chance of fewer than k candidates is below one in a million. The bound on candidates is as
-// unlikely to be exceeded. In these cases one workgroup does all the work: the result is the same, but slow.
+// The number of samples among the k largest entries has about a Poisson distribution with mean k / sampleStride. The
+// rank of the threshold is 6 deviations above that mean, so the chance of fewer than k candidates is below one in a
+// million. The bound on candidates is as unlikely to be exceeded. In these cases one workgroup does all the work: the
+// result is the same, but slow.
 func (p *selectPlan) planSampled(l selectLimits, chunks uint64, sorted bool) bool {
 	above := func(mean float64) float64 { return math.Ceil(mean + 6*math.Sqrt(mean) + 4) }
 	for p.samplesPerThread = 8; ; p.samplesPerThread *= 2 { // more samples, fewer candidates

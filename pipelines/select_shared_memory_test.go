@@ -9,8 +9,8 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// Results do not depend on uninitialised shared memory, which drivers do not clear. A selection fills it with the largest keys; the next one sorts
-// more slots than it has entries.
+// Results do not depend on uninitialised shared memory, which drivers do not clear. A selection fills it with the
+// largest keys; the next one sorts more slots than it has entries.
 func TestSelectUninitialisedSharedMemory(t *testing.T) {
 	const rows = 64 // more workgroups than a CPU runs concurrently
 	s, err := NewSelect(gputest.Device(t), SelectConfig{Sorted: true})

@@ -125,7 +125,8 @@ func (c selectCase) want(logits []float32, mask []uint8, sorted bool) (indices [
 	return indices, valid, values
 }
 
-// guardedScratch is scratch memory between guard bytes. Its contents are not compared between runs, because the order of candidates varies.
+// guardedScratch is scratch memory between guard bytes. Its contents are not compared between runs, because the order
+// of candidates varies.
 func guardedScratch(t *testing.T, gpu *gputest.Harness, size uint64) vk.Range {
 	t.Helper()
 	const guard = 256
