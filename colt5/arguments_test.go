@@ -1,7 +1,9 @@
 package colt5
 
 import (
+	"fmt"
 	"math"
+	"slices"
 	"testing"
 
 	"github.com/colt5-vulkan/colt5/internal/gputest"
@@ -10,148 +12,239 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-func TestInvalidCalls(t *testing.T) {
-	gputest.CountCase()
-	fx := newFixture(t)
-	config := Default[ConditionalRoutedFeedForwardConfig]()
-	config.Dim, config.NumHeavyTokens = 8, 4
-	f := mustNew(fx, NewConditionalRoutedFeedForward, config)
-	rc := Default[RouterConfig]()
-	rc.Dim = 8
-	r := mustNew(fx, NewCoordinateDescentRouter, rc)
-	k := mustNewOperation(fx, NewTopK, TopKConfig{K: 3, NIters: 2, Eps: 1, CoorDescentKRatio: 1, NonDifferentiable: true})
-	d := mustNewOperation(fx, NewCoordinateDescent, CoordinateDescentConfig{K: 3, NIters: 2, Eps: 1, EpsDecay: 1})
-	x, y, flat, ints := fx.tensor(F32, 2, 10, 8), fx.tensor(F32, 2, 10, 8), fx.tensor(F32, 20, 8), fx.tensor(I32, 2, 10, 8)
-	mask, rows := fx.tensor(U8, 2, 9), fx.tensor(F32, 2, 10)
-	closed, err := NewTensor(fx.dev, F32, 2, 10, 8)
+// argument is one tensor argument of a module, for tests that replace it by an invalid one.
+type argument struct {
+	name     string
+	want     string // what an error says is wanted
+	shape    []int  // a valid shape
+	free     []int  // dimensions of any size
+	dtypes   []DType
+	required bool
+	of       func(c *testCall) **Tensor
+}
+
+// testCall is a call with all arguments that the module takes.
+type testCall struct {
+	y *Tensor
+	callArgs
+}
+
+// arguments lists the tensor arguments of a module for a batch of two items.
+func (s moduleCase) arguments() []argument {
+	f32 := func(shape []int) string { return F32.String() + shapeString(shape) }
+	u8 := func(shape ...int) string { return U8.String() + shapeString(shape) }
+	x, y := append([]int{2}, s.x...), append([]int{2}, s.y...)
+	list := []argument{
+		{"x", "f32[* * 8]", x, []int{0, 1}, []DType{F32}, true, func(c *testCall) **Tensor { return &c.x }},
+		{"y", f32(y), y, nil, []DType{F32}, true, func(c *testCall) **Tensor { return &c.y }},
+	}
+	switch {
+	case s.vocabulary > 0:
+		list[0].want, list[0].dtypes = "i32[* *] or u8[* *]", []DType{I32, U8}
+	case s.name == "image":
+		list[0].want, list[0].free = "f32[* 8 * *]", []int{0, 2, 3}
+	case s.name == "vit":
+		list[0].want, list[0].free = "f32[* 3 16 24]", []int{0}
+	}
+	if s.masked {
+		list = append(list, argument{"Mask", u8(2, s.x[0]), []int{2, s.x[0]}, nil, []DType{U8}, false, func(c *testCall) **Tensor { return &c.mask }})
+	}
+	if s.context != nil {
+		shape := append([]int{2}, s.context...)
+		list = append(list,
+			argument{"context", "f32[2 * 8]", shape, []int{1}, []DType{F32}, true, func(c *testCall) **Tensor { return &c.context }},
+			argument{"ContextMask", u8(shape[:2]...), shape[:2], nil, []DType{U8}, false, func(c *testCall) **Tensor { return &c.contextMask }})
+	}
+	return list
+}
+
+// invalidTensors returns tensors that are not valid for an argument.
+func (fx *fixture) invalidTensors(a argument) []*Tensor {
+	var list []*Tensor
+	for _, dtype := range []DType{F32, I32, U8} {
+		if !slices.Contains(a.dtypes, dtype) {
+			list = append(list, fx.tensor(dtype, a.shape...))
+		}
+	}
+	dtype := a.dtypes[0]
+	list = append(list, fx.tensor(dtype, append(slices.Clone(a.shape), 1)...), fx.tensor(dtype, a.shape[1:]...))
+	for i := range a.shape {
+		if slices.Contains(a.free, i) {
+			continue
+		}
+		for _, change := range []int{-1, 1} {
+			shape := slices.Clone(a.shape)
+			shape[i] += change
+			list = append(list, fx.tensor(dtype, shape...))
+		}
+	}
+	list = append(list, &Tensor{})
+	if a.required {
+		list = append(list, nil)
+	}
+	return list
+}
+
+// checkInvalidArguments: for each argument, an error about a nil tensor, a wrong type, rank or size names the
+// operation, the argument, what it was and what was wanted. The call does not run, and the module stays usable.
+func checkInvalidArguments(fx *fixture, s moduleCase) {
+	t := fx.t
+	other, err := vk.Open(vk.Options{CacheDir: "-"})
 	require.NoError(t, err)
-	require.NoError(t, closed.Close())
-	for want, err := range map[string]error{
-		"Forward: x is nil, want f32[* * 8]":                              f.Forward(t.Context(), y, nil, FeedForwardOptions{}),
-		"x is f32[20 8], want f32[* * 8]":                                 f.Forward(t.Context(), y, flat, FeedForwardOptions{}),
-		"x is i32[2 10 8], want f32[* * 8]":                               f.Forward(t.Context(), y, ints, FeedForwardOptions{}),
-		"y is f32[20 8], want f32[2 10 8]":                                f.Forward(t.Context(), flat, x, FeedForwardOptions{}),
-		"y is nil, want f32[2 10 8]":                                      f.Forward(t.Context(), nil, x, FeedForwardOptions{}),
-		"Mask is u8[2 9], want u8[2 10]":                                  f.Forward(t.Context(), y, x, FeedForwardOptions{Mask: mask}),
-		"Mask is f32[2 10], want u8[2 10]":                                f.Forward(t.Context(), y, x, FeedForwardOptions{Mask: rows}),
-		"NumHeavyTokens is -1, want 0":                                    f.Forward(t.Context(), y, x, FeedForwardOptions{NumHeavyTokens: -1}),
-		"closed":                                                          f.Forward(t.Context(), y, closed, FeedForwardOptions{}),
-		"tokens is 0, want 1 to 2147483647":                               r.Forward(t.Context(), Routing{Scores: rows}, x, 0, RoutingOptions{}),
-		"Router.Forward: out has no tensors":                              r.Forward(t.Context(), Routing{}, x, 4, RoutingOptions{}),
-		"Indices is f32[2 10], want i32[2 1 4]":                           r.Forward(t.Context(), Routing{Indices: rows}, x, 4, RoutingOptions{}),
-		"Logits is f32[2 10], want f32[2 1 10]":                           r.Forward(t.Context(), Routing{Logits: rows}, x, 4, RoutingOptions{}),
-		"RoutingTokens is f32[2 10 8], want a tensor if, and only if, Le": r.Forward(t.Context(), Routing{Logits: rows}, x, 4, RoutingOptions{RoutingTokens: x}),
-		"x is nil, want f32[*]":                                           k.Forward(t.Context(), TopKResult{Values: rows}, nil, SelectOptions{}),
-		"x is i32[2 10 8], want f32[2 10 *]":                              k.Forward(t.Context(), TopKResult{Values: rows}, ints, SelectOptions{}),
-		"Values is f32[2 10], want f32[2 3]":                              k.Forward(t.Context(), TopKResult{Values: rows}, fx.tensor(F32, 2, 20), SelectOptions{}),
-		"TopK.Forward: out has no tensors":                                k.Forward(t.Context(), TopKResult{}, rows, SelectOptions{}),
-		"TopK.Forward: Mask is u8[2 9], want u8[2 10]":                    k.Forward(t.Context(), TopKResult{Values: rows}, rows, SelectOptions{Mask: mask}),
-		"CoorDescentValues is f32[2 10], want nil":                        k.Forward(t.Context(), TopKResult{CoorDescentValues: rows}, rows, SelectOptions{}),
-		"s is f32[2 10 8], want f32[* *]":                                 d.Forward(t.Context(), rows, x, SelectOptions{}),
-		"CoordinateDescent.Forward: y is f32[2 10 8], want f32[2":         d.Forward(t.Context(), x, rows, SelectOptions{}),
-	} {
-		assert.ErrorContains(t, err, want)
+	t.Cleanup(func() { assert.NoError(t, other.Close()) })
+	v := s.randomInput(1, 2, true)
+	want := fx.run(s, 2, v)
+	lists := fx.dev.Stats().CommandLists
+	y, in := fx.upload(s, 2, v)
+	for _, a := range s.arguments() {
+		replace := func(x *Tensor) error {
+			c := testCall{y, in}
+			*a.of(&c) = x
+			return s.forward(t.Context(), c.y, c.callArgs)
+		}
+		message := fmt.Sprintf("colt5: %s.Forward: %s is ", typeName(s.module), a.name)
+		for _, x := range fx.invalidTensors(a) {
+			assert.ErrorContains(t, replace(x), fmt.Sprintf("%s%v, want %s", message, x, a.want))
+		}
+		dtype := a.dtypes[len(a.dtypes)-1]
+		x, err := NewTensor(other, dtype, a.shape...)
+		require.NoError(t, err)
+		assert.ErrorContains(t, replace(x), message+"on another device")
+		require.NoError(t, x.Close())
+		closed, err := NewTensor(fx.dev, dtype, a.shape...)
+		require.NoError(t, err)
+		require.NoError(t, closed.Close())
+		assert.ErrorIs(t, replace(closed), vk.ErrClosed, "%s is closed", a.name)
 	}
+	if in.x.dtype == F32 && in.x.Len() == y.Len() {
+		assert.ErrorContains(t, s.forward(t.Context(), in.x, in), "overlapping", "y is x")
+	}
+	assert.Equal(t, lists, fx.dev.Stats().CommandLists, "invalid calls record no plan")
+	assert.True(t, sameBits(want, fx.run(s, 2, v)), "the module stays usable")
 }
 
-func TestInvalidModuleCalls(t *testing.T) {
+// Invalid arguments of the operations that TestEveryModule does not include.
+func TestInvalidArguments(t *testing.T) {
 	gputest.CountCase()
 	fx := newFixture(t)
-	at, bl := mustNewSeeded(fx, NewConditionalRoutedAttention, smallAttention()), mustNewSeeded(fx, NewConditionalRoutedTransformerBlock, smallBlock())
-	au, cr := mustNewSeeded(fx, NewConditionalRoutedAutoregressiveAttention, smallAutoregressive()), mustNewSeeded(fx, NewConditionalRoutedCrossAttention, smallCross())
-	im, vi := mustNewSeeded(fx, NewConditionalRoutedImageAttention, smallImage()), mustNewSeeded(fx, NewConditionalRoutedViT, smallViT())
-	x, y, context, ints := fx.tensor(F32, 2, 10, 8), fx.tensor(F32, 2, 10, 8), fx.tensor(F32, 2, 30, 8), fx.tensor(I32, 2, 10, 8)
-	flat, wide, mask, short, longer := fx.tensor(F32, 20, 8), fx.tensor(F32, 2, 10, 9), fx.tensor(U8, 2, 10), fx.tensor(U8, 2, 9), fx.tensor(F32, 3, 30, 8)
-	img, narrow, channelLast, photo := fx.tensor(F32, 2, 8, 8, 12), fx.tensor(F32, 2, 8, 8, 10), fx.tensor(F32, 2, 8, 12, 8), fx.tensor(F32, 2, 3, 16, 24)
-	big, logits := fx.tensor(F32, 2, 3, 16, 26), fx.tensor(F32, 2, 5)
+	config := Default[RouterConfig]()
+	config.Dim = 8
+	router := mustNew(fx, NewCoordinateDescentRouter, config)
+	topK := mustNewOperation(fx, NewTopK, TopKConfig{K: 3, NIters: 2, Eps: 1, CoorDescentKRatio: 1, NonDifferentiable: true})
+	descent := mustNewOperation(fx, NewCoordinateDescent, CoordinateDescentConfig{K: 3, NIters: 2, Eps: 1, EpsDecay: 1})
+	x, ints := fx.tensor(F32, 2, 10, 8), fx.tensor(I32, 2, 10, 8)
+	rows, wideRows, shortMask := fx.tensor(F32, 2, 10), fx.tensor(F32, 2, 20), fx.tensor(U8, 2, 9)
+
+	route := func(out Routing, tokens int, o RoutingOptions) error {
+		return router.Forward(t.Context(), out, x, tokens, o)
+	}
 	for want, err := range map[string]error{
-		"ConditionalRoutedAttention.Forward: x is nil, want f32[* * 8]":  at.Forward(t.Context(), y, nil, AttentionOptions{}),
-		"Attention.Forward: x is f32[20 8], want f32[* * 8]":             at.Forward(t.Context(), y, flat, AttentionOptions{}),
-		"Attention.Forward: x is i32[2 10 8], want f32[* * 8]":           at.Forward(t.Context(), y, ints, AttentionOptions{}),
-		"Attention.Forward: x is f32[2 10 9], want f32[* * 8]":           at.Forward(t.Context(), y, wide, AttentionOptions{}),
-		"Attention.Forward: y is nil, want f32[2 10 8]":                  at.Forward(t.Context(), nil, x, AttentionOptions{}),
-		"Attention.Forward: y is f32[2 30 8], want f32[2 10 8]":          at.Forward(t.Context(), context, x, AttentionOptions{}),
-		"Attention.Forward: Mask is u8[2 9], want u8[2 10]":              at.Forward(t.Context(), y, x, AttentionOptions{Mask: short}),
-		"Attention.Forward: Mask is f32[20 8], want u8[2 10]":            at.Forward(t.Context(), y, x, AttentionOptions{Mask: flat}),
-		"Attention.Forward: NumHeavyTokensQ is -1, want 0":               at.Forward(t.Context(), y, x, AttentionOptions{NumHeavyTokensQ: -1}),
-		"Attention.Forward: NumHeavyTokensKV is -2, want 0":              at.Forward(t.Context(), y, x, AttentionOptions{NumHeavyTokensKV: -2}),
-		"Block.Forward: x is f32[2 10 9], want f32[* * 8]":               bl.Forward(t.Context(), y, wide, BlockOptions{}),
-		"Block.Forward: y is f32[20 8], want f32[2 10 8]":                bl.Forward(t.Context(), flat, x, BlockOptions{}),
-		"Block.Forward: Mask is u8[2 9], want u8[2 10]":                  bl.Forward(t.Context(), y, x, BlockOptions{Mask: short}),
-		"NumHeavyAttnTokensQ is -1, want 0":                              bl.Forward(t.Context(), y, x, BlockOptions{NumHeavyAttnTokensQ: -1}),
-		"NumHeavyAttnTokensKV is -1, want 0":                             bl.Forward(t.Context(), y, x, BlockOptions{NumHeavyAttnTokensKV: -1}),
-		"NumHeavyFFTokens is -1, want 0":                                 bl.Forward(t.Context(), y, x, BlockOptions{NumHeavyFFTokens: -1}),
-		"AutoregressiveAttention.Forward: x is i32[2 10 8], want f32":    au.Forward(t.Context(), y, ints, AutoregressiveOptions{}),
-		"AutoregressiveAttention.Forward: y is f32[2 10 9], want f32[2":  au.Forward(t.Context(), wide, x, AutoregressiveOptions{}),
-		"AutoregressiveAttention.Forward: NumHeavyTokensQ is -1, want":   au.Forward(t.Context(), y, x, AutoregressiveOptions{NumHeavyTokensQ: -1}),
-		"AutoregressiveAttention.Forward: NumHeavyTokensKV is -1, want":  au.Forward(t.Context(), y, x, AutoregressiveOptions{NumHeavyTokensKV: -1}),
-		"CrossAttention.Forward: x is nil, want f32[* * 8]":              cr.Forward(t.Context(), y, nil, context, CrossAttentionOptions{}),
-		"CrossAttention.Forward: context is nil, want f32[2 * 8]":        cr.Forward(t.Context(), y, x, nil, CrossAttentionOptions{}),
-		"CrossAttention.Forward: context is f32[3 30 8], want f32[2":     cr.Forward(t.Context(), y, x, longer, CrossAttentionOptions{}),
-		"CrossAttention.Forward: context is f32[2 10 9], want f32[2":     cr.Forward(t.Context(), y, x, wide, CrossAttentionOptions{}),
-		"CrossAttention.Forward: y is f32[2 30 8], want f32[2 10 8]":     cr.Forward(t.Context(), context, x, context, CrossAttentionOptions{}),
-		"CrossAttention.Forward: Mask is u8[2 9], want u8[2 10]":         cr.Forward(t.Context(), y, x, context, CrossAttentionOptions{Mask: short}),
-		"CrossAttention.Forward: ContextMask is u8[2 10], want u8[2 30]": cr.Forward(t.Context(), y, x, context, CrossAttentionOptions{ContextMask: mask}),
-		"NumTokensQ is -1, want 0":                                       cr.Forward(t.Context(), y, x, context, CrossAttentionOptions{NumTokensQ: -1}),
-		"NumTokensKV is -1, want 0":                                      cr.Forward(t.Context(), y, x, context, CrossAttentionOptions{NumTokensKV: -1}),
-		"ImageAttention.Forward: x is f32[2 10 8], want f32[* 8 * *]":    im.Forward(t.Context(), img, x, ImageOptions{}),
-		"ImageAttention.Forward: x is f32[2 3 16 24], want f32[* 8 * *]": im.Forward(t.Context(), photo, photo, ImageOptions{}),
-		"ImageAttention.Forward: y is f32[2 8 12 8], want f32[2 8 8 12]": im.Forward(t.Context(), channelLast, img, ImageOptions{}),
-		"the image is 8 by 10 pixels, want multiples of LightWindowSize": im.Forward(t.Context(), narrow, narrow, ImageOptions{}),
-		"ImageAttention.Forward: NumHeavyTokensQ is -1, want 0":          im.Forward(t.Context(), img, img, ImageOptions{NumHeavyTokensQ: -1}),
-		"ImageAttention.Forward: NumHeavyTokensKV is -1, want 0":         im.Forward(t.Context(), img, img, ImageOptions{NumHeavyTokensKV: -1}),
-		"ViT.Forward: x is f32[2 3 16 26], want f32[* 3 16 24]":          vi.Forward(t.Context(), logits, big, ImageOptions{}),
-		"ViT.Forward: x is nil, want f32[* 3 16 24]":                     vi.Forward(t.Context(), logits, nil, ImageOptions{}),
-		"ViT.Forward: y is f32[20 8], want f32[2 5]":                     vi.Forward(t.Context(), flat, photo, ImageOptions{}),
-		"ViT.Forward: y is nil, want f32[2 5]":                           vi.Forward(t.Context(), nil, photo, ImageOptions{}),
+		"tokens is 0, want 1 to 2147483647":     route(Routing{Scores: rows}, 0, RoutingOptions{}),
+		"out has no tensors":                    route(Routing{}, 4, RoutingOptions{}),
+		"Indices is f32[2 10], want i32[2 1 4]": route(Routing{Indices: rows}, 4, RoutingOptions{}),
+		"Logits is f32[2 10], want f32[2 1 10]": route(Routing{Logits: rows}, 4, RoutingOptions{}),
+		"RoutingTokens is f32[2 10 8], want a tensor if, and only if, LearnedRoutingTokens": route(Routing{Logits: rows}, 4, RoutingOptions{RoutingTokens: x}),
+		"x is i32[2 10 8], want f32[* * 8]":                                                 router.Forward(t.Context(), Routing{Logits: rows}, ints, 4, RoutingOptions{}),
 	} {
-		assert.ErrorContains(t, err, want)
+		assert.ErrorContains(t, err, "colt5: CoordinateDescentRouter.Forward: "+want)
+	}
+
+	selectK := func(out TopKResult, x, mask *Tensor) error {
+		return topK.Forward(t.Context(), out, x, SelectOptions{Mask: mask})
+	}
+	for want, err := range map[string]error{
+		"out has no tensors":                       selectK(TopKResult{}, rows, nil),
+		"x is nil, want f32[*]":                    selectK(TopKResult{Values: rows}, nil, nil),
+		"x is i32[2 10 8], want f32[2 10 *]":       selectK(TopKResult{Values: rows}, ints, nil),
+		"Values is f32[2 10], want f32[2 3]":       selectK(TopKResult{Values: rows}, wideRows, nil),
+		"Mask is u8[2 9], want u8[2 10]":           selectK(TopKResult{Values: rows}, rows, shortMask),
+		"CoorDescentValues is f32[2 10], want nil": selectK(TopKResult{CoorDescentValues: rows}, rows, nil),
+	} {
+		assert.ErrorContains(t, err, "colt5: TopK.Forward: "+want)
+	}
+
+	for want, err := range map[string]error{
+		"s is f32[2 10 8], want f32[* *]":  descent.Forward(t.Context(), rows, x, SelectOptions{}),
+		"y is f32[2 10 8], want f32[2 10]": descent.Forward(t.Context(), x, rows, SelectOptions{}),
+		"Mask is u8[2 9], want u8[2 10]":   descent.Forward(t.Context(), fx.tensor(F32, 2, 10), rows, SelectOptions{Mask: shortMask}),
+	} {
+		assert.ErrorContains(t, err, "colt5: CoordinateDescent.Forward: "+want)
 	}
 }
 
-// TestInvalidTokenIDs: tensors of wrong types, and ids outside the vocabulary. The latter are counted on the device and
-// never used as an index.
+// A negative token count in the options of a call is an error.
+func TestInvalidTokenCounts(t *testing.T) {
+	gputest.CountCase()
+	fx := newFixture(t)
+	feedForward := mustNew(fx, NewConditionalRoutedFeedForward, smallFeedForward())
+	attention := mustNew(fx, NewConditionalRoutedAttention, smallAttention())
+	block := mustNew(fx, NewConditionalRoutedTransformerBlock, smallBlock())
+	encoder := mustNew(fx, NewEncoder, smallEncoder())
+	cross := mustNew(fx, NewConditionalRoutedCrossAttention, smallCross())
+	autoregressive := mustNew(fx, NewConditionalRoutedAutoregressiveAttention, smallAutoregressive())
+	transformer := mustNew(fx, NewAutoregressiveTransformer, smallTransformer())
+	image := mustNew(fx, NewConditionalRoutedImageAttention, smallImage())
+	vit := mustNew(fx, NewConditionalRoutedViT, smallViT())
+	ctx, x, y, ids := t.Context(), fx.tensor(F32, 2, 10, 8), fx.tensor(F32, 2, 10, 8), fx.bytes(make([]uint8, 20), 2, 10)
+	pixels, tokenLogits := fx.tensor(F32, 2, 8, 8, 12), fx.tensor(F32, 2, 10, 256)
+	photo, classLogits := fx.tensor(F32, 2, 3, 16, 24), fx.tensor(F32, 2, 5)
+	for want, err := range map[string]error{
+		"ConditionalRoutedFeedForward.Forward: NumHeavyTokens is -1":               feedForward.Forward(ctx, y, x, FeedForwardOptions{NumHeavyTokens: -1}),
+		"ConditionalRoutedAttention.Forward: NumHeavyTokensQ is -1":                attention.Forward(ctx, y, x, AttentionOptions{NumHeavyTokensQ: -1}),
+		"ConditionalRoutedAttention.Forward: NumHeavyTokensKV is -2":               attention.Forward(ctx, y, x, AttentionOptions{NumHeavyTokensKV: -2}),
+		"ConditionalRoutedTransformerBlock.Forward: NumHeavyAttnTokensQ is -1":     block.Forward(ctx, y, x, BlockOptions{NumHeavyAttnTokensQ: -1}),
+		"ConditionalRoutedTransformerBlock.Forward: NumHeavyAttnTokensKV is -1":    block.Forward(ctx, y, x, BlockOptions{NumHeavyAttnTokensKV: -1}),
+		"ConditionalRoutedTransformerBlock.Forward: NumHeavyFFTokens is -1":        block.Forward(ctx, y, x, BlockOptions{NumHeavyFFTokens: -1}),
+		"Encoder.Forward: NumHeavyFFTokens is -1":                                  encoder.Forward(ctx, y, ids, BlockOptions{NumHeavyFFTokens: -1}),
+		"ConditionalRoutedCrossAttention.Forward: NumTokensQ is -1":                cross.Forward(ctx, y, x, x, CrossAttentionOptions{NumTokensQ: -1}),
+		"ConditionalRoutedCrossAttention.Forward: NumTokensKV is -1":               cross.Forward(ctx, y, x, x, CrossAttentionOptions{NumTokensKV: -1}),
+		"ConditionalRoutedAutoregressiveAttention.Forward: NumHeavyTokensQ is -1":  autoregressive.Forward(ctx, y, x, AutoregressiveOptions{NumHeavyTokensQ: -1}),
+		"ConditionalRoutedAutoregressiveAttention.Forward: NumHeavyTokensKV is -1": autoregressive.Forward(ctx, y, x, AutoregressiveOptions{NumHeavyTokensKV: -1}),
+		"AutoregressiveTransformer.Forward: NumHeavyTokensQ is -1":                 transformer.Forward(ctx, tokenLogits, ids, AutoregressiveOptions{NumHeavyTokensQ: -1}),
+		"ConditionalRoutedImageAttention.Forward: NumHeavyTokensQ is -1":           image.Forward(ctx, pixels, pixels, ImageOptions{NumHeavyTokensQ: -1}),
+		"ConditionalRoutedImageAttention.Forward: NumHeavyTokensKV is -1":          image.Forward(ctx, pixels, pixels, ImageOptions{NumHeavyTokensKV: -1}),
+		"ConditionalRoutedViT.Forward: NumHeavyTokensQ is -1":                      vit.Forward(ctx, classLogits, photo, ImageOptions{NumHeavyTokensQ: -1}),
+	} {
+		assert.ErrorContains(t, err, "colt5: "+want+", want 0")
+	}
+	narrow := fx.tensor(F32, 2, 8, 8, 10)
+	assert.ErrorContains(t, image.Forward(ctx, narrow, narrow, ImageOptions{}),
+		"colt5: ConditionalRoutedImageAttention.Forward: the image is 8 by 10 pixels, want multiples of LightWindowSize")
+}
+
+// Token ids of a wrong type are errors. Ids outside the vocabulary are counted on the device, and never used as an index.
 func TestInvalidTokenIDs(t *testing.T) {
 	gputest.CountCase()
 	fx := newFixture(t)
-	config, text := smallEncoder(), smallTransformer()
-	en, plain := mustNewSeeded(fx, NewEncoder, config), config
-	plain.NumTokens = 0
-	floats := mustNewSeeded(fx, NewEncoder, plain)
-	config.NumTokens, text.NumTokens = 100, 100
-	few, next := mustNewSeeded(fx, NewEncoder, config), mustNewSeeded(fx, NewAutoregressiveTransformer, text)
-	x, y, logits, bytes := fx.tensor(F32, 2, 10, 8), fx.tensor(F32, 2, 10, 8), fx.tensor(F32, 2, 10, 100), fx.bytes(make([]uint8, 20), 2, 10)
-	ids, err := FromSlice(t.Context(), fx.dev, make([]int32, 20), 2, 10)
-	require.NoError(t, err)
-	fx.closeAtEnd(ids)
+	config, textConfig := smallEncoder(), smallTransformer()
+	config.NumTokens, textConfig.NumTokens = 100, 100
+	withoutEmbedding := smallEncoder()
+	withoutEmbedding.NumTokens = 0
+	floatEncoder, encoder := mustNew(fx, NewEncoder, withoutEmbedding), mustNew(fx, NewEncoder, config)
+	transformer := mustNew(fx, NewAutoregressiveTransformer, textConfig)
+	ctx, y, logits := t.Context(), fx.tensor(F32, 2, 10, 8), fx.tensor(F32, 2, 10, 100)
+	bytes, ids := fx.bytes(make([]uint8, 20), 2, 10), fx.ints(make([]int32, 20), 2, 10)
 	for want, err := range map[string]error{
-		"Encoder.Forward: x is f32[2 10 8], want i32[* *]":                  en.Forward(t.Context(), y, x, BlockOptions{}),
-		"Encoder.Forward: x is nil, want i32[* *]":                          en.Forward(t.Context(), y, nil, BlockOptions{}),
-		"Encoder.Forward: x is u8[2 10], want i32[* *]":                     few.Forward(t.Context(), y, bytes, BlockOptions{}),
-		"Encoder.Forward: x is i32[2 10], want f32[* * 8]":                  floats.Forward(t.Context(), y, ids, BlockOptions{}),
-		"Encoder.Forward: y is nil, want f32[2 10 8]":                       en.Forward(t.Context(), nil, ids, BlockOptions{}),
-		"Encoder.Forward: Mask is f32[2 10 8], want u8[2 10]":               en.Forward(t.Context(), y, ids, BlockOptions{Mask: x}),
-		"Encoder.Forward: NumHeavyFFTokens is -1":                           en.Forward(t.Context(), y, ids, BlockOptions{NumHeavyFFTokens: -1}),
-		"AutoregressiveTransformer.Forward: x is u8[2 10], want i32[* *]":   next.Forward(t.Context(), logits, bytes, AutoregressiveOptions{}),
-		"AutoregressiveTransformer.Forward: x is f32[2 10 8], want i32[* *": next.Forward(t.Context(), logits, x, AutoregressiveOptions{}),
-		"AutoregressiveTransformer.Forward: y is f32[2 10 8], want f32[2 1": next.Forward(t.Context(), y, ids, AutoregressiveOptions{}),
-		"AutoregressiveTransformer.Forward: NumHeavyTokensQ is -1":          next.Forward(t.Context(), logits, ids, AutoregressiveOptions{NumHeavyTokensQ: -1}),
+		"Encoder.Forward: x is u8[2 10], want i32[* *]":                   encoder.Forward(ctx, y, bytes, BlockOptions{}),
+		"Encoder.Forward: x is i32[2 10], want f32[* * 8]":                floatEncoder.Forward(ctx, y, ids, BlockOptions{}),
+		"AutoregressiveTransformer.Forward: x is u8[2 10], want i32[* *]": transformer.Forward(ctx, logits, bytes, AutoregressiveOptions{}),
 	} {
-		assert.ErrorContains(t, err, want)
+		assert.ErrorContains(t, err, "colt5: "+want)
 	}
-	list := make([]int32, 20)
-	list[3], list[4], list[19] = 100, -1, math.MinInt32
-	require.NoError(t, ids.Write(t.Context(), list))
+
+	values := make([]int32, 20)
+	values[3], values[4], values[19] = 100, -1, math.MinInt32
+	require.NoError(t, ids.Write(ctx, values))
 	stats, routing := CallStats{Flops: 1}, []RoutingRecord{{K: 1}}
-	assert.ErrorContains(t, few.Forward(t.Context(), y, ids, BlockOptions{Stats: &stats, Routing: &routing}),
-		"Encoder.Forward: x has 3 token ids outside the vocabulary of 100")
+	assert.ErrorContains(t, encoder.Forward(ctx, y, ids, BlockOptions{Stats: &stats, Routing: &routing}),
+		"colt5: Encoder.Forward: x has 3 token ids outside the vocabulary of 100")
 	assert.Equal(t, CallStats{}, stats, "a failed call has no statistics")
 	assert.Empty(t, routing)
-	assert.ErrorContains(t, next.Forward(t.Context(), logits, ids, AutoregressiveOptions{}), "x has 3 token ids outside the vocabulary of 100")
-	list[3], list[4], list[19] = 99, 0, 1
-	require.NoError(t, ids.Write(t.Context(), list))
-	assert.NoError(t, few.Forward(t.Context(), y, ids, BlockOptions{}))
-	assert.NoError(t, next.Forward(t.Context(), logits, ids, AutoregressiveOptions{}))
+	assert.ErrorContains(t, transformer.Forward(ctx, logits, ids, AutoregressiveOptions{}), "x has 3 token ids outside the vocabulary of 100")
+	values[3], values[4], values[19] = 99, 0, 1
+	require.NoError(t, ids.Write(ctx, values))
+	assert.NoError(t, encoder.Forward(ctx, y, ids, BlockOptions{}))
+	assert.NoError(t, transformer.Forward(ctx, logits, ids, AutoregressiveOptions{}))
 }
 
 // Operations without a device are errors, and closing a nil pointer is none.
