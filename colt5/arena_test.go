@@ -11,8 +11,8 @@ import (
 )
 
 func TestArena(t *testing.T) {
-	// Without a limit a freed block is reused at once. With a limit it is reused only if there is no other space, the
-	// block freed first before others.
+	// Without a limit a freed block is reused at once. With a limit freed blocks are reused only if there is no other
+	// space, in the order in which they were freed.
 	tight, wide := arena{}, arena{limit: 4096}
 	var at [2][]uint64
 	for i, l := range []*arena{&tight, &wide} {

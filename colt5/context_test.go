@@ -171,4 +171,10 @@ func TestDeviceTimeout(t *testing.T) {
 	got, err := y.Float32(t.Context())
 	require.NoError(t, err)
 	assert.True(t, sameBits(want, got), "the call finished after the timeout")
+
+	fx = &fixture{t, dev}
+	few := normal(2, 32*m.config.Dim)
+	x, y = fx.floats(few, 1, 32, m.config.Dim), fx.tensor(F32, 1, 32, m.config.Dim)
+	require.NoError(t, m.Forward(t.Context(), y, x, FeedForwardOptions{}), "a call that fits the timeout")
+	fx.readFinite(y)
 }

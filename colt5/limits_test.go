@@ -104,7 +104,7 @@ func TestUnusableTensors(t *testing.T) {
 	assert.Error(t, a.Init(t.Context(), 1))
 }
 
-// Token ids other than bytes are checked on the host after each call, which allocates nothing.
+// After a call with I32 ids the host reads the number of invalid ids, which allocates nothing.
 func TestIDsDoNotAllocate(t *testing.T) {
 	fx := newFixture(t)
 	c := smallEncoder()

@@ -23,8 +23,8 @@ func (fx *fixture) checkReference(got []float32, want ref.Result, plain ref.Resu
 	assert.NoError(fx.t, ref.MaxErr(got, want.Y).Within(ref.Bound(plain.Y, want.Y, referenceFloor)))
 }
 
-// randomMaskWithGap is randomMask with the middle half of each item masked too. The gap is longer than any window of
-// these tests.
+// randomMaskWithGap is randomMask with one half of each item masked too, from a third on. The gap is longer than any
+// window of these tests.
 func randomMaskWithGap(seed uint64, b, n int) []uint8 {
 	m := randomMask(seed, b, n)
 	for i := range m {
