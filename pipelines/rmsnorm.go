@@ -57,7 +57,7 @@ type RMSNormArgs struct {
 // rmsNormPush follows the addresses in the push constants of the shader.
 type rmsNormPush struct{ rows, perList, inRows, lists, list uint32 }
 
-var _ = [1]struct{}{}[unsafe.Sizeof(rmsNormPush{})-20]
+var _ = [1]struct{}{}[unsafe.Sizeof(rmsNormPush{})-20] // compiles only if the size is 20 bytes
 
 // NewRMSNorm checks the config. Record compiles the kernel when it first needs it.
 func NewRMSNorm(dev *vk.Device, c RMSNormConfig) (*RMSNorm, error) {
