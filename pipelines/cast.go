@@ -32,10 +32,7 @@ type CastArgs struct {
 
 type castPush struct{ rows uint32 }
 
-const (
-	_ = uint(4 - unsafe.Sizeof(castPush{}))
-	_ = uint(unsafe.Sizeof(castPush{}) - 4)
-)
+var _ = [1]struct{}{}[unsafe.Sizeof(castPush{})-4]
 
 // NewCast makes a cast for a device. Its kernel is compiled when it is first recorded.
 func NewCast(dev *vk.Device, c CastConfig) (*Cast, error) {

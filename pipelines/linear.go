@@ -103,8 +103,7 @@ func (c LinearConfig) y() DType {
 
 type linearPush struct{ slots, rows, inRows, outRows, lists, list, first, tiles uint32 }
 
-var _ [32 - unsafe.Sizeof(linearPush{})]byte
-var _ [unsafe.Sizeof(linearPush{}) - 32]byte
+var _ = [1]struct{}{}[unsafe.Sizeof(linearPush{})-32]
 
 const (
 	// maxLinearFlops bounds the work of one dispatch. Slow devices do 0.2 TFLOP/s, and some systems reset the device after two seconds.

@@ -39,8 +39,7 @@ type PatchAttentionArgs struct {
 
 type patchAttentionPush struct{ width, first, end uint32 }
 
-var _ [12 - unsafe.Sizeof(patchAttentionPush{})]byte
-var _ [unsafe.Sizeof(patchAttentionPush{}) - 12]byte
+var _ = [1]struct{}{}[unsafe.Sizeof(patchAttentionPush{})-12]
 
 // NewPatchAttention makes the attention for a device. Its kernels are compiled when they are first recorded.
 func NewPatchAttention(dev *vk.Device, c PatchAttentionConfig) (*PatchAttention, error) {

@@ -94,8 +94,7 @@ const (
 
 type rotaryPush struct{ slots, rows, routes, route, first, limit uint32 }
 
-var _ [24 - unsafe.Sizeof(rotaryPush{})]byte
-var _ [unsafe.Sizeof(rotaryPush{}) - 24]byte
+var _ = [1]struct{}{}[unsafe.Sizeof(rotaryPush{})-24]
 
 // NewRotary compiles the kernel for a device.
 func NewRotary(dev *vk.Device, c RotaryConfig) (*Rotary, error) {

@@ -78,10 +78,7 @@ type RoutedAttentionArgs struct {
 
 type routedAttentionPush struct{ lists, queries, keys, perItem, rows, prefix, first, end uint32 }
 
-const (
-	_ = uint(32 - unsafe.Sizeof(routedAttentionPush{}))
-	_ = uint(unsafe.Sizeof(routedAttentionPush{}) - 32)
-)
+var _ = [1]struct{}{}[unsafe.Sizeof(routedAttentionPush{})-32]
 
 // NewRoutedAttention makes the attention for a device. Its kernels are compiled when they are first recorded.
 func NewRoutedAttention(dev *vk.Device, c RoutedAttentionConfig) (*RoutedAttention, error) {

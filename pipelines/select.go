@@ -54,8 +54,8 @@ type SelectConfig struct {
 // fields.
 type selectPush struct {
 	n, block, blocks, k, slots, routes, segments, parts, span, step uint32
-	empty                                                           int32
-	word, list, skip                                                uint32
+	emptyIndex                                                      int32
+	validWord, maxCandidates, skippedBlocks                         uint32
 }
 
 var _ = [1]struct{}{}[unsafe.Sizeof(selectPush{})-56]
@@ -89,8 +89,8 @@ func (s *Select) Record(list *vk.CommandList, a SelectArgs) error {
 	}
 	r.push = selectPush{
 		n: uint32(a.N), block: uint32(r.plan.block), blocks: uint32(r.plan.blocks), k: uint32(a.K), slots: uint32(r.plan.selected),
-		routes: uint32(a.Routes), segments: uint32(r.plan.segments), parts: 1, span: uint32(r.plan.span), empty: a.EmptyIndex, word: max(a.ValidWord, 1),
-		skip: uint32(a.SkipBlocks),
+		routes: uint32(a.Routes), segments: uint32(r.plan.segments), parts: 1, span: uint32(r.plan.span), emptyIndex: a.EmptyIndex, validWord: max(a.ValidWord, 1),
+		skippedBlocks: uint32(a.SkipBlocks),
 	}
 	if a.Windows > 0 {
 		r.push.block = uint32(a.Prefix)
@@ -157,7 +157,7 @@ func (r *selectRecorder) recordSampled() error {
 	if err := r.dispatch(sample); err != nil {
 		return err
 	}
-	r.push.span, r.push.parts, r.push.list = uint32(p.span), uint32(p.parts), uint32(p.maxCandidates)
+	r.push.span, r.push.parts, r.push.maxCandidates = uint32(p.span), uint32(p.parts), uint32(p.maxCandidates)
 	gather := selectStep{kernel: "select_gather", readsLogits: true, state: state, counts: vk.Write(r.counts), to: r.candidates}
 	if err := r.dispatch(gather); err != nil {
 		return err
@@ -171,7 +171,7 @@ func (r *selectRecorder) recordSampled() error {
 		return err
 	}
 	// Unsorted: a second ranking orders the selected pairs by index.
-	r.push.list = uint32(p.selected)
+	r.push.maxCandidates = uint32(p.selected)
 	r.push.parts = uint32(min(p.rankGroups, ceilDiv(p.selected, selectPairsPerPass)))
 	return r.dispatch(selectStep{kernel: "select_rank", state: vk.Read(r.state), from: r.pairs[0]})
 }

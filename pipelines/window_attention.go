@@ -52,10 +52,7 @@ type WindowAttentionArgs struct {
 
 type windowAttentionPush struct{ n, rows, firstRow, from, count, firstItem, first, end uint32 }
 
-const (
-	_ = uint(32 - unsafe.Sizeof(windowAttentionPush{}))
-	_ = uint(unsafe.Sizeof(windowAttentionPush{}) - 32)
-)
+var _ = [1]struct{}{}[unsafe.Sizeof(windowAttentionPush{})-32]
 
 // NewWindowAttention makes the attention for a device. Its kernels are compiled when they are first recorded.
 func NewWindowAttention(dev *vk.Device, c WindowAttentionConfig) (*WindowAttention, error) {
