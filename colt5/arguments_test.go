@@ -174,6 +174,7 @@ func TestInvalidArguments(t *testing.T) {
 
 // A negative token count in the options of a call is an error.
 func TestInvalidTokenCounts(t *testing.T) {
+	t.Parallel()
 	gputest.CountCase()
 	fx := newFixture(t)
 	feedForward := mustNew(fx, NewConditionalRoutedFeedForward, smallFeedForward())
@@ -214,6 +215,7 @@ func TestInvalidTokenCounts(t *testing.T) {
 
 // Token ids of a wrong type are errors. Ids outside the vocabulary are counted on the device, and never used as an index.
 func TestInvalidTokenIDs(t *testing.T) {
+	t.Parallel()
 	gputest.CountCase()
 	fx := newFixture(t)
 	config, textConfig := smallEncoder(), smallTransformer()

@@ -12,6 +12,7 @@ import (
 
 // Token ids as I32 and as U8 give the same bits.
 func TestTokenIDTypes(t *testing.T) {
+	t.Parallel()
 	gputest.CountCase()
 	fx := newFixture(t)
 	en, next := mustNewSeeded(fx, NewEncoder, smallEncoder()), mustNewSeeded(fx, NewAutoregressiveTransformer, smallTransformer())
@@ -44,6 +45,7 @@ func TestModuleConfig(t *testing.T) {
 
 // Token counts in the call options have the effect of the same counts in the config.
 func TestTokenCountOptions(t *testing.T) {
+	t.Parallel()
 	gputest.CountCase()
 	fx := newFixture(t)
 	const n = 48

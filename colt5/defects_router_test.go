@@ -17,6 +17,7 @@ import (
 // Defect: ties at score 1 are broken arbitrarily. Here selection is by logits, and of equal logits the lower index is
 // selected.
 func TestDefect05TiesAreArbitrary(t *testing.T) {
+	t.Parallel()
 	gputest.CountCase()
 	fx := newFixture(t)
 	config := Default[RouterConfig]()
@@ -57,6 +58,7 @@ func TestDefect05TiesAreArbitrary(t *testing.T) {
 
 // Defect: top-k ignores its mask in the selection.
 func TestDefect10TopKIgnoresMask(t *testing.T) {
+	t.Parallel()
 	gputest.CountCase()
 	fx := newFixture(t)
 	config := Default[TopKConfig]()
@@ -76,6 +78,7 @@ func TestDefect10TopKIgnoresMask(t *testing.T) {
 
 // Defect: random routing without a mask crashes.
 func TestDefect11RandomRoutingWithoutMask(t *testing.T) {
+	t.Parallel()
 	gputest.CountCase()
 	fx := newFixture(t)
 	config := Default[RouterConfig]()
@@ -98,6 +101,7 @@ func TestDefect11RandomRoutingWithoutMask(t *testing.T) {
 
 // Defect: rows of more than 131,072 columns are not supported.
 func TestDefect14LongRows(t *testing.T) {
+	t.Parallel()
 	gputest.CountCase()
 	fx := newFixture(t)
 	for _, n := range []int{131073, 262147} {
@@ -119,6 +123,7 @@ func TestDefect14LongRows(t *testing.T) {
 // descent computes in f32 with compensation: for logits near 15, plain f32 has an error of 5e-5 and f16 no correct
 // digit.
 func TestDefect15LowPrecisionDescent(t *testing.T) {
+	t.Parallel()
 	gputest.CountCase()
 	fx := newFixture(t)
 	const n, k = 500, 40
@@ -145,6 +150,7 @@ func TestDefect15LowPrecisionDescent(t *testing.T) {
 // backward sweep, from which the backward kernels will be tested, agrees with finite differences of the forward pass
 // for any number of iterations.
 func TestDefect16FusedBackward(t *testing.T) {
+	t.Parallel()
 	const n, h = 60, 1.0 / (1 << 14)
 	s, g, mask := normal(1, n), normal(2, n), randomMask(3, 1, n)
 	for _, iters := range []int{20, 21, 50, 200} {

@@ -95,6 +95,7 @@ func (fx *fixture) crossAttention(a *ConditionalRoutedCrossAttention, x, context
 // Defect: cross-attention crashes (undefined name). Here the tokens with the largest logits are the queries, and all
 // other rows are the null query token.
 func TestDefect01CrossAttentionCrashes(t *testing.T) {
+	t.Parallel()
 	gputest.CountCase()
 	fx := newFixture(t)
 	a := mustNewSeeded(fx, NewConditionalRoutedCrossAttention, smallCross())
@@ -105,6 +106,7 @@ func TestDefect01CrossAttentionCrashes(t *testing.T) {
 
 // Defect: with several routes, a batch item reads keys and values of another item.
 func TestDefect02RoutesReadAnotherItem(t *testing.T) {
+	t.Parallel()
 	fx := newFixture(t)
 	for _, s := range fx.testModules(F32) {
 		if !slices.Contains([]string{"attention", "cross", "autoregressive", "image"}, s.name) {
@@ -124,6 +126,7 @@ func TestDefect02RoutesReadAnotherItem(t *testing.T) {
 
 // Defect: with route_block_size the router crashes, or ignores the tokens after the last whole block.
 func TestDefect03BlocksDropTheTail(t *testing.T) {
+	t.Parallel()
 	gputest.CountCase()
 	fx := newFixture(t)
 	a := fx.heavyOnly(func(c *ConditionalRoutedAttentionConfig) { c.Router.RouteBlockSize = 5 })
@@ -148,6 +151,7 @@ func TestDefect03BlocksDropTheTail(t *testing.T) {
 // Defect: image attention crashes if nothing is routed, and routes only within a window. Here RouteScopeImage, the
 // default, routes among all pixels.
 func TestDefect04ImagesRouteInWindowsOnly(t *testing.T) {
+	t.Parallel()
 	gputest.CountCase()
 	fx := newFixture(t)
 	const height, width = 8, 12 // 2 by 3 patches
@@ -187,6 +191,7 @@ func TestDefect04ImagesRouteInWindowsOnly(t *testing.T) {
 
 // Defect: if nothing is routed, padding rows receive heavy output.
 func TestDefect06PaddingGetsHeavyOutput(t *testing.T) {
+	t.Parallel()
 	gputest.CountCase()
 	fx := newFixture(t)
 	const items, n = 3, 30
@@ -225,6 +230,7 @@ func TestDefect06PaddingGetsHeavyOutput(t *testing.T) {
 
 // Defect: without a mask, if N is not a multiple of the window, light attention attends to zero padding.
 func TestDefect07AttendsToZeroPadding(t *testing.T) {
+	t.Parallel()
 	gputest.CountCase()
 	fx := newFixture(t)
 	a := mustNewSeeded(fx, NewConditionalRoutedAttention, smallAttention())
@@ -241,6 +247,7 @@ func TestDefect07AttendsToZeroPadding(t *testing.T) {
 
 // Defect: a query whose whole neighbourhood is masked averages masked values. Here its output is 0.
 func TestDefect08MaskedNeighbourhood(t *testing.T) {
+	t.Parallel()
 	gputest.CountCase()
 	fx := newFixture(t)
 	config := smallAttention()
@@ -260,6 +267,7 @@ func TestDefect08MaskedNeighbourhood(t *testing.T) {
 
 // Defect: with fewer than k real tokens, padding is routed. Here the slots left over are empty.
 func TestDefect09PaddingIsRouted(t *testing.T) {
+	t.Parallel()
 	gputest.CountCase()
 	fx := newFixture(t)
 	const n = 40
@@ -299,6 +307,7 @@ func validIndices(d RoutingRecord) []int32 {
 // Defect: autoregressive attention crashes or returns another length if the input is shorter than a window. Here its
 // output equals the first rows of the output for a longer input.
 func TestDefect12ShorterThanAWindow(t *testing.T) {
+	t.Parallel()
 	gputest.CountCase()
 	fx := newFixture(t)
 	config := smallAutoregressive()
@@ -327,6 +336,7 @@ func TestDefect12ShorterThanAWindow(t *testing.T) {
 
 // Defect: fully masked rows give NaN. Here their scores are 0 and all outputs are finite.
 func TestDefect13FullyMaskedRows(t *testing.T) {
+	t.Parallel()
 	fx := newFixture(t)
 	t.Run("coordinate descent", func(t *testing.T) {
 		gputest.CountCase()

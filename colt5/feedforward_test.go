@@ -37,6 +37,7 @@ func refRouter(o RouterOptions, straight bool, tokens int) ref.RouterConfig {
 }
 
 func TestFeedForward(t *testing.T) {
+	t.Parallel()
 	for i, test := range []struct {
 		b, n, dim, heavy, block int
 		soft, mask, cosine      bool

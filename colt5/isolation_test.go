@@ -73,6 +73,7 @@ func TestPrecisionOfEveryModule(t *testing.T) {
 
 // NaN in padding does not affect real tokens of the same item.
 func TestNaNPaddingIsolation(t *testing.T) {
+	t.Parallel()
 	for _, p := range []DType{F32, F16, BF16} {
 		fx := newFixture(t)
 		if p.Supported(fx.dev.Caps()) != nil {

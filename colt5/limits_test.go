@@ -122,6 +122,7 @@ func TestIDsDoNotAllocate(t *testing.T) {
 
 // Concurrent calls with different shapes, and Close during calls.
 func TestConcurrentCalls(t *testing.T) {
+	t.Parallel()
 	fx := newFixture(t)
 	a := mustNewSeeded(fx, NewEncoder, smallEncoder())
 	done, calls := make(chan bool), inShortMode(8, 30)

@@ -144,6 +144,7 @@ func (fx *fixture) checkMemory(m anyModule, y *Tensor, in callArgs, got CallStat
 
 // TestMemoryOfIDs is checkPlannedMemory for the modules that take token ids.
 func TestMemoryOfIDs(t *testing.T) {
+	t.Parallel()
 	gputest.CountCase()
 	fx := newFixture(t)
 	e, a := mustNewSeeded(fx, NewEncoder, smallEncoder()), mustNewSeeded(fx, NewAutoregressiveTransformer, smallTransformer())

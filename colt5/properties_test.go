@@ -116,6 +116,7 @@ func causalConfigs() []causalConfig {
 // TestCausal: with CausalQueryRouting no output bit depends on a later token. The test is proven to detect the
 // dependence without it.
 func TestCausal(t *testing.T) {
+	t.Parallel()
 	fx := newFixture(t)
 	for _, config := range causalConfigs() {
 		t.Run(config.name, func(t *testing.T) {
@@ -139,6 +140,7 @@ func TestCausal(t *testing.T) {
 
 // TestCausalPrefix: outputs do not depend on the number of later tokens.
 func TestCausalPrefix(t *testing.T) {
+	t.Parallel()
 	fx := newFixture(t)
 	for _, config := range causalConfigs() {
 		t.Run(config.name, func(t *testing.T) {
@@ -151,6 +153,7 @@ func TestCausalPrefix(t *testing.T) {
 
 // TestCausalTransformer is TestCausal and TestCausalPrefix for a transformer on bytes.
 func TestCausalTransformer(t *testing.T) {
+	t.Parallel()
 	gputest.CountCase()
 	fx := newFixture(t)
 	config := smallTransformer()
@@ -167,6 +170,7 @@ func TestCausalTransformer(t *testing.T) {
 
 // Without rotary embeddings, the order of the context tokens does not change the output.
 func TestCrossAttentionPermutedContext(t *testing.T) {
+	t.Parallel()
 	gputest.CountCase()
 	fx := newFixture(t)
 	const items, n, m = 3, 20, 200 // m context tokens
@@ -207,6 +211,7 @@ func checkLightGroups(fx *fixture, s moduleCase) {
 
 // TestLightGroupsOfWindows is checkLightGroups for an image attention that routes in windows.
 func TestLightGroupsOfWindows(t *testing.T) {
+	t.Parallel()
 	gputest.CountCase()
 	fx := newFixture(t)
 	config := smallImage()

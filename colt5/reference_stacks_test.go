@@ -119,6 +119,7 @@ func TestEncoderReference(t *testing.T) {
 }
 
 func TestBlockReference(t *testing.T) {
+	t.Parallel()
 	gputest.CountCase()
 	fx, c := newFixture(t), primeBlock()
 	m := mustNewSeeded(fx, NewConditionalRoutedTransformerBlock, c)

@@ -11,6 +11,7 @@ import (
 )
 
 func TestRouter(t *testing.T) {
+	t.Parallel()
 	for _, test := range []struct {
 		b, n, dim, routes, tokens, block int
 		straight, mask, learned, cosine  bool
@@ -76,6 +77,7 @@ func TestRouter(t *testing.T) {
 
 // A sequence of at most num_tokens tokens is not routed: its scores are the mask.
 func TestRouterNothingRouted(t *testing.T) {
+	t.Parallel()
 	gputest.CountCase()
 	fx := newFixture(t)
 	config := Default[RouterConfig]()
@@ -104,6 +106,7 @@ func TestRouterNothingRouted(t *testing.T) {
 
 // Random routing selects real tokens only, with score 1. The selection depends on the seed alone.
 func TestRandomRouting(t *testing.T) {
+	t.Parallel()
 	gputest.CountCase()
 	fx := newFixture(t)
 	config := Default[RouterConfig]()

@@ -39,6 +39,7 @@ func (fx *fixture) routeLogits(c RouterConfig, logits []float32, items, tokens i
 // Ties, saturated scores and empty slots, counted by hand. k_eff is 2.25. With logits far apart, two tokens score 1
 // after 20 iterations; the remaining 0.25 would reach the next token only after many more.
 func TestRouterStatistics(t *testing.T) {
+	t.Parallel()
 	gputest.CountCase()
 	fx := newFixture(t)
 	logits := []float32{
@@ -80,6 +81,7 @@ func TestRouterStatistics(t *testing.T) {
 
 // Statistics with blocks; the last one is short.
 func TestRouterStatisticsOfBlocks(t *testing.T) {
+	t.Parallel()
 	gputest.CountCase()
 	fx := newFixture(t)
 	config := Default[RouterConfig]()
@@ -92,6 +94,7 @@ func TestRouterStatisticsOfBlocks(t *testing.T) {
 
 // Statistics of an autoregressive attention with windows of 4 tokens and two key/value routes.
 func TestRouterStatisticsOfWindows(t *testing.T) {
+	t.Parallel()
 	fx := newFixture(t)
 	for _, causal := range []bool{false, true} {
 		gputest.CountCase()
@@ -134,6 +137,7 @@ func TestRouterStatisticsOfWindows(t *testing.T) {
 // Routing records have the names of the routers in the stack. Routers that select nothing have no record. Calls without
 // Options.Routing keep no records: they have fewer steps and less workspace.
 func TestRoutingRecords(t *testing.T) {
+	t.Parallel()
 	gputest.CountCase()
 	fx := newFixture(t)
 	e := mustNewSeeded(fx, NewEncoder, smallEncoder())

@@ -11,6 +11,7 @@ import (
 // that are not selected get that one (section 5 of the specification). With the default options (20 iterations, eps
 // 0.03) scores underflow for logits below about -15, which occur with unit normal routing tokens and large C.
 func TestSelectedWithScoreZero(t *testing.T) {
+	t.Parallel()
 	fx := newFixture(t)
 	const n, dim = 6, 2
 	// The soft scores of the three selected tokens are 1, 0 and 0: exp(-100 / 0.03) underflows in f32.
