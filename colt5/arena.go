@@ -43,7 +43,7 @@ func (a *arena) alloc(size uint64) extent {
 	return e
 }
 
-// firstFit is the lowest offset with room for size bytes, and the number of live extents before it.
+// firstFit is the lowest offset with size free bytes, and the number of live extents before it.
 func (a *arena) firstFit(size uint64) (at uint64, i int) {
 	for i < len(a.live) && a.live[i].offset-at < size {
 		at = a.live[i].end()

@@ -150,7 +150,7 @@ func (t *Tensor) Read(ctx context.Context, data any) error {
 		return fmt.Errorf("colt5: Tensor.Read: %w", err)
 	}
 	if dtype != t.dtype || len(raw) != int(t.memory.Size()) {
-		return fmt.Errorf("colt5: Tensor.Read: data has room for %d elements of %v, the tensor has %d of %v", len(raw)/dtype.Size(), dtype, t.Len(), t.dtype)
+		return fmt.Errorf("colt5: Tensor.Read: data holds %d elements of %v, the tensor has %d of %v", len(raw)/dtype.Size(), dtype, t.Len(), t.dtype)
 	}
 	return t.Device().Download(ctx, vk.Transfer{Range: t.memory, Data: raw})
 }

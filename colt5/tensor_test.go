@@ -36,7 +36,7 @@ func TestInvalidTensors(t *testing.T) {
 	assert.ErrorContains(t, x.Write(t.Context(), make([]int32, 6)), "data is 6 elements of i32, want 6 of f32")
 	assert.ErrorContains(t, x.Write(t.Context(), "six"), "data is string, want []float32")
 	_, err = x.Int32(t.Context())
-	assert.ErrorContains(t, err, "data has room for 6 elements of i32, the tensor has 6 of f32")
+	assert.ErrorContains(t, err, "data holds 6 elements of i32, the tensor has 6 of f32")
 	y, err := NewTensor(fx.dev, F32, 1)
 	require.NoError(t, err)
 	require.NoError(t, y.Close())

@@ -9,7 +9,7 @@ import (
 	"github.com/colt5-vulkan/colt5/vk"
 )
 
-// CoorDescent turns router logits into soft top-k scores in [0, 1] by coordinate descent. Every row, or every segment
+// CoorDescent computes soft top-k scores from router logits in [0, 1] by coordinate descent. Every row, or every segment
 // of a row, is a problem of its own. Segments are blocks of a row, or prefixes of it.
 //
 //	logits [Rows, N] f32 in         mask [Rows / Routes, N] u8 in, optional

@@ -58,7 +58,7 @@ func (env *Env) root(commands []Constructor) *cli.Command {
 			}
 			return Usagef("which command? See vkbench help")
 		},
-		// Run turns errors into exit codes; the library would call os.Exit.
+		// Run maps errors to exit codes; the library would call os.Exit.
 		ExitErrHandler: func(context.Context, *cli.Command, error) {},
 	}
 	onUsageError := func(_ context.Context, c *cli.Command, err error, _ bool) error {
@@ -87,7 +87,7 @@ type usageError struct{ error }
 // Usagef makes an error with exit code ExitUsage.
 func Usagef(format string, args ...any) error { return usageError{fmt.Errorf(format, args...)} }
 
-// AsUsage turns err into an error with exit code ExitUsage.
+// AsUsage wraps err as an error with exit code ExitUsage.
 func AsUsage(err error) error { return usageError{err} }
 
 func (e usageError) Unwrap() error { return e.error }
@@ -95,7 +95,7 @@ func (e usageError) Unwrap() error { return e.error }
 // deviceError says that no device could be opened: exit code ExitNoDevice.
 type deviceError struct{ error }
 
-// NoDevice turns err, a failure to list or open devices, into an error with exit code ExitNoDevice.
+// NoDevice wraps err, a failure to list or open devices, as an error with exit code ExitNoDevice.
 func NoDevice(err error) error { return deviceError{err} }
 
 func (e deviceError) Unwrap() error { return e.error }
