@@ -1,6 +1,7 @@
 package pipelines
 
 import (
+	"fmt"
 	"maps"
 	"reflect"
 	"slices"
@@ -252,7 +253,8 @@ func distinct[T comparable](list ...T) (unique []T) {
 
 func compilePeak(c *compiler) {
 	for _, s := range c.caps.MatrixShapes {
-		if _, _, err := peak.Types(s); err == nil {
+		operand, sum, err := peak.Types(s)
+		if name := fmt.Sprintf("peak_%s_%s %dx%dx%d", operand, sum, s.M, s.N, s.K); err == nil && c.only.MatchString(name) {
 			compile(c, peak.New, func(p *peak.Pipeline) ([]*vk.Kernel, error) { return one(p.Kernel()) }, s)
 		}
 	}

@@ -3,11 +3,11 @@ package pipelines
 import (
 	"bytes"
 	"cmp"
-	"errors"
 	"fmt"
 	"io"
 	"maps"
 	"math"
+	"os"
 	"regexp"
 	"runtime"
 	"slices"
@@ -25,7 +25,8 @@ import (
 )
 
 // TestCompiles compiles all kernels for the device and runs none, so a driver without hardware is enough. No kernel may spill registers, where the driver
-// reports that. `make test-amd` runs this for several generations of AMD GPUs. The configs are in compile_kernels_test.go.
+// reports that. `make test-amd` runs this for several generations of AMD GPUs. The configs are in compile_kernels_test.go. COLT5_COMPILE_ONLY is a regular
+// expression for the names of the kernels to compile; by default all are.
 func TestCompiles(t *testing.T) {
 	if gputest.Device(t).Caps().CPU {
 		t.Skip("the other tests compile all kernels for CPU drivers")
@@ -34,7 +35,11 @@ func TestCompiles(t *testing.T) {
 	require.NoError(t, err)
 	defer func() { assert.NoError(t, dev.Close()) }()
 
-	c := &compiler{dev: dev, caps: dev.Caps()}
+	only, err := regexp.Compile(os.Getenv("COLT5_COMPILE_ONLY"))
+	require.NoError(t, err)
+	c := &compiler{dev: dev, caps: dev.Caps(), only: only, created: map[string]*creation{}}
+	createKernel = c.create
+	defer func() { createKernel = (*vk.Device).NewKernel }()
 	for _, add := range compileKernels {
 		add(c)
 	}
@@ -51,6 +56,9 @@ func TestCompiles(t *testing.T) {
 			assert.Contains(t, c.made[0].stats, name, "the driver reports spills")
 		}
 	}
+	if only.String() != "" {
+		return
+	}
 	names, err := shaders.Names()
 	require.NoError(t, err)
 	for _, name := range c.missing(names) {
@@ -59,19 +67,10 @@ func TestCompiles(t *testing.T) {
 	}
 }
 
-// compiler compiles kernels concurrently.
-type compiler struct {
-	dev  *vk.Device
-	caps vk.Caps
-	jobs []func() error
-
-	mu   sync.Mutex
-	made []compiled
-}
-
 // compiled is the result for one kernel.
 type compiled struct {
 	name, config string             // of the kernel
+	seconds      float64            // of CPU time to compile it
 	stats        map[string]float64 // empty where the driver has none
 }
 
@@ -81,13 +80,15 @@ var zeroFields = regexp.MustCompile(`\b\w+:(false|0|)( |}$)`)
 // compile adds a job for each config. Open makes the pipeline object of a config, kernels returns the kernels that it may use on the device.
 func compile[C any, R io.Closer](c *compiler, open func(*vk.Device, C) (R, error), kernels func(R) ([]*vk.Kernel, error), configs ...C) {
 	for _, config := range configs {
-		c.jobs = append(c.jobs, func() (err error) {
+		c.jobs = append(c.jobs, func() error {
 			label := strings.Trim(zeroFields.ReplaceAllString(fmt.Sprintf("%+v", config), ""), "{} ")
 			r, err := open(c.dev, config)
 			if err != nil {
 				return fmt.Errorf("%s: %w", label, err)
 			}
-			defer func() { err = errors.Join(err, r.Close()) }()
+			c.mu.Lock()
+			c.objects = append(c.objects, r)
+			c.mu.Unlock()
 			list, err := kernels(r)
 			if err != nil {
 				return fmt.Errorf("%s: %w", label, err)
@@ -118,7 +119,17 @@ func each[K any](get func(K) (*vk.Kernel, error), keys ...K) (list []*vk.Kernel,
 }
 
 func (c *compiler) note(k *vk.Kernel, config string) error {
-	made := compiled{name: k.Name(), config: config, stats: map[string]float64{}}
+	c.mu.Lock()
+	r := c.find(k)
+	first := r != nil && !r.noted
+	if first {
+		r.noted = true
+	}
+	c.mu.Unlock()
+	if !first {
+		return nil
+	}
+	made := compiled{name: k.Name(), config: config, seconds: r.seconds, stats: map[string]float64{}}
 	if c.caps.PipelineStatistics {
 		stats, err := k.Stats()
 		if err != nil {
@@ -151,6 +162,7 @@ func (c *compiler) run(t *testing.T) {
 	}
 	close(jobs)
 	wait.Wait()
+	assert.Empty(t, c.close())
 	require.NotEmpty(t, c.made)
 }
 

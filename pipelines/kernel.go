@@ -15,8 +15,11 @@ func newKernel(dev *vk.Device, name string, spec map[uint32]uint32) (*vk.Kernel,
 	if err != nil {
 		return nil, err
 	}
-	return dev.NewKernel(vk.KernelConfig{Name: name, Code: code, Spec: spec})
+	return createKernel(dev, vk.KernelConfig{Name: name, Code: code, Spec: spec})
 }
+
+// createKernel creates every kernel of the package. TestCompiles replaces it.
+var createKernel = (*vk.Device).NewKernel
 
 // kernelCache holds the variants of a kernel. Each is compiled when it is first recorded, because few shapes need all
 // of them.
@@ -49,7 +52,7 @@ func (k *kernelCache) with(name, variant string, spec map[uint32]uint32, c vk.Ke
 		return nil, err
 	}
 	c.Name, c.Code, c.Spec = name, code, spec
-	kernel, err := k.dev.NewKernel(c)
+	kernel, err := createKernel(k.dev, c)
 	if err != nil {
 		return nil, err
 	}
