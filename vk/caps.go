@@ -41,6 +41,9 @@ type Caps struct {
 	SubgroupSizeControl bool   `json:"subgroup_size_control"`
 	FullSubgroups       bool   `json:"full_subgroups"`
 
+	// Most subgroups of a workgroup of a kernel that requires a subgroup size; 0 without SubgroupSizeControl.
+	MaxWorkgroupSubgroups uint32 `json:"max_workgroup_subgroups"`
+
 	TimestampNanoseconds float64 `json:"timestamp_nanoseconds"` // period of the timestamp counter
 	timestampBits        uint32
 
@@ -72,6 +75,7 @@ func (p *physical) caps(l *vulkan.PhysicalDeviceLimits, timestampBits uint32) Ca
 		SubgroupMax:             uint32(q.subgroup_max),
 		SubgroupSizeControl:     q.size_control != 0,
 		FullSubgroups:           q.full_subgroups != 0,
+		MaxWorkgroupSubgroups:   uint32(q.max_workgroup_subgroups),
 		TimestampNanoseconds:    float64(l.TimestampPeriod),
 		timestampBits:           timestampBits,
 		Float16:                 q.shader_float16 != 0,

@@ -152,11 +152,16 @@ func (d *Device) checkSupport(m spirv.Module, c KernelConfig) error {
 		return fmt.Errorf("%w: full subgroups", ErrUnsupported)
 	}
 	size := c.SubgroupSize
-	if size == 0 || size == caps.SubgroupMin && size == caps.SubgroupMax {
+	if size == 0 {
 		return nil
 	}
-	if !caps.SubgroupSizeControl || size < caps.SubgroupMin || size > caps.SubgroupMax || size&(size-1) != 0 {
+	fixed := size == caps.SubgroupMin && size == caps.SubgroupMax
+	if !fixed && (!caps.SubgroupSizeControl || size < caps.SubgroupMin || size > caps.SubgroupMax || size&(size-1) != 0) {
 		return fmt.Errorf("%w: subgroups of %d, the device has %d to %d", ErrUnsupported, size, caps.SubgroupMin, caps.SubgroupMax)
+	}
+	if most := uint64(size) * uint64(caps.MaxWorkgroupSubgroups); caps.SubgroupSizeControl && invocations > most {
+		return fmt.Errorf("%w: a workgroup of %d invocations in subgroups of %d, the device allows %d such subgroups",
+			ErrUnsupported, invocations, size, caps.MaxWorkgroupSubgroups)
 	}
 	return nil
 }

@@ -72,6 +72,10 @@ func TestKernelLimits(t *testing.T) {
 		"subgroup large": {func(*vk.Caps) {}, vk.KernelConfig{Code: spv(t, "mix"), SubgroupSize: 2 * real.SubgroupMax}, "subgroups of"},
 		"no control": {func(c *vk.Caps) { c.SubgroupSizeControl, c.SubgroupMin, c.SubgroupMax = false, 16, 32 },
 			vk.KernelConfig{Code: spv(t, "mix"), SubgroupSize: 16}, "subgroups of 16, the device has 16 to 32"},
+		"subgroups of a workgroup": {func(c *vk.Caps) {
+			c.SubgroupSizeControl, c.SubgroupMin, c.SubgroupMax, c.MaxWorkgroupSubgroups = true, 4, 64, 3
+		},
+			vk.KernelConfig{Code: spv(t, "needs"), Spec: map[uint32]uint32{0: 32}, SubgroupSize: 8}, "32 invocations in subgroups of 8, the device allows 3 such subgroups"},
 	} {
 		d.SetCaps(c.change)
 		c.config.Name = name

@@ -224,7 +224,7 @@ static void probe_properties(c5_instance *in, void *physical, int size_control, 
 	p->subgroup_size = v11.size, p->subgroup_stages = v11.stages, p->subgroup_operations = v11.operations;
 	p->max_allocation = v11.allocation;
 	p->subgroup_min = p->subgroup_max = v11.size;
-	if (size_control && size.w[0]) p->subgroup_min = size.w[0], p->subgroup_max = size.w[1];
+	if (size_control && size.w[0]) p->subgroup_min = size.w[0], p->subgroup_max = size.w[1], p->max_workgroup_subgroups = size.w[2];
 	memcpy(p->driver_name, driver.name, 256);
 	memcpy(p->driver_info, driver.info, 256);
 }

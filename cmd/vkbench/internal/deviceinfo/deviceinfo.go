@@ -30,6 +30,7 @@ func Properties(i vk.Info) []Property {
 		{"workgroups of a dispatch", product(c.MaxWorkgroupCount)},
 		{"subgroup size", c.SubgroupSize}, {"smallest subgroup", c.SubgroupMin}, {"largest subgroup", c.SubgroupMax},
 		{"subgroup size control", c.SubgroupSizeControl}, {"full subgroups", c.FullSubgroups},
+		{"subgroups of a workgroup", c.MaxWorkgroupSubgroups},
 		{"subgroups of 8, 16 and 64 bit", c.SubgroupExtendedTypes}, {"time stamp tick in ns", c.TimestampNanoseconds},
 		{"float16", c.Float16}, {"float64", c.Float64}, {"bfloat16", c.BFloat16}, {"int8", c.Int8}, {"int16", c.Int16}, {"int64", c.Int64},
 		{"8-bit storage", c.Storage8}, {"16-bit storage", c.Storage16}, {"Vulkan memory model", c.MemoryModel},
