@@ -42,6 +42,9 @@ func forAllKernels(t *testing.T, c WindowAttentionConfig, test func(t *testing.T
 func TestWindowAttentionMasksNaN(t *testing.T) {
 	const n, d, window, bad = 64, limitsDim, 8, 40
 	for _, causal := range []bool{true, false} {
+		if testing.Short() && !causal {
+			continue // CPU drivers compile kernels for 2 s
+		}
 		forAllKernels(t, WindowAttentionConfig{Window: window, Causal: causal}, func(t *testing.T, w *WindowAttention) {
 			run := func(value float64) []float32 {
 				qkv := normal(1, n*3*d)
@@ -69,6 +72,9 @@ func TestWindowAttentionMasksNaN(t *testing.T) {
 
 // An element of a value that is NaN or infinite changes no bit of the tokens that do not attend to it, and the result of those that do.
 func TestWindowAttentionMasksValue(t *testing.T) {
+	if testing.Short() {
+		t.Skip("compiles kernels for 4 s on CPU drivers")
+	}
 	const d = limitsDim
 	for _, size := range []struct{ window, n, bad, cols int }{{8, 64, 40, d}, {64, 200, 100, 2}} { // in the second, a tile has no masked key for some subgroups
 		forAllKernels(t, WindowAttentionConfig{Window: size.window}, func(t *testing.T, w *WindowAttention) {
@@ -96,6 +102,9 @@ func TestWindowAttentionMasksValue(t *testing.T) {
 
 // A NaN in a query, or in a key that it attends to, makes the result NaN.
 func TestWindowAttentionPropagatesNaN(t *testing.T) {
+	if testing.Short() {
+		t.Skip("compiles kernels for 2 s on CPU drivers")
+	}
 	const n, d, bad, window = 64, limitsDim, 40, 8
 	forAllKernels(t, WindowAttentionConfig{Window: window}, func(t *testing.T, w *WindowAttention) {
 		for part := range 2 {
@@ -111,6 +120,9 @@ func TestWindowAttentionPropagatesNaN(t *testing.T) {
 
 // Scores so large that their product with the scale has an error above 1: the weights follow from exact differences nevertheless.
 func TestWindowAttentionLargeScores(t *testing.T) {
+	if testing.Short() {
+		t.Skip("compiles kernels for 2 s on CPU drivers")
+	}
 	const d, window = limitsDim, 4
 	forAllKernels(t, WindowAttentionConfig{Window: window}, func(t *testing.T, w *WindowAttention) {
 		p := w.config.Precision
@@ -138,6 +150,9 @@ func TestWindowAttentionLargeScores(t *testing.T) {
 
 // Infinite scores, and those beyond the bound, are clamped to the bound with their sign: a result is the mean of the values with positive scores.
 func TestWindowAttentionClampedScores(t *testing.T) {
+	if testing.Short() {
+		t.Skip("compiles kernels for 2 s on CPU drivers")
+	}
 	const n, d, window = 9, limitsDim, 4
 	forAllKernels(t, WindowAttentionConfig{Window: window}, func(t *testing.T, w *WindowAttention) {
 		if w.config.Precision == F16 {
@@ -171,6 +186,9 @@ func TestWindowAttentionClampedScores(t *testing.T) {
 // A score near the threshold above which the running maximum of a row is updated: whether it is must not depend on other rows. Token 0 has this score in
 // its second tile; token 1, in the same matrix, has a large or a small score there.
 func TestWindowAttentionThreshold(t *testing.T) {
+	if testing.Short() {
+		t.Skip("compiles kernels for 2 s on CPU drivers")
+	}
 	const n, d = 48, limitsDim
 	forAllKernels(t, WindowAttentionConfig{Window: 100}, func(t *testing.T, w *WindowAttention) {
 		p := w.config.Precision

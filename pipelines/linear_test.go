@@ -176,6 +176,9 @@ func (c linearCase) test(t *testing.T) {
 		if gputest.Device(t).Caps().CPU && i == (c.In+c.Out+c.rows)%2 {
 			continue // CPU drivers compile each for seconds: every case omits one of the two GPU tiles
 		}
+		if testing.Short() && tile.rows == 128 {
+			continue // CPU drivers compile it for 2 s; TestLinearBits runs it once
+		}
 		gpu := gputest.New(t)
 		l, args := newLinear(t, gpu, c.LinearConfig, tile.name()), c.args(gpu, data)
 		gpu.Run(func(list *vk.CommandList) error { return l.Record(list, args) })
@@ -193,10 +196,14 @@ func (c linearCase) test(t *testing.T) {
 }
 
 func TestLinearSizes(t *testing.T) {
-	for _, s := range []struct{ rows, in, out int }{
+	sizes := []struct{ rows, in, out int }{
 		{1, 1, 1}, {1, 512, 1}, {3, 1, 5}, {63, 15, 64}, {64, 16, 65}, {65, 17, 63}, {127, 31, 129}, {128, 32, 128}, {129, 33, 127}, {2, 509, 131},
 		{131, 20, 130}, {257, 4, 36}, {61, 1030, 4},
-	} {
+	}
+	if testing.Short() { // CPU drivers compile kernels for 30 s for all sizes
+		sizes = []struct{ rows, in, out int }{{1, 1, 1}, {127, 31, 129}, {2, 509, 131}}
+	}
+	for _, s := range sizes {
 		c := linearCase{LinearConfig: LinearConfig{In: s.in, Out: s.out}, batch: 1, inRows: s.rows, rows: s.rows, outRows: s.rows}
 		t.Run(c.String(), c.test)
 		if s.rows > 63 && s.rows < 129 || s.in < 4 {
@@ -235,6 +242,9 @@ func TestLinearOperations(t *testing.T) {
 		} {
 			if part := c.LinearConfig; s.in%4 != 0 && part != linearAll && part != (LinearConfig{Norm: true}) && part != (LinearConfig{Residual: true}) {
 				continue
+			}
+			if testing.Short() && (s.in%4 != 0 || c.LinearConfig != linearAll && !(c.badIndices && c.Gather && c.Scatter)) {
+				continue // CPU drivers compile kernels for 25 s for all operations
 			}
 			c.In, c.Out, c.batch, c.rows = s.in, s.out, 3, 67
 			c.inRows, c.outRows = max(c.inRows, c.rows*(1-int(specBool(c.Gather)))), max(c.outRows, c.rows)

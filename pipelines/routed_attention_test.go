@@ -211,6 +211,9 @@ func TestRoutedAttention(t *testing.T) {
 		{RoutedAttentionConfig: ownKeys(2, 16, 1).with(valid).with(prefix), lists: 6, queries: 31, perItem: 3, rows: 200, prefix: 70},
 		{RoutedAttentionConfig: ownKeys(2, 16, 1).with(valid).with(prefix), lists: 6, queries: 4, perItem: 3, rows: 90, prefix: 64, validKeys: 50},
 	} {
+		if testing.Short() && c.keys != 7 && c.keys != 65 && c.keys != 45 && c.prefix != 70 {
+			continue // CPU drivers compile kernels for 40 s for all cases
+		}
 		bothKernels(t, fmt.Sprintf("%+v", c), func(t *testing.T, gpuKernel bool) {
 			a := c.args()
 			got, want, naive := c.run(t, a, gpuKernel), ref.RoutedAttention(a), ref.RoutedAttention32(a)
@@ -221,6 +224,9 @@ func TestRoutedAttention(t *testing.T) {
 
 // Without a valid key the result is exactly the null value of the head.
 func TestRoutedAttentionNoValidKey(t *testing.T) {
+	if testing.Short() {
+		t.Skip("compiles kernels for 5 s on CPU drivers")
+	}
 	for _, c := range []routedCase{
 		{RoutedAttentionConfig: ownKeys(2, 16, 1).with(func(c *RoutedAttentionConfig) { c.Valid = true }), lists: 1, queries: 3, keys: 40, validKeys: -1},
 		{RoutedAttentionConfig: ownKeys(2, 33, 1).with(func(c *RoutedAttentionConfig) { c.Keys = KeysIndexed }), lists: 1, queries: 40, keys: 40, rows: 5, validKeys: -1},
@@ -238,6 +244,9 @@ func TestRoutedAttentionNoValidKey(t *testing.T) {
 
 // The bits of a list do not depend on other lists, on the number of dispatches, or on the number of queries.
 func TestRoutedAttentionBits(t *testing.T) {
+	if testing.Short() {
+		t.Skip("compiles kernels for 4 s on CPU drivers")
+	}
 	bothKernels(t, "bits", func(t *testing.T, gpuKernel bool) { testRoutedBits(t, F32, gpuKernel) })
 }
 
@@ -284,6 +293,9 @@ func testRoutedBits(t *testing.T, p DType, gpuKernel bool) {
 
 // Empty key slots change no bit, neither at the end of a list nor whole tiles of them between others.
 func TestRoutedAttentionPadding(t *testing.T) {
+	if testing.Short() {
+		t.Skip("compiles kernels for 2 s on CPU drivers")
+	}
 	bothKernels(t, "padding", func(t *testing.T, gpuKernel bool) { testRoutedPadding(t, F32, gpuKernel) })
 }
 
