@@ -9,7 +9,8 @@ import (
 	"github.com/colt5-vulkan/colt5/vk"
 )
 
-// This file holds what the kernels that include shaders/include/attention.glsl share; attention_tiles.go has their tile sizes.
+// This file holds what the kernels that include shaders/include/attention.glsl share; attention_tiles.go has their tile
+// sizes.
 
 // attentionConfig is what an attention passes to the kernels that it shares.
 type attentionConfig struct {
@@ -33,7 +34,8 @@ type attentionKernels struct {
 	weightsInRegisters bool    // false for tests: weights always go through shared memory
 }
 
-// maxAttentionFlops bounds the work of one dispatch. Slow devices do 0.2 TFLOP/s, and some systems reset the device after two seconds.
+// maxAttentionFlops bounds the work of one dispatch. Slow devices do 0.2 TFLOP/s, and some systems reset the device
+// after two seconds.
 const maxAttentionFlops = 1e11
 
 // attentionWork describes one attention to record.
@@ -104,7 +106,8 @@ func (k *attentionKernels) tile(op string, w attentionWork) (attentionTile, erro
 	return t, checkIterations(caps, op, fmt.Sprintf("attention to %d keys of dim %d", w.keys, k.dimHead), t.iterations(k.dimHead, w.keys))
 }
 
-// record adds the dispatches to a command list. The push constants of a dispatch contain its workgroups, first to end - 1.
+// record adds the dispatches to a command list. The push constants of a dispatch contain its workgroups, first to end -
+// 1.
 func (k *attentionKernels) record(list *vk.CommandList, op string, w attentionWork, push func(first, end uint32) []byte) error {
 	tile, err := k.tile(op, w)
 	if err != nil {

@@ -70,13 +70,17 @@ func TestWindowAttentionMasksNaN(t *testing.T) {
 	}
 }
 
-// An element of a value that is NaN or infinite changes no bit of the tokens that do not attend to it, and the result of those that do.
+// An element of a value that is NaN or infinite changes no bit of the tokens that do not attend to it, and the result
+// of those that do.
 func TestWindowAttentionMasksValue(t *testing.T) {
 	if testing.Short() {
 		t.Skip("compiles kernels for 4 s on CPU drivers")
 	}
 	const d = limitsDim
-	for _, size := range []struct{ window, n, bad, cols int }{{8, 64, 40, d}, {64, 200, 100, 2}} { // in the second, a tile has no masked key for some subgroups
+	for _, size := range []struct{ window, n, bad, cols int }{
+		{8, 64, 40, d},
+		{64, 200, 100, 2}, // a tile has no masked key for some subgroups
+	} {
 		forAllKernels(t, WindowAttentionConfig{Window: size.window}, func(t *testing.T, w *WindowAttention) {
 			run := func(col int, value float64) []float32 {
 				qkv := normal(1, size.n*3*d)
@@ -118,7 +122,8 @@ func TestWindowAttentionPropagatesNaN(t *testing.T) {
 	})
 }
 
-// Scores so large that their product with the scale has an error above 1: the weights follow from exact differences nevertheless.
+// Scores so large that their product with the scale has an error above 1: the weights follow from exact differences
+// nevertheless.
 func TestWindowAttentionLargeScores(t *testing.T) {
 	if testing.Short() {
 		t.Skip("compiles kernels for 2 s on CPU drivers")
@@ -148,7 +153,8 @@ func TestWindowAttentionLargeScores(t *testing.T) {
 	})
 }
 
-// Infinite scores, and those beyond the bound, are clamped to the bound with their sign: a result is the mean of the values with positive scores.
+// Infinite scores, and those beyond the bound, are clamped to the bound with their sign: a result is the mean of the
+// values with positive scores.
 func TestWindowAttentionClampedScores(t *testing.T) {
 	if testing.Short() {
 		t.Skip("compiles kernels for 2 s on CPU drivers")
@@ -183,8 +189,9 @@ func TestWindowAttentionClampedScores(t *testing.T) {
 	})
 }
 
-// A score near the threshold above which the running maximum of a row is updated: whether it is must not depend on other rows. Token 0 has this score in
-// its second tile; token 1, in the same matrix, has a large or a small score there.
+// A score near the threshold above which the running maximum of a row is updated: whether it is must not depend on
+// other rows. Token 0 has this score in its second tile; token 1, in the same matrix, has a large or a small score
+// there.
 func TestWindowAttentionThreshold(t *testing.T) {
 	if testing.Short() {
 		t.Skip("compiles kernels for 2 s on CPU drivers")
@@ -212,7 +219,7 @@ func TestWindowAttentionThreshold(t *testing.T) {
 					}
 					set(0, first)
 					set(16, first+8/scale+float64(step)*0x1p-20)
-					for token := 32; token < n; token++ { // small weights, which are rounded by what the reference is
+					for token := 32; token < n; token++ { // small weights, whose rounding depends on the running maximum
 						set(token, first-13.3/scale)
 						for i := range d {
 							row(token, 2)[i] = 60000

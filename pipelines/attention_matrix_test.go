@@ -16,11 +16,12 @@ import (
 
 // Attention with 16-bit operands. CPU drivers compile each kernel for seconds: few configs, many sizes.
 
-// halfULP is the floor of the error bounds: half a unit in the last place of 1, for a result that is rounded to the other neighbour while the emulation is
-// exact.
+// halfULP is the floor of the error bounds: half a unit in the last place of 1, for a result that is rounded to the
+// other neighbour while the emulation is exact.
 func (p DType) halfULP() float64 { return map[DType]float64{F16: 0x1p-12, BF16: 0x1p-9}[p] }
 
-// matrixPrecisions returns the 16-bit precisions that the device supports. For others, open must return an error that says what is missing.
+// matrixPrecisions returns the 16-bit precisions that the device supports. For others, open must return an error that
+// says what is missing.
 func matrixPrecisions(t *testing.T, open func(DType) error) []DType {
 	t.Helper()
 	var list []DType
@@ -92,7 +93,8 @@ func TestWindowAttentionMatrix(t *testing.T) {
 	}
 }
 
-// The bits do not depend on whether a sequence is computed as a whole or in parts, nor on masked tokens or tokens outside the window.
+// The bits do not depend on whether a sequence is computed as a whole or in parts, nor on masked tokens or tokens
+// outside the window.
 func TestWindowAttentionMatrixBits(t *testing.T) {
 	const b, n, h, d, window = 2, 137, 2, 16, 8
 	for _, p := range windowPrecisions(t) {
@@ -113,7 +115,8 @@ func TestWindowAttentionMatrixBits(t *testing.T) {
 				data[token*3*h*d+i] = float32(math.NaN())
 			}
 		}
-		const from, count, first, end = 67, 41, 50, 120 // the queries attend to 59 .. 115, and are in other rows of their matrices than in the whole
+		// The queries attend to 59 .. 115, and are in other rows of their matrices than in the whole sequence.
+		const from, count, first, end = 67, 41, 50, 120
 		for item := range b {
 			for token := range n {
 				for i := h * d; token < from-window && i < 3*h*d; i++ {

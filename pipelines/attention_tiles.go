@@ -8,24 +8,30 @@ import (
 
 const attentionThreads = 128 // workgroup size of the float32 kernel, as in attention.glsl
 
-// attentionTile is how many queries a workgroup has and how many keys it loads at a time. With cooperative matrices, subgroups share its queries
-// equally; else subgroups is 0.
+// attentionTile is how many queries a workgroup has and how many keys it loads at a time. With cooperative matrices,
+// subgroups share its queries equally; else subgroups is 0.
 type attentionTile struct{ queries, keys, subgroups int }
 
 // attentionCPUTile is the tile of the kernel for CPU drivers, as in attention_cpu.glsl.
 var attentionCPUTile = attentionTile{8, 8, 0}
 
-// Lists of tiles in order of preference. The tiles of a list of cooperative matrices that suit the same head and device have the same number of keys,
-// so that bits do not depend on the number of queries.
+// Lists of tiles in order of preference. The tiles of a list of cooperative matrices that suit the same head and device
+// have the same number of keys, so that bits do not depend on the number of queries.
 var (
-	attentionTiles       = []attentionTile{{64, 64, 0}, {64, 32, 0}, {32, 32, 0}}
-	attentionMatrixTiles = []attentionTile{{64, 64, 4}, {64, 32, 4}}  // few workgroups, or indexed keys: large iterations, because each has a fixed cost
-	attentionMatrixShort = []attentionTile{{64, 32, 4}}               // few keys: many concurrent workgroups, and few masked keys are computed
-	attentionMatrixWide  = []attentionTile{{128, 32, 4}, {64, 32, 4}} // many queries and keys: each loaded key serves twice as many queries
-	attentionMatrixCPU   = []attentionTile{{32, 16, 4}}               // for CPU drivers, which compile the other tiles for a minute
+	attentionTiles = []attentionTile{{64, 64, 0}, {64, 32, 0}, {32, 32, 0}}
+
+	// Few workgroups, or indexed keys: large iterations, because each has a fixed cost.
+	attentionMatrixTiles = []attentionTile{{64, 64, 4}, {64, 32, 4}}
+	// Few keys: many concurrent workgroups, and few masked keys are computed.
+	attentionMatrixShort = []attentionTile{{64, 32, 4}}
+	// Many queries and keys: each loaded key serves twice as many queries.
+	attentionMatrixWide = []attentionTile{{128, 32, 4}, {64, 32, 4}}
+	// CPU drivers compile the other tiles for a minute.
+	attentionMatrixCPU = []attentionTile{{32, 16, 4}}
 )
 
-// maxDimHead is the largest head for which the tile has enough registers for queries, results, scores, and the next keys and values.
+// maxDimHead is the largest head for which the tile has enough registers for queries, results, scores, and the next
+// keys and values.
 func (t attentionTile) maxDimHead() int {
 	switch {
 	case t.subgroups > 0 && t.queries/t.subgroups > 16:
@@ -60,8 +66,8 @@ func (t attentionTile) shared(dimHead int, factors bool) uint32 {
 	return uint32(16*vec4s + 4*2*t.keys + 8*keyFactors + 4*attentionThreads + 4*t.queries)
 }
 
-// selectAttentionTile selects the first tile of a list that fits the device. The order of summation follows from the keys of a tile, so these depend
-// on the list, the device and the head only. A workgroup for at most 32 queries has 32.
+// selectAttentionTile selects the first tile of a list that fits the device. The order of summation follows from the
+// keys of a tile, so these depend on the list, the device and the head only. A workgroup for at most 32 queries has 32.
 func selectAttentionTile(caps vk.Caps, list []attentionTile, dimHead int, factors bool, queries int) (attentionTile, error) {
 	for _, t := range list {
 		if dimHead > t.maxDimHead() || t.shared(dimHead, factors) > min(caps.SharedBytes, maxAttentionShared) || t.queries > 64 && queries <= 64 {
@@ -77,8 +83,8 @@ func selectAttentionTile(caps vk.Caps, list []attentionTile, dimHead int, factor
 	return attentionTile{}, fmt.Errorf("pipelines: %w: %d bytes of shared memory, heads of dim %d need %d", vk.ErrUnsupported, caps.SharedBytes, dimHead, smallest)
 }
 
-// iterations estimates the loop iterations of an invocation: one per tile of keys, one per chunk of its keys and values or per group of keys that a
-// small workgroup loads, and those that find the valid slots and load the queries.
+// iterations estimates the loop iterations of an invocation: one per tile of keys, one per chunk of its keys and values
+// or per group of keys that a small workgroup loads, and those that find the valid slots and load the queries.
 func (t attentionTile) iterations(dimHead, keys int) int {
 	d4 := (dimHead + 3) / 4
 	switch {

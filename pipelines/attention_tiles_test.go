@@ -23,8 +23,8 @@ func tileSpec(dimHead int, t attentionTile, factors bool) spirv.Spec {
 	return spec
 }
 
-// tile.shared is what the shader declares, every head has a tile that fits the device, and its keys, which determine the order of summation, do not depend
-// on the number of queries.
+// tile.shared is what the shader declares, every head has a tile that fits the device, and its keys, which determine
+// the order of summation, do not depend on the number of queries.
 func TestAttentionTiles(t *testing.T) {
 	for d := 1; d <= 128; d++ {
 		factors := d%2 == 0
@@ -100,7 +100,8 @@ func TestAttentionMatrixKeys(t *testing.T) {
 	}
 }
 
-// For all shapes of cooperative matrices, the queries of a subgroup are a multiple of their rows, and its strip is wide enough.
+// For all shapes of cooperative matrices, the queries of a subgroup are a multiple of their rows, and its strip is wide
+// enough.
 func TestAttentionMatrixShapes(t *testing.T) {
 	for _, p := range []DType{F16, BF16} {
 		for _, m := range []vk.MatrixShape{{M: 8, N: 8, K: 8}, {M: 16, N: 8, K: 16}, {M: 8, N: 16, K: 16}, {M: 16, N: 16, K: 16}} {

@@ -8,7 +8,8 @@ import (
 	"github.com/colt5-vulkan/colt5/vk"
 )
 
-// Cast converts rows of float32 to the 16-bit weights of a product. It rounds to nearest, ties to even; values that are too large become infinite.
+// Cast converts rows of float32 to the 16-bit weights of a product. It rounds to nearest, ties to even; values that are
+// too large become infinite.
 //
 //	x [Rows, C] f32 in    y [Rows, Columns(C)] out in the Precision, zeros after the first C elements of a row
 //

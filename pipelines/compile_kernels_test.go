@@ -10,8 +10,8 @@ import (
 	"github.com/colt5-vulkan/colt5/vk"
 )
 
-// compileKernels adds the configs of each kernel that TestCompiles compiles: all SPIR-V variants, each value of the specialisation constants that selects
-// code, and the sizes that need the most registers.
+// compileKernels adds the configs of each kernel that TestCompiles compiles: all SPIR-V variants, each value of the
+// specialisation constants that selects code, and the sizes that need the most registers.
 var compileKernels = []func(*compiler){
 	compileNorms, compileLinear, compileRouterLogits, compileCoorDescent, compileSelect, compileSlots, compileAttentions, compileRotary,
 	compileEmbedPool, compilePeak,

@@ -24,9 +24,10 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// TestCompiles compiles all kernels for the device and runs none, so a driver without hardware is enough. No kernel may spill registers, where the driver
-// reports that. `make test-amd` runs this for several generations of AMD GPUs. The configs are in compile_kernels_test.go. COLT5_COMPILE_ONLY is a regular
-// expression for the names of the kernels to compile; by default all are.
+// TestCompiles compiles all kernels for the device and runs none, so a driver without hardware is enough. No kernel may
+// spill registers, where the driver reports that. `make test-amd` runs this for several generations of AMD GPUs. The
+// configs are in compile_kernels_test.go. COLT5_COMPILE_ONLY is a regular expression for the names of the kernels to
+// compile; by default all are.
 func TestCompiles(t *testing.T) {
 	if gputest.Device(t).Caps().CPU {
 		t.Skip("the other tests compile all kernels for CPU drivers")
@@ -77,7 +78,8 @@ type compiled struct {
 // zeroFields matches the fields of a config that are zero.
 var zeroFields = regexp.MustCompile(`\b\w+:(false|0|)( |}$)`)
 
-// compile adds a job for each config. Open makes the pipeline object of a config, kernels returns the kernels that it may use on the device.
+// compile adds a job for each config. Open makes the pipeline object of a config, kernels returns the kernels that it
+// may use on the device.
 func compile[C any, R io.Closer](c *compiler, open func(*vk.Device, C) (R, error), kernels func(R) ([]*vk.Kernel, error), configs ...C) {
 	for _, config := range configs {
 		c.jobs = append(c.jobs, func() error {
@@ -166,7 +168,8 @@ func (c *compiler) run(t *testing.T) {
 	require.NotEmpty(t, c.made)
 }
 
-// variant returns the SPIR-V variant of a kernel. The name of a kernel is that of the variant, or starts with it and an underscore or a space.
+// variant returns the SPIR-V variant of a kernel. The name of a kernel is that of the variant, or starts with it and an
+// underscore or a space.
 func variant(kernel string, names []string) string {
 	best := ""
 	for _, n := range names {
@@ -206,7 +209,8 @@ var tableStats = []string{
 	"VGPRs", "SGPRs", "LDS size", "Subgroups per SIMD", "Code size", "Spilled VGPRs", "Spilled SGPRs", "Scratch size", "Register Count", "Binary Size", "Stack Size",
 }
 
-// table formats a row for each kernel name: the number of kernels, the range of each statistic, and the config with the largest value of the first one.
+// table formats a row for each kernel name: the number of kernels, the range of each statistic, and the config with the
+// largest value of the first one.
 func (c *compiler) table() string {
 	columns := slices.DeleteFunc(slices.Clone(tableStats), func(name string) bool {
 		_, ok := c.made[0].stats[name]

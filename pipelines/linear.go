@@ -8,8 +8,8 @@ import (
 	"github.com/colt5-vulkan/colt5/vk"
 )
 
-// Linear multiplies rows by a matrix. A prologue (row gather, RMSNorm) and an epilogue (bias, GELU, score, residual, row scatter) are fused into
-// the kernel.
+// Linear multiplies rows by a matrix. A prologue (row gather, RMSNorm) and an epilogue (bias, GELU, score, residual,
+// row scatter) are fused into the kernel.
 //
 //	x [Batch, InRows, In] in    w [Out, Columns(In)] in    y [Batch, OutRows, Out] out
 //	bias [Out] f32 in    gamma [In] f32 in    residual [Batch, OutRows, Out] f32 in
@@ -18,16 +18,16 @@ import (
 //	v[r, o]          = sum_i norm(x[gather[r]])[i] * w[o, i] + bias[o]
 //	y[scatter[r], o] = gelu(v[r, o]) * score[r] + residual[scatter[r], o]
 //
-// A slot r is empty, and writes nothing, if its valid word or its score is 0, or if its index of gather or scatter is out of range. Two other slots of
-// a batch item must not write the same row of y: the result would be a race. Rows of y that no slot writes keep their contents. With SkipBias the bias
-// is added only to rows of y whose skip bias word is 0.
+// A slot r is empty, and writes nothing, if its valid word or its score is 0, or if its index of gather or scatter is
+// out of range. Two slots that are not empty must not write the same row of y: the result would be a race. Rows of y
+// that no slot writes keep their contents. With SkipBias the bias is added only to rows of y whose skip bias word is 0.
 //
 // With several lists, one per route of a router, a product uses one of them.
 //
-// With Precision F16 or BF16 the product runs on cooperative matrices: x, after the norm, and w are 16-bit operands, sums are float32. X16 and Y16
-// make x and y 16-bit tensors too.
+// With Precision F16 or BF16 the product runs on cooperative matrices: x, after the norm, and w are 16-bit operands,
+// sums are float32. X16 and Y16 make x and y 16-bit tensors too.
 //
-// All tiles sum in the same order: the bits of a row depend on that row, w and the config alone.
+// All tiles sum in the same order: the bits of a row depend only on that row, w and the config.
 //
 // Shaders: shaders/linear.comp, linear_matrix.comp, linear_cpu.comp, linear_sum.comp. CPU reference: internal/ref.Linear.
 type Linear struct {
@@ -47,8 +47,8 @@ type LinearConfig struct {
 	Precision DType // F32, F16 or BF16: of the operands
 	X16, Y16  bool  // x, y have elements of the 16-bit Precision instead of float32; In, or Out, is even then
 
-	// With F16 and BF16, for few rows of many inputs: split-K. The inputs are cut into so many parts, which are summed concurrently and then added in
-	// order. 0 and 1: no split. LinearSplit returns where it pays.
+	// With F16 and BF16, for few rows of many inputs: split-K. The inputs are cut into so many parts, which are summed
+	// concurrently and then added in order. 0 and 1: no split. LinearSplit returns where it pays.
 	Split int
 
 	Bias     bool
@@ -64,7 +64,8 @@ type LinearConfig struct {
 	Tile string // the tile size, one of LinearTiles.Names; "": selected by size
 }
 
-// LinearArgs is one product. It reads all ranges but Y, which it writes. Y overlaps no other range, but may be the same as Residual.
+// LinearArgs is one product. It reads all ranges but Y, which it writes. Y overlaps no other range, but may be the same
+// as Residual.
 type LinearArgs struct {
 	X, W     vk.Range
 	Bias     vk.Range
@@ -106,12 +107,14 @@ type linearPush struct{ slots, rows, inRows, outRows, lists, list, first, tiles 
 var _ = [1]struct{}{}[unsafe.Sizeof(linearPush{})-32]
 
 const (
-	// maxLinearFlops bounds the work of one dispatch. Slow devices do 0.2 TFLOP/s, and some systems reset the device after two seconds.
+	// maxLinearFlops bounds the work of one dispatch. Slow devices do 0.2 TFLOP/s, and some systems reset the device
+	// after two seconds.
 	maxLinearFlops = 1e11
-	// minLinearTiles is the smallest dispatch that a product is divided into: the last workgroups of each dispatch leave a GPU half idle.
+	// minLinearTiles is the smallest dispatch that a product is divided into: the last workgroups of each dispatch
+	// leave a GPU half idle.
 	minLinearTiles = 1024
-	// maxLinearDenseIn is the longest row whose address is computed from the first row of a tile, in 32 bits. Longer rows have their own 64-bit
-	// addresses.
+	// maxLinearDenseIn is the longest row whose address is computed from the first row of a tile, in 32 bits. Longer
+	// rows have their own 64-bit addresses.
 	maxLinearDenseIn = 1<<24 - 1
 	// maxLinearSplit is the largest Split.
 	maxLinearSplit = 64
@@ -216,7 +219,8 @@ func (l *Linear) recordSum(list *vk.CommandList, a LinearArgs, push linearPush, 
 		vk.Read(a.Valid), vk.Read(a.Residual), vk.Read(a.Scatter), vk.Read(a.SkipBias), vk.Write(a.Y)}})
 }
 
-// LinearScratch is the scratch memory of a product, in bytes: a float32 y for each part of the split, 0 without Split. Slots are batch times rows.
+// LinearScratch is the scratch memory of a product, in bytes: a float32 y for each part of the split, 0 without Split.
+// Slots are batch times rows.
 func LinearScratch(c LinearConfig, slots int) uint64 {
 	if c.Split <= 1 {
 		return 0

@@ -83,7 +83,8 @@ func TestLinearDefaultTile(t *testing.T) {
 	}
 }
 
-// Equal rows and equal columns give the same bits at every position of a tile: the compiler must not contract some of the sums differently.
+// Equal rows and equal columns give the same bits at every position of a tile: the compiler must not contract some of
+// the sums differently.
 func TestLinearPositions(t *testing.T) {
 	if testing.Short() {
 		t.Skip("compiles kernels for 20 s on CPU drivers")
@@ -94,8 +95,8 @@ func TestLinearPositions(t *testing.T) {
 		{In: 67, Out: 69, Norm: true, Residual: true}, {In: 96, Out: 132, Score: true, Residual: true},
 		{In: 96, Out: 132, Norm: true, GELU: true, Score: true, Residual: true},
 	} {
-		place := linearCase{LinearConfig: c, batch: 1, inRows: rows, rows: rows, outRows: rows}
-		data := place.data()
+		test := linearCase{LinearConfig: c, batch: 1, inRows: rows, rows: rows, outRows: rows}
+		data := test.data()
 		copy(data.X, data.X[c.In:][:c.In]) // the first row is zeros where there is a norm
 		for i := range data.X {
 			data.X[i] = data.X[i%c.In]
@@ -112,11 +113,11 @@ func TestLinearPositions(t *testing.T) {
 		for i := range data.Score {
 			data.Score[i] = 0.7777
 		}
-		t.Run(place.String(), func(t *testing.T) {
+		t.Run(test.String(), func(t *testing.T) {
 			var first []float32
 			for i, tile := range linearTiles {
 				gpu := gputest.New(t)
-				l, args := newLinear(t, gpu, c, tile.name()), place.args(gpu, data)
+				l, args := newLinear(t, gpu, c, tile.name()), test.args(gpu, data)
 				gpu.Run(func(list *vk.CommandList) error { return l.Record(list, args) })
 				y := gpu.Float32("y")
 				if i == 0 {
@@ -130,7 +131,8 @@ func TestLinearPositions(t *testing.T) {
 	}
 }
 
-// Rows of x with norms from 1 down to less than the epsilon of the norm, and a row of zeros: another epsilon would give other results.
+// Rows of x with norms from 1 down to less than the epsilon of the norm, and a row of zeros: another epsilon would give
+// other results.
 func TestLinearSmallRows(t *testing.T) {
 	c := linearCase{LinearConfig: LinearConfig{In: 64, Out: 40, Norm: true}, batch: 1, inRows: 32, rows: 32, outRows: 32, smallRows: true}
 	t.Run("float32", c.test)

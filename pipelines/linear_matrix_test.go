@@ -12,7 +12,8 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// linearPrecisions returns the 16-bit precisions that the device supports. For others NewLinear must return an error that says what is missing.
+// linearPrecisions returns the 16-bit precisions that the device supports. For others NewLinear must return an error
+// that says what is missing.
 func linearPrecisions(t *testing.T) []DType {
 	dev := gputest.Device(t)
 	var list []DType
@@ -30,7 +31,8 @@ func linearPrecisions(t *testing.T) []DType {
 	return list
 }
 
-// testMatrix runs the case in all 16-bit precisions with every tile that fits, and compares with the CPU reference. All tiles must give the same bits.
+// testMatrix runs the case in all 16-bit precisions with every tile that fits, and compares with the CPU reference. All
+// tiles must give the same bits.
 func (c linearCase) testMatrix(t *testing.T) {
 	dev := gputest.Device(t)
 	for _, c.Precision = range linearPrecisions(t) {
@@ -67,7 +69,8 @@ func (c linearCase) testMatrix(t *testing.T) {
 				y = outputFrom(t, gpu, "y with margins", rowAlign(c.Out))
 			}
 			bound := ref.Bound(naive, want, 1e-6)
-			if c.Norm { // a norm that differs in its last bit may round an operand to the neighbouring value: an error of one ULP, times a weight
+			if c.Norm {
+				// A norm that differs in its last bit may round an operand to the neighbouring value: an error of one ULP times a weight.
 				ulp := map[DType]float64{F16: 0x1p-10, BF16: 0x1p-7}[p]
 				bound += ulp * 4 / math.Sqrt(float64(c.In)) // operands around 2, weights around 2 / sqrt(In)
 			}
@@ -109,8 +112,8 @@ func TestLinearMatrix(t *testing.T) {
 	}
 }
 
-// Small tiles with the code paths of large ones: a last iteration after the loop, results that are stored in several strips, and strips that are
-// stored in several groups. CPU drivers compile large tiles for minutes.
+// Small tiles with the code paths of large ones: a last iteration after the loop, results that are stored in several
+// strips, and strips that are stored in several groups. CPU drivers compile large tiles for minutes.
 func TestLinearMatrixStrips(t *testing.T) {
 	defer func(list []linearTile) { linearMatrixTiles = list }(linearMatrixTiles)
 	m, err := F16.matrixShape(gputest.Device(t).Caps())
@@ -118,8 +121,9 @@ func TestLinearMatrixStrips(t *testing.T) {
 		require.ErrorIs(t, err, vk.ErrUnsupported)
 		return
 	}
+	// Wide stores a strip in groups.
 	strips := linearTile{kernel: "linear_matrix", rows: 4 * uint64(m.M), cols: uint64(m.N), inputs: m.K, subgroupsM: 1, subgroupsN: 1}
-	wide := linearTile{kernel: "linear_matrix", rows: 2 * uint64(m.M), cols: 6 * uint64(m.N), inputs: m.K, subgroupsM: 1, subgroupsN: 1} // stores a strip in groups
+	wide := linearTile{kernel: "linear_matrix", rows: 2 * uint64(m.M), cols: 6 * uint64(m.N), inputs: m.K, subgroupsM: 1, subgroupsN: 1}
 	odd := linearTile{kernel: "linear_matrix", rows: 3 * uint64(m.M), cols: uint64(m.N), inputs: m.K, subgroupsM: 1, subgroupsN: 1}
 	linearMatrixTiles = []linearTile{strips, wide, odd, linearMatrixTiles[len(linearMatrixTiles)-1]}
 	for _, c := range []linearCase{
@@ -212,7 +216,8 @@ func TestLinearDefaultMatrixTile(t *testing.T) {
 	}
 }
 
-// Rows are dense if no index list selects them, no other rows lie between those of two items, and they are short enough for 32-bit offsets in a tile.
+// Rows are dense if no index list selects them, no other rows lie between those of two items, and they are short enough
+// for 32-bit offsets in a tile.
 func TestLinearSize(t *testing.T) {
 	a := LinearArgs{Batch: 2, Rows: 3, InRows: 3, OutRows: 3}
 	for _, test := range []struct {

@@ -10,9 +10,9 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// A part of a split product without inputs reads nothing. x and w end at unmapped memory here: each is at the end of an allocation, and CPU drivers
-// have mapped the allocation before it, which is freed, at the following addresses. A read past the end crashes the process there. On a GPU the test
-// shows only that the sums are right.
+// A part of a split product without inputs reads nothing. x and w end at unmapped memory here: each is at the end of an
+// allocation, and CPU drivers have mapped the allocation before it, which is freed, at the following addresses. A read
+// past the end crashes the process there. On a GPU the test shows only that the sums are right.
 func TestLinearSplitEmptyParts(t *testing.T) {
 	const in, out, rows, split, size = 256, 16, 16, 64, 40 << 20
 	for _, p := range linearPrecisions(t) {

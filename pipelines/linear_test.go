@@ -215,7 +215,8 @@ func TestLinearSizes(t *testing.T) {
 	}
 }
 
-// Every fused operation alone, then together. Sizes that are no multiple of 4 run only what reads or writes rows: CPU drivers compile each for seconds.
+// Every fused operation alone, then together. Sizes that are no multiple of 4 run only what reads or writes rows: CPU
+// drivers compile each for seconds.
 func TestLinearOperations(t *testing.T) {
 	for _, s := range []struct{ in, out int }{{48, 36}, {37, 35}} {
 		for _, c := range []linearCase{

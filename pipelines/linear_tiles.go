@@ -22,19 +22,20 @@ var linearTiles = []linearTile{
 	{kernel: "linear_cpu", rows: 64, cols: 8},
 }
 
-// linearMatrixTiles are the tiles for 16-bit operands. All give the same bits. More inputs per iteration hide more memory latency, but in the largest
-// tile 64 inputs leave enough registers only for contiguous 16-bit rows.
+// linearMatrixTiles are the tiles for 16-bit operands. All give the same bits. More inputs per iteration hide more
+// memory latency, but in the largest tile 64 inputs leave enough registers only for contiguous 16-bit rows.
 var linearMatrixTiles = []linearTile{
 	{"linear_matrix", 128, 128, 64, 2, 2, true, 4 * largeGPU, false},
 	{"linear_matrix", 128, 128, 32, 2, 2, false, 4 * largeGPU, false},
 	{"linear_matrix", 64, 64, 64, 2, 2, false, 2 * largeGPU, false},
 	{"linear_matrix", 32, 64, 128, 2, 2, false, largeGPU, false},
-	{"linear_matrix", 32, 16, 256, 2, 1, false, 0, false}, // for few rows: limited by memory latency, so most bytes in flight win
-	{"linear_matrix", 16, 16, 32, 1, 1, false, 0, true},   // for CPU drivers: they unroll all loops, and compile large tiles for minutes
+	{"linear_matrix", 32, 16, 256, 2, 1, false, 0, false}, // for few rows: limited by latency, so the most bytes in flight win
+	{"linear_matrix", 16, 16, 32, 1, 1, false, 0, true},   // CPU drivers unroll all loops: large tiles compile for minutes
 }
 
-// largeGPU is about the number of SMs of a large GPU (132). With fewer workgroups, smaller tiles balance the load better. Tiles of cooperative
-// matrices need several workgroups per SM: their iterations are short, and an SM hides the latency of one workgroup with the work of others.
+// largeGPU is about the number of SMs of a large GPU (132). With fewer workgroups, smaller tiles balance the load
+// better. Tiles of cooperative matrices need several workgroups per SM: their iterations are short, and an SM hides the
+// latency of one workgroup with the work of others.
 const largeGPU = 128
 
 // linearSize is what the selection of a tile depends on.
@@ -84,8 +85,8 @@ func (l *Linear) defaultTile(s linearSize) int {
 	return defaultFloatTile(s.slots, out)
 }
 
-// defaultFloatTile selects a float32 tile on a GPU: the small one if there are too few large ones, or if these cover more than 9/8 of what the small
-// ones cover.
+// defaultFloatTile selects a float32 tile on a GPU: the small one if there are too few large ones, or if these cover
+// more than 9/8 of what the small ones cover.
 func defaultFloatTile(rows, out uint64) int {
 	large, small := ceilDiv(rows, 128)*ceilDiv(out, 128), ceilDiv(rows, 64)*ceilDiv(out, 64)
 	if large < largeGPU || large*4*8 > small*9 {
@@ -94,7 +95,8 @@ func defaultFloatTile(rows, out uint64) int {
 	return 0
 }
 
-// defaultMatrixTile selects a tile of cooperative matrices: the largest that fits the device and makes enough workgroups, else the smallest that fits.
+// defaultMatrixTile selects a tile of cooperative matrices: the largest that fits the device and makes enough
+// workgroups, else the smallest that fits.
 func defaultMatrixTile(caps vk.Caps, m vk.MatrixShape, s linearSize, out uint64, x16 bool) int {
 	cpu := len(linearMatrixTiles) - 1
 	if caps.CPU {
@@ -115,15 +117,16 @@ func defaultMatrixTile(caps vk.Caps, m vk.MatrixShape, s linearSize, out uint64,
 	return best
 }
 
-// fits reports whether a device has the shared memory and the workgroup size for a tile of cooperative matrices, and whether its matrices divide the
-// tile.
+// fits reports whether a device has the shared memory and the workgroup size for a tile of cooperative matrices, and
+// whether its matrices divide the tile.
 func (t linearTile) fits(caps vk.Caps, m vk.MatrixShape) bool {
 	invocations := t.subgroupsM * t.subgroupsN * caps.SubgroupSize
 	fits := uint64(t.shared(m)) <= uint64(caps.SharedBytes) && invocations <= caps.MaxWorkgroupInvocations && invocations >= t.inputs/8
 	return fits && uint32(t.rows)/t.subgroupsM%m.M == 0 && uint32(t.cols)/t.subgroupsN%m.N == 0 && t.inputs%m.K == 0
 }
 
-// shared is the shared memory of a tile of cooperative matrices, in bytes: its operands, or the results that leave through it.
+// shared is the shared memory of a tile of cooperative matrices, in bytes: its operands, or the results that leave
+// through it.
 func (t linearTile) shared(m vk.MatrixShape) uint32 {
 	operands := uint32(t.rows+t.cols) * (t.inputs/8 + 1)
 	results := t.subgroupsM * t.subgroupsN * m.M * (uint32(t.cols)/t.subgroupsN/4 + 1)
@@ -135,12 +138,14 @@ const (
 	minSplitInputs = 1024 // of a part that is worth a workgroup of its own: four iterations of that tile
 )
 
-// LinearSplit returns the Split of a product of few rows by a matrix [out, in]. It is 0, unless the tiles for few rows leave much of a large GPU idle
-// and the parts have 1,024 inputs or more. Then there are enough parts for two workgroups per SM of such a GPU.
+// LinearSplit returns the Split of a product of few rows by a matrix [out, in]. It is 0, unless the tiles for few rows
+// leave much of a large GPU idle and the parts have 1,024 inputs or more. Then there are enough parts for two
+// workgroups per SM of such a GPU.
 //
-// Split is the order of a sum, which must not depend on what else is computed. So rows is the number that a module's configuration fixes: the rows of
-// one item, whatever the batch, and 0 where the configuration leaves it open. A large batch pays for the parts with traffic to and from the scratch
-// memory. Split does not depend on the device either: the order is the same on all.
+// Split is the order of a sum, which must not depend on what else is computed. So rows is the number that a module's
+// configuration fixes: the rows of one item, whatever the batch, and 0 where the configuration leaves it open. A large
+// batch pays for the parts with traffic to and from the scratch memory. Split does not depend on the device either: the
+// order is the same on all.
 func LinearSplit(p DType, rows, in, out int) int {
 	if p == F32 || rows < 1 || in < 2*minSplitInputs {
 		return 0

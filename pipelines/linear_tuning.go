@@ -14,13 +14,15 @@ import (
 
 // LinearTiles describes the tile sizes of a product on a device. All of them give the same bits.
 type LinearTiles struct {
-	Names   []string // tiles to measure, values of LinearConfig.Tile: rows x columns, with cooperative matrices x inputs of a loop iteration
-	Default string   // the tile that is used where none was measured
-	Key     string   // under which vk.Device.Tune keeps the fastest
+	// Names are the tiles to measure, values of LinearConfig.Tile: rows x columns, with cooperative matrices x inputs
+	// of a loop iteration.
+	Names   []string
+	Default string // the tile that is used where none was measured
+	Key     string // under which vk.Device.Tune keeps the fastest
 }
 
-// ListLinearTiles lists the tiles that a device can run for a product of one batch item with so many rows. On CPU drivers it lists only the default,
-// because their compilers take minutes for large tiles.
+// ListLinearTiles lists the tiles that a device can run for a product of one batch item with so many rows. On CPU
+// drivers it lists only the default, because their compilers take minutes for large tiles.
 func ListLinearTiles(dev *vk.Device, c LinearConfig, rows int) (list LinearTiles, err error) {
 	l, err := NewLinear(dev, c)
 	if err != nil {
@@ -67,7 +69,8 @@ func (l *Linear) measuredTile(s linearSize) int {
 	return slices.IndexFunc(l.tiles(), func(t linearTile) bool { return name != "" && t.name() == name && l.allowed(t, s) })
 }
 
-// tuningKey identifies the products that a measurement is valid for: their sizes, with slots rounded up to a power of two, and the SPIR-V.
+// tuningKey identifies the products that a measurement is valid for: their sizes, with slots rounded up to a power of
+// two, and the SPIR-V.
 func (l *Linear) tuningKey(s linearSize) string {
 	c := l.config
 	hash := fnv.New32a()

@@ -13,7 +13,8 @@ import (
 //	qkv [Height, Width, 3, Heads, DimHead] in    y [Height, Width, Heads, DimHead] out, both in the Precision
 //	y[i, h] = sum_j softmax_j(q[i, h] . k[j, h] / sqrt(DimHead)) v[j, h]    over the pixels j of i's patch
 //
-// A pixel has the q of all heads, then the k of all, then the v of all, as a product with [3*Heads*DimHead, C] writes them.
+// A pixel has the q of all heads, then the k of all, then the v of all, as a product with [3*Heads*DimHead, C] writes
+// them.
 //
 // With Precision F16 or BF16 products run on cooperative matrices; scores, softmax and sums are float32.
 //

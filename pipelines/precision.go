@@ -6,7 +6,8 @@ import (
 	"github.com/colt5-vulkan/colt5/vk"
 )
 
-// Columns is the row length of the weights of a product with n inputs: n with F32; else n rounded up to a multiple of 8, with zeros after the first n.
+// Columns is the row length of the weights of a product with n inputs: n with F32; else n rounded up to a multiple of
+// 8, with zeros after the first n.
 func (p DType) Columns(n int) int {
 	if p == F32 {
 		return n
@@ -14,7 +15,8 @@ func (p DType) Columns(n int) int {
 	return (n + 7) / 8 * 8
 }
 
-// rowAlign is the alignment of a tensor of this precision with rows of c elements: 16 bytes if rows are a multiple of 16 bytes.
+// rowAlign is the alignment of a tensor of this precision with rows of c elements: 16 bytes if rows are a multiple of
+// 16 bytes.
 func (p DType) rowAlign(c int) uint64 {
 	if p != F32 {
 		c /= 2
@@ -30,7 +32,8 @@ func (p DType) checkPrecision(op string) error {
 	return nil
 }
 
-// checkNormed checks that a norm can write rows of c elements in the precision: 16-bit elements are written four at a time.
+// checkNormed checks that a norm can write rows of c elements in the precision: 16-bit elements are written four at a
+// time.
 func (p DType) checkNormed(op string, c int) error {
 	if p != F32 && c%4 != 0 {
 		return fmt.Errorf("pipelines: %s: C is %d, want a multiple of 4 with Y %v", op, c, p)
@@ -38,8 +41,8 @@ func (p DType) checkNormed(op string, c int) error {
 	return p.checkPrecision(op)
 }
 
-// Supported reports whether a device can multiply matrices of this precision: F32 always, the others with cooperative matrices of subgroup scope that
-// accumulate in float32. The error, a vk.ErrUnsupported, names what is missing.
+// Supported reports whether a device can multiply matrices of this precision: F32 always, the others with cooperative
+// matrices of subgroup scope that accumulate in float32. The error, a vk.ErrUnsupported, names what is missing.
 func (p DType) Supported(caps vk.Caps) error {
 	_, err := p.matrixShape(caps)
 	return err

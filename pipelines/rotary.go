@@ -9,17 +9,18 @@ import (
 	"github.com/colt5-vulkan/colt5/vk"
 )
 
-// Rotary applies the rotary position embedding: it rotates pairs of elements of a head by an angle proportional to the position of the row, in place or
-// from one tensor to another.
+// Rotary applies the rotary position embedding: it rotates pairs of elements of a head by an angle proportional to the
+// position of the row, in place or from one tensor to another.
 //
 //	x [Lists, Rows, Stride] in    y [Lists, Rows, Stride] out, optional: if absent, x is rotated in place; both in the Precision
-//	positions [Lists, Routes, Rows] i32 in, optional    valid [Lists, Routes, Rows] u32 in, optional    table f32 in: see RotaryTable
+//	positions [Lists, Routes, Rows] i32 in, optional    valid [Lists, Routes, Rows] u32 in, optional
+//	table f32 in: see RotaryTable
 //	y[d]       = x[d] cos - x[d + D/2] sin    for each of Heads heads of D elements, HeadStride apart,
 //	y[d + D/2] = x[d + D/2] cos + x[d] sin    d in 0 .. D/2-1 and the angle position * 10000^(-2d/D)
 //
-// Strides select a part of longer rows: the keys of [Rows, H, 2, D] have Stride 2HD and HeadStride 2D. The other elements of x and y are not accessed.
-// The last row may end after its last head, so that x and y may be slices of such a part. A slot is empty, and its row unchanged, if its valid word is 0
-// or if its position is not in the table.
+// Strides select a part of longer rows: the keys of [Rows, H, 2, D] have Stride 2HD and HeadStride 2D. The other
+// elements of x and y are not accessed. The last row may end after its last head, so that x and y may be slices of such
+// a part. A slot is empty, and its row unchanged, if its valid word is 0 or if its position is not in the table.
 //
 // Shader: shaders/rotary.comp. CPU reference: internal/ref.Rotary. Source: arXiv 2104.09864.
 type Rotary struct {
@@ -53,13 +54,15 @@ type RotaryArgs struct {
 	First       int // position of row 0 of a list; 0 with Positions
 }
 
-// RotaryTable returns the table of a Rotary: cosines and sines for the positions 0 .. positions-1, rounded up to a multiple of 256.
+// RotaryTable returns the table of a Rotary: cosines and sines for the positions 0 .. positions-1, rounded up to a
+// multiple of 256.
 //
-//	[256 + ceil(positions / 256), 2, dimHead / 2] f32: row lo < 256 has the cosines, then the sines, of position lo; row 256 + hi has those of
-//	position 256 * hi
+//	[256 + ceil(positions / 256), 2, dimHead / 2] f32
 //
-// The kernel adds the two angles of a position. The table is computed in float64; the error of a sum is at most 2e-7 at any position. It has 1.1 MB for
-// a million positions and heads of 64. RotaryTable returns nil if positions is less than 1, or dimHead is not a positive even number.
+// Row lo < 256 has the cosines, then the sines, of position lo; row 256 + hi has those of position 256 * hi. The kernel
+// adds the two angles of a position. The table is computed in float64; the error of a sum is at most 2e-7 at any
+// position. It has 1.1 MB for a million positions and heads of 64. RotaryTable returns nil if positions is less than 1,
+// or dimHead is not a positive even number.
 func RotaryTable(positions, dimHead int) []float32 {
 	length := RotaryTableLen(positions, dimHead)
 	if length == 0 {

@@ -131,7 +131,8 @@ func TestRotary(t *testing.T) {
 	}
 }
 
-// The bits do not depend on whether positions are computed or in memory, on whether the rotation is in place, or on the other lists.
+// The bits do not depend on whether positions are computed or in memory, on whether the rotation is in place, or on the
+// other lists.
 func TestRotaryBits(t *testing.T) {
 	c := rotaryCase{RotaryConfig: RotaryConfig{Heads: 6, DimHead: 40}, lists: 3, rows: 29, first: 70000, table: 70100}
 	a := c.data()

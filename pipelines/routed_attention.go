@@ -8,8 +8,8 @@ import (
 	"github.com/colt5-vulkan/colt5/vk"
 )
 
-// RoutedAttention is the attention of routed queries to routed keys and values, and to a null key and value of every head. It runs in one pass with an
-// online softmax.
+// RoutedAttention is the attention of routed queries to routed keys and values, and to a null key and value of every
+// head. It runs in one pass with an online softmax.
 //
 //	q [Lists, Queries, H, D] in    y [Lists, Queries, H, D] out, both in the Precision    null [2, H, D] f32 in
 //	KeysOwn:      kv [R, Lists, Keys, H/R, 2, D] in, in the Precision
@@ -20,13 +20,14 @@ import (
 //	s[i, j] = q[i] . k[j] / sqrt(D) * score of the query * score of the key
 //	y[i] = sum_j softmax_j(s[i]) * v[j] * score of the value, over the key slots of the query's list, and the null key and value
 //
-// The first of the two rows in kv is the key, the second the value. Head h reads route h / (H / R). A key slot is empty, and is left out of the sum, if
-// its valid word is 0 or its index is not in 0..M-1. If all are empty, y is the null value. A key score of 0 does not make a slot empty. With KeysPrefix,
-// list l attends to the valid rows of 0 to min((l % PerItem) * Prefix, M) - 1 of its item. A query slot is empty, and its row of y keeps its contents, if
-// its valid word or its score is 0. The null key and value have no scores.
+// The first of the two rows in kv is the key, the second the value. Head h reads route h / (H / R). A key slot is
+// empty, and is left out of the sum, if its valid word is 0 or its index is not in 0..M-1. If all are empty, y is the
+// null value. A key score of 0 does not make a slot empty. With KeysPrefix, list l attends to the valid rows of 0 to
+// min((l % PerItem) * Prefix, M) - 1 of its item. A query slot is empty, and its row of y keeps its contents, if its
+// valid word or its score is 0. The null key and value have no scores.
 //
-// With Precision F16 or BF16 products run on cooperative matrices. Their operands are rounded after the multiplication by scores; logits, softmax and
-// sums are float32.
+// With Precision F16 or BF16 products run on cooperative matrices. Their operands are rounded after the multiplication
+// by scores; logits, softmax and sums are float32.
 //
 // The order of summation depends only on D, the device, and the positions of the slots.
 //
@@ -45,7 +46,8 @@ const (
 	KeysPrefix              // lists attend to the first rows of their item
 )
 
-// RoutedAttentionConfig is baked into the kernel. An operation that is false is left out, and its argument must be absent.
+// RoutedAttentionConfig is baked into the kernel. An operation that is false is left out, and its argument must be
+// absent.
 type RoutedAttentionConfig struct {
 	Heads, DimHead int // H; D, 1 to 128, even with F16 and BF16
 	Routes         int // R, a divisor of Heads; 1 with KeysPrefix

@@ -18,11 +18,13 @@ type routedCase struct {
 	RoutedAttentionConfig
 	lists, queries, keys, perItem, rows, prefix int
 	scale                                       float32 // of the queries; 0: 1
-	validKeys                                   int     // valid key slots at the start of a list, or rows of an item; 0: three of four, random; -1: none
-	gpuKernel                                   bool    // 16-bit: test the kernel for GPUs too, which CPU drivers compile for seconds
+	// validKeys are the valid key slots at the start of a list, or rows of an item; 0: three of four, random; -1: none.
+	validKeys int
+	gpuKernel bool // 16-bit: test the kernel for GPUs too, which CPU drivers compile for seconds
 }
 
-// args returns the arguments of the CPU reference, with slots that are empty for each possible reason. Keys and values that no slot uses are NaN.
+// args returns the arguments of the CPU reference, with slots that are empty for each possible reason. Keys and values
+// that no slot uses are NaN.
 func (c routedCase) args() ref.RoutedAttentionArgs {
 	h, d, slots, items := c.Heads, c.DimHead, c.lists*c.Routes*c.keys, c.lists/max(c.perItem, 1)
 	rng := rand.New(rand.NewPCG(uint64(slots), uint64(c.queries)))
@@ -100,7 +102,8 @@ func (c routedCase) poison(kv []float32, slot int) {
 	}
 }
 
-// upload returns the arguments of the kernel. Lists, and rows whose length is no multiple of 16 bytes, have the alignment of 4 bytes that they need.
+// upload returns the arguments of the kernel. Lists, and rows whose length is no multiple of 16 bytes, have the
+// alignment of 4 bytes that they need.
 func (c routedCase) upload(gpu *gputest.Harness, a ref.RoutedAttentionArgs) RoutedAttentionArgs {
 	rows := func(name string, p DType, data []float32) vk.Range {
 		offset := 4 * int(specBool(c.DimHead*p.Size()%16 != 0))
@@ -196,7 +199,8 @@ func TestRoutedAttention(t *testing.T) {
 		{RoutedAttentionConfig: ownKeys(2, 96, 1), lists: 1, queries: 5, keys: 64},
 		{RoutedAttentionConfig: ownKeys(2, 16, 1).with(func(c *RoutedAttentionConfig) { c.ScoreValues = true }), lists: 2, queries: 33, keys: 31},
 		{RoutedAttentionConfig: ownKeys(2, 16, 1).with(func(c *RoutedAttentionConfig) { c.ScoreKeys, c.ScoreQueries = true, true }), lists: 2, queries: 33, keys: 31},
-		// Lists with valid slots at the start only, up to the ends of the blocks in which the kernel searches the last valid slot.
+		// Lists with valid slots at the start only, up to the ends of the blocks in which the kernel searches the last
+		// valid slot.
 		{RoutedAttentionConfig: ownKeys(2, 16, 2).with(valid), lists: 2, queries: 5, keys: 300, validKeys: 1},
 		{RoutedAttentionConfig: ownKeys(2, 16, 2).with(valid), lists: 2, queries: 5, keys: 300, validKeys: 127},
 		{RoutedAttentionConfig: ownKeys(2, 16, 2).with(valid), lists: 2, queries: 5, keys: 300, validKeys: 128},

@@ -13,16 +13,18 @@ import (
 //	qkv [Items, Rows, 3, H, D] in    y [Items, Count, H, D] out, both in the Precision    mask [MaskItems, N] u8 in, optional
 //	y[i] = sum_j softmax_j(q[i] . k[j] / sqrt(D)) v[j] over the valid tokens j that token i attends to; 0 if there are none
 //
-// Token i attends to j if |i - j| <= Window. With Causal it attends to the tokens j <= i of its own block of Window tokens and of the block before.
-// No token attends to a masked token, but a masked token has a result. A token that i does not attend to changes no bit of y[i], even if it is
-// infinite or NaN. An infinite value that i attends to may be replaced by the largest finite number, if other queries of the tile do not attend to it.
+// Token i attends to j if |i - j| <= Window. With Causal it attends to the tokens j <= i of its own block of Window
+// tokens and of the block before. No token attends to a masked token, but a masked token has a result. A token that i
+// does not attend to changes no bit of y[i], even if it is infinite or NaN. An infinite value that i attends to may be
+// replaced by the largest finite number, if other queries of the tile do not attend to it.
 //
-// A call computes a whole sequence, or the part that starts at token From. Its qkv then starts at token First, which is not after the first token that
-// the part attends to. The bits of a token do not depend on the part.
+// A call computes a whole sequence, or the part that starts at token From. Its qkv then starts at token First, which is
+// not after the first token that the part attends to. The bits of a token do not depend on the part.
 //
 // With Precision F16 or BF16 products run on cooperative matrices; scores, softmax and sums are float32.
 //
-// Shader: shaders/window_attention.comp. CPU reference: internal/ref.WindowAttention. Source: arXiv 2004.05150, 2205.14135.
+// Shader: shaders/window_attention.comp. CPU reference: internal/ref.WindowAttention. Source: arXiv 2004.05150,
+// 2205.14135.
 type WindowAttention struct {
 	config  WindowAttentionConfig
 	kernels *attentionKernels

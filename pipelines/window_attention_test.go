@@ -11,7 +11,8 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// paddingMask returns a mask of b items of n tokens. Padding is every fifth token, the middle third of the first item, and all of the second item.
+// paddingMask returns a mask of b items of n tokens. Padding is every fifth token, the middle third of the first item,
+// and all of the second item.
 func paddingMask(b, n int) []uint8 {
 	m := make([]uint8, b*n)
 	for i := range m {
@@ -63,8 +64,8 @@ func TestWindowAttention(t *testing.T) {
 					}
 					gpu.Run(func(t *vk.CommandList) error { return w.Record(t, g) })
 					want, naive := ref.WindowAttention(a), ref.WindowAttention32(a)
-					// The error of a weight is that of its logit plus that of exp2. With logits of several hundred, an NVIDIA H200 had
-					// an error of 4.3e-5 where the naive error allowed 3.8e-5.
+					// The error of a weight is that of its logit plus that of exp2. With logits of several hundred, an
+					// NVIDIA H200 had an error of 4.3e-5 where the naive error allowed 3.8e-5.
 					assert.NoError(t, ref.MaxErr(gpu.Float32("y"), want).Within(ref.Bound(naive, want, 2e-6*max(float64(group.scale), 1))))
 				})
 			}
@@ -72,7 +73,8 @@ func TestWindowAttention(t *testing.T) {
 	}
 }
 
-// The bits do not depend on whether a sequence is computed as a whole or in parts, with the tokens that these need or some more.
+// The bits do not depend on whether a sequence is computed as a whole or in parts, with the tokens that these need or
+// some more.
 func TestWindowAttentionParts(t *testing.T) {
 	const b, n, h, d, window = 2, 137, 2, 16, 8
 	for _, causal := range []bool{false, true} {

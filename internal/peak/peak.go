@@ -1,5 +1,5 @@
-// Package peak measures the arithmetic peak of a device: it multiplies cooperative matrices that stay in registers. Benchmarks compare other
-// kernels with it; no layer uses it.
+// Package peak measures the arithmetic peak of a device: it multiplies cooperative matrices that stay in registers.
+// Benchmarks compare other kernels with it; no layer uses it.
 //
 // Shader: shaders/peak.comp. CPU reference: internal/ref.Peak.
 package peak
@@ -73,8 +73,8 @@ const (
 	_ = uint(unsafe.Sizeof(push{}) - 4)
 )
 
-// Types returns the names of the operand type and the sum type of a cooperative matrix: f16, bf16, s8 or u8, and f32, f16, s32 or u32.
-// The error, a vk.ErrUnsupported, says why there is no kernel for the matrix.
+// Types returns the names of the operand type and the sum type of a cooperative matrix: f16, bf16, s8 or u8, and f32,
+// f16, s32 or u32. The error, a vk.ErrUnsupported, says why there is no kernel for the matrix.
 func Types(s vk.MatrixShape) (operand, sum string, err error) {
 	t, err := typesOf(s)
 	return t.operand, t.sum, err
@@ -98,7 +98,8 @@ func typesOf(s vk.MatrixShape) (types, error) {
 		vk.ErrUnsupported, s.A, s.B, s.C, s.Result)
 }
 
-// New makes a pipeline for a device and one of the matrices that it lists in Caps.MatrixShapes. The kernel is compiled on first use.
+// New makes a pipeline for a device and one of the matrices that it lists in Caps.MatrixShapes. The kernel is compiled
+// on first use.
 func New(dev *vk.Device, s vk.MatrixShape) (*Pipeline, error) {
 	t, err := typesOf(s)
 	if err == nil && !slices.Contains(dev.Caps().MatrixShapes, s) {
@@ -113,7 +114,8 @@ func New(dev *vk.Device, s vk.MatrixShape) (*Pipeline, error) {
 // Pairs returns how many pairs of products each chain adds: Pairs * K is 1,024, or slightly less.
 func (p *Pipeline) Pairs() int { return terms / int(p.shape.K) }
 
-// Operands returns the three matrices of x, always with the same values: first and second nearly cancel, so that sums stay small.
+// Operands returns the three matrices of x, always with the same values: first and second nearly cancel, so that sums
+// stay small.
 func (p *Pipeline) Operands() (a, first, second []float32) {
 	s, state := p.shape, uint32(1)
 	random := func(n uint32) float32 { // an integer in [0, n)

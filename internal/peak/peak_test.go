@@ -59,7 +59,8 @@ func toFloat64(x []float32) []float64 {
 	return y
 }
 
-// Operands are exact in their type, and sums are small enough to be exact in float16, also for matrices that the device lacks.
+// Operands are exact in their type, and sums are small enough to be exact in float16, also for matrices that the device
+// lacks.
 func TestOperands(t *testing.T) {
 	for _, types := range supported {
 		for _, k := range []int{8, 16, 32} {

@@ -1,6 +1,7 @@
-// Package tune measures which kernel variants are the fastest on a device. Package pipelines selects the tiles of matrix products by rules that
-// were measured on one GPU; vk.Device.Tune keeps what this package measures on another, and products use it from then on. All tiles of a precision
-// give the same bits, so tuning changes nothing but the time.
+// Package tune measures which kernel variants are the fastest on a device. Package pipelines selects the tiles of
+// matrix products by rules that were measured on one GPU; vk.Device.Tune keeps what this package measures on another,
+// and products use it from then on. All tiles of a precision give the same bits, so tuning changes nothing but the
+// time.
 package tune
 
 import (
@@ -29,8 +30,8 @@ type TileTime struct {
 	Time time.Duration
 }
 
-// Linear times every tile that the device can run for a product of contiguous rows: it warms each up for a time and measures it for as long. It
-// does not keep the result. Of the config it uses In, Out, Precision, X16 and Y16.
+// Linear times every tile that the device can run for a product of contiguous rows: it warms each up for a time and
+// measures it for as long. It does not keep the result. Of the config it uses In, Out, Precision, X16 and Y16.
 func Linear(ctx context.Context, dev *vk.Device, c pipelines.LinearConfig, rows int, each time.Duration) (r LinearResult, err error) {
 	c = measured(c)
 	tiles, err := pipelines.ListLinearTiles(dev, c, rows)
@@ -71,7 +72,8 @@ func Linear(ctx context.Context, dev *vk.Device, c pipelines.LinearConfig, rows 
 	return r, nil
 }
 
-// LinearKey returns the key of a product's measurement, as in LinearResult: with it, vk.Device.Tune forgets the measurement.
+// LinearKey returns the key of a product's measurement, as in LinearResult: with it, vk.Device.Tune forgets the
+// measurement.
 func LinearKey(dev *vk.Device, c pipelines.LinearConfig, rows int) (string, error) {
 	tiles, err := pipelines.ListLinearTiles(dev, measured(c), rows)
 	return tiles.Key, err
@@ -122,8 +124,8 @@ type memory struct {
 	err     error
 }
 
-// random returns a matrix of random numbers of both signs, less than 2 in magnitude in every precision. A product of zeros takes less power than
-// others, and uninitialised memory may hold NaNs.
+// random returns a matrix of random numbers of both signs, less than 2 in magnitude in every precision. A product of
+// zeros takes less power than others, and uninitialised memory may hold NaNs.
 func (m *memory) random(name string, rows, columns int, p pipelines.DType) vk.Range {
 	if m.err != nil {
 		return vk.Range{}
