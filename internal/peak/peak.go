@@ -229,15 +229,18 @@ func (p *Pipeline) Kernel() (*vk.Kernel, error) {
 	if p.kernel != nil {
 		return p.kernel, nil
 	}
-	s, lanes, variant := p.shape, p.dev.Caps().SubgroupSize, "peak_"+p.types.operand+"_"+p.types.sum
+	s, subgroup, variant := p.shape, p.dev.Caps().SubgroupSize, "peak_"+p.types.operand+"_"+p.types.sum
 	code, err := shaders.SPV(variant)
 	if err != nil {
 		return nil, err
 	}
 	p.kernel, err = p.dev.NewKernel(vk.KernelConfig{
 		Name: fmt.Sprintf("%s %dx%dx%d", variant, s.M, s.N, s.K), Code: code,
-		Spec:         map[uint32]uint32{0: s.M, 1: s.N, 2: s.K, 3: lanes, 4: Subgroups * lanes},
-		SubgroupSize: lanes, FullSubgroups: true,
+		Spec: map[uint32]uint32{
+			shaders.PeakMatrixM: s.M, shaders.PeakMatrixN: s.N, shaders.PeakMatrixK: s.K,
+			shaders.PeakSubgroupSize: subgroup, shaders.PeakThreads: Subgroups * subgroup,
+		},
+		SubgroupSize: subgroup, FullSubgroups: true,
 	})
 	return p.kernel, err
 }
