@@ -81,13 +81,17 @@ void store_tiles() {
 	}
 }
 
+// w_columns reads vec4 i of w from shared memory. With OUT = 1 only the first component has a use, and RADV of Mesa 26.1.6
+// crashes on vectors in shared memory of which every load uses one component only.
+vec4 w_columns(uint i) { return OUT == 1 ? vec4(w_tile[i].x) : w_tile[i]; }
+
 void multiply(uint tx, uint ty) {
 	[[unroll]] for (uint kv = 0; kv < K_VEC4; kv++) {
 		uint sx = swizzle(tx, kv), sy = swizzle(ty, kv);
 		[[unroll]] for (uint k = kv * 4; k < kv * 4 + 4; k++) {
 			vec4 x[THREAD_M / 4], w[THREAD_N / 4];
 			[[unroll]] for (uint g = 0; g < THREAD_M / 4; g++) x[g] = x_tile[k * (TILE_M / 4) + g * THREADS_M + sy];
-			[[unroll]] for (uint h = 0; h < THREAD_N / 4; h++) w[h] = w_tile[k * (TILE_N / 4) + h * THREADS_N + sx];
+			[[unroll]] for (uint h = 0; h < THREAD_N / 4; h++) w[h] = w_columns(k * (TILE_N / 4) + h * THREADS_N + sx);
 			[[unroll]] for (uint r = 0; r < THREAD_M; r++)
 				[[unroll]] for (uint h = 0; h < THREAD_N / 4; h++) acc[r][h] = fma(vec4(x[r / 4][r % 4]), w[h], acc[r][h]);
 			if (NORM) {

@@ -32,7 +32,7 @@ void main() {
 	uint inclusive = subgroupInclusiveAdd(packed);
 	if (last_lane()) subgroup_sums[gl_SubgroupID] = unpack_counts(inclusive);
 	barrier();
-	uvec2 done = sum_before_subgroup() + unpack_counts(inclusive);
+	uvec2 done = sums_before_subgroup() + unpack_counts(inclusive);
 	if (thread() == THREADS - 1) { // here done counts the whole part
 		shared_result.x = done.x == 0 ? 0 : atomicAdd(state.v[1], done.x);
 		if (done.y != 0) atomicAdd(state.v[2], done.y);

@@ -185,8 +185,20 @@ uvec2 workgroup_sum(uvec2 value) {
 	return shared_result.xy;
 }
 
-// sum_before_subgroup returns the sum of subgroup_sums over the subgroups before this one.
-uvec2 sum_before_subgroup() {
+// sum_before_subgroup returns the sum of subgroup_sums[].x over the subgroups before this one. It loads only this
+// component: RADV of Mesa 26.1.6 crashes on vectors in shared memory that are loaded whole but of which only one
+// component has a use.
+uint sum_before_subgroup() {
+	uint sum = 0;
+	for (uint i = 0; i < gl_NumSubgroups; i += gl_SubgroupSize) {
+		uint other = i + gl_SubgroupInvocationID;
+		sum += subgroupAdd(other < gl_SubgroupID ? subgroup_sums[other].x : 0);
+	}
+	return sum;
+}
+
+// sums_before_subgroup is sum_before_subgroup of both components.
+uvec2 sums_before_subgroup() {
 	uvec2 sum = uvec2(0);
 	for (uint i = 0; i < gl_NumSubgroups; i += gl_SubgroupSize) {
 		uint other = i + gl_SubgroupInvocationID;
@@ -214,7 +226,7 @@ uvec4 narrow_search(uvec4 state, uint digit, uvec2 hist) {
 	uint inclusive = subgroupInclusiveAdd(sum);
 	if (last_lane()) subgroup_sums[gl_SubgroupID].x = inclusive;
 	barrier();
-	inclusive += sum_before_subgroup().x;
+	inclusive += sum_before_subgroup();
 	uint above = inclusive - sum;
 	if (above < state.y && state.y <= inclusive) {
 		uint bin = top, count = 0;
@@ -287,7 +299,7 @@ void put_selected(Segment s, uint begin, uint end, uvec4 state, uvec2 done, bool
 	sum = subgroupAdd(sum);
 	if (subgroupElect()) subgroup_sums[gl_SubgroupID] = sum;
 	barrier();
-	done += sum_before_subgroup();
+	done += sums_before_subgroup();
 	for (; begin < end; begin += gl_SubgroupSize) {
 		uint chunk = begin + gl_SubgroupInvocationID, e = first_entry(s, chunk);
 		uvec4 key = chunk < end ? chunk_keys(s, chunk) : uvec4(0);
