@@ -48,6 +48,10 @@ func compileLinear(c *compiler) {
 			if p != F32 {
 				configs = append(configs, LinearConfig{In: in, Out: 512, Precision: p, X16: true, Split: 4},
 					LinearConfig{In: in, Out: 512, Precision: p, Split: 4, Y16: true, GELU: true, Score: true})
+			} else { // RADV of Mesa 26.1.6 crashed on a product with one column
+				for _, t := range linearTiles[:2] {
+					configs = append(configs, LinearConfig{In: in, Out: 1, Tile: t.name()}, LinearConfig{In: in, Out: 1, Tile: t.name(), Norm: true})
+				}
 			}
 			compile(c, NewLinear, linearKernels, distinct(configs...)...)
 		}
