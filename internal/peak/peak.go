@@ -68,10 +68,7 @@ func toByte(f float32) uint16 { return uint16(int16(f)) & 0xff }
 
 type push struct{ groups uint32 }
 
-const (
-	_ = uint(4 - unsafe.Sizeof(push{}))
-	_ = uint(unsafe.Sizeof(push{}) - 4)
-)
+var _ = [1]struct{}{}[unsafe.Sizeof(push{})-4] // as in the shader
 
 // Types returns the names of the operand type and the sum type of a cooperative matrix: f16, bf16, s8 or u8, and f32,
 // f16, s32 or u32. The error, a vk.ErrUnsupported, says why there is no kernel for the matrix.
