@@ -2,12 +2,14 @@ package colt5
 
 import "slices"
 
-// arena lays out the workspace of a plan. Blocks are allocated and released in the order of the steps, so that blocks that are not live at
-// the same time share memory. It needs no device: the workspace of a call is a function of its shapes.
+// arena lays out the workspace of a plan. Blocks are allocated and released in the order of the steps, so that blocks
+// that are not live at the same time share memory. It needs no device: the workspace of a call is a function of its
+// shapes.
 //
-// Steps that reuse memory depend on each other even where no data flows between them. So up to limit the release of a block is deferred:
-// freed blocks are reused as late as possible, the longest deferred first. Of very many blocks (calls that are split into thousands of
-// steps) only the last maxDeferred are deferred. Without a limit none is, and the workspace is about as small as possible.
+// Steps that reuse memory depend on each other even where no data flows between them. So up to limit the release of a
+// block is deferred: freed blocks are reused as late as possible, the longest deferred first. Of very many blocks
+// (calls that are split into thousands of steps) only the last maxDeferred are deferred. Without a limit none is, and
+// the workspace is about as small as possible.
 type arena struct {
 	live     []extent // by offset, deferred ones included
 	deferred []extent // in the order of their release

@@ -6,8 +6,8 @@ import (
 	"github.com/colt5-vulkan/colt5/vk"
 )
 
-// ConditionalRoutedAttentionConfig configures a ConditionalRoutedAttention. Start from Default[ConditionalRoutedAttentionConfig]:
-// zero values are not the defaults.
+// ConditionalRoutedAttentionConfig configures a ConditionalRoutedAttention. Start from
+// Default[ConditionalRoutedAttentionConfig]: zero values are not the defaults.
 type ConditionalRoutedAttentionConfig struct {
 	Dim                    int           `json:"dim"`                       // C, at least 1
 	NumHeavyTokensQ        int           `json:"num_heavy_tokens_q"`        // queries of the heavy branch, at least 1; the default of a call
@@ -60,14 +60,14 @@ func (c ConditionalRoutedAttentionConfig) precision() DType { return c.Precision
 
 func (c ConditionalRoutedAttentionConfig) build(w *weights) layer { return w.routedAttention("", c) }
 
-// ConditionalRoutedAttention lets every token attend to its neighbourhood (light branch). The tokens that one router selects also attend to
-// the tokens that another router selects from the whole sequence (heavy branch).
+// ConditionalRoutedAttention lets every token attend to its neighbourhood (light branch). The tokens that one router
+// selects also attend to the tokens that another router selects from the whole sequence (heavy branch).
 //
 //	x, y [B, N, C] f32    mask [B, N] u8
 //	y = light_attn(x) + scatter(heavy_attn(tokens of q_router, tokens of kv_router) * score)
 //
-// A token that is no query, such as a masked one, gets the null query token instead of a heavy output. With N at most the number of heavy
-// tokens, all real tokens are selected. Source: arXiv 2303.09752, section 3.
+// A token that is no query, such as a masked one, gets the null query token instead of a heavy output. With N at most
+// the number of heavy tokens, all real tokens are selected. Source: arXiv 2303.09752, section 3.
 type ConditionalRoutedAttention struct {
 	module[ConditionalRoutedAttentionConfig]
 }

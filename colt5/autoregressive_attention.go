@@ -8,8 +8,8 @@ import (
 	"github.com/colt5-vulkan/colt5/vk"
 )
 
-// ConditionalRoutedAutoregressiveAttentionConfig configures a ConditionalRoutedAutoregressiveAttention. Start from Default[ConditionalRoutedAutoregressiveAttentionConfig]:
-// zero values are not the defaults.
+// ConditionalRoutedAutoregressiveAttentionConfig configures a ConditionalRoutedAutoregressiveAttention. Start from
+// Default[ConditionalRoutedAutoregressiveAttentionConfig]: zero values are not the defaults.
 type ConditionalRoutedAutoregressiveAttentionConfig struct {
 	Dim                    int           `json:"dim"`                       // C, at least 1
 	NumHeavyTokensQ        int           `json:"num_heavy_tokens_q"`        // queries of a heavy window, at least 1; the default of a call
@@ -29,9 +29,10 @@ type ConditionalRoutedAutoregressiveAttentionConfig struct {
 	Router                 RouterOptions `json:"router_kwargs"`             // RouteBlockSize must be 0
 	Precision              DType         `json:"precision"`                 // of the matrix products: F32 (the default), F16 or BF16
 
-	// CausalQueryRouting selects the queries of a window without later tokens: a token is a query if its logit is at least the
-	// NumHeavyTokensQ-th largest of the window before, up to NumHeavyTokensQ queries in order. Without it the selection of queries depends
-	// on all tokens of the window; keys and values never depend on later windows. It requires RouterStraightThrough.
+	// CausalQueryRouting selects the queries of a window without later tokens: a token is a query if its logit is at
+	// least the NumHeavyTokensQ-th largest of the window before, up to NumHeavyTokensQ queries in order. Without it the
+	// selection of queries depends on all tokens of the window; keys and values never depend on later windows. It
+	// requires RouterStraightThrough.
 	CausalQueryRouting bool `json:"causal_query_routing"`
 }
 
@@ -79,15 +80,15 @@ func (c ConditionalRoutedAutoregressiveAttentionConfig) window() int {
 	return c.LightWindowSize
 }
 
-// ConditionalRoutedAutoregressiveAttention lets every token attend to earlier tokens of its own block and of the block before (light branch).
-// In each heavy window but the first, the tokens that one router selects also attend to the tokens that another router selects from all
-// earlier windows (heavy branch).
+// ConditionalRoutedAutoregressiveAttention lets every token attend to earlier tokens of its own block and of the block
+// before (light branch). In each heavy window but the first, the tokens that one router selects also attend to the
+// tokens that another router selects from all earlier windows (heavy branch).
 //
 //	x, y [B, N, C] F32
 //	y = light_attn(x) + scatter(heavy_attn(tokens of q_router in window m, tokens of kv_router in windows < m) * score)
 //
-// A token that is no query gets the null query token, in the first window 0. A sequence not longer than a heavy window has the light branch
-// only. Source: arXiv 2303.09752; the autoregressive form follows the colt5-attention package.
+// A token that is no query gets the null query token, in the first window 0. A sequence not longer than a heavy window
+// has the light branch only. Source: arXiv 2303.09752; the autoregressive form follows the colt5-attention package.
 type ConditionalRoutedAutoregressiveAttention struct {
 	module[ConditionalRoutedAutoregressiveAttentionConfig]
 }
@@ -189,7 +190,8 @@ func (l *autoregressiveAttention) forward(b *builder, a attentionInput) {
 	h.project(a.y, a.y, true)
 }
 
-// queryRouting is the routing of the queries: each window but the first separately. Padding to a whole window is masked.
+// queryRouting is the routing of the queries: each window but the first separately. Padding to a whole window is
+// masked.
 func (l *autoregressiveAttention) queryRouting(a attentionSizes) routing {
 	c, window := l.config, l.config.window()
 	windows := (a.n + window - 1) / window
@@ -200,7 +202,8 @@ func (l *autoregressiveAttention) queryRouting(a attentionSizes) routing {
 	return s
 }
 
-// keyRouting is the routing of the keys and values of a window: from all earlier windows, with k_eff of the padded sequence.
+// keyRouting is the routing of the keys and values of a window: from all earlier windows, with k_eff of the padded
+// sequence.
 func (l *autoregressiveAttention) keyRouting(a attentionSizes) routing {
 	c, window := l.config, l.config.window()
 	windows := (a.n + window - 1) / window

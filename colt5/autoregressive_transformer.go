@@ -8,8 +8,8 @@ import (
 	"github.com/colt5-vulkan/colt5/vk"
 )
 
-// AutoregressiveTransformerConfig configures an AutoregressiveTransformer. Start from Default[AutoregressiveTransformerConfig], zero values
-// are not the defaults.
+// AutoregressiveTransformerConfig configures an AutoregressiveTransformer. Start from
+// Default[AutoregressiveTransformerConfig], zero values are not the defaults.
 type AutoregressiveTransformerConfig struct {
 	Depth     int     `json:"depth"`      // layers, at least 1
 	NumTokens int     `json:"num_tokens"` // V, the vocabulary, at least 1; 256 for bytes
@@ -53,8 +53,8 @@ func (c AutoregressiveTransformerConfig) build(w *weights) layer {
 	return w.autoregressiveTransformer(c)
 }
 
-// AutoregressiveTransformer predicts the next token of long texts: an embedding of tokens or bytes, layers of routed autoregressive
-// attention and plain feedforward, RMSNorm, logits.
+// AutoregressiveTransformer predicts the next token of long texts: an embedding of tokens or bytes, layers of routed
+// autoregressive attention and plain feedforward, RMSNorm, logits.
 //
 //	x [B, N] I32 or, for a vocabulary of 256 and more, U8: token ids    y [B, N, V] F32: logits of the token after each
 //
@@ -73,8 +73,8 @@ func NewAutoregressiveTransformer(ctx context.Context, dev *vk.Device, c Autoreg
 	return &AutoregressiveTransformer{m}, nil
 }
 
-// Forward computes logits y [B, N, V] of token ids x [B, N]. The two share no memory. A token id outside the vocabulary is an error; y is
-// then undefined.
+// Forward computes logits y [B, N, V] of token ids x [B, N]. The two share no memory. A token id outside the vocabulary
+// is an error; y is then undefined.
 func (t *AutoregressiveTransformer) Forward(ctx context.Context, y, x *Tensor, o AutoregressiveOptions) error {
 	c := t.config.call(y, x, o)
 	return t.run(ctx, &c)

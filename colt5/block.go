@@ -6,8 +6,8 @@ import (
 	"github.com/colt5-vulkan/colt5/vk"
 )
 
-// ConditionalRoutedTransformerBlockConfig configures a ConditionalRoutedTransformerBlock. Start from Default[ConditionalRoutedTransformerBlockConfig]:
-// zero values are not the defaults.
+// ConditionalRoutedTransformerBlockConfig configures a ConditionalRoutedTransformerBlock. Start from
+// Default[ConditionalRoutedTransformerBlockConfig]: zero values are not the defaults.
 type ConditionalRoutedTransformerBlockConfig struct {
 	Dim                    int           `json:"dim"`                       // C, at least 1
 	NumHeavyAttnTokensQ    int           `json:"num_heavy_attn_tokens_q"`   // queries of the heavy attention, at least 1

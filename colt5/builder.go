@@ -14,8 +14,9 @@ type layer interface {
 	record(b *builder)
 }
 
-// builder records the steps of a call into a plan. It records several times: first without a command list, to lay out the workspace, then
-// with one. Without a command list it needs no device, which is how Memory predicts what a call needs.
+// builder records the steps of a call into a plan. It records several times: first without a command list, to lay out
+// the workspace, then with one. Without a command list it needs no device, which is how Memory predicts what a call
+// needs.
 type builder struct {
 	arena
 	call      *call
@@ -194,8 +195,8 @@ func (b *builder) recordCoorDescent(c pipelines.CoorDescentConfig, a pipelines.C
 // phases are the parts of a branch, in order.
 type phases []func()
 
-// recordInterleaved records the first phases of all branches, then the second ones, and so on. Phases of the same position have no barrier
-// between them unless one needs the other's results, so that branches overlap.
+// recordInterleaved records the first phases of all branches, then the second ones, and so on. Phases of the same
+// position have no barrier between them unless one needs the other's results, so that branches overlap.
 func recordInterleaved(branches ...phases) {
 	for i, more := 0, true; more; i++ {
 		more = false
@@ -208,8 +209,9 @@ func recordInterleaved(branches ...phases) {
 	}
 }
 
-// layOut lays out the workspace: first as tightly as possible, then up to a tenth larger, so that independent steps seldom share memory.
-// Deferred blocks fragment the workspace. If large blocks then exceed the tenth, less is deferred, or nothing.
+// layOut lays out the workspace: first as tightly as possible, then up to a tenth larger, so that independent steps
+// seldom share memory. Deferred blocks fragment the workspace. If large blocks then exceed the tenth, less is deferred,
+// or nothing.
 func (b *builder) layOut(l layer) {
 	l.record(b)
 	tight := b.peak

@@ -9,8 +9,9 @@ import (
 	"github.com/colt5-vulkan/colt5/vk"
 )
 
-// call describes one Forward: the tensors, the token counts, and where results about the call go. base.run checks it, finds or makes the
-// plan for it, and runs the plan. Everything a plan depends on is part of the call, so its cache key is derived here and nowhere else.
+// call describes one Forward: the tensors, the token counts, and where results about the call go. base.run checks it,
+// finds or makes the plan for it, and runs the plan. Everything a plan depends on is part of the call, so its cache key
+// is derived here and nowhere else.
 type call struct {
 	args       args
 	counts     [maxCounts]count
@@ -23,7 +24,8 @@ type call struct {
 	dims [numDims]int // values of the symbolic dimensions; 0: not known yet
 }
 
-// args are the tensors of a call, in the order in which they are checked. An array, so that a repeated call allocates nothing.
+// args are the tensors of a call, in the order in which they are checked. An array, so that a repeated call allocates
+// nothing.
 type args [maxArgs]arg
 
 // list is the arguments that a call has.
@@ -58,8 +60,8 @@ const (
 func (k argKind) optional() bool { return k == optionalInput || k == optionalOutput }
 func (k argKind) written() bool  { return k == output || k == optionalOutput }
 
-// shape is the sizes of up to four dimensions, ended by a 0. A negative size is a symbolic dimension: its first use in a call binds it,
-// every later one must agree.
+// shape is the sizes of up to four dimensions, ended by a 0. A negative size is a symbolic dimension: its first use in
+// a call binds it, every later one must agree.
 type shape [4]int
 
 // The symbolic dimensions.
@@ -70,9 +72,13 @@ const (
 	dimH                   // rows of an image
 	dimW                   // columns of an image
 	numDims    = iota
-	maxArgs    = 8
-	maxCounts  = 3
 	dimLetters = "BNMHW"
+)
+
+// What no module exceeds.
+const (
+	maxArgs   = 8
+	maxCounts = 3
 )
 
 // count is how many tokens a call selects.

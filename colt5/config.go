@@ -14,8 +14,8 @@ type config interface {
 	build(w *weights) layer // adds the weights
 }
 
-// Default returns the default configuration of a module, or the default RouterOptions. They are those of the colt5-attention package, but for
-// RouteScope, which is the image. Fields without a default, such as Dim, are 0.
+// Default returns the default configuration of a module, or the default RouterOptions. They are those of the
+// colt5-attention package, but for RouteScope, which is the image. Fields without a default, such as Dim, are 0.
 func Default[C defaults]() C {
 	var c C
 	any(&c).(interface{ setDefaults() }).setDefaults()
@@ -29,8 +29,8 @@ type defaults interface {
 		RouterOptions
 }
 
-// decode reads JSON into a configuration that holds its defaults. An unknown key is an error. null is 0 for a number: the PyTorch package
-// writes None for a number that is absent.
+// decode reads JSON into a configuration that holds its defaults. An unknown key is an error. null is 0 for a number:
+// the PyTorch package writes None for a number that is absent.
 func decode(name string, data []byte, config any) error {
 	d := json.NewDecoder(bytes.NewReader(data))
 	d.DisallowUnknownFields()

@@ -29,7 +29,8 @@ func (c *CoordinateDescentConfig) UnmarshalJSON(data []byte) error {
 	return decode("CoordinateDescentConfig", data, (*plain)(c))
 }
 
-// CoordinateDescent computes from each row of logits scores in [0, 1] that sum to about K, the largest logits scoring 1: a soft top-k.
+// CoordinateDescent computes from each row of logits scores in [0, 1] that sum to about K, the largest logits scoring
+// 1: a soft top-k.
 //
 //	s [Rows, N] F32    mask [Rows, N] U8    y [Rows, N] F32
 //

@@ -6,8 +6,8 @@ import (
 	"github.com/colt5-vulkan/colt5/vk"
 )
 
-// ConditionalRoutedCrossAttentionConfig configures a ConditionalRoutedCrossAttention. Start from Default[ConditionalRoutedCrossAttentionConfig]:
-// zero values are not the defaults.
+// ConditionalRoutedCrossAttentionConfig configures a ConditionalRoutedCrossAttention. Start from
+// Default[ConditionalRoutedCrossAttentionConfig]: zero values are not the defaults.
 type ConditionalRoutedCrossAttentionConfig struct {
 	Dim                   int           `json:"dim"`                     // C of x and context, at least 1
 	NumTokensQ            int           `json:"num_tokens_q"`            // queries chosen from x, at least 1; the default of a call
@@ -52,13 +52,14 @@ func (c ConditionalRoutedCrossAttentionConfig) precision() DType { return c.Prec
 
 func (c ConditionalRoutedCrossAttentionConfig) build(w *weights) layer { return w.crossAttention(c) }
 
-// ConditionalRoutedCrossAttention lets the tokens of x that a router chooses attend to the tokens that another router chooses from a long
-// context: 1,024 queries over a million memories, for example.
+// ConditionalRoutedCrossAttention lets the tokens of x that a router chooses attend to the tokens that another router
+// chooses from a long context: 1,024 queries over a million memories, for example.
 //
 //	x, y [B, N, C] f32    mask [B, N] u8    context [B, M, C] F32    context mask [B, M] U8
 //	y = scatter(heavy_attn(tokens of q_router from x, tokens of kv_router from context) * score)
 //
-// A token that is no query, a masked one for example, gets the null query token. There is no light branch and no residual.
+// A token that is no query, a masked one for example, gets the null query token. There is no light branch and no
+// residual.
 type ConditionalRoutedCrossAttention struct {
 	module[ConditionalRoutedCrossAttentionConfig]
 }
@@ -92,7 +93,8 @@ func (a *ConditionalRoutedCrossAttention) Forward(ctx context.Context, y, x, con
 // Close frees the module and its weights. It waits for a call under way. Closing again, or nil, does nothing.
 func (a *ConditionalRoutedCrossAttention) Close() error { return closeModule(a) }
 
-// Memory predicts what a call with x [b, n, C], context [b, m, C] and no masks needs on a device with these capabilities.
+// Memory predicts what a call with x [b, n, C], context [b, m, C] and no masks needs on a device with these
+// capabilities.
 func (c ConditionalRoutedCrossAttentionConfig) Memory(caps vk.Caps, b, n, m int) (Memory, error) {
 	return c.call(nil, nil, nil, CrossAttentionOptions{}).measure(
 		"ConditionalRoutedCrossAttention", caps, c, dimSize{dimB, b}, dimSize{dimN, n}, dimSize{dimM, m})

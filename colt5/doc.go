@@ -1,5 +1,5 @@
-// Package colt5 has the conditionally routed layers of CoLT5 (Ainslie et al. 2023, arXiv 2303.09752) for any Vulkan device. Light branches
-// process every token; learned routers select a few tokens for heavy branches.
+// Package colt5 has the conditionally routed layers of CoLT5 (Ainslie et al. 2023, arXiv 2303.09752) for any Vulkan
+// device. Light branches process every token; learned routers select a few tokens for heavy branches.
 //
 //	dev, err := vk.Open(vk.Options{})
 //	config := colt5.Default[colt5.ConditionalRoutedFeedForwardConfig]()
@@ -14,29 +14,34 @@
 // # Modules
 //
 // Layers: [ConditionalRoutedFeedForward], [ConditionalRoutedAttention], both as a [ConditionalRoutedTransformerBlock],
-// [ConditionalRoutedCrossAttention], [ConditionalRoutedAutoregressiveAttention], [ConditionalRoutedImageAttention]. Models: [Encoder],
-// [AutoregressiveTransformer], [ConditionalRoutedViT]. Parts of layers: [CoordinateDescentRouter], [CoordinateDescent], [TopK].
+// [ConditionalRoutedCrossAttention], [ConditionalRoutedAutoregressiveAttention], [ConditionalRoutedImageAttention].
+// Models: [Encoder], [AutoregressiveTransformer], [ConditionalRoutedViT]. Parts of layers: [CoordinateDescentRouter],
+// [CoordinateDescent], [TopK].
 //
-// Each is made by its New function with a configuration that starts from [Default]. Whoever makes a module closes it. Modules with weights
-// have Parameters, Init, Load and Save. The Memory method of a configuration predicts what a call needs, without a device. Configurations
-// read and write JSON with the keys of the colt5-attention package; absent keys get their defaults.
+// Each is made by its New function with a configuration that starts from [Default]. Whoever makes a module closes it.
+// Modules with weights have Parameters, Init, Load and Save. The Memory method of a configuration predicts what a call
+// needs, without a device. Configurations read and write JSON with the keys of the colt5-attention package; absent keys
+// get their defaults.
 //
 // # Calls
 //
-// Tensors are row-major and on the device. A mask is u8: 1 for a real token, 0 for padding. A call can return what it cost
-// ([CallStats]) and what its routers selected ([RoutingRecord]) through its options.
+// Tensors are row-major and on the device. A mask is u8: 1 for a real token, 0 for padding. A call can return what it
+// cost ([CallStats]) and what its routers selected ([RoutingRecord]) through its options.
 //
-// A module keeps the plans of the eight kinds of calls that it ran last. A kind is the shapes, the token counts, and which optional tensors and
-// results the call has. A call with a kept plan is one submit and allocates nothing, but for routing records and the times of steps, and except
-// that token ids other than bytes are checked with a second, small transfer. A call of a new kind makes a plan first, on the host.
+// A module keeps the plans of the eight kinds of calls that it ran last. A kind is the shapes, the token counts, and
+// which optional tensors and results the call has. A call with a kept plan is one submit and allocates nothing, but for
+// routing records and the times of steps, and except that token ids other than bytes are checked with a second, small
+// transfer. A call of a new kind makes a plan first, on the host.
 //
 // Modules may be used by several goroutines. Calls of one module run one after the other.
 //
-// A call that waits takes a [context.Context]. When the context ends, the call returns an error that wraps the context's, while the device
-// finishes the submitted work; outputs are undefined. The next call of the module waits for that work first. If the device does not finish
-// within vk.Options.Timeout (default 5 minutes), the error wraps vk.ErrTimeout; the module and the device stay usable in the same way.
+// A call that waits takes a [context.Context]. When the context ends, the call returns an error that wraps the
+// context's, while the device finishes the submitted work; outputs are undefined. The next call of the module waits for
+// that work first. If the device does not finish within vk.Options.Timeout (default 5 minutes), the error wraps
+// vk.ErrTimeout; the module and the device stay usable in the same way.
 //
 // # Precision
 //
-// Configurations of modules with matrix products have a Precision: [F32], or [F16] and [BF16] on devices with cooperative matrices.
+// Configurations of modules with matrix products have a Precision: [F32], or [F16] and [BF16] on devices with
+// cooperative matrices.
 package colt5

@@ -61,7 +61,8 @@ func NewEncoder(ctx context.Context, dev *vk.Device, c EncoderConfig) (*Encoder,
 	return &Encoder{m}, nil
 }
 
-// Forward computes y [B, N, C] from x. The two share no memory. A token id outside the vocabulary is an error; y is then undefined.
+// Forward computes y [B, N, C] from x. The two share no memory. A token id outside the vocabulary is an error; y is
+// then undefined.
 func (e *Encoder) Forward(ctx context.Context, y, x *Tensor, o BlockOptions) error {
 	c := e.config.call(y, x, o)
 	return e.run(ctx, &c)
@@ -70,8 +71,8 @@ func (e *Encoder) Forward(ctx context.Context, y, x *Tensor, o BlockOptions) err
 // Close frees the module and its weights. It waits for a call under way. Closing again, or nil, does nothing.
 func (e *Encoder) Close() error { return closeModule(e) }
 
-// Memory predicts what a call with x [b, n] i32, or [b, n, C] f32 without an embedding, and no mask needs on a device with these
-// capabilities.
+// Memory predicts what a call with x [b, n] i32, or [b, n, C] f32 without an embedding, and no mask needs on a device
+// with these capabilities.
 func (c EncoderConfig) Memory(caps vk.Caps, b, n int) (Memory, error) {
 	return c.call(nil, nil, BlockOptions{}).measure("Encoder", caps, c, dimSize{dimB, b}, dimSize{dimN, n})
 }
@@ -109,7 +110,8 @@ func (w *weights) encoder(c EncoderConfig) *encoder {
 	return e
 }
 
-// record alternates between y and one tensor of workspace: each block reads one and writes the other. The last block leaves its result in y.
+// record alternates between y and one tensor of workspace: each block reads one and writes the other. The last block
+// leaves its result in y.
 func (e *encoder) record(b *builder) {
 	c, s, y := e.config, blockSizesOf(b), b.arg("y")
 	h := b.floats(s.b, s.n, c.Dim)

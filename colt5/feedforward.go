@@ -7,8 +7,8 @@ import (
 	"github.com/colt5-vulkan/colt5/vk"
 )
 
-// ConditionalRoutedFeedForwardConfig configures a ConditionalRoutedFeedForward. Start from DefaultConditionalRoutedFeedForwardConfig,
-// zero values are not the defaults.
+// ConditionalRoutedFeedForwardConfig configures a ConditionalRoutedFeedForward. Start from
+// DefaultConditionalRoutedFeedForwardConfig, zero values are not the defaults.
 type ConditionalRoutedFeedForwardConfig struct {
 	Dim                   int           `json:"dim"`                     // C, at least 1
 	NumHeavyTokens        int           `json:"num_heavy_tokens"`        // tokens for the heavy branch, at least 1; the default of a call
@@ -43,7 +43,8 @@ func (c ConditionalRoutedFeedForwardConfig) build(w *weights) layer {
 	return w.routedFeedForward("", c)
 }
 
-// ConditionalRoutedFeedForward applies a light feedforward to every token, and a heavy feedforward to the tokens that a router selects.
+// ConditionalRoutedFeedForward applies a light feedforward to every token, and a heavy feedforward to the tokens that a
+// router selects.
 //
 //	x, y [B, N, C] f32    mask [B, N] u8
 //	y = light_ff(x) + scatter(heavy_ff(routed x) * score)
@@ -122,7 +123,8 @@ func (w *weights) feedForward(name string, dim int, mult float64) feedForward {
 	}
 }
 
-// up records RMSNorm, the first Linear and GELU, with the result in hidden. If normed, a.X is a normalised 16-bit operand already.
+// up records RMSNorm, the first Linear and GELU, with the result in hidden. If normed, a.X is a normalised 16-bit
+// operand already.
 func (f feedForward) up(b *builder, hidden operand, normed bool, c pipelines.LinearConfig, a pipelines.LinearArgs) {
 	c.Bias, c.GELU, c.Norm, c.X16, c.Y16 = true, true, !normed, normed, hidden.is16
 	c.Split = b.split(f.w1, f.rows)
@@ -140,11 +142,12 @@ func (f feedForward) down(b *builder, hidden operand, c pipelines.LinearConfig, 
 	b.linear(f.w2, 0, 0, c, a)
 }
 
-// hiddenBytes limits the hidden rows of a feedforward over every token. Longer sequences are processed in groups of rows.
+// hiddenBytes limits the hidden rows of a feedforward over every token. Longer sequences are processed in groups of
+// rows.
 const hiddenBytes = 64 << 20
 
-// phases records the feedforward of count rows: two phases for each group of rows, three with 16-bit operands. With residual, x is added to
-// y; the two may then be the same range.
+// phases records the feedforward of count rows: two phases for each group of rows, three with 16-bit operands. With
+// residual, x is added to y; the two may then be the same range.
 func (f feedForward) phases(b *builder, y, x vk.Range, count, budget int, residual bool) phases {
 	each := min(count, max(budget/(4*f.hidden)&^127, 128))
 	var list phases
@@ -207,8 +210,9 @@ func (f *routedFeedForward) record(b *builder) {
 	})
 }
 
-// forward records the layer. The selection runs concurrently with the first half of the light branch, and the first half of the heavy branch
-// with the second half of the light one. The heavy half that reads x is recorded before x may change in place.
+// forward records the layer. The selection runs concurrently with the first half of the light branch, and the first
+// half of the heavy branch with the second half of the light one. The heavy half that reads x is recorded before x may
+// change in place.
 func (f *routedFeedForward) forward(b *builder, a feedForwardInput) {
 	c := f.config
 	q := newRouterState(a.name+"router", f.token, c.Router, c.RouterStraightThrough, c.Router.routing(a.b, a.n, 1, c.Dim, a.tokens), a.masked)

@@ -66,7 +66,8 @@ func (h *heavyForward) phases(mask, contextMask vk.Range, selected func()) phase
 	}, h.projectInputs, h.rotate, h.attend}
 }
 
-// projectInputs records the projections to queries [B, K, H, D], and to keys and values [R, B, K, H/R, 2, D], or [B, N, H, 2, D] if shared.
+// projectInputs records the projections to queries [B, K, H, D], and to keys and values [R, B, K, H/R, 2, D], or [B, N,
+// H, 2, D] if shared.
 func (h *heavyForward) projectInputs() {
 	b, q := h.b, h.q
 	h.queries = b.allocHeads(h.dimHead, h.heads, q.b, q.k)
@@ -191,8 +192,8 @@ func (h *heavyForward) attend() {
 	b.release(h.queries.block, h.keys.block)
 }
 
-// project records the output projection: each query's output times its score goes to its row of y [B, N, C]. With add, that row of residual is
-// added.
+// project records the output projection: each query's output times its score goes to its row of y [B, N, C]. With add,
+// that row of residual is added.
 func (h *heavyForward) project(y, residual vk.Range, add bool) {
 	b, q := h.b, h.q
 	c := pipelines.LinearConfig{X16: h.attended.is16, Residual: add, Scatter: q.hasLists, Valid: q.hasLists, Score: q.soft}

@@ -26,8 +26,8 @@ func (s RouteScope) check(op, field string) error {
 	return nil
 }
 
-// ConditionalRoutedImageAttentionConfig configures a ConditionalRoutedImageAttention. Start from Default[ConditionalRoutedImageAttentionConfig]:
-// zero values are not the defaults.
+// ConditionalRoutedImageAttentionConfig configures a ConditionalRoutedImageAttention. Start from
+// Default[ConditionalRoutedImageAttentionConfig]: zero values are not the defaults.
 type ConditionalRoutedImageAttentionConfig struct {
 	Dim                    int           `json:"dim"`                       // C, channels of a pixel, at least 1
 	NumHeavyTokensQ        int           `json:"num_heavy_tokens_q"`        // queries of an image, or of a patch, at least 1; the default of a call
@@ -90,8 +90,9 @@ func (c ConditionalRoutedImageAttentionConfig) shape() shape {
 	return shape{dimB, dimH, dimW, c.Dim}
 }
 
-// ConditionalRoutedImageAttention lets every pixel attend to its patch (light branch). The pixels that one router selects also attend to the
-// pixels that another router selects from the whole image, or from the patch (heavy branch; see RouteScope).
+// ConditionalRoutedImageAttention lets every pixel attend to its patch (light branch). The pixels that one router
+// selects also attend to the pixels that another router selects from the whole image, or from the patch (heavy branch;
+// see RouteScope).
 //
 //	x, y [B, H, W, C] F32, or [B, C, H, W] with ChannelFirst; H and W multiples of LightWindowSize
 //	y = light_attn(x) + scatter(heavy_attn(pixels of q_router, pixels of kv_router) * score)
@@ -185,8 +186,8 @@ func (l *imageAttention) record(b *builder) {
 	l.forward(b, imageInput{imageSizes: sizes, y: b.arg("y"), x: b.arg("x")})
 }
 
-// forward records the layer for rows of pixels in image order, or, where each patch routes separately, in patch order with every patch as an
-// item. Inputs in another order are permuted first, and the result is permuted back.
+// forward records the layer for rows of pixels in image order, or, where each patch routes separately, in patch order
+// with every patch as an item. Inputs in another order are permuted first, and the result is permuted back.
 func (l *imageAttention) forward(b *builder, a imageInput) {
 	c, side := l.config, l.config.LightWindowSize
 	y, x := a.y, a.x
@@ -218,7 +219,8 @@ func (l *imageAttention) forward(b *builder, a imageInput) {
 	}
 }
 
-// axis is an axis of the pixels: its size, and its strides in the caller's order (outside) and in the order of forward (inside).
+// axis is an axis of the pixels: its size, and its strides in the caller's order (outside) and in the order of forward
+// (inside).
 type axis struct{ size, outside, inside int }
 
 type axes []axis

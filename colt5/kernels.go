@@ -9,7 +9,8 @@ import (
 // closer is what a module has to close.
 type closer interface{ Close() error }
 
-// kernels are the compiled kernels of a module, one for each configuration of a kernel. They are compiled when they are first needed.
+// kernels are the compiled kernels of a module, one for each configuration of a kernel. They are compiled when they are
+// first needed.
 type kernels struct {
 	dev  *vk.Device
 	made map[any]closer // by configuration; its type identifies the kernel

@@ -62,15 +62,16 @@ func (w *weights) windowAttention(name string, c lightConfig) windowAttention {
 	}
 }
 
-// tokenGroup is the tokens that the light branch processes together: whole items, or a part of one item with its neighbourhood.
+// tokenGroup is the tokens that the light branch processes together: whole items, or a part of one item with its
+// neighbourhood.
 type tokenGroup struct {
 	item, items int
 	first, rows int // tokens of an item whose keys and values are needed
 	from, count int // tokens of an item whose output is computed
 }
 
-// splitTokens splits b items of n tokens into groups of about most tokens. The neighbourhood of a token is the before blocks ahead of its own
-// block and the after blocks behind it.
+// splitTokens splits b items of n tokens into groups of about most tokens. The neighbourhood of a token is the before
+// blocks ahead of its own block and the after blocks behind it.
 func splitTokens(b, n, most, block, before, after int) []tokenGroup {
 	var list []tokenGroup
 	if n <= most {
@@ -86,8 +87,8 @@ func splitTokens(b, n, most, block, before, after int) []tokenGroup {
 		for from := 0; from < n; from += size {
 			count := min(size, n-from)
 			first, end := max(0, from-before*block), min(n, from+count+after*block)
-			// Tiles of a matrix product have up to 128 rows. A few extra neighbours, where there are any, complete the last tile: kernels
-			// that check for its edge take a tenth longer.
+			// Tiles of a matrix product have up to 128 rows. A few extra neighbours, where there are any, complete the
+			// last tile: kernels that check for its edge take a tenth longer.
 			if missing := -(end - first) & 127; 64*missing <= end-first {
 				more := min(missing, n-end)
 				first, end = first-min(missing-more, first), end+more

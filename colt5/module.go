@@ -117,7 +117,8 @@ func (m *base) exclusive(ctx context.Context, op string, f func() error) error {
 // Parameters returns the weights under their PyTorch names.
 func (m *module[C]) Parameters() []Parameter { return slices.Clone(m.weights.list) }
 
-// Init gives the weights their initial values, which are PyTorch's distributions. The same seed gives the same values on every device.
+// Init gives the weights their initial values, which are PyTorch's distributions. The same seed gives the same values
+// on every device.
 func (m *module[C]) Init(ctx context.Context, seed uint64) error {
 	return m.exclusive(ctx, "Init", func() error { return m.weights.init(ctx, seed) })
 }
@@ -146,8 +147,8 @@ func closeModule[P interface {
 
 func (m *base) shared() *base { return m }
 
-// close waits for the operation under way and frees plans, weights and kernels. What fails to close, because the device is still busy, is
-// tried again by another call.
+// close waits for the operation under way and frees plans, weights and kernels. What fails to close, because the device
+// is still busy, is tried again by another call.
 func (m *base) close() error {
 	if m.busy == nil {
 		return nil

@@ -5,8 +5,8 @@ import (
 	"github.com/colt5-vulkan/colt5/vk"
 )
 
-// linear records the product of rows and a weight matrix [out, in], or count rows of it from the first on; count 0: all of them. It sets the
-// parts of c and a that follow from the weight and the precision.
+// linear records the product of rows and a weight matrix [out, in], or count rows of it from the first on; count 0: all
+// of them. It sets the parts of c and a that follow from the weight and the precision.
 func (b *builder) linear(w *Tensor, first, count int, c pipelines.LinearConfig, a pipelines.LinearArgs) {
 	if count == 0 {
 		count = w.shape[0]
@@ -28,13 +28,14 @@ func (b *builder) linear(w *Tensor, first, count int, c pipelines.LinearConfig, 
 	record(b, pipelines.NewLinear, c, a)
 }
 
-// split is LinearConfig.Split for a product with a weight. rows is the number of rows of an item where the configuration fixes it, else 0.
+// split is LinearConfig.Split for a product with a weight. rows is the number of rows of an item where the
+// configuration fixes it, else 0.
 func (b *builder) split(w *Tensor, rows int) int {
 	return pipelines.LinearSplit(b.precision, rows, w.shape[1], w.shape[0])
 }
 
-// operand is rows between two steps that a matrix product or an attention reads. Its elements have 16 bits where the precision has and the
-// kernels support rows of that width.
+// operand is rows between two steps that a matrix product or an attention reads. Its elements have 16 bits where the
+// precision has and the kernels support rows of that width.
 type operand struct {
 	block
 	is16  bool
@@ -90,8 +91,8 @@ func (b *builder) rmsNorm(x vk.Range, gamma *Tensor, count int) operand {
 	return o
 }
 
-// rmsNormSelected records the RMSNorm of the rows of x that a router selected, [R, B, K], with zeros for empty slots. The products that follow
-// read contiguous rows.
+// rmsNormSelected records the RMSNorm of the rows of x that a router selected, [R, B, K], with zeros for empty slots.
+// The products that follow read contiguous rows.
 func (b *builder) rmsNormSelected(x vk.Range, gamma *Tensor, s *routerState) operand {
 	if !s.hasLists {
 		return b.rmsNorm(x, gamma, s.b*s.k)

@@ -13,7 +13,8 @@ import (
 // plansKept is the number of most recently used plans that a module keeps.
 const plansKept = 8
 
-// plan is a module's call prepared for its shapes: a command list, its workspace, and bindings for the caller's tensors.
+// plan is a module's call prepared for its shapes: a command list, its workspace, and bindings for the caller's
+// tensors.
 type plan struct {
 	list      *vk.CommandList
 	workspace *vk.Buffer    // nil: none needed

@@ -50,8 +50,8 @@ type RoutingOptions struct {
 	Mask          *Tensor // [B, N] U8; nil: all tokens are real
 	RoutingTokens *Tensor // [B, R, C] F32, with LearnedRoutingTokens
 
-	// RandomSeed, if not 0, routes at random: logits from this seed instead of the dot product, and every chosen token scores 1. It is
-	// a control experiment; the logits are made on the host.
+	// RandomSeed, if not 0, routes at random: logits from this seed instead of the dot product, and every chosen token
+	// scores 1. It is a control experiment; the logits are made on the host.
 	RandomSeed uint64
 
 	Stats   *CallStats       // receives what the call cost; nil: not wanted
@@ -86,7 +86,8 @@ func (c RouterConfig) build(w *weights) layer {
 	return l
 }
 
-// Slots is the number of slots K of a route's list when a call selects tokens out of n: blocks times the slots of a block.
+// Slots is the number of slots K of a route's list when a call selects tokens out of n: blocks times the slots of a
+// block.
 func (r *CoordinateDescentRouter) Slots(n, tokens int) int {
 	return r.config.routing(1, n, r.config.NumRoutingTokens, r.config.Dim, tokens).k
 }
@@ -216,8 +217,8 @@ func (r *router) recordLogits(b *builder, s routing) vk.Range {
 	return logits
 }
 
-// recordSoftScores records coordinate descent: for all tokens if the caller wants them, and for the selected ones if soft scores are their
-// scores. Where nothing is routed, the scores are the soft scores: the mask.
+// recordSoftScores records coordinate descent: for all tokens if the caller wants them, and for the selected ones if
+// soft scores are their scores. Where nothing is routed, the scores are the soft scores: the mask.
 func (r *router) recordSoftScores(b *builder, s routing, logits vk.Range, selected pipelines.CoorDescentArgs, softSelected bool) {
 	a := s.soft(logits, selected.Mask)
 	unrouted := !s.routed && b.given("Scores")

@@ -16,8 +16,8 @@ type RouterOptions struct {
 	CosineSimScale   float64 `json:"cosine_sim_scale"`   // factor of the cosine, above 0
 	RouteBlockSize   int     `json:"route_block_size"`   // tokens of a block; each block selects separately; 0: no blocks
 
-	// ScaleRoutingTokens initialises routing tokens with standard deviation 1/sqrt(C) instead of 1. With 1 and a large C, scores saturate and
-	// the router gets no gradient.
+	// ScaleRoutingTokens initialises routing tokens with standard deviation 1/sqrt(C) instead of 1. With 1 and a large
+	// C, scores saturate and the router gets no gradient.
 	ScaleRoutingTokens bool `json:"scale_routing_tokens"`
 }
 
@@ -59,7 +59,7 @@ type routing struct {
 	skipBlocks int // blocks at the start that choose nothing
 	windows    int // if not 0, every route has so many lists, window m's chosen from the first m * prefix tokens
 	prefix     int
-	wholeUpTo  int  // blocks up to this length are taken whole: their soft scores are their mask
+	wholeUpTo  int  // all tokens of blocks up to this length are selected: their soft scores are their mask
 	padded     bool // a short last block counts as a full one
 }
 
@@ -130,8 +130,8 @@ func newRouterState(name string, token *Tensor, o RouterOptions, straightThrough
 	return c
 }
 
-// recordLogits records the logits of one router, or of two that read the same tokens x [B, N, C]. Where only a mask leaves tokens out, all
-// logits are equal, so that the selection takes all real tokens.
+// recordLogits records the logits of one router, or of two that read the same tokens x [B, N, C]. Where only a mask
+// leaves tokens out, all logits are equal, so that the selection takes all real tokens.
 func (b *builder) recordLogits(x vk.Range, list ...*routerState) {
 	var routed []*routerState
 	for _, c := range list {
@@ -159,7 +159,8 @@ func (b *builder) recordLogits(x vk.Range, list ...*routerState) {
 	record(b, pipelines.NewRouterLogits, config, a)
 }
 
-// recordTopK records the selection from the logits, and the soft scores of the selected tokens if the module needs them.
+// recordTopK records the selection from the logits, and the soft scores of the selected tokens if the module needs
+// them.
 func (b *builder) recordTopK(mask vk.Range, c *routerState) {
 	if !c.hasLists {
 		return
@@ -176,7 +177,8 @@ func (b *builder) recordTopK(mask vk.Range, c *routerState) {
 	}
 }
 
-// finishRouting releases the logits. If the call wants routing records it keeps them, and records the soft scores of all tokens.
+// finishRouting releases the logits. If the call wants routing records it keeps them, and records the soft scores of
+// all tokens.
 func (b *builder) finishRouting(mask vk.Range, c *routerState) {
 	if b.inspects() && c.routed {
 		soft := b.floats(c.lists(), c.n)

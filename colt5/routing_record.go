@@ -9,8 +9,8 @@ import (
 
 // RoutingRecord is what one router selected in a call.
 //
-// A list has K slots. There is a list for every batch item and route, and in the autoregressive module for every heavy window as well. Lists
-// are ordered by item, then window, then route. The lists of the first window are empty.
+// A list has K slots. There is a list for every batch item and route, and in the autoregressive module for every heavy
+// window as well. Lists are ordered by item, then window, then route. The lists of the first window are empty.
 type RoutingRecord struct {
 	Router     string    // its name in the module: q_router, layers.0.conditional_ff.router
 	Lists, K   int       // number of lists, and slots of each
@@ -24,7 +24,8 @@ type RoutingRecord struct {
 	Logits     []float32 // [Lists / max(Windows, 1), N]
 	SoftScores []float32 // [Lists, N] of coordinate descent; 0 where masked
 
-	// Statistics over the coordinate descents, one for every list and block. Descents without a token to select from are left out.
+	// Statistics over the coordinate descents, one for every list and block. Descents without a token to select from
+	// are left out.
 	KEff      float64 // what the soft scores of a descent should sum to
 	ScoreSum  float64 // their mean sum
 	Saturated float64 // share of the selected tokens whose soft score is 1; these pass no gradient to the router
@@ -121,8 +122,8 @@ func (d inspectedRouter) segment(list, block int) (from, to int) {
 	return block * d.block, min((block+1)*d.block, d.n)
 }
 
-// countSlots counts the valid slots of a descent, which start at slot first, and those of them that saturate. tie tells whether an unselected
-// token has the same logit as the last selected one.
+// countSlots counts the valid slots of a descent, which start at slot first, and those of them that saturate. tie tells
+// whether an unselected token has the same logit as the last selected one.
 func (d inspectedRouter) countSlots(r *RoutingRecord, list, first, from, to int) (valid, saturated int, tie bool) {
 	row := list
 	if d.windows > 0 {

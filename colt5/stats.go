@@ -8,7 +8,8 @@ import (
 
 // CallStats is what a call cost on the device. A call fills the one that its options point to.
 type CallStats struct {
-	// Profile is set by the caller: time every step. The steps then run one after the other, so that the call as a whole takes longer.
+	// Profile is set by the caller: time every step. The steps then run one after the other, so that the call as a
+	// whole takes longer.
 	Profile bool
 
 	Time      time.Duration // GPU time, from the first step to the last

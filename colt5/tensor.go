@@ -53,7 +53,8 @@ func elements(dtype DType, shape []int) (int, error) {
 	return n, nil
 }
 
-// FromSlice makes a tensor of a shape from its elements: F32 from []float32, I32 from []int32, U8 (a mask, or bytes of text) from []uint8.
+// FromSlice makes a tensor of a shape from its elements: F32 from []float32, I32 from []int32, U8 (a mask, or bytes of
+// text) from []uint8.
 func FromSlice[T float32 | int32 | uint8](ctx context.Context, dev *vk.Device, data []T, shape ...int) (*Tensor, error) {
 	bytes, dtype, err := raw(data)
 	if err != nil {
@@ -123,8 +124,8 @@ func (t *Tensor) String() string {
 
 func shapeString(shape []int) string { return strings.ReplaceAll(fmt.Sprint(shape), ",", "") }
 
-// Write replaces the elements by data: a []float32, []int32 or []uint8 of the tensor's format and length. If the context ends during the
-// write, the elements are undefined.
+// Write replaces the elements by data: a []float32, []int32 or []uint8 of the tensor's format and length. If the
+// context ends during the write, the elements are undefined.
 func (t *Tensor) Write(ctx context.Context, data any) error {
 	if t == nil || t.buffer == nil {
 		return errors.New("colt5: Tensor.Write: the tensor is nil, want one of NewTensor")

@@ -28,13 +28,13 @@ func (c *TopKConfig) UnmarshalJSON(data []byte) error {
 	return decode("TopKConfig", data, (*plain)(c))
 }
 
-// TopK is a differentiable top-k of the last dimension: values and indices of the hard top-k, and the soft scores of coordinate descent, which
-// carry the gradient.
+// TopK is a differentiable top-k of the last dimension: values and indices of the hard top-k, and the soft scores of
+// coordinate descent, which carry the gradient.
 //
 //	x [.., N] F32    mask [.., N] U8    values, gates, coor_descent_values [.., K] F32    indices [.., K] I32
 //
-// Values are in decreasing order; of equal values the lower index comes first. Masked entries are never selected. With fewer than K valid
-// entries the remaining slots have value 0, index -1 and gate 0; all other gates are 1.
+// Values are in decreasing order; of equal values the lower index comes first. Masked entries are never selected. With
+// fewer than K valid entries the remaining slots have value 0, index -1 and gate 0; all other gates are 1.
 type TopK struct {
 	operation[TopKConfig]
 }

@@ -41,8 +41,8 @@ func (o *unselectedRows) lightOutput() lightOutput {
 	return l
 }
 
-// recordWithoutLight writes all rows of a module without a light branch, after the queries are selected. The heavy output then replaces the
-// rows of the queries.
+// recordWithoutLight writes all rows of a module without a light branch, after the queries are selected. The heavy
+// output then replaces the rows of the queries.
 func (o *unselectedRows) recordWithoutLight() {
 	o.release()
 	if !o.q.hasLists {

@@ -31,8 +31,8 @@ func castMatrixBytes(p DType, t *Tensor) uint64 {
 	return 2 * uint64(t.shape[0]) * uint64(p.Columns(t.shape[1]))
 }
 
-// cast renews the copies of the matrices that changed since the last cast. Parameters are tensors like any other: the caller may write them,
-// and so may another module's call.
+// cast renews the copies of the matrices that changed since the last cast. Parameters are tensors like any other: the
+// caller may write them, and so may another module's call.
 func (w *weights) cast(ctx context.Context) error {
 	stale := false
 	for i, t := range w.matrices {
