@@ -4,6 +4,7 @@ import (
 	"encoding/binary"
 	"fmt"
 	"io"
+	"os"
 	"regexp"
 	"slices"
 	"sync"
@@ -13,12 +14,14 @@ import (
 	"github.com/colt5-vulkan/colt5/vk"
 )
 
-// compiler compiles kernels concurrently, each once: kernels of the same SPIR-V, specialisation constants and subgroup settings are one kernel. They stay
-// open until close, because several objects may hold one, and because the choice between candidates reads their statistics.
+// compiler compiles kernels concurrently, each once: kernels of the same SPIR-V, specialisation constants and subgroup
+// settings are one kernel. They stay open until close, because several objects may hold one, and because the choice
+// between candidates reads their statistics.
 type compiler struct {
 	dev  *vk.Device
 	caps vk.Caps
 	only *regexp.Regexp // the names of the kernels to compile
+	log  *os.File       // nil: no log
 	jobs []func() error
 
 	mu      sync.Mutex
@@ -57,15 +60,27 @@ func (c *compiler) create(dev *vk.Device, config vk.KernelConfig) (*vk.Kernel, e
 		c.created[key] = r
 	}
 	c.mu.Unlock()
-	r.once.Do(func() { r.run(dev, config) })
+	r.once.Do(func() {
+		what := fmt.Sprintf("%s %v subgroups of %d", config.Name, config.Spec, config.SubgroupSize)
+		c.logf("start   %s", what)
+		r.run(dev, config)
+		c.logf("%6.2f s %s", r.seconds, what)
+	})
 	return r.kernel, r.err
+}
+
+func (c *compiler) logf(format string, args ...any) {
+	if c.log != nil {
+		fmt.Fprintf(c.log, format+"\n", args...)
+	}
 }
 
 func (r *creation) run(dev *vk.Device, config vk.KernelConfig) {
 	r.seconds = cpuTime(func() { r.kernel, r.err = dev.NewKernel(config) }).Seconds()
 }
 
-// find returns the creation of a kernel, a new one for a kernel that another package created, or nil for the placeholder.
+// find returns the creation of a kernel, a new one for a kernel that another package created, or nil for the
+// placeholder.
 func (c *compiler) find(k *vk.Kernel) *creation {
 	if k == c.placeholder.kernel {
 		return nil

@@ -1,12 +1,8 @@
 package pipelines
 
 import (
-	"bytes"
-	"cmp"
 	"fmt"
 	"io"
-	"maps"
-	"math"
 	"os"
 	"regexp"
 	"runtime"
@@ -14,7 +10,6 @@ import (
 	"strings"
 	"sync"
 	"testing"
-	"text/tabwriter"
 	"time"
 
 	"github.com/colt5-vulkan/colt5/internal/gputest"
@@ -24,10 +19,11 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// TestCompiles compiles all kernels for the device and runs none, so a driver without hardware is enough. No kernel may
-// spill registers, where the driver reports that. `make test-amd` runs this for several generations of AMD GPUs. The
-// configs are in compile_kernels_test.go. COLT5_COMPILE_ONLY is a regular expression for the names of the kernels to
-// compile; by default all are.
+// TestCompiles compiles all kernels that the library selects on the device and runs none, so a driver without hardware
+// is enough. No kernel may spill registers to memory, where the driver reports that, or take more than maxCompileTime.
+// `make test-compilers` runs this for many chips. The configs are in compile_kernels_test.go. COLT5_COMPILE_ONLY is a
+// regular expression for the names of the kernels to compile; by default all are. COLT5_COMPILE_LOG is a file that gets
+// a line before and after each kernel, which tells where a driver crashed.
 func TestCompiles(t *testing.T) {
 	if gputest.Device(t).Caps().CPU {
 		t.Skip("the other tests compile all kernels for CPU drivers")
@@ -39,6 +35,11 @@ func TestCompiles(t *testing.T) {
 	only, err := regexp.Compile(os.Getenv("COLT5_COMPILE_ONLY"))
 	require.NoError(t, err)
 	c := &compiler{dev: dev, caps: dev.Caps(), only: only, created: map[string]*creation{}}
+	if name := os.Getenv("COLT5_COMPILE_LOG"); name != "" {
+		c.log, err = os.Create(name)
+		require.NoError(t, err)
+		defer c.log.Close()
+	}
 	createKernel = c.create
 	defer func() { createKernel = (*vk.Device).NewKernel }()
 	for _, add := range compileKernels {
@@ -47,14 +48,14 @@ func TestCompiles(t *testing.T) {
 	start := time.Now()
 	c.run(t)
 	gputest.CountCase()
-	t.Logf("%s, %s: %d kernels in %.1f s\n%s", dev.Info().Name, dev.Info().DriverInfo, len(c.made), time.Since(start).Seconds(), c.table())
+	driver, known := compilers[dev.Info().Driver]
+	t.Logf("%s, %s, %.0f s: %s\n%s", dev.Info().Name, dev.Info().DriverInfo, time.Since(start).Seconds(), driver.summary(c.made), driver.table(c.made))
 
 	for _, k := range c.made {
-		assert.Empty(t, spills(k.stats), "%s with %s", k.name, k.config)
-	}
-	if dev.Info().Driver == "radv" {
-		for _, name := range spillStats {
-			assert.Contains(t, c.made[0].stats, name, "the driver reports spills")
+		assert.Empty(t, driver.nonzeroSpills(k.stats), "spills of %s with %s", k.name, k.config)
+		assert.LessOrEqual(t, k.seconds, maxCompileTime.Seconds(), "time to compile %s with %s", k.name, k.config)
+		if known {
+			assert.Empty(t, driver.unreported(k.stats), "the driver no longer reports these")
 		}
 	}
 	if only.String() != "" {
@@ -66,13 +67,6 @@ func TestCompiles(t *testing.T) {
 		_, err := newKernel(dev, name, nil) // unsupported by this device
 		assert.ErrorIs(t, err, vk.ErrUnsupported, "no config of compile_kernels_test.go compiles %s", name)
 	}
-}
-
-// compiled is the result for one kernel.
-type compiled struct {
-	name, config string             // of the kernel
-	seconds      float64            // of CPU time to compile it
-	stats        map[string]float64 // empty where the driver has none
 }
 
 // zeroFields matches the fields of a config that are zero.
@@ -189,76 +183,24 @@ func (c *compiler) missing(names []string) []string {
 	return slices.DeleteFunc(slices.Clone(names), func(n string) bool { return made[n] || strings.HasSuffix(n, "_cpu") })
 }
 
-// spillStats are the statistics of RADV about register spills.
-var spillStats = []string{"Spilled SGPRs", "Spilled VGPRs", "Scratch size"}
-
-// spills lists the statistics about register spills that are not zero, under the names of several drivers.
-func spills(stats map[string]float64) (list []string) {
-	for name, value := range stats {
-		lower := strings.ToLower(name)
-		if value != 0 && (strings.Contains(lower, "spill") || strings.Contains(lower, "scratch") || lower == "fill count") {
-			list = append(list, fmt.Sprintf("%s: %g", name, value))
-		}
-	}
-	slices.Sort(list)
-	return list
-}
-
-// tableStats are the columns of the table, under the names of RADV and the NVIDIA driver.
-var tableStats = []string{
-	"VGPRs", "SGPRs", "LDS size", "Subgroups per SIMD", "Code size", "Spilled VGPRs", "Spilled SGPRs", "Scratch size", "Register Count", "Binary Size", "Stack Size",
-}
-
-// table formats a row for each kernel name: the number of kernels, the range of each statistic, and the config with the
-// largest value of the first one.
-func (c *compiler) table() string {
-	columns := slices.DeleteFunc(slices.Clone(tableStats), func(name string) bool {
-		_, ok := c.made[0].stats[name]
-		return !ok
-	})
-	if len(columns) == 0 {
-		return "the driver reports no statistics"
-	}
-	var out bytes.Buffer
-	w := tabwriter.NewWriter(&out, 0, 0, 2, ' ', 0)
-	fmt.Fprintf(w, "kernel\tnumber\t%s\tmost %s\n", strings.Join(columns, "\t"), columns[0])
-	byName := map[string][]compiled{}
-	for _, k := range c.made {
-		byName[k.name] = append(byName[k.name], k)
-	}
-	for _, name := range slices.Sorted(maps.Keys(byName)) {
-		list := byName[name]
-		slices.SortFunc(list, func(a, b compiled) int {
-			return cmp.Or(cmp.Compare(b.stats[columns[0]], a.stats[columns[0]]), cmp.Compare(a.config, b.config))
-		})
-		fmt.Fprintf(w, "%s\t%d", name, len(list))
-		for _, column := range columns {
-			least, most := math.Inf(1), math.Inf(-1)
-			for _, k := range list {
-				least, most = min(least, k.stats[column]), max(most, k.stats[column])
-			}
-			if least == most {
-				fmt.Fprintf(w, "\t%g", most)
-			} else {
-				fmt.Fprintf(w, "\t%g-%g", least, most)
-			}
-		}
-		fmt.Fprintf(w, "\t%s\n", list[0].config)
-	}
-	w.Flush()
-	return out.String()
-}
-
-// TestCompilesCanFail checks that spills, and variants that no config compiles, are found.
+// TestCompilesCanFail checks that variants that no config compiles are found, and what counts as the same kernel.
 func TestCompilesCanFail(t *testing.T) {
-	assert.Empty(t, spills(map[string]float64{"VGPRs": 256, "Spilled SGPRs": 0, "Spilled VGPRs": 0, "Scratch size": 0, "Fill Count": 0}))
-	assert.Equal(t, []string{"Fill Count: 3", "Scratch size: 16", "Spilled VGPRs: 1"},
-		spills(map[string]float64{"Spilled VGPRs": 1, "Scratch size": 16, "Fill Count": 3, "VGPRs": 9}))
-
 	names := []string{"a", "a_64", "a_cpu", "b", "b_sort", "bee"}
 	for kernel, want := range map[string]string{"a": "a", "a_narrow": "a", "a_64_narrow": "a_64", "b_sort": "b_sort", "b 64x64": "b", "be": "", "c": ""} {
 		assert.Equal(t, want, variant(kernel, names), kernel)
 	}
 	made := []compiled{{name: "a_narrow"}, {name: "b"}}
 	assert.Equal(t, []string{"a_64", "b_sort", "bee"}, (&compiler{made: made}).missing(names))
+
+	code, err := shaders.SPV("scatter")
+	require.NoError(t, err)
+	config := vk.KernelConfig{Code: code, Spec: map[uint32]uint32{shaders.ScatterAdd: 1}}
+	same := vk.KernelConfig{Name: "another", Code: code, Spec: map[uint32]uint32{shaders.ScatterAdd: 1, 999: 1}}
+	assert.Equal(t, creationKey(config), creationKey(same), "no constant 999")
+	for _, other := range []vk.KernelConfig{
+		{Code: code}, {Code: code, Spec: map[uint32]uint32{shaders.ScatterAdd: 0}},
+		{Code: code, Spec: config.Spec, SubgroupSize: 8}, {Code: code, Spec: config.Spec, FullSubgroups: true},
+	} {
+		assert.NotEqual(t, creationKey(config), creationKey(other))
+	}
 }

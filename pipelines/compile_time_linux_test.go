@@ -6,7 +6,8 @@ import (
 	"time"
 )
 
-// cpuTime returns the CPU time of the calling thread in f. Unlike elapsed time it hardly depends on what else the machine computes.
+// cpuTime returns the CPU time of the calling thread in f. Unlike elapsed time it hardly depends on what else the
+// machine computes.
 func cpuTime(f func()) time.Duration {
 	runtime.LockOSThread()
 	defer runtime.UnlockOSThread()

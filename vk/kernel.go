@@ -172,8 +172,9 @@ func (k *Kernel) Name() string { return k.name }
 // SharedBytes returns the shared memory of a workgroup, in bytes.
 func (k *Kernel) SharedBytes() uint64 { return k.shared }
 
-// Stats returns the statistics of the driver's compiler, such as registers and spills, under the driver's names. It needs
-// Options.Profile and a driver with pipeline statistics; otherwise the error is ErrUnsupported.
+// Stats returns the statistics of the driver's compiler, such as registers and spills, under the driver's names, and the
+// "Subgroup size" where the driver selects one for the kernel. It needs Options.Profile and a driver with pipeline
+// statistics; otherwise the error is ErrUnsupported.
 func (k *Kernel) Stats() ([]Stat, error) {
 	if err := k.dev.enter("Kernel.Stats"); err != nil {
 		return nil, err
@@ -186,7 +187,7 @@ func (k *Kernel) Stats() ([]Stat, error) {
 	if !k.dev.profile {
 		return nil, fmt.Errorf("vk: Kernel.Stats: %w: pipeline statistics, or Options.Profile is off", ErrUnsupported)
 	}
-	var stats [4 * C.C5_MAX_EXECUTABLE_STATS]C.c5_stat
+	var stats [C.C5_MAX_EXECUTABLES * C.C5_MAX_EXECUTABLE_STATS]C.c5_stat
 	count := C.uint32_t(len(stats))
 	var failed C.uint32_t
 	result := C.c5_pipeline_stats(k.dev.c, C.uint64_t(k.pipeline), &count, &stats[0], &failed)

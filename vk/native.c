@@ -222,8 +222,8 @@ VkResult c5_pipeline_new(c5_device *d, uint64_t cache, const void *code, size_t 
 	return r;
 }
 
-// c5_pipeline_stats returns up to *count statistics of all executables of a pipeline that was created with capture.
-// After an error *failed is 0 or 1: vkGetPipelineExecutablePropertiesKHR or vkGetPipelineExecutableStatisticsKHR.
+// c5_pipeline_stats returns up to *count statistics of all executables of a pipeline that was created with capture, and
+// their subgroup sizes. After an error *failed is 0 or 1: vkGetPipelineExecutablePropertiesKHR or vkGetPipelineExecutableStatisticsKHR.
 VkResult c5_pipeline_stats(c5_device *d, uint64_t pipeline, uint32_t *count, c5_stat *stats, uint32_t *failed) {
 	*failed = 0;
 	if (!d->GetPipelineExecutableProperties || !d->GetPipelineExecutableStatistics) return VK_ERROR_EXTENSION_NOT_PRESENT;
@@ -233,7 +233,16 @@ VkResult c5_pipeline_stats(c5_device *d, uint64_t pipeline, uint32_t *count, c5_
 	uint32_t n = 0, limit = *count;
 	*count = 0;
 	VkResult r = d->GetPipelineExecutableProperties(d->handle, &which, &n, NULL);
+	if (r != 0) return r;
+	if (n > C5_MAX_EXECUTABLES) n = C5_MAX_EXECUTABLES;
+	executable properties[C5_MAX_EXECUTABLES];
+	memset(properties, 0, sizeof properties);
+	for (uint32_t i = 0; i < n; i++) properties[i].type = STYPE_PIPELINE_EXECUTABLE_PROPERTIES_KHR;
+	r = d->GetPipelineExecutableProperties(d->handle, &which, &n, properties);
+	if (r == VK_INCOMPLETE) r = 0;
 	for (uint32_t i = 0; r == 0 && i < n; i++) {
+		if (*count < limit && properties[i].subgroup)
+			stats[(*count)++] = (c5_stat){ "Subgroup size", i, 2, properties[i].subgroup }; // 2: uint64
 		struct { head h; uint64_t pipeline; uint32_t index; } info = { {STYPE_PIPELINE_EXECUTABLE_INFO_KHR, NULL}, pipeline, i };
 		uint32_t m = C5_MAX_EXECUTABLE_STATS;
 		stat s[C5_MAX_EXECUTABLE_STATS];

@@ -6,7 +6,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
-enum { C5_MAX_MATRIX_SHAPES = 64, C5_MAX_EXECUTABLE_STATS = 32, C5_MAX_FAMILIES = 16 };
+enum { C5_MAX_MATRIX_SHAPES = 64, C5_MAX_EXECUTABLES = 4, C5_MAX_EXECUTABLE_STATS = 64, C5_MAX_FAMILIES = 16 };
 
 // VkCooperativeMatrixPropertiesKHR without sType and pNext.
 typedef struct { uint32_t m, n, k, a, b, c, result, saturating, scope; } c5_matrix_shape;
