@@ -135,16 +135,16 @@ func TestInvalidArguments(t *testing.T) {
 	x, ints := fx.tensor(F32, 2, 10, 8), fx.tensor(I32, 2, 10, 8)
 	rows, wideRows, shortMask := fx.tensor(F32, 2, 10), fx.tensor(F32, 2, 20), fx.tensor(U8, 2, 9)
 
-	route := func(out Routing, tokens int, o RoutingOptions) error {
+	route := func(out RouterResult, tokens int, o RouterOptions) error {
 		return router.Forward(t.Context(), out, x, tokens, o)
 	}
 	for want, err := range map[string]error{
-		"tokens is 0, want 1 to 2147483647":     route(Routing{Scores: rows}, 0, RoutingOptions{}),
-		"out has no tensors":                    route(Routing{}, 4, RoutingOptions{}),
-		"Indices is f32[2 10], want i32[2 1 4]": route(Routing{Indices: rows}, 4, RoutingOptions{}),
-		"Logits is f32[2 10], want f32[2 1 10]": route(Routing{Logits: rows}, 4, RoutingOptions{}),
-		"RoutingTokens is f32[2 10 8], want a tensor if, and only if, LearnedRoutingTokens": route(Routing{Logits: rows}, 4, RoutingOptions{RoutingTokens: x}),
-		"x is i32[2 10 8], want f32[* * 8]":                                                 router.Forward(t.Context(), Routing{Logits: rows}, ints, 4, RoutingOptions{}),
+		"tokens is 0, want 1 to 2147483647":     route(RouterResult{Scores: rows}, 0, RouterOptions{}),
+		"out has no tensors":                    route(RouterResult{}, 4, RouterOptions{}),
+		"Indices is f32[2 10], want i32[2 1 4]": route(RouterResult{Indices: rows}, 4, RouterOptions{}),
+		"Logits is f32[2 10], want f32[2 1 10]": route(RouterResult{Logits: rows}, 4, RouterOptions{}),
+		"RoutingTokens is f32[2 10 8], want a tensor if, and only if, LearnedRoutingTokens": route(RouterResult{Logits: rows}, 4, RouterOptions{RoutingTokens: x}),
+		"x is i32[2 10 8], want f32[* * 8]":                                                 router.Forward(t.Context(), RouterResult{Logits: rows}, ints, 4, RouterOptions{}),
 	} {
 		assert.ErrorContains(t, err, "colt5: CoordinateDescentRouter.Forward: "+want)
 	}

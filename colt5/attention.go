@@ -9,29 +9,29 @@ import (
 // ConditionalRoutedAttentionConfig configures a ConditionalRoutedAttention. Start from
 // Default[ConditionalRoutedAttentionConfig]: zero values are not the defaults.
 type ConditionalRoutedAttentionConfig struct {
-	Dim                    int           `json:"dim"`                       // C, at least 1
-	NumHeavyTokensQ        int           `json:"num_heavy_tokens_q"`        // queries of the heavy branch, at least 1; the default of a call
-	NumHeavyTokensKV       int           `json:"num_heavy_tokens_kv"`       // keys and values of a route, at least 1; the default of a call
-	NumRoutedKV            int           `json:"num_routed_kv"`             // R, routes of keys and values; a divisor of HeavyHeads
-	LightDimHead           int           `json:"light_dim_head"`            // 1 to 128
-	LightHeads             int           `json:"light_heads"`               // at least 1
-	LightWindowSize        int           `json:"light_window_size"`         // a token attends to half as many tokens on each side; even, at least 2
-	HeavyDimHead           int           `json:"heavy_dim_head"`            // 1 to 128; even with RotaryEmb
-	HeavyHeads             int           `json:"heavy_heads"`               // at least 1
-	HasLightAttn           bool          `json:"has_light_attn"`            // false: the heavy branch alone
-	RotaryEmb              bool          `json:"rotary_emb"`                // rotary position embedding of heavy queries and keys
-	RouterStraightThrough  bool          `json:"router_straight_through"`   // a selected token scores 1, not its soft score
-	MultiplyKeysByScore    bool          `json:"multiply_keys_by_score"`    // heavy keys too, not only values
-	MultiplyQueriesByScore bool          `json:"multiply_queries_by_score"` // heavy queries too, not only their outputs
-	UseNullQTokens         bool          `json:"use_null_q_tokens"`         // tokens that are no query get a learned token; false: 0
-	Router                 RouterOptions `json:"router_kwargs"`
-	Precision              DType         `json:"precision"` // of the matrix products: F32 (the default), F16 or BF16
+	Dim                    int            `json:"dim"`                       // C, at least 1
+	NumHeavyTokensQ        int            `json:"num_heavy_tokens_q"`        // queries of the heavy branch, at least 1; the default of a call
+	NumHeavyTokensKV       int            `json:"num_heavy_tokens_kv"`       // keys and values of a route, at least 1; the default of a call
+	NumRoutedKV            int            `json:"num_routed_kv"`             // R, routes of keys and values; a divisor of HeavyHeads
+	LightDimHead           int            `json:"light_dim_head"`            // 1 to 128
+	LightHeads             int            `json:"light_heads"`               // at least 1
+	LightWindowSize        int            `json:"light_window_size"`         // a token attends to half as many tokens on each side; even, at least 2
+	HeavyDimHead           int            `json:"heavy_dim_head"`            // 1 to 128; even with RotaryEmb
+	HeavyHeads             int            `json:"heavy_heads"`               // at least 1
+	HasLightAttn           bool           `json:"has_light_attn"`            // false: the heavy branch alone
+	RotaryEmb              bool           `json:"rotary_emb"`                // rotary position embedding of heavy queries and keys
+	RouterStraightThrough  bool           `json:"router_straight_through"`   // a selected token scores 1, not its soft score
+	MultiplyKeysByScore    bool           `json:"multiply_keys_by_score"`    // heavy keys too, not only values
+	MultiplyQueriesByScore bool           `json:"multiply_queries_by_score"` // heavy queries too, not only their outputs
+	UseNullQTokens         bool           `json:"use_null_q_tokens"`         // tokens that are no query get a learned token; false: 0
+	Router                 RouterSettings `json:"router_kwargs"`
+	Precision              DType          `json:"precision"` // of the matrix products: F32 (the default), F16 or BF16
 }
 
 func (c *ConditionalRoutedAttentionConfig) setDefaults() {
 	*c = ConditionalRoutedAttentionConfig{
 		NumRoutedKV: 1, LightDimHead: 64, LightHeads: 8, LightWindowSize: 128, HeavyDimHead: 64, HeavyHeads: 8, HasLightAttn: true,
-		RouterStraightThrough: true, UseNullQTokens: true, Router: Default[RouterOptions](),
+		RouterStraightThrough: true, UseNullQTokens: true, Router: Default[RouterSettings](),
 	}
 }
 

@@ -11,23 +11,23 @@ import (
 // ConditionalRoutedAutoregressiveAttentionConfig configures a ConditionalRoutedAutoregressiveAttention. Start from
 // Default[ConditionalRoutedAutoregressiveAttentionConfig]: zero values are not the defaults.
 type ConditionalRoutedAutoregressiveAttentionConfig struct {
-	Dim                    int           `json:"dim"`                       // C, at least 1
-	NumHeavyTokensQ        int           `json:"num_heavy_tokens_q"`        // queries of a heavy window, at least 1; the default of a call
-	NumHeavyTokensKV       int           `json:"num_heavy_tokens_kv"`       // keys and values of a window and route, at least 1; the default of a call
-	NumRoutedKV            int           `json:"num_routed_kv"`             // R, routes of keys and values; a divisor of HeavyHeads
-	LightDimHead           int           `json:"light_dim_head"`            // 1 to 128
-	LightHeads             int           `json:"light_heads"`               // at least 1
-	LightWindowSize        int           `json:"light_window_size"`         // block size: a token attends to its own block and the one before; at least 1
-	HeavyWindowSize        int           `json:"heavy_window_size"`         // tokens of a heavy window; 0: LightWindowSize
-	HeavyDimHead           int           `json:"heavy_dim_head"`            // 1 to 128; even with RotaryEmb
-	HeavyHeads             int           `json:"heavy_heads"`               // at least 1
-	RotaryEmb              bool          `json:"rotary_emb"`                // rotary position embedding of heavy queries and keys
-	RouterStraightThrough  bool          `json:"router_straight_through"`   // a selected token scores 1, not its soft score
-	MultiplyKeysByScore    bool          `json:"multiply_keys_by_score"`    // heavy keys too, not only values
-	MultiplyQueriesByScore bool          `json:"multiply_queries_by_score"` // heavy queries too, not only their outputs
-	UseNullQTokens         bool          `json:"use_null_q_tokens"`         // tokens that are no query get a learned token; false: 0
-	Router                 RouterOptions `json:"router_kwargs"`             // RouteBlockSize must be 0
-	Precision              DType         `json:"precision"`                 // of the matrix products: F32 (the default), F16 or BF16
+	Dim                    int            `json:"dim"`                       // C, at least 1
+	NumHeavyTokensQ        int            `json:"num_heavy_tokens_q"`        // queries of a heavy window, at least 1; the default of a call
+	NumHeavyTokensKV       int            `json:"num_heavy_tokens_kv"`       // keys and values of a window and route, at least 1; the default of a call
+	NumRoutedKV            int            `json:"num_routed_kv"`             // R, routes of keys and values; a divisor of HeavyHeads
+	LightDimHead           int            `json:"light_dim_head"`            // 1 to 128
+	LightHeads             int            `json:"light_heads"`               // at least 1
+	LightWindowSize        int            `json:"light_window_size"`         // block size: a token attends to its own block and the one before; at least 1
+	HeavyWindowSize        int            `json:"heavy_window_size"`         // tokens of a heavy window; 0: LightWindowSize
+	HeavyDimHead           int            `json:"heavy_dim_head"`            // 1 to 128; even with RotaryEmb
+	HeavyHeads             int            `json:"heavy_heads"`               // at least 1
+	RotaryEmb              bool           `json:"rotary_emb"`                // rotary position embedding of heavy queries and keys
+	RouterStraightThrough  bool           `json:"router_straight_through"`   // a selected token scores 1, not its soft score
+	MultiplyKeysByScore    bool           `json:"multiply_keys_by_score"`    // heavy keys too, not only values
+	MultiplyQueriesByScore bool           `json:"multiply_queries_by_score"` // heavy queries too, not only their outputs
+	UseNullQTokens         bool           `json:"use_null_q_tokens"`         // tokens that are no query get a learned token; false: 0
+	Router                 RouterSettings `json:"router_kwargs"`             // RouteBlockSize must be 0
+	Precision              DType          `json:"precision"`                 // of the matrix products: F32 (the default), F16 or BF16
 
 	// CausalQueryRouting selects the queries of a window without later tokens: a token is a query if its logit is at
 	// least the NumHeavyTokensQ-th largest of the window before, up to NumHeavyTokensQ queries in order. Without it the
@@ -39,7 +39,7 @@ type ConditionalRoutedAutoregressiveAttentionConfig struct {
 func (c *ConditionalRoutedAutoregressiveAttentionConfig) setDefaults() {
 	*c = ConditionalRoutedAutoregressiveAttentionConfig{
 		NumRoutedKV: 1, LightDimHead: 64, LightHeads: 8, LightWindowSize: 128, HeavyDimHead: 64, HeavyHeads: 8,
-		RouterStraightThrough: true, UseNullQTokens: true, Router: Default[RouterOptions](),
+		RouterStraightThrough: true, UseNullQTokens: true, Router: Default[RouterSettings](),
 	}
 }
 

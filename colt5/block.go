@@ -9,25 +9,25 @@ import (
 // ConditionalRoutedTransformerBlockConfig configures a ConditionalRoutedTransformerBlock. Start from
 // Default[ConditionalRoutedTransformerBlockConfig]: zero values are not the defaults.
 type ConditionalRoutedTransformerBlockConfig struct {
-	Dim                    int           `json:"dim"`                       // C, at least 1
-	NumHeavyAttnTokensQ    int           `json:"num_heavy_attn_tokens_q"`   // queries of the heavy attention, at least 1
-	NumHeavyAttnTokensKV   int           `json:"num_heavy_attn_tokens_kv"`  // keys and values of a route, at least 1
-	NumHeavyFFTokens       int           `json:"num_heavy_ff_tokens"`       // tokens of the heavy feedforward, at least 1
-	NumRoutedKV            int           `json:"num_routed_kv"`             // R, routes of keys and values; a divisor of HeavyHeads
-	LightDimHead           int           `json:"light_dim_head"`            // 1 to 128
-	LightHeads             int           `json:"light_heads"`               // at least 1
-	LightWindowSize        int           `json:"light_window_size"`         // a token attends to half as many tokens on each side; even, at least 2
-	HeavyDimHead           int           `json:"heavy_dim_head"`            // 1 to 128; even with RotaryEmb
-	HeavyHeads             int           `json:"heavy_heads"`               // at least 1
-	LightFFMult            float64       `json:"light_ff_mult"`             // hidden size of the light feedforward is int(C * this), at least 1
-	HeavyFFMult            float64       `json:"heavy_ff_mult"`             // hidden size of the heavy feedforward is int(C * this), at least 1
-	RotaryEmb              bool          `json:"rotary_emb"`                // rotary position embedding of heavy queries and keys
-	RouterStraightThrough  bool          `json:"router_straight_through"`   // a selected token scores 1, not its soft score
-	MultiplyKeysByScore    bool          `json:"multiply_keys_by_score"`    // heavy keys too, not only values
-	MultiplyQueriesByScore bool          `json:"multiply_queries_by_score"` // heavy queries too, not only their outputs
-	UseNullQTokens         bool          `json:"use_null_q_tokens"`         // tokens that are no query get a learned token; false: 0
-	Router                 RouterOptions `json:"router_kwargs"`             // of all three routers
-	Precision              DType         `json:"precision"`                 // of the matrix products: F32 (the default), F16 or BF16
+	Dim                    int            `json:"dim"`                       // C, at least 1
+	NumHeavyAttnTokensQ    int            `json:"num_heavy_attn_tokens_q"`   // queries of the heavy attention, at least 1
+	NumHeavyAttnTokensKV   int            `json:"num_heavy_attn_tokens_kv"`  // keys and values of a route, at least 1
+	NumHeavyFFTokens       int            `json:"num_heavy_ff_tokens"`       // tokens of the heavy feedforward, at least 1
+	NumRoutedKV            int            `json:"num_routed_kv"`             // R, routes of keys and values; a divisor of HeavyHeads
+	LightDimHead           int            `json:"light_dim_head"`            // 1 to 128
+	LightHeads             int            `json:"light_heads"`               // at least 1
+	LightWindowSize        int            `json:"light_window_size"`         // a token attends to half as many tokens on each side; even, at least 2
+	HeavyDimHead           int            `json:"heavy_dim_head"`            // 1 to 128; even with RotaryEmb
+	HeavyHeads             int            `json:"heavy_heads"`               // at least 1
+	LightFFMult            float64        `json:"light_ff_mult"`             // hidden size of the light feedforward is int(C * this), at least 1
+	HeavyFFMult            float64        `json:"heavy_ff_mult"`             // hidden size of the heavy feedforward is int(C * this), at least 1
+	RotaryEmb              bool           `json:"rotary_emb"`                // rotary position embedding of heavy queries and keys
+	RouterStraightThrough  bool           `json:"router_straight_through"`   // a selected token scores 1, not its soft score
+	MultiplyKeysByScore    bool           `json:"multiply_keys_by_score"`    // heavy keys too, not only values
+	MultiplyQueriesByScore bool           `json:"multiply_queries_by_score"` // heavy queries too, not only their outputs
+	UseNullQTokens         bool           `json:"use_null_q_tokens"`         // tokens that are no query get a learned token; false: 0
+	Router                 RouterSettings `json:"router_kwargs"`             // of all three routers
+	Precision              DType          `json:"precision"`                 // of the matrix products: F32 (the default), F16 or BF16
 }
 
 func (c *ConditionalRoutedTransformerBlockConfig) setDefaults() {
@@ -35,7 +35,7 @@ func (c *ConditionalRoutedTransformerBlockConfig) setDefaults() {
 	*c = ConditionalRoutedTransformerBlockConfig{
 		NumRoutedKV: a.NumRoutedKV, LightDimHead: a.LightDimHead, LightHeads: a.LightHeads, LightWindowSize: a.LightWindowSize,
 		HeavyDimHead: a.HeavyDimHead, HeavyHeads: a.HeavyHeads, LightFFMult: f.LightFFMult, HeavyFFMult: f.HeavyFFMult,
-		RouterStraightThrough: true, UseNullQTokens: true, Router: Default[RouterOptions](),
+		RouterStraightThrough: true, UseNullQTokens: true, Router: Default[RouterSettings](),
 	}
 }
 

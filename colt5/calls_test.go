@@ -108,7 +108,7 @@ func TestRepeatedCallAllocatesNothing(t *testing.T) {
 	for _, stats := range []*CallStats{nil, new(CallStats)} {
 		for name, call := range map[string]func() error{
 			"router": func() error {
-				return r.Forward(t.Context(), Routing{Indices: indices}, x, 8, RoutingOptions{Mask: mask, Stats: stats})
+				return r.Forward(t.Context(), RouterResult{Indices: indices}, x, 8, RouterOptions{Mask: mask, Stats: stats})
 			},
 			"topk": func() error {
 				return k.Forward(t.Context(), TopKResult{Values: values}, s, SelectOptions{Mask: mask, Stats: stats})

@@ -14,7 +14,7 @@ type config interface {
 	build(w *weights) layer // adds the weights
 }
 
-// Default returns the default configuration of a module, or the default RouterOptions. They are those of the
+// Default returns the default configuration of a module, or the default RouterSettings. They are those of the
 // colt5-attention package, but for RouteScope, which is the image. Fields without a default, such as Dim, are 0.
 func Default[C defaults]() C {
 	var c C
@@ -26,7 +26,7 @@ type defaults interface {
 	ConditionalRoutedFeedForwardConfig | ConditionalRoutedAttentionConfig | ConditionalRoutedTransformerBlockConfig |
 		ConditionalRoutedCrossAttentionConfig | ConditionalRoutedAutoregressiveAttentionConfig | ConditionalRoutedImageAttentionConfig |
 		ConditionalRoutedViTConfig | EncoderConfig | AutoregressiveTransformerConfig | CoordinateDescentConfig | TopKConfig | RouterConfig |
-		RouterOptions
+		RouterSettings
 }
 
 // decode reads JSON into a configuration that holds its defaults. An unknown key is an error. null is 0 for a number:

@@ -77,19 +77,19 @@ func recordChanges(changed map[string]bool, a, b reflect.Value) {
 }
 
 // invalidShared returns the invalid values of the fields that all configs have: precision and router options.
-func invalidShared[C any](parts func(*C) (*DType, *RouterOptions)) []invalid[C] {
-	o := func(want string, change func(*RouterOptions)) invalid[C] {
+func invalidShared[C any](parts func(*C) (*DType, *RouterSettings)) []invalid[C] {
+	o := func(want string, change func(*RouterSettings)) invalid[C] {
 		return invalid[C]{want, func(c *C) { _, r := parts(c); change(r) }}
 	}
 	return []invalid[C]{
 		{"Precision is DType(9), want f32, f16 or bf16", func(c *C) { p, _ := parts(c); *p = 9 }},
-		o("NIters is 0, want 1", func(o *RouterOptions) { o.NIters = 0 }),
-		o("FetchKRatio is 0, want a positive", func(o *RouterOptions) { o.FetchKRatio = 0 }),
-		o("Eps is -1, want a positive", func(o *RouterOptions) { o.Eps = -1 }),
-		o("EpsInit is -2, want a positive", func(o *RouterOptions) { o.EpsInit = -2 }),
-		o("EpsDecay is 1.1, want at most 1", func(o *RouterOptions) { o.EpsDecay = 1.1 }),
-		o("EpsDecay is 0, want a positive", func(o *RouterOptions) { o.EpsDecay = 0 }),
-		o("CosineSimScale is NaN, want a positive", func(o *RouterOptions) { o.CosineSimScale = math.NaN() }),
+		o("NIters is 0, want 1", func(o *RouterSettings) { o.NIters = 0 }),
+		o("FetchKRatio is 0, want a positive", func(o *RouterSettings) { o.FetchKRatio = 0 }),
+		o("Eps is -1, want a positive", func(o *RouterSettings) { o.Eps = -1 }),
+		o("EpsInit is -2, want a positive", func(o *RouterSettings) { o.EpsInit = -2 }),
+		o("EpsDecay is 1.1, want at most 1", func(o *RouterSettings) { o.EpsDecay = 1.1 }),
+		o("EpsDecay is 0, want a positive", func(o *RouterSettings) { o.EpsDecay = 0 }),
+		o("CosineSimScale is NaN, want a positive", func(o *RouterSettings) { o.CosineSimScale = math.NaN() }),
 	}
 }
 
@@ -113,7 +113,7 @@ func TestInvalidAttentionConfigs(t *testing.T) {
 		{"RouteBlockSize is -1, want 0", func(c *C) { c.Router.RouteBlockSize = -1 }},
 	}
 	checkInvalid(t, "ConditionalRoutedAttention", smallAttention(), NewConditionalRoutedAttention, C.Memory,
-		append(list, invalidShared(func(c *C) (*DType, *RouterOptions) { return &c.Precision, &c.Router })...))
+		append(list, invalidShared(func(c *C) (*DType, *RouterSettings) { return &c.Precision, &c.Router })...))
 	c := smallAttention() // without light branch, its fields are not checked
 	c.HasLightAttn, c.LightDimHead, c.LightHeads, c.LightWindowSize = false, 0, 0, 0
 	fx := newFixture(t)
@@ -142,7 +142,7 @@ func TestInvalidAutoregressiveConfigs(t *testing.T) {
 	valid := smallAutoregressive()
 	valid.RotaryEmb, valid.CausalQueryRouting = false, false
 	checkInvalid(t, "ConditionalRoutedAutoregressiveAttention", valid, NewConditionalRoutedAutoregressiveAttention, C.Memory,
-		append(list, invalidShared(func(c *C) (*DType, *RouterOptions) { return &c.Precision, &c.Router })...))
+		append(list, invalidShared(func(c *C) (*DType, *RouterSettings) { return &c.Precision, &c.Router })...))
 
 	type A = AutoregressiveTransformerConfig
 	more := []invalid[A]{
@@ -151,7 +151,7 @@ func TestInvalidAutoregressiveConfigs(t *testing.T) {
 		{"FFMult is 0, want a positive", func(c *A) { c.FFMult = 0 }},
 		{"Dim * FFMult is 0.8, want 1 to", func(c *A) { c.FFMult = 0.1 }},
 	}
-	for _, l := range append(list, invalidShared(func(c *C) (*DType, *RouterOptions) { return &c.Precision, &c.Router })...) {
+	for _, l := range append(list, invalidShared(func(c *C) (*DType, *RouterSettings) { return &c.Precision, &c.Router })...) {
 		more = append(more, invalid[A]{l.want, func(c *A) { l.change(&c.ConditionalRoutedAutoregressiveAttentionConfig) }})
 	}
 	checkInvalid(t, "AutoregressiveTransformer", AutoregressiveTransformerConfig{1, 256, 2, valid}, NewAutoregressiveTransformer, A.Memory, more)
@@ -175,7 +175,7 @@ func TestInvalidBlockConfigs(t *testing.T) {
 		{"HeavyDimHead is 7, want an even number with RotaryEmb", func(c *C) { c.HeavyDimHead, c.RotaryEmb = 7, true }},
 		{"RouteBlockSize is -1, want 0", func(c *C) { c.Router.RouteBlockSize = -1 }},
 	}
-	list = append(list, invalidShared(func(c *C) (*DType, *RouterOptions) { return &c.Precision, &c.Router })...)
+	list = append(list, invalidShared(func(c *C) (*DType, *RouterSettings) { return &c.Precision, &c.Router })...)
 	checkInvalid(t, "ConditionalRoutedTransformerBlock", smallBlock(), NewConditionalRoutedTransformerBlock, C.Memory, list)
 
 	more := []invalid[EncoderConfig]{
@@ -202,7 +202,7 @@ func TestInvalidCrossAttentionConfigs(t *testing.T) {
 	}
 	checkInvalid(t, "ConditionalRoutedCrossAttention", smallCross(), NewConditionalRoutedCrossAttention,
 		func(c C, caps vk.Caps, b, n int) (Memory, error) { return c.Memory(caps, b, n, 9) },
-		append(list, invalidShared(func(c *C) (*DType, *RouterOptions) { return &c.Precision, &c.Router })...))
+		append(list, invalidShared(func(c *C) (*DType, *RouterSettings) { return &c.Precision, &c.Router })...))
 }
 
 func TestInvalidImageConfigs(t *testing.T) {
@@ -222,7 +222,7 @@ func TestInvalidImageConfigs(t *testing.T) {
 	}
 	checkInvalid(t, "ConditionalRoutedImageAttention", smallImage(), NewConditionalRoutedImageAttention,
 		func(c C, caps vk.Caps, b, height int) (Memory, error) { return c.Memory(caps, b, height, 4) },
-		append(list, invalidShared(func(c *C) (*DType, *RouterOptions) { return &c.Precision, &c.Router })...))
+		append(list, invalidShared(func(c *C) (*DType, *RouterSettings) { return &c.Precision, &c.Router })...))
 	large := smallImage()
 	large.Dim, large.ChannelFirst = 1024, true
 	_, err := large.Memory(vk.Caps{}, 1, 2048, 1024)
@@ -266,7 +266,7 @@ func TestInvalidViTConfigs(t *testing.T) {
 	}
 	checkInvalid(t, "ConditionalRoutedViT", smallViT(), NewConditionalRoutedViT,
 		func(c C, caps vk.Caps, b, _ int) (Memory, error) { return c.Memory(caps, b) },
-		append(list, invalidShared(func(c *C) (*DType, *RouterOptions) { return &c.Precision, &c.Router })...))
+		append(list, invalidShared(func(c *C) (*DType, *RouterSettings) { return &c.Precision, &c.Router })...))
 }
 
 func TestInvalidConfigs(t *testing.T) {

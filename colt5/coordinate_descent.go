@@ -18,7 +18,7 @@ type CoordinateDescentConfig struct {
 }
 
 func (c *CoordinateDescentConfig) setDefaults() {
-	o := Default[RouterOptions]()
+	o := Default[RouterSettings]()
 	*c = CoordinateDescentConfig{NIters: o.NIters, Eps: o.Eps, EpsInit: o.EpsInit, EpsDecay: o.EpsDecay}
 }
 

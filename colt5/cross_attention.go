@@ -9,23 +9,23 @@ import (
 // ConditionalRoutedCrossAttentionConfig configures a ConditionalRoutedCrossAttention. Start from
 // Default[ConditionalRoutedCrossAttentionConfig]: zero values are not the defaults.
 type ConditionalRoutedCrossAttentionConfig struct {
-	Dim                   int           `json:"dim"`                     // C of x and context, at least 1
-	NumTokensQ            int           `json:"num_tokens_q"`            // queries chosen from x, at least 1; the default of a call
-	NumTokensKV           int           `json:"num_tokens_kv"`           // keys and values of a route chosen from context, at least 1; the default of a call
-	DimHead               int           `json:"dim_head"`                // 1 to 128
-	Heads                 int           `json:"heads"`                   // at least 1
-	KVRoutingTokens       int           `json:"kv_routing_tokens"`       // R, routes of keys and values; a divisor of Heads
-	RouteBlockSize        int           `json:"route_block_size"`        // each block of so many context tokens routes on its own; 0: the whole context
-	RouterStraightThrough bool          `json:"router_straight_through"` // a selected token scores 1, not its soft score
-	MultiplyKeysByScore   bool          `json:"multiply_keys_by_score"`  // keys too, not only values
-	UseNullQTokens        bool          `json:"use_null_q_tokens"`       // tokens that are no query get a learned token; false: 0
-	Router                RouterOptions `json:"router_kwargs"`           // of both; RouteBlockSize is not used, the one above is
-	Precision             DType         `json:"precision"`               // of the matrix products: F32 (the default), F16 or BF16
+	Dim                   int            `json:"dim"`                     // C of x and context, at least 1
+	NumTokensQ            int            `json:"num_tokens_q"`            // queries chosen from x, at least 1; the default of a call
+	NumTokensKV           int            `json:"num_tokens_kv"`           // keys and values of a route chosen from context, at least 1; the default of a call
+	DimHead               int            `json:"dim_head"`                // 1 to 128
+	Heads                 int            `json:"heads"`                   // at least 1
+	KVRoutingTokens       int            `json:"kv_routing_tokens"`       // R, routes of keys and values; a divisor of Heads
+	RouteBlockSize        int            `json:"route_block_size"`        // each block of so many context tokens routes on its own; 0: the whole context
+	RouterStraightThrough bool           `json:"router_straight_through"` // a selected token scores 1, not its soft score
+	MultiplyKeysByScore   bool           `json:"multiply_keys_by_score"`  // keys too, not only values
+	UseNullQTokens        bool           `json:"use_null_q_tokens"`       // tokens that are no query get a learned token; false: 0
+	Router                RouterSettings `json:"router_kwargs"`           // of both; RouteBlockSize is not used, the one above is
+	Precision             DType          `json:"precision"`               // of the matrix products: F32 (the default), F16 or BF16
 }
 
 func (c *ConditionalRoutedCrossAttentionConfig) setDefaults() {
 	*c = ConditionalRoutedCrossAttentionConfig{
-		DimHead: 64, Heads: 8, KVRoutingTokens: 1, RouterStraightThrough: true, UseNullQTokens: true, Router: Default[RouterOptions](),
+		DimHead: 64, Heads: 8, KVRoutingTokens: 1, RouterStraightThrough: true, UseNullQTokens: true, Router: Default[RouterSettings](),
 	}
 }
 

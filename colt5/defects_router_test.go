@@ -25,9 +25,9 @@ func TestDefect05TiesAreArbitrary(t *testing.T) {
 	r := mustNew(fx, NewCoordinateDescentRouter, config)
 	fx.setParameter(r, "routing_token", unitVector(smallDim, 0))
 	const n, k = 40, 9
-	out := Routing{Indices: fx.tensor(I32, 1, 1, k), SoftScores: fx.tensor(F32, 1, 1, n)}
+	out := RouterResult{Indices: fx.tensor(I32, 1, 1, k), SoftScores: fx.tensor(F32, 1, 1, n)}
 	logits := shuffled(1, n)
-	require.NoError(t, r.Forward(t.Context(), out, fx.floats(tokensWithChannels(2, smallDim, logits), 1, n, smallDim), k, RoutingOptions{}))
+	require.NoError(t, r.Forward(t.Context(), out, fx.floats(tokensWithChannels(2, smallDim, logits), 1, n, smallDim), k, RouterOptions{}))
 	saturated := 0
 	for _, s := range fx.read(out.SoftScores) {
 		if s == 1 {
@@ -45,7 +45,7 @@ func TestDefect05TiesAreArbitrary(t *testing.T) {
 	for i := range 3 {
 		logits[8*i+1+i] = 9
 	}
-	require.NoError(t, r.Forward(t.Context(), out, fx.floats(tokensWithChannels(2, smallDim, logits), 1, n, smallDim), k, RoutingOptions{}))
+	require.NoError(t, r.Forward(t.Context(), out, fx.floats(tokensWithChannels(2, smallDim, logits), 1, n, smallDim), k, RouterOptions{}))
 	want := ref.Select(logits, nil, 1, n, k).Indices
 	assert.Equal(t, []int32{1, 10, 19}, want[:3])
 	assert.Equal(t, want, fx.readInts(out.Indices))
@@ -85,8 +85,8 @@ func TestDefect11RandomRoutingWithoutMask(t *testing.T) {
 	config.Dim = smallDim
 	r := mustNew(fx, NewCoordinateDescentRouter, config)
 	x := fx.floats(normal(1, 2*30*smallDim), 2, 30, smallDim)
-	out := Routing{Indices: fx.tensor(I32, 2, 1, 10), Scores: fx.tensor(F32, 2, 1, 10)}
-	require.NoError(t, r.Forward(t.Context(), out, x, 10, RoutingOptions{RandomSeed: 3}))
+	out := RouterResult{Indices: fx.tensor(I32, 2, 1, 10), Scores: fx.tensor(F32, 2, 1, 10)}
+	require.NoError(t, r.Forward(t.Context(), out, x, 10, RouterOptions{RandomSeed: 3}))
 	indices := fx.readInts(out.Indices)
 	for item := range 2 {
 		seen := slices.Clone(indices[item*10:][:10])
@@ -136,10 +136,10 @@ func TestDefect15LowPrecisionDescent(t *testing.T) {
 	r := mustNew(fx, NewCoordinateDescentRouter, config)
 	fx.setParameter(r, "routing_token", unitVector(smallDim, 0))
 	x := tokensWithChannels(2, smallDim, logits)
-	out := Routing{Scores: fx.tensor(F32, 1, 1, k), Logits: fx.tensor(F32, 1, 1, n), SoftScores: fx.tensor(F32, 1, 1, n)}
-	require.NoError(t, r.Forward(t.Context(), out, fx.floats(x, 1, n, smallDim), k, RoutingOptions{}))
+	out := RouterResult{Scores: fx.tensor(F32, 1, 1, k), Logits: fx.tensor(F32, 1, 1, n), SoftScores: fx.tensor(F32, 1, 1, n)}
+	require.NoError(t, r.Forward(t.Context(), out, fx.floats(x, 1, n, smallDim), k, RouterOptions{}))
 	want := ref.CoordinateDescentRouter(ref.RouterArgs{
-		RouterConfig: refRouter(config.RouterOptions, false, k), X: x, Tokens: unitVector(smallDim, 0), B: 1, N: n, C: smallDim, R: 1,
+		RouterConfig: refRouter(config.RouterSettings, false, k), X: x, Tokens: unitVector(smallDim, 0), B: 1, N: n, C: smallDim, R: 1,
 	})
 	assert.Equal(t, logits, fx.read(out.Logits), "logits are f32")
 	assert.NoError(t, ref.MaxErr(fx.read(out.SoftScores), want.SoftScores).Within(1e-5))

@@ -10,17 +10,17 @@ import (
 // ConditionalRoutedFeedForwardConfig configures a ConditionalRoutedFeedForward. Start from
 // DefaultConditionalRoutedFeedForwardConfig, zero values are not the defaults.
 type ConditionalRoutedFeedForwardConfig struct {
-	Dim                   int           `json:"dim"`                     // C, at least 1
-	NumHeavyTokens        int           `json:"num_heavy_tokens"`        // tokens for the heavy branch, at least 1; the default of a call
-	LightFFMult           float64       `json:"light_ff_mult"`           // hidden size of the light branch is int(C * this), at least 1
-	HeavyFFMult           float64       `json:"heavy_ff_mult"`           // hidden size of the heavy branch is int(C * this), at least 1
-	RouterStraightThrough bool          `json:"router_straight_through"` // a selected token scores 1, not its soft score
-	Router                RouterOptions `json:"router_kwargs"`
-	Precision             DType         `json:"precision"` // of the matrix products: F32 (the default), F16 or BF16
+	Dim                   int            `json:"dim"`                     // C, at least 1
+	NumHeavyTokens        int            `json:"num_heavy_tokens"`        // tokens for the heavy branch, at least 1; the default of a call
+	LightFFMult           float64        `json:"light_ff_mult"`           // hidden size of the light branch is int(C * this), at least 1
+	HeavyFFMult           float64        `json:"heavy_ff_mult"`           // hidden size of the heavy branch is int(C * this), at least 1
+	RouterStraightThrough bool           `json:"router_straight_through"` // a selected token scores 1, not its soft score
+	Router                RouterSettings `json:"router_kwargs"`
+	Precision             DType          `json:"precision"` // of the matrix products: F32 (the default), F16 or BF16
 }
 
 func (c *ConditionalRoutedFeedForwardConfig) setDefaults() {
-	*c = ConditionalRoutedFeedForwardConfig{LightFFMult: 0.5, HeavyFFMult: 4, RouterStraightThrough: true, Router: Default[RouterOptions]()}
+	*c = ConditionalRoutedFeedForwardConfig{LightFFMult: 0.5, HeavyFFMult: 4, RouterStraightThrough: true, Router: Default[RouterSettings]()}
 }
 
 // UnmarshalJSON reads a configuration. Absent keys get their defaults; an unknown key is an error.

@@ -25,7 +25,7 @@ func refBranch(w map[string][]float32, name string, dim int) ref.FeedForwardPara
 	}
 }
 
-func refRouter(o RouterOptions, straight bool, tokens int) ref.RouterConfig {
+func refRouter(o RouterSettings, straight bool, tokens int) ref.RouterConfig {
 	c := ref.RouterConfig{
 		NumTokens: tokens, BlockSize: o.RouteBlockSize, FetchKRatio: o.FetchKRatio, StraightThrough: straight,
 		Descent: ref.CoorDescentConfig{Iters: o.NIters, Eps: o.Eps, EpsInit: o.EpsInit, EpsDecay: o.EpsDecay},
@@ -105,7 +105,7 @@ func TestFeedForwardGroups(t *testing.T) {
 	layer.budget = 4 * layer.light.hidden * 256
 	require.NoError(t, f.Forward(t.Context(), groups, x, FeedForwardOptions{NumHeavyTokens: 17}))
 	require.NoError(t, f.Forward(t.Context(), whole, x, FeedForwardOptions{NumHeavyTokens: 17, Stats: &second}))
-	assert.Len(t, second.Steps, len(first.Steps)+4)
+	assert.Len(t, second.StepNames, len(first.StepNames)+4)
 	layer.budget = hiddenBytes
 	require.NoError(t, f.plans.close())
 	require.NoError(t, f.Forward(t.Context(), whole, x, FeedForwardOptions{NumHeavyTokens: 17}))

@@ -104,7 +104,7 @@ func TestGoldenRouter(t *testing.T) {
 		}
 		require.NoError(fx.t, c.DecodeCall(&call))
 		r := mustNew(fx, NewCoordinateDescentRouter, config)
-		options := RoutingOptions{Mask: fx.goldenInput(c, "mask")}
+		options := RouterOptions{Mask: fx.goldenInput(c, "mask")}
 		if config.LearnedRoutingTokens {
 			options.RoutingTokens = fx.goldenInput(c, "routing_tokens")
 		}
@@ -114,12 +114,12 @@ func TestGoldenRouter(t *testing.T) {
 }
 
 // checkRouting compares all outputs of a router with a route of a golden case.
-func checkRouting(fx *fixture, c *golden.Case, r *CoordinateDescentRouter, name string, x *Tensor, tokens int, options RoutingOptions) {
+func checkRouting(fx *fixture, c *golden.Case, r *CoordinateDescentRouter, name string, x *Tensor, tokens int, options RouterOptions) {
 	want, ok := c.Routes[name]
 	require.True(fx.t, ok)
 	batch, n, dim, routes := x.shape[0], x.shape[1], r.config.Dim, r.config.NumRoutingTokens
 	k := r.Slots(n, tokens)
-	out := Routing{
+	out := RouterResult{
 		Indices: fx.tensor(I32, batch, routes, k), Scores: fx.tensor(F32, batch, routes, k), Tokens: fx.tensor(F32, batch, routes, k, dim),
 		Logits: fx.tensor(F32, batch, routes, n), SoftScores: fx.tensor(F32, batch, routes, n),
 	}
@@ -210,13 +210,13 @@ func TestGoldenFeedForward(t *testing.T) {
 		if _, ok := c.Routes["router"]; !ok {
 			return
 		}
-		router := RouterConfig{Dim: config.Dim, NumRoutingTokens: 1, StraightThrough: config.RouterStraightThrough, RouterOptions: config.Router}
+		router := RouterConfig{Dim: config.Dim, NumRoutingTokens: 1, StraightThrough: config.RouterStraightThrough, RouterSettings: config.Router}
 		r := mustNew(fx, NewCoordinateDescentRouter, router)
 		for name, w := range c.Weights {
 			if strings.HasPrefix(name, "router.") {
 				require.NoError(fx.t, r.Parameters()[0].Tensor.Write(t.Context(), w.F32))
 			}
 		}
-		checkRouting(fx, c, r, "router", x, config.NumHeavyTokens, RoutingOptions{Mask: mask})
+		checkRouting(fx, c, r, "router", x, config.NumHeavyTokens, RouterOptions{Mask: mask})
 	})
 }

@@ -29,29 +29,29 @@ func (s RouteScope) check(op, field string) error {
 // ConditionalRoutedImageAttentionConfig configures a ConditionalRoutedImageAttention. Start from
 // Default[ConditionalRoutedImageAttentionConfig]: zero values are not the defaults.
 type ConditionalRoutedImageAttentionConfig struct {
-	Dim                    int           `json:"dim"`                       // C, channels of a pixel, at least 1
-	NumHeavyTokensQ        int           `json:"num_heavy_tokens_q"`        // queries of an image, or of a patch, at least 1; the default of a call
-	NumHeavyTokensKV       int           `json:"num_heavy_tokens_kv"`       // keys and values of a route, at least 1; the default of a call
-	NumRoutedKV            int           `json:"num_routed_kv"`             // R, routes of keys and values; a divisor of HeavyHeads
-	LightDimHead           int           `json:"light_dim_head"`            // 1 to 128
-	LightHeads             int           `json:"light_heads"`               // at least 1
-	LightWindowSize        int           `json:"light_window_size"`         // side of a patch in pixels, 1 to 1024
-	HeavyDimHead           int           `json:"heavy_dim_head"`            // 1 to 128
-	HeavyHeads             int           `json:"heavy_heads"`               // at least 1
-	RouterStraightThrough  bool          `json:"router_straight_through"`   // a selected pixel scores 1, not its soft score
-	MultiplyKeysByScore    bool          `json:"multiply_keys_by_score"`    // heavy keys too, not only values
-	MultiplyQueriesByScore bool          `json:"multiply_queries_by_score"` // heavy queries too, not only their outputs
-	UseNullQTokens         bool          `json:"use_null_q_tokens"`         // tokens that are no query get a learned token; false: 0
-	ChannelFirst           bool          `json:"channel_first"`             // x and y are [B, C, H, W]; else [B, H, W, C]
-	RouteScope             RouteScope    `json:"route_scope"`               // RouteScopeImage or RouteScopeWindow
-	Router                 RouterOptions `json:"router_kwargs"`
-	Precision              DType         `json:"precision"` // of the matrix products: F32 (the default), F16 or BF16
+	Dim                    int            `json:"dim"`                       // C, channels of a pixel, at least 1
+	NumHeavyTokensQ        int            `json:"num_heavy_tokens_q"`        // queries of an image, or of a patch, at least 1; the default of a call
+	NumHeavyTokensKV       int            `json:"num_heavy_tokens_kv"`       // keys and values of a route, at least 1; the default of a call
+	NumRoutedKV            int            `json:"num_routed_kv"`             // R, routes of keys and values; a divisor of HeavyHeads
+	LightDimHead           int            `json:"light_dim_head"`            // 1 to 128
+	LightHeads             int            `json:"light_heads"`               // at least 1
+	LightWindowSize        int            `json:"light_window_size"`         // side of a patch in pixels, 1 to 1024
+	HeavyDimHead           int            `json:"heavy_dim_head"`            // 1 to 128
+	HeavyHeads             int            `json:"heavy_heads"`               // at least 1
+	RouterStraightThrough  bool           `json:"router_straight_through"`   // a selected pixel scores 1, not its soft score
+	MultiplyKeysByScore    bool           `json:"multiply_keys_by_score"`    // heavy keys too, not only values
+	MultiplyQueriesByScore bool           `json:"multiply_queries_by_score"` // heavy queries too, not only their outputs
+	UseNullQTokens         bool           `json:"use_null_q_tokens"`         // tokens that are no query get a learned token; false: 0
+	ChannelFirst           bool           `json:"channel_first"`             // x and y are [B, C, H, W]; else [B, H, W, C]
+	RouteScope             RouteScope     `json:"route_scope"`               // RouteScopeImage or RouteScopeWindow
+	Router                 RouterSettings `json:"router_kwargs"`
+	Precision              DType          `json:"precision"` // of the matrix products: F32 (the default), F16 or BF16
 }
 
 func (c *ConditionalRoutedImageAttentionConfig) setDefaults() {
 	*c = ConditionalRoutedImageAttentionConfig{
 		NumRoutedKV: 1, LightDimHead: 64, LightHeads: 8, LightWindowSize: 128, HeavyDimHead: 64, HeavyHeads: 8,
-		RouterStraightThrough: true, UseNullQTokens: true, RouteScope: RouteScopeImage, Router: Default[RouterOptions](),
+		RouterStraightThrough: true, UseNullQTokens: true, RouteScope: RouteScopeImage, Router: Default[RouterSettings](),
 	}
 }
 

@@ -75,7 +75,7 @@ func (m *base) newPlan(ctx context.Context, of *call) (*plan, error) {
 	if b.err != nil {
 		return nil, errors.Join(b.err, p.close())
 	}
-	p.stats = CallStats{Steps: list.Kernels(), Workspace: measured + b.constants, Barriers: list.Barriers()}
+	p.stats = CallStats{StepNames: list.StepNames(), Workspace: measured + b.constants, Barriers: list.Barriers()}
 	p.stats.Flops, p.stats.Bytes = list.Work()
 	return p, nil
 }

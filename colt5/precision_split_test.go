@@ -41,7 +41,7 @@ func TestSplitKProducts(t *testing.T) {
 		y = fx.finiteOutput(func(y *Tensor) error {
 			return m.Forward(t.Context(), y, fx.floats(x, items, n, c.Dim), FeedForwardOptions{Stats: &stats})
 		}, items, n, c.Dim)
-		return y, stats, strings.Count(strings.Join(stats.Steps, " "), "linear_sum")
+		return y, stats, strings.Count(strings.Join(stats.StepNames, " "), "linear_sum")
 	}
 	want, _, sums := run(fx, exact, items, x)
 	assert.Zero(t, sums, "f32 is not split")

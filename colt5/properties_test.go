@@ -238,7 +238,7 @@ func (fx *fixture) checkGroups(s moduleCase, v inputData, budgets []*int, closeP
 		in.stats = &stats
 		require.NoError(fx.t, out.Write(fx.t.Context(), nanFill(out.Len())))
 		require.NoError(fx.t, s.forward(fx.t.Context(), out, in))
-		return fx.readFinite(out), len(stats.Steps)
+		return fx.readFinite(out), len(stats.StepNames)
 	}
 	defer func() {
 		for _, b := range budgets {

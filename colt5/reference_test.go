@@ -36,7 +36,7 @@ func randomMaskWithGap(seed uint64, b, n int) []uint8 {
 }
 
 // useSoftScores sets options with which soft scores differ from 0 and 1.
-func useSoftScores(o *RouterOptions) { o.Eps, o.EpsInit, o.EpsDecay = 1, 0, 1 }
+func useSoftScores(o *RouterSettings) { o.Eps, o.EpsInit, o.EpsDecay = 1, 0, 1 }
 
 // refConfig converts a config to the config of the CPU reference, without its router. Both have the same JSON keys.
 func refConfig[R any](c any) (r R) {

@@ -17,11 +17,11 @@ type RouterConfig struct {
 	NumRoutingTokens     int  `json:"num_routing_tokens"`     // R, routes, at least 1
 	LearnedRoutingTokens bool `json:"learned_routing_tokens"` // the routing tokens come with each call
 	StraightThrough      bool `json:"straight_through"`       // a selected token scores 1, not its soft score
-	RouterOptions
+	RouterSettings
 }
 
 func (c *RouterConfig) setDefaults() {
-	*c = RouterConfig{NumRoutingTokens: 1, StraightThrough: true, RouterOptions: Default[RouterOptions]()}
+	*c = RouterConfig{NumRoutingTokens: 1, StraightThrough: true, RouterSettings: Default[RouterSettings]()}
 }
 
 // UnmarshalJSON reads a configuration. Absent keys get their defaults; an unknown key is an error.
@@ -32,7 +32,7 @@ func (c *RouterConfig) UnmarshalJSON(data []byte) error {
 }
 
 func (c RouterConfig) check(op string) error {
-	return firstError(atLeast(op, "Dim", c.Dim, 1), atLeast(op, "NumRoutingTokens", c.NumRoutingTokens, 1), c.RouterOptions.check(op))
+	return firstError(atLeast(op, "Dim", c.Dim, 1), atLeast(op, "NumRoutingTokens", c.NumRoutingTokens, 1), c.RouterSettings.check(op))
 }
 
 // CoordinateDescentRouter selects the tokens of a heavy branch. Source: arXiv 2303.09752, section 3.
@@ -45,8 +45,8 @@ type CoordinateDescentRouter struct {
 	module[RouterConfig]
 }
 
-// RoutingOptions are the optional arguments of CoordinateDescentRouter.Forward.
-type RoutingOptions struct {
+// RouterOptions are the optional arguments of CoordinateDescentRouter.Forward.
+type RouterOptions struct {
 	Mask          *Tensor // [B, N] U8; nil: all tokens are real
 	RoutingTokens *Tensor // [B, R, C] F32, with LearnedRoutingTokens
 
@@ -58,8 +58,8 @@ type RoutingOptions struct {
 	Routing *[]RoutingRecord // receives what the router selected; no record of random routing; nil: not wanted
 }
 
-// Routing is the tensors that receive a router's result. nil: not wanted.
-type Routing struct {
+// RouterResult has the tensors that receive a router's result. nil: not wanted.
+type RouterResult struct {
 	Indices    *Tensor // [B, R, K] I32: tokens by falling logit, blocks in order; 0 in an empty slot. Nothing routed: must be nil
 	Scores     *Tensor // [B, R, K] F32: 0 in an empty slot
 	Tokens     *Tensor // [B, R, K, C] F32: x[index] * score. Nothing routed: must be nil, the tokens are x
@@ -81,7 +81,7 @@ func (c RouterConfig) precision() DType { return F32 }
 func (c RouterConfig) build(w *weights) layer {
 	l := &router{config: c}
 	if !c.LearnedRoutingTokens {
-		l.tokens = w.routingToken("routing_token", c.NumRoutingTokens, c.Dim, c.RouterOptions)
+		l.tokens = w.routingToken("routing_token", c.NumRoutingTokens, c.Dim, c.RouterSettings)
 	}
 	return l
 }
@@ -93,7 +93,7 @@ func (r *CoordinateDescentRouter) Slots(n, tokens int) int {
 }
 
 // Forward routes x [B, N, C] and selects tokens of them for every route. It writes what out has tensors for.
-func (r *CoordinateDescentRouter) Forward(ctx context.Context, out Routing, x *Tensor, tokens int, o RoutingOptions) error {
+func (r *CoordinateDescentRouter) Forward(ctx context.Context, out RouterResult, x *Tensor, tokens int, o RouterOptions) error {
 	c := r.config
 	n := 0
 	if x != nil && len(x.shape) == 3 {
@@ -123,7 +123,7 @@ func (r *CoordinateDescentRouter) Forward(ctx context.Context, out Routing, x *T
 }
 
 // checkOptions checks which tensors a call of n tokens has.
-func (c RouterConfig) checkOptions(out Routing, n, tokens int, o RoutingOptions) error {
+func (c RouterConfig) checkOptions(out RouterResult, n, tokens int, o RouterOptions) error {
 	switch {
 	case tokens < 1 || tokens > math.MaxInt32:
 		return fmt.Errorf("tokens is %d, want 1 to %d", tokens, math.MaxInt32)
@@ -133,7 +133,7 @@ func (c RouterConfig) checkOptions(out Routing, n, tokens int, o RoutingOptions)
 		return fmt.Errorf("Indices is %v and Tokens %v, want nil: with %d tokens out of %d nothing is routed", out.Indices, out.Tokens, tokens, n)
 	case o.RandomSeed != 0 && out.SoftScores != nil:
 		return fmt.Errorf("SoftScores is %v, want nil with random routing", out.SoftScores)
-	case out == (Routing{}):
+	case out == (RouterResult{}):
 		return errors.New("out has no tensors")
 	}
 	return nil
@@ -187,7 +187,7 @@ func (r *router) record(b *builder) {
 		})
 	}
 	if b.inspects() && s.routed && !random {
-		inspected := newRouterState("router", r.tokens, c.RouterOptions, c.StraightThrough, s, false)
+		inspected := newRouterState("router", r.tokens, c.RouterSettings, c.StraightThrough, s, false)
 		inspected.logits = b.floats(s.b, s.r, s.n)
 		b.copy(inspected.logits.Range, logits)
 		b.recordTopK(mask, inspected)

@@ -33,10 +33,10 @@ func TestRouter(t *testing.T) {
 			r := mustNew(fx, NewCoordinateDescentRouter, config)
 			data := normal(1, test.b*test.n*test.dim)
 			args := ref.RouterArgs{
-				RouterConfig: refRouter(config.RouterOptions, test.straight, test.tokens), X: data,
+				RouterConfig: refRouter(config.RouterSettings, test.straight, test.tokens), X: data,
 				B: test.b, N: test.n, C: test.dim, R: test.routes, TokensPerItem: test.learned,
 			}
-			var options RoutingOptions
+			var options RouterOptions
 			if test.mask {
 				args.Mask = randomMask(9, test.b, test.n)
 				options.Mask = fx.bytes(args.Mask, test.b, test.n)
@@ -48,7 +48,7 @@ func TestRouter(t *testing.T) {
 				args.Tokens = fx.parameters(r.Parameters())["routing_token"]
 			}
 			k := r.Slots(test.n, test.tokens)
-			out := Routing{
+			out := RouterResult{
 				Indices: fx.tensor(I32, test.b, test.routes, k), Scores: fx.tensor(F32, test.b, test.routes, k),
 				Tokens: fx.tensor(F32, test.b, test.routes, k, test.dim),
 				Logits: fx.tensor(F32, test.b, test.routes, test.n), SoftScores: fx.tensor(F32, test.b, test.routes, test.n),
@@ -67,9 +67,9 @@ func TestRouter(t *testing.T) {
 			// With fewer outputs, each has the same values.
 			indices, scores := fx.readInts(out.Indices), fx.read(out.Scores)
 			x := fx.floats(data, test.b, test.n, test.dim)
-			require.NoError(t, r.Forward(t.Context(), Routing{Indices: out.Indices}, x, test.tokens, options))
+			require.NoError(t, r.Forward(t.Context(), RouterResult{Indices: out.Indices}, x, test.tokens, options))
 			assert.Equal(t, indices, fx.readInts(out.Indices))
-			require.NoError(t, r.Forward(t.Context(), Routing{Scores: out.Scores}, x, test.tokens, options))
+			require.NoError(t, r.Forward(t.Context(), RouterResult{Scores: out.Scores}, x, test.tokens, options))
 			assert.Equal(t, scores, fx.read(out.Scores))
 		})
 	}
@@ -84,13 +84,13 @@ func TestRouterNothingRouted(t *testing.T) {
 	config.Dim, config.NumRoutingTokens = 4, 2
 	r := mustNew(fx, NewCoordinateDescentRouter, config)
 	mask := randomMask(3, 2, 9)
-	x, options := fx.floats(normal(1, 2*9*4), 2, 9, 4), RoutingOptions{Mask: fx.bytes(mask, 2, 9)}
+	x, options := fx.floats(normal(1, 2*9*4), 2, 9, 4), RouterOptions{Mask: fx.bytes(mask, 2, 9)}
 	scores, soft := fx.tensor(F32, 2, 2, 9), fx.tensor(F32, 2, 2, 9)
 	var want []float32
 	for i := range 2 * 2 * 9 {
 		want = append(want, float32(mask[i/18*9+i%9]))
 	}
-	for _, out := range []Routing{{Scores: scores}, {SoftScores: soft}, {Scores: scores, SoftScores: soft}} {
+	for _, out := range []RouterResult{{Scores: scores}, {SoftScores: soft}, {Scores: scores, SoftScores: soft}} {
 		require.NoError(t, scores.Write(t.Context(), make([]float32, 36)))
 		require.NoError(t, soft.Write(t.Context(), make([]float32, 36)))
 		require.NoError(t, r.Forward(t.Context(), out, x, 9, options))
@@ -101,7 +101,7 @@ func TestRouterNothingRouted(t *testing.T) {
 			assert.Equal(t, want, fx.read(soft))
 		}
 	}
-	assert.ErrorContains(t, r.Forward(t.Context(), Routing{Indices: fx.tensor(I32, 2, 2, 9)}, x, 9, options), "nothing is routed")
+	assert.ErrorContains(t, r.Forward(t.Context(), RouterResult{Indices: fx.tensor(I32, 2, 2, 9)}, x, 9, options), "nothing is routed")
 }
 
 // Random routing selects real tokens only, with score 1. The selection depends on the seed alone.
@@ -114,9 +114,9 @@ func TestRandomRouting(t *testing.T) {
 	r := mustNew(fx, NewCoordinateDescentRouter, config)
 	mask := randomMask(3, 1, 50)
 	x := fx.floats(normal(1, 50*4), 1, 50, 4)
-	out := Routing{Indices: fx.tensor(I32, 1, 1, 10), Scores: fx.tensor(F32, 1, 1, 10), Logits: fx.tensor(F32, 1, 1, 50)}
+	out := RouterResult{Indices: fx.tensor(I32, 1, 1, 10), Scores: fx.tensor(F32, 1, 1, 10), Logits: fx.tensor(F32, 1, 1, 50)}
 	selectTokens := func(seed uint64) []int32 {
-		require.NoError(t, r.Forward(t.Context(), out, x, 10, RoutingOptions{Mask: fx.bytes(mask, 1, 50), RandomSeed: seed}))
+		require.NoError(t, r.Forward(t.Context(), out, x, 10, RouterOptions{Mask: fx.bytes(mask, 1, 50), RandomSeed: seed}))
 		for _, s := range fx.read(out.Scores) {
 			assert.Equal(t, float32(1), s)
 		}

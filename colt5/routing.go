@@ -5,8 +5,8 @@ import (
 	"github.com/colt5-vulkan/colt5/vk"
 )
 
-// RouterOptions are the settings of a module's routers, in JSON router_kwargs.
-type RouterOptions struct {
+// RouterSettings are the settings of a module's routers, in JSON router_kwargs.
+type RouterSettings struct {
 	NIters           int     `json:"n_iters"`            // iterations of coordinate descent, at least 1
 	FetchKRatio      float64 `json:"fetch_k_ratio"`      // k_eff of coordinate descent is this times the tokens to select; above 0
 	Eps              float64 `json:"eps"`                // smoothness of the scores, above 0
@@ -21,11 +21,11 @@ type RouterOptions struct {
 	ScaleRoutingTokens bool `json:"scale_routing_tokens"`
 }
 
-func (o *RouterOptions) setDefaults() {
-	*o = RouterOptions{NIters: 20, FetchKRatio: 9.0 / 8, Eps: 0.03, EpsInit: 4, EpsDecay: 0.7, CosineSimScale: 8}
+func (o *RouterSettings) setDefaults() {
+	*o = RouterSettings{NIters: 20, FetchKRatio: 9.0 / 8, Eps: 0.03, EpsInit: 4, EpsDecay: 0.7, CosineSimScale: 8}
 }
 
-func (o RouterOptions) check(op string) error {
+func (o RouterSettings) check(op string) error {
 	return firstError(
 		checkCoorDescent(op, o.NIters, o.Eps, o.EpsInit, o.EpsDecay),
 		aboveZero(op, "FetchKRatio", o.FetchKRatio),
@@ -35,7 +35,7 @@ func (o RouterOptions) check(op string) error {
 }
 
 // logits is the kernel configuration for the logits of one router, or of two that read the same tokens.
-func (o RouterOptions) logits(c, r, r2 int) pipelines.RouterLogitsConfig {
+func (o RouterSettings) logits(c, r, r2 int) pipelines.RouterLogitsConfig {
 	config := pipelines.RouterLogitsConfig{C: c, R: r, R2: r2}
 	if o.CosineSimRouting {
 		config.CosineScale = o.CosineSimScale
@@ -43,7 +43,7 @@ func (o RouterOptions) logits(c, r, r2 int) pipelines.RouterLogitsConfig {
 	return config
 }
 
-func (o RouterOptions) descent() pipelines.CoorDescentConfig {
+func (o RouterSettings) descent() pipelines.CoorDescentConfig {
 	return pipelines.CoorDescentConfig{Iters: o.NIters, Eps: o.Eps, EpsInit: o.EpsInit, EpsDecay: o.EpsDecay}
 }
 
@@ -63,7 +63,7 @@ type routing struct {
 	padded     bool // a short last block counts as a full one
 }
 
-func (o RouterOptions) routing(b, n, r, c, tokens int) routing {
+func (o RouterSettings) routing(b, n, r, c, tokens int) routing {
 	s := routing{b: b, n: n, r: r, c: c, routed: n > tokens, block: n, count: n, k: n, kEff: float64(n), wholeUpTo: n}
 	if !s.routed {
 		return s
@@ -113,7 +113,7 @@ type routerState struct {
 	routing
 	name     string  // of the router, in the module
 	token    *Tensor // [R, C]
-	options  RouterOptions
+	options  RouterSettings
 	soft     bool // a chosen token's score is its soft score; else 1
 	hasLists bool // lists name the tokens; false: all of them, in order
 
@@ -122,7 +122,7 @@ type routerState struct {
 }
 
 // newRouterState makes the state of a module's router. It needs lists where the router or a mask leaves tokens out.
-func newRouterState(name string, token *Tensor, o RouterOptions, straightThrough bool, s routing, masked bool) *routerState {
+func newRouterState(name string, token *Tensor, o RouterSettings, straightThrough bool, s routing, masked bool) *routerState {
 	c := &routerState{routing: s, name: name, token: token, options: o, hasLists: s.routed || masked || s.skipBlocks > 0, soft: s.routed && !straightThrough}
 	if !s.routed {
 		c.r = 1 // every route reads the same tokens

@@ -24,11 +24,11 @@ func (fx *fixture) routeLogits(c RouterConfig, logits []float32, items, tokens i
 	fx.setParameter(r, "routing_token", unitVector(smallDim, 0))
 	n := len(logits) / items
 	var list []RoutingRecord
-	o := RoutingOptions{Routing: &list}
+	o := RouterOptions{Routing: &list}
 	if mask != nil {
 		o.Mask = fx.bytes(mask, items, n)
 	}
-	out := Routing{Scores: fx.tensor(F32, items, 1, r.Slots(n, tokens))}
+	out := RouterResult{Scores: fx.tensor(F32, items, 1, r.Slots(n, tokens))}
 	require.NoError(fx.t, r.Forward(fx.t.Context(), out, fx.floats(tokensWithChannels(1, smallDim, logits), items, n, smallDim), tokens, o))
 	require.Len(fx.t, list, 1)
 	assert.Equal(fx.t, "router", list[0].Router)
@@ -161,8 +161,8 @@ func TestRoutingRecords(t *testing.T) {
 		names(BlockOptions{NumHeavyAttnTokensQ: smallN, NumHeavyFFTokens: smallN}))
 	assert.Empty(t, names(BlockOptions{NumHeavyAttnTokensQ: smallN, NumHeavyAttnTokensKV: smallN, NumHeavyFFTokens: smallN}))
 	require.NoError(t, e.Forward(t.Context(), y, x, BlockOptions{Stats: &after}))
-	assert.Equal(t, before.Steps, after.Steps)
+	assert.Equal(t, before.StepNames, after.StepNames)
 	assert.Equal(t, before.Workspace, after.Workspace)
 	assert.Less(t, before.Workspace, recording.Workspace)
-	assert.Less(t, len(before.Steps), len(recording.Steps))
+	assert.Less(t, len(before.StepNames), len(recording.StepNames))
 }

@@ -12,13 +12,13 @@ type CallStats struct {
 	// whole takes longer.
 	Profile bool
 
-	Time      time.Duration // GPU time, from the first step to the last
+	Time      time.Duration // GPU time, from the start of the first step to the end of the last
 	Flops     float64       // floating-point operations of the matrix products and reductions
 	Bytes     float64       // bytes of memory traffic that the steps need at least
 	Workspace uint64        // bytes of device memory between the steps
 	Barriers  int           // pipeline barriers between steps
-	Steps     []string      // names of the kernels, in the order of recording; shared between calls, do not modify
-	StepTimes []vk.StepTime // of kernels, fills and copies, in order; nil without Profile
+	StepNames []string      // the kernel of each step, "fill" or "copy", in the order of recording; shared between calls, do not modify
+	StepTimes []vk.StepTime // of every step, in the same order; nil without Profile
 }
 
 // fillStats fills the statistics of the plan's last run.
@@ -28,7 +28,7 @@ func (p *plan) fillStats(s *CallStats) error {
 	s.Profile = profile
 	var err error
 	if s.Time, err = p.list.Elapsed(); err == nil && profile {
-		s.StepTimes, err = p.list.Steps()
+		s.StepTimes, err = p.list.StepTimes()
 	}
 	return err
 }

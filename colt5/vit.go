@@ -40,32 +40,32 @@ func (s Size) MarshalJSON() ([]byte, error) {
 // ConditionalRoutedViTConfig configures a ConditionalRoutedViT. Start from Default[ConditionalRoutedViTConfig]:
 // zero values are not the defaults.
 type ConditionalRoutedViTConfig struct {
-	ImageSize             Size          `json:"image_size"`               // a multiple of PatchSize
-	PatchSize             Size          `json:"patch_size"`               // pixels of a token
-	NumClasses            int           `json:"num_classes"`              // at least 1
-	Dim                   int           `json:"dim"`                      // C, a multiple of 4, at least 8
-	Depth                 int           `json:"depth"`                    // layers, at least 1
-	Channels              int           `json:"channels"`                 // of the image
-	AttnNumHeavyTokensQ   int           `json:"attn_num_heavy_tokens_q"`  // at least 1
-	AttnNumHeavyTokensKV  int           `json:"attn_num_heavy_tokens_kv"` // at least 1
-	AttnNumRoutedKV       int           `json:"attn_num_routed_kv"`       // a divisor of AttnHeavyHeads
-	AttnHeavyDimHead      int           `json:"attn_heavy_dim_head"`      // 1 to 128
-	AttnHeavyHeads        int           `json:"attn_heavy_heads"`         // at least 1
-	AttnLightDimHead      int           `json:"attn_light_dim_head"`      // 1 to 128
-	AttnLightHeads        int           `json:"attn_light_heads"`         // at least 1
-	AttnLightWindowSize   int           `json:"attn_light_window_size"`   // tokens of a side of a window of the light branch
-	FFNumHeavyTokens      int           `json:"ff_num_heavy_tokens"`      // at least 1
-	FFHeavyMult           float64       `json:"ff_heavy_mult"`            // hidden size of the heavy feedforward is int(C * this)
-	FFLightMult           float64       `json:"ff_light_mult"`            // hidden size of the light feedforward is int(C * this)
-	RouterStraightThrough bool          `json:"router_straight_through"`  // a selected token scores 1, not its soft score
-	RouteScope            RouteScope    `json:"route_scope"`              // of the attention
-	Router                RouterOptions `json:"router_kwargs"`            // Eps is 1 by default
-	Precision             DType         `json:"precision"`                // of the matrix products: F32 (the default), F16 or BF16
+	ImageSize             Size           `json:"image_size"`               // a multiple of PatchSize
+	PatchSize             Size           `json:"patch_size"`               // pixels of a token
+	NumClasses            int            `json:"num_classes"`              // at least 1
+	Dim                   int            `json:"dim"`                      // C, a multiple of 4, at least 8
+	Depth                 int            `json:"depth"`                    // layers, at least 1
+	Channels              int            `json:"channels"`                 // of the image
+	AttnNumHeavyTokensQ   int            `json:"attn_num_heavy_tokens_q"`  // at least 1
+	AttnNumHeavyTokensKV  int            `json:"attn_num_heavy_tokens_kv"` // at least 1
+	AttnNumRoutedKV       int            `json:"attn_num_routed_kv"`       // a divisor of AttnHeavyHeads
+	AttnHeavyDimHead      int            `json:"attn_heavy_dim_head"`      // 1 to 128
+	AttnHeavyHeads        int            `json:"attn_heavy_heads"`         // at least 1
+	AttnLightDimHead      int            `json:"attn_light_dim_head"`      // 1 to 128
+	AttnLightHeads        int            `json:"attn_light_heads"`         // at least 1
+	AttnLightWindowSize   int            `json:"attn_light_window_size"`   // tokens of a side of a window of the light branch
+	FFNumHeavyTokens      int            `json:"ff_num_heavy_tokens"`      // at least 1
+	FFHeavyMult           float64        `json:"ff_heavy_mult"`            // hidden size of the heavy feedforward is int(C * this)
+	FFLightMult           float64        `json:"ff_light_mult"`            // hidden size of the light feedforward is int(C * this)
+	RouterStraightThrough bool           `json:"router_straight_through"`  // a selected token scores 1, not its soft score
+	RouteScope            RouteScope     `json:"route_scope"`              // of the attention
+	Router                RouterSettings `json:"router_kwargs"`            // Eps is 1 by default
+	Precision             DType          `json:"precision"`                // of the matrix products: F32 (the default), F16 or BF16
 }
 
 func (c *ConditionalRoutedViTConfig) setDefaults() {
 	*c = ConditionalRoutedViTConfig{
-		Channels: 3, AttnNumRoutedKV: 1, RouterStraightThrough: true, RouteScope: RouteScopeImage, Router: Default[RouterOptions](),
+		Channels: 3, AttnNumRoutedKV: 1, RouterStraightThrough: true, RouteScope: RouteScopeImage, Router: Default[RouterSettings](),
 	}
 	c.Router.Eps = 1
 }

@@ -168,7 +168,7 @@ func (w *weights) save(ctx context.Context, path string) error {
 }
 
 // routingToken adds the routing tokens of a router.
-func (w *weights) routingToken(name string, r, c int, o RouterOptions) *Tensor {
+func (w *weights) routingToken(name string, r, c int, o RouterSettings) *Tensor {
 	deviation := 1.0
 	if o.ScaleRoutingTokens {
 		deviation = 1 / math.Sqrt(float64(c))

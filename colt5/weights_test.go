@@ -25,7 +25,7 @@ func TestSaveAndLoad(t *testing.T) {
 	before := fx.parameters(g.Parameters())
 	assert.ErrorContains(t, g.Load(t.Context(), path), "router.routing_token is F32[1 12], want f32[1 16]")
 	assert.Equal(t, before, fx.parameters(g.Parameters()), "a file with other shapes changes nothing")
-	r := mustNew(fx, NewCoordinateDescentRouter, RouterConfig{Dim: 12, NumRoutingTokens: 1, RouterOptions: Default[RouterOptions]()})
+	r := mustNew(fx, NewCoordinateDescentRouter, RouterConfig{Dim: 12, NumRoutingTokens: 1, RouterSettings: Default[RouterSettings]()})
 	err := r.Load(t.Context(), path)
 	assert.ErrorContains(t, err, "routing_token is missing, want f32[1 12]")
 	assert.ErrorContains(t, err, "heavy_ff.0.gamma is not a parameter of this module")

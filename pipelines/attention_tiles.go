@@ -70,7 +70,7 @@ func (t attentionTile) shared(dimHead int, factors bool) uint32 {
 // keys of a tile, so these depend on the list, the device and the head only. A workgroup for at most 32 queries has 32.
 func selectAttentionTile(caps vk.Caps, list []attentionTile, dimHead int, factors bool, queries int) (attentionTile, error) {
 	for _, t := range list {
-		if dimHead > t.maxDimHead() || t.shared(dimHead, factors) > min(caps.SharedBytes, maxAttentionShared) || t.queries > 64 && queries <= 64 {
+		if dimHead > t.maxDimHead() || t.shared(dimHead, factors) > min(caps.MaxSharedBytes, maxAttentionShared) || t.queries > 64 && queries <= 64 {
 			continue
 		}
 		if queries <= 32 && t.queries > 32 {
@@ -80,7 +80,7 @@ func selectAttentionTile(caps vk.Caps, list []attentionTile, dimHead int, factor
 		return t, nil
 	}
 	smallest := list[len(list)-1].shared(dimHead, factors)
-	return attentionTile{}, fmt.Errorf("pipelines: %w: %d bytes of shared memory, heads of dim %d need %d", vk.ErrUnsupported, caps.SharedBytes, dimHead, smallest)
+	return attentionTile{}, fmt.Errorf("pipelines: %w: %d bytes of shared memory, heads of dim %d need %d", vk.ErrUnsupported, caps.MaxSharedBytes, dimHead, smallest)
 }
 
 // iterations estimates the loop iterations of an invocation: one per tile of keys, one per chunk of its keys and values

@@ -38,15 +38,15 @@ func TestAttentionTiles(t *testing.T) {
 	}
 	for d := 1; d <= 128; d++ {
 		for _, bytes := range []uint32{32 << 10, 48 << 10, 64 << 10} {
-			many, err := selectAttentionTile(vk.Caps{SharedBytes: bytes}, attentionTiles, d, true, 1000)
+			many, err := selectAttentionTile(vk.Caps{MaxSharedBytes: bytes}, attentionTiles, d, true, 1000)
 			require.NoError(t, err, "dim %d", d)
-			few, err := selectAttentionTile(vk.Caps{SharedBytes: bytes}, attentionTiles, d, true, 3)
+			few, err := selectAttentionTile(vk.Caps{MaxSharedBytes: bytes}, attentionTiles, d, true, 3)
 			require.NoError(t, err)
 			assert.LessOrEqual(t, many.shared(d, true), bytes)
 			assert.Equal(t, attentionTile{32, many.keys, 0}, few)
 		}
 	}
-	_, err := selectAttentionTile(vk.Caps{SharedBytes: 16 << 10}, attentionTiles, 128, true, 1000)
+	_, err := selectAttentionTile(vk.Caps{MaxSharedBytes: 16 << 10}, attentionTiles, 128, true, 1000)
 	assert.ErrorIs(t, err, vk.ErrUnsupported)
 	assert.ErrorContains(t, err, "16384 bytes of shared memory")
 }
@@ -62,9 +62,9 @@ func TestAttentionMatrixTiles(t *testing.T) {
 			require.NoError(t, err)
 			assert.EqualValues(t, tile.shared(d, factors), m.SharedBytes, "%v, dim %d, factors %v", tile, d, factors)
 		}
-		many, err := selectAttentionTile(vk.Caps{SharedBytes: 32 << 10}, attentionMatrixTiles, d, true, 1000)
+		many, err := selectAttentionTile(vk.Caps{MaxSharedBytes: 32 << 10}, attentionMatrixTiles, d, true, 1000)
 		require.NoError(t, err, "dim %d", d)
-		few, err := selectAttentionTile(vk.Caps{SharedBytes: 32 << 10}, attentionMatrixTiles, d, true, 3)
+		few, err := selectAttentionTile(vk.Caps{MaxSharedBytes: 32 << 10}, attentionMatrixTiles, d, true, 3)
 		require.NoError(t, err)
 		assert.Equal(t, attentionTile{32, many.keys, 32 * many.subgroups / many.queries}, few)
 	}
@@ -77,7 +77,7 @@ func TestAttentionMatrixTiles(t *testing.T) {
 		{attentionMatrixWide, 64, 65, attentionTile{128, 32, 4}}, {attentionMatrixWide, 64, 64, attentionTile{64, 32, 4}},
 		{attentionMatrixWide, 66, 1000, attentionTile{64, 32, 4}}, {attentionMatrixWide, 2, 32, attentionTile{32, 32, 2}},
 	} {
-		tile, err := selectAttentionTile(vk.Caps{SharedBytes: 48 << 10}, test.list, test.d, true, test.queries)
+		tile, err := selectAttentionTile(vk.Caps{MaxSharedBytes: 48 << 10}, test.list, test.d, true, test.queries)
 		require.NoError(t, err)
 		assert.Equal(t, test.want, tile, "%+v", test)
 	}
@@ -88,10 +88,10 @@ func TestAttentionMatrixKeys(t *testing.T) {
 	for _, list := range [][]attentionTile{attentionMatrixTiles, attentionMatrixShort, attentionMatrixWide, attentionMatrixCPU} {
 		for _, bytes := range []uint32{32 << 10, 48 << 10, 64 << 10} {
 			for d := 2; d <= 128; d += 2 {
-				first, err := selectAttentionTile(vk.Caps{SharedBytes: bytes}, list, d, true, 1)
+				first, err := selectAttentionTile(vk.Caps{MaxSharedBytes: bytes}, list, d, true, 1)
 				require.NoError(t, err)
 				for _, queries := range []int{32, 33, 64, 65, 128, 129, 5000} {
-					tile, err := selectAttentionTile(vk.Caps{SharedBytes: bytes}, list, d, true, queries)
+					tile, err := selectAttentionTile(vk.Caps{MaxSharedBytes: bytes}, list, d, true, queries)
 					require.NoError(t, err)
 					assert.Equal(t, first.keys, tile.keys, "%d bytes, dim %d, %d queries", bytes, d, queries)
 				}

@@ -127,7 +127,7 @@ func (c *compiler) note(k *vk.Kernel, config string) error {
 	}
 	made := compiled{name: k.Name(), config: config, seconds: r.seconds, stats: map[string]float64{}}
 	if c.caps.PipelineStatistics {
-		stats, err := k.Stats()
+		stats, err := k.CompilerStats()
 		if err != nil {
 			return err
 		}

@@ -174,7 +174,7 @@ func (c segmentCase) run(t *testing.T, withScores, withSelected bool) (scores, s
 		a.Scratch, kernels = gpu.Out("scratch", int(bytes)), c.schedule.Iters+1
 	}
 	gpu.Run(func(list *vk.CommandList) error { return d.Record(list, a) })
-	assert.Len(t, gpu.Kernels(), kernels)
+	assert.Len(t, gpu.StepNames(), kernels)
 	if withScores {
 		scores = gpu.Float32("scores")[offset:]
 	}

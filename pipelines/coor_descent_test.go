@@ -124,7 +124,7 @@ func (c descentCase) run(t *testing.T, gpu *gputest.Harness) []float32 {
 	if !a.Scratch.IsZero() {
 		kernels = slices.Repeat([]string{"coor_descent_long"}, c.config.Iters+1)
 	}
-	assert.Equal(t, kernels, gpu.Kernels())
+	assert.Equal(t, kernels, gpu.StepNames())
 	got := gpu.Float32("scores")
 	want, naive := c.reference()
 	e, bound := ref.MaxErr(got, want), ref.Bound(naive, want, 1e-6)

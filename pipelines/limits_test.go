@@ -170,7 +170,7 @@ func TestRoutedAttentionAllKeys(t *testing.T) {
 			require.NoError(t, list.Run(t.Context()))
 			y := make([]float32, c.d)
 			require.NoError(t, gpu.Dev.Download(t.Context(), vk.Transfer{Range: a.Y, Data: vk.Bytes(y)}))
-			assert.InEpsilon(t, 100*100/float64(c.keys+1), y[0], 1e-3, "%+v %v", c, list.Kernels())
+			assert.InEpsilon(t, 100*100/float64(c.keys+1), y[0], 1e-3, "%+v %v", c, list.StepNames())
 		} else {
 			assert.ErrorIs(t, err, vk.ErrUnsupported)
 			t.Log(c, err)

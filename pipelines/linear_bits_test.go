@@ -62,7 +62,7 @@ func TestLinearManyDispatches(t *testing.T) {
 		l, args := newLinear(t, gpu, c.LinearConfig, linearTiles[1].name()), c.args(gpu, data)
 		l.maxFlops, l.minTiles = test.maxFlops, test.minTiles
 		gpu.Run(func(list *vk.CommandList) error { return l.Record(list, args) })
-		assert.Len(t, gpu.Kernels(), test.dispatches)
+		assert.Len(t, gpu.StepNames(), test.dispatches)
 		if whole == nil {
 			whole = gpu.Float32("y")
 		}

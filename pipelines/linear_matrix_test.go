@@ -62,8 +62,8 @@ func (c linearCase) testMatrix(t *testing.T) {
 			gpu := gputest.New(t)
 			l, args := newLinear(t, gpu, c.LinearConfig, tile.name()), c.args(gpu, data)
 			gpu.Run(func(list *vk.CommandList) error { return l.Record(list, args) })
-			require.Len(t, gpu.Kernels(), 1+min(c.Split, 1), "one fused kernel, and one that adds parts")
-			require.Contains(t, gpu.Kernels()[0], "linear_matrix_"+p.String())
+			require.Len(t, gpu.StepNames(), 1+min(c.Split, 1), "one fused kernel, and one that adds parts")
+			require.Contains(t, gpu.StepNames()[0], "linear_matrix_"+p.String())
 			y := decode(c.y(), gpu, "y")
 			if c.minAlign {
 				y = outputFrom(t, gpu, "y with margins", rowAlign(c.Out))
@@ -190,8 +190,8 @@ func TestLinearSplitTooLarge(t *testing.T) {
 
 // The large tile for many rows, smaller ones that balance better for few, and none that exceeds the device.
 func TestLinearDefaultMatrixTile(t *testing.T) {
-	gpu := vk.Caps{SharedBytes: 48 << 10, SubgroupSize: 32, MaxWorkgroupInvocations: 1024}
-	cpu := vk.Caps{SharedBytes: 32 << 10, SubgroupSize: 8, MaxWorkgroupInvocations: 1024, CPU: true}
+	gpu := vk.Caps{MaxSharedBytes: 48 << 10, SubgroupSize: 32, MaxWorkgroupInvocations: 1024}
+	cpu := vk.Caps{MaxSharedBytes: 32 << 10, SubgroupSize: 8, MaxWorkgroupInvocations: 1024, CPU: true}
 	m, small := vk.MatrixShape{M: 16, N: 16, K: 16}, vk.MatrixShape{M: 8, N: 8, K: 8}
 	for _, test := range []struct {
 		caps  vk.Caps

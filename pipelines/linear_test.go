@@ -182,7 +182,7 @@ func (c linearCase) test(t *testing.T) {
 		gpu := gputest.New(t)
 		l, args := newLinear(t, gpu, c.LinearConfig, tile.name()), c.args(gpu, data)
 		gpu.Run(func(list *vk.CommandList) error { return l.Record(list, args) })
-		assert.Equal(t, []string{tile.kernel}, gpu.Kernels(), "one fused kernel")
+		assert.Equal(t, []string{tile.kernel}, gpu.StepNames(), "one fused kernel")
 		y := gpu.Float32("y")
 		if c.minAlign {
 			y = outputFrom(t, gpu, "y with margins", rowAlign(c.Out))

@@ -121,7 +121,7 @@ func defaultMatrixTile(caps vk.Caps, m vk.MatrixShape, s linearSize, out uint64,
 // whether its matrices divide the tile.
 func (t linearTile) fits(caps vk.Caps, m vk.MatrixShape) bool {
 	invocations := t.subgroupsM * t.subgroupsN * caps.SubgroupSize
-	fits := uint64(t.shared(m)) <= uint64(caps.SharedBytes) && invocations <= caps.MaxWorkgroupInvocations && invocations >= t.inputs/8
+	fits := uint64(t.shared(m)) <= uint64(caps.MaxSharedBytes) && invocations <= caps.MaxWorkgroupInvocations && invocations >= t.inputs/8
 	return fits && uint32(t.rows)/t.subgroupsM%m.M == 0 && uint32(t.cols)/t.subgroupsN%m.N == 0 && t.inputs%m.K == 0
 }
 

@@ -18,7 +18,7 @@ type LinearTiles struct {
 	// of a loop iteration.
 	Names   []string
 	Default string // the tile that is used where none was measured
-	Key     string // under which vk.Device.Tune keeps the fastest
+	Key     string // under which vk.Device.StoreTuning keeps the fastest
 }
 
 // ListLinearTiles lists the tiles that a device can run for a product of one batch item with so many rows. On CPU
@@ -65,7 +65,7 @@ func (l *Linear) configuredTile() (int, error) {
 
 // measuredTile returns the index of the tile that was measured to be the fastest on this device, -1 if none was.
 func (l *Linear) measuredTile(s linearSize) int {
-	name := l.kernels.dev.Tuned(l.tuningKey(s))
+	name := l.kernels.dev.StoredTuning(l.tuningKey(s))
 	return slices.IndexFunc(l.tiles(), func(t linearTile) bool { return name != "" && t.name() == name && l.allowed(t, s) })
 }
 

@@ -26,7 +26,7 @@ func TestLinearMeasuredTile(t *testing.T) {
 	size, other := linearSize{slots: 70, denseIn: true, denseOut: true}, linearSize{slots: 700, denseIn: true, denseOut: true}
 	assert.Equal(t, listed.Default, l.tiles()[l.selectTile(size)].name())
 	for i, tile := range l.tiles() {
-		require.NoError(t, dev.Tune(map[string]string{listed.Key: tile.name()}))
+		require.NoError(t, dev.StoreTuning(map[string]string{listed.Key: tile.name()}))
 		if l.allowed(tile, size) {
 			assert.Equal(t, i, l.selectTile(size))
 			assert.Equal(t, l.defaultTile(other), l.selectTile(other), "other sizes have keys of their own")
@@ -34,7 +34,7 @@ func TestLinearMeasuredTile(t *testing.T) {
 			assert.Equal(t, l.defaultTile(size), l.selectTile(size), tile.name())
 		}
 	}
-	require.NoError(t, dev.Tune(map[string]string{listed.Key: "1x1"}))
+	require.NoError(t, dev.StoreTuning(map[string]string{listed.Key: "1x1"}))
 	assert.Equal(t, l.defaultTile(size), l.selectTile(size))
 	_, err = ListLinearTiles(dev, c, 0)
 	assert.ErrorContains(t, err, "rows is 0, want 1")

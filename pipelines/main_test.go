@@ -86,7 +86,7 @@ func assertRejected[A any](t *testing.T, gpu *gputest.Harness, valid A, record f
 		list, err := gpu.Dev.NewCommandList(vk.CommandListConfig{Name: "bad"})
 		require.NoError(t, err)
 		assert.ErrorContains(t, record(list, a), c.want)
-		assert.Empty(t, list.Kernels(), c.want)
+		assert.Empty(t, list.StepNames(), c.want)
 		require.NoError(t, list.Close())
 	}
 }

@@ -47,8 +47,8 @@ func TestPatchAttention(t *testing.T) {
 			if !gpuKernel {
 				kernel += "_cpu"
 			}
-			require.Len(t, gpu.Kernels(), 1)
-			assert.Contains(t, gpu.Kernels()[0], kernel)
+			require.Len(t, gpu.StepNames(), 1)
+			assert.Contains(t, gpu.StepNames()[0], kernel)
 			want, naive := ref.PatchAttention(a), ref.PatchAttention32(a)
 			assert.NoError(t, ref.MaxErr(gpu.Float32("y"), want).Within(ref.Bound(naive, want, 1e-6)))
 		})
@@ -76,7 +76,7 @@ func testPatchAttentionBits(t *testing.T, gpuKernel bool) {
 	if !gpuKernel { // whose workgroups have 8 queries, not 32
 		dispatches *= 2
 	}
-	assert.Len(t, gpu.Kernels(), dispatches)
+	assert.Len(t, gpu.StepNames(), dispatches)
 	assert.Equal(t, whole, gpu.Float32("y"))
 
 	band := gputest.New(t)

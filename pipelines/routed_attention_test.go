@@ -153,8 +153,8 @@ func (c routedCase) run(t *testing.T, a ref.RoutedAttentionArgs, gpuKernel bool)
 		name += "_cpu"
 	}
 	gpu.Run(func(t *vk.CommandList) error { return r.Record(t, g) })
-	require.Len(t, gpu.Kernels(), 1)
-	assert.Contains(t, gpu.Kernels()[0], name)
+	require.Len(t, gpu.StepNames(), 1)
+	assert.Contains(t, gpu.StepNames()[0], name)
 	got, row := decode(c.Precision, gpu, "y"), c.Heads*c.DimHead
 	for slot := range c.lists * c.queries {
 		if (a.QueryValid == nil || a.QueryValid[slot] != 0) && (a.QueryScores == nil || a.QueryScores[slot] != 0) {
@@ -268,7 +268,7 @@ func testRoutedBits(t *testing.T, p DType, gpuKernel bool) {
 	first := decode(p, gpu, "y")
 	r.kernels.maxFlops = 3e5
 	gpu.Run(func(t *vk.CommandList) error { return r.Record(t, g) })
-	assert.Greater(t, len(gpu.Kernels()), 3)
+	assert.Greater(t, len(gpu.StepNames()), 3)
 	assert.Equal(t, first, decode(p, gpu, "y"))
 
 	few, row := c, c.Heads*c.DimHead

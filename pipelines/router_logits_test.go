@@ -147,12 +147,12 @@ func TestRouterLogits(t *testing.T) {
 			} else {
 				l.wideGroups = 1
 			}
-			assert.Equal(t, names[:1], gpu.Kernels())
+			assert.Equal(t, names[:1], gpu.StepNames())
 			got := rc.outputs(gpu, "")
 
 			// The other kernel has the same order of summation, so it gives the same bits.
 			rc.run(gpu, l, " other")
-			assert.Equal(t, names[1:], gpu.Kernels())
+			assert.Equal(t, names[1:], gpu.StepNames())
 			assert.True(t, slices.Equal(got, rc.outputs(gpu, " other")))
 		})
 	}

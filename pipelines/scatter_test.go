@@ -77,7 +77,7 @@ func TestScatter(t *testing.T) {
 					a.Y = gpu.Out("y", 4*size.b*size.n*size.c)
 				}
 				gpu.Run(func(list *vk.CommandList) error { return s.Record(list, a) })
-				assert.Len(t, gpu.Kernels(), mode.dispatches)
+				assert.Len(t, gpu.StepNames(), mode.dispatches)
 				naive, want := ref.Scatter32(args), ref.Scatter(args)
 				if !mode.add {
 					// One rounding per element: bits are equal.
@@ -126,7 +126,7 @@ func TestScatterWithoutSlots(t *testing.T) {
 					a.Y = gpu.Out("y", 4*b*n*c)
 				}
 				gpu.Run(func(list *vk.CommandList) error { return s.Record(list, a) })
-				assert.Len(t, gpu.Kernels(), mode.dispatches)
+				assert.Len(t, gpu.StepNames(), mode.dispatches)
 				assert.Equal(t, ref.Scatter32(args), gpu.Float32("y"))
 			})
 		}
@@ -144,7 +144,7 @@ func TestScatterNoDispatch(t *testing.T) {
 	defer list.Close()
 	y := gpu.Out("y", 3*4*4)
 	require.NoError(t, s.Record(list, ScatterArgs{Base: y, Y: y, B: 1, N: 3}))
-	assert.Empty(t, list.Kernels())
+	assert.Empty(t, list.StepNames())
 }
 
 func TestScatterAtOffset(t *testing.T) {

@@ -32,7 +32,7 @@ type selectLimits struct {
 func newSelectLimits(c vk.Caps) selectLimits {
 	l := selectLimits{threads: 64, sortCapacity: 1024, subgroupMin: max(c.SubgroupMin, 1)}
 	most := min(c.MaxWorkgroupInvocations, c.MaxWorkgroupSize[0], 1024)
-	if c.SharedBytes >= 32<<10 {
+	if c.MaxSharedBytes >= 32<<10 {
 		l.sortCapacity = 2048
 	} else {
 		most = min(most, 256) // the sums of subgroups need shared memory too

@@ -57,9 +57,9 @@ func TestSelectPlan(t *testing.T) {
 			}
 		}
 	}
-	assert.Equal(t, selectLimits{1024, 2048, 32}, newSelectLimits(vk.Caps{MaxWorkgroupInvocations: 1536, MaxWorkgroupSize: [3]uint32{1024, 1, 1}, SharedBytes: 48 << 10, SubgroupMin: 32}))
-	assert.Equal(t, selectLimits{256, 1024, 8}, newSelectLimits(vk.Caps{MaxWorkgroupInvocations: 1024, MaxWorkgroupSize: [3]uint32{1024, 1, 1}, SharedBytes: 16 << 10, SubgroupMin: 8}))
-	assert.Equal(t, selectLimits{128, 2048, 4}, newSelectLimits(vk.Caps{MaxWorkgroupInvocations: 1024, MaxWorkgroupSize: [3]uint32{128, 1, 1}, SharedBytes: 32 << 10, SubgroupMin: 4}))
+	assert.Equal(t, selectLimits{1024, 2048, 32}, newSelectLimits(vk.Caps{MaxWorkgroupInvocations: 1536, MaxWorkgroupSize: [3]uint32{1024, 1, 1}, MaxSharedBytes: 48 << 10, SubgroupMin: 32}))
+	assert.Equal(t, selectLimits{256, 1024, 8}, newSelectLimits(vk.Caps{MaxWorkgroupInvocations: 1024, MaxWorkgroupSize: [3]uint32{1024, 1, 1}, MaxSharedBytes: 16 << 10, SubgroupMin: 8}))
+	assert.Equal(t, selectLimits{128, 2048, 4}, newSelectLimits(vk.Caps{MaxWorkgroupInvocations: 1024, MaxWorkgroupSize: [3]uint32{128, 1, 1}, MaxSharedBytes: 32 << 10, SubgroupMin: 4}))
 }
 
 // Workgroups have no idle invocations.

@@ -193,7 +193,7 @@ func runSelect(t *testing.T, c selectCase, sorted bool, force *forcedLimits) []s
 	assertSameSlots(t, "indices", append(slices.Repeat([]int32{-1}, offset), indices...), gpu.Int32("indices"))
 	assertSameSlots(t, "valid", append(unwritten, valid...), gpu.Uint32("valid"))
 	assertSameSlots(t, "values", append(unwritten, values...), gpu.Uint32("values"))
-	return gpu.Kernels()
+	return gpu.StepNames()
 }
 
 // assertSameSlots compares long slices and reports only the first difference.

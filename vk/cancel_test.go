@@ -141,7 +141,7 @@ func TestCancelledRunKeepsMemory(t *testing.T) {
 	assert.Equal(t, int64(1), d.Stats().Buffers, "the run in flight uses it")
 	time.AfterFunc(20*time.Millisecond, func() { assert.NoError(t, release()) })
 	closeAll(t, l) // waits
-	assert.Equal(t, vk.Stats{}, openObjects(d))
+	assert.Equal(t, vk.DeviceStats{}, openObjects(d))
 }
 
 // TestCancelLocked cancels calls that wait for another call, not for the device.
@@ -478,7 +478,7 @@ func TestWaitFails(t *testing.T) {
 					require.Error(t, call())
 				}
 				closeAll(t, b, l, d)
-				assert.Equal(t, vk.Stats{}, openObjects(d))
+				assert.Equal(t, vk.DeviceStats{}, openObjects(d))
 			})
 		}
 	}

@@ -26,10 +26,10 @@ type Info struct {
 type Caps struct {
 	CPU bool `json:"cpu"` // a driver that runs on the CPU
 
-	MemoryBytes   uint64 `json:"memory_bytes"`   // the largest device-local heap
-	MaxAllocation uint64 `json:"max_allocation"` // largest allocation that is guaranteed; some drivers allow more
-	SharedBytes   uint32 `json:"shared_bytes"`   // shared memory of a workgroup
-	PushBytes     uint32 `json:"push_bytes"`     // size of the push constants
+	MemoryBytes    uint64 `json:"memory_bytes"`   // the largest device-local heap
+	MaxAllocation  uint64 `json:"max_allocation"` // largest allocation that is guaranteed; some drivers allow more
+	MaxSharedBytes uint32 `json:"shared_bytes"`   // shared memory of a workgroup
+	MaxPushBytes   uint32 `json:"push_bytes"`     // size of the push constants
 
 	MaxWorkgroupCount       [3]uint32 `json:"max_workgroup_count"`
 	MaxWorkgroupSize        [3]uint32 `json:"max_workgroup_size"`
@@ -65,8 +65,8 @@ func (p *physical) caps(l *vulkan.PhysicalDeviceLimits, timestampBits uint32) Ca
 	c := Caps{
 		CPU:                     p.info.Type == "cpu",
 		MaxAllocation:           uint64(q.max_allocation),
-		SharedBytes:             l.MaxComputeSharedMemorySize,
-		PushBytes:               l.MaxPushConstantsSize,
+		MaxSharedBytes:          l.MaxComputeSharedMemorySize,
+		MaxPushBytes:            l.MaxPushConstantsSize,
 		MaxWorkgroupCount:       l.MaxComputeWorkGroupCount,
 		MaxWorkgroupSize:        l.MaxComputeWorkGroupSize,
 		MaxWorkgroupInvocations: l.MaxComputeWorkGroupInvocations,

@@ -15,7 +15,7 @@ import (
 // CommandListConfig configures a command list.
 type CommandListConfig struct {
 	Name              string // for error messages
-	Profile           bool   // time every step, see CommandList.Steps; the steps then run one after the other
+	Profile           bool   // time every step, see CommandList.StepTimes; the steps then run one after the other
 	BarrierEverywhere bool   // a barrier before every step, needed or not; for tests: the results must not change
 }
 
@@ -146,8 +146,8 @@ func (l *CommandList) Device() *Device { return l.dev }
 // Work returns the sums of Flops and Bytes over all dispatches, and the bytes of fills and copies.
 func (l *CommandList) Work() (flops, bytes float64) { return l.flops, l.bytes }
 
-// Kernels returns the names of the steps in recorded order: the kernel of a dispatch, "fill" or "copy".
-func (l *CommandList) Kernels() []string {
+// StepNames returns the names of the steps in recorded order: the kernel of a dispatch, "fill" or "copy".
+func (l *CommandList) StepNames() []string {
 	var names []string
 	for _, s := range l.steps {
 		names = append(names, s.name)

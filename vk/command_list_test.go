@@ -298,7 +298,7 @@ func TestFillCopy(t *testing.T) {
 	} {
 		assert.ErrorContains(t, err, want)
 	}
-	require.Empty(t, l.Kernels())
+	require.Empty(t, l.StepNames())
 	uploadTo(t, x, make([]uint8, 64))
 	uploadTo(t, y, randomWords(1, 16))
 	want := make([]uint8, 64)
@@ -308,7 +308,7 @@ func TestFillCopy(t *testing.T) {
 	}
 	require.NoError(t, l.Fill(x.Slice(40, 8), 0x01020304))
 	require.NoError(t, l.Copy(x.Slice(1, 33), y.Slice(20, 33)))
-	assert.Equal(t, []string{"fill", "copy"}, l.Kernels())
+	assert.Equal(t, []string{"fill", "copy"}, l.StepNames())
 	flops, bytes := l.Work()
 	assert.Equal(t, 0.0, flops)
 	assert.Equal(t, 8+66.0, bytes)

@@ -21,11 +21,11 @@ type Options struct {
 	Validation bool          // enable the Khronos validation layer, see DrainMessages; COLT5_VALIDATE=1 enables it too
 	CacheDir   string        // directory of the pipeline cache; empty: colt5 in the user's cache directory; "-": no cache
 	Timeout    time.Duration // longest wait for the device, of a run, a transfer or a Close; 0: five minutes
-	Profile    bool          // keep compiler statistics, see Kernel.Stats
+	Profile    bool          // keep compiler statistics, see Kernel.CompilerStats
 }
 
-// Stats counts the objects and operations of a device.
-type Stats struct {
+// DeviceStats counts the objects and operations of a device.
+type DeviceStats struct {
 	BufferBytes         uint64 // size of the open buffers
 	PeakBytes           uint64 // maximum of BufferBytes
 	DeviceBytes         uint64 // allocated from the driver: blocks of buffers and, from the first transfer on, the staging buffer
@@ -118,7 +118,7 @@ func (d *Device) Info() Info { return d.info }
 func (d *Device) Caps() Caps { return d.info.Caps }
 
 // Stats returns the counters of the device.
-func (d *Device) Stats() Stats {
+func (d *Device) Stats() DeviceStats {
 	s := d.pool.stats()
 	s.DeviceBytes += d.staging.allocated.Load()
 	s.Buffers, s.Kernels, s.CommandLists = d.buffers.Load(), d.kernels.Load(), d.lists.count()

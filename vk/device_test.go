@@ -32,15 +32,15 @@ func TestCloseTwiceAndNil(t *testing.T) {
 	for range 3 {
 		closeAll(t, l, k, b)
 	}
-	assert.Equal(t, vk.Stats{}, openObjects(d))
+	assert.Equal(t, vk.DeviceStats{}, openObjects(d))
 	closeAll(t, d, d)
 	closeAll(t, (*vk.Device)(nil), (*vk.Kernel)(nil), (*vk.Buffer)(nil), (*vk.CommandList)(nil))
 }
 
 // openObjects returns the counters of open objects.
-func openObjects(d *vk.Device) vk.Stats {
+func openObjects(d *vk.Device) vk.DeviceStats {
 	s := d.Stats()
-	return vk.Stats{Buffers: s.Buffers, Kernels: s.Kernels, CommandLists: s.CommandLists, BufferBytes: s.BufferBytes}
+	return vk.DeviceStats{Buffers: s.Buffers, Kernels: s.Kernels, CommandLists: s.CommandLists, BufferBytes: s.BufferBytes}
 }
 
 // allCalls calls the methods of a device and of a command list, and returns their errors.
@@ -53,7 +53,7 @@ func allCalls(d *vk.Device, l *vk.CommandList, k *vk.Kernel, s *vk.Binding, r vk
 	calls["Upload"] = d.Upload(context.TODO(), vk.Transfer{Range: r, Data: data})
 	calls["Download"] = d.Download(context.TODO(), vk.Transfer{Range: r, Data: data})
 	calls["Device.Wait"] = d.Wait(context.TODO())
-	calls["Kernel.Stats"] = second(k.Stats())
+	calls["Kernel.CompilerStats"] = second(k.CompilerStats())
 	for name, err := range listCalls(l, k, s, r) {
 		calls[name] = err
 	}
@@ -62,14 +62,14 @@ func allCalls(d *vk.Device, l *vk.CommandList, k *vk.Kernel, s *vk.Binding, r vk
 
 func listCalls(l *vk.CommandList, k *vk.Kernel, s *vk.Binding, r vk.Range) map[string]error {
 	return map[string]error{
-		"Dispatch": l.Dispatch(mixDispatch(k, vk.Range{}, r, r, 1)),
-		"Fill":     l.Fill(r, 1),
-		"Copy":     l.Copy(r.Slice(0, 4), r.Slice(4, 4)),
-		"Bind":     l.Bind(s, r),
-		"Run":      l.Run(context.TODO()),
-		"Submit":   l.Submit(context.TODO()),
-		"Elapsed":  second(l.Elapsed()),
-		"Steps":    second(l.Steps()),
+		"Dispatch":  l.Dispatch(mixDispatch(k, vk.Range{}, r, r, 1)),
+		"Fill":      l.Fill(r, 1),
+		"Copy":      l.Copy(r.Slice(0, 4), r.Slice(4, 4)),
+		"Bind":      l.Bind(s, r),
+		"Run":       l.Run(context.TODO()),
+		"Submit":    l.Submit(context.TODO()),
+		"Elapsed":   second(l.Elapsed()),
+		"StepTimes": second(l.StepTimes()),
 	}
 }
 
@@ -134,7 +134,7 @@ func TestLostDevice(t *testing.T) {
 		assert.ErrorIs(t, err, vk.ErrDeviceLost, name)
 	}
 	closeAll(t, l, k, b)
-	assert.Equal(t, vk.Stats{}, openObjects(d))
+	assert.Equal(t, vk.DeviceStats{}, openObjects(d))
 }
 
 func TestAnotherDevice(t *testing.T) {
@@ -157,7 +157,7 @@ func TestAnotherDevice(t *testing.T) {
 	assert.ErrorContains(t, l.Dispatch(mixDispatch(theirs, r, r, r, 1)), "the kernel belongs to another device")
 	assert.ErrorContains(t, l.Fill(away.Range(), 1), `binding "away", which belongs to another command list`)
 	assert.ErrorContains(t, l.Bind(away, r), "another command list")
-	assert.Equal(t, []string(nil), l.Kernels(), "nothing was recorded")
+	assert.Equal(t, []string(nil), l.StepNames(), "nothing was recorded")
 }
 
 func TestErrorIs(t *testing.T) {

@@ -36,8 +36,8 @@ type Kernel struct {
 	refused          atomic.Bool // a Close failed because a command list uses the kernel
 }
 
-// Stat is a statistic of the driver's compiler.
-type Stat struct {
+// CompilerStat is a statistic of the driver's compiler.
+type CompilerStat struct {
 	Name  string
 	Value float64
 }
@@ -132,11 +132,11 @@ func (d *Device) checkSupport(m spirv.Module, c KernelConfig) error {
 			return fmt.Errorf("%w: the shader needs the capability %s", ErrUnsupported, name)
 		}
 	}
-	if m.SharedBytes > uint64(caps.SharedBytes) {
-		return fmt.Errorf("%w: %d bytes of shared memory, the device has %d", ErrUnsupported, m.SharedBytes, caps.SharedBytes)
+	if m.SharedBytes > uint64(caps.MaxSharedBytes) {
+		return fmt.Errorf("%w: %d bytes of shared memory, the device has %d", ErrUnsupported, m.SharedBytes, caps.MaxSharedBytes)
 	}
-	if m.PushBytes > caps.PushBytes {
-		return fmt.Errorf("%w: %d bytes of push constants, the device has %d", ErrUnsupported, m.PushBytes, caps.PushBytes)
+	if m.PushBytes > caps.MaxPushBytes {
+		return fmt.Errorf("%w: %d bytes of push constants, the device has %d", ErrUnsupported, m.PushBytes, caps.MaxPushBytes)
 	}
 	invocations := uint64(1)
 	for i, n := range m.LocalSize {
@@ -172,20 +172,20 @@ func (k *Kernel) Name() string { return k.name }
 // SharedBytes returns the shared memory of a workgroup, in bytes.
 func (k *Kernel) SharedBytes() uint64 { return k.shared }
 
-// Stats returns the statistics of the driver's compiler, such as registers and spills, under the driver's names, and the
+// CompilerStats returns the statistics of the driver's compiler, such as registers and spills, under the driver's names, and the
 // "Subgroup size" where the driver selects one for the kernel. It needs Options.Profile and a driver with pipeline
 // statistics; otherwise the error is ErrUnsupported.
-func (k *Kernel) Stats() ([]Stat, error) {
-	if err := k.dev.enter("Kernel.Stats"); err != nil {
+func (k *Kernel) CompilerStats() ([]CompilerStat, error) {
+	if err := k.dev.enter("Kernel.CompilerStats"); err != nil {
 		return nil, err
 	}
 	defer k.dev.leave()
 	if !k.pin() {
-		return nil, fmt.Errorf("vk: Kernel.Stats: %q is %w", k.name, ErrClosed)
+		return nil, fmt.Errorf("vk: Kernel.CompilerStats: %q is %w", k.name, ErrClosed)
 	}
 	defer k.uses.Add(-1)
 	if !k.dev.profile {
-		return nil, fmt.Errorf("vk: Kernel.Stats: %w: pipeline statistics, or Options.Profile is off", ErrUnsupported)
+		return nil, fmt.Errorf("vk: Kernel.CompilerStats: %w: pipeline statistics, or Options.Profile is off", ErrUnsupported)
 	}
 	var stats [C.C5_MAX_EXECUTABLES * C.C5_MAX_EXECUTABLE_STATS]C.c5_stat
 	count := C.uint32_t(len(stats))
@@ -193,12 +193,12 @@ func (k *Kernel) Stats() ([]Stat, error) {
 	result := C.c5_pipeline_stats(k.dev.c, C.uint64_t(k.pipeline), &count, &stats[0], &failed)
 	call := [...]string{"vkGetPipelineExecutablePropertiesKHR", "vkGetPipelineExecutableStatisticsKHR"}[failed]
 	if err := k.dev.check(call, int32(result)); err != nil {
-		return nil, fmt.Errorf("vk: Kernel.Stats: %q: %w", k.name, err)
+		return nil, fmt.Errorf("vk: Kernel.CompilerStats: %q: %w", k.name, err)
 	}
-	list := make([]Stat, count)
+	list := make([]CompilerStat, count)
 	for i := range list {
 		s := &stats[i]
-		list[i] = Stat{Name: C.GoString(&s.name[0]), Value: statValue(uint32(s.format), uint64(s.value))}
+		list[i] = CompilerStat{Name: C.GoString(&s.name[0]), Value: statValue(uint32(s.format), uint64(s.value))}
 	}
 	return list, nil
 }

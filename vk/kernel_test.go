@@ -28,7 +28,7 @@ func runNeeds(t *testing.T, d *vk.Device, name string, spec map[uint32]uint32, l
 func TestKernelRequirements(t *testing.T) {
 	d := openDevice(t, vk.Options{})
 	c := d.Caps()
-	words := c.SharedBytes / 4
+	words := c.MaxSharedBytes / 4
 	runNeeds(t, d, "needs", nil, 32, 32)
 	runNeeds(t, d, "needs", map[uint32]uint32{3: words}, 32, words)
 	runNeeds(t, d, "needs", map[uint32]uint32{0: min(c.MaxWorkgroupInvocations, c.MaxWorkgroupSize[0])}, min(c.MaxWorkgroupInvocations, c.MaxWorkgroupSize[0]), 32)
@@ -66,7 +66,7 @@ func TestKernelLimits(t *testing.T) {
 		want   string
 	}{
 		"capability":     {func(c *vk.Caps) { c.Int64 = false }, vk.KernelConfig{Code: spv(t, "needs_wide")}, "the capability Int64"},
-		"push constants": {func(c *vk.Caps) { c.PushBytes = 28 }, vk.KernelConfig{Code: spv(t, "mix")}, "32 bytes of push constants, the device has 28"},
+		"push constants": {func(c *vk.Caps) { c.MaxPushBytes = 28 }, vk.KernelConfig{Code: spv(t, "mix")}, "32 bytes of push constants, the device has 28"},
 		"full subgroups": {func(c *vk.Caps) { c.FullSubgroups = false }, vk.KernelConfig{Code: spv(t, "mix"), FullSubgroups: true}, "full subgroups"},
 		"subgroup of 3":  {func(*vk.Caps) {}, vk.KernelConfig{Code: spv(t, "mix"), SubgroupSize: 3}, "subgroups of 3"},
 		"subgroup large": {func(*vk.Caps) {}, vk.KernelConfig{Code: spv(t, "mix"), SubgroupSize: 2 * real.SubgroupMax}, "subgroups of"},
@@ -155,15 +155,15 @@ func TestKernelClosed(t *testing.T) {
 	closeAll(t, l, k, k)
 	again := newList(t, d, vk.CommandListConfig{})
 	assert.ErrorIs(t, again.Dispatch(mixDispatch(k, vk.Range{}, r, r, 1)), vk.ErrClosed)
-	_, err := k.Stats()
+	_, err := k.CompilerStats()
 	assert.ErrorIs(t, err, vk.ErrClosed)
 }
 
 func TestKernelStats(t *testing.T) {
 	plain, profiled := openDevice(t, vk.Options{}), openDevice(t, vk.Options{Profile: true})
-	_, err := newKernel(t, plain, "mix", nil).Stats()
+	_, err := newKernel(t, plain, "mix", nil).CompilerStats()
 	assert.ErrorIs(t, err, vk.ErrUnsupported)
-	list, err := newKernel(t, profiled, "mix", nil).Stats()
+	list, err := newKernel(t, profiled, "mix", nil).CompilerStats()
 	if !profiled.Caps().PipelineStatistics {
 		assert.ErrorIs(t, err, vk.ErrUnsupported)
 		return
@@ -192,7 +192,7 @@ func TestDispatchRefused(t *testing.T) {
 		change(&run)
 		assert.ErrorContains(t, l.Dispatch(run), want)
 	}
-	assert.Empty(t, l.Kernels())
+	assert.Empty(t, l.StepNames())
 	assert.ErrorContains(t, l.Run(t.Context()), "nothing was recorded")
 	closeAll(t, k) // no rejected dispatch uses it
 }

@@ -342,13 +342,13 @@ func (p *pool) close() {
 	}
 }
 
-func (p *pool) stats() Stats {
+func (p *pool) stats() DeviceStats {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	return Stats{BufferBytes: p.live, PeakBytes: p.peak, DeviceBytes: p.allocated, Allocations: p.allocations}
+	return DeviceStats{BufferBytes: p.live, PeakBytes: p.peak, DeviceBytes: p.allocated, Allocations: p.allocations}
 }
 
-// ResetPeak sets Stats.PeakBytes to the present Stats.BufferBytes.
+// ResetPeak sets DeviceStats.PeakBytes to the present DeviceStats.BufferBytes.
 func (d *Device) ResetPeak() {
 	d.pool.mu.Lock()
 	defer d.pool.mu.Unlock()

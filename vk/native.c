@@ -281,7 +281,7 @@ VkResult c5_fence_new(c5_device *d, uint64_t *fence) {
 	return d->CreateFence(d->handle, &info, NULL, fence);
 }
 
-VkResult c5_queries_new(c5_device *d, uint32_t count, uint64_t *pool) {
+VkResult c5_timestamp_pool_new(c5_device *d, uint32_t count, uint64_t *pool) {
 	struct { head h; uint32_t flags; int32_t type; uint32_t count, statistics; } info =
 		{ {STYPE_QUERY_POOL_CREATE_INFO, NULL}, 0, 2 /* timestamp */, count, 0 };
 	return d->CreateQueryPool(d->handle, &info, NULL, pool);

@@ -64,7 +64,7 @@ int32_t c5_pipeline_stats(c5_device *d, uint64_t pipeline, uint32_t *count, c5_s
 
 int32_t c5_commands_new(c5_device *d, uint64_t *pool, void **commands, uint32_t *failed);
 int32_t c5_fence_new(c5_device *d, uint64_t *fence);
-int32_t c5_queries_new(c5_device *d, uint32_t count, uint64_t *pool);
+int32_t c5_timestamp_pool_new(c5_device *d, uint32_t count, uint64_t *pool);
 int32_t c5_queries_read(c5_device *d, uint64_t pool, uint32_t count, uint64_t *ticks);
 int32_t c5_encode(c5_device *d, uint64_t pool, void *commands, const void *ops, size_t bytes, uint32_t *failed);
 int32_t c5_submit(c5_device *d, void *const *commands, uint32_t count, uint64_t fence, uint64_t pool, uint32_t queries, uint32_t *started);

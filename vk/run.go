@@ -212,7 +212,7 @@ func (l *CommandList) finish() error {
 		count = 1 + len(l.steps)
 	}
 	if l.queries == 0 {
-		if err := l.dev.check("vkCreateQueryPool", int32(C.c5_queries_new(l.dev.c, C.uint32_t(count), (*C.uint64_t)(&l.queries)))); err != nil {
+		if err := l.dev.check("vkCreateQueryPool", int32(C.c5_timestamp_pool_new(l.dev.c, C.uint32_t(count), (*C.uint64_t)(&l.queries)))); err != nil {
 			return err
 		}
 	}
@@ -289,17 +289,17 @@ func (l *CommandList) Elapsed() (time.Duration, error) {
 	return l.elapsed(0, len(l.timestamps)-1), nil
 }
 
-// Steps returns the GPU times of the steps of the last run, in recorded order. It needs CommandListConfig.Profile.
-func (l *CommandList) Steps() ([]StepTime, error) {
-	if err := l.begin(context.Background(), "Steps"); err != nil {
+// StepTimes returns the GPU times of the steps of the last run, in recorded order. It needs CommandListConfig.Profile.
+func (l *CommandList) StepTimes() ([]StepTime, error) {
+	if err := l.begin(context.Background(), "StepTimes"); err != nil {
 		return nil, err
 	}
 	defer l.end()
 	if !l.config.Profile {
-		return nil, l.fail("Steps", fmt.Errorf("CommandListConfig.Profile is off"))
+		return nil, l.fail("StepTimes", fmt.Errorf("CommandListConfig.Profile is off"))
 	}
 	if err := l.readTimestamps(); err != nil {
-		return nil, l.fail("Steps", err)
+		return nil, l.fail("StepTimes", err)
 	}
 	list := make([]StepTime, len(l.steps))
 	for i, s := range l.steps { // with Profile they run in recorded order

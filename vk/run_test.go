@@ -156,7 +156,7 @@ func TestElapsed(t *testing.T) {
 		require.NoError(t, err)
 		assert.LessOrEqual(t, gpu, wall+wall/100)
 		assert.Greater(t, gpu, wall/4, "the end of the kernel is timed, not its launch")
-		list, err := l.Steps()
+		list, err := l.StepTimes()
 		if !profile {
 			require.ErrorContains(t, err, "CommandListConfig.Profile is off")
 			continue

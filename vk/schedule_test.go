@@ -110,13 +110,13 @@ func TestSmallStepsFirst(t *testing.T) {
 	order, barriers = slow.Schedule()
 	assert.Equal(t, []int{0, 1, 2, 3, 4, 5}, order, "recorded order")
 	assert.Equal(t, []bool{false, true, true, true, true, true}, barriers)
-	steps, err := slow.Steps()
+	steps, err := slow.StepTimes()
 	require.NoError(t, err)
 	var names []string
 	for _, s := range steps {
 		names = append(names, s.Name)
 	}
-	assert.Equal(t, slow.Kernels(), names)
+	assert.Equal(t, slow.StepNames(), names)
 }
 
 // TestBarrierKinds: a barrier is between the kinds of the steps on its two sides, so barriers between dispatches do not

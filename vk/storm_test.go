@@ -148,7 +148,7 @@ func TestStorm(t *testing.T) {
 	close(stop)
 	gcs := <-collected
 	t.Logf("%d rounds, %d garbage collections", done.Load(), gcs)
-	require.Equal(t, vk.Stats{}, openObjects(shared))
+	require.Equal(t, vk.DeviceStats{}, openObjects(shared))
 	require.Greater(t, gcs, 10)
 	require.Greater(t, done.Load(), int64(2*workers))
 }

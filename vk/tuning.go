@@ -41,17 +41,17 @@ func (t *tuning) load() (variants map[string]string) {
 	return variants
 }
 
-// Tuned returns the variant that was measured to be the fastest for a purpose, or "". Package pipelines defines the
+// StoredTuning returns the variant that was measured to be the fastest for a purpose, or "". Package pipelines defines the
 // names.
-func (d *Device) Tuned(purpose string) string {
+func (d *Device) StoredTuning(purpose string) string {
 	d.tuning.mu.Lock()
 	defer d.tuning.mu.Unlock()
 	return d.tuning.variants[purpose]
 }
 
-// Tune stores variants by purpose, also on disk unless Options.CacheDir is "-". It keeps the variants of other
+// StoreTuning stores variants by purpose, also on disk unless Options.CacheDir is "-". It keeps the variants of other
 // purposes; an empty variant deletes an entry. Existing plans do not change.
-func (d *Device) Tune(variants map[string]string) error {
+func (d *Device) StoreTuning(variants map[string]string) error {
 	d.tuning.mu.Lock()
 	defer d.tuning.mu.Unlock()
 	next := maps.Clone(d.tuning.variants)
@@ -69,7 +69,7 @@ func (d *Device) Tune(variants map[string]string) error {
 			err = writeFile(d.tuning.file, append(raw, '\n'))
 		}
 		if err != nil {
-			return fmt.Errorf("vk: Tune: %w", err)
+			return fmt.Errorf("vk: StoreTuning: %w", err)
 		}
 	}
 	d.tuning.variants = next

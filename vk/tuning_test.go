@@ -14,16 +14,16 @@ import (
 func TestTuning(t *testing.T) {
 	dir := t.TempDir()
 	d := openDevice(t, vk.Options{CacheDir: dir})
-	assert.Empty(t, d.Tuned("a"))
-	require.NoError(t, d.Tune(map[string]string{"a": "large", "b": "small"}))
-	require.NoError(t, d.Tune(map[string]string{"b": "", "c": "x"}))
-	assert.Equal(t, "large", d.Tuned("a"))
-	assert.Empty(t, d.Tuned("b"))
+	assert.Empty(t, d.StoredTuning("a"))
+	require.NoError(t, d.StoreTuning(map[string]string{"a": "large", "b": "small"}))
+	require.NoError(t, d.StoreTuning(map[string]string{"b": "", "c": "x"}))
+	assert.Equal(t, "large", d.StoredTuning("a"))
+	assert.Empty(t, d.StoredTuning("b"))
 	closeAll(t, d)
 
 	d = openDevice(t, vk.Options{CacheDir: dir})
-	assert.Equal(t, "large", d.Tuned("a"))
-	assert.Equal(t, "x", d.Tuned("c"))
+	assert.Equal(t, "large", d.StoredTuning("a"))
+	assert.Equal(t, "x", d.StoredTuning("c"))
 	closeAll(t, d)
 
 	files, err := filepath.Glob(filepath.Join(dir, "tuning-*.json"))
@@ -32,13 +32,13 @@ func TestTuning(t *testing.T) {
 	for _, damage := range []string{"", "null", "[1]", `{"a": 3}`, `{"a": "la`} {
 		require.NoError(t, os.WriteFile(files[0], []byte(damage), 0o644))
 		d = openDevice(t, vk.Options{CacheDir: dir})
-		require.NoError(t, d.Tune(map[string]string{"d": "y"}))
-		assert.Equal(t, "y", d.Tuned("d"), damage)
+		require.NoError(t, d.StoreTuning(map[string]string{"d": "y"}))
+		assert.Equal(t, "y", d.StoredTuning("d"), damage)
 		closeAll(t, d)
 	}
 	d = openDevice(t, vk.Options{CacheDir: "-"})
-	require.NoError(t, d.Tune(map[string]string{"a": "z"}))
-	assert.Equal(t, "z", d.Tuned("a"))
+	require.NoError(t, d.StoreTuning(map[string]string{"a": "z"}))
+	assert.Equal(t, "z", d.StoredTuning("a"))
 	closeAll(t, d)
 	require.NoError(t, os.RemoveAll(dir))
 	require.NoError(t, os.WriteFile(dir, nil, 0o644))
@@ -49,15 +49,15 @@ func TestTuning(t *testing.T) {
 func TestTuningTwoDevices(t *testing.T) {
 	dir := t.TempDir()
 	a, b := openDevice(t, vk.Options{CacheDir: dir}), openDevice(t, vk.Options{CacheDir: dir})
-	require.NoError(t, a.Tune(map[string]string{"a": "large", "both": "a"}))
-	require.NoError(t, b.Tune(map[string]string{"b": "small", "both": "b"}))
-	require.NoError(t, b.Tune(map[string]string{"a": ""}))
-	require.NoError(t, a.Tune(map[string]string{"c": "x"}))
+	require.NoError(t, a.StoreTuning(map[string]string{"a": "large", "both": "a"}))
+	require.NoError(t, b.StoreTuning(map[string]string{"b": "small", "both": "b"}))
+	require.NoError(t, b.StoreTuning(map[string]string{"a": ""}))
+	require.NoError(t, a.StoreTuning(map[string]string{"c": "x"}))
 	closeAll(t, a)
 	closeAll(t, b)
 	c := openDevice(t, vk.Options{CacheDir: dir})
 	for purpose, want := range map[string]string{"a": "", "b": "small", "c": "x", "both": "b"} {
-		assert.Equal(t, want, c.Tuned(purpose), purpose)
+		assert.Equal(t, want, c.StoredTuning(purpose), purpose)
 	}
 	closeAll(t, c)
 }

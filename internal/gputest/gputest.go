@@ -222,7 +222,7 @@ func (h *Harness) runList(list *vk.CommandList, record func(*vk.CommandList) err
 		list.Close()
 		h.t.Fatal(err)
 	}
-	h.kernels = list.Kernels()
+	h.kernels = list.StepNames()
 	for run := range count {
 		h.reset()
 		if err := list.Run(h.t.Context()); err != nil {
@@ -272,8 +272,8 @@ func (h *Harness) checkRun(sameAsBefore bool) {
 	}
 }
 
-// Kernels returns the names of the kernels that the last Run recorded, in order.
-func (h *Harness) Kernels() []string { return h.kernels }
+// StepNames returns the names of the steps that the last Run recorded, in order.
+func (h *Harness) StepNames() []string { return h.kernels }
 
 func (h *Harness) result(name string) []byte {
 	h.t.Helper()

@@ -44,7 +44,7 @@ func TestPeak(t *testing.T) {
 				for i := 0; i < len(got); i += len(want) {
 					require.Equal(t, want, got[i:i+len(want)], i)
 				}
-				assert.Equal(t, []string{fmt.Sprintf("peak_%s_%s %dx%dx%d", operand, sum, s.M, s.N, s.K)}, gpu.Kernels())
+				assert.Equal(t, []string{fmt.Sprintf("peak_%s_%s %dx%dx%d", operand, sum, s.M, s.N, s.K)}, gpu.StepNames())
 			})
 		}
 	}

@@ -1,5 +1,5 @@
 // Package tune measures which kernel variants are the fastest on a device. Package pipelines selects the tiles of
-// matrix products by rules that were measured on one GPU; vk.Device.Tune keeps what this package measures on another,
+// matrix products by rules that were measured on one GPU; vk.Device.StoreTuning keeps what this package measures on another,
 // and products use it from then on. All tiles of a precision give the same bits, so tuning changes nothing but the
 // time.
 package tune
@@ -18,7 +18,7 @@ import (
 
 // LinearResult is what Linear measured.
 type LinearResult struct {
-	Key     string // for vk.Device.Tune
+	Key     string // for vk.Device.StoreTuning
 	Tiles   []TileTime
 	Best    int // index in Tiles
 	Default int // index in Tiles of the tile that is used without a measurement
@@ -72,7 +72,7 @@ func Linear(ctx context.Context, dev *vk.Device, c pipelines.LinearConfig, rows 
 	return r, nil
 }
 
-// LinearKey returns the key of a product's measurement, as in LinearResult: with it, vk.Device.Tune forgets the
+// LinearKey returns the key of a product's measurement, as in LinearResult: with it, vk.Device.StoreTuning forgets the
 // measurement.
 func LinearKey(dev *vk.Device, c pipelines.LinearConfig, rows int) (string, error) {
 	tiles, err := pipelines.ListLinearTiles(dev, measured(c), rows)

@@ -111,12 +111,12 @@ func (b *Builder) kernel(name string, record func(*vk.CommandList) error, output
 		return nil, err
 	}
 	return &Workload{Run: list.Run, Outputs: outputs, Stats: func() (colt5.CallStats, error) {
-		stats := colt5.CallStats{Workspace: b.scratch, Steps: list.Kernels()}
+		stats := colt5.CallStats{Workspace: b.scratch, StepNames: list.StepNames()}
 		stats.Flops, stats.Bytes = list.Work()
 		var err, stepErr error
 		stats.Time, err = list.Elapsed()
 		if b.Profile {
-			stats.StepTimes, stepErr = list.Steps()
+			stats.StepTimes, stepErr = list.StepTimes()
 		}
 		return stats, errors.Join(err, stepErr)
 	}}, nil

@@ -39,14 +39,14 @@ func setupRouter(b *Builder, size []int) (*Workload, error) {
 		return nil, b.Err()
 	}
 	x, slots := b.input(batch, n, c), r.Slots(n, k)
-	out := colt5.Routing{
+	out := colt5.RouterResult{
 		Indices: b.Tensor(colt5.I32, batch, 1, slots), Scores: b.Tensor(colt5.F32, batch, 1, slots), Tokens: b.Tensor(colt5.F32, batch, 1, slots, c),
 	}
 	if b.Err() != nil {
 		return nil, b.Err()
 	}
 	return b.module(func(ctx context.Context, stats *colt5.CallStats) error {
-		return r.Forward(ctx, out, x, k, colt5.RoutingOptions{Stats: stats})
+		return r.Forward(ctx, out, x, k, colt5.RouterOptions{Stats: stats})
 	}, IndexOutput("indices", out.Indices, n), FloatOutput("tokens", out.Tokens))
 }
 

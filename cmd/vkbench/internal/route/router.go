@@ -13,7 +13,7 @@ import (
 func routerOf(ctx context.Context, dev *vk.Device, f *colt5.ConditionalRoutedFeedForward) (*colt5.CoordinateDescentRouter, error) {
 	config := f.Config()
 	r, err := colt5.NewCoordinateDescentRouter(ctx, dev, colt5.RouterConfig{
-		Dim: config.Dim, NumRoutingTokens: 1, StraightThrough: config.RouterStraightThrough, RouterOptions: config.Router,
+		Dim: config.Dim, NumRoutingTokens: 1, StraightThrough: config.RouterStraightThrough, RouterSettings: config.Router,
 	})
 	if err != nil {
 		return nil, err

@@ -102,7 +102,7 @@ func (t *routedText) call(s *scope.Scope, f *colt5.ConditionalRoutedFeedForward,
 	b, n, c := g.batch, g.length, t.config.Dim
 	x, y := s.Float32(e.tokens(t.text, g.at, b*n), b, n, c), s.Tensor(colt5.F32, b, n, c)
 	k := router.Slots(n, g.heavy)
-	out := colt5.Routing{Scores: s.Tensor(colt5.F32, b, 1, k), Logits: s.Tensor(colt5.F32, b, 1, n)}
+	out := colt5.RouterResult{Scores: s.Tensor(colt5.F32, b, 1, k), Logits: s.Tensor(colt5.F32, b, 1, n)}
 	routed := n > g.heavy
 	if routed {
 		out.Indices = s.Tensor(colt5.I32, b, 1, k)
@@ -112,7 +112,7 @@ func (t *routedText) call(s *scope.Scope, f *colt5.ConditionalRoutedFeedForward,
 	}
 	ctx := s.Context()
 	var routing, module colt5.CallStats
-	if err := router.Forward(ctx, out, x, g.heavy, colt5.RoutingOptions{Stats: &routing}); err != nil {
+	if err := router.Forward(ctx, out, x, g.heavy, colt5.RouterOptions{Stats: &routing}); err != nil {
 		return err
 	}
 	if err := f.Forward(ctx, y, x, colt5.FeedForwardOptions{NumHeavyTokens: g.heavy, Stats: &module}); err != nil {
@@ -145,9 +145,9 @@ func (t *routedText) call(s *scope.Scope, f *colt5.ConditionalRoutedFeedForward,
 }
 
 // record routes once more for the routing record, whose cost is not part of the reported times.
-func (t *routedText) record(ctx context.Context, router *colt5.CoordinateDescentRouter, out colt5.Routing, x *colt5.Tensor, tokens int) error {
+func (t *routedText) record(ctx context.Context, router *colt5.CoordinateDescentRouter, out colt5.RouterResult, x *colt5.Tensor, tokens int) error {
 	var records []colt5.RoutingRecord
-	if err := router.Forward(ctx, out, x, tokens, colt5.RoutingOptions{Routing: &records}); err != nil {
+	if err := router.Forward(ctx, out, x, tokens, colt5.RouterOptions{Routing: &records}); err != nil {
 		return err
 	}
 	for _, r := range records {

@@ -93,7 +93,7 @@ func forget(env *command.Env, dev *vk.Device, precisions []pipelines.DType, size
 			tiles[key] = ""
 		}
 	}
-	if err := dev.Tune(tiles); err != nil {
+	if err := dev.StoreTuning(tiles); err != nil {
 		return err
 	}
 	_, err := fmt.Fprintf(env.Stdout, "%d products have the default tiles again.\n", len(sizes)*len(precisions))
@@ -141,5 +141,5 @@ func measureTiles(ctx context.Context, env *command.Env, c *cli.Command, dev *vk
 			t.Row(name, p.String(), best.Tile, table.Millis(table.InMillis(best.Time)), standard.Tile, table.Millis(table.InMillis(standard.Time)))
 		}
 	}
-	return errors.Join(failed, command.Interrupted(ctx), t.Close(), dev.Tune(tiles)) // results so far are stored
+	return errors.Join(failed, command.Interrupted(ctx), t.Close(), dev.StoreTuning(tiles)) // results so far are stored
 }

@@ -35,11 +35,11 @@ func TestTune(t *testing.T) {
 	found, err := tune.Linear(t.Context(), dev, tunedLinear(size, pipelines.F32), size[0], 1)
 	require.NoError(t, err)
 	assert.Equal(t, found.Key, key)
-	require.NoError(t, dev.Tune(map[string]string{key: "a", "other": "b"}))
+	require.NoError(t, dev.StoreTuning(map[string]string{key: "a", "other": "b"}))
 	env := &command.Env{Stdout: io.Discard}
 	require.NoError(t, forget(env, dev, []pipelines.DType{pipelines.F32}, [][]int{size}))
-	assert.Empty(t, dev.Tuned(key))
-	assert.Equal(t, "b", dev.Tuned("other"))
+	assert.Empty(t, dev.StoredTuning(key))
+	assert.Equal(t, "b", dev.StoredTuning("other"))
 	assert.Equal(t, "1 products have the default tiles again.\n", program.OK(t, "tune", "-forget", "-precision", "f32", "-size", "32x16x24"))
 }
 

@@ -163,9 +163,9 @@ func setupRouter(s *scope.Scope, c *golden.Case) (*instance, error) {
 	if !ok {
 		return nil, fmt.Errorf("out.y is missing")
 	}
-	options := colt5.RoutingOptions{Mask: mask, RoutingTokens: optionalInput(s, c, "routing_tokens")}
+	options := colt5.RouterOptions{Mask: mask, RoutingTokens: optionalInput(s, c, "routing_tokens")}
 	b, n, routes, k := x.Shape()[0], x.Shape()[1], config.NumRoutingTokens, r.Slots(x.Shape()[1], call.NumTokens)
-	out := colt5.Routing{
+	out := colt5.RouterResult{
 		Indices: s.Tensor(colt5.I32, b, routes, k), Scores: s.Tensor(colt5.F32, b, routes, k), Tokens: s.Tensor(colt5.F32, b, routes, k, config.Dim),
 		Logits: s.Tensor(colt5.F32, b, routes, n), SoftScores: s.Tensor(colt5.F32, b, routes, n),
 	}
