@@ -10,7 +10,7 @@ import (
 	"slices"
 	"strings"
 
-	"github.com/colt5-vulkan/colt5/internal/safetensors"
+	"github.com/colt5-vulkan/colt5/safetensors"
 	"github.com/colt5-vulkan/colt5/vk"
 )
 

@@ -23,7 +23,7 @@ import (
 	"slices"
 	"strings"
 
-	"github.com/colt5-vulkan/colt5/internal/safetensors"
+	"github.com/colt5-vulkan/colt5/safetensors"
 )
 
 // Case is one golden case: a call of a module with its expected results.

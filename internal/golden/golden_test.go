@@ -11,7 +11,7 @@ import (
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
-	"github.com/colt5-vulkan/colt5/internal/safetensors"
+	"github.com/colt5-vulkan/colt5/safetensors"
 )
 
 const directory = "../../testdata/golden"

@@ -20,7 +20,7 @@ import (
 	"github.com/colt5-vulkan/colt5/colt5"
 	"github.com/colt5-vulkan/colt5/internal/golden"
 	"github.com/colt5-vulkan/colt5/internal/gputest"
-	"github.com/colt5-vulkan/colt5/internal/safetensors"
+	"github.com/colt5-vulkan/colt5/safetensors"
 	"github.com/colt5-vulkan/colt5/vk"
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"

@@ -15,7 +15,7 @@ import (
 // TestGolden reads the golden cases, which the reference implementation wrote, and writes them again. The data and its
 // order must not change.
 func TestGolden(t *testing.T) {
-	files, err := filepath.Glob("../../testdata/golden/*.safetensors")
+	files, err := filepath.Glob("../testdata/golden/*.safetensors")
 	require.NoError(t, err)
 	if len(files) == 0 {
 		t.Skip("no golden cases in testdata/golden")
