@@ -54,9 +54,10 @@ void rank_pairs(Segment s, uint part, uint count) {
 			barrier();
 			uint equal_keys = 0;
 			for (uint i = 4 * share; i < size; i += 4 * shares) {
-				[[unroll]] for (uint j = i; j < i + 4; j++) {
-					preceding += uint(shared_words[j] > pair.x);
-					equal_keys += uint(shared_words[j] == pair.x);
+				// Not from i to i + 4: Mesa's compilers searched the iteration count of that loop for 5 s.
+				[[unroll]] for (uint c = 0; c < 4; c++) {
+					preceding += uint(shared_words[i + c] > pair.x);
+					equal_keys += uint(shared_words[i + c] == pair.x);
 				}
 			}
 			uint self = first + own - done; // position of the pair itself in shared memory
