@@ -2,12 +2,12 @@ package colt5
 
 import "slices"
 
-// arena lays out the workspace of a plan. Blocks are allocated and released in the order of the steps, so that blocks
+// arena lays out the workspace of a plan. Extents are allocated and released in the order of the steps, so that extents
 // that are not live at the same time share memory. It needs no device: the workspace of a call is a function of its
 // shapes.
 //
-// Steps that reuse memory depend on each other even where no data flows between them. So up to limit the release of a
-// block is deferred: freed blocks are reused as late as possible, the longest deferred first. Of very many blocks
+// Steps that reuse memory depend on each other even where no data flows between them. So up to limit the release of an
+// extent is deferred: released extents are reused as late as possible, the longest deferred first. Of very many extents
 // (calls that are split into thousands of steps) only the last maxDeferred are deferred. Without a limit none is, and
 // the workspace is about as small as possible.
 type arena struct {
@@ -21,12 +21,14 @@ type arena struct {
 type extent struct{ offset, size uint64 }
 
 const (
-	blockAlignment = 256
-	maxDeferred    = 256 // more than ten times what a module has at the sizes of its tests and benchmarks
+	extentAlignment = 256
+	maxDeferred     = 256 // more than ten times what a module has at the sizes of its tests and benchmarks
 )
 
 // end is where the next extent may start.
-func (e extent) end() uint64 { return (e.offset + e.size + blockAlignment - 1) &^ (blockAlignment - 1) }
+func (e extent) end() uint64 {
+	return (e.offset + e.size + extentAlignment - 1) &^ (extentAlignment - 1)
+}
 
 // alloc returns memory for size bytes; 0 bytes are an absent extent.
 func (a *arena) alloc(size uint64) extent {
@@ -54,14 +56,15 @@ func (a *arena) firstFit(size uint64) (at uint64, i int) {
 	return at, i
 }
 
+// free makes an extent available to the next alloc.
 func (a *arena) free(e extent) {
 	if i := slices.Index(a.live, e); i >= 0 {
 		a.live = slices.Delete(a.live, i, i+1)
 	}
 }
 
-// release marks extents as not needed by later steps.
-func (a *arena) release(list ...extent) {
+// releaseLater marks extents as not needed by later steps. They are freed when alloc needs the memory.
+func (a *arena) releaseLater(list ...extent) {
 	for _, e := range list {
 		if e.size > 0 && slices.Contains(a.live, e) && !slices.Contains(a.deferred, e) {
 			a.deferred = append(a.deferred, e)

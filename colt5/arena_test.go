@@ -19,7 +19,7 @@ func TestArena(t *testing.T) {
 		for range 6 {
 			p := l.alloc(1024)
 			at[i] = append(at[i], p.offset)
-			l.release(p)
+			l.releaseLater(p)
 		}
 	}
 	assert.Equal(t, []uint64{0, 0, 0, 0, 0, 0}, at[0])
@@ -31,7 +31,7 @@ func TestArena(t *testing.T) {
 	small, large := l.alloc(100), l.alloc(3000)
 	assert.Equal(t, []uint64{0, 256}, []uint64{small.offset, large.offset})
 	assert.Equal(t, extent{}, l.alloc(0))
-	l.release(large, large, extent{})
+	l.releaseLater(large, large, extent{})
 	assert.Len(t, l.deferred, 1, "the second release of a block has no effect")
 	assert.EqualValues(t, 256, l.alloc(3500).offset)
 	assert.Empty(t, l.deferred)
@@ -53,7 +53,7 @@ func randomAllocations(seed uint64, onAlloc func(p extent, live []extent)) func(
 		for range 300 {
 			if n := len(live); n > 0 && (n > 12 || r.IntN(2) == 0) {
 				i := r.IntN(n)
-				b.arena.release(live[i])
+				b.arena.releaseLater(live[i])
 				live = slices.Delete(live, i, i+1)
 				continue
 			}
@@ -71,7 +71,7 @@ func TestManyBlocks(t *testing.T) {
 	for range 100_000 {
 		p := l.alloc(1000)
 		q := l.alloc(300)
-		l.release(p, q)
+		l.releaseLater(p, q)
 		require.LessOrEqual(t, len(l.deferred), maxDeferred+2)
 	}
 	assert.LessOrEqual(t, l.peak, uint64((maxDeferred+4)*1024))
@@ -84,7 +84,7 @@ func TestRandomArenas(t *testing.T) {
 	for seed := range uint64(50) {
 		var b *builder
 		record := randomAllocations(seed, func(p extent, live []extent) {
-			require.Zero(t, p.offset%blockAlignment)
+			require.Zero(t, p.offset%extentAlignment)
 			require.LessOrEqual(t, p.offset+p.size, b.peak)
 			for _, o := range live {
 				require.True(t, p.end() <= o.offset || o.end() <= p.offset, fmt.Sprint(seed, p, o))

@@ -23,7 +23,7 @@ type ConditionalRoutedAttentionConfig struct {
 	RouterStraightThrough  bool           `json:"router_straight_through"`   // a selected token scores 1, not its soft score
 	MultiplyKeysByScore    bool           `json:"multiply_keys_by_score"`    // heavy keys too, not only values
 	MultiplyQueriesByScore bool           `json:"multiply_queries_by_score"` // heavy queries too, not only their outputs
-	UseNullQTokens         bool           `json:"use_null_q_tokens"`         // tokens that are no query get a learned token; false: 0
+	UseNullQTokens         bool           `json:"use_null_q_tokens"`         // tokens not selected as queries get a learned token; false: 0
 	Router                 RouterSettings `json:"router_kwargs"`
 	Precision              DType          `json:"precision"` // of the matrix products: F32 (the default), F16 or BF16
 }
@@ -42,14 +42,14 @@ func (c *ConditionalRoutedAttentionConfig) UnmarshalJSON(data []byte) error {
 	return decode("ConditionalRoutedAttentionConfig", data, (*plain)(c))
 }
 
-func (c ConditionalRoutedAttentionConfig) check(op string) error {
+func (c ConditionalRoutedAttentionConfig) check(k checker) error {
 	if err := firstError(
-		atLeast(op, "Dim", c.Dim, 1), atLeast(op, "NumHeavyTokensQ", c.NumHeavyTokensQ, 1), atLeast(op, "NumHeavyTokensKV", c.NumHeavyTokensKV, 1),
-		checkHeavy(op, "Heavy", c.heavy(), "NumRoutedKV", c.NumRoutedKV), c.Router.check(op),
+		k.atLeast("Dim", c.Dim, 1), k.atLeast("NumHeavyTokensQ", c.NumHeavyTokensQ, 1), k.atLeast("NumHeavyTokensKV", c.NumHeavyTokensKV, 1),
+		k.heavy("Heavy", c.heavy(), "NumRoutedKV", c.NumRoutedKV), c.Router.check(k.in("Router.")),
 	); err != nil || !c.HasLightAttn {
 		return err
 	}
-	return firstError(checkHeads(op, "Light", c.LightHeads, c.LightDimHead), checkHalved(op, "LightWindowSize", c.LightWindowSize))
+	return firstError(k.heads("Light", c.LightHeads, c.LightDimHead), k.halved("LightWindowSize", c.LightWindowSize))
 }
 
 func (c ConditionalRoutedAttentionConfig) heavy() heavyConfig {
@@ -66,8 +66,8 @@ func (c ConditionalRoutedAttentionConfig) build(w *weights) layer { return w.rou
 //	x, y [B, N, C] f32    mask [B, N] u8
 //	y = light_attn(x) + scatter(heavy_attn(tokens of q_router, tokens of kv_router) * score)
 //
-// A token that is no query, such as a masked one, gets the null query token instead of a heavy output. With N at most
-// the number of heavy tokens, all real tokens are selected. Source: arXiv 2303.09752, section 3.
+// A token that is not selected as a query, such as a masked one, gets the null query token instead of a heavy output.
+// With N at most the number of heavy tokens, all real tokens are selected. Source: arXiv 2303.09752, section 3.
 type ConditionalRoutedAttention struct {
 	module[ConditionalRoutedAttentionConfig]
 }
@@ -108,25 +108,25 @@ func (c ConditionalRoutedAttentionConfig) Memory(caps vk.Caps, b, n int) (Memory
 func (c ConditionalRoutedAttentionConfig) call(y, x *Tensor, o AttentionOptions) call {
 	return call{
 		args:   sequenceArgs(y, x, o.Mask, c.Dim),
-		counts: [maxCounts]count{{"NumHeavyTokensQ", o.NumHeavyTokensQ, c.NumHeavyTokensQ}, {"NumHeavyTokensKV", o.NumHeavyTokensKV, c.NumHeavyTokensKV}},
+		counts: [maxCounts]tokenCount{{"NumHeavyTokensQ", o.NumHeavyTokensQ, c.NumHeavyTokensQ}, {"NumHeavyTokensKV", o.NumHeavyTokensKV, c.NumHeavyTokensKV}},
 		stats:  o.Stats, routing: o.Routing,
 	}
 }
 
 // routedAttention is the weights and the steps of a ConditionalRoutedAttention.
 type routedAttention struct {
-	config          ConditionalRoutedAttentionConfig
-	qToken, kvToken *Tensor
-	null            *Tensor // [C]; nil: none
-	light           windowAttention
-	heavy           heavyAttention
-	budget          int // bytes of workspace of the light branch; lightBytes except in tests
+	config                         ConditionalRoutedAttentionConfig
+	qRoutingToken, kvRoutingTokens *Tensor
+	null                           *Tensor // [C]; nil: none
+	light                          windowAttention
+	heavy                          heavyAttention
+	budget                         int // bytes of workspace of the light branch; lightBytes except in tests
 }
 
 func (w *weights) routedAttention(prefix string, c ConditionalRoutedAttentionConfig) *routedAttention {
 	a := &routedAttention{config: c, budget: lightBytes}
-	a.qToken = w.routingToken(prefix+"q_router.routing_token", 1, c.Dim, c.Router)
-	a.kvToken = w.routingToken(prefix+"kv_router.routing_token", c.NumRoutedKV, c.Dim, c.Router)
+	a.qRoutingToken = w.routingToken(prefix+"q_router.routing_token", 1, c.Dim, c.Router)
+	a.kvRoutingTokens = w.routingToken(prefix+"kv_router.routing_token", c.NumRoutedKV, c.Dim, c.Router)
 	if c.HasLightAttn {
 		a.light = w.windowAttention(prefix+"light_attn", lightConfig{dim: c.Dim, dimHead: c.LightDimHead, heads: c.LightHeads, window: c.LightWindowSize / 2})
 	}
@@ -161,15 +161,15 @@ func (l *routedAttention) record(b *builder) {
 
 func attentionSizesOf(b *builder) attentionSizes {
 	return attentionSizes{
-		b: b.dim(dimB), n: b.dim(dimN), tokensQ: b.count("NumHeavyTokensQ"), tokensKV: b.count("NumHeavyTokensKV"), masked: b.given("Mask"),
+		b: b.dim(dimB), n: b.dim(dimN), tokensQ: b.tokenCount("NumHeavyTokensQ"), tokensKV: b.tokenCount("NumHeavyTokensKV"), masked: b.given("Mask"),
 	}
 }
 
 // forward records the layer.
 func (l *routedAttention) forward(b *builder, a attentionInput) {
 	c := l.config
-	q := newRouterState(a.name+"q_router", l.qToken, c.Router, c.RouterStraightThrough, c.Router.routing(a.b, a.n, 1, c.Dim, a.tokensQ), a.masked)
-	kv := newRouterState(a.name+"kv_router", l.kvToken, c.Router, c.RouterStraightThrough, c.Router.routing(a.b, a.n, c.NumRoutedKV, c.Dim, a.tokensKV), a.masked)
+	q := newRouterState(a.name+"q_router", l.qRoutingToken, c.Router, c.RouterStraightThrough, c.Router.selectionShape(a.b, a.n, 1, c.Dim, a.tokensQ), a.masked)
+	kv := newRouterState(a.name+"kv_router", l.kvRoutingTokens, c.Router, c.RouterStraightThrough, c.Router.selectionShape(a.b, a.n, c.NumRoutedKV, c.Dim, a.tokensKV), a.masked)
 	h := &heavyForward{heavyAttention: &l.heavy, b: b, x: a.x, context: a.x, q: q, kv: kv}
 	out := unselectedRows{b: b, q: q, y: a.y, x: a.x, null: l.null, dim: c.Dim, residual: a.residual}
 	heavy := h.phases(a.mask, a.mask, out.recordMembershipMask)

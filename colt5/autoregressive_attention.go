@@ -2,7 +2,6 @@ package colt5
 
 import (
 	"context"
-	"fmt"
 
 	"github.com/colt5-vulkan/colt5/pipelines"
 	"github.com/colt5-vulkan/colt5/vk"
@@ -17,7 +16,7 @@ type ConditionalRoutedAutoregressiveAttentionConfig struct {
 	NumRoutedKV            int            `json:"num_routed_kv"`             // R, routes of keys and values; a divisor of HeavyHeads
 	LightDimHead           int            `json:"light_dim_head"`            // 1 to 128
 	LightHeads             int            `json:"light_heads"`               // at least 1
-	LightWindowSize        int            `json:"light_window_size"`         // block size: a token attends to its own block and the one before; at least 1
+	LightWindowSize        int            `json:"light_window_size"`         // block size: a token attends to its own block and the previous one; at least 1
 	HeavyWindowSize        int            `json:"heavy_window_size"`         // tokens of a heavy window; 0: LightWindowSize
 	HeavyDimHead           int            `json:"heavy_dim_head"`            // 1 to 128; even with RotaryEmb
 	HeavyHeads             int            `json:"heavy_heads"`               // at least 1
@@ -25,14 +24,14 @@ type ConditionalRoutedAutoregressiveAttentionConfig struct {
 	RouterStraightThrough  bool           `json:"router_straight_through"`   // a selected token scores 1, not its soft score
 	MultiplyKeysByScore    bool           `json:"multiply_keys_by_score"`    // heavy keys too, not only values
 	MultiplyQueriesByScore bool           `json:"multiply_queries_by_score"` // heavy queries too, not only their outputs
-	UseNullQTokens         bool           `json:"use_null_q_tokens"`         // tokens that are no query get a learned token; false: 0
+	UseNullQTokens         bool           `json:"use_null_q_tokens"`         // tokens not selected as queries get a learned token; false: 0
 	Router                 RouterSettings `json:"router_kwargs"`             // RouteBlockSize must be 0
 	Precision              DType          `json:"precision"`                 // of the matrix products: F32 (the default), F16 or BF16
 
-	// CausalQueryRouting selects the queries of a window without later tokens: a token is a query if its logit is at
-	// least the NumHeavyTokensQ-th largest of the window before, up to NumHeavyTokensQ queries in order. Without it the
-	// selection of queries depends on all tokens of the window; keys and values never depend on later windows. It
-	// requires RouterStraightThrough.
+	// CausalQueryRouting makes the selection of queries causal: a token is a query if its logit reaches the
+	// NumHeavyTokensQ-th largest logit of the previous window; the first NumHeavyTokensQ such tokens of a window are
+	// taken. Without it the selection of queries depends on all tokens of the window; keys and values never depend on
+	// later windows. It requires RouterStraightThrough.
 	CausalQueryRouting bool `json:"causal_query_routing"`
 }
 
@@ -50,15 +49,15 @@ func (c *ConditionalRoutedAutoregressiveAttentionConfig) UnmarshalJSON(data []by
 	return decode("ConditionalRoutedAutoregressiveAttentionConfig", data, (*plain)(c))
 }
 
-func (c ConditionalRoutedAutoregressiveAttentionConfig) check(op string) error {
+func (c ConditionalRoutedAutoregressiveAttentionConfig) check(k checker) error {
 	if c.CausalQueryRouting && !c.RouterStraightThrough {
-		return fmt.Errorf("colt5: %s: CausalQueryRouting is true and RouterStraightThrough false, want both", op)
+		return k.errorf("CausalQueryRouting", "is true and RouterStraightThrough false, want both")
 	}
 	return firstError(
-		atLeast(op, "Dim", c.Dim, 1), atLeast(op, "NumHeavyTokensQ", c.NumHeavyTokensQ, 1), atLeast(op, "NumHeavyTokensKV", c.NumHeavyTokensKV, 1),
-		checkHeads(op, "Light", c.LightHeads, c.LightDimHead), atLeast(op, "LightWindowSize", c.LightWindowSize, 1),
-		atLeast(op, "HeavyWindowSize", c.HeavyWindowSize, 0), checkHeavy(op, "Heavy", c.heavy(), "NumRoutedKV", c.NumRoutedKV),
-		c.Router.check(op), mustBeZero(op, "Router.RouteBlockSize", c.Router.RouteBlockSize, "windows route on their own"),
+		k.atLeast("Dim", c.Dim, 1), k.atLeast("NumHeavyTokensQ", c.NumHeavyTokensQ, 1), k.atLeast("NumHeavyTokensKV", c.NumHeavyTokensKV, 1),
+		k.heads("Light", c.LightHeads, c.LightDimHead), k.atLeast("LightWindowSize", c.LightWindowSize, 1),
+		k.atLeast("HeavyWindowSize", c.HeavyWindowSize, 0), k.heavy("Heavy", c.heavy(), "NumRoutedKV", c.NumRoutedKV),
+		c.Router.check(k.in("Router.")), k.mustBeZero("Router.RouteBlockSize", c.Router.RouteBlockSize, "windows route on their own"),
 	)
 }
 
@@ -87,8 +86,9 @@ func (c ConditionalRoutedAutoregressiveAttentionConfig) window() int {
 //	x, y [B, N, C] F32
 //	y = light_attn(x) + scatter(heavy_attn(tokens of q_router in window m, tokens of kv_router in windows < m) * score)
 //
-// A token that is no query gets the null query token, in the first window 0. A sequence not longer than a heavy window
-// has the light branch only. Source: arXiv 2303.09752; the autoregressive form follows the colt5-attention package.
+// A token that is not selected as a query gets the null query token; in the first window, which has no queries, it gets
+// 0. A sequence not longer than a heavy window has the light branch only. Source: arXiv 2303.09752; the autoregressive
+// form follows the colt5-attention package.
 type ConditionalRoutedAutoregressiveAttention struct {
 	module[ConditionalRoutedAutoregressiveAttentionConfig]
 }
@@ -131,25 +131,25 @@ func (c ConditionalRoutedAutoregressiveAttentionConfig) Memory(caps vk.Caps, b, 
 func (o AutoregressiveOptions) call(c ConditionalRoutedAutoregressiveAttentionConfig, args args) call {
 	return call{
 		args:   args,
-		counts: [maxCounts]count{{"NumHeavyTokensQ", o.NumHeavyTokensQ, c.NumHeavyTokensQ}, {"NumHeavyTokensKV", o.NumHeavyTokensKV, c.NumHeavyTokensKV}},
+		counts: [maxCounts]tokenCount{{"NumHeavyTokensQ", o.NumHeavyTokensQ, c.NumHeavyTokensQ}, {"NumHeavyTokensKV", o.NumHeavyTokensKV, c.NumHeavyTokensKV}},
 		stats:  o.Stats, routing: o.Routing,
 	}
 }
 
 // autoregressiveAttention is the weights and the steps of a ConditionalRoutedAutoregressiveAttention.
 type autoregressiveAttention struct {
-	config          ConditionalRoutedAutoregressiveAttentionConfig
-	qToken, kvToken *Tensor
-	null            *Tensor // [C]; nil: none
-	light           windowAttention
-	heavy           heavyAttention
-	budget          int // bytes of workspace of the light branch; lightBytes except in tests
+	config                         ConditionalRoutedAutoregressiveAttentionConfig
+	qRoutingToken, kvRoutingTokens *Tensor
+	null                           *Tensor // [C]; nil: none
+	light                          windowAttention
+	heavy                          heavyAttention
+	budget                         int // bytes of workspace of the light branch; lightBytes except in tests
 }
 
 func (w *weights) autoregressiveAttention(prefix string, c ConditionalRoutedAutoregressiveAttentionConfig) *autoregressiveAttention {
 	a := &autoregressiveAttention{config: c, budget: lightBytes}
-	a.qToken = w.routingToken(prefix+"q_router.routing_token", 1, c.Dim, c.Router)
-	a.kvToken = w.routingToken(prefix+"kv_router.routing_token", c.NumRoutedKV, c.Dim, c.Router)
+	a.qRoutingToken = w.routingToken(prefix+"q_router.routing_token", 1, c.Dim, c.Router)
+	a.kvRoutingTokens = w.routingToken(prefix+"kv_router.routing_token", c.NumRoutedKV, c.Dim, c.Router)
 	a.light = w.windowAttention(prefix+"light_attn", lightConfig{c.Dim, c.LightDimHead, c.LightHeads, c.LightWindowSize, true})
 	a.heavy = w.heavyAttention(prefix+"heavy_attn", c.heavy())
 	if c.UseNullQTokens {
@@ -170,17 +170,17 @@ func (l *autoregressiveAttention) forward(b *builder, a attentionInput) {
 		recordInterleaved(l.light.phases(lightOutput{b: b, x: a.x, y: a.y, residual: a.residual}, vk.Range{}, a.b, a.n, l.budget))
 		return
 	}
-	q := newRouterState(a.name+"q_router", l.qToken, c.Router, c.RouterStraightThrough, l.queryRouting(a.attentionSizes), false)
-	kv := newRouterState(a.name+"kv_router", l.kvToken, c.Router, c.RouterStraightThrough, l.keyRouting(a.attentionSizes), false)
-	h := &heavyForward{heavyAttention: &l.heavy, b: b, x: a.x, context: a.x, q: q, kv: kv, shared: true}
-	out := unselectedRows{b: b, q: q, y: a.y, x: a.x, null: l.null, dim: c.Dim, residual: a.residual, first: window}
+	q := newRouterState(a.name+"q_router", l.qRoutingToken, c.Router, c.RouterStraightThrough, l.queryRouting(a.attentionSizes), false)
+	kv := newRouterState(a.name+"kv_router", l.kvRoutingTokens, c.Router, c.RouterStraightThrough, l.keyRouting(a.attentionSizes), false)
+	h := &heavyForward{heavyAttention: &l.heavy, b: b, x: a.x, context: a.x, q: q, kv: kv, projectAllKeys: true}
+	out := unselectedRows{b: b, q: q, y: a.y, x: a.x, null: l.null, dim: c.Dim, residual: a.residual, prefix: window}
 	heavy := phases{func() { b.recordLogits(a.x, q, kv) }, func() {
 		if c.CausalQueryRouting && q.routed {
 			l.recordCausalTopK(b, q)
 		} else {
-			b.recordTopK(vk.Range{}, q)
+			b.recordRouterTopK(vk.Range{}, q)
 		}
-		b.recordTopK(vk.Range{}, kv)
+		b.recordRouterTopK(vk.Range{}, kv)
 		out.recordMembershipMask()
 		b.finishRouting(vk.Range{}, q)
 		b.finishRouting(vk.Range{}, kv)
@@ -190,39 +190,39 @@ func (l *autoregressiveAttention) forward(b *builder, a attentionInput) {
 	h.project(a.y, a.y, true)
 }
 
-// queryRouting is the routing of the queries: each window but the first separately. Padding to a whole window is
+// queryRouting is the selection of the queries: each window but the first separately. Padding to a whole window is
 // masked.
-func (l *autoregressiveAttention) queryRouting(a attentionSizes) routing {
+func (l *autoregressiveAttention) queryRouting(a attentionSizes) selectionShape {
 	c, window := l.config, l.config.window()
 	windows := (a.n + window - 1) / window
-	s := routing{b: a.b, n: a.n, r: 1, c: c.Dim, routed: window > a.tokensQ, block: window, count: min(window, a.tokensQ), skipBlocks: 1, padded: true}
-	s.k = windows * s.count
-	s.wholeUpTo = s.count
-	s.kEff = float64(s.count) * c.Router.FetchKRatio
+	s := selectionShape{b: a.b, n: a.n, r: 1, c: c.Dim, routed: window > a.tokensQ, block: window, perBlock: min(window, a.tokensQ), skipBlocks: 1, padLastBlock: true}
+	s.k = windows * s.perBlock
+	s.selectAllUpTo = s.perBlock
+	s.kEff = float64(s.perBlock) * c.Router.FetchKRatio
 	return s
 }
 
-// keyRouting is the routing of the keys and values of a window: from all earlier windows, with k_eff of the padded
+// keyRouting is the selection of the keys and values of a window: from all earlier windows, with k_eff of the padded
 // sequence.
-func (l *autoregressiveAttention) keyRouting(a attentionSizes) routing {
+func (l *autoregressiveAttention) keyRouting(a attentionSizes) selectionShape {
 	c, window := l.config, l.config.window()
 	windows := (a.n + window - 1) / window
-	s := routing{b: a.b, n: a.n, r: c.NumRoutedKV, c: c.Dim, routed: windows*window > a.tokensKV, block: windows * window, windows: windows, prefix: window}
-	s.count, s.k = a.tokensKV, a.tokensKV
-	s.kEff = float64(s.count) * c.Router.FetchKRatio
+	s := selectionShape{b: a.b, n: a.n, r: c.NumRoutedKV, c: c.Dim, routed: windows*window > a.tokensKV, block: windows * window, windows: windows, windowSize: window}
+	s.perBlock, s.k = a.tokensKV, a.tokensKV
+	s.kEff = float64(s.perBlock) * c.Router.FetchKRatio
 	return s
 }
 
-// recordCausalTopK records the selection of the queries of a window by the threshold of the window before.
+// recordCausalTopK records the selection of the queries of a window by the threshold of the previous window.
 func (l *autoregressiveAttention) recordCausalTopK(b *builder, q *routerState) {
-	plain := *q
-	plain.skipBlocks = 0 // the first window sets the threshold for the second
-	plain.values = b.floats(q.lists(), q.k)
-	b.recordTopK(vk.Range{}, &plain)
+	windowTopK := *q
+	windowTopK.skipBlocks = 0 // the first window sets the threshold for the second
+	windowTopK.values = b.floats(q.lists(), q.k)
+	b.recordRouterTopK(vk.Range{}, &windowTopK)
 	q.indices, q.valid = b.floats(q.lists(), q.k), b.floats(q.lists(), q.k)
 	record(b, pipelines.NewCausalSelect, pipelines.CausalSelectConfig{}, pipelines.CausalSelectArgs{
-		Logits: q.logits.Range, Values: plain.values.Range, Valid: plain.valid.Range, Indices: q.indices.Range, QueryValid: q.valid.Range,
-		B: q.b, N: q.n, Window: q.block, K: q.count,
+		Logits: q.logits.Range, Values: windowTopK.values.Range, Valid: windowTopK.valid.Range, Indices: q.indices.Range, QueryValid: q.valid.Range,
+		B: q.b, N: q.n, Window: q.block, K: q.perBlock,
 	})
-	b.release(plain.values, plain.indices, plain.valid)
+	b.release(windowTopK.values, windowTopK.indices, windowTopK.valid)
 }

@@ -9,7 +9,7 @@ import (
 )
 
 // AutoregressiveTransformerConfig configures an AutoregressiveTransformer. Start from
-// Default[AutoregressiveTransformerConfig], zero values are not the defaults.
+// Default[AutoregressiveTransformerConfig]: zero values are not the defaults.
 type AutoregressiveTransformerConfig struct {
 	Depth     int     `json:"depth"`      // layers, at least 1
 	NumTokens int     `json:"num_tokens"` // V, the vocabulary, at least 1; 256 for bytes
@@ -42,10 +42,10 @@ func (c *AutoregressiveTransformerConfig) UnmarshalJSON(data []byte) error {
 	return nil
 }
 
-func (c AutoregressiveTransformerConfig) check(op string) error {
+func (c AutoregressiveTransformerConfig) check(k checker) error {
 	return firstError(
-		checkDepth(op, c.Depth), atLeast(op, "NumTokens", c.NumTokens, 1),
-		c.ConditionalRoutedAutoregressiveAttentionConfig.check(op), checkHidden(op, "FFMult", c.Dim, c.FFMult),
+		k.depth(c.Depth), k.atLeast("NumTokens", c.NumTokens, 1),
+		c.ConditionalRoutedAutoregressiveAttentionConfig.check(k), k.hidden("FFMult", c.Dim, c.FFMult),
 	)
 }
 
@@ -118,15 +118,15 @@ func (w *weights) autoregressiveTransformer(c AutoregressiveTransformerConfig) *
 func (t *autoregressiveTransformer) record(b *builder) {
 	c, s := t.config, attentionSizesOf(b)
 	count := s.b * s.n
-	now, next := b.floats(count, c.Dim), b.floats(count, c.Dim)
-	b.embed(t.embed, now.Range, count)
+	current, next := b.floats(count, c.Dim), b.floats(count, c.Dim)
+	b.embed(t.embed, current.Range, count)
 	for i := range t.attention {
-		t.attention[i].forward(b, attentionInput{attentionSizes: s, name: fmt.Sprintf("layers.%d.attn.", i), y: next.Range, x: now.Range, residual: true})
-		now, next = next, now
-		recordInterleaved(t.feedForward[i].phases(b, now.Range, now.Range, count, hiddenBytes, true))
+		t.attention[i].forward(b, attentionInput{attentionSizes: s, name: fmt.Sprintf("layers.%d.attn.", i), y: next.Range, x: current.Range, residual: true})
+		current, next = next, current
+		recordInterleaved(t.feedForward[i].phases(b, current.Range, current.Range, count, hiddenBytes, true))
 	}
 	b.linear(t.toLogits, 0, 0, pipelines.LinearConfig{Norm: true}, pipelines.LinearArgs{
-		X: now.Range, Gamma: t.gamma.memory, Y: b.arg("y"), Batch: 1, Rows: count,
+		X: current.Range, Gamma: t.gamma.memory, Y: b.arg("y"), Batch: 1, Rows: count,
 	})
-	b.release(now, next)
+	b.release(current, next)
 }

@@ -25,7 +25,7 @@ type ConditionalRoutedTransformerBlockConfig struct {
 	RouterStraightThrough  bool           `json:"router_straight_through"`   // a selected token scores 1, not its soft score
 	MultiplyKeysByScore    bool           `json:"multiply_keys_by_score"`    // heavy keys too, not only values
 	MultiplyQueriesByScore bool           `json:"multiply_queries_by_score"` // heavy queries too, not only their outputs
-	UseNullQTokens         bool           `json:"use_null_q_tokens"`         // tokens that are no query get a learned token; false: 0
+	UseNullQTokens         bool           `json:"use_null_q_tokens"`         // tokens not selected as queries get a learned token; false: 0
 	Router                 RouterSettings `json:"router_kwargs"`             // of all three routers
 	Precision              DType          `json:"precision"`                 // of the matrix products: F32 (the default), F16 or BF16
 }
@@ -46,29 +46,29 @@ func (c *ConditionalRoutedTransformerBlockConfig) UnmarshalJSON(data []byte) err
 	return decode("ConditionalRoutedTransformerBlockConfig", data, (*plain)(c))
 }
 
-// Attention is the config of the block's attention.
+// Attention is the configuration of the block's attention, with the block's Precision.
 func (c ConditionalRoutedTransformerBlockConfig) Attention() ConditionalRoutedAttentionConfig {
 	return ConditionalRoutedAttentionConfig{
 		Dim: c.Dim, NumHeavyTokensQ: c.NumHeavyAttnTokensQ, NumHeavyTokensKV: c.NumHeavyAttnTokensKV, NumRoutedKV: c.NumRoutedKV,
 		LightDimHead: c.LightDimHead, LightHeads: c.LightHeads, LightWindowSize: c.LightWindowSize,
 		HeavyDimHead: c.HeavyDimHead, HeavyHeads: c.HeavyHeads, HasLightAttn: true, RotaryEmb: c.RotaryEmb,
 		RouterStraightThrough: c.RouterStraightThrough, MultiplyKeysByScore: c.MultiplyKeysByScore,
-		MultiplyQueriesByScore: c.MultiplyQueriesByScore, UseNullQTokens: c.UseNullQTokens, Router: c.Router,
+		MultiplyQueriesByScore: c.MultiplyQueriesByScore, UseNullQTokens: c.UseNullQTokens, Router: c.Router, Precision: c.Precision,
 	}
 }
 
-// FeedForward is the config of the block's feedforward.
+// FeedForward is the configuration of the block's feedforward, with the block's Precision.
 func (c ConditionalRoutedTransformerBlockConfig) FeedForward() ConditionalRoutedFeedForwardConfig {
 	return ConditionalRoutedFeedForwardConfig{
 		Dim: c.Dim, NumHeavyTokens: c.NumHeavyFFTokens, LightFFMult: c.LightFFMult, HeavyFFMult: c.HeavyFFMult,
-		RouterStraightThrough: c.RouterStraightThrough, Router: c.Router,
+		RouterStraightThrough: c.RouterStraightThrough, Router: c.Router, Precision: c.Precision,
 	}
 }
 
-func (c ConditionalRoutedTransformerBlockConfig) check(op string) error {
+func (c ConditionalRoutedTransformerBlockConfig) check(k checker) error {
 	return firstError(
-		atLeast(op, "NumHeavyAttnTokensQ", c.NumHeavyAttnTokensQ, 1), atLeast(op, "NumHeavyAttnTokensKV", c.NumHeavyAttnTokensKV, 1),
-		atLeast(op, "NumHeavyFFTokens", c.NumHeavyFFTokens, 1), c.Attention().check(op), c.FeedForward().check(op),
+		c.Attention().check(k.renamed(map[string]string{"NumHeavyTokensQ": "NumHeavyAttnTokensQ", "NumHeavyTokensKV": "NumHeavyAttnTokensKV"})),
+		c.FeedForward().check(k.renamed(map[string]string{"NumHeavyTokens": "NumHeavyFFTokens"})),
 	)
 }
 
@@ -125,7 +125,7 @@ func (c ConditionalRoutedTransformerBlockConfig) Memory(caps vk.Caps, b, n int) 
 func (o BlockOptions) call(c ConditionalRoutedTransformerBlockConfig, args args) call {
 	return call{
 		args: args,
-		counts: [maxCounts]count{
+		counts: [maxCounts]tokenCount{
 			{"NumHeavyAttnTokensQ", o.NumHeavyAttnTokensQ, c.NumHeavyAttnTokensQ}, {"NumHeavyAttnTokensKV", o.NumHeavyAttnTokensKV, c.NumHeavyAttnTokensKV},
 			{"NumHeavyFFTokens", o.NumHeavyFFTokens, c.NumHeavyFFTokens},
 		},
@@ -141,8 +141,8 @@ type blockSizes struct {
 
 func blockSizesOf(b *builder) blockSizes {
 	return blockSizes{attentionSizes{
-		b: b.dim(dimB), n: b.dim(dimN), tokensQ: b.count("NumHeavyAttnTokensQ"), tokensKV: b.count("NumHeavyAttnTokensKV"), masked: b.given("Mask"),
-	}, b.count("NumHeavyFFTokens")}
+		b: b.dim(dimB), n: b.dim(dimN), tokensQ: b.tokenCount("NumHeavyAttnTokensQ"), tokensKV: b.tokenCount("NumHeavyAttnTokensKV"), masked: b.given("Mask"),
+	}, b.tokenCount("NumHeavyFFTokens")}
 }
 
 // routedBlock is the weights and the steps of a ConditionalRoutedTransformerBlock.

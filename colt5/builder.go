@@ -31,8 +31,8 @@ type builder struct {
 	err  error           // the first one; nothing is recorded after it
 }
 
-// block is an extent of the workspace. Its Range is absent while the workspace is laid out.
-type block struct {
+// allocation is an extent of the workspace. Its Range is absent while the workspace is laid out.
+type allocation struct {
 	vk.Range
 	extent
 }
@@ -46,18 +46,18 @@ func (b *builder) fail(err error) {
 // dim is the value of one of the call's symbolic dimensions.
 func (b *builder) dim(symbol int) int { return b.call.dim(symbol) }
 
-// count is one of the call's token counts.
-func (b *builder) count(field string) int {
+// tokenCount is one of the call's token counts.
+func (b *builder) tokenCount(field string) int {
 	for _, c := range b.call.counts {
 		if c.field == field {
 			return c.value()
 		}
 	}
-	b.fail(fmt.Errorf("the call has no count %q", field))
+	b.fail(fmt.Errorf("internal error: the call has no token count %q", field))
 	return 1
 }
 
-// given tells whether the call has an argument.
+// given reports whether the call has an argument.
 func (b *builder) given(name string) bool {
 	a := b.call.find(name)
 	return a != nil && a.tensor != nil
@@ -73,52 +73,53 @@ func (b *builder) arg(name string) vk.Range {
 			return b.plan.bindings[i].Range()
 		}
 	}
-	b.fail(fmt.Errorf("the call has no argument %q", name))
+	b.fail(fmt.Errorf("internal error: the call has no argument %q", name))
 	return vk.Range{}
 }
 
-// argOrBlock is the range of an optional output, or, if the call has none, workspace for it.
-func (b *builder) argOrBlock(name string, sizes ...int) vk.Range {
+// argOrWorkspace is the range of an optional output, or, if the call has none, workspace for it.
+func (b *builder) argOrWorkspace(name string, sizes ...int) vk.Range {
 	if b.given(name) {
 		return b.arg(name)
 	}
 	return b.floats(sizes...).Range
 }
 
-// hasBytes tells whether an argument is u8.
-func (b *builder) hasBytes(name string) bool {
+// isU8 reports whether the call has an argument of dtype u8.
+func (b *builder) isU8(name string) bool {
 	return b.given(name) && b.call.find(name).tensor.dtype == U8
 }
 
-// inspects tells whether the call wants routing records.
-func (b *builder) inspects() bool { return b.call.routing != nil }
+// wantsRouting reports whether the call wants routing records.
+func (b *builder) wantsRouting() bool { return b.call.routing != nil }
 
 // alloc allocates workspace, until its release.
-func (b *builder) alloc(bytes uint64) block {
+func (b *builder) alloc(bytes uint64) allocation {
 	e := b.arena.alloc(bytes)
 	if b.list == nil || bytes == 0 {
-		return block{extent: e}
+		return allocation{extent: e}
 	}
-	return block{b.plan.workspace.Range().Slice(e.offset, e.size), e}
+	return allocation{b.plan.workspace.Range().Slice(e.offset, e.size), e}
 }
 
 // floats allocates a tensor of 4-byte elements.
-func (b *builder) floats(sizes ...int) block {
+func (b *builder) floats(sizes ...int) allocation {
 	bytes := uint64(4)
 	for _, n := range sizes {
 		high, low := bits.Mul64(bytes, uint64(n))
 		if high != 0 || low > 1<<56 {
 			b.fail(fmt.Errorf("%w: a step needs %v elements", vk.ErrOutOfMemory, sizes))
-			return block{}
+			return allocation{}
 		}
 		bytes = low
 	}
 	return b.alloc(bytes)
 }
 
-func (b *builder) release(list ...block) {
+// release marks workspace as not needed by later steps.
+func (b *builder) release(list ...allocation) {
 	for _, m := range list {
-		b.arena.release(m.extent)
+		b.arena.releaseLater(m.extent)
 	}
 }
 
@@ -144,8 +145,8 @@ func (b *builder) copy(to, from vk.Range) {
 	}
 }
 
-// table is a constant tensor that steps read. make computes it when the plan is recorded.
-func (b *builder) table(name string, count int, make func() []float32) vk.Range {
+// table is a constant tensor that steps read. newTable computes it when the plan is recorded.
+func (b *builder) table(name string, count int, newTable func() []float32) vk.Range {
 	b.constants += 4 * uint64(count)
 	if b.err != nil || b.list == nil {
 		return vk.Range{}
@@ -157,7 +158,7 @@ func (b *builder) table(name string, count int, make func() []float32) vk.Range 
 		return vk.Range{}
 	}
 	b.plan.constants = append(b.plan.constants, buffer)
-	b.fail(dev.Upload(b.ctx, vk.Transfer{Range: buffer.Range(), Data: vk.Bytes(make())}))
+	b.fail(dev.Upload(b.ctx, vk.Transfer{Range: buffer.Range(), Data: vk.Bytes(newTable())}))
 	return buffer.Range()
 }
 
@@ -165,11 +166,11 @@ func (b *builder) table(name string, count int, make func() []float32) vk.Range 
 func record[C comparable, A any, K interface {
 	closer
 	Record(*vk.CommandList, A) error
-}](b *builder, make func(*vk.Device, C) (K, error), c C, a A) {
+}](b *builder, newKernel func(*vk.Device, C) (K, error), c C, a A) {
 	if b.err != nil || b.list == nil {
 		return
 	}
-	k, err := kernel(b.kernels, make, c)
+	k, err := kernel(b.kernels, newKernel, c)
 	if err == nil {
 		err = k.Record(b.list, a)
 	}
@@ -210,8 +211,8 @@ func recordInterleaved(branches ...phases) {
 }
 
 // layOut lays out the workspace: first as tightly as possible, then up to a tenth larger, so that independent steps
-// seldom share memory. Deferred blocks fragment the workspace. If large blocks then exceed the tenth, less is deferred,
-// or nothing.
+// seldom share memory. Deferred releases fragment the workspace. If large allocations then exceed the tenth, less is
+// deferred, or nothing.
 func (b *builder) layOut(l layer) {
 	l.record(b)
 	tight := b.peak

@@ -14,7 +14,7 @@ import (
 // is derived here and nowhere else.
 type call struct {
 	args       args
-	counts     [maxCounts]count
+	counts     [maxCounts]tokenCount
 	patch      int    // side of a patch, whose multiples H and W must be; 0: no patches
 	randomSeed uint64 // of the logits of random routing; 0: the routing is not random
 
@@ -75,28 +75,28 @@ const (
 	dimLetters = "BNMHW"
 )
 
-// What no module exceeds.
+// Limits that no module exceeds.
 const (
 	maxArgs   = 8
 	maxCounts = 3
 )
 
-// count is how many tokens a call selects.
-type count struct {
+// tokenCount is how many tokens a call selects.
+type tokenCount struct {
 	field      string // of the options
 	given      int    // 0: the configuration's
 	configured int
 }
 
 // value is the count of this call.
-func (c count) value() int {
+func (c tokenCount) value() int {
 	if c.given == 0 {
 		return c.configured
 	}
 	return c.given
 }
 
-func (c count) check() error {
+func (c tokenCount) check() error {
 	switch {
 	case c.field == "":
 		return nil
@@ -131,7 +131,7 @@ func (c *call) check(dev *vk.Device) error {
 		}
 	}
 	if c.patch > 0 {
-		if err := checkPatches(c.dim(dimH), c.dim(dimW), c.patch); err != nil {
+		if err := checkPatches(c.dim(dimH), c.dim(dimW), "pixels", "LightWindowSize", c.patch); err != nil {
 			return err
 		}
 	}
@@ -191,9 +191,9 @@ func (s shape) rank() int {
 	return n
 }
 
-// wanted describes what an argument may be. Dimensions that its own sizes would bind are stars.
+// wanted describes the tensor that an argument may be. A dimension that this argument itself determines is printed as *.
 func (c *call) wanted(a *arg) string {
-	bound := call{} // binds only what the arguments before a bind
+	bound := call{} // has the dimensions of the arguments before a
 	for i := range c.args {
 		before := &c.args[i]
 		if before == a {
@@ -231,11 +231,11 @@ type planKey struct {
 	counts                   [maxCounts]int
 	given                    uint16 // bit i: argument i is present
 	u8                       uint16 // bit i: argument i is u8
-	random, profile, inspect bool
+	random, profile, routing bool
 }
 
 func (c *call) key() planKey {
-	k := planKey{dims: c.dims, lead: c.lead(), random: c.randomSeed != 0, profile: c.profiled(), inspect: c.routing != nil}
+	k := planKey{dims: c.dims, lead: c.lead(), random: c.randomSeed != 0, profile: c.profiled(), routing: c.routing != nil}
 	for i := range c.args {
 		t := c.args[i].tensor
 		if t == nil {
@@ -263,7 +263,7 @@ func (c *call) lead() int {
 
 func (c *call) profiled() bool { return c.stats != nil && c.stats.Profile }
 
-// run runs a call: the whole path from a Forward to the device and back.
+// run runs a call: all steps of a Forward.
 func (m *base) run(ctx context.Context, c *call) error {
 	if err := m.enter(ctx, "Forward"); err != nil {
 		return err
@@ -328,7 +328,8 @@ type dimSize struct{ symbol, size int }
 // measure returns what a call with these dimensions needs, without a device. Optional arguments count as absent.
 func (c call) measure(name string, caps vk.Caps, config config, dims ...dimSize) (Memory, error) {
 	op := name + "Config.Memory"
-	if err := firstError(config.check(op), checkPrecision(op, config.precision())); err != nil {
+	k := checker{op: op}
+	if err := firstError(config.check(k), k.precision(config.precision())); err != nil {
 		return Memory{}, err
 	}
 	for _, d := range dims {
@@ -338,7 +339,7 @@ func (c call) measure(name string, caps vk.Caps, config config, dims ...dimSize)
 		c.bind(d.symbol, d.size)
 	}
 	if c.patch > 0 {
-		if err := checkPatches(c.dim(dimH), c.dim(dimW), c.patch); err != nil {
+		if err := checkPatches(c.dim(dimH), c.dim(dimW), "pixels", "LightWindowSize", c.patch); err != nil {
 			return Memory{}, fmt.Errorf("colt5: %s: %w", op, err)
 		}
 	}

@@ -9,8 +9,6 @@ import (
 	"github.com/colt5-vulkan/colt5/vk"
 )
 
-// The checks of configuration fields. Each error names the operation, the field, its value and what was wanted.
-
 func firstError(errs ...error) error {
 	for _, err := range errs {
 		if err != nil {
@@ -36,122 +34,148 @@ func needContext(op string, ctx context.Context) error {
 	return nil
 }
 
-func atLeast(op, field string, v, least int) error {
+// checker checks the fields of a configuration. Each error names the operation, the field, its value and what was wanted.
+// The parts of a block or a ViT are checked as configurations of their own, but an error names the field that the caller
+// has set: names has the caller's names where they differ.
+type checker struct {
+	op     string
+	prefix string // of field names: the struct that holds the fields
+	names  map[string]string
+}
+
+// in checks a struct that is a field of the configuration.
+func (k checker) in(prefix string) checker { return checker{k.op, k.prefix + prefix, nil} }
+
+// renamed checks a part whose fields have other names in the caller's configuration.
+func (k checker) renamed(names map[string]string) checker { return checker{k.op, k.prefix, names} }
+
+func (k checker) name(field string) string {
+	if name, ok := k.names[field]; ok {
+		field = name
+	}
+	return k.prefix + field
+}
+
+func (k checker) errorf(field, format string, args ...any) error {
+	return fmt.Errorf("colt5: %s: %s "+format, append([]any{k.op, k.name(field)}, args...)...)
+}
+
+func (k checker) atLeast(field string, v, least int) error {
 	if v < least || v > math.MaxInt32 {
-		return fmt.Errorf("colt5: %s: %s is %d, want %d to %d", op, field, v, least, math.MaxInt32)
+		return k.errorf(field, "is %d, want %d to %d", v, least, math.MaxInt32)
 	}
 	return nil
 }
 
-func aboveZero(op, field string, v float64) error {
+func (k checker) aboveZero(field string, v float64) error {
 	if !(v > 0) || v > math.MaxFloat32 {
-		return fmt.Errorf("colt5: %s: %s is %v, want a positive number", op, field, v)
+		return k.errorf(field, "is %v, want a positive number", v)
 	}
 	return nil
 }
 
 // mustBeZero checks a field that has no effect in this configuration.
-func mustBeZero(op, field string, v int, why string) error {
+func (k checker) mustBeZero(field string, v int, why string) error {
 	if v != 0 {
-		return fmt.Errorf("colt5: %s: %s is %d, want 0: %s", op, field, v, why)
+		return k.errorf(field, "is %d, want 0: %s", v, why)
 	}
 	return nil
 }
 
-// checkDepth bounds the number of layers: a mistyped depth would exhaust the host's memory.
-func checkDepth(op string, depth int) error {
-	const most = 1 << 14
-	if depth < 1 || depth > most {
-		return fmt.Errorf("colt5: %s: Depth is %d, want 1 to %d", op, depth, most)
+// depth bounds the number of layers: a mistyped depth would exhaust the host's memory.
+func (k checker) depth(depth int) error {
+	const maxDepth = 1 << 14
+	if depth < 1 || depth > maxDepth {
+		return k.errorf("Depth", "is %d, want 1 to %d", depth, maxDepth)
 	}
 	return nil
 }
 
-// checkPrecision checks the Precision of a configuration.
-func checkPrecision(op string, p DType) error {
+// precision checks the Precision of a configuration.
+func (k checker) precision(p DType) error {
 	if p > BF16 {
-		return fmt.Errorf("colt5: %s: Precision is %v, want f32, f16 or bf16", op, p)
+		return k.errorf("Precision", "is %v, want f32, f16 or bf16", p)
 	}
 	return nil
 }
 
-// checkCoorDescent checks the schedule of coordinate descent.
-func checkCoorDescent(op string, iters int, eps, epsInit, epsDecay float64) error {
-	if err := firstError(atLeast(op, "NIters", iters, 1), aboveZero(op, "Eps", eps), aboveZero(op, "EpsDecay", epsDecay)); err != nil {
+// coorDescent checks the schedule of coordinate descent.
+func (k checker) coorDescent(iters int, eps, epsInit, epsDecay float64) error {
+	if err := firstError(k.atLeast("NIters", iters, 1), k.aboveZero("Eps", eps), k.aboveZero("EpsDecay", epsDecay)); err != nil {
 		return err
 	}
 	if epsDecay > 1 {
-		return fmt.Errorf("colt5: %s: EpsDecay is %v, want at most 1", op, epsDecay)
+		return k.errorf("EpsDecay", "is %v, want at most 1", epsDecay)
 	}
 	if epsInit != 0 {
-		return aboveZero(op, "EpsInit", epsInit)
+		return k.aboveZero("EpsInit", epsInit)
 	}
 	return nil
 }
 
-// checkHidden checks a multiplier of a feedforward, and the hidden size that follows from it.
-func checkHidden(op, field string, dim int, mult float64) error {
-	if err := aboveZero(op, field, mult); err != nil {
+// hidden checks a multiplier of a feedforward, and the hidden size that follows from it.
+func (k checker) hidden(field string, dim int, mult float64) error {
+	if err := k.aboveZero(field, mult); err != nil {
 		return err
 	}
 	if hidden := float64(dim) * mult; hidden < 1 || hidden > math.MaxInt32 {
-		return fmt.Errorf("colt5: %s: Dim * %s is %.6g, want 1 to %d", op, field, hidden, math.MaxInt32)
+		return fmt.Errorf("colt5: %s: %s * %s is %.6g, want 1 to %d", k.op, k.name("Dim"), k.name(field), hidden, math.MaxInt32)
 	}
 	return nil
 }
 
-// checkHeads checks the heads of an attention; prefix is what its field names start with.
-func checkHeads(op, prefix string, heads, dimHead int) error {
-	if err := firstError(atLeast(op, prefix+"Heads", heads, 1), atLeast(op, prefix+"DimHead", dimHead, 1)); err != nil {
+// heads checks the heads of an attention. branch is what the names of its fields start with: Light, Heavy or nothing.
+func (k checker) heads(branch string, heads, dimHead int) error {
+	if err := firstError(k.atLeast(branch+"Heads", heads, 1), k.atLeast(branch+"DimHead", dimHead, 1)); err != nil {
 		return err
 	}
-	const mostHeads = 1 << 16 // a limit of the attention kernels
-	if heads > mostHeads {
-		return fmt.Errorf("colt5: %s: %sHeads is %d, want at most %d", op, prefix, heads, mostHeads)
+	const maxHeads = 1 << 16 // a limit of the attention kernels
+	if heads > maxHeads {
+		return k.errorf(branch+"Heads", "is %d, want at most %d", heads, maxHeads)
 	}
 	if dimHead > 128 {
-		return fmt.Errorf("colt5: %s: %sDimHead is %d, want at most 128", op, prefix, dimHead)
+		return k.errorf(branch+"DimHead", "is %d, want at most 128", dimHead)
 	}
 	return nil
 }
 
-// checkHeavy checks the heavy branch of an attention; routesField is the name of the field with its number of routes.
-func checkHeavy(op, prefix string, c heavyConfig, routesField string, routes int) error {
-	if err := firstError(checkHeads(op, prefix, c.heads, c.dimHead), atLeast(op, routesField, routes, 1)); err != nil {
+// heavy checks the heavy branch of an attention. routesField is the name of the field with its number of routes.
+func (k checker) heavy(branch string, c heavyConfig, routesField string, routes int) error {
+	if err := firstError(k.heads(branch, c.heads, c.dimHead), k.atLeast(routesField, routes, 1)); err != nil {
 		return err
 	}
 	if c.heads%routes != 0 {
-		return fmt.Errorf("colt5: %s: %s is %d, want a divisor of %sHeads, %d", op, routesField, routes, prefix, c.heads)
+		return k.errorf(routesField, "is %d, want a divisor of %s, %d", routes, k.name(branch+"Heads"), c.heads)
 	}
 	if c.rotary && c.dimHead%2 != 0 {
-		return fmt.Errorf("colt5: %s: %sDimHead is %d, want an even number with RotaryEmb", op, prefix, c.dimHead)
+		return k.errorf(branch+"DimHead", "is %d, want an even number with %s", c.dimHead, k.name("RotaryEmb"))
 	}
 	return nil
 }
 
-// checkHalved checks a window size that is halved.
-func checkHalved(op, field string, v int) error {
-	if err := atLeast(op, field, v, 2); err != nil {
+// halved checks a window size that is halved.
+func (k checker) halved(field string, v int) error {
+	if err := k.atLeast(field, v, 2); err != nil {
 		return err
 	}
 	if v%2 != 0 {
-		return fmt.Errorf("colt5: %s: %s is %d, want an even number: it is halved", op, field, v)
+		return k.errorf(field, "is %d, want an even number: it is halved", v)
 	}
 	return nil
 }
 
-// checkPatch checks the side of an image patch.
-func checkPatch(op string, side int) error {
+// patch checks the side of an image patch.
+func (k checker) patch(field string, side int) error {
 	if side < 1 || side > 1024 {
-		return fmt.Errorf("colt5: %s: LightWindowSize is %d, want 1 to 1024", op, side)
+		return k.errorf(field, "is %d, want 1 to 1024", side)
 	}
 	return nil
 }
 
-// checkPatches checks that an image consists of whole patches.
-func checkPatches(height, width, side int) error {
+// checkPatches checks that an image of so many units consists of whole patches. field names the side of a patch.
+func checkPatches(height, width int, units, field string, side int) error {
 	if height%side != 0 || width%side != 0 {
-		return fmt.Errorf("the image is %d by %d pixels, want multiples of LightWindowSize, %d", height, width, side)
+		return fmt.Errorf("the image is %d by %d %s, want multiples of %s, %d", height, width, units, field, side)
 	}
 	return nil
 }

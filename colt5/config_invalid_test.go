@@ -18,13 +18,13 @@ type invalid[C any] struct {
 }
 
 // checkInvalid passes invalid configs to New and Memory. It fails if no entry of the list changes some field.
-func checkInvalid[C any, M closer](t *testing.T, name string, valid C, make func(context.Context, *vk.Device, C) (M, error),
+func checkInvalid[C any, M closer](t *testing.T, name string, valid C, newModule func(context.Context, *vk.Device, C) (M, error),
 	memoryOf func(c C, caps vk.Caps, b, n int) (Memory, error), list []invalid[C],
 ) {
 	memory := func(c C) error { _, err := memoryOf(c, vk.Caps{}, 1, 8); return err }
 	t.Run(name, func(t *testing.T) {
 		fx := newFixture(t)
-		m, err := make(t.Context(), fx.dev, valid)
+		m, err := newModule(t.Context(), fx.dev, valid)
 		require.NoError(t, err)
 		fx.closeAtEnd(m)
 		require.NoError(t, memory(valid))
@@ -33,7 +33,7 @@ func checkInvalid[C any, M closer](t *testing.T, name string, valid C, make func
 			c := valid
 			l.change(&c)
 			recordChanges(changed, reflect.ValueOf(valid), reflect.ValueOf(c))
-			_, err := make(t.Context(), fx.dev, c)
+			_, err := newModule(t.Context(), fx.dev, c)
 			assert.ErrorContains(t, err, "colt5: New"+name+": "+l.want)
 			assert.ErrorContains(t, memory(c), "colt5: "+name+"Config.Memory: "+l.want)
 		}
@@ -46,7 +46,7 @@ func checkInvalid[C any, M closer](t *testing.T, name string, valid C, make func
 			}
 		}
 		var noDevice *vk.Device
-		_, err = make(t.Context(), noDevice, valid)
+		_, err = newModule(t.Context(), noDevice, valid)
 		assert.ErrorContains(t, err, "colt5: New"+name+": the device is nil")
 	})
 }
@@ -83,13 +83,13 @@ func invalidShared[C any](parts func(*C) (*DType, *RouterSettings)) []invalid[C]
 	}
 	return []invalid[C]{
 		{"Precision is DType(9), want f32, f16 or bf16", func(c *C) { p, _ := parts(c); *p = 9 }},
-		o("NIters is 0, want 1", func(o *RouterSettings) { o.NIters = 0 }),
-		o("FetchKRatio is 0, want a positive", func(o *RouterSettings) { o.FetchKRatio = 0 }),
-		o("Eps is -1, want a positive", func(o *RouterSettings) { o.Eps = -1 }),
-		o("EpsInit is -2, want a positive", func(o *RouterSettings) { o.EpsInit = -2 }),
-		o("EpsDecay is 1.1, want at most 1", func(o *RouterSettings) { o.EpsDecay = 1.1 }),
-		o("EpsDecay is 0, want a positive", func(o *RouterSettings) { o.EpsDecay = 0 }),
-		o("CosineSimScale is NaN, want a positive", func(o *RouterSettings) { o.CosineSimScale = math.NaN() }),
+		o("Router.NIters is 0, want 1", func(o *RouterSettings) { o.NIters = 0 }),
+		o("Router.FetchKRatio is 0, want a positive", func(o *RouterSettings) { o.FetchKRatio = 0 }),
+		o("Router.Eps is -1, want a positive", func(o *RouterSettings) { o.Eps = -1 }),
+		o("Router.EpsInit is -2, want a positive", func(o *RouterSettings) { o.EpsInit = -2 }),
+		o("Router.EpsDecay is 1.1, want at most 1", func(o *RouterSettings) { o.EpsDecay = 1.1 }),
+		o("Router.EpsDecay is 0, want a positive", func(o *RouterSettings) { o.EpsDecay = 0 }),
+		o("Router.CosineSimScale is NaN, want a positive", func(o *RouterSettings) { o.CosineSimScale = math.NaN() }),
 	}
 }
 
@@ -110,7 +110,7 @@ func TestInvalidAttentionConfigs(t *testing.T) {
 		{"HeavyDimHead is 200, want at most 128", func(c *C) { c.HeavyDimHead = 200 }},
 		{"HeavyDimHead is 5, want an even number with RotaryEmb", func(c *C) { c.HeavyDimHead, c.RotaryEmb = 5, true }},
 		{"HeavyHeads is -2, want 1", func(c *C) { c.HeavyHeads = -2 }},
-		{"RouteBlockSize is -1, want 0", func(c *C) { c.Router.RouteBlockSize = -1 }},
+		{"Router.RouteBlockSize is -1, want 0", func(c *C) { c.Router.RouteBlockSize = -1 }},
 	}
 	checkInvalid(t, "ConditionalRoutedAttention", smallAttention(), NewConditionalRoutedAttention, C.Memory,
 		append(list, invalidShared(func(c *C) (*DType, *RouterSettings) { return &c.Precision, &c.Router })...))
@@ -173,7 +173,7 @@ func TestInvalidBlockConfigs(t *testing.T) {
 		{"LightFFMult is 0, want a positive", func(c *C) { c.LightFFMult = 0 }},
 		{"HeavyFFMult is +Inf, want a positive", func(c *C) { c.HeavyFFMult = math.Inf(1) }},
 		{"HeavyDimHead is 7, want an even number with RotaryEmb", func(c *C) { c.HeavyDimHead, c.RotaryEmb = 7, true }},
-		{"RouteBlockSize is -1, want 0", func(c *C) { c.Router.RouteBlockSize = -1 }},
+		{"Router.RouteBlockSize is -1, want 0", func(c *C) { c.Router.RouteBlockSize = -1 }},
 	}
 	list = append(list, invalidShared(func(c *C) (*DType, *RouterSettings) { return &c.Precision, &c.Router })...)
 	checkInvalid(t, "ConditionalRoutedTransformerBlock", smallBlock(), NewConditionalRoutedTransformerBlock, C.Memory, list)
@@ -218,7 +218,7 @@ func TestInvalidImageConfigs(t *testing.T) {
 		{"HeavyDimHead is 0, want 1", func(c *C) { c.HeavyDimHead = 0 }},
 		{"HeavyHeads is 0, want 1", func(c *C) { c.HeavyHeads = 0 }},
 		{`RouteScope is "", want "image" or "window"`, func(c *C) { c.RouteScope = "" }},
-		{"RouteBlockSize is -1, want 0", func(c *C) { c.Router.RouteBlockSize = -1 }},
+		{"Router.RouteBlockSize is -1, want 0", func(c *C) { c.Router.RouteBlockSize = -1 }},
 	}
 	checkInvalid(t, "ConditionalRoutedImageAttention", smallImage(), NewConditionalRoutedImageAttention,
 		func(c C, caps vk.Caps, b, height int) (Memory, error) { return c.Memory(caps, b, height, 4) },
@@ -244,25 +244,26 @@ func TestInvalidViTConfigs(t *testing.T) {
 		{"PatchSize.Height is 0, want 1", func(c *C) { c.PatchSize.Height = 0 }},
 		{"PatchSize.Width is 0, want 1", func(c *C) { c.PatchSize.Width = 0 }},
 		{"ImageSize is {16 25}, want a multiple of PatchSize, {2 2}", func(c *C) { c.ImageSize.Width = 25 }},
-		{"the image is 7 by 12 pixels, want multiples of LightWindowSize, 4", func(c *C) { c.ImageSize.Height = 14 }},
+		{"the image is 7 by 12 tokens (ImageSize / PatchSize), want multiples of AttnLightWindowSize, 4", func(c *C) { c.ImageSize.Height = 14 }},
 		{"NumClasses is 0, want 1", func(c *C) { c.NumClasses = 0 }},
 		{"Dim is 4, want 8", func(c *C) { c.Dim = 4 }},
 		{"Dim is 10, want a multiple of 4", func(c *C) { c.Dim = 10 }},
 		{"Depth is 0, want 1", func(c *C) { c.Depth = 0 }},
 		{"Channels is 0, want 1", func(c *C) { c.Channels = 0 }},
-		{"NumHeavyTokensQ is 0, want 1", func(c *C) { c.AttnNumHeavyTokensQ = 0 }},
-		{"NumHeavyTokensKV is 0, want 1", func(c *C) { c.AttnNumHeavyTokensKV = 0 }},
-		{"NumRoutedKV is 3, want a divisor", func(c *C) { c.AttnNumRoutedKV = 3 }},
-		{"HeavyDimHead is 0, want 1", func(c *C) { c.AttnHeavyDimHead = 0 }},
-		{"HeavyHeads is 0, want 1", func(c *C) { c.AttnHeavyHeads = 0 }},
-		{"LightDimHead is 0, want 1", func(c *C) { c.AttnLightDimHead = 0 }},
-		{"LightHeads is 0, want 1", func(c *C) { c.AttnLightHeads = 0 }},
-		{"LightWindowSize is 0, want 1", func(c *C) { c.AttnLightWindowSize = 0 }},
-		{"NumHeavyTokens is 0, want 1", func(c *C) { c.FFNumHeavyTokens = 0 }},
-		{"HeavyFFMult is 0, want a positive", func(c *C) { c.FFHeavyMult = 0 }},
-		{"LightFFMult is 0, want a positive", func(c *C) { c.FFLightMult = 0 }},
+		{"AttnNumHeavyTokensQ is 0, want 1", func(c *C) { c.AttnNumHeavyTokensQ = 0 }},
+		{"AttnNumHeavyTokensKV is 0, want 1", func(c *C) { c.AttnNumHeavyTokensKV = 0 }},
+		{"AttnNumRoutedKV is 3, want a divisor of AttnHeavyHeads, 2", func(c *C) { c.AttnNumRoutedKV = 3 }},
+		{"AttnHeavyDimHead is 0, want 1", func(c *C) { c.AttnHeavyDimHead = 0 }},
+		{"AttnHeavyHeads is 0, want 1", func(c *C) { c.AttnHeavyHeads = 0 }},
+		{"AttnLightDimHead is 0, want 1", func(c *C) { c.AttnLightDimHead = 0 }},
+		{"AttnLightHeads is 0, want 1", func(c *C) { c.AttnLightHeads = 0 }},
+		{"AttnLightWindowSize is 0, want 1", func(c *C) { c.AttnLightWindowSize = 0 }},
+		{"FFNumHeavyTokens is 0, want 1", func(c *C) { c.FFNumHeavyTokens = 0 }},
+		{"FFHeavyMult is 0, want a positive", func(c *C) { c.FFHeavyMult = 0 }},
+		{"Dim * FFLightMult is 0.08, want 1 to", func(c *C) { c.FFLightMult = 0.01 }},
+		{"FFLightMult is 0, want a positive", func(c *C) { c.FFLightMult = 0 }},
 		{`RouteScope is "patch", want "image" or "window"`, func(c *C) { c.RouteScope = "patch" }},
-		{"RouteBlockSize is -1, want 0", func(c *C) { c.Router.RouteBlockSize = -1 }},
+		{"Router.RouteBlockSize is -1, want 0", func(c *C) { c.Router.RouteBlockSize = -1 }},
 	}
 	checkInvalid(t, "ConditionalRoutedViT", smallViT(), NewConditionalRoutedViT,
 		func(c C, caps vk.Caps, b, _ int) (Memory, error) { return c.Memory(caps, b) },
@@ -306,7 +307,7 @@ func TestInvalidConfigs(t *testing.T) {
 		"LightFFMult is 0, want a positive":      ff(func(c *ConditionalRoutedFeedForwardConfig) { c.LightFFMult = 0 }),
 		"HeavyFFMult is NaN, want a positive":    ff(func(c *ConditionalRoutedFeedForwardConfig) { c.HeavyFFMult = nan }),
 		"Dim * LightFFMult is 0.8, want 1 to":    ff(func(c *ConditionalRoutedFeedForwardConfig) { c.LightFFMult = 0.1 }),
-		"RouteBlockSize is -3, want 0":           ff(func(c *ConditionalRoutedFeedForwardConfig) { c.Router.RouteBlockSize = -3 }),
+		"Router.RouteBlockSize is -3, want 0":    ff(func(c *ConditionalRoutedFeedForwardConfig) { c.Router.RouteBlockSize = -3 }),
 		"Eps is 0, want a positive":              router(func(c *RouterConfig) { c.Eps = 0 }),
 		"Eps is -1, want a positive":             router(func(c *RouterConfig) { c.Eps = -1 }),
 		"Eps is NaN, want a positive":            router(func(c *RouterConfig) { c.Eps = nan }),

@@ -68,7 +68,7 @@ func TestModuleConfigJSON(t *testing.T) {
 	checkJSON(t, smallFeedForward(), Default[ConditionalRoutedFeedForwardConfig]())
 }
 
-// TestReferenceDefaults: the defaults of section 5 of the specification.
+// The defaults are those of the constructors of colt5-attention 0.11.1, except for RouteScope.
 func TestReferenceDefaults(t *testing.T) {
 	var c ConditionalRoutedTransformerBlockConfig
 	require.NoError(t, json.Unmarshal([]byte(`{
@@ -105,4 +105,29 @@ func TestSizeJSON(t *testing.T) {
 	for _, text := range []string{`"32"`, `[1]`, `[1, 2, 3]`, `{}`, `1.5`, `[1, "2"]`} {
 		assert.ErrorContains(t, json.Unmarshal([]byte(`{"image_size": `+text+`}`), &c), "want a number or [height, width]", text)
 	}
+}
+
+// The parts of a block have its precision: a module made from such a configuration is the one inside the block.
+func TestBlockParts(t *testing.T) {
+	c := smallBlock()
+	for _, p := range []DType{F32, F16, BF16} {
+		c.Precision = p
+		for _, part := range []any{c.Attention(), c.FeedForward()} {
+			text, err := json.Marshal(part)
+			require.NoError(t, err)
+			assert.Contains(t, string(text), `"precision":"`+p.String()+`"`)
+		}
+	}
+	attention, ff := c.Attention(), c.FeedForward()
+	assert.Equal(t, [2]int{c.NumHeavyAttnTokensQ, c.NumHeavyAttnTokensKV}, [2]int{attention.NumHeavyTokensQ, attention.NumHeavyTokensKV})
+	assert.Equal(t, c.NumHeavyFFTokens, ff.NumHeavyTokens)
+	w := &weights{precision: F32}
+	c.Precision = F32
+	w.routedBlock("", c)
+	require.NoError(t, w.err)
+	in16Bit := &weights{precision: F32} // the precision of the weights decides, not that of the parts
+	c.Precision = F16
+	in16Bit.routedBlock("", c)
+	assert.Equal(t, len(w.list), len(in16Bit.list))
+	assert.Empty(t, in16Bit.matrices)
 }

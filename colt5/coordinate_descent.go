@@ -36,20 +36,20 @@ func (c *CoordinateDescentConfig) UnmarshalJSON(data []byte) error {
 //
 // Source: arXiv 1502.04759, 2304.04947.
 type CoordinateDescent struct {
-	operation[CoordinateDescentConfig]
+	moduleBase[CoordinateDescentConfig]
 }
 
-// NewCoordinateDescent makes the operation on a device.
+// NewCoordinateDescent makes the module on a device.
 func NewCoordinateDescent(dev *vk.Device, c CoordinateDescentConfig) (*CoordinateDescent, error) {
-	o, err := newOperation(context.Background(), "CoordinateDescent", dev, c)
+	o, err := newModuleBase(context.Background(), "CoordinateDescent", dev, c)
 	if err != nil {
 		return nil, err
 	}
 	return &CoordinateDescent{o}, nil
 }
 
-func (c CoordinateDescentConfig) check(op string) error {
-	return firstError(aboveZero(op, "K", c.K), checkCoorDescent(op, c.NIters, c.Eps, c.EpsInit, c.EpsDecay))
+func (c CoordinateDescentConfig) check(k checker) error {
+	return firstError(k.aboveZero("K", c.K), k.coorDescent(c.NIters, c.Eps, c.EpsInit, c.EpsDecay))
 }
 
 func (c CoordinateDescentConfig) precision() DType { return F32 }
@@ -81,5 +81,5 @@ func (c CoordinateDescentConfig) record(b *builder) {
 	})
 }
 
-// Close frees the operation. It waits for a call under way. Closing again, or nil, does nothing.
+// Close frees the module. It waits for a call under way. Closing again, or nil, does nothing.
 func (d *CoordinateDescent) Close() error { return closeModule(d) }

@@ -10,16 +10,16 @@ import (
 // Default[ConditionalRoutedCrossAttentionConfig]: zero values are not the defaults.
 type ConditionalRoutedCrossAttentionConfig struct {
 	Dim                   int            `json:"dim"`                     // C of x and context, at least 1
-	NumTokensQ            int            `json:"num_tokens_q"`            // queries chosen from x, at least 1; the default of a call
-	NumTokensKV           int            `json:"num_tokens_kv"`           // keys and values of a route chosen from context, at least 1; the default of a call
+	NumTokensQ            int            `json:"num_tokens_q"`            // queries selected from x, at least 1; the default of a call
+	NumTokensKV           int            `json:"num_tokens_kv"`           // keys and values of a route, selected from context, at least 1; the default of a call
 	DimHead               int            `json:"dim_head"`                // 1 to 128
 	Heads                 int            `json:"heads"`                   // at least 1
 	KVRoutingTokens       int            `json:"kv_routing_tokens"`       // R, routes of keys and values; a divisor of Heads
 	RouteBlockSize        int            `json:"route_block_size"`        // each block of so many context tokens routes on its own; 0: the whole context
 	RouterStraightThrough bool           `json:"router_straight_through"` // a selected token scores 1, not its soft score
 	MultiplyKeysByScore   bool           `json:"multiply_keys_by_score"`  // keys too, not only values
-	UseNullQTokens        bool           `json:"use_null_q_tokens"`       // tokens that are no query get a learned token; false: 0
-	Router                RouterSettings `json:"router_kwargs"`           // of both; RouteBlockSize is not used, the one above is
+	UseNullQTokens        bool           `json:"use_null_q_tokens"`       // tokens not selected as queries get a learned token; false: 0
+	Router                RouterSettings `json:"router_kwargs"`           // of both; its RouteBlockSize must be 0: the field above is used
 	Precision             DType          `json:"precision"`               // of the matrix products: F32 (the default), F16 or BF16
 }
 
@@ -36,11 +36,11 @@ func (c *ConditionalRoutedCrossAttentionConfig) UnmarshalJSON(data []byte) error
 	return decode("ConditionalRoutedCrossAttentionConfig", data, (*plain)(c))
 }
 
-func (c ConditionalRoutedCrossAttentionConfig) check(op string) error {
+func (c ConditionalRoutedCrossAttentionConfig) check(k checker) error {
 	return firstError(
-		atLeast(op, "Dim", c.Dim, 1), atLeast(op, "NumTokensQ", c.NumTokensQ, 1), atLeast(op, "NumTokensKV", c.NumTokensKV, 1),
-		checkHeavy(op, "", c.heavy(), "KVRoutingTokens", c.KVRoutingTokens), atLeast(op, "RouteBlockSize", c.RouteBlockSize, 0), c.Router.check(op),
-		mustBeZero(op, "Router.RouteBlockSize", c.Router.RouteBlockSize, "use the config's own RouteBlockSize"),
+		k.atLeast("Dim", c.Dim, 1), k.atLeast("NumTokensQ", c.NumTokensQ, 1), k.atLeast("NumTokensKV", c.NumTokensKV, 1),
+		k.heavy("", c.heavy(), "KVRoutingTokens", c.KVRoutingTokens), k.atLeast("RouteBlockSize", c.RouteBlockSize, 0), c.Router.check(k.in("Router.")),
+		k.mustBeZero("Router.RouteBlockSize", c.Router.RouteBlockSize, "use the config's own RouteBlockSize"),
 	)
 }
 
@@ -52,14 +52,14 @@ func (c ConditionalRoutedCrossAttentionConfig) precision() DType { return c.Prec
 
 func (c ConditionalRoutedCrossAttentionConfig) build(w *weights) layer { return w.crossAttention(c) }
 
-// ConditionalRoutedCrossAttention lets the tokens of x that a router chooses attend to the tokens that another router
-// chooses from a long context: 1,024 queries over a million memories, for example.
+// ConditionalRoutedCrossAttention lets the tokens of x that a router selects attend to the tokens that another router
+// selects from a long context: 1,024 queries over a million context tokens, for example.
 //
 //	x, y [B, N, C] f32    mask [B, N] u8    context [B, M, C] F32    context mask [B, M] U8
 //	y = scatter(heavy_attn(tokens of q_router from x, tokens of kv_router from context) * score)
 //
-// A token that is no query, a masked one for example, gets the null query token. There is no light branch and no
-// residual.
+// A token that is not selected as a query, such as a masked one, gets the null query token. There is no light branch
+// and no residual.
 type ConditionalRoutedCrossAttention struct {
 	module[ConditionalRoutedCrossAttentionConfig]
 }
@@ -106,23 +106,23 @@ func (c ConditionalRoutedCrossAttentionConfig) call(y, x, context *Tensor, o Cro
 	args[4] = arg{name: "ContextMask", tensor: o.ContextMask, dtype: U8, shape: shape{dimB, dimM}, kind: optionalInput}
 	return call{
 		args:   args,
-		counts: [maxCounts]count{{"NumTokensQ", o.NumTokensQ, c.NumTokensQ}, {"NumTokensKV", o.NumTokensKV, c.NumTokensKV}},
+		counts: [maxCounts]tokenCount{{"NumTokensQ", o.NumTokensQ, c.NumTokensQ}, {"NumTokensKV", o.NumTokensKV, c.NumTokensKV}},
 		stats:  o.Stats, routing: o.Routing,
 	}
 }
 
 // crossAttention is the weights and the steps of a ConditionalRoutedCrossAttention.
 type crossAttention struct {
-	config          ConditionalRoutedCrossAttentionConfig
-	qToken, kvToken *Tensor
-	null            *Tensor // [C]; nil: none
-	heavy           heavyAttention
+	config                         ConditionalRoutedCrossAttentionConfig
+	qRoutingToken, kvRoutingTokens *Tensor
+	null                           *Tensor // [C]; nil: none
+	heavy                          heavyAttention
 }
 
 func (w *weights) crossAttention(c ConditionalRoutedCrossAttentionConfig) *crossAttention {
 	a := &crossAttention{config: c}
-	a.qToken = w.routingToken("q_router.routing_token", 1, c.Dim, c.Router)
-	a.kvToken = w.routingToken("kv_router.routing_token", c.KVRoutingTokens, c.Dim, c.Router)
+	a.qRoutingToken = w.routingToken("q_router.routing_token", 1, c.Dim, c.Router)
+	a.kvRoutingTokens = w.routingToken("kv_router.routing_token", c.KVRoutingTokens, c.Dim, c.Router)
 	a.heavy = w.heavyAttention("heavy_attn", c.heavy())
 	if c.UseNullQTokens {
 		a.null = w.add("null_q_token", gaussian(1), c.Dim)
@@ -135,10 +135,10 @@ func (l *crossAttention) record(b *builder) {
 	y, x, mask, context, contextMask := b.arg("y"), b.arg("x"), b.arg("Mask"), b.arg("context"), b.arg("ContextMask")
 	kvOptions := c.Router
 	kvOptions.RouteBlockSize = c.RouteBlockSize
-	qRouting := c.Router.routing(items, n, 1, c.Dim, b.count("NumTokensQ"))
-	kvRouting := kvOptions.routing(items, m, c.KVRoutingTokens, c.Dim, b.count("NumTokensKV"))
-	q := newRouterState("q_router", l.qToken, c.Router, c.RouterStraightThrough, qRouting, b.given("Mask"))
-	kv := newRouterState("kv_router", l.kvToken, kvOptions, c.RouterStraightThrough, kvRouting, b.given("ContextMask"))
+	qRouting := c.Router.selectionShape(items, n, 1, c.Dim, b.tokenCount("NumTokensQ"))
+	kvRouting := kvOptions.selectionShape(items, m, c.KVRoutingTokens, c.Dim, b.tokenCount("NumTokensKV"))
+	q := newRouterState("q_router", l.qRoutingToken, c.Router, c.RouterStraightThrough, qRouting, b.given("Mask"))
+	kv := newRouterState("kv_router", l.kvRoutingTokens, kvOptions, c.RouterStraightThrough, kvRouting, b.given("ContextMask"))
 	h := &heavyForward{heavyAttention: &l.heavy, b: b, x: x, context: context, q: q, kv: kv}
 	rest := unselectedRows{b: b, q: q, y: y, null: l.null, dim: c.Dim}
 	recordInterleaved(h.phases(mask, contextMask, func() {}), phases{func() {}, func() {}, rest.recordWithoutLight})

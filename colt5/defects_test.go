@@ -11,8 +11,8 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// One regression test for each known defect of the Python package colt5-attention 0.11.1, with the numbers of section 6
-// of the specification. Each comment first states the defect. The defects of coordinate descent, top-k and routers are
+// One regression test for each known defect of the Python package colt5-attention 0.11.1, with the inputs that showed
+// it. Each comment first states the defect. The defects of coordinate descent, top-k and routers are
 // in defects_router_test.go.
 
 // unitVector returns the i-th unit vector. With it as routing token, the logit of a token is the token's channel i.

@@ -5,7 +5,7 @@
 //	config := colt5.Default[colt5.ConditionalRoutedFeedForwardConfig]()
 //	config.Dim, config.NumHeavyTokens = 512, 1024
 //	ff, err := colt5.NewConditionalRoutedFeedForward(ctx, dev, config)
-//	err = ff.Load(ctx, "feedforward.safetensors")               // PyTorch's names; without Load: PyTorch's initial values
+//	err = ff.Load(ctx, "feedforward.safetensors")               // PyTorch's names; without Load: PyTorch's distributions, seed 0
 //	x, err := colt5.FromSlice(ctx, dev, tokens, 2, 32768, 512)  // [B, N, C]
 //	y, err := colt5.NewTensor(dev, colt5.F32, 2, 32768, 512)
 //	err = ff.Forward(ctx, y, x, colt5.FeedForwardOptions{})
@@ -29,9 +29,9 @@
 // cost ([CallStats]) and what its routers selected ([RoutingRecord]) through its options.
 //
 // A module keeps the plans of the eight kinds of calls that it ran last. A kind is the shapes, the token counts, and
-// which optional tensors and results the call has. A call with a kept plan is one submit and allocates nothing, but for
-// routing records and the times of steps, and except that token ids other than bytes are checked with a second, small
-// transfer. A call of a new kind makes a plan first, on the host.
+// which optional tensors and results the call has. A call with a kept plan is one submit and allocates nothing. Exceptions:
+// routing records and step times are allocated, and i32 token ids cause a second, small transfer that checks them. A
+// call of a new kind makes a plan first, on the host.
 //
 // Modules may be used by several goroutines. Calls of one module run one after the other.
 //

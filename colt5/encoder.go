@@ -36,8 +36,8 @@ func (c *EncoderConfig) UnmarshalJSON(data []byte) error {
 	return nil
 }
 
-func (c EncoderConfig) check(op string) error {
-	return firstError(checkDepth(op, c.Depth), atLeast(op, "NumTokens", c.NumTokens, 0), c.ConditionalRoutedTransformerBlockConfig.check(op))
+func (c EncoderConfig) check(k checker) error {
+	return firstError(k.depth(c.Depth), k.atLeast("NumTokens", c.NumTokens, 0), c.ConditionalRoutedTransformerBlockConfig.check(k))
 }
 
 func (c EncoderConfig) build(w *weights) layer { return w.encoder(c) }
@@ -115,31 +115,31 @@ func (w *weights) encoder(c EncoderConfig) *encoder {
 func (e *encoder) record(b *builder) {
 	c, s, y := e.config, blockSizesOf(b), b.arg("y")
 	h := b.floats(s.b, s.n, c.Dim)
-	now := b.arg("x")
+	current := b.arg("x")
 	if e.embed != nil {
-		now = h.Range
+		current = h.Range
 		if c.Depth%2 == 1 {
-			now = y
+			current = y
 		}
-		b.embed(e.embed, now, s.b*s.n)
+		b.embed(e.embed, current, s.b*s.n)
 	}
 	for i := range e.blocks {
 		next := h.Range
 		if (c.Depth-i)%2 == 0 {
 			next = y
 		}
-		e.blocks[i].forward(b, blockInput{s, fmt.Sprintf("layers.%d.", i), next, now, b.arg("Mask")})
-		now = next
+		e.blocks[i].forward(b, blockInput{s, fmt.Sprintf("layers.%d.", i), next, current, b.arg("Mask")})
+		current = next
 	}
-	record(b, pipelines.NewRMSNorm, pipelines.RMSNormConfig{C: c.Dim}, pipelines.RMSNormArgs{X: now, Gamma: e.gamma.memory, Y: y, Rows: s.b * s.n})
+	record(b, pipelines.NewRMSNorm, pipelines.RMSNormConfig{C: c.Dim}, pipelines.RMSNormArgs{X: current, Gamma: e.gamma.memory, Y: y, Rows: s.b * s.n})
 	b.release(h)
 }
 
 // embed records the embedding of the call's x, count token ids, and counts the ids outside the vocabulary.
 func (b *builder) embed(table *Tensor, y vk.Range, count int) {
-	v, c, bytes := table.shape[0], table.shape[1], b.hasBytes("x")
+	v, c, byteIDs := table.shape[0], table.shape[1], b.isU8("x")
 	a := pipelines.EmbedArgs{IDs: b.arg("x"), Table: table.memory, Y: y, Rows: count}
-	if !bytes {
+	if !byteIDs {
 		invalid := b.alloc(16) // not released: it is read after the run
 		b.fill(invalid.Range, 0)
 		a.InvalidIDs = rows(invalid.Range, 0, 1, 4)
@@ -147,5 +147,5 @@ func (b *builder) embed(table *Tensor, y vk.Range, count int) {
 			b.plan.invalidIDs, b.plan.vocabulary = a.InvalidIDs, v
 		}
 	}
-	record(b, pipelines.NewEmbed, pipelines.EmbedConfig{C: c, V: v, ByteIDs: bytes}, a)
+	record(b, pipelines.NewEmbed, pipelines.EmbedConfig{C: c, V: v, ByteIDs: byteIDs}, a)
 }

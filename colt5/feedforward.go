@@ -8,7 +8,7 @@ import (
 )
 
 // ConditionalRoutedFeedForwardConfig configures a ConditionalRoutedFeedForward. Start from
-// DefaultConditionalRoutedFeedForwardConfig, zero values are not the defaults.
+// Default[ConditionalRoutedFeedForwardConfig]: zero values are not the defaults.
 type ConditionalRoutedFeedForwardConfig struct {
 	Dim                   int            `json:"dim"`                     // C, at least 1
 	NumHeavyTokens        int            `json:"num_heavy_tokens"`        // tokens for the heavy branch, at least 1; the default of a call
@@ -30,10 +30,10 @@ func (c *ConditionalRoutedFeedForwardConfig) UnmarshalJSON(data []byte) error {
 	return decode("ConditionalRoutedFeedForwardConfig", data, (*plain)(c))
 }
 
-func (c ConditionalRoutedFeedForwardConfig) check(op string) error {
+func (c ConditionalRoutedFeedForwardConfig) check(k checker) error {
 	return firstError(
-		atLeast(op, "Dim", c.Dim, 1), atLeast(op, "NumHeavyTokens", c.NumHeavyTokens, 1), c.Router.check(op),
-		checkHidden(op, "LightFFMult", c.Dim, c.LightFFMult), checkHidden(op, "HeavyFFMult", c.Dim, c.HeavyFFMult),
+		k.atLeast("Dim", c.Dim, 1), k.atLeast("NumHeavyTokens", c.NumHeavyTokens, 1), c.Router.check(k.in("Router.")),
+		k.hidden("LightFFMult", c.Dim, c.LightFFMult), k.hidden("HeavyFFMult", c.Dim, c.HeavyFFMult),
 	)
 }
 
@@ -90,7 +90,7 @@ func (c ConditionalRoutedFeedForwardConfig) Memory(caps vk.Caps, b, n int) (Memo
 func (c ConditionalRoutedFeedForwardConfig) call(y, x *Tensor, o FeedForwardOptions) call {
 	return call{
 		args:   sequenceArgs(y, x, o.Mask, c.Dim),
-		counts: [maxCounts]count{{"NumHeavyTokens", o.NumHeavyTokens, c.NumHeavyTokens}},
+		counts: [maxCounts]tokenCount{{"NumHeavyTokens", o.NumHeavyTokens, c.NumHeavyTokens}},
 		stats:  o.Stats, routing: o.Routing,
 	}
 }
@@ -107,7 +107,7 @@ func sequenceArgs(y, x, mask *Tensor, dim int) args {
 // feedForward is RMSNorm, Linear, GELU, Linear: the weights of one branch.
 type feedForward struct {
 	dim, hidden                 int
-	rows                        int // rows of an item where the configuration fixes them; 0: it does not
+	fixedRows                   int // rows per batch item if the configuration alone determines them (ViT), else 0; enables split-K, see LinearSplit
 	gamma, w1, bias1, w2, bias2 *Tensor
 }
 
@@ -127,7 +127,7 @@ func (w *weights) feedForward(name string, dim int, mult float64) feedForward {
 // operand already.
 func (f feedForward) up(b *builder, hidden operand, normed bool, c pipelines.LinearConfig, a pipelines.LinearArgs) {
 	c.Bias, c.GELU, c.Norm, c.X16, c.Y16 = true, true, !normed, normed, hidden.is16
-	c.Split = b.split(f.w1, f.rows)
+	c.Split = b.split(f.w1, f.fixedRows)
 	a.Bias, a.Y = f.bias1.memory, hidden.Range
 	if !normed {
 		a.Gamma = f.gamma.memory
@@ -137,13 +137,13 @@ func (f feedForward) up(b *builder, hidden operand, normed bool, c pipelines.Lin
 
 // down records the second Linear, from hidden.
 func (f feedForward) down(b *builder, hidden operand, c pipelines.LinearConfig, a pipelines.LinearArgs) {
-	c.Bias, c.X16, c.Split = true, hidden.is16, b.split(f.w2, f.rows)
+	c.Bias, c.X16, c.Split = true, hidden.is16, b.split(f.w2, f.fixedRows)
 	a.Bias, a.X = f.bias2.memory, hidden.Range
 	b.linear(f.w2, 0, 0, c, a)
 }
 
-// hiddenBytes limits the hidden rows of a feedforward over every token. Longer sequences are processed in groups of
-// rows.
+// hiddenBytes limits the workspace for the hidden activations of a feedforward over every token. Longer sequences are
+// processed in groups of rows, multiples of 128: the rows of the largest tile.
 const hiddenBytes = 64 << 20
 
 // phases records the feedforward of count rows: two phases for each group of rows, three with 16-bit operands. With
@@ -164,14 +164,14 @@ func (f feedForward) phases(b *builder, y, x vk.Range, count, budget int, residu
 		list = append(list, func() {
 			hidden = b.allocOperand(f.hidden, n)
 			f.up(b, hidden, normed.is16, pipelines.LinearConfig{}, a)
-			b.release(normed.block)
+			b.release(normed.allocation)
 		}, func() {
 			a := pipelines.LinearArgs{Y: rows(y, first, n, 4*f.dim), Batch: 1, Rows: n}
 			if residual {
 				a.Residual = rows(x, first, n, 4*f.dim)
 			}
 			f.down(b, hidden, pipelines.LinearConfig{Residual: residual}, a)
-			b.release(hidden.block)
+			b.release(hidden.allocation)
 		})
 	}
 	return list
@@ -180,7 +180,7 @@ func (f feedForward) phases(b *builder, y, x vk.Range, count, budget int, residu
 // routedFeedForward is the weights and the steps of a ConditionalRoutedFeedForward.
 type routedFeedForward struct {
 	config       ConditionalRoutedFeedForwardConfig
-	token        *Tensor // [1, C]
+	routingToken *Tensor // [1, C]
 	light, heavy feedForward
 	budget       int // bytes of the light branch's hidden rows; hiddenBytes except in tests
 }
@@ -188,9 +188,9 @@ type routedFeedForward struct {
 func (w *weights) routedFeedForward(prefix string, c ConditionalRoutedFeedForwardConfig) *routedFeedForward {
 	return &routedFeedForward{
 		config: c, budget: hiddenBytes,
-		token: w.routingToken(prefix+"router.routing_token", 1, c.Dim, c.Router),
-		light: w.feedForward(prefix+"light_ff", c.Dim, c.LightFFMult),
-		heavy: w.feedForward(prefix+"heavy_ff", c.Dim, c.HeavyFFMult),
+		routingToken: w.routingToken(prefix+"router.routing_token", 1, c.Dim, c.Router),
+		light:        w.feedForward(prefix+"light_ff", c.Dim, c.LightFFMult),
+		heavy:        w.feedForward(prefix+"heavy_ff", c.Dim, c.HeavyFFMult),
 	}
 }
 
@@ -206,7 +206,7 @@ type feedForwardInput struct {
 // record records the layer as a module of its own.
 func (f *routedFeedForward) record(b *builder) {
 	f.forward(b, feedForwardInput{
-		b: b.dim(dimB), n: b.dim(dimN), tokens: b.count("NumHeavyTokens"), masked: b.given("Mask"), y: b.arg("y"), x: b.arg("x"), mask: b.arg("Mask"),
+		b: b.dim(dimB), n: b.dim(dimN), tokens: b.tokenCount("NumHeavyTokens"), masked: b.given("Mask"), y: b.arg("y"), x: b.arg("x"), mask: b.arg("Mask"),
 	})
 }
 
@@ -215,14 +215,14 @@ func (f *routedFeedForward) record(b *builder) {
 // change in place.
 func (f *routedFeedForward) forward(b *builder, a feedForwardInput) {
 	c := f.config
-	q := newRouterState(a.name+"router", f.token, c.Router, c.RouterStraightThrough, c.Router.routing(a.b, a.n, 1, c.Dim, a.tokens), a.masked)
+	q := newRouterState(a.name+"router", f.routingToken, c.Router, c.RouterStraightThrough, c.Router.selectionShape(a.b, a.n, 1, c.Dim, a.tokens), a.masked)
 	var hidden operand
-	heavy := phases{func() { b.recordLogits(a.x, q); b.recordTopK(a.mask, q); b.finishRouting(a.mask, q) }, func() {
+	heavy := phases{func() { b.recordLogits(a.x, q); b.recordRouterTopK(a.mask, q); b.finishRouting(a.mask, q) }, func() {
 		hidden = b.allocOperand(f.heavy.hidden, a.b, q.k)
 		if b.uses16Bit(c.Dim) {
 			normed := b.rmsNormSelected(a.x, f.heavy.gamma, q)
 			f.heavy.up(b, hidden, true, pipelines.LinearConfig{}, pipelines.LinearArgs{X: normed.Range, Batch: 1, Rows: a.b * q.k})
-			b.release(normed.block)
+			b.release(normed.allocation)
 			return
 		}
 		up := pipelines.LinearArgs{X: a.x, Batch: a.b, InRows: a.n, Rows: q.k}
@@ -236,7 +236,7 @@ func (f *routedFeedForward) forward(b *builder, a feedForwardInput) {
 	if q.hasLists {
 		down.Scatter, down.Valid = q.indices.Range, q.valid.Range
 	}
-	f.heavy.down(b, hidden, pipelines.LinearConfig{Residual: true, Scatter: q.hasLists, Valid: q.hasLists, Score: q.soft}, down)
-	b.release(hidden.block)
+	f.heavy.down(b, hidden, pipelines.LinearConfig{Residual: true, Scatter: q.hasLists, Valid: q.hasLists, Score: q.usesSoftScores}, down)
+	b.release(hidden.allocation)
 	q.release(b)
 }

@@ -35,27 +35,27 @@ func (fx *fixture) sub(t *testing.T) *fixture { return &fixture{t, fx.dev} }
 func (fx *fixture) closeAtEnd(c closer) { fx.t.Cleanup(func() { assert.NoError(fx.t, c.Close()) }) }
 
 // mustNew creates a module.
-func mustNew[C any, M closer](fx *fixture, make func(context.Context, *vk.Device, C) (M, error), c C) M {
+func mustNew[C any, M closer](fx *fixture, newModule func(context.Context, *vk.Device, C) (M, error), c C) M {
 	fx.t.Helper()
-	m, err := make(fx.t.Context(), fx.dev, c)
+	m, err := newModule(fx.t.Context(), fx.dev, c)
 	require.NoError(fx.t, err)
 	fx.closeAtEnd(m)
 	return m
 }
 
 // mustNewOperation creates an operation without weights.
-func mustNewOperation[C any, M closer](fx *fixture, make func(*vk.Device, C) (M, error), c C) M {
+func mustNewOperation[C any, M closer](fx *fixture, newModule func(*vk.Device, C) (M, error), c C) M {
 	fx.t.Helper()
-	m, err := make(fx.dev, c)
+	m, err := newModule(fx.dev, c)
 	require.NoError(fx.t, err)
 	fx.closeAtEnd(m)
 	return m
 }
 
 // mustNewSeeded creates a module with the initial weights of seed 5, which differ from those that New sets.
-func mustNewSeeded[C any, M anyModule](fx *fixture, make func(context.Context, *vk.Device, C) (M, error), c C) M {
+func mustNewSeeded[C any, M anyModule](fx *fixture, newModule func(context.Context, *vk.Device, C) (M, error), c C) M {
 	fx.t.Helper()
-	m := mustNew(fx, make, c)
+	m := mustNew(fx, newModule, c)
 	require.NoError(fx.t, m.Init(fx.t.Context(), 5))
 	return m
 }

@@ -21,11 +21,11 @@ type anyModule interface {
 }
 
 // goldenModule creates the module of a golden case and loads the weights of the case.
-func goldenModule[C any, M anyModule](fx *fixture, c *golden.Case, make func(context.Context, *vk.Device, C) (M, error)) M {
+func goldenModule[C any, M anyModule](fx *fixture, c *golden.Case, newModule func(context.Context, *vk.Device, C) (M, error)) M {
 	fx.t.Helper()
 	var config C
 	require.NoError(fx.t, c.DecodeConfig(&config))
-	m, err := make(fx.t.Context(), fx.dev, config)
+	m, err := newModule(fx.t.Context(), fx.dev, config)
 	require.NoError(fx.t, err)
 	fx.closeAtEnd(m)
 	fx.setWeights(m.Parameters(), c)

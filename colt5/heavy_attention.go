@@ -34,10 +34,10 @@ func (w *weights) heavyAttention(name string, c heavyConfig) heavyAttention {
 // heavyForward is one forward pass of a heavy attention.
 type heavyForward struct {
 	*heavyAttention
-	b          *builder
-	x, context vk.Range // [B, N, C], [B, M, C]
-	q, kv      *routerState
-	shared     bool // keys and values of every token are projected once, because the lists of windows overlap; attention reads them by index
+	b              *builder
+	x, context     vk.Range // [B, N, C], [B, M, C]
+	q, kv          *routerState
+	projectAllKeys bool // project keys and values of every token once, because the lists of windows overlap; attention reads them by index
 
 	queries, keys, attended operand
 }
@@ -47,8 +47,8 @@ func (h *heavyForward) inner() int { return h.heads * h.dimHead }
 // lists is the number of query lists, each with its own keys.
 func (h *heavyForward) lists() int { return h.q.b * max(h.kv.windows, 1) }
 
-// phases records everything before the output projection. It calls selected once the queries are selected.
-func (h *heavyForward) phases(mask, contextMask vk.Range, selected func()) phases {
+// phases records everything before the output projection. It calls afterTopK once the queries are selected.
+func (h *heavyForward) phases(mask, contextMask vk.Range, afterTopK func()) phases {
 	b := h.b
 	return phases{func() {
 		if h.x == h.context && h.q.n == h.kv.n {
@@ -58,16 +58,16 @@ func (h *heavyForward) phases(mask, contextMask vk.Range, selected func()) phase
 		b.recordLogits(h.x, h.q)
 		b.recordLogits(h.context, h.kv)
 	}, func() {
-		b.recordTopK(mask, h.q)
-		b.recordTopK(contextMask, h.kv)
-		selected()
+		b.recordRouterTopK(mask, h.q)
+		b.recordRouterTopK(contextMask, h.kv)
+		afterTopK()
 		b.finishRouting(mask, h.q)
 		b.finishRouting(contextMask, h.kv)
 	}, h.projectInputs, h.rotate, h.attend}
 }
 
 // projectInputs records the projections to queries [B, K, H, D], and to keys and values [R, B, K, H/R, 2, D], or [B, N,
-// H, 2, D] if shared.
+// H, 2, D] with projectAllKeys.
 func (h *heavyForward) projectInputs() {
 	b, q := h.b, h.q
 	h.queries = b.allocHeads(h.dimHead, h.heads, q.b, q.k)
@@ -86,10 +86,10 @@ func (h *heavyForward) projectInputs() {
 // projectInputs16 is projectInputs with normalised 16-bit operands.
 func (h *heavyForward) projectInputs16() {
 	b, q, kv := h.b, h.q, h.kv
-	chosen := b.rmsNormSelected(h.x, h.gamma, q)
+	selected := b.rmsNormSelected(h.x, h.gamma, q)
 	var context operand
 	out := 2 * h.inner() / kv.r
-	if h.shared {
+	if h.projectAllKeys {
 		context = b.rmsNorm(h.context, h.gamma, kv.b*kv.n)
 		h.keys = b.allocHeads(h.dimHead, 2*h.heads, kv.b, kv.n)
 	} else {
@@ -97,9 +97,9 @@ func (h *heavyForward) projectInputs16() {
 		h.keys = b.allocHeads(h.dimHead, 2*h.heads/kv.r, kv.r, kv.b, kv.k)
 	}
 	b.linear(h.toQ, 0, 0, pipelines.LinearConfig{X16: true, Y16: h.queries.is16}, pipelines.LinearArgs{
-		X: chosen.Range, Y: h.queries.Range, Batch: 1, Rows: q.b * q.k,
+		X: selected.Range, Y: h.queries.Range, Batch: 1, Rows: q.b * q.k,
 	})
-	if h.shared {
+	if h.projectAllKeys {
 		b.linear(h.toKV, 0, 0, pipelines.LinearConfig{X16: true, Y16: h.keys.is16}, pipelines.LinearArgs{
 			X: context.Range, Y: h.keys.Range, Batch: 1, Rows: kv.b * kv.n,
 		})
@@ -111,12 +111,12 @@ func (h *heavyForward) projectInputs16() {
 			})
 		}
 	}
-	b.release(chosen.block, context.block)
+	b.release(selected.allocation, context.allocation)
 }
 
 func (h *heavyForward) projectKeysValues() {
 	b, kv := h.b, h.kv
-	if h.shared {
+	if h.projectAllKeys {
 		h.keys = b.allocHeads(h.dimHead, 2*h.heads, kv.b, kv.n)
 		b.linear(h.toKV, 0, 0, pipelines.LinearConfig{Norm: true, Y16: h.keys.is16}, pipelines.LinearArgs{
 			X: h.context, Gamma: h.gamma.memory, Y: h.keys.Range, Batch: 1, Rows: kv.b * kv.n,
@@ -147,9 +147,9 @@ func (h *heavyForward) rotate() {
 	if q.hasLists {
 		turn.Positions, turn.Valid = q.indices.Range, q.valid.Range
 	}
-	record(b, pipelines.NewRotary, pipelines.RotaryConfig{Precision: b.precisionOf(h.queries), Heads: h.heads, DimHead: d}, turn)
-	if h.shared {
-		record(b, pipelines.NewRotary, pipelines.RotaryConfig{Precision: b.precisionOf(h.keys), Heads: h.heads, DimHead: d, Stride: 2 * h.inner(), HeadStride: 2 * d},
+	record(b, pipelines.NewRotary, pipelines.RotaryConfig{Precision: b.dtypeOf(h.queries), Heads: h.heads, DimHead: d}, turn)
+	if h.projectAllKeys {
+		record(b, pipelines.NewRotary, pipelines.RotaryConfig{Precision: b.dtypeOf(h.keys), Heads: h.heads, DimHead: d, Stride: 2 * h.inner(), HeadStride: 2 * d},
 			pipelines.RotaryArgs{X: h.keys.Range, Table: table, Lists: kv.b, Rows: kv.n})
 		return
 	}
@@ -161,7 +161,7 @@ func (h *heavyForward) rotate() {
 		if kv.hasLists {
 			turn.Positions, turn.Valid = kv.indices.Range, kv.valid.Range
 		}
-		record(b, pipelines.NewRotary, pipelines.RotaryConfig{Precision: b.precisionOf(h.keys), Heads: heads, DimHead: d, Stride: 2 * heads * d, HeadStride: 2 * d}, turn)
+		record(b, pipelines.NewRotary, pipelines.RotaryConfig{Precision: b.dtypeOf(h.keys), Heads: heads, DimHead: d, Stride: 2 * heads * d, HeadStride: 2 * d}, turn)
 	}
 }
 
@@ -170,9 +170,9 @@ func (h *heavyForward) attend() {
 	b, q, kv := h.b, h.q, h.kv
 	h.attended = b.allocHeads(h.dimHead, h.heads, q.b, q.k)
 	c := pipelines.RoutedAttentionConfig{
-		Precision: b.precisionOf(h.keys),
+		Precision: b.dtypeOf(h.keys),
 		Heads:     h.heads, DimHead: h.dimHead, Routes: kv.r, Valid: kv.hasLists, QueryValid: q.hasLists,
-		ScoreValues: kv.soft, ScoreKeys: kv.soft && h.multiplyKeys, ScoreQueries: q.soft && h.multiplyQueries,
+		ScoreValues: kv.usesSoftScores, ScoreKeys: kv.usesSoftScores && h.multiplyKeys, ScoreQueries: q.usesSoftScores && h.multiplyQueries,
 	}
 	a := pipelines.RoutedAttentionArgs{
 		Q: h.queries.Range, KV: h.keys.Range, Null: h.nullKV.memory, Y: h.attended.Range,
@@ -183,20 +183,20 @@ func (h *heavyForward) attend() {
 		a.QueryScores = q.scores.Range
 	}
 	switch {
-	case h.shared && kv.hasLists:
+	case h.projectAllKeys && kv.hasLists:
 		c.Keys, a.Indices, a.KVRows = pipelines.KeysIndexed, kv.indices.Range, kv.n
-	case h.shared:
-		c.Keys, a.Keys, a.KVRows, a.Prefix = pipelines.KeysPrefix, 0, kv.n, kv.prefix
+	case h.projectAllKeys:
+		c.Keys, a.Keys, a.KVRows, a.Prefix = pipelines.KeysPrefix, 0, kv.n, kv.windowSize
 	}
 	record(b, pipelines.NewRoutedAttention, c, a)
-	b.release(h.queries.block, h.keys.block)
+	b.release(h.queries.allocation, h.keys.allocation)
 }
 
 // project records the output projection: each query's output times its score goes to its row of y [B, N, C]. With add,
 // that row of residual is added.
 func (h *heavyForward) project(y, residual vk.Range, add bool) {
 	b, q := h.b, h.q
-	c := pipelines.LinearConfig{X16: h.attended.is16, Residual: add, Scatter: q.hasLists, Valid: q.hasLists, Score: q.soft}
+	c := pipelines.LinearConfig{X16: h.attended.is16, Residual: add, Scatter: q.hasLists, Valid: q.hasLists, Score: q.usesSoftScores}
 	a := pipelines.LinearArgs{X: h.attended.Range, Y: y, Batch: q.b, Rows: q.k, OutRows: q.n, Score: q.scores.Range}
 	if q.hasLists {
 		a.Scatter, a.Valid = q.indices.Range, q.valid.Range
@@ -205,7 +205,7 @@ func (h *heavyForward) project(y, residual vk.Range, add bool) {
 		a.Residual = residual
 	}
 	b.linear(h.toOut, 0, 0, c, a)
-	b.release(h.attended.block)
+	b.release(h.attended.allocation)
 	q.release(b)
 	h.kv.release(b)
 }

@@ -19,9 +19,9 @@ const (
 	RouteScopeWindow RouteScope = "window" // each patch separately, as the PyTorch package does
 )
 
-func (s RouteScope) check(op, field string) error {
+func (s RouteScope) check(k checker) error {
 	if s != RouteScopeImage && s != RouteScopeWindow {
-		return fmt.Errorf("colt5: %s: %s is %q, want %q or %q", op, field, string(s), RouteScopeImage, RouteScopeWindow)
+		return k.errorf("RouteScope", "is %q, want %q or %q", string(s), RouteScopeImage, RouteScopeWindow)
 	}
 	return nil
 }
@@ -41,7 +41,7 @@ type ConditionalRoutedImageAttentionConfig struct {
 	RouterStraightThrough  bool           `json:"router_straight_through"`   // a selected pixel scores 1, not its soft score
 	MultiplyKeysByScore    bool           `json:"multiply_keys_by_score"`    // heavy keys too, not only values
 	MultiplyQueriesByScore bool           `json:"multiply_queries_by_score"` // heavy queries too, not only their outputs
-	UseNullQTokens         bool           `json:"use_null_q_tokens"`         // tokens that are no query get a learned token; false: 0
+	UseNullQTokens         bool           `json:"use_null_q_tokens"`         // tokens not selected as queries get a learned token; false: 0
 	ChannelFirst           bool           `json:"channel_first"`             // x and y are [B, C, H, W]; else [B, H, W, C]
 	RouteScope             RouteScope     `json:"route_scope"`               // RouteScopeImage or RouteScopeWindow
 	Router                 RouterSettings `json:"router_kwargs"`
@@ -62,11 +62,11 @@ func (c *ConditionalRoutedImageAttentionConfig) UnmarshalJSON(data []byte) error
 	return decode("ConditionalRoutedImageAttentionConfig", data, (*plain)(c))
 }
 
-func (c ConditionalRoutedImageAttentionConfig) check(op string) error {
+func (c ConditionalRoutedImageAttentionConfig) check(k checker) error {
 	return firstError(
-		atLeast(op, "Dim", c.Dim, 1), atLeast(op, "NumHeavyTokensQ", c.NumHeavyTokensQ, 1), atLeast(op, "NumHeavyTokensKV", c.NumHeavyTokensKV, 1),
-		checkHeads(op, "Light", c.LightHeads, c.LightDimHead), checkPatch(op, c.LightWindowSize),
-		checkHeavy(op, "Heavy", c.heavy(), "NumRoutedKV", c.NumRoutedKV), c.RouteScope.check(op, "RouteScope"), c.Router.check(op),
+		k.atLeast("Dim", c.Dim, 1), k.atLeast("NumHeavyTokensQ", c.NumHeavyTokensQ, 1), k.atLeast("NumHeavyTokensKV", c.NumHeavyTokensKV, 1),
+		k.heads("Light", c.LightHeads, c.LightDimHead), k.patch("LightWindowSize", c.LightWindowSize),
+		k.heavy("Heavy", c.heavy(), "NumRoutedKV", c.NumRoutedKV), c.RouteScope.check(k), c.Router.check(k.in("Router.")),
 	)
 }
 
@@ -97,7 +97,7 @@ func (c ConditionalRoutedImageAttentionConfig) shape() shape {
 //	x, y [B, H, W, C] F32, or [B, C, H, W] with ChannelFirst; H and W multiples of LightWindowSize
 //	y = light_attn(x) + scatter(heavy_attn(pixels of q_router, pixels of kv_router) * score)
 //
-// A pixel that is no query gets the null query token instead of a heavy output.
+// A pixel that is not selected as a query gets the null query token instead of a heavy output.
 type ConditionalRoutedImageAttention struct {
 	module[ConditionalRoutedImageAttentionConfig]
 }
@@ -138,7 +138,7 @@ func (c ConditionalRoutedImageAttentionConfig) Memory(caps vk.Caps, b, height, w
 func (c ConditionalRoutedImageAttentionConfig) call(y, x *Tensor, o ImageOptions) call {
 	return call{
 		args:   args{{name: "x", tensor: x, shape: c.shape()}, {name: "y", tensor: y, shape: c.shape(), kind: output}},
-		counts: [maxCounts]count{{"NumHeavyTokensQ", o.NumHeavyTokensQ, c.NumHeavyTokensQ}, {"NumHeavyTokensKV", o.NumHeavyTokensKV, c.NumHeavyTokensKV}},
+		counts: [maxCounts]tokenCount{{"NumHeavyTokensQ", o.NumHeavyTokensQ, c.NumHeavyTokensQ}, {"NumHeavyTokensKV", o.NumHeavyTokensKV, c.NumHeavyTokensKV}},
 		stats:  o.Stats, routing: o.Routing,
 		patch: c.LightWindowSize,
 	}
@@ -146,18 +146,18 @@ func (c ConditionalRoutedImageAttentionConfig) call(y, x *Tensor, o ImageOptions
 
 // imageAttention is the weights and the steps of a ConditionalRoutedImageAttention.
 type imageAttention struct {
-	config          ConditionalRoutedImageAttentionConfig
-	qToken, kvToken *Tensor
-	null            *Tensor // [C]; nil: none
-	light           patchAttention
-	heavy           heavyAttention
-	budget          int // bytes of workspace of the light branch; lightBytes except in tests
+	config                         ConditionalRoutedImageAttentionConfig
+	qRoutingToken, kvRoutingTokens *Tensor
+	null                           *Tensor // [C]; nil: none
+	light                          patchAttention
+	heavy                          heavyAttention
+	budget                         int // bytes of workspace of the light branch; lightBytes except in tests
 }
 
 func (w *weights) imageAttention(prefix string, c ConditionalRoutedImageAttentionConfig) *imageAttention {
 	a := &imageAttention{config: c, budget: lightBytes}
-	a.qToken = w.routingToken(prefix+"q_router.routing_token", 1, c.Dim, c.Router)
-	a.kvToken = w.routingToken(prefix+"kv_router.routing_token", c.NumRoutedKV, c.Dim, c.Router)
+	a.qRoutingToken = w.routingToken(prefix+"q_router.routing_token", 1, c.Dim, c.Router)
+	a.kvRoutingTokens = w.routingToken(prefix+"kv_router.routing_token", c.NumRoutedKV, c.Dim, c.Router)
 	a.light = w.patchAttention(prefix+"light_attn", lightConfig{dim: c.Dim, dimHead: c.LightDimHead, heads: c.LightHeads, window: c.LightWindowSize})
 	a.heavy = w.heavyAttention(prefix+"heavy_attn", c.heavy())
 	if c.UseNullQTokens {
@@ -182,7 +182,7 @@ type imageInput struct {
 
 // record records the layer as a module of its own.
 func (l *imageAttention) record(b *builder) {
-	sizes := imageSizes{b.dim(dimB), b.dim(dimH), b.dim(dimW), b.count("NumHeavyTokensQ"), b.count("NumHeavyTokensKV")}
+	sizes := imageSizes{b.dim(dimB), b.dim(dimH), b.dim(dimW), b.tokenCount("NumHeavyTokensQ"), b.tokenCount("NumHeavyTokensKV")}
 	l.forward(b, imageInput{imageSizes: sizes, y: b.arg("y"), x: b.arg("x")})
 }
 
@@ -192,7 +192,7 @@ func (l *imageAttention) forward(b *builder, a imageInput) {
 	c, side := l.config, l.config.LightWindowSize
 	y, x := a.y, a.x
 	reordered := c.ChannelFirst || c.RouteScope == RouteScopeWindow
-	var ym, xm block
+	var ym, xm allocation
 	if reordered {
 		if elements := float64(a.b) * float64(a.height) * float64(a.width) * float64(c.Dim); elements > math.MaxInt32 {
 			b.fail(fmt.Errorf("x has %.0f elements, want %d at most where pixels are brought into another order", elements, math.MaxInt32))
@@ -206,8 +206,8 @@ func (l *imageAttention) forward(b *builder, a imageInput) {
 		items, n = a.b*n/(side*side), side*side
 		height, width = items*side, side // patches one below the other
 	}
-	q := newRouterState(a.name+"q_router", l.qToken, c.Router, c.RouterStraightThrough, c.Router.routing(items, n, 1, c.Dim, a.tokensQ), false)
-	kv := newRouterState(a.name+"kv_router", l.kvToken, c.Router, c.RouterStraightThrough, c.Router.routing(items, n, c.NumRoutedKV, c.Dim, a.tokensKV), false)
+	q := newRouterState(a.name+"q_router", l.qRoutingToken, c.Router, c.RouterStraightThrough, c.Router.selectionShape(items, n, 1, c.Dim, a.tokensQ), false)
+	kv := newRouterState(a.name+"kv_router", l.kvRoutingTokens, c.Router, c.RouterStraightThrough, c.Router.selectionShape(items, n, c.NumRoutedKV, c.Dim, a.tokensKV), false)
 	h := &heavyForward{heavyAttention: &l.heavy, b: b, x: x, context: x, q: q, kv: kv}
 	out := unselectedRows{b: b, q: q, y: y, x: x, null: l.null, dim: c.Dim, residual: a.residual}
 	recordInterleaved(h.phases(vk.Range{}, vk.Range{}, out.recordMembershipMask), l.light.phases(out.lightOutput(), height, width, l.budget))

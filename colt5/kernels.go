@@ -16,11 +16,12 @@ type kernels struct {
 	made map[any]closer // by configuration; its type identifies the kernel
 }
 
-func kernel[C comparable, K closer](k *kernels, make func(*vk.Device, C) (K, error), c C) (K, error) {
+// kernel returns the kernel of a configuration, and makes it with newKernel if it is the first of its kind.
+func kernel[C comparable, K closer](k *kernels, newKernel func(*vk.Device, C) (K, error), c C) (K, error) {
 	if have, ok := k.made[c]; ok {
 		return have.(K), nil
 	}
-	made, err := make(k.dev, c)
+	made, err := newKernel(k.dev, c)
 	if err == nil {
 		k.made[c] = made
 	}

@@ -27,13 +27,13 @@ func (w *weights) light(name string, c lightConfig) lightWeights {
 // lightBytes is roughly the limit of the light branch's workspace. Longer sequences are processed in groups of tokens.
 const lightBytes = 160 << 20
 
-// lightOutput is the end of both kinds of light branches: the projection of attended heads to rows of y.
+// lightOutput is the output projection of a light branch, for sequences and images.
 type lightOutput struct {
 	b          *builder
 	x, y       vk.Range
-	null       *Tensor // added to the rows of y outside membership; nil: none
-	membership *block  // [rows] u32; nil: no rows are marked
-	residual   bool    // add x
+	null       *Tensor     // added to the rows of y outside membership; nil: none
+	membership *allocation // [rows] u32; nil: every row gets the null token
+	residual   bool        // add x
 }
 
 // out records the projection of attended [count, H, D] to count rows of y, from the first on.
@@ -46,7 +46,7 @@ func (l lightOutput) out(w lightWeights, c lightConfig, attended operand, first,
 		a.Bias, a.SkipBias = l.null.memory, rows(l.membership.Range, first, count, 4)
 	}
 	l.b.linear(w.toOut, 0, 0, pipelines.LinearConfig{X16: attended.is16, Residual: l.residual, Bias: l.null != nil, SkipBias: l.null != nil}, a)
-	l.b.release(attended.block)
+	l.b.release(attended.allocation)
 }
 
 // windowAttention is the light branch of sequences: LayerNorm and attention to the neighbourhood.
@@ -70,23 +70,23 @@ type tokenGroup struct {
 	from, count int // tokens of an item whose output is computed
 }
 
-// splitTokens splits b items of n tokens into groups of about most tokens. The neighbourhood of a token is the before
-// blocks ahead of its own block and the after blocks behind it.
-func splitTokens(b, n, most, block, before, after int) []tokenGroup {
+// splitTokens splits b items of n tokens into groups of at most maxTokens tokens, rounded up to a block. A token attends
+// to its own block, to blocksBefore earlier ones and to blocksAfter later ones.
+func splitTokens(b, n, maxTokens, block, blocksBefore, blocksAfter int) []tokenGroup {
 	var list []tokenGroup
-	if n <= most {
-		each := most / n
+	if n <= maxTokens {
+		each := maxTokens / n
 		for item := 0; item < b; item += each {
 			list = append(list, tokenGroup{item, min(each, b-item), 0, n, 0, n})
 		}
 		return list
 	}
-	parts := (n + most - 1) / most
+	parts := (n + maxTokens - 1) / maxTokens
 	size := ((n+parts-1)/parts + block - 1) / block * block
 	for item := range b {
 		for from := 0; from < n; from += size {
 			count := min(size, n-from)
-			first, end := max(0, from-before*block), min(n, from+count+after*block)
+			first, end := max(0, from-blocksBefore*block), min(n, from+count+blocksAfter*block)
 			// Tiles of a matrix product have up to 128 rows. A few extra neighbours, where there are any, complete the
 			// last tile: kernels that check for its edge take a tenth longer.
 			if missing := -(end - first) & 127; 64*missing <= end-first {
@@ -101,35 +101,35 @@ func splitTokens(b, n, most, block, before, after int) []tokenGroup {
 
 // phases records the branch for x [B, N, C], four phases for each group of tokens.
 func (w *windowAttention) phases(l lightOutput, mask vk.Range, items, n, budget int) phases {
-	b, after := l.b, 1
+	b, blocksAfter := l.b, 1
 	if w.causal {
-		after = 0
+		blocksAfter = 0
 	}
 	var list phases
-	for _, s := range splitTokens(items, n, max(budget/(b.operandBytes()*(w.dim+4*w.inner())), 1), w.window, 1, after) {
+	for _, s := range splitTokens(items, n, max(budget/(b.operandBytes()*(w.dim+4*w.inner())), 1), w.window, 1, blocksAfter) {
 		var normed, qkv, attended operand
-		all, count := s.items*s.rows, s.items*s.count
+		inputs, outputs := s.items*s.rows, s.items*s.count
 		list = append(list, func() {
-			normed = b.allocOperand(w.dim, all)
-			record(b, pipelines.NewLayerNorm, pipelines.LayerNormConfig{C: w.dim, Y: b.precisionOf(normed)}, pipelines.LayerNormArgs{
-				X: rows(l.x, s.item*n+s.first, all, 4*w.dim), Weight: w.norm.memory, Bias: w.normBias.memory, Y: normed.Range, Rows: all,
+			normed = b.allocOperand(w.dim, inputs)
+			record(b, pipelines.NewLayerNorm, pipelines.LayerNormConfig{C: w.dim, Y: b.dtypeOf(normed)}, pipelines.LayerNormArgs{
+				X: rows(l.x, s.item*n+s.first, inputs, 4*w.dim), Weight: w.norm.memory, Bias: w.normBias.memory, Y: normed.Range, Rows: inputs,
 			})
 		}, func() {
-			qkv = b.allocHeads(w.dimHead, 3*w.heads, all)
+			qkv = b.allocHeads(w.dimHead, 3*w.heads, inputs)
 			b.linear(w.toQKV, 0, 0, pipelines.LinearConfig{X16: normed.is16, Y16: qkv.is16},
-				pipelines.LinearArgs{X: normed.Range, Y: qkv.Range, Batch: 1, Rows: all})
-			b.release(normed.block)
+				pipelines.LinearArgs{X: normed.Range, Y: qkv.Range, Batch: 1, Rows: inputs})
+			b.release(normed.allocation)
 		}, func() {
-			attended = b.allocHeads(w.dimHead, w.heads, count)
+			attended = b.allocHeads(w.dimHead, w.heads, outputs)
 			record(b, pipelines.NewWindowAttention,
-				pipelines.WindowAttentionConfig{Precision: b.precisionOf(qkv), Heads: w.heads, DimHead: w.dimHead, Window: w.window, Causal: w.causal},
+				pipelines.WindowAttentionConfig{Precision: b.dtypeOf(qkv), Heads: w.heads, DimHead: w.dimHead, Window: w.window, Causal: w.causal},
 				pipelines.WindowAttentionArgs{
 					QKV: qkv.Range, Mask: mask, Y: attended.Range, Items: s.items, N: n, Rows: s.rows, First: s.first, From: s.from, Count: s.count,
 					FirstItem: s.item, MaskItems: items,
 				})
-			b.release(qkv.block)
+			b.release(qkv.allocation)
 		}, func() {
-			l.out(w.lightWeights, w.lightConfig, attended, s.item*n+s.from, count)
+			l.out(w.lightWeights, w.lightConfig, attended, s.item*n+s.from, outputs)
 		})
 	}
 	return list
@@ -149,9 +149,9 @@ func (w *weights) patchAttention(name string, c lightConfig) patchAttention {
 // phases records the branch for x [height, width, C], images stacked vertically: three phases for each band of patches.
 func (w *patchAttention) phases(l lightOutput, height, width, budget int) phases {
 	b, side := l.b, w.window
-	patches := height / side // from top to bottom
-	most := max(budget/(b.operandBytes()*4*w.inner()*side*width), 1)
-	bands := (patches + most - 1) / most
+	patches := height / side                                               // from top to bottom
+	maxPatches := max(budget/(b.operandBytes()*4*w.inner()*side*width), 1) // of a band, from top to bottom
+	bands := (patches + maxPatches - 1) / maxPatches
 	band := (patches + bands - 1) / bands * side
 	var list phases
 	for top := 0; top < height; top += band {
@@ -169,12 +169,12 @@ func (w *patchAttention) phases(l lightOutput, height, width, budget int) phases
 				a.Gamma = w.gamma.memory
 			}
 			b.linear(w.toQKV, 0, 0, pipelines.LinearConfig{Norm: !normed.is16, X16: normed.is16, Y16: qkv.is16}, a)
-			b.release(normed.block)
+			b.release(normed.allocation)
 		}, func() {
 			attended = b.allocHeads(w.dimHead, w.heads, count)
-			record(b, pipelines.NewPatchAttention, pipelines.PatchAttentionConfig{Precision: b.precisionOf(qkv), Heads: w.heads, DimHead: w.dimHead, Patch: side},
+			record(b, pipelines.NewPatchAttention, pipelines.PatchAttentionConfig{Precision: b.dtypeOf(qkv), Heads: w.heads, DimHead: w.dimHead, Patch: side},
 				pipelines.PatchAttentionArgs{QKV: qkv.Range, Y: attended.Range, Height: high, Width: width})
-			b.release(qkv.block)
+			b.release(qkv.allocation)
 		}, func() {
 			l.out(w.lightWeights, w.lightConfig, attended, first, count)
 		})

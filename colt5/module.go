@@ -9,13 +9,13 @@ import (
 	"github.com/colt5-vulkan/colt5/vk"
 )
 
-// lifecycle serialises the operations of a module and records whether it is closed.
+// lifecycle serialises the calls of a module and records whether it is closed.
 type lifecycle struct {
-	busy   chan struct{} // holds a value while an operation runs; unlike a mutex, waiting for it can end with the context
+	busy   chan struct{} // holds a value while a call runs; unlike a mutex, waiting for it can end with the context
 	closed bool
 }
 
-// base is what all modules share.
+// base is the state that all modules have.
 type base struct {
 	lifecycle
 	name      string // of the type
@@ -27,28 +27,29 @@ type base struct {
 	plans     planCache
 }
 
-// operation is a base with a configuration.
-type operation[C config] struct {
+// moduleBase is a base with its configuration. Modules without weights embed it.
+type moduleBase[C config] struct {
 	base
 	config C
 }
 
-// Config returns the configuration that it was made with.
-func (m *operation[C]) Config() C { return m.config }
+// Config returns the configuration that the module was made with.
+func (m *moduleBase[C]) Config() C { return m.config }
 
-// module is an operation with weights.
-type module[C config] struct{ operation[C] }
+// module is a moduleBase with the methods for weights.
+type module[C config] struct{ moduleBase[C] }
 
 // newModule makes a module on a device. Its weights get the initial values of seed 0.
 func newModule[C config](ctx context.Context, name string, dev *vk.Device, c C) (module[C], error) {
-	o, err := newOperation(ctx, name, dev, c)
-	return module[C]{o}, err
+	m, err := newModuleBase(ctx, name, dev, c)
+	return module[C]{m}, err
 }
 
-func newOperation[C config](ctx context.Context, name string, dev *vk.Device, c C) (operation[C], error) {
+func newModuleBase[C config](ctx context.Context, name string, dev *vk.Device, c C) (moduleBase[C], error) {
 	op := "New" + name
-	m := operation[C]{config: c}
-	if err := firstError(needContext(op, ctx), needDevice(op, dev), c.check(op), checkPrecision(op, c.precision())); err != nil {
+	m := moduleBase[C]{config: c}
+	k := checker{op: op}
+	if err := firstError(needContext(op, ctx), needDevice(op, dev), c.check(k), k.precision(c.precision())); err != nil {
 		return m, err
 	}
 	if err := c.precision().Supported(dev.Caps()); err != nil {
@@ -72,7 +73,7 @@ func newOperation[C config](ctx context.Context, name string, dev *vk.Device, c 
 	return m, nil
 }
 
-// enter begins an operation once the current one ends. It fails when the context ends first.
+// enter begins a call once the current one ends. It fails when the context ends first.
 func (m *base) enter(ctx context.Context, op string) error {
 	if m.busy == nil {
 		return fmt.Errorf("colt5: %s: the module is the zero value, want one made by its New function", op)
@@ -97,12 +98,12 @@ func (m *base) enter(ctx context.Context, op string) error {
 
 func (m *base) leave() { <-m.busy }
 
-// fail adds the module and the operation to an error.
+// fail adds the names of the module and the method to an error.
 func (m *base) fail(op string, err error) error {
 	return fmt.Errorf("colt5: %s.%s: %w", m.name, op, err)
 }
 
-// exclusive runs an operation on the module's weights.
+// exclusive runs f, which uses the module's weights, while no other call runs.
 func (m *base) exclusive(ctx context.Context, op string, f func() error) error {
 	if err := m.enter(ctx, op); err != nil {
 		return err
@@ -117,13 +118,14 @@ func (m *base) exclusive(ctx context.Context, op string, f func() error) error {
 // Parameters returns the weights under their PyTorch names.
 func (m *module[C]) Parameters() []Parameter { return slices.Clone(m.weights.list) }
 
-// Init gives the weights their initial values, which are PyTorch's distributions. The same seed gives the same values
-// on every device.
+// Init draws initial weights from the distributions that PyTorch uses. The same seed gives the same weights on every
+// device.
 func (m *module[C]) Init(ctx context.Context, seed uint64) error {
 	return m.exclusive(ctx, "Init", func() error { return m.weights.init(ctx, seed) })
 }
 
-// Load reads the weights from a safetensors file. The file has every parameter, as f32, f16 or bf16, and nothing else.
+// Load reads the weights from a safetensors file. The file must hold every parameter, as f32, f16 or bf16, and nothing
+// else; otherwise nothing is loaded.
 func (m *module[C]) Load(ctx context.Context, path string) error {
 	return m.exclusive(ctx, "Load", func() error { return m.weights.load(ctx, path) })
 }
@@ -147,8 +149,8 @@ func closeModule[P interface {
 
 func (m *base) shared() *base { return m }
 
-// close waits for the operation under way and frees plans, weights and kernels. What fails to close, because the device
-// is still busy, is tried again by another call.
+// close waits for the call in progress and frees plans, weights and kernels. If something cannot be closed because the
+// device is busy, calling Close again retries.
 func (m *base) close() error {
 	if m.busy == nil {
 		return nil

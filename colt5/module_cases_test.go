@@ -109,16 +109,16 @@ type moduleType struct {
 func newModuleType[C any, M interface {
 	anyModule
 	Config() C
-}](s moduleCase, c C, make func(context.Context, *vk.Device, C) (M, error), forward func(ctx context.Context, m M, y *Tensor, in callArgs) error) moduleType {
+}](s moduleCase, c C, newModule func(context.Context, *vk.Device, C) (M, error), forward func(ctx context.Context, m M, y *Tensor, in callArgs) error) moduleType {
 	var none M
 	return moduleType{moduleCase: s, nilModule: none,
 		create: func(fx *fixture) moduleCase {
 			fx.t.Helper()
-			s, m := s, mustNewSeeded(fx, make, c)
+			s, m := s, mustNewSeeded(fx, newModule, c)
 			s.module, s.forward = m, func(ctx context.Context, y *Tensor, in callArgs) error { return forward(ctx, m, y, in) }
 			return s
 		},
-		checkConfig: func(fx *fixture) { assert.Equal(fx.t, c, mustNewSeeded(fx, make, c).Config()) },
+		checkConfig: func(fx *fixture) { assert.Equal(fx.t, c, mustNewSeeded(fx, newModule, c).Config()) },
 	}
 }
 

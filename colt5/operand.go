@@ -5,8 +5,8 @@ import (
 	"github.com/colt5-vulkan/colt5/vk"
 )
 
-// linear records the product of rows and a weight matrix [out, in], or count rows of it from the first on; count 0: all
-// of them. It sets the parts of c and a that follow from the weight and the precision.
+// linear records the product of a.X and a weight matrix [out, in], or of its rows first .. first + count - 1 (outputs);
+// count 0: all outputs. It sets the parts of c and a that follow from the weight and the precision.
 func (b *builder) linear(w *Tensor, first, count int, c pipelines.LinearConfig, a pipelines.LinearArgs) {
 	if count == 0 {
 		count = w.shape[0]
@@ -28,21 +28,21 @@ func (b *builder) linear(w *Tensor, first, count int, c pipelines.LinearConfig, 
 	record(b, pipelines.NewLinear, c, a)
 }
 
-// split is LinearConfig.Split for a product with a weight. rows is the number of rows of an item where the
-// configuration fixes it, else 0.
-func (b *builder) split(w *Tensor, rows int) int {
-	return pipelines.LinearSplit(b.precision, rows, w.shape[1], w.shape[0])
+// split is LinearConfig.Split for a product with a weight. fixedRows is the number of rows of a batch item if
+// the configuration alone determines it, else 0.
+func (b *builder) split(w *Tensor, fixedRows int) int {
+	return pipelines.LinearSplit(b.precision, fixedRows, w.shape[1], w.shape[0])
 }
 
-// operand is rows between two steps that a matrix product or an attention reads. Its elements have 16 bits where the
-// precision has and the kernels support rows of that width.
+// operand is a tensor in the workspace that a matrix product or an attention reads, [rows, width]. With a 16-bit
+// precision its elements have 16 bits if the kernels support that width, else 32.
 type operand struct {
-	block
+	allocation
 	is16  bool
 	width int
 }
 
-// uses16Bit tells whether operand rows of a width have 16-bit elements.
+// uses16Bit reports whether operand rows of a width have 16-bit elements.
 func (b *builder) uses16Bit(width int) bool { return b.precision != F32 && width%8 == 0 }
 
 // allocOperand allocates rows of a width.
@@ -51,12 +51,12 @@ func (b *builder) allocOperand(width int, counts ...int) operand {
 	if counts = append(counts, width); o.is16 {
 		counts[len(counts)-1] /= 2
 	}
-	o.block = b.floats(counts...)
+	o.allocation = b.floats(counts...)
 	return o
 }
 
-// precisionOf is the dtype of an operand's elements.
-func (b *builder) precisionOf(o operand) pipelines.DType {
+// dtypeOf is the dtype of an operand's elements.
+func (b *builder) dtypeOf(o operand) pipelines.DType {
 	if o.is16 {
 		return b.precision
 	}
@@ -75,19 +75,20 @@ func (o operand) rows(first, count int) vk.Range {
 // allocHeads allocates rows of heads, with 16-bit elements where dimHead is a multiple of 8.
 func (b *builder) allocHeads(dimHead, heads int, counts ...int) operand {
 	if !b.uses16Bit(dimHead) {
-		return operand{block: b.floats(append(counts, heads*dimHead)...), width: heads * dimHead}
+		return operand{allocation: b.floats(append(counts, heads*dimHead)...), width: heads * dimHead}
 	}
 	return b.allocOperand(heads*dimHead, counts...)
 }
 
-// operandBytes is the size of an operand's element in most cases.
+// operandBytes is the size of an operand's element if the row width is a multiple of 8, see uses16Bit; for workspace
+// budgets only.
 func (b *builder) operandBytes() int { return b.precision.Size() }
 
 // rmsNorm records the RMSNorm of count rows, written as a 16-bit operand.
 func (b *builder) rmsNorm(x vk.Range, gamma *Tensor, count int) operand {
 	dim := gamma.shape[0]
 	o := b.allocOperand(dim, count)
-	record(b, pipelines.NewRMSNorm, pipelines.RMSNormConfig{C: dim, Y: b.precisionOf(o)}, pipelines.RMSNormArgs{X: x, Gamma: gamma.memory, Y: o.Range, Rows: count})
+	record(b, pipelines.NewRMSNorm, pipelines.RMSNormConfig{C: dim, Y: b.dtypeOf(o)}, pipelines.RMSNormArgs{X: x, Gamma: gamma.memory, Y: o.Range, Rows: count})
 	return o
 }
 
@@ -100,7 +101,7 @@ func (b *builder) rmsNormSelected(x vk.Range, gamma *Tensor, s *routerState) ope
 	dim := gamma.shape[0]
 	o := b.allocOperand(dim, s.r, s.b, s.k)
 	for r := range s.r {
-		record(b, pipelines.NewRMSNorm, pipelines.RMSNormConfig{C: dim, Y: b.precisionOf(o), Gather: true}, pipelines.RMSNormArgs{
+		record(b, pipelines.NewRMSNorm, pipelines.RMSNormConfig{C: dim, Y: b.dtypeOf(o), Gather: true}, pipelines.RMSNormArgs{
 			X: x, Gamma: gamma.memory, Y: o.rows(r*s.b*s.k, s.b*s.k), Gather: s.indices.Range, Valid: s.valid.Range,
 			Items: s.b, InRows: s.n, Rows: s.k, Lists: s.r, List: r,
 		})

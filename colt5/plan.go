@@ -27,7 +27,7 @@ type plan struct {
 	vocabulary   int
 	invalid      [1]uint32
 	readInvalid  [1]vk.Transfer // of invalidIDs to invalid
-	routing      []inspectedRouter
+	routing      []recordedRouter
 }
 
 func (p *plan) close() error {
@@ -70,7 +70,7 @@ func (m *base) newPlan(ctx context.Context, of *call) (*plan, error) {
 	b.arena, b.constants, b.plan, b.list = arena{limit: b.limit}, 0, p, list
 	m.layer.record(b)
 	if b.peak != measured && b.err == nil {
-		b.err = fmt.Errorf("the plan allocates %d bytes of workspace, but %d were laid out", b.peak, measured)
+		b.err = fmt.Errorf("internal error: the plan allocates %d bytes of workspace, but %d were laid out", b.peak, measured)
 	}
 	if b.err != nil {
 		return nil, errors.Join(b.err, p.close())

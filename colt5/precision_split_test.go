@@ -17,7 +17,7 @@ func TestSplitKRows(t *testing.T) {
 	check := func(heavy int) {
 		v := mustNewSeeded(fx, NewConditionalRoutedViT, c)
 		for _, f := range v.layer.(*routedViT).feedForward {
-			assert.Equal(t, [2]int{96, heavy}, [2]int{f.light.rows, f.heavy.rows})
+			assert.Equal(t, [2]int{96, heavy}, [2]int{f.light.fixedRows, f.heavy.fixedRows})
 		}
 	}
 	check(7)
@@ -25,7 +25,7 @@ func TestSplitKRows(t *testing.T) {
 	check(96)
 	f := mustNewSeeded(fx, NewConditionalRoutedFeedForward, smallFeedForward())
 	layer := f.layer.(*routedFeedForward)
-	assert.Equal(t, [2]int{}, [2]int{layer.light.rows, layer.heavy.rows}, "the config does not fix the sequence length")
+	assert.Equal(t, [2]int{}, [2]int{layer.light.fixedRows, layer.heavy.fixedRows}, "the config does not fix the sequence length")
 }
 
 // A feedforward whose config fixes few rows, as in a ViT, splits the product over its many hidden channels (split K).
@@ -37,7 +37,7 @@ func TestSplitKProducts(t *testing.T) {
 	const items, n = 3, 20
 	exact, x := mustNewSeeded(fx, NewConditionalRoutedFeedForward, c), normal(3, items*n*c.Dim)
 	run := func(fx *fixture, m *ConditionalRoutedFeedForward, items int, x []float32) (y []float32, stats CallStats, sums int) {
-		m.layer.(*routedFeedForward).heavy.rows = c.NumHeavyTokens
+		m.layer.(*routedFeedForward).heavy.fixedRows = c.NumHeavyTokens
 		y = fx.finiteOutput(func(y *Tensor) error {
 			return m.Forward(t.Context(), y, fx.floats(x, items, n, c.Dim), FeedForwardOptions{Stats: &stats})
 		}, items, n, c.Dim)
@@ -82,6 +82,6 @@ type fixedRows struct {
 
 func (c fixedRows) build(w *weights) layer {
 	l := w.routedFeedForward("", c.ConditionalRoutedFeedForwardConfig)
-	l.heavy.rows = c.NumHeavyTokens
+	l.heavy.fixedRows = c.NumHeavyTokens
 	return l
 }

@@ -15,7 +15,7 @@ import (
 type RouterConfig struct {
 	Dim                  int  `json:"dim"`                    // C, at least 1
 	NumRoutingTokens     int  `json:"num_routing_tokens"`     // R, routes, at least 1
-	LearnedRoutingTokens bool `json:"learned_routing_tokens"` // the routing tokens come with each call
+	LearnedRoutingTokens bool `json:"learned_routing_tokens"` // routing tokens are an argument of Forward (RouterOptions.RoutingTokens), not a weight of the module; the key is PyTorch's
 	StraightThrough      bool `json:"straight_through"`       // a selected token scores 1, not its soft score
 	RouterSettings
 }
@@ -31,8 +31,8 @@ func (c *RouterConfig) UnmarshalJSON(data []byte) error {
 	return decode("RouterConfig", data, (*plain)(c))
 }
 
-func (c RouterConfig) check(op string) error {
-	return firstError(atLeast(op, "Dim", c.Dim, 1), atLeast(op, "NumRoutingTokens", c.NumRoutingTokens, 1), c.RouterSettings.check(op))
+func (c RouterConfig) check(k checker) error {
+	return firstError(k.atLeast("Dim", c.Dim, 1), k.atLeast("NumRoutingTokens", c.NumRoutingTokens, 1), c.RouterSettings.check(k))
 }
 
 // CoordinateDescentRouter selects the tokens of a heavy branch. Source: arXiv 2303.09752, section 3.
@@ -50,8 +50,8 @@ type RouterOptions struct {
 	Mask          *Tensor // [B, N] U8; nil: all tokens are real
 	RoutingTokens *Tensor // [B, R, C] F32, with LearnedRoutingTokens
 
-	// RandomSeed, if not 0, routes at random: logits from this seed instead of the dot product, and every chosen token
-	// scores 1. It is a control experiment; the logits are made on the host.
+	// RandomSeed, if not 0, routes at random: logits from this seed instead of the dot product, and every selected
+	// token scores 1. It is a control experiment; the logits are made on the host.
 	RandomSeed uint64
 
 	Stats   *CallStats       // receives what the call cost; nil: not wanted
@@ -86,13 +86,14 @@ func (c RouterConfig) build(w *weights) layer {
 	return l
 }
 
-// Slots is the number of slots K of a route's list when a call selects tokens out of n: blocks times the slots of a
-// block.
+// Slots is the number of slots K of a route's list when a call with tokens heavy tokens selects from n: blocks times the
+// slots of a block.
 func (r *CoordinateDescentRouter) Slots(n, tokens int) int {
-	return r.config.routing(1, n, r.config.NumRoutingTokens, r.config.Dim, tokens).k
+	return r.config.selectionShape(1, n, r.config.NumRoutingTokens, r.config.Dim, tokens).k
 }
 
-// Forward routes x [B, N, C] and selects tokens of them for every route. It writes what out has tensors for.
+// Forward selects, for every route, as many of the N tokens of x [B, N, C] as the argument tokens says. It writes the
+// results that out has tensors for.
 func (r *CoordinateDescentRouter) Forward(ctx context.Context, out RouterResult, x *Tensor, tokens int, o RouterOptions) error {
 	c := r.config
 	n := 0
@@ -102,7 +103,7 @@ func (r *CoordinateDescentRouter) Forward(ctx context.Context, out RouterResult,
 	if err := c.checkOptions(out, n, tokens, o); err != nil {
 		return r.fail("Forward", err)
 	}
-	k := c.routing(1, max(n, 1), c.NumRoutingTokens, c.Dim, tokens).k
+	k := c.selectionShape(1, max(n, 1), c.NumRoutingTokens, c.Dim, tokens).k
 	list := shape{dimB, c.NumRoutingTokens, k}
 	logits := shape{dimB, c.NumRoutingTokens, dimN}
 	call := call{
@@ -116,7 +117,7 @@ func (r *CoordinateDescentRouter) Forward(ctx context.Context, out RouterResult,
 			{name: "Logits", tensor: out.Logits, shape: logits, kind: optionalOutput},
 			{name: "SoftScores", tensor: out.SoftScores, shape: logits, kind: optionalOutput},
 		},
-		counts:     [maxCounts]count{{"tokens", tokens, 0}},
+		counts:     [maxCounts]tokenCount{{"tokens", tokens, 0}},
 		randomSeed: o.RandomSeed, stats: o.Stats, routing: o.Routing,
 	}
 	return r.run(ctx, &call)
@@ -145,12 +146,12 @@ func (r *CoordinateDescentRouter) Close() error { return closeModule(r) }
 // router is the layer of a CoordinateDescentRouter.
 type router struct {
 	config RouterConfig
-	tokens *Tensor // [R, C]; nil if they come with the call
+	tokens *Tensor // [R, C]; nil if they are an argument of the call
 }
 
 func (r *router) record(b *builder) {
 	c := r.config
-	s := c.routing(b.dim(dimB), b.dim(dimN), c.NumRoutingTokens, c.Dim, b.count("tokens"))
+	s := c.selectionShape(b.dim(dimB), b.dim(dimN), c.NumRoutingTokens, c.Dim, b.tokenCount("tokens"))
 	random := b.call.randomSeed != 0
 	scoresAreOne := c.StraightThrough || random || !s.routed
 	needScores := b.given("Scores") || b.given("Tokens")
@@ -158,22 +159,22 @@ func (r *router) record(b *builder) {
 	logits := r.recordLogits(b, s)
 	mask := b.arg("Mask")
 
-	outputOrBlock := func(name string, needed bool) vk.Range {
+	outputOrWorkspace := func(name string, needed bool) vk.Range {
 		if !needed && !b.given(name) {
 			return vk.Range{}
 		}
-		return b.argOrBlock(name, s.b, s.r, s.k)
+		return b.argOrWorkspace(name, s.b, s.r, s.k)
 	}
-	indices := outputOrBlock("Indices", selects)
+	indices := outputOrWorkspace("Indices", selects)
 	var valid, scores vk.Range
 	if scoresAreOne { // the valid word of a slot is the bits of its score, 1.0 or 0
-		scores = outputOrBlock("Scores", selects)
+		scores = outputOrWorkspace("Scores", selects)
 		valid = scores
 	} else {
-		valid, scores = b.floats(s.b, s.r, s.k).Range, outputOrBlock("Scores", needScores)
+		valid, scores = b.floats(s.b, s.r, s.k).Range, outputOrWorkspace("Scores", needScores)
 	}
 	if selects {
-		a := s.selection(logits, mask)
+		a := s.selectArgs(logits, mask)
 		a.Indices, a.Valid = indices, valid
 		if scoresAreOne {
 			a.ValidWord = math.Float32bits(1)
@@ -186,17 +187,17 @@ func (r *router) record(b *builder) {
 			X: b.arg("x"), Indices: indices, Score: scores, Valid: valid, Y: b.arg("Tokens"), B: s.b, N: s.n, K: s.r * s.k,
 		})
 	}
-	if b.inspects() && s.routed && !random {
-		inspected := newRouterState("router", r.tokens, c.RouterSettings, c.StraightThrough, s, false)
-		inspected.logits = b.floats(s.b, s.r, s.n)
-		b.copy(inspected.logits.Range, logits)
-		b.recordTopK(mask, inspected)
-		b.finishRouting(mask, inspected)
+	if b.wantsRouting() && s.routed && !random {
+		recorded := newRouterState("router", r.tokens, c.RouterSettings, c.StraightThrough, s, false)
+		recorded.logits = b.floats(s.b, s.r, s.n)
+		b.copy(recorded.logits.Range, logits)
+		b.recordRouterTopK(mask, recorded)
+		b.finishRouting(mask, recorded)
 	}
 }
 
 // recordLogits records the logits. Those of random routing are uploaded to the workspace before each run.
-func (r *router) recordLogits(b *builder, s routing) vk.Range {
+func (r *router) recordLogits(b *builder, s selectionShape) vk.Range {
 	c := r.config
 	if b.call.randomSeed != 0 {
 		logits := b.floats(s.b, s.r, s.n).Range
@@ -208,7 +209,7 @@ func (r *router) recordLogits(b *builder, s routing) vk.Range {
 		}
 		return logits
 	}
-	logits := b.argOrBlock("Logits", s.b, s.r, s.n)
+	logits := b.argOrWorkspace("Logits", s.b, s.r, s.n)
 	a := pipelines.RouterLogitsArgs{X: b.arg("x"), Tokens: b.arg("RoutingTokens"), Logits: logits, B: s.b, N: s.n, TokensPerItem: c.LearnedRoutingTokens}
 	if !c.LearnedRoutingTokens {
 		a.Tokens = r.tokens.memory
@@ -219,8 +220,8 @@ func (r *router) recordLogits(b *builder, s routing) vk.Range {
 
 // recordSoftScores records coordinate descent: for all tokens if the caller wants them, and for the selected ones if
 // soft scores are their scores. Where nothing is routed, the scores are the soft scores: the mask.
-func (r *router) recordSoftScores(b *builder, s routing, logits vk.Range, selected pipelines.CoorDescentArgs, softSelected bool) {
-	a := s.soft(logits, selected.Mask)
+func (r *router) recordSoftScores(b *builder, s selectionShape, logits vk.Range, selected pipelines.CoorDescentArgs, softSelected bool) {
+	a := s.descentArgs(logits, selected.Mask)
 	unrouted := !s.routed && b.given("Scores")
 	switch {
 	case b.given("SoftScores"):
@@ -229,7 +230,7 @@ func (r *router) recordSoftScores(b *builder, s routing, logits vk.Range, select
 		a.Scores = b.arg("Scores")
 	}
 	if softSelected {
-		a.Indices, a.Valid, a.SelectedScores, a.Slots = selected.Indices, selected.Valid, selected.SelectedScores, s.count
+		a.Indices, a.Valid, a.SelectedScores, a.Slots = selected.Indices, selected.Valid, selected.SelectedScores, s.perBlock
 	}
 	if b.given("SoftScores") || unrouted || softSelected {
 		b.recordCoorDescent(r.config.descent(), a)

@@ -25,12 +25,12 @@ func (o *RouterSettings) setDefaults() {
 	*o = RouterSettings{NIters: 20, FetchKRatio: 9.0 / 8, Eps: 0.03, EpsInit: 4, EpsDecay: 0.7, CosineSimScale: 8}
 }
 
-func (o RouterSettings) check(op string) error {
+func (o RouterSettings) check(k checker) error {
 	return firstError(
-		checkCoorDescent(op, o.NIters, o.Eps, o.EpsInit, o.EpsDecay),
-		aboveZero(op, "FetchKRatio", o.FetchKRatio),
-		aboveZero(op, "CosineSimScale", o.CosineSimScale),
-		atLeast(op, "RouteBlockSize", o.RouteBlockSize, 0),
+		k.coorDescent(o.NIters, o.Eps, o.EpsInit, o.EpsDecay),
+		k.aboveZero("FetchKRatio", o.FetchKRatio),
+		k.aboveZero("CosineSimScale", o.CosineSimScale),
+		k.atLeast("RouteBlockSize", o.RouteBlockSize, 0),
 	)
 }
 
@@ -47,24 +47,24 @@ func (o RouterSettings) descent() pipelines.CoorDescentConfig {
 	return pipelines.CoorDescentConfig{Iters: o.NIters, Eps: o.Eps, EpsInit: o.EpsInit, EpsDecay: o.EpsDecay}
 }
 
-// routing is the shape of a router's selection: a function of options and sizes.
-type routing struct {
+// selectionShape is the shape of a router's selection: a function of the settings and the sizes of a call.
+type selectionShape struct {
 	b, n, r, c int
 	routed     bool    // false: the whole sequence goes to the heavy branch
 	block      int     // tokens of a block
-	count      int     // tokens that a block chooses
-	k          int     // slots of a list: blocks times count, or n where nothing is routed
+	perBlock   int     // tokens selected in a block
+	k          int     // slots of a list: blocks times perBlock, or n where nothing is routed
 	kEff       float64 // what coordinate descent aims at, before it is cut to the length of a block
 
-	skipBlocks int // blocks at the start that choose nothing
-	windows    int // if not 0, every route has so many lists, window m's chosen from the first m * prefix tokens
-	prefix     int
-	wholeUpTo  int  // all tokens of blocks up to this length are selected: their soft scores are their mask
-	padded     bool // a short last block counts as a full one
+	skipBlocks    int // blocks at the start in which nothing is selected
+	windows       int // lists of a route, 0: one; list m is selected from the first m * windowSize tokens
+	windowSize    int
+	selectAllUpTo int  // all tokens of blocks up to this length are selected: their soft scores are their mask
+	padLastBlock  bool // a short last block counts as a full one
 }
 
-func (o RouterSettings) routing(b, n, r, c, tokens int) routing {
-	s := routing{b: b, n: n, r: r, c: c, routed: n > tokens, block: n, count: n, k: n, kEff: float64(n), wholeUpTo: n}
+func (o RouterSettings) selectionShape(b, n, r, c, tokens int) selectionShape {
+	s := selectionShape{b: b, n: n, r: r, c: c, routed: n > tokens, block: n, perBlock: n, k: n, kEff: float64(n), selectAllUpTo: n}
 	if !s.routed {
 		return s
 	}
@@ -72,23 +72,23 @@ func (o RouterSettings) routing(b, n, r, c, tokens int) routing {
 	if size := o.RouteBlockSize; size > 0 && size < n {
 		s.block, blocks = size, (n+size-1)/size
 	}
-	s.count = (tokens + blocks - 1) / blocks
-	s.wholeUpTo = s.count
-	s.k = blocks * s.count
-	s.kEff = float64(s.count) * o.FetchKRatio
+	s.perBlock = (tokens + blocks - 1) / blocks
+	s.selectAllUpTo = s.perBlock
+	s.k = blocks * s.perBlock
+	s.kEff = float64(s.perBlock) * o.FetchKRatio
 	return s
 }
 
 // lists is the number of lists of k slots.
-func (s routing) lists() int { return s.b * s.r * max(s.windows, 1) }
+func (s selectionShape) lists() int { return s.b * s.r * max(s.windows, 1) }
 
 // blocks is the number of blocks of a row.
-func (s routing) blocks() int { return (s.n + s.block - 1) / s.block }
+func (s selectionShape) blocks() int { return (s.n + s.block - 1) / s.block }
 
-// selection is the top-k selection from logits.
-func (s routing) selection(logits, mask vk.Range) pipelines.SelectArgs {
+// selectArgs returns the arguments of the top-k selection from logits.
+func (s selectionShape) selectArgs(logits, mask vk.Range) pipelines.SelectArgs {
 	a := pipelines.SelectArgs{
-		Logits: logits, Mask: mask, Rows: s.b * s.r, N: s.n, K: s.count, Routes: s.r, SkipBlocks: s.skipBlocks, Windows: s.windows, Prefix: s.prefix,
+		Logits: logits, Mask: mask, Rows: s.b * s.r, N: s.n, K: s.perBlock, Routes: s.r, SkipBlocks: s.skipBlocks, Windows: s.windows, Prefix: s.windowSize,
 	}
 	if s.windows == 0 {
 		a.BlockSize = s.block
@@ -96,11 +96,11 @@ func (s routing) selection(logits, mask vk.Range) pipelines.SelectArgs {
 	return a
 }
 
-// soft is the coordinate descent from logits.
-func (s routing) soft(logits, mask vk.Range) pipelines.CoorDescentArgs {
+// descentArgs returns the arguments of the coordinate descent from logits.
+func (s selectionShape) descentArgs(logits, mask vk.Range) pipelines.CoorDescentArgs {
 	a := pipelines.CoorDescentArgs{
-		Logits: logits, Mask: mask, Rows: s.b * s.r, N: s.n, Routes: s.r, K: min(s.kEff, float64(s.block)), SelectAllUpTo: s.wholeUpTo,
-		Windows: s.windows, Prefix: s.prefix, PadLastBlock: s.padded,
+		Logits: logits, Mask: mask, Rows: s.b * s.r, N: s.n, Routes: s.r, K: min(s.kEff, float64(s.block)), SelectAllUpTo: s.selectAllUpTo,
+		Windows: s.windows, Prefix: s.windowSize, PadLastBlock: s.padLastBlock,
 	}
 	if s.windows == 0 {
 		a.BlockSize = s.block
@@ -108,22 +108,22 @@ func (s routing) soft(logits, mask vk.Range) pipelines.CoorDescentArgs {
 	return a
 }
 
-// routerState is a router in a plan: its routing, and the workspace of its logits and lists.
+// routerState is a router in a plan: the shape of its selection, and the workspace of its logits and lists.
 type routerState struct {
-	routing
-	name     string  // of the router, in the module
-	token    *Tensor // [R, C]
-	options  RouterSettings
-	soft     bool // a chosen token's score is its soft score; else 1
-	hasLists bool // lists name the tokens; false: all of them, in order
+	selectionShape
+	name           string  // of the router, in the module
+	routingTokens  *Tensor // [R, C]
+	options        RouterSettings
+	usesSoftScores bool // the score of a selected token is its soft score; else 1
+	hasLists       bool // lists name the tokens; false: all of them, in order
 
-	logits, values         block // values of the chosen, if wanted
-	indices, valid, scores block // [lists, k]; scores only if scored
+	logits, values         allocation // values: the logits of the selected tokens; absent: not needed
+	indices, valid, scores allocation // [lists, k]; scores only if scored
 }
 
 // newRouterState makes the state of a module's router. It needs lists where the router or a mask leaves tokens out.
-func newRouterState(name string, token *Tensor, o RouterSettings, straightThrough bool, s routing, masked bool) *routerState {
-	c := &routerState{routing: s, name: name, token: token, options: o, hasLists: s.routed || masked || s.skipBlocks > 0, soft: s.routed && !straightThrough}
+func newRouterState(name string, routingTokens *Tensor, o RouterSettings, straightThrough bool, s selectionShape, masked bool) *routerState {
+	c := &routerState{selectionShape: s, name: name, routingTokens: routingTokens, options: o, hasLists: s.routed || masked || s.skipBlocks > 0, usesSoftScores: s.routed && !straightThrough}
 	if !s.routed {
 		c.r = 1 // every route reads the same tokens
 	}
@@ -150,29 +150,29 @@ func (b *builder) recordLogits(x vk.Range, list ...*routerState) {
 	}
 	first := routed[0]
 	config := first.options.logits(first.c, first.r, 0)
-	a := pipelines.RouterLogitsArgs{X: x, Tokens: first.token.memory, Logits: first.logits.Range, B: first.b, N: first.n}
+	a := pipelines.RouterLogitsArgs{X: x, Tokens: first.routingTokens.memory, Logits: first.logits.Range, B: first.b, N: first.n}
 	if len(routed) > 1 {
 		second := routed[1]
 		config.R2 = second.r
-		a.Tokens2, a.Logits2 = second.token.memory, second.logits.Range
+		a.Tokens2, a.Logits2 = second.routingTokens.memory, second.logits.Range
 	}
 	record(b, pipelines.NewRouterLogits, config, a)
 }
 
 // recordTopK records the selection from the logits, and the soft scores of the selected tokens if the module needs
 // them.
-func (b *builder) recordTopK(mask vk.Range, c *routerState) {
+func (b *builder) recordRouterTopK(mask vk.Range, c *routerState) {
 	if !c.hasLists {
 		return
 	}
 	c.indices, c.valid = b.floats(c.lists(), c.k), b.floats(c.lists(), c.k)
-	a := c.selection(c.logits.Range, mask)
+	a := c.selectArgs(c.logits.Range, mask)
 	a.Indices, a.Valid, a.Values = c.indices.Range, c.valid.Range, c.values.Range
 	b.recordSelect(pipelines.SelectConfig{}, a)
-	if c.soft {
+	if c.usesSoftScores {
 		c.scores = b.floats(c.lists(), c.k)
-		d := c.routing.soft(c.logits.Range, mask)
-		d.Indices, d.Valid, d.SelectedScores, d.Slots = c.indices.Range, c.valid.Range, c.scores.Range, c.count
+		d := c.selectionShape.descentArgs(c.logits.Range, mask)
+		d.Indices, d.Valid, d.SelectedScores, d.Slots = c.indices.Range, c.valid.Range, c.scores.Range, c.perBlock
 		b.recordCoorDescent(c.options.descent(), d)
 	}
 }
@@ -180,13 +180,13 @@ func (b *builder) recordTopK(mask vk.Range, c *routerState) {
 // finishRouting releases the logits. If the call wants routing records it keeps them, and records the soft scores of
 // all tokens.
 func (b *builder) finishRouting(mask vk.Range, c *routerState) {
-	if b.inspects() && c.routed {
+	if b.wantsRouting() && c.routed {
 		soft := b.floats(c.lists(), c.n)
-		d := c.routing.soft(c.logits.Range, mask)
+		d := c.selectionShape.descentArgs(c.logits.Range, mask)
 		d.Scores = soft.Range
 		b.recordCoorDescent(c.options.descent(), d)
 		if b.list != nil {
-			b.plan.routing = append(b.plan.routing, inspectedRouter{c, soft.Range})
+			b.plan.routing = append(b.plan.routing, recordedRouter{c, soft.Range})
 		}
 		return
 	}
@@ -195,7 +195,7 @@ func (b *builder) finishRouting(mask vk.Range, c *routerState) {
 
 // release releases the lists, unless the call wants routing records.
 func (c *routerState) release(b *builder) {
-	if !b.inspects() || !c.routed {
+	if !b.wantsRouting() || !c.routed {
 		b.release(c.indices, c.valid, c.scores)
 	}
 }

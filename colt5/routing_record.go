@@ -17,7 +17,7 @@ type RoutingRecord struct {
 	N          int       // tokens that a list is selected from
 	Routes     int       // R
 	Windows    int       // lists of a route and item, one for each window; 0: one for the whole sequence
-	Prefix     int       // tokens of a window; the list of window m is selected from the first m * Prefix tokens
+	WindowSize int       // tokens of a window; the list of window m is selected from the first m * WindowSize tokens
 	Block      int       // tokens of a block; every block selects its own
 	Indices    []int32   // [Lists, K] tokens; 0 in an empty slot
 	Scores     []float32 // [Lists, K] factor of a token's output; 0 in an empty slot
@@ -33,8 +33,8 @@ type RoutingRecord struct {
 	Empty     float64 // share of the slots that are empty for lack of real tokens
 }
 
-// inspectedRouter is a router whose state a plan keeps for its routing record.
-type inspectedRouter struct {
+// recordedRouter is a router whose state a plan keeps for its routing record.
+type recordedRouter struct {
 	*routerState
 	softScores vk.Range
 }
@@ -51,10 +51,10 @@ func (p *plan) routingRecords(ctx context.Context) ([]RoutingRecord, error) {
 	return list, nil
 }
 
-func (d inspectedRouter) record(ctx context.Context, dev *vk.Device) (RoutingRecord, error) {
+func (d recordedRouter) record(ctx context.Context, dev *vk.Device) (RoutingRecord, error) {
 	lists := d.lists()
 	r := RoutingRecord{
-		Router: d.name, Lists: lists, K: d.k, N: d.n, Routes: d.r, Windows: d.windows, Prefix: d.prefix, Block: d.block,
+		Router: d.name, Lists: lists, K: d.k, N: d.n, Routes: d.r, Windows: d.windows, WindowSize: d.windowSize, Block: d.block,
 		Indices: make([]int32, lists*d.k), Scores: make([]float32, lists*d.k),
 		Logits: make([]float32, d.b*d.r*d.n), SoftScores: make([]float32, lists*d.n),
 	}
@@ -63,7 +63,7 @@ func (d inspectedRouter) record(ctx context.Context, dev *vk.Device) (RoutingRec
 		{Range: d.indices.Range, Data: vk.Bytes(r.Indices)}, {Range: d.valid.Range, Data: vk.Bytes(valid)},
 		{Range: d.logits.Range, Data: vk.Bytes(r.Logits)}, {Range: d.softScores, Data: vk.Bytes(r.SoftScores)},
 	}
-	if d.soft {
+	if d.usesSoftScores {
 		list = append(list, vk.Transfer{Range: d.scores.Range, Data: vk.Bytes(r.Scores)})
 	}
 	if err := dev.Download(ctx, list...); err != nil {
@@ -73,7 +73,7 @@ func (d inspectedRouter) record(ctx context.Context, dev *vk.Device) (RoutingRec
 		switch {
 		case v == 0:
 			r.Indices[i], r.Scores[i] = 0, 0
-		case !d.soft:
+		case !d.usesSoftScores:
 			r.Scores[i] = 1
 		}
 	}
@@ -82,7 +82,7 @@ func (d inspectedRouter) record(ctx context.Context, dev *vk.Device) (RoutingRec
 }
 
 // addStatistics computes the statistics of a record.
-func (d inspectedRouter) addStatistics(r *RoutingRecord) {
+func (d recordedRouter) addStatistics(r *RoutingRecord) {
 	descents, selected, saturated, slots := 0, 0, 0, 0
 	r.KEff = min(d.kEff, float64(d.block))
 	for list := range r.Lists {
@@ -95,8 +95,8 @@ func (d inspectedRouter) addStatistics(r *RoutingRecord) {
 			for _, v := range r.SoftScores[list*d.n:][from:to] {
 				sum += float64(v)
 			}
-			n, full, tie := d.countSlots(r, list, list*d.k+block*d.count, from, to)
-			slots += d.count
+			n, full, tie := d.countSlots(r, list, list*d.k+block*d.perBlock, from, to)
+			slots += d.perBlock
 			selected += n
 			if n == 0 {
 				continue
@@ -115,23 +115,23 @@ func (d inspectedRouter) addStatistics(r *RoutingRecord) {
 }
 
 // segment is the tokens of a descent.
-func (d inspectedRouter) segment(list, block int) (from, to int) {
+func (d recordedRouter) segment(list, block int) (from, to int) {
 	if d.windows > 0 {
-		return 0, min(list/d.r%d.windows*d.prefix, d.n)
+		return 0, min(list/d.r%d.windows*d.windowSize, d.n)
 	}
 	return block * d.block, min((block+1)*d.block, d.n)
 }
 
 // countSlots counts the valid slots of a descent, which start at slot first, and those of them that saturate. tie tells
 // whether an unselected token has the same logit as the last selected one.
-func (d inspectedRouter) countSlots(r *RoutingRecord, list, first, from, to int) (valid, saturated int, tie bool) {
+func (d recordedRouter) countSlots(r *RoutingRecord, list, first, from, to int) (valid, saturated int, tie bool) {
 	row := list
 	if d.windows > 0 {
 		row = list/(d.r*d.windows)*d.r + list%d.r
 	}
 	logits, soft := r.Logits[row*d.n:][:d.n], r.SoftScores[list*d.n:][:d.n]
 	least, selected := -1, map[int32]bool{}
-	for slot := first; slot < first+d.count; slot++ {
+	for slot := first; slot < first+d.perBlock; slot++ {
 		if r.Scores[slot] == 0 {
 			continue
 		}

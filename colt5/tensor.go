@@ -128,7 +128,7 @@ func shapeString(shape []int) string { return strings.ReplaceAll(fmt.Sprint(shap
 // context ends during the write, the elements are undefined.
 func (t *Tensor) Write(ctx context.Context, data any) error {
 	if t == nil || t.buffer == nil {
-		return errors.New("colt5: Tensor.Write: the tensor is nil, want one of NewTensor")
+		return errors.New("colt5: Tensor.Write: the tensor is nil, want one made by NewTensor or FromSlice")
 	}
 	raw, dtype, err := raw(data)
 	if err != nil {
@@ -144,7 +144,7 @@ func (t *Tensor) Write(ctx context.Context, data any) error {
 // Read copies the elements to data: a []float32, []int32 or []uint8 of the tensor's format and length.
 func (t *Tensor) Read(ctx context.Context, data any) error {
 	if t == nil || t.buffer == nil {
-		return errors.New("colt5: Tensor.Read: the tensor is nil, want one of NewTensor")
+		return errors.New("colt5: Tensor.Read: the tensor is nil, want one made by NewTensor or FromSlice")
 	}
 	raw, dtype, err := raw(data)
 	if err != nil {

@@ -12,7 +12,7 @@ import (
 
 // TopKConfig configures a TopK. Start from Default[TopKConfig]: zero values are not the defaults.
 type TopKConfig struct {
-	K                 int     `json:"k"`                    // entries to choose, at least 1
+	K                 int     `json:"k"`                    // entries to select, at least 1
 	NIters            int     `json:"n_iters"`              // iterations of coordinate descent, at least 1
 	Eps               float64 `json:"eps"`                  // smoothness of the soft scores, above 0
 	CoorDescentKRatio float64 `json:"coor_descent_k_ratio"` // the descent aims at so many times K, above 0
@@ -36,10 +36,10 @@ func (c *TopKConfig) UnmarshalJSON(data []byte) error {
 // Values are in decreasing order; of equal values the lower index comes first. Masked entries are never selected. With
 // fewer than K valid entries the remaining slots have value 0, index -1 and gate 0; all other gates are 1.
 type TopK struct {
-	operation[TopKConfig]
+	moduleBase[TopKConfig]
 }
 
-// TopKResult is the tensors that receive the result. nil: not wanted.
+// TopKResult has the tensors that receive the result. nil: not wanted.
 type TopKResult struct {
 	Values            *Tensor // [.., K] F32
 	Indices           *Tensor // [.., K] I32
@@ -47,18 +47,18 @@ type TopKResult struct {
 	CoorDescentValues *Tensor // [.., K] F32; nil if NonDifferentiable
 }
 
-// NewTopK makes the operation on a device.
+// NewTopK makes the module on a device.
 func NewTopK(dev *vk.Device, c TopKConfig) (*TopK, error) {
-	o, err := newOperation(context.Background(), "TopK", dev, c)
+	o, err := newModuleBase(context.Background(), "TopK", dev, c)
 	if err != nil {
 		return nil, err
 	}
 	return &TopK{o}, nil
 }
 
-func (c TopKConfig) check(op string) error {
+func (c TopKConfig) check(k checker) error {
 	return firstError(
-		atLeast(op, "K", c.K, 1), checkCoorDescent(op, c.NIters, c.Eps, 0, 1), aboveZero(op, "CoorDescentKRatio", c.CoorDescentKRatio),
+		k.atLeast("K", c.K, 1), k.coorDescent(c.NIters, c.Eps, 0, 1), k.aboveZero("CoorDescentKRatio", c.CoorDescentKRatio),
 	)
 }
 
@@ -96,7 +96,7 @@ func (t *TopK) Forward(ctx context.Context, out TopKResult, x *Tensor, o SelectO
 func (c TopKConfig) record(b *builder) {
 	rows, n := b.call.lead(), b.dim(dimN)
 	a := pipelines.SelectArgs{
-		Logits: b.arg("x"), Mask: b.arg("Mask"), Values: b.arg("Values"), Indices: b.argOrBlock("Indices", rows, c.K), Valid: b.argOrBlock("Gates", rows, c.K),
+		Logits: b.arg("x"), Mask: b.arg("Mask"), Values: b.arg("Values"), Indices: b.argOrWorkspace("Indices", rows, c.K), Valid: b.argOrWorkspace("Gates", rows, c.K),
 		Rows: rows, N: n, K: c.K, EmptyIndex: -1, ValidWord: math.Float32bits(1),
 	}
 	b.recordSelect(pipelines.SelectConfig{Sorted: true}, a)
@@ -109,5 +109,5 @@ func (c TopKConfig) record(b *builder) {
 	})
 }
 
-// Close frees the operation. It waits for a call under way. Closing again, or nil, does nothing.
+// Close frees the module. It waits for a call under way. Closing again, or nil, does nothing.
 func (t *TopK) Close() error { return closeModule(t) }

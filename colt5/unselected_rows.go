@@ -5,7 +5,7 @@ import (
 	"github.com/colt5-vulkan/colt5/vk"
 )
 
-// unselectedRows records what the rows of y get that are no query of the heavy branch.
+// unselectedRows handles the rows of y that are not queries of the heavy branch: they get the null query token or 0.
 type unselectedRows struct {
 	b        *builder
 	q        *routerState
@@ -13,12 +13,12 @@ type unselectedRows struct {
 	null     *Tensor // nil: 0
 	dim      int
 	residual bool
-	first    int // the first rows of an item never get the null token
+	prefix   int // rows at the start of each item that never get the null token
 
-	membership block // [B, N] u32: not 0 in rows that do not get the null token
+	membership allocation // [B, N] u32: not 0 in rows that do not get the null token
 }
 
-// needsNull tells whether rows may get the null token.
+// needsNull reports whether rows may get the null token.
 func (o *unselectedRows) needsNull() bool { return o.null != nil && o.q.hasLists }
 
 // recordMembershipMask records the mask of the rows that do not get the null token.
@@ -28,7 +28,7 @@ func (o *unselectedRows) recordMembershipMask() {
 	}
 	o.membership = o.b.floats(o.q.b, o.q.n)
 	record(o.b, pipelines.NewMembershipMask, pipelines.MembershipMaskConfig{}, pipelines.MembershipMaskArgs{
-		Indices: o.q.indices.Range, Valid: o.q.valid.Range, Y: o.membership.Range, B: o.q.b, N: o.q.n, K: o.q.k, Prefix: o.first,
+		Indices: o.q.indices.Range, Valid: o.q.valid.Range, Y: o.membership.Range, B: o.q.b, N: o.q.n, K: o.q.k, Prefix: o.prefix,
 	})
 }
 
@@ -59,14 +59,14 @@ func (o *unselectedRows) recordWithoutLight() {
 	if o.residual {
 		a.Base = o.x
 	}
-	var nothing block
-	if o.null != nil && o.q.soft { // a selected query with score 0 gets no null token either
-		nothing = o.b.floats(o.q.b, o.q.k, o.dim)
-		o.b.fill(nothing.Range, 0)
-		a.Value, a.Indices, a.Valid, a.K = nothing.Range, o.q.indices.Range, o.q.valid.Range, o.q.k
+	var zeros allocation
+	if o.null != nil && o.q.usesSoftScores { // a selected query with score 0 gets no null token either
+		zeros = o.b.floats(o.q.b, o.q.k, o.dim)
+		o.b.fill(zeros.Range, 0)
+		a.Value, a.Indices, a.Valid, a.K = zeros.Range, o.q.indices.Range, o.q.valid.Range, o.q.k
 	}
 	record(o.b, pipelines.NewScatter, pipelines.ScatterConfig{C: o.dim, Add: o.residual && a.K > 0}, a)
-	o.b.release(nothing)
+	o.b.release(zeros)
 }
 
 func (o *unselectedRows) release() { o.b.release(o.membership) }

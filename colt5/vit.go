@@ -77,6 +77,18 @@ func (c *ConditionalRoutedViTConfig) UnmarshalJSON(data []byte) error {
 	return decode("ConditionalRoutedViTConfig", data, (*plain)(c))
 }
 
+// The names that a ViT's configuration has for fields of its parts.
+var (
+	vitAttentionNames = map[string]string{
+		"NumHeavyTokensQ": "AttnNumHeavyTokensQ", "NumHeavyTokensKV": "AttnNumHeavyTokensKV", "NumRoutedKV": "AttnNumRoutedKV",
+		"HeavyDimHead": "AttnHeavyDimHead", "HeavyHeads": "AttnHeavyHeads", "LightDimHead": "AttnLightDimHead",
+		"LightHeads": "AttnLightHeads", "LightWindowSize": "AttnLightWindowSize",
+	}
+	vitFeedForwardNames = map[string]string{
+		"NumHeavyTokens": "FFNumHeavyTokens", "HeavyFFMult": "FFHeavyMult", "LightFFMult": "FFLightMult",
+	}
+)
+
 // attention and feedForward are the configurations of a layer's parts.
 func (c ConditionalRoutedViTConfig) attention() ConditionalRoutedImageAttentionConfig {
 	return ConditionalRoutedImageAttentionConfig{
@@ -94,27 +106,27 @@ func (c ConditionalRoutedViTConfig) feedForward() ConditionalRoutedFeedForwardCo
 	}
 }
 
-func (c ConditionalRoutedViTConfig) check(op string) error {
+func (c ConditionalRoutedViTConfig) check(k checker) error {
 	if err := firstError(
-		atLeast(op, "ImageSize.Height", c.ImageSize.Height, 1), atLeast(op, "ImageSize.Width", c.ImageSize.Width, 1),
-		atLeast(op, "PatchSize.Height", c.PatchSize.Height, 1), atLeast(op, "PatchSize.Width", c.PatchSize.Width, 1),
-		atLeast(op, "NumClasses", c.NumClasses, 1), atLeast(op, "Dim", c.Dim, 8), checkDepth(op, c.Depth),
-		atLeast(op, "Channels", c.Channels, 1),
+		k.atLeast("ImageSize.Height", c.ImageSize.Height, 1), k.atLeast("ImageSize.Width", c.ImageSize.Width, 1),
+		k.atLeast("PatchSize.Height", c.PatchSize.Height, 1), k.atLeast("PatchSize.Width", c.PatchSize.Width, 1),
+		k.atLeast("NumClasses", c.NumClasses, 1), k.atLeast("Dim", c.Dim, 8), k.depth(c.Depth),
+		k.atLeast("Channels", c.Channels, 1),
 	); err != nil {
 		return err
 	}
 	if c.ImageSize.Height%c.PatchSize.Height != 0 || c.ImageSize.Width%c.PatchSize.Width != 0 {
-		return fmt.Errorf("colt5: %s: ImageSize is %v, want a multiple of PatchSize, %v", op, c.ImageSize, c.PatchSize)
+		return k.errorf("ImageSize", "is %v, want a multiple of PatchSize, %v", c.ImageSize, c.PatchSize)
 	}
 	if c.Dim%4 != 0 {
-		return fmt.Errorf("colt5: %s: Dim is %d, want a multiple of 4", op, c.Dim)
+		return k.errorf("Dim", "is %d, want a multiple of 4", c.Dim)
 	}
-	if err := firstError(c.attention().check(op), c.feedForward().check(op)); err != nil {
+	if err := firstError(c.attention().check(k.renamed(vitAttentionNames)), c.feedForward().check(k.renamed(vitFeedForwardNames))); err != nil {
 		return err
 	}
 	g := c.grid()
-	if err := checkPatches(g.Height, g.Width, c.AttnLightWindowSize); err != nil {
-		return fmt.Errorf("colt5: %s: %w", op, err)
+	if err := checkPatches(g.Height, g.Width, "tokens (ImageSize / PatchSize)", "AttnLightWindowSize", c.AttnLightWindowSize); err != nil {
+		return fmt.Errorf("colt5: %s: %w", k.op, err)
 	}
 	return nil
 }
@@ -183,7 +195,7 @@ func (c ConditionalRoutedViTConfig) call(y, x *Tensor, o ImageOptions) call {
 			{name: "x", tensor: x, shape: shape{dimB, c.Channels, c.ImageSize.Height, c.ImageSize.Width}},
 			{name: "y", tensor: y, shape: shape{dimB, c.NumClasses}, kind: output},
 		},
-		counts: [maxCounts]count{
+		counts: [maxCounts]tokenCount{
 			{"NumHeavyTokensQ", o.NumHeavyTokensQ, c.AttnNumHeavyTokensQ}, {"NumHeavyTokensKV", o.NumHeavyTokensKV, c.AttnNumHeavyTokensKV},
 		},
 		stats: o.Stats, routing: o.Routing,
@@ -221,7 +233,7 @@ func (w *weights) routedViT(c ConditionalRoutedViTConfig) *routedViT {
 		name := fmt.Sprintf("transformer.layers.%d.", i)
 		v.attention = append(v.attention, w.imageAttention(name+"0.", c.attention()))
 		f := w.routedFeedForward(name+"1.", c.feedForward())
-		f.light.rows, f.heavy.rows = c.tokens(), min(c.FFNumHeavyTokens, c.tokens())
+		f.light.fixedRows, f.heavy.fixedRows = c.tokens(), min(c.FFNumHeavyTokens, c.tokens())
 		v.feedForward = append(v.feedForward, f)
 	}
 	v.headNorm, v.head = w.norm(head+".1", c.Dim), w.linear(head+".2", c.Dim, c.NumClasses)
@@ -231,39 +243,39 @@ func (w *weights) routedViT(c ConditionalRoutedViTConfig) *routedViT {
 func (v *routedViT) record(b *builder) {
 	n, y, x := b.dim(dimB), b.arg("y"), b.arg("x")
 	c, g, tokens := v.config, v.config.grid(), v.config.tokens()
-	now, next := b.floats(n, tokens, c.Dim), b.floats(n, tokens, c.Dim)
-	v.embedPatches(b, n, now, next, x)
+	current, next := b.floats(n, tokens, c.Dim), b.floats(n, tokens, c.Dim)
+	v.embedPatches(b, n, current, next, x)
 	for i := range v.attention {
 		name := fmt.Sprintf("transformer.layers.%d.", i)
 		v.attention[i].forward(b, imageInput{
-			imageSizes: imageSizes{n, g.Height, g.Width, b.count("NumHeavyTokensQ"), b.count("NumHeavyTokensKV")}, name: name + "0.",
-			y: next.Range, x: now.Range, residual: true,
+			imageSizes: imageSizes{n, g.Height, g.Width, b.tokenCount("NumHeavyTokensQ"), b.tokenCount("NumHeavyTokensKV")}, name: name + "0.",
+			y: next.Range, x: current.Range, residual: true,
 		})
-		now, next = next, now
+		current, next = next, current
 		v.feedForward[i].forward(b, feedForwardInput{
-			b: n, n: tokens, tokens: c.FFNumHeavyTokens, name: name + "1.", y: now.Range, x: now.Range, residual: true,
+			b: n, n: tokens, tokens: c.FFNumHeavyTokens, name: name + "1.", y: current.Range, x: current.Range, residual: true,
 		})
 	}
 	mean, normed := b.floats(n, c.Dim), b.floats(n, c.Dim)
-	record(b, pipelines.NewMeanPool, pipelines.MeanPoolConfig{C: c.Dim}, pipelines.MeanPoolArgs{X: now.Range, Y: mean.Range, B: n, N: tokens})
+	record(b, pipelines.NewMeanPool, pipelines.MeanPoolConfig{C: c.Dim}, pipelines.MeanPoolArgs{X: current.Range, Y: mean.Range, B: n, N: tokens})
 	record(b, pipelines.NewLayerNorm, pipelines.LayerNormConfig{C: c.Dim}, pipelines.LayerNormArgs{
 		X: mean.Range, Weight: v.headNorm.weight.memory, Bias: v.headNorm.bias.memory, Y: normed.Range, Rows: n,
 	})
 	b.linear(v.head.weight, 0, 0, pipelines.LinearConfig{Bias: true, Split: b.split(v.head.weight, 1)}, pipelines.LinearArgs{
 		X: normed.Range, Bias: v.head.bias.memory, Y: y, Batch: 1, Rows: n,
 	})
-	b.release(mean, normed, now, next)
+	b.release(mean, normed, current, next)
 }
 
-// embedPatches records the embedding of n images x as tokens to. tmp is as large.
-func (v *routedViT) embedPatches(b *builder, n int, to, tmp block, x vk.Range) {
+// embedPatches records the embedding of n images x into dst [n, tokens, C]. scratch has the same size.
+func (v *routedViT) embedPatches(b *builder, n int, dst, scratch allocation, x vk.Range) {
 	c, g, tokens := v.config, v.config.grid(), v.config.tokens()
 	patches := b.floats(n, tokens, c.patch())
 	record(b, pipelines.NewPatchEmbed, pipelines.PatchEmbedConfig{
 		Channels: c.Channels, Height: c.ImageSize.Height, Width: c.ImageSize.Width, PatchHeight: c.PatchSize.Height, PatchWidth: c.PatchSize.Width,
 	}, pipelines.PatchEmbedArgs{X: x, Weight: v.patchNorm.weight.memory, Bias: v.patchNorm.bias.memory, Y: patches.Range, B: n})
 	b.linear(v.embed.weight, 0, 0, pipelines.LinearConfig{Bias: true, Split: b.split(v.embed.weight, tokens)}, pipelines.LinearArgs{
-		X: patches.Range, Bias: v.embed.bias.memory, Y: tmp.Range, Batch: 1, Rows: n * tokens,
+		X: patches.Range, Bias: v.embed.bias.memory, Y: scratch.Range, Batch: 1, Rows: n * tokens,
 	})
 	b.release(patches)
 	positions := b.table("positions", tokens*c.Dim, func() []float32 {
@@ -272,6 +284,6 @@ func (v *routedViT) embedPatches(b *builder, n int, to, tmp block, x vk.Range) {
 		return table
 	})
 	record(b, pipelines.NewLayerNorm, pipelines.LayerNormConfig{C: c.Dim, Add: true}, pipelines.LayerNormArgs{
-		X: tmp.Range, Weight: v.embedNorm.weight.memory, Bias: v.embedNorm.bias.memory, Add: positions, Y: to.Range, Rows: n * tokens, Period: tokens,
+		X: scratch.Range, Weight: v.embedNorm.weight.memory, Bias: v.embedNorm.bias.memory, Add: positions, Y: dst.Range, Rows: n * tokens, Period: tokens,
 	})
 }

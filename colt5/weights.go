@@ -29,8 +29,8 @@ type weights struct {
 	list      []Parameter
 	err       error // the first error of add
 
-	matrices     []*Tensor // those that products read in 16 bits
-	castVersions []uint64  // the state of each that its copy is of
+	matrices     []*Tensor // weights that products read as 16-bit copies
+	castVersions []uint64  // Tensor.version of each matrix when its copy was made
 	castList     *vk.CommandList
 	castBytes    uint64 // of the copies
 }

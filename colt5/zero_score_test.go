@@ -7,9 +7,9 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// A selected query whose soft score underflows to 0 gets heavy * 0 = 0, not the null query token, because only rows
-// that are not selected get that one (section 5 of the specification). With the default options (20 iterations, eps
-// 0.03) scores underflow for logits below about -15, which occur with unit normal routing tokens and large C.
+// A selected query whose soft score underflows to 0 gets heavy * 0 = 0, not the null query token: only rows
+// that are not selected get that one. With the default options (20 iterations, eps 0.03) scores underflow for logits
+// below about -15, which occur with unit normal routing tokens and large C.
 func TestSelectedWithScoreZero(t *testing.T) {
 	t.Parallel()
 	fx := newFixture(t)
