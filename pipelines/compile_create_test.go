@@ -18,11 +18,12 @@ import (
 // settings are one kernel. They stay open until close, because several objects may hold one, and because the choice
 // between candidates reads their statistics.
 type compiler struct {
-	dev  *vk.Device
-	caps vk.Caps
-	only *regexp.Regexp // the names of the kernels to compile
-	log  *os.File       // nil: no log
-	jobs []func() error
+	dev   *vk.Device
+	caps  vk.Caps
+	only  *regexp.Regexp // the names of the kernels to compile
+	short bool           // fewer configs
+	log   *os.File       // nil: no log
+	jobs  []func() error
 
 	mu      sync.Mutex
 	created map[string]*creation

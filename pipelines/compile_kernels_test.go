@@ -38,8 +38,8 @@ func compileNorms(c *compiler) {
 
 func compileLinear(c *compiler) {
 	for _, p := range supported(c.caps) {
-		for _, in := range []int{512, 500, 510} { // a multiple of the tile, a multiple of 4 only, neither
-			configs := flags(LinearConfig{In: in, Out: 512, Precision: p})
+		for _, in := range c.sizes(512, 500, 510) { // a multiple of the tile, a multiple of 4 only, neither
+			configs := flags(c, LinearConfig{In: in, Out: 512, Precision: p})
 			for i := range configs {
 				l := &configs[i]
 				l.Bias = l.Bias || l.SkipBias
@@ -88,6 +88,9 @@ func linearKernels(l *Linear) ([]*vk.Kernel, error) {
 
 func compileRouterLogits(c *compiler) {
 	for tokens := 1; tokens <= routerTokensPerPass+1; tokens++ {
+		if c.short && tokens%4 != 0 {
+			continue
+		}
 		for _, n := range []int{512, 510} {
 			compile(c, NewRouterLogits, func(r *RouterLogits) ([]*vk.Kernel, error) { return each(r.kernel, true, false) },
 				RouterLogitsConfig{C: n, R: tokens}, RouterLogitsConfig{C: n, R: tokens, CosineScale: 8}, RouterLogitsConfig{C: n, R: 1, R2: tokens})
@@ -167,7 +170,7 @@ func compileSlots(c *compiler) {
 
 func compileAttentions(c *compiler) {
 	for _, p := range supported(c.caps) {
-		for _, d := range []int{1, 30, 32, 33, 64, 80, 96, 127, 128} { // 1 to 4 chunks, multiples of 4 and not
+		for _, d := range c.sizes(128, 1, 30, 32, 33, 64, 80, 96, 127) { // 1 to 4 chunks, multiples of 4 and not
 			if p == F32 || d%2 == 0 {
 				compileAttention(c, p, d)
 			}
@@ -177,11 +180,11 @@ func compileAttentions(c *compiler) {
 
 func compileAttention(c *compiler, p DType, d int) {
 	compile(c, NewWindowAttention, func(w *WindowAttention) ([]*vk.Kernel, error) { return w.kernels.compile() },
-		flags(WindowAttentionConfig{Heads: 8, DimHead: d, Window: 128, Precision: p})...)
+		flags(c, WindowAttentionConfig{Heads: 8, DimHead: d, Window: 128, Precision: p})...)
 	compile(c, NewPatchAttention, func(a *PatchAttention) ([]*vk.Kernel, error) { return a.kernels.compile() },
 		PatchAttentionConfig{Heads: 8, DimHead: d, Patch: 16, Precision: p})
 	for _, keys := range []Keys{KeysOwn, KeysIndexed, KeysPrefix} {
-		configs := flags(RoutedAttentionConfig{Heads: 8, DimHead: d, Routes: 1, Keys: keys, Precision: p})
+		configs := flags(c, RoutedAttentionConfig{Heads: 8, DimHead: d, Routes: 1, Keys: keys, Precision: p})
 		if d != 64 && d != 128 { // no bool set, and all
 			configs = configs[:2]
 		}
@@ -215,7 +218,7 @@ func compileRotary(c *compiler) {
 // compileEmbedPool adds the kernels at the start and the end of a model.
 func compileEmbedPool(c *compiler) {
 	for _, n := range []int{512, 510} {
-		compile(c, NewEmbed, func(e *Embed) ([]*vk.Kernel, error) { return one(e.kernel, nil) }, flags(EmbedConfig{C: n, V: 256})...)
+		compile(c, NewEmbed, func(e *Embed) ([]*vk.Kernel, error) { return one(e.kernel, nil) }, flags(c, EmbedConfig{C: n, V: 256})...)
 		compile(c, NewMeanPool, func(m *MeanPool) ([]*vk.Kernel, error) { return one(m.kernel, nil) }, MeanPoolConfig{C: n})
 	}
 	compile(c, NewPatchEmbed, func(e *PatchEmbed) ([]*vk.Kernel, error) { return one(e.kernel, nil) },
@@ -224,8 +227,9 @@ func compileEmbedPool(c *compiler) {
 	compile(c, NewPermute, func(p *Permute) ([]*vk.Kernel, error) { return one(p.kernel, nil) }, PermuteConfig{})
 }
 
-// flags returns a config with none of its bools set, with all, with each alone, and with all but each.
-func flags[C comparable](config C) []C {
+// flags returns a config with none of its bools set, with all, with each alone, and with all but each. In short mode it
+// returns the first two.
+func flags[C comparable](c *compiler, config C) []C {
 	set := func(on func(field int) bool) C {
 		changed := config
 		v := reflect.ValueOf(&changed).Elem()
@@ -237,12 +241,23 @@ func flags[C comparable](config C) []C {
 		return changed
 	}
 	list := []C{set(func(int) bool { return false }), set(func(int) bool { return true })}
+	if c.short {
+		return list
+	}
 	for i := range reflect.TypeFor[C]().NumField() {
 		if reflect.TypeFor[C]().Field(i).Type.Kind() == reflect.Bool {
 			list = append(list, set(func(field int) bool { return field == i }), set(func(field int) bool { return field != i }))
 		}
 	}
 	return distinct(list...)
+}
+
+// sizes returns all sizes, or in short mode the first and the last one.
+func (c *compiler) sizes(all ...int) []int {
+	if c.short {
+		return []int{all[0], all[len(all)-1]}
+	}
+	return all
 }
 
 // distinct returns a list without duplicates.

@@ -34,7 +34,7 @@ func TestCompiles(t *testing.T) {
 
 	only, err := regexp.Compile(os.Getenv("COLT5_COMPILE_ONLY"))
 	require.NoError(t, err)
-	c := &compiler{dev: dev, caps: dev.Caps(), only: only, created: map[string]*creation{}}
+	c := &compiler{dev: dev, caps: dev.Caps(), only: only, short: testing.Short(), created: map[string]*creation{}}
 	if name := os.Getenv("COLT5_COMPILE_LOG"); name != "" {
 		c.log, err = os.Create(name)
 		require.NoError(t, err)
