@@ -160,7 +160,7 @@ func TestDeviceTimeout(t *testing.T) {
 	}
 	require.ErrorIs(t, err, vk.ErrTimeout)
 	assert.ErrorContains(t, err, "colt5: ConditionalRoutedFeedForward.Forward: ")
-	assert.ErrorContains(t, err, "the work is still running: call Wait to wait longer, raise Options.Timeout, or close the device")
+	assert.ErrorContains(t, err, "the work is still running: call Wait of the device to wait longer, raise Options.Timeout, or close the device")
 	for range 20 { // each call waits for the work in flight first, at most for the timeout
 		if err = dev.Wait(t.Context()); err == nil {
 			break

@@ -54,7 +54,7 @@ func BenchmarkRun(b *testing.B) {
 				}
 				b.StopTimer()
 				b.ReportMetric(float64((time.Since(start)-gpu).Microseconds())/float64(b.N), "us-beyond-gpu/op")
-				b.ReportMetric(float64(d.Stats().CommandBufferWrites-before)/float64(b.N), "encodes/op")
+				b.ReportMetric(float64(d.Stats().CommandBufferWrites-before)/float64(b.N), "writes/op")
 			})
 		}
 	}

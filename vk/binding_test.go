@@ -62,7 +62,7 @@ func TestTwoSetsOfMemory(t *testing.T) {
 	for i := range x {
 		x[i], y[i] = newBuffer(t, d, "x", 4*n), newBuffer(t, d, "y", 4*n)
 	}
-	encodes := 0
+	writes := 0
 	run := func(i int) {
 		t.Helper()
 		data, want := randomWords(uint64(i), n), make([]uint32, n)
@@ -71,17 +71,17 @@ func TestTwoSetsOfMemory(t *testing.T) {
 		require.NoError(t, l.Bind(in, x[i].Range()))
 		require.NoError(t, l.Bind(out, y[i].Range()))
 		require.NoError(t, l.Run(t.Context()))
-		encodes += int(d.Stats().CommandBufferWrites - before)
+		writes += int(d.Stats().CommandBufferWrites - before)
 		mixReference(data, nil, data, 1, 0)
 		mixReference(want, data, data, 3, 0)
 		assert.Equal(t, want, download(t, y[i].Range()))
 	}
-	for _, c := range []struct{ set, encodes int }{
+	for _, c := range []struct{ set, writes int }{
 		{0, 2}, {0, 0}, {1, 2}, {0, 0}, {1, 0}, {0, 0}, {2, 2}, {0, 0}, {2, 0}, {1, 2}, {0, 2},
 	} {
-		encodes = 0
+		writes = 0
 		run(c.set)
-		assert.Equal(t, c.encodes, encodes, "set %d", c.set)
+		assert.Equal(t, c.writes, writes, "set %d", c.set)
 	}
 	require.Equal(t, 2, l.Submits())
 	closeAll(t, y[0])
@@ -99,16 +99,16 @@ func TestBindRefused(t *testing.T) {
 	r := b.Range()
 	closeAll(t, gone)
 	for want, err := range map[string]error{
-		`binding "s": 60 bytes at offset 0, want 64 at a multiple of 16`:        l.Bind(s, r.Slice(0, 60)),
-		`binding "s": 68 bytes at offset 16, want 64`:                           l.Bind(s, r.Slice(16, 68)),
-		"64 bytes at offset 8, want 64 at a multiple of 16":                     l.Bind(s, r.Slice(8, 64)),
-		`binding "s": the range is of a binding`:                                l.Bind(s, s.Range()),
-		`binding "s": the range is the zero Range`:                              l.Bind(s, vk.Range{}),
-		`binding "s": the range is bytes [208, `:                                l.Bind(s, r.Slice(208, 64)),
-		"the binding belongs to another command list":                           l.Bind(far, r.Slice(0, 64)),
-		"Bind: the binding":                                                     l.Bind(nil, r.Slice(0, 64)),
-		`argument 0 is of binding "far", which belongs to another command list`: l.Fill(far.Range(), 1),
-		`argument 0 is bytes [32, `:                                             l.Fill(s.Range().Slice(32, 64), 1),
+		`binding "s": 60 bytes at offset 0, want 64 at a multiple of 16`:                      l.Bind(s, r.Slice(0, 60)),
+		`binding "s": 68 bytes at offset 16, want 64`:                                         l.Bind(s, r.Slice(16, 68)),
+		"64 bytes at offset 8, want 64 at a multiple of 16":                                   l.Bind(s, r.Slice(8, 64)),
+		`binding "s": the range is of a binding`:                                              l.Bind(s, s.Range()),
+		`binding "s": the range is the zero Range`:                                            l.Bind(s, vk.Range{}),
+		`binding "s": the range is 64 bytes at offset 208 of buffer "b", which has 256 bytes`: l.Bind(s, r.Slice(208, 64)),
+		"the binding belongs to another command list":                                         l.Bind(far, r.Slice(0, 64)),
+		"Bind: the binding is nil, want one made by NewBinding":                               l.Bind(nil, r.Slice(0, 64)),
+		`argument 0 is of binding "far", which belongs to another command list`:               l.Fill(far.Range(), 1),
+		`argument 0 is 64 bytes at offset 32 of binding "s", which has 64 bytes`:              l.Fill(s.Range().Slice(32, 64), 1),
 	} {
 		assert.ErrorContains(t, err, want)
 	}

@@ -318,7 +318,7 @@ func hang(t *testing.T, timeout time.Duration) hung {
 func TestHungDevice(t *testing.T) {
 	openDevice(t, vk.Options{}) // skips without a device
 	h := hang(t, 30*time.Millisecond)
-	const advice = "the device did not finish within 30ms; the work is still running: call Wait to wait longer, raise Options.Timeout, or close the device"
+	const advice = "the device did not finish within 30ms; the work is still running: call Wait of the device to wait longer, raise Options.Timeout, or close the device"
 	err := assertPrompt(t, vk.ErrTimeout, func() error { return h.l.Run(context.Background()) })
 	assert.EqualError(t, err, `vk: command list "mix": Run: nothing was submitted: the earlier run: `+advice)
 	err = assertPrompt(t, vk.ErrTimeout, func() error { return h.d.Wait(context.Background()) })
@@ -335,7 +335,7 @@ func TestHungDevice(t *testing.T) {
 	start := time.Now()
 	err = assertPrompt(t, vk.ErrTimeout, h.d.Close)
 	assert.GreaterOrEqual(t, time.Since(start), 30*time.Millisecond)
-	assert.EqualError(t, err, "vk: Device.Close: the device did not finish in time: it is still working after 30ms and is left open to the operating system")
+	assert.EqualError(t, err, "vk: Device.Close: the device did not finish in time: it is still working after 30ms; its Vulkan objects are freed when the process ends")
 	for _, c := range []closer{h.d, h.l, h.y, h.k} {
 		assertPrompt(t, nil, c.Close)
 	}
@@ -367,7 +367,7 @@ func TestHungTransfer(t *testing.T) {
 	require.NoError(t, err)
 	d.SetTimeout(10 * time.Millisecond)
 	err = assertPrompt(t, vk.ErrTimeout, func() error { return d.Upload(context.Background(), data) })
-	assert.ErrorContains(t, err, "call Wait to wait longer")
+	assert.ErrorContains(t, err, "call Wait of the device to wait longer")
 	assertPrompt(t, vk.ErrTimeout, func() error { return d.Wait(context.Background()) })
 	assertPrompt(t, nil, b.Close)
 	err = assertPrompt(t, vk.ErrTimeout, d.Close)

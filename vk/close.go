@@ -91,10 +91,10 @@ func (d *Device) Wait(ctx context.Context) error {
 	if err := ctx.Err(); err != nil {
 		return fmt.Errorf("vk: Wait: %w", err)
 	}
-	if err := d.enter("Wait"); err != nil {
+	if err := d.beginCallOp("Wait"); err != nil {
 		return err
 	}
-	defer d.leave()
+	defer d.endCall()
 	end := time.Now().Add(d.timeout)
 	for _, l := range d.lists.all() {
 		if err := d.waitFor(ctx, l, end); err != nil {
@@ -172,9 +172,9 @@ func (d *Device) drain(end time.Time) error {
 	}
 	switch {
 	case errors.Is(first, ErrTimeout):
-		return fmt.Errorf("vk: Device.Close: %w: it is still working after %v and is left open to the operating system", ErrTimeout, d.timeout)
+		return fmt.Errorf("vk: Device.Close: %w: it is still working after %v; its Vulkan objects are freed when the process ends", ErrTimeout, d.timeout)
 	case first != nil:
-		return fmt.Errorf("vk: Device.Close: the device may still be working and is left open to the operating system: %w", first)
+		return fmt.Errorf("vk: Device.Close: the device may still be working; its Vulkan objects are freed when the process ends: %w", first)
 	}
 	return nil
 }

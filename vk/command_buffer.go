@@ -30,20 +30,20 @@ func (c *commandBuffer) destroy(d *Device) {
 	*c = commandBuffer{}
 }
 
-// encode records the command buffer from operations in the layout of native.h.
-func (c *commandBuffer) encode(d *Device, ops []byte) error {
+// write writes the command buffer from commands in the layout of native.h.
+func (c *commandBuffer) write(d *Device, ops []byte) error {
 	d.writes.Add(1)
-	result := C.c5_encode(d.c, C.uint64_t(c.pool), c.buffer, unsafe.Pointer(unsafe.SliceData(ops)), C.size_t(len(ops)), &c.failed)
+	result := C.c5_write_commands(d.c, C.uint64_t(c.pool), c.buffer, unsafe.Pointer(unsafe.SliceData(ops)), C.size_t(len(ops)), &c.failed)
 	return d.check([...]string{"vkResetCommandPool", "vkBeginCommandBuffer", "vkEndCommandBuffer"}[c.failed], int32(result))
 }
 
-// commands is a command buffer for transfers, with its fence.
-type commands struct {
+// transferCommands is a command buffer for transfers, with its fence.
+type transferCommands struct {
 	commandBuffer
 	fence
 }
 
-func (c *commands) open(d *Device) error {
+func (c *transferCommands) open(d *Device) error {
 	if err := c.fence.open(d); err != nil {
 		return err
 	}
@@ -54,12 +54,12 @@ func (c *commands) open(d *Device) error {
 	return nil
 }
 
-func (c *commands) destroy(d *Device) {
+func (c *transferCommands) destroy(d *Device) {
 	c.commandBuffer.destroy(d)
 	c.fence.destroy(d)
 }
 
-func (c *commands) submit(d *Device) error {
+func (c *transferCommands) submit(d *Device) error {
 	c.expected = 0 // the previous transfer moved another number of bytes
 	return c.fence.submit(d, unsafe.Slice(&c.buffer, 1), 0, 0)
 }

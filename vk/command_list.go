@@ -20,8 +20,8 @@ type CommandListConfig struct {
 }
 
 // CommandList is a recorded list of dispatches, fills and copies with the barriers between them. It is recorded once
-// and run any number of times; a run is one submit and one wait. Memory that changes from run to run is bound to
-// bindings.
+// and run any number of times. A run is one wait, and one submit unless it has more than 0.5 TFLOP. Memory that changes
+// from run to run is bound to bindings.
 //
 // Steps run by dependency level: the level of a step is one more than the highest level of the earlier steps that it
 // depends on. Steps of one level run without barriers between them, wherever they were recorded, so independent
@@ -34,17 +34,18 @@ type CommandList struct {
 	config CommandListConfig
 	mu     mutex
 
-	ops      []byte  // operations of the steps, in recorded order
-	patches  []patch // places in the operations that depend on bindings
+	ops      []byte  // commands of the steps in the layout of native.h, in recorded order
+	patches  []patch // places in the commands that depend on bindings
 	bindings []*Binding
 	steps    []step
 	uses     map[*Buffer][]Access // what the steps access, without duplicates; bindings excepted
 	buffers  []*Buffer
 
+	scheduled    bool          // order, barriers and submitStarts match the steps
 	order        []int         // the steps, in the order in which they run
 	barriers     []bool        // whether a barrier precedes a step; indexed like order
 	submitStarts []int         // indices into order at which another submit starts; see segmentFlops
-	segments     [][]byte      // operations of each submit
+	segments     [][]byte      // commands of each submit
 	sets         [2]commandSet // command buffers for the two sets of bound memory used last
 	set          *commandSet   // of the last run
 	fence        fence
@@ -61,16 +62,16 @@ type CommandList struct {
 	stale   bool // set does not match what is bound
 	pending bool // submitted and not waited for
 
-	unfenced  bool // the submit failed midway: the run in flight has no fence yet
-	abandoned bool // Close ran into an error; Device.Close tries again
-	closed    bool
+	fenceMissing bool // the submit failed midway: the run in flight has no fence yet
+	abandoned    bool // Close ran into an error; Device.Close tries again
+	closed       bool
 }
 
-// patch is a place in the operations that holds the address of a binding, or its buffer and offset.
+// patch is a place in the commands that holds the address of a binding, or its buffer and offset.
 type patch struct {
-	step, at int // at: bytes from the start of the step's operation
-	segment  int // segment that holds the operation,
-	start    int // and the start of the operation in it
+	step, at int // at: bytes from the start of the step's command
+	segment  int // segment that holds the command,
+	start    int // and the start of the command in it
 	binding  *Binding
 	offset   uint64
 	pair     bool // buffer and offset instead of an address
@@ -78,14 +79,14 @@ type patch struct {
 
 // step is a dispatch, fill or copy.
 type step struct {
-	name       string
-	accesses   []Access
-	from, size int    // its operation in ops
-	group      int    // index of the first step of its group, see Dispatch.IndependentOfPrevious
-	kind       uint32 // C5_COMPUTE or C5_TRANSFER
-	workgroups uint64 // 0 for fills and copies
-	flops      float64
-	bytes      float64
+	name           string
+	accesses       []Access
+	from, size     int    // its command in ops
+	independentSet int    // index of the first step of its set, see Dispatch.IndependentOfPrevious
+	kind           uint32 // C5_COMPUTE or C5_TRANSFER
+	workgroups     uint64 // 0 for fills and copies
+	flops          float64
+	bytes          float64
 }
 
 // Binding is an argument of a command list whose memory is bound before a run, and may be replaced before each later run.
@@ -124,17 +125,17 @@ type Dispatch struct {
 	Flops  float64   // floating-point operations; 0: not counted
 	Bytes  float64   // minimum memory traffic; 0: not counted
 
-	// IndependentOfPrevious adds the dispatch to the group of the dispatch recorded before: neither accesses what the
-	// other writes, although their Args overlap.
+	// IndependentOfPrevious adds the dispatch to the set of the dispatch recorded before it. The caller promises that no
+	// dispatch of a set accesses bytes that another one writes. The ranges in their Args may overlap.
 	IndependentOfPrevious bool
 }
 
 // NewCommandList makes an empty command list.
 func (d *Device) NewCommandList(c CommandListConfig) (*CommandList, error) {
-	if err := d.enter("NewCommandList"); err != nil {
+	if err := d.beginCallOp("NewCommandList"); err != nil {
 		return nil, err
 	}
-	defer d.leave()
+	defer d.endCall()
 	l := &CommandList{dev: d, config: c, mu: newMutex(), skippedBarrier: -1}
 	d.lists.add(l)
 	return l, nil
@@ -186,10 +187,10 @@ func (l *CommandList) checkArguments(op string, accesses []Access) error {
 
 // Dispatch records a launch of a kernel.
 func (l *CommandList) Dispatch(d Dispatch) error {
-	if err := l.begin(context.Background(), "Dispatch"); err != nil {
+	if err := l.lockForCall(context.Background(), "Dispatch"); err != nil {
 		return err
 	}
-	defer l.end()
+	defer l.unlockAfterCall()
 	if d.Kernel == nil {
 		return l.fail("Dispatch", fmt.Errorf("Kernel is nil"))
 	}
@@ -213,12 +214,12 @@ func (l *CommandList) Dispatch(d Dispatch) error {
 	for i, a := range d.Args {
 		l.putRange(a.Range, from, dispatchHead+8*i, false)
 	}
-	unit := len(l.steps)
+	set := len(l.steps)
 	if d.IndependentOfPrevious {
-		unit = l.steps[unit-1].group
+		set = l.steps[set-1].independentSet
 	}
 	groups := uint64(d.Groups[0]) * uint64(d.Groups[1]) * uint64(d.Groups[2])
-	l.addStep(step{name: d.Kernel.name, accesses: slices.Clone(d.Args), from: from, group: unit, kind: kindCompute, workgroups: groups, flops: d.Flops, bytes: d.Bytes})
+	l.addStep(step{name: d.Kernel.name, accesses: slices.Clone(d.Args), from: from, independentSet: set, kind: kindCompute, workgroups: groups, flops: d.Flops, bytes: d.Bytes})
 	return nil
 }
 
@@ -240,10 +241,10 @@ func (l *CommandList) checkDispatch(d Dispatch) error {
 
 // Fill records that every 32-bit word of r is set to word. The offset and size of r are multiples of 4.
 func (l *CommandList) Fill(r Range, word uint32) error {
-	if err := l.begin(context.Background(), "Fill"); err != nil {
+	if err := l.lockForCall(context.Background(), "Fill"); err != nil {
 		return err
 	}
-	defer l.end()
+	defer l.unlockAfterCall()
 	access := []Access{Write(r)}
 	if err := l.checkTransfer("Fill", access); err != nil {
 		return err
@@ -254,28 +255,31 @@ func (l *CommandList) Fill(r Range, word uint32) error {
 	from := len(l.ops)
 	l.ops = appendFill(l.ops, 0, 0, r.size, word)
 	l.putRange(r, from, 8, true)
-	l.addStep(step{name: "fill", accesses: access, from: from, group: len(l.steps), kind: kindTransfer, bytes: float64(r.size)})
+	l.addStep(step{name: "fill", accesses: access, from: from, independentSet: len(l.steps), kind: kindTransfer, bytes: float64(r.size)})
 	return nil
 }
 
 // Copy records a copy. The ranges have the same size and do not overlap.
 func (l *CommandList) Copy(dst, src Range) error {
-	if err := l.begin(context.Background(), "Copy"); err != nil {
+	if err := l.lockForCall(context.Background(), "Copy"); err != nil {
 		return err
 	}
-	defer l.end()
+	defer l.unlockAfterCall()
 	accesses := []Access{Write(dst), Read(src)}
 	if err := l.checkTransfer("Copy", accesses); err != nil {
 		return err
 	}
-	if dst.size != src.size || dst.overlaps(src) {
-		return l.fail("Copy", fmt.Errorf("%d bytes of %s to %d bytes of %s: the sizes differ or the ranges overlap", src.size, src.name(), dst.size, dst.name()))
+	if dst.size != src.size {
+		return l.fail("Copy", fmt.Errorf("%d bytes of %s to %d bytes of %s, want equal sizes", src.size, src.name(), dst.size, dst.name()))
+	}
+	if dst.overlaps(src) {
+		return l.fail("Copy", fmt.Errorf("offset %d to offset %d of %s, %d bytes: the ranges overlap", src.offset, dst.offset, src.name(), src.size))
 	}
 	from := len(l.ops)
 	l.ops = appendCopy(l.ops, 0, 0, 0, 0, src.size)
 	l.putRange(src, from, 8, true)
 	l.putRange(dst, from, 24, true)
-	l.addStep(step{name: "copy", accesses: accesses, from: from, group: len(l.steps), kind: kindTransfer, bytes: 2 * float64(src.size)})
+	l.addStep(step{name: "copy", accesses: accesses, from: from, independentSet: len(l.steps), kind: kindTransfer, bytes: 2 * float64(src.size)})
 	return nil
 }
 
@@ -288,8 +292,9 @@ func (l *CommandList) checkTransfer(op string, accesses []Access) error {
 	return l.checkArguments(op, accesses)
 }
 
-// addStep appends a step whose operation was just recorded.
+// addStep appends a step whose command was just appended to ops.
 func (l *CommandList) addStep(s step) {
+	l.scheduled = false
 	s.size = len(l.ops) - s.from
 	l.steps = append(l.steps, s)
 	l.flops += s.flops
@@ -301,7 +306,7 @@ func (l *CommandList) addStep(s step) {
 	}
 }
 
-// putRange writes the address of a range, or its buffer and offset, into the operation of the next step, which starts
+// putRange writes the address of a range, or its buffer and offset, into the command of the next step, which starts
 // at from. For a binding it adds a patch.
 func (l *CommandList) putRange(r Range, from, at int, pair bool) {
 	switch {

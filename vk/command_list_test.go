@@ -287,14 +287,14 @@ func TestFillCopy(t *testing.T) {
 	x, y := a.Range(), b.Range()
 	l := newList(t, d, vk.CommandListConfig{Name: "steps"})
 	for want, err := range map[string]error{
-		`vk: command list "steps": Fill: offset 2 and size 4, want multiples of 4`: l.Fill(x.Slice(2, 4), 1),
-		"offset 4 and size 6, want multiples of 4":                                 l.Fill(x.Slice(4, 6), 1),
-		"Fill: argument 0 is the zero Range":                                       l.Fill(vk.Range{}, 1),
-		"Fill: argument 0 is bytes [60, ":                                          l.Fill(x.Slice(60, 8), 1),
-		"Copy: 8 bytes of buffer \"b\" to 4 bytes of buffer \"a\"":                 l.Copy(x.Slice(0, 4), y.Slice(0, 8)),
-		"the ranges overlap":                                                       l.Copy(x.Slice(0, 8), x.Slice(4, 8)),
-		"Copy: argument 1 is the zero Range":                                       l.Copy(x, vk.Range{}),
-		"Copy: argument 0 is bytes [8, ":                                           l.Copy(x.Slice(8, 64), y),
+		`vk: command list "steps": Fill: offset 2 and size 4, want multiples of 4`:     l.Fill(x.Slice(2, 4), 1),
+		"offset 4 and size 6, want multiples of 4":                                     l.Fill(x.Slice(4, 6), 1),
+		"Fill: argument 0 is the zero Range":                                           l.Fill(vk.Range{}, 1),
+		"Fill: argument 0 is 8 bytes at offset 60 of buffer \"a\", which has 64 bytes": l.Fill(x.Slice(60, 8), 1),
+		"Copy: 8 bytes of buffer \"b\" to 4 bytes of buffer \"a\", want equal sizes":   l.Copy(x.Slice(0, 4), y.Slice(0, 8)),
+		"Copy: offset 4 to offset 0 of buffer \"a\", 8 bytes: the ranges overlap":      l.Copy(x.Slice(0, 8), x.Slice(4, 8)),
+		"Copy: argument 1 is the zero Range":                                           l.Copy(x, vk.Range{}),
+		"Copy: argument 0 is 64 bytes at offset 8 of buffer \"a\", which has 64 bytes": l.Copy(x.Slice(8, 64), y),
 	} {
 		assert.ErrorContains(t, err, want)
 	}

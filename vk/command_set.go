@@ -6,7 +6,7 @@ import (
 	"unsafe"
 )
 
-// buildOps builds the operations of every segment, and locates the patches in them.
+// buildOps builds the commands of every segment, and locates the patches in them.
 func (l *CommandList) buildOps() {
 	first := make([]int, len(l.steps)+1) // first patch of a step
 	for i := range l.steps {
@@ -47,12 +47,12 @@ func (l *CommandList) appendTimestamp(ops []byte, i int) []byte {
 	return appendTimestamp(appendBarrier(ops, kindAny, kindAny), l.queries, uint32(i))
 }
 
-// commandSet is one command buffer per segment, recorded for certain memory bound to the bindings.
+// commandSet is one command buffer per segment, written for certain memory bound to the bindings.
 type commandSet struct {
 	bound    []Range
 	commands []commandBuffer
 	buffers  []unsafe.Pointer // the handles in commands
-	written  bool             // all command buffers are recorded
+	written  bool             // all command buffers are written
 }
 
 func (c *commandSet) destroy(d *Device) {
@@ -86,8 +86,8 @@ func (c *commandSet) matches(bindings []*Binding) bool {
 	return true
 }
 
-// selectCommands selects the command buffers for what is bound: a set that was recorded for it, or else the set that
-// was not used last, which it records again. Two sets of memory used alternately therefore cost nothing after the first
+// selectCommands selects the command buffers for what is bound: a set that was written for it, or else the set that
+// was not used last, which it writes anew. Two sets of memory used alternately therefore cost nothing after the first
 // two runs.
 func (l *CommandList) selectCommands() error {
 	for i := range l.sets {
@@ -100,15 +100,15 @@ func (l *CommandList) selectCommands() error {
 	if l.set == c {
 		c = &l.sets[1]
 	}
-	if err := l.encode(c); err != nil {
+	if err := l.writeCommands(c); err != nil {
 		return err
 	}
 	l.set, l.stale = c, false
 	return nil
 }
 
-// encode records the command buffers of a set for what is bound.
-func (l *CommandList) encode(c *commandSet) error {
+// writeCommands writes the command buffers of a set for what is bound.
+func (l *CommandList) writeCommands(c *commandSet) error {
 	for _, s := range l.bindings {
 		if s.bound.buf == nil {
 			return fmt.Errorf("binding %q is not bound", s.name)
@@ -127,7 +127,7 @@ func (l *CommandList) encode(c *commandSet) error {
 	}
 	c.written = false
 	for i, ops := range l.segments {
-		if err := c.commands[i].encode(l.dev, ops); err != nil {
+		if err := c.commands[i].write(l.dev, ops); err != nil {
 			return err
 		}
 	}

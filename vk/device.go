@@ -24,7 +24,7 @@ type Options struct {
 	Profile    bool          // keep compiler statistics, see Kernel.CompilerStats
 }
 
-// DeviceStats counts the objects and operations of a device.
+// DeviceStats counts the objects of a device and its submissions.
 type DeviceStats struct {
 	BufferBytes         uint64 // size of the open buffers
 	PeakBytes           uint64 // maximum of BufferBytes
@@ -34,7 +34,7 @@ type DeviceStats struct {
 	Kernels             int64  // open kernels
 	CommandLists        int64  // open command lists
 	Submits             uint64 // submissions to the queue
-	CommandBufferWrites uint64 // command buffers recorded
+	CommandBufferWrites uint64 // command buffers written
 }
 
 // Device is an open Vulkan device with one compute queue.
@@ -129,10 +129,10 @@ func (d *Device) Stats() DeviceStats {
 // MemoryBudget returns how much device memory this process may use and how much it uses, in bytes; 0 where the driver
 // does not report it.
 func (d *Device) MemoryBudget() (budget, used uint64) {
-	if err := d.enter("MemoryBudget"); err != nil {
+	if err := d.beginCallOp("MemoryBudget"); err != nil {
 		return 0, 0
 	}
-	defer d.leave()
+	defer d.endCall()
 	if d.physical.probe.memory_budget == 0 {
 		return 0, 0
 	}
@@ -143,48 +143,48 @@ func (d *Device) MemoryBudget() (budget, used uint64) {
 
 // DrainMessages returns and clears the messages of the validation layer: their count, and the text of the first ones.
 func (d *Device) DrainMessages() (count int, text string) {
-	if err := d.enter("DrainMessages"); err != nil {
+	if err := d.beginCallOp("DrainMessages"); err != nil {
 		return 0, ""
 	}
-	defer d.leave()
+	defer d.endCall()
 	return d.instance.messages()
 }
 
-// alive returns the error of using a device that is closed or lost.
-func (d *Device) alive() error {
+// checkUsable returns the error of using a device that is nil or lost.
+func (d *Device) checkUsable() error {
 	switch {
 	case d == nil:
 		return errors.New("the device is nil")
 	case d.lost.Load():
-		return fmt.Errorf("%w before", ErrDeviceLost)
+		return fmt.Errorf("%w in an earlier call", ErrDeviceLost)
 	}
 	return nil
 }
 
-// hold starts a call: Close waits until leave.
-func (d *Device) hold() error {
+// beginCall starts a call: Close waits until endCall.
+func (d *Device) beginCall() error {
 	if d == nil {
-		return d.alive()
+		return d.checkUsable()
 	}
 	if !d.calls.enter() {
 		return fmt.Errorf("the device is %w", ErrClosed)
 	}
-	err := d.alive()
+	err := d.checkUsable()
 	if err != nil {
 		d.calls.leave()
 	}
 	return err
 }
 
-// enter is hold with the operation in the error.
-func (d *Device) enter(op string) error {
-	if err := d.hold(); err != nil {
+// beginCallOp is beginCall with the name of the call in the error.
+func (d *Device) beginCallOp(op string) error {
+	if err := d.beginCall(); err != nil {
 		return fmt.Errorf("vk: %s: %w", op, err)
 	}
 	return nil
 }
 
-func (d *Device) leave() { d.calls.leave() }
+func (d *Device) endCall() { d.calls.leave() }
 
 // check converts a VkResult to an error and notes a lost device.
 func (d *Device) check(op string, result int32) error {

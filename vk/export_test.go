@@ -55,11 +55,16 @@ func (b *Buffer) Location() (block uintptr, offset uint64) {
 // SkipBarrier leaves out the n-th barrier.
 func (l *CommandList) SkipBarrier(n int) { l.skippedBarrier = n }
 
-// Schedule returns the order in which the steps run, and for each position whether a barrier precedes it.
+// Schedule schedules the steps anew. It returns the order in which they run, and for each position whether a barrier
+// precedes it.
 func (l *CommandList) Schedule() (order []int, barriers []bool) {
+	l.scheduled = false
 	l.schedule()
 	return l.order, l.barriers
 }
+
+// Order returns the present order of the steps.
+func (l *CommandList) Order() []int { return l.order }
 
 // Reschedule replaces the schedule that CheckHazards checks.
 func (l *CommandList) Reschedule(order []int, barriers []bool) { l.order, l.barriers = order, barriers }
@@ -104,7 +109,7 @@ func (d *Device) SetTimeout(timeout time.Duration) { d.timeout = timeout }
 // Encode records the command buffers of the last run again.
 func (l *CommandList) Encode() error {
 	l.set.written = false
-	return l.encode(l.set)
+	return l.writeCommands(l.set)
 }
 
 // Misuse records commands that the validation layer must report, and does not submit them: a fill beyond the end of a
@@ -113,16 +118,16 @@ func (d *Device) Misuse(hazard bool) error {
 	if err := d.staging.open(); err != nil {
 		return err
 	}
-	var c commands
+	var c transferCommands
 	if err := c.open(d); err != nil {
 		return err
 	}
 	defer c.destroy(d)
 	if hazard {
 		ops := appendFill(nil, d.staging.buffer, 0, 64, 1)
-		return c.encode(d, appendFill(ops, d.staging.buffer, 0, 64, 2))
+		return c.write(d, appendFill(ops, d.staging.buffer, 0, 64, 2))
 	}
-	return c.encode(d, appendFill(nil, d.staging.buffer, stagingBytes, 64, 1))
+	return c.write(d, appendFill(nil, d.staging.buffer, stagingBytes, 64, 1))
 }
 
 // StallDownload simulates a device that hangs in a download until release is called: the download counts as submitted,
@@ -130,7 +135,7 @@ func (d *Device) Misuse(hazard bool) error {
 func (d *Device) StallDownload(t Transfer) (release func() error, err error) {
 	c := d.staging.chunks[0]
 	c.add(&d.staging, t, 0, t.Range.size, false)
-	if err := c.encode(d, appendBarrier(c.ops, kindTransfer, kindHost)); err != nil {
+	if err := c.write(d, appendBarrier(c.ops, kindTransfer, kindHost)); err != nil {
 		return nil, err
 	}
 	if err := c.fence.reset(d); err != nil {
@@ -175,6 +180,6 @@ func (l *CommandList) SubmitFirst() error {
 	if err := none.submit(l.dev, l.set.buffers[:1], l.queries, len(l.timestamps)); err != nil {
 		return err
 	}
-	l.pending, l.unfenced, l.ran = true, true, false
+	l.pending, l.fenceMissing, l.ran = true, true, false
 	return nil
 }

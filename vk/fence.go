@@ -175,7 +175,7 @@ type waitError struct {
 func (e *waitError) Error() string {
 	if e.cause == ErrTimeout {
 		return "the device did not finish within " + e.timeout.String() + "; the work is still running: " +
-			"call Wait to wait longer, raise Options.Timeout, or close the device"
+			"call Wait of the device to wait longer, raise Options.Timeout, or close the device"
 	}
 	return e.cause.Error() + "; the submitted work is still running, and the next call waits for it first"
 }

@@ -5,6 +5,7 @@ import "C"
 
 import (
 	"encoding/binary"
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -32,8 +33,8 @@ type Kernel struct {
 	push             uint32
 	shared           uint64
 	local            [3]uint32
-	uses             atomic.Int64
-	refused          atomic.Bool // a Close failed because a command list uses the kernel
+	uses             atomic.Int64 // open command lists that use the kernel; Close adds closedUse
+	refused          atomic.Bool  // a Close failed because a command list uses the kernel
 }
 
 // CompilerStat is a statistic of the driver's compiler.
@@ -45,10 +46,10 @@ type CompilerStat struct {
 // NewKernel compiles a kernel. Drivers do not check whether the device supports what a shader uses, so NewKernel does;
 // the error is ErrUnsupported and names what is missing.
 func (d *Device) NewKernel(c KernelConfig) (*Kernel, error) {
-	if err := d.enter("NewKernel"); err != nil {
+	if err := d.beginCallOp("NewKernel"); err != nil {
 		return nil, err
 	}
-	defer d.leave()
+	defer d.endCall()
 	code := slices.Clone(c.Code) // aligned to 4 bytes, and not changed by the caller
 	m, err := spirv.Reflect(code, c.Spec)
 	if err == nil {
@@ -172,20 +173,23 @@ func (k *Kernel) Name() string { return k.name }
 // SharedBytes returns the shared memory of a workgroup, in bytes.
 func (k *Kernel) SharedBytes() uint64 { return k.shared }
 
-// CompilerStats returns the statistics of the driver's compiler, such as registers and spills, under the driver's names, and the
-// "Subgroup size" where the driver selects one for the kernel. It needs Options.Profile and a driver with pipeline
-// statistics; otherwise the error is ErrUnsupported.
+// CompilerStats returns the statistics of the driver's compiler, such as registers and spills, under the driver's names,
+// and the "Subgroup size" where the driver selects one for the kernel. The device must have been opened with
+// Options.Profile. The error is ErrUnsupported if the driver has no pipeline statistics.
 func (k *Kernel) CompilerStats() ([]CompilerStat, error) {
-	if err := k.dev.enter("Kernel.CompilerStats"); err != nil {
+	if err := k.dev.beginCallOp("Kernel.CompilerStats"); err != nil {
 		return nil, err
 	}
-	defer k.dev.leave()
+	defer k.dev.endCall()
 	if !k.pin() {
 		return nil, fmt.Errorf("vk: Kernel.CompilerStats: %q is %w", k.name, ErrClosed)
 	}
 	defer k.uses.Add(-1)
+	if !k.dev.info.Caps.PipelineStatistics {
+		return nil, fmt.Errorf("vk: Kernel.CompilerStats: %w: pipeline statistics", ErrUnsupported)
+	}
 	if !k.dev.profile {
-		return nil, fmt.Errorf("vk: Kernel.CompilerStats: %w: pipeline statistics, or Options.Profile is off", ErrUnsupported)
+		return nil, errors.New("vk: Kernel.CompilerStats: Options.Profile of the device is false, want true")
 	}
 	var stats [C.C5_MAX_EXECUTABLES * C.C5_MAX_EXECUTABLE_STATS]C.c5_stat
 	count := C.uint32_t(len(stats))

@@ -28,7 +28,7 @@ type Buffer struct {
 	size   uint64
 	block  *block
 	offset uint64
-	uses   atomic.Int64 // submissions in flight; closedUse is added by Close
+	uses   atomic.Int64 // runs and transfers that use the memory; Close adds closedUse
 }
 
 const closedUse = -1 << 40
@@ -38,6 +38,7 @@ type Range struct {
 	buf          *Buffer
 	binding      *Binding
 	offset, size uint64
+	invalid      bool // a slice that exceeds its range, or a slice of one
 }
 
 // Size returns the size in bytes.
@@ -61,16 +62,10 @@ func (r Range) Device() *Device {
 	return nil
 }
 
-// invalidSize is the size of a slice that exceeds its range, and of all slices of that slice. No buffer or binding is
-// so large.
-const invalidSize = ^uint64(0)
-
 // Slice returns the size bytes of r from offset on. A slice that exceeds r may be made, but using it is an error.
 func (r Range) Slice(offset, size uint64) Range {
-	if r.size == invalidSize || offset > r.size || size > r.size-offset {
-		return Range{buf: r.buf, binding: r.binding, offset: r.offset + offset, size: invalidSize}
-	}
-	return Range{buf: r.buf, binding: r.binding, offset: r.offset + offset, size: size}
+	exceeds := offset > r.size || size > r.size-offset
+	return Range{buf: r.buf, binding: r.binding, offset: r.offset + offset, size: size, invalid: r.invalid || exceeds}
 }
 
 // name describes the buffer or binding, for error messages.
@@ -97,9 +92,13 @@ func (r Range) valid(d *Device, l *CommandList) error {
 	case r.binding != nil && r.binding.list != l:
 		return fmt.Errorf("is of %s, which belongs to another command list", r.name())
 	}
-	limit := r.limit()
-	if r.offset > limit || r.size > limit-r.offset || r.size == 0 {
-		return fmt.Errorf("is bytes [%d, +%d) of %s, which has %d", r.offset, r.size, r.name(), limit)
+	switch limit := r.limit(); {
+	case r.size == 0:
+		return fmt.Errorf("is 0 bytes at offset %d of %s, want at least 1", r.offset, r.name())
+	case r.offset > limit || r.size > limit-r.offset:
+		return fmt.Errorf("is %d bytes at offset %d of %s, which has %d bytes", r.size, r.offset, r.name(), limit)
+	case r.invalid:
+		return fmt.Errorf("is %d bytes at offset %d of %s, beyond the end of the range that it is a slice of", r.size, r.offset, r.name())
 	}
 	return nil
 }
@@ -117,10 +116,10 @@ func (r Range) address() uint64 { return r.buf.block.address + r.buf.offset + r.
 // NewBuffer allocates size bytes of uninitialised device memory. The name is for error messages. The error is
 // ErrOutOfMemory if there is not enough memory.
 func (d *Device) NewBuffer(name string, size uint64) (*Buffer, error) {
-	if err := d.enter("NewBuffer"); err != nil {
+	if err := d.beginCallOp("NewBuffer"); err != nil {
 		return nil, err
 	}
-	defer d.leave()
+	defer d.endCall()
 	if size == 0 {
 		return nil, fmt.Errorf("vk: NewBuffer %q: size is 0, want at least 1", name)
 	}
@@ -306,7 +305,7 @@ func (p *pool) newBlock(size uint64) (*block, error) {
 		kind, ok := d.memoryType(uint32(types), []vulkan.MemoryPropertyFlagBits{vulkan.MemoryPropertyDeviceLocalBit, 0})
 		if !ok {
 			d.destroyBuffer(k.buffer)
-			return nil, fmt.Errorf("%w: no memory type for storage buffers", ErrUnsupported)
+			return nil, fmt.Errorf("%w: a memory type for storage buffers", ErrUnsupported)
 		}
 		p.memoryType, p.heap = kind, d.physical.memory.MemoryTypes[kind].HeapIndex
 	}

@@ -249,7 +249,9 @@ func TestSlice(t *testing.T) {
 		assert.Error(t, download(bad, 4), name)
 		assert.Error(t, d.Upload(t.Context(), vk.Transfer{Range: bad, Data: make([]byte, 4)}), name)
 	}
-	assert.ErrorContains(t, download(r.Slice(90, 11), 11), `transfer 0 is bytes [90, `)
+	assert.ErrorContains(t, download(r.Slice(90, 11), 11), `transfer 0 is 11 bytes at offset 90 of buffer "b", which has 100 bytes`)
+	assert.ErrorContains(t, download(s.Slice(10, 11), 11), `of buffer "b", beyond the end of the range that it is a slice of`)
+	assert.ErrorContains(t, download(r.Slice(10, 0), 0), `transfer 0 is 0 bytes at offset 10 of buffer "b", want at least 1`)
 	assert.ErrorContains(t, download(r.Slice(90, 10), 11), `11 bytes of data for 10 bytes of buffer "b"`)
 	assert.ErrorContains(t, download(vk.Range{}, 4), "transfer 0 is the zero Range")
 }

@@ -189,8 +189,8 @@ VkResult c5_cache_data(c5_device *d, uint64_t cache, size_t *size, void *data) {
 // c5_pipeline_new creates a compute pipeline. subgroup_size 0: selected by the driver. After an error *failed is 0, 1
 // or 2: vkCreatePipelineLayout, vkCreateShaderModule or vkCreateComputePipelines.
 VkResult c5_pipeline_new(c5_device *d, uint64_t cache, const void *code, size_t size, const char *entry, uint32_t push,
-	const uint32_t *spec_ids, const uint32_t *spec_values, uint32_t specs, uint32_t subgroup_size, uint32_t full,
-	uint32_t capture, uint64_t *layout, uint64_t *pipeline, uint32_t *failed) {
+	const uint32_t *spec_ids, const uint32_t *spec_values, uint32_t specs, uint32_t subgroup_size, uint32_t full_subgroups,
+	uint32_t statistics, uint64_t *layout, uint64_t *pipeline, uint32_t *failed) {
 	struct { uint32_t id, offset; size_t size; } entries[64];
 	if (specs > 64) return VK_ERROR_INITIALIZATION_FAILED;
 	for (uint32_t i = 0; i < specs; i++) entries[i].id = spec_ids[i], entries[i].offset = 4 * i, entries[i].size = 4;
@@ -211,9 +211,9 @@ VkResult c5_pipeline_new(c5_device *d, uint64_t cache, const void *code, size_t 
 			{ {STYPE_PIPELINE_SHADER_STAGE_REQUIRED_SUBGROUP_SIZE_CREATE_INFO, NULL}, subgroup_size };
 		typedef struct { head h; uint32_t flags, stage; uint64_t module; const char *entry; const void *spec; } stage;
 		struct { head h; uint32_t flags; stage s; uint64_t layout, base; int32_t index; } info =
-			{ {STYPE_COMPUTE_PIPELINE_CREATE_INFO, NULL}, capture ? 0x40 /* capture statistics */ : 0,
+			{ {STYPE_COMPUTE_PIPELINE_CREATE_INFO, NULL}, statistics ? 0x40 /* capture statistics */ : 0,
 				{ {STYPE_PIPELINE_SHADER_STAGE_CREATE_INFO, subgroup_size ? &required : NULL},
-					full ? 2 /* require full subgroups */ : 0, 0x20 /* compute stage */, module, entry, specs ? &spec : NULL },
+					full_subgroups ? 2 /* require full subgroups */ : 0, 0x20 /* compute stage */, module, entry, specs ? &spec : NULL },
 				*layout, 0, -1 };
 		r = d->CreateComputePipelines(d->handle, cache, 1, &info, NULL, pipeline);
 		d->DestroyShaderModule(d->handle, module, NULL);
@@ -305,9 +305,9 @@ static void barrier(c5_device *d, void *cmd, uint32_t before, uint32_t after) {
 	d->CmdPipelineBarrier(cmd, src, dst, 0, 1, &m, 0, NULL, 0, NULL);
 }
 
-// c5_encode resets a command pool and records operations (see native.h) into its command buffer. After an error *failed
-// is 0, 1 or 2: vkResetCommandPool, vkBeginCommandBuffer or vkEndCommandBuffer.
-VkResult c5_encode(c5_device *d, uint64_t pool, void *commands, const void *ops, size_t bytes, uint32_t *failed) {
+// c5_write_commands resets a command pool and writes commands (see native.h) to its command buffer. After an error
+// *failed is 0, 1 or 2: vkResetCommandPool, vkBeginCommandBuffer or vkEndCommandBuffer.
+VkResult c5_write_commands(c5_device *d, uint64_t pool, void *commands, const void *ops, size_t bytes, uint32_t *failed) {
 	*failed = 0;
 	VkResult r = d->ResetCommandPool(d->handle, pool, 0);
 	struct { head h; uint32_t flags; const void *inheritance; } info = { {STYPE_COMMAND_BUFFER_BEGIN_INFO, NULL}, 0, NULL };

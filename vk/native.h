@@ -57,8 +57,8 @@ int32_t c5_sync_mapped(c5_device *d, uint64_t memory, int to_device);
 int32_t c5_cache_new(c5_device *d, const void *data, size_t size, uint64_t *cache);
 int32_t c5_cache_data(c5_device *d, uint64_t cache, size_t *size, void *data);
 int32_t c5_pipeline_new(c5_device *d, uint64_t cache, const void *code, size_t size, const char *entry, uint32_t push,
-	const uint32_t *spec_ids, const uint32_t *spec_values, uint32_t specs, uint32_t subgroup_size, uint32_t full,
-	uint32_t capture, uint64_t *layout, uint64_t *pipeline, uint32_t *failed);
+	const uint32_t *spec_ids, const uint32_t *spec_values, uint32_t specs, uint32_t subgroup_size, uint32_t full_subgroups,
+	uint32_t statistics, uint64_t *layout, uint64_t *pipeline, uint32_t *failed);
 typedef struct { char name[256]; uint32_t executable, format; uint64_t value; } c5_stat;
 int32_t c5_pipeline_stats(c5_device *d, uint64_t pipeline, uint32_t *count, c5_stat *stats, uint32_t *failed);
 
@@ -66,13 +66,13 @@ int32_t c5_commands_new(c5_device *d, uint64_t *pool, void **commands, uint32_t 
 int32_t c5_fence_new(c5_device *d, uint64_t *fence);
 int32_t c5_timestamp_pool_new(c5_device *d, uint32_t count, uint64_t *pool);
 int32_t c5_queries_read(c5_device *d, uint64_t pool, uint32_t count, uint64_t *ticks);
-int32_t c5_encode(c5_device *d, uint64_t pool, void *commands, const void *ops, size_t bytes, uint32_t *failed);
+int32_t c5_write_commands(c5_device *d, uint64_t pool, void *commands, const void *ops, size_t bytes, uint32_t *failed);
 int32_t c5_submit(c5_device *d, void *const *commands, uint32_t count, uint64_t fence, uint64_t pool, uint32_t queries, uint32_t *started);
 int32_t c5_fence_sleep(c5_device *d, uint64_t fence, uint64_t nanoseconds);
 int32_t c5_fence_poll(c5_device *d, uint64_t fence, uint32_t times);
 int32_t c5_fence_reset(c5_device *d, uint64_t fence);
 
-// Operations of a command buffer (see ops.go). Each starts with c5_op; its size is a multiple of 8 bytes.
+// Commands of a command buffer (see ops.go). Each starts with c5_op; its size is a multiple of 8 bytes.
 enum { C5_OP_DISPATCH = 1, C5_OP_BARRIER, C5_OP_FILL, C5_OP_COPY, C5_OP_TIMESTAMP };
 enum { C5_COMPUTE = 1, C5_TRANSFER = 2, C5_HOST = 4 }; // kinds of work, for barriers
 typedef struct { uint32_t op, bytes; } c5_op;

@@ -5,7 +5,8 @@ import "C"
 
 import "encoding/binary"
 
-// The functions of this file append operations in the layout of native.h, from which c5_encode records a command buffer.
+// The functions of this file append commands in the layout of native.h, from which c5_write_commands writes a command
+// buffer.
 
 var byteOrder = binary.NativeEndian
 
@@ -29,7 +30,7 @@ const (
 )
 
 func appendDispatch(ops []byte, k *Kernel, groups [3]uint32) []byte {
-	push := (k.push + 7) &^ 7 // the size of an operation is a multiple of 8 bytes
+	push := (k.push + 7) &^ 7 // the size of a command is a multiple of 8 bytes
 	ops = append64(appendOp(ops, C.C5_OP_DISPATCH, dispatchHead+push), k.pipeline, k.layout)
 	for _, g := range groups {
 		ops = byteOrder.AppendUint32(ops, g)

@@ -10,35 +10,38 @@ import (
 	"time"
 )
 
-// begin starts a call: until end no other call uses the list, and the device stays open.
-func (l *CommandList) begin(ctx context.Context, op string) error {
-	if err := l.dev.hold(); err != nil {
+// lockForCall starts a call: until unlockAfterCall no other call uses the list, and the device stays open.
+func (l *CommandList) lockForCall(ctx context.Context, op string) error {
+	if err := l.dev.beginCall(); err != nil {
 		return l.fail(op, err)
 	}
 	if err := l.mu.lockContext(ctx); err != nil {
-		l.dev.leave()
+		l.dev.endCall()
 		return l.fail(op, fmt.Errorf("%w while another call uses the list", err))
 	}
 	if l.closed {
-		l.end()
+		l.unlockAfterCall()
 		return l.fail(op, ErrClosed)
 	}
 	return nil
 }
 
-func (l *CommandList) end() {
+func (l *CommandList) unlockAfterCall() {
 	l.mu.unlock()
-	l.dev.leave()
+	l.dev.endCall()
 }
 
 // Bind sets the memory of a binding for later runs; a run in flight keeps what it was submitted with. The range has the
 // binding's size and starts at a multiple of 16 bytes.
 func (l *CommandList) Bind(b *Binding, r Range) error {
-	if err := l.begin(context.Background(), "Bind"); err != nil {
+	if err := l.lockForCall(context.Background(), "Bind"); err != nil {
 		return err
 	}
-	defer l.end()
-	if b == nil || b.list != l {
+	defer l.unlockAfterCall()
+	if b == nil {
+		return l.fail("Bind", fmt.Errorf("the binding is nil, want one made by NewBinding"))
+	}
+	if b.list != l {
 		return l.fail("Bind", fmt.Errorf("the binding belongs to another command list"))
 	}
 	if r.binding != nil {
@@ -66,10 +69,10 @@ func (l *CommandList) Run(ctx context.Context) error {
 	if err := ctx.Err(); err != nil {
 		return l.fail("Run", err)
 	}
-	if err := l.begin(ctx, "Run"); err != nil {
+	if err := l.lockForCall(ctx, "Run"); err != nil {
 		return err
 	}
-	defer l.end()
+	defer l.unlockAfterCall()
 	if err := l.submit(ctx); err != nil {
 		return l.fail("Run", err)
 	}
@@ -85,10 +88,10 @@ func (l *CommandList) Submit(ctx context.Context) error {
 	if err := ctx.Err(); err != nil {
 		return l.fail("Submit", err)
 	}
-	if err := l.begin(ctx, "Submit"); err != nil {
+	if err := l.lockForCall(ctx, "Submit"); err != nil {
 		return err
 	}
-	defer l.end()
+	defer l.unlockAfterCall()
 	if err := l.submit(ctx); err != nil {
 		return l.fail("Submit", err)
 	}
@@ -100,10 +103,10 @@ func (l *CommandList) Wait(ctx context.Context) error {
 	if err := ctx.Err(); err != nil {
 		return l.fail("Wait", err)
 	}
-	if err := l.begin(ctx, "Wait"); err != nil {
+	if err := l.lockForCall(ctx, "Wait"); err != nil {
 		return err
 	}
-	defer l.end()
+	defer l.unlockAfterCall()
 	if err := l.wait(ctx, l.dev.timeout); err != nil {
 		return l.fail("Wait", err)
 	}
@@ -123,7 +126,7 @@ func (l *CommandList) submit(ctx context.Context) error {
 		return err
 	}
 	if err := l.start(); err != nil {
-		if !l.unfenced {
+		if !l.fenceMissing {
 			l.unpin()
 			return err
 		}
@@ -142,7 +145,7 @@ func (l *CommandList) start() error {
 	}
 	l.ran = false
 	if err := l.fence.submit(l.dev, l.set.buffers, l.queries, len(l.timestamps)); err != nil {
-		l.unfenced = l.fence.started > 0
+		l.fenceMissing = l.fence.started > 0
 		return err
 	}
 	l.ran = true
@@ -154,7 +157,7 @@ func (l *CommandList) wait(ctx context.Context, limit time.Duration) error {
 	if !l.pending {
 		return nil
 	}
-	if err := l.refence(); err != nil {
+	if err := l.submitMissingFence(); err != nil {
 		return err
 	}
 	if err := l.fence.wait(ctx, l.dev, limit); err != nil {
@@ -169,7 +172,7 @@ func (l *CommandList) drain(limit time.Duration) error {
 	if !l.pending {
 		return nil
 	}
-	err := l.refence()
+	err := l.submitMissingFence()
 	if err == nil {
 		err = l.fence.drain(l.dev, limit)
 	}
@@ -180,24 +183,24 @@ func (l *CommandList) drain(limit time.Duration) error {
 	return nil
 }
 
-// refence submits the fence alone, if the submit of a run failed midway.
-func (l *CommandList) refence() error {
-	if !l.unfenced {
+// submitMissingFence submits the fence alone, if the submit of a run failed midway.
+func (l *CommandList) submitMissingFence() error {
+	if !l.fenceMissing {
 		return nil
 	}
 	if err := l.fence.submit(l.dev, nil, 0, 0); err != nil {
 		return err
 	}
-	l.unfenced = false
+	l.fenceMissing = false
 	return nil
 }
 
 func (l *CommandList) done() {
-	l.pending, l.unfenced = false, false
+	l.pending, l.fenceMissing = false, false
 	l.unpin()
 }
 
-// finish ends the recording: it schedules the steps, checks the schedule for hazards, and builds the operations of
+// finish ends the recording: it schedules the steps, checks the schedule for hazards, and builds the commands of
 // every submit, with timestamps at both ends.
 func (l *CommandList) finish() error {
 	if len(l.steps) == 0 {
@@ -279,10 +282,10 @@ type StepTime struct {
 
 // Elapsed returns the GPU time of the last run, from the start of its first step to the end of its last.
 func (l *CommandList) Elapsed() (time.Duration, error) {
-	if err := l.begin(context.Background(), "Elapsed"); err != nil {
+	if err := l.lockForCall(context.Background(), "Elapsed"); err != nil {
 		return 0, err
 	}
-	defer l.end()
+	defer l.unlockAfterCall()
 	if err := l.readTimestamps(); err != nil {
 		return 0, l.fail("Elapsed", err)
 	}
@@ -291,10 +294,10 @@ func (l *CommandList) Elapsed() (time.Duration, error) {
 
 // StepTimes returns the GPU times of the steps of the last run, in recorded order. It needs CommandListConfig.Profile.
 func (l *CommandList) StepTimes() ([]StepTime, error) {
-	if err := l.begin(context.Background(), "StepTimes"); err != nil {
+	if err := l.lockForCall(context.Background(), "StepTimes"); err != nil {
 		return nil, err
 	}
-	defer l.end()
+	defer l.unlockAfterCall()
 	if !l.config.Profile {
 		return nil, l.fail("StepTimes", fmt.Errorf("CommandListConfig.Profile is off"))
 	}

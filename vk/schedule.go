@@ -15,8 +15,12 @@ const segmentFlops = 5e11
 // Steps run level by level with one barrier between levels. That is the minimum, because every level holds a step that
 // depends on one of the level before. Within a level, steps with few workgroups come first: a device starts steps in
 // order, so a small step after a large one would wait for the end of the large one. With Profile or BarrierEverywhere
-// the steps run in recorded order.
+// the steps run in recorded order. The result is kept until a step is added.
 func (l *CommandList) schedule() {
+	if l.scheduled {
+		return
+	}
+	l.scheduled = true
 	n := len(l.steps)
 	l.order, l.barriers, l.submitStarts = make([]int, n), make([]bool, n), l.submitStarts[:0]
 	for i := range l.order {
@@ -78,20 +82,20 @@ func (l *CommandList) kindsOfWork() []uint32 {
 	return list
 }
 
-// dependencyLevels returns the level of every step. The steps of a group share one.
+// dependencyLevels returns the level of every step. The steps of an independent set have one level.
 func (l *CommandList) dependencyLevels() []int {
-	groups, list := make([]int, len(l.steps)), make([]int, len(l.steps))
+	levels, list := make([]int, len(l.steps)), make([]int, len(l.steps)) // levels: of a set, by its first step
 	for j := range l.steps {
 		now := &l.steps[j]
 		for i := j - 1; i >= 0; i-- { // latest first: after those, few steps have a level high enough to be compared
 			before := &l.steps[i]
-			if groups[before.group] >= groups[now.group] && before.group != now.group && conflicts(before.accesses, now.accesses) {
-				groups[now.group] = groups[before.group] + 1
+			if levels[before.independentSet] >= levels[now.independentSet] && before.independentSet != now.independentSet && conflicts(before.accesses, now.accesses) {
+				levels[now.independentSet] = levels[before.independentSet] + 1
 			}
 		}
 	}
 	for i, s := range l.steps {
-		list[i] = groups[s.group]
+		list[i] = levels[s.independentSet]
 	}
 	return list
 }
@@ -109,13 +113,11 @@ func conflicts(before, now []Access) bool {
 }
 
 // Barriers returns the number of barriers in a run, not counting those at the starts of submits. Without
-// CommandListConfig.BarrierEverywhere it is the minimum.
+// CommandListConfig.Profile and BarrierEverywhere it is the minimum.
 func (l *CommandList) Barriers() int {
 	l.mu.lock()
 	defer l.mu.unlock()
-	if !l.ready {
-		l.schedule()
-	}
+	l.schedule()
 	n := 0
 	for _, b := range l.barriers {
 		if b {
@@ -127,26 +129,26 @@ func (l *CommandList) Barriers() int {
 
 // checkHazards checks a schedule independently of how it was found: any two steps that access a common byte, at least
 // one of them writing, must run in recorded order with a barrier or the start of a submit between them. Steps of one
-// group are exempt, because their ranges overlap although the accessed bytes do not.
+// independent set are exempt, because their ranges overlap although the accessed bytes do not.
 func (l *CommandList) checkHazards() error {
-	when, group := make([]int, len(l.steps)), 1
+	interval, current := make([]int, len(l.steps)), 1 // interval between barriers in which a step runs
 	for i, s := range l.order {
 		if l.separated(i) {
-			group++
+			current++
 		}
-		if when[s] != 0 {
+		if interval[s] != 0 {
 			return fmt.Errorf("hazard: step %d (%s) runs twice", s, l.steps[s].name)
 		}
-		when[s] = group
+		interval[s] = current
 	}
 	for j := range l.steps {
 		b := &l.steps[j]
-		if when[j] == 0 {
+		if interval[j] == 0 {
 			return fmt.Errorf("hazard: step %d (%s) does not run", j, b.name)
 		}
 		for i := range l.steps[:j] {
 			a := &l.steps[i]
-			if when[i] < when[j] || a.group == b.group {
+			if interval[i] < interval[j] || a.independentSet == b.independentSet {
 				continue
 			}
 			for _, x := range a.accesses {

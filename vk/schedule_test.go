@@ -178,3 +178,20 @@ func TestIndependentOfPrevious(t *testing.T) {
 	}
 	require.NoError(t, l.Run(t.Context()))
 }
+
+// A list is scheduled once, by Barriers or by the first run, and again if a step is added.
+func TestScheduleOnce(t *testing.T) {
+	d := openDevice(t, vk.Options{})
+	r := newBuffer(t, d, "r", 256).Range()
+	l := newList(t, d, vk.CommandListConfig{})
+	require.NoError(t, l.Fill(r, 1))
+	assert.Equal(t, 0, l.Barriers())
+	require.NoError(t, l.Fill(r, 2))
+	assert.Equal(t, 1, l.Barriers())
+	before := l.Order()
+	require.NoError(t, l.Run(t.Context()))
+	after := l.Order()
+	require.Len(t, after, 2)
+	assert.Same(t, &before[0], &after[0])
+	assert.Equal(t, uint32(2), download(t, r)[0])
+}

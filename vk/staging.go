@@ -32,7 +32,7 @@ type staging struct {
 
 // chunk is one half of the staging buffer, with the command buffer that copies from or to it.
 type chunk struct {
-	commands
+	transferCommands
 	memory []byte
 	offset uint64
 	used   uint64
@@ -84,7 +84,7 @@ func (s *staging) bind(need C.uint64_t, types uint32) error {
 	const visible, coherent, cached = vulkan.MemoryPropertyHostVisibleBit, vulkan.MemoryPropertyHostCoherentBit, vulkan.MemoryPropertyHostCachedBit
 	kind, ok := d.memoryType(types, []vulkan.MemoryPropertyFlagBits{visible | coherent | cached, visible | cached, visible | coherent, visible})
 	if !ok {
-		return fmt.Errorf("%w: no host-visible memory", ErrUnsupported)
+		return fmt.Errorf("%w: host-visible memory", ErrUnsupported)
 	}
 	s.coherent = vulkan.MemoryPropertyFlagBits(d.physical.memory.MemoryTypes[kind].PropertyFlags)&coherent != 0
 	if err := d.check("vkAllocateMemory", int32(C.c5_memory_new(d.c, need, C.uint32_t(kind), (*C.uint64_t)(&s.memory)))); err != nil {
@@ -198,7 +198,7 @@ func (s *staging) start(c *chunk, up bool) error {
 	}
 	if err == nil {
 		c.ops = appendBarrier(c.ops, kindTransfer, kindHost)
-		err = c.encode(s.dev, c.ops)
+		err = c.write(s.dev, c.ops)
 	}
 	if err == nil {
 		err = c.submit(s.dev)

@@ -37,10 +37,10 @@ func (d *Device) transfer(ctx context.Context, op string, list []Transfer, up bo
 	if err := ctx.Err(); err != nil {
 		return fmt.Errorf("vk: %s: %w", op, err)
 	}
-	if err := d.enter(op); err != nil {
+	if err := d.beginCallOp(op); err != nil {
 		return err
 	}
-	defer d.leave()
+	defer d.endCall()
 	for i, t := range list {
 		if err := t.Range.valid(d, nil); err != nil {
 			return fmt.Errorf("vk: %s: transfer %d %w", op, i, err)

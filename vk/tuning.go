@@ -9,7 +9,7 @@ import (
 	"sync"
 )
 
-// tuning maps a purpose to the kernel variant that was measured to be the fastest on this device. It is stored next to
+// tuning has the kernel variants that were measured to be the fastest on this device, by key. It is stored next to
 // the pipeline cache, one file per device and driver version. Without the file kernels use their default variants.
 type tuning struct {
 	mu       sync.Mutex
@@ -41,16 +41,16 @@ func (t *tuning) load() (variants map[string]string) {
 	return variants
 }
 
-// StoredTuning returns the variant that was measured to be the fastest for a purpose, or "". Package pipelines defines the
-// names.
-func (d *Device) StoredTuning(purpose string) string {
+// StoredTuning returns the kernel variant that StoreTuning has stored for a key, or "". Package pipelines defines keys
+// and variants.
+func (d *Device) StoredTuning(key string) string {
 	d.tuning.mu.Lock()
 	defer d.tuning.mu.Unlock()
-	return d.tuning.variants[purpose]
+	return d.tuning.variants[key]
 }
 
-// StoreTuning stores variants by purpose, also on disk unless Options.CacheDir is "-". It keeps the variants of other
-// purposes; an empty variant deletes an entry. Existing plans do not change.
+// StoreTuning stores kernel variants by key, also on disk unless Options.CacheDir is "-". It keeps the variants of other
+// keys; an empty variant deletes an entry. Command lists that were already recorded do not change.
 func (d *Device) StoreTuning(variants map[string]string) error {
 	d.tuning.mu.Lock()
 	defer d.tuning.mu.Unlock()
@@ -58,9 +58,9 @@ func (d *Device) StoreTuning(variants map[string]string) error {
 	if stored := d.tuning.load(); stored != nil { // another process may have changed the file
 		next = stored
 	}
-	for purpose, variant := range variants {
-		if next[purpose] = variant; variant == "" {
-			delete(next, purpose)
+	for key, variant := range variants {
+		if next[key] = variant; variant == "" {
+			delete(next, key)
 		}
 	}
 	if d.tuning.file != "" {

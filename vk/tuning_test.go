@@ -56,8 +56,8 @@ func TestTuningTwoDevices(t *testing.T) {
 	closeAll(t, a)
 	closeAll(t, b)
 	c := openDevice(t, vk.Options{CacheDir: dir})
-	for purpose, want := range map[string]string{"a": "", "b": "small", "c": "x", "both": "b"} {
-		assert.Equal(t, want, c.StoredTuning(purpose), purpose)
+	for key, want := range map[string]string{"a": "", "b": "small", "c": "x", "both": "b"} {
+		assert.Equal(t, want, c.StoredTuning(key), key)
 	}
 	closeAll(t, c)
 }
