@@ -3,6 +3,7 @@ package safetensors
 import (
 	"bytes"
 	"encoding/binary"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -12,6 +13,7 @@ import (
 	"runtime"
 	"strings"
 	"testing"
+	"unicode"
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
@@ -43,8 +45,8 @@ func TestMalformed(t *testing.T) {
 		{"empty file", nil, "file has 0 bytes, want at least 8 for the header length"},
 		{"short file", []byte("1234567"), "file has 7 bytes"},
 		{"header beyond the file", wrongLength(9), "header length is 9, but the file has only 8 bytes after it"},
-		{"header length at its limit, beyond the file", wrongLength(100_000_000), "but the file has only 8 bytes after it"},
-		{"header too long", wrongLength(100_000_001), "header length is 100000001, want at most 100000000"},
+		{"header length at its limit, beyond the file", wrongLength(maxHeader), "but the file has only 8 bytes after it"},
+		{"header too long", wrongLength(maxHeader + 1), "header length is 16777217, want at most 16777216"},
 		{"header length negative as int64", wrongLength(1 << 63), "header length is 9223372036854775808, want at most"},
 		{"header length all ones", wrongLength(math.MaxUint64), "header length is 18446744073709551615, want at most"},
 
@@ -52,17 +54,17 @@ func TestMalformed(t *testing.T) {
 		{"header of spaces", raw("        ", ""), `header begins with " "`},
 		{"header begins with a space", raw(" {}", ""), `header begins with " "`},
 		{"header is an array", raw("[]", ""), `header begins with "["`},
-		{"only a brace", raw("{", ""), "header is not valid JSON at byte 1: unexpected EOF"},
+		{"only a brace", raw("{", ""), "header is not valid JSON at byte 1: unexpected end of JSON input"},
 		{"not JSON", raw("{\"a\" 1}", ""), "header is not valid JSON"},
 		{"comma before the end", raw("{"+one(`"a"`)+",}", "1234"), "header is not valid JSON"},
 		{"no comma", raw("{"+one(`"a"`)+f32(`"b"`, "[1]", "[4,8]")+"}", "12345678"), "header is not valid JSON"},
 		{"comma in an array", raw("{"+f32(`"a"`, "[1,]", "[0,4]")+"}", "1234"), "header is not valid JSON"},
 		{"colon missing", raw(`{"a"{}}`, ""), "header is not valid JSON"},
-		{"zero bytes at the end", raw("{}\x00\x00", ""), "header has data after its closing brace at byte 2"},
-		{"second object", raw("{} {}", ""), "header has data after its closing brace"},
-		{"second brace", raw("{}}", ""), "header has data after its closing brace"},
-		{"ends inside a tensor", raw(`{"a":{"dtype":"F32"`, ""), "unexpected EOF"},
-		{"ends inside a string", raw(`{"a":{"dtype":"F3`, ""), "unexpected EOF"},
+		{"zero bytes at the end", raw("{}\x00\x00", ""), "header is not valid JSON at byte 3: invalid character '\\x00' after top-level value"},
+		{"second object", raw("{} {}", ""), "after top-level value"},
+		{"second brace", raw("{}}", ""), "after top-level value"},
+		{"ends inside a tensor", raw(`{"a":{"dtype":"F32"`, ""), "unexpected end of JSON input"},
+		{"ends inside a string", raw(`{"a":{"dtype":"F3`, ""), "unexpected end of JSON input"},
 		{"invalid UTF-8 in a name", raw("{"+one("\"a\xff\"")+"}", "1234"), "header is not valid UTF-8"},
 		{"encoded surrogate in a name", raw("{"+one("\"\xed\xa0\x80\"")+"}", "1234"), "header is not valid UTF-8"},
 		{"high surrogate alone", raw("{"+one(`"\ud800"`)+"}", "1234"), "a lone surrogate at byte 2"},
@@ -76,7 +78,8 @@ func TestMalformed(t *testing.T) {
 		{"duplicate metadata", raw(`{"__metadata__":{},"__metadata__":{}}`, ""), `header has duplicate key "__metadata__"`},
 		{"duplicate metadata key", raw(`{"__metadata__":{"k":"","k":""}}`, ""), `__metadata__ has duplicate key "k"`},
 		{"metadata is a string", raw(`{"__metadata__":"x"}`, ""), `__metadata__ is "x", want an object`},
-		{"metadata is null", raw(`{"__metadata__":null}`, ""), "__metadata__ is null, want an object"},
+		{"metadata is false", raw(`{"__metadata__":false}`, ""), "__metadata__ is false, want an object"},
+		{"duplicate metadata, null", raw(`{"__metadata__":null,"__metadata__":null}`, ""), `header has duplicate key "__metadata__"`},
 		{"metadata value is a number", raw(`{"__metadata__":{"k":1}}`, ""), `__metadata__ "k" is 1, want a string`},
 		{"metadata value is an object", raw(`{"__metadata__":{"k":{}}}`, ""), `__metadata__ "k" is an object, want a string`},
 		{"duplicate field", raw(`{"a":{"dtype":"F32","dtype":"F32"}}`, ""), `tensor "a": entry has duplicate key "dtype"`},
@@ -87,9 +90,12 @@ func TestMalformed(t *testing.T) {
 		{"dtype missing", raw(`{"a":{"shape":[1],"data_offsets":[0,4]}}`, "1234"), `tensor "a": dtype is missing`},
 		{"shape missing", raw(`{"a":{"dtype":"F32","data_offsets":[0,4]}}`, "1234"), `tensor "a": shape is missing`},
 		{"offsets missing", raw(`{"a":{"dtype":"F32","shape":[1]}}`, "1234"), `tensor "a": data_offsets is missing`},
-		{"unknown field", raw(`{"a":{"dtype":"F32","shape":[1],"data_offsets":[0,4],"strides":[1]}}`, "1234"),
-			`tensor "a": entry has field "strides", want dtype, shape and data_offsets`},
-		{"field in capitals", raw(`{"a":{"DTYPE":"F32","shape":[1],"data_offsets":[0,4]}}`, "1234"), `entry has field "DTYPE"`},
+		{"duplicate unknown field", raw(`{"a":{"x":0,"dtype":"F32","shape":[1],"data_offsets":[0,4],"\u0078":[1]}}`, "1234"),
+			`tensor "a": entry has duplicate key "x"`},
+		{"unknown field that is not JSON", raw(`{"a":{"x":tru,"dtype":"F32","shape":[1],"data_offsets":[0,4]}}`, "1234"), "header is not valid JSON at byte 14"},
+		{"duplicate shape", raw(`{"a":{"dtype":"F32","shape":[1],"shape":[1],"data_offsets":[0,4]}}`, "1234"), `tensor "a": entry has duplicate key "shape"`},
+		{"duplicate offsets", raw(`{"a":{"data_offsets":[0,4],"data_offsets":[0,4]}}`, "1234"), `tensor "a": entry has duplicate key "data_offsets"`},
+		{"field in capitals", raw(`{"a":{"DTYPE":"F32","shape":[1],"data_offsets":[0,4]}}`, "1234"), `tensor "a": dtype is missing`},
 		{"dtype is a number", raw("{"+entry(`"a"`, "1", "[1]", "[0,4]")+"}", "1234"), `tensor "a": dtype is 1, want a string`},
 		{"unknown dtype", raw("{"+entry(`"a"`, `"F4"`, "[8]", "[0,4]")+"}", "1234"), `tensor "a": dtype is "F4", want one of BOOL, U8,`},
 		{"empty dtype", raw("{"+entry(`"a"`, `""`, "[1]", "[0,4]")+"}", "1234"), `tensor "a": dtype is missing or empty`},
@@ -132,9 +138,9 @@ func TestMalformed(t *testing.T) {
 		{"empty tensor inside another", raw("{"+one(`"a"`)+","+f32(`"b"`, "[0]", "[2,2]")+"}", "1234"), `tensor "b": data_offsets [2 2] overlap tensor "a"`},
 		{"empty tensor beyond the data", raw("{"+one(`"a"`)+","+f32(`"b"`, "[0]", "[8,8]")+"}", "1234"), `tensor "b": data_offsets [8 8] exceed`},
 
-		{"deep arrays as shape", raw("{"+f32(`"a"`, strings.Repeat("[", 1<<20), "")+"}", ""), `shape[0] is an array`},
-		{"deep objects as tensor", raw("{"+strings.Repeat(`"a":{`, 1<<18), ""), `entry has field "a"`},
-		{"deep objects as metadata", raw(`{"__metadata__":`+strings.Repeat(`{"a":`, 1<<18), ""), `__metadata__ "a" is an object`},
+		{"deep arrays as shape", raw("{"+f32(`"a"`, strings.Repeat("[", 1<<20), "")+"}", ""), `exceeded max depth`},
+		{"deep objects as tensor", raw("{"+strings.Repeat(`"a":{`, 1<<18), ""), `exceeded max depth`},
+		{"deep objects as metadata", raw(`{"__metadata__":`+strings.Repeat(`{"a":`, 1<<18), ""), `exceeded max depth`},
 	}
 	for _, c := range cases {
 		t.Run(c.name, func(t *testing.T) {
@@ -188,6 +194,8 @@ func TestWellFormed(t *testing.T) {
 		{"escapes", raw("{"+f32(`"\"\\\/\u00e9\ud83d\ude00\\ud800"`, "[1]", "[0,4]")+"}", "1234"), []string{"\"\\/é😀\\ud800"}},
 		{"64 dimensions", raw("{"+f32(`"a"`, "[1"+strings.Repeat(",1", 63)+"]", "[0,4]")+"}", "1234"), []string{"a"}},
 		{"fields in another order", raw(`{ "a" : { "data_offsets" : [0, 4], "shape" : [ 1 ], "dtype" : "F32" } }`, "1234"), []string{"a"}},
+		{"metadata is null", raw(`{"__metadata__":null,`+f32(`"a"`, "[1]", "[0,4]")+"}", "1234"), []string{"a"}},
+		{"unknown fields", raw(`{"a":{"strides":[1,{"a":["}"]}],"dtype":"F32","DTYPE":1e5,"shape":[1],"":"\"","data_offsets":[0,4],"x":null}}`, "1234"), []string{"a"}},
 		{"unaligned", raw("{"+entry(`"a"`, `"U8"`, "[3]", "[0,3]")+","+f32(`"b"`, "[1]", "[3,7]")+"} ", "1234567"), []string{"a", "b"}},
 	}
 	for _, c := range cases {
@@ -235,7 +243,7 @@ func TestRead(t *testing.T) {
 	again, _ := f.Info("f32")
 	assert.Equal(t, []int64{2, 1}, again.Shape, "Info returns a copy")
 
-	for name, want := range map[string][]float32{"f32": {1, -2.5}, "f16": {1, -0x1p-24}, "bf16": {3}, "empty": {}} {
+	for name, want := range map[string][]float32{"f64": {6.82132e-38}, "f32": {1, -2.5}, "f16": {1, -0x1p-24}, "bf16": {3}, "empty": {}} {
 		got, err := f.ReadFloat32(name)
 		require.NoError(t, err)
 		assert.Equal(t, want, got, name)
@@ -263,7 +271,7 @@ func TestRead(t *testing.T) {
 		err  func() error
 		want string
 	}{
-		"float32 of F64":  {func() error { _, err := f.ReadFloat32("f64"); return err }, `tensor "f64": dtype is F64, want F32, F16 or BF16`},
+		"float32 of I32":  {func() error { _, err := f.ReadFloat32("i32"); return err }, `tensor "i32": dtype is I32, want F64, F32, F16 or BF16`},
 		"int32 of F32":    {func() error { _, err := f.ReadInt32("f32"); return err }, `tensor "f32": dtype is F32, want I32`},
 		"uint8 of I32":    {func() error { _, err := f.ReadUint8("i32"); return err }, `tensor "i32": dtype is I32, want U8 or BOOL`},
 		"missing float32": {func() error { _, err := f.ReadFloat32("no"); return err }, `tensor "no" does not exist; the file has 8 tensors`},
@@ -382,4 +390,109 @@ func TestMemory(t *testing.T) {
 	require.Error(t, err)
 	runtime.ReadMemStats(&after)
 	assert.Less(t, after.TotalAlloc-before.TotalAlloc, uint64(1<<20))
+}
+
+// TestErrorsAreShortAndPrintable: text of a file reaches an error message escaped and shortened.
+func TestErrorsAreShortAndPrintable(t *testing.T) {
+	hostile := []string{
+		"\x1b[31mred", "\x1b]8;;http://example.com\x1b\\link\x1b]8;;\x1b\\", "\x00", "a\nsafetensors: everything is fine", "\u202ereversed",
+		strings.Repeat("long", 1<<18), strings.Repeat("\x1b", 1<<16), strings.Repeat("\U0010ffff", 1<<16),
+	}
+	for _, text := range hostile {
+		b, err := json.Marshal(text)
+		require.NoError(t, err)
+		quoted := string(b)
+		f32 := func(shape, offsets string) string { return "{" + entry(quoted, `"F32"`, shape, offsets) + "}" }
+		wide := "[1" + strings.Repeat(",1", 63) + "]"
+		good, err := read(raw(f32("[1]", "[0,4]"), "1234"))
+		require.NoError(t, err)
+		_, missing := good.ReadFloat32(text + "?")
+		_, wrongType := good.ReadInt32(text)
+		var all []error
+		for _, header := range []string{
+			"{" + quoted + ":1}", "{" + quoted + ":{}," + quoted + ":{}}", f32("["+quoted+"]", "[0,4]"), f32("[2]", "[0,4]"), f32(wide, "[0,8]"),
+			f32("[4611686018427387904,1"+strings.Repeat(",1", 62)+"]", "[0,4]"), "{" + entry(`"a"`, quoted, "[1]", "[0,4]") + "}",
+			`{"a":{` + quoted + `:0,` + quoted + `:0}}`, `{"__metadata__":{` + quoted + `:1}}`, `{"__metadata__":{` + quoted + `:"",` + quoted + `:""}}`,
+			`{"__metadata__":` + quoted + `}`, `{"a":` + quoted + `}`, f32("["+strings.Repeat("9", 1<<16)+"]", "[0,4]"), quoted,
+		} {
+			_, err := read(raw(header, "1234"))
+			all = append(all, err)
+			_, err = parseIndex([]byte(strings.Replace(header, "__metadata__", "weight_map", 1)))
+			all = append(all, err)
+		}
+		for _, err := range append(all, missing, wrongType, good.ReadInto(text, nil)) {
+			require.Error(t, err)
+			assert.LessOrEqual(t, len(err.Error()), 500, "%q", err)
+			assert.False(t, strings.ContainsFunc(err.Error(), func(r rune) bool { return !unicode.IsPrint(r) }), "%q", err)
+		}
+	}
+}
+
+// TestReadFloat64 rounds to float32; a finite value must not become infinite.
+func TestReadFloat64(t *testing.T) {
+	write := func(values ...float64) *File {
+		var data []byte
+		for _, v := range values {
+			data = binary.LittleEndian.AppendUint64(data, math.Float64bits(v))
+		}
+		var b bytes.Buffer
+		require.NoError(t, WriteTo(&b, nil, []Tensor{{"x", F64, []int64{int64(len(values))}, Bytes(data)}}))
+		f, err := read(b.Bytes())
+		require.NoError(t, err)
+		return f
+	}
+	inf := math.Inf(1)
+	got, err := write(0.1, -math.MaxFloat32, 0x1.ffffffp0, 0x1.fffffefffffffp127, 1e-300, inf, -inf).ReadFloat32("x")
+	require.NoError(t, err)
+	infinite := float32(inf)
+	assert.Equal(t, []float32{0.1, -math.MaxFloat32, 2, math.MaxFloat32, 0, infinite, -infinite}, got)
+	got, err = write(math.NaN()).ReadFloat32("x")
+	require.NoError(t, err)
+	assert.True(t, got[0] != got[0])
+	long := make([]float64, 20_000)
+	long[9_000], long[15_000] = -1e39, 1e300
+	_, err = write(long...).ReadFloat32("x")
+	assert.EqualError(t, err, `safetensors: tensor "x": element 9000 is -1e+39, beyond the range of float32`)
+}
+
+// TestHeaderCost bounds what the largest header costs, and that of a larger one, which is refused unread.
+func TestHeaderCost(t *testing.T) {
+	allocated := func(f func()) uint64 {
+		var before, after runtime.MemStats
+		runtime.ReadMemStats(&before)
+		f()
+		runtime.ReadMemStats(&after)
+		return after.TotalAlloc - before.TotalAlloc
+	}
+	large := sparse{binary.LittleEndian.AppendUint64(nil, 87<<20), 100 << 20}
+	assert.Less(t, allocated(func() {
+		_, err := NewReader(large, large.size)
+		assert.EqualError(t, err, "safetensors: header length is 91226112, want at most 16777216")
+	}), uint64(1<<20))
+	if testing.Short() {
+		t.Skip("takes 1 s")
+	}
+	var b strings.Builder
+	for b.Len() < maxHeader-100 {
+		fmt.Fprintf(&b, `,"%x":{"dtype":"F32","shape":[0],"data_offsets":[0,0]}`, b.Len())
+	}
+	file := raw("{"+b.String()[1:]+"}", "")
+	assert.Less(t, allocated(func() {
+		f, err := read(file)
+		require.NoError(t, err)
+		assert.Greater(t, len(f.Names()), 280_000)
+	}), uint64(256<<20))
+}
+
+func TestNilFile(t *testing.T) {
+	var f *File
+	assert.Empty(t, f.Names())
+	assert.Nil(t, f.Metadata())
+	_, ok := f.Info("x")
+	assert.False(t, ok)
+	_, err := f.ReadFloat32("x")
+	assert.EqualError(t, err, "safetensors: the file is nil, want one of Open")
+	_, err = f.Reader("x")
+	assert.Error(t, err)
+	assert.Error(t, f.ReadInto("x", nil))
 }

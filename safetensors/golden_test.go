@@ -42,7 +42,7 @@ func TestGolden(t *testing.T) {
 			defer func() { assert.NoError(t, again.Close()) }()
 			assert.Equal(t, f.Names(), again.Names())
 			assert.Equal(t, f.Metadata(), again.Metadata())
-			want, got := dataOf(t, f.name, f.data), dataOf(t, path, again.data)
+			want, got := dataOf(t, f.name, f.shards[0].data), dataOf(t, path, again.shards[0].data)
 			assert.True(t, bytes.Equal(want, got), "the data changed")
 		})
 	}

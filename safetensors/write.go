@@ -15,6 +15,7 @@ import (
 	"unicode/utf8"
 
 	"github.com/colt5-vulkan/colt5/internal/atomicfile"
+	"github.com/colt5-vulkan/colt5/internal/errtext"
 )
 
 // Tensor is one tensor to write.
@@ -65,7 +66,9 @@ func each[T any](v []T, encode func([]byte, T) []byte) func(io.Writer) error {
 // Write writes a file at path and replaces an existing one.
 //
 // It is atomic: if Write or the machine fails, the earlier file is intact; if Write fails, it leaves no temporary file.
-// For permissions, symbolic links and the one error after which the new file is in place see internal/atomicfile.
+// A replaced file keeps its permissions, and a symbolic link is followed. The file and its directory are synced. If only
+// the sync of the directory fails, the new file is in place although Write returns an error. A process that is killed
+// leaves a temporary file ".colt5-*.tmp"; the next Write into that directory removes it.
 //
 // The bytes depend on the arguments only, not on the order of tensors. As in the reference implementation, tensors with
 // larger element types come first, then they are sorted by name, so that each tensor is aligned to its element size. The
@@ -86,6 +89,18 @@ func write(path string, metadata map[string]string, tensors []Tensor) error {
 		return err
 	}
 	return atomicfile.WriteFunc(path, func(w io.Writer) error { return encode(w, head, sorted) })
+}
+
+// WriteTo writes the same bytes to w, not atomically.
+func WriteTo(w io.Writer, metadata map[string]string, tensors []Tensor) error {
+	head, sorted, err := layout(metadata, tensors)
+	if err == nil {
+		err = encode(w, head, sorted)
+	}
+	if err != nil {
+		return fmt.Errorf("safetensors: write: %w", err)
+	}
+	return nil
 }
 
 // placed is a tensor with its byte offsets in the data.
@@ -112,7 +127,7 @@ func layout(metadata map[string]string, tensors []Tensor) ([]byte, []placed, err
 			err = errors.New("data is nil, want a function")
 		}
 		if err != nil {
-			return nil, nil, fmt.Errorf("tensor %s: %w", quote(t.Name), err)
+			return nil, nil, fmt.Errorf("tensor %s: %w", errtext.Quote(t.Name), err)
 		}
 		names[t.Name] = true
 		sorted[i] = placed{Tensor: t, end: size}
@@ -124,7 +139,7 @@ func layout(metadata map[string]string, tensors []Tensor) ([]byte, []placed, err
 	for i := range sorted {
 		t := &sorted[i]
 		if t.end > math.MaxInt64-next-lengthSize-maxHeader {
-			return nil, nil, fmt.Errorf("tensor %s: the file would be larger than %d bytes", quote(t.Name), int64(math.MaxInt64))
+			return nil, nil, fmt.Errorf("tensor %s: the file would be larger than %d bytes", errtext.Quote(t.Name), int64(math.MaxInt64))
 		}
 		t.begin, t.end = next, next+t.end
 		next = t.end
@@ -147,7 +162,7 @@ func headerBytes(metadata map[string]string, sorted []placed) ([]byte, error) {
 		b.WriteString(`{"` + metadataKey + `":`)
 		for _, key := range slices.Sorted(maps.Keys(metadata)) {
 			if !utf8.ValidString(key) || !utf8.ValidString(metadata[key]) {
-				return nil, fmt.Errorf("metadata %s is not valid UTF-8", quote(key))
+				return nil, fmt.Errorf("metadata %s is not valid UTF-8", errtext.Quote(key))
 			}
 			b.WriteByte(separator)
 			str(key)
@@ -200,7 +215,7 @@ func encode(w io.Writer, head []byte, sorted []placed) error {
 			err = fmt.Errorf("data is %d bytes too short", data.left)
 		}
 		if err != nil {
-			return fmt.Errorf("tensor %s: %s %v, %d bytes: %w", quote(t.Name), t.DType, t.Shape, t.end-t.begin, err)
+			return fmt.Errorf("tensor %s: %s %s, %d bytes: %w", errtext.Quote(t.Name), t.DType, errtext.Shape(t.Shape), t.end-t.begin, err)
 		}
 	}
 	return buffer.Flush()
