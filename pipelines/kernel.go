@@ -26,33 +26,56 @@ var createKernel = (*vk.Device).NewKernel
 type kernelCache struct {
 	dev      *vk.Device
 	mu       sync.Mutex
-	compiled map[string]*vk.Kernel // by name and specialisation constants
+	compiled map[string]*vk.Kernel // by kernelVariant.key
+	chosen   map[string]int        // results of choose
 	closed   bool
 }
 
+// kernelVariant is what a kernel is compiled from.
+type kernelVariant struct {
+	name          string            // for profiles
+	spv           string            // the SPIR-V: a line of shaders/variants.txt
+	spec          map[uint32]uint32 // specialisation constants
+	subgroupSize  uint32            // required; 0: selected by the driver
+	fullSubgroups bool
+}
+
+// key identifies the variant in a cache.
+func (v kernelVariant) key() string { return fmt.Sprint(v.name, v.spec) }
+
 // get returns the kernel of a SPIR-V variant with these specialisation constants, under a name for profiles.
-// The same name and constants are compiled once.
-func (k *kernelCache) get(name, variant string, fullSubgroups bool, spec map[uint32]uint32) (*vk.Kernel, error) {
-	return k.with(name, variant, spec, vk.KernelConfig{FullSubgroups: fullSubgroups})
+func (k *kernelCache) get(name, spv string, fullSubgroups bool, spec map[uint32]uint32) (*vk.Kernel, error) {
+	return k.kernel(kernelVariant{name: name, spv: spv, spec: spec, fullSubgroups: fullSubgroups})
 }
 
 // with is get with the subgroup settings of c.
-func (k *kernelCache) with(name, variant string, spec map[uint32]uint32, c vk.KernelConfig) (*vk.Kernel, error) {
+func (k *kernelCache) with(name, spv string, spec map[uint32]uint32, c vk.KernelConfig) (*vk.Kernel, error) {
+	return k.kernel(kernelVariant{name, spv, spec, c.SubgroupSize, c.FullSubgroups})
+}
+
+// kernel returns the kernel of a variant. The same variant is compiled once.
+func (k *kernelCache) kernel(v kernelVariant) (*vk.Kernel, error) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
+	return k.compile(v, false)
+}
+
+// compile is kernel with the mutex locked. The compiler's statistics are kept on demand.
+func (k *kernelCache) compile(v kernelVariant, statistics bool) (*vk.Kernel, error) {
 	if k.closed {
 		return nil, vk.ErrClosed
 	}
-	key := fmt.Sprint(name, spec)
+	key := v.key()
 	if kernel := k.compiled[key]; kernel != nil {
 		return kernel, nil
 	}
-	code, err := shaders.SPV(variant)
+	code, err := shaders.SPV(v.spv)
 	if err != nil {
 		return nil, err
 	}
-	c.Name, c.Code, c.Spec = name, code, spec
-	kernel, err := createKernel(k.dev, c)
+	kernel, err := createKernel(k.dev, vk.KernelConfig{
+		Name: v.name, Code: code, Spec: v.spec, SubgroupSize: v.subgroupSize, FullSubgroups: v.fullSubgroups, Statistics: statistics,
+	})
 	if err != nil {
 		return nil, err
 	}

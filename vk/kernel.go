@@ -23,6 +23,7 @@ type KernelConfig struct {
 	Spec          map[uint32]uint32 // specialization constants: raw bits by id; others keep their defaults
 	SubgroupSize  uint32            // required subgroup size; 0: selected by the driver
 	FullSubgroups bool              // require full subgroups: no invocation is inactive at the start
+	Statistics    bool              // keep the compiler's statistics, as Options.Profile does for all kernels
 }
 
 // Kernel is a compute pipeline.
@@ -33,6 +34,7 @@ type Kernel struct {
 	push             uint32
 	shared           uint64
 	local            [3]uint32
+	statistics       bool         // were kept
 	uses             atomic.Int64 // open command lists that use the kernel; Close adds closedUse
 	refused          atomic.Bool  // a Close failed because a command list uses the kernel
 }
@@ -61,7 +63,8 @@ func (d *Device) NewKernel(c KernelConfig) (*Kernel, error) {
 	if err != nil {
 		return nil, fmt.Errorf("vk: NewKernel %q: %w", c.Name, err)
 	}
-	k := &Kernel{dev: d, name: c.Name, push: m.PushBytes, shared: m.SharedBytes, local: m.LocalSize}
+	k := &Kernel{dev: d, name: c.Name, push: m.PushBytes, shared: m.SharedBytes, local: m.LocalSize,
+		statistics: d.profile || c.Statistics && d.info.Caps.PipelineStatistics}
 	ids := make([]uint32, 0, len(c.Spec)+1)
 	for id := range c.Spec {
 		ids = append(ids, id)
@@ -77,7 +80,7 @@ func (d *Device) NewKernel(c KernelConfig) (*Kernel, error) {
 	var failed C.uint32_t
 	result := C.c5_pipeline_new(d.c, C.uint64_t(d.cache.handle), unsafe.Pointer(&code[0]), C.size_t(len(code)),
 		(*C.char)(unsafe.Pointer(&entry[0])), C.uint32_t(k.push), (*C.uint32_t)(&ids[0]), (*C.uint32_t)(&values[0]), count,
-		C.uint32_t(c.SubgroupSize), C.uint32_t(btoi(c.FullSubgroups)), C.uint32_t(btoi(d.profile)),
+		C.uint32_t(c.SubgroupSize), C.uint32_t(btoi(c.FullSubgroups)), C.uint32_t(btoi(k.statistics)),
 		(*C.uint64_t)(&k.layout), (*C.uint64_t)(&k.pipeline), &failed)
 	call := [...]string{"vkCreatePipelineLayout", "vkCreateShaderModule", "vkCreateComputePipelines"}[failed]
 	if err := d.check(call, int32(result)); err != nil {
@@ -175,7 +178,7 @@ func (k *Kernel) SharedBytes() uint64 { return k.shared }
 
 // CompilerStats returns the statistics of the driver's compiler, such as registers and spills, under the driver's names,
 // and the "Subgroup size" where the driver selects one for the kernel. The device must have been opened with
-// Options.Profile. The error is ErrUnsupported if the driver has no pipeline statistics.
+// Options.Profile, or the kernel compiled with KernelConfig.Statistics. The error is ErrUnsupported if the driver has no pipeline statistics.
 func (k *Kernel) CompilerStats() ([]CompilerStat, error) {
 	if err := k.dev.beginCallOp("Kernel.CompilerStats"); err != nil {
 		return nil, err
@@ -188,7 +191,7 @@ func (k *Kernel) CompilerStats() ([]CompilerStat, error) {
 	if !k.dev.info.Caps.PipelineStatistics {
 		return nil, fmt.Errorf("vk: Kernel.CompilerStats: %w: pipeline statistics", ErrUnsupported)
 	}
-	if !k.dev.profile {
+	if !k.statistics {
 		return nil, errors.New("vk: Kernel.CompilerStats: Options.Profile of the device is false, want true")
 	}
 	var stats [C.C5_MAX_EXECUTABLES * C.C5_MAX_EXECUTABLE_STATS]C.c5_stat

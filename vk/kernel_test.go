@@ -167,6 +167,16 @@ func TestKernelStats(t *testing.T) {
 	} else {
 		assert.ErrorIs(t, err, vk.ErrUnsupported)
 	}
+	one, err := plain.NewKernel(vk.KernelConfig{Name: "mix", Code: spv(t, "mix"), Statistics: true})
+	require.NoError(t, err)
+	defer closeAll(t, one)
+	alone, err := one.CompilerStats()
+	if plain.Caps().PipelineStatistics {
+		assert.NoError(t, err)
+		assert.NotEmpty(t, alone)
+	} else {
+		assert.ErrorIs(t, err, vk.ErrUnsupported)
+	}
 	list, err := newKernel(t, profiled, "mix", nil).CompilerStats()
 	if !profiled.Caps().PipelineStatistics {
 		assert.ErrorIs(t, err, vk.ErrUnsupported)
