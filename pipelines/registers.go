@@ -16,6 +16,7 @@ type deviceLimits struct {
 type registerFile struct {
 	perSubgroup   uint32 // of all invocations of a subgroup together
 	perInvocation uint32 // most that an invocation can address
+	perWorkgroup  uint32 // of all invocations of a workgroup together; 0: no limit
 }
 
 // at returns the registers of an invocation in a subgroup of a size.
@@ -23,9 +24,34 @@ func (r registerFile) at(subgroup uint32) uint32 {
 	return min(r.perSubgroup/max(subgroup, 1), r.perInvocation)
 }
 
-// registersPerInvocation is the number of registers of an invocation where the driver selects the subgroup size:
-// compilers then take a smaller size before they spill.
-func (l deviceLimits) registersPerInvocation() uint32 { return l.registers.at(l.SubgroupMin) }
+// registersIn returns the registers of an invocation in a workgroup of a size, where the driver selects the subgroup size:
+// compilers take a smaller size before they spill, down to the smallest one that the workgroup permits.
+func (l deviceLimits) registersIn(workgroup uint32) uint32 {
+	n := l.registers.at(l.smallestSubgroup(workgroup))
+	if l.registers.perWorkgroup > 0 {
+		n = min(n, l.registers.perWorkgroup/workgroup)
+	}
+	return n
+}
+
+// smallestSubgroup returns the smallest subgroup size of a workgroup that has no more subgroups than the device allows.
+func (l deviceLimits) smallestSubgroup(workgroup uint32) uint32 {
+	size := max(l.SubgroupMin, 1)
+	for size < l.SubgroupMax && uint64(size)*uint64(l.MaxWorkgroupSubgroups) < uint64(workgroup) {
+		size *= 2
+	}
+	return size
+}
+
+// fullSubgroupSize returns the subgroup size to require for a kernel with full subgroups; 0: the driver's default. Without
+// a required size, drivers compile such a kernel for the default size and no other. Where an invocation has few
+// registers then, the smallest size leaves more.
+func (l deviceLimits) fullSubgroupSize(workgroup uint32) uint32 {
+	if !l.SubgroupSizeControl || !l.FullSubgroups || l.SubgroupMin == l.SubgroupMax || l.registers.at(l.SubgroupSize) >= defaultRegisters {
+		return 0
+	}
+	return l.smallestSubgroup(workgroup)
+}
 
 const (
 	vendorAMD      = 0x1002
@@ -33,17 +59,18 @@ const (
 	vendorIntel    = 0x8086
 	vendorQualcomm = 0x5143
 
-	// defaultRegisters is the number of registers of an invocation on a device that is not in the table. Apple's GPUs have
-	// 128, which is the smallest number in the table too.
-	defaultRegisters = 128
+	// defaultRegisters is the number of registers of an invocation on a device that is not in the table, and
+	// defaultWorkgroupRegisters that of a workgroup: those of Apple's GPUs.
+	defaultRegisters          = 128
+	defaultWorkgroupRegisters = 52 << 10
 )
 
 // registersOf returns the register file of a device. Vulkan does not report it, so this is a table by vendor.
 func registersOf(i vk.Info) registerFile {
-	perInvocation := uint32(defaultRegisters)
+	perInvocation, perWorkgroup := uint32(defaultRegisters), uint32(defaultWorkgroupRegisters)
 	switch {
 	case i.Caps.CPU:
-		perInvocation = 256 // vectors of a CPU driver are in caches if not in registers
+		perInvocation, perWorkgroup = 256, 0 // CPU drivers keep vectors in caches if not in registers
 	case i.VendorID == vendorIntel:
 		// A hardware thread has 128 registers, of 32 bytes, from Xe2 on of 64 bytes, whatever its subgroup size is. Chips
 		// from Xe2 on have no subgroups of 8. Xe3 can give a thread 256 registers, at the cost of half of the threads.
@@ -53,13 +80,18 @@ func registersOf(i vk.Info) registerFile {
 		}
 		return registerFile{perSubgroup: words, perInvocation: words / 8}
 	case i.VendorID == vendorAMD:
-		perInvocation = 256
+		perInvocation, perWorkgroup = 256, 0
 	case i.VendorID == vendorNVIDIA:
-		perInvocation = 255
+		// Chips with matrix units have uniform registers too, and hold in the 128 registers of 512 invocations what others
+		// cannot.
+		perInvocation, perWorkgroup = 255, 64<<10
+		if i.Caps.CooperativeMatrix {
+			perWorkgroup = 0
+		}
 	case i.VendorID == vendorQualcomm:
-		perInvocation = 192 // 48 of 4 words
+		perInvocation, perWorkgroup = 192, 48<<10
 	}
-	return registerFile{perSubgroup: perInvocation * max(i.Caps.SubgroupMax, 1), perInvocation: perInvocation}
+	return registerFile{perInvocation * max(i.Caps.SubgroupMax, 1), perInvocation, perWorkgroup}
 }
 
 // limitsOf returns the limits of a device, in tests with package pretend the registers of another chip. A kernel for such
@@ -68,8 +100,9 @@ func limitsOf(dev *vk.Device) deviceLimits {
 	i := dev.Info()
 	l := deviceLimits{i.Caps, registersOf(i)}
 	if chip := pretend.Current(); chip != nil {
-		n := registersOf(*chip).at(chip.Caps.SubgroupMin)
-		l.CPU, l.registers = chip.Caps.CPU, registerFile{n * max(l.SubgroupMin, 1), n}
+		file := registersOf(*chip)
+		n := file.at(chip.Caps.SubgroupMin)
+		l.CPU, l.registers = chip.Caps.CPU, registerFile{n * max(l.SubgroupMin, 1), n, file.perWorkgroup}
 	}
 	return l
 }
