@@ -66,41 +66,43 @@ const (
 )
 
 // registersOf returns the register file of a device. Vulkan does not report it, so this is a table by vendor.
-func registersOf(i vk.Info) registerFile {
+func registersOf(c vk.Caps) registerFile {
 	perInvocation, perWorkgroup := uint32(defaultRegisters), uint32(defaultWorkgroupRegisters)
 	switch {
-	case i.Caps.CPU:
+	case c.CPU:
 		perInvocation, perWorkgroup = 256, 0 // CPU drivers keep vectors in caches if not in registers
-	case i.VendorID == vendorIntel:
+	case c.VendorID == vendorIntel:
 		// A hardware thread has 128 registers, of 32 bytes, from Xe2 on of 64 bytes, whatever its subgroup size is. Chips
 		// from Xe2 on have no subgroups of 8. Xe3 can give a thread 256 registers, at the cost of half of the threads.
 		words := uint32(128 * 8)
-		if i.Caps.SubgroupMin >= 16 {
+		if c.SubgroupMin >= 16 {
 			words = 128 * 16
 		}
 		return registerFile{perSubgroup: words, perInvocation: words / 8}
-	case i.VendorID == vendorAMD:
+	case c.VendorID == vendorAMD:
 		perInvocation, perWorkgroup = 256, 0
-	case i.VendorID == vendorNVIDIA:
+	case c.VendorID == vendorNVIDIA:
 		// Chips with matrix units have uniform registers too, and hold in the 128 registers of 512 invocations what others
 		// cannot.
 		perInvocation, perWorkgroup = 255, 64<<10
-		if i.Caps.CooperativeMatrix {
+		if c.CooperativeMatrix {
 			perWorkgroup = 0
 		}
-	case i.VendorID == vendorQualcomm:
+	case c.VendorID == vendorQualcomm:
 		perInvocation, perWorkgroup = 192, 48<<10
 	}
-	return registerFile{perInvocation * max(i.Caps.SubgroupMax, 1), perInvocation, perWorkgroup}
+	return registerFile{perInvocation * max(c.SubgroupMax, 1), perInvocation, perWorkgroup}
 }
 
-// limitsOf returns the limits of a device, in tests with package pretend the registers of another chip. A kernel for such
+// limitsOf returns the limits of a device.
+func limitsOf(dev *vk.Device) deviceLimits { return limitsOfCaps(dev.Caps()) }
+
+// limitsOfCaps returns the limits of a device with some capabilities, in tests with package pretend the registers of another chip. A kernel for such
 // a chip runs at the subgroup sizes of the device, with as many registers per invocation as in the chip's smallest size.
-func limitsOf(dev *vk.Device) deviceLimits {
-	i := dev.Info()
-	l := deviceLimits{i.Caps, registersOf(i)}
+func limitsOfCaps(c vk.Caps) deviceLimits {
+	l := deviceLimits{c, registersOf(c)}
 	if chip := pretend.Current(); chip != nil {
-		file := registersOf(*chip)
+		file := registersOf(chip.Caps)
 		n := file.at(chip.Caps.SubgroupMin)
 		l.CPU, l.registers = chip.Caps.CPU, registerFile{n * max(l.SubgroupMin, 1), n, file.perWorkgroup}
 	}

@@ -12,7 +12,7 @@ import (
 func chipLimits() map[string]deviceLimits {
 	limits := map[string]deviceLimits{}
 	for name, i := range pretend.Chips() {
-		limits[name] = deviceLimits{i.Caps, registersOf(i)}
+		limits[name] = deviceLimits{i.Caps, registersOf(i.Caps)}
 	}
 	return limits
 }

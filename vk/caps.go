@@ -24,7 +24,8 @@ type Info struct {
 
 // Caps holds the capabilities and limits of a device. Sizes are in bytes.
 type Caps struct {
-	CPU bool `json:"cpu"` // a driver that runs on the CPU
+	CPU      bool   `json:"cpu"` // a driver that runs on the CPU
+	VendorID uint32 `json:"-"`   // as in Info; for what Vulkan does not report, such as the size of register files
 
 	MemoryBytes    uint64 `json:"memory_bytes"`   // the largest device-local heap
 	MaxAllocation  uint64 `json:"max_allocation"` // largest allocation that is guaranteed; some drivers allow more
@@ -64,6 +65,7 @@ func (p *physical) caps(l *vulkan.PhysicalDeviceLimits, timestampBits uint32) Ca
 	q := &p.probe
 	c := Caps{
 		CPU:                     p.info.Type == "cpu",
+		VendorID:                p.info.VendorID,
 		MaxAllocation:           uint64(q.max_allocation),
 		MaxSharedBytes:          l.MaxComputeSharedMemorySize,
 		MaxPushBytes:            l.MaxPushConstantsSize,

@@ -14,6 +14,7 @@ func Chips() map[string]vk.Info {
 	const unlimited = 1<<32 - 1
 	chip := func(name string, vendor, sharedKiB, size, smallest, largest, subgroups uint32, shapes ...vk.MatrixShape) vk.Info {
 		return vk.Info{Name: name, Type: "discrete", VendorID: vendor, Caps: vk.Caps{
+			VendorID:       vendor,
 			MaxSharedBytes: sharedKiB << 10, MaxPushBytes: 256, MaxWorkgroupCount: [3]uint32{1<<16 - 1, 1<<16 - 1, 1<<16 - 1},
 			MaxWorkgroupSize: [3]uint32{1024, 1024, 64}, MaxWorkgroupInvocations: 1024,
 			SubgroupSize: size, SubgroupMin: smallest, SubgroupMax: largest, SubgroupSizeControl: true, FullSubgroups: true,

@@ -121,7 +121,7 @@ func (o overrides) apply(err error, dim *int, precision *colt5.DType, shapeDim i
 // h200 returns the capabilities of an NVIDIA H200 with driver 580 that affect memory.
 func h200() vk.Caps {
 	return vk.Caps{
-		MemoryBytes: 143771 << 20, MaxAllocation: 1<<32 - 1, MaxSharedBytes: 48 << 10, MaxPushBytes: 256,
+		VendorID: 0x10de, MemoryBytes: 143771 << 20, MaxAllocation: 1<<32 - 1, MaxSharedBytes: 48 << 10, MaxPushBytes: 256,
 		MaxWorkgroupCount: [3]uint32{1<<31 - 1, 1<<16 - 1, 1<<16 - 1}, MaxWorkgroupSize: [3]uint32{1024, 1024, 64}, MaxWorkgroupInvocations: 1024,
 		SubgroupSize: 32, SubgroupMin: 32, SubgroupMax: 32, SubgroupSizeControl: true, FullSubgroups: true, MaxWorkgroupSubgroups: 32, TimestampNanoseconds: 1,
 		Float16: true, Float64: true, Int8: true, Int16: true, Int64: true, Storage8: true, Storage16: true, BFloat16: true,
