@@ -41,7 +41,8 @@ func TestCompiles(t *testing.T) {
 		defer c.log.Close()
 	}
 	createKernel = c.create
-	defer func() { createKernel = (*vk.Device).NewKernel }()
+	discardKernel = func(*vk.Kernel) error { return nil }
+	defer func() { createKernel, discardKernel = (*vk.Device).NewKernel, (*vk.Kernel).Close }()
 	for _, add := range compileKernels {
 		add(c)
 	}

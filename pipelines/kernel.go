@@ -21,6 +21,10 @@ func newKernel(dev *vk.Device, name string, spec map[uint32]uint32) (*vk.Kernel,
 // createKernel creates every kernel of the package. TestCompiles replaces it.
 var createKernel = (*vk.Device).NewKernel
 
+// discardKernel closes a kernel that is not used after all. TestCompiles, whose kernels several objects share, replaces
+// it.
+var discardKernel = (*vk.Kernel).Close
+
 // kernelCache holds the variants of a kernel. Each is compiled when it is first recorded, because few shapes need all
 // of them.
 type kernelCache struct {
@@ -57,33 +61,36 @@ func (k *kernelCache) with(name, spv string, spec map[uint32]uint32, c vk.Kernel
 func (k *kernelCache) kernel(v kernelVariant) (*vk.Kernel, error) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
-	return k.compile(v, false)
-}
-
-// compile is kernel with the mutex locked. The compiler's statistics are kept on demand.
-func (k *kernelCache) compile(v kernelVariant, statistics bool) (*vk.Kernel, error) {
 	if k.closed {
 		return nil, vk.ErrClosed
 	}
-	key := v.key()
-	if kernel := k.compiled[key]; kernel != nil {
+	if kernel := k.compiled[v.key()]; kernel != nil {
 		return kernel, nil
 	}
+	kernel, err := v.create(k.dev, false)
+	if err == nil {
+		k.add(v, kernel)
+	}
+	return kernel, err
+}
+
+// create compiles the variant. The compiler's statistics are kept on demand.
+func (v kernelVariant) create(dev *vk.Device, statistics bool) (*vk.Kernel, error) {
 	code, err := shaders.SPV(v.spv)
 	if err != nil {
 		return nil, err
 	}
-	kernel, err := createKernel(k.dev, vk.KernelConfig{
+	return createKernel(dev, vk.KernelConfig{
 		Name: v.name, Code: code, Spec: v.spec, SubgroupSize: v.subgroupSize, FullSubgroups: v.fullSubgroups, Statistics: statistics,
 	})
-	if err != nil {
-		return nil, err
-	}
+}
+
+// add adds a kernel, with the mutex locked.
+func (k *kernelCache) add(v kernelVariant, kernel *vk.Kernel) {
 	if k.compiled == nil {
 		k.compiled = map[string]*vk.Kernel{}
 	}
-	k.compiled[key] = kernel
-	return kernel, nil
+	k.compiled[v.key()] = kernel
 }
 
 // close frees the kernels and prevents further compilation. A kernel that an open command list uses stays until the

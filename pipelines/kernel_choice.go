@@ -44,11 +44,6 @@ func (k *kernelCache) choose(variants []kernelVariant, preset int) (int, error) 
 	if err != nil {
 		return 0, err
 	}
-	for i, v := range variants {
-		if kernel := k.compiled[v.key()]; kernel != nil && i != best && kernel.Close() == nil {
-			delete(k.compiled, v.key())
-		}
-	}
 	if k.chosen == nil {
 		k.chosen = map[string]int{}
 	}
@@ -106,21 +101,23 @@ func chooseBySpills(store choiceStore, purpose string, names []string, preset in
 	return best, nil
 }
 
-// spills compiles a variant and returns what its statistics say about spills.
-func (k *kernelCache) spills(v kernelVariant) (uint64, bool, error) {
-	kernel, err := k.compile(v, true)
+// spills compiles a variant and returns what its statistics say about spills. A kernel without spills will be used, and
+// stays in the cache.
+func (k *kernelCache) spills(v kernelVariant) (n uint64, known bool, err error) {
+	if k.closed {
+		return 0, false, vk.ErrClosed
+	}
+	kernel, err := v.create(k.dev, true)
 	if err != nil {
 		return 0, false, err
 	}
 	stats, err := kernel.CompilerStats()
-	if errors.Is(err, vk.ErrUnsupported) { // it was compiled before, without statistics
-		return 0, false, nil
+	n, known = countSpills(stats)
+	if err == nil && known && n == 0 && k.compiled[v.key()] == nil {
+		k.add(v, kernel)
+		return n, known, nil
 	}
-	if err != nil {
-		return 0, false, err
-	}
-	n, known := countSpills(stats)
-	return n, known, nil
+	return n, known, errors.Join(err, discardKernel(kernel))
 }
 
 // spillStats are the names of statistics that count accesses of spilled registers to memory, or the bytes of them.
