@@ -8,7 +8,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"math/rand/v2"
 	"os"
 	"path/filepath"
 	"runtime"
@@ -34,6 +33,9 @@ func Write(path string, parts ...[]byte) error {
 // the earlier file or the new one. There is one exception: if syncing the directory fails, WriteFunc returns an error
 // but the new file is in place.
 //
+// A process that is killed leaves its temporary file behind. WriteFunc removes such files from the directory first; a
+// temporary file is locked while its process lives. Where files cannot be locked, they stay.
+//
 // A replaced file keeps its permissions; a new file has those that the umask gives. If path is a symbolic link, the
 // file that it points to is replaced. Anything else than a regular file at path is an error and is left unchanged.
 func WriteFunc(path string, write func(w io.Writer) error) (err error) {
@@ -42,34 +44,34 @@ func WriteFunc(path string, write func(w io.Writer) error) (err error) {
 		return err
 	}
 	dir := filepath.Dir(path)
-	// os.CreateTemp is not used, because its files have mode 0600.
-	temporary := filepath.Join(dir, fmt.Sprintf(".colt5-%016x.tmp", rand.Uint64()))
-	file, err := os.OpenFile(temporary, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o666)
+	removeAbandoned(dir)
+	t, err := create(dir)
 	if err != nil {
 		return err
 	}
 	renamed := false
 	defer func() { // runs also if write panics
 		if !renamed {
-			file.Close() // fails if already closed
-			err = errors.Join(err, os.Remove(temporary))
+			t.file.Close() // fails if already closed
+			err = errors.Join(err, os.Remove(t.path))
 		}
+		t.unlock()
 	}()
 	if mode != 0 {
-		if err := file.Chmod(mode); err != nil {
+		if err := t.file.Chmod(mode); err != nil {
 			return err
 		}
 	}
-	if err := write(file); err != nil {
+	if err := write(t.file); err != nil {
 		return err
 	}
-	if err := file.Sync(); err != nil {
+	if err := t.file.Sync(); err != nil {
 		return err
 	}
-	if err := file.Close(); err != nil {
+	if err := t.file.Close(); err != nil {
 		return err
 	}
-	if err := os.Rename(temporary, path); err != nil {
+	if err := os.Rename(t.path, path); err != nil {
 		return err
 	}
 	renamed = true

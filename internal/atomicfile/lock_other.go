@@ -1,0 +1,21 @@
+//go:build !(darwin || dragonfly || freebsd || linux || netbsd || openbsd)
+
+package atomicfile
+
+import (
+	"errors"
+	"os"
+	"time"
+)
+
+var errLocked = errors.New("the file is locked")
+
+// lock fails: the systems of this file have no flock.
+func lock(string) (unlock func(), err error) { return nil, errors.ErrUnsupported }
+
+// removeUnlocked removes a file that has not changed for a day. Windows does not remove an open file.
+func removeUnlocked(path string) {
+	if stat, err := os.Lstat(path); err == nil && time.Since(stat.ModTime()) > foreign {
+		os.Remove(path)
+	}
+}
