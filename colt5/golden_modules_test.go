@@ -54,12 +54,12 @@ func (fx *fixture) checkGolden(c *golden.Case, forward func(y *Tensor, routing *
 	fx.checkRoutingRecords(c, routing)
 }
 
-// checkRoutingRecords compares routing records with the routes of a golden case.
+// checkRoutingRecords compares routing records with those of a golden case.
 func (fx *fixture) checkRoutingRecords(c *golden.Case, list []RoutingRecord) {
 	fx.t.Helper()
-	require.Len(fx.t, list, len(c.Routes))
+	require.Len(fx.t, list, len(c.Routings))
 	for _, d := range list {
-		want, ok := c.Routes[d.Router]
+		want, ok := c.Routings[d.Router]
 		require.True(fx.t, ok, d.Router)
 		require.Len(fx.t, d.SoftScores, d.Lists*(len(d.SoftScores)/d.Lists))
 		got := goldenRows(d, c.Module == "ConditionalRoutedAutoregressiveAttention")

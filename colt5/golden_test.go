@@ -115,7 +115,7 @@ func TestGoldenRouter(t *testing.T) {
 
 // checkRouting compares all outputs of a router with a route of a golden case.
 func checkRouting(fx *fixture, c *golden.Case, r *CoordinateDescentRouter, name string, x *Tensor, tokens int, options RouterOptions) {
-	want, ok := c.Routes[name]
+	want, ok := c.Routings[name]
 	require.True(fx.t, ok)
 	batch, n, dim, routes := x.shape[0], x.shape[1], r.config.Dim, r.config.NumRoutingTokens
 	k := r.Slots(n, tokens)
@@ -207,7 +207,7 @@ func TestGoldenFeedForward(t *testing.T) {
 			}
 			before = now
 		}
-		if _, ok := c.Routes["router"]; !ok {
+		if _, ok := c.Routings["router"]; !ok {
 			return
 		}
 		router := RouterConfig{Dim: config.Dim, NumRoutingTokens: 1, StraightThrough: config.RouterStraightThrough, RouterSettings: config.Router}

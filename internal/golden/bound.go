@@ -15,7 +15,7 @@ const (
 const (
 	outputBound, scoreBound   = 2e-5, 1e-4
 	gradBound, routeGradBound = 2e-4, 2e-3
-	smallEps                  = 0.1 // coordinate descent amplifies rounding errors by up to 1 / eps; at most this eps: wider bounds
+	smallEps                  = 0.1 // with an eps of at most this, the wider bounds apply: coordinate descent amplifies rounding errors by up to 1 / eps
 )
 
 // readBoundRule reads the part of the config that decides the error bounds.
@@ -70,7 +70,7 @@ func (c *Case) RoutingMayDiffer() bool { return c.use16Bit && c.nestedRouters }
 
 // amplifiesRounding reports whether the case runs a coordinate descent with a small eps.
 func (c *Case) amplifiesRounding() bool {
-	return c.eps <= smallEps && (c.isDescent() || len(c.Routes) > 0)
+	return c.eps <= smallEps && (c.isDescent() || len(c.Routings) > 0)
 }
 
 // isDescent reports whether the module is a coordinate descent without a router around it.
@@ -95,7 +95,7 @@ func (c *Case) OutputBound(name string) float64 {
 	return outputBound
 }
 
-// ScoreBound returns the error bound of the soft scores of Routes. Their indices must be equal.
+// ScoreBound returns the error bound of the soft scores of Routings. Their indices must be equal.
 func (c *Case) ScoreBound() float64 {
 	if c.amplifiesRounding() {
 		return scoreBound

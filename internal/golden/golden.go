@@ -42,7 +42,7 @@ type Case struct {
 	// to Inputs and Weights. The names are those of the differentiated tensors.
 	Upstream, InputGrads, WeightGrads map[string]Tensor
 
-	Routes map[string]Route // by router name, "" for a case of a router alone; empty if nothing is routed
+	Routings map[string]Routing // by router name, "" for a case of a router alone; empty if nothing is routed
 
 	eps             float64 // final eps of the coordinate descents
 	straightThrough bool    // soft scores do not reach the outputs
@@ -68,8 +68,8 @@ func (t Tensor) Float64s() []float64 {
 	return list
 }
 
-// Route is the result of a router. The index of an empty slot (score 0) is arbitrary.
-type Route struct {
+// Routing is the golden result of a router. The index of an empty slot (score 0) is arbitrary.
+type Routing struct {
 	Indices, Scores   Tensor // [B, K] or [B, R, K]
 	Logits, ScoresAll Tensor // [rows, n], one row per batch item, block and route; ScoresAll is 0 for masked tokens
 }
@@ -115,7 +115,7 @@ func Load(path string) (*Case, error) {
 	c := &Case{
 		Path: path, Name: strings.TrimSuffix(filepath.Base(path), extension),
 		Inputs: map[string]Tensor{}, Weights: map[string]Tensor{}, Outputs: map[string]Tensor{}, Upstream: map[string]Tensor{},
-		InputGrads: map[string]Tensor{}, WeightGrads: map[string]Tensor{}, Routes: map[string]Route{},
+		InputGrads: map[string]Tensor{}, WeightGrads: map[string]Tensor{}, Routings: map[string]Routing{},
 	}
 	if err := errors.Join(c.read(f), f.Close()); err != nil {
 		return nil, fmt.Errorf("golden: %s: %w", path, err)
@@ -226,7 +226,7 @@ func (c *Case) addRoute(name, rest string, t Tensor) error {
 	if at < 0 {
 		return fmt.Errorf("tensor %q: unknown name", name)
 	}
-	r := c.Routes[rest[:at]]
+	r := c.Routings[rest[:at]]
 	want := safetensors.F32
 	switch rest[at+1:] {
 	case "indices":
@@ -240,7 +240,7 @@ func (c *Case) addRoute(name, rest string, t Tensor) error {
 	default:
 		return fmt.Errorf("tensor %q: unknown name", name)
 	}
-	c.Routes[rest[:at]] = r
+	c.Routings[rest[:at]] = r
 	return expect(name, t, want)
 }
 
@@ -270,7 +270,7 @@ func (c *Case) check() error {
 			}
 		}
 	}
-	for name, r := range c.Routes {
+	for name, r := range c.Routings {
 		switch {
 		case len(r.Indices.Shape) < 2 || !slices.Equal(r.Indices.Shape, r.Scores.Shape):
 			return fmt.Errorf("route %q: indices %v and scores %v, want equal shapes", name, r.Indices.Shape, r.Scores.Shape)

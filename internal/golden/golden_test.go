@@ -48,8 +48,8 @@ func TestLoad(t *testing.T) {
 	assert.Len(t, c.Inputs["mask"].U8, 2*128)
 	assert.Equal(t, []string{"routing_token"}, slices.Collect(maps.Keys(c.Weights)))
 	assert.Equal(t, []int{2, 2, 20, 32}, c.Upstream["y"].Shape)
-	assert.Len(t, c.Routes[""].Indices.I32, 2*2*20)
-	assert.Equal(t, []int{4, 128}, c.Routes[""].Logits.Shape)
+	assert.Len(t, c.Routings[""].Indices.I32, 2*2*20)
+	assert.Equal(t, []int{4, 128}, c.Routings[""].Logits.Shape)
 
 	var call struct {
 		NumTokens int `json:"num_tokens"`
@@ -80,10 +80,10 @@ func TestCases(t *testing.T) {
 }
 
 func TestBounds(t *testing.T) {
-	routed := map[string]Route{"router": {}}
+	routed := map[string]Routing{"router": {}}
 	for _, c := range []struct {
 		module, config, output string
-		routes                 map[string]Route
+		routes                 map[string]Routing
 		want                   [3]float64 // output, gradient of the input, gradient of heavy_ff.1.weight
 	}{
 		{"CoordinateDescent", `{"eps": 0.1}`, "y", nil, [3]float64{1e-4, 2e-3, 2e-4}},
@@ -99,7 +99,7 @@ func TestBounds(t *testing.T) {
 		{"ConditionalRoutedTransformerBlock", `{}`, "y", routed, [3]float64{2e-5, 2e-3, 2e-3}},
 		{"ConditionalRoutedViT", `{}`, "y", routed, [3]float64{2e-5, 2e-4, 2e-4}},
 	} {
-		k := Case{Module: c.module, Config: []byte(c.config), Routes: c.routes}
+		k := Case{Module: c.module, Config: []byte(c.config), Routings: c.routes}
 		require.NoError(t, k.readBoundRule())
 		assert.Equal(t, c.want, [3]float64{k.OutputBound(c.output), k.InputGradBound(), k.WeightGradBound("heavy_ff.1.weight")}, c)
 		assert.Equal(t, k.InputGradBound(), k.WeightGradBound("router.routing_token"), c)

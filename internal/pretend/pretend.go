@@ -1,4 +1,4 @@
-// Package pretend lets tests run the kernels that another chip would get. Kernel variants are chosen by what a device can
+// Package pretend lets tests run the kernels that another chip would get. Kernel variants are selected by what a device can
 // hold; a CPU driver can run the variants of most GPUs.
 package pretend
 

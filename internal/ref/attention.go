@@ -160,7 +160,7 @@ func softmaxOver[T Float](out, q []T, keys, values [][]T) {
 
 // selectedTokens are the tokens of the valid slots of one row of a routing.
 type selectedTokens[T Float] struct {
-	tokens    [][]T // not multiplied by the scores
+	tokens    [][]T // [K][C], not multiplied by the scores
 	rows      []int // their rows in x
 	positions []int // for rotary embeddings
 	scores    []T
@@ -172,7 +172,7 @@ func selectTokens[T Float](x []T, r RoutingOf[T], row, c, start int) selectedTok
 	var list selectedTokens[T]
 	for k := range r.K {
 		slot, index := row*r.K+k, k
-		if isEmpty(r.Scores, r.Valid, slot) {
+		if isSkipped(r.Scores, r.Valid, slot) {
 			continue
 		}
 		if r.Routed {

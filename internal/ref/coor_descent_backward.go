@@ -2,12 +2,12 @@ package ref
 
 // CoorDescentBackward is the gradient of [CoorDescent].
 //
-//	s, g, ds [Rows, N]    mask [Rows, N] optional    dk [Rows]    g = dL/dscore
+//	s, g, ds [Rows, N]    mask [Rows, N] optional    dk [Rows]    g = dL/dscore, ds = dL/ds, dk = dL/dk
 //
 //	w_i  = g_i * score_i / e_T unless s_i + A > 0           ds_i = w_i, da = sum w
 //	for t = T-1 .. 1: p_i = exp(min(s_i, -a_{t-1}) / e_t - lse_t), free_i = not (s_i + a_{t-1} > 0)
 //	                  ds_i -= da * p_i where free_i, then da = da * sum_{not free} p_i
-//	dk = sum over t = T-1 .. 0 of da_t * e_t / k, da_t being the value before step t's update
+//	dk = sum over t = T-1 .. 0 of da_t * e_t / k, da_t is da before the update of step t
 //
 // Masked entries and rows without valid entries have gradient 0.
 func CoorDescentBackward(s []float32, mask []uint8, g []float32, rows, n int, c CoorDescentConfig) (ds, dk []float64) {

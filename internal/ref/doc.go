@@ -12,8 +12,9 @@
 // means that all tokens are valid. Dimensions: B batch items, N tokens, C model dimension, R routes, K slots (selected
 // tokens) per route.
 //
-// A slot is a place in a router's list of selected tokens. It is empty if its valid byte (the routed mask) or its score
-// is 0. An empty slot gathers zeros and writes nothing; its index (0) usually belongs to another slot as well.
+// A slot is a place in a router's list of selected tokens. It is empty if its valid byte (the routed mask) is 0. An
+// empty slot gathers zeros and writes nothing; its index (0) usually belongs to another slot as well. A slot with score
+// 0 is skipped in the same way, although its token is selected.
 //
 // Only tests call this package. Slices whose lengths do not match the shapes are programming errors, so they panic with
 // the name of the argument.

@@ -68,8 +68,8 @@ func checkIndex(op, arg string, index int32, n int) {
 // isValid reports whether entry i is not masked.
 func isValid(mask []uint8, i int) bool { return mask == nil || mask[i] != 0 }
 
-// isEmpty reports whether slot i holds no token.
-func isEmpty[T Float](score []T, valid []uint8, i int) bool {
+// isSkipped reports whether slot i is empty or has score 0.
+func isSkipped[T Float](score []T, valid []uint8, i int) bool {
 	return valid != nil && valid[i] == 0 || score != nil && score[i] == 0
 }
 

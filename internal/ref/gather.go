@@ -31,7 +31,7 @@ func gatherRows[T Float](x []T, indices []int32, score []T, valid []uint8, b, n,
 	checkOptional(op, "valid", valid, b*k)
 	y := make([]T, b*k*c)
 	for slot, index := range indices {
-		if isEmpty(score, valid, slot) {
+		if isSkipped(score, valid, slot) {
 			continue
 		}
 		checkIndex(op, "indices", index, n)

@@ -25,18 +25,18 @@ func checkModule(t *testing.T, c *golden.Case, got ref.Result, got32 ref.ResultO
 	t.Helper()
 	checkGolden(t, "y", c.Outputs["y"], got.Y, got32.Y, c.OutputBound("y"))
 	routed := 0
-	for name, r := range got.Routes {
+	for name, r := range got.Routings {
 		if r.Routed {
 			routed++
-			checkModuleRoute(t, c, name, r, got32.Routes[name])
+			checkModuleRouting(t, c, name, r, got32.Routings[name])
 		}
 	}
-	assert.Len(t, c.Routes, routed, "number of routers with a route")
+	assert.Len(t, c.Routings, routed, "number of routers with a route")
 }
 
-func checkModuleRoute(t *testing.T, c *golden.Case, name string, got ref.Routing, got32 ref.RoutingOf[float32]) {
+func checkModuleRouting(t *testing.T, c *golden.Case, name string, got ref.Routing, got32 ref.RoutingOf[float32]) {
 	t.Helper()
-	want, ok := c.Routes[name]
+	want, ok := c.Routings[name]
 	if !assert.True(t, ok, name) {
 		return
 	}

@@ -167,7 +167,7 @@ func TestGoldenRouter(t *testing.T) {
 		checkRoute(t, c, "", a, got, got32)
 
 		rows := a.B * a.R
-		y := byIndex(c.Outputs["y"].F32, c.Routes[""].Indices.I32, c.Routes[""].Scores.F32, rows, a.C)
+		y := byIndex(c.Outputs["y"].F32, c.Routings[""].Indices.I32, c.Routings[""].Scores.F32, rows, a.C)
 		y64 := byIndex(got.Tokens, got.Indices, got.Scores, rows, a.C)
 		y32 := byIndex(got32.Tokens, got32.Indices, got32.Scores, rows, a.C)
 		checkGolden(t, "tokens", golden.Tensor{F32: y}, y64, y32, c.OutputBound("y"))
@@ -177,7 +177,7 @@ func TestGoldenRouter(t *testing.T) {
 // checkRoute compares logits, soft scores, and the set and scores of the selected tokens of each row.
 func checkRoute(t *testing.T, c *golden.Case, name string, a ref.RouterArgs, got ref.Routing, got32 ref.RoutingOf[float32]) {
 	t.Helper()
-	want, ok := c.Routes[name]
+	want, ok := c.Routings[name]
 	require.True(t, ok)
 	blocks := want.Logits.Shape[0] / (a.B * a.R)
 	checkGolden(t, "logits", want.Logits, byBlock(got.Logits, a, blocks), byBlock(got32.Logits, a, blocks), c.OutputBound("y"))
@@ -266,7 +266,7 @@ func TestGoldenFeedForward(t *testing.T) {
 		}
 		checkGolden(t, "y", c.Outputs["y"], ref.ConditionalRoutedFeedForward(a), ref.ConditionalRoutedFeedForward32(a), c.OutputBound("y"))
 		got, got32 := ref.CoordinateDescentRouter(a.Router), ref.CoordinateDescentRouter32(a.Router)
-		assert.Equal(t, len(c.Routes) > 0, got.Routed)
+		assert.Equal(t, len(c.Routings) > 0, got.Routed)
 		if got.Routed {
 			routed++
 			checkRoute(t, c, "router", a.Router, got, got32)

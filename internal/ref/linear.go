@@ -40,8 +40,8 @@ type LinearArgsOf[T Float] struct {
 //	v[r, o]           = sum_i norm(x[source])[i] * w[o, i] + bias[o]
 //	y[destination, o] = gelu(v[r, o]) * score[r] + residual[destination, o]
 //
-// Every part is optional. An empty slot (valid 0 or score 0) writes nothing: its destination keeps the value of Base,
-// and its indices are not read.
+// Every part is optional. A slot with valid 0 or score 0 writes nothing: its destination keeps the value of Base, and its
+// indices are not read.
 func Linear(a LinearArgs) []float64 {
 	return linear(LinearArgsOf[float64]{
 		X: convert[float64](a.X), W: convert[float64](a.W), Bias: convert[float64](a.Bias),
@@ -65,7 +65,7 @@ func linear[T Float](a LinearArgsOf[T]) []T {
 		normalised := make([]T, a.In)
 		for slot := lo; slot < hi; slot++ {
 			entry := (slot/a.Rows*a.Lists+a.List)*a.Rows + slot%a.Rows
-			if isEmpty(a.Score, a.Valid, entry) {
+			if isSkipped(a.Score, a.Valid, entry) {
 				continue
 			}
 			source := a.row("gather", a.Gather, slot, entry, a.InRows)

@@ -14,8 +14,8 @@ type Result = ResultOf[float64]
 // ResultOf is a [Result] in one precision.
 type ResultOf[T Float] struct {
 	Y []T
-	// Routes holds the result of each router by its full name, e.g. "layers.0.conditional_attn.kv_router".
-	Routes map[string]RoutingOf[T]
+	// Routings holds the result of each router by its full name, e.g. "layers.0.conditional_attn.kv_router".
+	Routings map[string]RoutingOf[T]
 }
 
 // module is the state of a module that runs: its weights, and the results of its routers.

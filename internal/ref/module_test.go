@@ -103,7 +103,7 @@ func TestTransformerComposition(t *testing.T) {
 	want := Linear32(LinearArgs{X: x, W: p["to_logits.weight"], Gamma: p["norm.gamma"], Rows: 2 * n, In: 6, Out: 11})
 	got := AutoregressiveTransformer32(ids, 2, n, 2, AutoregressiveConfig{AttentionConfig: c.AttentionConfig}, p, "")
 	assert.Equal(t, want, got.Y)
-	assert.Len(t, got.Routes, 4)
+	assert.Len(t, got.Routings, 4)
 	assert.NoError(t, MaxErr(want, AutoregressiveTransformer(ids, 2, n, 2, c, p, "").Y).Within(1e-5))
 }
 
@@ -123,8 +123,8 @@ func TestAutoregressiveMask(t *testing.T) {
 		short := ConditionalRoutedAutoregressiveAttention(x[:end*6], nil, 1, end, c, p, "")
 		assert.Equal(t, short.Y, masked.Y[:end*6])
 		for _, name := range []string{"q_router", "kv_router"} {
-			assert.Equal(t, short.Routes[name].Indices, masked.Routes[name].Indices)
-			assert.Equal(t, short.Routes[name].Valid, masked.Routes[name].Valid)
+			assert.Equal(t, short.Routings[name].Indices, masked.Routings[name].Indices)
+			assert.Equal(t, short.Routings[name].Valid, masked.Routings[name].Valid)
 		}
 	}
 }
@@ -180,8 +180,8 @@ func TestEncoderIDs(t *testing.T) {
 	assert.Equal(t, want, Encoder32(nil, ids, mask, 2, 13, 2, c, p, "").Y)
 	got := Encoder(x, nil, mask, 2, 13, 2, c, p, "")
 	require.NoError(t, MaxErr(want, got.Y).Within(1e-4))
-	assert.Contains(t, got.Routes, "layers.1.conditional_attn.kv_router")
-	assert.Len(t, got.Routes, 6)
+	assert.Contains(t, got.Routings, "layers.1.conditional_attn.kv_router")
+	assert.Len(t, got.Routings, 6)
 	delete(p, "layers.1.conditional_attn.null_q_token")
 	assertPanics(t, `ref: Encoder: weight "layers.1.conditional_attn.null_q_token" is missing`, func() { Encoder(x, nil, mask, 2, 13, 2, c, p, "") })
 	assertPanics(t, "ref: Encoder: ids holds 11, want 0..10", func() { Encoder(nil, []int32{11}, nil, 1, 1, 2, c, p, "") })

@@ -59,7 +59,7 @@ func routedAttention[T Float](a RoutedAttentionArgs) []T {
 			keys, values, scores = append(keys, null[head*d:][:d]), append(values, null[(h+head)*d:][:d]), append(scores, 1)
 			for i := range a.Queries {
 				slot := list*a.Queries + i
-				if isEmpty(a.QueryScores, a.QueryValid, slot) {
+				if isSkipped(a.QueryScores, a.QueryValid, slot) {
 					continue
 				}
 				score := T(1)
@@ -143,11 +143,12 @@ func attendQuery[T Float](y, q []T, keys, values [][]T, scores []T, score T, sco
 	}
 }
 
-// Rounding rounds to a 16-bit format at the points where attention on cooperative matrices rounds: queries, keys and
-// values after multiplication by a score, softmax weights, and results. nil: no rounding.
+// Rounding rounds a float32 to a 16-bit format. nil: no rounding.
 type Rounding func(float32) float32
 
-// attendQueryRounded is attendQuery with rounding. Weights exp(s - max) are rounded before the division by their sum.
+// attendQueryRounded is attendQuery with the rounding of attention on cooperative matrices: queries, keys and values are
+// rounded after multiplication by a score, and results. Weights exp(s - max) are rounded for the product with values;
+// their sum is not.
 func attendQueryRounded[T Float](y, q []T, keys, values [][]T, scores []T, score T, scoreKeys, scoreValues bool, round Rounding) {
 	to := func(x T) T { return T(round(float32(x))) }
 	scored := func(x []T, by T) []T { // a score of 1 does not round; the null key and value have score 1

@@ -40,7 +40,7 @@ func scatter[T Float](a ScatterArgs) []T {
 	}
 	written := make([]bool, a.B*a.N)
 	for slot, index := range a.Indices {
-		if isEmpty(score, a.Valid, slot) {
+		if isSkipped(score, a.Valid, slot) {
 			continue
 		}
 		checkIndex(op, "indices", index, a.N)

@@ -3,6 +3,7 @@ package spirv
 import (
 	"encoding/binary"
 	"fmt"
+	"strings"
 )
 
 // The opcodes and enumerants that this package reads.
@@ -107,12 +108,13 @@ func (in *instruction) check(form string, bound uint32) error {
 			kind, i = kind|0x20, i-1
 		}
 		if len(args) == 0 {
-			return fmt.Errorf("%d operands, want more", len(in.args))
+			required := len(form) - i - strings.Count(form[i:], "I") - strings.Count(form[i:], "W")
+			return fmt.Errorf("%d operands, want at least %d", len(in.args), len(in.args)+required)
 		}
 		switch kind {
 		case 'i':
 			if args[0] == 0 || args[0] >= bound {
-				return fmt.Errorf("id %d is out of bound %d", args[0], bound)
+				return fmt.Errorf("id is %d, want 1 to %d", args[0], bound-1)
 			}
 		case 's':
 			n := 0

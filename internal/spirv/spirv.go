@@ -143,7 +143,7 @@ func (r *reader) annotate(in *instruction) error {
 		if m := a[1]; m == modeLocalSize && in.op == opExecutionMode || m == modeLocalSizeID && in.op == opExecutionModeID {
 			switch {
 			case r.mode != nil:
-				return fmt.Errorf("execution mode %d is a second local size, want one", m)
+				return fmt.Errorf("a second local size (execution mode %d), want one", m)
 			case len(a) != 5:
 				return fmt.Errorf("execution mode %d has %d components, want 3", m, len(a)-2)
 			case a[0] != r.entry:
@@ -222,7 +222,7 @@ func (r *reader) declare(in *instruction) error {
 	}
 	if a[2] == classPushConstant {
 		if r.push != nil {
-			return fmt.Errorf("push constant %%%d is a second one, want one", a[1])
+			return fmt.Errorf("a second push-constant block (%%%d), want one", a[1])
 		}
 		if t.op != opTypeStruct || !t.explicit {
 			return fmt.Errorf("push constant %%%d is not a struct with offsets", a[1])

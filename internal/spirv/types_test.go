@@ -145,7 +145,7 @@ func TestPushErrors(t *testing.T) {
 		{"no stride", "not a struct with offsets",
 			[][]uint32{{opTypeArray, 10, f32, three}, {opTypeStruct, 20, 10}, {opMemberDecorate, 20, 0, decOffset, 0}}},
 		{"far", "the push-constant block has 4294967299 bytes", block(0xffffffff)},
-		{"two", "a second one", append(block(0), []uint32{opTypePointer, 903, classPushConstant, 20},
+		{"two", "a second push-constant block", append(block(0), []uint32{opTypePointer, 903, classPushConstant, 20},
 			[]uint32{opVariable, 903, 904, classPushConstant})},
 	} {
 		_, err := Reflect(module(append(c.list, variable...)...), nil)

@@ -30,7 +30,7 @@ func Command(env *command.Env) *cli.Command {
 		Name: "bench", Usage: "time kernels and modules", Description: benchDescription,
 		DisableSliceFlagSeparator: true, // sizes have commas
 		Flags: []cli.Flag{
-			command.DeviceFlag(), command.OutputFlag(), cases.OnlyFlag(), cases.SizeFlag(), command.PrecisionFlag("f32"),
+			command.DeviceFlag(), command.OutputFlag(), cases.NamesFlag(), cases.SizeFlag(), command.PrecisionFlag("f32"),
 			&cli.StringFlag{Name: "baseline", Usage: "compare with the rows of `FILE`, an earlier output of bench -o jsonl (or json)"},
 			measure.RepsFlag(), measure.WarmupFlag(), measure.FullFlag(),
 			&cli.BoolFlag{Name: "steps", Usage: "instead: the GPU time of every step; steps then run one after the other"},
@@ -54,10 +54,10 @@ type benchmark struct {
 }
 
 func newBenchmark(c *cli.Command) (b benchmark, err error) {
-	if err := errors.Join(command.NoArgs(c), cases.CheckOnly(c)); err != nil {
+	if err := errors.Join(command.NoArgs(c), cases.CheckNames(c)); err != nil {
 		return b, err
 	}
-	if b.cases, err = cases.Select(cases.All(), cases.Only(c), c.StringSlice("size")); err != nil {
+	if b.cases, err = cases.Select(cases.All(), cases.SelectedNames(c), c.StringSlice("size")); err != nil {
 		return b, err
 	}
 	if b.precisions, err = command.ParsePrecisions(c.String("precision")); err != nil {
@@ -91,7 +91,7 @@ func (b benchmark) run(ctx context.Context, env *command.Env, c *cli.Command, de
 }
 
 // runTable times cases and writes a table to stdout.
-func runTable(ctx context.Context, env *command.Env, c *cli.Command, r *measure.Runner, list []cases.Sized, remarks []string) (err error) {
+func runTable(ctx context.Context, env *command.Env, c *cli.Command, r *measure.Runner, list []cases.SizedCase, remarks []string) (err error) {
 	if r.Table, err = env.Table(c, r.Columns(list)...); err != nil {
 		return err
 	}

@@ -98,7 +98,7 @@ func (b *Builder) indices(batch, n, k int) vk.Range {
 	})
 }
 
-// kernel returns the workload of a command list that record records.
+// kernel returns a workload that runs the command list that record fills.
 func (b *Builder) kernel(name string, record func(*vk.CommandList) error, outputs ...Output) (*Workload, error) {
 	if b.Err() != nil {
 		return nil, b.Err()
@@ -122,7 +122,7 @@ func (b *Builder) kernel(name string, record func(*vk.CommandList) error, output
 	}}, nil
 }
 
-// module returns the workload of a module's call, which fills in stats. It is called when everything is in the scope.
+// module returns the workload of a module's call, which fills in stats. Call it last, after all tensors were created.
 func (b *Builder) module(call func(ctx context.Context, stats *colt5.CallStats) error, outputs ...Output) (*Workload, error) {
 	if b.Err() != nil {
 		return nil, b.Err()

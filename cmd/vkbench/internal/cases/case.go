@@ -22,8 +22,8 @@ type Case struct {
 	Setup      func(b *Builder, size []int) (*Workload, error)
 }
 
-// Sized is a case at one size in one precision.
-type Sized struct {
+// SizedCase is a case at one size in one precision.
+type SizedCase struct {
 	Case
 	Size      []int
 	Precision pipelines.DType
@@ -32,19 +32,19 @@ type Sized struct {
 	operand string         // and its operand type
 }
 
-// Format is the row's precision: that of the operands.
-func (s Sized) Format() string {
+// PrecisionName is the precision column of the row: the type of the operands.
+func (s SizedCase) PrecisionName() string {
 	if s.operand != "" {
 		return s.operand
 	}
 	return s.Precision.String()
 }
 
-// Title is name, shape and format, separated by spaces. It is the results.Row.Key of the row.
-func (s Sized) Title() string { return s.Name + " " + s.Shape() + " " + s.Format() }
+// Title is name, shape and precision, separated by spaces. It is the results.Row.Key of the row.
+func (s SizedCase) Title() string { return s.Name + " " + s.Shape() + " " + s.PrecisionName() }
 
 // Shape formats the size.
-func (s Sized) Shape() string { return dims.Format(s.Size) }
+func (s SizedCase) Shape() string { return dims.Format(s.Size) }
 
 // All returns all cases: kernels, then modules, then sequences of growing length. The small sizes keep a complete run
 // on two CPU cores well below two minutes.
@@ -87,15 +87,15 @@ func (c Case) checkSize(size []int) error {
 }
 
 // expand returns the case at its default sizes in each of the precisions.
-func (c Case) expand(small bool, precisions []pipelines.DType) []Sized {
+func (c Case) expand(small bool, precisions []pipelines.DType) []SizedCase {
 	sizes := c.Sizes
 	if small {
 		sizes = c.SmallSizes
 	}
-	var list []Sized
+	var list []SizedCase
 	for _, s := range sizes {
 		for _, p := range precisions {
-			list = append(list, Sized{Case: c, Size: s, Precision: p})
+			list = append(list, SizedCase{Case: c, Size: s, Precision: p})
 		}
 	}
 	return list

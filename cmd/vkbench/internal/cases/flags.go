@@ -7,19 +7,19 @@ import (
 	"github.com/urfave/cli/v3"
 )
 
-// OnlyFlag selects cases by name; see Only.
-func OnlyFlag() cli.Flag {
+// NamesFlag is -only: it selects cases by name.
+func NamesFlag() cli.Flag {
 	return &cli.StringSliceFlag{Name: "only", Usage: "only these `NAMES`, of " + strings.Join(Names(All()), ", ")}
 }
 
-// Only returns the names of OnlyFlag, which may be given several times.
-func Only(c *cli.Command) []string {
+// SelectedNames returns the names of NamesFlag, which may be given several times.
+func SelectedNames(c *cli.Command) []string {
 	return command.SplitList(strings.Join(c.StringSlice("only"), ","))
 }
 
-// CheckOnly rejects an OnlyFlag without names, as an unset shell variable makes it.
-func CheckOnly(c *cli.Command) error {
-	if c.IsSet("only") && len(Only(c)) == 0 {
+// CheckNames rejects a NamesFlag without names, which happens with an unset shell variable.
+func CheckNames(c *cli.Command) error {
+	if c.IsSet("only") && len(SelectedNames(c)) == 0 {
 		return command.Usagef("-only names nothing, want some of %s", strings.Join(Names(All()), ", "))
 	}
 	return nil

@@ -15,7 +15,7 @@ func Lengths() []Case {
 	}
 }
 
-// setupBlockLength is a block that routes a fixed number of tokens to its heavy attention, and one of 32 to its heavy
+// setupBlockLength is a block that routes a fixed number of tokens to its heavy attention, and one token in 32 to its heavy
 // feedforward.
 func setupBlockLength(b *Builder, size []int) (*Workload, error) {
 	n := size[1]

@@ -15,21 +15,21 @@ import (
 )
 
 // Peaks returns the peaks that rows in the given precisions are compared with.
-func Peaks(caps vk.Caps, precisions []pipelines.DType) []Sized {
+func Peaks(caps vk.Caps, precisions []pipelines.DType) []SizedCase {
 	list, _ := AllPeaks(caps)
-	return slices.DeleteFunc(list, func(x Sized) bool {
+	return slices.DeleteFunc(list, func(x SizedCase) bool {
 		return x.Matrix.M > 0 && (x.Name != results.MatrixPeak+"f32" || !slices.Contains(precisions, x.Precision))
 	})
 }
 
 // AllPeaks returns a copy, a matrix product, and every cooperative matrix that package peak has a kernel for. The
 // remarks name the others. On a CPU driver the sizes are smaller, which suffice there.
-func AllPeaks(caps vk.Caps) (list []Sized, remarks []string) {
+func AllPeaks(caps vk.Caps) (list []SizedCase, remarks []string) {
 	bytes, side := 256<<20, 4096
 	if caps.CPU {
 		bytes, side = 64<<20, 512
 	}
-	list = []Sized{
+	list = []SizedCase{
 		{Case: Case{Name: results.CopyPeak, Dims: []string{"bytes"}, Setup: setupCopy}, Size: []int{bytes}},
 		{Case: Case{Name: results.MatmulPeak, Dims: linearDims(), Setup: setupLinear}, Size: []int{side, side, side}},
 	}
@@ -44,7 +44,7 @@ func AllPeaks(caps vk.Caps) (list []Sized, remarks []string) {
 			remarks = append(remarks, fmt.Sprintf("Left out: %s: %v.", deviceinfo.MatrixName(m), err))
 			continue
 		}
-		x := Sized{
+		x := SizedCase{
 			Case: Case{Name: results.MatrixPeak + sum, Dims: []string{"M", "N", "K"}, Setup: func(b *Builder, _ []int) (*Workload, error) { return setupPeak(b, m) }},
 			Size: []int{int(m.M), int(m.N), int(m.K)}, Matrix: m, operand: operand,
 		}

@@ -20,7 +20,7 @@ func TestAllPeaks(t *testing.T) {
 		shape(16, 16, 16, f16, f16), shape(16, 16, 16, f16, f32), shape(16, 8, 16, f16, f32), shape(16, 8, 16, f16, f32),
 		shape(16, 16, 32, s8, s32), shape(16, 16, 16, bf16, f32), shape(8, 8, 4, f64, f64),
 	}})
-	titles := func(list []Sized) (titles []string) {
+	titles := func(list []SizedCase) (titles []string) {
 		for _, x := range list {
 			titles = append(titles, x.Title())
 		}

@@ -160,7 +160,7 @@ func setupAutoregressiveTransformer(b *Builder, size []int) (*Workload, error) {
 	})
 }
 
-// call returns the workload of a module's call whose output is y. It is called when everything is in the scope.
+// call returns the workload of a module's call whose output is y. Call it last, after all tensors were created.
 func (b *Builder) call(y *colt5.Tensor, call func(ctx context.Context, stats *colt5.CallStats) error) (*Workload, error) {
 	if b.Err() != nil {
 		return nil, b.Err()

@@ -44,7 +44,7 @@ func Select(list []Case, only, sizes []string) ([]Case, error) {
 			}
 			for _, size := range more {
 				if err := c.checkSize(size); err != nil {
-					return nil, command.Usagef("-size is %q, but of %s %w", text, c.Name, err)
+					return nil, command.Usagef("-size is %q: of %s, %w", text, c.Name, err)
 				}
 			}
 			given[c.Name] = append(given[c.Name], more...)
@@ -60,7 +60,7 @@ func Select(list []Case, only, sizes []string) ([]Case, error) {
 
 // Expand returns cases at their sizes, each in the given precisions that the device supports, or in F32 if it has no
 // 16-bit variants. The remarks name what is left out or differs from the request.
-func Expand(list []Case, small bool, caps vk.Caps, requested []pipelines.DType) (sized []Sized, remarks []string) {
+func Expand(list []Case, small bool, caps vk.Caps, requested []pipelines.DType) (sized []SizedCase, remarks []string) {
 	supported, remarks := command.SupportedPrecisions(caps, requested)
 	var f32Only []string
 	for _, c := range list {
@@ -78,7 +78,7 @@ func Expand(list []Case, small bool, caps vk.Caps, requested []pipelines.DType) 
 }
 
 // CheckNotEmpty returns an error if Expand left nothing to run.
-func CheckNotEmpty(sized []Sized, remarks []string) error {
+func CheckNotEmpty(sized []SizedCase, remarks []string) error {
 	if len(sized) > 0 {
 		return nil
 	}

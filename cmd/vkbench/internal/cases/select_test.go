@@ -44,7 +44,7 @@ func TestExpand(t *testing.T) {
 		MatrixShapes: []vk.MatrixShape{{M: 16, N: 16, K: 16, C: 1, Result: 1, Scope: 3}}}
 	list, err := Select(All(), []string{"rmsnorm", "linear"}, []string{"rmsnorm=3x4,8", "linear=1x2x3"})
 	require.NoError(t, err)
-	titles := func(sized []Sized) (list []string) {
+	titles := func(sized []SizedCase) (list []string) {
 		for _, x := range sized {
 			list = append(list, x.Title())
 		}
@@ -61,7 +61,7 @@ func TestExpand(t *testing.T) {
 	assert.Equal(t, []string{"rmsnorm 3x4 f32", "rmsnorm 3x8 f32", "linear 1x2x3 f32"}, titles(sized))
 	assert.Empty(t, remarks)
 
-	assert.NoError(t, CheckNotEmpty([]Sized{{}}, nil))
+	assert.NoError(t, CheckNotEmpty([]SizedCase{{}}, nil))
 	assert.ErrorContains(t, CheckNotEmpty(nil, []string{"Left out: all."}), "nothing of what was requested can run here. Left out: all.")
 
 	for _, name := range with16Bit() {

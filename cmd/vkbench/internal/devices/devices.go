@@ -30,7 +30,7 @@ func ListCommand(env *command.Env) *cli.Command {
 				selected = dev.Info().Index
 				return nil
 			})
-			t, err := env.Table(c, table.Number("index", "index", 0), table.Number("chosen", "selected", 0), table.Text("name", "name", 0),
+			t, err := env.Table(c, table.Number("index", "index", 0), table.Number("selected", "selected", 0), table.Text("name", "name", 0),
 				table.Text("type", "type", 0), table.Text("driver", "driver", 0), table.Number("api", "Vulkan", 0),
 				table.Number("memory_bytes", "memory", 0), table.Text("uuid", "UUID", 0), table.Text("unusable", "lacks", 0))
 			if err != nil {

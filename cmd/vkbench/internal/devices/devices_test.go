@@ -28,7 +28,7 @@ func TestDevices(t *testing.T) {
 	list := commandtest.Objects(t, program.OK(t, "devices", "-o", "json"))
 	selected := 0
 	for _, d := range list {
-		if d["chosen"] == true {
+		if d["selected"] == true {
 			selected++
 			assert.Equal(t, dev.Info().Name, d["name"])
 			assert.Equal(t, dev.Info().UUID, d["uuid"])

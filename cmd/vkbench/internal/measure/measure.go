@@ -50,7 +50,7 @@ func NewRunner(dev *vk.Device, p Pace) *Runner {
 }
 
 // RunAll times cases and continues after failures. It stops with ErrInterrupted when ctx is cancelled.
-func (r *Runner) RunAll(ctx context.Context, bar *progress.Bar, list []cases.Sized) error {
+func (r *Runner) RunAll(ctx context.Context, bar *progress.Bar, list []cases.SizedCase) error {
 	var failed error
 	for _, x := range list {
 		bar.Describe(x.Title())
@@ -67,7 +67,7 @@ func (r *Runner) RunAll(ctx context.Context, bar *progress.Bar, list []cases.Siz
 }
 
 // runCase times a case and writes its rows.
-func (r *Runner) runCase(ctx context.Context, x cases.Sized) error {
+func (r *Runner) runCase(ctx context.Context, x cases.SizedCase) error {
 	if err := command.Interrupted(ctx); err != nil {
 		return err
 	}

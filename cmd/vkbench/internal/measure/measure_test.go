@@ -44,7 +44,7 @@ func TestInvalidResults(t *testing.T) {
 			r := NewRunner(dev, NewPace(true, 1, 0))
 			r.Table = table.New(&out, &out, "csv", r.Columns(nil)...)
 			runs := 0
-			err := r.runCase(t.Context(), cases.Sized{Case: cases.Case{Name: "case", Setup: func(b *cases.Builder, _ []int) (*cases.Workload, error) {
+			err := r.runCase(t.Context(), cases.SizedCase{Case: cases.Case{Name: "case", Setup: func(b *cases.Builder, _ []int) (*cases.Workload, error) {
 				y, indices := b.Tensor(colt5.F32, 3), b.Tensor(colt5.I32, 2, 2)
 				run := func(ctx context.Context) error {
 					runs++
@@ -82,14 +82,14 @@ func TestInterrupted(t *testing.T) {
 	r := NewRunner(dev, NewPace(true, 1, 0))
 	r.Table = table.New(&out, &out, "jsonl", r.Columns(nil)...)
 	runs := 0
-	x := cases.Sized{Case: cases.Case{Name: "case", Setup: func(*cases.Builder, []int) (*cases.Workload, error) {
+	x := cases.SizedCase{Case: cases.Case{Name: "case", Setup: func(*cases.Builder, []int) (*cases.Workload, error) {
 		return &cases.Workload{Run: func(ctx context.Context) error {
 			runs++
 			stop()
 			return fmt.Errorf("waiting: %w", ctx.Err())
 		}}, nil
 	}}, Size: []int{3}}
-	assert.EqualError(t, r.RunAll(ctx, progress.New(&out, 2), []cases.Sized{x, x}), "interrupted")
+	assert.EqualError(t, r.RunAll(ctx, progress.New(&out, 2), []cases.SizedCase{x, x}), "interrupted")
 	assert.Equal(t, 1, runs)
 	assert.Empty(t, out.String())
 }
@@ -104,11 +104,11 @@ func TestQuantile(t *testing.T) {
 }
 
 func TestPeakShare(t *testing.T) {
-	r, half := &Runner{}, cases.Sized{Precision: pipelines.F16}
-	assert.Nil(t, r.peakShare(cases.Sized{}, 1, 1))
+	r, half := &Runner{}, cases.SizedCase{Precision: pipelines.F16}
+	assert.Nil(t, r.peakShare(cases.SizedCase{}, 1, 1))
 	r.copyRate, r.flopRate = 100, map[pipelines.DType]float64{pipelines.F32: 1000}
-	assert.Equal(t, table.Share(0.5), r.peakShare(cases.Sized{}, 50, 400))
-	assert.Equal(t, table.Share(0.9), r.peakShare(cases.Sized{}, 50, 900))
+	assert.Equal(t, table.Share(0.5), r.peakShare(cases.SizedCase{}, 50, 400))
+	assert.Equal(t, table.Share(0.9), r.peakShare(cases.SizedCase{}, 50, 900))
 	assert.Nil(t, r.peakShare(half, 50, 900))
 	r.flopRate[pipelines.F16] = 9000
 	assert.Equal(t, table.Share(0.5), r.peakShare(half, 50, 900))

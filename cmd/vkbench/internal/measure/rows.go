@@ -10,7 +10,7 @@ import (
 )
 
 // Columns returns the columns of a table of these cases.
-func (r *Runner) Columns(list []cases.Sized) []table.Column {
+func (r *Runner) Columns(list []cases.SizedCase) []table.Column {
 	var name, shape int
 	for _, x := range list {
 		name, shape = max(name, len(x.Name)), max(shape, len(x.Shape()))
@@ -42,7 +42,7 @@ func (r *Runner) Remarks() []string {
 const CPUDriverRemark = "This driver runs on the CPU: the times are no GPU figures."
 
 // writeRow writes the row of a case. Rows of peaks become the peaks of later rows.
-func (r *Runner) writeRow(x cases.Sized, t timing) {
+func (r *Runner) writeRow(x cases.SizedCase, t timing) {
 	gpu := quantile(t.gpu, 0.5)
 	bytes, flops := rate(t.stats.Bytes, gpu), rate(t.stats.Flops, gpu)
 	switch x.Name {
@@ -52,7 +52,7 @@ func (r *Runner) writeRow(x cases.Sized, t timing) {
 		r.flopRate[x.Precision] = max(r.flopRate[x.Precision], flops)
 	}
 	r.gpu = gpu
-	values := []any{x.Name, x.Shape(), x.Format(), table.Millis(gpu), table.Millis(quantile(t.gpu, 0.1)), table.Millis(quantile(t.gpu, 0.9)),
+	values := []any{x.Name, x.Shape(), x.PrecisionName(), table.Millis(gpu), table.Millis(quantile(t.gpu, 0.1)), table.Millis(quantile(t.gpu, 0.9)),
 		table.Millis(quantile(t.wall, 0.5)), scaled(bytes, 1e9), scaled(flops, 1e12), r.peakShare(x, bytes, flops),
 		table.Size(t.stats.Workspace), table.Size(t.peak), len(t.gpu)}
 	values = append(values, r.Baseline.cells(x.Title(), gpu)...)
@@ -76,7 +76,7 @@ func scaled(rate, unit float64) any {
 }
 
 // peakShare is the larger of the shares of peak bandwidth and peak arithmetic. It is nil before these are known.
-func (r *Runner) peakShare(x cases.Sized, bytes, flops float64) any {
+func (r *Runner) peakShare(x cases.SizedCase, bytes, flops float64) any {
 	peak := r.flopRate[x.Precision]
 	if r.copyRate == 0 || peak == 0 || x.Matrix.M > 0 {
 		return nil
@@ -85,7 +85,7 @@ func (r *Runner) peakShare(x cases.Sized, bytes, flops float64) any {
 }
 
 // writeSteps writes a row for each step of a case.
-func (r *Runner) writeSteps(x cases.Sized, t timing) {
+func (r *Runner) writeSteps(x cases.SizedCase, t timing) {
 	var total float64
 	for _, s := range t.steps {
 		total += quantile(s, 0.5)
@@ -96,7 +96,7 @@ func (r *Runner) writeSteps(x cases.Sized, t timing) {
 		if total > 0 {
 			share = table.Share(ms / total)
 		}
-		r.Table.Row(x.Name, x.Shape(), x.Format(), i+1, s.Name, table.Millis(ms), share, scaled(rate(s.Bytes, ms), 1e9), scaled(rate(s.Flops, ms), 1e12),
+		r.Table.Row(x.Name, x.Shape(), x.PrecisionName(), i+1, s.Name, table.Millis(ms), share, scaled(rate(s.Bytes, ms), 1e9), scaled(rate(s.Flops, ms), 1e12),
 			r.Info.Name, deviceinfo.Driver(r.Info))
 	}
 }

@@ -66,7 +66,7 @@ func (s Sweep) Run(ctx context.Context, r *Runner, bar *progress.Bar, precisions
 func (s Sweep) runCase(ctx context.Context, r *Runner, bar *progress.Bar, c cases.Case, p pipelines.DType, remark func(string)) error {
 	var measured []float64 // ms, by length
 	for _, n := range s.Lengths {
-		x := cases.Sized{Case: c, Size: append([]int{1, n}, s.dims[c.Name]...), Precision: p}
+		x := cases.SizedCase{Case: c, Size: append([]int{1, n}, s.dims[c.Name]...), Precision: p}
 		if next := s.predict(c.Name, measured); next > s.maxMillis {
 			remark(fmt.Sprintf("%s in %s ends before %d tokens, which would take about %s ms per run.", c.Name, p, n, table.Significant(next)))
 			return nil

@@ -37,7 +37,7 @@ func Command(env *command.Env) *cli.Command {
 		Name: "report", Usage: "measure peaks, modules and growing lengths, and write a page with tables and plots", Description: reportDescription,
 		DisableSliceFlagSeparator: true, // sizes have commas
 		Flags: []cli.Flag{
-			command.DeviceFlag(), outFlag(), cases.OnlyFlag(), cases.SizeFlag(), command.PrecisionFlag("f32,f16,bf16"), measure.RepsFlag(),
+			command.DeviceFlag(), outFlag(), cases.NamesFlag(), cases.SizeFlag(), command.PrecisionFlag("f32,f16,bf16"), measure.RepsFlag(),
 			measure.WarmupFlag(), measure.FullFlag(),
 			&cli.StringFlag{Name: "lengths", Usage: "these `LENGTHS`, ascending, such as 1024,4096, or none (default: all powers of 2 from 1,024 to 1,048,576, on a CPU driver from 128 to 2,048)"},
 		},
@@ -71,10 +71,10 @@ type options struct {
 
 func parseOptions(c *cli.Command) (options, error) {
 	o := options{cases: cases.Modules(), dir: c.String("out")}
-	if err := errors.Join(command.NoArgs(c), cases.CheckOnly(c), measure.CheckPaceFlags(c)); err != nil {
+	if err := errors.Join(command.NoArgs(c), cases.CheckNames(c), measure.CheckPaceFlags(c)); err != nil {
 		return o, err
 	}
-	only := cases.Only(c)
+	only := cases.SelectedNames(c)
 	if len(only) > 0 {
 		o.cases = cases.All()
 	}
@@ -140,7 +140,7 @@ func quoted(word string) string {
 type report struct {
 	runner     *measure.Runner
 	precisions []pipelines.DType // supported ones
-	cases      []cases.Sized     // without peaks and sweep
+	cases      []cases.SizedCase // without peaks and sweep
 	sweep      measure.Sweep
 	command    string
 	rows       bytes.Buffer // in the format jsonl

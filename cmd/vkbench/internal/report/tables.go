@@ -12,7 +12,7 @@ import (
 type tableOfRows struct {
 	ID, Title, Note string
 	Columns         []string
-	TextColumns     int // the first columns, which hold text
+	TextColumns     int // the number of columns that hold text; they come first
 	Rows            [][]string
 }
 

@@ -11,7 +11,7 @@ const (
 	MatrixPeak = peakPrefix + "matrix to "
 
 	// BlockLength is a transformer block at growing sequence lengths: a fixed number of tokens is routed to its heavy
-	// attention, and one of 32 to its heavy feedforward. DenseAttention is the attention of all tokens to all tokens,
+	// attention, and one token in 32 to its heavy feedforward. DenseAttention is the attention of all tokens to all tokens,
 	// for comparison.
 	BlockLength, DenseAttention = "block_length", "dense_attention"
 )

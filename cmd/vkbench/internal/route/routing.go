@@ -34,13 +34,13 @@ type routerSums struct{ targetSum, scoreSum, selected, saturated, slots, empty, 
 
 func (s *routerSums) add(r colt5.RoutingRecord) {
 	slots := float64(len(r.Indices))
-	descents, filled := float64(len(r.SoftScores))/float64(r.Block), slots*(1-r.Empty)
+	descents, valid := float64(len(r.SoftScores))/float64(r.Block), slots*(1-r.Empty)
 	s.targetSum += descents * r.KEff
 	s.scoreSum += descents * r.ScoreSum
 	s.slots += slots
 	s.empty += slots * r.Empty
-	s.selected += filled
-	s.saturated += filled * r.Saturated
+	s.selected += valid
+	s.saturated += valid * r.Saturated
 	s.ties += float64(r.Ties)
 }
 

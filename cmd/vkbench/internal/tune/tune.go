@@ -104,7 +104,7 @@ func forget(env *command.Env, dev *vk.Device, precisions []pipelines.DType, size
 func measureTiles(ctx context.Context, env *command.Env, c *cli.Command, dev *vk.Device, precisions []pipelines.DType, sizes [][]int, remarks []string) error {
 	t, err := env.Table(c, table.Text("product", "product", 16), table.Text("precision", "precision", 4),
 		table.Text("tile", "tile", 12), table.Number("gpu_ms", "GPU ms", 8),
-		table.Text("usual_tile", "default tile", 12), table.Number("usual_ms", "GPU ms", 8))
+		table.Text("default_tile", "default tile", 12), table.Number("default_ms", "GPU ms", 8))
 	if err != nil {
 		return err
 	}

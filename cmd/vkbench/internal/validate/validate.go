@@ -10,11 +10,11 @@ import (
 func Floats(data []float32, constant bool) error {
 	for i, x := range data {
 		if x-x != 0 {
-			return fmt.Errorf("element %d is %v", i, x)
+			return fmt.Errorf("element %d is %v, want a finite number", i, x)
 		}
 	}
 	if !constant && len(data) > 1 && !slices.ContainsFunc(data, func(x float32) bool { return x != data[0] }) {
-		return fmt.Errorf("all %d elements are %v", len(data), data[0])
+		return fmt.Errorf("all %d elements are %v, want different values", len(data), data[0])
 	}
 	return nil
 }

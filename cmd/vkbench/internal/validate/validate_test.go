@@ -12,9 +12,9 @@ func TestFloats(t *testing.T) {
 	assert.NoError(t, Floats([]float32{1}, false))
 	assert.NoError(t, Floats([]float32{1, 2}, false))
 	assert.NoError(t, Floats([]float32{1, 1}, true))
-	assert.EqualError(t, Floats([]float32{1, 1}, false), "all 2 elements are 1")
-	assert.EqualError(t, Floats([]float32{1, float32(math.NaN())}, true), "element 1 is NaN")
-	assert.EqualError(t, Floats([]float32{float32(math.Inf(-1)), 1}, true), "element 0 is -Inf")
+	assert.EqualError(t, Floats([]float32{1, 1}, false), "all 2 elements are 1, want different values")
+	assert.EqualError(t, Floats([]float32{1, float32(math.NaN())}, true), "element 1 is NaN, want a finite number")
+	assert.EqualError(t, Floats([]float32{float32(math.Inf(-1)), 1}, true), "element 0 is -Inf, want a finite number")
 }
 
 func TestIndices(t *testing.T) {

@@ -25,8 +25,8 @@ func (c *comparison) problem(format string, args ...any) {
 	c.problems = append(c.problems, fmt.Sprintf(format, args...))
 }
 
-// near requires floats within a relative bound.
-func (c *comparison) near(name string, got []float32, want []float64, bound float64) {
+// withinBound requires floats within a relative bound.
+func (c *comparison) withinBound(name string, got []float32, want []float64, bound float64) {
 	e := ref.MaxErr(got, want)
 	if c.worst.name == "" || e.Rel/bound > c.worst.err/c.worst.bound {
 		c.worst = quantity{name, e.Rel, bound}
@@ -45,8 +45,8 @@ func (c *comparison) sameBits(a, b values, problem string) {
 	}
 }
 
-// same requires equal integers.
-func (c *comparison) same(name string, got, want []int32) {
+// equalInts requires equal integers.
+func (c *comparison) equalInts(name string, got, want []int32) {
 	if len(got) != len(want) {
 		c.problem("%s: %d elements, want %d", name, len(got), len(want))
 		return
@@ -59,8 +59,8 @@ func (c *comparison) same(name string, got, want []int32) {
 	}
 }
 
-// filled returns the filled slots among the count from slot at, in ascending order of their tokens.
-func filled(indices []int32, scores []float32, at, count int) []int {
+// validSlots returns the valid slots among slots at .. at + count - 1, ordered by token.
+func validSlots(indices []int32, scores []float32, at, count int) []int {
 	var list []int
 	for i := at; i < at+count; i++ {
 		if scores[i] != 0 {

@@ -72,11 +72,11 @@ func compareOutputs(c *golden.Case, got values, found *comparison) error {
 		want := c.Outputs[name]
 		switch {
 		case got.floats[name] != nil && want.F32 != nil:
-			found.near(name, got.floats[name], want.Float64s(), c.OutputBound(name))
+			found.withinBound(name, got.floats[name], want.Float64s(), c.OutputBound(name))
 		case got.ints[name] != nil && want.I32 != nil:
-			found.same(name, got.ints[name], want.I32)
+			found.equalInts(name, got.ints[name], want.I32)
 		default:
-			return fmt.Errorf("out.%s is no output of this module", name)
+			return fmt.Errorf("the case has out.%s, which the module does not compute", name)
 		}
 	}
 	return nil
@@ -192,8 +192,8 @@ func setupRouter(s *scope.Scope, c *golden.Case) (*instance, error) {
 
 // selected compares the routing record of a lone router, and the selected tokens times their scores.
 func (c *comparison) selected(of *golden.Case, r colt5.RoutingRecord, tokens []float32, y golden.Tensor) error {
-	if _, ok := of.Routes[r.Router]; !ok {
-		return fmt.Errorf("the case has no route %q", r.Router)
+	if _, ok := of.Routings[r.Router]; !ok {
+		return fmt.Errorf("the case has no routing record of router %q", r.Router)
 	}
 	if len(y.F32) != len(tokens) {
 		return fmt.Errorf("out.y has %d elements, want %d", len(y.F32), len(tokens))
@@ -203,6 +203,6 @@ func (c *comparison) selected(of *golden.Case, r colt5.RoutingRecord, tokens []f
 		return err
 	}
 	dim := len(tokens) / len(r.Indices)
-	c.near("y", pickRows(tokens, pairs.recorded, dim), float64s(pickRows(y.F32, pairs.golden, dim)), of.OutputBound("y"))
+	c.withinBound("y", pickRows(tokens, pairs.recorded, dim), float64s(pickRows(y.F32, pairs.golden, dim)), of.OutputBound("y"))
 	return nil
 }

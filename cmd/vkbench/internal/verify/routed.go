@@ -28,8 +28,8 @@ func like(s *scope.Scope, x *colt5.Tensor) *colt5.Tensor {
 // forwardFunc runs forward and, unless records is nil, stores the routing records in it.
 type forwardFunc func(ctx context.Context, records *[]colt5.RoutingRecord) error
 
-// routedInstance returns the instance of a module with routers, whose output is y. It is called when everything is in
-// the scope.
+// routedInstance returns the instance of a module with routers, whose output is y. Call it last, after all tensors were
+// created.
 func routedInstance(s *scope.Scope, c *golden.Case, parameters func() []colt5.Parameter, y *colt5.Tensor, forward forwardFunc) (*instance, error) {
 	if s.Err() != nil {
 		return nil, nil
@@ -43,7 +43,7 @@ func routedInstance(s *scope.Scope, c *golden.Case, parameters func() []colt5.Pa
 			if err := compareOutputs(c, got, found); err != nil || c.RoutingMayDiffer() {
 				return err
 			}
-			return found.routes(c, got.records)
+			return found.routings(c, got.records)
 		},
 	}, nil
 }

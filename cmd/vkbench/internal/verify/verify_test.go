@@ -332,14 +332,14 @@ func TestUsage(t *testing.T) {
 
 func TestComparisonKeepsTheWorst(t *testing.T) {
 	c := &comparison{}
-	c.near("a", []float32{1}, []float64{1}, 1)
-	c.near("b", []float32{1.5}, []float64{1}, 1)
-	c.near("c", []float32{1.25}, []float64{1}, 10)
+	c.withinBound("a", []float32{1}, []float64{1}, 1)
+	c.withinBound("b", []float32{1.5}, []float64{1}, 1)
+	c.withinBound("c", []float32{1.25}, []float64{1}, 10)
 	assert.Equal(t, quantity{"b", 0.5, 1}, c.worst)
 	assert.Empty(t, c.problems)
-	c.near("d", []float32{1, 2}, []float64{1}, 1)
+	c.withinBound("d", []float32{1, 2}, []float64{1}, 1)
 	assert.Equal(t, "d", c.worst.name)
-	c.same("e", []int32{1, 2}, []int32{1, 3})
-	c.same("f", []int32{1}, []int32{1, 3})
+	c.equalInts("e", []int32{1, 2}, []int32{1, 3})
+	c.equalInts("f", []int32{1}, []int32{1, 3})
 	assert.Len(t, c.problems, 3)
 }

@@ -17,8 +17,8 @@ type example struct {
 	record colt5.RoutingRecord
 }
 
-func newExample(module string, route golden.Route, r colt5.RoutingRecord) example {
-	c := &golden.Case{Module: module, Inputs: map[string]golden.Tensor{}, Routes: map[string]golden.Route{r.Router: route}}
+func newExample(module string, route golden.Routing, r colt5.RoutingRecord) example {
+	c := &golden.Case{Module: module, Inputs: map[string]golden.Tensor{}, Routings: map[string]golden.Routing{r.Router: route}}
 	return example{c, r}
 }
 
@@ -29,7 +29,7 @@ func floatsOf(shape []int, data ...float32) golden.Tensor {
 // blockExample has one item with two routes and two blocks of three tokens, each selecting two. Token 1 is masked. The
 // order of slots differs.
 func blockExample() example {
-	p := newExample("ConditionalRoutedCrossAttention", golden.Route{
+	p := newExample("ConditionalRoutedCrossAttention", golden.Routing{
 		Indices: golden.Tensor{Shape: []int{1, 2, 4}, I32: []int32{0, 2, 3, 4, 2, 0, 5, 4}},
 		Scores:  floatsOf([]int{1, 2, 4}, 1, 1, 1, .5, 1, 1, 1, 1),
 		Logits: floatsOf([]int{4, 3},
@@ -54,7 +54,7 @@ const autoregressive = "ConditionalRoutedAutoregressiveAttention"
 // windowExample has queries of five tokens in windows of two: three windows, the first without queries, the last
 // padded.
 func windowExample() example {
-	return newExample(autoregressive, golden.Route{
+	return newExample(autoregressive, golden.Routing{
 		Indices:   golden.Tensor{Shape: []int{2, 1}, I32: []int32{1, 0}},
 		Scores:    floatsOf([]int{2, 1}, 1, 1),
 		Logits:    floatsOf([]int{2, 2}, 3, 4, 5, 0),
@@ -67,7 +67,7 @@ func windowExample() example {
 
 // prefixExample has the keys of the same tokens: in each of two routes every window selects two tokens before it.
 func prefixExample() example {
-	return newExample(autoregressive, golden.Route{
+	return newExample(autoregressive, golden.Routing{
 		Indices: golden.Tensor{Shape: []int{2, 2, 2}, I32: []int32{1, 0, 0, 1, 3, 1, 0, 2}},
 		Scores:  floatsOf([]int{2, 2, 2}, 1, 1, 1, 1, 1, 1, 1, 0),
 		Logits: floatsOf([]int{4, 6},
@@ -88,19 +88,19 @@ func prefixExample() example {
 	})
 }
 
-func TestRoutes(t *testing.T) {
+func TestRoutings(t *testing.T) {
 	for name, newExample := range map[string]func() example{"blocks": blockExample, "windows": windowExample, "prefixes": prefixExample} {
 		t.Run(name, func(t *testing.T) {
 			p, found := newExample(), &comparison{}
-			require.NoError(t, found.routes(p.c, []colt5.RoutingRecord{p.record}))
+			require.NoError(t, found.routings(p.c, []colt5.RoutingRecord{p.record}))
 			assert.Empty(t, found.problems)
 			assert.Zero(t, found.worst.err)
 		})
 	}
 }
 
-// TestRoutesCanFail requires every kind of difference to be found.
-func TestRoutesCanFail(t *testing.T) {
+// TestRoutingsCanFail requires every kind of difference to be found.
+func TestRoutingsCanFail(t *testing.T) {
 	for _, test := range []struct {
 		name    string
 		example func() example
@@ -127,35 +127,35 @@ func TestRoutesCanFail(t *testing.T) {
 		t.Run(test.name, func(t *testing.T) {
 			p, found := test.example(), &comparison{}
 			test.change(&p.record)
-			require.NoError(t, found.routes(p.c, []colt5.RoutingRecord{p.record}))
+			require.NoError(t, found.routings(p.c, []colt5.RoutingRecord{p.record}))
 			assert.Contains(t, strings.Join(found.problems, "; "), test.want)
 		})
 	}
 	found := &comparison{}
-	require.NoError(t, found.routes(blockExample().c, nil))
-	assert.Equal(t, []string{"kv_router: has no routing record, but the case has a route"}, found.problems)
+	require.NoError(t, found.routings(blockExample().c, nil))
+	assert.Equal(t, []string{"kv_router: has no routing record, but the case has one"}, found.problems)
 }
 
 func swap(x []float32, half int) { copy(x, slices.Concat(x[half:], x[:half])) }
 
-// TestRoutesOfOtherShape requires errors where shapes of a case and a routing record do not match.
-func TestRoutesOfOtherShape(t *testing.T) {
+// TestRoutingsOfOtherShape requires errors where shapes of a case and a routing record do not match.
+func TestRoutingsOfOtherShape(t *testing.T) {
 	for _, test := range []struct {
 		name   string
 		change func(p *example)
 		want   string
 	}{
-		{"rows", func(p *example) { p.record.Block = 6 }, "the route has 4 rows, want 2"},
-		{"entries", func(p *example) { p.record.Block = 4 }, "have 3 entries, want those of 6 tokens in blocks of 4"},
+		{"rows", func(p *example) { p.record.Block = 6 }, "the golden routing record has 4 rows, want 2"},
+		{"entries", func(p *example) { p.record.Block = 4 }, "the golden routing record has rows of 3 entries, want 4"},
 		{"slots", func(p *example) {
 			p.record.K, p.record.Indices, p.record.Scores = 2, make([]int32, 4), make([]float32, 4)
-		}, "the route has 8 slots, want 4"},
+		}, "the golden routing record has 8 slots, want 4"},
 		{"mask", func(p *example) { p.c.Inputs["context_mask"] = golden.Tensor{U8: []uint8{1}} }, "the mask has 1 tokens, want 6"},
 	} {
 		p := blockExample()
 		test.change(&p)
 		found := &comparison{}
-		err := found.routes(p.c, []colt5.RoutingRecord{p.record})
+		err := found.routings(p.c, []colt5.RoutingRecord{p.record})
 		assert.ErrorContains(t, err, `router "kv_router": `, test.name)
 		assert.ErrorContains(t, err, test.want, test.name)
 	}

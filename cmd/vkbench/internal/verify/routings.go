@@ -11,13 +11,13 @@ import (
 	"github.com/colt5-vulkan/colt5/internal/ref"
 )
 
-// routes compares the routing records of a module with the routes of a case: for the same routers, with the same
+// routings compares the routing records of a module with the golden routing records of a case: for the same routers, with the same
 // values.
-func (c *comparison) routes(of *golden.Case, records []colt5.RoutingRecord) error {
-	missing := maps.Clone(of.Routes)
+func (c *comparison) routings(of *golden.Case, records []colt5.RoutingRecord) error {
+	missing := maps.Clone(of.Routings)
 	for _, r := range records {
 		if _, ok := missing[r.Router]; !ok {
-			c.problem("%s: has a routing record, but the case has no route", r.Router)
+			c.problem("%s: has a routing record, but the case has none", r.Router)
 			continue
 		}
 		delete(missing, r.Router)
@@ -26,7 +26,7 @@ func (c *comparison) routes(of *golden.Case, records []colt5.RoutingRecord) erro
 		}
 	}
 	for _, name := range slices.Sorted(maps.Keys(missing)) {
-		c.problem("%s: has no routing record, but the case has a route", name)
+		c.problem("%s: has no routing record, but the case has one", name)
 	}
 	return nil
 }
@@ -39,10 +39,10 @@ func maskOf(of *golden.Case, router string) []uint8 {
 	return of.Inputs["mask"].U8
 }
 
-// record compares a routing record with a golden route: logits of valid tokens, soft scores, and, row by row, the set
+// record compares a routing record with a golden one: logits of valid tokens, soft scores, and, row by row, the set
 // of selected tokens with their scores. It returns pairs of slots that hold the same token, or nil if the sets differ.
 func (c *comparison) record(of *golden.Case, r colt5.RoutingRecord, mask []uint8) (*slotPairs, error) {
-	want := of.Routes[r.Router]
+	want := of.Routings[r.Router]
 	l, err := newLayout(of, r, want, mask)
 	if err != nil {
 		return nil, fmt.Errorf("router %q: %w", r.Router, err)
@@ -60,15 +60,15 @@ func (c *comparison) record(of *golden.Case, r colt5.RoutingRecord, mask []uint8
 				logits[i*l.n+j], expected[i*l.n+j] = 0, 0
 			}
 		}
-		a, b := filled(r.Indices, r.Scores, recorded.slot, l.count), filled(want.Indices.I32, want.Scores.F32, reference.slot, l.count)
+		a, b := validSlots(r.Indices, r.Scores, recorded.slot, l.count), validSlots(want.Indices.I32, want.Scores.F32, reference.slot, l.count)
 		err := ref.SameSet(recorded.indices(r.Indices, a), reference.indices(want.Indices.I32, b))
 		if err != nil && differ == nil {
 			differ = fmt.Errorf("%sindices of row %d: %w", name, i, err)
 		}
 		pairs.recorded, pairs.golden = append(pairs.recorded, a...), append(pairs.golden, b...)
 	}
-	c.near(name+"logits", logits, expected, of.ScoreBound())
-	c.near(name+"scores_all", soft, want.ScoresAll.Float64s(), of.ScoreBound())
+	c.withinBound(name+"logits", logits, expected, of.ScoreBound())
+	c.withinBound(name+"scores_all", soft, want.ScoresAll.Float64s(), of.ScoreBound())
 	if slot := l.skippedSlot(r); slot >= 0 {
 		c.problem("%sslot %d is of the first window, but not empty", name, slot)
 	}
@@ -77,7 +77,7 @@ func (c *comparison) record(of *golden.Case, r colt5.RoutingRecord, mask []uint8
 		return nil, nil // scores of different tokens cannot be compared
 	}
 	if len(pairs.recorded) > 0 {
-		c.near(name+"scores", pick(r.Scores, pairs.recorded), float64s(pick(want.Scores.F32, pairs.golden)), of.ScoreBound())
+		c.withinBound(name+"scores", pick(r.Scores, pairs.recorded), float64s(pick(want.Scores.F32, pairs.golden)), of.ScoreBound())
 	}
 	return pairs, nil
 }
@@ -85,7 +85,7 @@ func (c *comparison) record(of *golden.Case, r colt5.RoutingRecord, mask []uint8
 // slotPairs are pairs of slots that hold the same token.
 type slotPairs struct{ recorded, golden []int }
 
-// layout is the order of the rows of a golden route: by item, block or window, and route. The autoregressive module has
+// layout is the order of the rows of a golden routing record: by item, block or window, and route. The autoregressive module has
 // no rows for the first window, and the tokens of the others are padded to whole windows.
 type layout struct {
 	items, blocks, routes int
@@ -97,7 +97,7 @@ type layout struct {
 	mask                  []uint8 // nil: all tokens are valid
 }
 
-func newLayout(of *golden.Case, r colt5.RoutingRecord, want golden.Route, mask []uint8) (layout, error) {
+func newLayout(of *golden.Case, r colt5.RoutingRecord, want golden.Routing, mask []uint8) (layout, error) {
 	windows := max(r.Windows, 1)
 	l := layout{items: r.Lists / (r.Routes * windows), blocks: windows, routes: r.Routes, count: r.K, prefixes: r.Windows > 0, mask: mask}
 	l.tokens = len(r.Logits) / (l.items * l.routes)
@@ -112,18 +112,26 @@ func newLayout(of *golden.Case, r colt5.RoutingRecord, want golden.Route, mask [
 	}
 	switch {
 	case rows != len(l.rows()):
-		return l, fmt.Errorf("the route has %d rows, want %d", rows, len(l.rows()))
+		return l, fmt.Errorf("the golden routing record has %d rows, want %d", rows, len(l.rows()))
 	case !l.prefixes && l.n != r.Block || l.prefixes && (l.n%windows != 0 || l.n < l.tokens):
-		return l, fmt.Errorf("rows of the route have %d entries, want those of %d tokens in blocks of %d", l.n, l.tokens, r.Block)
+		return l, fmt.Errorf("the golden routing record has rows of %d entries, want %s", l.n, l.wantedEntries(r.Block, windows))
 	case len(want.Indices.I32) != rows*l.count:
-		return l, fmt.Errorf("the route has %d slots, want %d", len(want.Indices.I32), rows*l.count)
+		return l, fmt.Errorf("the golden routing record has %d slots, want %d", len(want.Indices.I32), rows*l.count)
 	case mask != nil && len(mask) != l.items*l.tokens:
 		return l, fmt.Errorf("the mask has %d tokens, want %d", len(mask), l.items*l.tokens)
 	}
 	return l, nil
 }
 
-// position identifies a row of a route.
+// wantedEntries says how many entries a row must have.
+func (l layout) wantedEntries(block, windows int) string {
+	if l.prefixes {
+		return fmt.Sprintf("a multiple of %d windows, at least %d", windows, l.tokens)
+	}
+	return fmt.Sprint(block)
+}
+
+// position identifies a row of a golden routing record.
 type position struct{ item, block, route int }
 
 func (l layout) rows() []position {
@@ -138,7 +146,7 @@ func (l layout) rows() []position {
 	return list
 }
 
-// row is a row of a routing record, or the location of a row of a golden route.
+// row is a row of a routing record, or the location of a row of a golden one.
 type row struct {
 	logits, soft []float32
 	valid        []bool
@@ -183,7 +191,7 @@ func (l layout) goldenRow(p position, i int) row {
 	return row{slot: ((p.item*l.routes+p.route)*l.blocks + p.block) * l.count, token: p.block * l.n}
 }
 
-// skippedSlot returns a filled slot of a block without rows, or -1 if there is none.
+// skippedSlot returns a valid slot of a block without rows, or -1 if there is none.
 func (l layout) skippedSlot(r colt5.RoutingRecord) int {
 	for slot, score := range r.Scores {
 		block := slot % r.K / l.count
