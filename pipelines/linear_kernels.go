@@ -34,7 +34,7 @@ func (l *Linear) kernel(t linearTile, s linearSize) (*vk.Kernel, error) {
 	if c.Precision == F32 {
 		return l.kernels.get(t.kernel, t.kernel, false, spec)
 	}
-	subgroup, m := l.kernels.dev.Caps().SubgroupSize, l.matrix
+	subgroup, m := t.subgroupSize(limitsOf(l.kernels.dev)), l.matrix
 	noEpilogue := c.Y16 && c.Out%8 == 0 && !(c.Bias || c.GELU || c.Gather || c.Score || c.Valid || c.Residual || c.Scatter)
 	for id, value := range map[uint32]uint32{
 		shaders.LinearX16:                specBool(c.X16),

@@ -3,9 +3,11 @@ package pipelines
 import (
 	"fmt"
 	"math"
+	"slices"
 	"testing"
 
 	"github.com/colt5-vulkan/colt5/internal/gputest"
+	"github.com/colt5-vulkan/colt5/internal/pretend"
 	"github.com/colt5-vulkan/colt5/internal/ref"
 	"github.com/colt5-vulkan/colt5/vk"
 	"github.com/stretchr/testify/assert"
@@ -52,18 +54,22 @@ func (c linearCase) testMatrix(t *testing.T) {
 		var first []float32
 		for _, tile := range linearMatrixTiles {
 			m, err := p.matrixShape(dev.Caps())
+			limits := limitsOf(dev)
 			require.NoError(t, err)
-			if dev.Caps().CPU && tile.rows*tile.cols*uint64(tile.inputs) > 8192 && (tile.rows > 32 || !c.Y16 || c.In != 128) {
+			if dev.Caps().CPU && !tile.lowRegisters() && tile.rows*tile.cols*uint64(tile.inputs) > 8192 && (tile.rows > 32 || !c.Y16 || c.In != 128) {
 				continue // CPU drivers compile large tiles for minutes
 			}
-			if !tile.fits(dev.Caps(), m) || tile.dense && (c.Gather || !c.X16 || c.batch > 1 && c.inRows != c.rows) {
+			if dev.Caps().CPU && tile.lowRegisters() && tile.rows > 32 && (testing.Short() || c.In != 128) {
+				continue
+			}
+			if !tile.fits(limits, m) || tile.dense && (c.Gather || !c.X16 || c.batch > 1 && c.inRows != c.rows) {
 				continue
 			}
 			gpu := gputest.New(t)
 			l, args := newLinear(t, gpu, c.LinearConfig, tile.name()), c.args(gpu, data)
 			gpu.Run(func(list *vk.CommandList) error { return l.Record(list, args) })
 			require.Len(t, gpu.StepNames(), 1+min(c.Split, 1), "one fused kernel, and one that adds parts")
-			require.Contains(t, gpu.StepNames()[0], "linear_matrix_"+p.String())
+			require.Contains(t, gpu.StepNames()[0], tile.kernel+"_"+p.String())
 			y := decode(c.y(), gpu, "y")
 			if c.minAlign {
 				y = outputFrom(t, gpu, "y with margins", rowAlign(c.Out))
@@ -125,7 +131,7 @@ func TestLinearMatrixStrips(t *testing.T) {
 	strips := linearTile{kernel: "linear_matrix", rows: 4 * uint64(m.M), cols: uint64(m.N), inputs: m.K, subgroupsM: 1, subgroupsN: 1}
 	wide := linearTile{kernel: "linear_matrix", rows: 2 * uint64(m.M), cols: 6 * uint64(m.N), inputs: m.K, subgroupsM: 1, subgroupsN: 1}
 	odd := linearTile{kernel: "linear_matrix", rows: 3 * uint64(m.M), cols: uint64(m.N), inputs: m.K, subgroupsM: 1, subgroupsN: 1}
-	linearMatrixTiles = []linearTile{strips, wide, odd, linearMatrixTiles[len(linearMatrixTiles)-1]}
+	linearMatrixTiles = []linearTile{strips, wide, odd, linearMatrixTiles[cpuMatrixTile]}
 	for _, c := range []linearCase{
 		{LinearConfig: LinearConfig{In: 40, Out: 32, X16: true, Y16: true}, rows: 130},
 		{LinearConfig: LinearConfig{In: 40, Out: 36, X16: true, Bias: true, SkipBias: true, Residual: true}, rows: 131, inPlace: true},
@@ -190,16 +196,15 @@ func TestLinearSplitTooLarge(t *testing.T) {
 
 // The large tile for many rows, smaller ones that balance better for few, and none that exceeds the device.
 func TestLinearDefaultMatrixTile(t *testing.T) {
-	gpu := vk.Caps{MaxSharedBytes: 48 << 10, SubgroupSize: 32, MaxWorkgroupInvocations: 1024}
-	cpu := vk.Caps{MaxSharedBytes: 32 << 10, SubgroupSize: 8, MaxWorkgroupInvocations: 1024, CPU: true}
+	gpu, cpu := chipLimits()["h200"], chipLimits()["lavapipe"]
 	m, small := vk.MatrixShape{M: 16, N: 16, K: 16}, vk.MatrixShape{M: 8, N: 8, K: 8}
 	for _, test := range []struct {
-		caps  vk.Caps
-		shape vk.MatrixShape
-		size  linearSize
-		out   uint64
-		x16   bool
-		want  int
+		limits deviceLimits
+		shape  vk.MatrixShape
+		size   linearSize
+		out    uint64
+		x16    bool
+		want   int
 	}{
 		{gpu, m, linearSize{slots: 65536, denseIn: true}, 512, true, 0},
 		{gpu, m, linearSize{slots: 65536, denseIn: true}, 512, false, 1},
@@ -212,7 +217,71 @@ func TestLinearDefaultMatrixTile(t *testing.T) {
 		{gpu, m, linearSize{slots: 64, denseIn: true}, 1024, true, 4},
 		{cpu, small, linearSize{slots: 65536, denseIn: true}, 512, true, 5},
 	} {
-		assert.Equal(t, test.want, defaultMatrixTile(test.caps, test.shape, test.size, test.out, test.x16), "%+v", test)
+		assert.Equal(t, test.want, defaultMatrixTile(test.limits, test.shape, test.size, test.out, test.x16), "%+v", test)
+	}
+}
+
+// Devices with few registers get tiles of their own, as large as their subgroups can hold; all others those of the H200.
+func TestLinearMatrixTilesOfChips(t *testing.T) {
+	const many = 65536
+	sizes := []struct {
+		slots, out uint64
+		x16        bool
+	}{{many, 512, true}, {many, 512, false}, {1024, 512, true}, {1024, 512, false}, {64, 512, true}, {many, 64, true}}
+	tuned := []string{"128x128x64", "128x128x32", "32x64x128", "32x64x128", "32x16x256", "64x64x64"}
+	xe2 := []string{"128x128x32-lowreg", "64x128x32-lowreg", "64x64x32-lowreg", "64x64x32-lowreg", "32x32x16-lowreg", "64x64x32-lowreg"}
+	cpu := slices.Repeat([]string{"16x16x32"}, len(sizes))
+	want := map[string][]string{
+		"dg2": {"64x128x32-lowreg", "64x64x32-lowreg", "64x64x32-lowreg", "64x64x32-lowreg", "32x32x16-lowreg", "64x64x32-lowreg"},
+		"lnl": xe2, "bmg": xe2, "ptl": xe2, "turing": tuned, "ampere": tuned, "h200": tuned, "navi31": tuned, "gfx1201": tuned, "strix1": tuned,
+		"lavapipe4": cpu, "lavapipe": cpu,
+	}
+	got := map[string][]string{}
+	for name, l := range chipLimits() {
+		for _, p := range []DType{F16, BF16} {
+			m, err := p.matrixShape(l.Caps)
+			if err != nil {
+				continue
+			}
+			var list []string
+			for _, s := range sizes {
+				tile := linearMatrixTiles[defaultMatrixTile(l, m, linearSize{slots: s.slots, denseIn: true}, s.out, s.x16)]
+				list = append(list, tile.name())
+				assert.True(t, tile.fits(l, m), "%s: %s", name, tile.name())
+			}
+			got[name] = list
+			assert.Equal(t, want[name], list, "%s %v", name, p)
+		}
+	}
+	assert.Equal(t, want, got)
+}
+
+// The kernel for devices with few registers stores the sums of a subgroup in four steps at most.
+func TestLinearLowRegisterSteps(t *testing.T) {
+	for _, tile := range linearMatrixTiles {
+		for _, m := range []vk.MatrixShape{{M: 8, N: 8, K: 8}, {M: 8, N: 16, K: 16}, {M: 16, N: 16, K: 16}} {
+			if tile.lowRegisters() {
+				assert.LessOrEqual(t, uint32(tile.rows)/tile.subgroupsM, 4*m.M, "%s: %v", tile.name(), m)
+				assert.Less(t, tile.inputs/8, tile.subgroupsM*tile.subgroupsN*8, "%s: rows are loaded by several invocations", tile.name())
+			}
+		}
+	}
+}
+
+// A device with few registers runs the kernel that is meant for it.
+func TestLinearMatrixLowRegisters(t *testing.T) {
+	for _, p := range linearPrecisions(t) {
+		restore := pretend.Chip(pretend.Chips()["dg2"])
+		c := linearCase{LinearConfig: LinearConfig{In: 40, Out: 36, Precision: p, GELU: true}, batch: 1, inRows: 33, rows: 33, outRows: 33}
+		data := c.data()
+		data.RoundOperands = p.round
+		gpu := gputest.New(t)
+		l, args := newLinear(t, gpu, c.LinearConfig, ""), c.args(gpu, data)
+		gpu.Run(func(list *vk.CommandList) error { return l.Record(list, args) })
+		restore()
+		require.Contains(t, gpu.StepNames()[0], lowRegisterKernel+"_"+p.String()+" 32x32x16")
+		want := ref.Linear(data)
+		require.NoError(t, ref.MaxErr(gpu.Float32("y"), want).Within(ref.Bound(ref.Linear32(data), want, 1e-6)))
 	}
 }
 

@@ -15,7 +15,7 @@ import (
 // LinearTiles describes the tile sizes of a product on a device. All of them give the same bits.
 type LinearTiles struct {
 	// Names are the tiles to measure, values of LinearConfig.Tile: rows x columns, with cooperative matrices x inputs
-	// of a loop iteration.
+	// of a loop iteration. -lowreg is for devices with few registers.
 	Names   []string
 	Default string // the tile that is used where none was measured
 	Key     string // under which vk.Device.StoreTuning keeps the fastest
@@ -55,7 +55,7 @@ func (l *Linear) configuredTile() (int, error) {
 			names = append(names, t.name())
 			continue
 		}
-		if l.config.Precision != F32 && !t.fits(l.kernels.dev.Caps(), l.matrix) {
+		if l.config.Precision != F32 && !t.fits(limitsOf(l.kernels.dev), l.matrix) {
 			return 0, fmt.Errorf("pipelines: Linear: %w: Tile is %s, which exceeds the shared memory, the workgroup size or the matrices of the device", vk.ErrUnsupported, name)
 		}
 		return i, nil
@@ -85,10 +85,14 @@ func (l *Linear) tuningKey(s linearSize) string {
 		c.Precision.String(), c.In, c.Out, bits.Len64(s.slots-1), c.X16, s.denseIn, hash.Sum32())
 }
 
-// variants returns the SPIR-V variants of the tiles.
+// variants returns the SPIR-V variants of the tiles for the device.
 func (l *Linear) variants() (variants []string) {
+	low := limitsOf(l.kernels.dev).lowRegisters()
 	for _, t := range l.tiles() {
 		variant := t.kernel
+		if l.config.Precision != F32 && t.lowRegisters() != low {
+			continue
+		}
 		if l.config.Precision != F32 {
 			variant += "_" + l.config.Precision.String()
 		}
@@ -104,14 +108,17 @@ func (t linearTile) name() string {
 	if t.inputs == 0 {
 		return fmt.Sprintf("%dx%d", t.rows, t.cols)
 	}
+	if t.lowRegisters() {
+		return fmt.Sprintf("%dx%dx%d-lowreg", t.rows, t.cols, t.inputs)
+	}
 	return fmt.Sprintf("%dx%dx%d", t.rows, t.cols, t.inputs)
 }
 
 // allowed reports whether a tile may be selected: the device can run it for rows of this kind.
 func (l *Linear) allowed(t linearTile, s linearSize) bool {
-	caps := l.kernels.dev.Caps()
+	limits := limitsOf(l.kernels.dev)
 	if l.config.Precision == F32 {
-		return (t.kernel == "linear_cpu") == caps.CPU
+		return (t.kernel == "linear_cpu") == limits.CPU
 	}
-	return t.fits(caps, l.matrix) && (!t.dense || s.denseIn && l.config.X16)
+	return t.suits(limits, l.matrix, s, l.config.X16)
 }

@@ -15,6 +15,10 @@
 // to y [SPLIT_K, slots, OUT] f32 without an epilogue; linear_sum.comp adds them and applies the epilogue.
 //
 // All tile shapes add in the same order, MATRIX_K inputs at a time, and so give the same bits.
+//
+// With LOW_REGISTERS defined, the kernel is for devices whose subgroups have few registers (4 to 16 KiB): nothing is
+// prefetched, and loops stay loops. Intel's compiler (Mesa 26.1) takes the live range of a value to be one interval, so
+// that a value carried around a loop occupies its registers in the whole loop, and its copies others.
 #include "include/matrix_operands.glsl"
 #extension GL_EXT_buffer_reference : require
 #extension GL_EXT_buffer_reference_uvec2 : require
@@ -38,6 +42,14 @@ layout(constant_id = 24) const bool NO_EPILOGUE = false; // y is the rounded sum
 layout(constant_id = 28) const bool FULL_TILES = false; // slots is a multiple of TILE_M
 layout(constant_id = 29) const bool FAST_COMPILE = false; // less code, slower: no peeled iteration, one matrix stored at a time
 layout(local_size_x_id = 23) in;
+
+#ifdef LOW_REGISTERS
+#define UNROLL_K [[dont_unroll]]
+#define KEEP_LOOP [[dont_unroll]]
+#else
+#define UNROLL_K [[unroll]]
+#define KEEP_LOOP
+#endif
 
 // A chunk is 16 bytes: 8 operands or 4 floats. A pitch is the distance of rows in shared memory, in chunks.
 const uint MATRICES_M = TILE_M / SUBGROUPS_M / MATRIX_M, MATRICES_N = TILE_N / SUBGROUPS_N / MATRIX_N; // of a subgroup
@@ -114,6 +126,11 @@ void prefetch(uint m0, uint n0, uint k0) {
 		if (TILE_M % ROW_STEP != 0 && row + i * ROW_STEP >= TILE_M) continue;
 		if (!DENSE_INPUT) {
 			prefetch_x(i, x_rows[i], 0, col);
+#ifdef LOW_REGISTERS
+		} else if (!FULL_TILES) { // a condition would keep the elements of the iteration before in registers
+			uint last = p.slots - 1, first = min(m0 + row, last);
+			prefetch_x(i, x_rows[0], min(i * ROW_STEP, last - first), col);
+#endif
 		} else if (FULL_TILES || m0 + row + i * ROW_STEP < p.slots) {
 			prefetch_x(i, x_rows[0], i * ROW_STEP, col);
 		}
@@ -156,7 +173,7 @@ void store_tiles() {
 
 // multiply adds the products of the inputs in shared memory to the sums of subgroup (subgroup_m, subgroup_n).
 void multiply(uint subgroup_m, uint subgroup_n) {
-	[[unroll]] for (uint k = 0; k < TILE_K / MATRIX_K; k++) {
+	UNROLL_K for (uint k = 0; k < TILE_K / MATRIX_K; k++) {
 		OPERAND_A x[MATRICES_M];
 		OPERAND_B w;
 		[[unroll]] for (uint i = 0; i < MATRICES_M; i++)
@@ -173,7 +190,11 @@ void multiply(uint subgroup_m, uint subgroup_n) {
 // compute_factors computes the factors of the norm of the tile's rows. A subgroup sums a row, and loads ROWS rows at a
 // time.
 void compute_factors(uint m0) {
+#ifdef LOW_REGISTERS
+	const uint ROWS = 1;
+#else
 	const uint ROWS = 4;
+#endif
 	for (uint first = gl_SubgroupID * ROWS; first < TILE_M; first += SUBGROUPS_M * SUBGROUPS_N * ROWS) {
 		float square_sums[ROWS];
 		uvec2 rows[ROWS];
@@ -181,7 +202,7 @@ void compute_factors(uint m0) {
 			square_sums[r] = 0;
 			rows[r] = x_row(m0 + first + r);
 		}
-		for (uint col = gl_SubgroupInvocationID * 4; col < IN; col += SUBGROUP_SIZE * 4) {
+		KEEP_LOOP for (uint col = gl_SubgroupInvocationID * 4; col < IN; col += SUBGROUP_SIZE * 4) {
 			vec4 v[ROWS];
 			[[unroll]] for (uint r = 0; r < ROWS; r++) v[r] = uintBitsToFloat(load_f32(rows[r], 0, col));
 			[[unroll]] for (uint r = 0; r < ROWS; r++)
@@ -213,6 +234,19 @@ void prefetch_bias(uint n0) {
 	if (BIAS && SUBGROUP_SIZE % N_VEC4 == 0 && (OUT % TILE_N == 0 || col < OUT)) bias = load_out(p.bias, col);
 }
 
+#ifdef LOW_REGISTERS
+// write_rows applies the epilogue to the rows from m0 on, whose sums are in shared memory from chunk `base` on, and
+// writes them.
+void write_rows(uint m0, uint n0, uint base) {
+	[[dont_unroll]] for (uint n = 0; n < OUTPUTS; n++) {
+		uint e = gl_SubgroupInvocationID + n * SUBGROUP_SIZE, slot = m0 + e / N_VEC4;
+		if (STORE_M * MATRIX_M * N_VEC4 % SUBGROUP_SIZE != 0 && e >= STORE_M * MATRIX_M * N_VEC4 || !slot_valid(slot)) continue;
+		Epilogue epilogue = epilogue_of(slot, 1);
+		if (SPLIT_K > 1) epilogue.row = part * p.slots + slot;
+		write_columns(epilogue, n0 + e % N_VEC4 * 4, uintBitsToFloat(tile[base + e / N_VEC4 * OUT_PITCH + e % N_VEC4]));
+	}
+}
+#else
 // write_rows applies the epilogue to the rows from m0 on, whose sums are in shared memory from chunk `base` on, and
 // writes them. The first batch is prefetched by the caller. Each batch prefetches the next one; the last batch
 // prefetches the first one of the rows that follow.
@@ -233,6 +267,8 @@ void write_rows(uint m0, uint n0, uint base, bool last) {
 	}
 }
 
+#endif
+
 // write_rows_16bit writes the rows from m0 on with NO_EPILOGUE: their 16-bit results are in shared memory from chunk
 // `base` on.
 void write_rows_16bit(uint m0, uint n0, uint base) {
@@ -252,6 +288,28 @@ ACCUMULATOR round_operands(ACCUMULATOR m) {
 }
 #else
 #define round_operands(m) (m)
+#endif
+
+#ifdef LOW_REGISTERS
+// store_rows passes the sums of matrices i .. i + STORE_M - 1 along M through shared memory, from chunk `base` on, and
+// writes the results. m0 and n0 are the first row and column of the subgroup.
+void store_rows(uint i, uint m0, uint n0, uint base) {
+	[[unroll]] for (uint s = 0; s < STORE_M; s++)
+		[[unroll]] for (uint j = 0; j < MATRICES_N; j++) {
+			if (NO_EPILOGUE) {
+				ACCUMULATOR16 h = ACCUMULATOR16(round_operands(acc[i + s][j]));
+				coopMatStore(h, tile, base + s * MATRIX_M * OUT16_PITCH + j * MATRIX_N / 8, OUT16_PITCH, gl_CooperativeMatrixLayoutRowMajor);
+			} else {
+				coopMatStore(acc[i + s][j], tile, base + s * MATRIX_M * OUT_PITCH + j * MATRIX_N / 4, OUT_PITCH, gl_CooperativeMatrixLayoutRowMajor);
+			}
+		}
+	subgroupMemoryBarrierShared();
+	subgroupBarrier();
+	if (NO_EPILOGUE) write_rows_16bit(m0 + i * MATRIX_M, n0, base);
+	else write_rows(m0 + i * MATRIX_M, n0, base);
+	subgroupMemoryBarrierShared();
+	subgroupBarrier();
+}
 #endif
 
 // tile_origin returns the first slot and column of tile n. Tiles are ordered in bands of 8 tiles along M, column by
@@ -277,11 +335,27 @@ void main() {
 	[[unroll]] for (uint i = 0; i < X_LOADS * X_CHUNKS; i++) x_next[i] = uvec4(0);
 	w_rows = at(p.w, n0 + t / K_CHUNKS, W_COLUMNS * 2);
 	[[unroll]] for (uint i = 0; i < MATRICES_M; i++)
-		[[unroll]] for (uint j = 0; j < MATRICES_N; j++) acc[i][j] = ACCUMULATOR(0);
+		[[unroll]] for (uint j = 0; j < MATRICES_N; j++) {
+			acc[i][j] = ACCUMULATOR(0);
+#ifdef LOW_REGISTERS
+			// If all values of a sum come from products, Intel's compiler keeps a matrix in one place: it does not split it into
+			// single registers at the start of the loop.
+			acc[i][j] = coopMatMulAdd(OPERAND_A(0), OPERAND_B(0), acc[i][j]);
+#endif
+		}
 	if (NORM) compute_factors(m0);
 
 	uint subgroup_m = gl_SubgroupID % SUBGROUPS_M, subgroup_n = gl_SubgroupID / SUBGROUPS_M;
 	uint begin = SPLIT_K > 1 ? part * PART_INPUTS : 0, end = SPLIT_K > 1 ? min(begin + PART_INPUTS, IN) : IN;
+#ifdef LOW_REGISTERS
+	[[dont_unroll]] for (; begin < end; begin += TILE_K) {
+		prefetch(m0, n0, begin);
+		store_tiles();
+		barrier();
+		multiply(subgroup_m, subgroup_n);
+		barrier();
+	}
+#else
 	if (begin < end) prefetch(m0, n0, begin);
 	for (; begin + (FAST_COMPILE ? 0 : TILE_K) < end; begin += TILE_K) {
 		store_tiles();
@@ -290,8 +364,10 @@ void main() {
 		multiply(subgroup_m, subgroup_n);
 		barrier();
 	}
+#endif
 	m0 += subgroup_m * (TILE_M / SUBGROUPS_M);
 	n0 += subgroup_n * (TILE_N / SUBGROUPS_N);
+#ifndef LOW_REGISTERS
 	if (!FAST_COMPILE) {
 		if (begin < end) store_tiles(); // a part may be empty
 		barrier();
@@ -302,8 +378,16 @@ void main() {
 		if (begin < end) multiply(subgroup_m, subgroup_n);
 		barrier();
 	}
+#endif
 
 	uint base = gl_SubgroupID * STORE_M * MATRIX_M * OUT_PITCH;
+#ifdef LOW_REGISTERS
+	// Mesa's compilers do not unroll a loop that contains a loop, and would index acc in memory.
+	store_rows(0, m0, n0, base);
+	if (STORE_M < MATRICES_M) store_rows(STORE_M, m0, n0, base);
+	if (2 * STORE_M < MATRICES_M) store_rows(2 * STORE_M, m0, n0, base);
+	if (3 * STORE_M < MATRICES_M) store_rows(3 * STORE_M, m0, n0, base);
+#else
 	[[unroll]] for (uint i = 0; i < MATRICES_M; i += STORE_M) {
 		[[unroll]] for (uint s = 0; s < STORE_M; s++)
 			[[unroll]] for (uint j = 0; j < MATRICES_N; j++) {
@@ -321,4 +405,5 @@ void main() {
 		subgroupMemoryBarrierShared();
 		subgroupBarrier();
 	}
+#endif
 }
