@@ -91,15 +91,16 @@ type compiled struct {
 	stats        map[string]float64 // empty where the driver has none
 }
 
-// table formats a row for each kernel name: the number of kernels, the range of each statistic and of the compile time,
-// and the config with the largest value of the first statistic.
+// table formats a row for each kernel name, or a few names: the number of kernels, the range of each statistic and of
+// the compile time, and the config with the largest value of the first statistic.
 func (d driverStats) table(made []compiled) string {
 	columns := slices.DeleteFunc(slices.Concat(d.columns, d.spills), func(names string) bool {
 		return !slices.ContainsFunc(made, func(k compiled) bool { _, ok := statValue(k.stats, names); return ok })
 	})
 	byName := map[string][]compiled{}
 	for _, k := range made {
-		byName[k.name] = append(byName[k.name], k)
+		name := tableNames.Replace(k.name)
+		byName[name] = append(byName[name], k)
 	}
 	var out bytes.Buffer
 	w := tabwriter.NewWriter(&out, 0, 0, 2, ' ', 0)
@@ -125,6 +126,9 @@ func (d driverStats) table(made []compiled) string {
 	w.Flush()
 	return out.String()
 }
+
+// tableNames removes from the name of a kernel what hardly changes its registers.
+var tableNames = strings.NewReplacer(" partial", "", " gathered", "", " scattered", "")
 
 // valueRange formats the smallest and the largest value of a list.
 func valueRange(list []compiled, format string, value func(compiled) float64) string {
