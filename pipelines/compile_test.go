@@ -75,7 +75,7 @@ func TestCompiles(t *testing.T) {
 }
 
 // zeroFields matches the fields of a config that are zero.
-var zeroFields = regexp.MustCompile(`\b\w+:(false|0|)( |}$)`)
+var zeroFields = regexp.MustCompile(`\b[A-Za-z]\w*:(false|0|)( |}$)`)
 
 // compile adds a job for each config. Open makes the pipeline object of a config, kernels returns the kernels that it
 // may use on the device.

@@ -1,11 +1,14 @@
 package pipelines
 
 import (
+	"strings"
 	"testing"
 
 	"github.com/colt5-vulkan/colt5/internal/gputest"
 	"github.com/colt5-vulkan/colt5/internal/half"
 	"github.com/colt5-vulkan/colt5/internal/ref"
+	"github.com/colt5-vulkan/colt5/internal/spirv"
+	"github.com/colt5-vulkan/colt5/shaders"
 	"github.com/colt5-vulkan/colt5/vk"
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
@@ -135,4 +138,33 @@ func TestNorms16Bit(t *testing.T) {
 	assert.ErrorContains(t, err, "C is 6, want a multiple of 4 with Y f16")
 	_, err = NewRMSNorm(dev, RMSNormConfig{C: 8, Y: 7})
 	assert.ErrorContains(t, err, "want f32, f16 or bf16")
+}
+
+// Every kernel with cooperative matrices multiplies matrices of the selected shape only. NewKernel compares the shape with
+// those of the device.
+func TestMatrixProducts(t *testing.T) {
+	names, err := shaders.Names()
+	require.NoError(t, err)
+	checked := 0
+	for _, name := range names {
+		m, n, k := uint32(shaders.LinearMatrixM), uint32(shaders.LinearMatrixN), uint32(shaders.LinearMatrixK)
+		if strings.Contains(name, "attention") {
+			m, n, k = shaders.AttentionMatrixM, shaders.AttentionMatrixN, shaders.AttentionMatrixK
+		}
+		component, f16 := uint32(vk.ComponentBF16), strings.HasSuffix(name, "_f16")
+		if f16 {
+			component = vk.ComponentF16
+		}
+		if !strings.Contains(name, "linear_matrix") && !strings.Contains(name, "attention") || !f16 && !strings.HasSuffix(name, "_bf16") {
+			continue
+		}
+		code, err := shaders.SPV(name)
+		require.NoError(t, err)
+		module, err := spirv.Reflect(code, spirv.Spec{m: 8, n: 16, k: 32})
+		require.NoError(t, err, name)
+		want := spirv.MatrixProduct{M: 8, N: 16, K: 32, A: component, B: component, C: vk.ComponentF32, Result: vk.ComponentF32, Scope: vk.ScopeSubgroup}
+		assert.Equal(t, []spirv.MatrixProduct{want}, module.MatrixProducts, name)
+		checked++
+	}
+	assert.GreaterOrEqual(t, checked, 8)
 }

@@ -129,6 +129,12 @@ func (c *Caps) has(capability string) bool {
 	return (strings.HasPrefix(capability, "CooperativeMatrix") || capability == "TensorAddressingNV") && c.CooperativeMatrix2
 }
 
+// hasMatrix reports whether a cooperative matrix product is supported. Matrices of workgroup scope have flexible
+// dimensions, which the list does not contain.
+func (c *Caps) hasMatrix(s MatrixShape) bool {
+	return slices.Contains(c.MatrixShapes, s) || c.CooperativeMatrix2 && s.Scope == scopeWorkgroup
+}
+
 func (d *Device) checkSupport(m spirv.Module, c KernelConfig) error {
 	caps := &d.info.Caps
 	for _, name := range m.Capabilities {
@@ -136,24 +142,30 @@ func (d *Device) checkSupport(m spirv.Module, c KernelConfig) error {
 			return fmt.Errorf("%w: the shader needs the capability %s", ErrUnsupported, name)
 		}
 	}
+	for _, p := range m.MatrixProducts {
+		shape := MatrixShape{M: p.M, N: p.N, K: p.K, A: p.A, B: p.B, C: p.C, Result: p.Result, Saturating: uint32(btoi(p.Saturating)), Scope: p.Scope}
+		if !caps.hasMatrix(shape) {
+			return fmt.Errorf("%w: the shader needs the cooperative matrix %v", ErrUnsupported, shape)
+		}
+	}
 	if m.SharedBytes > uint64(caps.MaxSharedBytes) {
-		return fmt.Errorf("%w: %d bytes of shared memory, the device has %d", ErrUnsupported, m.SharedBytes, caps.MaxSharedBytes)
+		return fmt.Errorf("%w: %d bytes of shared memory, the device has %d (maxComputeSharedMemorySize)", ErrUnsupported, m.SharedBytes, caps.MaxSharedBytes)
 	}
 	if m.PushBytes > caps.MaxPushBytes {
-		return fmt.Errorf("%w: %d bytes of push constants, the device has %d", ErrUnsupported, m.PushBytes, caps.MaxPushBytes)
+		return fmt.Errorf("%w: %d bytes of push constants, the device has %d (maxPushConstantsSize)", ErrUnsupported, m.PushBytes, caps.MaxPushBytes)
 	}
 	invocations := uint64(1)
 	for i, n := range m.LocalSize {
 		if n > caps.MaxWorkgroupSize[i] {
-			return fmt.Errorf("%w: a workgroup of %d, the device allows %d", ErrUnsupported, m.LocalSize, caps.MaxWorkgroupSize)
+			return fmt.Errorf("%w: a workgroup of %d, the device allows %d (maxComputeWorkGroupSize)", ErrUnsupported, m.LocalSize, caps.MaxWorkgroupSize)
 		}
 		invocations *= uint64(n)
 	}
 	if invocations > uint64(caps.MaxWorkgroupInvocations) {
-		return fmt.Errorf("%w: a workgroup of %d invocations, the device allows %d", ErrUnsupported, invocations, caps.MaxWorkgroupInvocations)
+		return fmt.Errorf("%w: a workgroup of %d invocations, the device allows %d (maxComputeWorkGroupInvocations)", ErrUnsupported, invocations, caps.MaxWorkgroupInvocations)
 	}
 	if c.FullSubgroups && !caps.FullSubgroups {
-		return fmt.Errorf("%w: full subgroups", ErrUnsupported)
+		return fmt.Errorf("%w: full subgroups (computeFullSubgroups)", ErrUnsupported)
 	}
 	size := c.SubgroupSize
 	if size == 0 {
@@ -161,7 +173,7 @@ func (d *Device) checkSupport(m spirv.Module, c KernelConfig) error {
 	}
 	fixed := size == caps.SubgroupMin && size == caps.SubgroupMax
 	if !fixed && (!caps.SubgroupSizeControl || size < caps.SubgroupMin || size > caps.SubgroupMax || size&(size-1) != 0) {
-		return fmt.Errorf("%w: subgroups of %d, the device has %d to %d", ErrUnsupported, size, caps.SubgroupMin, caps.SubgroupMax)
+		return fmt.Errorf("%w: subgroups of %d, the device has %d to %d (subgroupSizeControl)", ErrUnsupported, size, caps.SubgroupMin, caps.SubgroupMax)
 	}
 	if most := uint64(size) * uint64(caps.MaxWorkgroupSubgroups); caps.SubgroupSizeControl && invocations > most {
 		return fmt.Errorf("%w: a workgroup of %d invocations in subgroups of %d, the device allows %d such subgroups",

@@ -2,6 +2,7 @@ package vk_test
 
 import (
 	"math"
+	"os"
 	"testing"
 
 	"github.com/colt5-vulkan/colt5/vk"
@@ -93,6 +94,38 @@ func TestKernelLimits(t *testing.T) {
 		closeAll(t, k)
 	}
 	assert.Zero(t, d.Stats().Kernels)
+}
+
+// A device has cooperative matrices of certain shapes and types only.
+func TestKernelMatrixShapes(t *testing.T) {
+	d := openDevice(t, vk.Options{})
+	real := d.Caps()
+	defer d.SetCaps(func(c *vk.Caps) { *c = real })
+	code, err := os.ReadFile("../internal/spirv/testdata/product.spv")
+	require.NoError(t, err)
+	floats := vk.MatrixShape{M: 16, N: 16, K: 32, C: vk.ComponentF32, Result: vk.ComponentF32, Scope: vk.ScopeSubgroup}
+	integers := vk.MatrixShape{M: 16, N: 16, K: 32, A: vk.ComponentS8, B: vk.ComponentS8, C: vk.ComponentS32, Result: vk.ComponentS32, Saturating: 1, Scope: vk.ScopeSubgroup}
+	other := integers
+	other.Saturating = 0
+	for want, shapes := range map[string][]vk.MatrixShape{
+		"the cooperative matrix M 16 N 16 K 32: float16 x float16 + float32 -> float32, of a subgroup":   {integers},
+		"the cooperative matrix M 16 N 16 K 32: int8 x int8 + int32 -> int32, saturating, of a subgroup": {floats, other},
+	} {
+		d.SetCaps(func(c *vk.Caps) {
+			c.CooperativeMatrix, c.CooperativeMatrix2, c.Float16, c.Int8, c.MemoryModel, c.MatrixShapes = true, true, true, true, true, shapes
+		})
+		_, err := d.NewKernel(vk.KernelConfig{Name: "product", Code: code, Spec: map[uint32]uint32{1: 16}})
+		require.ErrorIs(t, err, vk.ErrUnsupported)
+		assert.ErrorContains(t, err, want)
+	}
+}
+
+func TestMatrixShapeString(t *testing.T) {
+	for number, name := range map[uint32]string{0: "float16", 1: "float32", 3: "int8", 10: "uint64", vk.ComponentBF16: "bfloat16", 11: "type 11"} {
+		s := vk.MatrixShape{M: 1, N: 2, K: 3, A: number, B: 7, C: 1, Result: 1, Scope: 2}
+		assert.Equal(t, "M 1 N 2 K 3: "+name+" x uint8 + float32 -> float32, of a workgroup", s.String())
+	}
+	assert.Contains(t, vk.MatrixShape{Scope: 5}.String(), ", scope 5")
 }
 
 func TestKernelMalformed(t *testing.T) {

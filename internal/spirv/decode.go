@@ -26,6 +26,7 @@ const (
 	decSpecID, decBlock, decRowMajor, decArrayStride       = 1, 2, 4, 6
 	decMatrixStride, decBuiltIn, decOffset                 = 7, 11, 35
 	builtInWorkgroupSize                                   = 25
+	opTypeCooperativeMatrix, opCooperativeMatrixMulAdd     = 4456, 4459
 )
 
 // operands describes the operands of each opcode: i id, w word, s string, I and W any number of ids or words.
@@ -37,6 +38,7 @@ var operands = map[uint32]string{
 	opConstantComposite: "iiI", opConstantNull: "ii", opSpecConstantTrue: "ii", opSpecConstantFalse: "ii",
 	opSpecConstant: "iiwW", opSpecConstantComposite: "iiI", opSpecConstantOp: "iiwW", opVariable: "iiwI",
 	opUntypedVariable: "iiwI", opDecorate: "iwW", opMemberDecorate: "iwwW",
+	opTypeCooperativeMatrix: "iiiiii", opCooperativeMatrixMulAdd: "iiiiiW",
 }
 
 func isType(op uint32) bool {
@@ -55,7 +57,7 @@ type instruction struct {
 }
 
 // decode splits code into instructions and validates their operands. It drops instructions whose opcode is not in
-// operands.
+// operands, unless their result is a cooperative matrix.
 func decode(code []byte) ([]instruction, error) {
 	const magic, maxBound = 0x07230203, 1 << 22
 	if len(code)%4 != 0 || len(code) < 20 {
@@ -77,6 +79,7 @@ func decode(code []byte) ([]instruction, error) {
 		return nil, fmt.Errorf("id bound %d and schema %d, want 1 to %d and 0", bound, words[4], maxBound)
 	}
 	var list []instruction
+	matrices := map[uint32]bool{} // ids of the cooperative matrix types
 	for at := 5; at < len(words); {
 		op, count := words[at]&0xffff, int(words[at]>>16)
 		if count == 0 || count > len(words)-at {
@@ -88,7 +91,11 @@ func decode(code []byte) ([]instruction, error) {
 				return nil, fmt.Errorf("word %d: opcode %d: %w", at, op, err)
 			}
 			list = append(list, in)
-		} else if op >= opDecorationGroup && op <= opGroupMemberDecorate {
+			if op == opTypeCooperativeMatrix {
+				matrices[in.args[0]] = true
+			}
+		} else if op >= opDecorationGroup && op <= opGroupMemberDecorate || count > 2 && matrices[in.args[0]] {
+			// A type is the first operand only of instructions with a result of that type.
 			list = append(list, in)
 		}
 		at += count

@@ -13,7 +13,8 @@
 // and lose the device when it runs.
 //
 // The package supports the output of glslc. An unsupported construct is an error if a result depends on it, and is
-// ignored otherwise. Function bodies are not read. The package does not replace spirv-val.
+// ignored otherwise. Of function bodies only the products of cooperative matrices are read, whether they are reached or
+// not. The package does not replace spirv-val.
 //
 // Source: SPIR-V specification 1.6, The Khronos Group.
 package spirv
@@ -44,6 +45,8 @@ type Module struct {
 	Capabilities []string // names of the specification, "Capability(NNNN)" for unknown ones
 	Extensions   []string // SPIR-V extensions, e.g. SPV_KHR_cooperative_matrix
 	SpecIDs      []uint32 // ids of all specialisation constants, ascending, without duplicates
+
+	MatrixProducts []MatrixProduct // of cooperative matrices, without duplicates
 }
 
 // Member is a member of the push-constant block. Offset and Size are in bytes; a buffer address has 8 bytes.
@@ -77,9 +80,12 @@ type reader struct {
 	sizeID      uint32 // id of the constant decorated as WorkgroupSize, 0 for none
 	types       map[uint32]*typ
 	constants   map[uint32]*constant
-	forward     map[uint32]uint32 // storage classes of forward-declared pointers
-	early       map[uint32]bool   // types used before their definition
-	specs       map[uint32]bool   // scalar specialisation constants, by result id
+	forward     map[uint32]uint32  // storage classes of forward-declared pointers
+	early       map[uint32]bool    // types used before their definition
+	specs       map[uint32]bool    // scalar specialisation constants, by result id
+	matrices    map[uint32]*matrix // cooperative matrix types
+	values      map[uint32]uint32  // types of results that are cooperative matrices
+	products    []*instruction
 	shared      []*typ
 	blocks      int // number of shared variables with an explicit layout
 	push        *typ
@@ -102,6 +108,7 @@ func reflect(code []byte, spec Spec) (Module, error) {
 	r := &reader{
 		spec: spec, names: map[target]string{}, decorations: map[decoration]uint32{}, types: map[uint32]*typ{},
 		constants: map[uint32]*constant{}, forward: map[uint32]uint32{}, early: map[uint32]bool{}, specs: map[uint32]bool{},
+		matrices: map[uint32]*matrix{}, values: map[uint32]uint32{},
 	}
 	for _, pass := range []func(*instruction) error{r.annotate, r.declare} {
 		for i := range list {
@@ -110,7 +117,7 @@ func reflect(code []byte, spec Spec) (Module, error) {
 			}
 		}
 	}
-	for _, step := range []func() error{r.checkSpec, r.setLocalSize, r.setShared, r.setPush} {
+	for _, step := range []func() error{r.checkSpec, r.setLocalSize, r.setShared, r.setPush, r.setProducts} {
 		if err := step(); err != nil {
 			return Module{}, err
 		}
@@ -196,10 +203,19 @@ func (r *reader) decorated(at target, kind uint32) (value uint32, ok bool) {
 	return value, ok
 }
 
-// declare reads types, constants and variables in order.
+// declare reads types, constants and variables in order, and the types of matrices.
 func (r *reader) declare(in *instruction) error {
 	a := in.args
+	if len(a) >= 2 && r.matrices[a[0]] != nil && in.op != opTypeCooperativeMatrix {
+		r.values[a[1]] = a[0]
+	}
 	switch {
+	case in.op == opTypeCooperativeMatrix:
+		r.addMatrixType(in)
+		return nil
+	case in.op == opCooperativeMatrixMulAdd:
+		r.products = append(r.products, in)
+		return nil
 	case in.op == opTypeForwardPointer:
 		r.forward[a[0]] = a[1]
 		return nil

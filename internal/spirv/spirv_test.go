@@ -61,6 +61,12 @@ func TestReflectCompiled(t *testing.T) {
 			Capabilities: []string{"Shader", "Float16", "VulkanMemoryModel", "CooperativeMatrixKHR"},
 			Extensions:   []string{"SPV_KHR_cooperative_matrix"}, SpecIDs: []uint32{3},
 		}},
+		{"product", "product", Spec{0: 8, 1: 4}, Module{
+			LocalSize: [3]uint32{32, 1, 1}, SharedBytes: 256,
+			Capabilities: []string{"Shader", "Float16", "Int8", "VulkanMemoryModel", "CooperativeMatrixKHR"},
+			Extensions:   []string{"SPV_KHR_cooperative_matrix"}, SpecIDs: []uint32{0, 1},
+			MatrixProducts: []MatrixProduct{{M: 8, N: 16, K: 8, A: 0, B: 0, C: 1, Result: 1, Scope: 3}, {M: 16, N: 16, K: 32, A: 3, B: 3, C: 5, Result: 5, Saturating: true, Scope: 3}},
+		}},
 		{"empty", "empty", nil, Module{LocalSize: [3]uint32{1, 1, 1}, Capabilities: []string{"Shader"}}},
 	} {
 		t.Run(c.name, func(t *testing.T) {

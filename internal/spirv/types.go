@@ -14,6 +14,8 @@ type typ struct {
 	elem   uint32 // element type, or pointee type of a pointer
 	class  uint32 // storage class of a pointer
 
+	encoding uint32 // of a float: 0 IEEE 754, otherwise FPEncoding + 1
+
 	members  []uint32 // of a struct
 	explicit bool     // decorations give a complete layout
 	end      uint64   // size of the explicit layout
@@ -73,6 +75,9 @@ func (r *reader) addType(in *instruction) error {
 		}
 		bytes := uint64(a[0] / 8)
 		*t = typ{op: in.op, width: a[0], explicit: true, end: bytes, size: bytes, align: bytes}
+		if in.op == opTypeFloat && len(a) > 1 {
+			t.encoding = a[1] + 1
+		}
 	case opTypeVector:
 		r.addVector(t, a[0], uint64(a[1]))
 	case opTypeMatrix:

@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"slices"
 
-	"github.com/colt5-vulkan/colt5/cmd/vkbench/internal/deviceinfo"
 	"github.com/colt5-vulkan/colt5/cmd/vkbench/internal/results"
 	"github.com/colt5-vulkan/colt5/cmd/vkbench/internal/scope"
 	"github.com/colt5-vulkan/colt5/internal/peak"
@@ -41,7 +40,7 @@ func AllPeaks(caps vk.Caps) (list []SizedCase, remarks []string) {
 		seen = append(seen, m)
 		operand, sum, err := peak.Types(m)
 		if err != nil {
-			remarks = append(remarks, fmt.Sprintf("Left out: %s: %v.", deviceinfo.MatrixName(m), err))
+			remarks = append(remarks, fmt.Sprintf("Left out: %v: %v.", m, err))
 			continue
 		}
 		x := SizedCase{

@@ -38,40 +38,9 @@ func Properties(i vk.Info) []Property {
 		{"cooperative matrices", c.CooperativeMatrix}, {"of whole workgroups (NV)", c.CooperativeMatrix2},
 	}
 	for _, s := range c.MatrixShapes {
-		list = append(list, Property{"cooperative matrix", MatrixName(s)})
+		list = append(list, Property{"cooperative matrix", s.String()})
 	}
 	return list
 }
 
 func product(n [3]uint32) string { return fmt.Sprintf("%d x %d x %d", n[0], n[1], n[2]) }
-
-// MatrixName describes a cooperative matrix product.
-func MatrixName(s vk.MatrixShape) string {
-	text := fmt.Sprintf("M %d N %d K %d: %s x %s + %s -> %s", s.M, s.N, s.K,
-		component(s.A), component(s.B), component(s.C), component(s.Result))
-	if s.Saturating != 0 {
-		text += ", saturating"
-	}
-	switch s.Scope { // VkScopeKHR
-	case 2:
-		text += ", of a workgroup"
-	case 3:
-		text += ", of a subgroup"
-	default:
-		text += fmt.Sprintf(", scope %d", s.Scope)
-	}
-	return text
-}
-
-// component is the name of a VkComponentTypeKHR.
-func component(t uint32) string {
-	names := [...]string{"float16", "float32", "float64", "int8", "int16", "int32", "int64", "uint8", "uint16", "uint32", "uint64"}
-	const bfloat16 = 1000141000
-	switch {
-	case t < uint32(len(names)):
-		return names[t]
-	case t == bfloat16:
-		return "bfloat16"
-	}
-	return fmt.Sprintf("type %d", t)
-}
