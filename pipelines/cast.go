@@ -19,7 +19,7 @@ type Cast struct {
 	kernels kernelCache
 }
 
-// CastConfig is baked into the kernel.
+// CastConfig is fixed when the kernel is compiled.
 type CastConfig struct {
 	C         int   // elements of a row of x
 	Precision DType // F16 or BF16
@@ -55,7 +55,7 @@ func (c *Cast) kernel() (*vk.Kernel, error) {
 	})
 }
 
-// Record adds a dispatch to a command list.
+// Record appends a dispatch to a command list.
 func (c *Cast) Record(list *vk.CommandList, a CastArgs) error {
 	const op, pairsPerGroup = "Cast", 1024 // pairs of elements, one per 32-bit word
 	if err := checkPositive(op, dim{"Rows", a.Rows}); err != nil {

@@ -10,8 +10,9 @@ import (
 // CausalSelect selects tokens of windows in order of position, by a threshold that the previous window sets. Whether a
 // token is selected depends on no later token.
 //
-//	logits [B, N] f32 in    values [B, M, K] f32 in    valid [B, M, K] u32 in    M = ceil(N / Window)
-//	indices [B, M, K] i32 out    query valid [B, M, K] u32 out, 1 or 0    thresholds [B, M] f32 out, optional
+//	logits [B, N] f32 in    values [B, Windows, K] f32 in    valid [B, Windows, K] u32 in    Windows = ceil(N / Window)
+//	indices [B, Windows, K] i32 out    query valid [B, Windows, K] u32 out, 1 or 0
+//	thresholds [B, Windows] f32 out, optional
 //
 // Values and valid are the result of Select in each window with the same K. The threshold of a window is the smallest
 // valid value of the previous window, its K-th largest logit. If the previous window has no more than K tokens, every
@@ -21,7 +22,7 @@ import (
 // Indices count from the start of the item and ascend. Slots that stay empty have index 0 and query valid 0. All slots
 // of window 0 are empty, because it has no previous window. -0 equals +0; a NaN passes only where every token does.
 //
-// Shader: shaders/causal_select.comp. Reference: internal/ref.CausalSelect.
+// Shader: shaders/causal_select.comp. CPU reference: internal/ref.CausalSelect.
 type CausalSelect struct{ kernel *vk.Kernel }
 
 // CausalSelectConfig has no fields: all uses share one kernel.
@@ -30,10 +31,10 @@ type CausalSelectConfig struct{}
 // CausalSelectArgs names the memory and the sizes of one dispatch.
 type CausalSelectArgs struct {
 	Logits        vk.Range // [B, N]
-	Values, Valid vk.Range // [B, M, K]
-	Indices       vk.Range // [B, M, K]
-	QueryValid    vk.Range // [B, M, K]
-	Thresholds    vk.Range // [B, M]; absent: not wanted
+	Values, Valid vk.Range // [B, Windows, K]
+	Indices       vk.Range // [B, Windows, K]
+	QueryValid    vk.Range // [B, Windows, K]
+	Thresholds    vk.Range // [B, Windows]; absent: not wanted
 	B, N          int
 	Window, K     int
 }

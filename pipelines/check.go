@@ -97,7 +97,7 @@ func checkIterations(caps vk.Caps, op, subject string, n int) error {
 	if !caps.CPU || n <= maxCPUIterations {
 		return nil
 	}
-	return fmt.Errorf("pipelines: %s: %w: %s takes %d loop iterations, CPU drivers do %d", op, vk.ErrUnsupported, subject, n, maxCPUIterations)
+	return fmt.Errorf("pipelines: %s: %w: %s needs %d loop iterations, CPU drivers allow %d", op, vk.ErrUnsupported, subject, n, maxCPUIterations)
 }
 
 // checkTensor checks that a range is present, is aligned, and has exactly the size of a tensor with these dimensions.

@@ -1,11 +1,12 @@
-// Package pipelines has one typed object per kernel. New checks a config, Record compiles what it needs and appends
-// dispatches to a command list, Close frees the compiled kernels:
+// Package pipelines has one typed object per kernel. New checks a config. Kernels with one variant are compiled by New,
+// the others by the first Record that needs them. Record appends dispatches to a command list, Close frees the compiled
+// kernels:
 //
-//	RMSNorm          root-mean-square norm of rows; row factors
+//	RMSNorm          root-mean-square norm of rows; the factors of rows
 //	LayerNorm        layer norm of rows; adds a table
 //	PatchEmbed       layer norm of image patches; PatchPositions makes the position table
 //	Linear           matrix product with row gather, RMSNorm, bias, GELU, score, residual and row scatter
-//	RouterLogits     products of tokens and routing tokens; row factors
+//	RouterLogits     products of tokens and routing tokens; the factors of rows
 //	CoorDescent      soft top-k by coordinate descent
 //	Select           hard top-k
 //	CausalSelect     selection of queries that depends on no later token
@@ -38,7 +39,7 @@
 //
 //	B  batch items                  C  model dimension             H  heads
 //	N  tokens of an item            R  routes: routing tokens      D  dimension of a head
-//	M  tokens of a context          K  slots of an item            W  tokens of a window
+//	M  tokens of a context          K  slots of a list
 //
 // Tensors are row-major without gaps. They are float32 unless a comment says otherwise. Shape tables read
 //
@@ -51,12 +52,12 @@
 //
 // # Rules of all kernels
 //
-// A Config is baked into the kernel. Args belong to one recording. A zero vk.Range is an absent argument, which is an
-// error unless the argument is optional. A Range has exactly the size of its shape; scratch memory may be larger. It
-// starts at a multiple of 16 bytes. Lists of indices, scores and valid words, and tensors whose rows are not a multiple
-// of four floats, start at any multiple of 4. Record checks that, and its errors name the argument. Outputs overlap no
-// other range unless the comment of a kernel allows it. The contents of memory are not checked, but no contents make a
-// kernel access other memory.
+// A Config is fixed when the kernel is compiled. Args belong to one recording. A zero vk.Range is an absent argument,
+// which is an error unless the argument is optional. A Range has exactly the size of its shape; scratch memory may be
+// larger. It starts at a multiple of 16 bytes. Lists of indices, scores and valid words, and tensors whose rows are not
+// a multiple of four floats, start at any multiple of 4. Record checks that, and its errors name the argument. Outputs
+// overlap no other range unless the comment of a kernel allows it. The contents of memory are not checked, but no
+// contents make a kernel access other memory.
 //
 // The same inputs give the same bits on the same device, whatever else is in the batch.
 package pipelines

@@ -15,13 +15,13 @@ import (
 //
 // An id outside 0..V-1 gives zeros and adds 1 to the count of invalid ids, which the caller sets to 0 before.
 //
-// Shader: shaders/embed.comp. Reference: internal/ref.Embed.
+// Shader: shaders/embed.comp. CPU reference: internal/ref.Embed.
 type Embed struct {
 	config EmbedConfig
 	kernel *vk.Kernel
 }
 
-// EmbedConfig is baked into the kernel.
+// EmbedConfig is fixed when the kernel is compiled.
 type EmbedConfig struct {
 	C       int  // elements of a row
 	V       int  // rows of the table

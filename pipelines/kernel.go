@@ -9,7 +9,7 @@ import (
 	"github.com/colt5-vulkan/colt5/vk"
 )
 
-// newKernel compiles the SPIR-V of a line of shaders/variants.txt with its specialisation constants.
+// newKernel compiles variant name of shaders/variants.txt with the specialisation constants spec.
 func newKernel(dev *vk.Device, name string, spec map[uint32]uint32) (*vk.Kernel, error) {
 	code, err := shaders.SPV(name)
 	if err != nil {
@@ -37,17 +37,18 @@ type kernelCache struct {
 
 // kernelVariant is what a kernel is compiled from.
 type kernelVariant struct {
-	name          string            // for profiles
-	spv           string            // the SPIR-V: a line of shaders/variants.txt
+	name          string            // of the step in profiles
+	spv           string            // variant of shaders/variants.txt
 	spec          map[uint32]uint32 // specialisation constants
 	subgroupSize  uint32            // required; 0: selected by the driver
 	fullSubgroups bool
 }
 
-// key identifies the variant in a cache.
+// key identifies the variant in a cache. The name must determine spv and the subgroup settings.
 func (v kernelVariant) key() string { return fmt.Sprint(v.name, v.spec) }
 
-// get returns the kernel of a SPIR-V variant with these specialisation constants, under a name for profiles.
+// get returns the kernel of variant spv of shaders/variants.txt with the specialisation constants spec. name is the
+// step's name in profiles and, with spec, the key in the cache, so it must determine spv.
 func (k *kernelCache) get(name, spv string, fullSubgroups bool, spec map[uint32]uint32) (*vk.Kernel, error) {
 	return k.kernel(kernelVariant{name: name, spv: spv, spec: spec, fullSubgroups: fullSubgroups})
 }

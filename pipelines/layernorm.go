@@ -18,14 +18,14 @@ import (
 // The variance is computed from the differences to the mean, so that rows with a large mean stay accurate. Ranges start
 // at multiples of 16 bytes where C is a multiple of 4, else at multiples of 4.
 //
-// Shader: shaders/layernorm.comp. Reference: internal/ref.LayerNorm. Source: arXiv 1607.06450.
+// Shader: shaders/layernorm.comp. CPU reference: internal/ref.LayerNorm. Source: arXiv 1607.06450.
 type LayerNorm struct {
 	config       LayerNormConfig
 	rowsPerGroup uint64
 	kernel       *vk.Kernel
 }
 
-// LayerNormConfig is baked into the kernel.
+// LayerNormConfig is fixed when the kernel is compiled.
 type LayerNormConfig struct {
 	C   int   // elements of a row
 	Add bool  // add rows of a table to the normalised rows
@@ -53,16 +53,16 @@ func NewLayerNorm(dev *vk.Device, c LayerNormConfig) (*LayerNorm, error) {
 		return nil, err
 	}
 	name, cols := rowVariant("layernorm", c.C)
-	lanes, rows := normLanes(c.C, 64)
-	if err := checkIterations(dev.Caps(), op, fmt.Sprintf("a row of %d floats", c.C), int(3*(cols/lanes+1))); err != nil {
+	invocationsPerRow, rows := normInvocationsPerRow(c.C, 64)
+	if err := checkIterations(dev.Caps(), op, fmt.Sprintf("a row of %d floats", c.C), int(3*(cols/invocationsPerRow+1))); err != nil {
 		return nil, err
 	}
 	k, err := newKernel(dev, name, map[uint32]uint32{
-		shaders.RowNormLanesPerRow:      lanes,
-		shaders.RowNormRowsPerWorkgroup: rows,
-		shaders.LayerNormColumns:        cols,
-		shaders.LayerNormAdd:            specBool(c.Add),
-		shaders.LayerNormYDType:         uint32(c.Y),
+		shaders.RowNormInvocationsPerRow: invocationsPerRow,
+		shaders.RowNormRowsPerWorkgroup:  rows,
+		shaders.LayerNormColumns:         cols,
+		shaders.LayerNormAdd:             specBool(c.Add),
+		shaders.LayerNormYDType:          uint32(c.Y),
 	})
 	if err != nil {
 		return nil, fmt.Errorf("pipelines: %s: %w", op, err)

@@ -15,13 +15,13 @@ import (
 //
 // The order of summation depends on N alone. N is at most 520,000.
 //
-// Shader: shaders/mean_pool.comp. Reference: internal/ref.MeanPool.
+// Shader: shaders/mean_pool.comp. CPU reference: internal/ref.MeanPool.
 type MeanPool struct {
 	config MeanPoolConfig
 	kernel *vk.Kernel
 }
 
-// MeanPoolConfig is baked into the kernel.
+// MeanPoolConfig is fixed when the kernel is compiled.
 type MeanPoolConfig struct {
 	C int // elements of a token
 }

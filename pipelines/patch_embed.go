@@ -19,14 +19,14 @@ import (
 // start at multiples of 16 bytes where their rows are a multiple of 4 elements (Width for x, P1 * P2 * Channels for the
 // others), else at multiples of 4.
 //
-// Shader: shaders/patch_embed.comp. Reference: internal/ref.PatchEmbed. Source: arXiv 2010.11929.
+// Shader: shaders/patch_embed.comp. CPU reference: internal/ref.PatchEmbed. Source: arXiv 2010.11929.
 type PatchEmbed struct {
 	config       PatchEmbedConfig
 	rowsPerGroup uint64 // patches per workgroup
 	kernel       *vk.Kernel
 }
 
-// PatchEmbedConfig is baked into the kernel.
+// PatchEmbedConfig is fixed when the kernel is compiled.
 type PatchEmbedConfig struct {
 	Channels, Height, Width int // of an image
 	PatchHeight, PatchWidth int // divisors of Height and Width
@@ -52,18 +52,18 @@ func NewPatchEmbed(dev *vk.Device, c PatchEmbedConfig) (*PatchEmbed, error) {
 	if err := c.check(); err != nil {
 		return nil, err
 	}
-	lanes, rows := normLanes(c.row(), 256)
-	if err := checkIterations(dev.Caps(), "PatchEmbed", fmt.Sprintf("a patch of %d floats", c.row()), 3*(c.row()/int(lanes)+1)); err != nil {
+	invocationsPerRow, rows := normInvocationsPerRow(c.row(), 256)
+	if err := checkIterations(dev.Caps(), "PatchEmbed", fmt.Sprintf("a patch of %d floats", c.row()), 3*(c.row()/int(invocationsPerRow)+1)); err != nil {
 		return nil, err
 	}
 	k, err := newKernel(dev, "patch_embed", map[uint32]uint32{
-		shaders.RowNormLanesPerRow:      lanes,
-		shaders.RowNormRowsPerWorkgroup: rows,
-		shaders.PatchEmbedChannels:      uint32(c.Channels),
-		shaders.PatchEmbedHeight:        uint32(c.Height),
-		shaders.PatchEmbedWidth:         uint32(c.Width),
-		shaders.PatchEmbedPatchHeight:   uint32(c.PatchHeight),
-		shaders.PatchEmbedPatchWidth:    uint32(c.PatchWidth),
+		shaders.RowNormInvocationsPerRow: invocationsPerRow,
+		shaders.RowNormRowsPerWorkgroup:  rows,
+		shaders.PatchEmbedChannels:       uint32(c.Channels),
+		shaders.PatchEmbedHeight:         uint32(c.Height),
+		shaders.PatchEmbedWidth:          uint32(c.Width),
+		shaders.PatchEmbedPatchHeight:    uint32(c.PatchHeight),
+		shaders.PatchEmbedPatchWidth:     uint32(c.PatchWidth),
 	})
 	if err != nil {
 		return nil, fmt.Errorf("pipelines: PatchEmbed: %w", err)

@@ -15,7 +15,7 @@ import (
 //	x f32 in    y f32 out, with the same number of elements
 //	y[i_0, i_1, ..] = x[i_0 * Strides[0] + i_1 * Strides[1] + ..]
 //
-// Shader: shaders/permute.comp. Reference: internal/ref.Permute.
+// Shader: shaders/permute.comp. CPU reference: internal/ref.Permute.
 type Permute struct{ kernel *vk.Kernel }
 
 // PermuteConfig has no fields: all permutations share one kernel.
@@ -25,7 +25,7 @@ type PermuteConfig struct{}
 type PermuteArgs struct {
 	X, Y    vk.Range
 	Shape   []int // sizes of 1 to 6 axes of y; the last axis is contiguous
-	Strides []int // distance in x, in elements, of neighbours along each of these axes; x is dense
+	Strides []int // stride of each axis in x, in elements; together they must cover a dense tensor
 }
 
 type permutePush struct {

@@ -9,7 +9,8 @@ import (
 )
 
 // RMSNorm divides every row by its root mean square and multiplies it by gamma. It writes the normalised rows, or the
-// factors of the rows for kernels that normalise while they load, or both.
+// factors of the rows, or both. The factors are for callers: no kernel of this package reads them. Linear computes its
+// own.
 //
 //	x [Rows, C] f32 in    gamma [C] f32 in    y [Rows, C] f32, f16 or bf16 out    factors [Rows] f32 out
 //	y[r, i]    = x[r, i] * factors[r] * gamma[i]
@@ -24,15 +25,15 @@ import (
 // A row of y is zero where valid is 0, and where gather names no row of x. A router with several routes has a list for
 // each route; a dispatch uses one of them.
 //
-// Shader: shaders/rmsnorm.comp. Reference: internal/ref.RMSNorm. Source: arXiv 1910.07467.
+// Shader: shaders/rmsnorm.comp. CPU reference: internal/ref.RMSNorm. Source: arXiv 1910.07467.
 type RMSNorm struct {
-	config       RMSNormConfig
-	lanes        uint32 // invocations that share a row
-	rowsPerGroup uint32
-	kernels      kernelCache
+	config            RMSNormConfig
+	invocationsPerRow uint32 // invocations that share a row
+	rowsPerGroup      uint32
+	kernels           kernelCache
 }
 
-// RMSNormConfig is baked into the kernel.
+// RMSNormConfig is fixed when the kernel is compiled.
 type RMSNormConfig struct {
 	C      int   // elements of a row, at least 1
 	Y      DType // element type of y: F32, or F16 or BF16 where C is a multiple of 4
@@ -45,13 +46,12 @@ type RMSNormArgs struct {
 	X, Gamma, Y, Factors vk.Range
 	Rows                 int // of y; with Gather, of each item of y
 
-	// The rest is for the config's Gather; else zero.
-
-	Gather, Valid vk.Range // Valid absent: all rows are valid
-	Items         int      // 0: 1
-	InRows        int      // rows of x per item
-	Lists         int      // lists per item; 0: 1
-	List          int      // the list to use, 0 to Lists-1
+	Gather vk.Range // with the config's Gather: [Items, Lists, Rows]
+	Valid  vk.Range // with Gather: [Items, Lists, Rows] 0: an empty slot; absent: all slots are valid
+	Items  int      // with Gather: batch items; 0: 1
+	InRows int      // with Gather: rows of x per item; else 0
+	Lists  int      // with Gather: lists per item; 0: 1
+	List   int      // with Gather: the list to use, 0 to Lists-1
 }
 
 // rmsNormPush follows the addresses in the push constants of the shader.
@@ -65,15 +65,15 @@ func NewRMSNorm(dev *vk.Device, c RMSNormConfig) (*RMSNorm, error) {
 	if err := firstError(checkRowLength(op, c.C), c.Y.checkNormed(op, c.C)); err != nil {
 		return nil, err
 	}
-	lanes, rows := normLanes(c.C, 64)
-	iterations := 2 * (c.C/int(lanes) + 1) // one pass for the sum of squares, one to write y
+	invocationsPerRow, rows := normInvocationsPerRow(c.C, 64)
+	iterations := 2 * (c.C/int(invocationsPerRow) + 1) // one pass for the sum of squares, one to write y
 	if c.C%4 == 0 {
 		iterations /= 4
 	}
 	if err := checkIterations(dev.Caps(), op, fmt.Sprintf("a row of %d floats", c.C), iterations); err != nil {
 		return nil, err
 	}
-	return &RMSNorm{config: c, lanes: lanes, rowsPerGroup: rows, kernels: kernelCache{dev: dev}}, nil
+	return &RMSNorm{config: c, invocationsPerRow: invocationsPerRow, rowsPerGroup: rows, kernels: kernelCache{dev: dev}}, nil
 }
 
 // Record appends one dispatch to a command list.
@@ -113,12 +113,12 @@ func (n *RMSNorm) Record(list *vk.CommandList, a RMSNormArgs) error {
 
 func (n *RMSNorm) kernel() (*vk.Kernel, error) {
 	return n.kernels.get("rmsnorm", "rmsnorm", false, map[uint32]uint32{
-		shaders.RMSNormLanesPerRow:      n.lanes,
-		shaders.RMSNormRowsPerWorkgroup: n.rowsPerGroup,
-		shaders.RMSNormChannels:         uint32(n.config.C),
-		shaders.RMSNormVec4:             specBool(n.config.C%4 == 0),
-		shaders.RMSNormYDType:           uint32(n.config.Y),
-		shaders.RMSNormGather:           specBool(n.config.Gather),
+		shaders.RMSNormInvocationsPerRow: n.invocationsPerRow,
+		shaders.RMSNormRowsPerWorkgroup:  n.rowsPerGroup,
+		shaders.RMSNormChannels:          uint32(n.config.C),
+		shaders.RMSNormVec4:              specBool(n.config.C%4 == 0),
+		shaders.RMSNormYDType:            uint32(n.config.Y),
+		shaders.RMSNormGather:            specBool(n.config.Gather),
 	})
 }
 

@@ -30,7 +30,7 @@ type Rotary struct {
 	kernel *vk.Kernel
 }
 
-// RotaryConfig is baked into the kernel.
+// RotaryConfig is fixed when the kernel is compiled.
 type RotaryConfig struct {
 	Heads      int
 	DimHead    int // even
@@ -45,7 +45,7 @@ type RotaryArgs struct {
 	X         vk.Range // [Lists, Rows, Stride]; the last row may end after its last head
 	Y         vk.Range // like X; absent: X
 	Positions vk.Range // [Lists, Routes, Rows]; absent: row r of a list has position First + r
-	Valid     vk.Range // [Lists, Routes, Rows] 0 or 1; absent: all slots are valid
+	Valid     vk.Range // [Lists, Routes, Rows] 0: an empty slot; absent: all slots are valid
 	Table     vk.Range // RotaryTable of this DimHead
 
 	Lists, Rows int
@@ -150,7 +150,7 @@ func NewRotary(dev *vk.Device, c RotaryConfig) (*Rotary, error) {
 // width is the distance from the first element of the first head to the end of the last head.
 func (c RotaryConfig) width() int { return (c.Heads-1)*c.HeadStride + c.DimHead }
 
-// Record adds the dispatch to a command list.
+// Record appends the dispatch to a command list.
 func (r *Rotary) Record(list *vk.CommandList, a RotaryArgs) error {
 	const op = "Rotary"
 	if a.Routes == 0 {

@@ -21,13 +21,13 @@ import (
 // Without value there are no slots, and y = base + row everywhere. Record makes up to two dispatches: one initialises y
 // with base and row, unless y is updated in place without a row; one scatters, if there are slots.
 //
-// Shader: shaders/scatter.comp. Reference: internal/ref.Scatter.
+// Shader: shaders/scatter.comp. CPU reference: internal/ref.Scatter.
 type Scatter struct {
 	config  ScatterConfig
 	kernels kernelCache
 }
 
-// ScatterConfig is baked into the kernels.
+// ScatterConfig is fixed when the kernel is compiled.
 type ScatterConfig struct {
 	C   int  // elements of a row
 	Add bool // add value to the named rows of base; false: replace them
@@ -41,7 +41,7 @@ type ScatterArgs struct {
 	Score   vk.Range // [B, K]; absent: 1
 	Valid   vk.Range // [B, K]; absent: every slot is valid
 	Base    vk.Range // [B, N, C]; absent: zeros. Base may be Y: an update in place
-	Row     vk.Range // [C]; absent: zeros. With Add and slots Base is not Y then: initialising y would change the base of the named rows
+	Row     vk.Range // [C]; absent: zeros. With Row, Add and at least one slot, Base must not be Y: adding Row would change Base first
 	Y       vk.Range // [B, N, C]
 	B, N, K int
 }

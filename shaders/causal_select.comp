@@ -1,9 +1,10 @@
 #version 460
-// Causal selection of queries: the threshold of a window comes from the window before, and tokens are selected first
+// Causal selection of queries: the threshold of a window comes from the previous window, and tokens are selected first
 // come, first served.
 //
-//	logits [B, N]    values, valid [B, M, K]: the K largest logits of each window in any order_key    M = ceil(N / WINDOW)
-//	indices [B, M, K] i32    selected [B, M, K] u32, 1 or 0    thresholds [B, M] optional
+//	logits [B, N]    values, valid [B, windows, K]: the K largest logits of each window, in any order
+//	windows = ceil(N / window)
+//	indices [B, windows, K] i32    selected [B, windows, K] u32, 1 or 0    thresholds [B, windows] optional
 //	threshold of window m = smallest valid value of window m - 1; if that window has at most K tokens, all tokens pass
 //	token i of window m >= 1 is selected if its logit >= threshold and fewer than K earlier tokens are selected
 //
@@ -21,7 +22,7 @@ layout(local_size_x = 256) in;
 layout(push_constant) uniform Push {
 	uvec2 logits, values, valid, indices, selected, thresholds;
 	uint n, window, windows, k;
-	uint groups; // B * M
+	uint groups; // B * windows
 } p;
 
 shared uint sums[2 * THREADS]; // double-buffered

@@ -66,8 +66,8 @@ const (
 
 // Ids of the specialisation constants of include/row_norm.glsl, which is included by layernorm.comp, patch_embed.comp.
 const (
-	RowNormLanesPerRow      uint32 = 0 // uint: invocations per row: a power of two
-	RowNormRowsPerWorkgroup uint32 = 1 // uint
+	RowNormInvocationsPerRow uint32 = 0 // uint: invocations per row: a power of two
+	RowNormRowsPerWorkgroup  uint32 = 1 // uint
 )
 
 // Ids of the specialisation constants of include/rowwise.glsl, which is included by embed.comp, gather.comp, rotary.comp, scatter.comp.
@@ -144,12 +144,12 @@ const (
 
 // Ids of the specialisation constants of rmsnorm.comp.
 const (
-	RMSNormLanesPerRow      uint32 = 0 // uint: invocations per row: a power of two
-	RMSNormRowsPerWorkgroup uint32 = 1 // uint
-	RMSNormChannels         uint32 = 2 // uint: elements in a row
-	RMSNormVec4             uint32 = 3 // bool: CHANNELS is a multiple of 4
-	RMSNormYDType           uint32 = 4 // uint: of y
-	RMSNormGather           uint32 = 5 // bool: rows of x are gathered
+	RMSNormInvocationsPerRow uint32 = 0 // uint: invocations per row: a power of two
+	RMSNormRowsPerWorkgroup  uint32 = 1 // uint
+	RMSNormChannels          uint32 = 2 // uint: elements in a row
+	RMSNormVec4              uint32 = 3 // bool: CHANNELS is a multiple of 4
+	RMSNormYDType            uint32 = 4 // uint: of y
+	RMSNormGather            uint32 = 5 // bool: rows of x are gathered
 )
 
 // Ids of the specialisation constants of rotary.comp.

@@ -26,7 +26,7 @@ void main() {
 	ROW x = ROW(at(p.x, s.row, STRIDE)), y = ROW(at(p.y, slot, STRIDE));
 	for (uint col = first_column(); col < COLUMNS; col += THREADS) {
 		T v = T(0);
-		if (s.valid) v = x.v[col] * s.score;
+		if (s.writes) v = x.v[col] * s.score;
 		y.v[col] = v;
 	}
 }

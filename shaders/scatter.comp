@@ -38,7 +38,7 @@ void init_row(uint i) {
 
 void scatter_row(uint slot) {
 	Slot s = read_slot(slot, p.indices, p.score, p.valid, p.k, p.n);
-	if (!s.valid) return;
+	if (!s.writes) return;
 	ROW value = ROW(at(p.value, slot, STRIDE)), base = ROW(at(p.base, s.row, STRIDE)), y = ROW(at(p.y, s.row, STRIDE));
 	for (uint col = first_column(); col < COLUMNS; col += THREADS) {
 		T v = value.v[col] * s.score;

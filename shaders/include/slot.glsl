@@ -2,10 +2,10 @@
 #ifndef COLT5_SLOT
 #define COLT5_SLOT
 
-// Slot is a place in a list of selected rows. It is empty if its valid word or its score is 0, or if its index is not a
-// row.
+// Slot is a place in a list of selected rows. It is empty if its valid word is 0 or its index is not a row. A slot with
+// score 0 is not empty, but contributes nothing either.
 struct Slot {
-	bool valid;
+	bool writes; // not empty, and the score is not 0
 	uint row;    // in the tensor that the list indexes, counted over all batch items
 	float score; // 1 without scores
 };
@@ -16,9 +16,9 @@ Slot read_slot(uint slot, uvec2 indices, uvec2 scores, uvec2 valid, uint k, uint
 	Slot s = Slot(index < n, slot / k * n + index, 1);
 	if (present(scores)) {
 		s.score = F32(scores).v[slot];
-		s.valid = s.valid && s.score != 0;
+		s.writes = s.writes && s.score != 0;
 	}
-	if (present(valid)) s.valid = s.valid && U32(valid).v[slot] != 0;
+	if (present(valid)) s.writes = s.writes && U32(valid).v[slot] != 0;
 	return s;
 }
 
