@@ -54,11 +54,11 @@ test-mesa26:
 # Compiles every kernel that the library selects on these chips, without hardware. A kernel that spills registers to
 # memory, takes more than 5 s or crashes the compiler fails. AMD in upper case is Mesa 25, the rest Mesa 26. For some
 # kernels on some chips: make test-compilers CHIPS="navi31 bmg" ONLY='^(linear|select)'
-CHIPS := VEGA10 NAVI21 NAVI31 GFX1201 navi31 gfx1201 strix1 skl icl tgl mtl dg2 bmg ptl adreno apple kepler turing
-ONLY :=
+ALL_CHIPS := VEGA10 NAVI21 NAVI31 GFX1201 navi31 gfx1201 strix1 skl icl tgl mtl dg2 bmg ptl adreno apple kepler turing
+CHIPS := $(ALL_CHIPS)
 
 test-compilers:
-	@GO='$(GO)' ONLY='$(ONLY)' scripts/test-compilers $(CHIPS)
+	@GO='$(GO)' ONLY='$(ONLY)' SHORT='$(SHORT)' ALL_CHIPS='$(if $(filter-out $(CHIPS),$(ALL_CHIPS)),,1)' scripts/test-compilers $(CHIPS)
 
 # The golden cases of modules with matrix products, in float16 on the newer CPU driver's cooperative matrices.
 verify-mesa26: export SUITE = forky

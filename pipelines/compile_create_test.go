@@ -36,10 +36,22 @@ type compiler struct {
 // creation is a kernel that was created, or the failure.
 type creation struct {
 	once    sync.Once
+	name    string
 	kernel  *vk.Kernel
 	err     error
 	seconds float64 // of CPU time
-	noted   bool
+	noted   bool    // a config selected it
+}
+
+// rejected returns the names of the kernels that were compiled and not selected, with the longest time of each.
+func (c *compiler) rejected() map[string]float64 {
+	seconds := map[string]float64{}
+	for _, r := range c.created {
+		if !r.noted && r.err == nil {
+			seconds[r.name] = max(seconds[r.name], r.seconds)
+		}
+	}
+	return seconds
 }
 
 // create replaces vk.Device.NewKernel in the package.
@@ -77,6 +89,7 @@ func (c *compiler) logf(format string, args ...any) {
 }
 
 func (r *creation) run(dev *vk.Device, config vk.KernelConfig) {
+	r.name = config.Name
 	r.seconds = cpuTime(func() { r.kernel, r.err = dev.NewKernel(config) }).Seconds()
 }
 

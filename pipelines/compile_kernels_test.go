@@ -17,6 +17,10 @@ var compileKernels = []func(*compiler){
 	compileEmbedPool, compilePeak,
 }
 
+// selectedByDevice are the SPIR-V variants, without a suffix for the precision, that some devices never select although
+// they support them.
+var selectedByDevice = []string{"linear", "linear_matrix", "linear_matrix_lowreg"}
+
 // supported returns the precisions of matrix products on the device.
 func supported(caps vk.Caps) []DType {
 	return slices.DeleteFunc([]DType{F32, F16, BF16}, func(p DType) bool { return p.Supported(caps) != nil })
