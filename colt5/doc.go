@@ -19,9 +19,11 @@
 // [CoordinateDescent], [TopK].
 //
 // Each is made by its New function with a configuration that starts from [Default]. Whoever makes a module closes it.
-// Modules with weights have Parameters, Init, Load and Save. The Memory method of a configuration predicts what a call
-// needs, without a device. Configurations read and write JSON with the keys of the colt5-attention package; absent keys
-// get their defaults.
+// Modules with weights have Parameters, Init, Load, LoadFrom and Save. Load reads a safetensors file with exactly the
+// module's parameters. LoadFrom also takes a file of an [io/fs.FS] or a part of a larger model, changes names, and may leave
+// parameters out; see package safetensors. Both change all weights or none. The Memory method of a
+// configuration predicts what a call needs, without a device. Configurations read and write JSON with the keys of the
+// colt5-attention package; absent keys get their defaults.
 //
 // # Calls
 //

@@ -1,6 +1,8 @@
 package colt5
 
 import (
+	"strings"
+
 	"github.com/colt5-vulkan/colt5/pipelines"
 	"github.com/colt5-vulkan/colt5/vk"
 )
@@ -21,6 +23,9 @@ type heavyConfig struct {
 
 func (w *weights) heavyAttention(name string, c heavyConfig) heavyAttention {
 	inner := c.heads * c.dimHead
+	if c.rotary {
+		w.buffer(strings.TrimSuffix(name, "heavy_attn") + rotaryBuffer[1:])
+	}
 	return heavyAttention{
 		heavyConfig: c,
 		gamma:       w.add(name+".norm.gamma", ones, c.dim),

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"slices"
 
+	"github.com/colt5-vulkan/colt5/safetensors"
 	"github.com/colt5-vulkan/colt5/vk"
 )
 
@@ -62,7 +63,7 @@ func newModuleBase[C config](ctx context.Context, name string, dev *vk.Device, c
 	m.layer = c.build(&m.weights)
 	err := m.weights.err
 	if err == nil {
-		err = m.weights.init(ctx, 0)
+		err = m.weights.replaceInPlace(ctx, m.weights.all(), m.weights.initial(0))
 	}
 	if err == nil {
 		err = m.weights.recordCasts(&m.kernels)
@@ -119,15 +120,29 @@ func (m *base) exclusive(ctx context.Context, op string, f func() error) error {
 func (m *module[C]) Parameters() []Parameter { return slices.Clone(m.weights.list) }
 
 // Init draws initial weights from the distributions that PyTorch uses. The same seed gives the same weights on every
-// device.
+// device. If it fails, the weights keep their values, as after LoadFrom.
 func (m *module[C]) Init(ctx context.Context, seed uint64) error {
-	return m.exclusive(ctx, "Init", func() error { return m.weights.init(ctx, seed) })
+	return m.exclusive(ctx, "Init", func() error {
+		return m.weights.replace(ctx, m.weights.all(), m.weights.initial(seed))
+	})
 }
 
-// Load reads the weights from a safetensors file. The file must hold every parameter, as f32, f16 or bf16, and nothing
-// else; otherwise nothing is loaded.
+// Load reads the weights from a safetensors file, or from the files of a sharded checkpoint, given its index. They must
+// hold every parameter, as F64, F32, F16 or BF16, and nothing else. It is LoadFrom with the zero options.
 func (m *module[C]) Load(ctx context.Context, path string) error {
-	return m.exclusive(ctx, "Load", func() error { return m.weights.load(ctx, path) })
+	return m.exclusive(ctx, "Load", func() error { return m.weights.loadFile(ctx, path) })
+}
+
+// LoadFrom reads the weights from src, for instance a file of package safetensors, which need not be a file of the
+// operating system. The options say how the names of tensors become those of parameters, and what may be missing or
+// left over. Modules with RotaryEmb ignore rotary_emb.inv_freq, the frequencies that PyTorch saves.
+//
+// LoadFrom changes all weights or none: if it fails, or the context ends, the weights keep their values. It needs host
+// memory for the largest parameter, and device memory for a second copy of the parameters that it loads. If the device
+// has no memory for that, src is read twice, first to check it, and the parameters are written one by one. Should that
+// fail midway, Forward and Save return an error until Load, LoadFrom or Init has replaced all weights.
+func (m *module[C]) LoadFrom(ctx context.Context, src safetensors.Source, o safetensors.LoadOptions) error {
+	return m.exclusive(ctx, "LoadFrom", func() error { return m.weights.load(ctx, src, "", o) })
 }
 
 // Save writes the weights to a safetensors file. An existing file is replaced atomically.

@@ -34,6 +34,9 @@ func castMatrixBytes(p DType, t *Tensor) uint64 {
 // cast renews the copies of the matrices that changed since the last cast. Parameters are tensors like any other: the
 // caller may write them, and so may another module's call.
 func (w *weights) cast(ctx context.Context) error {
+	if w.incomplete != nil {
+		return w.incomplete
+	}
 	stale := false
 	for i, t := range w.matrices {
 		if now := t.version.Load(); now != w.castVersions[i] {

@@ -1,16 +1,12 @@
 package colt5
 
 import (
-	"context"
 	"errors"
 	"fmt"
-	"io"
 	"math"
 	"math/rand/v2"
 	"slices"
-	"strings"
 
-	"github.com/colt5-vulkan/colt5/safetensors"
 	"github.com/colt5-vulkan/colt5/vk"
 )
 
@@ -27,7 +23,11 @@ type weights struct {
 	dev       *vk.Device
 	precision DType
 	list      []Parameter
-	err       error // the first error of add
+	buffers   map[string]bool // state of the PyTorch module that is no parameter here; ignored when loading
+	err       error           // the first error of add
+
+	incomplete  error                              // not nil: some parameters have new elements and some old
+	allocStaged func(shape []int) (*Tensor, error) // for tests: allocates what replace uploads to; nil: NewTensor
 
 	matrices     []*Tensor // weights that products read as 16-bit copies
 	castVersions []uint64  // Tensor.version of each matrix when its copy was made
@@ -54,6 +54,18 @@ func (w *weights) add(name string, fill func(*rand.Rand, []float32), shape ...in
 	}
 	w.list = append(w.list, Parameter{name, t, fill})
 	return t
+}
+
+// rotaryBuffer is the name of the frequencies that PyTorch saves with a module that has rotary_emb. Here they are
+// computed.
+const rotaryBuffer = ".rotary_emb.inv_freq"
+
+// buffer adds the name of a tensor that is ignored when loading.
+func (w *weights) buffer(name string) {
+	if w.buffers == nil {
+		w.buffers = map[string]bool{}
+	}
+	w.buffers[name] = true
 }
 
 // uniform is PyTorch's distribution of a Linear layer's weight and bias: uniform in +-1/sqrt(in).
@@ -83,88 +95,26 @@ func ones(_ *rand.Rand, data []float32) {
 	}
 }
 
-// init sets the initial values, which depend on the seed and the parameter's position only.
-func (w *weights) init(ctx context.Context, seed uint64) error {
-	for i, p := range w.list {
-		data := make([]float32, p.Tensor.Len())
-		p.fill(rand.New(rand.NewPCG(seed, uint64(i))), data)
-		if err := p.Tensor.Write(ctx, data); err != nil {
-			return err
-		}
+// initial returns the initial values of a parameter, which depend on the seed and the parameter's position only.
+func (w *weights) initial(seed uint64) func(i int) ([]float32, error) {
+	return func(i int) ([]float32, error) {
+		data := make([]float32, w.list[i].Tensor.Len())
+		w.list[i].fill(rand.New(rand.NewPCG(seed, uint64(i))), data)
+		return data, nil
 	}
-	return nil
 }
 
-// load reads a state dict. All names, shapes and dtypes are checked before the first parameter is written.
-func (w *weights) load(ctx context.Context, path string) error {
-	f, err := safetensors.Open(path)
-	if err != nil {
-		return err
+// all returns the indices of the parameters.
+func (w *weights) all() []int {
+	indices := make([]int, len(w.list))
+	for i := range indices {
+		indices[i] = i
 	}
-	defer f.Close()
-	if err := w.matches(f); err != nil {
-		return fmt.Errorf("%s: %w", path, err)
-	}
-	for _, p := range w.list {
-		data, err := f.ReadFloat32(p.Name)
-		if err == nil {
-			err = p.Tensor.Write(ctx, data)
-		}
-		if err != nil {
-			return fmt.Errorf("%s: %w", path, err)
-		}
-	}
-	return nil
-}
-
-// matches checks that a file has the parameters and nothing else.
-func (w *weights) matches(f *safetensors.File) error {
-	var problems []string
-	known := map[string]bool{}
-	for _, p := range w.list {
-		known[p.Name] = true
-		info, ok := f.Info(p.Name)
-		switch {
-		case !ok:
-			problems = append(problems, fmt.Sprintf("%s is missing, want %v", p.Name, p.Tensor))
-		case !sameShape(info.Shape, p.Tensor.shape):
-			problems = append(problems, fmt.Sprintf("%s is %v%s, want %v", p.Name, info.DType, fmt.Sprint(info.Shape), p.Tensor))
-		case info.DType != safetensors.F32 && info.DType != safetensors.F16 && info.DType != safetensors.BF16:
-			problems = append(problems, fmt.Sprintf("%s is %v, want f32, f16 or bf16", p.Name, info.DType))
-		}
-	}
-	for _, name := range f.Names() {
-		if !known[name] {
-			problems = append(problems, name+" is not a parameter of this module")
-		}
-	}
-	if problems != nil {
-		return errors.New(strings.Join(problems, "; "))
-	}
-	return nil
+	return indices
 }
 
 func sameShape[T int | int64](got []T, want []int) bool {
 	return slices.EqualFunc(got, want, func(a T, b int) bool { return int64(a) == int64(b) })
-}
-
-// save writes a state dict and replaces the file atomically.
-func (w *weights) save(ctx context.Context, path string) error {
-	var list []safetensors.Tensor
-	for _, p := range w.list {
-		shape := make([]int64, len(p.Tensor.shape))
-		for i, n := range p.Tensor.shape {
-			shape[i] = int64(n)
-		}
-		list = append(list, safetensors.Tensor{Name: p.Name, DType: safetensors.F32, Shape: shape, Data: func(to io.Writer) error {
-			data, err := p.Tensor.Float32(ctx)
-			if err != nil {
-				return err
-			}
-			return safetensors.Float32s(data)(to)
-		}})
-	}
-	return safetensors.Write(path, nil, list)
 }
 
 // routingToken adds the routing tokens of a router.

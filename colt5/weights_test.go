@@ -6,6 +6,7 @@ import (
 	"testing"
 
 	"github.com/colt5-vulkan/colt5/internal/gputest"
+	"github.com/colt5-vulkan/colt5/safetensors"
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 )
@@ -27,8 +28,12 @@ func TestSaveAndLoad(t *testing.T) {
 	assert.Equal(t, before, fx.parameters(g.Parameters()), "a file with other shapes changes nothing")
 	r := mustNew(fx, NewCoordinateDescentRouter, RouterConfig{Dim: 12, NumRoutingTokens: 1, RouterSettings: Default[RouterSettings]()})
 	err := r.Load(t.Context(), path)
-	assert.ErrorContains(t, err, "routing_token is missing, want f32[1 12]")
-	assert.ErrorContains(t, err, "heavy_ff.0.gamma is not a parameter of this module")
+	assert.ErrorContains(t, err, `all parameters have the prefix "router.", want "": LoadFrom removes it`)
+	err = f.LoadFrom(t.Context(), newSource(r.Parameters()), safetensors.LoadOptions{})
+	assert.ErrorContains(t, err, `all tensors lack the prefix "router."`)
+	renamed := newSource(r.Parameters()).renamed(func(string) string { return "other" })
+	err = r.LoadFrom(t.Context(), renamed, safetensors.LoadOptions{})
+	assert.EqualError(t, err, "colt5: CoordinateDescentRouter.LoadFrom: routing_token is missing, want f32[1 12]; other is not a parameter of this module")
 }
 
 // Truncated and inconsistent files are errors and change nothing.

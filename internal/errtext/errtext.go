@@ -68,6 +68,9 @@ func Shape[T int | int64](shape []T) string {
 	return fmt.Sprintf("%s ..] (%d dimensions)", strings.TrimSuffix(fmt.Sprint(shape[:limit]), "]"), len(shape))
 }
 
+// maxNamed is how many problems the text of Problems names.
+const maxNamed = 3
+
 // Problems collects problems. Its text is the first three and the number of the others.
 type Problems struct {
 	first []string
@@ -76,13 +79,30 @@ type Problems struct {
 
 // Addf adds a problem. It formats no more than the first three.
 func (p *Problems) Addf(format string, args ...any) {
-	if p.count++; len(p.first) < 3 {
+	if p.count++; len(p.first) < maxNamed {
 		p.first = append(p.first, fmt.Sprintf(format, args...))
 	}
 }
 
 // Count returns the number of problems.
 func (p *Problems) Count() int { return p.count }
+
+// Merge returns the problems of all kinds as one error, nil if there are none. Its text begins with one problem of each
+// kind.
+func Merge(kinds ...Problems) error {
+	var all Problems
+	for n := range maxNamed {
+		for _, k := range kinds {
+			if n < len(k.first) && len(all.first) < maxNamed {
+				all.first = append(all.first, k.first[n])
+			}
+		}
+	}
+	for _, k := range kinds {
+		all.count += k.count
+	}
+	return all.Err()
+}
 
 // Err returns nil if there are no problems.
 func (p *Problems) Err() error {

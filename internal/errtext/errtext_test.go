@@ -79,3 +79,17 @@ func TestProblems(t *testing.T) {
 	assert.EqualError(t, p.Err(), "0 is bad; 1 is bad; 2 is bad; ... and 297 more")
 	assert.Equal(t, 300, p.Count())
 }
+
+func TestMerge(t *testing.T) {
+	list := func(kind string, n int) (p Problems) {
+		for i := range n {
+			p.Addf("%s%d", kind, i)
+		}
+		return p
+	}
+	assert.NoError(t, Merge())
+	assert.NoError(t, Merge(Problems{}, Problems{}))
+	assert.EqualError(t, Merge(list("a", 2)), "a0; a1")
+	assert.EqualError(t, Merge(Problems{}, list("a", 9), list("b", 1)), "a0; b0; a1; ... and 7 more")
+	assert.EqualError(t, Merge(list("a", 1), list("b", 300), list("c", 2)), "a0; b0; c0; ... and 300 more")
+}
