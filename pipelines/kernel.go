@@ -44,6 +44,12 @@ type kernelVariant struct {
 	fullSubgroups bool
 }
 
+// fullSubgroups returns a variant whose subgroups are full if the device can require that, in a workgroup of a size.
+func fullSubgroups(dev *vk.Device, name, spv string, workgroup uint32, spec map[uint32]uint32) kernelVariant {
+	l := limitsOf(dev)
+	return kernelVariant{name, spv, spec, l.fullSubgroupSize(workgroup), l.FullSubgroups}
+}
+
 // key identifies the variant in a cache. The name must determine spv and the subgroup settings.
 func (v kernelVariant) key() string { return fmt.Sprint(v.name, v.spec) }
 

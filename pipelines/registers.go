@@ -59,6 +59,8 @@ const (
 	vendorIntel    = 0x8086
 	vendorQualcomm = 0x5143
 
+	maxSubgroup = 128 // the largest subgroup size in Vulkan
+
 	// defaultRegisters is the number of registers of an invocation on a device that is not in the table, and
 	// defaultWorkgroupRegisters that of a workgroup: those of Apple's GPUs.
 	defaultRegisters          = 128
@@ -91,7 +93,7 @@ func registersOf(c vk.Caps) registerFile {
 	case c.VendorID == vendorQualcomm:
 		perInvocation, perWorkgroup = 192, 48<<10
 	}
-	return registerFile{perInvocation * max(c.SubgroupMax, 1), perInvocation, perWorkgroup}
+	return registerFile{perInvocation * maxSubgroup, perInvocation, perWorkgroup}
 }
 
 // limitsOf returns the limits of a device.

@@ -23,10 +23,10 @@ import (
 // Shader: shaders/router_logits.comp. Reference: internal/ref.RouterLogits.
 type RouterLogits struct {
 	config        RouterLogitsConfig
-	fullSubgroups bool // the device can require full subgroups
-	lanes         int  // invocations that share a row
-	rows          int  // rows per lane of the wide kernel; the narrow kernel has one
-	wideGroups    int  // least number of workgroups for which the wide kernel is used
+	lanes         int    // invocations that share a row
+	rows          int    // rows per lane of the wide kernel; the narrow kernel has one
+	tokensPerPass uint64 // routing tokens per pass over x
+	wideGroups    int    // least number of workgroups for which the wide kernel is used
 	kernels       kernelCache
 }
 
@@ -76,15 +76,23 @@ func newRouterLogits(dev *vk.Device, c RouterLogitsConfig, lanes, rows int) (*Ro
 		return nil, err
 	}
 	_, cols := rowVariant("router_logits", c.C)
-	passes := c.passes()
+	tokensPerPass := c.tokensPerPass(limitsOf(dev))
+	passes := int(ceilDiv(uint64(c.R+c.R2), tokensPerPass))
 	if err := checkIterations(dev.Caps(), "RouterLogits", fmt.Sprintf("%d routing tokens of %d floats", c.R+c.R2, c.C), passes*(int(cols)/lanes+2)); err != nil {
 		return nil, err
 	}
-	return &RouterLogits{config: c, fullSubgroups: dev.Caps().FullSubgroups, lanes: lanes, rows: rows, wideGroups: routerWideGroups, kernels: kernelCache{dev: dev}}, nil
+	return &RouterLogits{config: c, lanes: lanes, tokensPerPass: tokensPerPass, rows: rows, wideGroups: routerWideGroups, kernels: kernelCache{dev: dev}}, nil
 }
 
-// passes is how often the kernel reads x.
-func (c RouterLogitsConfig) passes() int { return int(ceilDiv(uint64(c.R+c.R2), routerTokensPerPass)) }
+// tokensPerPass is the number of routing tokens per pass over x. They are divided evenly among the fewest passes: 17 are 9
+// and 8.
+func (c RouterLogitsConfig) tokensPerPass(l deviceLimits) uint64 {
+	most := uint64(routerTokensPerPass)
+	if c.CosineScale != 0 && l.registersIn(routerThreads) <= defaultRegisters {
+		most-- // Apple's compiler spills 4 of 128 registers
+	}
+	return evenShare(uint64(c.R+c.R2), most)
+}
 
 // kernel returns the wide kernel, for many rows, or the narrow one.
 func (l *RouterLogits) kernel(wide bool) (*vk.Kernel, error) {
@@ -93,17 +101,16 @@ func (l *RouterLogits) kernel(wide bool) (*vk.Kernel, error) {
 	if !wide {
 		name, rows = variant+"_narrow", 1
 	}
-	// Tokens are divided evenly among the passes: 17 are 9 and 8.
-	tokensPerPass := evenShare(uint64(l.config.R+l.config.R2), routerTokensPerPass)
-	return l.kernels.get(name, variant, l.fullSubgroups, map[uint32]uint32{
+	v := fullSubgroups(l.kernels.dev, name, variant, routerThreads, map[uint32]uint32{
 		shaders.RouterLogitsColumns:        cols,
 		shaders.RouterLogitsLanesPerRow:    uint32(l.lanes),
 		shaders.RouterLogitsRowsPerLane:    uint32(rows),
 		shaders.RouterLogitsRoutingTokens:  uint32(l.config.R),
 		shaders.RouterLogitsRoutingTokens2: uint32(l.config.R2),
-		shaders.RouterLogitsTokensPerPass:  uint32(tokensPerPass),
+		shaders.RouterLogitsTokensPerPass:  uint32(l.tokensPerPass),
 		shaders.RouterLogitsCosineScale:    math.Float32bits(float32(l.config.CosineScale)),
 	})
+	return l.kernels.kernel(v)
 }
 
 func (c RouterLogitsConfig) check() error {

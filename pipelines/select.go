@@ -272,7 +272,7 @@ func (s *Select) kernel(name string, plan selectPlan, windows, masked bool) (*vk
 		spec[shaders.SelectSubgroups] = max(threads/s.limits.subgroupMin, 1)
 	}
 	spec[shaders.SelectLocalSizeX] = threads
-	return s.kernels.get(name, name, s.caps.FullSubgroups, spec)
+	return s.kernels.kernel(fullSubgroups(s.kernels.dev, name, name, threads, spec))
 }
 
 // Close frees the kernels. It may be called again, and on nil.

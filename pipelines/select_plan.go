@@ -19,6 +19,7 @@ const (
 	selectGatherChunks        = 2         // 16-byte chunks per invocation, as in select_gather.comp
 	selectPairsPerPass        = 16        // of a workgroup of select_rank
 	selectNarrowSort          = 512       // longest segment that 128 invocations sort as a whole, four entries each
+	selectRegisters           = 96        // of an invocation: at 64, Intel's compiler spills 8
 	selectMaxCandidates       = 16 * 1024 // of a segment: ranking takes quadratic time
 )
 
@@ -37,7 +38,7 @@ func newSelectLimits(c vk.Caps) selectLimits {
 	} else {
 		most = min(most, 256) // the sums of subgroups need shared memory too
 	}
-	for l.threads*2 <= most {
+	for device := limitsOfCaps(c); l.threads*2 <= most && device.registersIn(l.threads*2) >= selectRegisters; {
 		l.threads *= 2
 	}
 	return l

@@ -1,6 +1,7 @@
 package pipelines
 
 import (
+	"cmp"
 	"fmt"
 	"testing"
 
@@ -57,9 +58,17 @@ func TestSelectPlan(t *testing.T) {
 			}
 		}
 	}
-	assert.Equal(t, selectLimits{1024, 2048, 32}, newSelectLimits(vk.Caps{MaxWorkgroupInvocations: 1536, MaxWorkgroupSize: [3]uint32{1024, 1, 1}, MaxSharedBytes: 48 << 10, SubgroupMin: 32}))
-	assert.Equal(t, selectLimits{256, 1024, 8}, newSelectLimits(vk.Caps{MaxWorkgroupInvocations: 1024, MaxWorkgroupSize: [3]uint32{1024, 1, 1}, MaxSharedBytes: 16 << 10, SubgroupMin: 8}))
-	assert.Equal(t, selectLimits{128, 2048, 4}, newSelectLimits(vk.Caps{MaxWorkgroupInvocations: 1024, MaxWorkgroupSize: [3]uint32{128, 1, 1}, MaxSharedBytes: 32 << 10, SubgroupMin: 4}))
+	assert.Equal(t, selectLimits{1024, 2048, 32}, newSelectLimits(vk.Caps{VendorID: vendorAMD, MaxWorkgroupInvocations: 1536, MaxWorkgroupSize: [3]uint32{1024, 1, 1}, MaxSharedBytes: 48 << 10, SubgroupMin: 32}))
+	assert.Equal(t, selectLimits{256, 1024, 8}, newSelectLimits(vk.Caps{VendorID: vendorAMD, MaxWorkgroupInvocations: 1024, MaxWorkgroupSize: [3]uint32{1024, 1, 1}, MaxSharedBytes: 16 << 10, SubgroupMin: 8}))
+	assert.Equal(t, selectLimits{128, 2048, 4}, newSelectLimits(vk.Caps{VendorID: vendorAMD, MaxWorkgroupInvocations: 1024, MaxWorkgroupSize: [3]uint32{128, 1, 1}, MaxSharedBytes: 32 << 10, SubgroupMin: 4}))
+}
+
+// Large workgroups are used where an invocation has enough registers in them.
+func TestSelectChips(t *testing.T) {
+	want := map[string]uint32{"skl": 256, "icl": 256, "tgl": 512, "ptl": 512, "adreno": 512, "apple": 512, "kepler": 512}
+	for name, l := range chipLimits() {
+		assert.Equal(t, cmp.Or(want[name], 1024), newSelectLimits(l.Caps).threads, name)
+	}
 }
 
 // Workgroups have no idle invocations.
