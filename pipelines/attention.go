@@ -32,6 +32,7 @@ type attentionKernels struct {
 	maxFlops           float64 // maxAttentionFlops, except in tests
 	gpuKernel          bool    // for tests: use the kernel for GPUs on CPU drivers too
 	weightsInRegisters bool    // false for tests: weights always go through shared memory
+	lowRegisters       bool    // 16-bit operands, on a device with few registers: use the kernel of attention_lowreg.go
 }
 
 // maxAttentionFlops bounds the work of one dispatch. Slow devices do 0.2 TFLOP/s, and some systems reset the device
@@ -54,6 +55,7 @@ func newAttentionKernels(dev *vk.Device, op string, c attentionConfig) (*attenti
 	}
 	return &attentionKernels{
 		kernelCache: kernelCache{dev: dev}, attentionConfig: c, matrix: matrix, maxFlops: maxAttentionFlops, weightsInRegisters: true,
+		lowRegisters: c.precision != F32 && limitsOf(dev).lowRegisters(),
 	}, nil
 }
 
@@ -70,21 +72,23 @@ func (k *attentionKernels) kernel(t attentionTile) (*vk.Kernel, error) {
 	if k.precision == F32 {
 		return k.get(fmt.Sprintf("%s %dx%d", k.name, t.queries, t.keys), k.name, false, spec)
 	}
-	caps := k.dev.Caps()
+	caps, subgroup, variant := k.dev.Caps(), k.dev.Caps().SubgroupSize, k.name+"_"+k.precision.String()
+	if k.lowRegisters {
+		subgroup, variant = caps.SubgroupMin, k.name+"_lowreg_"+k.precision.String()
+	}
 	for id, value := range map[uint32]uint32{
 		shaders.AttentionMatrixM:            k.matrix.M,
 		shaders.AttentionMatrixN:            k.matrix.N,
 		shaders.AttentionMatrixK:            k.matrix.K,
-		shaders.AttentionSubgroupSize:       caps.SubgroupSize,
+		shaders.AttentionSubgroupSize:       subgroup,
 		shaders.AttentionSubgroups:          uint32(t.subgroups),
-		shaders.AttentionThreads:            uint32(t.subgroups) * caps.SubgroupSize,
+		shaders.AttentionThreads:            uint32(t.subgroups) * subgroup,
 		shaders.AttentionWeightsInRegisters: specBool(k.weightsInRegisters),
 		shaders.AttentionLockstep:           specBool(caps.CPU),
 	} {
 		spec[id] = value
 	}
-	variant := k.name + "_" + k.precision.String()
-	return k.with(fmt.Sprintf("%s %dx%d", variant, t.queries, t.keys), variant, spec, vk.KernelConfig{SubgroupSize: caps.SubgroupSize, FullSubgroups: true})
+	return k.with(fmt.Sprintf("%s %dx%d", variant, t.queries, t.keys), variant, spec, vk.KernelConfig{SubgroupSize: subgroup, FullSubgroups: true})
 }
 
 // tile selects the tile of a kernel. The error says what the device cannot do.
@@ -100,6 +104,9 @@ func (k *attentionKernels) tile(op string, w attentionWork) (attentionTile, erro
 		return attentionCPUTile, nil
 	}
 	t, err := selectAttentionTile(caps, list, k.dimHead, k.factors, w.queries)
+	if k.lowRegisters {
+		t, err = lowRegisterTile(limitsOf(k.dev), k.matrix, k.dimHead, k.factors, w.queries)
+	}
 	if err != nil {
 		return t, err
 	}

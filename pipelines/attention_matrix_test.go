@@ -81,7 +81,7 @@ func TestWindowAttentionMatrix(t *testing.T) {
 							g.Mask = gpu.In("mask", a.Mask)
 						}
 						gpu.Run(func(t *vk.CommandList) error { return w.Record(t, g) })
-						require.Contains(t, gpu.StepNames()[0], "window_attention_"+p.String())
+						require.Contains(t, gpu.StepNames()[0], matrixAttention("window_attention", p))
 						want := ref.WindowAttention(a)
 						a.Round = p.round
 						naive := ref.WindowAttention32(a)
@@ -166,7 +166,7 @@ func TestPatchAttentionMatrix(t *testing.T) {
 				qkv := gpu.In("qkv", encode(p, append(make([]float32, offset/2), a.QKV...))).Slice(uint64(offset), uint64(2*len(a.QKV)))
 				args := PatchAttentionArgs{QKV: qkv, Y: gpu.Out("y", 2*len(a.QKV)/3), Height: c.height, Width: c.width}
 				gpu.Run(func(t *vk.CommandList) error { return attention.Record(t, args) })
-				require.Contains(t, gpu.StepNames()[0], "patch_attention_"+p.String())
+				require.Contains(t, gpu.StepNames()[0], matrixAttention("patch_attention", p))
 				want := ref.PatchAttention(a)
 				a.Round = p.round
 				naive := ref.PatchAttention32(a)

@@ -148,7 +148,7 @@ func (c routedCase) run(t *testing.T, a ref.RoutedAttentionArgs, gpuKernel bool)
 	g, name := c.upload(gpu, a), "routed_attention"
 	switch {
 	case c.Precision != F32:
-		name += "_" + c.Precision.String()
+		name = matrixAttention(name, c.Precision)
 	case !gpuKernel:
 		name += "_cpu"
 	}

@@ -130,7 +130,9 @@ float clamp_score(float score, float bound) {
 	return mix(score, end, abs(score) > bound);
 }
 
-#if defined(MATRIX)
+#if defined(MATRIX) && defined(LOW_REGISTERS)
+#include "attention_lowreg.glsl"
+#elif defined(MATRIX)
 #include "attention_matrix.glsl"
 #elif defined(CPU)
 #include "attention_cpu.glsl"
