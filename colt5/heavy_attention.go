@@ -182,16 +182,16 @@ func (h *heavyForward) attend() {
 	a := pipelines.RoutedAttentionArgs{
 		Q: h.queries.Range, KV: h.keys.Range, Null: h.nullKV.memory, Y: h.attended.Range,
 		Valid: kv.valid.Range, KeyScores: kv.scores.Range, QueryValid: q.valid.Range,
-		Lists: h.lists(), Queries: q.b * q.k / h.lists(), Keys: kv.k, PerItem: max(kv.windows, 1),
+		Lists: h.lists(), Queries: q.b * q.k / h.lists(), KeysPerList: kv.k, PerItem: max(kv.windows, 1),
 	}
 	if c.ScoreQueries {
 		a.QueryScores = q.scores.Range
 	}
 	switch {
 	case h.projectAllKeys && kv.hasLists:
-		c.Keys, a.Indices, a.KVRows = pipelines.KeysIndexed, kv.indices.Range, kv.n
+		c.KeySource, a.Indices, a.KVRows = pipelines.KeySourceIndexed, kv.indices.Range, kv.n
 	case h.projectAllKeys:
-		c.Keys, a.Keys, a.KVRows, a.Prefix = pipelines.KeysPrefix, 0, kv.n, kv.windowSize
+		c.KeySource, a.KeysPerList, a.KVRows, a.WindowSize = pipelines.KeySourcePrefix, 0, kv.n, kv.windowSize
 	}
 	record(b, pipelines.NewRoutedAttention, c, a)
 	b.release(h.queries.allocation, h.keys.allocation)

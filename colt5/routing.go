@@ -88,7 +88,7 @@ func (s selectionShape) blocks() int { return (s.n + s.block - 1) / s.block }
 // selectArgs returns the arguments of the top-k selection from logits.
 func (s selectionShape) selectArgs(logits, mask vk.Range) pipelines.SelectArgs {
 	a := pipelines.SelectArgs{
-		Logits: logits, Mask: mask, Rows: s.b * s.r, N: s.n, K: s.perBlock, Routes: s.r, SkipBlocks: s.skipBlocks, Windows: s.windows, Prefix: s.windowSize,
+		Logits: logits, Mask: mask, Rows: s.b * s.r, N: s.n, K: s.perBlock, Routes: s.r, SkipBlocks: s.skipBlocks, Windows: s.windows, WindowSize: s.windowSize,
 	}
 	if s.windows == 0 {
 		a.BlockSize = s.block
@@ -100,7 +100,7 @@ func (s selectionShape) selectArgs(logits, mask vk.Range) pipelines.SelectArgs {
 func (s selectionShape) descentArgs(logits, mask vk.Range) pipelines.CoorDescentArgs {
 	a := pipelines.CoorDescentArgs{
 		Logits: logits, Mask: mask, Rows: s.b * s.r, N: s.n, Routes: s.r, K: min(s.kEff, float64(s.block)), SelectAllUpTo: s.selectAllUpTo,
-		Windows: s.windows, Prefix: s.windowSize, PadLastBlock: s.padLastBlock,
+		Windows: s.windows, WindowSize: s.windowSize, PadLastBlock: s.padLastBlock,
 	}
 	if s.windows == 0 {
 		a.BlockSize = s.block

@@ -41,9 +41,9 @@ const maxAttentionFlops = 1e11
 
 // attentionWork describes one attention to record.
 type attentionWork struct {
-	queries      int    // of a unit: queries of a list, window or patch that have the same keys
+	queries      int    // of a set: the queries of a list, window or patch, which have the same keys
 	keys         int    // largest number of keys of a query
-	units        uint64 // times heads
+	querySets    uint64 // sets of queries with common keys, times heads
 	flops, bytes float64
 	args         []vk.Access
 }
@@ -113,16 +113,16 @@ func (k *attentionKernels) tile(op string, w attentionWork) (attentionTile, erro
 	return t, checkIterations(caps, op, fmt.Sprintf("attention to %d keys of dim %d", w.keys, k.dimHead), t.iterations(k.dimHead, w.keys))
 }
 
-// record adds the dispatches to a command list. The push constants of a dispatch contain its workgroups, first to end -
-// 1.
+// record appends the dispatches to a command list. push returns the push constants of a dispatch that computes workgroups
+// first .. end - 1.
 func (k *attentionKernels) record(list *vk.CommandList, op string, w attentionWork, push func(first, end uint32) []byte) error {
 	tile, err := k.tile(op, w)
 	if err != nil {
 		return err
 	}
-	all := w.units * ceilDiv(uint64(w.queries), uint64(tile.queries))
+	all := w.querySets * ceilDiv(uint64(w.queries), uint64(tile.queries))
 	if all > math.MaxUint32 {
-		return fmt.Errorf("pipelines: %s: %d units of %d queries make %d tiles, want %d at most", op, w.units, w.queries, all, uint32(math.MaxUint32))
+		return fmt.Errorf("pipelines: %s: the call has %d tiles of queries, want at most %d: fewer items, heads or queries", op, all, uint32(math.MaxUint32))
 	}
 	kernel, err := k.kernel(tile)
 	if err != nil {

@@ -223,8 +223,8 @@ func TestRoutedAttentionMatrix(t *testing.T) {
 	}
 	noKeyScores := func(c *RoutedAttentionConfig) { c.ScoreKeys = false }
 	noValueScores := func(c *RoutedAttentionConfig) { c.ScoreValues = false }
-	indexed := func(c *RoutedAttentionConfig) { c.Keys = KeysIndexed }
-	prefix := func(c *RoutedAttentionConfig) { c.Keys, c.Valid, c.QueryValid = KeysPrefix, true, true }
+	indexed := func(c *RoutedAttentionConfig) { c.KeySource = KeySourceIndexed }
+	prefix := func(c *RoutedAttentionConfig) { c.KeySource, c.Valid, c.QueryValid = KeySourcePrefix, true, true }
 	own := ownKeys(2, 16, 1)
 	valid := ownKeys(2, 16, 2).with(func(c *RoutedAttentionConfig) { c.Valid, c.QueryValid = true, true })
 	for _, p := range routedPrecisions(t) {

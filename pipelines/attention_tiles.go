@@ -52,17 +52,17 @@ func (t attentionTile) shared(dimHead int, factors bool) uint32 {
 		keyFactors = 2 * t.keys
 	}
 	if t.subgroups > 0 {
-		rowChunks, stripChunks := (dimHead+15)/16*2+1, t.keys/8+1
-		return uint32(16*(max(t.queries, 2*t.keys)*rowChunks+t.queries*stripChunks) + 4*2*t.keys + 8*keyFactors + 16)
+		rowPitch, scratchPitch := (dimHead+15)/16*2+1, t.keys/8+1 // in 16-byte chunks
+		return uint32(16*(max(t.queries, 2*t.keys)*rowPitch+t.queries*scratchPitch) + 4*2*t.keys + 8*keyFactors + 16)
 	}
-	d4 := (dimHead + 3) / 4 // vec4 of a head
-	nk := (d4 + 7) / 8      // chunks of a key
-	dk := (d4 + nk - 1) / nk
-	nv := nk // chunks of the values
-	if nk == 3 {
-		nv = 4
+	headVec4 := (dimHead + 3) / 4   // vec4 of a head
+	keySlices := (headVec4 + 7) / 8 // KEY_SLICES
+	sliceVec4 := (headVec4 + keySlices - 1) / keySlices
+	valueSlices := keySlices
+	if keySlices == 3 {
+		valueSlices = 4
 	}
-	vec4s := t.queries*(nk*dk|1) + max(t.keys*(dk|1), t.keys/nv*d4) + t.queries*(t.keys/4|1)
+	vec4s := t.queries*(keySlices*sliceVec4|1) + max(t.keys*(sliceVec4|1), t.keys/valueSlices*headVec4) + t.queries*(t.keys/4|1)
 	return uint32(16*vec4s + 4*2*t.keys + 8*keyFactors + 4*attentionThreads + 4*t.queries)
 }
 
@@ -80,19 +80,21 @@ func selectAttentionTile(caps vk.Caps, list []attentionTile, dimHead int, factor
 		return t, nil
 	}
 	smallest := list[len(list)-1].shared(dimHead, factors)
-	return attentionTile{}, fmt.Errorf("pipelines: %w: %d bytes of shared memory, heads of dim %d need %d", vk.ErrUnsupported, caps.MaxSharedBytes, dimHead, smallest)
+	return attentionTile{}, fmt.Errorf("pipelines: %w: heads of dim %d need %d bytes of shared memory, the device has %d", vk.ErrUnsupported, dimHead, smallest, caps.MaxSharedBytes)
 }
 
-// iterations estimates the loop iterations of an invocation: one per tile of keys, one per chunk of its keys and values
-// or per group of keys that a small workgroup loads, and those that find the valid slots and load the queries.
+// iterations estimates the loop iterations of an invocation. The kernel for CPU drivers has one per tile of keys and one
+// per vec4 of its keys and of its values. The matrix kernel has one per tile, one per group of keys that the workgroup
+// loads at a time, and up to 2,000 that load the queries. The float32 kernel has one per tile, and one per slice of its
+// keys and of its values. Both GPU kernels also need iterations to find the valid slots.
 func (t attentionTile) iterations(dimHead, keys int) int {
-	d4 := (dimHead + 3) / 4
+	headVec4 := (dimHead + 3) / 4
 	switch {
 	case t == attentionCPUTile:
-		return (keys/t.keys + 2) * (1 + d4*2)
+		return (keys/t.keys + 2) * (1 + headVec4*2)
 	case t.subgroups > 0:
 		return (keys/t.keys+2)*(2+t.keys/(8*t.subgroups)) + keys/(8*t.subgroups) + 2000
 	}
-	chunks := (d4 + 7) / 8
-	return (keys/t.keys+2)*(1+2*chunks+1) + keys/attentionThreads + 200
+	keySlices := (headVec4 + 7) / 8
+	return (keys/t.keys+2)*(1+2*keySlices+1) + keys/attentionThreads + 200
 }

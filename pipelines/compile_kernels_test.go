@@ -82,7 +82,7 @@ func linearKernels(l *Linear) ([]*vk.Kernel, error) {
 		for _, dense := range []bool{false, true} {
 			size := linearSize{slots, dense && !l.config.Gather, dense && !l.config.Scatter}
 			tile := l.selectTile(size)
-			for _, size.slots = range []uint64{0, 1} { // a multiple of the tile, and not
+			for _, size.rows = range []uint64{0, 1} { // a multiple of the tile, and not
 				list = append(list, tileSize{tile, size})
 			}
 		}
@@ -174,7 +174,7 @@ func compileSlots(c *compiler) {
 
 func compileAttentions(c *compiler) {
 	for _, p := range supported(c.caps) {
-		for _, d := range c.sizes(128, 1, 30, 32, 33, 64, 80, 96, 127) { // 1 to 4 chunks, multiples of 4 and not
+		for _, d := range c.sizes(128, 1, 30, 32, 33, 64, 80, 96, 127) { // 1 to 4 slices, multiples of 4 and not
 			if p == F32 || d%2 == 0 {
 				compileAttention(c, p, d)
 			}
@@ -187,13 +187,13 @@ func compileAttention(c *compiler, p DType, d int) {
 		flags(c, WindowAttentionConfig{Heads: 8, DimHead: d, Window: 128, Precision: p})...)
 	compile(c, NewPatchAttention, func(a *PatchAttention) ([]*vk.Kernel, error) { return a.kernels.compile() },
 		PatchAttentionConfig{Heads: 8, DimHead: d, Patch: 16, Precision: p})
-	for _, keys := range []Keys{KeysOwn, KeysIndexed, KeysPrefix} {
-		configs := flags(c, RoutedAttentionConfig{Heads: 8, DimHead: d, Routes: 1, Keys: keys, Precision: p})
+	for _, keys := range []KeySource{KeySourceOwn, KeySourceIndexed, KeySourcePrefix} {
+		configs := flags(c, RoutedAttentionConfig{Heads: 8, DimHead: d, Routes: 1, KeySource: keys, Precision: p})
 		if d != 64 && d != 128 { // no bool set, and all
 			configs = configs[:2]
 		}
 		for i := range configs {
-			if keys == KeysPrefix {
+			if keys == KeySourcePrefix {
 				configs[i].ScoreKeys, configs[i].ScoreValues = false, false
 			}
 		}

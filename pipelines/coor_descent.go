@@ -17,7 +17,7 @@ import (
 //	indices [Rows, Blocks, Slots] i32 in      valid [Rows, Blocks, Slots] u32 in, optional
 //	selected scores [Rows, Blocks, Slots] f32 out, in addition to scores or instead of them
 //
-// With Windows, window m = 0 .. Windows-1 is the prefix of min(m * Prefix, N) entries of a row. K is the same for all
+// With Windows, window m = 0 .. Windows-1 is the prefix of min(m * WindowSize, N) entries of a row. K is the same for all
 // windows:
 //
 //	scores [Items, Windows, Routes, N], 0 beyond the prefix      state [Items, Windows, Routes, Iters, 4]
@@ -45,7 +45,7 @@ import (
 // summation depend only on the device and on the length of a block (with Windows: on N). State and Scratch start at
 // multiples of 16 bytes, the mask at any byte, other ranges at multiples of 4.
 //
-// Shader: shaders/coor_descent.comp. Reference: internal/ref.CoorDescent. Source: arXiv 1502.04759, 2304.04947.
+// Shader: shaders/coor_descent.comp. CPU reference: internal/ref.CoorDescent. Source: arXiv 1502.04759, 2304.04947.
 type CoorDescent struct {
 	config  CoorDescentConfig
 	kernels kernelCache
@@ -61,8 +61,8 @@ type CoorDescentConfig struct {
 
 // coorDescentPush is the common part of the push constants of both kernels.
 type coorDescentPush struct {
-	count, n, blockSize, blocks, routes, slots, iters uint32
-	k, kLast                                          float32
+	groups, n, blockSize, blocks, routes, slots, iters uint32
+	k, kLast                                           float32
 }
 
 // coorDescentRegisterPush is for the kernel that holds a segment in registers.
@@ -164,12 +164,12 @@ func (c *CoorDescent) Record(list *vk.CommandList, a CoorDescentArgs) error {
 		return err
 	}
 	push := coorDescentPush{
-		count: uint32(count), n: uint32(a.N), blockSize: uint32(a.segmentLength()), blocks: uint32(a.segments()),
+		groups: uint32(count), n: uint32(a.N), blockSize: uint32(a.segmentLength()), blocks: uint32(a.segments()),
 		routes: uint32(a.Routes), slots: uint32(a.Slots), iters: uint32(c.config.Iters),
 	}
 	push.k, push.kLast = a.targets()
 	if a.Windows > 0 {
-		push.blockSize = uint32(a.Prefix)
+		push.blockSize = uint32(a.WindowSize)
 	}
 	d := vk.Dispatch{
 		Kernel: kernel, Groups: groups,

@@ -27,9 +27,9 @@ type CoorDescentArgs struct {
 
 	// BlockSize is the length of a block; the last block of a row may be shorter. 0: N.
 	BlockSize int
-	// Windows is the number of windows of a row; window m has the first m * Prefix entries. Both 0: blocks. Not with
+	// Windows is the number of windows of a row; window m has the first m * WindowSize entries. Both 0: blocks. Not with
 	// BlockSize.
-	Windows, Prefix int
+	Windows, WindowSize int
 	// K is the number of entries to select per segment: a real number, 1e-6 to 1e30. For a shorter last block it is
 	// min(K, its length).
 	K float64
@@ -100,8 +100,8 @@ func (a CoorDescentArgs) entries() float64 {
 	if a.Windows == 0 {
 		return float64(a.N)
 	}
-	partial := min(a.Windows, (a.N-1)/a.Prefix+1) // windows shorter than a row
-	return float64(a.Prefix)*float64(partial)*float64(partial-1)/2 + float64(a.Windows-partial)*float64(a.N)
+	partial := min(a.Windows, (a.N-1)/a.WindowSize+1) // windows shorter than a row
+	return float64(a.WindowSize)*float64(partial)*float64(partial-1)/2 + float64(a.Windows-partial)*float64(a.N)
 }
 
 // resultBytes is the memory of the scores, of the selected scores and of their indices.
@@ -130,7 +130,7 @@ func (c *CoorDescent) check(a CoorDescentArgs) error {
 	case a.SelectAllUpTo < 0 || a.SelectAllUpTo > math.MaxInt32:
 		return fmt.Errorf("pipelines: CoorDescent: SelectAllUpTo is %d, want 0 to %d", a.SelectAllUpTo, math.MaxInt32)
 	}
-	if err := checkWindows(op, a.Windows, a.Prefix, a.BlockSize); err != nil {
+	if err := checkWindows(op, a.Windows, a.WindowSize, a.BlockSize); err != nil {
 		return err
 	}
 	segments := dim{"Rows * Blocks", a.Rows * a.segments()}

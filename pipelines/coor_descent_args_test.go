@@ -125,14 +125,14 @@ func TestCoorDescentBadInput(t *testing.T) {
 		{"selected scores in place", "scores and logits are the same range, want different ranges with selected scores or windows", func(a *CoorDescentArgs) {
 			a.Slots, a.SelectedScores, a.Indices, a.Scores, a.State = 3, state.Slice(0, 48), state.Slice(48, 48), logits, vk.Range{}
 		}},
-		{"windows in place", "scores and logits are the same range", func(a *CoorDescentArgs) { a.Windows, a.Prefix, a.Scores = 1, 4, logits }},
-		{"windows alone", "Prefix is 0, want 1", func(a *CoorDescentArgs) { a.Windows = 3 }},
-		{"prefix alone", "Windows is 0, want 1", func(a *CoorDescentArgs) { a.Prefix = 3 }},
-		{"windows and blocks", "BlockSize is 5 with 2 windows, want 0", func(a *CoorDescentArgs) { a.Windows, a.Prefix, a.BlockSize = 2, 5, 5 }},
-		{"too many windows", "Rows * Windows is 2147483648, want 1", func(a *CoorDescentArgs) { a.Windows, a.Prefix = 1<<29, 1 }},
-		{"windows of scores", "scores has 160 bytes, want [Items 2, Windows 3, Routes 2, N 10] f32, 480 bytes", func(a *CoorDescentArgs) { a.Windows, a.Prefix = 3, 4 }},
+		{"windows in place", "scores and logits are the same range", func(a *CoorDescentArgs) { a.Windows, a.WindowSize, a.Scores = 1, 4, logits }},
+		{"windows alone", "WindowSize is 0, want 1", func(a *CoorDescentArgs) { a.Windows = 3 }},
+		{"window size alone", "Windows is 0, want 1", func(a *CoorDescentArgs) { a.WindowSize = 3 }},
+		{"windows and blocks", "BlockSize is 5 with 2 windows, want 0", func(a *CoorDescentArgs) { a.Windows, a.WindowSize, a.BlockSize = 2, 5, 5 }},
+		{"too many windows", "Rows * Windows is 2147483648, want 1", func(a *CoorDescentArgs) { a.Windows, a.WindowSize = 1<<29, 1 }},
+		{"windows of scores", "scores has 160 bytes, want [Items 2, Windows 3, Routes 2, N 10] f32, 480 bytes", func(a *CoorDescentArgs) { a.Windows, a.WindowSize = 3, 4 }},
 		{"windows of state", "state has 192 bytes, want [Items 2, Windows 3, Routes 2, Iters 3, Values 4] f32, 576 bytes", func(a *CoorDescentArgs) {
-			a.Windows, a.Prefix, a.Scores = 3, 4, row.Slice(0, 480)
+			a.Windows, a.WindowSize, a.Scores = 3, 4, row.Slice(0, 480)
 		}},
 		{"state short", "state has 192 bytes, want [Rows 4, Blocks 2, Iters 3, Values 4] f32, 384 bytes", func(a *CoorDescentArgs) { a.BlockSize = 5 }},
 		{"scratch not needed", "scratch has ", func(a *CoorDescentArgs) { a.Scratch = scratch }},
@@ -182,7 +182,7 @@ func TestCoorDescentWork(t *testing.T) {
 	flops, bytes := list.Work()
 	assert.Equal(t, 5*3*200.0, flops)
 	assert.Equal(t, 800+200+800+2*3*16.0, bytes)
-	assert.Equal(t, 0+40+80+100+100.0, CoorDescentArgs{N: 100, Windows: 5, Prefix: 40}.entries())
-	assert.Equal(t, 0+20+40.0, CoorDescentArgs{N: 100, Windows: 3, Prefix: 20}.entries())
-	assert.Equal(t, 0+100.0, CoorDescentArgs{N: 100, Windows: 2, Prefix: 100}.entries())
+	assert.Equal(t, 0+40+80+100+100.0, CoorDescentArgs{N: 100, Windows: 5, WindowSize: 40}.entries())
+	assert.Equal(t, 0+20+40.0, CoorDescentArgs{N: 100, Windows: 3, WindowSize: 20}.entries())
+	assert.Equal(t, 0+100.0, CoorDescentArgs{N: 100, Windows: 2, WindowSize: 100}.entries())
 }

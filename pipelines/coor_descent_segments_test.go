@@ -151,7 +151,7 @@ func (c segmentCase) run(t *testing.T, withScores, withSelected bool) (scores, s
 		return gpu.In(name, append(make([]byte, offset), data...)).Slice(uint64(offset), uint64(len(data)))
 	}
 	a := CoorDescentArgs{
-		Logits: in("logits", vk.Bytes(s), 2*offset/3*4), Rows: c.rows, N: c.n, Routes: c.routes, BlockSize: c.block, Windows: c.windows, Prefix: c.prefix,
+		Logits: in("logits", vk.Bytes(s), 2*offset/3*4), Rows: c.rows, N: c.n, Routes: c.routes, BlockSize: c.block, Windows: c.windows, WindowSize: c.prefix,
 		K: c.k, SelectAllUpTo: c.selectAllUpTo, PadLastBlock: c.padLastBlock,
 	}
 	if c.masked {

@@ -27,7 +27,7 @@ func TestRoutedAttentionEmptyScoreNaN(t *testing.T) {
 			valid[3], scores[3] = 0, score
 			a := RoutedAttentionArgs{
 				Q: gpu.In("q", normal(1, queries*d)), KV: gpu.In("kv", normal(2, keys*2*d)), Null: gpu.In("null", normal(3, 2*d)), Y: gpu.Out("y", 4*queries*d),
-				Valid: gpu.In("valid", valid), KeyScores: gpu.In("scores", scores), Lists: 1, Queries: queries, Keys: keys,
+				Valid: gpu.In("valid", valid), KeyScores: gpu.In("scores", scores), Lists: 1, Queries: queries, KeysPerList: keys,
 			}
 			gpu.Run(func(list *vk.CommandList) error { return r.Record(list, a) })
 			return gpu.Float32("y")
@@ -50,7 +50,7 @@ func TestRoutedAttentionManyKeys(t *testing.T) {
 	for i := keys - 100000; i < keys; i++ {
 		kv[2*i+1] = 100
 	}
-	a := RoutedAttentionArgs{Q: gpu.In("q", []float32{0}), KV: gpu.In("kv", kv), Null: gpu.In("null", []float32{0, 1}), Y: gpu.Out("y", 4), Lists: 1, Queries: 1, Keys: keys}
+	a := RoutedAttentionArgs{Q: gpu.In("q", []float32{0}), KV: gpu.In("kv", kv), Null: gpu.In("null", []float32{0, 1}), Y: gpu.Out("y", 4), Lists: 1, Queries: 1, KeysPerList: keys}
 	if gpu.Dev.Caps().CPU {
 		assertRecordError(t, gpu, "loop iterations", func(list *vk.CommandList) error { return r.Record(list, a) })
 		return
@@ -160,7 +160,7 @@ func TestRoutedAttentionAllKeys(t *testing.T) {
 		for i := c.keys - 100; i < c.keys; i++ {
 			kv[(2*i+1)*c.d] = 100
 		}
-		a := RoutedAttentionArgs{Q: gpu.In("q", make([]float32, c.d)), KV: gpu.In("kv", kv), Null: gpu.In("null", make([]float32, 2*c.d)), Y: gpu.Out("y", 4*c.d), Lists: 1, Queries: 1, Keys: c.keys}
+		a := RoutedAttentionArgs{Q: gpu.In("q", make([]float32, c.d)), KV: gpu.In("kv", kv), Null: gpu.In("null", make([]float32, 2*c.d)), Y: gpu.Out("y", 4*c.d), Lists: 1, Queries: 1, KeysPerList: c.keys}
 		list, err := gpu.Dev.NewCommandList(vk.CommandListConfig{Name: "keys"})
 		require.NoError(t, err)
 		err = r.Record(list, a)

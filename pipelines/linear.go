@@ -18,16 +18,18 @@ import (
 //	v[r, o]          = sum_i norm(x[gather[r]])[i] * w[o, i] + bias[o]
 //	y[scatter[r], o] = gelu(v[r, o]) * score[r] + residual[scatter[r], o]
 //
-// A slot r is empty, and writes nothing, if its valid word or its score is 0, or if its index of gather or scatter is
-// out of range. Two slots that are not empty must not write the same row of y: the result would be a race. Rows of y
-// that no slot writes keep their contents. With SkipBias the bias is added only to rows of y whose skip bias word is 0.
+// Row r is skipped, and writes nothing, if its slot in the lists is empty: its valid word is 0, or its index in gather
+// or scatter is out of range. A score of 0 skips it too. No two rows of a batch item that are not skipped may write the
+// same row of y: the result would be a race. Rows of y that are not written keep their contents. With SkipBias the bias
+// is added only to rows of y whose skip bias word is 0.
 //
 // With several lists, one per route of a router, a product uses one of them.
 //
 // With Precision F16 or BF16 the product runs on cooperative matrices: x, after the norm, and w are 16-bit operands,
 // sums are float32. X16 and Y16 make x and y 16-bit tensors too.
 //
-// All tiles sum in the same order: the bits of a row depend only on that row, w and the config.
+// All tiles sum in the same order: the bits of a row of y depend on its own inputs and the config alone, not on other
+// rows, Batch or the tile.
 //
 // Shaders: shaders/linear.comp, linear_matrix.comp, linear_cpu.comp, linear_sum.comp. CPU reference: internal/ref.Linear.
 type Linear struct {
@@ -40,7 +42,8 @@ type Linear struct {
 	minTiles uint64
 }
 
-// LinearConfig is baked into the kernel. An operation that is false is left out, and its argument must be absent.
+// LinearConfig is fixed when the kernel is compiled. An operation that is false is left out, and its argument must be
+// absent.
 type LinearConfig struct {
 	In, Out int // columns of x and of y
 
@@ -48,7 +51,7 @@ type LinearConfig struct {
 	X16, Y16  bool  // x, y have elements of the 16-bit Precision instead of float32; In, or Out, is even then
 
 	// With F16 and BF16, for few rows of many inputs: split-K. The inputs are cut into so many parts, which are summed
-	// concurrently and then added in order. 0 and 1: no split. LinearSplit returns where it pays.
+	// concurrently and then added in order. 0 and 1: no split. Use the value of LinearSplit.
 	Split int
 
 	Bias     bool
@@ -69,19 +72,19 @@ type LinearConfig struct {
 type LinearArgs struct {
 	X, W     vk.Range
 	Bias     vk.Range
-	Gather   vk.Range // rows of x in the same batch item; absent: slot r reads row r
+	Gather   vk.Range // rows of x in the same batch item; absent: row r reads row r of x
 	Gamma    vk.Range
 	Score    vk.Range
-	Valid    vk.Range // 0 or 1
+	Valid    vk.Range // 0: an empty slot
 	Residual vk.Range
-	Scatter  vk.Range // rows of y and of residual in the same batch item; absent: slot r writes row r
+	Scatter  vk.Range // rows of y and of residual in the same batch item; absent: row r writes row r of y
 	SkipBias vk.Range // not 0: this row of y gets no bias
 	Y        vk.Range
 	Scratch  vk.Range // of LinearScratch bytes; absent without Split
 
 	Batch   int
 	InRows  int // rows of x per item; 0: Rows
-	Rows    int // slots per item
+	Rows    int // computed rows per item: slots of a list with Gather or Scatter
 	OutRows int // rows of y per item; 0: Rows
 	Lists   int // lists of gather, score and valid per item; 0: 1. Scatter needs 1
 	List    int // the list that this product uses
@@ -102,7 +105,7 @@ func (c LinearConfig) y() DType {
 	return F32
 }
 
-type linearPush struct{ slots, rows, inRows, outRows, lists, list, first, tiles uint32 }
+type linearPush struct{ totalRows, rows, inRows, outRows, lists, list, first, tiles uint32 }
 
 var _ = [1]struct{}{}[unsafe.Sizeof(linearPush{})-32]
 
@@ -137,7 +140,7 @@ func NewLinear(dev *vk.Device, c LinearConfig) (*Linear, error) {
 	return l, checkIterations(dev.Caps(), op, fmt.Sprintf("In of %d", c.In), c.In)
 }
 
-// Record adds the product to a command list: one dispatch, or several if it is very large.
+// Record appends the product to a command list: one dispatch, or several if it is very large.
 func (l *Linear) Record(list *vk.CommandList, a LinearArgs) error {
 	const op = "Linear"
 	if a.InRows == 0 {
@@ -158,18 +161,18 @@ func (l *Linear) Record(list *vk.CommandList, a LinearArgs) error {
 		return fmt.Errorf("pipelines: %s: x has float32 elements or gathered rows, want contiguous 16-bit rows with Tile %s", op, l.config.Tile)
 	}
 	split, out := uint64(max(l.config.Split, 1)), uint64(l.config.Out)
-	tiles := ceilDiv(size.slots, tile.rows) * ceilDiv(out, tile.cols) * split
+	tiles := ceilDiv(size.rows, tile.rows) * ceilDiv(out, tile.cols) * split
 	if tiles > math.MaxInt32 { // workgroup ids fit 32 bits, also in a grid that has some more
-		return fmt.Errorf("pipelines: %s: %d slots by %d columns make %d tiles, want %d at most", op, size.slots, out, tiles, math.MaxInt32)
+		return fmt.Errorf("pipelines: %s: %d rows by %d columns make %d tiles, want %d at most", op, size.rows, out, tiles, math.MaxInt32)
 	}
 	k, err := l.kernel(tile, size)
 	if err != nil {
 		return fmt.Errorf("pipelines: %s: %w", op, err)
 	}
-	push := linearPush{slots: uint32(size.slots), rows: uint32(a.Rows), inRows: uint32(a.InRows), outRows: uint32(a.OutRows),
+	push := linearPush{totalRows: uint32(size.rows), rows: uint32(a.Rows), inRows: uint32(a.InRows), outRows: uint32(a.OutRows),
 		lists: uint32(a.Lists), list: uint32(a.List)}
 	sumPush := push
-	y, flops, bytes := a.Y, 2*float64(size.slots)*float64(l.config.In)*float64(out), l.bytes(a)
+	y, flops, bytes := a.Y, 2*float64(size.rows)*float64(l.config.In)*float64(out), l.bytes(a)
 	if split > 1 {
 		y, bytes = a.Scratch, bytes+2*float64(a.Scratch.Size())
 	}
@@ -210,7 +213,7 @@ func (l *Linear) recordSum(list *vk.CommandList, a LinearArgs, push linearPush, 
 	if err != nil {
 		return fmt.Errorf("pipelines: %s: %w", op, err)
 	}
-	groups, err := workgroups(list.Device().Caps(), op, ceilDiv(s.slots*ceilDiv(uint64(l.config.Out), 4), 256))
+	groups, err := workgroups(list.Device().Caps(), op, ceilDiv(s.rows*ceilDiv(uint64(l.config.Out), 4), 256))
 	if err != nil {
 		return err
 	}
@@ -220,17 +223,17 @@ func (l *Linear) recordSum(list *vk.CommandList, a LinearArgs, push linearPush, 
 }
 
 // LinearScratch is the scratch memory of a product, in bytes: a float32 y for each part of the split, 0 without Split.
-// Slots are batch times rows.
-func LinearScratch(c LinearConfig, slots int) uint64 {
+// rows is Batch times Rows.
+func LinearScratch(c LinearConfig, rows int) uint64 {
 	if c.Split <= 1 {
 		return 0
 	}
-	return 4 * uint64(c.Split) * uint64(slots) * uint64(c.Out)
+	return 4 * uint64(c.Split) * uint64(rows) * uint64(c.Out)
 }
 
-// bytes is the minimum memory traffic of a product: the rows of the slots, w, and the small arguments.
+// bytes is the minimum memory traffic of a product: the rows of x, y and residual, w, and the small arguments.
 func (l *Linear) bytes(a LinearArgs) float64 {
-	c, slots := l.config, a.Batch*a.Rows
+	c, rows := l.config, a.Batch*a.Rows
 	row := uint64(c.In*c.x().Size() + c.Out*c.y().Size())
 	if c.Residual {
 		row += uint64(4 * c.Out)
@@ -239,7 +242,7 @@ func (l *Linear) bytes(a LinearArgs) float64 {
 	for _, r := range []vk.Range{a.W, a.Bias, a.Gamma, a.Scatter, a.SkipBias} {
 		rest += r.Size()
 	}
-	return float64(slots)*float64(row) + float64(rest)
+	return float64(rows)*float64(row) + float64(rest)
 }
 
 // Close frees the kernels.

@@ -7,7 +7,7 @@ import (
 	"github.com/colt5-vulkan/colt5/vk"
 )
 
-// check checks a config, but for what the device supports.
+// check checks a config, except for what the device supports.
 func (c LinearConfig) check(op string) error {
 	for _, d := range []dim{{"In", c.In}, {"Out", c.Out}} {
 		most := 1<<30 - 1 // the kernel counts the bytes of a row in 32 bits
@@ -48,9 +48,10 @@ func (l *Linear) checkSizes(op string, a LinearArgs) error {
 		return err
 	}
 	if split := l.config.Split; split > 1 { // the kernels count rows of parts, and the groups of 4 columns of y, in 32 bits
-		slots := uint64(a.Batch) * uint64(a.Rows)
-		if rows, vec4s := slots*uint64(split), slots*ceilDiv(uint64(l.config.Out), 4); max(rows, vec4s) > math.MaxInt32 {
-			return fmt.Errorf("pipelines: %s: %d slots in %d parts are %d rows, or %d vec4, want %d at most", op, slots, split, rows, vec4s, math.MaxInt32)
+		rows := uint64(a.Batch) * uint64(a.Rows)
+		if parts, vec4s := rows*uint64(split), rows*ceilDiv(uint64(l.config.Out), 4); max(parts, vec4s) > math.MaxInt32 {
+			return fmt.Errorf("pipelines: %s: Batch*Rows is %d with Split %d and Out %d, want Batch*Rows*Split and Batch*Rows*ceil(Out/4) of at most %d",
+				op, rows, split, l.config.Out, math.MaxInt32)
 		}
 	}
 	switch {

@@ -53,14 +53,14 @@ func (l *Linear) kernel(t linearTile, s linearSize) (*vk.Kernel, error) {
 		shaders.LinearMatrixSubgroupsN:   t.subgroupsN,
 		shaders.LinearMatrixThreads:      t.subgroupsM * t.subgroupsN * subgroup,
 		shaders.LinearMatrixNoEpilogue:   specBool(noEpilogue),
-		shaders.LinearMatrixFullTiles:    specBool(s.slots%t.rows == 0),
+		shaders.LinearMatrixFullTiles:    specBool(s.rows%t.rows == 0),
 		shaders.LinearMatrixFastCompile:  specBool(t.fastCompile),
 	} {
 		spec[id] = value
 	}
 	variant := t.kernel + "_" + c.Precision.String()
 	name := fmt.Sprintf("%s %dx%dx%d", variant, t.rows, t.cols, t.inputs)
-	if s.slots%t.rows != 0 {
+	if s.rows%t.rows != 0 {
 		name += " partial"
 	}
 	if !s.denseIn {

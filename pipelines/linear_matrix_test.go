@@ -187,9 +187,9 @@ func TestLinearMatrixBadConfig(t *testing.T) {
 func TestLinearSplitTooLarge(t *testing.T) {
 	l := &Linear{config: LinearConfig{In: 8, Out: 1, Precision: F16, Split: 64}}
 	a := LinearArgs{Batch: 1, Rows: 1 << 26, InRows: 1 << 26, OutRows: 1 << 26, Lists: 1}
-	assert.ErrorContains(t, l.checkSizes("Linear", a), "67108864 slots in 64 parts are 4294967296 rows, or 67108864 vec4, want 2147483647 at most")
+	assert.ErrorContains(t, l.checkSizes("Linear", a), "Batch*Rows is 67108864 with Split 64 and Out 1, want Batch*Rows*Split and Batch*Rows*ceil(Out/4) of at most 2147483647")
 	l.config.Split, l.config.Out = 2, 256
-	assert.ErrorContains(t, l.checkSizes("Linear", a), "67108864 slots in 2 parts are 134217728 rows, or 4294967296 vec4")
+	assert.ErrorContains(t, l.checkSizes("Linear", a), "Batch*Rows is 67108864 with Split 2 and Out 256")
 	l.config.Out = 64
 	assert.NoError(t, l.checkSizes("Linear", a))
 }
@@ -206,16 +206,16 @@ func TestLinearDefaultMatrixTile(t *testing.T) {
 		x16    bool
 		want   int
 	}{
-		{gpu, m, linearSize{slots: 65536, denseIn: true}, 512, true, 0},
-		{gpu, m, linearSize{slots: 65536, denseIn: true}, 512, false, 1},
-		{gpu, m, linearSize{slots: 65536, denseIn: false}, 512, true, 1},
-		{gpu, m, linearSize{slots: 8192, denseIn: true}, 1024, true, 0},
-		{gpu, m, linearSize{slots: 8064, denseIn: true}, 1024, true, 2},
-		{gpu, m, linearSize{slots: 2048, denseIn: false}, 512, true, 2},
-		{gpu, m, linearSize{slots: 1024, denseIn: false}, 512, true, 3},
-		{gpu, m, linearSize{slots: 256, denseIn: true}, 1024, true, 3},
-		{gpu, m, linearSize{slots: 64, denseIn: true}, 1024, true, 4},
-		{cpu, small, linearSize{slots: 65536, denseIn: true}, 512, true, 5},
+		{gpu, m, linearSize{rows: 65536, denseIn: true}, 512, true, 0},
+		{gpu, m, linearSize{rows: 65536, denseIn: true}, 512, false, 1},
+		{gpu, m, linearSize{rows: 65536, denseIn: false}, 512, true, 1},
+		{gpu, m, linearSize{rows: 8192, denseIn: true}, 1024, true, 0},
+		{gpu, m, linearSize{rows: 8064, denseIn: true}, 1024, true, 2},
+		{gpu, m, linearSize{rows: 2048, denseIn: false}, 512, true, 2},
+		{gpu, m, linearSize{rows: 1024, denseIn: false}, 512, true, 3},
+		{gpu, m, linearSize{rows: 256, denseIn: true}, 1024, true, 3},
+		{gpu, m, linearSize{rows: 64, denseIn: true}, 1024, true, 4},
+		{cpu, small, linearSize{rows: 65536, denseIn: true}, 512, true, 5},
 	} {
 		assert.Equal(t, test.want, defaultMatrixTile(test.limits, test.shape, test.size, test.out, test.x16), "%+v", test)
 	}
@@ -245,7 +245,7 @@ func TestLinearMatrixTilesOfChips(t *testing.T) {
 			}
 			var list []string
 			for _, s := range sizes {
-				tile := linearMatrixTiles[defaultMatrixTile(l, m, linearSize{slots: s.slots, denseIn: true}, s.out, s.x16)]
+				tile := linearMatrixTiles[defaultMatrixTile(l, m, linearSize{rows: s.slots, denseIn: true}, s.out, s.x16)]
 				list = append(list, tile.name())
 				assert.True(t, tile.fits(l, m), "%s: %s", name, tile.name())
 			}

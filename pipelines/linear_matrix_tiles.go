@@ -36,8 +36,8 @@ var linearMatrixTiles = []linearTile{
 func defaultMatrixTile(l deviceLimits, m vk.MatrixShape, s linearSize, out uint64, x16 bool) int {
 	best := cpuMatrixTile
 	for i, t := range linearMatrixTiles {
-		maxArea := s.slots * out * 9 / 8 // tiles extend past the edges of y by an eighth at most
-		n := ceilDiv(s.slots, t.rows) * ceilDiv(out, t.cols)
+		maxArea := s.rows * out * 9 / 8 // tiles extend past the edges of y by an eighth at most
+		n := ceilDiv(s.rows, t.rows) * ceilDiv(out, t.cols)
 		if i == cpuMatrixTile || l.CPU || !t.suits(l, m, s, x16) {
 			continue
 		}
@@ -106,9 +106,9 @@ func (t linearTile) shared(m vk.MatrixShape) uint32 {
 // workgroups per SM of such a GPU.
 //
 // Split is the order of a sum, which must not depend on what else is computed. So rows is the number that a module's
-// configuration fixes: the rows of one item, whatever the batch, and 0 where the configuration leaves it open. A large
-// batch pays for the parts with traffic to and from the scratch memory. Split does not depend on the device either: the
-// order is the same on all.
+// configuration fixes: the rows of one item, whatever the batch, and 0 where the configuration leaves it open. With a
+// large batch, the parts only cost scratch traffic. Split does not depend on the device either: the order is the same on
+// all.
 func LinearSplit(p DType, rows, in, out int) int {
 	if p == F32 || rows < 1 || in < 2*minSplitInputs {
 		return 0

@@ -27,15 +27,15 @@ const largeGPU = 128
 
 // linearSize is what the selection of a tile depends on.
 type linearSize struct {
-	slots    uint64
-	denseIn  bool // slot s reads row s of x
-	denseOut bool // slot s writes row s of y
+	rows     uint64
+	denseIn  bool // computed row r reads row r of x
+	denseOut bool // computed row r is row r of y
 }
 
 // size returns the size of a product.
 func (l *Linear) size(a LinearArgs) linearSize {
 	return linearSize{
-		slots:    uint64(a.Batch) * uint64(a.Rows),
+		rows:     uint64(a.Batch) * uint64(a.Rows),
 		denseIn:  !l.config.Gather && (a.Batch == 1 || a.InRows == a.Rows) && l.config.In <= maxLinearDenseIn,
 		denseOut: !l.config.Scatter && (a.Batch == 1 || a.OutRows == a.Rows),
 	}
@@ -69,7 +69,7 @@ func (l *Linear) defaultTile(s linearSize) int {
 	case caps.CPU:
 		return 2
 	}
-	return defaultFloatTile(s.slots, out)
+	return defaultFloatTile(s.rows, out)
 }
 
 // defaultFloatTile selects a float32 tile on a GPU: the small one if there are too few large ones, or if these cover

@@ -69,7 +69,7 @@ func (l *Linear) measuredTile(s linearSize) int {
 	return slices.IndexFunc(l.tiles(), func(t linearTile) bool { return name != "" && t.name() == name && l.allowed(t, s) })
 }
 
-// tuningKey identifies the products that a measurement is valid for: their sizes, with slots rounded up to a power of
+// tuningKey identifies the products that a measurement is valid for: their sizes, with rows rounded up to a power of
 // two, and the SPIR-V.
 func (l *Linear) tuningKey(s linearSize) string {
 	c := l.config
@@ -82,7 +82,7 @@ func (l *Linear) tuningKey(s linearSize) string {
 		hash.Write(code)
 	}
 	return fmt.Sprintf("linear %s in=%d out=%d slots=2^%d x16=%t dense=%t %08x",
-		c.Precision.String(), c.In, c.Out, bits.Len64(s.slots-1), c.X16, s.denseIn, hash.Sum32())
+		c.Precision.String(), c.In, c.Out, bits.Len64(s.rows-1), c.X16, s.denseIn, hash.Sum32())
 }
 
 // variants returns the SPIR-V variants of the tiles for the device.

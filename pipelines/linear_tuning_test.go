@@ -23,7 +23,7 @@ func TestLinearMeasuredTile(t *testing.T) {
 	l, err := NewLinear(dev, c)
 	require.NoError(t, err)
 	defer l.Close()
-	size, other := linearSize{slots: 70, denseIn: true, denseOut: true}, linearSize{slots: 700, denseIn: true, denseOut: true}
+	size, other := linearSize{rows: 70, denseIn: true, denseOut: true}, linearSize{rows: 700, denseIn: true, denseOut: true}
 	assert.Equal(t, listed.Default, l.tiles()[l.selectTile(size)].name())
 	for i, tile := range l.tiles() {
 		require.NoError(t, dev.StoreTuning(map[string]string{listed.Key: tile.name()}))
@@ -48,8 +48,8 @@ func TestLinearConfiguredTile(t *testing.T) {
 	for i, tile := range linearTiles {
 		l, err := NewLinear(gpu.Dev, LinearConfig{In: 32, Out: 48, Tile: tile.name()})
 		require.NoError(t, err)
-		assert.Equal(t, i, l.selectTile(linearSize{slots: 1}))
-		assert.Equal(t, i, l.selectTile(linearSize{slots: 1 << 20, denseIn: true}))
+		assert.Equal(t, i, l.selectTile(linearSize{rows: 1}))
+		assert.Equal(t, i, l.selectTile(linearSize{rows: 1 << 20, denseIn: true}))
 		require.NoError(t, l.Close())
 	}
 	large := &Linear{config: LinearConfig{Precision: F16, Tile: linearMatrixTiles[0].name()}, kernels: kernelCache{dev: gpu.Dev}, matrix: vk.MatrixShape{M: 128, N: 16, K: 16}}

@@ -24,7 +24,7 @@ type PatchAttention struct {
 	kernels *attentionKernels
 }
 
-// PatchAttentionConfig is baked into the kernel.
+// PatchAttentionConfig is fixed when the kernel is compiled.
 type PatchAttentionConfig struct {
 	Heads     int
 	DimHead   int   // 1 to 128, even with F16 and BF16
@@ -61,7 +61,7 @@ func NewPatchAttention(dev *vk.Device, c PatchAttentionConfig) (*PatchAttention,
 	return &PatchAttention{c, k}, nil
 }
 
-// Record adds the attention to a command list: one dispatch, or several if it is very large.
+// Record appends the attention to a command list: one dispatch, or several if it is very large.
 func (p *PatchAttention) Record(list *vk.CommandList, a PatchAttentionArgs) error {
 	const op = "PatchAttention"
 	if err := p.check(op, a); err != nil {
@@ -70,7 +70,7 @@ func (p *PatchAttention) Record(list *vk.CommandList, a PatchAttentionArgs) erro
 	c, tokens := p.config, p.config.Patch*p.config.Patch
 	units := uint64(a.Height/c.Patch) * uint64(a.Width/c.Patch) * uint64(c.Heads)
 	return p.kernels.record(list, op, attentionWork{
-		queries: tokens, keys: tokens, units: units,
+		queries: tokens, keys: tokens, querySets: units,
 		flops: 4 * float64(c.DimHead) * float64(units) * float64(tokens) * float64(tokens),
 		bytes: float64(a.QKV.Size() + a.Y.Size()),
 		args:  []vk.Access{vk.Read(a.QKV), vk.Write(a.Y)},

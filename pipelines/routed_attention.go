@@ -12,19 +12,19 @@ import (
 // head. It runs in one pass with an online softmax.
 //
 //	q [Lists, Queries, H, D] in    y [Lists, Queries, H, D] out, both in the Precision    null [2, H, D] f32 in
-//	KeysOwn:      kv [R, Lists, Keys, H/R, 2, D] in, in the Precision
-//	KeysIndexed:  kv [Items, M, H, 2, D] in, in the Precision    indices [Lists, R, Keys] i32 in
-//	KeysPrefix:   kv [Items, M, H, 2, D] in, in the Precision    Items = Lists / PerItem
-//	valid [Lists, R, Keys] u32 in    key scores [Lists, R, Keys] f32 in    KeysPrefix: valid [Items, M] u32 in
+//	KeySourceOwn:      kv [R, Lists, KeysPerList, H/R, 2, D] in, in the Precision
+//	KeySourceIndexed:  kv [Items, M, H, 2, D] in, in the Precision    indices [Lists, R, KeysPerList] i32 in
+//	KeySourcePrefix:   kv [Items, M, H, 2, D] in, in the Precision    Items = Lists / PerItem
+//	valid [Lists, R, KeysPerList] u32 in, with KeySourcePrefix [Items, M]    key scores [Lists, R, KeysPerList] f32 in
 //	query valid [Lists, Queries] u32 in    query scores [Lists, Queries] f32 in
 //	s[i, j] = q[i] . k[j] / sqrt(D) * score of the query * score of the key
 //	y[i] = sum_j softmax_j(s[i]) * v[j] * score of the value, over the key slots of the query's list, and the null key and value
 //
 // The first of the two rows in kv is the key, the second the value. Head h reads route h / (H / R). A key slot is
 // empty, and is left out of the sum, if its valid word is 0 or its index is not in 0..M-1. If all are empty, y is the
-// null value. A key score of 0 does not make a slot empty. With KeysPrefix, list l attends to the valid rows of 0 to
-// min((l % PerItem) * Prefix, M) - 1 of its item. A query slot is empty, and its row of y keeps its contents, if its
-// valid word or its score is 0. The null key and value have no scores.
+// null value. A key score of 0 does not make a slot empty. With KeySourcePrefix, list l attends to the valid rows among
+// rows 0 to min((l % PerItem) * WindowSize, M) - 1 of its item. A query slot whose valid word or score is 0 is skipped:
+// its row of y keeps its contents. The null key and value have no scores.
 //
 // With Precision F16 or BF16 products run on cooperative matrices. Their operands are rounded after the multiplication
 // by scores; logits, softmax and sums are float32.
@@ -37,25 +37,25 @@ type RoutedAttention struct {
 	kernels *attentionKernels
 }
 
-// Keys is the source of the keys and values of a list.
-type Keys uint32
+// KeySource is the source of the keys and values of a list.
+type KeySource uint32
 
 const (
-	KeysOwn     Keys = iota // every list and route has its own rows
-	KeysIndexed             // lists have indices of rows of their item
-	KeysPrefix              // lists attend to the first rows of their item
+	KeySourceOwn     KeySource = iota // every list and route has its own rows
+	KeySourceIndexed                  // lists have indices of rows of their item
+	KeySourcePrefix                   // lists attend to the first rows of their item
 )
 
-// RoutedAttentionConfig is baked into the kernel. An operation that is false is left out, and its argument must be
-// absent.
+// RoutedAttentionConfig is fixed when the kernel is compiled. An operation that is false is left out, and its argument
+// must be absent.
 type RoutedAttentionConfig struct {
 	Heads, DimHead int // H; D, 1 to 128, even with F16 and BF16
-	Routes         int // R, a divisor of Heads; 1 with KeysPrefix
-	Keys           Keys
+	Routes         int // R, a divisor of Heads; 1 with KeySourcePrefix
+	KeySource      KeySource
 	Valid          bool
 	QueryValid     bool
-	ScoreValues    bool  // by KeyScores; not with KeysPrefix
-	ScoreKeys      bool  // by KeyScores; not with KeysPrefix
+	ScoreValues    bool  // by KeyScores; not with KeySourcePrefix
+	ScoreKeys      bool  // by KeyScores; not with KeySourcePrefix
 	ScoreQueries   bool  // by QueryScores
 	Precision      DType // of q, kv and y
 }
@@ -63,22 +63,22 @@ type RoutedAttentionConfig struct {
 // RoutedAttentionArgs is one attention.
 type RoutedAttentionArgs struct {
 	Q, KV       vk.Range
-	Indices     vk.Range // with KeysIndexed
-	Valid       vk.Range // 0 or 1; of rows with KeysPrefix, else of slots
+	Indices     vk.Range // with KeySourceIndexed
+	Valid       vk.Range // 0: an empty slot; with KeySourcePrefix of rows of kv, else of key slots
 	KeyScores   vk.Range
-	QueryValid  vk.Range // 0 or 1
+	QueryValid  vk.Range // 0: an empty slot
 	QueryScores vk.Range
 	Null        vk.Range
 	Y           vk.Range
 	Lists       int
 	Queries     int // per list
-	Keys        int // slots per list and route; 0 with KeysPrefix
+	KeysPerList int // slots per list and route; 0 with KeySourcePrefix
 	PerItem     int // lists per item; 0: 1
-	KVRows      int // M; 0 with KeysOwn
-	Prefix      int // with KeysPrefix
+	KVRows      int // M; 0 with KeySourceOwn
+	WindowSize  int // with KeySourcePrefix: tokens of a window
 }
 
-type routedAttentionPush struct{ lists, queries, keys, perItem, rows, prefix, first, end uint32 }
+type routedAttentionPush struct{ lists, queries, keys, perItem, rows, windowSize, first, end uint32 }
 
 var _ = [1]struct{}{}[unsafe.Sizeof(routedAttentionPush{})-32]
 
@@ -91,17 +91,17 @@ func NewRoutedAttention(dev *vk.Device, c RoutedAttentionConfig) (*RoutedAttenti
 	switch {
 	case c.Routes < 1 || c.Heads%c.Routes != 0:
 		return nil, fmt.Errorf("pipelines: %s: Routes is %d, want a divisor of Heads, %d", op, c.Routes, c.Heads)
-	case c.Keys > KeysPrefix:
-		return nil, fmt.Errorf("pipelines: %s: Keys is %d, want KeysOwn, KeysIndexed or KeysPrefix", op, c.Keys)
-	case c.Keys == KeysPrefix && (c.Routes != 1 || c.ScoreValues || c.ScoreKeys):
-		return nil, fmt.Errorf("pipelines: %s: Keys is KeysPrefix, want one route and no ScoreValues or ScoreKeys: the config is %+v", op, c)
+	case c.KeySource > KeySourcePrefix:
+		return nil, fmt.Errorf("pipelines: %s: KeySource is %d, want KeySourceOwn, KeySourceIndexed or KeySourcePrefix", op, c.KeySource)
+	case c.KeySource == KeySourcePrefix && (c.Routes != 1 || c.ScoreValues || c.ScoreKeys):
+		return nil, fmt.Errorf("pipelines: %s: KeySource is KeySourcePrefix, want one route and no ScoreValues or ScoreKeys: the config is %+v", op, c)
 	}
 	k, err := newAttentionKernels(dev, op, attentionConfig{
 		name: "routed_attention", heads: c.Heads, dimHead: c.DimHead, factors: c.ScoreValues || c.ScoreKeys || c.ScoreQueries, precision: c.Precision,
 		matrixTiles: attentionMatrixTiles,
 		spec: map[uint32]uint32{
 			shaders.RoutedAttentionRoutes:       uint32(c.Routes),
-			shaders.RoutedAttentionKeySource:    uint32(c.Keys),
+			shaders.RoutedAttentionKeySource:    uint32(c.KeySource),
 			shaders.RoutedAttentionValid:        specBool(c.Valid),
 			shaders.RoutedAttentionQueryValid:   specBool(c.QueryValid),
 			shaders.RoutedAttentionScoreValues:  specBool(c.ScoreValues),
@@ -115,7 +115,7 @@ func NewRoutedAttention(dev *vk.Device, c RoutedAttentionConfig) (*RoutedAttenti
 	return &RoutedAttention{c, k}, nil
 }
 
-// Record adds the attention to a command list: one dispatch, or several if it is very large.
+// Record appends the attention to a command list: one dispatch, or several if it is very large.
 func (r *RoutedAttention) Record(list *vk.CommandList, a RoutedAttentionArgs) error {
 	const op = "RoutedAttention"
 	if a.PerItem == 0 {
@@ -125,12 +125,12 @@ func (r *RoutedAttention) Record(list *vk.CommandList, a RoutedAttentionArgs) er
 		return err
 	}
 	c := r.config
-	meanKeys := float64(a.Keys)
-	if c.Keys == KeysPrefix {
-		meanKeys = float64(min(a.Prefix*(a.PerItem-1), 2*a.KVRows)) / 2
+	meanKeys := float64(a.KeysPerList)
+	if c.KeySource == KeySourcePrefix {
+		meanKeys = float64(min(a.WindowSize*(a.PerItem-1), 2*a.KVRows)) / 2
 	}
 	push := routedAttentionPush{
-		lists: uint32(a.Lists), queries: uint32(a.Queries), keys: uint32(a.Keys), perItem: uint32(a.PerItem), rows: uint32(a.KVRows), prefix: uint32(a.Prefix),
+		lists: uint32(a.Lists), queries: uint32(a.Queries), keys: uint32(a.KeysPerList), perItem: uint32(a.PerItem), rows: uint32(a.KVRows), windowSize: uint32(a.WindowSize),
 	}
 	args := []vk.Access{vk.Read(a.Q), vk.Read(a.KV), vk.Read(a.Indices), vk.Read(a.Valid), vk.Read(a.KeyScores), vk.Read(a.QueryValid),
 		vk.Read(a.QueryScores), vk.Read(a.Null), vk.ReadWrite(a.Y)}
@@ -139,7 +139,7 @@ func (r *RoutedAttention) Record(list *vk.CommandList, a RoutedAttentionArgs) er
 	}
 	bytes := a.Q.Size() + a.Y.Size() + a.KV.Size() + a.Indices.Size() + a.Valid.Size() + a.KeyScores.Size()
 	return r.kernels.record(list, op, attentionWork{
-		queries: a.Queries, keys: max(a.Keys, a.KVRows), units: uint64(a.Lists) * uint64(c.Heads),
+		queries: a.Queries, keys: max(a.KeysPerList, a.KVRows), querySets: uint64(a.Lists) * uint64(c.Heads),
 		flops: 4 * float64(c.DimHead) * float64(c.Heads) * float64(a.Lists) * float64(a.Queries) * (meanKeys + 1), bytes: float64(bytes), args: args,
 	}, func(first, end uint32) []byte {
 		push.first, push.end = first, end
@@ -149,7 +149,7 @@ func (r *RoutedAttention) Record(list *vk.CommandList, a RoutedAttentionArgs) er
 
 func (r *RoutedAttention) check(op string, a RoutedAttentionArgs) error {
 	c := r.config
-	lists, queries, keys, h, d, routes := dim{"Lists", a.Lists}, dim{"Queries", a.Queries}, dim{"Keys", a.Keys}, dim{"H", c.Heads}, dim{"D", c.DimHead}, dim{"R", c.Routes}
+	lists, queries, keys, h, d, routes := dim{"Lists", a.Lists}, dim{"Queries", a.Queries}, dim{"KeysPerList", a.KeysPerList}, dim{"H", c.Heads}, dim{"D", c.DimHead}, dim{"R", c.Routes}
 	if err := checkPositive(op, lists, queries, dim{"PerItem", a.PerItem}); err != nil {
 		return err
 	}
@@ -162,14 +162,14 @@ func (r *RoutedAttention) check(op string, a RoutedAttentionArgs) error {
 	items, m, two := dim{"Items", a.Lists / a.PerItem}, dim{"M", a.KVRows}, dim{"2", 2}
 	kv := []dim{items, m, h, two, d}
 	var err error
-	switch c.Keys {
-	case KeysOwn:
+	switch c.KeySource {
+	case KeySourceOwn:
 		kv = []dim{routes, lists, keys, {"H/R", c.Heads / c.Routes}, two, d}
-		err = firstError(checkPositive(op, keys), checkZero(op, "KVRows", a.KVRows), checkZero(op, "Prefix", a.Prefix))
-	case KeysIndexed:
-		err = firstError(checkPositive(op, keys, m), checkZero(op, "Prefix", a.Prefix))
-	case KeysPrefix:
-		err = firstError(checkPositive(op, m, dim{"Prefix", a.Prefix}, dim{"Prefix*PerItem", a.Prefix * a.PerItem}), checkZero(op, "Keys", a.Keys))
+		err = firstError(checkPositive(op, keys), checkZero(op, "KVRows", a.KVRows), checkZero(op, "WindowSize", a.WindowSize))
+	case KeySourceIndexed:
+		err = firstError(checkPositive(op, keys, m), checkZero(op, "WindowSize", a.WindowSize))
+	case KeySourcePrefix:
+		err = firstError(checkPositive(op, m, dim{"WindowSize", a.WindowSize}, dim{"WindowSize*PerItem", a.WindowSize * a.PerItem}), checkZero(op, "KeysPerList", a.KeysPerList))
 	}
 	if err != nil {
 		return err
@@ -178,13 +178,13 @@ func (r *RoutedAttention) check(op string, a RoutedAttentionArgs) error {
 		return err
 	}
 	valid := []dim{lists, routes, keys}
-	if c.Keys == KeysPrefix {
+	if c.KeySource == KeySourcePrefix {
 		valid = []dim{items, m}
 	}
 	return firstError(
 		c.Precision.checkHeadTensor(op, "q", a.Q, lists, queries, h, d),
 		c.Precision.checkHeadTensor(op, "kv", a.KV, kv...),
-		checkPresence(c.Keys == KeysIndexed, op, "indices", a.Indices, wordAlign, i32, lists, routes, keys),
+		checkPresence(c.KeySource == KeySourceIndexed, op, "indices", a.Indices, wordAlign, i32, lists, routes, keys),
 		checkPresence(c.Valid, op, "valid", a.Valid, wordAlign, u32, valid...),
 		checkPresence(c.ScoreValues || c.ScoreKeys, op, "key scores", a.KeyScores, wordAlign, f32, lists, routes, keys),
 		checkPresence(c.QueryValid, op, "query valid", a.QueryValid, wordAlign, u32, lists, queries),

@@ -36,10 +36,10 @@ func (c routedCase) args() ref.RoutedAttentionArgs {
 		a.Q[i] = c.Precision.round(a.Q[i] * max(c.scale, 1))
 	}
 	length, rows := c.keys, c.lists*c.keys*h
-	if c.Keys != KeysOwn {
+	if c.KeySource != KeySourceOwn {
 		rows = items * c.rows * h
 	}
-	if c.Keys == KeysPrefix {
+	if c.KeySource == KeySourcePrefix {
 		length, slots = c.rows, items*c.rows
 	}
 	a.KV = c.Precision.roundAll(normal(2, 2*rows*d))
@@ -61,7 +61,7 @@ func (c routedCase) args() ref.RoutedAttentionArgs {
 			a.KeyScores[i] = 0 // does not make the slot empty
 		}
 	}
-	if c.Keys == KeysIndexed {
+	if c.KeySource == KeySourceIndexed {
 		a.Indices = make([]int32, slots)
 		for i := range a.Indices {
 			a.Indices[i] = int32(rng.IntN(c.rows))
@@ -90,10 +90,10 @@ func (c routedCase) args() ref.RoutedAttentionArgs {
 // poison sets the key and value of an empty slot to NaN, unless other slots share them.
 func (c routedCase) poison(kv []float32, slot int) {
 	row, wide := slot, 2*c.DimHead*c.Heads
-	switch c.Keys {
-	case KeysIndexed:
+	switch c.KeySource {
+	case KeySourceIndexed:
 		return
-	case KeysOwn:
+	case KeySourceOwn:
 		list, route, j := slot/c.keys/c.Routes, slot/c.keys%c.Routes, slot%c.keys
 		row, wide = (route*c.lists+list)*c.keys+j, wide/c.Routes
 	}
@@ -129,7 +129,7 @@ func (c routedCase) upload(gpu *gputest.Harness, a ref.RoutedAttentionArgs) Rout
 		Q: rows("q", c.Precision, a.Q), KV: rows("kv", c.Precision, a.KV), Null: rows("null", F32, a.Null), Y: gpu.Out("y", c.Precision.Size()*len(a.Q)),
 		KeyScores: floats("key scores", a.KeyScores), QueryScores: floats("query scores", a.QueryScores),
 		Valid: mask("valid", a.Valid), QueryValid: mask("query valid", a.QueryValid),
-		Lists: c.lists, Queries: c.queries, Keys: c.keys, PerItem: c.perItem, KVRows: c.rows, Prefix: c.prefix,
+		Lists: c.lists, Queries: c.queries, KeysPerList: c.keys, PerItem: c.perItem, KVRows: c.rows, WindowSize: c.prefix,
 	}
 	if a.Indices != nil {
 		g.Indices = gpu.In("indices", append([]int32{0}, a.Indices...)).Slice(4, 4*uint64(len(a.Indices)))
@@ -181,8 +181,8 @@ func TestRoutedAttention(t *testing.T) {
 	all := func(c *RoutedAttentionConfig) {
 		c.Valid, c.QueryValid, c.ScoreValues, c.ScoreKeys, c.ScoreQueries = true, true, true, true, true
 	}
-	indexed := func(c *RoutedAttentionConfig) { c.Keys = KeysIndexed }
-	prefix := func(c *RoutedAttentionConfig) { c.Keys = KeysPrefix }
+	indexed := func(c *RoutedAttentionConfig) { c.KeySource = KeySourceIndexed }
+	prefix := func(c *RoutedAttentionConfig) { c.KeySource = KeySourcePrefix }
 	valid := func(c *RoutedAttentionConfig) { c.Valid, c.QueryValid = true, true }
 	for _, c := range []routedCase{
 		{RoutedAttentionConfig: ownKeys(1, 1, 1), lists: 1, queries: 1, keys: 1},
@@ -233,8 +233,8 @@ func TestRoutedAttentionNoValidKey(t *testing.T) {
 	}
 	for _, c := range []routedCase{
 		{RoutedAttentionConfig: ownKeys(2, 16, 1).with(func(c *RoutedAttentionConfig) { c.Valid = true }), lists: 1, queries: 3, keys: 40, validKeys: -1},
-		{RoutedAttentionConfig: ownKeys(2, 33, 1).with(func(c *RoutedAttentionConfig) { c.Keys = KeysIndexed }), lists: 1, queries: 40, keys: 40, rows: 5, validKeys: -1},
-		{RoutedAttentionConfig: ownKeys(2, 16, 1).with(func(c *RoutedAttentionConfig) { c.Keys = KeysPrefix }), lists: 1, queries: 3, rows: 5, prefix: 4},
+		{RoutedAttentionConfig: ownKeys(2, 33, 1).with(func(c *RoutedAttentionConfig) { c.KeySource = KeySourceIndexed }), lists: 1, queries: 40, keys: 40, rows: 5, validKeys: -1},
+		{RoutedAttentionConfig: ownKeys(2, 16, 1).with(func(c *RoutedAttentionConfig) { c.KeySource = KeySourcePrefix }), lists: 1, queries: 3, rows: 5, prefix: 4},
 	} {
 		bothKernels(t, fmt.Sprintf("%+v", c), func(t *testing.T, gpuKernel bool) {
 			a := c.args()
@@ -346,15 +346,15 @@ func TestRoutedAttentionBadInput(t *testing.T) {
 		{"DimHead is 129, want 1 to 128", RoutedAttentionConfig{Heads: 2, DimHead: 129, Routes: 1}},
 		{"Routes is 0, want a divisor of Heads, 2", RoutedAttentionConfig{Heads: 2, DimHead: 16}},
 		{"Routes is 3, want a divisor of Heads, 2", RoutedAttentionConfig{Heads: 2, DimHead: 16, Routes: 3}},
-		{"Keys is 9, want KeysOwn", RoutedAttentionConfig{Heads: 2, DimHead: 16, Routes: 1, Keys: 9}},
-		{"Keys is KeysPrefix, want one route", RoutedAttentionConfig{Heads: 2, DimHead: 16, Routes: 2, Keys: KeysPrefix}},
-		{"Keys is KeysPrefix, want one route and no ScoreValues", RoutedAttentionConfig{Heads: 2, DimHead: 16, Routes: 1, Keys: KeysPrefix, ScoreValues: true}},
-		{"Keys is KeysPrefix, want one route and no ScoreValues or ScoreKeys", RoutedAttentionConfig{Heads: 2, DimHead: 16, Routes: 1, Keys: KeysPrefix, ScoreKeys: true}},
+		{"KeySource is 9, want KeySourceOwn", RoutedAttentionConfig{Heads: 2, DimHead: 16, Routes: 1, KeySource: 9}},
+		{"KeySource is KeySourcePrefix, want one route", RoutedAttentionConfig{Heads: 2, DimHead: 16, Routes: 2, KeySource: KeySourcePrefix}},
+		{"KeySource is KeySourcePrefix, want one route and no ScoreValues", RoutedAttentionConfig{Heads: 2, DimHead: 16, Routes: 1, KeySource: KeySourcePrefix, ScoreValues: true}},
+		{"KeySource is KeySourcePrefix, want one route and no ScoreValues or ScoreKeys", RoutedAttentionConfig{Heads: 2, DimHead: 16, Routes: 1, KeySource: KeySourcePrefix, ScoreKeys: true}},
 	} {
 		_, err := NewRoutedAttention(gpu.Dev, test.config)
 		assert.ErrorContains(t, err, test.want)
 	}
-	c := routedCase{RoutedAttentionConfig: RoutedAttentionConfig{Heads: 2, DimHead: 4, Routes: 2, Keys: KeysIndexed, Valid: true, QueryValid: true}, lists: 2, queries: 3, keys: 5, perItem: 2, rows: 6}
+	c := routedCase{RoutedAttentionConfig: RoutedAttentionConfig{Heads: 2, DimHead: 4, Routes: 2, KeySource: KeySourceIndexed, Valid: true, QueryValid: true}, lists: 2, queries: 3, keys: 5, perItem: 2, rows: 6}
 	r, err := NewRoutedAttention(gpu.Dev, c.RoutedAttentionConfig)
 	require.NoError(t, err)
 	defer r.Close()
@@ -365,12 +365,12 @@ func TestRoutedAttentionBadInput(t *testing.T) {
 	}{
 		{"Lists is 0, want 1", func(a *RoutedAttentionArgs) { a.Lists = 0 }},
 		{"Queries is 0, want 1", func(a *RoutedAttentionArgs) { a.Queries = 0 }},
-		{"Keys is 0, want 1", func(a *RoutedAttentionArgs) { a.Keys = 0 }},
+		{"KeysPerList is 0, want 1", func(a *RoutedAttentionArgs) { a.KeysPerList = 0 }},
 		{"M is 0, want 1", func(a *RoutedAttentionArgs) { a.KVRows = 0 }},
 		{"PerItem is 3, want a divisor of Lists, 2", func(a *RoutedAttentionArgs) { a.PerItem = 3 }},
-		{"Prefix is 1, want 0", func(a *RoutedAttentionArgs) { a.Prefix = 1 }},
+		{"WindowSize is 1, want 0", func(a *RoutedAttentionArgs) { a.WindowSize = 1 }},
 		{"[Lists 2, Queries 2000000000, H 2] makes 8000000000 rows, want 4294967295 at most", func(a *RoutedAttentionArgs) { a.Queries = 2e9 }},
-		{"[Lists 2, R 2, Keys 2000000000] makes 8000000000 rows, want", func(a *RoutedAttentionArgs) { a.Keys = 2e9 }},
+		{"[Lists 2, R 2, KeysPerList 2000000000] makes 8000000000 rows, want", func(a *RoutedAttentionArgs) { a.KeysPerList = 2e9 }},
 		{"M 2000000000, H 2, 2 2] makes 8000000000 rows, want", func(a *RoutedAttentionArgs) { a.KVRows = 2e9 }},
 		{"PerItem is -2, want 1", func(a *RoutedAttentionArgs) { a.PerItem = -2 }},
 		{"q starts at byte 264 of its buffer, want a multiple of 16", func(a *RoutedAttentionArgs) { a.Q = big.Slice(8, 192) }},
@@ -382,8 +382,8 @@ func TestRoutedAttentionBadInput(t *testing.T) {
 		{"query valid starts at byte 259 of its buffer, want a multiple of 4", func(a *RoutedAttentionArgs) { a.QueryValid = big.Slice(3, 24) }},
 		{"q is missing, want [Lists 2, Queries 3, H 2, D 4] f32, 192 bytes", func(a *RoutedAttentionArgs) { a.Q = vk.Range{} }},
 		{"kv has 192 bytes, want [Items 1, M 6, H 2, 2 2, D 4] f32, 384 bytes", func(a *RoutedAttentionArgs) { a.KV = a.Q }},
-		{"indices is missing, want [Lists 2, R 2, Keys 5] i32, 80 bytes", func(a *RoutedAttentionArgs) { a.Indices = vk.Range{} }},
-		{"valid is missing, want [Lists 2, R 2, Keys 5] u32", func(a *RoutedAttentionArgs) { a.Valid = vk.Range{} }},
+		{"indices is missing, want [Lists 2, R 2, KeysPerList 5] i32, 80 bytes", func(a *RoutedAttentionArgs) { a.Indices = vk.Range{} }},
+		{"valid is missing, want [Lists 2, R 2, KeysPerList 5] u32", func(a *RoutedAttentionArgs) { a.Valid = vk.Range{} }},
 		{"key scores has 80 bytes, want none", func(a *RoutedAttentionArgs) { a.KeyScores = a.Valid }},
 		{"query valid is missing, want [Lists 2, Queries 3] u32, 24 bytes", func(a *RoutedAttentionArgs) { a.QueryValid = vk.Range{} }},
 		{"query scores has 24 bytes, want none", func(a *RoutedAttentionArgs) { a.QueryScores = a.QueryValid }},

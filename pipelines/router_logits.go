@@ -20,7 +20,7 @@ import (
 //
 // The order of summation depends on C and the device alone.
 //
-// Shader: shaders/router_logits.comp. Reference: internal/ref.RouterLogits.
+// Shader: shaders/router_logits.comp. CPU reference: internal/ref.RouterLogits.
 type RouterLogits struct {
 	config        RouterLogitsConfig
 	lanes         int    // invocations that share a row
@@ -30,12 +30,12 @@ type RouterLogits struct {
 	kernels       kernelCache
 }
 
-// RouterLogitsConfig is baked into the kernels.
+// RouterLogitsConfig is fixed when the kernel is compiled.
 type RouterLogitsConfig struct {
 	C           int     // elements of a token
 	R           int     // routing tokens
 	R2          int     // routing tokens of a second router with the same x; 0: one router
-	CosineScale float64 // factor of the cosine, 8 in the reference; 0: dot product
+	CosineScale float64 // factor of the cosine, 8 in colt5-attention; 0: dot product
 }
 
 // RouterLogitsArgs names the memory and the sizes of one dispatch.
@@ -45,7 +45,7 @@ type RouterLogitsArgs struct {
 	Tokens2 vk.Range // [R2, C], with TokensPerItem [B, R2, C]; absent if R2 is 0
 	Logits  vk.Range // [B, R, N]
 	Logits2 vk.Range // [B, R2, N]; absent if R2 is 0
-	Factors vk.Range // [B, N]; absent: not wanted
+	Factors vk.Range // [B, N], for callers: no kernel of this package reads them; absent: not wanted
 	B, N    int
 
 	TokensPerItem bool // every batch item has its own routing tokens

@@ -16,7 +16,7 @@ import (
 //	indices [Rows, Blocks, K] i32 out   valid [Rows, Blocks, K] u32 out, 1 or 0   values [Rows, Blocks, K] f32 out, optional
 //	Blocks = ceil(N / BlockSize)
 //
-// With Windows, window m = 0 .. Windows-1 is the prefix of min(m * Prefix, N) entries of a row, so the slots of window
+// With Windows, window m = 0 .. Windows-1 is the prefix of min(m * WindowSize, N) entries of a row, so the slots of window
 // 0 stay empty:
 //
 //	indices, valid, values [Items, Windows, Routes, K]   Items = Rows / Routes
@@ -35,9 +35,9 @@ import (
 //     segments of more than 8,192 entries that are sorted; up to 2,048 slots (1,024 on small devices) and some million
 //     entries.
 //   - Radix: one dispatch per digit of the keys, of which there are three, one to count and one to compact. Sorting
-//     takes further dispatches, as it does after a direct selection of more slots than above.
+//     takes further dispatches. So does a direct selection of more than 2,048 slots (1,024 on small devices).
 //
-// Shaders: shaders/select*.comp. Reference: internal/ref.Select.
+// Shaders: shaders/select*.comp. CPU reference: internal/ref.Select.
 type Select struct {
 	config  SelectConfig
 	caps    vk.Caps
@@ -53,9 +53,9 @@ type SelectConfig struct {
 // selectPush follows the nine addresses in the push constants of shaders/include/select.glsl, which describes the
 // fields.
 type selectPush struct {
-	n, block, blocks, k, slots, routes, segments, parts, span, step uint32
-	emptyIndex                                                      int32
-	validWord, maxCandidates, skippedBlocks                         uint32
+	n, block, blocks, k, slots, routes, segments, parts, span, parameter uint32
+	emptyIndex                                                           int32
+	validWord, maxCandidates, skippedBlocks                              uint32
 }
 
 var _ = [1]struct{}{}[unsafe.Sizeof(selectPush{})-56]
@@ -93,7 +93,7 @@ func (s *Select) Record(list *vk.CommandList, a SelectArgs) error {
 		skippedBlocks: uint32(a.SkipBlocks),
 	}
 	if a.Windows > 0 {
-		r.push.block = uint32(a.Prefix)
+		r.push.block = uint32(a.WindowSize)
 	}
 	if err := r.record(); err != nil {
 		return fmt.Errorf("pipelines: %s: %w", op, err)
@@ -134,7 +134,7 @@ func (r *selectRecorder) recordRadix() error {
 		return err
 	}
 	for step := range uint32(4) { // three histograms, and the counts
-		s := selectStep{kernel: "select_digit", step: step, readsLogits: true, intermediate: true, state: vk.ReadWrite(r.state)}
+		s := selectStep{kernel: "select_digit", parameter: step, readsLogits: true, intermediate: true, state: vk.ReadWrite(r.state)}
 		if step == 3 {
 			s.counts = vk.Write(r.counts)
 		}
@@ -153,7 +153,7 @@ func (r *selectRecorder) recordRadix() error {
 func (r *selectRecorder) recordSampled() error {
 	p, state := r.plan, vk.ReadWrite(r.state)
 	r.push.span = uint32(p.sampleStride)
-	sample := selectStep{kernel: "select_sample", step: uint32(p.sampleRank), readsLogits: true, sparse: true, intermediate: true, state: vk.Write(r.state)}
+	sample := selectStep{kernel: "select_sample", parameter: uint32(p.sampleRank), readsLogits: true, sparse: true, intermediate: true, state: vk.Write(r.state)}
 	if err := r.dispatch(sample); err != nil {
 		return err
 	}
@@ -164,7 +164,7 @@ func (r *selectRecorder) recordSampled() error {
 	}
 	r.push.parts = uint32(p.rankGroups)
 	rank := selectStep{
-		kernel: "select_rank", step: uint32(p.parts), readsLogits: true, sparse: true, state: state, counts: vk.Read(r.counts),
+		kernel: "select_rank", parameter: uint32(p.parts), readsLogits: true, sparse: true, state: state, counts: vk.Read(r.counts),
 		from: r.candidates, to: r.pairs[0],
 	}
 	if err := r.dispatch(rank); err != nil || p.pairBytes == 0 {
@@ -192,12 +192,12 @@ func (r *selectRecorder) recordSort() error {
 	}
 	for i := range p.merges {
 		run := uint64(r.limits.sortCapacity) << i
-		s = selectStep{kernel: "select_merge", step: uint32(run), from: r.pairs[i%2], to: r.pairs[(i+1)%2]}
+		s = selectStep{kernel: "select_merge", parameter: uint32(run), from: r.pairs[i%2], to: r.pairs[(i+1)%2]}
 		pairs := p.selected
 		if i == p.merges-1 {
 			s.to, pairs = vk.Range{}, uint64(r.args.K)
 		}
-		r.push.parts = uint32(ceilDiv(pairs, uint64(r.limits.smallThreads())))
+		r.push.parts = uint32(ceilDiv(pairs, uint64(r.limits.elementThreads())))
 		if err := r.dispatch(s); err != nil {
 			return err
 		}
@@ -209,7 +209,7 @@ func (r *selectRecorder) recordSort() error {
 // intermediate.
 type selectStep struct {
 	kernel        string
-	step          uint32 // push constant of the kernel
+	parameter     uint32 // push constant of the kernel
 	readsLogits   bool   // a step that writes values reads them in any case
 	sparse        bool   // reads so few logits that they do not count as memory traffic
 	intermediate  bool   // writes only state and counts
@@ -244,7 +244,7 @@ func (r *selectRecorder) dispatch(s selectStep) error {
 		bytes += a.Indices.Size() + a.Valid.Size() + a.Values.Size()
 	}
 	push := r.push
-	push.step = s.step
+	push.parameter = s.parameter
 	return r.list.Dispatch(vk.Dispatch{Kernel: k, Groups: groups, Args: args, Push: vk.Scalars(&push), Bytes: float64(bytes)})
 }
 
@@ -255,13 +255,13 @@ func (s *Select) kernel(name string, plan selectPlan, windows, masked bool) (*vk
 	case "select":
 		spec[shaders.SelectSorted] = specBool(plan.fusedSort)
 	case "select_sample":
-		threads, spec[shaders.SelectSampleSamplesPerThread] = s.limits.mediumThreads(), uint32(plan.samplesPerThread)
+		threads, spec[shaders.SelectSampleSamplesPerThread] = s.limits.scanThreads(), uint32(plan.samplesPerThread)
 	case "select_rank":
-		threads, spec[shaders.SelectRankPairsPerPass] = s.limits.mediumThreads(), selectPairsPerPass
+		threads, spec[shaders.SelectRankPairsPerPass] = s.limits.scanThreads(), selectPairsPerPass
 	case "select_sort":
-		threads = s.limits.mediumThreads()
+		threads = s.limits.scanThreads()
 	case "select_merge":
-		threads = s.limits.smallThreads()
+		threads = s.limits.elementThreads()
 	}
 	// A shader has only the constants that it uses.
 	if name != "select_merge" && name != "select_compact" && name != "select_gather" {

@@ -19,16 +19,16 @@ type SelectArgs struct {
 	Rows, N, K int
 	Routes     int // consecutive rows that share a row of the mask, a divisor of Rows; 0: 1
 
-	BlockSize       int // entries of a block; the last block of a row may be shorter. 0: the whole row
-	SkipBlocks      int // blocks at the start of every row whose slots stay empty; 0: none. Only with BlockSize
-	Windows, Prefix int // window m is the prefix of m * Prefix entries; both 0: no windows. Not with BlockSize
+	BlockSize           int // entries of a block; the last block of a row may be shorter. 0: the whole row
+	SkipBlocks          int // blocks at the start of every row whose slots stay empty; 0: none. Only with BlockSize
+	Windows, WindowSize int // window m is the windowSize of m * WindowSize entries; both 0: no windows. Not with BlockSize
 
 	EmptyIndex int32  // index of an empty slot
 	ValidWord  uint32 // valid word of a selected entry; 0: 1. The bits of 1.0 make Valid a tensor of float32 scores
 }
 
 // SelectScratch is the least size of SelectArgs.Scratch in bytes; 0 where one workgroup selects. The sizes are those of
-// SelectArgs; Prefix does not matter.
+// SelectArgs; WindowSize does not matter.
 func SelectScratch(caps vk.Caps, c SelectConfig, rows, n, k, blockSize, windows int) uint64 {
 	return selectScratch(newSelectLimits(caps), c.Sorted, selectSizes{rows: rows, n: n, k: k, block: blockSize, windows: windows})
 }
@@ -60,22 +60,22 @@ func (s *Select) checkSizes(a SelectArgs) error {
 	if a.SkipBlocks < 0 || a.SkipBlocks > blocks {
 		return fmt.Errorf("pipelines: %s: SkipBlocks is %d, want 0 to %d, the blocks of a row", op, a.SkipBlocks, blocks)
 	}
-	return checkWindows(op, a.Windows, a.Prefix, a.BlockSize)
+	return checkWindows(op, a.Windows, a.WindowSize, a.BlockSize)
 }
 
 // checkWindows checks the arguments of windows, of Select and CoorDescent.
-func checkWindows(op string, windows, prefix, block int) error {
-	if windows == 0 && prefix == 0 {
+func checkWindows(op string, windows, windowSize, block int) error {
+	if windows == 0 && windowSize == 0 {
 		return nil
 	}
-	if err := checkPositive(op, dim{"Windows", windows}, dim{"Prefix", prefix}); err != nil {
+	if err := checkPositive(op, dim{"Windows", windows}, dim{"WindowSize", windowSize}); err != nil {
 		return err
 	}
 	if block != 0 {
 		return fmt.Errorf("pipelines: %s: BlockSize is %d with %d windows, want 0", op, block, windows)
 	}
-	if windows > math.MaxInt32/prefix { // shaders compute the product
-		return fmt.Errorf("pipelines: %s: Windows is %d, want at most %d with Prefix %d", op, windows, math.MaxInt32/prefix, prefix)
+	if windows > math.MaxInt32/windowSize { // shaders compute the product
+		return fmt.Errorf("pipelines: %s: Windows is %d, want at most %d with WindowSize %d", op, windows, math.MaxInt32/windowSize, windowSize)
 	}
 	return nil
 }

@@ -44,13 +44,13 @@ func newSelectLimits(c vk.Caps) selectLimits {
 	return l
 }
 
-// mediumThreads is the workgroup size of the sampled and radix kernels: an SM holds several such workgroups, which hide
+// scanThreads is the workgroup size of the sampled and radix kernels: an SM holds several such workgroups, which hide
 // each other's latency.
-func (l selectLimits) mediumThreads() uint32 { return min(l.threads, 512) }
+func (l selectLimits) scanThreads() uint32 { return min(l.threads, 512) }
 
-// smallThreads is the workgroup size of kernels that gain nothing from more, such as select_merge with one invocation
+// elementThreads is the workgroup size of kernels that gain nothing from more, such as select_merge with one invocation
 // per pair.
-func (l selectLimits) smallThreads() uint32 { return min(l.threads, 256) }
+func (l selectLimits) elementThreads() uint32 { return min(l.threads, 256) }
 
 // selectSizes is the shape of a selection.
 type selectSizes struct {
@@ -85,21 +85,21 @@ type selectPlan struct {
 	stateBytes, countBytes, candidateBytes, pairBytes uint64 // scratch memory; twice pairBytes with more than one merge
 }
 
-func newSelectPlan(l selectLimits, sorted bool, z selectSizes) selectPlan {
-	n := uint64(z.n)
-	p := selectPlan{block: uint64(z.block), parts: 1}
-	if z.block == 0 || p.block > n {
+func newSelectPlan(l selectLimits, sorted bool, sizes selectSizes) selectPlan {
+	n := uint64(sizes.n)
+	p := selectPlan{block: uint64(sizes.block), parts: 1}
+	if sizes.block == 0 || p.block > n {
 		p.block = n
 	}
 	p.blocks = ceilDiv(n, p.block)
-	if z.windows > 0 {
-		p.blocks = uint64(z.windows)
+	if sizes.windows > 0 {
+		p.blocks = uint64(sizes.windows)
 	}
-	p.segments = uint64(z.rows) * p.blocks
-	p.selected = min(uint64(z.k), p.block)
+	p.segments = uint64(sizes.rows) * p.blocks
+	p.selected = min(uint64(sizes.k), p.block)
 
 	chunks, unalignedChunks := ceilDiv(p.block, 4), ceilDiv(p.block+3, 4) // the latter where segments start within a chunk
-	if n%4 != 0 && z.rows > 1 || p.block%4 != 0 && p.blocks > 1 {
+	if n%4 != 0 && sizes.rows > 1 || p.block%4 != 0 && p.blocks > 1 {
 		chunks = unalignedChunks
 	}
 	// An invocation of the direct kernel has four chunks in flight and reads at most eight. More invocations would have
@@ -117,7 +117,7 @@ func newSelectPlan(l selectLimits, sorted bool, z selectSizes) selectPlan {
 		p.threads *= 2
 	}
 	p.direct = chunks <= maxChunks*uint64(p.threads)
-	if z.unaligned { // after the choice of direct, so that the need for scratch memory does not depend on alignment
+	if sizes.unaligned { // after the choice of direct, so that the need for scratch memory does not depend on alignment
 		chunks = unalignedChunks
 	}
 	keepDirect := p.direct && (p.segments > selectMaxSampledSegments || !sorted)
@@ -126,7 +126,7 @@ func newSelectPlan(l selectLimits, sorted bool, z selectSizes) selectPlan {
 	}
 	if !p.direct {
 		const maxParts = 1024 // each adds up the counts of the parts before it
-		p.threads = l.mediumThreads()
+		p.threads = l.scanThreads()
 		tile := 2 * uint64(p.threads) // chunks that a workgroup of select_digit reads at a time
 		p.span = ceilDiv(chunks, tile*maxParts) * tile
 		p.parts = ceilDiv(chunks, p.span)
@@ -153,7 +153,7 @@ func newSelectPlan(l selectLimits, sorted bool, z selectSizes) selectPlan {
 func (p *selectPlan) planSampled(l selectLimits, chunks uint64, sorted bool) bool {
 	above := func(mean float64) float64 { return math.Ceil(mean + 6*math.Sqrt(mean) + 4) }
 	for p.samplesPerThread = 8; ; p.samplesPerThread *= 2 { // more samples, fewer candidates
-		samples := p.samplesPerThread * uint64(l.mediumThreads())
+		samples := p.samplesPerThread * uint64(l.scanThreads())
 		p.sampleStride = ceilDiv(p.block, samples)
 		rank := above(float64(p.selected) / float64(p.sampleStride))
 		p.sampleRank = uint64(rank)
@@ -165,7 +165,7 @@ func (p *selectPlan) planSampled(l selectLimits, chunks uint64, sorted bool) boo
 	if p.maxCandidates > selectMaxCandidates {
 		return false
 	}
-	p.direct, p.sampled, p.threads = false, true, l.smallThreads()
+	p.direct, p.sampled, p.threads = false, true, l.elementThreads()
 	p.span = selectGatherChunks * uint64(p.threads)
 	p.parts = ceilDiv(chunks, p.span)
 	p.rankGroups = min(ceilDiv(p.maxCandidates, selectPairsPerPass), max(1024/p.segments, 8))
@@ -178,14 +178,14 @@ func (p *selectPlan) planSampled(l selectLimits, chunks uint64, sorted bool) boo
 }
 
 // selectScratch is the scratch memory of a selection, whatever the alignment of its logits.
-func selectScratch(l selectLimits, sorted bool, z selectSizes) uint64 {
-	if z.rows < 1 || z.n < 1 || z.k < 1 || z.block < 0 || z.windows < 0 {
+func selectScratch(l selectLimits, sorted bool, sizes selectSizes) uint64 {
+	if sizes.rows < 1 || sizes.n < 1 || sizes.k < 1 || sizes.block < 0 || sizes.windows < 0 {
 		return 0
 	}
-	z.unaligned = false
-	aligned := newSelectPlan(l, sorted, z).scratch()
-	z.unaligned = true
-	return max(aligned, newSelectPlan(l, sorted, z).scratch())
+	sizes.unaligned = false
+	aligned := newSelectPlan(l, sorted, sizes).scratch()
+	sizes.unaligned = true
+	return max(aligned, newSelectPlan(l, sorted, sizes).scratch())
 }
 
 func (p selectPlan) scratch() uint64 {

@@ -22,7 +22,7 @@ func TestSelectPlan(t *testing.T) {
 						if p.sampled {
 							assert.Equal(t, uint64(selectGatherChunks*p.threads), p.span, context)
 							assert.GreaterOrEqual(t, p.parts*p.span, (p.block+3)/4, context)
-							assert.GreaterOrEqual(t, p.sampleStride*p.samplesPerThread*uint64(limits.mediumThreads()), p.block, context)
+							assert.GreaterOrEqual(t, p.sampleStride*p.samplesPerThread*uint64(limits.scanThreads()), p.block, context)
 							assert.LessOrEqual(t, p.maxCandidates, uint64(selectMaxCandidates), context)
 							assert.Greater(t, p.maxCandidates, p.selected, context)
 							assert.LessOrEqual(t, p.selected, uint64(limits.sortCapacity), context)

@@ -174,7 +174,7 @@ func runSelect(t *testing.T, c selectCase, sorted bool, force *forcedLimits) []s
 	}
 	a := SelectArgs{
 		Logits: gpu.In("logits", logits), Indices: result("indices"), Valid: result("valid"), Values: result("values"),
-		Rows: c.rows, N: c.n, K: c.k, Routes: c.routes, BlockSize: c.block, SkipBlocks: c.skipBlocks, Windows: c.windows, Prefix: c.prefix, EmptyIndex: c.emptyIndex,
+		Rows: c.rows, N: c.n, K: c.k, Routes: c.routes, BlockSize: c.block, SkipBlocks: c.skipBlocks, Windows: c.windows, WindowSize: c.prefix, EmptyIndex: c.emptyIndex,
 	}
 	if mask != nil {
 		a.Mask = gpu.In("mask", mask)

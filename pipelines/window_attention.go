@@ -14,12 +14,12 @@ import (
 //	y[i] = sum_j softmax_j(q[i] . k[j] / sqrt(D)) v[j] over the valid tokens j that token i attends to; 0 if there are none
 //
 // Token i attends to j if |i - j| <= Window. With Causal it attends to the tokens j <= i of its own block of Window
-// tokens and of the block before. No token attends to a masked token, but a masked token has a result. A token that i
+// tokens and of the previous block. No token attends to a masked token, but a masked token has a result. A token that i
 // does not attend to changes no bit of y[i], even if it is infinite or NaN. An infinite value that i attends to may be
 // replaced by the largest finite number, if other queries of the tile do not attend to it.
 //
-// A call computes a whole sequence, or the part that starts at token From. Its qkv then starts at token First, which is
-// not after the first token that the part attends to. The bits of a token do not depend on the part.
+// A call computes a whole sequence, or the part that starts at token From. Its qkv then starts at token First, at
+// or before the first token that the part attends to. The bits of a token do not depend on the part.
 //
 // With Precision F16 or BF16 products run on cooperative matrices; scores, softmax and sums are float32.
 //
@@ -30,7 +30,7 @@ type WindowAttention struct {
 	kernels *attentionKernels
 }
 
-// WindowAttentionConfig is baked into the kernel.
+// WindowAttentionConfig is fixed when the kernel is compiled.
 type WindowAttentionConfig struct {
 	Heads, DimHead int // H; D, 1 to 128, even with F16 and BF16
 	Window         int // at least 1
@@ -79,7 +79,7 @@ func NewWindowAttention(dev *vk.Device, c WindowAttentionConfig) (*WindowAttenti
 	return &WindowAttention{c, k}, nil
 }
 
-// Record adds the attention to a command list: one dispatch, or several if it is very large.
+// Record appends the attention to a command list: one dispatch, or several if it is very large.
 func (w *WindowAttention) Record(list *vk.CommandList, a WindowAttentionArgs) error {
 	const op = "WindowAttention"
 	if a.Rows == 0 {
@@ -103,7 +103,7 @@ func (w *WindowAttention) Record(list *vk.CommandList, a WindowAttentionArgs) er
 		meanKeys = min(1.5*float64(c.Window), float64(a.N))
 	}
 	return w.kernels.record(list, op, attentionWork{
-		queries: a.Count, keys: min(2*c.Window+1, a.N) + attentionCPUTile.queries, units: uint64(a.Items) * uint64(c.Heads),
+		queries: a.Count, keys: min(2*c.Window+1, a.N) + attentionCPUTile.queries, querySets: uint64(a.Items) * uint64(c.Heads),
 		flops: 4 * float64(a.Items) * float64(a.Count) * float64(c.Heads*c.DimHead) * meanKeys, bytes: float64(a.QKV.Size() + a.Y.Size() + a.Mask.Size()),
 		args: []vk.Access{vk.Read(a.QKV), vk.Read(a.Mask), vk.Write(a.Y)},
 	}, func(first, end uint32) []byte {

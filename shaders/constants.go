@@ -51,16 +51,16 @@ const (
 	LinearOut         uint32 = 1  // uint: elements in a row of y
 	LinearBias        uint32 = 2  // bool: add bias
 	LinearGELU        uint32 = 3  // bool: apply GELU
-	LinearGather      uint32 = 4  // bool: slots read the rows of x that gather names
+	LinearGather      uint32 = 4  // bool: rows of x are read through the list gather
 	LinearNorm        uint32 = 5  // bool: apply RMSNorm to rows of x
 	LinearScore       uint32 = 6  // bool: multiply by score
-	LinearValid       uint32 = 7  // bool: slots with valid = 0 write nothing
+	LinearValid       uint32 = 7  // bool: rows with valid = 0 are skipped
 	LinearResidual    uint32 = 8  // bool: add residual
-	LinearScatter     uint32 = 9  // bool: slots write the rows of y that scatter names
+	LinearScatter     uint32 = 9  // bool: rows of y are written through the list scatter
 	LinearSkipBias    uint32 = 10 // bool: rows with skip_bias != 0 get no bias
 	LinearX16         uint32 = 11 // bool: x has 16-bit elements
 	LinearY16         uint32 = 12 // bool: y has 16-bit elements
-	LinearDenseOutput uint32 = 25 // bool: slot s writes row s of y
+	LinearDenseOutput uint32 = 25 // bool: computed row r is row r of y
 	LinearSplitK      uint32 = 26 // uint: parts of the sum over IN
 )
 
@@ -93,19 +93,19 @@ const (
 
 // Ids of the specialisation constants of linear_matrix.comp.
 const (
-	LinearMatrixDenseInput   uint32 = 13 // bool: slot s reads row s of x
+	LinearMatrixDenseInput   uint32 = 13 // bool: computed row r reads row r of x
 	LinearMatrixM            uint32 = 14 // uint: shape of a matrix product: M x K times K x N
 	LinearMatrixN            uint32 = 15 // uint
 	LinearMatrixK            uint32 = 16 // uint
 	LinearMatrixSubgroupSize uint32 = 17 // uint: invocations of a subgroup
-	LinearMatrixTileM        uint32 = 18 // uint: slots of a workgroup
+	LinearMatrixTileM        uint32 = 18 // uint: rows of a workgroup
 	LinearMatrixTileN        uint32 = 19 // uint: columns of a workgroup
 	LinearMatrixTileK        uint32 = 20 // uint: inputs of a loop iteration
 	LinearMatrixSubgroupsM   uint32 = 21 // uint: subgroups of a workgroup along M
 	LinearMatrixSubgroupsN   uint32 = 22 // uint: subgroups of a workgroup along N
 	LinearMatrixThreads      uint32 = 23 // uint: invocations of a workgroup: SUBGROUPS_M * SUBGROUPS_N * SUBGROUP_SIZE
 	LinearMatrixNoEpilogue   uint32 = 24 // bool: y is the rounded sum; OUT is a multiple of 8
-	LinearMatrixFullTiles    uint32 = 28 // bool: slots is a multiple of TILE_M
+	LinearMatrixFullTiles    uint32 = 28 // bool: total_rows is a multiple of TILE_M
 	LinearMatrixFastCompile  uint32 = 29 // bool: less code, slower: no peeled iteration, one matrix stored at a time
 )
 

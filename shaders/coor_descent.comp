@@ -6,8 +6,9 @@
 //	score_i = exp(min(s_i + a_{T-1}, 0) / e_T)
 //
 //	logits [Rows, N]    mask [Rows / Routes, N] u8 optional    scores [Rows, N] optional
-//	state [segments, Iters, 4] optional    slot_scores [segments, slots] optional: the scores of entries
-//	indices [segments, slots] i32, 0 where valid [segments, slots] u32 is 0; valid is optional too
+//	state [segments, Iters, 4] optional
+//	indices [segments, slots] i32    valid [segments, slots] u32 optional
+//	selected_scores [segments, slots] optional: the score of entry indices[slot]; 0 if valid[slot] is 0
 //
 // Rows are cut into blocks, and each block is a segment: [Rows, Blocks]; the last block may be shorter. With
 // PREFIX_SEGMENTS the segments are [Rows / Routes, Blocks, Routes], segment m of a row is its first m * block_size
@@ -21,7 +22,7 @@
 // With LONG, a dispatch runs one step. A workgroup processes a part of a segment, `span` entries. It first adds up the
 // sums that the workgroups of all parts stored in the previous dispatch (all workgroups of a segment do the same), and
 // then stores its own for the next: step 0 stores maximum and count, steps 1 .. Iters - 1 store the sum and the number
-// of entries above the bound, step Iters writes the scores. A segment's record of sums is 16 bytes, upper (two floats),
+// of entries above the bound, step Iters writes the scores. A segment's sums are 16 bytes, upper (two floats),
 // maximum and count, followed by 8 bytes per part.
 #extension GL_EXT_buffer_reference : require
 #extension GL_EXT_buffer_reference_uvec2 : require
@@ -35,9 +36,9 @@ layout(constant_id = 1) const uint VEC4_PER_THREAD = 8; // vec4 in registers of 
 layout(constant_id = 2) const bool SAVE_STATE = false; // write state for the backward pass; not with LONG
 
 layout(push_constant, std430) uniform Push {
-	uvec2 logits, mask, scores, state, indices, valid, slot_scores;
+	uvec2 logits, mask, scores, state, indices, valid, selected_scores;
 #ifdef LONG
-	uvec2 previous, next;   // records of sums: of the previous step, of this step
+	uvec2 previous, next;   // sums of all segments: of the previous step, of this step
 #endif
 	uint groups;            // workgroups
 	uint n, block_size, blocks;
@@ -64,12 +65,12 @@ FloatPair bound = FloatPair(0, 0);
 
 vec4 final_scores(vec4 s) { return score(s, bound, p.e); }
 
-uvec2 record(uvec2 base) { return at(base, id, 16 * (1 + (p.parts + 1) / 2)); }
+uvec2 step_sums(uvec2 base) { return at(base, id, 16 * (1 + (p.parts + 1) / 2)); }
 
 void store_sums(vec4 head, vec2 sums) {
 	if (gl_LocalInvocationID.x != 0) return;
-	F32x2(record(p.next)).v[2 + part] = sums;
-	if (part == 0) F32x4(record(p.next)).v[0] = head;
+	F32x2(step_sums(p.next)).v[2 + part] = sums;
+	if (part == 0) F32x4(step_sums(p.next)).v[0] = head;
 }
 
 void first_step() {
@@ -82,9 +83,9 @@ void first_step() {
 	store_sums(vec4(0), vec2(workgroup_max(m), workgroup_sum(valid)));
 }
 
-// load_sums returns the head of the record, with maximum and count, and the sums of the previous step.
+// load_sums returns the head of the segment's sums, with maximum and count, and the sums of the previous step.
 vec4 load_sums(out vec2 sums) {
-	F32x2 source = F32x2(record(p.previous));
+	F32x2 source = F32x2(step_sums(p.previous));
 	float first = p.step == 1 ? NO_ENTRY : 0, second = 0;
 	for (uint i = gl_LocalInvocationID.x; i < p.parts; i += gl_WorkGroupSize.x) {
 		vec2 v = source.v[2 + i];
@@ -97,14 +98,15 @@ vec4 load_sums(out vec2 sums) {
 		return vec4(0, 0, sums.yx);
 	}
 	sums = vec2(workgroup_sum(first), second);
-	return F32x4(record(p.previous)).v[0];
+	return F32x4(step_sums(p.previous)).v[0];
 }
 
-void write_all_selected() {
+// write_trivial_segment writes the results of a segment of which all valid entries are selected, or that has none.
+void write_trivial_segment() {
 	if (present(p.state) && part == 0 && gl_LocalInvocationID.x == 0) store_state(id, p.step - 1, FloatPair(0, 0), 0, 0);
 	if (p.step != p.iters) return;
 	store_valid_as_scores();
-	write_slot_scores(id, part, p.parts, true);
+	write_selected_scores(id, part, p.parts, true);
 }
 
 void main() {
@@ -123,14 +125,14 @@ void main() {
 	vec4 head = load_sums(sums);
 	if (head.w == 0 || k == 0) {
 		store_sums(head, vec2(0));
-		write_all_selected();
+		write_trivial_segment();
 		return;
 	}
 	bound = bound_after(FloatPair(head.x, head.y), p.e_previous, sums.x);
 	if (present(p.state) && part == 0 && gl_LocalInvocationID.x == 0) store_state(id, p.step - 1, bound, sums.x, sums.y);
 	if (p.step == p.iters) {
 		for (uint i = 0; int(4 * i) < remaining && present(p.scores); i += gl_WorkGroupSize.x) store_scores(i, final_scores(load_logits(i)));
-		write_slot_scores(id, part, p.parts, false);
+		write_selected_scores(id, part, p.parts, false);
 		return;
 	}
 	FloatPair upper = minimum(head.z, bound);
@@ -222,10 +224,11 @@ void constant_e_steps(uint t, float max_logit) {
 	}
 }
 
-void write_all_selected(uint id) {
+// write_trivial_segment writes the results of a segment of which all valid entries are selected, or that has none.
+void write_trivial_segment(uint id) {
 	store_valid_as_scores(); // loads the logits again, so that x need not stay in registers
 	clear_scores_outside(id, 0, p.n);
-	write_slot_scores(id, 0, 1, true);
+	write_selected_scores(id, 0, 1, true);
 	if (!SAVE_STATE) return;
 	for (uint t = gl_LocalInvocationID.x; t < p.iters; t += gl_WorkGroupSize.x) store_state(id, t, FloatPair(0, 0), 0, 0);
 }
@@ -244,7 +247,7 @@ void main() {
 	}
 	float max_logit = workgroup_max(maxima), valid_count = present(p.mask) ? workgroup_sum(valid) : float(size);
 	if (valid_count == 0 || k == 0) {
-		write_all_selected(id);
+		write_trivial_segment(id);
 		return;
 	}
 	// The bound falls by at most e log(size / k) a step, so logits this far below the largest one never count. Products
@@ -275,7 +278,7 @@ void main() {
 		[[unroll]] for (uint i = 0; i < VEC4_PER_THREAD; i++) store_scores(i * gl_WorkGroupSize.x, cached ? min(x[i] * inverse_clip, 1) : final_scores(x[i]));
 		clear_scores_outside(id, 0, p.n);
 	}
-	write_slot_scores(id, 0, 1, false);
+	write_selected_scores(id, 0, 1, false);
 }
 
 #endif

@@ -3,10 +3,9 @@
 //
 //	x [B, InRows, IN]    w [OUT, IN]    y, residual [B, OutRows, OUT]    bias [OUT]    gamma [IN]
 //	gather, score, valid [B, Lists, Rows]    scatter [B, Rows]    skip_bias [B, OutRows]: no bias where it is not 0
-//	y[scatter[slot], o] = gelu(sum_i norm(x[gather[slot]])[i] * w[o, i] + bias[o]) * score[slot]
-//	                      + residual[scatter[slot], o]    slot = item * Rows + r
+//	y[scatter[r], o] = gelu(sum_i norm(x[gather[r]])[i] * w[o, i] + bias[o]) * score[r] + residual[scatter[r], o]
 //
-// A workgroup computes a tile of TILE x TILE: TILE_M slots by TILE_N columns. An invocation computes THREAD_M x
+// A workgroup computes a tile of TILE x TILE: TILE_M rows by TILE_N columns. An invocation computes THREAD_M x
 // THREAD_N of it, in groups of 4 x 4, so that it reads shared memory as vec4. TILE_K inputs at a time are in shared
 // memory, transposed; the next TILE_K are prefetched into registers. For the norm, w is multiplied by gamma when it is
 // written to shared memory, each invocation sums the squares of one row of x, and the epilogue applies the row's
@@ -106,7 +105,7 @@ void multiply(uint tx, uint ty) {
 // write_row writes row r of the invocation's part of the tile at (m0, n0).
 void write_row(uint m0, uint n0, uint tx, uint ty, uint r) {
 	uint row = (r / 4 * THREADS_M + ty) * 4 + r % 4;
-	if (!slot_valid(m0 + row)) return;
+	if (!is_written(m0 + row)) return;
 	Epilogue e = epilogue_of(m0 + row, NORM ? norm_factor(square_sums[row]) : 1.0);
 	[[unroll]] for (uint h = 0; h < THREAD_N / 4; h++) write_columns(e, n0 + (h * THREADS_N + tx) * 4, acc[r][h]);
 }

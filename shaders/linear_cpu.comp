@@ -2,8 +2,8 @@
 // Linear layer in float32 for CPU drivers: computes what linear.comp computes, without shared memory and barriers. On
 // CPU drivers it is up to twice as fast for short rows, and compiles in half the time.
 //
-// A workgroup of 8 invocations computes 64 slots by 8 columns. An invocation, one lane of the CPU's vector unit,
-// computes 8 slots, 8 apart: an element of w is the same for all lanes, and each element read from memory is used in 8
+// A workgroup of 8 invocations computes 64 rows by 8 columns. An invocation, one lane of the CPU's vector unit,
+// computes 8 rows, 8 apart: an element of w is the same for all lanes, and each element read from memory is used in 8
 // multiplications.
 #extension GL_EXT_buffer_reference : require
 #extension GL_EXT_buffer_reference_uvec2 : require
@@ -44,9 +44,9 @@ void main() {
 		}
 	}
 	[[unroll]] for (uint r = 0; r < THREAD_M; r++) {
-		uint slot = m0 + r * THREADS;
-		if (!slot_valid(slot)) continue;
-		Epilogue e = epilogue_of(slot, NORM ? norm_factor(square_sums[r]) : 1.0);
+		uint row = m0 + r * THREADS;
+		if (!is_written(row)) continue;
+		Epilogue e = epilogue_of(row, NORM ? norm_factor(square_sums[r]) : 1.0);
 		[[unroll]] for (uint c = 0; c < THREAD_N; c += 4) write_columns(e, n0 + c, vec4(acc[r][c], acc[r][c + 1], acc[r][c + 2], acc[r][c + 3]));
 	}
 }

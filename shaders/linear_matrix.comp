@@ -3,16 +3,15 @@
 // computes:
 //
 //	x [B, InRows, IN], y [B, OutRows, OUT] f32 or 16-bit    w [OUT, W_COLUMNS] 16-bit, padded with zeros
-//	y[scatter[slot], o] = gelu(sum_i norm(x[gather[slot]])[i] * w[o, i] + bias[o]) * score[slot]
-//	                      + residual[scatter[slot], o]
+//	y[scatter[r], o] = gelu(sum_i norm(x[gather[r]])[i] * w[o, i] + bias[o]) * score[r] + residual[scatter[r], o]
 //
-// A workgroup computes a tile of TILE_M slots by TILE_N columns with SUBGROUPS_M x SUBGROUPS_N subgroups. TILE_K inputs
+// A workgroup computes a tile of TILE_M rows by TILE_N columns with SUBGROUPS_M x SUBGROUPS_N subgroups. TILE_K inputs
 // at a time are in shared memory; rows there are padded by 16 bytes, so that 8 rows use all banks. The next TILE_K
 // inputs are prefetched into registers. The factors of the norm are computed first, and applied before x is rounded.
 // The results pass through shared memory, so that they are written in whole chunks of rows.
 //
 // With SPLIT_K > 1 the inputs are cut into SPLIT_K parts. A workgroup computes one part of a tile and writes the sums
-// to y [SPLIT_K, slots, OUT] f32 without an epilogue; linear_sum.comp adds them and applies the epilogue.
+// to y [SPLIT_K, total_rows, OUT] f32 without an epilogue; linear_sum.comp adds them and applies the epilogue.
 //
 // All tile shapes add in the same order, MATRIX_K inputs at a time, and so give the same bits.
 //
@@ -27,19 +26,19 @@
 #include "include/address.glsl"
 #include "include/linear.glsl"
 
-layout(constant_id = 13) const bool DENSE_INPUT = false; // slot s reads row s of x
+layout(constant_id = 13) const bool DENSE_INPUT = false; // computed row r reads row r of x
 layout(constant_id = 14) const uint MATRIX_M = 16; // shape of a matrix product: M x K times K x N
 layout(constant_id = 15) const uint MATRIX_N = 16;
 layout(constant_id = 16) const uint MATRIX_K = 16;
 layout(constant_id = 17) const uint SUBGROUP_SIZE = 32; // invocations of a subgroup
-layout(constant_id = 18) const uint TILE_M = 64; // slots of a workgroup
+layout(constant_id = 18) const uint TILE_M = 64; // rows of a workgroup
 layout(constant_id = 19) const uint TILE_N = 64; // columns of a workgroup
 layout(constant_id = 20) const uint TILE_K = 32; // inputs of a loop iteration
 layout(constant_id = 21) const uint SUBGROUPS_M = 2; // subgroups of a workgroup along M
 layout(constant_id = 22) const uint SUBGROUPS_N = 2; // subgroups of a workgroup along N
 layout(constant_id = 23) const uint THREADS = 128; // invocations of a workgroup: SUBGROUPS_M * SUBGROUPS_N * SUBGROUP_SIZE
 layout(constant_id = 24) const bool NO_EPILOGUE = false; // y is the rounded sum; OUT is a multiple of 8
-layout(constant_id = 28) const bool FULL_TILES = false; // slots is a multiple of TILE_M
+layout(constant_id = 28) const bool FULL_TILES = false; // total_rows is a multiple of TILE_M
 layout(constant_id = 29) const bool FAST_COMPILE = false; // less code, slower: no peeled iteration, one matrix stored at a time
 layout(local_size_x_id = 23) in;
 
@@ -128,10 +127,10 @@ void prefetch(uint m0, uint n0, uint k0) {
 			prefetch_x(i, x_rows[i], 0, col);
 #ifdef LOW_REGISTERS
 		} else if (!FULL_TILES) { // a condition would keep the elements of the iteration before in registers
-			uint last = p.slots - 1, first = min(m0 + row, last);
+			uint last = p.total_rows - 1, first = min(m0 + row, last);
 			prefetch_x(i, x_rows[0], min(i * ROW_STEP, last - first), col);
 #endif
-		} else if (FULL_TILES || m0 + row + i * ROW_STEP < p.slots) {
+		} else if (FULL_TILES || m0 + row + i * ROW_STEP < p.total_rows) {
 			prefetch_x(i, x_rows[0], i * ROW_STEP, col);
 		}
 	}
@@ -220,11 +219,11 @@ void compute_factors(uint m0) {
 // and columns from n0.
 void prefetch_outputs(uint m0, uint n0, uint first) {
 	[[unroll]] for (uint n = 0; n < BATCH; n++) {
-		uint e = gl_SubgroupInvocationID + (first + n) * SUBGROUP_SIZE, slot = m0 + e / N_VEC4, col = n0 + e % N_VEC4 * 4;
-		next_outputs[n].valid = (STORE_M * MATRIX_M * N_VEC4 % (BATCH * SUBGROUP_SIZE) == 0 || e < STORE_M * MATRIX_M * N_VEC4) && (OUT % TILE_N == 0 || col < OUT) && slot_valid(slot);
+		uint e = gl_SubgroupInvocationID + (first + n) * SUBGROUP_SIZE, row = m0 + e / N_VEC4, col = n0 + e % N_VEC4 * 4;
+		next_outputs[n].valid = (STORE_M * MATRIX_M * N_VEC4 % (BATCH * SUBGROUP_SIZE) == 0 || e < STORE_M * MATRIX_M * N_VEC4) && (OUT % TILE_N == 0 || col < OUT) && is_written(row);
 		if (!next_outputs[n].valid) continue;
-		next_outputs[n].epilogue = epilogue_of(slot, 1);
-		if (SPLIT_K > 1) next_outputs[n].epilogue.row = part * p.slots + slot;
+		next_outputs[n].epilogue = epilogue_of(row, 1);
+		if (SPLIT_K > 1) next_outputs[n].epilogue.row = part * p.total_rows + row;
 		if (RESIDUAL) next_outputs[n].residual = load_out(at(p.residual, next_outputs[n].epilogue.row, OUT * 4), col);
 	}
 }
@@ -239,10 +238,10 @@ void prefetch_bias(uint n0) {
 // writes them.
 void write_rows(uint m0, uint n0, uint base) {
 	[[dont_unroll]] for (uint n = 0; n < OUTPUTS; n++) {
-		uint e = gl_SubgroupInvocationID + n * SUBGROUP_SIZE, slot = m0 + e / N_VEC4;
-		if (STORE_M * MATRIX_M * N_VEC4 % SUBGROUP_SIZE != 0 && e >= STORE_M * MATRIX_M * N_VEC4 || !slot_valid(slot)) continue;
-		Epilogue epilogue = epilogue_of(slot, 1);
-		if (SPLIT_K > 1) epilogue.row = part * p.slots + slot;
+		uint e = gl_SubgroupInvocationID + n * SUBGROUP_SIZE, row = m0 + e / N_VEC4;
+		if (STORE_M * MATRIX_M * N_VEC4 % SUBGROUP_SIZE != 0 && e >= STORE_M * MATRIX_M * N_VEC4 || !is_written(row)) continue;
+		Epilogue epilogue = epilogue_of(row, 1);
+		if (SPLIT_K > 1) epilogue.row = part * p.total_rows + row;
 		write_columns(epilogue, n0 + e % N_VEC4 * 4, uintBitsToFloat(tile[base + e / N_VEC4 * OUT_PITCH + e % N_VEC4]));
 	}
 }
@@ -273,10 +272,10 @@ void write_rows(uint m0, uint n0, uint base, bool last) {
 // `base` on.
 void write_rows_16bit(uint m0, uint n0, uint base) {
 	[[unroll]] for (uint n = 0; n < (STORE_M * MATRIX_M * N_CHUNKS + SUBGROUP_SIZE - 1) / SUBGROUP_SIZE; n++) {
-		uint e = gl_SubgroupInvocationID + n * SUBGROUP_SIZE, slot = m0 + e / N_CHUNKS, col = n0 + e % N_CHUNKS * 8;
+		uint e = gl_SubgroupInvocationID + n * SUBGROUP_SIZE, row = m0 + e / N_CHUNKS, col = n0 + e % N_CHUNKS * 8;
 		if (STORE_M * MATRIX_M * N_CHUNKS % SUBGROUP_SIZE != 0 && e >= STORE_M * MATRIX_M * N_CHUNKS) continue;
-		if ((FULL_TILES || slot < p.slots) && (OUT % TILE_N == 0 || col < OUT))
-			U32x4(y_row(epilogue_of(slot, 1))).v[col / 8] = tile[base + e / N_CHUNKS * OUT16_PITCH + e % N_CHUNKS];
+		if ((FULL_TILES || row < p.total_rows) && (OUT % TILE_N == 0 || col < OUT))
+			U32x4(y_row(epilogue_of(row, 1))).v[col / 8] = tile[base + e / N_CHUNKS * OUT16_PITCH + e % N_CHUNKS];
 	}
 }
 
@@ -312,11 +311,11 @@ void store_rows(uint i, uint m0, uint n0, uint base) {
 }
 #endif
 
-// tile_origin returns the first slot and column of tile n. Tiles are ordered in bands of 8 tiles along M, column by
+// tile_origin returns the first row and column of tile n. Tiles are ordered in bands of 8 tiles along M, column by
 // column within a band, so that concurrent workgroups share w in the cache.
 uvec2 tile_origin(uint n) {
 	const uint tiles_n = (OUT + TILE_N - 1) / TILE_N;
-	uint tiles_m = (p.slots + TILE_M - 1) / TILE_M, band = n / (8 * tiles_n) * 8, band_tiles = min(tiles_m - band, 8);
+	uint tiles_m = (p.total_rows + TILE_M - 1) / TILE_M, band = n / (8 * tiles_n) * 8, band_tiles = min(tiles_m - band, 8);
 	n -= band * tiles_n;
 	return uvec2((band + n % band_tiles) * TILE_M, n / band_tiles * TILE_N);
 }
@@ -329,7 +328,7 @@ void main() {
 	uint m0 = tile_origin(n).x, n0 = tile_origin(n).y;
 
 	uint t = gl_LocalInvocationIndex;
-	if (DENSE_INPUT) x_rows[0] = at(p.x, min(m0 + t / K_CHUNKS, p.slots - 1), IN * X_BYTES);
+	if (DENSE_INPUT) x_rows[0] = at(p.x, min(m0 + t / K_CHUNKS, p.total_rows - 1), IN * X_BYTES);
 	else
 		[[unroll]] for (uint i = 0; i < X_LOADS; i++) x_rows[i] = x_row(m0 + t / K_CHUNKS + i * ROW_STEP);
 	[[unroll]] for (uint i = 0; i < X_LOADS * X_CHUNKS; i++) x_next[i] = uvec4(0);

@@ -2,9 +2,9 @@
 // Last pass of a linear layer with SPLIT_K > 1: adds the partial sums of linear_matrix.comp in order, and applies the
 // epilogue.
 //
-//	x [SPLIT_K, slots, OUT] f32    y [B, OutRows, OUT] f32, or 16-bit with Y16    other arguments: see linear.comp
+//	x [SPLIT_K, total_rows, OUT] f32    y [B, OutRows, OUT] f32, or 16-bit with Y16    other arguments: see linear.comp
 //
-// An invocation computes 4 columns of a slot. A workgroup has 256 invocations.
+// An invocation computes 4 columns of a row. A workgroup has 256 invocations.
 #extension GL_EXT_buffer_reference : require
 #extension GL_EXT_buffer_reference_uvec2 : require
 #extension GL_EXT_control_flow_attributes : require
@@ -18,9 +18,9 @@ layout(local_size_x = 256) in;
 
 void main() {
 	const uint row_vec4 = (OUT + 3) / 4;
-	uint n = (p.first + workgroup_index()) * 256 + gl_LocalInvocationIndex, slot = n / row_vec4, col = n % row_vec4 * 4;
-	if (slot >= p.slots || !slot_valid(slot)) return;
+	uint n = (p.first + workgroup_index()) * 256 + gl_LocalInvocationIndex, row = n / row_vec4, col = n % row_vec4 * 4;
+	if (row >= p.total_rows || !is_written(row)) return;
 	vec4 sum = vec4(0);
-	for (uint part = 0; part < SPLIT_K; part++) sum += load_out(at(p.x, part * p.slots + slot, OUT * 4), col);
-	write_columns(epilogue_of(slot, 1), col, sum);
+	for (uint part = 0; part < SPLIT_K; part++) sum += load_out(at(p.x, part * p.total_rows + row, OUT * 4), col);
+	write_columns(epilogue_of(row, 1), col, sum);
 }

@@ -20,7 +20,7 @@ layout(constant_id = 9) const uint PATCH_SIZE = 1; // pixels along a side of a p
 layout(push_constant, std430) uniform Push {
 	uvec2 qkv, y;
 	uint width;         // pixels of a row
-	uint first, groups; // this dispatch computes workgroups first .. groups - 1
+	uint first, end; // this dispatch computes workgroups first .. end - 1
 } p;
 
 const uint TOKENS = PATCH_SIZE * PATCH_SIZE, TILES = (TOKENS + TILE_QUERIES - 1) / TILE_QUERIES;
@@ -40,7 +40,7 @@ uvec2 result_address(uint i) { return at(p.y, pixel(i) * HEADS + head, ROW_BYTES
 
 void main() {
 	uint group = p.first + workgroup_index();
-	if (group >= p.groups) return;
+	if (group >= p.end) return;
 	// Consecutive workgroups compute tiles of one patch and head, which share keys and values in the cache.
 	uint tile = group % TILES, patch_ = group / TILES / HEADS;
 	head = group / TILES % HEADS;

@@ -5,13 +5,13 @@
 //	KEYS_OWN:      kv [ROUTES, LISTS, KEYS, HEADS / ROUTES, 2, DIM_HEAD]: the slots of a list, route by route
 //	KEYS_INDEXED:  kv [ITEMS, M, HEADS, 2, DIM_HEAD]    indices [LISTS, ROUTES, KEYS] i32: slot j is row indices[j]
 //	               of the list's item
-//	KEYS_PREFIX:   kv [ITEMS, M, HEADS, 2, DIM_HEAD]: list l of an item sees rows 0 .. prefix * l - 1
+//	KEYS_PREFIX:   kv [ITEMS, M, HEADS, 2, DIM_HEAD]: list l of an item attends to rows 0 .. window_size * l - 1
 //	valid, key_scores [LISTS, ROUTES, KEYS]; with KEYS_PREFIX valid [ITEMS, M]
 //	query_valid, query_scores [LISTS, QUERIES]
 //
 // Head h uses route h / (HEADS / ROUTES). A slot is empty if its valid word is 0, a key slot also if its index is not a
-// row, a query slot also if its score is 0. A workgroup computes TILE_QUERIES queries of a list and a head; see
-// attention.glsl for types. It does nothing if all of them are empty. Key slots after the last non-empty one are
+// row. A query slot with score 0 is skipped like an empty one. A workgroup computes TILE_QUERIES queries of a list and a
+// head; see attention.glsl for types. It does nothing if all of them are skipped. Key slots after the last non-empty one are
 // skipped: routers fill lists from the front, many only in part.
 #extension GL_EXT_buffer_reference : require
 #extension GL_EXT_buffer_reference_uvec2 : require
@@ -39,8 +39,8 @@ layout(push_constant, std430) uniform Push {
 	uint lists, queries, keys;
 	uint per_item;      // lists of an item
 	uint rows;          // M
-	uint prefix;        // with KEYS_PREFIX
-	uint first, groups; // this dispatch computes workgroups first .. groups - 1
+	uint window_size;   // with KEYS_PREFIX
+	uint first, end; // this dispatch computes workgroups first .. end - 1
 } p;
 
 uint list, head;
@@ -131,7 +131,7 @@ uint trim(uint keys) {
 
 void main() {
 	uint group = p.first + workgroup_index();
-	if (group >= p.groups) return;
+	if (group >= p.end) return;
 	// Consecutive workgroups compute tiles of one list and head, which share keys and values in the cache.
 	uint tiles = (p.queries + TILE_QUERIES - 1) / TILE_QUERIES, tile = group % tiles;
 	list = group / tiles / HEADS;
@@ -139,7 +139,7 @@ void main() {
 	uint keys = p.keys;
 	first_slot = (list * ROUTES + head / (HEADS / ROUTES)) * p.keys;
 	if (KEY_SOURCE == KEYS_PREFIX) {
-		keys = min(list % p.per_item * p.prefix, p.rows);
+		keys = min(list % p.per_item * p.window_size, p.rows);
 		first_slot = list / p.per_item * p.rows;
 	}
 	if (any_query(tile * TILE_QUERIES)) attend(tile * TILE_QUERIES, 0, trim(keys));

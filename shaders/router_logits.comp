@@ -4,7 +4,7 @@
 //	x [B, N, C]    tokens [R, C] or [B, R, C]    tokens2 [R2, C] or [B, R2, C]    R, R2: ROUTING_TOKENS, ROUTING_TOKENS2
 //	logits [B, R, N], logits2 [B, R2, N]:  logits[b, r, i] = x[b, i] . tokens[r]
 //	with COSINE_SCALE:  COSINE_SCALE * (x[b, i] / max(||x[b, i]||, 1e-12)) . (tokens[r] / max(||tokens[r]||, 1e-12))
-//	factors [B, N] optional:  sqrt(C) / max(||x[b, i]||, 1e-12), the factor of RMSNorm
+//	factors [B, N] optional:  sqrt(C) / max(||x[b, i]||, 1e-12), the factor of RMSNorm, for callers; no other shader reads it
 //
 // A workgroup of 256 computes 256 / LANES_PER_ROW * ROWS_PER_LANE rows. LANES_PER_ROW neighbours of a subgroup share a
 // row: with 8 lanes they read 128 bytes at once, and three shuffles complete a sum. A lane processes ROWS_PER_LANE rows

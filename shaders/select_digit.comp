@@ -3,12 +3,12 @@
 // entries.
 //
 //	logits [rows, n]    mask [rows / routes, n] u8 optional
-//	state [segments]: 4 uvec4, the search before digits 0 .. 2 and after, then three histograms, 0 before the first step
+//	state [segments]: 4 uvec4 (the search before digit 0, 1, 2, and its result), then three histograms; the host clears it
 //	counts [segments, parts]: entries above the threshold, entries equal to it
 //
-// A workgroup processes a part of a segment: p.span chunks. Steps 0, 1 and 2 find the digit before from its histogram,
-// and add up the histogram of this digit, of keys that agree with the threshold so far. Step 3 finds the last digit,
-// and counts the entries of the part above the threshold and equal to it. Each part finds the same digit by itself;
+// A workgroup processes a part of a segment: p.span chunks. p.parameter is the step. Steps 0, 1 and 2 find the previous
+// digit from its histogram, and add up the histogram of this digit, of keys that agree with the threshold so far. Step 3
+// finds the last digit, and counts the entries of the part above the threshold and equal to it. Each part finds the same digit by itself;
 // part 0 stores the state for the next step.
 #extension GL_EXT_buffer_reference : require
 #extension GL_EXT_buffer_reference_uvec2 : require
@@ -32,16 +32,16 @@ uvec4 loaded_keys(Segment s, uint chunk, uint i) { return chunk_keys(s, chunk + 
 // search returns the search state after the digit before this step.
 uvec4 search(uvec2 state_address) {
 	uvec4 state = initial_search();
-	if (p.step > 1) state = U32x4(state_address).v[p.step - 1];
-	if (p.step > 0 && state.y != 0) state = narrow_search(state, p.step - 1, at(state_address, 16 + (p.step - 1) * 2048, 4));
+	if (p.parameter > 1) state = U32x4(state_address).v[p.parameter - 1];
+	if (p.parameter > 0 && state.y != 0) state = narrow_search(state, p.parameter - 1, at(state_address, 16 + (p.parameter - 1) * 2048, 4));
 	return state;
 }
 
 void histogram(Segment s, uint begin, uint threshold, uvec2 hist) {
-	uint bins = digit_bins(p.step);
+	uint bins = digit_bins(p.parameter);
 	clear_histogram(bins);
 	for (uint done = 0;;) {
-		[[unroll]] for (uint i = 0; i < CHUNKS_PER_THREAD; i++) count_digits(loaded_keys(s, begin + done, i), p.step, threshold);
+		[[unroll]] for (uint i = 0; i < CHUNKS_PER_THREAD; i++) count_digits(loaded_keys(s, begin + done, i), p.parameter, threshold);
 		if ((done += CHUNKS_PER_THREAD * THREADS) >= p.span) break;
 		load(s, begin + done);
 	}
@@ -69,7 +69,7 @@ void main() {
 	uvec2 state_address = at(p.state, s.id, STATE_WORDS * 4);
 	load(s, begin); // overlaps the search
 	uvec4 state = search(state_address);
-	if (part == 0 && thread() == 0) U32x4(state_address).v[p.step] = state;
-	if (p.step == 3) count(s, begin, state.x);
-	else if (state.y != 0) histogram(s, begin, state.x, at(state_address, 16 + p.step * 2048, 4));
+	if (part == 0 && thread() == 0) U32x4(state_address).v[p.parameter] = state;
+	if (p.parameter == 3) count(s, begin, state.x);
+	else if (state.y != 0) histogram(s, begin, state.x, at(state_address, 16 + p.parameter * 2048, 4));
 }

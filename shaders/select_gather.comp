@@ -15,7 +15,7 @@
 #include "include/address.glsl"
 #include "include/select.glsl"
 
-const uint CHUNKS_PER_THREAD = 2; // as in pipelines/select.go
+const uint CHUNKS_PER_THREAD = 2; // as selectGatherChunks in pipelines/select_plan.go
 
 void main() {
 	if (workgroup_index() >= p.segments * p.parts) return;

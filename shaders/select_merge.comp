@@ -1,5 +1,5 @@
 #version 460
-// Merges neighbouring sorted runs of p.step pairs into runs twice as long; the last merge writes the result.
+// Merges neighbouring sorted runs of p.parameter pairs into runs twice as long; the last merge writes the result.
 //
 //	source [segments, slots] pairs    destination [segments, slots] pairs, or indices, valid, values [segments, k]
 //
@@ -24,11 +24,11 @@ void main() {
 	}
 	U32x2 source = U32x2(at(p.source, s.id, p.slots * 8));
 	uvec2 pair = source.v[slot];
-	uint run = slot / p.step, low = min((run ^ 1) * p.step, p.slots), high = min(low + p.step, p.slots), start = low;
+	uint run = slot / p.parameter, low = min((run ^ 1) * p.parameter, p.slots), high = min(low + p.parameter, p.slots), start = low;
 	while (low < high) {
 		uint middle = (low + high) / 2;
 		if (precedes(source.v[middle], pair)) low = middle + 1;
 		else high = middle;
 	}
-	put_pair(s, (run & ~1u) * p.step + slot % p.step + low - start, pair);
+	put_pair(s, (run & ~1u) * p.parameter + slot % p.parameter + low - start, pair);
 }

@@ -1,6 +1,7 @@
 #version 460
-// Writes the p.k largest entries of long segments in order: p.step > 0 by descending key, from the candidates of
-// select_gather; p.step = 0 in the order of their indices, from pairs that are selected already.
+// Writes the p.k largest entries of long segments in order. p.parameter is the number of parts of select_gather: the
+// entries are written by descending key, from its candidates. p.parameter = 0: in the order of their indices, from pairs
+// that are selected already.
 //
 //	source [segments, max_candidates] pairs    logits, mask, counts: as in select_gather
 //	state [segments]: 2 uvec4, the first from select_gather; the second is written: x the number of selected entries
@@ -10,7 +11,7 @@
 // does not matter. A workgroup ranks PAIRS_PER_PASS pairs at a time; THREADS / PAIRS_PER_PASS invocations per pair each
 // compare it with a share of all pairs.
 //
-// With p.step > 0, the number of parts of select_gather, the threshold decides what is selected:
+// With p.parameter > 0 the threshold decides what is selected:
 //
 //	At least k entries are above it, and all of them are candidates: the first k candidates.
 //	Fewer are, but k (or all that exist) are above or equal to it: the candidates, then the first of the equal entries,
@@ -34,7 +35,7 @@ shared uint ranks[PAIRS_PER_PASS];
 
 uvec2 load(U32x2 source, uint i) {
 	uvec2 pair = source.v[i];
-	return p.step != 0 ? pair : uvec2(~pair.y, pair.y);
+	return p.parameter != 0 ? pair : uvec2(~pair.y, pair.y);
 }
 
 void rank_pairs(Segment s, uint part, uint count) {
@@ -80,7 +81,7 @@ void put_equal(Segment s, uint part, uvec4 state) {
 	uint done = 0, remaining = p.k - state.y;
 	for (uint summed = 0; part * p.span < chunk_count(s); part += p.parts) {
 		uvec2 sum = uvec2(0);
-		for (uint i = summed + thread(); i < part; i += THREADS) sum.y += U32(p.counts).v[s.id * p.step + i];
+		for (uint i = summed + thread(); i < part; i += THREADS) sum.y += U32(p.counts).v[s.id * p.parameter + i];
 		done += workgroup_sum(sum).y;
 		if (done >= remaining) break;
 		summed = part;
@@ -94,7 +95,7 @@ void main() {
 	Segment s = segment(workgroup_index() / p.parts);
 	U32x4 states = U32x4(at(p.state, s.id, 32));
 	uint selected;
-	if (p.step != 0) {
+	if (p.parameter != 0) {
 		uvec4 state = states.v[0];
 		selected = min(p.k, state.y + state.z);
 		bool usable = state.y <= p.max_candidates && (selected == p.k || state.x == 0);

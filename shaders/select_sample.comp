@@ -5,7 +5,7 @@
 //	logits [rows, n]    mask [rows / routes, n] u8 optional    state [segments]: 2 uvec4
 //
 // A workgroup processes a segment. It samples one entry of every interval of p.span entries, at a hashed position, and
-// searches the p.step-th largest sample digit by digit, until at most an eighth more samples are above the threshold.
+// searches the p.parameter-th largest sample digit by digit, until at most an eighth more samples are above the threshold.
 // With fewer samples the threshold is 0, below every valid entry. The counts in the state are set to 0.
 #extension GL_EXT_buffer_reference : require
 #extension GL_EXT_buffer_reference_uvec2 : require
@@ -34,9 +34,9 @@ void main() {
 		uint interval = i * THREADS + thread(), e = interval * p.span + jitter(interval);
 		key[i] = e < s.size ? entry_key(s, e) : 0;
 	}
-	uvec4 state = uvec4(0, p.step, 0, 0);
+	uvec4 state = uvec4(0, p.parameter, 0, 0);
 	for (uint digit = 0; digit < 3 && state.y != 0; digit++) {
-		if (digit > 0 && state.w - state.y <= p.step / 8) {
+		if (digit > 0 && state.w - state.y <= p.parameter / 8) {
 			state.x -= min(state.x, 1); // all samples with these bits are above
 			break;
 		}

@@ -28,7 +28,7 @@ layout(push_constant, std430) uniform Push {
 	uint rows, first_row; // rows of qkv per item, and the token of row 0
 	uint from, count;     // tokens to compute: from .. from + count - 1
 	uint first_item;      // row of mask of item 0
-	uint first, groups;   // this dispatch computes workgroups first .. groups - 1
+	uint first, end;   // this dispatch computes workgroups first .. end - 1
 } p;
 
 uint item, head;
@@ -67,7 +67,7 @@ uvec2 result_address(uint i) { return at(p.y, (item * p.count + (i - p.from)) * 
 
 void main() {
 	uint group = p.first + workgroup_index();
-	if (group >= p.groups) return;
+	if (group >= p.end) return;
 	uint tiles = (p.count + TILE_QUERIES - 1) / TILE_QUERIES, tile = group / HEADS % tiles;
 	head = group % HEADS;
 	item = group / HEADS / tiles;

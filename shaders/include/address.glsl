@@ -26,7 +26,7 @@ uvec2 at(uvec2 base, uint row, uint stride) {
 // element.
 uint byte_at(uvec2 base, uint i) { return (U32(base).v[i >> 2] >> ((i & 3) * 8)) & 0xffu; }
 
-// workgroup is the linear index of the workgroup. vk.Grid may fold a grid into two dimensions, with some workgroups too
+// workgroup_index is the linear index of the workgroup. vk.Grid may fold a grid into two dimensions, with some workgroups too
 // many: compare the index with the count in the push block.
 uint workgroup_index() { return gl_WorkGroupID.y * gl_NumWorkGroups.x + gl_WorkGroupID.x; }
 

@@ -113,8 +113,8 @@ void store_valid_as_scores() {
 	for (uint i = 0; int(4 * i) < remaining; i += gl_WorkGroupSize.x) store_scores(i, vec4(notEqual(load_logits(i), vec4(NO_ENTRY))));
 }
 
-// FloatPair is a number as the sum of two floats. One float is not enough: at logits of 15, half an ulp is 3e-5 of eps
-// = 0.03.
+// FloatPair is a number as the sum of two floats. One float is not enough: at logits of 15, half an ulp divided by eps =
+// 0.03 is 1.6e-5.
 struct FloatPair { float hi, lo; };
 
 // fast_two_sum requires |hi| >= |lo|, or hi = 0.
@@ -154,13 +154,13 @@ vec4 score(vec4 s, FloatPair bound, float e) {
 
 vec4 final_scores(vec4 s); // defined by the including file: scores by logits
 
-// write_slot_scores writes the scores of a segment's slots, of part `part` of `parts` of them: 0 for a slot that is
+// write_selected_scores writes the scores of a segment's slots, of part `part` of `parts` of them: 0 for a slot that is
 // empty or does not name a valid entry of the segment. It reads the logits again, because the entry may be in the
 // registers of any invocation. all_selected: valid entries have score 1.
-void write_slot_scores(uint id, uint part, uint parts, bool all_selected) {
-	if (!present(p.slot_scores)) return;
+void write_selected_scores(uint id, uint part, uint parts, bool all_selected) {
+	if (!present(p.selected_scores)) return;
 	Segment s = segment(id);
-	F32 source = F32(segment_logits(s)), destination = F32(at(p.slot_scores, id, 4 * p.slots));
+	F32 source = F32(segment_logits(s)), destination = F32(at(p.selected_scores, id, 4 * p.slots));
 	U32 indices = U32(at(p.indices, id, 4 * p.slots)), slot_valid = U32(at(p.valid, id, 4 * p.slots));
 	uvec2 mask_address = segment_mask(s);
 	uint skew = mask_address.x & 3;

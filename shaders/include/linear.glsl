@@ -1,7 +1,8 @@
-// Shared by the kernels linear*.comp: configuration, arguments, the prologue (which row a slot reads) and the epilogue
-// (what is done to the sums, and where they go). Include address.glsl first. A slot is a computed row, numbered over
-// the batch: its item is slot / rows. With OPERAND_DTYPE defined as DTYPE_F16 or DTYPE_BF16, x and y may have 16-bit
-// elements, and an even number of them in a row.
+// Shared by the kernels linear*.comp: configuration, arguments, the prologue (which row of x a computed row reads) and
+// the epilogue (what is done to the sums, and where they go). Include address.glsl first. Computed rows are numbered
+// over the batch: the item of a row is row / p.rows, and its slot in the lists of the item is row % p.rows. With
+// OPERAND_DTYPE defined as DTYPE_F16 or DTYPE_BF16, x and y may have 16-bit elements, and an even number of them in a
+// row.
 #include "gelu.glsl"
 #ifdef OPERAND_DTYPE
 #include "pack16.glsl"
@@ -11,17 +12,17 @@ layout(constant_id = 0) const uint IN = 1; // elements in a row of x
 layout(constant_id = 1) const uint OUT = 1; // elements in a row of y
 layout(constant_id = 2) const bool BIAS = false; // add bias
 layout(constant_id = 3) const bool GELU = false; // apply GELU
-layout(constant_id = 4) const bool GATHER = false; // slots read the rows of x that gather names
+layout(constant_id = 4) const bool GATHER = false; // rows of x are read through the list gather
 layout(constant_id = 5) const bool NORM = false; // apply RMSNorm to rows of x
 layout(constant_id = 6) const bool SCORE = false; // multiply by score
-layout(constant_id = 7) const bool VALID = false; // slots with valid = 0 write nothing
+layout(constant_id = 7) const bool VALID = false; // rows with valid = 0 are skipped
 layout(constant_id = 8) const bool RESIDUAL = false; // add residual
-layout(constant_id = 9) const bool SCATTER = false; // slots write the rows of y that scatter names
+layout(constant_id = 9) const bool SCATTER = false; // rows of y are written through the list scatter
 layout(constant_id = 10) const bool SKIP_BIAS = false; // rows with skip_bias != 0 get no bias
 #ifdef OPERAND_DTYPE
 layout(constant_id = 11) const bool X16 = false; // x has 16-bit elements
 layout(constant_id = 12) const bool Y16 = false; // y has 16-bit elements
-layout(constant_id = 25) const bool DENSE_OUTPUT = false; // slot s writes row s of y
+layout(constant_id = 25) const bool DENSE_OUTPUT = false; // computed row r is row r of y
 layout(constant_id = 26) const uint SPLIT_K = 1; // parts of the sum over IN
 const uint X_BYTES = X16 ? 2 : 4, Y_BYTES = Y16 ? 2 : 4;
 #else
@@ -31,31 +32,31 @@ const bool DENSE_OUTPUT = false;
 
 layout(push_constant, std430) uniform Push {
 	uvec2 x, w, bias, gather, gamma, score, valid, residual, scatter, skip_bias, y;
-	uint slots, rows, in_rows, out_rows; // slots = batch * rows
+	uint total_rows, rows, in_rows, out_rows; // rows: computed rows per item; total_rows = batch * rows
 	// gather, score and valid have `lists` lists per item; this dispatch uses list `list`.
 	uint lists, list;
 	uint first, tiles;                   // this dispatch computes tiles first .. tiles - 1, workgroup g tile first + g
 } p;
 
-// list_slot is the slot's index in gather, score and valid.
-uint list_slot(uint slot) { return slot + (slot / p.rows * (p.lists - 1) + p.list) * p.rows; }
+// list_slot is the row's index in gather, score and valid.
+uint list_slot(uint row) { return row + (row / p.rows * (p.lists - 1) + p.list) * p.rows; }
 
-// slot_valid reports whether the slot exists and writes its row: its valid word and its score are not 0, and its
+// is_written reports whether a computed row exists and is written: its valid word and its score are not 0, and its
 // indices are rows.
-bool slot_valid(uint slot) {
-	if (slot >= p.slots) return false;
-	if (VALID && U32(p.valid).v[list_slot(slot)] == 0) return false;
-	if (SCORE && F32(p.score).v[list_slot(slot)] == 0) return false;
-	if (GATHER && U32(p.gather).v[list_slot(slot)] >= p.in_rows) return false; // a negative index is at least 2^31
-	return !SCATTER || U32(p.scatter).v[slot] < p.out_rows;
+bool is_written(uint row) {
+	if (row >= p.total_rows) return false;
+	if (VALID && U32(p.valid).v[list_slot(row)] == 0) return false;
+	if (SCORE && F32(p.score).v[list_slot(row)] == 0) return false;
+	if (GATHER && U32(p.gather).v[list_slot(row)] >= p.in_rows) return false; // a negative index is at least 2^31
+	return !SCATTER || U32(p.scatter).v[row] < p.out_rows;
 }
 
-// x_row is the address of the slot's row of x. For a slot that is not valid it is the address of row 0, which is safe
-// to read.
-uvec2 x_row(uint slot) {
-	if (!slot_valid(slot)) return p.x;
-	uint row = GATHER ? U32(p.gather).v[list_slot(slot)] : slot % p.rows;
-	return at(p.x, slot / p.rows * p.in_rows + row, IN * X_BYTES);
+// x_row is the address of the row of x that a computed row reads. For a row that is not written it is the address of row
+// 0, which is safe to read.
+uvec2 x_row(uint row) {
+	if (!is_written(row)) return p.x;
+	uint source = GATHER ? U32(p.gather).v[list_slot(row)] : row % p.rows;
+	return at(p.x, row / p.rows * p.in_rows + source, IN * X_BYTES);
 }
 
 // norm_factor scales a row with the given sum of squares to length sqrt(IN).
@@ -102,10 +103,10 @@ struct Epilogue {
 	bool bias;
 };
 
-Epilogue epilogue_of(uint slot, float norm) {
-	Epilogue e = Epilogue(slot, norm, 1, BIAS);
-	if (!DENSE_OUTPUT) e.row = (SCATTER ? U32(p.scatter).v[slot] : slot % p.rows) + slot / p.rows * p.out_rows;
-	if (SCORE) e.score = F32(p.score).v[list_slot(slot)];
+Epilogue epilogue_of(uint row, float norm) {
+	Epilogue e = Epilogue(row, norm, 1, BIAS);
+	if (!DENSE_OUTPUT) e.row = (SCATTER ? U32(p.scatter).v[row] : row % p.rows) + row / p.rows * p.out_rows;
+	if (SCORE) e.score = F32(p.score).v[list_slot(row)];
 	if (SKIP_BIAS) e.bias = U32(p.skip_bias).v[e.row] == 0;
 	return e;
 }

@@ -26,9 +26,9 @@ layout(constant_id = 5) const bool MASKED = false; // there is a mask
 
 // All shaders have the same push block; addresses that one does not use may be absent.
 layout(push_constant) uniform Push {
-	uvec2 logits, mask, indices, valid, values; // Per segment: 4 uvec4 of search states, then the histograms of the three digits; select_sample: 2 uvec4.
-	uvec2 state; // Per segment and part: entries above the threshold and equal to it; select_gather: those equal to it only.
-	uvec2 counts;
+	uvec2 logits, mask, indices, valid, values;
+	uvec2 state; // per segment: 4 uvec4 of search states, then the histograms of three digits; select_sample: 2 uvec4
+	uvec2 counts; // per segment and part: entries above the threshold, equal to it; select_gather: equal to it only
 	uvec2 source; // pairs [segments, slots] to read, or candidates [segments, max_candidates]
 	uvec2 destination; // pairs [segments, slots] to write; absent: write indices, valid and values
 	uint n, block, blocks, k;
@@ -37,7 +37,7 @@ layout(push_constant) uniform Push {
 	uint segments; // rows * blocks
 	uint parts; // workgroups per segment
 	uint span; // chunks of a part
-	uint step; // see each shader
+	uint parameter; // its meaning is in the header of each shader
 	int empty_index; // the index written to an empty slot
 	uint valid_word; // the valid word of a slot that is not empty
 	uint max_candidates; // per segment
@@ -243,10 +243,10 @@ uvec4 narrow_search(uvec4 state, uint digit, uvec2 hist) {
 	return shared_result;
 }
 
-// packed_counts returns the number of keys of a chunk that are above the threshold (low half) and equal to it (high
-// half). The halves do not overflow when a subgroup adds them.
 uint packed_count(uint key, uint threshold) { return key > threshold ? 1 : key == threshold ? 0x10000u : 0; }
 
+// packed_counts returns the number of keys of a chunk that are above the threshold (low half) and equal to it (high
+// half). The halves do not overflow when a subgroup adds them.
 uint packed_counts(uvec4 key, uint threshold) {
 	return packed_count(key.x, threshold) + packed_count(key.y, threshold) + packed_count(key.z, threshold) + packed_count(key.w, threshold);
 }

@@ -133,7 +133,7 @@ func setupSelectWindows(b *Builder, size []int) (*Workload, error) {
 	rows, slots := items*routes, items*windows*routes*k
 	a := pipelines.SelectArgs{Logits: b.normal(rows * n), Indices: b.alloc32(slots), Valid: b.alloc32(slots), Values: b.alloc32(slots),
 		Scratch: b.scratchMemory(pipelines.SelectScratch(b.Dev.Caps(), pipelines.SelectConfig{}, rows, n, k, 0, windows)),
-		Rows:    rows, N: n, K: k, Routes: routes, Windows: windows, Prefix: (n + windows - 1) / windows}
+		Rows:    rows, N: n, K: k, Routes: routes, Windows: windows, WindowSize: (n + windows - 1) / windows}
 	return b.kernel("select_windows", func(list *vk.CommandList) error { return x.Record(list, a) }, b.floatOutput("values", a.Values))
 }
 
@@ -145,7 +145,7 @@ func setupCoorDescentWindows(b *Builder, size []int) (*Workload, error) {
 	rows, slots := items*routes, items*windows*routes*k
 	a := pipelines.CoorDescentArgs{Logits: b.normal(rows * n), Indices: b.indices(items*windows*routes, n, k), SelectedScores: b.alloc32(slots), Slots: k,
 		Scratch: b.scratchMemory(pipelines.CoorDescentScratch(b.Dev.Caps(), rows, n, 0, windows)),
-		Rows:    rows, N: n, Routes: routes, Windows: windows, Prefix: (n + windows - 1) / windows, K: float64(k)}
+		Rows:    rows, N: n, Routes: routes, Windows: windows, WindowSize: (n + windows - 1) / windows, K: float64(k)}
 	return b.kernel("coor_descent_windows", func(list *vk.CommandList) error { return d.Record(list, a) }, b.floatOutput("selected scores", a.SelectedScores))
 }
 
@@ -229,7 +229,7 @@ func setupRoutedAttention(b *Builder, size []int) (*Workload, error) {
 	r, err := pipelines.NewRoutedAttention(b.Dev, pipelines.RoutedAttentionConfig{Heads: h, DimHead: d, Routes: 1, Precision: b.Precision})
 	r = scope.Keep(b.Scope, r, err)
 	a := pipelines.RoutedAttentionArgs{Q: b.operand(batch * queries * h * d), KV: b.operand(2 * batch * keys * h * d), Null: b.normal(2 * h * d),
-		Y: b.output(batch * queries * h * d), Lists: batch, Queries: queries, Keys: keys}
+		Y: b.output(batch * queries * h * d), Lists: batch, Queries: queries, KeysPerList: keys}
 	return b.kernel("routed_attention", func(list *vk.CommandList) error { return r.Record(list, a) }, b.precisionOutput("y", a.Y))
 }
 
