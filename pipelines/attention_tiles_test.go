@@ -48,7 +48,7 @@ func TestAttentionTiles(t *testing.T) {
 	}
 	_, err := selectAttentionTile(vk.Caps{MaxSharedBytes: 16 << 10}, attentionTiles, 128, true, 1000)
 	assert.ErrorIs(t, err, vk.ErrUnsupported)
-	assert.ErrorContains(t, err, "16384 bytes of shared memory")
+	assert.ErrorContains(t, err, "bytes of shared memory, the device has 16384")
 }
 
 // tile.shared is what the shader declares, and every head has a tile that fits in 32 KiB.
