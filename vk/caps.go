@@ -45,7 +45,7 @@ type Caps struct {
 	// Most subgroups of a workgroup of a kernel that requires a subgroup size; 0 without SubgroupSizeControl.
 	MaxWorkgroupSubgroups uint32 `json:"max_workgroup_subgroups"`
 
-	TimestampNanoseconds float64 `json:"timestamp_nanoseconds"` // period of the timestamp counter
+	TimestampNanoseconds float64 `json:"timestamp_nanoseconds"` // period of the timestamp counter; 0: the compute queue has none
 	timestampBits        uint32
 
 	Float16, Float64, Int8, Int16, Int64, Storage8, Storage16, BFloat16 bool
@@ -93,6 +93,9 @@ func (p *physical) caps(l *vulkan.PhysicalDeviceLimits, timestampBits uint32) Ca
 		CooperativeMatrix:       q.cooperative_matrix != 0,
 		CooperativeMatrix2:      q.cooperative_matrix2_workgroup != 0 && q.cooperative_matrix2_flexible != 0,
 		PipelineStatistics:      q.executable_properties != 0,
+	}
+	if timestampBits == 0 {
+		c.TimestampNanoseconds = 0
 	}
 	for i := range p.memory.MemoryHeapCount {
 		if h := p.memory.MemoryHeaps[i]; h.Flags&vulkan.MemoryHeapFlags(vulkan.MemoryHeapDeviceLocalBit) != 0 {

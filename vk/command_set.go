@@ -42,9 +42,14 @@ func (l *CommandList) buildOps() {
 }
 
 // appendTimestamp appends a barrier and a timestamp. Without the barrier some devices write the timestamp when the
-// preceding work starts, not when it ends. At the start of a list it is the barrier that every submit begins with.
+// preceding work starts, not when it ends. At the start of a list it is the barrier that every submit begins with. A
+// device without timestamps gets the barrier only.
 func (l *CommandList) appendTimestamp(ops []byte, i int) []byte {
-	return appendTimestamp(appendBarrier(ops, kindAny, kindAny), l.queries, uint32(i))
+	ops = appendBarrier(ops, kindAny, kindAny)
+	if !l.hasTimestamps() {
+		return ops
+	}
+	return appendTimestamp(ops, l.queries, uint32(i))
 }
 
 // commandSet is one command buffer per segment, written for certain memory bound to the bindings.

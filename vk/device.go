@@ -12,6 +12,7 @@ import (
 	"time"
 	"unsafe"
 
+	"github.com/colt5-vulkan/colt5/internal/simulate"
 	vulkan "github.com/vulkan-go/vulkan"
 )
 
@@ -22,6 +23,8 @@ type Options struct {
 	CacheDir   string        // directory of the pipeline cache; empty: colt5 in the user's cache directory; "-": no cache
 	Timeout    time.Duration // longest wait for the device, of a run, a transfer or a Close; 0: five minutes
 	Profile    bool          // keep compiler statistics, see Kernel.CompilerStats
+
+	Simulate *simulate.Limits // for tests of this module: lower limits than those of the device; nil: none
 }
 
 // DeviceStats counts the objects of a device and its submissions.
@@ -55,6 +58,8 @@ type Device struct {
 	calls    gate       // calls in progress
 	closes   gate       // Close calls of buffers, kernels and command lists in progress
 	closed   bool       // Close was called
+
+	nonCoherent bool // simulate host-visible memory that is not coherent
 
 	lists                     lists
 	buffers, kernels, refused atomic.Int64 // refused: open kernels whose Close returned an error
@@ -93,6 +98,9 @@ func openDevice(in *instance, o Options) (*Device, error) {
 		return nil, err
 	}
 	p := list[index]
+	if o.Simulate != nil {
+		p.simulate(o.Simulate)
+	}
 	d := &Device{info: p.info, timeout: o.Timeout, profile: o.Profile && p.info.Caps.PipelineStatistics, instance: in, physical: p}
 	if err := check("vkCreateDevice", int32(C.c5_device_new(in.c, p.handle, C.uint32_t(p.family), &p.probe, &d.c))); err != nil {
 		return nil, fmt.Errorf("vk: opening %s: %w", p.info.Name, err)
@@ -103,6 +111,7 @@ func openDevice(in *instance, o Options) (*Device, error) {
 	d.closes.init()
 	d.pool.init(d)
 	d.staging.init(d)
+	d.nonCoherent = o.Simulate != nil && o.Simulate.NonCoherent
 	if err := d.cache.open(d, o.CacheDir); err != nil {
 		C.c5_device_free(d.c)
 		return nil, err

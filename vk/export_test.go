@@ -183,3 +183,11 @@ func (l *CommandList) SubmitFirst() error {
 	l.pending, l.fenceMissing, l.ran = true, true, false
 	return nil
 }
+
+// BuffersAreHostVisible reports whether the memory type of buffers is host-visible.
+func (d *Device) BuffersAreHostVisible() bool {
+	return d.physical.memory.MemoryTypes[d.pool.memoryType].PropertyFlags&visible != 0
+}
+
+// SetCoherent makes transfers treat the staging buffer as coherent, or not. There must have been a transfer.
+func (d *Device) SetCoherent(coherent bool) { d.staging.coherent = coherent }

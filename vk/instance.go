@@ -143,6 +143,8 @@ type physical struct {
 	probe  C.c5_probe
 	info   Info
 	memory vulkan.PhysicalDeviceMemoryProperties
+
+	realTypes []uint32 // the driver's numbers of simulated memory types; nil: the types are the driver's
 }
 
 const maxDevices = 64
@@ -205,7 +207,7 @@ func (in *instance) describe(handle unsafe.Pointer) (*physical, error) {
 		driver:     props.DriverVersion,
 	}
 	p.info.Caps = p.caps(&props.Limits, bits)
-	p.info.Unusable = p.unusable(props.ApiVersion, bits)
+	p.info.Unusable = p.unusable(props.ApiVersion)
 	return p, nil
 }
 
@@ -233,7 +235,7 @@ func (in *instance) selectFamily(p *physical) (timestampBits uint32, err error) 
 }
 
 // unusable returns the minimum requirement that a device lacks, or "".
-func (p *physical) unusable(api, timestampBits uint32) string {
+func (p *physical) unusable(api uint32) string {
 	const compute, basic, arithmetic, ballot, shuffle = 0x20, 1, 4, 8, 16
 	const wanted = basic | arithmetic | ballot | shuffle
 	switch {
@@ -247,8 +249,6 @@ func (p *physical) unusable(api, timestampBits uint32) string {
 		return "no hostQueryReset"
 	case p.probe.subgroup_stages&compute == 0 || p.probe.subgroup_operations&wanted != wanted:
 		return "no subgroup arithmetic, ballot and shuffle in compute shaders"
-	case timestampBits == 0:
-		return "no timestamps on the compute queue"
 	}
 	return ""
 }

@@ -34,6 +34,11 @@ func openDevice(t testing.TB, o vk.Options) *vk.Device {
 	if o.CacheDir == "" {
 		o.CacheDir = "-"
 	}
+	if o.Simulate == nil {
+		limits, err := gputest.Limits()
+		require.NoError(t, err)
+		o.Simulate = limits
+	}
 	d, err := vk.Open(o)
 	require.NoError(t, err)
 	t.Cleanup(func() { closeAll(t, d) })

@@ -309,7 +309,7 @@ func (p *pool) newBlock(size uint64) (*block, error) {
 		}
 		p.memoryType, p.heap = kind, d.physical.memory.MemoryTypes[kind].HeapIndex
 	}
-	if err := d.check("vkAllocateMemory", int32(C.c5_memory_new(d.c, need, C.uint32_t(p.memoryType), (*C.uint64_t)(&k.memory)))); err != nil {
+	if err := d.allocate(p.memoryType, need, &k.memory); err != nil {
 		d.destroyBuffer(k.buffer)
 		return nil, err
 	}
@@ -390,7 +390,7 @@ func (d *Device) memoryType(allowed uint32, wanted []vulkan.MemoryPropertyFlagBi
 		for i := range m.MemoryTypeCount {
 			flags := vulkan.MemoryPropertyFlagBits(m.MemoryTypes[i].PropertyFlags)
 			heap := m.MemoryHeaps[m.MemoryTypes[i].HeapIndex].Size
-			if allowed>>i&1 == 1 && flags&want == want && flags&vulkan.MemoryPropertyProtectedBit == 0 && (!ok || heap > size) {
+			if allowed>>d.physical.realType(i)&1 == 1 && flags&want == want && flags&vulkan.MemoryPropertyProtectedBit == 0 && (!ok || heap > size) {
 				found, size, ok = i, heap, true
 			}
 		}

@@ -211,10 +211,13 @@ func (l *CommandList) finish() error {
 		return err
 	}
 	count := 2
-	if l.config.Profile {
+	switch {
+	case !l.hasTimestamps():
+		count = 0
+	case l.config.Profile:
 		count = 1 + len(l.steps)
 	}
-	if l.queries == 0 {
+	if l.queries == 0 && count > 0 {
 		if err := l.dev.check("vkCreateQueryPool", int32(C.c5_timestamp_pool_new(l.dev.c, C.uint32_t(count), (*C.uint64_t)(&l.queries)))); err != nil {
 			return err
 		}
@@ -280,7 +283,11 @@ type StepTime struct {
 	Flops, Bytes float64
 }
 
-// Elapsed returns the GPU time of the last run, from the start of its first step to the end of its last.
+// hasTimestamps reports whether the device can time a run.
+func (l *CommandList) hasTimestamps() bool { return l.dev.info.Caps.TimestampNanoseconds > 0 }
+
+// Elapsed returns the GPU time of the last run, from the start of its first step to the end of its last. The error is
+// ErrUnsupported where the device has no timestamps.
 func (l *CommandList) Elapsed() (time.Duration, error) {
 	if err := l.lockForCall(context.Background(), "Elapsed"); err != nil {
 		return 0, err
@@ -292,7 +299,8 @@ func (l *CommandList) Elapsed() (time.Duration, error) {
 	return l.elapsed(0, len(l.timestamps)-1), nil
 }
 
-// StepTimes returns the GPU times of the steps of the last run, in recorded order. It needs CommandListConfig.Profile.
+// StepTimes returns the GPU times of the steps of the last run, in recorded order. It needs CommandListConfig.Profile. The
+// error is ErrUnsupported where the device has no timestamps.
 func (l *CommandList) StepTimes() ([]StepTime, error) {
 	if err := l.lockForCall(context.Background(), "StepTimes"); err != nil {
 		return nil, err
@@ -313,6 +321,9 @@ func (l *CommandList) StepTimes() ([]StepTime, error) {
 
 // readTimestamps reads the timestamps of the last run.
 func (l *CommandList) readTimestamps() error {
+	if !l.hasTimestamps() {
+		return fmt.Errorf("%w: the device has no timestamps on the compute queue", ErrUnsupported)
+	}
 	if !l.ran || l.pending || l.stale {
 		return fmt.Errorf("there is no finished run")
 	}

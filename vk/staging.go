@@ -25,6 +25,7 @@ type staging struct {
 	dev            *Device
 	buffer, memory uint64
 	mapped         []byte // nil: not allocated
+	real           []byte // the mapped memory where mapped is a simulation of non-coherent memory, else nil
 	coherent       bool
 	chunks         [2]*chunk
 	allocated      atomic.Uint64 // bytes of device memory
@@ -87,7 +88,7 @@ func (s *staging) bind(need C.uint64_t, types uint32) error {
 		return fmt.Errorf("%w: host-visible memory", ErrUnsupported)
 	}
 	s.coherent = vulkan.MemoryPropertyFlagBits(d.physical.memory.MemoryTypes[kind].PropertyFlags)&coherent != 0
-	if err := d.check("vkAllocateMemory", int32(C.c5_memory_new(d.c, need, C.uint32_t(kind), (*C.uint64_t)(&s.memory)))); err != nil {
+	if err := d.allocate(kind, need, &s.memory); err != nil {
 		return err
 	}
 	if err := d.check("vkBindBufferMemory", int32(C.c5_bind(d.c, C.uint64_t(s.buffer), C.uint64_t(s.memory), nil))); err != nil {
@@ -98,6 +99,9 @@ func (s *staging) bind(need C.uint64_t, types uint32) error {
 		return err
 	}
 	s.mapped = unsafe.Slice((*byte)(at), stagingBytes)
+	if d.nonCoherent {
+		s.real, s.mapped = s.mapped, make([]byte, stagingBytes)
+	}
 	return nil
 }
 
@@ -111,7 +115,7 @@ func (s *staging) close() {
 	}
 	s.dev.destroyBuffer(s.buffer)
 	s.dev.freeMemory(s.memory)
-	s.buffer, s.memory, s.mapped = 0, 0, nil
+	s.buffer, s.memory, s.mapped, s.real = 0, 0, nil, nil
 	s.allocated.Store(0)
 }
 
@@ -194,6 +198,7 @@ func (s *staging) start(c *chunk, up bool) error {
 	}
 	var err error
 	if up && !s.coherent {
+		copy(s.real, s.mapped)
 		err = s.dev.check("vkFlushMappedMemoryRanges", int32(C.c5_sync_mapped(s.dev.c, C.uint64_t(s.memory), 1)))
 	}
 	if err == nil {
@@ -236,6 +241,7 @@ func (s *staging) finish(ctx context.Context, c *chunk, limit time.Duration) err
 			c.reset()
 			return err
 		}
+		copy(s.mapped, s.real)
 	}
 	for _, t := range c.out {
 		copy(t.Data, c.memory[t.Range.offset:][:t.Range.size])

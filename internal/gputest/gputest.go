@@ -10,12 +10,17 @@ package gputest
 
 import (
 	"bytes"
+	"errors"
 	"fmt"
+	"maps"
 	"os"
+	"slices"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
 
+	"github.com/colt5-vulkan/colt5/internal/simulate"
 	"github.com/colt5-vulkan/colt5/vk"
 )
 
@@ -27,10 +32,11 @@ const (
 )
 
 var (
-	mu      sync.Mutex // guards device and openErr
-	device  *vk.Device
-	openErr error
-	cases   atomic.Int64
+	mu        sync.Mutex // guards device, openErr and simulated
+	device    *vk.Device
+	openErr   error
+	simulated = map[string]*vk.Device{} // by the name of the test that called Simulate
+	cases     atomic.Int64
 )
 
 // Main runs the tests of a package; call it from TestMain. Afterwards it closes the shared device. It exits with a
@@ -75,14 +81,20 @@ func writeCaseCount() error {
 	return f.Close()
 }
 
-// Device returns the device that the tests of a package share. If no device can be opened, the test is skipped; with
-// COLT5_REQUIRE_GPU=1 it fails.
+// Device returns the device that the tests of a package share, or that of Simulate. If no device can be opened, the test
+// is skipped; with COLT5_REQUIRE_GPU=1 it fails. COLT5_SIMULATE gives the shared device the limits of that name, of
+// simulate.Devices. With COLT5_SUBGROUP_SIZE a test fails if the device has another subgroup size.
 func Device(t testing.TB) *vk.Device {
 	t.Helper()
 	mu.Lock()
 	defer mu.Unlock()
+	for name := t.Name(); name != ""; name = name[:max(strings.LastIndexByte(name, '/'), 0)] {
+		if d := simulated[name]; d != nil {
+			return d
+		}
+	}
 	if device == nil && openErr == nil {
-		device, openErr = vk.Open(vk.Options{})
+		device, openErr = open()
 	}
 	if openErr != nil {
 		if os.Getenv("COLT5_REQUIRE_GPU") == "1" {
@@ -91,6 +103,59 @@ func Device(t testing.TB) *vk.Device {
 		t.Skip(openErr)
 	}
 	return device
+}
+
+// open opens the shared device.
+func open() (*vk.Device, error) {
+	limits, err := Limits()
+	if err != nil {
+		return nil, err
+	}
+	d, err := vk.Open(vk.Options{Simulate: limits})
+	if err != nil {
+		return nil, err
+	}
+	c := d.Caps()
+	if want := os.Getenv("COLT5_SUBGROUP_SIZE"); want != "" && want != fmt.Sprint(c.SubgroupSize) {
+		err := fmt.Errorf("COLT5_SUBGROUP_SIZE is %s: the device has subgroups of %d", want, c.SubgroupSize)
+		return nil, errors.Join(err, d.Close())
+	}
+	return d, nil
+}
+
+// Limits returns the limits of COLT5_SIMULATE; nil if it is not set.
+func Limits() (*simulate.Limits, error) {
+	name := os.Getenv("COLT5_SIMULATE")
+	if name == "" {
+		return nil, nil
+	}
+	l, ok := simulate.Devices()[name]
+	if !ok {
+		return nil, fmt.Errorf("COLT5_SIMULATE is %q, want one of %q", name, slices.Sorted(maps.Keys(simulate.Devices())))
+	}
+	return &l, nil
+}
+
+// Simulate makes Device return a device with lower limits, in this test and its subtests.
+func Simulate(t testing.TB, l simulate.Limits) *vk.Device {
+	t.Helper()
+	Device(t) // skips without one
+	d, err := vk.Open(vk.Options{Simulate: &l})
+	if err != nil {
+		t.Fatal(err)
+	}
+	mu.Lock()
+	defer mu.Unlock()
+	simulated[t.Name()] = d
+	t.Cleanup(func() {
+		mu.Lock()
+		defer mu.Unlock()
+		delete(simulated, t.Name())
+		if err := d.Close(); err != nil {
+			t.Error(err)
+		}
+	})
+	return d
 }
 
 // CountCase increments the number of test cases that ran on the device.

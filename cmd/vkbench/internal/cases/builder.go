@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"fmt"
 
 	"github.com/colt5-vulkan/colt5/cmd/vkbench/internal/scope"
 	"github.com/colt5-vulkan/colt5/colt5"
@@ -129,8 +130,13 @@ func (b *Builder) module(call func(ctx context.Context, stats *colt5.CallStats) 
 	}
 	stats := &colt5.CallStats{Profile: b.Profile}
 	return &Workload{
-		Run:     func(ctx context.Context) error { return call(ctx, stats) },
-		Stats:   func() (colt5.CallStats, error) { return *stats, nil },
+		Run: func(ctx context.Context) error { return call(ctx, stats) },
+		Stats: func() (colt5.CallStats, error) {
+			if b.Dev.Caps().TimestampNanoseconds == 0 {
+				return *stats, fmt.Errorf("GPU times: %w: the device has no timestamps on the compute queue", vk.ErrUnsupported)
+			}
+			return *stats, nil
+		},
 		Outputs: outputs,
 	}, nil
 }

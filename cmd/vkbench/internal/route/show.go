@@ -143,4 +143,10 @@ func thousands(n int) string {
 	return text
 }
 
-func duration(d time.Duration) string { return table.Significant(table.InMillis(d)) + " ms" }
+// duration formats a GPU time; a device without timestamps reports 0.
+func duration(d time.Duration) string {
+	if d == 0 {
+		return "unknown"
+	}
+	return table.Significant(table.InMillis(d)) + " ms"
+}
