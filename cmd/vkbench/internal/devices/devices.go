@@ -7,6 +7,7 @@ import (
 
 	"github.com/colt5-vulkan/colt5/cmd/vkbench/internal/command"
 	"github.com/colt5-vulkan/colt5/cmd/vkbench/internal/deviceinfo"
+	"github.com/colt5-vulkan/colt5/cmd/vkbench/internal/platforms"
 	"github.com/colt5-vulkan/colt5/cmd/vkbench/internal/table"
 	"github.com/colt5-vulkan/colt5/vk"
 	"github.com/urfave/cli/v3"
@@ -15,7 +16,7 @@ import (
 // ListCommand lists the devices.
 func ListCommand(env *command.Env) *cli.Command {
 	return &cli.Command{
-		Name: "devices", Usage: "list the Vulkan devices, what they lack if they are unusable, and which one would be selected",
+		Name: "devices", Usage: "list the Vulkan devices, what they lack if they are unusable, which one would be selected, and what is known about their kind",
 		Flags: []cli.Flag{command.DeviceFlag(), command.OutputFlag()},
 		Action: func(_ context.Context, c *cli.Command) error {
 			if err := command.NoArgs(c); err != nil {
@@ -32,12 +33,17 @@ func ListCommand(env *command.Env) *cli.Command {
 			})
 			t, err := env.Table(c, table.Number("index", "index", 0), table.Number("selected", "selected", 0), table.Text("name", "name", 0),
 				table.Text("type", "type", 0), table.Text("driver", "driver", 0), table.Number("api", "Vulkan", 0),
-				table.Number("memory_bytes", "memory", 0), table.Text("uuid", "UUID", 0), table.Text("unusable", "lacks", 0))
+				table.Number("memory_bytes", "memory", 0), table.Text("uuid", "UUID", 0), table.Text("unusable", "lacks", 0), table.Hidden("tested"))
 			if err != nil {
 				return err
 			}
 			for _, i := range list {
-				t.Row(i.Index, i.Index == selected, i.Name, i.Type, i.Driver+" "+i.DriverInfo, i.API, table.Size(i.Caps.MemoryBytes), i.UUID, i.Unusable)
+				t.Row(i.Index, i.Index == selected, i.Name, i.Type, i.Driver+" "+i.DriverInfo, i.API, table.Size(i.Caps.MemoryBytes), i.UUID, i.Unusable, platforms.Of(i).String())
+			}
+			if c.String("o") == "md" {
+				for _, i := range list {
+					t.Remark("%s: %v", i.Name, platforms.Of(i))
+				}
 			}
 			return errors.Join(t.Close(), failed)
 		},

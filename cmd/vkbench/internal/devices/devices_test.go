@@ -6,6 +6,7 @@ import (
 	"testing"
 
 	"github.com/colt5-vulkan/colt5/cmd/vkbench/internal/commandtest"
+	"github.com/colt5-vulkan/colt5/cmd/vkbench/internal/platforms"
 	"github.com/colt5-vulkan/colt5/internal/gputest"
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
@@ -33,9 +34,13 @@ func TestDevices(t *testing.T) {
 			assert.Equal(t, dev.Info().Name, d["name"])
 			assert.Equal(t, dev.Info().UUID, d["uuid"])
 			assert.Empty(t, d["unusable"])
+			assert.Equal(t, platforms.Of(dev.Info()).String(), d["tested"])
 		}
 	}
 	assert.Equal(t, 1, selected)
+	text := program.OK(t, "devices")
+	assert.Contains(t, text, dev.Info().Name+": "+platforms.Of(dev.Info()).String())
+	assert.NotContains(t, text, "| tested")
 }
 
 func TestInfo(t *testing.T) {
