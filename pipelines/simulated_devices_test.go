@@ -1,0 +1,95 @@
+package pipelines
+
+import (
+	"maps"
+	"slices"
+	"testing"
+
+	"github.com/colt5-vulkan/colt5/internal/gputest"
+	"github.com/colt5-vulkan/colt5/internal/pretend"
+	"github.com/colt5-vulkan/colt5/internal/simulate"
+	"github.com/colt5-vulkan/colt5/vk"
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+)
+
+// Every kernel works on devices with low limits, except where the workgroups are small: then it works, or the error is
+// vk.ErrUnsupported and names the limit.
+func TestSimulatedDevices(t *testing.T) {
+	kernels := []struct {
+		name string
+		test func(*testing.T)
+	}{
+		{"rmsnorm", TestRMSNormGather}, {"layernorm", TestLayerNormInPlaceAndSlice}, {"linear", TestLinearEmptySlots}, {"linear oracle", TestLinearOracle},
+		{"router_logits", TestRouterLogitsAtOffset}, {"coor_descent", TestCoorDescentGolden}, {"coor_descent state", TestCoorDescentInPlace},
+		{"select", TestSelectUnaligned}, {"causal_select", TestCausalSelect},
+		{"gather", TestGatherAtOffset}, {"scatter", TestScatterAtOffset}, {"membership_mask", TestMembershipMask},
+		{"window_attention", TestWindowAttentionMasksNaN}, {"patch_attention", TestPatchAttentionBits}, {"routed_attention", TestRoutedAttentionEmptyScoreNaN},
+		{"rotary", TestRotaryTable}, {"cast", TestCast}, {"embed", TestEmbed}, {"patch_embed", TestPatchEmbedBits}, {"permute", TestPermute},
+		{"mean_pool", TestMeanPool}, {"precision", testSimulatedPrecision},
+	}
+	devices := simulate.Devices()
+	for _, name := range slices.Sorted(maps.Keys(devices)) {
+		if testing.Short() && name != "all" && name != "invocations" {
+			continue // "all" has the others
+		}
+		t.Run(name, func(t *testing.T) {
+			dev := gputest.Simulate(t, devices[name])
+			for _, k := range kernels {
+				if name == "invocations" {
+					break
+				}
+				t.Run(k.name, k.test)
+			}
+			if name == "invocations" {
+				testSmallWorkgroups(t, dev)
+				t.Run("linear", TestLinearEmptySlots)
+				t.Run("select", TestSelectUnaligned)
+			}
+		})
+	}
+}
+
+// The kernels that a GPU gets fit 16 KiB of shared memory, or the error names it.
+func TestSimulatedGPU(t *testing.T) {
+	gputest.Simulate(t, simulate.Devices()["shared"])
+	defer pretend.Chip(pretend.Chips()["turing"])()
+	t.Run("linear", TestLinearEmptySlots)
+	t.Run("linear oracle", TestLinearOracle)
+	t.Run("window_attention", TestWindowAttentionMasksNaN)
+	t.Run("patch_attention", TestPatchAttentionBits)
+	t.Run("routed_attention", TestRoutedAttentionEmptyScoreNaN)
+}
+
+// testSmallWorkgroups creates kernels on a device that may be too small for them.
+func testSmallWorkgroups(t *testing.T, dev *vk.Device) {
+	c := &compiler{dev: dev, caps: dev.Caps(), short: true}
+	for _, add := range []func(*compiler){compileNorms, compileRouterLogits, compileSlots, compileRotary, compileEmbedPool} {
+		add(c)
+	}
+	compile(c, NewCast, func(r *Cast) ([]*vk.Kernel, error) { return one(r.kernel()) }, CastConfig{C: 512, Precision: F16})
+	compile(c, NewCausalSelect, func(s *CausalSelect) ([]*vk.Kernel, error) { return one(s.kernel, nil) }, CausalSelectConfig{})
+	unsupported := 0
+	for _, job := range c.jobs {
+		if err := job(); err != nil {
+			unsupported++
+			require.ErrorIs(t, err, vk.ErrUnsupported)
+			assert.Regexp(t, `maxComputeWorkGroup(Size|Invocations)`, err.Error())
+		}
+	}
+	assert.Positive(t, unsupported)
+	assert.Empty(t, c.close())
+}
+
+// testSimulatedPrecision: products in float16 work, or name the missing feature.
+func testSimulatedPrecision(t *testing.T) {
+	dev := gputest.Device(t)
+	l, err := NewLinear(dev, LinearConfig{In: 64, Out: 64, Precision: F16})
+	if err != nil {
+		assert.ErrorIs(t, err, vk.ErrUnsupported)
+		assert.Regexp(t, "VK_KHR_cooperative_matrix|vulkanMemoryModel|shaderFloat16|computeFullSubgroups|accumulates in float32", err.Error())
+		return
+	}
+	assert.True(t, dev.Caps().Float16 && dev.Caps().FullSubgroups)
+	assert.NoError(t, l.Close())
+}
