@@ -11,7 +11,7 @@ PACKAGES ?= ./pipelines ./...
 TOOLS := $(CURDIR)/scripts/vulkan-tools
 GPU_CASES := $(CURDIR)/bin/gpu-cases
 
-.PHONY: run test short shaders check check-shaders check-go validate test-mesa26 verify-mesa26 test-compilers storm bench setup clean help
+.PHONY: run test short shaders check check-shaders check-go validate test-mesa26 verify-mesa26 test-subgroups test-limits test-compilers storm bench setup clean help
 .DEFAULT_GOAL := help
 
 help:
@@ -66,6 +66,27 @@ verify-mesa26:
 	@scripts/vulkan-tools setup
 	@mkdir -p bin && $(GO) build -o bin/vkbench ./cmd/vkbench
 	@"$(TOOLS)" run bin/vkbench verify -precision f16 testdata/golden
+
+# The tests of the kernels, and all golden cases, with other subgroup sizes of the CPU driver: its vectors have 32 bits for
+# each invocation. Fewer sizes or tests: make test-subgroups SUBGROUP_SIZES=4 TEST_FLAGS='-short -run Select'
+SUBGROUP_SIZES := 4 8 16
+
+test-subgroups: setup
+	@mkdir -p bin && $(GO) build -o bin/vkbench ./cmd/vkbench
+	@for size in $(SUBGROUP_SIZES); do \
+		export LP_NATIVE_VECTOR_WIDTH=$$((32 * size)); \
+		echo "subgroups of $$size"; \
+		COLT5_REQUIRE_GPU=1 COLT5_SUBGROUP_SIZE=$$size $(GO) test $(TEST_FLAGS) ./pipelines && \
+		bin/vkbench verify testdata/golden || exit 1; \
+	done
+
+# Every kernel and small modules on simulated devices with low limits (internal/simulate), and transfers with memory that
+# is not coherent or not host-visible.
+test-limits: setup
+	COLT5_REQUIRE_GPU=1 $(GO) test $(TEST_FLAGS) -run 'Simulate|NoTimestamps|HostVisible|NonCoherent' ./vk ./pipelines ./colt5
+	@for limit in non-coherent host-visible; do \
+		COLT5_REQUIRE_GPU=1 COLT5_SIMULATE=$$limit $(GO) test $(TEST_FLAGS) -short ./vk || exit 1; \
+	done
 
 # The stress test of package vk. The C allocator overwrites freed memory, and the Go runtime checks every pointer
 # passed to C.

@@ -45,7 +45,7 @@ func TestReadme(t *testing.T) {
 func TestChips(t *testing.T) {
 	makefile, err := os.ReadFile("../../../../Makefile")
 	require.NoError(t, err)
-	line := regexp.MustCompile(`(?m)^CHIPS := (.*)$`).FindSubmatch(makefile)
+	line := regexp.MustCompile(`(?m)^ALL_CHIPS := (.*)$`).FindSubmatch(makefile)
 	require.NotNil(t, line)
 	var chips []string
 	for _, f := range Families {
