@@ -103,16 +103,19 @@ func compileRouterLogits(c *compiler) {
 }
 
 func compileCoorDescent(c *compiler) {
-	plans := map[coorDescentPlan]bool{}
+	plans := map[[2]coorDescentPlan]int{}
 	for length := 1; length <= 1<<16; length++ {
-		p := planCoorDescent(c.caps, length)
-		p.parts, p.span = 0, 0 // the kernel is the same
-		plans[p] = true
+		var key [2]coorDescentPlan
+		n := copy(key[:], coorDescentPlans(limitsOfCaps(c.caps), length))
+		for i := range key {
+			key[i].parts, key[i].span = 0, 0 // the kernel is the same
+		}
+		plans[key] = n
 	}
-	for p := range plans {
+	for key, n := range plans {
 		compile(c, NewCoorDescent, func(r *CoorDescent) (list []*vk.Kernel, err error) {
 			for i := range 4 {
-				k, err := r.kernel(p, i&1 != 0, i&2 != 0)
+				_, k, err := r.kernel(key[:n], i&1 != 0, i&2 != 0)
 				if err != nil {
 					return nil, err
 				}

@@ -40,10 +40,11 @@ import (
 // The state of a segment without a valid entry, or of which all entries are selected, is zero: its gradient is 0.
 // Scores differ in the last bits between a run with State and one without, which caches exponentials.
 //
-// A segment of up to 32,768 entries (fewer on small devices) takes one dispatch; a workgroup holds it in registers. A
-// longer segment takes Iters + 1 dispatches, and several workgroups share it through Scratch. The path and the order of
-// summation depend only on the device and on the length of a block (with Windows: on N). State and Scratch start at
-// multiples of 16 bytes, the mask at any byte, other ranges at multiples of 4.
+// A segment of up to 32,768 entries takes one dispatch; a workgroup holds it in registers. On devices with few registers
+// it is 24,576 or 49,152 entries, 6,144 on some. A longer segment takes Iters + 1 dispatches, and several workgroups share
+// it through Scratch. The path and the order of summation depend only on the device and on the length of a block (with
+// Windows: on N). On devices with few registers whose driver reports spills they also depend on the driver, on State and on
+// Windows. State and Scratch start at multiples of 16 bytes, the mask at any byte, other ranges at multiples of 4.
 //
 // Shader: shaders/coor_descent.comp. CPU reference: internal/ref.CoorDescent. Source: arXiv 1502.04759, 2304.04947.
 type CoorDescent struct {
@@ -93,21 +94,54 @@ type coorDescentPlan struct {
 
 const (
 	coorDescentMaxVec4     = 16   // per invocation; more would spill registers
+	coorDescentSureVec4    = 6    // per invocation: fits on every chip that it was compiled for
 	coorDescentPartEntries = 4096 // 16 per invocation
 	coorDescentMaxParts    = 1024 // every workgroup adds up the results of all parts
 )
 
-// planCoorDescent is a function of the device and of the length of a segment.
-func planCoorDescent(caps vk.Caps, length int) coorDescentPlan {
+// coorDescentVec4 returns how many vec4 of entries an invocation of a workgroup can hold in registers. It is 0 for a
+// workgroup with too few registers per invocation. Not sure: compilers for some chips with so many registers spill.
+//
+// Compiled for 512 invocations, or as many as fit: 16 fit in the 128 registers of NVIDIA's chips since Turing, which
+// have uniform registers too; 12 in those of its older chips (14 spill 65) and of Intel's from Gen11 on (13 spill 4), but
+// not of Gen9 (6 fit, 7 spill 12); 8 in the 104 of Apple's (9 spill 16) and the 96 of Adreno (10 spill 4). In 64 not even 4
+// fit.
+func coorDescentVec4(l deviceLimits, workgroup uint32, sure bool) uint32 {
+	switch n := l.registersIn(workgroup); {
+	case n >= 220:
+		return coorDescentMaxVec4
+	case n < 96:
+		return 0
+	case sure:
+		return coorDescentSureVec4
+	case n >= 128:
+		return 12
+	}
+	return 8
+}
+
+// planCoorDescent is a function of the device and of the length of a segment. sure: of two plans the one with fewer
+// entries per invocation.
+func planCoorDescent(l deviceLimits, length int, sure bool) coorDescentPlan {
 	// 32 entries per invocation amortise the redundant work of every invocation: the reduction over the workgroup and
 	// the scalars of an iteration. At 512 invocations it is 64 entries, because redundant scalars cost more with 1,024.
-	// The shader reduces at most 256 subgroups.
-	limit := min(caps.MaxWorkgroupInvocations, caps.MaxWorkgroupSize[0], 512, 256*max(caps.SubgroupMin, 1))
+	// Where 64 entries do not fit, 1,024 may still be better than several dispatches. The shader reduces at most 256
+	// subgroups.
+	limit := min(l.MaxWorkgroupInvocations, l.MaxWorkgroupSize[0], 1024, 256*max(l.SubgroupMin, 1))
+	if coorDescentVec4(l, 512, sure) == coorDescentMaxVec4 {
+		limit = min(limit, 512)
+	}
 	threads := uint32(min(64, limit))
-	for 2*threads <= limit && int(threads)*32 < length {
+	largest := threads // which holds the most entries
+	for n := 2 * threads; n <= limit; n *= 2 {
+		if n*coorDescentVec4(l, n, sure) > largest*coorDescentVec4(l, largest, sure) {
+			largest = n
+		}
+	}
+	for threads < largest && int(threads*4*min(8, coorDescentVec4(l, threads, sure))) < length {
 		threads *= 2
 	}
-	if n := ceilDiv(uint64(length), 4*uint64(threads)); n <= coorDescentMaxVec4 {
+	if n := ceilDiv(uint64(length), 4*uint64(threads)); n <= uint64(coorDescentVec4(l, threads, sure)) {
 		return coorDescentPlan{threads: threads, vec4PerThread: uint32(n)}
 	}
 	span := coorDescentPartEntries
@@ -115,6 +149,19 @@ func planCoorDescent(caps vk.Caps, length int) coorDescentPlan {
 		span = (length + span*coorDescentMaxParts - 1) / (span * coorDescentMaxParts) * span
 	}
 	return coorDescentPlan{threads: min(threads, 256), parts: (length + span - 1) / span, span: span}
+}
+
+// coorDescentPlans returns the plans for segments of a length, in order of preference: one that is known to fit the
+// registers, or a better one and one that fits.
+func coorDescentPlans(l deviceLimits, length int) []coorDescentPlan {
+	best, sure := planCoorDescent(l, length, false), planCoorDescent(l, length, true)
+	if best == sure || best.vec4PerThread == 0 {
+		return []coorDescentPlan{sure}
+	}
+	if best.vec4PerThread <= coorDescentSureVec4 {
+		return []coorDescentPlan{best}
+	}
+	return []coorDescentPlan{best, sure}
 }
 
 // partialBytes is the memory that a long segment passes from one dispatch to the next: 16 bytes, and 8 per part.
@@ -153,8 +200,7 @@ func (c *CoorDescent) Record(list *vk.CommandList, a CoorDescentArgs) error {
 		return err
 	}
 	caps := c.kernels.dev.Caps()
-	plan := planCoorDescent(caps, a.segmentLength())
-	kernel, err := c.kernel(plan, !a.State.IsZero(), a.Windows > 0)
+	plan, kernel, err := c.kernel(coorDescentPlans(limitsOfCaps(caps), a.segmentLength()), !a.State.IsZero(), a.Windows > 0)
 	if err != nil {
 		return fmt.Errorf("pipelines: %s: %w", op, err)
 	}
@@ -226,16 +272,30 @@ func (c *CoorDescent) recordLong(list *vk.CommandList, a CoorDescentArgs, plan c
 	return nil
 }
 
-// kernel returns the kernel of a plan.
-func (c *CoorDescent) kernel(plan coorDescentPlan, state, windows bool) (*vk.Kernel, error) {
+// kernel selects one of some plans and returns its kernel.
+func (c *CoorDescent) kernel(plans []coorDescentPlan, state, windows bool) (coorDescentPlan, *vk.Kernel, error) {
+	variants := make([]kernelVariant, len(plans))
+	for i, plan := range plans {
+		variants[i] = plan.variant(state, windows)
+	}
+	i, err := c.kernels.choose(variants, len(plans)-1)
+	if err != nil {
+		return coorDescentPlan{}, nil, err
+	}
+	kernel, err := c.kernels.kernel(variants[i])
+	return plans[i], kernel, err
+}
+
+// variant returns the kernel of a plan.
+func (p coorDescentPlan) variant(state, windows bool) kernelVariant {
 	name := "coor_descent"
-	spec := map[uint32]uint32{shaders.CoorDescentLocalSizeX: plan.threads, shaders.CoorDescentPrefixSegments: specBool(windows)}
-	if plan.vec4PerThread == 0 {
+	spec := map[uint32]uint32{shaders.CoorDescentLocalSizeX: p.threads, shaders.CoorDescentPrefixSegments: specBool(windows)}
+	if p.vec4PerThread == 0 {
 		name = "coor_descent_long"
 	} else {
-		spec[shaders.CoorDescentVec4PerThread], spec[shaders.CoorDescentSaveState] = plan.vec4PerThread, specBool(state)
+		spec[shaders.CoorDescentVec4PerThread], spec[shaders.CoorDescentSaveState] = p.vec4PerThread, specBool(state)
 	}
-	return c.kernels.get(name, name, false, spec)
+	return kernelVariant{name: name, spv: name, spec: spec}
 }
 
 // Close frees the kernels. It may be called again, and on nil.

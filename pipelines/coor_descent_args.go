@@ -48,7 +48,8 @@ func CoorDescentScratch(caps vk.Caps, rows, n, blockSize, windows int) uint64 {
 	if rows < 1 || n < 1 || blockSize < 0 || windows < 0 {
 		return 0
 	}
-	plan := planCoorDescent(caps, a.segmentLength())
+	plans := coorDescentPlans(limitsOfCaps(caps), a.segmentLength())
+	plan := plans[len(plans)-1]
 	if plan.vec4PerThread > 0 {
 		return 0
 	}

@@ -12,37 +12,84 @@ import (
 
 // Plans cover every length, on large and small devices. No device is needed.
 func TestCoorDescentPlan(t *testing.T) {
-	for _, caps := range []vk.Caps{
+	devices := []vk.Caps{
 		{MaxWorkgroupInvocations: 1024, MaxWorkgroupSize: [3]uint32{1024, 1024, 64}, SubgroupMin: 32},
 		{MaxWorkgroupInvocations: 1024, MaxWorkgroupSize: [3]uint32{1024, 1024, 64}, SubgroupMin: 4},
 		{MaxWorkgroupInvocations: 2048, MaxWorkgroupSize: [3]uint32{2048, 1024, 64}, SubgroupMin: 8},
 		{MaxWorkgroupInvocations: 384, MaxWorkgroupSize: [3]uint32{384, 384, 64}, SubgroupMin: 64},
 		{MaxWorkgroupInvocations: 128, MaxWorkgroupSize: [3]uint32{128, 128, 64}, SubgroupMin: 128},
 		{MaxWorkgroupInvocations: 1024, MaxWorkgroupSize: [3]uint32{256, 256, 64}, SubgroupMin: 1},
-	} {
+	}
+	for i := range devices {
+		few := devices[i] // 128 registers per invocation
+		devices[i].VendorID = vendorAMD
+		devices = append(devices, few)
+	}
+	for _, l := range chipLimits() {
+		devices = append(devices, l.Caps)
+	}
+	for _, caps := range devices {
 		for _, n := range []int{1, 63, 64, 65, 256, 257, 1023, 1025, 4096, 8192, 8193, 32768, 32769, 1 << 20, 1 << 22, 1<<22 + 1, 99999989, 1<<30 - 1} {
-			p := planCoorDescent(caps, n)
-			require.LessOrEqual(t, p.threads, min(caps.MaxWorkgroupInvocations, caps.MaxWorkgroupSize[0], 512, 256*caps.SubgroupMin))
-			require.Zero(t, p.threads&(p.threads-1), "%d invocations", p.threads)
-			if p.vec4PerThread > 0 {
-				require.LessOrEqual(t, p.vec4PerThread, uint32(16))
-				require.GreaterOrEqual(t, int(p.vec4PerThread)*4*int(p.threads), n)
-				require.Less(t, (int(p.vec4PerThread)-1)*4*int(p.threads), n, "unused registers")
-				continue
+			plans := coorDescentPlans(limitsOfCaps(caps), n)
+			for _, p := range plans {
+				checkCoorDescentPlan(t, caps, p, n)
 			}
-			require.Zero(t, p.span%4)
-			require.LessOrEqual(t, p.parts, 1024)
-			require.GreaterOrEqual(t, p.parts*p.span, n)
-			require.Less(t, (p.parts-1)*p.span, n, "a part without an entry")
-			require.GreaterOrEqual(t, p.partialBytes(), uint64(16+8*p.parts))
-			require.Zero(t, p.partialBytes()%16)
+			if sure := plans[len(plans)-1]; limitsOfCaps(caps).registersIn(sure.threads) < 220 {
+				require.Less(t, sure.vec4PerThread, uint32(7))
+			}
 		}
 	}
-	desktop := vk.Caps{MaxWorkgroupInvocations: 1024, MaxWorkgroupSize: [3]uint32{1024, 1024, 64}, SubgroupMin: 32}
-	assert.Equal(t, coorDescentPlan{threads: 512, vec4PerThread: 16}, planCoorDescent(desktop, 32768))
-	assert.Equal(t, coorDescentPlan{threads: 256, vec4PerThread: 8}, planCoorDescent(desktop, 8192))
-	assert.Equal(t, coorDescentPlan{threads: 256, parts: 9, span: 4096}, planCoorDescent(desktop, 32769))
-	assert.Equal(t, coorDescentPlan{threads: 256, parts: 1024, span: 4096}, planCoorDescent(desktop, 4194304))
+	desktop := deviceLimits{Caps: vk.Caps{MaxWorkgroupInvocations: 1024, MaxWorkgroupSize: [3]uint32{1024, 1024, 64}, SubgroupMin: 32},
+		registers: registerFile{255 * 32, 255, 0}}
+	for length, want := range map[int]coorDescentPlan{
+		32768: {threads: 512, vec4PerThread: 16}, 8192: {threads: 256, vec4PerThread: 8},
+		32769: {threads: 256, parts: 9, span: 4096}, 4194304: {threads: 256, parts: 1024, span: 4096},
+	} {
+		assert.Equal(t, []coorDescentPlan{want}, coorDescentPlans(desktop, length))
+	}
+}
+
+func checkCoorDescentPlan(t *testing.T, caps vk.Caps, p coorDescentPlan, n int) {
+	t.Helper()
+	require.LessOrEqual(t, p.threads, min(caps.MaxWorkgroupInvocations, caps.MaxWorkgroupSize[0], 1024, 256*caps.SubgroupMin))
+	require.Zero(t, p.threads&(p.threads-1), "%d invocations", p.threads)
+	if p.vec4PerThread > 0 {
+		require.LessOrEqual(t, p.vec4PerThread, uint32(16))
+		require.GreaterOrEqual(t, int(p.vec4PerThread)*4*int(p.threads), n)
+		require.Less(t, (int(p.vec4PerThread)-1)*4*int(p.threads), n, "unused registers")
+		return
+	}
+	require.LessOrEqual(t, p.threads, uint32(256))
+	require.Zero(t, p.span%4)
+	require.LessOrEqual(t, p.parts, 1024)
+	require.GreaterOrEqual(t, p.parts*p.span, n)
+	require.Less(t, (p.parts-1)*p.span, n, "a part without an entry")
+	require.GreaterOrEqual(t, p.partialBytes(), uint64(16+8*p.parts))
+	require.Zero(t, p.partialBytes()%16)
+}
+
+// The longest segments that a workgroup holds in registers: of the preferred plan, and of the one that is known to fit.
+func TestCoorDescentChips(t *testing.T) {
+	want := map[string][2]int{
+		"skl": {12288, 6144}, "icl": {12288, 6144}, "tgl": {24576, 12288}, "mtl": {49152, 24576}, "dg2": {49152, 24576},
+		"lnl": {49152, 24576}, "bmg": {49152, 24576}, "ptl": {24576, 12288},
+		"adreno": {16384, 12288}, "apple": {16384, 12288}, "kepler": {24576, 16384},
+	}
+	for name, l := range chipLimits() {
+		w, ok := want[name]
+		if !ok {
+			w = [2]int{32768, 32768}
+		}
+		for i, sure := range []bool{false, true} {
+			assert.NotZero(t, planCoorDescent(l, w[i], sure).vec4PerThread, "%s, %d entries", name, w[i])
+			assert.Zero(t, planCoorDescent(l, w[i]+1, sure).vec4PerThread, "%s, %d entries", name, w[i]+1)
+		}
+		if !ok {
+			for _, n := range []int{1, 8000, 32768, 32769} {
+				assert.Len(t, coorDescentPlans(l, n), 1, "%s is known to hold %d entries", name, n)
+			}
+		}
+	}
 }
 
 func TestCoorDescentBadConfig(t *testing.T) {

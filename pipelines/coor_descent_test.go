@@ -168,7 +168,7 @@ func randomMask(seed uint64, n int) []uint8 {
 // longestInRegisters is the longest segment that one workgroup holds in registers.
 func longestInRegisters(caps vk.Caps) int {
 	n := 1
-	for planCoorDescent(caps, 2*n).vec4PerThread > 0 {
+	for planCoorDescent(limitsOfCaps(caps), 2*n, true).vec4PerThread > 0 {
 		n *= 2
 	}
 	return n

@@ -79,7 +79,17 @@ func TestLinearDefaultTile(t *testing.T) {
 		{2048, 512, 64}, {1024, 1024, 64}, {1, 1, 64}, {65536, 64, 64},
 		{65536, 1, 64}, {65536, 65, 128}, {65536, 320, 64}, {65536, 1088, 128}, {1 << 31, 1 << 30, 128},
 	} {
-		assert.Equal(t, test.side, linearTiles[defaultFloatTile(test.rows, test.out)].rows, "%d by %d", test.rows, test.out)
+		for chip, l := range chipLimits() {
+			tile := linearTiles[defaultFloatTile(l, test.rows, test.out)]
+			switch chip {
+			case "lavapipe", "lavapipe4":
+				assert.Equal(t, "linear_cpu", tile.kernel, chip)
+			case "kepler", "turing", "ampere", "h200", "vega10", "navi21", "navi31", "gfx1201", "strix1":
+				assert.Equal(t, test.side, tile.rows, "%s, %d by %d", chip, test.rows, test.out)
+			default:
+				assert.EqualValues(t, 64, tile.rows, "%s has too few registers for 128 sums per invocation", chip)
+			}
+		}
 	}
 }
 

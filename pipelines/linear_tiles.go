@@ -62,21 +62,33 @@ func (l *Linear) selectTile(s linearSize) int {
 
 // defaultTile selects a tile where none was measured.
 func (l *Linear) defaultTile(s linearSize) int {
-	caps, out := l.kernels.dev.Caps(), uint64(l.config.Out)
-	switch {
-	case l.config.Precision != F32:
-		return defaultMatrixTile(limitsOf(l.kernels.dev), l.matrix, s, out, l.config.X16)
-	case caps.CPU:
-		return 2
+	limits, out := limitsOf(l.kernels.dev), uint64(l.config.Out)
+	if l.config.Precision != F32 {
+		return defaultMatrixTile(limits, l.matrix, s, out, l.config.X16)
 	}
-	return defaultFloatTile(s.rows, out)
+	return defaultFloatTile(limits, s.rows, out)
 }
 
-// defaultFloatTile selects a float32 tile on a GPU: the small one if there are too few large ones, or if these cover
-// more than 9/8 of what the small ones cover.
-func defaultFloatTile(rows, out uint64) int {
+// largeFloatRegisters is what an invocation needs for the tile of 128x128. NVIDIA's driver 580 uses 220. The compiler for
+// Adreno, with 192, spills 37; those for Intel's and Apple's GPUs, with 128, up to 1,241 and 201.
+const largeFloatRegisters = 220
+
+// fitsFloat reports whether a device has the registers for a float32 tile.
+func (t linearTile) fitsFloat(l deviceLimits) bool {
+	if t.kernel == "linear_cpu" || l.CPU {
+		return t.kernel == "linear_cpu" && l.CPU
+	}
+	return t.rows < 128 || l.registersIn(128) >= largeFloatRegisters
+}
+
+// defaultFloatTile selects a float32 tile: on a GPU the small one if the device has too few registers for the large one,
+// if there are too few large ones, or if these cover more than 9/8 of what the small ones cover.
+func defaultFloatTile(l deviceLimits, rows, out uint64) int {
+	if l.CPU {
+		return 2
+	}
 	large, small := ceilDiv(rows, 128)*ceilDiv(out, 128), ceilDiv(rows, 64)*ceilDiv(out, 64)
-	if large < largeGPU || large*4*8 > small*9 {
+	if !linearTiles[0].fitsFloat(l) || large < largeGPU || large*4*8 > small*9 {
 		return 1
 	}
 	return 0

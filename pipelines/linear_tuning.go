@@ -118,7 +118,7 @@ func (t linearTile) name() string {
 func (l *Linear) allowed(t linearTile, s linearSize) bool {
 	limits := limitsOf(l.kernels.dev)
 	if l.config.Precision == F32 {
-		return (t.kernel == "linear_cpu") == limits.CPU
+		return t.fitsFloat(limits)
 	}
 	return t.suits(limits, l.matrix, s, l.config.X16)
 }
