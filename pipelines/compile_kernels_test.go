@@ -54,6 +54,9 @@ func compileLinear(c *compiler) {
 					LinearConfig{In: in, Out: 512, Precision: p, Split: 4, Y16: true, GELU: true, Score: true})
 			} else { // RADV of Mesa 26.1.6 crashed on a product with one column
 				for _, t := range linearTiles[:2] {
+					if !t.fitsFloat(limitsOfCaps(c.caps)) {
+						continue
+					}
 					configs = append(configs, LinearConfig{In: in, Out: 1, Tile: t.name()}, LinearConfig{In: in, Out: 1, Tile: t.name(), Norm: true})
 				}
 			}
