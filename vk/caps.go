@@ -3,7 +3,11 @@ package vk
 // #include "native.h"
 import "C"
 
-import vulkan "github.com/vulkan-go/vulkan"
+import (
+	"encoding/json"
+
+	vulkan "github.com/vulkan-go/vulkan"
+)
 
 // Info describes a Vulkan device.
 type Info struct {
@@ -48,12 +52,45 @@ type Caps struct {
 	TimestampNanoseconds float64 `json:"timestamp_nanoseconds"` // period of the timestamp counter; 0: the compute queue has none
 	timestampBits        uint32
 
-	Float16, Float64, Int8, Int16, Int64, Storage8, Storage16, BFloat16 bool
-	MemoryModel, SubgroupExtendedTypes                                  bool
-	CooperativeMatrix                                                   bool
-	CooperativeMatrix2                                                  bool          // VK_NV_cooperative_matrix2, workgroup scope and flexible dimensions
-	MatrixShapes                                                        []MatrixShape `json:"shapes,omitempty"` // of cooperative matrices
-	PipelineStatistics                                                  bool
+	Float16               bool          `json:"float16"` // arithmetic of these types in shaders
+	Float64               bool          `json:"float64"`
+	Int8                  bool          `json:"int8"`
+	Int16                 bool          `json:"int16"`
+	Int64                 bool          `json:"int64"`
+	Storage8              bool          `json:"storage8"` // 8-bit and 16-bit types in buffers
+	Storage16             bool          `json:"storage16"`
+	BFloat16              bool          `json:"bfloat16"`
+	MemoryModel           bool          `json:"memory_model"`            // the Vulkan memory model
+	SubgroupExtendedTypes bool          `json:"subgroup_extended_types"` // subgroup operations on 8, 16 and 64 bits
+	CooperativeMatrix     bool          `json:"cooperative_matrix"`
+	CooperativeMatrix2    bool          `json:"cooperative_matrix2"`     // VK_NV_cooperative_matrix2, workgroup scope and flexible dimensions
+	MatrixShapes          []MatrixShape `json:"matrix_shapes,omitempty"` // of cooperative matrices
+	PipelineStatistics    bool          `json:"pipeline_statistics"`     // compiler statistics, see Kernel.CompilerStats
+}
+
+// oldCapsKeys are keys that earlier versions wrote, with the present ones.
+var oldCapsKeys = map[string]string{
+	"shapes": "matrix_shapes", "MemoryModel": "memory_model", "SubgroupExtendedTypes": "subgroup_extended_types",
+	"CooperativeMatrix": "cooperative_matrix", "CooperativeMatrix2": "cooperative_matrix2", "PipelineStatistics": "pipeline_statistics",
+}
+
+// UnmarshalJSON also reads what earlier versions wrote.
+func (c *Caps) UnmarshalJSON(data []byte) error {
+	var fields map[string]json.RawMessage
+	if err := json.Unmarshal(data, &fields); err != nil {
+		return err
+	}
+	for old, key := range oldCapsKeys {
+		if value, ok := fields[old]; ok {
+			fields[key] = value
+		}
+	}
+	current, err := json.Marshal(fields)
+	if err != nil {
+		return err
+	}
+	type plain Caps
+	return json.Unmarshal(current, (*plain)(c))
 }
 
 // MatrixShape is the shape, with the element types, of a cooperative-matrix multiplication A [M, K] x B [K, N] + C [M,

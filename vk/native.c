@@ -83,38 +83,47 @@ VkResult c5_device_new(c5_instance *in, void *physical, uint32_t family, const c
 	chained base = {0}, f11 = {0}, f12 = {0}, size = {0}, coop = {0}, bf16 = {0}, coop2 = {0}, exec = {0};
 	const char *exts[8];
 	base.type = STYPE_PHYSICAL_DEVICE_FEATURES_2;
-	base.w[39] = p->shader_float64, base.w[40] = p->shader_int64, base.w[41] = p->shader_int16;
+	base.w[FEATURE_SHADER_FLOAT64] = p->shader_float64;
+	base.w[FEATURE_SHADER_INT64] = p->shader_int64;
+	base.w[FEATURE_SHADER_INT16] = p->shader_int16;
 	c5_chain(&base, &f11, STYPE_PHYSICAL_DEVICE_VULKAN_1_1_FEATURES);
-	f11.w[0] = p->storage16;
+	f11.w[FEATURE11_STORAGE_BUFFER_16BIT] = p->storage16;
 	c5_chain(&base, &f12, STYPE_PHYSICAL_DEVICE_VULKAN_1_2_FEATURES);
-	f12.w[2] = p->storage8, f12.w[7] = p->shader_float16, f12.w[8] = p->shader_int8;
-	f12.w[34] = p->subgroup_extended_types, f12.w[36] = p->host_query_reset, f12.w[38] = p->buffer_device_address;
-	f12.w[41] = p->memory_model, f12.w[42] = p->memory_model_device;
+	f12.w[FEATURE12_STORAGE_BUFFER_8BIT] = p->storage8;
+	f12.w[FEATURE12_SHADER_FLOAT16] = p->shader_float16;
+	f12.w[FEATURE12_SHADER_INT8] = p->shader_int8;
+	f12.w[FEATURE12_SUBGROUP_EXTENDED_TYPES] = p->subgroup_extended_types;
+	f12.w[FEATURE12_HOST_QUERY_RESET] = p->host_query_reset;
+	f12.w[FEATURE12_BUFFER_DEVICE_ADDRESS] = p->buffer_device_address;
+	f12.w[FEATURE12_MEMORY_MODEL] = p->memory_model, f12.w[FEATURE12_MEMORY_MODEL_DEVICE_SCOPE] = p->memory_model_device;
 	if (p->size_control) {
 		c5_chain(&base, &size, STYPE_PHYSICAL_DEVICE_SUBGROUP_SIZE_CONTROL_FEATURES);
-		size.w[0] = 1, size.w[1] = p->full_subgroups;
+		size.w[FEATURE_SUBGROUP_SIZE_CONTROL] = 1, size.w[FEATURE_COMPUTE_FULL_SUBGROUPS] = p->full_subgroups;
 		if (c5_listed(e, n, "VK_EXT_subgroup_size_control")) exts[count++] = "VK_EXT_subgroup_size_control";
 	}
 	if (p->cooperative_matrix) {
 		c5_chain(&base, &coop, STYPE_PHYSICAL_DEVICE_COOPERATIVE_MATRIX_FEATURES_KHR);
-		coop.w[0] = 1;
+		coop.w[FEATURE_COOPERATIVE_MATRIX] = 1;
 		exts[count++] = "VK_KHR_cooperative_matrix";
 	}
 	if (p->bfloat16) {
 		c5_chain(&base, &bf16, STYPE_PHYSICAL_DEVICE_SHADER_BFLOAT16_FEATURES_KHR);
-		bf16.w[0] = 1, bf16.w[2] = p->bfloat16_cooperative;
+		bf16.w[FEATURE_BFLOAT16_TYPE] = 1, bf16.w[FEATURE_BFLOAT16_COOPERATIVE_MATRIX] = p->bfloat16_cooperative;
 		exts[count++] = "VK_KHR_shader_bfloat16";
 	}
 	if (p->cooperative_matrix2_flexible || p->cooperative_matrix2_workgroup) {
 		c5_chain(&base, &coop2, STYPE_PHYSICAL_DEVICE_COOPERATIVE_MATRIX_2_FEATURES_NV);
-		coop2.w[0] = p->cooperative_matrix2_workgroup, coop2.w[1] = p->cooperative_matrix2_flexible;
-		coop2.w[2] = p->cooperative_matrix2_reductions, coop2.w[3] = p->cooperative_matrix2_conversions;
-		coop2.w[5] = p->cooperative_matrix2_tensor, coop2.w[6] = p->cooperative_matrix2_block;
+		coop2.w[FEATURE_MATRIX2_WORKGROUP_SCOPE] = p->cooperative_matrix2_workgroup;
+		coop2.w[FEATURE_MATRIX2_FLEXIBLE_DIMENSIONS] = p->cooperative_matrix2_flexible;
+		coop2.w[FEATURE_MATRIX2_REDUCTIONS] = p->cooperative_matrix2_reductions;
+		coop2.w[FEATURE_MATRIX2_CONVERSIONS] = p->cooperative_matrix2_conversions;
+		coop2.w[FEATURE_MATRIX2_TENSOR_ADDRESSING] = p->cooperative_matrix2_tensor;
+		coop2.w[FEATURE_MATRIX2_BLOCK_LOADS] = p->cooperative_matrix2_block;
 		exts[count++] = "VK_NV_cooperative_matrix2";
 	}
 	if (p->executable_properties) {
 		c5_chain(&base, &exec, STYPE_PHYSICAL_DEVICE_PIPELINE_EXECUTABLE_PROPERTIES_FEATURES_KHR);
-		exec.w[0] = 1;
+		exec.w[FEATURE_PIPELINE_EXECUTABLE_INFO] = 1;
 		exts[count++] = "VK_KHR_pipeline_executable_properties";
 	}
 	if (p->portability_subset) exts[count++] = "VK_KHR_portability_subset";

@@ -85,6 +85,29 @@ typedef struct { char name[256]; uint32_t version; } extension;
 // A feature or property structure: a header and 32-bit words, more than any of them has.
 typedef struct { int32_t type; void *next; uint32_t w[64]; } chained;
 
+// Features, by the number of their word in the structure that has them.
+enum {
+	// VkPhysicalDeviceFeatures2
+	FEATURE_SHADER_FLOAT64 = 39, FEATURE_SHADER_INT64 = 40, FEATURE_SHADER_INT16 = 41,
+	// VkPhysicalDeviceVulkan11Features
+	FEATURE11_STORAGE_BUFFER_16BIT = 0,
+	// VkPhysicalDeviceVulkan12Features
+	FEATURE12_STORAGE_BUFFER_8BIT = 2, FEATURE12_SHADER_FLOAT16 = 7, FEATURE12_SHADER_INT8 = 8,
+	FEATURE12_SUBGROUP_EXTENDED_TYPES = 34, FEATURE12_HOST_QUERY_RESET = 36, FEATURE12_BUFFER_DEVICE_ADDRESS = 38,
+	FEATURE12_MEMORY_MODEL = 41, FEATURE12_MEMORY_MODEL_DEVICE_SCOPE = 42,
+	// VkPhysicalDeviceSubgroupSizeControlFeatures
+	FEATURE_SUBGROUP_SIZE_CONTROL = 0, FEATURE_COMPUTE_FULL_SUBGROUPS = 1,
+	// VkPhysicalDeviceCooperativeMatrixFeaturesKHR
+	FEATURE_COOPERATIVE_MATRIX = 0,
+	// VkPhysicalDeviceShaderBfloat16FeaturesKHR
+	FEATURE_BFLOAT16_TYPE = 0, FEATURE_BFLOAT16_COOPERATIVE_MATRIX = 2,
+	// VkPhysicalDeviceCooperativeMatrix2FeaturesNV
+	FEATURE_MATRIX2_WORKGROUP_SCOPE = 0, FEATURE_MATRIX2_FLEXIBLE_DIMENSIONS = 1, FEATURE_MATRIX2_REDUCTIONS = 2,
+	FEATURE_MATRIX2_CONVERSIONS = 3, FEATURE_MATRIX2_TENSOR_ADDRESSING = 5, FEATURE_MATRIX2_BLOCK_LOADS = 6,
+	// VkPhysicalDevicePipelineExecutablePropertiesFeaturesKHR
+	FEATURE_PIPELINE_EXECUTABLE_INFO = 0,
+};
+
 int c5_listed(const extension *e, uint32_t n, const char *name);
 void c5_chain(chained *base, chained *s, int32_t type);
 // The caller frees the result.

@@ -1,8 +1,10 @@
 package vk_test
 
 import (
+	"encoding/json"
 	"os"
 	"os/exec"
+	"strings"
 	"testing"
 
 	"github.com/colt5-vulkan/colt5/internal/gputest"
@@ -11,7 +13,7 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-func TestChoose(t *testing.T) {
+func TestSelectDevice(t *testing.T) {
 	const uuid, dashed = "00112233445566778899aabbccddeeff", "00112233-4455-6677-8899-AABBCCDDEEFF"
 	list := []vk.Info{
 		{Index: 0, Name: "llvmpipe (LLVM 15)", Type: "cpu", UUID: "ff"},
@@ -124,4 +126,21 @@ func TestNoDriver(t *testing.T) {
 	_, err = vk.Open(vk.Options{Device: "0"})
 	require.ErrorIs(t, err, vk.ErrNoDevice)
 	assert.ErrorContains(t, err, "install")
+}
+
+// Caps in JSON have snake_case keys; the keys of earlier versions are still read.
+func TestCapsJSON(t *testing.T) {
+	c := vk.Caps{MaxSharedBytes: 1, Float16: true, MemoryModel: true, CooperativeMatrix2: true, MatrixShapes: []vk.MatrixShape{{M: 16}}, PipelineStatistics: true}
+	text, err := json.Marshal(c)
+	require.NoError(t, err)
+	assert.NotRegexp(t, `"(Float|Memory|Cooperative|Pipeline|shapes)`, string(text))
+	old := strings.NewReplacer(`"float16"`, `"Float16"`, `"memory_model"`, `"MemoryModel"`, `"cooperative_matrix2"`, `"CooperativeMatrix2"`,
+		`"matrix_shapes"`, `"shapes"`, `"pipeline_statistics"`, `"PipelineStatistics"`, `"cooperative_matrix":false,`, ``).Replace(string(text))
+	assert.NotEqual(t, string(text), old)
+	for _, text := range []string{string(text), old} {
+		var got vk.Caps
+		require.NoError(t, json.Unmarshal([]byte(text), &got))
+		assert.Equal(t, c, got)
+	}
+	assert.Error(t, json.Unmarshal([]byte(`[]`), &c))
 }
