@@ -17,9 +17,14 @@ var compileKernels = []func(*compiler){
 	compileEmbedPool, compilePeak,
 }
 
-// selectedByDevice are the SPIR-V variants, without a suffix for the precision, that some devices never select although
-// they support them.
-var selectedByDevice = []string{"linear", "linear_matrix", "linear_matrix_lowreg"}
+// selectedByDevice are the SPIR-V variants that some devices never select although they support them.
+var selectedByDevice = []string{
+	"linear", "peak_f16_f32", "peak_bf16_f32", "peak_lowreg_f16_f32", "peak_lowreg_bf16_f32",
+	"linear_matrix_f16", "linear_matrix_bf16", "linear_matrix_lowreg_f16", "linear_matrix_lowreg_bf16",
+	"patch_attention_f16", "patch_attention_bf16", "patch_attention_lowreg_f16", "patch_attention_lowreg_bf16",
+	"routed_attention_f16", "routed_attention_bf16", "routed_attention_lowreg_f16", "routed_attention_lowreg_bf16",
+	"window_attention_f16", "window_attention_bf16", "window_attention_lowreg_f16", "window_attention_lowreg_bf16",
+}
 
 // supported returns the precisions of matrix products on the device.
 func supported(caps vk.Caps) []DType {

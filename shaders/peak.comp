@@ -55,6 +55,12 @@ void main() {
 	coopMatLoad(b2, U32(p.x).v, MATRIX_M * A_ROW_WORDS + MATRIX_K * B_ROW_WORDS, B_ROW_WORDS, gl_CooperativeMatrixLayoutRowMajor);
 	coopmat<SUM, gl_ScopeSubgroup, MATRIX_M, MATRIX_N, gl_MatrixUseAccumulator> c[CHAINS];
 	[[unroll]] for (uint i = 0; i < CHAINS; i++) c[i] = coopmat<SUM, gl_ScopeSubgroup, MATRIX_M, MATRIX_N, gl_MatrixUseAccumulator>(SUM(i));
+#ifdef LOW_REGISTERS
+	// If all values of a sum come from products, Intel's compiler keeps it in one place; see linear_matrix.comp.
+	[[unroll]] for (uint i = 0; i < CHAINS; i++)
+		c[i] = coopMatMulAdd(coopmat<OPERAND, gl_ScopeSubgroup, MATRIX_M, MATRIX_K, gl_MatrixUseA>(0),
+			coopmat<OPERAND, gl_ScopeSubgroup, MATRIX_K, MATRIX_N, gl_MatrixUseB>(0), c[i]);
+#endif
 	for (uint n = 0; n < PAIRS; n++) {
 		[[unroll]] for (uint i = 0; i < CHAINS; i++) c[i] = coopMatMulAdd(a, b1, c[i]);
 		[[unroll]] for (uint i = 0; i < CHAINS; i++) c[i] = coopMatMulAdd(a, b2, c[i]);

@@ -10,6 +10,7 @@ import (
 	"fmt"
 	"math"
 	"slices"
+	"strings"
 	"sync"
 	"unsafe"
 
@@ -25,9 +26,10 @@ import (
 //
 // With the integers of Operands every sum is exact, in every type and order.
 type Pipeline struct {
-	dev   *vk.Device
-	shape vk.MatrixShape
-	types types
+	dev      *vk.Device
+	shape    vk.MatrixShape
+	types    types
+	variants []variant
 
 	mu     sync.Mutex
 	kernel *vk.Kernel
@@ -105,7 +107,7 @@ func New(dev *vk.Device, s vk.MatrixShape) (*Pipeline, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &Pipeline{dev: dev, shape: s, types: t}, nil
+	return &Pipeline{dev: dev, shape: s, types: t, variants: t.variants(dev.Caps())}, nil
 }
 
 // Pairs returns how many pairs of products each chain adds: Pairs * K is 1,024, or slightly less.
@@ -226,20 +228,66 @@ func (p *Pipeline) Kernel() (*vk.Kernel, error) {
 	if p.kernel != nil {
 		return p.kernel, nil
 	}
-	s, subgroup, variant := p.shape, p.dev.Caps().SubgroupSize, "peak_"+p.types.operand+"_"+p.types.sum
-	code, err := shaders.SPV(variant)
+	for i, v := range p.variants {
+		kernel, err := p.compile(v, len(p.variants) > 1)
+		if err != nil {
+			return nil, err
+		}
+		if i == len(p.variants)-1 || !spills(kernel) {
+			p.kernel = kernel
+			break
+		}
+		if err := kernel.Close(); err != nil {
+			return nil, err
+		}
+	}
+	return p.kernel, nil
+}
+
+// variant is a way to compile the kernel.
+type variant struct {
+	name     string // of the SPIR-V
+	subgroup uint32
+}
+
+// variants are the ways to compile the kernel, in order of preference. The first one that does not spill registers is
+// used: the sums must stay in registers. Where a subgroup has as many registers in each size, as on Intel, a smaller
+// size takes fewer of them for addresses.
+func (t types) variants(caps vk.Caps) []variant {
+	name := "peak_" + t.operand + "_" + t.sum
+	list := []variant{{name, caps.SubgroupSize}}
+	if caps.SubgroupSizeControl && caps.SubgroupMin < caps.SubgroupSize {
+		list = append(list, variant{name, caps.SubgroupMin})
+		if t.sumType == vk.ComponentF32 {
+			list = append(list, variant{"peak_lowreg_" + t.operand + "_" + t.sum, caps.SubgroupMin})
+		}
+	}
+	return list
+}
+
+// compile compiles a variant.
+func (p *Pipeline) compile(v variant, statistics bool) (*vk.Kernel, error) {
+	code, err := shaders.SPV(v.name)
 	if err != nil {
 		return nil, err
 	}
-	p.kernel, err = p.dev.NewKernel(vk.KernelConfig{
-		Name: fmt.Sprintf("%s %dx%dx%d", variant, s.M, s.N, s.K), Code: code,
+	s := p.shape
+	return p.dev.NewKernel(vk.KernelConfig{
+		Name: fmt.Sprintf("%s %dx%dx%d", v.name, s.M, s.N, s.K), Code: code,
 		Spec: map[uint32]uint32{
 			shaders.PeakMatrixM: s.M, shaders.PeakMatrixN: s.N, shaders.PeakMatrixK: s.K,
-			shaders.PeakSubgroupSize: subgroup, shaders.PeakThreads: Subgroups * subgroup,
+			shaders.PeakSubgroupSize: v.subgroup, shaders.PeakThreads: Subgroups * v.subgroup,
 		},
-		SubgroupSize: subgroup, FullSubgroups: true,
+		SubgroupSize: v.subgroup, FullSubgroups: true, Statistics: statistics,
 	})
-	return p.kernel, err
+}
+
+// spills reports whether the driver's compiler reports that a kernel spills registers.
+func spills(k *vk.Kernel) bool {
+	stats, err := k.CompilerStats()
+	return err == nil && slices.ContainsFunc(stats, func(s vk.CompilerStat) bool {
+		return s.Value > 0 && strings.Contains(strings.ToLower(s.Name), "spill")
+	})
 }
 
 // Close frees the kernel. It fails while an open command list uses it, and may be called again then.

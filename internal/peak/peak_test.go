@@ -6,6 +6,7 @@ import (
 
 	"github.com/colt5-vulkan/colt5/internal/gputest"
 	"github.com/colt5-vulkan/colt5/internal/half"
+	"github.com/colt5-vulkan/colt5/internal/pretend"
 	"github.com/colt5-vulkan/colt5/internal/ref"
 	"github.com/colt5-vulkan/colt5/vk"
 	"github.com/stretchr/testify/assert"
@@ -28,12 +29,20 @@ func TestPeak(t *testing.T) {
 			continue
 		}
 		ran++
-		for _, groups := range []int{1, 3} {
+		for i, groups := range []int{1, 3, 2} {
 			t.Run(fmt.Sprintf("%s %s %dx%dx%d %d", operand, sum, s.M, s.N, s.K, groups), func(t *testing.T) {
 				gpu := gputest.New(t)
 				p, err := New(gpu.Dev, s)
 				require.NoError(t, err)
 				defer p.Close()
+				name := fmt.Sprintf("peak_%s_%s", operand, sum)
+				if i == 2 {
+					if sum != "f32" {
+						return
+					}
+					name = fmt.Sprintf("peak_lowreg_%s_%s", operand, sum)
+					p.variants = []variant{{name, dev.Caps().SubgroupMin}}
+				}
 				f, first, second := p.Operands()
 				_, size := p.Sizes(groups)
 				a := Args{X: gpu.In("x", p.Encode(f, first, second)), Y: gpu.Out("y", int(size)), Groups: groups}
@@ -44,11 +53,22 @@ func TestPeak(t *testing.T) {
 				for i := 0; i < len(got); i += len(want) {
 					require.Equal(t, want, got[i:i+len(want)], i)
 				}
-				assert.Equal(t, []string{fmt.Sprintf("peak_%s_%s %dx%dx%d", operand, sum, s.M, s.N, s.K)}, gpu.StepNames())
+				assert.Equal(t, []string{fmt.Sprintf("%s %dx%dx%d", name, s.M, s.N, s.K)}, gpu.StepNames())
 			})
 		}
 	}
 	assert.Positive(t, ran)
+}
+
+// A smaller subgroup, and the kernel that needs fewer registers, are tried only where a device has several sizes. A
+// device with one size compiles one kernel.
+func TestVariants(t *testing.T) {
+	f32, u32 := supported[0], supported[4]
+	chips := pretend.Chips()
+	assert.Equal(t, []variant{{"peak_f16_f32", 32}}, f32.variants(chips["h200"].Caps))
+	assert.Equal(t, []variant{{"peak_f16_f32", 32}, {"peak_f16_f32", 8}, {"peak_lowreg_f16_f32", 8}}, f32.variants(chips["dg2"].Caps))
+	assert.Equal(t, []variant{{"peak_u8_u32", 32}, {"peak_u8_u32", 16}}, u32.variants(chips["bmg"].Caps))
+	assert.Equal(t, []variant{{"peak_f16_f32", 64}, {"peak_f16_f32", 32}, {"peak_lowreg_f16_f32", 32}}, f32.variants(chips["navi31"].Caps))
 }
 
 func toFloat64(x []float32) []float64 {
