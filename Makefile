@@ -83,7 +83,7 @@ test-subgroups: setup
 # Every kernel and small modules on simulated devices with low limits (internal/simulate), and transfers with memory that
 # is not coherent or not host-visible.
 test-limits: setup
-	COLT5_REQUIRE_GPU=1 $(GO) test $(TEST_FLAGS) -run 'Simulate|NoTimestamps|HostVisible|NonCoherent' ./vk ./pipelines ./colt5
+	COLT5_REQUIRE_GPU=1 COLT5_EVERY_LIMIT=1 $(GO) test $(TEST_FLAGS) -run 'Simulate|NoTimestamps|HostVisible|NonCoherent' ./vk ./pipelines ./colt5
 	@for limit in non-coherent host-visible; do \
 		COLT5_REQUIRE_GPU=1 COLT5_SIMULATE=$$limit $(GO) test $(TEST_FLAGS) -short ./vk || exit 1; \
 	done

@@ -2,6 +2,7 @@ package colt5
 
 import (
 	"maps"
+	"os"
 	"slices"
 	"testing"
 
@@ -17,7 +18,7 @@ import (
 func TestSimulatedDevices(t *testing.T) {
 	devices := simulate.Devices()
 	for _, name := range slices.Sorted(maps.Keys(devices)) {
-		if testing.Short() && name != "all" && name != "invocations" {
+		if name != "all" && name != "invocations" && os.Getenv("COLT5_EVERY_LIMIT") != "1" {
 			continue // "all" has the others
 		}
 		t.Run(name, func(t *testing.T) {
