@@ -130,8 +130,8 @@ func TestInvalidArguments(t *testing.T) {
 	config := Default[RouterConfig]()
 	config.Dim = 8
 	router := mustNew(fx, NewCoordinateDescentRouter, config)
-	topK := mustNewOperation(fx, NewTopK, TopKConfig{K: 3, NIters: 2, Eps: 1, CoorDescentKRatio: 1, NonDifferentiable: true})
-	descent := mustNewOperation(fx, NewCoordinateDescent, CoordinateDescentConfig{K: 3, NIters: 2, Eps: 1, EpsDecay: 1})
+	topK := mustNewWithoutWeights(fx, NewTopK, TopKConfig{K: 3, NIters: 2, Eps: 1, CoorDescentKRatio: 1, NonDifferentiable: true})
+	descent := mustNewWithoutWeights(fx, NewCoordinateDescent, CoordinateDescentConfig{K: 3, NIters: 2, Eps: 1, EpsDecay: 1})
 	x, ints := fx.tensor(F32, 2, 10, 8), fx.tensor(I32, 2, 10, 8)
 	rows, wideRows, shortMask := fx.tensor(F32, 2, 10), fx.tensor(F32, 2, 20), fx.tensor(U8, 2, 9)
 

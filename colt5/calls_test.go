@@ -100,8 +100,8 @@ func TestRepeatedCallAllocatesNothing(t *testing.T) {
 	router := Default[RouterConfig]()
 	router.Dim = 16
 	r := mustNew(fx, NewCoordinateDescentRouter, router)
-	k := mustNewOperation(fx, NewTopK, TopKConfig{K: 4, NIters: 3, Eps: 0.1, CoorDescentKRatio: 1})
-	d := mustNewOperation(fx, NewCoordinateDescent, CoordinateDescentConfig{K: 3, NIters: 4, Eps: 0.1, EpsDecay: 1})
+	k := mustNewWithoutWeights(fx, NewTopK, TopKConfig{K: 4, NIters: 3, Eps: 0.1, CoorDescentKRatio: 1})
+	d := mustNewWithoutWeights(fx, NewCoordinateDescent, CoordinateDescentConfig{K: 3, NIters: 4, Eps: 0.1, EpsDecay: 1})
 	x, mask := fx.floats(normal(1, 2*64*16), 2, 64, 16), fx.bytes(randomMask(1, 2, 64), 2, 64)
 	s, scores := fx.floats(normal(2, 2*64), 2, 64), fx.tensor(F32, 2, 64)
 	indices, values := fx.tensor(I32, 2, 1, 8), fx.tensor(F32, 2, 4)

@@ -63,7 +63,7 @@ func TestDefect10TopKIgnoresMask(t *testing.T) {
 	fx := newFixture(t)
 	config := Default[TopKConfig]()
 	config.K = 3
-	k := mustNewOperation(fx, NewTopK, config)
+	k := mustNewWithoutWeights(fx, NewTopK, config)
 	x := []float32{9, 1, 8, 2, 7, 3}
 	out := TopKResult{fx.tensor(F32, 1, 3), fx.tensor(I32, 1, 3), fx.tensor(F32, 1, 3), fx.tensor(F32, 1, 3)}
 	require.NoError(t, k.Forward(t.Context(), out, fx.floats(x, 1, 6), SelectOptions{Mask: fx.bytes([]uint8{0, 1, 0, 1, 1, 1}, 1, 6)}))
@@ -108,11 +108,11 @@ func TestDefect14LongRows(t *testing.T) {
 		s, k := normal(1, n), 1000
 		c := CoordinateDescentConfig{K: 1125, NIters: 20, Eps: 0.03, EpsInit: 4, EpsDecay: 0.7}
 		y := fx.tensor(F32, 1, n)
-		require.NoError(t, mustNewOperation(fx, NewCoordinateDescent, c).Forward(t.Context(), y, fx.floats(s, 1, n), SelectOptions{}))
+		require.NoError(t, mustNewWithoutWeights(fx, NewCoordinateDescent, c).Forward(t.Context(), y, fx.floats(s, 1, n), SelectOptions{}))
 		rc := ref.CoorDescentConfig{K: c.K, Iters: c.NIters, Eps: c.Eps, EpsInit: c.EpsInit, EpsDecay: c.EpsDecay}
 		want, naive := ref.CoorDescent(s, nil, 1, n, rc), ref.CoorDescent32(s, nil, 1, n, rc)
 		assert.NoError(t, ref.MaxErr(fx.read(y), want).Within(ref.Bound(naive, want, 5e-6)), "%d columns", n)
-		top := mustNewOperation(fx, NewTopK, TopKConfig{K: k, NIters: 20, Eps: 0.1, CoorDescentKRatio: 9.0 / 8})
+		top := mustNewWithoutWeights(fx, NewTopK, TopKConfig{K: k, NIters: 20, Eps: 0.1, CoorDescentKRatio: 9.0 / 8})
 		out := TopKResult{Indices: fx.tensor(I32, 1, k)}
 		require.NoError(t, top.Forward(t.Context(), out, fx.floats(s, 1, n), SelectOptions{}))
 		assert.Equal(t, ref.Select(s, nil, 1, n, k).Indices, fx.readInts(out.Indices), "%d columns", n)

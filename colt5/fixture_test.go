@@ -43,8 +43,8 @@ func mustNew[C any, M closer](fx *fixture, newModule func(context.Context, *vk.D
 	return m
 }
 
-// mustNewOperation creates an operation without weights.
-func mustNewOperation[C any, M closer](fx *fixture, newModule func(*vk.Device, C) (M, error), c C) M {
+// mustNewWithoutWeights creates a module without weights.
+func mustNewWithoutWeights[C any, M closer](fx *fixture, newModule func(*vk.Device, C) (M, error), c C) M {
 	fx.t.Helper()
 	m, err := newModule(fx.dev, c)
 	require.NoError(fx.t, err)

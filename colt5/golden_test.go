@@ -70,7 +70,7 @@ func TestGoldenCoordinateDescent(t *testing.T) {
 	forEachGolden(t, "CoordinateDescent", func(fx *fixture, c *golden.Case) {
 		var config CoordinateDescentConfig
 		require.NoError(fx.t, c.DecodeConfig(&config))
-		d := mustNewOperation(fx, NewCoordinateDescent, config)
+		d := mustNewWithoutWeights(fx, NewCoordinateDescent, config)
 		want := c.Outputs["y"]
 		y := fx.tensor(F32, want.Shape...)
 		for range 2 {
@@ -84,7 +84,7 @@ func TestGoldenTopK(t *testing.T) {
 	forEachGolden(t, "TopK", func(fx *fixture, c *golden.Case) {
 		var config TopKConfig
 		require.NoError(fx.t, c.DecodeConfig(&config))
-		k := mustNewOperation(fx, NewTopK, config)
+		k := mustNewWithoutWeights(fx, NewTopK, config)
 		shape := c.Outputs["values"].Shape
 		out := TopKResult{fx.tensor(F32, shape...), fx.tensor(I32, shape...), fx.tensor(F32, shape...), fx.tensor(F32, shape...)}
 		require.NoError(fx.t, k.Forward(fx.t.Context(), out, fx.goldenInput(c, "x"), SelectOptions{Mask: fx.goldenInput(c, "mask")}))

@@ -207,5 +207,5 @@ const (
 // Ids of the specialisation constants of window_attention.comp.
 const (
 	WindowAttentionWindow uint32 = 9  // uint: tokens of a block; reach of a query if not CAUSAL
-	WindowAttentionCausal uint32 = 10 // bool: queries see their own block up to themselves, and the block before
+	WindowAttentionCausal uint32 = 10 // bool: queries attend to their own block up to themselves, and to the previous block
 )

@@ -4,7 +4,7 @@
 //	qkv [ITEMS, ROWS, 3, HEADS, DIM_HEAD]: row 0 is token first_row of its item    mask [*, N] u8 optional
 //	y [ITEMS, COUNT, HEADS, DIM_HEAD]: row 0 is token from of its item
 //	token i sees the valid tokens j with |i - j| <= WINDOW
-//	with CAUSAL: those with j <= i of its own block of WINDOW tokens and of the block before
+//	with CAUSAL: those with j <= i of its own block of WINDOW tokens and of the previous block
 //
 // A workgroup computes TILE_QUERIES tokens of an item and a head; see attention.glsl for types. Tiles of keys start at
 // multiples of TILE_KEYS from the start of the item, so that the bits of a token do not depend on which part of the
@@ -20,7 +20,7 @@
 #include "include/attention.glsl"
 
 layout(constant_id = 9) const uint WINDOW = 1; // tokens of a block; reach of a query if not CAUSAL
-layout(constant_id = 10) const bool CAUSAL = false; // queries see their own block up to themselves, and the block before
+layout(constant_id = 10) const bool CAUSAL = false; // queries attend to their own block up to themselves, and to the previous block
 
 layout(push_constant, std430) uniform Push {
 	uvec2 qkv, mask, y;
@@ -33,8 +33,8 @@ layout(push_constant, std430) uniform Push {
 
 uint item, head;
 
-// block_before is the start of the block before the block of token i.
-uint block_before(uint i) { return max(i / WINDOW, 1) * WINDOW - WINDOW; }
+// previous_block is the start of the block before that of token i.
+uint previous_block(uint i) { return max(i / WINDOW, 1) * WINDOW - WINDOW; }
 
 // row_of is the row of the token's query, counted in rows of DIM_HEAD elements.
 uint row_of(uint token) { return (item * p.rows + (token - p.first_row)) * (3 * HEADS) + head; }
@@ -55,13 +55,13 @@ uvec2 value_address(uint row) { return at(p.qkv, row + 2 * HEADS, ROW_BYTES); }
 
 uint tile_mask(uint i0, uint n, uint j0) {
 	uint i1 = i0 + n - 1, j1 = j0 + TILE_KEYS - 1;
-	bool none = CAUSAL ? j0 > i1 || j1 < block_before(i0) : j0 > i1 + WINDOW || j1 + WINDOW < i0;
+	bool none = CAUSAL ? j0 > i1 || j1 < previous_block(i0) : j0 > i1 + WINDOW || j1 + WINDOW < i0;
 	if (none) return TILE_NONE;
-	bool all = CAUSAL ? j1 <= i0 && j0 >= block_before(i1) : j0 + WINDOW >= i1 && j1 <= i0 + WINDOW;
+	bool all = CAUSAL ? j1 <= i0 && j0 >= previous_block(i1) : j0 + WINDOW >= i1 && j1 <= i0 + WINDOW;
 	return all ? TILE_FULL : TILE_PARTIAL;
 }
 
-bool visible(uint i, uint j) { return CAUSAL ? j <= i && j >= block_before(i) : j + WINDOW - i <= 2 * WINDOW; }
+bool visible(uint i, uint j) { return CAUSAL ? j <= i && j >= previous_block(i) : j + WINDOW - i <= 2 * WINDOW; }
 
 uvec2 result_address(uint i) { return at(p.y, (item * p.count + (i - p.from)) * HEADS + head, ROW_BYTES); }
 
@@ -72,6 +72,6 @@ void main() {
 	head = group % HEADS;
 	item = group / HEADS / tiles;
 	uint i0 = p.from + tile * TILE_QUERIES, i1 = min(i0 + TILE_QUERIES, p.from + p.count);
-	uint j0 = CAUSAL ? block_before(i0) : max(i0, WINDOW) - WINDOW, j1 = CAUSAL ? i1 : min(i1 + WINDOW, p.n);
+	uint j0 = CAUSAL ? previous_block(i0) : max(i0, WINDOW) - WINDOW, j1 = CAUSAL ? i1 : min(i1 + WINDOW, p.n);
 	attend(i0, j0 / TILE_KEYS * TILE_KEYS, j1);
 }

@@ -19,9 +19,9 @@
 // Calls that wait take a context and end soon after it is done. Vulkan cannot cancel submitted work: it runs on, and
 // the next call that needs it waits for it first. Without a deadline a wait ends after Options.Timeout.
 //
-// A device needs Vulkan 1.2 with bufferDeviceAddress, with subgroup arithmetic, ballot and shuffle in compute shaders,
-// and with timestamps on its compute queue. A Device may be used by several goroutines. The calls of a CommandList
-// exclude each other.
+// A device needs Vulkan 1.2 with bufferDeviceAddress, and with subgroup arithmetic, ballot and shuffle in compute
+// shaders. Times also need timestamps on its compute queue. A Device may be used by several goroutines. The calls of a
+// CommandList exclude each other.
 //
 // All Vulkan code of this module is in this package. native.c and native_instance.c hold the calls that the Go binding
 // cannot make safely.
