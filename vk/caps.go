@@ -100,6 +100,11 @@ type MatrixShape struct{ M, N, K, A, B, C, Result, Saturating, Scope uint32 }
 
 func (p *physical) caps(l *vulkan.PhysicalDeviceLimits, timestampBits uint32) Caps {
 	q := &p.probe
+	if p.info.Driver == "llvmpipe" && q.subgroup_size > 8 {
+		// Lavapipe of Mesa 26.1.6 crashes on every cooperative matrix with vectors of 512 bits, which
+		// LP_NATIVE_VECTOR_WIDTH=512 enables.
+		q.cooperative_matrix, q.cooperative_matrix2_workgroup, q.cooperative_matrix2_flexible, q.matrix_shape_count = 0, 0, 0, 0
+	}
 	c := Caps{
 		CPU:                     p.info.Type == "cpu",
 		VendorID:                p.info.VendorID,
