@@ -61,20 +61,29 @@ func newAttentionKernels(dev *vk.Device, op string, c attentionConfig) (*attenti
 
 // kernel returns the kernel of a tile.
 func (k *attentionKernels) kernel(t attentionTile) (*vk.Kernel, error) {
+	return k.kernelCache.kernel(k.variant(t))
+}
+
+// variant returns what the kernel of a tile is compiled from.
+func (k *attentionKernels) variant(t attentionTile) kernelVariant {
 	scale := math.Log2E / math.Sqrt(float64(k.dimHead)) // the kernels compute powers of 2
 	spec := maps.Clone(k.spec)
 	spec[shaders.AttentionHeads], spec[shaders.AttentionDimHead] = uint32(k.heads), uint32(k.dimHead)
 	spec[shaders.AttentionScale], spec[shaders.AttentionRowFactors] = math.Float32bits(float32(scale)), specBool(k.factors)
 	if t == attentionCPUTile {
-		return k.get(k.name+"_cpu", k.name+"_cpu", false, spec)
+		return kernelVariant{name: k.name + "_cpu", spv: k.name + "_cpu", spec: spec}
 	}
 	spec[shaders.AttentionTileQueries], spec[shaders.AttentionTileKeys] = uint32(t.queries), uint32(t.keys)
 	if k.precision == F32 {
-		return k.get(fmt.Sprintf("%s %dx%d", k.name, t.queries, t.keys), k.name, false, spec)
+		spv := k.name
+		if t.lowRegisters {
+			spv += "_lowreg"
+		}
+		return kernelVariant{name: fmt.Sprintf("%s %dx%d", spv, t.queries, t.keys), spv: spv, spec: spec}
 	}
-	caps, subgroup, variant := k.dev.Caps(), k.dev.Caps().SubgroupSize, k.name+"_"+k.precision.String()
+	caps, subgroup, spv := k.dev.Caps(), k.dev.Caps().SubgroupSize, k.name+"_"+k.precision.String()
 	if k.lowRegisters {
-		subgroup, variant = caps.SubgroupMin, k.name+"_lowreg_"+k.precision.String()
+		subgroup, spv = caps.SubgroupMin, k.name+"_lowreg_"+k.precision.String()
 	}
 	for id, value := range map[uint32]uint32{
 		shaders.AttentionMatrixM:            k.matrix.M,
@@ -88,29 +97,46 @@ func (k *attentionKernels) kernel(t attentionTile) (*vk.Kernel, error) {
 	} {
 		spec[id] = value
 	}
-	return k.with(fmt.Sprintf("%s %dx%d", variant, t.queries, t.keys), variant, spec, vk.KernelConfig{SubgroupSize: subgroup, FullSubgroups: true})
+	return kernelVariant{fmt.Sprintf("%s %dx%d", spv, t.queries, t.keys), spv, spec, subgroup, true}
 }
 
 // tile selects the tile of a kernel. The error says what the device cannot do.
 func (k *attentionKernels) tile(op string, w attentionWork) (attentionTile, error) {
-	caps, list := k.dev.Caps(), attentionTiles
+	caps := k.dev.Caps()
+	var t attentionTile
+	var err error
 	switch {
-	case k.precision != F32 && caps.CPU && !k.gpuKernel && max(k.matrix.M, k.matrix.N) <= 8: // a subgroup has 8 queries
-		list = attentionMatrixCPU
-	case k.precision != F32:
-		list = k.matrixTiles
-	}
-	if k.precision == F32 && caps.CPU && !k.gpuKernel && attentionCPUTile.iterations(k.dimHead, w.keys) <= maxCPUIterations {
-		return attentionCPUTile, nil
-	}
-	t, err := selectAttentionTile(caps, list, k.dimHead, k.factors, w.queries)
-	if k.lowRegisters {
+	case k.precision == F32:
+		t, err = k.floatTile(w)
+	case k.lowRegisters:
 		t, err = lowRegisterTile(limitsOf(k.dev), k.matrix, k.dimHead, k.factors, w.queries)
+	case caps.CPU && !k.gpuKernel && max(k.matrix.M, k.matrix.N) <= 8: // a subgroup has 8 queries
+		t, err = selectAttentionTile(caps, attentionMatrixCPU, k.dimHead, k.factors, w.queries)
+	default:
+		t, err = selectAttentionTile(caps, k.matrixTiles, k.dimHead, k.factors, w.queries)
 	}
 	if err != nil {
 		return t, err
 	}
 	return t, checkIterations(caps, op, fmt.Sprintf("attention to %d keys of dim %d", w.keys, k.dimHead), t.iterations(k.dimHead, w.keys))
+}
+
+// floatTile selects the tile of a float32 kernel.
+func (k *attentionKernels) floatTile(w attentionWork) (attentionTile, error) {
+	limits := limitsOf(k.dev)
+	if limits.CPU && !k.gpuKernel && attentionCPUTile.iterations(k.dimHead, w.keys) <= maxCPUIterations {
+		return attentionCPUTile, nil
+	}
+	tiles, err := floatAttentionTiles(limits, k.dimHead, k.factors, w.queries)
+	if err != nil {
+		return attentionTile{}, err
+	}
+	variants := make([]kernelVariant, len(tiles))
+	for i, t := range tiles {
+		variants[i] = k.variant(t)
+	}
+	i, err := k.choose(variants, len(tiles)-1)
+	return tiles[i], err
 }
 
 // record appends the dispatches to a command list. push returns the push constants of a dispatch that computes workgroups

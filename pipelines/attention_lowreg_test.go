@@ -50,7 +50,7 @@ func TestLowRegisterTiles(t *testing.T) {
 			require.NoError(t, err, "%s, dim %d", name, d)
 			few, err := lowRegisterTile(l, m, d, factors, 32)
 			require.NoError(t, err, "%s, dim %d", name, d)
-			assert.Equal(t, attentionTile{32, many.keys, 32 * many.subgroups / many.queries}, few, "%s, dim %d", name, d)
+			assert.Equal(t, attentionTile{32, many.keys, 32 * many.subgroups / many.queries, false}, few, "%s, dim %d", name, d)
 			for _, tile := range []attentionTile{many, few} {
 				threads := uint32(tile.subgroups) * l.SubgroupMin
 				assert.LessOrEqual(t, uint32(tile.queries), threads)
@@ -72,9 +72,9 @@ func TestLowRegisterTiles(t *testing.T) {
 		d, queries int
 		want       attentionTile
 	}{
-		{"dg2", 16, 1000, attentionTile{64, 32, 8}}, {"dg2", 64, 1000, attentionTile{64, 32, 32}}, {"dg2", 64, 32, attentionTile{32, 32, 16}},
-		{"dg2", 128, 1000, attentionTile{32, 32, 32}}, {"bmg", 16, 1000, attentionTile{64, 32, 4}}, {"bmg", 64, 1000, attentionTile{64, 32, 16}},
-		{"bmg", 80, 1000, attentionTile{32, 32, 10}}, {"ptl", 128, 1000, attentionTile{32, 32, 16}}, {"lavapipe", 128, 1000, attentionTile{32, 16, 32}},
+		{"dg2", 16, 1000, attentionTile{64, 32, 8, false}}, {"dg2", 64, 1000, attentionTile{64, 32, 32, false}}, {"dg2", 64, 32, attentionTile{32, 32, 16, false}},
+		{"dg2", 128, 1000, attentionTile{32, 32, 32, false}}, {"bmg", 16, 1000, attentionTile{64, 32, 4, false}}, {"bmg", 64, 1000, attentionTile{64, 32, 16, false}},
+		{"bmg", 80, 1000, attentionTile{32, 32, 10, false}}, {"ptl", 128, 1000, attentionTile{32, 32, 16, false}}, {"lavapipe", 128, 1000, attentionTile{32, 16, 32, false}},
 	} {
 		l := intel[test.chip]
 		m, err := F16.matrixShape(l.Caps)

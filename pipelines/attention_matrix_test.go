@@ -190,7 +190,7 @@ func TestAttentionMatrixTilesAgree(t *testing.T) {
 			t.Cleanup(func() { assert.NoError(t, k.Close()) })
 			k.weightsInRegisters = inRegisters
 			var first []uint16
-			for _, tile := range []attentionTile{{64, 32, 4}, {32, 32, 2}, {128, 32, 4}} {
+			for _, tile := range []attentionTile{{64, 32, 4, false}, {32, 32, 2, false}, {128, 32, 4, false}} {
 				if tile.queries > 64 && !inRegisters && gpu.Dev.Caps().CPU {
 					continue // its compiler omits the rounding of weights that go through shared memory, and here of all rows except one
 				}

@@ -9,25 +9,29 @@ import (
 const attentionThreads = 128 // workgroup size of the float32 kernel, as in attention.glsl
 
 // attentionTile is how many queries a workgroup has and how many keys it loads at a time. With cooperative matrices,
-// subgroups share its queries equally; else subgroups is 0.
-type attentionTile struct{ queries, keys, subgroups int }
+// subgroups share its queries equally; else subgroups is 0. lowRegisters selects the float32 kernel for devices with few
+// registers.
+type attentionTile struct {
+	queries, keys, subgroups int
+	lowRegisters             bool
+}
 
 // attentionCPUTile is the tile of the kernel for CPU drivers, as in attention_cpu.glsl.
-var attentionCPUTile = attentionTile{8, 8, 0}
+var attentionCPUTile = attentionTile{8, 8, 0, false}
 
 // Lists of tiles in order of preference. The tiles of a list of cooperative matrices that suit the same head and device
 // have the same number of keys, so that bits do not depend on the number of queries.
 var (
-	attentionTiles = []attentionTile{{64, 64, 0}, {64, 32, 0}, {32, 32, 0}}
+	attentionTiles = []attentionTile{{64, 64, 0, false}, {64, 32, 0, false}, {32, 32, 0, false}}
 
 	// Few workgroups, or indexed keys: large iterations, because each has a fixed cost.
-	attentionMatrixTiles = []attentionTile{{64, 64, 4}, {64, 32, 4}}
+	attentionMatrixTiles = []attentionTile{{64, 64, 4, false}, {64, 32, 4, false}}
 	// Few keys: many concurrent workgroups, and few masked keys are computed.
-	attentionMatrixShort = []attentionTile{{64, 32, 4}}
+	attentionMatrixShort = []attentionTile{{64, 32, 4, false}}
 	// Many queries and keys: each loaded key serves twice as many queries.
-	attentionMatrixWide = []attentionTile{{128, 32, 4}, {64, 32, 4}}
+	attentionMatrixWide = []attentionTile{{128, 32, 4, false}, {64, 32, 4, false}}
 	// CPU drivers compile the other tiles for a minute.
-	attentionMatrixCPU = []attentionTile{{32, 16, 4}}
+	attentionMatrixCPU = []attentionTile{{32, 16, 4, false}}
 )
 
 // maxDimHead is the largest head for which the tile has enough registers for queries, results, scores, and the next
@@ -81,6 +85,40 @@ func selectAttentionTile(caps vk.Caps, list []attentionTile, dimHead int, factor
 	}
 	smallest := list[len(list)-1].shared(dimHead, factors)
 	return attentionTile{}, fmt.Errorf("pipelines: %w: heads of dim %d need %d bytes of shared memory, the device has %d", vk.ErrUnsupported, dimHead, smallest, caps.MaxSharedBytes)
+}
+
+// fewRegisters is less than what an invocation needs for every float32 tile. With that many, or more, no compiler spills:
+// Adreno's has 192.
+const fewRegisters = 160
+
+// floatAttentionTiles returns the tiles for float32 in order of preference: one that is known to fit the registers of the
+// device, or such a one after others for which the compiler decides. All have 32 keys on a device with few registers, so
+// that bits do not depend on the choice.
+func floatAttentionTiles(l deviceLimits, dimHead int, factors bool, queries int) ([]attentionTile, error) {
+	if l.registersIn(attentionThreads) >= fewRegisters {
+		t, err := selectAttentionTile(l.Caps, attentionTiles, dimHead, factors, queries)
+		return []attentionTile{t}, err
+	}
+	tiles := attentionTiles[1:]
+	first, err := selectAttentionTile(l.Caps, tiles, dimHead, factors, queries)
+	if err != nil {
+		return nil, err
+	}
+	// Compiled for Intel's Gen9, Gen12 and Xe2 with 128 registers. Heads of up to 32: no tile of 32 keys spills, nor does the
+	// other kernel. Up to 64: spills by the tile, the chip and the factors, of either kernel; none of 32x32 of the kernel for
+	// few registers. Beyond 64, only that fits.
+	if dimHead <= 32 {
+		return []attentionTile{first}, nil
+	}
+	var list []attentionTile
+	if dimHead <= 64 {
+		list = append(list, first)
+		if first.queries > 32 {
+			first.lowRegisters = true
+			list = append(list, first)
+		}
+	}
+	return append(list, attentionTile{32, 32, 0, true}), nil
 }
 
 // iterations estimates the loop iterations of an invocation. The kernel for CPU drivers has one per tile of keys and one

@@ -26,14 +26,16 @@ func tileSpec(dimHead int, t attentionTile, factors bool) spirv.Spec {
 // tile.shared is what the shader declares, every head has a tile that fits the device, and its keys, which determine
 // the order of summation, do not depend on the number of queries.
 func TestAttentionTiles(t *testing.T) {
-	for d := 1; d <= 128; d++ {
-		factors := d%2 == 0
-		for _, tile := range attentionTiles {
-			code, err := shaders.SPV("patch_attention")
-			require.NoError(t, err)
-			m, err := spirv.Reflect(code, tileSpec(d, tile, factors))
-			require.NoError(t, err)
-			assert.EqualValues(t, tile.shared(d, factors), m.SharedBytes, "%v, dim %d, factors %v", tile, d, factors)
+	for _, name := range []string{"patch_attention", "patch_attention_lowreg"} {
+		code, err := shaders.SPV(name)
+		require.NoError(t, err)
+		for d := 1; d <= 128; d++ {
+			factors := d%2 == 0
+			for _, tile := range attentionTiles {
+				m, err := spirv.Reflect(code, tileSpec(d, tile, factors))
+				require.NoError(t, err)
+				assert.EqualValues(t, tile.shared(d, factors), m.SharedBytes, "%s, %v, dim %d, factors %v", name, tile, d, factors)
+			}
 		}
 	}
 	for d := 1; d <= 128; d++ {
@@ -43,12 +45,56 @@ func TestAttentionTiles(t *testing.T) {
 			few, err := selectAttentionTile(vk.Caps{MaxSharedBytes: bytes}, attentionTiles, d, true, 3)
 			require.NoError(t, err)
 			assert.LessOrEqual(t, many.shared(d, true), bytes)
-			assert.Equal(t, attentionTile{32, many.keys, 0}, few)
+			assert.Equal(t, attentionTile{32, many.keys, 0, false}, few)
 		}
 	}
 	_, err := selectAttentionTile(vk.Caps{MaxSharedBytes: 16 << 10}, attentionTiles, 128, true, 1000)
 	assert.ErrorIs(t, err, vk.ErrUnsupported)
 	assert.ErrorContains(t, err, "bytes of shared memory, the device has 16384")
+}
+
+// The float32 tiles of chips. Those of chips with many registers follow from the shared memory alone. Chips with few have
+// 32 keys in every tile, and a last tile that is known to fit.
+func TestFloatAttentionTiles(t *testing.T) {
+	few := []string{"skl", "icl", "tgl", "mtl", "dg2", "lnl", "bmg", "ptl", "apple"}
+	for name, l := range chipLimits() {
+		for d := 1; d <= 128; d++ {
+			for _, queries := range []int{1, 32, 33, 1000} {
+				tiles, err := floatAttentionTiles(l, d, true, queries)
+				require.NoError(t, err)
+				if !slices.Contains(few, name) {
+					want, err := selectAttentionTile(l.Caps, attentionTiles, d, true, queries)
+					assert.NoError(t, err)
+					assert.Equal(t, []attentionTile{want}, tiles, "%s, dim %d, %d queries", name, d, queries)
+					continue
+				}
+				for _, tile := range tiles {
+					assert.Equal(t, 32, tile.keys)
+					assert.LessOrEqual(t, tile.shared(d, true), l.MaxSharedBytes)
+					assert.True(t, tile.queries == 32 || queries > 32)
+				}
+			}
+		}
+	}
+	for _, test := range []struct {
+		chip       string
+		d, queries int
+		want       []attentionTile
+	}{
+		{"tgl", 32, 1000, []attentionTile{{64, 32, 0, false}}}, {"tgl", 32, 32, []attentionTile{{32, 32, 0, false}}},
+		{"tgl", 64, 1000, []attentionTile{{64, 32, 0, false}, {64, 32, 0, true}, {32, 32, 0, true}}},
+		{"tgl", 64, 32, []attentionTile{{32, 32, 0, false}, {32, 32, 0, true}}},
+		{"bmg", 65, 1000, []attentionTile{{32, 32, 0, true}}}, {"apple", 128, 1000, []attentionTile{{32, 32, 0, true}}},
+		{"h200", 64, 1000, []attentionTile{{64, 64, 0, false}}}, {"navi31", 128, 32, []attentionTile{{32, 32, 0, false}}},
+	} {
+		tiles, err := floatAttentionTiles(chipLimits()[test.chip], test.d, false, test.queries)
+		assert.NoError(t, err)
+		assert.Equal(t, test.want, tiles, "%+v", test)
+	}
+	small := chipLimits()["tgl"]
+	small.MaxSharedBytes = 16 << 10
+	_, err := floatAttentionTiles(small, 128, true, 1000)
+	assert.ErrorIs(t, err, vk.ErrUnsupported)
 }
 
 // tile.shared is what the shader declares, and every head has a tile that fits in 32 KiB.
@@ -66,16 +112,16 @@ func TestAttentionMatrixTiles(t *testing.T) {
 		require.NoError(t, err, "dim %d", d)
 		few, err := selectAttentionTile(vk.Caps{MaxSharedBytes: 32 << 10}, attentionMatrixTiles, d, true, 3)
 		require.NoError(t, err)
-		assert.Equal(t, attentionTile{32, many.keys, 32 * many.subgroups / many.queries}, few)
+		assert.Equal(t, attentionTile{32, many.keys, 32 * many.subgroups / many.queries, false}, few)
 	}
 	for _, test := range []struct {
 		list       []attentionTile
 		d, queries int
 		want       attentionTile
 	}{
-		{attentionMatrixTiles, 96, 1000, attentionTile{64, 64, 4}}, {attentionMatrixTiles, 98, 1000, attentionTile{64, 32, 4}},
-		{attentionMatrixWide, 64, 65, attentionTile{128, 32, 4}}, {attentionMatrixWide, 64, 64, attentionTile{64, 32, 4}},
-		{attentionMatrixWide, 66, 1000, attentionTile{64, 32, 4}}, {attentionMatrixWide, 2, 32, attentionTile{32, 32, 2}},
+		{attentionMatrixTiles, 96, 1000, attentionTile{64, 64, 4, false}}, {attentionMatrixTiles, 98, 1000, attentionTile{64, 32, 4, false}},
+		{attentionMatrixWide, 64, 65, attentionTile{128, 32, 4, false}}, {attentionMatrixWide, 64, 64, attentionTile{64, 32, 4, false}},
+		{attentionMatrixWide, 66, 1000, attentionTile{64, 32, 4, false}}, {attentionMatrixWide, 2, 32, attentionTile{32, 32, 2, false}},
 	} {
 		tile, err := selectAttentionTile(vk.Caps{MaxSharedBytes: 48 << 10}, test.list, test.d, true, test.queries)
 		require.NoError(t, err)
@@ -110,9 +156,9 @@ func TestAttentionMatrixShapes(t *testing.T) {
 				list    []attentionTile
 				want    attentionTile // on GPUs
 			}{
-				{1, attentionMatrixTiles, attentionTile{32, 64, 2}}, {33, attentionMatrixTiles, attentionTile{64, 64, 4}},
-				{1, attentionMatrixShort, attentionTile{32, 32, 2}}, {33, attentionMatrixShort, attentionTile{64, 32, 4}},
-				{1, attentionMatrixWide, attentionTile{32, 32, 2}}, {1000, attentionMatrixWide, attentionTile{128, 32, 4}},
+				{1, attentionMatrixTiles, attentionTile{32, 64, 2, false}}, {33, attentionMatrixTiles, attentionTile{64, 64, 4, false}},
+				{1, attentionMatrixShort, attentionTile{32, 32, 2, false}}, {33, attentionMatrixShort, attentionTile{64, 32, 4, false}},
+				{1, attentionMatrixWide, attentionTile{32, 32, 2, false}}, {1000, attentionMatrixWide, attentionTile{128, 32, 4, false}},
 			} {
 				config := attentionConfig{dimHead: 64, precision: p, matrixTiles: test.list}
 				k := &attentionKernels{kernelCache: kernelCache{dev: gputest.Device(t)}, attentionConfig: config, matrix: m, gpuKernel: true}

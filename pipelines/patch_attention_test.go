@@ -85,30 +85,41 @@ func testPatchAttentionBits(t *testing.T, gpuKernel bool) {
 	assert.Equal(t, whole[8*row:20*row], band.Float32("y"))
 }
 
-// The bits do not depend on the number of queries of a workgroup.
+// The bits depend neither on the number of queries of a workgroup, nor on whether the kernel is that for few registers.
 func TestAttentionTilesAgree(t *testing.T) {
-	const side, heads, dim = 7, 2, 24
-	gpu := gputest.New(t)
-	size := side * side * heads * dim
-	qkv, y := gpu.In("qkv", normal(33, 3*size)), gpu.Out("y", 4*size)
-	var first []float32
-	for _, tile := range []attentionTile{{64, 32, 0}, {32, 32, 0}} {
-		k, err := newAttentionKernels(gpu.Dev, "Test", attentionConfig{
-			name: "patch_attention", heads: heads, dimHead: dim, spec: map[uint32]uint32{shaders.PatchAttentionPatchSize: side},
-		})
-		require.NoError(t, err)
-		t.Cleanup(func() { assert.NoError(t, k.Close()) })
-		kernel, err := k.kernel(tile)
-		require.NoError(t, err)
-		groups := uint32(heads) * uint32(ceilDiv(side*side, uint64(tile.queries)))
-		gpu.Run(func(list *vk.CommandList) error {
-			return list.Dispatch(vk.Dispatch{Kernel: kernel, Groups: [3]uint32{groups, 1, 1}, Args: []vk.Access{vk.Read(qkv), vk.Write(y)},
-				Push: vk.Scalars(&patchAttentionPush{side, 0, groups})})
-		})
-		if first == nil {
-			first = gpu.Float32("y")
+	const side, heads = 7, 2
+	for _, dim := range []int{24, 64, 97, 128} { // 1 to 4 slices of a head
+		if testing.Short() && dim != 64 && dim != 97 {
+			continue
 		}
-		assert.Equal(t, first, gpu.Float32("y"))
+		gpu := gputest.New(t)
+		size := side * side * heads * dim
+		data := normal(33, 3*size)
+		qkv, y := gpu.In("qkv", data), gpu.Out("y", 4*size)
+		want := ref.PatchAttention(ref.PatchAttentionArgs{QKV: data, Height: side, Width: side, Heads: heads, DimHead: dim, Patch: side})
+		var first []float32
+		for _, tile := range []attentionTile{{64, 32, 0, false}, {32, 32, 0, false}, {64, 32, 0, true}, {32, 32, 0, true}} {
+			if tile.shared(dim, false) > gpu.Dev.Caps().MaxSharedBytes {
+				continue
+			}
+			k, err := newAttentionKernels(gpu.Dev, "Test", attentionConfig{
+				name: "patch_attention", heads: heads, dimHead: dim, spec: map[uint32]uint32{shaders.PatchAttentionPatchSize: side},
+			})
+			require.NoError(t, err)
+			t.Cleanup(func() { assert.NoError(t, k.Close()) })
+			kernel, err := k.kernel(tile)
+			require.NoError(t, err)
+			groups := uint32(heads) * uint32(ceilDiv(side*side, uint64(tile.queries)))
+			gpu.Run(func(list *vk.CommandList) error {
+				return list.Dispatch(vk.Dispatch{Kernel: kernel, Groups: [3]uint32{groups, 1, 1}, Args: []vk.Access{vk.Read(qkv), vk.Write(y)},
+					Push: vk.Scalars(&patchAttentionPush{side, 0, groups})})
+			})
+			if first == nil {
+				first = gpu.Float32("y")
+				assert.NoError(t, ref.MaxErr(first, want).Within(1e-5))
+			}
+			assert.Equal(t, first, gpu.Float32("y"), "dim %d, %+v", dim, tile)
+		}
 	}
 }
 

@@ -330,7 +330,7 @@ func testRoutedPadding(t *testing.T, p DType, gpuKernel bool) {
 // bothKernels tests the kernel for GPUs and, on a CPU driver, also the kernel for CPU drivers.
 func bothKernels(t *testing.T, name string, test func(t *testing.T, gpuKernel bool)) {
 	t.Run(name, func(t *testing.T) { test(t, true) })
-	if gputest.Device(t).Caps().CPU {
+	if limitsOf(gputest.Device(t)).CPU {
 		t.Run(name+" cpu", func(t *testing.T) { test(t, false) })
 	}
 }

@@ -10,6 +10,8 @@
 // is prefetched into registers. The order of summation depends only on DIM_HEAD, TILE_KEYS and the positions of the
 // tiles. A key that a query does not see changes no bit of its row.
 //
+// With LOW_REGISTERS defined, the products hold fewer values in registers at a time; the bits are the same.
+//
 // With MATRIX defined, attend is that of attention_matrix.glsl: cooperative matrices, for 16-bit rows. With CPU
 // defined, attend is that of attention_cpu.glsl: the same result without shared memory and barriers, for CPU drivers.
 //
@@ -258,9 +260,15 @@ void store_values(uint buf, uint c, bool full) {
 	}
 }
 
+#ifdef LOW_REGISTERS // compilers move the loads of unrolled steps ahead
+#define STEPS [[dont_unroll]]
+#else
+#define STEPS [[unroll]]
+#endif
+
 // multiply_keys adds the products of slice c of queries and keys to the scores.
 void multiply_keys(uvec2 thread, uint c) {
-	[[unroll]] for (uint i = 0; i < SLICE_VEC4; i++) {
+	STEPS for (uint i = 0; i < SLICE_VEC4; i++) {
 		vec4 k[4];
 		[[unroll]] for (uint j = 0; j < 4; j++) k[j] = slice[(thread.x + j * SCORE_THREADS_X) * KEY_PITCH + i];
 		[[unroll]] for (uint r = 0; r < SCORE_ROWS; r++) {
@@ -325,7 +333,17 @@ void rescale_results(uvec2 thread) {
 
 // multiply_values adds the products of the weights and slice c of the values to the results.
 void multiply_values(uvec2 thread, uint c) {
-	[[unroll]] for (uint i = 0; i < SLICE_VALUES / 4; i++) {
+	STEPS for (uint i = 0; i < SLICE_VALUES / 4; i++) {
+#ifdef LOW_REGISTERS // the values of one result at a time
+		[[unroll]] for (uint h = 0; h < RESULT_VEC4; h++) {
+			vec4 v[4];
+			[[unroll]] for (uint j = 0; j < 4; j++) v[j] = slice[(4 * i + j) * ROW_VEC4 + min(thread.x + h * RESULT_THREADS_X, ROW_VEC4 - 1)];
+			[[unroll]] for (uint r = 0; r < RESULT_ROWS; r++) {
+				vec4 w = weights[(thread.y + r * RESULT_THREADS_Y) * WEIGHT_PITCH + c * (SLICE_VALUES / 4) + i];
+				[[unroll]] for (uint j = 0; j < 4; j++) result[r * RESULT_VEC4 + h] = fma(vec4(w[j]), v[j], result[r * RESULT_VEC4 + h]);
+			}
+		}
+#else
 		vec4 v[4 * RESULT_VEC4];
 		[[unroll]] for (uint j = 0; j < 4; j++)
 			[[unroll]] for (uint h = 0; h < RESULT_VEC4; h++)
@@ -336,6 +354,7 @@ void multiply_values(uvec2 thread, uint c) {
 				[[unroll]] for (uint h = 0; h < RESULT_VEC4; h++)
 					result[r * RESULT_VEC4 + h] = fma(vec4(w[j]), v[j * RESULT_VEC4 + h], result[r * RESULT_VEC4 + h]);
 		}
+#endif
 	}
 }
 
