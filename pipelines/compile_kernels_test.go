@@ -96,7 +96,13 @@ func linearKernels(l *Linear) ([]*vk.Kernel, error) {
 			}
 		}
 	}
-	return each(func(t tileSize) (*vk.Kernel, error) { return l.kernel(l.tiles()[t.tile], t.size) }, distinct(list...)...)
+	return each(func(t tileSize) (*vk.Kernel, error) {
+		tile, err := l.withoutSpills(l.tiles()[t.tile], t.size)
+		if err != nil {
+			return nil, err
+		}
+		return l.kernel(tile, t.size)
+	}, distinct(list...)...)
 }
 
 func compileRouterLogits(c *compiler) {

@@ -156,7 +156,10 @@ func (l *Linear) Record(list *vk.CommandList, a LinearArgs) error {
 		return err
 	}
 	size := l.size(a)
-	tile := l.tiles()[l.selectTile(size)]
+	tile, err := l.withoutSpills(l.tiles()[l.selectTile(size)], size)
+	if err != nil {
+		return fmt.Errorf("pipelines: %s: %w", op, err)
+	}
 	if tile.dense && !(size.denseIn && l.config.X16) {
 		return fmt.Errorf("pipelines: %s: x has float32 elements or gathered rows, want contiguous 16-bit rows with Tile %s", op, l.config.Tile)
 	}

@@ -26,14 +26,19 @@ func (c LinearConfig) spec() map[uint32]uint32 {
 
 // kernel returns the kernel of a tile.
 func (l *Linear) kernel(t linearTile, s linearSize) (*vk.Kernel, error) {
+	if l.config.Precision == F32 {
+		return l.kernels.get(t.kernel, t.kernel, false, l.config.spec())
+	}
+	return l.kernels.kernel(l.matrixVariant(t, s))
+}
+
+// matrixVariant returns what the kernel of a tile of cooperative matrices is compiled from.
+func (l *Linear) matrixVariant(t linearTile, s linearSize) kernelVariant {
 	c := l.config
 	if c.Split > 1 { // the kernel that adds the parts has the epilogue
 		c.Bias, c.GELU, c.Score, c.Residual, c.SkipBias, c.Y16 = false, false, false, false, false, false
 	}
 	spec := c.spec()
-	if c.Precision == F32 {
-		return l.kernels.get(t.kernel, t.kernel, false, spec)
-	}
 	subgroup, m := t.subgroupSize(limitsOf(l.kernels.dev)), l.matrix
 	noEpilogue := c.Y16 && c.Out%8 == 0 && !(c.Bias || c.GELU || c.Gather || c.Score || c.Valid || c.Residual || c.Scatter)
 	for id, value := range map[uint32]uint32{
@@ -69,7 +74,7 @@ func (l *Linear) kernel(t linearTile, s linearSize) (*vk.Kernel, error) {
 	if !s.denseOut {
 		name += " scattered"
 	}
-	return l.kernels.with(name, variant, spec, vk.KernelConfig{SubgroupSize: subgroup, FullSubgroups: true})
+	return kernelVariant{name, variant, spec, subgroup, true}
 }
 
 // sumKernel returns the kernel that adds the parts of a split product.

@@ -256,6 +256,30 @@ func TestLinearMatrixTilesOfChips(t *testing.T) {
 	assert.Equal(t, want, got)
 }
 
+// Where the driver reports no spills, a tile whose sums take more than a quarter of the registers is not used, unless it is
+// configured.
+func TestLinearMatrixWithoutSpills(t *testing.T) {
+	dev := gputest.Device(t)
+	defer pretend.Chip(pretend.Chips()["dg2"])()
+	size := linearSize{rows: 65536, denseIn: true, denseOut: true}
+	for _, p := range linearPrecisions(t) {
+		for tile, want := range map[string]string{"": "64x64x32-lowreg", "64x128x32-lowreg": "64x128x32-lowreg"} {
+			l, err := NewLinear(dev, LinearConfig{In: 512, Out: 512, Precision: p, X16: true, Tile: tile})
+			require.NoError(t, err)
+			defer l.Close()
+			selected := l.tiles()[l.selectTile(size)]
+			got, err := l.withoutSpills(selected, size)
+			require.NoError(t, err)
+			if limitsOf(dev).PipelineStatistics {
+				assert.Contains(t, []string{want, selected.name()}, got.name())
+				continue
+			}
+			assert.Equal(t, "64x128x32-lowreg", selected.name())
+			assert.Equal(t, want, got.name())
+		}
+	}
+}
+
 // The kernel for devices with few registers stores the sums of a subgroup in four steps at most.
 func TestLinearLowRegisterSteps(t *testing.T) {
 	for _, tile := range linearMatrixTiles {

@@ -68,9 +68,30 @@ func (t linearTile) suits(l deviceLimits, m vk.MatrixShape, s linearSize, x16 bo
 	}
 	// The sums take half of the registers at most. float32 rows of x, with a norm, need more registers on their way to shared
 	// memory: with them it is a quarter.
+	return t.shareOfSums(l) <= 0.25 || x16 && t.shareOfSums(l) <= 0.5
+}
+
+// shareOfSums is the part of a subgroup's registers that a tile's sums take.
+func (t linearTile) shareOfSums(l deviceLimits) float64 {
 	size := t.subgroupSize(l)
-	registers, sums := l.registers.at(size)*size, uint32(t.rows*t.cols)/(t.subgroupsM*t.subgroupsN)
-	return 4*sums <= registers || x16 && 2*sums <= registers
+	return float64(t.rows*t.cols) / float64(t.subgroupsM*t.subgroupsN) / float64(l.registers.at(size)*size)
+}
+
+// withoutSpills returns a selected tile, or, on devices with few registers, a smaller one if the driver's compiler spills
+// registers for the tile. That is decided where the sums take more than a quarter of the registers: on bmg, a tile then
+// takes 255 of 256.
+func (l *Linear) withoutSpills(t linearTile, s linearSize) (linearTile, error) {
+	limits := limitsOf(l.kernels.dev)
+	if l.config.Precision == F32 || !t.lowRegisters() || t.shareOfSums(limits) <= 0.25 || l.tile >= 0 || l.measuredTile(s) >= 0 {
+		return t, nil
+	}
+	for _, smaller := range linearMatrixTiles {
+		if smaller.suits(limits, l.matrix, s, false) {
+			i, err := l.kernels.choose([]kernelVariant{l.matrixVariant(t, s), l.matrixVariant(smaller, s)}, 1)
+			return []linearTile{t, smaller}[i], err
+		}
+	}
+	return t, nil
 }
 
 // subgroupSize is the subgroup size of a tile of cooperative matrices. Where registers are few, they are those of a
