@@ -89,6 +89,10 @@ func TestLinearDefaultTile(t *testing.T) {
 			default:
 				assert.EqualValues(t, 64, tile.rows, "%s has too few registers for 128 sums per invocation", chip)
 			}
+			l.MaxSharedBytes = 16 << 10
+			if tile := linearTiles[defaultFloatTile(l, test.rows, test.out)]; !l.CPU {
+				assert.EqualValues(t, 128, tile.rows, "%s with 16 KiB of shared memory", chip)
+			}
 		}
 	}
 }

@@ -73,21 +73,34 @@ func (l *Linear) defaultTile(s linearSize) int {
 // Adreno, with 192, spills 37; those for Intel's and Apple's GPUs, with 128, up to 1,241 and 201.
 const largeFloatRegisters = 220
 
-// fitsFloat reports whether a device has the registers for a float32 tile.
+// fitsFloat reports whether a device has the registers and the shared memory for a float32 tile.
 func (t linearTile) fitsFloat(l deviceLimits) bool {
 	if t.kernel == "linear_cpu" || l.CPU {
 		return t.kernel == "linear_cpu" && l.CPU
 	}
-	return t.rows < 128 || l.registersIn(128) >= largeFloatRegisters
+	return t.floatShared() <= l.MaxSharedBytes && (t.rows < 128 || l.registersIn(128) >= largeFloatRegisters)
 }
 
-// defaultFloatTile selects a float32 tile: on a GPU the small one if the device has too few registers for the large one,
-// if there are too few large ones, or if these cover more than 9/8 of what the small ones cover.
+// floatShared is the shared memory of a float32 tile on a GPU, in bytes: the operands of a loop iteration, which has 8
+// inputs in the large tile and 32 in the small one, and the sums of squares. With 16 KiB a device has the large one only.
+func (t linearTile) floatShared() uint32 {
+	inputs := uint32(8)
+	if t.rows < 128 {
+		inputs = 32
+	}
+	return 4*inputs*uint32(t.rows+t.cols) + 4*uint32(t.rows)
+}
+
+// defaultFloatTile selects a float32 tile: on a GPU the small one, if it fits, where the device has too few registers for
+// the large one, where there are too few large ones, or where these cover more than 9/8 of what the small ones cover.
 func defaultFloatTile(l deviceLimits, rows, out uint64) int {
 	if l.CPU {
 		return 2
 	}
 	large, small := ceilDiv(rows, 128)*ceilDiv(out, 128), ceilDiv(rows, 64)*ceilDiv(out, 64)
+	if linearTiles[1].floatShared() > l.MaxSharedBytes {
+		return 0
+	}
 	if !linearTiles[0].fitsFloat(l) || large < largeGPU || large*4*8 > small*9 {
 		return 1
 	}
