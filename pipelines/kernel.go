@@ -59,11 +59,6 @@ func (k *kernelCache) get(name, spv string, fullSubgroups bool, spec map[uint32]
 	return k.kernel(kernelVariant{name: name, spv: spv, spec: spec, fullSubgroups: fullSubgroups})
 }
 
-// with is get with the subgroup settings of c.
-func (k *kernelCache) with(name, spv string, spec map[uint32]uint32, c vk.KernelConfig) (*vk.Kernel, error) {
-	return k.kernel(kernelVariant{name, spv, spec, c.SubgroupSize, c.FullSubgroups})
-}
-
 // kernel returns the kernel of a variant. The same variant is compiled once.
 func (k *kernelCache) kernel(v kernelVariant) (*vk.Kernel, error) {
 	k.mu.Lock()
