@@ -62,6 +62,7 @@ func TestLinearConfiguredTile(t *testing.T) {
 			assert.ErrorIs(t, err, vk.ErrUnsupported)
 			continue
 		}
+		gpu := gputest.New(t)
 		a := LinearArgs{X: gpu.In("x", make([]float32, 64)), W: gpu.In("w", make([]uint16, 128*64)), Y: gpu.Out("y", 512), Batch: 1, Rows: 1}
 		assertRecordError(t, gpu, "x has float32 elements or gathered rows, want contiguous 16-bit rows with Tile 128x128x64", func(t *vk.CommandList) error { return l.Record(t, a) })
 		require.NoError(t, l.Close())
