@@ -131,7 +131,7 @@ func (c RouterConfig) checkOptions(out RouterResult, n, tokens int, o RouterOpti
 	case c.LearnedRoutingTokens == (o.RoutingTokens == nil):
 		return fmt.Errorf("RoutingTokens is %v, want a tensor if, and only if, LearnedRoutingTokens is true (it is %v)", o.RoutingTokens, c.LearnedRoutingTokens)
 	case n > 0 && n <= tokens && (out.Indices != nil || out.Tokens != nil):
-		return fmt.Errorf("Indices is %v and Tokens %v, want nil: with %d tokens out of %d nothing is routed", out.Indices, out.Tokens, tokens, n)
+		return fmt.Errorf("out.Indices is %v and out.Tokens %v, want nil: with %d tokens out of %d nothing is routed", out.Indices, out.Tokens, tokens, n)
 	case o.RandomSeed != 0 && out.SoftScores != nil:
 		return fmt.Errorf("SoftScores is %v, want nil with random routing", out.SoftScores)
 	case out == (RouterResult{}):
