@@ -40,6 +40,9 @@ func forAllKernels(t *testing.T, c WindowAttentionConfig, test func(t *testing.T
 
 // A token that is NaN or infinite changes no bit of the tokens that do not attend to it.
 func TestWindowAttentionMasksNaN(t *testing.T) {
+	if testing.Short() {
+		t.Skip("takes 3 s")
+	}
 	const n, d, window, bad = 64, limitsDim, 8, 40
 	for _, causal := range []bool{true, false} {
 		if testing.Short() && !causal {

@@ -149,6 +149,9 @@ func TestSelectManySlots(t *testing.T) {
 
 // Every number of keys that Record accepts is processed completely.
 func TestRoutedAttentionAllKeys(t *testing.T) {
+	if testing.Short() {
+		t.Skip("takes 3 s")
+	}
 	for _, c := range []struct{ d, keys int }{{128, 14000}, {128, 100000}, {16, 200000}} {
 		if testing.Short() && c.keys == 100000 {
 			continue // takes 4 s

@@ -12,6 +12,9 @@ import (
 
 // The bits of a row do not depend on its position, on its batch, or on the other rows.
 func TestLinearBits(t *testing.T) {
+	if testing.Short() {
+		t.Skip("takes 9 s")
+	}
 	for _, tile := range linearTiles {
 		for _, s := range []struct{ in, out int }{{512, 132}, {67, 69}, {64, 1}} {
 			if testing.Short() && s.in > 67 {

@@ -87,6 +87,9 @@ func testPatchAttentionBits(t *testing.T, gpuKernel bool) {
 
 // The bits depend neither on the number of queries of a workgroup, nor on whether the kernel is that for few registers.
 func TestAttentionTilesAgree(t *testing.T) {
+	if testing.Short() {
+		t.Skip("takes 4 s")
+	}
 	const side, heads = 7, 2
 	for _, dim := range []int{24, 64, 97, 128} { // 1 to 4 slices of a head
 		if testing.Short() && dim != 64 && dim != 97 {

@@ -160,6 +160,9 @@ func TestRouterLogits(t *testing.T) {
 
 // All numbers of lanes per row and rows per lane that a device may use.
 func TestRouterLogitsTilings(t *testing.T) {
+	if testing.Short() {
+		t.Skip("takes 2 s")
+	}
 	dev := gputest.Device(t)
 	for lanes := 1; lanes <= min(int(dev.Caps().SubgroupMin), 32); lanes *= 2 {
 		for _, rows := range []int{2, 3, 8} {

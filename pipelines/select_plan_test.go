@@ -85,6 +85,9 @@ func TestSelectThreads(t *testing.T) {
 
 // Sizes determine the algorithm.
 func TestSelectDispatches(t *testing.T) {
+	if testing.Short() {
+		t.Skip("takes 4 s")
+	}
 	radix := []string{"fill", "select_digit", "select_digit", "select_digit", "select_digit", "select_compact"}
 	limits := &forcedLimits{threads: 256, sortCapacity: 1024}
 	for _, test := range []struct {

@@ -50,6 +50,9 @@ func TestSelectBadSamples(t *testing.T) {
 // Masked entries are not sampled. The larger half of the entries is masked; still at least k candidates lie above the
 // threshold, and they fit.
 func TestSelectMaskedSamples(t *testing.T) {
+	if testing.Short() {
+		t.Skip("takes 2 s")
+	}
 	gpu := gputest.New(t)
 	c := selectCase{rows: 1, n: 60000, k: 1000, routes: 1, valid: oneIn(2, 0), logits: func(i int) float32 { return float32(i*7919%60000 + i%2*60000) }}
 	logits, mask := c.input()

@@ -39,6 +39,9 @@ func TestSelectWindows(t *testing.T) {
 
 // Windows have the algorithm of blocks of N entries. The example of the autoregressive module takes one dispatch.
 func TestSelectDispatchesOfWindows(t *testing.T) {
+	if testing.Short() {
+		t.Skip("takes 4 s")
+	}
 	limits := &forcedLimits{threads: 256, sortCapacity: 1024}
 	for _, test := range []struct {
 		selectCase
@@ -55,6 +58,9 @@ func TestSelectDispatchesOfWindows(t *testing.T) {
 
 // Skipped blocks at the start of a row stay empty.
 func TestSelectSkippedBlocks(t *testing.T) {
+	if testing.Short() {
+		t.Skip("takes 2 s")
+	}
 	for _, c := range []selectCase{
 		{rows: 3, n: 10, k: 2, block: 4, skipBlocks: 1}, {rows: 3, n: 10, k: 2, block: 4, skipBlocks: 3, emptyIndex: -1}, {rows: 2, n: 5, k: 3, block: 8, skipBlocks: 1},
 		{rows: 4, n: 1000, k: 50, block: 333, routes: 2, skipBlocks: 2, valid: oneIn(2, 0), emptyIndex: -1}, {rows: 2, n: 4096, k: 32, block: 128, skipBlocks: 1, unaligned: true},
@@ -69,6 +75,9 @@ func TestSelectSkippedBlocks(t *testing.T) {
 
 // Ranges that start between multiples of 16 bytes.
 func TestSelectUnaligned(t *testing.T) {
+	if testing.Short() {
+		t.Skip("takes 2 s")
+	}
 	for _, c := range []selectCase{
 		{rows: 1, n: 1, k: 1}, {rows: 3, n: 256, k: 9, valid: oneIn(3, 1)}, {rows: 5, n: 7, k: 3, routes: 5}, {rows: 1, n: 8192, k: 1024}, {rows: 1, n: 1024, k: 2000, emptyIndex: -1},
 		{rows: 2, n: 32768, k: 9000, valid: oneIn(3, 1)}, {rows: 1, n: 32768, k: 1024}, {rows: 33, n: 32768, k: 10}, {rows: 1, n: 65536, k: 5000}, {rows: 1, n: 66000, k: 2000, block: 33000},

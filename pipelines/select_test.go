@@ -247,6 +247,9 @@ func TestSelectSizes(t *testing.T) {
 
 // A device with small workgroups and little shared memory.
 func TestSelectSmallDevice(t *testing.T) {
+	if testing.Short() {
+		t.Skip("takes 7 s")
+	}
 	for _, c := range []selectCase{
 		{rows: 1, n: 1, k: 1}, {rows: 3, n: 1025, k: 1025}, {rows: 2, n: 4097, k: 1024}, {rows: 1, n: 8192, k: 5000}, {rows: 1, n: 8193, k: 1000},
 		{rows: 2, n: 10007, k: 3001, routes: 2, valid: oneIn(3, 1), emptyIndex: -1},

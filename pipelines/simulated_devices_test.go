@@ -19,6 +19,9 @@ import (
 // Every kernel works on devices with low limits, except where the workgroups are small: then it works, or the error is
 // vk.ErrUnsupported and names the limit.
 func TestSimulatedDevices(t *testing.T) {
+	if testing.Short() {
+		t.Skip("takes 10 s")
+	}
 	kernels := []struct {
 		name string
 		test func(*testing.T)
