@@ -124,7 +124,7 @@ func floatAttentionTiles(l deviceLimits, dimHead int, factors bool, queries int)
 // iterations estimates the loop iterations of an invocation. The kernel for CPU drivers has one per tile of keys and one
 // per vec4 of its keys and of its values. The matrix kernel has one per tile, one per group of keys that the workgroup
 // loads at a time, and up to 2,000 that load the queries. The float32 kernel has one per tile, and one per slice of its
-// keys and of its values. Both GPU kernels also need iterations to find the valid slots.
+// keys and of its values; that for few registers also one per vec4 of the keys, and one per four values. Both GPU kernels also need iterations to find the valid slots.
 func (t attentionTile) iterations(dimHead, keys int) int {
 	headVec4 := (dimHead + 3) / 4
 	switch {
@@ -134,5 +134,9 @@ func (t attentionTile) iterations(dimHead, keys int) int {
 		return (keys/t.keys+2)*(2+t.keys/(8*t.subgroups)) + keys/(8*t.subgroups) + 2000
 	}
 	keySlices := (headVec4 + 7) / 8
-	return (keys/t.keys+2)*(1+2*keySlices+1) + keys/attentionThreads + 200
+	perTile := 1 + 2*keySlices + 1
+	if t.lowRegisters {
+		perTile += headVec4 + keySlices + t.keys/4
+	}
+	return (keys/t.keys+2)*perTile + keys/attentionThreads + 200
 }

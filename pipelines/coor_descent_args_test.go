@@ -12,6 +12,7 @@ import (
 
 // Plans cover every length, on large and small devices. No device is needed.
 func TestCoorDescentPlan(t *testing.T) {
+	ownLimits(t)
 	devices := []vk.Caps{
 		{MaxWorkgroupInvocations: 1024, MaxWorkgroupSize: [3]uint32{1024, 1024, 64}, SubgroupMin: 32},
 		{MaxWorkgroupInvocations: 1024, MaxWorkgroupSize: [3]uint32{1024, 1024, 64}, SubgroupMin: 4},

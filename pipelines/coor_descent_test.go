@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"math"
 	"slices"
+	"sort"
 	"testing"
 
 	"github.com/colt5-vulkan/colt5/internal/golden"
@@ -167,11 +168,7 @@ func randomMask(seed uint64, n int) []uint8 {
 
 // longestInRegisters is the longest segment that one workgroup holds in registers.
 func longestInRegisters(caps vk.Caps) int {
-	n := 1
-	for planCoorDescent(limitsOfCaps(caps), 2*n, true).vec4PerThread > 0 {
-		n *= 2
-	}
-	return n
+	return sort.Search(1<<20, func(n int) bool { return planCoorDescent(limitsOfCaps(caps), n+1, true).vec4PerThread == 0 })
 }
 
 func TestCoorDescentSizes(t *testing.T) {

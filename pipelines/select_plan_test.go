@@ -11,6 +11,7 @@ import (
 
 // Plans cover every 16-byte chunk and every slot, and their workgroups fit the limits.
 func TestSelectPlan(t *testing.T) {
+	ownLimits(t)
 	for _, limits := range []selectLimits{{1024, 2048, 32}, {256, 1024, 8}, {128, 2048, 4}, {64, 1024, 64}} {
 		for _, n := range []int{1, 4, 5, 1024, 8192, 8193, 32767, 32768, 32769, 1 << 20, 1<<22 + 1, selectMax} {
 			for _, k := range []int{1, 1024, 1025, n, selectMax} {
@@ -65,6 +66,7 @@ func TestSelectPlan(t *testing.T) {
 
 // Large workgroups are used where an invocation has enough registers in them.
 func TestSelectChips(t *testing.T) {
+	ownLimits(t)
 	want := map[string]uint32{"skl": 256, "icl": 256, "tgl": 512, "ptl": 512, "adreno": 512, "apple": 512, "kepler": 512}
 	for name, l := range chipLimits() {
 		assert.Equal(t, cmp.Or(want[name], 1024), newSelectLimits(l.Caps).threads, name)

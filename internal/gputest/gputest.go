@@ -20,6 +20,7 @@ import (
 	"sync/atomic"
 	"testing"
 
+	"github.com/colt5-vulkan/colt5/internal/pretend"
 	"github.com/colt5-vulkan/colt5/internal/simulate"
 	"github.com/colt5-vulkan/colt5/vk"
 )
@@ -42,6 +43,14 @@ var (
 // Main runs the tests of a package; call it from TestMain. Afterwards it closes the shared device. It exits with a
 // failure if a device object was not closed or the validation layer reported a message outside of a test.
 func Main(m *testing.M) {
+	if name := os.Getenv("COLT5_PRETEND_CHIP"); name != "" {
+		chip, ok := pretend.Chips()[name]
+		if !ok {
+			fmt.Fprintf(os.Stderr, "FAIL: COLT5_PRETEND_CHIP is %q, want one of package pretend\n", name)
+			os.Exit(1)
+		}
+		pretend.Chip(chip)
+	}
 	code := m.Run()
 	if device != nil {
 		if n, text := device.DrainMessages(); n > 0 {

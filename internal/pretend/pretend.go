@@ -17,5 +17,11 @@ func Chip(i vk.Info) (restore func()) {
 	return func() { current.Store(before) }
 }
 
+// Nothing makes package pipelines choose by the device itself until restore is called, for tests of the choice.
+func Nothing() (restore func()) {
+	before := current.Swap(nil)
+	return func() { current.Store(before) }
+}
+
 // Current returns the chip of the last call of Chip, nil if there is none.
 func Current() *vk.Info { return current.Load() }
