@@ -11,7 +11,7 @@ PACKAGES ?= ./pipelines ./...
 TOOLS := $(CURDIR)/scripts/vulkan-tools
 GPU_CASES := $(CURDIR)/bin/gpu-cases
 
-.PHONY: run test short shaders check check-shaders check-go validate test-mesa26 verify-mesa26 test-subgroups test-limits test-compilers storm bench setup clean help
+.PHONY: run test short shaders check check-shaders check-go validate test-mesa26 verify-mesa26 test-subgroups test-chips test-limits test-compilers storm bench setup clean help
 .DEFAULT_GOAL := help
 
 help:
@@ -78,6 +78,15 @@ test-subgroups: setup
 		echo "subgroups of $$size"; \
 		COLT5_REQUIRE_GPU=1 COLT5_SUBGROUP_SIZE=$$size $(GO) test $(TEST_FLAGS) ./pipelines && \
 		bin/vkbench verify testdata/golden || exit 1; \
+	done
+
+# Kernels and modules with the kernels that these chips would get, by the registers of an invocation (internal/pretend).
+PRETEND_CHIPS := tgl apple navi31
+
+test-chips: setup
+	@for chip in $(PRETEND_CHIPS); do \
+		echo "kernels of $$chip"; \
+		COLT5_REQUIRE_GPU=1 COLT5_PRETEND_CHIP=$$chip $(GO) test $(TEST_FLAGS) ./pipelines ./colt5 || exit 1; \
 	done
 
 # Every kernel and small modules on simulated devices with low limits (internal/simulate), and transfers with memory that

@@ -124,7 +124,8 @@ func floatAttentionTiles(l deviceLimits, dimHead int, factors bool, queries int)
 // iterations estimates the loop iterations of an invocation. The kernel for CPU drivers has one per tile of keys and one
 // per vec4 of its keys and of its values. The matrix kernel has one per tile, one per group of keys that the workgroup
 // loads at a time, and up to 2,000 that load the queries. The float32 kernel has one per tile, and one per slice of its
-// keys and of its values; that for few registers also one per vec4 of the keys, and one per four values. Both GPU kernels also need iterations to find the valid slots.
+// keys and of its values; that for few registers also one per vec4 of the keys, and one per four values. Both GPU kernels
+// also need iterations to find the valid slots.
 func (t attentionTile) iterations(dimHead, keys int) int {
 	headVec4 := (dimHead + 3) / 4
 	switch {
