@@ -187,6 +187,22 @@ func TestRouterLogitsTilings(t *testing.T) {
 	}
 }
 
+// Passes over x have as many routing tokens as fit the registers, and about as many each.
+func TestRouterLogitsTokensPerPass(t *testing.T) {
+	ownLimits(t)
+	for name, l := range chipLimits() {
+		few := l.registersIn(routerThreads) <= defaultRegisters
+		for tokens, want := range map[int]uint64{1: 1, 15: 15, 17: 9, 32: 16} {
+			assert.Equal(t, want, RouterLogitsConfig{R: tokens}.tokensPerPass(l), "%s, %d tokens", name, tokens)
+		}
+		want := uint64(16)
+		if few {
+			want = 8 // two passes
+		}
+		assert.Equal(t, want, RouterLogitsConfig{R: 15, R2: 1, CosineScale: 8}.tokensPerPass(l), name)
+	}
+}
+
 // A logit depends only on its token and its routing token: not on the batch, other rows, other routing tokens or
 // factors.
 func TestRouterLogitsBits(t *testing.T) {
