@@ -8,9 +8,9 @@ import (
 
 const attentionThreads = 128 // workgroup size of the float32 kernel, as in attention.glsl
 
-// attentionTile is how many queries a workgroup has and how many keys it loads at a time. With cooperative matrices,
-// subgroups share its queries equally; else subgroups is 0. lowRegisters selects the float32 kernel for devices with few
-// registers.
+// attentionTile is how many queries a workgroup has and how many keys it loads at a time. With cooperative
+// matrices, subgroups share its queries equally; else subgroups is 0. lowRegisters selects the float32 kernel for
+// devices with few registers.
 type attentionTile struct {
 	queries, keys, subgroups int
 	lowRegisters             bool
@@ -87,13 +87,13 @@ func selectAttentionTile(caps vk.Caps, list []attentionTile, dimHead int, factor
 	return attentionTile{}, fmt.Errorf("pipelines: %w: heads of dim %d need %d bytes of shared memory, the device has %d", vk.ErrUnsupported, dimHead, smallest, caps.MaxSharedBytes)
 }
 
-// fewRegisters is less than what an invocation needs for every float32 tile. With that many, or more, no compiler spills:
-// Adreno's has 192.
+// fewRegisters is less than what an invocation needs for every float32 tile. With that many, or more, no compiler
+// spills: Adreno's has 192.
 const fewRegisters = 160
 
-// floatAttentionTiles returns the tiles for float32 in order of preference: one that is known to fit the registers of the
-// device, or such a one after others for which the compiler decides. All have 32 keys on a device with few registers, so
-// that bits do not depend on the choice.
+// floatAttentionTiles returns the tiles for float32 in order of preference: one that is known to fit the registers
+// of the device, or such a one after others for which the compiler decides. All have 32 keys on a device with few
+// registers, so that bits do not depend on the choice.
 func floatAttentionTiles(l deviceLimits, dimHead int, factors bool, queries int) ([]attentionTile, error) {
 	if l.registersIn(attentionThreads) >= fewRegisters {
 		t, err := selectAttentionTile(l.Caps, attentionTiles, dimHead, factors, queries)
@@ -104,9 +104,9 @@ func floatAttentionTiles(l deviceLimits, dimHead int, factors bool, queries int)
 	if err != nil {
 		return nil, err
 	}
-	// Compiled for Intel's Gen9, Gen12 and Xe2 with 128 registers. Heads of up to 32: no tile of 32 keys spills, nor does the
-	// other kernel. Up to 64: spills by the tile, the chip and the factors, of either kernel; none of 32x32 of the kernel for
-	// few registers. Beyond 64, only that fits.
+	// Compiled for Intel's Gen9, Gen12 and Xe2 with 128 registers. Heads of up to 32: no tile of 32 keys spills,
+	// nor does the other kernel. Up to 64: spills by the tile, the chip and the factors, of either kernel; none of
+	// 32x32 of the kernel for few registers. Beyond 64, only that fits.
 	if dimHead <= 32 {
 		return []attentionTile{first}, nil
 	}
@@ -121,11 +121,11 @@ func floatAttentionTiles(l deviceLimits, dimHead int, factors bool, queries int)
 	return append(list, attentionTile{32, 32, 0, true}), nil
 }
 
-// iterations estimates the loop iterations of an invocation. The kernel for CPU drivers has one per tile of keys and one
-// per vec4 of its keys and of its values. The matrix kernel has one per tile, one per group of keys that the workgroup
-// loads at a time, and up to 2,000 that load the queries. The float32 kernel has one per tile, and one per slice of its
-// keys and of its values; that for few registers also one per vec4 of the keys, and one per four values. Both GPU kernels
-// also need iterations to find the valid slots.
+// iterations estimates the loop iterations of an invocation. The kernel for CPU drivers has one per tile of keys
+// and one per vec4 of its keys and of its values. The matrix kernel has one per tile, one per group of keys that
+// the workgroup loads at a time, and up to 2,000 that load the queries. The float32 kernel has one per tile, and
+// one per slice of its keys and of its values; that for few registers also one per vec4 of the keys, and one per
+// four values. Both GPU kernels also need iterations to find the valid slots.
 func (t attentionTile) iterations(dimHead, keys int) int {
 	headVec4 := (dimHead + 3) / 4
 	switch {

@@ -9,16 +9,16 @@ import (
 	"github.com/colt5-vulkan/colt5/vk"
 )
 
-// CoorDescent computes soft top-k scores from router logits in [0, 1] by coordinate descent. Every row, or every segment
-// of a row, is a problem of its own. Segments are blocks of a row, or prefixes of it.
+// CoorDescent computes soft top-k scores from router logits in [0, 1] by coordinate descent. Every row, or every
+// segment of a row, is a problem of its own. Segments are blocks of a row, or prefixes of it.
 //
 //	logits [Rows, N] f32 in         mask [Rows / Routes, N] u8 in, optional
 //	scores [Rows, N] f32 out        state [Rows, Blocks, Iters, 4] f32 out, optional
 //	indices [Rows, Blocks, Slots] i32 in      valid [Rows, Blocks, Slots] u32 in, optional
 //	selected scores [Rows, Blocks, Slots] f32 out, in addition to scores or instead of them
 //
-// With Windows, window m = 0 .. Windows-1 is the prefix of min(m * WindowSize, N) entries of a row. K is the same for all
-// windows:
+// With Windows, window m = 0 .. Windows-1 is the prefix of min(m * WindowSize, N) entries of a row. K is the same
+// for all windows:
 //
 //	scores [Items, Windows, Routes, N], 0 beyond the prefix      state [Items, Windows, Routes, Iters, 4]
 //	indices, valid, selected scores [Items, Windows, Routes, Slots]      Items = Rows / Routes
@@ -40,11 +40,12 @@ import (
 // The state of a segment without a valid entry, or of which all entries are selected, is zero: its gradient is 0.
 // Scores differ in the last bits between a run with State and one without, which caches exponentials.
 //
-// A segment of up to 32,768 entries takes one dispatch; a workgroup holds it in registers. On devices with few registers
-// it is 24,576 or 49,152 entries, 6,144 on some. A longer segment takes Iters + 1 dispatches, and several workgroups share
-// it through Scratch. The path and the order of summation depend only on the device and on the length of a block (with
-// Windows: on N). On devices with few registers whose driver reports spills they also depend on the driver, on State and on
-// Windows. State and Scratch start at multiples of 16 bytes, the mask at any byte, other ranges at multiples of 4.
+// A segment of up to 32,768 entries takes one dispatch; a workgroup holds it in registers. On devices with few
+// registers it is 24,576 or 49,152 entries, 6,144 on some. A longer segment takes Iters + 1 dispatches, and several
+// workgroups share it through Scratch. The path and the order of summation depend only on the device and on the
+// length of a block (with Windows: on N). On devices with few registers whose driver reports spills they also
+// depend on the driver, on State and on Windows. State and Scratch start at multiples of 16 bytes, the mask at any
+// byte, other ranges at multiples of 4.
 //
 // Shader: shaders/coor_descent.comp. CPU reference: internal/ref.CoorDescent. Source: arXiv 1502.04759, 2304.04947.
 type CoorDescent struct {
@@ -102,10 +103,10 @@ const (
 // coorDescentVec4 returns how many vec4 of entries an invocation of a workgroup can hold in registers. It is 0 for a
 // workgroup with too few registers per invocation. Not sure: compilers for some chips with so many registers spill.
 //
-// Compiled for 512 invocations, or as many as fit: 16 fit in the 128 registers of NVIDIA's chips since Turing, which
-// have uniform registers too; 12 in those of its older chips (14 spill 65) and of Intel's from Gen11 on (13 spill 4), but
-// not of Gen9 (6 fit, 7 spill 12); 8 in the 104 of Apple's (9 spill 16) and the 96 of Adreno (10 spill 4). In 64 not even 4
-// fit.
+// Compiled for 512 invocations, or as many as fit: 16 fit in the 128 registers of NVIDIA's chips since Turing,
+// which have uniform registers too; 12 in those of its older chips (14 spill 65) and of Intel's from Gen11 on (13
+// spill 4), but not of Gen9 (6 fit, 7 spill 12); 8 in the 104 of Apple's (9 spill 16) and the 96 of Adreno (10
+// spill 4). In 64 not even 4 fit.
 func coorDescentVec4(l deviceLimits, workgroup uint32, sure bool) uint32 {
 	switch n := l.registersIn(workgroup); {
 	case n >= 220:

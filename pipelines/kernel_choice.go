@@ -13,10 +13,10 @@ import (
 // This file selects between variants of a kernel by the register spills that the driver's compiler reports. A kernel
 // that spills to memory is much slower than one with less work per invocation.
 
-// choose returns the index of the first of some variants, in order of preference, that compiles without spills; of those
-// with the fewest spills if all spill. preset is the choice where the driver reports no spills. It is a pure function of
-// deviceLimits, and 0 means that the first variant is known to fit: then nothing is compiled. The choice is stored beside
-// the pipeline cache, so that later processes compile one variant only.
+// choose returns the index of the first of some variants, in order of preference, that compiles without spills; of
+// those with the fewest spills if all spill. preset is the choice where the driver reports no spills. It is a pure
+// function of deviceLimits, and 0 means that the first variant is known to fit: then nothing is compiled. The
+// choice is stored beside the pipeline cache, so that later processes compile one variant only.
 //
 // All variants may compute the same bits or not; the choice depends on the device and its driver alone.
 func (k *kernelCache) choose(variants []kernelVariant, preset int) (int, error) {
@@ -51,7 +51,8 @@ func (k *kernelCache) choose(variants []kernelVariant, preset int) (int, error) 
 	return best, nil
 }
 
-// choicePurpose is the key under which a choice is stored: it changes with the SPIR-V and the constants of the variants.
+// choicePurpose is the key under which a choice is stored: it changes with the SPIR-V and the constants of the
+// variants.
 func choicePurpose(variants []kernelVariant) (string, error) {
 	hash := fnv.New64a()
 	for _, v := range variants {

@@ -24,8 +24,9 @@ func (r registerFile) at(subgroup uint32) uint32 {
 	return min(r.perSubgroup/max(subgroup, 1), r.perInvocation)
 }
 
-// registersIn returns the registers of an invocation in a workgroup of a size, where the driver selects the subgroup size:
-// compilers take a smaller size before they spill, down to the smallest one that the workgroup permits.
+// registersIn returns the registers of an invocation in a workgroup of a size, where the driver selects the
+// subgroup size: compilers take a smaller size before they spill, down to the smallest one that the workgroup
+// permits.
 func (l deviceLimits) registersIn(workgroup uint32) uint32 {
 	n := l.registers.at(l.smallestSubgroup(workgroup))
 	if l.registers.perWorkgroup > 0 {
@@ -43,9 +44,9 @@ func (l deviceLimits) smallestSubgroup(workgroup uint32) uint32 {
 	return size
 }
 
-// fullSubgroupSize returns the subgroup size to require for a kernel with full subgroups; 0: the driver's default. Without
-// a required size, drivers compile such a kernel for the default size and no other. Where an invocation has few
-// registers then, the smallest size leaves more.
+// fullSubgroupSize returns the subgroup size to require for a kernel with full subgroups; 0: the driver's default.
+// Without a required size, drivers compile such a kernel for the default size and no other. Where an invocation has
+// few registers then, the smallest size leaves more.
 func (l deviceLimits) fullSubgroupSize(workgroup uint32) uint32 {
 	if !l.SubgroupSizeControl || !l.FullSubgroups || l.SubgroupMin == l.SubgroupMax || l.registers.at(l.SubgroupSize) >= defaultRegisters {
 		return 0
@@ -74,8 +75,9 @@ func registersOf(c vk.Caps) registerFile {
 	case c.CPU:
 		perInvocation, perWorkgroup = 256, 0 // CPU drivers keep vectors in caches if not in registers
 	case c.VendorID == vendorIntel:
-		// A hardware thread has 128 registers, of 32 bytes, from Xe2 on of 64 bytes, whatever its subgroup size is. Chips
-		// from Xe2 on have no subgroups of 8. Xe3 can give a thread 256 registers, at the cost of half of the threads.
+		// A hardware thread has 128 registers, of 32 bytes, from Xe2 on of 64 bytes, whatever its subgroup size is.
+		// Chips from Xe2 on have no subgroups of 8. Xe3 can give a thread 256 registers, at the cost of half of the
+		// threads.
 		words := uint32(128 * 8)
 		if c.SubgroupMin >= 16 {
 			words = 128 * 16
@@ -84,8 +86,8 @@ func registersOf(c vk.Caps) registerFile {
 	case c.VendorID == vendorAMD:
 		perInvocation, perWorkgroup = 256, 0
 	case c.VendorID == vendorNVIDIA:
-		// Chips with matrix units have uniform registers too, and hold in the 128 registers of 512 invocations what others
-		// cannot.
+		// Chips with matrix units have uniform registers too, and hold in the 128 registers of 512 invocations what
+		// others cannot.
 		perInvocation, perWorkgroup = 255, 64<<10
 		if c.CooperativeMatrix {
 			perWorkgroup = 0
@@ -99,8 +101,9 @@ func registersOf(c vk.Caps) registerFile {
 // limitsOf returns the limits of a device.
 func limitsOf(dev *vk.Device) deviceLimits { return limitsOfCaps(dev.Caps()) }
 
-// limitsOfCaps returns the limits of a device with some capabilities, in tests with package pretend the registers of another chip. A kernel for such
-// a chip runs at the subgroup sizes of the device, with as many registers per invocation as in the chip's smallest size.
+// limitsOfCaps returns the limits of a device with some capabilities, in tests with package pretend the registers
+// of another chip. A kernel for such a chip runs at the subgroup sizes of the device, with as many registers per
+// invocation as in the chip's smallest size.
 func limitsOfCaps(c vk.Caps) deviceLimits {
 	l := deviceLimits{c, registersOf(c)}
 	if chip := pretend.Current(); chip != nil {

@@ -188,9 +188,10 @@ func (k *Kernel) Name() string { return k.name }
 // SharedBytes returns the shared memory of a workgroup, in bytes.
 func (k *Kernel) SharedBytes() uint64 { return k.shared }
 
-// CompilerStats returns the statistics of the driver's compiler, such as registers and spills, under the driver's names,
-// and the "Subgroup size" where the driver selects one for the kernel. The device must have been opened with
-// Options.Profile, or the kernel compiled with KernelConfig.Statistics. The error is ErrUnsupported if the driver has no pipeline statistics.
+// CompilerStats returns the statistics of the driver's compiler, such as registers and spills, under the driver's
+// names, and the "Subgroup size" where the driver selects one for the kernel. The device must have been opened with
+// Options.Profile, or the kernel compiled with KernelConfig.Statistics. The error is ErrUnsupported if the driver
+// has no pipeline statistics.
 func (k *Kernel) CompilerStats() ([]CompilerStat, error) {
 	if err := k.dev.beginCallOp("Kernel.CompilerStats"); err != nil {
 		return nil, err

@@ -1,5 +1,5 @@
-// Package pretend lets tests run the kernels that another chip would get. Kernel variants are selected by what a device can
-// hold; a CPU driver can run the variants of most GPUs.
+// Package pretend lets tests run the kernels that another chip would get. Kernel variants are selected by what a
+// device can hold; a CPU driver can run the variants of most GPUs.
 package pretend
 
 import (
@@ -10,8 +10,8 @@ import (
 
 var current atomic.Pointer[vk.Info]
 
-// Chip makes package pipelines choose kernels by the registers of a chip instead of those of the device, and treat a CPU
-// driver as a GPU, until restore is called. It concerns all devices of the process.
+// Chip makes package pipelines choose kernels by the registers of a chip instead of those of the device, and treat
+// a CPU driver as a GPU, until restore is called. It concerns all devices of the process.
 func Chip(i vk.Info) (restore func()) {
 	before := current.Swap(&i)
 	return func() { current.Store(before) }
