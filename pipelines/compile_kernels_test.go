@@ -242,11 +242,13 @@ func compileRotary(c *compiler) {
 func compileEmbedPool(c *compiler) {
 	for _, n := range []int{512, 510} {
 		compile(c, NewEmbed, func(e *Embed) ([]*vk.Kernel, error) { return one(e.kernel, nil) }, flags(c, EmbedConfig{C: n, V: 256})...)
-		compile(c, NewMeanPool, func(m *MeanPool) ([]*vk.Kernel, error) { return one(m.kernel, nil) }, MeanPoolConfig{C: n})
+		compile(c, NewMeanPool, func(m *MeanPool) ([]*vk.Kernel, error) { return one(m.kernel, nil) }, MeanPoolConfig{C: n}, MeanPoolConfig{C: n, Masked: true})
 	}
 	compile(c, NewPatchEmbed, func(e *PatchEmbed) ([]*vk.Kernel, error) { return one(e.kernel, nil) },
 		PatchEmbedConfig{Channels: 3, Height: 256, Width: 256, PatchHeight: 32, PatchWidth: 32},
 		PatchEmbedConfig{Channels: 1, Height: 6, Width: 10, PatchHeight: 3, PatchWidth: 2})
+	compile(c, NewAdd, func(a *Add) ([]*vk.Kernel, error) { return one(a.kernel, nil) }, AddConfig{})
+	compile(c, NewCopyRows, func(m *CopyRows) ([]*vk.Kernel, error) { return one(m.kernel, nil) }, CopyRowsConfig{})
 	compile(c, NewPermute, func(p *Permute) ([]*vk.Kernel, error) { return one(p.kernel, nil) }, PermuteConfig{})
 }
 

@@ -18,7 +18,9 @@
 //	RoutedAttention  attention of routed queries to routed keys and values
 //	Rotary           rotary position embedding of heads
 //	Embed            rows of a table by token id
-//	MeanPool         mean over tokens
+//	MeanPool         mean over tokens, with a mask over the real ones
+//	Add              sum of two tensors
+//	CopyRows         rows from one tensor into another: concatenation and parts
 //	Permute          a tensor with its axes in another order
 //	Cast             float32 weights to 16 bits
 //

@@ -32,7 +32,7 @@ func TestSimulatedDevices(t *testing.T) {
 		{"gather", TestGatherAtOffset}, {"scatter", TestScatterAtOffset}, {"membership_mask", TestMembershipMask},
 		{"window_attention", TestWindowAttentionMasksNaN}, {"patch_attention", TestPatchAttentionBits}, {"routed_attention", TestRoutedAttentionEmptyScoreNaN},
 		{"rotary", TestRotaryTable}, {"cast", TestCast}, {"embed", TestEmbed}, {"patch_embed", TestPatchEmbedBits}, {"permute", TestPermute},
-		{"mean_pool", TestMeanPool}, {"precision", testSimulatedPrecision},
+		{"mean_pool", TestMeanPool}, {"add", TestAdd}, {"copy_rows", TestCopyRows}, {"precision", testSimulatedPrecision},
 	}
 	devices := simulate.Devices()
 	for _, name := range slices.Sorted(maps.Keys(devices)) {

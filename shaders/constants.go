@@ -117,6 +117,7 @@ const (
 // Ids of the specialisation constants of mean_pool.comp.
 const (
 	MeanPoolChannels uint32 = 0 // uint: elements in a row
+	MeanPoolMasked   uint32 = 1 // bool: a mask is given
 )
 
 // Ids of the specialisation constants of patch_attention.comp.

@@ -41,6 +41,8 @@ func kernelCases() []Case {
 		{"cast", []string{"rows", "dim"}, [][]int{{2048, 2048}}, [][]int{{256, 512}}, setupCast},
 		{"membership_mask", []string{"batch", "tokens", "k"}, [][]int{{2, 32768, 1024}}, [][]int{{2, 32768, 1024}}, setupMembershipMask},
 		{"mean_pool", []string{"batch", "tokens", "dim"}, [][]int{{16, 4096, 512}}, [][]int{{2, 1024, 512}}, setupMeanPool},
+		{"add", []string{"rows", "dim"}, [][]int{{65536, 512}}, [][]int{{4096, 512}}, setupAdd},
+		{"copy_rows", []string{"rows", "dim"}, [][]int{{65536, 512}}, [][]int{{4096, 512}}, setupCopyRows},
 		{"embed", []string{"rows", "vocabulary", "dim"}, [][]int{{65536, 256, 512}}, [][]int{{4096, 256, 512}}, setupEmbed},
 		{"causal_select", []string{"batch", "tokens", "window", "k"}, [][]int{{2, 8192, 128, 32}}, [][]int{{2, 8192, 128, 32}}, setupCausalSelect},
 		{"permute", []string{"channels", "pixels"}, [][]int{{32, 65536}}, [][]int{{32, 4096}}, setupPermute},
@@ -194,6 +196,25 @@ func setupMeanPool(b *Builder, size []int) (*Workload, error) {
 	m = scope.Keep(b.Scope, m, err)
 	a := pipelines.MeanPoolArgs{X: b.normal(batch * n * c), Y: b.alloc32(batch * c), B: batch, N: n}
 	return b.kernel("mean_pool", func(list *vk.CommandList) error { return m.Record(list, a) }, b.floatOutput("y", a.Y))
+}
+
+func setupAdd(b *Builder, size []int) (*Workload, error) {
+	n := size[0] * size[1]
+	m, err := pipelines.NewAdd(b.Dev, pipelines.AddConfig{})
+	m = scope.Keep(b.Scope, m, err)
+	a := pipelines.AddArgs{A: b.normal(n), B: b.normal(n), Y: b.alloc32(n), N: n}
+	return b.kernel("add", func(list *vk.CommandList) error { return m.Record(list, a) }, b.floatOutput("y", a.Y))
+}
+
+// setupCopyRows copies the first half of each row.
+func setupCopyRows(b *Builder, size []int) (*Workload, error) {
+	rows, c := size[0], size[1]
+	m, err := pipelines.NewCopyRows(b.Dev, pipelines.CopyRowsConfig{})
+	m = scope.Keep(b.Scope, m, err)
+	width := max(c/2, 1)
+	a := pipelines.CopyRowsArgs{X: b.normal(rows * c), Y: b.alloc32(rows * width), Rows: rows, Width: width, XPitch: c, YPitch: width}
+	a.X = a.X.Slice(0, pipelines.CopyRowsBytes(rows, width, c))
+	return b.kernel("copy_rows", func(list *vk.CommandList) error { return m.Record(list, a) }, b.floatOutput("y", a.Y))
 }
 
 func setupEmbed(b *Builder, size []int) (*Workload, error) {
