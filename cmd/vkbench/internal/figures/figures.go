@@ -44,9 +44,13 @@ func precisionLine(name, format string) chart.Line {
 	return l
 }
 
-// peaks returns the measured peaks: GB/s of copies, and TFLOP/s of products by precision.
+// peaks returns the measured peaks: GB/s of copies, and TFLOP/s of products by precision. There are none where no row
+// has a share of a peak, because the measured rates are no peaks there: see measure.Runner.
 func peaks(rows []results.Row) (copies float64, products map[string]float64) {
 	products = map[string]float64{}
+	if !slices.ContainsFunc(rows, func(r results.Row) bool { return r.PeakShare > 0 }) {
+		return 0, products
+	}
 	for _, r := range rows {
 		switch r.Name {
 		case results.CopyPeak:

@@ -1,6 +1,7 @@
 package figures
 
 import (
+	"slices"
 	"strings"
 	"testing"
 
@@ -69,6 +70,9 @@ func TestMissingRows(t *testing.T) {
 	assert.Empty(t, files(nil))
 	assert.Empty(t, files(all[1:8]), "without the copy peak")
 	assert.Empty(t, files(all[:5]), "only peaks")
+	noShares := slices.Clone(all)
+	noShares[1].PeakShare = 0
+	assert.Empty(t, files(noShares[:8]), "the rates of a CPU driver are no peaks")
 	assert.Equal(t, "roofline", files(all[:8]))
 	assert.Equal(t, "length token", files(all[8:11]))
 	assert.Empty(t, files(all[11:]), "only dense attention")

@@ -112,6 +112,8 @@ func TestPeakShare(t *testing.T) {
 	assert.Nil(t, r.peakShare(half, 50, 900))
 	r.flopRate[pipelines.F16] = 9000
 	assert.Equal(t, table.Share(0.5), r.peakShare(half, 50, 900))
+	r.Info.Caps.CPU = true
+	assert.Nil(t, r.peakShare(half, 50, 900), "a CPU driver has no peaks")
 	assert.Equal(t, 2000.0, rate(1, 0.5))
 	assert.Zero(t, rate(1, 0))
 	assert.Nil(t, scaled(0, 1e9))

@@ -39,7 +39,7 @@ func (r *Runner) Remarks() []string {
 }
 
 // CPUDriverRemark is the remark on a device that is no GPU.
-const CPUDriverRemark = "This driver runs on the CPU: the times are no GPU figures."
+const CPUDriverRemark = "This driver runs on the CPU: the times are no GPU figures, and the rows have no shares of peaks."
 
 // writeRow writes the row of a case. Rows of peaks become the peaks of later rows.
 func (r *Runner) writeRow(x cases.SizedCase, t timing) {
@@ -75,8 +75,13 @@ func scaled(rate, unit float64) any {
 	return rate / unit
 }
 
-// peakShare is the larger of the shares of peak bandwidth and peak arithmetic. It is nil before these are known.
+// peakShare is the larger of the shares of peak bandwidth and peak arithmetic. It is nil before these are known, and on
+// CPU drivers, where the measured rates are no peaks: data that fits into the caches moves faster than the large copy,
+// and larger products are faster than the measured one.
 func (r *Runner) peakShare(x cases.SizedCase, bytes, flops float64) any {
+	if r.Info.Caps.CPU {
+		return nil
+	}
 	peak := r.flopRate[x.Precision]
 	if r.copyRate == 0 || peak == 0 || x.Matrix.M > 0 {
 		return nil
