@@ -308,7 +308,8 @@ func (m *base) plan(ctx context.Context, c *call) (*plan, error) {
 	if err != nil {
 		return nil, err
 	}
-	return p, m.plans.add(key, p)
+	m.plans.add(key, p, p.stats.Workspace)
+	return p, nil
 }
 
 // Memory is what a call of a module needs of a device, in bytes.

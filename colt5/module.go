@@ -25,7 +25,7 @@ type base struct {
 	layer     layer
 	weights   weights // none in modules without parameters
 	kernels   kernels
-	plans     planCache
+	plans     planCache[planKey]
 }
 
 // moduleBase is a base with its configuration. Modules without weights embed it.

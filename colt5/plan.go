@@ -5,13 +5,9 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
-	"slices"
 
 	"github.com/colt5-vulkan/colt5/vk"
 )
-
-// plansKept is the number of most recently used plans that a module keeps.
-const plansKept = 8
 
 // plan is a module's call prepared for its shapes: a command list, its workspace, and bindings for the caller's
 // tensors.
@@ -49,6 +45,9 @@ func (m *base) newPlan(ctx context.Context, of *call) (*plan, error) {
 	if b.err != nil {
 		return nil, b.err
 	}
+	if err := m.plans.evict(m.dev, 1, b.peak+b.constants); err != nil {
+		return nil, err
+	}
 	list, err := m.dev.NewCommandList(vk.CommandListConfig{Name: m.name, Profile: c.profiled()})
 	if err != nil {
 		return nil, err
@@ -62,7 +61,11 @@ func (m *base) newPlan(ctx context.Context, of *call) (*plan, error) {
 		p.bindings = append(p.bindings, binding)
 	}
 	if b.peak > 0 {
-		if p.workspace, err = m.dev.NewBuffer(m.name+" workspace", b.peak); err != nil {
+		p.workspace, err = m.dev.NewBuffer(m.name+" workspace", b.peak)
+		if errors.Is(err, vk.ErrOutOfMemory) && m.plans.close() == nil { // other plans may hold the memory
+			p.workspace, err = m.dev.NewBuffer(m.name+" workspace", b.peak)
+		}
+		if err != nil {
 			return nil, errors.Join(err, p.close())
 		}
 	}
@@ -149,52 +152,4 @@ func (p *plan) checkIDs(ctx context.Context) error {
 		return fmt.Errorf("x has %d token ids outside the vocabulary of %d", p.invalid[0], p.vocabulary)
 	}
 	return nil
-}
-
-// planCache keeps the plans of a module in the order of their last use, latest first.
-type planCache struct {
-	keys    []planKey
-	plans   []*plan
-	evicted []*plan // not closed yet, because the device still used them
-}
-
-// find returns the plan for a key, nil if there is none.
-func (c *planCache) find(key planKey) *plan {
-	i := slices.Index(c.keys, key)
-	if i < 0 {
-		return nil
-	}
-	p := c.plans[i]
-	copy(c.keys[1:i+1], c.keys[:i])
-	copy(c.plans[1:i+1], c.plans[:i])
-	c.keys[0], c.plans[0] = key, p
-	return p
-}
-
-// add keeps a new plan, and closes the one used longest ago if there are too many.
-func (c *planCache) add(key planKey, p *plan) error {
-	c.keys, c.plans = slices.Insert(c.keys, 0, key), slices.Insert(c.plans, 0, p)
-	if len(c.keys) <= plansKept {
-		return nil
-	}
-	old := c.plans[plansKept]
-	c.keys, c.plans = c.keys[:plansKept], c.plans[:plansKept]
-	if err := old.close(); err != nil {
-		c.evicted = append(c.evicted, old)
-		return err
-	}
-	return nil
-}
-
-// close closes all plans. Plans that fail to close are kept for the next try.
-func (c *planCache) close() error {
-	var all error
-	c.keys = nil
-	c.plans = slices.DeleteFunc(append(c.plans, c.evicted...), func(p *plan) bool {
-		err := p.close()
-		all = errors.Join(all, err)
-		return err == nil
-	})
-	c.evicted, c.plans = c.plans, nil
-	return all
 }

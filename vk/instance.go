@@ -144,7 +144,8 @@ type physical struct {
 	info   Info
 	memory vulkan.PhysicalDeviceMemoryProperties
 
-	realTypes []uint32 // the driver's numbers of simulated memory types; nil: the types are the driver's
+	realTypes   []uint32 // the driver's numbers of simulated memory types; nil: the types are the driver's
+	bufferBytes uint64   // simulated memory for buffers; 0: the device's
 }
 
 const maxDevices = 64

@@ -295,6 +295,9 @@ const deviceUsage = 0x20023 // device address, storage, transfer source and dest
 
 func (p *pool) newBlock(size uint64) (*block, error) {
 	d := p.dev
+	if limit := d.physical.bufferBytes; limit > 0 && p.allocated+size > limit {
+		return nil, d.check("vkAllocateMemory", int32(vulkan.ErrorOutOfDeviceMemory))
+	}
 	k := &block{size: size}
 	var need, alignTo C.uint64_t
 	var types C.uint32_t

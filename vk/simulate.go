@@ -47,6 +47,7 @@ const (
 // simulateMemory replaces the memory types of the device.
 func (p *physical) simulateMemory(l *simulate.Limits) {
 	m := &p.memory
+	p.bufferBytes = l.BufferBytes
 	if l.HostVisibleBytes > 0 {
 		heap := m.MemoryHeapCount
 		m.MemoryHeaps[heap].Size, m.MemoryHeaps[heap].Flags = vulkan.DeviceSize(l.HostVisibleBytes), 0

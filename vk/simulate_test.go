@@ -94,6 +94,17 @@ func TestHostVisibleMemory(t *testing.T) {
 	assert.ErrorContains(t, err, "vk: Upload: staging memory: ")
 }
 
+// Buffers beyond the simulated memory are an error; closing others frees the memory.
+func TestBufferMemory(t *testing.T) {
+	const limit = 48 << 20
+	d := openDevice(t, vk.Options{Simulate: &simulate.Limits{BufferBytes: limit}})
+	b := newBuffer(t, d, "b", limit-1)
+	_, err := d.NewBuffer("c", limit/2)
+	assert.ErrorIs(t, err, vk.ErrOutOfMemory)
+	require.NoError(t, b.Close())
+	newBuffer(t, d, "c", limit/2)
+}
+
 // Transfers flush what they write and invalidate before they read.
 func TestNonCoherentMemory(t *testing.T) {
 	d := openDevice(t, vk.Options{Simulate: &simulate.Limits{NonCoherent: true}})

@@ -17,6 +17,9 @@ type Limits struct {
 	// does not fit fails.
 	HostVisibleBytes uint64
 
+	// BufferBytes is the memory for all buffers. An allocation beyond it fails.
+	BufferBytes uint64
+
 	// NonCoherent makes host-visible memory non-coherent: what the host writes reaches the device by a flush only, and what
 	// the device writes reaches the host by an invalidation only.
 	NonCoherent bool
