@@ -56,6 +56,7 @@ func TestWindowAttentionMatrix(t *testing.T) {
 		}{
 			{config: config{Heads: 2, DimHead: 16, Window: 8}, sizes: []size{{1, 1}, {2, 7}, {2, 31}, {2, 32}, {3, 65}, {2, 101}}},
 			{config: config{Heads: 2, DimHead: 16, Window: 8, Causal: true}, sizes: []size{{2, 7}, {2, 63}, {2, 64}, {3, 65}, {2, 101}}, viaShared: true},
+			{config: config{Heads: 2, DimHead: 16, Window: 8, Causal: true, Exact: true}, sizes: []size{{2, 7}, {3, 65}, {2, 101}}},
 			{config: config{Heads: 1, DimHead: 64, Window: 64}, sizes: []size{{2, 200}, {1, 333}}},
 			{config: config{Heads: 1, DimHead: 32, Window: 33, Causal: true}, sizes: []size{{2, 200}}, scale: 30},
 			{config: config{Heads: 3, DimHead: 22, Window: 1000}, sizes: []size{{2, 70}}, viaShared: true},
@@ -70,7 +71,7 @@ func TestWindowAttentionMatrix(t *testing.T) {
 				for _, masked := range []bool{false, true} {
 					t.Run(fmt.Sprintf("%+v %+v %v", group.config, s, masked), func(t *testing.T) {
 						a := ref.WindowAttentionArgs{QKV: normal(1, s.b*s.n*3*group.Heads*group.DimHead), B: s.b, N: s.n, Heads: group.Heads,
-							DimHead: group.DimHead, Window: group.Window, Causal: group.Causal}
+							DimHead: group.DimHead, Window: group.Window, Causal: group.Causal, Exact: group.Exact}
 						for i := range a.QKV {
 							a.QKV[i] = p.round(a.QKV[i] * max(group.scale, 1))
 						}

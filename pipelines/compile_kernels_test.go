@@ -130,8 +130,8 @@ func compileCoorDescent(c *compiler) {
 	}
 	for key, n := range plans {
 		compile(c, NewCoorDescent, func(r *CoorDescent) (list []*vk.Kernel, err error) {
-			for i := range 4 {
-				_, k, err := r.kernel(key[:n], i&1 != 0, i&2 != 0)
+			for _, o := range []coorDescentOptions{{}, {state: true}, {windows: true}, {state: true, windows: true}, {rowK: true}} {
+				_, k, err := r.kernel(key[:n], o)
 				if err != nil {
 					return nil, err
 				}
@@ -202,8 +202,11 @@ func compileAttentions(c *compiler) {
 }
 
 func compileAttention(c *compiler, p DType, d int) {
-	compile(c, NewWindowAttention, func(w *WindowAttention) ([]*vk.Kernel, error) { return w.kernels.compile() },
-		flags(c, WindowAttentionConfig{Heads: 8, DimHead: d, Window: 128, Precision: p})...)
+	windows := flags(c, WindowAttentionConfig{Heads: 8, DimHead: d, Window: 128, Precision: p})
+	for i := range windows {
+		windows[i].Causal = windows[i].Causal || windows[i].Exact
+	}
+	compile(c, NewWindowAttention, func(w *WindowAttention) ([]*vk.Kernel, error) { return w.kernels.compile() }, distinct(windows...)...)
 	compile(c, NewPatchAttention, func(a *PatchAttention) ([]*vk.Kernel, error) { return a.kernels.compile() },
 		PatchAttentionConfig{Heads: 8, DimHead: d, Patch: 16, Precision: p})
 	for _, keys := range []KeySource{KeySourceOwn, KeySourceIndexed, KeySourcePrefix} {
@@ -249,7 +252,7 @@ func compileEmbedPool(c *compiler) {
 		PatchEmbedConfig{Channels: 1, Height: 6, Width: 10, PatchHeight: 3, PatchWidth: 2})
 	compile(c, NewAdd, func(a *Add) ([]*vk.Kernel, error) { return one(a.kernel, nil) }, AddConfig{})
 	compile(c, NewCopyRows, func(m *CopyRows) ([]*vk.Kernel, error) { return one(m.kernel, nil) }, CopyRowsConfig{})
-	compile(c, NewPermute, func(p *Permute) ([]*vk.Kernel, error) { return one(p.kernel, nil) }, PermuteConfig{})
+	compile(c, NewPermute, func(p *Permute) ([]*vk.Kernel, error) { return one(p.kernel, nil) }, flags(c, PermuteConfig{})...)
 }
 
 // flags returns a config with none of its bools set, with all, with each alone, and with all but each. In short mode it

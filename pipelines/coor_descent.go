@@ -16,6 +16,7 @@ import (
 //	scores [Rows, N] f32 out        state [Rows, Blocks, Iters, 4] f32 out, optional
 //	indices [Rows, Blocks, Slots] i32 in      valid [Rows, Blocks, Slots] u32 in, optional
 //	selected scores [Rows, Blocks, Slots] f32 out, in addition to scores or instead of them
+//	row k [Rows] f32 in, optional: a K for each row
 //
 // With Windows, window m = 0 .. Windows-1 is the prefix of min(m * WindowSize, N) entries of a row. K is the same
 // for all windows:
@@ -201,7 +202,9 @@ func (c *CoorDescent) Record(list *vk.CommandList, a CoorDescentArgs) error {
 		return err
 	}
 	caps := c.kernels.dev.Caps()
-	plan, kernel, err := c.kernel(coorDescentPlans(limitsOfCaps(caps), a.segmentLength()), !a.State.IsZero(), a.Windows > 0)
+	plan, kernel, err := c.kernel(coorDescentPlans(limitsOfCaps(caps), a.segmentLength()), coorDescentOptions{
+		state: !a.State.IsZero(), windows: a.Windows > 0, rowK: !a.RowK.IsZero(),
+	})
 	if err != nil {
 		return fmt.Errorf("pipelines: %s: %w", op, err)
 	}
@@ -226,6 +229,9 @@ func (c *CoorDescent) Record(list *vk.CommandList, a CoorDescentArgs) error {
 		Flops: coorDescentFlops * float64(a.Rows) * a.entries(),
 		Bytes: float64(a.Logits.Size() + a.Mask.Size()),
 	}
+	if !a.RowK.IsZero() {
+		d.Args[coorDescentState] = vk.Read(a.RowK)
+	}
 	if plan.vec4PerThread == 0 {
 		return c.recordLong(list, a, plan, d, push)
 	}
@@ -240,10 +246,14 @@ func (c *CoorDescent) Record(list *vk.CommandList, a CoorDescentArgs) error {
 	return list.Dispatch(d)
 }
 
+// coorDescentState is the place of the state in the addresses of a dispatch. RowK, which excludes a state, has the same:
+// one more address would exceed the 128 bytes of push constants that every device has.
+const coorDescentState = 3
+
 // recordLong records one dispatch per step. Steps use the two halves of the scratch memory alternately: each reads one
 // and writes the other.
 func (c *CoorDescent) recordLong(list *vk.CommandList, a CoorDescentArgs, plan coorDescentPlan, d vk.Dispatch, push coorDescentPush) error {
-	const scores, state, indices, valid, selectedScores = 2, 3, 4, 5, 6 // in d.Args
+	const scores, indices, valid, selectedScores = 2, 4, 5, 6 // in d.Args
 	half := a.Scratch.Size() / 2
 	previous, next := a.Scratch.Slice(0, half), a.Scratch.Slice(half, half)
 	e := max(c.config.EpsInit, c.config.Eps)
@@ -258,8 +268,8 @@ func (c *CoorDescent) recordLong(list *vk.CommandList, a CoorDescentArgs, plan c
 		} else {
 			d.Bytes += a.resultBytes()
 		}
-		if step == 0 { // which computes no a_t yet
-			d.Args[state] = vk.Access{}
+		if step == 0 && a.RowK.IsZero() { // which computes no a_t yet
+			d.Args[coorDescentState] = vk.Access{}
 		}
 		d.Push = vk.Scalars(&coorDescentLongPush{
 			coorDescentPush: push, parts: uint32(plan.parts), span: uint32(plan.span), step: uint32(step), ePrevious: float32(ePrevious), e: float32(e),
@@ -273,11 +283,14 @@ func (c *CoorDescent) recordLong(list *vk.CommandList, a CoorDescentArgs, plan c
 	return nil
 }
 
+// coorDescentOptions are the arguments that select the code of a kernel.
+type coorDescentOptions struct{ state, windows, rowK bool }
+
 // kernel selects one of some plans and returns its kernel.
-func (c *CoorDescent) kernel(plans []coorDescentPlan, state, windows bool) (coorDescentPlan, *vk.Kernel, error) {
+func (c *CoorDescent) kernel(plans []coorDescentPlan, o coorDescentOptions) (coorDescentPlan, *vk.Kernel, error) {
 	variants := make([]kernelVariant, len(plans))
 	for i, plan := range plans {
-		variants[i] = plan.variant(state, windows)
+		variants[i] = plan.variant(o)
 	}
 	i, err := c.kernels.choose(variants, len(plans)-1)
 	if err != nil {
@@ -288,13 +301,15 @@ func (c *CoorDescent) kernel(plans []coorDescentPlan, state, windows bool) (coor
 }
 
 // variant returns the kernel of a plan.
-func (p coorDescentPlan) variant(state, windows bool) kernelVariant {
+func (p coorDescentPlan) variant(o coorDescentOptions) kernelVariant {
 	name := "coor_descent"
-	spec := map[uint32]uint32{shaders.CoorDescentLocalSizeX: p.threads, shaders.CoorDescentPrefixSegments: specBool(windows)}
+	spec := map[uint32]uint32{
+		shaders.CoorDescentLocalSizeX: p.threads, shaders.CoorDescentPrefixSegments: specBool(o.windows), shaders.CoorDescentKPerRow: specBool(o.rowK),
+	}
 	if p.vec4PerThread == 0 {
 		name = "coor_descent_long"
 	} else {
-		spec[shaders.CoorDescentVec4PerThread], spec[shaders.CoorDescentSaveState] = p.vec4PerThread, specBool(state)
+		spec[shaders.CoorDescentVec4PerThread], spec[shaders.CoorDescentSaveState] = p.vec4PerThread, specBool(o.state)
 	}
 	return kernelVariant{name: name, spv: name, spec: spec}
 }

@@ -33,6 +33,9 @@ type CoorDescentArgs struct {
 	// K is the number of entries to select per segment: a real number, 1e-6 to 1e30. For a shorter last block it is
 	// min(K, its length).
 	K float64
+	// RowK has a K for each row, which is clamped to 1e-6 .. 1e30: [Rows] f32. Absent: K. With RowK, K and
+	// SelectAllUpTo are 0, and State, blocks and windows are absent.
+	RowK vk.Range
 	// SelectAllUpTo is the length of a block, or with Windows the N, up to which all valid entries are selected: they
 	// score 1. 0: none.
 	SelectAllUpTo int
@@ -126,7 +129,10 @@ func (c *CoorDescent) check(a CoorDescentArgs) error {
 		return fmt.Errorf("pipelines: CoorDescent: Slots is %d, want 0 to %d", a.Slots, maxRowLength)
 	case a.Rows%a.Routes != 0:
 		return fmt.Errorf("pipelines: CoorDescent: Rows is %d, want a multiple of Routes %d", a.Rows, a.Routes)
-	case !(a.K >= minK && a.K <= maxK):
+	case !a.RowK.IsZero() && (a.K != 0 || a.SelectAllUpTo != 0 || !a.State.IsZero() || a.Windows != 0 || a.segmentLength() != a.N):
+		return fmt.Errorf("pipelines: CoorDescent: RowK has %d bytes, want K and SelectAllUpTo 0, and no state, blocks or windows: K is %g, "+
+			"SelectAllUpTo %d, state has %d bytes, BlockSize is %d and Windows %d", a.RowK.Size(), a.K, a.SelectAllUpTo, a.State.Size(), a.BlockSize, a.Windows)
+	case a.RowK.IsZero() && !(a.K >= minK && a.K <= maxK):
 		return fmt.Errorf("pipelines: CoorDescent: K is %g, want %g to %g", a.K, minK, maxK)
 	case a.SelectAllUpTo < 0 || a.SelectAllUpTo > math.MaxInt32:
 		return fmt.Errorf("pipelines: CoorDescent: SelectAllUpTo is %d, want 0 to %d", a.SelectAllUpTo, math.MaxInt32)
@@ -159,6 +165,7 @@ func (c *CoorDescent) checkRanges(a CoorDescentArgs) error {
 		checkOptional(op, "mask", a.Mask, byteAlign, u8, items, n),
 		checkOptional(op, "scores", a.Scores, wordAlign, f32, scores...),
 		checkOptional(op, "state", a.State, vec4Align, f32, state...),
+		checkOptional(op, "row k", a.RowK, wordAlign, f32, rows),
 		checkOptional(op, "indices", a.Indices, wordAlign, i32, slots...),
 		checkOptional(op, "valid", a.Valid, wordAlign, u32, slots...),
 		checkOptional(op, "selected scores", a.SelectedScores, wordAlign, f32, slots...),

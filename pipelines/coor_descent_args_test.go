@@ -147,6 +147,15 @@ func TestCoorDescentBadInput(t *testing.T) {
 		{"k negative", "K is -2, want", func(a *CoorDescentArgs) { a.K = -2 }},
 		{"k nan", "K is NaN, want", func(a *CoorDescentArgs) { a.K = math.NaN() }},
 		{"k infinite", "K is +Inf, want", func(a *CoorDescentArgs) { a.K = math.Inf(1) }},
+		{"row k and k", "RowK has 16 bytes, want K and SelectAllUpTo 0, and no state, blocks or windows: K is 2, SelectAllUpTo 0, state has 192 bytes", func(a *CoorDescentArgs) { a.RowK = state.Slice(0, 16) }},
+		{"row k and blocks", "RowK has 16 bytes, want K and SelectAllUpTo 0, and no state, blocks or windows: K is 0, SelectAllUpTo 0, state has 0 bytes, BlockSize is 5 and Windows 0", func(a *CoorDescentArgs) { a.RowK, a.K, a.State, a.BlockSize = state.Slice(0, 16), 0, vk.Range{}, 5 }},
+		{"row k and windows", "RowK has 16 bytes, want K and SelectAllUpTo 0, and no state, blocks or windows: K is 0, SelectAllUpTo 0, state has 0 bytes, BlockSize is 0 and Windows 3", func(a *CoorDescentArgs) {
+			a.RowK, a.K, a.State, a.Windows, a.WindowSize = state.Slice(0, 16), 0, vk.Range{}, 3, 4
+		}},
+		{"row k and select all", "RowK has 16 bytes, want K and SelectAllUpTo 0, and no state, blocks or windows: K is 0, SelectAllUpTo 10, state has 0 bytes", func(a *CoorDescentArgs) {
+			a.RowK, a.K, a.State, a.SelectAllUpTo = state.Slice(0, 16), 0, vk.Range{}, 10
+		}},
+		{"row k short", "row k has 12 bytes, want [Rows 4] f32, 16 bytes", func(a *CoorDescentArgs) { a.RowK, a.K, a.State = state.Slice(0, 12), 0, vk.Range{} }},
 		{"logits missing", "logits is missing, want [Rows 4, N 10] f32, 160 bytes", func(a *CoorDescentArgs) { a.Logits = vk.Range{} }},
 		{"logits short", "logits has 156 bytes, want [Rows 4, N 10] f32, 160 bytes", func(a *CoorDescentArgs) { a.Logits = logits.Slice(0, 156) }},
 		{"mask long", "mask has 20 bytes, want [Rows / Routes 1, N 10] u8, 10 bytes", func(a *CoorDescentArgs) { a.Routes = 4 }},

@@ -6,20 +6,26 @@ import (
 	"slices"
 	"unsafe"
 
+	"github.com/colt5-vulkan/colt5/shaders"
 	"github.com/colt5-vulkan/colt5/vk"
 )
 
 // Permute copies a tensor with its axes in another order. It changes channels-first to channels-last, and the pixels of
-// an image from row order to patch order.
+// an image, or the bytes of its mask, from row order to patch order.
 //
-//	x f32 in    y f32 out, with the same number of elements
+//	x f32 in    y f32 out, with the same number of elements; with Bytes u8, and y is padded with 0 to a multiple of 4
 //	y[i_0, i_1, ..] = x[i_0 * Strides[0] + i_1 * Strides[1] + ..]
 //
 // Shader: shaders/permute.comp. CPU reference: internal/ref.Permute.
-type Permute struct{ kernel *vk.Kernel }
+type Permute struct {
+	config PermuteConfig
+	kernel *vk.Kernel
+}
 
-// PermuteConfig has no fields: all permutations share one kernel.
-type PermuteConfig struct{}
+// PermuteConfig is fixed when the kernel is compiled.
+type PermuteConfig struct {
+	Bytes bool // elements are u8, not f32
+}
 
 // PermuteArgs describes one dispatch. X and Y do not overlap.
 type PermuteArgs struct {
@@ -36,12 +42,12 @@ type permutePush struct {
 var _ = [1]struct{}{}[unsafe.Sizeof(permutePush{})-52]
 
 // NewPermute compiles the kernel.
-func NewPermute(dev *vk.Device, _ PermuteConfig) (*Permute, error) {
-	k, err := newKernel(dev, "permute", nil)
+func NewPermute(dev *vk.Device, c PermuteConfig) (*Permute, error) {
+	k, err := newKernel(dev, "permute", map[uint32]uint32{shaders.PermuteBytes: specBool(c.Bytes)})
 	if err != nil {
 		return nil, fmt.Errorf("pipelines: Permute: %w", err)
 	}
-	return &Permute{k}, nil
+	return &Permute{c, k}, nil
 }
 
 // Record appends one dispatch to a command list.
@@ -51,12 +57,18 @@ func (m *Permute) Record(list *vk.CommandList, a PermuteArgs) error {
 	if err != nil {
 		return err
 	}
-	elements := dim{"elements", count}
-	if err := firstError(checkTensor(op, "x", a.X, vec4Align, f32, elements), checkTensor(op, "y", a.Y, vec4Align, f32, elements)); err != nil {
+	dtype, padded, words := f32, count, count
+	if m.config.Bytes {
+		words = (count + 3) / 4
+		dtype, padded = u8, 4*words
+	}
+	if err := firstError(
+		checkTensor(op, "x", a.X, vec4Align, dtype, dim{"elements", count}), checkTensor(op, "y", a.Y, vec4Align, dtype, dim{"elements", padded}),
+	); err != nil {
 		return err
 	}
 	const threads = 256
-	groups, err := workgroups(list.Device().Caps(), op, ceilDiv(uint64(count), threads))
+	groups, err := workgroups(list.Device().Caps(), op, ceilDiv(uint64(words), threads))
 	if err != nil {
 		return err
 	}

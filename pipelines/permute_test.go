@@ -38,6 +38,39 @@ func TestPermute(t *testing.T) {
 	}
 }
 
+// Bytes are copied in words, the last of which is padded.
+func TestPermuteBytes(t *testing.T) {
+	for _, test := range []struct{ shape, strides []int }{
+		{[]int{1}, []int{7}}, {[]int{257}, []int{1}}, {[]int{3, 5}, []int{1, 3}}, {[]int{1023, 4}, []int{1, 1023}},
+		{[]int{2, 3, 2, 5, 3}, []int{90, 30, 3, 6, 1}},
+		{[]int{2, 2, 2, 2, 2, 2}, []int{1, 2, 4, 8, 16, 32}},
+		{[]int{70001, 3}, []int{1, 70001}},
+	} {
+		t.Run(fmt.Sprint(test.shape), func(t *testing.T) {
+			count := 1
+			for _, n := range test.shape {
+				count *= n
+			}
+			gpu := gputest.New(t)
+			x := make([]uint8, count)
+			for i := range x {
+				x[i] = uint8(1 + i%251)
+			}
+			m, err := NewPermute(gpu.Dev, PermuteConfig{Bytes: true})
+			require.NoError(t, err)
+			defer m.Close()
+			a := PermuteArgs{X: gpu.In("x", x), Y: gpu.Out("y", (count+3)/4*4), Shape: test.shape, Strides: test.strides}
+			gpu.Run(func(list *vk.CommandList) error { return m.Record(list, a) })
+			want := append(ref.Permute(x, test.shape, test.strides), make([]uint8, -count&3)...)
+			assert.Equal(t, want, gpu.Uint8("y"))
+			if count%4 != 0 {
+				a.Y = a.Y.Slice(0, uint64(count))
+				assertRecordError(t, gpu, fmt.Sprintf("y has %d bytes, want [elements %d] u8", count, (count+3)/4*4), func(list *vk.CommandList) error { return m.Record(list, a) })
+			}
+		})
+	}
+}
+
 func TestPermuteBadInput(t *testing.T) {
 	gpu := gputest.New(t)
 	m, err := NewPermute(gpu.Dev, PermuteConfig{})

@@ -14,7 +14,7 @@ import (
 //	y[i] = sum_j softmax_j(q[i] . k[j] / sqrt(D)) v[j] over the valid tokens j that token i attends to; 0 if there are none
 //
 // Token i attends to j if |i - j| <= Window. With Causal it attends to the tokens j <= i of its own block of Window
-// tokens and of the previous block. No token attends to a masked token, but a masked token has a result. A token that i
+// tokens and of the previous block; with Exact to those with j <= i and i - j <= Window. No token attends to a masked token, but a masked token has a result. A token that i
 // does not attend to changes no bit of y[i], even if it is infinite or NaN. An infinite value that i attends to may be
 // replaced by the largest finite number, if other queries of the tile do not attend to it.
 //
@@ -35,6 +35,7 @@ type WindowAttentionConfig struct {
 	Heads, DimHead int // H; D, 1 to 128, even with F16 and BF16
 	Window         int // at least 1
 	Causal         bool
+	Exact          bool  // only with Causal: a token attends to the Window tokens before it, not to whole blocks
 	Precision      DType // of qkv and y
 }
 
@@ -62,6 +63,9 @@ func NewWindowAttention(dev *vk.Device, c WindowAttentionConfig) (*WindowAttenti
 	if err := firstError(checkHeads(op, c.Heads, c.DimHead, c.Precision), checkPositive(op, dim{"Window", c.Window})); err != nil {
 		return nil, err
 	}
+	if c.Exact && !c.Causal {
+		return nil, fmt.Errorf("pipelines: %s: Exact is true without Causal, want it only with Causal: other windows are always exact", op)
+	}
 	if c.Window >= 1<<30 { // the kernel adds a position and a window in 32 bits
 		return nil, fmt.Errorf("pipelines: %s: Window is %d, want less than %d", op, c.Window, 1<<30)
 	}
@@ -71,7 +75,9 @@ func NewWindowAttention(dev *vk.Device, c WindowAttentionConfig) (*WindowAttenti
 	}
 	k, err := newAttentionKernels(dev, op, attentionConfig{
 		name: "window_attention", heads: c.Heads, dimHead: c.DimHead, precision: c.Precision, matrixTiles: tiles,
-		spec: map[uint32]uint32{shaders.WindowAttentionWindow: uint32(c.Window), shaders.WindowAttentionCausal: specBool(c.Causal)},
+		spec: map[uint32]uint32{
+			shaders.WindowAttentionWindow: uint32(c.Window), shaders.WindowAttentionCausal: specBool(c.Causal), shaders.WindowAttentionExact: specBool(c.Exact),
+		},
 	})
 	if err != nil {
 		return nil, err
@@ -99,7 +105,10 @@ func (w *WindowAttention) Record(list *vk.CommandList, a WindowAttentionArgs) er
 		n: uint32(a.N), rows: uint32(a.Rows), firstRow: uint32(a.First), from: uint32(a.From), count: uint32(a.Count), firstItem: uint32(a.FirstItem),
 	}
 	meanKeys := float64(min(2*c.Window+1, a.N))
-	if c.Causal {
+	switch {
+	case c.Exact:
+		meanKeys = float64(min(c.Window+1, a.N))
+	case c.Causal:
 		meanKeys = min(1.5*float64(c.Window), float64(a.N))
 	}
 	return w.kernels.record(list, op, attentionWork{
@@ -114,7 +123,10 @@ func (w *WindowAttention) Record(list *vk.CommandList, a WindowAttentionArgs) er
 
 // keyRange returns the first token that any of the tokens from .. from+count-1 attends to, and the one after the last.
 func (c WindowAttentionConfig) keyRange(from, count, n int) (first, end int) {
-	if c.Causal {
+	switch {
+	case c.Exact:
+		return max(from-c.Window, 0), from + count
+	case c.Causal:
 		return max(from/c.Window-1, 0) * c.Window, from + count
 	}
 	return max(from-c.Window, 0), min(from+count+c.Window, n)

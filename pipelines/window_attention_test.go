@@ -32,6 +32,8 @@ func TestWindowAttention(t *testing.T) {
 	}{
 		{config: config{Heads: 2, DimHead: 16, Window: 8}, sizes: []struct{ b, n int }{{1, 1}, {2, 7}, {2, 8}, {3, 9}, {2, 101}}},
 		{config: config{Heads: 2, DimHead: 16, Window: 8, Causal: true}, sizes: []struct{ b, n int }{{1, 1}, {2, 7}, {2, 8}, {3, 9}, {2, 101}}},
+		{config: config{Heads: 2, DimHead: 17, Window: 7, Causal: true, Exact: true}, sizes: []struct{ b, n int }{{1, 1}, {2, 7}, {2, 8}, {3, 9}, {2, 101}}},
+		{config: config{Heads: 1, DimHead: 64, Window: 40, Causal: true, Exact: true}, sizes: []struct{ b, n int }{{2, 200}}},
 		{config: config{Heads: 3, DimHead: 17, Window: 31, Causal: true}, sizes: []struct{ b, n int }{{2, 97}}},
 		{config: config{Heads: 1, DimHead: 64, Window: 64}, sizes: []struct{ b, n int }{{2, 200}}},
 		{config: config{Heads: 1, DimHead: 64, Window: 33, Causal: true}, sizes: []struct{ b, n int }{{2, 200}}, scale: 30},
@@ -52,7 +54,7 @@ func TestWindowAttention(t *testing.T) {
 					gpu := gputest.New(t)
 					a := ref.WindowAttentionArgs{
 						QKV: normal(1, size.b*size.n*3*group.Heads*group.DimHead), B: size.b, N: size.n, Heads: group.Heads, DimHead: group.DimHead,
-						Window: group.Window, Causal: group.Causal,
+						Window: group.Window, Causal: group.Causal, Exact: group.Exact,
 					}
 					for i := range a.QKV {
 						a.QKV[i] *= max(group.scale, 1)
@@ -77,9 +79,10 @@ func TestWindowAttention(t *testing.T) {
 // some more.
 func TestWindowAttentionParts(t *testing.T) {
 	const b, n, h, d, window = 2, 137, 2, 16, 8
-	for _, causal := range []bool{false, true} {
+	for _, c := range []WindowAttentionConfig{{}, {Causal: true}, {Causal: true, Exact: true}} {
+		c.Heads, c.DimHead, c.Window = h, d, window
 		gpu := gputest.New(t)
-		w, err := NewWindowAttention(gpu.Dev, WindowAttentionConfig{Heads: h, DimHead: d, Window: window, Causal: causal})
+		w, err := NewWindowAttention(gpu.Dev, c)
 		require.NoError(t, err)
 		defer w.Close()
 		qkv, mask := gpu.In("qkv", normal(1, b*n*3*h*d)), gpu.In("mask", paddingMask(b, n))
@@ -118,6 +121,7 @@ func TestWindowAttentionBadInput(t *testing.T) {
 		"DimHead is 200, want 1 to 128":   {Heads: 1, DimHead: 200, Window: 4},
 		"Window is 0, want 1":             {Heads: 1, DimHead: 16},
 		"Window is 1073741824, want less": {Heads: 1, DimHead: 16, Window: 1 << 30},
+		"Exact is true without Causal":    {Heads: 1, DimHead: 16, Window: 4, Exact: true},
 	} {
 		_, err := NewWindowAttention(gpu.Dev, c)
 		assert.ErrorContains(t, err, want)

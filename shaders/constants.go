@@ -43,6 +43,7 @@ const (
 // Ids of the specialisation constants of include/coor_descent.glsl, which is included by coor_descent.comp.
 const (
 	CoorDescentPrefixSegments uint32 = 3 // bool: segments are prefixes of a row, not blocks of it
+	CoorDescentKPerRow        uint32 = 4 // bool: every row has a k of its own; segments are rows
 )
 
 // Ids of the specialisation constants of include/linear.glsl, which is included by linear.comp, linear_cpu.comp, linear_matrix.comp, linear_sum.comp.
@@ -143,6 +144,11 @@ const (
 	PeakThreads      uint32 = 4 // uint: invocations of a workgroup: SUBGROUPS * SUBGROUP_SIZE
 )
 
+// Ids of the specialisation constants of permute.comp.
+const (
+	PermuteBytes uint32 = 0 // bool: elements are bytes, not floats
+)
+
 // Ids of the specialisation constants of rmsnorm.comp.
 const (
 	RMSNormInvocationsPerRow uint32 = 0 // uint: invocations per row: a power of two
@@ -209,4 +215,5 @@ const (
 const (
 	WindowAttentionWindow uint32 = 9  // uint: tokens of a block; reach of a query if not CAUSAL
 	WindowAttentionCausal uint32 = 10 // bool: queries attend to their own block up to themselves, and to the previous block
+	WindowAttentionExact  uint32 = 11 // bool: only with CAUSAL: queries attend to WINDOW tokens before them
 )

@@ -12,7 +12,8 @@
 //
 // Rows are cut into blocks, and each block is a segment: [Rows, Blocks]; the last block may be shorter. With
 // PREFIX_SEGMENTS the segments are [Rows / Routes, Blocks, Routes], segment m of a row is its first m * block_size
-// entries, and scores are [segments, N], 0 outside the segment. In the code `bound` is -a, `upper` is min(max s, -a),
+// entries, and scores are [segments, N], 0 outside the segment. With K_PER_ROW every row has a k of its own:
+// k_of_row [Rows] f32; a segment is then a whole row, and there is no state. In the code `bound` is -a, `upper` is min(max s, -a),
 // which is the largest e * u, and sum = sum of exp((min(s, -a) - upper) / e). Then a_t = e log(k / sum) - upper, and
 // the logarithm converges to 0.
 //
@@ -36,7 +37,9 @@ layout(constant_id = 1) const uint VEC4_PER_THREAD = 8; // vec4 in registers of 
 layout(constant_id = 2) const bool SAVE_STATE = false; // write state for the backward pass; not with LONG
 
 layout(push_constant, std430) uniform Push {
-	uvec2 logits, mask, scores, state, indices, valid, selected_scores;
+	uvec2 logits, mask, scores;
+	uvec2 state;            // with K_PER_ROW: k_of_row. Together 128 bytes, the most that every device has
+	uvec2 indices, valid, selected_scores;
 #ifdef LONG
 	uvec2 previous, next;   // sums of all segments: of the previous step, of this step
 #endif
@@ -103,7 +106,7 @@ vec4 load_sums(out vec2 sums) {
 
 // write_trivial_segment writes the results of a segment of which all valid entries are selected, or that has none.
 void write_trivial_segment() {
-	if (present(p.state) && part == 0 && gl_LocalInvocationID.x == 0) store_state(id, p.step - 1, FloatPair(0, 0), 0, 0);
+	if (saves_state() && part == 0 && gl_LocalInvocationID.x == 0) store_state(id, p.step - 1, FloatPair(0, 0), 0, 0);
 	if (p.step != p.iters) return;
 	store_valid_as_scores();
 	write_selected_scores(id, part, p.parts, true);
@@ -129,7 +132,7 @@ void main() {
 		return;
 	}
 	bound = bound_after(FloatPair(head.x, head.y), p.e_previous, sums.x);
-	if (present(p.state) && part == 0 && gl_LocalInvocationID.x == 0) store_state(id, p.step - 1, bound, sums.x, sums.y);
+	if (saves_state() && part == 0 && gl_LocalInvocationID.x == 0) store_state(id, p.step - 1, bound, sums.x, sums.y);
 	if (p.step == p.iters) {
 		for (uint i = 0; int(4 * i) < remaining && present(p.scores); i += gl_WorkGroupSize.x) store_scores(i, final_scores(load_logits(i)));
 		write_selected_scores(id, part, p.parts, false);

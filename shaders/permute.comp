@@ -3,8 +3,9 @@
 //
 //	x, y: tensors of up to six axes    y[i_0, .., i_5] = x[sum_a i_a * stride_a]
 //
-// An invocation copies one element, a workgroup 256 consecutive elements of y, so writes are coalesced. Where the last
-// axes of y are short, neighbouring reads share cache lines.
+// An invocation copies one element, or with BYTES four, a workgroup 256 consecutive words of y, so writes are coalesced.
+// Where the last axes of y are short, neighbouring reads share cache lines. With BYTES the last word of y is padded
+// with 0.
 #extension GL_EXT_buffer_reference : require
 #extension GL_EXT_buffer_reference_uvec2 : require
 #extension GL_EXT_control_flow_attributes : require
@@ -13,21 +14,34 @@
 
 const uint AXES = 6, THREADS = 256;
 layout(local_size_x = 256) in;
+layout(constant_id = 0) const bool BYTES = false; // elements are bytes, not floats
 
 layout(push_constant, std430) uniform Push {
 	uvec2 x, y;
 	uint count;        // elements, less than 2^31
 	uint size[AXES];   // of the axes of y, the last one fastest
-	uint stride[AXES]; // in x, in floats
+	uint stride[AXES]; // in x, in elements
 } p;
 
-void main() {
-	uint i = workgroup_index() * THREADS + gl_LocalInvocationID.x;
-	if (i >= p.count) return;
+// source_of returns the element of x that element i of y is a copy of.
+uint source_of(uint i) {
 	uint rest = i, source = 0;
 	[[unroll]] for (int a = int(AXES) - 1; a >= 0; a--) {
 		source += rest % p.size[a] * p.stride[a];
 		rest /= p.size[a];
 	}
-	F32(at(p.y, i, 4)).v[0] = F32(at(p.x, source, 4)).v[0];
+	return source;
+}
+
+void main() {
+	uint i = workgroup_index() * THREADS + gl_LocalInvocationID.x;
+	if (BYTES) {
+		if (4 * i >= p.count) return;
+		uint word = 0;
+		for (uint e = 0; e < 4 && 4 * i + e < p.count; e++) word |= byte_at(p.x, source_of(4 * i + e)) << (8 * e);
+		U32(at(p.y, i, 4)).v[0] = word;
+		return;
+	}
+	if (i >= p.count) return;
+	F32(at(p.y, i, 4)).v[0] = F32(at(p.x, source_of(i), 4)).v[0];
 }

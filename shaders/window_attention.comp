@@ -5,6 +5,7 @@
 //	y [ITEMS, COUNT, HEADS, DIM_HEAD]: row 0 is token from of its item
 //	token i sees the valid tokens j with |i - j| <= WINDOW
 //	with CAUSAL: those with j <= i of its own block of WINDOW tokens and of the previous block
+//	with CAUSAL and EXACT: those with j <= i and i - j <= WINDOW
 //
 // A workgroup computes TILE_QUERIES tokens of an item and a head; see attention.glsl for types. Tiles of keys start at
 // multiples of TILE_KEYS from the start of the item, so that the bits of a token do not depend on which part of the
@@ -21,6 +22,7 @@
 
 layout(constant_id = 9) const uint WINDOW = 1; // tokens of a block; reach of a query if not CAUSAL
 layout(constant_id = 10) const bool CAUSAL = false; // queries attend to their own block up to themselves, and to the previous block
+layout(constant_id = 11) const bool EXACT = false; // only with CAUSAL: queries attend to WINDOW tokens before them
 
 layout(push_constant, std430) uniform Push {
 	uvec2 qkv, mask, y;
@@ -33,8 +35,8 @@ layout(push_constant, std430) uniform Push {
 
 uint item, head;
 
-// previous_block is the start of the block before that of token i.
-uint previous_block(uint i) { return max(i / WINDOW, 1) * WINDOW - WINDOW; }
+// first_key is the first token that token i sees with CAUSAL: without EXACT the start of the block before its own.
+uint first_key(uint i) { return EXACT ? max(i, WINDOW) - WINDOW : max(i / WINDOW, 1) * WINDOW - WINDOW; }
 
 // row_of is the row of the token's query, counted in rows of DIM_HEAD elements.
 uint row_of(uint token) { return (item * p.rows + (token - p.first_row)) * (3 * HEADS) + head; }
@@ -55,13 +57,13 @@ uvec2 value_address(uint row) { return at(p.qkv, row + 2 * HEADS, ROW_BYTES); }
 
 uint tile_mask(uint i0, uint n, uint j0) {
 	uint i1 = i0 + n - 1, j1 = j0 + TILE_KEYS - 1;
-	bool none = CAUSAL ? j0 > i1 || j1 < previous_block(i0) : j0 > i1 + WINDOW || j1 + WINDOW < i0;
+	bool none = CAUSAL ? j0 > i1 || j1 < first_key(i0) : j0 > i1 + WINDOW || j1 + WINDOW < i0;
 	if (none) return TILE_NONE;
-	bool all = CAUSAL ? j1 <= i0 && j0 >= previous_block(i1) : j0 + WINDOW >= i1 && j1 <= i0 + WINDOW;
+	bool all = CAUSAL ? j1 <= i0 && j0 >= first_key(i1) : j0 + WINDOW >= i1 && j1 <= i0 + WINDOW;
 	return all ? TILE_FULL : TILE_PARTIAL;
 }
 
-bool visible(uint i, uint j) { return CAUSAL ? j <= i && j >= previous_block(i) : j + WINDOW - i <= 2 * WINDOW; }
+bool visible(uint i, uint j) { return CAUSAL ? j <= i && j >= first_key(i) : j + WINDOW - i <= 2 * WINDOW; }
 
 uvec2 result_address(uint i) { return at(p.y, (item * p.count + (i - p.from)) * HEADS + head, ROW_BYTES); }
 
@@ -72,6 +74,6 @@ void main() {
 	head = group % HEADS;
 	item = group / HEADS / tiles;
 	uint i0 = p.from + tile * TILE_QUERIES, i1 = min(i0 + TILE_QUERIES, p.from + p.count);
-	uint j0 = CAUSAL ? previous_block(i0) : max(i0, WINDOW) - WINDOW, j1 = CAUSAL ? i1 : min(i1 + WINDOW, p.n);
+	uint j0 = CAUSAL ? first_key(i0) : max(i0, WINDOW) - WINDOW, j1 = CAUSAL ? i1 : min(i1 + WINDOW, p.n);
 	attend(i0, j0 / TILE_KEYS * TILE_KEYS, j1);
 }

@@ -68,6 +68,29 @@ func coorDescent[T Float](s []T, mask []uint8, rows, n int, c CoorDescentConfig)
 	return score
 }
 
+// CoorDescentRows is [CoorDescent] with a k for each row. c.K is not used.
+//
+//	s [Rows, N]    mask [Rows, N] optional    k [Rows]    score [Rows, N]
+func CoorDescentRows(s []float32, mask []uint8, k []float32, n int, c CoorDescentConfig) []float64 {
+	return coorDescentRows(convert[float64](s), mask, k, n, c)
+}
+
+// CoorDescentRows32 is [CoorDescentRows] in plain float32.
+func CoorDescentRows32(s []float32, mask []uint8, k []float32, n int, c CoorDescentConfig) []float32 {
+	return coorDescentRows(s, mask, k, n, c)
+}
+
+func coorDescentRows[T Float](s []T, mask []uint8, k []float32, n int, c CoorDescentConfig) []T {
+	checkLen("CoorDescentRows", "s", len(s), len(k)*n)
+	checkOptional("CoorDescentRows", "mask", mask, len(k)*n)
+	var score []T
+	for row := range k {
+		c.K = float64(k[row])
+		score = append(score, coorDescent(s[row*n:][:n], maskSlice(mask, row*n, n), 1, n, c)...)
+	}
+	return score
+}
+
 // validEntries returns the valid entries of row r, and a function from their position in that list to their index in s.
 func validEntries[T Float](s []T, mask []uint8, r, n int) (row []T, at func(i int) int) {
 	whole := s[r*n : (r+1)*n]

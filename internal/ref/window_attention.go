@@ -7,12 +7,13 @@ type WindowAttentionArgs struct {
 	B, N, Heads, DimHead int
 	Window               int
 	Causal               bool
+	Exact                bool // with Causal
 	Round                Rounding
 }
 
 // WindowAttention is local attention. Blocks have Window tokens. A token attends to the valid tokens of its own and
 // both neighbouring blocks that are at most Window away; with Causal, to those of its own and the previous block up to
-// itself. Without any such token its output is 0.
+// itself; with Exact, to itself and the Window tokens before it. Without any such token its output is 0.
 //
 //	qkv [B, N, 3, H, D]    mask [B, N] optional    y [B, N, H, D]
 func WindowAttention(a WindowAttentionArgs) []float64 { return windowAttention[float64](a) }
@@ -36,6 +37,9 @@ func windowAttention[T Float](a WindowAttentionArgs) []T {
 					near := j <= i || !a.Causal
 					if !a.Causal {
 						near = i-j <= w && j-i <= w
+					}
+					if a.Exact {
+						near = near && i-j <= w
 					}
 					if near && isValid(a.Mask, item+j) {
 						keys, values = append(keys, row(item+j, 1, head)), append(values, row(item+j, 2, head))

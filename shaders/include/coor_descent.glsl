@@ -4,11 +4,13 @@
 #define COLT5_COOR_DESCENT
 
 layout(constant_id = 3) const bool PREFIX_SEGMENTS = false; // segments are prefixes of a row, not blocks of it
+layout(constant_id = 4) const bool K_PER_ROW = false; // every row has a k of its own; segments are rows
 
 const float MAX_LOGIT = 1e38;   // bound of the magnitude of logits
 const float NO_ENTRY = -2e38;   // value of an entry that is masked or past the end; its differences to logits are finite
 const float MAX_EXPONENT = 87;  // exp(-MAX_EXPONENT) is about the smallest normal float; smaller terms contribute nothing
 const float LOG2E = 1.44269504;
+const float MIN_K = 1e-6, MAX_K = 1e30; // keep all products and quotients in the range of float
 
 // The segment of this workgroup.
 uint size; // entries
@@ -37,10 +39,16 @@ Segment segment(uint id) {
 uvec2 segment_logits(Segment s) { return at(at(p.logits, s.row, 4 * p.n), s.start, 4); }
 uvec2 segment_mask(Segment s) { return at(at(p.mask, s.row / p.routes, p.n), s.start, 1); }
 
+float row_k(uint row) { return clamp(F32(p.state).v[row], MIN_K, MAX_K); }
+
+// saves_state: state for the backward pass is written, in the variant for long segments.
+bool saves_state() { return !K_PER_ROW && present(p.state); }
+
 void init_segment(uint id) {
 	Segment s = segment(id);
 	size = s.size;
-	k = !PREFIX_SEGMENTS && size < p.block_size ? p.k_last : p.k;
+	if (K_PER_ROW) k = row_k(s.row);
+	else k = !PREFIX_SEGMENTS && size < p.block_size ? p.k_last : p.k;
 	logits = segment_logits(s);
 	scores = present(p.scores) ? at(at(p.scores, PREFIX_SEGMENTS ? id : s.row, 4 * p.n), s.start, 4) : logits;
 	aligned = ((logits.x | scores.x) & 15) == 0;
