@@ -15,8 +15,8 @@ import (
 )
 
 // compiler compiles kernels concurrently, each once: kernels of the same SPIR-V, specialisation constants and subgroup
-// settings are one kernel. They stay open until close, because several objects may hold one, and because the choice
-// between candidates reads their statistics.
+// settings are one kernel, and those of earlier runs count too. Kernels stay open until close, because several objects
+// may hold one.
 type compiler struct {
 	dev   *vk.Device
 	caps  vk.Caps
@@ -26,7 +26,9 @@ type compiler struct {
 	jobs  []func() error
 
 	mu      sync.Mutex
-	created map[string]*creation
+	earlier *results
+	created map[string]*creation     // by creationKey
+	kernels map[*vk.Kernel]*creation // the same
 	objects []io.Closer
 	made    []compiled
 
@@ -35,12 +37,13 @@ type compiler struct {
 
 // creation is a kernel that was created, or the failure.
 type creation struct {
-	once    sync.Once
-	name    string
-	kernel  *vk.Kernel
-	err     error
-	seconds float64 // of CPU time
-	noted   bool    // a config selected it
+	once   sync.Once
+	name   string
+	kernel *vk.Kernel // that of another shader if an earlier run has compiled this one
+	err    error
+	reused bool
+	result
+	noted bool // a config selected it
 }
 
 // rejected returns the names of the kernels that were compiled and not selected, with the longest time of each.
@@ -48,7 +51,7 @@ func (c *compiler) rejected() map[string]float64 {
 	seconds := map[string]float64{}
 	for _, r := range c.created {
 		if !r.noted && r.err == nil {
-			seconds[r.name] = max(seconds[r.name], r.seconds)
+			seconds[r.name] = max(seconds[r.name], r.Seconds)
 		}
 	}
 	return seconds
@@ -56,30 +59,81 @@ func (c *compiler) rejected() map[string]float64 {
 
 // create replaces vk.Device.NewKernel in the package.
 func (c *compiler) create(dev *vk.Device, config vk.KernelConfig) (*vk.Kernel, error) {
-	key := creationKey(config)
 	if !c.only.MatchString(config.Name) {
-		c.placeholder.once.Do(func() {
-			small := vk.KernelConfig{Name: "placeholder"}
-			if small.Code, c.placeholder.err = shaders.SPV("permute"); c.placeholder.err == nil {
-				c.placeholder.run(dev, small)
-			}
-		})
+		c.placeholder.once.Do(func() { c.placeholder.kernel, c.placeholder.err = standIn(dev) })
 		return c.placeholder.kernel, c.placeholder.err
 	}
+	key := creationKey(config)
 	c.mu.Lock()
 	r := c.created[key]
 	if r == nil {
-		r = &creation{}
+		r = &creation{name: config.Name}
 		c.created[key] = r
 	}
 	c.mu.Unlock()
-	r.once.Do(func() {
+	r.once.Do(func() { c.compileOnce(r, config) })
+	return r.kernel, r.err
+}
+
+// compileOnce compiles a kernel, or takes the result of an earlier run.
+func (c *compiler) compileOnce(r *creation, config vk.KernelConfig) {
+	key := resultKey(c.dev.Info(), config)
+	if r.result, r.reused = c.earlier.rows[key]; r.reused {
+		r.kernel, r.err = standIn(c.dev)
+	} else {
 		what := fmt.Sprintf("%s %v subgroups of %d", config.Name, config.Spec, config.SubgroupSize)
 		c.logf("start   %s", what)
-		r.run(dev, config)
-		c.logf("%6.2f s %s", r.seconds, what)
-	})
-	return r.kernel, r.err
+		r.Key = key
+		r.Seconds = cpuTime(func() { r.kernel, r.err = c.dev.NewKernel(config) }).Seconds()
+		c.logf("%6.2f s %s", r.Seconds, what)
+		if r.err == nil {
+			r.err = r.readStats(c.caps)
+		}
+	}
+	if r.err != nil {
+		return
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.kernels[r.kernel] = r
+	if !r.reused {
+		r.err = c.earlier.add(r.result)
+	}
+}
+
+// standIn returns a small kernel in place of one that is not compiled.
+func standIn(dev *vk.Device) (*vk.Kernel, error) {
+	code, err := shaders.SPV("permute")
+	if err != nil {
+		return nil, err
+	}
+	return dev.NewKernel(vk.KernelConfig{Name: "stand-in", Code: code})
+}
+
+// readStats reads the statistics of the kernel.
+func (r *creation) readStats(caps vk.Caps) error {
+	r.Stats = map[string]float64{}
+	if !caps.PipelineStatistics {
+		return nil
+	}
+	stats, err := r.kernel.CompilerStats()
+	for _, s := range stats {
+		r.Stats[s.Name] = s.Value
+	}
+	return err
+}
+
+// stats replaces vk.Kernel.CompilerStats in the package.
+func (c *compiler) stats(k *vk.Kernel) (list []vk.CompilerStat, err error) {
+	if k == c.placeholder.kernel {
+		return k.CompilerStats()
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for name, value := range c.kernels[k].Stats {
+		list = append(list, vk.CompilerStat{Name: name, Value: value})
+	}
+	return list, nil
 }
 
 func (c *compiler) logf(format string, args ...any) {
@@ -88,25 +142,19 @@ func (c *compiler) logf(format string, args ...any) {
 	}
 }
 
-func (r *creation) run(dev *vk.Device, config vk.KernelConfig) {
-	r.name = config.Name
-	r.seconds = cpuTime(func() { r.kernel, r.err = dev.NewKernel(config) }).Seconds()
-}
-
 // find returns the creation of a kernel, a new one for a kernel that another package created, or nil for the
 // placeholder.
-func (c *compiler) find(k *vk.Kernel) *creation {
+func (c *compiler) find(k *vk.Kernel) (*creation, error) {
 	if k == c.placeholder.kernel {
-		return nil
+		return nil, nil
 	}
-	for _, r := range c.created {
-		if r.kernel == k {
-			return r
-		}
+	r := c.kernels[k]
+	if r != nil {
+		return r, nil
 	}
-	r := &creation{kernel: k}
-	c.created[fmt.Sprintf("%p", k)] = r
-	return r
+	r = &creation{name: k.Name(), kernel: k}
+	c.kernels[k] = r
+	return r, r.readStats(c.caps)
 }
 
 // close closes all objects. The first one that holds a kernel closes it.
@@ -117,8 +165,8 @@ func (c *compiler) close() (errs []error) {
 	if k := c.placeholder.kernel; k != nil {
 		errs = append(errs, k.Close())
 	}
-	for _, r := range c.created {
-		errs = append(errs, r.kernel.Close()) // candidates that were not chosen
+	for k := range c.kernels {
+		errs = append(errs, k.Close()) // candidates that were not chosen
 	}
 	return slices.DeleteFunc(errs, func(err error) bool { return err == nil })
 }

@@ -88,6 +88,7 @@ func (d driverStats) nonzeroSpills(stats map[string]float64) (list []string) {
 type compiled struct {
 	name, config string             // of the kernel
 	seconds      float64            // of CPU time to compile it
+	reused       bool               // an earlier run has compiled it
 	stats        map[string]float64 // empty where the driver has none
 }
 
@@ -145,12 +146,15 @@ func valueRange(list []compiled, format string, value func(compiled) float64) st
 
 // summary is one line about all kernels.
 func (d driverStats) summary(made []compiled) string {
-	var spill int
+	var spill, reused int
 	var total float64
 	var slowest compiled
 	for _, k := range made {
 		if len(d.nonzeroSpills(k.stats)) > 0 {
 			spill++
+		}
+		if k.reused {
+			reused++
 		}
 		total += k.seconds
 		if k.seconds >= slowest.seconds {
@@ -163,7 +167,8 @@ func (d driverStats) summary(made []compiled) string {
 	} else if missing := d.unreported(made[0].stats); missing != nil {
 		spilled = "the driver does not report " + strings.Join(missing, ", ")
 	}
-	return fmt.Sprintf("%d kernels, %s, %.1f s of CPU time, at most %.2f s: %s with %s", len(made), spilled, total, slowest.seconds, slowest.name, slowest.config)
+	return fmt.Sprintf("%d kernels, %d of them compiled by an earlier run, %s, %.1f s of CPU time, at most %.2f s: %s with %s",
+		len(made), reused, spilled, total, slowest.seconds, slowest.name, slowest.config)
 }
 
 // TestCompileStats checks that spills and missing statistics are found.
@@ -179,10 +184,10 @@ func TestCompileStats(t *testing.T) {
 	assert.Equal(t, []string{"Fill Count: 3", "Scratch size: 16", "Spilled VGPRs: 1"}, other.nonzeroSpills(some))
 	assert.Empty(t, compilers["NVK"].nonzeroSpills(map[string]float64{"Spills to reg": 7, "Spills to memory": 0}))
 
-	made := []compiled{{"a", "big", 0.5, map[string]float64{"Spill Count": 2, "Max live registers": 9}}, {"a", "small", 2, map[string]float64{"Max live registers": 3}}}
+	made := []compiled{{"a", "big", 0.5, true, map[string]float64{"Spill Count": 2, "Max live registers": 9}}, {"a", "small", 2, false, map[string]float64{"Max live registers": 3}}}
 	assert.Equal(t, `kernel  number  Max live registers  Spills  compile s  config of the first maximum
 a       2       3-9                 0-2     0.50-2.00  big
 `, intel.table(made))
-	assert.Equal(t, "2 kernels, the driver does not report Fills|Fill Count, 2.5 s of CPU time, at most 2.00 s: a with small", intel.summary(made))
-	assert.Equal(t, "2 kernels, the driver does not report spills, 2.5 s of CPU time, at most 2.00 s: a with small", other.summary(made))
+	assert.Equal(t, "2 kernels, 1 of them compiled by an earlier run, the driver does not report Fills|Fill Count, 2.5 s of CPU time, at most 2.00 s: a with small", intel.summary(made))
+	assert.Equal(t, "2 kernels, 1 of them compiled by an earlier run, the driver does not report spills, 2.5 s of CPU time, at most 2.00 s: a with small", other.summary(made))
 }

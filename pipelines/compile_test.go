@@ -23,7 +23,8 @@ import (
 // is enough. No kernel may spill registers to memory, where the driver reports that, or take more than maxCompileTime.
 // `make test-compilers` runs this for many chips. The configs are in compile_kernels_test.go. COLT5_COMPILE_ONLY is a
 // regular expression for the names of the kernels to compile; by default all are. COLT5_COMPILE_LOG is a file that gets
-// a line before and after each kernel, which tells where a driver crashed.
+// a line before and after each kernel, which tells where a driver crashed. COLT5_COMPILE_RESULTS is a file that keeps the
+// results: what it has, for the same SPIR-V, constants, device and driver, is not compiled again.
 func TestCompiles(t *testing.T) {
 	if gputest.Device(t).Caps().CPU {
 		t.Skip("the other tests compile all kernels for CPU drivers")
@@ -34,15 +35,20 @@ func TestCompiles(t *testing.T) {
 
 	only, err := regexp.Compile(os.Getenv("COLT5_COMPILE_ONLY"))
 	require.NoError(t, err)
-	c := &compiler{dev: dev, caps: dev.Caps(), only: only, short: testing.Short(), created: map[string]*creation{}}
+	c := &compiler{dev: dev, caps: dev.Caps(), only: only, short: testing.Short(), created: map[string]*creation{}, kernels: map[*vk.Kernel]*creation{}}
+	c.earlier, err = openResults(os.Getenv("COLT5_COMPILE_RESULTS"))
+	require.NoError(t, err)
+	defer func() { assert.NoError(t, c.earlier.close()) }()
 	if name := os.Getenv("COLT5_COMPILE_LOG"); name != "" {
 		c.log, err = os.Create(name)
 		require.NoError(t, err)
 		defer c.log.Close()
 	}
-	createKernel = c.create
+	createKernel, compilerStats = c.create, c.stats
 	discardKernel = func(*vk.Kernel) error { return nil }
-	defer func() { createKernel, discardKernel = (*vk.Device).NewKernel, (*vk.Kernel).Close }()
+	defer func() {
+		createKernel, compilerStats, discardKernel = (*vk.Device).NewKernel, (*vk.Kernel).CompilerStats, (*vk.Kernel).Close
+	}()
 	for _, add := range compileKernels {
 		add(c)
 	}
@@ -129,30 +135,16 @@ func each[K any](get func(K) (*vk.Kernel, error), keys ...K) (list []*vk.Kernel,
 	return distinct(list...), nil
 }
 
+// note adds a kernel to the list of those that are selected.
 func (c *compiler) note(k *vk.Kernel, config string) error {
 	c.mu.Lock()
-	r := c.find(k)
-	first := r != nil && !r.noted
-	if first {
-		r.noted = true
-	}
-	c.mu.Unlock()
-	if !first {
-		return nil
-	}
-	made := compiled{name: k.Name(), config: config, seconds: r.seconds, stats: map[string]float64{}}
-	if c.caps.PipelineStatistics {
-		stats, err := k.CompilerStats()
-		if err != nil {
-			return err
-		}
-		for _, s := range stats {
-			made.stats[s.Name] = s.Value
-		}
-	}
-	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.made = append(c.made, made)
+	r, err := c.find(k)
+	if r == nil || r.noted || err != nil {
+		return err
+	}
+	r.noted = true
+	c.made = append(c.made, compiled{name: r.name, config: config, seconds: r.Seconds, reused: r.reused, stats: r.Stats})
 	return nil
 }
 

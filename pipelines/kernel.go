@@ -21,6 +21,9 @@ func newKernel(dev *vk.Device, name string, spec map[uint32]uint32) (*vk.Kernel,
 // createKernel creates every kernel of the package. TestCompiles replaces it.
 var createKernel = (*vk.Device).NewKernel
 
+// compilerStats reads the statistics of a kernel. TestCompiles replaces it.
+var compilerStats = (*vk.Kernel).CompilerStats
+
 // discardKernel closes a kernel that is not used after all. TestCompiles, whose kernels several objects share, replaces
 // it.
 var discardKernel = (*vk.Kernel).Close

@@ -112,7 +112,7 @@ func (k *kernelCache) spills(v kernelVariant) (n uint64, known bool, err error) 
 	if err != nil {
 		return 0, false, err
 	}
-	stats, err := kernel.CompilerStats()
+	stats, err := compilerStats(kernel)
 	n, known = countSpills(stats)
 	if err == nil && known && n == 0 && k.compiled[v.key()] == nil {
 		k.add(v, kernel)
