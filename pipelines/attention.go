@@ -100,34 +100,9 @@ func (k *attentionKernels) variant(t attentionTile) kernelVariant {
 	return kernelVariant{fmt.Sprintf("%s %dx%d", spv, t.queries, t.keys), spv, spec, subgroup, true}
 }
 
-// tile selects the tile of a kernel. The error says what the device cannot do.
+// tile selects the tile of a kernel: the first candidate without spills. The error says what the device cannot do.
 func (k *attentionKernels) tile(op string, w attentionWork) (attentionTile, error) {
-	caps := k.dev.Caps()
-	var t attentionTile
-	var err error
-	switch {
-	case k.precision == F32:
-		t, err = k.floatTile(w)
-	case k.lowRegisters:
-		t, err = lowRegisterTile(limitsOf(k.dev), k.matrix, k.dimHead, k.factors, w.queries)
-	case caps.CPU && !k.gpuKernel && max(k.matrix.M, k.matrix.N) <= 8: // a subgroup has 8 queries
-		t, err = selectAttentionTile(caps, attentionMatrixCPU, k.dimHead, k.factors, w.queries)
-	default:
-		t, err = selectAttentionTile(caps, k.matrixTiles, k.dimHead, k.factors, w.queries)
-	}
-	if err != nil {
-		return t, err
-	}
-	return t, checkIterations(caps, op, fmt.Sprintf("attention to %d keys of dim %d", w.keys, k.dimHead), t.iterations(k.dimHead, w.keys))
-}
-
-// floatTile selects the tile of a float32 kernel.
-func (k *attentionKernels) floatTile(w attentionWork) (attentionTile, error) {
-	limits := limitsOf(k.dev)
-	if limits.CPU && !k.gpuKernel && attentionCPUTile.iterations(k.dimHead, w.keys) <= maxCPUIterations {
-		return attentionCPUTile, nil
-	}
-	tiles, err := floatAttentionTiles(limits, k.dimHead, k.factors, w.queries)
+	tiles, preset, err := k.tiles(w)
 	if err != nil {
 		return attentionTile{}, err
 	}
@@ -135,8 +110,33 @@ func (k *attentionKernels) floatTile(w attentionWork) (attentionTile, error) {
 	for i, t := range tiles {
 		variants[i] = k.variant(t)
 	}
-	i, err := k.choose(variants, len(tiles)-1)
-	return tiles[i], err
+	i, err := k.choose(variants, preset)
+	if err != nil {
+		return attentionTile{}, err
+	}
+	return tiles[i], checkIterations(k.dev.Caps(), op, fmt.Sprintf("attention to %d keys of dim %d", w.keys, k.dimHead), tiles[i].iterations(k.dimHead, w.keys))
+}
+
+// tiles returns the candidates for the tile of a kernel, in order of preference, and the index of the one to use where
+// the driver reports no spills.
+func (k *attentionKernels) tiles(w attentionWork) (tiles []attentionTile, preset int, err error) {
+	limits := limitsOf(k.dev)
+	var t attentionTile
+	switch {
+	case k.precision == F32 && limits.CPU && !k.gpuKernel && attentionCPUTile.iterations(k.dimHead, w.keys) <= maxCPUIterations:
+		t = attentionCPUTile
+	case k.precision == F32:
+		tiles, err = floatAttentionTiles(limits, k.dimHead, k.factors, w.queries)
+		return tiles, len(tiles) - 1, err
+	case k.lowRegisters:
+		t, err = lowRegisterTile(limits, k.matrix, k.dimHead, k.factors, w.queries)
+	case k.dev.Caps().CPU && !k.gpuKernel && max(k.matrix.M, k.matrix.N) <= 8: // a subgroup has 8 queries
+		t, err = selectAttentionTile(limits.Caps, attentionMatrixCPU, k.dimHead, k.factors, w.queries)
+	default:
+		tiles, err = attentionMatrixCandidates(limits.Caps, k.matrixTiles, k.dimHead, k.factors, w.queries)
+		return tiles, 0, err
+	}
+	return []attentionTile{t}, 0, err
 }
 
 // record appends the dispatches to a command list. push returns the push constants of a dispatch that computes workgroups

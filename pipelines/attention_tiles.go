@@ -87,6 +87,19 @@ func selectAttentionTile(caps vk.Caps, list []attentionTile, dimHead int, factor
 	return attentionTile{}, fmt.Errorf("pipelines: %w: heads of dim %d need %d bytes of shared memory, the device has %d", vk.ErrUnsupported, dimHead, smallest, caps.MaxSharedBytes)
 }
 
+// attentionMatrixCandidates returns the tiles of a list for cooperative matrices in order of preference. In a workgroup
+// for few queries, an invocation holds twice as many of the next keys and values as in one for many, and may have too few
+// registers for that: for heads of 96, Mesa 26 spills 30 registers on NVIDIA's Turing. The larger workgroup has the same
+// keys, and so the same bits.
+func attentionMatrixCandidates(caps vk.Caps, list []attentionTile, dimHead int, factors bool, queries int) ([]attentionTile, error) {
+	t, err := selectAttentionTile(caps, list, dimHead, factors, queries)
+	if err != nil || t.queries > 32 {
+		return []attentionTile{t}, err
+	}
+	many, err := selectAttentionTile(caps, list, dimHead, factors, 33)
+	return []attentionTile{t, many}, err
+}
+
 // fewRegisters is less than what an invocation needs for every float32 tile. With that many, or more, no compiler
 // spills: Adreno's has 192.
 const fewRegisters = 160

@@ -136,10 +136,12 @@ func TestAttentionMatrixKeys(t *testing.T) {
 			for d := 2; d <= 128; d += 2 {
 				first, err := selectAttentionTile(vk.Caps{MaxSharedBytes: bytes}, list, d, true, 1)
 				require.NoError(t, err)
-				for _, queries := range []int{32, 33, 64, 65, 128, 129, 5000} {
-					tile, err := selectAttentionTile(vk.Caps{MaxSharedBytes: bytes}, list, d, true, queries)
+				for _, queries := range []int{1, 32, 33, 64, 65, 128, 129, 5000} {
+					tiles, err := attentionMatrixCandidates(vk.Caps{MaxSharedBytes: bytes}, list, d, true, queries)
 					require.NoError(t, err)
-					assert.Equal(t, first.keys, tile.keys, "%d bytes, dim %d, %d queries", bytes, d, queries)
+					for _, tile := range tiles {
+						assert.Equal(t, first.keys, tile.keys, "%d bytes, dim %d, %d queries", bytes, d, queries)
+					}
 				}
 			}
 		}
@@ -162,12 +164,14 @@ func TestAttentionMatrixShapes(t *testing.T) {
 			} {
 				config := attentionConfig{dimHead: 64, precision: p, matrixTiles: test.list}
 				k := &attentionKernels{kernelCache: kernelCache{dev: gputest.Device(t)}, attentionConfig: config, matrix: m, gpuKernel: true}
-				tile, err := k.tile("Test", attentionWork{queries: test.queries, keys: 100})
+				tiles, preset, err := k.tiles(attentionWork{queries: test.queries, keys: 100})
 				require.NoError(t, err)
-				assert.Equal(t, test.want, tile)
+				assert.Equal(t, test.want, tiles[0])
+				assert.Zero(t, preset)
 				k.gpuKernel = false
-				tile, err = k.tile("Test", attentionWork{queries: test.queries, keys: 100})
+				tiles, _, err = k.tiles(attentionWork{queries: test.queries, keys: 100})
 				require.NoError(t, err)
+				tile := tiles[0]
 				rows := uint32(tile.queries / tile.subgroups)
 				assert.True(t, rows >= m.M && rows%m.M == 0, "%+v: %+v", m, tile)
 				assert.GreaterOrEqual(t, uint32(tile.keys/8+1), m.N/4, "%+v: %+v", m, tile)

@@ -14,13 +14,13 @@ import (
 // that spills to memory is much slower than one with less work per invocation.
 
 // choose returns the index of the first of some variants, in order of preference, that compiles without spills; of
-// those with the fewest spills if all spill. preset is the choice where the driver reports no spills. It is a pure
-// function of deviceLimits, and 0 means that the first variant is known to fit: then nothing is compiled. The
-// choice is stored beside the pipeline cache, so that later processes compile one variant only.
+// those with the fewest spills if all spill. preset is the choice where the driver reports no spills; it is a pure
+// function of deviceLimits. Nothing is compiled if there is one variant only. The choice is stored beside the pipeline
+// cache, so that later processes compile one variant only.
 //
 // All variants may compute the same bits or not; the choice depends on the device and its driver alone.
 func (k *kernelCache) choose(variants []kernelVariant, preset int) (int, error) {
-	if preset == 0 || !k.dev.Caps().PipelineStatistics {
+	if len(variants) == 1 || !k.dev.Caps().PipelineStatistics {
 		return preset, nil
 	}
 	k.mu.Lock()
@@ -40,7 +40,7 @@ func (k *kernelCache) choose(variants []kernelVariant, preset int) (int, error) 
 	for i, v := range variants {
 		names[i] = v.name
 	}
-	best, err := chooseBySpills(k.dev, purpose, names, preset, func(i int) (uint64, bool, error) { return k.spills(variants[i]) })
+	best, err := chooseBySpills(k.dev, purpose, names, preset, func(i int) (uint64, bool, error) { return k.spills(variants[i], i == preset) })
 	if err != nil {
 		return 0, err
 	}
@@ -102,9 +102,9 @@ func chooseBySpills(store choiceStore, purpose string, names []string, preset in
 	return best, nil
 }
 
-// spills compiles a variant and returns what its statistics say about spills. A kernel without spills will be used, and
-// stays in the cache.
-func (k *kernelCache) spills(v kernelVariant) (n uint64, known bool, err error) {
+// spills compiles a variant and returns what its statistics say about spills. A kernel that will be used stays in the
+// cache: one without spills, or the preset one if the driver does not report spills.
+func (k *kernelCache) spills(v kernelVariant, preset bool) (n uint64, known bool, err error) {
 	if k.closed {
 		return 0, false, vk.ErrClosed
 	}
@@ -114,7 +114,7 @@ func (k *kernelCache) spills(v kernelVariant) (n uint64, known bool, err error) 
 	}
 	stats, err := compilerStats(kernel)
 	n, known = countSpills(stats)
-	if err == nil && known && n == 0 && k.compiled[v.key()] == nil {
+	if err == nil && n == 0 && (known || preset) && k.compiled[v.key()] == nil {
 		k.add(v, kernel)
 		return n, known, nil
 	}
