@@ -10,7 +10,6 @@ package main
 import (
 	"context"
 	"os"
-	"os/signal"
 
 	"github.com/colt5-vulkan/colt5/cmd/vkbench/internal/bench"
 	"github.com/colt5-vulkan/colt5/cmd/vkbench/internal/command"
@@ -29,8 +28,7 @@ var commands = []command.Constructor{
 }
 
 func main() {
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
-	context.AfterFunc(ctx, stop) // a second signal ends the program at once
+	ctx, stop := command.WithSignals(context.Background())
 	code := command.Run(ctx, os.Args, os.Stdout, os.Stderr, commands...)
 	stop()
 	os.Exit(code)

@@ -2,6 +2,8 @@ package main
 
 import (
 	"context"
+	"errors"
+	"os"
 	"strings"
 	"testing"
 
@@ -11,7 +13,15 @@ import (
 	"github.com/stretchr/testify/assert"
 )
 
-func TestMain(m *testing.M) { gputest.Main(m) }
+const runMain = "COLT5_TEST_VKBENCH" // environment variable: the test binary is vkbench
+
+// TestMain runs vkbench in place of the tests in processes that subprocess starts.
+func TestMain(m *testing.M) {
+	if os.Getenv(runMain) != "" {
+		main()
+	}
+	gputest.Main(m)
+}
 
 var program = commandtest.Program(commands)
 
@@ -22,8 +32,12 @@ var names = []string{"devices", "info", "verify", "bench", "peak", "tune", "repo
 func TestUsage(t *testing.T) {
 	program.RejectsUsage(t, [][2]string{
 		{"", "which command"},
-		{"nonsense", `there is no command "nonsense"`},
-		{"-nonsense", "-nonsense"},
+		{"nonsense", `there is no command "nonsense"; see vkbench help`},
+		{"bnech", `there is no command "bnech", did you mean bench?; see vkbench help`},
+		{"help bnech", `there is no command "bnech", did you mean bench?`},
+		{"-nonsense", "there is no flag -nonsense; see vkbench -help"},
+		{"-device 0 bench", "-device comes after the command: vkbench COMMAND -device"},
+		{"bench --onyl x", "there is no flag -onyl, did you mean -only?; see vkbench bench -help"},
 	})
 }
 
@@ -32,7 +46,7 @@ func TestHelp(t *testing.T) {
 		code, out, remarks := program.Run(args...)
 		assert.Equal(t, command.ExitOK, code)
 		assert.Empty(t, remarks)
-		for _, want := range append([]string{"Exit codes", "0  fine", "1  a check failed", "2  wrong usage", "3  no usable"}, names...) {
+		for _, want := range append([]string{"Exit codes", "0  fine", "1  a check failed", "2  wrong usage", "3  no usable", "130  interrupted", "143  terminated"}, names...) {
 			assert.Contains(t, out, want)
 		}
 	}
@@ -53,7 +67,7 @@ func TestInterrupted(t *testing.T) {
 		"route " + commandtest.File(t, "text", "some text"), "peak",
 	} {
 		code, _, remarks := program.RunContext(ctx, strings.Fields(args)...)
-		assert.Equal(t, command.ExitFailed, code, args)
+		assert.Equal(t, command.ExitInterrupted, code, args)
 		assert.True(t, strings.HasSuffix(remarks, "vkbench: interrupted\n"), "%s: %s", args, remarks)
 	}
 }
@@ -66,6 +80,47 @@ func TestNoDevice(t *testing.T) {
 	} {
 		code, _, remarks := program.Run(args...)
 		assert.Equal(t, command.ExitNoDevice, code, args)
-		assert.Contains(t, remarks, "no usable Vulkan device")
+		assert.Contains(t, remarks, `no usable Vulkan device: -device is "no such device", want an index, UUID or part of the name`)
+		assert.NotContains(t, remarks, "Options")
+	}
+}
+
+// TestEmptyFlags requires an error for text flags that are set to nothing.
+func TestEmptyFlags(t *testing.T) {
+	for _, construct := range commands {
+		c := construct(&command.Env{})
+		for _, f := range c.Flags {
+			switch f.Get().(type) {
+			case string, []string:
+				code, out, remarks := program.Run(c.Name, "-"+f.Names()[0], "", goldenCase)
+				assert.Equal(t, command.ExitUsage, code)
+				assert.Empty(t, out)
+				assert.Equal(t, "vkbench: -"+f.Names()[0]+" is empty, want a value; see vkbench "+c.Name+" -help\n", remarks)
+			}
+		}
+	}
+}
+
+// failingWriter fails after some bytes.
+type failingWriter struct{ left int }
+
+func (w *failingWriter) Write(p []byte) (int, error) {
+	n := min(len(p), w.left)
+	w.left -= n
+	if n < len(p) {
+		return n, errors.New("no space left")
+	}
+	return n, nil
+}
+
+// TestFailedOutput requires a failure where the output cannot be written, also that of help texts.
+func TestFailedOutput(t *testing.T) {
+	for _, args := range []string{"help", "bench -help", "help plan", "plan vit 1", "plan vit 1 -o json"} {
+		for _, left := range []int{0, 10} {
+			var remarks strings.Builder
+			code := command.Run(t.Context(), strings.Fields("vkbench "+args), &failingWriter{left}, &remarks, commands...)
+			assert.Equal(t, command.ExitFailed, code, args)
+			assert.Contains(t, remarks.String(), "no space left", args)
+		}
 	}
 }

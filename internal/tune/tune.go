@@ -99,18 +99,31 @@ func timeLinear(ctx context.Context, dev *vk.Device, c pipelines.LinearConfig, a
 	if err := l.Record(list, a); err != nil {
 		return 0, err
 	}
-	var times []time.Duration
-	for start := time.Now(); len(times) == 0 || time.Since(start) < 2*each; {
+	return medianTime(each, func() (time.Duration, error) {
 		if err := list.Run(ctx); err != nil {
 			return 0, err
 		}
-		took, err := list.Elapsed()
+		return list.Elapsed()
+	})
+}
+
+// medianTime runs a function for a time that does not count, at least once, and then for as long, at least minRuns times.
+// It returns the median of the times that the latter runs took. The first run never counts: it may include a compilation
+// or a rise of the clocks.
+func medianTime(each time.Duration, run func() (time.Duration, error)) (time.Duration, error) {
+	const minRuns = 3
+	for start, first := time.Now(), true; first || time.Since(start) < each; first = false {
+		if _, err := run(); err != nil {
+			return 0, err
+		}
+	}
+	var times []time.Duration
+	for start := time.Now(); len(times) < minRuns || time.Since(start) < each; {
+		took, err := run()
 		if err != nil {
 			return 0, err
 		}
-		if time.Since(start) > each || len(times) == 0 {
-			times = append(times, took)
-		}
+		times = append(times, took)
 	}
 	slices.Sort(times)
 	return times[len(times)/2], nil

@@ -46,3 +46,36 @@ func TestLinear(t *testing.T) {
 	_, err = Linear(ctx, dev, c, 70, time.Minute)
 	assert.ErrorIs(t, err, context.Canceled)
 }
+
+// TestMedianTime has a first run that takes longer than the whole measurement: it does not count.
+func TestMedianTime(t *testing.T) {
+	runs := 0
+	median, err := medianTime(time.Millisecond, func() (time.Duration, error) {
+		if runs++; runs == 1 {
+			time.Sleep(5 * time.Millisecond)
+			return 1446 * time.Millisecond, nil
+		}
+		time.Sleep(2 * time.Millisecond)
+		return 150 * time.Microsecond, nil
+	})
+	require.NoError(t, err)
+	assert.Equal(t, 150*time.Microsecond, median)
+	assert.Equal(t, 4, runs)
+
+	runs = 0
+	median, err = medianTime(1, func() (time.Duration, error) { runs++; return time.Duration(runs), nil })
+	require.NoError(t, err)
+	assert.Equal(t, time.Duration(runs-1), median, "of the last three runs")
+
+	for _, failing := range []int{1, 2} {
+		runs = 0
+		_, err = medianTime(1, func() (time.Duration, error) {
+			if runs++; runs == failing {
+				return 0, context.Canceled
+			}
+			return 1, nil
+		})
+		assert.ErrorIs(t, err, context.Canceled)
+		assert.Equal(t, failing, runs)
+	}
+}

@@ -54,7 +54,7 @@ type benchmark struct {
 }
 
 func newBenchmark(c *cli.Command) (b benchmark, err error) {
-	if err := errors.Join(command.NoArgs(c), cases.CheckNames(c)); err != nil {
+	if err := command.NoArgs(c); err != nil {
 		return b, err
 	}
 	if b.cases, err = cases.Select(cases.All(), cases.SelectedNames(c), c.StringSlice("size")); err != nil {

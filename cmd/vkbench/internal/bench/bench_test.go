@@ -200,7 +200,7 @@ func TestUsage(t *testing.T) {
 		{"bench -only topk -size 1x5x6", `of topk, k is 6 of 5 entries`},
 		{"bench -only router_logits -size 227932169x316136131x64x1", "multiply to more than 2^58"},
 		{"bench -only scatter -size 1x5x8x6", `of scatter, k is 6 of 5 tokens`},
-		{"bench -only=", "-only names nothing"},
+		{"bench -only=", "-only is empty"},
 		{"bench -only rmsnorm -size linear=1x1x1", `-size is "linear=1x1x1", want sizes of rmsnorm`},
 		{"bench -size 5x5", `-size is "5x5", but patch_embed has 4 sizes`},
 		{"bench -only rmsnorm -size 5,6x7,a", `-size is "5,6x7,a", want numbers up to`},

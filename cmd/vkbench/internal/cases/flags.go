@@ -17,14 +17,6 @@ func SelectedNames(c *cli.Command) []string {
 	return command.SplitList(strings.Join(c.StringSlice("only"), ","))
 }
 
-// CheckNames rejects a NamesFlag without names, which happens with an unset shell variable.
-func CheckNames(c *cli.Command) error {
-	if c.IsSet("only") && len(SelectedNames(c)) == 0 {
-		return command.Usagef("-only names nothing, want some of %s", strings.Join(Names(All()), ", "))
-	}
-	return nil
-}
-
 // SizeFlag overrides sizes; see Select.
 func SizeFlag() cli.Flag {
 	return &cli.StringSliceFlag{Name: "size", Usage: "`[NAME=]AxB` instead of the sizes of a case; numbers may be lists, 2x8192,16384x512; again for more sizes"}

@@ -7,27 +7,34 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"slices"
+	"strings"
 
+	"github.com/colt5-vulkan/colt5/internal/nearest"
 	"github.com/urfave/cli/v3"
 )
 
-// Exit codes.
+// Exit codes. The last two are those of a shell for a program that a signal ended.
 const (
-	ExitOK = iota
-	ExitFailed
-	ExitUsage
-	ExitNoDevice
+	ExitOK          = 0
+	ExitFailed      = 1
+	ExitUsage       = 2
+	ExitNoDevice    = 3
+	ExitInterrupted = 130
+	ExitTerminated  = 143
 )
 
 const description = `Everything runs on the device that -device names (an index, a UUID, or a part of the name). The default is the
 device in COLT5_DEVICE, or else the best device. Data goes to stdout, progress and remarks to stderr. Flags
-take one dash or two.
+come after the command and take one dash or two. vkbench COMMAND -help describes a command.
 
 Exit codes:
-   0  fine
-   1  a check failed, or something could not be done
-   2  wrong usage: flags, arguments, files that cannot be read
-   3  no usable Vulkan device`
+     0  fine
+     1  a check failed, or something could not be done
+     2  wrong usage: flags, arguments, files that cannot be read
+     3  no usable Vulkan device
+   130  interrupted (SIGINT); what was measured so far is written
+   143  terminated (SIGTERM); likewise`
 
 // Env holds the output streams of a command.
 type Env struct{ Stdout, Stderr io.Writer }
@@ -35,42 +42,111 @@ type Env struct{ Stdout, Stderr io.Writer }
 // Constructor makes a command that writes to the streams of env.
 type Constructor func(env *Env) *cli.Command
 
-// Run runs vkbench with the given commands and returns the exit code. args start with the program's name.
+// Run runs vkbench with the given commands and returns the exit code. args start with the program's name. ctx should be
+// that of WithSignals.
 func Run(ctx context.Context, args []string, stdout, stderr io.Writer, commands ...Constructor) int {
-	env := &Env{Stdout: stdout, Stderr: stderr}
-	err := env.root(commands).Run(ctx, args)
+	out := &checkedWriter{w: stdout}
+	env := &Env{Stdout: out, Stderr: stderr}
+	err := env.run(ctx, args, commands)
+	if err == nil && out.err != nil {
+		err = fmt.Errorf("writing the output: %w", out.err)
+	}
 	if err != nil {
 		fmt.Fprintln(stderr, "vkbench:", err)
 	}
-	return exitCode(err)
+	return exitCode(ctx, err)
+}
+
+func (env *Env) run(ctx context.Context, args []string, commands []Constructor) error {
+	root := env.root(commands)
+	var unknownTopic error // of help, which does not report it as an error
+	root.CommandNotFound = func(_ context.Context, _ *cli.Command, name string) { unknownTopic = noCommand(root, name) }
+	return errors.Join(root.Run(ctx, args), unknownTopic)
 }
 
 func (env *Env) root(commands []Constructor) *cli.Command {
 	root := &cli.Command{
 		Name:        "vkbench",
 		Usage:       "inspect Vulkan devices, verify and time conditionally routed layers on them",
+		UsageText:   "vkbench COMMAND [flags] [arguments]",
 		Description: description,
 		Writer:      env.Stdout,
 		ErrWriter:   env.Stderr,
-		Action: func(_ context.Context, c *cli.Command) error {
-			if c.Args().Present() {
-				return Usagef("there is no command %q; see vkbench help", c.Args().First())
-			}
-			return Usagef("which command? See vkbench help")
-		},
 		// Run maps errors to exit codes; the library would call os.Exit.
 		ExitErrHandler: func(context.Context, *cli.Command, error) {},
 	}
-	onUsageError := func(_ context.Context, c *cli.Command, err error, _ bool) error {
-		return Usagef("%w; see %s -help", err, c.FullName())
+	root.Action = func(_ context.Context, c *cli.Command) error {
+		if c.Args().Present() {
+			return noCommand(root, c.Args().First())
+		}
+		return Usagef("which command? See vkbench help")
 	}
-	root.OnUsageError = onUsageError
 	for _, construct := range commands {
 		c := construct(env)
-		c.OnUsageError, c.HideHelpCommand = onUsageError, true
+		c.OnUsageError, c.Before, c.HideHelpCommand = usageErrorOf, rejectEmptyFlags, true
 		root.Commands = append(root.Commands, c)
 	}
+	root.OnUsageError = usageErrorOf
 	return root
+}
+
+// noCommand is the error of an unknown command.
+func noCommand(root *cli.Command, name string) error {
+	names := []string{"help"}
+	for _, c := range root.Commands {
+		names = append(names, c.Name)
+	}
+	return Usagef("there is no command %q%s; see vkbench help", name, DidYouMean(name, names))
+}
+
+// usageErrorOf makes an error of the library's errors about flags.
+func usageErrorOf(_ context.Context, c *cli.Command, err error, _ bool) error {
+	const unknown = "flag provided but not defined: -" // of the library, as is the text of other errors
+	name, ok := strings.CutPrefix(err.Error(), unknown)
+	if !ok {
+		return Usagef("%w; see %s -help", err, c.FullName())
+	}
+	name = "-" + name
+	if c.Root() == c && slices.ContainsFunc(c.Commands, func(c *cli.Command) bool { return slices.Contains(flagNames(c), name) }) {
+		return Usagef("%s comes after the command: vkbench COMMAND %s; see vkbench help", name, name)
+	}
+	return Usagef("there is no flag %s%s; see %s -help", name, DidYouMean(name, flagNames(c)), c.FullName())
+}
+
+// flagNames returns the names of a command's flags, with a dash.
+func flagNames(c *cli.Command) []string {
+	names := []string{"-help"}
+	for _, f := range c.Flags {
+		for _, name := range f.Names() {
+			names = append(names, "-"+name)
+		}
+	}
+	return names
+}
+
+// rejectEmptyFlags rejects text flags that are set to nothing, which happens with an unset shell variable.
+func rejectEmptyFlags(ctx context.Context, c *cli.Command) (context.Context, error) {
+	for _, f := range c.Flags {
+		empty := false
+		switch v := f.Get().(type) {
+		case string:
+			empty = v == ""
+		case []string:
+			empty = slices.Contains(v, "") || len(v) == 0
+		}
+		if name := f.Names()[0]; empty && f.IsSet() {
+			return ctx, Usagef("-%s is empty, want a value; see %s -help", name, c.FullName())
+		}
+	}
+	return ctx, nil
+}
+
+// DidYouMean returns ", did you mean X?" for the name of a list that is nearest to an unknown one, or "".
+func DidYouMean(name string, list []string) string {
+	if found := nearest.Of(name, list); found != "" {
+		return fmt.Sprintf(", did you mean %s?", found)
+	}
+	return ""
 }
 
 // NoArgs rejects arguments of a command that takes none.
@@ -79,6 +155,14 @@ func NoArgs(c *cli.Command) error {
 		return Usagef("%s takes no arguments, but got %q", c.Name, c.Args().First())
 	}
 	return nil
+}
+
+// Count formats a number of things, whose word is in the singular: "1 product", "2 products".
+func Count(n int, word string) string {
+	if n == 1 {
+		return "1 " + word
+	}
+	return fmt.Sprintf("%d %ss", n, word)
 }
 
 // usageError is wrong usage: exit code ExitUsage.
@@ -92,42 +176,18 @@ func AsUsage(err error) error { return usageError{err} }
 
 func (e usageError) Unwrap() error { return e.error }
 
-// deviceError says that no device could be opened: exit code ExitNoDevice.
-type deviceError struct{ error }
-
-// NoDevice wraps err, a failure to list or open devices, as an error with exit code ExitNoDevice.
-func NoDevice(err error) error { return deviceError{err} }
-
-func (e deviceError) Unwrap() error { return e.error }
-
-func exitCode(err error) int {
+func exitCode(ctx context.Context, err error) int {
 	switch {
 	case err == nil:
 		return ExitOK
+	case errors.Is(err, ErrInterrupted) && errors.Is(context.Cause(ctx), errTerminated):
+		return ExitTerminated
+	case errors.Is(err, ErrInterrupted):
+		return ExitInterrupted
 	case errors.As(err, &usageError{}):
 		return ExitUsage
 	case errors.As(err, &deviceError{}):
 		return ExitNoDevice
 	}
 	return ExitFailed
-}
-
-// ErrInterrupted says that the user stopped the program.
-var ErrInterrupted = errors.New("interrupted")
-
-// Interrupted returns ErrInterrupted if ctx is cancelled, and nil otherwise.
-func Interrupted(ctx context.Context) error {
-	if ctx.Err() != nil {
-		return ErrInterrupted
-	}
-	return nil
-}
-
-// InterruptedBy returns ErrInterrupted in place of an err that only says that ctx was cancelled, and other errors
-// unchanged.
-func InterruptedBy(ctx context.Context, err error) error {
-	if ctx.Err() != nil && errors.Is(err, ctx.Err()) {
-		return ErrInterrupted
-	}
-	return err
 }

@@ -3,6 +3,7 @@ package command
 import (
 	"errors"
 	"fmt"
+	"strings"
 
 	"github.com/colt5-vulkan/colt5/vk"
 	"github.com/urfave/cli/v3"
@@ -22,7 +23,24 @@ func (env *Env) WithDevice(c *cli.Command, f func(*vk.Device) error) error {
 	}
 	err = f(dev)
 	if n, text := dev.DrainMessages(); n > 0 {
-		err = errors.Join(err, fmt.Errorf("%d validation messages:\n%s", n, text))
+		err = errors.Join(err, fmt.Errorf("%s:\n%s", Count(n, "validation message"), text))
 	}
 	return errors.Join(err, dev.Close())
+}
+
+// deviceError says that no device could be opened: exit code ExitNoDevice.
+type deviceError struct{ error }
+
+// NoDevice wraps err, a failure to list or open devices, as an error with exit code ExitNoDevice.
+func NoDevice(err error) error { return deviceError{err} }
+
+func (e deviceError) Unwrap() error { return e.error }
+
+// Error has the words of the command line in place of those of package vk.
+func (e deviceError) Error() string {
+	text := strings.TrimPrefix(e.error.Error(), "vk: ")
+	if strings.Contains(text, "Options.Device") {
+		text = strings.ReplaceAll(text, "Options.Device", "-device") + "; see vkbench devices"
+	}
+	return text
 }

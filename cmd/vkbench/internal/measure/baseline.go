@@ -64,7 +64,7 @@ func (b *Baseline) remarks(i vk.Info) []string {
 	if b == nil {
 		return nil
 	}
-	remarks := []string{fmt.Sprintf("Earlier: %d rows of %s. The ratio is how many times faster than that this run is.", len(b.keys), b.path)}
+	remarks := []string{fmt.Sprintf("Earlier: %s of %s. The ratio is how many times faster than that this run is.", command.Count(len(b.keys), "row"), b.path)}
 	seen := map[string]bool{}
 	for _, key := range b.keys {
 		r, remark := b.rows[key], ""

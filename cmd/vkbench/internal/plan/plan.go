@@ -5,11 +5,11 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
-	"os"
 	"strings"
 
 	"github.com/colt5-vulkan/colt5/cmd/vkbench/internal/command"
 	"github.com/colt5-vulkan/colt5/cmd/vkbench/internal/dims"
+	"github.com/colt5-vulkan/colt5/cmd/vkbench/internal/input"
 	"github.com/colt5-vulkan/colt5/cmd/vkbench/internal/table"
 	"github.com/colt5-vulkan/colt5/vk"
 	"github.com/urfave/cli/v3"
@@ -69,7 +69,7 @@ func parseRequest(c *cli.Command) (request, error) {
 		names = append(names, x.name)
 	}
 	if c.Args().Len() != 2 {
-		return p, command.Usagef("plan got %d arguments, want a module and a shape, such as block 2x32768x512", c.Args().Len())
+		return p, command.Usagef("plan got %s, want a module and a shape, such as block 2x32768x512", command.Count(c.Args().Len(), "argument"))
 	}
 	name, shape := c.Args().Get(0), c.Args().Get(1)
 	for _, x := range list {
@@ -100,7 +100,7 @@ func parseRequest(c *cli.Command) (request, error) {
 		return p, command.Usagef("the shape is %q, want at most 2^48 elements", shape)
 	}
 	if path := c.String("config"); path != "" {
-		if p.config, err = os.ReadFile(path); err == nil {
+		if p.config, err = input.ReadFile(path, input.ConfigLimit); err == nil {
 			err = json.Unmarshal(p.config, &json.RawMessage{}) // syntax only; the module checks the contents
 		}
 		if err != nil {

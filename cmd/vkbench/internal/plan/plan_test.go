@@ -96,7 +96,7 @@ func TestPlanUsage(t *testing.T) {
 	config := func(text string) string { return commandtest.File(t, "config.json", text) }
 	program.RejectsUsage(t, [][2]string{
 		{"plan", "plan got 0 arguments, want a module and a shape"},
-		{"plan block", "plan got 1 arguments"},
+		{"plan block", "plan got 1 argument,"},
 		{"plan block 2x3x4 5", "plan got 3 arguments"},
 		{"plan nonsense 1x2", `the module is "nonsense", want one of feedforward, attention,`},
 		{"plan block 2x3", `the shape is "2x3", but block wants B x tokens x dim`},

@@ -3,7 +3,6 @@ package progress
 
 import (
 	"io"
-	"os"
 	"time"
 
 	"github.com/schollz/progressbar/v3"
@@ -34,8 +33,8 @@ func (b *Bar) Clear() { b.bar.Clear() }
 // Finish removes the bar.
 func (b *Bar) Finish() { b.bar.Finish() }
 
-// IsTerminal reports whether w is a terminal.
+// IsTerminal reports whether w is a terminal: an *os.File, or a writer with the method Fd of one.
 func IsTerminal(w io.Writer) bool {
-	f, ok := w.(*os.File)
+	f, ok := w.(interface{ Fd() uintptr })
 	return ok && term.IsTerminal(int(f.Fd()))
 }

@@ -71,7 +71,7 @@ type options struct {
 
 func parseOptions(c *cli.Command) (options, error) {
 	o := options{cases: cases.Modules(), dir: c.String("out")}
-	if err := errors.Join(command.NoArgs(c), cases.CheckNames(c), measure.CheckPaceFlags(c)); err != nil {
+	if err := errors.Join(command.NoArgs(c), measure.CheckPaceFlags(c)); err != nil {
 		return o, err
 	}
 	only := cases.SelectedNames(c)

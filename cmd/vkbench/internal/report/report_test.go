@@ -220,7 +220,7 @@ func TestUsage(t *testing.T) {
 	program.RejectsUsage(t, [][2]string{
 		{"report", "-out names no folder"},
 		{"report all", "takes no arguments"},
-		{"report -only= -out /tmp", "-only names nothing"},
+		{"report -only= -out /tmp", "-only is empty"},
 		{"report -out " + text, "-out " + text},
 		{"report -lengths 5,4", `-lengths is "5,4"`},
 		{"report -precision f8", `-precision is "f8"`},

@@ -5,8 +5,9 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
-	"os"
 	"strings"
+
+	"github.com/colt5-vulkan/colt5/cmd/vkbench/internal/input"
 )
 
 // Row is a row of bench. Its JSON keys are the columns of measure.Runner. Missing values are 0.
@@ -53,7 +54,7 @@ func atEnd(d *json.Decoder) bool {
 
 // ReadFile reads the output of bench in the format jsonl or json, also of earlier versions. Errors name file and line.
 func ReadFile(path string) ([]Row, error) {
-	text, err := os.ReadFile(path)
+	text, err := input.ReadFile(path, input.ResultsLimit)
 	if err != nil {
 		return nil, err
 	}

@@ -6,13 +6,14 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
-	"io"
 	"math"
 	"os"
 	"strings"
 
 	"github.com/colt5-vulkan/colt5/cmd/vkbench/internal/command"
+	"github.com/colt5-vulkan/colt5/cmd/vkbench/internal/input"
 	"github.com/colt5-vulkan/colt5/cmd/vkbench/internal/scope"
+	"github.com/colt5-vulkan/colt5/cmd/vkbench/internal/table"
 	"github.com/colt5-vulkan/colt5/colt5"
 	"github.com/colt5-vulkan/colt5/internal/atomicfile"
 	"github.com/colt5-vulkan/colt5/vk"
@@ -113,7 +114,7 @@ func parseOptions(c *cli.Command) (options, error) {
 		return o, command.Usagef("-o is %q, want text, md, csv, json or jsonl", c.String("o"))
 	}
 	if path := c.String("config"); path != "" {
-		data, err := os.ReadFile(path)
+		data, err := input.ReadFile(path, input.ConfigLimit)
 		if err == nil {
 			err = json.Unmarshal(data, &o.module)
 		}
@@ -140,6 +141,9 @@ func (o options) calls(bytes int) int {
 	return (whole+o.batch-1)/o.batch + rest
 }
 
+// textLimit is the maximum length of a text, in bytes. The whole text is in memory, with a logit for each byte.
+const textLimit = 256 << 20
+
 // readText concatenates files, with a line break between them.
 func readText(paths []string) ([]byte, error) {
 	var text []byte
@@ -151,7 +155,9 @@ func readText(paths []string) ([]byte, error) {
 		if i > 0 && len(data) > 0 && len(text) > 0 {
 			text = append(text, '\n')
 		}
-		text = append(text, data...)
+		if text = append(text, data...); len(text) > textLimit {
+			return nil, fmt.Errorf("the files have more than %v, want at most that", table.Size(textLimit))
+		}
 	}
 	if len(text) == 0 {
 		return nil, fmt.Errorf("%s is empty, want at least one byte", strings.Join(paths, ", "))
@@ -162,7 +168,7 @@ func readText(paths []string) ([]byte, error) {
 // readFile reads a file, or the standard input if path is "-".
 func readFile(path string) ([]byte, error) {
 	if path == "-" {
-		return io.ReadAll(os.Stdin)
+		return input.ReadAll(os.Stdin, "the standard input", textLimit)
 	}
-	return os.ReadFile(path)
+	return input.ReadFile(path, textLimit)
 }

@@ -1,6 +1,7 @@
 package route
 
 import (
+	"errors"
 	"html"
 	"math"
 	"os"
@@ -229,6 +230,8 @@ func TestBars(t *testing.T) {
 
 func TestUsage(t *testing.T) {
 	text, empty, settings := commandtest.File(t, "text", "some text"), commandtest.File(t, "empty", ""), commandtest.File(t, "settings", "{}")
+	large, half := commandtest.File(t, "large", ""), commandtest.File(t, "half", "") // sparse
+	require.NoError(t, errors.Join(os.Truncate(large, 200<<30), os.Truncate(half, textLimit/2)))
 	program.RejectsUsage(t, [][2]string{
 		{"route", "needs a text file"},
 		{"route /does/not/exist", "/does/not/exist"},
@@ -244,6 +247,12 @@ func TestUsage(t *testing.T) {
 		{"route -o yaml " + text, `-o is "yaml"`},
 		{"route -config /does/not/exist " + text, "/does/not/exist"},
 		{"route -config " + text + " " + text, "invalid character"},
+		{"route -html= " + text, "-html is empty"},
+		{"route " + filepath.Dir(text), "is a folder, want a regular file"},
+		{"route " + text + " /dev/zero", "/dev/zero is a device, want a regular file"},
+		{"route -config /dev/zero " + text, "/dev/zero is a device, want a regular file"},
+		{"route " + text + " " + large, large + " has 200 GiB, want at most 256 MiB"},
+		{"route " + half + " " + text + " " + half, "the files have more than 256 MiB, want at most that"},
 		{"route -html /does/not/exist/page " + text, "/does/not/exist/page"},
 	})
 }

@@ -96,7 +96,7 @@ func forget(env *command.Env, dev *vk.Device, precisions []pipelines.DType, size
 	if err := dev.StoreTuning(tiles); err != nil {
 		return err
 	}
-	_, err := fmt.Fprintf(env.Stdout, "%d products have the default tiles again.\n", len(sizes)*len(precisions))
+	_, err := fmt.Fprintf(env.Stdout, "%s: the default tiles are used again.\n", command.Count(len(sizes)*len(precisions), "product"))
 	return err
 }
 

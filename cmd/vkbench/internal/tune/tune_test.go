@@ -40,7 +40,7 @@ func TestTune(t *testing.T) {
 	require.NoError(t, forget(env, dev, []pipelines.DType{pipelines.F32}, [][]int{size}))
 	assert.Empty(t, dev.StoredTuning(key))
 	assert.Equal(t, "b", dev.StoredTuning("other"))
-	assert.Equal(t, "1 products have the default tiles again.\n", program.OK(t, "tune", "-forget", "-precision", "f32", "-size", "32x16x24"))
+	assert.Equal(t, "1 product: the default tiles are used again.\n", program.OK(t, "tune", "-forget", "-precision", "f32", "-size", "32x16x24"))
 }
 
 // TestUnsupportedPrecision requires a failure where the device supports none of the precisions.

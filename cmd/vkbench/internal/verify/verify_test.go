@@ -322,9 +322,9 @@ func TestUsage(t *testing.T) {
 		{"verify /does/not/exist", "/does/not/exist"},
 		{"verify " + filepath.Dir(text), "holds no *.safetensors"},
 		{"verify -o yaml " + text, `-o is "yaml"`},
-		{"verify -module= " + text, "-module names nothing"},
+		{"verify -module= " + text, "-module is empty"},
 		{"verify -precision f32,f16 x", `-precision is "f32,f16", want one of f32, f16, bf16`},
-		{"verify -digests= " + text, "-digests names no file"},
+		{"verify -digests= " + text, "-digests is empty"},
 		{"verify -digests /does/not/exist/digests " + text, "-digests /does/not/exist/digests"},
 		{"verify -digests " + text + " " + text, "-digests " + text + " is the input"},
 	})
