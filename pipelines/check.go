@@ -102,7 +102,11 @@ func checkIterations(caps vk.Caps, op, subject string, n int) error {
 
 // checkTensor checks that a range is present, is aligned, and has exactly the size of a tensor with these dimensions.
 func checkTensor(op, arg string, r vk.Range, align uint64, e element, dims ...dim) error {
-	return checkRange(op, arg, r, align, tensorBytes(e, dims), shape(dims...)+" "+e.name)
+	bytes := tensorBytes(e, dims)
+	if r.IsZero() || r.Size() != bytes { // the text of the error is made only here: every recorded step checks its ranges
+		return checkRange(op, arg, r, align, bytes, shape(dims...)+" "+e.name)
+	}
+	return checkAlign(op, arg, r, align)
 }
 
 // checkOptional is checkTensor for an argument that may be absent.

@@ -1,8 +1,9 @@
 package pipelines
 
 import (
+	"encoding/binary"
 	"errors"
-	"fmt"
+	"slices"
 	"sync"
 
 	"github.com/colt5-vulkan/colt5/shaders"
@@ -54,7 +55,22 @@ func fullSubgroups(dev *vk.Device, name, spv string, workgroup uint32, spec map[
 }
 
 // key identifies the variant in a cache. The name must determine spv and the subgroup settings.
-func (v kernelVariant) key() string { return fmt.Sprint(v.name, v.spec) }
+func (v kernelVariant) key() string { return string(v.appendKey(nil)) }
+
+// appendKey appends the bytes of the key. Every recorded step looks its kernel up by them.
+func (v kernelVariant) appendKey(key []byte) []byte {
+	ids := make([]uint32, 0, 64)
+	for id := range v.spec {
+		ids = append(ids, id)
+	}
+	slices.Sort(ids)
+	key = append(append(key, v.name...), 0)
+	for _, id := range ids {
+		key = binary.LittleEndian.AppendUint32(key, id)
+		key = binary.LittleEndian.AppendUint32(key, v.spec[id])
+	}
+	return key
+}
 
 // get returns the kernel of variant spv of shaders/variants.txt with the specialisation constants spec. name is the
 // step's name in profiles and, with spec, the key in the cache, so it must determine spv.
@@ -69,7 +85,8 @@ func (k *kernelCache) kernel(v kernelVariant) (*vk.Kernel, error) {
 	if k.closed {
 		return nil, vk.ErrClosed
 	}
-	if kernel := k.compiled[v.key()]; kernel != nil {
+	var key [512]byte // a lookup allocates nothing
+	if kernel := k.compiled[string(v.appendKey(key[:0]))]; kernel != nil {
 		return kernel, nil
 	}
 	kernel, err := v.create(k.dev, false)

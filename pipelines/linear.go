@@ -3,6 +3,7 @@ package pipelines
 import (
 	"fmt"
 	"math"
+	"sync"
 	"unsafe"
 
 	"github.com/colt5-vulkan/colt5/vk"
@@ -37,6 +38,8 @@ type Linear struct {
 	kernels kernelCache
 	matrix  vk.MatrixShape // of the cooperative matrix; zero for F32
 	tile    int            // index in tiles(); -1: selected by size
+
+	spirvHash func() uint32 // hashSPIRV, computed once
 
 	maxFlops float64 // maxLinearFlops and minLinearTiles, except in tests
 	minTiles uint64
@@ -130,6 +133,7 @@ func NewLinear(dev *vk.Device, c LinearConfig) (*Linear, error) {
 		return nil, err
 	}
 	l := &Linear{config: c, kernels: kernelCache{dev: dev}, maxFlops: maxLinearFlops, minTiles: minLinearTiles}
+	l.spirvHash = sync.OnceValue(l.hashSPIRV)
 	var err error
 	if l.matrix, err = c.Precision.matrixShape(dev.Caps()); err != nil {
 		return nil, fmt.Errorf("pipelines: %s: %w", op, err)

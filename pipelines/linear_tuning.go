@@ -73,16 +73,19 @@ func (l *Linear) measuredTile(s linearSize) int {
 // two, and the SPIR-V.
 func (l *Linear) tuningKey(s linearSize) string {
 	c := l.config
+	return fmt.Sprintf("linear %s in=%d out=%d slots=2^%d x16=%t dense=%t %08x",
+		c.Precision.String(), c.In, c.Out, bits.Len64(s.rows-1), c.X16, s.denseIn, l.spirvHash())
+}
+
+// hashSPIRV is a hash of the SPIR-V of all tiles.
+func (l *Linear) hashSPIRV() uint32 {
 	hash := fnv.New32a()
 	for _, variant := range l.variants() {
-		code, err := shaders.SPV(variant)
-		if err != nil {
-			return ""
+		if code, err := shaders.SPV(variant); err == nil { // without it, compiling the variant is an error
+			hash.Write(code)
 		}
-		hash.Write(code)
 	}
-	return fmt.Sprintf("linear %s in=%d out=%d slots=2^%d x16=%t dense=%t %08x",
-		c.Precision.String(), c.In, c.Out, bits.Len64(s.rows-1), c.X16, s.denseIn, hash.Sum32())
+	return hash.Sum32()
 }
 
 // variants returns the SPIR-V variants of the tiles for the device.
