@@ -3,6 +3,7 @@ module github.com/colt5-vulkan/colt5
 go 1.24.0
 
 require (
+	github.com/agnivade/levenshtein v1.2.1
 	github.com/go-gl/mathgl v1.2.0
 	github.com/schollz/progressbar/v3 v3.18.0
 	github.com/stretchr/testify v1.12.1

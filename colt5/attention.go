@@ -35,11 +35,9 @@ func (c *ConditionalRoutedAttentionConfig) setDefaults() {
 	}
 }
 
-// UnmarshalJSON reads a configuration. Absent keys get their defaults; an unknown key is an error.
+// UnmarshalJSON reads a configuration. Absent keys get their defaults; an unknown or repeated key is an error.
 func (c *ConditionalRoutedAttentionConfig) UnmarshalJSON(data []byte) error {
-	type plain ConditionalRoutedAttentionConfig
-	*c = Default[ConditionalRoutedAttentionConfig]()
-	return decode("ConditionalRoutedAttentionConfig", data, (*plain)(c))
+	return decode(data, c)
 }
 
 func (c ConditionalRoutedAttentionConfig) check(k checker) error {

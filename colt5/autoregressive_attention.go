@@ -42,11 +42,9 @@ func (c *ConditionalRoutedAutoregressiveAttentionConfig) setDefaults() {
 	}
 }
 
-// UnmarshalJSON reads a configuration. Absent keys get their defaults; an unknown key is an error.
+// UnmarshalJSON reads a configuration. Absent keys get their defaults; an unknown or repeated key is an error.
 func (c *ConditionalRoutedAutoregressiveAttentionConfig) UnmarshalJSON(data []byte) error {
-	type plain ConditionalRoutedAutoregressiveAttentionConfig
-	*c = Default[ConditionalRoutedAutoregressiveAttentionConfig]()
-	return decode("ConditionalRoutedAutoregressiveAttentionConfig", data, (*plain)(c))
+	return decode(data, c)
 }
 
 func (c ConditionalRoutedAutoregressiveAttentionConfig) check(k checker) error {

@@ -25,21 +25,9 @@ func (c *AutoregressiveTransformerConfig) setDefaults() {
 	c.RotaryEmb = true
 }
 
-// UnmarshalJSON reads a configuration. Absent keys get their defaults; an unknown key is an error.
+// UnmarshalJSON reads a configuration. Absent keys get their defaults; an unknown or repeated key is an error.
 func (c *AutoregressiveTransformerConfig) UnmarshalJSON(data []byte) error {
-	type attention ConditionalRoutedAutoregressiveAttentionConfig // without its methods
-	d := Default[AutoregressiveTransformerConfig]()
-	plain := struct {
-		Depth     int     `json:"depth"`
-		NumTokens int     `json:"num_tokens"`
-		FFMult    float64 `json:"ff_mult"`
-		attention
-	}{d.Depth, d.NumTokens, d.FFMult, attention(d.ConditionalRoutedAutoregressiveAttentionConfig)}
-	if err := decode("AutoregressiveTransformerConfig", data, &plain); err != nil {
-		return err
-	}
-	*c = AutoregressiveTransformerConfig{plain.Depth, plain.NumTokens, plain.FFMult, ConditionalRoutedAutoregressiveAttentionConfig(plain.attention)}
-	return nil
+	return decode(data, c)
 }
 
 func (c AutoregressiveTransformerConfig) check(k checker) error {

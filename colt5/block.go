@@ -39,11 +39,9 @@ func (c *ConditionalRoutedTransformerBlockConfig) setDefaults() {
 	}
 }
 
-// UnmarshalJSON reads a configuration. Absent keys get their defaults; an unknown key is an error.
+// UnmarshalJSON reads a configuration. Absent keys get their defaults; an unknown or repeated key is an error.
 func (c *ConditionalRoutedTransformerBlockConfig) UnmarshalJSON(data []byte) error {
-	type plain ConditionalRoutedTransformerBlockConfig
-	*c = Default[ConditionalRoutedTransformerBlockConfig]()
-	return decode("ConditionalRoutedTransformerBlockConfig", data, (*plain)(c))
+	return decode(data, c)
 }
 
 // Attention is the configuration of the block's attention, with the block's Precision.

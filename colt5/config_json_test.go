@@ -2,6 +2,8 @@ package colt5
 
 import (
 	"encoding/json"
+	"reflect"
+	"strings"
 	"testing"
 
 	"github.com/stretchr/testify/assert"
@@ -20,11 +22,11 @@ func TestConfigJSON(t *testing.T) {
 	require.NoError(t, json.Unmarshal(text, &again))
 	assert.Equal(t, c, again)
 	for text, want := range map[string]string{
-		`{"dim": 32, "heads": 5}`:             `unknown field "heads"`,
-		`{"router_kwargs": {"epsilon": 1}}`:   `unknown field "epsilon"`,
-		`{"dim": "big"}`:                      "cannot unmarshal string",
-		`{"router_kwargs": {"eps_init": ""}}`: "cannot unmarshal string",
-		`[]`:                                  "cannot unmarshal array",
+		`{"dim": 32, "foo": 5}`:               `unknown key "foo"`,
+		`{"router_kwargs": {"epsilon": 1}}`:   `unknown key "epsilon" in router_kwargs, did you mean "eps"?`,
+		`{"dim": "big"}`:                      `dim is "big", want an integer`,
+		`{"router_kwargs": {"eps_init": ""}}`: `router_kwargs.eps_init is "", want a number`,
+		`[]`:                                  "the value is [], want an object with keys",
 	} {
 		assert.ErrorContains(t, json.Unmarshal([]byte(text), &c), want)
 	}
@@ -46,10 +48,87 @@ func checkJSON[C any](t *testing.T, changed, defaults C) {
 	require.NoError(t, json.Unmarshal([]byte("{}"), &again), "absent keys get their defaults")
 	assert.Equal(t, defaults, again)
 	for text, want := range map[string]string{
-		`{"dimension": 3}`: `unknown field "dimension"`, `{"router_kwargs": {"epsilon": 1}}`: `unknown field "epsilon"`,
-		`{"dim": "big"}`: "cannot unmarshal string", `[]`: "cannot unmarshal array", `{"dim": 1.5}`: "cannot unmarshal number",
+		`{"dimension": 3}`:                     `unknown key "dimension", did you mean "dim"?`,
+		`{"DIM": 3}`:                           `unknown key "DIM", want "dim": case matters`,
+		`{"dim": 3, "Dim": 4}`:                 `unknown key "Dim", want "dim": case matters`,
+		`{"dim": 3, "dim": 3}`:                 "the key dim is there twice",
+		`{"router_kwargs": {"epsilon": 1}}`:    `unknown key "epsilon" in router_kwargs, did you mean "eps"?`,
+		`{"router_kwargs": {"Eps": 1}}`:        `unknown key "Eps" in router_kwargs, want "eps": case matters`,
+		`{"router_kwargs": {"eps":1,"eps":2}}`: "the key router_kwargs.eps is there twice",
+		`{"router_kwargs": [3]}`:               "router_kwargs: the value is [3], want an object with keys",
+		`{"router_kwargs": {"n_iters": 2.5}}`:  "router_kwargs.n_iters is 2.5, want an integer",
+		`{"router_kwargs": {"eps": true}}`:     "router_kwargs.eps is true, want a number",
+		`{"router_kwargs": {"eps": 1e999}}`:    "router_kwargs.eps is 1e999, want a number up to 3.4",
+		`{"dim": "big"}`:                       `dim is "big", want an integer`,
+		`{"dim": [1,  {"a": 2}]}`:              `dim is [1,{"a":2}], want an integer`,
+		`{"dim": 99999999999999999999}`:        "dim is 99999999999999999999, want an integer up to 2147483647",
+		`{"dim": 1.5}`:                         "dim is 1.5, want an integer",
+		`[]`:                                   "the value is [], want an object with keys",
+		`"x"`:                                  `the value is "x", want an object with keys`,
+		"{\"\\u001b[2J\": 3}":                  `unknown key "\x1b[2J"`,
 	} {
-		assert.ErrorContains(t, json.Unmarshal([]byte(text), &again), want)
+		assert.ErrorContains(t, json.Unmarshal([]byte(text), &again), "colt5: "+reflect.TypeFor[C]().Name()+": "+want)
+	}
+	require.NoError(t, json.Unmarshal([]byte("null"), &again))
+	assert.Equal(t, defaults, again)
+	require.NoError(t, json.Unmarshal([]byte(`{"router_kwargs": null}`), &again))
+	assert.Equal(t, defaults, again)
+}
+
+// Types of values that not every configuration has.
+func TestConfigJSONTypes(t *testing.T) {
+	var c ConditionalRoutedImageAttentionConfig
+	for text, want := range map[string]string{
+		`{"channel_first": 1}`:       "channel_first is 1, want true or false",
+		`{"channel_first": "false"}`: `channel_first is "false", want true or false`,
+		`{"route_scope": 1}`:         "route_scope is 1, want a string",
+		`{"precision": 16}`:          "precision is 16, want a string",
+		`{"precision": "fp16"}`:      `precision: dtype is "fp16", want f32, f16, bf16, i32 or u8`,
+	} {
+		assert.ErrorContains(t, json.Unmarshal([]byte(text), &c), want)
+	}
+	require.NoError(t, json.Unmarshal([]byte(`{"channel_first": null, "route_scope": null, "precision": null, "light_heads": null}`), &c))
+	assert.Equal(t, RouteScopeImage, c.RouteScope)
+	assert.Zero(t, c.LightHeads, "null is 0 for a number")
+	var v ConditionalRoutedViTConfig
+	assert.ErrorContains(t, json.Unmarshal([]byte(`{"image_size": "x"}`), &v), `image_size is "x", want a number or [height, width]`)
+	long := `{"dim": "` + strings.Repeat("x", 1<<20) + `"}`
+	assert.Less(t, len(json.Unmarshal([]byte(long), &c).Error()), 250)
+}
+
+// Arguments of the PyTorch classes that select kernels there are accepted without effect, where the class has them.
+func TestReferenceKeys(t *testing.T) {
+	same := func(c, want any, text string) {
+		t.Helper()
+		require.NoError(t, json.Unmarshal([]byte(text), c))
+		assert.Equal(t, want, reflect.ValueOf(c).Elem().Interface())
+	}
+	const router = `, "router_kwargs": {"use_triton": true, "triton_checkpoint_segments": null}}`
+	same(new(ConditionalRoutedFeedForwardConfig), Default[ConditionalRoutedFeedForwardConfig](), `{"use_triton": true`+router)
+	same(new(ConditionalRoutedAttentionConfig), Default[ConditionalRoutedAttentionConfig](), `{"use_triton": true, "use_flash_attn": true`+router)
+	same(new(ConditionalRoutedImageAttentionConfig), Default[ConditionalRoutedImageAttentionConfig](), `{"use_triton": true, "use_flash_attn": true`+router)
+	same(new(ConditionalRoutedTransformerBlockConfig), Default[ConditionalRoutedTransformerBlockConfig](), `{"use_triton": true, "use_flash_attn": true`+router)
+	same(new(EncoderConfig), Default[EncoderConfig](), `{"use_triton": true, "use_flash_attn": true`+router)
+	same(new(ConditionalRoutedAutoregressiveAttentionConfig), Default[ConditionalRoutedAutoregressiveAttentionConfig](), `{"use_triton": false, "use_flash_attn": false`+router)
+	same(new(ConditionalRoutedCrossAttentionConfig), Default[ConditionalRoutedCrossAttentionConfig](), `{"use_triton": true, "use_flash_attn": true, "num_sets_kv": 4`+router)
+	same(new(RouterConfig), Default[RouterConfig](), `{"use_triton": true, "triton_checkpoint_segments": 5}`)
+	vit := Default[ConditionalRoutedViTConfig]()
+	same(new(ConditionalRoutedViTConfig), vit, `{"router_use_triton": true, "flash_attn": true`+router)
+	vit.Router.Eps = 0.5
+	same(new(ConditionalRoutedViTConfig), vit, `{"default_coor_descent_eps": 0.5, "router_kwargs": {}}`)
+	same(new(ConditionalRoutedViTConfig), vit, `{"router_kwargs": {"eps": 0.5}, "default_coor_descent_eps": 0.25}`)
+	for text, c := range map[string]any{
+		`{"use_flash_attn": true}`:                   new(ConditionalRoutedFeedForwardConfig),
+		`{"num_sets_kv": 1}`:                         new(ConditionalRoutedAttentionConfig),
+		`{"use_triton": true}`:                       new(TopKConfig),
+		`{"flash_attn": true}`:                       new(ConditionalRoutedImageAttentionConfig),
+		`{"default_coor_descent_eps": 1}`:            new(ConditionalRoutedTransformerBlockConfig),
+		`{"triton_checkpoint_segments": 1}`:          new(ConditionalRoutedAttentionConfig),
+		`{"use_flash_attn": 1, "use_flash_attn": 1}`: new(ConditionalRoutedAttentionConfig),
+		`{"default_coor_descent_eps": "1"}`:          new(ConditionalRoutedViTConfig),
+		`{"Use_Triton": true}`:                       new(ConditionalRoutedAttentionConfig),
+	} {
+		assert.Error(t, json.Unmarshal([]byte(text), c), text)
 	}
 }
 

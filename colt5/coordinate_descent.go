@@ -22,11 +22,9 @@ func (c *CoordinateDescentConfig) setDefaults() {
 	*c = CoordinateDescentConfig{NIters: o.NIters, Eps: o.Eps, EpsInit: o.EpsInit, EpsDecay: o.EpsDecay}
 }
 
-// UnmarshalJSON reads a configuration. Absent keys get their defaults; an unknown key is an error.
+// UnmarshalJSON reads a configuration. Absent keys get their defaults; an unknown or repeated key is an error.
 func (c *CoordinateDescentConfig) UnmarshalJSON(data []byte) error {
-	type plain CoordinateDescentConfig
-	*c = Default[CoordinateDescentConfig]()
-	return decode("CoordinateDescentConfig", data, (*plain)(c))
+	return decode(data, c)
 }
 
 // CoordinateDescent computes from each row of logits scores in [0, 1] that sum to about K, the largest logits scoring

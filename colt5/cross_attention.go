@@ -29,11 +29,9 @@ func (c *ConditionalRoutedCrossAttentionConfig) setDefaults() {
 	}
 }
 
-// UnmarshalJSON reads a configuration. Absent keys get their defaults; an unknown key is an error.
+// UnmarshalJSON reads a configuration. Absent keys get their defaults; an unknown or repeated key is an error.
 func (c *ConditionalRoutedCrossAttentionConfig) UnmarshalJSON(data []byte) error {
-	type plain ConditionalRoutedCrossAttentionConfig
-	*c = Default[ConditionalRoutedCrossAttentionConfig]()
-	return decode("ConditionalRoutedCrossAttentionConfig", data, (*plain)(c))
+	return decode(data, c)
 }
 
 func (c ConditionalRoutedCrossAttentionConfig) check(k checker) error {

@@ -22,8 +22,17 @@
 // Modules with weights have Parameters, Init, Load, LoadFrom and Save. Load reads a safetensors file with exactly the
 // module's parameters. LoadFrom also takes a file of an [io/fs.FS] or a part of a larger model, changes names, and may leave
 // parameters out; see package safetensors. Both change all weights or none. The Memory method of a
-// configuration predicts what a call needs, without a device. Configurations read and write JSON with the keys of the
-// colt5-attention package; absent keys get their defaults.
+// configuration predicts what a call needs, without a device.
+//
+// # Configurations in JSON
+//
+// Configurations read and write JSON with the keys of the colt5-attention package. Absent keys get their defaults, and
+// null is 0 for a number. An unknown or repeated key is an error; so is a key in another case.
+//
+// Arguments of the PyTorch classes that have no meaning here are accepted without effect, where the class has them:
+// use_triton and use_flash_attn of the layers, router_use_triton and flash_attn of the ViT, num_sets_kv of the
+// cross-attention, use_triton and triton_checkpoint_segments of a router. default_coor_descent_eps of the ViT is the eps
+// of its routers, unless router_kwargs has an eps.
 //
 // # Calls
 //

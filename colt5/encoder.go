@@ -21,19 +21,9 @@ func (c *EncoderConfig) setDefaults() {
 	*c = EncoderConfig{ConditionalRoutedTransformerBlockConfig: Default[ConditionalRoutedTransformerBlockConfig]()}
 }
 
-// UnmarshalJSON reads a configuration. Absent keys get their defaults; an unknown key is an error.
+// UnmarshalJSON reads a configuration. Absent keys get their defaults; an unknown or repeated key is an error.
 func (c *EncoderConfig) UnmarshalJSON(data []byte) error {
-	type block ConditionalRoutedTransformerBlockConfig // without its methods
-	plain := struct {
-		Depth     int `json:"depth"`
-		NumTokens int `json:"num_tokens"`
-		block
-	}{block: block(Default[ConditionalRoutedTransformerBlockConfig]())}
-	if err := decode("EncoderConfig", data, &plain); err != nil {
-		return err
-	}
-	*c = EncoderConfig{plain.Depth, plain.NumTokens, ConditionalRoutedTransformerBlockConfig(plain.block)}
-	return nil
+	return decode(data, c)
 }
 
 func (c EncoderConfig) check(k checker) error {

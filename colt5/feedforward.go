@@ -23,11 +23,9 @@ func (c *ConditionalRoutedFeedForwardConfig) setDefaults() {
 	*c = ConditionalRoutedFeedForwardConfig{LightFFMult: 0.5, HeavyFFMult: 4, RouterStraightThrough: true, Router: Default[RouterSettings]()}
 }
 
-// UnmarshalJSON reads a configuration. Absent keys get their defaults; an unknown key is an error.
+// UnmarshalJSON reads a configuration. Absent keys get their defaults; an unknown or repeated key is an error.
 func (c *ConditionalRoutedFeedForwardConfig) UnmarshalJSON(data []byte) error {
-	type plain ConditionalRoutedFeedForwardConfig
-	*c = Default[ConditionalRoutedFeedForwardConfig]()
-	return decode("ConditionalRoutedFeedForwardConfig", data, (*plain)(c))
+	return decode(data, c)
 }
 
 func (c ConditionalRoutedFeedForwardConfig) check(k checker) error {

@@ -55,11 +55,9 @@ func (c *ConditionalRoutedImageAttentionConfig) setDefaults() {
 	}
 }
 
-// UnmarshalJSON reads a configuration. Absent keys get their defaults; an unknown key is an error.
+// UnmarshalJSON reads a configuration. Absent keys get their defaults; an unknown or repeated key is an error.
 func (c *ConditionalRoutedImageAttentionConfig) UnmarshalJSON(data []byte) error {
-	type plain ConditionalRoutedImageAttentionConfig
-	*c = Default[ConditionalRoutedImageAttentionConfig]()
-	return decode("ConditionalRoutedImageAttentionConfig", data, (*plain)(c))
+	return decode(data, c)
 }
 
 func (c ConditionalRoutedImageAttentionConfig) check(k checker) error {

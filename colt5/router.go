@@ -24,11 +24,9 @@ func (c *RouterConfig) setDefaults() {
 	*c = RouterConfig{NumRoutingTokens: 1, StraightThrough: true, RouterSettings: Default[RouterSettings]()}
 }
 
-// UnmarshalJSON reads a configuration. Absent keys get their defaults; an unknown key is an error.
+// UnmarshalJSON reads a configuration. Absent keys get their defaults; an unknown or repeated key is an error.
 func (c *RouterConfig) UnmarshalJSON(data []byte) error {
-	type plain RouterConfig
-	*c = Default[RouterConfig]()
-	return decode("RouterConfig", data, (*plain)(c))
+	return decode(data, c)
 }
 
 func (c RouterConfig) check(k checker) error {

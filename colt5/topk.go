@@ -21,11 +21,9 @@ type TopKConfig struct {
 
 func (c *TopKConfig) setDefaults() { *c = TopKConfig{NIters: 20, Eps: 0.1, CoorDescentKRatio: 9.0 / 8} }
 
-// UnmarshalJSON reads a configuration. Absent keys get their defaults; an unknown key is an error.
+// UnmarshalJSON reads a configuration. Absent keys get their defaults; an unknown or repeated key is an error.
 func (c *TopKConfig) UnmarshalJSON(data []byte) error {
-	type plain TopKConfig
-	*c = Default[TopKConfig]()
-	return decode("TopKConfig", data, (*plain)(c))
+	return decode(data, c)
 }
 
 // TopK is a differentiable top-k of the last dimension: values and indices of the hard top-k, and the soft scores of

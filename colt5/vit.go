@@ -23,7 +23,7 @@ func (s *Size) UnmarshalJSON(data []byte) error {
 	}
 	var pair []int
 	if err := json.Unmarshal(data, &pair); err != nil || len(pair) != 2 {
-		return fmt.Errorf("size is %s, want a number or [height, width]", data)
+		return fmt.Errorf("the size is %s, want a number or [height, width]", text(data))
 	}
 	*s = Size{pair[0], pair[1]}
 	return nil
@@ -70,11 +70,9 @@ func (c *ConditionalRoutedViTConfig) setDefaults() {
 	c.Router.Eps = 1
 }
 
-// UnmarshalJSON reads a configuration. Absent keys get their defaults; an unknown key is an error.
+// UnmarshalJSON reads a configuration. Absent keys get their defaults; an unknown or repeated key is an error.
 func (c *ConditionalRoutedViTConfig) UnmarshalJSON(data []byte) error {
-	type plain ConditionalRoutedViTConfig
-	*c = Default[ConditionalRoutedViTConfig]()
-	return decode("ConditionalRoutedViTConfig", data, (*plain)(c))
+	return decode(data, c)
 }
 
 // The names that a ViT's configuration has for fields of its parts.

@@ -110,7 +110,7 @@ func TestPlanUsage(t *testing.T) {
 		{"plan block 2x3x4 -o yaml", `-o is "yaml"`},
 		{"plan block 2x3x4 -config /does/not/exist", "/does/not/exist"},
 		{"plan block 2x3x4 -config " + config(`{`), "config.json: unexpected end"},
-		{"plan block 2x3x4 -config " + config(`{"dims": 3}`), `unknown field "dims"`},
+		{"plan block 2x3x4 -config " + config(`{"dims": 3}`), `unknown key "dims", did you mean "dim"?`},
 		{"plan block 2x3x4 -config " + config(`{"dim": 8}`), "the dim is 8 in the configuration and 4 in the shape"},
 		{"plan feedforward 2x3x4 -config " + config(`{"dim": 4}`), "NumHeavyTokens is 0, want 1 to"},
 		{"plan image 1x4x8x8 -config " + config(`{"dim": 4}`), "the dim is 4 in the configuration and 8 in the shape"},

@@ -165,7 +165,7 @@ func TestVerifyFailures(t *testing.T) {
 			m["config"] = strings.Replace(m["config"], `"num_heavy_tokens_kv": 20`, `"num_heavy_tokens_kv": 200`, 1)
 		}},
 		{"weight", "feedforward_1", "y: error ", func(_ map[string]string, d map[string][]byte) { add(d["param.light_ff.1.bias"], 0, 1) }},
-		{"option", "coor_descent_00", "unknown field", func(m map[string]string, _ map[string][]byte) { m["config"] = `{"k": 3, "nonsense": 1}` }},
+		{"option", "coor_descent_00", `unknown key "nonsense"`, func(m map[string]string, _ map[string][]byte) { m["config"] = `{"k": 3, "nonsense": 1}` }},
 		{"value of an option", "coor_descent_00", "Eps is -1", func(m map[string]string, _ map[string][]byte) { m["config"] = `{"k": 3, "eps": -1}` }},
 		{"call", "router_10", "num_tokens is 0", func(m map[string]string, _ map[string][]byte) { m["call"] = "{}" }},
 		{"shape of a weight", "router_10", "param.routing_token has shape", func(m map[string]string, _ map[string][]byte) {
