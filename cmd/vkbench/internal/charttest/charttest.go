@@ -7,6 +7,7 @@ import (
 	"errors"
 	"image/png"
 	"io"
+	"strings"
 	"testing"
 
 	"github.com/stretchr/testify/assert"
@@ -41,7 +42,10 @@ func CheckSelfContained(t *testing.T, e xml.StartElement) {
 		if a.Name.Space == "xmlns" || a.Name.Local == "xmlns" {
 			continue
 		}
-		assert.NotContains(t, []string{"src", "srcset", "href", "action", "data", "onload"}, a.Name.Local)
+		if a.Name.Local == "href" {
+			assert.True(t, strings.HasPrefix(a.Value, "#"), a.Value)
+		}
+		assert.NotContains(t, []string{"src", "srcset", "action", "data", "onload"}, a.Name.Local)
 		assert.NotContains(t, a.Value, "//", a.Name.Local)
 		assert.NotContains(t, a.Value, "url(", a.Name.Local)
 	}

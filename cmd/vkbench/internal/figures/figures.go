@@ -16,11 +16,10 @@ import (
 )
 
 // All returns the figures that the rows of one device suffice for.
-func All(rows []results.Row, device string) []chart.Figure {
+func All(rows []results.Row) []chart.Figure {
 	var list []chart.Figure
 	for _, f := range []chart.Figure{roofline(rows), lengthFigure(rows, false), tokenFigure(rows), lengthFigure(rows, true)} {
 		if len(f.Lines) > 0 {
-			f.Title += ", " + device
 			list = append(list, f)
 		}
 	}
@@ -32,34 +31,32 @@ var FileStems = []string{"roofline", "length", "token", "length_dense"}
 
 var formats = []string{"f32", "f16", "bf16"}
 
-// precisionLine returns a line in the colour and with the markers of a precision.
+// precisionLine returns a line in the colour and with the markers of a precision. A later precision is a thinner line,
+// so that all show where they coincide.
 func precisionLine(name, format string) chart.Line {
-	l := chart.Line{Name: name, Color: chart.Green, Marked: true, Marker: draw.PyramidGlyph{}}
+	l := chart.Line{Name: name, Color: chart.Green, Marked: true, Marker: draw.PyramidGlyph{}, Width: 1}
 	switch format {
 	case "f32":
-		l.Color, l.Marker = chart.Blue, draw.CircleGlyph{}
+		l.Color, l.Marker, l.Width = chart.Blue, draw.CircleGlyph{}, 4
 	case "f16":
-		l.Color, l.Marker = chart.Orange, draw.BoxGlyph{}
+		l.Color, l.Marker, l.Width = chart.Orange, draw.BoxGlyph{}, 2.4
 	}
 	return l
 }
 
-// peaks returns the measured peaks: GB/s of copies, and TFLOP/s of products by precision. There are none where no row
-// has a share of a peak, because the measured rates are no peaks there: see measure.Runner.
-func peaks(rows []results.Row) (copies float64, products map[string]float64) {
-	products = map[string]float64{}
-	if !slices.ContainsFunc(rows, func(r results.Row) bool { return r.PeakShare > 0 }) {
-		return 0, products
+// hoverText describes a row. more follows the time.
+func hoverText(r results.Row, more ...string) string {
+	parts := append([]string{table.Time(r.GPU)}, more...)
+	if r.GBs > 0 {
+		parts = append(parts, table.Significant(r.GBs)+" GB/s")
 	}
-	for _, r := range rows {
-		switch r.Name {
-		case results.CopyPeak:
-			copies = max(copies, r.GBs)
-		case results.MatmulPeak, results.MatrixPeak + "f32":
-			products[r.Precision] = max(products[r.Precision], r.TFLOPs)
-		}
+	if r.TFLOPs > 0 {
+		parts = append(parts, table.Significant(r.TFLOPs)+" TFLOP/s")
 	}
-	return copies, products
+	if r.PeakShare > 0 {
+		parts = append(parts, table.Markdown(table.Share(r.PeakShare))+" of the peak")
+	}
+	return fmt.Sprintf("%s %s %s: %s", r.Name, r.Shape, r.Precision, strings.Join(parts, ", "))
 }
 
 // roofline plots the arithmetic rate of each row against its arithmetic intensity, below the ceilings of the device. It
@@ -68,13 +65,14 @@ func roofline(rows []results.Row) chart.Figure {
 	f := chart.Figure{
 		File: "roofline", Title: "Roofline", X: chart.Axis{Title: "FLOP / byte", Log: true}, Y: chart.Axis{Title: "TFLOP/s", Log: true},
 		Caption: "Each point is a row: its operations per byte that it has to move at least (FLOP / byte), and the rate that it reaches. Lines are the roofline " +
-			"ceilings measured in the same run: the bandwidth of copies on the left, the rate of products of the precision on the right.",
+			"ceilings measured in the same run: the bandwidth of copies on the left, the rate of products of the precision on the right. " +
+			"Points that share a name have one label, and a label without space is left out.",
 	}
-	copies, products := peaks(rows)
+	copies, products := results.Rates(rows)
 	points := map[string]*chart.Line{}
 	low, high := 0.0, 0.0
 	for _, r := range rows {
-		if r.GBs <= 0 || r.TFLOPs <= 0 || r.IsPeak() || r.Name == results.BlockLength || r.Name == results.DenseAttention {
+		if r.GBs <= 0 || r.TFLOPs <= 0 || r.IsPeak() || r.IsLength() {
 			continue
 		}
 		x := r.TFLOPs * 1e3 / r.GBs
@@ -89,8 +87,9 @@ func roofline(rows []results.Row) chart.Figure {
 			points[r.Precision] = l
 		}
 		l.Points, l.Labels = append(l.Points, plotter.XY{X: x, Y: r.TFLOPs}), append(l.Labels, r.Name)
+		l.Hover = append(l.Hover, hoverText(r))
 	}
-	if copies == 0 || len(points) == 0 {
+	if copies == 0 || len(points) == 0 || !results.HavePeaks(rows) {
 		return chart.Figure{}
 	}
 	low, high = low/1.5, high*1.5
@@ -103,6 +102,7 @@ func roofline(rows []results.Row) chart.Figure {
 			ridge := peak * 1e3 / copies
 			l := precisionLine(fmt.Sprintf("peak of %s: %s TFLOP/s", format, table.Significant(peak)), format)
 			l.Points, l.Marked, l.Joined = plotter.XYs{{X: low, Y: low * copies / 1e3}, {X: ridge, Y: peak}, {X: high, Y: peak}}, false, true
+			l.Dashed = format == "bf16" // often as fast as f16
 			f.Lines = append(f.Lines, l)
 		}
 	}
@@ -152,10 +152,15 @@ func blockLines(rows []results.Row, value func(r results.Row, tokens float64) fl
 		l.Joined = true
 		for i, r := range g.rows {
 			l.Points = append(l.Points, plotter.XY{X: float64(g.tokens[i]), Y: value(r, float64(g.tokens[i]))})
+			l.Hover = append(l.Hover, lengthHover(r, g.tokens[i]))
 		}
 		lines = append(lines, l)
 	}
 	return lines
+}
+
+func lengthHover(r results.Row, tokens int) string {
+	return hoverText(r, table.Time(r.GPU/float64(tokens))+" per token")
 }
 
 const blockCaption = "A transformer block, forward: N tokens, N/32 of them in the heavy feedforward, a fixed number in the heavy attention."
@@ -165,7 +170,7 @@ const blockCaption = "A transformer block, forward: N tokens, N/32 of them in th
 func lengthFigure(rows []results.Row, dense bool) chart.Figure {
 	f := chart.Figure{
 		File: "length", Title: "Transformer block", Caption: blockCaption,
-		X: chart.Axis{Title: "tokens", Tokens: true}, Y: chart.Axis{Title: "GPU ms", Log: true},
+		X: chart.Axis{Title: "tokens", Tokens: true}, Y: chart.Axis{Title: "GPU time", Log: true, Millis: true},
 	}
 	f.Lines = blockLines(rows, func(r results.Row, _ float64) float64 { return r.GPU })
 	if !dense {
@@ -183,6 +188,7 @@ func lengthFigure(rows []results.Row, dense bool) chart.Figure {
 		l.Dashed, l.Joined = true, true
 		for i, r := range by[group].rows {
 			l.Points = append(l.Points, plotter.XY{X: float64(by[group].tokens[i]), Y: r.GPU})
+			l.Hover = append(l.Hover, lengthHover(r, by[group].tokens[i]))
 		}
 		f.Lines = append(f.Lines, l)
 	}
@@ -194,8 +200,8 @@ func tokenFigure(rows []results.Row) chart.Figure {
 	f := chart.Figure{
 		File: "token", Title: "Transformer block: time per token",
 		Caption: blockCaption + " A horizontal line means that cost grows linearly.",
-		X:       chart.Axis{Title: "tokens", Tokens: true}, Y: chart.Axis{Title: "GPU ns per token"},
+		X:       chart.Axis{Title: "tokens", Tokens: true}, Y: chart.Axis{Title: "GPU time per token", Millis: true},
 	}
-	f.Lines = blockLines(rows, func(r results.Row, tokens float64) float64 { return r.GPU * 1e6 / tokens })
+	f.Lines = blockLines(rows, func(r results.Row, tokens float64) float64 { return r.GPU / tokens })
 	return f
 }

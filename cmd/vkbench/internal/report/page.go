@@ -2,7 +2,6 @@ package report
 
 import (
 	_ "embed"
-	"html/template"
 	"io"
 	"slices"
 	"time"
@@ -11,6 +10,7 @@ import (
 	"github.com/colt5-vulkan/colt5/cmd/vkbench/internal/measure"
 	"github.com/colt5-vulkan/colt5/cmd/vkbench/internal/results"
 	"github.com/colt5-vulkan/colt5/cmd/vkbench/internal/table"
+	"github.com/colt5-vulkan/colt5/cmd/vkbench/internal/webpage"
 	"github.com/colt5-vulkan/colt5/vk"
 )
 
@@ -19,8 +19,9 @@ var pageTemplate string
 
 // page is the data of report.html.
 type page struct {
-	Device, Date, Command string
+	Device, Lead, Command string
 	CPU                   bool
+	Facts                 []fact
 	Remarks, Failed       []string
 	Properties            [][2]string
 	Tables                []tableOfRows
@@ -30,7 +31,7 @@ type page struct {
 // newPage makes a page of the given rows.
 func newPage(i vk.Info, command string, now time.Time, remarks []string, rows []results.Row, plots []drawing) page {
 	p := page{
-		Device: i.Name, Date: now.Format("2006-01-02"), Command: command, CPU: i.Caps.CPU, Plots: plots,
+		Device: i.Name, Lead: lead(i, now.Format("2006-01-02"), rows), Command: command, CPU: i.Caps.CPU, Facts: facts(rows), Plots: plots,
 		Remarks: slices.DeleteFunc(slices.Clone(remarks), func(s string) bool { return s == measure.CPUDriverRemark }),
 	}
 	for _, x := range deviceinfo.Properties(i) {
@@ -40,8 +41,11 @@ func newPage(i vk.Info, command string, now time.Time, remarks []string, rows []
 	return p
 }
 
+// Failures counts the failures.
+func (p page) Failures() string { return count(len(p.Failed), "failure") }
+
 func (p page) write(w io.Writer) error {
-	t, err := template.New("report").Parse(pageTemplate)
+	t, err := webpage.New("report", pageTemplate)
 	if err != nil {
 		return err
 	}

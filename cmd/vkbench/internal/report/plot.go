@@ -1,9 +1,7 @@
 package report
 
 import (
-	"bytes"
 	"context"
-	"html/template"
 	"os"
 	"path/filepath"
 	"slices"
@@ -51,14 +49,14 @@ func PlotCommand(env *command.Env) *cli.Command {
 					return command.Usagef("the rows are of %q and %q, want those of one device", rows[0].Device, r.Device)
 				}
 			}
-			list := figures.All(rows, deviceTitle(rows[0].Device))
+			list := figures.All(rows)
 			if len(list) == 0 {
 				return command.Usagef("there is nothing to draw: no rows of %s, and no peaks with rows of kernels or modules", results.BlockLength)
 			}
 			if err := command.CheckOutDir(c.String("out")); err != nil {
 				return err
 			}
-			_, err := writeFigures(env, c.String("out"), list)
+			_, err := writeFigures(env, c.String("out"), deviceTitle(rows[0].Device), list)
 			return err
 		},
 	}
@@ -74,14 +72,16 @@ func deviceTitle(name string) string {
 // drawing is a figure of a page.
 type drawing struct {
 	File, Title, Caption string
-	SVG                  template.HTML
+	Inline               chart.Inline
 }
 
-// writeFigures draws figures into files, and prints their paths.
-func writeFigures(env *command.Env, dir string, figures []chart.Figure) ([]drawing, error) {
+// writeFigures draws figures into files, which name the device, and prints their paths.
+func writeFigures(env *command.Env, dir, device string, figures []chart.Figure) ([]drawing, error) {
 	var list []drawing
 	for _, f := range figures {
-		svg, png, err := f.Draw()
+		named := f
+		named.Title += ", " + device
+		svg, png, err := named.Draw()
 		if err != nil {
 			return nil, err
 		}
@@ -93,7 +93,11 @@ func writeFigures(env *command.Env, dir string, figures []chart.Figure) ([]drawi
 				return nil, err
 			}
 		}
-		list = append(list, drawing{f.File, f.Title, f.Caption, inlineSVG(svg)})
+		inline, err := f.Inline()
+		if err != nil {
+			return nil, err
+		}
+		list = append(list, drawing{f.File, f.Title, f.Caption, inline})
 	}
 	return list, nil
 }
@@ -111,9 +115,4 @@ func staleFiles(dir string, now []drawing) (old []string) {
 		}
 	}
 	return old
-}
-
-// inlineSVG removes everything before the svg element. The text in it was escaped when it was drawn.
-func inlineSVG(svg []byte) template.HTML {
-	return template.HTML(svg[max(bytes.Index(svg, []byte("<svg")), 0):])
 }

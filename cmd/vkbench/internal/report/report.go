@@ -202,7 +202,7 @@ func (r *report) write(env *command.Env, dir string, failed error) error {
 		_, printErr := env.Stdout.Write(r.rows.Bytes())
 		return errors.Join(err, printErr)
 	}
-	plots, err := writeFigures(env, dir, figures.All(results.Latest(rows), r.runner.Info.Name))
+	plots, err := writeFigures(env, dir, r.runner.Info.Name, figures.All(results.Latest(rows)))
 	if err != nil {
 		return err
 	}

@@ -2,10 +2,7 @@ package report
 
 import (
 	"bytes"
-	"encoding/xml"
-	"errors"
 	"fmt"
-	"html/template"
 	"io"
 	"os"
 	"path/filepath"
@@ -14,6 +11,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/colt5-vulkan/colt5/cmd/vkbench/internal/chart"
 	"github.com/colt5-vulkan/colt5/cmd/vkbench/internal/charttest"
 	"github.com/colt5-vulkan/colt5/cmd/vkbench/internal/command"
 	"github.com/colt5-vulkan/colt5/cmd/vkbench/internal/commandtest"
@@ -33,70 +31,56 @@ func TestMain(m *testing.M) { gputest.Main(m) }
 
 var program = commandtest.Program{Command, PlotCommand}
 
-// outline returns the headings, figures, warnings and columns of a page, and requires that it has no external
-// references.
+// outline returns the headings, figures, warnings and columns of a page, and checks the page.
 func outline(t *testing.T, page []byte) []string {
 	t.Helper()
-	d := xml.NewDecoder(bytes.NewReader(page))
-	d.Strict, d.AutoClose, d.Entity = false, xml.HTMLAutoClose, xml.HTMLEntity
-	var lines, open []string
-	rows := 0
-	for {
-		token, err := d.Token()
-		if errors.Is(err, io.EOF) {
-			break
+	var lines []string
+	rows := ""
+	for _, e := range charttest.CheckPage(t, page, false) {
+		if rows != "" && e.Name != "thead" && e.Name != "tbody" && e.Name != "tr" && e.Name != "th" && e.Name != "td" {
+			lines, rows = append(lines, rows), ""
 		}
-		require.NoError(t, err)
-		switch x := token.(type) {
-		case xml.StartElement:
-			charttest.CheckSelfContained(t, x)
-			open = append(open, x.Name.Local)
-			for _, a := range x.Attr {
-				if a.Name.Local == "id" && x.Name.Local != "h2" {
-					lines = append(lines, x.Name.Local+" "+a.Value)
-				}
-			}
-			if x.Name.Local == "tr" {
-				rows++
-			}
-		case xml.EndElement:
-			if x.Name.Local == "table" {
-				lines, rows = append(lines, fmt.Sprintf("%d rows", rows)), 0
-			}
-			open = open[:len(open)-1]
-		case xml.CharData:
-			if last := open[max(len(open)-1, 0):]; len(last) == 1 && strings.Contains(" h1 h2 th ", " "+last[0]+" ") {
-				lines = append(lines, last[0]+" "+string(x))
-			}
-			assert.NotContains(t, string(x), "url(")
-			assert.NotContains(t, string(x), "@import")
+		if id := e.Attr["id"]; id != "" && e.Name != "h2" {
+			lines = append(lines, e.Name+" "+id)
+		}
+		switch e.Name {
+		case "h1", "h2", "th", "dt":
+			lines = append(lines, e.Name+" "+e.Text)
+		case "table":
+			rows = fmt.Sprintf("%d rows", e.Rows)
 		}
 	}
-	assert.Empty(t, open)
 	return lines
 }
 
 // TestPage has a page with all parts, and one without optional parts.
 func TestPage(t *testing.T) {
 	info := vk.Info{Name: `A <device> & "more"`, Driver: "d", Caps: vk.Caps{CPU: true}}
-	plots := []drawing{{"roofline", "Roofline", "caption", template.HTML(`<svg xmlns="http://www.w3.org/2000/svg"></svg>`)}}
+	plots := []drawing{{"roofline", "Roofline", "caption", chart.Inline{Wide: "<svg></svg>", Narrow: "<svg></svg>"}}}
 	p := newPage(info, "vkbench report -out DIR", time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC), []string{"one", measure.CPUDriverRemark}, resultstest.Rows(), plots)
 	p.Failed = []string{"two"}
 	var out bytes.Buffer
 	require.NoError(t, p.write(&out))
 	assert.Equal(t, []string{
-		`h1 A <device> & "more"`, "p cpu", "div failed", "figure roofline",
-		"h2 Peaks", "th name", "th shape", "th precision", "th GPU ms", "th GB/s", "th TFLOP/s", "6 rows",
-		"h2 Modules", "th name", "th shape", "th precision", "th GPU ms", "th p10", "th p90", "th wall ms", "th GB/s", "th TFLOP/s", "th of peak",
+		`h1 A <device> & "more"`, "p cpu", "p failed",
+		"dt peak bandwidth", "dt peak rate of f32", "dt peak rate of f16", "dt f32 time / f16 time", "dt transformer block, 2,048 tokens",
+		"dt dense attention / block, 2,048 tokens",
+		"h2 Plots", "figure roofline",
+		"h2 Rates of copies and products", "th name", "th shape", "th precision", "th GPU ms", "th GB/s", "th TFLOP/s", "6 rows",
+		"h2 Modules and kernels", "th name", "th shape", "th precision", "th GPU ms", "th p10", "th p90", "th wall ms", "th GB/s", "th TFLOP/s", "th of peak",
 		"th workspace", "th peak memory", "th runs", "4 rows",
-		"h2 Lengths", "th name", "th shape", "th precision", "th GPU ms", "th ns per token", "th TFLOP/s", "th peak memory", "th runs", "6 rows",
-		"h2 Device", fmt.Sprintf("%d rows", len(deviceinfo.Properties(info))), "h2 Reproduce",
-	}, outline(t, out.Bytes()))
+		"h2 Lengths", "th name", "th shape", "th precision", "th tokens", "th GPU time", "th per token", "th TFLOP/s", "th peak memory", "th runs", "6 rows",
+		"h2 Failures", "h2 Remarks", "h2 Device", fmt.Sprintf("%d rows", len(deviceinfo.Properties(info))), "h2 Reproduce",
+	}, outline(t, out.Bytes()), "the summary first, the remarks after the results")
 	text := out.String()
 	assert.Contains(t, text, "the times are no GPU figures")
 	assert.Equal(t, 1, strings.Count(text, "no GPU figures"))
 	assert.Contains(t, text, `<p class="remark">one</p>`)
-	assert.Contains(t, text, "on 2026-01-02. <code>vkbench report -out DIR</code>")
+	assert.Contains(t, text, "on 2026-01-02")
+	assert.Contains(t, text, "<code>vkbench report -out DIR</code> repeats")
+	assert.Contains(t, text, `1 failure: <a href="#failures">`)
+	assert.Contains(t, text, `<p class="failure">two</p>`)
+	assert.Contains(t, text, "<td>2,048</td><td>12.00 ms</td><td>5.859 µs</td>", "times have units")
 	assert.NotContains(t, text, "<device>")
 
 	info.Caps.CPU = false
@@ -136,8 +120,8 @@ func TestReport(t *testing.T) {
 	page, err := os.ReadFile(filepath.Join(dir, "report.html"))
 	require.NoError(t, err)
 	found := outline(t, page)
-	assert.Subset(t, found, []string{"h1 " + dev.Info().Name, "div failed", "figure length", "figure token", "figure length_dense",
-		"h2 Peaks", "h2 Modules", "h2 Lengths", "h2 Device", "h2 Reproduce"})
+	assert.Subset(t, found, []string{"h1 " + dev.Info().Name, "p failed", "figure length", "figure token", "figure length_dense",
+		"h2 Rates of copies and products", "h2 Modules and kernels", "h2 Lengths", "h2 Failures", "h2 Remarks", "h2 Device", "h2 Reproduce"})
 	assert.Equal(t, dev.Caps().CPU, strings.Contains(string(page), `id="cpu"`))
 	assert.Equal(t, dev.Caps().CPU, strings.Contains(remarks, "no GPU figures"))
 	assert.Contains(t, string(page), "vkbench report -only router,rmsnorm -size router=2x40,5x16x5 -size rmsnorm=5x12 -precision f32 -reps 1 -warmup 0 -lengths 128,256 -out DIR")
@@ -181,7 +165,7 @@ func TestWriteInterrupted(t *testing.T) {
 		require.NoError(t, os.WriteFile(filepath.Join(dir, name), nil, 0o644))
 	}
 	assert.Equal(t, []string{"length.svg", "token.png"}, staleFiles(dir, []drawing{{File: "roofline"}}))
-	for _, f := range figures.All(resultstest.Rows(), "d") {
+	for _, f := range figures.All(resultstest.Rows()) {
 		assert.Contains(t, figures.FileStems, f.File)
 	}
 }

@@ -18,7 +18,7 @@ func Rows() []results.Row {
 		{Name: results.MatrixPeak + "f32", Shape: "16x16x16", Precision: "f16", GPU: 1, GBs: 1, TFLOPs: 400},
 		{Name: results.MatrixPeak + "f16", Shape: "16x16x16", Precision: "f16", GPU: 1, GBs: 1, TFLOPs: 500},
 		{Name: "linear", Shape: "1x2x3", Precision: "f32", GPU: 1, GBs: 500, TFLOPs: 10},
-		{Name: "linear", Shape: "1x2x3", Precision: "f16", GPU: 1, GBs: 250, TFLOPs: 20},
+		{Name: "linear", Shape: "1x2x3", Precision: "f16", GPU: 0.25, GBs: 250, TFLOPs: 20, PeakShare: 0.0625},
 		{Name: "membership_mask", Shape: "1x2x3", Precision: "f32", GPU: 1, GBs: 500},
 		{Name: results.BlockLength, Shape: "1x2048x512x1024", Precision: "f32", GPU: 2},
 		{Name: results.BlockLength, Shape: "1x1024x512x1024", Precision: "f32", GPU: 1.5},

@@ -74,12 +74,45 @@ func Markdown(v any) string {
 	return strings.NewReplacer("|", `\|`, "\n", " ").Replace(fmt.Sprint(v))
 }
 
-// Significant formats a number with four significant digits, without an exponent from 0.001 to 1,000,000.
+// Significant formats a number with four significant digits and with commas, without an exponent from 0.001 to 1e15.
 func Significant(x float64) string {
-	if a := math.Abs(x); a >= 1e-3 && a < 1e6 {
-		return strconv.FormatFloat(x, 'f', min(max(3-int(math.Floor(math.Log10(a))), 0), 6), 64)
+	if a := math.Abs(x); a >= 1e-3 && a < 1e15 {
+		return Thousands(strconv.FormatFloat(x, 'f', min(max(3-int(math.Floor(math.Log10(a))), 0), 6), 64))
 	}
 	return fmt.Sprintf("%.3g", x)
+}
+
+// Thousands puts commas into the integer part of a decimal number.
+func Thousands(number string) string {
+	sign := number[:len(number)-len(strings.TrimPrefix(number, "-"))]
+	integer, rest := number[len(sign):], ""
+	if i := strings.IndexAny(integer, ".e"); i >= 0 {
+		integer, rest = integer[:i], integer[i:]
+	}
+	for i := len(integer) - 3; i > 0; i -= 3 {
+		integer = integer[:i] + "," + integer[i:]
+	}
+	return sign + integer + rest
+}
+
+// TimeUnit returns the unit in which a time in milliseconds is a number from 1 to 1,000, if there is one, and the
+// factor to it.
+func TimeUnit(ms float64) (factor float64, unit string) {
+	switch a := math.Abs(ms); {
+	case a >= 1e3:
+		return 1e-3, "s"
+	case a >= 1:
+		return 1, "ms"
+	case a >= 1e-3:
+		return 1e3, "µs"
+	}
+	return 1e6, "ns"
+}
+
+// Time formats a time in milliseconds with four significant digits and a unit.
+func Time(ms float64) string {
+	factor, unit := TimeUnit(ms)
+	return Significant(ms*factor) + " " + unit
 }
 
 // String formats the size with a unit.

@@ -75,7 +75,8 @@ func TestEmptyTable(t *testing.T) {
 
 func TestNumberFormats(t *testing.T) {
 	for x, want := range map[float64]string{
-		0: "0", 1: "1.000", 0.01234567: "0.01235", 0.00123456: "0.001235", 1.5e-7: "1.5e-07", 12.3456: "12.35", 123456: "123456", 1e7: "1e+07", -2.5: "-2.500",
+		0: "0", 1: "1.000", 0.01234567: "0.01235", 0.00123456: "0.001235", 1.5e-7: "1.5e-07", 12.3456: "12.35", 123456: "123,456", 1e7: "10,000,000", -2.5: "-2.500", -1234.5: "-1,234",
+		1.29e6: "1,290,000", 1e15: "1e+15",
 	} {
 		assert.Equal(t, want, Significant(x))
 	}
@@ -86,5 +87,11 @@ func TestNumberFormats(t *testing.T) {
 	assert.Equal(t, "1536", plain(MiB(1536)))
 	for x, want := range map[Share]string{0: "0 %", 0.004: "0.4 %", 0.0994: "9.9 %", 0.1: "10 %", 1.234: "123 %"} {
 		assert.Equal(t, want, Markdown(x))
+	}
+	for x, want := range map[string]string{"1": "1", "999": "999", "1000": "1,000", "1234567.125": "1,234,567.125", "-1000": "-1,000", "-100": "-100", "1e+15": "1e+15"} {
+		assert.Equal(t, want, Thousands(x))
+	}
+	for ms, want := range map[float64]string{0: "0 ns", 1.29e-6: "1.290 ns", 0.00129: "1.290 µs", 1.29: "1.290 ms", 1290: "1.290 s", 1.29e6: "1,290 s"} {
+		assert.Equal(t, want, Time(ms))
 	}
 }

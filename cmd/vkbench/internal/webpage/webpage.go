@@ -1,0 +1,27 @@
+// Package webpage has what the pages of vkbench share: the head, and a style sheet for light and dark.
+package webpage
+
+import (
+	_ "embed"
+	"html/template"
+)
+
+// Style is the style sheet. Its variables are the only colours of a page.
+//
+//go:embed style.css
+var Style string
+
+const head = `{{define "head"}}<meta charset="utf-8">
+<meta name="viewport" content="width=device-width, initial-scale=1">
+<title>{{.}}</title>
+<style>
+{{style}}</style>{{end}}`
+
+// New parses the template of a page. {{template "head" TITLE}} is the contents of its head element.
+func New(name, text string) (*template.Template, error) {
+	t, err := template.New(name).Funcs(template.FuncMap{"style": func() template.CSS { return template.CSS(Style) }}).Parse(head)
+	if err != nil {
+		return nil, err
+	}
+	return t.Parse(text)
+}
