@@ -33,11 +33,11 @@ func TestUsage(t *testing.T) {
 	program.RejectsUsage(t, [][2]string{
 		{"", "which command"},
 		{"nonsense", `there is no command "nonsense"; see vkbench help`},
-		{"bnech", `there is no command "bnech", did you mean bench?; see vkbench help`},
-		{"help bnech", `there is no command "bnech", did you mean bench?`},
+		{"bnech", `there is no command "bnech", did you mean "bench"?; see vkbench help`},
+		{"help bnech", `there is no command "bnech", did you mean "bench"?`},
 		{"-nonsense", "there is no flag -nonsense; see vkbench -help"},
 		{"-device 0 bench", "-device comes after the command: vkbench COMMAND -device"},
-		{"bench --onyl x", "there is no flag -onyl, did you mean -only?; see vkbench bench -help"},
+		{"bench --onyl x", `there is no flag -onyl, did you mean "-only"?; see vkbench bench -help`},
 	})
 }
 

@@ -22,7 +22,7 @@ two (the roofline ceiling). Nothing is timed before its results have been valida
 Cases without 16-bit variants run in f32 whatever -precision says; what the device does not support is left
 out, with a remark. With -baseline each row has the GPU time of the same name, shape and precision in an
 earlier run (of several the last), and how many times faster this run is. block_length and dense_attention are
-for growing sequence lengths: see report and plot.`
+for growing sequence lengths: see report and plot. -list lists all cases and needs no device.`
 
 // Command times kernels and modules.
 func Command(env *command.Env) *cli.Command {
@@ -33,12 +33,16 @@ func Command(env *command.Env) *cli.Command {
 			command.DeviceFlag(), command.OutputFlag(), cases.NamesFlag(), cases.SizeFlag(), command.PrecisionFlag("f32"),
 			&cli.StringFlag{Name: "baseline", Usage: "compare with the rows of `FILE`, an earlier output of bench -o jsonl (or json)"},
 			measure.RepsFlag(), measure.WarmupFlag(), measure.FullFlag(),
+			&cli.BoolFlag{Name: "list", Usage: "instead: list the cases, with the meaning and the default of every number of a size"},
 			&cli.BoolFlag{Name: "steps", Usage: "instead: the GPU time of every step; steps then run one after the other"},
 		},
 		Action: func(ctx context.Context, c *cli.Command) error {
 			b, err := newBenchmark(c)
 			if err != nil {
 				return err
+			}
+			if c.Bool("list") {
+				return writeList(env, c, b.cases)
 			}
 			return env.WithDevice(c, func(dev *vk.Device) error { return b.run(ctx, env, c, dev) })
 		},

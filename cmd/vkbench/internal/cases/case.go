@@ -5,7 +5,6 @@ package cases
 
 import (
 	"fmt"
-	"strings"
 
 	"github.com/colt5-vulkan/colt5/cmd/vkbench/internal/dims"
 	"github.com/colt5-vulkan/colt5/cmd/vkbench/internal/results"
@@ -16,7 +15,7 @@ import (
 // Case is something to time: a kernel, under the kernel's name, or a module.
 type Case struct {
 	Name       string
-	Dims       []string // names of the dimensions of a size
+	Dims       []string // names of the numbers of a size; see Meaning
 	Sizes      [][]int  // default sizes on a GPU
 	SmallSizes [][]int  // default sizes on a CPU driver
 	Setup      func(b *Builder, size []int) (*Workload, error)
@@ -72,7 +71,7 @@ func (c Case) checkSize(size []int) error {
 	for i, d := range c.Dims {
 		product *= float64(max(size[i], 1))
 		switch {
-		case size[i] == 0 && !strings.Contains(d, "(0: "):
+		case size[i] == 0 && !numbers[d].zero:
 			return fmt.Errorf("%s is 0, want at least 1", d)
 		case d == "entries", d == "tokens":
 			entries = i

@@ -9,7 +9,7 @@ import (
 
 // NamesFlag is -only: it selects cases by name.
 func NamesFlag() cli.Flag {
-	return &cli.StringSliceFlag{Name: "only", Usage: "only these `NAMES`, of " + strings.Join(Names(All()), ", ")}
+	return &cli.StringSliceFlag{Name: "only", Usage: "only these `NAMES`; bench -list has all"}
 }
 
 // SelectedNames returns the names of NamesFlag, which may be given several times.
@@ -19,5 +19,5 @@ func SelectedNames(c *cli.Command) []string {
 
 // SizeFlag overrides sizes; see Select.
 func SizeFlag() cli.Flag {
-	return &cli.StringSliceFlag{Name: "size", Usage: "`[NAME=]AxB` instead of the sizes of a case; numbers may be lists, 2x8192,16384x512; again for more sizes"}
+	return &cli.StringSliceFlag{Name: "size", Usage: "`[NAME=]AxB` instead of the sizes of a case, see bench -list; numbers may be lists, 2x8192,16384x512; again for more sizes"}
 }

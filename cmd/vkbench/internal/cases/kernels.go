@@ -19,7 +19,7 @@ func setupCopy(b *Builder, size []int) (*Workload, error) {
 
 func linearDims() []string { return []string{"rows", "in", "out"} }
 
-func windowDims() []string { return []string{"items", "routes", "tokens", "windows", "k"} }
+func windowDims() []string { return []string{"batch", "routes", "tokens", "windows", "k"} }
 
 // kernelCases returns a case for every kernel, under the stem of the kernel's files.
 func kernelCases() []Case {

@@ -7,10 +7,9 @@ import (
 
 // Lengths returns the cases of growing sequence length, which is their second dimension.
 func Lengths() []Case {
-	block := []string{"batch", "tokens", "dim", "heavy tokens of the attention"}
 	dense := []string{"batch", "tokens", "heads", "dim head"}
 	return []Case{
-		{results.BlockLength, block, [][]int{{1, 131072, 512, 1024}}, [][]int{{1, 512, 64, 32}}, setupBlockLength},
+		{results.BlockLength, examples.Block().Names(), [][]int{{1, 131072, 512, 1024}}, [][]int{{1, 512, 64, 32}}, setupBlockLength},
 		{results.DenseAttention, dense, [][]int{{1, 8192, 8, 64}}, [][]int{{1, 256, 4, 64}}, setupDenseAttention},
 	}
 }
@@ -19,9 +18,8 @@ func Lengths() []Case {
 // feedforward.
 func setupBlockLength(b *Builder, size []int) (*Workload, error) {
 	n := size[1]
-	config := examples.Block(size[2])
-	config.Precision = b.Precision
-	config.NumHeavyAttnTokensQ, config.NumHeavyAttnTokensKV, config.NumHeavyFFTokens = size[3], size[3], max(n/32, 1)
+	config := examples.Block().Config(size, b.Precision)
+	config.NumHeavyFFTokens = max(n/32, 1)
 	return b.block(config, size[0], n)
 }
 

@@ -18,7 +18,7 @@ func Modules() []Case {
 		{"topk", rows, many, long, setupTopK},
 		{"topk_differentiable", rows, long, short, setupDifferentiableTopK},
 		{
-			"coordinate_descent", []string{"rows", "entries", "k", "iterations", "a thousandth of a constant eps (0: the schedule of a router)"},
+			"coordinate_descent", []string{"rows", "entries", "k", "iterations", "1000 eps"},
 			[][]int{{2, 32768, 2048, 20, 0}, {2, 32768, 2048, 50, 100}, {16, 8192, 512, 20, 0}, {8, 131072, 8192, 20, 0}, {1024, 512, 32, 20, 100},
 				{252, 8192, 512, 20, 0}, {64, 4096, 256, 50, 100}},
 			[][]int{{2, 32768, 1024, 20, 0}}, setupCoordinateDescent,

@@ -10,35 +10,28 @@ import (
 
 // Routed returns the modules with routers, by default at the sizes of package examples.
 func Routed() []Case {
-	sequence := []string{"batch", "tokens", "dim", "heavy tokens"}
-	cross := []string{"batch", "tokens", "memories", "dim", "routes", "block (0: none)"}
-	image := []string{"batch", "dim", "height", "width", "window", "heavy tokens"}
-	vit := []string{"batch", "image", "patch", "dim", "depth"}
-	model := []string{"batch", "tokens", "dim", "heavy tokens", "depth"}
 	one := func(size ...int) [][]int { return [][]int{size} }
 	return []Case{
-		{"feedforward", sequence, one(2, 32768, 512, 1024), one(1, 4096, 256, 128), setupFeedForward},
-		{"attention", sequence, one(2, 32768, 512, 1024), one(1, 512, 64, 32), setupAttention},
-		{"block", sequence, one(2, 32768, 512, 1024), one(1, 512, 64, 32), setupBlock},
+		{"feedforward", examples.FeedForward().Names(), one(2, 32768, 512, 1024), one(1, 4096, 256, 128), setupFeedForward},
+		{"attention", examples.Attention().Names(), one(2, 32768, 512, 1024), one(1, 512, 64, 32), setupAttention},
+		{"block", examples.Block().Names(), one(2, 32768, 512, 1024), one(1, 512, 64, 32), setupBlock},
 		// 4,194,304 memories are 8 GiB: -size cross=1x1024x4194304x512x2x131072.
 		{
-			"cross", cross,
+			"cross", examples.Cross().Names(),
 			[][]int{{1, 1024, 1048576, 512, 2, 131072}, {1, 1024, 1048576, 512, 2, 0}, {1, 1024, 1048576, 512, 1, 0}},
 			[][]int{{1, 128, 16384, 64, 2, 2048}, {1, 128, 16384, 64, 2, 0}, {1, 128, 16384, 64, 1, 0}}, setupCross,
 		},
-		{"autoregressive", sequence, one(2, 8192, 512, 1024), one(1, 512, 64, 64), setupAutoregressive},
-		{"image", image, one(1, 32, 256, 256, 32, 1024), one(1, 32, 32, 32, 8, 64), setupImage},
-		{"vit", vit, one(1, 256, 32, 1024, 6), one(1, 64, 8, 64, 2), setupViT},
-		{"encoder", model, one(2, 32768, 512, 1024, 6), one(1, 256, 64, 16, 2), setupEncoder},
-		{"autoregressive_transformer", model, one(2, 8192, 512, 1024, 6), one(1, 256, 64, 32, 2), setupAutoregressiveTransformer},
+		{"autoregressive", examples.Autoregressive().Names(), one(2, 8192, 512, 1024), one(1, 512, 64, 64), setupAutoregressive},
+		{"image", examples.Image().Names(), one(1, 32, 256, 256, 32, 1024), one(1, 32, 32, 32, 8, 64), setupImage},
+		{"vit", examples.ViT().Names(), one(1, 256, 32, 1024, 6), one(1, 64, 8, 64, 2), setupViT},
+		{"encoder", examples.Encoder().Names(), one(2, 32768, 512, 1024, 6), one(1, 256, 64, 16, 2), setupEncoder},
+		{"autoregressive_transformer", examples.AutoregressiveTransformer().Names(), one(2, 8192, 512, 1024, 6), one(1, 256, 64, 32, 2), setupAutoregressiveTransformer},
 	}
 }
 
 func setupFeedForward(b *Builder, size []int) (*Workload, error) {
 	batch, n, c := size[0], size[1], size[2]
-	config := examples.FeedForward(c)
-	config.Precision = b.Precision
-	config.NumHeavyTokens = size[3]
+	config := examples.FeedForward().Config(size, b.Precision)
 	m, err := colt5.NewConditionalRoutedFeedForward(b.Context(), b.Dev, config)
 	m = scope.Keep(b.Scope, m, err)
 	x, y, mask := b.input(batch, n, c), b.Tensor(colt5.F32, batch, n, c), b.ones(batch, n)
@@ -49,9 +42,7 @@ func setupFeedForward(b *Builder, size []int) (*Workload, error) {
 
 func setupAttention(b *Builder, size []int) (*Workload, error) {
 	batch, n, c := size[0], size[1], size[2]
-	config := examples.Attention(c)
-	config.Precision = b.Precision
-	config.NumHeavyTokensQ, config.NumHeavyTokensKV = size[3], size[3]
+	config := examples.Attention().Config(size, b.Precision)
 	m, err := colt5.NewConditionalRoutedAttention(b.Context(), b.Dev, config)
 	m = scope.Keep(b.Scope, m, err)
 	x, y, mask := b.input(batch, n, c), b.Tensor(colt5.F32, batch, n, c), b.ones(batch, n)
@@ -61,9 +52,7 @@ func setupAttention(b *Builder, size []int) (*Workload, error) {
 }
 
 func setupBlock(b *Builder, size []int) (*Workload, error) {
-	config := examples.Block(size[2])
-	config.Precision = b.Precision
-	config.NumHeavyAttnTokensQ, config.NumHeavyAttnTokensKV, config.NumHeavyFFTokens = size[3], size[3], size[3]
+	config := examples.Block().Config(size, b.Precision)
 	return b.block(config, size[0], size[1])
 }
 
@@ -77,14 +66,9 @@ func (b *Builder) block(config colt5.ConditionalRoutedTransformerBlockConfig, ba
 	})
 }
 
-// setupCross routes the example's numbers of tokens, but at most half of the queries and a 64th of the memories:
-// otherwise small sizes would route everything.
 func setupCross(b *Builder, size []int) (*Workload, error) {
 	batch, n, memories, c := size[0], size[1], size[2], size[3]
-	config := examples.Cross(c)
-	config.Precision = b.Precision
-	config.NumTokensQ, config.NumTokensKV = min(config.NumTokensQ, max(n/2, 1)), min(config.NumTokensKV, max(memories/64, 1))
-	config.KVRoutingTokens, config.RouteBlockSize = size[4], size[5]
+	config := examples.Cross().Config(size, b.Precision)
 	m, err := colt5.NewConditionalRoutedCrossAttention(b.Context(), b.Dev, config)
 	m = scope.Keep(b.Scope, m, err)
 	x, y, mask := b.input(batch, n, c), b.Tensor(colt5.F32, batch, n, c), b.ones(batch, n)
@@ -96,9 +80,7 @@ func setupCross(b *Builder, size []int) (*Workload, error) {
 
 func setupAutoregressive(b *Builder, size []int) (*Workload, error) {
 	batch, n, c := size[0], size[1], size[2]
-	config := examples.Autoregressive(c)
-	config.Precision = b.Precision
-	config.NumHeavyTokensKV = size[3]
+	config := examples.Autoregressive().Config(size, b.Precision)
 	m, err := colt5.NewConditionalRoutedAutoregressiveAttention(b.Context(), b.Dev, config)
 	m = scope.Keep(b.Scope, m, err)
 	x, y := b.input(batch, n, c), b.Tensor(colt5.F32, batch, n, c)
@@ -108,9 +90,7 @@ func setupAutoregressive(b *Builder, size []int) (*Workload, error) {
 }
 
 func setupImage(b *Builder, size []int) (*Workload, error) {
-	config := examples.Image(size[1])
-	config.Precision = b.Precision
-	config.LightWindowSize, config.NumHeavyTokensQ, config.NumHeavyTokensKV = size[4], size[5], size[5]
+	config := examples.Image().Config(size, b.Precision)
 	m, err := colt5.NewConditionalRoutedImageAttention(b.Context(), b.Dev, config)
 	m = scope.Keep(b.Scope, m, err)
 	x, y := b.input(size[:4]...), b.Tensor(colt5.F32, size[:4]...)
@@ -121,10 +101,7 @@ func setupImage(b *Builder, size []int) (*Workload, error) {
 
 func setupViT(b *Builder, size []int) (*Workload, error) {
 	batch, side := size[0], size[1]
-	config := examples.ViT()
-	config.Precision = b.Precision
-	config.ImageSize, config.PatchSize = colt5.Size{Height: side, Width: side}, colt5.Size{Height: size[2], Width: size[2]}
-	config.Dim, config.Depth = size[3], size[4]
+	config := examples.ViT().Config(size, b.Precision)
 	m, err := colt5.NewConditionalRoutedViT(b.Context(), b.Dev, config)
 	m = scope.Keep(b.Scope, m, err)
 	x, y := b.input(batch, config.Channels, side, side), b.Tensor(colt5.F32, batch, config.NumClasses)
@@ -135,10 +112,7 @@ func setupViT(b *Builder, size []int) (*Workload, error) {
 
 func setupEncoder(b *Builder, size []int) (*Workload, error) {
 	batch, n, c := size[0], size[1], size[2]
-	config := examples.Encoder(c)
-	config.Precision = b.Precision
-	config.NumHeavyAttnTokensQ, config.NumHeavyAttnTokensKV, config.NumHeavyFFTokens = size[3], size[3], size[3]
-	config.Depth = size[4]
+	config := examples.Encoder().Config(size, b.Precision)
 	m, err := colt5.NewEncoder(b.Context(), b.Dev, config)
 	m = scope.Keep(b.Scope, m, err)
 	x, y, mask := b.text(batch, n), b.Tensor(colt5.F32, batch, n, c), b.ones(batch, n)
@@ -149,9 +123,7 @@ func setupEncoder(b *Builder, size []int) (*Workload, error) {
 
 func setupAutoregressiveTransformer(b *Builder, size []int) (*Workload, error) {
 	batch, n := size[0], size[1]
-	config := examples.AutoregressiveTransformer(size[2])
-	config.Precision = b.Precision
-	config.NumHeavyTokensKV, config.Depth = size[3], size[4]
+	config := examples.AutoregressiveTransformer().Config(size, b.Precision)
 	m, err := colt5.NewAutoregressiveTransformer(b.Context(), b.Dev, config)
 	m = scope.Keep(b.Scope, m, err)
 	x, y := b.text(batch, n), b.Tensor(colt5.F32, batch, n, config.NumTokens)

@@ -7,6 +7,7 @@ import (
 
 	"github.com/colt5-vulkan/colt5/cmd/vkbench/internal/command"
 	"github.com/colt5-vulkan/colt5/cmd/vkbench/internal/dims"
+	"github.com/colt5-vulkan/colt5/internal/suggest"
 	"github.com/colt5-vulkan/colt5/pipelines"
 	"github.com/colt5-vulkan/colt5/vk"
 )
@@ -16,7 +17,7 @@ import (
 func Select(list []Case, only, sizes []string) ([]Case, error) {
 	for _, name := range only {
 		if !slices.Contains(Names(list), name) {
-			return nil, command.Usagef("-only is %q, want some of %s", name, strings.Join(Names(list), ", "))
+			return nil, unknownName("-only", name, list)
 		}
 	}
 	if len(only) > 0 {
@@ -33,14 +34,17 @@ func Select(list []Case, only, sizes []string) ([]Case, error) {
 			return nil, command.Usagef("-size is %q, %w", text, err)
 		}
 		if named && !slices.Contains(Names(list), name) {
-			return nil, command.Usagef("-size is %q, want sizes of %s", text, strings.Join(Names(list), ", "))
+			if slices.Contains(Names(All()), name) {
+				return nil, command.Usagef("-size is %q, but %s is not among the cases of this run", text, name)
+			}
+			return nil, unknownName("-size", name, list)
 		}
 		for _, c := range list {
 			if named && c.Name != name {
 				continue
 			}
 			if len(more[0]) != len(c.Dims) {
-				return nil, command.Usagef("-size is %q, but %s has %d sizes: %s", text, c.Name, len(c.Dims), strings.Join(c.Dims, " x "))
+				return nil, command.Usagef("-size is %q, but a size of %s has %s: %s", text, c.Name, command.Count(len(c.Dims), "number"), strings.Join(c.Dims, " x "))
 			}
 			for _, size := range more {
 				if err := c.checkSize(size); err != nil {
@@ -56,6 +60,11 @@ func Select(list []Case, only, sizes []string) ([]Case, error) {
 		}
 	}
 	return list, nil
+}
+
+// unknownName is the error of a flag that names no case.
+func unknownName(flag, name string, list []Case) error {
+	return command.Usagef("%s names %q, which is no case%s; vkbench bench -list has them all", flag, name, suggest.Phrase(name, Names(list)))
 }
 
 // Expand returns cases at their sizes, each in the given precisions that the device supports, or in F32 if it has no

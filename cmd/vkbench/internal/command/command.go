@@ -10,7 +10,7 @@ import (
 	"slices"
 	"strings"
 
-	"github.com/colt5-vulkan/colt5/internal/nearest"
+	"github.com/colt5-vulkan/colt5/internal/suggest"
 	"github.com/urfave/cli/v3"
 )
 
@@ -96,7 +96,7 @@ func noCommand(root *cli.Command, name string) error {
 	for _, c := range root.Commands {
 		names = append(names, c.Name)
 	}
-	return Usagef("there is no command %q%s; see vkbench help", name, DidYouMean(name, names))
+	return Usagef("there is no command %q%s; see vkbench help", name, suggest.Phrase(name, names))
 }
 
 // usageErrorOf makes an error of the library's errors about flags.
@@ -110,7 +110,7 @@ func usageErrorOf(_ context.Context, c *cli.Command, err error, _ bool) error {
 	if c.Root() == c && slices.ContainsFunc(c.Commands, func(c *cli.Command) bool { return slices.Contains(flagNames(c), name) }) {
 		return Usagef("%s comes after the command: vkbench COMMAND %s; see vkbench help", name, name)
 	}
-	return Usagef("there is no flag %s%s; see %s -help", name, DidYouMean(name, flagNames(c)), c.FullName())
+	return Usagef("there is no flag %s%s; see %s -help", name, suggest.Phrase(name, flagNames(c)), c.FullName())
 }
 
 // flagNames returns the names of a command's flags, with a dash.
@@ -139,14 +139,6 @@ func rejectEmptyFlags(ctx context.Context, c *cli.Command) (context.Context, err
 		}
 	}
 	return ctx, nil
-}
-
-// DidYouMean returns ", did you mean X?" for the name of a list that is nearest to an unknown one, or "".
-func DidYouMean(name string, list []string) string {
-	if found := nearest.Of(name, list); found != "" {
-		return fmt.Sprintf(", did you mean %s?", found)
-	}
-	return ""
 }
 
 // NoArgs rejects arguments of a command that takes none.

@@ -3,6 +3,7 @@ package plan
 import (
 	"encoding/json"
 	"fmt"
+	"strings"
 
 	"github.com/colt5-vulkan/colt5/cmd/vkbench/internal/examples"
 	"github.com/colt5-vulkan/colt5/colt5"
@@ -17,105 +18,91 @@ type overrides struct {
 
 // planner computes the memory of a module's calls.
 type planner struct {
-	name   string
-	dims   []string // accepted shapes
-	memory func(size []int, o overrides, caps vk.Caps) (colt5.Memory, error)
+	name     string
+	numbers  []string // of a size, as in bench
+	required int      // how many of them a size must have: those of a call
+	memory   func(size []int, o overrides, caps vk.Caps) (colt5.Memory, error)
+}
+
+// shape describes the sizes: numbers in brackets may be missing.
+func (p planner) shape() string {
+	text := strings.Join(p.numbers[:p.required], " x ")
+	for _, name := range p.numbers[p.required:] {
+		text += " [x " + name
+	}
+	return text + strings.Repeat("]", len(p.numbers)-p.required)
 }
 
 // planners returns a planner for each of cases.Routed.
 func planners() []planner {
-	sequence, ids := []string{"B x tokens x dim"}, []string{"B x tokens", "B x tokens x dim"}
 	return []planner{
-		{"feedforward", sequence, func(size []int, o overrides, caps vk.Caps) (colt5.Memory, error) {
-			c, err := configured(examples.FeedForward(size[2]), o)
-			return o.apply(err, &c.Dim, &c.Precision, size[2], func() (colt5.Memory, error) { return c.Memory(caps, size[0], size[1]) })
-		}},
-		{"attention", sequence, func(size []int, o overrides, caps vk.Caps) (colt5.Memory, error) {
-			c, err := configured(examples.Attention(size[2]), o)
-			return o.apply(err, &c.Dim, &c.Precision, size[2], func() (colt5.Memory, error) { return c.Memory(caps, size[0], size[1]) })
-		}},
-		{"block", sequence, func(size []int, o overrides, caps vk.Caps) (colt5.Memory, error) {
-			c, err := configured(examples.Block(size[2]), o)
-			return o.apply(err, &c.Dim, &c.Precision, size[2], func() (colt5.Memory, error) { return c.Memory(caps, size[0], size[1]) })
-		}},
-		{"cross", []string{"B x tokens x memories x dim"}, func(size []int, o overrides, caps vk.Caps) (colt5.Memory, error) {
-			c, err := configured(examples.Cross(size[3]), o)
-			return o.apply(err, &c.Dim, &c.Precision, size[3], func() (colt5.Memory, error) { return c.Memory(caps, size[0], size[1], size[2]) })
-		}},
-		{"autoregressive", sequence, func(size []int, o overrides, caps vk.Caps) (colt5.Memory, error) {
-			c, err := configured(examples.Autoregressive(size[2]), o)
-			return o.apply(err, &c.Dim, &c.Precision, size[2], func() (colt5.Memory, error) { return c.Memory(caps, size[0], size[1]) })
-		}},
-		{"image", []string{"B x dim x height x width", "B x height x width x dim (without channel_first)"}, imageMemory},
-		{"vit", []string{"B"}, func(size []int, o overrides, caps vk.Caps) (colt5.Memory, error) {
-			c, err := configured(examples.ViT(), o)
-			return o.apply(err, nil, &c.Precision, 0, func() (colt5.Memory, error) { return c.Memory(caps, size[0]) })
-		}},
-		{"encoder", ids, func(size []int, o overrides, caps vk.Caps) (colt5.Memory, error) {
-			dim := modelDim(size)
-			c, err := configured(examples.Encoder(exampleDim(dim)), o)
-			return o.apply(err, &c.Dim, &c.Precision, dim, func() (colt5.Memory, error) { return c.Memory(caps, size[0], size[1]) })
-		}},
-		{"autoregressive_transformer", ids, func(size []int, o overrides, caps vk.Caps) (colt5.Memory, error) {
-			dim := modelDim(size)
-			c, err := configured(examples.AutoregressiveTransformer(exampleDim(dim)), o)
-			return o.apply(err, &c.Dim, &c.Precision, dim, func() (colt5.Memory, error) { return c.Memory(caps, size[0], size[1]) })
-		}},
+		plannerOf(examples.FeedForward(), ofTokens[colt5.ConditionalRoutedFeedForwardConfig]),
+		plannerOf(examples.Attention(), ofTokens[colt5.ConditionalRoutedAttentionConfig]),
+		plannerOf(examples.Block(), ofTokens[colt5.ConditionalRoutedTransformerBlockConfig]),
+		plannerOf(examples.Cross(), func(c colt5.ConditionalRoutedCrossAttentionConfig, caps vk.Caps, size []int) (colt5.Memory, error) {
+			return c.Memory(caps, size[0], size[1], size[2])
+		}),
+		plannerOf(examples.Autoregressive(), ofTokens[colt5.ConditionalRoutedAutoregressiveAttentionConfig]),
+		plannerOf(examples.Image(), func(c colt5.ConditionalRoutedImageAttentionConfig, caps vk.Caps, size []int) (colt5.Memory, error) {
+			return c.Memory(caps, size[0], size[2], size[3])
+		}),
+		plannerOf(examples.ViT(), func(c colt5.ConditionalRoutedViTConfig, caps vk.Caps, size []int) (colt5.Memory, error) {
+			return c.Memory(caps, size[0])
+		}),
+		plannerOf(examples.Encoder(), ofTokens[colt5.EncoderConfig]),
+		plannerOf(examples.AutoregressiveTransformer(), ofTokens[colt5.AutoregressiveTransformerConfig]),
 	}
 }
 
-func imageMemory(size []int, o overrides, caps vk.Caps) (colt5.Memory, error) {
-	c, err := configured(examples.Image(size[1]), o)
-	dim, height, width := size[1], size[2], size[3]
-	if !c.ChannelFirst {
-		height, width, dim = size[1], size[2], size[3]
-	}
-	return o.apply(err, &c.Dim, &c.Precision, dim, func() (colt5.Memory, error) { return c.Memory(caps, size[0], height, width) })
+// ofTokens is the memory of modules whose sizes start with batch and tokens.
+func ofTokens[C interface {
+	Memory(caps vk.Caps, batch, tokens int) (colt5.Memory, error)
+}](c C, caps vk.Caps, size []int) (colt5.Memory, error) {
+	return c.Memory(caps, size[0], size[1])
 }
 
-// modelDim is the dim in the shape of a model's call, or 0 if the shape has none.
-func modelDim(size []int) int {
-	if len(size) > 2 {
-		return size[2]
+func plannerOf[C any](m examples.Module[C], memory func(C, vk.Caps, []int) (colt5.Memory, error)) planner {
+	p := planner{name: m.Name, numbers: m.Names()}
+	for i, n := range m.Numbers(new(C)) {
+		if len(n.Fields) == 0 {
+			p.required = i + 1
+		}
 	}
-	return 0
+	p.memory = func(size []int, o overrides, caps vk.Caps) (colt5.Memory, error) {
+		c, err := configured(m, size, o)
+		if err != nil {
+			return colt5.Memory{}, err
+		}
+		return memory(c, caps, size)
+	}
+	return p
 }
 
-// exampleDim is the dim of a model's example if the shape has none.
-func exampleDim(dim int) int {
-	if dim == 0 {
-		return 512
-	}
-	return dim
-}
-
-// configured returns the configuration of -config, or the example.
-func configured[C any](example C, o overrides) (C, error) {
-	if o.config == nil {
-		return example, nil
-	}
-	var c C
-	if err := json.Unmarshal(o.config, &c); err != nil {
-		return c, fmt.Errorf("-config: %w", err)
-	}
-	return c, nil
-}
-
-// apply calls compute after it has set the configuration's dim to that of the shape (0: the shape has none) and its
-// precision. A different dim in the configuration is an error.
-func (o overrides) apply(err error, dim *int, precision *colt5.DType, shapeDim int, compute func() (colt5.Memory, error)) (colt5.Memory, error) {
-	switch {
-	case err != nil:
-		return colt5.Memory{}, err
-	case shapeDim > 0 && *dim == 0:
-		*dim = shapeDim
-	case shapeDim > 0 && *dim != shapeDim:
-		return colt5.Memory{}, fmt.Errorf("the dim is %d in the configuration and %d in the shape, want the same", *dim, shapeDim)
+// configured returns the configuration of -config, or the example. A number of the size is what a configuration leaves
+// out; if both have it, they must be equal.
+func configured[C any](m examples.Module[C], size []int, o overrides) (C, error) {
+	c := m.Config(size, colt5.F32)
+	if o.config != nil {
+		c = *new(C)
+		if err := json.Unmarshal(o.config, &c); err != nil {
+			return c, fmt.Errorf("-config: %w", err)
+		}
+		numbers := m.Numbers(&c)
+		for i, n := range size {
+			for _, f := range numbers[i].Fields {
+				if *f == 0 {
+					*f = n
+				}
+				if *f != n {
+					return c, fmt.Errorf("%s is %d in the configuration and %d in the size, want the same", numbers[i].Name, *f, n)
+				}
+			}
+		}
 	}
 	if o.precision != nil {
-		*precision = *o.precision
+		*m.Precision(&c) = *o.precision
 	}
-	return compute()
+	return c, nil
 }
 
 // h200 returns the capabilities of an NVIDIA H200 with driver 580 that affect memory.

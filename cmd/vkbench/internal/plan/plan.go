@@ -4,33 +4,40 @@ package plan
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
+	"slices"
+	"sort"
 	"strings"
 
 	"github.com/colt5-vulkan/colt5/cmd/vkbench/internal/command"
 	"github.com/colt5-vulkan/colt5/cmd/vkbench/internal/dims"
 	"github.com/colt5-vulkan/colt5/cmd/vkbench/internal/input"
 	"github.com/colt5-vulkan/colt5/cmd/vkbench/internal/table"
+	"github.com/colt5-vulkan/colt5/colt5"
+	"github.com/colt5-vulkan/colt5/internal/suggest"
 	"github.com/colt5-vulkan/colt5/vk"
 	"github.com/urfave/cli/v3"
 )
 
 const description = `Nothing is run, and no device is needed: the limits are those of an NVIDIA H200, or, with -device, of a device
-of this machine. Without -config the module is that of the bench case, with it that of the file alone. Masks,
-of a byte per token, are not counted. Token ids count 4 bytes each, as int32; as bytes, which modules accept
-too, they are a quarter of that. Shapes, B items each:
+of this machine. If the call needs more memory than the device has, the exit code is 1, and the largest batch
+that fits is named. Masks, of a byte per token, are not counted. Token ids count 4 bytes each, as int32; as
+bytes, which modules accept too, they are a quarter of that.
+
+MODULE is the name of a bench case, and SIZE has the numbers of its sizes, which bench -list explains. Numbers
+in brackets may be missing: the example of bench is used, or what -config has. With -config the module is that
+of the file alone.
 %s`
 
 // Command prints the memory that a call needs.
 func Command(env *command.Env) *cli.Command {
 	var shapes strings.Builder
 	for _, p := range planners() {
-		for _, d := range p.dims {
-			fmt.Fprintf(&shapes, "\n   %-27s %s", p.name, d)
-		}
+		fmt.Fprintf(&shapes, "\n   %-27s %s", p.name, p.shape())
 	}
 	return &cli.Command{
-		Name: "plan", Usage: "compute the device memory that a module's call needs", ArgsUsage: "MODULE SHAPE",
+		Name: "plan", Usage: "compute the device memory that a module's call needs", ArgsUsage: "MODULE SIZE",
 		Description: fmt.Sprintf(description, shapes.String()),
 		Flags: []cli.Flag{
 			&cli.StringFlag{Name: "device", Usage: "plan for this device: `INDEX`, UUID or part of the name"}, command.OutputFlag(),
@@ -69,27 +76,20 @@ func parseRequest(c *cli.Command) (request, error) {
 		names = append(names, x.name)
 	}
 	if c.Args().Len() != 2 {
-		return p, command.Usagef("plan got %s, want a module and a shape, such as block 2x32768x512", command.Count(c.Args().Len(), "argument"))
+		return p, command.Usagef("plan got %s, want a module and a size, such as block 2x32768x512", command.Count(c.Args().Len(), "argument"))
 	}
-	name, shape := c.Args().Get(0), c.Args().Get(1)
-	for _, x := range list {
-		if x.name == name {
-			p.planner = x
-		}
+	name, text := c.Args().Get(0), c.Args().Get(1)
+	at := slices.Index(names, name)
+	if at < 0 {
+		return p, command.Usagef("plan knows no module %q%s; want one of %s", name, suggest.Phrase(name, names), strings.Join(names, ", "))
 	}
-	if p.name == "" {
-		return p, command.Usagef("the module is %q, want one of %s", name, strings.Join(names, ", "))
-	}
-	size, err := dims.Parse(shape)
+	p.planner = list[at]
+	size, err := dims.Parse(text)
 	if err != nil {
-		return p, command.Usagef("the shape is %q, %w", shape, err)
+		return p, command.Usagef("the size is %q, %w", text, err)
 	}
-	valid := false
-	for _, d := range p.dims {
-		valid = valid || len(size) == strings.Count(d, " x ")+1
-	}
-	if !valid {
-		return p, command.Usagef("the shape is %q, but %s wants %s", shape, name, strings.Join(p.dims, " or "))
+	if len(size) < p.required || len(size) > len(p.numbers) {
+		return p, command.Usagef("the size is %q, but a size of %s is %s", text, name, p.shape())
 	}
 	p.size = size
 	elements := 1.0
@@ -97,7 +97,7 @@ func parseRequest(c *cli.Command) (request, error) {
 		elements *= float64(n)
 	}
 	if elements > 1<<48 {
-		return p, command.Usagef("the shape is %q, want at most 2^48 elements", shape)
+		return p, command.Usagef("the size is %q, want at most 2^48 elements", text)
 	}
 	if path := c.String("config"); path != "" {
 		if p.config, err = input.ReadFile(path, input.ConfigLimit); err == nil {
@@ -107,8 +107,8 @@ func parseRequest(c *cli.Command) (request, error) {
 			return p, command.Usagef("-config %s: %w", path, err)
 		}
 	}
-	if text := c.String("precision"); text != "" {
-		precision, err := command.ParsePrecision(text)
+	if name := c.String("precision"); name != "" {
+		precision, err := command.ParsePrecision(name)
 		if err != nil {
 			return p, err
 		}
@@ -130,8 +130,28 @@ func (p request) write(t *table.Table, caps vk.Caps, device string) error {
 	}{{"weights", m.Weights}, {"inputs", m.Inputs}, {"outputs", m.Outputs}, {"workspace", m.Workspace}, {"total", m.Total()}} {
 		t.Row(row.part, row.bytes, table.MiB(float64(row.bytes)/(1<<20)))
 	}
+	err = t.Close()
 	if m.Total() > caps.MemoryBytes {
-		t.Remark("That is more than the device has: %v.", table.Size(caps.MemoryBytes))
+		return errors.Join(err, fmt.Errorf("%s needs %v, but the device has %v; %s", p.name, table.Size(m.Total()), table.Size(caps.MemoryBytes), p.fitting(caps)))
 	}
-	return t.Close()
+	return err
+}
+
+// fitting names the largest batch that fits into the memory of a device.
+func (p request) fitting(caps vk.Caps) string {
+	of := func(batch int) (m colt5.Memory, fits bool) {
+		m, err := p.memory(append([]int{batch}, p.size[1:]...), p.overrides, caps)
+		return m, err == nil && m.Total() <= caps.MemoryBytes
+	}
+	one, fits := of(1)
+	if !fits {
+		return "a batch of 1 does not fit either"
+	}
+	// Inputs and outputs grow with the batch, which limits the search to sizes that are fast to compute.
+	limit := min(uint64(p.size[0]), caps.MemoryBytes/max(one.Inputs+one.Outputs, 1))
+	largest := sort.Search(int(limit), func(i int) bool { // the first batch, less 1, that does not fit
+		_, fits := of(i + 1)
+		return !fits
+	})
+	return fmt.Sprintf("the largest batch that fits is %d", largest)
 }

@@ -208,7 +208,7 @@ func TestUsage(t *testing.T) {
 		{"report -out " + text, "-out " + text},
 		{"report -lengths 5,4", `-lengths is "5,4"`},
 		{"report -precision f8", `-precision is "f8"`},
-		{"report -only nonsense", `-only is "nonsense"`},
-		{"report -size rmsnorm=1x1", `want sizes of feedforward`},
+		{"report -only nonsense", `-only names "nonsense"`},
+		{"report -size rmsnorm=1x1", `rmsnorm is not among the cases of this run`},
 	})
 }

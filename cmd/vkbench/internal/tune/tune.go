@@ -8,6 +8,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/colt5-vulkan/colt5/cmd/vkbench/internal/cases"
 	"github.com/colt5-vulkan/colt5/cmd/vkbench/internal/command"
 	"github.com/colt5-vulkan/colt5/cmd/vkbench/internal/dims"
 	"github.com/colt5-vulkan/colt5/cmd/vkbench/internal/measure"
@@ -33,9 +34,10 @@ var products = [][]int{
 func Command(env *command.Env) *cli.Command {
 	return &cli.Command{
 		Name: "tune", Usage: "measure which tiles of matrix products are the fastest on this device, and store them", Description: description,
+		DisableSliceFlagSeparator: true, // sizes have commas
 		Flags: []cli.Flag{
 			command.DeviceFlag(), command.OutputFlag(), command.PrecisionFlag("f32,f16,bf16"),
-			&cli.StringFlag{Name: "size", Usage: "`ROWSxINxOUT` instead of the products of the modules"},
+			&cli.StringSliceFlag{Name: "size", Usage: "`ROWSxINxOUT` instead of the products of the modules: sizes of linear, as in bench; numbers may be lists; again for more"},
 			&cli.DurationFlag{Name: "each", Value: 150 * time.Millisecond, Usage: "measure each tile for `TIME`, after a warm-up of the same length"},
 			&cli.BoolFlag{Name: "forget", Usage: "instead: delete what is stored for these products"},
 		},
@@ -48,12 +50,12 @@ func Command(env *command.Env) *cli.Command {
 				return err
 			}
 			sizes := products
-			if text := c.String("size"); text != "" {
-				size, err := dims.Parse(text)
-				if err != nil || len(size) != 3 || min(size[0], size[1], size[2]) < 1 {
-					return command.Usagef("-size is %q, want ROWSxINxOUT, such as 65536x512x1536", text)
+			if c.IsSet("size") {
+				linear, err := cases.Select(cases.All(), []string{"linear"}, c.StringSlice("size"))
+				if err != nil {
+					return err
 				}
-				sizes = [][]int{size}
+				sizes = linear[0].Sizes
 			}
 			if c.Duration("each") <= 0 {
 				return command.Usagef("-each is %v, want more than 0", c.Duration("each"))
@@ -124,7 +126,7 @@ func measureTiles(ctx context.Context, env *command.Env, c *cli.Command, dev *vk
 			if command.Interrupted(ctx) != nil {
 				break
 			}
-			name := fmt.Sprintf("%dx%dx%d", size[0], size[1], size[2])
+			name := dims.Format(size)
 			bar.Describe(name)
 			found, err := tune.Linear(ctx, dev, tunedLinear(size, p), size[0], c.Duration("each"))
 			bar.Step()

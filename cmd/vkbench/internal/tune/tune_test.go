@@ -21,9 +21,10 @@ var program = commandtest.Program{Command}
 // TestTune measures a product, then deletes what is stored for it: other products keep their tiles.
 func TestTune(t *testing.T) {
 	t.Setenv("XDG_CACHE_HOME", t.TempDir())
-	rows := commandtest.Objects(t, program.OK(t, "tune", "-size", "32x16x24", "-precision", "f32", "-each", "1ms", "-o", "json"))
-	require.Len(t, rows, 1)
+	rows := commandtest.Objects(t, program.OK(t, "tune", "-size", "32x16x24", "-size", "linear=8x16x24,20", "-precision", "f32", "-each", "1ms", "-o", "json"))
+	require.Len(t, rows, 3)
 	assert.Equal(t, "32x16x24", rows[0]["product"])
+	assert.Equal(t, "8x16x20", rows[2]["product"])
 	assert.Positive(t, rows[0]["gpu_ms"])
 
 	dev, err := vk.Open(vk.Options{CacheDir: t.TempDir()}) // not the user's
@@ -41,6 +42,16 @@ func TestTune(t *testing.T) {
 	assert.Empty(t, dev.StoredTuning(key))
 	assert.Equal(t, "b", dev.StoredTuning("other"))
 	assert.Equal(t, "1 product: the default tiles are used again.\n", program.OK(t, "tune", "-forget", "-precision", "f32", "-size", "32x16x24"))
+}
+
+func TestUsage(t *testing.T) {
+	program.RejectsUsage(t, [][2]string{
+		{"tune all", "takes no arguments"},
+		{"tune -size 5x5", `-size is "5x5", but a size of linear has 3 numbers: rows x in x out`},
+		{"tune -size 5x0x5", "of linear, in is 0"},
+		{"tune -size rmsnorm=5x5", "rmsnorm is not among the cases of this run"},
+		{"tune -each 0", "-each is 0s"},
+	})
 }
 
 // TestUnsupportedPrecision requires a failure where the device supports none of the precisions.
