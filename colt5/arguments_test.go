@@ -89,6 +89,9 @@ func (fx *fixture) invalidTensors(a argument) []*Tensor {
 // operation, the argument, what it was and what was wanted. The call does not run, and the module stays usable.
 func checkInvalidArguments(fx *fixture, s moduleCase) {
 	t := fx.t
+	if s.anyRank {
+		return // other shapes are valid, see TestRowModulesArguments
+	}
 	other, err := vk.Open(vk.Options{CacheDir: "-"})
 	require.NoError(t, err)
 	t.Cleanup(func() { assert.NoError(t, other.Close()) })

@@ -126,7 +126,7 @@ func (w *weights) routedAttention(prefix string, c ConditionalRoutedAttentionCon
 	a.qRoutingToken = w.routingToken(prefix+"q_router.routing_token", 1, c.Dim, c.Router)
 	a.kvRoutingTokens = w.routingToken(prefix+"kv_router.routing_token", c.NumRoutedKV, c.Dim, c.Router)
 	if c.HasLightAttn {
-		a.light = w.windowAttention(prefix+"light_attn", lightConfig{dim: c.Dim, dimHead: c.LightDimHead, heads: c.LightHeads, window: c.LightWindowSize / 2})
+		a.light = w.windowAttention(prefix+"light_attn.", lightConfig{dim: c.Dim, dimHead: c.LightDimHead, heads: c.LightHeads, window: c.LightWindowSize / 2})
 	}
 	a.heavy = w.heavyAttention(prefix+"heavy_attn", c.heavy())
 	if c.UseNullQTokens {

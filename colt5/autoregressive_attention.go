@@ -53,7 +53,7 @@ func (c ConditionalRoutedAutoregressiveAttentionConfig) check(k checker) error {
 	}
 	return firstError(
 		k.atLeast("Dim", c.Dim, 1), k.atLeast("NumHeavyTokensQ", c.NumHeavyTokensQ, 1), k.atLeast("NumHeavyTokensKV", c.NumHeavyTokensKV, 1),
-		k.heads("Light", c.LightHeads, c.LightDimHead), k.atLeast("LightWindowSize", c.LightWindowSize, 1),
+		k.heads("Light", c.LightHeads, c.LightDimHead), k.window("LightWindowSize", c.LightWindowSize),
 		k.atLeast("HeavyWindowSize", c.HeavyWindowSize, 0), k.heavy("Heavy", c.heavy(), "NumRoutedKV", c.NumRoutedKV),
 		c.Router.check(k.in("Router.")), k.mustBeZero("Router.RouteBlockSize", c.Router.RouteBlockSize, "windows route on their own"),
 	)
@@ -148,7 +148,7 @@ func (w *weights) autoregressiveAttention(prefix string, c ConditionalRoutedAuto
 	a := &autoregressiveAttention{config: c, budget: lightBytes}
 	a.qRoutingToken = w.routingToken(prefix+"q_router.routing_token", 1, c.Dim, c.Router)
 	a.kvRoutingTokens = w.routingToken(prefix+"kv_router.routing_token", c.NumRoutedKV, c.Dim, c.Router)
-	a.light = w.windowAttention(prefix+"light_attn", lightConfig{c.Dim, c.LightDimHead, c.LightHeads, c.LightWindowSize, true})
+	a.light = w.windowAttention(prefix+"light_attn.", lightConfig{dim: c.Dim, dimHead: c.LightDimHead, heads: c.LightHeads, window: c.LightWindowSize, causal: true})
 	a.heavy = w.heavyAttention(prefix+"heavy_attn", c.heavy())
 	if c.UseNullQTokens {
 		a.null = w.add(prefix+"null_q_token", gaussian(1), c.Dim)

@@ -96,7 +96,7 @@ func (w *weights) autoregressiveTransformer(c AutoregressiveTransformerConfig) *
 	t := &autoregressiveTransformer{config: c, embed: w.add("embed.weight", gaussian(1), c.NumTokens, c.Dim)}
 	for i := range c.Depth {
 		t.attention = append(t.attention, w.autoregressiveAttention(fmt.Sprintf("layers.%d.attn.", i), c.ConditionalRoutedAutoregressiveAttentionConfig))
-		t.feedForward = append(t.feedForward, w.feedForward(fmt.Sprintf("layers.%d.ff", i), c.Dim, c.FFMult))
+		t.feedForward = append(t.feedForward, w.feedForward(fmt.Sprintf("layers.%d.ff.", i), c.Dim, c.FFMult))
 	}
 	t.gamma = w.add("norm.gamma", ones, c.Dim)
 	t.toLogits = w.matrix("to_logits.weight", c.NumTokens, c.Dim)

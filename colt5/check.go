@@ -60,11 +60,15 @@ func (k checker) errorf(field, format string, args ...any) error {
 	return fmt.Errorf("colt5: %s: %s "+format, append([]any{k.op, k.name(field)}, args...)...)
 }
 
-func (k checker) atLeast(field string, v, least int) error {
-	if v < least || v > math.MaxInt32 {
-		return k.errorf(field, "is %d, want %d to %d", v, least, math.MaxInt32)
+func (k checker) between(field string, v, least, most int) error {
+	if v < least || v > most {
+		return k.errorf(field, "is %d, want %d to %d", v, least, most)
 	}
 	return nil
+}
+
+func (k checker) atLeast(field string, v, least int) error {
+	return k.between(field, v, least, math.MaxInt32)
 }
 
 func (k checker) aboveZero(field string, v float64) error {
@@ -153,9 +157,15 @@ func (k checker) heavy(branch string, c heavyConfig, routesField string, routes 
 	return nil
 }
 
+// maxWindow is the largest number of tokens that a window reaches: kernels add it to a position in 32 bits.
+const maxWindow = 1<<30 - 1
+
+// window checks the size of a window of a sequence.
+func (k checker) window(field string, v int) error { return k.between(field, v, 1, maxWindow) }
+
 // halved checks a window size that is halved.
 func (k checker) halved(field string, v int) error {
-	if err := k.atLeast(field, v, 2); err != nil {
+	if err := k.between(field, v, 2, 2*maxWindow); err != nil {
 		return err
 	}
 	if v%2 != 0 {

@@ -20,5 +20,5 @@ type defaults interface {
 	ConditionalRoutedFeedForwardConfig | ConditionalRoutedAttentionConfig | ConditionalRoutedTransformerBlockConfig |
 		ConditionalRoutedCrossAttentionConfig | ConditionalRoutedAutoregressiveAttentionConfig | ConditionalRoutedImageAttentionConfig |
 		ConditionalRoutedViTConfig | EncoderConfig | AutoregressiveTransformerConfig | CoordinateDescentConfig | TopKConfig | RouterConfig |
-		RouterSettings
+		RouterSettings | LocalMHAConfig | FeedForwardConfig | RMSNormConfig
 }

@@ -40,7 +40,7 @@ func checkInvalid[C any, M closer](t *testing.T, name string, valid C, newModule
 		for _, field := range fieldNames(reflect.TypeOf(valid)) {
 			switch field {
 			case "HasLightAttn", "MultiplyKeysByScore", "MultiplyQueriesByScore", "UseNullQTokens", "ChannelFirst", "CosineSimRouting",
-				"ScaleRoutingTokens", "RouterStraightThrough": // both values are valid
+				"ScaleRoutingTokens", "RouterStraightThrough", "PreNorm", "Causal": // both values are valid
 			default:
 				assert.True(t, changed[field], "no invalid value of %s is tested", field)
 			}
@@ -268,6 +268,32 @@ func TestInvalidViTConfigs(t *testing.T) {
 	checkInvalid(t, "ConditionalRoutedViT", smallViT(), NewConditionalRoutedViT,
 		func(c C, caps vk.Caps, b, _ int) (Memory, error) { return c.Memory(caps, b) },
 		append(list, invalidShared(func(c *C) (*DType, *RouterSettings) { return &c.Precision, &c.Router })...))
+}
+
+func TestInvalidPlainConfigs(t *testing.T) {
+	checkInvalid(t, "RMSNorm", RMSNormConfig{8}, NewRMSNorm, RMSNormConfig.Memory, []invalid[RMSNormConfig]{
+		{"Dim is 0, want 1 to", func(c *RMSNormConfig) { c.Dim = 0 }},
+	})
+	type F = FeedForwardConfig
+	checkInvalid(t, "FeedForward", smallPlainFeedForward(), NewFeedForward, F.Memory, []invalid[F]{
+		{"Dim is 0, want 1 to", func(c *F) { c.Dim = 0 }},
+		{"Mult is 0, want a positive", func(c *F) { c.Mult = 0 }},
+		{"Dim * Mult is 0.8, want 1 to", func(c *F) { c.Mult = 0.1 }},
+		{"Precision is i32, want f32, f16 or bf16", func(c *F) { c.Precision = I32 }},
+	})
+	type L = LocalMHAConfig
+	bidirectional := smallLocalMHA()
+	bidirectional.Causal, bidirectional.UseRotaryPosEmb = false, false
+	checkInvalid(t, "LocalMHA", bidirectional, NewLocalMHA, L.Memory, []invalid[L]{
+		{"Dim is 0, want 1 to", func(c *L) { c.Dim = 0 }},
+		{"WindowSize is 0, want 1 to 1073741823", func(c *L) { c.WindowSize = 0 }},
+		{"WindowSize is 1073741824, want 1 to 1073741823", func(c *L) { c.WindowSize = 1 << 30 }},
+		{"DimHead is 129, want at most 128", func(c *L) { c.DimHead = 129 }},
+		{"Heads is 0, want 1", func(c *L) { c.Heads = 0 }},
+		{"DimHead is 7, want an even number with UseRotaryPosEmb", func(c *L) { c.DimHead, c.UseRotaryPosEmb = 7, true }},
+		{"ExactWindowSize is false, want true without Causal", func(c *L) { c.ExactWindowSize = false }},
+		{"Precision is i32, want f32, f16 or bf16", func(c *L) { c.Precision = I32 }},
+	})
 }
 
 func TestInvalidConfigs(t *testing.T) {

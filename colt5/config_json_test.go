@@ -145,6 +145,18 @@ func TestModuleConfigJSON(t *testing.T) {
 	checkJSON(t, image, Default[ConditionalRoutedImageAttentionConfig]())
 	checkJSON(t, vit, Default[ConditionalRoutedViTConfig]())
 	checkJSON(t, smallFeedForward(), Default[ConditionalRoutedFeedForwardConfig]())
+	for text, c := range map[string]any{
+		`{"dim":8,"window_size":4,"dim_head":4,"heads":2,"causal":true,"prenorm":true,"exact_windowsize":true,"use_rotary_pos_emb":true,"precision":"f32"}`: smallLocalMHA(),
+		`{"dim":8,"mult":2,"precision":"f32"}`: smallPlainFeedForward(),
+		`{"dim":8}`:                            RMSNormConfig{8},
+	} {
+		got, err := json.Marshal(c)
+		require.NoError(t, err)
+		assert.Equal(t, text, string(got))
+		again := reflect.New(reflect.TypeOf(c))
+		require.NoError(t, json.Unmarshal(got, again.Interface()))
+		assert.Equal(t, c, again.Elem().Interface())
+	}
 }
 
 // The defaults are those of the constructors of colt5-attention 0.11.1, except for RouteScope.
@@ -166,6 +178,8 @@ func TestReferenceDefaults(t *testing.T) {
 	assert.Equal(t, 1.0, vit.Router.Eps)
 	assert.True(t, text.RotaryEmb)
 	assert.Equal(t, 4.0, text.FFMult)
+	assert.Equal(t, LocalMHAConfig{DimHead: 64, Heads: 8, ExactWindowSize: true, UseRotaryPosEmb: true}, Default[LocalMHAConfig]())
+	assert.Equal(t, FeedForwardConfig{Mult: 4}, Default[FeedForwardConfig]())
 	assert.Equal(t, 256, text.NumTokens)
 	assert.Zero(t, Default[ConditionalRoutedAutoregressiveAttentionConfig]().HeavyWindowSize, "0: LightWindowSize")
 }

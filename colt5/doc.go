@@ -16,7 +16,7 @@
 // Layers: [ConditionalRoutedFeedForward], [ConditionalRoutedAttention], both as a [ConditionalRoutedTransformerBlock],
 // [ConditionalRoutedCrossAttention], [ConditionalRoutedAutoregressiveAttention], [ConditionalRoutedImageAttention].
 // Models: [Encoder], [AutoregressiveTransformer], [ConditionalRoutedViT]. Parts of layers: [CoordinateDescentRouter],
-// [CoordinateDescent], [TopK].
+// [CoordinateDescent], [TopK]. Layers without routing: [LocalMHA], [FeedForward], [RMSNorm].
 //
 // Each is made by its New function with a configuration that starts from [Default]. Whoever makes a module closes it.
 // Modules with weights have Parameters, Init, Load, LoadFrom and Save. Load reads a safetensors file with exactly the

@@ -102,79 +102,6 @@ func sequenceArgs(y, x, mask *Tensor, dim int) args {
 	}
 }
 
-// feedForward is RMSNorm, Linear, GELU, Linear: the weights of one branch.
-type feedForward struct {
-	dim, hidden                 int
-	fixedRows                   int // rows per batch item if the configuration alone determines them (ViT), else 0; enables split-K, see LinearSplit
-	gamma, w1, bias1, w2, bias2 *Tensor
-}
-
-func (w *weights) feedForward(name string, dim int, mult float64) feedForward {
-	hidden := int(float64(dim) * mult)
-	return feedForward{
-		dim: dim, hidden: hidden,
-		gamma: w.add(name+".0.gamma", ones, dim),
-		w1:    w.matrix(name+".1.weight", hidden, dim),
-		bias1: w.add(name+".1.bias", uniform(dim), hidden),
-		w2:    w.matrix(name+".3.weight", dim, hidden),
-		bias2: w.add(name+".3.bias", uniform(hidden), dim),
-	}
-}
-
-// up records RMSNorm, the first Linear and GELU, with the result in hidden. If normed, a.X is a normalised 16-bit
-// operand already.
-func (f feedForward) up(b *builder, hidden operand, normed bool, c pipelines.LinearConfig, a pipelines.LinearArgs) {
-	c.Bias, c.GELU, c.Norm, c.X16, c.Y16 = true, true, !normed, normed, hidden.is16
-	c.Split = b.split(f.w1, f.fixedRows)
-	a.Bias, a.Y = f.bias1.memory, hidden.Range
-	if !normed {
-		a.Gamma = f.gamma.memory
-	}
-	b.linear(f.w1, 0, 0, c, a)
-}
-
-// down records the second Linear, from hidden.
-func (f feedForward) down(b *builder, hidden operand, c pipelines.LinearConfig, a pipelines.LinearArgs) {
-	c.Bias, c.X16, c.Split = true, hidden.is16, b.split(f.w2, f.fixedRows)
-	a.Bias, a.X = f.bias2.memory, hidden.Range
-	b.linear(f.w2, 0, 0, c, a)
-}
-
-// hiddenBytes limits the workspace for the hidden activations of a feedforward over every token. Longer sequences are
-// processed in groups of rows, multiples of 128: the rows of the largest tile.
-const hiddenBytes = 64 << 20
-
-// phases records the feedforward of count rows: two phases for each group of rows, three with 16-bit operands. With
-// residual, x is added to y; the two may then be the same range.
-func (f feedForward) phases(b *builder, y, x vk.Range, count, budget int, residual bool) phases {
-	each := min(count, max(budget/(4*f.hidden)&^127, 128))
-	var list phases
-	for first := 0; first < count; first += each {
-		var normed, hidden operand
-		n := min(each, count-first)
-		a := pipelines.LinearArgs{X: rows(x, first, n, 4*f.dim), Batch: 1, Rows: n}
-		if b.uses16Bit(f.dim) {
-			list = append(list, func() {
-				normed = b.rmsNorm(a.X, f.gamma, n)
-				a.X = normed.Range
-			})
-		}
-		list = append(list, func() {
-			hidden = b.allocOperand(f.hidden, n)
-			f.up(b, hidden, normed.is16, pipelines.LinearConfig{}, a)
-			b.release(normed.allocation)
-		}, func() {
-			a := pipelines.LinearArgs{Y: rows(y, first, n, 4*f.dim), Batch: 1, Rows: n}
-			if residual {
-				a.Residual = rows(x, first, n, 4*f.dim)
-			}
-			f.down(b, hidden, pipelines.LinearConfig{Residual: residual}, a)
-			b.release(hidden.allocation)
-		})
-	}
-	return list
-}
-
 // routedFeedForward is the weights and the steps of a ConditionalRoutedFeedForward.
 type routedFeedForward struct {
 	config       ConditionalRoutedFeedForwardConfig
@@ -187,8 +114,8 @@ func (w *weights) routedFeedForward(prefix string, c ConditionalRoutedFeedForwar
 	return &routedFeedForward{
 		config: c, budget: hiddenBytes,
 		routingToken: w.routingToken(prefix+"router.routing_token", 1, c.Dim, c.Router),
-		light:        w.feedForward(prefix+"light_ff", c.Dim, c.LightFFMult),
-		heavy:        w.feedForward(prefix+"heavy_ff", c.Dim, c.HeavyFFMult),
+		light:        w.feedForward(prefix+"light_ff.", c.Dim, c.LightFFMult),
+		heavy:        w.feedForward(prefix+"heavy_ff.", c.Dim, c.HeavyFFMult),
 	}
 }
 

@@ -156,7 +156,7 @@ func (w *weights) imageAttention(prefix string, c ConditionalRoutedImageAttentio
 	a := &imageAttention{config: c, budget: lightBytes}
 	a.qRoutingToken = w.routingToken(prefix+"q_router.routing_token", 1, c.Dim, c.Router)
 	a.kvRoutingTokens = w.routingToken(prefix+"kv_router.routing_token", c.NumRoutedKV, c.Dim, c.Router)
-	a.light = w.patchAttention(prefix+"light_attn", lightConfig{dim: c.Dim, dimHead: c.LightDimHead, heads: c.LightHeads, window: c.LightWindowSize})
+	a.light = w.patchAttention(prefix+"light_attn.", lightConfig{dim: c.Dim, dimHead: c.LightDimHead, heads: c.LightHeads, window: c.LightWindowSize})
 	a.heavy = w.heavyAttention(prefix+"heavy_attn", c.heavy())
 	if c.UseNullQTokens {
 		a.null = w.add(prefix+"null_q_token", gaussian(1), c.Dim)

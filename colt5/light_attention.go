@@ -8,8 +8,13 @@ import (
 // lightConfig is the part of a module's configuration for its light branch.
 type lightConfig struct {
 	dim, dimHead, heads int
-	window              int  // tokens of a block, or pixels of a patch's side
-	causal              bool // sequences only
+	window              int // tokens of a block, or pixels of a patch's side
+
+	// Of sequences only:
+	causal bool
+	exact  bool // with causal: a token attends to window tokens before it, not to whole blocks
+	rotary bool // rotary position embedding of queries and keys
+	noNorm bool // x is the input of the projections
 }
 
 func (c lightConfig) inner() int { return c.heads * c.dimHead }
@@ -17,10 +22,10 @@ func (c lightConfig) inner() int { return c.heads * c.dimHead }
 // lightWeights are the projections of a light branch.
 type lightWeights struct{ toQKV, toOut *Tensor }
 
-func (w *weights) light(name string, c lightConfig) lightWeights {
+func (w *weights) light(prefix string, c lightConfig) lightWeights {
 	return lightWeights{
-		w.matrix(name+".to_qkv.weight", 3*c.inner(), c.dim),
-		w.matrix(name+".to_out.weight", c.dim, c.inner()),
+		w.matrix(prefix+"to_qkv.weight", 3*c.inner(), c.dim),
+		w.matrix(prefix+"to_out.weight", c.dim, c.inner()),
 	}
 }
 
@@ -49,17 +54,21 @@ func (l lightOutput) out(w lightWeights, c lightConfig, attended operand, first,
 	l.b.release(attended.allocation)
 }
 
-// windowAttention is the light branch of sequences: LayerNorm and attention to the neighbourhood.
+// windowAttention is the light branch of sequences, and the layer of a LocalMHA: LayerNorm and attention to the
+// neighbourhood.
 type windowAttention struct {
 	lightConfig
 	lightWeights
-	norm, normBias *Tensor
+	norm, normBias *Tensor // nil with noNorm
 }
 
-func (w *weights) windowAttention(name string, c lightConfig) windowAttention {
-	return windowAttention{
-		lightConfig: c, norm: w.add(name+".norm.weight", ones, c.dim), normBias: w.add(name+".norm.bias", zeros, c.dim), lightWeights: w.light(name, c),
+func (w *weights) windowAttention(prefix string, c lightConfig) windowAttention {
+	a := windowAttention{lightConfig: c}
+	if !c.noNorm {
+		a.norm, a.normBias = w.add(prefix+"norm.weight", ones, c.dim), w.add(prefix+"norm.bias", zeros, c.dim)
 	}
+	a.lightWeights = w.light(prefix, c)
+	return a
 }
 
 // tokenGroup is the tokens that the light branch processes together: whole items, or a part of one item with its
@@ -106,23 +115,30 @@ func (w *windowAttention) phases(l lightOutput, mask vk.Range, items, n, budget 
 		blocksAfter = 0
 	}
 	var list phases
+	table := w.rotaryTable(b, n)
 	for _, s := range splitTokens(items, n, max(budget/(b.operandBytes()*(w.dim+4*w.inner())), 1), w.window, 1, blocksAfter) {
 		var normed, qkv, attended operand
 		inputs, outputs := s.items*s.rows, s.items*s.count
 		list = append(list, func() {
+			x := rows(l.x, s.item*n+s.first, inputs, 4*w.dim)
+			if w.noNorm {
+				normed.Range = x
+				return
+			}
 			normed = b.allocOperand(w.dim, inputs)
 			record(b, pipelines.NewLayerNorm, pipelines.LayerNormConfig{C: w.dim, Y: b.dtypeOf(normed)}, pipelines.LayerNormArgs{
-				X: rows(l.x, s.item*n+s.first, inputs, 4*w.dim), Weight: w.norm.memory, Bias: w.normBias.memory, Y: normed.Range, Rows: inputs,
+				X: x, Weight: w.norm.memory, Bias: w.normBias.memory, Y: normed.Range, Rows: inputs,
 			})
 		}, func() {
 			qkv = b.allocHeads(w.dimHead, 3*w.heads, inputs)
 			b.linear(w.toQKV, 0, 0, pipelines.LinearConfig{X16: normed.is16, Y16: qkv.is16},
 				pipelines.LinearArgs{X: normed.Range, Y: qkv.Range, Batch: 1, Rows: inputs})
 			b.release(normed.allocation)
+			w.recordRotary(b, table, qkv, s)
 		}, func() {
 			attended = b.allocHeads(w.dimHead, w.heads, outputs)
 			record(b, pipelines.NewWindowAttention,
-				pipelines.WindowAttentionConfig{Precision: b.dtypeOf(qkv), Heads: w.heads, DimHead: w.dimHead, Window: w.window, Causal: w.causal},
+				pipelines.WindowAttentionConfig{Precision: b.dtypeOf(qkv), Heads: w.heads, DimHead: w.dimHead, Window: w.window, Causal: w.causal, Exact: w.exact},
 				pipelines.WindowAttentionArgs{
 					QKV: qkv.Range, Mask: mask, Y: attended.Range, Items: s.items, N: n, Rows: s.rows, First: s.first, From: s.from, Count: s.count,
 					FirstItem: s.item, MaskItems: items,
@@ -135,6 +151,36 @@ func (w *windowAttention) phases(l lightOutput, mask vk.Range, items, n, budget 
 	return list
 }
 
+// queryShift is what is added to the positions of queries. PyTorch numbers the queries of a window as if they were its
+// last block, which is one block too far where there is a later block. Only the differences of positions count.
+func (c lightConfig) queryShift() int {
+	if c.causal {
+		return 0
+	}
+	return c.window
+}
+
+// rotaryTable is the table of the rotary position embedding for n tokens.
+func (c lightConfig) rotaryTable(b *builder, n int) vk.Range {
+	if !c.rotary {
+		return vk.Range{}
+	}
+	positions := n + c.queryShift()
+	return b.table("rotary table", pipelines.RotaryTableLen(positions, c.dimHead), func() []float32 { return pipelines.RotaryTable(positions, c.dimHead) })
+}
+
+// recordRotary records the rotary position embedding of the queries and keys of a group.
+func (c lightConfig) recordRotary(b *builder, table vk.Range, qkv operand, s tokenGroup) {
+	if !c.rotary {
+		return
+	}
+	rotary := pipelines.RotaryConfig{Precision: b.dtypeOf(qkv), Heads: c.heads, DimHead: c.dimHead, Stride: 3 * c.inner()}
+	a := pipelines.RotaryArgs{X: qkv.Range, Table: table, Lists: s.items, Rows: s.rows, First: s.first + c.queryShift()}
+	record(b, pipelines.NewRotary, rotary, a)
+	a.X, a.First = qkv.from(c.inner()), s.first
+	record(b, pipelines.NewRotary, rotary, a)
+}
+
 // patchAttention is the light branch of images: RMSNorm and attention inside each patch.
 type patchAttention struct {
 	lightConfig
@@ -142,8 +188,8 @@ type patchAttention struct {
 	gamma *Tensor
 }
 
-func (w *weights) patchAttention(name string, c lightConfig) patchAttention {
-	return patchAttention{lightConfig: c, gamma: w.add(name+".norm.gamma", ones, c.dim), lightWeights: w.light(name, c)}
+func (w *weights) patchAttention(prefix string, c lightConfig) patchAttention {
+	return patchAttention{lightConfig: c, gamma: w.add(prefix+"norm.gamma", ones, c.dim), lightWeights: w.light(prefix, c)}
 }
 
 // phases records the branch for x [height, width, C], images stacked vertically: three phases for each band of patches.

@@ -18,6 +18,8 @@ type moduleCase struct {
 	x, y       []int // shapes without the batch dimension
 	vocabulary int   // x holds token ids below this number, as U8; 0: x holds floats
 	masked     bool  // Forward takes a mask of x's tokens
+	sequential bool  // each step needs the one before
+	anyRank    bool  // x and y may have any rank
 	context    []int // shape of the context without the batch dimension; nil: Forward takes no context
 	n          int   // argument of memory: tokens, or the height of an image; 0: the config fixes the size
 
@@ -98,6 +100,14 @@ func smallViT() ConditionalRoutedViTConfig {
 	return c
 }
 
+func smallLocalMHA() LocalMHAConfig {
+	c := Default[LocalMHAConfig]()
+	c.Dim, c.WindowSize, c.DimHead, c.Heads, c.Causal, c.PreNorm = smallDim, 4, 4, 2, true, true
+	return c
+}
+
+func smallPlainFeedForward() FeedForwardConfig { return FeedForwardConfig{Dim: smallDim, Mult: 2} }
+
 // moduleType is a moduleCase whose module is not created yet.
 type moduleType struct {
 	moduleCase
@@ -169,6 +179,18 @@ func moduleTypes(p DType) []moduleType {
 			memory: func(caps vk.Caps, b, _ int) (Memory, error) { return withPrecision(p, smallViT()).Memory(caps, b) }},
 			withPrecision(p, smallViT()), NewConditionalRoutedViT, func(ctx context.Context, m *ConditionalRoutedViT, y *Tensor, in callArgs) error {
 				return m.Forward(ctx, y, in.x, ImageOptions{Stats: in.stats, Routing: in.routing})
+			}),
+		newModuleType(moduleCase{name: "local attention", sequential: true, x: tokens, y: tokens, masked: true, n: smallN, memory: withPrecision(p, smallLocalMHA()).Memory},
+			withPrecision(p, smallLocalMHA()), NewLocalMHA, func(ctx context.Context, m *LocalMHA, y *Tensor, in callArgs) error {
+				return m.Forward(ctx, y, in.x, LocalMHAOptions{Mask: in.mask, Stats: in.stats})
+			}),
+		newModuleType(moduleCase{name: "plain feedforward", sequential: true, anyRank: true, x: tokens, y: tokens, n: smallN, memory: withPrecision(p, smallPlainFeedForward()).Memory},
+			withPrecision(p, smallPlainFeedForward()), NewFeedForward, func(ctx context.Context, m *FeedForward, y *Tensor, in callArgs) error {
+				return m.Forward(ctx, y, in.x, CallOptions{Stats: in.stats})
+			}),
+		newModuleType(moduleCase{name: "rmsnorm", sequential: true, anyRank: true, x: tokens, y: tokens, n: smallN, memory: RMSNormConfig{smallDim}.Memory},
+			RMSNormConfig{smallDim}, NewRMSNorm, func(ctx context.Context, m *RMSNorm, y *Tensor, in callArgs) error {
+				return m.Forward(ctx, y, in.x, CallOptions{Stats: in.stats})
 			}),
 	}
 }

@@ -125,7 +125,9 @@ func (fx *fixture) checkMemory(m anyModule, y *Tensor, in callArgs, got CallStat
 	want, err := memory()
 	require.NoError(fx.t, err)
 	assert.Equal(fx.t, want.Workspace, got.Workspace)
-	assert.NotZero(fx.t, want.Workspace)
+	if _, one := m.(*RMSNorm); !one { // which is one kernel
+		assert.NotZero(fx.t, want.Workspace)
+	}
 	assert.Equal(fx.t, want.Outputs, uint64(y.size()))
 	inBytes, weights := in.x.size(), 0
 	if in.context != nil {
@@ -166,12 +168,14 @@ func checkSaveLoad(fx *fixture, s moduleCase) {
 	saved := fx.parameters(s.module.Parameters())
 	require.NoError(fx.t, s.module.Save(fx.t.Context(), path))
 	require.NoError(fx.t, s.module.Init(fx.t.Context(), 99))
+	changed := false
 	for name, data := range fx.parameters(s.module.Parameters()) {
 		if slices.Max(saved[name]) != slices.Min(saved[name]) { // the initial values of gammas and biases are constant
 			assert.NotEqual(fx.t, saved[name], data, name)
+			changed = true
 		}
 	}
-	assert.False(fx.t, sameBits(before, fx.run(s, 2, v)))
+	assert.Equal(fx.t, !changed, sameBits(before, fx.run(s, 2, v)))
 	require.NoError(fx.t, s.module.Load(fx.t.Context(), path))
 	assert.Equal(fx.t, saved, fx.parameters(s.module.Parameters()))
 	assert.True(fx.t, sameBits(before, fx.run(s, 2, v)))
@@ -197,7 +201,11 @@ func checkProfile(fx *fixture, s moduleCase) {
 	assert.GreaterOrEqual(fx.t, len(stats.StepTimes), len(stats.StepNames))
 	assert.NotEmpty(fx.t, stats.StepNames)
 	assert.Equal(fx.t, len(stats.StepNames)-1, stats.Barriers)
-	assert.Less(fx.t, plain.Barriers, stats.Barriers)
+	if s.sequential {
+		assert.LessOrEqual(fx.t, plain.Barriers, stats.Barriers)
+	} else {
+		assert.Less(fx.t, plain.Barriers, stats.Barriers)
+	}
 	fx.t.Logf("%d steps, %d barriers", len(stats.StepNames), plain.Barriers)
 	assert.Positive(fx.t, stats.Flops)
 	assert.Positive(fx.t, stats.Bytes)

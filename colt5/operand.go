@@ -72,6 +72,19 @@ func (o operand) rows(first, count int) vk.Range {
 	return rows(o.Range, first, count, bytes)
 }
 
+// from is the operand without the first columns of its first row: the range of a part of each row, for kernels that take
+// the distance of rows.
+func (o operand) from(columns int) vk.Range {
+	bytes := 4 * columns
+	if o.is16 {
+		bytes /= 2
+	}
+	if o.IsZero() {
+		return o.Range
+	}
+	return o.Slice(uint64(bytes), o.Size()-uint64(bytes))
+}
+
 // allocHeads allocates rows of heads, with 16-bit elements where dimHead is a multiple of 8.
 func (b *builder) allocHeads(dimHead, heads int, counts ...int) operand {
 	if !b.uses16Bit(dimHead) {

@@ -91,14 +91,17 @@ func (m module[T]) attention(x []T, mask []uint8, b, n int, c AttentionConfig) [
 // lightAttention is LayerNorm, local attention and a projection, over b sequences of n tokens. keyRange returns the
 // keys of query i.
 func (m module[T]) lightAttention(x []T, mask []uint8, b, n int, c AttentionConfig, keyRange func(i int) (lo, hi int)) []T {
-	return m.attend(m.layerNorm("norm", x, b*n, c.Dim), mask, b, n, c, keyRange)
+	return m.attend(m.layerNorm("norm", x, b*n, c.Dim), mask, b, n, c, keyRange, nil)
 }
 
-// attend is light attention without the norm.
-func (m module[T]) attend(x []T, mask []uint8, b, n int, c AttentionConfig, keyRange func(i int) (lo, hi int)) []T {
+// attend is light attention without the norm. rotate, if not nil, changes the queries and keys [B, N, 3, H, D].
+func (m module[T]) attend(x []T, mask []uint8, b, n int, c AttentionConfig, keyRange func(i int) (lo, hi int), rotate func(qkv []T)) []T {
 	heads, d := c.LightHeads, c.LightDimHead
 	inner := heads * d
 	qkv := m.linear("to_qkv", x, b*n, c.Dim, 3*inner) // all q, all k, all v
+	if rotate != nil {
+		rotate(qkv)
+	}
 	out := make([]T, b*n*inner)
 	parallel(b*n, func(from, to int) {
 		for row := from; row < to; row++ {
@@ -293,6 +296,11 @@ func (h heavyAttention[T]) rotate(v []T, position int) []T {
 	if !h.RotaryEmb {
 		return v
 	}
+	return rotated(v, position)
+}
+
+// rotated returns the rotary embedding of a head at a position.
+func rotated[T Float](v []T, position int) []T {
 	out, half := make([]T, len(v)), len(v)/2
 	for i := range half {
 		sin, cos := math.Sincos(float64(position) * math.Pow(10000, -2*float64(i)/float64(len(v))))

@@ -40,7 +40,7 @@ func (m module[T]) image(x []T, b, height, width int, c ImageAttentionConfig) []
 	byPatch := permuteTokens(x, b, order, c.Dim)
 	light := m.child("light_attn.")
 	y := light.attend(light.rmsNorm("norm", byPatch, b*n*pixels, c.Dim), nil, b*n, pixels, c.AttentionConfig,
-		func(int) (lo, hi int) { return 0, pixels })
+		func(int) (lo, hi int) { return 0, pixels }, nil)
 	c.HasLightAttn = false
 	if c.RouteScope == "window" {
 		y = addTensors(y, m.attention(byPatch, nil, b*n, pixels, c.AttentionConfig))

@@ -4,11 +4,12 @@ import (
 	"context"
 	"fmt"
 
+	"github.com/colt5-vulkan/colt5/cmd/vkbench/internal/examples"
 	"github.com/colt5-vulkan/colt5/cmd/vkbench/internal/scope"
 	"github.com/colt5-vulkan/colt5/colt5"
 )
 
-// Modules returns the modules: those with routers, then the parts of a router.
+// Modules returns the modules: those with routers, the parts of a router, and plain layers.
 func Modules() []Case {
 	rows, tokens := []string{"rows", "entries", "k"}, []string{"batch", "tokens", "dim", "heavy tokens"}
 	long, short := [][]int{{1, 1048576, 1024}, {2, 32768, 1024}}, [][]int{{2, 32768, 1024}}
@@ -23,6 +24,9 @@ func Modules() []Case {
 				{252, 8192, 512, 20, 0}, {64, 4096, 256, 50, 100}},
 			[][]int{{2, 32768, 1024, 20, 0}}, setupCoordinateDescent,
 		},
+		{"local_mha", tokens[:3], [][]int{{2, 32768, 512}}, [][]int{{1, 512, 64}}, setupLocalMHA},
+		{"plain_feedforward", tokens[:3], [][]int{{2, 32768, 512}}, [][]int{{1, 512, 64}}, setupPlainFeedForward},
+		{"rmsnorm_module", tokens[:3], [][]int{{2, 32768, 512}}, [][]int{{1, 4096, 256}}, setupRMSNormModule},
 	}...)
 }
 
@@ -93,5 +97,36 @@ func setupCoordinateDescent(b *Builder, size []int) (*Workload, error) {
 	x, y := b.input(rows, n), b.Tensor(colt5.F32, rows, n)
 	return b.call(y, func(ctx context.Context, stats *colt5.CallStats) error {
 		return d.Forward(ctx, y, x, colt5.SelectOptions{Stats: stats})
+	})
+}
+
+func setupLocalMHA(b *Builder, size []int) (*Workload, error) {
+	config := examples.LocalMHA(size[2])
+	config.Precision = b.Precision
+	m, err := colt5.NewLocalMHA(b.Context(), b.Dev, config)
+	m = scope.Keep(b.Scope, m, err)
+	x, y, mask := b.input(size...), b.Tensor(colt5.F32, size...), b.ones(size[0], size[1])
+	return b.call(y, func(ctx context.Context, stats *colt5.CallStats) error {
+		return m.Forward(ctx, y, x, colt5.LocalMHAOptions{Mask: mask, Stats: stats})
+	})
+}
+
+func setupPlainFeedForward(b *Builder, size []int) (*Workload, error) {
+	config := examples.PlainFeedForward(size[2])
+	config.Precision = b.Precision
+	m, err := colt5.NewFeedForward(b.Context(), b.Dev, config)
+	m = scope.Keep(b.Scope, m, err)
+	x, y := b.input(size...), b.Tensor(colt5.F32, size...)
+	return b.call(y, func(ctx context.Context, stats *colt5.CallStats) error {
+		return m.Forward(ctx, y, x, colt5.CallOptions{Stats: stats})
+	})
+}
+
+func setupRMSNormModule(b *Builder, size []int) (*Workload, error) {
+	m, err := colt5.NewRMSNorm(b.Context(), b.Dev, colt5.RMSNormConfig{Dim: size[2]})
+	m = scope.Keep(b.Scope, m, err)
+	x, y := b.input(size...), b.Tensor(colt5.F32, size...)
+	return b.call(y, func(ctx context.Context, stats *colt5.CallStats) error {
+		return m.Forward(ctx, y, x, colt5.CallOptions{Stats: stats})
 	})
 }

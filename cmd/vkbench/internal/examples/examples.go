@@ -71,6 +71,20 @@ func FeedForward() Module[colt5.ConditionalRoutedFeedForwardConfig] {
 	}
 }
 
+// LocalMHA is the light branch of Attention: windows of 64 tokens on each side.
+func LocalMHA(dim int) colt5.LocalMHAConfig {
+	c := colt5.Default[colt5.LocalMHAConfig]()
+	c.Dim, c.WindowSize, c.PreNorm, c.UseRotaryPosEmb = dim, 64, true, false
+	return c
+}
+
+// PlainFeedForward is the heavy branch of FeedForward, for every token.
+func PlainFeedForward(dim int) colt5.FeedForwardConfig {
+	c := colt5.Default[colt5.FeedForwardConfig]()
+	c.Dim = dim
+	return c
+}
+
 // Attention routes 1,024 queries and 1,024 keys and values.
 func Attention() Module[colt5.ConditionalRoutedAttentionConfig] {
 	type config = colt5.ConditionalRoutedAttentionConfig

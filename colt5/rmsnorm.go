@@ -1,0 +1,88 @@
+package colt5
+
+import (
+	"context"
+
+	"github.com/colt5-vulkan/colt5/pipelines"
+	"github.com/colt5-vulkan/colt5/vk"
+)
+
+// RMSNormConfig configures an RMSNorm.
+type RMSNormConfig struct {
+	Dim int `json:"dim"` // C, at least 1
+}
+
+func (c *RMSNormConfig) setDefaults() { *c = RMSNormConfig{} }
+
+// UnmarshalJSON reads a configuration. An unknown or repeated key is an error.
+func (c *RMSNormConfig) UnmarshalJSON(data []byte) error {
+	return decode(data, c)
+}
+
+func (c RMSNormConfig) check(k checker) error { return k.atLeast("Dim", c.Dim, 1) }
+
+func (c RMSNormConfig) precision() DType { return F32 }
+
+func (c RMSNormConfig) build(w *weights) layer { return rmsNorm{w.add("gamma", ones, c.Dim)} }
+
+// RMSNorm scales rows to the same length.
+//
+//	x, y [.., C] F32
+//	y = x / max(||x||_2, 1e-12) * sqrt(C) * gamma
+//
+// Parameters: gamma [C]. Source: arXiv 1910.07467.
+type RMSNorm struct {
+	module[RMSNormConfig]
+}
+
+// CallOptions are the options of Forward of modules without optional arguments: FeedForward and RMSNorm.
+type CallOptions struct {
+	Stats *CallStats // receives what the call cost; nil: not wanted
+}
+
+// NewRMSNorm makes the module on a device. All of gamma is 1.
+func NewRMSNorm(ctx context.Context, dev *vk.Device, c RMSNormConfig) (*RMSNorm, error) {
+	m, err := newModule(ctx, "RMSNorm", dev, c)
+	if err != nil {
+		return nil, err
+	}
+	return &RMSNorm{m}, nil
+}
+
+// Forward computes y from x. The two have the same shape, of any rank, and share no memory.
+func (r *RMSNorm) Forward(ctx context.Context, y, x *Tensor, o CallOptions) error {
+	c := o.call(rowArgs(y, x, r.config.Dim))
+	return r.run(ctx, &c)
+}
+
+// Close frees the module and its weights. It waits for a call under way. Closing again, or nil, does nothing.
+func (r *RMSNorm) Close() error { return closeModule(r) }
+
+// Memory predicts what a call with x [b, n, C] needs on a device with these capabilities.
+func (c RMSNormConfig) Memory(caps vk.Caps, b, n int) (Memory, error) {
+	return CallOptions{}.call(rowArgs(nil, nil, c.Dim)).measure("RMSNorm", caps, c, dimSize{dimB, b}, dimSize{dimN, n})
+}
+
+func (o CallOptions) call(args args) call { return call{args: args, stats: o.Stats} }
+
+// rowArgs are the arguments of modules that process each row of C elements alone: y and x [.., C]. Without x, which is
+// how Memory measures, they are [B, N, C].
+func rowArgs(y, x *Tensor, dim int) args {
+	if x == nil || len(x.shape) == 0 {
+		return args{{name: "x", tensor: x, shape: shape{dimB, dimN, dim}}, {name: "y", tensor: y, shape: shape{dimB, dimN, dim}, kind: output}}
+	}
+	lead, row := x.shape[:len(x.shape)-1], shape{dim}
+	return args{{name: "x", tensor: x, lead: lead, shape: row}, {name: "y", tensor: y, lead: lead, shape: row, kind: output}}
+}
+
+// rowCount is the number of rows of a call with rowArgs.
+func (b *builder) rowCount() int { return b.call.lead() * max(b.dim(dimB)*b.dim(dimN), 1) }
+
+// rmsNorm is the layer of an RMSNorm.
+type rmsNorm struct{ gamma *Tensor }
+
+func (r rmsNorm) record(b *builder) {
+	record(b, pipelines.NewRMSNorm, pipelines.RMSNormConfig{C: r.gamma.shape[0]}, pipelines.RMSNormArgs{
+		X: b.arg("x"), Gamma: r.gamma.memory, Y: b.arg("y"), Rows: b.rowCount(),
+	})
+}
