@@ -18,6 +18,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"slices"
@@ -109,6 +110,16 @@ const extension = ".safetensors"
 // Load reads and checks the case at path.
 func Load(path string) (*Case, error) {
 	f, err := safetensors.Open(path)
+	return load(f, err, path)
+}
+
+// LoadFS does the same in a file system.
+func LoadFS(fsys fs.FS, path string) (*Case, error) {
+	f, err := safetensors.OpenFS(fsys, path)
+	return load(f, err, path)
+}
+
+func load(f *safetensors.File, err error, path string) (*Case, error) {
 	if err != nil {
 		return nil, fmt.Errorf("golden: %w", err)
 	}

@@ -11,20 +11,37 @@ import (
 	"github.com/colt5-vulkan/colt5/internal/golden"
 )
 
-// modules returns the setups of all modules by class name.
-func modules() map[string]setupFunc {
-	return map[string]setupFunc{
-		"CoordinateDescent":                        setupCoordinateDescent,
-		"TopK":                                     setupTopK,
-		"CoordinateDescentRouter":                  setupRouter,
-		"ConditionalRoutedFeedForward":             setupRouted(3, colt5.NewConditionalRoutedFeedForward, forwardFeedForward),
-		"ConditionalRoutedAttention":               setupRouted(3, colt5.NewConditionalRoutedAttention, forwardAttention),
-		"ConditionalRoutedTransformerBlock":        setupRouted(3, colt5.NewConditionalRoutedTransformerBlock, forwardBlock),
-		"ConditionalRoutedCrossAttention":          setupRouted(3, colt5.NewConditionalRoutedCrossAttention, forwardCross),
-		"ConditionalRoutedAutoregressiveAttention": setupRouted(3, colt5.NewConditionalRoutedAutoregressiveAttention, forwardAutoregressive),
-		"ConditionalRoutedImageAttention":          setupRouted(4, colt5.NewConditionalRoutedImageAttention, forwardImage),
-		"ConditionalRoutedViT":                     setupViT,
+// module is a module of golden cases.
+type module struct {
+	class string // in the cases: the name in PyTorch and Go
+	name  string // of the case in bench
+	setup setupFunc
+}
+
+// modules returns all modules.
+func modules() []module {
+	return []module{
+		{"CoordinateDescent", "coordinate_descent", setupCoordinateDescent},
+		{"TopK", "topk", setupTopK},
+		{"CoordinateDescentRouter", "router", setupRouter},
+		{"ConditionalRoutedFeedForward", "feedforward", setupRouted(3, colt5.NewConditionalRoutedFeedForward, forwardFeedForward)},
+		{"ConditionalRoutedAttention", "attention", setupRouted(3, colt5.NewConditionalRoutedAttention, forwardAttention)},
+		{"ConditionalRoutedTransformerBlock", "block", setupRouted(3, colt5.NewConditionalRoutedTransformerBlock, forwardBlock)},
+		{"ConditionalRoutedCrossAttention", "cross", setupRouted(3, colt5.NewConditionalRoutedCrossAttention, forwardCross)},
+		{"ConditionalRoutedAutoregressiveAttention", "autoregressive", setupRouted(3, colt5.NewConditionalRoutedAutoregressiveAttention, forwardAutoregressive)},
+		{"ConditionalRoutedImageAttention", "image", setupRouted(4, colt5.NewConditionalRoutedImageAttention, forwardImage)},
+		{"ConditionalRoutedViT", "vit", setupViT},
 	}
+}
+
+// moduleOf returns the module with a class, or with a name.
+func moduleOf(name string) (module, bool) {
+	for _, m := range modules() {
+		if m.class == name || m.name == name {
+			return m, true
+		}
+	}
+	return module{}, false
 }
 
 // optionalInput creates an input of a case. It is nil if the case has none of that name.

@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"maps"
 	"slices"
 	"strings"
@@ -15,11 +16,14 @@ import (
 	"github.com/colt5-vulkan/colt5/colt5"
 	"github.com/colt5-vulkan/colt5/internal/atomicfile"
 	"github.com/colt5-vulkan/colt5/internal/golden"
+	"github.com/colt5-vulkan/colt5/internal/suggest"
 	"github.com/colt5-vulkan/colt5/vk"
 	"github.com/urfave/cli/v3"
 )
 
-const description = `Each case runs twice on the same objects, and once more for its routing records, which must give the same
+const description = `Without arguments the cases are those in the program, which are of all modules: no checkout is needed.
+
+Each case runs twice on the same objects, and once more for its routing records, which must give the same
 bits. The bounds are those of the README of the golden cases. -digests writes a line "CASE OUTPUT SHA256" for
 each output tensor: the hash of its raw little-endian bytes in the first run, in the order of the cases. Equal
 files mean equal bits, of two commits or of two drivers.`
@@ -27,9 +31,10 @@ files mean equal bits, of two commits or of two drivers.`
 // Command runs golden cases.
 func Command(env *command.Env) *cli.Command {
 	return &cli.Command{
-		Name: "verify", Usage: "run golden cases, and compare with their results", ArgsUsage: "DIR|FILE...", Description: description,
+		Name: "verify", Usage: "run golden cases, and compare with their results", ArgsUsage: "[DIR|FILE...]", Description: description,
 		Flags: []cli.Flag{
-			command.DeviceFlag(), command.OutputFlag(), &cli.StringSliceFlag{Name: "module", Usage: "only cases of these `MODULES`"},
+			command.DeviceFlag(), command.OutputFlag(),
+			&cli.StringSliceFlag{Name: "only", Aliases: []string{"module"}, Usage: "only cases of these `MODULES`, of " + strings.Join(names(), ", ")},
 			&cli.StringFlag{Name: "precision", Value: "f32", Usage: "`PRECISION` of matrix products: f32, or f16 or bf16 for the modules that have products"},
 			&cli.StringFlag{Name: "digests", Usage: "also write the SHA-256 hash of every output tensor to `FILE`"},
 		},
@@ -38,24 +43,27 @@ func Command(env *command.Env) *cli.Command {
 			if err != nil {
 				return err
 			}
-			t, err := env.Table(c, table.Text("case", "case", nameWidth(o.paths)),
-				table.Text("module", "module", len("ConditionalRoutedAutoregressiveAttention")),
+			t, err := env.Table(c, table.Text("case", "case", nameWidth(o.cases)),
+				table.Text("module", "module", len("coordinate_descent")), table.Hidden("class"),
 				table.Text("result", "result", 6), table.Text("worst", "worst", 32),
 				table.Number("error", "error", 8), table.Number("bound", "bound", 6), table.Text("remark", "remark", 0))
 			if err != nil {
 				return err
 			}
-			bar := env.Progress(len(o.paths))
+			bar := env.Progress(len(o.cases))
 			defer bar.Finish()
 			t.BeforeWrite = bar.Clear
 			return env.WithDevice(c, func(dev *vk.Device) error {
 				if err := o.precision.Supported(dev.Caps()); err != nil {
 					return err
 				}
-				v := verification{dev: dev, table: t, only: o.modules, precision: o.precision, modules: modules(), unknown: map[string]int{}}
-				for _, path := range o.paths {
-					bar.Describe(caseName(path))
-					if err := v.run(ctx, path); err != nil {
+				v := verification{dev: dev, table: t, only: o.modules, precision: o.precision, moduleOf: moduleOf, unknown: map[string]int{}}
+				if o.embedded {
+					t.Remark("%s of the program; vkbench verify testdata/golden runs all of a checkout.", command.Count(len(o.cases), "golden case"))
+				}
+				for _, f := range o.cases {
+					bar.Describe(f.name())
+					if err := v.run(ctx, f); err != nil {
 						return err
 					}
 					bar.Step()
@@ -68,75 +76,125 @@ func Command(env *command.Env) *cli.Command {
 
 // options holds the arguments and flags.
 type options struct {
-	paths     []string // of cases
-	modules   []string // none: all
+	cases     []caseFile
+	embedded  bool     // they are those of the program
+	modules   []string // names; none: all
 	precision colt5.DType
 	digests   string // path; "": none
 }
 
 func parseOptions(c *cli.Command) (options, error) {
-	o := options{modules: c.StringSlice("module"), digests: c.String("digests")}
-	if !c.Args().Present() {
-		return o, command.Usagef("verify needs a folder of golden cases, or files, such as testdata/golden")
+	o := options{embedded: !c.Args().Present(), digests: c.String("digests")}
+	for _, name := range c.StringSlice("only") {
+		m, ok := moduleOf(name)
+		if !ok {
+			return o, command.Usagef("verify knows no module %q%s; want some of %s", name, suggest.Phrase(name, names()), strings.Join(names(), ", "))
+		}
+		o.modules = append(o.modules, m.name)
 	}
 	var err error
 	if o.precision, err = command.ParsePrecision(c.String("precision")); err != nil {
 		return o, err
 	}
-	if o.paths, err = golden.Cases(c.Args().Slice()...); err != nil {
-		return o, command.AsUsage(err)
+	paths := c.Args().Slice()
+	if o.embedded {
+		o.cases, err = embeddedCases()
+	} else if paths, err = golden.Cases(paths...); err != nil {
+		err = command.AsUsage(err)
+	}
+	if err != nil {
+		return o, err
+	}
+	for _, path := range paths {
+		o.cases = append(o.cases, caseFile{path: path})
 	}
 	if o.digests == "" {
 		return o, nil
 	}
-	return o, command.CheckOutFile("digests", o.digests, o.paths)
+	return o, command.CheckOutFile("digests", o.digests, paths)
+}
+
+// names returns the names of all modules.
+func names() []string {
+	var list []string
+	for _, m := range modules() {
+		list = append(list, m.name)
+	}
+	return list
+}
+
+// caseFile is the file of a golden case.
+type caseFile struct {
+	fsys fs.FS // nil: the path is one of the operating system
+	path string
+}
+
+// embeddedCases returns the golden cases in the program.
+func embeddedCases() ([]caseFile, error) {
+	fsys, err := golden.Embedded()
+	if err != nil {
+		return nil, err
+	}
+	paths, err := fs.Glob(fsys, "*")
+	var list []caseFile
+	for _, path := range paths {
+		list = append(list, caseFile{fsys, path})
+	}
+	return list, err
+}
+
+func (f caseFile) load() (*golden.Case, error) {
+	if f.fsys != nil {
+		return golden.LoadFS(f.fsys, f.path)
+	}
+	return golden.Load(f.path)
+}
+
+// name is the file's name without directory and extension.
+func (f caseFile) name() string {
+	name := f.path[strings.LastIndexAny(f.path, `/\`)+1:]
+	return strings.TrimSuffix(name, ".safetensors")
 }
 
 // nameWidth is the length of the longest case name.
-func nameWidth(paths []string) int {
+func nameWidth(cases []caseFile) int {
 	width := 0
-	for _, p := range paths {
-		width = max(width, len(caseName(p)))
+	for _, f := range cases {
+		width = max(width, len(f.name()))
 	}
 	return width
-}
-
-// caseName is a file's name without directory and extension.
-func caseName(path string) string {
-	name := path[strings.LastIndexAny(path, `/\`)+1:]
-	return strings.TrimSuffix(name, ".safetensors")
 }
 
 // verification runs cases and counts the results.
 type verification struct {
 	dev       *vk.Device
 	table     *table.Table
-	only      []string // modules; none: all
+	only      []string // names of modules; none: all
 	precision colt5.DType
-	modules   map[string]setupFunc
+	moduleOf  func(class string) (module, bool)
 	passed    int
 	failed    int
-	unknown   map[string]int // cases by module
+	unknown   map[string]int // cases by class
 	digests   strings.Builder
 }
 
-// run runs the case at path and writes its row. Only interruption is an error.
-func (v *verification) run(ctx context.Context, path string) error {
+// run runs a case and writes its row. Only interruption is an error.
+func (v *verification) run(ctx context.Context, f caseFile) error {
 	if err := command.Interrupted(ctx); err != nil {
 		return err
 	}
-	c, err := golden.Load(path)
+	c, err := f.load()
 	if err != nil {
-		v.reject(caseName(path), nil, err)
+		v.reject(f.name(), nil, nil, err)
 		return nil
 	}
-	if len(v.only) > 0 && !slices.Contains(v.only, c.Module) {
+	m, known := v.moduleOf(c.Module)
+	if len(v.only) > 0 && !slices.Contains(v.only, m.name) {
 		return nil
 	}
-	setup, known := v.modules[c.Module]
 	if !known {
 		v.unknown[c.Module]++
-		v.table.Row(c.Name, c.Module, "unknown", nil, nil, nil, "there is no such module")
+		v.table.Row(c.Name, c.Module, c.Module, "unknown", nil, nil, nil, "there is no such module")
 		return nil
 	}
 	if v.precision != colt5.F32 {
@@ -144,14 +202,14 @@ func (v *verification) run(ctx context.Context, path string) error {
 			return nil
 		}
 		if err := c.SetPrecision(v.precision.String()); err != nil {
-			v.reject(c.Name, c.Module, err)
+			v.reject(c.Name, m.name, c.Module, err)
 			return nil
 		}
 	}
 	found := &comparison{}
 	var first values
 	err = scope.Run(ctx, v.dev, func(s *scope.Scope) (err error) {
-		first, err = check(s, c, setup, found)
+		first, err = check(s, c, m.setup, found)
 		return err
 	})
 	if err := command.InterruptedBy(ctx, err); errors.Is(err, command.ErrInterrupted) {
@@ -164,18 +222,18 @@ func (v *verification) run(ctx context.Context, path string) error {
 	w := found.worst
 	if found.problems != nil {
 		v.failed++
-		v.table.Row(c.Name, c.Module, "FAILED", w.name, w.err, w.bound, strings.Join(found.problems, "; "))
+		v.table.Row(c.Name, m.name, c.Module, "FAILED", w.name, w.err, w.bound, strings.Join(found.problems, "; "))
 		return nil
 	}
 	v.passed++
-	v.table.Row(c.Name, c.Module, "passed", w.name, w.err, w.bound, nil)
+	v.table.Row(c.Name, m.name, c.Module, "passed", w.name, w.err, w.bound, nil)
 	return nil
 }
 
-// reject writes the row of a case that cannot run. module is nil if it is not known.
-func (v *verification) reject(name string, module any, err error) {
+// reject writes the row of a case that cannot run. module and class are nil if they are not known.
+func (v *verification) reject(name string, module, class any, err error) {
 	v.failed++
-	v.table.Row(name, module, "FAILED", nil, nil, nil, err.Error())
+	v.table.Row(name, module, class, "FAILED", nil, nil, nil, err.Error())
 }
 
 // hasProducts reports whether a module multiplies matrices: modules with layers do, routers alone do not.

@@ -13,6 +13,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/colt5-vulkan/colt5/cmd/vkbench/internal/cases"
 	"github.com/colt5-vulkan/colt5/cmd/vkbench/internal/command"
 	"github.com/colt5-vulkan/colt5/cmd/vkbench/internal/commandtest"
 	"github.com/colt5-vulkan/colt5/cmd/vkbench/internal/scope"
@@ -96,6 +97,29 @@ func TestVerifyModules(t *testing.T) {
 	}
 }
 
+// TestVerifyEmbedded runs the cases in the program.
+func TestVerifyEmbedded(t *testing.T) {
+	args := []string{"verify", "-o", "json"}
+	if testing.Short() {
+		args = append(args, "-only", "topk,coordinate_descent", "-only", "feedforward")
+	}
+	code, out, remarks := program.RunOnDevice(t, args...)
+	require.Equal(t, command.ExitOK, code, remarks)
+	assert.Contains(t, remarks, "golden cases of the program;")
+	seen := map[any]any{}
+	for _, r := range commandtest.Objects(t, out) {
+		assert.Equal(t, "passed", r["result"], r["case"])
+		seen[r["module"]] = r["class"]
+	}
+	if testing.Short() {
+		assert.Equal(t, map[any]any{"topk": "TopK", "coordinate_descent": "CoordinateDescent", "feedforward": "ConditionalRoutedFeedForward"}, seen)
+		return
+	}
+	for _, m := range modules() {
+		assert.Equal(t, m.class, seen[m.name], "a case of each module")
+	}
+}
+
 // TestModules requires a setup for every module of the committed cases.
 func TestModules(t *testing.T) {
 	paths, err := golden.Cases(goldenDir)
@@ -104,21 +128,25 @@ func TestModules(t *testing.T) {
 	for _, path := range paths {
 		c, err := golden.Load(path)
 		require.NoError(t, err)
-		assert.Contains(t, modules(), c.Module)
+		_, known := moduleOf(c.Module)
+		assert.True(t, known, c.Module)
 		seen[c.Module] = true
 	}
 	assert.Len(t, seen, len(modules()), "a case of each")
+	for _, m := range modules() {
+		assert.Contains(t, cases.Names(cases.All()), m.name, "the names are those of bench")
+	}
 }
 
 func TestVerifySummary(t *testing.T) {
-	out := program.OK(t, "verify", "-module", "TopK", goldenDir)
+	out := program.OK(t, "verify", "-module", "TopK", goldenDir) // an earlier name of the flag, and the class
 	assert.Contains(t, out, "\n6 passed, 0 failed on ")
 	assert.NotContains(t, out, "router_")
 
-	code, out, remarks := program.RunOnDevice(t, "verify", "-module", "Nonsense", goldenDir)
+	code, out, remarks := program.RunOnDevice(t, "verify", "-only", "vit", goldenDir+"topk_10.safetensors")
 	assert.Equal(t, command.ExitFailed, code)
 	assert.Contains(t, out, "0 passed, 0 failed")
-	assert.Contains(t, remarks, "no case of Nonsense ran")
+	assert.Contains(t, remarks, "no case of vit ran")
 }
 
 func TestVerifyFailures(t *testing.T) {
@@ -276,8 +304,8 @@ func TestInterrupted(t *testing.T) {
 			return fmt.Errorf("waiting: %w", ctx.Err())
 		}}, nil
 	}
-	v := verification{dev: dev, table: table.New(&out, &out, "csv", table.Text("a", "a", 0)), modules: map[string]setupFunc{"TopK": setup}}
-	assert.Equal(t, command.ErrInterrupted, v.run(ctx, goldenDir+"topk_10.safetensors"))
+	v := verification{dev: dev, table: table.New(&out, &out, "csv", table.Text("a", "a", 0)), moduleOf: func(string) (module, bool) { return module{setup: setup}, true }}
+	assert.Equal(t, command.ErrInterrupted, v.run(ctx, caseFile{path: goldenDir + "topk_10.safetensors"}))
 	assert.Zero(t, v.failed)
 	assert.Empty(t, out.String())
 }
@@ -318,11 +346,12 @@ func TestWriteDigests(t *testing.T) {
 func TestUsage(t *testing.T) {
 	text := commandtest.File(t, "text", "some text")
 	program.RejectsUsage(t, [][2]string{
-		{"verify", "needs a folder"},
+		{"verify -only topkk", `verify knows no module "topkk", did you mean "topk"?; want some of coordinate_descent, topk, router,`},
+		{"verify -only nonsense " + text, `verify knows no module "nonsense"; want some of`},
 		{"verify /does/not/exist", "/does/not/exist"},
 		{"verify " + filepath.Dir(text), "holds no *.safetensors"},
 		{"verify -o yaml " + text, `-o is "yaml"`},
-		{"verify -module= " + text, "-module is empty"},
+		{"verify -only= " + text, "-only is empty"},
 		{"verify -precision f32,f16 x", `-precision is "f32,f16", want one of f32, f16, bf16`},
 		{"verify -digests= " + text, "-digests is empty"},
 		{"verify -digests /does/not/exist/digests " + text, "-digests /does/not/exist/digests"},

@@ -1,0 +1,110 @@
+package golden
+
+import (
+	"archive/zip"
+	"bytes"
+	"compress/flate"
+	"flag"
+	"io"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/colt5-vulkan/colt5/safetensors"
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+)
+
+var update = flag.Bool("update", false, "write embedded.zip")
+
+// embeddedCases are small cases of every module. Together they have masks, several routes, blocks, windows, cosine
+// routing and soft scores.
+var embeddedCases = []string{
+	"attention_12", "autoregressive_2", "block_0", "coor_descent_00", "coor_descent_01", "coor_descent_02", "coor_descent_03", "coor_descent_edge0",
+	"cross_3", "feedforward_8", "image_2", "router_41", "router_edge1", "router_edge2", "topk_10", "topk_11", "vit_2",
+}
+
+const embeddedLimit = 1536 << 10 // bytes
+
+// TestEmbedded requires the embedded cases to be those of the list, with the bits of the committed ones.
+func TestEmbedded(t *testing.T) {
+	if *update {
+		require.NoError(t, os.WriteFile("embedded.zip", archive(t), 0o644))
+		t.Skip("embedded.zip is written; build the test again to check it")
+	}
+	assert.LessOrEqual(t, len(embedded), embeddedLimit)
+	fsys, err := Embedded()
+	require.NoError(t, err)
+	paths, err := fs.Glob(fsys, "*")
+	require.NoError(t, err)
+	require.Len(t, paths, len(embeddedCases))
+	modules := map[string]bool{}
+	for i, name := range embeddedCases {
+		require.Equal(t, name+extension, paths[i])
+		c, err := LoadFS(fsys, paths[i])
+		require.NoError(t, err)
+		modules[c.Module] = true
+
+		whole, err := safetensors.Open(filepath.Join(directory, paths[i]))
+		require.NoError(t, err)
+		defer whole.Close()
+		part, err := safetensors.OpenFS(fsys, paths[i])
+		require.NoError(t, err)
+		defer part.Close()
+		assert.Equal(t, whole.Metadata(), part.Metadata(), name)
+		assert.Equal(t, withoutGradients(whole), part.Names(), name)
+		for _, tensor := range part.Names() {
+			want, _ := whole.Info(tensor)
+			got, _ := part.Info(tensor)
+			assert.Equal(t, want.DType, got.DType, tensor)
+			assert.Equal(t, want.Shape, got.Shape, tensor)
+			a, b := make([]byte, want.Size()), make([]byte, got.Size())
+			require.NoError(t, whole.ReadInto(tensor, a))
+			require.NoError(t, part.ReadInto(tensor, b))
+			assert.True(t, bytes.Equal(a, b), "%s of %s", tensor, name)
+		}
+	}
+	committed, err := Cases(directory)
+	require.NoError(t, err)
+	for _, path := range committed {
+		c, err := Load(path)
+		require.NoError(t, err)
+		assert.True(t, modules[c.Module], "there is no embedded case of %s: add one to embeddedCases", c.Module)
+	}
+}
+
+func withoutGradients(f *safetensors.File) []string {
+	var names []string
+	for _, name := range f.Names() {
+		if !strings.HasPrefix(name, "grad.") {
+			names = append(names, name)
+		}
+	}
+	return names
+}
+
+// archive makes embedded.zip.
+func archive(t *testing.T) []byte {
+	var out bytes.Buffer
+	z := zip.NewWriter(&out)
+	z.RegisterCompressor(zip.Deflate, func(w io.Writer) (io.WriteCloser, error) { return flate.NewWriter(w, flate.BestCompression) })
+	for _, name := range embeddedCases {
+		f, err := safetensors.Open(filepath.Join(directory, name+extension))
+		require.NoError(t, err)
+		defer f.Close()
+		var list []safetensors.Tensor
+		for _, tensor := range withoutGradients(f) {
+			info, _ := f.Info(tensor)
+			data := make([]byte, info.Size())
+			require.NoError(t, f.ReadInto(tensor, data))
+			list = append(list, safetensors.Tensor{Name: tensor, DType: info.DType, Shape: info.Shape, Data: safetensors.Bytes(data)})
+		}
+		w, err := z.Create(name + extension)
+		require.NoError(t, err)
+		require.NoError(t, safetensors.WriteTo(w, f.Metadata(), list))
+	}
+	require.NoError(t, z.Close())
+	return out.Bytes()
+}
