@@ -47,7 +47,7 @@ func (s moduleCase) arguments() []argument {
 		list[0].want, list[0].free = "f32[* 3 16 24]", []int{0}
 	}
 	if s.masked {
-		list = append(list, argument{"Mask", u8(2, s.x[0]), []int{2, s.x[0]}, nil, []DType{U8}, false, func(c *testCall) **Tensor { return &c.mask }})
+		list = append(list, argument{"Mask", u8(append([]int{2}, s.maskShape()...)...), append([]int{2}, s.maskShape()...), nil, []DType{U8}, false, func(c *testCall) **Tensor { return &c.mask }})
 	}
 	if s.context != nil {
 		shape := append([]int{2}, s.context...)
@@ -207,7 +207,7 @@ func TestInvalidTokenCounts(t *testing.T) {
 		"AutoregressiveTransformer.Forward: NumHeavyTokensQ is -1":                 transformer.Forward(ctx, tokenLogits, ids, AutoregressiveOptions{NumHeavyTokensQ: -1}),
 		"ConditionalRoutedImageAttention.Forward: NumHeavyTokensQ is -1":           image.Forward(ctx, pixels, pixels, ImageOptions{NumHeavyTokensQ: -1}),
 		"ConditionalRoutedImageAttention.Forward: NumHeavyTokensKV is -1":          image.Forward(ctx, pixels, pixels, ImageOptions{NumHeavyTokensKV: -1}),
-		"ConditionalRoutedViT.Forward: NumHeavyTokensQ is -1":                      vit.Forward(ctx, classLogits, photo, ImageOptions{NumHeavyTokensQ: -1}),
+		"ConditionalRoutedViT.Forward: NumHeavyTokensQ is -1":                      vit.Forward(ctx, classLogits, photo, ViTOptions{NumHeavyTokensQ: -1}),
 	} {
 		assert.ErrorContains(t, err, "colt5: "+want+", want 0")
 	}

@@ -86,7 +86,7 @@ func TestTokenCountOptions(t *testing.T) {
 			}),
 			fx.finiteOutput(func(y *Tensor) error {
 				x := fx.floats(normal(1, 2*3*16*24), 2, 3, 16, 24)
-				return vi.Forward(t.Context(), y, x, ImageOptions{NumHeavyTokensQ: q, NumHeavyTokensKV: kv})
+				return vi.Forward(t.Context(), y, x, ViTOptions{NumHeavyTokensQ: q, NumHeavyTokensKV: kv})
 			}, 2, 5),
 		}
 	}

@@ -185,7 +185,7 @@ func TestDefect04ImagesRouteInWindowsOnly(t *testing.T) {
 	v.AttnNumHeavyTokensQ, v.AttnNumHeavyTokensKV, v.FFNumHeavyTokens = 96, 96, 96
 	vit := mustNewSeeded(fx, NewConditionalRoutedViT, v)
 	fx.finiteOutput(func(y *Tensor) error {
-		return vit.Forward(t.Context(), y, fx.floats(normal(4, 2*3*16*24), 2, 3, 16, 24), ImageOptions{})
+		return vit.Forward(t.Context(), y, fx.floats(normal(4, 2*3*16*24), 2, 3, 16, 24), ViTOptions{})
 	}, 2, 5)
 }
 

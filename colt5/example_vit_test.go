@@ -50,7 +50,7 @@ func classify(ctx context.Context) error {
 	}
 	defer y.Close()
 
-	if err := vit.Forward(ctx, y, image, colt5.ImageOptions{}); err != nil {
+	if err := vit.Forward(ctx, y, image, colt5.ViTOptions{}); err != nil {
 		return err
 	}
 	logits, err := y.Float32(ctx)

@@ -192,7 +192,7 @@ func TestGoldenViT(t *testing.T) {
 		m := goldenModule(fx, c, NewConditionalRoutedViT)
 		x := fx.goldenInput(c, "x")
 		fx.checkGolden(c, func(y *Tensor, routing *[]RoutingRecord) error {
-			return m.Forward(fx.t.Context(), y, x, ImageOptions{Routing: routing})
+			return m.Forward(fx.t.Context(), y, x, ViTOptions{Routing: routing})
 		})
 	})
 }

@@ -92,18 +92,20 @@ func (c ConditionalRoutedImageAttentionConfig) shape() shape {
 // selects also attend to the pixels that another router selects from the whole image, or from the patch (heavy branch;
 // see RouteScope).
 //
-//	x, y [B, H, W, C] F32, or [B, C, H, W] with ChannelFirst; H and W multiples of LightWindowSize
+//	x, y [B, H, W, C] F32, or [B, C, H, W] with ChannelFirst; H and W multiples of LightWindowSize    mask [B, H, W] u8
 //	y = light_attn(x) + scatter(heavy_attn(pixels of q_router, pixels of kv_router) * score)
 //
-// A pixel that is not selected as a query gets the null query token instead of a heavy output.
+// A pixel that is not selected as a query gets the null query token instead of a heavy output. Masked pixels are never
+// selected, neither as queries nor as keys. The light branch does not regard the mask.
 type ConditionalRoutedImageAttention struct {
 	module[ConditionalRoutedImageAttentionConfig]
 }
 
-// ImageOptions are the optional arguments of ConditionalRoutedImageAttention.Forward and ConditionalRoutedViT.Forward.
+// ImageOptions are the optional arguments of ConditionalRoutedImageAttention.Forward.
 type ImageOptions struct {
-	NumHeavyTokensQ  int // 0: the configuration's
-	NumHeavyTokensKV int // 0: the configuration's
+	Mask             *Tensor // [B, H, W] u8, also with ChannelFirst: 1 for a real pixel; nil: all pixels are real
+	NumHeavyTokensQ  int     // 0: the configuration's
+	NumHeavyTokensKV int     // 0: the configuration's
 
 	Stats   *CallStats       // receives what the call cost; nil: not wanted
 	Routing *[]RoutingRecord // receives what the routers selected; nil: not wanted
@@ -127,7 +129,7 @@ func (a *ConditionalRoutedImageAttention) Forward(ctx context.Context, y, x *Ten
 // Close frees the module and its weights. It waits for a call under way. Closing again, or nil, does nothing.
 func (a *ConditionalRoutedImageAttention) Close() error { return closeModule(a) }
 
-// Memory predicts what a call for b images of height by width pixels needs on a device with these capabilities.
+// Memory predicts what a call for b images of height by width pixels and no mask needs on a device with these capabilities.
 func (c ConditionalRoutedImageAttentionConfig) Memory(caps vk.Caps, b, height, width int) (Memory, error) {
 	return c.call(nil, nil, ImageOptions{}).measure(
 		"ConditionalRoutedImageAttention", caps, c, dimSize{dimB, b}, dimSize{dimH, height}, dimSize{dimW, width})
@@ -135,7 +137,11 @@ func (c ConditionalRoutedImageAttentionConfig) Memory(caps vk.Caps, b, height, w
 
 func (c ConditionalRoutedImageAttentionConfig) call(y, x *Tensor, o ImageOptions) call {
 	return call{
-		args:   args{{name: "x", tensor: x, shape: c.shape()}, {name: "y", tensor: y, shape: c.shape(), kind: output}},
+		args: args{
+			{name: "x", tensor: x, shape: c.shape()},
+			{name: "y", tensor: y, shape: c.shape(), kind: output},
+			{name: "Mask", tensor: o.Mask, dtype: U8, shape: shape{dimB, dimH, dimW}, kind: optionalInput},
+		},
 		counts: [maxCounts]tokenCount{{"NumHeavyTokensQ", o.NumHeavyTokensQ, c.NumHeavyTokensQ}, {"NumHeavyTokensKV", o.NumHeavyTokensKV, c.NumHeavyTokensKV}},
 		stats:  o.Stats, routing: o.Routing,
 		patch: c.LightWindowSize,
@@ -175,44 +181,53 @@ type imageInput struct {
 	imageSizes
 	name     string   // prefix of its routers' names
 	y, x     vk.Range // share no memory
-	residual bool     // add x
+	mask     vk.Range
+	masked   bool
+	residual bool // add x
 }
 
 // record records the layer as a module of its own.
 func (l *imageAttention) record(b *builder) {
 	sizes := imageSizes{b.dim(dimB), b.dim(dimH), b.dim(dimW), b.tokenCount("NumHeavyTokensQ"), b.tokenCount("NumHeavyTokensKV")}
-	l.forward(b, imageInput{imageSizes: sizes, y: b.arg("y"), x: b.arg("x")})
+	l.forward(b, imageInput{imageSizes: sizes, y: b.arg("y"), x: b.arg("x"), mask: b.arg("Mask"), masked: b.given("Mask")})
 }
 
 // forward records the layer for rows of pixels in image order, or, where each patch routes separately, in patch order
 // with every patch as an item. Inputs in another order are permuted first, and the result is permuted back.
 func (l *imageAttention) forward(b *builder, a imageInput) {
 	c, side := l.config, l.config.LightWindowSize
-	y, x := a.y, a.x
+	y, x, mask := a.y, a.x, a.mask
 	reordered := c.ChannelFirst || c.RouteScope == RouteScopeWindow
-	var ym, xm allocation
+	var ym, xm, maskm allocation
 	if reordered {
 		if elements := float64(a.b) * float64(a.height) * float64(a.width) * float64(c.Dim); elements > math.MaxInt32 {
 			b.fail(fmt.Errorf("x has %.0f elements, want %d at most where pixels are brought into another order", elements, math.MaxInt32))
 		}
 		ym, xm = b.floats(a.b, a.height, a.width, c.Dim), b.floats(a.b, a.height, a.width, c.Dim)
 		y, x = ym.Range, xm.Range
-		record(b, pipelines.NewPermute, pipelines.PermuteConfig{}, l.order(a.imageSizes).toInner(x, a.x))
+		record(b, pipelines.NewPermute, pipelines.PermuteConfig{}, l.order(a.imageSizes, c.Dim, c.ChannelFirst).toInner(x, a.x))
+	}
+	if a.masked && c.RouteScope == RouteScopeWindow {
+		pixels := a.b * a.height * a.width
+		maskm = b.floats((pixels + 3) / 4)
+		record(b, pipelines.NewPermute, pipelines.PermuteConfig{Bytes: true}, l.order(a.imageSizes, 1, false).toInner(maskm.Range, a.mask))
+		mask = rows(maskm.Range, 0, pixels, 1)
 	}
 	items, n, height, width := a.b, a.height*a.width, a.b*a.height, a.width
 	if c.RouteScope == RouteScopeWindow {
 		items, n = a.b*n/(side*side), side*side
 		height, width = items*side, side // patches one below the other
 	}
-	q := newRouterState(a.name+"q_router", l.qRoutingToken, c.Router, c.RouterStraightThrough, c.Router.selectionShape(items, n, 1, c.Dim, a.tokensQ), false)
-	kv := newRouterState(a.name+"kv_router", l.kvRoutingTokens, c.Router, c.RouterStraightThrough, c.Router.selectionShape(items, n, c.NumRoutedKV, c.Dim, a.tokensKV), false)
+	q := newRouterState(a.name+"q_router", l.qRoutingToken, c.Router, c.RouterStraightThrough, c.Router.selectionShape(items, n, 1, c.Dim, a.tokensQ), a.masked)
+	kv := newRouterState(a.name+"kv_router", l.kvRoutingTokens, c.Router, c.RouterStraightThrough, c.Router.selectionShape(items, n, c.NumRoutedKV, c.Dim, a.tokensKV), a.masked)
 	h := &heavyForward{heavyAttention: &l.heavy, b: b, x: x, context: x, q: q, kv: kv}
 	out := unselectedRows{b: b, q: q, y: y, x: x, null: l.null, dim: c.Dim, residual: a.residual}
-	recordInterleaved(h.phases(vk.Range{}, vk.Range{}, out.recordMembershipMask), l.light.phases(out.lightOutput(), height, width, l.budget))
+	recordInterleaved(h.phases(mask, mask, out.recordMembershipMask), l.light.phases(out.lightOutput(), height, width, l.budget))
 	out.release()
+	b.release(maskm)
 	h.project(y, y, true)
 	if reordered {
-		record(b, pipelines.NewPermute, pipelines.PermuteConfig{}, l.order(a.imageSizes).toOuter(a.y, y))
+		record(b, pipelines.NewPermute, pipelines.PermuteConfig{}, l.order(a.imageSizes, c.Dim, c.ChannelFirst).toOuter(a.y, y))
 		b.release(ym, xm)
 	}
 }
@@ -223,16 +238,20 @@ type axis struct{ size, outside, inside int }
 
 type axes []axis
 
-// order lists the axes of the images: item, patch row, row in the patch, patch column, column in the patch, channel.
-func (l *imageAttention) order(s imageSizes) axes {
-	c, side := l.config, l.config.LightWindowSize
-	pixel, row, item, channel := c.Dim, c.Dim*s.width, c.Dim*s.width*s.height, 1
-	list := axes{{s.b, item, item}, {s.height / side, side * row, side * row}, {side, row, row}, {s.width / side, side * pixel, side * pixel}, {side, pixel, pixel}, {c.Dim, channel, channel}}
-	if c.RouteScope == RouteScopeWindow {
-		patch := side * side * c.Dim
-		list[1].inside, list[2].inside, list[3].inside, list[4].inside = s.width/side*patch, side*c.Dim, patch, c.Dim
+// order lists the axes of images, or with one channel of their masks: item, patch row, row in the patch, patch column,
+// column in the patch, channel.
+func (l *imageAttention) order(s imageSizes, channels int, channelFirst bool) axes {
+	side := l.config.LightWindowSize
+	pixel, row, item, channel := channels, channels*s.width, channels*s.width*s.height, 1
+	list := axes{
+		{s.b, item, item}, {s.height / side, side * row, side * row}, {side, row, row}, {s.width / side, side * pixel, side * pixel}, {side, pixel, pixel},
+		{channels, channel, channel},
 	}
-	if c.ChannelFirst {
+	if l.config.RouteScope == RouteScopeWindow {
+		patch := side * side * channels
+		list[1].inside, list[2].inside, list[3].inside, list[4].inside = s.width/side*patch, side*channels, patch, channels
+	}
+	if channelFirst {
 		list[1].outside, list[2].outside, list[3].outside, list[4].outside, list[5].outside = side*s.width, s.width, side, 1, s.height*s.width
 	}
 	return list

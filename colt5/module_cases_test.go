@@ -18,6 +18,7 @@ type moduleCase struct {
 	x, y       []int // shapes without the batch dimension
 	vocabulary int   // x holds token ids below this number, as U8; 0: x holds floats
 	masked     bool  // Forward takes a mask of x's tokens
+	pixels     []int // shape of the mask without the batch dimension; nil: the tokens of x
 	sequential bool  // each step needs the one before
 	anyRank    bool  // x and y may have any rank
 	context    []int // shape of the context without the batch dimension; nil: Forward takes no context
@@ -168,17 +169,17 @@ func moduleTypes(p DType) []moduleType {
 			withPrecision(p, smallTransformer()), NewAutoregressiveTransformer, func(ctx context.Context, m *AutoregressiveTransformer, y *Tensor, in callArgs) error {
 				return m.Forward(ctx, y, in.x, AutoregressiveOptions{Stats: in.stats, Routing: in.routing})
 			}),
-		newModuleType(moduleCase{name: "image", x: image, y: image,
+		newModuleType(moduleCase{name: "image", x: image, y: image, masked: true, pixels: image[1:],
 			n: 8, memory: func(caps vk.Caps, b, height int) (Memory, error) {
 				return withPrecision(p, smallImage()).Memory(caps, b, height, 12)
 			}},
 			withPrecision(p, smallImage()), NewConditionalRoutedImageAttention, func(ctx context.Context, m *ConditionalRoutedImageAttention, y *Tensor, in callArgs) error {
-				return m.Forward(ctx, y, in.x, ImageOptions{Stats: in.stats, Routing: in.routing})
+				return m.Forward(ctx, y, in.x, ImageOptions{Mask: in.mask, Stats: in.stats, Routing: in.routing})
 			}),
 		newModuleType(moduleCase{name: "vit", x: []int{3, 16, 24}, y: []int{5},
 			memory: func(caps vk.Caps, b, _ int) (Memory, error) { return withPrecision(p, smallViT()).Memory(caps, b) }},
 			withPrecision(p, smallViT()), NewConditionalRoutedViT, func(ctx context.Context, m *ConditionalRoutedViT, y *Tensor, in callArgs) error {
-				return m.Forward(ctx, y, in.x, ImageOptions{Stats: in.stats, Routing: in.routing})
+				return m.Forward(ctx, y, in.x, ViTOptions{Stats: in.stats, Routing: in.routing})
 			}),
 		newModuleType(moduleCase{name: "local attention", sequential: true, x: tokens, y: tokens, masked: true, n: smallN, memory: withPrecision(p, smallLocalMHA()).Memory},
 			withPrecision(p, smallLocalMHA()), NewLocalMHA, func(ctx context.Context, m *LocalMHA, y *Tensor, in callArgs) error {
@@ -234,12 +235,20 @@ func (s moduleCase) randomInput(seed uint64, b int, masks bool) inputData {
 		v.context = normal(seed+1, b*product(s.context))
 	}
 	if masks && s.masked {
-		v.mask = randomMask(seed, b, s.x[0])
+		v.mask = randomMask(seed, b, product(s.maskShape()))
 		if s.context != nil {
 			v.contextMask = randomMask(seed+1, b, s.context[0])
 		}
 	}
 	return v
+}
+
+// maskShape is the shape of the mask without the batch dimension.
+func (s moduleCase) maskShape() []int {
+	if s.pixels != nil {
+		return s.pixels
+	}
+	return s.x[:1]
 }
 
 func product(shape []int) int {
@@ -261,7 +270,7 @@ func (fx *fixture) upload(s moduleCase, items int, v inputData) (*Tensor, callAr
 		in.x = fx.floats(v.x, batch(s.x)...)
 	}
 	if v.mask != nil {
-		in.mask = fx.bytes(v.mask, items, s.x[0])
+		in.mask = fx.bytes(v.mask, batch(s.maskShape())...)
 	}
 	if s.context != nil {
 		in.context = fx.floats(v.context, batch(s.context)...)

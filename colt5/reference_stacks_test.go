@@ -30,7 +30,7 @@ func TestViTReference(t *testing.T) {
 			fx := newFixture(t)
 			v := mustNewSeeded(fx, NewConditionalRoutedViT, c)
 			x, y := normal(3, 2*2*12*27), fx.tensor(F32, 2, 11)
-			require.NoError(t, v.Forward(t.Context(), y, fx.floats(x, 2, 2, 12, 27), ImageOptions{}))
+			require.NoError(t, v.Forward(t.Context(), y, fx.floats(x, 2, 2, 12, 27), ViTOptions{}))
 			rc := ref.ViTConfig{
 				ImageHeight: 12, ImageWidth: 27, PatchHeight: 2, PatchWidth: 3, Channels: 2, Depth: c.Depth, NumClasses: 11,
 				Attention: refImage(c.attention()), NumHeavyFFTokens: c.FFNumHeavyTokens, Router: refRouter(c.Router, c.RouterStraightThrough, 1),

@@ -2,6 +2,7 @@ package colt5
 
 import (
 	"encoding/json"
+	"strings"
 	"testing"
 
 	"github.com/colt5-vulkan/colt5/internal/gputest"
@@ -273,14 +274,17 @@ func TestImageAttentionReference(t *testing.T) {
 		change           []func(*config)
 	}{
 		{"one patch", 2, 3, 3, nil},
-		{"patches of one pixel", 2, 5, 7, []func(*config){func(c *config) { c.LightWindowSize = 1 }}},
+		{"patches of one pixel, masked", 2, 5, 7, []func(*config){func(c *config) { c.LightWindowSize = 1 }}},
 		{"image", 2, 9, 6, nil},
-		{"image, all flags, channels first", 2, 6, 9, []func(*config){allFlags, channelFirst}},
+		{"image, all flags, channels first, masked", 2, 6, 9, []func(*config){allFlags, channelFirst}},
 		{"image, blocks, no null token", 2, 6, 9, []func(*config){func(c *config) { c.Router.RouteBlockSize, c.UseNullQTokens = 20, false }}},
 		{"image, nothing routed", 2, 6, 9, []func(*config){nothingRouted, channelFirst}},
+		{"image, nothing routed, masked", 2, 6, 9, []func(*config){nothingRouted}},
 		{"windows", 2, 9, 6, []func(*config){window}},
-		{"windows, all flags, channels first", 2, 6, 9, []func(*config){window, allFlags, channelFirst}},
+		{"windows, all flags, channels first, masked", 2, 6, 9, []func(*config){window, allFlags, channelFirst}},
 		{"windows, nothing routed", 2, 6, 9, []func(*config){window, nothingRouted, channelFirst}},
+		{"windows, masked", 3, 9, 15, []func(*config){window}},
+		{"windows, nothing routed, masked", 2, 6, 9, []func(*config){window, nothingRouted}},
 	} {
 		if testing.Short() && i%3 != 1 {
 			continue // every third case, about one for each feature
@@ -297,10 +301,16 @@ func TestImageAttentionReference(t *testing.T) {
 				shape = []int{test.b, c.Dim, test.height, test.width}
 			}
 			x, y := normal(3, product(shape)), fx.tensor(F32, shape...)
-			require.NoError(t, a.Forward(t.Context(), y, fx.floats(x, shape...), ImageOptions{}))
+			var mask []uint8
+			var o ImageOptions
+			if strings.Contains(test.name, "masked") {
+				mask = randomMaskWithGap(4, test.b, test.height*test.width)
+				o.Mask = fx.bytes(mask, test.b, test.height, test.width)
+			}
+			require.NoError(t, a.Forward(t.Context(), y, fx.floats(x, shape...), o))
 			rc, p := refImage(c), ref.Params(fx.parameters(a.Parameters()))
-			fx.checkReference(fx.read(y), ref.ConditionalRoutedImageAttention(x, test.b, test.height, test.width, rc, p, ""),
-				ref.ConditionalRoutedImageAttention32(x, test.b, test.height, test.width, rc, p, ""))
+			fx.checkReference(fx.read(y), ref.ConditionalRoutedImageAttention(x, mask, test.b, test.height, test.width, rc, p, ""),
+				ref.ConditionalRoutedImageAttention32(x, mask, test.b, test.height, test.width, rc, p, ""))
 		})
 	}
 }

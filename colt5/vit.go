@@ -160,6 +160,15 @@ type ConditionalRoutedViT struct {
 	module[ConditionalRoutedViTConfig]
 }
 
+// ViTOptions are the optional arguments of ConditionalRoutedViT.Forward.
+type ViTOptions struct {
+	NumHeavyTokensQ  int // of the attention; 0: the configuration's
+	NumHeavyTokensKV int // 0: the configuration's
+
+	Stats   *CallStats       // receives what the call cost; nil: not wanted
+	Routing *[]RoutingRecord // receives what the routers selected; nil: not wanted
+}
+
 // NewConditionalRoutedViT makes the module on a device, with the initial values of seed 0.
 func NewConditionalRoutedViT(ctx context.Context, dev *vk.Device, c ConditionalRoutedViTConfig) (*ConditionalRoutedViT, error) {
 	m, err := newModule(ctx, "ConditionalRoutedViT", dev, c)
@@ -170,7 +179,7 @@ func NewConditionalRoutedViT(ctx context.Context, dev *vk.Device, c ConditionalR
 }
 
 // Forward computes the logits y [B, NumClasses] of images x [B, Channels, H, W]. The two share no memory.
-func (v *ConditionalRoutedViT) Forward(ctx context.Context, y, x *Tensor, o ImageOptions) error {
+func (v *ConditionalRoutedViT) Forward(ctx context.Context, y, x *Tensor, o ViTOptions) error {
 	c := v.config.call(y, x, o)
 	return v.run(ctx, &c)
 }
@@ -184,10 +193,10 @@ func (c ConditionalRoutedViTConfig) Memory(caps vk.Caps, b int) (Memory, error) 
 	if most := math.MaxInt32 / max(c.tokens(), 1); b > most {
 		return Memory{}, fmt.Errorf("colt5: ConditionalRoutedViTConfig.Memory: B is %d, want 1 to %d", b, most)
 	}
-	return c.call(nil, nil, ImageOptions{}).measure("ConditionalRoutedViT", caps, c, dimSize{dimB, b})
+	return c.call(nil, nil, ViTOptions{}).measure("ConditionalRoutedViT", caps, c, dimSize{dimB, b})
 }
 
-func (c ConditionalRoutedViTConfig) call(y, x *Tensor, o ImageOptions) call {
+func (c ConditionalRoutedViTConfig) call(y, x *Tensor, o ViTOptions) call {
 	return call{
 		args: args{
 			{name: "x", tensor: x, shape: shape{dimB, c.Channels, c.ImageSize.Height, c.ImageSize.Width}},

@@ -170,8 +170,8 @@ func TestGoldenImageAttention(t *testing.T) {
 		if config.ChannelFirst {
 			height, width = x.Shape[2], x.Shape[3]
 		}
-		checkModule(t, c, ref.ConditionalRoutedImageAttention(x.F32, b, height, width, config.ImageAttentionConfig, weights(c), ""),
-			ref.ConditionalRoutedImageAttention32(x.F32, b, height, width, config.ImageAttentionConfig, weights(c), ""))
+		checkModule(t, c, ref.ConditionalRoutedImageAttention(x.F32, nil, b, height, width, config.ImageAttentionConfig, weights(c), ""),
+			ref.ConditionalRoutedImageAttention32(x.F32, nil, b, height, width, config.ImageAttentionConfig, weights(c), ""))
 	})
 }
 

@@ -10,25 +10,26 @@ type ImageAttentionConfig struct {
 // ConditionalRoutedImageAttention is light attention within each patch plus heavy attention of selected pixels of the
 // image or patch.
 //
-//	x [B, H, W, C], with ChannelFirst [B, C, H, W]    y has the shape of x
+//	x [B, H, W, C], with ChannelFirst [B, C, H, W]    mask [B, H, W] optional    y has the shape of x
 //
 // Indices of pixels are row-major within the image, or within the patch. The routes have one row per image, or per
 // patch in row-major order.
-func ConditionalRoutedImageAttention(x []float32, b, height, width int, c ImageAttentionConfig, p Params, prefix string) Result {
-	return image(convert[float64](x), b, height, width, c, p, prefix)
+func ConditionalRoutedImageAttention(x []float32, mask []uint8, b, height, width int, c ImageAttentionConfig, p Params, prefix string) Result {
+	return image(convert[float64](x), mask, b, height, width, c, p, prefix)
 }
 
 // ConditionalRoutedImageAttention32 is [ConditionalRoutedImageAttention] in plain float32.
-func ConditionalRoutedImageAttention32(x []float32, b, height, width int, c ImageAttentionConfig, p Params, prefix string) ResultOf[float32] {
-	return image(x, b, height, width, c, p, prefix)
+func ConditionalRoutedImageAttention32(x []float32, mask []uint8, b, height, width int, c ImageAttentionConfig, p Params, prefix string) ResultOf[float32] {
+	return image(x, mask, b, height, width, c, p, prefix)
 }
 
-func image[T Float](x []T, b, height, width int, c ImageAttentionConfig, p Params, prefix string) ResultOf[T] {
-	return runModule("ConditionalRoutedImageAttention", p, prefix, func(m module[T]) []T { return m.image(x, b, height, width, c) })
+func image[T Float](x []T, mask []uint8, b, height, width int, c ImageAttentionConfig, p Params, prefix string) ResultOf[T] {
+	return runModule("ConditionalRoutedImageAttention", p, prefix, func(m module[T]) []T { return m.image(x, mask, b, height, width, c) })
 }
 
-func (m module[T]) image(x []T, b, height, width int, c ImageAttentionConfig) []T {
+func (m module[T]) image(x []T, mask []uint8, b, height, width int, c ImageAttentionConfig) []T {
 	checkLen(m.name, "x", len(x), b*height*width*c.Dim)
+	checkOptional(m.name, "mask", mask, b*height*width)
 	side := c.LightWindowSize
 	checkLen(m.name, "rows and columns outside patches", height%side+width%side, 0)
 	if c.ChannelFirst {
@@ -43,10 +44,14 @@ func (m module[T]) image(x []T, b, height, width int, c ImageAttentionConfig) []
 		func(int) (lo, hi int) { return 0, pixels }, nil)
 	c.HasLightAttn = false
 	if c.RouteScope == "window" {
-		y = addTensors(y, m.attention(byPatch, nil, b*n, pixels, c.AttentionConfig))
+		var patchMask []uint8
+		if mask != nil {
+			patchMask = permuteTokens(mask, b, order, 1)
+		}
+		y = addTensors(y, m.attention(byPatch, patchMask, b*n, pixels, c.AttentionConfig))
 		y = permuteTokens(y, b, inversePermutation(order), c.Dim)
 	} else {
-		y = addTensors(permuteTokens(y, b, inversePermutation(order), c.Dim), m.attention(x, nil, b, height*width, c.AttentionConfig))
+		y = addTensors(permuteTokens(y, b, inversePermutation(order), c.Dim), m.attention(x, mask, b, height*width, c.AttentionConfig))
 	}
 	if c.ChannelFirst {
 		y = transpose(y, b, height*width, c.Dim)
@@ -87,7 +92,7 @@ func inversePermutation(order []int) []int {
 }
 
 // permuteTokens returns the tokens of each item in the given order.
-func permuteTokens[T Float](x []T, b int, order []int, c int) []T {
+func permuteTokens[T any](x []T, b int, order []int, c int) []T {
 	y, n := make([]T, len(x)), len(order)
 	for i := range b * n {
 		from := i/n*n + order[i%n]

@@ -219,5 +219,5 @@ func TestWindowKeyRanges(t *testing.T) {
 func TestImageRejectsUnevenSizes(t *testing.T) {
 	p := Params{}
 	c := ImageAttentionConfig{AttentionConfig: smallAttention(p, "")}
-	assert.Panics(t, func() { ConditionalRoutedImageAttention(make([]float32, 12*8*6), 1, 12, 8, c, p, "") })
+	assert.Panics(t, func() { ConditionalRoutedImageAttention(make([]float32, 12*8*6), nil, 1, 12, 8, c, p, "") })
 }

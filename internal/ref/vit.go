@@ -47,7 +47,7 @@ func vit[T Float](x []T, b int, c ViTConfig, p Params, prefix string) ResultOf[T
 		c.Router.NumTokens = c.NumHeavyFFTokens
 		for i := range c.Depth {
 			layer := m.child(fmt.Sprintf("transformer.layers.%d.", i))
-			h = addTensors(h, layer.child("0.").image(h, b, rows, columns, c.Attention))
+			h = addTensors(h, layer.child("0.").image(h, nil, b, rows, columns, c.Attention))
 			h = addTensors(h, layer.child("1.").routedFeedForward(h, nil, b, n, dim, c.Router))
 		}
 		mean := make([]T, b*dim)

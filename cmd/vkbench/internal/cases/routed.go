@@ -106,7 +106,7 @@ func setupViT(b *Builder, size []int) (*Workload, error) {
 	m = scope.Keep(b.Scope, m, err)
 	x, y := b.input(batch, config.Channels, side, side), b.Tensor(colt5.F32, batch, config.NumClasses)
 	return b.call(y, func(ctx context.Context, stats *colt5.CallStats) error {
-		return m.Forward(ctx, y, x, colt5.ImageOptions{Stats: stats})
+		return m.Forward(ctx, y, x, colt5.ViTOptions{Stats: stats})
 	})
 }
 

@@ -148,6 +148,6 @@ func setupViT(s *scope.Scope, c *golden.Case) (*instance, error) {
 	}
 	y := s.Tensor(colt5.F32, x.Shape()[0], config.NumClasses)
 	return routedInstance(s, c, m.Parameters, y, func(ctx context.Context, records *[]colt5.RoutingRecord) error {
-		return m.Forward(ctx, y, x, colt5.ImageOptions{Routing: records})
+		return m.Forward(ctx, y, x, colt5.ViTOptions{Routing: records})
 	})
 }
