@@ -6,6 +6,7 @@ import (
 	"slices"
 	"time"
 
+	"github.com/colt5-vulkan/colt5/cmd/vkbench/internal/command"
 	"github.com/colt5-vulkan/colt5/cmd/vkbench/internal/deviceinfo"
 	"github.com/colt5-vulkan/colt5/cmd/vkbench/internal/measure"
 	"github.com/colt5-vulkan/colt5/cmd/vkbench/internal/results"
@@ -42,7 +43,7 @@ func newPage(i vk.Info, command string, now time.Time, remarks []string, rows []
 }
 
 // Failures counts the failures.
-func (p page) Failures() string { return count(len(p.Failed), "failure") }
+func (p page) Failures() string { return command.Count(len(p.Failed), "failure") }
 
 func (p page) write(w io.Writer) error {
 	t, err := webpage.New("report", pageTemplate)

@@ -6,6 +6,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/colt5-vulkan/colt5/cmd/vkbench/internal/command"
 	"github.com/colt5-vulkan/colt5/cmd/vkbench/internal/deviceinfo"
 	"github.com/colt5-vulkan/colt5/cmd/vkbench/internal/dims"
 	"github.com/colt5-vulkan/colt5/cmd/vkbench/internal/results"
@@ -37,13 +38,13 @@ func lead(i vk.Info, date string, rows []results.Row) string {
 	}
 	var parts []string
 	if peaks > 0 {
-		parts = append(parts, count(peaks, "rate")+" of copies and matrix products")
+		parts = append(parts, command.Count(peaks, "rate")+" of copies and matrix products")
 	}
 	if len(cases) > 0 {
-		parts = append(parts, count(len(cases), "module and kernel case"))
+		parts = append(parts, command.Count(len(cases), "module and kernel case"))
 	}
 	if lengths > 0 {
-		parts = append(parts, count(lengths, "row")+" of growing sequence lengths")
+		parts = append(parts, command.Count(lengths, "row")+" of growing sequence lengths")
 	}
 	what := "Nothing"
 	if len(parts) > 0 {
@@ -53,13 +54,6 @@ func lead(i vk.Info, date string, rows []results.Row) string {
 		}
 	}
 	return fmt.Sprintf("%s, measured on %s with vkbench; driver %s, Vulkan %s. GPU times are medians.", what, date, deviceinfo.Driver(i), i.API)
-}
-
-func count(n int, noun string) string {
-	if n != 1 {
-		noun += "s"
-	}
-	return fmt.Sprintf("%d %s", n, noun)
 }
 
 // enumerate joins words as in "a, b and c".
@@ -118,7 +112,7 @@ func speedupFacts(rows []results.Row) []fact {
 		if len(ratios) > 0 {
 			slices.Sort(ratios)
 			list = append(list, fact{"f32 time / " + p + " time", fmt.Sprintf("%.2f", (ratios[(len(ratios)-1)/2]+ratios[len(ratios)/2])/2),
-				"median of " + count(len(ratios), "case")})
+				"median of " + command.Count(len(ratios), "case")})
 		}
 	}
 	return list

@@ -1,14 +1,13 @@
 package route
 
 import (
-	"strings"
+	"cmp"
+	"slices"
 	"unicode/utf8"
 )
 
-// passage is a part of a text. heavy is the number of its heavy bytes.
-type passage struct{ from, to, heavy int }
-
-func (p passage) share() float64 { return float64(p.heavy) / float64(p.to-p.from) }
+// passage is a part of a text.
+type passage struct{ index, from, to int }
 
 // passageBytes is the maximum length of a passage. A passage ends after the last line or word that fits.
 const passageBytes = 240
@@ -21,7 +20,7 @@ func (t *routedText) passages() []passage {
 		if to < len(t.text) {
 			to = from + cutPoint(t.text[from:to])
 		}
-		list = append(list, passage{from, to, t.count(from, to)})
+		list = append(list, passage{len(list), from, to})
 		from = to
 	}
 	return list
@@ -49,9 +48,9 @@ func cutPoint(b []byte) int {
 }
 
 // count returns the number of heavy bytes.
-func (t *routedText) count(from, to int) int {
+func (r *routing) count(from, to int) int {
 	n := 0
-	for _, heavy := range t.heavy[from:to] {
+	for _, heavy := range r.heavy[from:to] {
 		if heavy {
 			n++
 		}
@@ -59,50 +58,59 @@ func (t *routedText) count(from, to int) int {
 	return n
 }
 
-// density returns the share of heavy bytes in each of parts equal parts of the text.
-func (t *routedText) density(parts int) []float64 {
-	parts = min(parts, len(t.text))
-	list := make([]float64, parts)
+// share is the share of heavy bytes.
+func (r *routing) share(from, to int) float64 { return float64(r.count(from, to)) / float64(to-from) }
+
+// best returns the passages with the largest shares, at most limit and none without a heavy byte, in the order of the
+// text.
+func (r *routing) best(all []passage, limit int) []passage {
+	share := map[int]float64{}
+	var list []passage
+	for _, p := range all {
+		if x := r.share(p.from, p.to); x > 0 {
+			share[p.index] = x
+			list = append(list, p)
+		}
+	}
+	slices.SortStableFunc(list, func(a, b passage) int { return cmp.Compare(share[b.index], share[a.index]) })
+	list = list[:min(limit, len(list))]
+	slices.SortFunc(list, func(a, b passage) int { return cmp.Compare(a.from, b.from) })
+	return list
+}
+
+// densityParts is the number of parts of density, on the terminal and on pages.
+const densityParts = 64
+
+// part is a part of the text, and the share of heavy bytes in it.
+type part struct {
+	from, to int
+	share    float64
+}
+
+// density returns the share of heavy bytes in equal parts of the text.
+func (r *routing) density() []part {
+	n := len(r.heavy)
+	list := make([]part, min(densityParts, n))
 	for i := range list {
-		from, to := i*len(t.text)/parts, (i+1)*len(t.text)/parts
-		list[i] = float64(t.count(from, to)) / float64(to-from)
+		from, to := i*n/len(list), (i+1)*n/len(list)
+		list[i] = part{from, to, r.share(from, to)}
 	}
 	return list
 }
 
-// textRun is a sequence of characters that are all heavy or all light. A character is heavy if one of its bytes is.
-type textRun struct {
-	Text  string
-	Heavy bool
-}
-
-// runs splits a part of the text into runs.
-func (t *routedText) runs(from, to int) []textRun {
-	var list []textRun
-	for start := from; start < to; {
-		heavy, end := false, start
-		for end < to {
-			_, width := utf8.DecodeRune(t.text[end:to])
-			now := t.count(end, end+width) > 0
-			if end == start {
-				heavy = now
-			} else if now != heavy {
-				break
+// axisTop is the upper end of an axis for shares up to top: a round number, at most 1.
+func axisTop(top float64) float64 {
+	for _, decade := range []float64{0.001, 0.01, 0.1} {
+		for _, step := range []float64{1, 1.5, 2, 3, 4, 5, 6, 8} {
+			if x := step * decade; top > 0 && top <= x {
+				return x
 			}
-			end += width
 		}
-		list = append(list, textRun{strings.ToValidUTF8(string(t.text[start:end]), "\uFFFD"), heavy})
-		start = end
 	}
-	return list
+	return 1
 }
 
-// runeStart returns the start of the character at a position.
-func (t *routedText) runeStart(at int) int {
-	for back := at; back > max(at-utf8.UTFMax, 0) && back < len(t.text); back-- {
-		if utf8.RuneStart(t.text[back]) {
-			return back
-		}
-	}
-	return at
+// topShare is the largest share.
+func topShare(list []part) float64 {
+	return slices.MaxFunc(list, func(a, b part) int { return cmp.Compare(a.share, b.share) }).share
 }

@@ -4,10 +4,10 @@ package route
 import (
 	"bytes"
 	"context"
-	"encoding/json"
 	"fmt"
 	"math"
 	"os"
+	"slices"
 	"strings"
 
 	"github.com/colt5-vulkan/colt5/cmd/vkbench/internal/command"
@@ -16,19 +16,25 @@ import (
 	"github.com/colt5-vulkan/colt5/cmd/vkbench/internal/table"
 	"github.com/colt5-vulkan/colt5/colt5"
 	"github.com/colt5-vulkan/colt5/internal/atomicfile"
+	"github.com/colt5-vulkan/colt5/internal/suggest"
 	"github.com/colt5-vulkan/colt5/vk"
 	"github.com/urfave/cli/v3"
 )
 
-const description = `The text's bytes are the tokens. A token's vector is a quarter of its byte's embedding (normally distributed,
-from the seed), plus 8 times the difference between the mean embedding of the 65 bytes around it and that of
-the whole text: passages that differ from the rest stand out. Without -weights the routing token comes from
-the seed as well: which passages it selects is then arbitrary, but reproducible.
+const description = `With -config and -weights, the JSON configuration and the safetensors weights of an Encoder: the bytes of the
+text are its token ids, and -router names the router to show, such as layers.0.conditional_ff.router or a part
+of that. The page of -html has all routers: a menu and keys select one, and keys step through the passages.
+The bytes that a router selects are called heavy, because they go to the heavy branch.
 
-The text is split into segments of -length bytes, -batch of them per call. Of each segment -heavy tokens are
-routed to the heavy branch, of a shorter last segment proportionally fewer. Two segments of 32,768 bytes,
-vectors of 512 elements and 1,024 heavy tokens are the reference use. Several files are read as one text, with
-a line break between them; - is the standard input.
+Without -config: a demonstration with an untrained router. The bytes are the tokens. A token's vector is a
+quarter of its byte's embedding (normally distributed, from the seed), plus 8 times the difference between the
+mean embedding of the 65 bytes around it and that of the whole text: passages that differ from the rest stand
+out. The routing token comes from the seed as well: which passages it selects is arbitrary, but reproducible.
+Of each segment -heavy tokens are routed to the heavy branch, of a shorter last segment proportionally fewer.
+
+The text is split into segments of -length bytes, -batch of them per call. An Encoder selects as many bytes of
+each as its configuration says, also of a shorter last one. Several files are read as one text, with a line
+break between them; - is the standard input.
 
 Soft scores sum to 100 % of their target where coordinate descent has converged. After the usual 20
 iterations, down to a small eps, the sum may be far above. The selection does not depend on that.`
@@ -41,12 +47,13 @@ func Command(env *command.Env) *cli.Command {
 		Flags: []cli.Flag{
 			command.DeviceFlag(),
 			&cli.StringFlag{Name: "o", Value: "text", Usage: "output `FORMAT`: text, or a table of passages as md, csv, json or jsonl"},
-			&cli.StringFlag{Name: "html", Usage: "also write a page with the whole text to `FILE`"},
-			&cli.StringFlag{Name: "config", Usage: "`FILE` with the feedforward's configuration, JSON"},
-			&cli.StringFlag{Name: "weights", Usage: "`FILE` with the feedforward's weights, safetensors (default: initial values of the seed)"},
-			&cli.Uint64Flag{Name: "seed", Usage: "`S` of the embedding, and of the weights"},
-			&cli.IntFlag{Name: "dim", HideDefault: true, Usage: "`C`, elements of a token's vector (default: the configuration's, 512 without one)"},
-			&cli.IntFlag{Name: "heavy", HideDefault: true, Usage: "`N` heavy tokens of a whole segment (default: the configuration's, length / 32 without one)"},
+			&cli.StringFlag{Name: "html", Usage: "also write a page with the whole text, and all routers, to `FILE`"},
+			&cli.StringFlag{Name: "config", Usage: "`FILE` with an Encoder's configuration, JSON (default: the demonstration)"},
+			&cli.StringFlag{Name: "weights", Usage: "`FILE` with the Encoder's weights, safetensors (default: initial values of the seed)"},
+			&cli.StringFlag{Name: "router", Usage: "show the router with this `NAME`, or with this part of its name (default: the last one)"},
+			&cli.Uint64Flag{Name: "seed", Usage: "`S` of initial weights, and of the demonstration"},
+			&cli.IntFlag{Name: "dim", HideDefault: true, Usage: "`C`, elements of a token's vector in the demonstration (default: 512)"},
+			&cli.IntFlag{Name: "heavy", HideDefault: true, Usage: "`N` heavy tokens of a whole segment in the demonstration (default: length / 32)"},
 			&cli.IntFlag{Name: "length", Value: 32768, Usage: "`BYTES` of a segment"},
 			&cli.IntFlag{Name: "batch", Value: 2, Usage: "segments per call, `B`"},
 			&cli.IntFlag{Name: "passages", Value: 8, Usage: "show the `N` passages with the most heavy tokens; the table has all"},
@@ -61,22 +68,22 @@ func Command(env *command.Env) *cli.Command {
 				return command.AsUsage(err)
 			}
 			if o.html != "" {
-				if err := command.CheckOutFile("html", o.html, append(c.Args().Slice(), c.String("config"), o.weights)); err != nil {
+				if err := command.CheckOutFile("html", o.html, append(c.Args().Slice(), o.config, o.weights)); err != nil {
 					return err
 				}
 			}
-			t := &routedText{text: text, seed: o.seed, untrained: o.weights == "", heavy: make([]bool, len(text)), logits: make([]float32, len(text))}
+			t := &routedText{text: text}
 			err = env.WithDevice(c, func(dev *vk.Device) error {
 				bar := env.Progress(o.calls(len(text)))
 				defer bar.Finish()
 				bar.Describe("routing")
-				t.device = dev.Info().Name
-				err := scope.Run(ctx, dev, func(s *scope.Scope) error { return t.route(ctx, s, o, bar.Step) })
+				t.device, t.cpu = dev.Info().Name, dev.Caps().CPU
+				err := scope.Run(ctx, dev, func(s *scope.Scope) error { return t.run(ctx, s, o, bar.Step) })
 				return command.InterruptedBy(ctx, err)
 			})
 			if err == nil && o.html != "" {
 				var page bytes.Buffer
-				if err = writePage(&page, t, c.Args().Slice()); err == nil {
+				if err = writePage(&page, t, c.Args().Slice(), o.passages); err == nil {
 					err = atomicfile.Write(o.html, page.Bytes())
 				}
 			}
@@ -88,19 +95,60 @@ func Command(env *command.Env) *cli.Command {
 	}
 }
 
+// run makes the model and routes the text.
+func (t *routedText) run(ctx context.Context, s *scope.Scope, o options, next func()) (err error) {
+	if o.config != "" {
+		t.model, err = newEncoder(ctx, s, o, t.text)
+	} else {
+		t.model, err = newDemo(ctx, s, o, t.text)
+	}
+	if err == nil {
+		t.shown, err = findRouter(t.model.routers, o.router)
+	}
+	if err != nil {
+		return err
+	}
+	return t.route(ctx, s, o.length, o.batch, o.html != "", next)
+}
+
+// findRouter returns the index of the router with a name, or with a part of a name that no other has. Without a name it
+// is the last one.
+func findRouter(names []string, name string) (int, error) {
+	if name == "" {
+		return len(names) - 1, nil
+	}
+	if i := slices.Index(names, name); i >= 0 {
+		return i, nil
+	}
+	var found []int
+	for i, x := range names {
+		if strings.Contains(x, name) {
+			found = append(found, i)
+		}
+	}
+	switch {
+	case len(found) == 0:
+		return 0, command.Usagef("-router is %q%s; the routers are %s", name, suggest.Phrase(name, names), strings.Join(names, ", "))
+	case len(found) > 1:
+		return 0, command.Usagef("-router is %q, a part of %s, %s%s; want one", name, names[found[0]], names[found[1]],
+			map[bool]string{true: ", .."}[len(found) > 2])
+	}
+	return found[0], nil
+}
+
 // options holds the flags.
 type options struct {
-	html, weights           string
-	seed                    uint64
-	length, batch, passages int
-	module                  colt5.ConditionalRoutedFeedForwardConfig
+	html, config, weights, router string
+	seed                          uint64
+	length, batch, passages       int
+	encoder                       colt5.EncoderConfig // with config
+	dim, heavy                    int                 // of the demonstration
 }
 
 func parseOptions(c *cli.Command) (options, error) {
 	o := options{
-		html: c.String("html"), weights: c.String("weights"), seed: c.Uint64("seed"),
-		length: c.Int("length"), batch: c.Int("batch"), passages: c.Int("passages"),
-		module: colt5.Default[colt5.ConditionalRoutedFeedForwardConfig](),
+		html: c.String("html"), config: c.String("config"), weights: c.String("weights"), router: c.String("router"), seed: c.Uint64("seed"),
+		length: c.Int("length"), batch: c.Int("batch"), passages: c.Int("passages"), dim: c.Int("dim"), heavy: c.Int("heavy"),
 	}
 	if !c.Args().Present() {
 		return o, command.Usagef("route needs a text file")
@@ -113,24 +161,24 @@ func parseOptions(c *cli.Command) (options, error) {
 	if !strings.Contains(" text md csv json jsonl ", " "+c.String("o")+" ") {
 		return o, command.Usagef("-o is %q, want text, md, csv, json or jsonl", c.String("o"))
 	}
-	if path := c.String("config"); path != "" {
-		data, err := input.ReadFile(path, input.ConfigLimit)
-		if err == nil {
-			err = json.Unmarshal(data, &o.module)
+	var err error
+	if o.config != "" {
+		for _, name := range []string{"dim", "heavy"} {
+			if c.IsSet(name) {
+				return o, command.Usagef("-%s is of the demonstration; with -config the configuration says it", name)
+			}
 		}
-		if err != nil {
-			return o, command.Usagef("-config %s: %w", path, err)
-		}
+		o.encoder, err = readConfig(o.config)
+		return o, err
 	}
-	if c.Int("dim") > 0 {
-		o.module.Dim = c.Int("dim")
-	} else if o.module.Dim == 0 {
-		o.module.Dim = 512
+	if o.weights != "" {
+		return o, command.Usagef("-weights needs -config, the configuration of the Encoder")
 	}
-	if c.Int("heavy") > 0 {
-		o.module.NumHeavyTokens = c.Int("heavy")
-	} else if o.module.NumHeavyTokens == 0 {
-		o.module.NumHeavyTokens = max(o.length/32, 1)
+	if o.dim == 0 {
+		o.dim = 512
+	}
+	if o.heavy == 0 {
+		o.heavy = max(o.length/32, 1)
 	}
 	return o, nil
 }

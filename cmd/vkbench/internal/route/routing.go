@@ -2,7 +2,6 @@ package route
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"time"
 
@@ -12,21 +11,47 @@ import (
 	"github.com/colt5-vulkan/colt5/colt5"
 )
 
-// routedText is a text and the routing of its bytes.
-type routedText struct {
-	text      []byte
-	heavy     []bool    // routed to the heavy branch
-	logits    []float32 // of the router
-	seed      uint64
-	untrained bool // without -weights
-	device    string
-	config    colt5.ConditionalRoutedFeedForwardConfig
+// model is a module whose routers select bytes of a text.
+type model struct {
+	about   []string // lines that say what it is
+	demo    bool     // not a model of the user
+	dim     int
+	routers []string // names, in the order of the module
+	// forward runs the module on segments, and returns its result y and what its routers selected. A router without a
+	// record selected all.
+	forward func(s *scope.Scope, g segments) (y *colt5.Tensor, records []colt5.RoutingRecord, stats colt5.CallStats, err error)
+}
 
-	calls, selected         int           // selected: number of heavy bytes
-	routerTime, moduleTime  time.Duration // on the GPU
+// segments are the part of a text that is routed in one call: batch segments of length bytes, starting at byte at.
+type segments struct{ at, batch, length int }
+
+// routedText is a text, and what the routers of a model selected of it.
+type routedText struct {
+	text    []byte
+	model   model
+	routers []*routing // of the model's routers
+	shown   int        // the router that terminal and tables show
+	device  string
+	cpu     bool // a CPU driver
+
+	calls                   int
+	time                    time.Duration // on the GPU
 	maxBatch, maxTokens     int           // of a call
 	workspace, deviceMemory uint64        // bytes
-	router                  routerSums
+}
+
+// router returns the router that is shown.
+func (t *routedText) router() *routing { return t.routers[t.shown] }
+
+// routing is what a router selected. Selected bytes are heavy: they are routed to the heavy branch.
+type routing struct {
+	name     string
+	heavy    []bool    // by byte
+	logits   []float32 // by byte, the largest of the routes; nil: not wanted
+	selected int       // number of heavy bytes
+	most     int       // heavy bytes of a segment and a route, at most
+	routes   int
+	sums     routerSums
 }
 
 // routerSums are sums over routing records.
@@ -46,45 +71,35 @@ func (s *routerSums) add(r colt5.RoutingRecord) {
 
 // String is a line about the router. At least one record must have been added.
 func (s routerSums) String() string {
-	return fmt.Sprintf("router: the soft scores sum to %s of their target, %s of the heavy tokens have a score of 1, "+
-		"%s of the slots are empty, %.0f ties at the last selected token",
+	return fmt.Sprintf("the soft scores sum to %s of their target, %s of the heavy bytes have a score of 1, %s of the slots are empty, "+
+		"%.0f ties at the last selected byte",
 		percent(s.scoreSum/s.targetSum), percent(s.saturated/max(s.selected, 1)), percent(s.empty/s.slots), s.ties)
 }
 
-// route runs the router and the feedforward on the text, and calls next after each call.
-func (t *routedText) route(ctx context.Context, s *scope.Scope, o options, next func()) error {
-	t.config = o.module
-	if _, err := o.module.Memory(s.Dev.Caps(), 1, 1); err != nil {
-		return command.AsUsage(err)
-	}
-	f, err := colt5.NewConditionalRoutedFeedForward(ctx, s.Dev, o.module)
-	if f = scope.Keep(s, f, err); f == nil {
-		return s.Err()
-	}
-	if o.weights != "" {
-		if err := f.Load(ctx, o.weights); err != nil {
-			return command.Usagef("-weights %s: %w", o.weights, err)
+// route runs the model on the text in calls of up to batch segments of length bytes, and calls next after each. With all
+// set it keeps what all routers selected, else what the shown one did.
+func (t *routedText) route(ctx context.Context, s *scope.Scope, length, batch int, all bool, next func()) error {
+	for i, name := range t.model.routers {
+		r := &routing{name: name, routes: 1}
+		if all || i == t.shown {
+			r.heavy = make([]bool, len(t.text))
 		}
-	} else if err := f.Init(ctx, o.seed); err != nil {
-		return err
+		if i == t.shown {
+			r.logits = make([]float32, len(t.text))
+		}
+		t.routers = append(t.routers, r)
 	}
-	router, err := routerOf(ctx, s.Dev, f)
-	if router = scope.Keep(s, router, err); router == nil {
-		return s.Err()
-	}
-	e := newEmbedding(o.seed, o.module.Dim, t.text)
 	for at := 0; at < len(t.text); {
 		if err := command.Interrupted(ctx); err != nil {
 			return err
 		}
 		left := len(t.text) - at
-		g := segments{at: at, batch: min(o.batch, left/o.length), length: o.length, heavy: o.module.NumHeavyTokens}
+		g := segments{at: at, batch: min(batch, left/length), length: length}
 		if g.batch == 0 { // the last segment is shorter
 			g.batch, g.length = 1, left
-			g.heavy = max(g.heavy*left/o.length, 1)
 		}
-		if err := scope.Run(ctx, s.Dev, func(s *scope.Scope) error { return t.call(s, f, router, e, g) }); err != nil {
-			return fmt.Errorf("bytes %d to %d: %w", at, at+g.batch*g.length, err)
+		if err := scope.Run(ctx, s.Dev, func(s *scope.Scope) error { return t.call(s, g) }); err != nil {
+			return fmt.Errorf("bytes %d to %d: %w", at, at+g.batch*g.length-1, err)
 		}
 		at += g.batch * g.length
 		next()
@@ -93,82 +108,77 @@ func (t *routedText) route(ctx context.Context, s *scope.Scope, o options, next 
 	return command.Interrupted(ctx)
 }
 
-// segments are the part of a text that is routed in one call: batch segments of length bytes, starting at byte at.
-// heavy tokens of each are routed to the heavy branch.
-type segments struct{ at, batch, length, heavy int }
-
 // call routes segments.
-func (t *routedText) call(s *scope.Scope, f *colt5.ConditionalRoutedFeedForward, router *colt5.CoordinateDescentRouter, e *embedding, g segments) error {
-	b, n, c := g.batch, g.length, t.config.Dim
-	x, y := s.Float32(e.tokens(t.text, g.at, b*n), b, n, c), s.Tensor(colt5.F32, b, n, c)
-	k := router.Slots(n, g.heavy)
-	out := colt5.RouterResult{Scores: s.Tensor(colt5.F32, b, 1, k), Logits: s.Tensor(colt5.F32, b, 1, n)}
-	routed := n > g.heavy
-	if routed {
-		out.Indices = s.Tensor(colt5.I32, b, 1, k)
-	}
-	if s.Err() != nil {
-		return s.Err()
-	}
-	ctx := s.Context()
-	var routing, module colt5.CallStats
-	if err := router.Forward(ctx, out, x, g.heavy, colt5.RouterOptions{Stats: &routing}); err != nil {
+func (t *routedText) call(s *scope.Scope, g segments) error {
+	y, records, stats, err := t.model.forward(s, g)
+	if err != nil {
 		return err
 	}
-	if err := f.Forward(ctx, y, x, colt5.FeedForwardOptions{NumHeavyTokens: g.heavy, Stats: &module}); err != nil {
-		return err
-	}
-	result, err := y.Float32(ctx)
-	scores, scoresErr := out.Scores.Float32(ctx)
-	logits, logitsErr := out.Logits.Float32(ctx)
-	if err := errors.Join(err, scoresErr, logitsErr); err != nil {
+	result, err := y.Float32(s.Context())
+	if err != nil {
 		return err
 	}
 	if err := validate.Floats(result, true); err != nil {
-		return fmt.Errorf("the feedforward's result: %w", err)
+		return fmt.Errorf("the result of the module: %w", err)
 	}
-	copy(t.logits[g.at:], logits)
-	var indices []int32
-	if routed {
-		if indices, err = out.Indices.Int32(ctx); err != nil {
-			return err
-		}
-		if err := t.record(ctx, router, out, x, g.heavy); err != nil {
-			return err
-		}
-	}
-	t.setHeavy(g, k, indices, scores)
-	t.calls++
-	t.routerTime, t.moduleTime = t.routerTime+routing.Time, t.moduleTime+module.Time
-	t.maxBatch, t.maxTokens, t.workspace = max(t.maxBatch, b), max(t.maxTokens, n), max(t.workspace, module.Workspace)
-	return nil
-}
-
-// record routes once more for the routing record, whose cost is not part of the reported times.
-func (t *routedText) record(ctx context.Context, router *colt5.CoordinateDescentRouter, out colt5.RouterResult, x *colt5.Tensor, tokens int) error {
-	var records []colt5.RoutingRecord
-	if err := router.Forward(ctx, out, x, tokens, colt5.RouterOptions{Routing: &records}); err != nil {
-		return err
-	}
+	byName := map[string]colt5.RoutingRecord{}
 	for _, r := range records {
-		t.router.add(r)
+		byName[r.Router] = r
 	}
+	for _, r := range t.routers {
+		if record, ok := byName[r.name]; ok {
+			r.add(g, record)
+		} else {
+			r.addAll(g)
+		}
+	}
+	t.calls++
+	t.time += stats.Time
+	t.maxBatch, t.maxTokens, t.workspace = max(t.maxBatch, g.batch), max(t.maxTokens, g.length), max(t.workspace, stats.Workspace)
 	return nil
 }
 
-// setHeavy sets heavy for the bytes of segments that were selected. Without indices all were.
-func (t *routedText) setHeavy(g segments, k int, indices []int32, scores []float32) {
-	for slot, score := range scores {
-		if score == 0 {
+// add adds what the router selected of segments. A byte is heavy if a route selects it.
+func (r *routing) add(g segments, record colt5.RoutingRecord) {
+	r.sums.add(record)
+	r.routes, r.most = record.Routes, max(r.most, record.K)
+	if r.heavy == nil {
+		return
+	}
+	for list := range record.Lists { // in the order of the segments, then of the routes
+		at := g.at + list/record.Routes*g.length
+		for slot, token := range record.Indices[list*record.K:][:record.K] {
+			// A score of 0 is an empty slot, or a soft score that is too small for float32. Without a mask, a record
+			// either has empty slots or not.
+			if record.Empty == 0 || record.Scores[list*record.K+slot] != 0 {
+				r.mark(at + int(token))
+			}
+		}
+		if r.logits == nil {
 			continue
 		}
-		token := slot % k
-		if indices != nil {
-			token = int(indices[slot])
+		for i, logit := range record.Logits[list*record.N:][:record.N] {
+			if list%record.Routes == 0 || logit > r.logits[at+i] {
+				r.logits[at+i] = logit
+			}
 		}
-		if at := g.at + slot/k*g.length + token; !t.heavy[at] {
-			t.heavy[at] = true
-			t.selected++
-		}
+	}
+}
+
+// addAll marks all bytes of segments: there are no more of them than the router selects.
+func (r *routing) addAll(g segments) {
+	r.most = max(r.most, g.length)
+	if r.heavy == nil {
+		return
+	}
+	for i := range g.batch * g.length {
+		r.mark(g.at + i)
+	}
+}
+
+func (r *routing) mark(at int) {
+	if !r.heavy[at] {
+		r.heavy[at] = true
+		r.selected++
 	}
 }

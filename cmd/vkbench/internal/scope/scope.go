@@ -33,7 +33,7 @@ func (s *Scope) Context() context.Context { return s.ctx }
 // Err returns the first error.
 func (s *Scope) Err() error { return s.err }
 
-// Fail records an error, unless there already is one.
+// Fail records an error, unless it is nil or there already is one.
 func (s *Scope) Fail(err error) {
 	if s.err == nil {
 		s.err = err

@@ -7,6 +7,7 @@ import (
 	"strconv"
 	"strings"
 	"time"
+	"unicode"
 )
 
 // Values that Markdown shows with a unit or rounded. The other formats have the plain number.
@@ -16,6 +17,11 @@ type (
 	Millis float64 // milliseconds
 	Share  float64 // part of 1
 )
+
+// Untrusted is text from elsewhere, such as a file. In Markdown and CSV its control characters, line breaks, backslashes
+// and characters that reorder text are Go's escapes, as in \x1b, and in Markdown its markup is escaped too. JSON has it
+// as it is.
+type Untrusted string
 
 // Absent is a missing value: "absent" in Markdown, null in JSON, empty in CSV.
 type Absent struct{}
@@ -46,9 +52,28 @@ func plain(v any) string {
 		return ""
 	case Size:
 		return strconv.FormatUint(uint64(x), 10)
+	case Untrusted:
+		return escaped(string(x))
 	}
 	return fmt.Sprint(v)
 }
+
+// escaped writes characters as Go's escapes that a terminal would not show as themselves.
+func escaped(text string) string {
+	var out strings.Builder
+	for _, r := range text {
+		if r == '\\' || !unicode.IsPrint(r) && (!unicode.Is(unicode.Cf, r) || unicode.Is(unicode.Bidi_Control, r)) {
+			quoted := strconv.Quote(string(r))
+			out.WriteString(quoted[1 : len(quoted)-1])
+			continue
+		}
+		out.WriteRune(r)
+	}
+	return out.String()
+}
+
+// markup is what Markdown, or HTML in it, would take as markup within a line.
+var markup = strings.NewReplacer(`\`, `\\`, "`", "\\`", "*", `\*`, "_", `\_`, "[", `\[`, "]", `\]`, "|", `\|`, "~", `\~`, "$", `\$`, "<", "&lt;", ">", "&gt;", "&", "&amp;")
 
 // Markdown formats a value for Markdown and HTML tables.
 func Markdown(v any) string {
@@ -70,6 +95,8 @@ func Markdown(v any) string {
 		return Size(x * (1 << 20)).String()
 	case float64:
 		return Significant(x)
+	case Untrusted:
+		return markup.Replace(escaped(string(x)))
 	}
 	return strings.NewReplacer("|", `\|`, "\n", " ").Replace(fmt.Sprint(v))
 }

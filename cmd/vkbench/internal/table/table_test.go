@@ -2,6 +2,7 @@ package table
 
 import (
 	"bytes"
+	"encoding/json"
 	"errors"
 	"math"
 	"testing"
@@ -94,4 +95,17 @@ func TestNumberFormats(t *testing.T) {
 	for ms, want := range map[float64]string{0: "0 ns", 1.29e-6: "1.290 ns", 0.00129: "1.290 µs", 1.29: "1.290 ms", 1290: "1.290 s", 1.29e6: "1,290 s"} {
 		assert.Equal(t, want, Time(ms))
 	}
+}
+
+func TestUntrusted(t *testing.T) {
+	text := Untrusted("a|b\n\x1b[1m<i>&*_`~$\\\u202e\u200d\x00 é")
+	assert.Equal(t, `a\|b\\n\\x1b\[1m&lt;i&gt;&amp;\*\_`+"\\`"+`\~\$\\\\\\u202e`+"\u200d"+`\\x00 é`, Markdown(text))
+	assert.Equal(t, `a|b\n\x1b[1m<i>&*_`+"`"+`~$\\\u202e`+"\u200d"+`\x00 é`, plain(text))
+	var out bytes.Buffer
+	x := New(&out, &out, "jsonl", Text("a", "a", 0))
+	x.Row(text)
+	require.NoError(t, x.Close())
+	var row struct{ A string }
+	require.NoError(t, json.Unmarshal(out.Bytes(), &row))
+	assert.Equal(t, string(text), row.A, "JSON has the text as it is")
 }
