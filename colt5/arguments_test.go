@@ -133,7 +133,7 @@ func TestInvalidArguments(t *testing.T) {
 	config := Default[RouterConfig]()
 	config.Dim = 8
 	router := mustNew(fx, NewCoordinateDescentRouter, config)
-	topK := mustNewWithoutWeights(fx, NewTopK, TopKConfig{K: 3, NIters: 2, Eps: 1, CoorDescentKRatio: 1, NonDifferentiable: true})
+	topK := mustNewWithoutWeights(fx, NewTopK, TopKConfig{K: 3, NIters: 2, Eps: 1, EpsDecay: 1, CoorDescentKRatio: 1, NonDifferentiable: true})
 	descent := mustNewWithoutWeights(fx, NewCoordinateDescent, CoordinateDescentConfig{K: 3, NIters: 2, Eps: 1, EpsDecay: 1})
 	x, ints := fx.tensor(F32, 2, 10, 8), fx.tensor(I32, 2, 10, 8)
 	rows, wideRows, shortMask := fx.tensor(F32, 2, 10), fx.tensor(F32, 2, 20), fx.tensor(U8, 2, 9)
@@ -153,7 +153,7 @@ func TestInvalidArguments(t *testing.T) {
 	}
 
 	selectK := func(out TopKResult, x, mask *Tensor) error {
-		return topK.Forward(t.Context(), out, x, SelectOptions{Mask: mask})
+		return topK.Forward(t.Context(), out, x, TopKOptions{Mask: mask})
 	}
 	for want, err := range map[string]error{
 		"out has no tensors":                       selectK(TopKResult{}, rows, nil),
@@ -167,9 +167,13 @@ func TestInvalidArguments(t *testing.T) {
 	}
 
 	for want, err := range map[string]error{
-		"s is f32[2 10 8], want f32[* *]":  descent.Forward(t.Context(), rows, x, SelectOptions{}),
-		"y is f32[2 10 8], want f32[2 10]": descent.Forward(t.Context(), x, rows, SelectOptions{}),
-		"Mask is u8[2 9], want u8[2 10]":   descent.Forward(t.Context(), fx.tensor(F32, 2, 10), rows, SelectOptions{Mask: shortMask}),
+		"s is nil, want f32[*]":            descent.Forward(t.Context(), rows, nil, CoordinateDescentOptions{}),
+		"y is f32[2 10], want f32[2 10 8]": descent.Forward(t.Context(), rows, x, CoordinateDescentOptions{}),
+		"y is f32[2 10 8], want f32[2 10]": descent.Forward(t.Context(), x, rows, CoordinateDescentOptions{}),
+		"K is f32[2], want f32[2 10]":      descent.Forward(t.Context(), fx.tensor(F32, 2, 10, 8), x, CoordinateDescentOptions{K: fx.tensor(F32, 2)}),
+		"K is i32[2], want f32[2]":         descent.Forward(t.Context(), fx.tensor(F32, 2, 10), rows, CoordinateDescentOptions{K: fx.tensor(I32, 2)}),
+		"K is f32[2], want f32[1]":         descent.Forward(t.Context(), fx.tensor(F32, 10), fx.tensor(F32, 10), CoordinateDescentOptions{K: fx.tensor(F32, 2)}),
+		"Mask is u8[2 9], want u8[2 10]":   descent.Forward(t.Context(), fx.tensor(F32, 2, 10), rows, CoordinateDescentOptions{Mask: shortMask}),
 	} {
 		assert.ErrorContains(t, err, "colt5: CoordinateDescent.Forward: "+want)
 	}

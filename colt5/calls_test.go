@@ -100,7 +100,7 @@ func TestRepeatedCallAllocatesNothing(t *testing.T) {
 	router := Default[RouterConfig]()
 	router.Dim = 16
 	r := mustNew(fx, NewCoordinateDescentRouter, router)
-	k := mustNewWithoutWeights(fx, NewTopK, TopKConfig{K: 4, NIters: 3, Eps: 0.1, CoorDescentKRatio: 1})
+	k := mustNewWithoutWeights(fx, NewTopK, TopKConfig{K: 4, NIters: 3, Eps: 0.1, EpsDecay: 1, CoorDescentKRatio: 1})
 	d := mustNewWithoutWeights(fx, NewCoordinateDescent, CoordinateDescentConfig{K: 3, NIters: 4, Eps: 0.1, EpsDecay: 1})
 	x, mask := fx.floats(normal(1, 2*64*16), 2, 64, 16), fx.bytes(randomMask(1, 2, 64), 2, 64)
 	s, scores := fx.floats(normal(2, 2*64), 2, 64), fx.tensor(F32, 2, 64)
@@ -111,9 +111,11 @@ func TestRepeatedCallAllocatesNothing(t *testing.T) {
 				return r.Forward(t.Context(), RouterResult{Indices: indices}, x, 8, RouterOptions{Mask: mask, Stats: stats})
 			},
 			"topk": func() error {
-				return k.Forward(t.Context(), TopKResult{Values: values}, s, SelectOptions{Mask: mask, Stats: stats})
+				return k.Forward(t.Context(), TopKResult{Values: values}, s, TopKOptions{Mask: mask, Stats: stats})
 			},
-			"coordinate descent": func() error { return d.Forward(t.Context(), scores, s, SelectOptions{Mask: mask, Stats: stats}) },
+			"coordinate descent": func() error {
+				return d.Forward(t.Context(), scores, s, CoordinateDescentOptions{Mask: mask, Stats: stats})
+			},
 		} {
 			t.Run(name, func(t *testing.T) { fx.sub(t).checkAllocatesNothing(call) })
 		}

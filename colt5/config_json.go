@@ -32,6 +32,8 @@ func referenceKeys(config any) map[string]any {
 		return map[string]any{"use_triton": nil, "use_flash_attn": nil}
 	case *ConditionalRoutedCrossAttentionConfig:
 		return map[string]any{"use_triton": nil, "use_flash_attn": nil, "num_sets_kv": nil}
+	case *TopKConfig:
+		return map[string]any{"fused": nil}
 	case *ConditionalRoutedViTConfig:
 		return map[string]any{"router_use_triton": nil, "flash_attn": nil, "default_coor_descent_eps": &c.Router.Eps}
 	}

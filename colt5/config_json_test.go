@@ -111,6 +111,7 @@ func TestReferenceKeys(t *testing.T) {
 	same(new(EncoderConfig), Default[EncoderConfig](), `{"use_triton": true, "use_flash_attn": true`+router)
 	same(new(ConditionalRoutedAutoregressiveAttentionConfig), Default[ConditionalRoutedAutoregressiveAttentionConfig](), `{"use_triton": false, "use_flash_attn": false`+router)
 	same(new(ConditionalRoutedCrossAttentionConfig), Default[ConditionalRoutedCrossAttentionConfig](), `{"use_triton": true, "use_flash_attn": true, "num_sets_kv": 4`+router)
+	same(new(TopKConfig), Default[TopKConfig](), `{"fused": true, "eps_init": null}`)
 	same(new(RouterConfig), Default[RouterConfig](), `{"use_triton": true, "triton_checkpoint_segments": 5}`)
 	vit := Default[ConditionalRoutedViTConfig]()
 	same(new(ConditionalRoutedViTConfig), vit, `{"router_use_triton": true, "flash_attn": true`+router)

@@ -10,7 +10,7 @@ import (
 // CoordinateDescentConfig configures a CoordinateDescent. Start from
 // Default[CoordinateDescentConfig]: zero values are not the defaults.
 type CoordinateDescentConfig struct {
-	K        float64 `json:"k"`         // the sum of the scores to aim at, above 0; may have a fraction
+	K        float64 `json:"k"`         // the sum of the scores to aim at, may have a fraction; CoordinateDescentOptions.K replaces it
 	NIters   int     `json:"n_iters"`   // iterations, at least 1
 	Eps      float64 `json:"eps"`       // smoothness, above 0
 	EpsInit  float64 `json:"eps_init"`  // eps of the first iteration; 0: Eps
@@ -30,7 +30,9 @@ func (c *CoordinateDescentConfig) UnmarshalJSON(data []byte) error {
 // CoordinateDescent computes from each row of logits scores in [0, 1] that sum to about K, the largest logits scoring
 // 1: a soft top-k.
 //
-//	s [Rows, N] F32    mask [Rows, N] U8    y [Rows, N] F32
+//	s [.., N] F32    mask [.., N] U8    k [..] F32    y [.., N] F32
+//
+// Logits are clamped to -1e38 .. 1e38, so infinities are allowed. The scores of a row with a NaN are undefined.
 //
 // Source: arXiv 1502.04759, 2304.04947.
 type CoordinateDescent struct {
@@ -54,29 +56,50 @@ func (c CoordinateDescentConfig) precision() DType { return F32 }
 
 func (c CoordinateDescentConfig) build(*weights) layer { return c }
 
-// SelectOptions are the optional arguments of CoordinateDescent.Forward and TopK.Forward.
-type SelectOptions struct {
-	Mask  *Tensor    // u8 of the input's shape, 0 for masked entries; nil: no entry is masked
+// CoordinateDescentOptions are the optional arguments of CoordinateDescent.Forward.
+type CoordinateDescentOptions struct {
+	Mask *Tensor // u8 of the shape of s, 0 for masked entries; nil: no entry is masked
+	// K is the K of each row: F32 of the shape of s without its last dimension, [1] for a single row s [N]. Values are
+	// clamped to 1e-6 .. 1e30. nil: the configuration's, for all rows.
+	K     *Tensor
 	Stats *CallStats // receives what the call cost; nil: not wanted
 }
 
-// Forward writes the scores of s [Rows, N] to y. Masked entries score 0.
-func (d *CoordinateDescent) Forward(ctx context.Context, y, s *Tensor, o SelectOptions) error {
+// Forward writes the scores of s [.., N], which has at least one dimension, to y. Masked entries score 0.
+func (d *CoordinateDescent) Forward(ctx context.Context, y, s *Tensor, o CoordinateDescentOptions) error {
+	lead, row := leading(s), shape{dimN}
+	k := arg{name: "K", tensor: o.K, lead: lead, kind: optionalInput}
+	if len(lead) == 0 {
+		k.shape = shape{1}
+	}
 	c := call{
 		args: args{
-			{name: "s", tensor: s, shape: shape{dimB, dimN}},
-			{name: "y", tensor: y, shape: shape{dimB, dimN}, kind: output},
-			{name: "Mask", tensor: o.Mask, dtype: U8, shape: shape{dimB, dimN}, kind: optionalInput},
+			{name: "s", tensor: s, lead: lead, shape: row},
+			{name: "y", tensor: y, lead: lead, shape: row, kind: output},
+			{name: "Mask", tensor: o.Mask, dtype: U8, lead: lead, shape: row, kind: optionalInput},
+			k,
 		},
 		stats: o.Stats,
 	}
 	return d.run(ctx, &c)
 }
 
+// leading is the shape of a tensor without its last dimension.
+func leading(t *Tensor) []int {
+	if t == nil || len(t.shape) == 0 {
+		return nil
+	}
+	return t.shape[:len(t.shape)-1]
+}
+
 func (c CoordinateDescentConfig) record(b *builder) {
-	b.recordCoorDescent(pipelines.CoorDescentConfig{Iters: c.NIters, Eps: c.Eps, EpsInit: c.EpsInit, EpsDecay: c.EpsDecay}, pipelines.CoorDescentArgs{
-		Scores: b.arg("y"), Logits: b.arg("s"), Mask: b.arg("Mask"), Rows: b.dim(dimB), N: b.dim(dimN), K: c.K,
-	})
+	a := pipelines.CoorDescentArgs{
+		Scores: b.arg("y"), Logits: b.arg("s"), Mask: b.arg("Mask"), RowK: b.arg("K"), Rows: b.call.lead(), N: b.dim(dimN), K: c.K,
+	}
+	if b.given("K") {
+		a.K = 0
+	}
+	b.recordCoorDescent(pipelines.CoorDescentConfig{Iters: c.NIters, Eps: c.Eps, EpsInit: c.EpsInit, EpsDecay: c.EpsDecay}, a)
 }
 
 // Close frees the module. It waits for a call under way. Closing again, or nil, does nothing.

@@ -66,10 +66,10 @@ func TestDefect10TopKIgnoresMask(t *testing.T) {
 	k := mustNewWithoutWeights(fx, NewTopK, config)
 	x := []float32{9, 1, 8, 2, 7, 3}
 	out := TopKResult{fx.tensor(F32, 1, 3), fx.tensor(I32, 1, 3), fx.tensor(F32, 1, 3), fx.tensor(F32, 1, 3)}
-	require.NoError(t, k.Forward(t.Context(), out, fx.floats(x, 1, 6), SelectOptions{Mask: fx.bytes([]uint8{0, 1, 0, 1, 1, 1}, 1, 6)}))
+	require.NoError(t, k.Forward(t.Context(), out, fx.floats(x, 1, 6), TopKOptions{Mask: fx.bytes([]uint8{0, 1, 0, 1, 1, 1}, 1, 6)}))
 	assert.Equal(t, []int32{4, 5, 3}, fx.readInts(out.Indices))
 	assert.Equal(t, []float32{7, 3, 2}, fx.read(out.Values))
-	require.NoError(t, k.Forward(t.Context(), out, fx.floats(x, 1, 6), SelectOptions{Mask: fx.bytes([]uint8{0, 1, 0, 0, 0, 0}, 1, 6)}))
+	require.NoError(t, k.Forward(t.Context(), out, fx.floats(x, 1, 6), TopKOptions{Mask: fx.bytes([]uint8{0, 1, 0, 0, 0, 0}, 1, 6)}))
 	assert.Equal(t, []int32{1, -1, -1}, fx.readInts(out.Indices))
 	assert.Equal(t, []float32{1, 0, 0}, fx.read(out.Values))
 	assert.Equal(t, []float32{1, 0, 0}, fx.read(out.Gates))
@@ -108,13 +108,13 @@ func TestDefect14LongRows(t *testing.T) {
 		s, k := normal(1, n), 1000
 		c := CoordinateDescentConfig{K: 1125, NIters: 20, Eps: 0.03, EpsInit: 4, EpsDecay: 0.7}
 		y := fx.tensor(F32, 1, n)
-		require.NoError(t, mustNewWithoutWeights(fx, NewCoordinateDescent, c).Forward(t.Context(), y, fx.floats(s, 1, n), SelectOptions{}))
+		require.NoError(t, mustNewWithoutWeights(fx, NewCoordinateDescent, c).Forward(t.Context(), y, fx.floats(s, 1, n), CoordinateDescentOptions{}))
 		rc := ref.CoorDescentConfig{K: c.K, Iters: c.NIters, Eps: c.Eps, EpsInit: c.EpsInit, EpsDecay: c.EpsDecay}
 		want, naive := ref.CoorDescent(s, nil, 1, n, rc), ref.CoorDescent32(s, nil, 1, n, rc)
 		assert.NoError(t, ref.MaxErr(fx.read(y), want).Within(ref.Bound(naive, want, 5e-6)), "%d columns", n)
-		top := mustNewWithoutWeights(fx, NewTopK, TopKConfig{K: k, NIters: 20, Eps: 0.1, CoorDescentKRatio: 9.0 / 8})
+		top := mustNewWithoutWeights(fx, NewTopK, TopKConfig{K: k, NIters: 20, Eps: 0.1, EpsDecay: 1, CoorDescentKRatio: 9.0 / 8})
 		out := TopKResult{Indices: fx.tensor(I32, 1, k)}
-		require.NoError(t, top.Forward(t.Context(), out, fx.floats(s, 1, n), SelectOptions{}))
+		require.NoError(t, top.Forward(t.Context(), out, fx.floats(s, 1, n), TopKOptions{}))
 		assert.Equal(t, ref.Select(s, nil, 1, n, k).Indices, fx.readInts(out.Indices), "%d columns", n)
 	}
 }

@@ -344,7 +344,7 @@ func TestDefect13FullyMaskedRows(t *testing.T) {
 		for _, n := range []int{1, 5, 300, 9000} {
 			d, y := mustNewWithoutWeights(fx, NewCoordinateDescent, CoordinateDescentConfig{K: 3, NIters: 20, Eps: 0.03, EpsInit: 4, EpsDecay: 0.7}), fx.tensor(F32, 2, n)
 			mask := fx.bytes(append(make([]uint8, n), slices.Repeat([]uint8{1}, n)...), 2, n)
-			require.NoError(t, d.Forward(t.Context(), y, fx.floats(normal(1, 2*n), 2, n), SelectOptions{Mask: mask}))
+			require.NoError(t, d.Forward(t.Context(), y, fx.floats(normal(1, 2*n), 2, n), CoordinateDescentOptions{Mask: mask}))
 			assert.Equal(t, make([]float32, n), fx.read(y)[:n], "%d entries", n)
 			assert.NotZero(t, slices.Max(fx.readFinite(y)[n:]))
 		}

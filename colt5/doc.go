@@ -31,8 +31,8 @@
 //
 // Arguments of the PyTorch classes that have no meaning here are accepted without effect, where the class has them:
 // use_triton and use_flash_attn of the layers, router_use_triton and flash_attn of the ViT, num_sets_kv of the
-// cross-attention, use_triton and triton_checkpoint_segments of a router. default_coor_descent_eps of the ViT is the eps
-// of its routers, unless router_kwargs has an eps.
+// cross-attention, use_triton and triton_checkpoint_segments of a router, fused of TopK. default_coor_descent_eps of the
+// ViT is the eps of its routers, unless router_kwargs has an eps.
 //
 // # Calls
 //

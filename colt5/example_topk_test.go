@@ -57,7 +57,7 @@ func largestEntries(ctx context.Context) error {
 	defer soft.Close()
 
 	out := colt5.TopKResult{Values: values, Indices: indices, CoorDescentValues: soft}
-	if err := topK.Forward(ctx, out, x, colt5.SelectOptions{}); err != nil {
+	if err := topK.Forward(ctx, out, x, colt5.TopKOptions{}); err != nil {
 		return err
 	}
 	v, err := values.Float32(ctx)

@@ -74,7 +74,7 @@ func TestGoldenCoordinateDescent(t *testing.T) {
 		want := c.Outputs["y"]
 		y := fx.tensor(F32, want.Shape...)
 		for range 2 {
-			require.NoError(fx.t, d.Forward(fx.t.Context(), y, fx.goldenInput(c, "s"), SelectOptions{Mask: fx.goldenInput(c, "mask")}))
+			require.NoError(fx.t, d.Forward(fx.t.Context(), y, fx.goldenInput(c, "s"), CoordinateDescentOptions{Mask: fx.goldenInput(c, "mask")}))
 			fx.checkNear(c, "y", fx.read(y), want, c.OutputBound("y"))
 		}
 	})
@@ -87,7 +87,7 @@ func TestGoldenTopK(t *testing.T) {
 		k := mustNewWithoutWeights(fx, NewTopK, config)
 		shape := c.Outputs["values"].Shape
 		out := TopKResult{fx.tensor(F32, shape...), fx.tensor(I32, shape...), fx.tensor(F32, shape...), fx.tensor(F32, shape...)}
-		require.NoError(fx.t, k.Forward(fx.t.Context(), out, fx.goldenInput(c, "x"), SelectOptions{Mask: fx.goldenInput(c, "mask")}))
+		require.NoError(fx.t, k.Forward(fx.t.Context(), out, fx.goldenInput(c, "x"), TopKOptions{Mask: fx.goldenInput(c, "mask")}))
 		fx.checkNear(c, "values", fx.read(out.Values), c.Outputs["values"], c.OutputBound("values"))
 		fx.checkNear(c, "gates", fx.read(out.Gates), c.Outputs["gates"], c.OutputBound("gates"))
 		fx.checkNear(c, "coor_descent_values", fx.read(out.CoorDescentValues), c.Outputs["coor_descent_values"], c.OutputBound("coor_descent_values"))

@@ -77,14 +77,14 @@ func TestHugeDepth(t *testing.T) {
 // Zero tensors, nil tensors, overlapping tensors and closed parameters are errors, not panics.
 func TestUnusableTensors(t *testing.T) {
 	fx := newFixture(t)
-	k, err := NewTopK(fx.dev, TopKConfig{K: 2, NIters: 3, Eps: 0.1, CoorDescentKRatio: 1})
+	k, err := NewTopK(fx.dev, TopKConfig{K: 2, NIters: 3, Eps: 0.1, EpsDecay: 1, CoorDescentKRatio: 1})
 	assert.NoError(t, err)
 	fx.closeAtEnd(k)
 	x := fx.floats([]float32{1, 2, 3}, 3)
-	assert.NotPanics(t, func() { assert.Error(t, k.Forward(t.Context(), TopKResult{Values: &Tensor{}}, x, SelectOptions{})) })
-	assert.NotPanics(t, func() { assert.Error(t, k.Forward(t.Context(), TopKResult{Values: x}, &Tensor{}, SelectOptions{})) })
+	assert.NotPanics(t, func() { assert.Error(t, k.Forward(t.Context(), TopKResult{Values: &Tensor{}}, x, TopKOptions{})) })
+	assert.NotPanics(t, func() { assert.Error(t, k.Forward(t.Context(), TopKResult{Values: x}, &Tensor{}, TopKOptions{})) })
 	assert.NotPanics(t, func() {
-		assert.Error(t, k.Forward(t.Context(), TopKResult{Values: fx.tensor(F32, 2)}, x, SelectOptions{Mask: &Tensor{}}))
+		assert.Error(t, k.Forward(t.Context(), TopKResult{Values: fx.tensor(F32, 2)}, x, TopKOptions{Mask: &Tensor{}}))
 	})
 	a := mustNewSeeded(fx, NewConditionalRoutedAttention, smallAttention())
 	assert.NotPanics(t, func() { assert.Error(t, a.Forward(t.Context(), nil, nil, AttentionOptions{})) })

@@ -183,7 +183,7 @@ func TestPrecisionWeightAsOutput(t *testing.T) {
 	d, err := colt5.NewCoordinateDescent(dev, colt5.CoordinateDescentConfig{K: 3, NIters: 5, Eps: 1, EpsDecay: 1})
 	require.NoError(t, err)
 	defer d.Close()
-	require.NoError(t, d.Forward(t.Context(), w, in, colt5.SelectOptions{}))
+	require.NoError(t, d.Forward(t.Context(), w, in, colt5.CoordinateDescentOptions{}))
 	after := forward()
 	assert.NotEqual(t, before, after)
 	written, err := w.Float32(t.Context())

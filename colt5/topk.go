@@ -15,11 +15,15 @@ type TopKConfig struct {
 	K                 int     `json:"k"`                    // entries to select, at least 1
 	NIters            int     `json:"n_iters"`              // iterations of coordinate descent, at least 1
 	Eps               float64 `json:"eps"`                  // smoothness of the soft scores, above 0
+	EpsInit           float64 `json:"eps_init"`             // eps of the first iteration; 0: Eps
+	EpsDecay          float64 `json:"eps_decay"`            // factor of eps after an iteration, in (0, 1]
 	CoorDescentKRatio float64 `json:"coor_descent_k_ratio"` // the descent aims at so many times K, above 0
 	NonDifferentiable bool    `json:"non_differentiable"`   // leave the soft scores out
 }
 
-func (c *TopKConfig) setDefaults() { *c = TopKConfig{NIters: 20, Eps: 0.1, CoorDescentKRatio: 9.0 / 8} }
+func (c *TopKConfig) setDefaults() {
+	*c = TopKConfig{NIters: 20, Eps: 0.1, EpsDecay: 1, CoorDescentKRatio: 9.0 / 8}
+}
 
 // UnmarshalJSON reads a configuration. Absent keys get their defaults; an unknown or repeated key is an error.
 func (c *TopKConfig) UnmarshalJSON(data []byte) error {
@@ -31,8 +35,9 @@ func (c *TopKConfig) UnmarshalJSON(data []byte) error {
 //
 //	x [.., N] F32    mask [.., N] U8    values, gates, coor_descent_values [.., K] F32    indices [.., K] I32
 //
-// Values are in decreasing order; of equal values the lower index comes first. Masked entries are never selected. With
-// fewer than K valid entries the remaining slots have value 0, index -1 and gate 0; all other gates are 1.
+// Values are in decreasing order; of equal values the lower index comes first. A NaN of either sign is less than minus
+// infinity (in PyTorch it is the largest), and makes the row's coor_descent_values undefined. Masked entries are never
+// selected. With fewer than K valid entries the remaining slots have value 0, index -1 and gate 0; all other gates are 1.
 type TopK struct {
 	moduleBase[TopKConfig]
 }
@@ -43,6 +48,12 @@ type TopKResult struct {
 	Indices           *Tensor // [.., K] I32
 	Gates             *Tensor // [.., K] F32
 	CoorDescentValues *Tensor // [.., K] F32; nil if NonDifferentiable
+}
+
+// TopKOptions are the optional arguments of TopK.Forward.
+type TopKOptions struct {
+	Mask  *Tensor    // u8 of the shape of x, 0 for masked entries; nil: no entry is masked
+	Stats *CallStats // receives what the call cost; nil: not wanted
 }
 
 // NewTopK makes the module on a device.
@@ -56,7 +67,7 @@ func NewTopK(dev *vk.Device, c TopKConfig) (*TopK, error) {
 
 func (c TopKConfig) check(k checker) error {
 	return firstError(
-		k.atLeast("K", c.K, 1), k.coorDescent(c.NIters, c.Eps, 0, 1), k.aboveZero("CoorDescentKRatio", c.CoorDescentKRatio),
+		k.atLeast("K", c.K, 1), k.coorDescent(c.NIters, c.Eps, c.EpsInit, c.EpsDecay), k.aboveZero("CoorDescentKRatio", c.CoorDescentKRatio),
 	)
 }
 
@@ -65,18 +76,14 @@ func (c TopKConfig) precision() DType { return F32 }
 func (c TopKConfig) build(*weights) layer { return c }
 
 // Forward selects from x [.., N], which has at least one dimension, and writes what out has tensors for.
-func (t *TopK) Forward(ctx context.Context, out TopKResult, x *Tensor, o SelectOptions) error {
+func (t *TopK) Forward(ctx context.Context, out TopKResult, x *Tensor, o TopKOptions) error {
 	if out == (TopKResult{}) {
 		return t.fail("Forward", errors.New("out has no tensors"))
 	}
 	if t.config.NonDifferentiable && out.CoorDescentValues != nil {
 		return t.fail("Forward", fmt.Errorf("CoorDescentValues is %v, want nil: NonDifferentiable", out.CoorDescentValues))
 	}
-	var lead []int
-	if x != nil && len(x.shape) > 0 {
-		lead = x.shape[:len(x.shape)-1]
-	}
-	entries, selected := shape{dimN}, shape{t.config.K}
+	lead, entries, selected := leading(x), shape{dimN}, shape{t.config.K}
 	c := call{
 		args: args{
 			{name: "x", tensor: x, lead: lead, shape: entries},
@@ -101,7 +108,7 @@ func (c TopKConfig) record(b *builder) {
 	if !b.given("CoorDescentValues") {
 		return
 	}
-	b.recordCoorDescent(pipelines.CoorDescentConfig{Iters: c.NIters, Eps: c.Eps}, pipelines.CoorDescentArgs{
+	b.recordCoorDescent(pipelines.CoorDescentConfig{Iters: c.NIters, Eps: c.Eps, EpsInit: c.EpsInit, EpsDecay: c.EpsDecay}, pipelines.CoorDescentArgs{
 		Logits: a.Logits, Mask: a.Mask, Rows: rows, N: n, K: min(float64(c.K)*c.CoorDescentKRatio, float64(n)),
 		Indices: a.Indices, Valid: a.Valid, SelectedScores: b.arg("CoorDescentValues"), Slots: c.K,
 	})

@@ -1,5 +1,7 @@
 package ref
 
+import "cmp"
+
 // TopKConfig is the config of a differentiable top-k. [DefaultTopKConfig] returns the defaults of the PyTorch
 // implementation.
 type TopKConfig struct {
@@ -7,7 +9,9 @@ type TopKConfig struct {
 	Ratio             float64 // k of the coordinate descent is min(K * Ratio, N)
 	Iters             int
 	Eps               float64
-	NonDifferentiable bool // no coordinate descent: CoorDescentValues and Gates are nil
+	EpsInit           float64 // 0: Eps
+	EpsDecay          float64 // 0: 1
+	NonDifferentiable bool    // no coordinate descent: CoorDescentValues and Gates are nil
 }
 
 // DefaultTopKConfig returns the defaults of the PyTorch implementation: ratio 9/8, 20 iterations, eps 0.1.
@@ -29,7 +33,7 @@ type TopKResultOf[T Float] struct {
 // TopK is the forward pass of a differentiable top-k of each row.
 //
 //	x [Rows, N]    mask [Rows, N] optional    values, indices, coor_descent_values, gates [Rows, K]
-//	soft = coordinate descent of x with k = min(K * Ratio, N), no eps scaling
+//	soft = coordinate descent of x with k = min(K * Ratio, N)
 func TopK(x []float32, mask []uint8, rows, n int, c TopKConfig) TopKResult {
 	return topK(convert[float64](x), mask, rows, n, c)
 }
@@ -45,7 +49,7 @@ func topK[T Float](x []T, mask []uint8, rows, n int, c TopKConfig) TopKResultOf[
 	var soft []T
 	if !c.NonDifferentiable {
 		soft = coorDescent(x, mask, rows, n, CoorDescentConfig{
-			K: min(float64(c.K)*c.Ratio, float64(n)), Iters: c.Iters, Eps: c.Eps, EpsDecay: 1,
+			K: min(float64(c.K)*c.Ratio, float64(n)), Iters: c.Iters, Eps: c.Eps, EpsInit: c.EpsInit, EpsDecay: cmp.Or(c.EpsDecay, 1),
 		})
 		r.CoorDescentValues, r.Gates = make([]T, rows*c.K), make([]T, rows*c.K)
 	}

@@ -81,7 +81,7 @@ func (b *Builder) topK(size []int, hard bool) (*Workload, error) {
 		outputs = append(outputs, soft)
 	}
 	return b.module(func(ctx context.Context, stats *colt5.CallStats) error {
-		return t.Forward(ctx, out, x, colt5.SelectOptions{Stats: stats})
+		return t.Forward(ctx, out, x, colt5.TopKOptions{Stats: stats})
 	}, outputs...)
 }
 
@@ -96,7 +96,7 @@ func setupCoordinateDescent(b *Builder, size []int) (*Workload, error) {
 	d = scope.Keep(b.Scope, d, err)
 	x, y := b.input(rows, n), b.Tensor(colt5.F32, rows, n)
 	return b.call(y, func(ctx context.Context, stats *colt5.CallStats) error {
-		return d.Forward(ctx, y, x, colt5.SelectOptions{Stats: stats})
+		return d.Forward(ctx, y, x, colt5.CoordinateDescentOptions{Stats: stats})
 	})
 }
 

@@ -113,7 +113,7 @@ func setupCoordinateDescent(s *scope.Scope, c *golden.Case) (*instance, error) {
 	y := s.Tensor(colt5.F32, x.Shape()...)
 	return &instance{
 		forward: func(ctx context.Context, _ *[]colt5.RoutingRecord) error {
-			return d.Forward(ctx, y, x, colt5.SelectOptions{Mask: mask})
+			return d.Forward(ctx, y, x, colt5.CoordinateDescentOptions{Mask: mask})
 		},
 		outputs: map[string]*colt5.Tensor{"y": y},
 		compare: func(got values, found *comparison) error { return compareOutputs(c, got, found) },
@@ -146,7 +146,7 @@ func setupTopK(s *scope.Scope, c *golden.Case) (*instance, error) {
 	}
 	return &instance{
 		forward: func(ctx context.Context, _ *[]colt5.RoutingRecord) error {
-			return t.Forward(ctx, out, x, colt5.SelectOptions{Mask: mask})
+			return t.Forward(ctx, out, x, colt5.TopKOptions{Mask: mask})
 		},
 		outputs: outputs,
 		compare: func(got values, found *comparison) error { return compareOutputs(c, got, found) },
