@@ -75,6 +75,9 @@ func (m *base) newPlan(ctx context.Context, of *call) (*plan, error) {
 	if b.peak != measured && b.err == nil {
 		b.err = fmt.Errorf("internal error: the plan allocates %d bytes of workspace, but %d were laid out", b.peak, measured)
 	}
+	if b.err == nil {
+		b.err = list.Finish()
+	}
 	if b.err != nil {
 		return nil, errors.Join(b.err, p.close())
 	}

@@ -38,8 +38,7 @@ type CommandList struct {
 	patches  []patch // places in the commands that depend on bindings
 	bindings []*Binding
 	steps    []step
-	uses     map[*Buffer][]Access // what the steps access, without duplicates; bindings excepted
-	buffers  []*Buffer
+	buffers  []*Buffer // that the steps access directly, in the order of their first use
 
 	scheduled    bool          // order, barriers and submitStarts match the steps
 	order        []int         // the steps, in the order in which they run
@@ -80,11 +79,11 @@ type patch struct {
 // step is a dispatch, fill or copy.
 type step struct {
 	name           string
-	accesses       []Access
-	from, size     int    // its command in ops
-	independentSet int    // index of the first step of its set, see Dispatch.IndependentOfPrevious
-	kind           uint32 // C5_COMPUTE or C5_TRANSFER
-	workgroups     uint64 // 0 for fills and copies
+	accesses       []Access // without absent arguments
+	from, size     int      // its command in ops
+	independentSet int      // index of the first step of its set, see Dispatch.IndependentOfPrevious
+	kind           uint32   // C5_COMPUTE or C5_TRANSFER
+	workgroups     uint64   // 0 for fills and copies
 	flops          float64
 	bytes          float64
 }
@@ -172,7 +171,7 @@ func (l *CommandList) fail(op string, err error) error {
 // checkArguments checks that a step may be recorded.
 func (l *CommandList) checkArguments(op string, accesses []Access) error {
 	if l.ready {
-		return l.fail(op, fmt.Errorf("recording ended with the first run"))
+		return l.fail(op, fmt.Errorf("recording ended with Finish or the first run"))
 	}
 	for i, a := range accesses {
 		if a.Range.IsZero() {
@@ -219,7 +218,8 @@ func (l *CommandList) Dispatch(d Dispatch) error {
 		set = l.steps[set-1].independentSet
 	}
 	groups := uint64(d.Groups[0]) * uint64(d.Groups[1]) * uint64(d.Groups[2])
-	l.addStep(step{name: d.Kernel.name, accesses: slices.Clone(d.Args), from: from, independentSet: set, kind: kindCompute, workgroups: groups, flops: d.Flops, bytes: d.Bytes})
+	present := slices.DeleteFunc(slices.Clone(d.Args), func(a Access) bool { return a.Range.IsZero() })
+	l.addStep(step{name: d.Kernel.name, accesses: present, from: from, independentSet: set, kind: kindCompute, workgroups: groups, flops: d.Flops, bytes: d.Bytes})
 	return nil
 }
 

@@ -315,6 +315,6 @@ func TestFillCopy(t *testing.T) {
 	require.NoError(t, l.Run(t.Context()))
 	assert.Equal(t, want, vk.Bytes(download(t, x)))
 	assert.Equal(t, randomWords(1, 16), download(t, y))
-	assert.ErrorContains(t, l.Fill(x, 1), "recording ended with the first run")
-	assert.ErrorContains(t, l.Copy(x, y), "recording ended with the first run")
+	assert.ErrorContains(t, l.Fill(x, 1), "recording ended with Finish or the first run")
+	assert.ErrorContains(t, l.Copy(x, y), "recording ended with Finish or the first run")
 }

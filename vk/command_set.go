@@ -17,7 +17,7 @@ func (l *CommandList) buildOps() {
 	}
 	l.segments = nil
 	kinds := l.kindsOfWork()
-	ops := l.appendTimestamp(nil, 0)
+	ops := l.appendTimestamp(make([]byte, 0, len(l.ops)+(barrierBytes+timestampBytes)*(len(l.steps)+2)), 0)
 	for i, n := range l.order {
 		switch {
 		case slices.Contains(l.submitStarts, i):
@@ -26,7 +26,7 @@ func (l *CommandList) buildOps() {
 		case l.barriers[i] && !l.config.Profile: // a timestamp has one
 			ops = appendBarrier(ops, kinds[max(i-1, 0)], kinds[i])
 		}
-		s := l.steps[n]
+		s := &l.steps[n]
 		for k := first[n]; k < first[n+1]; k++ {
 			l.patches[k].segment, l.patches[k].start = len(l.segments), len(ops)
 		}
@@ -153,11 +153,21 @@ func (l *CommandList) checkAliases() error {
 				return fmt.Errorf("bindings %q and %q are bound to overlapping parts of %s, and one of them is written", o.name, s.name, s.bound.name())
 			}
 		}
-		for _, u := range l.uses[s.bound.buf] {
-			if (s.written || u.write) && s.bound.overlaps(u.Range) {
-				return fmt.Errorf("binding %q is bound to a part of %s that the command list also uses directly", s.name, s.bound.name())
-			}
+		if slices.Contains(l.buffers, s.bound.buf) && l.conflictsDirectly(s) {
+			return fmt.Errorf("binding %q is bound to a part of %s that the command list also uses directly", s.name, s.bound.name())
 		}
 	}
 	return nil
+}
+
+// conflictsDirectly reports whether a step accesses memory that is also bound to a binding, and one of them writes it.
+func (l *CommandList) conflictsDirectly(b *Binding) bool {
+	for i := range l.steps {
+		for _, a := range l.steps[i].accesses {
+			if (b.written || a.write) && b.bound.overlaps(a.Range) {
+				return true
+			}
+		}
+	}
+	return false
 }

@@ -113,6 +113,22 @@ func (l *CommandList) Wait(ctx context.Context) error {
 	return nil
 }
 
+// Finish ends the recording: it sets the order of the steps and the barriers between them, and checks both for hazards.
+// The first Run or Submit does so too; Finish moves its host time, and its errors, to an earlier moment.
+func (l *CommandList) Finish() error {
+	if err := l.lockForCall(context.Background(), "Finish"); err != nil {
+		return err
+	}
+	defer l.unlockAfterCall()
+	if l.ready {
+		return nil
+	}
+	if err := l.finish(); err != nil {
+		return l.fail("Finish", err)
+	}
+	return nil
+}
+
 func (l *CommandList) submit(ctx context.Context) error {
 	if err := l.wait(ctx, l.dev.timeout); err != nil {
 		return fmt.Errorf("nothing was submitted: the earlier run: %w", err)
@@ -228,21 +244,25 @@ func (l *CommandList) finish() error {
 		}
 	}
 	l.timestamps = make([]uint64, count)
-	l.uses, l.buffers = map[*Buffer][]Access{}, nil
-	known := map[Access]bool{}
-	for _, s := range l.steps {
-		for _, a := range s.accesses {
-			if b := a.Range.buf; b != nil && !known[a] {
-				if known[a] = true; l.uses[b] == nil {
-					l.buffers = append(l.buffers, b)
-				}
-				l.uses[b] = append(l.uses[b], a)
-			}
-		}
-	}
+	l.buffers = l.directBuffers()
 	l.buildOps()
 	l.ready, l.stale = true, true
 	return nil
+}
+
+// directBuffers returns the buffers that the steps access directly, not through a binding, in the order of their first
+// use.
+func (l *CommandList) directBuffers() (list []*Buffer) {
+	known := map[*Buffer]bool{}
+	for i := range l.steps {
+		for _, a := range l.steps[i].accesses {
+			if b := a.Range.buf; b != nil && !known[b] {
+				known[b] = true
+				list = append(list, b)
+			}
+		}
+	}
+	return list
 }
 
 // pin keeps the memory of all buffers that a run uses until unpin.

@@ -242,3 +242,23 @@ func TestGrowth(t *testing.T) {
 		})
 	}
 }
+
+// Finish ends the recording, and reports what a first run would: nothing recorded, or a hazard.
+func TestFinish(t *testing.T) {
+	d := openDevice(t, vk.Options{})
+	k, x, y := newKernel(t, d, "mix", nil), newBuffer(t, d, "x", 64), newBuffer(t, d, "y", 64)
+	l := newList(t, d, vk.CommandListConfig{Name: "list"})
+	assert.EqualError(t, l.Finish(), `vk: command list "list": Finish: nothing was recorded`)
+	require.NoError(t, l.Dispatch(mixDispatch(k, x.Range(), x.Range(), y.Range(), 1)))
+	require.NoError(t, l.Dispatch(mixDispatch(k, y.Range(), y.Range(), x.Range(), 2)))
+	l.SkipBarrier(0)
+	assert.ErrorContains(t, l.Finish(), "hazard: step 0 (mix) and step 1 (mix)")
+	l.SkipBarrier(-1)
+	l.Schedule()
+	require.NoError(t, l.Finish())
+	require.NoError(t, l.Finish(), "once more")
+	assert.ErrorContains(t, l.Fill(x.Range(), 0), "recording ended")
+	require.NoError(t, l.Run(t.Context()))
+	require.NoError(t, l.Close())
+	assert.ErrorIs(t, l.Finish(), vk.ErrClosed)
+}
