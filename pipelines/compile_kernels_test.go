@@ -252,7 +252,8 @@ func compileEmbedPool(c *compiler) {
 		PatchEmbedConfig{Channels: 1, Height: 6, Width: 10, PatchHeight: 3, PatchWidth: 2})
 	compile(c, NewAdd, func(a *Add) ([]*vk.Kernel, error) { return one(a.kernel, nil) }, AddConfig{})
 	compile(c, NewCopyRows, func(m *CopyRows) ([]*vk.Kernel, error) { return one(m.kernel, nil) }, CopyRowsConfig{})
-	compile(c, NewPermute, func(p *Permute) ([]*vk.Kernel, error) { return one(p.kernel, nil) }, flags(c, PermuteConfig{})...)
+	compile(c, NewPermute, func(p *Permute) ([]*vk.Kernel, error) { return one(p.kernel, nil) },
+		PermuteConfig{}, PermuteConfig{Bytes: true}, PermuteConfig{Bytes: true, Truth: true})
 }
 
 // flags returns a config with none of its bools set, with all, with each alone, and with all but each. In short mode it

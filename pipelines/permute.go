@@ -25,6 +25,7 @@ type Permute struct {
 // PermuteConfig is fixed when the kernel is compiled.
 type PermuteConfig struct {
 	Bytes bool // elements are u8, not f32
+	Truth bool // only with Bytes: elements of y are 1 where those of x are not 0
 }
 
 // PermuteArgs describes one dispatch. X and Y do not overlap.
@@ -43,7 +44,10 @@ var _ = [1]struct{}{}[unsafe.Sizeof(permutePush{})-52]
 
 // NewPermute compiles the kernel.
 func NewPermute(dev *vk.Device, c PermuteConfig) (*Permute, error) {
-	k, err := newKernel(dev, "permute", map[uint32]uint32{shaders.PermuteBytes: specBool(c.Bytes)})
+	if c.Truth && !c.Bytes {
+		return nil, fmt.Errorf("pipelines: Permute: Truth is true without Bytes, want it only with Bytes")
+	}
+	k, err := newKernel(dev, "permute", map[uint32]uint32{shaders.PermuteBytes: specBool(c.Bytes), shaders.PermuteTruth: specBool(c.Truth)})
 	if err != nil {
 		return nil, fmt.Errorf("pipelines: Permute: %w", err)
 	}

@@ -56,13 +56,29 @@ func TestPermuteBytes(t *testing.T) {
 			for i := range x {
 				x[i] = uint8(1 + i%251)
 			}
+			x[count/2] = 0
+			truth := make([]uint8, count)
+			for i, v := range x {
+				truth[i] = min(v, 1)
+			}
+			bools, err := NewPermute(gpu.Dev, PermuteConfig{Bytes: true, Truth: true})
+			require.NoError(t, err)
+			defer bools.Close()
 			m, err := NewPermute(gpu.Dev, PermuteConfig{Bytes: true})
 			require.NoError(t, err)
 			defer m.Close()
 			a := PermuteArgs{X: gpu.In("x", x), Y: gpu.Out("y", (count+3)/4*4), Shape: test.shape, Strides: test.strides}
-			gpu.Run(func(list *vk.CommandList) error { return m.Record(list, a) })
-			want := append(ref.Permute(x, test.shape, test.strides), make([]uint8, -count&3)...)
-			assert.Equal(t, want, gpu.Uint8("y"))
+			b := a
+			b.Y = gpu.Out("truth", (count+3)/4*4)
+			gpu.Run(func(list *vk.CommandList) error {
+				if err := bools.Record(list, b); err != nil {
+					return err
+				}
+				return m.Record(list, a)
+			})
+			padding := make([]uint8, -count&3)
+			assert.Equal(t, append(ref.Permute(x, test.shape, test.strides), padding...), gpu.Uint8("y"))
+			assert.Equal(t, append(ref.Permute(truth, test.shape, test.strides), padding...), gpu.Uint8("truth"))
 			if count%4 != 0 {
 				a.Y = a.Y.Slice(0, uint64(count))
 				assertRecordError(t, gpu, fmt.Sprintf("y has %d bytes, want [elements %d] u8", count, (count+3)/4*4), func(list *vk.CommandList) error { return m.Record(list, a) })
@@ -73,6 +89,8 @@ func TestPermuteBytes(t *testing.T) {
 
 func TestPermuteBadInput(t *testing.T) {
 	gpu := gputest.New(t)
+	_, err := NewPermute(gpu.Dev, PermuteConfig{Truth: true})
+	assert.ErrorContains(t, err, "pipelines: Permute: Truth is true without Bytes")
 	m, err := NewPermute(gpu.Dev, PermuteConfig{})
 	require.NoError(t, err)
 	defer m.Close()

@@ -147,6 +147,7 @@ const (
 // Ids of the specialisation constants of permute.comp.
 const (
 	PermuteBytes uint32 = 0 // bool: elements are bytes, not floats
+	PermuteTruth uint32 = 1 // bool: only with BYTES: elements of y are 1 where those of x are not 0
 )
 
 // Ids of the specialisation constants of rmsnorm.comp.

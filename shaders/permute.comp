@@ -15,6 +15,7 @@
 const uint AXES = 6, THREADS = 256;
 layout(local_size_x = 256) in;
 layout(constant_id = 0) const bool BYTES = false; // elements are bytes, not floats
+layout(constant_id = 1) const bool TRUTH = false; // only with BYTES: elements of y are 1 where those of x are not 0
 
 layout(push_constant, std430) uniform Push {
 	uvec2 x, y;
@@ -38,7 +39,10 @@ void main() {
 	if (BYTES) {
 		if (4 * i >= p.count) return;
 		uint word = 0;
-		for (uint e = 0; e < 4 && 4 * i + e < p.count; e++) word |= byte_at(p.x, source_of(4 * i + e)) << (8 * e);
+		for (uint e = 0; e < 4 && 4 * i + e < p.count; e++) {
+			uint element = byte_at(p.x, source_of(4 * i + e));
+			word |= (TRUTH ? min(element, 1) : element) << (8 * e);
+		}
 		U32(at(p.y, i, 4)).v[0] = word;
 		return;
 	}
