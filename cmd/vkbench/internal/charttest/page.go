@@ -75,6 +75,9 @@ func CheckPage(t *testing.T, page []byte, scripts bool) []*Element {
 			assert.Equal(t, open[len(open)-1].Name, x.Name.Local)
 			if e := open[len(open)-1]; e.Name == "style" {
 				assert.Empty(t, fixedColors(e.Text), "colours that do not follow the dark mode")
+				for _, m := range textColor.FindAllStringSubmatch(e.Text, -1) {
+					assert.Contains(t, Texts, m[1], "a colour of text without a test of its contrast")
+				}
 			}
 			open = open[:len(open)-1]
 		case xml.CharData:
@@ -92,6 +95,15 @@ func CheckPage(t *testing.T, page []byte, scripts bool) []*Element {
 	}
 	return list
 }
+
+// Texts are the CSS variables of texts, and the backgrounds on which they are. A test of package webpage computes their
+// contrast.
+var Texts = map[string][]string{
+	"ink": {"paper", "box"}, "faint": {"paper", "box"}, "link": {"paper", "box"}, "warn": {"warn-paper"}, "on-mark": {"mark"},
+	"f32": {"paper"}, "f16": {"paper"}, "bf16": {"paper"}, // labels of plots
+}
+
+var textColor = regexp.MustCompile(`(?:^|[;{\s])color:\s*var\(--([a-z0-9-]+)\)`)
 
 var colored = regexp.MustCompile(`(?:^|[;{\s])((?:color|background|background-color|fill|stroke|outline|border|border-[a-z]+)\s*:\s*([^;}]+))`)
 

@@ -27,9 +27,9 @@ const reportDescription = `Measures the peaks (as peak does), the modules (as be
 transformer block of 1,024 to 1,048,576 tokens, and the attention of all tokens to all, up to the length where
 a run would take seconds. Writes report.html, one page that needs no other file, its plots as SVG and PNG, and
 bench.jsonl, the rows: a -baseline of later runs. Precisions that the device does not support are left out,
-and the report says so. On a CPU driver sizes are small, unless -full is given. With -only other modules, or
-kernels, are measured; the lengths are as -lengths says. If it is interrupted, the rows so far are in
-interrupted.jsonl.`
+and the report says so. On a CPU driver sizes are small, unless -full is given, and there is no roofline,
+because its rates are no peaks. With -only other modules, or kernels, are measured; the lengths are as -lengths
+says. If it is interrupted, the rows so far are in interrupted.jsonl.`
 
 // Command measures a device and writes a page.
 func Command(env *command.Env) *cli.Command {

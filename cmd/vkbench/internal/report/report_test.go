@@ -6,6 +6,7 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strings"
 	"testing"
@@ -73,6 +74,8 @@ func TestPage(t *testing.T) {
 		"h2 Failures", "h2 Remarks", "h2 Device", fmt.Sprintf("%d rows", len(deviceinfo.Properties(info))), "h2 Reproduce",
 	}, outline(t, out.Bytes()), "the summary first, the remarks after the results")
 	text := out.String()
+	assert.Equal(t, strings.Count(text, "<table"), len(regexp.MustCompile(`<div class="scroll" role="region" aria-label="[^"]+" tabindex="0"><table>`).FindAllString(text, -1)), "each in a box that scrolls")
+	assert.Contains(t, text, ".scroll { overflow-x: auto;")
 	assert.Contains(t, text, "the times are no GPU figures")
 	assert.Equal(t, 1, strings.Count(text, "no GPU figures"))
 	assert.Contains(t, text, `<p class="remark">one</p>`)

@@ -79,14 +79,22 @@ func rateFacts(rows []results.Row) []fact {
 	}
 	var list []fact
 	if copies > 0 {
-		list = append(list, fact{label + "bandwidth", table.Significant(copies) + " GB/s", "of a large copy, reads and writes"})
+		list = append(list, fact{label + "bandwidth", rate(copies, "GB/s", "MB/s", "kB/s"), "of a large copy, reads and writes"})
 	}
 	for _, p := range precisions {
 		if products[p] > 0 {
-			list = append(list, fact{label + "rate of " + p, table.Significant(products[p]) + " TFLOP/s", "of matrix products"})
+			list = append(list, fact{label + "rate of " + p, rate(products[p], "TFLOP/s", "GFLOP/s", "MFLOP/s"), "of matrix products"})
 		}
 	}
 	return list
+}
+
+// rate formats a rate in the first of these units, each a thousandth of the one before, in which it is 1 or more.
+func rate(x float64, units ...string) string {
+	for ; x < 1 && len(units) > 1; units = units[1:] {
+		x *= 1000
+	}
+	return table.Significant(x) + " " + units[0]
 }
 
 // speedupFacts compare the 16-bit precisions with float32, over the cases that were measured in both.

@@ -28,6 +28,12 @@ func TestFacts(t *testing.T) {
 	}, facts(rows))
 }
 
+func TestRate(t *testing.T) {
+	for x, want := range map[float64]string{627.5: "627.5 T", 1: "1.000 T", 0.9: "900.0 G", 0.000292: "292.0 M", 1e-9: "0.001000 M"} {
+		assert.Equal(t, want, rate(x, "T", "G", "M"))
+	}
+}
+
 func TestLead(t *testing.T) {
 	info := vk.Info{Driver: "d", DriverInfo: "1", API: "1.3.0"}
 	assert.Equal(t, "5 rates of copies and matrix products, 2 module and kernel cases and 5 rows of growing sequence lengths in f32 and f16, measured on 2026-01-02 with vkbench; "+

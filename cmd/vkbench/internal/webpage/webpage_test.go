@@ -9,6 +9,7 @@ import (
 	"testing"
 
 	"github.com/colt5-vulkan/colt5/cmd/vkbench/internal/chart"
+	"github.com/colt5-vulkan/colt5/cmd/vkbench/internal/charttest"
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 )
@@ -56,13 +57,9 @@ func themes(t *testing.T) map[string]map[string]string {
 func TestContrast(t *testing.T) {
 	assert.InDelta(t, 21, contrast(t, "#000000", "#ffffff"), 1e-9)
 	assert.InDelta(t, 4.54, contrast(t, "#767676", "#ffffff"), 0.01)
-	texts := map[string][]string{ // on backgrounds
-		"ink": {"paper", "box"}, "faint": {"paper", "box"}, "link": {"paper", "box"}, "warn": {"warn-paper"}, "on-mark": {"mark"},
-		"f32": {"paper"}, "f16": {"paper"}, "bf16": {"paper"},
-	}
 	for name, variables := range themes(t) {
 		uses := map[string]bool{"rule": true, "grid": true, "axis": true, "bar": true} // lines and bars
-		for text, backgrounds := range texts {
+		for text, backgrounds := range charttest.Texts {
 			for _, background := range backgrounds {
 				ratio := contrast(t, variables[text], variables[background])
 				assert.GreaterOrEqual(t, ratio, 4.5, "%s: --%s on --%s", name, text, background)
