@@ -103,6 +103,21 @@ func TestLabels(t *testing.T) {
 	require.NoError(t, err)
 	assert.Equal(t, 1, strings.Count(string(in.Wide), ">same<"))
 	assert.NotContains(t, string(in.Wide), "on the line")
+
+	// A label beside its point would be on the line through it.
+	f.Lines = []Line{{Name: "l", Color: Blue, Joined: true, Points: plotter.XYs{{X: 0, Y: 5}, {X: 10, Y: 5}}},
+		{Name: "m", Color: Orange, Marked: true, Points: plotter.XYs{{X: 5, Y: 5}, {X: 5, Y: 9}}, Labels: []string{"on", "free"}, Hover: []string{"on", "free"}}}
+	in, err = f.Inline()
+	require.NoError(t, err)
+	for _, v := range []struct {
+		name string
+		near bool
+	}{{"on", false}, {"free", true}} {
+		text := regexp.MustCompile(`<text x="[0-9.]+" y="-([0-9.]+)"[^>]*>` + v.name + "<").FindStringSubmatch(string(in.Wide))
+		spot := regexp.MustCompile(`cy="([0-9.]+)" r="7"><title>` + v.name + "<").FindStringSubmatch(string(in.Wide))
+		require.Len(t, text, 2)
+		assert.Equal(t, v.near, math.Abs(440-number(t, spot[1])-number(t, text[1])) < 6, v.name)
+	}
 	unit := vg.Rectangle{Min: vg.Point{X: 1, Y: 1}, Max: vg.Point{X: 2, Y: 2}}
 	for _, s := range []struct {
 		ax, ay, bx, by vg.Length

@@ -2,10 +2,12 @@ package route
 
 import (
 	"errors"
+	"fmt"
 	"html"
 	"os"
 	"path/filepath"
 	"regexp"
+	"strconv"
 	"strings"
 	"testing"
 	"unicode"
@@ -84,7 +86,12 @@ func TestRouteText(t *testing.T) {
 
 	// The same figures as on the terminal.
 	var bars, shares int
+	highest := 0.0
 	for _, e := range elements {
+		var height float64
+		if n, _ := fmt.Sscanf(e.Attr["style"], "height:%f%%", &height); n == 1 {
+			highest = max(highest, height)
+		}
 		if note := e.Attr["title"]; note != "" {
 			bars++
 		}
@@ -95,9 +102,17 @@ func TestRouteText(t *testing.T) {
 	}
 	assert.Equal(t, densityParts, bars)
 	assert.Equal(t, strings.Count(out, " % heavy\n"), shares)
-	legend := regexp.MustCompile("share of heavy bytes in 64 equal parts.*; the largest is [0-9.]+ %").FindString(out)
+	legend := regexp.MustCompile("share of heavy bytes in 64 equal parts.*; the largest is ([0-9.]+) %").FindStringSubmatch(out)
 	require.NotEmpty(t, legend)
-	assert.Contains(t, string(written), legend)
+	assert.Contains(t, string(written), legend[0])
+	axis := regexp.MustCompile(`a full block, █, is ([0-9.]+) %`).FindStringSubmatch(out)
+	require.NotEmpty(t, axis)
+	assert.Contains(t, string(written), `<div class="y"><span>`+axis[1]+` %</span>`)
+	largest, err := strconv.ParseFloat(legend[1], 64)
+	require.NoError(t, err)
+	top, err := strconv.ParseFloat(axis[1], 64)
+	require.NoError(t, err)
+	assert.InDelta(t, 100*largest/top, highest, 0.5)
 }
 
 // shownSample is what a page shows of sample.
