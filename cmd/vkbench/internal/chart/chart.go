@@ -180,7 +180,8 @@ func styleAxis(a *plot.Axis, to Axis, l layout) {
 	case to.Tokens:
 		a.Scale, a.Tick.Marker = plot.LogScale{}, plot.TickerFunc(tokenTicks)
 	case to.Log:
-		a.Scale, a.Tick.Marker = plot.LogScale{}, plot.TickerFunc(func(low, high float64) []plot.Tick { return decadeTicks(low, high, format) })
+		a.Scale = plot.LogScale{}
+		a.Tick.Marker = plot.TickerFunc(func(low, high float64) []plot.Tick { return decadeTicks(low, high, format) })
 	default:
 		a.Tick.Marker = plot.TickerFunc(func(low, high float64) []plot.Tick { return linearTicks(low, high, format) })
 	}

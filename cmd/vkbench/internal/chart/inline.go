@@ -28,8 +28,10 @@ type LegendEntry struct {
 	Name   string
 }
 
-// Variables are the CSS variables of the colours of Inline.
-var Variables = map[string]color.Color{"f32": Blue, "f16": Orange, "bf16": Green, "axis": grey, "ink": ink, "grid": faint}
+// Variables returns the CSS variables that Inline has in place of the colours of Draw.
+func Variables() map[string]color.Color {
+	return map[string]color.Color{"f32": Blue, "f16": Orange, "bf16": Green, "axis": grey, "ink": ink, "grid": faint}
+}
 
 var (
 	wideLayout   = layout{960, 440, 2, 13, 12, 11.5}
@@ -50,7 +52,8 @@ func (f Figure) Inline() (Inline, error) {
 		}
 		canvas := vgsvg.New(v.width, v.height)
 		p.Draw(draw.Crop(draw.New(canvas), v.margin, -v.margin, v.margin, -v.margin))
-		open := fmt.Sprintf(`<svg class="%s" viewBox="0 0 %g %g" role="img" aria-label="%s">`, v.class, v.width, v.height, html.EscapeString(f.Title))
+		open := fmt.Sprintf(`<svg class="%s" viewBox="0 0 %g %g" role="img" aria-label="%s">`,
+			v.class, v.width, v.height, html.EscapeString(f.Title))
 		if *v.to, err = element(canvas, open, p.spots.elements(v.height)); err != nil {
 			return out, fmt.Errorf("%s: %w", f.File, err)
 		}
@@ -76,7 +79,8 @@ func (k key) sample() (template.HTML, error) {
 	for _, t := range k.thumbs {
 		t.Thumbnail(&c)
 	}
-	return element(canvas, fmt.Sprintf(`<svg class="sample" width="%d" height="%d" viewBox="0 0 %[1]d %[2]d" aria-hidden="true">`, width, height), "")
+	open := fmt.Sprintf(`<svg class="sample" width="%d" height="%d" viewBox="0 0 %[1]d %[2]d" aria-hidden="true">`, width, height)
+	return element(canvas, open, "")
 }
 
 // element returns a drawing as an element with another start tag, with variables for colours, and with more at its end.
@@ -94,7 +98,7 @@ func element(c *vgsvg.Canvas, open, more string) (template.HTML, error) {
 	_, inner, _ := strings.Cut(svg[start:], ">")
 	inner = strings.TrimSuffix(strings.TrimSpace(inner), "</svg>")
 	var pairs []string
-	for name, c := range Variables {
+	for name, c := range Variables() {
 		r, g, b, _ := c.RGBA()
 		for _, property := range []string{"fill", "stroke"} {
 			pairs = append(pairs, fmt.Sprintf("%s:#%02X%02X%02X", property, r>>8, g>>8, b>>8), property+":var(--"+name+")")
@@ -125,7 +129,8 @@ func (s *spots) elements(height vg.Length) string {
 	var out strings.Builder
 	out.WriteString(`<g class="spots">`)
 	for _, one := range s.list {
-		fmt.Fprintf(&out, `<circle cx="%.1f" cy="%.1f" r="7"><title>%s</title></circle>`, one.pixel.X, height-one.pixel.Y, html.EscapeString(one.text))
+		fmt.Fprintf(&out, `<circle cx="%.1f" cy="%.1f" r="7"><title>%s</title></circle>`,
+			one.pixel.X, height-one.pixel.Y, html.EscapeString(one.text))
 	}
 	out.WriteString("</g>")
 	return out.String()

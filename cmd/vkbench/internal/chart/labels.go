@@ -31,8 +31,10 @@ func (l labels) Plot(c draw.Canvas, p *plot.Plot) {
 			box.Max.X += w / 8 // a page may have another font
 			const gap = 6
 			above := style.Height(text)/2 + gap
-			for _, offset := range []vg.Point{{X: gap}, {X: -gap - w*9/8}, {X: -w / 2, Y: above}, {X: -w / 2, Y: -above}, {X: gap, Y: above}, {X: gap, Y: -above},
-				{X: -gap - w, Y: above}, {X: -gap - w, Y: -above}} {
+			for _, offset := range []vg.Point{
+				{X: gap}, {X: -gap - w*9/8}, {X: -w / 2, Y: above}, {X: -w / 2, Y: -above},
+				{X: gap, Y: above}, {X: gap, Y: -above}, {X: -gap - w, Y: above}, {X: -gap - w, Y: -above},
+			} {
 				at := pixel(line.Points[i]).Add(offset)
 				place := box.Add(at)
 				if !inside(place, c.Rectangle) || taken.overlap(place) {

@@ -53,7 +53,8 @@ func lead(i vk.Info, date string, rows []results.Row) string {
 			what += " in " + enumerate(f)
 		}
 	}
-	return fmt.Sprintf("%s, measured on %s with vkbench; driver %s, Vulkan %s. GPU times are medians.", what, date, deviceinfo.Driver(i), i.API)
+	return fmt.Sprintf("%s, measured on %s with vkbench; driver %s, Vulkan %s. GPU times are medians.",
+		what, date, deviceinfo.Driver(i), i.API)
 }
 
 // enumerate joins words as in "a, b and c".
@@ -119,8 +120,8 @@ func speedupFacts(rows []results.Row) []fact {
 		}
 		if len(ratios) > 0 {
 			slices.Sort(ratios)
-			list = append(list, fact{"f32 time / " + p + " time", fmt.Sprintf("%.2f", (ratios[(len(ratios)-1)/2]+ratios[len(ratios)/2])/2),
-				"median of " + command.Count(len(ratios), "case")})
+			median := (ratios[(len(ratios)-1)/2] + ratios[len(ratios)/2]) / 2
+			list = append(list, fact{"f32 time / " + p + " time", fmt.Sprintf("%.2f", median), "median of " + command.Count(len(ratios), "case")})
 		}
 	}
 	return list
@@ -158,7 +159,8 @@ func lengthFacts(rows []results.Row) []fact {
 	}
 	if common > 0 {
 		b, d := block[common], dense[common]
-		list = append(list, fact{"dense attention / block, " + table.Thousands(fmt.Sprint(common)) + " tokens", table.Significant(d.GPU / b.GPU),
+		list = append(list, fact{
+			"dense attention / block, " + table.Thousands(fmt.Sprint(common)) + " tokens", table.Significant(d.GPU / b.GPU),
 			fmt.Sprintf("%s in %s, %s in %s", table.Time(d.GPU), d.Precision, table.Time(b.GPU), b.Precision)})
 	}
 	return list

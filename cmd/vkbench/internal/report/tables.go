@@ -21,8 +21,9 @@ type tableOfRows struct {
 func tablesOf(rows []results.Row) []tableOfRows {
 	measured := []string{"GPU ms", "p10", "p90", "wall ms", "GB/s", "TFLOP/s", "of peak", "workspace", "peak memory", "runs"}
 	columns := append([]string{"name", "shape", "precision"}, measured...)
-	peaks := tableOfRows{ID: "peaks", Title: "Rates of copies and products", Columns: []string{"name", "shape", "precision", "GPU ms", "GB/s", "TFLOP/s"}, TextColumns: 3,
-		Note: "What other rows are compared with: a large copy, a large float32 product, and products of cooperative matrices in registers."}
+	peaks := tableOfRows{ID: "peaks", Title: "Rates of copies and products", TextColumns: 3,
+		Columns: []string{"name", "shape", "precision", "GPU ms", "GB/s", "TFLOP/s"},
+		Note:    "What other rows are compared with: a large copy, a large float32 product, and products of cooperative matrices in registers."}
 	cases := tableOfRows{ID: "cases", Title: "Modules and kernels", Columns: columns, TextColumns: 3,
 		Note: "Medians, and 10th and 90th percentiles. GB/s and TFLOP/s count the minimum that has to be moved and computed; " +
 			"the share of the peak is the larger of the two."}
@@ -42,7 +43,8 @@ func tablesOf(rows []results.Row) []tableOfRows {
 				tokens = table.Thousands(fmt.Sprint(size[0] * size[1]))
 				token = timeCell(r.GPU / float64(size[0]*size[1]))
 			}
-			lengths.Rows = append(lengths.Rows, append(names, tokens, timeCell(r.GPU), token, cell(r.TFLOPs), table.Size(r.Peak).String(), fmt.Sprint(r.Runs)))
+			lengths.Rows = append(lengths.Rows, append(names, tokens, timeCell(r.GPU), token, cell(r.TFLOPs),
+				table.Size(r.Peak).String(), fmt.Sprint(r.Runs)))
 		default:
 			share := table.Markdown(table.Share(r.PeakShare))
 			if r.PeakShare == 0 {

@@ -28,16 +28,18 @@ func newDemo(ctx context.Context, s *scope.Scope, o options, text []byte) (model
 		return model{}, err
 	}
 	e := newEmbedding(o.seed, c.Dim, text)
-	m := model{demo: true, dim: c.Dim, routers: []string{demoRouter}, about: []string{
+	m := model{demo: true, routers: []string{demoRouter}, about: []string{
 		fmt.Sprintf("Demonstration: an untrained router of seed %d on an invented embedding of bytes.", o.seed),
 		"Which passages it selects is arbitrary; -config and -weights route with an Encoder of yours.",
 	}}
 	m.forward = func(s *scope.Scope, g segments) (*colt5.Tensor, []colt5.RoutingRecord, colt5.CallStats, error) {
-		x, y := s.Float32(e.tokens(text, g.at, g.batch*g.length), g.batch, g.length, c.Dim), s.Tensor(colt5.F32, g.batch, g.length, c.Dim)
+		x := s.Float32(e.tokens(text, g.at, g.batch*g.length), g.batch, g.length, c.Dim)
+		y := s.Tensor(colt5.F32, g.batch, g.length, c.Dim)
 		var records []colt5.RoutingRecord
 		var stats colt5.CallStats
 		if s.Err() == nil {
-			s.Fail(f.Forward(s.Context(), y, x, colt5.FeedForwardOptions{NumHeavyTokens: o.heavyOf(g.length), Stats: &stats, Routing: &records}))
+			options := colt5.FeedForwardOptions{NumHeavyTokens: o.heavyOf(g.length), Stats: &stats, Routing: &records}
+			s.Fail(f.Forward(s.Context(), y, x, options))
 		}
 		return y, records, stats, s.Err()
 	}

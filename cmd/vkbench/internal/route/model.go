@@ -20,7 +20,7 @@ func readConfig(path string) (colt5.EncoderConfig, error) {
 		err = json.Unmarshal(data, &c)
 	}
 	if err == nil && c.NumTokens == 0 {
-		err = fmt.Errorf("num_tokens is 0: the encoder has no embedding, and its input is vectors; route reads bytes, want an encoder of bytes")
+		err = fmt.Errorf("num_tokens is 0: the encoder has no embedding, and its input is vectors, want an encoder of bytes")
 	}
 	if err != nil {
 		return c, command.Usagef("-config %s: %w; want the configuration of an Encoder", path, err)
@@ -60,9 +60,11 @@ func newEncoder(ctx context.Context, s *scope.Scope, o options, text []byte) (mo
 	} else if err := e.Init(ctx, o.seed); err != nil {
 		return model{}, err
 	}
-	m := model{dim: c.Dim, about: []string{fmt.Sprintf("model: Encoder of %s and dim %d, configuration %s, %s", command.Count(c.Depth, "layer"), c.Dim, printableName(o.config), weights)}}
+	m := model{about: []string{fmt.Sprintf("model: Encoder of %s and dim %d, configuration %s, %s",
+		command.Count(c.Depth, "layer"), c.Dim, printableName(o.config), weights)}}
 	if c.NumTokens > 256 {
-		m.about = append(m.about, fmt.Sprintf("tokens: the bytes of the text; the vocabulary has %d tokens, and its first 256 should be bytes", c.NumTokens))
+		m.about = append(m.about, fmt.Sprintf("tokens: the bytes of the text; the vocabulary has %d tokens, and its first 256 should be bytes",
+			c.NumTokens))
 	}
 	for _, p := range e.Parameters() {
 		if name, ok := strings.CutSuffix(p.Name, ".routing_token"); ok {

@@ -24,7 +24,7 @@ type page struct {
 	Shown    int       // of Routers
 	Passages []passage // the whole text
 	Runs     [][]textRun
-	Marks    [][][]int // of each router, of each passage: the lengths of its runs in UTF-16 code units; the first run is light
+	Marks    [][][]int // of each router, of each passage: the lengths of its runs in UTF-16 code units, from a light one
 }
 
 // pageRouter is what a page says about a router.
@@ -56,7 +56,10 @@ func newPage(t *routedText, names []string, limit int) page {
 	for _, name := range names {
 		shownNames = append(shownNames, printableName(name))
 	}
-	p := page{Title: "Routed: " + strings.Join(shownNames, ", "), Demo: t.model.demo, About: t.model.about, Summary: t.summary(), Shown: t.shown, Passages: t.passages()}
+	p := page{
+		Title: "Routed: " + strings.Join(shownNames, ", "), Demo: t.model.demo, About: t.model.about, Summary: t.summary(),
+		Shown: t.shown, Passages: t.passages(),
+	}
 	for _, x := range p.Passages {
 		p.Runs = append(p.Runs, t.runs(t.router(), x.from, x.to))
 	}

@@ -15,7 +15,6 @@ import (
 type model struct {
 	about   []string // lines that say what it is
 	demo    bool     // not a model of the user
-	dim     int
 	routers []string // names, in the order of the module
 	// forward runs the module on segments, and returns its result y and what its routers selected. A router without a
 	// record selected all.

@@ -46,7 +46,8 @@ func (t *routedText) summary() []string {
 	}
 	return []string{
 		fmt.Sprintf("calls: %d of up to %d x %s bytes, on %s", t.calls, t.maxBatch, thousands(t.maxTokens), t.device),
-		fmt.Sprintf("GPU time, %s: %s; workspace %v, peak device memory %v", with, duration(t.time), table.Size(t.workspace), table.Size(t.deviceMemory)),
+		fmt.Sprintf("GPU time, %s: %s; workspace %v, peak device memory %v", with, duration(t.time), table.Size(t.workspace),
+			table.Size(t.deviceMemory)),
 	}
 }
 
@@ -90,7 +91,8 @@ func (r *routing) purpose() string {
 // passageTable writes a table of all passages.
 func passageTable(env *command.Env, c *cli.Command, t *routedText) error {
 	x, err := env.Table(c, table.Number("from", "from", 8), table.Number("bytes", "bytes", 0), table.Number("heavy", "heavy", 0),
-		table.Number("heavy_share", "share", 0), table.Number("mean_logit", "mean logit", 0), table.Text("text", "text", 0), table.Hidden("router"))
+		table.Number("heavy_share", "share", 0), table.Number("mean_logit", "mean logit", 0), table.Text("text", "text", 0),
+		table.Hidden("router"))
 	if err != nil {
 		return err
 	}
@@ -169,7 +171,8 @@ func chart(density []part, n int) []string {
 	last := "byte " + thousands(n-1)
 	return []string{
 		legend(density, n), fmt.Sprintf("(a full block, █, is %s)", percent(top)), bars.String(),
-		"└" + strings.Repeat("─", max(len(density)-2, 0)) + "┘", fmt.Sprintf("byte 0%*s", max(len(density)-len("byte 0"), len(last)+2), last),
+		"└" + strings.Repeat("─", max(len(density)-2, 0)) + "┘",
+		fmt.Sprintf("byte 0%*s", max(len(density)-len("byte 0"), len(last)+2), last),
 	}
 }
 

@@ -6,10 +6,10 @@ import (
 	"html/template"
 )
 
-// Style is the style sheet. Its variables are the only colours of a page.
+// styleSheet has the variables that are the only colours of a page.
 //
 //go:embed style.css
-var Style string
+var styleSheet string
 
 const head = `{{define "head"}}<meta charset="utf-8">
 <meta name="viewport" content="width=device-width, initial-scale=1">
@@ -19,7 +19,7 @@ const head = `{{define "head"}}<meta charset="utf-8">
 
 // New parses the template of a page. {{template "head" TITLE}} is the contents of its head element.
 func New(name, text string) (*template.Template, error) {
-	t, err := template.New(name).Funcs(template.FuncMap{"style": func() template.CSS { return template.CSS(Style) }}).Parse(head)
+	t, err := template.New(name).Funcs(template.FuncMap{"style": func() template.CSS { return template.CSS(styleSheet) }}).Parse(head)
 	if err != nil {
 		return nil, err
 	}

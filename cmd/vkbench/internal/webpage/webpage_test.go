@@ -40,7 +40,7 @@ func contrast(t *testing.T, a, b string) float64 {
 // themes returns the variables in light and dark.
 func themes(t *testing.T) map[string]map[string]string {
 	t.Helper()
-	light, dark, found := strings.Cut(Style, "@media (prefers-color-scheme: dark)")
+	light, dark, found := strings.Cut(styleSheet, "@media (prefers-color-scheme: dark)")
 	require.True(t, found)
 	dark, _, _ = strings.Cut(dark, "\n}")
 	read := func(css string) map[string]string {
@@ -78,7 +78,7 @@ func TestContrast(t *testing.T) {
 
 // TestChartColors has the colours of charts on white and on pages.
 func TestChartColors(t *testing.T) {
-	for name, c := range chart.Variables {
+	for name, c := range chart.Variables() {
 		r, g, b, _ := c.RGBA()
 		hex := fmt.Sprintf("#%02x%02x%02x", r>>8, g>>8, b>>8)
 		if name != "grid" {
