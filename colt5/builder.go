@@ -23,7 +23,9 @@ type builder struct {
 	caps      vk.Caps
 	precision DType
 	kernels   *kernels
-	constants uint64 // bytes of constant tables
+	tables    tables
+	read      map[tableKey]vk.Range // tables that the steps read
+	constants uint64                // their bytes
 
 	ctx  context.Context // of the call that makes the plan
 	plan *plan
@@ -145,21 +147,24 @@ func (b *builder) copy(to, from vk.Range) {
 	}
 }
 
-// table is a constant tensor that steps read. newTable computes it when the plan is recorded.
-func (b *builder) table(name string, count int, newTable func() []float32) vk.Range {
+// table is a constant tensor of count elements that steps read. newTable computes it when the plan is recorded, unless
+// another plan of the module has it.
+func (b *builder) table(key tableKey, count int, newTable func() []float32) vk.Range {
+	if r, ok := b.read[key]; ok {
+		return r
+	}
 	b.constants += 4 * uint64(count)
-	if b.err != nil || b.list == nil {
-		return vk.Range{}
+	var r vk.Range
+	if b.err == nil && b.list != nil {
+		t, err := b.tables.share(b.ctx, b.list.Device(), key, newTable)
+		if err != nil {
+			b.fail(err)
+			return r
+		}
+		b.plan.tables, r = append(b.plan.tables, t), t.buffer.Range()
 	}
-	dev := b.list.Device()
-	buffer, err := dev.NewBuffer(name, 4*uint64(count))
-	if err != nil {
-		b.fail(err)
-		return vk.Range{}
-	}
-	b.plan.constants = append(b.plan.constants, buffer)
-	b.fail(dev.Upload(b.ctx, vk.Transfer{Range: buffer.Range(), Data: vk.Bytes(newTable())}))
-	return buffer.Range()
+	b.read[key] = r
+	return r
 }
 
 // record adds the dispatches of a kernel to the plan. The kernel is compiled when it is first needed.
@@ -210,14 +215,20 @@ func recordInterleaved(branches ...phases) {
 	}
 }
 
+// restart begins another recording, with a workspace in which releases are deferred up to limit.
+func (b *builder) restart(limit uint64) {
+	b.arena, b.constants, b.read = arena{limit: limit}, 0, map[tableKey]vk.Range{}
+}
+
 // layOut lays out the workspace: first as tightly as possible, then up to a tenth larger, so that independent steps
 // seldom share memory. Deferred releases fragment the workspace. If large allocations then exceed the tenth, less is
 // deferred, or nothing.
 func (b *builder) layOut(l layer) {
+	b.restart(0)
 	l.record(b)
 	tight := b.peak
 	for _, share := range []uint64{10, 40} {
-		b.arena, b.constants = arena{limit: tight + tight/share}, 0
+		b.restart(tight + tight/share)
 		if l.record(b); b.peak <= tight+tight/10 {
 			return
 		}

@@ -147,7 +147,7 @@ func (h *heavyForward) rotate() {
 		return
 	}
 	b, q, kv, d := h.b, h.q, h.kv, h.dimHead
-	table := b.table("rotary table", pipelines.RotaryTableLen(q.n, d), func() []float32 { return pipelines.RotaryTable(q.n, d) })
+	table := b.rotaryTable(q.n, d)
 	turn := pipelines.RotaryArgs{X: h.queries.Range, Table: table, Lists: q.b, Rows: q.k}
 	if q.hasLists {
 		turn.Positions, turn.Valid = q.indices.Range, q.valid.Range

@@ -165,8 +165,7 @@ func (c lightConfig) rotaryTable(b *builder, n int) vk.Range {
 	if !c.rotary {
 		return vk.Range{}
 	}
-	positions := n + c.queryShift()
-	return b.table("rotary table", pipelines.RotaryTableLen(positions, c.dimHead), func() []float32 { return pipelines.RotaryTable(positions, c.dimHead) })
+	return b.rotaryTable(n+c.queryShift(), c.dimHead)
 }
 
 // recordRotary records the rotary position embedding of the queries and keys of a group.

@@ -13,10 +13,10 @@ import (
 // tensors.
 type plan struct {
 	list      *vk.CommandList
-	workspace *vk.Buffer    // nil: none needed
-	constants []*vk.Buffer  // tables that the steps read
-	bindings  []*vk.Binding // by argument of the call; nil where it is absent
-	stats     CallStats     // without the times
+	workspace *vk.Buffer     // nil: none needed
+	tables    []*sharedTable // that the steps read
+	bindings  []*vk.Binding  // by argument of the call; nil where it is absent
+	stats     CallStats      // without the times
 
 	randomLogits vk.Range // filled by the host before a run; absent: not random
 	invalidIDs   vk.Range // the number of token ids outside the vocabulary; absent: none is possible
@@ -31,16 +31,17 @@ func (p *plan) close() error {
 		return nil
 	}
 	err := errors.Join(p.list.Close(), p.workspace.Close())
-	for _, c := range p.constants {
-		err = errors.Join(err, c.Close())
+	for _, t := range p.tables {
+		err = errors.Join(err, t.release())
 	}
+	p.tables = nil
 	return err
 }
 
 // newPlan makes the plan of a call.
 func (m *base) newPlan(ctx context.Context, of *call) (*plan, error) {
 	c := *of // a copy, so that the caller's call does not escape to the heap
-	b := &builder{call: &c, caps: m.dev.Caps(), precision: m.precision, kernels: &m.kernels, ctx: ctx}
+	b := &builder{call: &c, caps: m.dev.Caps(), precision: m.precision, kernels: &m.kernels, tables: m.tables, ctx: ctx}
 	b.layOut(m.layer)
 	if b.err != nil {
 		return nil, b.err
@@ -70,7 +71,8 @@ func (m *base) newPlan(ctx context.Context, of *call) (*plan, error) {
 		}
 	}
 	measured := b.peak
-	b.arena, b.constants, b.plan, b.list = arena{limit: b.limit}, 0, p, list
+	b.restart(b.limit)
+	b.plan, b.list = p, list
 	m.layer.record(b)
 	if b.peak != measured && b.err == nil {
 		b.err = fmt.Errorf("internal error: the plan allocates %d bytes of workspace, but %d were laid out", b.peak, measured)

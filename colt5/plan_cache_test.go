@@ -6,6 +6,7 @@ import (
 
 	"github.com/colt5-vulkan/colt5/internal/gputest"
 	"github.com/colt5-vulkan/colt5/internal/simulate"
+	"github.com/colt5-vulkan/colt5/pipelines"
 	"github.com/colt5-vulkan/colt5/vk"
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
@@ -144,4 +145,44 @@ func TestPlansOutOfMemory(t *testing.T) {
 	}
 	assert.Greater(t, sum, uint64(limit))
 	assert.Less(t, len(f.plans.keys()), 4)
+}
+
+// The layers and plans of a module share equal rotary tables, which are closed with the last plan that reads them.
+func TestSharedTables(t *testing.T) {
+	gputest.CountCase()
+	fx := newFixture(t)
+	c := smallEncoder()
+	c.RotaryEmb = true
+	e := mustNewSeeded(fx, NewEncoder, c)
+	bytes, first := fx.dev.Stats().BufferBytes, []float32(nil)
+	run := func(n int) (stats CallStats) {
+		t.Helper()
+		x, y := fx.bytes(make([]uint8, n), 1, n), fx.tensor(F32, 1, n, smallDim)
+		require.NoError(t, e.Forward(t.Context(), y, x, BlockOptions{Stats: &stats}))
+		if n == 100 {
+			if first == nil {
+				first = fx.read(y)
+			}
+			assert.True(t, sameBits(first, fx.read(y)))
+		}
+		require.NoError(t, x.Close())
+		require.NoError(t, y.Close())
+		return stats
+	}
+	table := uint64(4 * pipelines.RotaryTableLen(100, c.HeavyDimHead))
+	workspaces := run(100).Workspace - table // Workspace has the table, once for the two layers
+	assert.Equal(t, bytes+workspaces+table, fx.dev.Stats().BufferBytes)
+	workspaces += run(200).Workspace - table
+	assert.Len(t, e.tables, 1)
+	assert.Equal(t, bytes+workspaces+table, fx.dev.Stats().BufferBytes, "two lengths share a table")
+	run(300) // has another one
+	assert.Len(t, e.tables, 2)
+	run(100)
+	require.NoError(t, e.LimitPlans(t.Context(), PlanLimits{Count: 1}))
+	assert.Len(t, e.tables, 1)
+	run(100)
+	require.NoError(t, e.plans.close())
+	assert.Empty(t, e.tables)
+	assert.Equal(t, bytes, fx.dev.Stats().BufferBytes)
+	run(100)
 }

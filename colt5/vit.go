@@ -285,7 +285,7 @@ func (v *routedViT) embedPatches(b *builder, n int, dst, scratch allocation, x v
 		X: patches.Range, Bias: v.embed.bias.memory, Y: scratch.Range, Batch: 1, Rows: n * tokens,
 	})
 	b.release(patches)
-	positions := b.table("positions", tokens*c.Dim, func() []float32 {
+	positions := b.table(tableKey{"positions", [3]int{g.Height, g.Width, c.Dim}}, tokens*c.Dim, func() []float32 {
 		table, err := pipelines.PatchPositions(g.Height, g.Width, c.Dim)
 		b.fail(err)
 		return table

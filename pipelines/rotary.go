@@ -69,13 +69,17 @@ func RotaryTable(positions, dimHead int) []float32 {
 		return nil
 	}
 	half, table := dimHead/2, make([]float32, length)
+	frequencies := make([]float64, half)
+	for d := range frequencies {
+		frequencies[d] = math.Pow(10000, -2*float64(d)/float64(dimHead))
+	}
 	for row := range length / dimHead {
 		position := row
 		if row >= rotaryLow {
 			position = (row - rotaryLow) * rotaryLow
 		}
-		for d := range half {
-			sin, cos := math.Sincos(float64(position) * math.Pow(10000, -2*float64(d)/float64(dimHead)))
+		for d, frequency := range frequencies {
+			sin, cos := math.Sincos(float64(position) * frequency)
 			table[row*dimHead+d], table[row*dimHead+half+d] = float32(cos), float32(sin)
 		}
 	}
