@@ -23,7 +23,6 @@ type builder struct {
 	caps      vk.Caps
 	precision DType
 	kernels   *kernels
-	tables    tables
 	read      map[tableKey]vk.Range // tables that the steps read
 	constants uint64                // their bytes
 
@@ -156,7 +155,7 @@ func (b *builder) table(key tableKey, count int, newTable func() []float32) vk.R
 	b.constants += 4 * uint64(count)
 	var r vk.Range
 	if b.err == nil && b.list != nil {
-		t, err := b.tables.share(b.ctx, b.list.Device(), key, newTable)
+		t, err := b.kernels.tables.share(b.ctx, b.kernels.dev, key, newTable)
 		if err != nil {
 			b.fail(err)
 			return r

@@ -25,7 +25,6 @@ type base struct {
 	layer     layer
 	weights   weights // none in modules without parameters
 	kernels   kernels
-	tables    tables
 	plans     planCache[planKey]
 }
 
@@ -59,7 +58,7 @@ func newModuleBase[C config](ctx context.Context, name string, dev *vk.Device, c
 	}
 	m.base = base{
 		lifecycle: lifecycle{busy: make(chan struct{}, 1)}, name: name, dev: dev, precision: c.precision(),
-		weights: weights{dev: dev, precision: c.precision()}, kernels: kernels{dev, map[any]closer{}}, tables: tables{},
+		weights: weights{dev: dev, precision: c.precision()}, kernels: newKernels(dev),
 	}
 	m.layer = c.build(&m.weights)
 	err := m.weights.err

@@ -41,7 +41,7 @@ func (p *plan) close() error {
 // newPlan makes the plan of a call.
 func (m *base) newPlan(ctx context.Context, of *call) (*plan, error) {
 	c := *of // a copy, so that the caller's call does not escape to the heap
-	b := &builder{call: &c, caps: m.dev.Caps(), precision: m.precision, kernels: &m.kernels, tables: m.tables, ctx: ctx}
+	b := &builder{call: &c, caps: m.dev.Caps(), precision: m.precision, kernels: &m.kernels, ctx: ctx}
 	b.layOut(m.layer)
 	if b.err != nil {
 		return nil, b.err

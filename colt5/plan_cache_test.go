@@ -173,16 +173,16 @@ func TestSharedTables(t *testing.T) {
 	workspaces := run(100).Workspace - table // Workspace has the table, once for the two layers
 	assert.Equal(t, bytes+workspaces+table, fx.dev.Stats().BufferBytes)
 	workspaces += run(200).Workspace - table
-	assert.Len(t, e.tables, 1)
+	assert.Len(t, e.kernels.tables, 1)
 	assert.Equal(t, bytes+workspaces+table, fx.dev.Stats().BufferBytes, "two lengths share a table")
 	run(300) // has another one
-	assert.Len(t, e.tables, 2)
+	assert.Len(t, e.kernels.tables, 2)
 	run(100)
 	require.NoError(t, e.LimitPlans(t.Context(), PlanLimits{Count: 1}))
-	assert.Len(t, e.tables, 1)
+	assert.Len(t, e.kernels.tables, 1)
 	run(100)
 	require.NoError(t, e.plans.close())
-	assert.Empty(t, e.tables)
+	assert.Empty(t, e.kernels.tables)
 	assert.Equal(t, bytes, fx.dev.Stats().BufferBytes)
 	run(100)
 }
