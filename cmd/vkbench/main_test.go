@@ -4,13 +4,17 @@ import (
 	"context"
 	"errors"
 	"os"
+	"runtime"
 	"strings"
 	"testing"
 
 	"github.com/colt5-vulkan/colt5/cmd/vkbench/internal/command"
 	"github.com/colt5-vulkan/colt5/cmd/vkbench/internal/commandtest"
+	"github.com/colt5-vulkan/colt5/cmd/vkbench/internal/deviceinfo"
+	"github.com/colt5-vulkan/colt5/cmd/vkbench/internal/hostinfo"
 	"github.com/colt5-vulkan/colt5/internal/gputest"
 	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
 )
 
 const runMain = "COLT5_TEST_VKBENCH" // environment variable: the test binary is vkbench
@@ -35,10 +39,28 @@ func TestUsage(t *testing.T) {
 		{"nonsense", `there is no command "nonsense"; see vkbench help`},
 		{"bnech", `there is no command "bnech", did you mean "bench"?; see vkbench help`},
 		{"help bnech", `there is no command "bnech", did you mean "bench"?`},
+		{"-version bench", `-version takes no arguments, but got "bench"`},
 		{"-nonsense", "there is no flag -nonsense; see vkbench -help"},
 		{"-device 0 bench", "-device comes after the command: vkbench COMMAND -device"},
 		{"bench --onyl x", `there is no flag -onyl, did you mean "-only"?; see vkbench bench -help`},
 	})
+}
+
+// TestVersion requires what identifies the program, and the default device.
+func TestVersion(t *testing.T) {
+	host := hostinfo.Read()
+	for _, flag := range []string{"-version", "--version", "-v"} {
+		code, out, remarks := program.RunOnDevice(t, flag)
+		require.Equal(t, command.ExitOK, code, remarks)
+		i := gputest.Device(t).Info()
+		assert.Equal(t, []string{"vkbench " + host.Version, "commit: " + host.Commit, "Go: " + runtime.Version(), "OS: " + host.OS, "CPU: " + host.CPU,
+			"device: " + i.Name, "driver: " + deviceinfo.Driver(i), ""}, strings.Split(out, "\n"))
+	}
+	t.Setenv("COLT5_DEVICE", "no such device")
+	code, out, remarks := program.Run("-version")
+	assert.Equal(t, command.ExitOK, code)
+	assert.Empty(t, remarks)
+	assert.Contains(t, out, `device: no usable Vulkan device: COLT5_DEVICE is "no such device", want an index`)
 }
 
 func TestHelp(t *testing.T) {
@@ -115,7 +137,7 @@ func (w *failingWriter) Write(p []byte) (int, error) {
 
 // TestFailedOutput requires a failure where the output cannot be written, also that of help texts.
 func TestFailedOutput(t *testing.T) {
-	for _, args := range []string{"help", "bench -help", "help plan", "plan vit 1", "plan vit 1 -o json"} {
+	for _, args := range []string{"help", "-version", "bench -help", "help plan", "plan vit 1", "plan vit 1 -o json"} {
 		for _, left := range []int{0, 10} {
 			var remarks strings.Builder
 			code := command.Run(t.Context(), strings.Fields("vkbench "+args), &failingWriter{left}, &remarks, commands...)

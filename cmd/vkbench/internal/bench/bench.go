@@ -4,6 +4,7 @@ package bench
 import (
 	"context"
 	"errors"
+	"math"
 
 	"github.com/colt5-vulkan/colt5/cmd/vkbench/internal/cases"
 	"github.com/colt5-vulkan/colt5/cmd/vkbench/internal/command"
@@ -21,7 +22,8 @@ two (the roofline ceiling). Nothing is timed before its results have been valida
 
 Cases without 16-bit variants run in f32 whatever -precision says; what the device does not support is left
 out, with a remark. With -baseline each row has the GPU time of the same name, shape and precision in an
-earlier run (of several the last), and how many times faster this run is. block_length and dense_attention are
+earlier run (of several the last), and how many times faster this run is; with -fail-above, a row that took
+longer by more percent is a failure, and the error lists all. block_length and dense_attention are
 for growing sequence lengths: see report and plot. -list lists all cases and needs no device.`
 
 // Command times kernels and modules.
@@ -29,8 +31,10 @@ func Command(env *command.Env) *cli.Command {
 	return &cli.Command{
 		Name: "bench", Usage: "time kernels and modules", Description: benchDescription,
 		DisableSliceFlagSeparator: true, // sizes have commas
+		ShellComplete:             command.Complete(cases.Completions()),
 		Flags: []cli.Flag{
 			command.DeviceFlag(), command.OutputFlag(), cases.NamesFlag(), cases.SizeFlag(), command.PrecisionFlag("f32"),
+			&cli.FloatFlag{Name: "fail-above", HideDefault: true, Usage: "exit with 1 if the GPU time of a row is more than `PERCENT` above that of -baseline"},
 			&cli.StringFlag{Name: "baseline", Usage: "compare with the rows of `FILE`, an earlier output of bench -o jsonl (or json)"},
 			measure.RepsFlag(), measure.WarmupFlag(), measure.FullFlag(),
 			&cli.BoolFlag{Name: "list", Usage: "instead: list the cases, with the meaning and the default of every number of a size"},
@@ -54,6 +58,7 @@ type benchmark struct {
 	cases      []cases.Case
 	precisions []pipelines.DType
 	baseline   *measure.Baseline
+	failAbove  float64 // percent; infinite: slower rows are no failure
 	steps      bool
 }
 
@@ -67,7 +72,15 @@ func newBenchmark(c *cli.Command) (b benchmark, err error) {
 	if b.precisions, err = command.ParsePrecisions(c.String("precision")); err != nil {
 		return b, err
 	}
-	b.steps = c.Bool("steps")
+	b.steps, b.failAbove = c.Bool("steps"), math.Inf(1)
+	if c.IsSet("fail-above") {
+		if b.failAbove = c.Float("fail-above"); !(b.failAbove >= 0 && b.failAbove < math.Inf(1)) {
+			return b, command.Usagef("-fail-above is %v, want a number of percent, at least 0", b.failAbove)
+		}
+		if !c.IsSet("baseline") {
+			return b, command.Usagef("-fail-above needs a -baseline")
+		}
+	}
 	if path := c.String("baseline"); path != "" {
 		if b.steps {
 			return b, command.Usagef("-baseline and -steps do not go together")
@@ -91,7 +104,11 @@ func (b benchmark) run(ctx context.Context, env *command.Env, c *cli.Command, de
 	if !r.Steps {
 		list = append(cases.Peaks(caps, b.precisions), list...)
 	}
-	return runTable(ctx, env, c, r, list, remarks)
+	err := runTable(ctx, env, c, r, list, remarks)
+	if !math.IsInf(b.failAbove, 0) && command.Interrupted(ctx) == nil {
+		err = errors.Join(err, b.baseline.Check(b.failAbove))
+	}
+	return err
 }
 
 // runTable times cases and writes a table to stdout.

@@ -5,10 +5,13 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/colt5-vulkan/colt5/cmd/vkbench/internal/cases"
 	"github.com/colt5-vulkan/colt5/cmd/vkbench/internal/command"
 	"github.com/colt5-vulkan/colt5/cmd/vkbench/internal/commandtest"
+	"github.com/colt5-vulkan/colt5/cmd/vkbench/internal/deviceinfo"
+	"github.com/colt5-vulkan/colt5/cmd/vkbench/internal/hostinfo"
 	"github.com/colt5-vulkan/colt5/cmd/vkbench/internal/results"
 	"github.com/colt5-vulkan/colt5/cmd/vkbench/internal/resultstest"
 	"github.com/colt5-vulkan/colt5/internal/gputest"
@@ -34,6 +37,13 @@ func TestBenchBaseline(t *testing.T) {
 	assert.Nil(t, rows[0]["baseline_gpu_ms"])
 	assert.Equal(t, 1e6, rows[2]["baseline_gpu_ms"])
 	assert.Equal(t, i.Name, rows[2]["device"])
+	when, err := time.Parse(time.RFC3339, rows[2]["time"].(string))
+	require.NoError(t, err)
+	assert.WithinDuration(t, time.Now(), when, time.Hour)
+	host := hostinfo.Read()
+	for key, want := range map[string]string{"driver": deviceinfo.Driver(i), "version": host.Version, "commit": host.Commit, "os": host.OS, "cpu": host.CPU} {
+		assert.Equal(t, want, rows[2][key], key)
+	}
 	if now := rows[2]["gpu_ms"].(float64); now > 0 {
 		assert.InEpsilon(t, 1e6/now, rows[2]["baseline_ratio"], 1e-6)
 	}
@@ -53,6 +63,28 @@ func TestBenchBaseline(t *testing.T) {
 	assert.NotContains(t, out, "absent")
 	assert.Contains(t, out, "Not run, but in the baseline: rmsnorm 7x4 f32.")
 	assert.Equal(t, 1, strings.Count(out, "Earlier: 4 rows of "+again))
+}
+
+// TestBenchFailAbove compares with a baseline that is faster, one that is slower, and one of other rows.
+func TestBenchFailAbove(t *testing.T) {
+	i := gputest.Device(t).Info()
+	for _, test := range []struct {
+		name, size string
+		before     float64
+		code       int
+		want       string
+	}{
+		{"slower", "3x4", 1e-6, command.ExitFailed, "1 of 1 row took more than 50 % longer than in "},
+		{"faster", "3x4", 1e6, command.ExitOK, ""},
+		{"other rows", "5x4", 1e6, command.ExitFailed, "no row of this run can be compared with one of "},
+	} {
+		base := commandtest.File(t, "base.jsonl", resultstest.JSON("rmsnorm", test.size, "f32", test.before, i))
+		code, out, remarks := program.RunOnDevice(t, quick("-only", "rmsnorm", "-size", "3x4", "-baseline", base, "-fail-above", "50")...)
+		assert.Equal(t, test.code, code, test.name)
+		assert.Contains(t, out, "| rmsnorm", "the table is written in any case")
+		assert.Contains(t, remarks, test.want)
+		assert.Equal(t, test.want != "", strings.Contains(remarks, "vkbench: "), remarks)
+	}
 }
 
 // tinySizes has a small size for cases whose SmallSizes take long.
@@ -214,6 +246,10 @@ func TestUsage(t *testing.T) {
 		{"bench -baseline " + text, "-baseline: " + text + ":1: invalid character"},
 		{"bench -baseline " + rows, "-baseline: " + rows + ":3: an object without name or shape"},
 		{"bench -steps -baseline " + rows, "do not go together"},
+		{"bench -fail-above 5", "-fail-above needs a -baseline"},
+		{"bench -fail-above -1 -baseline " + rows, "-fail-above is -1, want a number of percent"},
+		{"bench -fail-above NaN -baseline " + rows, "-fail-above is NaN"},
+		{"bench -fail-above inf -baseline " + rows, "-fail-above is +Inf"},
 		{"bench -reps 0", "-reps is 0"},
 		{"bench -reps x", "x"},
 		{"bench -warmup -1", "-warmup is -1"},

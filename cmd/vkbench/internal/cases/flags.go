@@ -4,6 +4,7 @@ import (
 	"strings"
 
 	"github.com/colt5-vulkan/colt5/cmd/vkbench/internal/command"
+	"github.com/colt5-vulkan/colt5/cmd/vkbench/internal/dims"
 	"github.com/urfave/cli/v3"
 )
 
@@ -15,6 +16,21 @@ func NamesFlag() cli.Flag {
 // SelectedNames returns the names of NamesFlag, which may be given several times.
 func SelectedNames(c *cli.Command) []string {
 	return command.SplitList(strings.Join(c.StringSlice("only"), ","))
+}
+
+// Completions returns completions of NamesFlag and SizeFlag: names, and default sizes on a GPU.
+func Completions() map[string]command.Values {
+	return map[string]command.Values{
+		"only": func() []string { return Names(All()) },
+		"size": func() (list []string) {
+			for _, c := range All() {
+				for _, size := range c.Sizes {
+					list = append(list, c.Name+"="+dims.Format(size)+":"+strings.Join(c.Dims, " x "))
+				}
+			}
+			return list
+		},
+	}
 }
 
 // SizeFlag overrides sizes; see Select.

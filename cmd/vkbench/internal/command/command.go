@@ -66,16 +66,30 @@ func (env *Env) run(ctx context.Context, args []string, commands []Constructor) 
 
 func (env *Env) root(commands []Constructor) *cli.Command {
 	root := &cli.Command{
-		Name:        "vkbench",
-		Usage:       "inspect Vulkan devices, verify and time conditionally routed layers on them",
-		UsageText:   "vkbench COMMAND [flags] [arguments]",
-		Description: description,
-		Writer:      env.Stdout,
-		ErrWriter:   env.Stderr,
+		Name:                  "vkbench",
+		Usage:                 "inspect Vulkan devices, verify and time conditionally routed layers on them",
+		UsageText:             "vkbench COMMAND [flags] [arguments]",
+		Description:           description,
+		Writer:                env.Stdout,
+		ErrWriter:             env.Stderr,
+		Flags:                 []cli.Flag{versionFlag()},
+		EnableShellCompletion: true,
+		ConfigureShellCompletionCommand: func(c *cli.Command) {
+			c.Hidden, c.Usage = false, "print a script that completes commands, flags and names in bash, zsh, fish or PowerShell"
+		},
 		// Run maps errors to exit codes; the library would call os.Exit.
 		ExitErrHandler: func(context.Context, *cli.Command, error) {},
 	}
+	root.Before = func(ctx context.Context, c *cli.Command) (context.Context, error) {
+		if c.Bool("version") && c.Args().Present() {
+			return ctx, Usagef("-version takes no arguments, but got %q", c.Args().First())
+		}
+		return ctx, nil
+	}
 	root.Action = func(_ context.Context, c *cli.Command) error {
+		if c.Bool("version") {
+			return env.writeVersion()
+		}
 		if c.Args().Present() {
 			return noCommand(root, c.Args().First())
 		}
@@ -84,9 +98,18 @@ func (env *Env) root(commands []Constructor) *cli.Command {
 	for _, construct := range commands {
 		c := construct(env)
 		c.OnUsageError, c.Before, c.HideHelpCommand = usageErrorOf, rejectEmptyFlags, true
+		if c.ShellComplete == nil {
+			c.ShellComplete = Complete(nil)
+		}
 		root.Commands = append(root.Commands, c)
 	}
 	root.OnUsageError = usageErrorOf
+	root.ShellComplete = Complete(map[string]Values{"": func() (list []string) {
+		for _, c := range root.VisibleCommands() {
+			list = append(list, c.Name+":"+c.Usage)
+		}
+		return list
+	}})
 	return root
 }
 

@@ -3,6 +3,7 @@ package devices
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 
 	"github.com/colt5-vulkan/colt5/cmd/vkbench/internal/command"
@@ -53,13 +54,16 @@ func ListCommand(env *command.Env) *cli.Command {
 // InfoCommand describes one device.
 func InfoCommand(env *command.Env) *cli.Command {
 	return &cli.Command{
-		Name: "info", Usage: "show what a device can do",
+		Name: "info", Usage: "show what a device can do; in JSON as one object",
 		Flags: []cli.Flag{command.DeviceFlag(), command.OutputFlag()},
 		Action: func(_ context.Context, c *cli.Command) error {
 			if err := command.NoArgs(c); err != nil {
 				return err
 			}
 			return env.WithDevice(c, func(dev *vk.Device) error {
+				if format := c.String("o"); format == "json" || format == "jsonl" {
+					return writeObject(env, dev.Info(), format == "json")
+				}
 				t, err := env.Table(c, table.Text("property", "property", 34), table.Text("value", "value", 0))
 				if err != nil {
 					return err
@@ -71,4 +75,14 @@ func InfoCommand(env *command.Env) *cli.Command {
 			})
 		},
 	}
+}
+
+// writeObject writes a device as one JSON object, on one line or indented.
+func writeObject(env *command.Env, i vk.Info, indent bool) error {
+	e := json.NewEncoder(env.Stdout)
+	e.SetEscapeHTML(false)
+	if indent {
+		e.SetIndent("", "  ")
+	}
+	return e.Encode(i)
 }

@@ -2,12 +2,14 @@ package devices
 
 import (
 	"encoding/csv"
+	"encoding/json"
 	"strings"
 	"testing"
 
 	"github.com/colt5-vulkan/colt5/cmd/vkbench/internal/commandtest"
 	"github.com/colt5-vulkan/colt5/cmd/vkbench/internal/platforms"
 	"github.com/colt5-vulkan/colt5/internal/gputest"
+	"github.com/colt5-vulkan/colt5/vk"
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 )
@@ -41,6 +43,22 @@ func TestDevices(t *testing.T) {
 	text := program.OK(t, "devices")
 	assert.Contains(t, text, dev.Info().Name+": "+platforms.Of(dev.Info()).String())
 	assert.NotContains(t, text, "| tested")
+}
+
+// TestInfoObject requires one object that vk.Info reads.
+func TestInfoObject(t *testing.T) {
+	dev := gputest.Device(t)
+	for _, format := range []string{"json", "jsonl"} {
+		out := program.OK(t, "info", "-o", format, "-device", dev.Info().UUID)
+		var got vk.Info
+		require.NoError(t, json.Unmarshal([]byte(out), &got), out)
+		want, err := json.Marshal(dev.Info())
+		require.NoError(t, err)
+		assert.JSONEq(t, string(want), out)
+		assert.Equal(t, dev.Info().Name, got.Name)
+		assert.Equal(t, dev.Caps().MemoryBytes, got.Caps.MemoryBytes)
+		assert.Equal(t, format == "jsonl", strings.Count(out, "\n") == 1)
+	}
 }
 
 func TestInfo(t *testing.T) {

@@ -17,6 +17,14 @@ type Baseline struct {
 	rows map[string]results.Row // by key; the last one of each key
 	keys []string               // in the order of the file
 	seen map[string]bool        // keys that are in this run too
+
+	compared []comparison // in the order of this run
+}
+
+// comparison has the GPU times of a row in both runs, in ms.
+type comparison struct {
+	key         string
+	before, now float64
 }
 
 // ReadBaseline reads the file of flag -baseline. Errors are usage errors.
@@ -56,7 +64,28 @@ func (b *Baseline) cells(key string, gpu float64) []any {
 	if gpu <= 0 || r.GPU <= 0 {
 		return []any{table.Millis(r.GPU), nil} // shorter than a tick of the device's clock
 	}
+	b.compared = append(b.compared, comparison{key, r.GPU, gpu})
 	return []any{table.Millis(r.GPU), r.GPU / gpu}
+}
+
+// Check returns an error that lists the rows whose GPU time is more than so many percent above that of the baseline. If no
+// row could be compared, that is an error too.
+func (b *Baseline) Check(percent float64) error {
+	if len(b.compared) == 0 {
+		return fmt.Errorf("-fail-above: no row of this run can be compared with one of %s", b.path)
+	}
+	var slower []string
+	for _, c := range b.compared {
+		if c.now > c.before*(1+percent/100) {
+			slower = append(slower, fmt.Sprintf("   %s: %s ms, before %s ms, +%s %%",
+				c.key, table.Significant(c.now), table.Significant(c.before), table.Significant(100*(c.now/c.before-1))))
+		}
+	}
+	if slower == nil {
+		return nil
+	}
+	return fmt.Errorf("%d of %s took more than %v %% longer than in %s:\n%s",
+		len(slower), command.Count(len(b.compared), "row"), percent, b.path, strings.Join(slower, "\n"))
 }
 
 // remarks describes the baseline, and how its device or driver differ.

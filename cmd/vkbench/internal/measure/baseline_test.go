@@ -31,6 +31,16 @@ func TestBaseline(t *testing.T) {
 	here.DriverInfo = "2"
 	assert.Equal(t, []string{"The baseline is of another driver: d 1."}, b.remarks(here)[1:])
 
+	b.compared = nil
+	assert.ErrorContains(t, b.Check(5), "no row of this run can be compared with one of ")
+	b.cells("x 1 f32", 4.4)
+	b.cells("y 1 f32", 2)
+	b.cells("x 1 f16", 2)
+	assert.NoError(t, b.Check(100))
+	assert.EqualError(t, b.Check(99.5), "1 of 2 rows took more than 99.5 % longer than in "+b.path+":\n   y 1 f32: 2.000 ms, before 1.000 ms, +100.0 %")
+	assert.ErrorContains(t, b.Check(5), "2 of 2 rows took more than 5 % longer than in "+b.path+":\n   x 1 f32: 4.400 ms, before 4.000 ms, +10.00 %\n   y 1 f32:")
+	assert.ErrorContains(t, b.Check(0), "2 of 2 rows")
+
 	var none *Baseline
 	assert.Empty(t, none.columns())
 	assert.Empty(t, none.cells("x 1 f32", 2))

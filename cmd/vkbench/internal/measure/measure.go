@@ -11,6 +11,7 @@ import (
 
 	"github.com/colt5-vulkan/colt5/cmd/vkbench/internal/cases"
 	"github.com/colt5-vulkan/colt5/cmd/vkbench/internal/command"
+	"github.com/colt5-vulkan/colt5/cmd/vkbench/internal/hostinfo"
 	"github.com/colt5-vulkan/colt5/cmd/vkbench/internal/progress"
 	"github.com/colt5-vulkan/colt5/cmd/vkbench/internal/scope"
 	"github.com/colt5-vulkan/colt5/cmd/vkbench/internal/table"
@@ -27,6 +28,7 @@ type Runner struct {
 	Info     vk.Info      // of the device
 
 	dev  *vk.Device
+	host hostinfo.Info
 	pace Pace
 	gpu  float64 // median GPU time of the last row, ms
 
@@ -46,7 +48,7 @@ type timing struct {
 
 // NewRunner returns a runner without a table.
 func NewRunner(dev *vk.Device, p Pace) *Runner {
-	return &Runner{dev: dev, pace: p, Info: dev.Info(), flopRate: map[pipelines.DType]float64{}}
+	return &Runner{dev: dev, host: hostinfo.Read(), pace: p, Info: dev.Info(), flopRate: map[pipelines.DType]float64{}}
 }
 
 // RunAll times cases and continues after failures. It stops with ErrInterrupted when ctx is cancelled.

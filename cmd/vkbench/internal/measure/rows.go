@@ -2,6 +2,7 @@ package measure
 
 import (
 	"fmt"
+	"time"
 
 	"github.com/colt5-vulkan/colt5/cmd/vkbench/internal/cases"
 	"github.com/colt5-vulkan/colt5/cmd/vkbench/internal/deviceinfo"
@@ -26,7 +27,15 @@ func (r *Runner) Columns(list []cases.SizedCase) []table.Column {
 			table.Number("peak_bytes", "peak memory", 10), table.Number("runs", "runs", 0))
 		columns = append(columns, r.Baseline.columns()...)
 	}
-	return append(columns, table.Hidden("device"), table.Hidden("driver"))
+	for _, key := range []string{"device", "driver", "time", "version", "commit", "os", "cpu"} {
+		columns = append(columns, table.Hidden(key))
+	}
+	return columns
+}
+
+// origin returns the values of the hidden columns: where and when a row was measured, and by what.
+func (r *Runner) origin() []any {
+	return []any{r.Info.Name, deviceinfo.Driver(r.Info), time.Now().UTC().Format(time.RFC3339), r.host.Version, r.host.Commit, r.host.OS, r.host.CPU}
 }
 
 // Remarks returns what a reader should know before the rows.
@@ -56,7 +65,7 @@ func (r *Runner) writeRow(x cases.SizedCase, t timing) {
 		table.Millis(quantile(t.wall, 0.5)), scaled(bytes, 1e9), scaled(flops, 1e12), r.peakShare(x, bytes, flops),
 		table.Size(t.stats.Workspace), table.Size(t.peak), len(t.gpu)}
 	values = append(values, r.Baseline.cells(x.Title(), gpu)...)
-	r.Table.Row(append(values, r.Info.Name, deviceinfo.Driver(r.Info))...)
+	r.Table.Row(append(values, r.origin()...)...)
 }
 
 // rate is work per second.
@@ -101,7 +110,7 @@ func (r *Runner) writeSteps(x cases.SizedCase, t timing) {
 		if total > 0 {
 			share = table.Share(ms / total)
 		}
-		r.Table.Row(x.Name, x.Shape(), x.PrecisionName(), i+1, s.Name, table.Millis(ms), share, scaled(rate(s.Bytes, ms), 1e9), scaled(rate(s.Flops, ms), 1e12),
-			r.Info.Name, deviceinfo.Driver(r.Info))
+		values := []any{x.Name, x.Shape(), x.PrecisionName(), i + 1, s.Name, table.Millis(ms), share, scaled(rate(s.Bytes, ms), 1e9), scaled(rate(s.Flops, ms), 1e12)}
+		r.Table.Row(append(values, r.origin()...)...)
 	}
 }

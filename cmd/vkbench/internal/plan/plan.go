@@ -33,12 +33,15 @@ of the file alone.
 // Command prints the memory that a call needs.
 func Command(env *command.Env) *cli.Command {
 	var shapes strings.Builder
+	var names []string
 	for _, p := range planners() {
+		names = append(names, p.name+":"+p.shape())
 		fmt.Fprintf(&shapes, "\n   %-27s %s", p.name, p.shape())
 	}
 	return &cli.Command{
 		Name: "plan", Usage: "compute the device memory that a module's call needs", ArgsUsage: "MODULE SIZE",
-		Description: fmt.Sprintf(description, shapes.String()),
+		Description:   fmt.Sprintf(description, shapes.String()),
+		ShellComplete: command.Complete(map[string]command.Values{"": func() []string { return names }}),
 		Flags: []cli.Flag{
 			&cli.StringFlag{Name: "device", Usage: "plan for this device: `INDEX`, UUID or part of the name"}, command.OutputFlag(),
 			&cli.StringFlag{Name: "config", Usage: "`FILE` with the module's configuration, JSON"},

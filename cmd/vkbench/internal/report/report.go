@@ -36,6 +36,7 @@ func Command(env *command.Env) *cli.Command {
 	return &cli.Command{
 		Name: "report", Usage: "measure peaks, modules and growing lengths, and write a page with tables and plots", Description: reportDescription,
 		DisableSliceFlagSeparator: true, // sizes have commas
+		ShellComplete:             command.Complete(cases.Completions()),
 		Flags: []cli.Flag{
 			command.DeviceFlag(), outFlag(), cases.NamesFlag(), cases.SizeFlag(), command.PrecisionFlag("f32,f16,bf16"), measure.RepsFlag(),
 			measure.WarmupFlag(), measure.FullFlag(),

@@ -6,8 +6,10 @@ import (
 	"fmt"
 	"io"
 	"strings"
+	"unicode"
 
 	"github.com/colt5-vulkan/colt5/cmd/vkbench/internal/input"
+	"github.com/colt5-vulkan/colt5/internal/errtext"
 )
 
 // Row is a row of bench. Its JSON keys are the columns of measure.Runner. Missing values are 0.
@@ -27,12 +29,20 @@ type Row struct {
 	Runs      int     `json:"runs"`
 	Device    string  `json:"device"`
 	Driver    string  `json:"driver"`
+
+	// When the row was measured (RFC 3339, UTC), and by what. Rows of earlier versions have none of these.
+	Time    string `json:"time"`
+	Version string `json:"version"` // of the module
+	Commit  string `json:"commit"`
+	OS      string `json:"os"`
+	CPU     string `json:"cpu"` // of the host
 }
 
 // Key is equal for rows of the same measurement.
 func (r Row) Key() string { return r.Name + " " + r.Shape + " " + r.Precision }
 
-// plausible rejects values that no measurement yields; an axis for them would have an unbounded number of ticks.
+// plausible rejects values that no measurement yields; an axis for them would have an unbounded number of ticks. Text
+// reaches terminals and pages.
 func (r Row) plausible() error {
 	const least, most = 1e-18, 1e18
 	for _, x := range []struct {
@@ -41,6 +51,12 @@ func (r Row) plausible() error {
 	}{{"gpu_ms", r.GPU}, {"gb_per_s", r.GBs}, {"tflop_per_s", r.TFLOPs}} {
 		if x.value != 0 && (x.value < least || x.value > most) {
 			return fmt.Errorf("%s is %v, want 0, or %v to %v", x.name, x.value, least, most)
+		}
+	}
+	for _, x := range []struct{ name, text string }{{"name", r.Name}, {"shape", r.Shape}, {"precision", r.Precision}, {"device", r.Device}, {"driver", r.Driver},
+		{"time", r.Time}, {"version", r.Version}, {"commit", r.Commit}, {"os", r.OS}, {"cpu", r.CPU}} {
+		if len(x.text) > 300 || strings.ContainsFunc(x.text, func(c rune) bool { return !unicode.IsPrint(c) }) {
+			return fmt.Errorf("%s is %s, want at most 300 printable characters", x.name, errtext.Quote(x.text))
 		}
 	}
 	return nil

@@ -29,6 +29,8 @@ func TestParse(t *testing.T) {
 		`{"name": "a", "shape": "1", "gpu_ms": 5e-324}`:                  "2: gpu_ms is 5e-324, want",
 		`{"name": "a", "shape": "1", "gpu_ms": 1, "gb_per_s": -1}`:       "2: gb_per_s is -1, want 0",
 		`{"name": "a", "shape": "1", "gpu_ms": 1, "tflop_per_s": 1e300}`: "2: tflop_per_s is 1e+300, want 0",
+		`{"name": "a\u001b[31m", "shape": "1", "gpu_ms": 1}`:             `2: name is "a\x1b[31m", want at most 300 printable`,
+		`{"name": "a", "shape": "1", "gpu_ms": 1, "os": "a\nb"}`:         `2: os is "a\nb", want`,
 		one + one: "2: more than one object",
 		one + "}": "2: more than one object",
 		one + "]": "2: more than one object",

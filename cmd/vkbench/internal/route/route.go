@@ -44,6 +44,7 @@ func Command(env *command.Env) *cli.Command {
 	return &cli.Command{
 		Name: "route", Usage: "show which passages of a text are routed to the heavy branch",
 		ArgsUsage: "FILE...", Description: description,
+		ShellComplete: command.Complete(map[string]command.Values{"o": func() []string { return append([]string{"text"}, table.Formats...) }}),
 		Flags: []cli.Flag{
 			command.DeviceFlag(),
 			&cli.StringFlag{Name: "o", Value: "text", Usage: "output `FORMAT`: text, or a table of passages as md, csv, json or jsonl"},

@@ -32,6 +32,7 @@ files mean equal bits, of two commits or of two drivers.`
 func Command(env *command.Env) *cli.Command {
 	return &cli.Command{
 		Name: "verify", Usage: "run golden cases, and compare with their results", ArgsUsage: "[DIR|FILE...]", Description: description,
+		ShellComplete: command.Complete(map[string]command.Values{"only": names}),
 		Flags: []cli.Flag{
 			command.DeviceFlag(), command.OutputFlag(),
 			&cli.StringSliceFlag{Name: "only", Aliases: []string{"module"}, Usage: "only cases of these `MODULES`, of " + strings.Join(names(), ", ")},
