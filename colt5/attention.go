@@ -42,7 +42,7 @@ func (c *ConditionalRoutedAttentionConfig) UnmarshalJSON(data []byte) error {
 
 func (c ConditionalRoutedAttentionConfig) check(k checker) error {
 	if err := firstError(
-		k.atLeast("Dim", c.Dim, 1), k.atLeast("NumHeavyTokensQ", c.NumHeavyTokensQ, 1), k.atLeast("NumHeavyTokensKV", c.NumHeavyTokensKV, 1),
+		k.dim("Dim", c.Dim), k.atLeast("NumHeavyTokensQ", c.NumHeavyTokensQ, 1), k.atLeast("NumHeavyTokensKV", c.NumHeavyTokensKV, 1),
 		k.heavy("Heavy", c.heavy(), "NumRoutedKV", c.NumRoutedKV), c.Router.check(k.in("Router.")),
 	); err != nil || !c.HasLightAttn {
 		return err

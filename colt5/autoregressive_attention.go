@@ -52,7 +52,7 @@ func (c ConditionalRoutedAutoregressiveAttentionConfig) check(k checker) error {
 		return k.errorf("CausalQueryRouting", "is true and RouterStraightThrough false, want both")
 	}
 	return firstError(
-		k.atLeast("Dim", c.Dim, 1), k.atLeast("NumHeavyTokensQ", c.NumHeavyTokensQ, 1), k.atLeast("NumHeavyTokensKV", c.NumHeavyTokensKV, 1),
+		k.dim("Dim", c.Dim), k.atLeast("NumHeavyTokensQ", c.NumHeavyTokensQ, 1), k.atLeast("NumHeavyTokensKV", c.NumHeavyTokensKV, 1),
 		k.heads("Light", c.LightHeads, c.LightDimHead), k.window("LightWindowSize", c.LightWindowSize),
 		k.atLeast("HeavyWindowSize", c.HeavyWindowSize, 0), k.heavy("Heavy", c.heavy(), "NumRoutedKV", c.NumRoutedKV),
 		c.Router.check(k.in("Router.")), k.mustBeZero("Router.RouteBlockSize", c.Router.RouteBlockSize, "windows route on their own"),

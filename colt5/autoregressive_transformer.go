@@ -32,7 +32,7 @@ func (c *AutoregressiveTransformerConfig) UnmarshalJSON(data []byte) error {
 
 func (c AutoregressiveTransformerConfig) check(k checker) error {
 	return firstError(
-		k.depth(c.Depth), k.atLeast("NumTokens", c.NumTokens, 1),
+		k.depth(c.Depth), k.between("NumTokens", c.NumTokens, 1, maxRow),
 		c.ConditionalRoutedAutoregressiveAttentionConfig.check(k), k.hidden("FFMult", c.Dim, c.FFMult),
 	)
 }

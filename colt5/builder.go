@@ -25,6 +25,7 @@ type builder struct {
 	kernels   *kernels
 	read      map[tableKey]vk.Range // tables that the steps read
 	constants uint64                // their bytes
+	groups    int                   // of rows, see limitGroups
 
 	ctx  context.Context // of the call that makes the plan
 	plan *plan
@@ -183,6 +184,13 @@ func record[C comparable, A any, K interface {
 
 // recordSelect records a top-k selection, with its scratch memory.
 func (b *builder) recordSelect(c pipelines.SelectConfig, a pipelines.SelectArgs) {
+	segments := max(a.Windows, 1)
+	if a.BlockSize > 0 {
+		segments = (a.N-1)/a.BlockSize + 1
+	}
+	if b.limitSelection(a.Rows, a.N, segments); b.err != nil {
+		return
+	}
 	scratch := b.alloc(pipelines.SelectScratch(b.caps, c, a.Rows, a.N, a.K, a.BlockSize, a.Windows))
 	a.Scratch = scratch.Range
 	record(b, pipelines.NewSelect, c, a)
@@ -191,6 +199,9 @@ func (b *builder) recordSelect(c pipelines.SelectConfig, a pipelines.SelectArgs)
 
 // recordCoorDescent records a coordinate descent, with its scratch memory.
 func (b *builder) recordCoorDescent(c pipelines.CoorDescentConfig, a pipelines.CoorDescentArgs) {
+	if b.limitRow(a.N); b.err != nil {
+		return
+	}
 	scratch := b.alloc(pipelines.CoorDescentScratch(b.caps, a.Rows, a.N, a.BlockSize, a.Windows))
 	a.Scratch = scratch.Range
 	record(b, pipelines.NewCoorDescent, c, a)
@@ -216,7 +227,7 @@ func recordInterleaved(branches ...phases) {
 
 // restart begins another recording, with a workspace in which releases are deferred up to limit.
 func (b *builder) restart(limit uint64) {
-	b.arena, b.constants, b.read = arena{limit: limit}, 0, map[tableKey]vk.Range{}
+	b.arena, b.constants, b.groups, b.read = arena{limit: limit}, 0, 0, map[tableKey]vk.Range{}
 }
 
 // layOut lays out the workspace: first as tightly as possible, then up to a tenth larger, so that independent steps

@@ -350,6 +350,9 @@ func (c call) measure(name string, caps vk.Caps, config config, dims ...dimSize)
 		return Memory{}, fmt.Errorf("colt5: %s: %w", op, w.err)
 	}
 	m := Memory{Weights: w.bytes()}
+	if m.Weights >= maxBytes {
+		return Memory{}, fmt.Errorf("colt5: %s: %w: the weights have 2^60 bytes or more", op, vk.ErrOutOfMemory)
+	}
 	for _, a := range c.args.list() {
 		n, err := c.bytes(a)
 		switch {

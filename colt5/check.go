@@ -88,11 +88,7 @@ func (k checker) mustBeZero(field string, v int, why string) error {
 
 // depth bounds the number of layers: a mistyped depth would exhaust the host's memory.
 func (k checker) depth(depth int) error {
-	const maxDepth = 1 << 14
-	if depth < 1 || depth > maxDepth {
-		return k.errorf("Depth", "is %d, want 1 to %d", depth, maxDepth)
-	}
-	return nil
+	return k.between("Depth", depth, 1, maxDepth)
 }
 
 // precision checks the Precision of a configuration.
@@ -105,42 +101,43 @@ func (k checker) precision(p DType) error {
 
 // coorDescent checks the schedule of coordinate descent.
 func (k checker) coorDescent(iters int, eps, epsInit, epsDecay float64) error {
-	if err := firstError(k.atLeast("NIters", iters, 1), k.aboveZero("Eps", eps), k.aboveZero("EpsDecay", epsDecay)); err != nil {
+	if err := firstError(k.between("NIters", iters, 1, maxIters), k.within("Eps", eps, minEps, maxEps), k.aboveZero("EpsDecay", epsDecay)); err != nil {
 		return err
 	}
 	if epsDecay > 1 {
 		return k.errorf("EpsDecay", "is %v, want at most 1", epsDecay)
 	}
 	if epsInit != 0 {
-		return k.aboveZero("EpsInit", epsInit)
+		return k.within("EpsInit", epsInit, minEps, maxEps)
 	}
 	return nil
 }
+
+// within checks a real number.
+func (k checker) within(field string, v, least, most float64) error {
+	if !(v >= least && v <= most) {
+		return k.errorf(field, "is %v, want a positive number, %g to %g", v, least, most)
+	}
+	return nil
+}
+
+// dim checks the size of a row.
+func (k checker) dim(field string, v int) error { return k.between(field, v, 1, maxRow) }
 
 // hidden checks a multiplier of a feedforward, and the hidden size that follows from it.
 func (k checker) hidden(field string, dim int, mult float64) error {
 	if err := k.aboveZero(field, mult); err != nil {
 		return err
 	}
-	if hidden := float64(dim) * mult; hidden < 1 || hidden > math.MaxInt32 {
-		return fmt.Errorf("colt5: %s: %s * %s is %.6g, want 1 to %d", k.op, k.name("Dim"), k.name(field), hidden, math.MaxInt32)
+	if hidden := float64(dim) * mult; hidden < 1 || hidden >= maxRow+1 {
+		return fmt.Errorf("colt5: %s: %s * %s is %.6g, want 1 to %d", k.op, k.name("Dim"), k.name(field), hidden, maxRow)
 	}
 	return nil
 }
 
 // heads checks the heads of an attention. branch is what the names of its fields start with: Light, Heavy or nothing.
 func (k checker) heads(branch string, heads, dimHead int) error {
-	if err := firstError(k.atLeast(branch+"Heads", heads, 1), k.atLeast(branch+"DimHead", dimHead, 1)); err != nil {
-		return err
-	}
-	const maxHeads = 1 << 16 // a limit of the attention kernels
-	if heads > maxHeads {
-		return k.errorf(branch+"Heads", "is %d, want at most %d", heads, maxHeads)
-	}
-	if dimHead > 128 {
-		return k.errorf(branch+"DimHead", "is %d, want at most 128", dimHead)
-	}
-	return nil
+	return firstError(k.between(branch+"Heads", heads, 1, maxHeads), k.between(branch+"DimHead", dimHead, 1, maxDimHead))
 }
 
 // heavy checks the heavy branch of an attention. routesField is the name of the field with its number of routes.
@@ -156,9 +153,6 @@ func (k checker) heavy(branch string, c heavyConfig, routesField string, routes 
 	}
 	return nil
 }
-
-// maxWindow is the largest number of tokens that a window reaches: kernels add it to a position in 32 bits.
-const maxWindow = 1<<30 - 1
 
 // window checks the size of a window of a sequence.
 func (k checker) window(field string, v int) error { return k.between(field, v, 1, maxWindow) }
@@ -176,10 +170,7 @@ func (k checker) halved(field string, v int) error {
 
 // patch checks the side of an image patch.
 func (k checker) patch(field string, side int) error {
-	if side < 1 || side > 1024 {
-		return k.errorf(field, "is %d, want 1 to 1024", side)
-	}
-	return nil
+	return k.between(field, side, 1, maxPatch)
 }
 
 // checkPatches checks that an image of so many units consists of whole patches. field names the side of a patch.

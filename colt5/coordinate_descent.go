@@ -49,7 +49,7 @@ func NewCoordinateDescent(dev *vk.Device, c CoordinateDescentConfig) (*Coordinat
 }
 
 func (c CoordinateDescentConfig) check(k checker) error {
-	return firstError(k.aboveZero("K", c.K), k.coorDescent(c.NIters, c.Eps, c.EpsInit, c.EpsDecay))
+	return firstError(k.within("K", c.K, minK, maxK), k.coorDescent(c.NIters, c.Eps, c.EpsInit, c.EpsDecay))
 }
 
 func (c CoordinateDescentConfig) precision() DType { return F32 }

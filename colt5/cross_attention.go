@@ -36,7 +36,7 @@ func (c *ConditionalRoutedCrossAttentionConfig) UnmarshalJSON(data []byte) error
 
 func (c ConditionalRoutedCrossAttentionConfig) check(k checker) error {
 	return firstError(
-		k.atLeast("Dim", c.Dim, 1), k.atLeast("NumTokensQ", c.NumTokensQ, 1), k.atLeast("NumTokensKV", c.NumTokensKV, 1),
+		k.dim("Dim", c.Dim), k.atLeast("NumTokensQ", c.NumTokensQ, 1), k.atLeast("NumTokensKV", c.NumTokensKV, 1),
 		k.heavy("", c.heavy(), "KVRoutingTokens", c.KVRoutingTokens), k.atLeast("RouteBlockSize", c.RouteBlockSize, 0), c.Router.check(k.in("Router.")),
 		k.mustBeZero("Router.RouteBlockSize", c.Router.RouteBlockSize, "use the config's own RouteBlockSize"),
 	)

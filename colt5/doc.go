@@ -34,6 +34,19 @@
 // cross-attention, use_triton and triton_checkpoint_segments of a router, fused of TopK. default_coor_descent_eps of the
 // ViT is the eps of its routers, unless router_kwargs has an eps.
 //
+// # Limits
+//
+// Forward and Memory refuse the same configurations and sizes. A tensor has up to 2,147,483,647 tokens (batch items
+// times tokens), and 2^56 elements. A router or TopK selects from up to 268,435,456 tokens (2^28) of an item; an
+// attention to windows takes 1,073,741,823 (2^30 - 1), as many as a window may have. Rows, which are Dim, hidden
+// sizes, vocabularies and classes, have up to 2^30 - 1 numbers, or 2^27 - 1 where a product with 16-bit operands
+// reads them. An attention has up to 65,536 heads of up to 128 numbers; image patches have sides of up to 1,024; a
+// ViT has up to 520,000 tokens; models have up to 16,384 layers. Coordinate descent takes up to 65,536 iterations,
+// an eps of 1e-30 to 1e30, and a k of 1e-6 to 1e30. Long sequences are processed in groups of rows, of which a call
+// may have 131,072: terabytes of tokens.
+//
+// A NaN in a router's logits ranks below all numbers, whatever its sign, and makes the soft scores of its row undefined.
+//
 // # Calls
 //
 // Tensors are row-major and on the device. A mask is u8: 1 for a real token, 0 for padding. A call can return what it

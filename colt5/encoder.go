@@ -27,7 +27,7 @@ func (c *EncoderConfig) UnmarshalJSON(data []byte) error {
 }
 
 func (c EncoderConfig) check(k checker) error {
-	return firstError(k.depth(c.Depth), k.atLeast("NumTokens", c.NumTokens, 0), c.ConditionalRoutedTransformerBlockConfig.check(k))
+	return firstError(k.depth(c.Depth), k.between("NumTokens", c.NumTokens, 0, maxRow), c.ConditionalRoutedTransformerBlockConfig.check(k))
 }
 
 func (c EncoderConfig) build(w *weights) layer { return w.encoder(c) }

@@ -30,7 +30,7 @@ func (c *ConditionalRoutedFeedForwardConfig) UnmarshalJSON(data []byte) error {
 
 func (c ConditionalRoutedFeedForwardConfig) check(k checker) error {
 	return firstError(
-		k.atLeast("Dim", c.Dim, 1), k.atLeast("NumHeavyTokens", c.NumHeavyTokens, 1), c.Router.check(k.in("Router.")),
+		k.dim("Dim", c.Dim), k.atLeast("NumHeavyTokens", c.NumHeavyTokens, 1), c.Router.check(k.in("Router.")),
 		k.hidden("LightFFMult", c.Dim, c.LightFFMult), k.hidden("HeavyFFMult", c.Dim, c.HeavyFFMult),
 	)
 }

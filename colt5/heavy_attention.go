@@ -75,6 +75,11 @@ func (h *heavyForward) phases(mask, contextMask vk.Range, afterTopK func()) phas
 // H, 2, D] with projectAllKeys.
 func (h *heavyForward) projectInputs() {
 	b, q := h.b, h.q
+	b.limitHeads(q.b*q.k, 1, h.heads)
+	if h.projectAllKeys {
+		b.limitHeads(h.kv.b*h.kv.n, 2, h.heads)
+	}
+	b.limitHeads(h.kv.lists()*h.kv.k, 2, h.heads/h.kv.r)
 	h.queries = b.allocHeads(h.dimHead, h.heads, q.b, q.k)
 	if b.uses16Bit(h.dim) {
 		h.projectInputs16()

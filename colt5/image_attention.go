@@ -62,7 +62,7 @@ func (c *ConditionalRoutedImageAttentionConfig) UnmarshalJSON(data []byte) error
 
 func (c ConditionalRoutedImageAttentionConfig) check(k checker) error {
 	return firstError(
-		k.atLeast("Dim", c.Dim, 1), k.atLeast("NumHeavyTokensQ", c.NumHeavyTokensQ, 1), k.atLeast("NumHeavyTokensKV", c.NumHeavyTokensKV, 1),
+		k.dim("Dim", c.Dim), k.atLeast("NumHeavyTokensQ", c.NumHeavyTokensQ, 1), k.atLeast("NumHeavyTokensKV", c.NumHeavyTokensKV, 1),
 		k.heads("Light", c.LightHeads, c.LightDimHead), k.patch("LightWindowSize", c.LightWindowSize),
 		k.heavy("Heavy", c.heavy(), "NumRoutedKV", c.NumRoutedKV), c.RouteScope.check(k), c.Router.check(k.in("Router.")),
 	)

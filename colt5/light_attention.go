@@ -90,8 +90,7 @@ func splitTokens(b, n, maxTokens, block, blocksBefore, blocksAfter int) []tokenG
 		}
 		return list
 	}
-	parts := (n + maxTokens - 1) / maxTokens
-	size := ((n+parts-1)/parts + block - 1) / block * block
+	size := tokensPerGroup(n, maxTokens, block)
 	for item := range b {
 		for from := 0; from < n; from += size {
 			count := min(size, n-from)
@@ -108,6 +107,20 @@ func splitTokens(b, n, maxTokens, block, blocksBefore, blocksAfter int) []tokenG
 	return list
 }
 
+// tokensPerGroup is the number of tokens of a group, where an item has more than maxTokens.
+func tokensPerGroup(n, maxTokens, block int) int {
+	parts := (n + maxTokens - 1) / maxTokens
+	return ((n+parts-1)/parts + block - 1) / block * block
+}
+
+// countGroups is the number of groups of splitTokens.
+func countGroups(items, n, maxTokens, block int) int {
+	if n <= maxTokens {
+		return (items-1)/(maxTokens/n) + 1
+	}
+	return items * ((n-1)/tokensPerGroup(n, maxTokens, block) + 1)
+}
+
 // phases records the branch for x [B, N, C], four phases for each group of tokens.
 func (w *windowAttention) phases(l lightOutput, mask vk.Range, items, n, budget int) phases {
 	b, blocksAfter := l.b, 1
@@ -115,10 +128,16 @@ func (w *windowAttention) phases(l lightOutput, mask vk.Range, items, n, budget 
 		blocksAfter = 0
 	}
 	var list phases
+	b.limitTokens(n)
+	maxTokens := max(budget/(b.operandBytes()*(w.dim+4*w.inner())), 1)
+	if b.limitGroups(countGroups(items, n, maxTokens, w.window)) {
+		return nil
+	}
 	table := w.rotaryTable(b, n)
-	for _, s := range splitTokens(items, n, max(budget/(b.operandBytes()*(w.dim+4*w.inner())), 1), w.window, 1, blocksAfter) {
+	for _, s := range splitTokens(items, n, maxTokens, w.window, 1, blocksAfter) {
 		var normed, qkv, attended operand
 		inputs, outputs := s.items*s.rows, s.items*s.count
+		b.limitHeads(inputs, 3, w.heads)
 		list = append(list, func() {
 			x := rows(l.x, s.item*n+s.first, inputs, 4*w.dim)
 			if w.noNorm {
@@ -199,6 +218,9 @@ func (w *patchAttention) phases(l lightOutput, height, width, budget int) phases
 	bands := (patches + maxPatches - 1) / maxPatches
 	band := (patches + bands - 1) / bands * side
 	var list phases
+	if b.limitGroups(bands) {
+		return nil
+	}
 	for top := 0; top < height; top += band {
 		var qkv, attended operand
 		high := min(band, height-top)

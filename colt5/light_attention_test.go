@@ -14,7 +14,9 @@ func TestSplitTokens(t *testing.T) {
 		{1, 65500, 32768, 64, 1, 1}, {1, 1 << 20, 32768, 64, 1, 1}, {1, 100000, 30000, 100, 2, 2}, {1, 33000, 32768, 64, 1, 1},
 	} {
 		next := make([]int, test.items) // the first token of each item that is not computed yet
-		for _, s := range splitTokens(test.items, test.n, test.most, test.block, test.before, test.after) {
+		groups := splitTokens(test.items, test.n, test.most, test.block, test.before, test.after)
+		assert.Len(t, groups, countGroups(test.items, test.n, test.most, test.block))
+		for _, s := range groups {
 			for item := s.item; item < s.item+s.items; item++ {
 				require.Equal(t, next[item], s.from, "%+v %+v", test, s)
 				next[item] += s.count

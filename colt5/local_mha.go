@@ -29,7 +29,7 @@ func (c *LocalMHAConfig) UnmarshalJSON(data []byte) error {
 }
 
 func (c LocalMHAConfig) check(k checker) error {
-	if err := firstError(k.atLeast("Dim", c.Dim, 1), k.window("WindowSize", c.WindowSize), k.heads("", c.Heads, c.DimHead)); err != nil {
+	if err := firstError(k.dim("Dim", c.Dim), k.window("WindowSize", c.WindowSize), k.heads("", c.Heads, c.DimHead)); err != nil {
 		return err
 	}
 	if c.UseRotaryPosEmb && c.DimHead%2 != 0 {

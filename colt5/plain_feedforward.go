@@ -22,7 +22,7 @@ func (c *FeedForwardConfig) UnmarshalJSON(data []byte) error {
 }
 
 func (c FeedForwardConfig) check(k checker) error {
-	return firstError(k.atLeast("Dim", c.Dim, 1), k.hidden("Mult", c.Dim, c.Mult))
+	return firstError(k.dim("Dim", c.Dim), k.hidden("Mult", c.Dim, c.Mult))
 }
 
 func (c FeedForwardConfig) precision() DType { return c.Precision }
@@ -110,6 +110,9 @@ const hiddenBytes = 64 << 20
 func (f feedForward) phases(b *builder, y, x vk.Range, count, budget int, residual bool) phases {
 	each := min(count, max(budget/(4*f.hidden)&^127, 128))
 	var list phases
+	if b.limitGroups((count + each - 1) / each) {
+		return nil
+	}
 	for first := 0; first < count; first += each {
 		var normed, hidden operand
 		n := min(each, count-first)

@@ -19,7 +19,7 @@ func (c *RMSNormConfig) UnmarshalJSON(data []byte) error {
 	return decode(data, c)
 }
 
-func (c RMSNormConfig) check(k checker) error { return k.atLeast("Dim", c.Dim, 1) }
+func (c RMSNormConfig) check(k checker) error { return k.dim("Dim", c.Dim) }
 
 func (c RMSNormConfig) precision() DType { return F32 }
 

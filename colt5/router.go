@@ -30,7 +30,7 @@ func (c *RouterConfig) UnmarshalJSON(data []byte) error {
 }
 
 func (c RouterConfig) check(k checker) error {
-	return firstError(k.atLeast("Dim", c.Dim, 1), k.atLeast("NumRoutingTokens", c.NumRoutingTokens, 1), c.RouterSettings.check(k))
+	return firstError(k.dim("Dim", c.Dim), k.atLeast("NumRoutingTokens", c.NumRoutingTokens, 1), c.RouterSettings.check(k))
 }
 
 // CoordinateDescentRouter selects the tokens of a heavy branch. Source: arXiv 2303.09752, section 3.

@@ -28,7 +28,7 @@ func (o *RouterSettings) setDefaults() {
 func (o RouterSettings) check(k checker) error {
 	return firstError(
 		k.coorDescent(o.NIters, o.Eps, o.EpsInit, o.EpsDecay),
-		k.aboveZero("FetchKRatio", o.FetchKRatio),
+		k.within("FetchKRatio", o.FetchKRatio, minK, maxK),
 		k.aboveZero("CosineSimScale", o.CosineSimScale),
 		k.atLeast("RouteBlockSize", o.RouteBlockSize, 0),
 	)

@@ -67,7 +67,7 @@ func NewTopK(dev *vk.Device, c TopKConfig) (*TopK, error) {
 
 func (c TopKConfig) check(k checker) error {
 	return firstError(
-		k.atLeast("K", c.K, 1), k.coorDescent(c.NIters, c.Eps, c.EpsInit, c.EpsDecay), k.aboveZero("CoorDescentKRatio", c.CoorDescentKRatio),
+		k.between("K", c.K, 1, maxSelect), k.coorDescent(c.NIters, c.Eps, c.EpsInit, c.EpsDecay), k.within("CoorDescentKRatio", c.CoorDescentKRatio, minK, maxK),
 	)
 }
 

@@ -108,13 +108,19 @@ func (c ConditionalRoutedViTConfig) check(k checker) error {
 	if err := firstError(
 		k.atLeast("ImageSize.Height", c.ImageSize.Height, 1), k.atLeast("ImageSize.Width", c.ImageSize.Width, 1),
 		k.atLeast("PatchSize.Height", c.PatchSize.Height, 1), k.atLeast("PatchSize.Width", c.PatchSize.Width, 1),
-		k.atLeast("NumClasses", c.NumClasses, 1), k.atLeast("Dim", c.Dim, 8), k.depth(c.Depth),
+		k.between("NumClasses", c.NumClasses, 1, maxRow), k.between("Dim", c.Dim, 8, maxRow), k.depth(c.Depth),
 		k.atLeast("Channels", c.Channels, 1),
 	); err != nil {
 		return err
 	}
 	if c.ImageSize.Height%c.PatchSize.Height != 0 || c.ImageSize.Width%c.PatchSize.Width != 0 {
 		return k.errorf("ImageSize", "is %v, want a multiple of PatchSize, %v", c.ImageSize, c.PatchSize)
+	}
+	if patch := float64(c.Channels) * float64(c.PatchSize.Height) * float64(c.PatchSize.Width); patch > maxRow {
+		return k.errorf("PatchSize", "is %v, want at most %d numbers in a patch, with %d Channels", c.PatchSize, maxRow, c.Channels)
+	}
+	if g := c.grid(); g.Height*g.Width > maxPooled {
+		return k.errorf("ImageSize", "is %v, want at most %d patches, the tokens", c.ImageSize, maxPooled)
 	}
 	if c.Dim%4 != 0 {
 		return k.errorf("Dim", "is %d, want a multiple of 4", c.Dim)

@@ -11,11 +11,14 @@ import (
 
 // matrix adds the weight of a matrix product, [out, in]. With a 16-bit precision the product reads a cast copy of it.
 func (w *weights) matrix(name string, out, in int) *Tensor {
+	if w.precision != F32 && in > maxRow16 && w.err == nil {
+		w.err = fmt.Errorf("parameter %s: its rows have %d numbers, want at most %d with Precision %v", name, in, maxRow16, w.precision)
+	}
 	t := w.add(name, uniform(in), out, in)
 	if w.err != nil || w.precision == F32 {
 		return t
 	}
-	w.castBytes += castMatrixBytes(w.precision, t)
+	w.castBytes = min(w.castBytes+castMatrixBytes(w.precision, t), maxBytes)
 	w.matrices = append(w.matrices, t)
 	if w.dev == nil {
 		return t

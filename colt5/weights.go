@@ -126,11 +126,11 @@ func (w *weights) routingToken(name string, r, c int, o RouterSettings) *Tensor 
 	return w.add(name, gaussian(deviation), r, c)
 }
 
-// bytes is the device memory of the weights, cast copies included.
+// bytes is the device memory of the weights, cast copies included, at most maxBytes.
 func (w *weights) bytes() uint64 {
 	n := w.castBytes
 	for _, p := range w.list {
-		n += uint64(p.Tensor.size())
+		n = min(n+uint64(p.Tensor.size()), maxBytes)
 	}
 	return n
 }
