@@ -101,7 +101,7 @@ func TestRandomArenas(t *testing.T) {
 		assert.LessOrEqual(t, wide.peak, wide.limit)
 
 		b = &builder{}
-		b.layOut(recordFunc(record))
+		b.layOut(singleNode(call{}, recordFunc(record), F32, nil))
 		measured := b.arena
 		assert.LessOrEqual(t, measured.peak, tight.peak+tight.peak/10)
 		assert.Equal(t, measured.peak, run(measured.limit).peak)

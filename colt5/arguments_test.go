@@ -256,18 +256,28 @@ func TestInvalidTokenIDs(t *testing.T) {
 	assert.NoError(t, transformer.Forward(ctx, logits, ids, AutoregressiveOptions{}))
 }
 
-// Operations without a device are errors, and closing a nil pointer is none.
-func TestNilDeviceAndNilModules(t *testing.T) {
-	var noDevice *vk.Device
-	_, err := NewCoordinateDescentRouter(t.Context(), noDevice, Default[RouterConfig]())
-	assert.ErrorContains(t, err, "device is nil")
-	_, err = NewTopK(noDevice, TopKConfig{K: 1})
-	assert.ErrorContains(t, err, "device is nil")
-	_, err = NewCoordinateDescent(noDevice, CoordinateDescentConfig{})
-	assert.ErrorContains(t, err, "device is nil")
+// A module without a device has parameters without elements. Whatever needs the device is an error.
+func TestModulesWithoutADevice(t *testing.T) {
+	m, err := NewConditionalRoutedFeedForward(t.Context(), nil, smallFeedForward())
+	require.NoError(t, err)
+	assert.Equal(t, []int{1, smallDim}, m.Parameters()[0].Tensor.Shape())
+	x := newFixture(t).tensor(F32, 1, smallN, smallDim)
+	for _, err := range []error{
+		m.Forward(t.Context(), x, x, FeedForwardOptions{}), m.Init(t.Context(), 1), m.Load(t.Context(), "none"), m.Save(t.Context(), t.TempDir()+"/x"),
+	} {
+		assert.ErrorContains(t, err, "the module was made without a device")
+	}
+	assert.ErrorContains(t, m.Parameters()[0].Tensor.Write(t.Context(), []float32{1}), "nil")
+	assert.NoError(t, m.Close())
+	assert.NoError(t, m.Close())
+}
+
+// Closing a nil pointer is no error.
+func TestNilModules(t *testing.T) {
 	assert.NoError(t, (*CoordinateDescentRouter)(nil).Close())
 	assert.NoError(t, (*TopK)(nil).Close())
 	assert.NoError(t, (*CoordinateDescent)(nil).Close())
+	assert.NoError(t, (*Graph)(nil).Close())
 	for _, k := range moduleTypes(F32) {
 		assert.NoError(t, k.nilModule.Close())
 	}

@@ -14,18 +14,18 @@ type layer interface {
 	record(b *builder)
 }
 
-// builder records the steps of a call into a plan. It records several times: first without a command list, to lay out
+// builder records the steps of a program into a plan. It records several times: first without a command list, to lay out
 // the workspace, then with one. Without a command list it needs no device, which is how Memory predicts what a call
 // needs.
 type builder struct {
 	arena
-	call      *call
+	*node     // whose steps are recorded
 	caps      vk.Caps
-	precision DType
-	kernels   *kernels
 	read      map[tableKey]vk.Range // tables that the steps read
 	constants uint64                // their bytes
 	groups    int                   // of rows, see limitGroups
+	program   *program              // of the node
+	computed  []allocation          // the workspace of the program's values, where they are in the workspace
 
 	ctx  context.Context // of the call that makes the plan
 	plan *plan
@@ -69,10 +69,10 @@ func (b *builder) given(name string) bool {
 func (b *builder) arg(name string) vk.Range {
 	for i := range b.call.args {
 		if b.call.args[i].name == name {
-			if b.list == nil || b.plan.bindings[i] == nil {
+			if b.list == nil || b.call.args[i].tensor == nil {
 				return vk.Range{}
 			}
-			return b.plan.bindings[i].Range()
+			return b.valueRange(b.values[i])
 		}
 	}
 	b.fail(fmt.Errorf("internal error: the call has no argument %q", name))
@@ -233,13 +233,13 @@ func (b *builder) restart(limit uint64) {
 // layOut lays out the workspace: first as tightly as possible, then up to a tenth larger, so that independent steps
 // seldom share memory. Deferred releases fragment the workspace. If large allocations then exceed the tenth, less is
 // deferred, or nothing.
-func (b *builder) layOut(l layer) {
+func (b *builder) layOut(p *program) {
 	b.restart(0)
-	l.record(b)
+	p.record(b)
 	tight := b.peak
 	for _, share := range []uint64{10, 40} {
 		b.restart(tight + tight/share)
-		if l.record(b); b.peak <= tight+tight/10 {
+		if p.record(b); b.peak <= tight+tight/10 {
 			return
 		}
 	}

@@ -4,6 +4,8 @@ import (
 	"context"
 	"fmt"
 	"math"
+	"slices"
+	"strconv"
 	"strings"
 
 	"github.com/colt5-vulkan/colt5/vk"
@@ -15,8 +17,10 @@ import (
 type call struct {
 	args       args
 	counts     [maxCounts]tokenCount
-	patch      int    // side of a patch, whose multiples H and W must be; 0: no patches
-	randomSeed uint64 // of the logits of random routing; 0: the routing is not random
+	anyRank    bool          // all arguments have the leading sizes of the first one
+	router     *RouterConfig // of a router's call: determines K; else nil
+	patch      int           // side of a patch, whose multiples H and W must be; 0: no patches
+	randomSeed uint64        // of the logits of random routing; 0: the routing is not random
 
 	stats   *CallStats       // nil: not wanted
 	routing *[]RoutingRecord // nil: not wanted
@@ -71,8 +75,10 @@ const (
 	dimM                   // tokens of a context
 	dimH                   // rows of an image
 	dimW                   // columns of an image
+	dimK                   // slots of a list
+	dimC                   // elements of a token, where no configuration says it
 	numDims    = iota
-	dimLetters = "BNMHW"
+	dimLetters = "BNMHWKC"
 )
 
 // Limits that no module exceeds.
@@ -123,17 +129,24 @@ func (c *call) find(name string) *arg {
 	return nil
 }
 
-// check checks all arguments and binds the symbolic dimensions. It allocates only where it fails.
+// check checks all arguments and binds the symbolic dimensions. It allocates only where it fails. dev is nil for the
+// values of a graph, whose unknown sizes fit everything.
 func (c *call) check(dev *vk.Device) error {
+	if c.anyRank {
+		c.setLead()
+	}
+	if c.router != nil {
+		if err := c.router.bindSlots(c); err != nil {
+			return err
+		}
+	}
 	for i := range c.args.list() {
 		if err := c.checkArg(&c.args[i], dev); err != nil {
 			return err
 		}
 	}
-	if c.patch > 0 {
-		if err := checkPatches(c.dim(dimH), c.dim(dimW), "pixels", "LightWindowSize", c.patch); err != nil {
-			return err
-		}
+	if err := c.checkPatches(); err != nil {
+		return err
 	}
 	for _, n := range c.counts {
 		if err := n.check(); err != nil {
@@ -143,13 +156,27 @@ func (c *call) check(dev *vk.Device) error {
 	return nil
 }
 
+// checkPatches checks that an image consists of whole patches.
+func (c *call) checkPatches() error {
+	if c.patch == 0 {
+		return nil
+	}
+	return checkPatches(c.dim(dimH), c.dim(dimW), "pixels", "LightWindowSize", c.patch)
+}
+
 func (c *call) checkArg(a *arg, dev *vk.Device) error {
 	t := a.tensor
 	if t == nil && a.kind.optional() {
 		return nil
 	}
-	if t == nil || t.buffer == nil || t.dtype != a.dtype && !(a.orU8 && t.dtype == U8) || !c.fits(a, t.shape) {
+	if t == nil || dev != nil && !t.hasMemory() || t.dtype != a.dtype && !(a.orU8 && t.dtype == U8) || !c.fits(a, t.shape) {
 		return fmt.Errorf("%s is %v, want %s", a.name, t, c.wanted(a))
+	}
+	if dev == nil {
+		return nil
+	}
+	if t.closed.Load() {
+		return fmt.Errorf("%s is a tensor that is %w", a.name, vk.ErrClosed)
 	}
 	if t.Device() != dev {
 		return fmt.Errorf("%s is on another device than the module: it was made with another vk.Device (%s, the module's is %s)",
@@ -164,7 +191,7 @@ func (c *call) fits(a *arg, got []int) bool {
 		return false
 	}
 	for i, n := range a.lead {
-		if got[i] != n {
+		if got[i] != n && got[i] != 0 && n != 0 {
 			return false
 		}
 	}
@@ -176,11 +203,43 @@ func (c *call) fits(a *arg, got []int) bool {
 			}
 			want = c.dim(want)
 		}
-		if n != want {
+		if n != want && n != 0 && want != 0 { // 0: not known before a graph runs
 			return false
 		}
 	}
 	return true
+}
+
+// sizes is the shape of an argument, with 0 for what is not bound.
+func (c *call) sizes(a *arg) []int {
+	list := slices.Clone(a.lead)
+	for _, n := range a.shape[:a.shape.rank()] {
+		if n < 0 {
+			n = c.dim(n)
+		}
+		list = append(list, n)
+	}
+	return list
+}
+
+// setLead gives all arguments the leading sizes of the first one: those before its own.
+func (c *call) setLead() {
+	first := &c.args[0]
+	if first.tensor == nil || len(first.tensor.shape) < first.shape.rank() {
+		return // the check of the first argument fails
+	}
+	lead := first.tensor.shape[:len(first.tensor.shape)-first.shape.rank()]
+	for i := range c.args.list() {
+		c.args[i].lead = lead
+	}
+}
+
+// sizeString prints a size; 0 is one that is not known.
+func sizeString(n int) string {
+	if n == 0 {
+		return "*"
+	}
+	return strconv.Itoa(n)
 }
 
 func (s shape) rank() int {
@@ -194,6 +253,7 @@ func (s shape) rank() int {
 // wanted describes the tensor that an argument may be. A dimension that this argument itself determines is printed as *.
 func (c *call) wanted(a *arg) string {
 	bound := call{} // has the dimensions of the arguments before a
+	bound.bind(dimK, c.dim(dimK))
 	for i := range c.args {
 		before := &c.args[i]
 		if before == a {
@@ -205,7 +265,7 @@ func (c *call) wanted(a *arg) string {
 	}
 	var sizes []string
 	for _, n := range a.lead {
-		sizes = append(sizes, fmt.Sprint(n))
+		sizes = append(sizes, sizeString(n))
 	}
 	for _, n := range a.shape[:a.shape.rank()] {
 		switch {
@@ -263,8 +323,14 @@ func (c *call) lead() int {
 
 func (c *call) profiled() bool { return c.stats != nil && c.stats.Profile }
 
-// run runs a call: all steps of a Forward.
+// run runs a call: all steps of a Forward. If the tensors are values of a graph, it becomes a node of that graph instead.
 func (m *base) run(ctx context.Context, c *call) error {
+	if g := c.graph(); g != nil {
+		if err := g.addModule(ctx, m, c); err != nil {
+			return m.fail("Forward", err)
+		}
+		return nil
+	}
 	if err := m.enter(ctx, "Forward"); err != nil {
 		return err
 	}
@@ -276,12 +342,7 @@ func (m *base) run(ctx context.Context, c *call) error {
 }
 
 func (m *base) forward(ctx context.Context, c *call) error {
-	if c.stats != nil {
-		*c.stats = CallStats{Profile: c.stats.Profile}
-	}
-	if c.routing != nil {
-		*c.routing = nil
-	}
+	c.reset()
 	if err := c.check(m.dev); err != nil {
 		return err
 	}
@@ -292,10 +353,29 @@ func (m *base) forward(ctx context.Context, c *call) error {
 	if err := m.weights.cast(ctx); err != nil {
 		return err
 	}
-	if err := p.run(ctx, c); err != nil {
+	var tensors [maxArgs]external
+	n := 0
+	for i := range c.args.list() {
+		tensors[i] = external{c.args[i].tensor, c.args[i].kind.written()}
+		n++
+	}
+	for i := range p.random {
+		p.random[i].seed = c.randomSeed
+	}
+	if err := p.run(ctx, tensors[:n]); err != nil {
 		return err
 	}
-	return p.report(ctx, c)
+	return p.report(ctx, c.stats, c.routing)
+}
+
+// reset clears what an earlier call left in the results of this one.
+func (c *call) reset() {
+	if c.stats != nil {
+		*c.stats = CallStats{Profile: c.stats.Profile}
+	}
+	if c.routing != nil {
+		*c.routing = nil
+	}
 }
 
 // plan returns the cached plan of a checked call, or makes one.
@@ -304,7 +384,7 @@ func (m *base) plan(ctx context.Context, c *call) (*plan, error) {
 	if p := m.plans.find(key); p != nil {
 		return p, nil
 	}
-	p, err := m.newPlan(ctx, c)
+	p, err := newPlan(ctx, m.dev, m.name, m.program(c), c.profiled(), &m.plans)
 	if err != nil {
 		return nil, err
 	}
@@ -339,10 +419,8 @@ func (c call) measure(name string, caps vk.Caps, config config, dims ...dimSize)
 		}
 		c.bind(d.symbol, d.size)
 	}
-	if c.patch > 0 {
-		if err := checkPatches(c.dim(dimH), c.dim(dimW), "pixels", "LightWindowSize", c.patch); err != nil {
-			return Memory{}, fmt.Errorf("colt5: %s: %w", op, err)
-		}
+	if err := c.checkPatches(); err != nil {
+		return Memory{}, fmt.Errorf("colt5: %s: %w", op, err)
 	}
 	w := weights{precision: config.precision()}
 	layer := config.build(&w)
@@ -364,8 +442,8 @@ func (c call) measure(name string, caps vk.Caps, config config, dims ...dimSize)
 			m.Outputs += n
 		}
 	}
-	b := &builder{call: &c, caps: caps, precision: config.precision()}
-	b.layOut(layer)
+	b := &builder{caps: caps}
+	b.layOut(singleNode(c, layer, config.precision(), nil))
 	if b.err != nil {
 		return Memory{}, fmt.Errorf("colt5: %s: %w", op, b.err)
 	}
@@ -376,6 +454,9 @@ func (c call) measure(name string, caps vk.Caps, config config, dims ...dimSize)
 // bytes is the size of an argument in bytes. Kernels index the tokens of a batch by an int32.
 func (c *call) bytes(a arg) (uint64, error) {
 	tokens, elements := 1.0, 1.0
+	for _, n := range a.lead {
+		elements *= float64(n)
+	}
 	for _, n := range a.shape[:a.shape.rank()] {
 		if n < 0 {
 			n = c.dim(n)

@@ -5,8 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"math"
-
-	"github.com/colt5-vulkan/colt5/vk"
 )
 
 func firstError(errs ...error) error {
@@ -14,13 +12,6 @@ func firstError(errs ...error) error {
 		if err != nil {
 			return err
 		}
-	}
-	return nil
-}
-
-func needDevice(op string, dev *vk.Device) error {
-	if dev == nil {
-		return fmt.Errorf("colt5: %s: the device is nil", op)
 	}
 	return nil
 }

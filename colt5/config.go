@@ -20,5 +20,6 @@ type defaults interface {
 	ConditionalRoutedFeedForwardConfig | ConditionalRoutedAttentionConfig | ConditionalRoutedTransformerBlockConfig |
 		ConditionalRoutedCrossAttentionConfig | ConditionalRoutedAutoregressiveAttentionConfig | ConditionalRoutedImageAttentionConfig |
 		ConditionalRoutedViTConfig | EncoderConfig | AutoregressiveTransformerConfig | CoordinateDescentConfig | TopKConfig | RouterConfig |
+		LinearConfig | EmbeddingConfig |
 		RouterSettings | LocalMHAConfig | FeedForwardConfig | RMSNormConfig
 }

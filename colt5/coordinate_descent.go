@@ -67,29 +67,20 @@ type CoordinateDescentOptions struct {
 
 // Forward writes the scores of s [.., N], which has at least one dimension, to y. Masked entries score 0.
 func (d *CoordinateDescent) Forward(ctx context.Context, y, s *Tensor, o CoordinateDescentOptions) error {
-	lead, row := leading(s), shape{dimN}
-	k := arg{name: "K", tensor: o.K, lead: lead, kind: optionalInput}
-	if len(lead) == 0 {
-		k.shape = shape{1}
+	row, k := shape{dimN}, shape{}
+	if s != nil && len(s.shape) == 1 {
+		k = shape{1}
 	}
 	c := call{
 		args: args{
-			{name: "s", tensor: s, lead: lead, shape: row},
-			{name: "y", tensor: y, lead: lead, shape: row, kind: output},
-			{name: "Mask", tensor: o.Mask, dtype: U8, lead: lead, shape: row, kind: optionalInput},
-			k,
+			{name: "s", tensor: s, shape: row},
+			{name: "y", tensor: y, shape: row, kind: output},
+			{name: "Mask", tensor: o.Mask, dtype: U8, shape: row, kind: optionalInput},
+			{name: "K", tensor: o.K, shape: k, kind: optionalInput},
 		},
-		stats: o.Stats,
+		anyRank: true, stats: o.Stats,
 	}
 	return d.run(ctx, &c)
-}
-
-// leading is the shape of a tensor without its last dimension.
-func leading(t *Tensor) []int {
-	if t == nil || len(t.shape) == 0 {
-		return nil
-	}
-	return t.shape[:len(t.shape)-1]
 }
 
 func (c CoordinateDescentConfig) record(b *builder) {

@@ -64,6 +64,12 @@
 // that work first. If the device does not finish within vk.Options.Timeout (default 5 minutes), the error wraps
 // vk.ErrTimeout; the module and the device stay usable in the same way.
 //
+// # Graphs
+//
+// A [Graph] runs several modules and operations (sums, concatenation, parts, means) as one call, with one workspace: an
+// encoder, the mean over its tokens and a linear head, for example. Forward adds a node where its tensors are values of a
+// graph. [Linear] and [Embedding] are modules for both ends. Modules share weights by their Share method.
+//
 // # Precision
 //
 // Configurations of modules with matrix products have a Precision: [F32], or [F16] and [BF16] on devices with

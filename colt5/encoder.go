@@ -133,9 +133,17 @@ func (b *builder) embed(table *Tensor, y vk.Range, count int) {
 		invalid := b.alloc(16) // not released: it is read after the run
 		b.fill(invalid.Range, 0)
 		a.InvalidIDs = rows(invalid.Range, 0, 1, 4)
-		if b.list != nil {
-			b.plan.invalidIDs, b.plan.vocabulary = a.InvalidIDs, v
-		}
+		b.checkIDs(a.InvalidIDs, v)
 	}
 	record(b, pipelines.NewEmbed, pipelines.EmbedConfig{C: c, V: v, ByteIDs: byteIDs}, a)
+}
+
+// checkIDs makes the plan read, after each run, how many ids of x were outside the vocabulary.
+func (b *builder) checkIDs(invalid vk.Range, vocabulary int) {
+	if b.list == nil {
+		return
+	}
+	c := &checkedIDs{name: b.prefixed("x"), vocabulary: vocabulary}
+	b.plan.ids = append(b.plan.ids, c)
+	b.plan.readInvalid = append(b.plan.readInvalid, vk.Transfer{Range: invalid, Data: vk.Bytes(c.invalid[:])})
 }

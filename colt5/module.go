@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"sync/atomic"
 
 	"github.com/colt5-vulkan/colt5/safetensors"
 	"github.com/colt5-vulkan/colt5/vk"
@@ -16,9 +17,30 @@ type lifecycle struct {
 	closed bool
 }
 
+func newLifecycle() lifecycle { return lifecycle{busy: make(chan struct{}, 1)} }
+
+// lock waits until no call is in progress, or the context ends.
+func (l *lifecycle) lock(ctx context.Context) error {
+	if ctx == nil {
+		return errNilContext
+	}
+	if err := ctx.Err(); err != nil {
+		return err
+	}
+	select {
+	case l.busy <- struct{}{}:
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
+func (l *lifecycle) leave() { <-l.busy }
+
 // base is the state that all modules have.
 type base struct {
 	lifecycle
+	serial    uint64 // order in which a graph locks its modules
 	name      string // of the type
 	dev       *vk.Device
 	precision DType
@@ -40,7 +62,11 @@ func (m *moduleBase[C]) Config() C { return m.config }
 // module is a moduleBase with the methods for weights.
 type module[C config] struct{ moduleBase[C] }
 
-// newModule makes a module on a device. Its weights get the initial values of seed 0.
+// serials counts the modules of the process.
+var serials atomic.Uint64
+
+// newModule makes a module on a device. Its weights get the initial values of seed 0. Without a device the weights have
+// shapes but no memory.
 func newModule[C config](ctx context.Context, name string, dev *vk.Device, c C) (module[C], error) {
 	m, err := newModuleBase(ctx, name, dev, c)
 	return module[C]{m}, err
@@ -50,18 +76,23 @@ func newModuleBase[C config](ctx context.Context, name string, dev *vk.Device, c
 	op := "New" + name
 	m := moduleBase[C]{config: c}
 	k := checker{op: op}
-	if err := firstError(needContext(op, ctx), needDevice(op, dev), c.check(k), k.precision(c.precision())); err != nil {
+	if err := firstError(needContext(op, ctx), c.check(k), k.precision(c.precision())); err != nil {
 		return m, err
 	}
-	if err := c.precision().Supported(dev.Caps()); err != nil {
-		return m, fmt.Errorf("colt5: %s: Precision: %w", op, err)
+	if dev != nil {
+		if err := c.precision().Supported(dev.Caps()); err != nil {
+			return m, fmt.Errorf("colt5: %s: Precision: %w", op, err)
+		}
 	}
 	m.base = base{
-		lifecycle: lifecycle{busy: make(chan struct{}, 1)}, name: name, dev: dev, precision: c.precision(),
+		lifecycle: newLifecycle(), serial: serials.Add(1), name: name, dev: dev, precision: c.precision(),
 		weights: weights{dev: dev, precision: c.precision()}, kernels: newKernels(dev),
 	}
 	m.layer = c.build(&m.weights)
 	err := m.weights.err
+	if dev == nil && err == nil {
+		return m, nil
+	}
 	if err == nil {
 		err = m.weights.replaceInPlace(ctx, m.weights.all(), m.weights.initial(0))
 	}
@@ -79,16 +110,11 @@ func (m *base) enter(ctx context.Context, op string) error {
 	if m.busy == nil {
 		return fmt.Errorf("colt5: %s: the module is the zero value, want one made by its New function", op)
 	}
-	if ctx == nil {
-		return m.fail(op, errNilContext)
+	if m.dev == nil {
+		return m.fail(op, errors.New("the module was made without a device: it can only be a part of a graph that is not run"))
 	}
-	if err := ctx.Err(); err != nil {
+	if err := m.lock(ctx); err != nil {
 		return m.fail(op, err)
-	}
-	select {
-	case m.busy <- struct{}{}:
-	case <-ctx.Done():
-		return m.fail(op, ctx.Err())
 	}
 	if m.closed {
 		m.leave()
@@ -96,8 +122,6 @@ func (m *base) enter(ctx context.Context, op string) error {
 	}
 	return nil
 }
-
-func (m *base) leave() { <-m.busy }
 
 // fail adds the names of the module and the method to an error.
 func (m *base) fail(op string, err error) error {

@@ -51,7 +51,7 @@ func NewFeedForward(ctx context.Context, dev *vk.Device, c FeedForwardConfig) (*
 
 // Forward computes y from x. The two have the same shape, of any rank, and share no memory.
 func (f *FeedForward) Forward(ctx context.Context, y, x *Tensor, o CallOptions) error {
-	c := o.call(rowArgs(y, x, f.config.Dim))
+	c := o.call(rowArgs(y, x, f.config.Dim, f.config.Dim))
 	return f.run(ctx, &c)
 }
 
@@ -60,7 +60,7 @@ func (f *FeedForward) Close() error { return closeModule(f) }
 
 // Memory predicts what a call with x [b, n, C] needs on a device with these capabilities.
 func (c FeedForwardConfig) Memory(caps vk.Caps, b, n int) (Memory, error) {
-	return CallOptions{}.call(rowArgs(nil, nil, c.Dim)).measure("FeedForward", caps, c, dimSize{dimB, b}, dimSize{dimN, n})
+	return CallOptions{}.call(rowArgs(nil, nil, c.Dim, c.Dim)).measure("FeedForward", caps, c, dimSize{dimB, b}, dimSize{dimN, n})
 }
 
 // feedForward is RMSNorm, Linear, GELU, Linear: the weights and the steps of a FeedForward, or of a branch of a routed one.

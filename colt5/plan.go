@@ -15,15 +15,32 @@ type plan struct {
 	list      *vk.CommandList
 	workspace *vk.Buffer     // nil: none needed
 	tables    []*sharedTable // that the steps read
-	bindings  []*vk.Binding  // by argument of the call; nil where it is absent
+	bindings  []*vk.Binding  // of the tensors of a run; nil where one is absent
 	stats     CallStats      // without the times
 
-	randomLogits vk.Range // filled by the host before a run; absent: not random
-	invalidIDs   vk.Range // the number of token ids outside the vocabulary; absent: none is possible
-	vocabulary   int
-	invalid      [1]uint32
-	readInvalid  [1]vk.Transfer // of invalidIDs to invalid
-	routing      []recordedRouter
+	random      []randomLogits
+	ids         []*checkedIDs
+	readInvalid []vk.Transfer // of the ids' counts
+	routing     []recordedRouter
+}
+
+// randomLogits are the logits of random routing, which the host fills before a run.
+type randomLogits struct {
+	vk.Range
+	seed, nodeSeed uint64 // of a run, and of the node's call
+}
+
+// checkedIDs is an input of token ids, some of which may be outside the vocabulary.
+type checkedIDs struct {
+	name       string // of the input
+	vocabulary int
+	invalid    [1]uint32 // how many were outside in the last run
+}
+
+// external is a tensor of a run that is not in the workspace.
+type external struct {
+	tensor  *Tensor // nil: absent
+	written bool
 }
 
 func (p *plan) close() error {
@@ -38,33 +55,38 @@ func (p *plan) close() error {
 	return err
 }
 
-// newPlan makes the plan of a call.
-func (m *base) newPlan(ctx context.Context, of *call) (*plan, error) {
-	c := *of // a copy, so that the caller's call does not escape to the heap
-	b := &builder{call: &c, caps: m.dev.Caps(), precision: m.precision, kernels: &m.kernels, ctx: ctx}
-	b.layOut(m.layer)
+// planStore is a planCache with any kind of key.
+type planStore interface {
+	evict(dev *vk.Device, plans int, bytes uint64) error
+	close() error
+}
+
+// newPlan makes the plan of a program, for a cache that has space for it then.
+func newPlan(ctx context.Context, dev *vk.Device, name string, of *program, profile bool, cache planStore) (*plan, error) {
+	b := &builder{caps: dev.Caps(), ctx: ctx}
+	b.layOut(of)
 	if b.err != nil {
 		return nil, b.err
 	}
-	if err := m.plans.evict(m.dev, 1, b.peak+b.constants); err != nil {
+	if err := cache.evict(dev, 1, b.peak+b.constants); err != nil {
 		return nil, err
 	}
-	list, err := m.dev.NewCommandList(vk.CommandListConfig{Name: m.name, Profile: c.profiled()})
+	list, err := dev.NewCommandList(vk.CommandListConfig{Name: name, Profile: profile})
 	if err != nil {
 		return nil, err
 	}
 	p := &plan{list: list}
-	for _, a := range c.args.list() {
+	for _, t := range of.externals {
 		var binding *vk.Binding
-		if a.tensor != nil {
-			binding = list.NewBinding(a.name, a.tensor.memory.Size())
+		if t.bytes > 0 {
+			binding = list.NewBinding(t.name, t.bytes)
 		}
 		p.bindings = append(p.bindings, binding)
 	}
 	if b.peak > 0 {
-		p.workspace, err = m.dev.NewBuffer(m.name+" workspace", b.peak)
-		if errors.Is(err, vk.ErrOutOfMemory) && m.plans.close() == nil { // other plans may hold the memory
-			p.workspace, err = m.dev.NewBuffer(m.name+" workspace", b.peak)
+		p.workspace, err = dev.NewBuffer(name+" workspace", b.peak)
+		if errors.Is(err, vk.ErrOutOfMemory) && cache.close() == nil { // other plans may hold the memory
+			p.workspace, err = dev.NewBuffer(name+" workspace", b.peak)
 		}
 		if err != nil {
 			return nil, errors.Join(err, p.close())
@@ -73,7 +95,7 @@ func (m *base) newPlan(ctx context.Context, of *call) (*plan, error) {
 	measured := b.peak
 	b.restart(b.limit)
 	b.plan, b.list = p, list
-	m.layer.record(b)
+	of.record(b)
 	if b.peak != measured && b.err == nil {
 		b.err = fmt.Errorf("internal error: the plan allocates %d bytes of workspace, but %d were laid out", b.peak, measured)
 	}
@@ -83,78 +105,79 @@ func (m *base) newPlan(ctx context.Context, of *call) (*plan, error) {
 	if b.err != nil {
 		return nil, errors.Join(b.err, p.close())
 	}
-	p.stats = CallStats{StepNames: list.StepNames(), Workspace: measured + b.constants, Barriers: list.Barriers()}
+	p.stats.StepNames, p.stats.Workspace, p.stats.Barriers = list.StepNames(), measured+b.constants, list.Barriers()
 	p.stats.Flops, p.stats.Bytes = list.Work()
 	return p, nil
 }
 
-// run binds the call's tensors and runs the plan.
-func (p *plan) run(ctx context.Context, c *call) error {
+// run binds the tensors and runs the plan.
+func (p *plan) run(ctx context.Context, tensors []external) error {
 	if err := p.list.Wait(ctx); err != nil { // an earlier run whose caller did not wait for its end
 		return err
 	}
-	for i := range c.args.list() {
+	for i, t := range tensors {
 		if p.bindings[i] != nil {
-			if err := p.list.Bind(p.bindings[i], c.args[i].tensor.memory); err != nil {
+			if err := p.list.Bind(p.bindings[i], t.tensor.memory); err != nil {
 				return err
 			}
 		}
 	}
-	if c.randomSeed != 0 {
-		if err := p.uploadRandomLogits(ctx, c.randomSeed); err != nil {
+	for _, r := range p.random {
+		if err := r.upload(ctx, p.list.Device()); err != nil {
 			return err
 		}
 	}
 	err := p.list.Run(ctx)
-	for i := range c.args.list() {
-		if t := c.args[i].tensor; t != nil && c.args[i].kind.written() {
-			t.version.Add(1)
+	for _, t := range tensors {
+		if t.tensor != nil && t.written {
+			t.tensor.version.Add(1)
 		}
 	}
 	return err
 }
 
-// uploadRandomLogits fills the logits of random routing with standard normal values.
-func (p *plan) uploadRandomLogits(ctx context.Context, seed uint64) error {
-	r := rand.New(rand.NewPCG(seed, 0))
-	logits := make([]float32, p.randomLogits.Size()/4)
+// upload fills the logits with standard normal values.
+func (r randomLogits) upload(ctx context.Context, dev *vk.Device) error {
+	source := rand.New(rand.NewPCG(r.seed, 0))
+	logits := make([]float32, r.Size()/4)
 	for i := range logits {
-		logits[i] = float32(r.NormFloat64())
+		logits[i] = float32(source.NormFloat64())
 	}
-	return p.list.Device().Upload(ctx, vk.Transfer{Range: p.randomLogits, Data: vk.Bytes(logits)})
+	return dev.Upload(ctx, vk.Transfer{Range: r.Range, Data: vk.Bytes(logits)})
 }
 
-// report checks the token ids of the run, and fills the statistics and routing records that the call wants.
-func (p *plan) report(ctx context.Context, c *call) error {
+// report checks the token ids of the run, and fills the statistics and routing records that the caller wants.
+func (p *plan) report(ctx context.Context, stats *CallStats, routing *[]RoutingRecord) error {
 	if err := p.checkIDs(ctx); err != nil {
 		return err
 	}
-	if c.stats != nil {
-		if err := p.fillStats(c.stats); err != nil {
+	if stats != nil {
+		if err := p.fillStats(stats); err != nil {
 			return err
 		}
 	}
-	if c.routing != nil {
+	if routing != nil {
 		records, err := p.routingRecords(ctx)
 		if err != nil {
 			return err
 		}
-		*c.routing = records
+		*routing = records
 	}
 	return nil
 }
 
-// checkIDs returns an error if x had token ids outside the vocabulary.
+// checkIDs returns an error if an input had token ids outside the vocabulary.
 func (p *plan) checkIDs(ctx context.Context) error {
-	if p.invalidIDs.IsZero() {
+	if len(p.ids) == 0 {
 		return nil
 	}
-	p.readInvalid[0] = vk.Transfer{Range: p.invalidIDs, Data: vk.Bytes(p.invalid[:])}
-	if err := p.list.Device().Download(ctx, p.readInvalid[:]...); err != nil {
+	if err := p.list.Device().Download(ctx, p.readInvalid...); err != nil {
 		return err
 	}
-	if p.invalid[0] > 0 {
-		return fmt.Errorf("x has %d token ids outside the vocabulary of %d", p.invalid[0], p.vocabulary)
+	for _, c := range p.ids {
+		if c.invalid[0] > 0 {
+			return fmt.Errorf("%s has %d token ids outside the vocabulary of %d", c.name, c.invalid[0], c.vocabulary)
+		}
 	}
 	return nil
 }

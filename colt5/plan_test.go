@@ -12,7 +12,7 @@ import (
 )
 
 // planMaker makes plans of an encoder of six blocks for new lengths, with all kernels compiled.
-func planMaker(t testing.TB) (newPlan func(n int) time.Duration) {
+func planMaker(t testing.TB) (makePlan func(n int) time.Duration) {
 	dev := gputest.Device(t)
 	c := Default[EncoderConfig]()
 	c.Depth, c.NumTokens, c.Dim = 6, 256, 64
@@ -20,7 +20,7 @@ func planMaker(t testing.TB) (newPlan func(n int) time.Duration) {
 	e, err := NewEncoder(t.Context(), dev, c)
 	require.NoError(t, err)
 	t.Cleanup(func() { require.NoError(t, e.Close()) })
-	newPlan = func(n int) time.Duration {
+	makePlan = func(n int) time.Duration {
 		x, err := NewTensor(dev, U8, 1, n)
 		require.NoError(t, err)
 		y, err := NewTensor(dev, F32, 1, n, c.Dim)
@@ -28,7 +28,7 @@ func planMaker(t testing.TB) (newPlan func(n int) time.Duration) {
 		call := e.config.call(y, x, BlockOptions{})
 		require.NoError(t, call.check(dev))
 		start := time.Now()
-		p, err := e.newPlan(t.Context(), &call)
+		p, err := newPlan(t.Context(), dev, e.name, e.program(&call), false, &e.plans)
 		took := time.Since(start)
 		require.NoError(t, err)
 		require.NoError(t, p.close())
@@ -37,21 +37,21 @@ func planMaker(t testing.TB) (newPlan func(n int) time.Duration) {
 		return took
 	}
 	for n := range 3 {
-		newPlan(400 + n)
+		makePlan(400 + n)
 	}
-	return newPlan
+	return makePlan
 }
 
 // A plan of a new length costs little host memory, and so little time: when every product hashed its SPIR-V, it was
 // 21 MB and 23 ms.
 func TestPlanCost(t *testing.T) {
 	gputest.CountCase()
-	newPlan := planMaker(t)
+	makePlan := planMaker(t)
 	const plans = 10
 	var before, after runtime.MemStats
 	runtime.ReadMemStats(&before)
 	for n := range plans {
-		newPlan(500 + n)
+		makePlan(500 + n)
 	}
 	runtime.ReadMemStats(&after)
 	assert.Less(t, (after.TotalAlloc-before.TotalAlloc)/plans, uint64(1<<20), "bytes")
@@ -60,11 +60,11 @@ func TestPlanCost(t *testing.T) {
 
 // BenchmarkNewPlan measures the host time of making the plan of a new length: the median and the least.
 func BenchmarkNewPlan(b *testing.B) {
-	newPlan := planMaker(b)
+	makePlan := planMaker(b)
 	var times []time.Duration
 	b.ReportAllocs()
 	for i := 0; b.Loop(); i++ {
-		times = append(times, newPlan(400+i%200))
+		times = append(times, makePlan(400+i%200))
 	}
 	slices.Sort(times)
 	b.ReportMetric(float64(times[len(times)/2].Microseconds()), "us-median")

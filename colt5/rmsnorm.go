@@ -35,7 +35,7 @@ type RMSNorm struct {
 	module[RMSNormConfig]
 }
 
-// CallOptions are the options of Forward of modules without optional arguments: FeedForward and RMSNorm.
+// CallOptions are the options of Forward of modules without optional arguments.
 type CallOptions struct {
 	Stats *CallStats // receives what the call cost; nil: not wanted
 }
@@ -51,7 +51,7 @@ func NewRMSNorm(ctx context.Context, dev *vk.Device, c RMSNormConfig) (*RMSNorm,
 
 // Forward computes y from x. The two have the same shape, of any rank, and share no memory.
 func (r *RMSNorm) Forward(ctx context.Context, y, x *Tensor, o CallOptions) error {
-	c := o.call(rowArgs(y, x, r.config.Dim))
+	c := o.call(rowArgs(y, x, r.config.Dim, r.config.Dim))
 	return r.run(ctx, &c)
 }
 
@@ -60,19 +60,21 @@ func (r *RMSNorm) Close() error { return closeModule(r) }
 
 // Memory predicts what a call with x [b, n, C] needs on a device with these capabilities.
 func (c RMSNormConfig) Memory(caps vk.Caps, b, n int) (Memory, error) {
-	return CallOptions{}.call(rowArgs(nil, nil, c.Dim)).measure("RMSNorm", caps, c, dimSize{dimB, b}, dimSize{dimN, n})
+	return CallOptions{}.call(rowArgs(nil, nil, c.Dim, c.Dim)).measure("RMSNorm", caps, c, dimSize{dimB, b}, dimSize{dimN, n})
 }
 
-func (o CallOptions) call(args args) call { return call{args: args, stats: o.Stats} }
+func (o CallOptions) call(args args) call { return call{args: args, anyRank: true, stats: o.Stats} }
 
-// rowArgs are the arguments of modules that process each row of C elements alone: y and x [.., C]. Without x, which is
-// how Memory measures, they are [B, N, C].
-func rowArgs(y, x *Tensor, dim int) args {
-	if x == nil || len(x.shape) == 0 {
-		return args{{name: "x", tensor: x, shape: shape{dimB, dimN, dim}}, {name: "y", tensor: y, shape: shape{dimB, dimN, dim}, kind: output}}
+// rowArgs are the arguments of modules that process each row alone: x [.., in] and y [.., out]. Without x, which is how
+// Memory measures, they are [B, N, ..].
+func rowArgs(y, x *Tensor, in, out int) args {
+	rows := func(width int) shape {
+		if x == nil {
+			return shape{dimB, dimN, width}
+		}
+		return shape{width}
 	}
-	lead, row := x.shape[:len(x.shape)-1], shape{dim}
-	return args{{name: "x", tensor: x, lead: lead, shape: row}, {name: "y", tensor: y, lead: lead, shape: row, kind: output}}
+	return args{{name: "x", tensor: x, shape: rows(in)}, {name: "y", tensor: y, shape: rows(out), kind: output}}
 }
 
 // rowCount is the number of rows of a call with rowArgs.

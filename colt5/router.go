@@ -93,16 +93,11 @@ func (r *CoordinateDescentRouter) Slots(n, tokens int) int {
 // Forward selects, for every route, as many of the N tokens of x [B, N, C] as the argument tokens says. It writes the
 // results that out has tensors for.
 func (r *CoordinateDescentRouter) Forward(ctx context.Context, out RouterResult, x *Tensor, tokens int, o RouterOptions) error {
-	c := r.config
-	n := 0
-	if x != nil && len(x.shape) == 3 {
-		n = x.shape[1]
-	}
-	if err := c.checkOptions(out, n, tokens, o); err != nil {
+	c := &r.config
+	if err := c.checkOptions(out, tokens, o); err != nil {
 		return r.fail("Forward", err)
 	}
-	k := c.selectionShape(1, max(n, 1), c.NumRoutingTokens, c.Dim, tokens).k
-	list := shape{dimB, c.NumRoutingTokens, k}
+	list := shape{dimB, c.NumRoutingTokens, dimK}
 	logits := shape{dimB, c.NumRoutingTokens, dimN}
 	call := call{
 		args: args{
@@ -111,30 +106,42 @@ func (r *CoordinateDescentRouter) Forward(ctx context.Context, out RouterResult,
 			{name: "RoutingTokens", tensor: o.RoutingTokens, shape: shape{dimB, c.NumRoutingTokens, c.Dim}, kind: optionalInput},
 			{name: "Indices", tensor: out.Indices, dtype: I32, shape: list, kind: optionalOutput},
 			{name: "Scores", tensor: out.Scores, shape: list, kind: optionalOutput},
-			{name: "Tokens", tensor: out.Tokens, shape: shape{dimB, c.NumRoutingTokens, k, c.Dim}, kind: optionalOutput},
+			{name: "Tokens", tensor: out.Tokens, shape: shape{dimB, c.NumRoutingTokens, dimK, c.Dim}, kind: optionalOutput},
 			{name: "Logits", tensor: out.Logits, shape: logits, kind: optionalOutput},
 			{name: "SoftScores", tensor: out.SoftScores, shape: logits, kind: optionalOutput},
 		},
-		counts:     [maxCounts]tokenCount{{"tokens", tokens, 0}},
-		randomSeed: o.RandomSeed, stats: o.Stats, routing: o.Routing,
+		counts: [maxCounts]tokenCount{{"tokens", tokens, 0}},
+		router: c, randomSeed: o.RandomSeed, stats: o.Stats, routing: o.Routing,
 	}
 	return r.run(ctx, &call)
 }
 
-// checkOptions checks which tensors a call of n tokens has.
-func (c RouterConfig) checkOptions(out RouterResult, n, tokens int, o RouterOptions) error {
+// checkOptions checks which tensors a call has.
+func (c *RouterConfig) checkOptions(out RouterResult, tokens int, o RouterOptions) error {
 	switch {
 	case tokens < 1 || tokens > math.MaxInt32:
 		return fmt.Errorf("tokens is %d, want 1 to %d", tokens, math.MaxInt32)
 	case c.LearnedRoutingTokens == (o.RoutingTokens == nil):
 		return fmt.Errorf("RoutingTokens is %v, want a tensor if, and only if, LearnedRoutingTokens is true (it is %v)", o.RoutingTokens, c.LearnedRoutingTokens)
-	case n > 0 && n <= tokens && (out.Indices != nil || out.Tokens != nil):
-		return fmt.Errorf("out.Indices is %v and out.Tokens %v, want nil: with %d tokens out of %d nothing is routed", out.Indices, out.Tokens, tokens, n)
 	case o.RandomSeed != 0 && out.SoftScores != nil:
 		return fmt.Errorf("SoftScores is %v, want nil with random routing", out.SoftScores)
 	case out == (RouterResult{}):
 		return errors.New("out has no tensors")
 	}
+	return nil
+}
+
+// bindSlots binds K, if the number of tokens is known.
+func (c *RouterConfig) bindSlots(of *call) error {
+	x, tokens := of.args[0].tensor, of.counts[0].given
+	if x == nil || len(x.shape) != 3 || x.shape[1] == 0 {
+		return nil
+	}
+	n := x.shape[1]
+	if indices, selected := of.find("Indices").tensor, of.find("Tokens").tensor; n <= tokens && (indices != nil || selected != nil) {
+		return fmt.Errorf("out.Indices is %v and out.Tokens %v, want nil: with %d tokens out of %d nothing is routed", indices, selected, tokens, n)
+	}
+	of.bind(dimK, c.selectionShape(1, n, c.NumRoutingTokens, c.Dim, tokens).k)
 	return nil
 }
 
@@ -200,7 +207,7 @@ func (r *router) recordLogits(b *builder, s selectionShape) vk.Range {
 	if b.call.randomSeed != 0 {
 		logits := b.floats(s.b, s.r, s.n).Range
 		if b.list != nil {
-			b.plan.randomLogits = logits
+			b.plan.random = append(b.plan.random, randomLogits{Range: logits, nodeSeed: b.call.randomSeed})
 		}
 		if b.given("Logits") {
 			b.copy(b.arg("Logits"), logits)

@@ -186,6 +186,7 @@ func (b *builder) finishRouting(mask vk.Range, c *routerState) {
 		d.Scores = soft.Range
 		b.recordCoorDescent(c.options.descent(), d)
 		if b.list != nil {
+			c.name = b.prefixed(c.name)
 			b.plan.routing = append(b.plan.routing, recordedRouter{c, soft.Range})
 		}
 		return

@@ -1,6 +1,7 @@
 package colt5
 
 import (
+	"slices"
 	"time"
 
 	"github.com/colt5-vulkan/colt5/vk"
@@ -22,6 +23,18 @@ type CallStats struct {
 	Barriers  int           // pipeline barriers between steps
 	StepNames []string      // the kernel of each step, "fill" or "copy", in the order of recording; shared between calls, do not modify
 	StepTimes []vk.StepTime // of every step, in the same order; nil without Profile, and on a device without timestamps
+
+	Nodes []NodeStats // the nodes of a graph, in the order of recording; nil for a module's own call
+}
+
+// NodeStats is the part of a node in the cost of a graph's run.
+type NodeStats struct {
+	Name      string        // of the value that the node computes
+	FirstStep int           // index of its first step in StepNames and StepTimes
+	Steps     int           // number of its steps
+	Flops     float64       // as in CallStats
+	Bytes     float64       // as in CallStats
+	Time      time.Duration // sum of its steps' times; 0 without Profile
 }
 
 // fillStats fills the statistics of the plan's last run.
@@ -35,6 +48,16 @@ func (p *plan) fillStats(s *CallStats) error {
 	var err error
 	if s.Time, err = p.list.Elapsed(); err == nil && profile {
 		s.StepTimes, err = p.list.StepTimes()
+	}
+	if s.StepTimes == nil {
+		return err
+	}
+	s.Nodes = slices.Clone(s.Nodes)
+	for i := range s.Nodes {
+		n := &s.Nodes[i]
+		for _, t := range s.StepTimes[n.FirstStep:][:n.Steps] {
+			n.Time += t.Time
+		}
 	}
 	return err
 }

@@ -11,16 +11,34 @@ import (
 	"github.com/colt5-vulkan/colt5/vk"
 )
 
-// Tensor is a row-major array on a device. Whoever makes it closes it.
+// Tensor is a row-major array on a device, or a value of a [Graph], which has no memory of its own. Whoever makes a
+// tensor closes it; values are closed with their graph.
 type Tensor struct {
 	dtype  DType
-	shape  []int
-	buffer *vk.Buffer
+	shape  []int // of a value of a graph: 0 for a size that is not known before a run
 	memory vk.Range
+	*storage
 
-	version atomic.Uint64 // how often the elements may have changed; rises when they have
-	cast    *vk.Buffer    // of a weight matrix: a copy of 16 bits, see weights.cast; nil: none
+	closed atomic.Bool
+	cast   *vk.Buffer  // of a weight matrix: a copy of 16 bits, see weights.cast; nil: none
+	value  *graphValue // nil: not a value of a graph
 }
+
+// storage is the device memory of a tensor, and of its views. Modules that share a weight share its storage.
+type storage struct {
+	buffer  *vk.Buffer    // nil: a parameter of a module without a device
+	version atomic.Uint64 // how often the elements may have changed; rises when they have
+	users   atomic.Int32  // tensors that are not closed; the last one closes the buffer
+}
+
+func newStorage(buffer *vk.Buffer) *storage {
+	s := &storage{buffer: buffer}
+	s.users.Store(1)
+	return s
+}
+
+// hasMemory reports whether the tensor's elements exist.
+func (t *Tensor) hasMemory() bool { return t != nil && t.storage != nil && t.buffer != nil }
 
 // NewTensor makes a tensor with undefined elements. It has at least one dimension, and every size is at least 1.
 func NewTensor(dev *vk.Device, dtype DType, shape ...int) (*Tensor, error) {
@@ -32,7 +50,7 @@ func NewTensor(dev *vk.Device, dtype DType, shape ...int) (*Tensor, error) {
 	if err != nil {
 		return nil, fmt.Errorf("colt5: NewTensor %v %s: %w", dtype, shapeString(shape), err)
 	}
-	return &Tensor{dtype: dtype, shape: append([]int(nil), shape...), buffer: buffer, memory: buffer.Range()}, nil
+	return &Tensor{dtype: dtype, shape: append([]int(nil), shape...), memory: buffer.Range(), storage: newStorage(buffer)}, nil
 }
 
 // elements is the product of the sizes.
@@ -89,9 +107,9 @@ func (t *Tensor) Shape() []int {
 	return append([]int(nil), t.shape...)
 }
 
-// Len is the number of elements.
+// Len is the number of elements; 0 for nil and for a value of a graph.
 func (t *Tensor) Len() int {
-	if t == nil || t.buffer == nil {
+	if !t.hasMemory() {
 		return 0
 	}
 	return int(t.memory.Size()) / t.dtype.Size()
@@ -106,18 +124,21 @@ func (t *Tensor) size() int {
 	return n
 }
 
-// Device is the tensor's device; nil for nil.
+// Device is the tensor's device; nil for nil and for a value of a graph.
 func (t *Tensor) Device() *vk.Device {
-	if t == nil || t.buffer == nil {
+	if !t.hasMemory() {
 		return nil
 	}
 	return t.memory.Device()
 }
 
-// String is the format and the shape.
+// String is the format and the shape. A size of a graph's value that is not known before a run is printed as *.
 func (t *Tensor) String() string {
-	if t == nil || t.buffer == nil {
+	switch {
+	case t == nil || !t.hasMemory() && t.value == nil:
 		return "nil"
+	case t.value != nil:
+		return t.value.describe(t)
 	}
 	return t.dtype.String() + shapeString(t.shape)
 }
@@ -127,8 +148,8 @@ func shapeString(shape []int) string { return strings.ReplaceAll(fmt.Sprint(shap
 // Write replaces the elements by data: a []float32, []int32 or []uint8 of the tensor's format and length. If the
 // context ends during the write, the elements are undefined.
 func (t *Tensor) Write(ctx context.Context, data any) error {
-	if t == nil || t.buffer == nil {
-		return errors.New("colt5: Tensor.Write: the tensor is nil, want one made by NewTensor or FromSlice")
+	if err := t.accessible(); err != nil {
+		return fmt.Errorf("colt5: Tensor.Write: %w", err)
 	}
 	raw, dtype, err := raw(data)
 	if err != nil {
@@ -143,8 +164,8 @@ func (t *Tensor) Write(ctx context.Context, data any) error {
 
 // Read copies the elements to data: a []float32, []int32 or []uint8 of the tensor's format and length.
 func (t *Tensor) Read(ctx context.Context, data any) error {
-	if t == nil || t.buffer == nil {
-		return errors.New("colt5: Tensor.Read: the tensor is nil, want one made by NewTensor or FromSlice")
+	if err := t.accessible(); err != nil {
+		return fmt.Errorf("colt5: Tensor.Read: %w", err)
 	}
 	raw, dtype, err := raw(data)
 	if err != nil {
@@ -154,6 +175,40 @@ func (t *Tensor) Read(ctx context.Context, data any) error {
 		return fmt.Errorf("colt5: Tensor.Read: data holds %d elements of %v, the tensor has %d of %v", len(raw)/dtype.Size(), dtype, t.Len(), t.dtype)
 	}
 	return t.Device().Download(ctx, vk.Transfer{Range: t.memory, Data: raw})
+}
+
+// accessible returns an error if the host cannot read or write the elements.
+func (t *Tensor) accessible() error {
+	switch {
+	case t != nil && t.value != nil:
+		return fmt.Errorf("the tensor is %v, which has no memory: want a tensor made by NewTensor or FromSlice", t)
+	case !t.hasMemory():
+		return errors.New("the tensor is nil, want one made by NewTensor or FromSlice")
+	case t.closed.Load():
+		return fmt.Errorf("the tensor is %w", vk.ErrClosed)
+	}
+	return nil
+}
+
+// Rows returns a view of count rows of the first dimension, from row first on: part of a batch, for example. The view
+// shares the elements with t; the memory is freed when both are closed. The first row must start at a multiple of 16
+// bytes.
+func (t *Tensor) Rows(first, count int) (*Tensor, error) {
+	if err := t.accessible(); err != nil {
+		return nil, fmt.Errorf("colt5: Tensor.Rows: %w", err)
+	}
+	n := t.shape[0]
+	if first < 0 || count < 1 || first > n-count {
+		return nil, fmt.Errorf("colt5: Tensor.Rows: first is %d and count %d, want rows of a tensor of %d", first, count, n)
+	}
+	row := uint64(t.size() / n)
+	if offset := t.memory.Offset() + uint64(first)*row; offset%16 != 0 {
+		return nil, fmt.Errorf("colt5: Tensor.Rows: row %d starts at byte %d, want a multiple of 16", first, offset)
+	}
+	t.users.Add(1)
+	return &Tensor{
+		dtype: t.dtype, shape: append([]int{count}, t.shape[1:]...), memory: t.memory.Slice(uint64(first)*row, uint64(count)*row), storage: t.storage,
+	}, nil
 }
 
 func raw(data any) ([]byte, DType, error) {
@@ -182,9 +237,16 @@ func read[T float32 | int32 | uint8](ctx context.Context, t *Tensor) ([]T, error
 	return data, t.Read(ctx, data)
 }
 
-// Close frees the memory; if the device still uses it, once the device is done. Closing again, or nil, does nothing.
+// Close frees the memory unless a view still shares it; if the device still uses it, once the device is done. Closing
+// again, or nil, does nothing.
 func (t *Tensor) Close() error {
-	if t == nil || t.buffer == nil {
+	if !t.hasMemory() {
+		return nil
+	}
+	if !t.closed.Swap(true) {
+		t.users.Add(-1)
+	}
+	if t.users.Load() > 0 {
 		return nil
 	}
 	return t.buffer.Close()

@@ -83,17 +83,17 @@ func (t *TopK) Forward(ctx context.Context, out TopKResult, x *Tensor, o TopKOpt
 	if t.config.NonDifferentiable && out.CoorDescentValues != nil {
 		return t.fail("Forward", fmt.Errorf("CoorDescentValues is %v, want nil: NonDifferentiable", out.CoorDescentValues))
 	}
-	lead, entries, selected := leading(x), shape{dimN}, shape{t.config.K}
+	entries, selected := shape{dimN}, shape{t.config.K}
 	c := call{
 		args: args{
-			{name: "x", tensor: x, lead: lead, shape: entries},
-			{name: "Mask", tensor: o.Mask, dtype: U8, lead: lead, shape: entries, kind: optionalInput},
-			{name: "Values", tensor: out.Values, lead: lead, shape: selected, kind: optionalOutput},
-			{name: "Indices", tensor: out.Indices, dtype: I32, lead: lead, shape: selected, kind: optionalOutput},
-			{name: "Gates", tensor: out.Gates, lead: lead, shape: selected, kind: optionalOutput},
-			{name: "CoorDescentValues", tensor: out.CoorDescentValues, lead: lead, shape: selected, kind: optionalOutput},
+			{name: "x", tensor: x, shape: entries},
+			{name: "Mask", tensor: o.Mask, dtype: U8, shape: entries, kind: optionalInput},
+			{name: "Values", tensor: out.Values, shape: selected, kind: optionalOutput},
+			{name: "Indices", tensor: out.Indices, dtype: I32, shape: selected, kind: optionalOutput},
+			{name: "Gates", tensor: out.Gates, shape: selected, kind: optionalOutput},
+			{name: "CoorDescentValues", tensor: out.CoorDescentValues, shape: selected, kind: optionalOutput},
 		},
-		stats: o.Stats,
+		anyRank: true, stats: o.Stats,
 	}
 	return t.run(ctx, &c)
 }

@@ -25,6 +25,7 @@ type weights struct {
 	list      []Parameter
 	buffers   map[string]bool // state of the PyTorch module that is no parameter here; ignored when loading
 	err       error           // the first error of add
+	shares    uint64          // how often Share has replaced parameters
 
 	incomplete  error                              // not nil: some parameters have new elements and some old
 	allocStaged func(shape []int) (*Tensor, error) // for tests: allocates what replace uploads to; nil: NewTensor
@@ -40,7 +41,7 @@ func (w *weights) add(name string, fill func(*rand.Rand, []float32), shape ...in
 	if w.err != nil {
 		return nil
 	}
-	t := &Tensor{dtype: F32, shape: shape}
+	t := &Tensor{dtype: F32, shape: shape, storage: newStorage(nil)}
 	if _, err := elements(F32, shape); err != nil {
 		w.err = fmt.Errorf("parameter %s: %w", name, err)
 		return nil

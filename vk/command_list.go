@@ -155,6 +155,9 @@ func (l *CommandList) StepNames() []string {
 	return names
 }
 
+// Steps returns the number of steps.
+func (l *CommandList) Steps() int { return len(l.steps) }
+
 // NewBinding makes a binding of size bytes.
 func (l *CommandList) NewBinding(name string, size uint64) *Binding {
 	l.mu.lock()

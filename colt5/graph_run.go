@@ -1,0 +1,454 @@
+package colt5
+
+import (
+	"cmp"
+	"context"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+
+	"github.com/colt5-vulkan/colt5/vk"
+)
+
+// Run runs the graph on tensors by name: inputs, and outputs that receive the results. Outputs share no memory with each
+// other or with inputs. If the context ends, outputs are undefined.
+func (g *Graph) Run(ctx context.Context, tensors map[string]*Tensor, o GraphOptions) error {
+	if g.dev == nil {
+		return g.fail("Run", errors.New("the graph was made without a device"))
+	}
+	locked, err := g.enter(ctx)
+	defer g.leaveAll(locked)
+	if err == nil {
+		err = g.run(ctx, tensors, o)
+	}
+	if err != nil {
+		return g.fail("Run", err)
+	}
+	return nil
+}
+
+// enter locks the graph and its modules, in an order that all graphs share. It returns how many locks it holds, also
+// with an error.
+func (g *Graph) enter(ctx context.Context) (locked int, err error) {
+	if err := g.lock(ctx); err != nil {
+		return 0, err
+	}
+	if g.closed {
+		return 1, fmt.Errorf("the graph is %w", vk.ErrClosed)
+	}
+	if err := g.fix(); err != nil {
+		return 1, err
+	}
+	for i, m := range g.modules {
+		if err := m.lock(ctx); err != nil {
+			return 1 + i, err
+		}
+		if m.closed {
+			return 2 + i, fmt.Errorf("the module %s is %w", m.name, vk.ErrClosed)
+		}
+	}
+	return 1 + len(g.modules), nil
+}
+
+func (g *Graph) leaveAll(locked int) {
+	for i := locked - 2; i >= 0; i-- {
+		g.modules[i].leave()
+	}
+	if locked > 0 {
+		g.leave()
+	}
+}
+
+// fix ends building.
+func (g *Graph) fix() error {
+	if g.err != nil || g.fixed {
+		return g.err
+	}
+	if len(g.outputs) == 0 {
+		return errors.New("the graph has no output, want at least one: see Graph.Output")
+	}
+	for _, n := range g.nodes {
+		if n.module != nil && !slices.Contains(g.modules, n.module) {
+			g.modules = append(g.modules, n.module)
+		}
+	}
+	slices.SortFunc(g.modules, func(a, b *base) int { return cmp.Compare(a.serial, b.serial) })
+	g.fixed = true
+	return nil
+}
+
+func (g *Graph) run(ctx context.Context, tensors map[string]*Tensor, o GraphOptions) error {
+	c := call{stats: o.Stats, routing: o.Routing}
+	c.reset()
+	if err := g.collect(tensors); err != nil {
+		return err
+	}
+	p, err := g.plan(ctx, &c)
+	if err != nil {
+		return err
+	}
+	for _, m := range g.modules {
+		if err := m.weights.cast(ctx); err != nil {
+			return fmt.Errorf("%s: %w", m.name, err)
+		}
+	}
+	for i := range p.random {
+		p.random[i].seed = p.random[i].nodeSeed + o.RandomSeed
+	}
+	if err := p.run(ctx, g.externals); err != nil {
+		return err
+	}
+	return p.report(ctx, o.Stats, o.Routing)
+}
+
+// collect puts the tensors of a run into the order of the inputs and outputs, and checks what does not depend on shapes.
+func (g *Graph) collect(tensors map[string]*Tensor) error {
+	g.externals = g.externals[:0]
+	found := 0
+	add := func(name string, written bool) error {
+		t, ok := tensors[name]
+		if ok {
+			found++
+		}
+		switch {
+		case t == nil:
+		case !t.hasMemory():
+			return fmt.Errorf("%s is %v, want a tensor with memory", name, t)
+		case t.closed.Load():
+			return fmt.Errorf("%s is a tensor that is %w", name, vk.ErrClosed)
+		case t.Device() != g.dev:
+			return fmt.Errorf("%s is on another device than the graph: it was made with another vk.Device", name)
+		}
+		g.externals = append(g.externals, external{t, written})
+		return nil
+	}
+	for _, v := range g.inputs {
+		if err := add(v.value.name, false); err != nil {
+			return err
+		}
+	}
+	for _, out := range g.outputs {
+		if err := add(out.name, true); err != nil {
+			return err
+		}
+	}
+	if found < len(tensors) {
+		return g.unknownName(maps.Keys(tensors))
+	}
+	return nil
+}
+
+// unknownName is the error of a name that is neither an input nor an output.
+func (g *Graph) unknownName(names func(yield func(string) bool)) error {
+	var known []string
+	for _, v := range g.inputs {
+		known = append(known, v.value.name)
+	}
+	for _, out := range g.outputs {
+		known = append(known, out.name)
+	}
+	for _, name := range slices.Sorted(names) {
+		if !slices.Contains(known, name) {
+			return fmt.Errorf("the graph has no input or output %q, it has %s", name, strings.Join(known, ", "))
+		}
+	}
+	return nil
+}
+
+// plan returns the cached plan for the collected tensors, or makes one.
+func (g *Graph) plan(ctx context.Context, c *call) (*plan, error) {
+	g.appendKey(c)
+	number, ok := g.keys[string(g.key)] // does not allocate
+	if !ok {
+		number = len(g.keys)
+		g.keys[string(g.key)] = number
+	}
+	if p := g.plans.find(number); p != nil {
+		return p, nil
+	}
+	given := make([]*Tensor, len(g.externals))
+	for i, t := range g.externals {
+		given[i] = t.tensor
+	}
+	of, err := g.resolve(given, c.routing)
+	if err != nil {
+		return nil, err
+	}
+	p, err := newPlan(ctx, g.dev, "graph", of, c.profiled(), &g.plans)
+	if err != nil {
+		return nil, err
+	}
+	g.plans.add(number, p, p.stats.Workspace)
+	return p, nil
+}
+
+// appendKey sets key to all that a plan depends on.
+func (g *Graph) appendKey(c *call) {
+	flags := uint64(0)
+	if c.profiled() {
+		flags |= 1
+	}
+	if c.routing != nil {
+		flags |= 2
+	}
+	g.key = binary.AppendUvarint(g.key[:0], flags)
+	for _, t := range g.externals {
+		if t.tensor == nil {
+			g.key = append(g.key, 0)
+			continue
+		}
+		g.key = append(g.key, byte(len(t.tensor.shape)), byte(t.tensor.dtype))
+		for _, n := range t.tensor.shape {
+			g.key = binary.AppendUvarint(g.key, uint64(n))
+		}
+	}
+	for _, m := range g.modules {
+		g.key = binary.AppendUvarint(g.key, m.weights.shares)
+	}
+}
+
+// resolve makes the program for tensors of known shapes: those of the inputs, then those of the outputs; nil is one that
+// a run leaves out. The tensors need no memory.
+func (g *Graph) resolve(given []*Tensor, routing *[]RoutingRecord) (*program, error) {
+	p := newProgram(len(g.values))
+	known := make([]*Tensor, len(g.values)) // with the sizes of this run; nil: absent, or not computed
+	for i, v := range g.inputs {
+		t := given[i]
+		e := externalValue{name: v.value.name}
+		if t != nil {
+			if t.dtype != v.dtype || !sameKnownSizes(t.shape, v.shape) {
+				return nil, fmt.Errorf("%s is %s, want %s", v.value.name, t, strings.TrimPrefix(v.String(), "the value "+v.value.name+" "))
+			}
+			e.bytes = uint64(t.size())
+			known[v.value.index] = t
+			p.values[v.value.index].bytes, p.values[v.value.index].external = e.bytes, len(p.externals)
+		}
+		p.externals = append(p.externals, e)
+	}
+	outputs := given[len(g.inputs):]
+	for i, out := range g.outputs {
+		e := externalValue{name: out.name}
+		if outputs[i] != nil {
+			e.bytes = uint64(outputs[i].size())
+			p.values[out.value.value.index].external = len(p.externals)
+		}
+		p.externals = append(p.externals, e)
+	}
+	needed := g.needed(outputs)
+	if len(needed) == 0 {
+		return nil, fmt.Errorf("no output is wanted, want a tensor for at least one of the graph's %d", len(g.outputs))
+	}
+	for _, n := range g.nodes {
+		if needed[n] {
+			if err := p.add(n, known, &g.kernels, routing); err != nil {
+				return nil, fmt.Errorf("%s: %w", n.name, err)
+			}
+		}
+	}
+	for i, out := range g.outputs {
+		if t, v := outputs[i], known[out.value.value.index]; t != nil && (t.dtype != v.dtype || !slices.Equal(t.shape, v.shape)) {
+			return nil, fmt.Errorf("%s is %v%s, want %v%s", out.name, t.dtype, shapeString(t.shape), v.dtype, shapeString(v.shape))
+		}
+	}
+	return p, nil
+}
+
+// sameKnownSizes compares a shape with one that has 0 for sizes that may be any.
+func sameKnownSizes(got, want []int) bool {
+	return slices.EqualFunc(got, want, func(a, b int) bool { return a == b || b == 0 })
+}
+
+// needed is the nodes that outputs need.
+func (g *Graph) needed(outputs []*Tensor) map[*graphNode]bool {
+	needed := map[*graphNode]bool{}
+	var visit func(t *Tensor)
+	visit = func(t *Tensor) {
+		n := t.value.from
+		if n == nil || needed[n] {
+			return
+		}
+		needed[n] = true
+		for _, a := range n.call.args.list() {
+			if a.tensor != nil && !a.kind.written() {
+				visit(a.tensor)
+			}
+		}
+	}
+	for i, out := range g.outputs {
+		if outputs[i] != nil {
+			visit(out.value)
+		}
+	}
+	return needed
+}
+
+// add adds a node of a graph, with the tensors of this run. Its results become known.
+func (p *program) add(from *graphNode, known []*Tensor, k *kernels, routing *[]RoutingRecord) error {
+	n := &node{name: from.name, layer: from.layer, call: from.call, kernels: k}
+	if from.module != nil {
+		n.precision = from.module.precision
+	}
+	c := &n.call
+	c.dims, c.routing = [numDims]int{}, routing
+	for i := range c.args.list() {
+		a := &c.args[i]
+		if a.tensor == nil {
+			continue
+		}
+		index := a.tensor.value.index
+		n.values[i] = index
+		switch {
+		case a.kind.written():
+			known[index] = &Tensor{value: a.tensor.value}
+		case known[index] == nil && !a.kind.optional():
+			return fmt.Errorf("%s is %v, which the run leaves out", a.name, a.tensor)
+		}
+		a.tensor = known[index]
+	}
+	if err := c.infer(n.layer); err != nil {
+		return err
+	}
+	if p.addView(n) {
+		return nil
+	}
+	for i, a := range c.args.list() {
+		if a.tensor == nil {
+			continue
+		}
+		if a.kind.written() {
+			bytes, err := c.bytes(a)
+			if err != nil {
+				return err
+			}
+			p.values[n.values[i]].bytes = bytes
+		}
+		root := &p.values[n.values[i]]
+		for root.of >= 0 {
+			root = &p.values[root.of]
+		}
+		root.last = len(p.nodes)
+	}
+	p.nodes = append(p.nodes, n)
+	return nil
+}
+
+// addView makes the result of a part a view of its input where it can be one.
+func (p *program) addView(n *node) bool {
+	l, ok := n.layer.(part)
+	if !ok {
+		return false
+	}
+	y := &p.values[n.values[1]]
+	offset, ok := l.view(&n.call)
+	if !ok || y.external >= 0 {
+		return false
+	}
+	y.of, y.offset, y.bytes = n.values[0], offset, uint64(n.call.args[1].tensor.size())
+	return true
+}
+
+// Memory predicts what a run needs on a device with these capabilities, given the shapes of the inputs by name. Inputs
+// without a shape are left out, and all outputs are wanted. A weight that modules share is counted once.
+func (g *Graph) Memory(caps vk.Caps, inputs map[string][]int) (Memory, error) {
+	if err := g.lock(context.Background()); err != nil {
+		return Memory{}, g.fail("Memory", err)
+	}
+	defer g.leave()
+	m, err := g.measure(caps, inputs)
+	if err != nil {
+		return Memory{}, g.fail("Memory", err)
+	}
+	return m, nil
+}
+
+func (g *Graph) measure(caps vk.Caps, inputs map[string][]int) (m Memory, err error) {
+	if err := g.fix(); err != nil {
+		return m, err
+	}
+	given := make([]*Tensor, 0, len(g.inputs)+len(g.outputs))
+	found := 0
+	for _, v := range g.inputs {
+		shape, ok := inputs[v.value.name]
+		if !ok {
+			given = append(given, nil)
+			continue
+		}
+		found++
+		if _, err := elements(v.dtype, shape); err != nil {
+			return m, fmt.Errorf("%s: %w", v.value.name, err)
+		}
+		t := &Tensor{dtype: v.dtype, shape: shape, value: v.value}
+		given = append(given, t)
+		m.Inputs += uint64(t.size())
+	}
+	if found < len(inputs) {
+		return m, g.unknownName(maps.Keys(inputs))
+	}
+	for range g.outputs {
+		given = append(given, nil)
+	}
+	sizes, err := g.outputShapes(given)
+	if err != nil {
+		return m, err
+	}
+	for i, t := range sizes {
+		given[len(g.inputs)+i] = t
+		m.Outputs += uint64(t.size())
+	}
+	p, err := g.resolve(given, nil)
+	if err != nil {
+		return m, err
+	}
+	b := &builder{caps: caps}
+	if b.layOut(p); b.err != nil {
+		return m, b.err
+	}
+	m.Workspace = b.peak + b.constants
+	counted := map[*storage]bool{}
+	for _, module := range g.modules {
+		m.Weights += module.weights.castBytes
+		for _, w := range module.weights.list {
+			if s := w.Tensor.storage; !counted[s] {
+				counted[s] = true
+				m.Weights += uint64(w.Tensor.size())
+			}
+		}
+	}
+	return m, nil
+}
+
+// outputShapes is tensors without memory of the outputs' shapes, for inputs of known shapes.
+func (g *Graph) outputShapes(given []*Tensor) ([]*Tensor, error) {
+	known := make([]*Tensor, len(g.values))
+	for i, v := range g.inputs {
+		known[v.value.index] = given[i]
+		if t := given[i]; t != nil && !sameKnownSizes(t.shape, v.shape) {
+			return nil, fmt.Errorf("%s is %v, want %v", v.value.name, t, v)
+		}
+	}
+	p := newProgram(len(g.values))
+	for _, n := range g.nodes {
+		if err := p.add(n, known, nil, nil); err != nil {
+			return nil, fmt.Errorf("%s: %w", n.name, err)
+		}
+	}
+	list := make([]*Tensor, len(g.outputs))
+	for i, out := range g.outputs {
+		list[i] = known[out.value.value.index]
+	}
+	return list, nil
+}
+
+// Close frees the graph's plans, after the run in progress. The modules stay open. Closing again, or nil, does nothing.
+func (g *Graph) Close() error {
+	if g == nil {
+		return nil
+	}
+	g.busy <- struct{}{}
+	defer g.leave()
+	g.closed = true
+	return errors.Join(g.plans.close(), g.kernels.close())
+}
