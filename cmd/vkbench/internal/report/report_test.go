@@ -3,6 +3,7 @@ package report
 import (
 	"bytes"
 	"fmt"
+	"html"
 	"io"
 	"os"
 	"path/filepath"
@@ -126,6 +127,7 @@ func TestReport(t *testing.T) {
 	assert.Subset(t, found, []string{"h1 " + dev.Info().Name, "p failed", "figure length", "figure token", "figure length_dense",
 		"h2 Rates of copies and products", "h2 Modules and kernels", "h2 Lengths", "h2 Failures", "h2 Remarks", "h2 Device", "h2 Reproduce"})
 	assert.Equal(t, dev.Caps().CPU, strings.Contains(string(page), `id="cpu"`))
+	assert.Contains(t, html.UnescapeString(string(page)), "Host: "+rows[0].OS+"; "+rows[0].CPU)
 	assert.Equal(t, dev.Caps().CPU, strings.Contains(remarks, "no GPU figures"))
 	assert.Contains(t, string(page), "vkbench report -only router,rmsnorm -size router=2x40,5x16x5 -size rmsnorm=5x12 -precision f32 -reps 1 -warmup 0 -lengths 128,256 -out DIR")
 	for _, name := range names[1 : len(names)-1] {

@@ -19,7 +19,7 @@ type fact struct{ Label, Value, Note string }
 
 var precisions = []string{"f32", "f16", "bf16"}
 
-// lead says in a sentence what was measured, on what, and when.
+// lead says what was measured, on what, when, and by which commit.
 func lead(i vk.Info, date string, rows []results.Row) string {
 	var peaks, lengths int
 	cases, formats := map[string]bool{}, map[string]bool{}
@@ -53,8 +53,19 @@ func lead(i vk.Info, date string, rows []results.Row) string {
 			what += " in " + enumerate(f)
 		}
 	}
-	return fmt.Sprintf("%s, measured on %s with vkbench; driver %s, Vulkan %s. GPU times are medians.",
-		what, date, deviceinfo.Driver(i), i.API)
+	text := fmt.Sprintf("%s, measured on %s with vkbench", what, date)
+	origin := results.Row{}
+	if len(rows) > 0 {
+		origin = rows[0]
+	}
+	if origin.Commit != "" {
+		text += fmt.Sprintf(" %s, commit %s", origin.Version, origin.Commit)
+	}
+	text += fmt.Sprintf("; driver %s, Vulkan %s. GPU times are medians.", deviceinfo.Driver(i), i.API)
+	if origin.OS != "" {
+		text += fmt.Sprintf(" Host: %s; %s.", origin.OS, origin.CPU)
+	}
+	return text
 }
 
 // enumerate joins words as in "a, b and c".

@@ -40,4 +40,7 @@ func TestLead(t *testing.T) {
 		"driver d 1, Vulkan 1.3.0. GPU times are medians.", lead(info, "2026-01-02", resultstest.Rows()))
 	assert.Equal(t, "1 module and kernel case in f32, measured on today with vkbench; driver d 1, Vulkan 1.3.0. GPU times are medians.",
 		lead(info, "today", []results.Row{{Name: "a", Precision: "f32"}}))
+	assert.Equal(t, "1 module and kernel case in f32, measured on today with vkbench v1.2.3, commit 0123456789ab; driver d 1, Vulkan 1.3.0. GPU times are medians. "+
+		"Host: linux/amd64, D; C, 2 logical CPUs.",
+		lead(info, "today", []results.Row{{Name: "a", Precision: "f32", Version: "v1.2.3", Commit: "0123456789ab", OS: "linux/amd64, D", CPU: "C, 2 logical CPUs"}}))
 }
