@@ -29,8 +29,8 @@ import (
 // out too: nodes that no output needs do not run.
 //
 // The modules stay the caller's, who may call them alone, load new weights into them, and use them in several graphs. A
-// graph uses a module's weights; the precision is the module's. A graph may be used by several goroutines. Its runs,
-// and other calls of its modules, run one after the other.
+// graph uses a module's weights; the precision is the module's. One goroutine builds a graph; after that, several may run
+// it. Its runs, and other calls of its modules, run one after the other.
 type Graph struct {
 	lifecycle
 	dev     *vk.Device
@@ -205,7 +205,7 @@ func (g *Graph) addModule(ctx context.Context, m *base, of *call) error {
 	case ctx == nil:
 		err = errNilContext
 	case m.busy == nil:
-		err = errors.New("the module is the zero value, want one made by its New function")
+		err = errZeroValue
 	case m.dev != g.dev:
 		err = errors.New("the module is on another device than the graph")
 	case c.stats != nil || c.routing != nil:

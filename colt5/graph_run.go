@@ -16,7 +16,7 @@ import (
 // Run runs the graph on tensors by name: inputs, and outputs that receive the results. Outputs share no memory with each
 // other or with inputs. If the context ends, outputs are undefined.
 func (g *Graph) Run(ctx context.Context, tensors map[string]*Tensor, o GraphOptions) error {
-	if g.dev == nil {
+	if g.dev == nil && g.busy != nil {
 		return g.fail("Run", errors.New("the graph was made without a device"))
 	}
 	locked, err := g.enter(ctx)
@@ -444,7 +444,7 @@ func (g *Graph) outputShapes(given []*Tensor) ([]*Tensor, error) {
 
 // Close frees the graph's plans, after the run in progress. The modules stay open. Closing again, or nil, does nothing.
 func (g *Graph) Close() error {
-	if g == nil {
+	if g == nil || g.busy == nil {
 		return nil
 	}
 	g.busy <- struct{}{}

@@ -477,6 +477,11 @@ func TestGraphErrors(t *testing.T) {
 	assert.ErrorContains(t, gone.Run(t.Context(), feed{"x": real, "y": y}, GraphOptions{}), "the graph is closed")
 	require.NoError(t, ff.Close())
 	assert.ErrorContains(t, good.Run(t.Context(), feed{"x": real, "y": y}, GraphOptions{}), "the module ConditionalRoutedFeedForward is closed")
+	var zero Graph
+	assert.ErrorContains(t, zero.Run(t.Context(), nil, GraphOptions{}), "colt5: Graph.Run: it is the zero value")
+	_, err := zero.Memory(fx.dev.Caps(), nil)
+	assert.ErrorContains(t, err, "it is the zero value")
+	assert.NoError(t, zero.Close())
 	var none context.Context
 	assert.ErrorContains(t, newGraph().Run(none, nil, GraphOptions{}), "colt5: Graph.Run: the context is nil")
 }

@@ -17,10 +17,15 @@ type lifecycle struct {
 	closed bool
 }
 
+var errZeroValue = errors.New("it is the zero value, want one made by its New function")
+
 func newLifecycle() lifecycle { return lifecycle{busy: make(chan struct{}, 1)} }
 
 // lock waits until no call is in progress, or the context ends.
 func (l *lifecycle) lock(ctx context.Context) error {
+	if l.busy == nil {
+		return errZeroValue
+	}
 	if ctx == nil {
 		return errNilContext
 	}
