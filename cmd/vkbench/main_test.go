@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"os"
+	"regexp"
 	"runtime"
 	"strings"
 	"testing"
@@ -105,6 +106,39 @@ func TestNoDevice(t *testing.T) {
 		assert.Contains(t, remarks, `no usable Vulkan device: -device is "no such device", want an index, UUID or part of the name`)
 		assert.NotContains(t, remarks, "Options")
 	}
+}
+
+// TestDocs requires commands and flags in the documentation to exist.
+func TestDocs(t *testing.T) {
+	flags := map[string][]string{"": {"-version", "--version"}, "help": nil, "completion": nil}
+	for _, construct := range commands {
+		c := construct(&command.Env{})
+		flags[c.Name] = []string{"-help"}
+		for _, f := range c.Flags {
+			for _, name := range f.Names() {
+				flags[c.Name] = append(flags[c.Name], "-"+name, "--"+name)
+			}
+		}
+	}
+	found := 0
+	for _, path := range []string{"../../README.md", "../../docs/vkbench.md", "../../docs/benchmarks.md", "../../CONTRIBUTING.md"} {
+		text, err := os.ReadFile(path)
+		require.NoError(t, err)
+		for _, call := range regexp.MustCompile("(?:^    |\\n    |[`(;&] ?|cmd/)vkbench ([a-z-][^`#\\n>|;)]*)").FindAllStringSubmatch(string(text), -1) {
+			words, name := strings.Fields(call[1]), ""
+			if !strings.HasPrefix(words[0], "-") {
+				name, words = words[0], words[1:]
+			}
+			require.Contains(t, flags, name, "%s: vkbench %s", path, call[1])
+			found++
+			for _, word := range words {
+				if flag, _, _ := strings.Cut(word, "="); strings.HasPrefix(flag, "-") {
+					assert.Contains(t, flags[name], flag, "%s: vkbench %s", path, call[1])
+				}
+			}
+		}
+	}
+	assert.Greater(t, found, 20)
 }
 
 // TestEmptyFlags requires an error for text flags that are set to nothing.

@@ -9,7 +9,7 @@ import (
 func Lengths() []Case {
 	dense := []string{"batch", "tokens", "heads", "dim head"}
 	return []Case{
-		{results.BlockLength, examples.Block().Names(), [][]int{{1, 131072, 512, 1024}}, [][]int{{1, 512, 64, 32}}, setupBlockLength},
+		{results.BlockLength, []string{"batch", "tokens", "dim", "heavy attention tokens"}, [][]int{{1, 131072, 512, 1024}}, [][]int{{1, 512, 64, 32}}, setupBlockLength},
 		{results.DenseAttention, dense, [][]int{{1, 8192, 8, 64}}, [][]int{{1, 256, 4, 64}}, setupDenseAttention},
 	}
 }

@@ -5,12 +5,13 @@ var numbers = map[string]struct {
 	meaning string
 	zero    bool // the number may be 0
 }{
-	"batch":        {meaning: "items of the batch"},
-	"tokens":       {meaning: "tokens of an item"},
-	"dim":          {meaning: "elements of a token or row"},
-	"heavy tokens": {meaning: "tokens that each router selects for the heavy branch"},
-	"heavy keys":   {meaning: "keys and values that each route selects for a window of queries"},
-	"depth":        {meaning: "layers of the model"},
+	"batch":                  {meaning: "items of the batch"},
+	"tokens":                 {meaning: "tokens of an item"},
+	"dim":                    {meaning: "elements of a token or row"},
+	"heavy tokens":           {meaning: "tokens that each router selects for the heavy branch"},
+	"heavy attention tokens": {meaning: "tokens that each router of the attention selects; that of the feedforward selects one in 32"},
+	"heavy keys":             {meaning: "keys and values that each route selects for a window of queries"},
+	"depth":                  {meaning: "layers of the model"},
 
 	"memories": {meaning: "tokens of an item's context, which the keys and values come from"},
 	"routes":   {meaning: "routing tokens, each of which selects tokens of its own"},

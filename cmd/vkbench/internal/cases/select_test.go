@@ -21,6 +21,9 @@ func TestSelect(t *testing.T) {
 	require.NoError(t, err)
 	assert.Equal(t, [][]int{{1, 2, 3, 4, 5, 0}}, selected[0].Sizes, "no blocks")
 
+	_, err = Select(All(), []string{"cross"}, []string{"1x1024x4194304x512x2x131072"})
+	require.NoError(t, err, "8 GiB of memories; the block is no dimension")
+
 	selected, err = Select(All(), []string{"rmsnorm"}, []string{"3,5x12,16", "rmsnorm=7x8"})
 	require.NoError(t, err)
 	assert.Equal(t, [][]int{{3, 12}, {3, 16}, {5, 12}, {5, 16}, {7, 8}}, selected[0].Sizes, "all combinations")

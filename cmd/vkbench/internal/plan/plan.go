@@ -96,7 +96,7 @@ func parseRequest(c *cli.Command) (request, error) {
 	}
 	p.size = size
 	elements := 1.0
-	for _, n := range size {
+	for _, n := range size[:min(len(size), p.required+1)] { // those of the call, and mostly dim
 		elements *= float64(n)
 	}
 	if elements > 1<<48 {

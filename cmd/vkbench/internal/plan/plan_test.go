@@ -52,6 +52,9 @@ func TestPlanExamples(t *testing.T) {
 		{"cross 1x1024x4194304x512", 8*gib + 2*mib, 2 * mib, 8.2 * gib},
 		{"autoregressive 2x8192x512", 32 * mib, 32 * mib, 0.4 * gib},
 		{"image 1x32x256x256", 8 * mib, 8 * mib, 2.4 * gib},
+		{"cross 1x1024x4194304x512x2x131072", 8*gib + 2*mib, 2 * mib, 8.2 * gib},
+		{"block 2x32768x512x1024", 128 * mib, 128 * mib, 0.8 * gib},
+		{"encoder 2x32768x512x1024x12", 0.25 * mib, 128 * mib, 0.9 * gib},
 		{"encoder 2x32768", 0.25 * mib, 128 * mib, 0.8 * gib},
 		{"autoregressive_transformer 2x8192x512", 64 << 10, 16 * mib, 0.5 * gib},
 	} {

@@ -65,7 +65,7 @@ func Command(env *command.Env) *cli.Command {
 				for _, f := range o.cases {
 					bar.Describe(f.name())
 					if err := v.run(ctx, f); err != nil {
-						return err
+						return errors.Join(t.Close(), err)
 					}
 					bar.Step()
 				}

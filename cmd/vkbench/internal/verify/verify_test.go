@@ -308,6 +308,11 @@ func TestInterrupted(t *testing.T) {
 	assert.Equal(t, command.ErrInterrupted, v.run(ctx, caseFile{path: goldenDir + "topk_10.safetensors"}))
 	assert.Zero(t, v.failed)
 	assert.Empty(t, out.String())
+
+	code, text, remarks := program.RunContext(ctx, "verify", "-o", "json", goldenDir+"topk_10.safetensors")
+	assert.Equal(t, command.ExitInterrupted, code)
+	assert.Equal(t, "vkbench: interrupted\n", remarks)
+	assert.Empty(t, commandtest.Objects(t, text), "a whole table")
 }
 
 // TestDigests requires a line for each output of the cases that ran, in order, also of cases that failed, and the same
