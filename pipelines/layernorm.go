@@ -54,7 +54,7 @@ func NewLayerNorm(dev *vk.Device, c LayerNormConfig) (*LayerNorm, error) {
 	}
 	name, cols := rowVariant("layernorm", c.C)
 	invocationsPerRow, rows := normInvocationsPerRow(c.C, 64)
-	if err := checkIterations(dev.Caps(), op, fmt.Sprintf("a row of %d floats", c.C), int(3*(cols/invocationsPerRow+1))); err != nil {
+	if err := checkIterations(dev.Caps(), op, fmt.Sprintf("a row of %d floats", c.C), int(5*(cols/invocationsPerRow+1))); err != nil {
 		return nil, err
 	}
 	k, err := newKernel(dev, name, map[uint32]uint32{

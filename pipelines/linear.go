@@ -29,6 +29,9 @@ import (
 // With Precision F16 or BF16 the product runs on cooperative matrices: x, after the norm, and w are 16-bit operands,
 // sums are float32. X16 and Y16 make x and y 16-bit tensors too.
 //
+// With Norm a row of x may have any length up to 1e38, as long as its length times that of a row of w, multiplied by
+// gamma, is below 3e38: sums are float32.
+//
 // All tiles sum in the same order: the bits of a row of y depend on its own inputs and the config alone, not on other
 // rows, Batch or the tile.
 //
@@ -141,7 +144,11 @@ func NewLinear(dev *vk.Device, c LinearConfig) (*Linear, error) {
 	if l.tile, err = l.configuredTile(); err != nil {
 		return nil, err
 	}
-	return l, checkIterations(dev.Caps(), op, fmt.Sprintf("In of %d", c.In), c.In)
+	iterations := c.In
+	if c.Norm {
+		iterations += c.In / 2 // where a sum of squares overflows
+	}
+	return l, checkIterations(dev.Caps(), op, fmt.Sprintf("In of %d", c.In), iterations)
 }
 
 // Record appends the product to a command list: one dispatch, or several if it is very large.

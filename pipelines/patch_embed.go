@@ -53,7 +53,7 @@ func NewPatchEmbed(dev *vk.Device, c PatchEmbedConfig) (*PatchEmbed, error) {
 		return nil, err
 	}
 	invocationsPerRow, rows := normInvocationsPerRow(c.row(), 256)
-	if err := checkIterations(dev.Caps(), "PatchEmbed", fmt.Sprintf("a patch of %d floats", c.row()), 3*(c.row()/int(invocationsPerRow)+1)); err != nil {
+	if err := checkIterations(dev.Caps(), "PatchEmbed", fmt.Sprintf("a patch of %d floats", c.row()), 5*(c.row()/int(invocationsPerRow)+1)); err != nil {
 		return nil, err
 	}
 	k, err := newKernel(dev, "patch_embed", map[uint32]uint32{

@@ -66,7 +66,7 @@ func NewRMSNorm(dev *vk.Device, c RMSNormConfig) (*RMSNorm, error) {
 		return nil, err
 	}
 	invocationsPerRow, rows := normInvocationsPerRow(c.C, 64)
-	iterations := 2 * (c.C/int(invocationsPerRow) + 1) // one pass for the sum of squares, one to write y
+	iterations := 3 * (c.C/int(invocationsPerRow) + 1) // two passes for the sum of squares, one to write y
 	if c.C%4 == 0 {
 		iterations /= 4
 	}

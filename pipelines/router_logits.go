@@ -20,6 +20,9 @@ import (
 //
 // The order of summation depends on C and the device alone.
 //
+// Lengths of any size are allowed for a cosine, as long as the product of both is below 4e37. Of tokens with one nonzero
+// element in the same place the cosine is exactly 1 or -1.
+//
 // Shader: shaders/router_logits.comp. CPU reference: internal/ref.RouterLogits.
 type RouterLogits struct {
 	config        RouterLogitsConfig
@@ -78,7 +81,13 @@ func newRouterLogits(dev *vk.Device, c RouterLogitsConfig, lanes, rows int) (*Ro
 	_, cols := rowVariant("router_logits", c.C)
 	tokensPerPass := c.tokensPerPass(limitsOf(dev))
 	passes := int(ceilDiv(uint64(c.R+c.R2), tokensPerPass))
-	if err := checkIterations(dev.Caps(), "RouterLogits", fmt.Sprintf("%d routing tokens of %d floats", c.R+c.R2, c.C), passes*(int(cols)/lanes+2)); err != nil {
+	iterations := passes * (int(cols)/lanes + 2)
+	if vector := c.C/4 + 1; c.CosineScale == 0 { // where a sum of squares overflows
+		iterations += rows * vector
+	} else {
+		iterations += passes * (rows + int(tokensPerPass)) * vector
+	}
+	if err := checkIterations(dev.Caps(), "RouterLogits", fmt.Sprintf("%d routing tokens of %d floats", c.R+c.R2, c.C), iterations); err != nil {
 		return nil, err
 	}
 	return &RouterLogits{config: c, lanes: lanes, tokensPerPass: tokensPerPass, rows: rows, wideGroups: routerWideGroups, kernels: kernelCache{dev: dev}}, nil

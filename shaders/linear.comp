@@ -9,7 +9,7 @@
 // THREAD_N of it, in groups of 4 x 4, so that it reads shared memory as vec4. TILE_K inputs at a time are in shared
 // memory, transposed; the next TILE_K are prefetched into registers. For the norm, w is multiplied by gamma when it is
 // written to shared memory, each invocation sums the squares of one row of x, and the epilogue applies the row's
-// factor. All tile sizes add in the order i = 0, 1, .. IN - 1, and so give the same bits.
+// factor. If the sum overflows, the invocation reads the row again. All tile sizes add in the order i = 0, 1, .. IN - 1, and so give the same bits.
 #extension GL_EXT_buffer_reference : require
 #extension GL_EXT_buffer_reference_uvec2 : require
 #extension GL_EXT_control_flow_attributes : require
@@ -33,7 +33,7 @@ layout(local_size_x = THREADS) in;
 // Row k of a tile has element k of every row (of x or w); swizzle permutes its vec4.
 shared vec4 x_tile[TILE_K * TILE_M / 4];
 shared vec4 w_tile[TILE_K * TILE_N / 4];
-shared float square_sums[TILE_M];
+shared float factors[TILE_M]; // of the norm
 
 uvec2 x_rows[X_LOADS], w_rows[W_LOADS];
 vec4 x_next[X_LOADS], w_next[W_LOADS], gamma_next;
@@ -106,7 +106,7 @@ void multiply(uint tx, uint ty) {
 void write_row(uint m0, uint n0, uint tx, uint ty, uint r) {
 	uint row = (r / 4 * THREADS_M + ty) * 4 + r % 4;
 	if (!is_written(m0 + row)) return;
-	Epilogue e = epilogue_of(m0 + row, NORM ? norm_factor(square_sums[row]) : 1.0);
+	Epilogue e = epilogue_of(m0 + row, NORM ? factors[row] : 1.0);
 	[[unroll]] for (uint h = 0; h < THREAD_N / 4; h++) write_columns(e, n0 + (h * THREADS_N + tx) * 4, acc[r][h]);
 }
 
@@ -135,7 +135,10 @@ void main() {
 	}
 
 	if (NORM) {
-		if (t < TILE_M) square_sums[t] = square_sum;
+		if (t < TILE_M) {
+			factors[t] = norm_factor(square_sum);
+			if (overflowed(square_sum)) factors[t] = scaled_norm_factor(scaled_square_sum(x_row(m0 + t), IN));
+		}
 		barrier();
 	}
 	[[unroll]] for (uint r = 0; r < THREAD_M; r++) write_row(m0, n0, tx, ty, r);

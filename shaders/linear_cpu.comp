@@ -43,10 +43,30 @@ void main() {
 			[[unroll]] for (uint r = 0; r < THREAD_M; r++) acc[r][c] = fma(x[r], w, acc[r][c]);
 		}
 	}
+	float factors[THREAD_M];
+	if (NORM) {
+		bool overflows = false;
+		[[unroll]] for (uint r = 0; r < THREAD_M; r++) {
+			factors[r] = norm_factor(square_sums[r]);
+			overflows = overflows || overflowed(square_sums[r]);
+		}
+		if (overflows) { // sum the squares of all rows again
+			float sums[THREAD_M];
+			[[unroll]] for (uint r = 0; r < THREAD_M; r++) sums[r] = 0;
+			for (uint k = 0; k < IN; k += 2) { // few iterations, which some CPU drivers limit
+				[[unroll]] for (uint r = 0; r < THREAD_M; r++) {
+					float a = scaled(x_rows[r].v[k], SCALE_DOWN), b = k + 1 < IN ? scaled(x_rows[r].v[k + 1], SCALE_DOWN) : 0.0;
+					sums[r] = fma(b, b, fma(a, a, sums[r]));
+				}
+			}
+			[[unroll]] for (uint r = 0; r < THREAD_M; r++)
+				if (overflowed(square_sums[r])) factors[r] = scaled_norm_factor(sums[r]);
+		}
+	}
 	[[unroll]] for (uint r = 0; r < THREAD_M; r++) {
 		uint row = m0 + r * THREADS;
 		if (!is_written(row)) continue;
-		Epilogue e = epilogue_of(row, NORM ? norm_factor(square_sums[r]) : 1.0);
+		Epilogue e = epilogue_of(row, NORM ? factors[r] : 1.0);
 		[[unroll]] for (uint c = 0; c < THREAD_N; c += 4) write_columns(e, n0 + c, vec4(acc[r][c], acc[r][c + 1], acc[r][c + 2], acc[r][c + 3]));
 	}
 }

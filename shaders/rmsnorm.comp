@@ -13,12 +13,15 @@
 //
 // A workgroup computes ROWS_PER_WORKGROUP rows with INVOCATIONS_PER_ROW invocations each. Invocation i of a row adds
 // elements i, i + INVOCATIONS_PER_ROW, ..., and the partial sums are added in a tree of fixed shape, so the order of
-// summation depends on C and INVOCATIONS_PER_ROW only.
+// summation depends on C and INVOCATIONS_PER_ROW only. Where a sum of squares overflows, the workgroup computes its sums
+// again from smaller elements, for that row.
 #extension GL_EXT_buffer_reference : require
 #extension GL_EXT_buffer_reference_uvec2 : require
+#extension GL_EXT_control_flow_attributes : require
 #extension GL_GOOGLE_include_directive : require
 #include "include/address.glsl"
 #include "include/pack16.glsl"
+#include "include/square_sum.glsl"
 
 layout(constant_id = 0) const uint INVOCATIONS_PER_ROW = 32; // invocations per row: a power of two
 layout(constant_id = 1) const uint ROWS_PER_WORKGROUP = 8;
@@ -35,21 +38,34 @@ layout(push_constant, std430) uniform Push {
 } p;
 
 shared float partial_sums[ROWS_PER_WORKGROUP * INVOCATIONS_PER_ROW];
+shared uint overflows; // whether a row's sum of squares overflows
 
-float square_sum(uvec2 x, uint invocation) {
+// square_sum returns the sum of squares of a row's elements times scale, 0 for a row without elements. All invocations
+// call it.
+float square_sum(uvec2 x, uint channels, float scale) {
+	uint invocation = gl_LocalInvocationID.x, first = gl_LocalInvocationID.y * INVOCATIONS_PER_ROW;
 	float sum = 0;
 	if (VEC4) {
-		for (uint i = invocation; i < CHANNELS / 4; i += INVOCATIONS_PER_ROW) {
-			vec4 v = F32x4(x).v[i];
+		for (uint i = invocation; i < channels / 4; i += INVOCATIONS_PER_ROW) {
+			vec4 v = scaled(F32x4(x).v[i], scale);
 			sum += dot(v, v);
 		}
 	} else {
-		for (uint i = invocation; i < CHANNELS; i += INVOCATIONS_PER_ROW) {
-			float v = F32(x).v[i];
+		for (uint i = invocation; i < channels; i += INVOCATIONS_PER_ROW) {
+			float v = scaled(F32(x).v[i], scale);
 			sum += v * v;
 		}
 	}
-	return sum;
+	if (gl_LocalInvocationIndex == 0) overflows = 0;
+	partial_sums[first + invocation] = sum;
+	for (uint width = INVOCATIONS_PER_ROW / 2; width > 0; width /= 2) {
+		barrier();
+		if (invocation < width) partial_sums[first + invocation] += partial_sums[first + invocation + width];
+	}
+	if (INVOCATIONS_PER_ROW == 1) barrier();
+	if (invocation == 0 && overflowed(partial_sums[first])) overflows = 1;
+	barrier();
+	return partial_sums[first];
 }
 
 void main() {
@@ -64,25 +80,28 @@ void main() {
 		source = item * p.in_rows + (empty ? 0 : source);
 	}
 	uvec2 x = at(p.x, source, 4 * CHANNELS), y = at(p.y, row, Y_DTYPE == DTYPE_F32 ? 4 * CHANNELS : 2 * CHANNELS);
-	partial_sums[local_row * INVOCATIONS_PER_ROW + invocation] = inside && !empty ? square_sum(x, invocation) : 0;
-	for (uint width = INVOCATIONS_PER_ROW / 2; width > 0; width /= 2) {
-		barrier();
-		if (invocation < width)
-			partial_sums[local_row * INVOCATIONS_PER_ROW + invocation] += partial_sums[local_row * INVOCATIONS_PER_ROW + invocation + width];
+	uint channels = inside && !empty ? CHANNELS : 0;
+	float sum = square_sum(x, channels, 1), scale = 1;
+	if (overflows != 0) {
+		barrier(); // all invocations have read overflows and the sums
+		float scaled_sum = square_sum(x, channels, SCALE_DOWN);
+		if (overflowed(sum)) {
+			sum = scaled_sum;
+			scale = SCALE_DOWN;
+		}
 	}
-	barrier();
 	if (!inside) return;
-	float f = sqrt(float(CHANNELS)) / max(sqrt(partial_sums[local_row * INVOCATIONS_PER_ROW]), 1e-12);
-	if (present(p.factors) && invocation == 0) F32(p.factors).v[row] = f;
+	float f = sqrt(float(CHANNELS)) / max(sqrt(sum), 1e-12); // of a row times scale
+	if (present(p.factors) && invocation == 0) F32(p.factors).v[row] = f * scale;
 	if (!present(p.y)) return;
 	if (VEC4) {
 		for (uint i = invocation; i < CHANNELS / 4; i += INVOCATIONS_PER_ROW) {
-			vec4 v = F32x4(x).v[i] * f * F32x4(p.gamma).v[i];
+			vec4 v = scaled(F32x4(x).v[i], scale) * f * F32x4(p.gamma).v[i];
 			if (GATHER && empty) v = vec4(0);
 			if (Y_DTYPE == DTYPE_F32) F32x4(y).v[i] = v;
 			else U32x2(y).v[i] = uvec2(pack16(Y_DTYPE, v.xy), pack16(Y_DTYPE, v.zw));
 		}
 	} else {
-		for (uint i = invocation; i < CHANNELS; i += INVOCATIONS_PER_ROW) F32(y).v[i] = GATHER && empty ? 0.0 : F32(x).v[i] * f * F32(p.gamma).v[i];
+		for (uint i = invocation; i < CHANNELS; i += INVOCATIONS_PER_ROW) F32(y).v[i] = GATHER && empty ? 0.0 : scaled(F32(x).v[i], scale) * f * F32(p.gamma).v[i];
 	}
 }

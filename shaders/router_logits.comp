@@ -12,6 +12,9 @@
 // over the rows computes TOKENS_PER_PASS routing tokens; more than 16 take several passes. Order of summation: a lane
 // adds columns lane, lane + LANES_PER_ROW, ..., then lanes are added in pairs, whatever ROWS_PER_LANE, TOKENS_PER_PASS
 // and the subgroup size are.
+//
+// A cosine is the product divided by the product of both lengths, with an exact square root and quotient: tokens of one
+// nonzero element, and tokens that are copies of each other up to a power of two, have equal logits.
 #extension GL_EXT_buffer_reference : require
 #extension GL_EXT_buffer_reference_uvec2 : require
 #extension GL_EXT_control_flow_attributes : require
@@ -19,6 +22,8 @@
 #extension GL_KHR_shader_subgroup_basic : require
 #extension GL_KHR_shader_subgroup_shuffle : require
 #include "include/address.glsl"
+#include "include/divide.glsl"
+#include "include/square_sum.glsl"
 
 #ifdef VEC4 // C is a multiple of 4
 #define T vec4
@@ -111,27 +116,72 @@ void sum(uint first) {
 	}
 }
 
-void store(uint j, uint row, uint first) {
+// length_of is the length of a vector with a sum of squares, at least 1e-12; 1 if the sum overflows.
+float length_of(float square_sum) { return overflowed(square_sum) ? 1 : exact_sqrt(max(square_sum, MIN_SQUARE_NORM)); }
+
+void store(uint j, uint row, uint first, float token_lengths[TOKENS_PER_PASS]) {
 	uint b = row / p.n, i = row - b * p.n;
-	float inverse = inversesqrt(max(square_sums[j], MIN_SQUARE_NORM));
-	if (first == 0 && present(p.factors)) F32(p.factors).v[row] = sqrt(float(COLUMNS * T_FLOATS)) * inverse;
+	if (first == 0 && present(p.factors))
+		F32(p.factors).v[row] = sqrt(float(COLUMNS * T_FLOATS)) * inversesqrt(max(square_sums[j], MIN_SQUARE_NORM));
+	float row_length = COSINE_SCALE != 0 ? length_of(square_sums[j]) : 1;
 	[[unroll]] for (uint r = 0; r < TOKENS_PER_PASS; r++) {
 		float logit = dots[j * TOKENS_PER_PASS + r];
-		if (COSINE_SCALE != 0) logit = logit * inverse * inversesqrt(max(token_square_sums[r], MIN_SQUARE_NORM)) * COSINE_SCALE;
+		if (COSINE_SCALE != 0) logit = exact_quotient(logit, row_length * token_lengths[r]) * COSINE_SCALE;
 		uint token = first + r;
 		if (token < ROUTING_TOKENS) F32(at(p.logits, b * ROUTING_TOKENS + token, p.n * 4)).v[i] = logit;
 		else if (token < ROUTING_TOKENS + ROUTING_TOKENS2) F32(at(p.logits2, b * ROUTING_TOKENS2 + (token - ROUTING_TOKENS), p.n * 4)).v[i] = logit;
 	}
 }
 
+// divide_logit divides the logit of a row, counted over the batch, with routing token r by length / SCALE_DOWN.
+void divide_logit(uint row, uint r, float length) {
+	uint b = row / p.n;
+	F32 logits = F32(r < ROUTING_TOKENS ? at(p.logits, b * ROUTING_TOKENS + r, p.n * 4)
+		: at(p.logits2, b * ROUTING_TOKENS2 + (r - ROUTING_TOKENS), p.n * 4));
+	logits.v[row - b * p.n] = logits.v[row - b * p.n] * SCALE_DOWN / length;
+}
+
+// divide_by_row divides the logits of a row whose sum of squares overflows by its length, and writes its factor.
+void divide_by_row(uint row, uint first) {
+	if (COSINE_SCALE == 0 && !(first == 0 && present(p.factors))) return;
+	float length = sqrt(scaled_square_sum(at(p.x, row, STRIDE), COLUMNS * T_FLOATS)); // of the row times SCALE_DOWN
+	if (first == 0 && present(p.factors)) F32(p.factors).v[row] = sqrt(float(COLUMNS * T_FLOATS)) / length * SCALE_DOWN;
+	if (COSINE_SCALE == 0) return;
+	[[dont_unroll]] for (uint r = first; r < min(first + TOKENS_PER_PASS, ROUTING_TOKENS + ROUTING_TOKENS2); r++)
+		divide_logit(row, r, length);
+}
+
+// divide_by_token divides the logits of routing token r, whose sum of squares overflows, by its length in the rows of
+// this lane.
+void divide_by_token(uint row, uint item, uint r) {
+	uvec2 token = r < ROUTING_TOKENS ? at(tokens, r, STRIDE) : at(tokens2, r - ROUTING_TOKENS, STRIDE);
+	float length = sqrt(scaled_square_sum(token, COLUMNS * T_FLOATS));
+	[[dont_unroll]] for (uint j = 0; j < ROWS_PER_LANE && row + j * ROW_STEP < p.rows; j++)
+		divide_logit(item * p.rows + row + j * ROW_STEP, r, length);
+}
+
+// finish writes the logits of the lane's rows.
+void finish(uint row, uint item, uint first) {
+	uint row_overflows = 0, token_overflows = 0; // bits: whose sums of squares overflow
+	float token_lengths[TOKENS_PER_PASS];
+	[[unroll]] for (uint r = 0; r < TOKENS_PER_PASS; r++) {
+		token_lengths[r] = COSINE_SCALE != 0 ? length_of(token_square_sums[r]) : 1;
+		if (COSINE_SCALE != 0 && first + r < ROUTING_TOKENS + ROUTING_TOKENS2 && overflowed(token_square_sums[r])) token_overflows |= 1u << r;
+	}
+	[[unroll]] for (uint j = 0; j < ROWS_PER_LANE; j++) {
+		uint i = row + j * ROW_STEP;
+		if (i >= p.rows) continue;
+		store(j, item * p.rows + i, first, token_lengths);
+		if (overflowed(square_sums[j])) row_overflows |= 1u << j;
+	}
+	for (; row_overflows != 0; row_overflows &= row_overflows - 1)
+		divide_by_row(item * p.rows + row + findLSB(row_overflows) * ROW_STEP, first);
+	for (; token_overflows != 0; token_overflows &= token_overflows - 1) divide_by_token(row, item, first + findLSB(token_overflows));
+}
+
 void pass(uint row, uint item, uint first) {
 	sum(first);
-	if (invocation() % LANES_PER_ROW == 0) {
-		[[unroll]] for (uint j = 0; j < ROWS_PER_LANE; j++) {
-			uint i = row + j * ROW_STEP;
-			if (i < p.rows) store(j, item * p.rows + i, first);
-		}
-	}
+	if (invocation() % LANES_PER_ROW == 0) finish(row, item, first);
 }
 
 void main() {

@@ -4,6 +4,7 @@
 // OPERAND_DTYPE defined as DTYPE_F16 or DTYPE_BF16, x and y may have 16-bit elements, and an even number of them in a
 // row.
 #include "gelu.glsl"
+#include "square_sum.glsl"
 #ifdef OPERAND_DTYPE
 #include "pack16.glsl"
 #endif
@@ -61,6 +62,10 @@ uvec2 x_row(uint row) {
 
 // norm_factor scales a row with the given sum of squares to length sqrt(IN).
 float norm_factor(float square_sum) { return sqrt(float(IN)) / max(sqrt(square_sum), 1e-12); }
+
+// scaled_norm_factor is norm_factor for a row whose sum of squares overflows; the argument is that of the row's elements
+// times SCALE_DOWN.
+float scaled_norm_factor(float square_sum) { return norm_factor(square_sum) * SCALE_DOWN; }
 
 // load_out reads columns col .. col + 3 of a row of OUT floats. Columns past the end have undefined values.
 vec4 load_out(uvec2 row, uint col) {
