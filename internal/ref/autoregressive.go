@@ -5,6 +5,10 @@ type AutoregressiveConfig struct {
 	AttentionConfig        // HasLightAttn is ignored: the light branch always exists
 	HeavyWindowSize    int `json:"heavy_window_size"` // 0: LightWindowSize
 	CausalQueryRouting bool
+
+	// Random routing, if not nil: logits that replace those of the routing tokens. Every score is then 1.
+	RandomQ  []float32 `json:"-"` // [B, N]
+	RandomKV []float32 `json:"-"` // [B, R, N]; all windows of an item share them, each sees the prefix before it
 }
 
 // ConditionalRoutedAutoregressiveAttention is causal light attention of all tokens, plus heavy attention from selected
@@ -52,13 +56,13 @@ func (m module[T]) autoregressive(x []T, mask []uint8, b, n int, c Autoregressiv
 	routerQ, routerKV := c.routers()
 	var q RoutingOf[T]
 	if tokens, valid := w.queries(); c.CausalQueryRouting && w.size > c.NumHeavyTokensQ {
-		q = m.routeCausalQueries(w, routerQ)
+		q = m.routeCausalQueries(w, routerQ, convert[T](c.RandomQ))
 		m.routes[m.prefix+"q_router"] = q
 	} else {
-		q = m.route("q_router", routerQ, tokens, valid, b*later, w.size, c.Dim, 1)
+		q = m.routeBy("q_router", routerQ, tokens, valid, b*later, w.size, c.Dim, 1, w.queryLogits(convert[T](c.RandomQ)))
 	}
 	tokens, valid := w.prefixes()
-	kv := m.route("kv_router", routerKV, tokens, valid, b*later, w.windows*w.size, c.Dim, routes)
+	kv := m.routeBy("kv_router", routerKV, tokens, valid, b*later, w.windows*w.size, c.Dim, routes, w.keyLogits(convert[T](c.RandomKV), routes))
 
 	h := m.heavyAttention(c.heavy())
 	parallel(b*later, func(lo, hi int) {
@@ -120,12 +124,51 @@ func (w windowedSequence[T]) prefixes() (x []T, valid []uint8) {
 	return x, valid
 }
 
-// routeCausalQueries selects the queries of windows m >= 1 from logits up to and including each token only.
-func (m module[T]) routeCausalQueries(w windowedSequence[T], c RouterConfig) RoutingOf[T] {
+// padLogits returns logits [rows, N] padded to whole windows, nil for nil.
+func (w windowedSequence[T]) padLogits(logits []T, rows int) []T {
+	if logits == nil {
+		return nil
+	}
+	length := w.windows * w.size
+	padded := make([]T, rows*length)
+	for row := range rows {
+		copy(padded[row*length:], logits[row*w.n:][:w.n])
+	}
+	return padded
+}
+
+// queryLogits returns logits [B, N] in the order of queries.
+func (w windowedSequence[T]) queryLogits(logits []T) (list []T) {
+	padded := w.padLogits(logits, w.b)
+	for i, v := range padded {
+		if i/w.size%w.windows > 0 {
+			list = append(list, v)
+		}
+	}
+	return list
+}
+
+// keyLogits returns logits [B, R, N] in the order of prefixes: repeated for each window m >= 1.
+func (w windowedSequence[T]) keyLogits(logits []T, routes int) (list []T) {
+	padded, item := w.padLogits(logits, w.b*routes), routes*w.windows*w.size
+	for from := 0; from < len(padded); from += item {
+		for range w.windows - 1 {
+			list = append(list, padded[from:][:item]...)
+		}
+	}
+	return list
+}
+
+// routeCausalQueries selects the queries of windows m >= 1 from logits up to and including each token only. random
+// [B, N], if not nil, replaces the logits.
+func (m module[T]) routeCausalQueries(w windowedSequence[T], c RouterConfig, random []T) RoutingOf[T] {
 	k := c.NumTokens
 	logits := routerLogits(RouterLogitsArgsOf[T]{
 		X: w.x, Tokens: m.weight("q_router.routing_token", w.c), CosineScale: c.CosineScale, B: w.b * w.windows, N: w.size, C: w.c, R: 1,
 	})
+	if random != nil {
+		logits = w.padLogits(random, w.b)
+	}
 	slots := w.b * (w.windows - 1) * k
 	r := RoutingOf[T]{Routed: true, K: k, Indices: make([]int32, slots), Valid: make([]uint8, slots), Scores: make([]T, slots)}
 	row := 0

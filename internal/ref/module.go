@@ -115,8 +115,13 @@ func (m module[T]) routedFeedForward(x []T, mask []uint8, b, n, c int, router Ro
 
 // route runs a router and stores its result in routes.
 func (m module[T]) route(name string, c RouterConfig, x []T, mask []uint8, b, n, dim, routes int) RoutingOf[T] {
+	return m.routeBy(name, c, x, mask, b, n, dim, routes, nil)
+}
+
+// routeBy is route, by random logits [B, R, N] unless they are nil.
+func (m module[T]) routeBy(name string, c RouterConfig, x []T, mask []uint8, b, n, dim, routes int, random []T) RoutingOf[T] {
 	r := coordinateDescentRouter(RouterArgsOf[T]{
-		RouterConfig: c, X: x, Mask: mask, Tokens: m.weight(name+".routing_token", routes*dim), B: b, N: n, C: dim, R: routes,
+		RouterConfig: c, X: x, Mask: mask, Tokens: m.weight(name+".routing_token", routes*dim), B: b, N: n, C: dim, R: routes, RandomLogits: random,
 	})
 	m.routes[m.prefix+name] = r
 	return r

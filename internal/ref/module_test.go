@@ -139,7 +139,7 @@ func TestCausalQueriesHandComputed(t *testing.T) {
 	m := module[float64]{params: Params{"q_router.routing_token": {1}}}
 	w := windowedSequence[float64]{size: 4, windows: 4, c: 1, b: 1, n: 16}
 	w.pad(logits, nil)
-	r := m.routeCausalQueries(w, RouterConfig{NumTokens: 2})
+	r := m.routeCausalQueries(w, RouterConfig{NumTokens: 2}, nil)
 	assert.Equal(t, []int32{0, 2, 0, 1, 1, 3}, r.Indices)
 	assert.Equal(t, []uint8{1, 1, 1, 1, 1, 1}, r.Valid)
 	assert.Equal(t, logits[4:], r.Logits)
@@ -147,13 +147,13 @@ func TestCausalQueriesHandComputed(t *testing.T) {
 	// Masked tokens are never selected and do not influence the threshold. Window 0 has two valid tokens, so window 1
 	// selects its first two; window 1 has 4, 7 and 8.
 	w.pad(logits, []uint8{0, 1, 0, 1, 0, 1, 1, 1, 1, 0, 1, 1, 1, 1, 1, 1})
-	r = m.routeCausalQueries(w, RouterConfig{NumTokens: 2})
+	r = m.routeCausalQueries(w, RouterConfig{NumTokens: 2}, nil)
 	assert.Equal(t, []int32{1, 2, 0, 0, 1, 3}, r.Indices)
 	assert.Equal(t, []uint8{1, 1, 1, 0, 1, 1}, r.Valid)
 
 	// With ties, more tokens may reach the threshold than there are slots.
 	w.pad(slices.Repeat([]float64{1}, 16), nil)
-	r = m.routeCausalQueries(w, RouterConfig{NumTokens: 3})
+	r = m.routeCausalQueries(w, RouterConfig{NumTokens: 3}, nil)
 	assert.Equal(t, []int32{0, 1, 2, 0, 1, 2, 0, 1, 2}, r.Indices)
 }
 
