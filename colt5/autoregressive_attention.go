@@ -97,6 +97,11 @@ type AutoregressiveOptions struct {
 	NumHeavyTokensQ  int // 0: the configuration's
 	NumHeavyTokensKV int // 0: the configuration's
 
+	// RandomSeed, if not 0, routes at random: logits from this seed instead of the dot products, for each router others,
+	// and every selected token scores 1. The windows of an item share the logits of keys and values; each sees the
+	// prefix before it. It is a control experiment; the logits are made on the host.
+	RandomSeed uint64
+
 	Stats   *CallStats       // receives what the call cost; nil: not wanted
 	Routing *[]RoutingRecord // receives what the routers selected; nil: not wanted
 }
@@ -130,7 +135,7 @@ func (o AutoregressiveOptions) call(c ConditionalRoutedAutoregressiveAttentionCo
 	return call{
 		args:   args,
 		counts: [maxCounts]tokenCount{{"NumHeavyTokensQ", o.NumHeavyTokensQ, c.NumHeavyTokensQ}, {"NumHeavyTokensKV", o.NumHeavyTokensKV, c.NumHeavyTokensKV}},
-		stats:  o.Stats, routing: o.Routing,
+		stats:  o.Stats, routing: o.Routing, randomSeed: o.RandomSeed,
 	}
 }
 
@@ -168,8 +173,9 @@ func (l *autoregressiveAttention) forward(b *builder, a attentionInput) {
 		recordInterleaved(l.light.phases(lightOutput{b: b, x: a.x, y: a.y, residual: a.residual}, vk.Range{}, a.b, a.n, l.budget))
 		return
 	}
-	q := newRouterState(a.name+"q_router", l.qRoutingToken, c.Router, c.RouterStraightThrough, l.queryRouting(a.attentionSizes), false)
-	kv := newRouterState(a.name+"kv_router", l.kvRoutingTokens, c.Router, c.RouterStraightThrough, l.keyRouting(a.attentionSizes), false)
+	scoresAreOne := c.RouterStraightThrough || b.call.randomSeed != 0
+	q := newRouterState(a.name+"q_router", l.qRoutingToken, c.Router, scoresAreOne, l.queryRouting(a.attentionSizes), false)
+	kv := newRouterState(a.name+"kv_router", l.kvRoutingTokens, c.Router, scoresAreOne, l.keyRouting(a.attentionSizes), false)
 	h := &heavyForward{heavyAttention: &l.heavy, b: b, x: a.x, context: a.x, q: q, kv: kv, projectAllKeys: true}
 	out := unselectedRows{b: b, q: q, y: a.y, x: a.x, null: l.null, dim: c.Dim, residual: a.residual, prefix: window}
 	heavy := phases{func() { b.recordLogits(a.x, q, kv) }, func() {

@@ -106,16 +106,21 @@ func (b *builder) alloc(bytes uint64) allocation {
 
 // floats allocates a tensor of 4-byte elements.
 func (b *builder) floats(sizes ...int) allocation {
+	return b.alloc(b.floatBytes(sizes...))
+}
+
+// floatBytes is the size of a tensor of 4-byte elements, 0 after a failure.
+func (b *builder) floatBytes(sizes ...int) uint64 {
 	bytes := uint64(4)
 	for _, n := range sizes {
 		high, low := bits.Mul64(bytes, uint64(n))
 		if high != 0 || low > 1<<56 {
 			b.fail(fmt.Errorf("%w: a step needs %v elements", vk.ErrOutOfMemory, sizes))
-			return allocation{}
+			return 0
 		}
 		bytes = low
 	}
-	return b.alloc(bytes)
+	return bytes
 }
 
 // release marks workspace as not needed by later steps.

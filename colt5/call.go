@@ -83,7 +83,7 @@ const (
 
 // Limits that no module exceeds.
 const (
-	maxArgs   = 8
+	maxArgs   = 9
 	maxCounts = 3
 )
 

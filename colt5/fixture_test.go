@@ -189,3 +189,10 @@ func float64s(list []float32) []float64 {
 	}
 	return wide
 }
+
+func (fx *fixture) readBytes(x *Tensor) []uint8 {
+	fx.t.Helper()
+	data := make([]uint8, x.Len())
+	require.NoError(fx.t, x.Read(fx.t.Context(), data))
+	return data
+}

@@ -26,8 +26,10 @@ type plan struct {
 
 // randomLogits are the logits of random routing, which the host fills before a run.
 type randomLogits struct {
-	vk.Range
+	buffer         *vk.Buffer
+	node           *node
 	seed, nodeSeed uint64 // of a run, and of the node's call
+	stream         uint64 // of the seed's numbers
 }
 
 // checkedIDs is an input of token ids, some of which may be outside the vocabulary.
@@ -52,6 +54,9 @@ func (p *plan) close() error {
 		err = errors.Join(err, t.release())
 	}
 	p.tables = nil
+	for _, r := range p.random {
+		err = errors.Join(err, r.buffer.Close())
+	}
 	return err
 }
 
@@ -138,12 +143,12 @@ func (p *plan) run(ctx context.Context, tensors []external) error {
 
 // upload fills the logits with standard normal values.
 func (r randomLogits) upload(ctx context.Context, dev *vk.Device) error {
-	source := rand.New(rand.NewPCG(r.seed, 0))
-	logits := make([]float32, r.Size()/4)
+	source := rand.New(rand.NewPCG(r.seed, r.stream))
+	logits := make([]float32, r.buffer.Range().Size()/4)
 	for i := range logits {
 		logits[i] = float32(source.NormFloat64())
 	}
-	return dev.Upload(ctx, vk.Transfer{Range: r.Range, Data: vk.Bytes(logits)})
+	return dev.Upload(ctx, vk.Transfer{Range: r.buffer.Range(), Data: vk.Bytes(logits)})
 }
 
 // report checks the token ids of the run, and fills the statistics and routing records that the caller wants.

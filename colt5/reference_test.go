@@ -2,6 +2,7 @@ package colt5
 
 import (
 	"encoding/json"
+	"math/rand/v2"
 	"strings"
 	"testing"
 
@@ -247,6 +248,66 @@ func TestAutoregressiveReference(t *testing.T) {
 			fx.checkReference(fx.read(y), ref.ConditionalRoutedAutoregressiveAttention(x, nil, test.b, test.n, rc, p, ""),
 				ref.ConditionalRoutedAutoregressiveAttention32(x, nil, test.b, test.n, rc, p, ""))
 		})
+	}
+}
+
+// Random routing: every router has logits of its own, and the windows of an item share them.
+func TestAutoregressiveRandomRoute(t *testing.T) {
+	type config = ConditionalRoutedAutoregressiveAttentionConfig
+	soft := primeAutoregressive()
+	useSoftScores(&soft.Router)
+	soft.RouterStraightThrough = false
+	causal := rotaryAutoregressive()
+	causal.CausalQueryRouting = true
+	for name, c := range map[string]config{"soft scores": soft, "causal, rotary": causal} {
+		t.Run(name, func(t *testing.T) {
+			gputest.CountCase()
+			const b, n, seed = 2, 53, 9
+			fx := newFixture(t)
+			a := mustNewSeeded(fx, NewConditionalRoutedAutoregressiveAttention, c)
+			x, y := normal(3, b*n*c.Dim), fx.tensor(F32, b, n, c.Dim)
+			in := fx.floats(x, b, n, c.Dim)
+			var routing []RoutingRecord
+			require.NoError(t, a.Forward(t.Context(), y, in, AutoregressiveOptions{RandomSeed: seed, Routing: &routing}))
+			rc, p := refAutoregressive(c), ref.Params(fx.parameters(a.Parameters()))
+			rc.RandomQ, rc.RandomKV = randomLogitsOf(seed, 0, b*n), randomLogitsOf(seed, 1, b*c.NumRoutedKV*n)
+			require.Len(t, routing, 2)
+			assert.Equal(t, rc.RandomQ, routing[0].Logits)
+			assert.Equal(t, rc.RandomKV, routing[1].Logits)
+			got := fx.read(y)
+			fx.checkReference(got, ref.ConditionalRoutedAutoregressiveAttention(x, nil, b, n, rc, p, ""), ref.ConditionalRoutedAutoregressiveAttention32(x, nil, b, n, rc, p, ""))
+			require.NoError(t, a.Forward(t.Context(), y, in, AutoregressiveOptions{RandomSeed: seed + 1}))
+			assert.NotEqual(t, got, fx.read(y))
+			require.NoError(t, a.Forward(t.Context(), y, in, AutoregressiveOptions{RandomSeed: seed}))
+			assert.Equal(t, got, fx.read(y))
+		})
+	}
+}
+
+// randomLogitsOf draws the logits of random routing of a call's router.
+func randomLogitsOf(seed, router uint64, count int) []float32 {
+	r, logits := rand.New(rand.NewPCG(seed, router)), make([]float32, count)
+	for i := range logits {
+		logits[i] = float32(r.NormFloat64())
+	}
+	return logits
+}
+
+// Each layer of a stack has logits of its own.
+func TestTransformerRandomRoute(t *testing.T) {
+	gputest.CountCase()
+	fx := newFixture(t)
+	a := mustNewSeeded(fx, NewAutoregressiveTransformer, smallTransformer())
+	ids := make([]uint8, 2*smallN)
+	for i := range ids {
+		ids[i] = uint8(i * 37)
+	}
+	y := fx.tensor(F32, 2, smallN, 256)
+	var routing []RoutingRecord
+	require.NoError(t, a.Forward(t.Context(), y, fx.bytes(ids, 2, smallN), AutoregressiveOptions{RandomSeed: 4, Routing: &routing}))
+	require.Len(t, routing, 4)
+	for i, r := range routing {
+		assert.Equal(t, randomLogitsOf(4, uint64(i), len(r.Logits)), r.Logits, r.Router)
 	}
 }
 

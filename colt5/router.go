@@ -46,7 +46,7 @@ type CoordinateDescentRouter struct {
 // RouterOptions are the optional arguments of CoordinateDescentRouter.Forward.
 type RouterOptions struct {
 	Mask          *Tensor // [B, N] U8; nil: all tokens are real
-	RoutingTokens *Tensor // [B, R, C] F32, with LearnedRoutingTokens
+	RoutingTokens *Tensor // [B, R, C] F32, with one route also [B, C]; with LearnedRoutingTokens
 
 	// RandomSeed, if not 0, routes at random: logits from this seed instead of the dot product, and every selected
 	// token scores 1. It is a control experiment; the logits are made on the host.
@@ -56,11 +56,13 @@ type RouterOptions struct {
 	Routing *[]RoutingRecord // receives what the router selected; no record of random routing; nil: not wanted
 }
 
-// RouterResult has the tensors that receive a router's result. nil: not wanted.
+// RouterResult has the tensors that receive a router's result. nil: not wanted. With one route, each may also be without
+// the dimension R, which PyTorch leaves out unless keep_one_route_dim is set.
 type RouterResult struct {
 	Indices    *Tensor // [B, R, K] I32: tokens by falling logit, blocks in order; 0 in an empty slot. Nothing routed: must be nil
 	Scores     *Tensor // [B, R, K] F32: 0 in an empty slot
 	Tokens     *Tensor // [B, R, K, C] F32: x[index] * score. Nothing routed: must be nil, the tokens are x
+	RoutedMask *Tensor // [B, R, K] U8: 1 in a slot with a token, 0 in an empty one. Nothing routed: the mask, [B, R, N]
 	Logits     *Tensor // [B, R, N] F32
 	SoftScores *Tensor // [B, R, N] F32: result of coordinate descent, 0 where masked. Not with random routing
 }
@@ -97,23 +99,33 @@ func (r *CoordinateDescentRouter) Forward(ctx context.Context, out RouterResult,
 	if err := c.checkOptions(out, tokens, o); err != nil {
 		return r.fail("Forward", err)
 	}
-	list := shape{dimB, c.NumRoutingTokens, dimK}
-	logits := shape{dimB, c.NumRoutingTokens, dimN}
 	call := call{
 		args: args{
 			{name: "x", tensor: x, shape: shape{dimB, dimN, c.Dim}},
 			{name: "Mask", tensor: o.Mask, dtype: U8, shape: shape{dimB, dimN}, kind: optionalInput},
-			{name: "RoutingTokens", tensor: o.RoutingTokens, shape: shape{dimB, c.NumRoutingTokens, c.Dim}, kind: optionalInput},
-			{name: "Indices", tensor: out.Indices, dtype: I32, shape: list, kind: optionalOutput},
-			{name: "Scores", tensor: out.Scores, shape: list, kind: optionalOutput},
-			{name: "Tokens", tensor: out.Tokens, shape: shape{dimB, c.NumRoutingTokens, dimK, c.Dim}, kind: optionalOutput},
-			{name: "Logits", tensor: out.Logits, shape: logits, kind: optionalOutput},
-			{name: "SoftScores", tensor: out.SoftScores, shape: logits, kind: optionalOutput},
+			{name: "RoutingTokens", tensor: o.RoutingTokens, shape: c.perRoute(o.RoutingTokens, c.Dim), kind: optionalInput},
+			{name: "Indices", tensor: out.Indices, dtype: I32, shape: c.perRoute(out.Indices, dimK), kind: optionalOutput},
+			{name: "Scores", tensor: out.Scores, shape: c.perRoute(out.Scores, dimK), kind: optionalOutput},
+			{name: "Tokens", tensor: out.Tokens, shape: c.perRoute(out.Tokens, dimK, c.Dim), kind: optionalOutput},
+			{name: "RoutedMask", tensor: out.RoutedMask, dtype: U8, shape: c.perRoute(out.RoutedMask, dimK), kind: optionalOutput},
+			{name: "Logits", tensor: out.Logits, shape: c.perRoute(out.Logits, dimN), kind: optionalOutput},
+			{name: "SoftScores", tensor: out.SoftScores, shape: c.perRoute(out.SoftScores, dimN), kind: optionalOutput},
 		},
 		counts: [maxCounts]tokenCount{{"tokens", tokens, 0}},
 		router: c, randomSeed: o.RandomSeed, stats: o.Stats, routing: o.Routing,
 	}
 	return r.run(ctx, &call)
+}
+
+// perRoute is the shape of a tensor [B, R, sizes..], or with one route [B, sizes..] if the tensor has as many dimensions.
+func (c *RouterConfig) perRoute(t *Tensor, sizes ...int) shape {
+	list := []int{dimB, c.NumRoutingTokens}
+	if c.NumRoutingTokens == 1 && t != nil && len(t.shape) == 1+len(sizes) {
+		list = list[:1]
+	}
+	var s shape
+	copy(s[:], append(list, sizes...))
+	return s
 }
 
 // checkOptions checks which tensors a call has.
@@ -159,8 +171,8 @@ func (r *router) record(b *builder) {
 	s := c.selectionShape(b.dim(dimB), b.dim(dimN), c.NumRoutingTokens, c.Dim, b.tokenCount("tokens"))
 	random := b.call.randomSeed != 0
 	scoresAreOne := c.StraightThrough || random || !s.routed
-	needScores := b.given("Scores") || b.given("Tokens")
-	selects := s.routed && (b.given("Indices") || needScores)
+	needScores, needMask := b.given("Scores") || b.given("Tokens"), b.given("RoutedMask")
+	selects := s.routed && (b.given("Indices") || needScores || needMask)
 	logits := r.recordLogits(b, s)
 	mask := b.arg("Mask")
 
@@ -173,7 +185,7 @@ func (r *router) record(b *builder) {
 	indices := outputOrWorkspace("Indices", selects)
 	var valid, scores vk.Range
 	if scoresAreOne { // the valid word of a slot is the bits of its score, 1.0 or 0
-		scores = outputOrWorkspace("Scores", selects)
+		scores = outputOrWorkspace("Scores", selects || needMask)
 		valid = scores
 	} else {
 		valid, scores = b.floats(s.b, s.r, s.k).Range, outputOrWorkspace("Scores", needScores)
@@ -187,6 +199,9 @@ func (r *router) record(b *builder) {
 		b.recordSelect(pipelines.SelectConfig{Sorted: true}, a)
 	}
 	r.recordSoftScores(b, s, logits, pipelines.CoorDescentArgs{Mask: mask, Indices: indices, Valid: valid, SelectedScores: scores}, !scoresAreOne && needScores)
+	if needMask {
+		recordRoutedMask(b, valid, s.lists()*s.k, scoresAreOne)
+	}
 	if b.given("Tokens") {
 		record(b, pipelines.NewGather, pipelines.GatherConfig{C: c.Dim}, pipelines.GatherArgs{
 			X: b.arg("x"), Indices: indices, Score: scores, Valid: valid, Y: b.arg("Tokens"), B: s.b, N: s.n, K: s.r * s.k,
@@ -201,14 +216,25 @@ func (r *router) record(b *builder) {
 	}
 }
 
+// recordRoutedMask records the mask of the slots from their valid words, which are 1 or, if they are scores, the bits of
+// 1.0. The words' bytes are transposed, so that the first bytes of all words become neighbours, then the second ones, and so on.
+func recordRoutedMask(b *builder, valid vk.Range, slots int, areScores bool) {
+	bytes, place := b.floats(slots), 0
+	if areScores {
+		place = 3 // 1.0 is 0x3f800000
+	}
+	record(b, pipelines.NewPermute, pipelines.PermuteConfig{Bytes: true, Truth: true}, pipelines.PermuteArgs{
+		X: valid, Y: bytes.Range, Shape: []int{4, slots}, Strides: []int{1, 4},
+	})
+	b.copy(b.arg("RoutedMask"), rows(bytes.Range, place*slots, slots, 1))
+	b.release(bytes)
+}
+
 // recordLogits records the logits. Those of random routing are uploaded to the workspace before each run.
 func (r *router) recordLogits(b *builder, s selectionShape) vk.Range {
 	c := r.config
 	if b.call.randomSeed != 0 {
-		logits := b.floats(s.b, s.r, s.n).Range
-		if b.list != nil {
-			b.plan.random = append(b.plan.random, randomLogits{Range: logits, nodeSeed: b.call.randomSeed})
-		}
+		logits := b.randomLogits(s.b, s.r, s.n)
 		if b.given("Logits") {
 			b.copy(b.arg("Logits"), logits)
 		}
@@ -227,12 +253,12 @@ func (r *router) recordLogits(b *builder, s selectionShape) vk.Range {
 // soft scores are their scores. Where nothing is routed, the scores are the soft scores: the mask.
 func (r *router) recordSoftScores(b *builder, s selectionShape, logits vk.Range, selected pipelines.CoorDescentArgs, softSelected bool) {
 	a := s.descentArgs(logits, selected.Mask)
-	unrouted := !s.routed && b.given("Scores")
+	unrouted := !s.routed && (b.given("Scores") || b.given("RoutedMask"))
 	switch {
 	case b.given("SoftScores"):
 		a.Scores = b.arg("SoftScores")
 	case unrouted:
-		a.Scores = b.arg("Scores")
+		a.Scores = selected.SelectedScores
 	}
 	if softSelected {
 		a.Indices, a.Valid, a.SelectedScores, a.Slots = selected.Indices, selected.Valid, selected.SelectedScores, s.perBlock
@@ -241,6 +267,6 @@ func (r *router) recordSoftScores(b *builder, s selectionShape, logits vk.Range,
 		b.recordCoorDescent(r.config.descent(), a)
 	}
 	if unrouted && b.given("SoftScores") {
-		b.copy(b.arg("Scores"), b.arg("SoftScores"))
+		b.copy(selected.SelectedScores, b.arg("SoftScores"))
 	}
 }

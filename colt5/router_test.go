@@ -2,6 +2,7 @@ package colt5
 
 import (
 	"fmt"
+	"slices"
 	"testing"
 
 	"github.com/colt5-vulkan/colt5/internal/gputest"
@@ -50,7 +51,7 @@ func TestRouter(t *testing.T) {
 			k := r.Slots(test.n, test.tokens)
 			out := RouterResult{
 				Indices: fx.tensor(I32, test.b, test.routes, k), Scores: fx.tensor(F32, test.b, test.routes, k),
-				Tokens: fx.tensor(F32, test.b, test.routes, k, test.dim),
+				Tokens: fx.tensor(F32, test.b, test.routes, k, test.dim), RoutedMask: fx.tensor(U8, test.b, test.routes, k),
 				Logits: fx.tensor(F32, test.b, test.routes, test.n), SoftScores: fx.tensor(F32, test.b, test.routes, test.n),
 			}
 			require.NoError(t, r.Forward(t.Context(), out, fx.floats(data, test.b, test.n, test.dim), test.tokens, options))
@@ -64,6 +65,7 @@ func TestRouter(t *testing.T) {
 			near("scores", fx.read(out.Scores), want.Scores, naive.Scores)
 			near("tokens", fx.read(out.Tokens), want.Tokens, naive.Tokens)
 			near("soft scores", fx.read(out.SoftScores), want.SoftScores, naive.SoftScores)
+			assert.Equal(t, want.Valid, fx.readBytes(out.RoutedMask))
 			// With fewer outputs, each has the same values.
 			indices, scores := fx.readInts(out.Indices), fx.read(out.Scores)
 			x := fx.floats(data, test.b, test.n, test.dim)
@@ -71,8 +73,41 @@ func TestRouter(t *testing.T) {
 			assert.Equal(t, indices, fx.readInts(out.Indices))
 			require.NoError(t, r.Forward(t.Context(), RouterResult{Scores: out.Scores}, x, test.tokens, options))
 			assert.Equal(t, scores, fx.read(out.Scores))
+			require.NoError(t, out.RoutedMask.Write(t.Context(), make([]uint8, out.RoutedMask.Len())))
+			require.NoError(t, r.Forward(t.Context(), RouterResult{RoutedMask: out.RoutedMask}, x, test.tokens, options))
+			assert.Equal(t, want.Valid, fx.readBytes(out.RoutedMask))
 		})
 	}
+}
+
+// With one route, tensors may be without the dimension of routes.
+func TestRouterOneRoute(t *testing.T) {
+	t.Parallel()
+	gputest.CountCase()
+	fx := newFixture(t)
+	config := Default[RouterConfig]()
+	config.Dim, config.LearnedRoutingTokens = 5, true
+	r := mustNew(fx, NewCoordinateDescentRouter, config)
+	x, tokens := fx.floats(normal(1, 2*20*5), 2, 20, 5), normal(2, 2*5)
+	run := func(lead ...int) RouterResult {
+		shape := func(sizes ...int) []int { return append(slices.Clone(lead), sizes...) }
+		out := RouterResult{
+			Indices: fx.tensor(I32, shape(6)...), Scores: fx.tensor(F32, shape(6)...), Tokens: fx.tensor(F32, shape(6, 5)...), RoutedMask: fx.tensor(U8, shape(6)...),
+			Logits: fx.tensor(F32, shape(20)...), SoftScores: fx.tensor(F32, shape(20)...),
+		}
+		require.NoError(t, r.Forward(t.Context(), out, x, 6, RouterOptions{RoutingTokens: fx.floats(tokens, shape(5)...)}))
+		return out
+	}
+	a, b := run(2, 1), run(2)
+	assert.Equal(t, fx.readInts(a.Indices), fx.readInts(b.Indices))
+	assert.Equal(t, fx.readBytes(a.RoutedMask), fx.readBytes(b.RoutedMask))
+	for _, pair := range [][2]*Tensor{{a.Scores, b.Scores}, {a.Tokens, b.Tokens}, {a.Logits, b.Logits}, {a.SoftScores, b.SoftScores}} {
+		assert.Equal(t, fx.read(pair[0]), fx.read(pair[1]))
+	}
+	config.NumRoutingTokens = 2
+	two := mustNew(fx, NewCoordinateDescentRouter, config)
+	err := two.Forward(t.Context(), RouterResult{Scores: fx.tensor(F32, 2, 6)}, x, 6, RouterOptions{RoutingTokens: fx.tensor(F32, 2, 2, 5)})
+	assert.ErrorContains(t, err, "Scores is f32[2 6], want f32[2 2 6]")
 }
 
 // A sequence of at most num_tokens tokens is not routed: its scores are the mask.
@@ -85,12 +120,16 @@ func TestRouterNothingRouted(t *testing.T) {
 	r := mustNew(fx, NewCoordinateDescentRouter, config)
 	mask := randomMask(3, 2, 9)
 	x, options := fx.floats(normal(1, 2*9*4), 2, 9, 4), RouterOptions{Mask: fx.bytes(mask, 2, 9)}
-	scores, soft := fx.tensor(F32, 2, 2, 9), fx.tensor(F32, 2, 2, 9)
+	scores, soft, routedMask := fx.tensor(F32, 2, 2, 9), fx.tensor(F32, 2, 2, 9), fx.tensor(U8, 2, 2, 9)
 	var want []float32
+	var valid []uint8
 	for i := range 2 * 2 * 9 {
-		want = append(want, float32(mask[i/18*9+i%9]))
+		want, valid = append(want, float32(mask[i/18*9+i%9])), append(valid, mask[i/18*9+i%9])
 	}
-	for _, out := range []RouterResult{{Scores: scores}, {SoftScores: soft}, {Scores: scores, SoftScores: soft}} {
+	for _, out := range []RouterResult{
+		{Scores: scores}, {SoftScores: soft}, {Scores: scores, SoftScores: soft}, {RoutedMask: routedMask}, {Scores: scores, SoftScores: soft, RoutedMask: routedMask},
+	} {
+		require.NoError(t, routedMask.Write(t.Context(), slices.Repeat([]uint8{7}, 36)))
 		require.NoError(t, scores.Write(t.Context(), make([]float32, 36)))
 		require.NoError(t, soft.Write(t.Context(), make([]float32, 36)))
 		require.NoError(t, r.Forward(t.Context(), out, x, 9, options))
@@ -99,6 +138,9 @@ func TestRouterNothingRouted(t *testing.T) {
 		}
 		if out.SoftScores != nil {
 			assert.Equal(t, want, fx.read(soft))
+		}
+		if out.RoutedMask != nil {
+			assert.Equal(t, valid, fx.readBytes(routedMask))
 		}
 	}
 	assert.ErrorContains(t, r.Forward(t.Context(), RouterResult{Indices: fx.tensor(I32, 2, 2, 9)}, x, 9, options), "nothing is routed")

@@ -138,6 +138,10 @@ func (b *builder) recordLogits(x vk.Range, list ...*routerState) {
 		if !c.hasLists {
 			continue
 		}
+		if c.routed && b.call.randomSeed != 0 {
+			c.logits = allocation{Range: b.randomLogits(c.b, c.r, c.n)}
+			continue
+		}
 		c.logits = b.floats(c.b, c.r, c.n)
 		if c.routed {
 			routed = append(routed, c)
@@ -157,6 +161,29 @@ func (b *builder) recordLogits(x vk.Range, list ...*routerState) {
 		a.Tokens2, a.Logits2 = second.routingTokens.memory, second.logits.Range
 	}
 	record(b, pipelines.NewRouterLogits, config, a)
+}
+
+// randomLogits is the logits of random routing of a router, which the host fills before each run: each router of a call
+// from a stream of its own. They are in a buffer, because steps of the run reuse the workspace.
+func (b *builder) randomLogits(sizes ...int) vk.Range {
+	bytes := b.floatBytes(sizes...)
+	b.constants += bytes
+	if b.err != nil || b.list == nil {
+		return vk.Range{}
+	}
+	buffer, err := b.list.Device().NewBuffer("random logits", bytes)
+	if err != nil {
+		b.fail(err)
+		return vk.Range{}
+	}
+	r := randomLogits{buffer: buffer, node: b.node, nodeSeed: b.call.randomSeed}
+	for _, other := range b.plan.random {
+		if other.node == b.node {
+			r.stream++
+		}
+	}
+	b.plan.random = append(b.plan.random, r)
+	return buffer.Range()
 }
 
 // recordTopK records the selection from the logits, and the soft scores of the selected tokens if the module needs
