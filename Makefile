@@ -11,7 +11,7 @@ PACKAGES ?= ./pipelines ./...
 TOOLS := $(CURDIR)/scripts/vulkan-tools
 GPU_CASES := $(CURDIR)/bin/gpu-cases
 
-.PHONY: run test short shaders check check-shaders check-go validate test-mesa26 verify-mesa26 test-subgroups test-chips test-limits test-compilers storm bench setup clean help
+.PHONY: run test short test-python shaders check check-shaders check-go validate test-mesa26 verify-mesa26 test-subgroups test-chips test-limits test-compilers storm bench setup clean help
 .DEFAULT_GOAL := help
 
 help:
@@ -38,6 +38,12 @@ test: setup
 # Long sweeps and stress tests are skipped or reduced.
 short: setup
 	COLT5_REQUIRE_GPU=1 $(GO) test -short ./...
+
+# scripts/from_pytorch.py. With the package colt5-attention on PYTHONPATH, also against it.
+PYTHON ?= python3
+test-python:
+	@if $(PYTHON) -c 'import torch' 2>/dev/null; then $(PYTHON) scripts/from_pytorch_test.py; \
+	else echo "test-python: skipped, because $(PYTHON) has no torch; the files that the scripts made are tested by go test"; fi
 
 # All tests under the Khronos validation layer, with its core and synchronisation checks. A message fails the test
 # that caused it.

@@ -21,6 +21,8 @@ func (fx *fixture) goldenInput(c *golden.Case, name string) *Tensor {
 		return nil
 	case g.U8 != nil:
 		return fx.bytes(g.U8, g.Shape...)
+	case g.I32 != nil:
+		return fx.ints(g.I32, g.Shape...)
 	}
 	return fx.floats(g.F32, g.Shape...)
 }
@@ -67,50 +69,59 @@ func forEachGolden(t *testing.T, module string, test func(*fixture, *golden.Case
 }
 
 func TestGoldenCoordinateDescent(t *testing.T) {
-	forEachGolden(t, "CoordinateDescent", func(fx *fixture, c *golden.Case) {
-		var config CoordinateDescentConfig
-		require.NoError(fx.t, c.DecodeConfig(&config))
-		d := mustNewWithoutWeights(fx, NewCoordinateDescent, config)
-		want := c.Outputs["y"]
-		y := fx.tensor(F32, want.Shape...)
-		for range 2 {
-			require.NoError(fx.t, d.Forward(fx.t.Context(), y, fx.goldenInput(c, "s"), CoordinateDescentOptions{Mask: fx.goldenInput(c, "mask")}))
-			fx.checkNear(c, "y", fx.read(y), want, c.OutputBound("y"))
-		}
-	})
+	forEachGolden(t, "CoordinateDescent", func(fx *fixture, c *golden.Case) { testCoordinateDescentCase(fx, c, "") })
+}
+
+func testCoordinateDescentCase(fx *fixture, c *golden.Case, _ string) {
+	var config CoordinateDescentConfig
+	require.NoError(fx.t, c.DecodeConfig(&config))
+	d := mustNewWithoutWeights(fx, NewCoordinateDescent, config)
+	want := c.Outputs["y"]
+	y := fx.tensor(F32, want.Shape...)
+	for range 2 {
+		require.NoError(fx.t, d.Forward(fx.t.Context(), y, fx.goldenInput(c, "s"), CoordinateDescentOptions{Mask: fx.goldenInput(c, "mask")}))
+		fx.checkNear(c, "y", fx.read(y), want, c.OutputBound("y"))
+	}
 }
 
 func TestGoldenTopK(t *testing.T) {
-	forEachGolden(t, "TopK", func(fx *fixture, c *golden.Case) {
-		var config TopKConfig
-		require.NoError(fx.t, c.DecodeConfig(&config))
-		k := mustNewWithoutWeights(fx, NewTopK, config)
-		shape := c.Outputs["values"].Shape
-		out := TopKResult{fx.tensor(F32, shape...), fx.tensor(I32, shape...), fx.tensor(F32, shape...), fx.tensor(F32, shape...)}
-		require.NoError(fx.t, k.Forward(fx.t.Context(), out, fx.goldenInput(c, "x"), TopKOptions{Mask: fx.goldenInput(c, "mask")}))
-		fx.checkNear(c, "values", fx.read(out.Values), c.Outputs["values"], c.OutputBound("values"))
-		fx.checkNear(c, "gates", fx.read(out.Gates), c.Outputs["gates"], c.OutputBound("gates"))
-		fx.checkNear(c, "coor_descent_values", fx.read(out.CoorDescentValues), c.Outputs["coor_descent_values"], c.OutputBound("coor_descent_values"))
-		assert.Equal(fx.t, c.Outputs["indices"].I32, fx.readInts(out.Indices))
-	})
+	forEachGolden(t, "TopK", func(fx *fixture, c *golden.Case) { testTopKCase(fx, c, "") })
+}
+
+func testTopKCase(fx *fixture, c *golden.Case, _ string) {
+	var config TopKConfig
+	require.NoError(fx.t, c.DecodeConfig(&config))
+	k := mustNewWithoutWeights(fx, NewTopK, config)
+	shape := c.Outputs["values"].Shape
+	out := TopKResult{fx.tensor(F32, shape...), fx.tensor(I32, shape...), fx.tensor(F32, shape...), fx.tensor(F32, shape...)}
+	require.NoError(fx.t, k.Forward(fx.t.Context(), out, fx.goldenInput(c, "x"), TopKOptions{Mask: fx.goldenInput(c, "mask")}))
+	fx.checkNear(c, "values", fx.read(out.Values), c.Outputs["values"], c.OutputBound("values"))
+	fx.checkNear(c, "gates", fx.read(out.Gates), c.Outputs["gates"], c.OutputBound("gates"))
+	fx.checkNear(c, "coor_descent_values", fx.read(out.CoorDescentValues), c.Outputs["coor_descent_values"], c.OutputBound("coor_descent_values"))
+	assert.Equal(fx.t, c.Outputs["indices"].I32, fx.readInts(out.Indices))
 }
 
 func TestGoldenRouter(t *testing.T) {
 	forEachGolden(t, "CoordinateDescentRouter", func(fx *fixture, c *golden.Case) {
 		var config RouterConfig
 		require.NoError(fx.t, c.DecodeConfig(&config))
-		var call struct {
-			NumTokens int `json:"num_tokens"`
-		}
-		require.NoError(fx.t, c.DecodeCall(&call))
 		r := mustNew(fx, NewCoordinateDescentRouter, config)
-		options := RouterOptions{Mask: fx.goldenInput(c, "mask")}
-		if config.LearnedRoutingTokens {
-			options.RoutingTokens = fx.goldenInput(c, "routing_tokens")
-		}
 		fx.setWeights(r.Parameters(), c)
-		checkRouting(fx, c, r, "", fx.goldenInput(c, "x"), call.NumTokens, options)
+		testRouterCase(fx, c, r)
 	})
+}
+
+// testRouterCase compares a router, which has the weights of a golden case, with the case.
+func testRouterCase(fx *fixture, c *golden.Case, r *CoordinateDescentRouter) {
+	var call struct {
+		NumTokens int `json:"num_tokens"`
+	}
+	require.NoError(fx.t, c.DecodeCall(&call))
+	options := RouterOptions{Mask: fx.goldenInput(c, "mask")}
+	if r.config.LearnedRoutingTokens {
+		options.RoutingTokens = fx.goldenInput(c, "routing_tokens")
+	}
+	checkRouting(fx, c, r, "", fx.goldenInput(c, "x"), call.NumTokens, options)
 }
 
 // checkRouting compares all outputs of a router with a route of a golden case.

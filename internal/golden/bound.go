@@ -3,6 +3,7 @@ package golden
 import (
 	"encoding/json"
 	"fmt"
+	"slices"
 	"strings"
 )
 
@@ -36,7 +37,7 @@ func (c *Case) readBoundRule() error {
 	if c.Module == "ConditionalRoutedViT" {
 		c.eps = 1
 	}
-	c.nestedRouters = c.Module == "ConditionalRoutedViT" || c.Module == "ConditionalRoutedTransformerBlock"
+	c.nestedRouters = slices.Contains([]string{"ConditionalRoutedViT", "ConditionalRoutedTransformerBlock", "Encoder"}, c.Module)
 	for _, eps := range []*float64{config.Eps, config.RouterKwargs.Eps} {
 		if eps != nil {
 			c.eps = *eps
@@ -82,6 +83,9 @@ func (c *Case) OutputBound(name string) float64 {
 	if c.use16Bit {
 		return OutputBound16Bit
 	}
+	if c.bound > 0 {
+		return c.bound
+	}
 	soft := !c.straightThrough
 	switch c.Module {
 	case "CoordinateDescent":
@@ -95,8 +99,28 @@ func (c *Case) OutputBound(name string) float64 {
 	return outputBound
 }
 
+// Compared returns the elements of values that are to be compared, an output or an expected one of Outputs[name]: all,
+// or with ValidRowsOnly those of valid rows.
+func Compared[T any](c *Case, values []T) []T {
+	if !c.ValidRowsOnly {
+		return values
+	}
+	var list []T
+	mask := c.Inputs["mask"].U8
+	width := len(values) / len(mask)
+	for row, valid := range mask {
+		if valid != 0 {
+			list = append(list, values[row*width:(row+1)*width]...)
+		}
+	}
+	return list
+}
+
 // ScoreBound returns the error bound of the soft scores of Routings. Their indices must be equal.
 func (c *Case) ScoreBound() float64 {
+	if c.scoreBound > 0 {
+		return c.scoreBound
+	}
 	if c.amplifiesRounding() {
 		return scoreBound
 	}

@@ -22,8 +22,10 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 
+	"github.com/colt5-vulkan/colt5/internal/errtext"
 	"github.com/colt5-vulkan/colt5/safetensors"
 )
 
@@ -45,6 +47,11 @@ type Case struct {
 
 	Routings map[string]Routing // by router name, "" for a case of a router alone; empty if nothing is routed
 
+	// ValidRowsOnly: only the rows of Outputs that Inputs["mask"] marks as valid are to be compared.
+	ValidRowsOnly bool
+
+	bound           float64 // of Outputs, in place of the rules of bound.go; 0: none
+	scoreBound      float64 // of soft scores and logits; 0: none
 	eps             float64 // final eps of the coordinate descents
 	straightThrough bool    // soft scores do not reach the outputs
 	nestedRouters   bool    // the input of one router depends on the output of another
@@ -182,8 +189,26 @@ func (c *Case) readMetadata(m map[string]string) error {
 			return fmt.Errorf("metadata has no %s", key)
 		}
 	}
-	if len(m) != 3 {
-		return fmt.Errorf("metadata has %d entries, want module, config and call", len(m))
+	for key := range m {
+		if !slices.Contains([]string{"module", "config", "call", "bound", "score_bound", "rows"}, key) {
+			return fmt.Errorf("metadata has %s, want module, config, call, and optionally bound, score_bound and rows", errtext.Quote(key))
+		}
+	}
+	if rows, ok := m["rows"]; ok {
+		if rows != "valid" {
+			return fmt.Errorf("metadata rows is %s, want valid", errtext.Quote(rows))
+		}
+		c.ValidRowsOnly = true
+	}
+	for key, into := range map[string]*float64{"bound": &c.bound, "score_bound": &c.scoreBound} {
+		text, ok := m[key]
+		if !ok {
+			continue
+		}
+		var err error
+		if *into, err = strconv.ParseFloat(text, 64); err != nil || !(*into > 0 && *into <= 1) {
+			return fmt.Errorf("metadata %s is %s, want a number above 0, at most 1", key, errtext.Quote(text))
+		}
 	}
 	c.Module, c.Config, c.Call = m["module"], json.RawMessage(m["config"]), json.RawMessage(m["call"])
 	for _, key := range []string{"config", "call"} {
@@ -205,8 +230,11 @@ func (c *Case) add(name string, t Tensor) error {
 		into = c.Weights
 	case "in":
 		into = c.Inputs
-		if strings.HasSuffix(name, "mask") {
+		switch {
+		case strings.HasSuffix(name, "mask"):
 			want = safetensors.U8
+		case t.I32 != nil && c.Module == "Encoder":
+			want = safetensors.I32 // token ids
 		}
 	case "out":
 		into = c.Outputs
@@ -278,6 +306,16 @@ func (c *Case) check() error {
 			}
 			if !slices.Equal(g.Shape, t.Shape) {
 				return fmt.Errorf("tensor %s.%s has shape %v, want %v", pair.prefix, name, g.Shape, t.Shape)
+			}
+		}
+	}
+	if mask, ok := c.Inputs["mask"]; c.ValidRowsOnly {
+		if ok && !slices.Contains(mask.U8, 1) {
+			return fmt.Errorf("rows valid: the mask has no valid token")
+		}
+		for name, t := range c.Outputs {
+			if !ok || len(t.Shape) < len(mask.Shape) || !slices.Equal(t.Shape[:len(mask.Shape)], mask.Shape) {
+				return fmt.Errorf("rows valid: the mask %v has no element for each row of out.%s %v", mask.Shape, name, t.Shape)
 			}
 		}
 	}

@@ -106,6 +106,25 @@ func TestBounds(t *testing.T) {
 	}
 }
 
+func TestBoundOfCase(t *testing.T) {
+	c := Case{Module: "ConditionalRoutedFeedForward", Config: []byte("{}"), Routings: map[string]Routing{"router": {}}, bound: 1e-5}
+	require.NoError(t, c.readBoundRule())
+	assert.Equal(t, [2]float64{1e-5, 1e-4}, [2]float64{c.OutputBound("y"), c.ScoreBound()})
+	c.scoreBound = 3e-4
+	assert.Equal(t, [2]float64{1e-5, 3e-4}, [2]float64{c.OutputBound("y"), c.ScoreBound()})
+	c.Config = []byte(`{"router_straight_through": false}`)
+	require.NoError(t, c.readBoundRule())
+	assert.Equal(t, 1e-5, c.OutputBound("y"), "also of soft scores")
+}
+
+func TestCompared(t *testing.T) {
+	c := &Case{Inputs: map[string]Tensor{"mask": {U8: []uint8{0, 1, 1, 0}}}}
+	values := []int{0, 1, 2, 3, 4, 5, 6, 7}
+	assert.Equal(t, values, Compared(c, values))
+	c.ValidRowsOnly = true
+	assert.Equal(t, []int{2, 3, 4, 5}, Compared(c, values))
+}
+
 func TestMalformed(t *testing.T) {
 	f32 := func(name string, shape ...int64) safetensors.Tensor {
 		return safetensors.Tensor{Name: name, DType: safetensors.F32, Shape: shape, Data: safetensors.Float32s(make([]float32, product(shape)))}
@@ -125,8 +144,11 @@ func TestMalformed(t *testing.T) {
 		return map[string]string{"module": module, "config": config, "call": call}
 	}
 	good := meta("M", `{"dim": 4}`, "{}")
-	more := maps.Clone(good)
-	more["note"] = "x"
+	extended := func(key, value string) map[string]string {
+		m := maps.Clone(good)
+		m[key] = value
+		return m
+	}
 	with := func(more ...safetensors.Tensor) []safetensors.Tensor { return append(slices.Clone(base), more...) }
 	for _, c := range []struct {
 		name     string
@@ -137,7 +159,18 @@ func TestMalformed(t *testing.T) {
 		{"good", good, with(append(route, f32("param.w", 2), f32("grad.param.w", 2), f32("grad.out", 1, 2, 4))...), ""},
 		{"no metadata", nil, base, "metadata has no module"},
 		{"no call", meta("M", "{}", ""), base, "metadata has no call"},
-		{"unknown metadata", more, base, "metadata has 4 entries"},
+		{"unknown metadata", extended("note", "x"), base, `metadata has "note", want module,`},
+		{"valid rows", extended("rows", "valid"), base, ""},
+		{"other rows", extended("rows", "all"), base, `metadata rows is "all", want valid`},
+		{"valid rows without a mask", extended("rows", "valid"), base[:2], "the mask [] has no element for each row of out.y [1 2 4]"},
+		{"valid rows with another mask", extended("rows", "valid"), []safetensors.Tensor{base[0], f32("out.y", 1, 3, 4), mask(1)}, "the mask [1 2] has no"},
+		{"valid rows, all masked", extended("rows", "valid"), []safetensors.Tensor{base[0], base[1], mask(0)}, "the mask has no valid token"},
+		{"bound", extended("bound", "1e-05"), base, ""},
+		{"score bound of 2", extended("score_bound", "2"), base, `metadata score_bound is "2", want a number above 0`},
+		{"bound of 0", extended("bound", "0"), base, `metadata bound is "0", want a number above 0`},
+		{"bound of NaN", extended("bound", "NaN"), base, `metadata bound is "NaN"`},
+		{"ids of another module", good, []safetensors.Tensor{i32("in.x", 0, 1, 2), base[1]}, `"in.x" is I32, want F32`},
+		{"ids", meta("Encoder", "{}", "{}"), []safetensors.Tensor{i32("in.x", 0, 1, 2), base[1]}, ""},
 		{"config is a list", meta("M", "[]", "{}"), base, `metadata config is "[]", want a JSON object`},
 		{"call is null", meta("M", "{}", "null"), base, `metadata call is "null"`},
 		{"eps is a string", meta("M", `{"eps": "1"}`, "{}"), base, "metadata config: "},

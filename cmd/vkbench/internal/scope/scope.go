@@ -69,6 +69,12 @@ func (s *Scope) Uint8(data []uint8, shape ...int) *colt5.Tensor {
 	return Keep(s, t, err)
 }
 
+// Int32 creates a tensor of I32 with data.
+func (s *Scope) Int32(data []int32, shape ...int) *colt5.Tensor {
+	t, err := colt5.FromSlice(s.ctx, s.Dev, data, shape...)
+	return Keep(s, t, err)
+}
+
 // close closes the objects in the reverse order of their creation.
 func (s *Scope) close() error {
 	var err error

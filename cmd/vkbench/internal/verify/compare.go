@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"fmt"
 	"maps"
+	"math"
 	"slices"
 
 	"github.com/colt5-vulkan/colt5/internal/ref"
@@ -12,6 +13,7 @@ import (
 // comparison collects the differences between results and a golden case.
 type comparison struct {
 	worst    quantity // the one with the largest ratio of error to bound
+	output   float64  // the largest absolute difference of an output
 	problems []string
 }
 
@@ -27,7 +29,21 @@ func (c *comparison) problem(format string, args ...any) {
 
 // withinBound requires floats within a relative bound.
 func (c *comparison) withinBound(name string, got []float32, want []float64, bound float64) {
+	c.within(name, ref.MaxErr(got, want), bound)
+}
+
+// outputWithinBound requires an output within a relative bound.
+func (c *comparison) outputWithinBound(name string, got []float32, want []float64, bound float64) {
 	e := ref.MaxErr(got, want)
+	if math.IsInf(e.Rel, 0) {
+		c.output = e.Rel
+	} else {
+		c.output = max(c.output, math.Abs(e.Got-e.Want))
+	}
+	c.within(name, e, bound)
+}
+
+func (c *comparison) within(name string, e ref.Error, bound float64) {
 	if c.worst.name == "" || e.Rel/bound > c.worst.err/c.worst.bound {
 		c.worst = quantity{name, e.Rel, bound}
 	}

@@ -31,6 +31,10 @@ func modules() []module {
 		{"ConditionalRoutedAutoregressiveAttention", "autoregressive", setupRouted(3, colt5.NewConditionalRoutedAutoregressiveAttention, forwardAutoregressive)},
 		{"ConditionalRoutedImageAttention", "image", setupRouted(4, colt5.NewConditionalRoutedImageAttention, forwardImage)},
 		{"ConditionalRoutedViT", "vit", setupViT},
+		{"Encoder", "encoder", setupEncoder},
+		{"LocalMHA", "local_mha", setupPlain(colt5.NewLocalMHA, forwardLocalMHA)},
+		{"FeedForward", "plain_feedforward", setupPlain(colt5.NewFeedForward, forwardPlainFeedForward)},
+		{"RMSNorm", "rmsnorm_module", setupPlain(colt5.NewRMSNorm, forwardRMSNorm)},
 	}
 }
 
@@ -52,6 +56,8 @@ func optionalInput(s *scope.Scope, c *golden.Case, name string) *colt5.Tensor {
 		return nil
 	case g.U8 != nil:
 		return s.Uint8(g.U8, g.Shape...)
+	case g.I32 != nil:
+		return s.Int32(g.I32, g.Shape...)
 	}
 	return s.Float32(g.F32, g.Shape...)
 }
@@ -89,7 +95,7 @@ func compareOutputs(c *golden.Case, got values, found *comparison) error {
 		want := c.Outputs[name]
 		switch {
 		case got.floats[name] != nil && want.F32 != nil:
-			found.withinBound(name, got.floats[name], want.Float64s(), c.OutputBound(name))
+			found.outputWithinBound(name, golden.Compared(c, got.floats[name]), golden.Compared(c, want.Float64s()), c.OutputBound(name))
 		case got.ints[name] != nil && want.I32 != nil:
 			found.equalInts(name, got.ints[name], want.I32)
 		default:
@@ -220,6 +226,6 @@ func (c *comparison) selected(of *golden.Case, r colt5.RoutingRecord, tokens []f
 		return err
 	}
 	dim := len(tokens) / len(r.Indices)
-	c.withinBound("y", pickRows(tokens, pairs.recorded, dim), float64s(pickRows(y.F32, pairs.golden, dim)), of.OutputBound("y"))
+	c.outputWithinBound("y", pickRows(tokens, pairs.recorded, dim), float64s(pickRows(y.F32, pairs.golden, dim)), of.OutputBound("y"))
 	return nil
 }

@@ -2,6 +2,7 @@ package verify
 
 import (
 	"context"
+	"fmt"
 
 	"github.com/colt5-vulkan/colt5/cmd/vkbench/internal/scope"
 	"github.com/colt5-vulkan/colt5/colt5"
@@ -132,7 +133,31 @@ func forwardAutoregressive(ctx context.Context, m *colt5.ConditionalRoutedAutore
 }
 
 func forwardImage(ctx context.Context, m *colt5.ConditionalRoutedImageAttention, c routedCall[heavyTokens]) error {
-	return m.Forward(ctx, c.y, c.in.x, colt5.ImageOptions{NumHeavyTokensQ: c.args.Q, NumHeavyTokensKV: c.args.KV, Routing: c.records})
+	return m.Forward(ctx, c.y, c.in.x, colt5.ImageOptions{Mask: c.in.mask, NumHeavyTokensQ: c.args.Q, NumHeavyTokensKV: c.args.KV, Routing: c.records})
+}
+
+// setupEncoder creates an Encoder, whose x are floats, or token ids if it has an embedding.
+func setupEncoder(s *scope.Scope, c *golden.Case) (*instance, error) {
+	var config colt5.EncoderConfig
+	var args blockTokens
+	if err := decode(c, &config, &args); err != nil {
+		return nil, err
+	}
+	m, err := colt5.NewEncoder(s.Context(), s.Dev, config)
+	m = scope.Keep(s, m, err)
+	x, mask := optionalInput(s, c, "x"), optionalInput(s, c, "mask")
+	if s.Err() != nil {
+		return nil, nil
+	}
+	if x == nil || len(x.Shape()) < 2 {
+		return nil, fmt.Errorf("in.x has shape %v, want [B N] or [B N C]", c.Inputs["x"].Shape)
+	}
+	y := s.Tensor(colt5.F32, x.Shape()[0], x.Shape()[1], config.Dim)
+	return routedInstance(s, c, m.Parameters, y, func(ctx context.Context, records *[]colt5.RoutingRecord) error {
+		return m.Forward(ctx, y, x, colt5.BlockOptions{
+			Mask: mask, NumHeavyAttnTokensQ: args.Q, NumHeavyAttnTokensKV: args.KV, NumHeavyFFTokens: args.FF, Routing: records,
+		})
+	})
 }
 
 func setupViT(s *scope.Scope, c *golden.Case) (*instance, error) {

@@ -47,7 +47,7 @@ func Command(env *command.Env) *cli.Command {
 			t, err := env.Table(c, table.Text("case", "case", nameWidth(o.cases)),
 				table.Text("module", "module", len("coordinate_descent")), table.Hidden("class"),
 				table.Text("result", "result", 6), table.Text("worst", "worst", 32),
-				table.Number("error", "error", 8), table.Number("bound", "bound", 6), table.Text("remark", "remark", 0))
+				table.Number("error", "error", 8), table.Number("bound", "bound", 6), table.Number("output_difference", "output diff", 11), table.Text("remark", "remark", 0))
 			if err != nil {
 				return err
 			}
@@ -195,7 +195,7 @@ func (v *verification) run(ctx context.Context, f caseFile) error {
 	}
 	if !known {
 		v.unknown[c.Module]++
-		v.table.Row(c.Name, c.Module, c.Module, "unknown", nil, nil, nil, "there is no such module")
+		v.table.Row(c.Name, c.Module, c.Module, "unknown", nil, nil, nil, nil, "there is no such module")
 		return nil
 	}
 	if v.precision != colt5.F32 {
@@ -223,23 +223,23 @@ func (v *verification) run(ctx context.Context, f caseFile) error {
 	w := found.worst
 	if found.problems != nil {
 		v.failed++
-		v.table.Row(c.Name, m.name, c.Module, "FAILED", w.name, w.err, w.bound, strings.Join(found.problems, "; "))
+		v.table.Row(c.Name, m.name, c.Module, "FAILED", w.name, w.err, w.bound, found.output, strings.Join(found.problems, "; "))
 		return nil
 	}
 	v.passed++
-	v.table.Row(c.Name, m.name, c.Module, "passed", w.name, w.err, w.bound, nil)
+	v.table.Row(c.Name, m.name, c.Module, "passed", w.name, w.err, w.bound, found.output, nil)
 	return nil
 }
 
 // reject writes the row of a case that cannot run. module and class are nil if they are not known.
 func (v *verification) reject(name string, module, class any, err error) {
 	v.failed++
-	v.table.Row(name, module, class, "FAILED", nil, nil, nil, err.Error())
+	v.table.Row(name, module, class, "FAILED", nil, nil, nil, nil, err.Error())
 }
 
 // hasProducts reports whether a module multiplies matrices: modules with layers do, routers alone do not.
 func hasProducts(module string) bool {
-	return strings.HasPrefix(module, "Conditional")
+	return strings.HasPrefix(module, "Conditional") || slices.Contains([]string{"Encoder", "LocalMHA", "FeedForward"}, module)
 }
 
 // finish writes the totals.
