@@ -142,10 +142,12 @@ func TestInvalidArguments(t *testing.T) {
 		return router.Forward(t.Context(), out, x, tokens, o)
 	}
 	for want, err := range map[string]error{
-		"tokens is 0, want 1 to 2147483647":     route(RouterResult{Scores: rows}, 0, RouterOptions{}),
-		"out has no tensors":                    route(RouterResult{}, 4, RouterOptions{}),
-		"Indices is f32[2 10], want i32[2 1 4]": route(RouterResult{Indices: rows}, 4, RouterOptions{}),
-		"Logits is f32[2 10], want f32[2 1 10]": route(RouterResult{Logits: rows}, 4, RouterOptions{}),
+		"tokens is 0, want 1 to 2147483647":                                                 route(RouterResult{Scores: rows}, 0, RouterOptions{}),
+		"out has no tensors":                                                                route(RouterResult{}, 4, RouterOptions{}),
+		"Indices is f32[2 10], want i32[2 4]":                                               route(RouterResult{Indices: rows}, 4, RouterOptions{}), // one route: without its dimension too
+		"Indices is f32[2 10 8], want i32[2 1 4]":                                           route(RouterResult{Indices: x}, 4, RouterOptions{}),
+		"Logits is f32[2 20], want f32[2 10]":                                               route(RouterResult{Logits: wideRows}, 4, RouterOptions{}),
+		"RoutedMask is f32[2 10], want u8[2 4]":                                             route(RouterResult{RoutedMask: rows}, 4, RouterOptions{}),
 		"RoutingTokens is f32[2 10 8], want a tensor if, and only if, LearnedRoutingTokens": route(RouterResult{Logits: rows}, 4, RouterOptions{RoutingTokens: x}),
 		"x is i32[2 10 8], want f32[* * 8]":                                                 router.Forward(t.Context(), RouterResult{Logits: rows}, ints, 4, RouterOptions{}),
 	} {

@@ -413,6 +413,9 @@ func (c call) measure(name string, caps vk.Caps, config config, dims ...dimSize)
 	if err := firstError(config.check(k), k.precision(config.precision())); err != nil {
 		return Memory{}, err
 	}
+	if err := config.precision().Supported(caps); err != nil {
+		return Memory{}, fmt.Errorf("colt5: %s: Precision: %w", op, err)
+	}
 	for _, d := range dims {
 		if d.size < 1 || d.size > math.MaxInt32 {
 			return Memory{}, fmt.Errorf("colt5: %s: %c is %d, want 1 to %d", op, dimLetters[-1-d.symbol], d.size, math.MaxInt32)

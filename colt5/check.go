@@ -133,10 +133,10 @@ func (k checker) heads(branch string, heads, dimHead int) error {
 
 // heavy checks the heavy branch of an attention. routesField is the name of the field with its number of routes.
 func (k checker) heavy(branch string, c heavyConfig, routesField string, routes int) error {
-	if err := firstError(k.heads(branch, c.heads, c.dimHead), k.atLeast(routesField, routes, 1)); err != nil {
+	if err := k.heads(branch, c.heads, c.dimHead); err != nil {
 		return err
 	}
-	if c.heads%routes != 0 {
+	if routes < 1 || c.heads%routes != 0 {
 		return k.errorf(routesField, "is %d, want a divisor of %s, %d", routes, k.name(branch+"Heads"), c.heads)
 	}
 	if c.rotary && c.dimHead%2 != 0 {

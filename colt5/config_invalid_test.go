@@ -97,7 +97,7 @@ func TestInvalidAttentionConfigs(t *testing.T) {
 		{"NumHeavyTokensQ is 0, want 1", func(c *C) { c.NumHeavyTokensQ = 0 }},
 		{"NumHeavyTokensKV is -1, want 1", func(c *C) { c.NumHeavyTokensKV = -1 }},
 		{"NumRoutedKV is 3, want a divisor of HeavyHeads, 2", func(c *C) { c.NumRoutedKV = 3 }},
-		{"NumRoutedKV is 0, want 1", func(c *C) { c.NumRoutedKV = 0 }},
+		{"NumRoutedKV is 0, want a divisor of HeavyHeads, 2", func(c *C) { c.NumRoutedKV = 0 }},
 		{"LightDimHead is 129, want 1 to 128", func(c *C) { c.LightDimHead = 129 }},
 		{"LightDimHead is 0, want 1", func(c *C) { c.LightDimHead = 0 }},
 		{"LightHeads is 0, want 1", func(c *C) { c.LightHeads = 0 }},
@@ -169,6 +169,7 @@ func TestInvalidBlockConfigs(t *testing.T) {
 		{"HeavyHeads is 0, want 1", func(c *C) { c.HeavyHeads = 0 }},
 		{"LightFFMult is 0, want a positive", func(c *C) { c.LightFFMult = 0 }},
 		{"HeavyFFMult is +Inf, want a positive", func(c *C) { c.HeavyFFMult = math.Inf(1) }},
+		{"Dim * LightFFMult is 8e+30, want 1 to 1073741823", func(c *C) { c.LightFFMult = 1e30 }},
 		{"HeavyDimHead is 7, want an even number with RotaryEmb", func(c *C) { c.HeavyDimHead, c.RotaryEmb = 7, true }},
 		{"Router.RouteBlockSize is -1, want 0", func(c *C) { c.Router.RouteBlockSize = -1 }},
 	}

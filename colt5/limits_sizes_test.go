@@ -27,6 +27,8 @@ func TestMemoryLimits(t *testing.T) {
 	dim.Dim, window.LightWindowSize, eps.Router.Eps, k.K, ratio.Router.FetchKRatio, iters.Router.NIters = 1<<30, math.MaxInt32, 1e-40, 1e-30, 1e-9, 65537
 	vit := smallViT()
 	vit.ImageSize, vit.PatchSize = Size{4096, 4096}, Size{4, 4}
+	half := ff
+	half.Precision = F16
 	var caps vk.Caps
 	for _, test := range []struct {
 		want   string
@@ -42,6 +44,7 @@ func TestMemoryLimits(t *testing.T) {
 		{"an attention reads 16777216 tokens with 196608 heads each, want at most 4294967295 heads in all", func() (Memory, error) { return manyHeads.Memory(caps, 1, 1<<26) }},
 		{"the weights have 2^60 bytes or more", func() (Memory, error) { return huge.Memory(caps, 1, 1) }},
 		{"x has 2147483648 tokens, want 2147483647 at most", func() (Memory, error) { return ff.Memory(caps, 1<<16, 1<<15) }},
+		{"Precision: ", func() (Memory, error) { return half.Memory(caps, 1, 8) }},
 		{"Dim is 1073741824, want 1 to 1073741823", func() (Memory, error) { return dim.Memory(caps, 1, 8) }},
 		{"LightWindowSize is 2147483647, want 2 to 2147483646", func() (Memory, error) { return window.Memory(caps, 1, 8) }},
 		{"Router.Eps is 1e-40, want a positive number, 1e-30 to 1e+30", func() (Memory, error) { return eps.Memory(caps, 1, 8) }},
