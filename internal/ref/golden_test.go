@@ -91,24 +91,9 @@ func TestGoldenTopK(t *testing.T) {
 		checkGolden(t, "soft", c.Outputs["coor_descent_values"], got.CoorDescentValues, got32.CoorDescentValues,
 			c.OutputBound("coor_descent_values"))
 
-		// dx = scattered dvalues + dsoft/dx . (dvalues * x + dsoft) at the selected entries
-		dvalues, dsoft := c.Upstream["values"].F32, c.Upstream["coor_descent_values"].F32
-		upstream := make([]float32, rows*n)
-		direct := make([]float64, rows*n)
-		for slot, index := range got.Indices {
-			if index < 0 {
-				continue
-			}
-			at := slot/o.K*n + int(index)
-			direct[at] = float64(dvalues[slot])
-			upstream[at] = dvalues[slot]*x.F32[at] + dsoft[slot]
-		}
-		d := ref.CoorDescentConfig{K: min(float64(o.K)*o.Ratio, float64(n)), Iters: o.Iters, Eps: o.Eps, EpsDecay: 1}
-		dx, _ := ref.CoorDescentBackward(x.F32, mask, upstream, rows, n, d)
-		for i := range dx {
-			dx[i] += direct[i]
-		}
-		assert.NoError(t, ref.MaxErr(c.InputGrads["x"].F32, dx).Within(float64Bound))
+		up := ref.TopKUpstream{Values: c.Upstream["values"].F32, CoorDescentValues: c.Upstream["coor_descent_values"].F32}
+		checkGolden(t, "dx", c.InputGrads["x"], ref.TopKBackward(x.F32, mask, rows, n, config, up),
+			ref.TopKBackward32(x.F32, mask, rows, n, config, up), c.InputGradBound())
 	})
 }
 

@@ -39,6 +39,49 @@ func assertNear(t *testing.T, want, got []float64, got32 []float32) {
 
 func log(x float64) float32 { return float32(math.Log(x)) }
 
+// coarse returns n normally distributed values that are multiples of 2^-6, so that checkGradient moves them exactly.
+func coarse(seed uint64, n int, scale float64) []float32 {
+	x := normal(seed, n, scale)
+	for i, v := range x {
+		x[i] = float32(math.Round(float64(v)*64) / 64)
+	}
+	return x
+}
+
+// lossOf returns sum_i y[i] * upstream[i].
+func lossOf(y []float64, upstream []float32) (sum float64) {
+	for i, v := range y {
+		sum += v * float64(upstream[i])
+	}
+	return sum
+}
+
+// checkGradient compares gradients of loss with respect to x with finite differences of fourth order, and the float32
+// gradients with those in float64. loss reads x, whose values are coarse.
+func checkGradient(t *testing.T, what string, x []float32, loss func() float64, got []float64, got32 []float32) {
+	t.Helper()
+	const h = 0x1p-10
+	if !assert.Len(t, got, len(x), what) {
+		return
+	}
+	want := make([]float64, len(x))
+	for i, v := range x {
+		at := func(d float32) float64 {
+			x[i] = v + d
+			return loss()
+		}
+		want[i] = (8*(at(h)-at(-h)) - (at(2*h) - at(-2*h))) / (12 * h)
+		x[i] = v
+	}
+	for i, v := range want {
+		if math.Abs(v-got[i]) > 1e-7*max(1, math.Abs(v)) {
+			t.Errorf("%s: gradient of element %d is %.12g, finite differences give %.12g", what, i, got[i], v)
+			return
+		}
+	}
+	assert.NoError(t, MaxErr(got32, got).Within(1e-5), "%s in float32", what)
+}
+
 // assertPanics checks that f panics with the message want.
 func assertPanics(t *testing.T, want string, f func()) {
 	t.Helper()

@@ -42,19 +42,22 @@ type LinearArgsOf[T Float] struct {
 //
 // Every part is optional. A slot with valid 0 or score 0 writes nothing: its destination keeps the value of Base, and its
 // indices are not read.
-func Linear(a LinearArgs) []float64 {
-	return linear(LinearArgsOf[float64]{
-		X: convert[float64](a.X), W: convert[float64](a.W), Bias: convert[float64](a.Bias),
-		Batch: a.Batch, InRows: a.InRows, Rows: a.Rows, OutRows: a.OutRows, In: a.In, Out: a.Out,
-		Gather: a.Gather, Gamma: convert[float64](a.Gamma),
-		GELU: a.GELU, Score: convert[float64](a.Score), Valid: a.Valid,
-		Residual: convert[float64](a.Residual), Scatter: a.Scatter, SkipBias: a.SkipBias, Lists: a.Lists, List: a.List,
-		RoundOperands: a.RoundOperands, Base: convert[float64](a.Base),
-	})
-}
+func Linear(a LinearArgs) []float64 { return linear(convertLinear[float64](a)) }
 
 // Linear32 is [Linear] in plain float32.
 func Linear32(a LinearArgs) []float32 { return linear(a) }
+
+// convertLinear returns the arguments in precision T.
+func convertLinear[T Float](a LinearArgs) LinearArgsOf[T] {
+	return LinearArgsOf[T]{
+		X: convert[T](a.X), W: convert[T](a.W), Bias: convert[T](a.Bias),
+		Batch: a.Batch, InRows: a.InRows, Rows: a.Rows, OutRows: a.OutRows, In: a.In, Out: a.Out,
+		Gather: a.Gather, Gamma: convert[T](a.Gamma),
+		GELU: a.GELU, Score: convert[T](a.Score), Valid: a.Valid,
+		Residual: convert[T](a.Residual), Scatter: a.Scatter, SkipBias: a.SkipBias, Lists: a.Lists, List: a.List,
+		RoundOperands: a.RoundOperands, Base: convert[T](a.Base),
+	}
+}
 
 func linear[T Float](a LinearArgsOf[T]) []T {
 	a = a.checked()
@@ -64,7 +67,7 @@ func linear[T Float](a LinearArgsOf[T]) []T {
 	parallel(a.Batch*a.Rows, func(lo, hi int) {
 		normalised := make([]T, a.In)
 		for slot := lo; slot < hi; slot++ {
-			entry := (slot/a.Rows*a.Lists+a.List)*a.Rows + slot%a.Rows
+			entry := a.entry(slot)
 			if isSkipped(a.Score, a.Valid, entry) {
 				continue
 			}
@@ -125,6 +128,14 @@ func (a LinearArgsOf[T]) checked() LinearArgsOf[T] {
 	return a
 }
 
+// entry returns the element of Gather, Score and Valid that belongs to a slot.
+func (a LinearArgsOf[T]) entry(slot int) int {
+	return (slot/a.Rows*a.Lists+a.List)*a.Rows + slot%a.Rows
+}
+
+// hasBias reports whether the bias is added to a destination row.
+func (a LinearArgsOf[T]) hasBias(dest int) bool { return a.SkipBias == nil || a.SkipBias[dest] == 0 }
+
 // row returns the row of a [Batch * rows, *] tensor that a slot refers to: indices[entry] of the slot's item.
 func (a LinearArgsOf[T]) row(arg string, indices []int32, slot, entry, rows int) int {
 	item, r := slot/a.Rows, slot%a.Rows
@@ -139,7 +150,7 @@ func (a LinearArgsOf[T]) row(arg string, indices []int32, slot, entry, rows int)
 // epilogue applies bias, GELU, score and residual to one row of products in place.
 func (a LinearArgsOf[T]) epilogue(out []T, entry, dest int) {
 	for o, v := range out {
-		if a.Bias != nil && (a.SkipBias == nil || a.SkipBias[dest] == 0) {
+		if a.Bias != nil && a.hasBias(dest) {
 			v += a.Bias[o]
 		}
 		if a.GELU {

@@ -7,14 +7,17 @@ import "math"
 //	Indices and Prefix absent    [R, Lists, Keys, H/R, 2, D]           one row per slot
 //	Indices                      [Lists / PerItem, KVRows, H, 2, D]    slots select rows of their item
 //	Prefix                       [Lists / PerItem, KVRows, H, 2, D]    list l of an item has its first l * Prefix rows as keys
-type RoutedAttentionArgs struct {
-	Q, KV       []float32 // Q [Lists, Queries, H, D]
-	Indices     []int32   // [Lists, R, Keys]; an index out of range makes the slot empty
-	Valid       []uint8   // [Lists, R, Keys], with Prefix [Lists / PerItem, KVRows]; nil: all valid
-	KeyScores   []float32 // [Lists, R, Keys]; used with ScoreValues and ScoreKeys
-	QueryValid  []uint8   // [Lists, Queries], 0 = empty slot with a result of 0; nil: all valid
-	QueryScores []float32 // [Lists, Queries], 0 = empty slot with a result of 0; nil: 1
-	Null        []float32 // [2, H, D] null key and null value of every head
+type RoutedAttentionArgs = RoutedAttentionArgsOf[float32]
+
+// RoutedAttentionArgsOf is [RoutedAttentionArgs] with tensors of one precision.
+type RoutedAttentionArgsOf[T Float] struct {
+	Q, KV       []T     // Q [Lists, Queries, H, D]
+	Indices     []int32 // [Lists, R, Keys]; an index out of range makes the slot empty
+	Valid       []uint8 // [Lists, R, Keys], with Prefix [Lists / PerItem, KVRows]; nil: all valid
+	KeyScores   []T     // [Lists, R, Keys]; used with ScoreValues and ScoreKeys
+	QueryValid  []uint8 // [Lists, Queries], 0 = empty slot with a result of 0; nil: all valid
+	QueryScores []T     // [Lists, Queries], 0 = empty slot with a result of 0; nil: 1
+	Null        []T     // [2, H, D] null key and null value of every head
 
 	ScoreValues, ScoreKeys               bool
 	Lists, Queries, Keys, Heads, DimHead int
@@ -26,12 +29,24 @@ type RoutedAttentionArgs struct {
 // value of every head.
 //
 //	y [Lists, Queries, H, D] = sum_j softmax_j(q . k_j / sqrt(D) * scores) * v_j * score
-func RoutedAttention(a RoutedAttentionArgs) []float64 { return routedAttention[float64](a) }
+func RoutedAttention(a RoutedAttentionArgs) []float64 {
+	return routedAttention(convertRouted[float64](a))
+}
 
 // RoutedAttention32 is [RoutedAttention] in plain float32.
-func RoutedAttention32(a RoutedAttentionArgs) []float32 { return routedAttention[float32](a) }
+func RoutedAttention32(a RoutedAttentionArgs) []float32 { return routedAttention(a) }
 
-func routedAttention[T Float](a RoutedAttentionArgs) []T {
+// convertRouted returns the arguments in precision T.
+func convertRouted[T Float](a RoutedAttentionArgs) RoutedAttentionArgsOf[T] {
+	return RoutedAttentionArgsOf[T]{
+		Q: convert[T](a.Q), KV: convert[T](a.KV), Indices: a.Indices, Valid: a.Valid, KeyScores: convert[T](a.KeyScores),
+		QueryValid: a.QueryValid, QueryScores: convert[T](a.QueryScores), Null: convert[T](a.Null), ScoreValues: a.ScoreValues,
+		ScoreKeys: a.ScoreKeys, Lists: a.Lists, Queries: a.Queries, Keys: a.Keys, Heads: a.Heads, DimHead: a.DimHead,
+		Routes: a.Routes, PerItem: a.PerItem, KVRows: a.KVRows, Prefix: a.Prefix, Round: a.Round,
+	}
+}
+
+func (a RoutedAttentionArgsOf[T]) check() {
 	const op = "RoutedAttention"
 	perItem := max(a.PerItem, 1)
 	h, d := a.Heads, a.DimHead
@@ -50,33 +65,61 @@ func routedAttention[T Float](a RoutedAttentionArgs) []T {
 	checkOptional(op, "key scores", a.KeyScores, a.Lists*a.Routes*a.Keys)
 	checkOptional(op, "query valid", a.QueryValid, a.Lists*a.Queries)
 	checkOptional(op, "query scores", a.QueryScores, a.Lists*a.Queries)
-	q, kv, null := convert[T](a.Q), convert[T](a.KV), convert[T](a.Null)
-	y := make([]T, len(q))
+}
+
+func routedAttention[T Float](a RoutedAttentionArgsOf[T]) []T {
+	a.check()
+	h, d := a.Heads, a.DimHead
+	y := make([]T, len(a.Q))
 	parallel(a.Lists*h, func(lo, hi int) {
 		for unit := lo; unit < hi; unit++ {
 			list, head := unit/h, unit%h
-			keys, values, scores := routedKeys(a, kv, list, head, perItem)
-			keys, values, scores = append(keys, null[head*d:][:d]), append(values, null[(h+head)*d:][:d]), append(scores, 1)
+			keys, values, scores := a.keysOf(list, head)
 			for i := range a.Queries {
 				slot := list*a.Queries + i
 				if isSkipped(a.QueryScores, a.QueryValid, slot) {
 					continue
 				}
-				score := T(1)
-				if a.QueryScores != nil {
-					score = T(a.QueryScores[slot])
-				}
 				at := (slot*h + head) * d
-				attendQuery(y[at:][:d], q[at:][:d], keys, values, scores, score, a.ScoreKeys, a.ScoreValues, a.Round)
+				attendQuery(y[at:][:d], a.Q[at:][:d], keys, values, scores, a.queryScore(slot), a.ScoreKeys, a.ScoreValues, a.Round)
 			}
 		}
 	})
 	return y
 }
 
-// routedKeys returns the keys, values and scores of the valid slots of a list for one head.
-func routedKeys[T Float](a RoutedAttentionArgs, kv []T, list, head, perItem int) (keys, values [][]T, scores []T) {
+// queryScore returns the score of a query.
+func (a RoutedAttentionArgsOf[T]) queryScore(slot int) T {
+	if a.QueryScores == nil {
+		return 1
+	}
+	return a.QueryScores[slot]
+}
+
+// keysOf returns the keys, values and scores that the queries of a list see in one head. The null key and value are the
+// last.
+func (a RoutedAttentionArgsOf[T]) keysOf(list, head int) (keys, values [][]T, scores []T) {
 	h, d := a.Heads, a.DimHead
+	for _, k := range a.visible(list, head) {
+		score := T(1)
+		if a.KeyScores != nil {
+			score = a.KeyScores[k.slot]
+		}
+		keys, values, scores = append(keys, a.KV[2*k.row*d:][:d]), append(values, a.KV[(2*k.row+1)*d:][:d]), append(scores, score)
+	}
+	return append(keys, a.Null[head*d:][:d]), append(values, a.Null[(h+head)*d:][:d]), append(scores, 1)
+}
+
+// visibleKey is a key that a list sees.
+type visibleKey struct {
+	row  int // its key is row 2 * row of KV in units of DimHead, its value the next one
+	slot int // its score is KeyScores[slot]
+}
+
+// visible returns the valid slots of a list for one head.
+func (a RoutedAttentionArgsOf[T]) visible(list, head int) []visibleKey {
+	var keys []visibleKey
+	h, perItem := a.Heads, max(a.PerItem, 1)
 	perRoute := h / a.Routes
 	route, item := head/perRoute, list/perItem
 	count := a.Keys
@@ -102,13 +145,9 @@ func routedKeys[T Float](a RoutedAttentionArgs, kv []T, list, head, perItem int)
 		if a.Valid != nil && a.Valid[slot] == 0 {
 			continue
 		}
-		score := T(1)
-		if a.KeyScores != nil {
-			score = T(a.KeyScores[slot])
-		}
-		keys, values, scores = append(keys, kv[2*row*d:][:d]), append(values, kv[(2*row+1)*d:][:d]), append(scores, score)
+		keys = append(keys, visibleKey{row, slot})
 	}
-	return keys, values, scores
+	return keys
 }
 
 // attendQuery adds the attention output of one query to y, which must be zero. The last key and value are the null key

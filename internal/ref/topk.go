@@ -48,9 +48,7 @@ func topK[T Float](x []T, mask []uint8, rows, n int, c TopKConfig) TopKResultOf[
 	r := TopKResultOf[T]{Values: make([]T, rows*c.K), Indices: selected.Indices}
 	var soft []T
 	if !c.NonDifferentiable {
-		soft = coorDescent(x, mask, rows, n, CoorDescentConfig{
-			K: min(float64(c.K)*c.Ratio, float64(n)), Iters: c.Iters, Eps: c.Eps, EpsInit: c.EpsInit, EpsDecay: cmp.Or(c.EpsDecay, 1),
-		})
+		soft = coorDescent(x, mask, rows, n, c.descent(n))
 		r.CoorDescentValues, r.Gates = make([]T, rows*c.K), make([]T, rows*c.K)
 	}
 	for slot := range r.Indices {
@@ -65,4 +63,11 @@ func topK[T Float](x []T, mask []uint8, rows, n int, c TopKConfig) TopKResultOf[
 		}
 	}
 	return r
+}
+
+// descent returns the config of the coordinate descent of rows of n entries.
+func (c TopKConfig) descent(n int) CoorDescentConfig {
+	return CoorDescentConfig{
+		K: min(float64(c.K)*c.Ratio, float64(n)), Iters: c.Iters, Eps: c.Eps, EpsInit: c.EpsInit, EpsDecay: cmp.Or(c.EpsDecay, 1),
+	}
 }
