@@ -66,6 +66,7 @@ def convert(source, module=None, args=None, prefix="", norm=None, embed=None):
     embed: for a stack of blocks: the nn.Embedding before it, as a module or as a name in the whole state dict.
     """
     args, notes = dict(args or {}), []
+    prefix += "." if prefix and not prefix.endswith(".") else ""
     if isinstance(source, (list, tuple)):
         source = torch.nn.ModuleList(source)
     if isinstance(source, torch.nn.Module):

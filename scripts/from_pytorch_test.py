@@ -410,6 +410,40 @@ class PackageTest(Files):
             self.assertTrue(torch.equal(module(x), before), "nothing of the package stays replaced")
         self.assertEqual(len([name for name in tensors if name.startswith("route.")]), 12)
 
+    def test_case_of_files(self):
+        """The command line makes the same case as a module."""
+        weights, config, module = load("attention_routes")
+        from_pytorch.write_safetensors(self.path("w.safetensors"), weights, {})
+        x, mask = torch.randn(2, 21, 8), torch.ones(2, 21, dtype=torch.bool)
+        mask[1, 15:] = False
+        torch.save({"x": x, "mask": mask}, self.path("x.pt"))
+        args = json.dumps(arguments("attention_routes"))
+        from_pytorch.main(
+            ["case", self.path("w.safetensors"), "--module", module, "--args", args, "--input", self.path("x.pt")]
+            + ["--float64", "--out", self.path("case")]
+        )
+        back = from_pytorch.to_pytorch(weights, config, module)
+        attention = colt5_attention.ConditionalRoutedAttention(**back["args"])
+        attention.load_state_dict(back["state_dict"])
+        from_pytorch.write_case(self.path("again.safetensors"), attention, x, mask=mask)
+        case, metadata = from_pytorch.read_safetensors(self.path("case.safetensors"))
+        again, _ = from_pytorch.read_safetensors(self.path("again.safetensors"))
+        self.assertEqual((json.loads(metadata["config"]), metadata["rows"]), (config, "valid"))
+        self.assertEqual(set(case), set(again))
+        for name, t in case.items():
+            self.assertTrue(torch.allclose(t, again[name], atol=1e-4), name)
+        self.assertFalse(torch.equal(case["out.y"], again["out.y"]), "float64 and float32 differ in the last bits")
+
+    def test_prefix_of_a_model(self):
+        model = torch.nn.Module()
+        model.encoder, model.norm = torch.nn.ModuleList([self.block(), self.block()]), RMSNorm(8)
+        whole = from_pytorch.convert(model, prefix="encoder", norm="norm.gamma")
+        state = from_pytorch.convert(model.state_dict(), prefix="encoder.", norm="norm.gamma", args=arguments("block"))
+        self.assertEqual((whole.module, whole.config), ("Encoder", state.config))
+        self.assertEqual(set(whole.weights), set(state.weights))
+        with self.assertRaisesRegex(ConversionError, "no part 'decoder.'"):
+            from_pytorch.convert(model, prefix="decoder")
+
     def test_ties(self):
         """With equal scores at the cut the case has the largest logits, and with ties="pytorch" what topk returns."""
         torch.manual_seed(1)

@@ -34,17 +34,19 @@ class Stack(torch.nn.Module):
 
 
 class RankedScores:
-    """Scores of coordinate descent whose topk selects by logits: of equal scores the one with the larger logit, and no
-    masked entry before a valid one."""
+    """Scores of coordinate descent whose topk counts ties and selects by logits: of equal scores the one with the
+    larger logit, and no masked entry before a valid one. With ties "pytorch" it selects what PyTorch's topk does."""
 
-    def __init__(self, scores, logits, mask, report):
-        self.scores, self.logits, self.mask, self.report = scores, logits, mask, report
+    def __init__(self, scores, logits, mask, report, ties):
+        self.scores, self.logits, self.mask, self.report, self.ties = scores, logits, mask, report, ties
 
     def topk(self, k, dim=-1):
         logits = self.logits if self.mask is None else self.logits.masked_fill(~self.mask, -float("inf"))
         ranked = logits.sort(dim=-1, descending=True, stable=True)
         indices = ranked.indices[..., :k]
         self.report.count(self.scores, ranked.values, indices, k)
+        if self.ties == "pytorch":
+            return self.scores.topk(k, dim=dim)
         return self.scores.gather(-1, indices), indices
 
 
@@ -107,15 +109,7 @@ class Recorder:
         def record(s, *, mask=None, **settings):
             scores = original(s, mask=mask, **settings)
             self.routes[name] = {"logits": s, "scores_all": scores}
-            ranked = RankedScores(scores, s, mask, report)
-            if self.ties == "logit":
-                return ranked
-            k = int(settings["k"] / self.routers[name].fetch_k_ratio)
-            if k <= s.shape[-1]:
-                logits = s if mask is None else s.masked_fill(~mask, -float("inf"))
-                order = logits.sort(dim=-1, descending=True, stable=True)
-                report.count(scores, order.values, order.indices[..., :k], k)
-            return scores
+            return RankedScores(scores, s, mask, report, self.ties)
 
         return record
 
@@ -150,8 +144,8 @@ def write_case(
     ties: "logit": of tokens with equal scores those with the largest logits are selected, as this library does;
         "pytorch": whatever topk returns.
     dtype: torch.float64 computes the case in double precision; None: as the module is.
-    bound: largest difference of outputs that vkbench verify accepts, relative to max(1, the largest output). None: 1e-5,
-        or with router_straight_through=False the bound of soft scores: see score_bound.
+    bound: largest difference of outputs that vkbench verify accepts, relative to max(1, the largest output). None:
+        1e-5, or with router_straight_through=False the bound of soft scores: see score_bound.
     options: of from_pytorch.convert: module (the class that a subclass extends), args, such as image_size.
     """
     if ties not in ("logit", "pytorch"):
@@ -197,7 +191,9 @@ def place(t, sample):
 def attempt(name, module, inputs):
     """The output of the unchanged package, or what it fails with."""
     try:
-        return output(name, call_module(module, inputs)), None
+        result = call_module(module, inputs)
+        y = output(name, result)
+        return by_token(y, result.indices) if name == ROUTER_CLASS else y, None
     except Exception as e:  # whatever the package fails with
         return None, f"{type(e).__name__}: {str(e).splitlines()[0][:150] if str(e) else ''}"
 
@@ -223,6 +219,11 @@ def local_window(c):
     if c.module in SEQUENCES and c.config.get("has_light_attn", True):
         return c.config["light_window_size"] // 2
     return 0
+
+
+def by_token(y, indices):
+    """The rows of a router's result in the order of their tokens: the order of equal scores is arbitrary."""
+    return y.gather(-2, indices.argsort(-1)[..., None].expand_as(y))
 
 
 def record(c, module, inputs, call, ties):
@@ -306,7 +307,9 @@ def store(path, c, inputs, call, y, recorder, found):
     if found["plain"] is None:
         lines.append(f"the unchanged package fails: {found['failure']}")
     else:
-        difference = float((valid_rows(found["plain"], inputs) - valid_rows(y, inputs)).abs().max())
+        y = by_token(y, recorder.routes[""]["indices"]) if c.module == ROUTER_CLASS else valid_rows(y, inputs)
+        plain = found["plain"] if c.module == ROUTER_CLASS else valid_rows(found["plain"], inputs)
+        difference = float((plain - y).abs().max())
         lines.append(f"largest difference between the unchanged package and this case: {difference:.3g}")
     return {
         "module": c.module,

@@ -380,6 +380,8 @@ def split_product(names, product, args, defaults, notes):
 def equal_arg(name, given, inferred, dim):
     if name.endswith("mult"):
         return int(dim * given) == int(dim * inferred)
+    if name in ("rotary_emb", "use_rotary_pos_emb"):  # the weights show it by a buffer, which files may leave out
+        return given or not inferred
     return given == inferred
 
 
