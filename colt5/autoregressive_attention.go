@@ -121,6 +121,12 @@ func (a *ConditionalRoutedAutoregressiveAttention) Forward(ctx context.Context, 
 	return a.run(ctx, &c)
 }
 
+// Prepare makes the plan of such a call in advance: see [Encoder.Prepare].
+func (a *ConditionalRoutedAutoregressiveAttention) Prepare(ctx context.Context, y, x *Tensor, o AutoregressiveOptions) error {
+	c := o.call(a.config, sequenceArgs(y, x, nil, a.config.Dim))
+	return a.prepare(ctx, &c)
+}
+
 // Close frees the module and its weights. It waits for a call under way. Closing again, or nil, does nothing.
 func (a *ConditionalRoutedAutoregressiveAttention) Close() error { return closeModule(a) }
 

@@ -68,6 +68,12 @@ func (t *AutoregressiveTransformer) Forward(ctx context.Context, y, x *Tensor, o
 	return t.run(ctx, &c)
 }
 
+// Prepare makes the plan of such a call in advance: see [Encoder.Prepare].
+func (t *AutoregressiveTransformer) Prepare(ctx context.Context, y, x *Tensor, o AutoregressiveOptions) error {
+	c := t.config.call(y, x, o)
+	return t.prepare(ctx, &c)
+}
+
 // Close frees the module and its weights. It waits for a call under way. Closing again, or nil, does nothing.
 func (t *AutoregressiveTransformer) Close() error { return closeModule(t) }
 

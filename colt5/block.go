@@ -110,6 +110,12 @@ func (t *ConditionalRoutedTransformerBlock) Forward(ctx context.Context, y, x *T
 	return t.run(ctx, &c)
 }
 
+// Prepare makes the plan of such a call in advance: see [Encoder.Prepare].
+func (t *ConditionalRoutedTransformerBlock) Prepare(ctx context.Context, y, x *Tensor, o BlockOptions) error {
+	c := o.call(t.config, sequenceArgs(y, x, o.Mask, t.config.Dim))
+	return t.prepare(ctx, &c)
+}
+
 // Close frees the module and its weights. It waits for a call under way. Closing again, or nil, does nothing.
 func (t *ConditionalRoutedTransformerBlock) Close() error { return closeModule(t) }
 

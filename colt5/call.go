@@ -2,6 +2,7 @@ package colt5
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"math"
 	"slices"
@@ -341,16 +342,33 @@ func (m *base) run(ctx context.Context, c *call) error {
 	return nil
 }
 
-func (m *base) forward(ctx context.Context, c *call) error {
-	c.reset()
-	if err := c.check(m.dev); err != nil {
+// prepare makes the plan of a call, and does not run it.
+func (m *base) prepare(ctx context.Context, c *call) error {
+	if c.graph() != nil {
+		return m.fail("Prepare", errors.New("the tensors are values of a graph, want tensors with memory; Graph.Prepare prepares a graph"))
+	}
+	return m.exclusive(ctx, "Prepare", func() error {
+		_, err := m.ready(ctx, c)
 		return err
+	})
+}
+
+// ready checks a call and makes what its run needs: the plan and the copies of weights.
+func (m *base) ready(ctx context.Context, c *call) (*plan, error) {
+	if err := c.check(m.dev); err != nil {
+		return nil, err
 	}
 	p, err := m.plan(ctx, c)
 	if err != nil {
-		return err
+		return nil, err
 	}
-	if err := m.weights.cast(ctx); err != nil {
+	return p, m.weights.cast(ctx)
+}
+
+func (m *base) forward(ctx context.Context, c *call) error {
+	c.reset()
+	p, err := m.ready(ctx, c)
+	if err != nil {
 		return err
 	}
 	var tensors [maxArgs]external

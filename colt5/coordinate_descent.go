@@ -67,11 +67,22 @@ type CoordinateDescentOptions struct {
 
 // Forward writes the scores of s [.., N], which has at least one dimension, to y. Masked entries score 0.
 func (d *CoordinateDescent) Forward(ctx context.Context, y, s *Tensor, o CoordinateDescentOptions) error {
+	c := o.call(y, s)
+	return d.run(ctx, &c)
+}
+
+// Prepare makes the plan of such a call in advance: see [Encoder.Prepare].
+func (d *CoordinateDescent) Prepare(ctx context.Context, y, s *Tensor, o CoordinateDescentOptions) error {
+	c := o.call(y, s)
+	return d.prepare(ctx, &c)
+}
+
+func (o CoordinateDescentOptions) call(y, s *Tensor) call {
 	row, k := shape{dimN}, shape{}
 	if s != nil && len(s.shape) == 1 {
 		k = shape{1}
 	}
-	c := call{
+	return call{
 		args: args{
 			{name: "s", tensor: s, shape: row},
 			{name: "y", tensor: y, shape: row, kind: output},
@@ -80,7 +91,6 @@ func (d *CoordinateDescent) Forward(ctx context.Context, y, s *Tensor, o Coordin
 		},
 		anyRank: true, stats: o.Stats,
 	}
-	return d.run(ctx, &c)
 }
 
 func (c CoordinateDescentConfig) record(b *builder) {

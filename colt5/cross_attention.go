@@ -88,6 +88,12 @@ func (a *ConditionalRoutedCrossAttention) Forward(ctx context.Context, y, x, con
 	return a.run(ctx, &c)
 }
 
+// Prepare makes the plan of such a call in advance: see [Encoder.Prepare].
+func (a *ConditionalRoutedCrossAttention) Prepare(ctx context.Context, y, x, context *Tensor, o CrossAttentionOptions) error {
+	c := a.config.call(y, x, context, o)
+	return a.prepare(ctx, &c)
+}
+
 // Close frees the module and its weights. It waits for a call under way. Closing again, or nil, does nothing.
 func (a *ConditionalRoutedCrossAttention) Close() error { return closeModule(a) }
 

@@ -52,10 +52,11 @@
 // Tensors are row-major and on the device. A mask is u8: 1 for a real token, 0 for padding. A call can return what it
 // cost ([CallStats]) and what its routers selected ([RoutingRecord]) through its options.
 //
-// A call of a new kind first makes a plan, on the host. A kind is the shapes, the token counts, and which optional tensors
-// and results the call has. A module keeps the plans that it used last, 64 by default; see [PlanLimits]. A call with a
-// kept plan is one submit and allocates nothing. Exceptions: routing records and step times are allocated, and i32 token
-// ids cause a second, small transfer that checks them.
+// A call of a new kind first makes a plan, on the host. A kind is the shapes, the token counts, and which optional
+// tensors and results the call has. A module keeps the plans that it used last, 64 by default; see [PlanLimits].
+// Prepare makes a plan in advance: see [Encoder.Prepare]. A call with a kept plan is one submit and allocates nothing.
+// Exceptions: routing records and step times are allocated, and i32 token ids cause a second, small transfer that
+// checks them.
 //
 // Modules may be used by several goroutines. Calls of one module run one after the other.
 //

@@ -55,6 +55,12 @@ func (e *Embedding) Forward(ctx context.Context, y, x *Tensor, o CallOptions) er
 	return e.run(ctx, &c)
 }
 
+// Prepare makes the plan of such a call in advance: see [Encoder.Prepare].
+func (e *Embedding) Prepare(ctx context.Context, y, x *Tensor, o CallOptions) error {
+	c := o.call(e.config.args(y, x))
+	return e.prepare(ctx, &c)
+}
+
 // Close frees the module and its weights. It waits for a call under way. Closing again, or nil, does nothing.
 func (e *Embedding) Close() error { return closeModule(e) }
 

@@ -58,6 +58,15 @@ func (e *Encoder) Forward(ctx context.Context, y, x *Tensor, o BlockOptions) err
 	return e.run(ctx, &c)
 }
 
+// Prepare makes the plan of a call with tensors of these shapes and with these options, and compiles the kernels that are
+// missing, so that the first such Forward takes no longer than later ones. It neither reads nor writes the tensors, and
+// fills neither Stats nor Routing of the options; whether they are wanted is a part of the plan. Nothing runs, except that a
+// 16-bit precision casts weights that have changed. The plan is kept as one of a Forward is: see [PlanLimits].
+func (e *Encoder) Prepare(ctx context.Context, y, x *Tensor, o BlockOptions) error {
+	c := e.config.call(y, x, o)
+	return e.prepare(ctx, &c)
+}
+
 // Close frees the module and its weights. It waits for a call under way. Closing again, or nil, does nothing.
 func (e *Encoder) Close() error { return closeModule(e) }
 

@@ -77,6 +77,12 @@ func (f *ConditionalRoutedFeedForward) Forward(ctx context.Context, y, x *Tensor
 	return f.run(ctx, &c)
 }
 
+// Prepare makes the plan of such a call in advance: see [Encoder.Prepare].
+func (f *ConditionalRoutedFeedForward) Prepare(ctx context.Context, y, x *Tensor, o FeedForwardOptions) error {
+	c := f.config.call(y, x, o)
+	return f.prepare(ctx, &c)
+}
+
 // Close frees the module and its weights. It waits for a call under way. Closing again, or nil, does nothing.
 func (f *ConditionalRoutedFeedForward) Close() error { return closeModule(f) }
 

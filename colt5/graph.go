@@ -44,7 +44,8 @@ type Graph struct {
 
 	modules   []*base        // each once, in the order in which they are locked
 	externals []external     // the tensors of the run in progress: inputs, then outputs
-	keys      map[string]int // numbers the keys of plans, so that finding a plan allocates nothing
+	keys      map[string]int // numbers the keys of kept plans, so that finding a plan allocates nothing
+	numbers   int            // given so far
 	key       []byte         // of the run in progress
 	plans     planCache[int]
 }

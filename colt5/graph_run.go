@@ -16,9 +16,6 @@ import (
 // Run runs the graph on tensors by name: inputs, and outputs that receive the results. Outputs share no memory with each
 // other or with inputs. If the context ends, outputs are undefined.
 func (g *Graph) Run(ctx context.Context, tensors map[string]*Tensor, o GraphOptions) error {
-	if g.dev == nil && g.busy != nil {
-		return g.fail("Run", errors.New("the graph was made without a device"))
-	}
 	locked, err := g.enter(ctx)
 	defer g.leaveAll(locked)
 	if err == nil {
@@ -30,9 +27,26 @@ func (g *Graph) Run(ctx context.Context, tensors map[string]*Tensor, o GraphOpti
 	return nil
 }
 
+// Prepare does all that Run does before the first run with tensors of these shapes, as Encoder.Prepare does. It neither
+// reads nor writes the tensors.
+func (g *Graph) Prepare(ctx context.Context, tensors map[string]*Tensor, o GraphOptions) error {
+	locked, err := g.enter(ctx)
+	defer g.leaveAll(locked)
+	if err == nil {
+		_, err = g.ready(ctx, tensors, o)
+	}
+	if err != nil {
+		return g.fail("Prepare", err)
+	}
+	return nil
+}
+
 // enter locks the graph and its modules, in an order that all graphs share. It returns how many locks it holds, also
 // with an error.
 func (g *Graph) enter(ctx context.Context) (locked int, err error) {
+	if g.dev == nil && g.busy != nil {
+		return 0, errors.New("the graph was made without a device")
+	}
 	if err := g.lock(ctx); err != nil {
 		return 0, err
 	}
@@ -80,20 +94,29 @@ func (g *Graph) fix() error {
 	return nil
 }
 
-func (g *Graph) run(ctx context.Context, tensors map[string]*Tensor, o GraphOptions) error {
-	c := call{stats: o.Stats, routing: o.Routing}
-	c.reset()
+// ready collects the tensors of a run and makes what it needs: the plan and the copies of weights.
+func (g *Graph) ready(ctx context.Context, tensors map[string]*Tensor, o GraphOptions) (*plan, error) {
 	if err := g.collect(tensors); err != nil {
-		return err
+		return nil, err
 	}
-	p, err := g.plan(ctx, &c)
+	p, err := g.plan(ctx, &call{stats: o.Stats, routing: o.Routing})
 	if err != nil {
-		return err
+		return nil, err
 	}
 	for _, m := range g.modules {
 		if err := m.weights.cast(ctx); err != nil {
-			return fmt.Errorf("%s: %w", m.name, err)
+			return nil, fmt.Errorf("%s: %w", m.name, err)
 		}
+	}
+	return p, nil
+}
+
+func (g *Graph) run(ctx context.Context, tensors map[string]*Tensor, o GraphOptions) error {
+	c := call{stats: o.Stats, routing: o.Routing}
+	c.reset()
+	p, err := g.ready(ctx, tensors, o)
+	if err != nil {
+		return err
 	}
 	for i := range p.random {
 		p.random[i].seed = p.random[i].nodeSeed + o.RandomSeed
@@ -161,13 +184,10 @@ func (g *Graph) unknownName(names func(yield func(string) bool)) error {
 // plan returns the cached plan for the collected tensors, or makes one.
 func (g *Graph) plan(ctx context.Context, c *call) (*plan, error) {
 	g.appendKey(c)
-	number, ok := g.keys[string(g.key)] // does not allocate
-	if !ok {
-		number = len(g.keys)
-		g.keys[string(g.key)] = number
-	}
-	if p := g.plans.find(number); p != nil {
-		return p, nil
+	if number, ok := g.keys[string(g.key)]; ok { // does not allocate
+		if p := g.plans.find(number); p != nil {
+			return p, nil
+		}
 	}
 	given := make([]*Tensor, len(g.externals))
 	for i, t := range g.externals {
@@ -181,7 +201,10 @@ func (g *Graph) plan(ctx context.Context, c *call) (*plan, error) {
 	if err != nil {
 		return nil, err
 	}
-	g.plans.add(number, p, p.stats.Workspace)
+	maps.DeleteFunc(g.keys, func(_ string, number int) bool { return g.plans.entries[number] == nil })
+	g.numbers++
+	g.keys[string(g.key)] = g.numbers
+	g.plans.add(g.numbers, p, p.stats.Workspace)
 	return p, nil
 }
 

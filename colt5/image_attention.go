@@ -126,6 +126,12 @@ func (a *ConditionalRoutedImageAttention) Forward(ctx context.Context, y, x *Ten
 	return a.run(ctx, &c)
 }
 
+// Prepare makes the plan of such a call in advance: see [Encoder.Prepare].
+func (a *ConditionalRoutedImageAttention) Prepare(ctx context.Context, y, x *Tensor, o ImageOptions) error {
+	c := a.config.call(y, x, o)
+	return a.prepare(ctx, &c)
+}
+
 // Close frees the module and its weights. It waits for a call under way. Closing again, or nil, does nothing.
 func (a *ConditionalRoutedImageAttention) Close() error { return closeModule(a) }
 

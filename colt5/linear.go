@@ -61,6 +61,12 @@ func (l *Linear) Forward(ctx context.Context, y, x *Tensor, o CallOptions) error
 	return l.run(ctx, &c)
 }
 
+// Prepare makes the plan of such a call in advance: see [Encoder.Prepare].
+func (l *Linear) Prepare(ctx context.Context, y, x *Tensor, o CallOptions) error {
+	c := o.call(rowArgs(y, x, l.config.In, l.config.Out))
+	return l.prepare(ctx, &c)
+}
+
 // Close frees the module and its weights. It waits for a call under way. Closing again, or nil, does nothing.
 func (l *Linear) Close() error { return closeModule(l) }
 

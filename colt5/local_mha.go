@@ -95,6 +95,12 @@ func (a *LocalMHA) Forward(ctx context.Context, y, x *Tensor, o LocalMHAOptions)
 	return a.run(ctx, &c)
 }
 
+// Prepare makes the plan of such a call in advance: see [Encoder.Prepare].
+func (a *LocalMHA) Prepare(ctx context.Context, y, x *Tensor, o LocalMHAOptions) error {
+	c := a.config.call(y, x, o)
+	return a.prepare(ctx, &c)
+}
+
 // Close frees the module and its weights. It waits for a call under way. Closing again, or nil, does nothing.
 func (a *LocalMHA) Close() error { return closeModule(a) }
 

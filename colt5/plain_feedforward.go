@@ -55,6 +55,12 @@ func (f *FeedForward) Forward(ctx context.Context, y, x *Tensor, o CallOptions) 
 	return f.run(ctx, &c)
 }
 
+// Prepare makes the plan of such a call in advance: see [Encoder.Prepare].
+func (f *FeedForward) Prepare(ctx context.Context, y, x *Tensor, o CallOptions) error {
+	c := o.call(rowArgs(y, x, f.config.Dim, f.config.Dim))
+	return f.prepare(ctx, &c)
+}
+
 // Close frees the module and its weights. It waits for a call under way. Closing again, or nil, does nothing.
 func (f *FeedForward) Close() error { return closeModule(f) }
 

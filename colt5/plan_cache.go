@@ -10,7 +10,7 @@ import (
 	"github.com/colt5-vulkan/colt5/vk"
 )
 
-// PlanLimits bounds the plans that a module keeps for later calls. Before a new plan would exceed a limit, the plans
+// PlanLimits bounds the plans that a module or a graph keeps for later calls. Before a new plan would exceed a limit, the plans
 // used longest ago are closed. The plan used last is kept in any case.
 type PlanLimits struct {
 	Count int    // plans; 0: 64
@@ -22,16 +22,24 @@ const defaultPlanCount = 64
 // LimitPlans bounds the plans that the module keeps from now on, and closes those that exceed the limits. It waits for
 // the call in progress.
 func (m *base) LimitPlans(ctx context.Context, l PlanLimits) error {
-	return m.exclusive(ctx, "LimitPlans", func() error {
-		if l.Count < 0 {
-			return fmt.Errorf("%s is %d, want 0 (the default) or more", "PlanLimits.Count", l.Count)
-		}
-		m.plans.limits = l
-		return m.plans.evict(m.dev, 0, 0)
-	})
+	return m.exclusive(ctx, "LimitPlans", func() error { return m.plans.limit(m.dev, l) })
 }
 
-// planCache keeps the plans of a module, by what they depend on. The zero value is empty and has the default limits.
+// LimitPlans bounds the plans that the graph keeps from now on, and closes those that exceed the limits. It waits for the
+// run in progress.
+func (g *Graph) LimitPlans(ctx context.Context, l PlanLimits) error {
+	locked, err := g.enter(ctx)
+	defer g.leaveAll(locked)
+	if err == nil {
+		err = g.plans.limit(g.dev, l)
+	}
+	if err != nil {
+		return g.fail("LimitPlans", err)
+	}
+	return nil
+}
+
+// planCache keeps the plans of a module or a graph, by what they depend on. The zero value is empty and has the default limits.
 type planCache[K comparable] struct {
 	limits  PlanLimits
 	entries map[K]*list.Element
@@ -44,6 +52,15 @@ type planEntry[K comparable] struct {
 	key   K
 	plan  *plan
 	bytes uint64
+}
+
+// limit sets the limits.
+func (c *planCache[K]) limit(dev *vk.Device, l PlanLimits) error {
+	if l.Count < 0 {
+		return fmt.Errorf("%s is %d, want 0 (the default) or more", "PlanLimits.Count", l.Count)
+	}
+	c.limits = l
+	return c.evict(dev, 0, 0)
 }
 
 // find returns the plan for a key, nil if there is none.

@@ -55,6 +55,12 @@ func (r *RMSNorm) Forward(ctx context.Context, y, x *Tensor, o CallOptions) erro
 	return r.run(ctx, &c)
 }
 
+// Prepare makes the plan of such a call in advance: see [Encoder.Prepare].
+func (r *RMSNorm) Prepare(ctx context.Context, y, x *Tensor, o CallOptions) error {
+	c := o.call(rowArgs(y, x, r.config.Dim, r.config.Dim))
+	return r.prepare(ctx, &c)
+}
+
 // Close frees the module and its weights. It waits for a call under way. Closing again, or nil, does nothing.
 func (r *RMSNorm) Close() error { return closeModule(r) }
 

@@ -95,11 +95,27 @@ func (r *CoordinateDescentRouter) Slots(n, tokens int) int {
 // Forward selects, for every route, as many of the N tokens of x [B, N, C] as the argument tokens says. It writes the
 // results that out has tensors for.
 func (r *CoordinateDescentRouter) Forward(ctx context.Context, out RouterResult, x *Tensor, tokens int, o RouterOptions) error {
-	c := &r.config
-	if err := c.checkOptions(out, tokens, o); err != nil {
+	c, err := r.config.call(out, x, tokens, o)
+	if err != nil {
 		return r.fail("Forward", err)
 	}
-	call := call{
+	return r.run(ctx, &c)
+}
+
+// Prepare makes the plan of such a call in advance: see [Encoder.Prepare].
+func (r *CoordinateDescentRouter) Prepare(ctx context.Context, out RouterResult, x *Tensor, tokens int, o RouterOptions) error {
+	c, err := r.config.call(out, x, tokens, o)
+	if err != nil {
+		return r.fail("Prepare", err)
+	}
+	return r.prepare(ctx, &c)
+}
+
+func (c *RouterConfig) call(out RouterResult, x *Tensor, tokens int, o RouterOptions) (call, error) {
+	if err := c.checkOptions(out, tokens, o); err != nil {
+		return call{}, err
+	}
+	return call{
 		args: args{
 			{name: "x", tensor: x, shape: shape{dimB, dimN, c.Dim}},
 			{name: "Mask", tensor: o.Mask, dtype: U8, shape: shape{dimB, dimN}, kind: optionalInput},
@@ -113,8 +129,7 @@ func (r *CoordinateDescentRouter) Forward(ctx context.Context, out RouterResult,
 		},
 		counts: [maxCounts]tokenCount{{"tokens", tokens, 0}},
 		router: c, randomSeed: o.RandomSeed, stats: o.Stats, routing: o.Routing,
-	}
-	return r.run(ctx, &call)
+	}, nil
 }
 
 // perRoute is the shape of a tensor [B, R, sizes..], or with one route [B, sizes..] if the tensor has as many dimensions.

@@ -77,14 +77,31 @@ func (c TopKConfig) build(*weights) layer { return c }
 
 // Forward selects from x [.., N], which has at least one dimension, and writes what out has tensors for.
 func (t *TopK) Forward(ctx context.Context, out TopKResult, x *Tensor, o TopKOptions) error {
+	c, err := t.config.call(out, x, o)
+	if err != nil {
+		return t.fail("Forward", err)
+	}
+	return t.run(ctx, &c)
+}
+
+// Prepare makes the plan of such a call in advance: see [Encoder.Prepare].
+func (t *TopK) Prepare(ctx context.Context, out TopKResult, x *Tensor, o TopKOptions) error {
+	c, err := t.config.call(out, x, o)
+	if err != nil {
+		return t.fail("Prepare", err)
+	}
+	return t.prepare(ctx, &c)
+}
+
+func (c TopKConfig) call(out TopKResult, x *Tensor, o TopKOptions) (call, error) {
 	if out == (TopKResult{}) {
-		return t.fail("Forward", errors.New("out has no tensors"))
+		return call{}, errors.New("out has no tensors")
 	}
-	if t.config.NonDifferentiable && out.CoorDescentValues != nil {
-		return t.fail("Forward", fmt.Errorf("CoorDescentValues is %v, want nil: NonDifferentiable", out.CoorDescentValues))
+	if c.NonDifferentiable && out.CoorDescentValues != nil {
+		return call{}, fmt.Errorf("CoorDescentValues is %v, want nil: NonDifferentiable", out.CoorDescentValues)
 	}
-	entries, selected := shape{dimN}, shape{t.config.K}
-	c := call{
+	entries, selected := shape{dimN}, shape{c.K}
+	return call{
 		args: args{
 			{name: "x", tensor: x, shape: entries},
 			{name: "Mask", tensor: o.Mask, dtype: U8, shape: entries, kind: optionalInput},
@@ -94,8 +111,7 @@ func (t *TopK) Forward(ctx context.Context, out TopKResult, x *Tensor, o TopKOpt
 			{name: "CoorDescentValues", tensor: out.CoorDescentValues, shape: selected, kind: optionalOutput},
 		},
 		anyRank: true, stats: o.Stats,
-	}
-	return t.run(ctx, &c)
+	}, nil
 }
 
 func (c TopKConfig) record(b *builder) {

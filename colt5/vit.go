@@ -190,6 +190,12 @@ func (v *ConditionalRoutedViT) Forward(ctx context.Context, y, x *Tensor, o ViTO
 	return v.run(ctx, &c)
 }
 
+// Prepare makes the plan of such a call in advance: see [Encoder.Prepare].
+func (v *ConditionalRoutedViT) Prepare(ctx context.Context, y, x *Tensor, o ViTOptions) error {
+	c := v.config.call(y, x, o)
+	return v.prepare(ctx, &c)
+}
+
 // Close frees the module and its weights. It waits for a call under way. Closing again, or nil, does nothing.
 func (v *ConditionalRoutedViT) Close() error { return closeModule(v) }
 
