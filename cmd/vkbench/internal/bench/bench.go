@@ -22,9 +22,10 @@ two (the roofline ceiling). Nothing is timed before its results have been valida
 
 Cases without 16-bit variants run in f32 whatever -precision says; what the device does not support is left
 out, with a remark. With -baseline each row has the GPU time of the same name, shape and precision in an
-earlier run (of several the last), and how many times faster this run is; with -fail-above, a row that took
-longer by more percent is a failure, and the error lists all. block_length and dense_attention are
-for growing sequence lengths: see report and plot. -list lists all cases and needs no device.`
+earlier run (of several the last), and how many times faster this run is. With -fail-above, a row that took
+longer by more percent is a failure, and the error lists all such rows; peaks do not count. block_length and
+dense_attention are for growing sequence lengths: see report and plot. -list lists all cases and needs no
+device.`
 
 // Command times kernels and modules.
 func Command(env *command.Env) *cli.Command {

@@ -18,7 +18,7 @@ type Baseline struct {
 	keys []string               // in the order of the file
 	seen map[string]bool        // keys that are in this run too
 
-	compared []comparison // in the order of this run
+	compared []comparison // in the order of this run, without peaks
 }
 
 // comparison has the GPU times of a row in both runs, in ms.
@@ -64,12 +64,14 @@ func (b *Baseline) cells(key string, gpu float64) []any {
 	if gpu <= 0 || r.GPU <= 0 {
 		return []any{table.Millis(r.GPU), nil} // shorter than a tick of the device's clock
 	}
-	b.compared = append(b.compared, comparison{key, r.GPU, gpu})
+	if !r.IsPeak() {
+		b.compared = append(b.compared, comparison{key, r.GPU, gpu})
+	}
 	return []any{table.Millis(r.GPU), r.GPU / gpu}
 }
 
 // Check returns an error that lists the rows whose GPU time is more than so many percent above that of the baseline. If no
-// row could be compared, that is an error too.
+// row could be compared, that is an error too. Peaks do not count: they measure the device, and every run has them.
 func (b *Baseline) Check(percent float64) error {
 	if len(b.compared) == 0 {
 		return fmt.Errorf("-fail-above: no row of this run can be compared with one of %s", b.path)

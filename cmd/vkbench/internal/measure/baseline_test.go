@@ -5,6 +5,7 @@ import (
 	"testing"
 
 	"github.com/colt5-vulkan/colt5/cmd/vkbench/internal/commandtest"
+	"github.com/colt5-vulkan/colt5/cmd/vkbench/internal/results"
 	"github.com/colt5-vulkan/colt5/cmd/vkbench/internal/resultstest"
 	"github.com/colt5-vulkan/colt5/cmd/vkbench/internal/table"
 	"github.com/colt5-vulkan/colt5/internal/gputest"
@@ -19,6 +20,7 @@ func TestBaseline(t *testing.T) {
 	here, other := vk.Info{Name: "A", Driver: "d", DriverInfo: "1"}, vk.Info{Name: "B", Driver: "e"}
 	b, err := ReadBaseline(commandtest.File(t, "base.jsonl", resultstest.JSON("x", "1", "f32", 9, here)+resultstest.JSON("x", "1", "f32", 4, here)+resultstest.JSON("x", "1", "f16", 0, here)+resultstest.JSON("y", "1", "f32", 1, here)))
 	require.NoError(t, err)
+	b.rows[results.CopyPeak+" 1 f32"] = results.Row{Name: results.CopyPeak, GPU: 1}
 	assert.Equal(t, []any{table.Millis(4), 2.0}, b.cells("x 1 f32", 2), "the last of two rows counts")
 	assert.Equal(t, []any{table.Millis(0), nil}, b.cells("x 1 f16", 2))
 	assert.Equal(t, []any{table.Absent{}, nil}, b.cells("x 2 f32", 2))
@@ -33,6 +35,8 @@ func TestBaseline(t *testing.T) {
 
 	b.compared = nil
 	assert.ErrorContains(t, b.Check(5), "no row of this run can be compared with one of ")
+	b.cells(results.CopyPeak+" 1 f32", 100)
+	assert.ErrorContains(t, b.Check(5), "no row of this run", "peaks do not count")
 	b.cells("x 1 f32", 4.4)
 	b.cells("y 1 f32", 2)
 	b.cells("x 1 f16", 2)
