@@ -119,27 +119,26 @@ func (c *RouterConfig) call(out RouterResult, x *Tensor, tokens int, o RouterOpt
 		args: args{
 			{name: "x", tensor: x, shape: shape{dimB, dimN, c.Dim}},
 			{name: "Mask", tensor: o.Mask, dtype: U8, shape: shape{dimB, dimN}, kind: optionalInput},
-			{name: "RoutingTokens", tensor: o.RoutingTokens, shape: c.perRoute(o.RoutingTokens, c.Dim), kind: optionalInput},
-			{name: "Indices", tensor: out.Indices, dtype: I32, shape: c.perRoute(out.Indices, dimK), kind: optionalOutput},
-			{name: "Scores", tensor: out.Scores, shape: c.perRoute(out.Scores, dimK), kind: optionalOutput},
+			{name: "RoutingTokens", tensor: o.RoutingTokens, shape: c.perRoute(o.RoutingTokens, c.Dim, 0), kind: optionalInput},
+			{name: "Indices", tensor: out.Indices, dtype: I32, shape: c.perRoute(out.Indices, dimK, 0), kind: optionalOutput},
+			{name: "Scores", tensor: out.Scores, shape: c.perRoute(out.Scores, dimK, 0), kind: optionalOutput},
 			{name: "Tokens", tensor: out.Tokens, shape: c.perRoute(out.Tokens, dimK, c.Dim), kind: optionalOutput},
-			{name: "RoutedMask", tensor: out.RoutedMask, dtype: U8, shape: c.perRoute(out.RoutedMask, dimK), kind: optionalOutput},
-			{name: "Logits", tensor: out.Logits, shape: c.perRoute(out.Logits, dimN), kind: optionalOutput},
-			{name: "SoftScores", tensor: out.SoftScores, shape: c.perRoute(out.SoftScores, dimN), kind: optionalOutput},
+			{name: "RoutedMask", tensor: out.RoutedMask, dtype: U8, shape: c.perRoute(out.RoutedMask, dimK, 0), kind: optionalOutput},
+			{name: "Logits", tensor: out.Logits, shape: c.perRoute(out.Logits, dimN, 0), kind: optionalOutput},
+			{name: "SoftScores", tensor: out.SoftScores, shape: c.perRoute(out.SoftScores, dimN, 0), kind: optionalOutput},
 		},
 		counts: [maxCounts]tokenCount{{"tokens", tokens, 0}},
 		router: c, randomSeed: o.RandomSeed, stats: o.Stats, routing: o.Routing,
 	}, nil
 }
 
-// perRoute is the shape of a tensor [B, R, sizes..], or with one route [B, sizes..] if the tensor has as many dimensions.
-func (c *RouterConfig) perRoute(t *Tensor, sizes ...int) shape {
-	list := []int{dimB, c.NumRoutingTokens}
-	if c.NumRoutingTokens == 1 && t != nil && len(t.shape) == 1+len(sizes) {
-		list = list[:1]
+// perRoute is the shape of a tensor [B, R, n, m], m = 0: [B, R, n]. With one route it is without R if the tensor has as
+// many dimensions.
+func (c *RouterConfig) perRoute(t *Tensor, n, m int) shape {
+	s := shape{dimB, c.NumRoutingTokens, n, m}
+	if c.NumRoutingTokens == 1 && t != nil && len(t.shape) == s.rank()-1 {
+		return shape{dimB, n, m}
 	}
-	var s shape
-	copy(s[:], append(list, sizes...))
 	return s
 }
 
