@@ -63,7 +63,7 @@ func (g *Graph) Rows(x *Tensor, first, count int) *Tensor {
 
 // Concat puts values of the same shape, but for the size of one dimension, behind each other along that dimension. A
 // negative axis counts from the last one: -1 joins the elements of tokens, [B, N, C1] and [B, N, C2] to [B, N, C1 + C2].
-// It takes at most 7 values.
+// It takes at most 8 values.
 func (g *Graph) Concat(axis int, list ...*Tensor) *Tensor {
 	var inputs []arg
 	for i, t := range list {

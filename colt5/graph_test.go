@@ -416,7 +416,7 @@ func TestGraphErrors(t *testing.T) {
 		`Rows: tokens 3 to 5 of the value z f32[* 5 1], which has 5`:             func(g *Graph) { g.Rows(g.Input("z", F32, 0, 5, 1), 3, 3) },
 		`Concat: axis is 3, want -3 to 2`:                                        func(g *Graph) { g.Concat(3, g.inputs[0]) },
 		`Concat: there is no value`:                                              func(g *Graph) { g.Concat(0) },
-		`Concat: 8 tensors, want at most 7`:                                      func(g *Graph) { g.Concat(0, slices.Repeat([]*Tensor{g.inputs[0]}, 8)...) },
+		`Concat: 9 tensors, want at most 8`:                                      func(g *Graph) { g.Concat(0, slices.Repeat([]*Tensor{g.inputs[0]}, 9)...) },
 		`ConditionalRoutedFeedForward.Forward: x is the value z f32[* * 7], want f32[* * 8]`: func(g *Graph) {
 			assert.Error(t, ff.Forward(t.Context(), g.Value(""), g.Input("z", F32, 0, 0, 7), FeedForwardOptions{}))
 		},

@@ -31,10 +31,33 @@ type storage struct {
 	users   atomic.Int32  // tensors that are not closed; the last one closes the buffer
 }
 
+// newStorage makes the storage of one tensor. Its version is not 0, which is that of copies of weights not made yet.
 func newStorage(buffer *vk.Buffer) *storage {
 	s := &storage{buffer: buffer}
+	s.version.Store(1)
 	s.users.Store(1)
 	return s
+}
+
+// acquire adds a tensor that uses the storage. It fails once the last one is closed.
+func (s *storage) acquire() bool {
+	for {
+		n := s.users.Load()
+		if n < 1 {
+			return false
+		}
+		if s.users.CompareAndSwap(n, n+1) {
+			return true
+		}
+	}
+}
+
+// release ends the use by one tensor.
+func (s *storage) release() error {
+	if s.users.Add(-1) > 0 || s.buffer == nil {
+		return nil
+	}
+	return s.buffer.Close()
 }
 
 // hasMemory reports whether the tensor's elements exist.
@@ -205,7 +228,9 @@ func (t *Tensor) Rows(first, count int) (*Tensor, error) {
 	if offset := t.memory.Offset() + uint64(first)*row; offset%16 != 0 {
 		return nil, fmt.Errorf("colt5: Tensor.Rows: row %d starts at byte %d, want a multiple of 16", first, offset)
 	}
-	t.users.Add(1)
+	if !t.storage.acquire() {
+		return nil, fmt.Errorf("colt5: Tensor.Rows: the tensor is %w", vk.ErrClosed)
+	}
 	return &Tensor{
 		dtype: t.dtype, shape: append([]int{count}, t.shape[1:]...), memory: t.memory.Slice(uint64(first)*row, uint64(count)*row), storage: t.storage,
 	}, nil
@@ -240,14 +265,8 @@ func read[T float32 | int32 | uint8](ctx context.Context, t *Tensor) ([]T, error
 // Close frees the memory unless a view still shares it; if the device still uses it, once the device is done. Closing
 // again, or nil, does nothing.
 func (t *Tensor) Close() error {
-	if !t.hasMemory() {
+	if !t.hasMemory() || t.closed.Swap(true) {
 		return nil
 	}
-	if !t.closed.Swap(true) {
-		t.users.Add(-1)
-	}
-	if t.users.Load() > 0 {
-		return nil
-	}
-	return t.buffer.Close()
+	return t.storage.release()
 }

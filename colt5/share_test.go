@@ -1,0 +1,91 @@
+package colt5
+
+import (
+	"testing"
+
+	"github.com/colt5-vulkan/colt5/internal/gputest"
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+)
+
+// TestShareViews: parameters can be parts of one tensor, first one and then another.
+func TestShareViews(t *testing.T) {
+	fx := newFixture(t)
+	m := mustNewSeeded(fx, NewLinear, LinearConfig{In: 8, Out: 4})
+	w := m.Parameters()[0]
+	data := normal(3, 8*8)
+	all := fx.floats(data, 8, 8)
+	for _, first := range []int{0, 4} {
+		part, err := all.Rows(first, 4)
+		require.NoError(t, err)
+		require.NoError(t, m.Share(t.Context(), []Parameter{{Name: w.Name, Tensor: part}}))
+		require.NoError(t, part.Close())
+		assert.Equal(t, data[8*first:][:32], fx.read(w.Tensor))
+	}
+	require.NoError(t, all.Close())
+	assert.Equal(t, data[32:], fx.read(w.Tensor), "the memory stays while the module uses it")
+}
+
+// TestShareExchange: a list may have the module's own parameters under other names.
+func TestShareExchange(t *testing.T) {
+	fx := newFixture(t)
+	m := mustNewSeeded(fx, NewFeedForward, FeedForwardConfig{Dim: 8, Mult: 1})
+	buffers := fx.dev.Stats().Buffers
+	tensors := map[string]*Tensor{}
+	for _, p := range m.Parameters() {
+		tensors[p.Name] = p.Tensor
+	}
+	before := fx.parameters(m.Parameters())
+	require.NoError(t, m.Share(t.Context(), []Parameter{{Name: "1.weight", Tensor: tensors["3.weight"]}, {Name: "3.weight", Tensor: tensors["1.weight"]}}))
+	after := fx.parameters(m.Parameters())
+	assert.Equal(t, before["3.weight"], after["1.weight"])
+	assert.Equal(t, before["1.weight"], after["3.weight"])
+	assert.Equal(t, buffers, fx.dev.Stats().Buffers)
+	assert.ErrorContains(t, m.Share(t.Context(), []Parameter{{Name: "1.weight", Tensor: tensors["3.weight"]}, {Name: "x"}}), "which is not a parameter")
+	require.NoError(t, m.Close())
+	assert.Equal(t, buffers-5, fx.dev.Stats().Buffers, "a failed Share keeps no memory")
+}
+
+// TestSharePrecision: 16-bit products read the elements of a shared weight, whoever wrote them last.
+func TestSharePrecision(t *testing.T) {
+	gputest.CountCase()
+	fx := newFixture(t)
+	if F16.Supported(fx.dev.Caps()) != nil {
+		t.Skip("no 16-bit products on this device")
+	}
+	half := mustNewSeeded(fx, NewLinear, LinearConfig{In: 8, Out: 4, Precision: F16})
+	full := mustNewSeeded(fx, NewLinear, LinearConfig{In: 8, Out: 4})
+	norm := mustNew(fx, NewRMSNorm, RMSNormConfig{8})
+	x, from := fx.floats(normal(5, 3*8), 3, 8), fx.floats(normal(6, 4*8), 4, 8)
+	w := fx.floats(normal(7, 4*8), 4, 8)
+	for _, m := range []*Linear{half, full} {
+		require.NoError(t, m.Share(t.Context(), []Parameter{{Name: "weight", Tensor: w}}))
+	}
+	for _, step := range []struct {
+		name  string
+		write func() error
+	}{
+		{"nothing since FromSlice", func() error { return nil }},
+		{"Init", func() error { return full.Init(t.Context(), 77) }},
+		{"Write", func() error { return w.Write(t.Context(), normal(9, 4*8)) }},
+		{"Forward", func() error { return norm.Forward(t.Context(), w, from, CallOptions{}) }},
+	} {
+		require.NoError(t, step.write(), step.name)
+		var y [2][]float64
+		for i, m := range []*Linear{half, full} {
+			y[i] = float64s(fx.finiteOutput(func(y *Tensor) error { return m.Forward(t.Context(), y, x, CallOptions{}) }, 3, 4))
+		}
+		assert.InDeltaSlice(t, y[1], y[0], 0.05, step.name)
+	}
+}
+
+// TestStorage: memory that is freed is not used again, also where Close and Rows or Share run at the same time.
+func TestStorage(t *testing.T) {
+	s := newStorage(nil)
+	require.True(t, s.acquire())
+	require.NoError(t, s.release())
+	require.True(t, s.acquire())
+	require.NoError(t, s.release())
+	require.NoError(t, s.release())
+	assert.False(t, s.acquire())
+}
