@@ -35,10 +35,12 @@ from local_attention import LocalMHA
 
 import from_pytorch
 
-SIZES = {  # batch, tokens, dim, heads, dim_head, window, heavy tokens, image side, patch side
-    "small": dict(b=2, n=21, dim=8, heads=2, dim_head=4, window=8, k=3, side=8, patch=4),
-    "medium": dict(b=2, n=450, dim=64, heads=4, dim_head=16, window=64, k=40, side=32, patch=8),
-    "large": dict(b=2, n=2000, dim=256, heads=8, dim_head=32, window=128, k=96, side=64, patch=16),
+# Batch, tokens, dim, heads, dim_head, window, heavy tokens, sides of image and patch, and the eps of soft scores: they
+# amplify rounding errors of logits, which grow with sqrt(dim), by 1 / eps.
+SIZES = {
+    "small": dict(b=2, n=21, dim=8, heads=2, dim_head=4, window=8, k=3, side=8, patch=4, eps=0.5),
+    "medium": dict(b=2, n=450, dim=64, heads=4, dim_head=16, window=64, k=40, side=32, patch=8, eps=0.5),
+    "large": dict(b=2, n=2000, dim=256, heads=8, dim_head=32, window=128, k=96, side=64, patch=16, eps=2.0),
 }
 SEEDS = 8  # random models to try: rounding must not decide what is selected
 GAP = 2e-4  # smallest difference of logits at a cut; rounding errors are below 2e-5
@@ -71,13 +73,13 @@ class Model:
         )
 
 
-def models(b, n, dim, heads, dim_head, window, k, side, patch):
+def models(b, n, dim, heads, dim_head, window, k, side, patch, eps):
     """Functions that make a Model from PyTorch's random numbers, by name."""
     light = dict(light_dim_head=dim_head, light_heads=heads)
     heavy = dict(heavy_dim_head=dim_head, heavy_heads=heads)
     tokens = dict(num_heavy_tokens_q=k, num_heavy_tokens_kv=k)
     block_tokens = dict(num_heavy_attn_tokens_q=k, num_heavy_attn_tokens_kv=k, num_heavy_ff_tokens=k)
-    soft = dict(router_straight_through=False, router_kwargs=dict(eps=0.5), multiply_keys_by_score=True)
+    soft = dict(router_straight_through=False, router_kwargs=dict(eps=eps), multiply_keys_by_score=True)
     sequence, image = dict(light_window_size=window, **light, **heavy), dict(light_window_size=patch, **light, **heavy)
     vit = dict(
         image_size=side,
@@ -141,7 +143,7 @@ def models(b, n, dim, heads, dim_head, window, k, side, patch):
                 dim,
                 num_heavy_tokens=k,
                 router_straight_through=False,
-                router_kwargs=dict(eps=0.5),
+                router_kwargs=dict(eps=eps),
                 light_ff_mult=0.7,
                 heavy_ff_mult=3,
             ),
@@ -208,7 +210,7 @@ def models(b, n, dim, heads, dim_head, window, k, side, patch):
         "router": lambda: Model(colt5.CoordinateDescentRouter(dim), x(), mask=mask(), call=dict(num_tokens=k)),
         "router_routes": lambda: Model(
             colt5.CoordinateDescentRouter(
-                dim, num_routing_tokens=3, straight_through=False, eps=0.5, cosine_sim_routing=True
+                dim, num_routing_tokens=3, straight_through=False, eps=eps, cosine_sim_routing=True
             ),
             x(),
             call=dict(num_tokens=k),
@@ -221,38 +223,37 @@ def models(b, n, dim, heads, dim_head, window, k, side, patch):
             call=dict(num_tokens=k),
         ),
         "coor_descent": lambda: Model(
-            x=x(b, n), mask=mask(), function=colt5.coor_descent, settings=dict(k=k, n_iters=20, eps=0.5)
+            x=x(b, n), mask=mask(), function=colt5.coor_descent, settings=dict(k=k, n_iters=20, eps=eps)
         ),
         "topk": lambda: Model(
-            x=x(b, n), function=colt5.topk, settings=dict(k=k, n_iters=20, eps=0.5, eps_init=4.0, eps_decay=0.7)
+            x=x(b, n), function=colt5.topk, settings=dict(k=k, n_iters=20, eps=eps, eps_init=4.0, eps_decay=0.7)
         ),
     }
 
 
-def build(name, make, path, device):
+def build(make, path, device):
     """Writes the case of the first seed with which no rounding error decides what is selected, and the unchanged
-    package selects the same tokens, if there is one; else only the former. Returns the model and the report."""
-    best = None
+    package selects the same tokens; else of the first with only the former; else of the one with the widest cut.
+    Returns the seed, the model and the report."""
+    ranks = []
     for seed in range(SEEDS):
-        torch.manual_seed(seed)
-        model = make().to(device)
-        report = model.write(path)
-        if report["gap"] < GAP:
-            continue
-        if report["others"] == 0:
+        seed, model, report = written(seed, make, path, device)
+        if report["gap"] >= GAP and report["others"] == 0:
             return seed, model, report
-        best = best if best is not None else seed
-    if best is None:
-        raise SystemExit(f"{name}: the cut is between logits closer than {GAP} with every seed below {SEEDS}")
-    torch.manual_seed(best)
+        ranks.append((min(report["gap"], GAP), -seed))
+    return written(-max(ranks)[1], make, path, device)
+
+
+def written(seed, make, path, device):
+    torch.manual_seed(seed)
     model = make().to(device)
-    return best, model, model.write(path)
+    return seed, model, model.write(path)
 
 
 def files(directory):
     os.makedirs(os.path.join(directory, "cases"), exist_ok=True)
     for name, make in models(**SIZES["small"]).items():
-        _, model, report = build(name, make, os.path.join(directory, "cases", name + ".safetensors"), "cpu")
+        _, model, report = build(make, os.path.join(directory, "cases", name + ".safetensors"), "cpu")
         if model.function is None:
             from_pytorch.save(os.path.join(directory, name), model.module, **model.stack, **model.convert)
         print(name, report["module"], *report["lines"], sep="\n    ")
@@ -265,20 +266,37 @@ def verify(vkbench, directory):
         rows = json.loads(p.stdout[: p.stdout.rindex("]") + 1])
     except ValueError:
         raise SystemExit(f"{vkbench} verify ended with {p.returncode}: {p.stdout[-500:]}{p.stderr[-500:]}") from None
-    return {r["case"]: r for r in rows}, (p.stdout + p.stderr).strip().splitlines()[-1]
+    result = [line for line in (p.stdout + p.stderr).splitlines() if " passed, " in line]
+    return {r["case"]: r for r in rows}, " ".join(result)
 
 
 def number(value):
     return "" if value is None else f"{value:.1e}"
 
 
+def same_tokens(row, report):
+    """Whether the routers select the tokens of the case."""
+    if row["output_difference"] is None:
+        return "did not run"
+    if report["gap"] == float("inf"):
+        return "no router"
+    return "NO" if "indices of row" in (row["remark"] or "") else "yes"
+
+
+def unchanged(report):
+    """How far the unchanged package is from the case."""
+    if report["failure"]:
+        return "fails"
+    return "the same" if report["difference"] <= 1e-5 else "differs by " + number(report["difference"])
+
+
 def compare(o):
     if o.device == "cuda" and not torch.cuda.is_available():
         raise SystemExit("compare_pytorch.py: PyTorch finds no CUDA device; --device cpu compares on the CPU")
-    torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = False
+    torch.set_float32_matmul_precision("highest")  # no TF32
     with tempfile.TemporaryDirectory() as directory:
         made = {
-            name: build(name, make, os.path.join(directory, name + ".safetensors"), o.device)
+            name: build(make, os.path.join(directory, name + ".safetensors"), o.device)
             for name, make in models(**SIZES[o.size]).items()
             if not o.only or name in o.only
         }
@@ -294,28 +312,13 @@ def compare(o):
     wrong = []
     for name, (seed, _, report) in made.items():
         row = rows[name]
-        difference, passed = row["output_difference"], row["result"] == "passed"
-        same = "yes" if passed else "NO" if "indices" in (row["remark"] or "") else "yes"
-        if not passed or difference is None or difference > 1e-5:
-            wrong.append(f"{name}: {row['result']}, difference {difference}, {row['remark']}")
-        plain = (
-            "fails"
-            if report["failure"]
-            else "differs by " + number(report["difference"])
-            if report["difference"] > 1e-5
-            else "the same"
-        )
-        lines.append(
-            f"| {name} | {report['module']} | {number(difference)} | {same} | {plain} | {report['ties']} | {seed} |"
-        )
-    lines += [
-        "",
-        *[
-            f"{name}: {'; '.join(report['lines'])}"
-            for name, (_, _, report) in made.items()
-            if report["lines"] and o.verbose
-        ],
-    ]
+        if row["result"] != "passed" or row["output_difference"] > 1e-5:
+            wrong.append(f"{name}: {row['result']}, difference {row['output_difference']}, {row['remark']}")
+        cells = [name, report["module"], number(row["output_difference"]), same_tokens(row, report), unchanged(report)]
+        lines.append("| " + " | ".join([*cells, str(report["ties"]), str(seed)]) + " |")
+    lines.append("")
+    if o.verbose:
+        lines += [f"{name}: {'; '.join(r['lines'])}" for name, (_, _, r) in made.items() if r["lines"]] + [""]
     lines += wrong or [f"all {len(made)} cases agree within 1e-5"]
     text = "\n".join(lines) + "\n"
     print(text)

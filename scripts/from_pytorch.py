@@ -444,8 +444,10 @@ def run(o):
 def main(arguments=None):
     try:
         run(parser().parse_args(arguments))
-    except (ConversionError, OSError) as e:
+    except ConversionError as e:
         sys.exit(f"from_pytorch.py: {e}")
+    except OSError as e:
+        sys.exit(f"from_pytorch.py: {e.filename}: {e.strerror}")
 
 
 if __name__ == "__main__":
