@@ -140,6 +140,18 @@ func compileCoorDescent(c *compiler) {
 			return list, nil
 		}, CoorDescentConfig{Iters: 20, Eps: 0.1})
 	}
+	compile(c, NewCoorDescentBackward, func(r *CoorDescentBackward) (list []*vk.Kernel, err error) {
+		for _, length := range []int{1, 512, 1024} { // all sizes of workgroups
+			for _, windows := range []bool{false, true} {
+				sum, scan, sweep, err := r.stages(coorDescentBackwardThreads(limitsOfCaps(c.caps), length), windows)
+				if err != nil {
+					return nil, err
+				}
+				list = append(list, sum, scan, sweep)
+			}
+		}
+		return list, nil
+	}, CoorDescentConfig{Iters: 20, Eps: 0.1})
 }
 
 func compileSelect(c *compiler) {

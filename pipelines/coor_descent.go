@@ -169,22 +169,30 @@ func coorDescentPlans(l deviceLimits, length int) []coorDescentPlan {
 // partialBytes is the memory that a long segment passes from one dispatch to the next: 16 bytes, and 8 per part.
 func (p coorDescentPlan) partialBytes() uint64 { return 16 + 16*uint64((p.parts+1)/2) }
 
-// NewCoorDescent checks the schedule. Record compiles kernels when it first needs them.
-func NewCoorDescent(dev *vk.Device, c CoorDescentConfig) (*CoorDescent, error) {
-	const op = "CoorDescent"
+// checked returns the schedule with its defaults, or an error.
+func (c CoorDescentConfig) checked(op string) (CoorDescentConfig, error) {
 	const least, most = 1e-30, 1e30 // keep all products and quotients of the kernel in the range of float32
 	if c.EpsDecay == 0 {
 		c.EpsDecay = 1
 	}
 	switch {
 	case c.Iters < 1 || c.Iters > 1<<16:
-		return nil, fmt.Errorf("pipelines: %s: Iters is %d, want 1 to %d", op, c.Iters, 1<<16)
+		return c, fmt.Errorf("pipelines: %s: Iters is %d, want 1 to %d", op, c.Iters, 1<<16)
 	case !(c.Eps >= least && c.Eps <= most):
-		return nil, fmt.Errorf("pipelines: %s: Eps is %g, want %g to %g", op, c.Eps, least, most)
+		return c, fmt.Errorf("pipelines: %s: Eps is %g, want %g to %g", op, c.Eps, least, most)
 	case !(c.EpsInit >= 0 && c.EpsInit <= most):
-		return nil, fmt.Errorf("pipelines: %s: EpsInit is %g, want 0 to %g", op, c.EpsInit, most)
+		return c, fmt.Errorf("pipelines: %s: EpsInit is %g, want 0 to %g", op, c.EpsInit, most)
 	case !(c.EpsDecay > 0 && c.EpsDecay <= 1):
-		return nil, fmt.Errorf("pipelines: %s: EpsDecay is %g, want more than 0, at most 1", op, c.EpsDecay)
+		return c, fmt.Errorf("pipelines: %s: EpsDecay is %g, want more than 0, at most 1", op, c.EpsDecay)
+	}
+	return c, nil
+}
+
+// NewCoorDescent checks the schedule. Record compiles kernels when it first needs them.
+func NewCoorDescent(dev *vk.Device, c CoorDescentConfig) (*CoorDescent, error) {
+	c, err := c.checked("CoorDescent")
+	if err != nil {
+		return nil, err
 	}
 	return &CoorDescent{config: c, kernels: kernelCache{dev: dev}}, nil
 }
@@ -304,7 +312,7 @@ func (c *CoorDescent) kernel(plans []coorDescentPlan, o coorDescentOptions) (coo
 func (p coorDescentPlan) variant(o coorDescentOptions) kernelVariant {
 	name := "coor_descent"
 	spec := map[uint32]uint32{
-		shaders.CoorDescentLocalSizeX: p.threads, shaders.CoorDescentPrefixSegments: specBool(o.windows), shaders.CoorDescentKPerRow: specBool(o.rowK),
+		shaders.CoorDescentLocalSizeX: p.threads, shaders.CoorDescentEntriesPrefixSegments: specBool(o.windows), shaders.CoorDescentKPerRow: specBool(o.rowK),
 	}
 	if p.vec4PerThread == 0 {
 		name = "coor_descent_long"

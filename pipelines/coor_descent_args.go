@@ -113,29 +113,39 @@ func (a CoorDescentArgs) resultBytes() float64 {
 	return float64(a.Scores.Size() + a.Indices.Size() + a.Valid.Size() + a.SelectedScores.Size())
 }
 
+const minCoorDescentK, maxCoorDescentK = 1e-6, 1e30
+
 // check compares the arguments with the config. Routes is at least 1.
 func (c *CoorDescent) check(a CoorDescentArgs) error {
 	const op = "CoorDescent"
+	if !a.RowK.IsZero() && (a.K != 0 || a.SelectAllUpTo != 0 || !a.State.IsZero() || a.Windows != 0 || a.BlockSize != 0 && a.BlockSize < a.N) {
+		return fmt.Errorf("pipelines: %s: RowK has %d bytes, want K and SelectAllUpTo 0, and no state, blocks or windows: K is %g, "+
+			"SelectAllUpTo %d, state has %d bytes, BlockSize is %d and Windows %d", op, a.RowK.Size(), a.K, a.SelectAllUpTo, a.State.Size(), a.BlockSize, a.Windows)
+	}
+	if err := a.checkSizes(op); err != nil {
+		return err
+	}
+	return c.checkRanges(a)
+}
+
+// checkSizes checks what does not concern ranges. Routes is at least 1.
+func (a CoorDescentArgs) checkSizes(op string) error {
 	if err := checkPositive(op, dim{"Rows", a.Rows}, dim{"N", a.N}, dim{"Routes", a.Routes}); err != nil {
 		return err
 	}
-	const minK, maxK = 1e-6, 1e30
 	switch {
 	case a.BlockSize < 0:
-		return fmt.Errorf("pipelines: CoorDescent: BlockSize is %d, want at least 0", a.BlockSize)
+		return fmt.Errorf("pipelines: %s: BlockSize is %d, want at least 0", op, a.BlockSize)
 	case a.N > maxRowLength:
-		return fmt.Errorf("pipelines: CoorDescent: N is %d, want at most %d", a.N, maxRowLength)
+		return fmt.Errorf("pipelines: %s: N is %d, want at most %d", op, a.N, maxRowLength)
 	case a.Slots < 0 || a.Slots > maxRowLength:
-		return fmt.Errorf("pipelines: CoorDescent: Slots is %d, want 0 to %d", a.Slots, maxRowLength)
+		return fmt.Errorf("pipelines: %s: Slots is %d, want 0 to %d", op, a.Slots, maxRowLength)
 	case a.Rows%a.Routes != 0:
-		return fmt.Errorf("pipelines: CoorDescent: Rows is %d, want a multiple of Routes %d", a.Rows, a.Routes)
-	case !a.RowK.IsZero() && (a.K != 0 || a.SelectAllUpTo != 0 || !a.State.IsZero() || a.Windows != 0 || a.segmentLength() != a.N):
-		return fmt.Errorf("pipelines: CoorDescent: RowK has %d bytes, want K and SelectAllUpTo 0, and no state, blocks or windows: K is %g, "+
-			"SelectAllUpTo %d, state has %d bytes, BlockSize is %d and Windows %d", a.RowK.Size(), a.K, a.SelectAllUpTo, a.State.Size(), a.BlockSize, a.Windows)
-	case a.RowK.IsZero() && !(a.K >= minK && a.K <= maxK):
-		return fmt.Errorf("pipelines: CoorDescent: K is %g, want %g to %g", a.K, minK, maxK)
+		return fmt.Errorf("pipelines: %s: Rows is %d, want a multiple of Routes %d", op, a.Rows, a.Routes)
+	case a.RowK.IsZero() && !(a.K >= minCoorDescentK && a.K <= maxCoorDescentK):
+		return fmt.Errorf("pipelines: %s: K is %g, want %g to %g", op, a.K, minCoorDescentK, maxCoorDescentK)
 	case a.SelectAllUpTo < 0 || a.SelectAllUpTo > math.MaxInt32:
-		return fmt.Errorf("pipelines: CoorDescent: SelectAllUpTo is %d, want 0 to %d", a.SelectAllUpTo, math.MaxInt32)
+		return fmt.Errorf("pipelines: %s: SelectAllUpTo is %d, want 0 to %d", op, a.SelectAllUpTo, math.MaxInt32)
 	}
 	if err := checkWindows(op, a.Windows, a.WindowSize, a.BlockSize); err != nil {
 		return err
@@ -144,20 +154,23 @@ func (c *CoorDescent) check(a CoorDescentArgs) error {
 	if a.Windows > 0 {
 		segments.name = "Rows * Windows"
 	}
-	if err := checkPositive(op, segments); err != nil {
-		return err
+	return checkPositive(op, segments)
+}
+
+// shapes are the dimensions of all segments, and of the scores.
+func (a CoorDescentArgs) shapes() (segments, scores []dim) {
+	rows, n := dim{"Rows", a.Rows}, dim{"N", a.N}
+	if a.Windows > 0 {
+		segments = []dim{{"Items", a.Rows / a.Routes}, {"Windows", a.Windows}, {"Routes", a.Routes}}
+		return segments, slices.Concat(segments, []dim{n})
 	}
-	return c.checkRanges(a)
+	return []dim{rows, {"Blocks", a.segments()}}, []dim{rows, n}
 }
 
 func (c *CoorDescent) checkRanges(a CoorDescentArgs) error {
 	const op = "CoorDescent"
 	rows, n, items := dim{"Rows", a.Rows}, dim{"N", a.N}, dim{"Rows / Routes", a.Rows / a.Routes}
-	segments, scores := []dim{rows, {"Blocks", a.segments()}}, []dim{rows, n}
-	if a.Windows > 0 {
-		segments = []dim{{"Items", items.n}, {"Windows", a.Windows}, {"Routes", a.Routes}}
-		scores = slices.Concat(segments, []dim{n})
-	}
+	segments, scores := a.shapes()
 	slots := slices.Concat(segments, []dim{{"Slots", a.Slots}})
 	state := slices.Concat(segments, []dim{{"Iters", c.config.Iters}, {"Values", 4}})
 	if err := firstError(

@@ -24,6 +24,10 @@
 //	Permute          a tensor with its axes in another order
 //	Cast             float32 weights to 16 bits
 //
+// Gradients, of kernels without the suffix:
+//
+//	CoorDescentBackward  gradient of the logits and of k, from the state that CoorDescent saved
+//
 // The 1,024 of 4,096 tokens that a router selects, for two sequences:
 //
 //	router, err := pipelines.NewRouterLogits(dev, pipelines.RouterLogitsConfig{C: 512, R: 1})

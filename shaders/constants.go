@@ -16,6 +16,11 @@ const (
 	CoorDescentSaveState     uint32 = 2 // bool: write state for the backward pass; not with LONG
 )
 
+// Ids of the specialisation constants of coor_descent_backward.comp.
+const (
+	CoorDescentBackwardLocalSizeX uint32 = 0 // uint: 64 to 256
+)
+
 // Ids of the specialisation constants of embed.comp.
 const (
 	EmbedVocabulary  uint32 = 1 // uint: rows of table
@@ -42,8 +47,12 @@ const (
 
 // Ids of the specialisation constants of include/coor_descent.glsl, which is included by coor_descent.comp.
 const (
-	CoorDescentPrefixSegments uint32 = 3 // bool: segments are prefixes of a row, not blocks of it
-	CoorDescentKPerRow        uint32 = 4 // bool: every row has a k of its own; segments are rows
+	CoorDescentKPerRow uint32 = 4 // bool: every row has a k of its own; segments are rows
+)
+
+// Ids of the specialisation constants of include/coor_descent_entries.glsl, which is included by coor_descent.comp, coor_descent_backward.comp.
+const (
+	CoorDescentEntriesPrefixSegments uint32 = 3 // bool: segments are prefixes of a row, not blocks of it
 )
 
 // Ids of the specialisation constants of include/linear.glsl, which is included by linear.comp, linear_cpu.comp, linear_matrix.comp, linear_sum.comp.

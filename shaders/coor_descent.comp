@@ -156,12 +156,9 @@ FloatPair bound, e;
 
 void load() { [[unroll]] for (uint i = 0; i < VEC4_PER_THREAD; i++) x[i] = max(load_logits(i * gl_WorkGroupSize.x), min_logit); }
 
-// next_e returns the temperature of the next step. The low part prevents drift over many products; if fma is not exact
-// it only loses precision.
+// next_e returns the temperature of the next step. The low part prevents drift over many products.
 FloatPair next_e(FloatPair e) {
-	precise float hi = e.hi * p.decay_hi;
-	precise float lo = fma(e.hi, p.decay_hi, -hi) + (e.hi * p.decay_lo + e.lo * p.decay_hi);
-	FloatPair next = fast_two_sum(hi, lo);
+	FloatPair next = product(e, FloatPair(p.decay_hi, p.decay_lo));
 	if (next.hi <= p.eps) return FloatPair(p.eps, 0);
 	return next;
 }

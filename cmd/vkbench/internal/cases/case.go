@@ -5,6 +5,7 @@ package cases
 
 import (
 	"fmt"
+	"slices"
 
 	"github.com/colt5-vulkan/colt5/cmd/vkbench/internal/dims"
 	"github.com/colt5-vulkan/colt5/cmd/vkbench/internal/results"
@@ -45,9 +46,9 @@ func (s SizedCase) Title() string { return s.Name + " " + s.Shape() + " " + s.Pr
 // Shape formats the size.
 func (s SizedCase) Shape() string { return dims.Format(s.Size) }
 
-// All returns all cases: kernels, then modules, then sequences of growing length. The small sizes keep a complete run
-// on two CPU cores well below two minutes.
-func All() []Case { return append(append(kernelCases(), Modules()...), Lengths()...) }
+// All returns all cases: kernels, then backward kernels, modules, and sequences of growing length. The small sizes keep
+// a complete run on two CPU cores well below two minutes.
+func All() []Case { return slices.Concat(kernelCases(), backwardCases(), Modules(), Lengths()) }
 
 // Names returns the names of cases.
 func Names(list []Case) []string {

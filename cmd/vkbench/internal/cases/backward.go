@@ -1,0 +1,51 @@
+package cases
+
+import (
+	"github.com/colt5-vulkan/colt5/cmd/vkbench/internal/scope"
+	"github.com/colt5-vulkan/colt5/pipelines"
+	"github.com/colt5-vulkan/colt5/vk"
+)
+
+// backwardCases returns a case for every backward kernel, under the stem of the kernel's files.
+func backwardCases() []Case {
+	return []Case{
+		{"coor_descent_backward", []string{"rows", "entries", "k"}, [][]int{{2, 32768, 1024}, {1, 1048576, 1024}}, [][]int{{2, 32768, 1024}}, setupCoorDescentBackward},
+	}
+}
+
+// runOnce runs what a workload needs of the forward pass.
+func (b *Builder) runOnce(record func(*vk.CommandList) error) {
+	if b.Err() != nil {
+		return
+	}
+	list, err := b.Dev.NewCommandList(vk.CommandListConfig{Name: "forward"})
+	if list = scope.Keep(b.Scope, list, err); list == nil {
+		return
+	}
+	if err := record(list); err != nil {
+		b.Fail(err)
+		return
+	}
+	b.Fail(list.Run(b.Context()))
+}
+
+// setupCoorDescentBackward has gradients of the scores of the selected entries, as a router has.
+func setupCoorDescentBackward(b *Builder, size []int) (*Workload, error) {
+	rows, n, k := size[0], size[1], size[2]
+	config := pipelines.CoorDescentConfig{Iters: 20, Eps: 0.03, EpsInit: 4, EpsDecay: 0.7}
+	forward, err := pipelines.NewCoorDescent(b.Dev, config)
+	forward = scope.Keep(b.Scope, forward, err)
+	d, err := pipelines.NewCoorDescentBackward(b.Dev, config)
+	d = scope.Keep(b.Scope, d, err)
+	a := pipelines.CoorDescentBackwardArgs{
+		Logits: b.normal(rows * n), State: b.alloc32(4 * rows * config.Iters), DLogits: b.alloc32(rows * n),
+		Indices: b.indices(rows, n, k), DSelected: b.normal(rows * k), Slots: k,
+		Scratch: b.scratchMemory(pipelines.CoorDescentBackwardScratch(config.Iters, rows, n, 0, 0)), Rows: rows, N: n,
+	}
+	f := pipelines.CoorDescentArgs{Logits: a.Logits, Scores: a.DLogits, State: a.State, Rows: rows, N: n, K: float64(k)}
+	if bytes := pipelines.CoorDescentScratch(b.Dev.Caps(), rows, n, 0, 0); bytes > 0 {
+		f.Scratch = b.alloc(bytes)
+	}
+	b.runOnce(func(list *vk.CommandList) error { return forward.Record(list, f) })
+	return b.kernel("coor_descent_backward", func(list *vk.CommandList) error { return d.Record(list, a) }, b.floatOutput("dlogits", a.DLogits))
+}
