@@ -19,6 +19,21 @@ type CrossAttentionConfig struct {
 	Router RouterConfig `json:"-"` // of both routers; NumTokens and BlockSize are ignored
 }
 
+func (c CrossAttentionConfig) heavy() HeavyAttentionConfig {
+	return HeavyAttentionConfig{
+		Dim: c.Dim, DimHead: c.DimHead, Heads: c.Heads, MultiplyKeysByScore: c.MultiplyKeysByScore,
+		MultiplyQueriesByScore: c.MultiplyQueriesByScore, RotaryEmb: c.RotaryEmb, NoNullQTokens: !c.UseNullQTokens,
+	}
+}
+
+// routers returns the configs of the query router and of the context router.
+func (c CrossAttentionConfig) routers() (q, kv RouterConfig) {
+	q, kv = c.Router, c.Router
+	q.NumTokens, q.BlockSize = c.NumTokensQ, 0
+	kv.NumTokens, kv.BlockSize = c.NumTokensKV, c.RouteBlockSize
+	return q, kv
+}
+
 // CrossAttentionInput is the input of [ConditionalRoutedCrossAttention].
 type CrossAttentionInput struct {
 	X           []float32 // [B, N, C]
@@ -47,15 +62,10 @@ func cross[T Float](in CrossAttentionInput, c CrossAttentionConfig, p Params, pr
 		checkLen(m.name, "x", len(in.X), in.B*in.N*c.Dim)
 		checkLen(m.name, "context", len(in.Context), in.B*in.M*c.Dim)
 		x, context, routes := convert[T](in.X), convert[T](in.Context), max(c.KVRoutingTokens, 1)
-		routerQ, routerKV := c.Router, c.Router
-		routerQ.NumTokens, routerQ.BlockSize = c.NumTokensQ, 0
-		routerKV.NumTokens, routerKV.BlockSize = c.NumTokensKV, c.RouteBlockSize
+		routerQ, routerKV := c.routers()
 		q := m.route("q_router", routerQ, x, in.Mask, in.B, in.N, c.Dim, 1)
 		kv := m.route("kv_router", routerKV, context, in.ContextMask, in.B, in.M, c.Dim, routes)
-		h := m.heavyAttention(HeavyAttentionConfig{
-			Dim: c.Dim, DimHead: c.DimHead, Heads: c.Heads, MultiplyKeysByScore: c.MultiplyKeysByScore,
-			MultiplyQueriesByScore: c.MultiplyQueriesByScore, RotaryEmb: c.RotaryEmb, NoNullQTokens: !c.UseNullQTokens,
-		})
+		h := m.heavyAttention(c.heavy())
 		y, perX, perContext := make([]T, len(x)), in.N*c.Dim, in.M*c.Dim
 		parallel(in.B, func(lo, hi int) {
 			for i := lo; i < hi; i++ {

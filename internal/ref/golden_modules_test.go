@@ -34,6 +34,25 @@ func checkModule(t *testing.T, c *golden.Case, got ref.Result, got32 ref.ResultO
 	assert.Len(t, c.Routings, routed, "number of routers with a route")
 }
 
+// checkGradients compares the gradients of all inputs and weights, and the result of the forward pass that the backward
+// pass starts with.
+func checkGradients(t *testing.T, c *golden.Case, got ref.Gradients, got32 ref.GradientsOf[float32]) {
+	t.Helper()
+	assert.NoError(t, ref.MaxErr(c.Outputs["y"].F32, got.Y).Within(float64Bound), "y")
+	require.NotEmpty(t, c.InputGrads)
+	for name, want := range c.InputGrads {
+		checkGolden(t, "gradient of "+name, want, got.Inputs[name], got32.Inputs[name], c.InputGradBound())
+	}
+	require.Len(t, got.Params, len(c.Weights))
+	for name, w := range c.Weights {
+		want, ok := c.WeightGrads[name]
+		if !ok { // a weight that the call does not use
+			want.F32 = make([]float32, len(w.F32))
+		}
+		checkGolden(t, "gradient of "+name, want, got.Params[name], got32.Params[name], c.WeightGradBound(name))
+	}
+}
+
 func checkModuleRouting(t *testing.T, c *golden.Case, name string, got ref.Routing, got32 ref.RoutingOf[float32]) {
 	t.Helper()
 	want, ok := c.Routings[name]
@@ -87,6 +106,9 @@ func TestGoldenAttention(t *testing.T) {
 		b, n := x.Shape[0], x.Shape[1]
 		checkModule(t, c, ref.ConditionalRoutedAttention(x.F32, mask, b, n, config.AttentionConfig, weights(c), ""),
 			ref.ConditionalRoutedAttention32(x.F32, mask, b, n, config.AttentionConfig, weights(c), ""))
+		dy := c.Upstream["y"].F32
+		checkGradients(t, c, ref.ConditionalRoutedAttentionBackward(x.F32, mask, dy, b, n, config.AttentionConfig, weights(c), ""),
+			ref.ConditionalRoutedAttentionBackward32(x.F32, mask, dy, b, n, config.AttentionConfig, weights(c), ""))
 	})
 }
 
@@ -105,6 +127,9 @@ func TestGoldenBlock(t *testing.T) {
 		b, n := x.Shape[0], x.Shape[1]
 		got := ref.ConditionalRoutedTransformerBlock(x.F32, mask, b, n, block, weights(c), "")
 		checkModule(t, c, got, ref.ConditionalRoutedTransformerBlock32(x.F32, mask, b, n, block, weights(c), ""))
+		dy := c.Upstream["y"].F32
+		checkGradients(t, c, ref.ConditionalRoutedTransformerBlockBackward(x.F32, mask, dy, b, n, block, weights(c), ""),
+			ref.ConditionalRoutedTransformerBlockBackward32(x.F32, mask, dy, b, n, block, weights(c), ""))
 
 		// An encoder with this block and gamma 1 returns the RMSNorm of the output of the block.
 		p := ref.Params{"enc.norm.gamma": ones(block.Dim)}
@@ -139,6 +164,9 @@ func TestGoldenCrossAttention(t *testing.T) {
 		}
 		checkModule(t, c, ref.ConditionalRoutedCrossAttention(in, config.CrossAttentionConfig, weights(c), ""),
 			ref.ConditionalRoutedCrossAttention32(in, config.CrossAttentionConfig, weights(c), ""))
+		dy := c.Upstream["y"].F32
+		checkGradients(t, c, ref.ConditionalRoutedCrossAttentionBackward(in, dy, config.CrossAttentionConfig, weights(c), ""),
+			ref.ConditionalRoutedCrossAttentionBackward32(in, dy, config.CrossAttentionConfig, weights(c), ""))
 	})
 }
 
@@ -154,6 +182,9 @@ func TestGoldenAutoregressive(t *testing.T) {
 		b, n := x.Shape[0], x.Shape[1]
 		checkModule(t, c, ref.ConditionalRoutedAutoregressiveAttention(x.F32, nil, b, n, config.AutoregressiveConfig, weights(c), ""),
 			ref.ConditionalRoutedAutoregressiveAttention32(x.F32, nil, b, n, config.AutoregressiveConfig, weights(c), ""))
+		dy := c.Upstream["y"].F32
+		checkGradients(t, c, ref.ConditionalRoutedAutoregressiveAttentionBackward(x.F32, nil, dy, b, n, config.AutoregressiveConfig, weights(c), ""),
+			ref.ConditionalRoutedAutoregressiveAttentionBackward32(x.F32, nil, dy, b, n, config.AutoregressiveConfig, weights(c), ""))
 	})
 }
 
@@ -172,6 +203,9 @@ func TestGoldenImageAttention(t *testing.T) {
 		}
 		checkModule(t, c, ref.ConditionalRoutedImageAttention(x.F32, nil, b, height, width, config.ImageAttentionConfig, weights(c), ""),
 			ref.ConditionalRoutedImageAttention32(x.F32, nil, b, height, width, config.ImageAttentionConfig, weights(c), ""))
+		dy := c.Upstream["y"].F32
+		checkGradients(t, c, ref.ConditionalRoutedImageAttentionBackward(x.F32, nil, dy, b, height, width, config.ImageAttentionConfig, weights(c), ""),
+			ref.ConditionalRoutedImageAttentionBackward32(x.F32, nil, dy, b, height, width, config.ImageAttentionConfig, weights(c), ""))
 	})
 }
 
@@ -225,5 +259,8 @@ func TestGoldenViT(t *testing.T) {
 		x := c.Inputs["x"]
 		checkModule(t, c, ref.ConditionalRoutedViT(x.F32, x.Shape[0], config, weights(c), ""),
 			ref.ConditionalRoutedViT32(x.F32, x.Shape[0], config, weights(c), ""))
+		dy := c.Upstream["y"].F32
+		checkGradients(t, c, ref.ConditionalRoutedViTBackward(x.F32, dy, x.Shape[0], config, weights(c), ""),
+			ref.ConditionalRoutedViTBackward32(x.F32, dy, x.Shape[0], config, weights(c), ""))
 	})
 }

@@ -156,6 +156,30 @@ func TestGoldenRouter(t *testing.T) {
 		y64 := byIndex(got.Tokens, got.Indices, got.Scores, rows, a.C)
 		y32 := byIndex(got32.Tokens, got32.Indices, got32.Scores, rows, a.C)
 		checkGolden(t, "tokens", golden.Tensor{F32: y}, y64, y32, c.OutputBound("y"))
+
+		// The upstream gradient has the golden order of the tokens. Empty slots have none.
+		dselected := make([]float32, len(got.Tokens))
+		for row := range rows {
+			place := map[int32]int{}
+			want := c.Routings[""]
+			for slot := row * got.K; slot < (row+1)*got.K; slot++ {
+				if want.Scores.F32[slot] != 0 {
+					place[want.Indices.I32[slot]] = slot
+				}
+			}
+			for slot := row * got.K; slot < (row+1)*got.K; slot++ {
+				if from, ok := place[got.Indices[slot]]; ok && got.Valid[slot] != 0 {
+					copy(dselected[slot*a.C:(slot+1)*a.C], c.Upstream["y"].F32[from*a.C:(from+1)*a.C])
+				}
+			}
+		}
+		g, g32 := ref.CoordinateDescentRouterBackward(a, nil, dselected), ref.CoordinateDescentRouterBackward32(a, nil, dselected)
+		checkGolden(t, "dx", c.InputGrads["x"], g.X, g32.X, c.InputGradBound())
+		dtokens, bound := c.WeightGrads["routing_token"], c.WeightGradBound("routing_token")
+		if config.Learned {
+			dtokens, bound = c.InputGrads["routing_tokens"], c.InputGradBound()
+		}
+		checkGolden(t, "gradient of the routing tokens", dtokens, g.Tokens, g32.Tokens, bound)
 	})
 }
 
@@ -250,6 +274,11 @@ func TestGoldenFeedForward(t *testing.T) {
 			Heavy: branchParams(c, "heavy_ff.", config.Dim, config.HeavyMult),
 		}
 		checkGolden(t, "y", c.Outputs["y"], ref.ConditionalRoutedFeedForward(a), ref.ConditionalRoutedFeedForward32(a), c.OutputBound("y"))
+		in, dy := ref.ConditionalRoutedFeedForwardInput{
+			X: x.F32, Mask: a.Router.Mask, B: x.Shape[0], N: x.Shape[1], C: x.Shape[2], Router: a.Router.RouterConfig,
+		}, c.Upstream["y"].F32
+		checkGradients(t, c, ref.ConditionalRoutedFeedForwardBackward(in, dy, weights(c), ""),
+			ref.ConditionalRoutedFeedForwardBackward32(in, dy, weights(c), ""))
 		got, got32 := ref.CoordinateDescentRouter(a.Router), ref.CoordinateDescentRouter32(a.Router)
 		assert.Equal(t, len(c.Routings) > 0, got.Routed)
 		if got.Routed {

@@ -90,11 +90,7 @@ func coordinateDescentRouter[T Float](a RouterArgsOf[T]) RoutingOf[T] {
 	if a.N <= a.NumTokens {
 		return selectAll(a)
 	}
-	size, blocks := a.N, 1
-	if a.BlockSize > 0 {
-		size, blocks = a.BlockSize, (a.N+a.BlockSize-1)/a.BlockSize
-	}
-	count := (a.NumTokens + blocks - 1) / blocks
+	size, blocks, count := a.blocks()
 	slots := a.B * a.R * blocks * count
 	r := RoutingOf[T]{
 		Routed: true, K: blocks * count,
@@ -116,6 +112,22 @@ func coordinateDescentRouter[T Float](a RouterArgsOf[T]) RoutingOf[T] {
 	return r
 }
 
+// blocks returns the length of a block, the number of blocks, and the number of slots of each.
+func (a RouterArgsOf[T]) blocks() (size, blocks, count int) {
+	size, blocks = a.N, 1
+	if a.BlockSize > 0 {
+		size, blocks = a.BlockSize, (a.N+a.BlockSize-1)/a.BlockSize
+	}
+	return size, blocks, (a.NumTokens + blocks - 1) / blocks
+}
+
+// descent returns the config of the coordinate descent of a block of n entries with count slots.
+func (c RouterConfig) descent(count, n int) CoorDescentConfig {
+	d := c.Descent
+	d.K = min(float64(count)*c.FetchKRatio, float64(n))
+	return d
+}
+
 func (a RouterArgsOf[T]) check() {
 	const op = "CoordinateDescentRouter"
 	if a.NumTokens < 1 || a.BlockSize < 0 || !(a.FetchKRatio > 0) {
@@ -131,10 +143,14 @@ func logitsOf[T Float](a RouterArgsOf[T]) []T {
 	if a.RandomLogits != nil {
 		return a.RandomLogits
 	}
-	return routerLogits(RouterLogitsArgsOf[T]{
+	return routerLogits(a.logitsArgs())
+}
+
+func (a RouterArgsOf[T]) logitsArgs() RouterLogitsArgsOf[T] {
+	return RouterLogitsArgsOf[T]{
 		X: a.X, Tokens: a.Tokens, TokensPerItem: a.TokensPerItem, CosineScale: a.CosineScale,
 		B: a.B, N: a.N, C: a.C, R: a.R,
-	})
+	}
 }
 
 // selectAll returns the routing that selects all valid tokens.
@@ -181,9 +197,7 @@ func routeBlock[T Float](a RouterArgsOf[T], r RoutingOf[T], row, start, end, slo
 func softScores[T Float](a RouterArgsOf[T], logits []T, mask []uint8, count int) []T {
 	n := len(logits)
 	if n > count {
-		c := a.Descent
-		c.K = min(float64(count)*a.FetchKRatio, float64(n))
-		return coorDescent(logits, mask, 1, n, c)
+		return coorDescent(logits, mask, 1, n, a.descent(count, n))
 	}
 	scores := make([]T, n)
 	for i := range scores {
