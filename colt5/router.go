@@ -230,8 +230,9 @@ func (r *router) record(b *builder) {
 	}
 }
 
-// recordRoutedMask records the mask of the slots from their valid words, which are 1 or, if they are scores, the bits of
-// 1.0. The words' bytes are transposed, so that the first bytes of all words become neighbours, then the second ones, and so on.
+// recordRoutedMask records the mask of the slots from their valid words, which are 1 or, if they are scores, the
+// bits of 1.0. The words' bytes are transposed, so that the first bytes of all words become neighbours, then the
+// second ones, and so on.
 func recordRoutedMask(b *builder, valid vk.Range, slots int, areScores bool) {
 	bytes, place := b.floats(slots), 0
 	if areScores {

@@ -14,9 +14,10 @@ import (
 //	y[i] = sum_j softmax_j(q[i] . k[j] / sqrt(D)) v[j] over the valid tokens j that token i attends to; 0 if there are none
 //
 // Token i attends to j if |i - j| <= Window. With Causal it attends to the tokens j <= i of its own block of Window
-// tokens and of the previous block; with Exact to those with j <= i and i - j <= Window. No token attends to a masked token, but a masked token has a result. A token that i
-// does not attend to changes no bit of y[i], even if it is infinite or NaN. An infinite value that i attends to may be
-// replaced by the largest finite number, if other queries of the tile do not attend to it.
+// tokens and of the previous block; with Exact to those with j <= i and i - j <= Window. No token attends to a
+// masked token, but a masked token has a result. A token that i does not attend to changes no bit of y[i], even if
+// it is infinite or NaN. An infinite value that i attends to may be replaced by the largest finite number, if other
+// queries of the tile do not attend to it.
 //
 // A call computes a whole sequence, or the part that starts at token From. Its qkv then starts at token First, at
 // or before the first token that the part attends to. The bits of a token do not depend on the part.
