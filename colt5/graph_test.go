@@ -441,7 +441,7 @@ func TestGraphErrors(t *testing.T) {
 	for want, mistake := range building {
 		g := newGraph()
 		mistake(g)
-		assert.ErrorContains(t, g.Run(t.Context(), feed{"x": real, "y": y}, GraphOptions{}), want)
+		assert.ErrorContains(t, g.Run(t.Context(), feed{"x": real, "y": y}, GraphOptions{}), want, want)
 	}
 	g := newGraph()
 	closed := fx.tensor(F32, 2, smallN, smallDim)

@@ -15,7 +15,8 @@ import (
 //	y [Rows, C] f32, f16 or bf16 out; as f32 it may be x
 //	y[r] = (x[r] - mean) / sqrt(var + 1e-5) * weight + bias (+ add[r % Period])    var is the biased variance
 //
-// The variance is computed from the differences to the mean, so that rows with a large mean stay accurate. Ranges start
+// The variance is computed from the differences to the mean, so that rows with a large mean stay accurate. The sum of
+// their squares must not overflow: the length of a row, less its mean, is below 1.8e19. Ranges start
 // at multiples of 16 bytes where C is a multiple of 4, else at multiples of 4.
 //
 // Shader: shaders/layernorm.comp. CPU reference: internal/ref.LayerNorm. Source: arXiv 1607.06450.
@@ -54,7 +55,7 @@ func NewLayerNorm(dev *vk.Device, c LayerNormConfig) (*LayerNorm, error) {
 	}
 	name, cols := rowVariant("layernorm", c.C)
 	invocationsPerRow, rows := normInvocationsPerRow(c.C, 64)
-	if err := checkIterations(dev.Caps(), op, fmt.Sprintf("a row of %d floats", c.C), int(5*(cols/invocationsPerRow+1))); err != nil {
+	if err := checkIterations(dev.Caps(), op, fmt.Sprintf("a row of %d floats", c.C), int(3*(cols/invocationsPerRow+1))); err != nil {
 		return nil, err
 	}
 	k, err := newKernel(dev, name, map[uint32]uint32{

@@ -94,18 +94,20 @@ func TestRMSNormScale(t *testing.T) {
 	}
 }
 
+// LayerNorm has a limit where RMSNorm has none: the length of a row, less its mean, is below 1.8e19. Lifting it cost up to
+// 19% of a light attention's time.
 func TestLayerNormScale(t *testing.T) {
 	for _, c := range []int{1, 7, 64, 509, 2048} {
 		t.Run(fmt.Sprint(c), func(t *testing.T) {
 			const rows = 67
 			gpu := gputest.New(t)
 			list := rowsOf(normal(1, rows*c), c)
-			for i := range list[5] { // the sum of the elements overflows too
+			for i := range list[5] { // a large mean
 				list[5][i] = 8 + float32(i%3)
 			}
 			r := ref.LayerNormArgs{Weight: normal(2, c), Bias: normal(3, c), Rows: rows, C: c}
 			var tame []float32
-			r.X, tame = scaledRows(list, 0, -60, 60, 62, 100, 124, 0)
+			r.X, tame = scaledRows(list, 0, -60, 40, 50, 57, 54, 0)
 			n, err := NewLayerNorm(gpu.Dev, LayerNormConfig{C: c})
 			require.NoError(t, err)
 			defer n.Close()
@@ -132,7 +134,7 @@ func TestPatchEmbedScale(t *testing.T) {
 	const images = 7
 	e, a, r := newPatchEmbed(t, gpu, images, config, 0)
 	tamed := r
-	r.X, tamed.X = scaledRows(rowsOf(r.X, config.row()), 0, -60, 60, 62, 100, 124, 0)
+	r.X, tamed.X = scaledRows(rowsOf(r.X, config.row()), 0, -60, 40, 50, 57, 54, 0)
 	a.X = gpu.In("scaled", r.X)
 	gpu.Run(func(list *vk.CommandList) error { return e.Record(list, a) })
 	assertRows(t, gpu.Float32("y"), ref.PatchEmbed(r), ref.PatchEmbed32(tamed), ref.PatchEmbed(tamed), config.row(), 1e-6)

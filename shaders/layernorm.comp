@@ -11,7 +11,6 @@
 // The row is read three times; the second and third read hit the cache.
 #extension GL_EXT_buffer_reference : require
 #extension GL_EXT_buffer_reference_uvec2 : require
-#extension GL_EXT_control_flow_attributes : require
 #extension GL_GOOGLE_include_directive : require
 #include "include/address.glsl"
 #include "include/pack16.glsl"
@@ -40,19 +39,6 @@ layout(push_constant, std430) uniform Push {
 float horizontal_sum(float v) { return v; }
 float horizontal_sum(vec4 v) { return (v.x + v.y) + (v.z + v.w); }
 
-// statistics returns the statistics of a row's elements times scale. All invocations call it.
-Norm statistics(ROW x, uint columns, float scale) {
-	float sum = 0;
-	for (uint i = gl_LocalInvocationID.x; i < columns; i += INVOCATIONS_PER_ROW) sum += horizontal_sum(scaled(x.v[i], scale));
-	float near_mean = row_sum(vec2(sum, 0)).x / float(COLUMNS * T_FLOATS);
-	vec2 differences = vec2(0);
-	for (uint i = gl_LocalInvocationID.x; i < columns; i += INVOCATIONS_PER_ROW) {
-		T v = scaled(x.v[i], scale) - near_mean;
-		differences += vec2(horizontal_sum(v), dot(v, v));
-	}
-	return row_norm(scale, near_mean, differences, float(COLUMNS * T_FLOATS));
-}
-
 void main() {
 	uint invocation = gl_LocalInvocationID.x;
 	uint row = workgroup_index() * ROWS_PER_WORKGROUP + gl_LocalInvocationID.y;
@@ -60,15 +46,19 @@ void main() {
 	uint columns = inside ? COLUMNS : 0; // invocations past the last row have no elements, but take part in the barriers
 	ROW x = ROW(at(p.x, row, STRIDE));
 	uvec2 y = at(p.y, row, Y_DTYPE == DTYPE_F32 ? STRIDE : STRIDE / 2);
-	Norm n = statistics(x, columns, 1);
-	if (n.any_overflows) {
-		Norm m = statistics(x, columns, SCALE_DOWN);
-		if (n.overflows) n = m;
+	float sum = 0;
+	for (uint i = invocation; i < columns; i += INVOCATIONS_PER_ROW) sum += horizontal_sum(x.v[i]);
+	float near_mean = row_sum(vec2(sum, 0)).x / float(COLUMNS * T_FLOATS);
+	vec2 differences = vec2(0);
+	for (uint i = invocation; i < columns; i += INVOCATIONS_PER_ROW) {
+		T v = x.v[i] - near_mean;
+		differences += vec2(horizontal_sum(v), dot(v, v));
 	}
+	Norm n = row_norm(near_mean, differences, float(COLUMNS * T_FLOATS));
 	ROW weight = ROW(p.weight), bias = ROW(p.bias), add = ROW(p.add);
 	if (ADD) add = ROW(at(p.add, row % p.period, STRIDE));
 	for (uint i = invocation; i < columns; i += INVOCATIONS_PER_ROW) {
-		T v = ((scaled(x.v[i], n.scale) - n.near_mean) - n.correction) * n.inverse_deviation * weight.v[i] + bias.v[i];
+		T v = ((x.v[i] - n.near_mean) - n.correction) * n.inverse_deviation * weight.v[i] + bias.v[i];
 		if (ADD) v += add.v[i];
 #ifdef VEC4
 		if (Y_DTYPE != DTYPE_F32) {

@@ -10,7 +10,6 @@
 // order of summation depends on the sizes of a patch only.
 #extension GL_EXT_buffer_reference : require
 #extension GL_EXT_buffer_reference_uvec2 : require
-#extension GL_EXT_control_flow_attributes : require
 #extension GL_GOOGLE_include_directive : require
 #include "include/address.glsl"
 #include "include/row_norm.glsl"
@@ -35,20 +34,6 @@ uint chw_offset(uint i) { return (i / (PATCH_HEIGHT * PATCH_WIDTH) * HEIGHT + i 
 // hwc_offset is the same for i counted by row, column, channel, the order of y.
 uint hwc_offset(uint i) { return (i % CHANNELS * HEIGHT + i / (CHANNELS * PATCH_WIDTH)) * WIDTH + i / CHANNELS % PATCH_WIDTH; }
 
-// statistics returns the statistics of a patch's elements times scale, of which the first length are counted. All
-// invocations call it.
-Norm statistics(F32 x, uint length, float scale) {
-	float sum = 0;
-	for (uint i = gl_LocalInvocationID.x; i < length; i += INVOCATIONS_PER_ROW) sum += scaled(x.v[chw_offset(i)], scale);
-	float near_mean = row_sum(vec2(sum, 0)).x / float(LENGTH);
-	vec2 differences = vec2(0);
-	for (uint i = gl_LocalInvocationID.x; i < length; i += INVOCATIONS_PER_ROW) {
-		float v = scaled(x.v[chw_offset(i)], scale) - near_mean;
-		differences += vec2(v, v * v);
-	}
-	return row_norm(scale, near_mean, differences, float(LENGTH));
-}
-
 void main() {
 	uint invocation = gl_LocalInvocationID.x;
 	uint row = workgroup_index() * ROWS_PER_WORKGROUP + gl_LocalInvocationID.y;
@@ -57,12 +42,16 @@ void main() {
 	uint patch_ = row % (PATCHES_Y * PATCHES_X);
 	uint first = patch_ / PATCHES_X * PATCH_HEIGHT * WIDTH + patch_ % PATCHES_X * PATCH_WIDTH;
 	F32 x = F32(at(at(p.x, row / (PATCHES_Y * PATCHES_X), 4 * CHANNELS * HEIGHT * WIDTH), first, 4)), y = F32(at(p.y, row, 4 * LENGTH));
-	Norm n = statistics(x, length_, 1);
-	if (n.any_overflows) {
-		Norm m = statistics(x, length_, SCALE_DOWN);
-		if (n.overflows) n = m;
+	float sum = 0;
+	for (uint i = invocation; i < length_; i += INVOCATIONS_PER_ROW) sum += x.v[chw_offset(i)];
+	float near_mean = row_sum(vec2(sum, 0)).x / float(LENGTH);
+	vec2 differences = vec2(0);
+	for (uint i = invocation; i < length_; i += INVOCATIONS_PER_ROW) {
+		float v = x.v[chw_offset(i)] - near_mean;
+		differences += vec2(v, v * v);
 	}
+	Norm n = row_norm(near_mean, differences, float(LENGTH));
 	F32 weight = F32(p.weight), bias = F32(p.bias);
 	for (uint i = invocation; i < length_; i += INVOCATIONS_PER_ROW)
-		y.v[i] = ((scaled(x.v[hwc_offset(i)], n.scale) - n.near_mean) - n.correction) * n.inverse_deviation * weight.v[i] + bias.v[i];
+		y.v[i] = ((x.v[hwc_offset(i)] - n.near_mean) - n.correction) * n.inverse_deviation * weight.v[i] + bias.v[i];
 }

@@ -126,7 +126,11 @@ void store(uint j, uint row, uint first, float token_lengths[TOKENS_PER_PASS]) {
 	float row_length = COSINE_SCALE != 0 ? length_of(square_sums[j]) : 1;
 	[[unroll]] for (uint r = 0; r < TOKENS_PER_PASS; r++) {
 		float logit = dots[j * TOKENS_PER_PASS + r];
-		if (COSINE_SCALE != 0) logit = exact_quotient(logit, row_length * token_lengths[r]) * COSINE_SCALE;
+		if (COSINE_SCALE != 0) {
+			// The product of two lengths below 2^64 may exceed what exact_quotient takes. Powers of two are exact.
+			float scale = row_length > 4294967296.0 ? 2.3283064365386963e-10 : 1;
+			logit = exact_quotient(logit * scale, row_length * scale * token_lengths[r]) * COSINE_SCALE;
+		}
 		uint token = first + r;
 		if (token < ROUTING_TOKENS) F32(at(p.logits, b * ROUTING_TOKENS + token, p.n * 4)).v[i] = logit;
 		else if (token < ROUTING_TOKENS + ROUTING_TOKENS2) F32(at(p.logits2, b * ROUTING_TOKENS2 + (token - ROUTING_TOKENS), p.n * 4)).v[i] = logit;

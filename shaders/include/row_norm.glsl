@@ -2,7 +2,6 @@
 // first.
 #ifndef COLT5_ROW_NORM
 #define COLT5_ROW_NORM
-#include "square_sum.glsl"
 
 layout(constant_id = 0) const uint INVOCATIONS_PER_ROW = 32; // invocations per row: a power of two
 layout(constant_id = 1) const uint ROWS_PER_WORKGROUP = 8;
@@ -25,29 +24,17 @@ vec2 row_sum(vec2 value) {
 	return partial_sums[first];
 }
 
-shared uint any_overflows;
+// Norm standardises an element v of a row: ((v - near_mean) - correction) * inverse_deviation.
+struct Norm { float near_mean, correction, inverse_deviation; };
 
-// Norm standardises an element v of a row: ((v * scale - near_mean) - correction) * inverse_deviation. overflows says
-// that the sum of squares of the row does, and any_overflows that one of the workgroup's rows does: then compute the
-// statistics again with scale SCALE_DOWN, for the rows that overflow.
-struct Norm {
-	float scale, near_mean, correction, inverse_deviation;
-	bool overflows, any_overflows;
-};
-
-// row_norm computes the statistics of a row of count elements, times scale. differences is an invocation's sum of v *
-// scale - near_mean and of its square, where near_mean is the mean up to rounding. The differences are small, so their
-// sum is accurate even where the mean is large. All invocations call it.
-Norm row_norm(float scale, float near_mean, vec2 differences, float count) {
-	if (gl_LocalInvocationIndex == 0) any_overflows = 0;
+// row_norm computes the statistics of a row of count elements. differences is an invocation's sum of v - near_mean and
+// of its square, where near_mean is the mean up to rounding. The differences are small, so their sum is accurate even
+// where the mean is large.
+Norm row_norm(float near_mean, vec2 differences, float count) {
 	vec2 sum = row_sum(differences);
-	bool overflows = overflowed(sum.y); // also if the mean does
-	if (overflows) any_overflows = 1;
-	barrier();
 	float correction = sum.x / count;
 	float variance = max(sum.y / count - correction * correction, 0);
-	float eps = scale == 1 ? NORM_EPS : 1e-37; // not 0: all elements may be the same
-	return Norm(scale, near_mean, correction, inversesqrt(variance + eps), overflows, any_overflows != 0);
+	return Norm(near_mean, correction, inversesqrt(variance + NORM_EPS));
 }
 
 #endif
