@@ -58,6 +58,22 @@
 // Exceptions: routing records and step times are allocated, and i32 token ids cause a second, small transfer that
 // checks them.
 //
+// # Variable lengths
+//
+// A new length needs a new plan. For an Encoder of six blocks with a Dim of 64 that is about 1 ms of host time on two
+// CPU cores, once, if its kernels are compiled. Padding costs device time in every call, in proportion to the tokens:
+// on a CPU driver that encoder takes 29% more for 512 tokens than for 400. A GPU that a call does not fill loses
+// less.
+//
+// So a document alone runs at its own length. Documents of different lengths run as a batch: sort them by length, pad
+// each batch to its longest document, rounded up to a bucket, and pass a mask. Real tokens get the outputs of a call
+// without padding, apart from rounding, unless the routers have blocks (RouteBlockSize) or use soft scores; the
+// outputs of padding have no meaning. Eight buckets per power of two add 4% on average, 12.5% at most, and serve
+// lengths of 256 to 4,096 with 32 plans for each number of documents. Prepare makes the plans before the first
+// request; [PlanLimits] says how many stay. The example Lengths of Encoder does all of this.
+//
+// # Goroutines and contexts
+//
 // Modules may be used by several goroutines. Calls of one module run one after the other.
 //
 // A call that waits takes a [context.Context]. When the context ends, the call returns an error that wraps the
