@@ -7,6 +7,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/colt5-vulkan/colt5/internal/errtext"
 	"github.com/colt5-vulkan/colt5/vk"
 )
 
@@ -36,6 +37,7 @@ type Graph struct {
 	dev     *vk.Device
 	values  []*Tensor
 	nodes   []*graphNode
+	named   map[string]int // of a name that a node has: the number of its last namesake, see uniqueName
 	inputs  []*Tensor
 	outputs []graphOutput
 	fixed   bool  // a run, Prepare or Memory has begun: nothing can be added
@@ -84,19 +86,19 @@ type GraphOptions struct {
 // NewGraph makes an empty graph. Without a device (nil), it consists of modules that were made without one, and serves
 // Memory.
 func NewGraph(dev *vk.Device) *Graph {
-	return &Graph{lifecycle: newLifecycle(), dev: dev, kernels: newKernels(dev), keys: map[string]int{}}
+	return &Graph{lifecycle: newLifecycle(), dev: dev, kernels: newKernels(dev), keys: map[string]int{}, named: map[string]int{}}
 }
 
 // describe prints a value for messages.
 func (v *graphValue) describe(t *Tensor) string {
 	if len(t.shape) == 0 {
-		return fmt.Sprintf("the value %s, which is not computed yet", v.name)
+		return fmt.Sprintf("the value %s, which is not computed yet", errtext.Name(v.name))
 	}
 	sizes := make([]string, len(t.shape))
 	for i, n := range t.shape {
 		sizes[i] = sizeString(n)
 	}
-	return fmt.Sprintf("the value %s %v[%s]", v.name, t.dtype, strings.Join(sizes, " "))
+	return fmt.Sprintf("the value %s %v[%s]", errtext.Name(v.name), t.dtype, strings.Join(sizes, " "))
 }
 
 func (g *Graph) fail(op string, err error) error { return fmt.Errorf("colt5: Graph.%s: %w", op, err) }
@@ -118,6 +120,9 @@ func (g *Graph) newValue(name string, dtype DType, shape []int) *Tensor {
 
 // building returns an error if nothing can be added any more.
 func (g *Graph) building() error {
+	if g.busy == nil {
+		return errZeroValue
+	}
 	if g.fixed {
 		return errors.New("the graph has been run or measured: nothing can be added")
 	}
@@ -132,7 +137,7 @@ func (g *Graph) checkName(name string) error {
 	case name == "":
 		return errors.New("the name is empty")
 	case taken:
-		return fmt.Errorf("the name is %q, which is another input's or output's", name)
+		return fmt.Errorf("the name is %s, which is another input's or output's", errtext.Quote(name))
 	}
 	return g.building()
 }
@@ -142,10 +147,10 @@ func (g *Graph) checkName(name string) error {
 func (g *Graph) Input(name string, dtype DType, shape ...int) *Tensor {
 	err := g.checkName(name)
 	if err == nil && dtype != F32 && dtype != I32 && dtype != U8 {
-		err = fmt.Errorf("%s: dtype is %v, want f32, i32 or u8", name, dtype)
+		err = fmt.Errorf("%s: dtype is %v, want f32, i32 or u8", errtext.Name(name), dtype)
 	}
 	if err == nil && (len(shape) == 0 || slices.Min(shape) < 0) {
-		err = fmt.Errorf("%s: the shape is %s, want at least one dimension, each 0 or more", name, shapeString(shape))
+		err = fmt.Errorf("%s: the shape is %s, want at least one dimension, each 0 or more", errtext.Name(name), errtext.Shape(shape))
 	}
 	if err != nil {
 		g.reject("Input", err)
@@ -172,13 +177,13 @@ func (g *Graph) Output(name string, v *Tensor) {
 	switch {
 	case err != nil:
 	case v == nil || v.value == nil || v.value.graph != g:
-		err = fmt.Errorf("%s is %v, want a value of this graph", name, v)
+		err = fmt.Errorf("%s is %v, want a value of this graph", errtext.Name(name), v)
 	case v.value.input:
-		err = fmt.Errorf("%s is %v, which is an input, want a result of a node", name, v)
+		err = fmt.Errorf("%s is %v, which is an input, want a result of a node", errtext.Name(name), v)
 	case v.value.from == nil:
-		err = fmt.Errorf("%s is %v", name, v)
+		err = fmt.Errorf("%s is %v", errtext.Name(name), v)
 	case slices.ContainsFunc(g.outputs, func(o graphOutput) bool { return o.value == v }):
-		err = fmt.Errorf("%s is %v, which is an output already", name, v)
+		err = fmt.Errorf("%s is %v, which is an output already", errtext.Name(name), v)
 	}
 	if err != nil {
 		g.reject("Output", err)
@@ -289,8 +294,10 @@ func (c *call) infer(l layer) error {
 // uniqueName is a name that no node has: name, name#2, ..
 func (g *Graph) uniqueName(name string) string {
 	unique := name
-	for i := 2; slices.ContainsFunc(g.nodes, func(n *graphNode) bool { return n.name == unique }); i++ {
-		unique = fmt.Sprintf("%s#%d", name, i)
+	for g.named[unique] > 0 {
+		g.named[name]++
+		unique = fmt.Sprintf("%s#%d", name, g.named[name])
 	}
+	g.named[unique] = 1
 	return unique
 }

@@ -88,6 +88,7 @@ func (sum) record(b *builder) {
 	for _, size := range b.call.sizes(b.call.find("y")) {
 		n *= size
 	}
+	b.limitSum(n)
 	record(b, pipelines.NewAdd, pipelines.AddConfig{}, pipelines.AddArgs{A: b.arg("a"), B: b.arg("b"), Y: b.arg("y"), N: n})
 }
 
@@ -97,6 +98,7 @@ type mean struct{}
 func (mean) result() shape { return shape{dimB, dimC} }
 
 func (mean) record(b *builder) {
+	b.limitPooled(b.dim(dimN))
 	record(b, pipelines.NewMeanPool, pipelines.MeanPoolConfig{C: b.dim(dimC), Masked: b.given("mask")}, pipelines.MeanPoolArgs{
 		X: b.arg("x"), Mask: b.arg("mask"), Y: b.arg("y"), B: b.dim(dimB), N: b.dim(dimN),
 	})
@@ -209,6 +211,12 @@ func (o concat) record(b *builder) {
 func (b *builder) copyRows(y, x vk.Range, count, width, xPitch, yPitch int) {
 	if count == 1 || width == xPitch && width == yPitch {
 		b.copy(y, x)
+		return
+	}
+	if max(xPitch, yPitch) > maxRow { // longer than rows of the kernel, and then few
+		for i := 0; i < count && b.list != nil; i++ {
+			b.copy(y.Slice(4*uint64(i)*uint64(yPitch), 4*uint64(width)), x.Slice(4*uint64(i)*uint64(xPitch), 4*uint64(width)))
+		}
 		return
 	}
 	each := max(math.MaxInt32/width, 1)

@@ -10,6 +10,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/colt5-vulkan/colt5/internal/errtext"
 	"github.com/colt5-vulkan/colt5/vk"
 )
 
@@ -139,11 +140,11 @@ func (g *Graph) collect(tensors map[string]*Tensor) error {
 		switch {
 		case t == nil:
 		case !t.hasMemory():
-			return fmt.Errorf("%s is %v, want a tensor with memory", name, t)
+			return fmt.Errorf("%s is %v, want a tensor with memory", errtext.Name(name), t)
 		case t.closed.Load():
-			return fmt.Errorf("%s is a tensor that is %w", name, vk.ErrClosed)
+			return fmt.Errorf("%s is a tensor that is %w", errtext.Name(name), vk.ErrClosed)
 		case t.Device() != g.dev:
-			return fmt.Errorf("%s is on another device than the graph: it was made with another vk.Device", name)
+			return fmt.Errorf("%s is on another device than the graph: it was made with another vk.Device", errtext.Name(name))
 		}
 		g.externals = append(g.externals, external{t, written})
 		return nil
@@ -175,7 +176,15 @@ func (g *Graph) unknownName(names func(yield func(string) bool)) error {
 	}
 	for _, name := range slices.Sorted(names) {
 		if !slices.Contains(known, name) {
-			return fmt.Errorf("the graph has no input or output %q, it has %s", name, strings.Join(known, ", "))
+			const most = 8 // names in a message
+			list := make([]string, min(len(known), most))
+			for i := range list {
+				list[i] = errtext.Name(known[i])
+			}
+			if len(known) > most {
+				list = append(list, fmt.Sprintf("and %d more", len(known)-most))
+			}
+			return fmt.Errorf("the graph has no input or output %s, it has %s", errtext.Quote(name), strings.Join(list, ", "))
 		}
 	}
 	return nil
@@ -240,10 +249,11 @@ func (g *Graph) resolve(given []*Tensor, routing *[]RoutingRecord) (*program, er
 	known := make([]*Tensor, len(g.values)) // with the sizes of this run; nil: absent, or not computed
 	for i, v := range g.inputs {
 		t := given[i]
-		e := externalValue{name: v.value.name}
+		name := errtext.Name(v.value.name)
+		e := externalValue{name: name}
 		if t != nil {
 			if t.dtype != v.dtype || !sameKnownSizes(t.shape, v.shape) {
-				return nil, fmt.Errorf("%s is %s, want %s", v.value.name, t, strings.TrimPrefix(v.String(), "the value "+v.value.name+" "))
+				return nil, fmt.Errorf("%s is %s, want %s", name, t, strings.TrimPrefix(v.String(), "the value "+name+" "))
 			}
 			e.bytes = uint64(t.size())
 			known[v.value.index] = t
@@ -253,7 +263,7 @@ func (g *Graph) resolve(given []*Tensor, routing *[]RoutingRecord) (*program, er
 	}
 	outputs := given[len(g.inputs):]
 	for i, out := range g.outputs {
-		e := externalValue{name: out.name}
+		e := externalValue{name: errtext.Name(out.name)}
 		if outputs[i] != nil {
 			e.bytes = uint64(outputs[i].size())
 			p.values[out.value.value.index].external = len(p.externals)
@@ -267,13 +277,13 @@ func (g *Graph) resolve(given []*Tensor, routing *[]RoutingRecord) (*program, er
 	for _, n := range g.nodes {
 		if needed[n] {
 			if err := p.add(n, known, &g.kernels, routing); err != nil {
-				return nil, fmt.Errorf("%s: %w", n.name, err)
+				return nil, fmt.Errorf("%s: %w", errtext.Name(n.name), err)
 			}
 		}
 	}
 	for i, out := range g.outputs {
 		if t, v := outputs[i], known[out.value.value.index]; t != nil && (t.dtype != v.dtype || !slices.Equal(t.shape, v.shape)) {
-			return nil, fmt.Errorf("%s is %v%s, want %v%s", out.name, t.dtype, shapeString(t.shape), v.dtype, shapeString(v.shape))
+			return nil, fmt.Errorf("%s is %v%s, want %v%s", errtext.Name(out.name), t.dtype, shapeString(t.shape), v.dtype, shapeString(v.shape))
 		}
 	}
 	return p, nil
@@ -401,11 +411,11 @@ func (g *Graph) measure(caps vk.Caps, inputs map[string][]int) (m Memory, err er
 		}
 		found++
 		if _, err := elements(v.dtype, shape); err != nil {
-			return m, fmt.Errorf("%s: %w", v.value.name, err)
+			return m, fmt.Errorf("%s: %w", errtext.Name(v.value.name), err)
 		}
 		t := &Tensor{dtype: v.dtype, shape: shape, value: v.value}
 		given = append(given, t)
-		m.Inputs += uint64(t.size())
+		m.Inputs = min(m.Inputs+uint64(t.size()), maxBytes)
 	}
 	if found < len(inputs) {
 		return m, g.unknownName(maps.Keys(inputs))
@@ -419,7 +429,7 @@ func (g *Graph) measure(caps vk.Caps, inputs map[string][]int) (m Memory, err er
 	}
 	for i, t := range sizes {
 		given[len(g.inputs)+i] = t
-		m.Outputs += uint64(t.size())
+		m.Outputs = min(m.Outputs+uint64(t.size()), maxBytes)
 	}
 	p, err := g.resolve(given, nil)
 	if err != nil {
@@ -432,13 +442,16 @@ func (g *Graph) measure(caps vk.Caps, inputs map[string][]int) (m Memory, err er
 	m.Workspace = b.peak + b.constants
 	counted := map[*storage]bool{}
 	for _, module := range g.modules {
-		m.Weights += module.weights.castBytes
+		m.Weights = min(m.Weights+module.weights.castBytes, maxBytes)
 		for _, w := range module.weights.list {
 			if s := w.Tensor.storage; !counted[s] {
 				counted[s] = true
-				m.Weights += uint64(w.Tensor.size())
+				m.Weights = min(m.Weights+uint64(w.Tensor.size()), maxBytes)
 			}
 		}
+	}
+	if max(m.Weights, m.Inputs, m.Outputs) >= maxBytes {
+		return Memory{}, fmt.Errorf("%w: the weights, the inputs or the outputs have 2^60 bytes or more", vk.ErrOutOfMemory)
 	}
 	return m, nil
 }
@@ -449,16 +462,23 @@ func (g *Graph) outputShapes(given []*Tensor) ([]*Tensor, error) {
 	for i, v := range g.inputs {
 		known[v.value.index] = given[i]
 		if t := given[i]; t != nil && !sameKnownSizes(t.shape, v.shape) {
-			return nil, fmt.Errorf("%s is %v, want %v", v.value.name, t, v)
+			return nil, fmt.Errorf("%s is %v, want %v", errtext.Name(v.value.name), t, v)
 		}
 	}
 	p := newProgram(len(g.values))
+	list := make([]*Tensor, len(g.outputs))
+	for i, out := range g.outputs {
+		list[i] = out.value
+	}
+	needed := g.needed(list)
 	for _, n := range g.nodes {
+		if !needed[n] {
+			continue
+		}
 		if err := p.add(n, known, nil, nil); err != nil {
-			return nil, fmt.Errorf("%s: %w", n.name, err)
+			return nil, fmt.Errorf("%s: %w", errtext.Name(n.name), err)
 		}
 	}
-	list := make([]*Tensor, len(g.outputs))
 	for i, out := range g.outputs {
 		list[i] = known[out.value.value.index]
 	}

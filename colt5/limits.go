@@ -20,6 +20,7 @@ const (
 	maxPatch   = 1024 // pixels of a side
 	maxDepth   = 1 << 14
 	maxPooled  = 520_000 // tokens whose mean is taken
+	maxSum     = 1 << 34 // elements of a sum of two tensors
 	maxRows    = math.MaxInt32
 	maxIters   = 1 << 16 // of coordinate descent
 	maxGroups  = 1 << 17 // groups of rows, in all layers: each is recorded, so more would take long and much memory
@@ -53,6 +54,20 @@ func (b *builder) limitRow(n int) {
 func (b *builder) limitTokens(n int) {
 	if n > maxWindow {
 		b.fail(fmt.Errorf("a sequence has %d tokens, want at most %d", n, maxWindow))
+	}
+}
+
+// limitPooled checks the tokens of an item whose mean is taken.
+func (b *builder) limitPooled(n int) {
+	if n > maxPooled {
+		b.fail(fmt.Errorf("the mean is of %d tokens, want at most %d", n, maxPooled))
+	}
+}
+
+// limitSum checks the elements of a sum of two tensors.
+func (b *builder) limitSum(n int) {
+	if n > maxSum {
+		b.fail(fmt.Errorf("the sum has %d elements, want at most %d", n, maxSum))
 	}
 }
 
