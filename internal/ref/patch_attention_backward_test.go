@@ -4,8 +4,10 @@ import "testing"
 
 func TestPatchAttentionBackward(t *testing.T) {
 	for _, patch := range []int{1, 2, 3} {
-		a := PatchAttentionArgs{QKV: coarse(1, 6*12*3*2*2, 1), Height: 6, Width: 12, Heads: 2, DimHead: 2, Patch: patch}
-		dy := normal(2, 6*12*4, 1)
+		a := PatchAttentionArgs{Height: 6 / patch * patch, Width: 2 * patch, Heads: 2, DimHead: 2, Patch: patch}
+		pixels := a.Height * a.Width
+		a.QKV = coarse(1, pixels*3*4, 1)
+		dy := normal(2, pixels*4, 1)
 		checkGradient(t, "qkv", a.QKV, func() float64 { return lossOf(PatchAttention(a), dy) }, PatchAttentionBackward(a, dy), PatchAttentionBackward32(a, dy))
 	}
 	assertPanics(t, "ref: PatchAttentionBackward: len(dy) is 0, want 2", func() {
