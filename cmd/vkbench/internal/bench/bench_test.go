@@ -78,6 +78,9 @@ func TestBenchFailAbove(t *testing.T) {
 		{"faster", "3x4", 1e6, command.ExitOK, ""},
 		{"other rows", "5x4", 1e6, command.ExitFailed, "no row of this run can be compared with one of "},
 	} {
+		if testing.Short() && test.name != "slower" {
+			continue // a second each
+		}
 		base := commandtest.File(t, "base.jsonl", resultstest.JSON("rmsnorm", test.size, "f32", test.before, i))
 		code, out, remarks := program.RunOnDevice(t, quick("-only", "rmsnorm", "-size", "3x4", "-baseline", base, "-fail-above", "50")...)
 		assert.Equal(t, test.code, code, test.name)
