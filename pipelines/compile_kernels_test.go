@@ -263,6 +263,8 @@ func compileEmbedPool(c *compiler) {
 		PatchEmbedConfig{Channels: 3, Height: 256, Width: 256, PatchHeight: 32, PatchWidth: 32},
 		PatchEmbedConfig{Channels: 1, Height: 6, Width: 10, PatchHeight: 3, PatchWidth: 2})
 	compile(c, NewAdd, func(a *Add) ([]*vk.Kernel, error) { return one(a.kernel, nil) }, AddConfig{})
+	compile(c, NewGELUBackward, func(g *GELUBackward) ([]*vk.Kernel, error) { return one(g.kernel, nil) }, GELUBackwardConfig{})
+	compile(c, NewColumnSum, func(s *ColumnSum) ([]*vk.Kernel, error) { return each(s.kernel, false, true) }, ColumnSumConfig{C: 510}, ColumnSumConfig{C: 512})
 	compile(c, NewCopyRows, func(m *CopyRows) ([]*vk.Kernel, error) { return one(m.kernel, nil) }, CopyRowsConfig{})
 	compile(c, NewPermute, func(p *Permute) ([]*vk.Kernel, error) { return one(p.kernel, nil) },
 		PermuteConfig{}, PermuteConfig{Bytes: true}, PermuteConfig{Bytes: true, Truth: true})

@@ -9,6 +9,12 @@ const (
 	CastYDType   uint32 = 2 // uint: DTYPE_F16 or DTYPE_BF16
 )
 
+// Ids of the specialisation constants of column_sum.comp.
+const (
+	ColumnSumChannels uint32 = 0 // uint: elements in a row
+	ColumnSumAdd      uint32 = 1 // bool: add to y
+)
+
 // Ids of the specialisation constants of coor_descent.comp.
 const (
 	CoorDescentLocalSizeX    uint32 = 0 // uint

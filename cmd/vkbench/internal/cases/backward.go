@@ -10,6 +10,8 @@ import (
 func backwardCases() []Case {
 	return []Case{
 		{"coor_descent_backward", []string{"rows", "entries", "k"}, [][]int{{2, 32768, 1024}, {1, 1048576, 1024}}, [][]int{{2, 32768, 1024}}, setupCoorDescentBackward},
+		{"gelu_backward", []string{"rows", "dim"}, [][]int{{65536, 512}}, [][]int{{4096, 512}}, setupGELUBackward},
+		{"column_sum", []string{"rows", "dim"}, [][]int{{65536, 512}}, [][]int{{4096, 512}}, setupColumnSum},
 	}
 }
 
@@ -48,4 +50,21 @@ func setupCoorDescentBackward(b *Builder, size []int) (*Workload, error) {
 	}
 	b.runOnce(func(list *vk.CommandList) error { return forward.Record(list, f) })
 	return b.kernel("coor_descent_backward", func(list *vk.CommandList) error { return d.Record(list, a) }, b.floatOutput("dlogits", a.DLogits))
+}
+
+// setupGELUBackward also computes the GELU.
+func setupGELUBackward(b *Builder, size []int) (*Workload, error) {
+	n := size[0] * size[1]
+	g, err := pipelines.NewGELUBackward(b.Dev, pipelines.GELUBackwardConfig{})
+	g = scope.Keep(b.Scope, g, err)
+	a := pipelines.GELUBackwardArgs{X: b.normal(n), Dy: b.normal(n), Dx: b.alloc32(n), Y: b.alloc32(n), N: n}
+	return b.kernel("gelu_backward", func(list *vk.CommandList) error { return g.Record(list, a) }, b.floatOutput("dx", a.Dx), b.floatOutput("y", a.Y))
+}
+
+func setupColumnSum(b *Builder, size []int) (*Workload, error) {
+	rows, c := size[0], size[1]
+	s, err := pipelines.NewColumnSum(b.Dev, pipelines.ColumnSumConfig{C: c})
+	s = scope.Keep(b.Scope, s, err)
+	a := pipelines.ColumnSumArgs{X: b.normal(rows * c), Y: b.alloc32(c), Scratch: b.scratchMemory(pipelines.ColumnSumScratch(rows, c)), Rows: rows}
+	return b.kernel("column_sum", func(list *vk.CommandList) error { return s.Record(list, a) }, b.floatOutput("y", a.Y))
 }

@@ -1,0 +1,80 @@
+package pipelines
+
+import (
+	"fmt"
+	"unsafe"
+
+	"github.com/colt5-vulkan/colt5/vk"
+)
+
+// GELUBackward is the gradient of the exact GELU, x * Phi(x) with the normal distribution function Phi, and optionally
+// the GELU itself, which the gradient of the weights of a following product needs.
+//
+//	x [N] f32 in    dy [N] f32 in    dx [N] f32 out    y [N] f32 out, optional
+//	dx[i] = dy[i] * (Phi(x[i]) + x[i] * phi(x[i]))    y[i] = x[i] * Phi(x[i])    phi is the density
+//
+// Shader: shaders/gelu_backward.comp. CPU reference: internal/ref.GELUBackward. Source: arXiv 1606.08415.
+type GELUBackward struct{ kernel *vk.Kernel }
+
+// GELUBackwardConfig has no fields: all sizes share one kernel.
+type GELUBackwardConfig struct{}
+
+// GELUBackwardArgs names the memory and the size of one dispatch. Dx may be X or Dy, and Y the other of them; ranges
+// share no memory otherwise.
+type GELUBackwardArgs struct {
+	X, Dy vk.Range // [N]
+	Dx    vk.Range // [N]
+	Y     vk.Range // [N]; absent: not wanted
+	N     int
+}
+
+type geluBackwardPush struct{ quads, rest uint32 } // after four addresses
+
+var _ = [1]struct{}{}[unsafe.Sizeof(geluBackwardPush{})-8]
+
+// NewGELUBackward compiles the kernel.
+func NewGELUBackward(dev *vk.Device, _ GELUBackwardConfig) (*GELUBackward, error) {
+	k, err := newKernel(dev, "gelu_backward", nil)
+	if err != nil {
+		return nil, fmt.Errorf("pipelines: GELUBackward: %w", err)
+	}
+	return &GELUBackward{k}, nil
+}
+
+// Record appends one dispatch to a command list.
+func (g *GELUBackward) Record(list *vk.CommandList, a GELUBackwardArgs) error {
+	const op, threads = "GELUBackward", 256
+	n := dim{"N", a.N}
+	if a.N < 1 || uint64(a.N) > 1<<34 { // quads are counted in 32 bits
+		return fmt.Errorf("pipelines: %s: N is %d, want 1 to %d", op, a.N, uint64(1)<<34)
+	}
+	if err := firstError(
+		checkTensor(op, "x", a.X, vec4Align, f32, n), checkTensor(op, "dy", a.Dy, vec4Align, f32, n),
+		checkTensor(op, "dx", a.Dx, vec4Align, f32, n), checkOptional(op, "y", a.Y, vec4Align, f32, n),
+	); err != nil {
+		return err
+	}
+	if a.Dx == a.Y {
+		return fmt.Errorf("pipelines: %s: dx and y are the same range, want different ranges", op)
+	}
+	groups, err := workgroups(list.Device().Caps(), op, ceilDiv(ceilDiv(uint64(a.N), 4), threads))
+	if err != nil {
+		return err
+	}
+	return list.Dispatch(vk.Dispatch{
+		Kernel: g.kernel,
+		Groups: groups,
+		Args:   []vk.Access{vk.Read(a.X), vk.Read(a.Dy), vk.Write(a.Dx), vk.Write(a.Y)},
+		Push:   vk.Scalars(&geluBackwardPush{uint32(a.N / 4), uint32(a.N % 4)}),
+		Flops:  30 * float64(a.N), // about: a polynomial and two exponentials
+		Bytes:  12*float64(a.N) + float64(a.Y.Size()),
+	})
+}
+
+// Close frees the kernel. It may be called again, and on nil.
+func (g *GELUBackward) Close() error {
+	if g == nil {
+		return nil
+	}
+	return g.kernel.Close()
+}
