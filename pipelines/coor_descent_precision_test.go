@@ -33,6 +33,9 @@ func TestCoorDescentPrecision(t *testing.T) {
 // With constant eps, -a first changes by 16 bits and more. That costs no accuracy once it converges.
 func TestCoorDescentConstantEps(t *testing.T) {
 	for iters, k := range map[int]float64{12: 256, 20: 16, 50: 256} {
+		if testing.Short() && iters != 20 {
+			continue
+		}
 		c := descentCase{config: CoorDescentConfig{Iters: iters, Eps: 0.1}, logits: normal(7, 4096), rows: 1, n: 4096, k: k}
 		got := c.run(t, gputest.New(t))
 		want, _ := c.reference()
@@ -47,6 +50,9 @@ func TestCoorDescentLeastK(t *testing.T) {
 			continue // takes 6 s
 		}
 		for iters := range 8 {
+			if testing.Short() && iters%4 != 1 {
+				continue
+			}
 			s := make([]float32, n)
 			for i := range s {
 				s[i] = float32(i % 4)

@@ -242,8 +242,8 @@ func TestCoorDescentWindows(t *testing.T) {
 		{rows: 1, n: limit + 4, routes: 1, windows: 5, prefix: limit/4 + 5, slots: 3000, k: 200, noValid: true, unaligned: true, schedule: topKSchedule},
 		{rows: 2, n: limit + 233, routes: 1, windows: 3, prefix: limit / 2, slots: 50, k: 1100, selectAllUpTo: limit + 300, masked: true, schedule: short},
 	} {
-		if testing.Short() && c.n > limit && c.slots != 300 {
-			continue // one case of long segments; all take 4 s
+		if testing.Short() && (c.n > limit && c.slots != 300 || c.n < limit && !c.state && c.slots != 600 && c.selectAllUpTo != 255) {
+			continue // one case of long segments, and one for each option; all take 15 s
 		}
 		t.Run(c.String(), c.check)
 	}
@@ -267,6 +267,9 @@ func TestCoorDescentSelectedScores(t *testing.T) {
 		{rows: 2, n: 2*limit + 70, routes: 2, block: limit + 36, slots: 700, k: 50000, masked: true, padLastBlock: true, selectAllUpTo: limit, schedule: short},
 		{rows: 1, n: limit + 9, routes: 1, block: limit + 9, slots: 70, k: 5, masked: true, selectAllUpTo: limit + 9, schedule: short},
 	} {
+		if testing.Short() && (c.n > limit && c.slots != 1500 || c.n < limit && !c.padLastBlock && !c.state) {
+			continue
+		}
 		t.Run(c.String(), c.check)
 	}
 }
@@ -275,8 +278,8 @@ func TestCoorDescentSelectedScores(t *testing.T) {
 func TestCoorDescentWindowsAreMasks(t *testing.T) {
 	limit := longestInRegisters(gputest.Device(t).Caps())
 	for _, n := range []int{100, 8192, limit + 100} {
-		if testing.Short() && n > limit {
-			continue // takes 3 s
+		if testing.Short() && n != 100 {
+			continue // take 7 s
 		}
 		c := segmentCase{rows: 2, n: n, routes: 2, windows: 5, prefix: n / 5, slots: 1, k: float64(n) / 8, schedule: routerSchedule, state: true}
 		t.Run(fmt.Sprint(n), func(t *testing.T) {

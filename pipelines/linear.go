@@ -146,7 +146,7 @@ func NewLinear(dev *vk.Device, c LinearConfig) (*Linear, error) {
 	}
 	iterations := c.In
 	if c.Norm {
-		iterations += c.In / 2 // where a sum of squares overflows
+		iterations += 2 * c.In // where sums of squares overflow, in the kernel for CPU drivers
 	}
 	return l, checkIterations(dev.Caps(), op, fmt.Sprintf("In of %d", c.In), iterations)
 }

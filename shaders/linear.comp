@@ -135,10 +135,7 @@ void main() {
 	}
 
 	if (NORM) {
-		if (t < TILE_M) {
-			factors[t] = norm_factor(square_sum);
-			if (overflowed(square_sum)) factors[t] = scaled_norm_factor(scaled_square_sum(x_row(m0 + t), IN));
-		}
+		if (t < TILE_M) factors[t] = row_factor(m0 + t, square_sum);
 		barrier();
 	}
 	[[unroll]] for (uint r = 0; r < THREAD_M; r++) write_row(m0, n0, tx, ty, r);

@@ -22,10 +22,12 @@ void main() {
 	if (tile >= p.tiles) return;
 	uint m0 = tile / tiles_n * TILE_M + gl_LocalInvocationIndex, n0 = tile % tiles_n * TILE_N;
 
+	uvec2 addresses[THREAD_M];
+	[[dont_unroll]] for (uint r = 0; r < THREAD_M; r++) addresses[r] = x_row(m0 + r * THREADS); // a loop, like the epilogue
 	F32 x_rows[THREAD_M], w_rows[THREAD_N];
 	float acc[THREAD_M][THREAD_N], square_sums[THREAD_M];
 	[[unroll]] for (uint r = 0; r < THREAD_M; r++) {
-		x_rows[r] = F32(x_row(m0 + r * THREADS));
+		x_rows[r] = F32(addresses[r]);
 		square_sums[r] = 0;
 		[[unroll]] for (uint c = 0; c < THREAD_N; c++) acc[r][c] = 0;
 	}
@@ -43,30 +45,17 @@ void main() {
 			[[unroll]] for (uint r = 0; r < THREAD_M; r++) acc[r][c] = fma(x[r], w, acc[r][c]);
 		}
 	}
-	float factors[THREAD_M];
-	if (NORM) {
-		bool overflows = false;
-		[[unroll]] for (uint r = 0; r < THREAD_M; r++) {
-			factors[r] = norm_factor(square_sums[r]);
-			overflows = overflows || overflowed(square_sums[r]);
-		}
-		if (overflows) { // sum the squares of all rows again
-			float sums[THREAD_M];
-			[[unroll]] for (uint r = 0; r < THREAD_M; r++) sums[r] = 0;
-			for (uint k = 0; k < IN; k += 2) { // few iterations, which some CPU drivers limit
-				[[unroll]] for (uint r = 0; r < THREAD_M; r++) {
-					float a = scaled(x_rows[r].v[k], SCALE_DOWN), b = k + 1 < IN ? scaled(x_rows[r].v[k + 1], SCALE_DOWN) : 0.0;
-					sums[r] = fma(b, b, fma(a, a, sums[r]));
-				}
-			}
-			[[unroll]] for (uint r = 0; r < THREAD_M; r++)
-				if (overflowed(square_sums[r])) factors[r] = scaled_norm_factor(sums[r]);
-		}
-	}
+	// The epilogue is a loop, so that it is compiled once. Its index would keep the sums in memory; these are copies.
+	vec4 sums[THREAD_M][THREAD_N / 4];
+	float squares[THREAD_M];
 	[[unroll]] for (uint r = 0; r < THREAD_M; r++) {
+		squares[r] = square_sums[r];
+		[[unroll]] for (uint c = 0; c < THREAD_N / 4; c++) sums[r][c] = vec4(acc[r][4 * c], acc[r][4 * c + 1], acc[r][4 * c + 2], acc[r][4 * c + 3]);
+	}
+	[[dont_unroll]] for (uint r = 0; r < THREAD_M; r++) {
 		uint row = m0 + r * THREADS;
 		if (!is_written(row)) continue;
-		Epilogue e = epilogue_of(row, NORM ? factors[r] : 1.0);
-		[[unroll]] for (uint c = 0; c < THREAD_N; c += 4) write_columns(e, n0 + c, vec4(acc[r][c], acc[r][c + 1], acc[r][c + 2], acc[r][c + 3]));
+		Epilogue e = epilogue_of(row, NORM ? row_factor(row, squares[r]) : 1.0);
+		[[unroll]] for (uint c = 0; c < THREAD_N / 4; c++) write_columns(e, n0 + 4 * c, sums[r][c]);
 	}
 }

@@ -67,6 +67,11 @@ float norm_factor(float square_sum) { return sqrt(float(IN)) / max(sqrt(square_s
 // times SCALE_DOWN.
 float scaled_norm_factor(float square_sum) { return norm_factor(square_sum) * SCALE_DOWN; }
 
+// row_factor is norm_factor of a computed row. If the sum overflows, it reads the row again.
+float row_factor(uint row, float square_sum) {
+	return overflowed(square_sum) ? scaled_norm_factor(scaled_square_sum(x_row(row), IN)) : norm_factor(square_sum);
+}
+
 // load_out reads columns col .. col + 3 of a row of OUT floats. Columns past the end have undefined values.
 vec4 load_out(uvec2 row, uint col) {
 	if (OUT % 4 == 0) return F32x4(row).v[col / 4];
