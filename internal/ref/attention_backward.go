@@ -7,12 +7,14 @@ package ref
 //
 // Steps: light_attn.qkv, heavy_attn.q and heavy_attn.kv (attention), the linear layers, and q_router and kv_router with
 // .scores and .logits.
-func ConditionalRoutedAttentionBackward(x []float32, mask []uint8, dy []float32, b, n int, c AttentionConfig, p Params, prefix string) Gradients {
+func ConditionalRoutedAttentionBackward(x []float32, mask []uint8, dy []float32, b, n int, c AttentionConfig,
+	p Params, prefix string) Gradients {
 	return attentionBackward(convert[float64](x), mask, convert[float64](dy), b, n, c, p, prefix)
 }
 
 // ConditionalRoutedAttentionBackward32 is [ConditionalRoutedAttentionBackward] in plain float32.
-func ConditionalRoutedAttentionBackward32(x []float32, mask []uint8, dy []float32, b, n int, c AttentionConfig, p Params, prefix string) GradientsOf[float32] {
+func ConditionalRoutedAttentionBackward32(x []float32, mask []uint8, dy []float32, b, n int, c AttentionConfig,
+	p Params, prefix string) GradientsOf[float32] {
 	return attentionBackward(x, mask, dy, b, n, c, p, prefix)
 }
 

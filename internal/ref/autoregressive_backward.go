@@ -8,17 +8,20 @@ package ref
 // With CausalQueryRouting the scores of queries have the gradient of [CausalSelectBackward]. Steps: those of
 // [ConditionalRoutedAttentionBackward]; keys and values of all rows are projected, scores have a row per item and window
 // m >= 1, and logits are [B, N] for queries, [B, R, N] for keys and values, summed over the windows.
-func ConditionalRoutedAutoregressiveAttentionBackward(x []float32, mask []uint8, dy []float32, b, n int, c AutoregressiveConfig, p Params, prefix string) Gradients {
+func ConditionalRoutedAutoregressiveAttentionBackward(x []float32, mask []uint8, dy []float32, b, n int,
+	c AutoregressiveConfig, p Params, prefix string) Gradients {
 	return autoregressiveBackward(convert[float64](x), mask, convert[float64](dy), b, n, c, p, prefix)
 }
 
 // ConditionalRoutedAutoregressiveAttentionBackward32 is [ConditionalRoutedAutoregressiveAttentionBackward] in plain
 // float32.
-func ConditionalRoutedAutoregressiveAttentionBackward32(x []float32, mask []uint8, dy []float32, b, n int, c AutoregressiveConfig, p Params, prefix string) GradientsOf[float32] {
+func ConditionalRoutedAutoregressiveAttentionBackward32(x []float32, mask []uint8, dy []float32, b, n int,
+	c AutoregressiveConfig, p Params, prefix string) GradientsOf[float32] {
 	return autoregressiveBackward(x, mask, dy, b, n, c, p, prefix)
 }
 
-func autoregressiveBackward[T Float](x []T, mask []uint8, dy []T, b, n int, c AutoregressiveConfig, p Params, prefix string) GradientsOf[T] {
+func autoregressiveBackward[T Float](x []T, mask []uint8, dy []T, b, n int, c AutoregressiveConfig, p Params,
+	prefix string) GradientsOf[T] {
 	return runBackward("ConditionalRoutedAutoregressiveAttention", p, prefix, func(m gradientModule[T]) ([]T, map[string][]T) {
 		y, s := m.forwardAutoregressive(x, mask, b, n, c)
 		return onlyX(y, s.backward(dy))
@@ -37,7 +40,8 @@ type autoregressiveState[T Float] struct {
 	heavy   heavyState[T]
 }
 
-func (m gradientModule[T]) forwardAutoregressive(x []T, mask []uint8, b, n int, c AutoregressiveConfig) ([]T, autoregressiveState[T]) {
+func (m gradientModule[T]) forwardAutoregressive(x []T, mask []uint8, b, n int,
+	c AutoregressiveConfig) ([]T, autoregressiveState[T]) {
 	s := autoregressiveState[T]{m: m, c: c, x: x}
 	y, light := m.child("light_attn.").forwardWindows(x, mask, b, n, c.light(c.LightWindowSize, true))
 	s.light = light
@@ -56,14 +60,16 @@ func (m gradientModule[T]) forwardAutoregressive(x []T, mask []uint8, b, n int, 
 	later, routes := w.windows-1, max(c.NumRoutedKV, 1)
 	tokens, valid := w.queries()
 	if s.causal = c.CausalQueryRouting && w.size > c.NumHeavyTokensQ; s.causal {
-		s.q = routerState[T]{m: m, name: "q_router", args: RouterArgsOf[T]{RouterConfig: routerQ, B: b * later, N: w.size, C: c.Dim, R: 1}}
+		s.q = routerState[T]{m: m, name: "q_router", args: RouterArgsOf[T]{RouterConfig: routerQ, B: b * later, N: w.size,
+			C: c.Dim, R: 1}}
 		s.q.routing = m.routeCausalQueries(w, routerQ, convert[T](c.RandomQ))
 		m.routes[m.prefix+"q_router"] = s.q.routing
 	} else {
 		s.q = m.forwardRouter("q_router", routerQ, tokens, valid, b*later, w.size, c.Dim, 1, w.queryLogits(convert[T](c.RandomQ)))
 	}
 	tokens, valid = w.prefixes()
-	s.kv = m.forwardRouter("kv_router", routerKV, tokens, valid, b*later, w.windows*w.size, c.Dim, routes, w.keyLogits(convert[T](c.RandomKV), routes))
+	s.kv = m.forwardRouter("kv_router", routerKV, tokens, valid, b*later, w.windows*w.size, c.Dim, routes,
+		w.keyLogits(convert[T](c.RandomKV), routes))
 
 	in := heavyInput[T]{x: x, context: x, base: y, q: s.q.list(), kv: s.kv.list(), windows: later, firstNull: w.size}
 	in.q.b, in.q.n, in.q.k, in.kv.n = b, n, later*in.q.k, n
@@ -131,7 +137,8 @@ func (s autoregressiveState[T]) queryLogitsBackward(dscores []T) []T {
 func (s autoregressiveState[T]) causalLogitsBackward(dscores []T) []T {
 	w, r := s.windows, s.q.routing
 	logits := routerLogits(RouterLogitsArgsOf[T]{
-		X: w.x, Tokens: s.m.weight("q_router.routing_token", w.c), CosineScale: s.c.Router.CosineScale, B: w.b, N: w.windows * w.size, C: w.c, R: 1,
+		X: w.x, Tokens: s.m.weight("q_router.routing_token", w.c), CosineScale: s.c.Router.CosineScale, B: w.b,
+		N: w.windows * w.size, C: w.c, R: 1,
 	})
 	var indices []int32
 	var valid []uint8

@@ -7,12 +7,14 @@ import "fmt"
 // i; to_logits.
 //
 //	dy [B, N, V]
-func AutoregressiveTransformerBackward(ids []int32, dy []float32, b, n, depth int, c AutoregressiveConfig, p Params, prefix string) Gradients {
+func AutoregressiveTransformerBackward(ids []int32, dy []float32, b, n, depth int, c AutoregressiveConfig, p Params,
+	prefix string) Gradients {
 	return autoregressiveTransformerBackward(ids, convert[float64](dy), b, n, depth, c, p, prefix)
 }
 
 // AutoregressiveTransformerBackward32 is [AutoregressiveTransformerBackward] in plain float32.
-func AutoregressiveTransformerBackward32(ids []int32, dy []float32, b, n, depth int, c AutoregressiveConfig, p Params, prefix string) GradientsOf[float32] {
+func AutoregressiveTransformerBackward32(ids []int32, dy []float32, b, n, depth int, c AutoregressiveConfig,
+	p Params, prefix string) GradientsOf[float32] {
 	return autoregressiveTransformerBackward(ids, dy, b, n, depth, c, p, prefix)
 }
 
@@ -22,7 +24,8 @@ type decoderLayer[T Float] struct {
 	ff        feedForwardState[T]
 }
 
-func autoregressiveTransformerBackward[T Float](ids []int32, dy []T, b, n, depth int, c AutoregressiveConfig, p Params, prefix string) GradientsOf[T] {
+func autoregressiveTransformerBackward[T Float](ids []int32, dy []T, b, n, depth int, c AutoregressiveConfig,
+	p Params, prefix string) GradientsOf[T] {
 	return runBackward("AutoregressiveTransformer", p, prefix, func(m gradientModule[T]) ([]T, map[string][]T) {
 		checkLen(m.name, "ids", len(ids), b*n)
 		c.RotaryEmb = true

@@ -4,12 +4,14 @@ package ref
 // conditional_attn and conditional_ff, and h, the sum after the attention.
 //
 //	dy [B, N, C]    dh = dy + conditional_ff backward of dy    dx = dh + conditional_attn backward of dh
-func ConditionalRoutedTransformerBlockBackward(x []float32, mask []uint8, dy []float32, b, n int, c BlockConfig, p Params, prefix string) Gradients {
+func ConditionalRoutedTransformerBlockBackward(x []float32, mask []uint8, dy []float32, b, n int, c BlockConfig,
+	p Params, prefix string) Gradients {
 	return blockBackward(convert[float64](x), mask, convert[float64](dy), b, n, c, p, prefix)
 }
 
 // ConditionalRoutedTransformerBlockBackward32 is [ConditionalRoutedTransformerBlockBackward] in plain float32.
-func ConditionalRoutedTransformerBlockBackward32(x []float32, mask []uint8, dy []float32, b, n int, c BlockConfig, p Params, prefix string) GradientsOf[float32] {
+func ConditionalRoutedTransformerBlockBackward32(x []float32, mask []uint8, dy []float32, b, n int, c BlockConfig,
+	p Params, prefix string) GradientsOf[float32] {
 	return blockBackward(x, mask, dy, b, n, c, p, prefix)
 }
 

@@ -28,7 +28,8 @@ func TestCausalSelectBackward(t *testing.T) {
 		}
 		return sum
 	}
-	got, got32 := CausalSelectBackward(logits, indices, valid, dscore, b, n, window, k), CausalSelectBackward32(logits, indices, valid, dscore, b, n, window, k)
+	got := CausalSelectBackward(logits, indices, valid, dscore, b, n, window, k)
+	got32 := CausalSelectBackward32(logits, indices, valid, dscore, b, n, window, k)
 	checkGradient(t, "logits", logits, loss, got, got32)
 	assert.NotEqual(t, make([]float64, b*n), got)
 	assert.Equal(t, make([]float64, window), got[:window], "the first window has no queries")
@@ -36,5 +37,7 @@ func TestCausalSelectBackward(t *testing.T) {
 	// Without a threshold there is no gradient.
 	indices, valid = CausalSelect(logits, b, n, 2, 2)
 	assert.Equal(t, make([]float64, b*n), CausalSelectBackward(logits, indices, valid, normal(3, len(indices), 1), b, n, 2, 2))
-	assertPanics(t, "ref: CausalSelectBackward: len(dscore) is 1, want 28", func() { CausalSelectBackward(logits, indices, valid, dscore[:1], b, n, 2, 2) })
+	assertPanics(t, "ref: CausalSelectBackward: len(dscore) is 1, want 28", func() {
+		CausalSelectBackward(logits, indices, valid, dscore[:1], b, n, 2, 2)
+	})
 }

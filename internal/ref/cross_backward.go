@@ -4,12 +4,14 @@ package ref
 // Steps: those of [ConditionalRoutedAttentionBackward] without the light branch.
 //
 //	dy [B, N, C]
-func ConditionalRoutedCrossAttentionBackward(in CrossAttentionInput, dy []float32, c CrossAttentionConfig, p Params, prefix string) Gradients {
+func ConditionalRoutedCrossAttentionBackward(in CrossAttentionInput, dy []float32, c CrossAttentionConfig, p Params,
+	prefix string) Gradients {
 	return crossBackward[float64](in, dy, c, p, prefix)
 }
 
 // ConditionalRoutedCrossAttentionBackward32 is [ConditionalRoutedCrossAttentionBackward] in plain float32.
-func ConditionalRoutedCrossAttentionBackward32(in CrossAttentionInput, dy []float32, c CrossAttentionConfig, p Params, prefix string) GradientsOf[float32] {
+func ConditionalRoutedCrossAttentionBackward32(in CrossAttentionInput, dy []float32, c CrossAttentionConfig,
+	p Params, prefix string) GradientsOf[float32] {
 	return crossBackward[float32](in, dy, c, p, prefix)
 }
 

@@ -16,6 +16,10 @@
 // empty slot gathers zeros and writes nothing; its index (0) usually belongs to another slot as well. A slot with score
 // 0 is skipped in the same way, although its token is selected.
 //
+// The gradient of X is XBackward, in <stem>_backward.go: it takes the arguments of X and the gradient of its result, and
+// returns the gradients of the arguments. Add and CopyRows have none: the gradient of a sum is that of the result, and
+// the gradient of a copy is a copy. That of a module is a [Gradients], which has the gradients of intermediate results too.
+//
 // Only tests call this package. Slices whose lengths do not match the shapes are programming errors, so they panic with
 // the name of the argument.
 package ref

@@ -6,16 +6,19 @@ import "fmt"
 // of the layers; layers.{i}.y, the result of layer i.
 //
 //	dy [B, N, C]
-func EncoderBackward(x []float32, ids []int32, mask []uint8, dy []float32, b, n, depth int, c BlockConfig, p Params, prefix string) Gradients {
+func EncoderBackward(x []float32, ids []int32, mask []uint8, dy []float32, b, n, depth int, c BlockConfig, p Params,
+	prefix string) Gradients {
 	return encoderBackward(convert[float64](x), ids, mask, convert[float64](dy), b, n, depth, c, p, prefix)
 }
 
 // EncoderBackward32 is [EncoderBackward] in plain float32.
-func EncoderBackward32(x []float32, ids []int32, mask []uint8, dy []float32, b, n, depth int, c BlockConfig, p Params, prefix string) GradientsOf[float32] {
+func EncoderBackward32(x []float32, ids []int32, mask []uint8, dy []float32, b, n, depth int, c BlockConfig,
+	p Params, prefix string) GradientsOf[float32] {
 	return encoderBackward(x, ids, mask, dy, b, n, depth, c, p, prefix)
 }
 
-func encoderBackward[T Float](x []T, ids []int32, mask []uint8, dy []T, b, n, depth int, c BlockConfig, p Params, prefix string) GradientsOf[T] {
+func encoderBackward[T Float](x []T, ids []int32, mask []uint8, dy []T, b, n, depth int, c BlockConfig, p Params,
+	prefix string) GradientsOf[T] {
 	return runBackward("Encoder", p, prefix, func(m gradientModule[T]) ([]T, map[string][]T) {
 		h, layers := x, make([]blockState[T], depth)
 		if ids != nil {

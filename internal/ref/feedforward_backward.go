@@ -40,11 +40,13 @@ func ConditionalRoutedFeedForwardBackward(in ConditionalRoutedFeedForwardInput, 
 }
 
 // ConditionalRoutedFeedForwardBackward32 is [ConditionalRoutedFeedForwardBackward] in plain float32.
-func ConditionalRoutedFeedForwardBackward32(in ConditionalRoutedFeedForwardInput, dy []float32, p Params, prefix string) GradientsOf[float32] {
+func ConditionalRoutedFeedForwardBackward32(in ConditionalRoutedFeedForwardInput, dy []float32, p Params,
+	prefix string) GradientsOf[float32] {
 	return conditionalRoutedFeedForwardBackward[float32](in, dy, p, prefix)
 }
 
-func conditionalRoutedFeedForwardBackward[T Float](in ConditionalRoutedFeedForwardInput, dy []float32, p Params, prefix string) GradientsOf[T] {
+func conditionalRoutedFeedForwardBackward[T Float](in ConditionalRoutedFeedForwardInput, dy []float32, p Params,
+	prefix string) GradientsOf[T] {
 	return runBackward("ConditionalRoutedFeedForward", p, prefix, func(m gradientModule[T]) ([]T, map[string][]T) {
 		y, s := m.forwardRoutedFeedForward(convert[T](in.X), in.Mask, in.B, in.N, in.C, in.Router)
 		return onlyX(y, s.backward(convert[T](dy)))
@@ -85,7 +87,8 @@ type routedFeedForwardState[T Float] struct {
 	light, heavy feedForwardState[T]
 }
 
-func (m gradientModule[T]) forwardRoutedFeedForward(x []T, mask []uint8, b, n, c int, router RouterConfig) ([]T, routedFeedForwardState[T]) {
+func (m gradientModule[T]) forwardRoutedFeedForward(x []T, mask []uint8, b, n, c int,
+	router RouterConfig) ([]T, routedFeedForwardState[T]) {
 	s := routedFeedForwardState[T]{router: m.forwardRouter("router", router, x, mask, b, n, c, 1, nil)}
 	y, light := m.child("light_ff.").forwardFeedForward(x, tokenList[T]{b: 1, n: b * n, k: b * n}, c, nil)
 	s.light = light

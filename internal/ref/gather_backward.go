@@ -9,7 +9,8 @@ package ref
 //
 // Slots that [Gather] skips have gradient 0.
 func GatherBackward(a GatherArgs, dy []float32) (dx, dscore []float64) {
-	return gatherBackward(convert[float64](a.X), a.Indices, convert[float64](a.Score), a.Valid, a.B, a.N, a.C, a.K, convert[float64](dy))
+	return gatherBackward(convert[float64](a.X), a.Indices, convert[float64](a.Score), a.Valid, a.B, a.N, a.C, a.K,
+		convert[float64](dy))
 }
 
 // GatherBackward32 is [GatherBackward] in plain float32.

@@ -128,7 +128,8 @@ func (s heavyState[T]) backward(dy []T) heavyGrads[T] {
 	q := s.m.linearBackward("heavy_attn.to_q", s.query, attended.Q)
 	s.m.add("heavy_attn.norm.gamma", 0, q.Gamma)
 	g := heavyGrads[T]{
-		x: q.X, context: make([]T, len(s.in.context)), base: addTensors(out.Residual, out.Base), qScores: out.Score, kvScores: attended.KeyScores,
+		x: q.X, context: make([]T, len(s.in.context)), base: addTensors(out.Residual, out.Base), qScores: out.Score,
+		kvScores: attended.KeyScores,
 	}
 	if attended.QueryScores != nil {
 		g.qScores = addTensors(g.qScores, attended.QueryScores)

@@ -5,16 +5,19 @@ package ref
 // order.
 //
 //	dy, dx: the shape of x
-func ConditionalRoutedImageAttentionBackward(x []float32, mask []uint8, dy []float32, b, height, width int, c ImageAttentionConfig, p Params, prefix string) Gradients {
+func ConditionalRoutedImageAttentionBackward(x []float32, mask []uint8, dy []float32, b, height, width int,
+	c ImageAttentionConfig, p Params, prefix string) Gradients {
 	return imageBackward(convert[float64](x), mask, convert[float64](dy), b, height, width, c, p, prefix)
 }
 
 // ConditionalRoutedImageAttentionBackward32 is [ConditionalRoutedImageAttentionBackward] in plain float32.
-func ConditionalRoutedImageAttentionBackward32(x []float32, mask []uint8, dy []float32, b, height, width int, c ImageAttentionConfig, p Params, prefix string) GradientsOf[float32] {
+func ConditionalRoutedImageAttentionBackward32(x []float32, mask []uint8, dy []float32, b, height, width int,
+	c ImageAttentionConfig, p Params, prefix string) GradientsOf[float32] {
 	return imageBackward(x, mask, dy, b, height, width, c, p, prefix)
 }
 
-func imageBackward[T Float](x []T, mask []uint8, dy []T, b, height, width int, c ImageAttentionConfig, p Params, prefix string) GradientsOf[T] {
+func imageBackward[T Float](x []T, mask []uint8, dy []T, b, height, width int, c ImageAttentionConfig, p Params,
+	prefix string) GradientsOf[T] {
 	return runBackward("ConditionalRoutedImageAttention", p, prefix, func(m gradientModule[T]) ([]T, map[string][]T) {
 		y, s := m.forwardImage(x, mask, b, height, width, c)
 		return onlyX(y, s.backward(dy))

@@ -103,7 +103,8 @@ func (a LinearArgsOf[T]) backwardSlots() backwardSlots[T] {
 			s.source[slot], s.dest[slot] = -1, -1
 			continue
 		}
-		s.source[slot], s.dest[slot] = a.row("gather", a.Gather, slot, entry, a.InRows), a.row("scatter", a.Scatter, slot, slot, a.OutRows)
+		s.source[slot], s.dest[slot] = a.row("gather", a.Gather, slot, entry, a.InRows), a.row("scatter", a.Scatter, slot,
+			slot, a.OutRows)
 		row, x := s.rows[slot*a.In:(slot+1)*a.In], a.X[s.source[slot]*a.In:(s.source[slot]+1)*a.In]
 		if a.Gamma != nil {
 			rmsNormRow(row, x, a.Gamma)

@@ -72,7 +72,8 @@ func TestLinearBackward(t *testing.T) {
 		assert.Zero(t, g.Score[0], "another list")
 	})
 	t.Run("rounding", func(t *testing.T) {
-		a := LinearArgs{X: []float32{1.25, 2}, W: []float32{3.5, 1}, Rows: 1, In: 2, Out: 1, RoundOperands: func(v float32) float32 { return float32(math.Floor(float64(v))) }}
+		a := LinearArgs{X: []float32{1.25, 2}, W: []float32{3.5, 1}, Rows: 1, In: 2, Out: 1,
+			RoundOperands: func(v float32) float32 { return float32(math.Floor(float64(v))) }}
 		g := LinearBackward(a, []float32{2.5})
 		assert.Equal(t, []float64{6, 2}, g.X, "floor(2.5) * floor(w)")
 		assert.Equal(t, []float64{2, 4}, g.W, "floor(2.5) * floor(x)")

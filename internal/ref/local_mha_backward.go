@@ -8,7 +8,8 @@ func LocalMHABackward(x []float32, mask []uint8, dy []float32, b, n int, c Local
 }
 
 // LocalMHABackward32 is [LocalMHABackward] in plain float32.
-func LocalMHABackward32(x []float32, mask []uint8, dy []float32, b, n int, c LocalMHAConfig, p Params, prefix string) GradientsOf[float32] {
+func LocalMHABackward32(x []float32, mask []uint8, dy []float32, b, n int, c LocalMHAConfig, p Params,
+	prefix string) GradientsOf[float32] {
 	return localMHABackward(x, mask, dy, b, n, c, p, prefix)
 }
 

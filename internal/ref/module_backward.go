@@ -29,8 +29,10 @@ type gradientModule[T Float] struct {
 }
 
 // runBackward runs a module forward and backward. f returns the result and the gradients of the inputs.
-func runBackward[T Float](name string, p Params, prefix string, f func(m gradientModule[T]) (y []T, inputs map[string][]T)) GradientsOf[T] {
-	m := gradientModule[T]{module[T]{name, p, prefix, map[string]RoutingOf[T]{}}, GradientsOf[T]{Params: map[string][]T{}, Steps: map[string][]T{}}}
+func runBackward[T Float](name string, p Params, prefix string, f func(m gradientModule[T]) (y []T,
+	inputs map[string][]T)) GradientsOf[T] {
+	m := gradientModule[T]{module[T]{name, p, prefix, map[string]RoutingOf[T]{}},
+		GradientsOf[T]{Params: map[string][]T{}, Steps: map[string][]T{}}}
 	for weight, w := range p {
 		if strings.HasPrefix(weight, prefix) {
 			m.grads.Params[weight] = make([]T, len(w))
@@ -103,9 +105,11 @@ type routerState[T Float] struct {
 }
 
 // forwardRouter runs a router, by random logits unless they are nil.
-func (m gradientModule[T]) forwardRouter(name string, c RouterConfig, x []T, mask []uint8, b, n, dim, routes int, random []T) routerState[T] {
+func (m gradientModule[T]) forwardRouter(name string, c RouterConfig, x []T, mask []uint8, b, n, dim, routes int,
+	random []T) routerState[T] {
 	return routerState[T]{m, name, RouterArgsOf[T]{
-		RouterConfig: c, X: x, Mask: mask, Tokens: m.weight(name+".routing_token", routes*dim), B: b, N: n, C: dim, R: routes, RandomLogits: random,
+		RouterConfig: c, X: x, Mask: mask, Tokens: m.weight(name+".routing_token", routes*dim), B: b, N: n, C: dim,
+		R: routes, RandomLogits: random,
 	}, m.routeBy(name, c, x, mask, b, n, dim, routes, random)}
 }
 

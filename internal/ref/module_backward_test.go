@@ -11,7 +11,8 @@ import (
 )
 
 // softRouter has soft scores that change smoothly, so that finite differences of a module with it exist.
-var softRouter = RouterConfig{NumTokens: 1, FetchKRatio: 9. / 8, Descent: CoorDescentConfig{Iters: 6, Eps: 1, EpsInit: 2, EpsDecay: 0.7}}
+var softRouter = RouterConfig{NumTokens: 1, FetchKRatio: 9. / 8,
+	Descent: CoorDescentConfig{Iters: 6, Eps: 1, EpsInit: 2, EpsDecay: 0.7}}
 
 // moduleCase is a module with its weights and inputs, all coarse, as checkModuleGradients takes it.
 type moduleCase struct {
@@ -74,7 +75,8 @@ func attentionCase() (AttentionConfig, Params) {
 func TestAttentionBackward(t *testing.T) {
 	const b, n = 2, 11
 	c, p := attentionCase()
-	for name, mask := range map[string][]uint8{"no mask": nil, "mask": randomMask(3, b*n, 0.8), "an item without tokens": append(make([]uint8, n), randomMask(4, n, 0.9)...)} {
+	for name, mask := range map[string][]uint8{"no mask": nil, "mask": randomMask(3, b*n, 0.8),
+		"an item without tokens": append(make([]uint8, n), randomMask(4, n, 0.9)...)} {
 		for _, null := range []bool{true, false} {
 			c.UseNullQTokens = null
 			q := maps.Clone(p)
@@ -163,7 +165,8 @@ func TestCausalQueriesBackward(t *testing.T) {
 	dlogits := CausalSelectBackward(float32s(logits), indices, valid, dscores, b, n, 8, 3)
 	assert.InDeltaSlice(t, dlogits, g.Steps["q_router.logits"], 1e-5)
 	assert.NotEqual(t, make([]float64, b*n), dlogits)
-	_, dtokens := RouterLogitsBackward(RouterLogitsArgs{X: x, Tokens: p["q_router.routing_token"], B: b, N: n, C: 6, R: 1}, float32s(dlogits))
+	_, dtokens := RouterLogitsBackward(RouterLogitsArgs{X: x, Tokens: p["q_router.routing_token"], B: b, N: n, C: 6,
+		R: 1}, float32s(dlogits))
 	assert.InDeltaSlice(t, dtokens, g.Params["q_router.routing_token"], 1e-5)
 
 	// A masked token is no query and sets no threshold.
@@ -195,7 +198,8 @@ func TestCrossAttentionBackward(t *testing.T) {
 		MultiplyKeysByScore: true, MultiplyQueriesByScore: true, RotaryEmb: true, Router: softRouter,
 	}
 	in := CrossAttentionInput{
-		X: coarse(1, 2*7*6, 1), Context: coarse(2, 2*18*6, 1), Mask: randomMask(3, 2*7, 0.8), ContextMask: randomMask(4, 2*18, 0.8), B: 2, N: 7, M: 18,
+		X: coarse(1, 2*7*6, 1), Context: coarse(2, 2*18*6, 1), Mask: randomMask(3, 2*7, 0.8),
+		ContextMask: randomMask(4, 2*18, 0.8), B: 2, N: 7, M: 18,
 	}
 	checkModuleGradients(t, moduleCase{
 		p: p, inputs: map[string][]float32{"x": in.X, "context": in.Context},
@@ -241,7 +245,8 @@ func TestFeedForwardBackward(t *testing.T) {
 	checkModuleGradients(t, moduleCase{
 		p: p, inputs: map[string][]float32{"x": x},
 		forward: func() []float64 {
-			return FeedForward(x, 5, FeedForwardParams{Gamma: p["0.gamma"], W1: p["1.weight"], B1: p["1.bias"], W2: p["3.weight"], B2: p["3.bias"], Dim: 6, Hidden: 10})
+			return FeedForward(x, 5, FeedForwardParams{Gamma: p["0.gamma"], W1: p["1.weight"], B1: p["1.bias"],
+				W2: p["3.weight"], B2: p["3.bias"], Dim: 6, Hidden: 10})
 		},
 		backward:   func(dy []float32) Gradients { return FeedForwardBackward(x, dy, 5, 6, p, "") },
 		backward32: func(dy []float32) GradientsOf[float32] { return FeedForwardBackward32(x, dy, 5, 6, p, "") },

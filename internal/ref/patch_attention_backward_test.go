@@ -8,7 +8,8 @@ func TestPatchAttentionBackward(t *testing.T) {
 		pixels := a.Height * a.Width
 		a.QKV = coarse(1, pixels*3*4, 1)
 		dy := normal(2, pixels*4, 1)
-		checkGradient(t, "qkv", a.QKV, func() float64 { return lossOf(PatchAttention(a), dy) }, PatchAttentionBackward(a, dy), PatchAttentionBackward32(a, dy))
+		loss := func() float64 { return lossOf(PatchAttention(a), dy) }
+		checkGradient(t, "qkv", a.QKV, loss, PatchAttentionBackward(a, dy), PatchAttentionBackward32(a, dy))
 	}
 	assertPanics(t, "ref: PatchAttentionBackward: len(dy) is 0, want 2", func() {
 		PatchAttentionBackward(PatchAttentionArgs{QKV: make([]float32, 6), Height: 1, Width: 1, Heads: 1, DimHead: 2, Patch: 1}, nil)

@@ -3,7 +3,8 @@ package ref
 import "testing"
 
 func TestPatchEmbedBackward(t *testing.T) {
-	a := PatchEmbedArgs{X: coarse(1, 2*3*4*6, 1), Weight: coarse(2, 18, 1), Bias: coarse(3, 18, 1), B: 2, Channels: 3, Height: 4, Width: 6, PatchHeight: 2, PatchWidth: 3}
+	a := PatchEmbedArgs{X: coarse(1, 2*3*4*6, 1), Weight: coarse(2, 18, 1), Bias: coarse(3, 18, 1), B: 2, Channels: 3,
+		Height: 4, Width: 6, PatchHeight: 2, PatchWidth: 3}
 	dy := normal(4, len(a.X), 1)
 	loss := func() float64 { return lossOf(PatchEmbed(a), dy) }
 	g, g32 := PatchEmbedBackward(a, dy), PatchEmbedBackward32(a, dy)

@@ -26,5 +26,7 @@ func TestRMSNormBackward(t *testing.T) {
 	assert.Equal(t, []float64{0, 0, 0, 0}, dgamma)
 	dx, _ = RMSNormBackward([]float32{3e-11, 4e-11}, []float32{1, 1}, []float32{1, 0}, 1, 2)
 	assert.InEpsilonSlice(t, []float64{math.Sqrt2 / 5e-11 * 0.64, -math.Sqrt2 / 5e-11 * 0.48}, dx, 1e-6)
-	assertPanics(t, "ref: RMSNormBackward: len(dy) is 1, want 2", func() { RMSNormBackward([]float32{1, 2}, []float32{1}, []float32{1}, 2, 1) })
+	assertPanics(t, "ref: RMSNormBackward: len(dy) is 1, want 2", func() {
+		RMSNormBackward([]float32{1, 2}, []float32{1}, []float32{1}, 2, 1)
+	})
 }

@@ -8,7 +8,8 @@ import (
 
 func TestRotaryBackward(t *testing.T) {
 	a := RotaryArgs{
-		X: coarse(1, 2*3*2*4, 1), Positions: []int32{5, 0, 7, 1, 2, 3, 9, 9, 4, -1, 100, 6}, Valid: []uint8{1, 1, 1, 0, 1, 1, 1, 1, 1, 1, 1, 1},
+		X: coarse(1, 2*3*2*4, 1), Positions: []int32{5, 0, 7, 1, 2, 3, 9, 9, 4, -1, 100, 6},
+		Valid: []uint8{1, 1, 1, 0, 1, 1, 1, 1, 1, 1, 1, 1},
 		Heads: 2, DimHead: 4, Lists: 2, Rows: 3, Routes: 2, Route: 1, Limit: 50,
 	}
 	for _, whole := range []bool{true, false} {

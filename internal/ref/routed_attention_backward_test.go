@@ -9,7 +9,8 @@ import (
 // routedCases are arguments of all layouts of KV, without scores: two lists of three queries, four heads.
 func routedCases() map[string]RoutedAttentionArgs {
 	const lists, queries, h, d, keys, rows = 4, 3, 4, 2, 5, 7
-	base := RoutedAttentionArgs{Q: coarse(1, lists*queries*h*d, 1), Null: coarse(2, 2*h*d, 1), Lists: lists, Queries: queries, Keys: keys, Heads: h, DimHead: d, Routes: 2}
+	base := RoutedAttentionArgs{Q: coarse(1, lists*queries*h*d, 1), Null: coarse(2, 2*h*d, 1), Lists: lists,
+		Queries: queries, Keys: keys, Heads: h, DimHead: d, Routes: 2}
 	slots, indexed, prefix := base, base, base
 	slots.KV, slots.Valid = coarse(3, lists*keys*h*2*d, 1), randomMask(4, lists*2*keys, 0.7)
 	clear(slots.Valid[:2*keys]) // the first list sees the null key only
@@ -31,7 +32,8 @@ func TestRoutedAttentionBackward(t *testing.T) {
 			}
 			t.Run(name, func(t *testing.T) {
 				if scored {
-					a.KeyScores, a.QueryScores, a.ScoreKeys, a.ScoreValues = coarse(8, a.Lists*2*a.Keys, 1), coarse(9, a.Lists*a.Queries, 1), true, true
+					a.ScoreKeys, a.ScoreValues = true, true
+					a.KeyScores, a.QueryScores = coarse(8, a.Lists*2*a.Keys, 1), coarse(9, a.Lists*a.Queries, 1)
 					for i := range a.QueryScores {
 						a.QueryScores[i] += 4 // no query may have score 0
 					}

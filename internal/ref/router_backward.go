@@ -71,7 +71,8 @@ func routerScoresBackward[T Float](a RouterArgsOf[T], r RoutingOf[T], dscores []
 			if n <= count {
 				continue
 			}
-			ds, _ := coorDescentBackward(r.Logits[lo:lo+n], maskSlice(a.Mask, row/a.R*a.N+start, n), dsoft[lo:lo+n], 1, n, a.descent(count, n))
+			ds, _ := coorDescentBackward(r.Logits[lo:lo+n], maskSlice(a.Mask, row/a.R*a.N+start, n), dsoft[lo:lo+n], 1, n,
+				a.descent(count, n))
 			copy(dlogits[lo:], ds)
 		}
 	}

@@ -42,5 +42,6 @@ func TestRouterBackward(t *testing.T) {
 			assert.Equal(t, soft, CoordinateDescentRouterBackward(a, dscores, nil))
 		})
 	}
-	assertPanics(t, "ref: CoordinateDescentRouterBackward: len(dscores) is 1, want 20", func() { CoordinateDescentRouterBackward(a, make([]float32, 1), nil) })
+	assertPanics(t, "ref: CoordinateDescentRouterBackward: len(dscores) is 1, want 20",
+		func() { CoordinateDescentRouterBackward(a, make([]float32, 1), nil) })
 }

@@ -10,7 +10,8 @@ func TestRouterLogitsBackward(t *testing.T) {
 	for _, c := range []int{2, 9} {
 		for _, perItem := range []bool{false, true} {
 			for _, scale := range []float64{0, 8} {
-				a := RouterLogitsArgs{X: coarse(1, 2*5*c, 1), Tokens: coarse(2, 3*c, 1), B: 2, N: 5, C: c, R: 3, CosineScale: scale, TokensPerItem: perItem}
+				a := RouterLogitsArgs{X: coarse(1, 2*5*c, 1), Tokens: coarse(2, 3*c, 1), B: 2, N: 5, C: c, R: 3,
+					CosineScale: scale, TokensPerItem: perItem}
 				if perItem {
 					a.Tokens = coarse(2, 2*3*c, 1)
 				}

@@ -64,9 +64,12 @@ func TestEncoderBackward(t *testing.T) {
 
 func TestViTBackward(t *testing.T) {
 	p := Params{
-		"to_patch_embedding.1.weight": normal(1, 12, 1), "to_patch_embedding.1.bias": normal(2, 12, 1), "to_patch_embedding.2.weight": normal(3, 8*12, 0.5),
-		"to_patch_embedding.2.bias": normal(4, 8, 1), "to_patch_embedding.3.weight": normal(5, 8, 1), "to_patch_embedding.3.bias": normal(6, 8, 1),
-		"linear_head.1.weight": normal(7, 8, 1), "linear_head.1.bias": normal(8, 8, 1), "linear_head.2.weight": normal(9, 5*8, 1), "linear_head.2.bias": normal(10, 5, 1),
+		"to_patch_embedding.1.weight": normal(1, 12, 1), "to_patch_embedding.1.bias": normal(2, 12, 1),
+		"to_patch_embedding.2.weight": normal(3, 8*12, 0.5),
+		"to_patch_embedding.2.bias":   normal(4, 8, 1), "to_patch_embedding.3.weight": normal(5, 8, 1),
+		"to_patch_embedding.3.bias": normal(6, 8, 1),
+		"linear_head.1.weight":      normal(7, 8, 1), "linear_head.1.bias": normal(8, 8, 1),
+		"linear_head.2.weight": normal(9, 5*8, 1), "linear_head.2.bias": normal(10, 5, 1),
 	}
 	for layer := range 2 {
 		prefix, seed := layerPrefix(layer), uint64(100*(layer+1))
@@ -76,7 +79,8 @@ func TestViTBackward(t *testing.T) {
 		}{
 			{"0.q_router.routing_token", 8}, {"0.kv_router.routing_token", 8}, {"0.null_q_token", 8}, {"0.light_attn.norm.gamma", 8},
 			{"0.light_attn.to_qkv.weight", 24 * 8}, {"0.light_attn.to_out.weight", 8 * 8}, {"0.heavy_attn.norm.gamma", 8},
-			{"0.heavy_attn.null_kv", 16}, {"0.heavy_attn.to_q.weight", 8 * 8}, {"0.heavy_attn.to_kv.weight", 16 * 8}, {"0.heavy_attn.to_out.weight", 8 * 8},
+			{"0.heavy_attn.null_kv", 16}, {"0.heavy_attn.to_q.weight", 8 * 8}, {"0.heavy_attn.to_kv.weight", 16 * 8},
+			{"0.heavy_attn.to_out.weight", 8 * 8},
 			{"1.router.routing_token", 8}, {"1.light_ff.0.gamma", 8}, {"1.light_ff.1.weight", 4 * 8}, {"1.light_ff.1.bias", 4},
 			{"1.light_ff.3.weight", 8 * 4}, {"1.light_ff.3.bias", 8}, {"1.heavy_ff.0.gamma", 8}, {"1.heavy_ff.1.weight", 12 * 8},
 			{"1.heavy_ff.1.bias", 12}, {"1.heavy_ff.3.weight", 8 * 12}, {"1.heavy_ff.3.bias", 8},
@@ -86,9 +90,11 @@ func TestViTBackward(t *testing.T) {
 	}
 	coarsen(p)
 	c := ViTConfig{
-		ImageHeight: 8, ImageWidth: 8, PatchHeight: 2, PatchWidth: 2, Channels: 3, Depth: 2, NumClasses: 5, NumHeavyFFTokens: 5, Router: softRouter,
+		ImageHeight: 8, ImageWidth: 8, PatchHeight: 2, PatchWidth: 2, Channels: 3, Depth: 2, NumClasses: 5,
+		NumHeavyFFTokens: 5, Router: softRouter,
 		Attention: ImageAttentionConfig{AttentionConfig: AttentionConfig{
-			Dim: 8, NumHeavyTokensQ: 4, NumHeavyTokensKV: 6, LightDimHead: 4, LightHeads: 2, LightWindowSize: 2, HeavyDimHead: 4, HeavyHeads: 2,
+			Dim: 8, NumHeavyTokensQ: 4, NumHeavyTokensKV: 6, LightDimHead: 4, LightHeads: 2, LightWindowSize: 2,
+			HeavyDimHead: 4, HeavyHeads: 2,
 			UseNullQTokens: true, Router: softRouter,
 		}},
 	}

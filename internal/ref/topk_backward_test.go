@@ -36,5 +36,7 @@ func TestTopKBackward(t *testing.T) {
 		want := addTensors(TopKBackward(x, m, rows, n, plain, v), TopKBackward(x, m, rows, n, c, TopKUpstream{Gates: gates}))
 		assert.InDeltaSlice(t, want, TopKBackward(x, m, rows, n, c, v), 1e-6)
 	}
-	assertPanics(t, "ref: TopKBackward: len(gates) is 1, want 12", func() { TopKBackward(x, nil, rows, n, c, TopKUpstream{Gates: make([]float32, 1)}) })
+	assertPanics(t, "ref: TopKBackward: len(gates) is 1, want 12", func() {
+		TopKBackward(x, nil, rows, n, c, TopKUpstream{Gates: make([]float32, 1)})
+	})
 }

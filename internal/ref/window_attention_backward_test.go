@@ -8,7 +8,8 @@ import (
 
 func TestWindowAttentionBackward(t *testing.T) {
 	const b, n, h, d = 2, 11, 2, 3
-	for _, a := range []WindowAttentionArgs{{Window: 2}, {Window: 4, Causal: true}, {Window: 3, Causal: true, Exact: true}, {Window: 16}} {
+	for _, a := range []WindowAttentionArgs{{Window: 2}, {Window: 4, Causal: true}, {Window: 3, Causal: true, Exact: true},
+		{Window: 16}} {
 		for _, mask := range [][]uint8{nil, randomMask(4, b*n, 0.6), make([]uint8, b*n)} {
 			a.QKV, a.Mask, a.B, a.N, a.Heads, a.DimHead = coarse(1, b*n*3*h*d, 1), mask, b, n, h, d
 			dy := normal(2, b*n*h*d, 1)
@@ -21,7 +22,8 @@ func TestWindowAttentionBackward(t *testing.T) {
 			}
 		}
 	}
-	a := WindowAttentionArgs{QKV: make([]float32, 6), B: 1, N: 1, Heads: 1, DimHead: 2, Window: 1, Round: func(v float32) float32 { return v }}
+	a := WindowAttentionArgs{QKV: make([]float32, 6), B: 1, N: 1, Heads: 1, DimHead: 2, Window: 1,
+		Round: func(v float32) float32 { return v }}
 	assertPanics(t, "ref: WindowAttentionBackward: Round is set, want nil", func() { WindowAttentionBackward(a, make([]float32, 2)) })
 	assertPanics(t, "ref: WindowAttentionBackward: len(dy) is 1, want 2", func() { WindowAttentionBackward(a, make([]float32, 1)) })
 }
