@@ -128,7 +128,7 @@ var spillStats = []string{
 	"Spill Count", "Fill Count", // Intel: ANV of Mesa 25
 	"Scratch",                // Apple
 	"STP Count", "LDP Count", // Qualcomm: Turnip
-	"Spills to memory", "Fills from memory", // NVIDIA: NVK
+	"Spills to memory", "Fills from memory", "SLM size", // NVIDIA: NVK; the last also counts arrays in memory
 }
 
 // countSpills adds up the statistics of spills. It returns false if there are none.

@@ -75,12 +75,13 @@ func TestCountSpills(t *testing.T) {
 		want  uint64
 		known bool
 	}{
-		"none":   {nil, 0, false},
-		"nvidia": {[]vk.CompilerStat{{Name: "Register Count", Value: 255}, {Name: "Stack Size"}}, 0, false},
-		"radv":   {[]vk.CompilerStat{{Name: "VGPRs", Value: 192}, {Name: "Spilled VGPRs", Value: 2}, {Name: "Scratch size", Value: 8}}, 10, true},
-		"anv":    {[]vk.CompilerStat{{Name: "Spills", Value: 4}, {Name: "Fills", Value: 8}, {Name: "Scratch Memory Size", Value: 64}}, 12, true},
-		"turnip": {[]vk.CompilerStat{{Name: "Registers used", Value: 24}, {Name: "STP Count"}, {Name: "LDP Count"}}, 0, true},
-		"nvk":    {[]vk.CompilerStat{{Name: "Spills to reg", Value: 203}, {Name: "Spills to memory", Value: 121}}, 121, true},
+		"none":                    {nil, 0, false},
+		"nvidia":                  {[]vk.CompilerStat{{Name: "Register Count", Value: 255}, {Name: "Stack Size"}}, 0, false},
+		"radv":                    {[]vk.CompilerStat{{Name: "VGPRs", Value: 192}, {Name: "Spilled VGPRs", Value: 2}, {Name: "Scratch size", Value: 8}}, 10, true},
+		"anv":                     {[]vk.CompilerStat{{Name: "Spills", Value: 4}, {Name: "Fills", Value: 8}, {Name: "Scratch Memory Size", Value: 64}}, 12, true},
+		"turnip":                  {[]vk.CompilerStat{{Name: "Registers used", Value: 24}, {Name: "STP Count"}, {Name: "LDP Count"}}, 0, true},
+		"nvk":                     {[]vk.CompilerStat{{Name: "Spills to reg", Value: 203}, {Name: "Spills to memory", Value: 121}}, 121, true},
+		"nvk, an array in memory": {[]vk.CompilerStat{{Name: "Spills to memory"}, {Name: "SLM size", Value: 512}}, 512, true},
 	} {
 		n, known := countSpills(c.stats)
 		assert.Equal(t, c.want, n, name)

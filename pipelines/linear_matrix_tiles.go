@@ -1,6 +1,10 @@
 package pipelines
 
-import "github.com/colt5-vulkan/colt5/vk"
+import (
+	"slices"
+
+	"github.com/colt5-vulkan/colt5/vk"
+)
 
 const (
 	lowRegisterKernel = "linear_matrix_lowreg"
@@ -77,21 +81,28 @@ func (t linearTile) shareOfSums(l deviceLimits) float64 {
 	return float64(t.rows*t.cols) / float64(t.subgroupsM*t.subgroupsN) / float64(l.registers.at(size)*size)
 }
 
-// withoutSpills returns a selected tile, or, on devices with few registers, a smaller one if the driver's compiler spills
-// registers for the tile. That is decided where the sums take more than a quarter of the registers: on bmg, a tile then
-// takes 255 of 256.
+// withoutSpills returns a selected tile, or a smaller one if the driver's compiler spills registers for the tile. On devices
+// with few registers that is decided where the sums take more than a quarter of them: on bmg, a tile then takes 255 of
+// 256. On others it is decided for the largest tile, whose sums Mesa 26 keeps in memory on NVIDIA's Turing.
 func (l *Linear) withoutSpills(t linearTile, s linearSize) (linearTile, error) {
-	limits := limitsOf(l.kernels.dev)
-	if l.config.Precision == F32 || !t.lowRegisters() || t.shareOfSums(limits) <= 0.25 || l.tile >= 0 || l.measuredTile(s) >= 0 {
+	limits, preset := limitsOf(l.kernels.dev), 0
+	if l.config.Precision == F32 || limits.CPU || l.tile >= 0 || l.measuredTile(s) >= 0 {
 		return t, nil
 	}
-	for _, smaller := range linearMatrixTiles {
-		if smaller.suits(limits, l.matrix, s, false) {
-			i, err := l.kernels.choose([]kernelVariant{l.matrixVariant(t, s), l.matrixVariant(smaller, s)}, 1)
-			return []linearTile{t, smaller}[i], err
-		}
+	smaller := func(next linearTile) bool { return next.rows < 128 && next.suits(limits, l.matrix, s, l.config.X16) }
+	switch {
+	case t.lowRegisters() && t.shareOfSums(limits) > 0.25:
+		preset, smaller = 1, func(next linearTile) bool { return next.suits(limits, l.matrix, s, false) }
+	case t.lowRegisters() || t.rows < 128:
+		return t, nil
 	}
-	return t, nil
+	next := slices.IndexFunc(linearMatrixTiles, smaller)
+	if next < 0 {
+		return t, nil
+	}
+	candidates := []linearTile{t, linearMatrixTiles[next]}
+	i, err := l.kernels.choose([]kernelVariant{l.matrixVariant(candidates[0], s), l.matrixVariant(candidates[1], s)}, preset)
+	return candidates[i], err
 }
 
 // subgroupSize is the subgroup size of a tile of cooperative matrices. Where registers are few, they are those of a
