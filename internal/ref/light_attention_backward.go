@@ -1,15 +1,14 @@
 package ref
 
-// lightAttentionState is a light branch after the forward pass. Exactly one of windows and patches is used.
+// lightAttentionState is a light branch after the forward pass.
 type lightAttentionState[T Float] struct {
-	m           gradientModule[T]
-	c           LocalMHAConfig
-	x           []T // input of the norm
-	b, n        int
-	qkv, out    LinearArgsOf[T]
-	windows     WindowAttentionArgsOf[T]
-	patches     []PatchAttentionArgsOf[T] // one per image
-	usesPatches bool
+	m        gradientModule[T]
+	c        LocalMHAConfig
+	x        []T // input of the norm
+	b, n     int
+	qkv, out LinearArgsOf[T]
+	windows  WindowAttentionArgsOf[T]
+	patches  []PatchAttentionArgsOf[T] // one per image; nil: windows are used
 }
 
 // forwardWindows is an optional LayerNorm, attention to the neighbourhood, and a projection: [LocalMHA].
@@ -48,7 +47,7 @@ func (s lightAttentionState[T]) rotate(qkv []T, direction float64) {
 // forwardPatches is RMSNorm, attention within the patches of images, and a projection.
 func (m gradientModule[T]) forwardPatches(x []T, b, height, width int, c AttentionConfig) ([]T, lightAttentionState[T]) {
 	inner, n := c.LightHeads*c.LightDimHead, height*width
-	s := lightAttentionState[T]{m: m, x: x, b: b, n: n, usesPatches: true}
+	s := lightAttentionState[T]{m: m, x: x, b: b, n: n}
 	s.qkv = m.linearArgs("to_qkv", x, b*n, c.Dim, 3*inner, false)
 	s.qkv.Gamma = m.weight("norm.gamma", c.Dim)
 	qkv := linear(s.qkv)
@@ -69,7 +68,7 @@ func (m gradientModule[T]) forwardPatches(x []T, b, height, width int, c Attenti
 func (s lightAttentionState[T]) backward(dy []T) []T {
 	out := s.m.linearBackward("to_out", s.out, dy)
 	var dqkv []T
-	if s.usesPatches {
+	if s.patches != nil {
 		for item, a := range s.patches {
 			size := len(out.X) / s.b
 			dqkv = append(dqkv, patchAttentionBackward(a, out.X[item*size:(item+1)*size])...)
@@ -80,7 +79,7 @@ func (s lightAttentionState[T]) backward(dy []T) []T {
 	s.m.keep("qkv", dqkv)
 	s.rotate(dqkv, -1)
 	dx := s.m.linearBackward("to_qkv", s.qkv, dqkv)
-	if s.usesPatches {
+	if s.patches != nil {
 		s.m.add("norm.gamma", 0, dx.Gamma)
 		return dx.X
 	}

@@ -98,6 +98,29 @@ func TestAttentionBackward(t *testing.T) {
 	}
 }
 
+// TestGradientSteps checks which intermediate results have a gradient, and their sizes.
+func TestGradientSteps(t *testing.T) {
+	const b, n, k, keys = 2, 11, 3, 7
+	c, p := attentionCase()
+	q := Params{}
+	for name, w := range p {
+		q["layer."+name] = w
+	}
+	g := ConditionalRoutedAttentionBackward(coarse(1, b*n*6, 1), nil, normal(2, b*n*6, 1), b, n, c, q, "layer.")
+	sizes := map[string]int{}
+	for name, step := range g.Steps {
+		sizes[name] = len(step)
+	}
+	assert.Equal(t, map[string]int{
+		"layer.light_attn.qkv": b * n * 24, "layer.light_attn.to_qkv.product": b * n * 24, "layer.light_attn.to_qkv.input": b * n * 6,
+		"layer.light_attn.to_out.product": b * n * 6, "layer.light_attn.to_out.input": b * n * 8,
+		"layer.heavy_attn.q": b * k * 8, "layer.heavy_attn.to_q.product": b * k * 8, "layer.heavy_attn.to_q.input": b * k * 6,
+		"layer.heavy_attn.kv": b * keys * 16, "layer.heavy_attn.to_kv.product": b * keys * 16, "layer.heavy_attn.to_kv.input": 2 * b * keys * 6,
+		"layer.heavy_attn.to_out.product": b * k * 6, "layer.heavy_attn.to_out.input": b * k * 8,
+		"layer.q_router.scores": b * k, "layer.q_router.logits": b * n, "layer.kv_router.scores": 2 * b * keys, "layer.kv_router.logits": 2 * b * n,
+	}, sizes)
+}
+
 func TestAutoregressiveBackward(t *testing.T) {
 	const b, n = 2, 19
 	attention, p := attentionCase()

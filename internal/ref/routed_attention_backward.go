@@ -44,21 +44,19 @@ func routedAttentionBackward[T Float](a RoutedAttentionArgsOf[T], dy []T) Routed
 	}
 	for head := range h {
 		for list := range a.Lists {
-			keys := a.visible(list, head)
+			keys, q := a.visible(list, head), queryBackward[T]{scoreKeys: a.ScoreKeys, scoreValues: a.ScoreValues}
+			q.keys, q.values, q.scores = a.keysOf(list, head)
+			for _, k := range keys {
+				q.dkeys, q.dvalues = append(q.dkeys, g.KV[2*k.row*d:][:d]), append(q.dvalues, g.KV[(2*k.row+1)*d:][:d])
+			}
+			q.dkeys, q.dvalues = append(q.dkeys, g.Null[head*d:][:d]), append(q.dvalues, g.Null[(h+head)*d:][:d])
 			for i := range a.Queries {
 				slot := list*a.Queries + i
 				if isSkipped(a.QueryScores, a.QueryValid, slot) {
 					continue
 				}
 				at := (slot*h + head) * d
-				q := queryBackward[T]{
-					q: a.Q[at:][:d], dq: g.Q[at:][:d], score: a.queryScore(slot), scoreKeys: a.ScoreKeys, scoreValues: a.ScoreValues,
-				}
-				q.keys, q.values, q.scores = a.keysOf(list, head)
-				for _, k := range keys {
-					q.dkeys, q.dvalues = append(q.dkeys, g.KV[2*k.row*d:][:d]), append(q.dvalues, g.KV[(2*k.row+1)*d:][:d])
-				}
-				q.dkeys, q.dvalues = append(q.dkeys, g.Null[head*d:][:d]), append(q.dvalues, g.Null[(h+head)*d:][:d])
+				q.q, q.dq, q.score = a.Q[at:][:d], g.Q[at:][:d], a.queryScore(slot)
 				dscore, dscores := attendQueryBackward(q, dy[at:][:d])
 				if g.QueryScores != nil {
 					g.QueryScores[slot] += dscore
