@@ -56,7 +56,7 @@ func forEachGolden(t *testing.T, module string, test func(*fixture, *golden.Case
 			continue
 		}
 		ran++
-		if testing.Short() && ran%2 == 0 {
+		if testing.Short() && ran%4 != 1 { // `make test` runs all
 			continue
 		}
 		t.Run(c.Name, func(t *testing.T) {

@@ -145,6 +145,9 @@ func TestLinearNormScale(t *testing.T) {
 	precisions := append([]DType{F32}, linearPrecisions(t)...)
 	for _, p := range precisions {
 		for _, in := range []int{30, 69} {
+			if testing.Short() && in != 30 {
+				continue // takes 3 s
+			}
 			c := linearCase{LinearConfig: LinearConfig{In: in, Out: 5, Norm: true, Bias: true, Gather: true, Precision: p}, batch: 2, inRows: 90, rows: 70, outRows: 70}
 			data := c.data()
 			tame := data
@@ -178,6 +181,9 @@ func TestRouterLogitsScale(t *testing.T) {
 		{64, 3, 2, []int{0, 62, -60, 100}, []int{0, -60, 10}}, {8, 9, 9, []int{0, 61}, []int{0, 58, 62}}, // two passes
 	} {
 		for _, scale := range []float64{8, 0} {
+			if testing.Short() && (scale == 0 || test.c != 30 && test.c != 64) {
+				continue // CPU drivers compile each for 1 s
+			}
 			t.Run(fmt.Sprintf("%d_%d_%g", test.c, test.r, scale), func(t *testing.T) {
 				const b, n = 2, 37
 				gpu := gputest.New(t)
@@ -228,6 +234,9 @@ func TestRouterLogitsScale(t *testing.T) {
 // Rows that are multiples of a routing token with one nonzero element have a cosine of exactly 1.
 func TestRouterLogitsCollinear(t *testing.T) {
 	for _, c := range []int{1, 2, 4, 8, 33} {
+		if testing.Short() && c != 1 && c != 8 {
+			continue
+		}
 		const n, tokens = 300, 7
 		gpu := gputest.New(t)
 		x, routing := make([]float32, n*c), make([]float32, tokens*c)

@@ -17,6 +17,9 @@ func TestSelectUninitialisedSharedMemory(t *testing.T) {
 	require.NoError(t, err)
 	defer s.Close()
 	for _, size := range []struct{ n, k int }{{3, 2}, {600, 5}, {1023, 700}, {2000, 600}} {
+		if testing.Short() && size.n > 600 {
+			continue
+		}
 		t.Run(fmt.Sprintf("%+v", size), func(t *testing.T) {
 			c := selectCase{rows: rows, n: size.n, k: size.k, logits: func(i int) float32 { return -1 - float32(i*7919%10007) }}
 			logits, mask := c.input()
