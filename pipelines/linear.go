@@ -29,8 +29,8 @@ import (
 // With Precision F16 or BF16 the product runs on cooperative matrices: x, after the norm, and w are 16-bit operands,
 // sums are float32. X16 and Y16 make x and y 16-bit tensors too.
 //
-// With Norm a row of x may have any length up to 1e38, as long as its length times that of a row of w, multiplied by
-// gamma, is below 3e38: sums are float32.
+// With Norm a row of x may have any length up to 1e38 with Precision F32, as long as its length times that of a row of w,
+// multiplied by gamma, is below 3e38: sums are float32. With 16 bits its length is below 1.8e19.
 //
 // All tiles sum in the same order: the bits of a row of y depend on its own inputs and the config alone, not on other
 // rows, Batch or the tile.

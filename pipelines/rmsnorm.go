@@ -22,6 +22,8 @@ import (
 //	y [Items, Rows, C] out
 //	y[item, r] = RMSNorm of x[item, gather[item, List, r]]
 //
+// A row has any length with y in f32; its length is below 1.8e19 with 16 bits, so that its sum of squares is finite.
+//
 // A row of y is zero where valid is 0, and where gather names no row of x. A router with several routes has a list for
 // each route; a dispatch uses one of them.
 //
@@ -112,7 +114,11 @@ func (n *RMSNorm) Record(list *vk.CommandList, a RMSNormArgs) error {
 }
 
 func (n *RMSNorm) kernel() (*vk.Kernel, error) {
-	return n.kernels.get("rmsnorm", "rmsnorm", false, map[uint32]uint32{
+	spv := "rmsnorm"
+	if n.config.Y != F32 {
+		spv = "rmsnorm_16bit"
+	}
+	return n.kernels.get("rmsnorm", spv, false, map[uint32]uint32{
 		shaders.RMSNormInvocationsPerRow: n.invocationsPerRow,
 		shaders.RMSNormRowsPerWorkgroup:  n.rowsPerGroup,
 		shaders.RMSNormChannels:          uint32(n.config.C),

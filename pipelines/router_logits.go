@@ -20,7 +20,8 @@ import (
 //
 // The order of summation depends on C and the device alone.
 //
-// Lengths of any size are allowed for a cosine, as long as the product of both is below 4e37. Of tokens with one nonzero
+// Lengths of any size are allowed for a cosine, as long as the product of both is below 4e37. Factors without cosines are
+// right for rows of lengths below 1.8e19, whose sum of squares is finite. Of tokens with one nonzero
 // element in the same place the cosine is exactly 1 or -1.
 //
 // Shader: shaders/router_logits.comp. CPU reference: internal/ref.RouterLogits.
@@ -82,10 +83,8 @@ func newRouterLogits(dev *vk.Device, c RouterLogitsConfig, lanes, rows int) (*Ro
 	tokensPerPass := c.tokensPerPass(limitsOf(dev))
 	passes := int(ceilDiv(uint64(c.R+c.R2), tokensPerPass))
 	iterations := passes * (int(cols)/lanes + 2)
-	if vector := c.C/4 + 1; c.CosineScale == 0 { // where a sum of squares overflows
-		iterations += rows * vector
-	} else {
-		iterations += passes * (rows + int(tokensPerPass)) * vector
+	if c.CosineScale != 0 { // where sums of squares overflow
+		iterations += passes * (rows + int(tokensPerPass)) * (c.C/4 + 1)
 	}
 	if err := checkIterations(dev.Caps(), "RouterLogits", fmt.Sprintf("%d routing tokens of %d floats", c.R+c.R2, c.C), iterations); err != nil {
 		return nil, err
@@ -105,7 +104,11 @@ func (c RouterLogitsConfig) tokensPerPass(l deviceLimits) uint64 {
 
 // kernel returns the wide kernel, for many rows, or the narrow one.
 func (l *RouterLogits) kernel(wide bool) (*vk.Kernel, error) {
-	variant, cols := rowVariant("router_logits", l.config.C)
+	stem := "router_logits"
+	if l.config.CosineScale != 0 {
+		stem = "router_logits_cosine"
+	}
+	variant, cols := rowVariant(stem, l.config.C)
 	name, rows := variant, l.rows
 	if !wide {
 		name, rows = variant+"_narrow", 1

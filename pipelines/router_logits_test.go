@@ -139,7 +139,11 @@ func TestRouterLogits(t *testing.T) {
 			defer l.Close()
 			rc.run(gpu, l, "")
 			rc.check(t, gpu, "")
-			stem, _ := rowVariant("router_logits", rc.c)
+			stem := "router_logits"
+			if rc.cosineScale != 0 {
+				stem += "_cosine"
+			}
+			stem, _ = rowVariant(stem, rc.c)
 			names := []string{stem + "_narrow", stem}
 			if rc.b*rc.n == 140000 || rc.perItem && rc.b >= routerWideGroups {
 				names[0], names[1] = names[1], names[0]

@@ -207,22 +207,9 @@ void compute_factors(uint m0) {
 			[[unroll]] for (uint r = 0; r < ROWS; r++)
 				square_sums[r] = fma(v[r].x, v[r].x, fma(v[r].y, v[r].y, fma(v[r].z, v[r].z, fma(v[r].w, v[r].w, square_sums[r]))));
 		}
-		uint overflows = 0; // bit r: the sum of row r does
 		[[unroll]] for (uint r = 0; r < ROWS; r++) {
 			square_sums[r] = subgroupAdd(square_sums[r]);
 			if (subgroupElect()) factors[first + r] = norm_factor(square_sums[r]);
-			if (overflowed(square_sums[r])) overflows |= 1u << r;
-		}
-		[[dont_unroll]] for (uint r = 0; r < ROWS; r++) {
-			if ((overflows >> r & 1) == 0) continue;
-			uvec2 row = x_row(m0 + first + r);
-			float sum = 0;
-			KEEP_LOOP for (uint col = gl_SubgroupInvocationID * 4; col < IN; col += SUBGROUP_SIZE * 4) {
-				vec4 v = scaled(uintBitsToFloat(load_f32(row, 0, col)), SCALE_DOWN);
-				sum = fma(v.x, v.x, fma(v.y, v.y, fma(v.z, v.z, fma(v.w, v.w, sum))));
-			}
-			sum = subgroupAdd(sum);
-			if (subgroupElect()) factors[first + r] = scaled_norm_factor(sum);
 		}
 	}
 	barrier();

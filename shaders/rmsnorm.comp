@@ -14,14 +14,18 @@
 // A workgroup computes ROWS_PER_WORKGROUP rows with INVOCATIONS_PER_ROW invocations each. Invocation i of a row adds
 // elements i, i + INVOCATIONS_PER_ROW, ..., and the partial sums are added in a tree of fixed shape, so the order of
 // summation depends on C and INVOCATIONS_PER_ROW only. Where a sum of squares overflows, the workgroup computes its sums
-// again from smaller elements, for that row.
+// again from smaller elements, for that row; not with NO_RESCALING, for 16-bit operands.
 #extension GL_EXT_buffer_reference : require
 #extension GL_EXT_buffer_reference_uvec2 : require
+#ifndef NO_RESCALING
 #extension GL_EXT_control_flow_attributes : require
+#endif
 #extension GL_GOOGLE_include_directive : require
 #include "include/address.glsl"
 #include "include/pack16.glsl"
+#ifndef NO_RESCALING
 #include "include/square_sum.glsl"
+#endif
 
 layout(constant_id = 0) const uint INVOCATIONS_PER_ROW = 32; // invocations per row: a power of two
 layout(constant_id = 1) const uint ROWS_PER_WORKGROUP = 8;
@@ -37,6 +41,60 @@ layout(push_constant, std430) uniform Push {
 	uint per_list, in_rows, lists, list; // with GATHER
 } p;
 
+#ifdef NO_RESCALING
+shared float partial_sums[ROWS_PER_WORKGROUP * INVOCATIONS_PER_ROW];
+
+float square_sum(uvec2 x, uint invocation) {
+	float sum = 0;
+	if (VEC4) {
+		for (uint i = invocation; i < CHANNELS / 4; i += INVOCATIONS_PER_ROW) {
+			vec4 v = F32x4(x).v[i];
+			sum += dot(v, v);
+		}
+	} else {
+		for (uint i = invocation; i < CHANNELS; i += INVOCATIONS_PER_ROW) {
+			float v = F32(x).v[i];
+			sum += v * v;
+		}
+	}
+	return sum;
+}
+
+void main() {
+	uint invocation = gl_LocalInvocationID.x, local_row = gl_LocalInvocationID.y;
+	uint row = workgroup_index() * ROWS_PER_WORKGROUP + local_row;
+	bool inside = row < p.rows, empty = false;
+	uint source = row;
+	if (GATHER && inside) {
+		uint item = row / p.per_list, slot = row + (item * (p.lists - 1) + p.list) * p.per_list;
+		source = U32(p.gather).v[slot];
+		empty = source >= p.in_rows || present(p.valid) && U32(p.valid).v[slot] == 0; // a negative index is at least 2^31
+		source = item * p.in_rows + (empty ? 0 : source);
+	}
+	uvec2 x = at(p.x, source, 4 * CHANNELS), y = at(p.y, row, Y_DTYPE == DTYPE_F32 ? 4 * CHANNELS : 2 * CHANNELS);
+	partial_sums[local_row * INVOCATIONS_PER_ROW + invocation] = inside && !empty ? square_sum(x, invocation) : 0;
+	for (uint width = INVOCATIONS_PER_ROW / 2; width > 0; width /= 2) {
+		barrier();
+		if (invocation < width)
+			partial_sums[local_row * INVOCATIONS_PER_ROW + invocation] += partial_sums[local_row * INVOCATIONS_PER_ROW + invocation + width];
+	}
+	barrier();
+	if (!inside) return;
+	float f = sqrt(float(CHANNELS)) / max(sqrt(partial_sums[local_row * INVOCATIONS_PER_ROW]), 1e-12);
+	if (present(p.factors) && invocation == 0) F32(p.factors).v[row] = f;
+	if (!present(p.y)) return;
+	if (VEC4) {
+		for (uint i = invocation; i < CHANNELS / 4; i += INVOCATIONS_PER_ROW) {
+			vec4 v = F32x4(x).v[i] * f * F32x4(p.gamma).v[i];
+			if (GATHER && empty) v = vec4(0);
+			if (Y_DTYPE == DTYPE_F32) F32x4(y).v[i] = v;
+			else U32x2(y).v[i] = uvec2(pack16(Y_DTYPE, v.xy), pack16(Y_DTYPE, v.zw));
+		}
+	} else {
+		for (uint i = invocation; i < CHANNELS; i += INVOCATIONS_PER_ROW) F32(y).v[i] = GATHER && empty ? 0.0 : F32(x).v[i] * f * F32(p.gamma).v[i];
+	}
+}
+#else
 shared float partial_sums[ROWS_PER_WORKGROUP * INVOCATIONS_PER_ROW];
 shared uint overflows; // whether a row's sum of squares overflows
 
@@ -105,3 +163,4 @@ void main() {
 		for (uint i = invocation; i < CHANNELS; i += INVOCATIONS_PER_ROW) F32(y).v[i] = GATHER && empty ? 0.0 : scaled(F32(x).v[i], scale) * f * F32(p.gamma).v[i];
 	}
 }
+#endif

@@ -13,7 +13,7 @@
 // adds columns lane, lane + LANES_PER_ROW, ..., then lanes are added in pairs, whatever ROWS_PER_LANE, TOKENS_PER_PASS
 // and the subgroup size are.
 //
-// A cosine is the product divided by the product of both lengths, with an exact square root and quotient: tokens of one
+// With COSINE, COSINE_SCALE is not 0. A cosine is the product divided by the product of both lengths, with an exact square root and quotient: tokens of one
 // nonzero element, and tokens that are copies of each other up to a power of two, have equal logits.
 #extension GL_EXT_buffer_reference : require
 #extension GL_EXT_buffer_reference_uvec2 : require
@@ -22,8 +22,10 @@
 #extension GL_KHR_shader_subgroup_basic : require
 #extension GL_KHR_shader_subgroup_shuffle : require
 #include "include/address.glsl"
+#ifdef COSINE
 #include "include/divide.glsl"
 #include "include/square_sum.glsl"
+#endif
 
 #ifdef VEC4 // C is a multiple of 4
 #define T vec4
@@ -116,6 +118,7 @@ void sum(uint first) {
 	}
 }
 
+#ifdef COSINE
 // length_of is the length of a vector with a sum of squares, at least 1e-12; 1 if the sum overflows.
 float length_of(float square_sum) { return overflowed(square_sum) ? 1 : exact_sqrt(max(square_sum, MIN_SQUARE_NORM)); }
 
@@ -182,10 +185,33 @@ void finish(uint row, uint item, uint first) {
 		divide_by_row(item * p.rows + row + findLSB(row_overflows) * ROW_STEP, first);
 	for (; token_overflows != 0; token_overflows &= token_overflows - 1) divide_by_token(row, item, first + findLSB(token_overflows));
 }
+#else
+void store(uint j, uint row, uint first) {
+	uint b = row / p.n, i = row - b * p.n;
+	float inverse = inversesqrt(max(square_sums[j], MIN_SQUARE_NORM));
+	if (first == 0 && present(p.factors)) F32(p.factors).v[row] = sqrt(float(COLUMNS * T_FLOATS)) * inverse;
+	[[unroll]] for (uint r = 0; r < TOKENS_PER_PASS; r++) {
+		float logit = dots[j * TOKENS_PER_PASS + r];
+		if (COSINE_SCALE != 0) logit = logit * inverse * inversesqrt(max(token_square_sums[r], MIN_SQUARE_NORM)) * COSINE_SCALE;
+		uint token = first + r;
+		if (token < ROUTING_TOKENS) F32(at(p.logits, b * ROUTING_TOKENS + token, p.n * 4)).v[i] = logit;
+		else if (token < ROUTING_TOKENS + ROUTING_TOKENS2) F32(at(p.logits2, b * ROUTING_TOKENS2 + (token - ROUTING_TOKENS), p.n * 4)).v[i] = logit;
+	}
+}
+#endif
 
 void pass(uint row, uint item, uint first) {
 	sum(first);
+#ifdef COSINE
 	if (invocation() % LANES_PER_ROW == 0) finish(row, item, first);
+#else
+	if (invocation() % LANES_PER_ROW == 0) {
+		[[unroll]] for (uint j = 0; j < ROWS_PER_LANE; j++) {
+			uint i = row + j * ROW_STEP;
+			if (i < p.rows) store(j, item * p.rows + i, first);
+		}
+	}
+#endif
 }
 
 void main() {

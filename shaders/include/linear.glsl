@@ -4,9 +4,10 @@
 // OPERAND_DTYPE defined as DTYPE_F16 or DTYPE_BF16, x and y may have 16-bit elements, and an even number of them in a
 // row.
 #include "gelu.glsl"
-#include "square_sum.glsl"
 #ifdef OPERAND_DTYPE
 #include "pack16.glsl"
+#else
+#include "square_sum.glsl"
 #endif
 
 layout(constant_id = 0) const uint IN = 1; // elements in a row of x
@@ -63,6 +64,7 @@ uvec2 x_row(uint row) {
 // norm_factor scales a row with the given sum of squares to length sqrt(IN).
 float norm_factor(float square_sum) { return sqrt(float(IN)) / max(sqrt(square_sum), 1e-12); }
 
+#ifndef OPERAND_DTYPE
 // scaled_norm_factor is norm_factor for a row whose sum of squares overflows; the argument is that of the row's elements
 // times SCALE_DOWN.
 float scaled_norm_factor(float square_sum) { return norm_factor(square_sum) * SCALE_DOWN; }
@@ -71,6 +73,7 @@ float scaled_norm_factor(float square_sum) { return norm_factor(square_sum) * SC
 float row_factor(uint row, float square_sum) {
 	return overflowed(square_sum) ? scaled_norm_factor(scaled_square_sum(x_row(row), IN)) : norm_factor(square_sum);
 }
+#endif
 
 // load_out reads columns col .. col + 3 of a row of OUT floats. Columns past the end have undefined values.
 vec4 load_out(uvec2 row, uint col) {
