@@ -40,7 +40,7 @@ func (k *kernelCache) choose(variants []kernelVariant, preset int) (int, error) 
 	for i, v := range variants {
 		names[i] = v.name
 	}
-	best, err := chooseBySpills(k.dev, purpose, names, preset, func(i int) (uint64, bool, error) { return k.spills(variants[i], i == preset) })
+	best, err := chooseBySpills(k.dev, purpose, names, preset, func(i int) (uint64, bool, error) { return k.spills(variants[i]) })
 	if err != nil {
 		return 0, err
 	}
@@ -102,9 +102,10 @@ func chooseBySpills(store choiceStore, purpose string, names []string, preset in
 	return best, nil
 }
 
-// spills compiles a variant and returns what its statistics say about spills. A kernel that will be used stays in the
-// cache: one without spills, or the preset one if the driver does not report spills.
-func (k *kernelCache) spills(v kernelVariant, preset bool) (n uint64, known bool, err error) {
+// spills compiles a variant and returns what its statistics say about spills. A kernel without spills will be used, and
+// stays in the cache. Where the driver does not report spills, the preset one is compiled again without statistics, as it
+// has been measured.
+func (k *kernelCache) spills(v kernelVariant) (n uint64, known bool, err error) {
 	if k.closed {
 		return 0, false, vk.ErrClosed
 	}
@@ -114,7 +115,7 @@ func (k *kernelCache) spills(v kernelVariant, preset bool) (n uint64, known bool
 	}
 	stats, err := compilerStats(kernel)
 	n, known = countSpills(stats)
-	if err == nil && n == 0 && (known || preset) && k.compiled[v.key()] == nil {
+	if err == nil && n == 0 && known && k.compiled[v.key()] == nil {
 		k.add(v, kernel)
 		return n, known, nil
 	}
