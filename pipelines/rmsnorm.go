@@ -118,7 +118,7 @@ func (n *RMSNorm) kernel() (*vk.Kernel, error) {
 	if n.config.Y != F32 {
 		spv = "rmsnorm_16bit"
 	}
-	return n.kernels.get("rmsnorm", spv, false, map[uint32]uint32{
+	return n.kernels.get(spv, spv, false, map[uint32]uint32{
 		shaders.RMSNormInvocationsPerRow: n.invocationsPerRow,
 		shaders.RMSNormRowsPerWorkgroup:  n.rowsPerGroup,
 		shaders.RMSNormChannels:          uint32(n.config.C),
