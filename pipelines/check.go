@@ -140,6 +140,14 @@ func checkRange(op, arg string, r vk.Range, align, bytes uint64, description str
 	return checkAlign(op, arg, r, align)
 }
 
+// checkScratch checks scratch memory of float32 elements. It is absent if no bytes are wanted.
+func checkScratch(op string, r vk.Range, bytes uint64, description string) error {
+	if bytes == 0 && r.IsZero() {
+		return nil
+	}
+	return checkRange(op, "scratch", r, wordAlign, bytes, description)
+}
+
 func checkAlign(op, arg string, r vk.Range, align uint64) error {
 	if r.Offset()%align != 0 {
 		return fmt.Errorf("pipelines: %s: %s starts at byte %d of its buffer, want a multiple of %d", op, arg, r.Offset(), align)

@@ -8,14 +8,15 @@ import (
 	"github.com/colt5-vulkan/colt5/vk"
 )
 
-// ColumnSum is the sum over the rows of a matrix: the gradient of a bias, and the last pass over partial sums of other
-// gradients.
+// ColumnSum is the sum over the rows of each item of a batch: the gradient of a bias, and the last pass over partial sums
+// of other gradients.
 //
-//	x [Rows, C] f32 in    y [C] f32 out; with the config's Add in and out
-//	y[i] (+)= sum of x[r, i] over r
+//	x [Batch, Rows, C] f32 in    skip [Batch, Rows] u32 in, optional    y [Batch, C] f32 out; with the config's Add in and out
+//	y[b, i] (+)= sum of x[b, r, i] over the rows r with skip[b, r] = 0
 //
 // More than 256 rows are added in blocks of equal length, at most 256 of them, and a second dispatch adds the sums of the
-// blocks. The order of summation depends on Rows alone. Ranges start at multiples of 4 bytes.
+// blocks. The order of summation depends on Rows alone; a row that is left out counts as 0. Ranges start at multiples of 4
+// bytes.
 //
 // Shader: shaders/column_sum.comp. CPU reference: internal/ref.ColumnSum.
 type ColumnSum struct {
@@ -31,39 +32,56 @@ type ColumnSumConfig struct {
 
 // ColumnSumArgs names the memory and the sizes.
 type ColumnSumArgs struct {
-	X       vk.Range // [Rows, C]
-	Y       vk.Range // [C]
+	X       vk.Range // [Batch, Rows, C]
+	Skip    vk.Range // [Batch, Rows] not 0: the row is left out, whatever it holds; absent: no row is
+	Y       vk.Range // [Batch, C]
 	Scratch vk.Range // of ColumnSumScratch bytes; absent if that is 0
-	Rows    int
+	Batch   int      // 0: 1
+	Rows    int      // of an item
 }
 
-type columnSumPush struct{ rows, rowsPerBlock, blocks uint32 } // after two addresses
+type columnSumPush struct{ rows, rowsPerBlock, blocks, allBlocks uint32 } // after three addresses
 
-var _ = [1]struct{}{}[unsafe.Sizeof(columnSumPush{})-12]
+var _ = [1]struct{}{}[unsafe.Sizeof(columnSumPush{})-16]
 
 const (
-	columnSumColumns   = 32  // COLUMNS of the shader: columns of a workgroup
-	columnSumRows      = 8   // ROWS of the shader: rows that a workgroup adds at a time
+	columnSumColumns   = 32  // SUM_COLUMNS of shaders/include/column_sum.glsl: columns of a workgroup
+	columnSumRows      = 8   // SUM_ROWS of it: rows that a workgroup adds at a time
 	columnSumBlockRows = 256 // fewest rows of a block, unless there are fewer
 	columnSumMaxBlocks = 256
 )
 
-// columnSumBlocks is the division of rows into blocks.
+// columnSumBlocks is the division of the rows of an item into blocks, in all kernels with
+// shaders/include/column_sum.glsl.
 func columnSumBlocks(rows int) (rowsPerBlock, blocks uint64) {
 	rowsPerBlock = max(columnSumBlockRows, ceilDiv(uint64(rows), columnSumMaxBlocks))
 	return rowsPerBlock, ceilDiv(uint64(rows), rowsPerBlock)
 }
 
+// newColumnSumPush are the sizes of a dispatch over the rows of the items.
+func newColumnSumPush(batch, rows int) columnSumPush {
+	rowsPerBlock, blocks := columnSumBlocks(rows)
+	return columnSumPush{uint32(rows), uint32(rowsPerBlock), uint32(blocks), uint32(uint64(batch) * blocks)}
+}
+
+// groups is the grid of a kernel that includes shaders/include/column_sum.glsl.
+func (p columnSumPush) groups(caps vk.Caps, op string, c int) ([3]uint32, error) {
+	if err := checkIterations(caps, op, fmt.Sprintf("a sum of %d rows", p.rows), int(p.rowsPerBlock/columnSumRows)); err != nil {
+		return [3]uint32{}, err
+	}
+	return workgroups(caps, op, uint64(p.allBlocks)*ceilDiv(uint64(c), columnSumColumns))
+}
+
 // ColumnSumScratch is the size of the scratch memory in bytes: the sums of blocks of rows.
-func ColumnSumScratch(rows, c int) uint64 {
-	if rows < 1 || c < 1 {
+func ColumnSumScratch(batch, rows, c int) uint64 {
+	if batch < 0 || rows < 1 || c < 1 {
 		return 0
 	}
 	_, blocks := columnSumBlocks(rows)
 	if blocks == 1 {
 		return 0
 	}
-	return 4 * blocks * uint64(c)
+	return 4 * uint64(max(batch, 1)) * blocks * uint64(c)
 }
 
 // NewColumnSum checks the config. Record compiles kernels when it first needs them.
@@ -77,43 +95,41 @@ func NewColumnSum(dev *vk.Device, c ColumnSumConfig) (*ColumnSum, error) {
 // Record appends one dispatch, or two, to a command list.
 func (s *ColumnSum) Record(list *vk.CommandList, a ColumnSumArgs) error {
 	const op = "ColumnSum"
-	rows, c := dim{"Rows", a.Rows}, dim{"C", s.config.C}
+	if a.Batch == 0 {
+		a.Batch = 1
+	}
+	batch, rows, c := dim{"Batch", a.Batch}, dim{"Rows", a.Rows}, dim{"C", s.config.C}
 	if err := firstError(
-		checkPositive(op, rows), checkTensor(op, "x", a.X, wordAlign, f32, rows, c), checkTensor(op, "y", a.Y, wordAlign, f32, c),
+		checkPositive(op, batch, rows, dim{"Batch*Rows", a.Batch * a.Rows}), checkTensor(op, "x", a.X, wordAlign, f32, batch, rows, c),
+		checkOptional(op, "skip", a.Skip, wordAlign, u32, batch, rows), checkTensor(op, "y", a.Y, wordAlign, f32, batch, c),
+		checkScratch(op, a.Scratch, ColumnSumScratch(a.Batch, a.Rows, s.config.C), "ColumnSumScratch"),
 	); err != nil {
 		return err
 	}
-	scratch := ColumnSumScratch(a.Rows, s.config.C)
-	if scratch > 0 || !a.Scratch.IsZero() {
-		if err := checkRange(op, "scratch", a.Scratch, wordAlign, scratch, "ColumnSumScratch"); err != nil {
-			return err
-		}
-	}
-	rowsPerBlock, blocks := columnSumBlocks(a.Rows)
-	if err := checkIterations(s.kernels.dev.Caps(), op, fmt.Sprintf("a sum of %d rows", a.Rows), int(rowsPerBlock/columnSumRows)); err != nil {
-		return err
-	}
-	if blocks == 1 {
-		return s.dispatch(list, a.X, a.Y, columnSumPush{uint32(a.Rows), uint32(rowsPerBlock), 1}, s.config.Add)
+	push := newColumnSumPush(a.Batch, a.Rows)
+	if push.blocks == 1 {
+		return s.dispatch(list, a.X, a.Skip, a.Y, push, s.config.Add)
 	}
 	return firstError(
-		s.dispatch(list, a.X, a.Scratch, columnSumPush{uint32(a.Rows), uint32(rowsPerBlock), uint32(blocks)}, false),
-		s.dispatch(list, a.Scratch, a.Y, columnSumPush{uint32(blocks), columnSumMaxBlocks, 1}, s.config.Add),
+		s.dispatch(list, a.X, a.Skip, a.Scratch, push, false),
+		s.dispatch(list, a.Scratch, vk.Range{}, a.Y, newColumnSumPush(a.Batch, int(push.blocks)), s.config.Add),
 	)
 }
 
-func (s *ColumnSum) dispatch(list *vk.CommandList, x, y vk.Range, push columnSumPush, add bool) error {
-	groups, err := workgroups(s.kernels.dev.Caps(), "ColumnSum", uint64(push.blocks)*ceilDiv(uint64(s.config.C), columnSumColumns))
+// dispatch adds the rows of blocks. y has a row for each block.
+func (s *ColumnSum) dispatch(list *vk.CommandList, x, skip, y vk.Range, push columnSumPush, add bool) error {
+	const op = "ColumnSum"
+	groups, err := push.groups(s.kernels.dev.Caps(), op, s.config.C)
 	if err != nil {
 		return err
 	}
 	kernel, err := s.kernel(add)
 	if err != nil {
-		return fmt.Errorf("pipelines: ColumnSum: %w", err)
+		return fmt.Errorf("pipelines: %s: %w", op, err)
 	}
 	d := vk.Dispatch{
-		Kernel: kernel, Groups: groups, Args: []vk.Access{vk.Read(x), vk.Write(y)}, Push: vk.Scalars(&push),
-		Flops: float64(x.Size() / 4), Bytes: float64(x.Size() + y.Size()),
+		Kernel: kernel, Groups: groups, Args: []vk.Access{vk.Read(x), vk.Write(y), vk.Read(skip)}, Push: vk.Scalars(&push),
+		Flops: float64(x.Size() / 4), Bytes: float64(x.Size() + y.Size() + skip.Size()),
 	}
 	if add {
 		d.Args[1] = vk.ReadWrite(y)
@@ -124,7 +140,7 @@ func (s *ColumnSum) dispatch(list *vk.CommandList, x, y vk.Range, push columnSum
 
 func (s *ColumnSum) kernel(add bool) (*vk.Kernel, error) {
 	return s.kernels.get("column_sum", "column_sum", false, map[uint32]uint32{
-		shaders.ColumnSumChannels: uint32(s.config.C), shaders.ColumnSumAdd: specBool(add),
+		shaders.ColumnSumChannels: uint32(s.config.C), shaders.ColumnSumAddSum: specBool(add),
 	})
 }
 

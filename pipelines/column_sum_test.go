@@ -2,6 +2,8 @@ package pipelines
 
 import (
 	"fmt"
+	"math"
+	"slices"
 	"testing"
 
 	"github.com/colt5-vulkan/colt5/internal/gputest"
@@ -11,36 +13,70 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
+// columnSumCase is a sum over rows.
+type columnSumCase struct {
+	batch, rows, c int
+	add, skip      bool
+}
+
+// test runs the case and returns y.
+func (c columnSumCase) test(t *testing.T, x []float32) []float32 {
+	gpu := gputest.New(t)
+	s, err := NewColumnSum(gpu.Dev, ColumnSumConfig{C: c.c, Add: c.add})
+	require.NoError(t, err)
+	defer s.Close()
+	var skip []uint32
+	var base []float32
+	a := ColumnSumArgs{Batch: c.batch, Rows: c.rows}
+	if c.skip {
+		x, skip = slices.Clone(x), make([]uint32, c.batch*c.rows)
+		for i := range skip {
+			if skip[i] = uint32(i % 3 << 30); skip[i] != 0 && i%2 == 0 {
+				x[i*c.c] = float32(math.NaN()) // what a row that is left out holds has no effect
+			}
+		}
+		a.Skip = inputAt(gpu, "skip", skip, wordAlign)
+	}
+	a.X = inputAt(gpu, "x", x, wordAlign)
+	if c.add {
+		base = normal(2, c.batch*c.c)
+		a.Y = gpu.InOut("y", base)
+	} else {
+		a.Y = gpu.Out("y", 4*c.batch*c.c)
+	}
+	steps := 1
+	if bytes := ColumnSumScratch(c.batch, c.rows, c.c); bytes > 0 {
+		a.Scratch, steps = gpu.Out("scratch", int(bytes)), 2
+	}
+	assert.Equal(t, c.rows > 256, steps == 2)
+	gpu.Run(func(list *vk.CommandList) error { return s.Record(list, a) })
+	assert.Len(t, gpu.StepNames(), steps)
+	want, naive := ref.ColumnSum(x, skip, base, c.batch, c.c), ref.ColumnSum32(x, skip, base, c.batch, c.c)
+	assert.NoError(t, ref.MaxErr(gpu.Float32("y"), want).Within(ref.Bound(naive, want, 1e-6)))
+	return gpu.Float32("y")
+}
+
 func TestColumnSum(t *testing.T) {
-	for _, size := range []struct{ rows, c int }{
-		{1, 1}, {2, 3}, {7, 31}, {8, 32}, {9, 33}, {255, 64}, {256, 5}, {257, 65}, {513, 100}, {65536, 3}, {65537, 2}, {70001, 1},
+	for _, size := range []struct{ batch, rows, c int }{
+		{1, 1, 1}, {1, 2, 3}, {3, 7, 31}, {1, 8, 32}, {2, 9, 33}, {5, 255, 64}, {1, 256, 5}, {3, 257, 65}, {2, 513, 100},
+		{1, 65536, 3}, {2, 65537, 2}, {1, 70001, 1},
 	} {
-		for _, add := range []bool{false, true} {
-			t.Run(fmt.Sprintf("%dx%d add %v", size.rows, size.c, add), func(t *testing.T) {
-				gpu := gputest.New(t)
-				s, err := NewColumnSum(gpu.Dev, ColumnSumConfig{C: size.c, Add: add})
-				require.NoError(t, err)
-				defer s.Close()
-				x, base := normal(1, size.rows*size.c), []float32(nil)
-				a := ColumnSumArgs{X: inputAt(gpu, "x", x, wordAlign), Rows: size.rows}
-				if add {
-					base = normal(2, size.c)
-					a.Y = gpu.InOut("y", base)
-				} else {
-					a.Y = gpu.Out("y", 4*size.c)
-				}
-				steps := 1
-				if bytes := ColumnSumScratch(size.rows, size.c); bytes > 0 {
-					a.Scratch, steps = gpu.Out("scratch", int(bytes)), 2
-				}
-				assert.Equal(t, size.rows > 256, steps == 2)
-				gpu.Run(func(list *vk.CommandList) error { return s.Record(list, a) })
-				assert.Len(t, gpu.StepNames(), steps)
-				want, naive := ref.ColumnSum(x, base, size.c), ref.ColumnSum32(x, base, size.c)
-				assert.NoError(t, ref.MaxErr(gpu.Float32("y"), want).Within(ref.Bound(naive, want, 1e-6)))
-			})
+		for i := range 4 {
+			c := columnSumCase{size.batch, size.rows, size.c, i&1 != 0, i&2 != 0}
+			t.Run(fmt.Sprintf("%+v", c), func(t *testing.T) { c.test(t, normal(1, c.batch*c.rows*c.c)) })
 		}
 	}
+}
+
+// The bits of an item do not depend on the batch or on its position.
+func TestColumnSumBits(t *testing.T) {
+	c := columnSumCase{batch: 3, rows: 1031, c: 37}
+	item := normal(5, c.rows*c.c)
+	y := c.test(t, slices.Concat(normal(6, len(item)), item, item))
+	c.batch = 1
+	one := c.test(t, item)
+	assert.Equal(t, one, y[c.c:2*c.c])
+	assert.Equal(t, one, y[2*c.c:])
 }
 
 func TestColumnSumBadInput(t *testing.T) {
@@ -52,9 +88,13 @@ func TestColumnSumBadInput(t *testing.T) {
 	x, y, scratch := gpu.In("x", normal(1, 600)), gpu.Out("y", 8), gpu.Out("scratch", 16)
 	good := ColumnSumArgs{X: x, Y: y, Scratch: scratch, Rows: 300}
 	assertRejected(t, gpu, good, s.Record, []badArgs[ColumnSumArgs]{
+		{"Batch is -1, want 1", func(a *ColumnSumArgs) { a.Batch = -1 }},
+		{"x has 2400 bytes, want [Batch 2, Rows 300, C 2] f32, 4800 bytes", func(a *ColumnSumArgs) { a.Batch = 2 }},
+		{"skip has 2400 bytes, want [Batch 1, Rows 300] u32, 1200 bytes", func(a *ColumnSumArgs) { a.Skip = x }},
+		{"y has 8 bytes, want [Batch 2, C 2] f32, 16 bytes", func(a *ColumnSumArgs) { a.Batch, a.Rows = 2, 150 }},
 		{"Rows is 0, want 1", func(a *ColumnSumArgs) { a.Rows = 0 }},
-		{"x has 2400 bytes, want [Rows 299, C 2] f32, 2392 bytes", func(a *ColumnSumArgs) { a.Rows = 299 }},
-		{"y is missing, want [C 2] f32, 8 bytes", func(a *ColumnSumArgs) { a.Y = vk.Range{} }},
+		{"x has 2400 bytes, want [Batch 1, Rows 299, C 2] f32, 2392 bytes", func(a *ColumnSumArgs) { a.Rows = 299 }},
+		{"y is missing, want [Batch 1, C 2] f32, 8 bytes", func(a *ColumnSumArgs) { a.Y = vk.Range{} }},
 		{"scratch is missing, want ColumnSumScratch, 16 bytes", func(a *ColumnSumArgs) { a.Scratch = vk.Range{} }},
 		{"scratch has 16 bytes, want ColumnSumScratch, 0 bytes", func(a *ColumnSumArgs) { a.Rows, a.X = 1, x.Slice(0, 8) }},
 	})

@@ -9,12 +9,6 @@ const (
 	CastYDType   uint32 = 2 // uint: DTYPE_F16 or DTYPE_BF16
 )
 
-// Ids of the specialisation constants of column_sum.comp.
-const (
-	ColumnSumChannels uint32 = 0 // uint: elements in a row
-	ColumnSumAdd      uint32 = 1 // bool: add to y
-)
-
 // Ids of the specialisation constants of coor_descent.comp.
 const (
 	CoorDescentLocalSizeX    uint32 = 0 // uint
@@ -49,6 +43,12 @@ const (
 	AttentionThreads            uint32 = 25 // uint: invocations of a workgroup: SUBGROUPS * SUBGROUP_SIZE
 	AttentionWeightsInRegisters uint32 = 26 // bool: weights need no shared memory if the device permits
 	AttentionLockstep           uint32 = 27 // bool: the invocations of a subgroup run in lockstep and need no barrier
+)
+
+// Ids of the specialisation constants of include/column_sum.glsl, which is included by column_sum.comp.
+const (
+	ColumnSumChannels uint32 = 2 // uint: elements in a row
+	ColumnSumAddSum   uint32 = 7 // bool: add the sums to what is there
 )
 
 // Ids of the specialisation constants of include/coor_descent.glsl, which is included by coor_descent.comp.

@@ -65,6 +65,6 @@ func setupColumnSum(b *Builder, size []int) (*Workload, error) {
 	rows, c := size[0], size[1]
 	s, err := pipelines.NewColumnSum(b.Dev, pipelines.ColumnSumConfig{C: c})
 	s = scope.Keep(b.Scope, s, err)
-	a := pipelines.ColumnSumArgs{X: b.normal(rows * c), Y: b.alloc32(c), Scratch: b.scratchMemory(pipelines.ColumnSumScratch(rows, c)), Rows: rows}
+	a := pipelines.ColumnSumArgs{X: b.normal(rows * c), Y: b.alloc32(c), Scratch: b.scratchMemory(pipelines.ColumnSumScratch(1, rows, c)), Rows: rows}
 	return b.kernel("column_sum", func(list *vk.CommandList) error { return s.Record(list, a) }, b.floatOutput("y", a.Y))
 }
