@@ -13,7 +13,7 @@ import (
 // compileKernels adds the configs of each kernel that TestCompiles compiles: all SPIR-V variants, each value of the
 // specialisation constants that selects code, and the sizes that need the most registers.
 var compileKernels = []func(*compiler){
-	compileNorms, compileLinear, compileRouterLogits, compileCoorDescent, compileSelect, compileSlots, compileAttentions, compileRotary,
+	compileNorms, compileLinear, compileLinearBackward, compileRouterLogits, compileCoorDescent, compileSelect, compileSlots, compileAttentions, compileRotary,
 	compileEmbedPool, compilePeak,
 }
 
@@ -78,6 +78,15 @@ func compileLinear(c *compiler) {
 		LinearConfig{In: 512, Out: 512, Precision: F16, Split: 4}, LinearConfig{In: 512, Out: 510, Precision: BF16, Split: 4, Y16: true, GELU: true, Bias: true})
 	for _, p := range []DType{F16, BF16} {
 		compile(c, NewCast, func(r *Cast) ([]*vk.Kernel, error) { return one(r.kernel()) }, CastConfig{C: 512, Precision: p}, CastConfig{C: 511, Precision: p})
+	}
+}
+
+func compileLinearBackward(c *compiler) {
+	for _, in := range c.sizes(512, 510, 1) {
+		configs := []LinearBackwardConfig{{In: in, Out: 512}, {In: in, Out: 510}, {In: in, Out: 1}}
+		compile(c, NewLinearBackward, func(l *LinearBackward) ([]*vk.Kernel, error) {
+			return each(func(add bool) (*vk.Kernel, error) { return l.kernel("linear_backward", add) }, false, true)
+		}, configs...)
 	}
 }
 

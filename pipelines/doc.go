@@ -28,7 +28,8 @@
 //
 //	CoorDescentBackward  gradient of the logits and of k, from the state that CoorDescent saved
 //	GELUBackward         gradient of the GELU of Linear, and the GELU again
-//	ColumnSum            sum over rows: the gradient of a bias
+//	LinearBackward       gradient of a weight
+//	ColumnSum            sum over rows of each batch item: the gradient of a bias
 //
 // The 1,024 of 4,096 tokens that a router selects, for two sequences:
 //

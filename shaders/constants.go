@@ -80,6 +80,13 @@ const (
 	LinearSplitK      uint32 = 26 // uint: parts of the sum over IN
 )
 
+// Ids of the specialisation constants of include/linear_backward.glsl, which is included by linear_backward.comp, linear_backward_cpu.comp.
+const (
+	LinearBackwardIn  uint32 = 0  // uint: elements in a row of x
+	LinearBackwardOut uint32 = 1  // uint: elements in a row of dy
+	LinearBackwardAdd uint32 = 30 // bool: add to dw
+)
+
 // Ids of the specialisation constants of include/row_norm.glsl, which is included by layernorm.comp, patch_embed.comp.
 const (
 	RowNormInvocationsPerRow uint32 = 0 // uint: invocations per row: a power of two

@@ -11,6 +11,7 @@ func backwardCases() []Case {
 	return []Case{
 		{"coor_descent_backward", []string{"rows", "entries", "k"}, [][]int{{2, 32768, 1024}, {1, 1048576, 1024}}, [][]int{{2, 32768, 1024}}, setupCoorDescentBackward},
 		{"gelu_backward", []string{"rows", "dim"}, [][]int{{65536, 512}}, [][]int{{4096, 512}}, setupGELUBackward},
+		{"linear_backward", []string{"batch", "rows", "in", "out"}, [][]int{{8, 4096, 512, 2048}}, [][]int{{1, 1024, 256, 512}}, setupLinearBackward},
 		{"column_sum", []string{"rows", "dim"}, [][]int{{65536, 512}}, [][]int{{4096, 512}}, setupColumnSum},
 	}
 }
@@ -59,6 +60,17 @@ func setupGELUBackward(b *Builder, size []int) (*Workload, error) {
 	g = scope.Keep(b.Scope, g, err)
 	a := pipelines.GELUBackwardArgs{X: b.normal(n), Dy: b.normal(n), Dx: b.alloc32(n), Y: b.alloc32(n), N: n}
 	return b.kernel("gelu_backward", func(list *vk.CommandList) error { return g.Record(list, a) }, b.floatOutput("dx", a.Dx), b.floatOutput("y", a.Y))
+}
+
+func setupLinearBackward(b *Builder, size []int) (*Workload, error) {
+	batch, rows, in, out := size[0], size[1], size[2], size[3]
+	l, err := pipelines.NewLinearBackward(b.Dev, pipelines.LinearBackwardConfig{In: in, Out: out})
+	l = scope.Keep(b.Scope, l, err)
+	a := pipelines.LinearBackwardArgs{
+		DY: b.normal(batch * rows * out), X: b.normal(batch * rows * in), DW: b.alloc32(batch * in * out),
+		Scratch: b.scratchMemory(pipelines.LinearBackwardScratch(batch, rows, in, out)), Batch: batch, Rows: rows,
+	}
+	return b.kernel("linear_backward", func(list *vk.CommandList) error { return l.Record(list, a) }, b.floatOutput("dw", a.DW))
 }
 
 func setupColumnSum(b *Builder, size []int) (*Workload, error) {

@@ -1,0 +1,143 @@
+package pipelines
+
+import (
+	"fmt"
+	"math"
+	"slices"
+	"testing"
+
+	"github.com/colt5-vulkan/colt5/internal/gputest"
+	"github.com/colt5-vulkan/colt5/internal/ref"
+	"github.com/colt5-vulkan/colt5/vk"
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+)
+
+// weightGradient is a gradient of a weight.
+type weightGradient struct {
+	batch, rows, in, out int
+	add                  bool
+}
+
+// reference returns the gradient in float64 and in plain float32.
+func (c weightGradient) reference(dy, x, base []float32) (want []float64, naive []float32) {
+	for b := range c.batch {
+		a := ref.LinearArgs{X: x[b*c.rows*c.in:][:c.rows*c.in], W: make([]float32, c.in*c.out), Rows: c.rows, In: c.in, Out: c.out}
+		upstream := dy[b*c.rows*c.out:][:c.rows*c.out]
+		want, naive = append(want, ref.LinearBackward(a, upstream).W...), append(naive, ref.LinearBackward32(a, upstream).W...)
+	}
+	for i, v := range base {
+		want[i] += float64(v)
+		naive[i] += v
+	}
+	return want, naive
+}
+
+// run computes the gradient with the kernel for GPUs or that for the device, and returns it.
+func (c weightGradient) run(t *testing.T, gpuKernel bool, maxFlops float64, dy, x, base []float32) []float32 {
+	gpu := gputest.New(t)
+	l, err := NewLinearBackward(gpu.Dev, LinearBackwardConfig{In: c.in, Out: c.out, Add: c.add})
+	require.NoError(t, err)
+	defer l.Close()
+	l.gpuKernel = gpuKernel
+	if maxFlops > 0 {
+		l.maxFlops, l.minTiles = maxFlops, 1
+	}
+	a := LinearBackwardArgs{DY: inputAt(gpu, "dy", dy, rowAlign(c.out)), X: inputAt(gpu, "x", x, rowAlign(c.in)), Batch: c.batch, Rows: c.rows}
+	if c.add {
+		a.DW = gpu.InOut("dw", base)
+	} else {
+		a.DW = gpu.Out("dw", 4*c.batch*c.in*c.out)
+	}
+	if bytes := LinearBackwardScratch(c.batch, c.rows, c.in, c.out); bytes > 0 {
+		a.Scratch = gpu.Out("scratch", int(bytes))
+	}
+	gpu.Run(func(list *vk.CommandList) error { return l.Record(list, a) })
+	names := gpu.StepNames()
+	assert.Equal(t, c.rows > 1024, slices.Contains(names, "column_sum"))
+	if gpuKernel || !gpu.Dev.Caps().CPU {
+		assert.Equal(t, "linear_backward", names[0])
+	} else {
+		assert.Equal(t, "linear_backward_cpu", names[0])
+	}
+	if maxFlops > 0 {
+		assert.Greater(t, len(names), 2)
+	}
+	return gpu.Float32("dw")
+}
+
+// test compares both kernels with the reference; they give the same bits.
+func (c weightGradient) test(t *testing.T) {
+	dy, x, base := normal(1, c.batch*c.rows*c.out), normal(2, c.batch*c.rows*c.in), []float32(nil)
+	if c.add {
+		base = normal(3, c.batch*c.in*c.out)
+	}
+	want, naive := c.reference(dy, x, base)
+	got := c.run(t, true, 0, dy, x, base)
+	assert.NoError(t, ref.MaxErr(got, want).Within(ref.Bound(naive, want, 1e-6)))
+	assert.Equal(t, got, c.run(t, false, 0, dy, x, base))
+}
+
+func TestLinearBackward(t *testing.T) {
+	for i, c := range []weightGradient{
+		{1, 1, 1, 1, false}, {2, 3, 1, 5, true}, {1, 2, 4, 1, false}, {3, 7, 3, 2, true}, {1, 15, 63, 8, true}, {2, 16, 64, 64, false}, {1, 17, 65, 9, true},
+		{1, 33, 68, 130, false}, {2, 101, 132, 67, false}, {1, 1023, 5, 7, true}, {2, 1024, 4, 4, true}, {2, 1025, 12, 3, true}, {1, 2049, 3, 70, false},
+		{1, 16384, 2, 3, true}, {2, 16385, 4, 2, false}, {1, 20011, 5, 1, true},
+	} {
+		if testing.Short() && i%3 != 1 {
+			continue // CPU drivers compile two kernels for each
+		}
+		t.Run(fmt.Sprintf("%+v", c), c.test)
+	}
+}
+
+// The bits of an item do not depend on the batch, on its position, or on the division into dispatches.
+func TestLinearBackwardBits(t *testing.T) {
+	one := weightGradient{batch: 1, rows: 1100, in: 36, out: 10}
+	three, dy, x := one, normal(1, one.rows*one.out), normal(2, one.rows*one.in)
+	three.batch = 3
+	all := three.run(t, false, 0, slices.Concat(normal(3, len(dy)), dy, dy), slices.Concat(normal(4, len(x)), x, x), nil)
+	want := one.run(t, false, 0, dy, x, nil)
+	assert.Equal(t, want, all[len(want):2*len(want)])
+	assert.Equal(t, want, all[2*len(want):])
+
+	large := weightGradient{batch: 2, rows: 3, in: 130, out: 70, add: true}
+	dy, x = normal(1, 2*large.rows*large.out), normal(2, 2*large.rows*large.in)
+	base := normal(3, 2*large.in*large.out)
+	assert.Equal(t, large.run(t, true, 0, dy, x, base), large.run(t, true, 1, dy, x, base))
+}
+
+func TestLinearBackwardBadInput(t *testing.T) {
+	gpu := gputest.New(t)
+	for want, c := range map[string]LinearBackwardConfig{
+		"In is 0 and Out 1, want at least 1":                        {Out: 1},
+		"In is 1 and Out -1, want at least 1":                       {In: 1, Out: -1},
+		"In is 65536 and Out 65536, want at least 1, and a product": {In: 1 << 16, Out: 1 << 16},
+	} {
+		_, err := NewLinearBackward(gpu.Dev, c)
+		assert.ErrorContains(t, err, want)
+	}
+	l, err := NewLinearBackward(gpu.Dev, LinearBackwardConfig{In: 2, Out: 3})
+	require.NoError(t, err)
+	x, dy, dw, scratch := gpu.In("x", normal(1, 2*2000)), gpu.In("dy", normal(2, 3*2000)), gpu.Out("dw", 24), gpu.Out("scratch", 48)
+	good := LinearBackwardArgs{DY: dy, X: x, DW: dw, Scratch: scratch, Rows: 2000}
+	assertRejected(t, gpu, good, l.Record, []badArgs[LinearBackwardArgs]{
+		{"Rows is 0, want 1", func(a *LinearBackwardArgs) { a.Rows = 0 }},
+		{"Batch is -1, want 1", func(a *LinearBackwardArgs) { a.Batch = -1 }},
+		{"Batch*Rows is 4294967294000, want 1", func(a *LinearBackwardArgs) { a.Batch = math.MaxInt32 }},
+		{"Batch is 100000000 with Out 3, want Batch*Out of at most", func(a *LinearBackwardArgs) { a.Batch, a.Rows = 100000000, 1 }},
+		{"dy has 24000 bytes, want [Batch 1, Rows 1999, Out 3] f32, 23988 bytes", func(a *LinearBackwardArgs) { a.Rows = 1999 }},
+		{"x is missing, want [Batch 1, Rows 2000, In 2] f32, 16000 bytes", func(a *LinearBackwardArgs) { a.X = vk.Range{} }},
+		{"dw has 20 bytes, want [Batch 1, Out 3, In 2] f32, 24 bytes", func(a *LinearBackwardArgs) { a.DW = dw.Slice(0, 20) }},
+		{"scratch is missing, want LinearBackwardScratch, 48 bytes", func(a *LinearBackwardArgs) { a.Scratch = vk.Range{} }},
+		{"scratch has 48 bytes, want LinearBackwardScratch, 0 bytes", func(a *LinearBackwardArgs) { a.Rows, a.X, a.DY = 1, x.Slice(0, 8), dy.Slice(0, 12) }},
+	})
+	if gpu.Dev.Caps().CPU {
+		const rows = 16*maxCPUIterations + 1
+		assertRecordError(t, gpu, "a sum of 960001 rows needs 60001 loop iterations", func(list *vk.CommandList) error {
+			return l.Record(list, LinearBackwardArgs{DY: dy, X: x, DW: dw, Scratch: scratch, Rows: rows})
+		})
+	}
+	require.NoError(t, l.Close())
+	require.NoError(t, l.Close())
+}
