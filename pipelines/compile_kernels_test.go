@@ -273,6 +273,7 @@ func compileEmbedPool(c *compiler) {
 		PatchEmbedConfig{Channels: 1, Height: 6, Width: 10, PatchHeight: 3, PatchWidth: 2})
 	compile(c, NewAdd, func(a *Add) ([]*vk.Kernel, error) { return one(a.kernel, nil) }, AddConfig{})
 	compile(c, NewGELUBackward, func(g *GELUBackward) ([]*vk.Kernel, error) { return one(g.kernel, nil) }, GELUBackwardConfig{})
+	compile(c, NewTreeSum, func(s *TreeSum) ([]*vk.Kernel, error) { return one(s.kernel, nil) }, TreeSumConfig{})
 	compile(c, NewColumnSum, func(s *ColumnSum) ([]*vk.Kernel, error) { return each(s.kernel, false, true) }, ColumnSumConfig{C: 510}, ColumnSumConfig{C: 512})
 	compile(c, NewCopyRows, func(m *CopyRows) ([]*vk.Kernel, error) { return one(m.kernel, nil) }, CopyRowsConfig{})
 	compile(c, NewPermute, func(p *Permute) ([]*vk.Kernel, error) { return one(p.kernel, nil) },

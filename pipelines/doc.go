@@ -30,6 +30,7 @@
 //	GELUBackward         gradient of the GELU of Linear, and the GELU again
 //	LinearBackward       gradient of a weight
 //	ColumnSum            sum over rows of each batch item: the gradient of a bias
+//	TreeSum              sum over batch items or micro-batches in a balanced binary tree
 //
 // The 1,024 of 4,096 tokens that a router selects, for two sequences:
 //

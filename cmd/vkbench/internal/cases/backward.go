@@ -13,6 +13,7 @@ func backwardCases() []Case {
 		{"gelu_backward", []string{"rows", "dim"}, [][]int{{65536, 512}}, [][]int{{4096, 512}}, setupGELUBackward},
 		{"linear_backward", []string{"batch", "rows", "in", "out"}, [][]int{{8, 4096, 512, 2048}}, [][]int{{1, 1024, 256, 512}}, setupLinearBackward},
 		{"column_sum", []string{"rows", "dim"}, [][]int{{65536, 512}}, [][]int{{4096, 512}}, setupColumnSum},
+		{"tree_sum", []string{"batch", "dim"}, [][]int{{8, 16777216}}, [][]int{{8, 262144}}, setupTreeSum},
 	}
 }
 
@@ -79,4 +80,13 @@ func setupColumnSum(b *Builder, size []int) (*Workload, error) {
 	s = scope.Keep(b.Scope, s, err)
 	a := pipelines.ColumnSumArgs{X: b.normal(rows * c), Y: b.alloc32(c), Scratch: b.scratchMemory(pipelines.ColumnSumScratch(1, rows, c)), Rows: rows}
 	return b.kernel("column_sum", func(list *vk.CommandList) error { return s.Record(list, a) }, b.floatOutput("y", a.Y))
+}
+
+// setupTreeSum adds the gradients of a parameter over a batch.
+func setupTreeSum(b *Builder, size []int) (*Workload, error) {
+	items, c := size[0], size[1]
+	s, err := pipelines.NewTreeSum(b.Dev, pipelines.TreeSumConfig{})
+	s = scope.Keep(b.Scope, s, err)
+	a := pipelines.TreeSumArgs{X: b.normal(items * c), Y: b.alloc32(c), Scratch: b.scratchMemory(pipelines.TreeSumScratch(items, c)), Items: items, C: c}
+	return b.kernel("tree_sum", func(list *vk.CommandList) error { return s.Record(list, a) }, b.floatOutput("y", a.Y))
 }
