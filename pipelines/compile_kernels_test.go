@@ -268,6 +268,10 @@ func compileEmbedPool(c *compiler) {
 		compile(c, NewEmbed, func(e *Embed) ([]*vk.Kernel, error) { return one(e.kernel, nil) }, flags(c, EmbedConfig{C: n, V: 256})...)
 		compile(c, NewMeanPool, func(m *MeanPool) ([]*vk.Kernel, error) { return one(m.kernel, nil) }, MeanPoolConfig{C: n}, MeanPoolConfig{C: n, Masked: true})
 	}
+	for _, n := range []int{512, 510} {
+		compile(c, NewEmbedBackward, func(e *EmbedBackward) ([]*vk.Kernel, error) { return []*vk.Kernel{e.sort, e.sum}, nil },
+			flags(c, EmbedBackwardConfig{C: n, V: 256})...)
+	}
 	compile(c, NewPatchEmbed, func(e *PatchEmbed) ([]*vk.Kernel, error) { return one(e.kernel, nil) },
 		PatchEmbedConfig{Channels: 3, Height: 256, Width: 256, PatchHeight: 32, PatchWidth: 32},
 		PatchEmbedConfig{Channels: 1, Height: 6, Width: 10, PatchHeight: 3, PatchWidth: 2})

@@ -26,6 +26,7 @@
 //
 // Gradients, of kernels without the suffix:
 //
+//	EmbedBackward        gradient of the table, for each batch item
 //	CoorDescentBackward  gradient of the logits and of k, from the state that CoorDescent saved
 //	GELUBackward         gradient of the GELU of Linear, and the GELU again
 //	LinearBackward       gradient of a weight

@@ -27,6 +27,15 @@ const (
 	EmbedIDsAreBytes uint32 = 2 // bool: ids are u8, else i32
 )
 
+// Ids of the specialisation constants of embed_backward.comp.
+const (
+	EmbedBackwardColumns          uint32 = 0 // uint: elements of type T in a row
+	EmbedBackwardVocabulary       uint32 = 1 // uint: rows of dtable
+	EmbedBackwardIDsAreBytes      uint32 = 2 // bool: ids are u8, else i32
+	EmbedBackwardAdd              uint32 = 3 // bool: add to dtable
+	EmbedBackwardRowsPerWorkgroup uint32 = 4 // uint: rows of dtable, one after the other
+)
+
 // Ids of the specialisation constants of include/attention.glsl, which is included by patch_attention.comp, routed_attention.comp, window_attention.comp.
 const (
 	AttentionDimHead            uint32 = 0  // uint: elements of a head, 1 to 128

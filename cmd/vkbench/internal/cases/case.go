@@ -46,9 +46,12 @@ func (s SizedCase) Title() string { return s.Name + " " + s.Shape() + " " + s.Pr
 // Shape formats the size.
 func (s SizedCase) Shape() string { return dims.Format(s.Size) }
 
-// All returns all cases: kernels, then backward kernels, modules, and sequences of growing length. The small sizes keep
+// All returns all cases: kernels, then backward kernels and losses, modules, and sequences of growing length. The small
+// sizes keep
 // a complete run on two CPU cores well below two minutes.
-func All() []Case { return slices.Concat(kernelCases(), backwardCases(), Modules(), Lengths()) }
+func All() []Case {
+	return slices.Concat(kernelCases(), backwardCases(), lossCases(), Modules(), Lengths())
+}
 
 // Names returns the names of cases.
 func Names(list []Case) []string {
