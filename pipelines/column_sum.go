@@ -127,15 +127,10 @@ func (s *ColumnSum) dispatch(list *vk.CommandList, x, skip, y vk.Range, push col
 	if err != nil {
 		return fmt.Errorf("pipelines: %s: %w", op, err)
 	}
-	d := vk.Dispatch{
-		Kernel: kernel, Groups: groups, Args: []vk.Access{vk.Read(x), vk.Write(y), vk.Read(skip)}, Push: vk.Scalars(&push),
-		Flops: float64(x.Size() / 4), Bytes: float64(x.Size() + y.Size() + skip.Size()),
-	}
-	if add {
-		d.Args[1] = vk.ReadWrite(y)
-		d.Bytes += float64(y.Size())
-	}
-	return list.Dispatch(d)
+	return list.Dispatch(vk.Dispatch{
+		Kernel: kernel, Groups: groups, Args: []vk.Access{vk.Read(x), writeAccess(y, add), vk.Read(skip)}, Push: vk.Scalars(&push),
+		Flops: float64(x.Size() / 4), Bytes: float64(x.Size()+skip.Size()) + accesses(add)*float64(y.Size()),
+	})
 }
 
 func (s *ColumnSum) kernel(add bool) (*vk.Kernel, error) {

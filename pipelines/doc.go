@@ -30,6 +30,7 @@
 //	CoorDescentBackward  gradient of the logits and of k, from the state that CoorDescent saved
 //	GELUBackward         gradient of the GELU of Linear, and the GELU again
 //	LinearBackward       gradient of a weight
+//	RMSNormBackward      gradient of rows, and of gamma
 //	ColumnSum            sum over rows of each batch item: the gradient of a bias
 //	TreeSum              sum over batch items or micro-batches in a balanced binary tree
 //

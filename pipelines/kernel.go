@@ -132,6 +132,22 @@ func (k *kernelCache) close() error {
 	return errs
 }
 
+// writeAccess is a range that a kernel writes, or adds to.
+func writeAccess(r vk.Range, add bool) vk.Access {
+	if add {
+		return vk.ReadWrite(r)
+	}
+	return vk.Write(r)
+}
+
+// accesses is how often a kernel accesses each element that it writes or adds to.
+func accesses(add bool) float64 {
+	if add {
+		return 2
+	}
+	return 1
+}
+
 // specBool is the value of a bool specialisation constant.
 func specBool(b bool) uint32 {
 	if b {

@@ -142,11 +142,7 @@ func (l *LinearBackward) multiply(list *vk.CommandList, a LinearBackwardArgs, dw
 	if err != nil {
 		return fmt.Errorf("pipelines: %s: %w", op, err)
 	}
-	dwAccess, written := vk.Write(dw), float64(dw.Size())
-	if add {
-		dwAccess, written = vk.ReadWrite(dw), 2*written
-	}
-	flops, bytes := 2*float64(a.Batch*a.Rows)*float64(in)*float64(out), float64(a.DY.Size()+a.X.Size())+written
+	flops, bytes := 2*float64(a.Batch*a.Rows)*float64(in)*float64(out), float64(a.DY.Size()+a.X.Size())+accesses(add)*float64(dw.Size())
 	tileFlops := 2 * float64(tileOut*tileIn) * float64(min(rowsPerPart, uint64(a.Rows)))
 	step := evenShare(tiles, max(uint64(l.maxFlops/tileFlops), l.minTiles))
 	for first := uint64(0); first < tiles; first += step {
@@ -159,7 +155,7 @@ func (l *LinearBackward) multiply(list *vk.CommandList, a LinearBackwardArgs, dw
 		err = list.Dispatch(vk.Dispatch{
 			Kernel: kernel,
 			Groups: groups,
-			Args:   []vk.Access{vk.Read(a.DY), vk.Read(a.X), dwAccess},
+			Args:   []vk.Access{vk.Read(a.DY), vk.Read(a.X), writeAccess(dw, add)},
 			Push:   vk.Scalars(&linearBackwardPush{uint32(a.Rows), uint32(rowsPerPart), uint32(parts), uint32(first), uint32(first + n)}),
 			Flops:  share * flops, Bytes: share * bytes, IndependentOfPrevious: first > 0,
 		})

@@ -12,6 +12,7 @@ func backwardCases() []Case {
 		{"coor_descent_backward", []string{"rows", "entries", "k"}, [][]int{{2, 32768, 1024}, {1, 1048576, 1024}}, [][]int{{2, 32768, 1024}}, setupCoorDescentBackward},
 		{"gelu_backward", []string{"rows", "dim"}, [][]int{{65536, 512}}, [][]int{{4096, 512}}, setupGELUBackward},
 		{"linear_backward", []string{"batch", "rows", "in", "out"}, [][]int{{8, 4096, 512, 2048}}, [][]int{{1, 1024, 256, 512}}, setupLinearBackward},
+		{"rmsnorm_backward", []string{"batch", "rows", "dim"}, [][]int{{8, 8192, 512}}, [][]int{{2, 1024, 512}}, setupRMSNormBackward},
 		{"column_sum", []string{"rows", "dim"}, [][]int{{65536, 512}}, [][]int{{4096, 512}}, setupColumnSum},
 		{"tree_sum", []string{"batch", "dim"}, [][]int{{8, 16777216}}, [][]int{{8, 262144}}, setupTreeSum},
 	}
@@ -72,6 +73,17 @@ func setupLinearBackward(b *Builder, size []int) (*Workload, error) {
 		Scratch: b.scratchMemory(pipelines.LinearBackwardScratch(batch, rows, in, out)), Batch: batch, Rows: rows,
 	}
 	return b.kernel("linear_backward", func(list *vk.CommandList) error { return l.Record(list, a) }, b.floatOutput("dw", a.DW))
+}
+
+func setupRMSNormBackward(b *Builder, size []int) (*Workload, error) {
+	items, rows, c := size[0], size[1], size[2]
+	n, err := pipelines.NewRMSNormBackward(b.Dev, pipelines.RMSNormBackwardConfig{C: c, Add: true})
+	n = scope.Keep(b.Scope, n, err)
+	a := pipelines.RMSNormBackwardArgs{
+		X: b.normal(items * rows * c), Gamma: b.normal(c), DY: b.normal(items * rows * c), DX: b.normal(items * rows * c), DGamma: b.alloc32(items * c),
+		Scratch: b.scratchMemory(pipelines.RMSNormBackwardScratch(items, rows, c)), Items: items, Rows: rows,
+	}
+	return b.kernel("rmsnorm_backward", func(list *vk.CommandList) error { return n.Record(list, a) }, b.floatOutput("dgamma", a.DGamma))
 }
 
 func setupColumnSum(b *Builder, size []int) (*Workload, error) {

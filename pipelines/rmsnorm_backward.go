@@ -1,0 +1,224 @@
+package pipelines
+
+import (
+	"errors"
+	"fmt"
+	"unsafe"
+
+	"github.com/colt5-vulkan/colt5/shaders"
+	"github.com/colt5-vulkan/colt5/vk"
+)
+
+// RMSNormBackward is the gradient of [RMSNorm]: that of the rows, and that of gamma for each item of a batch.
+//
+//	x [Items, Rows, C] f32 in    gamma [C] f32 in    dy [Items, Rows, C] f32 in
+//	dx [Items, Rows, C] f32 out; with the config's Add in and out    dgamma [Items, C] f32 out; with AddGamma in and out
+//	dx[b, r]  (+)= (g - u * (u . g)) * sqrt(C) / |x[b, r]|    with u = x[b, r] / |x[b, r]| and g = gamma * dy[b, r]
+//	dgamma[b] (+)= sum of dy[b, r] * u * sqrt(C) over r
+//
+// A length of at most 1e-12 is a constant 1e-12: then the term u * (u . g) is 0.
+//
+// With the config's Gather, dy are the gradients of gathered rows, as in RMSNorm, and dx is added to:
+//
+//	x, dx [Items, InRows, C]    gather [Items, Lists, Rows] i32 in    valid [Items, Lists, Rows] u32 in, optional
+//
+// Row r of dy belongs to row gather[r] of that item. Nothing is added where valid is 0 or gather names no row. No two other
+// slots of a list may name the same row: the result of such a race is undefined.
+//
+// Rows have any length, but for what exceeds float32: gradients of rows longer than 1e38 may be 0. The order of summation
+// depends on C and Rows alone. Ranges start at multiples of 4 bytes.
+//
+// Shader: shaders/rmsnorm_backward.comp. CPU reference: internal/ref.RMSNormBackward.
+type RMSNormBackward struct {
+	config            RMSNormBackwardConfig
+	invocationsPerRow uint32
+	rowsPerGroup      uint32
+	kernels           kernelCache
+	blocks            *ColumnSum // adds the sums of blocks of rows
+}
+
+// RMSNormBackwardConfig is fixed when the kernel is compiled.
+type RMSNormBackwardConfig struct {
+	C        int  // elements of a row
+	Gather   bool // the rows were gathered; with it dx is always added to
+	Add      bool // add to dx
+	AddGamma bool // add to dgamma
+}
+
+// RMSNormBackwardArgs names the memory and the sizes. Outputs overlap no other range.
+type RMSNormBackwardArgs struct {
+	X       vk.Range // [Items, Rows, C], with Gather [Items, InRows, C]
+	Gamma   vk.Range // [C]
+	DY      vk.Range // [Items, Rows, C]
+	DX      vk.Range // the shape of X
+	DGamma  vk.Range // [Items, C]
+	Scratch vk.Range // of RMSNormBackwardScratch bytes
+	Items   int      // batch items; 0: 1
+	Rows    int      // of each item of dy
+
+	Gather vk.Range // with the config's Gather: [Items, Lists, Rows]
+	Valid  vk.Range // with Gather: [Items, Lists, Rows] 0: an empty slot; absent: all slots are valid
+	InRows int      // with Gather: rows of x per item; else 0
+	Lists  int      // with Gather: lists per item; 0: 1
+	List   int      // with Gather: the list to use, 0 to Lists-1
+}
+
+// The pushes of the two kernels follow eight addresses.
+type (
+	rmsNormBackwardPush   struct{ rows, inRows, lists, list, allRows uint32 }
+	rmsNormParametersPush struct{ rows, inRows, lists, list, rowsPerBlock, blocks, allBlocks uint32 }
+)
+
+var (
+	_ = [1]struct{}{}[unsafe.Sizeof(rmsNormBackwardPush{})-20]
+	_ = [1]struct{}{}[unsafe.Sizeof(rmsNormParametersPush{})-28]
+)
+
+// RMSNormBackwardScratch is the size of the scratch memory in bytes: two factors of each row, and the sums of blocks of rows.
+func RMSNormBackwardScratch(items, rows, c int) uint64 {
+	if items < 0 || rows < 1 || c < 1 {
+		return 0
+	}
+	return 8*uint64(max(items, 1))*uint64(rows) + ColumnSumScratch(items, rows, c)
+}
+
+// NewRMSNormBackward checks the config. Record compiles kernels when it first needs them.
+func NewRMSNormBackward(dev *vk.Device, c RMSNormBackwardConfig) (*RMSNormBackward, error) {
+	const op = "RMSNormBackward"
+	if err := checkRowLength(op, c.C); err != nil {
+		return nil, err
+	}
+	c.Add = c.Add || c.Gather
+	invocationsPerRow, rows := normInvocationsPerRow(c.C, 64)
+	// Two passes for the sums, one to write dx.
+	if err := checkIterations(dev.Caps(), op, fmt.Sprintf("a row of %d floats", c.C), 3*(c.C/int(invocationsPerRow)+1)); err != nil {
+		return nil, err
+	}
+	blocks, err := NewColumnSum(dev, ColumnSumConfig{C: c.C, Add: c.AddGamma})
+	if err != nil {
+		return nil, err
+	}
+	return &RMSNormBackward{c, invocationsPerRow, rows, kernelCache{dev: dev}, blocks}, nil
+}
+
+// Record appends two dispatches to a command list, or three with more than 256 rows.
+func (n *RMSNormBackward) Record(list *vk.CommandList, a RMSNormBackwardArgs) error {
+	const op = "RMSNormBackward"
+	if a.Items == 0 {
+		a.Items = 1
+	}
+	if a.Lists == 0 {
+		a.Lists = 1
+	}
+	if err := n.check(a); err != nil {
+		return err
+	}
+	if !n.config.Gather {
+		a.InRows = a.Rows
+	}
+	caps, rows, sums := list.Device().Caps(), uint64(a.Items)*uint64(a.Rows), newColumnSumPush(a.Items, a.Rows)
+	groups, err := workgroups(caps, op, ceilDiv(rows, uint64(n.rowsPerGroup)))
+	if err != nil {
+		return err
+	}
+	sumGroups, err := sums.groups(caps, op, n.config.C)
+	if err != nil {
+		return err
+	}
+	rowKernel, err := n.rowKernel()
+	if err != nil {
+		return fmt.Errorf("pipelines: %s: %w", op, err)
+	}
+	add := n.config.AddGamma && sums.blocks == 1
+	sumKernel, err := n.sumKernel(add)
+	if err != nil {
+		return fmt.Errorf("pipelines: %s: %w", op, err)
+	}
+	factors, sum := a.Scratch.Slice(0, 8*rows), a.DGamma
+	if sums.blocks > 1 {
+		sum = a.Scratch.Slice(8*rows, a.Scratch.Size()-8*rows)
+	}
+	elements, lists := float64(rows)*float64(n.config.C), (a.Gather.Size()+a.Valid.Size())/uint64(a.Lists)
+	args := []vk.Access{vk.Read(a.X), vk.Read(a.Gamma), vk.Read(a.DY), writeAccess(a.DX, n.config.Add), {}, vk.Write(factors), vk.Read(a.Gather), vk.Read(a.Valid)}
+	err = list.Dispatch(vk.Dispatch{
+		Kernel: rowKernel, Groups: groups, Args: args,
+		Push:  vk.Scalars(&rmsNormBackwardPush{uint32(a.Rows), uint32(a.InRows), uint32(a.Lists), uint32(a.List), uint32(rows)}),
+		Flops: 10 * elements, Bytes: 8*elements + accesses(n.config.Add)*4*elements + float64(a.Gamma.Size()+factors.Size()+lists),
+	})
+	if err != nil {
+		return err
+	}
+	args = []vk.Access{vk.Read(a.X), {}, vk.Read(a.DY), {}, writeAccess(sum, add), vk.Read(factors), vk.Read(a.Gather), vk.Read(a.Valid)}
+	err = list.Dispatch(vk.Dispatch{
+		Kernel: sumKernel, Groups: sumGroups, Args: args,
+		Push:  vk.Scalars(&rmsNormParametersPush{uint32(a.Rows), uint32(a.InRows), uint32(a.Lists), uint32(a.List), sums.rowsPerBlock, sums.blocks, sums.allBlocks}),
+		Flops: 3 * elements, Bytes: 8*elements + float64(factors.Size()+lists) + accesses(add)*float64(sum.Size()),
+	})
+	if err != nil || sums.blocks == 1 {
+		return err
+	}
+	return n.blocks.Record(list, ColumnSumArgs{X: sum, Y: a.DGamma, Batch: a.Items, Rows: int(sums.blocks)})
+}
+
+func (n *RMSNormBackward) check(a RMSNormBackwardArgs) error {
+	const op = "RMSNormBackward"
+	c, rows, inRows := dim{"C", n.config.C}, dim{"Rows", a.Rows}, dim{"InRows", a.InRows}
+	items, lists := dim{"Items", a.Items}, dim{"Lists", a.Lists}
+	if err := checkPositive(op, rows, items, lists, dim{"Items*Rows", a.Items * a.Rows}, dim{"Items*Lists*Rows", a.Items * a.Rows * a.Lists}); err != nil {
+		return err
+	}
+	gather := n.config.Gather
+	switch {
+	case !gather && (a.InRows != 0 || a.Lists != 1 || a.List != 0 || !a.Gather.IsZero() || !a.Valid.IsZero()):
+		return fmt.Errorf("pipelines: %s: InRows, Lists, List, gather or valid is set, want none: the config's Gather is off", op)
+	case a.List < 0 || a.List >= a.Lists:
+		return fmt.Errorf("pipelines: %s: List is %d, want 0 to %d", op, a.List, a.Lists-1)
+	}
+	x := []dim{items, rows, c}
+	if gather {
+		x[1] = inRows
+		if err := firstError(
+			checkPositive(op, inRows, dim{"Items*InRows", a.Items * a.InRows}),
+			checkTensor(op, "gather", a.Gather, wordAlign, i32, items, lists, rows),
+			checkOptional(op, "valid", a.Valid, wordAlign, u32, items, lists, rows),
+		); err != nil {
+			return err
+		}
+	}
+	return firstError(
+		checkTensor(op, "x", a.X, wordAlign, f32, x...),
+		checkTensor(op, "gamma", a.Gamma, wordAlign, f32, c),
+		checkTensor(op, "dy", a.DY, wordAlign, f32, items, rows, c),
+		checkTensor(op, "dx", a.DX, wordAlign, f32, x...),
+		checkTensor(op, "dgamma", a.DGamma, wordAlign, f32, items, c),
+		checkScratch(op, a.Scratch, RMSNormBackwardScratch(a.Items, a.Rows, n.config.C), "RMSNormBackwardScratch"),
+	)
+}
+
+// rowKernel returns the kernel of dx.
+func (n *RMSNormBackward) rowKernel() (*vk.Kernel, error) {
+	return n.kernels.get("rmsnorm_backward", "rmsnorm_backward", false, map[uint32]uint32{
+		shaders.RowNormInvocationsPerRow: n.invocationsPerRow,
+		shaders.RowNormRowsPerWorkgroup:  n.rowsPerGroup,
+		shaders.RMSNormBackwardChannels:  uint32(n.config.C),
+		shaders.RMSNormBackwardGather:    specBool(n.config.Gather),
+		shaders.RMSNormBackwardAddDx:     specBool(n.config.Add),
+	})
+}
+
+// sumKernel returns the kernel of dgamma, for one block of rows or several.
+func (n *RMSNormBackward) sumKernel(add bool) (*vk.Kernel, error) {
+	return n.kernels.get("rmsnorm_backward_parameters", "rmsnorm_backward_parameters", false, map[uint32]uint32{
+		shaders.ColumnSumChannels:     uint32(n.config.C),
+		shaders.RMSNormBackwardGather: specBool(n.config.Gather),
+		shaders.ColumnSumAddSum:       specBool(add),
+	})
+}
+
+// Close frees the kernels. It may be called again, and on nil.
+func (n *RMSNormBackward) Close() error {
+	if n == nil {
+		return nil
+	}
+	return errors.Join(n.kernels.close(), n.blocks.Close())
+}

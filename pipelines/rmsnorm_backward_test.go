@@ -1,0 +1,233 @@
+package pipelines
+
+import (
+	"fmt"
+	"math"
+	"slices"
+	"testing"
+
+	"github.com/colt5-vulkan/colt5/internal/gputest"
+	"github.com/colt5-vulkan/colt5/internal/ref"
+	"github.com/colt5-vulkan/colt5/vk"
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+)
+
+// normGradient is a gradient of RMSNorm. With inRows rows are gathered through list 1 of 3.
+type normGradient struct {
+	items, rows, c, inRows int
+	add, addGamma          bool
+}
+
+// normData are the tensors of a gradient. exponents scale the rows of x by powers of two.
+type normData struct {
+	x, gamma, dy, dx, dgamma []float32
+	exponents                []int
+	gather                   []int32
+	valid                    []uint32
+}
+
+func (c normGradient) data() normData {
+	xRows := c.items * max(c.inRows, c.rows)
+	if c.inRows > 0 {
+		xRows = c.items * c.inRows
+	}
+	d := normData{
+		x: normal(1, xRows*c.c), gamma: normal(2, c.c), dy: normal(3, c.items*c.rows*c.c), dx: normal(4, xRows*c.c), dgamma: normal(5, c.items*c.c),
+		exponents: make([]int, xRows),
+	}
+	for slot := range 3 * c.items * c.rows * min(c.inRows, 1) { // distinct rows in each list, and rows that do not exist
+		d.gather = append(d.gather, int32(slot%c.rows*5%(c.inRows+3)-1))
+		d.valid = append(d.valid, uint32(slot*slot%5<<30))
+	}
+	for slot := 4; slot < len(d.gather); slot += 11 {
+		d.gather[slot] = -1 << 31
+	}
+	return d
+}
+
+// source returns the row of x that a row of dy belongs to, or -1.
+func (c normGradient) source(d normData, row int) int {
+	if c.inRows == 0 {
+		return row
+	}
+	item, r := row/c.rows, row%c.rows
+	slot := (3*item+1)*c.rows + r
+	if index := int(d.gather[slot]); d.valid[slot] != 0 && index >= 0 && index < c.inRows {
+		return item*c.inRows + index
+	}
+	return -1
+}
+
+// normReference adds the gradients to dx and dgamma. backward is that of one row, in a precision.
+func normReference[T ref.Float](c normGradient, d normData, backward func(x, gamma, dy []float32, rows, c int) (dx, dgamma []T)) (dx, dgamma []T) {
+	dx, dgamma = make([]T, len(d.x)), make([]T, len(d.dgamma))
+	for i := range dx {
+		if c.add {
+			dx[i] = T(d.dx[i])
+		}
+	}
+	for i := range dgamma {
+		if c.addGamma {
+			dgamma[i] = T(d.dgamma[i])
+		}
+	}
+	for row := range c.items * c.rows {
+		source := c.source(d, row)
+		if source < 0 {
+			continue
+		}
+		rowDX, rowDGamma := backward(d.x[source*c.c:][:c.c], d.gamma, d.dy[row*c.c:][:c.c], 1, c.c)
+		for i := range c.c {
+			dx[source*c.c+i] += rowDX[i]
+			dgamma[row/c.rows*c.c+i] += rowDGamma[i]
+		}
+	}
+	return dx, dgamma
+}
+
+// run returns dx and dgamma. The rows of x are multiplied by powers of two, and those of dx divided by them.
+func (c normGradient) run(t *testing.T, d normData) (dx, dgamma []float32) {
+	gpu := gputest.New(t)
+	n, err := NewRMSNormBackward(gpu.Dev, RMSNormBackwardConfig{C: c.c, Gather: c.inRows > 0, Add: c.add, AddGamma: c.addGamma})
+	require.NoError(t, err)
+	defer n.Close()
+	x := scaleRows(d.x, d.exponents, c.c, 1)
+	a := RMSNormBackwardArgs{
+		X: inputAt(gpu, "x", x, wordAlign), Gamma: inputAt(gpu, "gamma", d.gamma, wordAlign), DY: inputAt(gpu, "dy", d.dy, wordAlign),
+		Scratch: gpu.Out("scratch", int(RMSNormBackwardScratch(c.items, c.rows, c.c))), Items: c.items, Rows: c.rows,
+	}
+	if c.add {
+		a.DX = gpu.InOut("dx", scaleRows(d.dx, d.exponents, c.c, -1))
+	} else {
+		a.DX = gpu.Out("dx", 4*len(d.dx))
+	}
+	if c.addGamma {
+		a.DGamma = gpu.InOut("dgamma", d.dgamma)
+	} else {
+		a.DGamma = gpu.Out("dgamma", 4*len(d.dgamma))
+	}
+	if c.inRows > 0 {
+		a.Gather, a.Valid = inputAt(gpu, "gather", d.gather, wordAlign), inputAt(gpu, "valid", d.valid, wordAlign)
+		a.InRows, a.Lists, a.List = c.inRows, 3, 1
+	}
+	gpu.Run(func(list *vk.CommandList) error { return n.Record(list, a) })
+	assert.Equal(t, c.rows > 256, len(gpu.StepNames()) == 3, gpu.StepNames())
+	return scaleRows(gpu.Float32("dx"), d.exponents, c.c, 1), gpu.Float32("dgamma")
+}
+
+// scaleRows returns rows times sign * 2^exponent.
+func scaleRows(x []float32, exponents []int, c, sign int) []float32 {
+	y := slices.Clone(x)
+	for i := range y {
+		y[i] = float32(math.Ldexp(float64(y[i]), sign*exponents[i/c]))
+	}
+	return y
+}
+
+func (c normGradient) test(t *testing.T, d normData) {
+	dx, dgamma := c.run(t, d)
+	wantDX, wantDGamma := normReference(c, d, ref.RMSNormBackward)
+	naiveDX, naiveDGamma := normReference(c, d, ref.RMSNormBackward32)
+	assert.NoError(t, ref.MaxErr(dx, wantDX).Within(ref.Bound(naiveDX, wantDX, 1e-6)), "dx")
+	assert.NoError(t, ref.MaxErr(dgamma, wantDGamma).Within(ref.Bound(naiveDGamma, wantDGamma, 1e-6)), "dgamma")
+}
+
+func TestRMSNormBackward(t *testing.T) {
+	for _, c := range []normGradient{
+		{1, 1, 1, 0, false, false}, {2, 3, 4, 0, true, false}, {1, 5, 31, 0, false, true}, {3, 7, 32, 0, true, true}, {2, 33, 100, 0, false, false},
+		{1, 255, 33, 0, true, true}, {1, 256, 12, 0, false, true}, {2, 257, 65, 0, false, true}, {1, 700, 512, 0, true, false}, {1, 2, 4099, 0, false, false},
+		{1, 1, 3, 1, true, false}, {2, 9, 7, 11, true, true}, {3, 8, 68, 8, true, false}, {2, 300, 40, 301, true, true},
+	} {
+		t.Run(fmt.Sprintf("%+v", c), func(t *testing.T) { c.test(t, c.data()) })
+	}
+}
+
+// Rows of all lengths whose squares, or whose sums of squares, do not fit a float32, beside rows that do.
+func TestRMSNormBackwardLengths(t *testing.T) {
+	for _, c := range []normGradient{{2, 40, 6, 0, false, false}, {1, 40, 130, 0, true, true}, {2, 19, 20, 23, true, false}} {
+		d := c.data()
+		for row := range d.exponents {
+			d.exponents[row] = []int{0, 62, 80, 115, -20, -35, 0, 70}[row%8]
+		}
+		c.test(t, d)
+	}
+	// A row shorter than 1e-12 is divided by the constant 1e-12.
+	c := normGradient{1, 3, 4, 0, false, false}
+	d := c.data()
+	copy(d.x, []float32{0, 0, 0, 0, 3e-13, -4e-13, 0, 0})
+	gradients, _ := c.run(t, d)
+	for i, v := range gradients[:8] {
+		assert.InEpsilon(t, 2e12*float64(d.gamma[i%4])*float64(d.dy[i]), v, 1e-6)
+	}
+}
+
+// Empty slots add nothing, whatever their gradients are. The bits of an item do not depend on the batch.
+func TestRMSNormBackwardBits(t *testing.T) {
+	c := normGradient{3, 270, 21, 280, true, false}
+	d := c.data()
+	for _, s := range [][]float32{d.x, d.dx, d.dy} {
+		n := len(s) / 3
+		copy(s[2*n:], s[n:2*n])
+	}
+	copy(d.gather[2*3*c.rows:], d.gather[3*c.rows:2*3*c.rows])
+	copy(d.valid[2*3*c.rows:], d.valid[3*c.rows:2*3*c.rows])
+	dx, dgamma := c.run(t, d)
+	n := len(dx) / 3
+	assert.Equal(t, dx[n:2*n], dx[2*n:])
+	assert.Equal(t, dgamma[c.c:2*c.c], dgamma[2*c.c:])
+	for row := range 3 * c.rows {
+		if c.source(d, row) < 0 {
+			d.dy[row*c.c] = float32(math.NaN())
+		}
+	}
+	sameDX, sameDGamma := c.run(t, d)
+	assert.Equal(t, dx, sameDX)
+	assert.Equal(t, dgamma, sameDGamma)
+
+	one := c
+	one.items = 1
+	d = normData{
+		x: d.x[n : 2*n], gamma: d.gamma, dy: d.dy[c.rows*c.c:][:c.rows*c.c], dx: d.dx[n : 2*n], dgamma: d.dgamma[:c.c], exponents: d.exponents[:c.inRows],
+		gather: d.gather[3*c.rows:][:3*c.rows], valid: d.valid[3*c.rows:][:3*c.rows],
+	}
+	oneDX, oneDGamma := one.run(t, d)
+	assert.Equal(t, dx[n:2*n], oneDX)
+	assert.Equal(t, dgamma[c.c:2*c.c], oneDGamma)
+}
+
+func TestRMSNormBackwardBadInput(t *testing.T) {
+	gpu := gputest.New(t)
+	_, err := NewRMSNormBackward(gpu.Dev, RMSNormBackwardConfig{})
+	assert.ErrorContains(t, err, "C is 0, want 1")
+	n, err := NewRMSNormBackward(gpu.Dev, RMSNormBackwardConfig{C: 8})
+	require.NoError(t, err)
+	x, gamma, dx, dgamma := gpu.In("x", normal(1, 40)), gpu.In("gamma", normal(2, 8)), gpu.Out("dx", 160), gpu.Out("dgamma", 32)
+	good := RMSNormBackwardArgs{X: x, Gamma: gamma, DY: x, DX: dx, DGamma: dgamma, Scratch: gpu.Out("scratch", 40), Rows: 5}
+	assertRejected(t, gpu, good, n.Record, []badArgs[RMSNormBackwardArgs]{
+		{"Rows is 0, want 1", func(a *RMSNormBackwardArgs) { a.Rows = 0 }},
+		{"Items is -1, want 1", func(a *RMSNormBackwardArgs) { a.Items = -1 }},
+		{"x has 160 bytes, want [Items 2, Rows 5, C 8] f32, 320 bytes", func(a *RMSNormBackwardArgs) { a.Items = 2 }},
+		{"gamma has 160 bytes, want [C 8] f32, 32 bytes", func(a *RMSNormBackwardArgs) { a.Gamma = x }},
+		{"dy is missing, want [Items 1, Rows 5, C 8] f32, 160 bytes", func(a *RMSNormBackwardArgs) { a.DY = vk.Range{} }},
+		{"dx has 156 bytes", func(a *RMSNormBackwardArgs) { a.DX = dx.Slice(0, 156) }},
+		{"dgamma has 28 bytes, want [Items 1, C 8] f32, 32 bytes", func(a *RMSNormBackwardArgs) { a.DGamma = dgamma.Slice(0, 28) }},
+		{"scratch is missing, want RMSNormBackwardScratch, 40 bytes", func(a *RMSNormBackwardArgs) { a.Scratch = vk.Range{} }},
+		{"InRows, Lists, List, gather or valid is set, want none", func(a *RMSNormBackwardArgs) { a.InRows = 5 }},
+		{"gather or valid is set, want none", func(a *RMSNormBackwardArgs) { a.Valid = gamma }},
+	})
+	require.NoError(t, n.Close())
+	require.NoError(t, n.Close())
+
+	n, err = NewRMSNormBackward(gpu.Dev, RMSNormBackwardConfig{C: 8, Gather: true})
+	require.NoError(t, err)
+	defer n.Close()
+	good.Gather, good.InRows = gpu.In("gather", make([]int32, 5)), 5
+	assertRejected(t, gpu, good, n.Record, []badArgs[RMSNormBackwardArgs]{
+		{"InRows is 0, want 1", func(a *RMSNormBackwardArgs) { a.InRows = 0 }},
+		{"x has 160 bytes, want [Items 1, InRows 6, C 8] f32, 192 bytes", func(a *RMSNormBackwardArgs) { a.InRows = 6 }},
+		{"gather has 20 bytes, want [Items 1, Lists 2, Rows 5] i32, 40 bytes", func(a *RMSNormBackwardArgs) { a.Lists = 2 }},
+		{"valid has 32 bytes, want [Items 1, Lists 1, Rows 5] u32, 20 bytes", func(a *RMSNormBackwardArgs) { a.Valid = gamma }},
+		{"List is 1, want 0 to 0", func(a *RMSNormBackwardArgs) { a.List = 1 }},
+	})
+}
