@@ -44,6 +44,14 @@ func compileNorms(c *compiler) {
 			compile(c, NewLayerNorm, func(r *LayerNorm) ([]*vk.Kernel, error) { return one(r.kernel, nil) },
 				LayerNormConfig{C: n, Y: y}, LayerNormConfig{C: n, Y: y, Add: true})
 		}
+		compile(c, NewLayerNormBackward, func(r *LayerNormBackward) ([]*vk.Kernel, error) {
+			rows, err := one(r.rowKernel())
+			if err != nil {
+				return nil, err
+			}
+			sums, err := each(r.sumKernel, false, true)
+			return append(rows, sums...), err
+		}, LayerNormBackwardConfig{C: n}, LayerNormBackwardConfig{C: n, Add: true})
 		compile(c, NewRMSNormBackward, func(r *RMSNormBackward) ([]*vk.Kernel, error) {
 			rows, err := one(r.rowKernel())
 			if err != nil {

@@ -31,6 +31,7 @@
 //	GELUBackward         gradient of the GELU of Linear, and the GELU again
 //	LinearBackward       gradient of a weight
 //	RMSNormBackward      gradient of rows, and of gamma
+//	LayerNormBackward    gradient of rows, weight and bias
 //	ColumnSum            sum over rows of each batch item: the gradient of a bias
 //	TreeSum              sum over batch items or micro-batches in a balanced binary tree
 //

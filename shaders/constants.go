@@ -54,7 +54,7 @@ const (
 	AttentionLockstep           uint32 = 27 // bool: the invocations of a subgroup run in lockstep and need no barrier
 )
 
-// Ids of the specialisation constants of include/column_sum.glsl, which is included by column_sum.comp, rmsnorm_backward.comp.
+// Ids of the specialisation constants of include/column_sum.glsl, which is included by column_sum.comp, layernorm_backward.comp, rmsnorm_backward.comp.
 const (
 	ColumnSumChannels uint32 = 2 // uint: elements in a row
 	ColumnSumAddSum   uint32 = 7 // bool: add the sums to what is there
@@ -96,7 +96,7 @@ const (
 	LinearBackwardAdd uint32 = 30 // bool: add to dw
 )
 
-// Ids of the specialisation constants of include/row_norm.glsl, which is included by layernorm.comp, patch_embed.comp, rmsnorm_backward.comp.
+// Ids of the specialisation constants of include/row_norm.glsl, which is included by layernorm.comp, layernorm_backward.comp, patch_embed.comp, rmsnorm_backward.comp.
 const (
 	RowNormInvocationsPerRow uint32 = 0 // uint: invocations per row: a power of two
 	RowNormRowsPerWorkgroup  uint32 = 1 // uint
@@ -121,6 +121,12 @@ const (
 	LayerNormColumns uint32 = 2 // uint: elements of type T in a row
 	LayerNormAdd     uint32 = 3 // bool: add rows of add
 	LayerNormYDType  uint32 = 4 // uint: of y
+)
+
+// Ids of the specialisation constants of layernorm_backward.comp.
+const (
+	LayerNormBackwardChannels uint32 = 2 // uint: elements in a row
+	LayerNormBackwardAddDx    uint32 = 8 // bool: add to dx
 )
 
 // Ids of the specialisation constants of linear_matrix.comp.

@@ -13,6 +13,7 @@ func backwardCases() []Case {
 		{"gelu_backward", []string{"rows", "dim"}, [][]int{{65536, 512}}, [][]int{{4096, 512}}, setupGELUBackward},
 		{"linear_backward", []string{"batch", "rows", "in", "out"}, [][]int{{8, 4096, 512, 2048}}, [][]int{{1, 1024, 256, 512}}, setupLinearBackward},
 		{"rmsnorm_backward", []string{"batch", "rows", "dim"}, [][]int{{8, 8192, 512}}, [][]int{{2, 1024, 512}}, setupRMSNormBackward},
+		{"layernorm_backward", []string{"batch", "rows", "dim"}, [][]int{{8, 8192, 512}}, [][]int{{2, 1024, 512}}, setupLayerNormBackward},
 		{"column_sum", []string{"rows", "dim"}, [][]int{{65536, 512}}, [][]int{{4096, 512}}, setupColumnSum},
 		{"tree_sum", []string{"batch", "dim"}, [][]int{{8, 16777216}}, [][]int{{8, 262144}}, setupTreeSum},
 	}
@@ -84,6 +85,19 @@ func setupRMSNormBackward(b *Builder, size []int) (*Workload, error) {
 		Scratch: b.scratchMemory(pipelines.RMSNormBackwardScratch(items, rows, c)), Items: items, Rows: rows,
 	}
 	return b.kernel("rmsnorm_backward", func(list *vk.CommandList) error { return n.Record(list, a) }, b.floatOutput("dgamma", a.DGamma))
+}
+
+func setupLayerNormBackward(b *Builder, size []int) (*Workload, error) {
+	items, rows, c := size[0], size[1], size[2]
+	n, err := pipelines.NewLayerNormBackward(b.Dev, pipelines.LayerNormBackwardConfig{C: c, Add: true})
+	n = scope.Keep(b.Scope, n, err)
+	a := pipelines.LayerNormBackwardArgs{
+		X: b.normal(items * rows * c), Weight: b.normal(c), DY: b.normal(items * rows * c), DX: b.normal(items * rows * c),
+		DWeight: b.alloc32(items * c), DBias: b.alloc32(items * c),
+		Scratch: b.scratchMemory(pipelines.LayerNormBackwardScratch(items, rows, c)), Items: items, Rows: rows,
+	}
+	return b.kernel("layernorm_backward", func(list *vk.CommandList) error { return n.Record(list, a) },
+		b.floatOutput("dweight", a.DWeight), b.floatOutput("dbias", a.DBias))
 }
 
 func setupColumnSum(b *Builder, size []int) (*Workload, error) {

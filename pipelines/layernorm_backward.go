@@ -1,0 +1,180 @@
+package pipelines
+
+import (
+	"errors"
+	"fmt"
+	"unsafe"
+
+	"github.com/colt5-vulkan/colt5/shaders"
+	"github.com/colt5-vulkan/colt5/vk"
+)
+
+// LayerNormBackward is the gradient of [LayerNorm]: that of the rows, and those of weight and bias for each item of a batch.
+//
+//	x [Items, Rows, C] f32 in    weight [C] f32 in    dy [Items, Rows, C] f32 in
+//	dx [Items, Rows, C] f32 out; with the config's Add in and out
+//	dweight, dbias [Items, C] f32 out; with AddParameters in and out
+//	dx[b, r]   (+)= (g - mean(g) - n * mean(g * n)) / sqrt(var + 1e-5)    with g = weight * dy[b, r]
+//	dweight[b] (+)= sum of dy[b, r] * n over r    dbias[b] (+)= sum of dy[b, r] over r
+//
+// n is (x[b, r] - mean) / sqrt(var + 1e-5) with the biased variance; means are over a row. As in LayerNorm, the length of a
+// row, less its mean, is below 1.8e19. The order of summation depends on C and Rows alone. Ranges start at multiples of 4
+// bytes.
+//
+// Shader: shaders/layernorm_backward.comp. CPU reference: internal/ref.LayerNormBackward.
+type LayerNormBackward struct {
+	config            LayerNormBackwardConfig
+	invocationsPerRow uint32
+	rowsPerGroup      uint32
+	kernels           kernelCache
+	blocks            *ColumnSum // adds the sums of blocks of rows
+}
+
+// LayerNormBackwardConfig is fixed when the kernel is compiled.
+type LayerNormBackwardConfig struct {
+	C             int  // elements of a row
+	Add           bool // add to dx
+	AddParameters bool // add to dweight and dbias
+}
+
+// LayerNormBackwardArgs names the memory and the sizes. Outputs overlap no other range.
+type LayerNormBackwardArgs struct {
+	X              vk.Range // [Items, Rows, C]
+	Weight         vk.Range // [C]
+	DY             vk.Range // [Items, Rows, C]
+	DX             vk.Range // [Items, Rows, C]
+	DWeight, DBias vk.Range // [Items, C]
+	Scratch        vk.Range // of LayerNormBackwardScratch bytes
+	Items          int      // batch items; 0: 1
+	Rows           int      // of an item
+}
+
+type layerNormBackwardPush struct{ rows uint32 } // after seven addresses; the sums have columnSumPush
+
+var _ = [1]struct{}{}[unsafe.Sizeof(layerNormBackwardPush{})-4]
+
+// LayerNormBackwardScratch is the size of the scratch memory in bytes: three statistics of each row, and the sums of blocks
+// of rows.
+func LayerNormBackwardScratch(items, rows, c int) uint64 {
+	if items < 0 || rows < 1 || c < 1 {
+		return 0
+	}
+	return 12*uint64(max(items, 1))*uint64(rows) + 2*ColumnSumScratch(items, rows, c)
+}
+
+// NewLayerNormBackward checks the config. Record compiles kernels when it first needs them.
+func NewLayerNormBackward(dev *vk.Device, c LayerNormBackwardConfig) (*LayerNormBackward, error) {
+	const op = "LayerNormBackward"
+	if err := checkRowLength(op, c.C); err != nil {
+		return nil, err
+	}
+	invocationsPerRow, rows := normInvocationsPerRow(c.C, 64)
+	// Three passes for the sums, one to write dx.
+	if err := checkIterations(dev.Caps(), op, fmt.Sprintf("a row of %d floats", c.C), 4*(c.C/int(invocationsPerRow)+1)); err != nil {
+		return nil, err
+	}
+	blocks, err := NewColumnSum(dev, ColumnSumConfig{C: c.C, Add: c.AddParameters})
+	if err != nil {
+		return nil, err
+	}
+	return &LayerNormBackward{c, invocationsPerRow, rows, kernelCache{dev: dev}, blocks}, nil
+}
+
+// Record appends two dispatches to a command list, or four with more than 256 rows.
+func (n *LayerNormBackward) Record(list *vk.CommandList, a LayerNormBackwardArgs) error {
+	const op = "LayerNormBackward"
+	if a.Items == 0 {
+		a.Items = 1
+	}
+	if err := n.check(a); err != nil {
+		return err
+	}
+	caps, rows, sums := list.Device().Caps(), uint64(a.Items)*uint64(a.Rows), newColumnSumPush(a.Items, a.Rows)
+	groups, err := workgroups(caps, op, ceilDiv(rows, uint64(n.rowsPerGroup)))
+	if err != nil {
+		return err
+	}
+	sumGroups, err := sums.groups(caps, op, n.config.C)
+	if err != nil {
+		return err
+	}
+	rowKernel, err := n.rowKernel()
+	if err != nil {
+		return fmt.Errorf("pipelines: %s: %w", op, err)
+	}
+	add := n.config.AddParameters && sums.blocks == 1
+	sumKernel, err := n.sumKernel(add)
+	if err != nil {
+		return fmt.Errorf("pipelines: %s: %w", op, err)
+	}
+	norms, dweight, dbias := a.Scratch.Slice(0, 12*rows), a.DWeight, a.DBias
+	if sums.blocks > 1 {
+		size := ColumnSumScratch(a.Items, a.Rows, n.config.C)
+		dweight, dbias = a.Scratch.Slice(12*rows, size), a.Scratch.Slice(12*rows+size, size)
+	}
+	elements := float64(rows) * float64(n.config.C)
+	err = list.Dispatch(vk.Dispatch{
+		Kernel: rowKernel, Groups: groups,
+		Args:  []vk.Access{vk.Read(a.X), vk.Read(a.Weight), vk.Read(a.DY), writeAccess(a.DX, n.config.Add), {}, {}, vk.Write(norms)},
+		Push:  vk.Scalars(&layerNormBackwardPush{uint32(rows)}),
+		Flops: 18 * elements, Bytes: 8*elements + accesses(n.config.Add)*4*elements + float64(a.Weight.Size()+norms.Size()),
+	})
+	if err != nil {
+		return err
+	}
+	err = list.Dispatch(vk.Dispatch{
+		Kernel: sumKernel, Groups: sumGroups,
+		Args:  []vk.Access{vk.Read(a.X), {}, vk.Read(a.DY), {}, writeAccess(dweight, add), writeAccess(dbias, add), vk.Read(norms)},
+		Push:  vk.Scalars(&sums),
+		Flops: 6 * elements, Bytes: 8*elements + float64(norms.Size()) + 2*accesses(add)*float64(dweight.Size()),
+	})
+	if err != nil || sums.blocks == 1 {
+		return err
+	}
+	return firstError(
+		n.blocks.Record(list, ColumnSumArgs{X: dweight, Y: a.DWeight, Batch: a.Items, Rows: int(sums.blocks)}),
+		n.blocks.Record(list, ColumnSumArgs{X: dbias, Y: a.DBias, Batch: a.Items, Rows: int(sums.blocks)}),
+	)
+}
+
+func (n *LayerNormBackward) check(a LayerNormBackwardArgs) error {
+	const op = "LayerNormBackward"
+	items, rows, c := dim{"Items", a.Items}, dim{"Rows", a.Rows}, dim{"C", n.config.C}
+	if err := checkPositive(op, items, rows, dim{"Items*Rows", a.Items * a.Rows}); err != nil {
+		return err
+	}
+	return firstError(
+		checkTensor(op, "x", a.X, wordAlign, f32, items, rows, c),
+		checkTensor(op, "weight", a.Weight, wordAlign, f32, c),
+		checkTensor(op, "dy", a.DY, wordAlign, f32, items, rows, c),
+		checkTensor(op, "dx", a.DX, wordAlign, f32, items, rows, c),
+		checkTensor(op, "dweight", a.DWeight, wordAlign, f32, items, c),
+		checkTensor(op, "dbias", a.DBias, wordAlign, f32, items, c),
+		checkScratch(op, a.Scratch, LayerNormBackwardScratch(a.Items, a.Rows, n.config.C), "LayerNormBackwardScratch"),
+	)
+}
+
+// rowKernel returns the kernel of dx.
+func (n *LayerNormBackward) rowKernel() (*vk.Kernel, error) {
+	return n.kernels.get("layernorm_backward", "layernorm_backward", false, map[uint32]uint32{
+		shaders.RowNormInvocationsPerRow:  n.invocationsPerRow,
+		shaders.RowNormRowsPerWorkgroup:   n.rowsPerGroup,
+		shaders.LayerNormBackwardChannels: uint32(n.config.C),
+		shaders.LayerNormBackwardAddDx:    specBool(n.config.Add),
+	})
+}
+
+// sumKernel returns the kernel of dweight and dbias, for one block of rows or several.
+func (n *LayerNormBackward) sumKernel(add bool) (*vk.Kernel, error) {
+	return n.kernels.get("layernorm_backward_parameters", "layernorm_backward_parameters", false, map[uint32]uint32{
+		shaders.ColumnSumChannels: uint32(n.config.C), shaders.ColumnSumAddSum: specBool(add),
+	})
+}
+
+// Close frees the kernels. It may be called again, and on nil.
+func (n *LayerNormBackward) Close() error {
+	if n == nil {
+		return nil
+	}
+	return errors.Join(n.kernels.close(), n.blocks.Close())
+}

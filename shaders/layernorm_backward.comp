@@ -1,0 +1,86 @@
+#version 460
+// Backward of LayerNorm, y[r] = n[r] * weight + bias with n[r] = (x[r] - mean) / sqrt(var + 1e-5): the gradient of x, and
+// partial sums of those of weight and bias for each item.
+//
+//	x, dy, dx [items, rows, C] f32    weight [C]    dweight, dbias [items, blocks, C]
+//	norms [items, rows, 3]: scratch; the Norm of each row
+//
+// Two variants:
+//
+//	neither     dx (+)= (g - mean(g) - n * mean(g * n)) / sqrt(var + 1e-5), with g = weight * dy; and norms. A workgroup
+//	            computes ROWS_PER_WORKGROUP rows with INVOCATIONS_PER_ROW invocations each; sums are added in a tree
+//	PARAMETERS  dweight (+)= sum of dy * n, dbias (+)= sum of dy over a block of rows. include/column_sum.glsl has the order;
+//	            another kernel adds the blocks
+#extension GL_EXT_buffer_reference : require
+#extension GL_EXT_buffer_reference_uvec2 : require
+#extension GL_GOOGLE_include_directive : require
+#include "include/address.glsl"
+
+layout(push_constant, std430) uniform Push {
+	uvec2 x, weight, dy, dx, dweight, dbias, norms;
+	uint rows; // of an item; for dx of all items
+#ifdef PARAMETERS
+	uint rows_per_block, blocks, all_blocks;
+#endif
+} p;
+
+#ifdef PARAMETERS
+#define SUM vec2
+#include "include/column_sum.glsl"
+
+vec2 term(uint item, uint row, uint column) {
+	uint r = item * p.rows + row;
+	F32 norm = F32(at(p.norms, r, 12));
+	float dy = F32(at(p.dy, r, 4 * CHANNELS)).v[column];
+	float n = ((F32(at(p.x, r, 4 * CHANNELS)).v[column] - norm.v[0]) - norm.v[1]) * norm.v[2];
+	return dy * vec2(n, 1);
+}
+
+void main() {
+	uint block, column;
+	vec2 sum;
+	if (!block_sum(block, column, sum)) return;
+	store_sum(p.dweight, block, column, sum.x);
+	store_sum(p.dbias, block, column, sum.y);
+}
+#else
+#include "include/row_norm.glsl"
+
+layout(constant_id = 2) const uint CHANNELS = 1; // elements in a row
+layout(constant_id = 8) const bool ADD_DX = false; // add to dx
+
+void main() {
+	uint invocation = gl_LocalInvocationID.x;
+	uint row = workgroup_index() * ROWS_PER_WORKGROUP + gl_LocalInvocationID.y;
+	bool inside = row < p.rows;
+	uint channels = inside ? CHANNELS : 0; // invocations past the last row have no elements, but take part in the barriers
+	F32 x = F32(at(p.x, row, 4 * CHANNELS)), dy = F32(at(p.dy, row, 4 * CHANNELS)), dx = F32(at(p.dx, row, 4 * CHANNELS)), weight = F32(p.weight);
+	const float count = float(CHANNELS);
+	float sum = 0;
+	for (uint i = invocation; i < channels; i += INVOCATIONS_PER_ROW) sum += x.v[i];
+	float near_mean = row_sum(vec2(sum, 0)).x / count;
+	vec2 differences = vec2(0);
+	for (uint i = invocation; i < channels; i += INVOCATIONS_PER_ROW) {
+		float v = x.v[i] - near_mean;
+		differences += vec2(v, v * v);
+	}
+	Norm norm = row_norm(near_mean, differences, count);
+	vec2 sums = vec2(0); // of g and of g * n
+	for (uint i = invocation; i < channels; i += INVOCATIONS_PER_ROW) {
+		float n = ((x.v[i] - norm.near_mean) - norm.correction) * norm.inverse_deviation;
+		sums += dy.v[i] * weight.v[i] * vec2(1, n);
+	}
+	vec2 means = row_sum(sums) / count;
+	if (inside && invocation == 0) {
+		F32 norms = F32(at(p.norms, row, 12));
+		norms.v[0] = norm.near_mean;
+		norms.v[1] = norm.correction;
+		norms.v[2] = norm.inverse_deviation;
+	}
+	for (uint i = invocation; i < channels; i += INVOCATIONS_PER_ROW) {
+		float n = ((x.v[i] - norm.near_mean) - norm.correction) * norm.inverse_deviation;
+		float gradient = (dy.v[i] * weight.v[i] - means.x - n * means.y) * norm.inverse_deviation;
+		dx.v[i] = ADD_DX ? dx.v[i] + gradient : gradient;
+	}
+}
+#endif
