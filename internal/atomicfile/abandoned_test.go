@@ -144,3 +144,20 @@ func TestWriteWhileOthersRemove(t *testing.T) {
 	wait.Wait()
 	assertFiles(t, dir, "0", "1", "2", "3", "4", "5", "6", "7")
 }
+
+// TestLock: a lock excludes others until it is unlocked or its process is gone.
+func TestLock(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "lock")
+	unlock, err := Lock(path)
+	require.NoError(t, err)
+	_, err = Lock(path)
+	require.ErrorIs(t, err, ErrLocked)
+	unlock()
+	unlock, err = Lock(path)
+	require.NoError(t, err)
+	unlock()
+	_, err = Lock(filepath.Join(path, "no folder"))
+	assert.Error(t, err)
+	_, err = Lock(t.TempDir())
+	assert.Error(t, err)
+}

@@ -75,7 +75,10 @@ func WriteFunc(path string, write func(w io.Writer) error) (err error) {
 		return err
 	}
 	renamed = true
-	return syncDir(dir)
+	if err := SyncDir(dir); err != nil {
+		return fmt.Errorf("the new file is in place, but may be lost in a power failure: %w", err)
+	}
+	return nil
 }
 
 // target resolves a symbolic link at path. It returns the permissions of the existing file, 0 if there is none.
@@ -101,8 +104,9 @@ func target(path string) (string, os.FileMode, error) {
 	return path, stat.Mode().Perm(), nil
 }
 
-// syncDir makes a rename durable. Windows and some file systems do not support it, which is not an error.
-func syncDir(path string) error {
+// SyncDir makes durable which files a directory has. Windows and some file systems do not support it, which is not an
+// error.
+func SyncDir(path string) error {
 	if runtime.GOOS == "windows" {
 		return nil
 	}
@@ -113,5 +117,18 @@ func syncDir(path string) error {
 	if err == nil || errors.Is(err, errors.ErrUnsupported) || errors.Is(err, syscall.EINVAL) {
 		return nil
 	}
-	return fmt.Errorf("the new file is in place, but may be lost in a power failure: %w", err)
+	return err
+}
+
+// Lock locks the file at path, which it creates if there is none, until unlock or the end of the process. The file stays.
+// The error is ErrLocked, or [errors.ErrUnsupported] on systems and file systems without locks.
+func Lock(path string) (unlock func(), err error) {
+	file, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE, 0o666)
+	if err != nil {
+		return nil, err
+	}
+	if err := file.Close(); err != nil {
+		return nil, err
+	}
+	return lock(path)
 }

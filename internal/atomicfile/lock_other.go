@@ -8,7 +8,8 @@ import (
 	"time"
 )
 
-var errLocked = errors.New("the file is locked")
+// ErrLocked: another process, or another caller in this one, has locked the file.
+var ErrLocked = errors.New("the file is locked")
 
 // lock fails: the systems of this file have no flock.
 func lock(string) (unlock func(), err error) { return nil, errors.ErrUnsupported }

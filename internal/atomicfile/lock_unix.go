@@ -8,7 +8,8 @@ import (
 	"syscall"
 )
 
-var errLocked = errors.New("the file is locked")
+// ErrLocked: another process, or another caller in this one, has locked the file.
+var ErrLocked = errors.New("the file is locked")
 
 // lock locks a regular file against the other processes and the other callers in this one. The lock ends with the
 // process. It needs a descriptor of its own, because it must last until the file, closed, has been renamed.
@@ -23,7 +24,7 @@ func lock(path string) (unlock func(), err error) {
 	if err := syscall.Flock(int(file.Fd()), syscall.LOCK_EX|syscall.LOCK_NB); err != nil {
 		file.Close()
 		if err == syscall.EWOULDBLOCK {
-			err = errLocked
+			err = ErrLocked
 		}
 		return nil, err
 	}

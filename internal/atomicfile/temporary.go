@@ -58,7 +58,7 @@ func create(dir string) (temporary, error) {
 			unlock()
 		case errors.Is(err, syscall.EMFILE) || errors.Is(err, syscall.ENFILE):
 			return temporary{}, errors.Join(err, file.Close(), os.Remove(path))
-		case !errors.Is(err, errLocked) && !errors.Is(err, os.ErrNotExist): // the file system has no locks
+		case !errors.Is(err, ErrLocked) && !errors.Is(err, os.ErrNotExist): // the file system has no locks
 			return temporary{path, file, func() {}}, nil
 		}
 		if err := file.Close(); err != nil {
