@@ -14,7 +14,7 @@ import (
 // specialisation constants that selects code, and the sizes that need the most registers.
 var compileKernels = []func(*compiler){
 	compileNorms, compileLinear, compileLinearBackward, compileRouterLogits, compileCoorDescent, compileSelect, compileSlots, compileAttentions, compileRotary,
-	compileEmbedPool, compilePeak,
+	compileEmbedPool, compileOptimizer, compilePeak,
 }
 
 // selectedByDevice are the SPIR-V variants that some devices never select although they support them.
@@ -298,6 +298,12 @@ func compileEmbedPool(c *compiler) {
 	compile(c, NewCopyRows, func(m *CopyRows) ([]*vk.Kernel, error) { return one(m.kernel, nil) }, CopyRowsConfig{})
 	compile(c, NewPermute, func(p *Permute) ([]*vk.Kernel, error) { return one(p.kernel, nil) },
 		PermuteConfig{}, PermuteConfig{Bytes: true}, PermuteConfig{Bytes: true, Truth: true})
+}
+
+func compileOptimizer(c *compiler) {
+	compile(c, NewGradientNorm, func(g *GradientNorm) ([]*vk.Kernel, error) { return []*vk.Kernel{g.blocks, g.sum}, nil }, GradientNormConfig{})
+	compile(c, NewOptimizerState, func(o *OptimizerState) ([]*vk.Kernel, error) { return one(o.kernel, nil) }, OptimizerStateConfig{})
+	compile(c, NewAdamW, func(w *AdamW) ([]*vk.Kernel, error) { return one(w.kernel, nil) }, AdamWConfig{Eps: 1e-8})
 }
 
 // flags returns a config with none of its bools set, with all, with each alone, and with all but each. In short mode it

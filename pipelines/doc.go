@@ -35,6 +35,12 @@
 //	ColumnSum            sum over rows of each batch item: the gradient of a bias
 //	TreeSum              sum over batch items or micro-batches in a balanced binary tree
 //
+// The optimiser, see package train:
+//
+//	GradientNorm    norm of the gradients of all parameters, and whether one is infinite or NaN
+//	OptimizerState  factor of the gradients, learning rate, bias corrections and loss scale of a step
+//	AdamW           a step of AdamW over a parameter, or many
+//
 // The 1,024 of 4,096 tokens that a router selects, for two sequences:
 //
 //	router, err := pipelines.NewRouterLogits(dev, pipelines.RouterLogitsConfig{C: 512, R: 1})

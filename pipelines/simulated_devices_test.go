@@ -34,7 +34,8 @@ func TestSimulatedDevices(t *testing.T) {
 		{"gather", TestGatherAtOffset}, {"scatter", TestScatterAtOffset}, {"membership_mask", TestMembershipMask},
 		{"window_attention", TestWindowAttentionMasksNaN}, {"patch_attention", TestPatchAttentionBits}, {"routed_attention", TestRoutedAttentionEmptyScoreNaN},
 		{"rotary", TestRotaryTable}, {"cast", TestCast}, {"embed", TestEmbed}, {"embed_backward", TestEmbedBackwardBits}, {"patch_embed", TestPatchEmbedBits}, {"permute", TestPermute},
-		{"mean_pool", TestMeanPool}, {"add", TestAdd}, {"copy_rows", TestCopyRows}, {"precision", testSimulatedPrecision},
+		{"mean_pool", TestMeanPool}, {"add", TestAdd}, {"copy_rows", TestCopyRows},
+		{"gradient_norm", TestGradientNormPositions}, {"optimizer_state", TestOptimizerStateScale}, {"adamw", TestAdamWSkip}, {"precision", testSimulatedPrecision},
 	}
 	devices := simulate.Devices()
 	for _, name := range slices.Sorted(maps.Keys(devices)) {

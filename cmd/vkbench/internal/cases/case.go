@@ -50,7 +50,7 @@ func (s SizedCase) Shape() string { return dims.Format(s.Size) }
 // sizes keep
 // a complete run on two CPU cores well below two minutes.
 func All() []Case {
-	return slices.Concat(kernelCases(), backwardCases(), lossCases(), Modules(), Lengths())
+	return slices.Concat(kernelCases(), backwardCases(), lossCases(), optimizerCases(), Modules(), Lengths())
 }
 
 // Names returns the names of cases.

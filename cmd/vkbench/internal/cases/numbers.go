@@ -23,6 +23,8 @@ var numbers = map[string]struct {
 	"iterations": {meaning: "iterations of coordinate descent"},
 	"1000 eps":   {meaning: "a constant eps, times 1,000; 0: the schedule of a router, from 4 to 0.03", zero: true},
 
+	"records": {meaning: "steps whose records the device keeps"},
+
 	"in":         {meaning: "inputs of a row: elements of x"},
 	"out":        {meaning: "outputs of a row: elements of y"},
 	"vocabulary": {meaning: "rows of the table of embeddings"},
