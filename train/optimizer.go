@@ -1,0 +1,267 @@
+package train
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math"
+	"math/bits"
+	"strings"
+
+	"github.com/colt5-vulkan/colt5/internal/errtext"
+	"github.com/colt5-vulkan/colt5/pipelines"
+	"github.com/colt5-vulkan/colt5/vk"
+)
+
+// Parameter is a tensor that an Optimizer updates.
+type Parameter struct {
+	Name  string   // unique; where it ends in ".weight" and the shape has two dimensions, the parameter decays
+	Shape []int    // of a float32 tensor
+	Data  vk.Range // its memory, from a multiple of 16 bytes on
+}
+
+func (p Parameter) elements() int {
+	n := 1
+	for _, d := range p.Shape {
+		n *= d
+	}
+	return n
+}
+
+func (p Parameter) decays() bool { return strings.HasSuffix(p.Name, ".weight") && len(p.Shape) == 2 }
+
+// Optimizer updates parameters by AdamW, and has the memory of their gradients. Everything that it needs from step to
+// step is in device memory, so that the host waits for nothing:
+//
+//	o, err := train.NewOptimizer(ctx, dev, parameters, train.OptimizerConfig{Clip: 1})
+//	for i := range microBatches {
+//		// record the forward and backward pass of part i, which writes all of o.Gradients(i) and o.Loss(i)
+//		err = o.RecordGradients(list, i)
+//	}
+//	err = o.RecordStep(list)
+//	err = list.Run(ctx)            // a step; may run any number of times
+//	log, err := o.Records(ctx, 0)  // loss, norm, rate, .. of all steps so far
+//
+// The gradients are those of (sum of losses) * loss scale, not of the mean: the optimiser divides by the count of
+// labels. The gradients of micro-batches are added in a balanced binary tree of their numbers, in float32, with zeros
+// for numbers up to a power of two.
+//
+// Recording and reading exclude each other; a recorded list may run while neither happens.
+type Optimizer struct {
+	dev        *vk.Device
+	config     OptimizerConfig
+	parameters []Parameter
+	offsets    []int // of the parameters in an arena, in elements
+	elements   int   // of an arena, without the loss
+
+	arenas               []*vk.Buffer // gradients and loss, one more than the levels of the tree
+	m, v                 *vk.Buffer
+	state, norm, scratch *vk.Buffer
+	records              *vk.Buffer
+
+	adamW        *pipelines.AdamW
+	gradientNorm *pipelines.GradientNorm
+	stepState    *pipelines.OptimizerState
+	add          *pipelines.Add
+
+	firstRecord int // step of the oldest record: that of the last Load
+}
+
+// lossElements is the space of the loss behind the gradients: the sum of losses, the count of labels, and a padding.
+const lossElements = 4
+
+// NewOptimizer allocates gradients and moments, which are 0, and compiles the kernels. The caller must call Close; the
+// memory of the parameters stays the caller's.
+func NewOptimizer(ctx context.Context, dev *vk.Device, parameters []Parameter, c OptimizerConfig) (*Optimizer, error) {
+	o := &Optimizer{dev: dev, config: c.withDefaults(), parameters: append([]Parameter(nil), parameters...)}
+	err := o.config.check()
+	if err == nil {
+		err = o.layout()
+	}
+	if err == nil {
+		err = o.allocate(ctx)
+	}
+	if err == nil {
+		err = o.compile()
+	}
+	if err != nil {
+		return nil, errors.Join(fmt.Errorf("train: NewOptimizer: %w", err), o.Close())
+	}
+	return o, nil
+}
+
+// layout checks the parameters and sets their offsets: one after another, each from a multiple of 4 elements on.
+func (o *Optimizer) layout() error {
+	if len(o.parameters) == 0 {
+		return errors.New("there are 0 parameters, want at least 1")
+	}
+	names := map[string]bool{}
+	for i, p := range o.parameters {
+		if p.Name == "" || names[p.Name] {
+			return fmt.Errorf("parameter %d has the name %s, want a unique one", i, errtext.Quote(p.Name))
+		}
+		names[p.Name] = true
+		for _, d := range p.Shape {
+			if d < 1 || d > math.MaxInt32 || p.elements() > math.MaxInt32 {
+				return fmt.Errorf("parameter %s has shape %v, want sizes of at least 1 and at most %d elements",
+					errtext.Name(p.Name), p.Shape, math.MaxInt32)
+			}
+		}
+		if p.Data.Device() != o.dev || p.Data.Size() != 4*uint64(p.elements()) {
+			return fmt.Errorf("parameter %s has %d bytes, want %d, on the device of the optimiser", errtext.Name(p.Name), p.Data.Size(), 4*p.elements())
+		}
+		o.offsets = append(o.offsets, o.elements)
+		o.elements += (p.elements() + 3) / 4 * 4
+	}
+	return nil
+}
+
+func (o *Optimizer) allocate(ctx context.Context) error {
+	bytes := 4 * uint64(o.elements)
+	levels := bits.Len(uint(o.config.MicroBatches - 1))
+	o.arenas = make([]*vk.Buffer, levels+1)
+	list := []struct {
+		buffer **vk.Buffer
+		name   string
+		bytes  uint64
+	}{
+		{&o.m, "first moments", bytes}, {&o.v, "second moments", bytes},
+		{&o.state, "optimiser state", pipelines.OptimizerStateBytes}, {&o.norm, "norm", 8},
+		{&o.scratch, "norm scratch", pipelines.GradientNormScratch(o.elements)},
+		{&o.records, "records", uint64(o.config.Records) * pipelines.OptimizerRecordBytes},
+	}
+	for i := range o.arenas {
+		list = append(list, struct {
+			buffer **vk.Buffer
+			name   string
+			bytes  uint64
+		}{&o.arenas[i], "gradients", bytes + 4*lossElements})
+	}
+	zero, err := o.dev.NewCommandList(vk.CommandListConfig{Name: "zero"})
+	if err != nil {
+		return err
+	}
+	for _, b := range list {
+		if *b.buffer, err = o.dev.NewBuffer(b.name, b.bytes); err != nil {
+			return errors.Join(fmt.Errorf("%s of %d parameters, %d elements: %w", b.name, len(o.parameters), o.elements, err), zero.Close())
+		}
+		if err := zero.Fill((*b.buffer).Range(), 0); err != nil {
+			return errors.Join(err, zero.Close())
+		}
+	}
+	if err := errors.Join(zero.Run(ctx), zero.Close()); err != nil {
+		return err
+	}
+	return o.setState(ctx, State{LossScale: o.config.LossScale.Initial})
+}
+
+func (o *Optimizer) compile() (err error) {
+	a := o.config.AdamW
+	o.adamW, err = pipelines.NewAdamW(o.dev, pipelines.AdamWConfig{Beta1: a.Beta1, Beta2: a.Beta2, Eps: a.Eps, Decay: a.Decay})
+	if err != nil {
+		return err
+	}
+	if o.gradientNorm, err = pipelines.NewGradientNorm(o.dev, pipelines.GradientNormConfig{}); err != nil {
+		return err
+	}
+	if o.stepState, err = pipelines.NewOptimizerState(o.dev, o.config.state()); err != nil {
+		return err
+	}
+	o.add, err = pipelines.NewAdd(o.dev, pipelines.AddConfig{})
+	return err
+}
+
+// Config returns the config with its defaults in place.
+func (o *Optimizer) Config() OptimizerConfig { return o.config }
+
+// Gradients is where the gradients of micro-batch i are written: those of all parameters in order, each from a multiple
+// of 4 elements on. The padding between them must stay 0.
+func (o *Optimizer) Gradients(i int) vk.Range { return o.arena(i).Slice(0, 4*uint64(o.elements)) }
+
+// Gradient is the part of Gradients(i) that belongs to a parameter.
+func (o *Optimizer) Gradient(i, parameter int) vk.Range {
+	return o.arena(i).Slice(4*uint64(o.offsets[parameter]), o.parameters[parameter].Data.Size())
+}
+
+// Loss is where the loss of micro-batch i is written, as two float32: the sum of the losses of its labels, and their
+// count.
+func (o *Optimizer) Loss(i int) vk.Range { return o.arena(i).Slice(4*uint64(o.elements), 8) }
+
+// LossScale is the float32 that the gradients of the loss are multiplied by.
+func (o *Optimizer) LossScale() vk.Range { return o.state.Range().Slice(8, 4) }
+
+// arena is the memory that micro-batch i writes. Before it, the sums of as many subtrees are waiting as i has bits,
+// each in an arena of its own.
+func (o *Optimizer) arena(i int) vk.Range { return o.arenas[bits.OnesCount(uint(i))].Range() }
+
+// RecordGradients records what follows the backward pass of micro-batch i: it adds the gradients of those subtrees of
+// the binary tree that are complete with it. The micro-batches are recorded in order.
+func (o *Optimizer) RecordGradients(list *vk.CommandList, i int) error {
+	if i < 0 || i >= o.config.MicroBatches {
+		return fmt.Errorf("train: Optimizer.RecordGradients: i is %d, want 0 to MicroBatches - 1, %d", i, o.config.MicroBatches-1)
+	}
+	top := bits.OnesCount(uint(i))
+	sums := bits.TrailingZeros(^uint(i)) // the subtrees that end with i
+	if i == o.config.MicroBatches-1 {
+		sums = top // the subtrees to the right have no gradients: they are 0
+	}
+	for ; sums > 0; sums-- {
+		a, b := o.arenas[top-1].Range(), o.arenas[top].Range()
+		if err := o.add.Record(list, pipelines.AddArgs{A: a, B: b, Y: a, N: o.elements + lossElements}); err != nil {
+			return fmt.Errorf("train: Optimizer.RecordGradients: %w", err)
+		}
+		top--
+	}
+	return nil
+}
+
+// RecordStep records the update of the parameters: norm and clipping of the gradients, learning rate, AdamW, and the
+// next loss scale. Gradients with an infinity or a NaN change nothing but the loss scale.
+func (o *Optimizer) RecordStep(list *vk.CommandList) error {
+	if err := o.recordStep(list); err != nil {
+		return fmt.Errorf("train: Optimizer.RecordStep: %w", err)
+	}
+	return nil
+}
+
+func (o *Optimizer) recordStep(list *vk.CommandList) error {
+	norm, state := o.norm.Range(), o.state.Range()
+	if err := o.gradientNorm.Record(list, pipelines.GradientNormArgs{
+		X: o.Gradients(0), Norm: norm, Scratch: o.scratch.Range(), N: o.elements,
+	}); err != nil {
+		return err
+	}
+	if err := o.stepState.Record(list, pipelines.OptimizerStateArgs{
+		Norm: norm, Loss: o.Loss(0), State: state, Records: o.records.Range(), Capacity: o.config.Records,
+	}); err != nil {
+		return err
+	}
+	for i, p := range o.parameters {
+		at, n := 4*uint64(o.offsets[i]), p.elements()
+		a := pipelines.AdamWArgs{
+			P: p.Data, G: o.Gradient(0, i), State: state, N: n,
+			M: o.m.Range().Slice(at, p.Data.Size()), V: o.v.Range().Slice(at, p.Data.Size()),
+		}
+		if p.decays() {
+			a.Decayed = n
+		}
+		if err := o.adamW.Record(list, a); err != nil {
+			return fmt.Errorf("parameter %s: %w", errtext.Name(p.Name), err)
+		}
+	}
+	return nil
+}
+
+// Close frees the memory and the kernels. Closing it again does nothing.
+func (o *Optimizer) Close() error {
+	if o == nil {
+		return nil
+	}
+	err := errors.Join(o.adamW.Close(), o.gradientNorm.Close(), o.stepState.Close(), o.add.Close())
+	for _, b := range append([]*vk.Buffer{o.m, o.v, o.state, o.norm, o.scratch, o.records}, o.arenas...) {
+		if b != nil {
+			err = errors.Join(err, b.Close())
+		}
+	}
+	return err
+}

@@ -1,0 +1,382 @@
+package train
+
+import (
+	"fmt"
+	"math"
+	"math/rand/v2"
+	"testing"
+
+	"github.com/colt5-vulkan/colt5/internal/gputest"
+	"github.com/colt5-vulkan/colt5/internal/ref"
+	"github.com/colt5-vulkan/colt5/pipelines"
+	"github.com/colt5-vulkan/colt5/vk"
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+)
+
+// problem is the minimum of labels/2 * |p - target|^2 over three parameters, whose gradient the device computes.
+type problem struct {
+	t          *testing.T
+	dev        *vk.Device
+	parameters []Parameter
+	negative   []vk.Range // -target of each parameter
+	optimizer  *Optimizer
+	list       *vk.CommandList
+}
+
+// sizes of the parameters: only the first has a name and a shape that decay.
+func problemShapes() (names []string, shapes [][]int) {
+	return []string{"a.weight", "b.bias", "c.weight", "d.gamma"}, [][]int{{3, 5}, {7}, {6}, {2, 2}}
+}
+
+func normals(seed uint64, n int) []float32 {
+	r := rand.New(rand.NewPCG(seed, 1))
+	x := make([]float32, n)
+	for i := range x {
+		x[i] = float32(r.NormFloat64())
+	}
+	return x
+}
+
+func (p *problem) buffer(data []float32) vk.Range {
+	b, err := p.dev.NewBuffer("test", 4*uint64(len(data)))
+	require.NoError(p.t, err)
+	p.t.Cleanup(func() { assert.NoError(p.t, b.Close()) })
+	p.upload(b.Range(), data)
+	return b.Range()
+}
+
+func (p *problem) upload(r vk.Range, data []float32) {
+	require.NoError(p.t, p.dev.Upload(p.t.Context(), vk.Transfer{Range: r, Data: vk.Bytes(data)}))
+}
+
+func (p *problem) download(r vk.Range) []float32 {
+	data := make([]float32, r.Size()/4)
+	require.NoError(p.t, p.dev.Download(p.t.Context(), vk.Transfer{Range: r, Data: vk.Bytes(data)}))
+	return data
+}
+
+// newProblem records a step with one micro-batch.
+func newProblem(t *testing.T, c OptimizerConfig) *problem {
+	t.Helper()
+	gputest.CountCase()
+	p := &problem{t: t, dev: gputest.Device(t)}
+	names, shapes := problemShapes()
+	for i, name := range names {
+		q := Parameter{Name: name, Shape: shapes[i]}
+		q.Data = p.buffer(normals(uint64(i), q.elements()))
+		p.parameters = append(p.parameters, q)
+		p.negative = append(p.negative, p.buffer(normals(uint64(10+i), q.elements())))
+	}
+	var err error
+	p.optimizer, err = NewOptimizer(t.Context(), p.dev, p.parameters, c)
+	require.NoError(t, err)
+	t.Cleanup(func() { assert.NoError(t, p.optimizer.Close()) })
+	add, err := pipelines.NewAdd(p.dev, pipelines.AddConfig{})
+	require.NoError(t, err)
+	t.Cleanup(func() { assert.NoError(t, add.Close()) })
+	p.list, err = p.dev.NewCommandList(vk.CommandListConfig{Name: "step"})
+	require.NoError(t, err)
+	t.Cleanup(func() { assert.NoError(t, p.list.Close()) })
+	for i, q := range p.parameters {
+		require.NoError(t, add.Record(p.list, pipelines.AddArgs{A: q.Data, B: p.negative[i], Y: p.optimizer.Gradient(0, i), N: q.elements()}))
+	}
+	require.NoError(t, p.optimizer.RecordGradients(p.list, 0))
+	require.NoError(t, p.optimizer.RecordStep(p.list))
+	p.loss(10, 1)
+	return p
+}
+
+// loss sets the sum of losses and the count of labels. The gradients are those of labels times the mean.
+func (p *problem) loss(sum, labels float32) {
+	p.upload(p.optimizer.Loss(0), []float32{sum, labels})
+}
+
+func (p *problem) run(steps int) {
+	p.t.Helper()
+	for range steps {
+		require.NoError(p.t, p.list.Run(p.t.Context()))
+	}
+}
+
+// values returns all parameters and moments.
+func (p *problem) values() (list []float32) {
+	for _, q := range p.parameters {
+		list = append(list, p.download(q.Data)...)
+	}
+	return append(append(list, p.download(p.optimizer.m.Range())...), p.download(p.optimizer.v.Range())...)
+}
+
+// reference is AdamW in float64, without any code of the library.
+type reference struct {
+	p, m, v, negative [][]float64
+	decay             []bool
+	t                 float64
+}
+
+func (p *problem) reference() *reference {
+	r := &reference{decay: []bool{true, false, false, false}}
+	for i, q := range p.parameters {
+		value, negative := normals(uint64(i), q.elements()), normals(uint64(10+i), q.elements())
+		r.p, r.negative = append(r.p, nil), append(r.negative, nil)
+		for j := range value {
+			r.p[i], r.negative[i] = append(r.p[i], float64(value[j])), append(r.negative[i], float64(negative[j]))
+		}
+		r.m, r.v = append(r.m, make([]float64, len(value))), append(r.v, make([]float64, len(value)))
+	}
+	return r
+}
+
+// step returns the norm of the gradient.
+func (r *reference) step(rate, beta1, beta2, eps, decay, clip, labels float64) float64 {
+	r.t++
+	norm := 0.0
+	for i := range r.p {
+		for j := range r.p[i] {
+			g := (r.p[i][j] + r.negative[i][j]) / labels
+			norm += g * g
+		}
+	}
+	norm = math.Sqrt(norm)
+	factor := 1.0
+	if clip > 0 {
+		factor = min(1, clip/(norm+1e-6))
+	}
+	for i := range r.p {
+		for j := range r.p[i] {
+			g := (r.p[i][j] + r.negative[i][j]) / labels * factor
+			if r.decay[i] {
+				r.p[i][j] *= 1 - rate*decay
+			}
+			r.m[i][j] = beta1*r.m[i][j] + (1-beta1)*g
+			r.v[i][j] = beta2*r.v[i][j] + (1-beta2)*g*g
+			r.p[i][j] -= rate * (r.m[i][j] / (1 - math.Pow(beta1, r.t))) / (math.Sqrt(r.v[i][j]/(1-math.Pow(beta2, r.t))) + eps)
+		}
+	}
+	return norm
+}
+
+func (p *problem) assertNear(r *reference) {
+	p.t.Helper()
+	for i, q := range p.parameters {
+		assert.NoError(p.t, ref.MaxErr(p.download(q.Data), r.p[i]).Within(3e-6), q.Name)
+	}
+}
+
+// Twenty steps agree with AdamW in float64, with and without clipping, and with defaults.
+func TestOptimizer(t *testing.T) {
+	for _, c := range []struct {
+		name   string
+		config OptimizerConfig
+		labels float32
+	}{
+		{"defaults", OptimizerConfig{}, 1},
+		{"clipped", OptimizerConfig{Clip: 0.5, AdamW: AdamW{Rate: 0.1, Decay: 0.3}}, 2},
+		{"other betas", OptimizerConfig{Clip: 1e6, AdamW: AdamW{Rate: 0.01, Beta1: -1, Beta2: 0.5, Eps: 1e-3, Decay: -1}}, 0.5},
+		{"constant loss scale", OptimizerConfig{AdamW: AdamW{Rate: 0.1}, LossScale: LossScale{Initial: 4}}, 1},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			p := newProblem(t, c.config)
+			p.loss(12*c.labels, c.labels)
+			r, a := p.reference(), p.optimizer.Config().AdamW
+			divisor := float64(c.labels) * p.optimizer.Config().LossScale.Initial
+			var norms []float64
+			for range 20 {
+				p.run(1)
+				norms = append(norms, r.step(a.Rate, a.Beta1, a.Beta2, a.Eps, a.Decay, c.config.Clip, divisor))
+			}
+			p.assertNear(r)
+			records, err := p.optimizer.Records(t.Context(), 0)
+			require.NoError(t, err)
+			require.Len(t, records, 20)
+			for i, record := range records {
+				assert.InEpsilon(t, norms[i], record.Norm, 1e-5)
+				assert.InEpsilon(t, 12, record.Loss, 1e-6)
+				record.Norm, record.Loss = 0, 0
+				assert.Equal(t, Record{
+					Step: i, Updates: i + 1, Rate: float64(float32(a.Rate)), LossScale: p.optimizer.Config().LossScale.Initial, Labels: float64(c.labels),
+				}, record)
+			}
+		})
+	}
+	assert.Equal(t, AdamW{Rate: 3e-4, Beta1: 0.9, Beta2: 0.999, Eps: 1e-8, Decay: 0.01}, OptimizerConfig{}.withDefaults().AdamW)
+}
+
+// The schedule and the dynamic loss scale follow the updates; steps that overflow are none.
+func TestOptimizerOverflow(t *testing.T) {
+	p := newProblem(t, OptimizerConfig{
+		AdamW: AdamW{Rate: 0.1}, Schedule: Schedule{Kind: Cosine, WarmUp: 3, Total: 9, Floor: 0.01}, LossScale: LossScale{Dynamic: true, Initial: 2, GrowthInterval: 2},
+	})
+	r, rate := p.reference(), ref.CosineRate(0.1, 0.01, 3, 9)
+	negative := p.download(p.negative[1])
+	scale := 2.0
+	for step := range 12 {
+		bad := step == 0 || step == 5 || step == 6
+		if bad {
+			p.upload(p.negative[1], append([]float32{float32(math.NaN())}, negative[1:]...))
+		} else {
+			p.upload(p.negative[1], negative)
+		}
+		p.upload(p.optimizer.Loss(0), []float32{1, float32(1 / scale)}) // so that the gradients are those of the problem
+		assert.Equal(t, []float32{float32(scale)}, p.download(p.optimizer.LossScale()))
+		before := p.values()
+		p.run(1)
+		if bad {
+			assert.Equal(t, before, p.values(), "step %d", step)
+			scale /= 2
+		} else {
+			assert.NotEqual(t, before, p.values(), "step %d", step)
+			r.step(rate(r.t+1), 0.9, 0.999, 1e-8, 0.01, 0, 1)
+			if step == 2 || step == 4 || step == 8 || step == 10 { // the second in a row
+				scale *= 2
+			}
+		}
+	}
+	p.assertNear(r)
+	s, err := p.optimizer.State(t.Context())
+	require.NoError(t, err)
+	assert.Equal(t, State{Steps: 12, Updates: 9, LossScale: scale, GoodSteps: 1}, s)
+	records, err := p.optimizer.Records(t.Context(), 4)
+	require.NoError(t, err)
+	require.Len(t, records, 8)
+	assert.Equal(t, 4, records[0].Step)
+	assert.True(t, records[1].Skipped)
+	assert.False(t, records[3].Skipped)
+	assert.InEpsilon(t, 0.01, records[7].Rate, 1e-6)
+}
+
+// Without labels the gradients are 0: the parameters only decay.
+func TestOptimizerWithoutLabels(t *testing.T) {
+	p := newProblem(t, OptimizerConfig{Clip: 1, AdamW: AdamW{Rate: 0.5, Decay: 0.5}})
+	p.loss(0, 0)
+	var before [][]float32
+	for _, q := range p.parameters {
+		before = append(before, p.download(q.Data))
+	}
+	p.run(1)
+	for i, q := range p.parameters {
+		for j, v := range p.download(q.Data) {
+			want := before[i][j]
+			if i == 0 {
+				want *= 0.75
+			}
+			assert.InDelta(t, want, v, 1e-6, q.Name)
+		}
+	}
+	records, err := p.optimizer.Records(t.Context(), 0)
+	require.NoError(t, err)
+	assert.Equal(t, []Record{{Step: 0, Updates: 1, Rate: 0.5, LossScale: 1}}, records)
+}
+
+// Two runs have the same bits.
+func TestOptimizerBits(t *testing.T) {
+	var values [2][]float32
+	for i := range values {
+		p := newProblem(t, OptimizerConfig{Clip: 1, AdamW: AdamW{Rate: 0.1}})
+		p.run(20)
+		values[i] = p.values()
+	}
+	assert.Equal(t, values[0], values[1])
+}
+
+// balanced is the sum of a list, padded with zeros to a power of two, in a balanced binary tree, in float32.
+func balanced(list []float32) float32 {
+	if len(list) == 1 {
+		return list[0]
+	}
+	half := 1
+	for 2*half < len(list) {
+		half *= 2
+	}
+	right := balanced(list[half:])
+	return balanced(list[:half]) + right
+}
+
+// The gradients of micro-batches, and their losses, are added in a balanced binary tree.
+func TestOptimizerMicroBatches(t *testing.T) {
+	for _, n := range []int{1, 2, 3, 4, 5, 6, 7, 8, 11, 16} {
+		t.Run(fmt.Sprint(n), func(t *testing.T) {
+			p := newProblem(t, OptimizerConfig{MicroBatches: n})
+			o := p.optimizer
+			parts := make([][]float32, n)
+			for i := range parts {
+				parts[i] = normals(uint64(100+i), o.elements+2)
+				p.upload(o.Gradients(i), parts[i][:o.elements])
+				p.upload(o.Loss(i), parts[i][o.elements:])
+				list, err := p.dev.NewCommandList(vk.CommandListConfig{Name: "add"})
+				require.NoError(t, err)
+				require.NoError(t, o.RecordGradients(list, i))
+				if list.Steps() > 0 {
+					require.NoError(t, list.Run(t.Context()))
+				}
+				require.NoError(t, list.Close())
+			}
+			sums := append(p.download(o.Gradients(0)), p.download(o.Loss(0))...)
+			for j, sum := range sums {
+				var list []float32
+				for i := range parts {
+					list = append(list, parts[i][j])
+				}
+				require.Equal(t, balanced(list), sum, "element %d", j)
+			}
+		})
+	}
+}
+
+// The device keeps the records of the last steps.
+func TestOptimizerRecords(t *testing.T) {
+	p := newProblem(t, OptimizerConfig{Records: 3})
+	records, err := p.optimizer.Records(t.Context(), 0)
+	require.NoError(t, err)
+	assert.Empty(t, records)
+	p.run(7)
+	for first, want := range map[int][]int{0: {4, 5, 6}, 5: {5, 6}, 7: nil, 100: nil} {
+		records, err := p.optimizer.Records(t.Context(), first)
+		require.NoError(t, err)
+		var steps []int
+		for _, r := range records {
+			steps = append(steps, r.Step)
+		}
+		assert.Equal(t, want, steps, first)
+	}
+	_, err = p.optimizer.Records(t.Context(), -1)
+	assert.ErrorContains(t, err, "first is -1, want at least 0")
+}
+
+func TestOptimizerBadInput(t *testing.T) {
+	p := newProblem(t, OptimizerConfig{MicroBatches: 3})
+	for want, c := range map[string]OptimizerConfig{
+		"Beta1 is 1, want at least 0 and less than 1": {AdamW: AdamW{Beta1: 1}},
+		"Eps is -1, want":                                 {AdamW: AdamW{Eps: -1}},
+		"Peak is -1, want at least 0":                     {AdamW: AdamW{Rate: -1}},
+		"Clip is -1, want at least 0":                     {Clip: -1},
+		"Schedule is 7, want 0 to 2":                      {Schedule: Schedule{Kind: 7}},
+		"Total is 0, want Warm, 1, to":                    {Schedule: Schedule{Kind: Cosine}},
+		"Schedule.WarmUp is -1, want at least 0":          {Schedule: Schedule{WarmUp: -1}},
+		"LossScale.Initial is NaN, want":                  {LossScale: LossScale{Initial: math.NaN()}},
+		"LossScale.GrowthInterval is -1, want at least 0": {LossScale: LossScale{GrowthInterval: -1}},
+		"MicroBatches is -1, want 0 to 1048576":           {MicroBatches: -1},
+		"Records is 1048577, want 0 to 1048576":           {Records: 1<<20 + 1},
+	} {
+		_, err := NewOptimizer(t.Context(), p.dev, p.parameters, c)
+		assert.ErrorContains(t, err, want)
+	}
+	data := p.parameters[0].Data
+	for want, list := range map[string][]Parameter{
+		"there are 0 parameters, want at least 1":                {},
+		`parameter 1 has the name "x", want a unique one`:        {{"x", []int{15}, data}, {"x", []int{15}, data}},
+		`parameter 0 has the name "", want a unique one`:         {{"", []int{15}, data}},
+		"parameter x has shape [0 15], want sizes of at least 1": {{"x", []int{0, 15}, data}},
+		"parameter x has 60 bytes, want 64":                      {{"x", []int{16}, data}},
+		"parameter x has 0 bytes, want 60":                       {{"x", []int{15}, vk.Range{}}},
+	} {
+		_, err := NewOptimizer(t.Context(), p.dev, list, OptimizerConfig{})
+		assert.ErrorContains(t, err, want)
+	}
+	for _, i := range []int{-1, 3} {
+		assert.ErrorContains(t, p.optimizer.RecordGradients(p.list, i), fmt.Sprintf("i is %d, want 0 to MicroBatches - 1, 2", i))
+	}
+	require.NoError(t, p.list.Close())
+	require.NoError(t, p.optimizer.Close())
+	require.NoError(t, (*Optimizer)(nil).Close())
+}
