@@ -222,6 +222,8 @@ func (p selectPlan) kernels() []string {
 func compileSlots(c *compiler) {
 	for _, n := range []int{512, 510} {
 		compile(c, NewGather, func(g *Gather) ([]*vk.Kernel, error) { return one(g.kernel()) }, GatherConfig{C: n})
+		compile(c, NewGatherBackward, func(g *GatherBackward) ([]*vk.Kernel, error) { return one(g.kernel()) },
+			GatherBackwardConfig{C: n}, GatherBackwardConfig{C: n, Add: true})
 		compile(c, NewScatter, func(s *Scatter) ([]*vk.Kernel, error) { return each(s.kernel, false, true) },
 			ScatterConfig{C: n}, ScatterConfig{C: n, Add: true})
 	}

@@ -32,6 +32,7 @@
 //	LinearBackward       gradient of a weight
 //	RMSNormBackward      gradient of rows, and of gamma
 //	LayerNormBackward    gradient of rows, weight and bias
+//	GatherBackward       gradient of the scores of rows
 //	ColumnSum            sum over rows of each batch item: the gradient of a bias
 //	TreeSum              sum over batch items or micro-batches in a balanced binary tree
 //

@@ -36,6 +36,12 @@ const (
 	EmbedBackwardRowsPerWorkgroup uint32 = 4 // uint: rows of dtable, one after the other
 )
 
+// Ids of the specialisation constants of gather_backward.comp.
+const (
+	GatherBackwardChannels uint32 = 2 // uint: elements in a row
+	GatherBackwardAdd      uint32 = 3 // bool: add to dscore
+)
+
 // Ids of the specialisation constants of include/attention.glsl, which is included by patch_attention.comp, routed_attention.comp, window_attention.comp.
 const (
 	AttentionDimHead            uint32 = 0  // uint: elements of a head, 1 to 128
@@ -96,7 +102,7 @@ const (
 	LinearBackwardAdd uint32 = 30 // bool: add to dw
 )
 
-// Ids of the specialisation constants of include/row_norm.glsl, which is included by layernorm.comp, layernorm_backward.comp, patch_embed.comp, rmsnorm_backward.comp.
+// Ids of the specialisation constants of include/row_norm.glsl, which is included by gather_backward.comp, layernorm.comp, layernorm_backward.comp, patch_embed.comp, rmsnorm_backward.comp.
 const (
 	RowNormInvocationsPerRow uint32 = 0 // uint: invocations per row: a power of two
 	RowNormRowsPerWorkgroup  uint32 = 1 // uint

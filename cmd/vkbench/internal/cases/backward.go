@@ -14,6 +14,7 @@ func backwardCases() []Case {
 		{"linear_backward", []string{"batch", "rows", "in", "out"}, [][]int{{8, 4096, 512, 2048}}, [][]int{{1, 1024, 256, 512}}, setupLinearBackward},
 		{"rmsnorm_backward", []string{"batch", "rows", "dim"}, [][]int{{8, 8192, 512}}, [][]int{{2, 1024, 512}}, setupRMSNormBackward},
 		{"layernorm_backward", []string{"batch", "rows", "dim"}, [][]int{{8, 8192, 512}}, [][]int{{2, 1024, 512}}, setupLayerNormBackward},
+		{"gather_backward", []string{"batch", "tokens", "dim", "k"}, [][]int{{8, 32768, 512, 8192}}, [][]int{{2, 4096, 512, 1024}}, setupGatherBackward},
 		{"column_sum", []string{"rows", "dim"}, [][]int{{65536, 512}}, [][]int{{4096, 512}}, setupColumnSum},
 		{"tree_sum", []string{"batch", "dim"}, [][]int{{8, 16777216}}, [][]int{{8, 262144}}, setupTreeSum},
 	}
@@ -98,6 +99,16 @@ func setupLayerNormBackward(b *Builder, size []int) (*Workload, error) {
 	}
 	return b.kernel("layernorm_backward", func(list *vk.CommandList) error { return n.Record(list, a) },
 		b.floatOutput("dweight", a.DWeight), b.floatOutput("dbias", a.DBias))
+}
+
+func setupGatherBackward(b *Builder, size []int) (*Workload, error) {
+	items, n, c, k := size[0], size[1], size[2], size[3]
+	g, err := pipelines.NewGatherBackward(b.Dev, pipelines.GatherBackwardConfig{C: c})
+	g = scope.Keep(b.Scope, g, err)
+	a := pipelines.GatherBackwardArgs{
+		X: b.normal(items * n * c), Indices: b.indices(items, n, k), DY: b.normal(items * k * c), DScore: b.alloc32(items * k), B: items, N: n, K: k,
+	}
+	return b.kernel("gather_backward", func(list *vk.CommandList) error { return g.Record(list, a) }, b.floatOutput("dscore", a.DScore))
 }
 
 func setupColumnSum(b *Builder, size []int) (*Workload, error) {
