@@ -199,6 +199,7 @@ func compileSelect(c *compiler) {
 		}, SelectConfig{Sorted: sorted})
 	}
 	compile(c, NewCausalSelect, func(s *CausalSelect) ([]*vk.Kernel, error) { return one(s.kernel, nil) }, CausalSelectConfig{})
+	compile(c, NewCausalSelectBackward, func(s *CausalSelectBackward) ([]*vk.Kernel, error) { return one(s.kernel, nil) }, CausalSelectConfig{})
 }
 
 // kernels are the kernels of a plan.
@@ -289,6 +290,8 @@ func compileEmbedPool(c *compiler) {
 	for _, n := range []int{512, 510} {
 		compile(c, NewEmbedBackward, func(e *EmbedBackward) ([]*vk.Kernel, error) { return []*vk.Kernel{e.sort, e.sum}, nil },
 			flags(c, EmbedBackwardConfig{C: n, V: 256})...)
+		compile(c, NewMeanPoolBackward, func(m *MeanPoolBackward) ([]*vk.Kernel, error) { return one(m.kernel, nil) },
+			MeanPoolConfig{C: n}, MeanPoolConfig{C: n, Masked: true})
 	}
 	compile(c, NewPatchEmbed, func(e *PatchEmbed) ([]*vk.Kernel, error) { return one(e.kernel, nil) },
 		PatchEmbedConfig{Channels: 3, Height: 256, Width: 256, PatchHeight: 32, PatchWidth: 32},

@@ -27,6 +27,8 @@
 // Gradients, of kernels without the suffix:
 //
 //	EmbedBackward        gradient of the table, for each batch item
+//	MeanPoolBackward     gradient of the tokens, with a mask
+//	CausalSelectBackward gradient of the logits, with constant thresholds
 //	CoorDescentBackward  gradient of the logits and of k, from the state that CoorDescent saved
 //	GELUBackward         gradient of the GELU of Linear, and the GELU again
 //	LinearBackward       gradient of a weight

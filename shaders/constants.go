@@ -164,6 +164,13 @@ const (
 	MeanPoolMasked   uint32 = 1 // bool: a mask is given
 )
 
+// Ids of the specialisation constants of mean_pool_backward.comp.
+const (
+	MeanPoolBackwardMasked             uint32 = 1 // bool: a mask is given
+	MeanPoolBackwardColumns            uint32 = 2 // uint: elements of type T in a row
+	MeanPoolBackwardTokensPerWorkgroup uint32 = 3 // uint
+)
+
 // Ids of the specialisation constants of patch_attention.comp.
 const (
 	PatchAttentionPatchSize uint32 = 9 // uint: pixels along a side of a patch

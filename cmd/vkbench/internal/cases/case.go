@@ -47,8 +47,7 @@ func (s SizedCase) Title() string { return s.Name + " " + s.Shape() + " " + s.Pr
 func (s SizedCase) Shape() string { return dims.Format(s.Size) }
 
 // All returns all cases: kernels, then backward kernels and losses, modules, and sequences of growing length. The small
-// sizes keep
-// a complete run on two CPU cores well below two minutes.
+// sizes keep a complete run on two CPU cores well below two minutes.
 func All() []Case {
 	return slices.Concat(kernelCases(), backwardCases(), lossCases(), optimizerCases(), Modules(), Lengths())
 }

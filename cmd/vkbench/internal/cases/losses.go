@@ -11,6 +11,8 @@ import (
 func lossCases() []Case {
 	return []Case{
 		{"embed_backward", []string{"batch", "tokens", "vocabulary", "dim"}, [][]int{{16, 4096, 256, 512}, {1, 4096, 65536, 512}}, [][]int{{2, 1024, 256, 512}}, setupEmbedBackward},
+		{"mean_pool_backward", []string{"batch", "tokens", "dim"}, [][]int{{16, 4096, 512}}, [][]int{{2, 1024, 512}}, setupMeanPoolBackward},
+		{"causal_select_backward", []string{"batch", "tokens", "window", "k"}, [][]int{{2, 8192, 128, 32}}, [][]int{{2, 8192, 128, 32}}, setupCausalSelectBackward},
 	}
 }
 
@@ -22,4 +24,35 @@ func setupEmbedBackward(b *Builder, size []int) (*Workload, error) {
 	a := pipelines.EmbedBackwardArgs{IDs: b.indices(batch, v, n), Dy: b.normal(batch * n * c), DTable: b.alloc32(batch * v * c),
 		Scratch: b.scratchMemory(pipelines.EmbedBackwardScratch(batch, n, v)), Items: batch, N: n}
 	return b.kernel("embed_backward", func(list *vk.CommandList) error { return e.Record(list, a) }, b.floatOutput("dtable", a.DTable))
+}
+
+func setupMeanPoolBackward(b *Builder, size []int) (*Workload, error) {
+	batch, n, c := size[0], size[1], size[2]
+	m, err := pipelines.NewMeanPoolBackward(b.Dev, pipelines.MeanPoolConfig{C: c})
+	m = scope.Keep(b.Scope, m, err)
+	a := pipelines.MeanPoolBackwardArgs{Dy: b.normal(batch * c), Dx: b.alloc32(batch * n * c), B: batch, N: n}
+	dx := b.floatOutput("dx", a.Dx)
+	dx.constant = batch*c == 1
+	return b.kernel("mean_pool_backward", func(list *vk.CommandList) error { return m.Record(list, a) }, dx)
+}
+
+// setupCausalSelectBackward has the first tokens of each window as its queries.
+func setupCausalSelectBackward(b *Builder, size []int) (*Workload, error) {
+	batch, n, window, k := size[0], size[1], size[2], size[3]
+	s, err := pipelines.NewCausalSelectBackward(b.Dev, pipelines.CausalSelectConfig{})
+	s = scope.Keep(b.Scope, s, err)
+	windows := (n + window - 1) / window
+	slots := batch * windows * k
+	indices := b.upload(4*uint64(slots), func() []byte {
+		list := make([]int32, slots)
+		for i := range list {
+			list[i] = int32(i/k%windows*window + i%k)
+		}
+		return vk.Bytes(list)
+	})
+	a := pipelines.CausalSelectBackwardArgs{Logits: b.normal(batch * n), Thresholds: b.normal(batch * windows), Indices: indices, QueryValid: b.normal(slots),
+		DScores: b.normal(slots), DLogits: b.alloc32(batch * n), B: batch, N: n, Window: window, K: k}
+	dlogits := b.floatOutput("dlogits", a.DLogits)
+	dlogits.constant = window <= k // all 0
+	return b.kernel("causal_select_backward", func(list *vk.CommandList) error { return s.Record(list, a) }, dlogits)
 }
