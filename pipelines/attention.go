@@ -64,12 +64,14 @@ func (k *attentionKernels) kernel(t attentionTile) (*vk.Kernel, error) {
 	return k.kernelCache.kernel(k.variant(t))
 }
 
+// attentionScale is the factor of q . k: kernels compute powers of 2.
+func attentionScale(dimHead int) float32 { return float32(math.Log2E / math.Sqrt(float64(dimHead))) }
+
 // variant returns what the kernel of a tile is compiled from.
 func (k *attentionKernels) variant(t attentionTile) kernelVariant {
-	scale := math.Log2E / math.Sqrt(float64(k.dimHead)) // the kernels compute powers of 2
 	spec := maps.Clone(k.spec)
 	spec[shaders.AttentionHeads], spec[shaders.AttentionDimHead] = uint32(k.heads), uint32(k.dimHead)
-	spec[shaders.AttentionScale], spec[shaders.AttentionRowFactors] = math.Float32bits(float32(scale)), specBool(k.factors)
+	spec[shaders.AttentionScale], spec[shaders.AttentionRowFactors] = math.Float32bits(attentionScale(k.dimHead)), specBool(k.factors)
 	if t == attentionCPUTile {
 		return kernelVariant{name: k.name + "_cpu", spv: k.name + "_cpu", spec: spec}
 	}
@@ -154,19 +156,23 @@ func (k *attentionKernels) record(list *vk.CommandList, op string, w attentionWo
 	if err != nil {
 		return fmt.Errorf("pipelines: %s: %w", op, err)
 	}
-	step := evenShare(all, max(uint64(float64(all)*min(1, k.maxFlops/w.flops)), 1))
-	for first := uint64(0); first < all; first += step {
-		n := min(step, all-first)
-		share := float64(n) / float64(all)
-		groups, err := workgroups(list.Device().Caps(), op, n)
+	return dispatchShares(list, op, all, k.maxFlops, vk.Dispatch{Kernel: kernel, Args: w.args, Flops: w.flops, Bytes: w.bytes}, push)
+}
+
+// dispatchShares appends a dispatch of some workgroups, in equal shares of at most maxFlops that are independent of each
+// other. push returns the push constants of the share with workgroups first .. end - 1.
+func dispatchShares(list *vk.CommandList, op string, groups uint64, maxFlops float64, d vk.Dispatch, push func(first, end uint32) []byte) error {
+	step := evenShare(groups, max(uint64(float64(groups)*min(1, maxFlops/d.Flops)), 1))
+	for first := uint64(0); first < groups; first += step {
+		n := min(step, groups-first)
+		grid, err := workgroups(list.Device().Caps(), op, n)
 		if err != nil {
 			return err
 		}
-		err = list.Dispatch(vk.Dispatch{
-			Kernel: kernel, Groups: groups, Args: w.args, Push: push(uint32(first), uint32(first+n)), Flops: share * w.flops, Bytes: share * w.bytes,
-			IndependentOfPrevious: first > 0,
-		})
-		if err != nil {
+		part, share := d, float64(n)/float64(groups)
+		part.Groups, part.Push = grid, push(uint32(first), uint32(first+n))
+		part.Flops, part.Bytes, part.IndependentOfPrevious = share*d.Flops, share*d.Bytes, first > 0
+		if err := list.Dispatch(part); err != nil {
 			return err
 		}
 	}

@@ -247,6 +247,9 @@ func compileAttention(c *compiler, p DType, d int) {
 		windows[i].Causal = windows[i].Causal || windows[i].Exact
 	}
 	compile(c, NewWindowAttention, func(w *WindowAttention) ([]*vk.Kernel, error) { return w.kernels.compile() }, distinct(windows...)...)
+	if p == F32 {
+		compile(c, NewWindowAttentionBackward, func(w *WindowAttentionBackward) ([]*vk.Kernel, error) { return w.kernels.compile() }, distinct(windows...)...)
+	}
 	compile(c, NewPatchAttention, func(a *PatchAttention) ([]*vk.Kernel, error) { return a.kernels.compile() },
 		PatchAttentionConfig{Heads: 8, DimHead: d, Patch: 16, Precision: p})
 	for _, keys := range []KeySource{KeySourceOwn, KeySourceIndexed, KeySourcePrefix} {
@@ -272,6 +275,10 @@ func (k *attentionKernels) compile() ([]*vk.Kernel, error) {
 		}
 		return k.kernel(t)
 	}, 32, 1024)
+}
+
+func (k *attentionBackwardKernels) compile() ([]*vk.Kernel, error) {
+	return each(k.kernel, "queries", "keys")
 }
 
 func compileRotary(c *compiler) {

@@ -38,6 +38,8 @@
 //	ColumnSum            sum over rows of each batch item: the gradient of a bias
 //	TreeSum              sum over batch items or micro-batches in a balanced binary tree
 //
+//	WindowAttentionBackward  gradients of queries, keys and values; the softmax is computed again
+//
 // The optimiser, see package train:
 //
 //	GradientNorm    norm of the gradients of all parameters, and whether one is infinite or NaN

@@ -61,29 +61,51 @@ var _ = [1]struct{}{}[unsafe.Sizeof(windowAttentionPush{})-32]
 // NewWindowAttention makes the attention for a device. Its kernels are compiled when they are first recorded.
 func NewWindowAttention(dev *vk.Device, c WindowAttentionConfig) (*WindowAttention, error) {
 	const op = "WindowAttention"
-	if err := firstError(checkHeads(op, c.Heads, c.DimHead, c.Precision), checkPositive(op, dim{"Window", c.Window})); err != nil {
+	if err := c.check(op); err != nil {
 		return nil, err
-	}
-	if c.Exact && !c.Causal {
-		return nil, fmt.Errorf("pipelines: %s: Exact is true without Causal, want it only with Causal: other windows are always exact", op)
-	}
-	if c.Window >= 1<<30 { // the kernel adds a position and a window in 32 bits
-		return nil, fmt.Errorf("pipelines: %s: Window is %d, want less than %d", op, c.Window, 1<<30)
 	}
 	tiles := attentionMatrixTiles
 	if c.Window <= 128 {
 		tiles = attentionMatrixShort
 	}
 	k, err := newAttentionKernels(dev, op, attentionConfig{
-		name: "window_attention", heads: c.Heads, dimHead: c.DimHead, precision: c.Precision, matrixTiles: tiles,
-		spec: map[uint32]uint32{
-			shaders.WindowAttentionWindow: uint32(c.Window), shaders.WindowAttentionCausal: specBool(c.Causal), shaders.WindowAttentionExact: specBool(c.Exact),
-		},
+		name: "window_attention", heads: c.Heads, dimHead: c.DimHead, precision: c.Precision, matrixTiles: tiles, spec: c.spec(),
 	})
 	if err != nil {
 		return nil, err
 	}
 	return &WindowAttention{c, k}, nil
+}
+
+func (c WindowAttentionConfig) check(op string) error {
+	if err := firstError(checkHeads(op, c.Heads, c.DimHead, c.Precision), checkPositive(op, dim{"Window", c.Window})); err != nil {
+		return err
+	}
+	if c.Exact && !c.Causal {
+		return fmt.Errorf("pipelines: %s: Exact is true without Causal, want it only with Causal: other windows are always exact", op)
+	}
+	if c.Window >= 1<<30 { // the kernel adds a position and a window in 32 bits
+		return fmt.Errorf("pipelines: %s: Window is %d, want less than %d", op, c.Window, 1<<30)
+	}
+	return nil
+}
+
+// spec returns the specialisation constants of shaders/include/window_attention.glsl.
+func (c WindowAttentionConfig) spec() map[uint32]uint32 {
+	return map[uint32]uint32{
+		shaders.WindowAttentionWindow: uint32(c.Window), shaders.WindowAttentionCausal: specBool(c.Causal), shaders.WindowAttentionExact: specBool(c.Exact),
+	}
+}
+
+// meanKeys is the mean number of tokens that a token of n attends to, but for the ends of the sequence.
+func (c WindowAttentionConfig) meanKeys(n int) float64 {
+	switch {
+	case c.Exact:
+		return float64(min(c.Window+1, n))
+	case c.Causal:
+		return min(1.5*float64(c.Window), float64(n))
+	}
+	return float64(min(2*c.Window+1, n))
 }
 
 // Record appends the attention to a command list: one dispatch, or several if it is very large.
@@ -105,16 +127,9 @@ func (w *WindowAttention) Record(list *vk.CommandList, a WindowAttentionArgs) er
 	push := windowAttentionPush{
 		n: uint32(a.N), rows: uint32(a.Rows), firstRow: uint32(a.First), from: uint32(a.From), count: uint32(a.Count), firstItem: uint32(a.FirstItem),
 	}
-	meanKeys := float64(min(2*c.Window+1, a.N))
-	switch {
-	case c.Exact:
-		meanKeys = float64(min(c.Window+1, a.N))
-	case c.Causal:
-		meanKeys = min(1.5*float64(c.Window), float64(a.N))
-	}
 	return w.kernels.record(list, op, attentionWork{
 		queries: a.Count, keys: min(2*c.Window+1, a.N) + attentionCPUTile.queries, querySets: uint64(a.Items) * uint64(c.Heads),
-		flops: 4 * float64(a.Items) * float64(a.Count) * float64(c.Heads*c.DimHead) * meanKeys, bytes: float64(a.QKV.Size() + a.Y.Size() + a.Mask.Size()),
+		flops: 4 * float64(a.Items) * float64(a.Count) * float64(c.Heads*c.DimHead) * c.meanKeys(a.N), bytes: float64(a.QKV.Size() + a.Y.Size() + a.Mask.Size()),
 		args: []vk.Access{vk.Read(a.QKV), vk.Read(a.Mask), vk.Write(a.Y)},
 	}, func(first, end uint32) []byte {
 		push.first, push.end = first, end
@@ -142,8 +157,8 @@ func (w *WindowAttention) check(op string, a WindowAttentionArgs) error {
 	if err := checkRowCount(op, items, rows, dim{"3", 3}, h); err != nil {
 		return err
 	}
-	if a.N >= 1<<30 {
-		return fmt.Errorf("pipelines: %s: N is %d, want less than %d", op, a.N, 1<<30)
+	if err := checkWindowTokens(op, a.N); err != nil {
+		return err
 	}
 	if a.From < 0 || a.Count > a.N-a.From {
 		return fmt.Errorf("pipelines: %s: From is %d and Count %d, want a part of the N tokens, %d", op, a.From, a.Count, a.N)
@@ -159,6 +174,14 @@ func (w *WindowAttention) check(op string, a WindowAttentionArgs) error {
 		checkOptional(op, "mask", a.Mask, vec4Align, u8, dim{"MaskItems", a.MaskItems}, n),
 		c.Precision.checkHeadTensor(op, "y", a.Y, items, count, h, d),
 	)
+}
+
+// checkWindowTokens checks the tokens of an item: the kernels add a position and a window in 32 bits.
+func checkWindowTokens(op string, n int) error {
+	if n >= 1<<30 {
+		return fmt.Errorf("pipelines: %s: N is %d, want less than %d", op, n, 1<<30)
+	}
+	return nil
 }
 
 // Close frees the kernels.

@@ -60,6 +60,14 @@ const (
 	AttentionLockstep           uint32 = 27 // bool: the invocations of a subgroup run in lockstep and need no barrier
 )
 
+// Ids of the specialisation constants of include/attention_backward.glsl, which is included by window_attention_backward.comp.
+const (
+	AttentionBackwardDimHead    uint32 = 0 // uint: elements of a head, 1 to 128
+	AttentionBackwardScale      uint32 = 3 // float: log2(e) / sqrt(DIM_HEAD): weights are computed with exp2
+	AttentionBackwardRowFactors uint32 = 4 // bool: queries, keys and values are multiplied by factors
+	AttentionBackwardHeads      uint32 = 8 // uint: heads of a tensor
+)
+
 // Ids of the specialisation constants of include/column_sum.glsl, which is included by column_sum.comp, layernorm_backward.comp, rmsnorm_backward.comp.
 const (
 	ColumnSumChannels uint32 = 2 // uint: elements in a row
@@ -120,6 +128,13 @@ const (
 	SelectSubgroups      uint32 = 2 // uint: at least THREADS / subgroup size
 	SelectPrefixSegments uint32 = 4 // bool: segments are prefixes of a row, not blocks of it
 	SelectMasked         uint32 = 5 // bool: there is a mask
+)
+
+// Ids of the specialisation constants of include/window_attention.glsl, which is included by window_attention.comp, window_attention_backward.comp.
+const (
+	WindowAttentionWindow uint32 = 9  // uint: tokens of a block; reach of a query if not CAUSAL
+	WindowAttentionCausal uint32 = 10 // bool: queries attend to their own block up to themselves, and to the previous block
+	WindowAttentionExact  uint32 = 11 // bool: only with CAUSAL: queries attend to WINDOW tokens before them
 )
 
 // Ids of the specialisation constants of layernorm.comp.
@@ -267,11 +282,4 @@ const (
 // Ids of the specialisation constants of select_sample.comp.
 const (
 	SelectSampleSamplesPerThread uint32 = 3 // uint
-)
-
-// Ids of the specialisation constants of window_attention.comp.
-const (
-	WindowAttentionWindow uint32 = 9  // uint: tokens of a block; reach of a query if not CAUSAL
-	WindowAttentionCausal uint32 = 10 // bool: queries attend to their own block up to themselves, and to the previous block
-	WindowAttentionExact  uint32 = 11 // bool: only with CAUSAL: queries attend to WINDOW tokens before them
 )

@@ -19,10 +19,7 @@
 #endif
 #include "include/address.glsl"
 #include "include/attention.glsl"
-
-layout(constant_id = 9) const uint WINDOW = 1; // tokens of a block; reach of a query if not CAUSAL
-layout(constant_id = 10) const bool CAUSAL = false; // queries attend to their own block up to themselves, and to the previous block
-layout(constant_id = 11) const bool EXACT = false; // only with CAUSAL: queries attend to WINDOW tokens before them
+#include "include/window_attention.glsl"
 
 layout(push_constant, std430) uniform Push {
 	uvec2 qkv, mask, y;
