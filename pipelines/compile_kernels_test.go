@@ -14,7 +14,7 @@ import (
 // specialisation constants that selects code, and the sizes that need the most registers.
 var compileKernels = []func(*compiler){
 	compileNorms, compileLinear, compileLinearBackward, compileRouterLogits, compileCoorDescent, compileSelect, compileSlots, compileAttentions, compileRotary,
-	compileEmbedPool, compileOptimizer, compilePeak,
+	compileEmbedPool, compileLosses, compileOptimizer, compilePeak,
 }
 
 // selectedByDevice are the SPIR-V variants that some devices never select although they support them.
@@ -316,6 +316,13 @@ func compileOptimizer(c *compiler) {
 	compile(c, NewGradientNorm, func(g *GradientNorm) ([]*vk.Kernel, error) { return []*vk.Kernel{g.blocks, g.sum}, nil }, GradientNormConfig{})
 	compile(c, NewOptimizerState, func(o *OptimizerState) ([]*vk.Kernel, error) { return one(o.kernel, nil) }, OptimizerStateConfig{})
 	compile(c, NewAdamW, func(w *AdamW) ([]*vk.Kernel, error) { return one(w.kernel, nil) }, AdamWConfig{Eps: 1e-8})
+}
+
+// compileLosses adds the losses, and what only training has besides.
+func compileLosses(c *compiler) {
+	for _, v := range c.sizes(256, 2, 31, 65536) { // 4 to 256 invocations per row
+		compile(c, NewCrossEntropy, func(e *CrossEntropy) ([]*vk.Kernel, error) { return []*vk.Kernel{e.rows, e.sums}, nil }, CrossEntropyConfig{V: v})
+	}
 }
 
 // flags returns a config with none of its bools set, with all, with each alone, and with all but each. In short mode it

@@ -24,6 +24,10 @@
 //	Permute          a tensor with its axes in another order
 //	Cast             float32 weights to 16 bits
 //
+// Losses, with their gradients:
+//
+//	CrossEntropy  of logits with labels; the sums of items
+//
 // Gradients, of kernels without the suffix:
 //
 //	EmbedBackward        gradient of the table, for each batch item

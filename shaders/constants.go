@@ -21,6 +21,11 @@ const (
 	CoorDescentBackwardLocalSizeX uint32 = 0 // uint: 64 to 256
 )
 
+// Ids of the specialisation constants of cross_entropy.comp.
+const (
+	CrossEntropyClasses uint32 = 2 // uint: elements of a row
+)
+
 // Ids of the specialisation constants of embed.comp.
 const (
 	EmbedVocabulary  uint32 = 1 // uint: rows of table
@@ -110,7 +115,7 @@ const (
 	LinearBackwardAdd uint32 = 30 // bool: add to dw
 )
 
-// Ids of the specialisation constants of include/row_norm.glsl, which is included by gather_backward.comp, layernorm.comp, layernorm_backward.comp, patch_embed.comp, rmsnorm_backward.comp.
+// Ids of the specialisation constants of include/row_norm.glsl, which is included by cross_entropy.comp, gather_backward.comp, layernorm.comp, layernorm_backward.comp, patch_embed.comp, rmsnorm_backward.comp.
 const (
 	RowNormInvocationsPerRow uint32 = 0 // uint: invocations per row: a power of two
 	RowNormRowsPerWorkgroup  uint32 = 1 // uint

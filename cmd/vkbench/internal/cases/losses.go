@@ -10,6 +10,7 @@ import (
 // stem of the kernel's files.
 func lossCases() []Case {
 	return []Case{
+		{"cross_entropy", []string{"rows", "vocabulary"}, [][]int{{65536, 256}, {8192, 65536}}, [][]int{{4096, 256}}, setupCrossEntropy},
 		{"embed_backward", []string{"batch", "tokens", "vocabulary", "dim"}, [][]int{{16, 4096, 256, 512}, {1, 4096, 65536, 512}}, [][]int{{2, 1024, 256, 512}}, setupEmbedBackward},
 		{"mean_pool_backward", []string{"batch", "tokens", "dim"}, [][]int{{16, 4096, 512}}, [][]int{{2, 1024, 512}}, setupMeanPoolBackward},
 		{"causal_select_backward", []string{"batch", "tokens", "window", "k"}, [][]int{{2, 8192, 128, 32}}, [][]int{{2, 8192, 128, 32}}, setupCausalSelectBackward},
@@ -55,4 +56,16 @@ func setupCausalSelectBackward(b *Builder, size []int) (*Workload, error) {
 	dlogits := b.floatOutput("dlogits", a.DLogits)
 	dlogits.constant = window <= k // all 0
 	return b.kernel("causal_select_backward", func(list *vk.CommandList) error { return s.Record(list, a) }, dlogits)
+}
+
+// setupCrossEntropy is one batch item, with the gradient.
+func setupCrossEntropy(b *Builder, size []int) (*Workload, error) {
+	rows, v := size[0], size[1]
+	c, err := pipelines.NewCrossEntropy(b.Dev, pipelines.CrossEntropyConfig{V: v})
+	c = scope.Keep(b.Scope, c, err)
+	a := pipelines.CrossEntropyArgs{Logits: b.normal(rows * v), Labels: b.indices(1, v, rows), Losses: b.alloc32(rows), Sums: b.alloc32(2),
+		DLogits: b.alloc32(rows * v), InvalidLabels: b.alloc32(1), Items: 1, N: rows}
+	losses, dlogits := b.floatOutput("losses", a.Losses), b.floatOutput("dlogits", a.DLogits)
+	losses.constant, dlogits.constant = v == 1 || rows == 1, v == 1 // losses of a single class are 0
+	return b.kernel("cross_entropy", func(list *vk.CommandList) error { return c.Record(list, a) }, losses, dlogits)
 }
