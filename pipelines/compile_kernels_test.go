@@ -13,8 +13,8 @@ import (
 // compileKernels adds the configs of each kernel that TestCompiles compiles: all SPIR-V variants, each value of the
 // specialisation constants that selects code, and the sizes that need the most registers.
 var compileKernels = []func(*compiler){
-	compileNorms, compileLinear, compileLinearBackward, compileRouterLogits, compileCoorDescent, compileSelect, compileSlots, compileAttentions, compileRotary,
-	compileEmbedPool, compileLosses, compileOptimizer, compilePeak,
+	compileNorms, compileLinear, compileLinearBackward, compileRouterLogits, compileRouterLogitsBackward, compileCoorDescent, compileSelect,
+	compileSlots, compileAttentions, compileRotary, compileEmbedPool, compileLosses, compileOptimizer, compilePeak,
 }
 
 // selectedByDevice are the SPIR-V variants that some devices never select although they support them.
@@ -139,6 +139,25 @@ func compileRouterLogits(c *compiler) {
 		for _, n := range []int{512, 510} {
 			compile(c, NewRouterLogits, func(r *RouterLogits) ([]*vk.Kernel, error) { return each(r.kernel, true, false) },
 				RouterLogitsConfig{C: n, R: tokens}, RouterLogitsConfig{C: n, R: tokens, CosineScale: 8}, RouterLogitsConfig{C: n, R: 1, R2: tokens})
+		}
+	}
+}
+
+func compileRouterLogitsBackward(c *compiler) {
+	for _, n := range []int{7, 512} {
+		for _, cosine := range []float64{0, 8} {
+			compile(c, NewRouterLogitsBackward, func(r *RouterLogitsBackward) (list []*vk.Kernel, err error) {
+				for _, name := range []string{"router_logits_backward", "router_logits_backward_sums", "router_logits_backward_tokens"} {
+					for _, add := range []bool{false, true} {
+						k, err := r.kernel(name, add)
+						if err != nil {
+							return nil, err
+						}
+						list = append(list, k)
+					}
+				}
+				return distinct(list...), nil
+			}, RouterLogitsBackwardConfig{C: n, R: 1, CosineScale: cosine}, RouterLogitsBackwardConfig{C: n, R: 16, CosineScale: cosine})
 		}
 	}
 }

@@ -39,6 +39,7 @@
 //	RMSNormBackward      gradient of rows, and of gamma
 //	LayerNormBackward    gradient of rows, weight and bias
 //	GatherBackward       gradient of the scores of rows
+//	RouterLogitsBackward gradient of tokens and routing tokens
 //	ColumnSum            sum over rows of each batch item: the gradient of a bias
 //	TreeSum              sum over batch items or micro-batches in a balanced binary tree
 //

@@ -133,9 +133,13 @@ func (c RouterLogitsConfig) check() error {
 	if c.R < 1 || c.R2 < 0 || c.R > routerMaxTokens || c.R2 > routerMaxTokens {
 		return fmt.Errorf("pipelines: %s: R is %d and R2 %d, want R in 1..%d and R2 in 0..%[4]d", op, c.R, c.R2, routerMaxTokens)
 	}
-	// As a float32 it must be finite and not 0.
-	if s := float32(c.CosineScale); c.CosineScale != 0 && !(s > 0 && s <= math.MaxFloat32) {
-		return fmt.Errorf("pipelines: %s: CosineScale is %g, want 0 or a positive float32", op, c.CosineScale)
+	return checkCosineScale(op, c.CosineScale)
+}
+
+// checkCosineScale checks that the factor of a cosine is 0, or finite and not 0 as a float32.
+func checkCosineScale(op string, scale float64) error {
+	if s := float32(scale); scale != 0 && !(s > 0 && s <= math.MaxFloat32) {
+		return fmt.Errorf("pipelines: %s: CosineScale is %g, want 0 or a positive float32", op, scale)
 	}
 	return nil
 }

@@ -32,7 +32,7 @@ func TestSimulatedDevices(t *testing.T) {
 		{"router_logits", TestRouterLogitsAtOffset}, {"coor_descent", TestCoorDescentGolden}, {"coor_descent state", TestCoorDescentInPlace},
 		{"coor_descent_backward", TestCoorDescentBackwardInPlace}, {"gelu_backward", TestGELUBackwardInPlace}, {"column_sum", TestColumnSum},
 		{"linear_backward", TestLinearBackwardBits}, {"tree_sum", TestTreeSum}, {"rmsnorm_backward", TestRMSNormBackwardBits}, {"layernorm_backward", TestLayerNormBackwardBits},
-		{"gather_backward", TestGatherBackwardBits},
+		{"gather_backward", TestGatherBackwardBits}, {"router_logits_backward", TestRouterLogitsBackwardBits},
 		{"select", TestSelectUnaligned}, {"causal_select", TestCausalSelect},
 		{"gather", TestGatherAtOffset}, {"scatter", TestScatterAtOffset}, {"membership_mask", TestMembershipMask},
 		{"window_attention", TestWindowAttentionMasksNaN}, {"patch_attention", TestPatchAttentionBits}, {"routed_attention", TestRoutedAttentionEmptyScoreNaN},

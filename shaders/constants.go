@@ -73,7 +73,7 @@ const (
 	AttentionBackwardHeads      uint32 = 8 // uint: heads of a tensor
 )
 
-// Ids of the specialisation constants of include/column_sum.glsl, which is included by column_sum.comp, layernorm_backward.comp, rmsnorm_backward.comp.
+// Ids of the specialisation constants of include/column_sum.glsl, which is included by column_sum.comp, layernorm_backward.comp, rmsnorm_backward.comp, router_logits_backward.comp.
 const (
 	ColumnSumChannels uint32 = 2 // uint: elements in a row
 	ColumnSumAddSum   uint32 = 7 // bool: add the sums to what is there
@@ -115,7 +115,7 @@ const (
 	LinearBackwardAdd uint32 = 30 // bool: add to dw
 )
 
-// Ids of the specialisation constants of include/row_norm.glsl, which is included by cross_entropy.comp, gather_backward.comp, layernorm.comp, layernorm_backward.comp, patch_embed.comp, rmsnorm_backward.comp.
+// Ids of the specialisation constants of include/row_norm.glsl, which is included by cross_entropy.comp, gather_backward.comp, layernorm.comp, layernorm_backward.comp, patch_embed.comp, rmsnorm_backward.comp, router_logits_backward.comp.
 const (
 	RowNormInvocationsPerRow uint32 = 0 // uint: invocations per row: a power of two
 	RowNormRowsPerWorkgroup  uint32 = 1 // uint
@@ -266,6 +266,14 @@ const (
 	RouterLogitsRoutingTokens2 uint32 = 4 // uint: rows of tokens2
 	RouterLogitsTokensPerPass  uint32 = 5 // uint: routing tokens per pass over x
 	RouterLogitsCosineScale    uint32 = 6 // float: factor of the cosine; 0: dot product
+)
+
+// Ids of the specialisation constants of router_logits_backward.comp.
+const (
+	RouterLogitsBackwardChannels      uint32 = 2 // uint: elements in a row
+	RouterLogitsBackwardRoutingTokens uint32 = 3 // uint: routing tokens of an item
+	RouterLogitsBackwardCosineScale   uint32 = 6 // float: factor of the cosine; 0: dot product
+	RouterLogitsBackwardAddTokens     uint32 = 8 // bool: add to dtokens
 )
 
 // Ids of the specialisation constants of scatter.comp.

@@ -99,7 +99,7 @@ func tinySizes() map[string]string {
 		"autoregressive": "2x140x16x5", "image": "1x12x16x8x4x10", "vit": "1x16x2x16x1", "encoder": "2x70x16x5x1",
 		"autoregressive_transformer": "1x140x16x5x1", "block_length": "1x140x16x5", "dense_attention": "1x40x2x8",
 		"coor_descent_windows": "2x2x100x5x7", "select_windows": "2x2x100x5x7",
-		"coor_descent_backward": "2x100x7", "linear_backward": "2x9x12x20", "tree_sum": "9x1000", "rmsnorm_backward": "2x9x12", "layernorm_backward": "2x9x12", "gather_backward": "2x50x12x5",
+		"coor_descent_backward": "2x100x7", "linear_backward": "2x9x12x20", "tree_sum": "9x1000", "rmsnorm_backward": "2x9x12", "layernorm_backward": "2x9x12", "gather_backward": "2x50x12x5", "router_logits_backward": "2x33x12x2",
 	}
 }
 

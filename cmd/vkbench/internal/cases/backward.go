@@ -16,6 +16,7 @@ func backwardCases() []Case {
 		{"rmsnorm_backward", []string{"batch", "rows", "dim"}, [][]int{{8, 8192, 512}}, [][]int{{2, 1024, 512}}, setupRMSNormBackward},
 		{"layernorm_backward", []string{"batch", "rows", "dim"}, [][]int{{8, 8192, 512}}, [][]int{{2, 1024, 512}}, setupLayerNormBackward},
 		{"gather_backward", []string{"batch", "tokens", "dim", "k"}, [][]int{{8, 32768, 512, 8192}}, [][]int{{2, 4096, 512, 1024}}, setupGatherBackward},
+		{"router_logits_backward", []string{"batch", "tokens", "dim", "routes"}, [][]int{{8, 32768, 512, 1}}, [][]int{{2, 2048, 512, 1}}, setupRouterLogitsBackward},
 		{"column_sum", []string{"rows", "dim"}, [][]int{{65536, 512}}, [][]int{{4096, 512}}, setupColumnSum},
 		{"tree_sum", []string{"batch", "dim"}, [][]int{{8, 16777216}}, [][]int{{8, 262144}}, setupTreeSum},
 	}
@@ -110,6 +111,19 @@ func setupGatherBackward(b *Builder, size []int) (*Workload, error) {
 		X: b.normal(items * n * c), Indices: b.indices(items, n, k), DY: b.normal(items * k * c), DScore: b.alloc32(items * k), B: items, N: n, K: k,
 	}
 	return b.kernel("gather_backward", func(list *vk.CommandList) error { return g.Record(list, a) }, b.floatOutput("dscore", a.DScore))
+}
+
+// setupRouterLogitsBackward has cosines, which take more dispatches than dot products.
+func setupRouterLogitsBackward(b *Builder, size []int) (*Workload, error) {
+	items, n, c, r := size[0], size[1], size[2], size[3]
+	config := pipelines.RouterLogitsBackwardConfig{C: c, R: r, CosineScale: 8}
+	l, err := pipelines.NewRouterLogitsBackward(b.Dev, config)
+	l = scope.Keep(b.Scope, l, err)
+	a := pipelines.RouterLogitsBackwardArgs{
+		X: b.normal(items * n * c), Tokens: b.normal(r * c), DLogits: b.normal(items * r * n), DX: b.normal(items * n * c), DTokens: b.alloc32(items * r * c),
+		Scratch: b.scratchMemory(pipelines.RouterLogitsBackwardScratch(config, items, n)), B: items, N: n,
+	}
+	return b.kernel("router_logits_backward", func(list *vk.CommandList) error { return l.Record(list, a) }, b.floatOutput("dtokens", a.DTokens))
 }
 
 func setupColumnSum(b *Builder, size []int) (*Workload, error) {
