@@ -31,6 +31,7 @@
 // Gradients, of kernels without the suffix:
 //
 //	EmbedBackward        gradient of the table, for each batch item
+//	PatchEmbedBackward   gradient of weight, bias and images, of other kernels
 //	MeanPoolBackward     gradient of the tokens, with a mask
 //	CausalSelectBackward gradient of the logits, with constant thresholds
 //	CoorDescentBackward  gradient of the logits and of k, from the state that CoorDescent saved

@@ -37,7 +37,7 @@ type EmbedBackwardConfig struct {
 // EmbedBackwardArgs names the memory and the sizes.
 type EmbedBackwardArgs struct {
 	IDs      vk.Range // [Items, N]
-	Dy       vk.Range // [Items, N, C]
+	DY       vk.Range // [Items, N, C]
 	DTable   vk.Range // [Items, V, C]
 	Scratch  vk.Range // of EmbedBackwardScratch bytes
 	Items, N int
@@ -105,7 +105,7 @@ func (e *EmbedBackward) Record(list *vk.CommandList, a EmbedBackwardArgs) error 
 	}
 	if err := firstError(
 		checkTensor(op, "ids", a.IDs, vec4Align, id, items, n),
-		checkTensor(op, "dy", a.Dy, rowAlign(c.n), f32, items, n, c),
+		checkTensor(op, "dy", a.DY, rowAlign(c.n), f32, items, n, c),
 		checkTensor(op, "dtable", a.DTable, rowAlign(c.n), f32, items, v, c),
 		checkRange(op, "scratch", a.Scratch, vec4Align, EmbedBackwardScratch(a.Items, a.N, v.n), "EmbedBackwardScratch"),
 	); err != nil {
@@ -137,8 +137,8 @@ func (e *EmbedBackward) Record(list *vk.CommandList, a EmbedBackwardArgs) error 
 	}
 	sum := vk.Dispatch{
 		Kernel: e.sum, Groups: sumGroups, Push: push,
-		Args:  []vk.Access{vk.Read(none), vk.Read(a.Dy), vk.Write(a.DTable), vk.Read(buckets), vk.Read(order)},
-		Flops: float64(a.Dy.Size() / 4), Bytes: float64(a.Dy.Size() + a.DTable.Size() + a.Scratch.Size()),
+		Args:  []vk.Access{vk.Read(none), vk.Read(a.DY), vk.Write(a.DTable), vk.Read(buckets), vk.Read(order)},
+		Flops: float64(a.DY.Size() / 4), Bytes: float64(a.DY.Size() + a.DTable.Size() + a.Scratch.Size()),
 	}
 	if e.config.Add {
 		sum.Args[2] = vk.ReadWrite(a.DTable)

@@ -67,7 +67,7 @@ func TestEmbedBackward(t *testing.T) {
 				ids, dy := tokenIDs(test.items*test.n, test.v, test.byteIDs, test.outside), normal(2, test.items*test.n*test.c)
 				size := test.v * test.c
 				a := EmbedBackwardArgs{
-					IDs: idRange(gpu, "ids", ids, test.byteIDs), Dy: gpu.In("dy", dy), Items: test.items, N: test.n,
+					IDs: idRange(gpu, "ids", ids, test.byteIDs), DY: gpu.In("dy", dy), Items: test.items, N: test.n,
 					Scratch: gpu.Out("scratch", int(EmbedBackwardScratch(test.items, test.n, test.v))),
 				}
 				base := make([]float32, test.items*size)
@@ -108,7 +108,7 @@ func TestEmbedBackwardBits(t *testing.T) {
 			allIDs, allDy = append(allIDs, ids...), append(allDy, dy...)
 		}
 		a := EmbedBackwardArgs{
-			IDs: gpu.In("ids", allIDs), Dy: gpu.In("dy", allDy), DTable: gpu.Out("dtable", 4*items*v*c), Items: items, N: n,
+			IDs: gpu.In("ids", allIDs), DY: gpu.In("dy", allDy), DTable: gpu.Out("dtable", 4*items*v*c), Items: items, N: n,
 			Scratch: gpu.Out("scratch", int(EmbedBackwardScratch(items, n, v))),
 		}
 		gpu.Run(func(list *vk.CommandList) error { return e.Record(list, a) })
@@ -129,20 +129,20 @@ func TestEmbedBackwardBadInput(t *testing.T) {
 	e, err := NewEmbedBackward(gpu.Dev, EmbedBackwardConfig{C: 4, V: 10})
 	require.NoError(t, err)
 	ids, dy, dtable, scratch := gpu.In("ids", make([]int32, 6)), gpu.In("dy", normal(1, 24)), gpu.Out("dtable", 320), gpu.Out("scratch", 184)
-	good := EmbedBackwardArgs{IDs: ids, Dy: dy, DTable: dtable, Scratch: scratch, Items: 2, N: 3}
+	good := EmbedBackwardArgs{IDs: ids, DY: dy, DTable: dtable, Scratch: scratch, Items: 2, N: 3}
 	assertRejected(t, gpu, good, e.Record, []badArgs[EmbedBackwardArgs]{
 		{"Items is 0, want 1", func(a *EmbedBackwardArgs) { a.Items = 0 }},
 		{"N is -1, want 1", func(a *EmbedBackwardArgs) { a.N = -1 }},
 		{"Items*V is 4294967300, want 1", func(a *EmbedBackwardArgs) { a.Items, a.N = 429496730, 1 }},
 		{"ids is missing, want [Items 2, N 3] i32, 24 bytes", func(a *EmbedBackwardArgs) { a.IDs = vk.Range{} }},
-		{"dy has 24 bytes, want [Items 2, N 3, C 4] f32, 96 bytes", func(a *EmbedBackwardArgs) { a.Dy = ids }},
+		{"dy has 24 bytes, want [Items 2, N 3, C 4] f32, 96 bytes", func(a *EmbedBackwardArgs) { a.DY = ids }},
 		{"dtable has 96 bytes, want [Items 2, V 10, C 4] f32, 320 bytes", func(a *EmbedBackwardArgs) { a.DTable = dy }},
 		{"scratch has 320 bytes, want EmbedBackwardScratch, 184 bytes", func(a *EmbedBackwardArgs) { a.Scratch = dtable }},
 	})
 	if gpu.Dev.Caps().CPU {
 		const n = 500000
 		long := EmbedBackwardArgs{
-			IDs: gpu.In("long ids", make([]int32, n)), Dy: gpu.In("long dy", make([]float32, 4*n)), DTable: dtable.Slice(0, 160), Items: 1, N: n,
+			IDs: gpu.In("long ids", make([]int32, n)), DY: gpu.In("long dy", make([]float32, 4*n)), DTable: dtable.Slice(0, 160), Items: 1, N: n,
 			Scratch: gpu.Out("long scratch", int(EmbedBackwardScratch(1, n, 10))),
 		}
 		assertRecordError(t, gpu, "an item of 500000 tokens needs 129426 loop iterations", func(list *vk.CommandList) error { return e.Record(list, long) })

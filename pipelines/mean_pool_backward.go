@@ -23,11 +23,11 @@ type MeanPoolBackward struct {
 	kernel         *vk.Kernel
 }
 
-// MeanPoolBackwardArgs names the memory and the sizes of one dispatch. It writes all of Dx.
+// MeanPoolBackwardArgs names the memory and the sizes of one dispatch. It writes all of DX.
 type MeanPoolBackwardArgs struct {
-	Dy   vk.Range // [B, C]
+	DY   vk.Range // [B, C]
 	Mask vk.Range // [B, N] u8, with Masked
-	Dx   vk.Range // [B, N, C]
+	DX   vk.Range // [B, N, C]
 	B, N int
 }
 
@@ -62,9 +62,9 @@ func (m *MeanPoolBackward) Record(list *vk.CommandList, a MeanPoolBackwardArgs) 
 		return err
 	}
 	if err := firstError(
-		checkTensor(op, "dy", a.Dy, rowAlign(c.n), f32, b, c),
+		checkTensor(op, "dy", a.DY, rowAlign(c.n), f32, b, c),
 		checkPresence(m.config.Masked, op, "mask", a.Mask, wordAlign, u8, b, n),
-		checkTensor(op, "dx", a.Dx, rowAlign(c.n), f32, b, n, c),
+		checkTensor(op, "dx", a.DX, rowAlign(c.n), f32, b, n, c),
 	); err != nil {
 		return err
 	}
@@ -84,10 +84,10 @@ func (m *MeanPoolBackward) Record(list *vk.CommandList, a MeanPoolBackwardArgs) 
 	return list.Dispatch(vk.Dispatch{
 		Kernel: m.kernel,
 		Groups: groups,
-		Args:   []vk.Access{vk.Read(a.Dy), vk.Read(a.Mask), vk.Write(a.Dx)},
+		Args:   []vk.Access{vk.Read(a.DY), vk.Read(a.Mask), vk.Write(a.DX)},
 		Push:   vk.Scalars(&meanPoolBackwardPush{uint32(a.N), uint32(a.B)}),
 		Flops:  float64(b.n) * float64(n.n) * float64(c.n),
-		Bytes:  float64(a.Dy.Size() + a.Mask.Size() + a.Dx.Size()),
+		Bytes:  float64(a.DY.Size() + a.Mask.Size() + a.DX.Size()),
 	})
 }
 

@@ -35,7 +35,7 @@ func TestMeanPoolBackward(t *testing.T) {
 				m, err := NewMeanPoolBackward(gpu.Dev, MeanPoolConfig{C: size.c, Masked: masked})
 				require.NoError(t, err)
 				defer m.Close()
-				a := MeanPoolBackwardArgs{Dy: gpu.In("dy", dy), Dx: gpu.Out("dx", 4*size.b*size.n*size.c), B: size.b, N: size.n}
+				a := MeanPoolBackwardArgs{DY: gpu.In("dy", dy), DX: gpu.Out("dx", 4*size.b*size.n*size.c), B: size.b, N: size.n}
 				if masked {
 					a.Mask = gpu.In("mask", mask)
 				}
@@ -59,12 +59,12 @@ func TestMeanPoolBackwardBadInput(t *testing.T) {
 	m, err := NewMeanPoolBackward(gpu.Dev, MeanPoolConfig{C: 4, Masked: true})
 	require.NoError(t, err)
 	dy, dx, mask := gpu.In("dy", normal(1, 8)), gpu.Out("dx", 96), gpu.In("mask", make([]uint8, 6))
-	good := MeanPoolBackwardArgs{Dy: dy, Dx: dx, Mask: mask, B: 2, N: 3}
+	good := MeanPoolBackwardArgs{DY: dy, DX: dx, Mask: mask, B: 2, N: 3}
 	assertRejected(t, gpu, good, m.Record, []badArgs[MeanPoolBackwardArgs]{
 		{"B is 0, want 1", func(a *MeanPoolBackwardArgs) { a.B = 0 }},
 		{"N is -3, want 1", func(a *MeanPoolBackwardArgs) { a.N = -3 }},
-		{"dy has 96 bytes, want [B 2, C 4] f32, 32 bytes", func(a *MeanPoolBackwardArgs) { a.Dy = dx }},
-		{"dx is missing, want [B 2, N 3, C 4] f32, 96 bytes", func(a *MeanPoolBackwardArgs) { a.Dx = vk.Range{} }},
+		{"dy has 96 bytes, want [B 2, C 4] f32, 32 bytes", func(a *MeanPoolBackwardArgs) { a.DY = dx }},
+		{"dx is missing, want [B 2, N 3, C 4] f32, 96 bytes", func(a *MeanPoolBackwardArgs) { a.DX = vk.Range{} }},
 		{"mask is missing, want [B 2, N 3] u8, 6 bytes", func(a *MeanPoolBackwardArgs) { a.Mask = vk.Range{} }},
 	})
 	plain, err := NewMeanPoolBackward(gpu.Dev, MeanPoolConfig{C: 4})

@@ -22,7 +22,7 @@ func setupEmbedBackward(b *Builder, size []int) (*Workload, error) {
 	batch, n, v, c := size[0], size[1], size[2], size[3]
 	e, err := pipelines.NewEmbedBackward(b.Dev, pipelines.EmbedBackwardConfig{C: c, V: v})
 	e = scope.Keep(b.Scope, e, err)
-	a := pipelines.EmbedBackwardArgs{IDs: b.indices(batch, v, n), Dy: b.normal(batch * n * c), DTable: b.alloc32(batch * v * c),
+	a := pipelines.EmbedBackwardArgs{IDs: b.indices(batch, v, n), DY: b.normal(batch * n * c), DTable: b.alloc32(batch * v * c),
 		Scratch: b.scratchMemory(pipelines.EmbedBackwardScratch(batch, n, v)), Items: batch, N: n}
 	return b.kernel("embed_backward", func(list *vk.CommandList) error { return e.Record(list, a) }, b.floatOutput("dtable", a.DTable))
 }
@@ -31,8 +31,8 @@ func setupMeanPoolBackward(b *Builder, size []int) (*Workload, error) {
 	batch, n, c := size[0], size[1], size[2]
 	m, err := pipelines.NewMeanPoolBackward(b.Dev, pipelines.MeanPoolConfig{C: c})
 	m = scope.Keep(b.Scope, m, err)
-	a := pipelines.MeanPoolBackwardArgs{Dy: b.normal(batch * c), Dx: b.alloc32(batch * n * c), B: batch, N: n}
-	dx := b.floatOutput("dx", a.Dx)
+	a := pipelines.MeanPoolBackwardArgs{DY: b.normal(batch * c), DX: b.alloc32(batch * n * c), B: batch, N: n}
+	dx := b.floatOutput("dx", a.DX)
 	dx.constant = batch*c == 1
 	return b.kernel("mean_pool_backward", func(list *vk.CommandList) error { return m.Record(list, a) }, dx)
 }
