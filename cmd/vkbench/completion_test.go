@@ -7,7 +7,7 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/colt5-vulkan/colt5/cmd/vkbench/internal/command"
+	"github.com/colt5-vulkan/colt5/internal/cli/command"
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 )

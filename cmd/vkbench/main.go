@@ -3,8 +3,9 @@
 // memory of a module's call, and shows which passages of a text a router sends to the heavy branch. `vkbench help` says
 // more.
 //
-// Each command is a package in internal; what commands share is in the packages below them: command (flags, errors,
-// exit codes), cases (what can be timed), measure (timing), table, results and others.
+// Each command is a package in internal; what commands share is in the packages below them: cases (what can be timed),
+// measure (timing), results and others. What programs share, such as flags, errors, exit codes and tables, is in the
+// packages of internal/cli of the module.
 package main
 
 import (
@@ -12,24 +13,27 @@ import (
 	"os"
 
 	"github.com/colt5-vulkan/colt5/cmd/vkbench/internal/bench"
-	"github.com/colt5-vulkan/colt5/cmd/vkbench/internal/command"
 	"github.com/colt5-vulkan/colt5/cmd/vkbench/internal/devices"
 	"github.com/colt5-vulkan/colt5/cmd/vkbench/internal/plan"
 	"github.com/colt5-vulkan/colt5/cmd/vkbench/internal/report"
 	"github.com/colt5-vulkan/colt5/cmd/vkbench/internal/route"
 	"github.com/colt5-vulkan/colt5/cmd/vkbench/internal/tune"
 	"github.com/colt5-vulkan/colt5/cmd/vkbench/internal/verify"
+	"github.com/colt5-vulkan/colt5/internal/cli/command"
 )
 
-// commands are all commands, in the order of the help text.
-var commands = []command.Constructor{
-	devices.ListCommand, devices.InfoCommand, verify.Command, bench.Command, bench.PeakCommand, tune.Command, report.Command,
-	report.PlotCommand, plan.Command, route.Command,
+// vkbench has its commands in the order of the help text.
+var vkbench = command.Program{
+	Name: "vkbench", Usage: "inspect Vulkan devices, verify and time conditionally routed layers on them",
+	Commands: []command.Constructor{
+		devices.ListCommand, devices.InfoCommand, verify.Command, bench.Command, bench.PeakCommand, tune.Command, report.Command,
+		report.PlotCommand, plan.Command, route.Command,
+	},
 }
 
 func main() {
 	ctx, stop := command.WithSignals(context.Background())
-	code := command.Run(ctx, os.Args, os.Stdout, os.Stderr, commands...)
+	code := vkbench.Run(ctx, os.Args, os.Stdout, os.Stderr)
 	stop()
 	os.Exit(code)
 }

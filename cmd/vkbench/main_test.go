@@ -9,10 +9,10 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/colt5-vulkan/colt5/cmd/vkbench/internal/command"
-	"github.com/colt5-vulkan/colt5/cmd/vkbench/internal/commandtest"
-	"github.com/colt5-vulkan/colt5/cmd/vkbench/internal/deviceinfo"
-	"github.com/colt5-vulkan/colt5/cmd/vkbench/internal/hostinfo"
+	"github.com/colt5-vulkan/colt5/internal/cli/command"
+	"github.com/colt5-vulkan/colt5/internal/cli/commandtest"
+	"github.com/colt5-vulkan/colt5/internal/cli/deviceinfo"
+	"github.com/colt5-vulkan/colt5/internal/cli/hostinfo"
 	"github.com/colt5-vulkan/colt5/internal/gputest"
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
@@ -28,7 +28,7 @@ func TestMain(m *testing.M) {
 	gputest.Main(m)
 }
 
-var program = commandtest.Program(commands)
+var program = commandtest.Program(vkbench)
 
 const goldenCase = "../../testdata/golden/topk_00.safetensors"
 
@@ -111,7 +111,7 @@ func TestNoDevice(t *testing.T) {
 // TestDocs requires commands and flags in the documentation to exist.
 func TestDocs(t *testing.T) {
 	flags := map[string][]string{"": {"-version", "--version"}, "help": nil, "completion": nil}
-	for _, construct := range commands {
+	for _, construct := range vkbench.Commands {
 		c := construct(&command.Env{})
 		flags[c.Name] = []string{"-help"}
 		for _, f := range c.Flags {
@@ -143,7 +143,7 @@ func TestDocs(t *testing.T) {
 
 // TestEmptyFlags requires an error for text flags that are set to nothing.
 func TestEmptyFlags(t *testing.T) {
-	for _, construct := range commands {
+	for _, construct := range vkbench.Commands {
 		c := construct(&command.Env{})
 		for _, f := range c.Flags {
 			switch f.Get().(type) {
@@ -174,7 +174,7 @@ func TestFailedOutput(t *testing.T) {
 	for _, args := range []string{"help", "-version", "bench -help", "help plan", "plan vit 1", "plan vit 1 -o json"} {
 		for _, left := range []int{0, 10} {
 			var remarks strings.Builder
-			code := command.Run(t.Context(), strings.Fields("vkbench "+args), &failingWriter{left}, &remarks, commands...)
+			code := vkbench.Run(t.Context(), strings.Fields("vkbench "+args), &failingWriter{left}, &remarks)
 			assert.Equal(t, command.ExitFailed, code, args)
 			assert.Contains(t, remarks.String(), "no space left", args)
 		}

@@ -8,12 +8,12 @@ import (
 	"time"
 
 	"github.com/colt5-vulkan/colt5/cmd/vkbench/internal/cases"
-	"github.com/colt5-vulkan/colt5/cmd/vkbench/internal/command"
-	"github.com/colt5-vulkan/colt5/cmd/vkbench/internal/commandtest"
-	"github.com/colt5-vulkan/colt5/cmd/vkbench/internal/deviceinfo"
-	"github.com/colt5-vulkan/colt5/cmd/vkbench/internal/hostinfo"
 	"github.com/colt5-vulkan/colt5/cmd/vkbench/internal/results"
 	"github.com/colt5-vulkan/colt5/cmd/vkbench/internal/resultstest"
+	"github.com/colt5-vulkan/colt5/internal/cli/command"
+	"github.com/colt5-vulkan/colt5/internal/cli/commandtest"
+	"github.com/colt5-vulkan/colt5/internal/cli/deviceinfo"
+	"github.com/colt5-vulkan/colt5/internal/cli/hostinfo"
 	"github.com/colt5-vulkan/colt5/internal/gputest"
 	"github.com/colt5-vulkan/colt5/pipelines"
 	"github.com/colt5-vulkan/colt5/vk"
@@ -23,7 +23,7 @@ import (
 
 func TestMain(m *testing.M) { gputest.Main(m) }
 
-var program = commandtest.Program{Command, PeakCommand}
+var program = commandtest.New("vkbench", Command, PeakCommand)
 
 // TestBenchBaseline has rows that are in this run and rows that are not. An earlier version wrote one of them.
 func TestBenchBaseline(t *testing.T) {

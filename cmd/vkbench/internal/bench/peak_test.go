@@ -4,9 +4,9 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/colt5-vulkan/colt5/cmd/vkbench/internal/command"
-	"github.com/colt5-vulkan/colt5/cmd/vkbench/internal/commandtest"
 	"github.com/colt5-vulkan/colt5/cmd/vkbench/internal/results"
+	"github.com/colt5-vulkan/colt5/internal/cli/command"
+	"github.com/colt5-vulkan/colt5/internal/cli/commandtest"
 	"github.com/colt5-vulkan/colt5/internal/gputest"
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"

@@ -3,8 +3,8 @@ package cases
 import (
 	"strings"
 
-	"github.com/colt5-vulkan/colt5/cmd/vkbench/internal/command"
 	"github.com/colt5-vulkan/colt5/cmd/vkbench/internal/dims"
+	"github.com/colt5-vulkan/colt5/internal/cli/command"
 	"github.com/urfave/cli/v3"
 )
 

@@ -5,8 +5,8 @@ import (
 	"fmt"
 
 	"github.com/colt5-vulkan/colt5/cmd/vkbench/internal/examples"
-	"github.com/colt5-vulkan/colt5/cmd/vkbench/internal/scope"
 	"github.com/colt5-vulkan/colt5/colt5"
+	"github.com/colt5-vulkan/colt5/internal/cli/scope"
 )
 
 // Modules returns the modules: those with routers, the parts of a router, and plain layers.

@@ -3,7 +3,7 @@ package cases
 import (
 	"testing"
 
-	"github.com/colt5-vulkan/colt5/cmd/vkbench/internal/scope"
+	"github.com/colt5-vulkan/colt5/internal/cli/scope"
 	"github.com/colt5-vulkan/colt5/internal/gputest"
 	"github.com/colt5-vulkan/colt5/internal/ref"
 	"github.com/colt5-vulkan/colt5/pipelines"

@@ -6,7 +6,7 @@ import (
 	"slices"
 
 	"github.com/colt5-vulkan/colt5/cmd/vkbench/internal/results"
-	"github.com/colt5-vulkan/colt5/cmd/vkbench/internal/scope"
+	"github.com/colt5-vulkan/colt5/internal/cli/scope"
 	"github.com/colt5-vulkan/colt5/internal/peak"
 	"github.com/colt5-vulkan/colt5/internal/ref"
 	"github.com/colt5-vulkan/colt5/pipelines"

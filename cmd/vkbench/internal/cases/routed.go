@@ -4,8 +4,8 @@ import (
 	"context"
 
 	"github.com/colt5-vulkan/colt5/cmd/vkbench/internal/examples"
-	"github.com/colt5-vulkan/colt5/cmd/vkbench/internal/scope"
 	"github.com/colt5-vulkan/colt5/colt5"
+	"github.com/colt5-vulkan/colt5/internal/cli/scope"
 )
 
 // Routed returns the modules with routers, by default at the sizes of package examples.

@@ -5,8 +5,8 @@ import (
 	"slices"
 	"strings"
 
-	"github.com/colt5-vulkan/colt5/cmd/vkbench/internal/command"
 	"github.com/colt5-vulkan/colt5/cmd/vkbench/internal/dims"
+	"github.com/colt5-vulkan/colt5/internal/cli/command"
 	"github.com/colt5-vulkan/colt5/internal/suggest"
 	"github.com/colt5-vulkan/colt5/pipelines"
 	"github.com/colt5-vulkan/colt5/vk"

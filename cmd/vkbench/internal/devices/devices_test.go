@@ -6,8 +6,8 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/colt5-vulkan/colt5/cmd/vkbench/internal/commandtest"
 	"github.com/colt5-vulkan/colt5/cmd/vkbench/internal/platforms"
+	"github.com/colt5-vulkan/colt5/internal/cli/commandtest"
 	"github.com/colt5-vulkan/colt5/internal/gputest"
 	"github.com/colt5-vulkan/colt5/vk"
 	"github.com/stretchr/testify/assert"
@@ -16,7 +16,7 @@ import (
 
 func TestMain(m *testing.M) { gputest.Main(m) }
 
-var program = commandtest.Program{ListCommand, InfoCommand}
+var program = commandtest.New("vkbench", ListCommand, InfoCommand)
 
 func TestUsage(t *testing.T) {
 	program.RejectsUsage(t, [][2]string{

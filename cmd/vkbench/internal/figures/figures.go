@@ -7,10 +7,10 @@ import (
 	"slices"
 	"strings"
 
-	"github.com/colt5-vulkan/colt5/cmd/vkbench/internal/chart"
 	"github.com/colt5-vulkan/colt5/cmd/vkbench/internal/dims"
 	"github.com/colt5-vulkan/colt5/cmd/vkbench/internal/results"
-	"github.com/colt5-vulkan/colt5/cmd/vkbench/internal/table"
+	"github.com/colt5-vulkan/colt5/internal/cli/chart"
+	"github.com/colt5-vulkan/colt5/internal/cli/table"
 	"gonum.org/v1/plot/plotter"
 	"gonum.org/v1/plot/vg/draw"
 )

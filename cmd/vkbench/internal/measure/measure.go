@@ -10,12 +10,12 @@ import (
 	"time"
 
 	"github.com/colt5-vulkan/colt5/cmd/vkbench/internal/cases"
-	"github.com/colt5-vulkan/colt5/cmd/vkbench/internal/command"
-	"github.com/colt5-vulkan/colt5/cmd/vkbench/internal/hostinfo"
-	"github.com/colt5-vulkan/colt5/cmd/vkbench/internal/progress"
-	"github.com/colt5-vulkan/colt5/cmd/vkbench/internal/scope"
-	"github.com/colt5-vulkan/colt5/cmd/vkbench/internal/table"
 	"github.com/colt5-vulkan/colt5/colt5"
+	"github.com/colt5-vulkan/colt5/internal/cli/command"
+	"github.com/colt5-vulkan/colt5/internal/cli/hostinfo"
+	"github.com/colt5-vulkan/colt5/internal/cli/progress"
+	"github.com/colt5-vulkan/colt5/internal/cli/scope"
+	"github.com/colt5-vulkan/colt5/internal/cli/table"
 	"github.com/colt5-vulkan/colt5/pipelines"
 	"github.com/colt5-vulkan/colt5/vk"
 )

@@ -3,7 +3,7 @@ package measure
 import (
 	"time"
 
-	"github.com/colt5-vulkan/colt5/cmd/vkbench/internal/command"
+	"github.com/colt5-vulkan/colt5/internal/cli/command"
 	"github.com/urfave/cli/v3"
 )
 

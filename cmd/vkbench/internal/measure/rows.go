@@ -5,9 +5,9 @@ import (
 	"time"
 
 	"github.com/colt5-vulkan/colt5/cmd/vkbench/internal/cases"
-	"github.com/colt5-vulkan/colt5/cmd/vkbench/internal/deviceinfo"
 	"github.com/colt5-vulkan/colt5/cmd/vkbench/internal/results"
-	"github.com/colt5-vulkan/colt5/cmd/vkbench/internal/table"
+	"github.com/colt5-vulkan/colt5/internal/cli/deviceinfo"
+	"github.com/colt5-vulkan/colt5/internal/cli/table"
 )
 
 // Columns returns the columns of a table of these cases.

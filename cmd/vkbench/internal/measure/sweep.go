@@ -7,10 +7,10 @@ import (
 	"math"
 
 	"github.com/colt5-vulkan/colt5/cmd/vkbench/internal/cases"
-	"github.com/colt5-vulkan/colt5/cmd/vkbench/internal/command"
-	"github.com/colt5-vulkan/colt5/cmd/vkbench/internal/progress"
 	"github.com/colt5-vulkan/colt5/cmd/vkbench/internal/results"
-	"github.com/colt5-vulkan/colt5/cmd/vkbench/internal/table"
+	"github.com/colt5-vulkan/colt5/internal/cli/command"
+	"github.com/colt5-vulkan/colt5/internal/cli/progress"
+	"github.com/colt5-vulkan/colt5/internal/cli/table"
 	"github.com/colt5-vulkan/colt5/pipelines"
 	"github.com/colt5-vulkan/colt5/vk"
 )

@@ -6,12 +6,12 @@ import (
 	"slices"
 	"time"
 
-	"github.com/colt5-vulkan/colt5/cmd/vkbench/internal/command"
-	"github.com/colt5-vulkan/colt5/cmd/vkbench/internal/deviceinfo"
 	"github.com/colt5-vulkan/colt5/cmd/vkbench/internal/measure"
 	"github.com/colt5-vulkan/colt5/cmd/vkbench/internal/results"
-	"github.com/colt5-vulkan/colt5/cmd/vkbench/internal/table"
-	"github.com/colt5-vulkan/colt5/cmd/vkbench/internal/webpage"
+	"github.com/colt5-vulkan/colt5/internal/cli/command"
+	"github.com/colt5-vulkan/colt5/internal/cli/deviceinfo"
+	"github.com/colt5-vulkan/colt5/internal/cli/table"
+	"github.com/colt5-vulkan/colt5/internal/cli/webpage"
 	"github.com/colt5-vulkan/colt5/vk"
 )
 

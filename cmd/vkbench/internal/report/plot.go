@@ -6,10 +6,10 @@ import (
 	"path/filepath"
 	"slices"
 
-	"github.com/colt5-vulkan/colt5/cmd/vkbench/internal/chart"
-	"github.com/colt5-vulkan/colt5/cmd/vkbench/internal/command"
 	"github.com/colt5-vulkan/colt5/cmd/vkbench/internal/figures"
 	"github.com/colt5-vulkan/colt5/cmd/vkbench/internal/results"
+	"github.com/colt5-vulkan/colt5/internal/cli/chart"
+	"github.com/colt5-vulkan/colt5/internal/cli/command"
 	"github.com/urfave/cli/v3"
 )
 

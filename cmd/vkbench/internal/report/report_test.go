@@ -13,15 +13,15 @@ import (
 	"testing"
 	"time"
 
-	"github.com/colt5-vulkan/colt5/cmd/vkbench/internal/chart"
-	"github.com/colt5-vulkan/colt5/cmd/vkbench/internal/charttest"
-	"github.com/colt5-vulkan/colt5/cmd/vkbench/internal/command"
-	"github.com/colt5-vulkan/colt5/cmd/vkbench/internal/commandtest"
-	"github.com/colt5-vulkan/colt5/cmd/vkbench/internal/deviceinfo"
 	"github.com/colt5-vulkan/colt5/cmd/vkbench/internal/figures"
 	"github.com/colt5-vulkan/colt5/cmd/vkbench/internal/measure"
 	"github.com/colt5-vulkan/colt5/cmd/vkbench/internal/results"
 	"github.com/colt5-vulkan/colt5/cmd/vkbench/internal/resultstest"
+	"github.com/colt5-vulkan/colt5/internal/cli/chart"
+	"github.com/colt5-vulkan/colt5/internal/cli/charttest"
+	"github.com/colt5-vulkan/colt5/internal/cli/command"
+	"github.com/colt5-vulkan/colt5/internal/cli/commandtest"
+	"github.com/colt5-vulkan/colt5/internal/cli/deviceinfo"
 	"github.com/colt5-vulkan/colt5/internal/gputest"
 	"github.com/colt5-vulkan/colt5/pipelines"
 	"github.com/colt5-vulkan/colt5/vk"
@@ -31,7 +31,7 @@ import (
 
 func TestMain(m *testing.M) { gputest.Main(m) }
 
-var program = commandtest.Program{Command, PlotCommand}
+var program = commandtest.New("vkbench", Command, PlotCommand)
 
 // outline returns the headings, figures, warnings and columns of a page, and checks the page.
 func outline(t *testing.T, page []byte) []string {

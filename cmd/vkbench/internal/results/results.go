@@ -8,7 +8,7 @@ import (
 	"strings"
 	"unicode"
 
-	"github.com/colt5-vulkan/colt5/cmd/vkbench/internal/input"
+	"github.com/colt5-vulkan/colt5/internal/cli/input"
 	"github.com/colt5-vulkan/colt5/internal/errtext"
 )
 

@@ -4,8 +4,8 @@ package resultstest
 import (
 	"fmt"
 
-	"github.com/colt5-vulkan/colt5/cmd/vkbench/internal/deviceinfo"
 	"github.com/colt5-vulkan/colt5/cmd/vkbench/internal/results"
+	"github.com/colt5-vulkan/colt5/internal/cli/deviceinfo"
 	"github.com/colt5-vulkan/colt5/vk"
 )
 

@@ -4,9 +4,9 @@ import (
 	"context"
 	"fmt"
 
-	"github.com/colt5-vulkan/colt5/cmd/vkbench/internal/command"
-	"github.com/colt5-vulkan/colt5/cmd/vkbench/internal/scope"
 	"github.com/colt5-vulkan/colt5/colt5"
+	"github.com/colt5-vulkan/colt5/internal/cli/command"
+	"github.com/colt5-vulkan/colt5/internal/cli/scope"
 )
 
 // demoRouter is the name of the demonstration's router in its feedforward.

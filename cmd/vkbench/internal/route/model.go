@@ -6,10 +6,10 @@ import (
 	"fmt"
 	"strings"
 
-	"github.com/colt5-vulkan/colt5/cmd/vkbench/internal/command"
-	"github.com/colt5-vulkan/colt5/cmd/vkbench/internal/input"
-	"github.com/colt5-vulkan/colt5/cmd/vkbench/internal/scope"
 	"github.com/colt5-vulkan/colt5/colt5"
+	"github.com/colt5-vulkan/colt5/internal/cli/command"
+	"github.com/colt5-vulkan/colt5/internal/cli/input"
+	"github.com/colt5-vulkan/colt5/internal/cli/scope"
 )
 
 // readConfig reads the configuration of an Encoder whose tokens are bytes.

@@ -8,7 +8,7 @@ import (
 	"strings"
 	"unicode/utf16"
 
-	"github.com/colt5-vulkan/colt5/cmd/vkbench/internal/webpage"
+	"github.com/colt5-vulkan/colt5/internal/cli/webpage"
 )
 
 //go:embed page.html

@@ -13,10 +13,10 @@ import (
 	"unicode"
 	"unicode/utf8"
 
-	"github.com/colt5-vulkan/colt5/cmd/vkbench/internal/charttest"
-	"github.com/colt5-vulkan/colt5/cmd/vkbench/internal/command"
-	"github.com/colt5-vulkan/colt5/cmd/vkbench/internal/commandtest"
 	"github.com/colt5-vulkan/colt5/colt5"
+	"github.com/colt5-vulkan/colt5/internal/cli/charttest"
+	"github.com/colt5-vulkan/colt5/internal/cli/command"
+	"github.com/colt5-vulkan/colt5/internal/cli/commandtest"
 	"github.com/colt5-vulkan/colt5/internal/gputest"
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
@@ -24,7 +24,7 @@ import (
 
 func TestMain(m *testing.M) { gputest.Main(m) }
 
-var program = commandtest.Program{Command}
+var program = commandtest.New("vkbench", Command)
 
 // sample returns a text with markup, control characters, invalid UTF-8 and characters of several bytes.
 func sample() string {

@@ -9,9 +9,9 @@ import (
 	"time"
 	"unicode"
 
-	"github.com/colt5-vulkan/colt5/cmd/vkbench/internal/command"
-	"github.com/colt5-vulkan/colt5/cmd/vkbench/internal/progress"
-	"github.com/colt5-vulkan/colt5/cmd/vkbench/internal/table"
+	"github.com/colt5-vulkan/colt5/internal/cli/command"
+	"github.com/colt5-vulkan/colt5/internal/cli/progress"
+	"github.com/colt5-vulkan/colt5/internal/cli/table"
 	"github.com/urfave/cli/v3"
 )
 

@@ -4,8 +4,8 @@ import (
 	"io"
 	"testing"
 
-	"github.com/colt5-vulkan/colt5/cmd/vkbench/internal/command"
-	"github.com/colt5-vulkan/colt5/cmd/vkbench/internal/commandtest"
+	"github.com/colt5-vulkan/colt5/internal/cli/command"
+	"github.com/colt5-vulkan/colt5/internal/cli/commandtest"
 	"github.com/colt5-vulkan/colt5/internal/gputest"
 	"github.com/colt5-vulkan/colt5/internal/tune"
 	"github.com/colt5-vulkan/colt5/pipelines"
@@ -16,7 +16,7 @@ import (
 
 func TestMain(m *testing.M) { gputest.Main(m) }
 
-var program = commandtest.Program{Command}
+var program = commandtest.New("vkbench", Command)
 
 // TestTune measures a product, then deletes what is stored for it: other products keep their tiles.
 func TestTune(t *testing.T) {

@@ -4,8 +4,8 @@ import (
 	"context"
 	"fmt"
 
-	"github.com/colt5-vulkan/colt5/cmd/vkbench/internal/scope"
 	"github.com/colt5-vulkan/colt5/colt5"
+	"github.com/colt5-vulkan/colt5/internal/cli/scope"
 	"github.com/colt5-vulkan/colt5/internal/golden"
 	"github.com/colt5-vulkan/colt5/vk"
 )

@@ -14,11 +14,11 @@ import (
 	"testing"
 
 	"github.com/colt5-vulkan/colt5/cmd/vkbench/internal/cases"
-	"github.com/colt5-vulkan/colt5/cmd/vkbench/internal/command"
-	"github.com/colt5-vulkan/colt5/cmd/vkbench/internal/commandtest"
-	"github.com/colt5-vulkan/colt5/cmd/vkbench/internal/scope"
-	"github.com/colt5-vulkan/colt5/cmd/vkbench/internal/table"
 	"github.com/colt5-vulkan/colt5/colt5"
+	"github.com/colt5-vulkan/colt5/internal/cli/command"
+	"github.com/colt5-vulkan/colt5/internal/cli/commandtest"
+	"github.com/colt5-vulkan/colt5/internal/cli/scope"
+	"github.com/colt5-vulkan/colt5/internal/cli/table"
 	"github.com/colt5-vulkan/colt5/internal/golden"
 	"github.com/colt5-vulkan/colt5/internal/gputest"
 	"github.com/colt5-vulkan/colt5/safetensors"
@@ -34,7 +34,7 @@ const (
 
 func TestMain(m *testing.M) { gputest.Main(m) }
 
-var program = commandtest.Program{Command}
+var program = commandtest.New("vkbench", Command)
 
 // damaged copies a golden case with changed metadata or tensors. data has the bytes of the tensors by name.
 func damaged(t *testing.T, name string, change func(metadata map[string]string, data map[string][]byte)) string {

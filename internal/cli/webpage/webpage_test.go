@@ -8,8 +8,8 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/colt5-vulkan/colt5/cmd/vkbench/internal/chart"
-	"github.com/colt5-vulkan/colt5/cmd/vkbench/internal/charttest"
+	"github.com/colt5-vulkan/colt5/internal/cli/chart"
+	"github.com/colt5-vulkan/colt5/internal/cli/charttest"
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 )

@@ -7,7 +7,7 @@ import (
 	"io"
 	"os"
 
-	"github.com/colt5-vulkan/colt5/cmd/vkbench/internal/table"
+	"github.com/colt5-vulkan/colt5/internal/cli/table"
 )
 
 // Limits of ReadFile in bytes: for configurations, and for rows that vkbench wrote.

@@ -1,4 +1,4 @@
-// Package commandtest runs vkbench in the process of a test.
+// Package commandtest runs a program of package command in the process of a test.
 package commandtest
 
 import (
@@ -10,14 +10,19 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/colt5-vulkan/colt5/cmd/vkbench/internal/command"
+	"github.com/colt5-vulkan/colt5/internal/cli/command"
 	"github.com/colt5-vulkan/colt5/internal/gputest"
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 )
 
-// Program is vkbench with the commands under test.
-type Program []command.Constructor
+// Program is a program under test.
+type Program command.Program
+
+// New makes a program of the commands under test.
+func New(name string, commands ...command.Constructor) Program {
+	return Program{Name: name, Commands: commands}
+}
 
 // Run runs the program. args start with the command's name.
 func (p Program) Run(args ...string) (code int, stdout, stderr string) {
@@ -27,7 +32,7 @@ func (p Program) Run(args ...string) (code int, stdout, stderr string) {
 // RunContext is Run with a context.
 func (p Program) RunContext(ctx context.Context, args ...string) (code int, stdout, stderr string) {
 	var out, remarks bytes.Buffer
-	code = command.Run(ctx, append([]string{"vkbench"}, args...), &out, &remarks, p...)
+	code = command.Program(p).Run(ctx, append([]string{p.Name}, args...), &out, &remarks)
 	return code, out.String(), remarks.String()
 }
 

@@ -4,7 +4,7 @@ import (
 	"math"
 	"strconv"
 
-	"github.com/colt5-vulkan/colt5/cmd/vkbench/internal/table"
+	"github.com/colt5-vulkan/colt5/internal/cli/table"
 	"gonum.org/v1/plot"
 )
 

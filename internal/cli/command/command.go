@@ -1,4 +1,4 @@
-// Package command holds what all commands of vkbench share: the root command, output streams, common flags, and the
+// Package command holds what the commands of a program share: the root command, output streams, common flags, and the
 // errors that determine the exit code.
 package command
 
@@ -26,14 +26,14 @@ const (
 
 const description = `Everything runs on the device that -device names (an index, a UUID, or a part of the name). The default is the
 device in COLT5_DEVICE, or else the best device. Data goes to stdout, progress and remarks to stderr. Flags
-come after the command and take one dash or two. vkbench COMMAND -help describes a command.
+come after the command and take one dash or two. %s COMMAND -help describes a command.
 
 Exit codes:
      0  fine
      1  a check failed, or something could not be done
      2  wrong usage: flags, arguments, files that cannot be read
      3  no usable Vulkan device
-   130  interrupted (SIGINT); what was measured so far is written
+   130  interrupted (SIGINT); the results so far are written
    143  terminated (SIGTERM); likewise`
 
 // Env holds the output streams of a command.
@@ -42,34 +42,40 @@ type Env struct{ Stdout, Stderr io.Writer }
 // Constructor makes a command that writes to the streams of env.
 type Constructor func(env *Env) *cli.Command
 
-// Run runs vkbench with the given commands and returns the exit code. args start with the program's name. ctx should be
-// that of WithSignals.
-func Run(ctx context.Context, args []string, stdout, stderr io.Writer, commands ...Constructor) int {
+// Program is a program with commands.
+type Program struct {
+	Name     string
+	Usage    string // what it does, in a line
+	Commands []Constructor
+}
+
+// Run runs the program and returns the exit code. args start with the program's name. ctx should be that of WithSignals.
+func (p Program) Run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 	out := &checkedWriter{w: stdout}
 	env := &Env{Stdout: out, Stderr: stderr}
-	err := env.run(ctx, args, commands)
+	err := p.run(ctx, env, args)
 	if err == nil && out.err != nil {
 		err = fmt.Errorf("writing the output: %w", out.err)
 	}
 	if err != nil {
-		fmt.Fprintln(stderr, "vkbench:", err)
+		fmt.Fprintf(stderr, "%s: %v\n", p.Name, err)
 	}
 	return exitCode(ctx, err)
 }
 
-func (env *Env) run(ctx context.Context, args []string, commands []Constructor) error {
-	root := env.root(commands)
+func (p Program) run(ctx context.Context, env *Env, args []string) error {
+	root := p.root(env)
 	var unknownTopic error // of help, which does not report it as an error
 	root.CommandNotFound = func(_ context.Context, _ *cli.Command, name string) { unknownTopic = noCommand(root, name) }
 	return errors.Join(root.Run(ctx, args), unknownTopic)
 }
 
-func (env *Env) root(commands []Constructor) *cli.Command {
+func (p Program) root(env *Env) *cli.Command {
 	root := &cli.Command{
-		Name:                  "vkbench",
-		Usage:                 "inspect Vulkan devices, verify and time conditionally routed layers on them",
-		UsageText:             "vkbench COMMAND [flags] [arguments]",
-		Description:           description,
+		Name:                  p.Name,
+		Usage:                 p.Usage,
+		UsageText:             p.Name + " COMMAND [flags] [arguments]",
+		Description:           fmt.Sprintf(description, p.Name),
 		Writer:                env.Stdout,
 		ErrWriter:             env.Stderr,
 		Flags:                 []cli.Flag{versionFlag()},
@@ -88,14 +94,14 @@ func (env *Env) root(commands []Constructor) *cli.Command {
 	}
 	root.Action = func(_ context.Context, c *cli.Command) error {
 		if c.Bool("version") {
-			return env.writeVersion()
+			return env.writeVersion(p.Name)
 		}
 		if c.Args().Present() {
 			return noCommand(root, c.Args().First())
 		}
-		return Usagef("which command? See vkbench help")
+		return Usagef("which command? See %s help", p.Name)
 	}
-	for _, construct := range commands {
+	for _, construct := range p.Commands {
 		c := construct(env)
 		c.OnUsageError, c.Before, c.HideHelpCommand = usageErrorOf, rejectEmptyFlags, true
 		if c.ShellComplete == nil {
@@ -119,7 +125,7 @@ func noCommand(root *cli.Command, name string) error {
 	for _, c := range root.Commands {
 		names = append(names, c.Name)
 	}
-	return Usagef("there is no command %q%s; see vkbench help", name, suggest.Phrase(name, names))
+	return Usagef("there is no command %q%s; see %s help", name, suggest.Phrase(name, names), root.Name)
 }
 
 // usageErrorOf makes an error of the library's errors about flags.
@@ -131,7 +137,7 @@ func usageErrorOf(_ context.Context, c *cli.Command, err error, _ bool) error {
 	}
 	name = "-" + name
 	if c.Root() == c && slices.ContainsFunc(c.Commands, func(c *cli.Command) bool { return slices.Contains(flagNames(c), name) }) {
-		return Usagef("%s comes after the command: vkbench COMMAND %s; see vkbench help", name, name)
+		return Usagef("%s comes after the command: %[2]s COMMAND %[1]s; see %[2]s help", name, c.Name)
 	}
 	return Usagef("there is no flag %s%s; see %s -help", name, suggest.Phrase(name, flagNames(c)), c.FullName())
 }

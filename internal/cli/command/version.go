@@ -3,8 +3,8 @@ package command
 import (
 	"fmt"
 
-	"github.com/colt5-vulkan/colt5/cmd/vkbench/internal/deviceinfo"
-	"github.com/colt5-vulkan/colt5/cmd/vkbench/internal/hostinfo"
+	"github.com/colt5-vulkan/colt5/internal/cli/deviceinfo"
+	"github.com/colt5-vulkan/colt5/internal/cli/hostinfo"
 	"github.com/colt5-vulkan/colt5/vk"
 	"github.com/urfave/cli/v3"
 )
@@ -14,10 +14,10 @@ func versionFlag() cli.Flag {
 	return &cli.BoolFlag{Name: "version", Aliases: []string{"v"}, Local: true, Usage: "print version, commit, compiler, and the driver of the default device"}
 }
 
-// writeVersion describes the program, the machine and the default device. A machine without one is no error.
-func (env *Env) writeVersion() error {
+// writeVersion describes the program with this name, the machine and the default device. A machine without one is no error.
+func (env *Env) writeVersion(program string) error {
 	h := hostinfo.Read()
-	_, err := fmt.Fprintf(env.Stdout, "vkbench %s\ncommit: %s\nGo: %s\nOS: %s\nCPU: %s\n", h.Version, h.Commit, h.Go, h.OS, h.CPU)
+	_, err := fmt.Fprintf(env.Stdout, "%s %s\ncommit: %s\nGo: %s\nOS: %s\nCPU: %s\n", program, h.Version, h.Commit, h.Go, h.OS, h.CPU)
 	if err != nil {
 		return err
 	}

@@ -4,8 +4,8 @@ import (
 	"slices"
 	"strings"
 
-	"github.com/colt5-vulkan/colt5/cmd/vkbench/internal/progress"
-	"github.com/colt5-vulkan/colt5/cmd/vkbench/internal/table"
+	"github.com/colt5-vulkan/colt5/internal/cli/progress"
+	"github.com/colt5-vulkan/colt5/internal/cli/table"
 	"github.com/urfave/cli/v3"
 )
 
