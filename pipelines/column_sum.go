@@ -8,15 +8,15 @@ import (
 	"github.com/colt5-vulkan/colt5/vk"
 )
 
-// ColumnSum is the sum over the rows of each item of a batch: the gradient of a bias, and the last pass over partial sums
-// of other gradients.
+// ColumnSum is the sum over the rows of each item of a batch: the gradient of a bias, and the last pass over partial
+// sums of other gradients.
 //
 //	x [Batch, Rows, C] f32 in    skip [Batch, Rows] u32 in, optional    y [Batch, C] f32 out; with the config's Add in and out
 //	y[b, i] (+)= sum of x[b, r, i] over the rows r with skip[b, r] = 0
 //
-// More than 256 rows are added in blocks of equal length, at most 256 of them, and a second dispatch adds the sums of the
-// blocks. The order of summation depends on Rows alone; a row that is left out counts as 0. Ranges start at multiples of 4
-// bytes.
+// More than 256 rows are added in blocks of equal length, at most 256 of them, and a second dispatch adds the sums of
+// the blocks. The order of summation depends on Rows alone; a row that is left out counts as 0. Ranges start at
+// multiples of 4 bytes.
 //
 // Shader: shaders/column_sum.comp. CPU reference: internal/ref.ColumnSum.
 type ColumnSum struct {

@@ -9,7 +9,8 @@ import (
 	"github.com/colt5-vulkan/colt5/vk"
 )
 
-// LayerNormBackward is the gradient of [LayerNorm]: that of the rows, and those of weight and bias for each item of a batch.
+// LayerNormBackward is the gradient of [LayerNorm]: that of the rows, and those of weight and bias for each item of a
+// batch.
 //
 //	x [Items, Rows, C] f32 in    weight [C] f32 in    dy [Items, Rows, C] f32 in
 //	dx [Items, Rows, C] f32 out; with the config's Add in and out
@@ -17,9 +18,9 @@ import (
 //	dx[b, r]   (+)= (g - mean(g) - n * mean(g * n)) / sqrt(var + 1e-5)    with g = weight * dy[b, r]
 //	dweight[b] (+)= sum of dy[b, r] * n over r    dbias[b] (+)= sum of dy[b, r] over r
 //
-// n is (x[b, r] - mean) / sqrt(var + 1e-5) with the biased variance; means are over a row. As in LayerNorm, the length of a
-// row, less its mean, is below 1.8e19. The order of summation depends on C and Rows alone. Ranges start at multiples of 4
-// bytes.
+// n is (x[b, r] - mean) / sqrt(var + 1e-5) with the biased variance; means are over a row. As in LayerNorm, the length
+// of a row, less its mean, is below 1.8e19. The order of summation depends on C and Rows alone. Ranges start at
+// multiples of 4 bytes.
 //
 // Shader: shaders/layernorm_backward.comp. CPU reference: internal/ref.LayerNormBackward.
 type LayerNormBackward struct {
@@ -53,8 +54,8 @@ type layerNormBackwardPush struct{ rows uint32 } // after seven addresses; the s
 
 var _ = [1]struct{}{}[unsafe.Sizeof(layerNormBackwardPush{})-4]
 
-// LayerNormBackwardScratch is the size of the scratch memory in bytes: three statistics of each row, and the sums of blocks
-// of rows.
+// LayerNormBackwardScratch is the size of the scratch memory in bytes: three statistics of each row, and the sums of
+// blocks of rows.
 func LayerNormBackwardScratch(items, rows, c int) uint64 {
 	if items < 0 || rows < 1 || c < 1 {
 		return 0

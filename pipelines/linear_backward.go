@@ -10,15 +10,15 @@ import (
 	"github.com/colt5-vulkan/colt5/vk"
 )
 
-// LinearBackward is the gradient of the weight of a linear layer, for each item of a batch. The gradient of its input is
-// the Linear of dy with the transposed weight, which Permute makes; that of its bias is ColumnSum of dy.
+// LinearBackward is the gradient of the weight of a linear layer, for each item of a batch. The gradient of its input
+// is the Linear of dy with the transposed weight, which Permute makes; that of its bias is ColumnSum of dy.
 //
 //	dy [Batch, Rows, Out] f32 in    x [Batch, Rows, In] f32 in    dw [Batch, Out, In] f32 out; with the config's Add in and out
 //	dw[b, o, i] (+)= sum of dy[b, r, o] * x[b, r, i] over r
 //
 // x are the rows that were multiplied: gathered and normalised rows where the layer does that. More than 1,024 rows are
-// divided into parts of equal length, at most 16 of them, whose sums are added by ColumnSum. The order of summation depends on
-// Rows alone.
+// divided into parts of equal length, at most 16 of them, whose sums are added by ColumnSum. The order of summation
+// depends on Rows alone.
 //
 // Shaders: shaders/linear_backward.comp, linear_backward_cpu.comp. CPU reference: internal/ref.LinearBackward.
 type LinearBackward struct {
@@ -77,17 +77,20 @@ func LinearBackwardScratch(batch, rows, in, out int) uint64 {
 func NewLinearBackward(dev *vk.Device, c LinearBackwardConfig) (*LinearBackward, error) {
 	const op = "LinearBackward"
 	if c.In < 1 || c.Out < 1 || c.In > maxRowLength/c.Out {
-		return nil, fmt.Errorf("pipelines: %s: In is %d and Out %d, want at least 1, and a product of at most %d", op, c.In, c.Out, maxRowLength)
+		return nil, fmt.Errorf("pipelines: %s: In is %d and Out %d, want at least 1, and a product of at most %d",
+			op, c.In, c.Out, maxRowLength)
 	}
 	parts, err := NewColumnSum(dev, ColumnSumConfig{C: c.In * c.Out, Add: c.Add})
 	if err != nil {
 		return nil, err
 	}
-	return &LinearBackward{config: c, kernels: kernelCache{dev: dev}, parts: parts, maxFlops: maxLinearFlops, minTiles: minLinearTiles}, nil
+	return &LinearBackward{
+		config: c, kernels: kernelCache{dev: dev}, parts: parts, maxFlops: maxLinearFlops, minTiles: minLinearTiles,
+	}, nil
 }
 
-// Record appends the product to a command list: one dispatch, or several if it is very large, and with several parts another
-// one.
+// Record appends the product to a command list: one dispatch, or several if it is very large, and with several parts
+// another one.
 func (l *LinearBackward) Record(list *vk.CommandList, a LinearBackwardArgs) error {
 	if a.Batch == 0 {
 		a.Batch = 1
@@ -113,7 +116,8 @@ func (l *LinearBackward) check(a LinearBackwardArgs) error {
 	}
 	// Rows of dw, counted over all parts, fit 32 bits.
 	if a.Batch > math.MaxInt32/linearBackwardMaxParts/l.config.Out {
-		return fmt.Errorf("pipelines: %s: Batch is %d with Out %d, want Batch*Out of at most %d", op, a.Batch, l.config.Out, math.MaxInt32/linearBackwardMaxParts)
+		return fmt.Errorf("pipelines: %s: Batch is %d with Out %d, want Batch*Out of at most %d",
+			op, a.Batch, l.config.Out, math.MaxInt32/linearBackwardMaxParts)
 	}
 	rowsPerPart, _ := linearBackwardParts(a.Rows)
 	return firstError(
@@ -136,13 +140,15 @@ func (l *LinearBackward) multiply(list *vk.CommandList, a LinearBackwardArgs, dw
 	in, out := uint64(l.config.In), uint64(l.config.Out)
 	tiles := ceilDiv(out, tileOut) * ceilDiv(in, tileIn) * parts * uint64(a.Batch)
 	if tiles > math.MaxInt32 {
-		return fmt.Errorf("pipelines: %s: %d items of %d by %d elements make %d tiles, want %d at most", op, a.Batch, out, in, tiles, math.MaxInt32)
+		return fmt.Errorf("pipelines: %s: %d items of %d by %d elements make %d tiles, want %d at most",
+			op, a.Batch, out, in, tiles, math.MaxInt32)
 	}
 	kernel, err := l.kernel(name, add)
 	if err != nil {
 		return fmt.Errorf("pipelines: %s: %w", op, err)
 	}
-	flops, bytes := 2*float64(a.Batch*a.Rows)*float64(in)*float64(out), float64(a.DY.Size()+a.X.Size())+accesses(add)*float64(dw.Size())
+	flops := 2 * float64(a.Batch*a.Rows) * float64(in) * float64(out)
+	bytes := float64(a.DY.Size()+a.X.Size()) + accesses(add)*float64(dw.Size())
 	tileFlops := 2 * float64(tileOut*tileIn) * float64(min(rowsPerPart, uint64(a.Rows)))
 	step := evenShare(tiles, max(uint64(l.maxFlops/tileFlops), l.minTiles))
 	for first := uint64(0); first < tiles; first += step {
@@ -168,7 +174,9 @@ func (l *LinearBackward) multiply(list *vk.CommandList, a LinearBackwardArgs, dw
 
 func (l *LinearBackward) kernel(name string, add bool) (*vk.Kernel, error) {
 	return l.kernels.get(name, name, false, map[uint32]uint32{
-		shaders.LinearBackwardIn: uint32(l.config.In), shaders.LinearBackwardOut: uint32(l.config.Out), shaders.LinearBackwardAdd: specBool(add),
+		shaders.LinearBackwardIn:  uint32(l.config.In),
+		shaders.LinearBackwardOut: uint32(l.config.Out),
+		shaders.LinearBackwardAdd: specBool(add),
 	})
 }
 

@@ -107,6 +107,26 @@ func TestLinearBackwardBits(t *testing.T) {
 	assert.Equal(t, large.run(t, true, 0, dy, x, base), large.run(t, true, 1, dy, x, base))
 }
 
+// An infinite element of the last row makes a gradient infinite, not NaN: no product of it and 0 is added.
+func TestLinearBackwardInfinite(t *testing.T) {
+	c := weightGradient{batch: 1, rows: 3, in: 5, out: 4}
+	for _, infinite := range []int{0, 1} {
+		tensors := [2][]float32{slices.Repeat([]float32{1}, c.rows*c.out), slices.Repeat([]float32{1}, c.rows*c.in)}
+		last := tensors[infinite]
+		last[len(last)-1] = float32(math.Inf(1))
+		for _, gpuKernel := range []bool{false, true} {
+			dw := c.run(t, gpuKernel, 0, tensors[0], tensors[1], nil)
+			for i, v := range dw {
+				want := 3.0
+				if infinite == 0 && i/c.in == c.out-1 || infinite == 1 && i%c.in == c.in-1 {
+					want = math.Inf(1)
+				}
+				assert.EqualValues(t, want, v, "element %d, gpuKernel %v", i, gpuKernel)
+			}
+		}
+	}
+}
+
 func TestLinearBackwardBadInput(t *testing.T) {
 	gpu := gputest.New(t)
 	for want, c := range map[string]LinearBackwardConfig{

@@ -22,11 +22,11 @@ import (
 //
 //	x, dx [Items, InRows, C]    gather [Items, Lists, Rows] i32 in    valid [Items, Lists, Rows] u32 in, optional
 //
-// Row r of dy belongs to row gather[r] of that item. Nothing is added where valid is 0 or gather names no row. No two other
-// slots of a list may name the same row: the result of such a race is undefined.
+// Row r of dy belongs to row gather[r] of that item. Nothing is added where valid is 0 or gather names no row. No two
+// other slots of a list may name the same row: the result of such a race is undefined.
 //
-// Rows have any length, but for what exceeds float32: gradients of rows longer than 1e38 may be 0. The order of summation
-// depends on C and Rows alone. Ranges start at multiples of 4 bytes.
+// Rows have any length, but for what exceeds float32: gradients of rows longer than 1e38 may be 0. The order of
+// summation depends on C and Rows alone. Ranges start at multiples of 4 bytes.
 //
 // Shader: shaders/rmsnorm_backward.comp. CPU reference: internal/ref.RMSNormBackward.
 type RMSNormBackward struct {
@@ -74,7 +74,8 @@ var (
 	_ = [1]struct{}{}[unsafe.Sizeof(rmsNormParametersPush{})-28]
 )
 
-// RMSNormBackwardScratch is the size of the scratch memory in bytes: two factors of each row, and the sums of blocks of rows.
+// RMSNormBackwardScratch is the size of the scratch memory in bytes: two factors of each row, and the sums of blocks of
+// rows.
 func RMSNormBackwardScratch(items, rows, c int) uint64 {
 	if items < 0 || rows < 1 || c < 1 {
 		return 0
@@ -139,7 +140,8 @@ func (n *RMSNormBackward) Record(list *vk.CommandList, a RMSNormBackwardArgs) er
 		sum = a.Scratch.Slice(8*rows, a.Scratch.Size()-8*rows)
 	}
 	elements, lists := float64(rows)*float64(n.config.C), (a.Gather.Size()+a.Valid.Size())/uint64(a.Lists)
-	args := []vk.Access{vk.Read(a.X), vk.Read(a.Gamma), vk.Read(a.DY), writeAccess(a.DX, n.config.Add), {}, vk.Write(factors), vk.Read(a.Gather), vk.Read(a.Valid)}
+	args := []vk.Access{vk.Read(a.X), vk.Read(a.Gamma), vk.Read(a.DY), writeAccess(a.DX, n.config.Add), {}, vk.Write(factors),
+		vk.Read(a.Gather), vk.Read(a.Valid)}
 	err = list.Dispatch(vk.Dispatch{
 		Kernel: rowKernel, Groups: groups, Args: args,
 		Push:  vk.Scalars(&rmsNormBackwardPush{uint32(a.Rows), uint32(a.InRows), uint32(a.Lists), uint32(a.List), uint32(rows)}),
@@ -151,7 +153,8 @@ func (n *RMSNormBackward) Record(list *vk.CommandList, a RMSNormBackwardArgs) er
 	args = []vk.Access{vk.Read(a.X), {}, vk.Read(a.DY), {}, writeAccess(sum, add), vk.Read(factors), vk.Read(a.Gather), vk.Read(a.Valid)}
 	err = list.Dispatch(vk.Dispatch{
 		Kernel: sumKernel, Groups: sumGroups, Args: args,
-		Push:  vk.Scalars(&rmsNormParametersPush{uint32(a.Rows), uint32(a.InRows), uint32(a.Lists), uint32(a.List), sums.rowsPerBlock, sums.blocks, sums.allBlocks}),
+		Push: vk.Scalars(&rmsNormParametersPush{uint32(a.Rows), uint32(a.InRows), uint32(a.Lists), uint32(a.List),
+			sums.rowsPerBlock, sums.blocks, sums.allBlocks}),
 		Flops: 3 * elements, Bytes: 8*elements + float64(factors.Size()+lists) + accesses(add)*float64(sum.Size()),
 	})
 	if err != nil || sums.blocks == 1 {
@@ -164,7 +167,8 @@ func (n *RMSNormBackward) check(a RMSNormBackwardArgs) error {
 	const op = "RMSNormBackward"
 	c, rows, inRows := dim{"C", n.config.C}, dim{"Rows", a.Rows}, dim{"InRows", a.InRows}
 	items, lists := dim{"Items", a.Items}, dim{"Lists", a.Lists}
-	if err := checkPositive(op, rows, items, lists, dim{"Items*Rows", a.Items * a.Rows}, dim{"Items*Lists*Rows", a.Items * a.Rows * a.Lists}); err != nil {
+	products := []dim{{"Items*Rows", a.Items * a.Rows}, {"Items*Lists*Rows", a.Items * a.Rows * a.Lists}}
+	if err := firstError(checkPositive(op, rows, items, lists), checkPositive(op, products...)); err != nil {
 		return err
 	}
 	gather := n.config.Gather

@@ -10,8 +10,8 @@ import (
 	"github.com/colt5-vulkan/colt5/vk"
 )
 
-// RouterLogitsBackward is the gradient of [RouterLogits] with one set of routing tokens: that of the tokens, which is added to
-// dx, and that of the routing tokens for each item of a batch.
+// RouterLogitsBackward is the gradient of [RouterLogits] with one set of routing tokens: that of the tokens, which is
+// added to dx, and that of the routing tokens for each item of a batch.
 //
 //	x [B, N, C] f32 in    tokens [R, C] f32 in, or [B, R, C]    dlogits [B, R, N] f32 in
 //	dx [B, N, C] f32 in and out    dtokens [B, R, C] f32 out; with the config's AddTokens in and out
@@ -19,9 +19,9 @@ import (
 //	cosine:      the same sums g with rows u = v / max(||v||, 1e-12) in place of both v, then
 //	             dv (+)= CosineScale * (g - u * (u . g)) / max(||v||, 1e-12)
 //
-// u . g is left out where ||v|| is at most 1e-12. Rows have any length, but for what exceeds float32: gradients of rows longer
-// than 1e38 may be 0. Sums over more than 256 tokens are added in blocks, as in ColumnSum. The order of summation depends on C,
-// R and N alone. Ranges start at multiples of 4 bytes.
+// u . g is left out where ||v|| is at most 1e-12. Rows have any length, but for what exceeds float32: gradients of rows
+// longer than 1e38 may be 0. Sums over more than 256 tokens are added in blocks, as in ColumnSum. The order of
+// summation depends on C, R and N alone. Ranges start at multiples of 4 bytes.
 //
 // Shader: shaders/router_logits_backward.comp. CPU reference: internal/ref.RouterLogitsBackward.
 type RouterLogitsBackward struct {
@@ -81,8 +81,8 @@ func (c RouterLogitsBackwardConfig) scratch(b, n int) (s routerLogitsScratch) {
 
 func (s routerLogitsScratch) total() uint64 { return s.rowFactors + s.tokenFactors + s.sums + s.blocks }
 
-// RouterLogitsBackwardScratch is the size of the scratch memory in bytes: the sums of blocks of tokens, and for cosines the
-// factors of rows and the gradients of normalised routing tokens.
+// RouterLogitsBackwardScratch is the size of the scratch memory in bytes: the sums of blocks of tokens, and for cosines
+// the factors of rows and the gradients of normalised routing tokens.
 func RouterLogitsBackwardScratch(c RouterLogitsBackwardConfig, b, n int) uint64 {
 	return c.scratch(b, n).total()
 }
@@ -166,7 +166,8 @@ func (l *RouterLogitsBackward) check(a RouterLogitsBackwardArgs) error {
 	// The sizes of all grids are checked before the first dispatch is recorded.
 	caps, sums := l.kernels.dev.Caps(), newColumnSumPush(b.n*r.n, n.n)
 	if uint64(b.n)*uint64(r.n)*uint64(sums.blocks) > math.MaxInt32 {
-		return fmt.Errorf("pipelines: %s: B*R is %d and N %d, want at most %d blocks of 256 tokens or more", op, b.n*r.n, n.n, math.MaxInt32)
+		return fmt.Errorf("pipelines: %s: B*R is %d and N %d, want at most %d blocks of 256 tokens or more",
+			op, b.n*r.n, n.n, math.MaxInt32)
 	}
 	_, err := workgroups(caps, op, ceilDiv(uint64(b.n)*uint64(max(n.n, r.n)), l.rowsPerGroup))
 	_, sumsErr := sums.groups(caps, op, c.n)
@@ -187,7 +188,8 @@ func (l *RouterLogitsBackward) recordRows(list *vk.CommandList, a RouterLogitsBa
 		push.tokenStride = uint32(l.config.R)
 	}
 	d := vk.Dispatch{
-		Args: []vk.Access{vk.Read(a.X), vk.Read(a.Tokens), vk.Read(a.DLogits), vk.ReadWrite(a.DX), vk.Write(rowFactors), vk.Read(tokenFactors)},
+		Args: []vk.Access{vk.Read(a.X), vk.Read(a.Tokens), vk.Read(a.DLogits), vk.ReadWrite(a.DX), vk.Write(rowFactors),
+			vk.Read(tokenFactors)},
 		Push: vk.Scalars(&push), Flops: 2 * float64(a.DX.Size()/4) * float64(l.config.R),
 		Bytes: float64(a.Tokens.Size() + a.DLogits.Size() + 2*a.DX.Size() + rowFactors.Size()),
 	}
@@ -200,7 +202,8 @@ func (l *RouterLogitsBackward) recordRows(list *vk.CommandList, a RouterLogitsBa
 }
 
 // recordSums adds the dispatch of the sums over tokens, and one that adds the blocks if there are several.
-func (l *RouterLogitsBackward) recordSums(list *vk.CommandList, a RouterLogitsBackwardArgs, rowFactors, blocks, y vk.Range, add bool) error {
+func (l *RouterLogitsBackward) recordSums(list *vk.CommandList, a RouterLogitsBackwardArgs, rowFactors, blocks, y vk.Range,
+	add bool) error {
 	const op = "RouterLogitsBackward"
 	items := a.B * l.config.R
 	push, sum := newColumnSumPush(items, a.N), y
@@ -218,7 +221,8 @@ func (l *RouterLogitsBackward) recordSums(list *vk.CommandList, a RouterLogitsBa
 	err = list.Dispatch(vk.Dispatch{
 		Kernel: kernel, Groups: groups, Push: vk.Scalars(&push),
 		Args:  []vk.Access{vk.Read(a.X), vk.Read(a.DLogits), writeAccess(sum, add), vk.Read(rowFactors)},
-		Flops: 2 * float64(a.X.Size()/4) * float64(l.config.R), Bytes: float64(a.X.Size()+a.DLogits.Size()) + accesses(add)*float64(sum.Size()),
+		Flops: 2 * float64(a.X.Size()/4) * float64(l.config.R),
+		Bytes: float64(a.X.Size()+a.DLogits.Size()) + accesses(add)*float64(sum.Size()),
 	})
 	if err != nil || push.blocks == 1 {
 		return err
@@ -226,12 +230,15 @@ func (l *RouterLogitsBackward) recordSums(list *vk.CommandList, a RouterLogitsBa
 	return l.blocks.Record(list, ColumnSumArgs{X: sum, Y: y, Batch: items, Rows: int(push.blocks)})
 }
 
-// recordTokens adds the dispatch that writes the factors of the routing tokens, or the one that turns sums into dtokens.
-func (l *RouterLogitsBackward) recordTokens(list *vk.CommandList, a RouterLogitsBackwardArgs, sums, dtokens, factors vk.Range, rows, tokenRows int) error {
+// recordTokens adds the dispatch that writes the factors of the routing tokens, or the one that turns sums into
+// dtokens.
+func (l *RouterLogitsBackward) recordTokens(list *vk.CommandList, a RouterLogitsBackwardArgs, sums, dtokens, factors vk.Range,
+	rows, tokenRows int) error {
 	return l.dispatchRows(list, "router_logits_backward_tokens", rows, vk.Dispatch{
 		Args:  []vk.Access{vk.Read(a.Tokens), vk.Read(sums), writeAccess(dtokens, l.config.AddTokens), vk.Write(factors)},
 		Push:  vk.Scalars(&routerLogitsTokensPush{uint32(rows), uint32(tokenRows)}),
-		Flops: 8 * float64(a.Tokens.Size()/4), Bytes: float64(a.Tokens.Size()+sums.Size()+factors.Size()) + accesses(l.config.AddTokens)*float64(dtokens.Size()),
+		Flops: 8 * float64(a.Tokens.Size()/4),
+		Bytes: float64(a.Tokens.Size()+sums.Size()+factors.Size()) + accesses(l.config.AddTokens)*float64(dtokens.Size()),
 	})
 }
 

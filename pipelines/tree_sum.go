@@ -7,14 +7,14 @@ import (
 	"github.com/colt5-vulkan/colt5/vk"
 )
 
-// TreeSum is the sum over items in the balanced binary tree of their numbers: of the gradients of a parameter over the items of
-// a batch, or over micro-batches.
+// TreeSum is the sum over items in the balanced binary tree of their numbers: of the gradients of a parameter over the
+// items of a batch, or over micro-batches.
 //
 //	x [Items, C] f32 in    y [C] f32 out; it may be the first item of x
 //	y = (.. (x[0] + x[1]) + (x[2] + x[3]) ..), as if zeros followed up to a power of two of items
 //
-// Zeros are not added, so that the sum of one item has its bits. Of items that are divided into consecutive groups of the
-// same power of two, the sum of the groups' sums has the bits of the sum of all. More than eight items take several
+// Zeros are not added, so that the sum of one item has its bits. Of items that are divided into consecutive groups of
+// the same power of two, the sum of the groups' sums has the bits of the sum of all. More than eight items take several
 // dispatches. Ranges start at multiples of 4 bytes.
 //
 // Shader: shaders/tree_sum.comp. CPU reference: internal/ref.TreeSum.
@@ -92,7 +92,8 @@ func (s *TreeSum) dispatch(list *vk.CommandList, x, y vk.Range, items, c uint64)
 		return err
 	}
 	return list.Dispatch(vk.Dispatch{
-		Kernel: s.kernel, Groups: groups, Args: []vk.Access{vk.Read(x), vk.Write(y)}, Push: vk.Scalars(&treeSumPush{uint32(items), uint32(c)}),
+		Kernel: s.kernel, Groups: groups, Args: []vk.Access{vk.Read(x), vk.Write(y)},
+		Push:  vk.Scalars(&treeSumPush{uint32(items), uint32(c)}),
 		Flops: float64(x.Size()-y.Size()) / 4, Bytes: float64(x.Size() + y.Size()),
 	})
 }

@@ -59,7 +59,7 @@ func treeItems(items, c int) []float32 {
 // The sum has the bits of the balanced tree on the CPU.
 func TestTreeSum(t *testing.T) {
 	for _, size := range []struct{ items, c int }{
-		{1, 1}, {1, 300}, {2, 255}, {3, 256}, {4, 257}, {5, 31}, {6, 1}, {7, 1000}, {8, 513}, {9, 64}, {15, 7}, {16, 3}, {63, 5}, {64, 2}, {65, 258}, {513, 9}, {1000, 2},
+		{1, 1}, {1, 300}, {2, 255}, {3, 256}, {4, 257}, {5, 31}, {6, 1}, {7, 1000}, {8, 513}, {9, 64}, {15, 7}, {16, 3}, {63, 5}, {64, 2}, {20, 512}, {65, 258}, {513, 9}, {1000, 2},
 	} {
 		t.Run(fmt.Sprintf("%+v", size), func(t *testing.T) {
 			x := treeItems(size.items, size.c)

@@ -2,7 +2,7 @@
 // Sums over the rows of each item of a batch, by blocks of rows.
 //
 //	x [items, rows, C] f32    skip [items, rows] u32 optional    y [items, blocks, C] f32
-//	y[b] (+)= sum of rows b * rows_per_block .. of an item of x, rows_per_block of them; rows whose skip is not 0 are left out
+//	y[b] (+)= sum of rows b * rows_per_block .. of an item of x, rows_per_block of them, without those whose skip is not 0
 //
 // A second dispatch, over the rows of y, adds the blocks. ADD_SUM adds to y. include/column_sum.glsl has the order of
 // summation.

@@ -5,8 +5,8 @@
 //	dy [B, K, C]    dscore [B, K]
 //	dscore[b, k] (+)= x[b, indices[b, k]] . dy[b, k]; without indices the row is k. 0 for slots that Gather skips
 //
-// A workgroup computes ROWS_PER_WORKGROUP slots with INVOCATIONS_PER_ROW invocations each. Invocation i of a slot adds the
-// products of elements i, i + INVOCATIONS_PER_ROW, ..., and the sums are added in a tree of fixed shape.
+// A workgroup computes ROWS_PER_WORKGROUP slots with INVOCATIONS_PER_ROW invocations each. Invocation i of a slot adds
+// the products of elements i, i + INVOCATIONS_PER_ROW, ..., and the sums are added in a tree of fixed shape.
 #extension GL_EXT_buffer_reference : require
 #extension GL_EXT_buffer_reference_uvec2 : require
 #extension GL_GOOGLE_include_directive : require

@@ -1,6 +1,6 @@
 #version 460
-// Backward of LayerNorm, y[r] = n[r] * weight + bias with n[r] = (x[r] - mean) / sqrt(var + 1e-5): the gradient of x, and
-// partial sums of those of weight and bias for each item.
+// Backward of LayerNorm, y[r] = n[r] * weight + bias with n[r] = (x[r] - mean) / sqrt(var + 1e-5): the gradient of x,
+// and partial sums of those of weight and bias for each item.
 //
 //	x, dy, dx [items, rows, C] f32    weight [C]    dweight, dbias [items, blocks, C]
 //	norms [items, rows, 3]: scratch; the Norm of each row
@@ -9,8 +9,8 @@
 //
 //	neither     dx (+)= (g - mean(g) - n * mean(g * n)) / sqrt(var + 1e-5), with g = weight * dy; and norms. A workgroup
 //	            computes ROWS_PER_WORKGROUP rows with INVOCATIONS_PER_ROW invocations each; sums are added in a tree
-//	PARAMETERS  dweight (+)= sum of dy * n, dbias (+)= sum of dy over a block of rows. include/column_sum.glsl has the order;
-//	            another kernel adds the blocks
+//	PARAMETERS  dweight (+)= sum of dy * n, dbias (+)= sum of dy over a block of rows. include/column_sum.glsl has the
+//	            order; another kernel adds the blocks
 #extension GL_EXT_buffer_reference : require
 #extension GL_EXT_buffer_reference_uvec2 : require
 #extension GL_GOOGLE_include_directive : require
@@ -54,7 +54,8 @@ void main() {
 	uint row = workgroup_index() * ROWS_PER_WORKGROUP + gl_LocalInvocationID.y;
 	bool inside = row < p.rows;
 	uint channels = inside ? CHANNELS : 0; // invocations past the last row have no elements, but take part in the barriers
-	F32 x = F32(at(p.x, row, 4 * CHANNELS)), dy = F32(at(p.dy, row, 4 * CHANNELS)), dx = F32(at(p.dx, row, 4 * CHANNELS)), weight = F32(p.weight);
+	F32 x = F32(at(p.x, row, 4 * CHANNELS)), dy = F32(at(p.dy, row, 4 * CHANNELS)), dx = F32(at(p.dx, row, 4 * CHANNELS));
+	F32 weight = F32(p.weight);
 	const float count = float(CHANNELS);
 	float sum = 0;
 	for (uint i = invocation; i < channels; i += INVOCATIONS_PER_ROW) sum += x.v[i];

@@ -4,10 +4,10 @@
 //	dy [items, rows, OUT] f32    x [items, rows, IN] f32    dw [items, parts, OUT, IN] f32
 //	dw[o, i] (+)= sum of dy[r, o] * x[r, i] over the rows of a part
 //
-// Another kernel adds the parts. A workgroup computes a tile of 64 x 64 of a part. An invocation computes 8 x 4 of it, in
-// groups of 4 x 4, so that it reads shared memory as vec4. TILE_K rows at a time are in shared memory; the next TILE_K are
-// prefetched into registers. Each element is added in the order of rows, as in linear_backward_cpu.comp, and so has the
-// same bits.
+// Another kernel adds the parts. A workgroup computes a tile of 64 x 64 of a part. An invocation computes 8 x 4 of it,
+// in groups of 4 x 4, so that it reads shared memory as vec4. TILE_K rows at a time are in shared memory; the next
+// TILE_K are prefetched into registers. Each element is added in the order of rows, as in linear_backward_cpu.comp, and
+// so has the same bits.
 #extension GL_EXT_buffer_reference : require
 #extension GL_EXT_buffer_reference_uvec2 : require
 #extension GL_EXT_control_flow_attributes : require

@@ -2,9 +2,9 @@
 // Gradient of the weight of a linear layer for CPU drivers: computes what linear_backward.comp computes, without shared
 // memory and barriers, in the same order.
 //
-// A workgroup of 8 invocations computes a tile of 8 rows by 64 columns of dw. An invocation, one lane of the CPU's vector
-// unit, computes 8 columns, 8 apart: an element of dy is the same for all lanes, and each element read from memory is used
-// in 8 multiplications.
+// A workgroup of 8 invocations computes a tile of 8 rows by 64 columns of dw. An invocation, one lane of the CPU's
+// vector unit, computes 8 columns, 8 apart: an element of dy is the same for all lanes, and each element read from
+// memory is used in 8 multiplications.
 #extension GL_EXT_buffer_reference : require
 #extension GL_EXT_buffer_reference_uvec2 : require
 #extension GL_EXT_control_flow_attributes : require

@@ -1,13 +1,13 @@
 #version 460
-// Backward of RMSNorm, y[r] = x[r] / max(|x[r]|, 1e-12) * sqrt(C) * gamma: the gradient of x, and partial sums of that of
-// gamma for each item.
+// Backward of RMSNorm, y[r] = x[r] / max(|x[r]|, 1e-12) * sqrt(C) * gamma: the gradient of x, and partial sums of that
+// of gamma for each item.
 //
 //	x, dx [items, in_rows, C] f32    gamma [C]    dy [items, rows, C]    dgamma [items, blocks, C]
 //	gather [items, lists, rows] i32, valid [items, lists, rows] u32 optional, with GATHER
 //	factors [items, rows, 2]: scratch; a row of x times both factors is y / gamma. The first one is a power of two
 //
-// With GATHER row r of dy belongs to row gather[r] of that item of x; an empty slot adds nothing. The rows of a list are
-// distinct, so that no two invocations add to the same row. Two variants:
+// With GATHER row r of dy belongs to row gather[r] of that item of x; an empty slot adds nothing. The rows of a list
+// are distinct, so that no two invocations add to the same row. Two variants:
 //
 //	neither     dx (+)= sqrt(C) / |x| * (g - u * (u . g)), with u = x / |x| and g = gamma * dy; and factors. A workgroup
 //	            computes ROWS_PER_WORKGROUP rows with INVOCATIONS_PER_ROW invocations each; sums are added in a tree
@@ -31,7 +31,8 @@ layout(push_constant, std430) uniform Push {
 #endif
 } p;
 
-// source_row returns the row of x that row r of an item of dy belongs to, counted over the items, and whether there is one.
+// source_row returns the row of x that row r of an item of dy belongs to, counted over the items, and whether there is
+// one.
 bool source_row(uint item, uint r, out uint source) {
 	uint index = r;
 	bool exists = true;

@@ -13,8 +13,8 @@
 //	         sums over columns are added in a tree
 //	SUMS     sums [B * R, blocks, C]: the sums over a block of tokens i. include/column_sum.glsl has the order; another
 //	         kernel adds the blocks. Without COSINE_SCALE that is dtokens
-//	TOKENS   with COSINE_SCALE: token_factors, if present, and dtokens from sums [B, R, C], if present. A workgroup computes
-//	         rows as in the first variant
+//	TOKENS   with COSINE_SCALE: token_factors, if present, and dtokens from sums [B, R, C], if present. A workgroup
+//	         computes rows as in the first variant
 #extension GL_EXT_buffer_reference : require
 #extension GL_EXT_buffer_reference_uvec2 : require
 #extension GL_EXT_control_flow_attributes : require

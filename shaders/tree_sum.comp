@@ -4,8 +4,8 @@
 //	x [items, c] f32    y [ceil(items / 8), c] f32, may be the start of x where items <= 8
 //	y[g] = ((x[0] + x[1]) + (x[2] + x[3])) + ((x[4] + x[5]) + (x[6] + x[7])), where x[i] is item 8 * g + i
 //
-// Operands that do not exist are left out: a sum with one operand is the operand. Dispatches over the rows of y complete the
-// tree. An invocation computes one element of y, a workgroup 256 of a row.
+// Operands that do not exist are left out: a sum with one operand is the operand. Dispatches over the rows of y
+// complete the tree. An invocation computes one element of y, a workgroup 256 of a row.
 #extension GL_EXT_buffer_reference : require
 #extension GL_EXT_buffer_reference_uvec2 : require
 #extension GL_EXT_control_flow_attributes : require
@@ -22,7 +22,8 @@ layout(push_constant) uniform Push {
 
 void main() {
 	uint workgroups_per_row = (p.c - 1) / THREADS + 1;
-	uint group = workgroup_index() / workgroups_per_row, column = workgroup_index() % workgroups_per_row * THREADS + gl_LocalInvocationID.x;
+	uint group = workgroup_index() / workgroups_per_row;
+	uint column = workgroup_index() % workgroups_per_row * THREADS + gl_LocalInvocationID.x;
 	if (group > (p.items - 1) / GROUP || column >= p.c) return;
 	uint count = min(p.items - group * GROUP, GROUP);
 	float v[GROUP];

@@ -1,7 +1,7 @@
 package ref
 
-// ColumnSum is the sum over the rows of each item of x [Batch, Rows, C], [Batch, C], added to base if that is not nil. Rows
-// whose skip [Batch, Rows] is not 0 are left out; nil: none is.
+// ColumnSum is the sum over the rows of each item of x [Batch, Rows, C], [Batch, C], added to base if that is not nil.
+// Rows whose skip [Batch, Rows] is not 0 are left out; nil: none is.
 func ColumnSum(x []float32, skip []uint32, base []float32, batch, c int) []float64 {
 	return columnSum(convert[float64](x), skip, convert[float64](base), batch, c)
 }

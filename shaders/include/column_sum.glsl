@@ -1,11 +1,11 @@
 // Sums over the rows of items, by blocks of rows, in an order that depends on the number of rows only. Include
-// address.glsl first. Before the include, declare a push block p with the uints rows (of an item), rows_per_block, blocks (of an
-// item) and all_blocks (of all items), and define SUM, float or vec2. The including file also defines:
+// address.glsl first. Before the include, declare a push block p with the uints rows (of an item), rows_per_block,
+// blocks (of an item) and all_blocks (of all items), and define SUM, float or vec2. The including file also defines:
 //
 //	SUM term(uint item, uint row, uint column)    what row `row` of an item adds to the sum of a column
 //
-// A workgroup computes 32 columns of a block with 8 rows of 32 invocations. Each invocation adds every 8th row, in runs of
-// 32 whose sums are added separately to keep the rounding error of long sums small; the 8 sums are added in a tree.
+// A workgroup computes 32 columns of a block with 8 rows of 32 invocations. Each invocation adds every 8th row, in runs
+// of 32 whose sums are added separately to keep the rounding error of long sums small; the 8 sums are added in a tree.
 #ifndef COLT5_COLUMN_SUM
 #define COLT5_COLUMN_SUM
 
@@ -33,8 +33,8 @@ SUM run_sums(uint item, uint first, uint end, uint column) {
 	return sum + run_sum;
 }
 
-// block_sum computes the sum of a column over a block of rows. Blocks are counted over all items. All invocations call it;
-// it returns true in the one that has the sum.
+// block_sum computes the sum of a column over a block of rows. Blocks are counted over all items. All invocations call
+// it; it returns true in the one that has the sum.
 bool block_sum(out uint block, out uint column, out SUM sum) {
 	const uint groups_per_block = (CHANNELS + SUM_COLUMNS - 1) / SUM_COLUMNS;
 	block = workgroup_index() / groups_per_block;

@@ -18,7 +18,8 @@ struct Tile { uint slice, row, count, out0, in0; };
 Tile tile_of(uint index, uint tile_out, uint tile_in) {
 	uint tiles_in = (IN + tile_in - 1) / tile_in, tiles = (OUT + tile_out - 1) / tile_out * tiles_in;
 	uint slice = index / tiles, i = index % tiles, first = slice % p.parts * p.rows_per_part;
-	return Tile(slice, slice / p.parts * p.rows + first, min(p.rows_per_part, p.rows - first), i / tiles_in * tile_out, i % tiles_in * tile_in);
+	uint row = slice / p.parts * p.rows + first;
+	return Tile(slice, row, min(p.rows_per_part, p.rows - first), i / tiles_in * tile_out, i % tiles_in * tile_in);
 }
 
 // store writes or adds a sum to dw, or with several parts to the part's matrix in scratch memory.

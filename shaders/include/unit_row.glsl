@@ -1,5 +1,5 @@
-// Gradient of rows that are divided by their length, u = v / max(|v|, 1e-12), by INVOCATIONS_PER_ROW invocations a row. Include
-// address.glsl first; requires GL_EXT_control_flow_attributes. The including file defines:
+// Gradient of rows that are divided by their length, u = v / max(|v|, 1e-12), by INVOCATIONS_PER_ROW invocations a row.
+// Include address.glsl first; requires GL_EXT_control_flow_attributes. The including file defines:
 //
 //	float upstream(uint i)    gradient of element i of u of the invocation's row
 #ifndef COLT5_UNIT_ROW
@@ -13,7 +13,8 @@ shared uint overflows; // whether a row's sum of squares overflows
 
 float upstream(uint i);
 
-// unit_sums returns the sums of v * v and of v * upstream over the row's elements v times scale. All invocations call it.
+// unit_sums returns the sums of v * v and of v * upstream over the row's elements v times scale. All invocations call
+// it.
 vec2 unit_sums(uvec2 row, uint channels, float scale) {
 	vec2 sums = vec2(0);
 	for (uint i = gl_LocalInvocationID.x; i < channels; i += INVOCATIONS_PER_ROW) {
