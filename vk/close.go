@@ -139,6 +139,7 @@ func (d *Device) Close() error {
 	left := d.leftOpen(busy != nil)
 	destroy := busy == nil && left == nil
 	if destroy {
+		d.pipelines.close(d)
 		d.staging.close()
 	}
 	d.pool.close()

@@ -42,22 +42,23 @@ type DeviceStats struct {
 
 // Device is an open Vulkan device with one compute queue.
 type Device struct {
-	info     Info
-	timeout  time.Duration
-	profile  bool
-	instance *instance
-	c        *C.c5_device
-	handle   vulkan.Device
-	physical *physical
-	pool     pool
-	staging  staging
-	cache    cache
-	tuning   tuning
-	queue    sync.Mutex
-	closing  sync.Mutex // held by Close
-	calls    gate       // calls in progress
-	closes   gate       // Close calls of buffers, kernels and command lists in progress
-	closed   bool       // Close was called
+	info      Info
+	timeout   time.Duration
+	profile   bool
+	instance  *instance
+	c         *C.c5_device
+	handle    vulkan.Device
+	physical  *physical
+	pool      pool
+	staging   staging
+	cache     cache
+	pipelines pipelines
+	tuning    tuning
+	queue     sync.Mutex
+	closing   sync.Mutex // held by Close
+	calls     gate       // calls in progress
+	closes    gate       // Close calls of buffers, kernels and command lists in progress
+	closed    bool       // Close was called
 
 	nonCoherent bool // simulate host-visible memory that is not coherent
 

@@ -15,6 +15,7 @@ const (
 	MaxSharedBytes = maxSharedBytes
 	ChunkBytes     = chunkBytes
 	SegmentFlops   = segmentFlops
+	IdlePipelines  = idlePipelines
 	CacheHead      = len(cacheMagic) + sha256.Size
 )
 
@@ -191,3 +192,6 @@ func (d *Device) BuffersAreHostVisible() bool {
 
 // SetCoherent makes transfers treat the staging buffer as coherent, or not. There must have been a transfer.
 func (d *Device) SetCoherent(coherent bool) { d.staging.coherent = coherent }
+
+// CountPipelines returns how many pipelines a device has, and how many of them no kernel uses.
+func (d *Device) CountPipelines() (all, idle int) { return len(d.pipelines.all), len(d.pipelines.idle) }

@@ -13,7 +13,6 @@ import (
 	"unsafe"
 
 	"github.com/colt5-vulkan/colt5/internal/spirv"
-	vulkan "github.com/vulkan-go/vulkan"
 )
 
 // KernelConfig configures a kernel.
@@ -26,17 +25,17 @@ type KernelConfig struct {
 	Statistics    bool              // keep the compiler's statistics, as Options.Profile does for all kernels
 }
 
-// Kernel is a compute pipeline.
+// Kernel is a compute pipeline, which it may share with other kernels.
 type Kernel struct {
-	dev              *Device
-	name             string
-	layout, pipeline uint64
-	push             uint32
-	shared           uint64
-	local            [3]uint32
-	statistics       bool         // were kept
-	uses             atomic.Int64 // open command lists that use the kernel; Close adds closedUse
-	refused          atomic.Bool  // a Close failed because a command list uses the kernel
+	dev        *Device
+	name       string
+	pipeline   *pipeline
+	push       uint32
+	shared     uint64
+	local      [3]uint32
+	statistics bool         // were kept
+	uses       atomic.Int64 // open command lists that use the kernel; Close adds closedUse
+	refused    atomic.Bool  // a Close failed because a command list uses the kernel
 }
 
 // CompilerStat is a statistic of the driver's compiler.
@@ -45,7 +44,8 @@ type CompilerStat struct {
 	Value float64
 }
 
-// NewKernel compiles a kernel. Drivers do not check whether the device supports what a shader uses, so NewKernel does;
+// NewKernel compiles a kernel, unless the device has the pipeline of a kernel with the same code and constants, open or
+// closed not long ago. Drivers do not check whether the device supports what a shader uses, so NewKernel does;
 // the error is ErrUnsupported and names what is missing.
 func (d *Device) NewKernel(c KernelConfig) (*Kernel, error) {
 	if err := d.beginCallOp("NewKernel"); err != nil {
@@ -74,6 +74,12 @@ func (d *Device) NewKernel(c KernelConfig) (*Kernel, error) {
 	for i, id := range ids {
 		values[i] = c.Spec[id]
 	}
+	key := newPipelineKey(code, m.EntryPoint, k.push, ids, values, c, k.statistics)
+	if k.pipeline = d.pipelines.find(key); k.pipeline != nil {
+		d.kernels.Add(1)
+		return k, nil
+	}
+	p := &pipeline{key: key}
 	entry := append([]byte(m.EntryPoint), 0)
 	count := C.uint32_t(len(ids))
 	ids, values = append(ids, 0), append(values, 0) // not empty, so that &ids[0] is valid
@@ -81,11 +87,12 @@ func (d *Device) NewKernel(c KernelConfig) (*Kernel, error) {
 	result := C.c5_pipeline_new(d.c, C.uint64_t(d.cache.handle), unsafe.Pointer(&code[0]), C.size_t(len(code)),
 		(*C.char)(unsafe.Pointer(&entry[0])), C.uint32_t(k.push), (*C.uint32_t)(&ids[0]), (*C.uint32_t)(&values[0]), count,
 		C.uint32_t(c.SubgroupSize), C.uint32_t(btoi(c.FullSubgroups)), C.uint32_t(btoi(k.statistics)),
-		(*C.uint64_t)(&k.layout), (*C.uint64_t)(&k.pipeline), &failed)
+		(*C.uint64_t)(&p.layout), (*C.uint64_t)(&p.handle), &failed)
 	call := [...]string{"vkCreatePipelineLayout", "vkCreateShaderModule", "vkCreateComputePipelines"}[failed]
 	if err := d.check(call, int32(result)); err != nil {
 		return nil, fmt.Errorf("vk: NewKernel %q: %w", c.Name, err)
 	}
+	k.pipeline = d.pipelines.add(d, p)
 	d.kernels.Add(1)
 	return k, nil
 }
@@ -210,7 +217,7 @@ func (k *Kernel) CompilerStats() ([]CompilerStat, error) {
 	var stats [C.C5_MAX_EXECUTABLES * C.C5_MAX_EXECUTABLE_STATS]C.c5_stat
 	count := C.uint32_t(len(stats))
 	var failed C.uint32_t
-	result := C.c5_pipeline_stats(k.dev.c, C.uint64_t(k.pipeline), &count, &stats[0], &failed)
+	result := C.c5_pipeline_stats(k.dev.c, C.uint64_t(k.pipeline.handle), &count, &stats[0], &failed)
 	call := [...]string{"vkGetPipelineExecutablePropertiesKHR", "vkGetPipelineExecutableStatisticsKHR"}[failed]
 	if err := k.dev.check(call, int32(result)); err != nil {
 		return nil, fmt.Errorf("vk: Kernel.CompilerStats: %q: %w", k.name, err)
@@ -223,7 +230,7 @@ func (k *Kernel) CompilerStats() ([]CompilerStat, error) {
 	return list, nil
 }
 
-// Close frees the kernel. It fails while a command list that uses the kernel is open. Closing a closed kernel does
+// Close frees the kernel; the device keeps its pipeline for a while. It fails while a command list that uses the kernel is open. Closing a closed kernel does
 // nothing.
 func (k *Kernel) Close() error {
 	if k == nil {
@@ -249,8 +256,7 @@ func (k *Kernel) Close() error {
 	if !open {
 		return nil // Device.Close has reported the kernel
 	}
-	vulkan.DestroyPipeline(k.dev.handle, *(*vulkan.Pipeline)(unsafe.Pointer(&k.pipeline)), nil)
-	vulkan.DestroyPipelineLayout(k.dev.handle, *(*vulkan.PipelineLayout)(unsafe.Pointer(&k.layout)), nil)
+	k.dev.pipelines.release(k.dev, k.pipeline)
 	return nil
 }
 

@@ -57,6 +57,52 @@ func TestKernelRequirements(t *testing.T) {
 	assert.Error(t, err)
 }
 
+// TestKernelsSharePipelines: kernels share a pipeline only if they are compiled from the same code, constants and
+// settings. A pipeline stays for the next kernel when the last one closes, up to a number of idle ones.
+func TestKernelsSharePipelines(t *testing.T) {
+	d := openDevice(t, vk.Options{})
+	create := func(c vk.KernelConfig) *vk.Kernel {
+		k, err := d.NewKernel(c)
+		require.NoError(t, err)
+		return k
+	}
+	check := func(all, idle int) {
+		t.Helper()
+		gotAll, gotIdle := d.CountPipelines()
+		assert.Equal(t, [2]int{all, idle}, [2]int{gotAll, gotIdle}, "pipelines, idle pipelines")
+	}
+	code := spv(t, "needs")
+	same := vk.KernelConfig{Name: "a", Code: code, Spec: map[uint32]uint32{0: 32, 3: 32}}
+	a := create(same)
+	same.Name = "b"
+	b := create(same)
+	check(1, 0)
+	assert.Equal(t, "b", b.Name())
+	assert.EqualValues(t, 2, d.Stats().Kernels)
+	others := []*vk.Kernel{
+		create(vk.KernelConfig{Code: code, Spec: map[uint32]uint32{0: 32, 3: 33}}),
+		create(vk.KernelConfig{Code: code, Spec: map[uint32]uint32{0: 32}}),
+		create(vk.KernelConfig{Code: code, Spec: map[uint32]uint32{3: 32}}),
+		create(vk.KernelConfig{Code: spv(t, "needs_wide"), Spec: same.Spec}),
+	}
+	check(5, 0)
+	closeAll(t, a, a) // the second Close does nothing
+	check(5, 0)
+	runNeeds(t, d, "needs", same.Spec, 32, 32) // a third kernel, beside b
+	closeAll(t, b)
+	check(5, 0) // the kernel of runNeeds is closed at the end of the test
+	for _, k := range others {
+		closeAll(t, k)
+	}
+	check(5, 4)
+	closeAll(t, create(vk.KernelConfig{Code: code, Spec: map[uint32]uint32{0: 32}}))
+	check(5, 4)
+	for i := range uint32(vk.IdlePipelines) {
+		closeAll(t, create(vk.KernelConfig{Code: code, Spec: map[uint32]uint32{0: 1, 3: 1 + i}}))
+	}
+	check(1+vk.IdlePipelines, vk.IdlePipelines)
+}
+
 // TestKernelLimits removes capabilities of the device.
 func TestKernelLimits(t *testing.T) {
 	d := openDevice(t, vk.Options{})

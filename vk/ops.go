@@ -31,7 +31,7 @@ const (
 
 func appendDispatch(ops []byte, k *Kernel, groups [3]uint32) []byte {
 	push := (k.push + 7) &^ 7 // the size of a command is a multiple of 8 bytes
-	ops = append64(appendOp(ops, C.C5_OP_DISPATCH, dispatchHead+push), k.pipeline, k.layout)
+	ops = append64(appendOp(ops, C.C5_OP_DISPATCH, dispatchHead+push), k.pipeline.handle, k.pipeline.layout)
 	for _, g := range groups {
 		ops = byteOrder.AppendUint32(ops, g)
 	}
