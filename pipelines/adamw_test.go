@@ -15,7 +15,7 @@ import (
 // stateWords returns the words of an optimiser's state, for a kernel that reads it.
 func stateWords(s OptimizerStateWords) []uint32 {
 	f := math.Float32bits
-	return []uint32{s.Steps, s.Updates, f(s.Scale), s.Good, s.Skip, f(s.Factor), f(s.Rate), f(s.StepSize), f(s.Inverse), f(s.Loss), f(s.Norm), f(s.Labels), 0, 0, 0, 0}
+	return []uint32{s.Steps, s.Updates, s.Good, s.Skip, f(s.Scale), f(s.Factor), f(s.Rate), f(s.StepSize), f(s.Inverse), f(s.Loss), f(s.Norm), f(s.Labels), 0, 0, 0, 0}
 }
 
 // adamWState is the state at step t with its reference's numbers.

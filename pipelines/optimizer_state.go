@@ -58,17 +58,15 @@ type OptimizerStateArgs struct {
 	Capacity int      // rows of Records; step i has row i modulo Capacity
 }
 
-// OptimizerStateWords is an optimiser's state: the 16 words that OptimizerState and AdamW share. The host sets the
-// first four fields before the first step, and the others to 0.
+// OptimizerStateWords is an optimiser's state: the 16 words that OptimizerState and AdamW share. Steps, Updates, Good
+// and Scale are kept from step to step; the host sets them before the first one. The others are those of the last step.
 type OptimizerStateWords struct {
-	Steps   uint32  // steps so far, with those that were skipped
-	Updates uint32  // steps that were not skipped
-	Scale   float32 // loss scale of the next step
-	Good    uint32  // steps without overflow since the scale changed
+	Steps   uint32 // steps so far, with those that were skipped
+	Updates uint32 // steps that were not skipped
+	Good    uint32 // steps without overflow since the scale changed
+	Skip    uint32 // 1: the step was skipped
 
-	// of the last step
-
-	Skip     uint32  // 1: it was skipped
+	Scale    float32 // loss scale of the next step; see OptimizerStateScale
 	Factor   float32 // of the gradients
 	Rate     float32 // learning rate
 	StepSize float32 // Rate / (1 - Beta1^Updates)
@@ -80,8 +78,12 @@ type OptimizerStateWords struct {
 	_ [4]uint32
 }
 
-// OptimizerStateBytes is the size of an optimiser's state.
-const OptimizerStateBytes = uint64(unsafe.Sizeof(OptimizerStateWords{}))
+const (
+	// OptimizerStateBytes is the size of an optimiser's state.
+	OptimizerStateBytes = uint64(unsafe.Sizeof(OptimizerStateWords{}))
+	// OptimizerStateScale is the byte at which its Scale starts, which a backward pass reads: a multiple of 16.
+	OptimizerStateScale = uint64(unsafe.Offsetof(OptimizerStateWords{}.Scale))
+)
 
 // OptimizerRecord is what OptimizerState stores of one step: a row of its records.
 type OptimizerRecord struct {
@@ -106,6 +108,7 @@ type optimizerStatePush struct { // after four addresses
 var (
 	_ = [1]struct{}{}[unsafe.Sizeof(optimizerStatePush{})-40]
 	_ = [1]struct{}{}[OptimizerStateBytes-64]
+	_ = [1]struct{}{}[OptimizerStateScale-16]
 	_ = [1]struct{}{}[OptimizerRecordBytes-32]
 )
 

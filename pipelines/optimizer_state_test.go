@@ -42,7 +42,7 @@ func runOptimizerState(t *testing.T, c OptimizerStateConfig, state OptimizerStat
 		}
 	}
 	return OptimizerStateWords{
-		Steps: w[0], Updates: w[1], Scale: f[2], Good: w[3], Skip: w[4], Factor: f[5], Rate: f[6], StepSize: f[7], Inverse: f[8], Loss: f[9], Norm: f[10], Labels: f[11],
+		Steps: w[0], Updates: w[1], Good: w[2], Skip: w[3], Scale: f[4], Factor: f[5], Rate: f[6], StepSize: f[7], Inverse: f[8], Loss: f[9], Norm: f[10], Labels: f[11],
 	}, records[8*row : 8*row+8]
 }
 

@@ -35,18 +35,19 @@ func (p Parameter) decays() bool { return strings.HasSuffix(p.Name, ".weight") &
 //
 //	o, err := train.NewOptimizer(ctx, dev, parameters, train.OptimizerConfig{Clip: 1})
 //	for i := range microBatches {
-//		// record the forward and backward pass of part i, which writes all of o.Gradients(i) and o.Loss(i)
-//		err = o.RecordGradients(list, i)
+//		// submit the forward and backward pass of part i, which writes the parts of o.Gradients(i), and o.Loss(i)
+//		err = o.SubmitGradients(ctx, i)
 //	}
-//	err = o.RecordStep(list)
-//	err = list.Run(ctx)            // a step; may run any number of times
+//	err = o.SubmitStep(ctx)        // the parameters change
 //	log, err := o.Records(ctx, 0)  // loss, norm, rate, .. of all steps so far
+//
+// RecordGradients and RecordStep record the same into a command list of the caller.
 //
 // The gradients are those of (sum of losses) * loss scale, not of the mean: the optimiser divides by the count of
 // labels. The gradients of micro-batches are added in a balanced binary tree of their numbers, in float32, with zeros
 // for numbers up to a power of two.
 //
-// Recording and reading exclude each other; a recorded list may run while neither happens.
+// An Optimizer is used by one goroutine at a time.
 type Optimizer struct {
 	dev        *vk.Device
 	config     OptimizerConfig
@@ -64,7 +65,8 @@ type Optimizer struct {
 	stepState    *pipelines.OptimizerState
 	add          *pipelines.Add
 
-	firstRecord int // step of the oldest record: that of the last Load
+	lists       map[int]*vk.CommandList // those that SubmitGradients and SubmitStep submit, by micro-batch; stepList
+	firstRecord int                     // step of the oldest record: that of the last Load
 }
 
 // lossElements is the space of the loss behind the gradients: the sum of losses, the count of labels, and a padding.
@@ -77,6 +79,9 @@ func NewOptimizer(ctx context.Context, dev *vk.Device, parameters []Parameter, c
 	err := o.config.check()
 	if err == nil {
 		err = o.layout()
+	}
+	if err == nil {
+		err = o.checkMemory()
 	}
 	if err == nil {
 		err = o.allocate(ctx)
@@ -107,50 +112,81 @@ func (o *Optimizer) layout() error {
 					errtext.Name(p.Name), p.Shape, math.MaxInt32)
 			}
 		}
-		if p.Data.Device() != o.dev || p.Data.Size() != 4*uint64(p.elements()) {
-			return fmt.Errorf("parameter %s has %d bytes, want %d, on the device of the optimiser", errtext.Name(p.Name), p.Data.Size(), 4*p.elements())
-		}
 		o.offsets = append(o.offsets, o.elements)
 		o.elements += (p.elements() + 3) / 4 * 4
 	}
 	return nil
 }
 
+// checkMemory checks the memory of the parameters.
+func (o *Optimizer) checkMemory() error {
+	for _, p := range o.parameters {
+		if p.Data.Device() != o.dev || p.Data.Size() != 4*uint64(p.elements()) {
+			return fmt.Errorf("parameter %s has %d bytes, want %d, on the device of the optimiser",
+				errtext.Name(p.Name), p.Data.Size(), 4*p.elements())
+		}
+		if p.Data.Offset()%16 != 0 {
+			return fmt.Errorf("parameter %s starts at byte %d of its buffer, want a multiple of 16", errtext.Name(p.Name), p.Data.Offset())
+		}
+	}
+	return nil
+}
+
+// levels is the height of the tree in which micro-batches are added.
+func (c OptimizerConfig) levels() int { return bits.Len(uint(c.MicroBatches - 1)) }
+
+// bufferSizes are the sizes of an optimiser's buffers.
+type bufferSizes struct{ gradients, moments, state, norm, scratch, records uint64 }
+
+func (c OptimizerConfig) sizes(elements int) bufferSizes {
+	bytes := 4 * uint64(elements)
+	return bufferSizes{
+		gradients: bytes + 4*lossElements, moments: bytes, state: pipelines.OptimizerStateBytes, norm: 8,
+		scratch: pipelines.GradientNormScratch(elements), records: uint64(c.Records) * pipelines.OptimizerRecordBytes,
+	}
+}
+
+// Memory is the device memory of an optimiser in bytes, without that of the parameters, whose Data is not used. The
+// error is that of NewOptimizer.
+func (c OptimizerConfig) Memory(parameters []Parameter) (uint64, error) {
+	o := &Optimizer{config: c.withDefaults(), parameters: parameters}
+	err := o.config.check()
+	if err == nil {
+		err = o.layout()
+	}
+	if err != nil {
+		return 0, fmt.Errorf("train: OptimizerConfig.Memory: %w", err)
+	}
+	s := o.config.sizes(o.elements)
+	return uint64(o.config.levels()+1)*s.gradients + 2*s.moments + s.state + s.norm + s.scratch + s.records, nil
+}
+
 func (o *Optimizer) allocate(ctx context.Context) error {
-	bytes := 4 * uint64(o.elements)
-	levels := bits.Len(uint(o.config.MicroBatches - 1))
-	o.arenas = make([]*vk.Buffer, levels+1)
-	list := []struct {
-		buffer **vk.Buffer
-		name   string
-		bytes  uint64
-	}{
-		{&o.m, "first moments", bytes}, {&o.v, "second moments", bytes},
-		{&o.state, "optimiser state", pipelines.OptimizerStateBytes}, {&o.norm, "norm", 8},
-		{&o.scratch, "norm scratch", pipelines.GradientNormScratch(o.elements)},
-		{&o.records, "records", uint64(o.config.Records) * pipelines.OptimizerRecordBytes},
-	}
-	for i := range o.arenas {
-		list = append(list, struct {
-			buffer **vk.Buffer
-			name   string
-			bytes  uint64
-		}{&o.arenas[i], "gradients", bytes + 4*lossElements})
-	}
 	zero, err := o.dev.NewCommandList(vk.CommandListConfig{Name: "zero"})
 	if err != nil {
 		return err
 	}
-	for _, b := range list {
-		if *b.buffer, err = o.dev.NewBuffer(b.name, b.bytes); err != nil {
-			return errors.Join(fmt.Errorf("%s of %d parameters, %d elements: %w", b.name, len(o.parameters), o.elements, err), zero.Close())
+	alloc := func(name string, bytes uint64) (b *vk.Buffer) {
+		if err != nil {
+			return nil
 		}
-		if err := zero.Fill((*b.buffer).Range(), 0); err != nil {
-			return errors.Join(err, zero.Close())
+		if b, err = o.dev.NewBuffer(name, bytes); err == nil {
+			err = zero.Fill(b.Range(), 0)
 		}
+		return b
 	}
-	if err := errors.Join(zero.Run(ctx), zero.Close()); err != nil {
-		return err
+	s := o.config.sizes(o.elements)
+	for range o.config.levels() + 1 {
+		o.arenas = append(o.arenas, alloc("gradients", s.gradients))
+	}
+	o.m, o.v = alloc("first moments", s.moments), alloc("second moments", s.moments)
+	o.state, o.norm, o.scratch = alloc("optimiser state", s.state), alloc("norm", s.norm), alloc("norm scratch", s.scratch)
+	o.records = alloc("records", s.records)
+	if err == nil {
+		err = zero.Run(ctx)
+	}
+	if err := errors.Join(err, zero.Close()); err != nil {
+		return fmt.Errorf("%d parameters, %d elements: %w", len(o.parameters), o.elements, err)
 	}
 	return o.setState(ctx, State{LossScale: o.config.LossScale.Initial})
 }
@@ -183,12 +219,15 @@ func (o *Optimizer) Gradient(i, parameter int) vk.Range {
 	return o.arena(i).Slice(4*uint64(o.offsets[parameter]), o.parameters[parameter].Data.Size())
 }
 
-// Loss is where the loss of micro-batch i is written, as two float32: the sum of the losses of its labels, and their
-// count.
+// Loss is where the loss of micro-batch i is written, as two float32 from a multiple of 16 bytes on: the sum of the losses
+// of its labels, and their count.
 func (o *Optimizer) Loss(i int) vk.Range { return o.arena(i).Slice(4*uint64(o.elements), 8) }
 
-// LossScale is the float32 that the gradients of the loss are multiplied by.
-func (o *Optimizer) LossScale() vk.Range { return o.state.Range().Slice(8, 4) }
+// LossScale is the float32 that the gradients of the loss are multiplied by: the gradient of the sum of losses in the
+// backward pass. It starts at a multiple of 16 bytes.
+func (o *Optimizer) LossScale() vk.Range {
+	return o.state.Range().Slice(pipelines.OptimizerStateScale, 4)
+}
 
 // arena is the memory that micro-batch i writes. Before it, the sums of as many subtrees are waiting as i has bits,
 // each in an arena of its own.
@@ -252,12 +291,58 @@ func (o *Optimizer) recordStep(list *vk.CommandList) error {
 	return nil
 }
 
+// stepList is the key of the list of SubmitStep in Optimizer.lists.
+const stepList = -1
+
+// SubmitGradients submits what RecordGradients records for micro-batch i, and does not wait for it.
+func (o *Optimizer) SubmitGradients(ctx context.Context, i int) error {
+	return o.submit(ctx, i, func(list *vk.CommandList) error { return o.RecordGradients(list, i) })
+}
+
+// SubmitStep submits what RecordStep records, and does not wait for it.
+func (o *Optimizer) SubmitStep(ctx context.Context) error {
+	return o.submit(ctx, stepList, o.RecordStep)
+}
+
+// submit submits a list, which it records the first time.
+func (o *Optimizer) submit(ctx context.Context, key int, record func(*vk.CommandList) error) error {
+	list := o.lists[key]
+	if list == nil {
+		var err error
+		if list, err = o.dev.NewCommandList(vk.CommandListConfig{Name: "optimiser"}); err != nil {
+			return fmt.Errorf("train: Optimizer: %w", err)
+		}
+		if err := record(list); err != nil {
+			return errors.Join(err, list.Close())
+		}
+		if o.lists == nil {
+			o.lists = map[int]*vk.CommandList{}
+		}
+		o.lists[key] = list
+	}
+	if list.Steps() == 0 { // no subtree ends with this micro-batch
+		return nil
+	}
+	if err := list.Submit(ctx); err != nil {
+		return fmt.Errorf("train: Optimizer: %w", err)
+	}
+	return nil
+}
+
 // Close frees the memory and the kernels. Closing it again does nothing.
 func (o *Optimizer) Close() error {
 	if o == nil {
 		return nil
 	}
-	err := errors.Join(o.adamW.Close(), o.gradientNorm.Close(), o.stepState.Close(), o.add.Close())
+	var err error
+	for key, list := range o.lists {
+		if e := list.Close(); e != nil {
+			err = errors.Join(err, e)
+			continue
+		}
+		delete(o.lists, key)
+	}
+	err = errors.Join(err, o.adamW.Close(), o.gradientNorm.Close(), o.stepState.Close(), o.add.Close())
 	for _, b := range append([]*vk.Buffer{o.m, o.v, o.state, o.norm, o.scratch, o.records}, o.arenas...) {
 		if b != nil {
 			err = errors.Join(err, b.Close())

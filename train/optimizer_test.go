@@ -303,13 +303,7 @@ func TestOptimizerMicroBatches(t *testing.T) {
 				parts[i] = normals(uint64(100+i), o.elements+2)
 				p.upload(o.Gradients(i), parts[i][:o.elements])
 				p.upload(o.Loss(i), parts[i][o.elements:])
-				list, err := p.dev.NewCommandList(vk.CommandListConfig{Name: "add"})
-				require.NoError(t, err)
-				require.NoError(t, o.RecordGradients(list, i))
-				if list.Steps() > 0 {
-					require.NoError(t, list.Run(t.Context()))
-				}
-				require.NoError(t, list.Close())
+				require.NoError(t, o.SubmitGradients(t.Context(), i))
 			}
 			sums := append(p.download(o.Gradients(0)), p.download(o.Loss(0))...)
 			for j, sum := range sums {
@@ -321,6 +315,55 @@ func TestOptimizerMicroBatches(t *testing.T) {
 			}
 		})
 	}
+}
+
+// Lists that are submitted do what a list that is run does.
+func TestOptimizerSubmit(t *testing.T) {
+	recorded, submitted := newProblem(t, OptimizerConfig{Clip: 1}), newProblem(t, OptimizerConfig{Clip: 1})
+	for i, q := range recorded.parameters {
+		gradient := addFloats(recorded.download(q.Data), recorded.download(recorded.negative[i]))
+		submitted.upload(submitted.optimizer.Gradient(0, i), gradient)
+	}
+	recorded.run(1)
+	require.NoError(t, submitted.optimizer.SubmitGradients(t.Context(), 0))
+	require.NoError(t, submitted.optimizer.SubmitStep(t.Context()))
+	assert.Equal(t, recorded.values(), submitted.values())
+	require.NoError(t, submitted.optimizer.SubmitStep(t.Context()))
+	require.NoError(t, submitted.optimizer.SubmitStep(t.Context()))
+	s, err := submitted.optimizer.State(t.Context())
+	require.NoError(t, err)
+	assert.Equal(t, 3, s.Steps)
+	assert.ErrorContains(t, submitted.optimizer.SubmitGradients(t.Context(), 1), "i is 1, want 0 to MicroBatches - 1, 0")
+}
+
+func addFloats(a, b []float32) []float32 {
+	sum := make([]float32, len(a))
+	for i := range a {
+		sum[i] = a[i] + b[i]
+	}
+	return sum
+}
+
+// The memory is predicted without a device.
+func TestOptimizerMemory(t *testing.T) {
+	for _, c := range []OptimizerConfig{{}, {MicroBatches: 5, Records: 7}} {
+		p := newProblem(t, OptimizerConfig{})
+		before := p.dev.Stats().BufferBytes
+		o, err := NewOptimizer(t.Context(), p.dev, p.parameters, c)
+		require.NoError(t, err)
+		got := p.dev.Stats().BufferBytes - before
+		require.NoError(t, o.Close())
+		assert.Equal(t, before, p.dev.Stats().BufferBytes)
+		list := append([]Parameter(nil), p.parameters...)
+		for i := range list {
+			list[i].Data = vk.Range{}
+		}
+		want, err := c.Memory(list)
+		require.NoError(t, err)
+		assert.Equal(t, want, got)
+	}
+	_, err := OptimizerConfig{}.Memory(nil)
+	assert.ErrorContains(t, err, "there are 0 parameters")
 }
 
 // The device keeps the records of the last steps.
@@ -362,13 +405,15 @@ func TestOptimizerBadInput(t *testing.T) {
 		assert.ErrorContains(t, err, want)
 	}
 	data := p.parameters[0].Data
+	unaligned := p.buffer(make([]float32, 16)).Slice(4, 60)
 	for want, list := range map[string][]Parameter{
-		"there are 0 parameters, want at least 1":                {},
-		`parameter 1 has the name "x", want a unique one`:        {{"x", []int{15}, data}, {"x", []int{15}, data}},
-		`parameter 0 has the name "", want a unique one`:         {{"", []int{15}, data}},
-		"parameter x has shape [0 15], want sizes of at least 1": {{"x", []int{0, 15}, data}},
-		"parameter x has 60 bytes, want 64":                      {{"x", []int{16}, data}},
-		"parameter x has 0 bytes, want 60":                       {{"x", []int{15}, vk.Range{}}},
+		"there are 0 parameters, want at least 1":                           {},
+		`parameter 1 has the name "x", want a unique one`:                   {{"x", []int{15}, data}, {"x", []int{15}, data}},
+		`parameter 0 has the name "", want a unique one`:                    {{"", []int{15}, data}},
+		"parameter x has shape [0 15], want sizes of at least 1":            {{"x", []int{0, 15}, data}},
+		"parameter x starts at byte 4 of its buffer, want a multiple of 16": {{"x", []int{15}, unaligned}},
+		"parameter x has 60 bytes, want 64":                                 {{"x", []int{16}, data}},
+		"parameter x has 0 bytes, want 60":                                  {{"x", []int{15}, vk.Range{}}},
 	} {
 		_, err := NewOptimizer(t.Context(), p.dev, list, OptimizerConfig{})
 		assert.ErrorContains(t, err, want)
