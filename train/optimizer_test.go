@@ -199,7 +199,16 @@ func TestOptimizer(t *testing.T) {
 			}
 		})
 	}
-	assert.Equal(t, AdamW{Rate: 3e-4, Beta1: 0.9, Beta2: 0.999, Eps: 1e-8, Decay: 0.01}, OptimizerConfig{}.withDefaults().AdamW)
+}
+
+func TestOptimizerDefaults(t *testing.T) {
+	want := OptimizerConfig{
+		AdamW:     AdamW{Rate: 3e-4, Beta1: 0.9, Beta2: 0.999, Eps: 1e-8, Decay: 0.01},
+		LossScale: LossScale{Initial: 1, GrowthInterval: 2000}, MicroBatches: 1, Records: 1024,
+	}
+	assert.Equal(t, want, OptimizerConfig{}.withDefaults())
+	want.LossScale = LossScale{Dynamic: true, Initial: 65536, GrowthInterval: 2000}
+	assert.Equal(t, want, OptimizerConfig{LossScale: LossScale{Dynamic: true}}.withDefaults())
 }
 
 // The schedule and the dynamic loss scale follow the updates; steps that overflow are none.
