@@ -20,17 +20,20 @@ layout(push_constant) uniform Push {
 	uint items, c;
 } p;
 
+// pair returns a + b, or a if there is no b.
+float pair(float a, float b, bool exists) { return exists ? a + b : a; }
+
 void main() {
 	uint workgroups_per_row = (p.c - 1) / THREADS + 1;
 	uint group = workgroup_index() / workgroups_per_row;
 	uint column = workgroup_index() % workgroups_per_row * THREADS + gl_LocalInvocationID.x;
 	if (group > (p.items - 1) / GROUP || column >= p.c) return;
 	uint count = min(p.items - group * GROUP, GROUP);
+	// Items that do not exist repeat the last one. One loop for each level of the tree: NVIDIA's compiler of Mesa 26 keeps the
+	// array in memory if the distance of operands is a variable.
 	float v[GROUP];
-	[[unroll]] for (uint i = 0; i < GROUP; i++)
-		if (i < count) v[i] = F32(at(p.x, group * GROUP + i, 4 * p.c)).v[column];
-	[[unroll]] for (uint width = 1; width < GROUP; width *= 2)
-		[[unroll]] for (uint i = 0; i < GROUP; i += 2 * width)
-			if (i + width < count) v[i] += v[i + width];
-	F32(at(p.y, group, 4 * p.c)).v[column] = v[0];
+	[[unroll]] for (uint i = 0; i < GROUP; i++) v[i] = F32(at(p.x, group * GROUP + min(i, count - 1), 4 * p.c)).v[column];
+	[[unroll]] for (uint i = 0; i < GROUP / 2; i++) v[i] = pair(v[2 * i], v[2 * i + 1], 2 * i + 1 < count);
+	[[unroll]] for (uint i = 0; i < GROUP / 4; i++) v[i] = pair(v[2 * i], v[2 * i + 1], 4 * i + 2 < count);
+	F32(at(p.y, group, 4 * p.c)).v[column] = pair(v[0], v[1], GROUP / 2 < count);
 }
