@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"maps"
 	"math"
+	"slices"
 
 	"github.com/colt5-vulkan/colt5/shaders"
 	"github.com/colt5-vulkan/colt5/vk"
@@ -25,7 +26,8 @@ type attentionBackwardKernels struct {
 	kernelCache
 	attentionConfig
 
-	maxFlops float64 // maxAttentionFlops, except in tests
+	ofQueries []uint32 // constants of spec that the kernel of the keys does not have
+	maxFlops  float64  // maxAttentionFlops, except in tests
 }
 
 func newAttentionBackwardKernels(dev *vk.Device, op string, c attentionConfig) (*attentionBackwardKernels, error) {
@@ -41,6 +43,11 @@ func (k *attentionBackwardKernels) kernel(stage string) (*vk.Kernel, error) {
 	spec[shaders.AttentionBackwardHeads], spec[shaders.AttentionBackwardDimHead] = uint32(k.heads), uint32(k.dimHead)
 	spec[shaders.AttentionBackwardScale] = math.Float32bits(attentionScale(k.dimHead))
 	spec[shaders.AttentionBackwardRowFactors] = specBool(k.factors)
+	for _, id := range k.ofQueries {
+		if stage == "keys" {
+			delete(spec, id)
+		}
+	}
 	name := k.name + "_" + stage
 	return k.get(name, name, false, spec)
 }
@@ -76,6 +83,17 @@ func (k *attentionBackwardKernels) record(list *vk.CommandList, op string, w att
 	return dispatchShares(list, op, w.groups, k.maxFlops, vk.Dispatch{
 		Kernel: kernel, Args: w.args, Flops: 2 * products * float64(k.dimHead) * w.pairs, Bytes: w.bytes,
 	}, push)
+}
+
+// recordStages appends both stages of an attention whose queries, keys and values are parts of one tensor: dqkv has their
+// gradients. w is the work of each stage without the bytes of dqkv, and its args are those before states and dqkv.
+func (k *attentionBackwardKernels) recordStages(list *vk.CommandList, op string, w attentionBackwardWork, states, dqkv vk.Range, push func(first, end uint32) []byte) error {
+	queries, keys, third := w, w, float64(dqkv.Size())/3
+	queries.stage, queries.bytes = "queries", w.bytes+third
+	queries.args = append(slices.Clip(w.args), vk.Write(states), vk.Write(dqkv))
+	keys.stage, keys.bytes = "keys", w.bytes+2*third
+	keys.args = append(slices.Clip(w.args), vk.Read(states), vk.ReadWrite(dqkv)) // dq stays
+	return firstError(k.record(list, op, queries, push), k.record(list, op, keys, push))
 }
 
 // attentionBackwardIterations estimates the loop iterations of an invocation: per tile one, one per slice of 4 vec4, and

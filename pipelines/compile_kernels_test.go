@@ -282,6 +282,9 @@ func compileAttention(c *compiler, p DType, d int) {
 			}
 		}
 		compile(c, NewRoutedAttention, func(r *RoutedAttention) ([]*vk.Kernel, error) { return r.kernels.compile() }, distinct(configs...)...)
+		if p == F32 {
+			compile(c, NewRoutedAttentionBackward, func(r *RoutedAttentionBackward) ([]*vk.Kernel, error) { return r.compile() }, distinct(configs...)...)
+		}
 	}
 }
 
@@ -294,6 +297,15 @@ func (k *attentionKernels) compile() ([]*vk.Kernel, error) {
 		}
 		return k.kernel(t)
 	}, 32, 1024)
+}
+
+func (r *RoutedAttentionBackward) compile() ([]*vk.Kernel, error) {
+	list, err := r.kernels.compile()
+	if err != nil {
+		return nil, err
+	}
+	small, err := each(r.smallKernel, "table", "sum", "scores")
+	return append(list, small...), err
 }
 
 func (k *attentionBackwardKernels) compile() ([]*vk.Kernel, error) {

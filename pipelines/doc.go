@@ -45,6 +45,7 @@
 //	TreeSum              sum over batch items or micro-batches in a balanced binary tree
 //
 //	WindowAttentionBackward  gradients of queries, keys and values; the softmax is computed again
+//	RoutedAttentionBackward  gradients of queries, keys, values, null keys and values, and scores
 //
 // The optimiser, see package train:
 //

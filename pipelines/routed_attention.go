@@ -85,34 +85,54 @@ var _ = [1]struct{}{}[unsafe.Sizeof(routedAttentionPush{})-32]
 // NewRoutedAttention makes the attention for a device. Its kernels are compiled when they are first recorded.
 func NewRoutedAttention(dev *vk.Device, c RoutedAttentionConfig) (*RoutedAttention, error) {
 	const op = "RoutedAttention"
-	if err := checkHeads(op, c.Heads, c.DimHead, c.Precision); err != nil {
+	if err := c.check(op); err != nil {
 		return nil, err
-	}
-	switch {
-	case c.Routes < 1 || c.Heads%c.Routes != 0:
-		return nil, fmt.Errorf("pipelines: %s: Routes is %d, want a divisor of Heads, %d", op, c.Routes, c.Heads)
-	case c.KeySource > KeySourcePrefix:
-		return nil, fmt.Errorf("pipelines: %s: KeySource is %d, want KeySourceOwn, KeySourceIndexed or KeySourcePrefix", op, c.KeySource)
-	case c.KeySource == KeySourcePrefix && (c.Routes != 1 || c.ScoreValues || c.ScoreKeys):
-		return nil, fmt.Errorf("pipelines: %s: KeySource is KeySourcePrefix, want one route and no ScoreValues or ScoreKeys: the config is %+v", op, c)
 	}
 	k, err := newAttentionKernels(dev, op, attentionConfig{
 		name: "routed_attention", heads: c.Heads, dimHead: c.DimHead, factors: c.ScoreValues || c.ScoreKeys || c.ScoreQueries, precision: c.Precision,
 		matrixTiles: attentionMatrixTiles,
-		spec: map[uint32]uint32{
-			shaders.RoutedAttentionRoutes:       uint32(c.Routes),
-			shaders.RoutedAttentionKeySource:    uint32(c.KeySource),
-			shaders.RoutedAttentionValid:        specBool(c.Valid),
-			shaders.RoutedAttentionQueryValid:   specBool(c.QueryValid),
-			shaders.RoutedAttentionScoreValues:  specBool(c.ScoreValues),
-			shaders.RoutedAttentionScoreKeys:    specBool(c.ScoreKeys),
-			shaders.RoutedAttentionScoreQueries: specBool(c.ScoreQueries),
-		},
+		spec:        c.spec(),
 	})
 	if err != nil {
 		return nil, err
 	}
 	return &RoutedAttention{c, k}, nil
+}
+
+func (c RoutedAttentionConfig) check(op string) error {
+	if err := checkHeads(op, c.Heads, c.DimHead, c.Precision); err != nil {
+		return err
+	}
+	switch {
+	case c.Routes < 1 || c.Heads%c.Routes != 0:
+		return fmt.Errorf("pipelines: %s: Routes is %d, want a divisor of Heads, %d", op, c.Routes, c.Heads)
+	case c.KeySource > KeySourcePrefix:
+		return fmt.Errorf("pipelines: %s: KeySource is %d, want KeySourceOwn, KeySourceIndexed or KeySourcePrefix", op, c.KeySource)
+	case c.KeySource == KeySourcePrefix && (c.Routes != 1 || c.ScoreValues || c.ScoreKeys):
+		return fmt.Errorf("pipelines: %s: KeySource is KeySourcePrefix, want one route and no ScoreValues or ScoreKeys: the config is %+v", op, c)
+	}
+	return nil
+}
+
+// spec returns the specialisation constants of shaders/include/routed_attention.glsl.
+func (c RoutedAttentionConfig) spec() map[uint32]uint32 {
+	return map[uint32]uint32{
+		shaders.RoutedAttentionRoutes:       uint32(c.Routes),
+		shaders.RoutedAttentionKeySource:    uint32(c.KeySource),
+		shaders.RoutedAttentionValid:        specBool(c.Valid),
+		shaders.RoutedAttentionQueryValid:   specBool(c.QueryValid),
+		shaders.RoutedAttentionScoreValues:  specBool(c.ScoreValues),
+		shaders.RoutedAttentionScoreKeys:    specBool(c.ScoreKeys),
+		shaders.RoutedAttentionScoreQueries: specBool(c.ScoreQueries),
+	}
+}
+
+// meanKeys is the mean number of key slots of a list.
+func (c RoutedAttentionConfig) meanKeys(a RoutedAttentionArgs) float64 {
+	if c.KeySource == KeySourcePrefix {
+		return float64(min(a.WindowSize*(a.PerItem-1), 2*a.KVRows)) / 2
+	}
+	return float64(a.KeysPerList)
 }
 
 // Record appends the attention to a command list: one dispatch, or several if it is very large.
@@ -121,13 +141,9 @@ func (r *RoutedAttention) Record(list *vk.CommandList, a RoutedAttentionArgs) er
 	if a.PerItem == 0 {
 		a.PerItem = 1
 	}
-	if err := r.check(op, a); err != nil {
-		return err
-	}
 	c := r.config
-	meanKeys := float64(a.KeysPerList)
-	if c.KeySource == KeySourcePrefix {
-		meanKeys = float64(min(a.WindowSize*(a.PerItem-1), 2*a.KVRows)) / 2
+	if err := firstError(c.checkInputs(op, a), c.Precision.checkHeadTensor(op, "y", a.Y, dim{"Lists", a.Lists}, dim{"Queries", a.Queries}, dim{"H", c.Heads}, dim{"D", c.DimHead})); err != nil {
+		return err
 	}
 	push := routedAttentionPush{
 		lists: uint32(a.Lists), queries: uint32(a.Queries), keys: uint32(a.KeysPerList), perItem: uint32(a.PerItem), rows: uint32(a.KVRows), windowSize: uint32(a.WindowSize),
@@ -140,15 +156,15 @@ func (r *RoutedAttention) Record(list *vk.CommandList, a RoutedAttentionArgs) er
 	bytes := a.Q.Size() + a.Y.Size() + a.KV.Size() + a.Indices.Size() + a.Valid.Size() + a.KeyScores.Size()
 	return r.kernels.record(list, op, attentionWork{
 		queries: a.Queries, keys: max(a.KeysPerList, a.KVRows), querySets: uint64(a.Lists) * uint64(c.Heads),
-		flops: 4 * float64(c.DimHead) * float64(c.Heads) * float64(a.Lists) * float64(a.Queries) * (meanKeys + 1), bytes: float64(bytes), args: args,
+		flops: 4 * float64(c.DimHead) * float64(c.Heads) * float64(a.Lists) * float64(a.Queries) * (c.meanKeys(a) + 1), bytes: float64(bytes), args: args,
 	}, func(first, end uint32) []byte {
 		push.first, push.end = first, end
 		return vk.Scalars(&push)
 	})
 }
 
-func (r *RoutedAttention) check(op string, a RoutedAttentionArgs) error {
-	c := r.config
+// checkInputs checks sizes and all arguments but Y.
+func (c RoutedAttentionConfig) checkInputs(op string, a RoutedAttentionArgs) error {
 	lists, queries, keys, h, d, routes := dim{"Lists", a.Lists}, dim{"Queries", a.Queries}, dim{"KeysPerList", a.KeysPerList}, dim{"H", c.Heads}, dim{"D", c.DimHead}, dim{"R", c.Routes}
 	if err := checkPositive(op, lists, queries, dim{"PerItem", a.PerItem}); err != nil {
 		return err
@@ -159,12 +175,10 @@ func (r *RoutedAttention) check(op string, a RoutedAttentionArgs) error {
 	if a.Lists%a.PerItem != 0 {
 		return fmt.Errorf("pipelines: %s: PerItem is %d, want a divisor of Lists, %d", op, a.PerItem, a.Lists)
 	}
-	items, m, two := dim{"Items", a.Lists / a.PerItem}, dim{"M", a.KVRows}, dim{"2", 2}
-	kv := []dim{items, m, h, two, d}
+	items, m, kv := dim{"Items", a.Lists / a.PerItem}, dim{"M", a.KVRows}, c.kvShape(a)
 	var err error
 	switch c.KeySource {
 	case KeySourceOwn:
-		kv = []dim{routes, lists, keys, {"H/R", c.Heads / c.Routes}, two, d}
 		err = firstError(checkPositive(op, keys), checkZero(op, "KVRows", a.KVRows), checkZero(op, "WindowSize", a.WindowSize))
 	case KeySourceIndexed:
 		err = firstError(checkPositive(op, keys, m), checkZero(op, "WindowSize", a.WindowSize))
@@ -189,9 +203,16 @@ func (r *RoutedAttention) check(op string, a RoutedAttentionArgs) error {
 		checkPresence(c.ScoreValues || c.ScoreKeys, op, "key scores", a.KeyScores, wordAlign, f32, lists, routes, keys),
 		checkPresence(c.QueryValid, op, "query valid", a.QueryValid, wordAlign, u32, lists, queries),
 		checkPresence(c.ScoreQueries, op, "query scores", a.QueryScores, wordAlign, f32, lists, queries),
-		F32.checkHeadTensor(op, "null", a.Null, two, h, d),
-		c.Precision.checkHeadTensor(op, "y", a.Y, lists, queries, h, d),
+		F32.checkHeadTensor(op, "null", a.Null, dim{"2", 2}, h, d),
 	)
+}
+
+func (c RoutedAttentionConfig) kvShape(a RoutedAttentionArgs) []dim {
+	h, two, d := dim{"H", c.Heads}, dim{"2", 2}, dim{"D", c.DimHead}
+	if c.KeySource == KeySourceOwn {
+		return []dim{{"R", c.Routes}, {"Lists", a.Lists}, {"KeysPerList", a.KeysPerList}, {"H/R", c.Heads / c.Routes}, two, d}
+	}
+	return []dim{{"Items", a.Lists / a.PerItem}, {"M", a.KVRows}, h, two, d}
 }
 
 func checkZero(op, name string, n int) error {

@@ -36,7 +36,7 @@ func TestSimulatedDevices(t *testing.T) {
 		{"select", TestSelectUnaligned}, {"causal_select", TestCausalSelect},
 		{"gather", TestGatherAtOffset}, {"scatter", TestScatterAtOffset}, {"membership_mask", TestMembershipMask},
 		{"window_attention", TestWindowAttentionMasksNaN}, {"patch_attention", TestPatchAttentionBits}, {"routed_attention", TestRoutedAttentionEmptyScoreNaN},
-		{"window_attention_backward", TestWindowAttentionBackwardBits},
+		{"window_attention_backward", TestWindowAttentionBackwardBits}, {"routed_attention_backward", TestRoutedAttentionBackwardBits},
 		{"rotary", TestRotaryTable}, {"cast", TestCast}, {"embed", TestEmbed}, {"embed_backward", TestEmbedBackwardBits}, {"patch_embed", TestPatchEmbedBits}, {"permute", TestPermute},
 		{"mean_pool", TestMeanPool}, {"add", TestAdd}, {"copy_rows", TestCopyRows},
 		{"gradient_norm", TestGradientNormPositions}, {"optimizer_state", TestOptimizerStateScale}, {"adamw", TestAdamWSkip}, {"precision", testSimulatedPrecision},

@@ -75,25 +75,13 @@ func (w *WindowAttentionBackward) Record(list *vk.CommandList, a WindowAttention
 	}
 	c := w.config
 	reach := 2*c.Window + attentionBackwardOwnRows // most tokens that a tile of tokens attends to, or that attend to it
-	work := attentionBackwardWork{
+	return w.kernels.recordStages(list, op, attentionBackwardWork{
 		groups: uint64(a.Items) * uint64(c.Heads) * ceilDiv(uint64(a.N), attentionBackwardOwnRows), others: min(reach, a.N),
-		pairs: float64(a.Items) * float64(a.N) * float64(c.Heads) * c.meanKeys(a.N), bytes: float64(a.QKV.Size()+a.DY.Size()+a.Scratch.Size()+a.Mask.Size()) + float64(a.DQKV.Size())/3,
-	}
-	for _, stage := range []string{"queries", "keys"} {
-		work.stage = stage
-		work.args = []vk.Access{vk.Read(a.QKV), vk.Read(a.Mask), vk.Read(a.DY), vk.Write(a.Scratch), vk.Write(a.DQKV)}
-		if stage == "keys" {
-			work.args[3], work.args[4] = vk.Read(a.Scratch), vk.ReadWrite(a.DQKV) // dq stays
-			work.bytes += float64(a.DQKV.Size()) / 3
-		}
-		err := w.kernels.record(list, op, work, func(first, end uint32) []byte {
-			return vk.Scalars(&windowAttentionBackwardPush{uint32(a.N), first, end})
-		})
-		if err != nil {
-			return err
-		}
-	}
-	return nil
+		pairs: float64(a.Items) * float64(a.N) * float64(c.Heads) * c.meanKeys(a.N),
+		bytes: float64(a.QKV.Size() + a.DY.Size() + a.Scratch.Size() + a.Mask.Size()), args: []vk.Access{vk.Read(a.QKV), vk.Read(a.Mask), vk.Read(a.DY)},
+	}, a.Scratch, a.DQKV, func(first, end uint32) []byte {
+		return vk.Scalars(&windowAttentionBackwardPush{uint32(a.N), first, end})
+	})
 }
 
 func (w *WindowAttentionBackward) check(op string, a WindowAttentionBackwardArgs) error {

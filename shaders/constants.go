@@ -65,7 +65,7 @@ const (
 	AttentionLockstep           uint32 = 27 // bool: the invocations of a subgroup run in lockstep and need no barrier
 )
 
-// Ids of the specialisation constants of include/attention_backward.glsl, which is included by window_attention_backward.comp.
+// Ids of the specialisation constants of include/attention_backward.glsl, which is included by routed_attention_backward.comp, window_attention_backward.comp.
 const (
 	AttentionBackwardDimHead    uint32 = 0 // uint: elements of a head, 1 to 128
 	AttentionBackwardScale      uint32 = 3 // float: log2(e) / sqrt(DIM_HEAD): weights are computed with exp2
@@ -113,6 +113,17 @@ const (
 	LinearBackwardIn  uint32 = 0  // uint: elements in a row of x
 	LinearBackwardOut uint32 = 1  // uint: elements in a row of dy
 	LinearBackwardAdd uint32 = 30 // bool: add to dw
+)
+
+// Ids of the specialisation constants of include/routed_attention.glsl, which is included by routed_attention.comp, routed_attention_backward.comp, routed_attention_backward_sum.comp.
+const (
+	RoutedAttentionRoutes       uint32 = 9  // uint: key lists of a list; head h uses list h / (HEADS / ROUTES)
+	RoutedAttentionKeySource    uint32 = 10 // uint: KEYS_OWN, KEYS_INDEXED or KEYS_PREFIX
+	RoutedAttentionValid        uint32 = 11 // bool: key slots with valid = 0 are empty
+	RoutedAttentionQueryValid   uint32 = 12 // bool: query slots with query_valid = 0 are empty
+	RoutedAttentionScoreValues  uint32 = 13 // bool: multiply values by key_scores
+	RoutedAttentionScoreKeys    uint32 = 14 // bool: multiply keys by key_scores
+	RoutedAttentionScoreQueries uint32 = 15 // bool: multiply queries by query_scores
 )
 
 // Ids of the specialisation constants of include/row_norm.glsl, which is included by cross_entropy.comp, gather_backward.comp, layernorm.comp, layernorm_backward.comp, patch_embed.comp, rmsnorm_backward.comp, router_logits_backward.comp.
@@ -246,15 +257,10 @@ const (
 	RotaryDType      uint32 = 5 // uint: of x and y
 )
 
-// Ids of the specialisation constants of routed_attention.comp.
+// Ids of the specialisation constants of routed_attention_backward_sum.comp.
 const (
-	RoutedAttentionRoutes       uint32 = 9  // uint: key lists of a list; head h uses list h / (HEADS / ROUTES)
-	RoutedAttentionKeySource    uint32 = 10 // uint: KEYS_OWN, KEYS_INDEXED or KEYS_PREFIX
-	RoutedAttentionValid        uint32 = 11 // bool: key slots with valid = 0 are empty
-	RoutedAttentionQueryValid   uint32 = 12 // bool: query slots with query_valid = 0 are empty
-	RoutedAttentionScoreValues  uint32 = 13 // bool: multiply values by key_scores
-	RoutedAttentionScoreKeys    uint32 = 14 // bool: multiply keys by key_scores
-	RoutedAttentionScoreQueries uint32 = 15 // bool: multiply queries by query_scores
+	RoutedAttentionBackwardSumDimHead uint32 = 0 // uint: elements of a head, 1 to 128
+	RoutedAttentionBackwardSumHeads   uint32 = 8 // uint: heads of a tensor
 )
 
 // Ids of the specialisation constants of router_logits.comp.

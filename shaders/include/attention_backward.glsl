@@ -194,14 +194,14 @@ void multiply() {
 	}
 }
 
-// Pair is a query and a key. Logits are in powers of 2.
+// Pair is a query and a key.
 struct Pair {
 	uint own, other; // rows of their tiles
 	uint state; // index in query_states
 	bool visible;
-	float product, along; // s without factors; e
+	float product, along; // s without factors, in powers of 2; e
 	float query_factor, key_factor, value_factor;
-	float logit;
+	float logit; // s, in powers of 2
 	float value; // h * e
 };
 

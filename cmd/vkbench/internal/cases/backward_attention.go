@@ -18,3 +18,20 @@ func setupWindowAttentionBackward(b *Builder, size []int) (*Workload, error) {
 	}
 	return b.kernel("window_attention_backward", func(list *vk.CommandList) error { return w.Record(list, a) }, b.floatOutput("dqkv", a.DQKV))
 }
+
+// setupRoutedAttentionBackward has keys and values by index, with scores.
+func setupRoutedAttentionBackward(b *Builder, size []int) (*Workload, error) {
+	batch, queries, keys, h, d := size[0], size[1], size[2], size[3], size[4]
+	config := pipelines.RoutedAttentionConfig{Heads: h, DimHead: d, Routes: 1, KeySource: pipelines.KeySourceIndexed, ScoreValues: true}
+	r, err := pipelines.NewRoutedAttentionBackward(b.Dev, config)
+	r = scope.Keep(b.Scope, r, err)
+	rows := 4 * keys
+	a := pipelines.RoutedAttentionBackwardArgs{
+		Q: b.normal(batch * queries * h * d), KV: b.normal(2 * batch * rows * h * d), Indices: b.indices(batch, rows, keys), KeyScores: b.normal(batch * keys),
+		Null: b.normal(2 * h * d), DY: b.normal(batch * queries * h * d), DQ: b.alloc32(batch * queries * h * d), DKV: b.alloc32(2 * batch * rows * h * d),
+		DNull: b.alloc32(2 * batch * h * d), DKeyScores: b.alloc32(batch * keys), Lists: batch, Queries: queries, KeysPerList: keys, KVRows: rows,
+		Scratch: b.scratchMemory(pipelines.RoutedAttentionBackwardScratch(config, batch, queries, keys, rows)),
+	}
+	return b.kernel("routed_attention_backward", func(list *vk.CommandList) error { return r.Record(list, a) },
+		b.floatOutput("dq", a.DQ), b.floatOutput("dkv", a.DKV), b.floatOutput("dnull", a.DNull), b.floatOutput("dkey_scores", a.DKeyScores))
+}

@@ -1,0 +1,317 @@
+package pipelines
+
+import (
+	"fmt"
+	"unsafe"
+
+	"github.com/colt5-vulkan/colt5/shaders"
+	"github.com/colt5-vulkan/colt5/vk"
+)
+
+// RoutedAttentionBackward computes the gradients of the queries, keys, values, null keys and values, and scores of
+// [RoutedAttention] from that of its result. It computes the softmax again, so that the forward pass saves nothing.
+//
+//	q, kv, indices, valid, key scores, query valid, query scores, null: as in RoutedAttention, in f32
+//	dy [Lists, Queries, H, D] f32 in    dq [Lists, Queries, H, D] f32 out    dkv f32 out, in the shape of kv
+//	dnull [Lists, 2, H, D] f32 out: for each list
+//	dkey scores [Lists, R, KeysPerList] f32 out    dquery scores [Lists, Queries] f32 out
+//
+// With the scores f of a query, g_j of a key and h_j of a value, which are 1 where the config has none:
+//
+//	s_ij = q_i . k_j / sqrt(D) * f_i * g_j    p_i = softmax(s_i)    e_ij = dy_i . v_j
+//	ds_ij = p_ij * (h_j * e_ij - sum_l p_il * h_l * e_il)
+//	dq_i = sum_j ds_ij * f_i * g_j / sqrt(D) * k_j
+//	dk_j = sum_i ds_ij * f_i * g_j / sqrt(D) * q_i      dv_j = sum_i p_ij * h_j * dy_i
+//	df_i = sum_j ds_ij * s_ij / f_i                     dg_j = sum_i ds_ij * s_ij / g_j    dh_j = sum_i p_ij * e_ij
+//
+// A key score is g and h, where both are on, and its gradient is the sum of both. Empty queries and key slots are not
+// read, and have gradient 0. All elements of the results are written.
+//
+// With KeySourceIndexed a list and route names a row at most once; the gradient of a row that it names more often is
+// undefined. The gradients of a row are added in the order of the lists of its item, from the gradients of slots in
+// Scratch.
+//
+// Two dispatches: dq and the softmax of the queries, then keys and values. Indexed keys take a fill and two more
+// dispatches, and each gradient of scores one. The order of summation depends on D, the sizes of an item's lists, and
+// the positions of the slots.
+//
+// Shaders: shaders/routed_attention_backward*.comp. CPU reference: internal/ref.RoutedAttentionBackward. Source: arXiv
+// 2205.14135.
+type RoutedAttentionBackward struct {
+	config  RoutedAttentionConfig
+	kernels *attentionBackwardKernels
+}
+
+// RoutedAttentionBackwardArgs is one backward pass. Fields that RoutedAttentionArgs has too have the values of the forward
+// call.
+type RoutedAttentionBackwardArgs struct {
+	Q, KV       vk.Range
+	Indices     vk.Range // with KeySourceIndexed
+	Valid       vk.Range // 0: an empty slot; with KeySourcePrefix of rows of kv, else of key slots
+	KeyScores   vk.Range
+	QueryValid  vk.Range // 0: an empty slot
+	QueryScores vk.Range
+	Null        vk.Range
+	Lists       int
+	Queries     int // per list
+	KeysPerList int // slots per list and route; 0 with KeySourcePrefix
+	PerItem     int // lists per item; 0: 1
+	KVRows      int // M; 0 with KeySourceOwn
+	WindowSize  int // with KeySourcePrefix: tokens of a window
+
+	DY           vk.Range // the gradient of the result; not read for empty queries
+	DQ           vk.Range
+	DKV          vk.Range // in the shape of KV
+	DNull        vk.Range // [Lists, 2, H, D]
+	DKeyScores   vk.Range // with ScoreKeys or ScoreValues
+	DQueryScores vk.Range // with ScoreQueries
+	Scratch      vk.Range // of RoutedAttentionBackwardScratch bytes
+}
+
+// The kernels of queries and keys have a routedAttentionPush after their addresses.
+type (
+	routedTablePush  struct{ slots, keys, rows uint32 }           // after three addresses
+	routedSumPush    struct{ groups, rows, keys, perItem uint32 } // after three addresses
+	routedScoresPush struct{ count, slots, routes, heads uint32 } // after two addresses
+)
+
+var (
+	_ = [1]struct{}{}[unsafe.Sizeof(routedTablePush{})-12]
+	_ = [1]struct{}{}[unsafe.Sizeof(routedSumPush{})-16]
+	_ = [1]struct{}{}[unsafe.Sizeof(routedScoresPush{})-16]
+)
+
+// routedBackwardThreads is the workgroup size of the small kernels.
+const routedBackwardThreads = 128
+
+// routedScratch is the division of the scratch memory.
+type routedScratch struct {
+	states     vk.Range // [Lists, Queries, H, 4]: the softmax of queries
+	queryParts vk.Range // [Lists, Queries, H]: gradients of query scores by head
+	keyParts   vk.Range // [Lists, KeysPerList, H]: gradients of key scores by head
+	table      vk.Range // [Lists, R, M] u32: slots of rows in lists
+	slots      vk.Range // [Lists, KeysPerList, H, 2, D]: gradients of the keys and values of slots
+}
+
+// backwardScratchSizes returns the sizes of the fields of routedScratch in bytes.
+func (c RoutedAttentionConfig) backwardScratchSizes(lists, queries, keysPerList, kvRows int) (sizes [5]uint64) {
+	if lists < 1 || queries < 1 || keysPerList < 0 || kvRows < 0 || c.Heads < 1 || c.Routes < 1 || c.DimHead < 1 {
+		return sizes
+	}
+	queryHeads, keyHeads := uint64(lists)*uint64(queries)*uint64(c.Heads), uint64(lists)*uint64(keysPerList)*uint64(c.Heads)
+	sizes[0] = attentionStateBytes * queryHeads
+	if c.ScoreQueries {
+		sizes[1] = 4 * queryHeads
+	}
+	if c.ScoreKeys || c.ScoreValues {
+		sizes[2] = 4 * keyHeads
+	}
+	if c.KeySource == KeySourceIndexed {
+		sizes[3] = 4 * uint64(lists) * uint64(c.Routes) * uint64(kvRows)
+		sizes[4] = 8 * keyHeads * uint64(c.DimHead)
+	}
+	return sizes
+}
+
+// RoutedAttentionBackwardScratch is the size of the scratch memory in bytes.
+func RoutedAttentionBackwardScratch(c RoutedAttentionConfig, lists, queries, keysPerList, kvRows int) (bytes uint64) {
+	for _, size := range c.backwardScratchSizes(lists, queries, keysPerList, kvRows) {
+		bytes += ceilDiv(size, vec4Align) * vec4Align
+	}
+	return bytes
+}
+
+// divideScratch returns the fields of the scratch memory. Those that the config does not need are absent.
+func (c RoutedAttentionConfig) divideScratch(a RoutedAttentionBackwardArgs) routedScratch {
+	var s routedScratch
+	fields, offset := []*vk.Range{&s.states, &s.queryParts, &s.keyParts, &s.table, &s.slots}, uint64(0)
+	for i, size := range c.backwardScratchSizes(a.Lists, a.Queries, a.KeysPerList, a.KVRows) {
+		if size > 0 {
+			*fields[i] = a.Scratch.Slice(offset, size)
+		}
+		offset += ceilDiv(size, vec4Align) * vec4Align
+	}
+	return s
+}
+
+// NewRoutedAttentionBackward makes the backward pass for a device, with the config of the forward pass. Precision must be
+// F32. Record compiles kernels when it first needs them.
+func NewRoutedAttentionBackward(dev *vk.Device, c RoutedAttentionConfig) (*RoutedAttentionBackward, error) {
+	const op = "RoutedAttentionBackward"
+	if err := c.check(op); err != nil {
+		return nil, err
+	}
+	k, err := newAttentionBackwardKernels(dev, op, attentionConfig{
+		name: "routed_attention_backward", heads: c.Heads, dimHead: c.DimHead, factors: c.ScoreValues || c.ScoreKeys || c.ScoreQueries,
+		precision: c.Precision, spec: c.spec(),
+	})
+	if err != nil {
+		return nil, err
+	}
+	k.ofQueries = []uint32{shaders.RoutedAttentionQueryValid, shaders.RoutedAttentionScoreQueries}
+	return &RoutedAttentionBackward{c, k}, nil
+}
+
+// Record appends two to six dispatches to a command list, or more if they are very large, and with KeySourceIndexed a
+// fill.
+func (r *RoutedAttentionBackward) Record(list *vk.CommandList, a RoutedAttentionBackwardArgs) error {
+	const op = "RoutedAttentionBackward"
+	if a.PerItem == 0 {
+		a.PerItem = 1
+	}
+	if err := r.check(op, a); err != nil {
+		return err
+	}
+	s := r.config.divideScratch(a)
+	if err := r.recordAttention(list, op, a, s); err != nil {
+		return err
+	}
+	if r.config.KeySource == KeySourceIndexed {
+		if err := r.recordRowSums(list, op, a, s); err != nil {
+			return err
+		}
+	}
+	if err := r.recordScores(list, op, s.queryParts, a.DQueryScores, a.Lists, a.Queries, 1); err != nil {
+		return err
+	}
+	return r.recordScores(list, op, s.keyParts, a.DKeyScores, a.Lists, a.KeysPerList, r.config.Routes)
+}
+
+// recordAttention records the gradients of queries, keys and values, and those of scores by head.
+func (r *RoutedAttentionBackward) recordAttention(list *vk.CommandList, op string, a RoutedAttentionBackwardArgs, s routedScratch) error {
+	c := r.config
+	push := routedAttentionPush{
+		lists: uint32(a.Lists), queries: uint32(a.Queries), keys: uint32(a.KeysPerList), perItem: uint32(a.PerItem), rows: uint32(a.KVRows), windowSize: uint32(a.WindowSize),
+	}
+	scalars := func(first, end uint32) []byte {
+		push.first, push.end = first, end
+		return vk.Scalars(&push)
+	}
+	tiles := func(rows int) uint64 { return ceilDiv(uint64(rows), attentionBackwardOwnRows) }
+	units := uint64(a.Lists) * uint64(c.Heads)
+	inputs := []vk.Access{vk.Read(a.Q), vk.Read(a.KV), vk.Read(a.Indices), vk.Read(a.Valid), vk.Read(a.KeyScores)}
+	queries := attentionBackwardWork{
+		stage: "queries", groups: units * tiles(a.Queries), others: max(a.KeysPerList, min(a.WindowSize*(a.PerItem-1), a.KVRows)) + 1,
+		pairs: float64(units) * float64(a.Queries) * (c.meanKeys(a.inputs()) + 1),
+		bytes: float64(a.Q.Size() + a.KV.Size() + a.DY.Size() + a.DQ.Size() + s.states.Size()),
+		args: append(inputs[:5:5], vk.Read(a.QueryValid), vk.Read(a.QueryScores), vk.Read(a.Null), vk.Read(a.DY), vk.Write(s.states),
+			vk.Write(a.DQ), vk.Write(s.queryParts)),
+	}
+	keys := attentionBackwardWork{
+		stage: "keys", groups: units * tiles(a.KeysPerList+1), others: a.Queries, pairs: queries.pairs, bytes: float64(a.Q.Size() + a.KV.Size() + a.DY.Size()),
+	}
+	dkv := a.DKV
+	switch c.KeySource {
+	case KeySourceIndexed:
+		dkv = s.slots
+	case KeySourcePrefix:
+		keys.groups = units + uint64(a.Lists/a.PerItem)*uint64(c.Heads)*tiles(a.KVRows)
+		keys.others = a.Queries * a.PerItem
+	}
+	keys.bytes += float64(dkv.Size() + s.states.Size())
+	keys.args = append(inputs[:5:5], vk.Read(a.Null), vk.Read(a.DY), vk.Read(s.states), vk.Write(dkv), vk.Write(a.DNull), vk.Write(s.keyParts))
+	return firstError(r.kernels.record(list, op, queries, scalars), r.kernels.record(list, op, keys, scalars))
+}
+
+// recordRowSums records the gradients of rows from those of the slots that name them.
+func (r *RoutedAttentionBackward) recordRowSums(list *vk.CommandList, op string, a RoutedAttentionBackwardArgs, s routedScratch) error {
+	c, caps := r.config, r.kernels.dev.Caps()
+	if err := checkIterations(caps, op, fmt.Sprintf("a sum over %d lists", a.PerItem), a.PerItem); err != nil {
+		return err
+	}
+	if err := list.Fill(s.table, 0); err != nil {
+		return err
+	}
+	slots := uint64(a.Lists) * uint64(c.Routes) * uint64(a.KeysPerList)
+	err := r.small(list, op, "table", ceilDiv(slots, routedBackwardThreads), vk.Dispatch{
+		Args:  []vk.Access{vk.Read(a.Indices), vk.Read(a.Valid), vk.ReadWrite(s.table)},
+		Push:  vk.Scalars(&routedTablePush{uint32(slots), uint32(a.KeysPerList), uint32(a.KVRows)}),
+		Bytes: float64(a.Indices.Size() + a.Valid.Size() + 4*slots),
+	})
+	if err != nil {
+		return err
+	}
+	units := uint64(2 * c.Heads * c.DimHead)
+	if c.DimHead%4 == 0 {
+		units /= 4
+	}
+	rows := uint64(a.Lists/a.PerItem) * uint64(a.KVRows)
+	groups := rows * ceilDiv(units, routedBackwardThreads)
+	return r.small(list, op, "sum", groups, vk.Dispatch{
+		Args:  []vk.Access{vk.Read(s.slots), vk.Read(s.table), vk.Write(a.DKV)},
+		Push:  vk.Scalars(&routedSumPush{uint32(groups), uint32(a.KVRows), uint32(a.KeysPerList), uint32(a.PerItem)}),
+		Flops: float64(s.slots.Size() / 4), Bytes: float64(s.slots.Size() + s.table.Size() + a.DKV.Size()),
+	})
+}
+
+// recordScores records the gradients of scores [lists, routes, slots] from those by head. It does nothing if they are
+// absent.
+func (r *RoutedAttentionBackward) recordScores(list *vk.CommandList, op string, parts, scores vk.Range, lists, slots, routes int) error {
+	if scores.IsZero() {
+		return nil
+	}
+	count := uint64(lists) * uint64(slots) * uint64(routes)
+	return r.small(list, op, "scores", ceilDiv(count, routedBackwardThreads), vk.Dispatch{
+		Args:  []vk.Access{vk.Read(parts), vk.Write(scores)},
+		Push:  vk.Scalars(&routedScoresPush{uint32(count), uint32(slots), uint32(routes), uint32(r.config.Heads / routes)}),
+		Flops: float64(parts.Size() / 4), Bytes: float64(parts.Size() + scores.Size()),
+	})
+}
+
+// small records a dispatch of one of the small kernels.
+func (r *RoutedAttentionBackward) small(list *vk.CommandList, op, stage string, groups uint64, d vk.Dispatch) (err error) {
+	if d.Groups, err = workgroups(r.kernels.dev.Caps(), op, groups); err != nil {
+		return err
+	}
+	if d.Kernel, err = r.smallKernel(stage); err != nil {
+		return fmt.Errorf("pipelines: %s: %w", op, err)
+	}
+	return list.Dispatch(d)
+}
+
+func (r *RoutedAttentionBackward) smallKernel(stage string) (*vk.Kernel, error) {
+	spec := map[uint32]uint32{}
+	if stage == "sum" {
+		spec = map[uint32]uint32{
+			shaders.RoutedAttentionBackwardSumHeads: uint32(r.config.Heads), shaders.RoutedAttentionBackwardSumDimHead: uint32(r.config.DimHead),
+			shaders.RoutedAttentionRoutes: uint32(r.config.Routes),
+		}
+	}
+	name := "routed_attention_backward_" + stage
+	return r.kernels.get(name, name, false, spec)
+}
+
+// inputs returns the arguments that the forward pass has too.
+func (a RoutedAttentionBackwardArgs) inputs() RoutedAttentionArgs {
+	return RoutedAttentionArgs{
+		Q: a.Q, KV: a.KV, Indices: a.Indices, Valid: a.Valid, KeyScores: a.KeyScores, QueryValid: a.QueryValid, QueryScores: a.QueryScores,
+		Null: a.Null, Lists: a.Lists, Queries: a.Queries, KeysPerList: a.KeysPerList, PerItem: a.PerItem, KVRows: a.KVRows, WindowSize: a.WindowSize,
+	}
+}
+
+func (r *RoutedAttentionBackward) check(op string, a RoutedAttentionBackwardArgs) error {
+	c := r.config
+	if err := c.checkInputs(op, a.inputs()); err != nil {
+		return err
+	}
+	lists, queries, h, d := dim{"Lists", a.Lists}, dim{"Queries", a.Queries}, dim{"H", c.Heads}, dim{"D", c.DimHead}
+	return firstError(
+		checkPositive(op, dim{"Lists*Queries", a.Lists * a.Queries}, dim{"Lists*R*(KeysPerList+1)", a.Lists * c.Routes * (a.KeysPerList + 1)}),
+		checkPositive(op, dim{"WindowSize*PerItem+1", a.WindowSize*a.PerItem + 1}),
+		F32.checkHeadTensor(op, "dy", a.DY, lists, queries, h, d),
+		F32.checkHeadTensor(op, "dq", a.DQ, lists, queries, h, d),
+		F32.checkHeadTensor(op, "dkv", a.DKV, c.kvShape(a.inputs())...),
+		F32.checkHeadTensor(op, "dnull", a.DNull, lists, dim{"2", 2}, h, d),
+		checkPresence(c.ScoreValues || c.ScoreKeys, op, "dkey scores", a.DKeyScores, wordAlign, f32, lists, dim{"R", c.Routes}, dim{"KeysPerList", a.KeysPerList}),
+		checkPresence(c.ScoreQueries, op, "dquery scores", a.DQueryScores, wordAlign, f32, lists, queries),
+		checkRange(op, "scratch", a.Scratch, vec4Align, RoutedAttentionBackwardScratch(c, a.Lists, a.Queries, a.KeysPerList, a.KVRows), "RoutedAttentionBackwardScratch"),
+	)
+}
+
+// Close frees the kernels. It may be called again, and on nil.
+func (r *RoutedAttentionBackward) Close() error {
+	if r == nil {
+		return nil
+	}
+	return r.kernels.Close()
+}

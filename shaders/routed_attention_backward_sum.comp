@@ -1,0 +1,48 @@
+#version 460
+// Gradients of the rows of keys and values that the lists of routed_attention name by index:
+//
+//	parts [LISTS, KEYS, HEADS, 2, DIM_HEAD]: gradients of the slots of lists
+//	table [LISTS, ROUTES, ROWS] u32: see routed_attention_backward_table.comp
+//	dkv [ITEMS, ROWS, HEADS, 2, DIM_HEAD]: the sum over the lists of an item that have the row, in their order
+//
+// A workgroup computes THREADS elements of a row, or vec4 if DIM_HEAD is a multiple of 4.
+#extension GL_EXT_buffer_reference : require
+#extension GL_EXT_buffer_reference_uvec2 : require
+#extension GL_GOOGLE_include_directive : require
+#include "include/address.glsl"
+#include "include/routed_attention.glsl"
+
+layout(constant_id = 0) const uint DIM_HEAD = 1; // elements of a head, 1 to 128
+layout(constant_id = 8) const uint HEADS = 1; // heads of a tensor
+const uint THREADS = 128;
+layout(local_size_x = 128) in;
+
+layout(push_constant, std430) uniform Push {
+	uvec2 parts, table, dkv;
+	uint groups;   // workgroups
+	uint rows;     // of an item
+	uint keys;     // slots of a list
+	uint per_item; // lists of an item
+} p;
+
+const bool VEC4 = DIM_HEAD % 4 == 0;
+const uint ELEMENTS = 2 * HEADS * DIM_HEAD, UNITS = VEC4 ? ELEMENTS / 4 : ELEMENTS; // of a row
+
+void main() {
+	const uint groups_per_row = (UNITS + THREADS - 1) / THREADS;
+	if (workgroup_index() >= p.groups) return;
+	uint row = workgroup_index() / groups_per_row, unit = workgroup_index() % groups_per_row * THREADS + gl_LocalInvocationIndex;
+	if (unit >= UNITS) return;
+	uint route = unit / (UNITS / ROUTES), first_list = row / p.rows * p.per_item;
+	vec4 sum = vec4(0);
+	for (uint list = first_list; list < first_list + p.per_item; list++) {
+		uint slot = U32(at(p.table, list * ROUTES + route, 4 * p.rows)).v[row % p.rows];
+		if (slot == 0) continue;
+		uvec2 part = at(p.parts, list * p.keys + slot - 1, 4 * ELEMENTS);
+		if (VEC4) sum += F32x4(part).v[unit];
+		else sum.x += F32(part).v[unit];
+	}
+	uvec2 to = at(p.dkv, row, 4 * ELEMENTS);
+	if (VEC4) F32x4(to).v[unit] = sum;
+	else F32(to).v[unit] = sum.x;
+}
