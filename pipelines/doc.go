@@ -27,6 +27,7 @@
 // Losses, with their gradients:
 //
 //	CrossEntropy  of logits with labels; the sums of items
+//	MSE           mean squared error of items
 //
 // Gradients, of kernels without the suffix:
 //

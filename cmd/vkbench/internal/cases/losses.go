@@ -11,6 +11,7 @@ import (
 func lossCases() []Case {
 	return []Case{
 		{"cross_entropy", []string{"rows", "vocabulary"}, [][]int{{65536, 256}, {8192, 65536}}, [][]int{{4096, 256}}, setupCrossEntropy},
+		{"mse", []string{"batch", "tokens", "dim"}, [][]int{{16, 4096, 512}}, [][]int{{2, 1024, 512}}, setupMSE},
 		{"embed_backward", []string{"batch", "tokens", "vocabulary", "dim"}, [][]int{{16, 4096, 256, 512}, {1, 4096, 65536, 512}}, [][]int{{2, 1024, 256, 512}}, setupEmbedBackward},
 		{"mean_pool_backward", []string{"batch", "tokens", "dim"}, [][]int{{16, 4096, 512}}, [][]int{{2, 1024, 512}}, setupMeanPoolBackward},
 		{"causal_select_backward", []string{"batch", "tokens", "window", "k"}, [][]int{{2, 8192, 128, 32}}, [][]int{{2, 8192, 128, 32}}, setupCausalSelectBackward},
@@ -68,4 +69,15 @@ func setupCrossEntropy(b *Builder, size []int) (*Workload, error) {
 	losses, dlogits := b.floatOutput("losses", a.Losses), b.floatOutput("dlogits", a.DLogits)
 	losses.constant, dlogits.constant = v == 1 || rows == 1, v == 1 // losses of a single class are 0
 	return b.kernel("cross_entropy", func(list *vk.CommandList) error { return c.Record(list, a) }, losses, dlogits)
+}
+
+func setupMSE(b *Builder, size []int) (*Workload, error) {
+	batch, n := size[0], size[1]*size[2]
+	m, err := pipelines.NewMSE(b.Dev, pipelines.MSEConfig{})
+	m = scope.Keep(b.Scope, m, err)
+	a := pipelines.MSEArgs{Y: b.normal(batch * n), Target: b.normal(batch * n), Losses: b.alloc32(batch), DY: b.alloc32(batch * n),
+		Scratch: b.scratchMemory(pipelines.MSEScratch(batch, n)), Items: batch, N: n}
+	losses := b.floatOutput("losses", a.Losses)
+	losses.constant = batch == 1
+	return b.kernel("mse", func(list *vk.CommandList) error { return m.Record(list, a) }, losses, b.floatOutput("dy", a.DY))
 }
