@@ -354,6 +354,7 @@ func compileLosses(c *compiler) {
 	for _, v := range c.sizes(256, 2, 31, 65536) { // 4 to 256 invocations per row
 		compile(c, NewCrossEntropy, func(e *CrossEntropy) ([]*vk.Kernel, error) { return []*vk.Kernel{e.rows, e.sums}, nil }, CrossEntropyConfig{V: v})
 	}
+	compile(c, NewDropout, func(d *Dropout) ([]*vk.Kernel, error) { return one(d.kernel, nil) }, DropoutConfig{})
 	compile(c, NewMSE, func(m *MSE) ([]*vk.Kernel, error) { return []*vk.Kernel{m.blocks, m.sum}, nil }, MSEConfig{})
 }
 

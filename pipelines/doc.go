@@ -24,10 +24,11 @@
 //	Permute          a tensor with its axes in another order
 //	Cast             float32 weights to 16 bits
 //
-// Losses, with their gradients:
+// Losses, with their gradients, and dropout:
 //
 //	CrossEntropy  of logits with labels; the sums of items
 //	MSE           mean squared error of items
+//	Dropout       random zeros, by Philox4x32-10; its own gradient
 //
 // Gradients, of kernels without the suffix:
 //

@@ -26,7 +26,7 @@ func TestSimulatedDevices(t *testing.T) {
 		name string
 		test func(*testing.T)
 	}{
-		{"cross_entropy", TestCrossEntropyBits}, {"mse", TestMSEBits},
+		{"cross_entropy", TestCrossEntropyBits}, {"mse", TestMSEBits}, {"dropout", TestDropoutThreshold},
 		{"mean_pool_backward", TestMeanPoolBackward}, {"causal_select_backward", TestCausalSelectBackward},
 		{"rmsnorm", TestRMSNormGather}, {"layernorm", TestLayerNormInPlaceAndSlice}, {"linear", TestLinearEmptySlots}, {"linear oracle", TestLinearOracle},
 		{"router_logits", TestRouterLogitsAtOffset}, {"coor_descent", TestCoorDescentGolden}, {"coor_descent state", TestCoorDescentInPlace},

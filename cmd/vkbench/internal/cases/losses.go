@@ -12,6 +12,7 @@ func lossCases() []Case {
 	return []Case{
 		{"cross_entropy", []string{"rows", "vocabulary"}, [][]int{{65536, 256}, {8192, 65536}}, [][]int{{4096, 256}}, setupCrossEntropy},
 		{"mse", []string{"batch", "tokens", "dim"}, [][]int{{16, 4096, 512}}, [][]int{{2, 1024, 512}}, setupMSE},
+		{"dropout", []string{"rows", "dim"}, [][]int{{65536, 512}}, [][]int{{4096, 512}}, setupDropout},
 		{"embed_backward", []string{"batch", "tokens", "vocabulary", "dim"}, [][]int{{16, 4096, 256, 512}, {1, 4096, 65536, 512}}, [][]int{{2, 1024, 256, 512}}, setupEmbedBackward},
 		{"mean_pool_backward", []string{"batch", "tokens", "dim"}, [][]int{{16, 4096, 512}}, [][]int{{2, 1024, 512}}, setupMeanPoolBackward},
 		{"causal_select_backward", []string{"batch", "tokens", "window", "k"}, [][]int{{2, 8192, 128, 32}}, [][]int{{2, 8192, 128, 32}}, setupCausalSelectBackward},
@@ -80,4 +81,15 @@ func setupMSE(b *Builder, size []int) (*Workload, error) {
 	losses := b.floatOutput("losses", a.Losses)
 	losses.constant = batch == 1
 	return b.kernel("mse", func(list *vk.CommandList) error { return m.Record(list, a) }, losses, b.floatOutput("dy", a.DY))
+}
+
+func setupDropout(b *Builder, size []int) (*Workload, error) {
+	n := size[0] * size[1]
+	d, err := pipelines.NewDropout(b.Dev, pipelines.DropoutConfig{})
+	d = scope.Keep(b.Scope, d, err)
+	state := b.upload(16, func() []byte { return vk.Bytes([]uint32{1, 2, 3, 0}) })
+	a := pipelines.DropoutArgs{X: b.normal(n), Y: b.alloc32(n), State: state, Count: n, Rate: 0.1}
+	y := b.floatOutput("y", a.Y)
+	y.constant = n < 100 // all of a few elements may be dropped
+	return b.kernel("dropout", func(list *vk.CommandList) error { return d.Record(list, a) }, y)
 }

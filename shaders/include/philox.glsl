@@ -1,0 +1,17 @@
+// The counter-based generator Philox4x32-10 of Salmon, Moraes, Dror and Shaw (2011): 128 random bits from a counter and a
+// key.
+#ifndef COLT5_PHILOX
+#define COLT5_PHILOX
+
+uvec4 philox(uvec4 counter, uvec2 key) {
+	for (uint round = 0; round < 10; round++) {
+		uint hi0, lo0, hi1, lo1;
+		umulExtended(0xD2511F53u, counter.x, hi0, lo0);
+		umulExtended(0xCD9E8D57u, counter.z, hi1, lo1);
+		counter = uvec4(hi1 ^ counter.y ^ key.x, lo1, hi0 ^ counter.w ^ key.y, lo0);
+		key += uvec2(0x9E3779B9u, 0xBB67AE85u);
+	}
+	return counter;
+}
+
+#endif
