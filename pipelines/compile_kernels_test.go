@@ -271,6 +271,10 @@ func compileAttention(c *compiler, p DType, d int) {
 	}
 	compile(c, NewPatchAttention, func(a *PatchAttention) ([]*vk.Kernel, error) { return a.kernels.compile() },
 		PatchAttentionConfig{Heads: 8, DimHead: d, Patch: 16, Precision: p})
+	if p == F32 {
+		compile(c, NewPatchAttentionBackward, func(a *PatchAttentionBackward) ([]*vk.Kernel, error) { return a.kernels.compile() },
+			PatchAttentionConfig{Heads: 8, DimHead: d, Patch: 16})
+	}
 	for _, keys := range []KeySource{KeySourceOwn, KeySourceIndexed, KeySourcePrefix} {
 		configs := flags(c, RoutedAttentionConfig{Heads: 8, DimHead: d, Routes: 1, KeySource: keys, Precision: p})
 		if d != 64 && d != 128 { // no bool set, and all

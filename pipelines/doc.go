@@ -47,6 +47,7 @@
 //	TreeSum              sum over batch items or micro-batches in a balanced binary tree
 //
 //	WindowAttentionBackward  gradients of queries, keys and values; the softmax is computed again
+//	PatchAttentionBackward   the same
 //	RoutedAttentionBackward  gradients of queries, keys, values, null keys and values, and scores
 //
 // The optimiser, see package train:

@@ -45,20 +45,32 @@ var _ = [1]struct{}{}[unsafe.Sizeof(patchAttentionPush{})-12]
 // NewPatchAttention makes the attention for a device. Its kernels are compiled when they are first recorded.
 func NewPatchAttention(dev *vk.Device, c PatchAttentionConfig) (*PatchAttention, error) {
 	const op = "PatchAttention"
-	if err := checkHeads(op, c.Heads, c.DimHead, c.Precision); err != nil {
+	if err := c.check(op); err != nil {
 		return nil, err
-	}
-	if c.Patch < 1 || c.Patch > 1024 {
-		return nil, fmt.Errorf("pipelines: %s: Patch is %d, want 1 to 1024", op, c.Patch)
 	}
 	k, err := newAttentionKernels(dev, op, attentionConfig{
 		name: "patch_attention", heads: c.Heads, dimHead: c.DimHead, precision: c.Precision, matrixTiles: attentionMatrixWide,
-		spec: map[uint32]uint32{shaders.PatchAttentionPatchSize: uint32(c.Patch)},
+		spec: c.spec(),
 	})
 	if err != nil {
 		return nil, err
 	}
 	return &PatchAttention{c, k}, nil
+}
+
+func (c PatchAttentionConfig) check(op string) error {
+	if err := checkHeads(op, c.Heads, c.DimHead, c.Precision); err != nil {
+		return err
+	}
+	if c.Patch < 1 || c.Patch > 1024 {
+		return fmt.Errorf("pipelines: %s: Patch is %d, want 1 to 1024", op, c.Patch)
+	}
+	return nil
+}
+
+// spec returns the specialisation constants of shaders/include/patch_attention.glsl.
+func (c PatchAttentionConfig) spec() map[uint32]uint32 {
+	return map[uint32]uint32{shaders.PatchAttentionPatchSize: uint32(c.Patch)}
 }
 
 // Record appends the attention to a command list: one dispatch, or several if it is very large.
@@ -79,9 +91,9 @@ func (p *PatchAttention) Record(list *vk.CommandList, a PatchAttentionArgs) erro
 	})
 }
 
-func (p *PatchAttention) check(op string, a PatchAttentionArgs) error {
-	c := p.config
-	h, w := dim{"Height", a.Height}, dim{"Width", a.Width}
+// checkSizes checks the size of the image.
+func (c PatchAttentionConfig) checkSizes(op string, height, width int) error {
+	h, w := dim{"Height", height}, dim{"Width", width}
 	if err := checkPositive(op, h, w); err != nil {
 		return err
 	}
@@ -90,10 +102,15 @@ func (p *PatchAttention) check(op string, a PatchAttentionArgs) error {
 			return fmt.Errorf("pipelines: %s: %s is %d, want a multiple of Patch, %d", op, d.name, d.n, c.Patch)
 		}
 	}
-	three, heads, dimHead := dim{"3", 3}, dim{"Heads", c.Heads}, dim{"DimHead", c.DimHead}
-	if err := checkRowCount(op, h, w, three, heads); err != nil {
+	return checkRowCount(op, h, w, dim{"3", 3}, dim{"Heads", c.Heads})
+}
+
+func (p *PatchAttention) check(op string, a PatchAttentionArgs) error {
+	c := p.config
+	if err := c.checkSizes(op, a.Height, a.Width); err != nil {
 		return err
 	}
+	h, w, three, heads, dimHead := dim{"Height", a.Height}, dim{"Width", a.Width}, dim{"3", 3}, dim{"Heads", c.Heads}, dim{"DimHead", c.DimHead}
 	return firstError(
 		c.Precision.checkHeadTensor(op, "qkv", a.QKV, h, w, three, heads, dimHead),
 		c.Precision.checkHeadTensor(op, "y", a.Y, h, w, heads, dimHead),

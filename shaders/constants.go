@@ -65,7 +65,7 @@ const (
 	AttentionLockstep           uint32 = 27 // bool: the invocations of a subgroup run in lockstep and need no barrier
 )
 
-// Ids of the specialisation constants of include/attention_backward.glsl, which is included by routed_attention_backward.comp, window_attention_backward.comp.
+// Ids of the specialisation constants of include/attention_backward.glsl, which is included by patch_attention_backward.comp, routed_attention_backward.comp, window_attention_backward.comp.
 const (
 	AttentionBackwardDimHead    uint32 = 0 // uint: elements of a head, 1 to 128
 	AttentionBackwardScale      uint32 = 3 // float: log2(e) / sqrt(DIM_HEAD): weights are computed with exp2
@@ -113,6 +113,11 @@ const (
 	LinearBackwardIn  uint32 = 0  // uint: elements in a row of x
 	LinearBackwardOut uint32 = 1  // uint: elements in a row of dy
 	LinearBackwardAdd uint32 = 30 // bool: add to dw
+)
+
+// Ids of the specialisation constants of include/patch_attention.glsl, which is included by patch_attention.comp, patch_attention_backward.comp.
+const (
+	PatchAttentionPatchSize uint32 = 9 // uint: pixels along a side of a patch
 )
 
 // Ids of the specialisation constants of include/routed_attention.glsl, which is included by routed_attention.comp, routed_attention_backward.comp, routed_attention_backward_sum.comp.
@@ -200,11 +205,6 @@ const (
 	MeanPoolBackwardMasked             uint32 = 1 // bool: a mask is given
 	MeanPoolBackwardColumns            uint32 = 2 // uint: elements of type T in a row
 	MeanPoolBackwardTokensPerWorkgroup uint32 = 3 // uint
-)
-
-// Ids of the specialisation constants of patch_attention.comp.
-const (
-	PatchAttentionPatchSize uint32 = 9 // uint: pixels along a side of a patch
 )
 
 // Ids of the specialisation constants of patch_embed.comp.

@@ -14,8 +14,7 @@
 #endif
 #include "include/address.glsl"
 #include "include/attention.glsl"
-
-layout(constant_id = 9) const uint PATCH_SIZE = 1; // pixels along a side of a patch
+#include "include/patch_attention.glsl"
 
 layout(push_constant, std430) uniform Push {
 	uvec2 qkv, y;

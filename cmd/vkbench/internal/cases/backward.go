@@ -12,6 +12,7 @@ func backwardCases() []Case {
 		{"coor_descent_backward", []string{"rows", "entries", "k"}, [][]int{{2, 32768, 1024}, {1, 1048576, 1024}}, [][]int{{2, 32768, 1024}}, setupCoorDescentBackward},
 		{"window_attention_backward", []string{"batch", "tokens", "heads", "dim head", "window"}, [][]int{{2, 32768, 8, 64, 64}}, [][]int{{1, 256, 2, 64, 64}}, setupWindowAttentionBackward},
 		{"routed_attention_backward", []string{"batch", "queries", "keys", "heads", "dim head"}, [][]int{{2, 1024, 1024, 8, 64}}, [][]int{{1, 64, 96, 2, 64}}, setupRoutedAttentionBackward},
+		{"patch_attention_backward", []string{"height", "width", "heads", "dim head", "patch"}, [][]int{{256, 256, 8, 64, 32}}, [][]int{{16, 16, 2, 64, 8}}, setupPatchAttentionBackward},
 		{"gelu_backward", []string{"rows", "dim"}, [][]int{{65536, 512}}, [][]int{{4096, 512}}, setupGELUBackward},
 		{"linear_backward", []string{"batch", "rows", "in", "out"}, [][]int{{8, 4096, 512, 2048}}, [][]int{{1, 1024, 256, 512}}, setupLinearBackward},
 		{"rmsnorm_backward", []string{"batch", "rows", "dim"}, [][]int{{8, 8192, 512}}, [][]int{{2, 1024, 512}}, setupRMSNormBackward},

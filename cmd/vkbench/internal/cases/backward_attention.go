@@ -35,3 +35,16 @@ func setupRoutedAttentionBackward(b *Builder, size []int) (*Workload, error) {
 	return b.kernel("routed_attention_backward", func(list *vk.CommandList) error { return r.Record(list, a) },
 		b.floatOutput("dq", a.DQ), b.floatOutput("dkv", a.DKV), b.floatOutput("dnull", a.DNull), b.floatOutput("dkey_scores", a.DKeyScores))
 }
+
+func setupPatchAttentionBackward(b *Builder, size []int) (*Workload, error) {
+	height, width, h, d := size[0], size[1], size[2], size[3]
+	config := pipelines.PatchAttentionConfig{Heads: h, DimHead: d, Patch: size[4]}
+	p, err := pipelines.NewPatchAttentionBackward(b.Dev, config)
+	p = scope.Keep(b.Scope, p, err)
+	values := height * width * h * d
+	a := pipelines.PatchAttentionBackwardArgs{
+		QKV: b.normal(3 * values), DY: b.normal(values), DQKV: b.alloc32(3 * values),
+		Scratch: b.scratchMemory(pipelines.PatchAttentionBackwardScratch(config, height, width)), Height: height, Width: width,
+	}
+	return b.kernel("patch_attention_backward", func(list *vk.CommandList) error { return p.Record(list, a) }, b.floatOutput("dqkv", a.DQKV))
+}
