@@ -45,6 +45,9 @@ func TestModuleConfig(t *testing.T) {
 
 // Token counts in the call options have the effect of the same counts in the config.
 func TestTokenCountOptions(t *testing.T) {
+	if testing.Short() {
+		t.Skip("compiles kernels for 6 s on CPU drivers")
+	}
 	t.Parallel()
 	gputest.CountCase()
 	fx := newFixture(t)

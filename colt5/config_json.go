@@ -105,8 +105,13 @@ func members(data []byte) (keys []string, values []json.RawMessage, err error) {
 		}
 		keys, values = append(keys, key.(string)), append(values, value)
 	}
-	_, err = d.Token()
-	return keys, values, err
+	if _, err := d.Token(); err != nil {
+		return nil, nil, err
+	}
+	if rest := bytes.TrimSpace(data[d.InputOffset():]); len(rest) > 0 {
+		return nil, nil, fmt.Errorf("after the object is %s, want nothing", text(rest))
+	}
+	return keys, values, nil
 }
 
 // addKeys lists pointers to the fields of a struct by key, and the keys of referenceKeys. The keys of an embedded struct

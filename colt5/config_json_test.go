@@ -75,6 +75,18 @@ func checkJSON[C any](t *testing.T, changed, defaults C) {
 	assert.Equal(t, defaults, again)
 }
 
+// TestConfigJSONTrailing: nothing may follow the object, also where encoding/json has not checked it before.
+func TestConfigJSONTrailing(t *testing.T) {
+	for data, rest := range map[string]string{`{}x`: "x", `{"dim": 3} {}`: "{}", "{}\n]": "]"} {
+		var c RMSNormConfig
+		assert.EqualError(t, c.UnmarshalJSON([]byte(data)), "colt5: RMSNormConfig: after the object is "+rest+", want nothing")
+	}
+	var c ConditionalRoutedFeedForwardConfig
+	assert.NoError(t, c.UnmarshalJSON([]byte(" {}\n\t ")))
+	assert.ErrorContains(t, c.UnmarshalJSON([]byte(`{"router_kwargs": {} x}`)), "invalid character 'x'")
+	assert.ErrorContains(t, c.UnmarshalJSON([]byte("nullx")), "want an object")
+}
+
 // Types of values that not every configuration has.
 func TestConfigJSONTypes(t *testing.T) {
 	var c ConditionalRoutedImageAttentionConfig

@@ -123,6 +123,9 @@ func TestCancelDuringCall(t *testing.T) {
 
 // A call that waits for another call of the same module returns when its context ends; the other call is not affected.
 func TestCancelWhileWaitingForModule(t *testing.T) {
+	if testing.Short() {
+		t.Skip("compiles kernels for 3 s on CPU drivers")
+	}
 	fx := newFixture(t)
 	m := mustNewSeeded(fx, NewConditionalRoutedFeedForward, smallFeedForward())
 	x, y := fx.floats(normal(1, smallN*smallDim), 1, smallN, smallDim), fx.tensor(F32, 1, smallN, smallDim)

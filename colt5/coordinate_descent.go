@@ -60,7 +60,8 @@ func (c CoordinateDescentConfig) build(*weights) layer { return c }
 type CoordinateDescentOptions struct {
 	Mask *Tensor // u8 of the shape of s, 0 for masked entries; nil: no entry is masked
 	// K is the K of each row: F32 of the shape of s without its last dimension, [1] for a single row s [N]. Values are
-	// clamped to 1e-6 .. 1e30. nil: the configuration's, for all rows.
+	// clamped to 1e-6 .. 1e30. They are not checked for NaN, which a driver may clamp to either bound; the CPU driver
+	// takes 1e-6. nil: the configuration's, for all rows.
 	K     *Tensor
 	Stats *CallStats // receives what the call cost; nil: not wanted
 }

@@ -442,6 +442,9 @@ func (g *Graph) measure(caps vk.Caps, inputs map[string][]int) (m Memory, err er
 	m.Workspace = b.peak + b.constants
 	counted := map[*storage]bool{}
 	for _, module := range g.modules {
+		if err := module.lock(context.Background()); err != nil { // Share replaces the storages
+			return m, err
+		}
 		m.Weights = min(m.Weights+module.weights.castBytes, maxBytes)
 		for _, w := range module.weights.list {
 			if s := w.Tensor.storage; !counted[s] {
@@ -449,6 +452,7 @@ func (g *Graph) measure(caps vk.Caps, inputs map[string][]int) (m Memory, err er
 				m.Weights = min(m.Weights+uint64(w.Tensor.size()), maxBytes)
 			}
 		}
+		module.leave()
 	}
 	if max(m.Weights, m.Inputs, m.Outputs) >= maxBytes {
 		return Memory{}, fmt.Errorf("%w: the weights, the inputs or the outputs have 2^60 bytes or more", vk.ErrOutOfMemory)

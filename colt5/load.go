@@ -192,10 +192,11 @@ candidates:
 // keep their elements: everything is uploaded beside them first, and then copied in one submit, which no context ends.
 //
 // Where the device has no memory for that, the parameters are written one by one, after data was called once for each
-// without an error. If that fails midway, the weights are incomplete until a later replace of all succeeds.
+// without an error. If that fails midway, the weights are incomplete until a later replace of all succeeds, also for
+// modules that share them.
 func (w *weights) replace(ctx context.Context, list []int, data func(i int) ([]float32, error)) (err error) {
-	if w.incomplete != nil && len(list) < len(w.list) {
-		return fmt.Errorf("%d of %d parameters, want all: %w", len(list), len(w.list), w.incomplete)
+	if err := w.incomplete(); err != nil && len(list) < len(w.list) {
+		return fmt.Errorf("%d of %d parameters, want all: %w", len(list), len(w.list), err)
 	}
 	staged, err := w.stage(list)
 	defer func() {
@@ -271,8 +272,8 @@ func (w *weights) copyStaged(ctx context.Context, list []int, staged []*Tensor) 
 	for _, i := range list {
 		w.list[i].Tensor.version.Add(1) // even after an error: a device that was too slow still copies
 	}
-	if err == nil && len(list) == len(w.list) {
-		w.incomplete = nil
+	if err == nil {
+		w.complete(list)
 	}
 	return err
 }
@@ -288,21 +289,75 @@ func (w *weights) replaceInPlace(ctx context.Context, list []int, data func(i in
 		}
 		if err != nil {
 			if wrote {
-				w.incomplete = fmt.Errorf("the weights are incomplete since an earlier call failed; Load or Init must succeed first (%w)", err)
+				for _, i := range list {
+					t := w.list[i].Tensor
+					t.storage.setIncomplete(t.memory, err)
+				}
 			}
 			return err
 		}
 	}
-	if len(list) == len(w.list) {
-		w.incomplete = nil
+	w.complete(list)
+	return nil
+}
+
+// incomplete is a range of a storage whose elements belong to weights that were replaced in part. Modules that share
+// the storage see it, too.
+type incomplete struct {
+	memory vk.Range
+	err    error // of the call that failed
+}
+
+func (s *storage) setIncomplete(memory vk.Range, err error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.incomplete = append(s.incomplete, incomplete{memory, err})
+}
+
+// complete notes that all of some memory has new elements.
+func (s *storage) complete(memory vk.Range) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.incomplete = slices.DeleteFunc(s.incomplete, func(p incomplete) bool {
+		return p.memory.Offset() >= memory.Offset() && p.memory.Offset()+p.memory.Size() <= memory.Offset()+memory.Size()
+	})
+}
+
+// incompleteError returns the error of a call that replaced elements of some memory in part; nil if there is none.
+func (s *storage) incompleteError(memory vk.Range) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, p := range s.incomplete {
+		if memory.Offset() < p.memory.Offset()+p.memory.Size() && p.memory.Offset() < memory.Offset()+memory.Size() {
+			return p.err
+		}
 	}
 	return nil
 }
 
+// incomplete returns an error if some of the weights have new elements and some old, because a call of this module, or
+// of one that shares its weights, failed midway.
+func (w *weights) incomplete() error {
+	for _, p := range w.list {
+		if err := p.Tensor.storage.incompleteError(p.Tensor.memory); err != nil {
+			return fmt.Errorf("the weights are incomplete since an earlier call failed; Load or Init must succeed first (%w)", err)
+		}
+	}
+	return nil
+}
+
+// complete notes that the parameters of a list have new elements.
+func (w *weights) complete(list []int) {
+	for _, i := range list {
+		t := w.list[i].Tensor
+		t.storage.complete(t.memory)
+	}
+}
+
 // save writes a state dict and replaces the file atomically.
 func (w *weights) save(ctx context.Context, path string) error {
-	if w.incomplete != nil {
-		return w.incomplete
+	if err := w.incomplete(); err != nil {
+		return err
 	}
 	var list []safetensors.Tensor
 	for _, p := range w.list {

@@ -433,6 +433,50 @@ func TestLoadInPlace(t *testing.T) {
 	}
 }
 
+// TestLoadInPlaceShared: modules that share weights, all or some, refuse to compute on those of a load that failed midway.
+func TestLoadInPlaceShared(t *testing.T) {
+	fx := newLoadFixture(t)
+	ctx, failure := t.Context(), errors.New("the file has shrunk")
+	other, own := mustNewSeeded(fx.fixture, NewConditionalRoutedFeedForward, fx.m.Config()), mustNewSeeded(fx.fixture, NewConditionalRoutedFeedForward, fx.m.Config())
+	list := fx.m.Parameters()
+	require.NoError(t, other.Share(ctx, list[len(list)-1:]))
+	fx.m.weights.allocStaged = fx.noMemoryAfter(1)
+	src := newSource(list)
+	forward := func(m *ConditionalRoutedFeedForward) error {
+		return m.Forward(ctx, fx.tensor(F32, 1, 20, 12), fx.x, FeedForwardOptions{})
+	}
+	fail := func() {
+		t.Helper()
+		src.count, src.read = 0, func(at int) error {
+			if at == len(src.names)+2 {
+				return failure
+			}
+			return nil
+		}
+		require.ErrorIs(t, fx.load(src, safetensors.LoadOptions{}), failure)
+		src.read = nil
+		for _, m := range []*ConditionalRoutedFeedForward{fx.m, other} {
+			assert.ErrorIs(t, forward(m), failure)
+		}
+		require.NoError(t, forward(own))
+	}
+	fail()
+	require.NoError(t, fx.load(src, safetensors.LoadOptions{}))
+	require.NoError(t, forward(fx.m))
+	require.NoError(t, forward(other))
+
+	fail()
+	require.NoError(t, own.Share(ctx, list[:1]), "the state belongs to the elements")
+	assert.ErrorIs(t, forward(own), failure)
+	require.NoError(t, other.Init(ctx, 5)) // replaces the element that it shares, and none of the others
+	require.NoError(t, forward(other))
+	assert.ErrorIs(t, forward(fx.m), failure)
+	require.NoError(t, fx.m.Init(ctx, 5))
+	for _, m := range []*ConditionalRoutedFeedForward{fx.m, other, own} {
+		require.NoError(t, forward(m))
+	}
+}
+
 // TestLoadErrorsAreShort: an error names the first few problems, escaped, and counts the others.
 func TestLoadErrorsAreShort(t *testing.T) {
 	fx := newLoadFixture(t)

@@ -50,12 +50,16 @@ func (m *base) share(list []Parameter) error {
 	if err != nil {
 		return err
 	}
-	// Plans and casts hold the addresses of the old elements.
 	w := &m.weights
-	if err := errors.Join(m.plans.close(), w.castList.Close()); err != nil {
+	casts, err := w.newCastList(&m.kernels, shared)
+	if err != nil {
 		return errors.Join(err, releaseShared(shared))
 	}
-	w.castList = nil
+	// Plans and casts hold the addresses of the old elements.
+	if err := errors.Join(m.plans.close(), w.castList.Close()); err != nil {
+		return errors.Join(err, casts.Close(), releaseShared(shared))
+	}
+	w.setCastList(casts)
 	for _, s := range shared {
 		old, wasClosed := s.parameter.storage, s.parameter.closed.Swap(false)
 		s.parameter.storage, s.parameter.memory = s.storage, s.memory
@@ -64,9 +68,6 @@ func (m *base) share(list []Parameter) error {
 		}
 	}
 	w.shares++
-	if m.dev != nil {
-		err = errors.Join(err, w.recordCasts(&m.kernels))
-	}
 	return err
 }
 

@@ -4,6 +4,7 @@ import (
 	"testing"
 
 	"github.com/colt5-vulkan/colt5/internal/gputest"
+	"github.com/colt5-vulkan/colt5/vk"
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 )
@@ -44,6 +45,36 @@ func TestShareExchange(t *testing.T) {
 	assert.ErrorContains(t, m.Share(t.Context(), []Parameter{{Name: "1.weight", Tensor: tensors["3.weight"]}, {Name: "x"}}), "which is not a parameter")
 	require.NoError(t, m.Close())
 	assert.Equal(t, buffers-5, fx.dev.Stats().Buffers, "a failed Share keeps no memory")
+}
+
+// TestShareAllOrNone: if the casts of the new elements cannot be recorded, the parameters keep theirs, and the module
+// computes what it did.
+func TestShareAllOrNone(t *testing.T) {
+	gputest.CountCase()
+	fx := newFixture(t)
+	// A copy in 16 bits, although the products read 32: not all devices have 16-bit products.
+	m := mustNewSeeded(fx, NewLinear, LinearConfig{In: 8, Out: 4})
+	weight, newBuffer := m.Parameters()[0].Tensor, func(bytes uint64) *vk.Buffer {
+		b, err := fx.dev.NewBuffer("copy", bytes)
+		require.NoError(t, err)
+		return b
+	}
+	m.weights.precision, m.weights.matrices, weight.cast = F16, []*Tensor{weight}, newBuffer(castMatrixBytes(F16, weight))
+	require.NoError(t, m.weights.recordCasts(&m.kernels))
+	x, w := fx.floats(normal(5, 3*8), 3, 8), fx.floats(normal(7, 4*8), 4, 8)
+	forward := func() []float32 {
+		return fx.finiteOutput(func(y *Tensor) error { return m.Forward(t.Context(), y, x, CallOptions{}) }, 3, 4)
+	}
+	output, before := forward(), fx.parameters(m.Parameters())
+	copied, small := weight.cast, newBuffer(2)
+	weight.cast = small
+	assert.ErrorContains(t, m.Share(t.Context(), []Parameter{{Name: "weight", Tensor: w}}), "colt5: Linear.Share: ")
+	weight.cast = copied
+	require.NoError(t, small.Close())
+	assert.Equal(t, before, fx.parameters(m.Parameters()))
+	assert.True(t, sameBits(output, forward()))
+	require.NoError(t, m.Share(t.Context(), []Parameter{{Name: "weight", Tensor: w}}))
+	assert.False(t, sameBits(output, forward()))
 }
 
 // TestSharePrecision: 16-bit products read the elements of a shared weight, whoever wrote them last.

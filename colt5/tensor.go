@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"math"
 	"strings"
+	"sync"
 	"sync/atomic"
 
 	"github.com/colt5-vulkan/colt5/vk"
@@ -29,6 +30,9 @@ type storage struct {
 	buffer  *vk.Buffer    // nil: a parameter of a module without a device
 	version atomic.Uint64 // how often the elements may have changed; rises when they have
 	users   atomic.Int32  // tensors that are not closed; the last one closes the buffer
+
+	mu         sync.Mutex   // guards incomplete
+	incomplete []incomplete // parts whose module has weights that were replaced in part
 }
 
 // newStorage makes the storage of one tensor. Its version is not 0, which is that of copies of weights not made yet.

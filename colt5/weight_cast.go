@@ -37,8 +37,8 @@ func castMatrixBytes(p DType, t *Tensor) uint64 {
 // cast renews the copies of the matrices that changed since the last cast. Parameters are tensors like any other: the
 // caller may write them, and so may another module's call.
 func (w *weights) cast(ctx context.Context) error {
-	if w.incomplete != nil {
-		return w.incomplete
+	if err := w.incomplete(); err != nil {
+		return err
 	}
 	stale := false
 	for i, t := range w.matrices {
@@ -58,24 +58,44 @@ func (w *weights) cast(ctx context.Context) error {
 
 // recordCasts records the command list of cast.
 func (w *weights) recordCasts(k *kernels) error {
-	if len(w.matrices) == 0 {
-		return nil
-	}
-	w.castVersions = make([]uint64, len(w.matrices))
-	var err error
-	if w.castList, err = w.dev.NewCommandList(vk.CommandListConfig{Name: "cast of weights"}); err != nil {
+	list, err := w.newCastList(k, nil)
+	if err != nil {
 		return err
 	}
+	w.setCastList(list)
+	return nil
+}
+
+// setCastList replaces the closed command list of cast. The next cast runs it.
+func (w *weights) setCastList(list *vk.CommandList) {
+	w.castList, w.castVersions = list, make([]uint64, len(w.matrices))
+}
+
+// newCastList returns a command list that casts the matrices. They have the elements of the module's tensors, or those
+// of shared.
+func (w *weights) newCastList(k *kernels, shared []sharedElements) (list *vk.CommandList, err error) {
+	if len(w.matrices) == 0 || w.dev == nil {
+		return nil, nil
+	}
+	if list, err = w.dev.NewCommandList(vk.CommandListConfig{Name: "cast of weights"}); err != nil {
+		return nil, err
+	}
 	for _, t := range w.matrices {
+		from := t.memory
+		for _, s := range shared {
+			if s.parameter == t {
+				from = s.memory
+			}
+		}
 		c, err := kernel(k, pipelines.NewCast, pipelines.CastConfig{C: t.shape[1], Precision: w.precision})
 		if err == nil {
-			err = c.Record(w.castList, pipelines.CastArgs{X: t.memory, Y: t.cast.Range(), Rows: t.shape[0]})
+			err = c.Record(list, pipelines.CastArgs{X: from, Y: t.cast.Range(), Rows: t.shape[0]})
 		}
 		if err != nil {
-			return err
+			return nil, errors.Join(err, list.Close())
 		}
 	}
-	return nil
+	return list, nil
 }
 
 // closeCasts frees the copies.

@@ -27,7 +27,6 @@ type weights struct {
 	err       error           // the first error of add
 	shares    uint64          // how often Share has replaced parameters
 
-	incomplete  error                              // not nil: some parameters have new elements and some old
 	allocStaged func(shape []int) (*Tensor, error) // for tests: allocates what replace uploads to; nil: NewTensor
 
 	matrices     []*Tensor // weights that products read as 16-bit copies

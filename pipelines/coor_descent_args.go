@@ -33,7 +33,7 @@ type CoorDescentArgs struct {
 	// K is the number of entries to select per segment: a real number, 1e-6 to 1e30. For a shorter last block it is
 	// min(K, its length).
 	K float64
-	// RowK has a K for each row, which is clamped to 1e-6 .. 1e30: [Rows] f32. Absent: K. With RowK, K and
+	// RowK has a K for each row, which is clamped to 1e-6 .. 1e30, NaN to either bound: [Rows] f32. Absent: K. With RowK, K and
 	// SelectAllUpTo are 0, and State, blocks and windows are absent.
 	RowK vk.Range
 	// SelectAllUpTo is the length of a block, or with Windows the N, up to which all valid entries are selected: they

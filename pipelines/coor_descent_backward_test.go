@@ -182,7 +182,10 @@ func TestCoorDescentBackward(t *testing.T) {
 		{topK(segmentCase{rows: 2, n: 300, routes: 1, block: 300, slots: 30, k: 40, logit: large}), true, true},
 		{topK(segmentCase{rows: 2, n: 300, routes: 1, block: 300, slots: 30, k: 40, logit: ties}), true, true},
 	}
-	for _, c := range list {
+	for i, c := range list {
+		if testing.Short() && i != 1 && i != 5 && i != 9 && i != 11 { // a row, unaligned rows, blocks, windows
+			continue // CPU drivers compile for 10 s for all cases
+		}
 		t.Run(c.String(), c.run)
 	}
 	limit := longestInRegisters(gputest.Device(t).Caps())

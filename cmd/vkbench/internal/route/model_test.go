@@ -136,6 +136,9 @@ func TestRouteEncoder(t *testing.T) {
 
 // TestRouteSelectsAll has a last segment with fewer bytes than the routers select.
 func TestRouteSelectsAll(t *testing.T) {
+	if testing.Short() {
+		t.Skip("compiles kernels for 4 s on CPU drivers")
+	}
 	_, config, weights := encoderFiles(t)
 	rows := commandtest.Objects(t, program.OK(t, "route", commandtest.File(t, "text", sample()[:65]), "-config", config, "-weights", weights, "-length", "60", "-o", "json"))
 	require.Len(t, rows, 1)

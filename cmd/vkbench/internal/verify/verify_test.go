@@ -72,8 +72,15 @@ func add(data []byte, at int, x float32) {
 }
 
 func TestVerifyPasses(t *testing.T) {
-	out := program.OK(t, "verify", goldenDir+"coor_descent_00.safetensors", goldenDir+"feedforward_1.safetensors", goldenDir+"router_10.safetensors",
-		goldenDir+"topk_11.safetensors", "-o", "json")
+	names := []string{"coor_descent_00", "feedforward_1", "router_10", "topk_11"}
+	if testing.Short() {
+		names = []string{"coor_descent_00", "feedforward_8", "router_40", "topk_11"}
+	}
+	args := []string{"verify", "-o", "json"}
+	for _, name := range names {
+		args = append(args, goldenDir+name+".safetensors")
+	}
+	out := program.OK(t, args...)
 	rows := commandtest.Objects(t, out)
 	require.Len(t, rows, 4)
 	for _, r := range rows {
@@ -86,13 +93,13 @@ func TestVerifyPasses(t *testing.T) {
 
 // TestVerifyModules has cases of every module with routers, with and without masks, blocks, several routes and padding.
 func TestVerifyModules(t *testing.T) {
+	if testing.Short() {
+		t.Skip("TestVerifyPyTorch has small cases of all modules")
+	}
 	args := []string{"verify", "-o", "json"}
 	names := []string{
 		"attention_2", "attention_6", "attention_11", "attention_12", "block_1", "block_2", "cross_2", "cross_4", "cross_7",
 		"autoregressive_1", "autoregressive_5", "autoregressive_7", "autoregressive_8", "image_1", "image_2", "image_3", "vit_1", "vit_2",
-	}
-	if testing.Short() {
-		names = []string{"attention_2", "block_1", "cross_2", "autoregressive_1", "image_1", "vit_1"}
 	}
 	for _, name := range names {
 		args = append(args, goldenDir+name+".safetensors")
@@ -133,7 +140,9 @@ func TestVerifyPyTorch(t *testing.T) {
 	args := []string{"verify", "-o", "json", pytorchDir}
 	if testing.Short() {
 		args = args[:3]
-		for _, name := range []string{"encoder_ids", "feedforward_soft", "local_mha", "plain_feedforward", "rmsnorm"} {
+		for _, name := range []string{
+			"attention", "autoregressive", "block", "cross", "encoder_ids", "feedforward_soft", "image", "local_mha", "plain_feedforward", "rmsnorm", "vit",
+		} {
 			args = append(args, pytorchDir+name+".safetensors")
 		}
 	}
@@ -176,8 +185,12 @@ func TestModules(t *testing.T) {
 }
 
 func TestVerifySummary(t *testing.T) {
-	out := program.OK(t, "verify", "-module", "TopK", goldenDir) // an earlier name of the flag, and the class
-	assert.Contains(t, out, "\n6 passed, 0 failed on ")
+	args, passed := []string{goldenDir}, 6
+	if testing.Short() {
+		args, passed = []string{goldenDir + "topk_10.safetensors", goldenDir + "topk_11.safetensors", goldenDir + "router_40.safetensors"}, 2
+	}
+	out := program.OK(t, append([]string{"verify", "-module", "TopK"}, args...)...) // an earlier name of the flag, and the class
+	assert.Contains(t, out, fmt.Sprintf("\n%d passed, 0 failed on ", passed))
 	assert.NotContains(t, out, "router_")
 
 	code, out, remarks := program.RunOnDevice(t, "verify", "-only", "vit", goldenDir+"topk_10.safetensors")
