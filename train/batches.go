@@ -85,8 +85,8 @@ func NewRandomBatches(data Data, o BatchOptions) (*RandomBatches, error) {
 	if err := o.check("NewRandomBatches"); err != nil {
 		return nil, err
 	}
-	if data.Size() < int64(o.Length)+2 {
-		return nil, fmt.Errorf("train: NewRandomBatches: data has %d bytes, want at least Length + 2, %d", data.Size(), o.Length+2)
+	if n := data.Size(); n < int64(o.Length)+2 {
+		return nil, fmt.Errorf("train: NewRandomBatches: data has %d bytes, want at least Length + 2, %d", n, o.Length+2)
 	}
 	return &RandomBatches{data, o}, nil
 }

@@ -72,7 +72,8 @@ type manifestFile struct {
 // and compares their sizes and hashes, so that a checkpoint that is damaged or incomplete is an error. The error is
 // ErrNoCheckpoint if the directory has none.
 func OpenCheckpoint(path string) (*Checkpoint, error) {
-	if _, err := os.Stat(filepath.Join(path, manifestName)); err == nil {
+	_, err := os.Stat(filepath.Join(path, manifestName))
+	if err == nil || checkpointPattern.MatchString(filepath.Base(path)) {
 		return readCheckpoint(path)
 	}
 	steps, err := listCheckpoints(path)

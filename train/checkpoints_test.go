@@ -209,6 +209,10 @@ func TestCheckpointsDamaged(t *testing.T) {
 			require.NoError(t, c.Save(2, nil, writeTo(2)))
 			path := filepath.Join(c.dir, checkpointName(2))
 			require.NoError(t, d.damage(path))
+			if name != "other step" {
+				_, err := OpenCheckpoint(path)
+				require.ErrorContains(t, err, d.want)
+			}
 			_, err := c.Latest()
 			require.ErrorContains(t, err, d.want)
 			assert.ErrorContains(t, err, "step-000000000002")

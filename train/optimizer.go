@@ -106,8 +106,9 @@ func (o *Optimizer) layout() error {
 			return fmt.Errorf("parameter %d has the name %s, want a unique one", i, errtext.Quote(p.Name))
 		}
 		names[p.Name] = true
+		elements := 1
 		for _, d := range p.Shape {
-			if d < 1 || d > math.MaxInt32 || p.elements() > math.MaxInt32 {
+			if elements = elements * min(max(d, 0), math.MaxInt32); elements < 1 || elements > math.MaxInt32 {
 				return fmt.Errorf("parameter %s has shape %v, want sizes of at least 1 and at most %d elements",
 					errtext.Name(p.Name), p.Shape, math.MaxInt32)
 			}
@@ -211,17 +212,21 @@ func (o *Optimizer) compile() (err error) {
 func (o *Optimizer) Config() OptimizerConfig { return o.config }
 
 // Gradients is where the gradients of micro-batch i are written: those of all parameters in order, each from a multiple
-// of 4 elements on. The padding between them must stay 0.
-func (o *Optimizer) Gradients(i int) vk.Range { return o.arena(i).Slice(0, 4*uint64(o.elements)) }
+// of 4 elements on. The padding between them must stay 0. The range is absent if there is no micro-batch i; so also those
+// of Gradient and Loss.
+func (o *Optimizer) Gradients(i int) vk.Range { return o.part(i, 0, 4*uint64(o.elements)) }
 
-// Gradient is the part of Gradients(i) that belongs to a parameter.
+// Gradient is the part of Gradients(i) that belongs to a parameter, by its position in the list of NewOptimizer.
 func (o *Optimizer) Gradient(i, parameter int) vk.Range {
-	return o.arena(i).Slice(4*uint64(o.offsets[parameter]), o.parameters[parameter].Data.Size())
+	if parameter < 0 || parameter >= len(o.parameters) {
+		return vk.Range{}
+	}
+	return o.part(i, 4*uint64(o.offsets[parameter]), o.parameters[parameter].Data.Size())
 }
 
-// Loss is where the loss of micro-batch i is written, as two float32 from a multiple of 16 bytes on: the sum of the losses
-// of its labels, and their count.
-func (o *Optimizer) Loss(i int) vk.Range { return o.arena(i).Slice(4*uint64(o.elements), 8) }
+// Loss is where the loss of micro-batch i is written, as two float32 from a multiple of 16 bytes on: the sum of the
+// losses of its labels, and their count.
+func (o *Optimizer) Loss(i int) vk.Range { return o.part(i, 4*uint64(o.elements), 8) }
 
 // LossScale is the float32 that the gradients of the loss are multiplied by: the gradient of the sum of losses in the
 // backward pass. It starts at a multiple of 16 bytes.
@@ -229,9 +234,14 @@ func (o *Optimizer) LossScale() vk.Range {
 	return o.state.Range().Slice(pipelines.OptimizerStateScale, 4)
 }
 
-// arena is the memory that micro-batch i writes. Before it, the sums of as many subtrees are waiting as i has bits,
-// each in an arena of its own.
-func (o *Optimizer) arena(i int) vk.Range { return o.arenas[bits.OnesCount(uint(i))].Range() }
+// part is a part of the memory that micro-batch i writes. Before it, the sums of as many subtrees are waiting as i has
+// bits, each in an arena of its own.
+func (o *Optimizer) part(i int, offset, size uint64) vk.Range {
+	if i < 0 || i >= o.config.MicroBatches {
+		return vk.Range{}
+	}
+	return o.arenas[bits.OnesCount(uint(i))].Range().Slice(offset, size)
+}
 
 // RecordGradients records what follows the backward pass of micro-batch i: it adds the gradients of those subtrees of
 // the binary tree that are complete with it. The micro-batches are recorded in order.

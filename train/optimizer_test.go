@@ -421,11 +421,18 @@ func TestOptimizerBadInput(t *testing.T) {
 		`parameter 0 has the name "", want a unique one`:                    {{"", []int{15}, data}},
 		"parameter x has shape [0 15], want sizes of at least 1":            {{"x", []int{0, 15}, data}},
 		"parameter x starts at byte 4 of its buffer, want a multiple of 16": {{"x", []int{15}, unaligned}},
+		"parameter x has shape [2147483647 2147483647 2147483647 2], want":  {{"x", []int{1<<31 - 1, 1<<31 - 1, 1<<31 - 1, 2}, data}},
 		"parameter x has 60 bytes, want 64":                                 {{"x", []int{16}, data}},
 		"parameter x has 0 bytes, want 60":                                  {{"x", []int{15}, vk.Range{}}},
 	} {
 		_, err := NewOptimizer(t.Context(), p.dev, list, OptimizerConfig{})
 		assert.ErrorContains(t, err, want)
+	}
+	assert.False(t, p.optimizer.Gradient(2, 3).IsZero())
+	for _, r := range []vk.Range{
+		p.optimizer.Gradients(-1), p.optimizer.Gradients(3), p.optimizer.Loss(3), p.optimizer.Gradient(3, 0), p.optimizer.Gradient(0, -1), p.optimizer.Gradient(0, 4),
+	} {
+		assert.True(t, r.IsZero())
 	}
 	for _, i := range []int{-1, 3} {
 		assert.ErrorContains(t, p.optimizer.RecordGradients(p.list, i), fmt.Sprintf("i is %d, want 0 to MicroBatches - 1, 2", i))

@@ -56,7 +56,9 @@ func (o *Optimizer) stateWords(ctx context.Context) (w pipelines.OptimizerStateW
 
 // setState sets the state for the next step.
 func (o *Optimizer) setState(ctx context.Context, s State) error {
-	w := pipelines.OptimizerStateWords{Steps: uint32(s.Steps), Updates: uint32(s.Updates), Scale: float32(s.LossScale), Good: uint32(s.GoodSteps)}
+	w := pipelines.OptimizerStateWords{
+		Steps: uint32(s.Steps), Updates: uint32(s.Updates), Scale: float32(s.LossScale), Good: uint32(s.GoodSteps),
+	}
 	return o.dev.Upload(ctx, vk.Transfer{Range: o.state.Range(), Data: vk.Scalars(&w)})
 }
 
@@ -116,14 +118,15 @@ func (o *Optimizer) Save(ctx context.Context, path string) error {
 			shape = append(shape, int64(d))
 		}
 		for prefix, r := range o.moments(i) {
-			list = append(list, safetensors.Tensor{Name: prefix + p.Name, DType: safetensors.F32, Shape: shape, Data: func(w io.Writer) error {
+			write := func(w io.Writer) error {
 				data := make([]byte, r.Size())
 				if err := o.dev.Download(ctx, vk.Transfer{Range: r, Data: data}); err != nil {
 					return err
 				}
 				_, err := w.Write(data)
 				return err
-			}})
+			}
+			list = append(list, safetensors.Tensor{Name: prefix + p.Name, DType: safetensors.F32, Shape: shape, Data: write})
 		}
 	}
 	return safetensors.Write(path, s.metadata(), list)
