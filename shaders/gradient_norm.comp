@@ -92,8 +92,11 @@ const uint QUADS_PER_THREAD = 16, QUADS_PER_BLOCK = THREADS * QUADS_PER_THREAD;
 vec4 quad(uint i) {
 	if (i < p.quads) return F32x4(at(p.x, i, 16)).v[0];
 	vec4 v = vec4(0);
-	if (i == p.quads)
-		for (uint j = 0; j < p.rest; j++) v[j] = F32(at(p.x, i, 16)).v[j];
+	if (i != p.quads) return v;
+	F32 x = F32(at(p.x, i, 16));
+	if (p.rest > 0) v.x = x.v[0]; // an index that is no constant would put v into memory
+	if (p.rest > 1) v.y = x.v[1];
+	if (p.rest > 2) v.z = x.v[2];
 	return v;
 }
 
@@ -110,7 +113,8 @@ void main() {
 		sum += small * small;
 		large_sum += scaled * scaled;
 	}
-	Sums s = workgroup_sums(Sums((sum.x + sum.y) + (sum.z + sum.w), (large_sum.x + large_sum.y) + (large_sum.z + large_sum.w), overflow));
+	float total = (sum.x + sum.y) + (sum.z + sum.w), large_total = (large_sum.x + large_sum.y) + (large_sum.z + large_sum.w);
+	Sums s = workgroup_sums(Sums(total, large_total, overflow));
 	if (gl_LocalInvocationID.x != 0 || block > (p.quads + (p.rest > 0 ? 1 : 0) - 1) / QUADS_PER_BLOCK) return;
 	U32x4(at(p.sums, block, 16)).v[0] = uvec4(floatBitsToUint(s.sum), floatBitsToUint(s.large_sum), s.overflow, 0);
 }
