@@ -24,6 +24,9 @@ func (c routedCase) gradientArgs() (a ref.RoutedAttentionArgs, dy []float32) {
 			if i < len(rows) && c.validKeys >= 0 && i%9 != 8 {
 				index = int32(rows[i])
 			}
+			if a.Valid != nil && a.Valid[first+i] == 0 {
+				index = int32(rows[0]) // routers give empty slots an index that another slot has too
+			}
 			a.Indices[first+i] = index
 		}
 	}
