@@ -21,14 +21,26 @@ type setupFunc func(*scope.Scope, *golden.Case) (*instance, error)
 
 // instance is a golden case on a device.
 type instance struct {
-	forward forwardFunc
-	outputs map[string]*colt5.Tensor        // of forward
-	routers bool                            // forward has routing records
-	compare func(values, *comparison) error // with the golden case
+	tensors
+	forward    forwardFunc
+	parameters []colt5.Parameter
+	routers    bool                            // forward has routing records
+	compare    func(values, *comparison) error // with the golden case
+
+	// upstream returns the gradients of outputs, given the outputs; nil: the golden case's, under the same names.
+	upstream func(values) (map[string][]float32, error)
 }
 
+// tensors are those of a call, by the names that golden cases use. An optional one may be missing.
+type tensors struct{ inputs, outputs map[string]*colt5.Tensor }
+
+// forwardFunc runs forward on tensors, or adds it to the graph whose values they are. Unless records is nil, it stores the
+// routing records in it.
+type forwardFunc func(ctx context.Context, t tensors, records *[]colt5.RoutingRecord) error
+
 // check runs a case twice, and once more with routing records, and compares. It returns the values of the first run.
-func check(s *scope.Scope, c *golden.Case, setup setupFunc, found *comparison) (first values, err error) {
+// With gradients it compares those too.
+func check(s *scope.Scope, c *golden.Case, setup setupFunc, gradients bool, found *comparison) (first values, err error) {
 	x, err := setup(s, c)
 	if err = errors.Join(err, s.Err()); err != nil {
 		return first, err
@@ -49,7 +61,10 @@ func check(s *scope.Scope, c *golden.Case, setup setupFunc, found *comparison) (
 		}
 		found.sameBits(first, recorded, "a run with routing records has different bits")
 	}
-	return first, x.compare(first, found)
+	if err := x.compare(first, found); err != nil || !gradients {
+		return first, err
+	}
+	return first, x.checkGradients(s, c, first, found)
 }
 
 // run poisons the outputs, runs forward, and reads the outputs.
@@ -57,7 +72,7 @@ func (x *instance) run(ctx context.Context, i int, records *[]colt5.RoutingRecor
 	if err := x.poison(ctx, i); err != nil {
 		return values{}, err
 	}
-	if err := x.forward(ctx, records); err != nil {
+	if err := x.forward(ctx, x.tensors, records); err != nil {
 		return values{}, err
 	}
 	return x.read(ctx)

@@ -118,10 +118,10 @@ func setupCoordinateDescent(s *scope.Scope, c *golden.Case) (*instance, error) {
 	}
 	y := s.Tensor(colt5.F32, x.Shape()...)
 	return &instance{
-		forward: func(ctx context.Context, _ *[]colt5.RoutingRecord) error {
-			return d.Forward(ctx, y, x, colt5.CoordinateDescentOptions{Mask: mask})
+		tensors: tensors{inputs(map[string]*colt5.Tensor{"s": x, "mask": mask}), map[string]*colt5.Tensor{"y": y}},
+		forward: func(ctx context.Context, t tensors, _ *[]colt5.RoutingRecord) error {
+			return d.Forward(ctx, t.outputs["y"], t.inputs["s"], colt5.CoordinateDescentOptions{Mask: t.inputs["mask"]})
 		},
-		outputs: map[string]*colt5.Tensor{"y": y},
 		compare: func(got values, found *comparison) error { return compareOutputs(c, got, found) },
 	}, nil
 }
@@ -142,19 +142,20 @@ func setupTopK(s *scope.Scope, c *golden.Case) (*instance, error) {
 	}
 	shape := x.Shape()
 	shape[len(shape)-1] = config.K
-	out := colt5.TopKResult{
-		Values: s.Tensor(colt5.F32, shape...), Indices: s.Tensor(colt5.I32, shape...), Gates: s.Tensor(colt5.F32, shape...),
+	outputs := map[string]*colt5.Tensor{
+		"values": s.Tensor(colt5.F32, shape...), "indices": s.Tensor(colt5.I32, shape...), "gates": s.Tensor(colt5.F32, shape...),
 	}
-	outputs := map[string]*colt5.Tensor{"values": out.Values, "indices": out.Indices, "gates": out.Gates}
 	if !config.NonDifferentiable {
-		out.CoorDescentValues = s.Tensor(colt5.F32, shape...)
-		outputs["coor_descent_values"] = out.CoorDescentValues
+		outputs["coor_descent_values"] = s.Tensor(colt5.F32, shape...)
 	}
 	return &instance{
-		forward: func(ctx context.Context, _ *[]colt5.RoutingRecord) error {
-			return t.Forward(ctx, out, x, colt5.TopKOptions{Mask: mask})
+		tensors: tensors{inputs(map[string]*colt5.Tensor{"x": x, "mask": mask}), outputs},
+		forward: func(ctx context.Context, of tensors, _ *[]colt5.RoutingRecord) error {
+			out := colt5.TopKResult{
+				Values: of.outputs["values"], Indices: of.outputs["indices"], Gates: of.outputs["gates"], CoorDescentValues: of.outputs["coor_descent_values"],
+			}
+			return t.Forward(ctx, out, of.inputs["x"], colt5.TopKOptions{Mask: of.inputs["mask"]})
 		},
-		outputs: outputs,
 		compare: func(got values, found *comparison) error { return compareOutputs(c, got, found) },
 	}, nil
 }
@@ -186,30 +187,36 @@ func setupRouter(s *scope.Scope, c *golden.Case) (*instance, error) {
 	if !ok {
 		return nil, fmt.Errorf("out.y is missing")
 	}
-	options := colt5.RouterOptions{Mask: mask, RoutingTokens: optionalInput(s, c, "routing_tokens")}
 	b, n, routes, k := x.Shape()[0], x.Shape()[1], config.NumRoutingTokens, r.Slots(x.Shape()[1], call.NumTokens)
-	out := colt5.RouterResult{
-		Indices: s.Tensor(colt5.I32, b, routes, k), Scores: s.Tensor(colt5.F32, b, routes, k), Tokens: s.Tensor(colt5.F32, b, routes, k, config.Dim),
-		Logits: s.Tensor(colt5.F32, b, routes, n), SoftScores: s.Tensor(colt5.F32, b, routes, n),
+	outputs := map[string]*colt5.Tensor{
+		"indices": s.Tensor(colt5.I32, b, routes, k), "scores": s.Tensor(colt5.F32, b, routes, k), "tokens": s.Tensor(colt5.F32, b, routes, k, config.Dim),
+		"logits": s.Tensor(colt5.F32, b, routes, n), "scores_all": s.Tensor(colt5.F32, b, routes, n),
 	}
 	block := n
 	if size := config.RouteBlockSize; size > 0 {
 		block = min(size, n)
 	}
+	record := func(got values) colt5.RoutingRecord {
+		return colt5.RoutingRecord{
+			Lists: b * routes, K: k, Routes: routes, Block: block, Indices: got.ints["indices"], Scores: got.floats["scores"],
+			Logits: got.floats["logits"], SoftScores: got.floats["scores_all"],
+		}
+	}
 	return &instance{
-		forward: func(ctx context.Context, _ *[]colt5.RoutingRecord) error {
-			return r.Forward(ctx, out, x, call.NumTokens, options)
-		},
-		outputs: map[string]*colt5.Tensor{
-			"indices": out.Indices, "scores": out.Scores, "logits": out.Logits, "scores_all": out.SoftScores, "tokens": out.Tokens,
+		tensors:    tensors{inputs(map[string]*colt5.Tensor{"x": x, "mask": mask, "routing_tokens": optionalInput(s, c, "routing_tokens")}), outputs},
+		parameters: r.Parameters(),
+		forward: func(ctx context.Context, t tensors, _ *[]colt5.RoutingRecord) error {
+			out := colt5.RouterResult{
+				Indices: t.outputs["indices"], Scores: t.outputs["scores"], Tokens: t.outputs["tokens"], Logits: t.outputs["logits"],
+				SoftScores: t.outputs["scores_all"],
+			}
+			options := colt5.RouterOptions{Mask: t.inputs["mask"], RoutingTokens: t.inputs["routing_tokens"]}
+			return r.Forward(ctx, out, t.inputs["x"], call.NumTokens, options)
 		},
 		compare: func(got values, found *comparison) error {
-			record := colt5.RoutingRecord{
-				Lists: b * routes, K: k, Routes: routes, Block: block, Indices: got.ints["indices"], Scores: got.floats["scores"],
-				Logits: got.floats["logits"], SoftScores: got.floats["scores_all"],
-			}
-			return found.selected(c, record, got.floats["tokens"], y)
+			return found.selected(c, record(got), got.floats["tokens"], y)
 		},
+		upstream: func(got values) (map[string][]float32, error) { return upstreamOfTokens(c, record(got)) },
 	}, nil
 }
 

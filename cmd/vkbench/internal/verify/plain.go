@@ -32,8 +32,10 @@ func setupPlain[C any, M routedModule](create func(context.Context, *vk.Device, 
 			return nil, err
 		}
 		return &instance{
-			forward: func(ctx context.Context, _ *[]colt5.RoutingRecord) error { return forward(ctx, m, y, x, mask) },
-			outputs: map[string]*colt5.Tensor{"y": y},
+			tensors: tensors{inputs(map[string]*colt5.Tensor{"x": x, "mask": mask}), map[string]*colt5.Tensor{"y": y}}, parameters: m.Parameters(),
+			forward: func(ctx context.Context, t tensors, _ *[]colt5.RoutingRecord) error {
+				return forward(ctx, m, t.outputs["y"], t.inputs["x"], t.inputs["mask"])
+			},
 			compare: func(got values, found *comparison) error { return compareOutputs(c, got, found) },
 		}, nil
 	}

@@ -3,6 +3,7 @@ package verify
 import (
 	"context"
 	"fmt"
+	"maps"
 
 	"github.com/colt5-vulkan/colt5/colt5"
 	"github.com/colt5-vulkan/colt5/internal/cli/scope"
@@ -26,12 +27,10 @@ func like(s *scope.Scope, x *colt5.Tensor) *colt5.Tensor {
 	return s.Tensor(colt5.F32, x.Shape()...)
 }
 
-// forwardFunc runs forward and, unless records is nil, stores the routing records in it.
-type forwardFunc func(ctx context.Context, records *[]colt5.RoutingRecord) error
-
 // routedInstance returns the instance of a module with routers, whose output is y. Call it last, after all tensors were
 // created.
-func routedInstance(s *scope.Scope, c *golden.Case, parameters func() []colt5.Parameter, y *colt5.Tensor, forward forwardFunc) (*instance, error) {
+func routedInstance(s *scope.Scope, c *golden.Case, parameters func() []colt5.Parameter, in map[string]*colt5.Tensor, y *colt5.Tensor,
+	forward forwardFunc) (*instance, error) {
 	if s.Err() != nil {
 		return nil, nil
 	}
@@ -39,7 +38,7 @@ func routedInstance(s *scope.Scope, c *golden.Case, parameters func() []colt5.Pa
 		return nil, err
 	}
 	return &instance{
-		forward: forward, outputs: map[string]*colt5.Tensor{"y": y}, routers: true,
+		tensors: tensors{inputs(in), map[string]*colt5.Tensor{"y": y}}, forward: forward, parameters: parameters(), routers: true,
 		compare: func(got values, found *comparison) error {
 			if err := compareOutputs(c, got, found); err != nil || c.RoutingMayDiffer() {
 				return err
@@ -47,6 +46,12 @@ func routedInstance(s *scope.Scope, c *golden.Case, parameters func() []colt5.Pa
 			return found.routings(c, got.records)
 		},
 	}, nil
+}
+
+// inputs removes the inputs that a case does not have.
+func inputs(all map[string]*colt5.Tensor) map[string]*colt5.Tensor {
+	maps.DeleteFunc(all, func(_ string, t *colt5.Tensor) bool { return t == nil })
+	return all
 }
 
 // routedInputs are the tensors of a case. Missing ones are nil.
@@ -78,11 +83,15 @@ func setupRouted[C, A any, M routedModule](rank int, create func(context.Context
 		}
 		m, err := create(s.Context(), s.Dev, config)
 		m = scope.Keep(s, m, err)
-		in := routedInputs{requiredInput(s, c, "x", rank), optionalInput(s, c, "mask"), optionalInput(s, c, "context"), optionalInput(s, c, "context_mask")}
-		y := like(s, in.x)
-		return routedInstance(s, c, func() []colt5.Parameter { return m.Parameters() }, y, func(ctx context.Context, records *[]colt5.RoutingRecord) error {
-			return forward(ctx, m, routedCall[A]{y, in, args, records})
-		})
+		x := requiredInput(s, c, "x", rank)
+		in := map[string]*colt5.Tensor{
+			"x": x, "mask": optionalInput(s, c, "mask"), "context": optionalInput(s, c, "context"), "context_mask": optionalInput(s, c, "context_mask"),
+		}
+		return routedInstance(s, c, func() []colt5.Parameter { return m.Parameters() }, in, like(s, x),
+			func(ctx context.Context, t tensors, records *[]colt5.RoutingRecord) error {
+				in := routedInputs{t.inputs["x"], t.inputs["mask"], t.inputs["context"], t.inputs["context_mask"]}
+				return forward(ctx, m, routedCall[A]{t.outputs["y"], in, args, records})
+			})
 	}
 }
 
@@ -153,9 +162,10 @@ func setupEncoder(s *scope.Scope, c *golden.Case) (*instance, error) {
 		return nil, fmt.Errorf("in.x has shape %v, want [B N] or [B N C]", c.Inputs["x"].Shape)
 	}
 	y := s.Tensor(colt5.F32, x.Shape()[0], x.Shape()[1], config.Dim)
-	return routedInstance(s, c, m.Parameters, y, func(ctx context.Context, records *[]colt5.RoutingRecord) error {
-		return m.Forward(ctx, y, x, colt5.BlockOptions{
-			Mask: mask, NumHeavyAttnTokensQ: args.Q, NumHeavyAttnTokensKV: args.KV, NumHeavyFFTokens: args.FF, Routing: records,
+	in := map[string]*colt5.Tensor{"x": x, "mask": mask}
+	return routedInstance(s, c, m.Parameters, in, y, func(ctx context.Context, t tensors, records *[]colt5.RoutingRecord) error {
+		return m.Forward(ctx, t.outputs["y"], t.inputs["x"], colt5.BlockOptions{
+			Mask: t.inputs["mask"], NumHeavyAttnTokensQ: args.Q, NumHeavyAttnTokensKV: args.KV, NumHeavyFFTokens: args.FF, Routing: records,
 		})
 	})
 }
@@ -172,7 +182,8 @@ func setupViT(s *scope.Scope, c *golden.Case) (*instance, error) {
 		return nil, nil
 	}
 	y := s.Tensor(colt5.F32, x.Shape()[0], config.NumClasses)
-	return routedInstance(s, c, m.Parameters, y, func(ctx context.Context, records *[]colt5.RoutingRecord) error {
-		return m.Forward(ctx, y, x, colt5.ViTOptions{Routing: records})
+	in := map[string]*colt5.Tensor{"x": x}
+	return routedInstance(s, c, m.Parameters, in, y, func(ctx context.Context, t tensors, records *[]colt5.RoutingRecord) error {
+		return m.Forward(ctx, t.outputs["y"], t.inputs["x"], colt5.ViTOptions{Routing: records})
 	})
 }

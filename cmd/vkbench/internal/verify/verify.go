@@ -24,7 +24,8 @@ import (
 const description = `Without arguments the cases are those in the program, which are of all modules: no checkout is needed.
 
 Each case runs twice on the same objects, and once more for its routing records, which must give the same
-bits. The bounds are those of the README of the golden cases. -digests writes a line "CASE OUTPUT SHA256" for
+bits. With -grad it also runs backward, twice, and the gradients of all inputs and weights are compared; the
+cases in the program have no gradients. The bounds are those of the README of the golden cases. -digests writes a line "CASE OUTPUT SHA256" for
 each output tensor: the hash of its raw little-endian bytes in the first run, in the order of the cases. Equal
 files mean equal bits, of two commits or of two drivers.`
 
@@ -37,6 +38,7 @@ func Command(env *command.Env) *cli.Command {
 			command.DeviceFlag(), command.OutputFlag(),
 			&cli.StringSliceFlag{Name: "only", Aliases: []string{"module"}, Usage: "only cases of these `MODULES`, of " + strings.Join(names(), ", ")},
 			&cli.StringFlag{Name: "precision", Value: "f32", Usage: "`PRECISION` of matrix products: f32, or f16 or bf16 for the modules that have products"},
+			&cli.BoolFlag{Name: "grad", Usage: "also run backward, and compare the gradients of inputs and weights"},
 			&cli.StringFlag{Name: "digests", Usage: "also write the SHA-256 hash of every output tensor to `FILE`"},
 		},
 		Action: func(ctx context.Context, c *cli.Command) error {
@@ -58,7 +60,7 @@ func Command(env *command.Env) *cli.Command {
 				if err := o.precision.Supported(dev.Caps()); err != nil {
 					return err
 				}
-				v := verification{dev: dev, table: t, only: o.modules, precision: o.precision, moduleOf: moduleOf, unknown: map[string]int{}}
+				v := verification{dev: dev, table: t, only: o.modules, precision: o.precision, gradients: o.gradients, moduleOf: moduleOf, unknown: map[string]int{}}
 				if o.embedded {
 					t.Remark("%s of the program; vkbench verify testdata/golden runs all of a checkout.", command.Count(len(o.cases), "golden case"))
 				}
@@ -81,11 +83,12 @@ type options struct {
 	embedded  bool     // they are those of the program
 	modules   []string // names; none: all
 	precision colt5.DType
+	gradients bool
 	digests   string // path; "": none
 }
 
 func parseOptions(c *cli.Command) (options, error) {
-	o := options{embedded: !c.Args().Present(), digests: c.String("digests")}
+	o := options{embedded: !c.Args().Present(), gradients: c.Bool("grad"), digests: c.String("digests")}
 	for _, name := range c.StringSlice("only") {
 		m, ok := moduleOf(name)
 		if !ok {
@@ -172,6 +175,7 @@ type verification struct {
 	table     *table.Table
 	only      []string // names of modules; none: all
 	precision colt5.DType
+	gradients bool
 	moduleOf  func(class string) (module, bool)
 	passed    int
 	failed    int
@@ -210,7 +214,7 @@ func (v *verification) run(ctx context.Context, f caseFile) error {
 	found := &comparison{}
 	var first values
 	err = scope.Run(ctx, v.dev, func(s *scope.Scope) (err error) {
-		first, err = check(s, c, m.setup, found)
+		first, err = check(s, c, m.setup, v.gradients, found)
 		return err
 	})
 	if err := command.InterruptedBy(ctx, err); errors.Is(err, command.ErrInterrupted) {

@@ -307,8 +307,8 @@ func TestVerifySameBits(t *testing.T) {
 		{"other bits", func(x *instance) forwardFunc {
 			forward, values := x.forward, x.outputs["values"]
 			runs := 0
-			return func(ctx context.Context, records *[]colt5.RoutingRecord) error {
-				if err := forward(ctx, records); err != nil {
+			return func(ctx context.Context, t tensors, records *[]colt5.RoutingRecord) error {
+				if err := forward(ctx, t, records); err != nil {
 					return err
 				}
 				data, err := values.Float32(ctx)
@@ -322,7 +322,7 @@ func TestVerifySameBits(t *testing.T) {
 			}
 		}, "values: the second run has different bits"},
 		{"nothing written", func(*instance) forwardFunc {
-			return func(context.Context, *[]colt5.RoutingRecord) error { return nil }
+			return func(context.Context, tensors, *[]colt5.RoutingRecord) error { return nil }
 		}, "gates: the second run has different bits"},
 	} {
 		t.Run(test.name, func(t *testing.T) {
@@ -334,7 +334,7 @@ func TestVerifySameBits(t *testing.T) {
 						x.forward = test.runs(x)
 					}
 					return x, err
-				}, found)
+				}, false, found)
 				return err
 			}))
 			assert.Contains(t, strings.Join(found.problems, "; "), test.want)
@@ -349,7 +349,7 @@ func TestInterrupted(t *testing.T) {
 	ctx, stop := context.WithCancel(t.Context())
 	var out bytes.Buffer
 	setup := func(*scope.Scope, *golden.Case) (*instance, error) {
-		return &instance{forward: func(ctx context.Context, _ *[]colt5.RoutingRecord) error {
+		return &instance{forward: func(ctx context.Context, t tensors, _ *[]colt5.RoutingRecord) error {
 			stop()
 			return fmt.Errorf("waiting: %w", ctx.Err())
 		}}, nil
