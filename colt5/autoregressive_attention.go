@@ -179,18 +179,11 @@ func (l *autoregressiveAttention) forward(b *builder, a attentionInput) {
 		recordInterleaved(l.light.phases(lightOutput{b: b, x: a.x, y: a.y, residual: a.residual}, vk.Range{}, a.b, a.n, l.budget))
 		return
 	}
-	scoresAreOne := c.RouterStraightThrough || b.call.randomSeed != 0
-	q := newRouterState(a.name+"q_router", l.qRoutingToken, c.Router, scoresAreOne, l.queryRouting(a.attentionSizes), false)
-	kv := newRouterState(a.name+"kv_router", l.kvRoutingTokens, c.Router, scoresAreOne, l.keyRouting(a.attentionSizes), false)
+	q, kv := l.routers(b, a)
 	h := &heavyForward{heavyAttention: &l.heavy, b: b, x: a.x, context: a.x, q: q, kv: kv, projectAllKeys: true}
 	out := unselectedRows{b: b, q: q, y: a.y, x: a.x, null: l.null, dim: c.Dim, residual: a.residual, prefix: window}
 	heavy := phases{func() { b.recordLogits(a.x, q, kv) }, func() {
-		if c.CausalQueryRouting && q.routed {
-			l.recordCausalTopK(b, q)
-		} else {
-			b.recordRouterTopK(vk.Range{}, q)
-		}
-		b.recordRouterTopK(vk.Range{}, kv)
+		l.recordTopK(b, q, kv)
 		out.recordMembershipMask()
 		b.finishRouting(vk.Range{}, q)
 		b.finishRouting(vk.Range{}, kv)
@@ -198,6 +191,25 @@ func (l *autoregressiveAttention) forward(b *builder, a attentionInput) {
 	recordInterleaved(heavy, l.light.phases(out.lightOutput(), vk.Range{}, a.b, a.n, l.budget))
 	out.release()
 	h.project(a.y, a.y, true)
+}
+
+// routers makes the states of both routers.
+func (l *autoregressiveAttention) routers(b *builder, a attentionInput) (q, kv *routerState) {
+	c := l.config
+	scoresAreOne := c.RouterStraightThrough || b.call.randomSeed != 0
+	q = newRouterState(a.name+"q_router", l.qRoutingToken, c.Router, scoresAreOne, l.queryRouting(a.attentionSizes), false)
+	kv = newRouterState(a.name+"kv_router", l.kvRoutingTokens, c.Router, scoresAreOne, l.keyRouting(a.attentionSizes), false)
+	return q, kv
+}
+
+// recordTopK records the lists of both routers.
+func (l *autoregressiveAttention) recordTopK(b *builder, q, kv *routerState) {
+	if l.config.CausalQueryRouting && q.routed {
+		l.recordCausalTopK(b, q)
+	} else {
+		b.recordRouterTopK(vk.Range{}, q)
+	}
+	b.recordRouterTopK(vk.Range{}, kv)
 }
 
 // queryRouting is the selection of the queries: each window but the first separately. Padding to a whole window is
@@ -230,8 +242,11 @@ func (l *autoregressiveAttention) recordCausalTopK(b *builder, q *routerState) {
 	windowTopK.values = b.floats(q.lists(), q.k)
 	b.recordRouterTopK(vk.Range{}, &windowTopK)
 	q.indices, q.valid = b.floats(q.lists(), q.k), b.floats(q.lists(), q.k)
+	if b.gradients != nil {
+		q.thresholds = b.floats(q.lists(), q.blocks())
+	}
 	record(b, pipelines.NewCausalSelect, pipelines.CausalSelectConfig{}, pipelines.CausalSelectArgs{
-		Logits: q.logits.Range, Values: windowTopK.values.Range, Valid: windowTopK.valid.Range, Indices: q.indices.Range, QueryValid: q.valid.Range,
+		Logits: q.logits.Range, Values: windowTopK.values.Range, Valid: windowTopK.valid.Range, Indices: q.indices.Range, QueryValid: q.valid.Range, Thresholds: q.thresholds.Range,
 		B: q.b, N: q.n, Window: q.block, K: q.perBlock,
 	})
 	b.release(windowTopK.values, windowTopK.indices, windowTopK.valid)

@@ -110,6 +110,10 @@ func (w *weights) autoregressiveTransformer(c AutoregressiveTransformerConfig) *
 }
 
 func (t *autoregressiveTransformer) record(b *builder) {
+	if b.training() {
+		t.recordTraining(b)
+		return
+	}
 	c, s := t.config, attentionSizesOf(b)
 	count := s.b * s.n
 	current, next := b.floats(count, c.Dim), b.floats(count, c.Dim)
@@ -119,8 +123,13 @@ func (t *autoregressiveTransformer) record(b *builder) {
 		current, next = next, current
 		recordInterleaved(t.feedForward[i].phases(b, current.Range, current.Range, count, hiddenBytes, true))
 	}
-	b.linear(t.toLogits, 0, 0, pipelines.LinearConfig{Norm: true}, pipelines.LinearArgs{
-		X: current.Range, Gamma: t.gamma.memory, Y: b.arg("y"), Batch: 1, Rows: count,
-	})
+	t.recordHead(b, current.Range, count)
 	b.release(current, next)
+}
+
+// recordHead records the logits of count rows.
+func (t *autoregressiveTransformer) recordHead(b *builder, x vk.Range, count int) {
+	b.linear(t.toLogits, 0, 0, pipelines.LinearConfig{Norm: true}, pipelines.LinearArgs{
+		X: x, Gamma: t.gamma.memory, Y: b.arg("y"), Batch: 1, Rows: count,
+	})
 }

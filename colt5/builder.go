@@ -27,6 +27,9 @@ type builder struct {
 	program   *program              // of the node
 	computed  []allocation          // the workspace of the program's values, where they are in the workspace
 
+	kept      map[*node][]allocation // what the backward passes of nodes need, see save
+	gradients *gradientState         // of the backward pass; nil: it has not begun
+
 	ctx  context.Context // of the call that makes the plan
 	plan *plan
 	list *vk.CommandList // nil while the workspace is laid out

@@ -383,6 +383,9 @@ func (m *base) forward(ctx context.Context, c *call) error {
 	if err := p.run(ctx, tensors[:n]); err != nil {
 		return err
 	}
+	if err := p.checkIDs(ctx); err != nil {
+		return err
+	}
 	return p.report(ctx, c.stats, c.routing)
 }
 
@@ -416,10 +419,11 @@ type Memory struct {
 	Inputs    uint64
 	Outputs   uint64
 	Workspace uint64 // memory between the steps, constant tables included
+	Gradients uint64 // of parameters; only of Graph.TrainingMemory
 }
 
 // Total is the sum.
-func (m Memory) Total() uint64 { return m.Weights + m.Inputs + m.Outputs + m.Workspace }
+func (m Memory) Total() uint64 { return m.Weights + m.Inputs + m.Outputs + m.Workspace + m.Gradients }
 
 // dimSize is the size of a symbolic dimension.
 type dimSize struct{ symbol, size int }

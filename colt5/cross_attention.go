@@ -135,16 +135,22 @@ func (w *weights) crossAttention(c ConditionalRoutedCrossAttentionConfig) *cross
 }
 
 func (l *crossAttention) record(b *builder) {
-	c, items, n, m := l.config, b.dim(dimB), b.dim(dimN), b.dim(dimM)
 	y, x, mask, context, contextMask := b.arg("y"), b.arg("x"), b.arg("Mask"), b.arg("context"), b.arg("ContextMask")
+	q, kv := l.routers(b)
+	h := &heavyForward{heavyAttention: &l.heavy, b: b, x: x, context: context, q: q, kv: kv}
+	rest := unselectedRows{b: b, q: q, y: y, null: l.null, dim: l.config.Dim}
+	recordInterleaved(h.phases(mask, contextMask, func() {}), phases{func() {}, func() {}, rest.recordWithoutLight})
+	h.project(y, vk.Range{}, false)
+}
+
+// routers makes the states of both routers.
+func (l *crossAttention) routers(b *builder) (q, kv *routerState) {
+	c, items, n, m := l.config, b.dim(dimB), b.dim(dimN), b.dim(dimM)
 	kvOptions := c.Router
 	kvOptions.RouteBlockSize = c.RouteBlockSize
 	qRouting := c.Router.selectionShape(items, n, 1, c.Dim, b.tokenCount("NumTokensQ"))
 	kvRouting := kvOptions.selectionShape(items, m, c.KVRoutingTokens, c.Dim, b.tokenCount("NumTokensKV"))
-	q := newRouterState("q_router", l.qRoutingToken, c.Router, c.RouterStraightThrough, qRouting, b.given("Mask"))
-	kv := newRouterState("kv_router", l.kvRoutingTokens, kvOptions, c.RouterStraightThrough, kvRouting, b.given("ContextMask"))
-	h := &heavyForward{heavyAttention: &l.heavy, b: b, x: x, context: context, q: q, kv: kv}
-	rest := unselectedRows{b: b, q: q, y: y, null: l.null, dim: c.Dim}
-	recordInterleaved(h.phases(mask, contextMask, func() {}), phases{func() {}, func() {}, rest.recordWithoutLight})
-	h.project(y, vk.Range{}, false)
+	q = newRouterState("q_router", l.qRoutingToken, c.Router, c.RouterStraightThrough, qRouting, b.given("Mask"))
+	kv = newRouterState("kv_router", l.kvRoutingTokens, kvOptions, c.RouterStraightThrough, kvRouting, b.given("ContextMask"))
+	return q, kv
 }

@@ -112,6 +112,10 @@ func (w *weights) encoder(c EncoderConfig) *encoder {
 // record alternates between y and one tensor of workspace: each block reads one and writes the other. The last block
 // leaves its result in y.
 func (e *encoder) record(b *builder) {
+	if b.training() {
+		e.recordTraining(b)
+		return
+	}
 	c, s, y := e.config, blockSizesOf(b), b.arg("y")
 	h := b.floats(s.b, s.n, c.Dim)
 	current := b.arg("x")
@@ -134,6 +138,31 @@ func (e *encoder) record(b *builder) {
 	b.release(h)
 }
 
+// recordTraining keeps the inputs of all blocks for the backward pass.
+func (e *encoder) recordTraining(b *builder) {
+	c, s := e.config, blockSizesOf(b)
+	var inputs []allocation
+	for i := range c.Depth + 1 {
+		if i == 0 && e.embed == nil {
+			inputs = append(inputs, allocation{})
+			continue
+		}
+		inputs = append(inputs, b.floats(s.b, s.n, c.Dim))
+	}
+	current := b.arg("x")
+	if e.embed != nil {
+		current = inputs[0].Range
+		b.embed(e.embed, current, s.b*s.n)
+	}
+	for i := range e.blocks {
+		next := inputs[i+1].Range
+		e.blocks[i].forward(b, blockInput{s, fmt.Sprintf("layers.%d.", i), next, current, b.arg("Mask")})
+		current = next
+	}
+	record(b, pipelines.NewRMSNorm, pipelines.RMSNormConfig{C: c.Dim}, pipelines.RMSNormArgs{X: current, Gamma: e.gamma.memory, Y: b.arg("y"), Rows: s.b * s.n})
+	b.save(inputs...)
+}
+
 // embed records the embedding of the call's x, count token ids, and counts the ids outside the vocabulary.
 func (b *builder) embed(table *Tensor, y vk.Range, count int) {
 	v, c, byteIDs := table.shape[0], table.shape[1], b.isU8("x")
@@ -142,17 +171,17 @@ func (b *builder) embed(table *Tensor, y vk.Range, count int) {
 		invalid := b.alloc(16) // not released: it is read after the run
 		b.fill(invalid.Range, 0)
 		a.InvalidIDs = rows(invalid.Range, 0, 1, 4)
-		b.checkIDs(a.InvalidIDs, v)
+		b.checkIDs(a.InvalidIDs, "x", fmt.Sprintf("token ids outside the vocabulary of %d", v))
 	}
 	record(b, pipelines.NewEmbed, pipelines.EmbedConfig{C: c, V: v, ByteIDs: byteIDs}, a)
 }
 
-// checkIDs makes the plan read, after each run, how many ids of x were outside the vocabulary.
-func (b *builder) checkIDs(invalid vk.Range, vocabulary int) {
+// checkIDs makes the plan read, after each run, how many ids of an argument are not valid: what they are then.
+func (b *builder) checkIDs(invalid vk.Range, argument, what string) {
 	if b.list == nil {
 		return
 	}
-	c := &checkedIDs{name: b.prefixed("x"), vocabulary: vocabulary}
+	c := &checkedIDs{name: b.prefixed(argument), what: what}
 	b.plan.ids = append(b.plan.ids, c)
 	b.plan.readInvalid = append(b.plan.readInvalid, vk.Transfer{Range: invalid, Data: vk.Bytes(c.invalid[:])})
 }

@@ -1,6 +1,7 @@
 package colt5
 
 import (
+	"context"
 	"fmt"
 	"testing"
 
@@ -88,6 +89,12 @@ func TestFeedForward(t *testing.T) {
 			want, naive := ref.ConditionalRoutedFeedForward(args), ref.ConditionalRoutedFeedForward32(args)
 			assert.NoError(t, ref.MaxErr(fx.read(y), want).Within(ref.Bound(naive, want, 2e-6)))
 			assert.Equal(t, data, fx.read(x), "x changed")
+			in := ref.ConditionalRoutedFeedForwardInput{X: data, Mask: maskData, B: test.b, N: test.n, C: test.dim, Router: args.Router.RouterConfig}
+			fx.checkBackward(f.Parameters(), feed{"x": x, "mask": mask}, y.Shape(), func(ctx context.Context, y *Tensor, in feed) error {
+				return f.Forward(ctx, y, in["x"], FeedForwardOptions{Mask: in["mask"]})
+			}, func(dy []float32) (ref.Gradients, ref.GradientsOf[float32]) {
+				return ref.ConditionalRoutedFeedForwardBackward(in, dy, w, ""), ref.ConditionalRoutedFeedForwardBackward32(in, dy, w, "")
+			})
 		})
 	}
 }

@@ -44,6 +44,7 @@ type Graph struct {
 	err     error // the first error while building
 	kernels kernels
 
+	submitted *plan          // the run that Wait waits for; nil: none
 	modules   []*base        // each once, in the order in which they are locked
 	externals []external     // the tensors of the run in progress: inputs, then outputs
 	keys      map[string]int // numbers the keys of kept plans, so that finding a plan allocates nothing
@@ -78,6 +79,8 @@ type graphOutput struct {
 type GraphOptions struct {
 	// RandomSeed is added to the seeds of nodes with random routing, so that runs can differ.
 	RandomSeed uint64
+
+	Backward *Backward // the gradients that the run computes; nil: none
 
 	Stats   *CallStats       // receives what the run cost, by node; nil: not wanted
 	Routing *[]RoutingRecord // receives what the routers selected; their names begin with the node's; nil: not wanted
@@ -300,4 +303,9 @@ func (g *Graph) uniqueName(name string) string {
 	}
 	g.named[unique] = 1
 	return unique
+}
+
+// HasInput reports whether the graph has an input of a name.
+func (g *Graph) HasInput(name string) bool {
+	return slices.ContainsFunc(g.inputs, func(t *Tensor) bool { return t.value.name == name })
 }

@@ -184,6 +184,17 @@ func (o concat) dimension(rank int) int {
 }
 
 func (o concat) record(b *builder) {
+	o.each(b, func(name string, outer, width, pitch, from int) {
+		to := b.arg("y")
+		if !to.IsZero() {
+			to = to.Slice(4*uint64(from), pipelines.CopyRowsBytes(outer, width, pitch))
+		}
+		b.copyRows(to, b.arg(name), outer, width, width, pitch)
+	})
+}
+
+// each calls f for each value: outer rows of width elements, which begin at element from of rows of pitch elements.
+func (o concat) each(b *builder, f func(name string, outer, width, pitch, from int)) {
 	list := b.call.args.list()
 	y := list[len(list)-1]
 	axis := o.dimension(len(y.lead))
@@ -198,11 +209,7 @@ func (o concat) record(b *builder) {
 	from := 0
 	for _, a := range list[:len(list)-1] {
 		width := pitch / y.lead[axis] * a.lead[axis]
-		to := b.arg("y")
-		if !to.IsZero() {
-			to = to.Slice(4*uint64(from), pipelines.CopyRowsBytes(outer, width, pitch))
-		}
-		b.copyRows(to, b.arg(a.name), outer, width, width, pitch)
+		f(a.name, outer, width, pitch, from)
 		from += width
 	}
 }

@@ -28,6 +28,36 @@ func (g *Graph) Run(ctx context.Context, tensors map[string]*Tensor, o GraphOpti
 	return nil
 }
 
+// Submit starts a run and returns: [Graph.Wait] waits for it. Until then the tensors of the run must not be used, but by what
+// is submitted to the device later. A run in progress is waited for first. Statistics and routing records need Run.
+func (g *Graph) Submit(ctx context.Context, tensors map[string]*Tensor, o GraphOptions) error {
+	locked, err := g.enter(ctx)
+	defer g.leaveAll(locked)
+	if err == nil && (o.Stats != nil || o.Routing != nil) {
+		err = errors.New("the options have Stats or Routing, want nil: Run fills them")
+	}
+	if err == nil {
+		err = g.submit(ctx, tensors, o)
+	}
+	if err != nil {
+		return g.fail("Submit", err)
+	}
+	return nil
+}
+
+// Wait waits for the run that Submit started, and returns its error. Without one it does nothing.
+func (g *Graph) Wait(ctx context.Context) error {
+	locked, err := g.enter(ctx)
+	defer g.leaveAll(locked)
+	if err == nil {
+		err = g.wait(ctx)
+	}
+	if err != nil {
+		return g.fail("Wait", err)
+	}
+	return nil
+}
+
 // Prepare does all that Run does before the first run with tensors of these shapes, as Encoder.Prepare does. It neither
 // reads nor writes the tensors.
 func (g *Graph) Prepare(ctx context.Context, tensors map[string]*Tensor, o GraphOptions) error {
@@ -100,7 +130,10 @@ func (g *Graph) ready(ctx context.Context, tensors map[string]*Tensor, o GraphOp
 	if err := g.collect(tensors); err != nil {
 		return nil, err
 	}
-	p, err := g.plan(ctx, &call{stats: o.Stats, routing: o.Routing})
+	if err := g.collectBackward(o.Backward); err != nil {
+		return nil, err
+	}
+	p, err := g.plan(ctx, &call{stats: o.Stats, routing: o.Routing}, o.Backward)
 	if err != nil {
 		return nil, err
 	}
@@ -115,17 +148,57 @@ func (g *Graph) ready(ctx context.Context, tensors map[string]*Tensor, o GraphOp
 func (g *Graph) run(ctx context.Context, tensors map[string]*Tensor, o GraphOptions) error {
 	c := call{stats: o.Stats, routing: o.Routing}
 	c.reset()
-	p, err := g.ready(ctx, tensors, o)
+	p, err := g.next(ctx, tensors, o)
 	if err != nil {
 		return err
-	}
-	for i := range p.random {
-		p.random[i].seed = p.random[i].nodeSeed + o.RandomSeed
 	}
 	if err := p.run(ctx, g.externals); err != nil {
 		return err
 	}
+	if err := p.checkIDs(ctx); err != nil {
+		return err
+	}
 	return p.report(ctx, o.Stats, o.Routing)
+}
+
+func (g *Graph) submit(ctx context.Context, tensors map[string]*Tensor, o GraphOptions) error {
+	p, err := g.next(ctx, tensors, o)
+	if err != nil {
+		return err
+	}
+	if err := p.submit(ctx, g.externals); err != nil {
+		return err
+	}
+	g.submitted = p
+	return nil
+}
+
+// next waits for a submitted run, and makes the plan of the next one.
+func (g *Graph) next(ctx context.Context, tensors map[string]*Tensor, o GraphOptions) (*plan, error) {
+	if err := g.wait(ctx); err != nil {
+		return nil, err
+	}
+	p, err := g.ready(ctx, tensors, o)
+	if err != nil {
+		return nil, err
+	}
+	for i := range p.random {
+		p.random[i].seed = p.random[i].nodeSeed + o.RandomSeed
+	}
+	return p, nil
+}
+
+// wait waits for the submitted run. If the context ends first, a later wait waits again.
+func (g *Graph) wait(ctx context.Context) error {
+	p := g.submitted
+	if p == nil {
+		return nil
+	}
+	if err := p.list.Wait(ctx); err != nil {
+		return err
+	}
+	g.submitted = nil
+	return p.checkIDs(ctx)
 }
 
 // collect puts the tensors of a run into the order of the inputs and outputs, and checks what does not depend on shapes.
@@ -137,17 +210,7 @@ func (g *Graph) collect(tensors map[string]*Tensor) error {
 		if ok {
 			found++
 		}
-		switch {
-		case t == nil:
-		case !t.hasMemory():
-			return fmt.Errorf("%s is %v, want a tensor with memory", errtext.Name(name), t)
-		case t.closed.Load():
-			return fmt.Errorf("%s is a tensor that is %w", errtext.Name(name), vk.ErrClosed)
-		case t.Device() != g.dev:
-			return fmt.Errorf("%s is on another device than the graph: it was made with another vk.Device", errtext.Name(name))
-		}
-		g.externals = append(g.externals, external{t, written})
-		return nil
+		return g.addExternal("", name, t, written)
 	}
 	for _, v := range g.inputs {
 		if err := add(v.value.name, false); err != nil {
@@ -162,6 +225,21 @@ func (g *Graph) collect(tensors map[string]*Tensor) error {
 	if found < len(tensors) {
 		return g.unknownName(maps.Keys(tensors))
 	}
+	return nil
+}
+
+// addExternal adds a tensor of a run. what is the map that it is from, for messages.
+func (g *Graph) addExternal(what, name string, t *Tensor, written bool) error {
+	switch {
+	case t == nil:
+	case !t.hasMemory():
+		return fmt.Errorf("%s%s is %v, want a tensor with memory", what, errtext.Name(name), t)
+	case t.closed.Load():
+		return fmt.Errorf("%s%s is a tensor that is %w", what, errtext.Name(name), vk.ErrClosed)
+	case t.Device() != g.dev:
+		return fmt.Errorf("%s%s is on another device than the graph: it was made with another vk.Device", what, errtext.Name(name))
+	}
+	g.externals = append(g.externals, external{t, written})
 	return nil
 }
 
@@ -191,8 +269,8 @@ func (g *Graph) unknownName(names func(yield func(string) bool)) error {
 }
 
 // plan returns the cached plan for the collected tensors, or makes one.
-func (g *Graph) plan(ctx context.Context, c *call) (*plan, error) {
-	g.appendKey(c)
+func (g *Graph) plan(ctx context.Context, c *call, back *Backward) (*plan, error) {
+	g.appendKey(c, back)
 	if number, ok := g.keys[string(g.key)]; ok { // does not allocate
 		if p := g.plans.find(number); p != nil {
 			return p, nil
@@ -202,7 +280,10 @@ func (g *Graph) plan(ctx context.Context, c *call) (*plan, error) {
 	for i, t := range g.externals {
 		given[i] = t.tensor
 	}
-	of, err := g.resolve(given, c.routing)
+	of, err := g.resolve(given[:len(g.inputs)+len(g.outputs)], c.routing)
+	if err == nil && back != nil {
+		err = g.resolveBackward(of, given, back.offsets())
+	}
 	if err != nil {
 		return nil, err
 	}
@@ -218,7 +299,7 @@ func (g *Graph) plan(ctx context.Context, c *call) (*plan, error) {
 }
 
 // appendKey sets key to all that a plan depends on.
-func (g *Graph) appendKey(c *call) {
+func (g *Graph) appendKey(c *call, back *Backward) {
 	flags := uint64(0)
 	if c.profiled() {
 		flags |= 1
@@ -226,7 +307,11 @@ func (g *Graph) appendKey(c *call) {
 	if c.routing != nil {
 		flags |= 2
 	}
+	if back != nil {
+		flags |= 4
+	}
 	g.key = binary.AppendUvarint(g.key[:0], flags)
+	g.key = binary.AppendUvarint(g.key, back.serial())
 	for _, t := range g.externals {
 		if t.tensor == nil {
 			g.key = append(g.key, 0)
@@ -323,6 +408,9 @@ func (p *program) add(from *graphNode, known []*Tensor, k *kernels, routing *[]R
 	n := &node{name: from.name, layer: from.layer, call: from.call, kernels: k}
 	if from.module != nil {
 		n.precision = from.module.precision
+		for _, w := range from.module.weights.list {
+			n.parameters = append(n.parameters, w.Tensor)
+		}
 	}
 	c := &n.call
 	c.dims, c.routing = [numDims]int{}, routing
@@ -381,112 +469,6 @@ func (p *program) addView(n *node) bool {
 	}
 	y.of, y.offset, y.bytes = n.values[0], offset, uint64(n.call.args[1].tensor.size())
 	return true
-}
-
-// Memory predicts what a run needs on a device with these capabilities, given the shapes of the inputs by name. Inputs
-// without a shape are left out, and all outputs are wanted. A weight that modules share is counted once.
-func (g *Graph) Memory(caps vk.Caps, inputs map[string][]int) (Memory, error) {
-	if err := g.lock(context.Background()); err != nil {
-		return Memory{}, g.fail("Memory", err)
-	}
-	defer g.leave()
-	m, err := g.measure(caps, inputs)
-	if err != nil {
-		return Memory{}, g.fail("Memory", err)
-	}
-	return m, nil
-}
-
-func (g *Graph) measure(caps vk.Caps, inputs map[string][]int) (m Memory, err error) {
-	if err := g.fix(); err != nil {
-		return m, err
-	}
-	given := make([]*Tensor, 0, len(g.inputs)+len(g.outputs))
-	found := 0
-	for _, v := range g.inputs {
-		shape, ok := inputs[v.value.name]
-		if !ok {
-			given = append(given, nil)
-			continue
-		}
-		found++
-		if _, err := elements(v.dtype, shape); err != nil {
-			return m, fmt.Errorf("%s: %w", errtext.Name(v.value.name), err)
-		}
-		t := &Tensor{dtype: v.dtype, shape: shape, value: v.value}
-		given = append(given, t)
-		m.Inputs = min(m.Inputs+uint64(t.size()), maxBytes)
-	}
-	if found < len(inputs) {
-		return m, g.unknownName(maps.Keys(inputs))
-	}
-	for range g.outputs {
-		given = append(given, nil)
-	}
-	sizes, err := g.outputShapes(given)
-	if err != nil {
-		return m, err
-	}
-	for i, t := range sizes {
-		given[len(g.inputs)+i] = t
-		m.Outputs = min(m.Outputs+uint64(t.size()), maxBytes)
-	}
-	p, err := g.resolve(given, nil)
-	if err != nil {
-		return m, err
-	}
-	b := &builder{caps: caps}
-	if b.layOut(p); b.err != nil {
-		return m, b.err
-	}
-	m.Workspace = b.peak + b.constants
-	counted := map[*storage]bool{}
-	for _, module := range g.modules {
-		if err := module.lock(context.Background()); err != nil { // Share replaces the storages
-			return m, err
-		}
-		m.Weights = min(m.Weights+module.weights.castBytes, maxBytes)
-		for _, w := range module.weights.list {
-			if s := w.Tensor.storage; !counted[s] {
-				counted[s] = true
-				m.Weights = min(m.Weights+uint64(w.Tensor.size()), maxBytes)
-			}
-		}
-		module.leave()
-	}
-	if max(m.Weights, m.Inputs, m.Outputs) >= maxBytes {
-		return Memory{}, fmt.Errorf("%w: the weights, the inputs or the outputs have 2^60 bytes or more", vk.ErrOutOfMemory)
-	}
-	return m, nil
-}
-
-// outputShapes is tensors without memory of the outputs' shapes, for inputs of known shapes.
-func (g *Graph) outputShapes(given []*Tensor) ([]*Tensor, error) {
-	known := make([]*Tensor, len(g.values))
-	for i, v := range g.inputs {
-		known[v.value.index] = given[i]
-		if t := given[i]; t != nil && !sameKnownSizes(t.shape, v.shape) {
-			return nil, fmt.Errorf("%s is %v, want %v", errtext.Name(v.value.name), t, v)
-		}
-	}
-	p := newProgram(len(g.values))
-	list := make([]*Tensor, len(g.outputs))
-	for i, out := range g.outputs {
-		list[i] = out.value
-	}
-	needed := g.needed(list)
-	for _, n := range g.nodes {
-		if !needed[n] {
-			continue
-		}
-		if err := p.add(n, known, nil, nil); err != nil {
-			return nil, fmt.Errorf("%s: %w", errtext.Name(n.name), err)
-		}
-	}
-	for i, out := range g.outputs {
-		list[i] = known[out.value.value.index]
-	}
-	return list, nil
 }
 
 // Close frees the graph's plans, after the run in progress. The modules stay open. Closing again, or nil, does nothing.

@@ -74,15 +74,28 @@ func (h *heavyForward) phases(mask, contextMask vk.Range, afterTopK func()) phas
 // projectInputs records the projections to queries [B, K, H, D], and to keys and values [R, B, K, H/R, 2, D], or [B, N,
 // H, 2, D] with projectAllKeys.
 func (h *heavyForward) projectInputs() {
-	b, q := h.b, h.q
-	b.limitHeads(q.b*q.k, 1, h.heads)
+	b := h.b
 	if h.projectAllKeys {
 		b.limitHeads(h.kv.b*h.kv.n, 2, h.heads)
 	}
 	b.limitHeads(h.kv.lists()*h.kv.k, 2, h.heads/h.kv.r)
-	h.queries = b.allocHeads(h.dimHead, h.heads, q.b, q.k)
 	if b.uses16Bit(h.dim) {
 		h.projectInputs16()
+		return
+	}
+	h.projectQueries()
+	h.projectKeysValues()
+}
+
+// projectQueries records the projection to queries alone.
+func (h *heavyForward) projectQueries() {
+	b, q := h.b, h.q
+	b.limitHeads(q.b*q.k, 1, h.heads)
+	h.queries = b.allocHeads(h.dimHead, h.heads, q.b, q.k)
+	if b.uses16Bit(h.dim) {
+		selected := b.rmsNormSelected(h.x, h.gamma, q)
+		h.projectQueries16(selected)
+		b.release(selected.allocation)
 		return
 	}
 	a := pipelines.LinearArgs{X: h.x, Gamma: h.gamma.memory, Y: h.queries.Range, Batch: q.b, InRows: q.n, Rows: q.k}
@@ -90,12 +103,19 @@ func (h *heavyForward) projectInputs() {
 		a.Gather, a.Valid = q.indices.Range, q.valid.Range
 	}
 	b.linear(h.toQ, 0, 0, pipelines.LinearConfig{Norm: true, Gather: q.hasLists, Valid: q.hasLists, Y16: h.queries.is16}, a)
-	h.projectKeysValues()
+}
+
+func (h *heavyForward) projectQueries16(selected operand) {
+	h.b.linear(h.toQ, 0, 0, pipelines.LinearConfig{X16: true, Y16: h.queries.is16}, pipelines.LinearArgs{
+		X: selected.Range, Y: h.queries.Range, Batch: 1, Rows: h.q.b * h.q.k,
+	})
 }
 
 // projectInputs16 is projectInputs with normalised 16-bit operands.
 func (h *heavyForward) projectInputs16() {
 	b, q, kv := h.b, h.q, h.kv
+	b.limitHeads(q.b*q.k, 1, h.heads)
+	h.queries = b.allocHeads(h.dimHead, h.heads, q.b, q.k)
 	selected := b.rmsNormSelected(h.x, h.gamma, q)
 	var context operand
 	out := 2 * h.inner() / kv.r
@@ -106,13 +126,9 @@ func (h *heavyForward) projectInputs16() {
 		context = b.rmsNormSelected(h.context, h.gamma, kv)
 		h.keys = b.allocHeads(h.dimHead, 2*h.heads/kv.r, kv.r, kv.b, kv.k)
 	}
-	b.linear(h.toQ, 0, 0, pipelines.LinearConfig{X16: true, Y16: h.queries.is16}, pipelines.LinearArgs{
-		X: selected.Range, Y: h.queries.Range, Batch: 1, Rows: q.b * q.k,
-	})
+	h.projectQueries16(selected)
 	if h.projectAllKeys {
-		b.linear(h.toKV, 0, 0, pipelines.LinearConfig{X16: true, Y16: h.keys.is16}, pipelines.LinearArgs{
-			X: context.Range, Y: h.keys.Range, Batch: 1, Rows: kv.b * kv.n,
-		})
+		h.projectKeyRows16(context, h.keys.Range, kv.b*kv.n)
 	} else {
 		for r := range kv.r {
 			count := kv.b * kv.k
@@ -124,13 +140,29 @@ func (h *heavyForward) projectInputs16() {
 	b.release(selected.allocation, context.allocation)
 }
 
+func (h *heavyForward) projectKeyRows16(normed operand, keys vk.Range, count int) {
+	h.b.linear(h.toKV, 0, 0, pipelines.LinearConfig{X16: true, Y16: h.keys.is16}, pipelines.LinearArgs{X: normed.Range, Y: keys, Batch: 1, Rows: count})
+}
+
+// projectKeyRows records keys and values [count, H, 2, D] of rows of the context.
+func (h *heavyForward) projectKeyRows(context, keys vk.Range, count int) {
+	b := h.b
+	if b.uses16Bit(h.dim) {
+		normed := b.rmsNorm(context, h.gamma, count)
+		h.projectKeyRows16(normed, keys, count)
+		b.release(normed.allocation)
+		return
+	}
+	b.linear(h.toKV, 0, 0, pipelines.LinearConfig{Norm: true, Y16: h.keys.is16}, pipelines.LinearArgs{
+		X: context, Gamma: h.gamma.memory, Y: keys, Batch: 1, Rows: count,
+	})
+}
+
 func (h *heavyForward) projectKeysValues() {
 	b, kv := h.b, h.kv
 	if h.projectAllKeys {
 		h.keys = b.allocHeads(h.dimHead, 2*h.heads, kv.b, kv.n)
-		b.linear(h.toKV, 0, 0, pipelines.LinearConfig{Norm: true, Y16: h.keys.is16}, pipelines.LinearArgs{
-			X: h.context, Gamma: h.gamma.memory, Y: h.keys.Range, Batch: 1, Rows: kv.b * kv.n,
-		})
+		h.projectKeyRows(h.context, h.keys.Range, kv.b*kv.n)
 		return
 	}
 	out := 2 * h.inner() / kv.r // a route's heads
@@ -148,44 +180,70 @@ func (h *heavyForward) projectKeysValues() {
 
 // rotate records the rotary position embedding of queries and keys.
 func (h *heavyForward) rotate() {
-	if !h.rotary {
-		return
+	if h.rotary {
+		h.rotateBy(h.b.rotaryTable(h.q.n, h.dimHead), h.queries, h.keys)
 	}
-	b, q, kv, d := h.b, h.q, h.kv, h.dimHead
-	table := b.rotaryTable(q.n, d)
-	turn := pipelines.RotaryArgs{X: h.queries.Range, Table: table, Lists: q.b, Rows: q.k}
-	if q.hasLists {
-		turn.Positions, turn.Valid = q.indices.Range, q.valid.Range
-	}
-	record(b, pipelines.NewRotary, pipelines.RotaryConfig{Precision: b.dtypeOf(h.queries), Heads: h.heads, DimHead: d}, turn)
+}
+
+// rotateBy rotates queries and keys by the angles of a table.
+func (h *heavyForward) rotateBy(table vk.Range, queries, keys operand) {
+	kv := h.kv
+	h.rotateQueries(table, queries)
 	if h.projectAllKeys {
-		record(b, pipelines.NewRotary, pipelines.RotaryConfig{Precision: b.dtypeOf(h.keys), Heads: h.heads, DimHead: d, Stride: 2 * h.inner(), HeadStride: 2 * d},
-			pipelines.RotaryArgs{X: h.keys.Range, Table: table, Lists: kv.b, Rows: kv.n})
+		h.rotateKeyRows(table, keys, keys.Range, kv.b, kv.n, 0)
 		return
 	}
-	heads := h.heads / kv.r
+	b, d, heads := h.b, h.dimHead, h.heads/kv.r
 	for r := range kv.r {
 		turn := pipelines.RotaryArgs{
-			X: h.keys.rows(r*kv.b*kv.k, kv.b*kv.k), Table: table, Lists: kv.b, Rows: kv.k, Routes: kv.r, Route: r,
+			X: keys.rows(r*kv.b*kv.k, kv.b*kv.k), Table: table, Lists: kv.b, Rows: kv.k, Routes: kv.r, Route: r,
 		}
 		if kv.hasLists {
 			turn.Positions, turn.Valid = kv.indices.Range, kv.valid.Range
 		}
-		record(b, pipelines.NewRotary, pipelines.RotaryConfig{Precision: b.dtypeOf(h.keys), Heads: heads, DimHead: d, Stride: 2 * heads * d, HeadStride: 2 * d}, turn)
+		record(b, pipelines.NewRotary, pipelines.RotaryConfig{Precision: b.dtypeOf(keys), Heads: heads, DimHead: d, Stride: 2 * heads * d, HeadStride: 2 * d}, turn)
 	}
+}
+
+func (h *heavyForward) rotateQueries(table vk.Range, queries operand) {
+	b, q := h.b, h.q
+	turn := pipelines.RotaryArgs{X: queries.Range, Table: table, Lists: q.b, Rows: q.k}
+	if q.hasLists {
+		turn.Positions, turn.Valid = q.indices.Range, q.valid.Range
+	}
+	record(b, pipelines.NewRotary, pipelines.RotaryConfig{Precision: b.dtypeOf(queries), Heads: h.heads, DimHead: h.dimHead}, turn)
+}
+
+// rotateKeyRows rotates keys of items of count tokens, from token first on; keys has the format.
+func (h *heavyForward) rotateKeyRows(table vk.Range, keys operand, x vk.Range, items, count, first int) {
+	record(h.b, pipelines.NewRotary,
+		pipelines.RotaryConfig{Precision: h.b.dtypeOf(keys), Heads: h.heads, DimHead: h.dimHead, Stride: 2 * h.inner(), HeadStride: 2 * h.dimHead},
+		pipelines.RotaryArgs{X: x, Table: table, Lists: items, Rows: count, First: first})
 }
 
 // attend records the attention and releases queries and keys.
 func (h *heavyForward) attend() {
+	h.recordAttention()
+	h.b.release(h.queries.allocation, h.keys.allocation)
+}
+
+func (h *heavyForward) recordAttention() {
+	h.attended = h.b.allocHeads(h.dimHead, h.heads, h.q.b, h.q.k)
+	c, a := h.attentionArgs()
+	a.Y = h.attended.Range
+	record(h.b, pipelines.NewRoutedAttention, c, a)
+}
+
+// attentionArgs is the attention of the queries to the keys, without the result.
+func (h *heavyForward) attentionArgs() (pipelines.RoutedAttentionConfig, pipelines.RoutedAttentionArgs) {
 	b, q, kv := h.b, h.q, h.kv
-	h.attended = b.allocHeads(h.dimHead, h.heads, q.b, q.k)
 	c := pipelines.RoutedAttentionConfig{
 		Precision: b.dtypeOf(h.keys),
 		Heads:     h.heads, DimHead: h.dimHead, Routes: kv.r, Valid: kv.hasLists, QueryValid: q.hasLists,
 		ScoreValues: kv.usesSoftScores, ScoreKeys: kv.usesSoftScores && h.multiplyKeys, ScoreQueries: q.usesSoftScores && h.multiplyQueries,
 	}
 	a := pipelines.RoutedAttentionArgs{
-		Q: h.queries.Range, KV: h.keys.Range, Null: h.nullKV.memory, Y: h.attended.Range,
+		Q: h.queries.Range, KV: h.keys.Range, Null: h.nullKV.memory,
 		Valid: kv.valid.Range, KeyScores: kv.scores.Range, QueryValid: q.valid.Range,
 		Lists: h.lists(), Queries: q.b * q.k / h.lists(), KeysPerList: kv.k, PerItem: max(kv.windows, 1),
 	}
@@ -198,8 +256,7 @@ func (h *heavyForward) attend() {
 	case h.projectAllKeys:
 		c.KeySource, a.KeysPerList, a.KVRows, a.WindowSize = pipelines.KeySourcePrefix, 0, kv.n, kv.windowSize
 	}
-	record(b, pipelines.NewRoutedAttention, c, a)
-	b.release(h.queries.allocation, h.keys.allocation)
+	return c, a
 }
 
 // project records the output projection: each query's output times its score goes to its row of y [B, N, C]. With add,

@@ -201,10 +201,10 @@ func (l *imageAttention) record(b *builder) {
 // forward records the layer for rows of pixels in image order, or, where each patch routes separately, in patch order
 // with every patch as an item. Inputs in another order are permuted first, and the result is permuted back.
 func (l *imageAttention) forward(b *builder, a imageInput) {
-	c, side := l.config, l.config.LightWindowSize
-	y, x, mask := a.y, a.x, a.mask
+	c := l.config
+	y, x := a.y, a.x
 	reordered := c.ChannelFirst || c.RouteScope == RouteScopeWindow
-	var ym, xm, maskm allocation
+	var ym, xm allocation
 	if reordered {
 		if elements := float64(a.b) * float64(a.height) * float64(a.width) * float64(c.Dim); elements > math.MaxInt32 {
 			b.fail(fmt.Errorf("x has %.0f elements, want %d at most where pixels are brought into another order", elements, math.MaxInt32))
@@ -213,17 +213,8 @@ func (l *imageAttention) forward(b *builder, a imageInput) {
 		y, x = ym.Range, xm.Range
 		record(b, pipelines.NewPermute, pipelines.PermuteConfig{}, l.order(a.imageSizes, c.Dim, c.ChannelFirst).toInner(x, a.x))
 	}
-	if a.masked && c.RouteScope == RouteScopeWindow {
-		pixels := a.b * a.height * a.width
-		maskm = b.floats((pixels + 3) / 4)
-		record(b, pipelines.NewPermute, pipelines.PermuteConfig{Bytes: true}, l.order(a.imageSizes, 1, false).toInner(maskm.Range, a.mask))
-		mask = rows(maskm.Range, 0, pixels, 1)
-	}
-	items, n, height, width := a.b, a.height*a.width, a.b*a.height, a.width
-	if c.RouteScope == RouteScopeWindow {
-		items, n = a.b*n/(side*side), side*side
-		height, width = items*side, side // patches one below the other
-	}
+	mask, maskm := l.innerMask(b, a)
+	items, n, height, width := l.innerSizes(a.imageSizes)
 	q := newRouterState(a.name+"q_router", l.qRoutingToken, c.Router, c.RouterStraightThrough, c.Router.selectionShape(items, n, 1, c.Dim, a.tokensQ), a.masked)
 	kv := newRouterState(a.name+"kv_router", l.kvRoutingTokens, c.Router, c.RouterStraightThrough, c.Router.selectionShape(items, n, c.NumRoutedKV, c.Dim, a.tokensKV), a.masked)
 	h := &heavyForward{heavyAttention: &l.heavy, b: b, x: x, context: x, q: q, kv: kv}
@@ -236,6 +227,27 @@ func (l *imageAttention) forward(b *builder, a imageInput) {
 		record(b, pipelines.NewPermute, pipelines.PermuteConfig{}, l.order(a.imageSizes, c.Dim, c.ChannelFirst).toOuter(a.y, y))
 		b.release(ym, xm)
 	}
+}
+
+// innerMask is the mask in the order of forward, and the workspace that it needs.
+func (l *imageAttention) innerMask(b *builder, a imageInput) (vk.Range, allocation) {
+	if !a.masked || l.config.RouteScope != RouteScopeWindow {
+		return a.mask, allocation{}
+	}
+	pixels := a.b * a.height * a.width
+	m := b.floats((pixels + 3) / 4)
+	record(b, pipelines.NewPermute, pipelines.PermuteConfig{Bytes: true}, l.order(a.imageSizes, 1, false).toInner(m.Range, a.mask))
+	return rows(m.Range, 0, pixels, 1), m
+}
+
+// innerSizes are the items that route separately, their pixels, and the size of the images below one another.
+func (l *imageAttention) innerSizes(s imageSizes) (items, n, height, width int) {
+	items, n, height, width = s.b, s.height*s.width, s.b*s.height, s.width
+	if side := l.config.LightWindowSize; l.config.RouteScope == RouteScopeWindow {
+		items, n = s.b*n/(side*side), side*side
+		height, width = items*side, side // patches one below the other
+	}
+	return items, n, height, width
 }
 
 // axis is an axis of the pixels: its size, and its strides in the caller's order (outside) and in the order of forward

@@ -2,6 +2,7 @@ package colt5
 
 import (
 	"errors"
+	"reflect"
 
 	"github.com/colt5-vulkan/colt5/vk"
 )
@@ -13,20 +14,27 @@ type closer interface{ Close() error }
 // plans. Both are made when they are first needed.
 type kernels struct {
 	dev    *vk.Device
-	made   map[any]closer // by configuration; its type identifies the kernel
+	made   map[kernelKey]closer
 	tables tables
 }
 
-func newKernels(dev *vk.Device) kernels { return kernels{dev, map[any]closer{}, tables{}} }
+// kernelKey identifies a kernel: a kernel and its backward pass may have configurations of one type.
+type kernelKey struct {
+	config any
+	kernel reflect.Type
+}
+
+func newKernels(dev *vk.Device) kernels { return kernels{dev, map[kernelKey]closer{}, tables{}} }
 
 // kernel returns the kernel of a configuration, and makes it with newKernel if it is the first of its kind.
 func kernel[C comparable, K closer](k *kernels, newKernel func(*vk.Device, C) (K, error), c C) (K, error) {
-	if have, ok := k.made[c]; ok {
+	key := kernelKey{c, reflect.TypeFor[K]()}
+	if have, ok := k.made[key]; ok {
 		return have.(K), nil
 	}
 	made, err := newKernel(k.dev, c)
 	if err == nil {
-		k.made[c] = made
+		k.made[key] = made
 	}
 	return made, err
 }

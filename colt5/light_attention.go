@@ -135,39 +135,45 @@ func (w *windowAttention) phases(l lightOutput, mask vk.Range, items, n, budget 
 	}
 	table := w.rotaryTable(b, n)
 	for _, s := range splitTokens(items, n, maxTokens, w.window, 1, blocksAfter) {
-		var normed, qkv, attended operand
-		inputs, outputs := s.items*s.rows, s.items*s.count
-		b.limitHeads(inputs, 3, w.heads)
-		list = append(list, func() {
-			x := rows(l.x, s.item*n+s.first, inputs, 4*w.dim)
-			if w.noNorm {
-				normed.Range = x
-				return
-			}
-			normed = b.allocOperand(w.dim, inputs)
-			record(b, pipelines.NewLayerNorm, pipelines.LayerNormConfig{C: w.dim, Y: b.dtypeOf(normed)}, pipelines.LayerNormArgs{
-				X: x, Weight: w.norm.memory, Bias: w.normBias.memory, Y: normed.Range, Rows: inputs,
-			})
-		}, func() {
-			qkv = b.allocHeads(w.dimHead, 3*w.heads, inputs)
-			b.linear(w.toQKV, 0, 0, pipelines.LinearConfig{X16: normed.is16, Y16: qkv.is16},
-				pipelines.LinearArgs{X: normed.Range, Y: qkv.Range, Batch: 1, Rows: inputs})
-			b.release(normed.allocation)
-			w.recordRotary(b, table, qkv, s)
-		}, func() {
-			attended = b.allocHeads(w.dimHead, w.heads, outputs)
-			record(b, pipelines.NewWindowAttention,
-				pipelines.WindowAttentionConfig{Precision: b.dtypeOf(qkv), Heads: w.heads, DimHead: w.dimHead, Window: w.window, Causal: w.causal, Exact: w.exact},
-				pipelines.WindowAttentionArgs{
-					QKV: qkv.Range, Mask: mask, Y: attended.Range, Items: s.items, N: n, Rows: s.rows, First: s.first, From: s.from, Count: s.count,
-					FirstItem: s.item, MaskItems: items,
-				})
-			b.release(qkv.allocation)
-		}, func() {
-			l.out(w.lightWeights, w.lightConfig, attended, s.item*n+s.from, outputs)
-		})
+		list = append(list, w.group(l, mask, table, items, n, s)...)
 	}
 	return list
+}
+
+// group records the branch for a group of tokens of x [items, n, C], in four phases.
+func (w *windowAttention) group(l lightOutput, mask, table vk.Range, items, n int, s tokenGroup) phases {
+	b := l.b
+	var normed, qkv, attended operand
+	inputs, outputs := s.items*s.rows, s.items*s.count
+	b.limitHeads(inputs, 3, w.heads)
+	return phases{func() {
+		x := rows(l.x, s.item*n+s.first, inputs, 4*w.dim)
+		if w.noNorm {
+			normed.Range = x
+			return
+		}
+		normed = b.allocOperand(w.dim, inputs)
+		record(b, pipelines.NewLayerNorm, pipelines.LayerNormConfig{C: w.dim, Y: b.dtypeOf(normed)}, pipelines.LayerNormArgs{
+			X: x, Weight: w.norm.memory, Bias: w.normBias.memory, Y: normed.Range, Rows: inputs,
+		})
+	}, func() {
+		qkv = b.allocHeads(w.dimHead, 3*w.heads, inputs)
+		b.linear(w.toQKV, 0, 0, pipelines.LinearConfig{X16: normed.is16, Y16: qkv.is16},
+			pipelines.LinearArgs{X: normed.Range, Y: qkv.Range, Batch: 1, Rows: inputs})
+		b.release(normed.allocation)
+		w.recordRotary(b, table, qkv, s)
+	}, func() {
+		attended = b.allocHeads(w.dimHead, w.heads, outputs)
+		record(b, pipelines.NewWindowAttention,
+			pipelines.WindowAttentionConfig{Precision: b.dtypeOf(qkv), Heads: w.heads, DimHead: w.dimHead, Window: w.window, Causal: w.causal, Exact: w.exact},
+			pipelines.WindowAttentionArgs{
+				QKV: qkv.Range, Mask: mask, Y: attended.Range, Items: s.items, N: n, Rows: s.rows, First: s.first, From: s.from, Count: s.count,
+				FirstItem: s.item, MaskItems: items,
+			})
+		b.release(qkv.allocation)
+	}, func() {
+		l.out(w.lightWeights, w.lightConfig, attended, s.item*n+s.from, outputs)
+	}}
 }
 
 // queryShift is what is added to the positions of queries. PyTorch numbers the queries of a window as if they were its

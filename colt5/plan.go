@@ -32,11 +32,11 @@ type randomLogits struct {
 	stream         uint64 // of the seed's numbers
 }
 
-// checkedIDs is an input of token ids, some of which may be outside the vocabulary.
+// checkedIDs is an input of token ids or labels, some of which may be out of range.
 type checkedIDs struct {
-	name       string // of the input
-	vocabulary int
-	invalid    [1]uint32 // how many were outside in the last run
+	name    string    // of the input
+	what    string    // what an id out of range is
+	invalid [1]uint32 // how many were out of range in the last run
 }
 
 // external is a tensor of a run that is not in the workspace.
@@ -117,6 +117,15 @@ func newPlan(ctx context.Context, dev *vk.Device, name string, of *program, prof
 
 // run binds the tensors and runs the plan.
 func (p *plan) run(ctx context.Context, tensors []external) error {
+	return p.start(ctx, tensors, p.list.Run)
+}
+
+// submit binds the tensors and starts the plan.
+func (p *plan) submit(ctx context.Context, tensors []external) error {
+	return p.start(ctx, tensors, p.list.Submit)
+}
+
+func (p *plan) start(ctx context.Context, tensors []external, start func(context.Context) error) error {
 	if err := p.list.Wait(ctx); err != nil { // an earlier run whose caller did not wait for its end
 		return err
 	}
@@ -132,7 +141,7 @@ func (p *plan) run(ctx context.Context, tensors []external) error {
 			return err
 		}
 	}
-	err := p.list.Run(ctx)
+	err := start(ctx)
 	for _, t := range tensors {
 		if t.tensor != nil && t.written {
 			t.tensor.version.Add(1)
@@ -151,11 +160,8 @@ func (r randomLogits) upload(ctx context.Context, dev *vk.Device) error {
 	return dev.Upload(ctx, vk.Transfer{Range: r.buffer.Range(), Data: vk.Bytes(logits)})
 }
 
-// report checks the token ids of the run, and fills the statistics and routing records that the caller wants.
+// report fills the statistics and routing records that the caller wants.
 func (p *plan) report(ctx context.Context, stats *CallStats, routing *[]RoutingRecord) error {
-	if err := p.checkIDs(ctx); err != nil {
-		return err
-	}
 	if stats != nil {
 		if err := p.fillStats(stats); err != nil {
 			return err
@@ -171,7 +177,7 @@ func (p *plan) report(ctx context.Context, stats *CallStats, routing *[]RoutingR
 	return nil
 }
 
-// checkIDs returns an error if an input had token ids outside the vocabulary.
+// checkIDs returns an error if an input had token ids or labels out of range.
 func (p *plan) checkIDs(ctx context.Context) error {
 	if len(p.ids) == 0 {
 		return nil
@@ -181,7 +187,7 @@ func (p *plan) checkIDs(ctx context.Context) error {
 	}
 	for _, c := range p.ids {
 		if c.invalid[0] > 0 {
-			return fmt.Errorf("%s has %d token ids outside the vocabulary of %d", c.name, c.invalid[0], c.vocabulary)
+			return fmt.Errorf("%s has %d %s", c.name, c.invalid[0], c.what)
 		}
 	}
 	return nil

@@ -10,6 +10,7 @@ type program struct {
 	nodes     []*node
 	values    []value
 	externals []externalValue
+	backward  *backwardPass // nil: inference
 }
 
 // node is a layer in a program.
@@ -20,6 +21,8 @@ type node struct {
 	values    [maxArgs]int
 	precision DType
 	kernels   *kernels // nil: for the workspace alone
+
+	parameters []*Tensor // of the layer; only where a backward pass needs them
 }
 
 // value is where a tensor of a program is: in one of the caller's tensors, in the workspace, or, for a view, in a part
@@ -71,7 +74,7 @@ func singleNode(c call, l layer, precision DType, k *kernels) *program {
 // record records the nodes. A result in the workspace is allocated before its node, and released after the last node
 // that uses it.
 func (p *program) record(b *builder) {
-	b.program = p
+	b.program, b.kept, b.gradients = p, map[*node][]allocation{}, nil
 	if b.computed == nil {
 		b.computed = make([]allocation, len(p.values))
 	}
@@ -87,10 +90,13 @@ func (p *program) record(b *builder) {
 		n.layer.record(b)
 		b.countNode(first)
 		for v := range p.values {
-			if p.values[v].last == i {
+			if p.values[v].last == i && p.backward == nil {
 				b.release(b.computed[v])
 			}
 		}
+	}
+	if p.backward != nil {
+		p.recordBackward(b)
 	}
 }
 

@@ -1,6 +1,7 @@
 package colt5
 
 import (
+	"context"
 	"testing"
 
 	"github.com/colt5-vulkan/colt5/internal/gputest"
@@ -51,9 +52,15 @@ func TestLocalMHAReference(t *testing.T) {
 				mask = randomMaskWithGap(4, test.b, test.n)
 				o.Mask = fx.bytes(mask, test.b, test.n)
 			}
-			require.NoError(t, m.Forward(t.Context(), y, fx.floats(x, test.b, test.n, c.Dim), o))
+			in := fx.floats(x, test.b, test.n, c.Dim)
+			require.NoError(t, m.Forward(t.Context(), y, in, o))
 			rc, p := refConfig[ref.LocalMHAConfig](c), ref.Params(fx.parameters(m.Parameters()))
 			fx.checkReference(fx.read(y), ref.LocalMHA(x, mask, test.b, test.n, rc, p, ""), ref.LocalMHA32(x, mask, test.b, test.n, rc, p, ""))
+			fx.checkBackward(m.Parameters(), feed{"x": in, "mask": o.Mask}, y.Shape(), func(ctx context.Context, y *Tensor, in feed) error {
+				return m.Forward(ctx, y, in["x"], LocalMHAOptions{Mask: in["mask"]})
+			}, func(dy []float32) (ref.Gradients, ref.GradientsOf[float32]) {
+				return ref.LocalMHABackward(x, mask, dy, test.b, test.n, rc, p, ""), ref.LocalMHABackward32(x, mask, dy, test.b, test.n, rc, p, "")
+			})
 		})
 	}
 }
@@ -99,6 +106,20 @@ func TestRowModulesReference(t *testing.T) {
 		p := fx.parameters(ff.Parameters())
 		weights := ref.FeedForwardParams{Gamma: p["0.gamma"], W1: p["1.weight"], B1: p["1.bias"], W2: p["3.weight"], B2: p["3.bias"], Dim: 7, Hidden: 17}
 		fx.checkReference(fx.read(y), ref.Result{Y: ref.FeedForward(data, rows, weights)}, ref.ResultOf[float32]{Y: ref.FeedForward32(data, rows, weights)})
+		fx.checkBackward(ff.Parameters(), feed{"x": x}, shape, func(ctx context.Context, y *Tensor, in feed) error {
+			return ff.Forward(ctx, y, in["x"], CallOptions{})
+		}, func(dy []float32) (ref.Gradients, ref.GradientsOf[float32]) {
+			return ref.FeedForwardBackward(data, dy, rows, 7, p, ""), ref.FeedForwardBackward32(data, dy, rows, 7, p, "")
+		})
+		fx.checkBackward(norm.Parameters(), feed{"x": x}, shape, func(ctx context.Context, y *Tensor, in feed) error {
+			return norm.Forward(ctx, y, in["x"], CallOptions{})
+		}, func(dy []float32) (g ref.Gradients, g32 ref.GradientsOf[float32]) {
+			dx, dgamma := ref.RMSNormBackward(data, gamma, dy, rows, 7)
+			dx32, dgamma32 := ref.RMSNormBackward32(data, gamma, dy, rows, 7)
+			g.Inputs, g.Params = map[string][]float64{"x": dx}, map[string][]float64{"gamma": dgamma}
+			g32.Inputs, g32.Params = map[string][]float32{"x": dx32}, map[string][]float32{"gamma": dgamma32}
+			return g, g32
+		})
 	}
 }
 

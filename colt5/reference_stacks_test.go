@@ -1,6 +1,7 @@
 package colt5
 
 import (
+	"context"
 	"fmt"
 	"testing"
 
@@ -30,13 +31,19 @@ func TestViTReference(t *testing.T) {
 			fx := newFixture(t)
 			v := mustNewSeeded(fx, NewConditionalRoutedViT, c)
 			x, y := normal(3, 2*2*12*27), fx.tensor(F32, 2, 11)
-			require.NoError(t, v.Forward(t.Context(), y, fx.floats(x, 2, 2, 12, 27), ViTOptions{}))
+			in := fx.floats(x, 2, 2, 12, 27)
+			require.NoError(t, v.Forward(t.Context(), y, in, ViTOptions{}))
 			rc := ref.ViTConfig{
 				ImageHeight: 12, ImageWidth: 27, PatchHeight: 2, PatchWidth: 3, Channels: 2, Depth: c.Depth, NumClasses: 11,
 				Attention: refImage(c.attention()), NumHeavyFFTokens: c.FFNumHeavyTokens, Router: refRouter(c.Router, c.RouterStraightThrough, 1),
 			}
 			p := ref.Params(fx.parameters(v.Parameters()))
 			fx.checkReference(fx.read(y), ref.ConditionalRoutedViT(x, 2, rc, p, ""), ref.ConditionalRoutedViT32(x, 2, rc, p, ""))
+			fx.checkBackward(v.Parameters(), feed{"x": in}, y.Shape(), func(ctx context.Context, y *Tensor, in feed) error {
+				return v.Forward(ctx, y, in["x"], ViTOptions{})
+			}, func(dy []float32) (ref.Gradients, ref.GradientsOf[float32]) {
+				return ref.ConditionalRoutedViTBackward(x, dy, 2, rc, p, ""), ref.ConditionalRoutedViTBackward32(x, dy, 2, rc, p, "")
+			})
 		})
 	}
 }
@@ -114,6 +121,12 @@ func TestEncoderReference(t *testing.T) {
 			p := ref.Params(fx.parameters(e.Parameters()))
 			fx.checkReference(fx.read(y), ref.Encoder(x, ids, mask, test.b, test.n, c.Depth, rc, p, ""),
 				ref.Encoder32(x, ids, mask, test.b, test.n, c.Depth, rc, p, ""))
+			fx.checkBackward(e.Parameters(), feed{"x": tensor, "mask": o.Mask}, y.Shape(), func(ctx context.Context, y *Tensor, in feed) error {
+				return e.Forward(ctx, y, in["x"], BlockOptions{Mask: in["mask"]})
+			}, func(dy []float32) (ref.Gradients, ref.GradientsOf[float32]) {
+				return ref.EncoderBackward(x, ids, mask, dy, test.b, test.n, c.Depth, rc, p, ""),
+					ref.EncoderBackward32(x, ids, mask, dy, test.b, test.n, c.Depth, rc, p, "")
+			})
 		})
 	}
 }
@@ -133,6 +146,15 @@ func TestBlockReference(t *testing.T) {
 		require.NoError(t, m.Forward(t.Context(), y, fx.floats(x, items, n, c.Dim), o))
 		fx.checkReference(fx.read(y), ref.ConditionalRoutedTransformerBlock(x, mask, items, n, rc, p, ""),
 			ref.ConditionalRoutedTransformerBlock32(x, mask, items, n, rc, p, ""))
+		inputs := feed{"x": fx.floats(x, items, n, c.Dim), "mask": o.Mask}
+		fx.checkBackward(m.Parameters(), inputs, y.Shape(), func(ctx context.Context, y *Tensor, in feed) error {
+			o := o
+			o.Mask = in["mask"]
+			return m.Forward(ctx, y, in["x"], o)
+		}, func(dy []float32) (ref.Gradients, ref.GradientsOf[float32]) {
+			return ref.ConditionalRoutedTransformerBlockBackward(x, mask, dy, items, n, rc, p, ""),
+				ref.ConditionalRoutedTransformerBlockBackward32(x, mask, dy, items, n, rc, p, "")
+		})
 	}
 	run(BlockOptions{})
 	// Token counts in the call options replace those of the config.
@@ -159,10 +181,17 @@ func TestAutoregressiveTransformerReference(t *testing.T) {
 			m := mustNewSeeded(fx, NewAutoregressiveTransformer, c)
 			ids, _ := randomIDs(1, 2*test.n, test.vocabulary)
 			y := fx.tensor(F32, 2, test.n, test.vocabulary)
-			require.NoError(t, m.Forward(t.Context(), y, fx.ints(ids, 2, test.n), AutoregressiveOptions{}))
+			in := fx.ints(ids, 2, test.n)
+			require.NoError(t, m.Forward(t.Context(), y, in, AutoregressiveOptions{}))
 			rc, p := refAutoregressive(c.ConditionalRoutedAutoregressiveAttentionConfig), ref.Params(fx.parameters(m.Parameters()))
 			fx.checkReference(fx.read(y), ref.AutoregressiveTransformer(ids, 2, test.n, test.depth, rc, p, ""),
 				ref.AutoregressiveTransformer32(ids, 2, test.n, test.depth, rc, p, ""))
+			fx.checkBackward(m.Parameters(), feed{"x": in}, y.Shape(), func(ctx context.Context, y *Tensor, in feed) error {
+				return m.Forward(ctx, y, in["x"], AutoregressiveOptions{})
+			}, func(dy []float32) (ref.Gradients, ref.GradientsOf[float32]) {
+				return ref.AutoregressiveTransformerBackward(ids, dy, 2, test.n, test.depth, rc, p, ""),
+					ref.AutoregressiveTransformerBackward32(ids, dy, 2, test.n, test.depth, rc, p, "")
+			})
 		})
 	}
 }

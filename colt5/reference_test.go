@@ -1,6 +1,7 @@
 package colt5
 
 import (
+	"context"
 	"encoding/json"
 	"math/rand/v2"
 	"strings"
@@ -127,10 +128,17 @@ func TestAttentionReference(t *testing.T) {
 				mask = randomMaskWithGap(4, test.b, test.n)
 				o.Mask = fx.bytes(mask, test.b, test.n)
 			}
-			require.NoError(t, m.Forward(t.Context(), y, fx.floats(x, test.b, test.n, c.Dim), o))
+			in := fx.floats(x, test.b, test.n, c.Dim)
+			require.NoError(t, m.Forward(t.Context(), y, in, o))
 			rc, p := refAttention(c), ref.Params(fx.parameters(m.Parameters()))
 			fx.checkReference(fx.read(y), ref.ConditionalRoutedAttention(x, mask, test.b, test.n, rc, p, ""),
 				ref.ConditionalRoutedAttention32(x, mask, test.b, test.n, rc, p, ""))
+			fx.checkBackward(m.Parameters(), feed{"x": in, "mask": o.Mask}, y.Shape(), func(ctx context.Context, y *Tensor, in feed) error {
+				return m.Forward(ctx, y, in["x"], AttentionOptions{Mask: in["mask"]})
+			}, func(dy []float32) (ref.Gradients, ref.GradientsOf[float32]) {
+				return ref.ConditionalRoutedAttentionBackward(x, mask, dy, test.b, test.n, rc, p, ""),
+					ref.ConditionalRoutedAttentionBackward32(x, mask, dy, test.b, test.n, rc, p, "")
+			})
 		})
 	}
 }
@@ -172,10 +180,17 @@ func TestCrossAttentionReference(t *testing.T) {
 				o.Mask, o.ContextMask = fx.bytes(in.Mask, test.b, test.n), fx.bytes(in.ContextMask, test.b, test.m)
 			}
 			y := fx.tensor(F32, test.b, test.n, c.Dim)
-			require.NoError(t, a.Forward(t.Context(), y, fx.floats(in.X, test.b, test.n, c.Dim), fx.floats(in.Context, test.b, test.m, c.Dim), o))
+			x, source := fx.floats(in.X, test.b, test.n, c.Dim), fx.floats(in.Context, test.b, test.m, c.Dim)
+			require.NoError(t, a.Forward(t.Context(), y, x, source, o))
 			rc, p := refConfig[ref.CrossAttentionConfig](c), ref.Params(fx.parameters(a.Parameters()))
 			rc.Router = refRouter(c.Router, c.RouterStraightThrough, 1)
 			fx.checkReference(fx.read(y), ref.ConditionalRoutedCrossAttention(in, rc, p, ""), ref.ConditionalRoutedCrossAttention32(in, rc, p, ""))
+			inputs := feed{"x": x, "context": source, "mask": o.Mask, "context mask": o.ContextMask}
+			fx.checkBackward(a.Parameters(), inputs, y.Shape(), func(ctx context.Context, y *Tensor, in feed) error {
+				return a.Forward(ctx, y, in["x"], in["context"], CrossAttentionOptions{Mask: in["mask"], ContextMask: in["context mask"]})
+			}, func(dy []float32) (ref.Gradients, ref.GradientsOf[float32]) {
+				return ref.ConditionalRoutedCrossAttentionBackward(in, dy, rc, p, ""), ref.ConditionalRoutedCrossAttentionBackward32(in, dy, rc, p, "")
+			})
 		})
 	}
 }
@@ -243,10 +258,17 @@ func TestAutoregressiveReference(t *testing.T) {
 			}
 			a := mustNewSeeded(fx, NewConditionalRoutedAutoregressiveAttention, c)
 			x, y := normal(3, test.b*test.n*c.Dim), fx.tensor(F32, test.b, test.n, c.Dim)
-			require.NoError(t, a.Forward(t.Context(), y, fx.floats(x, test.b, test.n, c.Dim), AutoregressiveOptions{}))
+			in := fx.floats(x, test.b, test.n, c.Dim)
+			require.NoError(t, a.Forward(t.Context(), y, in, AutoregressiveOptions{}))
 			rc, p := refAutoregressive(c), ref.Params(fx.parameters(a.Parameters()))
 			fx.checkReference(fx.read(y), ref.ConditionalRoutedAutoregressiveAttention(x, nil, test.b, test.n, rc, p, ""),
 				ref.ConditionalRoutedAutoregressiveAttention32(x, nil, test.b, test.n, rc, p, ""))
+			fx.checkBackward(a.Parameters(), feed{"x": in}, y.Shape(), func(ctx context.Context, y *Tensor, in feed) error {
+				return a.Forward(ctx, y, in["x"], AutoregressiveOptions{})
+			}, func(dy []float32) (ref.Gradients, ref.GradientsOf[float32]) {
+				return ref.ConditionalRoutedAutoregressiveAttentionBackward(x, nil, dy, test.b, test.n, rc, p, ""),
+					ref.ConditionalRoutedAutoregressiveAttentionBackward32(x, nil, dy, test.b, test.n, rc, p, "")
+			})
 		})
 	}
 }
@@ -368,10 +390,17 @@ func TestImageAttentionReference(t *testing.T) {
 				mask = randomMaskWithGap(4, test.b, test.height*test.width)
 				o.Mask = fx.bytes(mask, test.b, test.height, test.width)
 			}
-			require.NoError(t, a.Forward(t.Context(), y, fx.floats(x, shape...), o))
+			in := fx.floats(x, shape...)
+			require.NoError(t, a.Forward(t.Context(), y, in, o))
 			rc, p := refImage(c), ref.Params(fx.parameters(a.Parameters()))
 			fx.checkReference(fx.read(y), ref.ConditionalRoutedImageAttention(x, mask, test.b, test.height, test.width, rc, p, ""),
 				ref.ConditionalRoutedImageAttention32(x, mask, test.b, test.height, test.width, rc, p, ""))
+			fx.checkBackward(a.Parameters(), feed{"x": in, "mask": o.Mask}, shape, func(ctx context.Context, y *Tensor, in feed) error {
+				return a.Forward(ctx, y, in["x"], ImageOptions{Mask: in["mask"]})
+			}, func(dy []float32) (ref.Gradients, ref.GradientsOf[float32]) {
+				return ref.ConditionalRoutedImageAttentionBackward(x, mask, dy, test.b, test.height, test.width, rc, p, ""),
+					ref.ConditionalRoutedImageAttentionBackward32(x, mask, dy, test.b, test.height, test.width, rc, p, "")
+			})
 		})
 	}
 }

@@ -256,12 +256,18 @@ func (r *router) recordLogits(b *builder, s selectionShape) vk.Range {
 		return logits
 	}
 	logits := b.argOrWorkspace("Logits", s.b, s.r, s.n)
-	a := pipelines.RouterLogitsArgs{X: b.arg("x"), Tokens: b.arg("RoutingTokens"), Logits: logits, B: s.b, N: s.n, TokensPerItem: c.LearnedRoutingTokens}
-	if !c.LearnedRoutingTokens {
+	record(b, pipelines.NewRouterLogits, c.logits(c.Dim, s.r, 0), r.logitsArgs(b, s, logits))
+	return logits
+}
+
+func (r *router) logitsArgs(b *builder, s selectionShape, logits vk.Range) pipelines.RouterLogitsArgs {
+	a := pipelines.RouterLogitsArgs{
+		X: b.arg("x"), Tokens: b.arg("RoutingTokens"), Logits: logits, B: s.b, N: s.n, TokensPerItem: r.config.LearnedRoutingTokens,
+	}
+	if r.tokens != nil {
 		a.Tokens = r.tokens.memory
 	}
-	record(b, pipelines.NewRouterLogits, c.logits(c.Dim, s.r, 0), a)
-	return logits
+	return a
 }
 
 // recordSoftScores records coordinate descent: for all tokens if the caller wants them, and for the selected ones if

@@ -1,6 +1,8 @@
 package colt5
 
 import (
+	"errors"
+
 	"github.com/colt5-vulkan/colt5/pipelines"
 	"github.com/colt5-vulkan/colt5/vk"
 )
@@ -117,6 +119,7 @@ type routerState struct {
 	usesSoftScores bool // the score of a selected token is its soft score; else 1
 	hasLists       bool // lists name the tokens; false: all of them, in order
 
+	thresholds             allocation // of the windows, for the backward pass of causal query routing
 	logits, values         allocation // values: the logits of the selected tokens; absent: not needed
 	indices, valid, scores allocation // [lists, k]; scores only if scored
 }
@@ -167,8 +170,25 @@ func (b *builder) recordLogits(x vk.Range, list ...*routerState) {
 // from a stream of its own. They are in a buffer, because steps of the run reuse the workspace.
 func (b *builder) randomLogits(sizes ...int) vk.Range {
 	bytes := b.floatBytes(sizes...)
-	b.constants += bytes
+	if b.gradients == nil {
+		b.constants += bytes
+	}
 	if b.err != nil || b.list == nil {
+		return vk.Range{}
+	}
+	if g := b.gradients; g != nil { // those of the forward pass
+		index := 0
+		for _, r := range b.plan.random {
+			if r.node != g.of {
+				continue
+			}
+			if index == g.random {
+				g.random++
+				return r.buffer.Range()
+			}
+			index++
+		}
+		b.fail(errors.New("internal error: the backward pass needs random logits that the forward pass did not"))
 		return vk.Range{}
 	}
 	buffer, err := b.list.Device().NewBuffer("random logits", bytes)

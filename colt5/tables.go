@@ -57,3 +57,17 @@ func (b *builder) rotaryTable(positions, dimHead int) vk.Range {
 	count := pipelines.RotaryTableLen(positions, dimHead)
 	return b.table(tableKey{"rotary table", [3]int{count, dimHead}}, count, func() []float32 { return pipelines.RotaryTable(positions, dimHead) })
 }
+
+// inverseRotaryTable is the table of the opposite rotation, which the gradients of rotated queries and keys need.
+func (b *builder) inverseRotaryTable(positions, dimHead int) vk.Range {
+	count := pipelines.RotaryTableLen(positions, dimHead)
+	return b.table(tableKey{"inverse rotary table", [3]int{count, dimHead}}, count, func() []float32 {
+		table, half := pipelines.RotaryTable(positions, dimHead), dimHead/2
+		for i := range table {
+			if i%dimHead >= half {
+				table[i] = -table[i]
+			}
+		}
+		return table
+	})
+}

@@ -27,7 +27,7 @@ type Tensor struct {
 
 // storage is the device memory of a tensor, and of its views. Modules that share a weight share its storage.
 type storage struct {
-	buffer  *vk.Buffer    // nil: a parameter of a module without a device
+	buffer  *vk.Buffer    // nil: a parameter of a module without a device, or memory of the caller's
 	version atomic.Uint64 // how often the elements may have changed; rises when they have
 	users   atomic.Int32  // tensors that are not closed; the last one closes the buffer
 
@@ -65,7 +65,7 @@ func (s *storage) release() error {
 }
 
 // hasMemory reports whether the tensor's elements exist.
-func (t *Tensor) hasMemory() bool { return t != nil && t.storage != nil && t.buffer != nil }
+func (t *Tensor) hasMemory() bool { return t != nil && t.storage != nil && !t.memory.IsZero() }
 
 // NewTensor makes a tensor with undefined elements. It has at least one dimension, and every size is at least 1.
 func NewTensor(dev *vk.Device, dtype DType, shape ...int) (*Tensor, error) {
@@ -78,6 +78,39 @@ func NewTensor(dev *vk.Device, dtype DType, shape ...int) (*Tensor, error) {
 		return nil, fmt.Errorf("colt5: NewTensor %v %s: %w", dtype, shapeString(shape), err)
 	}
 	return &Tensor{dtype: dtype, shape: append([]int(nil), shape...), memory: buffer.Range(), storage: newStorage(buffer)}, nil
+}
+
+// TensorAt makes a tensor of elements in memory that stays the caller's: kernels of package pipelines compute it or use it, for
+// example. The memory starts at a multiple of 16 bytes, and must not be freed before the tensor is closed.
+func TensorAt(memory vk.Range, dtype DType, shape ...int) (*Tensor, error) {
+	n, err := elements(dtype, shape)
+	switch size := uint64(n) * uint64(dtype.Size()); {
+	case err != nil:
+	case memory.IsZero() || memory.Size() != size:
+		err = fmt.Errorf("memory has %d bytes, want %d for %v%s", memory.Size(), size, dtype, shapeString(shape))
+	case memory.Offset()%16 != 0:
+		err = fmt.Errorf("memory starts at byte %d, want a multiple of 16", memory.Offset())
+	}
+	if err != nil {
+		return nil, fmt.Errorf("colt5: TensorAt: %w", err)
+	}
+	return &Tensor{dtype: dtype, shape: append([]int(nil), shape...), memory: memory, storage: newStorage(nil)}, nil
+}
+
+// Range is the memory of the elements, for kernels of package pipelines. Whoever writes it says so by Changed.
+func (t *Tensor) Range() vk.Range {
+	if t == nil {
+		return vk.Range{}
+	}
+	return t.memory
+}
+
+// Changed tells the modules that have the tensor as a weight that its elements have changed, other than by methods of this
+// package. Modules with a 16-bit precision then copy it again.
+func (t *Tensor) Changed() {
+	if t.hasMemory() {
+		t.version.Add(1)
+	}
 }
 
 // elements is the product of the sizes.

@@ -260,42 +260,66 @@ func (w *weights) routedViT(c ConditionalRoutedViTConfig) *routedViT {
 }
 
 func (v *routedViT) record(b *builder) {
-	n, y, x := b.dim(dimB), b.arg("y"), b.arg("x")
-	c, g, tokens := v.config, v.config.grid(), v.config.tokens()
-	current, next := b.floats(n, tokens, c.Dim), b.floats(n, tokens, c.Dim)
-	v.embedPatches(b, n, current, next, x)
-	for i := range v.attention {
-		name := fmt.Sprintf("transformer.layers.%d.", i)
-		v.attention[i].forward(b, imageInput{
-			imageSizes: imageSizes{n, g.Height, g.Width, b.tokenCount("NumHeavyTokensQ"), b.tokenCount("NumHeavyTokensKV")}, name: name + "0.",
-			y: next.Range, x: current.Range, residual: true,
-		})
-		current, next = next, current
-		v.feedForward[i].forward(b, feedForwardInput{
-			b: n, n: tokens, tokens: c.FFNumHeavyTokens, name: name + "1.", y: current.Range, x: current.Range, residual: true,
-		})
+	if b.training() {
+		v.recordTraining(b)
+		return
 	}
+	n, c, tokens := b.dim(dimB), v.config, v.config.tokens()
+	current, next := b.floats(n, tokens, c.Dim), b.floats(n, tokens, c.Dim)
+	v.embedPatches(b, n, current, next, b.arg("x"))
+	for i := range v.attention {
+		attention, feedForward := v.attentionInput(b, i), v.feedForwardInput(b, i)
+		attention.y, attention.x = next.Range, current.Range
+		v.attention[i].forward(b, attention)
+		current, next = next, current
+		feedForward.y, feedForward.x = current.Range, current.Range
+		v.feedForward[i].forward(b, feedForward)
+	}
+	v.recordHead(b, current.Range)
+	b.release(current, next)
+}
+
+// attentionInput is the sizes of the attention of a layer.
+func (v *routedViT) attentionInput(b *builder, i int) imageInput {
+	g := v.config.grid()
+	return imageInput{
+		imageSizes: imageSizes{b.dim(dimB), g.Height, g.Width, b.tokenCount("NumHeavyTokensQ"), b.tokenCount("NumHeavyTokensKV")},
+		name:       fmt.Sprintf("transformer.layers.%d.0.", i), residual: true,
+	}
+}
+
+// feedForwardInput is the sizes of the feedforward of a layer.
+func (v *routedViT) feedForwardInput(b *builder, i int) feedForwardInput {
+	return feedForwardInput{
+		b: b.dim(dimB), n: v.config.tokens(), tokens: v.config.FFNumHeavyTokens, name: fmt.Sprintf("transformer.layers.%d.1.", i), residual: true,
+	}
+}
+
+// recordHead records the logits from the rows x of the last layer.
+func (v *routedViT) recordHead(b *builder, x vk.Range) {
+	n, c := b.dim(dimB), v.config
 	mean, normed := b.floats(n, c.Dim), b.floats(n, c.Dim)
-	record(b, pipelines.NewMeanPool, pipelines.MeanPoolConfig{C: c.Dim}, pipelines.MeanPoolArgs{X: current.Range, Y: mean.Range, B: n, N: tokens})
-	record(b, pipelines.NewLayerNorm, pipelines.LayerNormConfig{C: c.Dim}, pipelines.LayerNormArgs{
-		X: mean.Range, Weight: v.headNorm.weight.memory, Bias: v.headNorm.bias.memory, Y: normed.Range, Rows: n,
-	})
+	v.recordPooled(b, x, mean.Range, normed.Range)
 	b.linear(v.head.weight, 0, 0, pipelines.LinearConfig{Bias: true, Split: b.split(v.head.weight, 1)}, pipelines.LinearArgs{
-		X: normed.Range, Bias: v.head.bias.memory, Y: y, Batch: 1, Rows: n,
+		X: normed.Range, Bias: v.head.bias.memory, Y: b.arg("y"), Batch: 1, Rows: n,
 	})
-	b.release(mean, normed, current, next)
+	b.release(mean, normed)
+}
+
+// recordPooled records the mean over the tokens, and its LayerNorm.
+func (v *routedViT) recordPooled(b *builder, x, mean, normed vk.Range) {
+	n, c := b.dim(dimB), v.config
+	record(b, pipelines.NewMeanPool, pipelines.MeanPoolConfig{C: c.Dim}, pipelines.MeanPoolArgs{X: x, Y: mean, B: n, N: c.tokens()})
+	record(b, pipelines.NewLayerNorm, pipelines.LayerNormConfig{C: c.Dim}, pipelines.LayerNormArgs{
+		X: mean, Weight: v.headNorm.weight.memory, Bias: v.headNorm.bias.memory, Y: normed, Rows: n,
+	})
 }
 
 // embedPatches records the embedding of n images x into dst [n, tokens, C]. scratch has the same size.
 func (v *routedViT) embedPatches(b *builder, n int, dst, scratch allocation, x vk.Range) {
 	c, g, tokens := v.config, v.config.grid(), v.config.tokens()
 	patches := b.floats(n, tokens, c.patch())
-	record(b, pipelines.NewPatchEmbed, pipelines.PatchEmbedConfig{
-		Channels: c.Channels, Height: c.ImageSize.Height, Width: c.ImageSize.Width, PatchHeight: c.PatchSize.Height, PatchWidth: c.PatchSize.Width,
-	}, pipelines.PatchEmbedArgs{X: x, Weight: v.patchNorm.weight.memory, Bias: v.patchNorm.bias.memory, Y: patches.Range, B: n})
-	b.linear(v.embed.weight, 0, 0, pipelines.LinearConfig{Bias: true, Split: b.split(v.embed.weight, tokens)}, pipelines.LinearArgs{
-		X: patches.Range, Bias: v.embed.bias.memory, Y: scratch.Range, Batch: 1, Rows: n * tokens,
-	})
+	v.recordPatches(b, n, patches.Range, scratch.Range, x)
 	b.release(patches)
 	positions := b.table(tableKey{"positions", [3]int{g.Height, g.Width, c.Dim}}, tokens*c.Dim, func() []float32 {
 		table, err := pipelines.PatchPositions(g.Height, g.Width, c.Dim)
@@ -304,5 +328,16 @@ func (v *routedViT) embedPatches(b *builder, n int, dst, scratch allocation, x v
 	})
 	record(b, pipelines.NewLayerNorm, pipelines.LayerNormConfig{C: c.Dim, Add: true}, pipelines.LayerNormArgs{
 		X: scratch.Range, Weight: v.embedNorm.weight.memory, Bias: v.embedNorm.bias.memory, Add: positions, Y: dst.Range, Rows: n * tokens, Period: tokens,
+	})
+}
+
+// recordPatches records the normalised patches of n images x, and their projection embedded [n, tokens, C].
+func (v *routedViT) recordPatches(b *builder, n int, patches, embedded, x vk.Range) {
+	c, tokens := v.config, v.config.tokens()
+	record(b, pipelines.NewPatchEmbed, pipelines.PatchEmbedConfig{
+		Channels: c.Channels, Height: c.ImageSize.Height, Width: c.ImageSize.Width, PatchHeight: c.PatchSize.Height, PatchWidth: c.PatchSize.Width,
+	}, pipelines.PatchEmbedArgs{X: x, Weight: v.patchNorm.weight.memory, Bias: v.patchNorm.bias.memory, Y: patches, B: n})
+	b.linear(v.embed.weight, 0, 0, pipelines.LinearConfig{Bias: true, Split: b.split(v.embed.weight, tokens)}, pipelines.LinearArgs{
+		X: patches, Bias: v.embed.bias.memory, Y: embedded, Batch: 1, Rows: n * tokens,
 	})
 }

@@ -49,7 +49,7 @@ func (w *weights) cast(ctx context.Context) error {
 	if !stale {
 		return nil
 	}
-	err := w.castList.Run(ctx)
+	err := w.castList.Submit(ctx) // what is submitted later runs behind it
 	if err != nil {
 		clear(w.castVersions)
 	}

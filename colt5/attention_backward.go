@@ -1,0 +1,103 @@
+package colt5
+
+import (
+	"github.com/colt5-vulkan/colt5/pipelines"
+	"github.com/colt5-vulkan/colt5/vk"
+)
+
+// outBackward records the gradients of the output projection of a light branch and of the null token, and the gradient of
+// attended [items, count, H, D], which the caller releases.
+func (w lightWeights) outBackward(b *builder, c lightConfig, attended, dy vk.Range, items, count int) allocation {
+	out := projection{weight: w.toOut, items: items, rows: count}
+	out.parametersBackward(b, attended, dy)
+	dattended := b.floats(items*count, c.inner())
+	out.inputBackward(b, dy, workspaceGradient(dattended), false)
+	return dattended
+}
+
+// rowsBackward records the gradient of the branch for x [items, n, C], added to dx.
+func (w *windowAttention) rowsBackward(b *builder, x, mask, dy vk.Range, dx gradient, items, n int) {
+	b.limitTokens(n)
+	b.limitHeads(items*n, 3, w.heads)
+	normed := x
+	var norm allocation
+	if !w.noNorm {
+		norm = b.floats(items*n, w.dim)
+		normed = norm.Range
+		record(b, pipelines.NewLayerNorm, pipelines.LayerNormConfig{C: w.dim}, pipelines.LayerNormArgs{
+			X: x, Weight: w.norm.memory, Bias: w.normBias.memory, Y: normed, Rows: items * n,
+		})
+	}
+	project := projection{weight: w.toQKV, items: items, rows: n}
+	qkv := operand{allocation: b.floats(items*n, 3*w.inner()), width: 3 * w.inner()}
+	project.forward(b, normed, qkv.Range, pipelines.LinearConfig{})
+	all := tokenGroup{items: items, rows: n, count: n}
+	w.recordRotary(b, w.rotaryTable(b, n), qkv, all)
+	attended := b.floats(items*n, w.inner())
+	config := pipelines.WindowAttentionConfig{Heads: w.heads, DimHead: w.dimHead, Window: w.window, Causal: w.causal, Exact: w.exact}
+	record(b, pipelines.NewWindowAttention, config,
+		pipelines.WindowAttentionArgs{QKV: qkv.Range, Mask: mask, Y: attended.Range, Items: items, N: n, Rows: n, Count: n, MaskItems: items})
+	dattended := w.outBackward(b, w.lightConfig, attended.Range, dy, items, n)
+	b.release(attended)
+	dqkv := operand{allocation: b.floats(items*n, 3*w.inner()), width: 3 * w.inner()}
+	scratch := b.alloc(pipelines.WindowAttentionBackwardScratch(config, items, n))
+	record(b, pipelines.NewWindowAttentionBackward, config, pipelines.WindowAttentionBackwardArgs{
+		QKV: qkv.Range, Mask: mask, DY: dattended.Range, DQKV: dqkv.Range, Scratch: scratch.Range, Items: items, N: n,
+	})
+	b.release(scratch, dattended, qkv.allocation)
+	if w.rotary {
+		w.recordRotary(b, b.inverseRotaryTable(n+w.queryShift(), w.dimHead), dqkv, all)
+	}
+	w.inputBackward(b, project, x, normed, dqkv.allocation, dx, items, n)
+	b.release(norm)
+}
+
+// inputBackward records the gradients of the first projection and of the norm.
+func (w *windowAttention) inputBackward(b *builder, project projection, x, normed vk.Range, dqkv allocation, dx gradient, items, n int) {
+	project.parametersBackward(b, normed, dqkv.Range)
+	if w.noNorm {
+		project.inputBackward(b, dqkv.Range, dx, true)
+		b.release(dqkv)
+		return
+	}
+	dnormed := b.floats(items*n, w.dim)
+	project.inputBackward(b, dqkv.Range, workspaceGradient(dnormed), false)
+	b.release(dqkv)
+	b.layerNormBackward(x, w.norm, w.normBias, dnormed.Range, dx, items, n)
+	b.release(dnormed)
+}
+
+// backward records the backward pass of a LocalMHA.
+func (l *localMHA) backward(b *builder) {
+	l.rowsBackward(b, b.arg("x"), b.arg("Mask"), b.upstream("y").Range, b.inputGradient("x"), b.dim(dimB), b.dim(dimN))
+}
+
+// nullBackward records the gradient of the null token: the sum of dy over the rows that get it.
+func (o *unselectedRows) nullBackward(dy vk.Range) {
+	if o.needsNull() {
+		b, items := o.b, o.b.items()
+		b.columnSum(dy, o.membership.Range, b.parameter(o.null), items, o.q.b*o.q.n/items, o.dim)
+	}
+}
+
+// backward records the backward pass of a ConditionalRoutedAttention.
+func (l *routedAttention) backward(b *builder) {
+	l.inputBackward(b, attentionInput{attentionSizes: attentionSizesOf(b), x: b.arg("x"), mask: b.arg("Mask")}, b.upstream("y").Range, b.inputGradient("x"))
+}
+
+// inputBackward records the gradient of the layer for an input, added to dx. With residual, the caller adds dy to dx.
+func (l *routedAttention) inputBackward(b *builder, a attentionInput, dy vk.Range, dx gradient) {
+	c := l.config
+	q := newRouterState(a.name+"q_router", l.qRoutingToken, c.Router, c.RouterStraightThrough, c.Router.selectionShape(a.b, a.n, 1, c.Dim, a.tokensQ), a.masked)
+	kv := newRouterState(a.name+"kv_router", l.kvRoutingTokens, c.Router, c.RouterStraightThrough, c.Router.selectionShape(a.b, a.n, c.NumRoutedKV, c.Dim, a.tokensKV), a.masked)
+	h := &heavyForward{heavyAttention: &l.heavy, b: b, x: a.x, context: a.x, q: q, kv: kv}
+	out := unselectedRows{b: b, q: q, null: l.null, dim: c.Dim}
+	h.selectTokens(a.mask, a.mask)
+	out.recordMembershipMask()
+	out.nullBackward(dy)
+	out.release()
+	if c.HasLightAttn {
+		l.light.rowsBackward(b, a.x, a.mask, dy, dx, a.b, a.n)
+	}
+	h.backward(heavyGradients{dy: dy, mask: a.mask, contextMask: a.mask, dx: dx, dcontext: dx})
+}

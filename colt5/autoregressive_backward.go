@@ -1,0 +1,88 @@
+package colt5
+
+import (
+	"fmt"
+
+	"github.com/colt5-vulkan/colt5/pipelines"
+	"github.com/colt5-vulkan/colt5/vk"
+)
+
+// backward records the backward pass of a ConditionalRoutedAutoregressiveAttention.
+func (l *autoregressiveAttention) backward(b *builder) {
+	l.inputBackward(b, attentionInput{attentionSizes: attentionSizesOf(b), x: b.arg("x")}, b.upstream("y").Range, b.inputGradient("x"))
+}
+
+// inputBackward records the gradient of the layer for an input, added to dx. With residual, the caller adds dy to dx.
+func (l *autoregressiveAttention) inputBackward(b *builder, a attentionInput, dy vk.Range, dx gradient) {
+	c, window := l.config, l.config.window()
+	l.light.rowsBackward(b, a.x, vk.Range{}, dy, dx, a.b, a.n)
+	if a.n <= window {
+		return
+	}
+	q, kv := l.routers(b, a)
+	h := &heavyForward{heavyAttention: &l.heavy, b: b, x: a.x, context: a.x, q: q, kv: kv, projectAllKeys: true}
+	out := unselectedRows{b: b, q: q, null: l.null, dim: c.Dim, prefix: window}
+	b.recordLogits(a.x, q, kv)
+	l.recordTopK(b, q, kv)
+	out.recordMembershipMask()
+	out.nullBackward(dy)
+	out.release()
+	g := heavyGradients{dy: dy, dx: dx, dcontext: dx}
+	if c.CausalQueryRouting && q.routed {
+		g.causalQueries = func(dscores vk.Range) { l.causalQueriesBackward(b, a.x, q, dscores, dx) }
+	}
+	h.backward(g)
+}
+
+// causalQueriesBackward records the gradient of the logits that select queries by a threshold.
+func (l *autoregressiveAttention) causalQueriesBackward(b *builder, x vk.Range, q *routerState, dscores vk.Range, dx gradient) {
+	dlogits := b.floats(q.lists(), q.n)
+	record(b, pipelines.NewCausalSelectBackward, pipelines.CausalSelectConfig{}, pipelines.CausalSelectBackwardArgs{
+		Logits: q.logits.Range, Thresholds: q.thresholds.Range, Indices: q.indices.Range, QueryValid: q.valid.Range,
+		DScores: dscores, DLogits: dlogits.Range, B: q.b, N: q.n, Window: q.block, K: q.perBlock,
+	})
+	b.logitsBackward(x, q, dlogits.Range, dx)
+	b.release(dlogits, q.thresholds)
+}
+
+// recordTraining keeps the inputs of all attentions and feedforwards for the backward pass.
+func (t *autoregressiveTransformer) recordTraining(b *builder) {
+	c, s := t.config, attentionSizesOf(b)
+	count := s.b * s.n
+	current := b.floats(count, c.Dim)
+	inputs := []allocation{current}
+	b.embed(t.embed, current.Range, count)
+	for i := range t.attention {
+		middle, next := b.floats(count, c.Dim), b.floats(count, c.Dim)
+		t.attention[i].forward(b, attentionInput{attentionSizes: s, name: fmt.Sprintf("layers.%d.attn.", i), y: middle.Range, x: current.Range, residual: true})
+		recordInterleaved(t.feedForward[i].phases(b, next.Range, middle.Range, count, hiddenBytes, true))
+		inputs, current = append(inputs, middle, next), next
+	}
+	t.recordHead(b, current.Range, count)
+	b.save(inputs...)
+}
+
+// backward records the backward pass of an AutoregressiveTransformer.
+func (t *autoregressiveTransformer) backward(b *builder) {
+	c, s := t.config, attentionSizesOf(b)
+	count := s.b * s.n
+	inputs, dlogits := b.saved(), b.upstream("y").Range
+	current, next := b.floats(count, c.Dim), b.floats(count, c.Dim)
+	last := inputs[2*c.Depth].Range
+	head := projection{weight: t.toLogits, items: s.b, rows: s.n}
+	normed := b.rmsNorm(last, t.gamma, count)
+	head.parametersBackward(b, normed.Range, dlogits)
+	b.release(normed.allocation)
+	head.inputBackward(b, dlogits, workspaceGradient(next), false)
+	b.fill(current.Range, 0)
+	b.rmsNormRowsBackward(last, t.gamma, next.Range, workspaceGradient(current), s.b, s.n)
+	for i := c.Depth - 1; i >= 0; i-- {
+		x, middle := inputs[2*i].Range, inputs[2*i+1].Range
+		b.copy(next.Range, current.Range)
+		t.feedForward[i].rowsBackward(b, middle, current.Range, workspaceGradient(next), s.b, s.n)
+		b.copy(current.Range, next.Range)
+		t.attention[i].inputBackward(b, attentionInput{attentionSizes: s, name: fmt.Sprintf("layers.%d.attn.", i), x: x}, next.Range, workspaceGradient(current))
+	}
+	b.embedBackward(t.embed, current.Range, s.b, s.n)
+	b.release(current, next)
+}

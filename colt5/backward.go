@@ -1,0 +1,364 @@
+package colt5
+
+import (
+	"errors"
+	"fmt"
+
+	"github.com/colt5-vulkan/colt5/pipelines"
+	"github.com/colt5-vulkan/colt5/vk"
+)
+
+// backwardLayer is a layer with a backward pass. backward reads the values of the call, all of which are still there, and
+// the gradients of its results. It adds to the gradients of its inputs and parameters.
+type backwardLayer interface {
+	layer
+	backward(b *builder)
+}
+
+// backwardPass is what the backward pass of a program computes, by value.
+type backwardPass struct {
+	upstream map[int]int         // external with the gradient of a value
+	results  map[int]int         // external that receives the gradient of a value
+	arena    int                 // external that receives the gradients of parameters; -1: none
+	offsets  map[*storage]uint64 // of the parameters whose gradients are wanted, in the arena
+
+	needed  []bool // the gradient of the value is needed
+	reached []bool // the value has a gradient that is not 0: an upstream one, or one from a node that uses it
+	nodes   []bool // the node has a backward pass
+
+	firstUse map[*storage]int // first node with a backward pass that uses a parameter
+}
+
+// gradient is the memory of a gradient. It is absent, with wanted still true, while the workspace is laid out.
+type gradient struct {
+	vk.Range
+	wanted bool // false: it is not needed (of an input or a parameter), or it is 0 (of a result)
+}
+
+// parameterGradient is the sums of a parameter's gradient for each batch item: [items, elements].
+type parameterGradient struct {
+	memory allocation
+	direct bool // there is one item: memory is the final place
+	items  int
+}
+
+// gradientState is the memory of gradients while a backward pass is recorded.
+type gradientState struct {
+	of         *node // the node of the forward pass
+	values     map[int]allocation
+	parameters map[*storage]*parameterGradient
+	transposed []allocation // copies of weights for the node
+	random     int          // buffers of random logits that the node has used
+}
+
+// analyse finds out which nodes have a backward pass, and which values need a gradient.
+func (p *program) analyse(of *backwardPass) error {
+	values := len(p.values)
+	of.needed, of.reached, of.nodes = make([]bool, values), make([]bool, values), make([]bool, len(p.nodes))
+	of.firstUse = map[*storage]int{}
+	for v := range of.results {
+		of.needed[v] = true
+	}
+	for _, n := range p.nodes {
+		needs := false
+		for _, w := range n.parameters {
+			if _, ok := of.offsets[w.storage]; ok {
+				needs = true
+			}
+		}
+		for i, a := range n.call.args.list() {
+			if a.tensor != nil && !a.kind.written() && of.needed[p.root(n.values[i])] {
+				needs = true
+			}
+		}
+		for i, a := range n.call.args.list() {
+			if a.tensor != nil && a.kind.written() && needs {
+				of.needed[p.root(n.values[i])] = true
+			}
+		}
+	}
+	for v := range of.upstream {
+		of.reached[p.root(v)] = true
+	}
+	for i := len(p.nodes) - 1; i >= 0; i-- {
+		n := p.nodes[i]
+		for j, a := range n.call.args.list() {
+			if v := p.root(n.values[j]); a.tensor != nil && a.kind.written() && of.reached[v] && of.needed[v] {
+				of.nodes[i] = true
+			}
+		}
+		if !of.nodes[i] {
+			continue
+		}
+		if _, ok := n.layer.(backwardLayer); !ok {
+			return fmt.Errorf("%s has no backward pass", n.describe())
+		}
+		for j, a := range n.call.args.list() {
+			if a.tensor != nil && !a.kind.written() && a.dtype == F32 {
+				of.reached[p.root(n.values[j])] = true
+			}
+		}
+		for _, w := range n.parameters {
+			of.firstUse[w.storage] = i
+		}
+	}
+	p.backward = of
+	return nil
+}
+
+// describe names a node in messages.
+func (n *node) describe() string {
+	if n.name == "" {
+		return "the module"
+	}
+	return n.name
+}
+
+// root is the value that a view is a part of.
+func (p *program) root(v int) int {
+	for p.values[v].of >= 0 {
+		v = p.values[v].of
+	}
+	return v
+}
+
+// training reports whether the node has a backward pass, for which its layer may keep intermediate results.
+func (b *builder) training() bool {
+	p := b.program
+	if p.backward == nil {
+		return false
+	}
+	for i, n := range p.nodes {
+		if n == b.node {
+			return p.backward.nodes[i]
+		}
+	}
+	return false
+}
+
+// save keeps what the node's backward pass needs, and saved returns it. Memory is released after the backward pass.
+func (b *builder) save(list ...allocation) { b.kept[b.node] = append(b.kept[b.node], list...) }
+
+func (b *builder) saved() []allocation { return b.kept[b.gradients.of] }
+
+// recordBackward records the backward pass of the nodes, the last one first.
+func (p *program) recordBackward(b *builder) {
+	pass := p.backward
+	b.gradients = &gradientState{values: map[int]allocation{}, parameters: map[*storage]*parameterGradient{}}
+	if pass.arena >= 0 && b.list != nil {
+		b.fill(b.plan.bindings[pass.arena].Range(), 0)
+	}
+	for v, external := range pass.results {
+		if b.list != nil && b.err == nil {
+			b.fill(b.plan.bindings[external].Range(), 0)
+		}
+		if up, ok := pass.upstream[v]; ok && b.list != nil && b.err == nil {
+			b.copy(b.plan.bindings[external].Range(), b.plan.bindings[up].Range())
+		}
+	}
+	for i := len(p.nodes) - 1; i >= 0; i-- {
+		n := p.nodes[i]
+		if pass.nodes[i] {
+			// Gradients are computed in float32, and routing records are those of the forward pass.
+			again := *n
+			again.precision, again.call.routing = F32, nil
+			b.node, b.gradients.of, b.gradients.random = &again, n, 0
+			first := b.steps()
+			n.layer.(backwardLayer).backward(b)
+			b.release(b.gradients.transposed...)
+			b.gradients.transposed = nil
+			for _, w := range n.parameters {
+				if pass.firstUse[w.storage] == i {
+					b.finishParameter(w)
+				}
+			}
+			b.countBackward(first)
+			b.release(b.kept[n]...)
+		}
+		for j, a := range n.call.args.list() {
+			if v := n.values[j]; a.tensor != nil && a.kind.written() && p.values[v].of < 0 {
+				b.release(b.computed[v], b.gradients.values[v])
+			}
+		}
+	}
+}
+
+// upstream is the gradient of a result of the call. It is not wanted if it is 0.
+func (b *builder) upstream(name string) gradient {
+	for i, a := range b.call.args.list() {
+		if a.name == name && a.tensor != nil {
+			return b.readGradient(b.values[i])
+		}
+	}
+	return gradient{}
+}
+
+func (b *builder) readGradient(v int) gradient {
+	p := b.program
+	root := p.root(v)
+	if !p.backward.reached[root] {
+		return gradient{}
+	}
+	_, accumulated := b.gradients.values[root]
+	_, isResult := p.backward.results[root]
+	if external, ok := p.backward.upstream[v]; ok && !accumulated && !isResult && root == v {
+		if b.list == nil {
+			return gradient{wanted: true}
+		}
+		return gradient{b.plan.bindings[external].Range(), true}
+	}
+	return b.valueGradient(v)
+}
+
+// inputGradient is the gradient of an input of the call, to which the backward pass adds. It is not wanted if nothing
+// needs it.
+func (b *builder) inputGradient(name string) gradient {
+	for i, a := range b.call.args.list() {
+		if a.name == name && a.tensor != nil && a.tensor.dtype == F32 && b.program.backward.needed[b.program.root(b.values[i])] {
+			return b.valueGradient(b.values[i])
+		}
+	}
+	return gradient{}
+}
+
+// freshGradient is the gradient of an input of the call that nothing has been added to yet: with fresh, the backward pass writes
+// all of it. Otherwise it adds to it, as to that of inputGradient.
+func (b *builder) freshGradient(name string) (g gradient, fresh bool) {
+	p := b.program
+	for i, a := range b.call.args.list() {
+		if a.name != name || a.tensor == nil {
+			continue
+		}
+		v := b.values[i]
+		_, begun := b.gradients.values[v]
+		_, isResult := p.backward.results[v]
+		_, upstream := p.backward.upstream[v]
+		if begun || isResult || upstream || p.values[v].of >= 0 || !p.backward.needed[v] {
+			break
+		}
+		m := b.alloc(p.values[v].bytes)
+		b.gradients.values[v] = m
+		return gradient{m.Range, true}, true
+	}
+	return b.inputGradient(name), false
+}
+
+// valueGradient is the accumulated gradient of a value: the upstream gradient, or 0, before the first node adds to it.
+func (b *builder) valueGradient(v int) gradient {
+	p, root := b.program, b.program.root(v)
+	g := gradient{wanted: true}
+	if external, ok := p.backward.results[root]; ok {
+		if b.list != nil && b.err == nil {
+			g.Range = b.plan.bindings[external].Range()
+		}
+	} else {
+		m, ok := b.gradients.values[root]
+		if !ok {
+			m = b.alloc(p.values[root].bytes)
+			b.gradients.values[root] = m
+			if up, ok := p.backward.upstream[root]; !ok {
+				b.fill(m.Range, 0)
+			} else if b.list != nil && b.err == nil {
+				b.copy(m.Range, b.plan.bindings[up].Range())
+			}
+		}
+		g.Range = m.Range
+	}
+	for at := v; at != root && !g.IsZero(); at = p.values[at].of {
+		// Offsets of nested views add up.
+		g.Range = g.Slice(p.values[at].offset, g.Size()-p.values[at].offset)
+	}
+	if v != root && !g.IsZero() {
+		g.Range = g.Slice(0, p.values[v].bytes)
+	}
+	return g
+}
+
+// items is the number of batch items of the call: parts of the batch whose gradients of parameters are kept apart.
+func (b *builder) items() int {
+	if n := b.dim(dimB); n > 0 {
+		return n
+	}
+	if lead := b.call.args[0].lead; len(lead) > 0 {
+		return lead[0]
+	}
+	return 1
+}
+
+// parameter is the gradient of a parameter for each batch item, [items, elements], to which the backward pass adds. Items
+// must be those of earlier uses.
+func (b *builder) parameter(w *Tensor) gradient {
+	pass := b.program.backward
+	offset, ok := pass.offsets[w.storage]
+	if !ok || w == nil {
+		return gradient{}
+	}
+	items, bytes := b.items(), uint64(w.size())
+	g := b.gradients.parameters[w.storage]
+	if g == nil {
+		g = &parameterGradient{items: items, direct: items == 1}
+		b.gradients.parameters[w.storage] = g
+		switch {
+		case !g.direct:
+			g.memory = b.alloc(uint64(items) * bytes)
+			b.fill(g.memory.Range, 0)
+		case b.list != nil && b.err == nil:
+			g.memory.Range = b.plan.bindings[pass.arena].Range().Slice(offset, bytes)
+		}
+	}
+	if g.items != items {
+		b.fail(errors.New("a parameter is used by calls with different numbers of batch items, which a backward pass does not support"))
+	}
+	return gradient{g.memory.Range, true}
+}
+
+// finishParameter adds the gradients of the batch items.
+func (b *builder) finishParameter(w *Tensor) {
+	g := b.gradients.parameters[w.storage]
+	if g == nil || g.direct {
+		return
+	}
+	pass := b.program.backward
+	var y vk.Range
+	if b.list != nil && b.err == nil {
+		y = b.plan.bindings[pass.arena].Range().Slice(pass.offsets[w.storage], uint64(w.size()))
+	}
+	count := w.size() / 4
+	b.treeSum(g.memory.Range, y, g.items, count)
+	b.release(g.memory)
+}
+
+// transposed is the transpose [in, count] of a weight [out, in], or of its rows first .. first + count - 1; count 0: all.
+// It stays until the end of the node.
+func (b *builder) transposed(w *Tensor, first, count int) vk.Range {
+	if count == 0 {
+		count = w.shape[0]
+	}
+	in := w.shape[1]
+	t := b.floats(in, count)
+	b.gradients.transposed = append(b.gradients.transposed, t)
+	var part allocation
+	from := rows(w.memory, first, count, 4*in)
+	if first*in%4 != 0 { // Permute reads from multiples of 16 bytes
+		part = b.floats(count, in)
+		b.copy(part.Range, from)
+		from = part.Range
+	}
+	record(b, pipelines.NewPermute, pipelines.PermuteConfig{}, pipelines.PermuteArgs{X: from, Y: t.Range, Shape: []int{in, count}, Strides: []int{1, in}})
+	b.release(part)
+	return t.Range
+}
+
+// add records y += x, for count elements.
+func (b *builder) add(y, x vk.Range, count int) {
+	b.limitSum(count)
+	record(b, pipelines.NewAdd, pipelines.AddConfig{}, pipelines.AddArgs{A: y, B: x, Y: y, N: count})
+}
+
+// countBackward adds the steps of a node's backward pass, those since first, to the statistics of the plan.
+func (b *builder) countBackward(first nodeWork) {
+	if b.name != "" {
+		b.node.name += " backward"
+	}
+	b.countNode(first)
+}

@@ -1,0 +1,89 @@
+package colt5
+
+import (
+	"fmt"
+
+	"github.com/colt5-vulkan/colt5/pipelines"
+	"github.com/colt5-vulkan/colt5/vk"
+)
+
+// inputBackward records the gradient of a block for an input, added to dx: the feedforward's first, then the attention's. Rows
+// between the two are computed again, in the precision of the forward pass.
+func (l *routedBlock) inputBackward(b *builder, a blockInput, dy vk.Range, dx gradient) {
+	dim := l.attention.config.Dim
+	count := a.b * a.n * dim
+	attention := attentionInput{attentionSizes: a.attentionSizes, name: a.name + "conditional_attn.", x: a.x, mask: a.mask, residual: true}
+	middle := b.floats(count)
+	attention.y = middle.Range
+	b.inForwardPrecision(func() { l.attention.forward(b, attention) })
+
+	dmiddle := b.floats(count)
+	b.copy(dmiddle.Range, dy)
+	l.feedForward.inputBackward(b, feedForwardInput{
+		b: a.b, n: a.n, tokens: a.tokensFF, masked: a.masked, name: a.name + "conditional_ff.", x: middle.Range, mask: a.mask,
+	}, dy, workspaceGradient(dmiddle))
+	b.release(middle)
+	l.attention.inputBackward(b, attention, dmiddle.Range, dx)
+	if dx.wanted {
+		b.add(dx.Range, dmiddle.Range, count)
+	}
+	b.release(dmiddle)
+}
+
+// backward records the backward pass of a ConditionalRoutedTransformerBlock.
+func (l *routedBlock) backward(b *builder) {
+	l.inputBackward(b, blockInput{blockSizes: blockSizesOf(b), x: b.arg("x"), mask: b.arg("Mask")}, b.upstream("y").Range, b.inputGradient("x"))
+}
+
+// inForwardPrecision records steps of the forward pass again, with the bits that they had there.
+func (b *builder) inForwardPrecision(record func()) {
+	b.precision = b.gradients.of.precision
+	record()
+	b.precision = F32
+}
+
+// backward records the backward pass of an Encoder. The inputs of all blocks are kept from the forward pass.
+func (e *encoder) backward(b *builder) {
+	c, s := e.config, blockSizesOf(b)
+	count := s.b * s.n * c.Dim
+	inputs := b.saved() // of the blocks, then the result of the last one
+	current, next := b.floats(count), b.floats(count)
+	b.fill(current.Range, 0)
+	b.rmsNormRowsBackward(inputs[c.Depth].Range, e.gamma, b.upstream("y").Range, workspaceGradient(current), s.b, s.n)
+	for i := c.Depth - 1; i >= 0; i-- {
+		b.fill(next.Range, 0)
+		x := inputs[i].Range
+		if i == 0 && e.embed == nil {
+			x = b.arg("x")
+		}
+		e.blocks[i].inputBackward(b, blockInput{s, fmt.Sprintf("layers.%d.", i), vk.Range{}, x, b.arg("Mask")}, current.Range, workspaceGradient(next))
+		current, next = next, current
+	}
+	if e.embed != nil {
+		b.embedBackward(e.embed, current.Range, s.b, s.n)
+	} else if dx := b.inputGradient("x"); dx.wanted {
+		b.add(dx.Range, current.Range, count)
+	}
+	b.release(current, next)
+}
+
+// embedBackward records the gradient of the embedding of the call's x, items of n token ids each, from dy [items, n, C].
+func (b *builder) embedBackward(table *Tensor, dy vk.Range, items, n int) {
+	g := b.parameter(table)
+	if !g.wanted {
+		return
+	}
+	v, c := table.shape[0], table.shape[1]
+	config := pipelines.EmbedBackwardConfig{C: c, V: v, ByteIDs: b.isU8("x"), Add: true}
+	scratch := b.alloc(pipelines.EmbedBackwardScratch(items, n, v))
+	record(b, pipelines.NewEmbedBackward, config, pipelines.EmbedBackwardArgs{
+		IDs: b.arg("x"), DY: dy, DTable: g.Range, Scratch: scratch.Range, Items: items, N: n,
+	})
+	b.release(scratch)
+}
+
+// backward records the backward pass of an Embedding.
+func (l *embeddingLayer) backward(b *builder) {
+	items := b.items()
+	b.embedBackward(l.table, b.upstream("y").Range, items, b.rowCount()/items)
+}

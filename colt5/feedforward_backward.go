@@ -1,0 +1,79 @@
+package colt5
+
+import (
+	"github.com/colt5-vulkan/colt5/pipelines"
+	"github.com/colt5-vulkan/colt5/vk"
+)
+
+// normedBackward records the gradient of the two products for normalised rows [items, count, C]: from dy of the same shape to
+// the gradient of normed, which the caller releases. out receives the results; absent and not wanted: no memory for them.
+func (f feedForward) normedBackward(b *builder, normed, dy vk.Range, items, count int, out gradient) allocation {
+	up := projection{weight: f.w1, bias: f.bias1, items: items, rows: count}
+	down := projection{weight: f.w2, bias: f.bias2, items: items, rows: count}
+	hidden, dhidden := b.floats(items*count, f.hidden), b.floats(items*count, f.hidden)
+	up.forward(b, normed, hidden.Range, pipelines.LinearConfig{})
+	down.inputBackward(b, dy, workspaceGradient(dhidden), false)
+	record(b, pipelines.NewGELUBackward, pipelines.GELUBackwardConfig{}, pipelines.GELUBackwardArgs{
+		X: hidden.Range, Dy: dhidden.Range, Dx: dhidden.Range, Y: hidden.Range, N: items * count * f.hidden,
+	})
+	if out.wanted {
+		down.forward(b, hidden.Range, out.Range, pipelines.LinearConfig{})
+	}
+	down.parametersBackward(b, hidden.Range, dy)
+	b.release(hidden)
+	up.parametersBackward(b, normed, dhidden.Range)
+	dnormed := b.floats(items*count, f.dim)
+	up.inputBackward(b, dhidden.Range, workspaceGradient(dnormed), false)
+	b.release(dhidden)
+	return dnormed
+}
+
+// rowsBackward records the gradient of the feedforward of all rows of x [items, count, C], added to dx.
+func (f feedForward) rowsBackward(b *builder, x, dy vk.Range, dx gradient, items, count int) {
+	normed := b.rmsNorm(x, f.gamma, items*count)
+	dnormed := f.normedBackward(b, normed.Range, dy, items, count, gradient{})
+	b.release(normed.allocation)
+	b.rmsNormRowsBackward(x, f.gamma, dnormed.Range, dx, items, count)
+	b.release(dnormed)
+}
+
+// backward records the backward pass of a FeedForward.
+func (f feedForward) backward(b *builder) {
+	items := b.items()
+	f.rowsBackward(b, b.arg("x"), b.upstream("y").Range, b.inputGradient("x"), items, b.rowCount()/items)
+}
+
+// backward records the backward pass of a ConditionalRoutedFeedForward.
+func (f *routedFeedForward) backward(b *builder) {
+	f.inputBackward(b, feedForwardInput{
+		b: b.dim(dimB), n: b.dim(dimN), tokens: b.tokenCount("NumHeavyTokens"), masked: b.given("Mask"), x: b.arg("x"), mask: b.arg("Mask"),
+	}, b.upstream("y").Range, b.inputGradient("x"))
+}
+
+// inputBackward records the gradient of the layer for an input, added to dx. With residual, the caller adds dy to dx.
+func (f *routedFeedForward) inputBackward(b *builder, a feedForwardInput, dy vk.Range, dx gradient) {
+	c := f.config
+	q := newRouterState(a.name+"router", f.routingToken, c.Router, c.RouterStraightThrough, c.Router.selectionShape(a.b, a.n, 1, c.Dim, a.tokens), a.masked)
+	b.recordLogits(a.x, q)
+	b.recordRouterTopK(a.mask, q)
+	f.light.rowsBackward(b, a.x, dy, dx, a.b, a.n)
+
+	normed := b.rmsNormSelected(a.x, f.heavy.gamma, q)
+	selected, gathered := b.gatherRows(dy, c.Dim, q)
+	var out allocation
+	scored := b.routerHasGradient(q, dx)
+	if scored {
+		out = b.floats(a.b, q.k, c.Dim)
+	}
+	dnormed := f.heavy.normedBackward(b, normed.Range, selected, a.b, q.k, gradient{out.Range, scored})
+	b.release(normed.allocation, gathered)
+	b.rmsNormBackward(a.x, f.heavy.gamma, dnormed.Range, dx, q, 0)
+	b.release(dnormed)
+	if scored {
+		dscores := b.rowScoresBackward(dy, out.Range, c.Dim, q)
+		b.release(out)
+		b.routerBackward(a.x, a.mask, q, dscores.Range, dx)
+		b.release(dscores)
+	}
+	b.release(q.logits, q.indices, q.valid, q.scores)
+}

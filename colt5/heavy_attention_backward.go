@@ -1,0 +1,206 @@
+package colt5
+
+import (
+	"math"
+
+	"github.com/colt5-vulkan/colt5/pipelines"
+	"github.com/colt5-vulkan/colt5/vk"
+)
+
+// heavyGradients are the gradients of a heavy attention, and its masks.
+type heavyGradients struct {
+	dy                vk.Range // [B, N, C]
+	mask, contextMask vk.Range
+	dx, dcontext      gradient // the same if x and context are
+
+	// causalQueries replaces routerBackward for the queries' router; nil: it does not.
+	causalQueries func(dscores vk.Range)
+}
+
+// selectTokens records the logits and the lists of both routers again, as the forward pass did.
+func (h *heavyForward) selectTokens(mask, contextMask vk.Range) {
+	b := h.b
+	if h.x == h.context && h.q.n == h.kv.n {
+		b.recordLogits(h.x, h.q, h.kv)
+	} else {
+		b.recordLogits(h.x, h.q)
+		b.recordLogits(h.context, h.kv)
+	}
+	b.recordRouterTopK(mask, h.q)
+	b.recordRouterTopK(contextMask, h.kv)
+}
+
+// backward records the gradients of all parameters of the heavy branch and of its inputs, and releases the lists.
+func (h *heavyForward) backward(g heavyGradients) {
+	b, q, kv := h.b, h.q, h.kv
+	selected := b.rmsNormSelected(h.x, h.gamma, q)
+	var context operand
+	if h.projectAllKeys {
+		context = b.rmsNorm(h.context, h.gamma, kv.b*kv.n)
+	} else {
+		context = b.rmsNormSelected(h.context, h.gamma, kv)
+	}
+	h.queries = b.allocHeads(h.dimHead, h.heads, q.b, q.k)
+	toQ, toKV := h.queryProduct(), h.keyProducts()
+	toQ.forward(b, selected.Range, h.queries.Range, pipelines.LinearConfig{})
+	h.keys = operand{allocation: b.floats(h.keyRows(), h.keyWidth()), width: h.keyWidth()}
+	for r, p := range toKV {
+		n := p.items * p.rows
+		p.forward(b, context.rows(r*n, n), h.keys.rows(r*n, n), pipelines.LinearConfig{})
+	}
+	h.rotate()
+	h.recordAttention()
+	scored := b.routerHasGradient(q, g.dx)
+	dattended, dqScores := h.projectBackward(g.dy, scored)
+	b.release(h.attended.allocation)
+	keysScored := b.routerHasGradient(kv, g.dcontext)
+	dq, dkv, dkvScores := h.attentionBackward(dattended, dqScores, scored, keysScored)
+	b.release(h.queries.allocation, h.keys.allocation)
+	if h.rotary {
+		h.rotateBy(b.inverseRotaryTable(q.n, h.dimHead), dq, dkv)
+	}
+
+	toQ.parametersBackward(b, selected.Range, dq.Range)
+	b.release(selected.allocation)
+	dselected := b.floats(q.b*q.k, h.dim)
+	toQ.inputBackward(b, dq.Range, workspaceGradient(dselected), false)
+	b.release(dq.allocation)
+	b.rmsNormBackward(h.x, h.gamma, dselected.Range, g.dx, q, 0)
+	b.release(dselected)
+	h.keysBackward(toKV, context, dkv, g.dcontext)
+
+	switch {
+	case scored && g.causalQueries != nil:
+		g.causalQueries(dqScores.Range)
+	case scored:
+		b.routerBackward(h.x, g.mask, q, dqScores.Range, g.dx)
+	}
+	b.release(dqScores)
+	if keysScored {
+		b.routerBackward(h.context, g.contextMask, kv, dkvScores.Range, g.dcontext)
+	}
+	b.release(dkvScores, q.logits, q.indices, q.valid, q.scores, kv.logits, kv.indices, kv.valid, kv.scores)
+}
+
+// queryProduct is the projection of the queries.
+func (h *heavyForward) queryProduct() projection {
+	items := h.b.items()
+	return projection{weight: h.toQ, items: items, rows: h.q.b * h.q.k / items}
+}
+
+// keyProducts are the projections of keys and values, one for each route, or one of all rows with projectAllKeys.
+func (h *heavyForward) keyProducts() []projection {
+	items, kv := h.b.items(), h.kv
+	if h.projectAllKeys {
+		return []projection{{weight: h.toKV, items: items, rows: kv.b * kv.n / items}}
+	}
+	var list []projection
+	out := h.keyWidth()
+	for r := range kv.r {
+		list = append(list, projection{weight: h.toKV, first: r * out, count: out, items: items, rows: kv.b * kv.k / items})
+	}
+	return list
+}
+
+// keyRows and keyWidth are the size of the keys and values: [R, B, K, H/R, 2, D], or [B, N, H, 2, D] with projectAllKeys.
+func (h *heavyForward) keyRows() int {
+	if h.projectAllKeys {
+		return h.kv.b * h.kv.n
+	}
+	return h.kv.r * h.kv.b * h.kv.k
+}
+
+func (h *heavyForward) keyWidth() int {
+	if h.projectAllKeys {
+		return 2 * h.inner()
+	}
+	return 2 * h.inner() / h.kv.r
+}
+
+// projectBackward records the gradients of the output projection: of its weight, of attended, and, if scored, of the scores of
+// the queries.
+func (h *heavyForward) projectBackward(dy vk.Range, scored bool) (dattended, dscores allocation) {
+	b, q, items := h.b, h.q, h.b.items()
+	out := projection{weight: h.toOut, items: items, rows: q.b * q.k / items}
+	if scored {
+		result := b.floats(q.b, q.k, h.dim)
+		out.forward(b, h.attended.Range, result.Range, pipelines.LinearConfig{})
+		dscores = b.rowScoresBackward(dy, result.Range, h.dim, q)
+		b.release(result)
+	}
+	selected, gathered := b.gatherRows(dy, h.dim, q)
+	out.parametersBackward(b, h.attended.Range, selected)
+	dattended = b.floats(q.b*q.k, h.inner())
+	out.inputBackward(b, selected, workspaceGradient(dattended), false)
+	b.release(gathered)
+	return dattended, dscores
+}
+
+// attentionBackward records the gradients of queries, keys and values, and of the scores that have one. It releases dattended,
+// and adds to dqScores what comes from scores that multiply queries.
+func (h *heavyForward) attentionBackward(dattended, dqScores allocation, scored, keysScored bool) (dq, dkv operand, dkvScores allocation) {
+	b, q, kv := h.b, h.q, h.kv
+	c, a := h.attentionArgs()
+	dq = operand{allocation: b.floats(q.b*q.k, h.inner()), width: h.inner()}
+	dkv = operand{allocation: b.floats(h.keyRows(), h.keyWidth()), width: h.keyWidth()}
+	dnull := b.floats(a.Lists, 2, h.heads, h.dimHead)
+	var keyOnes, queryOnes, multiplied allocation
+	if keysScored {
+		c.ScoreValues, c.ScoreKeys = true, h.multiplyKeys
+		a.KeyScores, keyOnes = b.scoresOrOnes(kv)
+	}
+	if scored && h.multiplyQueries {
+		c.ScoreQueries = true
+		a.QueryScores, queryOnes = b.scoresOrOnes(q)
+	}
+	if c.ScoreValues || c.ScoreKeys {
+		dkvScores = b.floats(kv.lists(), kv.k)
+	}
+	if c.ScoreQueries {
+		multiplied = b.floats(q.lists(), q.k)
+	}
+	scratch := b.alloc(pipelines.RoutedAttentionBackwardScratch(c, a.Lists, a.Queries, a.KeysPerList, a.KVRows))
+	record(b, pipelines.NewRoutedAttentionBackward, c, pipelines.RoutedAttentionBackwardArgs{
+		Q: a.Q, KV: a.KV, Indices: a.Indices, Valid: a.Valid, KeyScores: a.KeyScores, QueryValid: a.QueryValid, QueryScores: a.QueryScores, Null: a.Null,
+		Lists: a.Lists, Queries: a.Queries, KeysPerList: a.KeysPerList, PerItem: a.PerItem, KVRows: a.KVRows, WindowSize: a.WindowSize,
+		DY: dattended.Range, DQ: dq.Range, DKV: dkv.Range, DNull: dnull.Range, DKeyScores: dkvScores.Range, DQueryScores: multiplied.Range,
+		Scratch: scratch.Range,
+	})
+	b.release(scratch, dattended, keyOnes, queryOnes)
+	if scored && h.multiplyQueries {
+		b.add(dqScores.Range, multiplied.Range, q.lists()*q.k)
+	}
+	b.release(multiplied)
+	b.sumParts(dnull.Range, b.parameter(h.nullKV), a.Lists, 2*h.heads*h.dimHead)
+	b.release(dnull)
+	return dq, dkv, dkvScores
+}
+
+// scoresOrOnes is the scores of a router's lists, or ones where its scores are straight-through.
+func (b *builder) scoresOrOnes(s *routerState) (vk.Range, allocation) {
+	if s.usesSoftScores {
+		return s.scores.Range, allocation{}
+	}
+	ones := b.floats(s.lists(), s.k)
+	b.fill(ones.Range, math.Float32bits(1))
+	return ones.Range, ones
+}
+
+// keysBackward records the gradients of the projection of keys and values, and of its normalised inputs. It releases context
+// and dkv.
+func (h *heavyForward) keysBackward(toKV []projection, context, dkv operand, dcontext gradient) {
+	b, kv := h.b, h.kv
+	for r, p := range toKV {
+		n := p.items * p.rows
+		p.parametersBackward(b, context.rows(r*n, n), dkv.rows(r*n, n))
+		dnormed := b.floats(n, h.dim)
+		p.inputBackward(b, dkv.rows(r*n, n), workspaceGradient(dnormed), false)
+		if h.projectAllKeys {
+			b.rmsNormRowsBackward(h.context, h.gamma, dnormed.Range, dcontext, kv.b, kv.n)
+		} else {
+			b.rmsNormBackward(h.context, h.gamma, dnormed.Range, dcontext, kv, r)
+		}
+		b.release(dnormed)
+	}
+	b.release(context.allocation, dkv.allocation)
+}

@@ -1,0 +1,87 @@
+package colt5
+
+import (
+	"fmt"
+
+	"github.com/colt5-vulkan/colt5/pipelines"
+	"github.com/colt5-vulkan/colt5/vk"
+)
+
+// CrossEntropy is the cross-entropy of logits [.., V] with labels [..] i32, -1 for a position without one: f32 [2], the sum of
+// the losses and the count of the labels. So the mean over several runs, such as the micro-batches of a step, is the quotient
+// of the sums. A label that is neither -1 nor below V is an error of the run. Backward uses the upstream gradient of the sum;
+// that of the count has no effect.
+//
+//	loss = log(sum_j exp(logits_j)) - logits_label
+//
+// The sums of the items of a batch are added in a balanced binary tree.
+func (g *Graph) CrossEntropy(logits, labels *Tensor) *Tensor {
+	return g.operation("CrossEntropy", crossEntropy{}, arg{name: "logits", tensor: logits, shape: shape{dimC}},
+		arg{name: "labels", tensor: labels, dtype: I32})
+}
+
+// crossEntropy is the layer of CrossEntropy.
+type crossEntropy struct{}
+
+func (crossEntropy) result() shape { return shape{2} }
+
+// setShapes makes the labels a tensor of the shape of the logits without the last dimension.
+func (crossEntropy) setShapes(c *call) error {
+	logits := &c.args[0]
+	if t := logits.tensor; t == nil || len(t.shape) < 2 {
+		return fmt.Errorf("logits is %v, want f32[* * *] or f32[* *]", t)
+	}
+	logits.lead = logits.tensor.shape[:len(logits.tensor.shape)-1]
+	c.args[1].lead = logits.lead
+	return nil
+}
+
+// args are the arguments of the kernel, with the workspace of its results.
+func (crossEntropy) args(b *builder) (a pipelines.CrossEntropyArgs, release []allocation) {
+	items, count := b.items(), b.call.lead()
+	losses, sums := b.floats(count), b.floats(items, 2)
+	a = pipelines.CrossEntropyArgs{
+		Logits: b.arg("logits"), Labels: b.arg("labels"), Losses: losses.Range, Sums: sums.Range, Items: items, N: count / items,
+	}
+	return a, []allocation{losses, sums}
+}
+
+func (l crossEntropy) record(b *builder) {
+	a, release := l.args(b)
+	invalid := b.alloc(16) // not released: it is read after the run
+	b.fill(invalid.Range, 0)
+	a.InvalidLabels = rows(invalid.Range, 0, 1, 4)
+	b.checkIDs(a.InvalidLabels, "labels", fmt.Sprintf("labels that are neither -1 nor below %d", b.dim(dimC)))
+	record(b, pipelines.NewCrossEntropy, pipelines.CrossEntropyConfig{V: b.dim(dimC)}, a)
+	b.treeSum(a.Sums, b.arg("y"), a.Items, 2)
+	b.release(release...)
+}
+
+// backward records the gradient of the logits.
+func (l crossEntropy) backward(b *builder) {
+	a, release := l.args(b)
+	invalid := b.alloc(16)
+	b.fill(invalid.Range, 0)
+	a.InvalidLabels, a.Upstream = rows(invalid.Range, 0, 1, 4), rows(b.upstream("y").Range, 0, 1, 4)
+	dlogits, fresh := b.freshGradient("logits")
+	own := dlogits
+	count := b.call.lead() * b.dim(dimC)
+	var memory allocation
+	if !fresh {
+		memory = b.floats(count)
+		own = workspaceGradient(memory)
+	}
+	a.DLogits = own.Range
+	record(b, pipelines.NewCrossEntropy, pipelines.CrossEntropyConfig{V: b.dim(dimC)}, a)
+	if !fresh {
+		b.add(dlogits.Range, own.Range, count)
+	}
+	b.release(append(release, memory, invalid)...)
+}
+
+// treeSum records the sum of items [items, count] in a balanced binary tree.
+func (b *builder) treeSum(x, y vk.Range, items, count int) {
+	scratch := b.alloc(pipelines.TreeSumScratch(items, count))
+	record(b, pipelines.NewTreeSum, pipelines.TreeSumConfig{}, pipelines.TreeSumArgs{X: x, Y: y, Scratch: scratch.Range, Items: items, C: count})
+	b.release(scratch)
+}
