@@ -3,9 +3,9 @@
 // # Optimiser
 //
 // [Optimizer] has the memory of the gradients and updates parameters by AdamW (arXiv 1711.05101), with clipping by the
-// global norm, a schedule of the learning rate, and a loss scale for float16. It is submitted after the backward pass,
-// or recorded into the same command list. Loss, norm, rate and loss scale of every step stay on the device until
-// [Optimizer.Records] reads them, so that the host waits for nothing between steps.
+// global norm, a schedule of the learning rate, and a loss scale for float16. It is recorded into a command list behind
+// the backward pass. Loss, norm, rate and loss scale of every step stay on the device until [Optimizer.Records] reads
+// them, so that the host waits for nothing between steps.
 //
 // # Data
 //

@@ -13,7 +13,8 @@ func HeldOut(key string, n uint32) bool {
 	return h.Sum32()%n == 0
 }
 
-// splitMix64 is SplitMix64, the generator of Steele, Lea and Flood (2014), as a function of its state.
+// splitMix64 is the generator of Steele, Lea and Flood (2014), which package documentation calls SplitMix64, as a
+// function of its state.
 func splitMix64(x uint64) uint64 {
 	x += 0x9E3779B97F4A7C15
 	x = (x ^ x>>30) * 0xBF58476D1CE4E5B9

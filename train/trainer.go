@@ -1,0 +1,319 @@
+package train
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"github.com/colt5-vulkan/colt5/colt5"
+	"github.com/colt5-vulkan/colt5/vk"
+)
+
+// Trainer runs training steps: a graph forward and backward, and an Optimizer.
+//
+//	g := colt5.NewGraph(dev)
+//	logits := g.Value("logits")
+//	err := model.Forward(ctx, logits, g.Input("ids", colt5.U8, 0, 0), colt5.AutoregressiveOptions{})
+//	g.Output("loss", g.CrossEntropy(logits, g.Input("labels", colt5.I32, 0, 0)))
+//	trainer, err := train.NewTrainer(ctx, g, model.Parameters(), train.OptimizerConfig{Clip: 1})
+//	defer trainer.Close()
+//	for range 1000 {
+//		batch, err := loader.Next(ctx)
+//		err = trainer.Step(ctx, batch)
+//	}
+//	records, err := trainer.Optimizer().Records(ctx, 0)
+//
+// The inputs of the graph are those of a Batch that it has: "ids" u8 [items, length], "mask" u8 [items, length], and
+// "labels" i32 [items, length] or [items]. Its output "loss" f32 [2] is the sum of the losses and the count of labels, as
+// Graph.CrossEntropy computes them. Parameters that are not in the list stay as they are.
+//
+// A step is submitted, and not waited for: while the device computes it, the host prepares the next batch.
+type Trainer struct {
+	dev        *vk.Device
+	graph      *colt5.Graph
+	optimizer  *Optimizer
+	parameters []colt5.Parameter
+	gradients  []*colt5.Gradients // by micro-batch
+	losses     []*colt5.Tensor
+	upstream   *colt5.Tensor // the loss scale, and 0
+	lists      []*vk.CommandList
+	batches    [2]trainerBatch // of the step that runs, and of the next one
+	steps      int
+	items      int // of a micro-batch; 0: no step yet
+	length     int
+}
+
+// trainerBatch is the tensors of a step's batch, by micro-batch.
+type trainerBatch struct {
+	tensors []map[string]*colt5.Tensor
+	options []colt5.GraphOptions
+}
+
+// NewTrainer makes a trainer and its optimiser. The graph and the modules stay the caller's.
+func NewTrainer(ctx context.Context, graph *colt5.Graph, parameters []colt5.Parameter, c OptimizerConfig) (*Trainer, error) {
+	t := &Trainer{graph: graph}
+	if err := t.make(ctx, parameters, c); err != nil {
+		return nil, errors.Join(fmt.Errorf("train: NewTrainer: %w", err), t.Close())
+	}
+	return t, nil
+}
+
+func (t *Trainer) make(ctx context.Context, parameters []colt5.Parameter, c OptimizerConfig) error {
+	if len(parameters) == 0 {
+		return errors.New("there are no parameters, want at least one")
+	}
+	t.dev = parameters[0].Tensor.Device()
+	if t.dev == nil {
+		return fmt.Errorf("parameter %s has no memory, want a module on a device", parameters[0].Name)
+	}
+	var list []Parameter
+	seen := map[vk.Range]bool{}
+	for _, p := range parameters {
+		if r := p.Tensor.Range(); !seen[r] { // modules may share a parameter
+			seen[r] = true
+			t.parameters = append(t.parameters, p)
+			list = append(list, Parameter{Name: p.Name, Shape: p.Tensor.Shape(), Data: r})
+		}
+	}
+	var err error
+	if t.optimizer, err = NewOptimizer(ctx, t.dev, list, c); err != nil {
+		return err
+	}
+	if t.upstream, err = colt5.FromSlice(ctx, t.dev, make([]float32, 4), 4); err != nil {
+		return err
+	}
+	for i := range t.optimizer.Config().MicroBatches {
+		if err := t.addMicroBatch(i); err != nil {
+			return err
+		}
+	}
+	return t.copyLossScale(ctx)
+}
+
+// addMicroBatch makes the gradients of a micro-batch, and records what follows its backward pass.
+func (t *Trainer) addMicroBatch(i int) error {
+	o := t.optimizer
+	memory := o.Gradients(i)
+	flat, err := colt5.TensorAt(memory, colt5.F32, int(memory.Size()/4))
+	if err != nil {
+		return err
+	}
+	var g *colt5.Gradients
+	if i == 0 {
+		g, err = colt5.NewGradientsAt(flat, t.parameters)
+	} else {
+		g, err = t.gradients[0].At(flat)
+	}
+	if err != nil {
+		return err
+	}
+	t.gradients = append(t.gradients, g)
+	loss, err := colt5.TensorAt(o.Loss(i), colt5.F32, 2)
+	if err != nil {
+		return err
+	}
+	t.losses = append(t.losses, loss)
+	list, err := t.dev.NewCommandList(vk.CommandListConfig{Name: "optimiser"})
+	if err != nil {
+		return err
+	}
+	t.lists = append(t.lists, list)
+	if err := o.RecordGradients(list, i); err != nil || i < o.Config().MicroBatches-1 {
+		return err
+	}
+	if err := o.RecordStep(list); err != nil {
+		return err
+	}
+	return list.Copy(t.upstream.Range().Slice(0, 4), o.LossScale())
+}
+
+// copyLossScale copies the loss scale to the upstream gradient, which a step does at its end for the next one.
+func (t *Trainer) copyLossScale(ctx context.Context) error {
+	list, err := t.dev.NewCommandList(vk.CommandListConfig{Name: "loss scale"})
+	if err != nil {
+		return err
+	}
+	err = list.Copy(t.upstream.Range().Slice(0, 4), t.optimizer.LossScale())
+	if err == nil {
+		err = list.Run(ctx)
+	}
+	return errors.Join(err, list.Close())
+}
+
+// Optimizer is the trainer's optimiser, for its records and its state. The trainer closes it.
+func (t *Trainer) Optimizer() *Optimizer { return t.optimizer }
+
+// Load loads the state of the optimiser, as Optimizer.Load does. The caller loads the weights.
+func (t *Trainer) Load(ctx context.Context, path string) error {
+	if err := t.Wait(ctx); err != nil {
+		return err
+	}
+	if err := t.optimizer.Load(ctx, path); err != nil {
+		return err
+	}
+	if err := t.copyLossScale(ctx); err != nil {
+		return fmt.Errorf("train: Trainer.Load: %w", err)
+	}
+	return nil
+}
+
+// Step submits a step on a batch. All batches of a trainer have the same sizes; the items are a multiple of
+// OptimizerConfig.MicroBatches. A label that is no class, and what else only the device notices, is an error of a later Step
+// or of Wait.
+func (t *Trainer) Step(ctx context.Context, b *Batch) error {
+	if err := t.step(ctx, b); err != nil {
+		return fmt.Errorf("train: Trainer.Step: %w", err)
+	}
+	return nil
+}
+
+func (t *Trainer) step(ctx context.Context, b *Batch) error {
+	if err := t.prepare(ctx, b); err != nil {
+		return err
+	}
+	batch := &t.batches[t.steps%2]
+	for i, tensors := range batch.tensors {
+		if err := t.write(ctx, tensors, b, i); err != nil {
+			return err
+		}
+	}
+	for i, tensors := range batch.tensors {
+		if err := t.graph.Submit(ctx, tensors, batch.options[i]); err != nil {
+			return err
+		}
+		if t.lists[i].Steps() == 0 { // the gradients wait for those of the next micro-batch
+			continue
+		}
+		if err := t.lists[i].Submit(ctx); err != nil {
+			return err
+		}
+	}
+	for _, p := range t.parameters {
+		p.Tensor.Changed()
+	}
+	t.steps++
+	return nil
+}
+
+// prepare makes the tensors of the first batch, and compares the sizes of the others with it.
+func (t *Trainer) prepare(ctx context.Context, b *Batch) error {
+	parts := len(t.lists)
+	switch {
+	case b == nil || b.Items < 1 || b.Length < 1:
+		return errors.New("the batch is empty, want at least one item")
+	case b.Items%parts != 0:
+		return fmt.Errorf("the batch has %d items, want a multiple of MicroBatches, %d", b.Items, parts)
+	case t.items > 0 && (t.items != b.Items/parts || t.length != b.Length):
+		return fmt.Errorf("the batch has %d items of %d bytes, want %d of %d, as the first one", b.Items, b.Length, t.items*parts, t.length)
+	case t.items > 0:
+		return nil
+	}
+	items := b.Items / parts
+	for n := range t.batches {
+		for i := range parts {
+			if err := t.makeTensors(&t.batches[n], b, i, items); err != nil {
+				return err
+			}
+		}
+	}
+	t.items, t.length = items, b.Length
+	return nil
+}
+
+func (t *Trainer) makeTensors(to *trainerBatch, b *Batch, i, items int) error {
+	tensors := map[string]*colt5.Tensor{"loss": t.losses[i]}
+	to.tensors = append(to.tensors, tensors)
+	add := func(name string, dtype colt5.DType, shape ...int) error {
+		if !t.graph.HasInput(name) {
+			return nil
+		}
+		x, err := colt5.NewTensor(t.dev, dtype, shape...)
+		if err == nil {
+			tensors[name] = x
+		}
+		return err
+	}
+	labels := []int{items}
+	if len(b.Labels) == b.Items*b.Length && b.Length > 1 {
+		labels = append(labels, b.Length)
+	}
+	if err := errors.Join(add("ids", colt5.U8, items, b.Length), add("labels", colt5.I32, labels...)); err != nil {
+		return err
+	}
+	if b.Mask != nil {
+		if err := add("mask", colt5.U8, items, b.Length); err != nil {
+			return err
+		}
+	}
+	scale, err := colt5.TensorAt(t.upstream.Range().Slice(0, 8), colt5.F32, 2)
+	if err != nil {
+		return err
+	}
+	to.options = append(to.options, colt5.GraphOptions{
+		Backward: &colt5.Backward{Upstream: map[string]*colt5.Tensor{"loss": scale}, Parameters: t.gradients[i]},
+	})
+	return nil
+}
+
+// write uploads part i of a batch.
+func (t *Trainer) write(ctx context.Context, to map[string]*colt5.Tensor, b *Batch, i int) error {
+	parts := len(t.lists)
+	if x := to["ids"]; x != nil {
+		if err := x.Write(ctx, part(b.IDs, i, parts)); err != nil {
+			return err
+		}
+	}
+	if x := to["mask"]; x != nil {
+		if err := x.Write(ctx, part(b.Mask, i, parts)); err != nil {
+			return err
+		}
+	}
+	if x := to["labels"]; x != nil {
+		return x.Write(ctx, part(b.Labels, i, parts))
+	}
+	return nil
+}
+
+func part[T any](s []T, i, parts int) []T {
+	n := len(s) / parts
+	return s[i*n : (i+1)*n]
+}
+
+// Wait waits for the steps that were submitted.
+func (t *Trainer) Wait(ctx context.Context) error {
+	err := t.graph.Wait(ctx)
+	for _, l := range t.lists {
+		err = errors.Join(err, l.Wait(ctx))
+	}
+	if err != nil {
+		return fmt.Errorf("train: Trainer.Wait: %w", err)
+	}
+	return nil
+}
+
+// Close frees the trainer and its optimiser, after the steps that were submitted. Closing again, or nil, does nothing.
+func (t *Trainer) Close() error {
+	if t == nil {
+		return nil
+	}
+	var err error
+	for _, l := range t.lists {
+		err = errors.Join(err, l.Close())
+	}
+	for _, b := range t.batches {
+		for _, tensors := range b.tensors {
+			for name, x := range tensors {
+				if name != "loss" {
+					err = errors.Join(err, x.Close())
+				}
+			}
+		}
+	}
+	for _, g := range t.gradients {
+		err = errors.Join(err, g.Close())
+	}
+	for _, l := range t.losses {
+		err = errors.Join(err, l.Close())
+	}
+	return errors.Join(err, t.upstream.Close(), t.optimizer.Close())
+}
