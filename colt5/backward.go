@@ -48,7 +48,6 @@ type gradientState struct {
 	values     map[int]allocation
 	parameters map[*storage]*parameterGradient
 	transposed []allocation // copies of weights for the node
-	random     int          // buffers of random logits that the node has used
 }
 
 // analyse finds out which nodes have a backward pass, and which values need a gradient.
@@ -162,7 +161,7 @@ func (p *program) recordBackward(b *builder) {
 			// Gradients are computed in float32, and routing records are those of the forward pass.
 			again := *n
 			again.precision, again.call.routing = F32, nil
-			b.node, b.gradients.of, b.gradients.random = &again, n, 0
+			b.node, b.gradients.of = &again, n
 			first := b.steps()
 			n.layer.(backwardLayer).backward(b)
 			b.release(b.gradients.transposed...)

@@ -77,14 +77,14 @@ func (p projection) weightBackward(b *builder, x, dy vk.Range) {
 		return
 	}
 	part := b.floats(p.items, out, in)
-	config.Add = false
-	a.DW = part.Range
-	record(b, pipelines.NewLinearBackward, config, a)
-	b.release(scratch)
 	to := g.Range
 	if !to.IsZero() {
 		to = to.Slice(4*uint64(p.first)*uint64(in), pipelines.CopyRowsBytes(p.items, out*in, all*in))
 	}
+	b.copyRows(part.Range, to, p.items, out*in, all*in, out*in) // an earlier use of the weight may have added to it
+	a.DW = part.Range
+	record(b, pipelines.NewLinearBackward, config, a)
+	b.release(scratch)
 	b.copyRows(to, part.Range, p.items, out*in, out*in, all*in)
 	b.release(part)
 }

@@ -154,7 +154,7 @@ func (r *router) dlogits(b *builder, s selectionShape, x, mask vk.Range, dx grad
 	}
 	q := newRouterState("router", nil, c.RouterSettings, c.StraightThrough || random, s, false)
 	if random {
-		q.logits = allocation{Range: b.randomLogits(s.b, s.r, s.n)}
+		q.logits = allocation{Range: b.randomLogits("router", s.b, s.r, s.n)}
 	} else {
 		q.logits = b.floats(s.b, s.r, s.n)
 		record(b, pipelines.NewRouterLogits, c.logits(c.Dim, s.r, 0), r.logitsArgs(b, s, q.logits.Range))

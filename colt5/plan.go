@@ -28,6 +28,7 @@ type plan struct {
 type randomLogits struct {
 	buffer         *vk.Buffer
 	node           *node
+	router         string // name in the node
 	seed, nodeSeed uint64 // of a run, and of the node's call
 	stream         uint64 // of the seed's numbers
 }

@@ -249,7 +249,7 @@ func recordRoutedMask(b *builder, valid vk.Range, slots int, areScores bool) {
 func (r *router) recordLogits(b *builder, s selectionShape) vk.Range {
 	c := r.config
 	if b.call.randomSeed != 0 {
-		logits := b.randomLogits(s.b, s.r, s.n)
+		logits := b.randomLogits("router", s.b, s.r, s.n)
 		if b.given("Logits") {
 			b.copy(b.arg("Logits"), logits)
 		}

@@ -1,7 +1,7 @@
 package colt5
 
 import (
-	"errors"
+	"fmt"
 
 	"github.com/colt5-vulkan/colt5/pipelines"
 	"github.com/colt5-vulkan/colt5/vk"
@@ -142,7 +142,7 @@ func (b *builder) recordLogits(x vk.Range, list ...*routerState) {
 			continue
 		}
 		if c.routed && b.call.randomSeed != 0 {
-			c.logits = allocation{Range: b.randomLogits(c.b, c.r, c.n)}
+			c.logits = allocation{Range: b.randomLogits(c.name, c.b, c.r, c.n)}
 			continue
 		}
 		c.logits = b.floats(c.b, c.r, c.n)
@@ -168,7 +168,7 @@ func (b *builder) recordLogits(x vk.Range, list ...*routerState) {
 
 // randomLogits is the logits of random routing of a router, which the host fills before each run: each router of a call
 // from a stream of its own. They are in a buffer, because steps of the run reuse the workspace.
-func (b *builder) randomLogits(sizes ...int) vk.Range {
+func (b *builder) randomLogits(router string, sizes ...int) vk.Range {
 	bytes := b.floatBytes(sizes...)
 	if b.gradients == nil {
 		b.constants += bytes
@@ -176,19 +176,13 @@ func (b *builder) randomLogits(sizes ...int) vk.Range {
 	if b.err != nil || b.list == nil {
 		return vk.Range{}
 	}
-	if g := b.gradients; g != nil { // those of the forward pass
-		index := 0
+	if b.gradients != nil { // those of the forward pass
 		for _, r := range b.plan.random {
-			if r.node != g.of {
-				continue
-			}
-			if index == g.random {
-				g.random++
+			if r.node == b.gradients.of && r.router == router {
 				return r.buffer.Range()
 			}
-			index++
 		}
-		b.fail(errors.New("internal error: the backward pass needs random logits that the forward pass did not"))
+		b.fail(fmt.Errorf("internal error: the backward pass needs random logits of %s, the forward pass did not", router))
 		return vk.Range{}
 	}
 	buffer, err := b.list.Device().NewBuffer("random logits", bytes)
@@ -196,7 +190,7 @@ func (b *builder) randomLogits(sizes ...int) vk.Range {
 		b.fail(err)
 		return vk.Range{}
 	}
-	r := randomLogits{buffer: buffer, node: b.node, nodeSeed: b.call.randomSeed}
+	r := randomLogits{buffer: buffer, node: b.node, router: router, nodeSeed: b.call.randomSeed}
 	for _, other := range b.plan.random {
 		if other.node == b.node {
 			r.stream++

@@ -1,0 +1,96 @@
+package colt5
+
+import (
+	"context"
+	"math"
+	"testing"
+
+	"github.com/colt5-vulkan/colt5/internal/gputest"
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+)
+
+// TestBackwardModuleUsedTwice: a module with several routes of keys and values that two nodes use has twice the gradient of one
+// use, whatever the size of the batch and the alignment of a route's rows.
+func TestBackwardModuleUsedTwice(t *testing.T) {
+	gputest.CountCase()
+	fx := newFixture(t)
+	c := Default[ConditionalRoutedAttentionConfig]()
+	c.Dim, c.NumHeavyTokensQ, c.NumHeavyTokensKV, c.LightDimHead, c.LightHeads, c.LightWindowSize = 5, 3, 4, 2, 1, 4
+	c.HeavyDimHead, c.HeavyHeads, c.NumRoutedKV = 1, 2, 2
+	m := mustNewSeeded(fx, NewConditionalRoutedAttention, c)
+	const n = 9
+	for _, items := range []int{1, 2} {
+		x, dy := normal(1, items*n*c.Dim), normal(2, items*n*c.Dim)
+		shape := []int{items, n, c.Dim}
+		run := func(uses int) map[string][]float32 {
+			return fx.gradients(fx.backwardRun(m.Parameters(), feed{"x": fx.floats(x, shape...)}, dy, shape,
+				func(ctx context.Context, y *Tensor, in feed) error {
+					if uses == 1 {
+						return m.Forward(ctx, y, in["x"], AttentionOptions{})
+					}
+					g := y.value.graph
+					a, b := g.Value("a"), g.Value("b")
+					if err := m.Forward(ctx, a, in["x"], AttentionOptions{}); err != nil {
+						return err
+					}
+					if err := m.Forward(ctx, b, in["x"], AttentionOptions{}); err != nil {
+						return err
+					}
+					*y = *g.Add(a, b)
+					return nil
+				}))
+		}
+		one, two := run(1), run(2)
+		for name, g := range one {
+			twice := make([]float32, len(g))
+			for i, v := range g {
+				twice[i] = 2 * v
+			}
+			assert.InDeltaSlice(t, twice, two[name], 1e-3, "%s, %d items", name, items)
+		}
+	}
+}
+
+// TestBackwardRandomRouting compares the gradients of a stack whose layers route at random with differences of its results.
+func TestBackwardRandomRouting(t *testing.T) {
+	gputest.CountCase()
+	fx := newFixture(t)
+	m := mustNewSeeded(fx, NewAutoregressiveTransformer, smallTransformer())
+	const n = 40
+	ids := fx.bytes([]byte("the quick brown fox jumps over the lazy "), 1, n)
+	shape := []int{1, n, 256}
+	dy := normal(3, product(shape))
+	r := fx.backwardRun(m.Parameters(), feed{"ids": ids}, dy, shape, func(ctx context.Context, y *Tensor, in feed) error {
+		return m.Forward(ctx, y, in["ids"], AutoregressiveOptions{RandomSeed: 7})
+	})
+	r.options.RandomSeed = 2
+	got := fx.gradients(r)
+	loss := func() (sum float64) {
+		require.NoError(t, r.graph.Run(t.Context(), feed{"ids": ids, "y": r.y}, GraphOptions{RandomSeed: 2}))
+		for i, v := range fx.read(r.y) {
+			sum += float64(v) * float64(dy[i])
+		}
+		return sum
+	}
+	for i, p := range m.Parameters() {
+		old, direction := fx.read(p.Tensor), normal(uint64(100+i), p.Tensor.Len())
+		const step = 1.0 / 256
+		at := func(step float32) float64 {
+			moved := make([]float32, len(old))
+			for i := range moved {
+				moved[i] = old[i] + step*direction[i]
+			}
+			require.NoError(t, p.Tensor.Write(t.Context(), moved))
+			return loss()
+		}
+		want := (at(step) - at(-step)) / (2 * step)
+		require.NoError(t, p.Tensor.Write(t.Context(), old))
+		sum, squares := 0.0, 0.0
+		for i, g := range got[p.Name] {
+			sum += float64(g) * float64(direction[i])
+			squares += float64(g) * float64(g)
+		}
+		assert.InDelta(t, want, sum, 0.02*max(1, math.Sqrt(squares)), p.Name)
+	}
+}
