@@ -17,16 +17,16 @@ type backwardLayer interface {
 
 // backwardPass is what the backward pass of a program computes, by value.
 type backwardPass struct {
-	upstream map[int]int         // external with the gradient of a value
-	results  map[int]int         // external that receives the gradient of a value
-	arena    int                 // external that receives the gradients of parameters; -1: none
-	offsets  map[*storage]uint64 // of the parameters whose gradients are wanted, in the arena
+	upstream map[int]int           // external with the gradient of a value
+	results  map[int]int           // external that receives the gradient of a value
+	arena    int                   // external that receives the gradients of parameters; -1: none
+	offsets  map[elementsOf]uint64 // of the parameters whose gradients are wanted, in the arena
 
 	needed  []bool // the gradient of the value is needed
 	reached []bool // the value has a gradient that is not 0: an upstream one, or one from a node that uses it
 	nodes   []bool // the node has a backward pass
 
-	firstUse map[*storage]int // first node with a backward pass that uses a parameter
+	firstUse map[elementsOf]int // first node with a backward pass that uses a parameter
 }
 
 // gradient is the memory of a gradient. It is absent, with wanted still true, while the workspace is laid out.
@@ -46,7 +46,7 @@ type parameterGradient struct {
 type gradientState struct {
 	of         *node // the node of the forward pass
 	values     map[int]allocation
-	parameters map[*storage]*parameterGradient
+	parameters map[elementsOf]*parameterGradient
 	transposed []allocation // copies of weights for the node
 }
 
@@ -54,14 +54,14 @@ type gradientState struct {
 func (p *program) analyse(of *backwardPass) error {
 	values := len(p.values)
 	of.needed, of.reached, of.nodes = make([]bool, values), make([]bool, values), make([]bool, len(p.nodes))
-	of.firstUse = map[*storage]int{}
+	of.firstUse = map[elementsOf]int{}
 	for v := range of.results {
 		of.needed[v] = true
 	}
 	for _, n := range p.nodes {
 		needs := false
 		for _, w := range n.parameters {
-			if _, ok := of.offsets[w.storage]; ok {
+			if _, ok := of.offsets[w.elements()]; ok {
 				needs = true
 			}
 		}
@@ -98,7 +98,7 @@ func (p *program) analyse(of *backwardPass) error {
 			}
 		}
 		for _, w := range n.parameters {
-			of.firstUse[w.storage] = i
+			of.firstUse[w.elements()] = i
 		}
 	}
 	p.backward = of
@@ -143,7 +143,7 @@ func (b *builder) saved() []allocation { return b.kept[b.gradients.of] }
 // recordBackward records the backward pass of the nodes, the last one first.
 func (p *program) recordBackward(b *builder) {
 	pass := p.backward
-	b.gradients = &gradientState{values: map[int]allocation{}, parameters: map[*storage]*parameterGradient{}}
+	b.gradients = &gradientState{values: map[int]allocation{}, parameters: map[elementsOf]*parameterGradient{}}
 	if pass.arena >= 0 && b.list != nil {
 		b.fill(b.plan.bindings[pass.arena].Range(), 0)
 	}
@@ -167,7 +167,7 @@ func (p *program) recordBackward(b *builder) {
 			b.release(b.gradients.transposed...)
 			b.gradients.transposed = nil
 			for _, w := range n.parameters {
-				if pass.firstUse[w.storage] == i {
+				if pass.firstUse[w.elements()] == i {
 					b.finishParameter(w)
 				}
 			}
@@ -288,15 +288,15 @@ func (b *builder) items() int {
 // must be those of earlier uses.
 func (b *builder) parameter(w *Tensor) gradient {
 	pass := b.program.backward
-	offset, ok := pass.offsets[w.storage]
-	if !ok || w == nil {
+	offset, ok := pass.offsets[w.elements()]
+	if !ok {
 		return gradient{}
 	}
 	items, bytes := b.items(), uint64(w.size())
-	g := b.gradients.parameters[w.storage]
+	g := b.gradients.parameters[w.elements()]
 	if g == nil {
 		g = &parameterGradient{items: items, direct: items == 1}
-		b.gradients.parameters[w.storage] = g
+		b.gradients.parameters[w.elements()] = g
 		switch {
 		case !g.direct:
 			g.memory = b.alloc(uint64(items) * bytes)
@@ -313,14 +313,14 @@ func (b *builder) parameter(w *Tensor) gradient {
 
 // finishParameter adds the gradients of the batch items.
 func (b *builder) finishParameter(w *Tensor) {
-	g := b.gradients.parameters[w.storage]
+	g := b.gradients.parameters[w.elements()]
 	if g == nil || g.direct {
 		return
 	}
 	pass := b.program.backward
 	var y vk.Range
 	if b.list != nil && b.err == nil {
-		y = b.plan.bindings[pass.arena].Range().Slice(pass.offsets[w.storage], uint64(w.size()))
+		y = b.plan.bindings[pass.arena].Range().Slice(pass.offsets[w.elements()], uint64(w.size()))
 	}
 	count := w.size() / 4
 	b.treeSum(g.memory.Range, y, g.items, count)

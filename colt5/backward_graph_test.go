@@ -135,11 +135,19 @@ func TestBackwardErrors(t *testing.T) {
 		"Backward.Upstream: logits is f32[5 1], want f32[1 5]":                  {Upstream: feed{"logits": fx.tensor(F32, 5, 1)}},
 		`Backward.Upstream: the graph has no input or output "y"`:               {Upstream: feed{"y": up}},
 		"Backward.Inputs: x is f32[1 5], want a tensor of the shape of the inp": {Upstream: feed{"logits": up}, Inputs: feed{"x": up}},
+		"Backward.Upstream has 1 names that are not of outputs":                 {Upstream: feed{"x": up}},
+		"Backward.Inputs has 1 names that are not of inputs":                    {Upstream: feed{"logits": up}, Inputs: feed{"logits": up, "x": nil}},
+		"Backward.Upstream: hidden is f32[1 5], want nil: the run leaves the o": {Upstream: feed{"hidden": up, "logits": nil}},
+		"Backward.Parameters is the zero value":                                 {Upstream: feed{"logits": up}, Parameters: &Gradients{}},
 		"Backward.Parameters has a parameter of no module of the graph":         {Upstream: feed{"logits": up}, Parameters: gradients},
 	} {
 		err := c.graph.Run(t.Context(), feed{"x": x, "logits": logits}, GraphOptions{Backward: b})
 		assert.ErrorContains(t, err, "colt5: Graph.Run: "+want)
 	}
+	assert.NoError(t, c.graph.Run(t.Context(), feed{"x": x, "logits": logits},
+		GraphOptions{Backward: &Backward{Upstream: feed{"logits": up, "hidden": nil}, Inputs: feed{"x": nil}}}))
+	_, err = (&Gradients{}).At(up)
+	assert.ErrorContains(t, err, "colt5: Gradients.At: the gradients are the zero value")
 	_, err = NewGradients(fx.dev, nil)
 	assert.EqualError(t, err, "colt5: NewGradients: there are no parameters, want at least one")
 	_, err = NewGradients(fx.dev, []Parameter{{Name: "w", Tensor: x}})

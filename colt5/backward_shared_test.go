@@ -52,6 +52,45 @@ func TestBackwardModuleUsedTwice(t *testing.T) {
 	}
 }
 
+// TestBackwardOfViews: weights that are views of one tensor have gradients of their own; views that overlap are an error.
+func TestBackwardOfViews(t *testing.T) {
+	gputest.CountCase()
+	fx := newFixture(t)
+	all := fx.floats(normal(1, 32), 8, 4)
+	view := func(first int) *Tensor {
+		v, err := all.Rows(first, 4)
+		require.NoError(t, err)
+		fx.closeAtEnd(v)
+		return v
+	}
+	run := func(share bool) map[string][]float32 {
+		var parameters []Parameter
+		var list []*Linear
+		for i, name := range []string{"a", "b"} {
+			m := mustNewSeeded(fx, NewLinear, LinearConfig{In: 4, Out: 4})
+			weight := m.Parameters()[0]
+			if share {
+				require.NoError(t, m.Share(t.Context(), []Parameter{{Name: "weight", Tensor: view(4 * i)}}))
+			} else {
+				require.NoError(t, weight.Tensor.Write(t.Context(), fx.read(view(4*i))))
+			}
+			parameters = append(parameters, Parameter{Name: name, Tensor: weight.Tensor})
+			list = append(list, m)
+		}
+		return fx.gradients(fx.backwardRun(parameters, feed{"x": fx.floats(normal(2, 8), 2, 4)}, normal(3, 8), []int{2, 4},
+			func(ctx context.Context, y *Tensor, in feed) error {
+				h := y.value.graph.Value("h")
+				if err := list[0].Forward(ctx, h, in["x"], CallOptions{}); err != nil {
+					return err
+				}
+				return list[1].Forward(ctx, y, h, CallOptions{})
+			}))
+	}
+	assert.Equal(t, run(false), run(true))
+	_, err := NewGradients(fx.dev, []Parameter{{Name: "a", Tensor: view(0)}, {Name: "b", Tensor: view(2)}})
+	assert.EqualError(t, err, "colt5: NewGradients: parameters a and b share some of their elements, want all or none")
+}
+
 // TestBackwardRandomRouting compares the gradients of a stack whose layers route at random with differences of its results.
 func TestBackwardRandomRouting(t *testing.T) {
 	gputest.CountCase()

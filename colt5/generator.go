@@ -33,6 +33,7 @@ type Generator struct {
 	x      *Tensor   // [1, window] token ids
 	y      *Tensor   // [window, V]
 	plans  planCache[int]
+	shares uint64 // of the model's weights, when the plans were made
 }
 
 // NewGenerator makes a generator for sequences of up to length tokens. The transformer needs CausalQueryRouting, without which
@@ -90,10 +91,21 @@ func (g *Generator) allocate() error {
 }
 
 // Len is the number of tokens so far.
-func (g *Generator) Len() int { return len(g.ids) }
+func (g *Generator) Len() int {
+	if g.lock(context.Background()) != nil {
+		return 0
+	}
+	defer g.leave()
+	return len(g.ids)
+}
 
 // Reset forgets all tokens.
-func (g *Generator) Reset() { g.ids = g.ids[:0] }
+func (g *Generator) Reset() {
+	if g.lock(context.Background()) == nil {
+		g.ids = g.ids[:0]
+		g.leave()
+	}
+}
 
 // Append adds tokens to the sequence, and returns the logits of the token after the last one. The slice is reused by the next
 // call. If it fails, the sequence is as before.
@@ -144,6 +156,12 @@ func (g *Generator) run(ctx context.Context, first int) error {
 		return err
 	}
 	defer m.leave()
+	if g.shares != m.weights.shares { // plans hold the addresses of weights
+		if err := g.plans.close(); err != nil {
+			return err
+		}
+		g.shares = m.weights.shares
+	}
 	number := first / window
 	p := g.plans.find(number)
 	if p == nil {

@@ -50,6 +50,13 @@ func TestGenerator(t *testing.T) {
 				}
 				assert.Equal(t, n, g.Len())
 			}
+			other := mustNew(fx, NewAutoregressiveTransformer, c)
+			require.NoError(t, m.Share(t.Context(), other.Parameters()))
+			require.NoError(t, m.Forward(t.Context(), y, fx.bytes(ids, 1, n), AutoregressiveOptions{}))
+			g.Reset()
+			got, err := g.Append(t.Context(), tokens...)
+			require.NoError(t, err)
+			assert.True(t, sameBits(fx.read(y)[(n-1)*256:], got), "with other weights")
 			_, err = g.Append(t.Context(), make([]int, 100)...)
 			assert.ErrorContains(t, err, "colt5: Generator.Append: 100 tokens after")
 			_, err = g.Append(t.Context(), 256)

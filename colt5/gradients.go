@@ -16,15 +16,15 @@ import (
 type Gradients struct {
 	serial  uint64 // distinguishes it in the keys of plans
 	flat    *Tensor
-	list    []gradientOf         // in the order of their memory
-	offsets map[*storage]uint64  // of a parameter's gradient, in bytes
-	by      map[*storage]*Tensor // the gradient of a parameter
+	list    []gradientOf           // in the order of their memory
+	offsets map[elementsOf]uint64  // of a parameter's gradient, in bytes
+	by      map[elementsOf]*Tensor // the gradient of a parameter
 }
 
 // gradientOf is a gradient under the name of its parameter.
 type gradientOf struct {
 	Parameter
-	of *storage // of the parameter
+	of elementsOf // of the parameter
 }
 
 var gradientSerials atomic.Uint64
@@ -66,16 +66,22 @@ func gradientBytes(parameter *Tensor) uint64 {
 
 // layOutGradients gives each parameter its place.
 func layOutGradients(dev *vk.Device, parameters []Parameter) (g *Gradients, bytes uint64, err error) {
-	g = &Gradients{serial: gradientSerials.Add(1), offsets: map[*storage]uint64{}}
+	g = &Gradients{serial: gradientSerials.Add(1), offsets: map[elementsOf]uint64{}}
 	for _, p := range parameters {
 		if !p.Tensor.hasMemory() || p.Tensor.Device() != dev || p.Tensor.dtype != F32 {
 			return nil, 0, fmt.Errorf("parameter %s is %v, want an f32 parameter of a module on this device", errtext.Name(p.Name), p.Tensor)
 		}
-		if _, ok := g.offsets[p.Tensor.storage]; ok {
+		key := p.Tensor.elements()
+		if _, ok := g.offsets[key]; ok {
 			continue
 		}
-		g.offsets[p.Tensor.storage] = bytes
-		g.list = append(g.list, gradientOf{p, p.Tensor.storage})
+		for _, other := range g.list {
+			if p.Tensor.overlaps(other.Tensor) {
+				return nil, 0, fmt.Errorf("parameters %s and %s share some of their elements, want all or none", errtext.Name(other.Name), errtext.Name(p.Name))
+			}
+		}
+		g.offsets[key] = bytes
+		g.list = append(g.list, gradientOf{p, key})
 		bytes += gradientBytes(p.Tensor)
 	}
 	if bytes == 0 {
@@ -86,7 +92,7 @@ func layOutGradients(dev *vk.Device, parameters []Parameter) (g *Gradients, byte
 
 // in places the gradients in the elements of a tensor.
 func (g *Gradients) in(flat *Tensor) *Gradients {
-	placed := &Gradients{serial: g.serial, flat: flat, offsets: g.offsets, by: map[*storage]*Tensor{}}
+	placed := &Gradients{serial: g.serial, flat: flat, offsets: g.offsets, by: map[elementsOf]*Tensor{}}
 	for _, p := range g.list {
 		s := p.of
 		flat.acquire()
@@ -100,7 +106,10 @@ func (g *Gradients) in(flat *Tensor) *Gradients {
 // At returns the same gradients in other memory, that of a tensor with as many elements as Flat: one of several micro-batches,
 // for example. Runs that differ in the memory only share a plan.
 func (g *Gradients) At(flat *Tensor) (*Gradients, error) {
-	if flat == nil || !flat.hasMemory() || flat.dtype != F32 || !slices.Equal(flat.shape, g.flat.shape) {
+	if g == nil || g.flat == nil {
+		return nil, errors.New("colt5: Gradients.At: the gradients are the zero value, want those of NewGradients")
+	}
+	if !flat.hasMemory() || flat.dtype != F32 || !slices.Equal(flat.shape, g.flat.shape) {
 		return nil, fmt.Errorf("colt5: Gradients.At: the tensor is %v, want %v", flat, g.flat)
 	}
 	return g.in(flat), nil
@@ -120,7 +129,7 @@ func (g *Gradients) Of(parameter *Tensor) *Tensor {
 	if parameter == nil || parameter.storage == nil {
 		return nil
 	}
-	return g.by[parameter.storage]
+	return g.by[parameter.elements()]
 }
 
 // Flat returns the tensor of all gradients: those of List, each from a multiple of 16 bytes on.
@@ -155,7 +164,7 @@ type Backward struct {
 }
 
 // offsets is where the gradients of parameters are, in bytes.
-func (b *Backward) offsets() map[*storage]uint64 {
+func (b *Backward) offsets() map[elementsOf]uint64 {
 	if b.Parameters == nil {
 		return nil
 	}
@@ -183,14 +192,16 @@ func (g *Graph) collectBackward(b *Backward) error {
 			found++
 			if y := g.externals[len(g.inputs)+i].tensor; y != nil && !(t.dtype == y.dtype && slices.Equal(t.shape, y.shape)) {
 				return fmt.Errorf("Backward.Upstream: %s is %v, want %v", errtext.Name(out.name), t, y)
+			} else if y == nil {
+				return fmt.Errorf("Backward.Upstream: %s is %v, want nil: the run leaves the output out", errtext.Name(out.name), t)
 			}
 		}
 		if err := g.addExternal("Backward.Upstream: ", out.name, t, false); err != nil {
 			return err
 		}
 	}
-	if found < len(b.Upstream) {
-		return fmt.Errorf("Backward.Upstream: %w", g.unknownName(present(b.Upstream)))
+	if err := g.onlyNames("Backward.Upstream", b.Upstream, found, "outputs"); err != nil {
+		return err
 	}
 	if found == 0 {
 		return errors.New("Backward.Upstream is empty, want the gradient of at least one output")
@@ -208,12 +219,14 @@ func (g *Graph) collectBackward(b *Backward) error {
 			return err
 		}
 	}
-	if found < len(b.Inputs) {
-		return fmt.Errorf("Backward.Inputs: %w", g.unknownName(present(b.Inputs)))
+	if err := g.onlyNames("Backward.Inputs", b.Inputs, found, "inputs"); err != nil {
+		return err
 	}
 	var flat *Tensor
 	if b.Parameters != nil {
-		flat = b.Parameters.flat
+		if flat = b.Parameters.flat; flat == nil {
+			return errors.New("Backward.Parameters is the zero value, want what NewGradients makes")
+		}
 		for s := range b.Parameters.offsets {
 			if !g.hasParameter(s) {
 				return errors.New("Backward.Parameters has a parameter of no module of the graph, want those of its modules, made after Share")
@@ -221,6 +234,21 @@ func (g *Graph) collectBackward(b *Backward) error {
 		}
 	}
 	return g.addExternal("Backward.", "Parameters", flat, true)
+}
+
+// onlyNames returns an error if tensors has more tensors than those of the found names, which are outputs or inputs.
+func (g *Graph) onlyNames(what string, tensors map[string]*Tensor, found int, want string) error {
+	count := 0
+	for range present(tensors) {
+		count++
+	}
+	if found == count {
+		return nil
+	}
+	if err := g.unknownName(present(tensors)); err != nil {
+		return fmt.Errorf("%s: %w", what, err)
+	}
+	return fmt.Errorf("%s has %d names that are not of %s", what, count-found, want)
 }
 
 // present is the names that have a tensor.
@@ -234,10 +262,10 @@ func present(tensors map[string]*Tensor) iter.Seq[string] {
 	}
 }
 
-func (g *Graph) hasParameter(s *storage) bool {
+func (g *Graph) hasParameter(e elementsOf) bool {
 	for _, m := range g.modules {
 		for _, w := range m.weights.list {
-			if w.Tensor.storage == s {
+			if w.Tensor.elements() == e {
 				return true
 			}
 		}
@@ -246,7 +274,7 @@ func (g *Graph) hasParameter(s *storage) bool {
 }
 
 // resolveBackward adds the backward pass to the program. given is the tensors of a run as collectBackward orders them.
-func (g *Graph) resolveBackward(p *program, given []*Tensor, offsets map[*storage]uint64) error {
+func (g *Graph) resolveBackward(p *program, given []*Tensor, offsets map[elementsOf]uint64) error {
 	pass := &backwardPass{upstream: map[int]int{}, results: map[int]int{}, arena: -1, offsets: offsets}
 	at := len(g.inputs) + len(g.outputs)
 	add := func(name string, value *graphValue, to map[int]int) {

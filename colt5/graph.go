@@ -45,6 +45,7 @@ type Graph struct {
 	kernels kernels
 
 	submitted *plan          // the run that Wait waits for; nil: none
+	failed    error          // of a submitted run that has ended, for Wait
 	modules   []*base        // each once, in the order in which they are locked
 	externals []external     // the tensors of the run in progress: inputs, then outputs
 	keys      map[string]int // numbers the keys of kept plans, so that finding a plan allocates nothing

@@ -132,3 +132,22 @@ func checkText(t *testing.T, err error, name string) {
 	assert.Less(t, len(err.Error()), 1000, name)
 	assert.False(t, strings.ContainsFunc(err.Error(), func(r rune) bool { return r < ' ' || r > '~' }), "%s: %q", name, err.Error())
 }
+
+// TestPrepareAfterSubmit: Prepare may close the plan of the submitted run; Wait still returns its error.
+func TestPrepareAfterSubmit(t *testing.T) {
+	gputest.CountCase()
+	fx := newFixture(t)
+	m := mustNewSeeded(fx, NewEmbedding, EmbeddingConfig{NumTokens: 5, Dim: 4})
+	g := fx.graph()
+	y := g.Value("y")
+	require.NoError(t, m.Forward(t.Context(), y, g.Input("x", I32, 0, 0), CallOptions{}))
+	g.Output("y", y)
+	require.NoError(t, g.LimitPlans(t.Context(), PlanLimits{Count: 1}))
+	wrong := feed{"x": fx.ints([]int32{1, 9}, 1, 2), "y": fx.tensor(F32, 1, 2, 4)}
+	other := feed{"x": fx.ints([]int32{1, 2, 3}, 1, 3), "y": fx.tensor(F32, 1, 3, 4)}
+	require.NoError(t, g.Submit(t.Context(), wrong, GraphOptions{}))
+	require.NoError(t, g.Prepare(t.Context(), other, GraphOptions{}))
+	assert.ErrorContains(t, g.Wait(t.Context()), "x has 1 token ids")
+	assert.NoError(t, g.Wait(t.Context()))
+	assert.NoError(t, g.Run(t.Context(), other, GraphOptions{}))
+}

@@ -84,15 +84,15 @@ func (g *Graph) measure(caps vk.Caps, inputs map[string][]int, training bool) (m
 		return m, b.err
 	}
 	m.Workspace = b.peak + b.constants
-	counted := map[*storage]bool{}
+	counted := map[elementsOf]bool{}
 	for _, module := range g.modules {
 		if err := module.lock(context.Background()); err != nil { // Share replaces the storages
 			return m, err
 		}
 		m.Weights = min(m.Weights+module.weights.castBytes, maxBytes)
 		for _, w := range module.weights.list {
-			if s := w.Tensor.storage; !counted[s] {
-				counted[s] = true
+			if e := w.Tensor.elements(); !counted[e] {
+				counted[e] = true
 				m.Weights = min(m.Weights+uint64(w.Tensor.size()), maxBytes)
 			}
 		}
@@ -106,11 +106,11 @@ func (g *Graph) measure(caps vk.Caps, inputs map[string][]int, training bool) (m
 
 // measureGradients adds a backward pass to the program, with all gradients of parameters, and returns their size.
 func (g *Graph) measureGradients(p *program, given []*Tensor) (bytes uint64, err error) {
-	offsets := map[*storage]uint64{}
+	offsets := map[elementsOf]uint64{}
 	for _, m := range g.modules {
 		for _, w := range m.weights.list {
-			if _, ok := offsets[w.Tensor.storage]; !ok {
-				offsets[w.Tensor.storage] = bytes
+			if _, ok := offsets[w.Tensor.elements()]; !ok {
+				offsets[w.Tensor.elements()] = bytes
 				bytes = min(bytes+gradientBytes(w.Tensor), maxBytes)
 			}
 		}

@@ -64,6 +64,9 @@ func (g *Graph) Prepare(ctx context.Context, tensors map[string]*Tensor, o Graph
 	locked, err := g.enter(ctx)
 	defer g.leaveAll(locked)
 	if err == nil {
+		err = g.settle(ctx) // a new plan may close the one that was submitted
+	}
+	if err == nil {
 		_, err = g.ready(ctx, tensors, o)
 	}
 	if err != nil {
@@ -188,8 +191,18 @@ func (g *Graph) next(ctx context.Context, tensors map[string]*Tensor, o GraphOpt
 	return p, nil
 }
 
-// wait waits for the submitted run. If the context ends first, a later wait waits again.
+// wait waits for the submitted run, and returns its error. If the context ends first, a later wait waits again.
 func (g *Graph) wait(ctx context.Context) error {
+	if err := g.settle(ctx); err != nil {
+		return err
+	}
+	err := g.failed
+	g.failed = nil
+	return err
+}
+
+// settle waits for the submitted run, and keeps its error for the next wait.
+func (g *Graph) settle(ctx context.Context) error {
 	p := g.submitted
 	if p == nil {
 		return nil
@@ -197,8 +210,12 @@ func (g *Graph) wait(ctx context.Context) error {
 	if err := p.list.Wait(ctx); err != nil {
 		return err
 	}
-	g.submitted = nil
-	return p.checkIDs(ctx)
+	err := p.checkIDs(ctx)
+	if err != nil && ctx.Err() != nil {
+		return err
+	}
+	g.submitted, g.failed = nil, err
+	return nil
 }
 
 // collect puts the tensors of a run into the order of the inputs and outputs, and checks what does not depend on shapes.

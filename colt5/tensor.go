@@ -113,6 +113,20 @@ func (t *Tensor) Changed() {
 	}
 }
 
+// elementsOf identifies elements that tensors share: those of views differ. It is a key of maps.
+type elementsOf struct {
+	storage *storage
+	memory  vk.Range // absent without a device
+}
+
+func (t *Tensor) elements() elementsOf { return elementsOf{t.storage, t.memory} }
+
+// overlaps reports whether tensors with memory have elements in common.
+func (t *Tensor) overlaps(o *Tensor) bool {
+	a, b := t.memory, o.memory
+	return t.storage == o.storage && a.Offset() < b.Offset()+b.Size() && b.Offset() < a.Offset()+a.Size()
+}
+
 // elements is the product of the sizes.
 func elements(dtype DType, shape []int) (int, error) {
 	if dtype != F32 && dtype != I32 && dtype != U8 {
