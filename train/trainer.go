@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math"
 
 	"github.com/colt5-vulkan/colt5/colt5"
 	"github.com/colt5-vulkan/colt5/vk"
@@ -27,7 +28,8 @@ import (
 // "labels" i32 [items, length] or [items]. Its output "loss" f32 [2] is the sum of the losses and the count of labels, as
 // Graph.CrossEntropy computes them. Parameters that are not in the list stay as they are.
 //
-// A step is submitted, and not waited for: while the device computes it, the host prepares the next batch.
+// A step is submitted, and not waited for: while the device computes it, the host prepares the next batch. A Trainer is used by
+// one goroutine at a time.
 type Trainer struct {
 	dev        *vk.Device
 	graph      *colt5.Graph
@@ -39,8 +41,9 @@ type Trainer struct {
 	lists      []*vk.CommandList
 	batches    [2]trainerBatch // of the step that runs, and of the next one
 	steps      int
-	items      int // of a micro-batch; 0: no step yet
-	length     int
+
+	items, length, labels int // of the first batch
+	masked                bool
 }
 
 // trainerBatch is the tensors of a step's batch, by micro-batch.
@@ -52,10 +55,24 @@ type trainerBatch struct {
 // NewTrainer makes a trainer and its optimiser. The graph and the modules stay the caller's.
 func NewTrainer(ctx context.Context, graph *colt5.Graph, parameters []colt5.Parameter, c OptimizerConfig) (*Trainer, error) {
 	t := &Trainer{graph: graph}
+	if err := t.usable(ctx); err != nil {
+		return nil, fmt.Errorf("train: NewTrainer: %w", err)
+	}
 	if err := t.make(ctx, parameters, c); err != nil {
 		return nil, errors.Join(fmt.Errorf("train: NewTrainer: %w", err), t.Close())
 	}
 	return t, nil
+}
+
+// usable returns an error for a trainer that NewTrainer has not made, and for a nil context.
+func (t *Trainer) usable(ctx context.Context) error {
+	switch {
+	case t == nil || t.graph == nil:
+		return errors.New("the graph is nil, want one made by colt5.NewGraph")
+	case ctx == nil:
+		return errors.New("the context is nil")
+	}
+	return nil
 }
 
 func (t *Trainer) make(ctx context.Context, parameters []colt5.Parameter, c OptimizerConfig) error {
@@ -159,7 +176,7 @@ func (t *Trainer) Load(ctx context.Context, path string) error {
 
 // Step submits a step on a batch. All batches of a trainer have the same sizes; the items are a multiple of
 // OptimizerConfig.MicroBatches. A label that is no class, and what else only the device notices, is an error of a later Step
-// or of Wait.
+// or of Wait. A Step that fails has changed no parameters: the same batch may be tried again.
 func (t *Trainer) Step(ctx context.Context, b *Batch) error {
 	if err := t.step(ctx, b); err != nil {
 		return fmt.Errorf("train: Trainer.Step: %w", err)
@@ -168,7 +185,10 @@ func (t *Trainer) Step(ctx context.Context, b *Batch) error {
 }
 
 func (t *Trainer) step(ctx context.Context, b *Batch) error {
-	if err := t.prepare(ctx, b); err != nil {
+	if err := t.usable(ctx); err != nil {
+		return err
+	}
+	if err := t.prepare(b); err != nil {
 		return err
 	}
 	batch := &t.batches[t.steps%2]
@@ -196,28 +216,74 @@ func (t *Trainer) step(ctx context.Context, b *Batch) error {
 }
 
 // prepare makes the tensors of the first batch, and compares the sizes of the others with it.
-func (t *Trainer) prepare(ctx context.Context, b *Batch) error {
-	parts := len(t.lists)
-	switch {
-	case b == nil || b.Items < 1 || b.Length < 1:
-		return errors.New("the batch is empty, want at least one item")
-	case b.Items%parts != 0:
-		return fmt.Errorf("the batch has %d items, want a multiple of MicroBatches, %d", b.Items, parts)
-	case t.items > 0 && (t.items != b.Items/parts || t.length != b.Length):
-		return fmt.Errorf("the batch has %d items of %d bytes, want %d of %d, as the first one", b.Items, b.Length, t.items*parts, t.length)
-	case t.items > 0:
-		return nil
+func (t *Trainer) prepare(b *Batch) error {
+	if err := t.checkBatch(b); err != nil {
+		return err
 	}
-	items := b.Items / parts
-	for n := range t.batches {
+	if t.items > 0 {
+		return t.compareBatch(b)
+	}
+	parts := len(t.lists)
+	var made [2]trainerBatch
+	for n := range made {
 		for i := range parts {
-			if err := t.makeTensors(&t.batches[n], b, i, items); err != nil {
-				return err
+			if err := t.makeTensors(&made[n], b, i, b.Items/parts); err != nil {
+				return errors.Join(err, made[0].close(), made[1].close())
 			}
 		}
 	}
-	t.items, t.length = items, b.Length
+	t.batches, t.items, t.length, t.labels, t.masked = made, b.Items, b.Length, len(b.Labels), b.Mask != nil
 	return nil
+}
+
+// checkBatch checks that the slices of a batch have the sizes that it names.
+func (t *Trainer) checkBatch(b *Batch) error {
+	parts := len(t.lists)
+	if b == nil || b.Items < 1 || b.Length < 1 {
+		return errors.New("the batch is empty, want at least one item")
+	}
+	if b.Items%parts != 0 {
+		return fmt.Errorf("the batch has %d items, want a multiple of MicroBatches, %d", b.Items, parts)
+	}
+	if b.Items > math.MaxInt32/b.Length {
+		return fmt.Errorf("the batch has %d items of %d bytes, want at most %d bytes", b.Items, b.Length, math.MaxInt32)
+	}
+	all := b.Items * b.Length
+	switch {
+	case t.graph.HasInput("ids") && len(b.IDs) != all:
+		return fmt.Errorf("the batch has %d IDs, want Items * Length, %d", len(b.IDs), all)
+	case b.Mask != nil && len(b.Mask) != all:
+		return fmt.Errorf("the batch has a Mask of %d, want Items * Length, %d", len(b.Mask), all)
+	case t.graph.HasInput("labels") && len(b.Labels) != all && len(b.Labels) != b.Items:
+		return fmt.Errorf("the batch has %d Labels, want Items * Length or Items, %d or %d", len(b.Labels), all, b.Items)
+	}
+	return nil
+}
+
+// compareBatch compares the sizes of a batch with those of the first one.
+func (t *Trainer) compareBatch(b *Batch) error {
+	switch {
+	case t.items != b.Items || t.length != b.Length:
+		return fmt.Errorf("the batch has %d items of %d bytes, want %d of %d, as the first one", b.Items, b.Length, t.items, t.length)
+	case t.labels != len(b.Labels):
+		return fmt.Errorf("the batch has %d Labels, want %d, as the first one", len(b.Labels), t.labels)
+	case t.masked != (b.Mask != nil):
+		return fmt.Errorf("the batch has a Mask of %d, want a Mask in all batches or in none", len(b.Mask))
+	}
+	return nil
+}
+
+// close frees the tensors. The loss is the trainer's.
+func (b *trainerBatch) close() error {
+	var err error
+	for _, tensors := range b.tensors {
+		for name, x := range tensors {
+			if name != "loss" {
+				err = errors.Join(err, x.Close())
+			}
+		}
+	}
+	return err
 }
 
 func (t *Trainer) makeTensors(to *trainerBatch, b *Batch, i, items int) error {
@@ -281,6 +347,9 @@ func part[T any](s []T, i, parts int) []T {
 
 // Wait waits for the steps that were submitted.
 func (t *Trainer) Wait(ctx context.Context) error {
+	if err := t.usable(ctx); err != nil {
+		return fmt.Errorf("train: Trainer.Wait: %w", err)
+	}
 	err := t.graph.Wait(ctx)
 	for _, l := range t.lists {
 		err = errors.Join(err, l.Wait(ctx))
@@ -300,14 +369,8 @@ func (t *Trainer) Close() error {
 	for _, l := range t.lists {
 		err = errors.Join(err, l.Close())
 	}
-	for _, b := range t.batches {
-		for _, tensors := range b.tensors {
-			for name, x := range tensors {
-				if name != "loss" {
-					err = errors.Join(err, x.Close())
-				}
-			}
-		}
+	for i := range t.batches {
+		err = errors.Join(err, t.batches[i].close())
 	}
 	for _, g := range t.gradients {
 		err = errors.Join(err, g.Close())
