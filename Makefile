@@ -1,4 +1,5 @@
 # make run    install what is missing, verify the golden cases, and time every kernel and module on this machine's device
+# make train  install what is missing, train a tiny language model on the sources here, and generate text with it
 # make test   install what is missing and run all tests; fails if no test used a Vulkan device
 # make short  run the short form of all tests: every kernel and module once, in under two minutes on two CPU cores
 # The other targets are for development: see CONTRIBUTING.md.
@@ -11,11 +12,11 @@ PACKAGES ?= ./pipelines ./...
 TOOLS := $(CURDIR)/scripts/vulkan-tools
 GPU_CASES := $(CURDIR)/bin/gpu-cases
 
-.PHONY: run test short test-python shaders check check-shaders check-go validate test-mesa26 verify-mesa26 test-subgroups test-chips test-limits test-compilers storm bench setup clean help
+.PHONY: run train test short test-python shaders check check-shaders check-go validate test-mesa26 verify-mesa26 test-subgroups test-chips test-limits test-compilers storm bench setup clean help
 .DEFAULT_GOAL := help
 
 help:
-	@sed -n '1,4s/^# \{0,1\}//p' Makefile
+	@sed -n '1,5s/^# \{0,1\}//p' Makefile
 
 setup:
 	@scripts/setup
@@ -23,6 +24,16 @@ setup:
 run: setup
 	$(GO) run ./cmd/vkbench verify testdata/golden
 	$(GO) run ./cmd/vkbench bench
+
+# The text is mostly no Go after so short a training; docs/training.md has better settings.
+TRAIN_OUT := bin/train
+
+train: setup
+	@mkdir -p bin && rm -rf $(TRAIN_OUT) && $(GO) build -o bin/colt5 ./cmd/colt5
+	bin/colt5 train lm -out $(TRAIN_OUT) -include '*.go' -dim 48 -depth 1 -heads 2 -dim-head 16 -window 16 -q 4 -kv 32 -routes 1 -length 128 -batch 4 \
+		-steps 300 -rate 5e-3 -warm-up 20 -evaluate-every 100 -held-out-bytes 8192 -sample 100 .
+	bin/colt5 generate $(TRAIN_OUT) 'func Test' -length 200
+	@echo; echo "The page of the training is $(TRAIN_OUT)/index.html."
 
 # A test package that uses the device appends a line "PACKAGE CASES" to the file named by COLT5_GPU_CASES_FILE.
 # -count=1 disables the test cache, because a cached package appends nothing.

@@ -27,6 +27,9 @@ func (b *Bar) Describe(text string) { b.bar.Describe(text) }
 // Step advances the bar by one step.
 func (b *Bar) Step() { b.bar.Add(1) }
 
+// Set sets the steps that are done.
+func (b *Bar) Set(steps int) { b.bar.Set(steps) }
+
 // Clear removes the bar until it changes again. Call it before other output.
 func (b *Bar) Clear() { b.bar.Clear() }
 

@@ -1,8 +1,9 @@
 package route
 
 import (
-	"unicode"
 	"unicode/utf8"
+
+	"github.com/colt5-vulkan/colt5/internal/cli/webpage"
 )
 
 // textRun is a sequence of characters that are all heavy or all light. A character is heavy if one of its bytes is.
@@ -11,7 +12,7 @@ type textRun struct {
 	Heavy bool
 }
 
-// runs splits a part of the text into runs, and replaces characters that cannot be shown; see shownChar.
+// runs splits a part of the text into runs, and replaces characters that cannot be shown; see webpage.Shown.
 func (t *routedText) runs(r *routing, from, to int) []textRun {
 	var list []textRun
 	for at := from; at < to; {
@@ -24,21 +25,9 @@ func (t *routedText) runs(r *routing, from, to int) []textRun {
 		if c == '\r' && at < len(t.text) && t.text[at] == '\n' {
 			continue // the line break follows
 		}
-		list[len(list)-1].Text += string(shownChar(c))
+		list[len(list)-1].Text += string(webpage.Shown(c))
 	}
 	return list
-}
-
-// shownChar replaces control characters other than a line break and a tab, characters that would show the text after
-// them in another order, and those that are no text in any document. Bytes that are not UTF-8 are U+FFFD already.
-func shownChar(c rune) rune {
-	if c == '\n' || c == '\t' {
-		return c
-	}
-	if unicode.IsControl(c) || unicode.Is(unicode.Bidi_Control, c) || c&0xfffe == 0xfffe || c >= 0xfdd0 && c <= 0xfdef {
-		return '·'
-	}
-	return c
 }
 
 // printableName formats a file name, which may have any bytes.
@@ -51,7 +40,7 @@ func printableName(name string) string {
 		if c == '\n' || c == '\t' {
 			c = '·'
 		}
-		out = append(out, shownChar(c))
+		out = append(out, webpage.Shown(c))
 	}
 	return string(out)
 }
