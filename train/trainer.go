@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"math"
+	"slices"
 
 	"github.com/colt5-vulkan/colt5/colt5"
 	"github.com/colt5-vulkan/colt5/vk"
@@ -39,7 +40,8 @@ type Trainer struct {
 	losses     []*colt5.Tensor
 	upstream   *colt5.Tensor // the loss scale, and 0
 	lists      []*vk.CommandList
-	batches    [2]trainerBatch // of the step that runs, and of the next one
+	profiled   []*vk.CommandList // the same, timing every step; none before Measure needs them
+	batches    [2]trainerBatch   // of the step that runs, and of the next one
 	steps      int
 
 	items, length, labels int // of the first batch
@@ -135,6 +137,12 @@ func (t *Trainer) addMicroBatch(i int) error {
 		return err
 	}
 	t.lists = append(t.lists, list)
+	return t.record(list, i)
+}
+
+// record records what follows the backward pass of a micro-batch: of the last one, the optimiser's step too.
+func (t *Trainer) record(list *vk.CommandList, i int) error {
+	o := t.optimizer
 	if err := o.RecordGradients(list, i); err != nil || i < o.Config().MicroBatches-1 {
 		return err
 	}
@@ -185,17 +193,9 @@ func (t *Trainer) Step(ctx context.Context, b *Batch) error {
 }
 
 func (t *Trainer) step(ctx context.Context, b *Batch) error {
-	if err := t.usable(ctx); err != nil {
+	batch, err := t.next(ctx, b)
+	if err != nil {
 		return err
-	}
-	if err := t.prepare(b); err != nil {
-		return err
-	}
-	batch := &t.batches[t.steps%2]
-	for i, tensors := range batch.tensors {
-		if err := t.write(ctx, tensors, b, i); err != nil {
-			return err
-		}
 	}
 	for i, tensors := range batch.tensors {
 		if err := t.graph.Submit(ctx, tensors, batch.options[i]); err != nil {
@@ -208,11 +208,33 @@ func (t *Trainer) step(ctx context.Context, b *Batch) error {
 			return err
 		}
 	}
+	t.finish()
+	return nil
+}
+
+// next uploads the batch of the next step.
+func (t *Trainer) next(ctx context.Context, b *Batch) (*trainerBatch, error) {
+	if err := t.usable(ctx); err != nil {
+		return nil, err
+	}
+	if err := t.prepare(b); err != nil {
+		return nil, err
+	}
+	batch := &t.batches[t.steps%2]
+	for i, tensors := range batch.tensors {
+		if err := t.write(ctx, tensors, b, i); err != nil {
+			return nil, err
+		}
+	}
+	return batch, nil
+}
+
+// finish ends a step that was submitted or run.
+func (t *Trainer) finish() {
 	for _, p := range t.parameters {
 		p.Tensor.Changed()
 	}
 	t.steps++
-	return nil
 }
 
 // prepare makes the tensors of the first batch, and compares the sizes of the others with it.
@@ -366,7 +388,7 @@ func (t *Trainer) Close() error {
 		return nil
 	}
 	var err error
-	for _, l := range t.lists {
+	for _, l := range slices.Concat(t.lists, t.profiled) {
 		err = errors.Join(err, l.Close())
 	}
 	for i := range t.batches {
