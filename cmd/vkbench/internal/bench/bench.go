@@ -20,6 +20,10 @@ are measured in the same run: a large copy, and a large float32 matrix product o
 products of cooperative matrices in registers; a row's share of the peak is the larger of its shares of the
 two (the roofline ceiling). Nothing is timed before its results have been validated.
 
+NAME_backward of a module is its forward and backward pass in a graph, with the gradients of its inputs and
+parameters. train_step is a step of train.Trainer: an AutoregressiveTransformer of bytes forward and backward,
+cross-entropy, clipping and AdamW; its GPU time is that of the graph and of the optimiser.
+
 Cases without 16-bit variants run in f32 whatever -precision says; what the device does not support is left
 out, with a remark. With -baseline each row has the GPU time of the same name, shape and precision in an
 earlier run (of several the last), and how many times faster this run is. With -fail-above, a row that took

@@ -166,11 +166,5 @@ func (b *Builder) ones(batch, n int) *colt5.Tensor {
 
 // text creates a tensor of token ids: random bytes.
 func (b *Builder) text(batch, n int) *colt5.Tensor {
-	return b.tensorOf(colt5.U8, func() any {
-		data := make([]byte, batch*n)
-		for i, x := range normals(b.nextSeed(), batch*n) {
-			data[i] = byte(64 + 16*x)
-		}
-		return data
-	}, batch, n)
+	return b.tensorOf(colt5.U8, func() any { return randomText(b.nextSeed(), batch*n) }, batch, n)
 }

@@ -46,10 +46,11 @@ func (s SizedCase) Title() string { return s.Name + " " + s.Shape() + " " + s.Pr
 // Shape formats the size.
 func (s SizedCase) Shape() string { return dims.Format(s.Size) }
 
-// All returns all cases: kernels, then backward kernels and losses, modules, and sequences of growing length. The small
+// All returns all cases: kernels, then backward kernels and losses, modules, sequences of growing length, and the backward
+// passes of modules and a training step. The small
 // sizes keep a complete run on two CPU cores well below two minutes.
 func All() []Case {
-	return slices.Concat(kernelCases(), backwardCases(), lossCases(), optimizerCases(), Modules(), Lengths())
+	return slices.Concat(kernelCases(), backwardCases(), lossCases(), optimizerCases(), Modules(), Lengths(), ModulesBackward())
 }
 
 // Names returns the names of cases.
@@ -63,8 +64,11 @@ func Names(list []Case) []string {
 
 // with16Bit returns the names of the cases that have 16-bit variants: their setups use Builder.Precision.
 func with16Bit() []string {
-	kernels := []string{"linear", "window_attention", "patch_attention", "routed_attention", results.BlockLength, results.DenseAttention, "local_mha", "plain_feedforward"}
-	return append(kernels, Names(Routed())...)
+	kernels := []string{"linear", "window_attention", "patch_attention", "routed_attention", results.BlockLength, results.DenseAttention, "local_mha", "plain_feedforward", "local_mha" + backwardSuffix, "plain_feedforward" + backwardSuffix}
+	for _, c := range Routed() {
+		kernels = append(kernels, c.Name, c.Name+backwardSuffix)
+	}
+	return append(kernels, trainStep)
 }
 
 // checkSize rejects a dimension of 0 where it has no meaning, a k larger than the number of entries, and sizes whose

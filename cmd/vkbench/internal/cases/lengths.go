@@ -20,7 +20,11 @@ func setupBlockLength(b *Builder, size []int) (*Workload, error) {
 	n := size[1]
 	config := examples.Block().Config(size, b.Precision)
 	config.NumHeavyFFTokens = max(n/32, 1)
-	return b.block(config, size[0], n)
+	c, err := examples.Block().Call(b.Context(), b.Dev, config, size)
+	if err != nil {
+		return nil, err
+	}
+	return b.call(c)
 }
 
 // setupDenseAttention is routed attention with all tokens, without projections.

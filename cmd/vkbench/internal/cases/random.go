@@ -16,3 +16,12 @@ func normals(seed uint64, count int) []float32 {
 	}
 	return list
 }
+
+// randomText returns bytes, most of which are letters.
+func randomText(seed uint64, count int) []byte {
+	data := make([]byte, count)
+	for i, x := range normals(seed, count) {
+		data[i] = byte(64 + 16*x)
+	}
+	return data
+}

@@ -3,7 +3,12 @@
 // memory. A size means the same in both, because both make configurations of sizes here.
 package examples
 
-import "github.com/colt5-vulkan/colt5/colt5"
+import (
+	"context"
+
+	"github.com/colt5-vulkan/colt5/colt5"
+	"github.com/colt5-vulkan/colt5/vk"
+)
 
 // Module is an example of a module with configuration C.
 type Module[C any] struct {
@@ -15,6 +20,8 @@ type Module[C any] struct {
 	// Numbers returns the numbers of a size in order: first those of a call, then those of the configuration.
 	Numbers   func(*C) []Number
 	Precision func(*C) *colt5.DType
+	// Call makes the module, on a device or, to plan, without one (nil).
+	Call func(ctx context.Context, dev *vk.Device, c C, size []int) (*Call, error)
 }
 
 // Number is a number of a size. Fields are those of the configuration that it is; none: it is a number of the call.
@@ -68,6 +75,7 @@ func FeedForward() Module[colt5.ConditionalRoutedFeedForwardConfig] {
 			return []Number{batch, tokens, number("dim", &c.Dim), number("heavy tokens", &c.NumHeavyTokens)}
 		},
 		Precision: func(c *config) *colt5.DType { return &c.Precision },
+		Call:      feedForwardCall,
 	}
 }
 
@@ -99,6 +107,7 @@ func Attention() Module[colt5.ConditionalRoutedAttentionConfig] {
 			return []Number{batch, tokens, number("dim", &c.Dim), number("heavy tokens", &c.NumHeavyTokensQ, &c.NumHeavyTokensKV)}
 		},
 		Precision: func(c *config) *colt5.DType { return &c.Precision },
+		Call:      attentionCall,
 	}
 }
 
@@ -119,6 +128,7 @@ func Block() Module[colt5.ConditionalRoutedTransformerBlockConfig] {
 	return Module[config]{
 		Name: "block", Example: func([]int) config { return blockConfig() }, Numbers: blockNumbers,
 		Precision: func(c *config) *colt5.DType { return &c.Precision },
+		Call:      blockCall,
 	}
 }
 
@@ -138,6 +148,7 @@ func Cross() Module[colt5.ConditionalRoutedCrossAttentionConfig] {
 			return []Number{batch, tokens, number("memories"), number("dim", &c.Dim), number("routes", &c.KVRoutingTokens), number("block", &c.RouteBlockSize)}
 		},
 		Precision: func(c *config) *colt5.DType { return &c.Precision },
+		Call:      crossCall,
 	}
 }
 
@@ -158,6 +169,7 @@ func Autoregressive() Module[colt5.ConditionalRoutedAutoregressiveAttentionConfi
 	return Module[config]{
 		Name: "autoregressive", Example: func([]int) config { return autoregressiveConfig() }, Numbers: autoregressiveNumbers,
 		Precision: func(c *config) *colt5.DType { return &c.Precision },
+		Call:      autoregressiveCall,
 	}
 }
 
@@ -176,6 +188,7 @@ func Image() Module[colt5.ConditionalRoutedImageAttentionConfig] {
 				number("heavy tokens", &c.NumHeavyTokensQ, &c.NumHeavyTokensKV)}
 		},
 		Precision: func(c *config) *colt5.DType { return &c.Precision },
+		Call:      imageCall,
 	}
 }
 
@@ -197,6 +210,7 @@ func ViT() Module[colt5.ConditionalRoutedViTConfig] {
 				number("dim", &c.Dim), number("depth", &c.Depth)}
 		},
 		Precision: func(c *config) *colt5.DType { return &c.Precision },
+		Call:      vitCall,
 	}
 }
 
@@ -212,6 +226,7 @@ func Encoder() Module[colt5.EncoderConfig] {
 			return append(blockNumbers(&c.ConditionalRoutedTransformerBlockConfig), number("depth", &c.Depth))
 		},
 		Precision: func(c *config) *colt5.DType { return &c.Precision },
+		Call:      encoderCall,
 	}
 }
 
@@ -231,5 +246,6 @@ func AutoregressiveTransformer() Module[colt5.AutoregressiveTransformerConfig] {
 			return append(autoregressiveNumbers(&c.ConditionalRoutedAutoregressiveAttentionConfig), number("depth", &c.Depth))
 		},
 		Precision: func(c *config) *colt5.DType { return &c.Precision },
+		Call:      autoregressiveTransformerCall,
 	}
 }

@@ -1,6 +1,7 @@
 package plan
 
 import (
+	"context"
 	"encoding/json"
 	"fmt"
 	"strings"
@@ -21,7 +22,8 @@ type planner struct {
 	name     string
 	numbers  []string // of a size, as in bench
 	required int      // how many of them a size must have: those of a call
-	memory   func(size []int, o overrides, caps vk.Caps) (colt5.Memory, error)
+	memory   func(size []int, o overrides, caps vk.Caps) (memory, error)
+	training func(size []int, o overrides, caps vk.Caps) (memory, error) // of a training step
 }
 
 // shape describes the sizes: numbers in brackets may be missing.
@@ -61,19 +63,34 @@ func ofTokens[C interface {
 	return c.Memory(caps, size[0], size[1])
 }
 
-func plannerOf[C any](m examples.Module[C], memory func(C, vk.Caps, []int) (colt5.Memory, error)) planner {
+func plannerOf[C any](m examples.Module[C], of func(C, vk.Caps, []int) (colt5.Memory, error)) planner {
 	p := planner{name: m.Name, numbers: m.Names()}
 	for i, n := range m.Numbers(new(C)) {
 		if len(n.Fields) == 0 {
 			p.required = i + 1
 		}
 	}
-	p.memory = func(size []int, o overrides, caps vk.Caps) (colt5.Memory, error) {
+	p.memory = func(size []int, o overrides, caps vk.Caps) (memory, error) {
 		c, err := configured(m, size, o)
 		if err != nil {
-			return colt5.Memory{}, err
+			return memory{}, err
 		}
-		return memory(c, caps, size)
+		call, err := of(c, caps, size)
+		return memory{Memory: call}, err
+	}
+	p.training = func(size []int, o overrides, caps vk.Caps) (memory, error) {
+		c, err := configured(m, size, o)
+		if err != nil {
+			return memory{}, err
+		}
+		if _, err := of(c, caps, size); err != nil { // in the words of the configuration
+			return memory{}, err
+		}
+		call, err := m.Call(context.Background(), nil, c, size)
+		if err != nil {
+			return memory{}, err
+		}
+		return trainingMemory(call, caps)
 	}
 	return p
 }
@@ -107,11 +124,15 @@ func configured[C any](m examples.Module[C], size []int, o overrides) (C, error)
 
 // h200 returns the capabilities of an NVIDIA H200 with driver 580 that affect memory.
 func h200() vk.Caps {
+	shape := func(operand uint32) vk.MatrixShape {
+		return vk.MatrixShape{M: 16, N: 16, K: 16, A: operand, B: operand, C: vk.ComponentF32, Result: vk.ComponentF32, Scope: vk.ScopeSubgroup}
+	}
 	return vk.Caps{
 		VendorID: 0x10de, MemoryBytes: 143771 << 20, MaxAllocation: 1<<32 - 1, MaxSharedBytes: 48 << 10, MaxPushBytes: 256,
 		MaxWorkgroupCount: [3]uint32{1<<31 - 1, 1<<16 - 1, 1<<16 - 1}, MaxWorkgroupSize: [3]uint32{1024, 1024, 64}, MaxWorkgroupInvocations: 1024,
 		SubgroupSize: 32, SubgroupMin: 32, SubgroupMax: 32, SubgroupSizeControl: true, FullSubgroups: true, MaxWorkgroupSubgroups: 32, TimestampNanoseconds: 1,
 		Float16: true, Float64: true, Int8: true, Int16: true, Int64: true, Storage8: true, Storage16: true, BFloat16: true,
 		MemoryModel: true, SubgroupExtendedTypes: true, CooperativeMatrix: true, CooperativeMatrix2: true,
+		MatrixShapes: []vk.MatrixShape{shape(vk.ComponentF16), shape(vk.ComponentBF16)},
 	}
 }

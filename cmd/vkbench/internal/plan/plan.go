@@ -11,7 +11,6 @@ import (
 	"strings"
 
 	"github.com/colt5-vulkan/colt5/cmd/vkbench/internal/dims"
-	"github.com/colt5-vulkan/colt5/colt5"
 	"github.com/colt5-vulkan/colt5/internal/cli/command"
 	"github.com/colt5-vulkan/colt5/internal/cli/input"
 	"github.com/colt5-vulkan/colt5/internal/cli/table"
@@ -24,6 +23,11 @@ const description = `Nothing is run, and no device is needed: the limits are tho
 of this machine. If the call needs more memory than the device has, the exit code is 1, and the largest batch
 that fits is named. Masks, of a byte per token, are not counted. Token ids count 4 bytes each, as int32; as
 bytes, which modules accept too, they are a quarter of that.
+
+With -train it is the memory of a training step: forward and backward pass, the gradients of the parameters,
+AdamW, and inputs also of the next batch. Token ids are bytes then. The loss of autoregressive_transformer is
+the cross-entropy of its logits, with labels; that of other modules is the caller's, and takes no memory but
+that of its gradient.
 
 MODULE is the name of a bench case, and SIZE has the numbers of its sizes, which bench -list explains. Numbers
 in brackets may be missing: the example of bench is used, or what -config has. With -config the module is that
@@ -39,12 +43,13 @@ func Command(env *command.Env) *cli.Command {
 		fmt.Fprintf(&shapes, "\n   %-27s %s", p.name, p.shape())
 	}
 	return &cli.Command{
-		Name: "plan", Usage: "compute the device memory that a module's call needs", ArgsUsage: "MODULE SIZE",
+		Name: "plan", Usage: "compute the device memory that a module's call, or a training step, needs", ArgsUsage: "MODULE SIZE",
 		Description:   fmt.Sprintf(description, shapes.String()),
 		ShellComplete: command.Complete(map[string]command.Values{"": func() []string { return names }}),
 		Flags: []cli.Flag{
 			&cli.StringFlag{Name: "device", Usage: "plan for this device: `INDEX`, UUID or part of the name"}, command.OutputFlag(),
 			&cli.StringFlag{Name: "config", Usage: "`FILE` with the module's configuration, JSON"},
+			&cli.BoolFlag{Name: "train", Usage: "plan a training step: forward, backward and AdamW"},
 			&cli.StringFlag{Name: "precision", Usage: "compute in this `PRECISION`, f32, f16 or bf16 (default: the configuration's)"},
 		},
 		Action: func(_ context.Context, c *cli.Command) error {
@@ -68,7 +73,16 @@ func Command(env *command.Env) *cli.Command {
 type request struct {
 	planner
 	overrides
-	size []int
+	size  []int
+	train bool // a training step
+}
+
+// measure is the memory at a size.
+func (p request) measure(size []int, caps vk.Caps) (memory, error) {
+	if p.train {
+		return p.training(size, p.overrides, caps)
+	}
+	return p.memory(size, p.overrides, caps)
 }
 
 func parseRequest(c *cli.Command) (request, error) {
@@ -86,7 +100,7 @@ func parseRequest(c *cli.Command) (request, error) {
 	if at < 0 {
 		return p, command.Usagef("plan knows no module %q%s; want one of %s", name, suggest.Phrase(name, names), strings.Join(names, ", "))
 	}
-	p.planner = list[at]
+	p.planner, p.train = list[at], c.Bool("train")
 	size, err := dims.Parse(text)
 	if err != nil {
 		return p, command.Usagef("the size is %q, %w", text, err)
@@ -122,29 +136,36 @@ func parseRequest(c *cli.Command) (request, error) {
 
 // write computes the memory on a device and writes it.
 func (p request) write(t *table.Table, caps vk.Caps, device string) error {
-	m, err := p.memory(p.size, p.overrides, caps)
+	m, err := p.measure(p.size, caps)
 	if err != nil {
 		return command.AsUsage(err)
 	}
-	t.Remark("%s %s on %s", p.name, dims.Format(p.size), device)
-	for _, row := range []struct {
+	what := p.name
+	type part struct {
 		part  string
 		bytes uint64
-	}{{"weights", m.Weights}, {"inputs", m.Inputs}, {"outputs", m.Outputs}, {"workspace", m.Workspace}, {"total", m.Total()}} {
+	}
+	parts := []part{{"weights", m.Weights}, {"inputs", m.Inputs}, {"outputs", m.Outputs}, {"workspace", m.Workspace}}
+	if p.train {
+		what = "a training step of " + what
+		parts = append(parts, part{"gradients", m.Gradients}, part{"optimizer", m.optimizer})
+	}
+	t.Remark("%s %s on %s", what, dims.Format(p.size), device)
+	for _, row := range append(parts, part{"total", m.total()}) {
 		t.Row(row.part, row.bytes, table.MiB(float64(row.bytes)/(1<<20)))
 	}
 	err = t.Close()
-	if m.Total() > caps.MemoryBytes {
-		return errors.Join(err, fmt.Errorf("%s needs %v, but the device has %v; %s", p.name, table.Size(m.Total()), table.Size(caps.MemoryBytes), p.fitting(caps)))
+	if m.total() > caps.MemoryBytes {
+		return errors.Join(err, fmt.Errorf("%s needs %v, but the device has %v; %s", what, table.Size(m.total()), table.Size(caps.MemoryBytes), p.fitting(caps)))
 	}
 	return err
 }
 
 // fitting names the largest batch that fits into the memory of a device.
 func (p request) fitting(caps vk.Caps) string {
-	of := func(batch int) (m colt5.Memory, fits bool) {
-		m, err := p.memory(append([]int{batch}, p.size[1:]...), p.overrides, caps)
-		return m, err == nil && m.Total() <= caps.MemoryBytes
+	of := func(batch int) (m memory, fits bool) {
+		m, err := p.measure(append([]int{batch}, p.size[1:]...), caps)
+		return m, err == nil && m.total() <= caps.MemoryBytes
 	}
 	one, fits := of(1)
 	if !fits {
