@@ -27,13 +27,14 @@ type Generator struct {
 	ids      []int32
 	logits   []float32 // of the window, on the host
 
-	inputs []*Tensor // [capacity, C] of each layer, then the last one's result
-	middle *Tensor   // [capacity, C] rows between attention and feedforward, of one layer at a time
-	keys   []*Tensor // keys and values of each layer; nil with one window
-	x      *Tensor   // [1, window] token ids
-	y      *Tensor   // [window, V]
-	plans  planCache[int]
-	shares uint64 // of the model's weights, when the plans were made
+	inputs  []*Tensor // [capacity, C] of each layer, then the last one's result
+	middle  *Tensor   // [capacity, C] rows between attention and feedforward, of one layer at a time
+	keys    []*Tensor // keys and values of each layer; nil with one window
+	x       *Tensor   // [1, window] token ids
+	y       *Tensor   // [window, V]
+	plans   planCache[int]
+	kernels kernels
+	shares  uint64 // of the model's weights, when the plans were made
 }
 
 // NewGenerator makes a generator for sequences of up to length tokens. The transformer needs CausalQueryRouting, without which
@@ -51,8 +52,12 @@ func NewGenerator(ctx context.Context, t *AutoregressiveTransformer, length int)
 	if err := needContext(op, ctx); err != nil {
 		return nil, err
 	}
+	if err := t.enter(ctx, op); err != nil {
+		return nil, err
+	}
+	t.leave()
 	window := t.config.window()
-	g := &Generator{lifecycle: newLifecycle(), model: t, capacity: (length + window - 1) / window * window}
+	g := &Generator{lifecycle: newLifecycle(), model: t, kernels: newKernels(t.dev), capacity: (length + window - 1) / window * window}
 	if err := g.allocate(); err != nil {
 		return nil, errors.Join(fmt.Errorf("colt5: %s: %w", op, err), g.Close())
 	}
@@ -173,7 +178,7 @@ func (g *Generator) run(ctx context.Context, first int) error {
 		c.bind(dimB, 1)
 		c.bind(dimN, window)
 		var err error
-		p, err = newPlan(ctx, m.dev, "generator", singleNode(c, l, m.precision, &m.kernels), false, &g.plans)
+		p, err = newPlan(ctx, m.dev, "generator", singleNode(c, l, m.precision, &g.kernels), false, &g.plans)
 		if err != nil {
 			return err
 		}
@@ -196,7 +201,7 @@ func (g *Generator) Close() error {
 	g.busy <- struct{}{}
 	defer g.leave()
 	g.closed = true
-	err := errors.Join(g.plans.close(), g.x.Close(), g.y.Close(), g.middle.Close())
+	err := errors.Join(g.plans.close(), g.kernels.close(), g.x.Close(), g.y.Close(), g.middle.Close())
 	for _, t := range append(append([]*Tensor(nil), g.inputs...), g.keys...) {
 		err = errors.Join(err, t.Close())
 	}

@@ -4,6 +4,7 @@ import (
 	"testing"
 
 	"github.com/colt5-vulkan/colt5/internal/gputest"
+	"github.com/colt5-vulkan/colt5/vk"
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 )
@@ -63,4 +64,24 @@ func TestGenerator(t *testing.T) {
 			assert.ErrorContains(t, err, "token 0 is 256, want 0 to 255")
 		})
 	}
+}
+
+// TestGeneratorOfClosedTransformer: transformer and generator close in any order.
+func TestGeneratorOfClosedTransformer(t *testing.T) {
+	gputest.CountCase()
+	fx := newFixture(t)
+	m := mustNewSeeded(fx, NewAutoregressiveTransformer, smallTransformer())
+	g, err := NewGenerator(t.Context(), m, 20)
+	require.NoError(t, err)
+	_, err = g.Append(t.Context(), 1)
+	require.NoError(t, err)
+	require.NoError(t, m.Close())
+	_, err = g.Append(t.Context(), 1)
+	assert.ErrorIs(t, err, vk.ErrClosed)
+	assert.Equal(t, 1, g.Len())
+	require.NoError(t, g.Close())
+	_, err = NewGenerator(t.Context(), m, 20)
+	assert.ErrorIs(t, err, vk.ErrClosed)
+	assert.Zero(t, new(Generator).Len())
+	assert.NoError(t, new(Generator).Close())
 }

@@ -150,4 +150,8 @@ func TestPrepareAfterSubmit(t *testing.T) {
 	assert.ErrorContains(t, g.Wait(t.Context()), "x has 1 token ids")
 	assert.NoError(t, g.Wait(t.Context()))
 	assert.NoError(t, g.Run(t.Context(), other, GraphOptions{}))
+
+	require.NoError(t, g.Submit(t.Context(), other, GraphOptions{}))
+	require.NoError(t, m.Close())
+	assert.NoError(t, g.Wait(t.Context()), "the run was submitted before")
 }

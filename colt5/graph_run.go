@@ -47,10 +47,12 @@ func (g *Graph) Submit(ctx context.Context, tensors map[string]*Tensor, o GraphO
 
 // Wait waits for the run that Submit started, and returns its error. Without one it does nothing.
 func (g *Graph) Wait(ctx context.Context) error {
-	locked, err := g.enter(ctx)
-	defer g.leaveAll(locked)
+	err := g.lock(ctx)
 	if err == nil {
-		err = g.wait(ctx)
+		defer g.leave()
+		if err = fmt.Errorf("the graph is %w", vk.ErrClosed); !g.closed {
+			err = g.wait(ctx)
+		}
 	}
 	if err != nil {
 		return g.fail("Wait", err)
