@@ -74,6 +74,23 @@ func TestSignals(t *testing.T) {
 	}
 }
 
+// TestPromptFromStdin requires the text of a prompt that is an argument.
+func TestPromptFromStdin(t *testing.T) {
+	out := t.TempDir()
+	train(t, tiny(out, corpus(t), "-steps", "1"))
+	c := subprocess("generate", out, "-length", "9", "-seed", "3")
+	c.Stdin = strings.NewReader("the cat")
+	text, err := c.Output()
+	require.NoError(t, err)
+	assert.Len(t, text, 9)
+	assert.Equal(t, colt5.OK(t, "generate", out, "the cat", "-length", "9", "-seed", "3"), string(text))
+	c = subprocess("generate", out)
+	message, err := c.CombinedOutput() // no standard input
+	assert.Error(t, err)
+	assert.Equal(t, command.ExitUsage, c.ProcessState.ExitCode())
+	assert.Contains(t, string(message), "the prompt is empty, want at least one byte")
+}
+
 // TestKill kills a run at random moments, and requires the bits of an undisturbed one.
 func TestKill(t *testing.T) {
 	gputest.Device(t)

@@ -41,7 +41,7 @@ func TestPage(t *testing.T) {
 		}
 		for _, want := range []string{
 			"a GPU", "Routers after step 1,200", "75.0 %", "<pre>a<mark>ñ</mark>&lt;z</pre>", "<mark>añ&lt;z</mark>", "&lt;b&gt;·[1m", "x·y", "after step 600",
-			"{&#34;x&#34;: &#34;&lt;y&gt;&#34;}", "5.7708", "means of 3 steps", `id="loss"`, `id="scores"`, `id="saturated"`, `id="empty"`,
+			"{&#34;x&#34;: &#34;&lt;y&gt;&#34;}", "5.7708", "means of 3 steps", `id="loss"`, `id="scores"`, `id="saturated"`, `id="empty"`, `id="ties"`,
 		} {
 			assert.Contains(t, page, want)
 		}

@@ -28,19 +28,21 @@ func (r Run) figures() []chart.Figure {
 		}
 	}
 	for _, f := range []struct {
-		file, title, caption string
-		value                func(model.Router) float64
+		file, title, caption, unit string
+		value                      func(model.Router) float64
 	}{
 		{"scores", "Sum of soft scores", "Mean over the routers of a kind: the sum of the soft scores of coordinate descent as a share of its target, the " +
-			"bytes to select times fetch_k_ratio. 100 % where the descent has converged.", func(x model.Router) float64 { return 100 * x.ScoreSum / x.KEff }},
-		{"saturated", "Saturated scores", "Mean over the routers of a kind: the share of selected bytes whose soft score is 1. They pass no gradient to the router.",
+			"bytes to select times fetch_k_ratio. 100 % where the descent has converged.", "%", func(x model.Router) float64 { return 100 * x.ScoreSum / x.KEff }},
+		{"saturated", "Saturated scores", "Mean over the routers of a kind: the share of selected bytes whose soft score is 1. They pass no gradient to the router.", "%",
 			func(x model.Router) float64 { return 100 * x.Saturated }},
-		{"empty", "Empty slots", "Mean over the routers of a kind: the share of the slots of lists that no byte fills.",
+		{"ties", "Ties", "Mean over the routers of a kind: the coordinate descents in which a byte that is not selected has the same logit as the last one that is.",
+			"descents", func(x model.Router) float64 { return float64(x.Ties) }},
+		{"empty", "Empty slots", "Mean over the routers of a kind: the share of the slots of lists that no byte fills.", "%",
 			func(x model.Router) float64 { return 100 * x.Empty }},
 	} {
 		lines := r.routerLines(f.value)
 		if len(lines) > 0 {
-			list = append(list, chart.Figure{File: f.file, Title: f.title, Caption: f.caption, X: steps, Y: chart.Axis{Title: "%"}, Lines: lines})
+			list = append(list, chart.Figure{File: f.file, Title: f.title, Caption: f.caption, X: steps, Y: chart.Axis{Title: f.unit}, Lines: lines})
 		}
 	}
 	return list

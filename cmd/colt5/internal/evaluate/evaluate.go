@@ -83,7 +83,7 @@ func parse(c *cli.Command) (e evaluation, err error) {
 	}
 	switch {
 	case config.Task == settings.LM:
-		err = e.openText(args[1:], c.Bool("held-out"), o, c.Int("overlap"))
+		err = e.openText(args[1:], args[0], c.Bool("held-out"), o, c.Int("overlap"))
 	case len(args) > 2:
 		err = fmt.Errorf("a classifier is evaluated with one file, but got %q too", args[2])
 	default:
@@ -95,12 +95,12 @@ func parse(c *cli.Command) (e evaluation, err error) {
 	return e, nil
 }
 
-func (e *evaluation) openText(names []string, heldOut bool, o train.BatchOptions, overlap int) error {
+func (e *evaluation) openText(names []string, out string, heldOut bool, o train.BatchOptions, overlap int) error {
 	d := e.source.Config.Data
 	if !heldOut {
 		d.HeldOut = 0
 	}
-	text, held, err := d.OpenCorpus(names)
+	text, held, err := d.OpenCorpus(names, out)
 	if err != nil {
 		return err
 	}

@@ -7,19 +7,46 @@ import (
 	"io"
 	"os"
 	"path"
+	"path/filepath"
 	"regexp"
 	"strings"
 
 	"github.com/colt5-vulkan/colt5/train"
 )
 
-// OpenCorpus lists the files of a language model.
-func (d Data) OpenCorpus(names []string) (training, heldOut *train.Corpus, err error) {
-	o := train.CorpusOptions{HeldOut: d.HeldOut, Include: d.included}
+// OpenCorpus lists the files of a language model. Those in the folder out, which a run writes, do not belong to it.
+func (d Data) OpenCorpus(names []string, out string) (training, heldOut *train.Corpus, err error) {
+	written, err := os.Stat(out)
+	if err != nil {
+		return nil, nil, err
+	}
+	o := train.CorpusOptions{HeldOut: d.HeldOut, Include: func(f train.CorpusFile) (bool, error) {
+		is, err := isIn(f, written)
+		if err != nil || is {
+			return false, err
+		}
+		return d.included(f)
+	}}
 	if d.HeldOutBy == "folder" {
 		o.Key = func(f train.CorpusFile) string { return path.Dir(f.Path) }
 	}
 	return train.OpenCorpus(o, names...)
+}
+
+// isIn reports whether a file of a folder is in another folder.
+func isIn(f train.CorpusFile, folder os.FileInfo) (bool, error) {
+	dir := f.Name
+	for range strings.Split(f.Path, "/") {
+		dir = filepath.Dir(dir)
+		stat, err := os.Stat(dir)
+		if err != nil {
+			return false, err
+		}
+		if os.SameFile(stat, folder) {
+			return true, nil
+		}
+	}
+	return false, nil
 }
 
 // OpenDocuments reads the labelled documents of a classifier.

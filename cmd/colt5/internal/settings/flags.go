@@ -67,7 +67,7 @@ var flags = []flag{
 	{"save-every", "`STEPS` between checkpoints; 0: only at the end", "", func(c *Config) any { return &c.Run.SaveEvery }},
 	{"keep", "keep the last `N` checkpoints; below 0: all", "", func(c *Config) any { return &c.Run.Keep }},
 	{"evaluate-every", "`STEPS` between evaluations; 0: only at the end", "", func(c *Config) any { return &c.Run.EvaluateEvery }},
-	{"held-out-bytes", "evaluate about so many `BYTES`, evenly spaced; 0: all", LM, func(c *Config) any { return &c.Run.HeldOutBytes }},
+	{"held-out-bytes", "evaluate about so many `BYTES`, evenly spaced; 0: all", "", func(c *Config) any { return &c.Run.HeldOutBytes }},
 	{"sample", "generate so many `BYTES` at each evaluation; 0: none", LM, func(c *Config) any { return &c.Run.SampleLength }},
 }
 

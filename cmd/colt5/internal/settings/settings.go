@@ -192,6 +192,22 @@ func (c Config) Check() error {
 	if c.Batch%c.Run.MicroBatches != 0 {
 		return fmt.Errorf("batch is %d, want a multiple of micro_batches, %d", c.Batch, c.Run.MicroBatches)
 	}
+	for _, x := range []struct {
+		name  string
+		ok    bool
+		value float64
+		want  string
+	}{
+		{"rate", c.Optimizer.Rate > 0, c.Optimizer.Rate, "above 0"}, {"eps", c.Optimizer.Eps > 0, c.Optimizer.Eps, "above 0"},
+		{"beta1", c.Optimizer.Beta1 >= 0 && c.Optimizer.Beta1 < 1, c.Optimizer.Beta1, "0 or more, and less than 1"},
+		{"beta2", c.Optimizer.Beta2 >= 0 && c.Optimizer.Beta2 < 1, c.Optimizer.Beta2, "0 or more, and less than 1"},
+		{"decay", c.Optimizer.Decay >= 0, c.Optimizer.Decay, "at least 0"}, {"clip", c.Optimizer.Clip >= 0, c.Optimizer.Clip, "at least 0"},
+		{"floor", c.Optimizer.Floor >= 0, c.Optimizer.Floor, "at least 0"},
+	} {
+		if !x.ok { // also of a NaN
+			return fmt.Errorf("%s is %v, want %s", x.name, x.value, x.want)
+		}
+	}
 	total := c.Optimizer.Total
 	if total == 0 {
 		total = c.Run.Steps

@@ -76,7 +76,7 @@ func parse(env *command.Env, c *cli.Command) (*runner, error) {
 		return nil, err
 	}
 	if task == settings.LM {
-		r.data, err = openText(&r.config, names)
+		r.data, err = openText(&r.config, names, r.out)
 	} else {
 		r.data, err = openDocuments(&r.config, names[0])
 	}

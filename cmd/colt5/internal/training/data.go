@@ -24,13 +24,13 @@ type data struct {
 }
 
 // openText opens the files of a language model, and sets the fingerprint of the configuration.
-func openText(c *settings.Config, names []string) (data, error) {
-	training, heldOut, err := c.Data.OpenCorpus(names)
+func openText(c *settings.Config, names []string, out string) (data, error) {
+	training, heldOut, err := c.Data.OpenCorpus(names, out)
 	if err != nil {
 		return data{}, err
 	}
 	c.Data.Fingerprint = training.Fingerprint()
-	d := data{about: fmt.Sprintf("%s of %s to train with, %s of %v held out", command.Count(len(training.Files()), "file"), table.Size(training.Size()),
+	d := data{most: most(*c), about: fmt.Sprintf("%s of %s to train with, %s of %v held out", command.Count(len(training.Files()), "file"), table.Size(training.Size()),
 		command.Count(len(heldOut.Files()), "file"), table.Size(heldOut.Size()))}
 	o := train.BatchOptions{Items: c.Batch, Length: c.Length, Seed: c.Seed}
 	if d.batches, err = train.NewRandomBatches(training, o); err != nil {
@@ -44,9 +44,6 @@ func openText(c *settings.Config, names []string) (data, error) {
 			return d, err
 		}
 		d.pass = windows
-		if c.Run.HeldOutBytes > 0 {
-			d.most = int64(max(c.Run.HeldOutBytes/(c.Batch*c.Length), 1))
-		}
 	}
 	d.text = make([]byte, min(source.Size(), int64(max(c.Run.RoutingLength, c.Run.SamplePrompt))))
 	_, err = source.ReadAt(d.text, 0)
@@ -66,7 +63,7 @@ func openDocuments(c *settings.Config, name string) (data, error) {
 	if c.Data.Fingerprint, err = hashOf(name); err != nil {
 		return data{}, err
 	}
-	d := data{about: fmt.Sprintf("%s to train with, %d held out, %s", command.Count(training.Len(), "document"), heldOut.Len(),
+	d := data{most: most(*c), about: fmt.Sprintf("%s to train with, %d held out, %s", command.Count(training.Len(), "document"), heldOut.Len(),
 		map[bool]string{true: "1 class", false: fmt.Sprintf("%d classes", len(c.Classes))}[len(c.Classes) == 1])}
 	o := train.BatchOptions{Items: c.Batch, Length: c.Length, Seed: c.Seed}
 	if d.batches, err = train.NewDocumentBatches(training, o); err != nil {
@@ -82,6 +79,14 @@ func openDocuments(c *settings.Config, name string) (data, error) {
 	text, _, err := source.Document(0)
 	d.text = []byte(text)[:min(len(text), c.Run.RoutingLength)]
 	return d, err
+}
+
+// most is the batches of an evaluation; 0: all.
+func most(c settings.Config) int64 {
+	if c.Run.HeldOutBytes == 0 {
+		return 0
+	}
+	return int64(max(c.Run.HeldOutBytes/(c.Batch*c.Length), 1))
 }
 
 // hashOf is the SHA-256 of a file.
