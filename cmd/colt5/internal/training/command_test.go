@@ -2,13 +2,16 @@ package training
 
 import (
 	"encoding/json"
+	"math"
 	"testing"
 	"time"
 
+	"github.com/colt5-vulkan/colt5/cmd/colt5/internal/history"
 	"github.com/colt5-vulkan/colt5/cmd/colt5/internal/settings"
 	"github.com/colt5-vulkan/colt5/colt5"
 	"github.com/colt5-vulkan/colt5/internal/cli/command"
 	"github.com/colt5-vulkan/colt5/internal/cli/commandtest"
+	"github.com/colt5-vulkan/colt5/train"
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 )
@@ -61,6 +64,16 @@ func TestUsage(t *testing.T) {
 		{"train lm -config no-such-file " + text, "-config no-such-file: "},
 		{"train lm -config " + config + " " + text, `unknown field "bach"`},
 	})
+}
+
+func TestStatus(t *testing.T) {
+	r := &runner{config: settings.Default(settings.LM), history: &history.History{}, step: 40}
+	for i := range 40 {
+		r.history.Steps = append(r.history.Steps, train.Record{Step: i, Loss: map[bool]float64{true: 9, false: 2 * math.Ln2}[i < 20]})
+	}
+	assert.Equal(t, "2.000 bits/byte", r.status(), "of the last 20 steps; the rate is unknown")
+	r.pace.rate = 4
+	assert.Equal(t, "2.000 bits/byte  16 KiB/s  4m0s left", r.status(), "4 steps of 8 x 512 bytes, and 960 more")
 }
 
 func TestPace(t *testing.T) {

@@ -78,10 +78,13 @@ func (r *runner) start(ctx context.Context) error {
 	if err != nil {
 		return command.AsUsage(err)
 	}
-	if r.model, err = model.New(ctx, r.dev, c); err != nil {
-		return command.AsUsage(err)
+	if r.model, err = model.New(ctx, r.dev, c); err == nil {
+		r.trainer, err = train.NewTrainer(ctx, r.model.Graph, r.model.Parameters, c.OptimizerConfig())
 	}
-	if r.trainer, err = train.NewTrainer(ctx, r.model.Graph, r.model.Parameters, c.OptimizerConfig()); err != nil {
+	switch {
+	case errors.Is(err, vk.ErrOutOfMemory) || errors.Is(err, vk.ErrDeviceLost):
+		return err
+	case err != nil:
 		return command.AsUsage(err)
 	}
 	r.history = &history.History{}
@@ -207,7 +210,8 @@ func (r *runner) readRecords(ctx context.Context) error {
 	}
 	r.history.Steps = append(r.history.Steps, list...)
 	r.bar.Set(int(r.step))
-	r.describe()
+	r.pace.add(r.step)
+	r.bar.Describe(r.status())
 	skipped := 0
 	for i := len(r.history.Steps) - 1; i >= 0 && r.history.Steps[i].Skipped; i-- {
 		skipped++
@@ -218,13 +222,9 @@ func (r *runner) readRecords(ctx context.Context) error {
 	return nil
 }
 
-// describe updates the text of the bar.
-func (r *runner) describe() {
+// status is the text of the bar: the mean loss of the last steps, the rate, and the time left.
+func (r *runner) status() string {
 	steps := r.history.Steps
-	r.pace.add(r.step)
-	if len(steps) == 0 {
-		return
-	}
 	recent := history.Bits(history.Mean(steps[max(len(steps)-20, 0):]))
 	unit := map[settings.Task]string{settings.LM: "bits/byte", settings.Classifier: "bits/document"}[r.config.Task]
 	text := fmt.Sprintf("%.3f %s", recent, unit)
@@ -232,7 +232,7 @@ func (r *runner) describe() {
 		left := time.Duration(float64(int64(r.config.Run.Steps)-r.step) / rate * float64(time.Second))
 		text += fmt.Sprintf("  %s/s  %s left", table.Size(rate*float64(r.config.Batch*r.config.Length)), left.Round(time.Second))
 	}
-	r.bar.Describe(text)
+	return text
 }
 
 // save writes a checkpoint.
