@@ -219,7 +219,7 @@ func set(target any, name string, c *cli.Command) error {
 func flagNames(err error) error {
 	key, rest, ok := strings.Cut(err.Error(), " ")
 	for _, f := range flags {
-		if ok && key == strings.ReplaceAll(f.name, "-", "_") {
+		if ok && (key == strings.ReplaceAll(f.name, "-", "_") || key == "sample_length" && f.name == "sample") {
 			return errors.New("-" + f.name + " " + rest)
 		}
 	}

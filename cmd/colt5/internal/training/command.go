@@ -17,9 +17,9 @@ and a Linear. A line is an object with a text and a label, a string or a number.
 
 -out gets checkpoints (step-000000000100, ..), losses.csv, evaluations.jsonl, loss.png and index.html, a page with the
 losses, the routers and samples. A run with a checkpoint there resumes from it, and computes the bits of a run that
-was not interrupted; its configuration must be the same, but for -steps (with the schedule cosine that too),
--micro-batches, -save-every, -keep, -evaluate-every, -held-out-bytes and -sample. After SIGINT or SIGTERM the step in
-progress ends and a checkpoint is written.
+was not interrupted. Its configuration must be the same; only -micro-batches, -save-every, -keep, -evaluate-every,
+-held-out-bytes, -sample and, unless the schedule is cosine, -steps may differ. After SIGINT or SIGTERM the step in
+progress ends, and a checkpoint is written.
 
 -config reads what -print-config prints, or a part of it: keys that have no flag are there too.`
 

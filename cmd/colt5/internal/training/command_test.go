@@ -57,6 +57,8 @@ func TestUsage(t *testing.T) {
 		{"train classifier -out " + dir + " " + empty, "there is no document"},
 		{"train classifier -include x " + text, "-include is a flag of the task lm, not of classifier"},
 		{"train lm -ff 3 " + text, "-ff is a flag of the task classifier, not of lm"},
+		{"train lm -sample -1 " + text, "-sample is -1, want 0 to"},
+		{"train lm -rate 0 " + text, "-rate is 0, want above 0"},
 		{"train lm -batch 0 " + text, "-batch is 0, want 1 to"},
 		{"train lm -held-out 4294967296 " + text, "-held-out is 4294967296, want at most 4294967295"},
 		{"train lm -precision f8 " + text, `-precision is "f8"`},
