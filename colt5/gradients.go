@@ -153,7 +153,7 @@ func (g *Gradients) Close() error {
 //
 // The backward pass computes in float32, whatever the precision of a module. The gradients of the items of a batch are added
 // in a balanced binary tree; everything else is added in an order that depends on the sizes of one item only. So results have
-// the same bits from run to run.
+// the same bits from run to run. Nodes that share a parameter must have batches of the same number of items.
 type Backward struct {
 	// Upstream has the gradient of outputs, by their names, each with the shape of its output. The gradient of other
 	// outputs is 0.
