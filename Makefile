@@ -46,6 +46,11 @@ endef
 test: setup
 	$(call run_tests)
 
+# Also the cases of the longest sweeps that make test leaves out: all sizes of products, coordinate descent, selection and
+# attention.
+test-full: setup
+	$(call run_tests,COLT5_TEST_FULL=1)
+
 # Long sweeps and stress tests are skipped or reduced.
 short: setup
 	COLT5_REQUIRE_GPU=1 $(GO) test -short ./...

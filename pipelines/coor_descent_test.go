@@ -271,7 +271,7 @@ func TestCoorDescentEdges(t *testing.T) {
 	} {
 		for _, n := range []int{513, limit + 513} {
 			for _, config := range []CoorDescentConfig{routerSchedule, topKSchedule} {
-				if testing.Short() && (n > limit || config != routerSchedule) {
+				if gputest.Reduced() && (n > limit || config != routerSchedule) {
 					continue // long segments take 5 s
 				}
 				t.Run(fmt.Sprintf("%s n %d eps %g", test.name, n, config.Eps), func(t *testing.T) {

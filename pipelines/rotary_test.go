@@ -115,7 +115,7 @@ func TestRotary(t *testing.T) {
 		{RotaryConfig: RotaryConfig{Heads: 1, DimHead: 1030}, lists: 1, rows: 5, table: 5},
 		{RotaryConfig: RotaryConfig{Heads: 1, DimHead: 258}, lists: 1, rows: 65600, table: 65600}, // more workgroups than many devices allow in x
 	} {
-		if testing.Short() && c.table != 256 && c.table != 300 && c.table != 500 {
+		if gputest.Reduced() && c.table != 256 && c.table != 300 && c.table != 500 {
 			continue // CPU drivers compile kernels for 4 s for all cases
 		}
 		t.Run(c.String(), func(t *testing.T) {

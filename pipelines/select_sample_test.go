@@ -39,7 +39,7 @@ func TestSelectBadSamples(t *testing.T) {
 		"equal, far apart":        {valid: oneIn(43, 3), logits: func(int) float32 { return -7 }},
 		"equal, after few larger": {valid: oneIn(41, 2), logits: func(i int) float32 { return float32(max(i%n-55000, 0)) }},
 	} {
-		if testing.Short() && name != "samples too low" { // all take 15 s
+		if gputest.Reduced() && name != "samples too low" { // all take 15 s
 			continue
 		}
 		c.rows, c.n, c.k, c.routes = 2, n, k, 1
@@ -50,7 +50,7 @@ func TestSelectBadSamples(t *testing.T) {
 // Masked entries are not sampled. The larger half of the entries is masked; still at least k candidates lie above the
 // threshold, and they fit.
 func TestSelectMaskedSamples(t *testing.T) {
-	if testing.Short() {
+	if gputest.Reduced() {
 		t.Skip("takes 2 s")
 	}
 	gpu := gputest.New(t)

@@ -17,7 +17,7 @@ func TestSelectUninitialisedSharedMemory(t *testing.T) {
 	require.NoError(t, err)
 	defer s.Close()
 	for _, size := range []struct{ n, k int }{{3, 2}, {600, 5}, {1023, 700}, {2000, 600}} {
-		if testing.Short() && size.n > 600 {
+		if gputest.Reduced() && size.n > 600 {
 			continue
 		}
 		t.Run(fmt.Sprintf("%+v", size), func(t *testing.T) {

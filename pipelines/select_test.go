@@ -238,7 +238,7 @@ func TestSelectSizes(t *testing.T) {
 		{rows: 33, n: 8200, k: 100}, {rows: 33, n: 8195, k: 2000}, // too many rows for sampling
 		{rows: 1, n: 40000, k: 4097}, {rows: 3, n: 36865, k: 4097}, {rows: 2, n: 40000, k: 40000}, {rows: 1, n: 50000, k: 60000, emptyIndex: -1},
 	} {
-		if testing.Short() && c.n > 1025 && c.n != 4093 && c.n != 36865 { // one radix case; all take 15 s
+		if gputest.Reduced() && c.n > 1025 && c.n != 4093 && c.n != 36865 { // one radix case; all take 15 s
 			continue
 		}
 		runSortedAndUnsorted(t, c, nil)
@@ -247,7 +247,7 @@ func TestSelectSizes(t *testing.T) {
 
 // A device with small workgroups and little shared memory.
 func TestSelectSmallDevice(t *testing.T) {
-	if testing.Short() {
+	if gputest.Reduced() {
 		t.Skip("takes 7 s")
 	}
 	for _, c := range []selectCase{
@@ -284,7 +284,7 @@ func TestSelectContent(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			for _, n := range []int{1000, 33000} {
 				for _, k := range []int{1, 77, 999, n / 2, n - 1, n} {
-					if testing.Short() && (k != 77 || n > 1000 && name != "any bits") { // all take 40 s
+					if gputest.Reduced() && (k != 77 || n > 1000 && name != "any bits") { // all take 40 s
 						continue
 					}
 					runSortedAndUnsorted(t, selectCase{rows: 2, n: n, k: k, logits: logits, emptyIndex: -1}, nil)
@@ -301,15 +301,15 @@ func TestSelectMask(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			for _, n := range []int{999, 1001, 1002, 1004, 33003, 33004} {
-				if testing.Short() && n != 1001 { // all take 60 s
+				if gputest.Reduced() && n != 1001 { // all take 60 s
 					continue
 				}
 				runSortedAndUnsorted(t, selectCase{rows: 2, n: n, k: 300, valid: valid, emptyIndex: -1}, nil)
-				if !testing.Short() || name == "some" {
+				if !gputest.Reduced() || name == "some" {
 					runSortedAndUnsorted(t, selectCase{rows: 6, n: n, k: 301, routes: 3, valid: valid}, nil)
 				}
 			}
-			if !testing.Short() {
+			if !gputest.Reduced() {
 				runSortedAndUnsorted(t, selectCase{rows: 2, n: 33001, k: 3000, routes: 2, valid: valid, emptyIndex: -1}, nil)
 			}
 		})
@@ -325,7 +325,7 @@ func TestSelectBlocks(t *testing.T) {
 		{rows: 2, n: 70003, k: 600, block: 33001, routes: 2, valid: oneIn(2, 1), emptyIndex: -1}, // long blocks
 		{rows: 2, n: 70000, k: 3000, block: 69000},
 	} {
-		if testing.Short() && c.n > 4097 { // take 7 s
+		if gputest.Reduced() && c.n > 4097 { // take 7 s
 			continue
 		}
 		runSortedAndUnsorted(t, c, nil)
@@ -336,7 +336,7 @@ func TestSelectBlocks(t *testing.T) {
 func TestSelectFoldedGrid(t *testing.T) {
 	small := &forcedLimits{threads: 64, sortCapacity: 1024, maxGroupsX: 7}
 	for _, c := range []selectCase{{rows: 25, n: 8, k: 2, block: 4}, {rows: 3, n: 33001, k: 2100, routes: 3, valid: oneIn(4, 3)}} {
-		if testing.Short() && c.n > 8 {
+		if gputest.Reduced() && c.n > 8 {
 			continue // takes 3 s
 		}
 		runSortedAndUnsorted(t, c, small)
@@ -344,7 +344,7 @@ func TestSelectFoldedGrid(t *testing.T) {
 }
 
 func TestSelectLong(t *testing.T) {
-	if testing.Short() {
+	if gputest.Reduced() {
 		t.Skip("takes 30 s")
 	}
 	for _, c := range []selectCase{

@@ -41,7 +41,7 @@ func TestWindowAttention(t *testing.T) {
 		{config: config{Heads: 2, DimHead: 24, Window: 1000}, sizes: []struct{ b, n int }{{2, 70}}},
 		{config: config{Heads: 1, DimHead: 1, Window: 3, Causal: true}, sizes: []struct{ b, n int }{{1, 40}}},
 	} {
-		if testing.Short() && group.Window != 7 {
+		if gputest.Reduced() && group.Window != 7 {
 			continue // CPU drivers compile kernels for 25 s for all groups
 		}
 		w, err := NewWindowAttention(gputest.Device(t), group.config)
@@ -50,7 +50,7 @@ func TestWindowAttention(t *testing.T) {
 		for _, size := range group.sizes {
 			for _, masked := range []bool{false, true} {
 				bothKernels(t, fmt.Sprintf("%+v %+v %v", group.config, size, masked), func(t *testing.T, gpuKernel bool) {
-					if testing.Short() && gpuKernel && size.n > 9 {
+					if gputest.Reduced() && gpuKernel && size.n > 9 {
 						t.Skip("compiles a large tile for 6 s on CPU drivers")
 					}
 					w.kernels.gpuKernel = gpuKernel
