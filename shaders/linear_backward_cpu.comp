@@ -26,7 +26,10 @@ void main() {
 		[[unroll]] for (uint r = 0; r < THREAD_M; r++) acc[r][c] = 0;
 	}
 	for (uint k = 0; k < t.count; k++) {
-		F32 dy = F32(at(p.dy, t.row + k, OUT * 4)), x = F32(at(p.x, t.row + k, IN * 4));
+		// The CPU driver of Mesa 26.1.6 runs a loop's body once more with all lanes off, and then still reads elements that are
+		// the same for all lanes. min keeps that read inside of dy.
+		uint row = t.row + min(k, t.count - 1);
+		F32 dy = F32(at(p.dy, row, OUT * 4)), x = F32(at(p.x, row, IN * 4));
 		float v[THREAD_N];
 		[[unroll]] for (uint c = 0; c < THREAD_N; c++) v[c] = x.v[columns[c]];
 		[[unroll]] for (uint r = 0; r < THREAD_M; r++) {
