@@ -41,10 +41,6 @@ var (
 	cases     atomic.Int64
 )
 
-// Reduced reports whether the longest sweeps run a part of their cases: with -short, and in make test, which so takes a third
-// of the time. make test-full sets COLT5_TEST_FULL=1 and runs all.
-func Reduced() bool { return testing.Short() || os.Getenv("COLT5_TEST_FULL") != "1" }
-
 // Main runs the tests of a package; call it from TestMain. Afterwards it closes the shared device. It exits with a
 // failure if a device object was not closed or the validation layer reported a message outside of a test.
 func Main(m *testing.M) {
