@@ -240,7 +240,7 @@ func (l *autoregressiveAttention) recordCausalTopK(b *builder, q *routerState) {
 	windowTopK := *q
 	windowTopK.skipBlocks = 0 // the first window sets the threshold for the second
 	windowTopK.values = b.floats(q.lists(), q.k)
-	b.recordRouterTopK(vk.Range{}, &windowTopK)
+	b.recordSelection(vk.Range{}, &windowTopK)
 	q.indices, q.valid = b.floats(q.lists(), q.k), b.floats(q.lists(), q.k)
 	if b.gradients != nil {
 		q.thresholds = b.floats(q.lists(), q.blocks())
@@ -250,4 +250,8 @@ func (l *autoregressiveAttention) recordCausalTopK(b *builder, q *routerState) {
 		B: q.b, N: q.n, Window: q.block, K: q.perBlock,
 	})
 	b.release(windowTopK.values, windowTopK.indices, windowTopK.valid)
+	if b.call.replay { // the thresholds stay those of the logits
+		b.release(q.indices, q.valid)
+		b.replayLists(q)
+	}
 }

@@ -81,6 +81,12 @@ type GraphOptions struct {
 	// RandomSeed is added to the seeds of nodes with random routing, so that runs can differ.
 	RandomSeed uint64
 
+	// Replay has the lists that the routers use, in place of their own selection: records of an earlier run, or ones that
+	// have the fields Router, Lists, K, Indices and Scores. A slot is empty if its score is 0; other scores are not read. Logits
+	// and soft scores are computed as ever, and gradients. Each router that selects needs a record; nil: all select.
+	// No token of a list may be masked, which is not checked.
+	Replay []RoutingRecord
+
 	Backward *Backward // the gradients that the run computes; nil: none
 
 	Stats   *CallStats       // receives what the run cost, by node; nil: not wanted

@@ -12,7 +12,7 @@ import (
 
 // resolve makes the program for tensors of known shapes: those of the inputs, then those of the outputs; nil is one that
 // a run leaves out. The tensors need no memory.
-func (g *Graph) resolve(given []*Tensor, routing *[]RoutingRecord) (*program, error) {
+func (g *Graph) resolve(given []*Tensor, routing *[]RoutingRecord, replay bool) (*program, error) {
 	p := newProgram(len(g.values))
 	known := make([]*Tensor, len(g.values)) // with the sizes of this run; nil: absent, or not computed
 	for i, v := range g.inputs {
@@ -44,7 +44,7 @@ func (g *Graph) resolve(given []*Tensor, routing *[]RoutingRecord) (*program, er
 	}
 	for _, n := range g.nodes {
 		if needed[n] {
-			if err := p.add(n, known, &g.kernels, routing); err != nil {
+			if err := p.add(n, known, &g.kernels, routing, replay); err != nil {
 				return nil, fmt.Errorf("%s: %w", errtext.Name(n.name), err)
 			}
 		}
@@ -87,7 +87,7 @@ func (g *Graph) needed(outputs []*Tensor) map[*graphNode]bool {
 }
 
 // add adds a node of a graph, with the tensors of this run. Its results become known.
-func (p *program) add(from *graphNode, known []*Tensor, k *kernels, routing *[]RoutingRecord) error {
+func (p *program) add(from *graphNode, known []*Tensor, k *kernels, routing *[]RoutingRecord, replay bool) error {
 	n := &node{name: from.name, layer: from.layer, call: from.call, kernels: k}
 	if from.module != nil {
 		n.precision = from.module.precision
@@ -96,7 +96,7 @@ func (p *program) add(from *graphNode, known []*Tensor, k *kernels, routing *[]R
 		}
 	}
 	c := &n.call
-	c.dims, c.routing = [numDims]int{}, routing
+	c.dims, c.routing, c.replay = [numDims]int{}, routing, replay
 	for i := range c.args.list() {
 		a := &c.args[i]
 		if a.tensor == nil {

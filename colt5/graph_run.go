@@ -138,7 +138,7 @@ func (g *Graph) ready(ctx context.Context, tensors map[string]*Tensor, o GraphOp
 	if err := g.collectBackward(o.Backward); err != nil {
 		return nil, err
 	}
-	p, err := g.plan(ctx, &call{stats: o.Stats, routing: o.Routing}, o.Backward)
+	p, err := g.plan(ctx, &call{stats: o.Stats, routing: o.Routing, replay: o.Replay != nil}, o.Backward)
 	if err != nil {
 		return nil, err
 	}
@@ -190,7 +190,10 @@ func (g *Graph) next(ctx context.Context, tensors map[string]*Tensor, o GraphOpt
 	for i := range p.random {
 		p.random[i].seed = p.random[i].nodeSeed + o.RandomSeed
 	}
-	return p, nil
+	if o.Replay != nil {
+		err = p.setReplay(o.Replay)
+	}
+	return p, err
 }
 
 // wait waits for the submitted run, and returns its error. If the context ends first, a later wait waits again.
@@ -299,7 +302,7 @@ func (g *Graph) plan(ctx context.Context, c *call, back *Backward) (*plan, error
 	for i, t := range g.externals {
 		given[i] = t.tensor
 	}
-	of, err := g.resolve(given[:len(g.inputs)+len(g.outputs)], c.routing)
+	of, err := g.resolve(given[:len(g.inputs)+len(g.outputs)], c.routing, c.replay)
 	if err == nil && back != nil {
 		err = g.resolveBackward(of, given, back.offsets())
 	}
@@ -328,6 +331,9 @@ func (g *Graph) appendKey(c *call, back *Backward) {
 	}
 	if back != nil {
 		flags |= 4
+	}
+	if c.replay {
+		flags |= 8
 	}
 	g.key = binary.AppendUvarint(g.key[:0], flags)
 	g.key = binary.AppendUvarint(g.key, back.serial())

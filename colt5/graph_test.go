@@ -33,6 +33,42 @@ func (fx *fixture) runGraph(g *Graph, inputs feed, output string, shape ...int) 
 	}, shape...)
 }
 
+// moduleGraph makes a graph of a module, with all inputs.
+func (fx *fixture) moduleGraph(s moduleCase) *Graph {
+	g := fx.graph()
+	input := func(name string, dtype DType, shape []int) *Tensor {
+		return g.Input(name, dtype, make([]int, 1+len(shape))...)
+	}
+	var in callArgs
+	if s.vocabulary > 0 {
+		in.x = input("x", U8, s.x)
+	} else {
+		in.x = input("x", F32, s.x)
+	}
+	if s.masked {
+		in.mask = input("mask", U8, s.maskShape())
+	}
+	if s.context != nil {
+		in.context, in.contextMask = input("context", F32, s.context), input("context mask", U8, s.context[:1])
+	}
+	y := g.Value("")
+	require.NoError(fx.t, s.forward(fx.t.Context(), y, in))
+	g.Output("y", y)
+	return g
+}
+
+// graphInputs makes the inputs of a module's graph.
+func (fx *fixture) graphInputs(s moduleCase, items int, v inputData) feed {
+	_, tensors := fx.upload(s, items, v)
+	inputs := feed{"x": tensors.x}
+	for name, t := range (feed{"mask": tensors.mask, "context": tensors.context, "context mask": tensors.contextMask}) {
+		if t != nil {
+			inputs[name] = t
+		}
+	}
+	return inputs
+}
+
 // TestGraphOfEveryModule: each module computes the same bits as a node as it does alone, for several shapes, with and
 // without masks.
 func TestGraphOfEveryModule(t *testing.T) {
@@ -41,35 +77,11 @@ func TestGraphOfEveryModule(t *testing.T) {
 		t.Run(s.name, func(t *testing.T) {
 			gputest.CountCase()
 			fx := fx.sub(t)
-			g := fx.graph()
-			input := func(name string, dtype DType, shape []int) *Tensor {
-				return g.Input(name, dtype, make([]int, 1+len(shape))...)
-			}
-			var in callArgs
-			if s.vocabulary > 0 {
-				in.x = input("x", U8, s.x)
-			} else {
-				in.x = input("x", F32, s.x)
-			}
-			if s.masked {
-				in.mask = input("mask", U8, s.maskShape())
-			}
-			if s.context != nil {
-				in.context, in.contextMask = input("context", F32, s.context), input("context mask", U8, s.context[:1])
-			}
-			y := g.Value("")
-			require.NoError(t, s.forward(t.Context(), y, in))
-			g.Output("y", y)
+			g := fx.moduleGraph(s)
 			for _, items := range []int{1, 3} {
 				for _, masks := range []bool{false, true} {
 					v := s.randomInput(uint64(items), items, masks)
-					_, tensors := fx.upload(s, items, v)
-					inputs := feed{"x": tensors.x}
-					for name, t := range (feed{"mask": tensors.mask, "context": tensors.context, "context mask": tensors.contextMask}) {
-						if t != nil {
-							inputs[name] = t
-						}
-					}
+					inputs := fx.graphInputs(s, items, v)
 					got := fx.runGraph(g, inputs, "y", append([]int{items}, s.y...)...)
 					assert.True(t, sameBits(fx.run(s, items, v), got), "%d items, masks %v", items, masks)
 				}

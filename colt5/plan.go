@@ -19,6 +19,7 @@ type plan struct {
 	stats     CallStats      // without the times
 
 	random      []randomLogits
+	replayed    []*replayedLists
 	ids         []*checkedIDs
 	readInvalid []vk.Transfer // of the ids' counts
 	routing     []recordedRouter
@@ -56,6 +57,9 @@ func (p *plan) close() error {
 	}
 	p.tables = nil
 	for _, r := range p.random {
+		err = errors.Join(err, r.buffer.Close())
+	}
+	for _, r := range p.replayed {
 		err = errors.Join(err, r.buffer.Close())
 	}
 	return err
@@ -139,6 +143,11 @@ func (p *plan) start(ctx context.Context, tensors []external, start func(context
 	}
 	for _, r := range p.random {
 		if err := r.upload(ctx, p.list.Device()); err != nil {
+			return err
+		}
+	}
+	for _, r := range p.replayed {
+		if err := p.list.Device().Upload(ctx, vk.Transfer{Range: r.buffer.Range(), Data: vk.Bytes(r.words)}); err != nil {
 			return err
 		}
 	}

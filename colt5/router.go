@@ -183,6 +183,9 @@ type router struct {
 func (r *router) record(b *builder) {
 	c := r.config
 	s := c.selectionShape(b.dim(dimB), b.dim(dimN), c.NumRoutingTokens, c.Dim, b.tokenCount("tokens"))
+	if s.routed && b.call.replay {
+		b.fail(errReplayedRouter)
+	}
 	random := b.call.randomSeed != 0
 	scoresAreOne := c.StraightThrough || random || !s.routed
 	needScores, needMask := b.given("Scores") || b.given("Tokens"), b.given("RoutedMask")

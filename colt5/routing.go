@@ -200,22 +200,31 @@ func (b *builder) randomLogits(router string, sizes ...int) vk.Range {
 	return buffer.Range()
 }
 
-// recordTopK records the selection from the logits, and the soft scores of the selected tokens if the module needs
-// them.
+// recordRouterTopK records the selection from the logits, or of a replay its lists, and the soft scores of the selected
+// tokens if the module needs them.
 func (b *builder) recordRouterTopK(mask vk.Range, c *routerState) {
 	if !c.hasLists {
 		return
 	}
-	c.indices, c.valid = b.floats(c.lists(), c.k), b.floats(c.lists(), c.k)
-	a := c.selectArgs(c.logits.Range, mask)
-	a.Indices, a.Valid, a.Values = c.indices.Range, c.valid.Range, c.values.Range
-	b.recordSelect(pipelines.SelectConfig{}, a)
+	if c.routed && b.call.replay {
+		b.replayLists(c)
+	} else {
+		b.recordSelection(mask, c)
+	}
 	if c.usesSoftScores {
 		c.scores = b.floats(c.lists(), c.k)
 		d := c.selectionShape.descentArgs(c.logits.Range, mask)
 		d.Indices, d.Valid, d.SelectedScores, d.Slots = c.indices.Range, c.valid.Range, c.scores.Range, c.perBlock
 		b.recordCoorDescent(c.options.descent(), d)
 	}
+}
+
+// recordSelection records the selection from the logits.
+func (b *builder) recordSelection(mask vk.Range, c *routerState) {
+	c.indices, c.valid = b.floats(c.lists(), c.k), b.floats(c.lists(), c.k)
+	a := c.selectArgs(c.logits.Range, mask)
+	a.Indices, a.Valid, a.Values = c.indices.Range, c.valid.Range, c.values.Range
+	b.recordSelect(pipelines.SelectConfig{}, a)
 }
 
 // finishRouting releases the logits. If the call wants routing records it keeps them, and records the soft scores of

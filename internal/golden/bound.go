@@ -66,7 +66,7 @@ func (c *Case) SetPrecision(precision string) error {
 }
 
 // RoutingMayDiffer reports whether a router's input comes from a product with 16-bit operands. Rounding may then change
-// which tokens it selects, so only outputs can be compared.
+// which tokens it selects, so routing records cannot be compared, and gradients only if the case's tokens are replayed.
 func (c *Case) RoutingMayDiffer() bool { return c.use16Bit && c.nestedRouters }
 
 // amplifiesRounding reports whether the case runs a coordinate descent with a small eps.
@@ -129,6 +129,9 @@ func (c *Case) ScoreBound() float64 {
 
 // InputGradBound returns the error bound of InputGrads.
 func (c *Case) InputGradBound() float64 {
+	if c.use16Bit {
+		return GradBound16Bit
+	}
 	if c.amplifiesRounding() {
 		return routeGradBound
 	}
@@ -138,7 +141,7 @@ func (c *Case) InputGradBound() float64 {
 // WeightGradBound returns the error bound of WeightGrads[name]. It is wider for weights in front of a router, because
 // their gradients pass through its coordinate descent.
 func (c *Case) WeightGradBound(name string) float64 {
-	if c.nestedRouters || strings.Contains(name, "routing_token") {
+	if c.use16Bit || c.nestedRouters || strings.Contains(name, "routing_token") {
 		return c.InputGradBound()
 	}
 	return gradBound

@@ -103,6 +103,8 @@ func TestBounds(t *testing.T) {
 		require.NoError(t, k.readBoundRule())
 		assert.Equal(t, c.want, [3]float64{k.OutputBound(c.output), k.InputGradBound(), k.WeightGradBound("heavy_ff.1.weight")}, c)
 		assert.Equal(t, k.InputGradBound(), k.WeightGradBound("router.routing_token"), c)
+		require.NoError(t, k.SetPrecision("bf16"))
+		assert.Equal(t, [3]float64{2e-2, 5e-2, 5e-2}, [3]float64{k.OutputBound(c.output), k.InputGradBound(), k.WeightGradBound("heavy_ff.1.weight")}, c)
 	}
 }
 

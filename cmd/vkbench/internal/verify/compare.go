@@ -15,6 +15,7 @@ type comparison struct {
 	worst    quantity // the one with the largest ratio of error to bound
 	output   float64  // the largest absolute difference of an output
 	problems []string
+	note     string // what to know about a case that passed; "": nothing
 }
 
 // quantity is the relative error of a result and its bound.
@@ -25,6 +26,14 @@ type quantity struct {
 
 func (c *comparison) problem(format string, args ...any) {
 	c.problems = append(c.problems, fmt.Sprintf(format, args...))
+}
+
+// remark is the remark of a case that passed; nil: none.
+func (c *comparison) remark() any {
+	if c.note == "" {
+		return nil
+	}
+	return c.note
 }
 
 // withinBound requires floats within a relative bound.
