@@ -186,19 +186,37 @@ func (t *Trainer) Load(ctx context.Context, path string) error {
 // OptimizerConfig.MicroBatches. A label that is no class, and what else only the device notices, is an error of a later Step
 // or of Wait. A Step that fails has changed no parameters: the same batch may be tried again.
 func (t *Trainer) Step(ctx context.Context, b *Batch) error {
-	if err := t.step(ctx, b); err != nil {
+	if err := t.step(ctx, b, nil); err != nil {
 		return fmt.Errorf("train: Trainer.Step: %w", err)
 	}
 	return nil
 }
 
-func (t *Trainer) step(ctx context.Context, b *Batch) error {
+// StepReplay is Step with the lists that the routers use in place of their own selection, for comparisons: see
+// [colt5.GraphOptions]. The records are of the whole batch, also where it has several micro-batches. They are uploaded before the
+// step is submitted.
+func (t *Trainer) StepReplay(ctx context.Context, b *Batch, records []colt5.RoutingRecord) error {
+	err := errors.New("there are no records, want those of all routers")
+	if len(records) > 0 {
+		err = t.step(ctx, b, records)
+	}
+	if err != nil {
+		return fmt.Errorf("train: Trainer.StepReplay: %w", err)
+	}
+	return nil
+}
+
+func (t *Trainer) step(ctx context.Context, b *Batch, replay []colt5.RoutingRecord) error {
 	batch, err := t.next(ctx, b)
 	if err != nil {
 		return err
 	}
 	for i, tensors := range batch.tensors {
-		if err := t.graph.Submit(ctx, tensors, batch.options[i]); err != nil {
+		options := batch.options[i]
+		if options.Replay, err = partOfRecords(replay, i, len(t.lists)); err != nil {
+			return err
+		}
+		if err := t.graph.Submit(ctx, tensors, options); err != nil {
 			return err
 		}
 		if t.lists[i].Steps() == 0 { // the gradients wait for those of the next micro-batch
@@ -360,6 +378,23 @@ func (t *Trainer) write(ctx context.Context, to map[string]*colt5.Tensor, b *Bat
 		return x.Write(ctx, part(b.Labels, i, parts))
 	}
 	return nil
+}
+
+// partOfRecords is the lists of the items of micro-batch i.
+func partOfRecords(records []colt5.RoutingRecord, i, parts int) ([]colt5.RoutingRecord, error) {
+	if parts == 1 || records == nil {
+		return records, nil
+	}
+	list := make([]colt5.RoutingRecord, 0, len(records))
+	for _, r := range records {
+		if r.Lists%parts != 0 || len(r.Indices) != r.Lists*r.K || len(r.Scores) != r.Lists*r.K {
+			return nil, fmt.Errorf("the record of %s has %d lists of %d slots, %d Indices and %d Scores, want a multiple of MicroBatches, %d, lists, and as many of both as slots",
+				r.Router, r.Lists, r.K, len(r.Indices), len(r.Scores), parts)
+		}
+		r.Indices, r.Scores, r.Lists = part(r.Indices, i, parts), part(r.Scores, i, parts), r.Lists/parts
+		list = append(list, r)
+	}
+	return list, nil
 }
 
 func part[T any](s []T, i, parts int) []T {

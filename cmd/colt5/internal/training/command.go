@@ -3,6 +3,7 @@ package training
 
 import (
 	"context"
+	"fmt"
 
 	"github.com/colt5-vulkan/colt5/cmd/colt5/internal/settings"
 	"github.com/colt5-vulkan/colt5/internal/cli/command"
@@ -37,6 +38,7 @@ func Command(env *command.Env) *cli.Command {
 			command.DeviceFlag(),
 			&cli.StringFlag{Name: "out", Usage: "`FOLDER` of checkpoints, losses and the page"},
 			&cli.StringFlag{Name: "init", Usage: "safetensors `FILE` with the initial weights (default: drawn from the seed)"},
+			&cli.StringFlag{Name: "replay", Usage: "safetensors `FILE` with what the routers select in each step, of another program: see docs/training.md (lm)"},
 			&cli.BoolFlag{Name: "print-config", Usage: "print the configuration, and do nothing else"},
 		}, settings.Flags()...),
 		Action: func(ctx context.Context, c *cli.Command) error {
@@ -62,6 +64,9 @@ func parse(env *command.Env, c *cli.Command) (*runner, error) {
 		return nil, command.AsUsage(err)
 	}
 	r := &runner{env: env, out: c.String("out"), init: c.String("init")}
+	if c.IsSet("replay") && task != settings.LM {
+		return nil, command.Usagef("-replay is a flag of the task lm, not of %s", task)
+	}
 	if r.config, err = settings.Parse(task, c); err != nil || c.Bool("print-config") {
 		return r, err
 	}
@@ -79,6 +84,11 @@ func parse(env *command.Env, c *cli.Command) (*runner, error) {
 		r.data, err = openText(&r.config, names, r.out)
 	} else {
 		r.data, err = openDocuments(&r.config, names[0])
+	}
+	if name := c.String("replay"); name != "" && err == nil {
+		if r.replay, err = openReplay(name, r.config); err != nil {
+			err = fmt.Errorf("-replay %s: %w", name, err)
+		}
 	}
 	if err != nil {
 		return nil, command.AsUsage(err)

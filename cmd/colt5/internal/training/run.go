@@ -24,6 +24,7 @@ type runner struct {
 	config    settings.Config
 	out, init string
 	data      data
+	replay    *replay // nil: the routers select
 
 	dev         *vk.Device
 	checkpoints *train.Checkpoints
@@ -143,7 +144,7 @@ func (r *runner) steps(ctx, work context.Context) (err error) {
 		if err != nil {
 			return err
 		}
-		if err := r.trainer.Step(work, b); err != nil {
+		if err := r.runStep(work, b); err != nil {
 			return err
 		}
 		r.step++
@@ -166,6 +167,18 @@ func (r *runner) steps(ctx, work context.Context) (err error) {
 		}
 	}
 	return nil
+}
+
+// runStep submits a step.
+func (r *runner) runStep(ctx context.Context, b *train.Batch) error {
+	if r.replay == nil {
+		return r.trainer.Step(ctx, b)
+	}
+	records, err := r.replay.step(r.step)
+	if err != nil {
+		return fmt.Errorf("-replay: %w", err)
+	}
+	return r.trainer.StepReplay(ctx, b, records)
 }
 
 // finish evaluates at the end of the run, and writes a checkpoint and the files, also after a signal.
@@ -256,5 +269,5 @@ func (r *runner) remark(format string, args ...any) {
 }
 
 func (r *runner) close() error {
-	return errors.Join(r.trainer.Close(), r.model.Close(), r.checkpoints.Close())
+	return errors.Join(r.trainer.Close(), r.model.Close(), r.checkpoints.Close(), r.replay.close())
 }
