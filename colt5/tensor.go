@@ -233,7 +233,10 @@ func (t *Tensor) Write(ctx context.Context, data any) error {
 		return fmt.Errorf("colt5: Tensor.Write: data is %d elements of %v, want %d of %v", len(raw)/dtype.Size(), dtype, t.Len(), t.dtype)
 	}
 	defer t.version.Add(1) // after the upload: a cast during it would take the old elements for the new ones
-	return t.Device().Upload(ctx, vk.Transfer{Range: t.memory, Data: raw})
+	if err := t.Device().Upload(ctx, vk.Transfer{Range: t.memory, Data: raw}); err != nil {
+		return fmt.Errorf("colt5: Tensor.Write: %w", err)
+	}
+	return nil
 }
 
 // Read copies the elements to data: a []float32, []int32 or []uint8 of the tensor's format and length.
@@ -248,7 +251,10 @@ func (t *Tensor) Read(ctx context.Context, data any) error {
 	if dtype != t.dtype || len(raw) != int(t.memory.Size()) {
 		return fmt.Errorf("colt5: Tensor.Read: data holds %d elements of %v, the tensor has %d of %v", len(raw)/dtype.Size(), dtype, t.Len(), t.dtype)
 	}
-	return t.Device().Download(ctx, vk.Transfer{Range: t.memory, Data: raw})
+	if err := t.Device().Download(ctx, vk.Transfer{Range: t.memory, Data: raw}); err != nil {
+		return fmt.Errorf("colt5: Tensor.Read: %w", err)
+	}
+	return nil
 }
 
 // accessible returns an error if the host cannot read or write the elements.

@@ -15,6 +15,7 @@ import (
 	"reflect"
 	"slices"
 
+	"github.com/colt5-vulkan/colt5/internal/atomicfile"
 	"github.com/colt5-vulkan/colt5/internal/errtext"
 )
 
@@ -50,6 +51,8 @@ const (
 	manifestName    = "checkpoint.json"
 	manifestFormat  = "colt5 checkpoint"
 	manifestVersion = 1
+
+	maxManifestBytes = 64 << 20
 )
 
 // manifest is the content of that file.
@@ -99,7 +102,7 @@ func readCheckpoint(path string) (*Checkpoint, error) {
 }
 
 func readManifest(path string) (m manifest, err error) {
-	text, err := os.ReadFile(path)
+	text, err := atomicfile.Read(path, maxManifestBytes)
 	if errors.Is(err, fs.ErrNotExist) {
 		return m, fmt.Errorf("%s is missing: the directory is no complete checkpoint", manifestName)
 	}

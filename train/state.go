@@ -38,11 +38,16 @@ type Record struct {
 
 // State waits for the steps that were submitted, and returns the state after them.
 func (o *Optimizer) State(ctx context.Context) (State, error) {
-	w, err := o.stateWords(ctx)
+	s, err := o.readState(ctx)
 	if err != nil {
 		return State{}, fmt.Errorf("train: Optimizer.State: %w", err)
 	}
-	return State{int(w.Steps), int(w.Updates), float64(w.Scale), int(w.Good)}, nil
+	return s, nil
+}
+
+func (o *Optimizer) readState(ctx context.Context) (State, error) {
+	w, err := o.stateWords(ctx)
+	return State{int(w.Steps), int(w.Updates), float64(w.Scale), int(w.Good)}, err
 }
 
 func (o *Optimizer) stateWords(ctx context.Context) (w pipelines.OptimizerStateWords, err error) {
@@ -107,7 +112,14 @@ const (
 // Save waits for the steps that were submitted, and writes moments and state to a safetensors file, atomically. The
 // moments of a parameter are exp_avg.NAME and exp_avg_sq.NAME; the state is in the metadata.
 func (o *Optimizer) Save(ctx context.Context, path string) error {
-	s, err := o.State(ctx)
+	if err := o.save(ctx, path); err != nil {
+		return fmt.Errorf("train: Optimizer.Save: %w", err)
+	}
+	return nil
+}
+
+func (o *Optimizer) save(ctx context.Context, path string) error {
+	s, err := o.readState(ctx)
 	if err != nil {
 		return err
 	}

@@ -25,7 +25,10 @@ type cache struct {
 	sum    [sha256.Size]byte
 }
 
-const cacheMagic = "colt5 pipeline cache 1\n"
+const (
+	cacheMagic    = "colt5 pipeline cache 1\n"
+	maxCacheBytes = 1 << 30 // of a file; a larger one is treated as damaged
+)
 
 func (c *cache) open(d *Device, dir string) error {
 	c.dev = d
@@ -58,7 +61,7 @@ func (c *cache) create(data []byte) error {
 // readCache returns the data of a cache file, or nil if the file is missing or damaged, because a cache can always be
 // rebuilt.
 func readCache(file string) []byte {
-	raw, err := os.ReadFile(file)
+	raw, err := atomicfile.Read(file, maxCacheBytes)
 	const head = len(cacheMagic) + sha256.Size
 	if err != nil || len(raw) <= head || string(raw[:len(cacheMagic)]) != cacheMagic {
 		return nil
@@ -79,7 +82,7 @@ func (c *cache) close() error {
 	vulkan.DestroyPipelineCache(c.dev.handle, *(*vulkan.PipelineCache)(unsafe.Pointer(&c.handle)), nil)
 	c.handle = 0
 	if err != nil && c.strict {
-		return fmt.Errorf("vk: pipeline cache: %w", err)
+		return fmt.Errorf("vk: Device.Close: pipeline cache %s: %w", c.file, err)
 	}
 	return nil
 }
@@ -106,11 +109,14 @@ func (c *cache) save() error {
 
 // writeFile replaces a file, and makes its directory if needed.
 func writeFile(file string, parts ...[]byte) error {
-	if err := os.MkdirAll(filepath.Dir(file), 0o755); err != nil {
+	if err := makeDir(file); err != nil {
 		return err
 	}
 	return atomicfile.Write(file, parts...)
 }
+
+// makeDir makes the directory of a file if needed.
+func makeDir(file string) error { return os.MkdirAll(filepath.Dir(file), 0o755) }
 
 // statValue converts a VkPipelineExecutableStatisticValueKHR, whose format is bool, int64, uint64 or float64.
 func statValue(format uint32, raw uint64) float64 {

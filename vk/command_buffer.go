@@ -13,12 +13,12 @@ import (
 type commandBuffer struct {
 	pool   uint64
 	buffer unsafe.Pointer
-	failed C.uint32_t // which Vulkan call failed, an index into the names below
+	call   *C.char // the Vulkan call that failed; in the struct because a variable would be allocated by every write
 }
 
 func (c *commandBuffer) open(d *Device) error {
-	result := C.c5_commands_new(d.c, (*C.uint64_t)(&c.pool), &c.buffer, &c.failed)
-	err := d.check([...]string{"vkCreateCommandPool", "vkAllocateCommandBuffers"}[c.failed], int32(result))
+	result := C.c5_commands_new(d.c, (*C.uint64_t)(&c.pool), &c.buffer, &c.call)
+	err := d.checkCall(c.call, int32(result))
 	if err != nil {
 		c.pool = 0
 	}
@@ -33,8 +33,8 @@ func (c *commandBuffer) destroy(d *Device) {
 // write writes the command buffer from commands in the layout of native.h.
 func (c *commandBuffer) write(d *Device, ops []byte) error {
 	d.writes.Add(1)
-	result := C.c5_write_commands(d.c, C.uint64_t(c.pool), c.buffer, unsafe.Pointer(unsafe.SliceData(ops)), C.size_t(len(ops)), &c.failed)
-	return d.check([...]string{"vkResetCommandPool", "vkBeginCommandBuffer", "vkEndCommandBuffer"}[c.failed], int32(result))
+	result := C.c5_write_commands(d.c, C.uint64_t(c.pool), c.buffer, unsafe.Pointer(unsafe.SliceData(ops)), C.size_t(len(ops)), &c.call)
+	return d.checkCall(c.call, int32(result))
 }
 
 // transferCommands is a command buffer for transfers, with its fence.

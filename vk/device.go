@@ -103,7 +103,9 @@ func openDevice(in *instance, o Options) (*Device, error) {
 		p.simulate(o.Simulate)
 	}
 	d := &Device{info: p.info, timeout: o.Timeout, profile: o.Profile && p.info.Caps.PipelineStatistics, instance: in, physical: p}
-	if err := check("vkCreateDevice", int32(C.c5_device_new(in.c, p.handle, C.uint32_t(p.family), &p.probe, &d.c))); err != nil {
+	var call *C.char
+	result := C.c5_device_new(in.c, p.handle, C.uint32_t(p.family), &p.probe, &d.c, &call)
+	if err := checkCall(call, int32(result)); err != nil {
 		return nil, fmt.Errorf("vk: opening %s: %w", p.info.Name, err)
 	}
 	handle := C.c5_device_handle(d.c)
@@ -206,3 +208,14 @@ func (d *Device) check(op string, result int32) error {
 	}
 	return check(op, result)
 }
+
+// checkCall is check for a C function that makes several Vulkan calls, and names the one that failed.
+func (d *Device) checkCall(call *C.char, result int32) error {
+	if result == 0 && d.fault == nil {
+		return nil // without making a string of the name
+	}
+	return d.check(C.GoString(call), result)
+}
+
+// checkCall is Device.checkCall before there is a device.
+func checkCall(call *C.char, result int32) error { return check(C.GoString(call), result) }

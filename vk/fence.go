@@ -88,13 +88,13 @@ func (f *fence) wait(ctx context.Context, d *Device, limit time.Duration) error 
 		due = start
 	}
 	f.polls = 0
-	state := vulkan.NotReady
+	state, call := vulkan.NotReady, "vkWaitForFences"
 	if !d.info.Caps.CPU && due.Add(-margin).Before(end) { // otherwise no time is left for polling
 		if early := due.Add(-margin); early.After(start) {
 			state = f.sleep(d, done, early)
 		}
 		for last := due.Add(margin); unfinished(state) && !isDone(done); {
-			state = vulkan.Result(C.c5_fence_poll(d.c, C.uint64_t(f.handle), pollCount))
+			state, call = vulkan.Result(C.c5_fence_poll(d.c, C.uint64_t(f.handle), pollCount)), "vkGetFenceStatus"
 			f.polls++
 			if now := time.Now(); now.After(last) || now.After(end) {
 				break
@@ -103,7 +103,7 @@ func (f *fence) wait(ctx context.Context, d *Device, limit time.Duration) error 
 		}
 	}
 	if unfinished(state) {
-		state = f.sleep(d, done, end)
+		state, call = f.sleep(d, done, end), "vkWaitForFences"
 	}
 	if unfinished(state) {
 		switch {
@@ -114,7 +114,7 @@ func (f *fence) wait(ctx context.Context, d *Device, limit time.Duration) error 
 		}
 		return &waitError{ErrTimeout, d.timeout}
 	}
-	if err := d.check("vkWaitForFences", int32(state)); err != nil {
+	if err := d.check(call, int32(state)); err != nil {
 		return err
 	}
 	f.expected, f.signaled = time.Since(f.begun), true

@@ -88,9 +88,9 @@ func newInstance(validate bool) (*instance, error) {
 		return nil, err
 	}
 	in := &instance{}
-	var failed C.uint32_t
-	result := C.c5_instance_new(get, C.int(btoi(validate)), &in.c, &failed)
-	if err := check([...]string{"vkCreateInstance", "vkCreateDebugUtilsMessengerEXT"}[failed], int32(result)); err != nil {
+	var call *C.char
+	result := C.c5_instance_new(get, C.int(btoi(validate)), &in.c, &call)
+	if err := checkCall(call, int32(result)); err != nil {
 		var e *Error
 		if validate && errors.As(err, &e) && vulkan.Result(e.Result) == vulkan.ErrorLayerNotPresent {
 			return nil, fmt.Errorf("vk: validation is enabled, but VK_LAYER_KHRONOS_validation is not installed "+
@@ -189,7 +189,9 @@ func (in *instance) describe(handle unsafe.Pointer) (*physical, error) {
 		p.memory.MemoryHeaps[i].Deref()
 	}
 	p.memory.Free()
-	if err := check("vkGetPhysicalDeviceProperties2", int32(C.c5_probe_device(in.c, handle, C.uint32_t(props.ApiVersion), &p.probe))); err != nil {
+	var call *C.char
+	result := C.c5_probe_device(in.c, handle, C.uint32_t(props.ApiVersion), &p.probe, &call)
+	if err := checkCall(call, int32(result)); err != nil {
 		return nil, err
 	}
 	bits, err := in.selectFamily(p)

@@ -83,13 +83,12 @@ func (d *Device) NewKernel(c KernelConfig) (*Kernel, error) {
 	entry := append([]byte(m.EntryPoint), 0)
 	count := C.uint32_t(len(ids))
 	ids, values = append(ids, 0), append(values, 0) // not empty, so that &ids[0] is valid
-	var failed C.uint32_t
+	var call *C.char
 	result := C.c5_pipeline_new(d.c, C.uint64_t(d.cache.handle), unsafe.Pointer(&code[0]), C.size_t(len(code)),
 		(*C.char)(unsafe.Pointer(&entry[0])), C.uint32_t(k.push), (*C.uint32_t)(&ids[0]), (*C.uint32_t)(&values[0]), count,
 		C.uint32_t(c.SubgroupSize), C.uint32_t(btoi(c.FullSubgroups)), C.uint32_t(btoi(k.statistics)),
-		(*C.uint64_t)(&p.layout), (*C.uint64_t)(&p.handle), &failed)
-	call := [...]string{"vkCreatePipelineLayout", "vkCreateShaderModule", "vkCreateComputePipelines"}[failed]
-	if err := d.check(call, int32(result)); err != nil {
+		(*C.uint64_t)(&p.layout), (*C.uint64_t)(&p.handle), &call)
+	if err := d.checkCall(call, int32(result)); err != nil {
 		return nil, fmt.Errorf("vk: NewKernel %q: %w", c.Name, err)
 	}
 	k.pipeline = d.pipelines.add(d, p)
@@ -216,10 +215,9 @@ func (k *Kernel) CompilerStats() ([]CompilerStat, error) {
 	}
 	var stats [C.C5_MAX_EXECUTABLES * C.C5_MAX_EXECUTABLE_STATS]C.c5_stat
 	count := C.uint32_t(len(stats))
-	var failed C.uint32_t
-	result := C.c5_pipeline_stats(k.dev.c, C.uint64_t(k.pipeline.handle), &count, &stats[0], &failed)
-	call := [...]string{"vkGetPipelineExecutablePropertiesKHR", "vkGetPipelineExecutableStatisticsKHR"}[failed]
-	if err := k.dev.check(call, int32(result)); err != nil {
+	var call *C.char
+	result := C.c5_pipeline_stats(k.dev.c, C.uint64_t(k.pipeline.handle), &count, &stats[0], &call)
+	if err := k.dev.checkCall(call, int32(result)); err != nil {
 		return nil, fmt.Errorf("vk: Kernel.CompilerStats: %q: %w", k.name, err)
 	}
 	list := make([]CompilerStat, count)

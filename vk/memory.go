@@ -316,7 +316,9 @@ func (p *pool) newBlock(size uint64) (*block, error) {
 		d.destroyBuffer(k.buffer)
 		return nil, err
 	}
-	if err := d.check("vkBindBufferMemory", int32(C.c5_bind(d.c, C.uint64_t(k.buffer), C.uint64_t(k.memory), (*C.uint64_t)(&k.address)))); err != nil {
+	var call *C.char
+	result := C.c5_bind(d.c, C.uint64_t(k.buffer), C.uint64_t(k.memory), (*C.uint64_t)(&k.address), &call)
+	if err := d.checkCall(call, int32(result)); err != nil {
 		d.destroyBuffer(k.buffer)
 		d.freeMemory(k.memory)
 		return nil, err

@@ -77,9 +77,11 @@ void c5_device_free(c5_device *d) {
 }
 
 // c5_device_new creates a device with one compute queue and all features of the probe.
-VkResult c5_device_new(c5_instance *in, void *physical, uint32_t family, const c5_probe *p, c5_device **out) {
+VkResult c5_device_new(c5_instance *in, void *physical, uint32_t family, const c5_probe *p, c5_device **out, const char **call) {
 	uint32_t n, count = 0;
-	extension *e = c5_device_extensions(in, physical, &n);
+	extension *e;
+	VkResult r = c5_device_extensions(in, physical, &e, &n, call);
+	if (r != 0) return r;
 	chained base = {0}, f11 = {0}, f12 = {0}, size = {0}, coop = {0}, bf16 = {0}, coop2 = {0}, exec = {0};
 	const char *exts[8];
 	base.type = STYPE_PHYSICAL_DEVICE_FEATURES_2;
@@ -135,12 +137,18 @@ VkResult c5_device_new(c5_instance *in, void *physical, uint32_t family, const c
 	struct { head h; uint32_t flags, queues; const void *queue; uint32_t layers; const void *layer; uint32_t exts;
 		const char *const *ext; const void *features; } info =
 		{ {STYPE_DEVICE_CREATE_INFO, &base}, 0, 1, &queue, 0, NULL, count, exts, NULL };
-	VkResult (VKAPI *create)(void *, const void *, const void *, void **) = (void *)in->get(in->handle, "vkCreateDevice");
+	VkResult (VKAPI *create)(void *, const void *, const void *, void **) = (void *)in->get(in->handle, *call = "vkCreateDevice");
 	c5_device *d = calloc(1, sizeof *d);
 	if (!d || !create) { free(d); return VK_ERROR_OUT_OF_HOST_MEMORY; }
-	VkResult r = create(physical, &info, NULL, &d->handle);
-	if (r == 0) r = load_device(in, d);
-	if (r != 0) { c5_device_free(d); return r; }
+	if ((r = create(physical, &info, NULL, &d->handle)) != 0) {
+		free(d);
+		return r;
+	}
+	*call = "vkGetDeviceProcAddr";
+	if ((r = load_device(in, d)) != 0) {
+		c5_device_free(d);
+		return r;
+	}
 	d->family = family;
 	d->GetDeviceQueue(d->handle, family, 0, &d->queue);
 	*out = d;
@@ -154,6 +162,7 @@ VkResult c5_buffer_new(c5_device *d, uint64_t size, uint32_t usage, uint64_t *bu
 	struct { head h; uint32_t flags; uint64_t size; uint32_t usage; int32_t sharing; uint32_t families; const uint32_t *family; } info =
 		{ {STYPE_BUFFER_CREATE_INFO, NULL}, 0, size, usage, 0, 0, NULL };
 	VkResult r = d->CreateBuffer(d->handle, &info, NULL, buffer);
+	if (r != 0) *buffer = 0; // undefined after an error; so in all functions here
 	if (r != 0) return r;
 	struct { uint64_t size, align; uint32_t types; } m;
 	d->GetBufferMemoryRequirements(d->handle, *buffer, &m);
@@ -164,14 +173,18 @@ VkResult c5_buffer_new(c5_device *d, uint64_t size, uint32_t usage, uint64_t *bu
 VkResult c5_memory_new(c5_device *d, uint64_t size, uint32_t type, uint64_t *memory) {
 	struct { head h; uint32_t flags, mask; } flags = { {STYPE_MEMORY_ALLOCATE_FLAGS_INFO, NULL}, 2 /* device address */, 0 };
 	struct { head h; uint64_t size; uint32_t type; } info = { {STYPE_MEMORY_ALLOCATE_INFO, &flags}, size, type };
-	return d->AllocateMemory(d->handle, &info, NULL, memory);
+	VkResult r = d->AllocateMemory(d->handle, &info, NULL, memory);
+	if (r != 0) *memory = 0;
+	return r;
 }
 
 // c5_bind binds a buffer to its memory and returns its device address, unless address is NULL.
-VkResult c5_bind(c5_device *d, uint64_t buffer, uint64_t memory, uint64_t *address) {
+VkResult c5_bind(c5_device *d, uint64_t buffer, uint64_t memory, uint64_t *address, const char **call) {
+	*call = "vkBindBufferMemory";
 	VkResult r = d->BindBufferMemory(d->handle, buffer, memory, 0);
 	if (r != 0 || !address) return r;
 	struct { head h; uint64_t buffer; } info = { {STYPE_BUFFER_DEVICE_ADDRESS_INFO, NULL}, buffer };
+	*call = "vkGetBufferDeviceAddress";
 	*address = d->GetBufferDeviceAddress(d->handle, &info);
 	return *address ? 0 : VK_ERROR_UNKNOWN;
 }
@@ -190,17 +203,19 @@ VkResult c5_sync_mapped(c5_device *d, uint64_t memory, int to_device) {
 
 VkResult c5_cache_new(c5_device *d, const void *data, size_t size, uint64_t *cache) {
 	struct { head h; uint32_t flags; size_t size; const void *data; } info = { {STYPE_PIPELINE_CACHE_CREATE_INFO, NULL}, 0, size, data };
-	return d->CreatePipelineCache(d->handle, &info, NULL, cache);
+	VkResult r = d->CreatePipelineCache(d->handle, &info, NULL, cache);
+	if (r != 0) *cache = 0;
+	return r;
 }
 
 VkResult c5_cache_data(c5_device *d, uint64_t cache, size_t *size, void *data) { return d->GetPipelineCacheData(d->handle, cache, size, data); }
 
-// c5_pipeline_new creates a compute pipeline. subgroup_size 0: selected by the driver. After an error *failed is 0, 1
-// or 2: vkCreatePipelineLayout, vkCreateShaderModule or vkCreateComputePipelines.
+// c5_pipeline_new creates a compute pipeline. subgroup_size 0: selected by the driver.
 VkResult c5_pipeline_new(c5_device *d, uint64_t cache, const void *code, size_t size, const char *entry, uint32_t push,
 	const uint32_t *spec_ids, const uint32_t *spec_values, uint32_t specs, uint32_t subgroup_size, uint32_t full_subgroups,
-	uint32_t statistics, uint64_t *layout, uint64_t *pipeline, uint32_t *failed) {
+	uint32_t statistics, uint64_t *layout, uint64_t *pipeline, const char **call) {
 	struct { uint32_t id, offset; size_t size; } entries[64];
+	*call = "vkCreatePipelineLayout";
 	if (specs > 64) return VK_ERROR_INITIALIZATION_FAILED;
 	for (uint32_t i = 0; i < specs; i++) entries[i].id = spec_ids[i], entries[i].offset = 4 * i, entries[i].size = 4;
 	struct { uint32_t count; const void *entries; size_t size; const void *data; } spec = { specs, entries, 4 * (size_t)specs, spec_values };
@@ -209,13 +224,12 @@ VkResult c5_pipeline_new(c5_device *d, uint64_t cache, const void *code, size_t 
 		{ {STYPE_PIPELINE_LAYOUT_CREATE_INFO, NULL}, 0, 0, NULL, push ? 1 : 0, &range };
 	struct { head h; uint32_t flags; size_t size; const void *code; } mod = { {STYPE_SHADER_MODULE_CREATE_INFO, NULL}, 0, size, code };
 	uint64_t module = 0;
-	*layout = 0, *failed = 0;
 	VkResult r = d->CreatePipelineLayout(d->handle, &lay, NULL, layout);
 	if (r != 0) return r;
-	*failed = 1;
+	*call = "vkCreateShaderModule";
 	r = d->CreateShaderModule(d->handle, &mod, NULL, &module);
 	if (r == 0) {
-		*failed = 2;
+		*call = "vkCreateComputePipelines";
 		struct { head h; uint32_t size; } required =
 			{ {STYPE_PIPELINE_SHADER_STAGE_REQUIRED_SUBGROUP_SIZE_CREATE_INFO, NULL}, subgroup_size };
 		typedef struct { head h; uint32_t flags, stage; uint64_t module; const char *entry; const void *spec; } stage;
@@ -232,9 +246,9 @@ VkResult c5_pipeline_new(c5_device *d, uint64_t cache, const void *code, size_t 
 }
 
 // c5_pipeline_stats returns up to *count statistics of all executables of a pipeline that was created with capture, and
-// their subgroup sizes. After an error *failed is 0 or 1: vkGetPipelineExecutablePropertiesKHR or vkGetPipelineExecutableStatisticsKHR.
-VkResult c5_pipeline_stats(c5_device *d, uint64_t pipeline, uint32_t *count, c5_stat *stats, uint32_t *failed) {
-	*failed = 0;
+// their subgroup sizes.
+VkResult c5_pipeline_stats(c5_device *d, uint64_t pipeline, uint32_t *count, c5_stat *stats, const char **call) {
+	*call = "vkGetPipelineExecutablePropertiesKHR";
 	if (!d->GetPipelineExecutableProperties || !d->GetPipelineExecutableStatistics) return VK_ERROR_EXTENSION_NOT_PRESENT;
 	typedef struct { int32_t type; void *next; char name[256], text[256]; int32_t format; uint64_t value; } stat;
 	typedef struct { int32_t type; void *next; uint32_t stages; char name[256], text[256]; uint32_t subgroup; } executable;
@@ -257,7 +271,7 @@ VkResult c5_pipeline_stats(c5_device *d, uint64_t pipeline, uint32_t *count, c5_
 		stat s[C5_MAX_EXECUTABLE_STATS];
 		memset(s, 0, sizeof s);
 		for (uint32_t j = 0; j < m; j++) s[j].type = STYPE_PIPELINE_EXECUTABLE_STATISTIC_KHR;
-		*failed = 1;
+		*call = "vkGetPipelineExecutableStatisticsKHR";
 		r = d->GetPipelineExecutableStatistics(d->handle, &info, &m, s);
 		if (r == VK_INCOMPLETE) r = 0;
 		for (uint32_t j = 0; r == 0 && j < m && *count < limit; j++, ++*count) {
@@ -271,15 +285,14 @@ VkResult c5_pipeline_stats(c5_device *d, uint64_t pipeline, uint32_t *count, c5_
 
 // ---- commands -------------------------------------------------------------------------------------------------------
 
-// c5_commands_new creates a command pool with one command buffer. After an error *failed is 0 or 1: vkCreateCommandPool
-// or vkAllocateCommandBuffers.
-VkResult c5_commands_new(c5_device *d, uint64_t *pool, void **commands, uint32_t *failed) {
-	*failed = 0;
+// c5_commands_new creates a command pool with one command buffer.
+VkResult c5_commands_new(c5_device *d, uint64_t *pool, void **commands, const char **call) {
+	*call = "vkCreateCommandPool";
 	struct { head h; uint32_t flags, family; } make = { {STYPE_COMMAND_POOL_CREATE_INFO, NULL}, 0, d->family };
 	VkResult r = d->CreateCommandPool(d->handle, &make, NULL, pool);
 	if (r != 0) return r;
 	struct { head h; uint64_t pool; int32_t level; uint32_t count; } info = { {STYPE_COMMAND_BUFFER_ALLOCATE_INFO, NULL}, *pool, 0, 1 };
-	*failed = 1;
+	*call = "vkAllocateCommandBuffers";
 	r = d->AllocateCommandBuffers(d->handle, &info, commands);
 	if (r != 0) d->DestroyCommandPool(d->handle, *pool, NULL);
 	return r;
@@ -287,13 +300,17 @@ VkResult c5_commands_new(c5_device *d, uint64_t *pool, void **commands, uint32_t
 
 VkResult c5_fence_new(c5_device *d, uint64_t *fence) {
 	struct { head h; uint32_t flags; } info = { {STYPE_FENCE_CREATE_INFO, NULL}, 0 };
-	return d->CreateFence(d->handle, &info, NULL, fence);
+	VkResult r = d->CreateFence(d->handle, &info, NULL, fence);
+	if (r != 0) *fence = 0;
+	return r;
 }
 
 VkResult c5_timestamp_pool_new(c5_device *d, uint32_t count, uint64_t *pool) {
 	struct { head h; uint32_t flags; int32_t type; uint32_t count, statistics; } info =
 		{ {STYPE_QUERY_POOL_CREATE_INFO, NULL}, 0, 2 /* timestamp */, count, 0 };
-	return d->CreateQueryPool(d->handle, &info, NULL, pool);
+	VkResult r = d->CreateQueryPool(d->handle, &info, NULL, pool);
+	if (r != 0) *pool = 0;
+	return r;
 }
 
 VkResult c5_queries_read(c5_device *d, uint64_t pool, uint32_t count, uint64_t *ticks) {
@@ -314,17 +331,16 @@ static void barrier(c5_device *d, void *cmd, uint32_t before, uint32_t after) {
 	d->CmdPipelineBarrier(cmd, src, dst, 0, 1, &m, 0, NULL, 0, NULL);
 }
 
-// c5_write_commands resets a command pool and writes commands (see native.h) to its command buffer. After an error
-// *failed is 0, 1 or 2: vkResetCommandPool, vkBeginCommandBuffer or vkEndCommandBuffer.
-VkResult c5_write_commands(c5_device *d, uint64_t pool, void *commands, const void *ops, size_t bytes, uint32_t *failed) {
-	*failed = 0;
+// c5_write_commands resets a command pool and writes commands (see native.h) to its command buffer.
+VkResult c5_write_commands(c5_device *d, uint64_t pool, void *commands, const void *ops, size_t bytes, const char **call) {
+	*call = "vkResetCommandPool";
 	VkResult r = d->ResetCommandPool(d->handle, pool, 0);
 	struct { head h; uint32_t flags; const void *inheritance; } info = { {STYPE_COMMAND_BUFFER_BEGIN_INFO, NULL}, 0, NULL };
 	if (r != 0) return r;
-	*failed = 1;
+	*call = "vkBeginCommandBuffer";
 	r = d->BeginCommandBuffer(commands, &info);
 	if (r != 0) return r;
-	*failed = 2;
+	*call = "vkEndCommandBuffer";
 	uint64_t bound = 0;
 	for (const char *at = ops, *end = at + bytes; at < end; at += ((const c5_op *)at)->bytes) {
 		switch (((const c5_op *)at)->op) {

@@ -57,17 +57,21 @@ uint32_t c5_drain_messages(c5_instance *in, char *out, size_t size) {
 	return count;
 }
 
-static int has_layer(c5_instance *in, const char *name) {
-	VkResult (VKAPI *list)(uint32_t *, void *) = (void *)in->get(NULL, "vkEnumerateInstanceLayerProperties");
+// find_layer returns VK_ERROR_LAYER_NOT_PRESENT if a layer is not installed.
+static VkResult find_layer(c5_instance *in, const char *name, const char **call) {
+	VkResult (VKAPI *list)(uint32_t *, void *) = (void *)in->get(NULL, *call = "vkEnumerateInstanceLayerProperties");
 	typedef struct { char name[256]; uint32_t spec, impl; char text[256]; } layer;
 	uint32_t n = 0;
-	if (!list || list(&n, NULL) != 0 || n == 0) return 0;
-	layer *l = calloc(n, sizeof *l);
+	if (!list) return VK_ERROR_LAYER_NOT_PRESENT;
+	VkResult r = list(&n, NULL);
+	if (r < 0) return r;
+	layer *l = calloc(n + 1, sizeof *l);
+	if (!l) return VK_ERROR_OUT_OF_HOST_MEMORY;
 	int found = 0;
-	if (l && list(&n, l) >= 0)
+	if ((r = list(&n, l)) >= 0)
 		for (uint32_t i = 0; i < n; i++) found |= strcmp(l[i].name, name) == 0;
 	free(l);
-	return found;
+	return r < 0 ? r : found ? 0 : VK_ERROR_LAYER_NOT_PRESENT;
 }
 
 int c5_listed(const extension *e, uint32_t n, const char *name) {
@@ -76,14 +80,19 @@ int c5_listed(const extension *e, uint32_t n, const char *name) {
 	return 0;
 }
 
-static int instance_extension(c5_instance *in, const char *layer, const char *name) {
-	VkResult (VKAPI *list)(const char *, uint32_t *, extension *) = (void *)in->get(NULL, "vkEnumerateInstanceExtensionProperties");
+// find_extension sets *found to whether the loader, or a layer, has an instance extension.
+static VkResult find_extension(c5_instance *in, const char *layer, const char *name, int *found, const char **call) {
+	VkResult (VKAPI *list)(const char *, uint32_t *, extension *) = (void *)in->get(NULL, *call = "vkEnumerateInstanceExtensionProperties");
 	uint32_t n = 0;
-	if (!list || list(layer, &n, NULL) != 0 || n == 0) return 0;
-	extension *e = calloc(n, sizeof *e);
-	int found = e && list(layer, &n, e) >= 0 && c5_listed(e, n, name);
+	*found = 0;
+	if (!list) return VK_ERROR_INITIALIZATION_FAILED;
+	VkResult r = list(layer, &n, NULL);
+	if (r < 0) return r;
+	extension *e = calloc(n + 1, sizeof *e);
+	if (!e) return VK_ERROR_OUT_OF_HOST_MEMORY;
+	if ((r = list(layer, &n, e)) >= 0) *found = c5_listed(e, n, name);
 	free(e);
-	return found;
+	return r < 0 ? r : 0;
 }
 
 void *c5_instance_handle(c5_instance *in) { return in->handle; }
@@ -99,27 +108,25 @@ void c5_instance_free(c5_instance *in) {
 	free(in);
 }
 
-// c5_instance_new returns VK_ERROR_LAYER_NOT_PRESENT if the validation layer is wanted and not installed. After an
-// error *failed is 0 or 1: vkCreateInstance or vkCreateDebugUtilsMessengerEXT.
-VkResult c5_instance_new(void *get_proc, int validate, c5_instance **out, uint32_t *failed) {
-	*failed = 0;
-	c5_instance *in = calloc(1, sizeof *in);
-	if (!in) return VK_ERROR_OUT_OF_HOST_MEMORY;
-	in->get = (fn (VKAPI *)(void *, const char *))get_proc;
+static VkResult create_instance(c5_instance *in, int validate, const char **call) {
+	VkResult (VKAPI *version)(uint32_t *) = (void *)in->get(NULL, *call = "vkEnumerateInstanceVersion");
 	VkResult (VKAPI *create)(const void *, const void *, void **) = (void *)in->get(NULL, "vkCreateInstance");
-	VkResult (VKAPI *version)(uint32_t *) = (void *)in->get(NULL, "vkEnumerateInstanceVersion");
 	uint32_t api = 1u << 22;
-	if (version) version(&api);
-	if (!create || api < (1u << 22 | 1u << 12)) { free(in); return VK_ERROR_INCOMPATIBLE_DRIVER; }
+	VkResult r = version ? version(&api) : 0;
+	if (r != 0) return r;
+	if (!create || api < (1u << 22 | 1u << 12)) return VK_ERROR_INCOMPATIBLE_DRIVER;
 	if (api > (1u << 22 | 3u << 12)) api = 1u << 22 | 3u << 12;
 	static const char *const validation = "VK_LAYER_KHRONOS_validation";
-	if (validate && !has_layer(in, validation)) { free(in); return VK_ERROR_LAYER_NOT_PRESENT; }
 	const char *exts[4];
 	uint32_t n = 0, flags = 0;
-	if (instance_extension(in, NULL, "VK_KHR_portability_enumeration")) exts[n++] = "VK_KHR_portability_enumeration", flags = 1;
+	int found;
+	if ((r = find_extension(in, NULL, "VK_KHR_portability_enumeration", &found, call)) != 0) return r;
+	if (found) exts[n++] = "VK_KHR_portability_enumeration", flags = 1;
 	if (validate) {
 		exts[n++] = "VK_EXT_debug_utils";
-		if (instance_extension(in, validation, "VK_EXT_validation_features")) exts[n++] = "VK_EXT_validation_features";
+		if ((r = find_layer(in, validation, call)) != 0) return r;
+		if ((r = find_extension(in, validation, "VK_EXT_validation_features", &found, call)) != 0) return r;
+		if (found) exts[n++] = "VK_EXT_validation_features";
 	}
 	struct { head h; const char *app; uint32_t app_version; const char *engine; uint32_t engine_version, api; } app =
 		{ {STYPE_APPLICATION_INFO, NULL}, "colt5", 1, "colt5", 1, api };
@@ -131,16 +138,28 @@ VkResult c5_instance_new(void *get_proc, int validate, c5_instance **out, uint32
 			0x2 /* validation messages, not performance warnings */, (void *)on_message, in };
 	struct { head h; uint32_t flags; const void *app; uint32_t layers; const char *const *layer; uint32_t exts; const char *const *ext; } info =
 		{ {STYPE_INSTANCE_CREATE_INFO, validate ? &messenger : NULL}, flags, &app, validate ? 1 : 0, &validation, n, exts };
-	VkResult r = create(&info, NULL, &in->handle);
-	if (r != 0) { free(in); return r; }
-	if (validate) {
-		VkResult (VKAPI *begin)(void *, const void *, const void *, uint64_t *) = (void *)in->get(in->handle, "vkCreateDebugUtilsMessengerEXT");
-		messenger.h.next = NULL, *failed = 1;
-		r = begin ? begin(in->handle, &messenger, NULL, &in->messenger) : VK_ERROR_EXTENSION_NOT_PRESENT;
-		if (r != 0) { c5_instance_free(in); return r; }
-	}
-	*out = in;
-	return 0;
+	*call = "vkCreateInstance";
+	r = create(&info, NULL, &in->handle);
+	if (r != 0) in->handle = NULL; // undefined after an error
+	if (r != 0 || !validate) return r;
+	VkResult (VKAPI *begin)(void *, const void *, const void *, uint64_t *) =
+		(void *)in->get(in->handle, *call = "vkCreateDebugUtilsMessengerEXT");
+	messenger.h.next = NULL;
+	r = begin ? begin(in->handle, &messenger, NULL, &in->messenger) : VK_ERROR_EXTENSION_NOT_PRESENT;
+	if (r != 0) in->messenger = 0;
+	return r;
+}
+
+// c5_instance_new returns VK_ERROR_LAYER_NOT_PRESENT if the validation layer is wanted and not installed.
+VkResult c5_instance_new(void *get_proc, int validate, c5_instance **out, const char **call) {
+	*call = "calloc";
+	c5_instance *in = calloc(1, sizeof *in);
+	if (!in) return VK_ERROR_OUT_OF_HOST_MEMORY;
+	in->get = (fn (VKAPI *)(void *, const char *))get_proc;
+	VkResult r = create_instance(in, validate, call);
+	if (r != 0) c5_instance_free(in);
+	else *out = in;
+	return r;
 }
 
 // ---- physical devices -----------------------------------------------------------------------------------------------
@@ -167,13 +186,19 @@ void c5_chain(chained *base, chained *s, int32_t type) {
 	base->next = s;
 }
 
-extension *c5_device_extensions(c5_instance *in, void *physical, uint32_t *n) {
-	VkResult (VKAPI *list)(void *, const char *, uint32_t *, extension *) = (void *)in->get(in->handle, "vkEnumerateDeviceExtensionProperties");
-	*n = 0;
-	if (!list || list(physical, NULL, n, NULL) != 0 || *n == 0) return NULL;
-	extension *e = calloc(*n, sizeof *e);
-	if (!e || list(physical, NULL, n, e) < 0) *n = 0;
-	return e;
+VkResult c5_device_extensions(c5_instance *in, void *physical, extension **e, uint32_t *n, const char **call) {
+	VkResult (VKAPI *list)(void *, const char *, uint32_t *, extension *) =
+		(void *)in->get(in->handle, *call = "vkEnumerateDeviceExtensionProperties");
+	*n = 0, *e = NULL;
+	if (!list) return VK_ERROR_INITIALIZATION_FAILED;
+	VkResult r = list(physical, NULL, n, NULL);
+	if (r < 0 || *n == 0) return r < 0 ? r : 0;
+	*e = calloc(*n, sizeof **e);
+	r = *e ? list(physical, NULL, n, *e) : VK_ERROR_OUT_OF_HOST_MEMORY;
+	if (r >= 0) return 0;
+	free(*e);
+	*n = 0, *e = NULL;
+	return r;
 }
 
 static void probe_features(c5_instance *in, void *physical, const extension *e, uint32_t n, int v13, c5_probe *p) {
@@ -238,29 +263,35 @@ static void probe_properties(c5_instance *in, void *physical, int size_control, 
 	memcpy(p->driver_info, driver.info, 256);
 }
 
-static void probe_matrix_shapes(c5_instance *in, void *physical, c5_probe *p) {
+static VkResult probe_matrix_shapes(c5_instance *in, void *physical, c5_probe *p, const char **call) {
 	typedef struct { int32_t type; void *next; c5_matrix_shape s; } shape;
-	VkResult (VKAPI *list)(void *, uint32_t *, shape *) = (void *)in->get(in->handle, "vkGetPhysicalDeviceCooperativeMatrixPropertiesKHR");
+	VkResult (VKAPI *list)(void *, uint32_t *, shape *) =
+		(void *)in->get(in->handle, *call = "vkGetPhysicalDeviceCooperativeMatrixPropertiesKHR");
 	shape s[C5_MAX_MATRIX_SHAPES];
 	memset(s, 0, sizeof s);
 	for (int i = 0; i < C5_MAX_MATRIX_SHAPES; i++) s[i].type = STYPE_COOPERATIVE_MATRIX_PROPERTIES_KHR;
 	uint32_t n = C5_MAX_MATRIX_SHAPES;
-	if (!list || list(physical, &n, s) < 0) return;
+	if (!list) return 0;
+	VkResult r = list(physical, &n, s);
+	if (r < 0) return r;
 	p->matrix_shape_count = n;
 	for (uint32_t i = 0; i < n; i++) p->matrix_shapes[i] = s[i].s;
+	return 0;
 }
 
-VkResult c5_probe_device(c5_instance *in, void *physical, uint32_t api, c5_probe *p) {
+VkResult c5_probe_device(c5_instance *in, void *physical, uint32_t api, c5_probe *p, const char **call) {
 	memset(p, 0, sizeof *p);
 	if (api < (1u << 22 | 2u << 12)) return 0; // Vulkan 1.0 or 1.1: not usable, all capabilities stay 0
 	uint32_t n;
-	extension *e = c5_device_extensions(in, physical, &n);
+	extension *e;
+	VkResult r = c5_device_extensions(in, physical, &e, &n, call);
+	if (r != 0) return r;
 	int v13 = api >= (1u << 22 | 3u << 12);
 	probe_features(in, physical, e, n, v13, p);
 	probe_properties(in, physical, p->size_control, p);
-	if (p->cooperative_matrix) probe_matrix_shapes(in, physical, p);
+	if (p->cooperative_matrix) r = probe_matrix_shapes(in, physical, p, call);
 	free(e);
-	return 0;
+	return r;
 }
 
 uint32_t c5_heap_budget(c5_instance *in, void *physical, uint32_t heap, uint64_t *budget, uint64_t *usage) {

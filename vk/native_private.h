@@ -110,7 +110,7 @@ enum {
 
 int c5_listed(const extension *e, uint32_t n, const char *name);
 void c5_chain(chained *base, chained *s, int32_t type);
-// The caller frees the result.
-extension *c5_device_extensions(c5_instance *in, void *physical, uint32_t *n);
+// The caller frees *e, which is NULL if there are none, and after an error.
+VkResult c5_device_extensions(c5_instance *in, void *physical, extension **e, uint32_t *n, const char **call);
 
 #endif

@@ -91,7 +91,9 @@ func (s *staging) bind(need C.uint64_t, types uint32) error {
 	if err := d.allocate(kind, need, &s.memory); err != nil {
 		return err
 	}
-	if err := d.check("vkBindBufferMemory", int32(C.c5_bind(d.c, C.uint64_t(s.buffer), C.uint64_t(s.memory), nil))); err != nil {
+	var call *C.char
+	result := C.c5_bind(d.c, C.uint64_t(s.buffer), C.uint64_t(s.memory), nil, &call)
+	if err := d.checkCall(call, int32(result)); err != nil {
 		return err
 	}
 	var at unsafe.Pointer

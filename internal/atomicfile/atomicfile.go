@@ -123,7 +123,7 @@ func SyncDir(path string) error {
 // Lock locks the file at path, which it creates if there is none, until unlock or the end of the process. The file stays.
 // The error is ErrLocked, or [errors.ErrUnsupported] on systems and file systems without locks.
 func Lock(path string) (unlock func(), err error) {
-	file, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE, 0o666)
+	file, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|syscall.O_NONBLOCK, 0o666) // a named pipe must not block
 	if err != nil {
 		return nil, err
 	}

@@ -8,13 +8,14 @@ import (
 	"fmt"
 	"io"
 	"math"
-	"os"
+
 	"path/filepath"
 	"slices"
 	"strconv"
 
 	"github.com/colt5-vulkan/colt5/cmd/colt5/internal/model"
 	"github.com/colt5-vulkan/colt5/internal/atomicfile"
+	"github.com/colt5-vulkan/colt5/internal/cli/input"
 	"github.com/colt5-vulkan/colt5/train"
 )
 
@@ -145,7 +146,7 @@ func (h *History) Write(dir string) error {
 // Read reads the files of a folder, of a run that has done so many steps.
 func Read(dir string, steps int64) (*History, error) {
 	h := &History{}
-	data, err := os.ReadFile(filepath.Join(dir, LossesFile))
+	data, err := input.ReadFile(filepath.Join(dir, LossesFile), input.ResultsLimit)
 	if err != nil {
 		return nil, err
 	}
@@ -155,7 +156,7 @@ func Read(dir string, steps int64) (*History, error) {
 	if int64(len(h.Steps)) != steps {
 		return nil, fmt.Errorf("%s has %d steps, want %d", filepath.Join(dir, LossesFile), len(h.Steps), steps)
 	}
-	data, err = os.ReadFile(filepath.Join(dir, EvaluationsFile))
+	data, err = input.ReadFile(filepath.Join(dir, EvaluationsFile), input.ResultsLimit)
 	if err != nil {
 		return nil, err
 	}
