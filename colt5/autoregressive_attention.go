@@ -97,10 +97,12 @@ type AutoregressiveOptions struct {
 	NumHeavyTokensQ  int // 0: the configuration's
 	NumHeavyTokensKV int // 0: the configuration's
 
-	// RandomSeed, if not 0, routes at random: logits from this seed instead of the dot products, for each router others,
-	// and every selected token scores 1. The windows of an item share the logits of keys and values; each sees the
-	// prefix before it. It is a control experiment; the logits are made on the host.
+	// RandomSeed, if not 0, routes at random: logits from this seed instead of the dot products, for each router others. The
+	// windows of an item share the logits of keys and values; each sees the prefix before it. Static selects evenly spaced
+	// tokens: of n tokens, the i-th of k is number floor(i * n / k). In both every selected token scores 1, and routers get no
+	// gradient. These are control experiments.
 	RandomSeed uint64
+	Static     bool
 
 	Stats   *CallStats       // receives what the call cost; nil: not wanted
 	Routing *[]RoutingRecord // receives what the routers selected; nil: not wanted
@@ -141,7 +143,7 @@ func (o AutoregressiveOptions) call(c ConditionalRoutedAutoregressiveAttentionCo
 	return call{
 		args:   args,
 		counts: [maxCounts]tokenCount{{"NumHeavyTokensQ", o.NumHeavyTokensQ, c.NumHeavyTokensQ}, {"NumHeavyTokensKV", o.NumHeavyTokensKV, c.NumHeavyTokensKV}},
-		stats:  o.Stats, routing: o.Routing, randomSeed: o.RandomSeed,
+		stats:  o.Stats, routing: o.Routing, randomSeed: o.RandomSeed, static: o.Static,
 	}
 }
 
@@ -179,7 +181,7 @@ func (l *autoregressiveAttention) forward(b *builder, a attentionInput) {
 		recordInterleaved(l.light.phases(lightOutput{b: b, x: a.x, y: a.y, residual: a.residual}, vk.Range{}, a.b, a.n, l.budget))
 		return
 	}
-	q, kv := l.routers(b, a)
+	q, kv := l.routers(a)
 	h := &heavyForward{heavyAttention: &l.heavy, b: b, x: a.x, context: a.x, q: q, kv: kv, projectAllKeys: true}
 	out := unselectedRows{b: b, q: q, y: a.y, x: a.x, null: l.null, dim: c.Dim, residual: a.residual, prefix: window}
 	heavy := phases{func() { b.recordLogits(a.x, q, kv) }, func() {
@@ -194,17 +196,16 @@ func (l *autoregressiveAttention) forward(b *builder, a attentionInput) {
 }
 
 // routers makes the states of both routers.
-func (l *autoregressiveAttention) routers(b *builder, a attentionInput) (q, kv *routerState) {
+func (l *autoregressiveAttention) routers(a attentionInput) (q, kv *routerState) {
 	c := l.config
-	scoresAreOne := c.RouterStraightThrough || b.call.randomSeed != 0
-	q = newRouterState(a.name+"q_router", l.qRoutingToken, c.Router, scoresAreOne, l.queryRouting(a.attentionSizes), false)
-	kv = newRouterState(a.name+"kv_router", l.kvRoutingTokens, c.Router, scoresAreOne, l.keyRouting(a.attentionSizes), false)
+	q = newRouterState(a.name+"q_router", l.qRoutingToken, c.Router, c.RouterStraightThrough, l.queryRouting(a.attentionSizes), false)
+	kv = newRouterState(a.name+"kv_router", l.kvRoutingTokens, c.Router, c.RouterStraightThrough, l.keyRouting(a.attentionSizes), false)
 	return q, kv
 }
 
 // recordTopK records the lists of both routers.
 func (l *autoregressiveAttention) recordTopK(b *builder, q, kv *routerState) {
-	if l.config.CausalQueryRouting && q.routed {
+	if l.config.CausalQueryRouting && q.routed && !b.call.static {
 		l.recordCausalTopK(b, q)
 	} else {
 		b.recordRouterTopK(vk.Range{}, q)

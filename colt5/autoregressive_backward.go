@@ -19,7 +19,7 @@ func (l *autoregressiveAttention) inputBackward(b *builder, a attentionInput, dy
 	if a.n <= window {
 		return
 	}
-	q, kv := l.routers(b, a)
+	q, kv := l.routers(a)
 	h := &heavyForward{heavyAttention: &l.heavy, b: b, x: a.x, context: a.x, q: q, kv: kv, projectAllKeys: true}
 	out := unselectedRows{b: b, q: q, null: l.null, dim: c.Dim, prefix: window}
 	b.recordLogits(a.x, q, kv)
@@ -71,11 +71,9 @@ func (t *autoregressiveTransformer) backward(b *builder) {
 	last := inputs[2*c.Depth].Range
 	head := projection{weight: t.toLogits, items: s.b, rows: s.n}
 	normed := b.rmsNorm(last, t.gamma, count)
-	upstream := b.rounded(dlogits, t.toLogits.shape[0], count)
-	head.parametersBackward(b, normed, upstream)
+	head.parametersBackward(b, normed.Range, dlogits)
 	b.release(normed.allocation)
-	head.inputBackward(b, upstream, workspaceGradient(next), false)
-	b.release(upstream.allocation)
+	head.inputBackward(b, dlogits, workspaceGradient(next), false)
 	b.fill(current.Range, 0)
 	b.rmsNormRowsBackward(last, t.gamma, next.Range, workspaceGradient(current), s.b, s.n)
 	for i := c.Depth - 1; i >= 0; i-- {

@@ -91,6 +91,12 @@ type BlockOptions struct {
 	NumHeavyAttnTokensKV int     // 0: the configuration's
 	NumHeavyFFTokens     int     // 0: the configuration's
 
+	// RandomSeed, if not 0, routes at random: logits from this seed instead of the dot products, for each router others. Static
+	// selects evenly spaced tokens: of n tokens, the i-th of k is number floor(i * n / k). It needs a call without masks. In both
+	// every selected token scores 1, and routers get no gradient. These are control experiments.
+	RandomSeed uint64
+	Static     bool
+
 	Stats   *CallStats       // receives what the call cost; nil: not wanted
 	Routing *[]RoutingRecord // receives what the routers selected; nil: not wanted
 }
@@ -133,7 +139,7 @@ func (o BlockOptions) call(c ConditionalRoutedTransformerBlockConfig, args args)
 			{"NumHeavyAttnTokensQ", o.NumHeavyAttnTokensQ, c.NumHeavyAttnTokensQ}, {"NumHeavyAttnTokensKV", o.NumHeavyAttnTokensKV, c.NumHeavyAttnTokensKV},
 			{"NumHeavyFFTokens", o.NumHeavyFFTokens, c.NumHeavyFFTokens},
 		},
-		stats: o.Stats, routing: o.Routing,
+		stats: o.Stats, routing: o.Routing, randomSeed: o.RandomSeed, static: o.Static,
 	}
 }
 

@@ -20,6 +20,7 @@ type call struct {
 	router     *RouterConfig // of a router's call: determines K; else nil
 	patch      int           // side of a patch, whose multiples H and W must be; 0: no patches
 	randomSeed uint64        // of the logits of random routing; 0: the routing is not random
+	static     bool          // routers select evenly spaced tokens
 
 	stats   *CallStats       // nil: not wanted
 	routing *[]RoutingRecord // nil: not wanted
@@ -286,16 +287,17 @@ func (c *call) wanted(a *arg) string {
 
 // planKey is everything that a plan depends on: calls with equal keys share a plan.
 type planKey struct {
-	dims                     [numDims]int
-	lead                     int // product of the leading sizes
-	counts                   [maxCounts]int
-	given                    uint16 // bit i: argument i is present
-	u8                       uint16 // bit i: argument i is u8
-	random, profile, routing bool
+	dims             [numDims]int
+	lead             int // product of the leading sizes
+	counts           [maxCounts]int
+	given            uint16 // bit i: argument i is present
+	u8               uint16 // bit i: argument i is u8
+	random, static   bool
+	profile, routing bool
 }
 
 func (c *call) key() planKey {
-	k := planKey{dims: c.dims, lead: c.lead(), random: c.randomSeed != 0, profile: c.profiled(), routing: c.routing != nil}
+	k := planKey{dims: c.dims, lead: c.lead(), random: c.randomSeed != 0, static: c.static, profile: c.profiled(), routing: c.routing != nil}
 	for i := range c.args {
 		t := c.args[i].tensor
 		if t == nil {
@@ -311,6 +313,9 @@ func (c *call) key() planKey {
 	}
 	return k
 }
+
+// control reports whether the call selects at random or evenly: routers have no gradient, and each selected token scores 1.
+func (c *call) control() bool { return c.randomSeed != 0 || c.static }
 
 // lead is the product of the leading sizes of the first argument.
 func (c *call) lead() int {

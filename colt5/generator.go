@@ -250,7 +250,7 @@ func (l *autoregressiveAttention) windowForward(b *builder, a attentionInput, ke
 		return
 	}
 	x := rows(a.x, 0, a.n, 4*c.Dim)
-	q, kv := l.routers(b, a)
+	q, kv := l.routers(a)
 	h := &heavyForward{heavyAttention: &l.heavy, b: b, x: x, context: x, q: q, kv: kv, projectAllKeys: true}
 	out := unselectedRows{b: b, q: q, y: a.y, x: a.x, null: l.null, dim: c.Dim, residual: a.residual, prefix: window}
 	b.recordLogits(x, q, kv)

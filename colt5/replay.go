@@ -97,7 +97,7 @@ func (l *replayedLists) set(r *RoutingRecord) error {
 	valid := l.words[len(l.words)/2:]
 	selected := make([]int32, 0, l.perBlock)
 	for first := 0; first < slots; first += l.perBlock {
-		from, to := l.replayed(first)
+		from, to := l.selectable(first/l.k, first%l.k/l.perBlock)
 		selected = selected[:0]
 		for slot := first; slot < first+l.perBlock; slot++ {
 			if r.Scores[slot] == 0 {
@@ -118,18 +118,6 @@ func (l *replayedLists) set(r *RoutingRecord) error {
 		}
 	}
 	return nil
-}
-
-// replayed is the tokens that the slots of a block, from the first on, may name.
-func (l *replayedLists) replayed(first int) (from, to int) {
-	list, block := first/l.k, first%l.k/l.perBlock
-	switch {
-	case l.windows > 0:
-		return 0, min(list/l.r%l.windows*l.windowSize, l.n)
-	case block < l.skipBlocks:
-		return 0, 0
-	}
-	return min(block*l.block, l.n), min((block+1)*l.block, l.n)
 }
 
 func wantedTokens(from, to int) string {

@@ -6,9 +6,9 @@ import (
 )
 
 // routerHasGradient reports whether the scores of a router have a gradient that something needs: of its tokens, or of x.
-// Straight-through scores have the gradient of the soft scores. Random routing has none.
+// Straight-through scores have the gradient of the soft scores. Random and static routing have none.
 func (b *builder) routerHasGradient(s *routerState, dx gradient) bool {
-	return s.routed && b.call.randomSeed == 0 && (dx.wanted || b.parameter(s.routingTokens).wanted)
+	return s.routed && !b.call.control() && (dx.wanted || b.parameter(s.routingTokens).wanted)
 }
 
 // rowScoresBackward records the gradient of the scores [B, K] by which the rows out [B, K, width] were multiplied before they

@@ -81,6 +81,17 @@ func (o RouterSettings) selectionShape(b, n, r, c, tokens int) selectionShape {
 	return s
 }
 
+// selectable is the tokens that a list's block may name, from .. to - 1.
+func (s selectionShape) selectable(list, block int) (from, to int) {
+	switch {
+	case s.windows > 0:
+		return 0, min(list/s.r%s.windows*s.windowSize, s.n)
+	case block < s.skipBlocks:
+		return 0, 0
+	}
+	return min(block*s.block, s.n), min((block+1)*s.block, s.n)
+}
+
 // lists is the number of lists of k slots.
 func (s selectionShape) lists() int { return s.b * s.r * max(s.windows, 1) }
 
@@ -134,10 +145,13 @@ func newRouterState(name string, routingTokens *Tensor, o RouterSettings, straig
 }
 
 // recordLogits records the logits of one router, or of two that read the same tokens x [B, N, C]. Where only a mask
-// leaves tokens out, all logits are equal, so that the selection takes all real tokens.
+// leaves tokens out, all logits are equal, so that the selection takes all real tokens. Those of static routing are equal too.
 func (b *builder) recordLogits(x vk.Range, list ...*routerState) {
 	var routed []*routerState
 	for _, c := range list {
+		if b.call.control() {
+			c.usesSoftScores = false
+		}
 		if !c.hasLists {
 			continue
 		}
@@ -146,7 +160,7 @@ func (b *builder) recordLogits(x vk.Range, list ...*routerState) {
 			continue
 		}
 		c.logits = b.floats(c.b, c.r, c.n)
-		if c.routed {
+		if c.routed && !b.call.static {
 			routed = append(routed, c)
 		} else {
 			b.fill(c.logits.Range, 0)
@@ -206,9 +220,12 @@ func (b *builder) recordRouterTopK(mask vk.Range, c *routerState) {
 	if !c.hasLists {
 		return
 	}
-	if c.routed && b.call.replay {
+	switch {
+	case c.routed && b.call.replay:
 		b.replayLists(c)
-	} else {
+	case c.routed && b.call.static:
+		b.staticLists(c)
+	default:
 		b.recordSelection(mask, c)
 	}
 	if c.usesSoftScores {

@@ -30,7 +30,8 @@ import (
 // Graph.CrossEntropy computes them. Parameters that are not in the list stay as they are.
 //
 // A step is submitted, and not waited for: while the device computes it, the host prepares the next batch. A Trainer is used by
-// one goroutine at a time.
+// one goroutine at a time. Nodes with random routing get the number of the step as GraphOptions.RandomSeed; in micro-batches
+// they select other tokens than in one batch.
 type Trainer struct {
 	dev        *vk.Device
 	graph      *colt5.Graph
@@ -42,7 +43,7 @@ type Trainer struct {
 	lists      []*vk.CommandList
 	profiled   []*vk.CommandList // the same, timing every step; none before Measure needs them
 	batches    [2]trainerBatch   // of the step that runs, and of the next one
-	steps      int
+	steps      int               // with those before Load
 
 	items, length, labels int // of the first batch
 	masked                bool
@@ -176,7 +177,12 @@ func (t *Trainer) Load(ctx context.Context, path string) error {
 	if err := t.optimizer.Load(ctx, path); err != nil {
 		return err
 	}
-	if err := t.copyLossScale(ctx); err != nil {
+	s, err := t.optimizer.State(ctx)
+	if err == nil {
+		t.steps = s.Steps
+		err = t.copyLossScale(ctx)
+	}
+	if err != nil {
 		return fmt.Errorf("train: Trainer.Load: %w", err)
 	}
 	return nil
@@ -240,6 +246,7 @@ func (t *Trainer) next(ctx context.Context, b *Batch) (*trainerBatch, error) {
 	}
 	batch := &t.batches[t.steps%2]
 	for i, tensors := range batch.tensors {
+		batch.options[i].RandomSeed = uint64(t.steps)
 		if err := t.write(ctx, tensors, b, i); err != nil {
 			return nil, err
 		}

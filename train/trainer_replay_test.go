@@ -2,6 +2,7 @@ package train_test
 
 import (
 	"slices"
+	"strings"
 	"testing"
 
 	"github.com/colt5-vulkan/colt5/colt5"
@@ -12,7 +13,7 @@ import (
 )
 
 // routedModel is a small language model with routers.
-func routedModel(t *testing.T) languageModel {
+func routedModel(t *testing.T, o colt5.AutoregressiveOptions) languageModel {
 	ctx, dev := t.Context(), gputest.Device(t)
 	c := colt5.Default[colt5.AutoregressiveTransformerConfig]()
 	c.Dim, c.Depth, c.LightHeads, c.HeavyHeads, c.LightDimHead, c.HeavyDimHead, c.LightWindowSize = 16, 1, 2, 2, 8, 8, 8
@@ -22,7 +23,7 @@ func routedModel(t *testing.T) languageModel {
 	g := colt5.NewGraph(dev)
 	t.Cleanup(func() { assert.NoError(t, g.Close()) })
 	logits := g.Value("model")
-	require.NoError(t, m.Forward(ctx, logits, g.Input("ids", colt5.U8, 0, 0), colt5.AutoregressiveOptions{}))
+	require.NoError(t, m.Forward(ctx, logits, g.Input("ids", colt5.U8, 0, 0), o))
 	g.Output("loss", g.CrossEntropy(logits, g.Input("labels", colt5.I32, 0, 0)))
 	return languageModel{g, m.Parameters()}
 }
@@ -35,7 +36,7 @@ func TestStepReplay(t *testing.T) {
 	require.NoError(t, err)
 	var b train.Batch
 	require.NoError(t, batches.Batch(t.Context(), 0, &b))
-	m := routedModel(t)
+	m := routedModel(t, colt5.AutoregressiveOptions{})
 	ids, err := colt5.FromSlice(t.Context(), dev, b.IDs, 4, 24)
 	ids = keep(t, ids, err)
 	labels, err := colt5.FromSlice(t.Context(), dev, b.Labels, 4, 24)
@@ -55,7 +56,7 @@ func TestStepReplay(t *testing.T) {
 		}
 	}
 	run := func(records []colt5.RoutingRecord, micro int) map[string][]float32 {
-		m := routedModel(t)
+		m := routedModel(t, colt5.AutoregressiveOptions{})
 		trainer := newTrainer(t, m, micro)
 		if records == nil {
 			require.NoError(t, trainer.Step(t.Context(), &b))
@@ -78,4 +79,35 @@ func TestStepReplay(t *testing.T) {
 	assert.ErrorContains(t, trainer.StepReplay(t.Context(), &b, other), "the record of model.layers.0.attn.q_router has 3 lists of 9 slots")
 	assert.ErrorContains(t, trainer.StepReplay(t.Context(), &b, own[:1]), "GraphOptions.Replay has no record of model.layers.0.attn.kv_router")
 	require.NoError(t, trainer.StepReplay(t.Context(), &b, own), "after errors")
+}
+
+// TestTrainerRandomRouting: each step selects other tokens, and a run that resumes those of one that does not stop.
+func TestTrainerRandomRouting(t *testing.T) {
+	gputest.CountCase()
+	ctx, file := t.Context(), t.TempDir()+"/optimizer.safetensors"
+	random := colt5.AutoregressiveOptions{RandomSeed: 1}
+	m := routedModel(t, random)
+	same, err := train.NewRandomBatches(strings.NewReader(strings.Repeat("a", 26)), train.BatchOptions{Items: 2, Length: 24})
+	require.NoError(t, err)
+	var b train.Batch
+	run := func(trainer *train.Trainer, n int) {
+		for range n {
+			require.NoError(t, same.Batch(ctx, 0, &b))
+			require.NoError(t, trainer.Step(ctx, &b))
+		}
+		require.NoError(t, trainer.Wait(ctx))
+	}
+	run(newTrainer(t, m, 1), 3)
+	want := m.weights(t)
+	m = routedModel(t, random)
+	first := newTrainer(t, m, 1)
+	run(first, 2)
+	require.NoError(t, first.Optimizer().Save(ctx, file))
+	second := newTrainer(t, m, 1)
+	require.NoError(t, second.Load(ctx, file))
+	run(second, 1)
+	assert.Equal(t, want, m.weights(t), "resumed")
+	m = routedModel(t, colt5.AutoregressiveOptions{RandomSeed: 2})
+	run(newTrainer(t, m, 1), 3)
+	assert.NotEqual(t, want, m.weights(t), "another seed")
 }

@@ -70,14 +70,22 @@ func (m *Model) buildLM(ctx context.Context) error {
 		return err
 	}
 	m.Transformer, m.parts = t, []part{{"", t}}
-	g := m.Graph
+	g, o := m.Graph, colt5.AutoregressiveOptions{RandomSeed: m.randomSeed(), Static: m.Config.Routing == "static"}
 	logits := g.Value("")
-	if err := t.Forward(ctx, logits, g.Input("ids", colt5.U8, 0, 0), colt5.AutoregressiveOptions{}); err != nil {
+	if err := t.Forward(ctx, logits, g.Input("ids", colt5.U8, 0, 0), o); err != nil {
 		return err
 	}
 	g.Output("logits", logits)
 	g.Output("loss", g.CrossEntropy(logits, g.Input("labels", colt5.I32, 0, 0)))
 	return nil
+}
+
+// randomSeed is the seed of random routing; 0: the routing is not random.
+func (m *Model) randomSeed() uint64 {
+	if m.Config.Routing != "random" {
+		return 0
+	}
+	return m.Config.Seed<<32 + 1 // train.Trainer adds the number of the step
 }
 
 func (m *Model) buildClassifier(ctx context.Context) error {
@@ -99,7 +107,7 @@ func (m *Model) buildClassifier(ctx context.Context) error {
 	g := m.Graph
 	mask, encoded, logits := g.Input("mask", colt5.U8, 0, 0), g.Value(""), g.Value("")
 	err = errors.Join(
-		e.Forward(ctx, encoded, g.Input("ids", colt5.U8, 0, 0), colt5.BlockOptions{Mask: mask}),
+		e.Forward(ctx, encoded, g.Input("ids", colt5.U8, 0, 0), colt5.BlockOptions{Mask: mask, RandomSeed: m.randomSeed()}),
 		head.Forward(ctx, logits, g.Mean(encoded, mask), colt5.CallOptions{}),
 	)
 	g.Output("logits", logits)

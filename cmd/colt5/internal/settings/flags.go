@@ -44,6 +44,7 @@ var flags = []flag{
 		return either(c, &c.lm().NumRoutedKV, &c.enc().NumRoutedKV)
 	}},
 	{"causal", "queries are selected from earlier bytes only, which generating needs", LM, func(c *Config) any { return &c.lm().CausalQueryRouting }},
+	{"routing", "`KIND` of selection: learned, or for comparisons random or static (evenly spaced; lm)", "", func(c *Config) any { return &c.Routing }},
 	{"precision", "`PRECISION` of matrix products: f32, f16 or bf16", "", func(c *Config) any { return either(c, &c.lm().Precision, &c.enc().Precision) }},
 	{"batch", "`ITEMS` of a step", "", func(c *Config) any { return &c.Batch }},
 	{"length", "`BYTES` of an item", "", func(c *Config) any { return &c.Length }},

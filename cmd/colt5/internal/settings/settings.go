@@ -36,6 +36,7 @@ type Config struct {
 	Batch       int                                    `json:"batch"`                 // items of a step
 	Length      int                                    `json:"length"`                // bytes of an item
 	Seed        uint64                                 `json:"seed"`                  // of initial values and batches
+	Routing     string                                 `json:"routing"`               // "learned", or a control: "random" or, of LM, "static"
 	Optimizer   Optimizer                              `json:"optimizer"`
 	Data        Data                                   `json:"data"`
 	Run         *Run                                   `json:"run,omitempty"`
@@ -65,6 +66,11 @@ var Schedules = map[string]train.ScheduleKind{
 
 const scheduleNames = "constant, cosine or inverse-square-root"
 
+// Routings are the ways in which tokens are selected: by the routers, at random, or evenly spaced.
+var Routings = []string{"learned", "random", "static"}
+
+const routingNames = "learned, random or static"
+
 // Data says which files, and which part of them, a run trains with.
 type Data struct {
 	Include       []string `json:"include,omitempty"`        // patterns of files in folders; empty: all
@@ -93,7 +99,7 @@ type Run struct {
 // Default returns a configuration for a small machine.
 func Default(task Task) Config {
 	c := Config{
-		Task: task, Batch: 8, Length: 512,
+		Task: task, Batch: 8, Length: 512, Routing: "learned",
 		Optimizer: Optimizer{Rate: 1e-3, Beta1: 0.9, Beta2: 0.999, Eps: 1e-8, Decay: 0.01, Clip: 1, Schedule: "cosine", WarmUp: 50},
 		Data:      Data{HeldOut: 20},
 		Run: &Run{Steps: 1000, MicroBatches: 1, SaveEvery: 200, Keep: 3, EvaluateEvery: 100, HeldOutBytes: 1 << 16,
@@ -172,6 +178,12 @@ func (c Config) Check() error {
 		return fmt.Errorf("encoder.num_tokens is %d, want 256: tokens are bytes", c.Encoder.NumTokens)
 	case c.Data.HeldOutBy != "" && c.Data.HeldOutBy != "file" && c.Data.HeldOutBy != "folder":
 		return fmt.Errorf("held_out_by is %q, want file or folder", c.Data.HeldOutBy)
+	}
+	if !slices.Contains(Routings, c.Routing) {
+		return fmt.Errorf("routing is %q, want %s", c.Routing, routingNames)
+	}
+	if c.Routing == "static" && c.Task == Classifier {
+		return fmt.Errorf("routing is static, want learned or random: documents have masks")
 	}
 	if _, ok := Schedules[string(c.Optimizer.Schedule)]; !ok {
 		return fmt.Errorf("schedule is %q, want %s", c.Optimizer.Schedule, scheduleNames)

@@ -32,6 +32,7 @@ func Command(env *command.Env) *cli.Command {
 		ShellComplete: command.Complete(map[string]command.Values{
 			"":            func() []string { return []string{string(settings.LM), string(settings.Classifier)} },
 			"schedule":    func() []string { return settings.ScheduleNames() },
+			"routing":     func() []string { return settings.Routings },
 			"held-out-by": func() []string { return []string{"file", "folder"} },
 		}),
 		Flags: append([]cli.Flag{
