@@ -100,7 +100,13 @@ func (b *builder) wantsRouting() bool { return b.call.routing != nil }
 
 // alloc allocates workspace, until its release.
 func (b *builder) alloc(bytes uint64) allocation {
+	if b.err != nil {
+		return allocation{}
+	}
 	e := b.arena.alloc(bytes)
+	if b.peak >= maxBytes { // long before the sum of sizes, each of 2^56 bytes at most, wraps
+		b.fail(fmt.Errorf("%w: the workspace has 2^60 bytes or more", vk.ErrOutOfMemory))
+	}
 	if b.list == nil || bytes == 0 {
 		return allocation{extent: e}
 	}

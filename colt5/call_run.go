@@ -90,7 +90,11 @@ func (m *base) plan(ctx context.Context, c *call) (*plan, error) {
 	}
 	p, err := newPlan(ctx, m.dev, m.name, m.program(c), c.profiled(), &m.plans)
 	if err != nil {
-		return nil, err
+		return nil, adviseBatch(err, m.dev, c.dim(dimB), func(batch int) (*program, error) {
+			smaller := *c
+			smaller.bind(dimB, batch)
+			return m.program(&smaller), nil
+		})
 	}
 	m.plans.add(key, p, p.stats.Workspace)
 	return p, nil

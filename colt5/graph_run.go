@@ -311,7 +311,7 @@ func (g *Graph) plan(ctx context.Context, c *call, back *Backward) (*plan, error
 	}
 	p, err := newPlan(ctx, g.dev, "graph", of, c.profiled(), &g.plans)
 	if err != nil {
-		return nil, err
+		return nil, g.adviseBatch(err, given, back)
 	}
 	maps.DeleteFunc(g.keys, func(_ string, number int) bool { return g.plans.entries[number] == nil })
 	g.numbers++

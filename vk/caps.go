@@ -33,6 +33,7 @@ type Caps struct {
 
 	MemoryBytes    uint64 `json:"memory_bytes"`   // the largest device-local heap
 	MaxAllocation  uint64 `json:"max_allocation"` // largest allocation that is guaranteed; some drivers allow more
+	MaxBufferBytes uint64 `json:"max_buffer"`     // largest buffer; 0: the driver does not say
 	MaxSharedBytes uint32 `json:"shared_bytes"`   // shared memory of a workgroup
 	MaxPushBytes   uint32 `json:"push_bytes"`     // size of the push constants
 
@@ -109,6 +110,7 @@ func (p *physical) caps(l *vulkan.PhysicalDeviceLimits, timestampBits uint32) Ca
 		CPU:                     p.info.Type == "cpu",
 		VendorID:                p.info.VendorID,
 		MaxAllocation:           uint64(q.max_allocation),
+		MaxBufferBytes:          uint64(q.max_buffer),
 		MaxSharedBytes:          l.MaxComputeSharedMemorySize,
 		MaxPushBytes:            l.MaxPushConstantsSize,
 		MaxWorkgroupCount:       l.MaxComputeWorkGroupCount,

@@ -145,12 +145,30 @@ func (d *Device) MemoryBudget() (budget, used uint64) {
 		return 0, 0
 	}
 	defer d.endCall()
+	d.pool.mu.Lock()
+	defer d.pool.mu.Unlock()
+	return d.heapBudget(d.pool.heap)
+}
+
+// heapBudget returns the budget of a heap and what the process uses of it; 0 where the driver does not report them.
+func (d *Device) heapBudget(heap uint32) (budget, used uint64) {
 	if d.physical.probe.memory_budget == 0 {
 		return 0, 0
 	}
 	var b, u C.uint64_t
-	C.c5_heap_budget(d.instance.c, d.physical.handle, C.uint32_t(d.pool.heap), &b, &u)
+	C.c5_heap_budget(d.instance.c, d.physical.handle, C.uint32_t(heap), &b, &u)
 	return uint64(b), uint64(u)
+}
+
+// FreeMemory returns the size of the largest buffer that NewBuffer may make at present, in bytes: what is left of the
+// device's memory, of the part of it that the driver grants this process (VK_EXT_memory_budget), and no more than
+// Caps.MaxBufferBytes. Other processes may change it at any time.
+func (d *Device) FreeMemory() uint64 {
+	if err := d.beginCallOp("FreeMemory"); err != nil {
+		return 0
+	}
+	defer d.endCall()
+	return d.pool.largest()
 }
 
 // DrainMessages returns and clears the messages of the validation layer: their count, and the text of the first ones.

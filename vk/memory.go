@@ -5,6 +5,7 @@ import "C"
 
 import (
 	"cmp"
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -218,8 +219,11 @@ func (p *pool) alloc(b *Buffer) error {
 		return ErrClosed
 	}
 	caps := &p.dev.info.Caps
-	if b.size > caps.MemoryBytes {
+	switch limit := caps.MaxBufferBytes; {
+	case b.size > caps.MemoryBytes:
 		return fmt.Errorf("%w: the device has %d bytes", ErrOutOfMemory, caps.MemoryBytes)
+	case limit > 0 && b.size > limit:
+		return fmt.Errorf("%w: the device has no buffers of more than %d bytes (maxBufferSize)", ErrOutOfMemory, limit)
 	}
 	size := align(b.size)
 	if size <= maxSharedBytes {
@@ -231,7 +235,7 @@ func (p *pool) alloc(b *Buffer) error {
 		}
 	}
 	length := size
-	if size <= maxSharedBytes {
+	if size <= maxSharedBytes && p.available() >= blockBytes {
 		length = blockBytes
 	}
 	k, err := p.newBlock(length)
@@ -291,12 +295,59 @@ func (p *pool) hasOtherEmpty(k *block) bool {
 	return slices.ContainsFunc(p.blocks, func(o *block) bool { return o != k && o.size == blockBytes && len(o.buffers) == 0 })
 }
 
+// bufferMemory is the memory for buffers: on the device, or else any.
+var bufferMemory = []vulkan.MemoryPropertyFlagBits{vulkan.MemoryPropertyDeviceLocalBit, 0}
+
+// available returns how many bytes may be allocated at present.
+func (p *pool) available() uint64 {
+	d := p.dev
+	heap := p.heap
+	if p.memoryType == unset { // nothing was allocated yet: which types buffers allow is not known
+		if kind, ok := d.memoryType(^uint32(0), bufferMemory); ok {
+			heap = d.physical.memory.MemoryTypes[kind].HeapIndex
+		}
+	}
+	size := uint64(d.physical.memory.MemoryHeaps[heap].Size)
+	if limit := d.physical.bufferBytes; limit > 0 {
+		size = min(size, limit)
+	}
+	free := size - min(size, p.allocated)
+	if budget, used := d.heapBudget(heap); budget > 0 {
+		free = min(free, budget-min(budget, used))
+	}
+	return free
+}
+
+// largest returns the size of the largest buffer that can be made at present.
+func (p *pool) largest() uint64 {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	largest := p.available() &^ (alignment - 1)
+	for _, k := range p.blocks {
+		largest = max(largest, min(k.gap(), maxSharedBytes))
+	}
+	if limit := p.dev.info.Caps.MaxBufferBytes; limit > 0 {
+		largest = min(largest, limit)
+	}
+	return largest
+}
+
+// gap returns the size of the largest gap between the buffers of a block.
+func (k *block) gap() (largest uint64) {
+	at := uint64(0)
+	for _, b := range k.buffers {
+		largest = max(largest, b.offset-at)
+		at = b.offset + align(b.size)
+	}
+	return max(largest, k.size-at)
+}
+
 const deviceUsage = 0x20023 // device address, storage, transfer source and destination
 
 func (p *pool) newBlock(size uint64) (*block, error) {
 	d := p.dev
-	if limit := d.physical.bufferBytes; limit > 0 && p.allocated+size > limit {
-		return nil, d.check("vkAllocateMemory", int32(vulkan.ErrorOutOfDeviceMemory))
+	if free := p.available(); size > free {
+		return nil, fmt.Errorf("%w: %d bytes are needed, and %d are free", ErrOutOfMemory, size, free)
 	}
 	k := &block{size: size}
 	var need, alignTo C.uint64_t
@@ -305,7 +356,7 @@ func (p *pool) newBlock(size uint64) (*block, error) {
 		return nil, err
 	}
 	if p.memoryType == unset {
-		kind, ok := d.memoryType(uint32(types), []vulkan.MemoryPropertyFlagBits{vulkan.MemoryPropertyDeviceLocalBit, 0})
+		kind, ok := d.memoryType(uint32(types), bufferMemory)
 		if !ok {
 			d.destroyBuffer(k.buffer)
 			return nil, fmt.Errorf("%w: a memory type for storage buffers", ErrUnsupported)
@@ -314,6 +365,9 @@ func (p *pool) newBlock(size uint64) (*block, error) {
 	}
 	if err := d.allocate(p.memoryType, need, &k.memory); err != nil {
 		d.destroyBuffer(k.buffer)
+		if most := d.info.Caps.MaxAllocation; errors.Is(err, ErrOutOfMemory) && size > most {
+			err = fmt.Errorf("%w; the device guarantees allocations of up to %d bytes (maxMemoryAllocationSize)", err, most)
+		}
 		return nil, err
 	}
 	var call *C.char

@@ -5,10 +5,10 @@ import (
 	"context"
 	"fmt"
 	"math/rand/v2"
-	"os"
 	"slices"
 	"testing"
 
+	"github.com/colt5-vulkan/colt5/internal/simulate"
 	"github.com/colt5-vulkan/colt5/vk"
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
@@ -63,20 +63,50 @@ func TestBufferSizes(t *testing.T) {
 	assert.Equal(t, s.Allocations, d.Stats().Allocations, "and reused")
 }
 
-// TestDriverOutOfMemory passes a size to the driver that it cannot allocate.
+// TestDriverOutOfMemory: the driver refuses an allocation that should fit.
 func TestDriverOutOfMemory(t *testing.T) {
-	if os.Getenv("COLT5_VALIDATE") == "1" {
-		t.Skip("the validation layer reports such sizes")
-	}
 	d := openDevice(t, vk.Options{})
-	d.SetCaps(func(c *vk.Caps) { c.MemoryBytes, c.MaxAllocation = 1<<62, 0 })
+	d.SetCaps(func(c *vk.Caps) { c.MaxAllocation = 5000 })
+	d.Fault(func(op string, result int32) int32 {
+		if op == "vkAllocateMemory" {
+			return -2
+		}
+		return result
+	})
 	start := d.Stats()
-	_, err := d.NewBuffer("huge", 1<<46)
+	_, err := d.NewBuffer("large", 5<<20)
 	require.ErrorIs(t, err, vk.ErrOutOfMemory)
-	var failed *vk.Error
-	require.ErrorAs(t, err, &failed)
+	assert.ErrorContains(t, err, `"large" of 5242880 bytes: vkAllocateMemory: `)
+	assert.ErrorContains(t, err, "; the device guarantees allocations of up to 5000 bytes (maxMemoryAllocationSize)")
+	d.Fault(nil)
 	assert.Equal(t, start, d.Stats())
 	uploadTo(t, newBuffer(t, d, "small", 4).Range(), []uint32{1})
+}
+
+// TestFreeMemory: what is free falls by what is allocated, a buffer that exceeds it is refused, and one that fits is not.
+func TestFreeMemory(t *testing.T) {
+	const mib = 1 << 20
+	d := openDevice(t, vk.Options{Simulate: &simulate.Limits{BufferBytes: 64 * mib}})
+	require.Equal(t, uint64(64*mib), d.FreeMemory())
+	a := newBuffer(t, d, "a", 30*mib)
+	require.Equal(t, uint64(34*mib), d.FreeMemory())
+	_, err := d.NewBuffer("b", 34*mib+1)
+	require.ErrorIs(t, err, vk.ErrOutOfMemory)
+	assert.ErrorContains(t, err, `vk: NewBuffer "b" of 35651585 bytes: out of memory: 35651840 bytes are needed, and 35651584 are free`)
+	b := newBuffer(t, d, "b", 30*mib)
+	require.Equal(t, uint64(4*mib), d.FreeMemory())
+	small := newBuffer(t, d, "small", mib) // where no block of the usual size fits
+	require.Equal(t, uint64(3*mib), d.FreeMemory())
+	closeAll(t, small, a, b)
+	require.Equal(t, uint64(64*mib), d.FreeMemory())
+
+	newBuffer(t, d, "in a block", mib)
+	newBuffer(t, d, "all", 48*mib)
+	require.Equal(t, uint64(4*mib), d.FreeMemory(), "in the block")
+	d.SetCaps(func(c *vk.Caps) { c.MaxBufferBytes = 1000 })
+	require.Equal(t, uint64(1000), d.FreeMemory())
+	_, err = d.NewBuffer("c", 1001)
+	assert.ErrorContains(t, err, "out of memory: the device has no buffers of more than 1000 bytes (maxBufferSize)")
 }
 
 func TestBlocksShared(t *testing.T) {

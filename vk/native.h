@@ -17,7 +17,7 @@ typedef struct {
 	uint8_t device_uuid[16];
 	char driver_name[256], driver_info[256];
 	uint32_t subgroup_size, subgroup_stages, subgroup_operations, subgroup_min, subgroup_max, max_workgroup_subgroups;
-	uint64_t max_allocation;
+	uint64_t max_allocation, max_buffer; // max_buffer 0: not known
 	uint32_t buffer_device_address, shader_int64, shader_int16, shader_int8, shader_float64, shader_float16;
 	uint32_t storage16, storage8, memory_model, memory_model_device, subgroup_extended_types, host_query_reset;
 	uint32_t size_control, full_subgroups;

@@ -241,7 +241,7 @@ static void probe_features(c5_instance *in, void *physical, const extension *e, 
 	p->portability_subset = c5_listed(e, n, "VK_KHR_portability_subset");
 }
 
-static void probe_properties(c5_instance *in, void *physical, int size_control, c5_probe *p) {
+static void probe_properties(c5_instance *in, void *physical, int size_control, int maintenance4, c5_probe *p) {
 	struct { int32_t type; void *next; uint64_t w[128]; } base = {STYPE_PHYSICAL_DEVICE_PROPERTIES_2, NULL, {0}};
 	struct { int32_t type; void *next; int32_t id; char name[256], info[256]; uint32_t conformance; } driver =
 		{STYPE_PHYSICAL_DEVICE_DRIVER_PROPERTIES, NULL, 0, "", "", 0};
@@ -251,12 +251,14 @@ static void probe_properties(c5_instance *in, void *physical, int size_control, 
 	chained size = {0};
 	base.next = &v11;
 	if (size_control) size.type = STYPE_PHYSICAL_DEVICE_SUBGROUP_SIZE_CONTROL_PROPERTIES, size.next = base.next, base.next = &size;
+	struct { int32_t type; void *next; uint64_t buffer; } m4 = {STYPE_PHYSICAL_DEVICE_MAINTENANCE_4_PROPERTIES, NULL, 0};
+	if (maintenance4) m4.next = base.next, base.next = &m4;
 	void (VKAPI *get)(void *, void *) = (void *)in->get(in->handle, "vkGetPhysicalDeviceProperties2");
 	if (!get) return;
 	get(physical, &base);
 	memcpy(p->device_uuid, v11.device, 16);
 	p->subgroup_size = v11.size, p->subgroup_stages = v11.stages, p->subgroup_operations = v11.operations;
-	p->max_allocation = v11.allocation;
+	p->max_allocation = v11.allocation, p->max_buffer = m4.buffer;
 	p->subgroup_min = p->subgroup_max = v11.size;
 	if (size_control && size.w[0]) p->subgroup_min = size.w[0], p->subgroup_max = size.w[1], p->max_workgroup_subgroups = size.w[2];
 	memcpy(p->driver_name, driver.name, 256);
@@ -288,7 +290,7 @@ VkResult c5_probe_device(c5_instance *in, void *physical, uint32_t api, c5_probe
 	if (r != 0) return r;
 	int v13 = api >= (1u << 22 | 3u << 12);
 	probe_features(in, physical, e, n, v13, p);
-	probe_properties(in, physical, p->size_control, p);
+	probe_properties(in, physical, p->size_control, v13 || c5_listed(e, n, "VK_KHR_maintenance4"), p);
 	if (p->cooperative_matrix) r = probe_matrix_shapes(in, physical, p, call);
 	free(e);
 	return r;

@@ -81,7 +81,6 @@ const (
 	SubgroupArithmetic
 	HostVisible
 	QueueSubmit // the function
-	MemoryBudget
 )
 
 const (
@@ -222,11 +221,12 @@ func (l *Loader) PretendGPU(on bool) {
 // Hide hides something of every device.
 func (l *Loader) Hide(h Hidden) { l.c.hide = uint32(h) }
 
-// SetBudget sets what VK_EXT_memory_budget says, in bytes; 0 restores what the driver says.
+// SetBudget sets what VK_EXT_memory_budget says of every heap of devices that are opened then, in bytes; 0 restores what the
+// driver says.
 func (l *Loader) SetBudget(budget, usage uint64) { l.c.budget, l.c.usage = budget, usage }
 
-// SetMaxAllocation sets maxMemoryAllocationSize; 0 restores the device's.
-func (l *Loader) SetMaxAllocation(bytes uint64) { l.c.most = bytes }
+// SetMaxBuffer sets maxBufferSize; 0 restores the device's.
+func (l *Loader) SetMaxBuffer(bytes uint64) { l.c.most = bytes }
 
 // Inject sets the fault, and counts the calls anew. The zero Fault ends it.
 func (l *Loader) Inject(f Fault) {

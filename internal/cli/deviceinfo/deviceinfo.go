@@ -24,7 +24,8 @@ func Properties(i vk.Info) []Property {
 	list := []Property{
 		{"name", i.Name}, {"type", i.Type}, {"driver", i.Driver + " " + i.DriverInfo}, {"Vulkan", i.API}, {"UUID", i.UUID},
 		{"vendor and device id", fmt.Sprintf("%04x:%04x", i.VendorID, i.DeviceID)}, {"CPU driver", c.CPU},
-		{"device memory", table.Size(c.MemoryBytes)}, {"largest buffer", table.Size(c.MaxAllocation)},
+		{"device memory", table.Size(c.MemoryBytes)}, {"largest buffer", table.Size(c.MaxBufferBytes)},
+		{"largest allocation that is guaranteed", table.Size(c.MaxAllocation)},
 		{"shared memory of a workgroup", table.Size(c.MaxSharedBytes)}, {"push constants", table.Size(c.MaxPushBytes)},
 		{"invocations of a workgroup", c.MaxWorkgroupInvocations}, {"size of a workgroup", product(c.MaxWorkgroupSize)},
 		{"workgroups of a dispatch", product(c.MaxWorkgroupCount)},

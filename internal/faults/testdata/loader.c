@@ -33,7 +33,7 @@ typedef struct {
 	uint32_t gpu;           // devices say that they are discrete GPUs
 	uint32_t hide;          // see enum below
 	uint64_t budget, usage; // what VK_EXT_memory_budget says of every heap, where budget is not 0
-	uint64_t most;          // maxMemoryAllocationSize; 0: the device's
+	uint64_t most;          // maxBufferSize; 0: the device's
 	// Written by this library:
 	uint64_t calls;         // counted calls
 	uint64_t fired;         // calls that failed
@@ -44,7 +44,7 @@ typedef struct {
 	char trace[TRACE][NAME]; // names of the counted calls
 } control;
 
-enum { HIDE_DEVICES = 1, HIDE_VULKAN12, HIDE_COMPUTE, HIDE_ADDRESS, HIDE_QUERY_RESET, HIDE_SUBGROUPS, HIDE_HOST_VISIBLE, HIDE_FUNCTION, HIDE_BUDGET };
+enum { HIDE_DEVICES = 1, HIDE_VULKAN12, HIDE_COMPUTE, HIDE_ADDRESS, HIDE_QUERY_RESET, HIDE_SUBGROUPS, HIDE_HOST_VISIBLE, HIDE_FUNCTION };
 
 static control *c;
 static void *real_loader;
@@ -215,14 +215,33 @@ static void vkDestroyInstance(void *h, const void *a) {
 	if (removed(INSTANCE, (uint64_t)(uintptr_t)h, "vkDestroyInstance") && !c->share) real(h, a);
 }
 
+// VkDeviceCreateInfo
+typedef struct {
+	int32_t type;
+	const void *next;
+	uint32_t flags, queues;
+	const void *queue;
+	uint32_t layers;
+	const void *layer;
+	uint32_t exts;
+	const char *const *ext;
+	const void *features;
+} device_info;
+
 static int32_t vkCreateDevice(void *p, const void *i, const void *a, void **out) {
 	static void *shared, *of;
 	*out = (void *)garbage;
 	FAIL(CreateDevice, 1);
 	REAL(CreateDevice);
 	r = 0;
+	device_info info = *(const device_info *)i;
+	const char *kept[64];
+	uint32_t n = 0;
+	for (uint32_t k = 0; k < info.exts && n < 64; k++) // the extension may be a pretence of this file
+		if (strcmp(info.ext[k], "VK_EXT_memory_budget") != 0) kept[n++] = info.ext[k];
+	info.exts = n, info.ext = kept;
 	if (c->share && shared && of == p) *out = shared;
-	else r = real(p, i, a, out);
+	else r = real(p, &info, a, out);
 	if (r != 0) return r;
 	if (c->share) shared = *out, of = p;
 	last_device = *out;
@@ -342,14 +361,22 @@ static int32_t vkEnumeratePhysicalDevices(void *i, uint32_t *n, void **p) {
 }
 
 typedef struct { char name[256]; uint32_t version; } extension;
+static const char budget_extension[] = "VK_EXT_memory_budget";
 
 static int32_t vkEnumerateDeviceExtensionProperties(void *p, const char *l, uint32_t *n, extension *e) {
 	FAIL(EnumerateDeviceExtensionProperties, 0);
 	REAL(EnumerateDeviceExtensionProperties);
 	r = real(p, l, n, e);
-	for (uint32_t k = 0; c->hide == HIDE_BUDGET && e && k < *n; k++)
-		if (strcmp(e[k].name, "VK_EXT_memory_budget") == 0) note(e[k].name, "hidden");
-	return r;
+	if (r != 0 || l || !c->budget) return r;
+	if (!e) { // one more than the driver has, where it has not this one
+		++*n;
+		return 0;
+	}
+	for (uint32_t k = 0; k < *n; k++)
+		if (strcmp(e[k].name, budget_extension) == 0) return 0;
+	memset(&e[*n], 0, sizeof *e);
+	strcpy(e[(*n)++].name, budget_extension);
+	return 0;
 }
 
 // VkPhysicalDeviceProperties: apiVersion is word 0, deviceType word 4.
@@ -401,7 +428,8 @@ static void vkGetPhysicalDeviceProperties2(void *p, chain *f) {
 		if (f->type == 50) {
 			properties11 *v = (properties11 *)f;
 			if (c->hide == HIDE_SUBGROUPS) v->operations &= ~4u; // arithmetic
-			if (c->most) v->allocation = c->most;
+		} else if (f->type == 1000413001 && c->most) { // VkPhysicalDeviceMaintenance4Properties
+			*(uint64_t *)(f + 1) = c->most;
 		}
 }
 
