@@ -8,15 +8,18 @@ import (
 // outBackward records the gradients of the output projection of a light branch and of the null token, and the gradient of
 // attended [items, count, H, D], which the caller releases.
 func (w lightWeights) outBackward(b *builder, c lightConfig, attended, dy vk.Range, items, count int) allocation {
+	defer b.inFloat32()()
 	out := projection{weight: w.toOut, items: items, rows: count}
-	out.parametersBackward(b, attended, dy)
+	upstream := floatOperand(dy, w.toOut.shape[0])
+	out.parametersBackward(b, floatOperand(attended, c.inner()), upstream)
 	dattended := b.floats(items*count, c.inner())
-	out.inputBackward(b, dy, workspaceGradient(dattended), false)
+	out.inputBackward(b, upstream, workspaceGradient(dattended), false)
 	return dattended
 }
 
 // rowsBackward records the gradient of the branch for x [items, n, C], added to dx.
 func (w *windowAttention) rowsBackward(b *builder, x, mask, dy vk.Range, dx gradient, items, n int) {
+	defer b.inFloat32()()
 	b.limitTokens(n)
 	b.limitHeads(items*n, 3, w.heads)
 	normed := x
@@ -30,7 +33,7 @@ func (w *windowAttention) rowsBackward(b *builder, x, mask, dy vk.Range, dx grad
 	}
 	project := projection{weight: w.toQKV, items: items, rows: n}
 	qkv := operand{allocation: b.floats(items*n, 3*w.inner()), width: 3 * w.inner()}
-	project.forward(b, normed, qkv.Range, pipelines.LinearConfig{})
+	project.forward(b, floatOperand(normed, w.dim), qkv, pipelines.LinearConfig{})
 	all := tokenGroup{items: items, rows: n, count: n}
 	w.recordRotary(b, w.rotaryTable(b, n), qkv, all)
 	attended := b.floats(items*n, w.inner())
@@ -48,21 +51,21 @@ func (w *windowAttention) rowsBackward(b *builder, x, mask, dy vk.Range, dx grad
 	if w.rotary {
 		w.recordRotary(b, b.inverseRotaryTable(n+w.queryShift(), w.dimHead), dqkv, all)
 	}
-	w.inputBackward(b, project, x, normed, dqkv.allocation, dx, items, n)
+	w.inputBackward(b, project, x, normed, dqkv, dx, items, n)
 	b.release(norm)
 }
 
 // inputBackward records the gradients of the first projection and of the norm.
-func (w *windowAttention) inputBackward(b *builder, project projection, x, normed vk.Range, dqkv allocation, dx gradient, items, n int) {
-	project.parametersBackward(b, normed, dqkv.Range)
+func (w *windowAttention) inputBackward(b *builder, project projection, x, normed vk.Range, dqkv operand, dx gradient, items, n int) {
+	project.parametersBackward(b, floatOperand(normed, w.dim), dqkv)
 	if w.noNorm {
-		project.inputBackward(b, dqkv.Range, dx, true)
-		b.release(dqkv)
+		project.inputBackward(b, dqkv, dx, true)
+		b.release(dqkv.allocation)
 		return
 	}
 	dnormed := b.floats(items*n, w.dim)
-	project.inputBackward(b, dqkv.Range, workspaceGradient(dnormed), false)
-	b.release(dqkv)
+	project.inputBackward(b, dqkv, workspaceGradient(dnormed), false)
+	b.release(dqkv.allocation)
 	b.layerNormBackward(x, w.norm, w.normBias, dnormed.Range, dx, items, n)
 	b.release(dnormed)
 }

@@ -71,9 +71,11 @@ func (t *autoregressiveTransformer) backward(b *builder) {
 	last := inputs[2*c.Depth].Range
 	head := projection{weight: t.toLogits, items: s.b, rows: s.n}
 	normed := b.rmsNorm(last, t.gamma, count)
-	head.parametersBackward(b, normed.Range, dlogits)
+	upstream := b.rounded(dlogits, t.toLogits.shape[0], count)
+	head.parametersBackward(b, normed, upstream)
 	b.release(normed.allocation)
-	head.inputBackward(b, dlogits, workspaceGradient(next), false)
+	head.inputBackward(b, upstream, workspaceGradient(next), false)
+	b.release(upstream.allocation)
 	b.fill(current.Range, 0)
 	b.rmsNormRowsBackward(last, t.gamma, next.Range, workspaceGradient(current), s.b, s.n)
 	for i := c.Depth - 1; i >= 0; i-- {

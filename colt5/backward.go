@@ -158,9 +158,8 @@ func (p *program) recordBackward(b *builder) {
 	for i := len(p.nodes) - 1; i >= 0; i-- {
 		n := p.nodes[i]
 		if pass.nodes[i] {
-			// Gradients are computed in float32, and routing records are those of the forward pass.
 			again := *n
-			again.precision, again.call.routing = F32, nil
+			again.call.routing = nil // routing records are those of the forward pass
 			b.node, b.gradients.of = &again, n
 			first := b.steps()
 			n.layer.(backwardLayer).backward(b)

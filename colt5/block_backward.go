@@ -8,14 +8,14 @@ import (
 )
 
 // inputBackward records the gradient of a block for an input, added to dx: the feedforward's first, then the attention's. Rows
-// between the two are computed again, in the precision of the forward pass.
+// between the two are computed again.
 func (l *routedBlock) inputBackward(b *builder, a blockInput, dy vk.Range, dx gradient) {
 	dim := l.attention.config.Dim
 	count := a.b * a.n * dim
 	attention := attentionInput{attentionSizes: a.attentionSizes, name: a.name + "conditional_attn.", x: a.x, mask: a.mask, residual: true}
 	middle := b.floats(count)
 	attention.y = middle.Range
-	b.inForwardPrecision(func() { l.attention.forward(b, attention) })
+	l.attention.forward(b, attention)
 
 	dmiddle := b.floats(count)
 	b.copy(dmiddle.Range, dy)
@@ -33,13 +33,6 @@ func (l *routedBlock) inputBackward(b *builder, a blockInput, dy vk.Range, dx gr
 // backward records the backward pass of a ConditionalRoutedTransformerBlock.
 func (l *routedBlock) backward(b *builder) {
 	l.inputBackward(b, blockInput{blockSizes: blockSizesOf(b), x: b.arg("x"), mask: b.arg("Mask")}, b.upstream("y").Range, b.inputGradient("x"))
-}
-
-// inForwardPrecision records steps of the forward pass again, with the bits that they had there.
-func (b *builder) inForwardPrecision(record func()) {
-	b.precision = b.gradients.of.precision
-	record()
-	b.precision = F32
 }
 
 // backward records the backward pass of an Encoder. The inputs of all blocks are kept from the forward pass.

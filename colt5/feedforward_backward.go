@@ -7,32 +7,32 @@ import (
 
 // normedBackward records the gradient of the two products for normalised rows [items, count, C]: from dy of the same shape to
 // the gradient of normed, which the caller releases. out receives the results; absent and not wanted: no memory for them.
-func (f feedForward) normedBackward(b *builder, normed, dy vk.Range, items, count int, out gradient) allocation {
+func (f feedForward) normedBackward(b *builder, normed, dy operand, items, count int, out gradient) allocation {
 	up := projection{weight: f.w1, bias: f.bias1, items: items, rows: count}
 	down := projection{weight: f.w2, bias: f.bias2, items: items, rows: count}
-	hidden, dhidden := b.floats(items*count, f.hidden), b.floats(items*count, f.hidden)
-	up.forward(b, normed, hidden.Range, pipelines.LinearConfig{})
-	down.inputBackward(b, dy, workspaceGradient(dhidden), false)
-	record(b, pipelines.NewGELUBackward, pipelines.GELUBackwardConfig{}, pipelines.GELUBackwardArgs{
+	hidden := b.allocOperand(f.hidden, items*count)
+	up.forward(b, normed, hidden, pipelines.LinearConfig{})
+	dhidden := down.operandBackward(b, dy)
+	record(b, pipelines.NewGELUBackward, pipelines.GELUBackwardConfig{DType: b.dtypeOf(hidden)}, pipelines.GELUBackwardArgs{
 		X: hidden.Range, Dy: dhidden.Range, Dx: dhidden.Range, Y: hidden.Range, N: items * count * f.hidden,
 	})
 	if out.wanted {
-		down.forward(b, hidden.Range, out.Range, pipelines.LinearConfig{})
+		down.forward(b, hidden, floatOperand(out.Range, f.dim), pipelines.LinearConfig{})
 	}
-	down.parametersBackward(b, hidden.Range, dy)
-	b.release(hidden)
-	up.parametersBackward(b, normed, dhidden.Range)
+	down.parametersBackward(b, hidden, dy)
+	b.release(hidden.allocation)
+	up.parametersBackward(b, normed, dhidden)
 	dnormed := b.floats(items*count, f.dim)
-	up.inputBackward(b, dhidden.Range, workspaceGradient(dnormed), false)
-	b.release(dhidden)
+	up.inputBackward(b, dhidden, workspaceGradient(dnormed), false)
+	b.release(dhidden.allocation)
 	return dnormed
 }
 
 // rowsBackward records the gradient of the feedforward of all rows of x [items, count, C], added to dx.
 func (f feedForward) rowsBackward(b *builder, x, dy vk.Range, dx gradient, items, count int) {
-	normed := b.rmsNorm(x, f.gamma, items*count)
-	dnormed := f.normedBackward(b, normed.Range, dy, items, count, gradient{})
-	b.release(normed.allocation)
+	normed, upstream := b.rmsNorm(x, f.gamma, items*count), b.rounded(dy, f.dim, items*count)
+	dnormed := f.normedBackward(b, normed, upstream, items, count, gradient{})
+	b.release(normed.allocation, upstream.allocation)
 	b.rmsNormRowsBackward(x, f.gamma, dnormed.Range, dx, items, count)
 	b.release(dnormed)
 }
@@ -65,8 +65,10 @@ func (f *routedFeedForward) inputBackward(b *builder, a feedForwardInput, dy vk.
 	if scored {
 		out = b.floats(a.b, q.k, c.Dim)
 	}
-	dnormed := f.heavy.normedBackward(b, normed.Range, selected, a.b, q.k, gradient{out.Range, scored})
-	b.release(normed.allocation, gathered)
+	upstream := b.rounded(selected, c.Dim, a.b*q.k)
+	b.release(gathered)
+	dnormed := f.heavy.normedBackward(b, normed, upstream, a.b, q.k, gradient{out.Range, scored})
+	b.release(normed.allocation, upstream.allocation)
 	b.rmsNormBackward(a.x, f.heavy.gamma, dnormed.Range, dx, q, 0)
 	b.release(dnormed)
 	if scored {

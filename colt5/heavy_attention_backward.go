@@ -33,6 +33,7 @@ func (h *heavyForward) selectTokens(mask, contextMask vk.Range) {
 // backward records the gradients of all parameters of the heavy branch and of its inputs, and releases the lists.
 func (h *heavyForward) backward(g heavyGradients) {
 	b, q, kv := h.b, h.q, h.kv
+	defer b.inFloat32()()
 	selected := b.rmsNormSelected(h.x, h.gamma, q)
 	var context operand
 	if h.projectAllKeys {
@@ -42,11 +43,11 @@ func (h *heavyForward) backward(g heavyGradients) {
 	}
 	h.queries = b.allocHeads(h.dimHead, h.heads, q.b, q.k)
 	toQ, toKV := h.queryProduct(), h.keyProducts()
-	toQ.forward(b, selected.Range, h.queries.Range, pipelines.LinearConfig{})
+	toQ.forward(b, selected, h.queries, pipelines.LinearConfig{})
 	h.keys = operand{allocation: b.floats(h.keyRows(), h.keyWidth()), width: h.keyWidth()}
 	for r, p := range toKV {
 		n := p.items * p.rows
-		p.forward(b, context.rows(r*n, n), h.keys.rows(r*n, n), pipelines.LinearConfig{})
+		p.forward(b, context.part(r*n, n), h.keys.part(r*n, n), pipelines.LinearConfig{})
 	}
 	h.rotate()
 	h.recordAttention()
@@ -60,10 +61,10 @@ func (h *heavyForward) backward(g heavyGradients) {
 		h.rotateBy(b.inverseRotaryTable(q.n, h.dimHead), dq, dkv)
 	}
 
-	toQ.parametersBackward(b, selected.Range, dq.Range)
+	toQ.parametersBackward(b, selected, dq)
 	b.release(selected.allocation)
 	dselected := b.floats(q.b*q.k, h.dim)
-	toQ.inputBackward(b, dq.Range, workspaceGradient(dselected), false)
+	toQ.inputBackward(b, dq, workspaceGradient(dselected), false)
 	b.release(dq.allocation)
 	b.rmsNormBackward(h.x, h.gamma, dselected.Range, g.dx, q, 0)
 	b.release(dselected)
@@ -124,14 +125,15 @@ func (h *heavyForward) projectBackward(dy vk.Range, scored bool) (dattended, dsc
 	out := projection{weight: h.toOut, items: items, rows: q.b * q.k / items}
 	if scored {
 		result := b.floats(q.b, q.k, h.dim)
-		out.forward(b, h.attended.Range, result.Range, pipelines.LinearConfig{})
+		out.forward(b, h.attended, floatOperand(result.Range, h.dim), pipelines.LinearConfig{})
 		dscores = b.rowScoresBackward(dy, result.Range, h.dim, q)
 		b.release(result)
 	}
 	selected, gathered := b.gatherRows(dy, h.dim, q)
-	out.parametersBackward(b, h.attended.Range, selected)
+	upstream := floatOperand(selected, h.dim)
+	out.parametersBackward(b, h.attended, upstream)
 	dattended = b.floats(q.b*q.k, h.inner())
-	out.inputBackward(b, selected, workspaceGradient(dattended), false)
+	out.inputBackward(b, upstream, workspaceGradient(dattended), false)
 	b.release(gathered)
 	return dattended, dscores
 }
@@ -192,9 +194,9 @@ func (h *heavyForward) keysBackward(toKV []projection, context, dkv operand, dco
 	b, kv := h.b, h.kv
 	for r, p := range toKV {
 		n := p.items * p.rows
-		p.parametersBackward(b, context.rows(r*n, n), dkv.rows(r*n, n))
+		p.parametersBackward(b, context.part(r*n, n), dkv.part(r*n, n))
 		dnormed := b.floats(n, h.dim)
-		p.inputBackward(b, dkv.rows(r*n, n), workspaceGradient(dnormed), false)
+		p.inputBackward(b, dkv.part(r*n, n), workspaceGradient(dnormed), false)
 		if h.projectAllKeys {
 			b.rmsNormRowsBackward(h.context, h.gamma, dnormed.Range, dcontext, kv.b, kv.n)
 		} else {

@@ -7,29 +7,30 @@ import (
 
 // rowsBackward records the gradient of the branch for x [height, width, C], added to dx.
 func (w *patchAttention) rowsBackward(b *builder, x, dy vk.Range, dx gradient, height, width int) {
+	defer b.inFloat32()()
 	items, count := b.items(), height*width
 	b.limitHeads(count, 3, w.heads)
 	normed := b.rmsNorm(x, w.gamma, count)
 	project := projection{weight: w.toQKV, items: items, rows: count / items}
-	qkv := b.floats(count, 3*w.inner())
-	project.forward(b, normed.Range, qkv.Range, pipelines.LinearConfig{})
+	qkv := operand{allocation: b.floats(count, 3*w.inner()), width: 3 * w.inner()}
+	project.forward(b, normed, qkv, pipelines.LinearConfig{})
 	attended := b.floats(count, w.inner())
 	config := pipelines.PatchAttentionConfig{Heads: w.heads, DimHead: w.dimHead, Patch: w.window}
 	record(b, pipelines.NewPatchAttention, config,
 		pipelines.PatchAttentionArgs{QKV: qkv.Range, Y: attended.Range, Height: height, Width: width})
 	dattended := w.outBackward(b, w.lightConfig, attended.Range, dy, items, count/items)
 	b.release(attended)
-	dqkv := b.floats(count, 3*w.inner())
+	dqkv := operand{allocation: b.floats(count, 3*w.inner()), width: 3 * w.inner()}
 	scratch := b.alloc(pipelines.PatchAttentionBackwardScratch(config, height, width))
 	record(b, pipelines.NewPatchAttentionBackward, config, pipelines.PatchAttentionBackwardArgs{
 		QKV: qkv.Range, DY: dattended.Range, DQKV: dqkv.Range, Scratch: scratch.Range, Height: height, Width: width,
 	})
-	b.release(scratch, dattended, qkv)
-	project.parametersBackward(b, normed.Range, dqkv.Range)
+	b.release(scratch, dattended, qkv.allocation)
+	project.parametersBackward(b, normed, dqkv)
 	b.release(normed.allocation)
 	dnormed := b.floats(count, w.dim)
-	project.inputBackward(b, dqkv.Range, workspaceGradient(dnormed), false)
-	b.release(dqkv)
+	project.inputBackward(b, dqkv, workspaceGradient(dnormed), false)
+	b.release(dqkv.allocation)
 	b.rmsNormRowsBackward(x, w.gamma, dnormed.Range, dx, items, count/items)
 	b.release(dnormed)
 }

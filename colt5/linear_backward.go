@@ -21,9 +21,10 @@ func (p projection) outputs() int {
 	return p.weight.shape[0]
 }
 
-// forward records the product in float32.
-func (p projection) forward(b *builder, x, y vk.Range, c pipelines.LinearConfig) {
-	a := pipelines.LinearArgs{X: x, Y: y, Batch: 1, Rows: p.items * p.rows}
+// forward records the product.
+func (p projection) forward(b *builder, x, y operand, c pipelines.LinearConfig) {
+	c.X16, c.Y16 = x.is16, y.is16
+	a := pipelines.LinearArgs{X: x.Range, Y: y.Range, Batch: 1, Rows: p.items * p.rows}
 	if p.bias != nil {
 		c.Bias, a.Bias = true, p.bias.memory
 	}
@@ -31,22 +32,43 @@ func (p projection) forward(b *builder, x, y vk.Range, c pipelines.LinearConfig)
 }
 
 // parametersBackward records the gradients of weight and bias.
-func (p projection) parametersBackward(b *builder, x, dy vk.Range) {
+func (p projection) parametersBackward(b *builder, x, dy operand) {
 	p.weightBackward(b, x, dy)
 	if p.bias != nil {
-		b.columnSum(dy, vk.Range{}, b.parameter(p.bias), p.items, p.rows, p.outputs())
+		b.operandColumnSum(dy, b.parameter(p.bias), p.items, p.rows)
 	}
 }
 
-// inputBackward records dx [rows, in] = dy w, with add added to what dx has.
-func (p projection) inputBackward(b *builder, dy vk.Range, dx gradient, add bool) {
+// inputBackward records dx [rows, in] = dy w in float32, with add added to what dx has.
+func (p projection) inputBackward(b *builder, dy operand, dx gradient, add bool) {
 	if !dx.wanted {
 		return
 	}
-	c := pipelines.LinearConfig{In: p.outputs(), Out: p.weight.shape[1], Precision: pipelines.F32, Residual: add}
-	a := pipelines.LinearArgs{X: dy, W: b.transposed(p.weight, p.first, p.count), Y: dx.Range, Batch: 1, Rows: p.items * p.rows}
+	c, a := pipelines.LinearConfig{Residual: add}, pipelines.LinearArgs{Y: dx.Range}
 	if add {
 		a.Residual = dx.Range
+	}
+	p.recordInputBackward(b, dy, c, a)
+}
+
+// operandBackward records dx [rows, in] = dy w, an operand of further products that the caller releases.
+func (p projection) operandBackward(b *builder, dy operand) operand {
+	dx := b.allocOperand(p.weight.shape[1], p.items*p.rows)
+	p.recordInputBackward(b, dy, pipelines.LinearConfig{Y16: dx.is16}, pipelines.LinearArgs{Y: dx.Range})
+	return dx
+}
+
+// recordInputBackward records the product of dy and the weight. With 16 bits the kernel reads the copy of the weight that
+// the forward pass reads.
+func (p projection) recordInputBackward(b *builder, dy operand, c pipelines.LinearConfig, a pipelines.LinearArgs) {
+	c.In, c.Out, c.Precision, c.X16 = p.outputs(), p.weight.shape[1], b.precision, dy.is16
+	a.X, a.Batch, a.Rows = dy.Range, 1, p.items*p.rows
+	switch {
+	case c.Precision == F32:
+		a.W = b.transposed(p.weight, p.first, p.count)
+	case b.list != nil:
+		c.TransposedW = true
+		a.W = rows(p.weight.cast.Range(), p.first, c.In, 2*c.Precision.Columns(c.Out))
 	}
 	record(b, pipelines.NewLinear, c, a)
 }
@@ -56,15 +78,15 @@ func workspaceGradient(m allocation) gradient { return gradient{m.Range, true} }
 
 // weightBackward records the gradient of the weight. A part of the outputs goes through workspace, because the gradients of
 // the items are not contiguous.
-func (p projection) weightBackward(b *builder, x, dy vk.Range) {
+func (p projection) weightBackward(b *builder, x, dy operand) {
 	g := b.parameter(p.weight)
 	if !g.wanted {
 		return
 	}
 	out, in, all := p.outputs(), p.weight.shape[1], p.weight.shape[0]
 	scratch := b.alloc(pipelines.LinearBackwardScratch(p.items, p.rows, in, out))
-	a := pipelines.LinearBackwardArgs{DY: dy, X: x, DW: g.Range, Scratch: scratch.Range, Batch: p.items, Rows: p.rows}
-	config := pipelines.LinearBackwardConfig{In: in, Out: out, Add: true}
+	a := pipelines.LinearBackwardArgs{DY: dy.Range, X: x.Range, DW: g.Range, Scratch: scratch.Range, Batch: p.items, Rows: p.rows}
+	config := pipelines.LinearBackwardConfig{In: in, Out: out, Add: true, Precision: b.precision, X16: x.is16, DY16: dy.is16}
 	if out == all {
 		record(b, pipelines.NewLinearBackward, config, a)
 		b.release(scratch)
@@ -98,6 +120,18 @@ func (b *builder) columnSum(x, skip vk.Range, y gradient, items, count, width in
 	scratch := b.alloc(pipelines.ColumnSumScratch(items, count, width))
 	record(b, pipelines.NewColumnSum, pipelines.ColumnSumConfig{C: width, Add: true}, pipelines.ColumnSumArgs{
 		X: x, Skip: skip, Y: y.Range, Scratch: scratch.Range, Batch: items, Rows: count,
+	})
+	b.release(scratch)
+}
+
+// operandColumnSum is columnSum for all rows of an operand.
+func (b *builder) operandColumnSum(x operand, y gradient, items, count int) {
+	if !y.wanted {
+		return
+	}
+	scratch := b.alloc(pipelines.ColumnSumScratch(items, count, x.width))
+	record(b, pipelines.NewColumnSum, pipelines.ColumnSumConfig{C: x.width, Add: true, X: b.dtypeOf(x)}, pipelines.ColumnSumArgs{
+		X: x.Range, Y: y.Range, Scratch: scratch.Range, Batch: items, Rows: count,
 	})
 	b.release(scratch)
 }

@@ -84,7 +84,9 @@ func (r rmsNorm) backward(b *builder) {
 func (l *linearLayer) backward(b *builder) {
 	items := b.items()
 	p := projection{weight: l.weight, bias: l.bias, items: items, rows: b.rowCount() / items}
-	dy := b.upstream("y").Range
-	p.parametersBackward(b, b.arg("x"), dy)
+	count := items * p.rows
+	x, dy := b.rounded(b.arg("x"), l.weight.shape[1], count), b.rounded(b.upstream("y").Range, l.weight.shape[0], count)
+	p.parametersBackward(b, x, dy)
 	p.inputBackward(b, dy, b.inputGradient("x"), true)
+	b.release(x.allocation, dy.allocation)
 }

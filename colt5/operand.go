@@ -63,6 +63,33 @@ func (b *builder) dtypeOf(o operand) pipelines.DType {
 	return pipelines.F32
 }
 
+// floatOperand is float32 rows as an operand: a product rounds them.
+func floatOperand(x vk.Range, width int) operand {
+	return operand{allocation: allocation{Range: x}, width: width}
+}
+
+// rounded is count float32 rows as an operand, which the caller releases: a 16-bit copy, or the rows themselves if operands of
+// the width have 32 bits. Several products then read half of the bytes.
+func (b *builder) rounded(x vk.Range, width, count int) operand {
+	if !b.uses16Bit(width) {
+		return floatOperand(x, width)
+	}
+	o := b.allocOperand(width, count)
+	columns := width // of a row of the kernel, whose workgroups have 2048 elements
+	if width*count%2048 == 0 {
+		columns = 2048
+	}
+	record(b, pipelines.NewCast, pipelines.CastConfig{C: columns, Precision: b.precision}, pipelines.CastArgs{X: x, Y: o.Range, Rows: width * count / columns})
+	return o
+}
+
+// inFloat32 makes later steps compute in float32, until restore is called.
+func (b *builder) inFloat32() (restore func()) {
+	before := b.precision
+	b.precision = F32
+	return func() { b.precision = before }
+}
+
 // rows is count rows of the operand, from the first on.
 func (o operand) rows(first, count int) vk.Range {
 	bytes := 4 * o.width
@@ -70,6 +97,11 @@ func (o operand) rows(first, count int) vk.Range {
 		bytes /= 2
 	}
 	return rows(o.Range, first, count, bytes)
+}
+
+// part is an operand of count rows, from the first on. Its memory is released with the whole.
+func (o operand) part(first, count int) operand {
+	return operand{allocation{Range: o.rows(first, count)}, o.is16, o.width}
 }
 
 // from is the operand without the first columns of its first row: the range of a part of each row, for kernels that take

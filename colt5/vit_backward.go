@@ -53,8 +53,10 @@ func (v *routedViT) headBackward(b *builder, x, dx vk.Range) {
 	mean, normed, dnormed, dmean := b.floats(n, c.Dim), b.floats(n, c.Dim), b.floats(n, c.Dim), b.floats(n, c.Dim)
 	v.recordPooled(b, x, mean.Range, normed.Range)
 	head := projection{weight: v.head.weight, bias: v.head.bias, items: n, rows: 1}
-	head.parametersBackward(b, normed.Range, dy)
-	head.inputBackward(b, dy, workspaceGradient(dnormed), false)
+	upstream := b.rounded(dy, c.NumClasses, n)
+	head.parametersBackward(b, floatOperand(normed.Range, c.Dim), upstream)
+	head.inputBackward(b, upstream, workspaceGradient(dnormed), false)
+	b.release(upstream.allocation)
 	b.fill(dmean.Range, 0)
 	b.layerNormBackward(mean.Range, v.headNorm.weight, v.headNorm.bias, dnormed.Range, workspaceGradient(dmean), n, 1)
 	record(b, pipelines.NewMeanPoolBackward, pipelines.MeanPoolConfig{C: c.Dim}, pipelines.MeanPoolBackwardArgs{DY: dmean.Range, DX: dx, B: n, N: tokens})
@@ -71,10 +73,11 @@ func (v *routedViT) patchesBackward(b *builder, dy vk.Range) {
 	b.layerNormBackward(embedded.Range, v.embedNorm.weight, v.embedNorm.bias, dy, workspaceGradient(dembedded), n, tokens)
 	b.release(embedded)
 	embed := projection{weight: v.embed.weight, bias: v.embed.bias, items: n, rows: tokens}
-	embed.parametersBackward(b, patches.Range, dembedded.Range)
+	upstream := b.rounded(dembedded.Range, c.Dim, n*tokens)
+	embed.parametersBackward(b, floatOperand(patches.Range, c.patch()), upstream)
 	dpatches := b.floats(n*tokens, c.patch())
-	embed.inputBackward(b, dembedded.Range, workspaceGradient(dpatches), false)
-	b.release(dembedded)
+	embed.inputBackward(b, upstream, workspaceGradient(dpatches), false)
+	b.release(dembedded, upstream.allocation)
 
 	// The normalised patches are not needed any more: the memory takes the elements of the patches.
 	order := v.patchOrder(n)

@@ -11,7 +11,7 @@ import (
 // ColumnSum is the sum over the rows of each item of a batch: the gradient of a bias, and the last pass over partial
 // sums of other gradients.
 //
-//	x [Batch, Rows, C] f32 in    skip [Batch, Rows] u32 in, optional    y [Batch, C] f32 out; with the config's Add in and out
+//	x [Batch, Rows, C] f32, or with the config's X of 16 bits, in    skip [Batch, Rows] u32 in, optional    y [Batch, C] f32 out; with the config's Add in and out
 //	y[b, i] (+)= sum of x[b, r, i] over the rows r with skip[b, r] = 0
 //
 // More than 256 rows are added in blocks of equal length, at most 256 of them, and a second dispatch adds the sums of
@@ -28,6 +28,8 @@ type ColumnSum struct {
 type ColumnSumConfig struct {
 	C   int  // elements of a row
 	Add bool // add to y
+
+	X DType // of x: F32, F16 or BF16, for which C is even
 }
 
 // ColumnSumArgs names the memory and the sizes.
@@ -86,8 +88,11 @@ func ColumnSumScratch(batch, rows, c int) uint64 {
 
 // NewColumnSum checks the config. Record compiles kernels when it first needs them.
 func NewColumnSum(dev *vk.Device, c ColumnSumConfig) (*ColumnSum, error) {
-	if err := checkRowLength("ColumnSum", c.C); err != nil {
+	if err := firstError(checkRowLength("ColumnSum", c.C), c.X.checkPrecision("ColumnSum")); err != nil {
 		return nil, err
+	}
+	if c.X != F32 && c.C%2 != 0 {
+		return nil, fmt.Errorf("pipelines: ColumnSum: C is %d, want an even number with X %v", c.C, c.X)
 	}
 	return &ColumnSum{config: c, kernels: kernelCache{dev: dev}}, nil
 }
@@ -100,7 +105,7 @@ func (s *ColumnSum) Record(list *vk.CommandList, a ColumnSumArgs) error {
 	}
 	batch, rows, c := dim{"Batch", a.Batch}, dim{"Rows", a.Rows}, dim{"C", s.config.C}
 	if err := firstError(
-		checkPositive(op, batch, rows, dim{"Batch*Rows", a.Batch * a.Rows}), checkTensor(op, "x", a.X, wordAlign, f32, batch, rows, c),
+		checkPositive(op, batch, rows, dim{"Batch*Rows", a.Batch * a.Rows}), checkTensor(op, "x", a.X, wordAlign, s.config.X.element(), batch, rows, c),
 		checkOptional(op, "skip", a.Skip, wordAlign, u32, batch, rows), checkTensor(op, "y", a.Y, wordAlign, f32, batch, c),
 		checkScratch(op, a.Scratch, ColumnSumScratch(a.Batch, a.Rows, s.config.C), "ColumnSumScratch"),
 	); err != nil {
@@ -108,34 +113,34 @@ func (s *ColumnSum) Record(list *vk.CommandList, a ColumnSumArgs) error {
 	}
 	push := newColumnSumPush(a.Batch, a.Rows)
 	if push.blocks == 1 {
-		return s.dispatch(list, a.X, a.Skip, a.Y, push, s.config.Add)
+		return s.dispatch(list, s.config.X, a.X, a.Skip, a.Y, push, s.config.Add)
 	}
 	return firstError(
-		s.dispatch(list, a.X, a.Skip, a.Scratch, push, false),
-		s.dispatch(list, a.Scratch, vk.Range{}, a.Y, newColumnSumPush(a.Batch, int(push.blocks)), s.config.Add),
+		s.dispatch(list, s.config.X, a.X, a.Skip, a.Scratch, push, false),
+		s.dispatch(list, F32, a.Scratch, vk.Range{}, a.Y, newColumnSumPush(a.Batch, int(push.blocks)), s.config.Add),
 	)
 }
 
 // dispatch adds the rows of blocks. y has a row for each block.
-func (s *ColumnSum) dispatch(list *vk.CommandList, x, skip, y vk.Range, push columnSumPush, add bool) error {
+func (s *ColumnSum) dispatch(list *vk.CommandList, dtype DType, x, skip, y vk.Range, push columnSumPush, add bool) error {
 	const op = "ColumnSum"
 	groups, err := push.groups(s.kernels.dev.Caps(), op, s.config.C)
 	if err != nil {
 		return err
 	}
-	kernel, err := s.kernel(add)
+	kernel, err := s.kernel(dtype, add)
 	if err != nil {
 		return fmt.Errorf("pipelines: %s: %w", op, err)
 	}
 	return list.Dispatch(vk.Dispatch{
 		Kernel: kernel, Groups: groups, Args: []vk.Access{vk.Read(x), writeAccess(y, add), vk.Read(skip)}, Push: vk.Scalars(&push),
-		Flops: float64(x.Size() / 4), Bytes: float64(x.Size()+skip.Size()) + accesses(add)*float64(y.Size()),
+		Flops: float64(x.Size() / uint64(dtype.Size())), Bytes: float64(x.Size()+skip.Size()) + accesses(add)*float64(y.Size()),
 	})
 }
 
-func (s *ColumnSum) kernel(add bool) (*vk.Kernel, error) {
+func (s *ColumnSum) kernel(x DType, add bool) (*vk.Kernel, error) {
 	return s.kernels.get("column_sum", "column_sum", false, map[uint32]uint32{
-		shaders.ColumnSumChannels: uint32(s.config.C), shaders.ColumnSumAddSum: specBool(add),
+		shaders.ColumnSumChannels: uint32(s.config.C), shaders.ColumnSumAddSum: specBool(add), shaders.ColumnSumXDType: uint32(x),
 	})
 }
 

@@ -22,6 +22,7 @@ var selectedByDevice = []string{
 	"linear", "patch_attention", "routed_attention", "window_attention",
 	"patch_attention_lowreg", "routed_attention_lowreg", "window_attention_lowreg",
 	"peak_f16_f32", "peak_bf16_f32", "peak_lowreg_f16_f32", "peak_lowreg_bf16_f32",
+	"linear_backward_matrix_f16", "linear_backward_matrix_bf16", "linear_backward_matrix_lowreg_f16", "linear_backward_matrix_lowreg_bf16",
 	"linear_matrix_f16", "linear_matrix_bf16", "linear_matrix_lowreg_f16", "linear_matrix_lowreg_bf16",
 	"patch_attention_f16", "patch_attention_bf16", "patch_attention_lowreg_f16", "patch_attention_lowreg_bf16",
 	"routed_attention_f16", "routed_attention_bf16", "routed_attention_lowreg_f16", "routed_attention_lowreg_bf16",
@@ -70,7 +71,7 @@ func compileLinear(c *compiler) {
 			for i := range configs {
 				l := &configs[i]
 				l.Bias = l.Bias || l.SkipBias
-				l.X16, l.Y16 = l.X16 && p != F32 && !l.Norm, l.Y16 && p != F32
+				l.X16, l.Y16, l.TransposedW = l.X16 && p != F32 && !l.Norm, l.Y16 && p != F32, l.TransposedW && p != F32
 			}
 			if p != F32 {
 				configs = append(configs, LinearConfig{In: in, Out: 512, Precision: p, X16: true, Split: 4},
@@ -99,11 +100,36 @@ func compileLinear(c *compiler) {
 
 func compileLinearBackward(c *compiler) {
 	for _, in := range c.sizes(512, 510, 1) {
-		configs := []LinearBackwardConfig{{In: in, Out: 512}, {In: in, Out: 510}, {In: in, Out: 1}}
-		compile(c, NewLinearBackward, func(l *LinearBackward) ([]*vk.Kernel, error) {
-			return each(func(add bool) (*vk.Kernel, error) { return l.kernel("linear_backward", add) }, false, true)
-		}, configs...)
+		for _, p := range supported(c.caps) {
+			configs := []LinearBackwardConfig{{In: in, Out: 512, Precision: p}, {In: in, Out: 510, Precision: p}, {In: in, Out: 1, Precision: p}}
+			if p != F32 && in%8 == 0 {
+				configs = append(configs, LinearBackwardConfig{In: in, Out: 512, Precision: p, X16: true, DY16: true},
+					LinearBackwardConfig{In: in, Out: 510, Precision: p, X16: true}, LinearBackwardConfig{In: in, Out: 512, Precision: p, DY16: true})
+			}
+			compile(c, NewLinearBackward, linearBackwardKernels, configs...)
+		}
 	}
+}
+
+// linearBackwardKernels returns the kernels that are selected for few rows and for many, whole loop iterations and not.
+func linearBackwardKernels(l *LinearBackward) (list []*vk.Kernel, err error) {
+	l.gpuKernel = true
+	for _, rows := range []int{1, 64, 1000, 16384, 16384 + 1} {
+		for _, batch := range []int{1, 64} {
+			for _, add := range []bool{false, true} {
+				v, err := l.variant(LinearBackwardArgs{Batch: batch, Rows: rows}, add)
+				if err != nil {
+					return nil, err
+				}
+				k, err := l.kernels.kernel(v.kernelVariant)
+				if err != nil {
+					return nil, err
+				}
+				list = append(list, k)
+			}
+		}
+	}
+	return distinct(list...), nil
 }
 
 // linearKernels returns the kernels that are selected for products of few rows to many.
@@ -115,7 +141,7 @@ func linearKernels(l *Linear) ([]*vk.Kernel, error) {
 	var list []tileSize
 	for slots := uint64(1); slots <= 1<<20; slots *= 4 {
 		for _, dense := range []bool{false, true} {
-			size := linearSize{slots, dense && !l.config.Gather, dense && !l.config.Scatter}
+			size := linearSize{slots, dense && !l.config.Gather, dense && !l.config.Scatter, l.config.TransposedW}
 			tile := l.selectTile(size)
 			for _, size.rows = range []uint64{0, 1} { // a multiple of the tile, and not
 				list = append(list, tileSize{tile, size})
@@ -339,9 +365,12 @@ func compileEmbedPool(c *compiler) {
 		PatchEmbedConfig{Channels: 3, Height: 256, Width: 256, PatchHeight: 32, PatchWidth: 32},
 		PatchEmbedConfig{Channels: 1, Height: 6, Width: 10, PatchHeight: 3, PatchWidth: 2})
 	compile(c, NewAdd, func(a *Add) ([]*vk.Kernel, error) { return one(a.kernel, nil) }, AddConfig{})
-	compile(c, NewGELUBackward, func(g *GELUBackward) ([]*vk.Kernel, error) { return one(g.kernel, nil) }, GELUBackwardConfig{})
+	compile(c, NewGELUBackward, func(g *GELUBackward) ([]*vk.Kernel, error) { return one(g.kernel, nil) },
+		GELUBackwardConfig{}, GELUBackwardConfig{F16}, GELUBackwardConfig{BF16})
 	compile(c, NewTreeSum, func(s *TreeSum) ([]*vk.Kernel, error) { return one(s.kernel, nil) }, TreeSumConfig{})
-	compile(c, NewColumnSum, func(s *ColumnSum) ([]*vk.Kernel, error) { return each(s.kernel, false, true) }, ColumnSumConfig{C: 510}, ColumnSumConfig{C: 512})
+	compile(c, NewColumnSum, func(s *ColumnSum) ([]*vk.Kernel, error) {
+		return each(func(add bool) (*vk.Kernel, error) { return s.kernel(s.config.X, add) }, false, true)
+	}, ColumnSumConfig{C: 510}, ColumnSumConfig{C: 512}, ColumnSumConfig{C: 512, X: F16}, ColumnSumConfig{C: 510, X: BF16})
 	compile(c, NewCopyRows, func(m *CopyRows) ([]*vk.Kernel, error) { return one(m.kernel, nil) }, CopyRowsConfig{})
 	compile(c, NewPermute, func(p *Permute) ([]*vk.Kernel, error) { return one(p.kernel, nil) },
 		PermuteConfig{}, PermuteConfig{Bytes: true}, PermuteConfig{Bytes: true, Truth: true})

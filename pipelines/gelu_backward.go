@@ -4,20 +4,26 @@ import (
 	"fmt"
 	"unsafe"
 
+	"github.com/colt5-vulkan/colt5/shaders"
 	"github.com/colt5-vulkan/colt5/vk"
 )
 
 // GELUBackward is the gradient of the exact GELU, x * Phi(x) with the normal distribution function Phi, and optionally
 // the GELU itself, which the gradient of the weights of a following product needs.
 //
-//	x [N] f32 in    dy [N] f32 in    dx [N] f32 out    y [N] f32 out, optional
+//	x [N] in    dy [N] in    dx [N] out    y [N] out, optional    all of them f32, or with the config's DType of 16 bits
 //	dx[i] = dy[i] * (Phi(x[i]) + x[i] * phi(x[i]))    y[i] = x[i] * Phi(x[i])    phi is the density
 //
 // Shader: shaders/gelu_backward.comp. CPU reference: internal/ref.GELUBackward. Source: arXiv 1606.08415.
-type GELUBackward struct{ kernel *vk.Kernel }
+type GELUBackward struct {
+	config GELUBackwardConfig
+	kernel *vk.Kernel
+}
 
-// GELUBackwardConfig has no fields: all sizes share one kernel.
-type GELUBackwardConfig struct{}
+// GELUBackwardConfig is fixed when the kernel is compiled. All sizes share one kernel.
+type GELUBackwardConfig struct {
+	DType DType // of all tensors: F32, F16 or BF16, for which N is a multiple of 4
+}
 
 // GELUBackwardArgs names the memory and the size of one dispatch. Dx may be X or Dy, and Y the other of them; ranges
 // share no memory otherwise.
@@ -33,12 +39,15 @@ type geluBackwardPush struct{ quads, rest uint32 } // after four addresses
 var _ = [1]struct{}{}[unsafe.Sizeof(geluBackwardPush{})-8]
 
 // NewGELUBackward compiles the kernel.
-func NewGELUBackward(dev *vk.Device, _ GELUBackwardConfig) (*GELUBackward, error) {
-	k, err := newKernel(dev, "gelu_backward", nil)
+func NewGELUBackward(dev *vk.Device, c GELUBackwardConfig) (*GELUBackward, error) {
+	if err := c.DType.checkPrecision("GELUBackward"); err != nil {
+		return nil, err
+	}
+	k, err := newKernel(dev, "gelu_backward", map[uint32]uint32{shaders.GELUBackwardDType: uint32(c.DType)})
 	if err != nil {
 		return nil, fmt.Errorf("pipelines: GELUBackward: %w", err)
 	}
-	return &GELUBackward{k}, nil
+	return &GELUBackward{c, k}, nil
 }
 
 // Record appends one dispatch to a command list.
@@ -48,9 +57,13 @@ func (g *GELUBackward) Record(list *vk.CommandList, a GELUBackwardArgs) error {
 	if a.N < 1 || uint64(a.N) > 1<<34 { // quads are counted in 32 bits
 		return fmt.Errorf("pipelines: %s: N is %d, want 1 to %d", op, a.N, uint64(1)<<34)
 	}
+	if g.config.DType != F32 && a.N%4 != 0 {
+		return fmt.Errorf("pipelines: %s: N is %d, want a multiple of 4 with %v", op, a.N, g.config.DType)
+	}
+	e := g.config.DType.element()
 	if err := firstError(
-		checkTensor(op, "x", a.X, vec4Align, f32, n), checkTensor(op, "dy", a.Dy, vec4Align, f32, n),
-		checkTensor(op, "dx", a.Dx, vec4Align, f32, n), checkOptional(op, "y", a.Y, vec4Align, f32, n),
+		checkTensor(op, "x", a.X, vec4Align, e, n), checkTensor(op, "dy", a.Dy, vec4Align, e, n),
+		checkTensor(op, "dx", a.Dx, vec4Align, e, n), checkOptional(op, "y", a.Y, vec4Align, e, n),
 	); err != nil {
 		return err
 	}
@@ -67,7 +80,7 @@ func (g *GELUBackward) Record(list *vk.CommandList, a GELUBackwardArgs) error {
 		Args:   []vk.Access{vk.Read(a.X), vk.Read(a.Dy), vk.Write(a.Dx), vk.Write(a.Y)},
 		Push:   vk.Scalars(&geluBackwardPush{uint32(a.N / 4), uint32(a.N % 4)}),
 		Flops:  30 * float64(a.N), // about: a polynomial and two exponentials
-		Bytes:  12*float64(a.N) + float64(a.Y.Size()),
+		Bytes:  float64(3*a.X.Size() + a.Y.Size()),
 	})
 }
 

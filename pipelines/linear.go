@@ -24,6 +24,9 @@ import (
 // same row of y: the result would be a race. Rows of y that are not written keep their contents. With SkipBias the bias
 // is added only to rows of y whose skip bias word is 0.
 //
+// With TransposedW, w[i, o] takes the place of w[o, i], and w is [In, Columns(Out)]: y is the gradient of the input of a
+// product with w, and x that of its results.
+//
 // With several lists, one per route of a router, a product uses one of them.
 //
 // With Precision F16 or BF16 the product runs on cooperative matrices: x, after the norm, and w are 16-bit operands,
@@ -55,6 +58,9 @@ type LinearConfig struct {
 
 	Precision DType // F32, F16 or BF16: of the operands
 	X16, Y16  bool  // x, y have elements of the 16-bit Precision instead of float32; In, or Out, is even then
+
+	// With F16 and BF16: w is [In, Columns(Out)], the weight of the layer [Out, In] whose input gradient is computed.
+	TransposedW bool
 
 	// With F16 and BF16, for few rows of many inputs: split-K. The inputs are cut into so many parts, which are summed
 	// concurrently and then added in order. 0 and 1: no split. Use the value of LinearSplit.

@@ -28,6 +28,8 @@ func (c LinearConfig) check(op string) error {
 		return fmt.Errorf("pipelines: %s: X16 is %t and Y16 %t, want neither with Precision f32", op, c.X16, c.Y16)
 	case c.Split < 0 || c.Split > maxLinearSplit || c.Split > 1 && c.Precision == F32:
 		return fmt.Errorf("pipelines: %s: Split is %d with Precision %v, want 0 to %d, with f32 0", op, c.Split, c.Precision, maxLinearSplit)
+	case c.TransposedW && c.Precision == F32:
+		return fmt.Errorf("pipelines: %s: TransposedW is true, want false with Precision f32", op)
 	case c.X16 && c.Norm:
 		return fmt.Errorf("pipelines: %s: X16 and Norm are true, want one of them: the norm reads float32", op)
 	case c.X16 && c.In%2 != 0:
@@ -74,9 +76,14 @@ func (l *Linear) check(op string, a LinearArgs) error {
 	}
 	c := l.config
 	batch, rows, in, out := dim{"Batch", a.Batch}, dim{"Rows", a.Rows}, dim{"In", c.In}, dim{"Out", c.Out}
-	columns := dim{"In", c.In}
-	if c.Precision != F32 {
+	columns, w := dim{"In", c.In}, []dim{out, in}
+	switch {
+	case c.TransposedW:
+		columns = dim{"Columns(Out)", c.Precision.Columns(c.Out)}
+		w = []dim{in, columns}
+	case c.Precision != F32:
 		columns = dim{"Columns(In)", c.Precision.Columns(c.In)}
+		w = []dim{out, columns}
 	}
 	inRows, outRows, list := dim{"InRows", a.InRows}, dim{"OutRows", a.OutRows}, []dim{batch, rows}
 	if a.Lists > 1 {
@@ -98,7 +105,7 @@ func (l *Linear) check(op string, a LinearArgs) error {
 		shape   []dim
 	}{
 		{"x", true, a.X, c.x().element(), c.x().rowAlign(c.In), []dim{batch, inRows, in}},
-		{"w", true, a.W, c.Precision.element(), c.Precision.rowAlign(columns.n), []dim{out, columns}},
+		{"w", true, a.W, c.Precision.element(), c.Precision.rowAlign(columns.n), w},
 		{"bias", c.Bias, a.Bias, f32, rowAlign(c.Out), []dim{out}},
 		{"gather", c.Gather, a.Gather, i32, wordAlign, list},
 		{"gamma", c.Norm, a.Gamma, f32, rowAlign(c.In), []dim{in}},

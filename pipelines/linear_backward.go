@@ -6,27 +6,31 @@ import (
 	"math"
 	"unsafe"
 
-	"github.com/colt5-vulkan/colt5/shaders"
 	"github.com/colt5-vulkan/colt5/vk"
 )
 
 // LinearBackward is the gradient of the weight of a linear layer, for each item of a batch. The gradient of its input
 // is the Linear of dy with the transposed weight, which Permute makes; that of its bias is ColumnSum of dy.
 //
-//	dy [Batch, Rows, Out] f32 in    x [Batch, Rows, In] f32 in    dw [Batch, Out, In] f32 out; with the config's Add in and out
+//	dy [Batch, Rows, Out] in    x [Batch, Rows, In] in    dw [Batch, Out, In] f32 out; with the config's Add in and out
 //	dw[b, o, i] (+)= sum of dy[b, r, o] * x[b, r, i] over r
 //
 // x are the rows that were multiplied: gathered and normalised rows where the layer does that. More than 1,024 rows are
 // divided into parts of equal length, at most 16 of them, whose sums are added by ColumnSum. The order of summation
 // depends on Rows alone.
 //
-// Shaders: shaders/linear_backward.comp, linear_backward_cpu.comp. CPU reference: internal/ref.LinearBackward.
+// With Precision F16 or BF16 the product runs on cooperative matrices: dy and x are 16-bit operands, sums are float32. DY16
+// and X16 make them 16-bit tensors too. All tiles sum in the same order.
+//
+// Shaders: shaders/linear_backward.comp, linear_backward_matrix.comp, linear_backward_cpu.comp. CPU reference: internal/ref.LinearBackward.
 type LinearBackward struct {
 	config    LinearBackwardConfig
 	kernels   kernelCache
-	parts     *ColumnSum // adds the parts
-	gpuKernel bool       // do not use the kernel for CPU drivers
-	maxFlops  float64    // of one dispatch, unless that has fewer tiles than minTiles
+	parts     *ColumnSum     // adds the parts
+	matrix    vk.MatrixShape // of the cooperative matrix; zero for F32
+	gpuKernel bool           // with F32: do not use the kernel for CPU drivers
+	tile      int            // index in linearBackwardTiles; -1: selected by size
+	maxFlops  float64        // of one dispatch, unless that has fewer tiles than minTiles
 	minTiles  uint64
 }
 
@@ -34,6 +38,9 @@ type LinearBackward struct {
 type LinearBackwardConfig struct {
 	In, Out int  // elements of a row of x and dy; In*Out is below 2^30
 	Add     bool // add to dw
+
+	Precision DType // F32, F16 or BF16: of the operands
+	X16, DY16 bool  // x, dy have elements of the 16-bit Precision instead of float32; In, or Out, is a multiple of 8 then
 }
 
 // LinearBackwardArgs names the memory and the sizes of one product.
@@ -80,13 +87,51 @@ func NewLinearBackward(dev *vk.Device, c LinearBackwardConfig) (*LinearBackward,
 		return nil, fmt.Errorf("pipelines: %s: In is %d and Out %d, want at least 1, and a product of at most %d",
 			op, c.In, c.Out, maxRowLength)
 	}
+	if err := c.checkOperands(op); err != nil {
+		return nil, err
+	}
+	matrix, err := c.Precision.matrixShape(dev.Caps())
+	if err != nil {
+		return nil, fmt.Errorf("pipelines: %s: %w", op, err)
+	}
 	parts, err := NewColumnSum(dev, ColumnSumConfig{C: c.In * c.Out, Add: c.Add})
 	if err != nil {
 		return nil, err
 	}
 	return &LinearBackward{
-		config: c, kernels: kernelCache{dev: dev}, parts: parts, maxFlops: maxLinearFlops, minTiles: minLinearTiles,
+		config: c, kernels: kernelCache{dev: dev}, parts: parts, matrix: matrix, tile: -1, maxFlops: maxLinearFlops, minTiles: minLinearTiles,
 	}, nil
+}
+
+// checkOperands checks the precision and the widths of 16-bit tensors.
+func (c LinearBackwardConfig) checkOperands(op string) error {
+	if err := c.Precision.checkPrecision(op); err != nil {
+		return err
+	}
+	switch {
+	case (c.X16 || c.DY16) && c.Precision == F32:
+		return fmt.Errorf("pipelines: %s: X16 is %t and DY16 %t, want neither with Precision f32", op, c.X16, c.DY16)
+	case c.X16 && c.In%8 != 0:
+		return fmt.Errorf("pipelines: %s: In is %d, want a multiple of 8 with X16", op, c.In)
+	case c.DY16 && c.Out%8 != 0:
+		return fmt.Errorf("pipelines: %s: Out is %d, want a multiple of 8 with DY16", op, c.Out)
+	}
+	return nil
+}
+
+// x and dy are the element types of the tensors.
+func (c LinearBackwardConfig) x() DType {
+	if c.X16 {
+		return c.Precision
+	}
+	return F32
+}
+
+func (c LinearBackwardConfig) dy() DType {
+	if c.DY16 {
+		return c.Precision
+	}
+	return F32
 }
 
 // Record appends the product to a command list: one dispatch, or several if it is very large, and with several parts
@@ -122,8 +167,8 @@ func (l *LinearBackward) check(a LinearBackwardArgs) error {
 	rowsPerPart, _ := linearBackwardParts(a.Rows)
 	return firstError(
 		checkIterations(l.kernels.dev.Caps(), op, fmt.Sprintf("a sum of %d rows", a.Rows), int(min(rowsPerPart, uint64(a.Rows)))),
-		checkTensor(op, "dy", a.DY, rowAlign(l.config.Out), f32, batch, rows, out),
-		checkTensor(op, "x", a.X, rowAlign(l.config.In), f32, batch, rows, in),
+		checkTensor(op, "dy", a.DY, l.config.dy().rowAlign(l.config.Out), l.config.dy().element(), batch, rows, out),
+		checkTensor(op, "x", a.X, l.config.x().rowAlign(l.config.In), l.config.x().element(), batch, rows, in),
 		checkTensor(op, "dw", a.DW, rowAlign(l.config.In), f32, batch, out, in),
 		checkScratch(op, a.Scratch, LinearBackwardScratch(a.Batch, a.Rows, l.config.In, l.config.Out), "LinearBackwardScratch"),
 		checkAlign(op, "scratch", a.Scratch, rowAlign(l.config.In)),
@@ -133,23 +178,23 @@ func (l *LinearBackward) check(a LinearBackwardArgs) error {
 // multiply computes the products of all parts. dw has a matrix for each.
 func (l *LinearBackward) multiply(list *vk.CommandList, a LinearBackwardArgs, dw vk.Range, rowsPerPart, parts uint64, add bool) error {
 	const op = "LinearBackward"
-	name, tileOut, tileIn := "linear_backward", uint64(64), uint64(64)
-	if l.kernels.dev.Caps().CPU && !l.gpuKernel {
-		name, tileOut, tileIn = "linear_backward_cpu", 8, 64
+	v, err := l.variant(a, add)
+	if err != nil {
+		return fmt.Errorf("pipelines: %s: %w", op, err)
 	}
 	in, out := uint64(l.config.In), uint64(l.config.Out)
-	tiles := ceilDiv(out, tileOut) * ceilDiv(in, tileIn) * parts * uint64(a.Batch)
+	tiles := ceilDiv(out, v.rows) * ceilDiv(in, v.cols) * parts * uint64(a.Batch)
 	if tiles > math.MaxInt32 {
 		return fmt.Errorf("pipelines: %s: %d items of %d by %d elements make %d tiles, want %d at most",
 			op, a.Batch, out, in, tiles, math.MaxInt32)
 	}
-	kernel, err := l.kernel(name, add)
+	kernel, err := l.kernels.kernel(v.kernelVariant)
 	if err != nil {
 		return fmt.Errorf("pipelines: %s: %w", op, err)
 	}
 	flops := 2 * float64(a.Batch*a.Rows) * float64(in) * float64(out)
 	bytes := float64(a.DY.Size()+a.X.Size()) + accesses(add)*float64(dw.Size())
-	tileFlops := 2 * float64(tileOut*tileIn) * float64(min(rowsPerPart, uint64(a.Rows)))
+	tileFlops := 2 * float64(v.rows*v.cols) * float64(min(rowsPerPart, uint64(a.Rows)))
 	step := evenShare(tiles, max(uint64(l.maxFlops/tileFlops), l.minTiles))
 	for first := uint64(0); first < tiles; first += step {
 		n := min(step, tiles-first)
@@ -170,14 +215,6 @@ func (l *LinearBackward) multiply(list *vk.CommandList, a LinearBackwardArgs, dw
 		}
 	}
 	return nil
-}
-
-func (l *LinearBackward) kernel(name string, add bool) (*vk.Kernel, error) {
-	return l.kernels.get(name, name, false, map[uint32]uint32{
-		shaders.LinearBackwardIn:  uint32(l.config.In),
-		shaders.LinearBackwardOut: uint32(l.config.Out),
-		shaders.LinearBackwardAdd: specBool(add),
-	})
 }
 
 // Close frees the kernels. It may be called again, and on nil.

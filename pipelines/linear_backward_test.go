@@ -17,12 +17,17 @@ import (
 type weightGradient struct {
 	batch, rows, in, out int
 	add                  bool
+
+	LinearBackwardConfig // precision and 16-bit tensors
 }
 
 // reference returns the gradient in float64 and in plain float32.
 func (c weightGradient) reference(dy, x, base []float32) (want []float64, naive []float32) {
 	for b := range c.batch {
 		a := ref.LinearArgs{X: x[b*c.rows*c.in:][:c.rows*c.in], W: make([]float32, c.in*c.out), Rows: c.rows, In: c.in, Out: c.out}
+		if c.Precision != F32 {
+			a.RoundOperands = c.Precision.round
+		}
 		upstream := dy[b*c.rows*c.out:][:c.rows*c.out]
 		want, naive = append(want, ref.LinearBackward(a, upstream).W...), append(naive, ref.LinearBackward32(a, upstream).W...)
 	}
@@ -35,15 +40,24 @@ func (c weightGradient) reference(dy, x, base []float32) (want []float64, naive 
 
 // run computes the gradient with the kernel for GPUs or that for the device, and returns it.
 func (c weightGradient) run(t *testing.T, gpuKernel bool, maxFlops float64, dy, x, base []float32) []float32 {
+	return c.runTile(t, -1, gpuKernel, maxFlops, dy, x, base)
+}
+
+func (c weightGradient) runTile(t *testing.T, tile int, gpuKernel bool, maxFlops float64, dy, x, base []float32) []float32 {
 	gpu := gputest.New(t)
-	l, err := NewLinearBackward(gpu.Dev, LinearBackwardConfig{In: c.in, Out: c.out, Add: c.add})
+	config := c.LinearBackwardConfig
+	config.In, config.Out, config.Add = c.in, c.out, c.add
+	l, err := NewLinearBackward(gpu.Dev, config)
 	require.NoError(t, err)
 	defer l.Close()
-	l.gpuKernel = gpuKernel
+	l.gpuKernel, l.tile = gpuKernel, tile
 	if maxFlops > 0 {
 		l.maxFlops, l.minTiles = maxFlops, 1
 	}
-	a := LinearBackwardArgs{DY: inputAt(gpu, "dy", dy, rowAlign(c.out)), X: inputAt(gpu, "x", x, rowAlign(c.in)), Batch: c.batch, Rows: c.rows}
+	a := LinearBackwardArgs{
+		DY: inputAt(gpu, "dy", encode(config.dy(), dy), config.dy().rowAlign(c.out)), X: inputAt(gpu, "x", encode(config.x(), x), config.x().rowAlign(c.in)),
+		Batch: c.batch, Rows: c.rows,
+	}
 	if c.add {
 		a.DW = gpu.InOut("dw", base)
 	} else {
@@ -55,7 +69,9 @@ func (c weightGradient) run(t *testing.T, gpuKernel bool, maxFlops float64, dy, 
 	gpu.Run(func(list *vk.CommandList) error { return l.Record(list, a) })
 	names := gpu.StepNames()
 	assert.Equal(t, c.rows > 1024, slices.Contains(names, "column_sum"))
-	if gpuKernel || !gpu.Dev.Caps().CPU {
+	if c.Precision != F32 {
+		assert.Contains(t, names[0], "linear_backward_matrix")
+	} else if gpuKernel || !gpu.Dev.Caps().CPU {
 		assert.Equal(t, "linear_backward", names[0])
 	} else {
 		assert.Equal(t, "linear_backward_cpu", names[0])
@@ -79,7 +95,10 @@ func (c weightGradient) test(t *testing.T) {
 }
 
 func TestLinearBackward(t *testing.T) {
-	for i, c := range []weightGradient{
+	for i, s := range []struct {
+		batch, rows, in, out int
+		add                  bool
+	}{
 		{1, 1, 1, 1, false}, {2, 3, 1, 5, true}, {1, 2, 4, 1, false}, {3, 7, 3, 2, true}, {1, 15, 63, 8, true}, {2, 16, 64, 64, false}, {1, 17, 65, 9, true},
 		{1, 33, 68, 130, false}, {2, 101, 132, 67, false}, {1, 1023, 5, 7, true}, {2, 1024, 4, 4, true}, {2, 1025, 12, 3, true}, {1, 2049, 3, 70, false},
 		{1, 16384, 2, 3, true}, {2, 16385, 4, 2, false}, {1, 20011, 5, 1, true},
@@ -87,7 +106,7 @@ func TestLinearBackward(t *testing.T) {
 		if testing.Short() && i%3 != 1 {
 			continue // CPU drivers compile two kernels for each
 		}
-		t.Run(fmt.Sprintf("%+v", c), c.test)
+		t.Run(fmt.Sprintf("%+v", s), weightGradient{batch: s.batch, rows: s.rows, in: s.in, out: s.out, add: s.add}.test)
 	}
 }
 

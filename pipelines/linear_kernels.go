@@ -60,6 +60,7 @@ func (l *Linear) matrixVariant(t linearTile, s linearSize) kernelVariant {
 		shaders.LinearMatrixNoEpilogue:   specBool(noEpilogue),
 		shaders.LinearMatrixFullTiles:    specBool(s.rows%t.rows == 0),
 		shaders.LinearMatrixFastCompile:  specBool(t.fastCompile),
+		shaders.LinearMatrixTransposedW:  specBool(c.TransposedW),
 	} {
 		spec[id] = value
 	}
@@ -67,6 +68,9 @@ func (l *Linear) matrixVariant(t linearTile, s linearSize) kernelVariant {
 	name := fmt.Sprintf("%s %dx%dx%d", variant, t.rows, t.cols, t.inputs)
 	if s.rows%t.rows != 0 {
 		name += " partial"
+	}
+	if c.TransposedW {
+		name += " transposed"
 	}
 	if !s.denseIn {
 		name += " gathered"

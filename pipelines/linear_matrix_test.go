@@ -105,6 +105,10 @@ func TestLinearMatrix(t *testing.T) {
 		{LinearConfig: LinearConfig{In: 80, Out: 40, X16: true, Gather: true, Valid: true, Y16: true}, rows: 67, batch: 2, inRows: 30, badIndices: true},
 		{LinearConfig: LinearConfig{In: 64, Out: 128, X16: true, Bias: true, SkipBias: true, Residual: true}, rows: 140, batch: 2, inPlace: true},
 		{LinearConfig: LinearConfig{In: 64, Out: 64, X16: true, Scatter: true, Score: true, Residual: true}, rows: 70, batch: 2, outRows: 100, inPlace: true},
+		{LinearConfig: LinearConfig{In: 128, Out: 128, X16: true, Y16: true, TransposedW: true}, rows: 256},
+		{LinearConfig: LinearConfig{In: 72, Out: 68, X16: true, Residual: true, TransposedW: true}, rows: 65, inPlace: true},
+		{LinearConfig: LinearConfig{In: 37, Out: 35, TransposedW: true}, rows: 130, minAlign: true},
+		{LinearConfig: LinearConfig{In: 1300, Out: 40, X16: true, Split: 3, TransposedW: true}, rows: 33},
 		{LinearConfig: all, rows: 67, batch: 3, inRows: 300, outRows: 150},
 		{LinearConfig: all, rows: 67, batch: 3, inRows: 300, outRows: 150, minAlign: true},
 		{LinearConfig: LinearConfig{In: 1300, Out: 40, X16: true, Split: 3, Bias: true, GELU: true, Y16: true}, rows: 33},
@@ -318,12 +322,12 @@ func TestLinearSize(t *testing.T) {
 		inRows, outRows int
 		want            linearSize
 	}{
-		{LinearConfig{In: 1<<24 - 1}, 3, 3, linearSize{6, true, true}},
-		{LinearConfig{In: 1 << 24}, 3, 3, linearSize{6, false, true}},
-		{LinearConfig{In: 8, Gather: true}, 3, 3, linearSize{6, false, true}},
-		{LinearConfig{In: 8, Scatter: true}, 3, 3, linearSize{6, true, false}},
-		{LinearConfig{In: 8}, 4, 3, linearSize{6, false, true}},
-		{LinearConfig{In: 8}, 3, 4, linearSize{6, true, false}},
+		{LinearConfig{In: 1<<24 - 1}, 3, 3, linearSize{rows: 6, denseIn: true, denseOut: true}},
+		{LinearConfig{In: 1 << 24}, 3, 3, linearSize{rows: 6, denseIn: false, denseOut: true}},
+		{LinearConfig{In: 8, Gather: true}, 3, 3, linearSize{rows: 6, denseIn: false, denseOut: true}},
+		{LinearConfig{In: 8, Scatter: true}, 3, 3, linearSize{rows: 6, denseIn: true, denseOut: false}},
+		{LinearConfig{In: 8}, 4, 3, linearSize{rows: 6, denseIn: false, denseOut: true}},
+		{LinearConfig{In: 8}, 3, 4, linearSize{rows: 6, denseIn: true, denseOut: false}},
 	} {
 		a.InRows, a.OutRows = test.inRows, test.outRows
 		assert.Equal(t, test.want, (&Linear{config: test.c}).size(a), "%+v", test)

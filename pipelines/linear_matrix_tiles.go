@@ -59,12 +59,14 @@ func (l deviceLimits) lowRegisters() bool {
 }
 
 // lowRegisters reports whether a tile is one for devices with few registers.
-func (t linearTile) lowRegisters() bool { return t.kernel == lowRegisterKernel }
+func (t linearTile) lowRegisters() bool {
+	return t.kernel == lowRegisterKernel || t.kernel == backwardLowKernel
+}
 
 // suits reports whether a tile of cooperative matrices may be selected for a product: the device can run it, and holds it
 // in registers.
 func (t linearTile) suits(l deviceLimits, m vk.MatrixShape, s linearSize, x16 bool) bool {
-	if !t.fits(l, m) || t.dense && !(s.denseIn && x16) || t.lowRegisters() != l.lowRegisters() {
+	if !t.fitsWith(l, m, t.shared(m, s.transposedW)) || t.dense && !(s.denseIn && x16) || t.lowRegisters() != l.lowRegisters() {
 		return false
 	}
 	if !t.lowRegisters() {
@@ -114,11 +116,16 @@ func (t linearTile) subgroupSize(l deviceLimits) uint32 {
 	return l.SubgroupSize
 }
 
-// fits reports whether a device has the shared memory and the workgroup size for a tile of cooperative matrices, and
-// whether its matrices divide the tile.
+// fits reports whether a device can run a tile of cooperative matrices, for products with w and with its transpose.
 func (t linearTile) fits(l deviceLimits, m vk.MatrixShape) bool {
+	return t.fitsWith(l, m, max(t.shared(m, false), t.shared(m, true)))
+}
+
+// fitsWith reports whether a device has so many bytes of shared memory and the workgroup size for a tile of cooperative
+// matrices, and whether its matrices divide the tile.
+func (t linearTile) fitsWith(l deviceLimits, m vk.MatrixShape, shared uint32) bool {
 	invocations := t.subgroupsM * t.subgroupsN * t.subgroupSize(l)
-	fits := uint64(t.shared(m)) <= uint64(l.MaxSharedBytes) && invocations <= l.MaxWorkgroupInvocations && invocations >= t.inputs/8
+	fits := shared <= l.MaxSharedBytes && invocations <= l.MaxWorkgroupInvocations && invocations >= t.inputs/8
 	if l.SubgroupSizeControl && t.subgroupsM*t.subgroupsN > l.MaxWorkgroupSubgroups {
 		return false
 	}
@@ -127,8 +134,11 @@ func (t linearTile) fits(l deviceLimits, m vk.MatrixShape) bool {
 
 // shared is the shared memory of a tile of cooperative matrices, in bytes: its operands, or the results that leave
 // through it.
-func (t linearTile) shared(m vk.MatrixShape) uint32 {
+func (t linearTile) shared(m vk.MatrixShape, transposedW bool) uint32 {
 	operands := uint32(t.rows+t.cols) * (t.inputs/8 + 1)
+	if transposedW {
+		operands = uint32(t.rows)*(t.inputs/8+1) + t.inputs*(uint32(t.cols)/8+1)
+	}
 	results := t.subgroupsM * t.subgroupsN * m.M * (uint32(t.cols)/t.subgroupsN/4 + 1)
 	return 16*max(operands, results) + 4*uint32(t.rows)
 }

@@ -35,7 +35,7 @@ func (c linearCase) String() string {
 		name string
 	}{{c.Bias, "bias"}, {c.GELU, "gelu"}, {c.Gather, "gather"}, {c.Norm, "norm"}, {c.Score, "score"}, {c.Valid, "valid"},
 		{c.Residual, "residual"}, {c.Scatter, "scatter"}, {c.badIndices, "bad indices"}, {c.inPlace, "in place"},
-		{c.SkipBias, "skip bias"}, {c.lists > 0, fmt.Sprintf("list %d of %d", c.list, c.lists)}, {c.minAlign, "minimum alignment"}} {
+		{c.SkipBias, "skip bias"}, {c.TransposedW, "transposed"}, {c.lists > 0, fmt.Sprintf("list %d of %d", c.list, c.lists)}, {c.minAlign, "minimum alignment"}} {
 		if part.on {
 			name += " " + part.name
 		}
@@ -113,7 +113,14 @@ func (c linearCase) args(gpu *gputest.Harness, a ref.LinearArgs) LinearArgs {
 		scratch = gpu.Out("scratch", int(bytes))
 	}
 	alignIn, alignOut := rowAlign(c.In), rowAlign(c.Out)
-	args := LinearArgs{X: in("x", encode(c.x(), a.X), c.x().rowAlign(c.In)), W: in("w", c.Precision.encodeWeights(a.W, c.In), c.Precision.rowAlign(c.Precision.Columns(c.In))),
+	w, columns := a.W, c.In
+	if c.TransposedW {
+		w, columns = make([]float32, len(a.W)), c.Out
+		for i, v := range a.W {
+			w[i%c.In*c.Out+i/c.In] = v
+		}
+	}
+	args := LinearArgs{X: in("x", encode(c.x(), a.X), c.x().rowAlign(c.In)), W: in("w", c.Precision.encodeWeights(w, columns), c.Precision.rowAlign(c.Precision.Columns(columns))),
 		Batch: a.Batch, InRows: a.InRows, Rows: a.Rows, OutRows: a.OutRows, Lists: a.Lists, List: a.List, Scratch: scratch}
 	gather, scatter := append([]int32(nil), a.Gather...), append([]int32(nil), a.Scatter...)
 	valid, skipBias := make([]uint32, len(a.Valid)), make([]uint32, len(a.SkipBias))

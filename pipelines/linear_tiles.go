@@ -30,6 +30,8 @@ type linearSize struct {
 	rows     uint64
 	denseIn  bool // computed row r reads row r of x
 	denseOut bool // computed row r is row r of y
+
+	transposedW bool
 }
 
 // size returns the size of a product.
@@ -38,6 +40,8 @@ func (l *Linear) size(a LinearArgs) linearSize {
 		rows:     uint64(a.Batch) * uint64(a.Rows),
 		denseIn:  !l.config.Gather && (a.Batch == 1 || a.InRows == a.Rows) && l.config.In <= maxLinearDenseIn,
 		denseOut: !l.config.Scatter && (a.Batch == 1 || a.OutRows == a.Rows),
+
+		transposedW: l.config.TransposedW,
 	}
 }
 

@@ -72,9 +72,12 @@ func (l *Linear) measuredTile(s linearSize) int {
 // tuningKey identifies the products that a measurement is valid for: their sizes, with rows rounded up to a power of
 // two, and the SPIR-V.
 func (l *Linear) tuningKey(s linearSize) string {
-	c := l.config
-	return fmt.Sprintf("linear %s in=%d out=%d slots=2^%d x16=%t dense=%t %08x",
-		c.Precision.String(), c.In, c.Out, bits.Len64(s.rows-1), c.X16, s.denseIn, l.spirvHash())
+	c, product := l.config, "linear"
+	if c.TransposedW {
+		product = "linear transposed"
+	}
+	return fmt.Sprintf("%s %s in=%d out=%d slots=2^%d x16=%t dense=%t %08x",
+		product, c.Precision.String(), c.In, c.Out, bits.Len64(s.rows-1), c.X16, s.denseIn, l.spirvHash())
 }
 
 // hashSPIRV is a hash of the SPIR-V of all tiles.

@@ -1,7 +1,7 @@
 #version 460
 // Sums over the rows of each item of a batch, by blocks of rows.
 //
-//	x [items, rows, C] f32    skip [items, rows] u32 optional    y [items, blocks, C] f32
+//	x [items, rows, C] f32, or with X_DTYPE of 16 bits    skip [items, rows] u32 optional    y [items, blocks, C] f32
 //	y[b] (+)= sum of rows b * rows_per_block .. of an item of x, rows_per_block of them, without those whose skip is not 0
 //
 // A second dispatch, over the rows of y, adds the blocks. ADD_SUM adds to y. include/column_sum.glsl has the order of
@@ -18,11 +18,16 @@ layout(push_constant) uniform Push {
 
 #define SUM float
 #include "include/column_sum.glsl"
+#include "include/pack16.glsl"
+
+layout(constant_id = 9) const uint X_DTYPE = DTYPE_F32; // CHANNELS is even with 16 bits
 
 float term(uint item, uint row, uint column) {
 	uint i = item * p.rows + row;
 	if (present(p.skip) && U32(p.skip).v[i] != 0) return 0;
-	return F32(at(p.x, i, 4 * CHANNELS)).v[column];
+	if (X_DTYPE == DTYPE_F32) return F32(at(p.x, i, 4 * CHANNELS)).v[column];
+	vec2 pair = unpack16(X_DTYPE, U32(at(p.x, i, 2 * CHANNELS)).v[column / 2]);
+	return column % 2 == 0 ? pair.x : pair.y;
 }
 
 void main() {

@@ -9,6 +9,11 @@ const (
 	CastYDType   uint32 = 2 // uint: DTYPE_F16 or DTYPE_BF16
 )
 
+// Ids of the specialisation constants of column_sum.comp.
+const (
+	ColumnSumXDType uint32 = 9 // uint: CHANNELS is even with 16 bits
+)
+
 // Ids of the specialisation constants of coor_descent.comp.
 const (
 	CoorDescentLocalSizeX    uint32 = 0 // uint
@@ -45,6 +50,11 @@ const (
 const (
 	GatherBackwardChannels uint32 = 2 // uint: elements in a row
 	GatherBackwardAdd      uint32 = 3 // bool: add to dscore
+)
+
+// Ids of the specialisation constants of gelu_backward.comp.
+const (
+	GELUBackwardDType uint32 = 0 // uint: of all tensors
 )
 
 // Ids of the specialisation constants of include/attention.glsl, which is included by patch_attention.comp, routed_attention.comp, window_attention.comp.
@@ -108,7 +118,7 @@ const (
 	LinearSplitK      uint32 = 26 // uint: parts of the sum over IN
 )
 
-// Ids of the specialisation constants of include/linear_backward.glsl, which is included by linear_backward.comp, linear_backward_cpu.comp.
+// Ids of the specialisation constants of include/linear_backward.glsl, which is included by linear_backward.comp, linear_backward_cpu.comp, linear_backward_matrix.comp.
 const (
 	LinearBackwardIn  uint32 = 0  // uint: elements in a row of x
 	LinearBackwardOut uint32 = 1  // uint: elements in a row of dy
@@ -171,6 +181,24 @@ const (
 	LayerNormBackwardAddDx    uint32 = 8 // bool: add to dx
 )
 
+// Ids of the specialisation constants of linear_backward_matrix.comp.
+const (
+	LinearBackwardMatrixX16          uint32 = 11 // bool: x has 16-bit elements; IN is a multiple of 8 then
+	LinearBackwardMatrixDy16         uint32 = 12 // bool: dy has 16-bit elements; OUT is a multiple of 8 then
+	LinearBackwardMatrixM            uint32 = 14 // uint: shape of a matrix product: M x K times K x N
+	LinearBackwardMatrixN            uint32 = 15 // uint
+	LinearBackwardMatrixK            uint32 = 16 // uint
+	LinearBackwardMatrixSubgroupSize uint32 = 17 // uint: invocations of a subgroup
+	LinearBackwardMatrixTileM        uint32 = 18 // uint: outputs of a workgroup
+	LinearBackwardMatrixTileN        uint32 = 19 // uint: inputs of a workgroup
+	LinearBackwardMatrixTileK        uint32 = 20 // uint: rows of a loop iteration
+	LinearBackwardMatrixSubgroupsM   uint32 = 21 // uint: subgroups of a workgroup along M
+	LinearBackwardMatrixSubgroupsN   uint32 = 22 // uint: subgroups of a workgroup along N
+	LinearBackwardMatrixThreads      uint32 = 23 // uint: invocations of a workgroup: SUBGROUPS_M * SUBGROUPS_N * SUBGROUP_SIZE
+	LinearBackwardMatrixFullTiles    uint32 = 28 // bool: the rows of every part are a multiple of TILE_K
+	LinearBackwardMatrixFastCompile  uint32 = 29 // bool: less code, slower: no peeled iteration, one matrix stored at a time
+)
+
 // Ids of the specialisation constants of linear_matrix.comp.
 const (
 	LinearMatrixDenseInput   uint32 = 13 // bool: computed row r reads row r of x
@@ -187,6 +215,7 @@ const (
 	LinearMatrixNoEpilogue   uint32 = 24 // bool: y is the rounded sum; OUT is a multiple of 8
 	LinearMatrixFullTiles    uint32 = 28 // bool: total_rows is a multiple of TILE_M
 	LinearMatrixFastCompile  uint32 = 29 // bool: less code, slower: no peeled iteration, one matrix stored at a time
+	LinearMatrixTransposedW  uint32 = 31 // bool: rows of w have the weights of one input
 )
 
 // Ids of the specialisation constants of linear_sum.comp.

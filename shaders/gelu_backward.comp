@@ -1,7 +1,7 @@
 #version 460
 // Backward of the exact GELU, x * Phi(x), with the normal distribution function Phi and density phi.
 //
-//	x, dy, dx [count] f32    y [count] f32 optional
+//	x, dy, dx [count]    y [count] optional    all of them f32, or with DTYPE all of 16 bits and of a multiple of 4 elements
 //	dx[i] = dy[i] * (Phi(x[i]) + x[i] * phi(x[i]))    y[i] = x[i] * Phi(x[i])
 //
 // dx may be dy or x, and y may be x or dy. An invocation has 4 consecutive elements, a workgroup 1024; the last
@@ -11,7 +11,9 @@
 #extension GL_GOOGLE_include_directive : require
 #include "include/address.glsl"
 #include "include/gelu.glsl"
+#include "include/pack16.glsl"
 
+layout(constant_id = 0) const uint DTYPE = DTYPE_F32; // of all tensors
 const uint THREADS = 256;
 layout(local_size_x = 256) in;
 
@@ -29,13 +31,25 @@ vec4 weighted_density(vec4 x) {
 
 vec4 slope(vec4 x) { return normal_cdf(x) + weighted_density(x); }
 
+// load and store access group i of 4 elements.
+vec4 load(uvec2 base, uint i) {
+	if (DTYPE == DTYPE_F32) return F32x4(at(base, i, 16)).v[0];
+	uvec2 words = U32x2(at(base, i, 8)).v[0];
+	return vec4(unpack16(DTYPE, words.x), unpack16(DTYPE, words.y));
+}
+
+void store(uvec2 base, uint i, vec4 v) {
+	if (DTYPE == DTYPE_F32) F32x4(at(base, i, 16)).v[0] = v;
+	else U32x2(at(base, i, 8)).v[0] = uvec2(pack16(DTYPE, v.xy), pack16(DTYPE, v.zw));
+}
+
 void main() {
 	uint i = workgroup_index() * THREADS + gl_LocalInvocationID.x;
 	if (i < p.quads) {
-		vec4 x = F32x4(at(p.x, i, 16)).v[0];
-		vec4 dx = F32x4(at(p.dy, i, 16)).v[0] * slope(x);
-		F32x4(at(p.dx, i, 16)).v[0] = dx;
-		if (present(p.y)) F32x4(at(p.y, i, 16)).v[0] = x * normal_cdf(x);
+		vec4 x = load(p.x, i);
+		vec4 dx = load(p.dy, i) * slope(x);
+		store(p.dx, i, dx);
+		if (present(p.y)) store(p.y, i, x * normal_cdf(x));
 	} else if (i == p.quads) {
 		for (uint j = 0; j < p.rest; j++) {
 			vec4 x = vec4(F32(at(p.x, i, 16)).v[j]);

@@ -3,6 +3,7 @@
 // computes:
 //
 //	x [B, InRows, IN], y [B, OutRows, OUT] f32 or 16-bit    w [OUT, W_COLUMNS] 16-bit, padded with zeros
+//	with TRANSPOSED_W w [IN, W_COLUMNS], and w[i, o] in place of w[o, i]
 //	y[scatter[r], o] = gelu(sum_i norm(x[gather[r]])[i] * w[o, i] + bias[o]) * score[r] + residual[scatter[r], o]
 //
 // A workgroup computes a tile of TILE_M rows by TILE_N columns with SUBGROUPS_M x SUBGROUPS_N subgroups. TILE_K inputs
@@ -40,6 +41,7 @@ layout(constant_id = 23) const uint THREADS = 128; // invocations of a workgroup
 layout(constant_id = 24) const bool NO_EPILOGUE = false; // y is the rounded sum; OUT is a multiple of 8
 layout(constant_id = 28) const bool FULL_TILES = false; // total_rows is a multiple of TILE_M
 layout(constant_id = 29) const bool FAST_COMPILE = false; // less code, slower: no peeled iteration, one matrix stored at a time
+layout(constant_id = 31) const bool TRANSPOSED_W = false; // rows of w have the weights of one input
 layout(local_size_x_id = 23) in;
 
 #ifdef LOW_REGISTERS
@@ -52,16 +54,17 @@ layout(local_size_x_id = 23) in;
 
 // A chunk is 16 bytes: 8 operands or 4 floats. A pitch is the distance of rows in shared memory, in chunks.
 const uint MATRICES_M = TILE_M / SUBGROUPS_M / MATRIX_M, MATRICES_N = TILE_N / SUBGROUPS_N / MATRIX_N; // of a subgroup
-const uint W_COLUMNS = (IN + 7) / 8 * 8; // length of a row of w
+const uint W_COLUMNS = ((TRANSPOSED_W ? OUT : IN) + 7) / 8 * 8; // length of a row of w
 const uint K_CHUNKS = TILE_K / 8, PITCH = K_CHUNKS + 1; // chunks of a row in a loop iteration
-const uint ROW_STEP = THREADS / K_CHUNKS; // rows that the workgroup loads at a time
+const uint W_ROWS = TRANSPOSED_W ? TILE_K : TILE_N, W_CHUNKS = TRANSPOSED_W ? TILE_N / 8 : K_CHUNKS, W_PITCH = W_CHUNKS + 1; // the same of w
+const uint ROW_STEP = THREADS / K_CHUNKS, W_STEP = THREADS / W_CHUNKS; // rows of x and w that the workgroup loads at a time
 // Rows that an invocation loads in a loop iteration.
-const uint X_LOADS = (TILE_M + ROW_STEP - 1) / ROW_STEP, W_LOADS = (TILE_N + ROW_STEP - 1) / ROW_STEP;
+const uint X_LOADS = (TILE_M + ROW_STEP - 1) / ROW_STEP, W_LOADS = (W_ROWS + W_STEP - 1) / W_STEP;
 const uint PART_INPUTS = ((IN + SPLIT_K - 1) / SPLIT_K + 255) / 256 * 256; // of a part: the same for every TILE_K
 const uint X_CHUNKS = X16 ? 1 : 2; // chunks that hold 8 elements of x
 const uint N_VEC4 = TILE_N / SUBGROUPS_N / 4, OUT_PITCH = N_VEC4 + 1; // a subgroup's row of float32 results
 const uint N_CHUNKS = TILE_N / SUBGROUPS_N / 8, OUT16_PITCH = N_CHUNKS + 1; // a subgroup's row of 16-bit results
-const uint OPERAND_CHUNKS = (TILE_M + TILE_N) * PITCH, OUT_CHUNKS = SUBGROUPS_M * SUBGROUPS_N * MATRIX_M * OUT_PITCH;
+const uint OPERAND_CHUNKS = TILE_M * PITCH + W_ROWS * W_PITCH, OUT_CHUNKS = SUBGROUPS_M * SUBGROUPS_N * MATRIX_M * OUT_PITCH;
 // STORE_M is the number of matrices along M that are stored together: all or half of them if shared memory has room,
 // else one.
 const uint HALF_M = MATRICES_M % 2 == 0 ? MATRICES_M / 2 : 1, FITTING_M = HALF_M * OUT_CHUNKS <= OPERAND_CHUNKS ? HALF_M : 1;
@@ -134,11 +137,22 @@ void prefetch(uint m0, uint n0, uint k0) {
 			prefetch_x(i, x_rows[0], i * ROW_STEP, col);
 		}
 	}
-	[[unroll]] for (uint i = 0; i < W_LOADS; i++) {
-		w_next[i] = uvec4(0);
-		if (TILE_N % ROW_STEP != 0 && row + i * ROW_STEP >= TILE_N) continue;
-		if (OUT % TILE_N != 0 && n0 + row + i * ROW_STEP >= OUT) continue;
-		if (IN % TILE_K == 0 || col < IN) w_next[i] = U32x4(w_rows).v[i * ROW_STEP * (W_COLUMNS / 8) + col / 8];
+	if (TRANSPOSED_W) {
+		uint k = k0 + gl_LocalInvocationIndex / W_CHUNKS, column = n0 + gl_LocalInvocationIndex % W_CHUNKS * 8;
+		uvec2 rows = at(w_rows, k0, W_COLUMNS * 2);
+		[[unroll]] for (uint i = 0; i < W_LOADS; i++) {
+			w_next[i] = uvec4(0);
+			if (TILE_K % W_STEP != 0 && k + i * W_STEP >= k0 + TILE_K) continue;
+			if (IN % TILE_K != 0 && k + i * W_STEP >= IN) continue;
+			if (OUT % TILE_N == 0 || column < OUT) w_next[i] = U32x4(rows).v[i * W_STEP * (W_COLUMNS / 8) + column / 8];
+		}
+	} else {
+		[[unroll]] for (uint i = 0; i < W_LOADS; i++) {
+			w_next[i] = uvec4(0);
+			if (TILE_N % ROW_STEP != 0 && row + i * ROW_STEP >= TILE_N) continue;
+			if (OUT % TILE_N != 0 && n0 + row + i * ROW_STEP >= OUT) continue;
+			if (IN % TILE_K == 0 || col < IN) w_next[i] = U32x4(w_rows).v[i * ROW_STEP * (W_COLUMNS / 8) + col / 8];
+		}
 	}
 	if (NORM) {
 		gamma_next[0] = load_f32(p.gamma, 0, col);
@@ -164,9 +178,11 @@ void store_tiles() {
 		if (TILE_M % ROW_STEP != 0 && row + i * ROW_STEP >= TILE_M) continue;
 		tile[(row + i * ROW_STEP) * PITCH + chunk] = x_operand(i, row + i * ROW_STEP);
 	}
+	row = gl_LocalInvocationIndex / W_CHUNKS;
+	chunk = gl_LocalInvocationIndex % W_CHUNKS;
 	[[unroll]] for (uint i = 0; i < W_LOADS; i++) {
-		if (TILE_N % ROW_STEP != 0 && row + i * ROW_STEP >= TILE_N) continue;
-		tile[(TILE_M + row + i * ROW_STEP) * PITCH + chunk] = w_next[i];
+		if (W_ROWS % W_STEP != 0 && row + i * W_STEP >= W_ROWS) continue;
+		tile[TILE_M * PITCH + (row + i * W_STEP) * W_PITCH + chunk] = w_next[i];
 	}
 }
 
@@ -179,8 +195,11 @@ void multiply(uint subgroup_m, uint subgroup_n) {
 			coopMatLoad(x[i], tile, (subgroup_m * (TILE_M / SUBGROUPS_M) + i * MATRIX_M) * PITCH + k * MATRIX_K / 8, PITCH,
 				gl_CooperativeMatrixLayoutRowMajor);
 		[[unroll]] for (uint j = 0; j < MATRICES_N; j++) {
-			coopMatLoad(w, tile, (TILE_M + subgroup_n * (TILE_N / SUBGROUPS_N) + j * MATRIX_N) * PITCH + k * MATRIX_K / 8, PITCH,
-				gl_CooperativeMatrixLayoutColumnMajor);
+			uint column = subgroup_n * (TILE_N / SUBGROUPS_N) + j * MATRIX_N;
+			if (TRANSPOSED_W)
+				coopMatLoad(w, tile, TILE_M * PITCH + k * MATRIX_K * W_PITCH + column / 8, W_PITCH, gl_CooperativeMatrixLayoutRowMajor);
+			else
+				coopMatLoad(w, tile, (TILE_M + column) * PITCH + k * MATRIX_K / 8, PITCH, gl_CooperativeMatrixLayoutColumnMajor);
 			[[unroll]] for (uint i = 0; i < MATRICES_M; i++) acc[i][j] = coopMatMulAdd(x[i], w, acc[i][j]);
 		}
 	}
@@ -332,7 +351,7 @@ void main() {
 	else
 		[[unroll]] for (uint i = 0; i < X_LOADS; i++) x_rows[i] = x_row(m0 + t / K_CHUNKS + i * ROW_STEP);
 	[[unroll]] for (uint i = 0; i < X_LOADS * X_CHUNKS; i++) x_next[i] = uvec4(0);
-	w_rows = at(p.w, n0 + t / K_CHUNKS, W_COLUMNS * 2);
+	w_rows = at(p.w, (TRANSPOSED_W ? 0 : n0) + t / W_CHUNKS, W_COLUMNS * 2);
 	[[unroll]] for (uint i = 0; i < MATRICES_M; i++)
 		[[unroll]] for (uint j = 0; j < MATRICES_N; j++) {
 			acc[i][j] = ACCUMULATOR(0);
