@@ -46,6 +46,9 @@ func compileNorms(c *compiler) {
 				LayerNormConfig{C: n, Y: y}, LayerNormConfig{C: n, Y: y, Add: true})
 		}
 		compile(c, NewLayerNormBackward, func(r *LayerNormBackward) ([]*vk.Kernel, error) {
+			if FusedNormBackward(r.config.C) {
+				return one(r.fusedKernel())
+			}
 			rows, err := one(r.rowKernel())
 			if err != nil {
 				return nil, err
@@ -54,6 +57,9 @@ func compileNorms(c *compiler) {
 			return append(rows, sums...), err
 		}, LayerNormBackwardConfig{C: n}, LayerNormBackwardConfig{C: n, Add: true})
 		compile(c, NewRMSNormBackward, func(r *RMSNormBackward) ([]*vk.Kernel, error) {
+			if FusedNormBackward(r.config.C) {
+				return one(r.fusedKernel())
+			}
 			rows, err := one(r.rowKernel())
 			if err != nil {
 				return nil, err
@@ -61,6 +67,14 @@ func compileNorms(c *compiler) {
 			sums, err := each(r.sumKernel, false, true)
 			return append(rows, sums...), err
 		}, RMSNormBackwardConfig{C: n}, RMSNormBackwardConfig{C: n, Add: true}, RMSNormBackwardConfig{C: n, Gather: true})
+		if FusedNormBackward(n) {
+			for _, dy := range []DType{F16, BF16} {
+				compile(c, NewLayerNormBackward, func(r *LayerNormBackward) ([]*vk.Kernel, error) { return one(r.fusedKernel()) },
+					LayerNormBackwardConfig{C: n, DY: dy}, LayerNormBackwardConfig{C: n, Add: true, DY: dy})
+				compile(c, NewRMSNormBackward, func(r *RMSNormBackward) ([]*vk.Kernel, error) { return one(r.fusedKernel()) },
+					RMSNormBackwardConfig{C: n, DY: dy}, RMSNormBackwardConfig{C: n, Gather: true, DY: dy})
+			}
+		}
 	}
 }
 

@@ -17,6 +17,9 @@ import (
 type layerNormGradient struct {
 	items, rows, c     int
 	add, addParameters bool
+
+	dyType  DType
+	outside bool // with add, the sum of dx begins in another range
 }
 
 // layerNormData are the tensors of a gradient.
@@ -25,6 +28,7 @@ type layerNormData struct{ x, weight, dy, dx, dweight, dbias []float32 }
 func (c layerNormGradient) data() layerNormData {
 	n := c.items * c.rows * c.c
 	d := layerNormData{normal(1, n), normal(2, c.c), normal(3, n), normal(4, n), normal(5, c.items*c.c), normal(6, c.items*c.c)}
+	d.dy = c.dyType.roundAll(d.dy)
 	setSpecialRows(d.x, c.items*c.rows, c.c)
 	for i := range c.c { // a large mean
 		d.x[len(d.x)-1-i] += 100
@@ -50,7 +54,7 @@ func (c layerNormGradient) deviations(x []float32) (list []float64) {
 // run returns dx, dweight and dbias.
 func (c layerNormGradient) run(t *testing.T, d layerNormData) (dx, dweight, dbias []float32) {
 	gpu := gputest.New(t)
-	n, err := NewLayerNormBackward(gpu.Dev, LayerNormBackwardConfig{C: c.c, Add: c.add, AddParameters: c.addParameters})
+	n, err := NewLayerNormBackward(gpu.Dev, LayerNormBackwardConfig{C: c.c, Add: c.add, AddParameters: c.addParameters, DY: c.dyType})
 	require.NoError(t, err)
 	defer n.Close()
 	output := func(name string, base []float32, add bool) vk.Range {
@@ -60,16 +64,23 @@ func (c layerNormGradient) run(t *testing.T, d layerNormData) (dx, dweight, dbia
 		return gpu.Out(name, 4*len(base))
 	}
 	a := LayerNormBackwardArgs{
-		X: inputAt(gpu, "x", d.x, wordAlign), Weight: inputAt(gpu, "weight", d.weight, wordAlign), DY: inputAt(gpu, "dy", d.dy, wordAlign),
-		DX: output("dx", d.dx, c.add), DWeight: output("dweight", d.dweight, c.addParameters), DBias: output("dbias", d.dbias, c.addParameters),
+		X: inputAt(gpu, "x", d.x, rowAlign(c.c)), Weight: inputAt(gpu, "weight", d.weight, rowAlign(c.c)), DY: inputAt(gpu, "dy", encode(c.dyType, d.dy), c.dyType.rowAlign(c.c)),
+		DX: output("dx", d.dx, c.add && !c.outside), DWeight: output("dweight", d.dweight, c.addParameters), DBias: output("dbias", d.dbias, c.addParameters),
 		Scratch: gpu.Out("scratch", int(LayerNormBackwardScratch(c.items, c.rows, c.c))), Items: c.items, Rows: c.rows,
+	}
+	if c.outside {
+		a.Base = inputAt(gpu, "base", d.dx, rowAlign(c.c))
 	}
 	gpu.Run(func(list *vk.CommandList) error { return n.Record(list, a) })
 	steps := 2
 	if c.rows > 256 {
 		steps = 4
 	}
-	assert.Len(t, gpu.StepNames(), steps)
+	if FusedNormBackward(c.c) {
+		assert.Equal(t, "layernorm_backward_fused", gpu.StepNames()[0])
+	} else {
+		assert.Len(t, gpu.StepNames(), steps)
+	}
 	return gpu.Float32("dx"), gpu.Float32("dweight"), gpu.Float32("dbias")
 }
 
@@ -116,8 +127,8 @@ func (c layerNormGradient) test(t *testing.T) {
 
 func TestLayerNormBackward(t *testing.T) {
 	for _, c := range []layerNormGradient{
-		{1, 1, 1, false, false}, {2, 3, 4, true, false}, {1, 5, 31, false, true}, {3, 7, 32, true, true}, {2, 33, 100, false, false},
-		{1, 255, 33, true, true}, {1, 256, 12, false, true}, {2, 257, 65, false, true}, {1, 700, 512, true, false}, {1, 2, 4099, false, false},
+		{1, 1, 1, false, false, F32, false}, {2, 3, 4, true, false, F32, false}, {1, 5, 31, false, true, F32, false}, {3, 7, 32, true, true, F32, false}, {2, 33, 100, false, false, F32, false},
+		{1, 255, 33, true, true, F32, false}, {1, 256, 12, false, true, F32, false}, {2, 257, 65, false, true, F32, false}, {1, 700, 512, true, false, F32, false}, {1, 2, 4099, false, false, F32, false},
 	} {
 		t.Run(fmt.Sprintf("%+v", c), c.test)
 	}
@@ -125,7 +136,7 @@ func TestLayerNormBackward(t *testing.T) {
 
 // A mean that is large compared with the deviation does not cost accuracy.
 func TestLayerNormBackwardLargeMean(t *testing.T) {
-	c := layerNormGradient{items: 1, rows: 9, c: 509}
+	c := layerNormGradient{items: 1, rows: 9, c: 508}
 	d := c.data()
 	for i := range d.x {
 		d.x[i] = 1000 + float32(i*7%13)/64 // exact
@@ -138,7 +149,7 @@ func TestLayerNormBackwardLargeMean(t *testing.T) {
 
 // The bits of an item do not depend on the batch or on its position.
 func TestLayerNormBackwardBits(t *testing.T) {
-	c := layerNormGradient{items: 3, rows: 270, c: 21}
+	c := layerNormGradient{items: 3, rows: 270, c: 20}
 	d := c.data()
 	n := c.rows * c.c
 	copy(d.x[2*n:], d.x[n:2*n])
@@ -159,10 +170,12 @@ func TestLayerNormBackwardBadInput(t *testing.T) {
 	gpu := gputest.New(t)
 	_, err := NewLayerNormBackward(gpu.Dev, LayerNormBackwardConfig{})
 	assert.ErrorContains(t, err, "C is 0, want 1")
+	_, err = NewLayerNormBackward(gpu.Dev, LayerNormBackwardConfig{C: 6, DY: BF16})
+	assert.ErrorContains(t, err, "C is 6 with DY bf16, want a multiple of 4, at most 4096")
 	n, err := NewLayerNormBackward(gpu.Dev, LayerNormBackwardConfig{C: 8})
 	require.NoError(t, err)
 	x, weight, dx, dweight := gpu.In("x", normal(1, 40)), gpu.In("weight", normal(2, 8)), gpu.Out("dx", 160), gpu.Out("dweight", 32)
-	good := LayerNormBackwardArgs{X: x, Weight: weight, DY: x, DX: dx, DWeight: dweight, DBias: gpu.Out("dbias", 32), Scratch: gpu.Out("scratch", 60), Rows: 5}
+	good := LayerNormBackwardArgs{X: x, Weight: weight, DY: x, DX: dx, DWeight: dweight, DBias: gpu.Out("dbias", 32), Scratch: gpu.Out("scratch", 64), Rows: 5}
 	assertRejected(t, gpu, good, n.Record, []badArgs[LayerNormBackwardArgs]{
 		{"Rows is 0, want 1", func(a *LayerNormBackwardArgs) { a.Rows = 0 }},
 		{"Items is -1, want 1", func(a *LayerNormBackwardArgs) { a.Items = -1 }},
@@ -172,8 +185,18 @@ func TestLayerNormBackwardBadInput(t *testing.T) {
 		{"dx has 156 bytes", func(a *LayerNormBackwardArgs) { a.DX = dx.Slice(0, 156) }},
 		{"dweight has 28 bytes, want [Items 1, C 8] f32, 32 bytes", func(a *LayerNormBackwardArgs) { a.DWeight = dweight.Slice(0, 28) }},
 		{"dbias is missing, want [Items 1, C 8] f32, 32 bytes", func(a *LayerNormBackwardArgs) { a.DBias = vk.Range{} }},
-		{"scratch has 32 bytes, want LayerNormBackwardScratch, 60 bytes", func(a *LayerNormBackwardArgs) { a.Scratch = dweight }},
+		{"scratch has 32 bytes, want LayerNormBackwardScratch, 64 bytes", func(a *LayerNormBackwardArgs) { a.Scratch = dweight }},
 	})
 	require.NoError(t, n.Close())
 	require.NoError(t, n.Close())
+}
+
+// The fused kernel reads dy of 16 bits, adds dx to another range, and divides many rows into blocks.
+func TestLayerNormBackwardFused(t *testing.T) {
+	for _, c := range []layerNormGradient{
+		{items: 2, rows: 1027, c: 8, add: true, outside: true, dyType: F16},
+		{items: 3, rows: 66, c: 8, addParameters: true, dyType: BF16},
+	} {
+		t.Run(fmt.Sprintf("%+v", c), func(t *testing.T) { c.test(t) })
+	}
 }

@@ -11,12 +11,12 @@ import (
 
 // RMSNormBackward is the gradient of [RMSNorm]: that of the rows, and that of gamma for each item of a batch.
 //
-//	x [Items, Rows, C] f32 in    gamma [C] f32 in    dy [Items, Rows, C] f32 in
-//	dx [Items, Rows, C] f32 out; with the config's Add in and out    dgamma [Items, C] f32 out; with AddGamma in and out
+//	x [Items, Rows, C] f32 in    gamma [C] f32 in    dy [Items, Rows, C] f32, or with the config's DY of 16 bits, in
+//	dx [Items, Rows, C] f32 out; with the config's Add in and out    base the same, in, optional    dgamma [Items, C] f32 out; with AddGamma in and out
 //	dx[b, r]  (+)= (g - u * (u . g)) * sqrt(C) / |x[b, r]|    with u = x[b, r] / |x[b, r]| and g = gamma * dy[b, r]
 //	dgamma[b] (+)= sum of dy[b, r] * u * sqrt(C) over r
 //
-// A length of at most 1e-12 is a constant 1e-12: then the term u * (u . g) is 0.
+// With base, dx is its sum with the gradient. A length of at most 1e-12 is a constant 1e-12: then the term u * (u . g) is 0.
 //
 // With the config's Gather, dy are the gradients of gathered rows, as in RMSNorm, and dx is added to:
 //
@@ -26,7 +26,8 @@ import (
 // other slots of a list may name the same row: the result of such a race is undefined.
 //
 // Rows have any length, but for what exceeds float32: gradients of rows longer than 1e38 may be 0. The order of
-// summation depends on C and Rows alone. Ranges start at multiples of 4 bytes.
+// summation depends on C and Rows alone. Ranges start at multiples of 4 bytes, rows of a multiple of 4 elements at
+// multiples of 16.
 //
 // Shader: shaders/rmsnorm_backward.comp. CPU reference: internal/ref.RMSNormBackward.
 type RMSNormBackward struct {
@@ -43,6 +44,8 @@ type RMSNormBackwardConfig struct {
 	Gather   bool // the rows were gathered; with it dx is always added to
 	Add      bool // add to dx
 	AddGamma bool // add to dgamma
+
+	DY DType // of dy: F32, F16 or BF16; with 16 bits FusedNormBackward(C) is true
 }
 
 // RMSNormBackwardArgs names the memory and the sizes. Outputs overlap no other range.
@@ -51,6 +54,7 @@ type RMSNormBackwardArgs struct {
 	Gamma   vk.Range // [C]
 	DY      vk.Range // [Items, Rows, C]
 	DX      vk.Range // the shape of X
+	Base    vk.Range // with the config's Add, if FusedNormBackward(C): the shape of X, to which dx is added; absent: DX itself
 	DGamma  vk.Range // [Items, C]
 	Scratch vk.Range // of RMSNormBackwardScratch bytes
 	Items   int      // batch items; 0: 1
@@ -63,8 +67,12 @@ type RMSNormBackwardArgs struct {
 	List   int      // with Gather: the list to use, 0 to Lists-1
 }
 
-// The pushes of the two kernels follow eight addresses.
+// The pushes of the kernels follow nine addresses.
 type (
+	rmsNormFusedPush struct {
+		rows, inRows, lists, list uint32
+		blocks                    normBlocksPush
+	}
 	rmsNormBackwardPush   struct{ rows, inRows, lists, list, allRows uint32 }
 	rmsNormParametersPush struct{ rows, inRows, lists, list, rowsPerBlock, blocks, allBlocks uint32 }
 )
@@ -72,13 +80,17 @@ type (
 var (
 	_ = [1]struct{}{}[unsafe.Sizeof(rmsNormBackwardPush{})-20]
 	_ = [1]struct{}{}[unsafe.Sizeof(rmsNormParametersPush{})-28]
+	_ = [1]struct{}{}[unsafe.Sizeof(rmsNormFusedPush{})-28]
 )
 
-// RMSNormBackwardScratch is the size of the scratch memory in bytes: two factors of each row, and the sums of blocks of
-// rows.
+// RMSNormBackwardScratch is the size of the scratch memory in bytes: the sums of blocks of rows, and two factors of each
+// row unless FusedNormBackward(c) is true.
 func RMSNormBackwardScratch(items, rows, c int) uint64 {
 	if items < 0 || rows < 1 || c < 1 {
 		return 0
+	}
+	if FusedNormBackward(c) {
+		return normBackwardScratch(items, rows, c, 1)
 	}
 	return 8*uint64(max(items, 1))*uint64(rows) + ColumnSumScratch(items, rows, c)
 }
@@ -86,7 +98,7 @@ func RMSNormBackwardScratch(items, rows, c int) uint64 {
 // NewRMSNormBackward checks the config. Record compiles kernels when it first needs them.
 func NewRMSNormBackward(dev *vk.Device, c RMSNormBackwardConfig) (*RMSNormBackward, error) {
 	const op = "RMSNormBackward"
-	if err := checkRowLength(op, c.C); err != nil {
+	if err := firstError(checkRowLength(op, c.C), checkNormBackward(op, c.C, c.DY)); err != nil {
 		return nil, err
 	}
 	c.Add = c.Add || c.Gather
@@ -102,7 +114,7 @@ func NewRMSNormBackward(dev *vk.Device, c RMSNormBackwardConfig) (*RMSNormBackwa
 	return &RMSNormBackward{c, invocationsPerRow, rows, kernelCache{dev: dev}, blocks}, nil
 }
 
-// Record appends two dispatches to a command list, or three with more than 256 rows.
+// Record appends two dispatches to a command list, or three with many rows.
 func (n *RMSNormBackward) Record(list *vk.CommandList, a RMSNormBackwardArgs) error {
 	const op = "RMSNormBackward"
 	if a.Items == 0 {
@@ -116,6 +128,9 @@ func (n *RMSNormBackward) Record(list *vk.CommandList, a RMSNormBackwardArgs) er
 	}
 	if !n.config.Gather {
 		a.InRows = a.Rows
+	}
+	if FusedNormBackward(n.config.C) {
+		return n.recordFused(list, a)
 	}
 	caps, rows, sums := list.Device().Caps(), uint64(a.Items)*uint64(a.Rows), newColumnSumPush(a.Items, a.Rows)
 	groups, err := workgroups(caps, op, ceilDiv(rows, uint64(n.rowsPerGroup)))
@@ -141,7 +156,7 @@ func (n *RMSNormBackward) Record(list *vk.CommandList, a RMSNormBackwardArgs) er
 	}
 	elements, lists := float64(rows)*float64(n.config.C), (a.Gather.Size()+a.Valid.Size())/uint64(a.Lists)
 	args := []vk.Access{vk.Read(a.X), vk.Read(a.Gamma), vk.Read(a.DY), writeAccess(a.DX, n.config.Add), {}, vk.Write(factors),
-		vk.Read(a.Gather), vk.Read(a.Valid)}
+		vk.Read(a.Gather), vk.Read(a.Valid), {}}
 	err = list.Dispatch(vk.Dispatch{
 		Kernel: rowKernel, Groups: groups, Args: args,
 		Push:  vk.Scalars(&rmsNormBackwardPush{uint32(a.Rows), uint32(a.InRows), uint32(a.Lists), uint32(a.List), uint32(rows)}),
@@ -150,7 +165,7 @@ func (n *RMSNormBackward) Record(list *vk.CommandList, a RMSNormBackwardArgs) er
 	if err != nil {
 		return err
 	}
-	args = []vk.Access{vk.Read(a.X), {}, vk.Read(a.DY), {}, writeAccess(sum, add), vk.Read(factors), vk.Read(a.Gather), vk.Read(a.Valid)}
+	args = []vk.Access{vk.Read(a.X), {}, vk.Read(a.DY), {}, writeAccess(sum, add), vk.Read(factors), vk.Read(a.Gather), vk.Read(a.Valid), {}}
 	err = list.Dispatch(vk.Dispatch{
 		Kernel: sumKernel, Groups: sumGroups, Args: args,
 		Push: vk.Scalars(&rmsNormParametersPush{uint32(a.Rows), uint32(a.InRows), uint32(a.Lists), uint32(a.List),
@@ -161,6 +176,37 @@ func (n *RMSNormBackward) Record(list *vk.CommandList, a RMSNormBackwardArgs) er
 		return err
 	}
 	return n.blocks.Record(list, ColumnSumArgs{X: sum, Y: a.DGamma, Batch: a.Items, Rows: int(sums.blocks)})
+}
+
+// recordFused appends the fused kernel, and the sum of its blocks.
+func (n *RMSNormBackward) recordFused(list *vk.CommandList, a RMSNormBackwardArgs) error {
+	const op = "RMSNormBackward"
+	push := rmsNormFusedPush{uint32(a.Rows), uint32(a.InRows), uint32(a.Lists), uint32(a.List), newNormBlocksPush(a.Items, a.Rows, n.config.C)}
+	groups, err := workgroups(list.Device().Caps(), op, uint64(push.blocks.allBlocks))
+	if err != nil {
+		return err
+	}
+	kernel, err := n.fusedKernel()
+	if err != nil {
+		return fmt.Errorf("pipelines: %s: %w", op, err)
+	}
+	bytes := 4 * uint64(push.blocks.allBlocks) * uint64(n.config.C)
+	sums, rest := a.Scratch.Slice(0, bytes), vk.Range{}
+	if a.Scratch.Size() > bytes {
+		rest = a.Scratch.Slice(bytes, a.Scratch.Size()-bytes)
+	}
+	elements := float64(a.Items) * float64(a.Rows) * float64(n.config.C)
+	dx, base := dxAccess(a.DX, a.Base, n.config.Add)
+	err = list.Dispatch(vk.Dispatch{
+		Kernel: kernel, Groups: groups, Push: vk.Scalars(&push),
+		Args:  []vk.Access{vk.Read(a.X), vk.Read(a.Gamma), vk.Read(a.DY), dx, vk.Write(sums), {}, vk.Read(a.Gather), vk.Read(a.Valid), base},
+		Flops: 12 * elements, Bytes: 4*elements + float64(a.DY.Size()) + accesses(n.config.Add)*4*elements +
+			float64(a.Gamma.Size()+sums.Size()+(a.Gather.Size()+a.Valid.Size())/uint64(a.Lists)),
+	})
+	if err != nil {
+		return err
+	}
+	return n.blocks.Record(list, ColumnSumArgs{X: sums, Y: a.DGamma, Scratch: rest, Batch: a.Items, Rows: int(push.blocks.blocks)})
 }
 
 func (n *RMSNormBackward) check(a RMSNormBackwardArgs) error {
@@ -190,13 +236,21 @@ func (n *RMSNormBackward) check(a RMSNormBackwardArgs) error {
 		}
 	}
 	return firstError(
-		checkTensor(op, "x", a.X, wordAlign, f32, x...),
-		checkTensor(op, "gamma", a.Gamma, wordAlign, f32, c),
-		checkTensor(op, "dy", a.DY, wordAlign, f32, items, rows, c),
-		checkTensor(op, "dx", a.DX, wordAlign, f32, x...),
+		checkTensor(op, "x", a.X, rowAlign(c.n), f32, x...),
+		checkTensor(op, "gamma", a.Gamma, rowAlign(c.n), f32, c),
+		checkTensor(op, "dy", a.DY, n.config.DY.rowAlign(c.n), n.config.DY.element(), items, rows, c),
+		checkTensor(op, "dx", a.DX, rowAlign(c.n), f32, x...),
+		checkNormBase(op, a.Base, n.config.Add, c.n, x),
 		checkTensor(op, "dgamma", a.DGamma, wordAlign, f32, items, c),
 		checkScratch(op, a.Scratch, RMSNormBackwardScratch(a.Items, a.Rows, n.config.C), "RMSNormBackwardScratch"),
 	)
+}
+
+// fusedKernel returns the kernel of dx and dgamma.
+func (n *RMSNormBackward) fusedKernel() (*vk.Kernel, error) {
+	spec := fusedNormSpec(n.config.C, n.config.Add, n.config.DY)
+	spec[shaders.RMSNormBackwardGather] = specBool(n.config.Gather)
+	return n.kernels.get("rmsnorm_backward_fused", "rmsnorm_backward_fused", false, spec)
 }
 
 // rowKernel returns the kernel of dx.

@@ -17,6 +17,9 @@ import (
 type normGradient struct {
 	items, rows, c, inRows int
 	add, addGamma          bool
+
+	dyType  DType
+	outside bool // with add, the sum of dx begins in another range
 }
 
 // normData are the tensors of a gradient. exponents scale the rows of x by powers of two.
@@ -43,6 +46,7 @@ func (c normGradient) data() normData {
 	for slot := 4; slot < len(d.gather); slot += 11 {
 		d.gather[slot] = -1 << 31
 	}
+	d.dy = c.dyType.roundAll(d.dy)
 	return d
 }
 
@@ -89,17 +93,21 @@ func normReference[T ref.Float](c normGradient, d normData, backward func(x, gam
 // run returns dx and dgamma. The rows of x are multiplied by powers of two, and those of dx divided by them.
 func (c normGradient) run(t *testing.T, d normData) (dx, dgamma []float32) {
 	gpu := gputest.New(t)
-	n, err := NewRMSNormBackward(gpu.Dev, RMSNormBackwardConfig{C: c.c, Gather: c.inRows > 0, Add: c.add, AddGamma: c.addGamma})
+	n, err := NewRMSNormBackward(gpu.Dev, RMSNormBackwardConfig{C: c.c, Gather: c.inRows > 0, Add: c.add, AddGamma: c.addGamma, DY: c.dyType})
 	require.NoError(t, err)
 	defer n.Close()
 	x := scaleRows(d.x, d.exponents, c.c, 1)
 	a := RMSNormBackwardArgs{
-		X: inputAt(gpu, "x", x, wordAlign), Gamma: inputAt(gpu, "gamma", d.gamma, wordAlign), DY: inputAt(gpu, "dy", d.dy, wordAlign),
+		X: inputAt(gpu, "x", x, rowAlign(c.c)), Gamma: inputAt(gpu, "gamma", d.gamma, rowAlign(c.c)), DY: inputAt(gpu, "dy", encode(c.dyType, d.dy), c.dyType.rowAlign(c.c)),
 		Scratch: gpu.Out("scratch", int(RMSNormBackwardScratch(c.items, c.rows, c.c))), Items: c.items, Rows: c.rows,
 	}
-	if c.add {
-		a.DX = gpu.InOut("dx", scaleRows(d.dx, d.exponents, c.c, -1))
-	} else {
+	base := scaleRows(d.dx, d.exponents, c.c, -1)
+	switch {
+	case c.outside:
+		a.DX, a.Base = gpu.Out("dx", 4*len(d.dx)), inputAt(gpu, "base", base, rowAlign(c.c))
+	case c.add:
+		a.DX = gpu.InOut("dx", base)
+	default:
 		a.DX = gpu.Out("dx", 4*len(d.dx))
 	}
 	if c.addGamma {
@@ -112,7 +120,12 @@ func (c normGradient) run(t *testing.T, d normData) (dx, dgamma []float32) {
 		a.InRows, a.Lists, a.List = c.inRows, 3, 1
 	}
 	gpu.Run(func(list *vk.CommandList) error { return n.Record(list, a) })
-	assert.Equal(t, c.rows > 256, len(gpu.StepNames()) == 3, gpu.StepNames())
+	names := gpu.StepNames()
+	if FusedNormBackward(c.c) {
+		assert.Equal(t, "rmsnorm_backward_fused", names[0])
+	} else {
+		assert.Equal(t, c.rows > 256, len(names) == 3, names)
+	}
 	return scaleRows(gpu.Float32("dx"), d.exponents, c.c, 1), gpu.Float32("dgamma")
 }
 
@@ -135,9 +148,9 @@ func (c normGradient) test(t *testing.T, d normData) {
 
 func TestRMSNormBackward(t *testing.T) {
 	for _, c := range []normGradient{
-		{1, 1, 1, 0, false, false}, {2, 3, 4, 0, true, false}, {1, 5, 31, 0, false, true}, {3, 7, 32, 0, true, true}, {2, 33, 100, 0, false, false},
-		{1, 255, 33, 0, true, true}, {1, 256, 12, 0, false, true}, {2, 257, 65, 0, false, true}, {1, 700, 512, 0, true, false}, {1, 2, 4099, 0, false, false},
-		{1, 1, 3, 1, true, false}, {2, 9, 7, 11, true, true}, {3, 8, 68, 8, true, false}, {2, 300, 40, 301, true, true},
+		{1, 1, 1, 0, false, false, F32, false}, {2, 3, 4, 0, true, false, F32, false}, {1, 5, 31, 0, false, true, F32, false}, {3, 7, 32, 0, true, true, F32, false}, {2, 33, 100, 0, false, false, F32, false},
+		{1, 255, 33, 0, true, true, F32, false}, {1, 256, 12, 0, false, true, F32, false}, {2, 257, 65, 0, false, true, F32, false}, {1, 700, 512, 0, true, false, F32, false}, {1, 2, 4099, 0, false, false, F32, false},
+		{1, 1, 3, 1, true, false, F32, false}, {2, 9, 7, 11, true, true, F32, false}, {3, 8, 68, 8, true, false, F32, false}, {2, 300, 40, 301, true, true, F32, false},
 	} {
 		t.Run(fmt.Sprintf("%+v", c), func(t *testing.T) { c.test(t, c.data()) })
 	}
@@ -145,7 +158,7 @@ func TestRMSNormBackward(t *testing.T) {
 
 // Rows of all lengths whose squares, or whose sums of squares, do not fit a float32, beside rows that do.
 func TestRMSNormBackwardLengths(t *testing.T) {
-	for _, c := range []normGradient{{2, 40, 6, 0, false, false}, {1, 40, 130, 0, true, true}, {2, 19, 20, 23, true, false}} {
+	for _, c := range []normGradient{{2, 40, 6, 0, false, false, F32, false}, {1, 40, 130, 0, true, true, F32, false}, {2, 19, 20, 23, true, false, F32, false}} {
 		d := c.data()
 		for row := range d.exponents {
 			d.exponents[row] = []int{0, 62, 80, 115, -20, -35, 0, 70}[row%8]
@@ -153,7 +166,7 @@ func TestRMSNormBackwardLengths(t *testing.T) {
 		c.test(t, d)
 	}
 	// A row shorter than 1e-12 is divided by the constant 1e-12.
-	c := normGradient{1, 3, 4, 0, false, false}
+	c := normGradient{1, 3, 4, 0, false, false, F32, false}
 	d := c.data()
 	copy(d.x, []float32{0, 0, 0, 0, 3e-13, -4e-13, 0, 0})
 	gradients, _ := c.run(t, d)
@@ -164,7 +177,7 @@ func TestRMSNormBackwardLengths(t *testing.T) {
 
 // Empty slots add nothing, whatever their gradients are. The bits of an item do not depend on the batch.
 func TestRMSNormBackwardBits(t *testing.T) {
-	c := normGradient{3, 270, 21, 280, true, false}
+	c := normGradient{3, 270, 21, 280, true, false, F32, false}
 	d := c.data()
 	for _, s := range [][]float32{d.x, d.dx, d.dy} {
 		n := len(s) / 3
@@ -200,10 +213,12 @@ func TestRMSNormBackwardBadInput(t *testing.T) {
 	gpu := gputest.New(t)
 	_, err := NewRMSNormBackward(gpu.Dev, RMSNormBackwardConfig{})
 	assert.ErrorContains(t, err, "C is 0, want 1")
+	_, err = NewRMSNormBackward(gpu.Dev, RMSNormBackwardConfig{C: 6, DY: F16})
+	assert.ErrorContains(t, err, "C is 6 with DY f16, want a multiple of 4, at most 4096")
 	n, err := NewRMSNormBackward(gpu.Dev, RMSNormBackwardConfig{C: 8})
 	require.NoError(t, err)
 	x, gamma, dx, dgamma := gpu.In("x", normal(1, 40)), gpu.In("gamma", normal(2, 8)), gpu.Out("dx", 160), gpu.Out("dgamma", 32)
-	good := RMSNormBackwardArgs{X: x, Gamma: gamma, DY: x, DX: dx, DGamma: dgamma, Scratch: gpu.Out("scratch", 40), Rows: 5}
+	good := RMSNormBackwardArgs{X: x, Gamma: gamma, DY: x, DX: dx, DGamma: dgamma, Scratch: gpu.Out("scratch", 32), Rows: 5}
 	assertRejected(t, gpu, good, n.Record, []badArgs[RMSNormBackwardArgs]{
 		{"Rows is 0, want 1", func(a *RMSNormBackwardArgs) { a.Rows = 0 }},
 		{"Items is -1, want 1", func(a *RMSNormBackwardArgs) { a.Items = -1 }},
@@ -212,7 +227,8 @@ func TestRMSNormBackwardBadInput(t *testing.T) {
 		{"dy is missing, want [Items 1, Rows 5, C 8] f32, 160 bytes", func(a *RMSNormBackwardArgs) { a.DY = vk.Range{} }},
 		{"dx has 156 bytes", func(a *RMSNormBackwardArgs) { a.DX = dx.Slice(0, 156) }},
 		{"dgamma has 28 bytes, want [Items 1, C 8] f32, 32 bytes", func(a *RMSNormBackwardArgs) { a.DGamma = dgamma.Slice(0, 28) }},
-		{"scratch is missing, want RMSNormBackwardScratch, 40 bytes", func(a *RMSNormBackwardArgs) { a.Scratch = vk.Range{} }},
+		{"scratch is missing, want RMSNormBackwardScratch, 32 bytes", func(a *RMSNormBackwardArgs) { a.Scratch = vk.Range{} }},
+		{"base has 160 bytes, want none without Add", func(a *RMSNormBackwardArgs) { a.Base = x }},
 		{"InRows, Lists, List, gather or valid is set, want none", func(a *RMSNormBackwardArgs) { a.InRows = 5 }},
 		{"gather or valid is set, want none", func(a *RMSNormBackwardArgs) { a.Valid = gamma }},
 	})
@@ -230,4 +246,30 @@ func TestRMSNormBackwardBadInput(t *testing.T) {
 		{"valid has 32 bytes, want [Items 1, Lists 1, Rows 5] u32, 20 bytes", func(a *RMSNormBackwardArgs) { a.Valid = gamma }},
 		{"List is 1, want 0 to 0", func(a *RMSNormBackwardArgs) { a.List = 1 }},
 	})
+}
+
+// The fused kernel reads dy of 16 bits, adds dx to another range, and divides many rows into blocks.
+func TestRMSNormBackwardFused(t *testing.T) {
+	for _, c := range []normGradient{
+		{items: 2, rows: 1027, c: 8, add: true, outside: true, dyType: F16},
+		{items: 3, rows: 66, c: 8, addGamma: true, dyType: BF16},
+		{items: 2, rows: 30, c: 8, inRows: 31, add: true, addGamma: true, dyType: F16},
+	} {
+		t.Run(fmt.Sprintf("%+v", c), func(t *testing.T) { c.test(t, c.data()) })
+	}
+}
+
+// The blocks cover all rows, and are whole loop iterations.
+func TestNormBackwardBlocks(t *testing.T) {
+	for _, c := range []int{4, 8, 32, 100, 512, 1024, 4096} {
+		for _, rows := range []int{1, 7, 64, 65, 1024, 32768, 1<<20 + 1} {
+			each, blocks := normBackwardBlocks(rows, c)
+			perRow, atATime := fusedNormInvocations(c)
+			assert.EqualValues(t, normInvocations, perRow*atATime)
+			assert.Zero(t, each%uint64(atATime))
+			assert.LessOrEqual(t, blocks, uint64(normBackwardMaxBlocks))
+			assert.GreaterOrEqual(t, each*blocks, uint64(rows))
+			assert.Less(t, each*(blocks-1), uint64(rows))
+		}
+	}
 }

@@ -125,6 +125,13 @@ const (
 	LinearBackwardAdd uint32 = 30 // bool: add to dw
 )
 
+// Ids of the specialisation constants of include/norm_backward.glsl, which is included by layernorm_backward.comp, rmsnorm_backward.comp.
+const (
+	NormBackwardChannels uint32 = 2 // uint: elements in a row
+	NormBackwardAddDx    uint32 = 8 // bool: add base to dx
+	NormBackwardDyDType  uint32 = 9 // uint: of dy
+)
+
 // Ids of the specialisation constants of include/patch_attention.glsl, which is included by patch_attention.comp, patch_attention_backward.comp.
 const (
 	PatchAttentionPatchSize uint32 = 9 // uint: pixels along a side of a patch

@@ -71,11 +71,11 @@ func setupGELUBackward(b *Builder, size []int) (*Workload, error) {
 }
 
 func setupLinearBackward(b *Builder, size []int) (*Workload, error) {
-	batch, rows, in, out := size[0], size[1], size[2], size[3]
-	l, err := pipelines.NewLinearBackward(b.Dev, pipelines.LinearBackwardConfig{In: in, Out: out})
+	batch, rows, in, out, is16 := size[0], size[1], size[2], size[3], b.Precision != pipelines.F32
+	l, err := pipelines.NewLinearBackward(b.Dev, pipelines.LinearBackwardConfig{In: in, Out: out, Precision: b.Precision, X16: is16, DY16: is16})
 	l = scope.Keep(b.Scope, l, err)
 	a := pipelines.LinearBackwardArgs{
-		DY: b.normal(batch * rows * out), X: b.normal(batch * rows * in), DW: b.alloc32(batch * in * out),
+		DY: b.operand(batch * rows * out), X: b.operand(batch * rows * in), DW: b.alloc32(batch * in * out),
 		Scratch: b.scratchMemory(pipelines.LinearBackwardScratch(batch, rows, in, out)), Batch: batch, Rows: rows,
 	}
 	return b.kernel("linear_backward", func(list *vk.CommandList) error { return l.Record(list, a) }, b.floatOutput("dw", a.DW))
