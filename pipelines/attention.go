@@ -37,7 +37,7 @@ type attentionKernels struct {
 
 // maxAttentionFlops bounds the work of one dispatch. Slow devices do 0.2 TFLOP/s, and some systems reset the device
 // after two seconds.
-const maxAttentionFlops = 1e11
+const maxAttentionFlops = 5e10
 
 // attentionWork describes one attention to record.
 type attentionWork struct {

@@ -18,6 +18,7 @@ import (
 type GELUBackward struct {
 	config GELUBackwardConfig
 	kernel *vk.Kernel
+	most   int // maxGELUBackward, except in tests
 }
 
 // GELUBackwardConfig is fixed when the kernel is compiled. All sizes share one kernel.
@@ -47,10 +48,13 @@ func NewGELUBackward(dev *vk.Device, c GELUBackwardConfig) (*GELUBackward, error
 	if err != nil {
 		return nil, fmt.Errorf("pipelines: GELUBackward: %w", err)
 	}
-	return &GELUBackward{c, k}, nil
+	return &GELUBackward{c, k, maxGELUBackward}, nil
 }
 
-// Record appends one dispatch to a command list.
+// maxGELUBackward is the most elements of a dispatch, with 1.5 GB of traffic.
+const maxGELUBackward = 92 << 20
+
+// Record appends one dispatch for each maxGELUBackward elements to a command list.
 func (g *GELUBackward) Record(list *vk.CommandList, a GELUBackwardArgs) error {
 	const op, threads = "GELUBackward", 256
 	n := dim{"N", a.N}
@@ -70,18 +74,36 @@ func (g *GELUBackward) Record(list *vk.CommandList, a GELUBackwardArgs) error {
 	if a.Dx == a.Y {
 		return fmt.Errorf("pipelines: %s: dx and y are the same range, want different ranges", op)
 	}
-	groups, err := workgroups(list.Device().Caps(), op, ceilDiv(ceilDiv(uint64(a.N), 4), threads))
-	if err != nil {
-		return err
+	for from := 0; from < a.N; from += g.most {
+		n := min(a.N-from, g.most)
+		part := func(r vk.Range) vk.Range { return elementsOf(r, g.config.DType, from, n) }
+		groups, err := workgroups(list.Device().Caps(), op, ceilDiv(ceilDiv(uint64(n), 4), threads))
+		if err != nil {
+			return err
+		}
+		y := part(a.Y)
+		if err := list.Dispatch(vk.Dispatch{
+			Kernel: g.kernel,
+			Groups: groups,
+			Args:   []vk.Access{vk.Read(part(a.X)), vk.Read(part(a.Dy)), vk.Write(part(a.Dx)), vk.Write(y)},
+			Push:   vk.Scalars(&geluBackwardPush{uint32(n / 4), uint32(n % 4)}),
+			Flops:  30 * float64(n), // about: a polynomial and two exponentials
+			Bytes:  float64(3*g.config.DType.Size()*n) + float64(y.Size()),
+
+			IndependentOfPrevious: from > 0,
+		}); err != nil {
+			return err
+		}
 	}
-	return list.Dispatch(vk.Dispatch{
-		Kernel: g.kernel,
-		Groups: groups,
-		Args:   []vk.Access{vk.Read(a.X), vk.Read(a.Dy), vk.Write(a.Dx), vk.Write(a.Y)},
-		Push:   vk.Scalars(&geluBackwardPush{uint32(a.N / 4), uint32(a.N % 4)}),
-		Flops:  30 * float64(a.N), // about: a polynomial and two exponentials
-		Bytes:  float64(3*a.X.Size() + a.Y.Size()),
-	})
+	return nil
+}
+
+// elementsOf is n elements of a range, which may be absent, from one on.
+func elementsOf(r vk.Range, d DType, from, n int) vk.Range {
+	if r.IsZero() {
+		return r
+	}
+	return r.Slice(uint64(d.Size()*from), uint64(d.Size()*n))
 }
 
 // Close frees the kernel. It may be called again, and on nil.

@@ -40,7 +40,13 @@ func TestGELUBackward(t *testing.T) {
 			a := GELUBackwardArgs{X: gpu.In("x", x), Dy: gpu.In("dy", dy), Dx: gpu.Out("dx", 4*n), N: n}
 			both := a
 			both.Dx, both.Y = gpu.Out("dx beside y", 4*n), gpu.Out("y", 4*n)
-			gpu.Run(func(list *vk.CommandList) error { return firstError(g.Record(list, a), g.Record(list, both)) })
+			parts, divided := *g, both
+			parts.most, divided.Dx, divided.Y = 1000, gpu.Out("dx in parts", 4*n), gpu.Out("y in parts", 4*n)
+			gpu.Run(func(list *vk.CommandList) error {
+				return firstError(g.Record(list, a), g.Record(list, both), parts.Record(list, divided))
+			})
+			assert.Equal(t, gpu.Float32("dx"), gpu.Float32("dx in parts"))
+			assert.Equal(t, gpu.Float32("y"), gpu.Float32("y in parts"))
 			want, naive := ref.GELUBackward(x, dy), ref.GELUBackward32(x, dy)
 			assert.NoError(t, ref.MaxErr(gpu.Float32("dx"), want).Within(ref.Bound(naive, want, 1e-6)))
 			assert.Equal(t, gpu.Float32("dx"), gpu.Float32("dx beside y"))

@@ -124,10 +124,10 @@ var _ = [1]struct{}{}[unsafe.Sizeof(linearPush{})-32]
 const (
 	// maxLinearFlops bounds the work of one dispatch. Slow devices do 0.2 TFLOP/s, and some systems reset the device
 	// after two seconds.
-	maxLinearFlops = 1e11
+	maxLinearFlops = 5e10
 	// minLinearTiles is the smallest dispatch that a product is divided into: the last workgroups of each dispatch
 	// leave a GPU half idle.
-	minLinearTiles = 1024
+	minLinearTiles = 512
 	// maxLinearDenseIn is the longest row whose address is computed from the first row of a tile, in 32 bits. Longer
 	// rows have their own 64-bit addresses.
 	maxLinearDenseIn = 1<<24 - 1

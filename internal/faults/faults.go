@@ -106,6 +106,7 @@ type control struct {
 	hide          uint32
 	budget, usage uint64
 	most          uint64
+	memory        uint64
 	calls         uint64
 	fired         uint64
 	failed        [nameBytes]byte
@@ -224,6 +225,10 @@ func (l *Loader) Hide(h Hidden) { l.c.hide = uint32(h) }
 // SetBudget sets what VK_EXT_memory_budget says of every heap of devices that are opened then, in bytes; 0 restores what the
 // driver says.
 func (l *Loader) SetBudget(budget, usage uint64) { l.c.budget, l.c.usage = budget, usage }
+
+// ComputeNothing makes devices that are opened then have so much memory, and compute nothing: kernels are not compiled,
+// buffers are small, and submits do nothing. So calls of any size can be planned. 0 ends it.
+func (l *Loader) ComputeNothing(memory uint64) { l.c.memory, l.c.most = memory, memory }
 
 // SetMaxBuffer sets maxBufferSize; 0 restores the device's.
 func (l *Loader) SetMaxBuffer(bytes uint64) { l.c.most = bytes }

@@ -34,6 +34,7 @@ typedef struct {
 	uint32_t hide;          // see enum below
 	uint64_t budget, usage; // what VK_EXT_memory_budget says of every heap, where budget is not 0
 	uint64_t most;          // maxBufferSize; 0: the device's
+	uint64_t memory;        // size of every heap, of a device that computes nothing; 0: the device's
 	// Written by this library:
 	uint64_t calls;         // counted calls
 	uint64_t fired;         // calls that failed
@@ -148,11 +149,9 @@ CALL(AllocateCommandBuffers, 0, (void *d, const void *i, void **b), (d, i, b))
 CALL(ResetCommandPool, 0, (void *d, uint64_t h, uint32_t f), (d, h, f))
 CALL(BeginCommandBuffer, 0, (void *b, const void *i), (b, i))
 CALL(EndCommandBuffer, 0, (void *b), (b))
-CALL(GetQueryPoolResults, 1, (void *d, uint64_t h, uint32_t f, uint32_t n, size_t s, void *p, uint64_t t, uint32_t g), (d, h, f, n, s, p, t, g))
 CALL(GetFenceStatus, 1, (void *d, uint64_t h), (d, h))
 CALL(WaitForFences, 1, (void *d, uint32_t n, const uint64_t *p, uint32_t a, uint64_t t), (d, n, p, a, t))
 CALL(ResetFences, 0, (void *d, uint32_t n, const uint64_t *p), (d, n, p))
-CALL(QueueSubmit, 1, (void *q, uint32_t n, const void *p, uint64_t f), (q, n, p, f))
 CALL(GetPipelineExecutablePropertiesKHR, 0, (void *d, const void *i, uint32_t *n, void *p), (d, i, n, p))
 CALL(GetPipelineExecutableStatisticsKHR, 0, (void *d, const void *i, uint32_t *n, void *p), (d, i, n, p))
 
@@ -170,7 +169,6 @@ CALL(GetPipelineExecutableStatisticsKHR, 0, (void *d, const void *i, uint32_t *n
 	}
 
 OBJECT(MESSENGER, CreateDebugUtilsMessengerEXT, DestroyDebugUtilsMessengerEXT)
-OBJECT(BUFFER, CreateBuffer, DestroyBuffer)
 OBJECT(CACHE, CreatePipelineCache, DestroyPipelineCache)
 OBJECT(COMMAND_POOL, CreateCommandPool, DestroyCommandPool)
 OBJECT(FENCE, CreateFence, DestroyFence)
@@ -178,6 +176,45 @@ OBJECT(QUERY_POOL, CreateQueryPool, DestroyQueryPool)
 OBJECT(MEMORY, AllocateMemory, FreeMemory)
 OBJECT(LAYOUT, CreatePipelineLayout, DestroyPipelineLayout)
 
+// VkBufferCreateInfo
+typedef struct {
+	int32_t type;
+	const void *next;
+	uint32_t flags;
+	uint64_t size;
+	uint32_t usage, sharing, families;
+	const void *family;
+} buffer_info;
+
+static int32_t vkCreateBuffer(void *d, const void *i, const void *a, uint64_t *h) {
+	*h = garbage;
+	FAIL(CreateBuffer, 0);
+	REAL(CreateBuffer);
+	buffer_info info = *(const buffer_info *)i;
+	if (c->memory && info.usage != 3) info.size = 4096; // all but the staging buffer, which the host writes
+	if ((r = real(d, &info, a, h)) == 0) add(BUFFER, *h);
+	return r;
+}
+
+static void vkDestroyBuffer(void *d, uint64_t h, const void *a) {
+	REAL(DestroyBuffer);
+	if (removed(BUFFER, h, "vkDestroyBuffer")) real(d, h, a);
+}
+
+static int32_t vkQueueSubmit(void *q, uint32_t n, const void *p, uint64_t f) {
+	FAIL(QueueSubmit, 1);
+	REAL(QueueSubmit);
+	return c->memory ? real(q, 0, NULL, f) : real(q, n, p, f);
+}
+
+static int32_t vkGetQueryPoolResults(void *d, uint64_t h, uint32_t first, uint32_t n, size_t size, void *p, uint64_t step, uint32_t flags) {
+	FAIL(GetQueryPoolResults, 1);
+	REAL(GetQueryPoolResults);
+	if (c->memory) memset(p, 0, size);
+	return c->memory ? 0 : real(d, h, first, n, size, p, step, flags);
+}
+
+// VkInstanceCreateInfo
 typedef struct {
 	uint32_t type;
 	const void *next;
@@ -312,6 +349,11 @@ static int32_t vkCreateComputePipelines(void *d, uint64_t cache, uint32_t n, con
 	FAIL(CreateComputePipelines, 0);
 	REAL(CreateComputePipelines);
 	if (n != 1) die("more than one pipeline at a time");
+	if (c->memory) {
+		static uint64_t last = garbage;
+		add(PIPELINE, *h = ++last);
+		return 0;
+	}
 	if (!c->share) {
 		if ((r = real(d, cache, n, info, a, h)) == 0) add(PIPELINE, *h);
 		return r;
@@ -345,7 +387,7 @@ static int32_t vkCreateComputePipelines(void *d, uint64_t cache, uint32_t n, con
 
 static void vkDestroyPipeline(void *d, uint64_t h, const void *a) {
 	REAL(DestroyPipeline);
-	if (removed(PIPELINE, h, "vkDestroyPipeline") && !c->share) real(d, h, a);
+	if (removed(PIPELINE, h, "vkDestroyPipeline") && !c->share && !c->memory) real(d, h, a);
 }
 
 // ---- properties of devices ------------------------------------------------------------------------------------------
@@ -392,6 +434,8 @@ static void vkGetPhysicalDeviceMemoryProperties(void *p, uint32_t *w) {
 	REAL(GetPhysicalDeviceMemoryProperties);
 	real(p, w);
 	for (uint32_t i = 0; c->hide == HIDE_HOST_VISIBLE && i < w[0]; i++) w[1 + 2 * i] &= ~0xeu;
+	uint64_t *heaps = (uint64_t *)(w + 66); // pairs of size and flags
+	for (uint32_t i = 0; c->memory && i < w[65]; i++) heaps[2 * i] = c->memory;
 }
 
 // VkQueueFamilyProperties has 6 words; the flags are the first.
@@ -469,6 +513,8 @@ static const char *const passed[] = {
 	"vkCmdPipelineBarrier", "vkCmdFillBuffer", "vkCmdCopyBuffer", "vkCmdWriteTimestamp", "vkResetQueryPool",
 };
 
+static void nothing(void) {}
+
 // refused is called in place of functions that this file does not know.
 static void refused(void) { die("a function was called that loader.c does not replace: add it there"); }
 
@@ -487,6 +533,7 @@ static void *get(void *handle, const char *name, int device) {
 #define X(f) if (strcmp(name, "vk" #f) == 0) return (void *)(intptr_t)vk##f;
 	EACH(X)
 #undef X
+	if (c->memory && strncmp(name, "vkCmd", 5) == 0) return (void *)(intptr_t)nothing;
 	for (size_t i = 0; i < sizeof passed / sizeof *passed; i++)
 		if (strcmp(name, passed[i]) == 0) return real;
 	return (void *)(intptr_t)refused;
