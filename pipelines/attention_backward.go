@@ -10,13 +10,8 @@ import (
 	"github.com/colt5-vulkan/colt5/vk"
 )
 
-// This file holds what the kernels that include shaders/include/attention_backward.glsl share.
-
-// Tiles of attention_backward.glsl: the rows that a workgroup computes, and those that it reads at a time.
-const (
-	attentionBackwardOwnRows   = 16
-	attentionBackwardOtherRows = 32
-)
+// This file holds what the kernels that include shaders/include/attention_backward.glsl share;
+// attention_backward_tiles.go has their tile sizes.
 
 // attentionStateBytes is the size of what the kernel of the queries leaves for that of the keys, per query and head.
 const attentionStateBytes = 16
@@ -25,20 +20,26 @@ const attentionStateBytes = 16
 type attentionBackwardKernels struct {
 	kernelCache
 	attentionConfig
+	matrix vk.MatrixShape // of the cooperative matrix; zero for F32
 
-	ofQueries []uint32 // constants of spec that the kernel of the keys does not have
-	maxFlops  float64  // maxAttentionFlops, except in tests
+	ofQueries          []uint32 // constants of spec that the kernel of the keys does not have
+	maxFlops           float64  // maxAttentionFlops, except in tests
+	gpuKernel          bool     // for tests: use the float32 tiles for GPUs on CPU drivers too
+	weightsInRegisters bool     // false for tests: weights always go through shared memory
 }
 
 func newAttentionBackwardKernels(dev *vk.Device, op string, c attentionConfig) (*attentionBackwardKernels, error) {
-	if c.precision != F32 {
-		return nil, fmt.Errorf("pipelines: %s: Precision is %v, want %v: there is no backward kernel for 16-bit operands", op, c.precision, F32)
+	matrix, err := c.precision.matrixShape(dev.Caps())
+	if err != nil {
+		return nil, fmt.Errorf("pipelines: %s: %w", op, err)
 	}
-	return &attentionBackwardKernels{kernelCache: kernelCache{dev: dev}, attentionConfig: c, maxFlops: maxAttentionFlops}, nil
+	return &attentionBackwardKernels{
+		kernelCache: kernelCache{dev: dev}, attentionConfig: c, matrix: matrix, maxFlops: maxAttentionFlops, weightsInRegisters: true,
+	}, nil
 }
 
-// kernel returns the kernel of a stage: "queries" or "keys".
-func (k *attentionBackwardKernels) kernel(stage string) (*vk.Kernel, error) {
+// variant returns what the kernel of a stage, "queries" or "keys", is compiled from.
+func (k *attentionBackwardKernels) variant(stage string, t attentionBackwardTile) kernelVariant {
 	spec := maps.Clone(k.spec)
 	spec[shaders.AttentionBackwardHeads], spec[shaders.AttentionBackwardDimHead] = uint32(k.heads), uint32(k.dimHead)
 	spec[shaders.AttentionBackwardScale] = math.Float32bits(attentionScale(k.dimHead))
@@ -48,14 +49,55 @@ func (k *attentionBackwardKernels) kernel(stage string) (*vk.Kernel, error) {
 			delete(spec, id)
 		}
 	}
+	spec[shaders.AttentionBackwardOwnRows], spec[shaders.AttentionBackwardOtherRows] = uint32(t.own), uint32(t.other)
 	name := k.name + "_" + stage
-	return k.get(name, name, false, spec)
+	if k.precision == F32 {
+		spec[shaders.AttentionBackwardThreads] = uint32(t.threads)
+		return kernelVariant{name: name, spv: name, spec: spec}
+	}
+	caps, subgroup := k.dev.Caps(), matrixSubgroup(limitsOf(k.dev))
+	for id, value := range map[uint32]uint32{
+		shaders.AttentionBackwardMatrixM:            k.matrix.M,
+		shaders.AttentionBackwardMatrixN:            k.matrix.N,
+		shaders.AttentionBackwardMatrixK:            k.matrix.K,
+		shaders.AttentionBackwardSubgroupSize:       subgroup,
+		shaders.AttentionBackwardSubgroups:          uint32(t.subgroups),
+		shaders.AttentionBackwardThreads:            uint32(t.subgroups) * subgroup,
+		shaders.AttentionBackwardWeightsInRegisters: specBool(k.weightsInRegisters),
+		shaders.AttentionBackwardLockstep:           specBool(caps.CPU),
+		shaders.AttentionBackwardOwnInRegisters:     specBool(t.ownInRegisters),
+	} {
+		spec[id] = value
+	}
+	spv := name + "_" + k.precision.String()
+	return kernelVariant{fmt.Sprintf("%s %dx%d", spv, t.own, t.other), spv, spec, subgroup, true}
+}
+
+// tile selects the tile of a stage that computes sets of some rows from some others.
+func (k *attentionBackwardKernels) tile(stage string, rows, others int) (attentionBackwardTile, error) {
+	if k.precision == F32 {
+		limits := limitsOf(k.dev)
+		limits.CPU = limits.CPU && !k.gpuKernel
+		return attentionBackwardFloatTile(limits, k.dimHead, rows), nil
+	}
+	tiles, err := attentionBackwardTiles(limitsOf(k.dev), k.matrix, k.dimHead, k.factors, rows, stage == "queries" && others >= wideKeys)
+	if err != nil {
+		return attentionBackwardTile{}, err
+	}
+	variants := make([]kernelVariant, len(tiles))
+	for i, t := range tiles {
+		variants[i] = k.variant(stage, t)
+	}
+	i, err := k.choose(variants, 0)
+	return tiles[i], err
 }
 
 // attentionBackwardWork describes one stage of a backward pass to record.
 type attentionBackwardWork struct {
 	stage  string  // "queries" or "keys"
-	groups uint64  // workgroups
+	sets   uint64  // sets of own rows, times heads
+	rows   int     // own rows of a set
+	extra  uint64  // workgroups besides those of the sets
 	others int     // most rows that a workgroup reads: keys of a tile of queries, or queries of a tile of keys
 	pairs  float64 // of a query and a key that it sees, of all heads
 	bytes  float64
@@ -65,14 +107,19 @@ type attentionBackwardWork struct {
 // record appends the dispatches of a stage to a command list. push returns the push constants of a dispatch that computes
 // workgroups first .. end - 1.
 func (k *attentionBackwardKernels) record(list *vk.CommandList, op string, w attentionBackwardWork, push func(first, end uint32) []byte) error {
-	if w.groups > math.MaxUint32 {
-		return fmt.Errorf("pipelines: %s: the call has %d tiles of %s, want at most %d: fewer items, heads or rows", op, w.groups, w.stage, uint32(math.MaxUint32))
+	tile, err := k.tile(w.stage, w.rows, w.others)
+	if err != nil {
+		return fmt.Errorf("pipelines: %s: %w", op, err)
+	}
+	groups := w.sets*ceilDiv(uint64(w.rows), uint64(tile.own)) + w.extra
+	if groups > math.MaxUint32 {
+		return fmt.Errorf("pipelines: %s: the call has %d tiles of %s, want at most %d: fewer items, heads or rows", op, groups, w.stage, uint32(math.MaxUint32))
 	}
 	subject := fmt.Sprintf("attention between %d rows of dim %d and a tile of %s", w.others, k.dimHead, w.stage)
-	if err := checkIterations(k.dev.Caps(), op, subject, attentionBackwardIterations(k.dimHead, w.stage, w.others)); err != nil {
+	if err := checkIterations(k.dev.Caps(), op, subject, tile.iterations(k.dimHead, w.stage, w.others)); err != nil {
 		return err
 	}
-	kernel, err := k.kernel(w.stage)
+	kernel, err := k.kernel(k.variant(w.stage, tile))
 	if err != nil {
 		return fmt.Errorf("pipelines: %s: %w", op, err)
 	}
@@ -80,7 +127,7 @@ func (k *attentionBackwardKernels) record(list *vk.CommandList, op string, w att
 	if w.stage == "keys" {
 		products = 4 // two for the weight, one for dk and one for dv
 	}
-	return dispatchShares(list, op, w.groups, k.maxFlops, vk.Dispatch{
+	return dispatchShares(list, op, groups, k.maxFlops, vk.Dispatch{
 		Kernel: kernel, Args: w.args, Flops: 2 * products * float64(k.dimHead) * w.pairs, Bytes: w.bytes,
 	}, push)
 }
@@ -94,18 +141,6 @@ func (k *attentionBackwardKernels) recordStages(list *vk.CommandList, op string,
 	keys.stage, keys.bytes = "keys", w.bytes+2*third
 	keys.args = append(slices.Clip(w.args), vk.Read(states), vk.ReadWrite(dqkv)) // dq stays
 	return firstError(k.record(list, op, queries, push), k.record(list, op, keys, push))
-}
-
-// attentionBackwardIterations estimates the loop iterations of an invocation: per tile one, one per slice of 4 vec4, and
-// one per 4 rows that are added; the kernel of the queries has another pass without the latter, and 16 iterations that add
-// the parts of a softmax.
-func attentionBackwardIterations(dimHead int, stage string, others int) int {
-	tiles, slices := int(ceilDiv(uint64(others), attentionBackwardOtherRows)), int(ceilDiv(uint64(dimHead), 16))
-	n := tiles*(1+slices+attentionBackwardOtherRows/4) + 16
-	if stage == "queries" {
-		n += tiles * (1 + slices)
-	}
-	return n
 }
 
 // Close frees the kernels. A kernel that an open command list uses stays until the next Close.

@@ -306,15 +306,11 @@ func compileAttention(c *compiler, p DType, d int) {
 		windows[i].Causal = windows[i].Causal || windows[i].Exact
 	}
 	compile(c, NewWindowAttention, func(w *WindowAttention) ([]*vk.Kernel, error) { return w.kernels.compile() }, distinct(windows...)...)
-	if p == F32 {
-		compile(c, NewWindowAttentionBackward, func(w *WindowAttentionBackward) ([]*vk.Kernel, error) { return w.kernels.compile() }, distinct(windows...)...)
-	}
+	compile(c, NewWindowAttentionBackward, func(w *WindowAttentionBackward) ([]*vk.Kernel, error) { return w.kernels.compile() }, distinct(windows...)...)
 	compile(c, NewPatchAttention, func(a *PatchAttention) ([]*vk.Kernel, error) { return a.kernels.compile() },
 		PatchAttentionConfig{Heads: 8, DimHead: d, Patch: 16, Precision: p})
-	if p == F32 {
-		compile(c, NewPatchAttentionBackward, func(a *PatchAttentionBackward) ([]*vk.Kernel, error) { return a.kernels.compile() },
-			PatchAttentionConfig{Heads: 8, DimHead: d, Patch: 16})
-	}
+	compile(c, NewPatchAttentionBackward, func(a *PatchAttentionBackward) ([]*vk.Kernel, error) { return a.kernels.compile() },
+		PatchAttentionConfig{Heads: 8, DimHead: d, Patch: 16, Precision: p})
 	for _, keys := range []KeySource{KeySourceOwn, KeySourceIndexed, KeySourcePrefix} {
 		configs := flags(c, RoutedAttentionConfig{Heads: 8, DimHead: d, Routes: 1, KeySource: keys, Precision: p})
 		if d != 64 && d != 128 { // no bool set, and all
@@ -326,9 +322,7 @@ func compileAttention(c *compiler, p DType, d int) {
 			}
 		}
 		compile(c, NewRoutedAttention, func(r *RoutedAttention) ([]*vk.Kernel, error) { return r.kernels.compile() }, distinct(configs...)...)
-		if p == F32 {
-			compile(c, NewRoutedAttentionBackward, func(r *RoutedAttentionBackward) ([]*vk.Kernel, error) { return r.compile() }, distinct(configs...)...)
-		}
+		compile(c, NewRoutedAttentionBackward, func(r *RoutedAttentionBackward) ([]*vk.Kernel, error) { return r.compile() }, distinct(configs...)...)
 	}
 }
 
@@ -352,8 +346,19 @@ func (r *RoutedAttentionBackward) compile() ([]*vk.Kernel, error) {
 	return append(list, small...), err
 }
 
+// compile returns the kernels of both stages for few rows and for many.
 func (k *attentionBackwardKernels) compile() ([]*vk.Kernel, error) {
-	return each(k.kernel, "queries", "keys")
+	return each(func(rows int) (*vk.Kernel, error) {
+		stage := "queries"
+		if rows < 0 {
+			stage, rows = "keys", -rows
+		}
+		t, err := k.tile(stage, rows, max(rows, 64))
+		if err != nil {
+			return nil, err
+		}
+		return k.kernel(k.variant(stage, t))
+	}, 32, 128, 1024, -32, -1024)
 }
 
 func compileRotary(c *compiler) {

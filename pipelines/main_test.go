@@ -45,6 +45,8 @@ func rawBytes(data any) []byte {
 		return vk.Bytes(d)
 	case []uint16:
 		return vk.Bytes(d)
+	case []byte:
+		return d
 	case int:
 		return bytes.Repeat([]byte{0xff}, 4*d)
 	}
@@ -64,11 +66,23 @@ func outputAt(gpu *gputest.Harness, name string, elements int, offset uint64) vk
 // outputFrom returns the contents of an outputAt range, and requires that the margins are unchanged.
 func outputFrom(t *testing.T, gpu *gputest.Harness, name string, offset uint64) []float32 {
 	t.Helper()
+	return F32.outputFrom(t, gpu, name, offset)
+}
+
+// outputAt is outputAt for elements of the precision.
+func (p DType) outputAt(gpu *gputest.Harness, name string, elements int, offset uint64) vk.Range {
+	size := uint64(p.Size() * elements)
+	return gpu.InOut(name, withMargins(bytes.Repeat([]byte{0xff}, int(size)), offset)).Slice(offset, size)
+}
+
+// outputFrom is outputFrom for elements of the precision.
+func (p DType) outputFrom(t *testing.T, gpu *gputest.Harness, name string, offset uint64) []float32 {
+	t.Helper()
 	got, margin := gpu.Uint8(name), bytes.Repeat([]byte{marginByte}, int(offset))
 	require.Equal(t, margin, got[:offset], "%s: before the range", name)
 	require.Equal(t, margin, got[len(got)-int(offset):], "%s: after the range", name)
-	all := gpu.Float32(name)
-	return all[offset/4 : len(all)-int(offset/4)]
+	all := decode(p, gpu, name)
+	return all[int(offset)/p.Size() : len(all)-int(offset)/p.Size()]
 }
 
 // badArgs is one invalid change of valid arguments.

@@ -9,11 +9,14 @@ import (
 // PatchAttentionBackward computes the gradients of the queries, keys and values of [PatchAttention] from that of its
 // result. It computes the softmax again, so that the forward pass saves nothing.
 //
-//	qkv [Height, Width, 3, Heads, DimHead] f32 in    dy [Height, Width, Heads, DimHead] f32 in
-//	dqkv [Height, Width, 3, Heads, DimHead] f32 out
+//	qkv [Height, Width, 3, Heads, DimHead] in    dy [Height, Width, Heads, DimHead] in
+//	dqkv [Height, Width, 3, Heads, DimHead] out
 //	s_ij = q_i . k_j / sqrt(DimHead)    p_i = softmax(s_i) over the pixels j of i's patch
 //	ds_ij = p_ij * (dy_i . v_j - sum_l p_il * dy_i . v_l)
 //	dq_i = sum_j ds_ij * k_j / sqrt(DimHead)    dk_j = sum_i ds_ij * q_i / sqrt(DimHead)    dv_j = sum_i p_ij * dy_i
+//
+// qkv, dy and dqkv have the Precision of the config. With 16 bits, p and ds are rounded to it before they are multiplied
+// with rows; softmax and sums are float32.
 //
 // Two dispatches: dq and the softmax of the queries, then dk and dv. The order of summation depends on DimHead and Patch.
 //
@@ -45,8 +48,8 @@ func PatchAttentionBackwardScratch(c PatchAttentionConfig, height, width int) ui
 	return attentionStateBytes * uint64(height) * uint64(width) * uint64(c.Heads)
 }
 
-// NewPatchAttentionBackward makes the backward pass for a device, with the config of the forward pass. Precision must be
-// F32. Record compiles kernels when it first needs them.
+// NewPatchAttentionBackward makes the backward pass for a device, with the config of the forward pass. Record compiles
+// kernels when it first needs them.
 func NewPatchAttentionBackward(dev *vk.Device, c PatchAttentionConfig) (*PatchAttentionBackward, error) {
 	const op = "PatchAttentionBackward"
 	if err := c.check(op); err != nil {
@@ -70,7 +73,7 @@ func (p *PatchAttentionBackward) Record(list *vk.CommandList, a PatchAttentionBa
 	c, tokens := p.config, p.config.Patch*p.config.Patch
 	units := uint64(a.Height/c.Patch) * uint64(a.Width/c.Patch) * uint64(c.Heads)
 	return p.kernels.recordStages(list, op, attentionBackwardWork{
-		groups: units * ceilDiv(uint64(tokens), attentionBackwardOwnRows), others: tokens, pairs: float64(units) * float64(tokens) * float64(tokens),
+		sets: units, rows: tokens, others: tokens, pairs: float64(units) * float64(tokens) * float64(tokens),
 		bytes: float64(a.QKV.Size() + a.DY.Size() + a.Scratch.Size()), args: []vk.Access{vk.Read(a.QKV), vk.Read(a.DY)},
 	}, a.Scratch, a.DQKV, func(first, end uint32) []byte {
 		return vk.Scalars(&patchAttentionBackwardPush{uint32(a.Width), first, end})
@@ -84,9 +87,9 @@ func (p *PatchAttentionBackward) check(op string, a PatchAttentionBackwardArgs) 
 	}
 	h, w, three, heads, dimHead := dim{"Height", a.Height}, dim{"Width", a.Width}, dim{"3", 3}, dim{"Heads", c.Heads}, dim{"DimHead", c.DimHead}
 	return firstError(
-		F32.checkHeadTensor(op, "qkv", a.QKV, h, w, three, heads, dimHead),
-		F32.checkHeadTensor(op, "dy", a.DY, h, w, heads, dimHead),
-		F32.checkHeadTensor(op, "dqkv", a.DQKV, h, w, three, heads, dimHead),
+		c.Precision.checkHeadTensor(op, "qkv", a.QKV, h, w, three, heads, dimHead),
+		c.Precision.checkHeadTensor(op, "dy", a.DY, h, w, heads, dimHead),
+		c.Precision.checkHeadTensor(op, "dqkv", a.DQKV, h, w, three, heads, dimHead),
 		checkRange(op, "scratch", a.Scratch, vec4Align, PatchAttentionBackwardScratch(c, a.Height, a.Width), "PatchAttentionBackwardScratch"),
 	)
 }

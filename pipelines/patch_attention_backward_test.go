@@ -23,25 +23,26 @@ type patchGradient struct {
 func (c patchGradient) data() (a ref.PatchAttentionArgs, dy []float32) {
 	pixels, row := c.height*c.width, c.Heads*c.DimHead
 	a = ref.PatchAttentionArgs{
-		QKV: scaled(normal(1, pixels*3*row), max(c.scale, 1)), Height: c.height, Width: c.width, Heads: c.Heads, DimHead: c.DimHead, Patch: c.Patch,
+		QKV: c.Precision.roundAll(scaled(normal(1, pixels*3*row), max(c.scale, 1))), Height: c.height, Width: c.width, Heads: c.Heads, DimHead: c.DimHead, Patch: c.Patch,
 	}
 	for pixel := range pixels {
 		if c.ties {
 			copy(a.QKV[3*pixel*row:][:2*row], a.QKV)
 		}
 	}
-	return a, normal(2, pixels*row)
+	return a, c.Precision.roundAll(normal(2, pixels*row))
 }
 
 func (c patchGradient) compute(t *testing.T, p *PatchAttentionBackward, gpu *gputest.Harness, qkv, dy []float32) []float32 {
 	t.Helper()
-	offset := rowAlign(c.DimHead)
+	precision, offset := c.Precision, c.Precision.rowAlign(c.DimHead)
 	a := PatchAttentionBackwardArgs{
-		QKV: inputAt(gpu, "qkv", qkv, offset), DY: inputAt(gpu, "dy", dy, offset), DQKV: outputAt(gpu, "dqkv", len(qkv), offset),
+		QKV: inputAt(gpu, "qkv", encode(precision, qkv), offset), DY: inputAt(gpu, "dy", encode(precision, dy), offset),
+		DQKV:    precision.outputAt(gpu, "dqkv", len(qkv), offset),
 		Scratch: gpu.Out("scratch", int(PatchAttentionBackwardScratch(c.PatchAttentionConfig, c.height, c.width))), Height: c.height, Width: c.width,
 	}
 	gpu.Run(func(list *vk.CommandList) error { return p.Record(list, a) })
-	return outputFrom(t, gpu, "dqkv", offset)
+	return precision.outputFrom(t, gpu, "dqkv", offset)
 }
 
 func (c patchGradient) open(t *testing.T) *PatchAttentionBackward {
@@ -99,9 +100,8 @@ func TestPatchAttentionBackwardBits(t *testing.T) {
 func TestPatchAttentionBackwardBadInput(t *testing.T) {
 	gpu := gputest.New(t)
 	for want, c := range map[string]PatchAttentionConfig{
-		"PatchAttentionBackward: Heads is 0, want 1":                   {DimHead: 8, Patch: 4},
-		"PatchAttentionBackward: Patch is 1025, want 1 to 1024":        {Heads: 1, DimHead: 8, Patch: 1025},
-		"PatchAttentionBackward: Precision is f16, want f32: there is": {Heads: 1, DimHead: 8, Patch: 4, Precision: F16},
+		"PatchAttentionBackward: Heads is 0, want 1":            {DimHead: 8, Patch: 4},
+		"PatchAttentionBackward: Patch is 1025, want 1 to 1024": {Heads: 1, DimHead: 8, Patch: 1025},
 	} {
 		_, err := NewPatchAttentionBackward(gpu.Dev, c)
 		assert.ErrorContains(t, err, want)

@@ -11,8 +11,8 @@ import (
 // RoutedAttentionBackward computes the gradients of the queries, keys, values, null keys and values, and scores of
 // [RoutedAttention] from that of its result. It computes the softmax again, so that the forward pass saves nothing.
 //
-//	q, kv, indices, valid, key scores, query valid, query scores, null: as in RoutedAttention, in f32
-//	dy [Lists, Queries, H, D] f32 in    dq [Lists, Queries, H, D] f32 out    dkv f32 out, in the shape of kv
+//	q, kv, indices, valid, key scores, query valid, query scores, null: as in RoutedAttention
+//	dy [Lists, Queries, H, D] in    dq [Lists, Queries, H, D] out    dkv out, in the shape of kv
 //	dnull [Lists, 2, H, D] f32 out: for each list
 //	dkey scores [Lists, R, KeysPerList] f32 out    dquery scores [Lists, Queries] f32 out
 //
@@ -23,6 +23,10 @@ import (
 //	dq_i = sum_j ds_ij * f_i * g_j / sqrt(D) * k_j
 //	dk_j = sum_i ds_ij * f_i * g_j / sqrt(D) * q_i      dv_j = sum_i p_ij * h_j * dy_i
 //	df_i = sum_j ds_ij * s_ij / f_i                     dg_j = sum_i ds_ij * s_ij / g_j    dh_j = sum_i p_ij * e_ij
+//
+// q, kv, dy, dq and dkv have the Precision of the config. With 16 bits, rows times their scores, null keys and values, p,
+// and ds are rounded to it before they are multiplied, and gradients of slots and dnull when they are written; softmax and
+// sums are float32.
 //
 // A key score is g and h, where both are on, and its gradient is the sum of both. Empty queries and key slots are not
 // read, and have gradient 0. All elements of the results are written.
@@ -90,7 +94,7 @@ type routedScratch struct {
 	queryParts vk.Range // [Lists, Queries, H]: gradients of query scores by head
 	keyParts   vk.Range // [Lists, KeysPerList, H]: gradients of key scores by head
 	table      vk.Range // [Lists, R, M] u32: slots of rows in lists
-	slots      vk.Range // [Lists, KeysPerList, H, 2, D]: gradients of the keys and values of slots
+	slots      vk.Range // [Lists, KeysPerList, H, 2, D] in the precision: gradients of the keys and values of slots
 }
 
 // backwardScratchSizes returns the sizes of the fields of routedScratch in bytes.
@@ -108,7 +112,7 @@ func (c RoutedAttentionConfig) backwardScratchSizes(lists, queries, keysPerList,
 	}
 	if c.KeySource == KeySourceIndexed {
 		sizes[3] = 4 * uint64(lists) * uint64(c.Routes) * uint64(kvRows)
-		sizes[4] = 8 * keyHeads * uint64(c.DimHead)
+		sizes[4] = 2 * uint64(c.Precision.Size()) * keyHeads * uint64(c.DimHead)
 	}
 	return sizes
 }
@@ -134,8 +138,8 @@ func (c RoutedAttentionConfig) divideScratch(a RoutedAttentionBackwardArgs) rout
 	return s
 }
 
-// NewRoutedAttentionBackward makes the backward pass for a device, with the config of the forward pass. Precision must be
-// F32. Record compiles kernels when it first needs them.
+// NewRoutedAttentionBackward makes the backward pass for a device, with the config of the forward pass. Record compiles
+// kernels when it first needs them.
 func NewRoutedAttentionBackward(dev *vk.Device, c RoutedAttentionConfig) (*RoutedAttentionBackward, error) {
 	const op = "RoutedAttentionBackward"
 	if err := c.check(op); err != nil {
@@ -187,25 +191,24 @@ func (r *RoutedAttentionBackward) recordAttention(list *vk.CommandList, op strin
 		push.first, push.end = first, end
 		return vk.Scalars(&push)
 	}
-	tiles := func(rows int) uint64 { return ceilDiv(uint64(rows), attentionBackwardOwnRows) }
 	units := uint64(a.Lists) * uint64(c.Heads)
 	inputs := []vk.Access{vk.Read(a.Q), vk.Read(a.KV), vk.Read(a.Indices), vk.Read(a.Valid), vk.Read(a.KeyScores)}
 	queries := attentionBackwardWork{
-		stage: "queries", groups: units * tiles(a.Queries), others: max(a.KeysPerList, min(a.WindowSize*(a.PerItem-1), a.KVRows)) + 1,
+		stage: "queries", sets: units, rows: a.Queries, others: max(a.KeysPerList, min(a.WindowSize*(a.PerItem-1), a.KVRows)) + 1,
 		pairs: float64(units) * float64(a.Queries) * (c.meanKeys(a.inputs()) + 1),
 		bytes: float64(a.Q.Size() + a.KV.Size() + a.DY.Size() + a.DQ.Size() + s.states.Size()),
 		args: append(inputs[:5:5], vk.Read(a.QueryValid), vk.Read(a.QueryScores), vk.Read(a.Null), vk.Read(a.DY), vk.Write(s.states),
 			vk.Write(a.DQ), vk.Write(s.queryParts)),
 	}
 	keys := attentionBackwardWork{
-		stage: "keys", groups: units * tiles(a.KeysPerList+1), others: a.Queries, pairs: queries.pairs, bytes: float64(a.Q.Size() + a.KV.Size() + a.DY.Size()),
+		stage: "keys", sets: units, rows: a.KeysPerList + 1, others: a.Queries, pairs: queries.pairs, bytes: float64(a.Q.Size() + a.KV.Size() + a.DY.Size()),
 	}
 	dkv := a.DKV
 	switch c.KeySource {
 	case KeySourceIndexed:
 		dkv = s.slots
 	case KeySourcePrefix:
-		keys.groups = units + uint64(a.Lists/a.PerItem)*uint64(c.Heads)*tiles(a.KVRows)
+		keys.sets, keys.rows, keys.extra = uint64(a.Lists/a.PerItem)*uint64(c.Heads), a.KVRows, units
 		keys.others = a.Queries * a.PerItem
 	}
 	keys.bytes += float64(dkv.Size() + s.states.Size())
@@ -231,17 +234,23 @@ func (r *RoutedAttentionBackward) recordRowSums(list *vk.CommandList, op string,
 	if err != nil {
 		return err
 	}
-	units := uint64(2 * c.Heads * c.DimHead)
-	if c.DimHead%4 == 0 {
-		units /= 4
-	}
+	units := ceilDiv(uint64(2*c.Heads*c.DimHead), c.sumUnit())
 	rows := uint64(a.Lists/a.PerItem) * uint64(a.KVRows)
 	groups := rows * ceilDiv(units, routedBackwardThreads)
 	return r.small(list, op, "sum", groups, vk.Dispatch{
 		Args:  []vk.Access{vk.Read(s.slots), vk.Read(s.table), vk.Write(a.DKV)},
 		Push:  vk.Scalars(&routedSumPush{uint32(groups), uint32(a.KVRows), uint32(a.KeysPerList), uint32(a.PerItem)}),
-		Flops: float64(s.slots.Size() / 4), Bytes: float64(s.slots.Size() + s.table.Size() + a.DKV.Size()),
+		Flops: float64(s.slots.Size()) / float64(c.Precision.Size()), Bytes: float64(s.slots.Size() + s.table.Size() + a.DKV.Size()),
 	})
+}
+
+// sumUnit is the number of elements that an invocation adds up: 16 bytes, if heads are a multiple of that, else 4.
+func (c RoutedAttentionConfig) sumUnit() uint64 {
+	unit := 16
+	if c.DimHead*c.Precision.Size()%16 != 0 {
+		unit = 4
+	}
+	return uint64(unit / c.Precision.Size())
 }
 
 // recordScores records the gradients of scores [lists, routes, slots] from those by head. It does nothing if they are
@@ -274,7 +283,7 @@ func (r *RoutedAttentionBackward) smallKernel(stage string) (*vk.Kernel, error) 
 	if stage == "sum" {
 		spec = map[uint32]uint32{
 			shaders.RoutedAttentionBackwardSumHeads: uint32(r.config.Heads), shaders.RoutedAttentionBackwardSumDimHead: uint32(r.config.DimHead),
-			shaders.RoutedAttentionRoutes: uint32(r.config.Routes),
+			shaders.RoutedAttentionRoutes: uint32(r.config.Routes), shaders.RoutedAttentionBackwardSumDType: uint32(r.config.Precision),
 		}
 	}
 	name := "routed_attention_backward_" + stage
@@ -298,9 +307,9 @@ func (r *RoutedAttentionBackward) check(op string, a RoutedAttentionBackwardArgs
 	return firstError(
 		checkPositive(op, dim{"Lists*Queries", a.Lists * a.Queries}, dim{"Lists*R*(KeysPerList+1)", a.Lists * c.Routes * (a.KeysPerList + 1)}),
 		checkPositive(op, dim{"WindowSize*PerItem+1", a.WindowSize*a.PerItem + 1}),
-		F32.checkHeadTensor(op, "dy", a.DY, lists, queries, h, d),
-		F32.checkHeadTensor(op, "dq", a.DQ, lists, queries, h, d),
-		F32.checkHeadTensor(op, "dkv", a.DKV, c.kvShape(a.inputs())...),
+		c.Precision.checkHeadTensor(op, "dy", a.DY, lists, queries, h, d),
+		c.Precision.checkHeadTensor(op, "dq", a.DQ, lists, queries, h, d),
+		c.Precision.checkHeadTensor(op, "dkv", a.DKV, c.kvShape(a.inputs())...),
 		F32.checkHeadTensor(op, "dnull", a.DNull, lists, dim{"2", 2}, h, d),
 		checkPresence(c.ScoreValues || c.ScoreKeys, op, "dkey scores", a.DKeyScores, wordAlign, f32, lists, dim{"R", c.Routes}, dim{"KeysPerList", a.KeysPerList}),
 		checkPresence(c.ScoreQueries, op, "dquery scores", a.DQueryScores, wordAlign, f32, lists, queries),

@@ -30,7 +30,7 @@ func (c routedCase) gradientArgs() (a ref.RoutedAttentionArgs, dy []float32) {
 			a.Indices[first+i] = index
 		}
 	}
-	return a, normal(21, len(a.Q))
+	return a, c.Precision.roundAll(normal(21, len(a.Q)))
 }
 
 // isEmpty reports whether a query slot is empty.
@@ -44,7 +44,7 @@ type routedGrads = ref.RoutedAttentionGradsOf[float32]
 // backward computes on the device. Rows of empty queries are NaN there.
 func (c routedCase) backward(t *testing.T, r *RoutedAttentionBackward, gpu *gputest.Harness, a ref.RoutedAttentionArgs, dy []float32) routedGrads {
 	t.Helper()
-	row, offset := c.Heads*c.DimHead, rowAlign(c.DimHead)
+	p, row, offset := c.Precision, c.Heads*c.DimHead, rowAlign(c.DimHead)
 	poisoned := a
 	poisoned.Q, dy = append([]float32{}, a.Q...), append([]float32{}, dy...)
 	for slot := range c.lists * c.queries {
@@ -62,12 +62,12 @@ func (c routedCase) backward(t *testing.T, r *RoutedAttentionBackward, gpu *gput
 	g := RoutedAttentionBackwardArgs{
 		Q: f.Q, KV: f.KV, Indices: f.Indices, Valid: f.Valid, KeyScores: f.KeyScores, QueryValid: f.QueryValid, QueryScores: f.QueryScores, Null: f.Null,
 		Lists: f.Lists, Queries: f.Queries, KeysPerList: f.KeysPerList, PerItem: f.PerItem, KVRows: f.KVRows, WindowSize: f.WindowSize,
-		DY: inputAt(gpu, "dy", dy, offset), DQ: output("dq", len(a.Q)), DKV: output("dkv", len(a.KV)), DNull: output("dnull", c.lists*2*row),
+		DY: inputAt(gpu, "dy", encode(p, dy), offset), DQ: p.outputAt(gpu, "dq", len(a.Q), offset), DKV: p.outputAt(gpu, "dkv", len(a.KV), offset), DNull: output("dnull", c.lists*2*row),
 		DKeyScores: output("dkey scores", len(a.KeyScores)), DQueryScores: output("dquery scores", len(a.QueryScores)),
 		Scratch: gpu.Out("scratch", int(RoutedAttentionBackwardScratch(c.RoutedAttentionConfig, c.lists, c.queries, c.keys, c.rows))),
 	}
 	gpu.Run(func(list *vk.CommandList) error { return r.Record(list, g) })
-	got := routedGrads{Q: outputFrom(t, gpu, "dq", offset), KV: outputFrom(t, gpu, "dkv", offset), Null: outputFrom(t, gpu, "dnull", offset)}
+	got := routedGrads{Q: p.outputFrom(t, gpu, "dq", offset), KV: p.outputFrom(t, gpu, "dkv", offset), Null: outputFrom(t, gpu, "dnull", offset)}
 	if a.KeyScores != nil {
 		got.KeyScores = outputFrom(t, gpu, "dkey scores", offset)
 	}
@@ -86,14 +86,16 @@ func (c routedCase) openBackward(t *testing.T) *RoutedAttentionBackward {
 }
 
 // nullByList returns the gradients of the null keys and values for each list.
-func (c routedCase) nullByList(a ref.RoutedAttentionArgs, dy []float32) (want []float64, naive []float32) {
+func (c routedCase) nullByList(a, rounded ref.RoutedAttentionArgs, dy []float32) (want []float64, naive []float32) {
 	for list := range c.lists {
 		one := a
 		one.QueryValid = make([]uint8, c.lists*c.queries)
 		for slot := list * c.queries; slot < (list+1)*c.queries; slot++ {
 			one.QueryValid[slot] = uint8(specBool(!isEmpty(a, slot)))
 		}
-		want, naive = append(want, ref.RoutedAttentionBackward(one, dy).Null...), append(naive, ref.RoutedAttentionBackward32(one, dy).Null...)
+		want = append(want, ref.RoutedAttentionBackward(one, dy).Null...)
+		one.Round = rounded.Round
+		naive = append(naive, ref.RoutedAttentionBackward32(one, dy).Null...)
 	}
 	return want, naive
 }
@@ -101,13 +103,20 @@ func (c routedCase) nullByList(a ref.RoutedAttentionArgs, dy []float32) (want []
 // check compares gradients with the reference.
 func (c routedCase) check(t *testing.T, a ref.RoutedAttentionArgs, dy []float32, got routedGrads) {
 	t.Helper()
-	want, naive := ref.RoutedAttentionBackward(a, dy), ref.RoutedAttentionBackward32(a, dy)
-	want.Null, naive.Null = c.nullByList(a, dy)
+	p, floor := c.Precision, 2e-6
+	want := ref.RoutedAttentionBackward(a, dy)
+	rounded := a
+	if p != F32 {
+		rounded.Round, floor = p.round, p.halfULP()
+	}
+	naive := ref.RoutedAttentionBackward32(rounded, dy)
+	want.Null, naive.Null = c.nullByList(a, rounded, dy)
 	compare := func(name string, got []float32, want []float64, naive []float32) {
 		if want != nil {
-			assert.NoError(t, ref.MaxErr(got, want).Within(ref.Bound(naive, want, 2e-6)), name)
+			assert.NoError(t, ref.MaxErr(got, want).Within(ref.Bound(naive, want, floor)), name)
 		}
 	}
+	naive.Q, naive.KV, naive.Null = p.roundAll(naive.Q), p.roundAll(naive.KV), p.roundAll(naive.Null)
 	compare("dq", got.Q, want.Q, naive.Q)
 	compare("dkv", got.KV, want.KV, naive.KV)
 	compare("dnull", got.Null, want.Null, naive.Null)
@@ -220,9 +229,8 @@ func TestRoutedAttentionBackwardBits(t *testing.T) {
 func TestRoutedAttentionBackwardBadInput(t *testing.T) {
 	gpu := gputest.New(t)
 	for want, c := range map[string]RoutedAttentionConfig{
-		"RoutedAttentionBackward: DimHead is 0, want 1 to 128":              {Heads: 2, Routes: 1},
-		"RoutedAttentionBackward: Routes is 3, want a divisor of Heads":     {Heads: 2, DimHead: 16, Routes: 3},
-		"RoutedAttentionBackward: Precision is bf16, want f32: there is no": {Heads: 2, DimHead: 16, Routes: 1, Precision: BF16},
+		"RoutedAttentionBackward: DimHead is 0, want 1 to 128":          {Heads: 2, Routes: 1},
+		"RoutedAttentionBackward: Routes is 3, want a divisor of Heads": {Heads: 2, DimHead: 16, Routes: 3},
 	} {
 		_, err := NewRoutedAttentionBackward(gpu.Dev, c)
 		assert.ErrorContains(t, err, want)

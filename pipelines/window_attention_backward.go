@@ -9,11 +9,14 @@ import (
 // WindowAttentionBackward computes the gradients of the queries, keys and values of [WindowAttention] from that of its
 // result. It computes the softmax again, so that the forward pass saves nothing.
 //
-//	qkv [Items, N, 3, H, D] f32 in    mask [Items, N] u8 in, optional    dy [Items, N, H, D] f32 in
-//	dqkv [Items, N, 3, H, D] f32 out
+//	qkv [Items, N, 3, H, D] in    mask [Items, N] u8 in, optional    dy [Items, N, H, D] in
+//	dqkv [Items, N, 3, H, D] out
 //	s_ij = q_i . k_j / sqrt(D)    p_i = softmax(s_i) over the tokens j that token i attends to
 //	ds_ij = p_ij * (dy_i . v_j - sum_l p_il * dy_i . v_l)
 //	dq_i = sum_j ds_ij * k_j / sqrt(D)    dk_j = sum_i ds_ij * q_i / sqrt(D)    dv_j = sum_i p_ij * dy_i
+//
+// qkv, dy and dqkv have the Precision of the config. With 16 bits, p and ds are rounded to it before they are multiplied
+// with rows; softmax and sums are float32.
 //
 // The key and value of a masked token are not read and have gradient 0, and so does a query that attends to no token. A
 // masked token still has a query. An infinite or NaN element of a row makes gradients of rows around it NaN.
@@ -51,8 +54,8 @@ func WindowAttentionBackwardScratch(c WindowAttentionConfig, items, n int) uint6
 	return attentionStateBytes * uint64(items) * uint64(n) * uint64(c.Heads)
 }
 
-// NewWindowAttentionBackward makes the backward pass for a device, with the config of the forward pass. Precision must be
-// F32. Record compiles kernels when it first needs them.
+// NewWindowAttentionBackward makes the backward pass for a device, with the config of the forward pass. Record compiles
+// kernels when it first needs them.
 func NewWindowAttentionBackward(dev *vk.Device, c WindowAttentionConfig) (*WindowAttentionBackward, error) {
 	const op = "WindowAttentionBackward"
 	if err := c.check(op); err != nil {
@@ -74,9 +77,9 @@ func (w *WindowAttentionBackward) Record(list *vk.CommandList, a WindowAttention
 		return err
 	}
 	c := w.config
-	reach := 2*c.Window + attentionBackwardOwnRows // most tokens that a tile of tokens attends to, or that attend to it
+	reach := 2*c.Window + 64 // most tokens that a tile of tokens attends to, or that attend to it
 	return w.kernels.recordStages(list, op, attentionBackwardWork{
-		groups: uint64(a.Items) * uint64(c.Heads) * ceilDiv(uint64(a.N), attentionBackwardOwnRows), others: min(reach, a.N),
+		sets: uint64(a.Items) * uint64(c.Heads), rows: a.N, others: min(reach, a.N),
 		pairs: float64(a.Items) * float64(a.N) * float64(c.Heads) * c.meanKeys(a.N),
 		bytes: float64(a.QKV.Size() + a.DY.Size() + a.Scratch.Size() + a.Mask.Size()), args: []vk.Access{vk.Read(a.QKV), vk.Read(a.Mask), vk.Read(a.DY)},
 	}, a.Scratch, a.DQKV, func(first, end uint32) []byte {
@@ -97,10 +100,10 @@ func (w *WindowAttentionBackward) check(op string, a WindowAttentionBackwardArgs
 		return err
 	}
 	return firstError(
-		F32.checkHeadTensor(op, "qkv", a.QKV, items, n, three, h, d),
+		c.Precision.checkHeadTensor(op, "qkv", a.QKV, items, n, three, h, d),
 		checkOptional(op, "mask", a.Mask, vec4Align, u8, items, n),
-		F32.checkHeadTensor(op, "dy", a.DY, items, n, h, d),
-		F32.checkHeadTensor(op, "dqkv", a.DQKV, items, n, three, h, d),
+		c.Precision.checkHeadTensor(op, "dy", a.DY, items, n, h, d),
+		c.Precision.checkHeadTensor(op, "dqkv", a.DQKV, items, n, three, h, d),
 		checkRange(op, "scratch", a.Scratch, vec4Align, WindowAttentionBackwardScratch(c, a.Items, a.N), "WindowAttentionBackwardScratch"),
 	)
 }

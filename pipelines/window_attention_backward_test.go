@@ -28,7 +28,7 @@ func (c windowGradient) String() string {
 // data returns the arguments of the CPU reference.
 func (c windowGradient) data() (a ref.WindowAttentionArgs, dy []float32) {
 	a = ref.WindowAttentionArgs{
-		QKV: scaled(normal(1, c.items*c.n*3*c.Heads*c.DimHead), max(c.scale, 1)), Mask: c.mask, B: c.items, N: c.n, Heads: c.Heads, DimHead: c.DimHead,
+		QKV: c.Precision.roundAll(scaled(normal(1, c.items*c.n*3*c.Heads*c.DimHead), max(c.scale, 1))), Mask: c.mask, B: c.items, N: c.n, Heads: c.Heads, DimHead: c.DimHead,
 		Window: c.Window, Causal: c.Causal, Exact: c.Exact,
 	}
 	row := c.Heads * c.DimHead
@@ -37,7 +37,7 @@ func (c windowGradient) data() (a ref.WindowAttentionArgs, dy []float32) {
 			copy(a.QKV[(3*token+1)*row:][:row], a.QKV[(3*(token-token%c.n)+1)*row:])
 		}
 	}
-	return a, normal(2, c.items*c.n*row)
+	return a, c.Precision.roundAll(normal(2, c.items*c.n*row))
 }
 
 // poisonMasked makes the keys and values of masked tokens NaN.
@@ -62,16 +62,16 @@ func (c windowGradient) open(t *testing.T, gpu *gputest.Harness) *WindowAttentio
 // compute returns dqkv of a device. Rows whose length is no multiple of 16 bytes start at a multiple of 4 only.
 func (c windowGradient) compute(t *testing.T, w *WindowAttentionBackward, gpu *gputest.Harness, qkv, dy []float32) []float32 {
 	t.Helper()
-	offset := rowAlign(c.DimHead)
+	p, offset := c.Precision, c.Precision.rowAlign(c.DimHead)
 	a := WindowAttentionBackwardArgs{
-		QKV: inputAt(gpu, "qkv", qkv, offset), DY: inputAt(gpu, "dy", dy, offset), DQKV: outputAt(gpu, "dqkv", len(qkv), offset),
+		QKV: inputAt(gpu, "qkv", encode(p, qkv), offset), DY: inputAt(gpu, "dy", encode(p, dy), offset), DQKV: p.outputAt(gpu, "dqkv", len(qkv), offset),
 		Scratch: gpu.Out("scratch", int(WindowAttentionBackwardScratch(c.WindowAttentionConfig, c.items, c.n))), Items: c.items, N: c.n,
 	}
 	if c.mask != nil {
 		a.Mask = gpu.In("mask", c.mask)
 	}
 	gpu.Run(func(list *vk.CommandList) error { return w.Record(list, a) })
-	return outputFrom(t, gpu, "dqkv", offset)
+	return p.outputFrom(t, gpu, "dqkv", offset)
 }
 
 // onlyValid returns a mask of n tokens with some valid ones.
@@ -149,10 +149,9 @@ func TestWindowAttentionBackwardBits(t *testing.T) {
 func TestWindowAttentionBackwardBadInput(t *testing.T) {
 	gpu := gputest.New(t)
 	for want, c := range map[string]WindowAttentionConfig{
-		"WindowAttentionBackward: Heads is 0, want 1":                                      {DimHead: 16, Window: 4},
-		"WindowAttentionBackward: Window is 0, want 1":                                     {Heads: 1, DimHead: 16},
-		"WindowAttentionBackward: Exact is true without Causal":                            {Heads: 1, DimHead: 16, Window: 4, Exact: true},
-		"WindowAttentionBackward: Precision is f16, want f32: there is no backward kernel": {Heads: 1, DimHead: 16, Window: 4, Precision: F16},
+		"WindowAttentionBackward: Heads is 0, want 1":           {DimHead: 16, Window: 4},
+		"WindowAttentionBackward: Window is 0, want 1":          {Heads: 1, DimHead: 16},
+		"WindowAttentionBackward: Exact is true without Causal": {Heads: 1, DimHead: 16, Window: 4, Exact: true},
 	} {
 		_, err := NewWindowAttentionBackward(gpu.Dev, c)
 		assert.ErrorContains(t, err, want)

@@ -77,10 +77,21 @@ const (
 
 // Ids of the specialisation constants of include/attention_backward.glsl, which is included by patch_attention_backward.comp, routed_attention_backward.comp, window_attention_backward.comp.
 const (
-	AttentionBackwardDimHead    uint32 = 0 // uint: elements of a head, 1 to 128
-	AttentionBackwardScale      uint32 = 3 // float: log2(e) / sqrt(DIM_HEAD): weights are computed with exp2
-	AttentionBackwardRowFactors uint32 = 4 // bool: queries, keys and values are multiplied by factors
-	AttentionBackwardHeads      uint32 = 8 // uint: heads of a tensor
+	AttentionBackwardDimHead            uint32 = 0  // uint: elements of a head, 1 to 128
+	AttentionBackwardOwnRows            uint32 = 1  // uint: rows that a workgroup computes
+	AttentionBackwardOtherRows          uint32 = 2  // uint: rows of a tile
+	AttentionBackwardScale              uint32 = 3  // float: log2(e) / sqrt(DIM_HEAD): weights are computed with exp2
+	AttentionBackwardRowFactors         uint32 = 4  // bool: queries, keys and values are multiplied by factors
+	AttentionBackwardHeads              uint32 = 8  // uint: heads of a tensor
+	AttentionBackwardMatrixM            uint32 = 20 // uint: shape of a matrix product: M x K times K x N
+	AttentionBackwardMatrixN            uint32 = 21 // uint
+	AttentionBackwardMatrixK            uint32 = 22 // uint
+	AttentionBackwardSubgroupSize       uint32 = 23 // uint: invocations of a subgroup
+	AttentionBackwardSubgroups          uint32 = 24 // uint: subgroups of a workgroup
+	AttentionBackwardThreads            uint32 = 25 // uint: invocations of a workgroup
+	AttentionBackwardWeightsInRegisters uint32 = 26 // bool: weights need no shared memory if the device permits
+	AttentionBackwardLockstep           uint32 = 27 // bool: the invocations of a subgroup run in lockstep and need no barrier
+	AttentionBackwardOwnInRegisters     uint32 = 28 // bool: the own rows are operands in registers
 )
 
 // Ids of the specialisation constants of include/column_sum.glsl, which is included by column_sum.comp, layernorm_backward.comp, rmsnorm_backward.comp, router_logits_backward.comp.
@@ -296,6 +307,7 @@ const (
 // Ids of the specialisation constants of routed_attention_backward_sum.comp.
 const (
 	RoutedAttentionBackwardSumDimHead uint32 = 0 // uint: elements of a head, 1 to 128
+	RoutedAttentionBackwardSumDType   uint32 = 1 // uint: DTYPE_F32, DTYPE_F16 or DTYPE_BF16: of parts and dkv
 	RoutedAttentionBackwardSumHeads   uint32 = 8 // uint: heads of a tensor
 )
 

@@ -2,7 +2,7 @@
 // Backward of patch_attention: the gradient of its queries, keys and values.
 //
 //	qkv, dqkv [Height, Width, 3, HEADS, DIM_HEAD]    dy [Height, Width, HEADS, DIM_HEAD]
-//	states [Height, Width, HEADS, 4] scratch
+//	states [Height, Width, HEADS, 4] f32 scratch
 //
 // A workgroup of QUERIES computes dq of OWN_ROWS tokens of a patch and a head, one of KEYS dk and dv; see
 // attention_backward.glsl for formulas and types. Tokens of a patch are numbered as in patch_attention.comp.
@@ -10,6 +10,9 @@
 #extension GL_EXT_buffer_reference_uvec2 : require
 #extension GL_EXT_control_flow_attributes : require
 #extension GL_GOOGLE_include_directive : require
+#ifdef MATRIX
+#include "include/matrix_operands.glsl"
+#endif
 #include "include/address.glsl"
 #include "include/attention_backward.glsl"
 #include "include/patch_attention.glsl"
@@ -20,7 +23,6 @@ layout(push_constant, std430) uniform Push {
 	uint first, end; // this dispatch computes workgroups first .. end - 1
 } p;
 
-const uint ROW_BYTES = 4 * DIM_HEAD;
 const uint TOKENS = PATCH_SIZE * PATCH_SIZE, TILES = (TOKENS + OWN_ROWS - 1) / OWN_ROWS;
 
 uint corner; // index of the first pixel of the patch
@@ -36,6 +38,9 @@ uvec2 states() { return p.states; }
 Query query(uint i) { return Query(true, at(p.qkv, part_of(i, 0), ROW_BYTES), at(p.dy, state_row(i), ROW_BYTES), 1); }
 Key key(uint j) { return Key(true, at(p.qkv, part_of(j, 1), ROW_BYTES), at(p.qkv, part_of(j, 2), ROW_BYTES), 1, 1); }
 bool visible(uint i, uint j) { return true; }
+#ifdef MATRIX
+uint tile_mask(uint i0, uint n, uint j0, uint m) { return TILE_FULL; }
+#endif
 #ifdef QUERIES
 uvec2 dq_address(uint i) { return at(p.dqkv, part_of(i, 0), ROW_BYTES); }
 #else

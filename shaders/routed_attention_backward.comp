@@ -1,10 +1,10 @@
 #version 460
 // Backward of routed_attention: the gradients of its queries, keys, values and scores.
 //
-//	q, dy, dq, kv, null_kv, indices, valid, key_scores, query_valid, query_scores: see routed_attention.comp
-//	dkv: as kv; with KEYS_INDEXED [LISTS, KEYS, HEADS, 2, DIM_HEAD] scratch    dnull [LISTS, 2, HEADS, DIM_HEAD]
-//	states [LISTS, QUERIES, HEADS, 4] scratch
-//	query_parts [LISTS, QUERIES, HEADS], key_parts [LISTS, KEYS, HEADS] scratch: gradients of scores by head
+//	q, dy, dq, kv, null_kv (f32), indices, valid, key_scores, query_valid, query_scores: see routed_attention.comp
+//	dkv: as kv; with KEYS_INDEXED [LISTS, KEYS, HEADS, 2, DIM_HEAD] scratch    dnull [LISTS, 2, HEADS, DIM_HEAD] f32
+//	states [LISTS, QUERIES, HEADS, 4] f32 scratch
+//	query_parts [LISTS, QUERIES, HEADS], key_parts [LISTS, KEYS, HEADS] f32 scratch: gradients of scores by head
 //
 // A workgroup of QUERIES computes dq of OWN_ROWS queries of a list and a head. One of KEYS computes dk and dv of OWN_ROWS
 // key slots of a list and a head, with the null key as the last slot; with KEYS_PREFIX of rows of an item, or of the null
@@ -14,6 +14,9 @@
 #extension GL_EXT_buffer_reference_uvec2 : require
 #extension GL_EXT_control_flow_attributes : require
 #extension GL_GOOGLE_include_directive : require
+#ifdef MATRIX
+#include "include/matrix_operands.glsl"
+#endif
 #include "include/address.glsl"
 #include "include/routed_attention.glsl"
 
@@ -23,6 +26,7 @@ const bool SCORE_KEY_SLOTS = SCORE_VALUES || SCORE_KEYS;
 #else
 #define ATTENTION_SCORES SCORE_KEY_SLOTS
 #endif
+#define ATTENTION_NULL
 #include "include/attention_backward.glsl"
 
 layout(push_constant, std430) uniform Push {
@@ -43,7 +47,7 @@ layout(push_constant, std430) uniform Push {
 	uint first, end;  // this dispatch computes workgroups first .. end - 1
 } p;
 
-const uint ROW_BYTES = 4 * DIM_HEAD, ROUTE_HEADS = HEADS / ROUTES;
+const uint ROUTE_HEADS = HEADS / ROUTES;
 
 uint list, head, item;
 uint null_slot; // number of the null key
@@ -70,8 +74,17 @@ uint kv_row(uint j, uint row) {
 	return 2 * ((item * p.rows + row) * HEADS + head);
 }
 
+// null_row is row `row` of null keys or values, which are float32.
+uvec2 null_row(uvec2 base, uint row) {
+	uvec2 address = at(base, row, 4 * DIM_HEAD);
+#ifdef MATRIX
+	address.x |= 1;
+#endif
+	return address;
+}
+
 Key key(uint j) {
-	if (j == null_slot) return Key(true, at(p.null_kv, head, ROW_BYTES), at(p.null_kv, HEADS + head, ROW_BYTES), 1, 1);
+	if (j == null_slot) return Key(true, null_row(p.null_kv, head), null_row(p.null_kv, HEADS + head), 1, 1);
 	uint slot = slot_of(j), row = j;
 	bool exists = !VALID || U32(p.valid).v[slot] != 0;
 	if (KEY_SOURCE == KEYS_INDEXED) {
@@ -90,7 +103,12 @@ uint prefix(uint list_of_all) { return min(list_of_all % p.per_item * p.window_s
 
 bool visible(uint i, uint j) { return true; }
 uvec2 dq_address(uint i) { return at(p.dq, i * HEADS + head, ROW_BYTES); }
+#ifdef MATRIX
+uint tile_mask(uint i0, uint n, uint j0, uint m) { return TILE_FULL; }
+bool factor_has_gradient(uint kind) { return kind == 0; }
+#else
 float score_gradient(Pair pair, float weight, float dlogit) { return dlogit * (pair.product * LN2) * pair.key_factor; }
+#endif
 void write_score(uint i, float gradient) { F32(at(p.query_parts, i, 4 * HEADS)).v[head] = gradient; }
 
 void main() {
@@ -109,15 +127,20 @@ void main() {
 bool visible(uint i, uint j) { return KEY_SOURCE != KEYS_PREFIX || j == null_slot || j < prefix(i / p.queries); }
 
 uvec2 dk_address(uint j) {
-	if (j == null_slot) return at(p.dnull, 2 * list * HEADS + head, ROW_BYTES);
+	if (j == null_slot) return null_row(p.dnull, 2 * list * HEADS + head);
 	return at(p.dkv, KEY_SOURCE == KEYS_INDEXED ? 2 * ((list * p.keys + j) * HEADS + head) : kv_row(j, j), ROW_BYTES);
 }
 
-uvec2 dv_address(uint j) { return at(dk_address(j), j == null_slot ? HEADS : 1, ROW_BYTES); }
+uvec2 dv_address(uint j) { return j == null_slot ? null_row(p.dnull, (2 * list + 1) * HEADS + head) : at(dk_address(j), 1, ROW_BYTES); }
 
+#ifdef MATRIX
+uint tile_mask(uint i0, uint n, uint j0, uint m) { return KEY_SOURCE != KEYS_PREFIX ? TILE_FULL : TILE_PARTIAL; }
+bool factor_has_gradient(uint kind) { return kind == 0 ? SCORE_KEYS : SCORE_VALUES; }
+#else
 float score_gradient(Pair pair, float weight, float dlogit) {
 	return (SCORE_VALUES ? weight * pair.along : 0) + (SCORE_KEYS ? dlogit * (pair.product * LN2) * pair.query_factor : 0);
 }
+#endif
 
 void write_score(uint j, float gradient) {
 	if (j != null_slot) F32(at(p.key_parts, list * p.keys + j, 4 * HEADS)).v[head] = gradient;

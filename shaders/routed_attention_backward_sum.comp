@@ -5,14 +5,16 @@
 //	table [LISTS, ROUTES, ROWS] u32: see routed_attention_backward_table.comp
 //	dkv [ITEMS, ROWS, HEADS, 2, DIM_HEAD]: the sum over the lists of an item that have the row, in their order
 //
-// A workgroup computes THREADS elements of a row, or vec4 if DIM_HEAD is a multiple of 4.
+// A workgroup computes THREADS units of a row.
 #extension GL_EXT_buffer_reference : require
 #extension GL_EXT_buffer_reference_uvec2 : require
 #extension GL_GOOGLE_include_directive : require
 #include "include/address.glsl"
+#include "include/pack16.glsl"
 #include "include/routed_attention.glsl"
 
 layout(constant_id = 0) const uint DIM_HEAD = 1; // elements of a head, 1 to 128
+layout(constant_id = 1) const uint DTYPE = 0; // DTYPE_F32, DTYPE_F16 or DTYPE_BF16: of parts and dkv
 layout(constant_id = 8) const uint HEADS = 1; // heads of a tensor
 const uint THREADS = 128;
 layout(local_size_x = 128) in;
@@ -25,8 +27,10 @@ layout(push_constant, std430) uniform Push {
 	uint per_item; // lists of an item
 } p;
 
-const bool VEC4 = DIM_HEAD % 4 == 0;
-const uint ELEMENTS = 2 * HEADS * DIM_HEAD, UNITS = VEC4 ? ELEMENTS / 4 : ELEMENTS; // of a row
+// A unit is 16 bytes of a row if heads are a multiple of that, else a word.
+const uint ELEMENTS = 2 * HEADS * DIM_HEAD, ROW_BYTES = ELEMENTS * (DTYPE == DTYPE_F32 ? 4 : 2);
+const bool CHUNKS = DIM_HEAD % (DTYPE == DTYPE_F32 ? 4 : 8) == 0;
+const uint UNITS = ROW_BYTES / (CHUNKS ? 16 : 4);
 
 void main() {
 	const uint groups_per_row = (UNITS + THREADS - 1) / THREADS;
@@ -34,15 +38,25 @@ void main() {
 	uint row = workgroup_index() / groups_per_row, unit = workgroup_index() % groups_per_row * THREADS + gl_LocalInvocationIndex;
 	if (unit >= UNITS) return;
 	uint route = unit / (UNITS / ROUTES), first_list = row / p.rows * p.per_item;
-	vec4 sum = vec4(0);
+	vec4 sum = vec4(0), more = vec4(0); // more: the second half of 8 elements
 	for (uint list = first_list; list < first_list + p.per_item; list++) {
 		uint slot = U32(at(p.table, list * ROUTES + route, 4 * p.rows)).v[row % p.rows];
 		if (slot == 0) continue;
-		uvec2 part = at(p.parts, list * p.keys + slot - 1, 4 * ELEMENTS);
-		if (VEC4) sum += F32x4(part).v[unit];
-		else sum.x += F32(part).v[unit];
+		uvec2 part = at(p.parts, list * p.keys + slot - 1, ROW_BYTES);
+		if (DTYPE == DTYPE_F32) {
+			if (CHUNKS) sum += F32x4(part).v[unit];
+			else sum.x += F32(part).v[unit];
+		} else if (CHUNKS) {
+			uvec4 v = U32x4(part).v[unit];
+			sum += vec4(unpack16(DTYPE, v.x), unpack16(DTYPE, v.y));
+			more += vec4(unpack16(DTYPE, v.z), unpack16(DTYPE, v.w));
+		} else sum.xy += unpack16(DTYPE, U32(part).v[unit]);
 	}
-	uvec2 to = at(p.dkv, row, 4 * ELEMENTS);
-	if (VEC4) F32x4(to).v[unit] = sum;
-	else F32(to).v[unit] = sum.x;
+	uvec2 to = at(p.dkv, row, ROW_BYTES);
+	if (DTYPE == DTYPE_F32) {
+		if (CHUNKS) F32x4(to).v[unit] = sum;
+		else F32(to).v[unit] = sum.x;
+	} else if (CHUNKS) {
+		U32x4(to).v[unit] = uvec4(pack16(DTYPE, sum.xy), pack16(DTYPE, sum.zw), pack16(DTYPE, more.xy), pack16(DTYPE, more.zw));
+	} else U32(to).v[unit] = pack16(DTYPE, sum.xy);
 }

@@ -23,7 +23,10 @@ type RoutedAttentionGradsOf[T Float] struct {
 //	df   += sum_j ds_j * s_j / f                  df_j += p_j * v_j . dy (values) + ds_j * s_j / f_j (keys)
 //
 // Empty queries and keys have gradient 0. A row of KV that several slots select gets the sum, in the order of lists,
-// queries and slots. Round must be nil.
+// queries and slots.
+//
+// Round has the effect of the kernel on cooperative matrices: rows are rounded after multiplication by a score, null keys
+// and values too, and p_j and ds_j for the products with rows.
 func RoutedAttentionBackward(a RoutedAttentionArgs, dy []float32) RoutedAttentionGrads {
 	return routedAttentionBackward(convertRouted[float64](a), convert[float64](dy))
 }
@@ -36,7 +39,6 @@ func RoutedAttentionBackward32(a RoutedAttentionArgs, dy []float32) RoutedAttent
 func routedAttentionBackward[T Float](a RoutedAttentionArgsOf[T], dy []T) RoutedAttentionGradsOf[T] {
 	a.check()
 	checkLen("RoutedAttentionBackward", "dy", len(dy), len(a.Q))
-	checkNotRounded("RoutedAttentionBackward", a.Round)
 	h, d := a.Heads, a.DimHead
 	g := RoutedAttentionGradsOf[T]{
 		Q: make([]T, len(a.Q)), KV: make([]T, len(a.KV)), Null: make([]T, len(a.Null)),
@@ -44,7 +46,7 @@ func routedAttentionBackward[T Float](a RoutedAttentionArgsOf[T], dy []T) Routed
 	}
 	for head := range h {
 		for list := range a.Lists {
-			keys, q := a.visible(list, head), queryBackward[T]{scoreKeys: a.ScoreKeys, scoreValues: a.ScoreValues}
+			keys, q := a.visible(list, head), queryBackward[T]{round: a.Round, scoreKeys: a.ScoreKeys, scoreValues: a.ScoreValues}
 			q.keys, q.values, q.scores = a.keysOf(list, head)
 			for _, k := range keys {
 				q.dkeys, q.dvalues = append(q.dkeys, g.KV[2*k.row*d:][:d]), append(q.dvalues, g.KV[(2*k.row+1)*d:][:d])
@@ -79,6 +81,7 @@ type queryBackward[T Float] struct {
 	scores                       []T // nil: 1
 	score                        T
 	scoreKeys, scoreValues       bool
+	round                        Rounding
 }
 
 // attendQueryBackward adds the gradients of attendQuery to dq, dkeys and dvalues. It returns those of the query's score
@@ -91,10 +94,12 @@ func attendQueryBackward[T Float](a queryBackward[T], dy []T) (dscore T, dscores
 		}
 		return a.scores[j]
 	}
-	p, products, largest := make([]T, len(a.keys)), make([]T, len(a.keys)), T(math.Inf(-1))
-	for j, k := range a.keys {
-		products[j] = dot(a.q, k) * scale
-		p[j] = products[j] * factor(j, a.scoreKeys) * a.score
+	// Rows times their scores.
+	q, keys, values := a.scaled(a.q, a.score), make([][]T, len(a.keys)), make([][]T, len(a.keys))
+	p, along, largest := make([]T, len(a.keys)), make([]T, len(a.keys)), T(math.Inf(-1))
+	for j := range a.keys {
+		keys[j], values[j] = a.scaled(a.keys[j], factor(j, a.scoreKeys)), a.scaled(a.values[j], factor(j, a.scoreValues))
+		p[j], along[j] = dot(q, keys[j])*scale, dot(values[j], dy)
 		largest = max(largest, p[j])
 	}
 	var sum, mean T
@@ -102,32 +107,42 @@ func attendQueryBackward[T Float](a queryBackward[T], dy []T) (dscore T, dscores
 		p[j] = expT(p[j] - largest)
 		sum += p[j]
 	}
-	for j, v := range a.values {
+	for j := range p {
 		p[j] /= sum
-		mean += p[j] * factor(j, a.scoreValues) * dot(v, dy)
+		mean += p[j] * along[j]
 	}
 	dscores = make([]T, len(a.keys))
-	for j, v := range a.values {
-		along := dot(v, dy)
-		addScaled(a.dvalues[j], dy, p[j]*factor(j, a.scoreValues))
+	for j := range p {
+		weight, ds := a.rounded(p[j]), a.rounded(p[j]*(along[j]-mean))*scale
+		addScaled(a.dvalues[j], dy, weight*factor(j, a.scoreValues))
+		addScaled(a.dkeys[j], q, ds*factor(j, a.scoreKeys))
+		addScaled(a.dq, keys[j], ds*a.score)
 		if a.scoreValues {
-			dscores[j] += p[j] * along
+			dscores[j] += weight * dot(a.values[j], dy)
 		}
-		ds := p[j] * (along*factor(j, a.scoreValues) - mean)
-		dscore += ds * products[j] * factor(j, a.scoreKeys)
 		if a.scoreKeys {
-			dscores[j] += ds * products[j] * a.score
+			dscores[j] += ds * dot(a.keys[j], q)
 		}
-		dproduct := ds * factor(j, a.scoreKeys) * a.score * scale
-		addScaled(a.dq, a.keys[j], dproduct)
-		addScaled(a.dkeys[j], a.q, dproduct)
+		dscore += ds * dot(a.q, keys[j])
 	}
 	return dscore, dscores
 }
 
-// checkNotRounded panics if an attention with rounded operands is to be differentiated.
-func checkNotRounded(op string, round Rounding) {
-	if round != nil {
-		panic("ref: " + op + ": Round is set, want nil")
+func (a queryBackward[T]) rounded(x T) T {
+	if a.round == nil {
+		return x
 	}
+	return T(a.round(float32(x)))
+}
+
+// scaled returns a row times a score.
+func (a queryBackward[T]) scaled(row []T, score T) []T {
+	if a.round == nil && score == 1 {
+		return row
+	}
+	list := make([]T, len(row))
+	for i := range row {
+		list[i] = a.rounded(row[i] * score)
+	}
+	return list
 }

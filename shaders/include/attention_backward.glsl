@@ -16,8 +16,12 @@
 // weights of pairs go to shared memory too; with them the other rows are added to sums in registers. Both kernels compute
 // the same bits of a logit. The order of summation depends only on DIM_HEAD and on the numbers of the rows.
 //
+// With MATRIX defined, backward is that of attention_backward_matrix.glsl: cooperative matrices, for 16-bit rows. States
+// differ there.
+//
 // Include address.glsl first, and before it enable GL_EXT_buffer_reference, GL_EXT_buffer_reference_uvec2 and
-// GL_EXT_control_flow_attributes. Define QUERIES or KEYS. The including file defines:
+// GL_EXT_control_flow_attributes; with MATRIX include matrix_operands.glsl before everything else. Define QUERIES or KEYS.
+// This file uses the constants 0 to 8 and those from 20 on, and declares local_size. The including file defines:
 //
 //	Query query(uint i)             query i: whether it exists, addresses of its rows of q and dy, its factor. KEYS takes
 //	                                existence and factor from states
@@ -28,12 +32,22 @@
 //	uvec2 dq_address(uint i)        with QUERIES: the result of query i
 //	uvec2 dk_address(uint j)        with KEYS: the results of key j
 //	uvec2 dv_address(uint j)
+//	uint tile_mask(uint i0, uint n, uint j0, uint m)
+//	                                with MATRIX: which of keys j0 .. j0 + m - 1 are visible to queries i0 .. i0 + n - 1:
+//	                                TILE_NONE, TILE_PARTIAL, or TILE_FULL (all that exist). The same in all invocations of
+//	                                a subgroup
+//
+// A row has DIM_HEAD elements, float32 or 16-bit, in ROW_BYTES bytes. Define ATTENTION_NULL before the include if some keys,
+// values and their results are float32 with MATRIX too: their addresses are odd, one more than that of the row.
 //
 // Rows that do not exist are not read and have gradient 0. Factors are used only with ROW_FACTORS. For the gradients of
 // factors, define ATTENTION_SCORES before the include: a constant that is true if they are wanted, of queries with QUERIES
 // and of keys with KEYS. Then the including file also defines:
 //
 //	float score_gradient(Pair p, float weight, float dlogit)    what a pair with p_j and ds_j adds to the gradient
+//	                                                            not with MATRIX
+//	bool factor_has_gradient(uint kind)                         with MATRIX: whether the factor of the first or the second
+//	                                                            row, kind 0 or 1, has a gradient
 //	void write_score(uint n, float gradient)                    writes the gradient of row n
 //
 //	backward(own, own_end, other, other_end)    computes rows own .. min(own + OWN_ROWS, own_end) - 1 of one kind from
@@ -47,8 +61,28 @@ layout(constant_id = 3) const float SCALE = 1; // log2(e) / sqrt(DIM_HEAD): weig
 layout(constant_id = 4) const bool ROW_FACTORS = false; // queries, keys and values are multiplied by factors
 layout(constant_id = 8) const uint HEADS = 1; // heads of a tensor
 
-const uint THREADS = 128;
-layout(local_size_x = 128) in;
+#ifdef MATRIX
+#include "pack16.glsl"
+const uint ROW_BYTES = 2 * DIM_HEAD;
+layout(constant_id = 1) const uint OWN_ROWS = 64; // rows that a workgroup computes
+layout(constant_id = 2) const uint OTHER_ROWS = 32; // rows of a tile
+layout(constant_id = 20) const uint MATRIX_M = 16; // shape of a matrix product: M x K times K x N
+layout(constant_id = 21) const uint MATRIX_N = 16;
+layout(constant_id = 22) const uint MATRIX_K = 16;
+layout(constant_id = 23) const uint SUBGROUP_SIZE = 32; // invocations of a subgroup
+layout(constant_id = 24) const uint SUBGROUPS = 4; // subgroups of a workgroup
+layout(constant_id = 25) const uint THREADS = 128; // invocations of a workgroup: SUBGROUPS * SUBGROUP_SIZE
+layout(constant_id = 26) const bool WEIGHTS_IN_REGISTERS = true; // weights need no shared memory if the device permits
+layout(constant_id = 27) const bool LOCKSTEP = false; // the invocations of a subgroup run in lockstep and need no barrier
+layout(constant_id = 28) const bool OWN_IN_REGISTERS = true; // the own rows are operands in registers
+layout(local_size_x_id = 25) in;
+#else
+const uint ROW_BYTES = 4 * DIM_HEAD;
+layout(constant_id = 1) const uint OWN_ROWS = 16; // rows that a workgroup computes
+layout(constant_id = 2) const uint OTHER_ROWS = 32; // rows of a tile
+layout(constant_id = 25) const uint THREADS = 128; // invocations of a workgroup
+layout(local_size_x_id = 25) in;
+#endif
 
 #include "attention_rows.glsl"
 
@@ -70,15 +104,34 @@ Key key(uint j);
 bool visible(uint i, uint j);
 uint state_row(uint i);
 uvec2 states();
+#ifdef QUERIES
+uvec2 dq_address(uint i);
+#else
+uvec2 dk_address(uint j);
+uvec2 dv_address(uint j);
+#endif
+#ifdef ATTENTION_SCORES
+void write_score(uint n, float gradient);
+#endif
 
-const uint OWN_ROWS = 16, OTHER_ROWS = 32;
+#ifdef MATRIX
+const uint TILE_NONE = 0, TILE_PARTIAL = 1, TILE_FULL = 2, NO_TILE = 0xffffffff;
+
+uint tile_mask(uint i0, uint n, uint j0, uint m);
+#ifdef ATTENTION_SCORES
+bool factor_has_gradient(uint kind);
+#endif
+
+#include "attention_backward_matrix.glsl"
+#else
 const uint SLICE = 4; // vec4 of a slice of a row
 const uint SLICES = (ROW_VEC4 + SLICE - 1) / SLICE;
 const uint PITCH = SLICE + 1;
 
-// Invocation (x, y) of 16 x 8 multiplies own rows y and y + 8 with rows x and x + 16 of the others.
-const uint THREADS_X = 16, THREADS_Y = 8;
-const uint OWN_PAIRS = OWN_ROWS / THREADS_Y, OTHER_PAIRS = OTHER_ROWS / THREADS_X, PAIRS = OWN_PAIRS * OTHER_PAIRS;
+// Invocation (x, y) of THREADS_X x THREADS_Y multiplies own rows y, y + THREADS_Y, .. with rows x, x + THREADS_X, .. of the
+// others.
+const uint PAIRS = OWN_ROWS * OTHER_ROWS / THREADS, OTHER_PAIRS = PAIRS >= 16 ? 4 : 2, OWN_PAIRS = PAIRS / OTHER_PAIRS;
+const uint THREADS_X = OTHER_ROWS / OTHER_PAIRS, THREADS_Y = OWN_ROWS / OWN_PAIRS;
 
 // For the sums over other rows, an invocation has one vec4 of SUM_ROWS own rows.
 const uint COLUMNS = ROW_VEC4 <= 8 ? 8 : ROW_VEC4 <= 16 ? 16 : 32;
@@ -87,12 +140,18 @@ const uint SUM_ROWS = OWN_ROWS * COLUMNS / THREADS;
 const uint ROWS = OWN_ROWS + OTHER_ROWS;
 shared uvec4 row_addresses[ROWS]; // of q and dy, or of k and v; 0 if the row does not exist. Own rows, then other ones
 shared vec2 row_factors[ROWS];    // of a query: its factor; of a key: those of key and value
-shared vec4 slices[2 * ROWS * PITCH]; // a slice of the first row of each pair of rows, then of the second ones
-shared vec4 query_states[OTHER_ROWS]; // maximum of the logits, 1 / sum of the weights, delta, f; 0 without keys
-shared float product_weights[OTHER_ROWS * (OWN_ROWS + 1)]; // ds * f * g
-#ifdef KEYS
-shared float value_weights[OTHER_ROWS * (OWN_ROWS + 1)]; // p * h
+// A slice of the first row of each pair of rows, then of the second ones; then the weights of the pairs: those of an other
+// row are WEIGHT_PITCH vec4, for the products ds * f * g, and after those of all rows for the values p * h.
+const uint WEIGHT_PITCH = OWN_ROWS / 4 + 1, VALUE_WEIGHTS = OTHER_ROWS * WEIGHT_PITCH;
+#ifdef QUERIES
+const uint WEIGHTS = VALUE_WEIGHTS;
+#else
+const uint WEIGHTS = 2 * VALUE_WEIGHTS;
 #endif
+const uint SLICE_ROWS = 2 * ROWS * PITCH, PARTS = OWN_ROWS * THREADS_X; // parts: of the softmax and of gradients of scores
+const uint SLICE_OR_WEIGHTS = SLICE_ROWS > WEIGHTS ? SLICE_ROWS : WEIGHTS;
+shared vec4 slices[SLICE_OR_WEIGHTS > PARTS ? SLICE_OR_WEIGHTS : PARTS];
+shared vec4 query_states[OTHER_ROWS > OWN_ROWS ? OTHER_ROWS : OWN_ROWS]; // maximum of the logits, 1 / sum of the weights, delta, f; 0 without keys
 shared uint occupied[3]; // whether any row exists: of the tiles with even and odd number, and of the own rows
 
 float products[PAIRS], along[PAIRS]; // q . k and dy . v of pairs of rows
@@ -124,10 +183,9 @@ bool lookup_key(uint row, uint j, bool inside) {
 
 // lookup_own looks the own rows up, and returns whether any exists.
 bool lookup_own(uint own, uint own_end) {
-	uint n = gl_LocalInvocationIndex;
-	if (n < 3) occupied[n] = 0;
+	if (gl_LocalInvocationIndex < 3) occupied[gl_LocalInvocationIndex] = 0;
 	barrier();
-	if (n < OWN_ROWS) {
+	for (uint n = gl_LocalInvocationIndex; n < OWN_ROWS; n += THREADS) {
 #ifdef QUERIES
 		bool exists = lookup_query(n, own + n, own + n < own_end);
 #else
@@ -141,10 +199,9 @@ bool lookup_own(uint own, uint own_end) {
 
 // lookup_other looks up the other rows from first on, and returns whether any exists. number counts the tiles.
 bool lookup_other(uint number, uint first, uint end) {
-	uint n = gl_LocalInvocationIndex;
 	barrier(); // the tile before is no longer used
-	if (n == 0) occupied[(number + 1) % 2] = 0;
-	if (n < OTHER_ROWS) {
+	if (gl_LocalInvocationIndex == 0) occupied[(number + 1) % 2] = 0;
+	for (uint n = gl_LocalInvocationIndex; n < OTHER_ROWS; n += THREADS) {
 		bool inside = first + n < end;
 #ifdef QUERIES
 		bool exists = lookup_key(OWN_ROWS + n, first + n, inside);
@@ -157,11 +214,17 @@ bool lookup_other(uint number, uint first, uint end) {
 	return occupied[number % 2] != 0;
 }
 
-uvec2 thread_position() { return uvec2(gl_LocalInvocationIndex % THREADS_X, gl_LocalInvocationIndex / THREADS_X); }
+// thread_position is (x, y) of an invocation. 32 consecutive invocations cover 8 x 4 or 16 x 2, so that they read few
+// different vec4.
+uvec2 thread_position() {
+	uint t = gl_LocalInvocationIndex;
+	if (PAIRS < 16) return uvec2(t % THREADS_X, t / THREADS_X);
+	return uvec2(t % 8 + t / 32 % (THREADS_X / 8) * 8, t / 8 % 4 + t / (4 * THREADS_X) * 4);
+}
 
 void load_slice(uint slice) {
-	[[unroll]] for (uint n = gl_LocalInvocationIndex; n < 2 * ROWS * SLICE; n += THREADS) {
-		uint row = n / SLICE, column = n % SLICE;
+	[[unroll]] for (uint i = 0; i < 2 * ROWS * SLICE / THREADS; i++) { // divisible
+		uint n = gl_LocalInvocationIndex + i * THREADS, row = n / SLICE, column = n % SLICE;
 		uvec4 pair = row_addresses[row % ROWS];
 		uvec2 address = row < ROWS ? pair.xy : pair.zw;
 		slices[row * PITCH + column] = present(address) ? load_row(address, slice * SLICE + column) : vec4(0);
@@ -180,14 +243,16 @@ void multiply() {
 		barrier();
 		[[unroll]] for (uint part = 0; part < 2; part++) {
 			[[unroll]] for (uint column = 0; column < SLICE; column++) {
-				vec4 own[OWN_PAIRS], other[OTHER_PAIRS];
-				[[unroll]] for (uint a = 0; a < OWN_PAIRS; a++) own[a] = slices[(part * ROWS + thread.y + a * THREADS_Y) * PITCH + column];
+				vec4 other[OTHER_PAIRS];
 				[[unroll]] for (uint b = 0; b < OTHER_PAIRS; b++)
 					other[b] = slices[(part * ROWS + OWN_ROWS + thread.x + b * THREADS_X) * PITCH + column];
-				[[unroll]] for (uint n = 0; n < PAIRS; n++) {
-					vec4 a = own[n / OTHER_PAIRS], b = other[n % OTHER_PAIRS];
-					if (part == 0) products[n] = add_dot(products[n], a, b);
-					else along[n] = add_dot(along[n], a, b);
+				[[unroll]] for (uint a = 0; a < OWN_PAIRS; a++) {
+					vec4 own = slices[(part * ROWS + thread.y + a * THREADS_Y) * PITCH + column];
+					[[unroll]] for (uint b = 0; b < OTHER_PAIRS; b++) {
+						uint n = a * OTHER_PAIRS + b;
+						if (part == 0) products[n] = add_dot(products[n], own, other[b]);
+						else along[n] = add_dot(along[n], own, other[b]);
+					}
 				}
 			}
 		}
@@ -233,8 +298,6 @@ Pair pair(uint n, uint own, uint other) {
 
 #ifdef QUERIES
 
-uvec2 dq_address(uint i);
-
 // Weights is a running softmax: the maximum of logits, the sum of weights e^(logit - maximum), and the sum of the weights
 // times h * e.
 struct Weights {
@@ -264,8 +327,7 @@ void compute_states(uint own, uint own_end, uint other, uint other_end) {
 	[[unroll]] for (uint a = 0; a < OWN_PAIRS; a++)
 		slices[(thread.y + a * THREADS_Y) * THREADS_X + thread.x] = vec4(weights[a].max_logit, weights[a].sum, weights[a].value, 0);
 	barrier();
-	uint row = gl_LocalInvocationIndex;
-	if (row < OWN_ROWS) {
+	for (uint row = gl_LocalInvocationIndex; row < OWN_ROWS; row += THREADS) {
 		Weights sum = Weights(MASKED_SCORE, 0, 0);
 		for (uint x = 0; x < THREADS_X; x++) {
 			vec4 part = slices[row * THREADS_X + x];
@@ -279,31 +341,26 @@ void compute_states(uint own, uint own_end, uint other, uint other_end) {
 	barrier();
 }
 
-#else
-
-uvec2 dk_address(uint j);
-uvec2 dv_address(uint j);
-
 #endif
 
 #ifdef ATTENTION_SCORES
 float score_gradient(Pair p, float weight, float dlogit);
-void write_score(uint n, float gradient);
 
 float score_sums[OWN_PAIRS]; // of the own rows, over the pairs of this invocation
 #endif
 
 // compute_weights writes the weights of the pairs of a tile to shared memory.
 void compute_weights(uint own, uint other) {
+	barrier(); // the slices are no longer used
 	[[unroll]] for (uint n = 0; n < PAIRS; n++) {
 		Pair p = pair(n, own, other);
 		vec4 state = query_states[p.state];
 		float below = p.logit - state.x; // not above 0 if both kernels compute the same logit
 		float weight = exp2(below > 0 ? 0 : below) * state.y, dlogit = weight * (p.value - state.z);
-		uint at = p.other * (OWN_ROWS + 1) + p.own;
-		product_weights[at] = p.visible ? dlogit * (p.query_factor * p.key_factor) : 0;
+		uint at = p.other * WEIGHT_PITCH + p.own / 4;
+		slices[at][p.own % 4] = p.visible ? dlogit * (p.query_factor * p.key_factor) : 0;
 #ifdef KEYS
-		value_weights[at] = p.visible ? weight * p.value_factor : 0;
+		slices[VALUE_WEIGHTS + at][p.own % 4] = p.visible ? weight * p.value_factor : 0;
 #endif
 #ifdef ATTENTION_SCORES
 		if (ATTENTION_SCORES && p.visible) score_sums[n / OTHER_PAIRS] += score_gradient(p, weight, dlogit);
@@ -322,13 +379,17 @@ void add_rows(uint column, uint sum_row, uint count) {
 	for (uint other = 0; other < count; other += 4) {
 		[[unroll]] for (uint c = 0; c < 4; c++) {
 			uvec4 pair = row_addresses[OWN_ROWS + other + c];
-			uint at = (other + c) * (OWN_ROWS + 1) + sum_row;
-			vec4 v = present(pair.xy) ? load_row(pair.xy, column) : vec4(0);
-			[[unroll]] for (uint r = 0; r < SUM_ROWS; r++) product_sums[r] = fma(vec4(product_weights[at + r]), v, product_sums[r]);
+			vec4 first = present(pair.xy) ? load_row(pair.xy, column) : vec4(0);
 #ifdef KEYS
-			v = present(pair.zw) ? load_row(pair.zw, column) : vec4(0);
-			[[unroll]] for (uint r = 0; r < SUM_ROWS; r++) value_sums[r] = fma(vec4(value_weights[at + r]), v, value_sums[r]);
+			vec4 second = present(pair.zw) ? load_row(pair.zw, column) : vec4(0);
 #endif
+			[[unroll]] for (uint r = 0; r < SUM_ROWS; r++) {
+				uint at = (other + c) * WEIGHT_PITCH + (sum_row + r) / 4, part = (sum_row + r) % 4;
+				product_sums[r] = fma(vec4(slices[at][part]), first, product_sums[r]);
+#ifdef KEYS
+				value_sums[r] = fma(vec4(slices[VALUE_WEIGHTS + at][part]), second, value_sums[r]);
+#endif
+			}
 		}
 	}
 }
@@ -356,11 +417,11 @@ void write_scores(uint own, uint own_end) {
 	barrier();
 	[[unroll]] for (uint a = 0; a < OWN_PAIRS; a++) slices[(thread.y + a * THREADS_Y) * THREADS_X + thread.x].x = score_sums[a];
 	barrier();
-	uint row = gl_LocalInvocationIndex;
-	if (row >= OWN_ROWS || own + row >= own_end) return;
-	float sum = 0;
-	for (uint x = 0; x < THREADS_X; x++) sum += slices[row * THREADS_X + x].x;
-	write_score(own + row, sum);
+	for (uint row = gl_LocalInvocationIndex; row < OWN_ROWS && own + row < own_end; row += THREADS) {
+		float sum = 0;
+		for (uint x = 0; x < THREADS_X; x++) sum += slices[row * THREADS_X + x].x;
+		write_score(own + row, sum);
+	}
 }
 #endif
 
@@ -393,5 +454,6 @@ void backward(uint own, uint own_end, uint other, uint other_end) {
 	if (ATTENTION_SCORES) write_scores(own, own_end);
 #endif
 }
+#endif
 
 #endif

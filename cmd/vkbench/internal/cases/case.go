@@ -64,7 +64,9 @@ func Names(list []Case) []string {
 
 // with16Bit returns the names of the cases that have 16-bit variants: their setups use Builder.Precision.
 func with16Bit() []string {
-	kernels := []string{"linear", "linear_backward", "window_attention", "patch_attention", "routed_attention", results.BlockLength, results.DenseAttention, "local_mha", "plain_feedforward", "local_mha" + backwardSuffix, "plain_feedforward" + backwardSuffix}
+	kernels := []string{"linear", "linear_backward", "window_attention", "patch_attention", "routed_attention",
+		"window_attention_backward", "patch_attention_backward", "routed_attention_backward", results.BlockLength, results.DenseAttention,
+		"local_mha", "plain_feedforward", "local_mha" + backwardSuffix, "plain_feedforward" + backwardSuffix}
 	for _, c := range Routed() {
 		kernels = append(kernels, c.Name, c.Name+backwardSuffix)
 	}

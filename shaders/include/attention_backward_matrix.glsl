@@ -1,0 +1,660 @@
+// backward of attention_backward.glsl on cooperative matrices: queries, keys, values, gradients and the weights of pairs
+// have 16-bit elements, everything else is float32.
+//
+// Each subgroup computes SUBGROUP_ROWS of the workgroup's own rows, whose sums stay in registers as ACCUMULATOR matrices.
+// The other rows pass through shared memory in tiles; rows there are padded by 16 bytes, so that 8 rows use all banks. A
+// tile is computed in groups of GROUP rows: products and along of the pairs with the own rows, then their weights, then the
+// sums. The next tile is prefetched into registers. The own rows are operands in registers, or stay in shared memory where
+// those are few.
+//
+// Rows are multiplied by their factors before the products. A gradient of a row's factor is the product of the row and
+// of its gradient without the factor.
+//
+// A state is the largest product of a query with a key that it sees, before SCALE, the logarithm to base 2 of 1 / the sum
+// of the weights, delta, and f. It is 0 for a query without keys.
+//
+// A row with an element that is infinite or NaN is computed with finite numbers, because 0 * infinity would be NaN; the
+// weights of its pairs become NaN.
+//
+// As in attention_matrix.glsl, the matrix `position` finds the mapping of elements to invocations, and accumulators become
+// operands in registers where matrix A has the same mapping.
+
+// A chunk is 16 bytes: 8 operands or 4 floats. A pitch is the distance of rows in shared memory, in chunks.
+const uint PADDED_DIM = (DIM_HEAD + 15) / 16 * 16; // DIM_HEAD, padded with zeros
+const uint ROW_CHUNKS = PADDED_DIM / 8, PITCH = ROW_CHUNKS + 1;
+// Rows of a subgroup, and the matrices that hold them.
+const uint SUBGROUP_ROWS = OWN_ROWS / SUBGROUPS, MATRICES_M = SUBGROUP_ROWS / MATRIX_M;
+// Other rows that are computed at a time: matrices of products, and steps of the sums.
+const uint GROUP = MATRIX_N > MATRIX_K ? MATRIX_N : MATRIX_K, GROUP_MATRICES = GROUP / MATRIX_N, GROUP_STEPS = GROUP / MATRIX_K;
+// Matrices that hold a row of sums, and matrix products that are added for a product of rows.
+const uint SUM_MATRICES = PADDED_DIM / MATRIX_N, PRODUCT_STEPS = PADDED_DIM / MATRIX_K;
+const uint SCRATCH_PITCH = (GROUP / 8 > MATRIX_N / 4 ? GROUP / 8 : MATRIX_N / 4) + 1;
+// Rows for which an invocation computes the state.
+const uint STATE_ROWS = (SUBGROUP_ROWS + SUBGROUP_SIZE - 1) / SUBGROUP_SIZE;
+// Chunks of each kind of row of a tile that an invocation loads.
+const uint LOADS = (OTHER_ROWS * ROW_CHUNKS + THREADS - 1) / THREADS;
+
+const float MAX_RISE = 8; // in powers of 2
+const float INITIAL_MAX = -1e30; // running maximum before the first key
+const float MAX_RAW_PRODUCT = 1e29; // bound of the magnitude of products
+
+#ifdef BF16
+#define ROUND_OPERAND(v) round_bf16(v) // before a conversion to bfloat16_t: some devices truncate
+#else
+#define ROUND_OPERAND(v) (v)
+#endif
+
+#ifdef QUERIES
+const uint STATES = OWN_ROWS;
+#else
+const uint STATES = 2 * OTHER_ROWS; // of this tile and of the next one
+#endif
+
+// tile holds own rows of one kind, then other rows of both kinds, then results.
+shared uvec4 tile[(OWN_ROWS > 2 * OTHER_ROWS ? OWN_ROWS : 2 * OTHER_ROWS) * PITCH];
+shared uvec4 own_tile[OWN_IN_REGISTERS ? 1 : 2 * OWN_ROWS * PITCH]; // own rows of both kinds
+// scratch is for exchanges within a subgroup; each subgroup has SUBGROUP_ROWS rows of it, from chunk `base` on.
+shared uvec4 scratch[OWN_ROWS * SCRATCH_PITCH];
+shared uvec4 own_addresses[OWN_ROWS];         // of q and dy, or of k and v; 0 if the row does not exist
+shared uvec4 other_addresses[2 * OTHER_ROWS]; // of this tile and of the next one
+shared vec4 query_states[STATES]; // with QUERIES: maximum of the products, 0, delta, 1 / sum of the weights
+shared vec2 own_factors[ROW_FACTORS ? OWN_ROWS : 1], other_factors[ROW_FACTORS ? 2 * OTHER_ROWS : 1];
+shared uint own_infinite[OWN_ROWS], other_infinite[2 * OTHER_ROWS]; // 1: an element of the row is infinite or NaN
+// The start of the tiles in both buffers, if some of their rows exist, do not exist, or are infinite.
+shared uint some_exist[2], some_missing[2], some_infinite[2];
+shared uint own_state[2]; // whether some own rows exist, and are infinite
+
+uvec4 next_first[LOADS], next_second[LOADS];
+ACCUMULATOR position, products[MATRICES_M][GROUP_MATRICES], along[MATRICES_M][GROUP_MATRICES], product_sums[MATRICES_M][SUM_MATRICES];
+OPERAND_A own_first[OWN_IN_REGISTERS ? MATRICES_M : 1][OWN_IN_REGISTERS ? PRODUCT_STEPS : 1], product_weights[MATRICES_M][GROUP_STEPS];
+OPERAND_A own_second[OWN_IN_REGISTERS ? MATRICES_M : 1][OWN_IN_REGISTERS ? PRODUCT_STEPS : 1];
+#ifdef QUERIES
+ACCUMULATOR row_max[MATRICES_M], row_delta[MATRICES_M], row_sums[MATRICES_M];
+#else
+ACCUMULATOR value_sums[MATRICES_M][SUM_MATRICES];
+OPERAND_A value_weights[MATRICES_M][GROUP_STEPS];
+#endif
+bool in_registers; // OPERAND_A has the same mapping of elements to invocations as ACCUMULATOR
+
+// subgroup_sync makes writes to scratch visible within the subgroup. CPU drivers run a subgroup in lockstep, and
+// implement a subgroup barrier as a workgroup barrier, which would deadlock here because not all subgroups reach it.
+void subgroup_sync() {
+	subgroupMemoryBarrierShared();
+	if (!LOCKSTEP) subgroupBarrier();
+}
+
+uint element_row(int k) { return uint(position[k]) / 16; }
+uint element_column(int k) { return uint(position[k]) % 16; }
+
+// load_chunk reads elements 8 i .. 8 i + 7 of a row; 0 past its end. The row is float32 if its address is odd.
+uvec4 load_chunk(uvec2 row, uint i) {
+#ifdef ATTENTION_NULL
+	if ((row.x & 1) != 0) {
+		vec4 a = load_row(uvec2(row.x - 1, row.y), 2 * i), b = load_row(uvec2(row.x - 1, row.y), 2 * i + 1);
+		return uvec4(pack16(OPERAND_DTYPE, a.xy), pack16(OPERAND_DTYPE, a.zw), pack16(OPERAND_DTYPE, b.xy), pack16(OPERAND_DTYPE, b.zw));
+	}
+#endif
+	if (DIM_HEAD % 8 == 0) return DIM_HEAD == PADDED_DIM || i < DIM_HEAD / 8 ? U32x4(row).v[i] : uvec4(0);
+	uvec4 v = uvec4(0);
+	[[unroll]] for (uint j = 0; j < 4; j++)
+		if (8 * i + 2 * j < DIM_HEAD) v[j] = U32(row).v[4 * i + j];
+	return v;
+}
+
+void store_chunk(uvec2 row, uint i, uvec4 v) {
+#ifdef ATTENTION_NULL
+	if ((row.x & 1) != 0) {
+		uvec2 floats = uvec2(row.x - 1, row.y);
+		[[unroll]] for (uint j = 0; j < 2; j++)
+			if (2 * i + j < ROW_VEC4) store_row(floats, 2 * i + j, vec4(unpack16(OPERAND_DTYPE, v[2 * j]), unpack16(OPERAND_DTYPE, v[2 * j + 1])));
+		return;
+	}
+#endif
+	if (DIM_HEAD % 8 == 0) {
+		if (DIM_HEAD == PADDED_DIM || i < DIM_HEAD / 8) U32x4(row).v[i] = v;
+		return;
+	}
+	[[unroll]] for (uint j = 0; j < 4; j++)
+		if (8 * i + 2 * j < DIM_HEAD) U32(row).v[4 * i + j] = v[j];
+}
+
+// scale16 multiplies the elements of a chunk by a factor.
+uvec4 scale16(uvec4 v, float f) {
+	[[unroll]] for (uint j = 0; j < 4; j++) v[j] = pack16(OPERAND_DTYPE, unpack16(OPERAND_DTYPE, v[j]) * f);
+	return v;
+}
+
+// infinite returns a chunk whose words are not 0 where an element is infinite or NaN: exponents of all ones, to which
+// adding 1 carries into the sign bit.
+uvec4 infinite(uvec4 v) {
+	const uint last = OPERAND_DTYPE == DTYPE_BF16 ? 7 : 10; // lowest bit of an exponent
+	return (v & 0x7fff7fffu) + (0x00010001u << last) & 0x80008000u;
+}
+
+// make_finite makes the elements that infinite found large numbers.
+uvec4 make_finite(uvec4 v, uvec4 found) {
+	const uint last = OPERAND_DTYPE == DTYPE_BF16 ? 7 : 10;
+	return v & ~(found >> (15 - last));
+}
+
+bool is_nan(float v) { return (floatBitsToUint(v) & 0x7fffffffu) > 0x7f800000u; }
+
+bool any_bits(uvec4 v) { return (v.x | v.y | v.z | v.w) != 0; }
+
+// lookup_own finds the own rows from own on; those from own_end on do not exist.
+void lookup_own(uint own, uint own_end) {
+	for (uint n = gl_LocalInvocationIndex; n < OWN_ROWS; n += THREADS) {
+#ifdef QUERIES
+		Query row = Query(false, uvec2(0), uvec2(0), 0);
+		if (own + n < own_end) row = query(own + n);
+		own_addresses[n] = row.exists ? uvec4(row.q, row.dy) : uvec4(0);
+		if (ROW_FACTORS) own_factors[n] = row.exists ? vec2(row.factor, 1) : vec2(0);
+#else
+		Key row = Key(false, uvec2(0), uvec2(0), 0, 0);
+		if (own + n < own_end) row = key(own + n);
+		own_addresses[n] = row.exists ? uvec4(row.k, row.v) : uvec4(0);
+		if (ROW_FACTORS) own_factors[n] = row.exists ? vec2(row.key_factor, row.value_factor) : vec2(0);
+#endif
+		own_infinite[n] = 0;
+		if (row.exists) own_state[0] = 1;
+	}
+}
+
+// lookup_other finds the other rows from first on, for buffer buf, 0 or 1; those from end on do not exist.
+void lookup_other(uint buf, uint first, uint end) {
+	for (uint n = gl_LocalInvocationIndex; n < OTHER_ROWS; n += THREADS) {
+		uint at_row = buf * OTHER_ROWS + n;
+		bool inside = first < end && n < end - first;
+#ifdef QUERIES
+		Key row = Key(false, uvec2(0), uvec2(0), 0, 0);
+		if (inside) row = key(first + n);
+		other_addresses[at_row] = row.exists ? uvec4(row.k, row.v) : uvec4(0);
+		if (ROW_FACTORS) other_factors[at_row] = row.exists ? vec2(row.key_factor, row.value_factor) : vec2(0);
+#else
+		Query row = Query(false, uvec2(0), uvec2(0), 0);
+		vec4 state = vec4(0);
+		if (inside) state = F32x4(at(states(), state_row(first + n), 16)).v[0];
+		if (state.w != 0) row = query(first + n); // NaN is not 0
+		query_states[at_row] = state;
+		other_addresses[at_row] = row.exists ? uvec4(row.q, row.dy) : uvec4(0);
+		if (ROW_FACTORS) other_factors[at_row] = row.exists ? vec2(state.w, 1) : vec2(0);
+#endif
+		other_infinite[at_row] = 0;
+#ifdef KEYS
+		if (is_nan(state.x) || is_nan(state.y) || is_nan(state.z)) {
+			other_infinite[at_row] = 1;
+			some_infinite[buf] = first;
+		}
+#endif
+		if (row.exists) some_exist[buf] = first;
+		else some_missing[buf] = first;
+	}
+}
+
+// load_own reads the own rows of a kind, 0 or 1, into shared memory from chunk `to` on. Those with an element that is
+// infinite or NaN are marked.
+void load_own(uint kind, uint to) {
+	for (uint e = gl_LocalInvocationIndex; e < OWN_ROWS * ROW_CHUNKS; e += THREADS) {
+		uint row = e / ROW_CHUNKS;
+		uvec4 both = own_addresses[row], v = uvec4(0);
+		uvec2 address = kind == 0 ? both.xy : both.zw;
+		if (present(address)) v = load_chunk(address, e % ROW_CHUNKS);
+		if (ROW_FACTORS) v = scale16(v, own_factors[row][kind]);
+		uvec4 found = infinite(v);
+		if (any_bits(found)) {
+			v = make_finite(v, found);
+			own_infinite[row] = own_state[1] = 1;
+		}
+		uint chunk = row * PITCH + e % ROW_CHUNKS;
+		if (OWN_IN_REGISTERS) tile[chunk] = v;
+		else own_tile[to + chunk] = v;
+	}
+}
+
+// prefetch loads the other rows of a tile into registers. It is called unconditionally, also for the tile after the last
+// one, which has no rows: a conditional load makes compilers copy the registers at the join, and the copy waits for the
+// load.
+void prefetch(uint buf) {
+	[[unroll]] for (uint n = 0; n < LOADS; n++) {
+		uint e = gl_LocalInvocationIndex + n * THREADS, row = e / ROW_CHUNKS;
+		next_first[n] = next_second[n] = uvec4(0);
+		if (OTHER_ROWS * ROW_CHUNKS % THREADS != 0 && row >= OTHER_ROWS) continue;
+		uvec4 addresses = other_addresses[buf * OTHER_ROWS + row];
+		if (present(addresses.xy)) next_first[n] = load_chunk(addresses.xy, e % ROW_CHUNKS);
+		if (present(addresses.xy)) next_second[n] = load_chunk(addresses.zw, e % ROW_CHUNKS);
+	}
+}
+
+// store_tile writes the prefetched rows of the tile that starts with row `first` to shared memory.
+void store_tile(uint buf, uint first) {
+	[[unroll]] for (uint n = 0; n < LOADS; n++) {
+		uint e = gl_LocalInvocationIndex + n * THREADS, row = e / ROW_CHUNKS;
+		if (OTHER_ROWS * ROW_CHUNKS % THREADS != 0 && row >= OTHER_ROWS) continue;
+		uvec4 a = next_first[n], b = next_second[n];
+		if (ROW_FACTORS) {
+			vec2 factors = other_factors[buf * OTHER_ROWS + row];
+			a = scale16(a, factors.x);
+			b = scale16(b, factors.y);
+		}
+		uvec4 found_a = infinite(a), found_b = infinite(b);
+		if (any_bits(found_a | found_b)) {
+			a = make_finite(a, found_a);
+			b = make_finite(b, found_b);
+			other_infinite[buf * OTHER_ROWS + row] = 1;
+			some_infinite[buf] = first;
+		}
+		tile[row * PITCH + e % ROW_CHUNKS] = a;
+		tile[(OTHER_ROWS + row) * PITCH + e % ROW_CHUNKS] = b;
+	}
+}
+
+// find_positions computes position and in_registers.
+void find_positions(uint base) {
+	for (uint e = gl_SubgroupInvocationID; e < MATRIX_M * MATRIX_N; e += SUBGROUP_SIZE)
+		scratch[base + e / MATRIX_N * SCRATCH_PITCH + e % MATRIX_N / 4][e % 4] = floatBitsToUint(float(e / MATRIX_N * 16 + e % MATRIX_N));
+	subgroup_sync();
+	coopMatLoad(position, scratch, base, SCRATCH_PITCH, gl_CooperativeMatrixLayoutRowMajor);
+	subgroup_sync();
+	in_registers = false;
+	if (!WEIGHTS_IN_REGISTERS || MATRIX_K != MATRIX_N) return;
+	for (uint e = gl_SubgroupInvocationID; e < MATRIX_M * MATRIX_K / 2; e += SUBGROUP_SIZE) {
+		uint row = e / (MATRIX_K / 2), col = e % (MATRIX_K / 2);
+		scratch[base + row * SCRATCH_PITCH + col / 4][col % 4] = pack16(OPERAND_DTYPE, vec2(row * 16 + 2 * col, row * 16 + 2 * col + 1));
+	}
+	subgroup_sync();
+	OPERAND_A left;
+	coopMatLoad(left, scratch, base, SCRATCH_PITCH, gl_CooperativeMatrixLayoutRowMajor);
+	bool same = left.length() == position.length();
+	if (same)
+		[[unroll]] for (int k = 0; k < position.length(); k++) same = same && float(left[k]) == position[k];
+	in_registers = subgroupAll(same);
+	subgroup_sync();
+}
+
+// multiply_group computes products and along of the own rows and of the other rows from row `column` of the tile on.
+void multiply_group(uint first_row, uint column) {
+	[[unroll]] for (uint j = 0; j < GROUP_MATRICES; j++) {
+		uint other = (column + j * MATRIX_N) * PITCH;
+		[[unroll]] for (uint i = 0; i < MATRICES_M; i++) products[i][j] = along[i][j] = ACCUMULATOR(0);
+		[[unroll]] for (uint k = 0; k < PRODUCT_STEPS; k++) {
+			OPERAND_B rows;
+			coopMatLoad(rows, tile, other + k * MATRIX_K / 8, PITCH, gl_CooperativeMatrixLayoutColumnMajor);
+			[[unroll]] for (uint i = 0; i < MATRICES_M; i++) {
+				OPERAND_A own = own_first[OWN_IN_REGISTERS ? i : 0][OWN_IN_REGISTERS ? k : 0];
+				if (!OWN_IN_REGISTERS)
+					coopMatLoad(own, own_tile, (first_row + i * MATRIX_M) * PITCH + k * MATRIX_K / 8, PITCH, gl_CooperativeMatrixLayoutRowMajor);
+				products[i][j] = coopMatMulAdd(own, rows, products[i][j]);
+			}
+		}
+		[[unroll]] for (uint k = 0; k < PRODUCT_STEPS; k++) {
+			OPERAND_B rows;
+			coopMatLoad(rows, tile, OTHER_ROWS * PITCH + other + k * MATRIX_K / 8, PITCH, gl_CooperativeMatrixLayoutColumnMajor);
+			[[unroll]] for (uint i = 0; i < MATRICES_M; i++) {
+				OPERAND_A own = own_second[OWN_IN_REGISTERS ? i : 0][OWN_IN_REGISTERS ? k : 0];
+				if (!OWN_IN_REGISTERS)
+					coopMatLoad(own, own_tile, (OWN_ROWS + first_row + i * MATRIX_M) * PITCH + k * MATRIX_K / 8, PITCH, gl_CooperativeMatrixLayoutRowMajor);
+				along[i][j] = coopMatMulAdd(own, rows, along[i][j]);
+			}
+		}
+	}
+	if (OPERAND_DTYPE != DTYPE_BF16) return; // sums of products of F16 operands are smaller
+	[[unroll]] for (uint i = 0; i < MATRICES_M; i++)
+		[[unroll]] for (uint j = 0; j < GROUP_MATRICES; j++)
+			[[unroll]] for (int k = 0; k < position.length(); k++) {
+				products[i][j][k] = clamp_score(products[i][j][k], MAX_RAW_PRODUCT);
+				along[i][j][k] = clamp_score(along[i][j][k], MAX_RAW_PRODUCT);
+			}
+}
+
+// spoil_infinite makes products and along of infinite rows NaN, or the weights that replaced them: compilers may replace NaN
+// by a number on the way from a product to a weight.
+void spoil_infinite(uint first_row, uint column, uint buf) {
+	[[unroll]] for (uint j = 0; j < GROUP_MATRICES; j++)
+		[[unroll]] for (int k = 0; k < position.length(); k++) {
+			uint other = other_infinite[buf * OTHER_ROWS + column + j * MATRIX_N + element_column(k)];
+			[[unroll]] for (uint i = 0; i < MATRICES_M; i++)
+				if ((other | own_infinite[first_row + i * MATRIX_M + element_row(k)]) != 0) products[i][j][k] = along[i][j][k] = uintBitsToFloat(0x7fc00000u);
+		}
+}
+
+// hide sets the elements of products and along of pairs whose query does not see the key, or where the other row does not
+// exist, to two values. The subgroup's own rows start at own, the group's other rows at `first`.
+void hide(uint own, uint first, uint column, uint buf, bool partial, float product, float value) {
+	[[unroll]] for (uint j = 0; j < GROUP_MATRICES; j++)
+		[[unroll]] for (int k = 0; k < position.length(); k++) {
+			uint other = column + j * MATRIX_N + element_column(k);
+			bool exists = present(other_addresses[buf * OTHER_ROWS + other].xy);
+			[[unroll]] for (uint i = 0; i < MATRICES_M; i++) {
+				uint row = own + i * MATRIX_M + element_row(k);
+#ifdef QUERIES
+				if (exists && (!partial || visible(row, first + other))) continue;
+#else
+				if (exists && (!partial || visible(first + other, row))) continue;
+#endif
+				products[i][j][k] = product;
+				along[i][j][k] = value;
+			}
+		}
+}
+
+#ifdef QUERIES
+
+// add_softmax adds the products and along of a group to the running softmax. Each element of row_max, row_sums and row_delta
+// belongs to the other rows whose numbers have the same remainder.
+void add_softmax() {
+	int above = 0; // the largest excess over row_max; integers order positive floats correctly, and NaN last
+	[[unroll]] for (uint i = 0; i < MATRICES_M; i++)
+		[[unroll]] for (uint j = 0; j < GROUP_MATRICES; j++)
+			[[unroll]] for (int k = 0; k < position.length(); k++) above = max(above, floatBitsToInt(products[i][j][k] - row_max[i][k]));
+	if (subgroupAny(above > floatBitsToInt(MAX_RISE / SCALE))) {
+		[[unroll]] for (uint i = 0; i < MATRICES_M; i++)
+			[[unroll]] for (int k = 0; k < position.length(); k++) {
+				float before = row_max[i][k], now = before, top = before;
+				[[unroll]] for (uint j = 0; j < GROUP_MATRICES; j++) top = products[i][j][k] > top ? products[i][j][k] : top;
+				if (top - before > MAX_RISE / SCALE) now = top; // whatever the other elements do
+				float factor = before == now ? 1.0 : exp2((before - now) * SCALE); // exp2(0) is not exactly 1 on some devices
+				row_max[i][k] = now;
+				row_sums[i][k] *= factor;
+				row_delta[i][k] *= factor;
+			}
+	}
+	[[unroll]] for (uint i = 0; i < MATRICES_M; i++)
+		[[unroll]] for (uint j = 0; j < GROUP_MATRICES; j++)
+			[[unroll]] for (int k = 0; k < position.length(); k++) {
+				float weight = exp2((products[i][j][k] - row_max[i][k]) * SCALE);
+				row_sums[i][k] += weight;
+				row_delta[i][k] = fma(weight, along[i][j][k], row_delta[i][k]);
+			}
+}
+
+#define STORE_ROWS(MATRIX) \
+	[[unroll]] for (uint i = 0; i < MATRICES_M; i++) \
+		coopMatStore(MATRIX[i], scratch, base + i * MATRIX_M * SCRATCH_PITCH, SCRATCH_PITCH, gl_CooperativeMatrixLayoutRowMajor); \
+	subgroup_sync();
+
+// scratch_row returns 4 columns of a row of floats in scratch.
+vec4 scratch_row(uint base, uint row, uint c) { return uintBitsToFloat(scratch[base + row * SCRATCH_PITCH + c]); }
+
+float scratch_sum(uint base, uint row) {
+	vec4 sum = vec4(0);
+	[[unroll]] for (uint c = 0; c < MATRIX_N / 4; c++) sum += scratch_row(base, row, c);
+	return (sum.x + sum.y) + (sum.z + sum.w);
+}
+
+uint state_row_of(uint n) { return gl_SubgroupInvocationID + n * SUBGROUP_SIZE; }
+
+// finish_states adds up the softmax of the subgroup's queries, and writes it to states and to shared memory. The subgroup's
+// queries start at own.
+void finish_states(uint base, uint first_row, uint own, uint own_end) {
+	STORE_ROWS(row_max)
+	[[unroll]] for (uint n = 0; n < STATE_ROWS; n++) {
+		if (state_row_of(n) >= SUBGROUP_ROWS) continue;
+		vec4 top = vec4(INITIAL_MAX);
+		[[unroll]] for (uint c = 0; c < MATRIX_N / 4; c++) top = max(top, scratch_row(base, state_row_of(n), c));
+		query_states[first_row + state_row_of(n)].x = max(max(top.x, top.y), max(top.z, top.w));
+	}
+	subgroup_sync();
+	[[unroll]] for (uint i = 0; i < MATRICES_M; i++)
+		[[unroll]] for (int k = 0; k < position.length(); k++) {
+			float now = query_states[first_row + i * MATRIX_M + element_row(k)].x;
+			float factor = row_max[i][k] == now ? 1.0 : exp2((row_max[i][k] - now) * SCALE);
+			row_sums[i][k] *= factor;
+			row_delta[i][k] *= factor;
+		}
+	STORE_ROWS(row_sums)
+	[[unroll]] for (uint n = 0; n < STATE_ROWS; n++)
+		if (state_row_of(n) < SUBGROUP_ROWS) query_states[first_row + state_row_of(n)].y = scratch_sum(base, state_row_of(n));
+	subgroup_sync();
+	STORE_ROWS(row_delta)
+	[[unroll]] for (uint n = 0; n < STATE_ROWS; n++) {
+		uint row = state_row_of(n);
+		if (row >= SUBGROUP_ROWS) continue;
+		vec4 state = query_states[first_row + row];
+		float sum = state.y, factor = ROW_FACTORS ? own_factors[first_row + row].x : 1;
+		bool none = sum < 0.5 || !present(own_addresses[first_row + row].xy); // the sum is at least 1 with a visible key, else 0
+		state.z = scratch_sum(base, row) / sum;
+		if (own + row < own_end) F32x4(at(states(), state_row(own + row), 16)).v[0] = none ? vec4(0) : vec4(state.x, -log2(sum), state.z, factor);
+		query_states[first_row + row] = none ? vec4(0) : vec4(state.x, 0, state.z, 1 / sum);
+	}
+	subgroup_sync();
+	[[unroll]] for (uint i = 0; i < MATRICES_M; i++)
+		[[unroll]] for (int k = 0; k < position.length(); k++) {
+			vec4 state = query_states[first_row + i * MATRIX_M + element_row(k)];
+			row_max[i][k] = state.x;
+			row_delta[i][k] = state.z;
+		}
+}
+
+#endif
+
+// compute_weights turns products into p and along into ds: with QUERIES without the factor 1 / sum of the weights.
+void compute_weights(uint column, uint buf) {
+	[[unroll]] for (uint j = 0; j < GROUP_MATRICES; j++)
+		[[unroll]] for (int k = 0; k < position.length(); k++) {
+#ifdef KEYS
+			vec4 state = query_states[buf * OTHER_ROWS + column + j * MATRIX_N + element_column(k)];
+#endif
+			[[unroll]] for (uint i = 0; i < MATRICES_M; i++) {
+#ifdef QUERIES
+				float weight = exp2((products[i][j][k] - row_max[i][k]) * SCALE);
+				along[i][j][k] = weight * (along[i][j][k] - row_delta[i][k]);
+#else
+				float power = fma(products[i][j][k] - state.x, SCALE, state.y); // not above 0 if both kernels compute the same products
+				float weight = exp2(power > 0 ? 0 : power);
+				along[i][j][k] = weight * (along[i][j][k] - state.z);
+#endif
+				products[i][j][k] = weight;
+			}
+		}
+}
+
+// TO_OPERANDS converts accumulators to operands.
+#define TO_OPERANDS(W, V) \
+	if (in_registers) { \
+		[[unroll]] for (uint i = 0; i < MATRICES_M; i++) \
+			[[unroll]] for (uint j = 0; j < GROUP_STEPS; j++) \
+				[[unroll]] for (int k = 0; k < position.length(); k++) W[i][j][k] = OPERAND(ROUND_OPERAND(V[i][j % GROUP_MATRICES][k])); \
+	} else { \
+		[[unroll]] for (uint i = 0; i < MATRICES_M; i++) \
+			[[unroll]] for (uint j = 0; j < GROUP_MATRICES; j++) { \
+				[[unroll]] for (int k = 0; k < position.length(); k++) V[i][j][k] = ROUND_OPERAND(V[i][j][k]); \
+				coopMatStore(ACCUMULATOR16(V[i][j]), scratch, base + i * MATRIX_M * SCRATCH_PITCH + j * MATRIX_N / 8, SCRATCH_PITCH, \
+					gl_CooperativeMatrixLayoutRowMajor); \
+			} \
+		subgroup_sync(); \
+		[[unroll]] for (uint i = 0; i < MATRICES_M; i++) \
+			[[unroll]] for (uint j = 0; j < GROUP_STEPS; j++) \
+				coopMatLoad(W[i][j], scratch, base + i * MATRIX_M * SCRATCH_PITCH + j * MATRIX_K / 8, SCRATCH_PITCH, gl_CooperativeMatrixLayoutRowMajor); \
+		subgroup_sync(); \
+	}
+
+// add_group adds the other rows from row `column` of the tile on, times their weights, to the sums.
+void add_group(uint base, uint column) {
+	TO_OPERANDS(product_weights, along)
+#ifdef KEYS
+	TO_OPERANDS(value_weights, products)
+#endif
+	[[unroll]] for (uint k = 0; k < GROUP_STEPS; k++) {
+		uint first = (column + k * MATRIX_K) * PITCH;
+		[[unroll]] for (uint j = 0; j < SUM_MATRICES; j++) {
+			OPERAND_B rows;
+			coopMatLoad(rows, tile, first + j * MATRIX_N / 8, PITCH, gl_CooperativeMatrixLayoutRowMajor);
+			[[unroll]] for (uint i = 0; i < MATRICES_M; i++) product_sums[i][j] = coopMatMulAdd(product_weights[i][k], rows, product_sums[i][j]);
+#ifdef KEYS
+			coopMatLoad(rows, tile, OTHER_ROWS * PITCH + first + j * MATRIX_N / 8, PITCH, gl_CooperativeMatrixLayoutRowMajor);
+			[[unroll]] for (uint i = 0; i < MATRICES_M; i++) value_sums[i][j] = coopMatMulAdd(value_weights[i][k], rows, value_sums[i][j]);
+#endif
+		}
+	}
+}
+
+// mask_of is tile_mask of n own rows and a tile of other rows.
+uint mask_of(uint own, uint n, uint first) {
+#ifdef QUERIES
+	return tile_mask(own, n, first, OTHER_ROWS);
+#else
+	return tile_mask(first, OTHER_ROWS, own, n);
+#endif
+}
+
+// next_visible_tile returns the start of the first tile from `first` on that is not TILE_NONE, or a value of end or more.
+uint next_visible_tile(uint own, uint first, uint end) {
+	while (first < end && mask_of(own, OWN_ROWS, first) == TILE_NONE) first += OTHER_ROWS;
+	return first;
+}
+
+// run_tiles adds the other rows to the softmax of the queries, or to the sums.
+void run_tiles(bool softmax, uint own, uint first, uint end, uint base, uint first_row) {
+	uint buf = 0;
+	first = next_visible_tile(own, first, end);
+	barrier();
+	lookup_other(buf, first, end);
+	barrier();
+	prefetch(buf);
+	while (first < end) {
+		uint next = next_visible_tile(own, first + OTHER_ROWS, end), mask = mask_of(own + first_row, SUBGROUP_ROWS, first);
+		lookup_other(buf ^ 1, next, end);
+		store_tile(buf, first);
+		barrier();
+		prefetch(buf ^ 1);
+		if (mask != TILE_NONE && some_exist[buf] == first) {
+			bool spoiled = some_infinite[buf] == first || own_state[1] != 0, hidden = mask == TILE_PARTIAL || some_missing[buf] == first;
+			[[unroll]] for (uint column = 0; column < OTHER_ROWS; column += GROUP) {
+				multiply_group(first_row, column);
+#ifdef QUERIES
+				if (softmax) {
+					if (spoiled) spoil_infinite(first_row, column, buf);
+					if (hidden) hide(own + first_row, first, column, buf, mask == TILE_PARTIAL, MASKED_SCORE, 0);
+					add_softmax();
+					continue;
+				}
+#endif
+				compute_weights(column, buf);
+				if (spoiled) spoil_infinite(first_row, column, buf);
+				if (hidden) hide(own + first_row, first, column, buf, mask == TILE_PARTIAL, 0, 0);
+				add_group(base, column);
+			}
+		}
+		barrier();
+		buf ^= 1;
+		first = next;
+	}
+}
+
+// WRITE_SUMS writes sums, times the factor scale, through shared memory: row n of the subgroup goes to address TO(n).
+#define WRITE_SUMS(SUMS, KIND, TO) \
+	[[unroll]] for (uint i = 0; i < MATRICES_M; i++) \
+		[[unroll]] for (uint j = 0; j < SUM_MATRICES; j++) { \
+			[[unroll]] for (int k = 0; k < position.length(); k++) SUMS[i][j][k] = ROUND_OPERAND(SUMS[i][j][k]); \
+			coopMatStore(ACCUMULATOR16(SUMS[i][j]), tile, (first_row + i * MATRIX_M) * PITCH + j * MATRIX_N / 8, PITCH, gl_CooperativeMatrixLayoutRowMajor); \
+		} \
+	subgroup_sync(); \
+	for (uint e = gl_SubgroupInvocationID; e < SUBGROUP_ROWS * ROW_CHUNKS; e += SUBGROUP_SIZE) { \
+		uint row = first_row + e / ROW_CHUNKS; \
+		if (own + row >= own_end) continue; \
+		uvec4 v = present(own_addresses[row].xy) ? tile[row * PITCH + e % ROW_CHUNKS] : uvec4(0); \
+		if (ROW_FACTORS) v = scale16(v, own_factors[row][KIND]); \
+		store_chunk(TO(own + row), e % ROW_CHUNKS, v); \
+	} \
+	if (ATTENTION_SCORES) add_factor_gradients(KIND, first_row);
+
+#ifdef ATTENTION_SCORES
+float factor_gradients[STATE_ROWS];
+
+// add_factor_gradients adds the products of own rows of a kind, without their factors, and of their gradients in shared
+// memory.
+void add_factor_gradients(uint kind, uint first_row) {
+	if (!factor_has_gradient(kind)) return;
+	[[unroll]] for (uint n = 0; n < STATE_ROWS; n++) {
+		uint row = first_row + gl_SubgroupInvocationID + n * SUBGROUP_SIZE;
+		if (row - first_row >= SUBGROUP_ROWS || !present(own_addresses[row].xy)) continue;
+		uvec2 address = kind == 0 ? own_addresses[row].xy : own_addresses[row].zw;
+		for (uint c = 0; c < ROW_CHUNKS; c++) {
+			uvec4 a = load_chunk(address, c), b = tile[row * PITCH + c];
+			[[unroll]] for (uint j = 0; j < 4; j++) {
+				vec2 x = unpack16(OPERAND_DTYPE, a[j]), y = unpack16(OPERAND_DTYPE, b[j]);
+				factor_gradients[n] = fma(x.y, y.y, fma(x.x, y.x, factor_gradients[n]));
+			}
+		}
+	}
+	subgroup_sync();
+}
+#else
+const bool ATTENTION_SCORES = false;
+void add_factor_gradients(uint kind, uint first_row) {}
+#endif
+
+void write_results(uint first_row, uint own, uint own_end) {
+#ifdef ATTENTION_SCORES
+	[[unroll]] for (uint n = 0; n < STATE_ROWS; n++) factor_gradients[n] = 0;
+#endif
+	[[unroll]] for (uint i = 0; i < MATRICES_M; i++)
+		[[unroll]] for (int k = 0; k < position.length(); k++) {
+			float scale = SCALE * LN2;
+#ifdef QUERIES
+			float inverse = query_states[first_row + i * MATRIX_M + element_row(k)].w;
+			scale = inverse == 0 ? 0 : scale * inverse;
+#endif
+			[[unroll]] for (uint j = 0; j < SUM_MATRICES; j++) product_sums[i][j][k] *= scale;
+		}
+#ifdef QUERIES
+	WRITE_SUMS(product_sums, 0, dq_address)
+#else
+	WRITE_SUMS(product_sums, 0, dk_address)
+	subgroup_sync();
+	WRITE_SUMS(value_sums, 1, dv_address)
+#endif
+#ifdef ATTENTION_SCORES
+	if (!ATTENTION_SCORES) return;
+	[[unroll]] for (uint n = 0; n < STATE_ROWS; n++) {
+		uint row = gl_SubgroupInvocationID + n * SUBGROUP_SIZE;
+		if (row < SUBGROUP_ROWS && own + first_row + row < own_end) write_score(own + first_row + row, factor_gradients[n]);
+	}
+#endif
+}
+
+void backward(uint own, uint own_end, uint other, uint other_end) {
+	uint first_row = gl_SubgroupID * SUBGROUP_ROWS, base = first_row * SCRATCH_PITCH;
+	if (gl_LocalInvocationIndex < 2) {
+		own_state[gl_LocalInvocationIndex] = 0;
+		some_exist[gl_LocalInvocationIndex] = some_missing[gl_LocalInvocationIndex] = some_infinite[gl_LocalInvocationIndex] = NO_TILE;
+	}
+	find_positions(base);
+	barrier();
+	lookup_own(own, own_end);
+	barrier();
+	if (own_state[0] == 0) other_end = other;
+	load_own(0, 0);
+	if (OWN_IN_REGISTERS) {
+		barrier();
+		[[unroll]] for (uint i = 0; i < MATRICES_M; i++)
+			[[unroll]] for (uint k = 0; k < PRODUCT_STEPS; k++)
+				coopMatLoad(own_first[i][k], tile, (first_row + i * MATRIX_M) * PITCH + k * MATRIX_K / 8, PITCH, gl_CooperativeMatrixLayoutRowMajor);
+		barrier();
+	}
+	load_own(1, OWN_ROWS * PITCH);
+	if (OWN_IN_REGISTERS) {
+		barrier();
+		[[unroll]] for (uint i = 0; i < MATRICES_M; i++)
+			[[unroll]] for (uint k = 0; k < PRODUCT_STEPS; k++)
+				coopMatLoad(own_second[i][k], tile, (first_row + i * MATRIX_M) * PITCH + k * MATRIX_K / 8, PITCH, gl_CooperativeMatrixLayoutRowMajor);
+	}
+	[[unroll]] for (uint i = 0; i < MATRICES_M; i++) {
+#ifdef QUERIES
+		row_max[i] = ACCUMULATOR(INITIAL_MAX);
+		row_sums[i] = row_delta[i] = ACCUMULATOR(0);
+#endif
+		[[unroll]] for (uint j = 0; j < SUM_MATRICES; j++) {
+			product_sums[i][j] = ACCUMULATOR(0);
+#ifdef KEYS
+			value_sums[i][j] = ACCUMULATOR(0);
+#endif
+		}
+	}
+#ifdef QUERIES
+	run_tiles(true, own, other, other_end, base, first_row);
+	finish_states(base, first_row, own + first_row, own_end);
+#endif
+	run_tiles(false, own, other, other_end, base, first_row);
+	write_results(first_row, own, own_end);
+}
