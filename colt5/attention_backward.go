@@ -13,7 +13,7 @@ func (w lightWeights) outBackward(b *builder, c lightConfig, attended, dy vk.Ran
 	upstream := floatOperand(dy, w.toOut.shape[0])
 	out.parametersBackward(b, floatOperand(attended, c.inner()), upstream)
 	dattended := b.floats(items*count, c.inner())
-	out.inputBackward(b, upstream, workspaceGradient(dattended), false)
+	out.inputBackward(b, upstream, dattended)
 	return dattended
 }
 
@@ -59,20 +59,19 @@ func (w *windowAttention) rowsBackward(b *builder, x, mask, dy vk.Range, dx grad
 func (w *windowAttention) inputBackward(b *builder, project projection, x, normed vk.Range, dqkv operand, dx gradient, items, n int) {
 	project.parametersBackward(b, floatOperand(normed, w.dim), dqkv)
 	if w.noNorm {
-		project.inputBackward(b, dqkv, dx, true)
+		project.addInputBackward(b, dqkv, dx)
 		b.release(dqkv.allocation)
 		return
 	}
-	dnormed := b.floats(items*n, w.dim)
-	project.inputBackward(b, dqkv, workspaceGradient(dnormed), false)
+	dnormed := project.normedBackward(b, dqkv)
 	b.release(dqkv.allocation)
-	b.layerNormBackward(x, w.norm, w.normBias, dnormed.Range, dx, items, n)
-	b.release(dnormed)
+	b.layerNormBackward(x, w.norm, w.normBias, dnormed, dx, items, n)
+	b.release(dnormed.allocation)
 }
 
 // backward records the backward pass of a LocalMHA.
 func (l *localMHA) backward(b *builder) {
-	l.rowsBackward(b, b.arg("x"), b.arg("Mask"), b.upstream("y").Range, b.inputGradient("x"), b.dim(dimB), b.dim(dimN))
+	l.rowsBackward(b, b.arg("x"), b.arg("Mask"), b.upstream("y").Range, b.startedGradient("x"), b.dim(dimB), b.dim(dimN))
 }
 
 // nullBackward records the gradient of the null token: the sum of dy over the rows that get it.
@@ -85,7 +84,7 @@ func (o *unselectedRows) nullBackward(dy vk.Range) {
 
 // backward records the backward pass of a ConditionalRoutedAttention.
 func (l *routedAttention) backward(b *builder) {
-	l.inputBackward(b, attentionInput{attentionSizes: attentionSizesOf(b), x: b.arg("x"), mask: b.arg("Mask")}, b.upstream("y").Range, b.inputGradient("x"))
+	l.inputBackward(b, attentionInput{attentionSizes: attentionSizesOf(b), x: b.arg("x"), mask: b.arg("Mask")}, b.upstream("y").Range, b.startedGradient("x"))
 }
 
 // inputBackward records the gradient of the layer for an input, added to dx. With residual, the caller adds dy to dx.

@@ -9,7 +9,7 @@ import (
 
 // backward records the backward pass of a ConditionalRoutedAutoregressiveAttention.
 func (l *autoregressiveAttention) backward(b *builder) {
-	l.inputBackward(b, attentionInput{attentionSizes: attentionSizesOf(b), x: b.arg("x")}, b.upstream("y").Range, b.inputGradient("x"))
+	l.inputBackward(b, attentionInput{attentionSizes: attentionSizesOf(b), x: b.arg("x")}, b.upstream("y").Range, b.startedGradient("x"))
 }
 
 // inputBackward records the gradient of the layer for an input, added to dx. With residual, the caller adds dy to dx.
@@ -74,16 +74,16 @@ func (t *autoregressiveTransformer) backward(b *builder) {
 	upstream := b.rounded(dlogits, t.toLogits.shape[0], count)
 	head.parametersBackward(b, normed, upstream)
 	b.release(normed.allocation)
-	head.inputBackward(b, upstream, workspaceGradient(next), false)
+	dnormed := head.normedBackward(b, upstream)
 	b.release(upstream.allocation)
-	b.fill(current.Range, 0)
-	b.rmsNormRowsBackward(last, t.gamma, next.Range, workspaceGradient(current), s.b, s.n)
+	b.rmsNormRowsBackward(last, t.gamma, dnormed, startingAtZero(current), s.b, s.n)
+	b.release(dnormed.allocation)
 	for i := c.Depth - 1; i >= 0; i-- {
 		x, middle := inputs[2*i].Range, inputs[2*i+1].Range
-		b.copy(next.Range, current.Range)
-		t.feedForward[i].rowsBackward(b, middle, current.Range, workspaceGradient(next), s.b, s.n)
-		b.copy(current.Range, next.Range)
-		t.attention[i].inputBackward(b, attentionInput{attentionSizes: s, name: fmt.Sprintf("layers.%d.attn.", i), x: x}, next.Range, workspaceGradient(current))
+		t.feedForward[i].rowsBackward(b, middle, current.Range, startingAt(next, current.Range), s.b, s.n)
+		dx := startingAt(current, next.Range)
+		t.attention[i].inputBackward(b, attentionInput{attentionSizes: s, name: fmt.Sprintf("layers.%d.attn.", i), x: x}, next.Range, dx)
+		b.begin(dx)
 	}
 	b.embedBackward(t.embed, current.Range, s.b, s.n)
 	b.release(current, next)

@@ -33,6 +33,52 @@ type backwardPass struct {
 type gradient struct {
 	vk.Range
 	wanted bool // false: it is not needed (of an input or a parameter), or it is 0 (of a result)
+
+	start *gradientStart // what the memory does not hold yet; nil: nothing
+}
+
+// gradientStart is what a gradient is before the first step adds to it. A step that writes all of it, take, adds what is here
+// itself; before any other step, begin writes it to the memory.
+type gradientStart struct {
+	zero  bool
+	from  vk.Range // without zero
+	begun bool
+}
+
+// startingAt is workspace for a gradient that is the sum of from and what is added to it.
+func startingAt(m allocation, from vk.Range) gradient {
+	return gradient{m.Range, true, &gradientStart{from: from}}
+}
+
+// startingAtZero is workspace for a gradient that starts at 0.
+func startingAtZero(m allocation) gradient {
+	return gradient{m.Range, true, &gradientStart{zero: true}}
+}
+
+// begin writes what a gradient starts from, unless that has been done.
+func (b *builder) begin(g gradient) {
+	if g.start == nil || g.start.begun {
+		return
+	}
+	g.start.begun = true
+	if b.list == nil || b.err != nil {
+		return
+	}
+	if g.start.zero {
+		b.fill(g.Range, 0)
+	} else {
+		b.copy(g.Range, g.start.from)
+	}
+}
+
+// take is what a step that writes all of a gradient adds to its own result: add false: nothing, else the tensor base, which may
+// be the gradient itself.
+func (b *builder) take(g gradient) (base vk.Range, add bool) {
+	if g.start == nil || g.start.begun {
+		return g.Range, true
+	}
+	g.start.begun = true
+	return g.start.from, !g.start.zero
 }
 
 // parameterGradient is the sums of a parameter's gradient for each batch item: [items, elements].
@@ -48,6 +94,7 @@ type gradientState struct {
 	values     map[int]allocation
 	parameters map[elementsOf]*parameterGradient
 	transposed []allocation // copies of weights for the node
+	starts     map[int]*gradientStart
 }
 
 // analyse finds out which nodes have a backward pass, and which values need a gradient.
@@ -143,17 +190,11 @@ func (b *builder) saved() []allocation { return b.kept[b.gradients.of] }
 // recordBackward records the backward pass of the nodes, the last one first.
 func (p *program) recordBackward(b *builder) {
 	pass := p.backward
-	b.gradients = &gradientState{values: map[int]allocation{}, parameters: map[elementsOf]*parameterGradient{}}
+	b.gradients = &gradientState{
+		values: map[int]allocation{}, parameters: map[elementsOf]*parameterGradient{}, starts: map[int]*gradientStart{},
+	}
 	if pass.arena >= 0 && b.list != nil {
 		b.fill(b.plan.bindings[pass.arena].Range(), 0)
-	}
-	for v, external := range pass.results {
-		if b.list != nil && b.err == nil {
-			b.fill(b.plan.bindings[external].Range(), 0)
-		}
-		if up, ok := pass.upstream[v]; ok && b.list != nil && b.err == nil {
-			b.copy(b.plan.bindings[external].Range(), b.plan.bindings[up].Range())
-		}
 	}
 	for i := len(p.nodes) - 1; i >= 0; i-- {
 		n := p.nodes[i]
@@ -163,6 +204,11 @@ func (p *program) recordBackward(b *builder) {
 			b.node, b.gradients.of = &again, n
 			first := b.steps()
 			n.layer.(backwardLayer).backward(b)
+			for j, a := range n.call.args.list() { // a gradient that no step has added to
+				if v := p.root(n.values[j]); a.tensor != nil && b.gradients.starts[v] != nil {
+					b.begin(b.rootGradient(v))
+				}
+			}
 			b.release(b.gradients.transposed...)
 			b.gradients.transposed = nil
 			for _, w := range n.parameters {
@@ -178,6 +224,9 @@ func (p *program) recordBackward(b *builder) {
 				b.release(b.computed[v], b.gradients.values[v])
 			}
 		}
+	}
+	for v := range pass.results { // of values that no node with a backward pass uses
+		b.begin(b.rootGradient(v))
 	}
 }
 
@@ -203,7 +252,7 @@ func (b *builder) readGradient(v int) gradient {
 		if b.list == nil {
 			return gradient{wanted: true}
 		}
-		return gradient{b.plan.bindings[external].Range(), true}
+		return gradient{Range: b.plan.bindings[external].Range(), wanted: true}
 	}
 	return b.valueGradient(v)
 }
@@ -211,57 +260,55 @@ func (b *builder) readGradient(v int) gradient {
 // inputGradient is the gradient of an input of the call, to which the backward pass adds. It is not wanted if nothing
 // needs it.
 func (b *builder) inputGradient(name string) gradient {
+	g := b.startedGradient(name)
+	b.begin(g)
+	return g
+}
+
+// startedGradient is inputGradient for backward passes whose steps take what the gradient starts from, or begin it.
+func (b *builder) startedGradient(name string) gradient {
 	for i, a := range b.call.args.list() {
 		if a.name == name && a.tensor != nil && a.tensor.dtype == F32 && b.program.backward.needed[b.program.root(b.values[i])] {
+			if v := b.values[i]; b.program.values[v].of < 0 {
+				return b.rootGradient(v)
+			}
 			return b.valueGradient(b.values[i])
 		}
 	}
 	return gradient{}
 }
 
-// freshGradient is the gradient of an input of the call that nothing has been added to yet: with fresh, the backward pass writes
-// all of it. Otherwise it adds to it, as to that of inputGradient.
-func (b *builder) freshGradient(name string) (g gradient, fresh bool) {
-	p := b.program
-	for i, a := range b.call.args.list() {
-		if a.name != name || a.tensor == nil {
-			continue
+// rootGradient is the accumulated gradient of a value that is no view. It starts from the upstream gradient, or 0.
+func (b *builder) rootGradient(v int) gradient {
+	p, pass := b.program, b.program.backward
+	start := b.gradients.starts[v]
+	known := start != nil
+	if !known {
+		up, ok := pass.upstream[v]
+		if start = (&gradientStart{zero: !ok}); ok && b.list != nil && b.err == nil {
+			start.from = b.plan.bindings[up].Range()
 		}
-		v := b.values[i]
-		_, begun := b.gradients.values[v]
-		_, isResult := p.backward.results[v]
-		_, upstream := p.backward.upstream[v]
-		if begun || isResult || upstream || p.values[v].of >= 0 || !p.backward.needed[v] {
-			break
-		}
-		m := b.alloc(p.values[v].bytes)
-		b.gradients.values[v] = m
-		return gradient{m.Range, true}, true
+		b.gradients.starts[v] = start
 	}
-	return b.inputGradient(name), false
-}
-
-// valueGradient is the accumulated gradient of a value: the upstream gradient, or 0, before the first node adds to it.
-func (b *builder) valueGradient(v int) gradient {
-	p, root := b.program, b.program.root(v)
-	g := gradient{wanted: true}
-	if external, ok := p.backward.results[root]; ok {
+	g := gradient{wanted: true, start: start}
+	if external, ok := pass.results[v]; ok {
 		if b.list != nil && b.err == nil {
 			g.Range = b.plan.bindings[external].Range()
 		}
-	} else {
-		m, ok := b.gradients.values[root]
-		if !ok {
-			m = b.alloc(p.values[root].bytes)
-			b.gradients.values[root] = m
-			if up, ok := p.backward.upstream[root]; !ok {
-				b.fill(m.Range, 0)
-			} else if b.list != nil && b.err == nil {
-				b.copy(m.Range, b.plan.bindings[up].Range())
-			}
-		}
-		g.Range = m.Range
+		return g
 	}
+	if !known {
+		b.gradients.values[v] = b.alloc(p.values[v].bytes)
+	}
+	g.Range = b.gradients.values[v].Range
+	return g
+}
+
+// valueGradient is the accumulated gradient of a value, with what it starts from.
+func (b *builder) valueGradient(v int) gradient {
+	p, root := b.program, b.program.root(v)
+	g := b.rootGradient(root)
+	b.begin(g)
 	for at := v; at != root && !g.IsZero(); at = p.values[at].of {
 		// Offsets of nested views add up.
 		g.Range = g.Slice(p.values[at].offset, g.Size()-p.values[at].offset)
@@ -307,7 +354,7 @@ func (b *builder) parameter(w *Tensor) gradient {
 	if g.items != items {
 		b.fail(errors.New("a parameter is used by calls with different numbers of batch items, which a backward pass does not support"))
 	}
-	return gradient{g.memory.Range, true}
+	return gradient{Range: g.memory.Range, wanted: true}
 }
 
 // finishParameter adds the gradients of the batch items.
@@ -348,9 +395,39 @@ func (b *builder) transposed(w *Tensor, first, count int) vk.Range {
 }
 
 // add records y += x, for count elements.
-func (b *builder) add(y, x vk.Range, count int) {
+func (b *builder) add(y, x vk.Range, count int) { b.addTo(y, y, x, count) }
+
+// addTo records y = base + x, for count elements.
+func (b *builder) addTo(y, base, x vk.Range, count int) {
 	b.limitSum(count)
-	record(b, pipelines.NewAdd, pipelines.AddConfig{}, pipelines.AddArgs{A: y, B: x, Y: y, N: count})
+	record(b, pipelines.NewAdd, pipelines.AddConfig{}, pipelines.AddArgs{A: base, B: x, Y: y, N: count})
+}
+
+// plus is g with x added to what it starts from, [count]: the gradient of a residual. The caller begins it when all else has
+// been added.
+func (b *builder) plus(g gradient, x vk.Range, count int) gradient {
+	if !g.wanted {
+		return g
+	}
+	base, add := b.take(g)
+	if !add {
+		g.start = &gradientStart{from: x}
+		return g
+	}
+	b.addTo(g.Range, base, x, count)
+	return g
+}
+
+// addGradient records g += x, for count elements.
+func (b *builder) addGradient(g gradient, x vk.Range, count int) {
+	if !g.wanted {
+		return
+	}
+	if base, add := b.take(g); add {
+		b.addTo(g.Range, base, x, count)
+	} else {
+		b.copy(g.Range, x)
+	}
 }
 
 // countBackward adds the steps of a node's backward pass, those since first, to the statistics of the plan.

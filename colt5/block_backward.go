@@ -18,21 +18,19 @@ func (l *routedBlock) inputBackward(b *builder, a blockInput, dy vk.Range, dx gr
 	l.attention.forward(b, attention)
 
 	dmiddle := b.floats(count)
-	b.copy(dmiddle.Range, dy)
 	l.feedForward.inputBackward(b, feedForwardInput{
 		b: a.b, n: a.n, tokens: a.tokensFF, masked: a.masked, name: a.name + "conditional_ff.", x: middle.Range, mask: a.mask,
-	}, dy, workspaceGradient(dmiddle))
+	}, dy, startingAt(dmiddle, dy))
 	b.release(middle)
+	dx = b.plus(dx, dmiddle.Range, count)
 	l.attention.inputBackward(b, attention, dmiddle.Range, dx)
-	if dx.wanted {
-		b.add(dx.Range, dmiddle.Range, count)
-	}
+	b.begin(dx)
 	b.release(dmiddle)
 }
 
 // backward records the backward pass of a ConditionalRoutedTransformerBlock.
 func (l *routedBlock) backward(b *builder) {
-	l.inputBackward(b, blockInput{blockSizes: blockSizesOf(b), x: b.arg("x"), mask: b.arg("Mask")}, b.upstream("y").Range, b.inputGradient("x"))
+	l.inputBackward(b, blockInput{blockSizes: blockSizesOf(b), x: b.arg("x"), mask: b.arg("Mask")}, b.upstream("y").Range, b.startedGradient("x"))
 }
 
 // backward records the backward pass of an Encoder. The inputs of all blocks are kept from the forward pass.
@@ -41,21 +39,19 @@ func (e *encoder) backward(b *builder) {
 	count := s.b * s.n * c.Dim
 	inputs := b.saved() // of the blocks, then the result of the last one
 	current, next := b.floats(count), b.floats(count)
-	b.fill(current.Range, 0)
-	b.rmsNormRowsBackward(inputs[c.Depth].Range, e.gamma, b.upstream("y").Range, workspaceGradient(current), s.b, s.n)
+	b.rmsNormRowsBackward(inputs[c.Depth].Range, e.gamma, floatOperand(b.upstream("y").Range, c.Dim), startingAtZero(current), s.b, s.n)
 	for i := c.Depth - 1; i >= 0; i-- {
-		b.fill(next.Range, 0)
 		x := inputs[i].Range
 		if i == 0 && e.embed == nil {
 			x = b.arg("x")
 		}
-		e.blocks[i].inputBackward(b, blockInput{s, fmt.Sprintf("layers.%d.", i), vk.Range{}, x, b.arg("Mask")}, current.Range, workspaceGradient(next))
+		e.blocks[i].inputBackward(b, blockInput{s, fmt.Sprintf("layers.%d.", i), vk.Range{}, x, b.arg("Mask")}, current.Range, startingAtZero(next))
 		current, next = next, current
 	}
 	if e.embed != nil {
 		b.embedBackward(e.embed, current.Range, s.b, s.n)
-	} else if dx := b.inputGradient("x"); dx.wanted {
-		b.add(dx.Range, current.Range, count)
+	} else {
+		b.addGradient(b.startedGradient("x"), current.Range, count)
 	}
 	b.release(current, next)
 }

@@ -7,7 +7,7 @@ import (
 
 // normedBackward records the gradient of the two products for normalised rows [items, count, C]: from dy of the same shape to
 // the gradient of normed, which the caller releases. out receives the results; absent and not wanted: no memory for them.
-func (f feedForward) normedBackward(b *builder, normed, dy operand, items, count int, out gradient) allocation {
+func (f feedForward) normedBackward(b *builder, normed, dy operand, items, count int, out gradient) operand {
 	up := projection{weight: f.w1, bias: f.bias1, items: items, rows: count}
 	down := projection{weight: f.w2, bias: f.bias2, items: items, rows: count}
 	hidden := b.allocOperand(f.hidden, items*count)
@@ -22,8 +22,7 @@ func (f feedForward) normedBackward(b *builder, normed, dy operand, items, count
 	down.parametersBackward(b, hidden, dy)
 	b.release(hidden.allocation)
 	up.parametersBackward(b, normed, dhidden)
-	dnormed := b.floats(items*count, f.dim)
-	up.inputBackward(b, dhidden, workspaceGradient(dnormed), false)
+	dnormed := up.normedBackward(b, dhidden)
 	b.release(dhidden.allocation)
 	return dnormed
 }
@@ -33,24 +32,24 @@ func (f feedForward) rowsBackward(b *builder, x, dy vk.Range, dx gradient, items
 	normed, upstream := b.rmsNorm(x, f.gamma, items*count), b.rounded(dy, f.dim, items*count)
 	dnormed := f.normedBackward(b, normed, upstream, items, count, gradient{})
 	b.release(normed.allocation, upstream.allocation)
-	b.rmsNormRowsBackward(x, f.gamma, dnormed.Range, dx, items, count)
-	b.release(dnormed)
+	b.rmsNormRowsBackward(x, f.gamma, dnormed, dx, items, count)
+	b.release(dnormed.allocation)
 }
 
 // backward records the backward pass of a FeedForward.
 func (f feedForward) backward(b *builder) {
 	items := b.items()
-	f.rowsBackward(b, b.arg("x"), b.upstream("y").Range, b.inputGradient("x"), items, b.rowCount()/items)
+	f.rowsBackward(b, b.arg("x"), b.upstream("y").Range, b.startedGradient("x"), items, b.rowCount()/items)
 }
 
 // backward records the backward pass of a ConditionalRoutedFeedForward.
 func (f *routedFeedForward) backward(b *builder) {
 	f.inputBackward(b, feedForwardInput{
 		b: b.dim(dimB), n: b.dim(dimN), tokens: b.tokenCount("NumHeavyTokens"), masked: b.given("Mask"), x: b.arg("x"), mask: b.arg("Mask"),
-	}, b.upstream("y").Range, b.inputGradient("x"))
+	}, b.upstream("y").Range, b.startedGradient("x"))
 }
 
-// inputBackward records the gradient of the layer for an input, added to dx. With residual, the caller adds dy to dx.
+// inputBackward records the gradient of the layer for an input, added to dx. With residual, dx starts at dy.
 func (f *routedFeedForward) inputBackward(b *builder, a feedForwardInput, dy vk.Range, dx gradient) {
 	c := f.config
 	q := newRouterState(a.name+"router", f.routingToken, c.Router, c.RouterStraightThrough, c.Router.selectionShape(a.b, a.n, 1, c.Dim, a.tokens), a.masked)
@@ -66,11 +65,10 @@ func (f *routedFeedForward) inputBackward(b *builder, a feedForwardInput, dy vk.
 		out = b.floats(a.b, q.k, c.Dim)
 	}
 	upstream := b.rounded(selected, c.Dim, a.b*q.k)
-	b.release(gathered)
-	dnormed := f.heavy.normedBackward(b, normed, upstream, a.b, q.k, gradient{out.Range, scored})
-	b.release(normed.allocation, upstream.allocation)
-	b.rmsNormBackward(a.x, f.heavy.gamma, dnormed.Range, dx, q, 0)
-	b.release(dnormed)
+	dnormed := f.heavy.normedBackward(b, normed, upstream, a.b, q.k, gradient{Range: out.Range, wanted: scored})
+	b.release(normed.allocation, upstream.allocation, gathered) // with float32, upstream is gathered
+	b.rmsNormBackward(a.x, f.heavy.gamma, dnormed, dx, q, 0)
+	b.release(dnormed.allocation)
 	if scored {
 		dscores := b.rowScoresBackward(dy, out.Range, c.Dim, q)
 		b.release(out)

@@ -63,11 +63,10 @@ func (h *heavyForward) backward(g heavyGradients) {
 
 	toQ.parametersBackward(b, selected, dq)
 	b.release(selected.allocation)
-	dselected := b.floats(q.b*q.k, h.dim)
-	toQ.inputBackward(b, dq, workspaceGradient(dselected), false)
+	dselected := toQ.normedBackward(b, dq)
 	b.release(dq.allocation)
-	b.rmsNormBackward(h.x, h.gamma, dselected.Range, g.dx, q, 0)
-	b.release(dselected)
+	b.rmsNormBackward(h.x, h.gamma, dselected, g.dx, q, 0)
+	b.release(dselected.allocation)
 	h.keysBackward(toKV, context, dkv, g.dcontext)
 
 	switch {
@@ -133,7 +132,7 @@ func (h *heavyForward) projectBackward(dy vk.Range, scored bool) (dattended, dsc
 	upstream := floatOperand(selected, h.dim)
 	out.parametersBackward(b, h.attended, upstream)
 	dattended = b.floats(q.b*q.k, h.inner())
-	out.inputBackward(b, upstream, workspaceGradient(dattended), false)
+	out.inputBackward(b, upstream, dattended)
 	b.release(gathered)
 	return dattended, dscores
 }
@@ -195,14 +194,13 @@ func (h *heavyForward) keysBackward(toKV []projection, context, dkv operand, dco
 	for r, p := range toKV {
 		n := p.items * p.rows
 		p.parametersBackward(b, context.part(r*n, n), dkv.part(r*n, n))
-		dnormed := b.floats(n, h.dim)
-		p.inputBackward(b, dkv.part(r*n, n), workspaceGradient(dnormed), false)
+		dnormed := p.normedBackward(b, dkv.part(r*n, n))
 		if h.projectAllKeys {
-			b.rmsNormRowsBackward(h.context, h.gamma, dnormed.Range, dcontext, kv.b, kv.n)
+			b.rmsNormRowsBackward(h.context, h.gamma, dnormed, dcontext, kv.b, kv.n)
 		} else {
-			b.rmsNormBackward(h.context, h.gamma, dnormed.Range, dcontext, kv, r)
+			b.rmsNormBackward(h.context, h.gamma, dnormed, dcontext, kv, r)
 		}
-		b.release(dnormed)
+		b.release(dnormed.allocation)
 	}
 	b.release(context.allocation, dkv.allocation)
 }

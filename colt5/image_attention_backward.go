@@ -28,17 +28,16 @@ func (w *patchAttention) rowsBackward(b *builder, x, dy vk.Range, dx gradient, h
 	b.release(scratch, dattended, qkv.allocation)
 	project.parametersBackward(b, normed, dqkv)
 	b.release(normed.allocation)
-	dnormed := b.floats(count, w.dim)
-	project.inputBackward(b, dqkv, workspaceGradient(dnormed), false)
+	dnormed := project.normedBackward(b, dqkv)
 	b.release(dqkv.allocation)
-	b.rmsNormRowsBackward(x, w.gamma, dnormed.Range, dx, items, count/items)
-	b.release(dnormed)
+	b.rmsNormRowsBackward(x, w.gamma, dnormed, dx, items, count/items)
+	b.release(dnormed.allocation)
 }
 
 // backward records the backward pass of a ConditionalRoutedImageAttention.
 func (l *imageAttention) backward(b *builder) {
 	sizes := imageSizes{b.dim(dimB), b.dim(dimH), b.dim(dimW), b.tokenCount("NumHeavyTokensQ"), b.tokenCount("NumHeavyTokensKV")}
-	l.inputBackward(b, imageInput{imageSizes: sizes, x: b.arg("x"), mask: b.arg("Mask"), masked: b.given("Mask")}, b.upstream("y").Range, b.inputGradient("x"))
+	l.inputBackward(b, imageInput{imageSizes: sizes, x: b.arg("x"), mask: b.arg("Mask"), masked: b.given("Mask")}, b.upstream("y").Range, b.startedGradient("x"))
 }
 
 // inputBackward records the gradient of the layer for an input, added to dx, in the order of pixels that forward uses. With
@@ -56,12 +55,13 @@ func (l *imageAttention) inputBackward(b *builder, a imageInput, dy vk.Range, dx
 	record(b, pipelines.NewPermute, pipelines.PermuteConfig{}, order.toInner(dinner.Range, dy))
 	mask, masks := l.innerMask(b, a)
 	dxInner := b.floats(count)
-	b.fill(dxInner.Range, 0)
-	l.innerBackward(b, a, x.Range, mask, dinner.Range, workspaceGradient(dxInner))
+	inner := startingAtZero(dxInner)
+	l.innerBackward(b, a, x.Range, mask, dinner.Range, inner)
+	b.begin(inner)
 	b.release(masks)
 	if dx.wanted {
 		record(b, pipelines.NewPermute, pipelines.PermuteConfig{}, order.toOuter(dinner.Range, dxInner.Range))
-		b.add(dx.Range, dinner.Range, count)
+		b.addGradient(dx, dinner.Range, count)
 	}
 	b.release(x, dinner, dxInner)
 }

@@ -39,16 +39,33 @@ func (p projection) parametersBackward(b *builder, x, dy operand) {
 	}
 }
 
-// inputBackward records dx [rows, in] = dy w in float32, with add added to what dx has.
-func (p projection) inputBackward(b *builder, dy operand, dx gradient, add bool) {
+// addInputBackward adds dy w to dx [rows, in].
+func (p projection) addInputBackward(b *builder, dy operand, dx gradient) {
 	if !dx.wanted {
 		return
 	}
+	base, add := b.take(dx)
 	c, a := pipelines.LinearConfig{Residual: add}, pipelines.LinearArgs{Y: dx.Range}
 	if add {
-		a.Residual = dx.Range
+		a.Residual = base
 	}
 	p.recordInputBackward(b, dy, c, a)
+}
+
+// inputBackward records dx [rows, in] = dy w in float32.
+func (p projection) inputBackward(b *builder, dy operand, dx allocation) {
+	p.recordInputBackward(b, dy, pipelines.LinearConfig{}, pipelines.LinearArgs{Y: dx.Range})
+}
+
+// normedBackward records dx [rows, in] = dy w, the gradient of normalised rows, which the caller releases: an operand, if the
+// backward pass of the norm reads 16 bits.
+func (p projection) normedBackward(b *builder, dy operand) operand {
+	if in := p.weight.shape[1]; !pipelines.FusedNormBackward(in) {
+		dx := b.floats(p.items*p.rows, in)
+		p.inputBackward(b, dy, dx)
+		return operand{allocation: dx, width: in}
+	}
+	return p.operandBackward(b, dy)
 }
 
 // operandBackward records dx [rows, in] = dy w, an operand of further products that the caller releases.
@@ -74,7 +91,7 @@ func (p projection) recordInputBackward(b *builder, dy operand, c pipelines.Line
 }
 
 // workspaceGradient is workspace for a gradient.
-func workspaceGradient(m allocation) gradient { return gradient{m.Range, true} }
+func workspaceGradient(m allocation) gradient { return gradient{Range: m.Range, wanted: true} }
 
 // weightBackward records the gradient of the weight. A part of the outputs goes through workspace, because the gradients of
 // the items are not contiguous.

@@ -63,18 +63,19 @@ func (l crossEntropy) backward(b *builder) {
 	invalid := b.alloc(16)
 	b.fill(invalid.Range, 0)
 	a.InvalidLabels, a.Upstream = rows(invalid.Range, 0, 1, 4), rows(b.upstream("y").Range, 0, 1, 4)
-	dlogits, fresh := b.freshGradient("logits")
+	dlogits := b.startedGradient("logits")
+	base, add := b.take(dlogits)
 	own := dlogits
 	count := b.call.lead() * b.dim(dimC)
 	var memory allocation
-	if !fresh {
+	if add {
 		memory = b.floats(count)
 		own = workspaceGradient(memory)
 	}
 	a.DLogits = own.Range
 	record(b, pipelines.NewCrossEntropy, pipelines.CrossEntropyConfig{V: b.dim(dimC)}, a)
-	if !fresh {
-		b.add(dlogits.Range, own.Range, count)
+	if add {
+		b.addTo(dlogits.Range, base, own.Range, count)
 	}
 	b.release(append(release, memory, invalid)...)
 }

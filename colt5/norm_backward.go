@@ -8,6 +8,7 @@ import (
 // dropped is memory for a gradient: its own, or, if nothing needs it, workspace that the caller releases.
 func (b *builder) dropped(g gradient, sizes ...int) (vk.Range, allocation) {
 	if g.wanted {
+		b.begin(g)
 		return g.Range, allocation{}
 	}
 	m := b.floats(sizes...)
@@ -23,61 +24,82 @@ func (b *builder) sumParts(parts vk.Range, y gradient, count, width int) {
 
 // rmsNormBackward records the gradient of RMSNorm: from dy [B, K, C] of the rows of x [B, N, C] that a router's list names (the
 // list of a route), to dx [B, N, C] and gamma. Without lists it is that of all rows.
-func (b *builder) rmsNormBackward(x vk.Range, gamma *Tensor, dy vk.Range, dx gradient, s *routerState, route int) {
+func (b *builder) rmsNormBackward(x vk.Range, gamma *Tensor, dy operand, dx gradient, s *routerState, route int) {
 	width := gamma.shape[0]
-	a := pipelines.RMSNormBackwardArgs{X: x, Gamma: gamma.memory, DY: dy, Items: s.b, Rows: s.k}
+	a := pipelines.RMSNormBackwardArgs{X: x, Gamma: gamma.memory, DY: dy.Range, Items: s.b, Rows: s.k}
 	if s.hasLists {
 		a.Gather, a.Valid, a.InRows, a.Lists, a.List = s.indices.Range, s.valid.Range, s.n, s.r, route
 	}
-	b.recordRMSNormBackward(a, gamma, dx, s.hasLists, width)
+	b.recordRMSNormBackward(a, gamma, dy, dx, s.hasLists, width)
 }
 
 // rmsNormRowsBackward is rmsNormBackward for all rows of x [items, count, C].
-func (b *builder) rmsNormRowsBackward(x vk.Range, gamma *Tensor, dy vk.Range, dx gradient, items, count int) {
+func (b *builder) rmsNormRowsBackward(x vk.Range, gamma *Tensor, dy operand, dx gradient, items, count int) {
 	b.recordRMSNormBackward(pipelines.RMSNormBackwardArgs{
-		X: x, Gamma: gamma.memory, DY: dy, Items: items, Rows: count,
-	}, gamma, dx, false, gamma.shape[0])
+		X: x, Gamma: gamma.memory, DY: dy.Range, Items: items, Rows: count,
+	}, gamma, dy, dx, false, gamma.shape[0])
 }
 
-func (b *builder) recordRMSNormBackward(a pipelines.RMSNormBackwardArgs, gamma *Tensor, dx gradient, gather bool, width int) {
+func (b *builder) recordRMSNormBackward(a pipelines.RMSNormBackwardArgs, gamma *Tensor, dy operand, dx gradient, gather bool, width int) {
 	g := b.parameter(gamma)
 	if !g.wanted && !dx.wanted {
 		return
 	}
-	var noX allocation
-	a.DX, noX = b.dropped(dx, a.Items, max(a.InRows, a.Rows), width)
+	c := pipelines.RMSNormBackwardConfig{C: width, Gather: gather, Add: true, AddGamma: true, DY: b.dtypeOf(dy)}
+	var noX, parts allocation
+	a.DX, a.Base, c.Add, noX = b.normInput(dx, width, !gather, a.Items, max(a.InRows, a.Rows), width)
 	scratch := b.alloc(pipelines.RMSNormBackwardScratch(a.Items, a.Rows, width))
-	a.Scratch = scratch.Range
-	parts := b.floats(a.Items, width)
-	a.DGamma = parts.Range
-	record(b, pipelines.NewRMSNormBackward, pipelines.RMSNormBackwardConfig{C: width, Gather: gather, Add: true}, a)
+	a.Scratch, a.DGamma = scratch.Range, g.Range
+	each := g.wanted && a.Items == b.items()
+	if !each { // items of the kernel are parts of batch items, or nothing needs the gradient
+		parts, c.AddGamma = b.floats(a.Items, width), false
+		a.DGamma = parts.Range
+	}
+	record(b, pipelines.NewRMSNormBackward, c, a)
 	b.release(noX, scratch)
-	b.sumParts(parts.Range, g, a.Items, width)
-	b.release(parts)
+	if !each {
+		b.sumParts(parts.Range, g, a.Items, width)
+		b.release(parts)
+	}
+}
+
+// normInput is where the gradient of a norm's input goes: memory, what it is added to, and whether it is; and memory that the
+// caller releases. A kernel that writes all rows takes what the gradient starts from.
+func (b *builder) normInput(dx gradient, width int, all bool, sizes ...int) (to, base vk.Range, add bool, unused allocation) {
+	if dx.wanted && all && pipelines.FusedNormBackward(width) {
+		if base, add = b.take(dx); !add || base == dx.Range {
+			base = vk.Range{}
+		}
+		return dx.Range, base, add, allocation{}
+	}
+	to, unused = b.dropped(dx, sizes...)
+	return to, vk.Range{}, true, unused
 }
 
 // layerNormBackward records the gradient of LayerNorm for all rows of x [items, count, C], added to dx.
-func (b *builder) layerNormBackward(x vk.Range, weight, bias *Tensor, dy vk.Range, dx gradient, items, count int) {
+func (b *builder) layerNormBackward(x vk.Range, weight, bias *Tensor, dy operand, dx gradient, items, count int) {
 	width := weight.shape[0]
 	dweight, dbias := b.parameter(weight), b.parameter(bias)
 	if !dweight.wanted && !dbias.wanted && !dx.wanted {
 		return
 	}
-	a := pipelines.LayerNormBackwardArgs{X: x, Weight: weight.memory, DY: dy, Items: items, Rows: count}
+	a := pipelines.LayerNormBackwardArgs{X: x, Weight: weight.memory, DY: dy.Range, Items: items, Rows: count}
+	c := pipelines.LayerNormBackwardConfig{C: width, AddParameters: true, DY: b.dtypeOf(dy)}
 	var noX, noWeight, noBias allocation
-	a.DX, noX = b.dropped(dx, items, count, width)
+	a.DX, a.Base, c.Add, noX = b.normInput(dx, width, true, items, count, width)
 	a.DWeight, noWeight = b.dropped(dweight, items, width)
 	a.DBias, noBias = b.dropped(dbias, items, width)
 	scratch := b.alloc(pipelines.LayerNormBackwardScratch(items, count, width))
 	a.Scratch = scratch.Range
-	record(b, pipelines.NewLayerNormBackward, pipelines.LayerNormBackwardConfig{C: width, Add: true, AddParameters: true}, a)
+	record(b, pipelines.NewLayerNormBackward, c, a)
 	b.release(noX, noWeight, noBias, scratch)
 }
 
 // backward records the backward pass of an RMSNorm.
 func (r rmsNorm) backward(b *builder) {
 	items := b.items()
-	b.rmsNormRowsBackward(b.arg("x"), r.gamma, b.upstream("y").Range, b.inputGradient("x"), items, b.rowCount()/items)
+	dy := floatOperand(b.upstream("y").Range, r.gamma.shape[0])
+	b.rmsNormRowsBackward(b.arg("x"), r.gamma, dy, b.startedGradient("x"), items, b.rowCount()/items)
 }
 
 // backward records the backward pass of a Linear.
@@ -87,6 +109,6 @@ func (l *linearLayer) backward(b *builder) {
 	count := items * p.rows
 	x, dy := b.rounded(b.arg("x"), l.weight.shape[1], count), b.rounded(b.upstream("y").Range, l.weight.shape[0], count)
 	p.parametersBackward(b, x, dy)
-	p.inputBackward(b, dy, b.inputGradient("x"), true)
+	p.addInputBackward(b, dy, b.startedGradient("x"))
 	b.release(x.allocation, dy.allocation)
 }

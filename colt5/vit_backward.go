@@ -36,10 +36,8 @@ func (v *routedViT) backward(b *builder) {
 	for i := c.Depth - 1; i >= 0; i-- {
 		attention, feedForward := v.attentionInput(b, i), v.feedForwardInput(b, i)
 		attention.x, feedForward.x = inputs[2*i].Range, inputs[2*i+1].Range
-		b.copy(next.Range, current.Range)
-		v.feedForward[i].inputBackward(b, feedForward, current.Range, workspaceGradient(next))
-		b.copy(current.Range, next.Range)
-		v.attention[i].inputBackward(b, attention, next.Range, workspaceGradient(current))
+		v.feedForward[i].inputBackward(b, feedForward, current.Range, startingAt(next, current.Range))
+		v.attention[i].inputBackward(b, attention, next.Range, startingAt(current, next.Range))
 	}
 	b.release(next)
 	v.patchesBackward(b, current.Range)
@@ -55,10 +53,9 @@ func (v *routedViT) headBackward(b *builder, x, dx vk.Range) {
 	head := projection{weight: v.head.weight, bias: v.head.bias, items: n, rows: 1}
 	upstream := b.rounded(dy, c.NumClasses, n)
 	head.parametersBackward(b, floatOperand(normed.Range, c.Dim), upstream)
-	head.inputBackward(b, upstream, workspaceGradient(dnormed), false)
+	head.inputBackward(b, upstream, dnormed)
 	b.release(upstream.allocation)
-	b.fill(dmean.Range, 0)
-	b.layerNormBackward(mean.Range, v.headNorm.weight, v.headNorm.bias, dnormed.Range, workspaceGradient(dmean), n, 1)
+	b.layerNormBackward(mean.Range, v.headNorm.weight, v.headNorm.bias, floatOperand(dnormed.Range, c.Dim), startingAtZero(dmean), n, 1)
 	record(b, pipelines.NewMeanPoolBackward, pipelines.MeanPoolConfig{C: c.Dim}, pipelines.MeanPoolBackwardArgs{DY: dmean.Range, DX: dx, B: n, N: tokens})
 	b.release(mean, normed, dnormed, dmean)
 }
@@ -69,25 +66,23 @@ func (v *routedViT) patchesBackward(b *builder, dy vk.Range) {
 	patches, embedded := b.floats(n*tokens, c.patch()), b.floats(n*tokens, c.Dim)
 	v.recordPatches(b, n, patches.Range, embedded.Range, b.arg("x"))
 	dembedded := b.floats(n*tokens, c.Dim)
-	b.fill(dembedded.Range, 0)
-	b.layerNormBackward(embedded.Range, v.embedNorm.weight, v.embedNorm.bias, dy, workspaceGradient(dembedded), n, tokens)
+	b.layerNormBackward(embedded.Range, v.embedNorm.weight, v.embedNorm.bias, floatOperand(dy, c.Dim), startingAtZero(dembedded), n, tokens)
 	b.release(embedded)
 	embed := projection{weight: v.embed.weight, bias: v.embed.bias, items: n, rows: tokens}
 	upstream := b.rounded(dembedded.Range, c.Dim, n*tokens)
 	embed.parametersBackward(b, floatOperand(patches.Range, c.patch()), upstream)
 	dpatches := b.floats(n*tokens, c.patch())
-	embed.inputBackward(b, upstream, workspaceGradient(dpatches), false)
+	embed.inputBackward(b, upstream, dpatches)
 	b.release(dembedded, upstream.allocation)
 
 	// The normalised patches are not needed any more: the memory takes the elements of the patches.
 	order := v.patchOrder(n)
 	record(b, pipelines.NewPermute, pipelines.PermuteConfig{}, order.toInner(patches.Range, b.arg("x")))
 	draw := b.floats(n*tokens, c.patch())
-	b.fill(draw.Range, 0)
-	b.layerNormBackward(patches.Range, v.patchNorm.weight, v.patchNorm.bias, dpatches.Range, workspaceGradient(draw), n, tokens)
-	if dx := b.inputGradient("x"); dx.wanted {
+	b.layerNormBackward(patches.Range, v.patchNorm.weight, v.patchNorm.bias, floatOperand(dpatches.Range, c.patch()), startingAtZero(draw), n, tokens)
+	if dx := b.startedGradient("x"); dx.wanted {
 		record(b, pipelines.NewPermute, pipelines.PermuteConfig{}, order.toOuter(dpatches.Range, draw.Range))
-		b.add(dx.Range, dpatches.Range, n*tokens*c.patch())
+		b.addGradient(dx, dpatches.Range, n*tokens*c.patch())
 	}
 	b.release(patches, dpatches, draw)
 }
