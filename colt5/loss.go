@@ -2,6 +2,7 @@ package colt5
 
 import (
 	"fmt"
+	"math"
 
 	"github.com/colt5-vulkan/colt5/pipelines"
 	"github.com/colt5-vulkan/colt5/vk"
@@ -78,6 +79,67 @@ func (l crossEntropy) backward(b *builder) {
 		b.addTo(dlogits.Range, base, own.Range, count)
 	}
 	b.release(append(release, memory, invalid)...)
+}
+
+// MeanSquaredError is the squared error of x and target, two f32 values of the same shape [B, ..]: f32 [2], the sum of the
+// squares and the count of the elements. So the mean over several runs, such as the micro-batches of a step, is the quotient
+// of the sums. Backward uses the upstream gradient of the sum; that of the count has no effect.
+//
+// The sums of the items of a batch are added in a balanced binary tree.
+func (g *Graph) MeanSquaredError(x, target *Tensor) *Tensor {
+	return g.operation("MeanSquaredError", squaredError{}, arg{name: "x", tensor: x}, arg{name: "target", tensor: target})
+}
+
+// squaredError is the layer of MeanSquaredError.
+type squaredError struct{}
+
+func (squaredError) result() shape { return shape{2} }
+
+// setShapes makes the target a tensor of the shape of x.
+func (squaredError) setShapes(c *call) error {
+	x := c.args[0].tensor
+	if x == nil || len(x.shape) == 0 {
+		return fmt.Errorf("x is %v, want f32 of at least one dimension", x)
+	}
+	c.args[0].lead, c.args[1].lead = x.shape, x.shape
+	return nil
+}
+
+// args are the arguments of the kernel, with the workspace of its results. The mean of one element makes it compute sums.
+func (squaredError) args(b *builder) (a pipelines.MSEArgs, release []allocation) {
+	items, count := b.items(), b.call.lead()
+	n := count / items
+	b.limitRow(n)
+	losses, scratch := b.floats(items), b.alloc(pipelines.MSEScratch(items, n))
+	a = pipelines.MSEArgs{
+		Y: b.arg("x"), Target: b.arg("target"), Losses: losses.Range, Scratch: scratch.Range, Items: items, N: n, Count: 1,
+	}
+	return a, []allocation{losses, scratch}
+}
+
+func (l squaredError) record(b *builder) {
+	a, release := l.args(b)
+	record(b, pipelines.NewMSE, pipelines.MSEConfig{}, a)
+	y := b.arg("y")
+	b.treeSum(a.Losses, rows(y, 0, 1, 4), a.Items, 1)
+	b.fill(rows(y, 1, 1, 4), math.Float32bits(float32(b.call.lead())))
+	b.release(release...)
+}
+
+// backward records the gradients of x, and, with the two exchanged, of the target.
+func (l squaredError) backward(b *builder) {
+	a, release := l.args(b)
+	a.Upstream = rows(b.upstream("y").Range, 0, 1, 4)
+	own := b.floats(b.call.lead())
+	a.DY = own.Range
+	for _, name := range []string{"x", "target"} {
+		if dx := b.inputGradient(name); dx.wanted {
+			record(b, pipelines.NewMSE, pipelines.MSEConfig{}, a)
+			b.add(dx.Range, own.Range, b.call.lead())
+		}
+		a.Y, a.Target = a.Target, a.Y
+	}
+	b.release(append(release, own)...)
 }
 
 // treeSum records the sum of items [items, count] in a balanced binary tree.

@@ -76,3 +76,34 @@ func TestGraphCrossEntropy(t *testing.T) {
 		assert.ErrorContains(t, g.Run(t.Context(), tensors, GraphOptions{Backward: back}), "labels has 2 labels that are neither -1 nor below 7")
 	}
 }
+
+// TestGraphMeanSquaredError compares sum, count and gradients of both values with float64, of several ranks.
+func TestGraphMeanSquaredError(t *testing.T) {
+	gputest.CountCase()
+	fx := newFixture(t)
+	for _, shape := range [][]int{{1}, {3}, {4, 7}, {3, 5, 9}} {
+		g, sizes := fx.graph(), make([]int, len(shape))
+		x, target := g.Input("x", F32, sizes...), g.Input("target", F32, sizes...)
+		other := g.Add(x, target)
+		g.Output("loss", g.MeanSquaredError(other, target))
+		count := product(shape)
+		a, b, loss := normal(1, count), normal(2, count), fx.tensor(F32, 2)
+		dx, dtarget := fx.tensor(F32, shape...), fx.tensor(F32, shape...)
+		tensors := feed{"x": fx.floats(a, shape...), "target": fx.floats(b, shape...), "loss": loss}
+		back := &Backward{Upstream: feed{"loss": fx.floats([]float32{0.5, 7}, 2)}, Inputs: feed{"x": dx, "target": dtarget}}
+		require.NoError(t, g.Run(t.Context(), tensors, GraphOptions{Backward: back}))
+		sum, want := 0.0, make([]float64, count)
+		for i := range a { // (a + b) - b: of the target both gradients cancel
+			d := float64(float32(a[i]+b[i])) - float64(b[i])
+			sum, want[i] = sum+d*d, 0.5*2*d
+		}
+		got := fx.read(loss)
+		assert.InEpsilon(t, sum, got[0], 1e-5)
+		assert.Equal(t, float32(count), got[1])
+		assert.NoError(t, ref.MaxErr(fx.read(dx), want).Within(1e-6))
+		assert.NoError(t, ref.MaxErr(fx.read(dtarget), make([]float64, count)).Within(1e-6))
+	}
+	g := fx.graph()
+	g.Output("loss", g.MeanSquaredError(g.Input("x", F32, 0, 4), g.Input("target", F32, 0, 5)))
+	assert.ErrorContains(t, g.Run(t.Context(), nil, GraphOptions{}), "colt5: Graph.MeanSquaredError: target is the value target f32[* 5], want f32[* 4]")
+}

@@ -17,6 +17,8 @@ type Batch struct {
 	IDs           []uint8 // [Items, Length]: the bytes of the items, 0 where the mask is 0
 	Mask          []uint8 // [Items, Length]: 1 for a byte, 0 for padding; nil: no padding
 	Labels        []int32 // [Items, Length] of language models, [Items] of documents; IgnoreLabel: none
+
+	Targets []float32 // [Items, n] of Graph.MeanSquaredError; of no Batches of this package
 }
 
 // reset sets the sizes, with undefined elements.

@@ -29,12 +29,12 @@
 //	defer checkpoints.Close()
 //	err = checkpoints.Save(step, nil, func(dir string) error {
 //		return errors.Join(model.Save(ctx, filepath.Join(dir, "model.safetensors")),
-//			optimizer.Save(ctx, filepath.Join(dir, "optimizer.safetensors")))
+//			trainer.Optimizer().Save(ctx, filepath.Join(dir, "optimizer.safetensors")))
 //	})
 //
 //	last, err := checkpoints.Latest() // train.ErrNoCheckpoint: the run starts
 //	err = model.Load(ctx, last.File("model.safetensors"))
-//	err = optimizer.Load(ctx, last.File("optimizer.safetensors"))
+//	err = trainer.Load(ctx, last.File("optimizer.safetensors"))
 //	loader := train.NewLoader(ctx, batches, last.Step, 0)
 //
 // A run that resumes so has the bits of one that was not interrupted.

@@ -25,9 +25,9 @@ import (
 //	}
 //	records, err := trainer.Optimizer().Records(ctx, 0)
 //
-// The inputs of the graph are those of a Batch that it has: "ids" u8 [items, length], "mask" u8 [items, length], and
-// "labels" i32 [items, length] or [items]. Its output "loss" f32 [2] is the sum of the losses and the count of labels, as
-// Graph.CrossEntropy computes them. Parameters that are not in the list stay as they are.
+// The inputs of the graph are those of a Batch that it has: "ids" u8 [items, length], "mask" u8 [items, length], "labels" i32
+// [items, length] or [items], and "targets" f32 [items, n]. Its output "loss" f32 [2] is the sum of the losses and the count of
+// labels or elements, as Graph.CrossEntropy and Graph.MeanSquaredError compute them. Parameters that are not in the list stay as they are.
 //
 // A step is submitted, and not waited for: while the device computes it, the host prepares the next batch. A Trainer is used by
 // one goroutine at a time. Nodes with random routing get the number of the step as GraphOptions.RandomSeed; in micro-batches
@@ -45,8 +45,8 @@ type Trainer struct {
 	batches    [2]trainerBatch   // of the step that runs, and of the next one
 	steps      int               // with those before Load
 
-	items, length, labels int // of the first batch
-	masked                bool
+	items, length, labels, targets int // of the first batch
+	masked                         bool
 }
 
 // trainerBatch is the tensors of a step's batch, by micro-batch.
@@ -279,7 +279,7 @@ func (t *Trainer) prepare(b *Batch) error {
 			}
 		}
 	}
-	t.batches, t.items, t.length, t.labels, t.masked = made, b.Items, b.Length, len(b.Labels), b.Mask != nil
+	t.batches, t.items, t.length, t.labels, t.targets, t.masked = made, b.Items, b.Length, len(b.Labels), len(b.Targets), b.Mask != nil
 	return nil
 }
 
@@ -303,6 +303,8 @@ func (t *Trainer) checkBatch(b *Batch) error {
 		return fmt.Errorf("the batch has a Mask of %d, want Items * Length, %d", len(b.Mask), all)
 	case t.graph.HasInput("labels") && len(b.Labels) != all && len(b.Labels) != b.Items:
 		return fmt.Errorf("the batch has %d Labels, want Items * Length or Items, %d or %d", len(b.Labels), all, b.Items)
+	case t.graph.HasInput("targets") && (len(b.Targets) == 0 || len(b.Targets)%b.Items != 0):
+		return fmt.Errorf("the batch has %d Targets, want a multiple of Items, %d", len(b.Targets), b.Items)
 	}
 	return nil
 }
@@ -314,6 +316,8 @@ func (t *Trainer) compareBatch(b *Batch) error {
 		return fmt.Errorf("the batch has %d items of %d bytes, want %d of %d, as the first one", b.Items, b.Length, t.items, t.length)
 	case t.labels != len(b.Labels):
 		return fmt.Errorf("the batch has %d Labels, want %d, as the first one", len(b.Labels), t.labels)
+	case t.targets != len(b.Targets):
+		return fmt.Errorf("the batch has %d Targets, want %d, as the first one", len(b.Targets), t.targets)
 	case t.masked != (b.Mask != nil):
 		return fmt.Errorf("the batch has a Mask of %d, want a Mask in all batches or in none", len(b.Mask))
 	}
@@ -350,7 +354,8 @@ func (t *Trainer) makeTensors(to *trainerBatch, b *Batch, i, items int) error {
 	if len(b.Labels) == b.Items*b.Length && b.Length > 1 {
 		labels = append(labels, b.Length)
 	}
-	if err := errors.Join(add("ids", colt5.U8, items, b.Length), add("labels", colt5.I32, labels...)); err != nil {
+	if err := errors.Join(add("ids", colt5.U8, items, b.Length), add("labels", colt5.I32, labels...),
+		add("targets", colt5.F32, items, len(b.Targets)/b.Items)); err != nil {
 		return err
 	}
 	if b.Mask != nil {
@@ -378,6 +383,11 @@ func (t *Trainer) write(ctx context.Context, to map[string]*colt5.Tensor, b *Bat
 	}
 	if x := to["mask"]; x != nil {
 		if err := x.Write(ctx, part(b.Mask, i, parts)); err != nil {
+			return err
+		}
+	}
+	if x := to["targets"]; x != nil {
+		if err := x.Write(ctx, part(b.Targets, i, parts)); err != nil {
 			return err
 		}
 	}
