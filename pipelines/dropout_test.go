@@ -18,16 +18,19 @@ func TestDropout(t *testing.T) {
 		first uint64
 		rate  float64
 		layer uint32
+		item  uint64
+		from  uint32 // number of the first item
 	}{
-		{1, 0, 0.5, 0}, {3, 0, 0.1, 1}, {4, 4, 0.9, 2}, {5, 3, 0.5, 3}, {2, 1, 0.5, 1 << 31}, {1023, 8, 0.1, 4}, {1024, 0, 0.2, 5}, {1025, 2, 0.3, 6},
-		{70001, 0, 0.1, 7}, {70001, 1<<34 - 4096, 1.0 / 3, 8}, {5003, 1<<34 - 6, 0.25, 9}, {1000, 1 << 63, 0.5, 10}, {1000, 0, 0, 11}, {1000, 0, 1 - 0x1p-32, 12},
+		{1, 0, 0.5, 0, 0, 0}, {3, 0, 0.1, 1, 0, 9}, {4, 4, 0.9, 2, 8, 0}, {5, 3, 0.5, 3, 4, 1}, {2, 1, 0.5, 1 << 31, 0, 0}, {1023, 8, 0.1, 4, 100, 3},
+		{1024, 0, 0.2, 5, 1024, 7}, {1025, 2, 0.3, 6, 0, 0}, {70001, 0, 0.1, 7, 1 << 32, 1<<31 - 1}, {70001, 1<<34 - 4096, 1.0 / 3, 8, 0, 0},
+		{5003, 1<<34 - 6, 0.25, 9, 1 << 20, 1 << 20}, {1000, 1 << 62, 0.5, 10, 1 << 33, 1<<29 - 3}, {1000, 0, 0, 11, 0, 0}, {1000, 0, 1 - 0x1p-32, 12, 0, 0},
 	} {
 		t.Run(fmt.Sprintf("%+v", test), func(t *testing.T) {
 			gpu := gputest.New(t)
 			d, err := NewDropout(gpu.Dev, DropoutConfig{})
 			require.NoError(t, err)
 			defer d.Close()
-			r := ref.DropoutArgs{X: normal(1, test.count), Seed: 0xfedcba9876543210, Step: 0x87654321, Layer: test.layer, First: test.first, Rate: test.rate}
+			r := ref.DropoutArgs{X: normal(1, test.count), Seed: 0xfedcba9876543210, Step: 0x87654321, Layer: test.layer, First: test.first + test.item*uint64(test.from), Rate: test.rate}
 			want, naive := ref.Dropout(r), ref.Dropout32(r)
 			for i, v := range want {
 				if v == 0 {
@@ -39,8 +42,8 @@ func TestDropout(t *testing.T) {
 				align = wordAlign
 			}
 			a := DropoutArgs{
-				X: inputAt(gpu, "x", r.X, align), Y: outputAt(gpu, "y", test.count, align), State: gpu.In("state", []uint32{0x76543210, 0xfedcba98, 0x87654321, 0}),
-				Count: test.count, First: test.first, Rate: test.rate, Layer: test.layer,
+				X: inputAt(gpu, "x", r.X, align), Y: outputAt(gpu, "y", test.count, align), State: gpu.In("state", []uint32{0x76543210, 0xfedcba98, 0x87654321, test.from}),
+				Count: test.count, First: test.first, Rate: test.rate, Layer: test.layer, Item: test.item,
 			}
 			inPlace := a
 			inPlace.X = gpu.InOut("x and y", r.X)
@@ -94,6 +97,8 @@ func TestDropoutBadInput(t *testing.T) {
 		{"Rate is 1, want 0 to 1 - 2^-32", func(a *DropoutArgs) { a.Rate = 1 }},
 		{"Rate is NaN, want 0 to 1 - 2^-32", func(a *DropoutArgs) { a.Rate = math.NaN() }},
 		{"First is 9223372036854775809, want at most 2^63", func(a *DropoutArgs) { a.First = 1<<63 + 1 }},
+		{"Item is 6, want a multiple of 4", func(a *DropoutArgs) { a.Item = 6 }},
+		{"Item is 8589934596, want a multiple of 4, at most 2^33", func(a *DropoutArgs) { a.Item = 1<<33 + 4 }},
 		{"x has 16 bytes, want [Count 12] f32, 48 bytes", func(a *DropoutArgs) { a.X = state }},
 		{"y is missing, want [Count 12] f32, 48 bytes", func(a *DropoutArgs) { a.Y = vk.Range{} }},
 		{"x starts at byte 260 of its buffer, want a multiple of 16", func(a *DropoutArgs) { a.X, a.Y, a.Count = x.Slice(4, 16), y.Slice(0, 16), 4 }},
