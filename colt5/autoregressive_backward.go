@@ -52,14 +52,34 @@ func (t *autoregressiveTransformer) recordTraining(b *builder) {
 	current := b.floats(count, c.Dim)
 	inputs := []allocation{current}
 	b.embed(t.embed, current.Range, count)
+	if b.dropping(c.Dropout) {
+		b.drop(current.Range, current.Range, count*c.Dim, c.Dropout, 0)
+	}
 	for i := range t.attention {
 		middle, next := b.floats(count, c.Dim), b.floats(count, c.Dim)
-		t.attention[i].forward(b, attentionInput{attentionSizes: s, name: fmt.Sprintf("layers.%d.attn.", i), y: middle.Range, x: current.Range, residual: true})
-		recordInterleaved(t.feedForward[i].phases(b, next.Range, middle.Range, count, hiddenBytes, true))
+		a := attentionInput{attentionSizes: s, name: fmt.Sprintf("layers.%d.attn.", i), y: middle.Range, x: current.Range, residual: true}
+		if b.dropping(c.Dropout) {
+			t.recordDropping(b, i, a, next.Range)
+		} else {
+			t.attention[i].forward(b, a)
+			recordInterleaved(t.feedForward[i].phases(b, next.Range, middle.Range, count, hiddenBytes, true))
+		}
 		inputs, current = append(inputs, middle, next), next
 	}
 	t.recordHead(b, current.Range, count)
 	b.save(inputs...)
+}
+
+// recordDropping records a layer with dropout of the results of attention and feedforward.
+func (t *autoregressiveTransformer) recordDropping(b *builder, i int, a attentionInput, y vk.Range) {
+	count, rate, middle := a.b*a.n, t.config.Dropout, a.y
+	branch := b.floats(count, t.config.Dim)
+	a.y, a.residual = branch.Range, false
+	t.attention[i].forward(b, a)
+	b.dropAndAdd(middle, a.x, branch.Range, count*t.config.Dim, rate, 1+2*i)
+	recordInterleaved(t.feedForward[i].phases(b, branch.Range, middle, count, hiddenBytes, false))
+	b.dropAndAdd(y, middle, branch.Range, count*t.config.Dim, rate, 2+2*i)
+	b.release(branch)
 }
 
 // backward records the backward pass of an AutoregressiveTransformer.
@@ -67,7 +87,7 @@ func (t *autoregressiveTransformer) backward(b *builder) {
 	c, s := t.config, attentionSizesOf(b)
 	count := s.b * s.n
 	inputs, dlogits := b.saved(), b.upstream("y").Range
-	current, next := b.floats(count, c.Dim), b.floats(count, c.Dim)
+	current, next, dropped := b.floats(count, c.Dim), b.floats(count, c.Dim), allocation{}
 	last := inputs[2*c.Depth].Range
 	head := projection{weight: t.toLogits, items: s.b, rows: s.n}
 	normed := b.rmsNorm(last, t.gamma, count)
@@ -80,11 +100,16 @@ func (t *autoregressiveTransformer) backward(b *builder) {
 	b.release(dnormed.allocation)
 	for i := c.Depth - 1; i >= 0; i-- {
 		x, middle := inputs[2*i].Range, inputs[2*i+1].Range
-		t.feedForward[i].rowsBackward(b, middle, current.Range, startingAt(next, current.Range), s.b, s.n)
+		dbranch := b.dropGradient(&dropped, current.Range, count*c.Dim, c.Dropout, 2+2*i)
+		t.feedForward[i].rowsBackward(b, middle, dbranch, startingAt(next, current.Range), s.b, s.n)
 		dx := startingAt(current, next.Range)
-		t.attention[i].inputBackward(b, attentionInput{attentionSizes: s, name: fmt.Sprintf("layers.%d.attn.", i), x: x}, next.Range, dx)
+		dbranch = b.dropGradient(&dropped, next.Range, count*c.Dim, c.Dropout, 1+2*i)
+		t.attention[i].inputBackward(b, attentionInput{attentionSizes: s, name: fmt.Sprintf("layers.%d.attn.", i), x: x}, dbranch, dx)
 		b.begin(dx)
 	}
+	if b.dropping(c.Dropout) {
+		b.drop(current.Range, current.Range, count*c.Dim, c.Dropout, 0)
+	}
 	b.embedBackward(t.embed, current.Range, s.b, s.n)
-	b.release(current, next)
+	b.release(current, next, dropped)
 }

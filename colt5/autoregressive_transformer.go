@@ -15,6 +15,10 @@ type AutoregressiveTransformerConfig struct {
 	NumTokens int     `json:"num_tokens"` // V, the vocabulary, at least 1; 256 for bytes
 	FFMult    float64 `json:"ff_mult"`    // hidden size of the feedforward is int(C * this), at least 1
 
+	// Dropout is the probability with which elements of the embedding and of the results of attentions and feedforwards are set
+	// to 0 in training: in graphs whose GraphOptions.Dropout is set. At least 0 and below 1; 0: none.
+	Dropout float64 `json:"dropout"`
+
 	ConditionalRoutedAutoregressiveAttentionConfig // of every layer
 }
 
@@ -32,7 +36,7 @@ func (c *AutoregressiveTransformerConfig) UnmarshalJSON(data []byte) error {
 
 func (c AutoregressiveTransformerConfig) check(k checker) error {
 	return firstError(
-		k.depth(c.Depth), k.between("NumTokens", c.NumTokens, 1, maxRow),
+		k.depth(c.Depth), k.between("NumTokens", c.NumTokens, 1, maxRow), k.rate("Dropout", c.Dropout),
 		c.ConditionalRoutedAutoregressiveAttentionConfig.check(k), k.hidden("FFMult", c.Dim, c.FFMult),
 	)
 }
@@ -110,7 +114,7 @@ func (w *weights) autoregressiveTransformer(c AutoregressiveTransformerConfig) *
 }
 
 func (t *autoregressiveTransformer) record(b *builder) {
-	if b.training() {
+	if b.training() || b.dropping(t.config.Dropout) {
 		t.recordTraining(b)
 		return
 	}

@@ -62,7 +62,7 @@ func (g *Graph) adviseBatch(err error, given []*Tensor, back *Backward) error {
 				list[i] = &Tensor{dtype: t.dtype, shape: append([]int{n}, t.shape[1:]...)}
 			}
 		}
-		p, err := g.resolve(list[:len(g.inputs)+len(g.outputs)], nil, false)
+		p, err := g.resolve(list[:len(g.inputs)+len(g.outputs)], &call{dropout: back != nil})
 		if err == nil && back != nil {
 			err = g.resolveBackward(p, list, back.offsets())
 		}

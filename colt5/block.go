@@ -170,19 +170,46 @@ type blockInput struct {
 	blockSizes
 	name       string // prefix of its routers' names
 	y, x, mask vk.Range
+	dropout    float64 // rate of the results of attention and feedforward, if the call has dropout
+	use        int     // number of the first of the two dropouts
 }
 
 // record records the layer as a module of its own.
 func (l *routedBlock) record(b *builder) {
-	l.forward(b, blockInput{blockSizesOf(b), "", b.arg("y"), b.arg("x"), b.arg("Mask")})
+	l.forward(b, blockInput{blockSizes: blockSizesOf(b), y: b.arg("y"), x: b.arg("x"), mask: b.arg("Mask")})
 }
 
 // forward records the layer. The rows between attention and feedforward are in y, so that they need no workspace.
 func (l *routedBlock) forward(b *builder, a blockInput) {
-	l.attention.forward(b, attentionInput{
-		attentionSizes: a.attentionSizes, name: a.name + "conditional_attn.", y: a.y, x: a.x, mask: a.mask, residual: true,
-	})
-	l.feedForward.forward(b, feedForwardInput{
+	l.recordAttention(b, a, a.y)
+	feedForward := feedForwardInput{
 		b: a.b, n: a.n, tokens: a.tokensFF, masked: a.masked, name: a.name + "conditional_ff.", y: a.y, x: a.y, mask: a.mask, residual: true,
-	})
+	}
+	if !b.dropping(a.dropout) {
+		l.feedForward.forward(b, feedForward)
+		return
+	}
+	count := a.b * a.n * l.attention.config.Dim
+	branch := b.floats(count)
+	feedForward.y, feedForward.residual = branch.Range, false
+	l.feedForward.forward(b, feedForward)
+	b.dropAndAdd(a.y, a.y, branch.Range, count, a.dropout, a.use+1)
+	b.release(branch)
+}
+
+// recordAttention records y = x + attention(x), with dropout of the attention's result.
+func (l *routedBlock) recordAttention(b *builder, a blockInput, y vk.Range) {
+	attention := attentionInput{
+		attentionSizes: a.attentionSizes, name: a.name + "conditional_attn.", y: y, x: a.x, mask: a.mask, residual: true,
+	}
+	if !b.dropping(a.dropout) {
+		l.attention.forward(b, attention)
+		return
+	}
+	count := a.b * a.n * l.attention.config.Dim
+	branch := b.floats(count)
+	attention.y, attention.residual = branch.Range, false
+	l.attention.forward(b, attention)
+	b.dropAndAdd(y, a.x, branch.Range, count, a.dropout, a.use)
+	b.release(branch)
 }

@@ -14,18 +14,18 @@ func (l *routedBlock) inputBackward(b *builder, a blockInput, dy vk.Range, dx gr
 	count := a.b * a.n * dim
 	attention := attentionInput{attentionSizes: a.attentionSizes, name: a.name + "conditional_attn.", x: a.x, mask: a.mask, residual: true}
 	middle := b.floats(count)
-	attention.y = middle.Range
-	l.attention.forward(b, attention)
+	l.recordAttention(b, a, middle.Range)
 
+	var dropped allocation
 	dmiddle := b.floats(count)
 	l.feedForward.inputBackward(b, feedForwardInput{
 		b: a.b, n: a.n, tokens: a.tokensFF, masked: a.masked, name: a.name + "conditional_ff.", x: middle.Range, mask: a.mask,
-	}, dy, startingAt(dmiddle, dy))
+	}, b.dropGradient(&dropped, dy, count, a.dropout, a.use+1), startingAt(dmiddle, dy))
 	b.release(middle)
 	dx = b.plus(dx, dmiddle.Range, count)
-	l.attention.inputBackward(b, attention, dmiddle.Range, dx)
+	l.attention.inputBackward(b, attention, b.dropGradient(&dropped, dmiddle.Range, count, a.dropout, a.use), dx)
 	b.begin(dx)
-	b.release(dmiddle)
+	b.release(dmiddle, dropped)
 }
 
 // backward records the backward pass of a ConditionalRoutedTransformerBlock.
@@ -45,10 +45,13 @@ func (e *encoder) backward(b *builder) {
 		if i == 0 && e.embed == nil {
 			x = b.arg("x")
 		}
-		e.blocks[i].inputBackward(b, blockInput{s, fmt.Sprintf("layers.%d.", i), vk.Range{}, x, b.arg("Mask")}, current.Range, startingAtZero(next))
+		e.blocks[i].inputBackward(b, blockInput{s, fmt.Sprintf("layers.%d.", i), vk.Range{}, x, b.arg("Mask"), c.Dropout, 1 + 2*i}, current.Range, startingAtZero(next))
 		current, next = next, current
 	}
 	if e.embed != nil {
+		if b.dropping(c.Dropout) {
+			b.drop(current.Range, current.Range, count, c.Dropout, 0)
+		}
 		b.embedBackward(e.embed, current.Range, s.b, s.n)
 	} else {
 		b.addGradient(b.startedGradient("x"), current.Range, count)

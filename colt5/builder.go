@@ -24,6 +24,7 @@ type builder struct {
 	read      map[tableKey]vk.Range // tables that the steps read
 	constants uint64                // their bytes
 	groups    int                   // of rows, see limitGroups
+	drops     bool                  // a step of the plan is dropout
 	program   *program              // of the node
 	computed  []allocation          // the workspace of the program's values, where they are in the workspace
 
@@ -241,7 +242,7 @@ func recordInterleaved(branches ...phases) {
 
 // restart begins another recording, with a workspace in which releases are deferred up to limit.
 func (b *builder) restart(limit uint64) {
-	b.arena, b.constants, b.groups, b.read = arena{limit: limit}, 0, 0, map[tableKey]vk.Range{}
+	b.arena, b.constants, b.groups, b.drops, b.read = arena{limit: limit}, 0, 0, false, map[tableKey]vk.Range{}
 }
 
 // layOut lays out the workspace: first as tightly as possible, then up to a tenth larger, so that independent steps

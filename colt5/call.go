@@ -25,6 +25,7 @@ type call struct {
 	stats   *CallStats       // nil: not wanted
 	routing *[]RoutingRecord // nil: not wanted
 	replay  bool             // the lists of routers come from the host; only in a graph
+	dropout bool             // dropout is on; only in a graph
 
 	dims [numDims]int // values of the symbolic dimensions; 0: not known yet
 }

@@ -77,6 +77,14 @@ func (k checker) mustBeZero(field string, v int, why string) error {
 	return nil
 }
 
+// rate checks the rate of a dropout.
+func (k checker) rate(field string, v float64) error {
+	if checkRate(v) != nil {
+		return k.errorf(field, "is %v, want at least 0 and below 1", v)
+	}
+	return nil
+}
+
 // depth bounds the number of layers: a mistyped depth would exhaust the host's memory.
 func (k checker) depth(depth int) error {
 	return k.between("Depth", depth, 1, maxDepth)

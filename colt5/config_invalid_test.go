@@ -146,12 +146,13 @@ func TestInvalidAutoregressiveConfigs(t *testing.T) {
 		{"Depth is 0, want 1", func(c *A) { c.Depth = 0 }},
 		{"NumTokens is 0, want 1", func(c *A) { c.NumTokens = 0 }},
 		{"FFMult is 0, want a positive", func(c *A) { c.FFMult = 0 }},
+		{"Dropout is 1, want at least 0 and below 1", func(c *A) { c.Dropout = 1 }},
 		{"Dim * FFMult is 0.8, want 1 to", func(c *A) { c.FFMult = 0.1 }},
 	}
 	for _, l := range append(list, invalidShared(func(c *C) (*DType, *RouterSettings) { return &c.Precision, &c.Router })...) {
 		more = append(more, invalid[A]{l.want, func(c *A) { l.change(&c.ConditionalRoutedAutoregressiveAttentionConfig) }})
 	}
-	checkInvalid(t, "AutoregressiveTransformer", AutoregressiveTransformerConfig{1, 256, 2, valid}, NewAutoregressiveTransformer, A.Memory, more)
+	checkInvalid(t, "AutoregressiveTransformer", AutoregressiveTransformerConfig{1, 256, 2, 0, valid}, NewAutoregressiveTransformer, A.Memory, more)
 }
 
 func TestInvalidBlockConfigs(t *testing.T) {
@@ -179,6 +180,7 @@ func TestInvalidBlockConfigs(t *testing.T) {
 	more := []invalid[EncoderConfig]{
 		{"Depth is 0, want 1", func(c *EncoderConfig) { c.Depth = 0 }},
 		{"NumTokens is -1, want 0", func(c *EncoderConfig) { c.NumTokens = -1 }},
+		{"Dropout is -0.1, want at least 0 and below 1", func(c *EncoderConfig) { c.Dropout = -0.1 }},
 	}
 	for _, l := range list {
 		more = append(more, invalid[EncoderConfig]{l.want, func(c *EncoderConfig) { l.change(&c.ConditionalRoutedTransformerBlockConfig) }})

@@ -14,6 +14,10 @@ type EncoderConfig struct {
 	Depth     int `json:"depth"`      // blocks, at least 1
 	NumTokens int `json:"num_tokens"` // V, the vocabulary, 256 for bytes; 0: no embedding, x is floats
 
+	// Dropout is the probability with which elements of the embedding and of the results of attentions and feedforwards are set
+	// to 0 in training: in graphs whose GraphOptions.Dropout is set. At least 0 and below 1; 0: none.
+	Dropout float64 `json:"dropout"`
+
 	ConditionalRoutedTransformerBlockConfig // of every block
 }
 
@@ -27,7 +31,7 @@ func (c *EncoderConfig) UnmarshalJSON(data []byte) error {
 }
 
 func (c EncoderConfig) check(k checker) error {
-	return firstError(k.depth(c.Depth), k.between("NumTokens", c.NumTokens, 0, maxRow), c.ConditionalRoutedTransformerBlockConfig.check(k))
+	return firstError(k.depth(c.Depth), k.rate("Dropout", c.Dropout), k.between("NumTokens", c.NumTokens, 0, maxRow), c.ConditionalRoutedTransformerBlockConfig.check(k))
 }
 
 func (c EncoderConfig) build(w *weights) layer { return w.encoder(c) }
@@ -112,7 +116,7 @@ func (w *weights) encoder(c EncoderConfig) *encoder {
 // record alternates between y and one tensor of workspace: each block reads one and writes the other. The last block
 // leaves its result in y.
 func (e *encoder) record(b *builder) {
-	if b.training() {
+	if b.training() || b.dropping(e.config.Dropout) {
 		e.recordTraining(b)
 		return
 	}
@@ -131,7 +135,7 @@ func (e *encoder) record(b *builder) {
 		if (c.Depth-i)%2 == 0 {
 			next = y
 		}
-		e.blocks[i].forward(b, blockInput{s, fmt.Sprintf("layers.%d.", i), next, current, b.arg("Mask")})
+		e.blocks[i].forward(b, blockInput{s, fmt.Sprintf("layers.%d.", i), next, current, b.arg("Mask"), 0, 0})
 		current = next
 	}
 	record(b, pipelines.NewRMSNorm, pipelines.RMSNormConfig{C: c.Dim}, pipelines.RMSNormArgs{X: current, Gamma: e.gamma.memory, Y: y, Rows: s.b * s.n})
@@ -153,10 +157,13 @@ func (e *encoder) recordTraining(b *builder) {
 	if e.embed != nil {
 		current = inputs[0].Range
 		b.embed(e.embed, current, s.b*s.n)
+		if b.dropping(c.Dropout) {
+			b.drop(current, current, s.b*s.n*c.Dim, c.Dropout, 0)
+		}
 	}
 	for i := range e.blocks {
 		next := inputs[i+1].Range
-		e.blocks[i].forward(b, blockInput{s, fmt.Sprintf("layers.%d.", i), next, current, b.arg("Mask")})
+		e.blocks[i].forward(b, blockInput{s, fmt.Sprintf("layers.%d.", i), next, current, b.arg("Mask"), c.Dropout, 1 + 2*i})
 		current = next
 	}
 	record(b, pipelines.NewRMSNorm, pipelines.RMSNormConfig{C: c.Dim}, pipelines.RMSNormArgs{X: current, Gamma: e.gamma.memory, Y: b.arg("y"), Rows: s.b * s.n})

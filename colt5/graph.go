@@ -66,6 +66,7 @@ type graphValue struct {
 // graphNode is a module or an operation in a graph.
 type graphNode struct {
 	name   string
+	number int   // of the nodes, in the order in which they were added
 	module *base // nil: an operation
 	layer  layer
 	call   call // the tensors are values
@@ -86,6 +87,9 @@ type GraphOptions struct {
 	// and soft scores are computed as ever, and gradients. Each router that selects needs a record; nil: all select.
 	// No token of a list may be masked, which is not checked.
 	Replay []RoutingRecord
+
+	// Dropout turns dropout on: of Graph.Dropout, and of modules with a rate in their configuration. nil: off, as at inference.
+	Dropout *Dropout
 
 	Backward *Backward // the gradients that the run computes; nil: none
 
@@ -270,6 +274,7 @@ func (g *Graph) add(n *graphNode, kind string) error {
 			a.tensor.value.name = n.name
 		}
 	}
+	n.number = len(g.nodes)
 	g.nodes = append(g.nodes, n)
 	return nil
 }

@@ -71,7 +71,7 @@ func (g *Graph) measure(caps vk.Caps, inputs map[string][]int, training bool) (m
 		given[len(g.inputs)+i] = t
 		m.Outputs = min(m.Outputs+uint64(t.size()), maxBytes)
 	}
-	p, err := g.resolve(given, nil, false)
+	p, err := g.resolve(given, &call{dropout: training})
 	if err == nil && training {
 		m.Outputs = min(2*m.Outputs, maxBytes)
 		m.Gradients, err = g.measureGradients(p, given)
@@ -140,7 +140,7 @@ func (g *Graph) outputShapes(given []*Tensor) ([]*Tensor, error) {
 		if !needed[n] {
 			continue
 		}
-		if err := p.add(n, known, nil, nil, false); err != nil {
+		if err := p.add(n, known, nil, &call{}); err != nil {
 			return nil, fmt.Errorf("%s: %w", errtext.Name(n.name), err)
 		}
 	}

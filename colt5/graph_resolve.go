@@ -11,8 +11,8 @@ import (
 // This file makes the program of a run: the nodes of a graph that its outputs need, for tensors of known shapes.
 
 // resolve makes the program for tensors of known shapes: those of the inputs, then those of the outputs; nil is one that
-// a run leaves out. The tensors need no memory.
-func (g *Graph) resolve(given []*Tensor, routing *[]RoutingRecord, replay bool) (*program, error) {
+// a run leaves out. The tensors need no memory. run has the options of the run.
+func (g *Graph) resolve(given []*Tensor, run *call) (*program, error) {
 	p := newProgram(len(g.values))
 	known := make([]*Tensor, len(g.values)) // with the sizes of this run; nil: absent, or not computed
 	for i, v := range g.inputs {
@@ -44,7 +44,7 @@ func (g *Graph) resolve(given []*Tensor, routing *[]RoutingRecord, replay bool) 
 	}
 	for _, n := range g.nodes {
 		if needed[n] {
-			if err := p.add(n, known, &g.kernels, routing, replay); err != nil {
+			if err := p.add(n, known, &g.kernels, run); err != nil {
 				return nil, fmt.Errorf("%s: %w", errtext.Name(n.name), err)
 			}
 		}
@@ -87,8 +87,8 @@ func (g *Graph) needed(outputs []*Tensor) map[*graphNode]bool {
 }
 
 // add adds a node of a graph, with the tensors of this run. Its results become known.
-func (p *program) add(from *graphNode, known []*Tensor, k *kernels, routing *[]RoutingRecord, replay bool) error {
-	n := &node{name: from.name, layer: from.layer, call: from.call, kernels: k}
+func (p *program) add(from *graphNode, known []*Tensor, k *kernels, run *call) error {
+	n := &node{name: from.name, number: from.number, layer: from.layer, call: from.call, kernels: k}
 	if from.module != nil {
 		n.precision = from.module.precision
 		for _, w := range from.module.weights.list {
@@ -96,7 +96,7 @@ func (p *program) add(from *graphNode, known []*Tensor, k *kernels, routing *[]R
 		}
 	}
 	c := &n.call
-	c.dims, c.routing, c.replay = [numDims]int{}, routing, replay
+	c.dims, c.routing, c.replay, c.dropout = [numDims]int{}, run.routing, run.replay, run.dropout
 	for i := range c.args.list() {
 		a := &c.args[i]
 		if a.tensor == nil {
@@ -139,9 +139,14 @@ func (p *program) add(from *graphNode, known []*Tensor, k *kernels, routing *[]R
 	return nil
 }
 
-// addView makes the result of a part a view of its input where it can be one.
+// viewer is an operation whose result may be a view of its input x: the part from a byte on.
+type viewer interface {
+	view(c *call) (offset uint64, ok bool)
+}
+
+// addView makes the result of an operation a view of its input where it can be one.
 func (p *program) addView(n *node) bool {
-	l, ok := n.layer.(part)
+	l, ok := n.layer.(viewer)
 	if !ok {
 		return false
 	}

@@ -138,7 +138,7 @@ func (g *Graph) ready(ctx context.Context, tensors map[string]*Tensor, o GraphOp
 	if err := g.collectBackward(o.Backward); err != nil {
 		return nil, err
 	}
-	p, err := g.plan(ctx, &call{stats: o.Stats, routing: o.Routing, replay: o.Replay != nil}, o.Backward)
+	p, err := g.plan(ctx, &call{stats: o.Stats, routing: o.Routing, replay: o.Replay != nil, dropout: o.Dropout != nil}, o.Backward)
 	if err != nil {
 		return nil, err
 	}
@@ -192,6 +192,9 @@ func (g *Graph) next(ctx context.Context, tensors map[string]*Tensor, o GraphOpt
 	}
 	if o.Replay != nil {
 		err = p.setReplay(o.Replay)
+	}
+	if o.Dropout != nil && err == nil {
+		err = p.setDropout(*o.Dropout)
 	}
 	return p, err
 }
@@ -302,7 +305,7 @@ func (g *Graph) plan(ctx context.Context, c *call, back *Backward) (*plan, error
 	for i, t := range g.externals {
 		given[i] = t.tensor
 	}
-	of, err := g.resolve(given[:len(g.inputs)+len(g.outputs)], c.routing, c.replay)
+	of, err := g.resolve(given[:len(g.inputs)+len(g.outputs)], c)
 	if err == nil && back != nil {
 		err = g.resolveBackward(of, given, back.offsets())
 	}
@@ -334,6 +337,9 @@ func (g *Graph) appendKey(c *call, back *Backward) {
 	}
 	if c.replay {
 		flags |= 8
+	}
+	if c.dropout {
+		flags |= 16
 	}
 	g.key = binary.AppendUvarint(g.key[:0], flags)
 	g.key = binary.AppendUvarint(g.key, back.serial())

@@ -20,6 +20,7 @@ type plan struct {
 
 	random      []randomLogits
 	replayed    []*replayedLists
+	dropout     *dropoutState // nil: none
 	ids         []*checkedIDs
 	readInvalid []vk.Transfer // of the ids' counts
 	routing     []recordedRouter
@@ -61,6 +62,9 @@ func (p *plan) close() error {
 	}
 	for _, r := range p.replayed {
 		err = errors.Join(err, r.buffer.Close())
+	}
+	if p.dropout != nil {
+		err = errors.Join(err, p.dropout.buffer.Close())
 	}
 	return err
 }
@@ -148,6 +152,11 @@ func (p *plan) start(ctx context.Context, tensors []external, start func(context
 	}
 	for _, r := range p.replayed {
 		if err := p.list.Device().Upload(ctx, vk.Transfer{Range: r.buffer.Range(), Data: vk.Bytes(r.words)}); err != nil {
+			return err
+		}
+	}
+	if d := p.dropout; d != nil {
+		if err := p.list.Device().Upload(ctx, vk.Transfer{Range: d.buffer.Range(), Data: vk.Bytes(d.words[:])}); err != nil {
 			return err
 		}
 	}

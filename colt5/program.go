@@ -16,6 +16,7 @@ type program struct {
 // node is a layer in a program.
 type node struct {
 	name      string // prefix of the names of its routers; "": a module's own call
+	number    int    // of the graph's node
 	layer     layer
 	call      call // checked; the tensors may be without memory
 	values    [maxArgs]int

@@ -69,7 +69,12 @@ func (fx *fixture) checkDifferences(parameters []Parameter, gradients map[string
 	i := len(parameters) - 1
 	for ; !strings.HasSuffix(parameters[i].Name, "to_out.weight") && !strings.HasSuffix(parameters[i].Name, "heavy_ff.3.weight"); i-- {
 	}
-	p := parameters[i]
+	fx.checkDifference(parameters[i], gradients, loss)
+}
+
+// checkDifference compares the gradient of a parameter with a difference of the loss in one direction.
+func (fx *fixture) checkDifference(p Parameter, gradients map[string][]float32, loss func() float64) {
+	fx.t.Helper()
 	values := fx.read(p.Tensor)
 	direction := normal(8, len(values))
 	at := func(step float32) float64 {

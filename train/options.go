@@ -50,6 +50,8 @@ type OptimizerConfig struct {
 	LossScale    LossScale
 	MicroBatches int // parts of a step's batch whose gradients are added; 0: 1
 	Records      int // steps whose records the device keeps; 0: 1,024
+
+	DropoutSeed uint64 // of the dropout of a Trainer's graph; the same seed drops the same elements in each step
 }
 
 // defaulted returns value, or its default if it is 0, or 0 if it is below.

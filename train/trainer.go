@@ -30,7 +30,7 @@ import (
 // labels or elements, as Graph.CrossEntropy and Graph.MeanSquaredError compute them. Parameters that are not in the list stay as they are.
 //
 // A step is submitted, and not waited for: while the device computes it, the host prepares the next batch. A Trainer is used by
-// one goroutine at a time. Nodes with random routing get the number of the step as GraphOptions.RandomSeed; in micro-batches
+// one goroutine at a time. Dropout is on, with the number of the step. Nodes with random routing get the number of the step as GraphOptions.RandomSeed; in micro-batches
 // they select other tokens than in one batch.
 type Trainer struct {
 	dev        *vk.Device
@@ -52,7 +52,7 @@ type Trainer struct {
 // trainerBatch is the tensors of a step's batch, by micro-batch.
 type trainerBatch struct {
 	tensors []map[string]*colt5.Tensor
-	options []colt5.GraphOptions
+	options []colt5.GraphOptions // each with a Dropout, which next sets
 }
 
 // NewTrainer makes a trainer and its optimiser. The graph and the modules stay the caller's.
@@ -247,6 +247,9 @@ func (t *Trainer) next(ctx context.Context, b *Batch) (*trainerBatch, error) {
 	batch := &t.batches[t.steps%2]
 	for i, tensors := range batch.tensors {
 		batch.options[i].RandomSeed = uint64(t.steps)
+		*batch.options[i].Dropout = colt5.Dropout{
+			Seed: t.optimizer.Config().DropoutSeed, Step: uint32(t.steps), FirstItem: uint32(i * b.Items / len(batch.tensors)),
+		}
 		if err := t.write(ctx, tensors, b, i); err != nil {
 			return nil, err
 		}
@@ -368,6 +371,7 @@ func (t *Trainer) makeTensors(to *trainerBatch, b *Batch, i, items int) error {
 		return err
 	}
 	to.options = append(to.options, colt5.GraphOptions{
+		Dropout:  &colt5.Dropout{},
 		Backward: &colt5.Backward{Upstream: map[string]*colt5.Tensor{"loss": scale}, Parameters: t.gradients[i]},
 	})
 	return nil

@@ -43,6 +43,9 @@ var flags = []flag{
 	{"routes", "`N` routes of keys and values, a divisor of the heads", "", func(c *Config) any {
 		return either(c, &c.lm().NumRoutedKV, &c.enc().NumRoutedKV)
 	}},
+	{"dropout", "`RATE` of elements that are dropped in training, of the embedding and of the results of all layers", "", func(c *Config) any {
+		return either(c, &c.lm().Dropout, &c.enc().Dropout)
+	}},
 	{"causal", "queries are selected from earlier bytes only, which generating needs", LM, func(c *Config) any { return &c.lm().CausalQueryRouting }},
 	{"routing", "`KIND` of selection: learned, or for comparisons random or static (evenly spaced; lm)", "", func(c *Config) any { return &c.Routing }},
 	{"precision", "`PRECISION` of matrix products: f32, f16 or bf16", "", func(c *Config) any { return either(c, &c.lm().Precision, &c.enc().Precision) }},

@@ -259,7 +259,7 @@ func (c Config) OptimizerConfig() train.OptimizerConfig {
 		Schedule:     train.Schedule{Kind: Schedules[string(o.Schedule)], WarmUp: o.WarmUp, Total: o.Total, Floor: o.Floor},
 		Clip:         o.Clip,
 		LossScale:    train.LossScale{Dynamic: c.Precision() == colt5.F16},
-		MicroBatches: c.Run.MicroBatches,
+		MicroBatches: c.Run.MicroBatches, DropoutSeed: c.Seed,
 	}
 }
 
