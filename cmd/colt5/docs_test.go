@@ -65,6 +65,9 @@ func TestHelp(t *testing.T) {
 	for _, want := range []string{"--dim C", "(default: 128)", "(lm; default: true)", "(classifier; default: 64)", "default: 16, of classifier 32"} {
 		assert.Contains(t, out, want)
 	}
+	for _, name := range []string{"train", "generate", "eval"} {
+		colt5.HelpOf(t, name)
+	}
 	code, out, _ = colt5.Run("train", "--generate-shell-completion")
 	assert.Equal(t, command.ExitOK, code)
 	assert.Contains(t, out, "lm\n")

@@ -77,6 +77,7 @@ func TestHelp(t *testing.T) {
 		code, out, _ := program.Run(name, "-help")
 		assert.Equal(t, command.ExitOK, code)
 		assert.Equal(t, name != "plot", strings.Contains(out, "--device"))
+		program.HelpOf(t, name)
 	}
 }
 

@@ -104,6 +104,8 @@ func (p Program) root(env *Env) *cli.Command {
 	for _, construct := range p.Commands {
 		c := construct(env)
 		c.OnUsageError, c.Before, c.HideHelpCommand = usageErrorOf, rejectEmptyFlags, true
+		// With -help, the library looks for a command of the first argument's name: `colt5 train lm -help`.
+		c.CommandNotFound = func(ctx context.Context, c *cli.Command, _ string) { _ = cli.ShowCommandHelp(ctx, root, c.Name) }
 		if c.ShellComplete == nil {
 			c.ShellComplete = Complete(nil)
 		}

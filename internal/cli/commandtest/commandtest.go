@@ -68,6 +68,17 @@ func (p Program) RejectsUsage(t *testing.T, list [][2]string) {
 	}
 }
 
+// HelpOf requires the help of a command for -help, also beside arguments.
+func (p Program) HelpOf(t *testing.T, name string) {
+	t.Helper()
+	for _, args := range [][]string{{name, "-help"}, {name, "argument", "-help"}, {name, "-help", "argument"}, {name, "argument", "-h"}, {"help", name}} {
+		code, out, remarks := p.Run(args...)
+		assert.Equal(t, command.ExitOK, code, args)
+		assert.Empty(t, remarks, args)
+		assert.True(t, strings.HasPrefix(out, "NAME:\n   "+p.Name+" "+name+" - "), "%v: %s", args, out)
+	}
+}
+
 // Objects reads output in the format json.
 func Objects(t *testing.T, text string) []map[string]any {
 	t.Helper()
