@@ -61,6 +61,9 @@ func TestColumnSum(t *testing.T) {
 		{1, 1, 1}, {1, 2, 3}, {3, 7, 31}, {1, 8, 32}, {2, 9, 33}, {5, 255, 64}, {1, 256, 5}, {3, 257, 65}, {2, 513, 100},
 		{1, 65536, 3}, {2, 65537, 2}, {1, 70001, 1},
 	} {
+		if testing.Short() && size.rows != 9 && size.rows != 257 {
+			continue // CPU drivers compile a kernel for each
+		}
 		for i := range 4 {
 			c := columnSumCase{size.batch, size.rows, size.c, i&1 != 0, i&2 != 0}
 			t.Run(fmt.Sprintf("%+v", c), func(t *testing.T) { c.test(t, normal(1, c.batch*c.rows*c.c)) })

@@ -108,6 +108,9 @@ func TestCrossEntropy(t *testing.T) {
 			}
 		}},
 	} {
+		if testing.Short() && test.v != 3 && test.v != 257 && test.v != 70 && test.v != 65536 {
+			continue // CPU drivers compile a kernel for each number of classes
+		}
 		t.Run(fmt.Sprintf("%dx%dx%d %s", test.items, test.n, test.v, test.name), func(t *testing.T) {
 			a := ref.CrossEntropyArgs{Logits: scaled(normal(1, test.items*test.n*test.v), 3), Labels: labelsFor(test.items*test.n, test.v), Items: test.items,
 				N: test.n, V: test.v, Upstream: 1.75}

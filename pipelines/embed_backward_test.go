@@ -57,8 +57,8 @@ func TestEmbedBackward(t *testing.T) {
 	} {
 		for _, add := range []bool{false, true} {
 			t.Run(fmt.Sprintf("%+v add %v", test, add), func(t *testing.T) {
-				if testing.Short() && test.v > 10000 {
-					t.Skip("takes 8 s")
+				if testing.Short() && test.n != 256 && test.n != 37 { // byte ids outside of the table; rows of vec4
+					t.Skip("CPU drivers compile two kernels for each")
 				}
 				gpu := gputest.New(t)
 				e, err := NewEmbedBackward(gpu.Dev, EmbedBackwardConfig{C: test.c, V: test.v, ByteIDs: test.byteIDs, Add: add})

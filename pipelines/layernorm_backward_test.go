@@ -130,6 +130,9 @@ func TestLayerNormBackward(t *testing.T) {
 		{1, 1, 1, false, false, F32, false}, {2, 3, 4, true, false, F32, false}, {1, 5, 31, false, true, F32, false}, {3, 7, 32, true, true, F32, false}, {2, 33, 100, false, false, F32, false},
 		{1, 255, 33, true, true, F32, false}, {1, 256, 12, false, true, F32, false}, {2, 257, 65, false, true, F32, false}, {1, 700, 512, true, false, F32, false}, {1, 2, 4099, false, false, F32, false},
 	} {
+		if testing.Short() && c.rows != 7 && c.rows != 257 {
+			continue // CPU drivers compile two or three kernels for each
+		}
 		t.Run(fmt.Sprintf("%+v", c), c.test)
 	}
 }

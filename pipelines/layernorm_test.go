@@ -16,6 +16,9 @@ func TestLayerNorm(t *testing.T) {
 		{1, 1, 0}, {1, 3, 1}, {5, 4, 0}, {7, 31, 3}, {31, 32, 0}, {32, 33, 5}, {33, 48, 4}, {63, 64, 100}, {64, 127, 0}, {65, 128, 65},
 		{13, 509, 0}, {101, 512, 7}, {3, 2048, 2}, {2, 4099, 1}, {70000, 4, 0}, {257, 4, 64},
 	} {
+		if testing.Short() && size.c != 31 && size.c != 33 && size.c != 512 && size.rows != 257 {
+			continue // CPU drivers compile a kernel for each
+		}
 		t.Run(fmt.Sprintf("%dx%d_%d", size.rows, size.c, size.period), func(t *testing.T) {
 			gpu := gputest.New(t)
 			x := normal(1, size.rows*size.c)

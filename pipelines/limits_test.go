@@ -12,6 +12,9 @@ import (
 
 // The score of an empty slot has no effect, not even NaN.
 func TestRoutedAttentionEmptyScoreNaN(t *testing.T) {
+	if testing.Short() {
+		t.Skip("compiles two kernels for 2 s on CPU drivers")
+	}
 	const queries, keys, d = 4, 10, 8
 	bothKernels(t, "score", func(t *testing.T, gpuKernel bool) {
 		run := func(score float32) []float32 {

@@ -52,6 +52,9 @@ func testLinearBits(t *testing.T, tile string, in, out int) {
 
 // A product that takes too long for one dispatch is divided into several, with the same bits.
 func TestLinearManyDispatches(t *testing.T) {
+	if testing.Short() {
+		t.Skip("compiles a large tile for 2 s on CPU drivers")
+	}
 	c := linearCase{LinearConfig: linearAll, batch: 1, inRows: 300, rows: 290, outRows: 300}
 	c.In, c.Out = 24, 200
 	data := c.data()

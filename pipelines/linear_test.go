@@ -208,7 +208,7 @@ func TestLinearSizes(t *testing.T) {
 		{131, 20, 130}, {257, 4, 36}, {61, 1030, 4},
 	}
 	if testing.Short() { // CPU drivers compile kernels for 30 s for all sizes
-		sizes = []struct{ rows, in, out int }{{1, 1, 1}, {127, 31, 129}, {2, 509, 131}}
+		sizes = []struct{ rows, in, out int }{{2, 509, 131}}
 	}
 	for _, s := range sizes {
 		c := linearCase{LinearConfig: LinearConfig{In: s.in, Out: s.out}, batch: 1, inRows: s.rows, rows: s.rows, outRows: s.rows}

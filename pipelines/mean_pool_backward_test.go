@@ -16,6 +16,9 @@ func TestMeanPoolBackward(t *testing.T) {
 	for _, size := range []struct{ b, n, c int }{
 		{1, 1, 1}, {2, 7, 3}, {3, 8, 32}, {2, 255, 33}, {2, 256, 64}, {2, 257, 63}, {3, 131, 1024}, {2, 3, 1031}, {1, 40001, 2}, {300, 5, 4},
 	} {
+		if testing.Short() && size.n != 255 && size.n != 256 {
+			continue // CPU drivers compile two kernels for each
+		}
 		for _, masked := range []bool{false, true} {
 			t.Run(fmt.Sprintf("%+v masked %v", size, masked), func(t *testing.T) {
 				var mask []uint8

@@ -16,6 +16,9 @@ func TestMeanPool(t *testing.T) {
 	for _, size := range []struct{ b, n, c int }{
 		{1, 1, 1}, {2, 7, 3}, {3, 8, 32}, {2, 9, 33}, {2, 255, 31}, {1, 257, 64}, {4, 64, 1024}, {1, 70001, 2}, {300, 5, 4},
 	} {
+		if testing.Short() && size.n != 255 && size.n != 257 {
+			continue // CPU drivers compile two kernels for each
+		}
 		t.Run(fmt.Sprintf("%+v", size), func(t *testing.T) {
 			testMeanPool(t, size.b, size.n, size.c, nil)
 		})

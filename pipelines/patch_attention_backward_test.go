@@ -82,7 +82,7 @@ func TestPatchAttentionBackward(t *testing.T) {
 
 // The bits of a patch do not depend on other patches, nor on the number of dispatches.
 func TestPatchAttentionBackwardBits(t *testing.T) {
-	c := patchGradient{PatchAttentionConfig{Heads: 3, DimHead: 7, Patch: 6}, 18, 12, 0, false}
+	c := patchGradient{PatchAttentionConfig{Heads: 3, DimHead: 7, Patch: 3}, 18, 12, 0, false} // of TestPatchAttentionBackward, too
 	p := c.open(t)
 	a, dy := c.data()
 	first := c.compute(t, p, gputest.New(t), a.QKV, dy)

@@ -152,6 +152,9 @@ func TestRMSNormBackward(t *testing.T) {
 		{1, 255, 33, 0, true, true, F32, false}, {1, 256, 12, 0, false, true, F32, false}, {2, 257, 65, 0, false, true, F32, false}, {1, 700, 512, 0, true, false, F32, false}, {1, 2, 4099, 0, false, false, F32, false},
 		{1, 1, 3, 1, true, false, F32, false}, {2, 9, 7, 11, true, true, F32, false}, {3, 8, 68, 8, true, false, F32, false}, {2, 300, 40, 301, true, true, F32, false},
 	} {
+		if testing.Short() && c.rows != 7 && c.rows != 300 {
+			continue // CPU drivers compile two or three kernels for each
+		}
 		t.Run(fmt.Sprintf("%+v", c), func(t *testing.T) { c.test(t, c.data()) })
 	}
 }

@@ -17,6 +17,9 @@ func TestRMSNorm(t *testing.T) {
 		{1, 1}, {1, 3}, {5, 4}, {7, 31}, {31, 32}, {32, 33}, {33, 48}, {63, 64}, {64, 127}, {65, 128}, {13, 509}, {101, 512}, {3, 2048}, {2, 4099},
 		{70000, 4},
 	} {
+		if testing.Short() && size.c != 31 && size.c != 33 && size.c != 512 {
+			continue // CPU drivers compile a kernel for each
+		}
 		t.Run(fmt.Sprintf("%dx%d", size.rows, size.c), func(t *testing.T) {
 			gpu := gputest.New(t)
 			x, gamma := normal(1, size.rows*size.c), normal(2, size.c)

@@ -118,6 +118,9 @@ func TestRouterLogitsBackward(t *testing.T) {
 		{1, 1, 1, 1, 8, false, false}, {2, 3, 4, 2, 8, true, true}, {1, 7, 31, 3, 0.5, false, true}, {3, 33, 32, 1, 8, false, false},
 		{1, 256, 65, 5, 8, true, false}, {2, 257, 100, 2, 8, false, true}, {1, 700, 512, 1, 8, false, false}, {1, 3, 4099, 2, 8, true, false}, {1, 20, 12, 33, 8, false, true},
 	} {
+		if testing.Short() && g.n != 257 && g.n != 20 {
+			continue // CPU drivers compile up to five kernels for each
+		}
 		t.Run(fmt.Sprintf("%+v", g), func(t *testing.T) { g.test(t, g.data()) })
 	}
 }

@@ -42,8 +42,8 @@ func TestScatter(t *testing.T) {
 			if size.n == 65600 && !(mode.add && mode.inPlace || mode.row && mode.base && !mode.add) {
 				continue // one large case per kernel is enough
 			}
-			if testing.Short() && (size.n == 65600 || size.n == 70001 && !(mode.add && mode.inPlace)) {
-				continue // the large cases take 9 s
+			if testing.Short() && size.c != 3 && size.c != 4 && size.c != 255 && size.c != 1020 || testing.Short() && size.n == 70001 {
+				continue // CPU drivers compile a kernel for each, and the large cases take 9 s
 			}
 			name := fmt.Sprintf("%d_%d_%d_%d add=%t base=%t inPlace=%t row=%t",
 				size.b, size.n, size.k, size.c, mode.add, mode.base, mode.inPlace, mode.row)

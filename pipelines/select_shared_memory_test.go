@@ -12,6 +12,9 @@ import (
 // Results do not depend on uninitialised shared memory, which drivers do not clear. A selection fills it with the
 // largest keys; the next one sorts more slots than it has entries.
 func TestSelectUninitialisedSharedMemory(t *testing.T) {
+	if testing.Short() {
+		t.Skip("takes 3 s")
+	}
 	const rows = 64 // more workgroups than a CPU runs concurrently
 	s, err := NewSelect(gputest.Device(t), SelectConfig{Sorted: true})
 	require.NoError(t, err)

@@ -334,6 +334,9 @@ func TestSelectBlocks(t *testing.T) {
 
 // Grids extend to y where there are more workgroups than x allows.
 func TestSelectFoldedGrid(t *testing.T) {
+	if testing.Short() {
+		t.Skip("compiles kernels of their own for 2 s on CPU drivers")
+	}
 	small := &forcedLimits{threads: 64, sortCapacity: 1024, maxGroupsX: 7}
 	for _, c := range []selectCase{{rows: 25, n: 8, k: 2, block: 4}, {rows: 3, n: 33001, k: 2100, routes: 3, valid: oneIn(4, 3)}} {
 		if gputest.Reduced() && c.n > 8 {
