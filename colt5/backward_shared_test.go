@@ -15,11 +15,9 @@ import (
 func TestBackwardModuleUsedTwice(t *testing.T) {
 	gputest.CountCase()
 	fx := newFixture(t)
-	c := Default[ConditionalRoutedAttentionConfig]()
-	c.Dim, c.NumHeavyTokensQ, c.NumHeavyTokensKV, c.LightDimHead, c.LightHeads, c.LightWindowSize = 5, 3, 4, 2, 1, 4
-	c.HeavyDimHead, c.HeavyHeads, c.NumRoutedKV = 1, 2, 2
+	c := smallAttention()
 	m := mustNewSeeded(fx, NewConditionalRoutedAttention, c)
-	const n = 9
+	const n = 20
 	for _, items := range []int{1, 2} {
 		x, dy := normal(1, items*n*c.Dim), normal(2, items*n*c.Dim)
 		shape := []int{items, n, c.Dim}

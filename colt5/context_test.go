@@ -73,7 +73,7 @@ func slowCall(t *testing.T, dev *vk.Device) (m *ConditionalRoutedFeedForward, y,
 	fx := &fixture{t, dev}
 	c := Default[ConditionalRoutedFeedForwardConfig]()
 	c.Dim, c.NumHeavyTokens = 128, 4096
-	n := inShortMode(2048, 8192)
+	n := inShortMode(1024, 8192)
 	if !dev.Caps().CPU {
 		c.Dim, c.HeavyFFMult, n = 512, 16, 1<<18
 		c.NumHeavyTokens = n

@@ -61,7 +61,12 @@ func refAttention(c ConditionalRoutedAttentionConfig) ref.AttentionConfig {
 
 // primeAttention has prime sizes; rotaryAttention has rotary embeddings, which need even sizes. All tests of this file
 // use one of the two, because each size compiles kernels of its own, for seconds on a CPU driver.
+// primeAttention has sizes that are no multiples of a vec4. With -short it has the sizes of other tests, whose kernels need not
+// be compiled again; so have the other configs of these tests.
 func primeAttention() ConditionalRoutedAttentionConfig {
+	if testing.Short() {
+		return smallAttention()
+	}
 	c := Default[ConditionalRoutedAttentionConfig]()
 	c.Dim, c.LightHeads, c.LightDimHead, c.LightWindowSize, c.HeavyHeads, c.HeavyDimHead, c.NumRoutedKV = 7, 3, 5, 6, 3, 17, 3
 	c.NumHeavyTokensQ, c.NumHeavyTokensKV = 5, 11
@@ -69,6 +74,11 @@ func primeAttention() ConditionalRoutedAttentionConfig {
 }
 
 func rotaryAttention() ConditionalRoutedAttentionConfig {
+	if testing.Short() {
+		c := smallAttention()
+		c.RotaryEmb = true
+		return c
+	}
 	c := Default[ConditionalRoutedAttentionConfig]()
 	c.Dim, c.LightHeads, c.LightDimHead, c.LightWindowSize, c.HeavyHeads, c.HeavyDimHead, c.NumRoutedKV = 20, 2, 12, 10, 2, 20, 2
 	c.NumHeavyTokensQ, c.NumHeavyTokensKV, c.RotaryEmb = 9, 13, true
@@ -87,7 +97,7 @@ func TestAttentionReference(t *testing.T) {
 	oneRoute := func(c *config) { c.NumRoutedKV = 1 }
 	nothingRouted := func(c *config) { c.NumHeavyTokensQ, c.NumHeavyTokensKV = 100, 100 }
 	allKeys := func(c *config) { c.NumHeavyTokensKV = 100 }
-	for i, test := range []struct {
+	for _, test := range []struct {
 		name   string
 		base   config
 		b, n   int
@@ -111,8 +121,8 @@ func TestAttentionReference(t *testing.T) {
 		{"rotary, all keys", rotaryAttention(), 3, 61, true, []func(*config){allKeys}},
 		{"one route", primeAttention(), 2, 53, true, []func(*config){oneRoute, allFlags}},
 	} {
-		if testing.Short() && i%3 != 1 {
-			continue // every third case, about one for each feature
+		if testing.Short() && test.name != "prime, masked, all flags" && test.name != "rotary, blocks, the last short" {
+			continue // CPU drivers compile kernels for seconds
 		}
 		t.Run(test.name, func(t *testing.T) {
 			t.Parallel()
@@ -147,6 +157,9 @@ func TestCrossAttentionReference(t *testing.T) {
 	type config = ConditionalRoutedCrossAttentionConfig
 	prime := Default[ConditionalRoutedCrossAttentionConfig]()
 	prime.Dim, prime.Heads, prime.DimHead, prime.KVRoutingTokens, prime.NumTokensQ, prime.NumTokensKV = 7, 3, 17, 3, 5, 11
+	if testing.Short() {
+		prime = smallCross()
+	}
 	for i, test := range []struct {
 		name    string
 		b, n, m int
@@ -164,8 +177,8 @@ func TestCrossAttentionReference(t *testing.T) {
 		{"all queries, masked", 3, 31, 67, true, func(c *config) { c.NumTokensQ = 40 }},
 		{"nothing routed", 2, 5, 9, false, func(c *config) { c.NumTokensKV = 67 }},
 	} {
-		if testing.Short() && i%3 != 1 {
-			continue // every third case, about one for each feature
+		if testing.Short() && i != 2 && i != 4 {
+			continue // CPU drivers compile kernels for seconds
 		}
 		t.Run(test.name, func(t *testing.T) {
 			t.Parallel()
@@ -202,6 +215,11 @@ func refAutoregressive(c ConditionalRoutedAutoregressiveAttentionConfig) ref.Aut
 }
 
 func primeAutoregressive() ConditionalRoutedAutoregressiveAttentionConfig {
+	if testing.Short() {
+		c := smallAutoregressive()
+		c.RotaryEmb, c.CausalQueryRouting = false, false
+		return c
+	}
 	c := Default[ConditionalRoutedAutoregressiveAttentionConfig]()
 	c.Dim, c.LightHeads, c.LightDimHead, c.LightWindowSize, c.HeavyHeads, c.HeavyDimHead, c.NumRoutedKV = 7, 3, 5, 5, 3, 17, 3
 	c.NumHeavyTokensQ, c.NumHeavyTokensKV, c.HeavyWindowSize = 4, 9, 11
@@ -224,7 +242,7 @@ func TestAutoregressiveReference(t *testing.T) {
 	rotary := func(c *config) { *c = rotaryAutoregressive() }
 	causal := func(c *config) { c.CausalQueryRouting = true }
 	allKeys := func(c *config) { c.NumHeavyTokensKV = 100 }
-	for i, test := range []struct {
+	for _, test := range []struct {
 		name   string
 		b, n   int
 		change []func(*config)
@@ -246,8 +264,8 @@ func TestAutoregressiveReference(t *testing.T) {
 		{"rotary, all flags", 2, 47, []func(*config){rotary, allFlags}},
 		{"rotary, all keys", 2, 47, []func(*config){rotary, allKeys}},
 	} {
-		if testing.Short() && i%3 != 1 {
-			continue // every third case, about one for each feature
+		if testing.Short() && test.name != "prime, all flags" && test.name != "causal, rotary, cosine" {
+			continue // CPU drivers compile kernels for seconds
 		}
 		t.Run(test.name, func(t *testing.T) {
 			t.Parallel()
