@@ -17,8 +17,8 @@ func TestLinearBits(t *testing.T) {
 	}
 	for _, tile := range linearTiles {
 		for _, s := range []struct{ in, out int }{{512, 132}, {67, 69}, {64, 1}} {
-			if testing.Short() && s.in > 67 {
-				continue // CPU drivers compile kernels for 5 s
+			if gputest.Reduced() && s.in > 67 {
+				continue // CPU drivers compile kernels for 20 s
 			}
 			t.Run(fmt.Sprintf("%s, in %d, out %d", tile.kernel, s.in, s.out), func(t *testing.T) { testLinearBits(t, tile.name(), s.in, s.out) })
 		}
@@ -115,6 +115,9 @@ func TestLinearPositions(t *testing.T) {
 		{In: 67, Out: 69, Norm: true, Residual: true}, {In: 96, Out: 132, Score: true, Residual: true},
 		{In: 96, Out: 132, Norm: true, GELU: true, Score: true, Residual: true},
 	} {
+		if gputest.Reduced() && !c.Score {
+			continue // CPU drivers compile kernels for 5 s for each
+		}
 		test := linearCase{LinearConfig: c, batch: 1, inRows: rows, rows: rows, outRows: rows}
 		data := test.data()
 		copy(data.X, data.X[c.In:][:c.In]) // the first row is zeros where there is a norm

@@ -115,6 +115,9 @@ func TestTrainer(t *testing.T) {
 	var want map[string][]float32
 	var wantLosses []float64
 	for _, micro := range []int{1, 2, 4, 8} {
+		if testing.Short() && micro != 1 && micro != 4 {
+			continue
+		}
 		m := newLanguageModel(t)
 		got := steps(t, newTrainer(t, m, micro), 0, short)
 		w := m.weights(t)

@@ -66,14 +66,14 @@ func TestSignals(t *testing.T) {
 		if s.signal == syscall.SIGTERM {
 			continue
 		}
+		if testing.Short() {
+			return // TestResume resumes a run
+		}
 		whole := t.TempDir()
 		steps := strconv.Itoa(step + 2)
 		train(t, tiny(whole, data, "-steps", steps))
 		assert.Contains(t, train(t, tiny(out, data, "-steps", steps)), "resumed after step "+strconv.Itoa(step))
 		assert.Equal(t, bits(t, whole, step+2), bits(t, out, step+2))
-		if testing.Short() {
-			return
-		}
 	}
 }
 
@@ -96,12 +96,12 @@ func TestPromptFromStdin(t *testing.T) {
 
 // TestKill kills a run at random moments, and requires the bits of an undisturbed one.
 func TestKill(t *testing.T) {
+	if testing.Short() {
+		t.Skip("takes 10 s; TestCheckpointsKilled of package train kills processes that save")
+	}
 	gputest.Device(t)
 	gputest.CountCase()
-	kills := 20
-	if testing.Short() {
-		kills = 1
-	}
+	const kills = 20
 	data, whole, out := corpus(t), t.TempDir(), t.TempDir()
 	const steps = "40"
 	train(t, tiny(whole, data, "-steps", steps))

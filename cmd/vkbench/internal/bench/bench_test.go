@@ -108,15 +108,15 @@ func tinySizes() map[string]string {
 	}
 }
 
-// tested is the cases of TestBench. The kernels of backward passes take a minute to compile on a CPU driver, so -short leaves out
-// those of most modules.
+// tested is the cases of TestBench. The kernels of modules take two minutes to compile on a CPU driver, so -short has those of few
+// modules.
 func tested() []string {
 	names := cases.Names(cases.All())
 	if !testing.Short() {
 		return names
 	}
-	short := []string{"feedforward_backward", "router_backward", "topk_backward", "topk_differentiable_backward", "coordinate_descent_backward", "rmsnorm_module_backward"}
-	long := cases.Names(cases.ModulesBackward())
+	short := []string{"feedforward", "router", "topk", "coordinate_descent", "feedforward_backward", "router_backward", "topk_backward", "topk_differentiable_backward", "coordinate_descent_backward", "rmsnorm_module_backward"}
+	long := cases.Names(slices.Concat(cases.Modules(), cases.Lengths(), cases.ModulesBackward()))
 	return slices.DeleteFunc(names, func(name string) bool { return slices.Contains(long, name) && !slices.Contains(short, name) })
 }
 

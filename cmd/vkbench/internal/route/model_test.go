@@ -174,6 +174,9 @@ func TestRouteEncoderUsage(t *testing.T) {
 
 // TestSmallVocabulary has token ids that are not addressed by bytes.
 func TestSmallVocabulary(t *testing.T) {
+	if testing.Short() {
+		t.Skip("compiles kernels for 4 s on CPU drivers")
+	}
 	config := commandtest.File(t, "c", `{"dim": 8, "depth": 1, "num_tokens": 128, "num_heavy_ff_tokens": 4, "num_heavy_attn_tokens_q": 4, "num_heavy_attn_tokens_kv": 4,
 		"light_dim_head": 4, "light_heads": 1, "heavy_dim_head": 4, "heavy_heads": 1}`)
 	rows := commandtest.Objects(t, program.OK(t, "route", commandtest.File(t, "t", "plain text of ASCII"), "-config", config, "-o", "json"))

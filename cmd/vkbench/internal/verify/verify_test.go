@@ -250,8 +250,8 @@ func TestVerifyFailures(t *testing.T) {
 			m["config"] = strings.Replace(m["config"], `"dim": `, `"dim": 1`, 1)
 		}},
 	} {
-		if testing.Short() && tested[test.from] {
-			continue
+		if testing.Short() && (tested[test.from] || !slices.Contains([]string{"coor_descent_00", "topk_11", "router_10", "feedforward_1"}, test.from)) {
+			continue // the kernels of other modules take seconds to compile
 		}
 		tested[test.from] = true
 		t.Run(test.name, func(t *testing.T) {
