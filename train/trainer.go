@@ -380,25 +380,19 @@ func (t *Trainer) makeTensors(to *trainerBatch, b *Batch, i, items int) error {
 // write uploads part i of a batch.
 func (t *Trainer) write(ctx context.Context, to map[string]*colt5.Tensor, b *Batch, i int) error {
 	parts := len(t.lists)
-	if x := to["ids"]; x != nil {
-		if err := x.Write(ctx, part(b.IDs, i, parts)); err != nil {
-			return err
-		}
+	return errors.Join(
+		upload(ctx, to["ids"], part(b.IDs, i, parts)), upload(ctx, to["mask"], part(b.Mask, i, parts)),
+		upload(ctx, to["targets"], part(b.Targets, i, parts)), upload(ctx, to["labels"], part(b.Labels, i, parts)),
+	)
+}
+
+// upload writes data to a tensor, unless that is nil. Unlike Tensor.Write it allocates nothing.
+func upload[T uint8 | int32 | float32](ctx context.Context, x *colt5.Tensor, data []T) error {
+	if x == nil {
+		return nil
 	}
-	if x := to["mask"]; x != nil {
-		if err := x.Write(ctx, part(b.Mask, i, parts)); err != nil {
-			return err
-		}
-	}
-	if x := to["targets"]; x != nil {
-		if err := x.Write(ctx, part(b.Targets, i, parts)); err != nil {
-			return err
-		}
-	}
-	if x := to["labels"]; x != nil {
-		return x.Write(ctx, part(b.Labels, i, parts))
-	}
-	return nil
+	x.Changed()
+	return x.Device().Upload(ctx, vk.Transfer{Range: x.Range(), Data: vk.Bytes(data)})
 }
 
 // partOfRecords is the lists of the items of micro-batch i.
