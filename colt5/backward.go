@@ -218,6 +218,7 @@ func (p *program) recordBackward(b *builder) {
 			}
 			b.countBackward(first)
 			b.release(b.kept[n]...)
+			b.release(b.lists[n]...)
 		}
 		for j, a := range n.call.args.list() {
 			if v := n.values[j]; a.tensor != nil && a.kind.written() && p.values[v].of < 0 {

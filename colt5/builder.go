@@ -29,7 +29,9 @@ type builder struct {
 	computed  []allocation          // the workspace of the program's values, where they are in the workspace
 
 	kept      map[*node][]allocation // what the backward passes of nodes need, see save
-	gradients *gradientState         // of the backward pass; nil: it has not begun
+	lists     map[*node][]allocation // logits and lists of routers that they need
+	routers   map[routerKey]*routerState
+	gradients *gradientState // of the backward pass; nil: it has not begun
 
 	ctx  context.Context // of the call that makes the plan
 	plan *plan

@@ -76,6 +76,7 @@ func singleNode(c call, l layer, precision DType, k *kernels) *program {
 // that uses it.
 func (p *program) record(b *builder) {
 	b.program, b.kept, b.gradients = p, map[*node][]allocation{}, nil
+	b.lists, b.routers = map[*node][]allocation{}, map[routerKey]*routerState{}
 	if b.computed == nil {
 		b.computed = make([]allocation, len(p.values))
 	}

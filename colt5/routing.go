@@ -133,6 +133,41 @@ type routerState struct {
 	thresholds             allocation // of the windows, for the backward pass of causal query routing
 	logits, values         allocation // values: the logits of the selected tokens; absent: not needed
 	indices, valid, scores allocation // [lists, k]; scores only if scored
+
+	kept   bool // for the backward pass
+	reused bool // logits and lists are those that the forward pass has kept
+}
+
+// routerKey names a router of a program.
+type routerKey struct {
+	node *node // of the forward pass
+	name string
+}
+
+// keep keeps logits and lists for the backward pass of the node.
+func (c *routerState) keep(b *builder) {
+	if b.gradients == nil && c.hasLists && b.training() {
+		c.kept = true
+		b.routers[routerKey{b.node, c.name}] = c
+	}
+}
+
+// reuse takes logits and lists from the forward pass, in a backward pass and in what it computes again.
+func (c *routerState) reuse(b *builder) bool {
+	if b.gradients == nil {
+		return false
+	}
+	k := b.routers[routerKey{b.gradients.of, c.name}]
+	if k == nil {
+		return false
+	}
+	c.reused, c.usesSoftScores = true, k.usesSoftScores
+	for to, from := range map[*allocation]allocation{
+		&c.logits: k.logits, &c.values: k.values, &c.indices: k.indices, &c.valid: k.valid, &c.scores: k.scores,
+	} {
+		*to = allocation{Range: from.Range} // the node releases it
+	}
+	return true
 }
 
 // newRouterState makes the state of a module's router. It needs lists where the router or a mask leaves tokens out.
@@ -152,7 +187,7 @@ func (b *builder) recordLogits(x vk.Range, list ...*routerState) {
 		if b.call.control() {
 			c.usesSoftScores = false
 		}
-		if !c.hasLists {
+		if !c.hasLists || c.reuse(b) {
 			continue
 		}
 		if c.routed && b.call.randomSeed != 0 {
@@ -217,7 +252,7 @@ func (b *builder) randomLogits(router string, sizes ...int) vk.Range {
 // recordRouterTopK records the selection from the logits, or of a replay its lists, and the soft scores of the selected
 // tokens if the module needs them.
 func (b *builder) recordRouterTopK(mask vk.Range, c *routerState) {
-	if !c.hasLists {
+	if !c.hasLists || c.reused {
 		return
 	}
 	switch {
@@ -244,9 +279,12 @@ func (b *builder) recordSelection(mask vk.Range, c *routerState) {
 	b.recordSelect(pipelines.SelectConfig{}, a)
 }
 
-// finishRouting releases the logits. If the call wants routing records it keeps them, and records the soft scores of
+// finishRouting releases the logits, or keeps them for the backward pass. If the call wants routing records it keeps them, and records the soft scores of
 // all tokens.
 func (b *builder) finishRouting(mask vk.Range, c *routerState) {
+	if c.keep(b); c.reused {
+		return
+	}
 	if b.wantsRouting() && c.routed {
 		soft := b.floats(c.lists(), c.n)
 		d := c.selectionShape.descentArgs(c.logits.Range, mask)
@@ -258,12 +296,21 @@ func (b *builder) finishRouting(mask vk.Range, c *routerState) {
 		}
 		return
 	}
-	b.release(c.logits)
+	c.free(b, c.logits)
+}
+
+// free releases a part of the state, behind the backward pass if that needs it.
+func (c *routerState) free(b *builder, list ...allocation) {
+	if c.kept {
+		b.lists[b.node] = append(b.lists[b.node], list...)
+		return
+	}
+	b.release(list...)
 }
 
 // release releases the lists, unless the call wants routing records.
 func (c *routerState) release(b *builder) {
 	if !b.wantsRouting() || !c.routed {
-		b.release(c.indices, c.valid, c.scores)
+		c.free(b, c.indices, c.valid, c.scores)
 	}
 }

@@ -15,7 +15,7 @@ import (
 //	y[b, i] (+)= sum of x[b, r, i] over the rows r with skip[b, r] = 0
 //
 // More than 256 rows are added in blocks of equal length, at most 256 of them, and a second dispatch adds the sums of
-// the blocks. The order of summation depends on Rows alone; a row that is left out counts as 0. Ranges start at
+// the blocks. The order of summation depends on Rows alone, also of groups of 4 columns where ranges are aligned; a row that is left out counts as 0. Ranges start at
 // multiples of 4 bytes.
 //
 // Shader: shaders/column_sum.comp. CPU reference: internal/ref.ColumnSum.
@@ -124,11 +124,17 @@ func (s *ColumnSum) Record(list *vk.CommandList, a ColumnSumArgs) error {
 // dispatch adds the rows of blocks. y has a row for each block.
 func (s *ColumnSum) dispatch(list *vk.CommandList, dtype DType, x, skip, y vk.Range, push columnSumPush, add bool) error {
 	const op = "ColumnSum"
-	groups, err := push.groups(s.kernels.dev.Caps(), op, s.config.C)
+	// Columns in groups of 4 are added in the same order.
+	vec4 := s.config.C%4 == 0 && x.Offset()%(4*uint64(dtype.Size())) == 0 && y.Offset()%vec4Align == 0
+	columns := s.config.C
+	if vec4 {
+		columns /= 4
+	}
+	groups, err := push.groups(s.kernels.dev.Caps(), op, columns)
 	if err != nil {
 		return err
 	}
-	kernel, err := s.kernel(dtype, add)
+	kernel, err := s.kernel(dtype, add, vec4)
 	if err != nil {
 		return fmt.Errorf("pipelines: %s: %w", op, err)
 	}
@@ -138,9 +144,13 @@ func (s *ColumnSum) dispatch(list *vk.CommandList, dtype DType, x, skip, y vk.Ra
 	})
 }
 
-func (s *ColumnSum) kernel(x DType, add bool) (*vk.Kernel, error) {
-	return s.kernels.get("column_sum", "column_sum", false, map[uint32]uint32{
-		shaders.ColumnSumChannels: uint32(s.config.C), shaders.ColumnSumAddSum: specBool(add), shaders.ColumnSumXDType: uint32(x),
+func (s *ColumnSum) kernel(x DType, add, vec4 bool) (*vk.Kernel, error) {
+	name, columns := "column_sum", s.config.C
+	if vec4 {
+		name, columns = "column_sum_vec4", columns/4
+	}
+	return s.kernels.get(name, name, false, map[uint32]uint32{
+		shaders.ColumnSumChannels: uint32(columns), shaders.ColumnSumAddSum: specBool(add), shaders.ColumnSumXDType: uint32(x),
 	})
 }
 

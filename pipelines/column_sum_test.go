@@ -17,14 +17,18 @@ import (
 type columnSumCase struct {
 	batch, rows, c int
 	add, skip      bool
+
+	x       DType
+	aligned bool // columns are added in groups of 4
 }
 
 // test runs the case and returns y.
 func (c columnSumCase) test(t *testing.T, x []float32) []float32 {
 	gpu := gputest.New(t)
-	s, err := NewColumnSum(gpu.Dev, ColumnSumConfig{C: c.c, Add: c.add})
+	s, err := NewColumnSum(gpu.Dev, ColumnSumConfig{C: c.c, Add: c.add, X: c.x})
 	require.NoError(t, err)
 	defer s.Close()
+	x = c.x.roundAll(x)
 	var skip []uint32
 	var base []float32
 	a := ColumnSumArgs{Batch: c.batch, Rows: c.rows}
@@ -37,7 +41,11 @@ func (c columnSumCase) test(t *testing.T, x []float32) []float32 {
 		}
 		a.Skip = inputAt(gpu, "skip", skip, wordAlign)
 	}
-	a.X = inputAt(gpu, "x", x, wordAlign)
+	align := uint64(wordAlign)
+	if c.aligned {
+		align = vec4Align
+	}
+	a.X = inputAt(gpu, "x", encode(c.x, x), align)
 	if c.add {
 		base = normal(2, c.batch*c.c)
 		a.Y = gpu.InOut("y", base)
@@ -51,6 +59,7 @@ func (c columnSumCase) test(t *testing.T, x []float32) []float32 {
 	assert.Equal(t, c.rows > 256, steps == 2)
 	gpu.Run(func(list *vk.CommandList) error { return s.Record(list, a) })
 	assert.Len(t, gpu.StepNames(), steps)
+	assert.Equal(t, c.aligned && c.c%4 == 0, gpu.StepNames()[0] == "column_sum_vec4")
 	want, naive := ref.ColumnSum(x, skip, base, c.batch, c.c), ref.ColumnSum32(x, skip, base, c.batch, c.c)
 	assert.NoError(t, ref.MaxErr(gpu.Float32("y"), want).Within(ref.Bound(naive, want, 1e-6)))
 	return gpu.Float32("y")
@@ -65,7 +74,7 @@ func TestColumnSum(t *testing.T) {
 			continue // CPU drivers compile a kernel for each
 		}
 		for i := range 4 {
-			c := columnSumCase{size.batch, size.rows, size.c, i&1 != 0, i&2 != 0}
+			c := columnSumCase{batch: size.batch, rows: size.rows, c: size.c, add: i&1 != 0, skip: i&2 != 0}
 			t.Run(fmt.Sprintf("%+v", c), func(t *testing.T) { c.test(t, normal(1, c.batch*c.rows*c.c)) })
 		}
 	}
@@ -103,4 +112,19 @@ func TestColumnSumBadInput(t *testing.T) {
 	})
 	require.NoError(t, s.Close())
 	require.NoError(t, s.Close())
+}
+
+// Groups of 4 columns give the bits of single columns, also of rows of 16 bits.
+func TestColumnSumGroups(t *testing.T) {
+	for _, x := range []DType{F32, F16, BF16} {
+		for _, c := range []columnSumCase{{batch: 2, rows: 5, c: 4, add: true}, {batch: 2, rows: 700, c: 136, skip: true}, {batch: 1, rows: 66000, c: 8, add: true}} {
+			c.x = x
+			data := normal(7, c.batch*c.rows*c.c)
+			want := c.test(t, data)
+			c.aligned = true
+			assert.Equal(t, want, c.test(t, data), "%+v", c)
+		}
+	}
+	_, err := NewColumnSum(gputest.Device(t), ColumnSumConfig{C: 3, X: F16})
+	assert.ErrorContains(t, err, "C is 3, want an even number with X f16")
 }

@@ -317,7 +317,7 @@ func compileEmbedPool(c *compiler) {
 		GELUBackwardConfig{}, GELUBackwardConfig{F16}, GELUBackwardConfig{BF16})
 	compile(c, NewTreeSum, func(s *TreeSum) ([]*vk.Kernel, error) { return one(s.kernel, nil) }, TreeSumConfig{})
 	compile(c, NewColumnSum, func(s *ColumnSum) ([]*vk.Kernel, error) {
-		return each(func(add bool) (*vk.Kernel, error) { return s.kernel(s.config.X, add) }, false, true)
+		return each(func(i int) (*vk.Kernel, error) { return s.kernel(s.config.X, i&1 != 0, i&2 != 0 && s.config.C%4 == 0) }, 0, 1, 2, 3)
 	}, ColumnSumConfig{C: 510}, ColumnSumConfig{C: 512}, ColumnSumConfig{C: 512, X: F16}, ColumnSumConfig{C: 510, X: BF16})
 	compile(c, NewCopyRows, func(m *CopyRows) ([]*vk.Kernel, error) { return one(m.kernel, nil) }, CopyRowsConfig{})
 	compile(c, NewPermute, func(p *Permute) ([]*vk.Kernel, error) { return one(p.kernel, nil) },

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"math"
 	"slices"
+	"strings"
 	"testing"
 
 	"github.com/colt5-vulkan/colt5/internal/gputest"
@@ -68,7 +69,7 @@ func (c weightGradient) runTile(t *testing.T, tile int, gpuKernel bool, maxFlops
 	}
 	gpu.Run(func(list *vk.CommandList) error { return l.Record(list, a) })
 	names := gpu.StepNames()
-	assert.Equal(t, c.rows > 1024, slices.Contains(names, "column_sum"))
+	assert.Equal(t, c.rows > 1024, strings.HasPrefix(names[len(names)-1], "column_sum"))
 	if c.Precision != F32 {
 		assert.Contains(t, names[0], "linear_backward_matrix")
 	} else if gpuKernel || !gpu.Dev.Caps().CPU {

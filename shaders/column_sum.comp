@@ -4,6 +4,8 @@
 //	x [items, rows, C] f32, or with X_DTYPE of 16 bits    skip [items, rows] u32 optional    y [items, blocks, C] f32
 //	y[b] (+)= sum of rows b * rows_per_block .. of an item of x, rows_per_block of them, without those whose skip is not 0
 //
+// With VEC4, rows are of groups of 4 elements, CHANNELS of them, with the same order for each element.
+//
 // A second dispatch, over the rows of y, adds the blocks. ADD_SUM adds to y. include/column_sum.glsl has the order of
 // summation.
 #extension GL_EXT_buffer_reference : require
@@ -16,12 +18,33 @@ layout(push_constant) uniform Push {
 	uint rows, rows_per_block, blocks, all_blocks;
 } p;
 
+#ifdef VEC4
+#define SUM vec4
+#else
 #define SUM float
+#endif
 #include "include/column_sum.glsl"
 #include "include/pack16.glsl"
 
 layout(constant_id = 9) const uint X_DTYPE = DTYPE_F32; // CHANNELS is even with 16 bits
 
+#ifdef VEC4
+vec4 term(uint item, uint row, uint column) {
+	uint i = item * p.rows + row;
+	if (present(p.skip) && U32(p.skip).v[i] != 0) return vec4(0);
+	if (X_DTYPE == DTYPE_F32) return F32x4(at(p.x, i, 16 * CHANNELS)).v[column];
+	uvec2 words = U32x2(at(p.x, i, 8 * CHANNELS)).v[column];
+	return vec4(unpack16(X_DTYPE, words.x), unpack16(X_DTYPE, words.y));
+}
+
+void main() {
+	uint block, column;
+	vec4 sum;
+	if (!block_sum(block, column, sum)) return;
+	F32x4 row = F32x4(at(p.y, block, 16 * CHANNELS));
+	row.v[column] = ADD_SUM ? row.v[column] + sum : sum;
+}
+#else
 float term(uint item, uint row, uint column) {
 	uint i = item * p.rows + row;
 	if (present(p.skip) && U32(p.skip).v[i] != 0) return 0;
@@ -35,3 +58,4 @@ void main() {
 	float sum;
 	if (block_sum(block, column, sum)) store_sum(p.y, block, column, sum);
 }
+#endif

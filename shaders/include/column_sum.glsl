@@ -1,6 +1,6 @@
 // Sums over the rows of items, by blocks of rows, in an order that depends on the number of rows only. Include
 // address.glsl first. Before the include, declare a push block p with the uints rows (of an item), rows_per_block,
-// blocks (of an item) and all_blocks (of all items), and define SUM, float or vec2. The including file also defines:
+// blocks (of an item) and all_blocks (of all items), and define SUM, float, vec2, or vec4 for columns that are groups of 4. The including file also defines:
 //
 //	SUM term(uint item, uint row, uint column)    what row `row` of an item adds to the sum of a column
 //
@@ -21,8 +21,21 @@ SUM term(uint item, uint row, uint column);
 // run_sums returns the sum of an invocation's rows of first .. end - 1.
 SUM run_sums(uint item, uint first, uint end, uint column) {
 	SUM sum = SUM(0), run_sum = SUM(0);
-	uint count = 0;
-	for (uint i = first + gl_LocalInvocationID.y; i < end; i += SUM_ROWS) {
+	uint count = 0, i = first + gl_LocalInvocationID.y;
+	// Four rows at a time, in the same order: their loads overlap.
+	for (; i + 3 * SUM_ROWS < end; i += 4 * SUM_ROWS) {
+		SUM a = term(item, i, column), b = term(item, i + SUM_ROWS, column), c = term(item, i + 2 * SUM_ROWS, column),
+			d = term(item, i + 3 * SUM_ROWS, column);
+		run_sum = ((run_sum + a) + b) + c;
+		run_sum += d;
+		count += 4;
+		if (count == SUM_RUN) {
+			sum += run_sum;
+			run_sum = SUM(0);
+			count = 0;
+		}
+	}
+	for (; i < end; i += SUM_ROWS) {
 		run_sum += term(item, i, column);
 		if (++count == SUM_RUN) {
 			sum += run_sum;

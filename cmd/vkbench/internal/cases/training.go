@@ -140,8 +140,31 @@ func setupTrainStep(b *Builder, size []int) (*Workload, error) {
 			batch.Labels = append(batch.Labels, int32(next))
 		}
 	}
+	if err := findLossScale(b.Context(), trainer, batch); err != nil {
+		return nil, err
+	}
 	return b.module(func(ctx context.Context, stats *colt5.CallStats) error { return trainer.Measure(ctx, batch, stats) },
 		lossOutput(trainer, items*n), updatedParameters(c.Parameters))
+}
+
+// findLossScale runs steps until one is not skipped: in f16 gradients of the logits overflow at the first loss scale where the
+// probability of a label is below 2e-4.
+func findLossScale(ctx context.Context, t *train.Trainer, batch *train.Batch) error {
+	const most = 16
+	for range most {
+		var stats colt5.CallStats
+		if err := t.Measure(ctx, batch, &stats); err != nil {
+			return err
+		}
+		records, err := t.Optimizer().Records(ctx, 0)
+		if err != nil {
+			return err
+		}
+		if len(records) > 0 && !records[len(records)-1].Skipped {
+			return nil
+		}
+	}
+	return fmt.Errorf("%d steps were skipped, one after the other: their gradients overflow", most)
 }
 
 // lossOutput is the loss of the last step and the norm of its gradients.
