@@ -162,10 +162,11 @@ func (c *routerState) reuse(b *builder) bool {
 		return false
 	}
 	c.reused, c.usesSoftScores = true, k.usesSoftScores
-	for to, from := range map[*allocation]allocation{
-		&c.logits: k.logits, &c.values: k.values, &c.indices: k.indices, &c.valid: k.valid, &c.scores: k.scores,
-	} {
-		*to = allocation{Range: from.Range} // the node releases it
+	for _, part := range []struct {
+		to   *allocation
+		from allocation
+	}{{&c.logits, k.logits}, {&c.values, k.values}, {&c.indices, k.indices}, {&c.valid, k.valid}, {&c.scores, k.scores}} {
+		*part.to = allocation{Range: part.from.Range} // the node releases it
 	}
 	return true
 }

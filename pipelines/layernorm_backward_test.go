@@ -152,7 +152,12 @@ func TestLayerNormBackwardLargeMean(t *testing.T) {
 
 // The bits of an item do not depend on the batch or on its position.
 func TestLayerNormBackwardBits(t *testing.T) {
-	c := layerNormGradient{items: 3, rows: 270, c: 20}
+	for _, width := range []int{20, 21} { // fused, and not
+		layerNormGradient{items: 3, rows: 270, c: width}.testBits(t)
+	}
+}
+
+func (c layerNormGradient) testBits(t *testing.T) {
 	d := c.data()
 	n := c.rows * c.c
 	copy(d.x[2*n:], d.x[n:2*n])

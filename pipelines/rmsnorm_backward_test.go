@@ -180,7 +180,12 @@ func TestRMSNormBackwardLengths(t *testing.T) {
 
 // Empty slots add nothing, whatever their gradients are. The bits of an item do not depend on the batch.
 func TestRMSNormBackwardBits(t *testing.T) {
-	c := normGradient{3, 270, 21, 280, true, false, F32, false}
+	for _, width := range []int{20, 21} { // fused, and not
+		normGradient{3, 270, width, 280, true, false, F32, false}.testBits(t)
+	}
+}
+
+func (c normGradient) testBits(t *testing.T) {
 	d := c.data()
 	for _, s := range [][]float32{d.x, d.dx, d.dy} {
 		n := len(s) / 3
