@@ -24,7 +24,7 @@ func (g *Graph) Memory(caps vk.Caps, inputs map[string][]int) (Memory, error) {
 }
 
 // TrainingMemory is Memory for a run with a backward pass that computes the gradients of all parameters, from upstream
-// gradients of all outputs. Outputs includes the upstream gradients.
+// gradients of all outputs, and dropout where modules have it. Outputs includes the upstream gradients.
 func (g *Graph) TrainingMemory(caps vk.Caps, inputs map[string][]int) (Memory, error) {
 	if err := g.lock(context.Background()); err != nil {
 		return Memory{}, g.fail("TrainingMemory", err)

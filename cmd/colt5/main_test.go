@@ -221,3 +221,26 @@ func TestClassifier(t *testing.T) {
 	assert.Equal(t, command.ExitUsage, code)
 	assert.Contains(t, remarks, "the model is a classifier, want a language model")
 }
+
+// TestRouting trains with each kind of routing, and with dropout. Only a model whose routers select can generate.
+func TestRouting(t *testing.T) {
+	gputest.CountCase()
+	data, dir := corpus(t), t.TempDir()
+	seen := map[string]string{}
+	for _, flags := range [][]string{{"-sample", "0"}, {"-routing", "random", "-sample", "4"}, {"-routing", "static"}, {"-dropout", "0.3"}} {
+		name := strings.Join(flags, "")
+		out := filepath.Join(dir, name)
+		train(t, tiny(out, data, append(flags, "-steps", "1")...))
+		list := fmt.Sprint(losses(t, out))
+		assert.NotContains(t, seen, list, "%s has the losses of %s", name, seen[list])
+		seen[list] = name
+		if flags[1] == "random" || flags[1] == "static" {
+			code, _, remarks := colt5.Run("generate", out, "the cat")
+			assert.Equal(t, command.ExitUsage, code)
+			assert.Contains(t, remarks, "the model was trained with -routing="+flags[1]+", want learned")
+			evaluations, err := os.ReadFile(filepath.Join(out, "evaluations.jsonl"))
+			require.NoError(t, err)
+			assert.NotContains(t, string(evaluations), `"sample"`)
+		}
+	}
+}

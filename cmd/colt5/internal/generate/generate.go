@@ -85,6 +85,8 @@ func parse(c *cli.Command) (o options, err error) {
 	switch t := o.source.Config.Transformer; {
 	case o.source.Config.Task != settings.LM:
 		return o, command.Usagef("the model is a %s, want a language model", o.source.Config.Task)
+	case o.source.Config.Routing != "learned":
+		return o, command.Usagef("the model was trained with -routing=%s, want learned: a generator selects with the routers", o.source.Config.Routing)
 	case !t.CausalQueryRouting && len(o.prompt)+o.length > window(t):
 		return o, command.Usagef("the model was trained with -causal=false, so a byte depends on later ones: prompt and -length are %d bytes, "+
 			"want at most a window, %d", len(o.prompt)+o.length, window(t))

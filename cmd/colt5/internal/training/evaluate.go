@@ -52,7 +52,7 @@ const sampleTemperature = 0.8
 // sample generates the sample of an evaluation.
 func (r *runner) sample(ctx, work context.Context, e *history.Evaluation) error {
 	t, run := r.model.Transformer, r.config.Run
-	if t == nil || run.SampleLength == 0 || !t.Config().CausalQueryRouting {
+	if t == nil || run.SampleLength == 0 || !t.Config().CausalQueryRouting || r.config.Routing != "learned" {
 		return nil
 	}
 	prompt := r.data.text[:min(len(r.data.text), run.SamplePrompt)]
