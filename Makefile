@@ -1,7 +1,7 @@
 # make run    install what is missing, verify the golden cases, and time every kernel and module on this machine's device
 # make train  install what is missing, train a tiny language model on the sources here, and generate text with it
 # make test   install what is missing and run all tests; fails if no test used a Vulkan device
-# make short  run the short form of all tests: every kernel and module once, in under two minutes on two CPU cores
+# make short  run the short form of all tests: every kernel and module once, without long sweeps
 # The other targets are for development: see CONTRIBUTING.md.
 
 GO ?= go

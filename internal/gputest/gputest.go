@@ -74,9 +74,10 @@ func Main(m *testing.M) {
 	os.Exit(code)
 }
 
-// compileQuickly makes Mesa's CPU driver skip LLVM's optimisation passes in short tests, which mostly compile: the
-// tests of colt5 then take a fifth less CPU time. A GALLIVM_PERF of the caller is kept. The C library's environment is
-// changed, too, because the packages that open a device use cgo.
+// compileQuickly makes Mesa's CPU driver skip LLVM's optimisation passes in short tests, which mostly compile. With Mesa
+// 22.3, tests of linear then take a third less CPU time, those of coordinate descent a tenth less, and those of the backward
+// pass of window attention 7 % more. A GALLIVM_PERF of the caller is kept. The C library's environment is changed, too,
+// because the packages that open a device use cgo.
 func compileQuickly() error {
 	flag.Parse()
 	if _, set := os.LookupEnv("GALLIVM_PERF"); set || !testing.Short() {
