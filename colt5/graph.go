@@ -88,7 +88,7 @@ type GraphOptions struct {
 	// No token of a list may be masked, which is not checked.
 	Replay []RoutingRecord
 
-	// Dropout turns dropout on: of Graph.Dropout, and of modules with a rate in their configuration. nil: off, as at inference.
+	// Dropout enables dropout: of Graph.Dropout, and of modules with a rate in their configuration. nil: off, as at inference.
 	Dropout *Dropout
 
 	Backward *Backward // the gradients that the run computes; nil: none

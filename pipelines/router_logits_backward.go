@@ -230,7 +230,7 @@ func (l *RouterLogitsBackward) recordSums(list *vk.CommandList, a RouterLogitsBa
 	return l.blocks.Record(list, ColumnSumArgs{X: sum, Y: y, Batch: items, Rows: int(push.blocks)})
 }
 
-// recordTokens adds the dispatch that writes the factors of the routing tokens, or the one that turns sums into
+// recordTokens adds the dispatch that writes the factors of the routing tokens, or the one that converts sums into
 // dtokens.
 func (l *RouterLogitsBackward) recordTokens(list *vk.CommandList, a RouterLogitsBackwardArgs, sums, dtokens, factors vk.Range,
 	rows, tokenRows int) error {

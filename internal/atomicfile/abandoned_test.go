@@ -19,7 +19,7 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// TestMain turns the test binary into a writer that stops in the middle of a write, for startWriter.
+// TestMain makes the test binary a writer that stops in the middle of a write, for startWriter.
 func TestMain(m *testing.M) {
 	path := os.Getenv("ATOMICFILE_TEST_WRITE")
 	if path == "" {

@@ -47,7 +47,7 @@ func routerLogitsBackward[T Float](a RouterLogitsArgsOf[T], dlogits []T) (dx, dt
 	return dx, dtokens
 }
 
-// unitRowsBackward turns gradients of the unit vectors of the rows of x into gradients of x, in place.
+// unitRowsBackward converts gradients of the unit vectors of the rows of x into gradients of x, in place.
 func unitRowsBackward[T Float](g, x []T, c int) {
 	for lo := 0; lo < len(x); lo += c {
 		row, d := x[lo:lo+c], g[lo:lo+c]

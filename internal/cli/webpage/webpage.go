@@ -1,4 +1,4 @@
-// Package webpage has what pages share: the head, and a style sheet for light and dark.
+// Package webpage has what pages share: the head, and the style sheet of their elements, for light and dark.
 package webpage
 
 import (
