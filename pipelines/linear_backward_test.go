@@ -72,7 +72,7 @@ func (c weightGradient) runTile(t *testing.T, tile int, gpuKernel bool, maxFlops
 	assert.Equal(t, c.rows > 1024, strings.HasPrefix(names[len(names)-1], "column_sum"))
 	if c.Precision != F32 {
 		assert.Contains(t, names[0], "linear_backward_matrix")
-	} else if gpuKernel || !gpu.Dev.Caps().CPU {
+	} else if gpuKernel || !limitsOf(gpu.Dev).CPU {
 		assert.Equal(t, "linear_backward", names[0])
 	} else {
 		assert.Equal(t, "linear_backward_cpu", names[0])
