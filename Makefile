@@ -12,7 +12,7 @@ PACKAGES ?= ./pipelines ./...
 TOOLS := $(CURDIR)/scripts/vulkan-tools
 GPU_CASES := $(CURDIR)/bin/gpu-cases
 
-.PHONY: run train test short test-python shaders check check-shaders check-go validate test-mesa26 verify-mesa26 test-subgroups test-chips test-limits test-compilers storm bench setup clean help
+.PHONY: run train test short test-python shaders check check-shaders check-go cross validate test-mesa26 verify-mesa26 test-subgroups test-chips test-limits test-compilers storm fuzz bench setup clean help
 .DEFAULT_GOAL := help
 
 help:
@@ -126,6 +126,17 @@ test-limits: setup
 storm: setup
 	MALLOC_PERTURB_=165 GOEXPERIMENT=cgocheck2 COLT5_REQUIRE_GPU=1 $(GO) test -count=1 -run Storm -v ./vk
 
+# Every fuzz target, for so long each. Go keeps what it finds in its cache; a failure is written to testdata/fuzz of the
+# package, and belongs into the repository.
+FUZZ_TIME := 30s
+FUZZ_TARGETS := ./safetensors:FuzzOpen ./safetensors:FuzzIndex ./colt5:FuzzConfig ./colt5:FuzzIDs ./train:FuzzCheckpoint \
+	./cmd/vkbench:FuzzFlags ./internal/spirv:FuzzReflect ./internal/errtext:FuzzQuote
+
+fuzz: setup
+	@for target in $(FUZZ_TARGETS); do \
+		$(GO) test -run '^$$' -fuzz "^$${target##*:}$$" -fuzztime $(FUZZ_TIME) "$${target%%:*}" || exit 1; \
+	done
+
 bench: setup
 	$(GO) run ./cmd/vkbench bench
 
@@ -138,7 +149,15 @@ check-shaders:
 
 check: check-go check-shaders
 
+# Builds everything for other systems: Windows with mingw, Linux on ARM with its gcc. Nothing there is run. macOS needs
+# Apple's SDK: only the packages without C are compiled.
+cross:
+	GOOS=windows GOARCH=amd64 CGO_ENABLED=1 CC=x86_64-w64-mingw32-gcc $(GO) build ./...
+	GOOS=linux GOARCH=arm64 CGO_ENABLED=1 CC=aarch64-linux-gnu-gcc $(GO) build ./...
+	GOOS=darwin GOARCH=arm64 CGO_ENABLED=0 $(GO) build ./safetensors ./internal/atomicfile ./internal/spirv ./internal/errtext ./internal/half
+
 check-go:
+	$(GO) mod verify
 	@out=$$(gofmt -l .) && [ -z "$$out" ] || { echo "gofmt these files:"; echo "$$out"; exit 1; }
 	$(GO) vet ./...
 	$(GO) run $(STATICCHECK) ./...

@@ -11,6 +11,7 @@ require (
 	github.com/vulkan-go/vulkan v0.0.0-20221209234627-c0a353ae26c8
 	golang.org/x/term v0.28.0
 	gonum.org/v1/plot v0.17.0
+	pgregory.net/rapid v1.2.0
 )
 
 require (

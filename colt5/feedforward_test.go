@@ -37,12 +37,15 @@ func refRouter(o RouterSettings, straight bool, tokens int) ref.RouterConfig {
 	return c
 }
 
+// feedForwardCase is a ConditionalRoutedFeedForward and the sizes of its input.
+type feedForwardCase struct {
+	b, n, dim, heavy, block int
+	soft, mask, cosine      bool
+}
+
 func TestFeedForward(t *testing.T) {
 	t.Parallel()
-	for i, test := range []struct {
-		b, n, dim, heavy, block int
-		soft, mask, cosine      bool
-	}{
+	for i, test := range []feedForwardCase{
 		{b: 1, n: 1, dim: 2, heavy: 1},
 		{b: 1, n: 1, dim: 4, heavy: 5, mask: true},
 		{b: 2, n: 31, dim: 7, heavy: 5},
@@ -61,48 +64,51 @@ func TestFeedForward(t *testing.T) {
 			}
 			test.dim = smallDim // whose kernels other tests compile
 		}
-		t.Run(fmt.Sprintf("%+v", test), func(t *testing.T) {
-			gputest.CountCase()
-			fx := newFixture(t)
-			config := Default[ConditionalRoutedFeedForwardConfig]()
-			config.Dim, config.NumHeavyTokens, config.RouterStraightThrough = test.dim, test.heavy, !test.soft
-			config.Router.RouteBlockSize, config.Router.CosineSimRouting = int(test.block), test.cosine
-			if test.soft { // scores other than 0 and 1
-				config.Router.Eps, config.Router.EpsInit, config.Router.EpsDecay = 1, 0, 1
-			}
-			if small := smallFeedForward(); testing.Short() {
-				config.HeavyFFMult, config.LightFFMult = small.HeavyFFMult, small.LightFFMult
-			}
-			f := mustNew(fx, NewConditionalRoutedFeedForward, config)
-			require.NoError(t, f.Init(t.Context(), 7))
-			data := normal(3, test.b*test.n*test.dim)
-			x, y := fx.floats(data, test.b, test.n, test.dim), fx.tensor(F32, test.b, test.n, test.dim)
-			var mask *Tensor
-			var maskData []uint8
-			if test.mask {
-				maskData = randomMask(5, test.b, test.n)
-				mask = fx.bytes(maskData, test.b, test.n)
-			}
-			require.NoError(t, f.Forward(t.Context(), y, x, FeedForwardOptions{Mask: mask}))
-			w := fx.parameters(f.Parameters())
-			args := ref.ConditionalRoutedFeedForwardArgs{
-				Router: ref.RouterArgs{
-					RouterConfig: refRouter(config.Router, !test.soft, test.heavy), X: data, Mask: maskData, Tokens: w["router.routing_token"],
-					B: test.b, N: test.n, C: test.dim, R: 1,
-				},
-				Light: refBranch(w, "light_ff", test.dim), Heavy: refBranch(w, "heavy_ff", test.dim),
-			}
-			want, naive := ref.ConditionalRoutedFeedForward(args), ref.ConditionalRoutedFeedForward32(args)
-			assert.NoError(t, ref.MaxErr(fx.read(y), want).Within(ref.Bound(naive, want, 2e-6)))
-			assert.Equal(t, data, fx.read(x), "x changed")
-			in := ref.ConditionalRoutedFeedForwardInput{X: data, Mask: maskData, B: test.b, N: test.n, C: test.dim, Router: args.Router.RouterConfig}
-			fx.checkBackward(f.Parameters(), feed{"x": x, "mask": mask}, y.Shape(), func(ctx context.Context, y *Tensor, in feed) error {
-				return f.Forward(ctx, y, in["x"], FeedForwardOptions{Mask: in["mask"]})
-			}, func(dy []float32) (ref.Gradients, ref.GradientsOf[float32]) {
-				return ref.ConditionalRoutedFeedForwardBackward(in, dy, w, ""), ref.ConditionalRoutedFeedForwardBackward32(in, dy, w, "")
-			})
-		})
+		t.Run(fmt.Sprintf("%+v", test), test.check)
 	}
+}
+
+// check compares the forward and the backward pass with the CPU reference.
+func (test feedForwardCase) check(t *testing.T) {
+	gputest.CountCase()
+	fx := newFixture(t)
+	config := Default[ConditionalRoutedFeedForwardConfig]()
+	config.Dim, config.NumHeavyTokens, config.RouterStraightThrough = test.dim, test.heavy, !test.soft
+	config.Router.RouteBlockSize, config.Router.CosineSimRouting = int(test.block), test.cosine
+	if test.soft { // scores other than 0 and 1
+		config.Router.Eps, config.Router.EpsInit, config.Router.EpsDecay = 1, 0, 1
+	}
+	if small := smallFeedForward(); testing.Short() {
+		config.HeavyFFMult, config.LightFFMult = small.HeavyFFMult, small.LightFFMult
+	}
+	f := mustNew(fx, NewConditionalRoutedFeedForward, config)
+	require.NoError(t, f.Init(t.Context(), 7))
+	data := normal(3, test.b*test.n*test.dim)
+	x, y := fx.floats(data, test.b, test.n, test.dim), fx.tensor(F32, test.b, test.n, test.dim)
+	var mask *Tensor
+	var maskData []uint8
+	if test.mask {
+		maskData = randomMask(5, test.b, test.n)
+		mask = fx.bytes(maskData, test.b, test.n)
+	}
+	require.NoError(t, f.Forward(t.Context(), y, x, FeedForwardOptions{Mask: mask}))
+	w := fx.parameters(f.Parameters())
+	args := ref.ConditionalRoutedFeedForwardArgs{
+		Router: ref.RouterArgs{
+			RouterConfig: refRouter(config.Router, !test.soft, test.heavy), X: data, Mask: maskData, Tokens: w["router.routing_token"],
+			B: test.b, N: test.n, C: test.dim, R: 1,
+		},
+		Light: refBranch(w, "light_ff", test.dim), Heavy: refBranch(w, "heavy_ff", test.dim),
+	}
+	want, naive := ref.ConditionalRoutedFeedForward(args), ref.ConditionalRoutedFeedForward32(args)
+	assert.NoError(t, ref.MaxErr(fx.read(y), want).Within(ref.Bound(naive, want, 2e-6)))
+	assert.Equal(t, data, fx.read(x), "x changed")
+	in := ref.ConditionalRoutedFeedForwardInput{X: data, Mask: maskData, B: test.b, N: test.n, C: test.dim, Router: args.Router.RouterConfig}
+	fx.checkBackward(f.Parameters(), feed{"x": x, "mask": mask}, y.Shape(), func(ctx context.Context, y *Tensor, in feed) error {
+		return f.Forward(ctx, y, in["x"], FeedForwardOptions{Mask: in["mask"]})
+	}, func(dy []float32) (ref.Gradients, ref.GradientsOf[float32]) {
+		return ref.ConditionalRoutedFeedForwardBackward(in, dy, w, ""), ref.ConditionalRoutedFeedForwardBackward32(in, dy, w, "")
+	})
 }
 
 // A light branch that runs in groups of rows gives the same bits as in one group.
