@@ -5,59 +5,63 @@ import (
 	"github.com/colt5-vulkan/colt5/vk"
 )
 
-// outBackward records the gradients of the output projection of a light branch and of the null token, and the gradient of
-// attended [items, count, H, D], which the caller releases.
-func (w lightWeights) outBackward(b *builder, c lightConfig, attended, dy vk.Range, items, count int) allocation {
-	defer b.inFloat32()()
+// outBackward records the gradients of the output projection of a light branch, and the gradient of attended [items, count, H,
+// D], which the caller releases.
+func (w lightWeights) outBackward(b *builder, c lightConfig, attended operand, dy vk.Range, items, count int) operand {
 	out := projection{weight: w.toOut, items: items, rows: count}
-	upstream := floatOperand(dy, w.toOut.shape[0])
-	out.parametersBackward(b, floatOperand(attended, c.inner()), upstream)
-	dattended := b.floats(items*count, c.inner())
-	out.inputBackward(b, upstream, dattended)
+	upstream := b.rounded(dy, w.toOut.shape[0], items*count)
+	out.parametersBackward(b, attended, upstream)
+	dattended := b.allocHeads(c.dimHead, c.heads, items*count)
+	out.headsBackward(b, upstream, dattended)
+	b.release(upstream.allocation)
 	return dattended
 }
 
 // rowsBackward records the gradient of the branch for x [items, n, C], added to dx.
 func (w *windowAttention) rowsBackward(b *builder, x, mask, dy vk.Range, dx gradient, items, n int) {
-	defer b.inFloat32()()
 	b.limitTokens(n)
 	b.limitHeads(items*n, 3, w.heads)
-	normed := x
-	var norm allocation
-	if !w.noNorm {
-		norm = b.floats(items*n, w.dim)
-		normed = norm.Range
-		record(b, pipelines.NewLayerNorm, pipelines.LayerNormConfig{C: w.dim}, pipelines.LayerNormArgs{
-			X: x, Weight: w.norm.memory, Bias: w.normBias.memory, Y: normed, Rows: items * n,
-		})
-	}
+	normed := w.normed(b, x, items*n)
 	project := projection{weight: w.toQKV, items: items, rows: n}
-	qkv := operand{allocation: b.floats(items*n, 3*w.inner()), width: 3 * w.inner()}
-	project.forward(b, floatOperand(normed, w.dim), qkv, pipelines.LinearConfig{})
+	qkv := b.allocHeads(w.dimHead, 3*w.heads, items*n)
+	project.forward(b, normed, qkv, pipelines.LinearConfig{})
 	all := tokenGroup{items: items, rows: n, count: n}
 	w.recordRotary(b, w.rotaryTable(b, n), qkv, all)
-	attended := b.floats(items*n, w.inner())
-	config := pipelines.WindowAttentionConfig{Heads: w.heads, DimHead: w.dimHead, Window: w.window, Causal: w.causal, Exact: w.exact}
+	attended := b.allocHeads(w.dimHead, w.heads, items*n)
+	config := pipelines.WindowAttentionConfig{
+		Precision: b.dtypeOf(qkv), Heads: w.heads, DimHead: w.dimHead, Window: w.window, Causal: w.causal, Exact: w.exact,
+	}
 	record(b, pipelines.NewWindowAttention, config,
 		pipelines.WindowAttentionArgs{QKV: qkv.Range, Mask: mask, Y: attended.Range, Items: items, N: n, Rows: n, Count: n, MaskItems: items})
-	dattended := w.outBackward(b, w.lightConfig, attended.Range, dy, items, n)
-	b.release(attended)
-	dqkv := operand{allocation: b.floats(items*n, 3*w.inner()), width: 3 * w.inner()}
+	dattended := w.outBackward(b, w.lightConfig, attended, dy, items, n)
+	dqkv := b.allocHeads(w.dimHead, 3*w.heads, items*n)
 	scratch := b.alloc(pipelines.WindowAttentionBackwardScratch(config, items, n))
 	record(b, pipelines.NewWindowAttentionBackward, config, pipelines.WindowAttentionBackwardArgs{
-		QKV: qkv.Range, Mask: mask, DY: dattended.Range, DQKV: dqkv.Range, Scratch: scratch.Range, Items: items, N: n,
+		QKV: qkv.Range, Mask: mask, Y: attended.Range, DY: dattended.Range, DQKV: dqkv.Range, Scratch: scratch.Range, Items: items, N: n,
 	})
-	b.release(scratch, dattended, qkv.allocation)
+	b.release(scratch, dattended.allocation, attended.allocation, qkv.allocation)
 	if w.rotary {
 		w.recordRotary(b, b.inverseRotaryTable(n+w.queryShift(), w.dimHead), dqkv, all)
 	}
 	w.inputBackward(b, project, x, normed, dqkv, dx, items, n)
-	b.release(norm)
+	b.release(normed.allocation)
+}
+
+// normed is count rows of x as operands of the first projection, normalised if the branch has a norm. The caller releases them.
+func (w *windowAttention) normed(b *builder, x vk.Range, count int) operand {
+	if w.noNorm {
+		return b.rounded(x, w.dim, count)
+	}
+	o := b.allocOperand(w.dim, count)
+	record(b, pipelines.NewLayerNorm, pipelines.LayerNormConfig{C: w.dim, Y: b.dtypeOf(o)}, pipelines.LayerNormArgs{
+		X: x, Weight: w.norm.memory, Bias: w.normBias.memory, Y: o.Range, Rows: count,
+	})
+	return o
 }
 
 // inputBackward records the gradients of the first projection and of the norm.
-func (w *windowAttention) inputBackward(b *builder, project projection, x, normed vk.Range, dqkv operand, dx gradient, items, n int) {
-	project.parametersBackward(b, floatOperand(normed, w.dim), dqkv)
+func (w *windowAttention) inputBackward(b *builder, project projection, x vk.Range, normed, dqkv operand, dx gradient, items, n int) {
+	project.parametersBackward(b, normed, dqkv)
 	if w.noNorm {
 		project.addInputBackward(b, dqkv, dx)
 		b.release(dqkv.allocation)

@@ -229,6 +229,11 @@ func (h *heavyForward) attend() {
 
 func (h *heavyForward) recordAttention() {
 	h.attended = h.b.allocHeads(h.dimHead, h.heads, h.q.b, h.q.k)
+	h.recordAttentionTo()
+}
+
+// recordAttentionTo writes attended, except the rows of empty queries.
+func (h *heavyForward) recordAttentionTo() {
 	c, a := h.attentionArgs()
 	a.Y = h.attended.Range
 	record(h.b, pipelines.NewRoutedAttention, c, a)

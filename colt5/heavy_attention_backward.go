@@ -33,7 +33,6 @@ func (h *heavyForward) selectTokens(mask, contextMask vk.Range) {
 // backward records the gradients of all parameters of the heavy branch and of its inputs, and releases the lists.
 func (h *heavyForward) backward(g heavyGradients) {
 	b, q, kv := h.b, h.q, h.kv
-	defer b.inFloat32()()
 	selected := b.rmsNormSelected(h.x, h.gamma, q)
 	var context operand
 	if h.projectAllKeys {
@@ -44,19 +43,22 @@ func (h *heavyForward) backward(g heavyGradients) {
 	h.queries = b.allocHeads(h.dimHead, h.heads, q.b, q.k)
 	toQ, toKV := h.queryProduct(), h.keyProducts()
 	toQ.forward(b, selected, h.queries, pipelines.LinearConfig{})
-	h.keys = operand{allocation: b.floats(h.keyRows(), h.keyWidth()), width: h.keyWidth()}
+	h.keys = h.allocKeys()
 	for r, p := range toKV {
 		n := p.items * p.rows
 		p.forward(b, context.part(r*n, n), h.keys.part(r*n, n), pipelines.LinearConfig{})
 	}
 	h.rotate()
-	h.recordAttention()
+	h.attended = b.allocHeads(h.dimHead, h.heads, q.b, q.k)
+	if q.hasLists {
+		b.fill(h.attended.Range, 0) // rows of empty queries, which are multiplied by gradients of 0
+	}
+	h.recordAttentionTo()
 	scored := b.routerHasGradient(q, g.dx)
 	dattended, dqScores := h.projectBackward(g.dy, scored)
-	b.release(h.attended.allocation)
 	keysScored := b.routerHasGradient(kv, g.dcontext)
 	dq, dkv, dkvScores := h.attentionBackward(dattended, dqScores, scored, keysScored)
-	b.release(h.queries.allocation, h.keys.allocation)
+	b.release(h.queries.allocation, h.keys.allocation, h.attended.allocation)
 	if h.rotary {
 		h.rotateBy(b.inverseRotaryTable(q.n, h.dimHead), dq, dkv)
 	}
@@ -110,6 +112,11 @@ func (h *heavyForward) keyRows() int {
 	return h.kv.r * h.kv.b * h.kv.k
 }
 
+// allocKeys allocates keys and values. Their rows have keyWidth elements.
+func (h *heavyForward) allocKeys() operand {
+	return h.b.allocHeads(h.dimHead, h.keyWidth()/h.dimHead, h.keyRows())
+}
+
 func (h *heavyForward) keyWidth() int {
 	if h.projectAllKeys {
 		return 2 * h.inner()
@@ -119,7 +126,7 @@ func (h *heavyForward) keyWidth() int {
 
 // projectBackward records the gradients of the output projection: of its weight, of attended, and, if scored, of the scores of
 // the queries.
-func (h *heavyForward) projectBackward(dy vk.Range, scored bool) (dattended, dscores allocation) {
+func (h *heavyForward) projectBackward(dy vk.Range, scored bool) (dattended operand, dscores allocation) {
 	b, q, items := h.b, h.q, h.b.items()
 	out := projection{weight: h.toOut, items: items, rows: q.b * q.k / items}
 	if scored {
@@ -129,21 +136,20 @@ func (h *heavyForward) projectBackward(dy vk.Range, scored bool) (dattended, dsc
 		b.release(result)
 	}
 	selected, gathered := b.gatherRows(dy, h.dim, q)
-	upstream := floatOperand(selected, h.dim)
+	upstream := b.rounded(selected, h.dim, q.b*q.k)
 	out.parametersBackward(b, h.attended, upstream)
-	dattended = b.floats(q.b*q.k, h.inner())
-	out.inputBackward(b, upstream, dattended)
-	b.release(gathered)
+	dattended = b.allocHeads(h.dimHead, h.heads, q.b*q.k)
+	out.headsBackward(b, upstream, dattended)
+	b.release(upstream.allocation, gathered) // one memory in float32
 	return dattended, dscores
 }
 
 // attentionBackward records the gradients of queries, keys and values, and of the scores that have one. It releases dattended,
 // and adds to dqScores what comes from scores that multiply queries.
-func (h *heavyForward) attentionBackward(dattended, dqScores allocation, scored, keysScored bool) (dq, dkv operand, dkvScores allocation) {
+func (h *heavyForward) attentionBackward(dattended operand, dqScores allocation, scored, keysScored bool) (dq, dkv operand, dkvScores allocation) {
 	b, q, kv := h.b, h.q, h.kv
 	c, a := h.attentionArgs()
-	dq = operand{allocation: b.floats(q.b*q.k, h.inner()), width: h.inner()}
-	dkv = operand{allocation: b.floats(h.keyRows(), h.keyWidth()), width: h.keyWidth()}
+	dq, dkv = b.allocHeads(h.dimHead, h.heads, q.b*q.k), h.allocKeys()
 	dnull := b.floats(a.Lists, 2, h.heads, h.dimHead)
 	var keyOnes, queryOnes, multiplied allocation
 	if keysScored {
@@ -164,10 +170,10 @@ func (h *heavyForward) attentionBackward(dattended, dqScores allocation, scored,
 	record(b, pipelines.NewRoutedAttentionBackward, c, pipelines.RoutedAttentionBackwardArgs{
 		Q: a.Q, KV: a.KV, Indices: a.Indices, Valid: a.Valid, KeyScores: a.KeyScores, QueryValid: a.QueryValid, QueryScores: a.QueryScores, Null: a.Null,
 		Lists: a.Lists, Queries: a.Queries, KeysPerList: a.KeysPerList, PerItem: a.PerItem, KVRows: a.KVRows, WindowSize: a.WindowSize,
-		DY: dattended.Range, DQ: dq.Range, DKV: dkv.Range, DNull: dnull.Range, DKeyScores: dkvScores.Range, DQueryScores: multiplied.Range,
+		Y: h.attended.Range, DY: dattended.Range, DQ: dq.Range, DKV: dkv.Range, DNull: dnull.Range, DKeyScores: dkvScores.Range, DQueryScores: multiplied.Range,
 		Scratch: scratch.Range,
 	})
-	b.release(scratch, dattended, keyOnes, queryOnes)
+	b.release(scratch, dattended.allocation, keyOnes, queryOnes)
 	if scored && h.multiplyQueries {
 		b.add(dqScores.Range, multiplied.Range, q.lists()*q.k)
 	}

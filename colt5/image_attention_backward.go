@@ -7,25 +7,23 @@ import (
 
 // rowsBackward records the gradient of the branch for x [height, width, C], added to dx.
 func (w *patchAttention) rowsBackward(b *builder, x, dy vk.Range, dx gradient, height, width int) {
-	defer b.inFloat32()()
 	items, count := b.items(), height*width
 	b.limitHeads(count, 3, w.heads)
 	normed := b.rmsNorm(x, w.gamma, count)
 	project := projection{weight: w.toQKV, items: items, rows: count / items}
-	qkv := operand{allocation: b.floats(count, 3*w.inner()), width: 3 * w.inner()}
+	qkv := b.allocHeads(w.dimHead, 3*w.heads, count)
 	project.forward(b, normed, qkv, pipelines.LinearConfig{})
-	attended := b.floats(count, w.inner())
-	config := pipelines.PatchAttentionConfig{Heads: w.heads, DimHead: w.dimHead, Patch: w.window}
+	attended := b.allocHeads(w.dimHead, w.heads, count)
+	config := pipelines.PatchAttentionConfig{Precision: b.dtypeOf(qkv), Heads: w.heads, DimHead: w.dimHead, Patch: w.window}
 	record(b, pipelines.NewPatchAttention, config,
 		pipelines.PatchAttentionArgs{QKV: qkv.Range, Y: attended.Range, Height: height, Width: width})
-	dattended := w.outBackward(b, w.lightConfig, attended.Range, dy, items, count/items)
-	b.release(attended)
-	dqkv := operand{allocation: b.floats(count, 3*w.inner()), width: 3 * w.inner()}
+	dattended := w.outBackward(b, w.lightConfig, attended, dy, items, count/items)
+	dqkv := b.allocHeads(w.dimHead, 3*w.heads, count)
 	scratch := b.alloc(pipelines.PatchAttentionBackwardScratch(config, height, width))
 	record(b, pipelines.NewPatchAttentionBackward, config, pipelines.PatchAttentionBackwardArgs{
-		QKV: qkv.Range, DY: dattended.Range, DQKV: dqkv.Range, Scratch: scratch.Range, Height: height, Width: width,
+		QKV: qkv.Range, Y: attended.Range, DY: dattended.Range, DQKV: dqkv.Range, Scratch: scratch.Range, Height: height, Width: width,
 	})
-	b.release(scratch, dattended, qkv.allocation)
+	b.release(scratch, dattended.allocation, attended.allocation, qkv.allocation)
 	project.parametersBackward(b, normed, dqkv)
 	b.release(normed.allocation)
 	dnormed := project.normedBackward(b, dqkv)

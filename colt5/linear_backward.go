@@ -75,6 +75,11 @@ func (p projection) operandBackward(b *builder, dy operand) operand {
 	return dx
 }
 
+// headsBackward records dx = dy w, heads of an attention.
+func (p projection) headsBackward(b *builder, dy, dx operand) {
+	p.recordInputBackward(b, dy, pipelines.LinearConfig{Y16: dx.is16}, pipelines.LinearArgs{Y: dx.Range})
+}
+
 // recordInputBackward records the product of dy and the weight. With 16 bits the kernel reads the copy of the weight that
 // the forward pass reads.
 func (p projection) recordInputBackward(b *builder, dy operand, c pipelines.LinearConfig, a pipelines.LinearArgs) {

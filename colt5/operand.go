@@ -83,13 +83,6 @@ func (b *builder) rounded(x vk.Range, width, count int) operand {
 	return o
 }
 
-// inFloat32 makes later steps compute in float32, until restore is called.
-func (b *builder) inFloat32() (restore func()) {
-	before := b.precision
-	b.precision = F32
-	return func() { b.precision = before }
-}
-
 // rows is count rows of the operand, from the first on.
 func (o operand) rows(first, count int) vk.Range {
 	bytes := 4 * o.width

@@ -78,7 +78,7 @@ func (k *attentionBackwardKernels) tile(stage string, rows, others int) (attenti
 	if k.precision == F32 {
 		limits := limitsOf(k.dev)
 		limits.CPU = limits.CPU && !k.gpuKernel
-		return attentionBackwardFloatTile(limits, k.dimHead, rows), nil
+		return attentionBackwardFloatTile(limits, stage, k.dimHead, rows), nil
 	}
 	tiles, err := attentionBackwardTiles(limitsOf(k.dev), k.matrix, k.dimHead, k.factors, rows, stage == "queries" && others >= wideKeys)
 	if err != nil {

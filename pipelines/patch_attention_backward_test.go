@@ -36,8 +36,11 @@ func (c patchGradient) data() (a ref.PatchAttentionArgs, dy []float32) {
 func (c patchGradient) compute(t *testing.T, p *PatchAttentionBackward, gpu *gputest.Harness, qkv, dy []float32) []float32 {
 	t.Helper()
 	precision, offset := c.Precision, c.Precision.rowAlign(c.DimHead)
+	y := ref.PatchAttention32(ref.PatchAttentionArgs{
+		QKV: qkv, Height: c.height, Width: c.width, Heads: c.Heads, DimHead: c.DimHead, Patch: c.Patch,
+	})
 	a := PatchAttentionBackwardArgs{
-		QKV: inputAt(gpu, "qkv", encode(precision, qkv), offset), DY: inputAt(gpu, "dy", encode(precision, dy), offset),
+		Y: inputAt(gpu, "y", encode(precision, y), offset), QKV: inputAt(gpu, "qkv", encode(precision, qkv), offset), DY: inputAt(gpu, "dy", encode(precision, dy), offset),
 		DQKV:    precision.outputAt(gpu, "dqkv", len(qkv), offset),
 		Scratch: gpu.Out("scratch", int(PatchAttentionBackwardScratch(c.PatchAttentionConfig, c.height, c.width))), Height: c.height, Width: c.width,
 	}
@@ -110,7 +113,7 @@ func TestPatchAttentionBackwardBadInput(t *testing.T) {
 	p, err := NewPatchAttentionBackward(gpu.Dev, PatchAttentionConfig{Heads: 2, DimHead: 8, Patch: 2})
 	require.NoError(t, err)
 	qkv, dqkv, scratch := gpu.In("qkv", normal(1, 4*6*48)), gpu.Out("dqkv", 4*4*6*48), gpu.Out("scratch", 16*4*6*2)
-	good := PatchAttentionBackwardArgs{QKV: qkv, DY: qkv.Slice(0, 1536), DQKV: dqkv, Scratch: scratch, Height: 4, Width: 6}
+	good := PatchAttentionBackwardArgs{QKV: qkv, Y: qkv.Slice(0, 1536), DY: qkv.Slice(0, 1536), DQKV: dqkv, Scratch: scratch, Height: 4, Width: 6}
 	list, err := gpu.Dev.NewCommandList(vk.CommandListConfig{Name: "good"})
 	require.NoError(t, err)
 	require.NoError(t, p.Record(list, good))
@@ -119,6 +122,7 @@ func TestPatchAttentionBackwardBadInput(t *testing.T) {
 		{"Height is 0, want 1", func(a *PatchAttentionBackwardArgs) { a.Height = 0 }},
 		{"Width is 7, want a multiple of Patch, 2", func(a *PatchAttentionBackwardArgs) { a.Width = 7 }},
 		{"qkv is missing, want [Height 4, Width 6, 3 3, Heads 2, DimHead 8] f32, 4608 bytes", func(a *PatchAttentionBackwardArgs) { a.QKV = vk.Range{} }},
+		{"y is missing, want [Height 4, Width 6, Heads 2, DimHead 8] f32", func(a *PatchAttentionBackwardArgs) { a.Y = vk.Range{} }},
 		{"dy has 4608 bytes, want [Height 4, Width 6, Heads 2, DimHead 8] f32, 1536 bytes", func(a *PatchAttentionBackwardArgs) { a.DY = qkv }},
 		{"dqkv is missing", func(a *PatchAttentionBackwardArgs) { a.DQKV = vk.Range{} }},
 		{"scratch has 752 bytes, want PatchAttentionBackwardScratch, 768 bytes", func(a *PatchAttentionBackwardArgs) { a.Scratch = scratch.Slice(0, 752) }},

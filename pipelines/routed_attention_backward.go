@@ -9,17 +9,17 @@ import (
 )
 
 // RoutedAttentionBackward computes the gradients of the queries, keys, values, null keys and values, and scores of
-// [RoutedAttention] from that of its result. It computes the softmax again, so that the forward pass saves nothing.
+// [RoutedAttention] from that of its result. It computes the softmax again.
 //
 //	q, kv, indices, valid, key scores, query valid, query scores, null: as in RoutedAttention
-//	dy [Lists, Queries, H, D] in    dq [Lists, Queries, H, D] out    dkv out, in the shape of kv
+//	y, dy [Lists, Queries, H, D] in    dq [Lists, Queries, H, D] out    dkv out, in the shape of kv
 //	dnull [Lists, 2, H, D] f32 out: for each list
 //	dkey scores [Lists, R, KeysPerList] f32 out    dquery scores [Lists, Queries] f32 out
 //
 // With the scores f of a query, g_j of a key and h_j of a value, which are 1 where the config has none:
 //
 //	s_ij = q_i . k_j / sqrt(D) * f_i * g_j    p_i = softmax(s_i)    e_ij = dy_i . v_j
-//	ds_ij = p_ij * (h_j * e_ij - sum_l p_il * h_l * e_il)
+//	ds_ij = p_ij * (h_j * e_ij - dy_i . y_i)
 //	dq_i = sum_j ds_ij * f_i * g_j / sqrt(D) * k_j
 //	dk_j = sum_i ds_ij * f_i * g_j / sqrt(D) * q_i      dv_j = sum_i p_ij * h_j * dy_i
 //	df_i = sum_j ds_ij * s_ij / f_i                     dg_j = sum_i ds_ij * s_ij / g_j    dh_j = sum_i p_ij * e_ij
@@ -63,6 +63,7 @@ type RoutedAttentionBackwardArgs struct {
 	KVRows      int // M; 0 with KeySourceOwn
 	WindowSize  int // with KeySourcePrefix: tokens of a window
 
+	Y            vk.Range // the result of the forward call; not read for empty queries
 	DY           vk.Range // the gradient of the result; not read for empty queries
 	DQ           vk.Range
 	DKV          vk.Range // in the shape of KV
@@ -192,13 +193,14 @@ func (r *RoutedAttentionBackward) recordAttention(list *vk.CommandList, op strin
 		return vk.Scalars(&push)
 	}
 	units := uint64(a.Lists) * uint64(c.Heads)
+	statesAndParts := a.Scratch.Slice(0, s.states.Size()+s.queryParts.Size()) // the shader has one address for both
 	inputs := []vk.Access{vk.Read(a.Q), vk.Read(a.KV), vk.Read(a.Indices), vk.Read(a.Valid), vk.Read(a.KeyScores)}
 	queries := attentionBackwardWork{
 		stage: "queries", sets: units, rows: a.Queries, others: max(a.KeysPerList, min(a.WindowSize*(a.PerItem-1), a.KVRows)) + 1,
 		pairs: float64(units) * float64(a.Queries) * (c.meanKeys(a.inputs()) + 1),
 		bytes: float64(a.Q.Size() + a.KV.Size() + a.DY.Size() + a.DQ.Size() + s.states.Size()),
-		args: append(inputs[:5:5], vk.Read(a.QueryValid), vk.Read(a.QueryScores), vk.Read(a.Null), vk.Read(a.DY), vk.Write(s.states),
-			vk.Write(a.DQ), vk.Write(s.queryParts)),
+		args: append(inputs[:5:5], vk.Read(a.QueryValid), vk.Read(a.QueryScores), vk.Read(a.Null), vk.Read(a.DY), vk.Read(a.Y),
+			vk.Write(statesAndParts), vk.Write(a.DQ)),
 	}
 	keys := attentionBackwardWork{
 		stage: "keys", sets: units, rows: a.KeysPerList + 1, others: a.Queries, pairs: queries.pairs, bytes: float64(a.Q.Size() + a.KV.Size() + a.DY.Size()),
@@ -307,6 +309,7 @@ func (r *RoutedAttentionBackward) check(op string, a RoutedAttentionBackwardArgs
 	return firstError(
 		checkPositive(op, dim{"Lists*Queries", a.Lists * a.Queries}, dim{"Lists*R*(KeysPerList+1)", a.Lists * c.Routes * (a.KeysPerList + 1)}),
 		checkPositive(op, dim{"WindowSize*PerItem+1", a.WindowSize*a.PerItem + 1}),
+		c.Precision.checkHeadTensor(op, "y", a.Y, lists, queries, h, d),
 		c.Precision.checkHeadTensor(op, "dy", a.DY, lists, queries, h, d),
 		c.Precision.checkHeadTensor(op, "dq", a.DQ, lists, queries, h, d),
 		c.Precision.checkHeadTensor(op, "dkv", a.DKV, c.kvShape(a.inputs())...),

@@ -45,11 +45,11 @@ type routedGrads = ref.RoutedAttentionGradsOf[float32]
 func (c routedCase) backward(t *testing.T, r *RoutedAttentionBackward, gpu *gputest.Harness, a ref.RoutedAttentionArgs, dy []float32) routedGrads {
 	t.Helper()
 	p, row, offset := c.Precision, c.Heads*c.DimHead, rowAlign(c.DimHead)
-	poisoned := a
+	poisoned, y := a, ref.RoutedAttention32(a)
 	poisoned.Q, dy = append([]float32{}, a.Q...), append([]float32{}, dy...)
 	for slot := range c.lists * c.queries {
 		for i := slot * row; i < (slot+1)*row && isEmpty(a, slot); i++ {
-			poisoned.Q[i], dy[i] = float32(math.NaN()), float32(math.NaN())
+			poisoned.Q[i], dy[i], y[i] = float32(math.NaN()), float32(math.NaN()), float32(math.NaN())
 		}
 	}
 	f := c.upload(gpu, poisoned)
@@ -62,7 +62,7 @@ func (c routedCase) backward(t *testing.T, r *RoutedAttentionBackward, gpu *gput
 	g := RoutedAttentionBackwardArgs{
 		Q: f.Q, KV: f.KV, Indices: f.Indices, Valid: f.Valid, KeyScores: f.KeyScores, QueryValid: f.QueryValid, QueryScores: f.QueryScores, Null: f.Null,
 		Lists: f.Lists, Queries: f.Queries, KeysPerList: f.KeysPerList, PerItem: f.PerItem, KVRows: f.KVRows, WindowSize: f.WindowSize,
-		DY: inputAt(gpu, "dy", encode(p, dy), offset), DQ: p.outputAt(gpu, "dq", len(a.Q), offset), DKV: p.outputAt(gpu, "dkv", len(a.KV), offset), DNull: output("dnull", c.lists*2*row),
+		Y: inputAt(gpu, "result", encode(p, y), offset), DY: inputAt(gpu, "dy", encode(p, dy), offset), DQ: p.outputAt(gpu, "dq", len(a.Q), offset), DKV: p.outputAt(gpu, "dkv", len(a.KV), offset), DNull: output("dnull", c.lists*2*row),
 		DKeyScores: output("dkey scores", len(a.KeyScores)), DQueryScores: output("dquery scores", len(a.QueryScores)),
 		Scratch: gpu.Out("scratch", int(RoutedAttentionBackwardScratch(c.RoutedAttentionConfig, c.lists, c.queries, c.keys, c.rows))),
 	}
@@ -246,7 +246,7 @@ func TestRoutedAttentionBackwardBadInput(t *testing.T) {
 	x, y := gpu.In("x", normal(1, 256)), gpu.Out("y", 4096)
 	good := RoutedAttentionBackwardArgs{
 		Q: x.Slice(0, 192), KV: x.Slice(0, 512), Indices: x.Slice(0, 32), KeyScores: x.Slice(0, 32), QueryScores: x.Slice(0, 24), Null: x.Slice(0, 64),
-		Lists: 2, Queries: 3, KeysPerList: 4, KVRows: 4, DY: x.Slice(0, 192), DQ: y.Slice(0, 192), DKV: y.Slice(192, 512), DNull: y.Slice(704, 128),
+		Lists: 2, Queries: 3, KeysPerList: 4, KVRows: 4, Y: x.Slice(0, 192), DY: x.Slice(0, 192), DQ: y.Slice(0, 192), DKV: y.Slice(192, 512), DNull: y.Slice(704, 128),
 		DKeyScores: y.Slice(832, 32), DQueryScores: y.Slice(864, 24), Scratch: y.Slice(1024, RoutedAttentionBackwardScratch(config, 2, 3, 4, 4)),
 	}
 	list, err := gpu.Dev.NewCommandList(vk.CommandListConfig{Name: "good"})
@@ -259,6 +259,7 @@ func TestRoutedAttentionBackwardBadInput(t *testing.T) {
 		{"WindowSize is 2, want 0", func(a *RoutedAttentionBackwardArgs) { a.WindowSize = 2 }},
 		{"kv is missing, want [Items 2, M 4, H 2, 2 2, D 4] f32", func(a *RoutedAttentionBackwardArgs) { a.KV = vk.Range{} }},
 		{"valid has 32 bytes, want none", func(a *RoutedAttentionBackwardArgs) { a.Valid = a.Indices }},
+		{"y is missing, want [Lists 2, Queries 3, H 2, D 4] f32", func(a *RoutedAttentionBackwardArgs) { a.Y = vk.Range{} }},
 		{"dy has 24 bytes, want [Lists 2, Queries 3, H 2, D 4] f32", func(a *RoutedAttentionBackwardArgs) { a.DY = a.QueryScores }},
 		{"dq is missing, want [Lists 2, Queries 3, H 2, D 4] f32", func(a *RoutedAttentionBackwardArgs) { a.DQ = vk.Range{} }},
 		{"dkv has 192 bytes, want [Items 2, M 4, H 2, 2 2, D 4] f32", func(a *RoutedAttentionBackwardArgs) { a.DKV = a.DQ }},

@@ -7,12 +7,12 @@ import (
 )
 
 // WindowAttentionBackward computes the gradients of the queries, keys and values of [WindowAttention] from that of its
-// result. It computes the softmax again, so that the forward pass saves nothing.
+// result. It computes the softmax again.
 //
-//	qkv [Items, N, 3, H, D] in    mask [Items, N] u8 in, optional    dy [Items, N, H, D] in
+//	qkv [Items, N, 3, H, D] in    mask [Items, N] u8 in, optional    y, dy [Items, N, H, D] in
 //	dqkv [Items, N, 3, H, D] out
 //	s_ij = q_i . k_j / sqrt(D)    p_i = softmax(s_i) over the tokens j that token i attends to
-//	ds_ij = p_ij * (dy_i . v_j - sum_l p_il * dy_i . v_l)
+//	ds_ij = p_ij * (dy_i . v_j - dy_i . y_i)
 //	dq_i = sum_j ds_ij * k_j / sqrt(D)    dk_j = sum_i ds_ij * q_i / sqrt(D)    dv_j = sum_i p_ij * dy_i
 //
 // qkv, dy and dqkv have the Precision of the config. With 16 bits, p and ds are rounded to it before they are multiplied
@@ -35,6 +35,7 @@ type WindowAttentionBackward struct {
 type WindowAttentionBackwardArgs struct {
 	QKV     vk.Range // of the forward call
 	Mask    vk.Range // 0: padding; absent: all tokens are valid
+	Y       vk.Range // the result of the forward call
 	DY      vk.Range // the gradient of the result
 	DQKV    vk.Range // all of it is written
 	Scratch vk.Range // of WindowAttentionBackwardScratch bytes
@@ -42,7 +43,7 @@ type WindowAttentionBackwardArgs struct {
 	N       int // tokens of an item
 }
 
-type windowAttentionBackwardPush struct{ n, first, end uint32 } // after five addresses
+type windowAttentionBackwardPush struct{ n, first, end uint32 } // after six addresses
 
 var _ = [1]struct{}{}[unsafe.Sizeof(windowAttentionBackwardPush{})-12]
 
@@ -81,7 +82,8 @@ func (w *WindowAttentionBackward) Record(list *vk.CommandList, a WindowAttention
 	return w.kernels.recordStages(list, op, attentionBackwardWork{
 		sets: uint64(a.Items) * uint64(c.Heads), rows: a.N, others: min(reach, a.N),
 		pairs: float64(a.Items) * float64(a.N) * float64(c.Heads) * c.meanKeys(a.N),
-		bytes: float64(a.QKV.Size() + a.DY.Size() + a.Scratch.Size() + a.Mask.Size()), args: []vk.Access{vk.Read(a.QKV), vk.Read(a.Mask), vk.Read(a.DY)},
+		bytes: float64(a.QKV.Size() + a.DY.Size() + a.Scratch.Size() + a.Mask.Size()),
+		args:  []vk.Access{vk.Read(a.QKV), vk.Read(a.Mask), vk.Read(a.DY), vk.Read(a.Y)},
 	}, a.Scratch, a.DQKV, func(first, end uint32) []byte {
 		return vk.Scalars(&windowAttentionBackwardPush{uint32(a.N), first, end})
 	})
@@ -102,6 +104,7 @@ func (w *WindowAttentionBackward) check(op string, a WindowAttentionBackwardArgs
 	return firstError(
 		c.Precision.checkHeadTensor(op, "qkv", a.QKV, items, n, three, h, d),
 		checkOptional(op, "mask", a.Mask, vec4Align, u8, items, n),
+		c.Precision.checkHeadTensor(op, "y", a.Y, items, n, h, d),
 		c.Precision.checkHeadTensor(op, "dy", a.DY, items, n, h, d),
 		c.Precision.checkHeadTensor(op, "dqkv", a.DQKV, items, n, three, h, d),
 		checkRange(op, "scratch", a.Scratch, vec4Align, WindowAttentionBackwardScratch(c, a.Items, a.N), "WindowAttentionBackwardScratch"),

@@ -63,8 +63,11 @@ func (c windowGradient) open(t *testing.T, gpu *gputest.Harness) *WindowAttentio
 func (c windowGradient) compute(t *testing.T, w *WindowAttentionBackward, gpu *gputest.Harness, qkv, dy []float32) []float32 {
 	t.Helper()
 	p, offset := c.Precision, c.Precision.rowAlign(c.DimHead)
+	y := ref.WindowAttention32(ref.WindowAttentionArgs{
+		QKV: qkv, Mask: c.mask, B: c.items, N: c.n, Heads: c.Heads, DimHead: c.DimHead, Window: c.Window, Causal: c.Causal, Exact: c.Exact,
+	})
 	a := WindowAttentionBackwardArgs{
-		QKV: inputAt(gpu, "qkv", encode(p, qkv), offset), DY: inputAt(gpu, "dy", encode(p, dy), offset), DQKV: p.outputAt(gpu, "dqkv", len(qkv), offset),
+		Y: inputAt(gpu, "y", encode(p, y), offset), QKV: inputAt(gpu, "qkv", encode(p, qkv), offset), DY: inputAt(gpu, "dy", encode(p, dy), offset), DQKV: p.outputAt(gpu, "dqkv", len(qkv), offset),
 		Scratch: gpu.Out("scratch", int(WindowAttentionBackwardScratch(c.WindowAttentionConfig, c.items, c.n))), Items: c.items, N: c.n,
 	}
 	if c.mask != nil {
@@ -161,7 +164,7 @@ func TestWindowAttentionBackwardBadInput(t *testing.T) {
 	w, err := NewWindowAttentionBackward(gpu.Dev, WindowAttentionConfig{Heads: 1, DimHead: 4, Window: 4})
 	require.NoError(t, err)
 	qkv, dqkv, scratch := gpu.In("qkv", normal(1, 2*20*12)), gpu.Out("dqkv", 4*2*20*12), gpu.Out("scratch", 16*2*20)
-	good := WindowAttentionBackwardArgs{QKV: qkv, Mask: qkv.Slice(0, 40), DY: qkv.Slice(0, 640), DQKV: dqkv, Scratch: scratch, Items: 2, N: 20}
+	good := WindowAttentionBackwardArgs{QKV: qkv, Mask: qkv.Slice(0, 40), Y: qkv.Slice(0, 640), DY: qkv.Slice(0, 640), DQKV: dqkv, Scratch: scratch, Items: 2, N: 20}
 	list, err := gpu.Dev.NewCommandList(vk.CommandListConfig{Name: "good"})
 	require.NoError(t, err)
 	require.NoError(t, w.Record(list, good))
@@ -172,6 +175,7 @@ func TestWindowAttentionBackwardBadInput(t *testing.T) {
 		{"N is 1073741824, want less", func(a *WindowAttentionBackwardArgs) { a.Items, a.N = 1, 1<<30 }},
 		{"qkv is missing, want [Items 2, N 20, 3 3, H 1, D 4] f32", func(a *WindowAttentionBackwardArgs) { a.QKV = vk.Range{} }},
 		{"mask has 640 bytes, want [Items 2, N 20] u8, 40 bytes", func(a *WindowAttentionBackwardArgs) { a.Mask = a.DY }},
+		{"y is missing, want [Items 2, N 20, H 1, D 4] f32", func(a *WindowAttentionBackwardArgs) { a.Y = vk.Range{} }},
 		{"dy has 40 bytes, want [Items 2, N 20, H 1, D 4] f32", func(a *WindowAttentionBackwardArgs) { a.DY = a.Mask }},
 		{"dqkv has 1904 bytes", func(a *WindowAttentionBackwardArgs) { a.DQKV = dqkv.Slice(16, 1904) }},
 		{"scratch has 624 bytes, want WindowAttentionBackwardScratch, 640 bytes", func(a *WindowAttentionBackwardArgs) { a.Scratch = scratch.Slice(16, 624) }},

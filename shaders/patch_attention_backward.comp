@@ -1,7 +1,7 @@
 #version 460
 // Backward of patch_attention: the gradient of its queries, keys and values.
 //
-//	qkv, dqkv [Height, Width, 3, HEADS, DIM_HEAD]    dy [Height, Width, HEADS, DIM_HEAD]
+//	qkv, dqkv [Height, Width, 3, HEADS, DIM_HEAD]    y, dy [Height, Width, HEADS, DIM_HEAD]
 //	states [Height, Width, HEADS, 4] f32 scratch
 //
 // A workgroup of QUERIES computes dq of OWN_ROWS tokens of a patch and a head, one of KEYS dk and dv; see
@@ -18,7 +18,7 @@
 #include "include/patch_attention.glsl"
 
 layout(push_constant, std430) uniform Push {
-	uvec2 qkv, dy, states, dqkv;
+	uvec2 qkv, dy, y, states, dqkv;
 	uint width;      // pixels of a row
 	uint first, end; // this dispatch computes workgroups first .. end - 1
 } p;
@@ -42,6 +42,7 @@ bool visible(uint i, uint j) { return true; }
 uint tile_mask(uint i0, uint n, uint j0, uint m) { return TILE_FULL; }
 #endif
 #ifdef QUERIES
+uvec2 y_address(uint i) { return at(p.y, state_row(i), ROW_BYTES); }
 uvec2 dq_address(uint i) { return at(p.dqkv, part_of(i, 0), ROW_BYTES); }
 #else
 uvec2 dk_address(uint j) { return at(p.dqkv, part_of(j, 1), ROW_BYTES); }

@@ -1,7 +1,7 @@
 #version 460
 // Backward of routed_attention: the gradients of its queries, keys, values and scores.
 //
-//	q, dy, dq, kv, null_kv (f32), indices, valid, key_scores, query_valid, query_scores: see routed_attention.comp
+//	q, y, dy, dq, kv, null_kv (f32), indices, valid, key_scores, query_valid, query_scores: see routed_attention.comp
 //	dkv: as kv; with KEYS_INDEXED [LISTS, KEYS, HEADS, 2, DIM_HEAD] scratch    dnull [LISTS, 2, HEADS, DIM_HEAD] f32
 //	states [LISTS, QUERIES, HEADS, 4] f32 scratch
 //	query_parts [LISTS, QUERIES, HEADS], key_parts [LISTS, KEYS, HEADS] f32 scratch: gradients of scores by head
@@ -34,11 +34,11 @@ layout(push_constant, std430) uniform Push {
 #ifdef QUERIES
 	uvec2 query_valid, query_scores;
 #endif
-	uvec2 null_kv, dy, states;
+	uvec2 null_kv, dy;
 #ifdef QUERIES
-	uvec2 dq, query_parts;
+	uvec2 y, states, dq; // query_parts are behind the states of all queries
 #else
-	uvec2 dkv, dnull, key_parts;
+	uvec2 states, dkv, dnull, key_parts;
 #endif
 	uint lists, queries, keys;
 	uint per_item;    // lists of an item
@@ -102,6 +102,7 @@ uint prefix(uint list_of_all) { return min(list_of_all % p.per_item * p.window_s
 #ifdef QUERIES
 
 bool visible(uint i, uint j) { return true; }
+uvec2 y_address(uint i) { return at(p.y, i * HEADS + head, ROW_BYTES); }
 uvec2 dq_address(uint i) { return at(p.dq, i * HEADS + head, ROW_BYTES); }
 #ifdef MATRIX
 uint tile_mask(uint i0, uint n, uint j0, uint m) { return TILE_FULL; }
@@ -109,7 +110,7 @@ bool factor_has_gradient(uint kind) { return kind == 0; }
 #else
 float score_gradient(Pair pair, float weight, float dlogit) { return dlogit * (pair.product * LN2) * pair.key_factor; }
 #endif
-void write_score(uint i, float gradient) { F32(at(p.query_parts, i, 4 * HEADS)).v[head] = gradient; }
+void write_score(uint i, float gradient) { F32(at(at(p.states, p.lists * p.queries * HEADS, 16), i, 4 * HEADS)).v[head] = gradient; }
 
 void main() {
 	uint group = p.first + workgroup_index();

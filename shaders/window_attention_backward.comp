@@ -1,7 +1,7 @@
 #version 460
 // Backward of window_attention: the gradient of its queries, keys and values.
 //
-//	qkv, dqkv [ITEMS, N, 3, HEADS, DIM_HEAD]    mask [ITEMS, N] u8 optional    dy [ITEMS, N, HEADS, DIM_HEAD]
+//	qkv, dqkv [ITEMS, N, 3, HEADS, DIM_HEAD]    mask [ITEMS, N] u8 optional    y, dy [ITEMS, N, HEADS, DIM_HEAD]
 //	states [ITEMS, N, HEADS, 4] f32 scratch
 //
 // A workgroup of QUERIES computes dq of OWN_ROWS tokens of an item and a head, one of KEYS dk and dv; see
@@ -18,7 +18,7 @@
 #include "include/window_attention.glsl"
 
 layout(push_constant, std430) uniform Push {
-	uvec2 qkv, mask, dy, states, dqkv;
+	uvec2 qkv, mask, dy, y, states, dqkv;
 	uint n;
 	uint first, end; // this dispatch computes workgroups first .. end - 1
 } p;
@@ -52,6 +52,7 @@ uint tile_mask(uint i0, uint n, uint j0, uint m) {
 uint state_row(uint i) { return (item * p.n + i) * HEADS + head; }
 uvec2 states() { return p.states; }
 #ifdef QUERIES
+uvec2 y_address(uint i) { return at(p.y, state_row(i), ROW_BYTES); }
 uvec2 dq_address(uint i) { return at(p.dqkv, row_of(i), ROW_BYTES); }
 #else
 uvec2 dk_address(uint j) { return at(p.dqkv, row_of(j) + HEADS, ROW_BYTES); }

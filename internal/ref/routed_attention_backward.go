@@ -26,7 +26,7 @@ type RoutedAttentionGradsOf[T Float] struct {
 // queries and slots.
 //
 // Round has the effect of the kernel on cooperative matrices: rows are rounded after multiplication by a score, null keys
-// and values too, and p_j and ds_j for the products with rows.
+// and values too, the result y, and p_j and ds_j for the products with rows.
 func RoutedAttentionBackward(a RoutedAttentionArgs, dy []float32) RoutedAttentionGrads {
 	return routedAttentionBackward(convertRouted[float64](a), convert[float64](dy))
 }
@@ -107,9 +107,14 @@ func attendQueryBackward[T Float](a queryBackward[T], dy []T) (dscore T, dscores
 		p[j] = expT(p[j] - largest)
 		sum += p[j]
 	}
+	y := make([]T, len(dy))
 	for j := range p {
 		p[j] /= sum
 		mean += p[j] * along[j]
+		addScaled(y, values[j], p[j])
+	}
+	if a.round != nil { // the kernel reads the rounded result
+		mean = dot(dy, a.scaled(y, 1))
 	}
 	dscores = make([]T, len(a.keys))
 	for j := range p {

@@ -6,10 +6,10 @@
 //	dq  = sum_j ds_j * f * g_j / sqrt(DIM_HEAD) * k_j
 //	dk_j = sum of ds_j * f * g_j / sqrt(DIM_HEAD) * q    dv_j = sum of p_j * h_j * dy    over the queries that see key j
 //
-// It is two kernels. That of QUERIES computes dq of OWN_ROWS queries of a head. It reads the keys twice: the first pass
-// computes the softmax of each query and delta, which it also writes to states; the second one adds up dq. The kernel of
-// KEYS computes dk and dv of OWN_ROWS keys of a head from the queries that see them and from their states. No sum needs
-// atomics. Nothing of the forward pass is read but its arguments.
+// As delta = dy . y, it needs no values. It is two kernels. That of QUERIES computes dq of OWN_ROWS queries of a head. It reads
+// the keys twice: the first pass computes the softmax of each query, which it also writes to states, with delta; the second
+// one adds up dq. The kernel of KEYS computes dk and dv of OWN_ROWS keys of a head from the queries that see them and from
+// their states. No sum needs atomics. Of the forward pass, its arguments and y are read.
 //
 // Both kernels have the same loop. A workgroup has OWN_ROWS own rows and reads the other ones in tiles of OTHER_ROWS.
 // Slices of the rows pass through shared memory, where invocations multiply all pairs of an own row and another one. The
@@ -29,6 +29,7 @@
 //	bool visible(uint i, uint j)    whether query i sees key j, if both exist
 //	uint state_row(uint i)          number of query i in states
 //	uvec2 states()                  address of states: a vec4 for each query and head
+//	uvec2 y_address(uint i)         with QUERIES: the row of y of query i
 //	uvec2 dq_address(uint i)        with QUERIES: the result of query i
 //	uvec2 dk_address(uint j)        with KEYS: the results of key j
 //	uvec2 dv_address(uint j)
@@ -105,6 +106,7 @@ bool visible(uint i, uint j);
 uint state_row(uint i);
 uvec2 states();
 #ifdef QUERIES
+uvec2 y_address(uint i);
 uvec2 dq_address(uint i);
 #else
 uvec2 dk_address(uint j);
@@ -222,9 +224,10 @@ uvec2 thread_position() {
 	return uvec2(t % 8 + t / 32 % (THREADS_X / 8) * 8, t / 8 % 4 + t / (4 * THREADS_X) * 4);
 }
 
-void load_slice(uint slice) {
+void load_slice(uint slice, bool both) {
 	[[unroll]] for (uint i = 0; i < 2 * ROWS * SLICE / THREADS; i++) { // divisible
 		uint n = gl_LocalInvocationIndex + i * THREADS, row = n / SLICE, column = n % SLICE;
+		if (row >= ROWS && !both) continue;
 		uvec4 pair = row_addresses[row % ROWS];
 		uvec2 address = row < ROWS ? pair.xy : pair.zw;
 		slices[row * PITCH + column] = present(address) ? load_row(address, slice * SLICE + column) : vec4(0);
@@ -233,15 +236,16 @@ void load_slice(uint slice) {
 
 float add_dot(float sum, vec4 a, vec4 b) { return fma(a.w, b.w, fma(a.z, b.z, fma(a.y, b.y, fma(a.x, b.x, sum)))); }
 
-// multiply computes products and along of the pairs of this invocation.
-void multiply() {
+// multiply computes products, and with `both` along, of the pairs of this invocation.
+void multiply(bool both) {
 	uvec2 thread = thread_position();
 	[[unroll]] for (uint n = 0; n < PAIRS; n++) products[n] = along[n] = 0;
 	for (uint slice = 0; slice < SLICES; slice++) {
 		if (slice > 0) barrier();
-		load_slice(slice);
+		load_slice(slice, both);
 		barrier();
 		[[unroll]] for (uint part = 0; part < 2; part++) {
+			if (part == 1 && !both) continue;
 			[[unroll]] for (uint column = 0; column < SLICE; column++) {
 				vec4 other[OTHER_PAIRS];
 				[[unroll]] for (uint b = 0; b < OTHER_PAIRS; b++)
@@ -298,43 +302,51 @@ Pair pair(uint n, uint own, uint other) {
 
 #ifdef QUERIES
 
-// Weights is a running softmax: the maximum of logits, the sum of weights e^(logit - maximum), and the sum of the weights
-// times h * e.
+// Weights is a running softmax: the maximum of logits, and the sum of weights e^(logit - maximum).
 struct Weights {
-	float max_logit, sum, value;
+	float max_logit, sum;
 };
 
 Weights add(Weights a, Weights b) {
 	float max_logit = max(a.max_logit, b.max_logit), keep_a = exp2(a.max_logit - max_logit), keep_b = exp2(b.max_logit - max_logit);
-	return Weights(max_logit, fma(a.sum, keep_a, b.sum * keep_b), fma(a.value, keep_a, b.value * keep_b));
+	return Weights(max_logit, fma(a.sum, keep_a, b.sum * keep_b));
+}
+
+// delta_of is delta of own query i, whose rows of q and dy are given.
+float delta_of(uint i, uvec4 addresses) {
+	if (!present(addresses.xy)) return 0;
+	float sum = 0;
+	uvec2 y = y_address(i);
+	for (uint column = 0; column < ROW_VEC4; column++) sum = add_dot(sum, load_row(addresses.zw, column), load_row(y, column));
+	return sum;
 }
 
 // compute_states computes the softmax of the own queries, and writes it to states.
 void compute_states(uint own, uint own_end, uint other, uint other_end) {
 	Weights weights[OWN_PAIRS];
-	[[unroll]] for (uint a = 0; a < OWN_PAIRS; a++) weights[a] = Weights(MASKED_SCORE, 0, 0);
+	[[unroll]] for (uint a = 0; a < OWN_PAIRS; a++) weights[a] = Weights(MASKED_SCORE, 0);
 	uint number = 0;
 	for (uint first = other; first < other_end; first += OTHER_ROWS) {
 		if (!lookup_other(number++, first, other_end)) continue;
-		multiply();
+		multiply(false);
 		[[unroll]] for (uint n = 0; n < PAIRS; n++) {
 			Pair p = pair(n, own, first);
-			if (p.visible) weights[n / OTHER_PAIRS] = add(weights[n / OTHER_PAIRS], Weights(p.logit, 1, p.value));
+			if (p.visible) weights[n / OTHER_PAIRS] = add(weights[n / OTHER_PAIRS], Weights(p.logit, 1));
 		}
 	}
 	barrier();
 	uvec2 thread = thread_position();
 	[[unroll]] for (uint a = 0; a < OWN_PAIRS; a++)
-		slices[(thread.y + a * THREADS_Y) * THREADS_X + thread.x] = vec4(weights[a].max_logit, weights[a].sum, weights[a].value, 0);
+		slices[(thread.y + a * THREADS_Y) * THREADS_X + thread.x] = vec4(weights[a].max_logit, weights[a].sum, 0, 0);
 	barrier();
 	for (uint row = gl_LocalInvocationIndex; row < OWN_ROWS; row += THREADS) {
-		Weights sum = Weights(MASKED_SCORE, 0, 0);
+		Weights sum = Weights(MASKED_SCORE, 0);
 		for (uint x = 0; x < THREADS_X; x++) {
 			vec4 part = slices[row * THREADS_X + x];
-			sum = add(sum, Weights(part.x, part.y, part.z));
+			sum = add(sum, Weights(part.x, part.y));
 		}
 		// Without visible keys all is 0. A NaN stays one.
-		vec4 state = sum.sum == 0 ? vec4(0) : vec4(sum.max_logit, 1 / sum.sum, sum.value / sum.sum, row_factors[row].x);
+		vec4 state = sum.sum == 0 ? vec4(0) : vec4(sum.max_logit, 1 / sum.sum, delta_of(own + row, row_addresses[row]), row_factors[row].x);
 		query_states[row] = state;
 		if (own + row < own_end) F32x4(at(states(), state_row(own + row), 16)).v[0] = state;
 	}
@@ -349,23 +361,25 @@ float score_gradient(Pair p, float weight, float dlogit);
 float score_sums[OWN_PAIRS]; // of the own rows, over the pairs of this invocation
 #endif
 
-// compute_weights writes the weights of the pairs of a tile to shared memory.
+// compute_weights writes the weights of the pairs of a tile to shared memory. Nested loops: compilers do not unroll a loop of 16
+// long iterations, and then keep the arrays of pairs in memory.
 void compute_weights(uint own, uint other) {
 	barrier(); // the slices are no longer used
-	[[unroll]] for (uint n = 0; n < PAIRS; n++) {
-		Pair p = pair(n, own, other);
-		vec4 state = query_states[p.state];
-		float below = p.logit - state.x; // not above 0 if both kernels compute the same logit
-		float weight = exp2(below > 0 ? 0 : below) * state.y, dlogit = weight * (p.value - state.z);
-		uint at = p.other * WEIGHT_PITCH + p.own / 4;
-		slices[at][p.own % 4] = p.visible ? dlogit * (p.query_factor * p.key_factor) : 0;
+	[[unroll]] for (uint b = 0; b < OTHER_PAIRS; b++)
+		[[unroll]] for (uint a = 0; a < OWN_PAIRS; a++) {
+			Pair p = pair(a * OTHER_PAIRS + b, own, other);
+			vec4 state = query_states[p.state];
+			float below = p.logit - state.x; // not above 0 if both kernels compute the same logit
+			float weight = exp2(below > 0 ? 0 : below) * state.y, dlogit = weight * (p.value - state.z);
+			uint at = p.other * WEIGHT_PITCH + p.own / 4;
+			slices[at][p.own % 4] = p.visible ? dlogit * (p.query_factor * p.key_factor) : 0;
 #ifdef KEYS
-		slices[VALUE_WEIGHTS + at][p.own % 4] = p.visible ? weight * p.value_factor : 0;
+			slices[VALUE_WEIGHTS + at][p.own % 4] = p.visible ? weight * p.value_factor : 0;
 #endif
 #ifdef ATTENTION_SCORES
-		if (ATTENTION_SCORES && p.visible) score_sums[n / OTHER_PAIRS] += score_gradient(p, weight, dlogit);
+			if (ATTENTION_SCORES && p.visible) score_sums[a] += score_gradient(p, weight, dlogit);
 #endif
-	}
+		}
 }
 
 vec4 product_sums[SUM_ROWS];
@@ -444,7 +458,7 @@ void backward(uint own, uint own_end, uint other, uint other_end) {
 	uint number = 0;
 	for (uint first = other; first < other_end; first += OTHER_ROWS) {
 		if (!lookup_other(number++, first, other_end)) continue;
-		multiply();
+		multiply(true);
 		compute_weights(own, first);
 		barrier();
 		add_rows(column, sum_row, min(OTHER_ROWS, other_end - first));

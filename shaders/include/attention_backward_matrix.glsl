@@ -46,6 +46,7 @@ const float MAX_RAW_PRODUCT = 1e29; // bound of the magnitude of products
 
 #ifdef QUERIES
 const uint STATES = OWN_ROWS;
+shared uvec2 own_results[OWN_ROWS]; // addresses of the rows of y
 #else
 const uint STATES = 2 * OTHER_ROWS; // of this tile and of the next one
 #endif
@@ -148,6 +149,7 @@ void lookup_own(uint own, uint own_end) {
 		Query row = Query(false, uvec2(0), uvec2(0), 0);
 		if (own + n < own_end) row = query(own + n);
 		own_addresses[n] = row.exists ? uvec4(row.q, row.dy) : uvec4(0);
+		own_results[n] = row.exists ? y_address(own + n) : uvec2(0);
 		if (ROW_FACTORS) own_factors[n] = row.exists ? vec2(row.factor, 1) : vec2(0);
 #else
 		Key row = Key(false, uvec2(0), uvec2(0), 0, 0);
@@ -214,19 +216,20 @@ void load_own(uint kind, uint to) {
 // prefetch loads the other rows of a tile into registers. It is called unconditionally, also for the tile after the last
 // one, which has no rows: a conditional load makes compilers copy the registers at the join, and the copy waits for the
 // load.
-void prefetch(uint buf) {
+// both: rows of both kinds, else those of the first kind.
+void prefetch(uint buf, bool both) {
 	[[unroll]] for (uint n = 0; n < LOADS; n++) {
 		uint e = gl_LocalInvocationIndex + n * THREADS, row = e / ROW_CHUNKS;
 		next_first[n] = next_second[n] = uvec4(0);
 		if (OTHER_ROWS * ROW_CHUNKS % THREADS != 0 && row >= OTHER_ROWS) continue;
 		uvec4 addresses = other_addresses[buf * OTHER_ROWS + row];
 		if (present(addresses.xy)) next_first[n] = load_chunk(addresses.xy, e % ROW_CHUNKS);
-		if (present(addresses.xy)) next_second[n] = load_chunk(addresses.zw, e % ROW_CHUNKS);
+		if (both && present(addresses.xy)) next_second[n] = load_chunk(addresses.zw, e % ROW_CHUNKS);
 	}
 }
 
 // store_tile writes the prefetched rows of the tile that starts with row `first` to shared memory.
-void store_tile(uint buf, uint first) {
+void store_tile(uint buf, uint first, bool both) {
 	[[unroll]] for (uint n = 0; n < LOADS; n++) {
 		uint e = gl_LocalInvocationIndex + n * THREADS, row = e / ROW_CHUNKS;
 		if (OTHER_ROWS * ROW_CHUNKS % THREADS != 0 && row >= OTHER_ROWS) continue;
@@ -244,7 +247,7 @@ void store_tile(uint buf, uint first) {
 			some_infinite[buf] = first;
 		}
 		tile[row * PITCH + e % ROW_CHUNKS] = a;
-		tile[(OTHER_ROWS + row) * PITCH + e % ROW_CHUNKS] = b;
+		if (both) tile[(OTHER_ROWS + row) * PITCH + e % ROW_CHUNKS] = b;
 	}
 }
 
@@ -271,8 +274,9 @@ void find_positions(uint base) {
 	subgroup_sync();
 }
 
-// multiply_group computes products and along of the own rows and of the other rows from row `column` of the tile on.
-void multiply_group(uint first_row, uint column) {
+// multiply_group computes products, and with `both` along, of the own rows and of the other rows from row `column` of the tile
+// on.
+void multiply_group(uint first_row, uint column, bool both) {
 	[[unroll]] for (uint j = 0; j < GROUP_MATRICES; j++) {
 		uint other = (column + j * MATRIX_N) * PITCH;
 		[[unroll]] for (uint i = 0; i < MATRICES_M; i++) products[i][j] = along[i][j] = ACCUMULATOR(0);
@@ -286,7 +290,7 @@ void multiply_group(uint first_row, uint column) {
 				products[i][j] = coopMatMulAdd(own, rows, products[i][j]);
 			}
 		}
-		[[unroll]] for (uint k = 0; k < PRODUCT_STEPS; k++) {
+		[[unroll]] for (uint k = 0; both && k < PRODUCT_STEPS; k++) {
 			OPERAND_B rows;
 			coopMatLoad(rows, tile, OTHER_ROWS * PITCH + other + k * MATRIX_K / 8, PITCH, gl_CooperativeMatrixLayoutColumnMajor);
 			[[unroll]] for (uint i = 0; i < MATRICES_M; i++) {
@@ -339,8 +343,8 @@ void hide(uint own, uint first, uint column, uint buf, bool partial, float produ
 
 #ifdef QUERIES
 
-// add_softmax adds the products and along of a group to the running softmax. Each element of row_max, row_sums and row_delta
-// belongs to the other rows whose numbers have the same remainder.
+// add_softmax adds the products of a group to the running softmax. Each element of row_max and row_sums belongs to the other
+// rows whose numbers have the same remainder.
 void add_softmax() {
 	int above = 0; // the largest excess over row_max; integers order positive floats correctly, and NaN last
 	[[unroll]] for (uint i = 0; i < MATRICES_M; i++)
@@ -355,16 +359,11 @@ void add_softmax() {
 				float factor = before == now ? 1.0 : exp2((before - now) * SCALE); // exp2(0) is not exactly 1 on some devices
 				row_max[i][k] = now;
 				row_sums[i][k] *= factor;
-				row_delta[i][k] *= factor;
 			}
 	}
 	[[unroll]] for (uint i = 0; i < MATRICES_M; i++)
 		[[unroll]] for (uint j = 0; j < GROUP_MATRICES; j++)
-			[[unroll]] for (int k = 0; k < position.length(); k++) {
-				float weight = exp2((products[i][j][k] - row_max[i][k]) * SCALE);
-				row_sums[i][k] += weight;
-				row_delta[i][k] = fma(weight, along[i][j][k], row_delta[i][k]);
-			}
+			[[unroll]] for (int k = 0; k < position.length(); k++) row_sums[i][k] += exp2((products[i][j][k] - row_max[i][k]) * SCALE);
 }
 
 #define STORE_ROWS(MATRIX) \
@@ -379,6 +378,25 @@ float scratch_sum(uint base, uint row) {
 	vec4 sum = vec4(0);
 	[[unroll]] for (uint c = 0; c < MATRIX_N / 4; c++) sum += scratch_row(base, row, c);
 	return (sum.x + sum.y) + (sum.z + sum.w);
+}
+
+// compute_deltas writes delta of the own queries, the products of their rows of dy, which are in shared memory from chunk
+// `from` on, and of their results.
+void compute_deltas(uint from) {
+	for (uint n = gl_LocalInvocationIndex; n < OWN_ROWS; n += THREADS) {
+		if (!present(own_addresses[n].xy)) continue;
+		float delta = 0;
+		[[unroll]] for (uint c = 0; c < ROW_CHUNKS; c++) {
+			uint chunk = n * PITCH + c;
+			uvec4 a = OWN_IN_REGISTERS ? tile[chunk] : own_tile[OWN_IN_REGISTERS ? 0 : from + chunk], b = load_chunk(own_results[n], c);
+			[[unroll]] for (uint j = 0; j < 4; j++) {
+				vec2 x = unpack16(OPERAND_DTYPE, a[j]), y = unpack16(OPERAND_DTYPE, b[j]);
+				delta = fma(x.y, y.y, fma(x.x, y.x, delta));
+			}
+		}
+		bool finite = (floatBitsToUint(delta) & 0x7f800000u) != 0x7f800000u;
+		query_states[n].z = finite ? delta : uintBitsToFloat(0x7fc00000u);
+	}
 }
 
 uint state_row_of(uint n) { return gl_SubgroupInvocationID + n * SUBGROUP_SIZE; }
@@ -399,20 +417,14 @@ void finish_states(uint base, uint first_row, uint own, uint own_end) {
 			float now = query_states[first_row + i * MATRIX_M + element_row(k)].x;
 			float factor = row_max[i][k] == now ? 1.0 : exp2((row_max[i][k] - now) * SCALE);
 			row_sums[i][k] *= factor;
-			row_delta[i][k] *= factor;
 		}
 	STORE_ROWS(row_sums)
-	[[unroll]] for (uint n = 0; n < STATE_ROWS; n++)
-		if (state_row_of(n) < SUBGROUP_ROWS) query_states[first_row + state_row_of(n)].y = scratch_sum(base, state_row_of(n));
-	subgroup_sync();
-	STORE_ROWS(row_delta)
 	[[unroll]] for (uint n = 0; n < STATE_ROWS; n++) {
 		uint row = state_row_of(n);
 		if (row >= SUBGROUP_ROWS) continue;
 		vec4 state = query_states[first_row + row];
-		float sum = state.y, factor = ROW_FACTORS ? own_factors[first_row + row].x : 1;
+		float sum = scratch_sum(base, row), factor = ROW_FACTORS ? own_factors[first_row + row].x : 1;
 		bool none = sum < 0.5 || !present(own_addresses[first_row + row].xy); // the sum is at least 1 with a visible key, else 0
-		state.z = scratch_sum(base, row) / sum;
 		if (own + row < own_end) F32x4(at(states(), state_row(own + row), 16)).v[0] = none ? vec4(0) : vec4(state.x, -log2(sum), state.z, factor);
 		query_states[first_row + row] = none ? vec4(0) : vec4(state.x, 0, state.z, 1 / sum);
 	}
@@ -510,17 +522,17 @@ void run_tiles(bool softmax, uint own, uint first, uint end, uint base, uint fir
 	barrier();
 	lookup_other(buf, first, end);
 	barrier();
-	prefetch(buf);
+	prefetch(buf, !softmax);
 	while (first < end) {
 		uint next = next_visible_tile(own, first + OTHER_ROWS, end), mask = mask_of(own + first_row, SUBGROUP_ROWS, first);
 		lookup_other(buf ^ 1, next, end);
-		store_tile(buf, first);
+		store_tile(buf, first, !softmax);
 		barrier();
-		prefetch(buf ^ 1);
+		prefetch(buf ^ 1, !softmax);
 		if (mask != TILE_NONE && some_exist[buf] == first) {
 			bool spoiled = some_infinite[buf] == first || own_state[1] != 0, hidden = mask == TILE_PARTIAL || some_missing[buf] == first;
 			[[unroll]] for (uint column = 0; column < OTHER_ROWS; column += GROUP) {
-				multiply_group(first_row, column);
+				multiply_group(first_row, column, !softmax);
 #ifdef QUERIES
 				if (softmax) {
 					if (spoiled) spoil_infinite(first_row, column, buf);
@@ -639,10 +651,14 @@ void backward(uint own, uint own_end, uint other, uint other_end) {
 			[[unroll]] for (uint k = 0; k < PRODUCT_STEPS; k++)
 				coopMatLoad(own_second[i][k], tile, (first_row + i * MATRIX_M) * PITCH + k * MATRIX_K / 8, PITCH, gl_CooperativeMatrixLayoutRowMajor);
 	}
+#ifdef QUERIES
+	if (!OWN_IN_REGISTERS) barrier();
+	compute_deltas(OWN_ROWS * PITCH);
+#endif
 	[[unroll]] for (uint i = 0; i < MATRICES_M; i++) {
 #ifdef QUERIES
 		row_max[i] = ACCUMULATOR(INITIAL_MAX);
-		row_sums[i] = row_delta[i] = ACCUMULATOR(0);
+		row_sums[i] = ACCUMULATOR(0);
 #endif
 		[[unroll]] for (uint j = 0; j < SUM_MATRICES; j++) {
 			product_sums[i][j] = ACCUMULATOR(0);

@@ -13,7 +13,7 @@ func setupWindowAttentionBackward(b *Builder, size []int) (*Workload, error) {
 	w = scope.Keep(b.Scope, w, err)
 	values := batch * n * h * d
 	a := pipelines.WindowAttentionBackwardArgs{
-		QKV: b.operand(3 * values), DY: b.operand(values), DQKV: b.output(3 * values),
+		QKV: b.operand(3 * values), Y: b.operand(values), DY: b.operand(values), DQKV: b.output(3 * values),
 		Scratch: b.scratchMemory(pipelines.WindowAttentionBackwardScratch(config, batch, n)), Items: batch, N: n,
 	}
 	return b.kernel("window_attention_backward", func(list *vk.CommandList) error { return w.Record(list, a) }, b.precisionOutput("dqkv", a.DQKV))
@@ -28,7 +28,7 @@ func setupRoutedAttentionBackward(b *Builder, size []int) (*Workload, error) {
 	rows := 4 * keys
 	a := pipelines.RoutedAttentionBackwardArgs{
 		Q: b.operand(batch * queries * h * d), KV: b.operand(2 * batch * rows * h * d), Indices: b.indices(batch, rows, keys), KeyScores: b.normal(batch * keys),
-		Null: b.normal(2 * h * d), DY: b.operand(batch * queries * h * d), DQ: b.output(batch * queries * h * d), DKV: b.output(2 * batch * rows * h * d),
+		Null: b.normal(2 * h * d), Y: b.operand(batch * queries * h * d), DY: b.operand(batch * queries * h * d), DQ: b.output(batch * queries * h * d), DKV: b.output(2 * batch * rows * h * d),
 		DNull: b.alloc32(2 * batch * h * d), DKeyScores: b.alloc32(batch * keys), Lists: batch, Queries: queries, KeysPerList: keys, KVRows: rows,
 		Scratch: b.scratchMemory(pipelines.RoutedAttentionBackwardScratch(config, batch, queries, keys, rows)),
 	}
@@ -43,7 +43,7 @@ func setupPatchAttentionBackward(b *Builder, size []int) (*Workload, error) {
 	p = scope.Keep(b.Scope, p, err)
 	values := height * width * h * d
 	a := pipelines.PatchAttentionBackwardArgs{
-		QKV: b.operand(3 * values), DY: b.operand(values), DQKV: b.output(3 * values),
+		QKV: b.operand(3 * values), Y: b.operand(values), DY: b.operand(values), DQKV: b.output(3 * values),
 		Scratch: b.scratchMemory(pipelines.PatchAttentionBackwardScratch(config, height, width)), Height: height, Width: width,
 	}
 	return b.kernel("patch_attention_backward", func(list *vk.CommandList) error { return p.Record(list, a) }, b.precisionOutput("dqkv", a.DQKV))
