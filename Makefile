@@ -152,6 +152,7 @@ check: check-go check-shaders
 # Builds everything for other systems: Windows with mingw, Linux on ARM with its gcc. Nothing there is run. macOS needs
 # Apple's SDK: only the packages without C are compiled.
 cross:
+	@scripts/setup cross
 	GOOS=windows GOARCH=amd64 CGO_ENABLED=1 CC=x86_64-w64-mingw32-gcc $(GO) build ./...
 	GOOS=linux GOARCH=arm64 CGO_ENABLED=1 CC=aarch64-linux-gnu-gcc $(GO) build ./...
 	GOOS=darwin GOARCH=arm64 CGO_ENABLED=0 $(GO) build ./safetensors ./internal/atomicfile ./internal/spirv ./internal/errtext ./internal/half
