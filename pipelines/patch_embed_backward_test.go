@@ -91,7 +91,7 @@ func TestPatchEmbedBackwardWithoutImages(t *testing.T) {
 		{"dx has 384 bytes", func(a *PatchEmbedBackwardArgs) { a.DX = out }},
 		{"dweight is missing, want [B 2, P1*P2*Channels 48] f32, 384 bytes", func(a *PatchEmbedBackwardArgs) { a.DWeight = vk.Range{} }},
 		{"dbias has 768 bytes", func(a *PatchEmbedBackwardArgs) { a.DBias = x }},
-		{"scratch has 384 bytes, want PatchEmbedBackwardScratch, 1", func(a *PatchEmbedBackwardArgs) { a.Scratch = out }},
+		{"scratch has 384 bytes, want PatchEmbedBackwardScratch, ", func(a *PatchEmbedBackwardArgs) { a.Scratch = out }},
 	})
 	_, err = NewPatchEmbedBackward(gpu.Dev, PatchEmbedBackwardConfig{PatchEmbedConfig: PatchEmbedConfig{3, 10, 8, 4, 4}})
 	assert.ErrorContains(t, err, "Height is 10, want a multiple of PatchHeight, 4")

@@ -170,22 +170,30 @@ func findLossScale(ctx context.Context, t *train.Trainer, batch *train.Batch) er
 // lossOutput is the loss of the last step and the norm of its gradients.
 func lossOutput(t *train.Trainer, labels int) Output {
 	var last train.Record
+	known := -1 // the last step before the run
+	read := func(ctx context.Context) ([]float32, []int32, error) {
+		records, err := t.Optimizer().Records(ctx, 0)
+		if err != nil {
+			return nil, nil, err
+		}
+		if len(records) == 0 {
+			return nil, nil, errors.New("there is no record of a step")
+		}
+		last = records[len(records)-1]
+		return []float32{float32(last.Loss), float32(last.Norm)}, nil, nil
+	}
 	return Output{
-		name:   "loss and norm of the gradients",
-		poison: func(context.Context) error { return nil }, // each step has a record of its own
-		read: func(ctx context.Context) ([]float32, []int32, error) {
-			records, err := t.Optimizer().Records(ctx, 0)
-			if err != nil {
-				return nil, nil, err
-			}
-			if len(records) == 0 {
-				return nil, nil, errors.New("there is no record of a step")
-			}
-			last = records[len(records)-1]
-			return []float32{float32(last.Loss), float32(last.Norm)}, nil, nil
+		name: "loss and norm of the gradients",
+		poison: func(ctx context.Context) error { // each step has a record of its own
+			_, _, err := read(ctx)
+			known = last.Step
+			return err
 		},
+		read: read,
 		check: func(context.Context, []float32) error {
 			switch {
+			case last.Step <= known:
+				return fmt.Errorf("the last record is of step %d, which was there before the run", last.Step)
 			case last.Labels != float64(labels):
 				return fmt.Errorf("the step had %v labels, want %d", last.Labels, labels)
 			case last.Skipped, !(last.Loss > 0), !(last.Norm > 0):
