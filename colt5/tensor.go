@@ -69,13 +69,17 @@ func (t *Tensor) hasMemory() bool { return t != nil && t.storage != nil && !t.me
 
 // NewTensor makes a tensor with undefined elements. It has at least one dimension, and every size is at least 1.
 func NewTensor(dev *vk.Device, dtype DType, shape ...int) (*Tensor, error) {
+	return newTensor("NewTensor", dev, dtype, shape)
+}
+
+func newTensor(op string, dev *vk.Device, dtype DType, shape []int) (*Tensor, error) {
 	n, err := elements(dtype, shape)
 	if err != nil {
-		return nil, fmt.Errorf("colt5: NewTensor: %w", err)
+		return nil, fmt.Errorf("colt5: %s: %w", op, err)
 	}
 	buffer, err := dev.NewBuffer("tensor "+dtype.String()+shapeString(shape), uint64(n)*uint64(dtype.Size()))
 	if err != nil {
-		return nil, fmt.Errorf("colt5: NewTensor %v %s: %w", dtype, shapeString(shape), err)
+		return nil, fmt.Errorf("colt5: %s %v %s: %w", op, dtype, shapeString(shape), err)
 	}
 	return &Tensor{dtype: dtype, shape: append([]int(nil), shape...), memory: buffer.Range(), storage: newStorage(buffer)}, nil
 }
@@ -155,7 +159,7 @@ func FromSlice[T float32 | int32 | uint8](ctx context.Context, dev *vk.Device, d
 	if n, err := elements(dtype, shape); err == nil && n != len(data) {
 		return nil, fmt.Errorf("colt5: FromSlice: data has %d elements, want %d for %v%s", len(data), n, dtype, shapeString(shape))
 	}
-	t, err := NewTensor(dev, dtype, shape...)
+	t, err := newTensor("FromSlice", dev, dtype, shape)
 	if err != nil {
 		return nil, err
 	}
