@@ -20,8 +20,8 @@ import (
 // prompt is much longer than a cancelled call takes, and much shorter than the timeout of the device.
 const prompt = 5 * time.Second
 
-// skipUnderValidation skips a test that simulates the end of a hang while another goroutine waits: the simulation submits
-// the fence of that wait, which the validation layer reports.
+// skipUnderValidation skips a test whose simulation of a fault the validation layer reports. For the end of a hang while
+// another goroutine waits, the simulation submits the fence of that wait.
 func skipUnderValidation(t *testing.T) {
 	if os.Getenv("COLT5_VALIDATE") == "1" {
 		t.Skip("COLT5_VALIDATE is 1")
