@@ -10,24 +10,33 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// droppingModel is a language model of one byte, with dropout of its embedding.
-func droppingModel(t *testing.T, rate float64) languageModel {
+// embeddingModel is a Linear of what between makes of an embedding of bytes. loss makes the loss of its result.
+func embeddingModel(t *testing.T, c colt5.LinearConfig, between, loss func(g *colt5.Graph, x *colt5.Tensor) *colt5.Tensor) languageModel {
 	ctx, dev := t.Context(), gputest.Device(t)
 	g := colt5.NewGraph(dev)
 	t.Cleanup(func() { assert.NoError(t, g.Close()) })
-	embedding, err := colt5.NewEmbedding(ctx, dev, colt5.EmbeddingConfig{NumTokens: 256, Dim: 16})
+	embedding, err := colt5.NewEmbedding(ctx, dev, colt5.EmbeddingConfig{NumTokens: 256, Dim: c.In})
 	embedding = keep(t, embedding, err)
-	head, err := colt5.NewLinear(ctx, dev, colt5.LinearConfig{In: 16, Out: 256})
+	head, err := colt5.NewLinear(ctx, dev, c)
 	head = keep(t, head, err)
-	x, logits := g.Value("embedding"), g.Value("head")
+	x, y := g.Value("embedding"), g.Value("head")
 	require.NoError(t, embedding.Forward(ctx, x, g.Input("ids", colt5.U8, 0, 0), colt5.CallOptions{}))
-	require.NoError(t, head.Forward(ctx, logits, g.Dropout(x, rate), colt5.CallOptions{}))
-	g.Output("loss", g.CrossEntropy(logits, g.Input("labels", colt5.I32, 0, 0)))
+	require.NoError(t, head.Forward(ctx, y, between(g, x), colt5.CallOptions{}))
+	g.Output("loss", loss(g, y))
 	m := languageModel{g, head.Parameters()}
 	table := embedding.Parameters()[0]
 	table.Name = "embedding.weight"
 	m.parameters = append(m.parameters, table)
 	return m
+}
+
+// droppingModel is a language model of one byte, with dropout of its embedding.
+func droppingModel(t *testing.T, rate float64) languageModel {
+	return embeddingModel(t, colt5.LinearConfig{In: 16, Out: 256},
+		func(g *colt5.Graph, x *colt5.Tensor) *colt5.Tensor { return g.Dropout(x, rate) },
+		func(g *colt5.Graph, y *colt5.Tensor) *colt5.Tensor {
+			return g.CrossEntropy(y, g.Input("labels", colt5.I32, 0, 0))
+		})
 }
 
 // TestTrainerDropout: each step drops other elements, the same ones in all micro-batches, after a resume, and on another run.

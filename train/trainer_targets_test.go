@@ -12,22 +12,11 @@ import (
 
 // regression is a model that predicts two numbers of a text, with the loss of Graph.MeanSquaredError.
 func regression(t *testing.T) languageModel {
-	ctx, dev := t.Context(), gputest.Device(t)
-	g := colt5.NewGraph(dev)
-	t.Cleanup(func() { assert.NoError(t, g.Close()) })
-	embedding, err := colt5.NewEmbedding(ctx, dev, colt5.EmbeddingConfig{NumTokens: 256, Dim: 16})
-	embedding = keep(t, embedding, err)
-	head, err := colt5.NewLinear(ctx, dev, colt5.LinearConfig{In: 16, Out: 2, Bias: true})
-	head = keep(t, head, err)
-	x, y := g.Value("embedding"), g.Value("head")
-	require.NoError(t, embedding.Forward(ctx, x, g.Input("ids", colt5.U8, 0, 0), colt5.CallOptions{}))
-	require.NoError(t, head.Forward(ctx, y, g.Mean(x, nil), colt5.CallOptions{}))
-	g.Output("loss", g.MeanSquaredError(y, g.Input("targets", colt5.F32, 0, 2)))
-	m := languageModel{g, head.Parameters()}
-	table := embedding.Parameters()[0]
-	table.Name = "embedding.weight"
-	m.parameters = append(m.parameters, table)
-	return m
+	return embeddingModel(t, colt5.LinearConfig{In: 16, Out: 2, Bias: true},
+		func(g *colt5.Graph, x *colt5.Tensor) *colt5.Tensor { return g.Mean(x, nil) },
+		func(g *colt5.Graph, y *colt5.Tensor) *colt5.Tensor {
+			return g.MeanSquaredError(y, g.Input("targets", colt5.F32, 0, 2))
+		})
 }
 
 // TestTrainerTargets: a Trainer minimises the mean squared error, in micro-batches with the same bits.
