@@ -27,7 +27,8 @@ const nothing = "nothing"
 var Families = []Family{
 	{
 		Name: "NVIDIA", vendors: []uint32{0x10de},
-		Ran:      "H200 with driver 580.159.04: all tests and golden cases",
+		Ran: "H200 with driver 580.159.04: golden cases with gradients in float32, and all tests but those of 16-bit backward " +
+			"kernels",
 		Compiled: "NVK of Mesa 26.1.6: Kepler (GK110), Turing (TU102)",
 		Untried:  "other GPUs; NVK on a GPU; Windows",
 		chips:    []string{"kepler", "turing"},
@@ -44,7 +45,7 @@ var Families = []Family{
 		Name: "Intel", vendors: []uint32{0x8086},
 		Ran: nothing,
 		Compiled: "ANV of Mesa 26.1.6: Skylake, Ice Lake, Tiger Lake, Meteor Lake, DG2 (Arc A770), Battlemage (Arc B580), Panther " +
-			"Lake",
+			"Lake; on Battlemage the 16-bit backward of routed attention with heads of 128 spills registers",
 		Untried: "any GPU; Intel's driver for Windows",
 		chips:   []string{"skl", "icl", "tgl", "mtl", "dg2", "bmg", "ptl"},
 	},
