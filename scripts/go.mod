@@ -2,3 +2,5 @@
 module github.com/colt5-vulkan/colt5/scripts
 
 go 1.24.0
+
+require golang.org/x/mod v0.29.0
