@@ -68,7 +68,7 @@ func TestGraphDropout(t *testing.T) {
 	assert.Equal(t, fx.read(tensors["x"]), fx.read(tensors["y"]), "an output that is the input")
 	bad := fx.graph()
 	bad.Output("y", bad.Dropout(bad.Input("x", F32, 0, 3), 1))
-	assert.ErrorContains(t, bad.Run(t.Context(), tensors, GraphOptions{}), "colt5: Graph.Dropout: rate is 1, want at least 0 and below 1")
+	assert.ErrorContains(t, bad.Run(t.Context(), tensors, GraphOptions{}), "colt5: Graph.Run: Graph.Dropout: rate is 1, want at least 0 and below 1")
 }
 
 // TestModelDropout: models with dropout have the bits of those without while it is off. While it is on, gradients agree with

@@ -117,10 +117,10 @@ func (v *graphValue) describe(t *Tensor) string {
 
 func (g *Graph) fail(op string, err error) error { return fmt.Errorf("colt5: Graph.%s: %w", op, err) }
 
-// reject keeps the first error while building. Run, Prepare and Memory return it.
-func (g *Graph) reject(op string, err error) {
+// reject keeps the first error while building, and in what it was. Run, Prepare and Memory return it.
+func (g *Graph) reject(what string, err error) {
 	if g.err == nil {
-		g.err = g.fail(op, err)
+		g.err = fmt.Errorf("%s: %w", what, err)
 	}
 }
 
@@ -167,7 +167,7 @@ func (g *Graph) Input(name string, dtype DType, shape ...int) *Tensor {
 		err = fmt.Errorf("%s: the shape is %s, want at least one dimension, each 0 or more", errtext.Name(name), errtext.Shape(shape))
 	}
 	if err != nil {
-		g.reject("Input", err)
+		g.reject("Graph.Input", err)
 	}
 	t := g.newValue(name, dtype, slices.Clone(shape))
 	t.value.input = true
@@ -179,7 +179,7 @@ func (g *Graph) Input(name string, dtype DType, shape ...int) *Tensor {
 // records; empty: the name of the module's type.
 func (g *Graph) Value(name string) *Tensor {
 	if err := g.building(); err != nil {
-		g.reject("Value", err)
+		g.reject("Graph.Value", err)
 	}
 	return g.newValue(name, F32, nil)
 }
@@ -200,7 +200,7 @@ func (g *Graph) Output(name string, v *Tensor) {
 		err = fmt.Errorf("%s is %v, which is an output already", errtext.Name(name), v)
 	}
 	if err != nil {
-		g.reject("Output", err)
+		g.reject("Graph.Output", err)
 		return
 	}
 	g.outputs = append(g.outputs, graphOutput{name, v})
@@ -235,7 +235,7 @@ func (g *Graph) addModule(ctx context.Context, m *base, of *call) error {
 		err = g.add(&graphNode{module: m, layer: m.layer, call: c}, m.name)
 	}
 	if err != nil {
-		g.reject("Run", m.fail("Forward", err))
+		g.reject(m.name+".Forward", err)
 	}
 	return err
 }

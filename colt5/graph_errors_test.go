@@ -3,6 +3,7 @@ package colt5
 import (
 	"context"
 	"slices"
+	"strings"
 	"testing"
 
 	"github.com/stretchr/testify/assert"
@@ -99,21 +100,24 @@ func TestGraphErrors(t *testing.T) {
 	for want, mistake := range building {
 		g := newGraph()
 		mistake(g)
-		assert.ErrorContains(t, g.Run(t.Context(), feed{"x": real, "y": y}, GraphOptions{}), want, want)
+		err := g.Run(t.Context(), feed{"x": real, "y": y}, GraphOptions{})
+		require.ErrorContains(t, err, want, want)
+		assert.Equal(t, 1, strings.Count(err.Error(), "colt5: "), err)
+		assert.NotContains(t, err.Error(), "Graph.Run: Graph.Run")
 	}
 	g := newGraph()
 	closed := fx.tensor(F32, 2, smallN, smallDim)
 	require.NoError(t, closed.Close())
 	for want, tensors := range map[string]feed{
-		`colt5: Graph.Run: y: x is the value x f32[* * 8], which the run leaves out`: {"y": y},
-		`colt5: Graph.Run: no output is wanted, want a tensor for at least one of`:   {"x": real},
-		`the graph has no input or output "X", it has x, y`:                          {"X": real, "y": y},
-		`x is f32[2 48], want f32[* * 8]`:                                            {"x": fx.tensor(F32, 2, smallN), "y": y},
-		`y is f32[2 47 8], want f32[2 48 8]`:                                         {"x": real, "y": fx.tensor(F32, 2, 47, smallDim)},
-		`y is u8[2 48 8], want f32[2 48 8]`:                                          {"x": real, "y": fx.tensor(U8, 2, smallN, smallDim)},
-		`x is the value x f32[* * 8], want a tensor with memory`:                     {"x": g.inputs[0], "y": y},
-		`x is a tensor that is closed`:                                               {"x": closed, "y": y},
-		`"x" and "y" are bound to overlapping parts`:                                 {"x": y, "y": y},
+		`colt5: Graph.Run: y: x is the value x f32[* * 8], for which the run has no tensor`:     {"y": y},
+		`colt5: Graph.Run: the run has no tensor for an output, want one for at least one of y`: {"x": real},
+		`the graph has no input or output "X", it has x, y`:                                     {"X": real, "y": y},
+		`x is f32[2 48], want f32[* * 8]`:                                                       {"x": fx.tensor(F32, 2, smallN), "y": y},
+		`y is f32[2 47 8], want f32[2 48 8]`:                                                    {"x": real, "y": fx.tensor(F32, 2, 47, smallDim)},
+		`y is u8[2 48 8], want f32[2 48 8]`:                                                     {"x": real, "y": fx.tensor(U8, 2, smallN, smallDim)},
+		`x is the value x f32[* * 8], want a tensor with memory`:                                {"x": g.inputs[0], "y": y},
+		`x is a tensor that is closed`:                                                          {"x": closed, "y": y},
+		`"x" and "y" are bound to overlapping parts`:                                            {"x": y, "y": y},
 	} {
 		assert.ErrorContains(t, g.Run(t.Context(), tensors, GraphOptions{}), want)
 	}

@@ -29,7 +29,7 @@ func (g *Graph) operation(kind string, l layer, inputs ...arg) *Tensor {
 		err = g.add(n, kind)
 	}
 	if err != nil {
-		g.reject(kind, err)
+		g.reject("Graph."+kind, err)
 	}
 	return y
 }

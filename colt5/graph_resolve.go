@@ -40,7 +40,11 @@ func (g *Graph) resolve(given []*Tensor, run *call) (*program, error) {
 	}
 	needed := g.needed(outputs)
 	if len(needed) == 0 {
-		return nil, fmt.Errorf("no output is wanted, want a tensor for at least one of the graph's %d", len(g.outputs))
+		names := make([]string, len(g.outputs))
+		for i, out := range g.outputs {
+			names[i] = out.name
+		}
+		return nil, fmt.Errorf("the run has no tensor for an output, want one for at least one of %s", listNames(names))
 	}
 	for _, n := range g.nodes {
 		if needed[n] {
@@ -108,7 +112,7 @@ func (p *program) add(from *graphNode, known []*Tensor, k *kernels, run *call) e
 		case a.kind.written():
 			known[index] = &Tensor{value: a.tensor.value}
 		case known[index] == nil && !a.kind.optional():
-			return fmt.Errorf("%s is %v, which the run leaves out", a.name, a.tensor)
+			return fmt.Errorf("%s is %v, for which the run has no tensor", a.name, a.tensor)
 		}
 		a.tensor = known[index]
 	}

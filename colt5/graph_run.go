@@ -77,11 +77,13 @@ func (g *Graph) Prepare(ctx context.Context, tensors map[string]*Tensor, o Graph
 	return nil
 }
 
+var errNoDevice = errors.New("the graph was made without a device")
+
 // enter locks the graph and its modules, in an order that all graphs share. It returns how many locks it holds, also
 // with an error.
 func (g *Graph) enter(ctx context.Context) (locked int, err error) {
 	if g.dev == nil && g.busy != nil {
-		return 0, errors.New("the graph was made without a device")
+		return 0, errNoDevice
 	}
 	if err := g.lock(ctx); err != nil {
 		return 0, err
@@ -279,18 +281,23 @@ func (g *Graph) unknownName(names func(yield func(string) bool)) error {
 	}
 	for _, name := range slices.Sorted(names) {
 		if !slices.Contains(known, name) {
-			const most = 8 // names in a message
-			list := make([]string, min(len(known), most))
-			for i := range list {
-				list[i] = errtext.Name(known[i])
-			}
-			if len(known) > most {
-				list = append(list, fmt.Sprintf("and %d more", len(known)-most))
-			}
-			return fmt.Errorf("the graph has no input or output %s, it has %s", errtext.Quote(name), strings.Join(list, ", "))
+			return fmt.Errorf("the graph has no input or output %s, it has %s", errtext.Quote(name), listNames(known))
 		}
 	}
 	return nil
+}
+
+// listNames is the first few names, for a message.
+func listNames(names []string) string {
+	const most = 8
+	list := make([]string, min(len(names), most))
+	for i := range list {
+		list[i] = errtext.Name(names[i])
+	}
+	if len(names) > most {
+		list = append(list, fmt.Sprintf("and %d more", len(names)-most))
+	}
+	return strings.Join(list, ", ")
 }
 
 // plan returns the cached plan for the collected tensors, or makes one.

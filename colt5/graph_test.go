@@ -224,12 +224,13 @@ func TestGraphMemory(t *testing.T) {
 		}
 	}
 	assert.ErrorContains(t, planned.Run(t.Context(), feed{}, GraphOptions{}), "colt5: Graph.Run: the graph was made without a device")
+	assert.ErrorContains(t, planned.LimitPlans(t.Context(), PlanLimits{}), "colt5: Graph.LimitPlans: the graph was made without a device")
 	_, err = planned.Memory(fx.dev.Caps(), map[string][]int{"x": {1, smallN, 3}})
 	assert.ErrorContains(t, err, "x is the value x u8[1 48 3], want the value x u8[* *]")
 	_, err = planned.Memory(fx.dev.Caps(), map[string][]int{"x": {1, 8}, "z": {1}})
 	assert.ErrorContains(t, err, `the graph has no input or output "z", it has x, logits`)
 	_, err = planned.Memory(fx.dev.Caps(), nil)
-	assert.ErrorContains(t, err, "encoder: x is the value x u8[* *], which the run leaves out")
+	assert.ErrorContains(t, err, "encoder: x is the value x u8[* *], for which the run has no tensor")
 	_, err = planned.Memory(fx.dev.Caps(), map[string][]int{"x": {1, 0}})
 	assert.ErrorContains(t, err, "x: dimension 1 of shape [1 0] is 0, want 1")
 }

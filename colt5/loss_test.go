@@ -105,5 +105,5 @@ func TestGraphMeanSquaredError(t *testing.T) {
 	}
 	g := fx.graph()
 	g.Output("loss", g.MeanSquaredError(g.Input("x", F32, 0, 4), g.Input("target", F32, 0, 5)))
-	assert.ErrorContains(t, g.Run(t.Context(), nil, GraphOptions{}), "colt5: Graph.MeanSquaredError: target is the value target f32[* 5], want f32[* 4]")
+	assert.ErrorContains(t, g.Run(t.Context(), nil, GraphOptions{}), "colt5: Graph.Run: Graph.MeanSquaredError: target is the value target f32[* 5], want f32[* 4]")
 }

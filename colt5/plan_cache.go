@@ -26,12 +26,19 @@ func (m *base) LimitPlans(ctx context.Context, l PlanLimits) error {
 }
 
 // LimitPlans bounds the plans that the graph keeps from now on, and closes those that exceed the limits. It waits for the
-// run in progress.
+// run in progress. The graph may still be incomplete.
 func (g *Graph) LimitPlans(ctx context.Context, l PlanLimits) error {
-	locked, err := g.enter(ctx)
-	defer g.leaveAll(locked)
+	err := g.lock(ctx)
 	if err == nil {
-		err = g.plans.limit(g.dev, l)
+		defer g.leave()
+		switch {
+		case g.closed:
+			err = fmt.Errorf("the graph is %w", vk.ErrClosed)
+		case g.dev == nil:
+			err = errNoDevice
+		default:
+			err = g.plans.limit(g.dev, l)
+		}
 	}
 	if err != nil {
 		return g.fail("LimitPlans", err)

@@ -132,6 +132,8 @@ func TestPrepareGraph(t *testing.T) {
 		return feed{"x": fx.floats(normal(1, n*smallDim), 1, n, smallDim), "y": fx.tensor(F32, 1, n, smallDim)}
 	}
 	tensors := of(20)
+	require.NoError(t, g.LimitPlans(t.Context(), PlanLimits{})) // changes nothing, also on a graph that may still grow
+	assert.False(t, g.fixed)
 	fx.checkPrepared(func() error { return g.Prepare(t.Context(), tensors, GraphOptions{}) },
 		func() error { return g.Run(t.Context(), tensors, GraphOptions{}) }, tensors["y"])
 	want := fx.read(tensors["y"])

@@ -135,7 +135,7 @@ func (s *shard) readHeader(size, limit int64) (header, format, error) {
 	}
 	n := binary.LittleEndian.Uint64(head)
 	if n > uint64(limit) {
-		return problem("header length is %d, want at most %d", n, limit)
+		return problem("header length is %d, want at most %d; the file may have another format", n, limit)
 	}
 	if n > uint64(size-lengthSize) {
 		return problem("header length is %d, but the file has only %d bytes after it", n, size-lengthSize)

@@ -186,7 +186,7 @@ func (c *Case) decode(what string, text json.RawMessage, v any) error {
 func (c *Case) readMetadata(m map[string]string) error {
 	for _, key := range []string{"module", "config", "call"} {
 		if m[key] == "" {
-			return fmt.Errorf("metadata has no %s", key)
+			return fmt.Errorf("metadata has no %s, so the file is no golden case; weights alone are none", key)
 		}
 	}
 	for key := range m {

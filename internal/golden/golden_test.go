@@ -159,7 +159,7 @@ func TestMalformed(t *testing.T) {
 		want     string // empty: accepted
 	}{
 		{"good", good, with(append(route, f32("param.w", 2), f32("grad.param.w", 2), f32("grad.out", 1, 2, 4))...), ""},
-		{"no metadata", nil, base, "metadata has no module"},
+		{"no metadata", nil, base, "metadata has no module, so the file is no golden case; weights alone are none"},
 		{"no call", meta("M", "{}", ""), base, "metadata has no call"},
 		{"unknown metadata", extended("note", "x"), base, `metadata has "note", want module,`},
 		{"valid rows", extended("rows", "valid"), base, ""},

@@ -44,7 +44,15 @@ func Select(list []Case, only, sizes []string) ([]Case, error) {
 				continue
 			}
 			if len(more[0]) != len(c.Dims) {
-				return nil, command.Usagef("-size is %q, but a size of %s has %s: %s", text, c.Name, command.Count(len(c.Dims), "number"), strings.Join(c.Dims, " x "))
+				hint := ""
+				switch {
+				case strings.Contains(numbers, ","):
+					hint = "; commas list values of one number, for another size repeat -size"
+				case !named && len(list) > 1:
+					hint = "; without NAME= it is a size of every case of this run"
+				}
+				return nil, command.Usagef("-size is %q, but a size of %s has %s: %s%s", text, c.Name,
+					command.Count(len(c.Dims), "number"), strings.Join(c.Dims, " x "), hint)
 			}
 			for _, size := range more {
 				if err := c.checkSize(size); err != nil {

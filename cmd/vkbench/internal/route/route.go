@@ -57,7 +57,7 @@ func Command(env *command.Env) *cli.Command {
 			&cli.IntFlag{Name: "heavy", HideDefault: true, Usage: "`N` heavy tokens of a whole segment in the demonstration (default: length / 32)"},
 			&cli.IntFlag{Name: "length", Value: 32768, Usage: "`BYTES` of a segment"},
 			&cli.IntFlag{Name: "batch", Value: 2, Usage: "segments per call, `B`"},
-			&cli.IntFlag{Name: "passages", Value: 8, Usage: "show the `N` passages with the most heavy tokens; the table has all"},
+			&cli.IntFlag{Name: "passages", Value: 8, Usage: "show the `N` passages with the largest share of heavy bytes, in the order of the text; the table has all"},
 		},
 		Action: func(ctx context.Context, c *cli.Command) error {
 			o, err := parseOptions(c)
