@@ -160,6 +160,11 @@ func (d *Device) heapBudget(heap uint32) (budget, used uint64) {
 	return uint64(b), uint64(u)
 }
 
+// CHeapBytes returns how much memory the C code of this process, mostly the driver, has allocated with malloc and not freed,
+// in bytes; 0 where the C library does not say, which is everywhere but glibc since 2.33. With Device.Stats it tells whether
+// a process that runs for long leaks.
+func CHeapBytes() uint64 { return uint64(C.c5_heap_bytes()) }
+
 // FreeMemory returns the size of the largest buffer that NewBuffer may make at present, in bytes: what is left of the
 // device's memory, of the part of it that the driver grants this process (VK_EXT_memory_budget), and no more than
 // Caps.MaxBufferBytes. Other processes may change it at any time.

@@ -42,6 +42,10 @@ int32_t c5_queue_families(c5_instance *in, void *physical, uint32_t *count, uint
 int32_t c5_probe_device(c5_instance *in, void *physical, uint32_t api, c5_probe *p, const char **call);
 // c5_heap_budget returns 0 if the budget is not known.
 uint32_t c5_heap_budget(c5_instance *in, void *physical, uint32_t heap, uint64_t *budget, uint64_t *usage);
+
+// c5_heap_bytes returns the bytes that malloc has given and free has not got back, 0 where the C library does not say.
+uint64_t c5_heap_bytes(void);
+
 // c5_drain_messages copies the text of the validation messages, clears them, and returns their count.
 uint32_t c5_drain_messages(c5_instance *in, char *out, size_t size);
 

@@ -9,6 +9,9 @@
 #include <windows.h>
 #else
 #include <dlfcn.h>
+#ifdef __GLIBC__
+#include <malloc.h>
+#endif
 #endif
 
 // ---- loader ---------------------------------------------------------------------------------------------------------
@@ -21,6 +24,17 @@ void *c5_load(const char *name) {
 #else
 	void *lib = dlopen(name, RTLD_NOW | RTLD_LOCAL);
 	return lib ? dlsym(lib, "vkGetInstanceProcAddr") : NULL;
+#endif
+}
+
+// ---- host memory ----------------------------------------------------------------------------------------------------
+
+uint64_t c5_heap_bytes(void) {
+#if defined(__GLIBC__) && (__GLIBC__ > 2 || __GLIBC__ == 2 && __GLIBC_MINOR__ >= 33)
+	struct mallinfo2 m = mallinfo2(); // of all arenas
+	return m.uordblks + m.hblkhd;
+#else
+	return 0;
 #endif
 }
 

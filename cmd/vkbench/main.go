@@ -1,7 +1,7 @@
 // Command vkbench lists the Vulkan devices of a machine, verifies the library on one of them against golden cases,
 // times its kernels and modules, compares them with the device's measured peak rates, writes reports, computes the
-// memory of a module's call, and shows which passages of a text a router sends to the heavy branch. `vkbench help` says
-// more.
+// memory of a module's call, shows which passages of a text a router sends to the heavy branch, and repeats everything for
+// hours to find changed bits and leaks. `vkbench help` says more.
 //
 // Each command is a package in internal; what commands share is in the packages below them: cases (what can be timed),
 // measure (timing), results and others. What programs share, such as flags, errors, exit codes and tables, is in the
@@ -17,6 +17,7 @@ import (
 	"github.com/colt5-vulkan/colt5/cmd/vkbench/internal/plan"
 	"github.com/colt5-vulkan/colt5/cmd/vkbench/internal/report"
 	"github.com/colt5-vulkan/colt5/cmd/vkbench/internal/route"
+	"github.com/colt5-vulkan/colt5/cmd/vkbench/internal/soak"
 	"github.com/colt5-vulkan/colt5/cmd/vkbench/internal/tune"
 	"github.com/colt5-vulkan/colt5/cmd/vkbench/internal/verify"
 	"github.com/colt5-vulkan/colt5/internal/cli/command"
@@ -27,7 +28,7 @@ var vkbench = command.Program{
 	Name: "vkbench", Usage: "inspect Vulkan devices, verify and time conditionally routed layers on them",
 	Commands: []command.Constructor{
 		devices.ListCommand, devices.InfoCommand, verify.Command, bench.Command, bench.PeakCommand, tune.Command, report.Command,
-		report.PlotCommand, plan.Command, route.Command,
+		report.PlotCommand, plan.Command, route.Command, soak.Command,
 	},
 }
 

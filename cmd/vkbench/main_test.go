@@ -32,7 +32,7 @@ var program = commandtest.Program(vkbench)
 
 const goldenCase = "../../testdata/golden/topk_00.safetensors"
 
-var names = []string{"devices", "info", "verify", "bench", "peak", "tune", "report", "plot", "plan", "route"}
+var names = []string{"devices", "info", "verify", "bench", "peak", "tune", "report", "plot", "plan", "route", "soak"}
 
 func TestUsage(t *testing.T) {
 	program.RejectsUsage(t, [][2]string{
@@ -88,7 +88,7 @@ func TestInterrupted(t *testing.T) {
 	stop()
 	for _, args := range []string{
 		"bench -only membership_mask", "report -only membership_mask -out " + t.TempDir(), "tune", "verify " + goldenCase,
-		"route " + commandtest.File(t, "text", "some text"), "peak",
+		"route " + commandtest.File(t, "text", "some text"), "peak", "soak",
 	} {
 		code, _, remarks := program.RunContext(ctx, strings.Fields(args)...)
 		assert.Equal(t, command.ExitInterrupted, code, args)
@@ -101,6 +101,7 @@ func TestNoDevice(t *testing.T) {
 		{"info", "-device", "no such device"}, {"devices", "-device", "no such device"}, {"verify", goldenCase, "-device=no such device"},
 		{"bench", "--device", "no such device"}, {"route", goldenCase, "-device", "no such device"},
 		{"peak", "-device", "no such device"}, {"report", "-out", t.TempDir(), "-device", "no such device"},
+		{"soak", "-device", "no such device"},
 	} {
 		code, _, remarks := program.Run(args...)
 		assert.Equal(t, command.ExitNoDevice, code, args)

@@ -66,12 +66,18 @@ func Names(list []Case) []string {
 func with16Bit() []string {
 	kernels := []string{"linear", "linear_backward", "window_attention", "patch_attention", "routed_attention",
 		"window_attention_backward", "patch_attention_backward", "routed_attention_backward", results.BlockLength, results.DenseAttention,
-		"local_mha", "plain_feedforward", "local_mha" + backwardSuffix, "plain_feedforward" + backwardSuffix}
+		"local_mha", "plain_feedforward", "local_mha" + BackwardSuffix, "plain_feedforward" + BackwardSuffix}
 	for _, c := range Routed() {
-		kernels = append(kernels, c.Name, c.Name+backwardSuffix)
+		kernels = append(kernels, c.Name, c.Name+BackwardSuffix)
 	}
 	return append(kernels, trainStep)
 }
+
+// Has16Bit reports whether the case has 16-bit variants.
+func (c Case) Has16Bit() bool { return slices.Contains(with16Bit(), c.Name) }
+
+// Changes reports whether each run changes what the next one reads, as a training step does.
+func (c Case) Changes() bool { return c.Name == trainStep }
 
 // checkSize rejects a dimension of 0 where it has no meaning, a k larger than the number of entries, and sizes whose
 // elements cannot be counted in 64 bits.

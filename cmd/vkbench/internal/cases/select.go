@@ -82,7 +82,7 @@ func Expand(list []Case, small bool, caps vk.Caps, requested []pipelines.DType) 
 	var f32Only []string
 	for _, c := range list {
 		precisions := supported
-		if !slices.Contains(with16Bit(), c.Name) {
+		if !c.Has16Bit() {
 			precisions = []pipelines.DType{pipelines.F32}
 			f32Only = append(f32Only, c.Name)
 		}

@@ -13,7 +13,8 @@ import (
 )
 
 const (
-	backwardSuffix = "_backward"  // of a module's name: the case of its forward and backward pass
+	// BackwardSuffix follows a module's name: the case of its forward and backward pass.
+	BackwardSuffix = "_backward"
 	trainStep      = "train_step" // the case of a whole training step
 )
 
@@ -28,7 +29,7 @@ func ModulesBackward() []Case {
 // backward returns the cases of the modules' calls with a backward pass.
 func backward(list []moduleCase) (cases []Case) {
 	for _, m := range list {
-		cases = append(cases, Case{m.name + backwardSuffix, m.dims, m.sizes, m.smallBackward, func(b *Builder, size []int) (*Workload, error) {
+		cases = append(cases, Case{m.name + BackwardSuffix, m.dims, m.sizes, m.smallBackward, func(b *Builder, size []int) (*Workload, error) {
 			c, err := m.call(b.Context(), b.Dev, b.Precision, size)
 			if err != nil {
 				return nil, err

@@ -20,8 +20,8 @@ func TestBackwardNames(t *testing.T) {
 		seen[name] = true
 	}
 	for _, m := range Modules() {
-		assert.Contains(t, names, m.Name+backwardSuffix)
-		assert.Equal(t, slices.Contains(with16, m.Name), slices.Contains(with16, m.Name+backwardSuffix), m.Name)
+		assert.Contains(t, names, m.Name+BackwardSuffix)
+		assert.Equal(t, slices.Contains(with16, m.Name), slices.Contains(with16, m.Name+BackwardSuffix), m.Name)
 	}
 	assert.Contains(t, with16, trainStep)
 }

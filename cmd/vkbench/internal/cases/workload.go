@@ -2,6 +2,7 @@ package cases
 
 import (
 	"context"
+	"crypto/sha256"
 	"fmt"
 
 	"github.com/colt5-vulkan/colt5/cmd/vkbench/internal/validate"
@@ -43,6 +44,21 @@ func (w *Workload) Validate(ctx context.Context) error {
 		}
 	}
 	return nil
+}
+
+// Digest returns a SHA-256 of the outputs of the last run.
+func (w *Workload) Digest(ctx context.Context) (sum [sha256.Size]byte, err error) {
+	hash := sha256.New()
+	for _, o := range w.Outputs {
+		floats, indices, err := o.read(ctx)
+		if err != nil {
+			return sum, fmt.Errorf("%s: %w", o.name, err)
+		}
+		hash.Write(vk.Bytes(floats))
+		hash.Write(vk.Bytes(indices))
+	}
+	hash.Sum(sum[:0])
+	return sum, nil
 }
 
 func (o Output) validate(ctx context.Context) error {
