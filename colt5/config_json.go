@@ -2,7 +2,6 @@ package colt5
 
 import (
 	"bytes"
-	"encoding"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -161,16 +160,13 @@ func decodeValue(key string, data []byte, field reflect.Value) error {
 			return want("a number or [height, width]")
 		}
 		return nil
-	case encoding.TextUnmarshaler:
+	case *DType: // every such field is a precision
 		var name string
-		if json.Unmarshal(data, &name) != nil {
-			return want("a string")
-		}
 		if isNull(data) {
 			return nil
 		}
-		if err := target.UnmarshalText([]byte(name)); err != nil {
-			return fmt.Errorf("%s: %w", key, err)
+		if json.Unmarshal(data, &name) != nil || target.UnmarshalText([]byte(name)) != nil {
+			return want("f32, f16 or bf16")
 		}
 		return nil
 	}

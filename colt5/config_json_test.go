@@ -94,8 +94,8 @@ func TestConfigJSONTypes(t *testing.T) {
 		`{"channel_first": 1}`:       "channel_first is 1, want true or false",
 		`{"channel_first": "false"}`: `channel_first is "false", want true or false`,
 		`{"route_scope": 1}`:         "route_scope is 1, want a string",
-		`{"precision": 16}`:          "precision is 16, want a string",
-		`{"precision": "fp16"}`:      `precision: dtype is "fp16", want f32, f16, bf16, i32 or u8`,
+		`{"precision": 16}`:          "precision is 16, want f32, f16 or bf16",
+		`{"precision": "fp16"}`:      `precision is "fp16", want f32, f16 or bf16`,
 	} {
 		assert.ErrorContains(t, json.Unmarshal([]byte(text), &c), want)
 	}

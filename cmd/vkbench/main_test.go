@@ -43,6 +43,13 @@ func TestUsage(t *testing.T) {
 		{"-version bench", `-version takes no arguments, but got "bench"`},
 		{"-nonsense", "there is no flag -nonsense; see vkbench -help"},
 		{"-device 0 bench", "-device comes after the command: vkbench COMMAND -device"},
+		{"help -x", "there is no flag -x; see vkbench help -help"},
+		{"help bench -x", "there is no flag -x; see vkbench help -help"},
+		{"-help bnech", `there is no command "bnech", did you mean "bench"?`},
+		{"completion -x", "there is no flag -x; see vkbench completion -help"},
+		{"completion bash -x", "there is no flag -x; see vkbench completion bash -help"},
+		{"completion bash zsh", `bash takes no arguments, but got "zsh"`},
+		{"completion fihs", `completion knows no shell "fihs", did you mean "fish"?; want one of bash, `},
 		{"bench --onyl x", `there is no flag -onyl, did you mean "-only"?; see vkbench bench -help`},
 	})
 }

@@ -72,17 +72,15 @@ func (p Program) run(ctx context.Context, env *Env, args []string) error {
 
 func (p Program) root(env *Env) *cli.Command {
 	root := &cli.Command{
-		Name:                  p.Name,
-		Usage:                 p.Usage,
-		UsageText:             p.Name + " COMMAND [flags] [arguments]",
-		Description:           fmt.Sprintf(description, p.Name),
-		Writer:                env.Stdout,
-		ErrWriter:             env.Stderr,
-		Flags:                 []cli.Flag{versionFlag()},
-		EnableShellCompletion: true,
-		ConfigureShellCompletionCommand: func(c *cli.Command) {
-			c.Hidden, c.Usage = false, "print a script that completes commands, flags and names in bash, zsh, fish or PowerShell"
-		},
+		Name:                            p.Name,
+		Usage:                           p.Usage,
+		UsageText:                       p.Name + " COMMAND [flags] [arguments]",
+		Description:                     fmt.Sprintf(description, p.Name),
+		Writer:                          env.Stdout,
+		ErrWriter:                       env.Stderr,
+		Flags:                           []cli.Flag{versionFlag()},
+		EnableShellCompletion:           true,
+		ConfigureShellCompletionCommand: configureCompletion,
 		// Run maps errors to exit codes; the library would call os.Exit.
 		ExitErrHandler: func(context.Context, *cli.Command, error) {},
 	}
@@ -111,19 +109,30 @@ func (p Program) root(env *Env) *cli.Command {
 		}
 		root.Commands = append(root.Commands, c)
 	}
+	root.Commands = append(root.Commands, helpCommand(root))
 	root.OnUsageError = usageErrorOf
-	root.ShellComplete = Complete(map[string]Values{"": func() (list []string) {
-		for _, c := range root.VisibleCommands() {
-			list = append(list, c.Name+":"+c.Usage)
-		}
-		return list
-	}})
+	root.ShellComplete = Complete(map[string]Values{"": func() []string { return commandNames(root) }})
 	return root
+}
+
+// helpCommand replaces the library's, whose errors have another form.
+func helpCommand(root *cli.Command) *cli.Command {
+	return &cli.Command{
+		Name: "help", Aliases: []string{"h"}, Usage: "list the commands, or describe one", ArgsUsage: "[COMMAND]",
+		OnUsageError: usageErrorOf, HideHelpCommand: true,
+		ShellComplete: Complete(map[string]Values{"": func() []string { return commandNames(root) }}),
+		Action: func(ctx context.Context, c *cli.Command) error {
+			if name := c.Args().First(); name != "" {
+				return cli.ShowCommandHelp(ctx, root, name) // CommandNotFound has the error of an unknown one
+			}
+			return cli.ShowRootCommandHelp(root)
+		},
+	}
 }
 
 // noCommand is the error of an unknown command.
 func noCommand(root *cli.Command, name string) error {
-	names := []string{"help"}
+	var names []string
 	for _, c := range root.Commands {
 		names = append(names, c.Name)
 	}

@@ -8,6 +8,7 @@ import (
 	"strings"
 
 	"github.com/colt5-vulkan/colt5/internal/cli/table"
+	"github.com/colt5-vulkan/colt5/internal/suggest"
 	"github.com/colt5-vulkan/colt5/vk"
 	"github.com/urfave/cli/v3"
 )
@@ -39,6 +40,32 @@ func Complete(values map[string]Values) cli.ShellCompleteFunc {
 			fmt.Fprintln(c.Root().Writer, line)
 		}
 	}
+}
+
+// configureCompletion makes the library's command completion visible, and its errors like those of other commands.
+func configureCompletion(c *cli.Command) {
+	c.Hidden, c.Usage = false, "print a script that completes commands, flags and names in bash, zsh, fish or PowerShell"
+	c.OnUsageError, c.HideHelpCommand = usageErrorOf, true
+	var shells []string
+	for _, shell := range c.Commands {
+		shells = append(shells, shell.Name)
+		shell.OnUsageError, shell.HideHelpCommand = usageErrorOf, true
+		shell.Before = func(ctx context.Context, c *cli.Command) (context.Context, error) { return ctx, NoArgs(c) }
+	}
+	c.Action = func(_ context.Context, c *cli.Command) error {
+		if shell := c.Args().First(); shell != "" {
+			return Usagef("completion knows no shell %q%s; want one of %s", shell, suggest.Phrase(shell, shells), strings.Join(shells, ", "))
+		}
+		return cli.ShowSubcommandHelp(c)
+	}
+}
+
+// commandNames lists the commands of a program, with what they do.
+func commandNames(root *cli.Command) (list []string) {
+	for _, c := range root.VisibleCommands() {
+		list = append(list, c.Name+":"+c.Usage)
+	}
+	return list
 }
 
 func valuesOf(flag string, values map[string]Values) []string {
