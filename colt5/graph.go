@@ -226,8 +226,10 @@ func (g *Graph) addModule(ctx context.Context, m *base, of *call) error {
 		err = errNilContext
 	case m.busy == nil:
 		err = errZeroValue
+	case m.dev != g.dev && (m.dev == nil || g.dev == nil):
+		err = errors.New("the graph or the module was made without a device, want both with the same vk.Device or both without one")
 	case m.dev != g.dev:
-		err = errors.New("the module is on another device than the graph")
+		err = errors.New("the module is on another device than the graph: it was made with another vk.Device")
 	case c.stats != nil || c.routing != nil:
 		err = errors.New("the options have Stats or Routing, want nil: in a graph they are options of Graph.Run")
 	}

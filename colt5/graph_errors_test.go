@@ -109,15 +109,15 @@ func TestGraphErrors(t *testing.T) {
 	closed := fx.tensor(F32, 2, smallN, smallDim)
 	require.NoError(t, closed.Close())
 	for want, tensors := range map[string]feed{
-		`colt5: Graph.Run: y: x is the value x f32[* * 8], for which the run has no tensor`:     {"y": y},
-		`colt5: Graph.Run: the run has no tensor for an output, want one for at least one of y`: {"x": real},
-		`the graph has no input or output "X", it has x, y`:                                     {"X": real, "y": y},
-		`x is f32[2 48], want f32[* * 8]`:                                                       {"x": fx.tensor(F32, 2, smallN), "y": y},
-		`y is f32[2 47 8], want f32[2 48 8]`:                                                    {"x": real, "y": fx.tensor(F32, 2, 47, smallDim)},
-		`y is u8[2 48 8], want f32[2 48 8]`:                                                     {"x": real, "y": fx.tensor(U8, 2, smallN, smallDim)},
-		`x is the value x f32[* * 8], want a tensor with memory`:                                {"x": g.inputs[0], "y": y},
-		`x is a tensor that is closed`:                                                          {"x": closed, "y": y},
-		`"x" and "y" are bound to overlapping parts`:                                            {"x": y, "y": y},
+		`colt5: Graph.Run: y: x is the value x f32[* * 8], an input that is not given`:       {"y": y},
+		`colt5: Graph.Run: no tensor is given for an output, want one for at least one of y`: {"x": real},
+		`the graph has no input or output "X", it has x, y`:                                  {"X": real, "y": y},
+		`x is f32[2 48], want f32[* * 8]`:                                                    {"x": fx.tensor(F32, 2, smallN), "y": y},
+		`y is f32[2 47 8], want f32[2 48 8]`:                                                 {"x": real, "y": fx.tensor(F32, 2, 47, smallDim)},
+		`y is u8[2 48 8], want f32[2 48 8]`:                                                  {"x": real, "y": fx.tensor(U8, 2, smallN, smallDim)},
+		`x is the value x f32[* * 8], want a tensor with memory`:                             {"x": g.inputs[0], "y": y},
+		`x is a tensor that is closed`:                                                       {"x": closed, "y": y},
+		`"x" and "y" are bound to overlapping parts`:                                         {"x": y, "y": y},
 	} {
 		assert.ErrorContains(t, g.Run(t.Context(), tensors, GraphOptions{}), want)
 	}

@@ -44,7 +44,7 @@ func (g *Graph) resolve(given []*Tensor, run *call) (*program, error) {
 		for i, out := range g.outputs {
 			names[i] = out.name
 		}
-		return nil, fmt.Errorf("the run has no tensor for an output, want one for at least one of %s", listNames(names))
+		return nil, fmt.Errorf("no tensor is given for an output, want one for at least one of %s", listNames(names))
 	}
 	for _, n := range g.nodes {
 		if needed[n] {
@@ -112,7 +112,7 @@ func (p *program) add(from *graphNode, known []*Tensor, k *kernels, run *call) e
 		case a.kind.written():
 			known[index] = &Tensor{value: a.tensor.value}
 		case known[index] == nil && !a.kind.optional():
-			return fmt.Errorf("%s is %v, for which the run has no tensor", a.name, a.tensor)
+			return fmt.Errorf("%s is %v, an input that is not given", a.name, a.tensor)
 		}
 		a.tensor = known[index]
 	}

@@ -225,12 +225,15 @@ func TestGraphMemory(t *testing.T) {
 	}
 	assert.ErrorContains(t, planned.Run(t.Context(), feed{}, GraphOptions{}), "colt5: Graph.Run: the graph was made without a device")
 	assert.ErrorContains(t, planned.LimitPlans(t.Context(), PlanLimits{}), "colt5: Graph.LimitPlans: the graph was made without a device")
+	other := fx.graph()
+	err = head.Forward(t.Context(), other.Value(""), other.Input("x", F32, 0, smallDim), CallOptions{})
+	assert.ErrorContains(t, err, "the graph or the module was made without a device, want both with the same vk.Device or both without one")
 	_, err = planned.Memory(fx.dev.Caps(), map[string][]int{"x": {1, smallN, 3}})
 	assert.ErrorContains(t, err, "x is the value x u8[1 48 3], want the value x u8[* *]")
 	_, err = planned.Memory(fx.dev.Caps(), map[string][]int{"x": {1, 8}, "z": {1}})
 	assert.ErrorContains(t, err, `the graph has no input or output "z", it has x, logits`)
 	_, err = planned.Memory(fx.dev.Caps(), nil)
-	assert.ErrorContains(t, err, "encoder: x is the value x u8[* *], for which the run has no tensor")
+	assert.ErrorContains(t, err, "encoder: x is the value x u8[* *], an input that is not given")
 	_, err = planned.Memory(fx.dev.Caps(), map[string][]int{"x": {1, 0}})
 	assert.ErrorContains(t, err, "x: dimension 1 of shape [1 0] is 0, want 1")
 }

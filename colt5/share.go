@@ -88,7 +88,7 @@ func (m *base) acquireShared(list []Parameter) (shared []sharedElements, err err
 		case p.Tensor == nil || p.Tensor.storage == nil || p.Tensor.dtype != F32 || !sameShape(p.Tensor.shape, t.shape):
 			err = fmt.Errorf("%s is %v, want %v%s", p.Name, p.Tensor, t.dtype, shapeString(t.shape))
 		case p.Tensor.Device() != m.dev:
-			err = fmt.Errorf("%s is on another device than the module", p.Name)
+			err = fmt.Errorf("%s is on another device than the module: it was made with another vk.Device", p.Name)
 		case p.Tensor.closed.Load() || !p.Tensor.storage.acquire():
 			err = fmt.Errorf("%s is a tensor that is %w", p.Name, vk.ErrClosed)
 		}
