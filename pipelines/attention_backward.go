@@ -11,7 +11,7 @@ import (
 )
 
 // This file holds what the kernels that include shaders/include/attention_backward.glsl share;
-// attention_backward_tiles.go has their tile sizes.
+// attention_backward_tiles.go and attention_backward_lowreg.go have their tile sizes.
 
 // attentionStateBytes is the size of what the kernel of the queries leaves for that of the keys, per query and head.
 const attentionStateBytes = 16
@@ -55,7 +55,10 @@ func (k *attentionBackwardKernels) variant(stage string, t attentionBackwardTile
 		spec[shaders.AttentionBackwardThreads] = uint32(t.threads)
 		return kernelVariant{name: name, spv: name, spec: spec}
 	}
-	caps, subgroup := k.dev.Caps(), matrixSubgroup(limitsOf(k.dev))
+	caps, subgroup, spv := k.dev.Caps(), k.dev.Caps().SubgroupSize, name+"_"+k.precision.String()
+	if t.lowRegisters {
+		subgroup, spv = caps.SubgroupMin, name+"_lowreg_"+k.precision.String()
+	}
 	for id, value := range map[uint32]uint32{
 		shaders.AttentionBackwardMatrixM:            k.matrix.M,
 		shaders.AttentionBackwardMatrixN:            k.matrix.N,
@@ -65,11 +68,12 @@ func (k *attentionBackwardKernels) variant(stage string, t attentionBackwardTile
 		shaders.AttentionBackwardThreads:            uint32(t.subgroups) * subgroup,
 		shaders.AttentionBackwardWeightsInRegisters: specBool(k.weightsInRegisters),
 		shaders.AttentionBackwardLockstep:           specBool(caps.CPU),
-		shaders.AttentionBackwardOwnInRegisters:     specBool(t.ownInRegisters),
 	} {
 		spec[id] = value
 	}
-	spv := name + "_" + k.precision.String()
+	if !t.lowRegisters {
+		spec[shaders.AttentionBackwardOwnInRegisters] = specBool(t.ownInRegisters)
+	}
 	return kernelVariant{fmt.Sprintf("%s %dx%d", spv, t.own, t.other), spv, spec, subgroup, true}
 }
 
@@ -79,6 +83,9 @@ func (k *attentionBackwardKernels) tile(stage string, rows, others int) (attenti
 		limits := limitsOf(k.dev)
 		limits.CPU = limits.CPU && !k.gpuKernel
 		return attentionBackwardFloatTile(limits, stage, k.dimHead, rows), nil
+	}
+	if limits := limitsOf(k.dev); limits.lowRegisters() {
+		return lowRegisterBackwardTile(limits, k.matrix, stage, k.dimHead, k.factors)
 	}
 	tiles, err := attentionBackwardTiles(limitsOf(k.dev), k.matrix, k.dimHead, k.factors, rows, stage == "queries" && others >= wideKeys)
 	if err != nil {

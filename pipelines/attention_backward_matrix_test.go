@@ -62,8 +62,8 @@ func TestWindowAttentionBackwardMatrix(t *testing.T) {
 								assert.Equal(t, make([]float32, 2*row), got[(3*token+1)*row:][:2*row], "key and value of the masked token %d", token)
 							}
 						}
-						require.Contains(t, gpu.StepNames()[0], "window_attention_backward_queries_"+p.String())
-						require.Contains(t, gpu.StepNames()[1], "window_attention_backward_keys_"+p.String())
+						require.Contains(t, gpu.StepNames()[0], matrixAttention("window_attention_backward_queries", p))
+						require.Contains(t, gpu.StepNames()[1], matrixAttention("window_attention_backward_keys", p))
 					})
 				}
 			}
@@ -169,8 +169,8 @@ func TestPatchAttentionBackwardMatrix(t *testing.T) {
 				a.Round = p.round
 				naive := p.roundAll(ref.PatchAttentionBackward32(a, dy))
 				assert.NoError(t, ref.MaxErr(c.compute(t, c.open(t), gpu, a.QKV, dy), want).Within(ref.Bound(naive, want, p.halfULP())))
-				require.Contains(t, gpu.StepNames()[0], "patch_attention_backward_queries_"+p.String())
-				require.Contains(t, gpu.StepNames()[1], "patch_attention_backward_keys_"+p.String())
+				require.Contains(t, gpu.StepNames()[0], matrixAttention("patch_attention_backward_queries", p))
+				require.Contains(t, gpu.StepNames()[1], matrixAttention("patch_attention_backward_keys", p))
 			})
 		}
 	}
@@ -212,8 +212,8 @@ func TestRoutedAttentionBackwardMatrix(t *testing.T) {
 				gpu := gputest.New(t)
 				a, dy := c.gradientArgs()
 				c.check(t, a, dy, c.backward(t, opened[c.RoutedAttentionConfig], gpu, a, dy))
-				require.Contains(t, gpu.StepNames()[0], "routed_attention_backward_queries_"+p.String())
-				require.Contains(t, gpu.StepNames()[1], "routed_attention_backward_keys_"+p.String())
+				require.Contains(t, gpu.StepNames()[0], matrixAttention("routed_attention_backward_queries", p))
+				require.Contains(t, gpu.StepNames()[1], matrixAttention("routed_attention_backward_keys", p))
 			})
 		}
 	}

@@ -7,11 +7,12 @@ import (
 )
 
 // attentionBackwardTile is how many rows a workgroup of an attention's backward pass computes, queries or keys, and how
-// many of the other kind it reads at a time. With cooperative matrices, subgroups share its rows equally; else subgroups
-// is 0.
+// many of the other kind it reads at a time. With cooperative matrices, subgroups share its rows or columns equally; else
+// subgroups is 0.
 type attentionBackwardTile struct {
 	own, other, subgroups int
 	ownInRegisters        bool // the own rows are operands in registers, else in shared memory
+	lowRegisters          bool // the kernel of attention_backward_lowreg.go
 	threads               int  // invocations of a workgroup without cooperative matrices
 }
 
@@ -47,24 +48,16 @@ func (t attentionBackwardTile) floatShared() uint32 {
 	return uint32(16*vec4s + 8*rows + 12)
 }
 
-// matrixSubgroup is the subgroup size of kernels on cooperative matrices: where registers are few, the smallest leaves most
-// of them to an invocation.
-func matrixSubgroup(l deviceLimits) uint32 {
-	if l.lowRegisters() {
-		return l.SubgroupMin
-	}
-	return l.SubgroupSize
-}
-
 // Candidates in order of preference. With 16 rows, the sums of a subgroup leave registers for the own rows of a head of 64,
 // but not for those of a larger one.
 var (
 	attentionBackwardMatrixTiles = []attentionBackwardTile{
-		{64, 64, 4, true, 0}, {64, 32, 4, true, 0}, {64, 32, 4, false, 0}, {32, 32, 2, false, 0}, {32, 16, 2, false, 0},
+		{own: 64, other: 64, subgroups: 4, ownInRegisters: true}, {own: 64, other: 32, subgroups: 4, ownInRegisters: true},
+		{own: 64, other: 32, subgroups: 4}, {own: 32, other: 32, subgroups: 2}, {own: 32, other: 16, subgroups: 2},
 	}
 	// Queries with many keys: each loaded key serves twice as many queries. Patches of 32 x 32 on an H200: 1.65 ms instead of
 	// 2.15 ms.
-	attentionBackwardWideTiles = append([]attentionBackwardTile{{128, 32, 4, true, 0}}, attentionBackwardMatrixTiles...)
+	attentionBackwardWideTiles = append([]attentionBackwardTile{{own: 128, other: 32, subgroups: 4, ownInRegisters: true}}, attentionBackwardMatrixTiles...)
 )
 
 // wideKeys is the number of keys from which attentionBackwardWideTiles are faster. With 129 keys they take 1.09 ms instead of
@@ -91,7 +84,7 @@ func (t attentionBackwardTile) shared(m vk.MatrixShape, dimHead int, factors boo
 
 // fits reports whether a device can run a tile on cooperative matrices.
 func (t attentionBackwardTile) fits(l deviceLimits, m vk.MatrixShape, dimHead int, factors bool) bool {
-	threads := uint32(t.subgroups) * matrixSubgroup(l)
+	threads := uint32(t.subgroups) * l.SubgroupSize
 	return t.own%(t.subgroups*int(m.M)) == 0 && t.other%int(max(m.N, m.K)) == 0 && threads <= l.MaxWorkgroupInvocations &&
 		(!l.SubgroupSizeControl || uint32(t.subgroups) <= l.MaxWorkgroupSubgroups) && t.shared(m, dimHead, factors) <= min(l.MaxSharedBytes, maxAttentionShared)
 }
@@ -102,9 +95,7 @@ func attentionBackwardTiles(l deviceLimits, m vk.MatrixShape, dimHead int, facto
 	candidates := attentionBackwardMatrixTiles
 	switch {
 	case l.CPU && max(m.M, m.N) <= 8: // its compiler needs minutes for large tiles
-		candidates = []attentionBackwardTile{{32, 8, 4, false, 0}, {16, 8, 2, false, 0}}
-	case l.lowRegisters():
-		candidates = []attentionBackwardTile{{4 * int(m.M), 16, 4, false, 0}, {2 * int(m.M), 16, 2, false, 0}}
+		candidates = []attentionBackwardTile{{own: 32, other: 8, subgroups: 4}, {own: 16, other: 8, subgroups: 2}}
 	case dimHead > 64:
 		candidates = candidates[2:]
 	case wide && rows > 64:
@@ -136,6 +127,9 @@ func (t attentionBackwardTile) iterations(dimHead int, stage string, others int)
 	tiles, passes := int(ceilDiv(uint64(others), uint64(t.other)))+1, 1
 	if stage == "queries" {
 		passes = 2
+	}
+	if t.lowRegisters {
+		return t.lowRegisterIterations(dimHead, passes*tiles)
 	}
 	if t.subgroups > 0 {
 		return passes*tiles*(2+t.other) + 4*t.own*dimHead/8 + 1000

@@ -27,6 +27,12 @@ var selectedByDevice = []string{
 	"patch_attention_f16", "patch_attention_bf16", "patch_attention_lowreg_f16", "patch_attention_lowreg_bf16",
 	"routed_attention_f16", "routed_attention_bf16", "routed_attention_lowreg_f16", "routed_attention_lowreg_bf16",
 	"window_attention_f16", "window_attention_bf16", "window_attention_lowreg_f16", "window_attention_lowreg_bf16",
+	"patch_attention_backward_keys_f16", "patch_attention_backward_keys_bf16", "patch_attention_backward_queries_f16", "patch_attention_backward_queries_bf16",
+	"patch_attention_backward_keys_lowreg_f16", "patch_attention_backward_keys_lowreg_bf16", "patch_attention_backward_queries_lowreg_f16", "patch_attention_backward_queries_lowreg_bf16",
+	"routed_attention_backward_keys_f16", "routed_attention_backward_keys_bf16", "routed_attention_backward_queries_f16", "routed_attention_backward_queries_bf16",
+	"routed_attention_backward_keys_lowreg_f16", "routed_attention_backward_keys_lowreg_bf16", "routed_attention_backward_queries_lowreg_f16", "routed_attention_backward_queries_lowreg_bf16",
+	"window_attention_backward_keys_f16", "window_attention_backward_keys_bf16", "window_attention_backward_queries_f16", "window_attention_backward_queries_bf16",
+	"window_attention_backward_keys_lowreg_f16", "window_attention_backward_keys_lowreg_bf16", "window_attention_backward_queries_lowreg_f16", "window_attention_backward_queries_lowreg_bf16",
 }
 
 // supported returns the precisions of matrix products on the device.

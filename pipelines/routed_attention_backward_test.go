@@ -45,7 +45,11 @@ type routedGrads = ref.RoutedAttentionGradsOf[float32]
 func (c routedCase) backward(t *testing.T, r *RoutedAttentionBackward, gpu *gputest.Harness, a ref.RoutedAttentionArgs, dy []float32) routedGrads {
 	t.Helper()
 	p, row, offset := c.Precision, c.Heads*c.DimHead, rowAlign(c.DimHead)
-	poisoned, y := a, ref.RoutedAttention32(a)
+	poisoned, forward := a, a
+	if p != F32 {
+		forward.Round = p.round // as the forward kernel, whose result this is
+	}
+	y := ref.RoutedAttention32(forward)
 	poisoned.Q, dy = append([]float32{}, a.Q...), append([]float32{}, dy...)
 	for slot := range c.lists * c.queries {
 		for i := slot * row; i < (slot+1)*row && isEmpty(a, slot); i++ {

@@ -44,27 +44,11 @@ const float MAX_RAW_PRODUCT = 1e29; // bound of the magnitude of products
 #define ROUND_OPERAND(v) (v)
 #endif
 
-#ifdef QUERIES
-const uint STATES = OWN_ROWS;
-shared uvec2 own_results[OWN_ROWS]; // addresses of the rows of y
-#else
-const uint STATES = 2 * OTHER_ROWS; // of this tile and of the next one
-#endif
-
 // tile holds own rows of one kind, then other rows of both kinds, then results.
 shared uvec4 tile[(OWN_ROWS > 2 * OTHER_ROWS ? OWN_ROWS : 2 * OTHER_ROWS) * PITCH];
 shared uvec4 own_tile[OWN_IN_REGISTERS ? 1 : 2 * OWN_ROWS * PITCH]; // own rows of both kinds
 // scratch is for exchanges within a subgroup; each subgroup has SUBGROUP_ROWS rows of it, from chunk `base` on.
 shared uvec4 scratch[OWN_ROWS * SCRATCH_PITCH];
-shared uvec4 own_addresses[OWN_ROWS];         // of q and dy, or of k and v; 0 if the row does not exist
-shared uvec4 other_addresses[2 * OTHER_ROWS]; // of this tile and of the next one
-shared vec4 query_states[STATES]; // with QUERIES: maximum of the products, 0, delta, 1 / sum of the weights
-shared vec2 own_factors[ROW_FACTORS ? OWN_ROWS : 1], other_factors[ROW_FACTORS ? 2 * OTHER_ROWS : 1];
-shared uint own_infinite[OWN_ROWS], other_infinite[2 * OTHER_ROWS]; // 1: an element of the row is infinite or NaN
-// The start of the tiles in both buffers, if some of their rows exist, do not exist, or are infinite.
-shared uint some_exist[2], some_missing[2], some_infinite[2];
-shared uint own_state[2]; // whether some own rows exist, and are infinite
-
 uvec4 next_first[LOADS], next_second[LOADS];
 ACCUMULATOR position, products[MATRICES_M][GROUP_MATRICES], along[MATRICES_M][GROUP_MATRICES], product_sums[MATRICES_M][SUM_MATRICES];
 OPERAND_A own_first[OWN_IN_REGISTERS ? MATRICES_M : 1][OWN_IN_REGISTERS ? PRODUCT_STEPS : 1], product_weights[MATRICES_M][GROUP_STEPS];
@@ -87,131 +71,7 @@ void subgroup_sync() {
 uint element_row(int k) { return uint(position[k]) / 16; }
 uint element_column(int k) { return uint(position[k]) % 16; }
 
-// load_chunk reads elements 8 i .. 8 i + 7 of a row; 0 past its end. The row is float32 if its address is odd.
-uvec4 load_chunk(uvec2 row, uint i) {
-#ifdef ATTENTION_NULL
-	if ((row.x & 1) != 0) {
-		vec4 a = load_row(uvec2(row.x - 1, row.y), 2 * i), b = load_row(uvec2(row.x - 1, row.y), 2 * i + 1);
-		return uvec4(pack16(OPERAND_DTYPE, a.xy), pack16(OPERAND_DTYPE, a.zw), pack16(OPERAND_DTYPE, b.xy), pack16(OPERAND_DTYPE, b.zw));
-	}
-#endif
-	if (DIM_HEAD % 8 == 0) return DIM_HEAD == PADDED_DIM || i < DIM_HEAD / 8 ? U32x4(row).v[i] : uvec4(0);
-	uvec4 v = uvec4(0);
-	[[unroll]] for (uint j = 0; j < 4; j++)
-		if (8 * i + 2 * j < DIM_HEAD) v[j] = U32(row).v[4 * i + j];
-	return v;
-}
-
-void store_chunk(uvec2 row, uint i, uvec4 v) {
-#ifdef ATTENTION_NULL
-	if ((row.x & 1) != 0) {
-		uvec2 floats = uvec2(row.x - 1, row.y);
-		[[unroll]] for (uint j = 0; j < 2; j++)
-			if (2 * i + j < ROW_VEC4) store_row(floats, 2 * i + j, vec4(unpack16(OPERAND_DTYPE, v[2 * j]), unpack16(OPERAND_DTYPE, v[2 * j + 1])));
-		return;
-	}
-#endif
-	if (DIM_HEAD % 8 == 0) {
-		if (DIM_HEAD == PADDED_DIM || i < DIM_HEAD / 8) U32x4(row).v[i] = v;
-		return;
-	}
-	[[unroll]] for (uint j = 0; j < 4; j++)
-		if (8 * i + 2 * j < DIM_HEAD) U32(row).v[4 * i + j] = v[j];
-}
-
-// scale16 multiplies the elements of a chunk by a factor.
-uvec4 scale16(uvec4 v, float f) {
-	[[unroll]] for (uint j = 0; j < 4; j++) v[j] = pack16(OPERAND_DTYPE, unpack16(OPERAND_DTYPE, v[j]) * f);
-	return v;
-}
-
-// infinite returns a chunk whose words are not 0 where an element is infinite or NaN: exponents of all ones, to which
-// adding 1 carries into the sign bit.
-uvec4 infinite(uvec4 v) {
-	const uint last = OPERAND_DTYPE == DTYPE_BF16 ? 7 : 10; // lowest bit of an exponent
-	return (v & 0x7fff7fffu) + (0x00010001u << last) & 0x80008000u;
-}
-
-// make_finite makes the elements that infinite found large numbers.
-uvec4 make_finite(uvec4 v, uvec4 found) {
-	const uint last = OPERAND_DTYPE == DTYPE_BF16 ? 7 : 10;
-	return v & ~(found >> (15 - last));
-}
-
-bool is_nan(float v) { return (floatBitsToUint(v) & 0x7fffffffu) > 0x7f800000u; }
-
-bool any_bits(uvec4 v) { return (v.x | v.y | v.z | v.w) != 0; }
-
-// lookup_own finds the own rows from own on; those from own_end on do not exist.
-void lookup_own(uint own, uint own_end) {
-	for (uint n = gl_LocalInvocationIndex; n < OWN_ROWS; n += THREADS) {
-#ifdef QUERIES
-		Query row = Query(false, uvec2(0), uvec2(0), 0);
-		if (own + n < own_end) row = query(own + n);
-		own_addresses[n] = row.exists ? uvec4(row.q, row.dy) : uvec4(0);
-		own_results[n] = row.exists ? y_address(own + n) : uvec2(0);
-		if (ROW_FACTORS) own_factors[n] = row.exists ? vec2(row.factor, 1) : vec2(0);
-#else
-		Key row = Key(false, uvec2(0), uvec2(0), 0, 0);
-		if (own + n < own_end) row = key(own + n);
-		own_addresses[n] = row.exists ? uvec4(row.k, row.v) : uvec4(0);
-		if (ROW_FACTORS) own_factors[n] = row.exists ? vec2(row.key_factor, row.value_factor) : vec2(0);
-#endif
-		own_infinite[n] = 0;
-		if (row.exists) own_state[0] = 1;
-	}
-}
-
-// lookup_other finds the other rows from first on, for buffer buf, 0 or 1; those from end on do not exist.
-void lookup_other(uint buf, uint first, uint end) {
-	for (uint n = gl_LocalInvocationIndex; n < OTHER_ROWS; n += THREADS) {
-		uint at_row = buf * OTHER_ROWS + n;
-		bool inside = first < end && n < end - first;
-#ifdef QUERIES
-		Key row = Key(false, uvec2(0), uvec2(0), 0, 0);
-		if (inside) row = key(first + n);
-		other_addresses[at_row] = row.exists ? uvec4(row.k, row.v) : uvec4(0);
-		if (ROW_FACTORS) other_factors[at_row] = row.exists ? vec2(row.key_factor, row.value_factor) : vec2(0);
-#else
-		Query row = Query(false, uvec2(0), uvec2(0), 0);
-		vec4 state = vec4(0);
-		if (inside) state = F32x4(at(states(), state_row(first + n), 16)).v[0];
-		if (state.w != 0) row = query(first + n); // NaN is not 0
-		query_states[at_row] = state;
-		other_addresses[at_row] = row.exists ? uvec4(row.q, row.dy) : uvec4(0);
-		if (ROW_FACTORS) other_factors[at_row] = row.exists ? vec2(state.w, 1) : vec2(0);
-#endif
-		other_infinite[at_row] = 0;
-#ifdef KEYS
-		if (is_nan(state.x) || is_nan(state.y) || is_nan(state.z)) {
-			other_infinite[at_row] = 1;
-			some_infinite[buf] = first;
-		}
-#endif
-		if (row.exists) some_exist[buf] = first;
-		else some_missing[buf] = first;
-	}
-}
-
-// load_own reads the own rows of a kind, 0 or 1, into shared memory from chunk `to` on. Those with an element that is
-// infinite or NaN are marked.
-void load_own(uint kind, uint to) {
-	for (uint e = gl_LocalInvocationIndex; e < OWN_ROWS * ROW_CHUNKS; e += THREADS) {
-		uint row = e / ROW_CHUNKS;
-		uvec4 both = own_addresses[row], v = uvec4(0);
-		uvec2 address = kind == 0 ? both.xy : both.zw;
-		if (present(address)) v = load_chunk(address, e % ROW_CHUNKS);
-		if (ROW_FACTORS) v = scale16(v, own_factors[row][kind]);
-		uvec4 found = infinite(v);
-		if (any_bits(found)) {
-			v = make_finite(v, found);
-			own_infinite[row] = own_state[1] = 1;
-		}
-		uint chunk = row * PITCH + e % ROW_CHUNKS;
-		if (OWN_IN_REGISTERS) tile[chunk] = v;
-		else own_tile[to + chunk] = v;
-	}
-}
+#include "attention_backward_rows.glsl"
 
 // prefetch loads the other rows of a tile into registers. It is called unconditionally, also for the tile after the last
 // one, which has no rows: a conditional load makes compilers copy the registers at the join, and the copy waits for the
@@ -342,101 +202,7 @@ void hide(uint own, uint first, uint column, uint buf, bool partial, float produ
 }
 
 #ifdef QUERIES
-
-// add_softmax adds the products of a group to the running softmax. Each element of row_max and row_sums belongs to the other
-// rows whose numbers have the same remainder.
-void add_softmax() {
-	int above = 0; // the largest excess over row_max; integers order positive floats correctly, and NaN last
-	[[unroll]] for (uint i = 0; i < MATRICES_M; i++)
-		[[unroll]] for (uint j = 0; j < GROUP_MATRICES; j++)
-			[[unroll]] for (int k = 0; k < position.length(); k++) above = max(above, floatBitsToInt(products[i][j][k] - row_max[i][k]));
-	if (subgroupAny(above > floatBitsToInt(MAX_RISE / SCALE))) {
-		[[unroll]] for (uint i = 0; i < MATRICES_M; i++)
-			[[unroll]] for (int k = 0; k < position.length(); k++) {
-				float before = row_max[i][k], now = before, top = before;
-				[[unroll]] for (uint j = 0; j < GROUP_MATRICES; j++) top = products[i][j][k] > top ? products[i][j][k] : top;
-				if (top - before > MAX_RISE / SCALE) now = top; // whatever the other elements do
-				float factor = before == now ? 1.0 : exp2((before - now) * SCALE); // exp2(0) is not exactly 1 on some devices
-				row_max[i][k] = now;
-				row_sums[i][k] *= factor;
-			}
-	}
-	[[unroll]] for (uint i = 0; i < MATRICES_M; i++)
-		[[unroll]] for (uint j = 0; j < GROUP_MATRICES; j++)
-			[[unroll]] for (int k = 0; k < position.length(); k++) row_sums[i][k] += exp2((products[i][j][k] - row_max[i][k]) * SCALE);
-}
-
-#define STORE_ROWS(MATRIX) \
-	[[unroll]] for (uint i = 0; i < MATRICES_M; i++) \
-		coopMatStore(MATRIX[i], scratch, base + i * MATRIX_M * SCRATCH_PITCH, SCRATCH_PITCH, gl_CooperativeMatrixLayoutRowMajor); \
-	subgroup_sync();
-
-// scratch_row returns 4 columns of a row of floats in scratch.
-vec4 scratch_row(uint base, uint row, uint c) { return uintBitsToFloat(scratch[base + row * SCRATCH_PITCH + c]); }
-
-float scratch_sum(uint base, uint row) {
-	vec4 sum = vec4(0);
-	[[unroll]] for (uint c = 0; c < MATRIX_N / 4; c++) sum += scratch_row(base, row, c);
-	return (sum.x + sum.y) + (sum.z + sum.w);
-}
-
-// compute_deltas writes delta of the own queries, the products of their rows of dy, which are in shared memory from chunk
-// `from` on, and of their results.
-void compute_deltas(uint from) {
-	for (uint n = gl_LocalInvocationIndex; n < OWN_ROWS; n += THREADS) {
-		if (!present(own_addresses[n].xy)) continue;
-		float delta = 0;
-		[[unroll]] for (uint c = 0; c < ROW_CHUNKS; c++) {
-			uint chunk = n * PITCH + c;
-			uvec4 a = OWN_IN_REGISTERS ? tile[chunk] : own_tile[OWN_IN_REGISTERS ? 0 : from + chunk], b = load_chunk(own_results[n], c);
-			[[unroll]] for (uint j = 0; j < 4; j++) {
-				vec2 x = unpack16(OPERAND_DTYPE, a[j]), y = unpack16(OPERAND_DTYPE, b[j]);
-				delta = fma(x.y, y.y, fma(x.x, y.x, delta));
-			}
-		}
-		bool finite = (floatBitsToUint(delta) & 0x7f800000u) != 0x7f800000u;
-		query_states[n].z = finite ? delta : uintBitsToFloat(0x7fc00000u);
-	}
-}
-
-uint state_row_of(uint n) { return gl_SubgroupInvocationID + n * SUBGROUP_SIZE; }
-
-// finish_states adds up the softmax of the subgroup's queries, and writes it to states and to shared memory. The subgroup's
-// queries start at own.
-void finish_states(uint base, uint first_row, uint own, uint own_end) {
-	STORE_ROWS(row_max)
-	[[unroll]] for (uint n = 0; n < STATE_ROWS; n++) {
-		if (state_row_of(n) >= SUBGROUP_ROWS) continue;
-		vec4 top = vec4(INITIAL_MAX);
-		[[unroll]] for (uint c = 0; c < MATRIX_N / 4; c++) top = max(top, scratch_row(base, state_row_of(n), c));
-		query_states[first_row + state_row_of(n)].x = max(max(top.x, top.y), max(top.z, top.w));
-	}
-	subgroup_sync();
-	[[unroll]] for (uint i = 0; i < MATRICES_M; i++)
-		[[unroll]] for (int k = 0; k < position.length(); k++) {
-			float now = query_states[first_row + i * MATRIX_M + element_row(k)].x;
-			float factor = row_max[i][k] == now ? 1.0 : exp2((row_max[i][k] - now) * SCALE);
-			row_sums[i][k] *= factor;
-		}
-	STORE_ROWS(row_sums)
-	[[unroll]] for (uint n = 0; n < STATE_ROWS; n++) {
-		uint row = state_row_of(n);
-		if (row >= SUBGROUP_ROWS) continue;
-		vec4 state = query_states[first_row + row];
-		float sum = scratch_sum(base, row), factor = ROW_FACTORS ? own_factors[first_row + row].x : 1;
-		bool none = sum < 0.5 || !present(own_addresses[first_row + row].xy); // the sum is at least 1 with a visible key, else 0
-		if (own + row < own_end) F32x4(at(states(), state_row(own + row), 16)).v[0] = none ? vec4(0) : vec4(state.x, -log2(sum), state.z, factor);
-		query_states[first_row + row] = none ? vec4(0) : vec4(state.x, 0, state.z, 1 / sum);
-	}
-	subgroup_sync();
-	[[unroll]] for (uint i = 0; i < MATRICES_M; i++)
-		[[unroll]] for (int k = 0; k < position.length(); k++) {
-			vec4 state = query_states[first_row + i * MATRIX_M + element_row(k)];
-			row_max[i][k] = state.x;
-			row_delta[i][k] = state.z;
-		}
-}
-
+#include "attention_backward_softmax.glsl"
 #endif
 
 // compute_weights turns products into p and along into ds: with QUERIES without the factor 1 / sum of the weights.
@@ -500,20 +266,7 @@ void add_group(uint base, uint column) {
 	}
 }
 
-// mask_of is tile_mask of n own rows and a tile of other rows.
-uint mask_of(uint own, uint n, uint first) {
-#ifdef QUERIES
-	return tile_mask(own, n, first, OTHER_ROWS);
-#else
-	return tile_mask(first, OTHER_ROWS, own, n);
-#endif
-}
-
-// next_visible_tile returns the start of the first tile from `first` on that is not TILE_NONE, or a value of end or more.
-uint next_visible_tile(uint own, uint first, uint end) {
-	while (first < end && mask_of(own, OWN_ROWS, first) == TILE_NONE) first += OTHER_ROWS;
-	return first;
-}
+#include "attention_backward_tiles.glsl"
 
 // run_tiles adds the other rows to the softmax of the queries, or to the sums.
 void run_tiles(bool softmax, uint own, uint first, uint end, uint base, uint first_row) {
@@ -553,77 +306,7 @@ void run_tiles(bool softmax, uint own, uint first, uint end, uint base, uint fir
 	}
 }
 
-// WRITE_SUMS writes sums, times the factor scale, through shared memory: row n of the subgroup goes to address TO(n).
-#define WRITE_SUMS(SUMS, KIND, TO) \
-	[[unroll]] for (uint i = 0; i < MATRICES_M; i++) \
-		[[unroll]] for (uint j = 0; j < SUM_MATRICES; j++) { \
-			[[unroll]] for (int k = 0; k < position.length(); k++) SUMS[i][j][k] = ROUND_OPERAND(SUMS[i][j][k]); \
-			coopMatStore(ACCUMULATOR16(SUMS[i][j]), tile, (first_row + i * MATRIX_M) * PITCH + j * MATRIX_N / 8, PITCH, gl_CooperativeMatrixLayoutRowMajor); \
-		} \
-	subgroup_sync(); \
-	for (uint e = gl_SubgroupInvocationID; e < SUBGROUP_ROWS * ROW_CHUNKS; e += SUBGROUP_SIZE) { \
-		uint row = first_row + e / ROW_CHUNKS; \
-		if (own + row >= own_end) continue; \
-		uvec4 v = present(own_addresses[row].xy) ? tile[row * PITCH + e % ROW_CHUNKS] : uvec4(0); \
-		if (ROW_FACTORS) v = scale16(v, own_factors[row][KIND]); \
-		store_chunk(TO(own + row), e % ROW_CHUNKS, v); \
-	} \
-	if (ATTENTION_SCORES) add_factor_gradients(KIND, first_row);
-
-#ifdef ATTENTION_SCORES
-float factor_gradients[STATE_ROWS];
-
-// add_factor_gradients adds the products of own rows of a kind, without their factors, and of their gradients in shared
-// memory.
-void add_factor_gradients(uint kind, uint first_row) {
-	if (!factor_has_gradient(kind)) return;
-	[[unroll]] for (uint n = 0; n < STATE_ROWS; n++) {
-		uint row = first_row + gl_SubgroupInvocationID + n * SUBGROUP_SIZE;
-		if (row - first_row >= SUBGROUP_ROWS || !present(own_addresses[row].xy)) continue;
-		uvec2 address = kind == 0 ? own_addresses[row].xy : own_addresses[row].zw;
-		for (uint c = 0; c < ROW_CHUNKS; c++) {
-			uvec4 a = load_chunk(address, c), b = tile[row * PITCH + c];
-			[[unroll]] for (uint j = 0; j < 4; j++) {
-				vec2 x = unpack16(OPERAND_DTYPE, a[j]), y = unpack16(OPERAND_DTYPE, b[j]);
-				factor_gradients[n] = fma(x.y, y.y, fma(x.x, y.x, factor_gradients[n]));
-			}
-		}
-	}
-	subgroup_sync();
-}
-#else
-const bool ATTENTION_SCORES = false;
-void add_factor_gradients(uint kind, uint first_row) {}
-#endif
-
-void write_results(uint first_row, uint own, uint own_end) {
-#ifdef ATTENTION_SCORES
-	[[unroll]] for (uint n = 0; n < STATE_ROWS; n++) factor_gradients[n] = 0;
-#endif
-	[[unroll]] for (uint i = 0; i < MATRICES_M; i++)
-		[[unroll]] for (int k = 0; k < position.length(); k++) {
-			float scale = SCALE * LN2;
-#ifdef QUERIES
-			float inverse = query_states[first_row + i * MATRIX_M + element_row(k)].w;
-			scale = inverse == 0 ? 0 : scale * inverse;
-#endif
-			[[unroll]] for (uint j = 0; j < SUM_MATRICES; j++) product_sums[i][j][k] *= scale;
-		}
-#ifdef QUERIES
-	WRITE_SUMS(product_sums, 0, dq_address)
-#else
-	WRITE_SUMS(product_sums, 0, dk_address)
-	subgroup_sync();
-	WRITE_SUMS(value_sums, 1, dv_address)
-#endif
-#ifdef ATTENTION_SCORES
-	if (!ATTENTION_SCORES) return;
-	[[unroll]] for (uint n = 0; n < STATE_ROWS; n++) {
-		uint row = gl_SubgroupInvocationID + n * SUBGROUP_SIZE;
-		if (row < SUBGROUP_ROWS && own + first_row + row < own_end) write_score(own + first_row + row, factor_gradients[n]);
-	}
-#endif
-}
+#include "attention_backward_results.glsl"
 
 void backward(uint own, uint own_end, uint other, uint other_end) {
 	uint first_row = gl_SubgroupID * SUBGROUP_ROWS, base = first_row * SCRATCH_PITCH;

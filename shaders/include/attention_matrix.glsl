@@ -66,61 +66,7 @@ void subgroup_sync() {
 
 uint owned_row(uint n) { return gl_SubgroupInvocationID + n * SUBGROUP_SIZE; }
 
-// load_chunk reads elements 8 i .. 8 i + 7 of a row; 0 past its end.
-uvec4 load_chunk(uvec2 row, uint i) {
-	if (DIM_HEAD % 8 == 0) return DIM_HEAD == PADDED_DIM || i < DIM_HEAD / 8 ? U32x4(row).v[i] : uvec4(0);
-	uvec4 v = uvec4(0);
-	[[unroll]] for (uint j = 0; j < 4; j++)
-		if (8 * i + 2 * j < DIM_HEAD) v[j] = U32(row).v[4 * i + j];
-	return v;
-}
-
-void store_chunk(uvec2 row, uint i, uvec4 v) {
-	if (DIM_HEAD % 8 == 0) {
-		if (DIM_HEAD == PADDED_DIM || i < DIM_HEAD / 8) U32x4(row).v[i] = v;
-		return;
-	}
-	[[unroll]] for (uint j = 0; j < 4; j++)
-		if (8 * i + 2 * j < DIM_HEAD) U32(row).v[4 * i + j] = v[j];
-}
-
-// scale16 multiplies the elements of a chunk by a factor.
-uvec4 scale16(uvec4 v, float f) {
-	[[unroll]] for (uint j = 0; j < 4; j++) v[j] = pack16(OPERAND_DTYPE, unpack16(OPERAND_DTYPE, v[j]) * f);
-	return v;
-}
-
-// make_finite replaces infinity and NaN by the largest number. A key that is not visible has weight 0, and 0 * infinity
-// would be NaN. Their exponent bits are all ones, so adding 1 to the exponent carries into the sign bit.
-uvec4 make_finite(uvec4 v) {
-	const uint last = OPERAND_DTYPE == DTYPE_BF16 ? 7 : 10; // lowest bit of an exponent
-	uvec4 carry = (v & 0x7fff7fffu) + (0x00010001u << last);
-	if (((carry.x | carry.y | carry.z | carry.w) & 0x80008000u) == 0) return v;
-	carry &= 0x80008000u;
-	return (v | (carry >> 15) * 0x7fffu) & ~(carry >> (15 - last));
-}
-
-void load_queries(uint i0) {
-	for (uint e = gl_LocalInvocationIndex; e < TILE_QUERIES * ROW_CHUNKS; e += THREADS) {
-		Query one = query(i0 + e / ROW_CHUNKS);
-		uvec4 v = uvec4(0);
-		if (one.exists) v = load_chunk(one.address, e % ROW_CHUNKS);
-		if (ROW_FACTORS) v = scale16(v, one.factor);
-		tile[e / ROW_CHUNKS * PITCH + e % ROW_CHUNKS] = v;
-	}
-}
-
-// lookup_keys stores rows and factors of the keys of the tile at j0 in buffer buf, 0 or 1; slots from j1 on do not
-// exist.
-void lookup_keys(uint buf, uint j0, uint j1) {
-	for (uint t = gl_LocalInvocationIndex; t < TILE_KEYS; t += THREADS) {
-		Key k = Key(false, NO_ROW, 0, 0);
-		if (j0 < j1 && t < j1 - j0) k = key(j0 + t);
-		key_row[buf * TILE_KEYS + t] = k.exists ? k.row : NO_ROW;
-		if (ROW_FACTORS) key_factor[buf * TILE_KEYS + t] = k.exists ? vec2(k.key_factor, k.value_factor) : vec2(0);
-		if (!k.exists) empty_tile[buf] = j0;
-	}
-}
+#include "attention_rows16.glsl"
 
 // prefetch loads the keys and values of a tile into registers. It is called unconditionally, also for the tile after
 // the last one, which has no rows: a conditional load makes compilers copy the registers at the join, and the copy

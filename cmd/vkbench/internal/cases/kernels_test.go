@@ -31,7 +31,7 @@ func TestKernels(t *testing.T) {
 var elsewhere = map[string]string{"peak": "internal/peak"}
 
 // shared are the files of pipelines that several kernels use.
-var shared = []string{"doc", "attention", "attention_backward", "attention_backward_tiles", "attention_lowreg", "attention_tiles", "check", "dtype", "grid", "kernel", "kernel_choice", "norm_backward", "precision", "registers"}
+var shared = []string{"doc", "attention", "attention_backward", "attention_backward_lowreg", "attention_backward_tiles", "attention_lowreg", "attention_tiles", "check", "dtype", "grid", "kernel", "kernel_choice", "norm_backward", "precision", "registers"}
 
 // kernelStems lists the kernels: the files of pipelines that are not shared, and the shaders that belong to none of
 // them. A file whose name extends the stem of a kernel belongs to that kernel: select_sort.comp to select, and

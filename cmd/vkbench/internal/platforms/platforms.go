@@ -45,7 +45,7 @@ var Families = []Family{
 		Name: "Intel", vendors: []uint32{0x8086},
 		Ran: nothing,
 		Compiled: "ANV of Mesa 26.1.6: Skylake, Ice Lake, Tiger Lake, Meteor Lake, DG2 (Arc A770), Battlemage (Arc B580), Panther " +
-			"Lake; on Battlemage the 16-bit backward of routed attention with heads of 128 spills registers",
+			"Lake",
 		Untried: "any GPU; Intel's driver for Windows",
 		chips:   []string{"skl", "icl", "tgl", "mtl", "dg2", "bmg", "ptl"},
 	},
