@@ -128,6 +128,33 @@ func (d driverStats) table(made []compiled) string {
 	return out.String()
 }
 
+// families returns a line for each shader: its stem, the number of kernels, how many spill, the most registers, and the longest
+// time to compile, separated by tabs.
+func (d driverStats) families(made []compiled, stems []string) string {
+	byStem := map[string][]compiled{}
+	for _, k := range made {
+		stem := variant(k.name, stems)
+		byStem[stem] = append(byStem[stem], k)
+	}
+	var out strings.Builder
+	for _, stem := range slices.Sorted(maps.Keys(byStem)) {
+		var spill int
+		var registers, seconds float64
+		for _, k := range byStem[stem] {
+			if len(d.nonzeroSpills(k.stats)) > 0 {
+				spill++
+			}
+			seconds = max(seconds, k.seconds)
+			if len(d.columns) > 0 {
+				v, _ := statValue(k.stats, d.columns[0])
+				registers = max(registers, v)
+			}
+		}
+		fmt.Fprintf(&out, "%s\t%d\t%d\t%g\t%.1f\n", stem, len(byStem[stem]), spill, registers, seconds)
+	}
+	return out.String()
+}
+
 // tableNames removes from the name of a kernel what hardly changes its registers.
 var tableNames = strings.NewReplacer(" partial", "", " gathered", "", " scattered", "")
 
@@ -188,6 +215,9 @@ func TestCompileStats(t *testing.T) {
 	assert.Equal(t, `kernel  number  Max live registers  Spills  compile s  config of the first maximum
 a       2       3-9                 0-2     0.50-2.00  big
 `, intel.table(made))
+	made = append(made, compiled{"a_b_c 32x32", "", 0.25, false, map[string]float64{"Spill Count": 0, "Max live registers": 70}})
+	assert.Equal(t, "a\t2\t1\t9\t2.0\na_b\t1\t0\t70\t0.2\n", intel.families(made, []string{"a", "a_b"}))
+	made = made[:2]
 	assert.Equal(t, "2 kernels, 1 of them compiled by an earlier run, the driver does not report Fills|Fill Count, 2.5 s of CPU time, at most 2.00 s: a with small", intel.summary(made))
 	assert.Equal(t, "2 kernels, 1 of them compiled by an earlier run, the driver does not report spills, 2.5 s of CPU time, at most 2.00 s: a with small", other.summary(made))
 }

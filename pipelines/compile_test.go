@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"path/filepath"
 	"regexp"
 	"runtime"
 	"slices"
@@ -24,7 +25,8 @@ import (
 // `make test-compilers` runs this for many chips. The configs are in compile_kernels_test.go. COLT5_COMPILE_ONLY is a
 // regular expression for the names of the kernels to compile; by default all are. COLT5_COMPILE_LOG is a file that gets
 // a line before and after each kernel, which tells where a driver crashed. COLT5_COMPILE_RESULTS is a file that keeps the
-// results: what it has, for the same SPIR-V, constants, device and driver, is not compiled again.
+// results: what it has, for the same SPIR-V, constants, device and driver, is not compiled again. COLT5_COMPILE_FAMILIES is a
+// file that gets a line for each shader.
 func TestCompiles(t *testing.T) {
 	if gputest.Device(t).Caps().CPU {
 		t.Skip("the other tests compile all kernels for CPU drivers")
@@ -58,6 +60,9 @@ func TestCompiles(t *testing.T) {
 	driver, known := compilers[dev.Info().Driver]
 	t.Logf("%s, %s, %.0f s: %s\n%s", dev.Info().Name, dev.Info().DriverInfo, time.Since(start).Seconds(), driver.summary(c.made), driver.table(c.made))
 
+	if name := os.Getenv("COLT5_COMPILE_FAMILIES"); name != "" {
+		require.NoError(t, os.WriteFile(name, []byte(driver.families(c.made, shaderStems(t))), 0o644))
+	}
 	for _, k := range c.made {
 		if list := driver.nonzeroSpills(k.stats); list != nil {
 			t.Errorf("%s with %s: %s", k.name, k.config, strings.Join(list, ", "))
@@ -88,6 +93,16 @@ func TestCompiles(t *testing.T) {
 		_, err := newKernel(dev, name, nil) // unsupported by this device
 		assert.ErrorIs(t, err, vk.ErrUnsupported, "no config of compile_kernels_test.go compiles %s", name)
 	}
+}
+
+// shaderStems lists the stems of the shaders.
+func shaderStems(t *testing.T) (stems []string) {
+	files, err := filepath.Glob("../shaders/*.comp")
+	require.NoError(t, err)
+	for _, f := range files {
+		stems = append(stems, strings.TrimSuffix(filepath.Base(f), ".comp"))
+	}
+	return stems
 }
 
 // zeroFields matches the fields of a config that are zero.
