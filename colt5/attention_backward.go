@@ -12,7 +12,7 @@ func (w lightWeights) outBackward(b *builder, c lightConfig, attended operand, d
 	upstream := b.rounded(dy, w.toOut.shape[0], items*count)
 	out.parametersBackward(b, attended, upstream)
 	dattended := b.allocHeads(c.dimHead, c.heads, items*count)
-	out.headsBackward(b, upstream, dattended)
+	out.operandInputBackward(b, upstream, dattended)
 	b.release(upstream.allocation)
 	return dattended
 }

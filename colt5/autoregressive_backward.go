@@ -66,7 +66,7 @@ func (t *autoregressiveTransformer) recordTraining(b *builder) {
 		}
 		inputs, current = append(inputs, middle, next), next
 	}
-	t.recordHead(b, current.Range, count)
+	t.head().record(b, current.Range, s.b, s.n)
 	b.save(inputs...)
 }
 
@@ -86,18 +86,9 @@ func (t *autoregressiveTransformer) recordDropping(b *builder, i int, a attentio
 func (t *autoregressiveTransformer) backward(b *builder) {
 	c, s := t.config, attentionSizesOf(b)
 	count := s.b * s.n
-	inputs, dlogits := b.saved(), b.upstream("y").Range
+	inputs := b.saved()
 	current, next, dropped := b.floats(count, c.Dim), b.floats(count, c.Dim), allocation{}
-	last := inputs[2*c.Depth].Range
-	head := projection{weight: t.toLogits, items: s.b, rows: s.n}
-	normed := b.rmsNorm(last, t.gamma, count)
-	upstream := b.rounded(dlogits, t.toLogits.shape[0], count)
-	head.parametersBackward(b, normed, upstream)
-	b.release(normed.allocation)
-	dnormed := head.normedBackward(b, upstream)
-	b.release(upstream.allocation)
-	b.rmsNormRowsBackward(last, t.gamma, dnormed, startingAtZero(current), s.b, s.n)
-	b.release(dnormed.allocation)
+	t.head().backward(b, inputs[2*c.Depth].Range, startingAtZero(current), s.b, s.n)
 	for i := c.Depth - 1; i >= 0; i-- {
 		x, middle := inputs[2*i].Range, inputs[2*i+1].Range
 		dbranch := b.dropGradient(&dropped, current.Range, count*c.Dim, c.Dropout, 2+2*i)

@@ -4,7 +4,6 @@ import (
 	"context"
 	"fmt"
 
-	"github.com/colt5-vulkan/colt5/pipelines"
 	"github.com/colt5-vulkan/colt5/vk"
 )
 
@@ -100,10 +99,11 @@ type autoregressiveTransformer struct {
 	feedForward []feedForward
 	gamma       *Tensor
 	toLogits    *Tensor // [V, C]
+	budget      int     // see head; lossBytes except in tests
 }
 
 func (w *weights) autoregressiveTransformer(c AutoregressiveTransformerConfig) *autoregressiveTransformer {
-	t := &autoregressiveTransformer{config: c, embed: w.add("embed.weight", gaussian(1), c.NumTokens, c.Dim)}
+	t := &autoregressiveTransformer{config: c, embed: w.add("embed.weight", gaussian(1), c.NumTokens, c.Dim), budget: lossBytes}
 	for i := range c.Depth {
 		t.attention = append(t.attention, w.autoregressiveAttention(fmt.Sprintf("layers.%d.attn.", i), c.ConditionalRoutedAutoregressiveAttentionConfig))
 		t.feedForward = append(t.feedForward, w.feedForward(fmt.Sprintf("layers.%d.ff.", i), c.Dim, c.FFMult))
@@ -127,13 +127,13 @@ func (t *autoregressiveTransformer) record(b *builder) {
 		current, next = next, current
 		recordInterleaved(t.feedForward[i].phases(b, current.Range, current.Range, count, hiddenBytes, true))
 	}
-	t.recordHead(b, current.Range, count)
+	t.head().record(b, current.Range, s.b, s.n)
 	b.release(current, next)
 }
 
-// recordHead records the logits of count rows.
-func (t *autoregressiveTransformer) recordHead(b *builder, x vk.Range, count int) {
-	b.linear(t.toLogits, 0, 0, pipelines.LinearConfig{Norm: true}, pipelines.LinearArgs{
-		X: x, Gamma: t.gamma.memory, Y: b.arg("y"), Batch: 1, Rows: count,
-	})
+// head is the norm and the logits of the last layer's rows.
+func (t *autoregressiveTransformer) head() head {
+	return head{weight: t.toLogits, gamma: t.gamma, budget: t.budget}
 }
+
+func (t *autoregressiveTransformer) computesLoss() {}

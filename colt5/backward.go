@@ -37,6 +37,15 @@ type gradient struct {
 	start *gradientStart // what the memory does not hold yet; nil: nothing
 }
 
+// rows is count rows of the gradient, from the first on, of rowBytes each. All rows keep what the gradient starts from; before
+// a part of them is used, it must have begun.
+func (g gradient) rows(first, count, rowBytes int) gradient {
+	if g.start == nil || g.start.begun {
+		g.Range = rows(g.Range, first, count, rowBytes)
+	}
+	return g
+}
+
 // gradientStart is what a gradient is before the first step adds to it. A step that writes all of it, take, adds what is here
 // itself; before any other step, begin writes it to the memory.
 type gradientStart struct {
@@ -93,7 +102,7 @@ type gradientState struct {
 	of         *node // the node of the forward pass
 	values     map[int]allocation
 	parameters map[elementsOf]*parameterGradient
-	transposed []allocation // copies of weights for the node
+	transposed []transposedWeight // for the node
 	starts     map[int]*gradientStart
 }
 
@@ -209,7 +218,9 @@ func (p *program) recordBackward(b *builder) {
 					b.begin(b.rootGradient(v))
 				}
 			}
-			b.release(b.gradients.transposed...)
+			for _, t := range b.gradients.transposed {
+				b.release(t.allocation)
+			}
 			b.gradients.transposed = nil
 			for _, w := range n.parameters {
 				if pass.firstUse[w.elements()] == i {
@@ -374,15 +385,27 @@ func (b *builder) finishParameter(w *Tensor) {
 	b.release(g.memory)
 }
 
+// transposedWeight is the transpose of some rows of a weight.
+type transposedWeight struct {
+	allocation
+	of           *Tensor
+	first, count int
+}
+
 // transposed is the transpose [in, count] of a weight [out, in], or of its rows first .. first + count - 1; count 0: all.
-// It stays until the end of the node.
+// It stays until the end of the node, for later uses.
 func (b *builder) transposed(w *Tensor, first, count int) vk.Range {
 	if count == 0 {
 		count = w.shape[0]
 	}
+	for _, t := range b.gradients.transposed {
+		if t.of == w && t.first == first && t.count == count {
+			return t.Range
+		}
+	}
 	in := w.shape[1]
 	t := b.floats(in, count)
-	b.gradients.transposed = append(b.gradients.transposed, t)
+	b.gradients.transposed = append(b.gradients.transposed, transposedWeight{t, w, first, count})
 	var part allocation
 	from := rows(w.memory, first, count, 4*in)
 	if first*in%4 != 0 { // Permute reads from multiples of 16 bytes

@@ -140,7 +140,7 @@ func (g *Graph) outputShapes(given []*Tensor) ([]*Tensor, error) {
 		if !needed[n] {
 			continue
 		}
-		if err := p.add(n, known, nil, &call{}); err != nil {
+		if err := p.add(n, known, nil, &call{}, nil); err != nil {
 			return nil, fmt.Errorf("%s: %w", errtext.Name(n.name), err)
 		}
 	}

@@ -39,6 +39,7 @@ func (g *Graph) resolve(given []*Tensor, run *call) (*program, error) {
 		p.externals = append(p.externals, e)
 	}
 	needed := g.needed(outputs)
+	uses := g.uses(needed, outputs)
 	if len(needed) == 0 {
 		names := make([]string, len(g.outputs))
 		for i, out := range g.outputs {
@@ -48,7 +49,7 @@ func (g *Graph) resolve(given []*Tensor, run *call) (*program, error) {
 	}
 	for _, n := range g.nodes {
 		if needed[n] {
-			if err := p.add(n, known, &g.kernels, run); err != nil {
+			if err := p.add(n, known, &g.kernels, run, uses); err != nil {
 				return nil, fmt.Errorf("%s: %w", errtext.Name(n.name), err)
 			}
 		}
@@ -90,8 +91,26 @@ func (g *Graph) needed(outputs []*Tensor) map[*graphNode]bool {
 	return needed
 }
 
+// uses counts the uses of every value in a run: by needed nodes, and as an output.
+func (g *Graph) uses(needed map[*graphNode]bool, outputs []*Tensor) []int {
+	uses := make([]int, len(g.values))
+	for n := range needed {
+		for _, a := range n.call.args.list() {
+			if a.tensor != nil && !a.kind.written() {
+				uses[a.tensor.value.index]++
+			}
+		}
+	}
+	for i, out := range g.outputs {
+		if outputs[i] != nil {
+			uses[out.value.value.index]++
+		}
+	}
+	return uses
+}
+
 // add adds a node of a graph, with the tensors of this run. Its results become known.
-func (p *program) add(from *graphNode, known []*Tensor, k *kernels, run *call) error {
+func (p *program) add(from *graphNode, known []*Tensor, k *kernels, run *call, uses []int) error {
 	n := &node{name: from.name, number: from.number, layer: from.layer, call: from.call, kernels: k}
 	if from.module != nil {
 		n.precision = from.module.precision
@@ -119,7 +138,7 @@ func (p *program) add(from *graphNode, known []*Tensor, k *kernels, run *call) e
 	if err := c.infer(n.layer); err != nil {
 		return err
 	}
-	if p.addView(n) {
+	if p.addView(n) || p.addLoss(n, uses) {
 		return nil
 	}
 	for i, a := range c.args.list() {

@@ -139,7 +139,7 @@ func (h *heavyForward) projectBackward(dy vk.Range, scored bool) (dattended oper
 	upstream := b.rounded(selected, h.dim, q.b*q.k)
 	out.parametersBackward(b, h.attended, upstream)
 	dattended = b.allocHeads(h.dimHead, h.heads, q.b*q.k)
-	out.headsBackward(b, upstream, dattended)
+	out.operandInputBackward(b, upstream, dattended)
 	b.release(upstream.allocation, gathered) // one memory in float32
 	return dattended, dscores
 }

@@ -3,7 +3,6 @@ package colt5
 import (
 	"context"
 
-	"github.com/colt5-vulkan/colt5/pipelines"
 	"github.com/colt5-vulkan/colt5/vk"
 )
 
@@ -29,7 +28,7 @@ func (c LinearConfig) check(k checker) error {
 func (c LinearConfig) precision() DType { return c.Precision }
 
 func (c LinearConfig) build(w *weights) layer {
-	l := &linearLayer{weight: w.matrix("weight", c.Out, c.In)}
+	l := &linearLayer{weight: w.matrix("weight", c.Out, c.In), budget: lossBytes}
 	if c.Bias {
 		l.bias = w.add("bias", uniform(c.In), c.Out)
 	}
@@ -76,12 +75,16 @@ func (c LinearConfig) Memory(caps vk.Caps, b, n int) (Memory, error) {
 }
 
 // linearLayer is the weights and the step of a Linear.
-type linearLayer struct{ weight, bias *Tensor } // bias nil: none
+type linearLayer struct {
+	weight, bias *Tensor // bias nil: none
+	budget       int     // see head; lossBytes except in tests
+}
+
+func (l *linearLayer) head() head { return head{weight: l.weight, bias: l.bias, budget: l.budget} }
 
 func (l *linearLayer) record(b *builder) {
-	c, a := pipelines.LinearConfig{}, pipelines.LinearArgs{X: b.arg("x"), Y: b.arg("y"), Batch: 1, Rows: b.rowCount()}
-	if l.bias != nil {
-		c.Bias, a.Bias = true, l.bias.memory
-	}
-	b.linear(l.weight, 0, 0, c, a)
+	items := b.items()
+	l.head().record(b, b.arg("x"), items, b.rowCount()/items)
 }
+
+func (l *linearLayer) computesLoss() {}

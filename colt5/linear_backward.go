@@ -10,6 +10,7 @@ import (
 type projection struct {
 	weight, bias *Tensor // bias nil: none
 	first, count int
+	item         int // the first of the items, of those of the call
 	items, rows  int // rows of an item
 }
 
@@ -35,7 +36,9 @@ func (p projection) forward(b *builder, x, y operand, c pipelines.LinearConfig) 
 func (p projection) parametersBackward(b *builder, x, dy operand) {
 	p.weightBackward(b, x, dy)
 	if p.bias != nil {
-		b.operandColumnSum(dy, b.parameter(p.bias), p.items, p.rows)
+		g := b.parameter(p.bias)
+		g.Range = rows(g.Range, p.item, p.items, 4*p.bias.shape[0])
+		b.operandColumnSum(dy, g, p.items, p.rows)
 	}
 }
 
@@ -60,23 +63,28 @@ func (p projection) inputBackward(b *builder, dy operand, dx allocation) {
 // normedBackward records dx [rows, in] = dy w, the gradient of normalised rows, which the caller releases: an operand, if the
 // backward pass of the norm reads 16 bits.
 func (p projection) normedBackward(b *builder, dy operand) operand {
-	if in := p.weight.shape[1]; !pipelines.FusedNormBackward(in) {
-		dx := b.floats(p.items*p.rows, in)
-		p.inputBackward(b, dy, dx)
-		return operand{allocation: dx, width: in}
+	dx := b.allocNormedGradient(p.weight.shape[1], p.items*p.rows)
+	p.operandInputBackward(b, dy, dx)
+	return dx
+}
+
+// allocNormedGradient allocates the gradient of count normalised rows.
+func (b *builder) allocNormedGradient(in, count int) operand {
+	if !pipelines.FusedNormBackward(in) {
+		return operand{allocation: b.floats(count, in), width: in}
 	}
-	return p.operandBackward(b, dy)
+	return b.allocOperand(in, count)
 }
 
 // operandBackward records dx [rows, in] = dy w, an operand of further products that the caller releases.
 func (p projection) operandBackward(b *builder, dy operand) operand {
 	dx := b.allocOperand(p.weight.shape[1], p.items*p.rows)
-	p.recordInputBackward(b, dy, pipelines.LinearConfig{Y16: dx.is16}, pipelines.LinearArgs{Y: dx.Range})
+	p.operandInputBackward(b, dy, dx)
 	return dx
 }
 
-// headsBackward records dx = dy w, heads of an attention.
-func (p projection) headsBackward(b *builder, dy, dx operand) {
+// operandInputBackward records dx = dy w, rows of an operand.
+func (p projection) operandInputBackward(b *builder, dy, dx operand) {
 	p.recordInputBackward(b, dy, pipelines.LinearConfig{Y16: dx.is16}, pipelines.LinearArgs{Y: dx.Range})
 }
 
@@ -106,8 +114,9 @@ func (p projection) weightBackward(b *builder, x, dy operand) {
 		return
 	}
 	out, in, all := p.outputs(), p.weight.shape[1], p.weight.shape[0]
+	dw := rows(g.Range, p.item, p.items, 4*all*in)
 	scratch := b.alloc(pipelines.LinearBackwardScratch(p.items, p.rows, in, out))
-	a := pipelines.LinearBackwardArgs{DY: dy.Range, X: x.Range, DW: g.Range, Scratch: scratch.Range, Batch: p.items, Rows: p.rows}
+	a := pipelines.LinearBackwardArgs{DY: dy.Range, X: x.Range, DW: dw, Scratch: scratch.Range, Batch: p.items, Rows: p.rows}
 	config := pipelines.LinearBackwardConfig{In: in, Out: out, Add: true, Precision: b.precision, X16: x.is16, DY16: dy.is16}
 	if out == all {
 		record(b, pipelines.NewLinearBackward, config, a)
@@ -115,13 +124,13 @@ func (p projection) weightBackward(b *builder, x, dy operand) {
 		return
 	}
 	if p.items == 1 {
-		a.DW = rows(g.Range, p.first, out, 4*in)
+		a.DW = rows(dw, p.first, out, 4*in)
 		record(b, pipelines.NewLinearBackward, config, a)
 		b.release(scratch)
 		return
 	}
 	part := b.floats(p.items, out, in)
-	to := g.Range
+	to := dw
 	if !to.IsZero() {
 		to = to.Slice(4*uint64(p.first)*uint64(in), pipelines.CopyRowsBytes(p.items, out*in, all*in))
 	}

@@ -15,7 +15,9 @@ import (
 //
 //	loss = log(sum_j exp(logits_j)) - logits_label
 //
-// The sums of the items of a batch are added in a balanced binary tree.
+// The sums of the items of a batch are added in a balanced binary tree. Logits of a Linear or an AutoregressiveTransformer that a
+// run uses for nothing else are never in memory all at once: the node that computes them computes the loss too, for rows whose
+// logits need 64 MiB at a time, and the backward pass computes them again.
 func (g *Graph) CrossEntropy(logits, labels *Tensor) *Tensor {
 	return g.operation("CrossEntropy", crossEntropy{}, arg{name: "logits", tensor: logits, shape: shape{dimC}},
 		arg{name: "labels", tensor: labels, dtype: I32})

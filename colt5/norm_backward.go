@@ -105,10 +105,5 @@ func (r rmsNorm) backward(b *builder) {
 // backward records the backward pass of a Linear.
 func (l *linearLayer) backward(b *builder) {
 	items := b.items()
-	p := projection{weight: l.weight, bias: l.bias, items: items, rows: b.rowCount() / items}
-	count := items * p.rows
-	x, dy := b.rounded(b.arg("x"), l.weight.shape[1], count), b.rounded(b.upstream("y").Range, l.weight.shape[0], count)
-	p.parametersBackward(b, x, dy)
-	p.addInputBackward(b, dy, b.startedGradient("x"))
-	b.release(x.allocation, dy.allocation)
+	l.head().backward(b, b.arg("x"), b.startedGradient("x"), items, b.rowCount()/items)
 }

@@ -21,6 +21,9 @@ import (
 // label outside of -1..V-1 has loss and gradient 0 too, and adds 1 to the count of invalid labels, which the caller sets
 // to 0 before.
 //
+// Where the logits do not exist all at once, a dispatch for each part of the rows computes losses, without sums; one without
+// logits then computes the sums of the losses.
+//
 // A logit of -inf excludes a class: probability and gradient are 0, and the loss of its label is +inf. Loss and gradient
 // of a row with NaN or +inf, or with only -inf, are NaN.
 //
@@ -41,13 +44,13 @@ type CrossEntropyConfig struct {
 
 // CrossEntropyArgs names the memory and the sizes.
 type CrossEntropyArgs struct {
-	Logits        vk.Range // [Items, N, V]
+	Logits        vk.Range // [Items, N, V]; absent: Losses is read, and only Sums are computed
 	Labels        vk.Range // [Items, N]
 	Losses        vk.Range // [Items, N]
 	Sums          vk.Range // [Items, 2]; absent: not wanted
 	DLogits       vk.Range // [Items, N, V]; may be Logits; absent: not wanted
 	Upstream      vk.Range // [1], the gradient of the sum of losses; absent: 1. Only with DLogits
-	InvalidLabels vk.Range // [1]
+	InvalidLabels vk.Range // [1]; absent without Logits
 	Items, N      int
 }
 
@@ -88,22 +91,41 @@ func NewCrossEntropy(dev *vk.Device, c CrossEntropyConfig) (*CrossEntropy, error
 	return e, nil
 }
 
-// Record appends one dispatch to a command list, and a second one for the sums.
+// Record appends one dispatch for the rows to a command list, and one for the sums.
 func (e *CrossEntropy) Record(list *vk.CommandList, a CrossEntropyArgs) error {
 	const op = "CrossEntropy"
 	if err := e.check(a); err != nil {
 		return err
 	}
-	caps, rows := list.Device().Caps(), a.Items*a.N
-	groups, err := workgroups(caps, op, ceilDiv(uint64(rows), e.rowsPerGroup))
+	if !a.Logits.IsZero() {
+		if err := e.recordRows(list, op, a); err != nil {
+			return err
+		}
+	}
+	if a.Sums.IsZero() {
+		return nil
+	}
+	groups, err := workgroups(list.Device().Caps(), op, uint64(a.Items))
 	if err != nil {
 		return err
 	}
-	itemGroups, err := workgroups(caps, op, uint64(a.Items))
+	return list.Dispatch(vk.Dispatch{
+		Kernel: e.sums,
+		Groups: groups,
+		Args:   []vk.Access{vk.Read(a.Losses), vk.Read(a.Labels), vk.Write(a.Sums)},
+		Push:   vk.Scalars(&crossEntropySumPush{uint32(a.Items), uint32(a.N), uint32(e.config.V)}),
+		Flops:  float64(a.Items * a.N),
+		Bytes:  float64(a.Losses.Size() + a.Labels.Size() + a.Sums.Size()),
+	})
+}
+
+func (e *CrossEntropy) recordRows(list *vk.CommandList, op string, a CrossEntropyArgs) error {
+	rows := a.Items * a.N
+	groups, err := workgroups(list.Device().Caps(), op, ceilDiv(uint64(rows), e.rowsPerGroup))
 	if err != nil {
 		return err
 	}
-	if err := list.Dispatch(vk.Dispatch{
+	return list.Dispatch(vk.Dispatch{
 		Kernel: e.rows,
 		Groups: groups,
 		Args: []vk.Access{vk.Read(a.Logits), vk.Read(a.Labels), vk.Write(a.Losses), vk.Write(a.DLogits), vk.Read(a.Upstream),
@@ -111,16 +133,6 @@ func (e *CrossEntropy) Record(list *vk.CommandList, a CrossEntropyArgs) error {
 		Push:  vk.Scalars(&crossEntropyPush{uint32(rows)}),
 		Flops: 20 * float64(a.Logits.Size()/4), // about: most are those of the exponential
 		Bytes: float64(a.Logits.Size() + a.Labels.Size() + a.Losses.Size() + a.DLogits.Size()),
-	}); err != nil || a.Sums.IsZero() {
-		return err
-	}
-	return list.Dispatch(vk.Dispatch{
-		Kernel: e.sums,
-		Groups: itemGroups,
-		Args:   []vk.Access{vk.Read(a.Losses), vk.Read(a.Labels), vk.Write(a.Sums)},
-		Push:   vk.Scalars(&crossEntropySumPush{uint32(a.Items), uint32(a.N), uint32(e.config.V)}),
-		Flops:  float64(rows),
-		Bytes:  float64(a.Losses.Size() + a.Labels.Size() + a.Sums.Size()),
 	})
 }
 
@@ -136,6 +148,9 @@ func (e *CrossEntropy) check(a CrossEntropyArgs) error {
 	if a.DLogits.IsZero() && !a.Upstream.IsZero() {
 		return fmt.Errorf("pipelines: %s: upstream has %d bytes, want none without dlogits", op, a.Upstream.Size())
 	}
+	if a.Logits.IsZero() {
+		return e.checkSums(op, a, items, n)
+	}
 	return firstError(
 		checkTensor(op, "logits", a.Logits, wordAlign, f32, items, n, v),
 		checkTensor(op, "labels", a.Labels, wordAlign, i32, items, n),
@@ -144,6 +159,18 @@ func (e *CrossEntropy) check(a CrossEntropyArgs) error {
 		checkOptional(op, "dlogits", a.DLogits, wordAlign, f32, items, n, v),
 		checkOptional(op, "upstream", a.Upstream, wordAlign, f32, one),
 		checkTensor(op, "invalid labels", a.InvalidLabels, wordAlign, u32, dim{"Counts", 1}),
+	)
+}
+
+// checkSums checks the arguments of sums alone.
+func (e *CrossEntropy) checkSums(op string, a CrossEntropyArgs, items, n dim) error {
+	if !a.DLogits.IsZero() || !a.InvalidLabels.IsZero() {
+		return fmt.Errorf("pipelines: %s: dlogits has %d bytes and invalid labels %d, want none without logits", op, a.DLogits.Size(), a.InvalidLabels.Size())
+	}
+	return firstError(
+		checkTensor(op, "labels", a.Labels, wordAlign, i32, items, n),
+		checkTensor(op, "losses", a.Losses, wordAlign, f32, items, n),
+		checkTensor(op, "sums", a.Sums, wordAlign, f32, items, dim{"Sums", 2}),
 	)
 }
 

@@ -57,10 +57,11 @@ func runCrossEntropy(t *testing.T, r ref.CrossEntropyArgs) crossEntropyRun {
 	inPlace.DLogits, inPlace.Losses, inPlace.Sums, inPlace.InvalidLabels = inPlace.Logits, gpu.Out("losses 2", 4*rows), vk.Range{}, gpu.InOut("invalid 2", []uint32{0})
 	lossOnly.DLogits, lossOnly.Upstream, lossOnly.Losses, lossOnly.InvalidLabels = vk.Range{}, vk.Range{}, gpu.Out("losses 3", 4*rows), gpu.InOut("invalid 3", []uint32{0})
 	lossOnly.Sums = gpu.Out("sums 3", 8*r.Items)
+	sumsOnly := CrossEntropyArgs{Labels: a.Labels, Losses: inPlace.Losses, Sums: gpu.Out("sums 2", 8*r.Items), Items: r.Items, N: r.N}
 	gpu.Run(func(list *vk.CommandList) error {
-		return firstError(c.Record(list, a), c.Record(list, inPlace), c.Record(list, lossOnly))
+		return firstError(c.Record(list, a), c.Record(list, inPlace), c.Record(list, sumsOnly), c.Record(list, lossOnly))
 	})
-	for _, same := range [][2]string{{"dlogits", "logits and dlogits"}, {"losses", "losses 2"}, {"losses", "losses 3"}, {"sums", "sums 3"}} {
+	for _, same := range [][2]string{{"dlogits", "logits and dlogits"}, {"losses", "losses 2"}, {"losses", "losses 3"}, {"sums", "sums 2"}, {"sums", "sums 3"}} {
 		require.Equal(t, gpu.Uint32(same[0]), gpu.Uint32(same[1]), same)
 	}
 	assert.Equal(t, gpu.Uint32("invalid 2"), gpu.Uint32("invalid 3"))
@@ -219,6 +220,8 @@ func TestCrossEntropyBadInput(t *testing.T) {
 		{"dlogits has 24 bytes, want [Items 2, N 3, V 4] f32, 96 bytes", func(a *CrossEntropyArgs) { a.DLogits = out }},
 		{"upstream has 4 bytes, want none without dlogits", func(a *CrossEntropyArgs) { a.Upstream = one }},
 		{"upstream has 24 bytes, want [Values 1] f32, 4 bytes", func(a *CrossEntropyArgs) { a.DLogits, a.Upstream = logits, out }},
+		{"dlogits has 0 bytes and invalid labels 4, want none without logits", func(a *CrossEntropyArgs) { a.Logits = vk.Range{} }},
+		{"sums is missing, want [Items 2, Sums 2] f32, 16 bytes", func(a *CrossEntropyArgs) { a.Logits, a.InvalidLabels = vk.Range{}, vk.Range{} }},
 		{"invalid labels is missing, want [Counts 1] u32, 4 bytes", func(a *CrossEntropyArgs) { a.InvalidLabels = vk.Range{} }},
 	})
 	require.NoError(t, c.Close())
