@@ -63,11 +63,21 @@ func (fx *fixture) runLoss(parameters []Parameter, forward func(y, x *Tensor) er
 	return r
 }
 
-// TestLossWithoutLogits: a loss whose logits nothing else uses has the bits of one with logits, also where they are computed in
+// TestLossPrecisions: in all precisions that the device supports, a loss whose logits nothing else uses has the bits of one with logits, also where they are computed in
 // parts. Only gradients of parameters are then sums in another order.
-func TestLossWithoutLogits(t *testing.T) {
+func TestLossPrecisions(t *testing.T) {
 	fx := newFixture(t)
-	const items, n = 3, 24
+	for _, p := range []DType{F32, F16, BF16} {
+		if p.Supported(fx.dev.Caps()) == nil {
+			t.Run(p.String(), func(t *testing.T) { checkLoss(fx.sub(t), p) })
+		}
+	}
+}
+
+// checkLoss checks losses of a precision.
+func checkLoss(fx *fixture, p DType) {
+	t := fx.t
+	const items, n, classes = 3, 24, 16
 	labels := make([]int32, items*n)
 	for i := range labels {
 		labels[i] = int32(i*5%8) - 1
@@ -88,12 +98,15 @@ func TestLossWithoutLogits(t *testing.T) {
 		}
 	}
 	for _, bias := range []bool{false, true} {
-		l := mustNewSeeded(fx, NewLinear, LinearConfig{In: 4, Out: 7, Bias: bias})
+		l := mustNewSeeded(fx, NewLinear, LinearConfig{In: 8, Out: classes, Bias: bias, Precision: p})
 		forward := func(y, x *Tensor) error { return l.Forward(t.Context(), y, x, CallOptions{}) }
-		check(l.Parameters(), forward, fx.floats(normal(1, items*n*4), items, n, 4), 7, &l.layer.(*linearLayer).budget)
+		check(l.Parameters(), forward, fx.floats(normal(1, items*n*8), items, n, 8), classes, &l.layer.(*linearLayer).budget)
+	}
+	if p != F32 && fx.dev.Caps().CPU {
+		return // the attention's gradients take minutes
 	}
 	config := smallTransformer()
-	config.Depth = 1
+	config.Depth, config.Precision = 1, p
 	m := mustNewSeeded(fx, NewAutoregressiveTransformer, config)
 	forward := func(y, x *Tensor) error { return m.Forward(t.Context(), y, x, AutoregressiveOptions{}) }
 	ids := make([]int32, items*n)
