@@ -95,6 +95,8 @@ func parse(c *cli.Command) (e evaluation, err error) {
 	return e, nil
 }
 
+var errNothingHeldOut = errors.New("-held-out: the training held nothing out of these files, as its remarks say; evaluate other files, without -held-out")
+
 func (e *evaluation) openText(names []string, out string, heldOut bool, o train.BatchOptions, overlap int) error {
 	d := e.source.Config.Data
 	if !heldOut {
@@ -108,7 +110,9 @@ func (e *evaluation) openText(names []string, out string, heldOut bool, o train.
 		if d.Fingerprint != text.Fingerprint() {
 			return errors.New("-held-out needs the files of the training, but their names or sizes differ")
 		}
-		text = held
+		if text = held; text.Size() < 2 {
+			return errNothingHeldOut
+		}
 	}
 	e.what = fmt.Sprintf("%s, %s", command.Count(len(text.Files()), "file"), command.Count(int(text.Size()), "byte"))
 	e.pass, err = train.NewWindows(text, o, overlap)
@@ -125,7 +129,9 @@ func (e *evaluation) openDocuments(name string, heldOut bool, o train.BatchOptio
 		return err
 	}
 	if heldOut {
-		list = held
+		if list = held; list.Len() == 0 {
+			return errNothingHeldOut
+		}
 	}
 	e.what = command.Count(list.Len(), "document")
 	e.pass, err = train.NewDocumentPass(list, o)

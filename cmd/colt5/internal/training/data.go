@@ -23,6 +23,9 @@ type data struct {
 	about   string
 }
 
+// nothingHeldOut is said where the hash of -held-out takes none of a few files.
+const nothingHeldOut = " (by chance none of so few: a smaller -held-out holds out more)"
+
 // openText opens the files of a language model, and sets the fingerprint of the configuration.
 func openText(c *settings.Config, names []string, out string) (data, error) {
 	training, heldOut, err := c.Data.OpenCorpus(names, out)
@@ -32,6 +35,9 @@ func openText(c *settings.Config, names []string, out string) (data, error) {
 	c.Data.Fingerprint = training.Fingerprint()
 	d := data{most: most(*c), about: fmt.Sprintf("%s of %s to train with, %s of %v held out", command.Count(len(training.Files()), "file"), table.Size(training.Size()),
 		command.Count(len(heldOut.Files()), "file"), table.Size(heldOut.Size()))}
+	if c.Data.HeldOut > 0 && heldOut.Size() == 0 {
+		d.about += nothingHeldOut
+	}
 	o := train.BatchOptions{Items: c.Batch, Length: c.Length, Seed: c.Seed}
 	if d.batches, err = train.NewRandomBatches(training, o); err != nil {
 		return d, err
@@ -65,6 +71,9 @@ func openDocuments(c *settings.Config, name string) (data, error) {
 	}
 	d := data{most: most(*c), about: fmt.Sprintf("%s to train with, %d held out, %s", command.Count(training.Len(), "document"), heldOut.Len(),
 		map[bool]string{true: "1 class", false: fmt.Sprintf("%d classes", len(c.Classes))}[len(c.Classes) == 1])}
+	if c.Data.HeldOut > 0 && heldOut.Len() == 0 {
+		d.about += nothingHeldOut
+	}
 	o := train.BatchOptions{Items: c.Batch, Length: c.Length, Seed: c.Seed}
 	if d.batches, err = train.NewDocumentBatches(training, o); err != nil {
 		return d, err
