@@ -158,6 +158,7 @@ type attentionInput struct {
 
 // record records the layer as a module of its own.
 func (l *routedAttention) record(b *builder) {
+	b.nextLayer()
 	l.forward(b, attentionInput{
 		attentionSizes: attentionSizesOf(b), y: b.arg("y"), x: b.arg("x"), mask: b.arg("Mask"),
 	})

@@ -23,16 +23,9 @@ func (w *windowAttention) rowsBackward(b *builder, x, mask, dy vk.Range, dx grad
 	b.limitHeads(items*n, 3, w.heads)
 	normed := w.normed(b, x, items*n)
 	project := projection{weight: w.toQKV, items: items, rows: n}
-	qkv := b.allocHeads(w.dimHead, 3*w.heads, items*n)
-	project.forward(b, normed, qkv, pipelines.LinearConfig{})
 	all := tokenGroup{items: items, rows: n, count: n}
-	w.recordRotary(b, w.rotaryTable(b, n), qkv, all)
-	attended := b.allocHeads(w.dimHead, w.heads, items*n)
-	config := pipelines.WindowAttentionConfig{
-		Precision: b.dtypeOf(qkv), Heads: w.heads, DimHead: w.dimHead, Window: w.window, Causal: w.causal, Exact: w.exact,
-	}
-	record(b, pipelines.NewWindowAttention, config,
-		pipelines.WindowAttentionArgs{QKV: qkv.Range, Mask: mask, Y: attended.Range, Items: items, N: n, Rows: n, Count: n, MaskItems: items})
+	qkv, attended := w.attendedRows(b, project, normed, mask, all)
+	config := w.attentionConfig(b, qkv)
 	dattended := w.outBackward(b, w.lightConfig, attended, dy, items, n)
 	dqkv := b.allocHeads(w.dimHead, 3*w.heads, items*n)
 	scratch := b.alloc(pipelines.WindowAttentionBackwardScratch(config, items, n))
@@ -45,6 +38,22 @@ func (w *windowAttention) rowsBackward(b *builder, x, mask, dy vk.Range, dx grad
 	}
 	w.inputBackward(b, project, x, normed, dqkv, dx, items, n)
 	b.release(normed.allocation)
+}
+
+// attendedRows is the projected rows and the results of the attention: those that the forward pass has kept, or computed again.
+func (w *windowAttention) attendedRows(b *builder, project projection, normed operand, mask vk.Range, all tokenGroup) (qkv, attended operand) {
+	if kept := b.keptBy(w.toQKV); kept != nil {
+		return kept[0], kept[1]
+	}
+	count := all.items * all.rows
+	qkv = b.allocHeads(w.dimHead, 3*w.heads, count)
+	project.forward(b, normed, qkv, pipelines.LinearConfig{})
+	w.recordRotary(b, w.rotaryTable(b, all.rows), qkv, all)
+	attended = b.allocHeads(w.dimHead, w.heads, count)
+	record(b, pipelines.NewWindowAttention, w.attentionConfig(b, qkv), pipelines.WindowAttentionArgs{
+		QKV: qkv.Range, Mask: mask, Y: attended.Range, Items: all.items, N: all.rows, Rows: all.rows, Count: all.rows, MaskItems: all.items,
+	})
+	return qkv, attended
 }
 
 // normed is count rows of x as operands of the first projection, normalised if the branch has a norm. The caller releases them.

@@ -171,6 +171,7 @@ func (w *weights) autoregressiveAttention(prefix string, c ConditionalRoutedAuto
 
 // record records the layer as a module of its own.
 func (l *autoregressiveAttention) record(b *builder) {
+	b.nextLayer()
 	l.forward(b, attentionInput{attentionSizes: attentionSizesOf(b), y: b.arg("y"), x: b.arg("x")})
 }
 

@@ -56,6 +56,7 @@ func (t *autoregressiveTransformer) recordTraining(b *builder) {
 		b.drop(current.Range, current.Range, count*c.Dim, c.Dropout, 0)
 	}
 	for i := range t.attention {
+		b.nextLayer()
 		middle, next := b.floats(count, c.Dim), b.floats(count, c.Dim)
 		a := attentionInput{attentionSizes: s, name: fmt.Sprintf("layers.%d.attn.", i), y: middle.Range, x: current.Range, residual: true}
 		if b.dropping(c.Dropout) {

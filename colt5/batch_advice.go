@@ -64,7 +64,7 @@ func (g *Graph) adviseBatch(err error, given []*Tensor, back *Backward) error {
 		}
 		p, err := g.resolve(list[:len(g.inputs)+len(g.outputs)], &call{dropout: back != nil})
 		if err == nil && back != nil {
-			err = g.resolveBackward(p, list, back.offsets())
+			err = g.resolveBackward(p, list, back.offsets(), back.Recompute)
 		}
 		return p, err
 	})

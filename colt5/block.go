@@ -176,24 +176,31 @@ type blockInput struct {
 
 // record records the layer as a module of its own.
 func (l *routedBlock) record(b *builder) {
+	b.nextLayer()
 	l.forward(b, blockInput{blockSizes: blockSizesOf(b), y: b.arg("y"), x: b.arg("x"), mask: b.arg("Mask")})
 }
 
-// forward records the layer. The rows between attention and feedforward are in y, so that they need no workspace.
+// forward records the layer. The rows between attention and feedforward are in y, so that they need no workspace, unless the
+// layer keeps them.
 func (l *routedBlock) forward(b *builder, a blockInput) {
-	l.recordAttention(b, a, a.y)
+	count, middle := a.b*a.n*l.attention.config.Dim, a.y
+	if b.keeping {
+		kept := b.floats(count)
+		middle = kept.Range
+		b.keep(l, operand{allocation: kept})
+	}
+	l.recordAttention(b, a, middle)
 	feedForward := feedForwardInput{
-		b: a.b, n: a.n, tokens: a.tokensFF, masked: a.masked, name: a.name + "conditional_ff.", y: a.y, x: a.y, mask: a.mask, residual: true,
+		b: a.b, n: a.n, tokens: a.tokensFF, masked: a.masked, name: a.name + "conditional_ff.", y: a.y, x: middle, mask: a.mask, residual: true,
 	}
 	if !b.dropping(a.dropout) {
 		l.feedForward.forward(b, feedForward)
 		return
 	}
-	count := a.b * a.n * l.attention.config.Dim
 	branch := b.floats(count)
 	feedForward.y, feedForward.residual = branch.Range, false
 	l.feedForward.forward(b, feedForward)
-	b.dropAndAdd(a.y, a.y, branch.Range, count, a.dropout, a.use+1)
+	b.dropAndAdd(a.y, middle, branch.Range, count, a.dropout, a.use+1)
 	b.release(branch)
 }
 

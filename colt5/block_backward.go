@@ -7,15 +7,12 @@ import (
 	"github.com/colt5-vulkan/colt5/vk"
 )
 
-// inputBackward records the gradient of a block for an input, added to dx: the feedforward's first, then the attention's. Rows
-// between the two are computed again.
+// inputBackward records the gradient of a block for an input, added to dx: the feedforward's first, then the attention's.
 func (l *routedBlock) inputBackward(b *builder, a blockInput, dy vk.Range, dx gradient) {
 	dim := l.attention.config.Dim
 	count := a.b * a.n * dim
 	attention := attentionInput{attentionSizes: a.attentionSizes, name: a.name + "conditional_attn.", x: a.x, mask: a.mask, residual: true}
-	middle := b.floats(count)
-	l.recordAttention(b, a, middle.Range)
-
+	middle := l.middle(b, a, count)
 	var dropped allocation
 	dmiddle := b.floats(count)
 	l.feedForward.inputBackward(b, feedForwardInput{
@@ -26,6 +23,16 @@ func (l *routedBlock) inputBackward(b *builder, a blockInput, dy vk.Range, dx gr
 	l.attention.inputBackward(b, attention, b.dropGradient(&dropped, dmiddle.Range, count, a.dropout, a.use), dx)
 	b.begin(dx)
 	b.release(dmiddle, dropped)
+}
+
+// middle is the rows between attention and feedforward: those that the forward pass has kept, or computed again.
+func (l *routedBlock) middle(b *builder, a blockInput, count int) allocation {
+	if kept := b.keptBy(l); kept != nil {
+		return kept[0].allocation
+	}
+	middle := b.floats(count)
+	l.recordAttention(b, a, middle.Range)
+	return middle
 }
 
 // backward records the backward pass of a ConditionalRoutedTransformerBlock.

@@ -28,7 +28,11 @@ type builder struct {
 	program   *program              // of the node
 	computed  []allocation          // the workspace of the program's values, where they are in the workspace
 
-	kept      map[*node][]allocation // what the backward passes of nodes need, see save
+	kept        map[*node][]allocation      // what the backward passes of nodes need, see save
+	activations map[activationKey][]operand // what their layers need, see keep
+	layers      int                         // of the forward pass so far, see nextLayer
+	keeping     bool                        // the layer keeps its activations
+
 	lists     map[*node][]allocation // logits and lists of routers that they need
 	routers   map[routerKey]*routerState
 	gradients *gradientState // of the backward pass; nil: it has not begun

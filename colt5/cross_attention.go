@@ -135,6 +135,7 @@ func (w *weights) crossAttention(c ConditionalRoutedCrossAttentionConfig) *cross
 }
 
 func (l *crossAttention) record(b *builder) {
+	b.nextLayer()
 	y, x, mask, context, contextMask := b.arg("y"), b.arg("x"), b.arg("Mask"), b.arg("context"), b.arg("ContextMask")
 	q, kv := l.routers(b)
 	h := &heavyForward{heavyAttention: &l.heavy, b: b, x: x, context: context, q: q, kv: kv}

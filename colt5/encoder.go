@@ -163,6 +163,7 @@ func (e *encoder) recordTraining(b *builder) {
 	}
 	for i := range e.blocks {
 		next := inputs[i+1].Range
+		b.nextLayer()
 		e.blocks[i].forward(b, blockInput{s, fmt.Sprintf("layers.%d.", i), next, current, b.arg("Mask"), c.Dropout, 1 + 2*i})
 		current = next
 	}

@@ -299,7 +299,7 @@ func (l *autoregressiveAttention) attendLastWindow(b *builder, h *heavyForward, 
 	if h.rotary {
 		h.rotateQueries(b.rotaryTable(a.n, h.dimHead), h.queries)
 	}
-	h.recordAttention()
+	h.recordAttention(false)
 	b.release(h.queries.allocation)
 	one := lists(1)
 	out := h.attended

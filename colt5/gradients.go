@@ -161,6 +161,13 @@ type Backward struct {
 
 	Inputs     map[string]*Tensor // by the names of f32 inputs: receives their gradients; nil: not wanted
 	Parameters *Gradients         // receives the gradients of parameters; 0 for those that the run does not use; nil: not wanted
+
+	// Recompute is activation checkpointing: the number of layers, from the first one on, that keep only their inputs and the
+	// lists of their routers, and compute the rest again in the backward pass. Other layers also keep queries, keys, values
+	// and results of attentions, and hidden activations. The blocks of a stack are layers, and so are other modules
+	// with an attention or a feedforward. 0: all layers keep all; -1: none does. Results have the same bits.
+	// Graph.TrainingMemory predicts what each number costs.
+	Recompute int
 }
 
 // offsets is where the gradients of parameters are, in bytes.
@@ -184,6 +191,9 @@ func (b *Backward) serial() uint64 {
 func (g *Graph) collectBackward(b *Backward) error {
 	if b == nil {
 		return nil
+	}
+	if _, err := recomputed(b.Recompute); err != nil {
+		return fmt.Errorf("Backward.%w", err)
 	}
 	found := 0
 	for i, out := range g.outputs {
@@ -274,8 +284,12 @@ func (g *Graph) hasParameter(e elementsOf) bool {
 }
 
 // resolveBackward adds the backward pass to the program. given is the tensors of a run as collectBackward orders them.
-func (g *Graph) resolveBackward(p *program, given []*Tensor, offsets map[elementsOf]uint64) error {
-	pass := &backwardPass{upstream: map[int]int{}, results: map[int]int{}, arena: -1, offsets: offsets}
+func (g *Graph) resolveBackward(p *program, given []*Tensor, offsets map[elementsOf]uint64, recompute int) error {
+	layers, err := recomputed(recompute)
+	if err != nil {
+		return err
+	}
+	pass := &backwardPass{upstream: map[int]int{}, results: map[int]int{}, arena: -1, offsets: offsets, recompute: layers}
 	at := len(g.inputs) + len(g.outputs)
 	add := func(name string, value *graphValue, to map[int]int) {
 		e := externalValue{name: name}

@@ -16,7 +16,7 @@ func (g *Graph) Memory(caps vk.Caps, inputs map[string][]int) (Memory, error) {
 		return Memory{}, g.fail("Memory", err)
 	}
 	defer g.leave()
-	m, err := g.measure(caps, inputs, false)
+	m, err := g.measure(caps, inputs, false, 0)
 	if err != nil {
 		return Memory{}, g.fail("Memory", err)
 	}
@@ -24,20 +24,21 @@ func (g *Graph) Memory(caps vk.Caps, inputs map[string][]int) (Memory, error) {
 }
 
 // TrainingMemory is Memory for a run with a backward pass that computes the gradients of all parameters, from upstream
-// gradients of all outputs, and dropout where modules have it. Outputs includes the upstream gradients.
-func (g *Graph) TrainingMemory(caps vk.Caps, inputs map[string][]int) (Memory, error) {
+// gradients of all outputs, and dropout where modules have it. Outputs includes the upstream gradients. recompute is that of
+// [Backward]: 0 for no activation checkpointing.
+func (g *Graph) TrainingMemory(caps vk.Caps, inputs map[string][]int, recompute int) (Memory, error) {
 	if err := g.lock(context.Background()); err != nil {
 		return Memory{}, g.fail("TrainingMemory", err)
 	}
 	defer g.leave()
-	m, err := g.measure(caps, inputs, true)
+	m, err := g.measure(caps, inputs, true, recompute)
 	if err != nil {
 		return Memory{}, g.fail("TrainingMemory", err)
 	}
 	return m, nil
 }
 
-func (g *Graph) measure(caps vk.Caps, inputs map[string][]int, training bool) (m Memory, err error) {
+func (g *Graph) measure(caps vk.Caps, inputs map[string][]int, training bool, recompute int) (m Memory, err error) {
 	if err := g.fix(); err != nil {
 		return m, err
 	}
@@ -74,7 +75,7 @@ func (g *Graph) measure(caps vk.Caps, inputs map[string][]int, training bool) (m
 	p, err := g.resolve(given, &call{dropout: training})
 	if err == nil && training {
 		m.Outputs = min(2*m.Outputs, maxBytes)
-		m.Gradients, err = g.measureGradients(p, given)
+		m.Gradients, err = g.measureGradients(p, given, recompute)
 	}
 	if err != nil {
 		return m, err
@@ -105,7 +106,7 @@ func (g *Graph) measure(caps vk.Caps, inputs map[string][]int, training bool) (m
 }
 
 // measureGradients adds a backward pass to the program, with all gradients of parameters, and returns their size.
-func (g *Graph) measureGradients(p *program, given []*Tensor) (bytes uint64, err error) {
+func (g *Graph) measureGradients(p *program, given []*Tensor, recompute int) (bytes uint64, err error) {
 	offsets := map[elementsOf]uint64{}
 	for _, m := range g.modules {
 		for _, w := range m.weights.list {
@@ -118,7 +119,7 @@ func (g *Graph) measureGradients(p *program, given []*Tensor) (bytes uint64, err
 	given = append(append([]*Tensor(nil), given...), given[len(g.inputs):]...) // the upstream gradients
 	given = append(given, make([]*Tensor, len(g.inputs))...)
 	given = append(given, &Tensor{dtype: F32, shape: []int{int(bytes / 4)}})
-	return bytes, g.resolveBackward(p, given, offsets)
+	return bytes, g.resolveBackward(p, given, offsets, recompute)
 }
 
 // outputShapes is tensors without memory of the outputs' shapes, for inputs of known shapes.

@@ -314,7 +314,7 @@ func (g *Graph) plan(ctx context.Context, c *call, back *Backward) (*plan, error
 	}
 	of, err := g.resolve(given[:len(g.inputs)+len(g.outputs)], c)
 	if err == nil && back != nil {
-		err = g.resolveBackward(of, given, back.offsets())
+		err = g.resolveBackward(of, given, back.offsets(), back.Recompute)
 	}
 	if err != nil {
 		return nil, err
@@ -350,6 +350,9 @@ func (g *Graph) appendKey(c *call, back *Backward) {
 	}
 	g.key = binary.AppendUvarint(g.key[:0], flags)
 	g.key = binary.AppendUvarint(g.key, back.serial())
+	if back != nil {
+		g.key = binary.AppendVarint(g.key, int64(back.Recompute))
+	}
 	for _, t := range g.externals {
 		if t.tensor == nil {
 			g.key = append(g.key, 0)

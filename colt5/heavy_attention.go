@@ -80,7 +80,28 @@ func (h *heavyForward) projectInputs() {
 	}
 	b.limitHeads(h.kv.lists()*h.kv.k, 2, h.heads/h.kv.r)
 	if b.uses16Bit(h.dim) {
-		h.projectInputs16()
+		selected, context := h.normedInputs()
+		h.projectNormed(selected, context)
+		b.release(selected.allocation, context.allocation)
+		return
+	}
+	h.projectNormed(operand{}, operand{})
+}
+
+// normedInputs records the normalised rows that queries, and keys and values, are projected from.
+func (h *heavyForward) normedInputs() (selected, context operand) {
+	b, kv := h.b, h.kv
+	selected = b.rmsNormSelected(h.x, h.gamma, h.q)
+	if h.projectAllKeys {
+		return selected, b.rmsNorm(h.context, h.gamma, kv.b*kv.n)
+	}
+	return selected, b.rmsNormSelected(h.context, h.gamma, kv)
+}
+
+// projectNormed is projectInputs from normalised rows, if they are 16-bit operands; else the products normalise rows.
+func (h *heavyForward) projectNormed(selected, context operand) {
+	if selected.is16 {
+		h.projectInputs16(selected, context)
 		return
 	}
 	h.projectQueries()
@@ -112,20 +133,12 @@ func (h *heavyForward) projectQueries16(selected operand) {
 }
 
 // projectInputs16 is projectInputs with normalised 16-bit operands.
-func (h *heavyForward) projectInputs16() {
+func (h *heavyForward) projectInputs16(selected, context operand) {
 	b, q, kv := h.b, h.q, h.kv
 	b.limitHeads(q.b*q.k, 1, h.heads)
 	h.queries = b.allocHeads(h.dimHead, h.heads, q.b, q.k)
-	selected := b.rmsNormSelected(h.x, h.gamma, q)
-	var context operand
 	out := 2 * h.inner() / kv.r
-	if h.projectAllKeys {
-		context = b.rmsNorm(h.context, h.gamma, kv.b*kv.n)
-		h.keys = b.allocHeads(h.dimHead, 2*h.heads, kv.b, kv.n)
-	} else {
-		context = b.rmsNormSelected(h.context, h.gamma, kv)
-		h.keys = b.allocHeads(h.dimHead, 2*h.heads/kv.r, kv.r, kv.b, kv.k)
-	}
+	h.keys = h.allocKeys()
 	h.projectQueries16(selected)
 	if h.projectAllKeys {
 		h.projectKeyRows16(context, h.keys.Range, kv.b*kv.n)
@@ -137,7 +150,6 @@ func (h *heavyForward) projectInputs16() {
 			})
 		}
 	}
-	b.release(selected.allocation, context.allocation)
 }
 
 func (h *heavyForward) projectKeyRows16(normed operand, keys vk.Range, count int) {
@@ -161,12 +173,12 @@ func (h *heavyForward) projectKeyRows(context, keys vk.Range, count int) {
 func (h *heavyForward) projectKeysValues() {
 	b, kv := h.b, h.kv
 	if h.projectAllKeys {
-		h.keys = b.allocHeads(h.dimHead, 2*h.heads, kv.b, kv.n)
+		h.keys = h.allocKeys()
 		h.projectKeyRows(h.context, h.keys.Range, kv.b*kv.n)
 		return
 	}
 	out := 2 * h.inner() / kv.r // a route's heads
-	h.keys = b.allocHeads(h.dimHead, 2*h.heads/kv.r, kv.r, kv.b, kv.k)
+	h.keys = h.allocKeys()
 	for r := range kv.r {
 		a := pipelines.LinearArgs{
 			X: h.context, Gamma: h.gamma.memory, Y: h.keys.rows(r*kv.b*kv.k, kv.b*kv.k), Batch: kv.b, InRows: kv.n, Rows: kv.k,
@@ -221,14 +233,21 @@ func (h *heavyForward) rotateKeyRows(table vk.Range, keys operand, x vk.Range, i
 		pipelines.RotaryArgs{X: x, Table: table, Lists: items, Rows: count, First: first})
 }
 
-// attend records the attention and releases queries and keys.
+// attend records the attention and releases queries and keys, unless the layer keeps them.
 func (h *heavyForward) attend() {
-	h.recordAttention()
-	h.b.release(h.queries.allocation, h.keys.allocation)
+	h.recordAttention(h.b.keeping)
+	if !h.b.keeping {
+		h.b.release(h.queries.allocation, h.keys.allocation)
+	}
 }
 
-func (h *heavyForward) recordAttention() {
+// recordAttention records the attention. With clear the rows of empty queries are 0: a backward pass multiplies them by gradients
+// of 0.
+func (h *heavyForward) recordAttention(clear bool) {
 	h.attended = h.b.allocHeads(h.dimHead, h.heads, h.q.b, h.q.k)
+	if clear && h.q.hasLists {
+		h.b.fill(h.attended.Range, 0)
+	}
 	h.recordAttentionTo()
 }
 
@@ -277,7 +296,11 @@ func (h *heavyForward) project(y, residual vk.Range, add bool) {
 		a.Residual = residual
 	}
 	b.linear(h.toOut, 0, 0, c, a)
-	b.release(h.attended.allocation)
+	if b.keeping {
+		b.keep(h.toQ, h.queries, h.keys, h.attended)
+	} else {
+		b.release(h.attended.allocation)
+	}
 	q.release(b)
 	h.kv.release(b)
 }

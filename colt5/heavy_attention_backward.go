@@ -33,27 +33,15 @@ func (h *heavyForward) selectTokens(mask, contextMask vk.Range) {
 // backward records the gradients of all parameters of the heavy branch and of its inputs, and releases the lists.
 func (h *heavyForward) backward(g heavyGradients) {
 	b, q, kv := h.b, h.q, h.kv
-	selected := b.rmsNormSelected(h.x, h.gamma, q)
-	var context operand
-	if h.projectAllKeys {
-		context = b.rmsNorm(h.context, h.gamma, kv.b*kv.n)
-	} else {
-		context = b.rmsNormSelected(h.context, h.gamma, kv)
-	}
-	h.queries = b.allocHeads(h.dimHead, h.heads, q.b, q.k)
+	selected, context := h.normedInputs()
 	toQ, toKV := h.queryProduct(), h.keyProducts()
-	toQ.forward(b, selected, h.queries, pipelines.LinearConfig{})
-	h.keys = h.allocKeys()
-	for r, p := range toKV {
-		n := p.items * p.rows
-		p.forward(b, context.part(r*n, n), h.keys.part(r*n, n), pipelines.LinearConfig{})
+	if kept := b.keptBy(h.toQ); kept != nil {
+		h.queries, h.keys, h.attended = kept[0], kept[1], kept[2]
+	} else {
+		h.projectNormed(selected, context)
+		h.rotate()
+		h.recordAttention(true)
 	}
-	h.rotate()
-	h.attended = b.allocHeads(h.dimHead, h.heads, q.b, q.k)
-	if q.hasLists {
-		b.fill(h.attended.Range, 0) // rows of empty queries, which are multiplied by gradients of 0
-	}
-	h.recordAttentionTo()
 	scored := b.routerHasGradient(q, g.dx)
 	dattended, dqScores := h.projectBackward(g.dy, scored)
 	keysScored := b.routerHasGradient(kv, g.dcontext)

@@ -194,6 +194,7 @@ type imageInput struct {
 
 // record records the layer as a module of its own.
 func (l *imageAttention) record(b *builder) {
+	b.nextLayer()
 	sizes := imageSizes{b.dim(dimB), b.dim(dimH), b.dim(dimW), b.tokenCount("NumHeavyTokensQ"), b.tokenCount("NumHeavyTokensKV")}
 	l.forward(b, imageInput{imageSizes: sizes, y: b.arg("y"), x: b.arg("x"), mask: b.arg("Mask"), masked: b.given("Mask")})
 }

@@ -11,12 +11,8 @@ func (w *patchAttention) rowsBackward(b *builder, x, dy vk.Range, dx gradient, h
 	b.limitHeads(count, 3, w.heads)
 	normed := b.rmsNorm(x, w.gamma, count)
 	project := projection{weight: w.toQKV, items: items, rows: count / items}
-	qkv := b.allocHeads(w.dimHead, 3*w.heads, count)
-	project.forward(b, normed, qkv, pipelines.LinearConfig{})
-	attended := b.allocHeads(w.dimHead, w.heads, count)
-	config := pipelines.PatchAttentionConfig{Precision: b.dtypeOf(qkv), Heads: w.heads, DimHead: w.dimHead, Patch: w.window}
-	record(b, pipelines.NewPatchAttention, config,
-		pipelines.PatchAttentionArgs{QKV: qkv.Range, Y: attended.Range, Height: height, Width: width})
+	qkv, attended := w.attendedRows(b, x, normed, height, width)
+	config := w.attentionConfig(b, qkv)
 	dattended := w.outBackward(b, w.lightConfig, attended, dy, items, count/items)
 	dqkv := b.allocHeads(w.dimHead, 3*w.heads, count)
 	scratch := b.alloc(pipelines.PatchAttentionBackwardScratch(config, height, width))
@@ -30,6 +26,20 @@ func (w *patchAttention) rowsBackward(b *builder, x, dy vk.Range, dx gradient, h
 	b.release(dqkv.allocation)
 	b.rmsNormRowsBackward(x, w.gamma, dnormed, dx, items, count/items)
 	b.release(dnormed.allocation)
+}
+
+// attendedRows is the projected rows and the results of the attention: those that the forward pass has kept, or computed again.
+func (w *patchAttention) attendedRows(b *builder, x vk.Range, normed operand, height, width int) (qkv, attended operand) {
+	if kept := b.keptBy(w.toQKV); kept != nil {
+		return kept[0], kept[1]
+	}
+	qkv = b.allocHeads(w.dimHead, 3*w.heads, height*width)
+	w.project(b, x, normed, qkv, height*width)
+	attended = b.allocHeads(w.dimHead, w.heads, height*width)
+	record(b, pipelines.NewPatchAttention, w.attentionConfig(b, qkv), pipelines.PatchAttentionArgs{
+		QKV: qkv.Range, Y: attended.Range, Height: height, Width: width,
+	})
+	return qkv, attended
 }
 
 // backward records the backward pass of a ConditionalRoutedImageAttention.

@@ -51,7 +51,15 @@ func (l lightOutput) out(w lightWeights, c lightConfig, attended operand, first,
 		a.Bias, a.SkipBias = l.null.memory, rows(l.membership.Range, first, count, 4)
 	}
 	l.b.linear(w.toOut, 0, 0, pipelines.LinearConfig{X16: attended.is16, Residual: l.residual, Bias: l.null != nil, SkipBias: l.null != nil}, a)
-	l.b.release(attended.allocation)
+}
+
+// keepAttended keeps projected rows and results of the attention, or releases the results: the projected rows already are.
+func (w lightWeights) keepAttended(b *builder, qkv, attended operand) {
+	if b.keeping {
+		b.keep(w.toQKV, qkv, attended)
+		return
+	}
+	b.release(attended.allocation)
 }
 
 // windowAttention is the light branch of sequences, and the layer of a LocalMHA: LayerNorm and attention to the
@@ -130,6 +138,9 @@ func (w *windowAttention) phases(l lightOutput, mask vk.Range, items, n, budget 
 	var list phases
 	b.limitTokens(n)
 	maxTokens := max(budget/(b.operandBytes()*(w.dim+4*w.inner())), 1)
+	if b.keeping {
+		maxTokens = items * n // the rows of the whole sequence exist anyway
+	}
 	if b.limitGroups(countGroups(items, n, maxTokens, w.window)) {
 		return nil
 	}
@@ -164,16 +175,25 @@ func (w *windowAttention) group(l lightOutput, mask, table vk.Range, items, n in
 		w.recordRotary(b, table, qkv, s)
 	}, func() {
 		attended = b.allocHeads(w.dimHead, w.heads, outputs)
-		record(b, pipelines.NewWindowAttention,
-			pipelines.WindowAttentionConfig{Precision: b.dtypeOf(qkv), Heads: w.heads, DimHead: w.dimHead, Window: w.window, Causal: w.causal, Exact: w.exact},
+		record(b, pipelines.NewWindowAttention, w.attentionConfig(b, qkv),
 			pipelines.WindowAttentionArgs{
 				QKV: qkv.Range, Mask: mask, Y: attended.Range, Items: s.items, N: n, Rows: s.rows, First: s.first, From: s.from, Count: s.count,
 				FirstItem: s.item, MaskItems: items,
 			})
-		b.release(qkv.allocation)
+		if !b.keeping {
+			b.release(qkv.allocation)
+		}
 	}, func() {
 		l.out(w.lightWeights, w.lightConfig, attended, s.item*n+s.from, outputs)
+		w.keepAttended(b, qkv, attended)
 	}}
+}
+
+// attentionConfig is the attention of projected rows.
+func (w *windowAttention) attentionConfig(b *builder, qkv operand) pipelines.WindowAttentionConfig {
+	return pipelines.WindowAttentionConfig{
+		Precision: b.dtypeOf(qkv), Heads: w.heads, DimHead: w.dimHead, Window: w.window, Causal: w.causal, Exact: w.exact,
+	}
 }
 
 // queryShift is what is added to the positions of queries. PyTorch numbers the queries of a window as if they were its
@@ -221,6 +241,9 @@ func (w *patchAttention) phases(l lightOutput, height, width, budget int) phases
 	b, side := l.b, w.window
 	patches := height / side                                               // from top to bottom
 	maxPatches := max(budget/(b.operandBytes()*4*w.inner()*side*width), 1) // of a band, from top to bottom
+	if b.keeping {
+		maxPatches = patches
+	}
 	bands := (patches + maxPatches - 1) / maxPatches
 	band := (patches + bands - 1) / bands * side
 	var list phases
@@ -233,24 +256,38 @@ func (w *patchAttention) phases(l lightOutput, height, width, budget int) phases
 		first, count := top*width, high*width
 		list = append(list, func() {
 			qkv = b.allocHeads(w.dimHead, 3*w.heads, count)
-			a := pipelines.LinearArgs{X: rows(l.x, first, count, 4*w.dim), Y: qkv.Range, Batch: 1, Rows: count}
 			var normed operand
+			x := rows(l.x, first, count, 4*w.dim)
 			if b.uses16Bit(w.dim) {
-				normed = b.rmsNorm(a.X, w.gamma, count)
-				a.X = normed.Range
-			} else {
-				a.Gamma = w.gamma.memory
+				normed = b.rmsNorm(x, w.gamma, count)
 			}
-			b.linear(w.toQKV, 0, 0, pipelines.LinearConfig{Norm: !normed.is16, X16: normed.is16, Y16: qkv.is16}, a)
+			w.project(b, x, normed, qkv, count)
 			b.release(normed.allocation)
 		}, func() {
 			attended = b.allocHeads(w.dimHead, w.heads, count)
-			record(b, pipelines.NewPatchAttention, pipelines.PatchAttentionConfig{Precision: b.dtypeOf(qkv), Heads: w.heads, DimHead: w.dimHead, Patch: side},
+			record(b, pipelines.NewPatchAttention, w.attentionConfig(b, qkv),
 				pipelines.PatchAttentionArgs{QKV: qkv.Range, Y: attended.Range, Height: high, Width: width})
-			b.release(qkv.allocation)
+			if !b.keeping {
+				b.release(qkv.allocation)
+			}
 		}, func() {
 			l.out(w.lightWeights, w.lightConfig, attended, first, count)
+			w.keepAttended(b, qkv, attended)
 		})
 	}
 	return list
+}
+
+// project records the projection of count rows of x, which it normalises unless normed has 16-bit operands.
+func (w *patchAttention) project(b *builder, x vk.Range, normed, qkv operand, count int) {
+	a := pipelines.LinearArgs{X: x, Gamma: w.gamma.memory, Y: qkv.Range, Batch: 1, Rows: count}
+	if normed.is16 {
+		a.X, a.Gamma = normed.Range, vk.Range{}
+	}
+	b.linear(w.toQKV, 0, 0, pipelines.LinearConfig{Norm: !normed.is16, X16: normed.is16, Y16: qkv.is16}, a)
+}
+
+// attentionConfig is the attention of projected rows.
+func (w *patchAttention) attentionConfig(b *builder, qkv operand) pipelines.PatchAttentionConfig {
+	return pipelines.PatchAttentionConfig{Precision: b.dtypeOf(qkv), Heads: w.heads, DimHead: w.dimHead, Patch: w.window}
 }

@@ -120,5 +120,6 @@ type localMHA struct {
 }
 
 func (l *localMHA) record(b *builder) {
+	b.nextLayer()
 	recordInterleaved(l.phases(lightOutput{b: b, x: b.arg("x"), y: b.arg("y")}, b.arg("Mask"), b.dim(dimB), b.dim(dimN), l.budget))
 }

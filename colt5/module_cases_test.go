@@ -21,6 +21,7 @@ type moduleCase struct {
 	pixels     []int // shape of the mask without the batch dimension; nil: the tokens of x
 	sequential bool  // each step needs the one before
 	anyRank    bool  // x and y may have any rank
+	layers     int   // of a stack; 0: 1
 	context    []int // shape of the context without the batch dimension; nil: Forward takes no context
 	n          int   // argument of memory: tokens, or the height of an image; 0: the config fixes the size
 
@@ -149,7 +150,7 @@ func moduleTypes(p DType) []moduleType {
 			withPrecision(p, smallBlock()), NewConditionalRoutedTransformerBlock, func(ctx context.Context, m *ConditionalRoutedTransformerBlock, y *Tensor, in callArgs) error {
 				return m.Forward(ctx, y, in.x, BlockOptions{Mask: in.mask, Stats: in.stats, Routing: in.routing})
 			}),
-		newModuleType(moduleCase{name: "encoder", x: tokens[:1], y: tokens, vocabulary: 256, masked: true, n: smallN, memory: withPrecision(p, smallEncoder()).Memory},
+		newModuleType(moduleCase{name: "encoder", layers: 2, x: tokens[:1], y: tokens, vocabulary: 256, masked: true, n: smallN, memory: withPrecision(p, smallEncoder()).Memory},
 			withPrecision(p, smallEncoder()), NewEncoder, func(ctx context.Context, m *Encoder, y *Tensor, in callArgs) error {
 				return m.Forward(ctx, y, in.x, BlockOptions{Mask: in.mask, Stats: in.stats, Routing: in.routing})
 			}),
@@ -165,7 +166,7 @@ func moduleTypes(p DType) []moduleType {
 			func(ctx context.Context, m *ConditionalRoutedAutoregressiveAttention, y *Tensor, in callArgs) error {
 				return m.Forward(ctx, y, in.x, AutoregressiveOptions{Stats: in.stats, Routing: in.routing})
 			}),
-		newModuleType(moduleCase{name: "autoregressive transformer", x: tokens[:1], y: []int{smallN, 256}, vocabulary: 256, n: smallN, memory: withPrecision(p, smallTransformer()).Memory},
+		newModuleType(moduleCase{name: "autoregressive transformer", layers: 2, x: tokens[:1], y: []int{smallN, 256}, vocabulary: 256, n: smallN, memory: withPrecision(p, smallTransformer()).Memory},
 			withPrecision(p, smallTransformer()), NewAutoregressiveTransformer, func(ctx context.Context, m *AutoregressiveTransformer, y *Tensor, in callArgs) error {
 				return m.Forward(ctx, y, in.x, AutoregressiveOptions{Stats: in.stats, Routing: in.routing})
 			}),
@@ -176,7 +177,7 @@ func moduleTypes(p DType) []moduleType {
 			withPrecision(p, smallImage()), NewConditionalRoutedImageAttention, func(ctx context.Context, m *ConditionalRoutedImageAttention, y *Tensor, in callArgs) error {
 				return m.Forward(ctx, y, in.x, ImageOptions{Mask: in.mask, Stats: in.stats, Routing: in.routing})
 			}),
-		newModuleType(moduleCase{name: "vit", x: []int{3, 16, 24}, y: []int{5},
+		newModuleType(moduleCase{name: "vit", layers: 2, x: []int{3, 16, 24}, y: []int{5},
 			memory: func(caps vk.Caps, b, _ int) (Memory, error) { return withPrecision(p, smallViT()).Memory(caps, b) }},
 			withPrecision(p, smallViT()), NewConditionalRoutedViT, func(ctx context.Context, m *ConditionalRoutedViT, y *Tensor, in callArgs) error {
 				return m.Forward(ctx, y, in.x, ViTOptions{Stats: in.stats, Routing: in.routing})

@@ -77,6 +77,7 @@ func singleNode(c call, l layer, precision DType, k *kernels) *program {
 func (p *program) record(b *builder) {
 	b.program, b.kept, b.gradients = p, map[*node][]allocation{}, nil
 	b.lists, b.routers = map[*node][]allocation{}, map[routerKey]*routerState{}
+	b.activations, b.layers, b.keeping = map[activationKey][]operand{}, 0, false
 	if b.computed == nil {
 		b.computed = make([]allocation, len(p.values))
 	}

@@ -14,6 +14,7 @@ func (v *routedViT) recordTraining(b *builder) {
 	v.embedPatches(b, n, current, scratch, b.arg("x"))
 	b.release(scratch)
 	for i := range v.attention {
+		b.nextLayer()
 		middle, next := b.floats(n, tokens, c.Dim), b.floats(n, tokens, c.Dim)
 		attention, feedForward := v.attentionInput(b, i), v.feedForwardInput(b, i)
 		attention.y, attention.x = middle.Range, current.Range

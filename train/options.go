@@ -52,6 +52,10 @@ type OptimizerConfig struct {
 	Records      int // steps whose records the device keeps; 0: 1,024
 
 	DropoutSeed uint64 // of the dropout of a Trainer's graph; the same seed drops the same elements in each step
+
+	// Recompute is activation checkpointing in a Trainer's steps: the number of layers, from the first one on, that compute their
+	// activations again in the backward pass, instead of keeping them. 0: none; -1: all. See colt5.Backward.
+	Recompute int
 }
 
 // defaulted returns value, or its default if it is 0, or 0 if it is below.
@@ -110,6 +114,9 @@ func (c OptimizerConfig) check() error {
 	}
 	if c.Records < 1 || c.Records > maxRecords {
 		return fmt.Errorf("Records is %d, want 0 to %d", c.Records, maxRecords)
+	}
+	if c.Recompute < -1 {
+		return fmt.Errorf("Recompute is %d, want a number of layers, or -1 for all", c.Recompute)
 	}
 	if c.Schedule.WarmUp < 0 {
 		return fmt.Errorf("Schedule.WarmUp is %d, want at least 0", c.Schedule.WarmUp)

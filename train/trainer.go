@@ -371,8 +371,10 @@ func (t *Trainer) makeTensors(to *trainerBatch, b *Batch, i, items int) error {
 		return err
 	}
 	to.options = append(to.options, colt5.GraphOptions{
-		Dropout:  &colt5.Dropout{},
-		Backward: &colt5.Backward{Upstream: map[string]*colt5.Tensor{"loss": scale}, Parameters: t.gradients[i]},
+		Dropout: &colt5.Dropout{},
+		Backward: &colt5.Backward{
+			Upstream: map[string]*colt5.Tensor{"loss": scale}, Parameters: t.gradients[i], Recompute: t.optimizer.Config().Recompute,
+		},
 	})
 	return nil
 }

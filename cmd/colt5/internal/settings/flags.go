@@ -52,6 +52,8 @@ var flags = []flag{
 	{"batch", "`ITEMS` of a step", "", func(c *Config) any { return &c.Batch }},
 	{"length", "`BYTES` of an item", "", func(c *Config) any { return &c.Length }},
 	{"micro-batches", "`PARTS` of a step's batch that are computed one after the other, to save memory", "", func(c *Config) any { return &c.Run.MicroBatches }},
+	{"recompute", "`N` layers that compute their activations again in the backward pass (activation checkpointing), to save memory; -1: all", "",
+		func(c *Config) any { return &c.Run.Recompute }},
 	{"steps", "`N` steps in all, with those of the runs before", "", func(c *Config) any { return &c.Run.Steps }},
 	{"rate", "peak of the learning `RATE`", "", func(c *Config) any { return &c.Optimizer.Rate }},
 	{"schedule", "`NAME` of the course of the rate: " + scheduleNames, "", func(c *Config) any { return &c.Optimizer.Schedule }},

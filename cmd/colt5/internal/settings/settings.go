@@ -87,6 +87,7 @@ type Data struct {
 type Run struct {
 	Steps         int `json:"steps"`
 	MicroBatches  int `json:"micro_batches"`
+	Recompute     int `json:"recompute"`      // layers, from the first one on, that compute their activations again; -1: all
 	SaveEvery     int `json:"save_every"`     // steps between checkpoints; 0: only at the end
 	Keep          int `json:"keep"`           // checkpoints that are kept; below 0: all
 	EvaluateEvery int `json:"evaluate_every"` // steps between evaluations; 0: only at the end
@@ -195,7 +196,7 @@ func (c Config) Check() error {
 		{"batch", c.Batch, 1}, {"length", c.Length, 2}, {"steps", c.Run.Steps, 1}, {"micro_batches", c.Run.MicroBatches, 1},
 		{"save_every", c.Run.SaveEvery, 0}, {"evaluate_every", c.Run.EvaluateEvery, 0}, {"held_out_bytes", c.Run.HeldOutBytes, 0},
 		{"sample_length", c.Run.SampleLength, 0}, {"sample_prompt", c.Run.SamplePrompt, 1}, {"routing_length", c.Run.RoutingLength, 0},
-		{"warm_up", c.Optimizer.WarmUp, 0}, {"total", c.Optimizer.Total, 0},
+		{"recompute", c.Run.Recompute, -1}, {"warm_up", c.Optimizer.WarmUp, 0}, {"total", c.Optimizer.Total, 0},
 	} {
 		if n.value < n.least || n.value > math.MaxInt32 {
 			return fmt.Errorf("%s is %d, want %d to %d", n.name, n.value, n.least, math.MaxInt32)
@@ -259,7 +260,7 @@ func (c Config) OptimizerConfig() train.OptimizerConfig {
 		Schedule:     train.Schedule{Kind: Schedules[string(o.Schedule)], WarmUp: o.WarmUp, Total: o.Total, Floor: o.Floor},
 		Clip:         o.Clip,
 		LossScale:    train.LossScale{Dynamic: c.Precision() == colt5.F16},
-		MicroBatches: c.Run.MicroBatches, DropoutSeed: c.Seed,
+		MicroBatches: c.Run.MicroBatches, DropoutSeed: c.Seed, Recompute: c.Run.Recompute,
 	}
 }
 

@@ -39,7 +39,7 @@ func TestRead(t *testing.T) {
 		`{"batch": 0}`: "batch is 0, want 1 to", `{"run": null}`: "run is null", `{"encoder": {}}`: "needs a transformer, and no encoder",
 		`{"transformer": null}`: "needs a transformer", `{"transformer": {"num_tokens": 300}}`: "num_tokens is 300, want 256",
 		`{"optimizer": {"schedule": "linear"}}`: `schedule is "linear", want constant, cosine or inverse-square-root`,
-		`{"run": {"micro_batches": 3}}`:         "batch is 8, want a multiple of micro_batches, 3", `{"data": {"held_out_by": "x"}}`: `held_out_by is "x"`,
+		`{"run": {"recompute": -2}}`:            "recompute is -2, want -1 to", `{"run": {"micro_batches": 3}}`: "batch is 8, want a multiple of micro_batches, 3", `{"data": {"held_out_by": "x"}}`: `held_out_by is "x"`,
 		`{"optimizer": {"rate": 0}}`: "rate is 0, want above 0", `{"optimizer": {"beta2": 1}}`: "beta2 is 1, want 0 or more, and less than 1",
 		`{"optimizer": {"clip": -1}}`: "clip is -1, want at least 0", `{"optimizer": {"decay": -1}}`: "decay is -1, want at least 0",
 		`{"data": {"include": ["["]}}`: `the pattern "["`, `{"optimizer": {"warm_up": 1001}}`: "warm_up is 1001, want at most the steps of the schedule, 1000",
@@ -58,7 +58,7 @@ func TestIdentity(t *testing.T) {
 	for schedule, same := range map[string]bool{"constant": true, "cosine": false, "inverse-square-root": true} {
 		short, long := Default(LM), Default(LM)
 		long.Run.Steps = 5000
-		long.Run.MicroBatches = 2
+		long.Run.MicroBatches, long.Run.Recompute = 2, -1
 		for _, c := range []*Config{&short, &long} {
 			c.Optimizer.Schedule = scheduleName(schedule)
 			c.Complete()
@@ -71,7 +71,9 @@ func TestOptimizerConfig(t *testing.T) {
 	c := Default(LM)
 	c.Optimizer.Decay, c.Optimizer.Beta1 = 0, 0
 	c.Complete()
+	c.Run.Recompute = 3
 	o := c.OptimizerConfig()
+	assert.Equal(t, 3, o.Recompute)
 	assert.Equal(t, train.AdamW{Rate: 1e-3, Beta1: -1, Beta2: 0.999, Eps: 1e-8, Decay: -1}, o.AdamW, "0 is none, and not the default")
 	assert.Equal(t, train.Schedule{Kind: train.Cosine, WarmUp: 50, Total: 1000}, o.Schedule)
 	assert.False(t, o.LossScale.Dynamic)

@@ -22,7 +22,8 @@ two (the roofline ceiling). Nothing is timed before its results have been valida
 
 NAME_backward of a module is its forward and backward pass in a graph, with the gradients of its inputs and
 parameters. train_step is a step of train.Trainer: an AutoregressiveTransformer of bytes forward and backward,
-cross-entropy, clipping and AdamW; its GPU time is that of the graph and of the optimiser.
+cross-entropy, clipping and AdamW; its GPU time is that of the graph and of the optimiser. -recompute is the
+activation checkpointing of both.
 
 Cases without 16-bit variants run in f32 whatever -precision says; what the device does not support is left
 out, with a remark. With -baseline each row has the GPU time of the same name, shape and precision in an
@@ -42,6 +43,7 @@ func Command(env *command.Env) *cli.Command {
 			&cli.FloatFlag{Name: "fail-above", HideDefault: true, Usage: "exit with 1 if the GPU time of a row is more than `PERCENT` above that of -baseline"},
 			&cli.StringFlag{Name: "baseline", Usage: "compare with the rows of `FILE`, an earlier output of bench -o jsonl (or json)"},
 			measure.RepsFlag(), measure.WarmupFlag(), measure.FullFlag(),
+			command.RecomputeFlag(),
 			&cli.BoolFlag{Name: "list", Usage: "instead: list the cases, with the meaning and the default of every number of a size"},
 			&cli.BoolFlag{Name: "steps", Usage: "instead: the GPU time of every step; steps then run one after the other"},
 		},
@@ -65,6 +67,7 @@ type benchmark struct {
 	baseline   *measure.Baseline
 	failAbove  float64 // percent; infinite: slower rows are no failure
 	steps      bool
+	recompute  int
 }
 
 func newBenchmark(c *cli.Command) (b benchmark, err error) {
@@ -75,6 +78,9 @@ func newBenchmark(c *cli.Command) (b benchmark, err error) {
 		return b, err
 	}
 	if b.precisions, err = command.ParsePrecisions(c.String("precision")); err != nil {
+		return b, err
+	}
+	if b.recompute, err = command.Recompute(c); err != nil {
 		return b, err
 	}
 	b.steps, b.failAbove = c.Bool("steps"), math.Inf(1)
@@ -105,7 +111,7 @@ func (b benchmark) run(ctx context.Context, env *command.Env, c *cli.Command, de
 		return err
 	}
 	r := measure.NewRunner(dev, measure.NewPace(caps.CPU, c.Int("reps"), c.Int("warmup")))
-	r.Steps, r.Baseline = b.steps, b.baseline
+	r.Steps, r.Baseline, r.Recompute = b.steps, b.baseline, b.recompute
 	if !r.Steps {
 		list = append(cases.Peaks(caps, b.precisions), list...)
 	}

@@ -17,6 +17,7 @@ type Builder struct {
 	*scope.Scope
 	Profile   bool            // time every step
 	Precision pipelines.DType // of cases with 16-bit variants
+	Recompute int             // colt5.Backward.Recompute of backward passes
 
 	scratch uint64 // bytes of scratch memory
 	seed    uint64 // the last one used

@@ -50,7 +50,7 @@ func (b *Builder) backward(c *examples.Call) (*Workload, error) {
 		return nil, err
 	}
 	t, outputs := b.tensors(c)
-	back := &colt5.Backward{Upstream: map[string]*colt5.Tensor{}, Inputs: map[string]*colt5.Tensor{}}
+	back := &colt5.Backward{Upstream: map[string]*colt5.Tensor{}, Inputs: map[string]*colt5.Tensor{}, Recompute: b.Recompute}
 	for _, out := range c.Outputs {
 		if out.DType == colt5.F32 {
 			back.Upstream[out.Name] = b.input(out.Shape...)
@@ -127,7 +127,7 @@ func setupTrainStep(b *Builder, size []int) (*Workload, error) {
 		return nil, err
 	}
 	trainer, err := train.NewTrainer(b.Context(), g, c.Parameters, train.OptimizerConfig{
-		Clip: 1, LossScale: train.LossScale{Dynamic: b.Precision == pipelines.F16},
+		Clip: 1, LossScale: train.LossScale{Dynamic: b.Precision == pipelines.F16}, Recompute: b.Recompute,
 	})
 	if trainer = scope.Keep(b.Scope, trainer, err); trainer == nil {
 		return nil, b.Err()

@@ -27,6 +27,8 @@ type Runner struct {
 	Baseline *Baseline    // nil: none
 	Info     vk.Info      // of the device
 
+	Recompute int // colt5.Backward.Recompute of backward passes
+
 	dev  *vk.Device
 	host hostinfo.Info
 	pace Pace
@@ -77,7 +79,7 @@ func (r *Runner) runCase(ctx context.Context, x cases.SizedCase) error {
 	before := r.dev.Stats().BufferBytes
 	var t timing
 	err := scope.Run(ctx, r.dev, func(s *scope.Scope) error {
-		w, err := x.Setup(&cases.Builder{Scope: s, Profile: r.Steps, Precision: x.Precision}, x.Size)
+		w, err := x.Setup(&cases.Builder{Scope: s, Profile: r.Steps, Precision: x.Precision, Recompute: r.Recompute}, x.Size)
 		if s.Err() != nil { // usually it is err, or the cause of err
 			err = s.Err()
 		}

@@ -15,6 +15,7 @@ import (
 type overrides struct {
 	config    []byte       // the whole configuration, JSON; nil: the example
 	precision *colt5.DType // nil: that of the configuration
+	recompute int          // colt5.Backward.Recompute of a training step
 }
 
 // planner computes the memory of a module's calls.
@@ -90,7 +91,7 @@ func plannerOf[C any](m examples.Module[C], of func(C, vk.Caps, []int) (colt5.Me
 		if err != nil {
 			return memory{}, err
 		}
-		return trainingMemory(call, caps)
+		return trainingMemory(call, caps, o.recompute)
 	}
 	return p
 }

@@ -27,7 +27,8 @@ bytes, which modules accept too, they are a quarter of that.
 With -train it is the memory of a training step: forward and backward pass, the gradients of the parameters,
 AdamW, and inputs also of the next batch. Token ids are bytes then. The loss of autoregressive_transformer is
 the cross-entropy of its logits, with labels; that of other modules is the caller's, and takes no memory but
-that of its gradient.
+that of its gradient. -recompute is activation checkpointing: so many layers compute their activations again
+instead of keeping them.
 
 MODULE is the name of a bench case, and SIZE has the numbers of its sizes, which bench -list explains. Numbers
 in brackets may be missing: the example of bench is used, or what -config has. With -config the module is that
@@ -49,7 +50,7 @@ func Command(env *command.Env) *cli.Command {
 		Flags: []cli.Flag{
 			&cli.StringFlag{Name: "device", Usage: "plan for this device: `INDEX`, UUID or part of the name"}, command.OutputFlag(),
 			&cli.StringFlag{Name: "config", Usage: "`FILE` with the module's configuration, JSON"},
-			&cli.BoolFlag{Name: "train", Usage: "plan a training step: forward, backward and AdamW"},
+			&cli.BoolFlag{Name: "train", Usage: "plan a training step: forward, backward and AdamW"}, command.RecomputeFlag(),
 			&cli.StringFlag{Name: "precision", Usage: "compute in this `PRECISION`, f32, f16 or bf16 (default: the configuration's)"},
 		},
 		Action: func(_ context.Context, c *cli.Command) error {
@@ -101,6 +102,13 @@ func parseRequest(c *cli.Command) (request, error) {
 		return p, command.Usagef("plan knows no module %q%s; want one of %s", name, suggest.Phrase(name, names), strings.Join(names, ", "))
 	}
 	p.planner, p.train = list[at], c.Bool("train")
+	var err error
+	if p.recompute, err = command.Recompute(c); err != nil {
+		return p, err
+	}
+	if p.recompute != 0 && !p.train {
+		return p, command.Usagef("-recompute needs -train")
+	}
 	size, err := dims.Parse(text)
 	if err != nil {
 		return p, command.Usagef("the size is %q, %w", text, err)
@@ -151,6 +159,15 @@ func (p request) write(t *table.Table, caps vk.Caps, device string) error {
 		parts = append(parts, part{"gradients", m.Gradients}, part{"optimizer", m.optimizer})
 	}
 	t.Remark("%s %s on %s", what, dims.Format(p.size), device)
+	if p.train && p.recompute == 0 {
+		checkpointing := p
+		checkpointing.recompute = -1
+		least, err := checkpointing.measure(p.size, caps)
+		if err != nil {
+			return command.AsUsage(err)
+		}
+		t.Remark("With activation checkpointing of all layers, -recompute -1, the total is %v.", table.Size(least.total()))
+	}
 	for _, row := range append(parts, part{"total", m.total()}) {
 		t.Row(row.part, row.bytes, table.MiB(float64(row.bytes)/(1<<20)))
 	}

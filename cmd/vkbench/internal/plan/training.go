@@ -19,7 +19,7 @@ func (m memory) total() uint64 { return m.Total() + m.optimizer }
 
 // trainingMemory is the memory of a training step of train.Trainer, without micro-batches. The loss of logits of tokens is their
 // cross-entropy; of other modules it is a function of y that needs no memory.
-func trainingMemory(c *examples.Call, caps vk.Caps) (m memory, err error) {
+func trainingMemory(c *examples.Call, caps vk.Caps, recompute int) (m memory, err error) {
 	ctx, build := context.Background(), c.OutputGraph
 	shapes := map[string][]int{}
 	for _, in := range c.Inputs {
@@ -34,7 +34,7 @@ func trainingMemory(c *examples.Call, caps vk.Caps) (m memory, err error) {
 	if err != nil {
 		return m, err
 	}
-	if m.Memory, err = g.TrainingMemory(caps, shapes); err != nil {
+	if m.Memory, err = g.TrainingMemory(caps, shapes, recompute); err != nil {
 		return m, err
 	}
 	m.Inputs *= 2 // the next batch is uploaded while a step runs
