@@ -29,13 +29,13 @@ func (b *builder) keep(of any, list ...operand) { b.activations[activationKey{b.
 // keptBy is the rows that the forward pass has kept, which the caller releases. nil: the backward pass computes them again.
 func (b *builder) keptBy(of any) []operand { return b.activations[activationKey{b.gradients.of, of}] }
 
-// recomputed is the number of layers that compute their activations again, for the value of an option.
-func recomputed(layers int) (int, error) {
+// recomputed is the number of layers that compute their activations again, for the value of an option with a name.
+func recomputed(name string, layers int) (int, error) {
 	switch {
 	case layers == -1:
 		return math.MaxInt, nil
 	case layers < 0:
-		return 0, fmt.Errorf("Recompute is %d, want a number of layers, or -1 for all", layers)
+		return 0, fmt.Errorf("%s is %d, want a number of layers, or -1 for all", name, layers)
 	}
 	return layers, nil
 }

@@ -21,10 +21,9 @@ func (w lightWeights) outBackward(b *builder, c lightConfig, attended operand, d
 func (w *windowAttention) rowsBackward(b *builder, x, mask, dy vk.Range, dx gradient, items, n int) {
 	b.limitTokens(n)
 	b.limitHeads(items*n, 3, w.heads)
-	normed := w.normed(b, x, items*n)
 	project := projection{weight: w.toQKV, items: items, rows: n}
 	all := tokenGroup{items: items, rows: n, count: n}
-	qkv, attended := w.attendedRows(b, project, normed, mask, all)
+	qkv, attended := w.attendedRows(b, project, x, mask, all)
 	config := w.attentionConfig(b, qkv)
 	dattended := w.outBackward(b, w.lightConfig, attended, dy, items, n)
 	dqkv := b.allocHeads(w.dimHead, 3*w.heads, items*n)
@@ -36,18 +35,21 @@ func (w *windowAttention) rowsBackward(b *builder, x, mask, dy vk.Range, dx grad
 	if w.rotary {
 		w.recordRotary(b, b.inverseRotaryTable(n+w.queryShift(), w.dimHead), dqkv, all)
 	}
+	normed := w.normed(b, x, items*n) // not before: the attention has the most memory
 	w.inputBackward(b, project, x, normed, dqkv, dx, items, n)
 	b.release(normed.allocation)
 }
 
 // attendedRows is the projected rows and the results of the attention: those that the forward pass has kept, or computed again.
-func (w *windowAttention) attendedRows(b *builder, project projection, normed operand, mask vk.Range, all tokenGroup) (qkv, attended operand) {
+func (w *windowAttention) attendedRows(b *builder, project projection, x, mask vk.Range, all tokenGroup) (qkv, attended operand) {
 	if kept := b.keptBy(w.toQKV); kept != nil {
 		return kept[0], kept[1]
 	}
 	count := all.items * all.rows
+	normed := w.normed(b, x, count)
 	qkv = b.allocHeads(w.dimHead, 3*w.heads, count)
 	project.forward(b, normed, qkv, pipelines.LinearConfig{})
+	b.release(normed.allocation)
 	w.recordRotary(b, w.rotaryTable(b, all.rows), qkv, all)
 	attended = b.allocHeads(w.dimHead, w.heads, count)
 	record(b, pipelines.NewWindowAttention, w.attentionConfig(b, qkv), pipelines.WindowAttentionArgs{

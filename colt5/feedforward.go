@@ -136,6 +136,7 @@ type feedForwardInput struct {
 
 // record records the layer as a module of its own.
 func (f *routedFeedForward) record(b *builder) {
+	b.nextLayer()
 	f.forward(b, feedForwardInput{
 		b: b.dim(dimB), n: b.dim(dimN), tokens: b.tokenCount("NumHeavyTokens"), masked: b.given("Mask"), y: b.arg("y"), x: b.arg("x"), mask: b.arg("Mask"),
 	})
@@ -150,17 +151,17 @@ func (f *routedFeedForward) forward(b *builder, a feedForwardInput) {
 	var hidden operand
 	heavy := phases{func() { b.recordLogits(a.x, q); b.recordRouterTopK(a.mask, q); b.finishRouting(a.mask, q) }, func() {
 		hidden = b.allocOperand(f.heavy.hidden, a.b, q.k)
+		var normed, pre operand
 		if b.uses16Bit(c.Dim) {
-			normed := b.rmsNormSelected(a.x, f.heavy.gamma, q)
-			f.heavy.up(b, hidden, true, pipelines.LinearConfig{}, pipelines.LinearArgs{X: normed.Range, Batch: 1, Rows: a.b * q.k})
-			b.release(normed.allocation)
-			return
+			normed = b.rmsNormSelected(a.x, f.heavy.gamma, q)
 		}
-		up := pipelines.LinearArgs{X: a.x, Batch: a.b, InRows: a.n, Rows: q.k}
-		if q.hasLists {
-			up.Gather, up.Valid = q.indices.Range, q.valid.Range
+		product, up := selectedRows(a.x, normed, q)
+		if b.keeping {
+			pre = f.allocPreactivation(b, normed, q)
+			b.keep(f.heavy.w1, pre)
 		}
-		f.heavy.up(b, hidden, false, pipelines.LinearConfig{Gather: q.hasLists, Valid: q.hasLists}, up)
+		f.heavy.up(b, hidden, pre.Range, normed.is16, product, up)
+		b.release(normed.allocation)
 	}}
 	recordInterleaved(heavy, f.light.phases(b, a.y, a.x, a.b*a.n, f.budget, a.residual))
 	down := pipelines.LinearArgs{Y: a.y, Residual: a.y, Batch: a.b, Rows: q.k, OutRows: a.n, Score: q.scores.Range}
@@ -170,4 +171,26 @@ func (f *routedFeedForward) forward(b *builder, a feedForwardInput) {
 	f.heavy.down(b, hidden, pipelines.LinearConfig{Residual: true, Scatter: q.hasLists, Valid: q.hasLists, Score: q.usesSoftScores}, down)
 	b.release(hidden.allocation)
 	q.release(b)
+}
+
+// selectedRows is the product of the rows of x [B, N, C] that a router selected: of normed, if these are 16-bit operands.
+func selectedRows(x vk.Range, normed operand, q *routerState) (pipelines.LinearConfig, pipelines.LinearArgs) {
+	if normed.is16 {
+		return pipelines.LinearConfig{}, pipelines.LinearArgs{X: normed.Range, Batch: 1, Rows: q.b * q.k}
+	}
+	a := pipelines.LinearArgs{X: x, Batch: q.b, InRows: q.n, Rows: q.k}
+	if q.hasLists {
+		a.Gather, a.Valid = q.indices.Range, q.valid.Range
+	}
+	return pipelines.LinearConfig{Gather: q.hasLists, Valid: q.hasLists}, a
+}
+
+// allocPreactivation allocates what GELU is applied to in the heavy branch. Rows that a product with a list does not write are 0:
+// the backward pass multiplies them by gradients of 0.
+func (f *routedFeedForward) allocPreactivation(b *builder, normed operand, q *routerState) operand {
+	pre := b.allocOperand(f.heavy.hidden, q.b, q.k)
+	if q.hasLists && !normed.is16 {
+		b.fill(pre.Range, 0)
+	}
+	return pre
 }

@@ -6,12 +6,11 @@ import (
 )
 
 // normedBackward records the gradient of the two products for normalised rows [items, count, C]: from dy of the same shape to
-// the gradient of normed, which the caller releases. out receives the results; absent and not wanted: no memory for them.
-func (f feedForward) normedBackward(b *builder, normed, dy operand, items, count int, out gradient) operand {
+// the gradient of normed, which the caller releases. hidden is what GELU is applied to; it is released. out receives the results;
+// absent and not wanted: no memory for them.
+func (f feedForward) normedBackward(b *builder, normed, hidden, dy operand, items, count int, out gradient) operand {
 	up := projection{weight: f.w1, bias: f.bias1, items: items, rows: count}
 	down := projection{weight: f.w2, bias: f.bias2, items: items, rows: count}
-	hidden := b.allocOperand(f.hidden, items*count)
-	up.forward(b, normed, hidden, pipelines.LinearConfig{})
 	dhidden := down.operandBackward(b, dy)
 	record(b, pipelines.NewGELUBackward, pipelines.GELUBackwardConfig{DType: b.dtypeOf(hidden)}, pipelines.GELUBackwardArgs{
 		X: hidden.Range, Dy: dhidden.Range, Dx: dhidden.Range, Y: hidden.Range, N: items * count * f.hidden,
@@ -30,10 +29,35 @@ func (f feedForward) normedBackward(b *builder, normed, dy operand, items, count
 // rowsBackward records the gradient of the feedforward of all rows of x [items, count, C], added to dx.
 func (f feedForward) rowsBackward(b *builder, x, dy vk.Range, dx gradient, items, count int) {
 	normed, upstream := b.rmsNorm(x, f.gamma, items*count), b.rounded(dy, f.dim, items*count)
-	dnormed := f.normedBackward(b, normed, upstream, items, count, gradient{})
+	hidden := f.preactivation(b, x, normed, items*count)
+	dnormed := f.normedBackward(b, normed, hidden, upstream, items, count, gradient{})
 	b.release(normed.allocation, upstream.allocation)
 	b.rmsNormRowsBackward(x, f.gamma, dnormed, dx, items, count)
 	b.release(dnormed.allocation)
+}
+
+// preactivation is what GELU is applied to, for count rows of x: what the forward pass has kept, or computed again.
+func (f feedForward) preactivation(b *builder, x vk.Range, normed operand, count int) operand {
+	if kept := b.keptBy(f.w1); kept != nil {
+		return kept[0]
+	}
+	hidden, a := b.allocOperand(f.hidden, count), pipelines.LinearArgs{X: x, Batch: 1, Rows: count}
+	if normed.is16 {
+		a.X = normed.Range
+	}
+	f.beforeGELU(b, hidden, normed.is16, pipelines.LinearConfig{}, a)
+	return hidden
+}
+
+// heavyPreactivation is preactivation of the heavy branch.
+func (f *routedFeedForward) heavyPreactivation(b *builder, x vk.Range, normed operand, q *routerState) operand {
+	if kept := b.keptBy(f.heavy.w1); kept != nil {
+		return kept[0]
+	}
+	hidden := f.allocPreactivation(b, normed, q)
+	product, a := selectedRows(x, normed, q)
+	f.heavy.beforeGELU(b, hidden, normed.is16, product, a)
+	return hidden
 }
 
 // backward records the backward pass of a FeedForward.
@@ -65,7 +89,8 @@ func (f *routedFeedForward) inputBackward(b *builder, a feedForwardInput, dy vk.
 		out = b.floats(a.b, q.k, c.Dim)
 	}
 	upstream := b.rounded(selected, c.Dim, a.b*q.k)
-	dnormed := f.heavy.normedBackward(b, normed, upstream, a.b, q.k, gradient{Range: out.Range, wanted: scored})
+	hidden := f.heavyPreactivation(b, a.x, normed, q)
+	dnormed := f.heavy.normedBackward(b, normed, hidden, upstream, a.b, q.k, gradient{Range: out.Range, wanted: scored})
 	b.release(normed.allocation, upstream.allocation, gathered) // with float32, upstream is gathered
 	b.rmsNormBackward(a.x, f.heavy.gamma, dnormed, dx, q, 0)
 	b.release(dnormed.allocation)

@@ -192,8 +192,8 @@ func (g *Graph) collectBackward(b *Backward) error {
 	if b == nil {
 		return nil
 	}
-	if _, err := recomputed(b.Recompute); err != nil {
-		return fmt.Errorf("Backward.%w", err)
+	if _, err := recomputed("Backward.Recompute", b.Recompute); err != nil {
+		return err
 	}
 	found := 0
 	for i, out := range g.outputs {
@@ -285,7 +285,7 @@ func (g *Graph) hasParameter(e elementsOf) bool {
 
 // resolveBackward adds the backward pass to the program. given is the tensors of a run as collectBackward orders them.
 func (g *Graph) resolveBackward(p *program, given []*Tensor, offsets map[elementsOf]uint64, recompute int) error {
-	layers, err := recomputed(recompute)
+	layers, err := recomputed("recompute", recompute)
 	if err != nil {
 		return err
 	}

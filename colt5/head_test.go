@@ -128,11 +128,10 @@ func TestLossMemory(t *testing.T) {
 	g.Output("loss", g.CrossEntropy(y, g.Input("labels", I32, 0, 0)))
 	inputs := map[string][]int{"x": {4, 16384, 512}, "labels": {4, 16384}}
 	for training, want := range map[bool]uint64{false: 80 << 20, true: 700 << 20} {
-		memory := g.Memory
+		m, err := g.Memory(fx.dev.Caps(), inputs)
 		if training {
-			memory = g.TrainingMemory
+			m, err = g.TrainingMemory(fx.dev.Caps(), inputs, 0)
 		}
-		m, err := memory(fx.dev.Caps(), inputs)
 		require.NoError(t, err)
 		assert.Less(t, m.Workspace, want, "training: %v, logits have 8 GiB", training)
 	}

@@ -80,12 +80,11 @@ func (h *heavyForward) projectInputs() {
 	}
 	b.limitHeads(h.kv.lists()*h.kv.k, 2, h.heads/h.kv.r)
 	if b.uses16Bit(h.dim) {
-		selected, context := h.normedInputs()
-		h.projectNormed(selected, context)
-		b.release(selected.allocation, context.allocation)
+		h.projectInputs16()
 		return
 	}
-	h.projectNormed(operand{}, operand{})
+	h.projectQueries()
+	h.projectKeysValues()
 }
 
 // normedInputs records the normalised rows that queries, and keys and values, are projected from.
@@ -96,16 +95,6 @@ func (h *heavyForward) normedInputs() (selected, context operand) {
 		return selected, b.rmsNorm(h.context, h.gamma, kv.b*kv.n)
 	}
 	return selected, b.rmsNormSelected(h.context, h.gamma, kv)
-}
-
-// projectNormed is projectInputs from normalised rows, if they are 16-bit operands; else the products normalise rows.
-func (h *heavyForward) projectNormed(selected, context operand) {
-	if selected.is16 {
-		h.projectInputs16(selected, context)
-		return
-	}
-	h.projectQueries()
-	h.projectKeysValues()
 }
 
 // projectQueries records the projection to queries alone.
@@ -133,10 +122,11 @@ func (h *heavyForward) projectQueries16(selected operand) {
 }
 
 // projectInputs16 is projectInputs with normalised 16-bit operands.
-func (h *heavyForward) projectInputs16(selected, context operand) {
+func (h *heavyForward) projectInputs16() {
 	b, q, kv := h.b, h.q, h.kv
 	b.limitHeads(q.b*q.k, 1, h.heads)
 	h.queries = b.allocHeads(h.dimHead, h.heads, q.b, q.k)
+	selected, context := h.normedInputs()
 	out := 2 * h.inner() / kv.r
 	h.keys = h.allocKeys()
 	h.projectQueries16(selected)
@@ -150,6 +140,7 @@ func (h *heavyForward) projectInputs16(selected, context operand) {
 			})
 		}
 	}
+	b.release(selected.allocation, context.allocation)
 }
 
 func (h *heavyForward) projectKeyRows16(normed operand, keys vk.Range, count int) {

@@ -33,15 +33,15 @@ func (h *heavyForward) selectTokens(mask, contextMask vk.Range) {
 // backward records the gradients of all parameters of the heavy branch and of its inputs, and releases the lists.
 func (h *heavyForward) backward(g heavyGradients) {
 	b, q, kv := h.b, h.q, h.kv
-	selected, context := h.normedInputs()
 	toQ, toKV := h.queryProduct(), h.keyProducts()
 	if kept := b.keptBy(h.toQ); kept != nil {
 		h.queries, h.keys, h.attended = kept[0], kept[1], kept[2]
 	} else {
-		h.projectNormed(selected, context)
+		h.projectInputs()
 		h.rotate()
 		h.recordAttention(true)
 	}
+	selected, context := h.normedInputs()
 	scored := b.routerHasGradient(q, g.dx)
 	dattended, dqScores := h.projectBackward(g.dy, scored)
 	keysScored := b.routerHasGradient(kv, g.dcontext)

@@ -9,9 +9,8 @@ import (
 func (w *patchAttention) rowsBackward(b *builder, x, dy vk.Range, dx gradient, height, width int) {
 	items, count := b.items(), height*width
 	b.limitHeads(count, 3, w.heads)
-	normed := b.rmsNorm(x, w.gamma, count)
 	project := projection{weight: w.toQKV, items: items, rows: count / items}
-	qkv, attended := w.attendedRows(b, x, normed, height, width)
+	qkv, attended := w.attendedRows(b, x, height, width)
 	config := w.attentionConfig(b, qkv)
 	dattended := w.outBackward(b, w.lightConfig, attended, dy, items, count/items)
 	dqkv := b.allocHeads(w.dimHead, 3*w.heads, count)
@@ -20,6 +19,7 @@ func (w *patchAttention) rowsBackward(b *builder, x, dy vk.Range, dx gradient, h
 		QKV: qkv.Range, Y: attended.Range, DY: dattended.Range, DQKV: dqkv.Range, Scratch: scratch.Range, Height: height, Width: width,
 	})
 	b.release(scratch, dattended.allocation, attended.allocation, qkv.allocation)
+	normed := b.rmsNorm(x, w.gamma, count) // not before: the attention has the most memory
 	project.parametersBackward(b, normed, dqkv)
 	b.release(normed.allocation)
 	dnormed := project.normedBackward(b, dqkv)
@@ -29,12 +29,12 @@ func (w *patchAttention) rowsBackward(b *builder, x, dy vk.Range, dx gradient, h
 }
 
 // attendedRows is the projected rows and the results of the attention: those that the forward pass has kept, or computed again.
-func (w *patchAttention) attendedRows(b *builder, x vk.Range, normed operand, height, width int) (qkv, attended operand) {
+func (w *patchAttention) attendedRows(b *builder, x vk.Range, height, width int) (qkv, attended operand) {
 	if kept := b.keptBy(w.toQKV); kept != nil {
 		return kept[0], kept[1]
 	}
 	qkv = b.allocHeads(w.dimHead, 3*w.heads, height*width)
-	w.project(b, x, normed, qkv, height*width)
+	w.project(b, x, qkv, height*width)
 	attended = b.allocHeads(w.dimHead, w.heads, height*width)
 	record(b, pipelines.NewPatchAttention, w.attentionConfig(b, qkv), pipelines.PatchAttentionArgs{
 		QKV: qkv.Range, Y: attended.Range, Height: height, Width: width,

@@ -256,13 +256,7 @@ func (w *patchAttention) phases(l lightOutput, height, width, budget int) phases
 		first, count := top*width, high*width
 		list = append(list, func() {
 			qkv = b.allocHeads(w.dimHead, 3*w.heads, count)
-			var normed operand
-			x := rows(l.x, first, count, 4*w.dim)
-			if b.uses16Bit(w.dim) {
-				normed = b.rmsNorm(x, w.gamma, count)
-			}
-			w.project(b, x, normed, qkv, count)
-			b.release(normed.allocation)
+			w.project(b, rows(l.x, first, count, 4*w.dim), qkv, count)
 		}, func() {
 			attended = b.allocHeads(w.dimHead, w.heads, count)
 			record(b, pipelines.NewPatchAttention, w.attentionConfig(b, qkv),
@@ -278,13 +272,18 @@ func (w *patchAttention) phases(l lightOutput, height, width, budget int) phases
 	return list
 }
 
-// project records the projection of count rows of x, which it normalises unless normed has 16-bit operands.
-func (w *patchAttention) project(b *builder, x vk.Range, normed, qkv operand, count int) {
-	a := pipelines.LinearArgs{X: x, Gamma: w.gamma.memory, Y: qkv.Range, Batch: 1, Rows: count}
-	if normed.is16 {
-		a.X, a.Gamma = normed.Range, vk.Range{}
+// project records the norm and the projection of count rows of x.
+func (w *patchAttention) project(b *builder, x vk.Range, qkv operand, count int) {
+	a := pipelines.LinearArgs{X: x, Y: qkv.Range, Batch: 1, Rows: count}
+	var normed operand
+	if b.uses16Bit(w.dim) {
+		normed = b.rmsNorm(x, w.gamma, count)
+		a.X = normed.Range
+	} else {
+		a.Gamma = w.gamma.memory
 	}
 	b.linear(w.toQKV, 0, 0, pipelines.LinearConfig{Norm: !normed.is16, X16: normed.is16, Y16: qkv.is16}, a)
+	b.release(normed.allocation)
 }
 
 // attentionConfig is the attention of projected rows.

@@ -89,9 +89,15 @@ func (w *weights) feedForward(prefix string, dim int, mult float64) feedForward 
 }
 
 // up records RMSNorm, the first Linear and GELU, with the result in hidden. If normed, a.X is a normalised 16-bit
-// operand already.
-func (f feedForward) up(b *builder, hidden operand, normed bool, c pipelines.LinearConfig, a pipelines.LinearArgs) {
-	c.Bias, c.GELU, c.Norm, c.X16, c.Y16 = true, true, !normed, normed, hidden.is16
+// operand already. pre, if it is not absent, receives what GELU is applied to, in the format of hidden.
+func (f feedForward) up(b *builder, hidden operand, pre vk.Range, normed bool, c pipelines.LinearConfig, a pipelines.LinearArgs) {
+	c.GELU, c.Preactivation, a.Preactivation = true, !pre.IsZero(), pre
+	f.beforeGELU(b, hidden, normed, c, a)
+}
+
+// beforeGELU is up without GELU.
+func (f feedForward) beforeGELU(b *builder, hidden operand, normed bool, c pipelines.LinearConfig, a pipelines.LinearArgs) {
+	c.Bias, c.Norm, c.X16, c.Y16 = true, !normed, normed, hidden.is16
 	c.Split = b.split(f.w1, f.fixedRows)
 	a.Bias, a.Y = f.bias1.memory, hidden.Range
 	if !normed {
@@ -116,6 +122,7 @@ const hiddenBytes = 64 << 20
 func (f feedForward) phases(b *builder, y, x vk.Range, count, budget int, residual bool) phases {
 	each := min(count, max(budget/(4*f.hidden)&^127, 128))
 	var list phases
+	var pre operand // of all rows, if the layer keeps it
 	if b.limitGroups((count + each - 1) / each) {
 		return nil
 	}
@@ -131,7 +138,11 @@ func (f feedForward) phases(b *builder, y, x vk.Range, count, budget int, residu
 		}
 		list = append(list, func() {
 			hidden = b.allocOperand(f.hidden, n)
-			f.up(b, hidden, normed.is16, pipelines.LinearConfig{}, a)
+			if b.keeping && first == 0 {
+				pre = b.allocOperand(f.hidden, count)
+				b.keep(f.w1, pre)
+			}
+			f.up(b, hidden, pre.rows(first, n), normed.is16, pipelines.LinearConfig{}, a)
 			b.release(normed.allocation)
 		}, func() {
 			a := pipelines.LinearArgs{Y: rows(y, first, n, 4*f.dim), Batch: 1, Rows: n}
@@ -147,5 +158,6 @@ func (f feedForward) phases(b *builder, y, x vk.Range, count, budget int, residu
 
 // record records the layer as a module of its own.
 func (f feedForward) record(b *builder) {
+	b.nextLayer()
 	recordInterleaved(f.phases(b, b.arg("y"), b.arg("x"), b.rowCount(), hiddenBytes, false))
 }

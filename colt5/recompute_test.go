@@ -9,14 +9,37 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// trainingCases are small modules with a forward and a backward pass worth keeping something for. 16-bit operands need heads of
-// 8 elements.
+// recomputeCases are the small modules whose forward pass computes something worth keeping.
 func (fx *fixture) recomputeCases(p DType) []moduleCase {
 	var list []moduleCase
+	slow := p != F32 && fx.dev.Caps().CPU // compiling 16-bit kernels
 	for _, s := range fx.testModules(p) {
-		if s.name != "rmsnorm" {
+		if s.name != "rmsnorm" && (!slow || s.name == "block" || s.name == "plain feedforward") {
 			list = append(list, s)
 		}
+	}
+	if p == F32 || slow {
+		return list
+	}
+	transformer, image, local := smallTransformer(), smallImage(), smallLocalMHA() // attentions have 16 bits with heads of 8
+	transformer.LightDimHead, transformer.HeavyDimHead, image.LightDimHead, image.HeavyDimHead, local.DimHead = 8, 8, 8, 8, 8
+	local.PreNorm = false
+	tokens, pixels := []int{smallN, smallDim}, []int{smallDim, 8, 12}
+	for _, k := range []moduleType{
+		newModuleType(moduleCase{name: "transformer with heads of 8", layers: 2, x: tokens[:1], y: []int{smallN, 256}, vocabulary: 256},
+			withPrecision(p, transformer), NewAutoregressiveTransformer, func(ctx context.Context, m *AutoregressiveTransformer, y *Tensor, in callArgs) error {
+				return m.Forward(ctx, y, in.x, AutoregressiveOptions{})
+			}),
+		newModuleType(moduleCase{name: "image with heads of 8", x: pixels, y: pixels, masked: true, pixels: pixels[1:]},
+			withPrecision(p, image), NewConditionalRoutedImageAttention, func(ctx context.Context, m *ConditionalRoutedImageAttention, y *Tensor, in callArgs) error {
+				return m.Forward(ctx, y, in.x, ImageOptions{Mask: in.mask})
+			}),
+		newModuleType(moduleCase{name: "local attention with heads of 8", x: tokens, y: tokens, masked: true},
+			withPrecision(p, local), NewLocalMHA, func(ctx context.Context, m *LocalMHA, y *Tensor, in callArgs) error {
+				return m.Forward(ctx, y, in.x, LocalMHAOptions{Mask: in.mask})
+			}),
+	} {
+		list = append(list, k.create(fx))
 	}
 	return list
 }
@@ -75,5 +98,5 @@ func TestRecomputeErrors(t *testing.T) {
 	require.EqualError(t, r.graph.Run(t.Context(), feed{"x": r.inputs["x"], "y": r.y}, r.options),
 		"colt5: Graph.Run: Backward.Recompute is -2, want a number of layers, or -1 for all")
 	_, err := r.graph.TrainingMemory(fx.dev.Caps(), map[string][]int{"x": {1, smallDim}}, -2)
-	require.EqualError(t, err, "colt5: Graph.TrainingMemory: Recompute is -2, want a number of layers, or -1 for all")
+	require.EqualError(t, err, "colt5: Graph.TrainingMemory: recompute is -2, want a number of layers, or -1 for all")
 }

@@ -90,7 +90,7 @@ func compileLinear(c *compiler) {
 			configs := flags(c, LinearConfig{In: in, Out: 512, Precision: p})
 			for i := range configs {
 				l := &configs[i]
-				l.Bias = l.Bias || l.SkipBias
+				l.Bias, l.GELU = l.Bias || l.SkipBias, l.GELU || l.Preactivation
 				l.X16, l.Y16, l.TransposedW = l.X16 && p != F32 && !l.Norm, l.Y16 && p != F32, l.TransposedW && p != F32
 			}
 			if p != F32 {
@@ -112,7 +112,8 @@ func compileLinear(c *compiler) {
 		return &Linear{config: c, kernels: kernelCache{dev: dev}}, nil
 	},
 		func(l *Linear) ([]*vk.Kernel, error) { return one(l.sumKernel(linearSize{})) },
-		LinearConfig{In: 512, Out: 512, Precision: F16, Split: 4}, LinearConfig{In: 512, Out: 510, Precision: BF16, Split: 4, Y16: true, GELU: true, Bias: true})
+		LinearConfig{In: 512, Out: 512, Precision: F16, Split: 4}, LinearConfig{In: 512, Out: 510, Precision: BF16, Split: 4, Y16: true, GELU: true, Bias: true},
+		LinearConfig{In: 512, Out: 512, Precision: F16, Split: 4, Y16: true, GELU: true, Preactivation: true})
 	for _, p := range []DType{F16, BF16} {
 		compile(c, NewCast, func(r *Cast) ([]*vk.Kernel, error) { return one(r.kernel()) }, CastConfig{C: 512, Precision: p}, CastConfig{C: 511, Precision: p})
 	}

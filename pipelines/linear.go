@@ -27,6 +27,8 @@ import (
 // With TransposedW, w[i, o] takes the place of w[o, i], and w is [In, Columns(Out)]: y is the gradient of the input of a
 // product with w, and x that of its results.
 //
+// With Preactivation the product also writes v, in the shape and type of y, and with the bits that it has without GELU.
+//
 // With several lists, one per route of a router, a product uses one of them.
 //
 // With Precision F16 or BF16 the product runs on cooperative matrices: x, after the norm, and w are 16-bit operands,
@@ -66,8 +68,12 @@ type LinearConfig struct {
 	// concurrently and then added in order. 0 and 1: no split. Use the value of LinearSplit.
 	Split int
 
-	Bias     bool
-	GELU     bool // exact, by erf
+	Bias bool
+	GELU bool // exact, by erf
+
+	// With GELU: the product also writes v, what GELU is applied to, which the gradient needs.
+	Preactivation bool
+
 	Gather   bool
 	Norm     bool // RMSNorm of the source row, with gamma
 	Score    bool
@@ -93,6 +99,8 @@ type LinearArgs struct {
 	SkipBias vk.Range // not 0: this row of y gets no bias
 	Y        vk.Range
 	Scratch  vk.Range // of LinearScratch bytes; absent without Split
+
+	Preactivation vk.Range // of the shape and type of y; shares no memory with other ranges. It is written where y is
 
 	Batch   int
 	InRows  int // rows of x per item; 0: Rows
@@ -189,12 +197,16 @@ func (l *Linear) Record(list *vk.CommandList, a LinearArgs) error {
 	if err != nil {
 		return fmt.Errorf("pipelines: %s: %w", op, err)
 	}
+	outputs := []vk.Access{vk.Write(a.Y)}
+	if l.config.Preactivation {
+		outputs = append(outputs, vk.Write(a.Preactivation))
+	}
 	push := linearPush{totalRows: uint32(size.rows), rows: uint32(a.Rows), inRows: uint32(a.InRows), outRows: uint32(a.OutRows),
 		lists: uint32(a.Lists), list: uint32(a.List)}
 	sumPush := push
-	y, flops, bytes := a.Y, 2*float64(size.rows)*float64(l.config.In)*float64(out), l.bytes(a)
+	written, flops, bytes := outputs, 2*float64(size.rows)*float64(l.config.In)*float64(out), l.bytes(a)
 	if split > 1 {
-		y, bytes = a.Scratch, bytes+2*float64(a.Scratch.Size())
+		written, bytes = []vk.Access{vk.Write(a.Scratch)}, bytes+2*float64(a.Scratch.Size())
 	}
 	tileFlops := 2 * float64(tile.rows*tile.cols) * float64(l.config.In)
 	step := evenShare(tiles, max(uint64(l.maxFlops/tileFlops), l.minTiles))
@@ -209,8 +221,8 @@ func (l *Linear) Record(list *vk.CommandList, a LinearArgs) error {
 		err = list.Dispatch(vk.Dispatch{
 			Kernel: k,
 			Groups: groups,
-			Args: []vk.Access{vk.Read(a.X), vk.Read(a.W), vk.Read(a.Bias), vk.Read(a.Gather), vk.Read(a.Gamma), vk.Read(a.Score),
-				vk.Read(a.Valid), vk.Read(a.Residual), vk.Read(a.Scatter), vk.Read(a.SkipBias), vk.Write(y)},
+			Args: append([]vk.Access{vk.Read(a.X), vk.Read(a.W), vk.Read(a.Bias), vk.Read(a.Gather), vk.Read(a.Gamma), vk.Read(a.Score),
+				vk.Read(a.Valid), vk.Read(a.Residual), vk.Read(a.Scatter), vk.Read(a.SkipBias)}, written...),
 			Push:                  vk.Scalars(&push),
 			Flops:                 share * flops,
 			Bytes:                 share * bytes,
@@ -223,11 +235,11 @@ func (l *Linear) Record(list *vk.CommandList, a LinearArgs) error {
 	if split == 1 {
 		return nil
 	}
-	return l.recordSum(list, a, sumPush, size)
+	return l.recordSum(list, a, sumPush, size, outputs)
 }
 
 // recordSum adds the dispatch that adds the parts of a split product and applies the epilogue.
-func (l *Linear) recordSum(list *vk.CommandList, a LinearArgs, push linearPush, s linearSize) error {
+func (l *Linear) recordSum(list *vk.CommandList, a LinearArgs, push linearPush, s linearSize, outputs []vk.Access) error {
 	const op = "Linear"
 	k, err := l.sumKernel(s)
 	if err != nil {
@@ -237,9 +249,9 @@ func (l *Linear) recordSum(list *vk.CommandList, a LinearArgs, push linearPush, 
 	if err != nil {
 		return err
 	}
-	return list.Dispatch(vk.Dispatch{Kernel: k, Groups: groups, Push: vk.Scalars(&push), Args: []vk.Access{
+	return list.Dispatch(vk.Dispatch{Kernel: k, Groups: groups, Push: vk.Scalars(&push), Args: append([]vk.Access{
 		vk.Read(a.Scratch), vk.Read(vk.Range{}), vk.Read(a.Bias), vk.Read(a.Gather), vk.Read(vk.Range{}), vk.Read(a.Score),
-		vk.Read(a.Valid), vk.Read(a.Residual), vk.Read(a.Scatter), vk.Read(a.SkipBias), vk.Write(a.Y)}})
+		vk.Read(a.Valid), vk.Read(a.Residual), vk.Read(a.Scatter), vk.Read(a.SkipBias)}, outputs...)})
 }
 
 // LinearScratch is the scratch memory of a product, in bytes: a float32 y for each part of the split, 0 without Split.
@@ -257,6 +269,9 @@ func (l *Linear) bytes(a LinearArgs) float64 {
 	row := uint64(c.In*c.x().Size() + c.Out*c.y().Size())
 	if c.Residual {
 		row += uint64(4 * c.Out)
+	}
+	if c.Preactivation {
+		row += uint64(c.Out * c.y().Size())
 	}
 	rest := (a.Gather.Size() + a.Score.Size() + a.Valid.Size()) / uint64(a.Lists)
 	for _, r := range []vk.Range{a.W, a.Bias, a.Gamma, a.Scatter, a.SkipBias} {

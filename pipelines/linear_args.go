@@ -22,6 +22,8 @@ func (c LinearConfig) check(op string) error {
 		return err
 	}
 	switch {
+	case c.Preactivation && !c.GELU:
+		return fmt.Errorf("pipelines: %s: Preactivation is true and GELU false, want both: without GELU it is y", op)
 	case c.SkipBias && !c.Bias:
 		return fmt.Errorf("pipelines: %s: SkipBias is true and Bias false, want both: there is no bias to skip", op)
 	case (c.X16 || c.Y16) && c.Precision == F32:
@@ -114,6 +116,7 @@ func (l *Linear) check(op string, a LinearArgs) error {
 		{"residual", c.Residual, a.Residual, f32, rowAlign(c.Out), []dim{batch, outRows, out}},
 		{"scatter", c.Scatter, a.Scatter, i32, wordAlign, []dim{batch, rows}},
 		{"skip bias", c.SkipBias, a.SkipBias, u32, wordAlign, []dim{batch, outRows}},
+		{"preactivation", c.Preactivation, a.Preactivation, c.y().element(), c.y().rowAlign(c.Out), []dim{batch, outRows, out}},
 		{"y", true, a.Y, c.y().element(), c.y().rowAlign(c.Out), []dim{batch, outRows, out}},
 	} {
 		if err := checkPresence(arg.wanted, op, arg.name, arg.r, arg.align, arg.element, arg.shape...); err != nil {

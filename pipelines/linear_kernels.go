@@ -24,10 +24,19 @@ func (c LinearConfig) spec() map[uint32]uint32 {
 	}
 }
 
+// withOutputs is the SPIR-V variant of a kernel with the epilogue.
+func (c LinearConfig) withOutputs(spv string) string {
+	if c.Preactivation {
+		return spv + "_preactivation"
+	}
+	return spv
+}
+
 // kernel returns the kernel of a tile.
 func (l *Linear) kernel(t linearTile, s linearSize) (*vk.Kernel, error) {
 	if l.config.Precision == F32 {
-		return l.kernels.get(t.kernel, t.kernel, false, l.config.spec())
+		spv := l.config.withOutputs(t.kernel)
+		return l.kernels.get(spv, spv, false, l.config.spec())
 	}
 	return l.kernels.kernel(l.matrixVariant(t, s))
 }
@@ -36,7 +45,7 @@ func (l *Linear) kernel(t linearTile, s linearSize) (*vk.Kernel, error) {
 func (l *Linear) matrixVariant(t linearTile, s linearSize) kernelVariant {
 	c := l.config
 	if c.Split > 1 { // the kernel that adds the parts has the epilogue
-		c.Bias, c.GELU, c.Score, c.Residual, c.SkipBias, c.Y16 = false, false, false, false, false, false
+		c.Bias, c.GELU, c.Score, c.Residual, c.SkipBias, c.Y16, c.Preactivation = false, false, false, false, false, false, false
 	}
 	spec := c.spec()
 	subgroup, m := t.subgroupSize(limitsOf(l.kernels.dev)), l.matrix
@@ -64,7 +73,7 @@ func (l *Linear) matrixVariant(t linearTile, s linearSize) kernelVariant {
 	} {
 		spec[id] = value
 	}
-	variant := t.kernel + "_" + c.Precision.String()
+	variant := c.withOutputs(t.kernel + "_" + c.Precision.String())
 	name := fmt.Sprintf("%s %dx%dx%d", variant, t.rows, t.cols, t.inputs)
 	if s.rows%t.rows != 0 {
 		name += " partial"
@@ -89,9 +98,10 @@ func (l *Linear) sumKernel(s linearSize) (*vk.Kernel, error) {
 	delete(spec, shaders.LinearNorm) // the parts have applied the prologue
 	spec[shaders.LinearY16], spec[shaders.LinearDenseOutput] = specBool(c.Y16), specBool(s.denseOut)
 	spec[shaders.LinearSplitK], spec[shaders.LinearSumDType] = uint32(c.Split), uint32(c.Precision)
-	name := "linear_sum"
+	spv := c.withOutputs("linear_sum")
+	name := spv
 	if !s.denseOut {
 		name += " scattered"
 	}
-	return l.kernels.get(name, "linear_sum", false, spec)
+	return l.kernels.get(name, spv, false, spec)
 }

@@ -279,8 +279,7 @@ void write_rows(uint m0, uint n0, uint base, bool last) {
 			uint e = gl_SubgroupInvocationID + (first + n) * SUBGROUP_SIZE, col = n0 + e % N_VEC4 * 4;
 			Addends a = Addends(vec4(0), outputs[n].residual);
 			if (BIAS && outputs[n].epilogue.bias) a.bias = SUBGROUP_SIZE % N_VEC4 == 0 ? bias : load_out(p.bias, col);
-			store_out(y_row(outputs[n].epilogue), col,
-				apply_epilogue(outputs[n].epilogue, a, uintBitsToFloat(tile[base + e / N_VEC4 * OUT_PITCH + e % N_VEC4])));
+			write_outputs(outputs[n].epilogue, a, col, uintBitsToFloat(tile[base + e / N_VEC4 * OUT_PITCH + e % N_VEC4]));
 		}
 	}
 }

@@ -116,7 +116,7 @@ func (c OptimizerConfig) check() error {
 		return fmt.Errorf("Records is %d, want 0 to %d", c.Records, maxRecords)
 	}
 	if c.Recompute < -1 {
-		return fmt.Errorf("Recompute is %d, want a number of layers, or -1 for all", c.Recompute)
+		return fmt.Errorf("%s is %d, want a number of layers, or -1 for all", "Recompute", c.Recompute)
 	}
 	if c.Schedule.WarmUp < 0 {
 		return fmt.Errorf("Schedule.WarmUp is %d, want at least 0", c.Schedule.WarmUp)

@@ -34,6 +34,9 @@ const bool DENSE_OUTPUT = false;
 
 layout(push_constant, std430) uniform Push {
 	uvec2 x, w, bias, gather, gamma, score, valid, residual, scatter, skip_bias, y;
+#ifdef PREACTIVATION
+	uvec2 preactivation; // of the shape and type of y: what GELU is applied to
+#endif
 	uint total_rows, rows, in_rows, out_rows; // rows: computed rows per item; total_rows = batch * rows
 	// gather, score and valid have `lists` lists per item; this dispatch uses list `list`.
 	uint lists, list;
@@ -158,7 +161,19 @@ vec4 apply_epilogue(Epilogue e, Addends a, vec4 sum) {
 	return RESIDUAL ? fma(v, factor, a.residual) : v * factor;
 }
 
-// write_columns writes columns col .. col + 3 of y from their sums.
+// write_outputs writes columns col .. col + 3 of y from their sums. With PREACTIVATION defined it also writes what GELU is applied
+// to.
+#ifdef PREACTIVATION
+void write_outputs(Epilogue e, Addends a, uint col, vec4 sum) {
+	precise vec4 factor = vec4(NORM ? e.norm : 1.0), v = BIAS ? fma(sum, factor, a.bias) : sum * factor;
+	store_out(at(p.preactivation, e.row, OUT * Y_BYTES), col, v);
+	store_out(y_row(e), col, apply_epilogue(e, a, sum));
+}
+#else
+#define write_outputs(E, A, COL, SUM) store_out(y_row(E), COL, apply_epilogue(E, A, SUM))
+#endif
+
+// write_columns is write_outputs for columns that may not exist.
 void write_columns(Epilogue e, uint col, vec4 sum) {
-	if (col < OUT) store_out(y_row(e), col, apply_epilogue(e, load_addends(e, col), sum));
+	if (col < OUT) write_outputs(e, load_addends(e, col), col, sum);
 }

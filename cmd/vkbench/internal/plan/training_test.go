@@ -46,6 +46,11 @@ func TestPlanTraining(t *testing.T) {
 	for _, precision := range []string{"f16", "bf16"} {
 		parts := plannedTraining(t, "autoregressive_transformer", "2x8192x512x1024x6", "-precision", precision)
 		assert.Less(t, parts["total"], 3.0*(1<<30), precision)
+		least := plannedTraining(t, "autoregressive_transformer", "2x8192x512x1024x6", "-precision", precision, "-recompute", "-1")
+		assert.Less(t, least["total"], 1.5*(1<<30), precision)
+		half := plannedTraining(t, "autoregressive_transformer", "2x8192x512x1024x6", "-precision", precision, "-recompute", "3")
+		assert.Less(t, least["total"], half["total"], precision)
+		assert.Less(t, half["total"], parts["total"], precision)
 	}
 }
 
@@ -56,6 +61,8 @@ func TestPlanTrainingTooSmall(t *testing.T) {
 	assert.Regexp(t, `a training step of autoregressive_transformer needs .* TiB, but the device has 140.40 GiB; the largest batch that fits is \d+\n`, remarks)
 	program.RejectsUsage(t, [][2]string{
 		{"plan -train", "plan got 0 arguments"},
+		{"plan -recompute 1 encoder 2x8", "-recompute needs -train"},
+		{"plan -train -recompute -2 encoder 2x8", "-recompute is -2, want a number of layers, or -1 for all"},
 		{"plan -train encoder 2x0", "N is 0, want 1 to"},
 		{"plan -train vit 2147483647", "B is 2147483647, want 1 to 33554431"},
 	})
