@@ -112,7 +112,7 @@ func checkInvalidArguments(fx *fixture, s moduleCase) {
 		dtype := a.dtypes[len(a.dtypes)-1]
 		x, err := NewTensor(other, dtype, a.shape...)
 		require.NoError(t, err)
-		assert.ErrorContains(t, replace(x), message+"on another device")
+		assert.ErrorContains(t, replace(x), message+"on another device than the module: it was made with another vk.Device")
 		require.NoError(t, x.Close())
 		closed, err := NewTensor(fx.dev, dtype, a.shape...)
 		require.NoError(t, err)

@@ -86,6 +86,20 @@ func TestInline(t *testing.T) {
 	assert.ErrorContains(t, err, "bad: ")
 }
 
+// The last label of the x axis has space for a font that is wider than the one that labels are measured with.
+func TestLastLabel(t *testing.T) {
+	line := Line{Color: Blue, Joined: true, Points: plotter.XYs{{X: 1, Y: 2}, {X: 626, Y: 5}}} // the axis ends at 1,000
+	in, err := Figure{X: Axis{Title: "x", Log: true}, Y: Axis{Title: "y"}, Lines: []Line{line}}.Inline()
+	require.NoError(t, err)
+	label := regexp.MustCompile(`<text x="([0-9.]+)"[^>]*>1,000</text>`)
+	for svg, of := range map[string]layout{string(in.Wide): wideLayout, string(in.Narrow): narrowLayout} {
+		found := label.FindStringSubmatch(svg)
+		require.NotEmpty(t, found, svg)
+		const widest = 0.64 * 5 // em, of five characters in a wide font
+		assert.Less(t, number(t, found[1])+widest*float64(of.tick), float64(of.width))
+	}
+}
+
 func number(t *testing.T, text string) float64 {
 	t.Helper()
 	x, err := strconv.ParseFloat(text, 64)

@@ -38,6 +38,10 @@ var (
 	narrowLayout = layout{480, 380, 2, 13, 12, 11}
 )
 
+// overhang is space beside the last label of the x axis, because a browser's fonts may be wider than those that the plot
+// measures labels with.
+const overhang vg.Length = 12
+
 // Inline draws the figure for a page.
 func (f Figure) Inline() (Inline, error) {
 	var out Inline
@@ -51,7 +55,7 @@ func (f Figure) Inline() (Inline, error) {
 			return out, fmt.Errorf("%s: %w", f.File, err)
 		}
 		canvas := vgsvg.New(v.width, v.height)
-		p.Draw(draw.Crop(draw.New(canvas), v.margin, -v.margin, v.margin, -v.margin))
+		p.Draw(draw.Crop(draw.New(canvas), v.margin, -v.margin-overhang, v.margin, -v.margin))
 		open := fmt.Sprintf(`<svg class="%s" viewBox="0 0 %g %g" role="img" aria-label="%s">`,
 			v.class, v.width, v.height, html.EscapeString(f.Title))
 		if *v.to, err = element(canvas, open, p.spots.elements(v.height)); err != nil {
