@@ -76,6 +76,11 @@ func (p Program) HelpOf(t *testing.T, name string) {
 		assert.Equal(t, command.ExitOK, code, args)
 		assert.Empty(t, remarks, args)
 		assert.True(t, strings.HasPrefix(out, "NAME:\n   "+p.Name+" "+name+" - "), "%v: %s", args, out)
+		_, description, _ := strings.Cut(out, "DESCRIPTION:\n")
+		description, _, _ = strings.Cut(description, "OPTIONS:\n") // of which a line may be long
+		for line := range strings.Lines(description) {
+			assert.LessOrEqual(t, len(line), 122, line)
+		}
 	}
 }
 

@@ -18,7 +18,8 @@ shape and precision the last), and draws the figures that they suffice for, as S
 the peaks, which rows of a CPU driver do not have), and, from rows of block_length and dense_attention, length
 and length_dense, time against sequence length, and token, the time per token. For example
 
-   vkbench bench -only block_length,dense_attention -size block_length=1x1024,8192,65536x512x1024 -size dense_attention=1x1024,4096x8x64 -o jsonl >rows.jsonl
+   vkbench bench -only block_length,dense_attention -size block_length=1x1024,8192,65536x512x1024 \
+      -size dense_attention=1x1024,4096x8x64 -o jsonl >rows.jsonl
    vkbench plot -out plots rows.jsonl`
 
 // outFlag is the directory of the results.

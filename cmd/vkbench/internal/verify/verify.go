@@ -24,13 +24,16 @@ import (
 const description = `Without arguments the cases are those in the program, which are of all modules: no checkout is needed.
 
 Each case runs twice on the same objects, and once more for its routing records, which must give the same
-bits. With -grad it also runs backward, once with all activations kept and once with activation checkpointing,
-which must give the same bits, and the gradients of all inputs and weights are compared; the cases in the
-program have no gradients. With 16-bit operands a router behind a product may select other tokens than
-the case, by rounding: the run with gradients then replays those of the case. A soft score that rounds to 1 passes no
-gradient; where the case has one a little below 1, gradients are not compared, which the remark says. The bounds are those of the README of the golden cases. -digests writes a line "CASE OUTPUT SHA256" for
-each output tensor: the hash of its raw little-endian bytes in the first run, in the order of the cases. Equal
-files mean equal bits, of two commits or of two drivers.`
+bits. Outputs are compared with the bounds in testdata/golden/README.md of the repository. -digests writes a
+line "CASE OUTPUT SHA256" for each output tensor: the hash of its raw little-endian bytes in the first run, in
+the order of the cases. Equal files mean equal bits, of two commits or of two drivers.
+
+With -grad each case also runs backward, once with all activations kept and once with activation
+checkpointing, which must give the same bits, and the gradients of all inputs and weights are compared. The
+cases in the program have no gradients. With 16-bit operands a router behind a product may select other tokens
+than the case, by rounding: the run with gradients then replays those of the case. A soft score that rounds to
+1 passes no gradient; where the case has one a little below 1, gradients are not compared, which the remark
+says.`
 
 // Command runs golden cases.
 func Command(env *command.Env) *cli.Command {
