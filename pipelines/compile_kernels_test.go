@@ -19,11 +19,12 @@ var compileKernels = []func(*compiler){
 
 // selectedByDevice are the SPIR-V variants that some devices never select although they support them.
 var selectedByDevice = []string{
-	"linear", "patch_attention", "routed_attention", "window_attention",
+	"linear", "linear_preactivation", "patch_attention", "routed_attention", "window_attention",
 	"patch_attention_lowreg", "routed_attention_lowreg", "window_attention_lowreg",
 	"peak_f16_f32", "peak_bf16_f32", "peak_lowreg_f16_f32", "peak_lowreg_bf16_f32",
 	"linear_backward_matrix_f16", "linear_backward_matrix_bf16", "linear_backward_matrix_lowreg_f16", "linear_backward_matrix_lowreg_bf16",
 	"linear_matrix_f16", "linear_matrix_bf16", "linear_matrix_lowreg_f16", "linear_matrix_lowreg_bf16",
+	"linear_matrix_f16_preactivation", "linear_matrix_bf16_preactivation", "linear_matrix_lowreg_f16_preactivation", "linear_matrix_lowreg_bf16_preactivation",
 	"patch_attention_f16", "patch_attention_bf16", "patch_attention_lowreg_f16", "patch_attention_lowreg_bf16",
 	"routed_attention_f16", "routed_attention_bf16", "routed_attention_lowreg_f16", "routed_attention_lowreg_bf16",
 	"window_attention_f16", "window_attention_bf16", "window_attention_lowreg_f16", "window_attention_lowreg_bf16",
