@@ -13,7 +13,7 @@ type format struct {
 }
 
 const (
-	saveRemedy     = "load it in PyTorch and save it with safetensors.torch.save_file"
+	saveRemedy     = "scripts/from_pytorch.py of the repository converts it, or load it in PyTorch and save it with safetensors.torch.save_file"
 	downloadRemedy = "download the file itself"
 	unpackRemedy   = "decompress it first"
 )

@@ -13,7 +13,7 @@ import (
 // TestOtherFormats: a file of another format is named in the error, with what to do about it.
 func TestOtherFormats(t *testing.T) {
 	filler := strings.Repeat("\x00\x01", 600)
-	const pickleRemedy = ", want a safetensors file; load it in PyTorch and save it with safetensors.torch.save_file"
+	const pickleRemedy = ", want a safetensors file; scripts/from_pytorch.py of the repository converts it, or load it in PyTorch and save it with safetensors.torch.save_file"
 	for _, c := range []struct{ name, file, want string }{
 		{"torch.save", "PK\x03\x04\x00\x00\x08\x08\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x0e\x00\x05\x00model/data.pklFB" + filler,
 			"it is a PyTorch pickle (.pt, .pth or .bin, in a zip archive)" + pickleRemedy},

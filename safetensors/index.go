@@ -142,7 +142,8 @@ func (f *File) add(h header, problems *errtext.Problems, listed func(tensor stri
 	for _, t := range h.tensors {
 		t.shard = len(f.shards) - 1
 		if !listed(t.Name) {
-			problems.Addf("%s has tensor %s, which the index does not list there", f.shards[t.shard].name, errtext.Quote(t.Name))
+			shard := strings.TrimPrefix(f.shards[t.shard].name, f.name+": ") // the error that has the problems names the index
+			problems.Addf("%s has tensor %s, which the index does not list there", shard, errtext.Quote(t.Name))
 			continue
 		}
 		f.index[t.Name] = len(f.tensors)

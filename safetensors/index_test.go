@@ -146,6 +146,7 @@ func TestShardErrors(t *testing.T) {
 			_, err := OpenFS(checkpoint(t, c.edits), indexName)
 			require.ErrorContains(t, err, c.want)
 			assert.True(t, strings.HasPrefix(err.Error(), "safetensors: "+indexName+": "), err)
+			assert.Equal(t, 1, strings.Count(err.Error(), indexName+": "), err)
 			assert.Less(t, len(err.Error()), 500)
 		})
 	}
