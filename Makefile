@@ -142,10 +142,10 @@ bench: setup
 
 # The lock prevents concurrent builds. It is on a file that the build does not replace.
 shaders:
-	flock shaders/variants.txt $(GO) run ./internal/tools/shaderbuild
+	flock shaders/src/variants.txt $(GO) run ./internal/tools/shaderbuild
 
 check-shaders:
-	flock shaders/variants.txt $(GO) run ./internal/tools/shaderbuild -check
+	flock shaders/src/variants.txt $(GO) run ./internal/tools/shaderbuild -check
 
 check: check-go check-shaders
 

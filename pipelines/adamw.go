@@ -18,7 +18,7 @@ import (
 // factor, rate and t are the state's. The decay applies to the first Decayed elements only. Where the state says so,
 // the step is skipped: nothing is written. A g' beyond +-1e18 counts as that, so that v stays finite.
 //
-// Shader: shaders/adamw.comp. CPU reference: internal/ref.AdamW. Source: arXiv 1711.05101.
+// Shader: shaders/src/adamw.comp. CPU reference: internal/ref.AdamW. Source: arXiv 1711.05101.
 type AdamW struct {
 	config AdamWConfig
 	kernel *vk.Kernel

@@ -12,7 +12,7 @@ import (
 //	a, b [N] f32 in    y [N] f32 out
 //	y[i] = a[i] + b[i]
 //
-// Shader: shaders/add.comp. CPU reference: internal/ref.Add.
+// Shader: shaders/src/add.comp. CPU reference: internal/ref.Add.
 type Add struct{ kernel *vk.Kernel }
 
 // AddConfig has no fields: all sums share one kernel.

@@ -9,7 +9,7 @@ import (
 	"github.com/colt5-vulkan/colt5/vk"
 )
 
-// This file holds what the kernels that include shaders/include/attention.glsl share; attention_tiles.go has their tile
+// This file holds what the kernels that include shaders/src/include/attention.glsl share; attention_tiles.go has their tile
 // sizes.
 
 // attentionConfig is what an attention passes to the kernels that it shares.

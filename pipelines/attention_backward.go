@@ -10,7 +10,7 @@ import (
 	"github.com/colt5-vulkan/colt5/vk"
 )
 
-// This file holds what the kernels that include shaders/include/attention_backward.glsl share;
+// This file holds what the kernels that include shaders/src/include/attention_backward.glsl share;
 // attention_backward_tiles.go and attention_backward_lowreg.go have their tile sizes.
 
 // attentionStateBytes is the size of what the kernel of the queries leaves for that of the keys, per query and head.

@@ -7,7 +7,7 @@ import (
 )
 
 // This file selects the tile of an attention's backward pass with 16-bit operands on a device with few registers. There, a
-// subgroup holds a few matrices of the sums of one kind only (shaders/include/attention_backward_lowreg.glsl), and the
+// subgroup holds a few matrices of the sums of one kind only (shaders/src/include/attention_backward_lowreg.glsl), and the
 // workgroup has as many subgroups as that takes.
 
 // lowRegisterBackwardTiles are the candidates in order of preference: own and other rows, and the matrices of a subgroup.

@@ -7,7 +7,7 @@ import (
 )
 
 // This file selects the tile of an attention with 16-bit operands on a device with few registers. There, a subgroup holds
-// a few matrices of the results only (shaders/include/attention_lowreg.glsl), and the workgroup has as many subgroups as
+// a few matrices of the results only (shaders/src/include/attention_lowreg.glsl), and the workgroup has as many subgroups as
 // that takes.
 
 // lowRegisterTiles are the candidates in order of preference: the queries of a workgroup, and the matrices of a subgroup.

@@ -13,7 +13,7 @@ import (
 //
 //	x [Rows, C] f32 in    y [Rows, Columns(C)] out in the Precision, zeros after the first C elements of a row
 //
-// Shader: shaders/cast.comp. CPU reference: internal/ref.Cast.
+// Shader: shaders/src/cast.comp. CPU reference: internal/ref.Cast.
 type Cast struct {
 	config  CastConfig
 	kernels kernelCache

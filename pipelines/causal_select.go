@@ -22,7 +22,7 @@ import (
 // Indices count from the start of the item and ascend. Slots that stay empty have index 0 and query valid 0. All slots
 // of window 0 are empty, because it has no previous window. -0 equals +0; a NaN passes only where every token does.
 //
-// Shader: shaders/causal_select.comp. CPU reference: internal/ref.CausalSelect.
+// Shader: shaders/src/causal_select.comp. CPU reference: internal/ref.CausalSelect.
 type CausalSelect struct{ kernel *vk.Kernel }
 
 // CausalSelectConfig has no fields: all uses share one kernel.

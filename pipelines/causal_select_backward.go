@@ -18,7 +18,7 @@ import (
 // Logits that are not of a query have gradient 0, and so have all if windows have at most K tokens: then every token
 // passes, whatever its logit. Indices, query valid and thresholds are results of CausalSelect.
 //
-// Shader: shaders/causal_select_backward.comp. CPU reference: internal/ref.CausalSelectBackward.
+// Shader: shaders/src/causal_select_backward.comp. CPU reference: internal/ref.CausalSelectBackward.
 type CausalSelectBackward struct{ kernel *vk.Kernel }
 
 // CausalSelectBackwardArgs names the memory and the sizes of one dispatch. It writes all of DLogits.

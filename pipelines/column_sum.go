@@ -18,7 +18,7 @@ import (
 // the blocks. The order of summation depends on Rows alone, also of groups of 4 columns where ranges are aligned; a row that is left out counts as 0. Ranges start at
 // multiples of 4 bytes.
 //
-// Shader: shaders/column_sum.comp. CPU reference: internal/ref.ColumnSum.
+// Shader: shaders/src/column_sum.comp. CPU reference: internal/ref.ColumnSum.
 type ColumnSum struct {
 	config  ColumnSumConfig
 	kernels kernelCache
@@ -47,14 +47,14 @@ type columnSumPush struct{ rows, rowsPerBlock, blocks, allBlocks uint32 } // aft
 var _ = [1]struct{}{}[unsafe.Sizeof(columnSumPush{})-16]
 
 const (
-	columnSumColumns   = 32  // SUM_COLUMNS of shaders/include/column_sum.glsl: columns of a workgroup
+	columnSumColumns   = 32  // SUM_COLUMNS of shaders/src/include/column_sum.glsl: columns of a workgroup
 	columnSumRows      = 8   // SUM_ROWS of it: rows that a workgroup adds at a time
 	columnSumBlockRows = 256 // fewest rows of a block, unless there are fewer
 	columnSumMaxBlocks = 256
 )
 
 // columnSumBlocks is the division of the rows of an item into blocks, in all kernels with
-// shaders/include/column_sum.glsl.
+// shaders/src/include/column_sum.glsl.
 func columnSumBlocks(rows int) (rowsPerBlock, blocks uint64) {
 	rowsPerBlock = max(columnSumBlockRows, ceilDiv(uint64(rows), columnSumMaxBlocks))
 	return rowsPerBlock, ceilDiv(uint64(rows), rowsPerBlock)
@@ -66,7 +66,7 @@ func newColumnSumPush(batch, rows int) columnSumPush {
 	return columnSumPush{uint32(rows), uint32(rowsPerBlock), uint32(blocks), uint32(uint64(batch) * blocks)}
 }
 
-// groups is the grid of a kernel that includes shaders/include/column_sum.glsl.
+// groups is the grid of a kernel that includes shaders/src/include/column_sum.glsl.
 func (p columnSumPush) groups(caps vk.Caps, op string, c int) ([3]uint32, error) {
 	if err := checkIterations(caps, op, fmt.Sprintf("a sum of %d rows", p.rows), int(p.rowsPerBlock/columnSumRows)); err != nil {
 		return [3]uint32{}, err

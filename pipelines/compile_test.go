@@ -97,7 +97,7 @@ func TestCompiles(t *testing.T) {
 
 // shaderStems lists the stems of the shaders.
 func shaderStems(t *testing.T) (stems []string) {
-	files, err := filepath.Glob("../shaders/*.comp")
+	files, err := filepath.Glob("../shaders/src/*.comp")
 	require.NoError(t, err)
 	for _, f := range files {
 		stems = append(stems, strings.TrimSuffix(filepath.Base(f), ".comp"))

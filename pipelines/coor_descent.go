@@ -48,7 +48,7 @@ import (
 // depend on the driver, on State and on Windows. State and Scratch start at multiples of 16 bytes, the mask at any
 // byte, other ranges at multiples of 4.
 //
-// Shader: shaders/coor_descent.comp. CPU reference: internal/ref.CoorDescent. Source: arXiv 1502.04759, 2304.04947.
+// Shader: shaders/src/coor_descent.comp. CPU reference: internal/ref.CoorDescent. Source: arXiv 1502.04759, 2304.04947.
 type CoorDescent struct {
 	config  CoorDescentConfig
 	kernels kernelCache

@@ -40,7 +40,7 @@ import (
 // depends on the device, on the lengths of segment and list, and on which gradients are given. State and Scratch start
 // at multiples of 16 bytes, the mask at any byte, other ranges at multiples of 4.
 //
-// Shader: shaders/coor_descent_backward.comp. CPU reference: internal/ref.CoorDescentBackward.
+// Shader: shaders/src/coor_descent_backward.comp. CPU reference: internal/ref.CoorDescentBackward.
 type CoorDescentBackward struct {
 	config  CoorDescentConfig
 	kernels kernelCache

@@ -14,7 +14,7 @@ import (
 //	x in: row r at word r * XPitch    y out: row r at word r * YPitch
 //	y[r, i] = x[r, i], i < Width
 //
-// Words of y between the rows keep their values. Shader: shaders/copy_rows.comp. CPU reference: internal/ref.CopyRows.
+// Words of y between the rows keep their values. Shader: shaders/src/copy_rows.comp. CPU reference: internal/ref.CopyRows.
 type CopyRows struct{ kernel *vk.Kernel }
 
 // CopyRowsConfig has no fields: all copies share one kernel.

@@ -30,7 +30,7 @@ import (
 // The order of summation depends on V for a row, and on N for an item. N is at most 2^24, so that the number of labels is
 // exact. Ranges start at multiples of 4 bytes.
 //
-// Shaders: shaders/cross_entropy.comp, shaders/cross_entropy_sum.comp. CPU reference: internal/ref.CrossEntropy.
+// Shaders: shaders/src/cross_entropy.comp, shaders/src/cross_entropy_sum.comp. CPU reference: internal/ref.CrossEntropy.
 type CrossEntropy struct {
 	config       CrossEntropyConfig
 	rowsPerGroup uint64

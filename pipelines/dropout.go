@@ -18,7 +18,7 @@ import (
 // It depends on neither the division of a tensor into dispatches nor the device. The state is seed low, seed high, step,
 // first item, in memory, so that a recorded command list can be run for every step and micro-batch.
 //
-// Shader: shaders/dropout.comp. CPU reference: internal/ref.Dropout. Source: Salmon et al., Parallel Random Numbers: As
+// Shader: shaders/src/dropout.comp. CPU reference: internal/ref.Dropout. Source: Salmon et al., Parallel Random Numbers: As
 // Easy as 1, 2, 3 (2011).
 type Dropout struct{ kernel *vk.Kernel }
 

@@ -15,7 +15,7 @@ import (
 //
 // An id outside 0..V-1 gives zeros and adds 1 to the count of invalid ids, which the caller sets to 0 before.
 //
-// Shader: shaders/embed.comp. CPU reference: internal/ref.Embed.
+// Shader: shaders/src/embed.comp. CPU reference: internal/ref.Embed.
 type Embed struct {
 	config EmbedConfig
 	kernel *vk.Kernel

@@ -19,7 +19,7 @@ import (
 // ceil(V/256) * N reads of ids and, because it writes its own table, V * C elements. On CPU drivers N is at most about
 // 230,000.
 //
-// Shader: shaders/embed_backward.comp. CPU reference: internal/ref.EmbedBackward.
+// Shader: shaders/src/embed_backward.comp. CPU reference: internal/ref.EmbedBackward.
 type EmbedBackward struct {
 	config       EmbedBackwardConfig
 	rowsPerGroup uint64 // rows of dtable that a workgroup of the sum computes

@@ -17,7 +17,7 @@ import (
 //
 // A slot gives zeros, and reads nothing of x, if its valid word is 0, its score is 0, or its index is not in 0..N-1.
 //
-// Shader: shaders/gather.comp. CPU reference: internal/ref.Gather.
+// Shader: shaders/src/gather.comp. CPU reference: internal/ref.Gather.
 type Gather struct {
 	config  GatherConfig
 	kernels kernelCache

@@ -17,7 +17,7 @@ import (
 // The gradient of a slot is 0, and neither row is read, if its valid word is 0, its score is 0, or its index is not in
 // 0..N-1. The order of summation depends on C alone. Ranges start at multiples of 4 bytes.
 //
-// Shader: shaders/gather_backward.comp. CPU reference: internal/ref.GatherBackward.
+// Shader: shaders/src/gather_backward.comp. CPU reference: internal/ref.GatherBackward.
 type GatherBackward struct {
 	config            GatherBackwardConfig
 	invocationsPerRow uint32

@@ -14,7 +14,7 @@ import (
 //	x [N] in    dy [N] in    dx [N] out    y [N] out, optional    all of them f32, or with the config's DType of 16 bits
 //	dx[i] = dy[i] * (Phi(x[i]) + x[i] * phi(x[i]))    y[i] = x[i] * Phi(x[i])    phi is the density
 //
-// Shader: shaders/gelu_backward.comp. CPU reference: internal/ref.GELUBackward. Source: arXiv 1606.08415.
+// Shader: shaders/src/gelu_backward.comp. CPU reference: internal/ref.GELUBackward. Source: arXiv 1606.08415.
 type GELUBackward struct {
 	config GELUBackwardConfig
 	kernel *vk.Kernel

@@ -17,7 +17,7 @@ import (
 // Infinite elements and NaN count as 0 in the norm. Squares do not overflow; a norm above the largest float is
 // infinite. The order of summation depends on N alone.
 //
-// Shader: shaders/gradient_norm.comp. CPU reference: internal/ref.GradientNorm.
+// Shader: shaders/src/gradient_norm.comp. CPU reference: internal/ref.GradientNorm.
 type GradientNorm struct{ blocks, sum *vk.Kernel }
 
 // GradientNormConfig has no fields: all sizes share the kernels.

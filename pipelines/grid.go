@@ -32,10 +32,10 @@ func rowVariant(stem string, c int) (name string, cols uint32) {
 	return stem, uint32(c)
 }
 
-// rowwiseInvocations is the workgroup size of kernels that include shaders/include/rowwise.glsl.
+// rowwiseInvocations is the workgroup size of kernels that include shaders/src/include/rowwise.glsl.
 const rowwiseInvocations = 256
 
-// rowGroups is the grid of a kernel that includes shaders/include/rowwise.glsl, for rows of c floats.
+// rowGroups is the grid of a kernel that includes shaders/src/include/rowwise.glsl, for rows of c floats.
 func rowGroups(list *vk.CommandList, op string, c int, rows uint64) ([3]uint32, error) {
 	_, cols := rowVariant("", c)
 	caps := list.Device().Caps()

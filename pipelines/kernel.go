@@ -10,7 +10,7 @@ import (
 	"github.com/colt5-vulkan/colt5/vk"
 )
 
-// newKernel compiles variant name of shaders/variants.txt with the specialisation constants spec.
+// newKernel compiles variant name of shaders/src/variants.txt with the specialisation constants spec.
 func newKernel(dev *vk.Device, name string, spec map[uint32]uint32) (*vk.Kernel, error) {
 	code, err := shaders.SPV(name)
 	if err != nil {
@@ -42,7 +42,7 @@ type kernelCache struct {
 // kernelVariant is what a kernel is compiled from.
 type kernelVariant struct {
 	name          string            // of the step in profiles
-	spv           string            // variant of shaders/variants.txt
+	spv           string            // variant of shaders/src/variants.txt
 	spec          map[uint32]uint32 // specialisation constants
 	subgroupSize  uint32            // required; 0: selected by the driver
 	fullSubgroups bool
@@ -72,7 +72,7 @@ func (v kernelVariant) appendKey(key []byte) []byte {
 	return key
 }
 
-// get returns the kernel of variant spv of shaders/variants.txt with the specialisation constants spec. name is the
+// get returns the kernel of variant spv of shaders/src/variants.txt with the specialisation constants spec. name is the
 // step's name in profiles and, with spec, the key in the cache, so it must determine spv.
 func (k *kernelCache) get(name, spv string, fullSubgroups bool, spec map[uint32]uint32) (*vk.Kernel, error) {
 	return k.kernel(kernelVariant{name: name, spv: spv, spec: spec, fullSubgroups: fullSubgroups})

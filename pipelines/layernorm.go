@@ -19,7 +19,7 @@ import (
 // their squares must not overflow: the length of a row, less its mean, is below 1.8e19. Ranges start
 // at multiples of 16 bytes where C is a multiple of 4, else at multiples of 4.
 //
-// Shader: shaders/layernorm.comp. CPU reference: internal/ref.LayerNorm. Source: arXiv 1607.06450.
+// Shader: shaders/src/layernorm.comp. CPU reference: internal/ref.LayerNorm. Source: arXiv 1607.06450.
 type LayerNorm struct {
 	config       LayerNormConfig
 	rowsPerGroup uint64

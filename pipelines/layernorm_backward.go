@@ -22,7 +22,7 @@ import (
 // of a row, less its mean, is below 1.8e19. The order of summation depends on C and Rows alone. Ranges start at
 // multiples of 4 bytes, rows of a multiple of 4 elements at multiples of 16.
 //
-// Shader: shaders/layernorm_backward.comp. CPU reference: internal/ref.LayerNormBackward.
+// Shader: shaders/src/layernorm_backward.comp. CPU reference: internal/ref.LayerNormBackward.
 type LayerNormBackward struct {
 	config            LayerNormBackwardConfig
 	invocationsPerRow uint32

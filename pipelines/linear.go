@@ -40,7 +40,7 @@ import (
 // All tiles sum in the same order: the bits of a row of y depend on its own inputs and the config alone, not on other
 // rows, Batch or the tile.
 //
-// Shaders: shaders/linear.comp, linear_matrix.comp, linear_cpu.comp, linear_sum.comp. CPU reference: internal/ref.Linear.
+// Shaders: shaders/src/linear.comp, linear_matrix.comp, linear_cpu.comp, linear_sum.comp. CPU reference: internal/ref.Linear.
 type Linear struct {
 	config  LinearConfig
 	kernels kernelCache

@@ -22,7 +22,7 @@ import (
 // With Precision F16 or BF16 the product runs on cooperative matrices: dy and x are 16-bit operands, sums are float32. DY16
 // and X16 make them 16-bit tensors too. All tiles sum in the same order.
 //
-// Shaders: shaders/linear_backward.comp, linear_backward_matrix.comp, linear_backward_cpu.comp. CPU reference: internal/ref.LinearBackward.
+// Shaders: shaders/src/linear_backward.comp, linear_backward_matrix.comp, linear_backward_cpu.comp. CPU reference: internal/ref.LinearBackward.
 type LinearBackward struct {
 	config    LinearBackwardConfig
 	kernels   kernelCache

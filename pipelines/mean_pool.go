@@ -16,7 +16,7 @@ import (
 // With a mask, the sum and the count are those of the tokens whose byte is not 0; without such a token y is 0.
 // The order of summation depends on N alone. N is at most 520,000.
 //
-// Shader: shaders/mean_pool.comp. CPU reference: internal/ref.MeanPool.
+// Shader: shaders/src/mean_pool.comp. CPU reference: internal/ref.MeanPool.
 type MeanPool struct {
 	config MeanPoolConfig
 	kernel *vk.Kernel

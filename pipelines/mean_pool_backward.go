@@ -16,7 +16,7 @@ import (
 // With a mask, dx is dy[b] divided by the number of tokens of the item whose byte is not 0, and 0 for the other tokens.
 // Ranges start at multiples of 16 bytes where C is a multiple of 4, else at multiples of 4.
 //
-// Shader: shaders/mean_pool_backward.comp. CPU reference: internal/ref.MeanPoolBackward.
+// Shader: shaders/src/mean_pool_backward.comp. CPU reference: internal/ref.MeanPoolBackward.
 type MeanPoolBackward struct {
 	config         MeanPoolConfig
 	tokensPerGroup uint64

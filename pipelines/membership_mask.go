@@ -15,7 +15,7 @@ import (
 //
 // A slot is ignored if its valid word is 0, or its index is not in 0..N-1.
 //
-// Shader: shaders/membership_mask.comp. CPU reference: internal/ref.MembershipMask.
+// Shader: shaders/src/membership_mask.comp. CPU reference: internal/ref.MembershipMask.
 type MembershipMask struct{ kernel *vk.Kernel }
 
 // MembershipMaskConfig has no fields: all uses share one kernel.

@@ -17,7 +17,7 @@ import (
 // Count is that of a whole step, so that the losses of its items, and their gradients, add up to those of the mean. The
 // order of summation depends on N alone. Ranges start at multiples of 4 bytes.
 //
-// Shaders: shaders/mse.comp, shaders/mse_sum.comp. CPU reference: internal/ref.MSE.
+// Shaders: shaders/src/mse.comp, shaders/src/mse_sum.comp. CPU reference: internal/ref.MSE.
 type MSE struct{ blocks, sum *vk.Kernel }
 
 // MSEConfig has no fields: all sizes share the kernels.

@@ -8,7 +8,7 @@ import (
 	"github.com/colt5-vulkan/colt5/vk"
 )
 
-// This file has what the fused backward kernels of norms share: shaders/include/norm_backward.glsl.
+// This file has what the fused backward kernels of norms share: shaders/src/include/norm_backward.glsl.
 
 // FusedNormBackward reports whether RMSNormBackward and LayerNormBackward compute all gradients of rows of c elements in one
 // pass. Only then may dy have 16 bits, and the sum of dx begin elsewhere than in dx.

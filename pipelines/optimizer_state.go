@@ -23,7 +23,7 @@ import (
 // the loss scale, GrowthInterval others in a row double it, between 2^-24 and 2^24. A step without labels is a step
 // with gradients 0.
 //
-// Shader: shaders/optimizer_state.comp. CPU reference: internal/ref.OptimizerState.
+// Shader: shaders/src/optimizer_state.comp. CPU reference: internal/ref.OptimizerState.
 type OptimizerState struct {
 	config OptimizerStateConfig
 	kernel *vk.Kernel

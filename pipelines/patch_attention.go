@@ -18,7 +18,7 @@ import (
 //
 // With Precision F16 or BF16 products run on cooperative matrices; scores, softmax and sums are float32.
 //
-// Shader: shaders/patch_attention.comp. CPU reference: internal/ref.PatchAttention.
+// Shader: shaders/src/patch_attention.comp. CPU reference: internal/ref.PatchAttention.
 type PatchAttention struct {
 	config  PatchAttentionConfig
 	kernels *attentionKernels
@@ -68,7 +68,7 @@ func (c PatchAttentionConfig) check(op string) error {
 	return nil
 }
 
-// spec returns the specialisation constants of shaders/include/patch_attention.glsl.
+// spec returns the specialisation constants of shaders/src/include/patch_attention.glsl.
 func (c PatchAttentionConfig) spec() map[uint32]uint32 {
 	return map[uint32]uint32{shaders.PatchAttentionPatchSize: uint32(c.Patch)}
 }

@@ -20,7 +20,7 @@ import (
 //
 // Two dispatches: dq and the softmax of the queries, then dk and dv. The order of summation depends on DimHead and Patch.
 //
-// Shader: shaders/patch_attention_backward.comp. CPU reference: internal/ref.PatchAttentionBackward. Source: arXiv
+// Shader: shaders/src/patch_attention_backward.comp. CPU reference: internal/ref.PatchAttentionBackward. Source: arXiv
 // 2205.14135.
 type PatchAttentionBackward struct {
 	config  PatchAttentionConfig

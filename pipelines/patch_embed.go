@@ -19,7 +19,7 @@ import (
 // start at multiples of 16 bytes where their rows are a multiple of 4 elements (Width for x, P1 * P2 * Channels for the
 // others), else at multiples of 4.
 //
-// Shader: shaders/patch_embed.comp. CPU reference: internal/ref.PatchEmbed. Source: arXiv 2010.11929.
+// Shader: shaders/src/patch_embed.comp. CPU reference: internal/ref.PatchEmbed. Source: arXiv 2010.11929.
 type PatchEmbed struct {
 	config       PatchEmbedConfig
 	rowsPerGroup uint64 // patches per workgroup

@@ -16,7 +16,7 @@ import (
 //	x f32 in    y f32 out, with the same number of elements; with Bytes u8, and y is padded with 0 to a multiple of 4
 //	y[i_0, i_1, ..] = x[i_0 * Strides[0] + i_1 * Strides[1] + ..]
 //
-// Shader: shaders/permute.comp. CPU reference: internal/ref.Permute.
+// Shader: shaders/src/permute.comp. CPU reference: internal/ref.Permute.
 type Permute struct {
 	config PermuteConfig
 	kernel *vk.Kernel

@@ -27,7 +27,7 @@ import (
 // A row of y is zero where valid is 0, and where gather names no row of x. A router with several routes has a list for
 // each route; a dispatch uses one of them.
 //
-// Shader: shaders/rmsnorm.comp. CPU reference: internal/ref.RMSNorm. Source: arXiv 1910.07467.
+// Shader: shaders/src/rmsnorm.comp. CPU reference: internal/ref.RMSNorm. Source: arXiv 1910.07467.
 type RMSNorm struct {
 	config            RMSNormConfig
 	invocationsPerRow uint32 // invocations that share a row

@@ -29,7 +29,7 @@ import (
 // summation depends on C and Rows alone. Ranges start at multiples of 4 bytes, rows of a multiple of 4 elements at
 // multiples of 16.
 //
-// Shader: shaders/rmsnorm_backward.comp. CPU reference: internal/ref.RMSNormBackward.
+// Shader: shaders/src/rmsnorm_backward.comp. CPU reference: internal/ref.RMSNormBackward.
 type RMSNormBackward struct {
 	config            RMSNormBackwardConfig
 	invocationsPerRow uint32

@@ -22,7 +22,7 @@ import (
 // elements of x and y are not accessed. The last row may end after its last head, so that x and y may be slices of such
 // a part. A slot is empty, and its row unchanged, if its valid word is 0 or if its position is not in the table.
 //
-// Shader: shaders/rotary.comp. CPU reference: internal/ref.Rotary. Source: arXiv 2104.09864.
+// Shader: shaders/src/rotary.comp. CPU reference: internal/ref.Rotary. Source: arXiv 2104.09864.
 type Rotary struct {
 	config RotaryConfig
 	vec4   bool   // loads and stores have 4 elements

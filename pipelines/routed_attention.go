@@ -31,7 +31,7 @@ import (
 //
 // The order of summation depends only on D, the device, and the positions of the slots.
 //
-// Shader: shaders/routed_attention.comp. CPU reference: internal/ref.RoutedAttention. Source: arXiv 2205.14135.
+// Shader: shaders/src/routed_attention.comp. CPU reference: internal/ref.RoutedAttention. Source: arXiv 2205.14135.
 type RoutedAttention struct {
 	config  RoutedAttentionConfig
 	kernels *attentionKernels
@@ -114,7 +114,7 @@ func (c RoutedAttentionConfig) check(op string) error {
 	return nil
 }
 
-// spec returns the specialisation constants of shaders/include/routed_attention.glsl.
+// spec returns the specialisation constants of shaders/src/include/routed_attention.glsl.
 func (c RoutedAttentionConfig) spec() map[uint32]uint32 {
 	return map[uint32]uint32{
 		shaders.RoutedAttentionRoutes:       uint32(c.Routes),

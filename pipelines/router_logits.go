@@ -24,7 +24,7 @@ import (
 // right for rows of lengths below 1.8e19, whose sum of squares is finite. Of tokens with one nonzero
 // element in the same place the cosine is exactly 1 or -1.
 //
-// Shader: shaders/router_logits.comp. CPU reference: internal/ref.RouterLogits.
+// Shader: shaders/src/router_logits.comp. CPU reference: internal/ref.RouterLogits.
 type RouterLogits struct {
 	config        RouterLogitsConfig
 	lanes         int    // invocations that share a row

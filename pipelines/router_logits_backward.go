@@ -23,7 +23,7 @@ import (
 // longer than 1e38 may be 0. Sums over more than 256 tokens are added in blocks, as in ColumnSum. The order of
 // summation depends on C, R and N alone. Ranges start at multiples of 4 bytes.
 //
-// Shader: shaders/router_logits_backward.comp. CPU reference: internal/ref.RouterLogitsBackward.
+// Shader: shaders/src/router_logits_backward.comp. CPU reference: internal/ref.RouterLogitsBackward.
 type RouterLogitsBackward struct {
 	config            RouterLogitsBackwardConfig
 	invocationsPerRow uint32

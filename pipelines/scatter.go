@@ -21,7 +21,7 @@ import (
 // Without value there are no slots, and y = base + row everywhere. Record makes up to two dispatches: one initialises y
 // with base and row, unless y is updated in place without a row; one scatters, if there are slots.
 //
-// Shader: shaders/scatter.comp. CPU reference: internal/ref.Scatter.
+// Shader: shaders/src/scatter.comp. CPU reference: internal/ref.Scatter.
 type Scatter struct {
 	config  ScatterConfig
 	kernels kernelCache

@@ -50,7 +50,7 @@ type SelectConfig struct {
 	Sorted bool // by descending logit, then by ascending index; false: by ascending index, which is faster
 }
 
-// selectPush follows the nine addresses in the push constants of shaders/include/select.glsl, which describes the
+// selectPush follows the nine addresses in the push constants of shaders/src/include/select.glsl, which describes the
 // fields.
 type selectPush struct {
 	n, block, blocks, k, slots, routes, segments, parts, span, parameter uint32

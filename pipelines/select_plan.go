@@ -9,7 +9,7 @@ import (
 // selectMax bounds N and K: shaders count the bytes of a row's pairs in 32 bits.
 const selectMax = 1 << 28
 
-// selectStateBytes is STATE_WORDS of shaders/include/select.glsl, in bytes.
+// selectStateBytes is STATE_WORDS of shaders/src/include/select.glsl, in bytes.
 const selectStateBytes = 4 * (16 + 2048 + 2048 + 1024)
 
 const (

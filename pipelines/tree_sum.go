@@ -17,7 +17,7 @@ import (
 // the same power of two, the sum of the groups' sums has the bits of the sum of all. More than eight items take several
 // dispatches. Ranges start at multiples of 4 bytes.
 //
-// Shader: shaders/tree_sum.comp. CPU reference: internal/ref.TreeSum.
+// Shader: shaders/src/tree_sum.comp. CPU reference: internal/ref.TreeSum.
 type TreeSum struct{ kernel *vk.Kernel }
 
 // TreeSumConfig has no fields: all sizes share one kernel.

@@ -24,7 +24,7 @@ import (
 //
 // With Precision F16 or BF16 products run on cooperative matrices; scores, softmax and sums are float32.
 //
-// Shader: shaders/window_attention.comp. CPU reference: internal/ref.WindowAttention. Source: arXiv 2004.05150,
+// Shader: shaders/src/window_attention.comp. CPU reference: internal/ref.WindowAttention. Source: arXiv 2004.05150,
 // 2205.14135.
 type WindowAttention struct {
 	config  WindowAttentionConfig
@@ -90,7 +90,7 @@ func (c WindowAttentionConfig) check(op string) error {
 	return nil
 }
 
-// spec returns the specialisation constants of shaders/include/window_attention.glsl.
+// spec returns the specialisation constants of shaders/src/include/window_attention.glsl.
 func (c WindowAttentionConfig) spec() map[uint32]uint32 {
 	return map[uint32]uint32{
 		shaders.WindowAttentionWindow: uint32(c.Window), shaders.WindowAttentionCausal: specBool(c.Causal), shaders.WindowAttentionExact: specBool(c.Exact),

@@ -24,7 +24,7 @@ import (
 // Two dispatches: dq and the softmax of the queries, then dk and dv. The order of summation depends on D, the window and
 // the position of the token.
 //
-// Shader: shaders/window_attention_backward.comp. CPU reference: internal/ref.WindowAttentionBackward. Source: arXiv
+// Shader: shaders/src/window_attention_backward.comp. CPU reference: internal/ref.WindowAttentionBackward. Source: arXiv
 // 2205.14135.
 type WindowAttentionBackward struct {
 	config  WindowAttentionConfig

@@ -1,7 +1,7 @@
 // Package peak measures the arithmetic peak of a device: it multiplies cooperative matrices that stay in registers.
 // Benchmarks compare other kernels with it; no layer uses it.
 //
-// Shader: shaders/peak.comp. CPU reference: internal/ref.Peak.
+// Shader: shaders/src/peak.comp. CPU reference: internal/ref.Peak.
 package peak
 
 import (

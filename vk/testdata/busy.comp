@@ -5,7 +5,7 @@
 // of Mesa 22.3 silently ends all loops of an invocation after 65,534 iterations in total.
 #extension GL_EXT_buffer_reference : require
 #extension GL_EXT_buffer_reference_uvec2 : require
-#include "../../shaders/include/address.glsl"
+#include "../../shaders/src/include/address.glsl"
 
 layout(local_size_x = 1) in;
 

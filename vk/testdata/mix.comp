@@ -5,7 +5,7 @@
 // computes one element.
 #extension GL_EXT_buffer_reference : require
 #extension GL_EXT_buffer_reference_uvec2 : require
-#include "../../shaders/include/address.glsl"
+#include "../../shaders/src/include/address.glsl"
 
 layout(constant_id = 0) const uint WIDTH = 64;
 layout(constant_id = 1) const uint ADD = 0;

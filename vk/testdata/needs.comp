@@ -8,7 +8,7 @@
 #ifdef WIDE
 #extension GL_EXT_shader_explicit_arithmetic_types_int64 : require
 #endif
-#include "../../shaders/include/address.glsl"
+#include "../../shaders/src/include/address.glsl"
 
 layout(constant_id = 0) const uint LX = 32;
 layout(constant_id = 1) const uint LY = 1;

@@ -20,8 +20,8 @@ type compiler interface {
 	validate(v variant, file string) error
 }
 
-// buildTree compiles the variants that changed (or all), removes .spv files without a variant, and writes the manifest
-// and constants.go. A variant that does not compile keeps its file and manifest line, and the others are compiled
+// buildTree compiles the variants that changed (or all), removes .spv files without a variant, and writes the manifest,
+// spv.pack and constants.go. A variant that does not compile keeps its file and manifest line, and the others are compiled
 // nevertheless. The returned report is printed.
 func buildTree(t tree, c compiler, all bool) (report string, err error) {
 	vs, err := t.variants()
@@ -63,7 +63,7 @@ func buildTree(t tree, c compiler, all bool) (report string, err error) {
 		}
 	}
 	removed, err := removeOrphans(t, vs)
-	if err := errors.Join(err, next.write(t), failures); err != nil {
+	if err := errors.Join(err, next.write(t), failures, t.writePack()); err != nil {
 		return "", err
 	}
 	return fmt.Sprintf("shaders: %d compiled, %d up to date, %d removed\n", len(pending), len(vs)-len(pending), removed), nil
@@ -103,7 +103,7 @@ func checkOptimiser(v variant, code []byte) error {
 	}
 	i := slices.IndexFunc(m.Capabilities, func(c string) bool { return strings.HasPrefix(c, "CooperativeMatrix") })
 	if i >= 0 && v.optimised() {
-		return fmt.Errorf("uses %s: add -O0 to its line in shaders/variants.txt, the optimiser miscompiles cooperative matrices", m.Capabilities[i])
+		return fmt.Errorf("uses %s: add -O0 to its line in shaders/src/variants.txt, the optimiser miscompiles cooperative matrices", m.Capabilities[i])
 	}
 	return nil
 }

@@ -9,6 +9,7 @@ import (
 	"sync"
 	"testing"
 
+	"github.com/colt5-vulkan/colt5/internal/spirvpack"
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 )
@@ -142,6 +143,45 @@ func TestBuildRemovesOrphans(t *testing.T) {
 	assert.NoError(t, check(tr, c))
 }
 
+// TestPack: shaders/spv.pack has the .spv files, whatever was there before.
+func TestPack(t *testing.T) {
+	for name, test := range map[string]struct {
+		change func(t *testing.T, tr tree)
+		want   string
+	}{
+		"missing": {func(t *testing.T, tr tree) { require.NoError(t, os.Remove(tr.packFile())) }, "shaders/spv.pack: missing"},
+		"damaged": {func(t *testing.T, tr tree) { write(t, tr, "../spv.pack", "x") }, "shaders/spv.pack: spirvpack: "},
+		"other bytes": {func(t *testing.T, tr tree) {
+			writePack(t, tr, map[string][]byte{"a": module(t, "matrix"), "a_x": module(t, "plain"), "b": module(t, "plain")})
+		}, "a: shaders/spv.pack does not have the bytes of the .spv file"},
+		"one missing": {func(t *testing.T, tr tree) {
+			writePack(t, tr, map[string][]byte{"a": module(t, "plain"), "b": module(t, "plain")})
+		}, "a_x: shaders/spv.pack does not have the bytes"},
+		"one more": {func(t *testing.T, tr tree) {
+			code := module(t, "plain")
+			writePack(t, tr, map[string][]byte{"a": code, "a_x": code, "b": code, "c": code})
+		}, "c: is in shaders/spv.pack, but has no .spv file"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			tr, fake := builtTree(t)
+			test.change(t, tr)
+			err := check(tr, fake)
+			require.ErrorContains(t, err, "run make shaders")
+			assert.ErrorContains(t, err, test.want)
+			require.NoError(t, build(tr, fake, false))
+			assert.Empty(t, fake.takeCompiled())
+			assert.NoError(t, check(tr, fake))
+		})
+	}
+}
+
+func writePack(t *testing.T, tr tree, modules map[string][]byte) {
+	t.Helper()
+	pack, err := spirvpack.Pack(modules)
+	require.NoError(t, err)
+	write(t, tr, "../spv.pack", string(pack))
+}
+
 func TestBuildFailureKeepsOtherVariants(t *testing.T) {
 	tr, c := builtTree(t)
 	before, err := tr.manifest()
@@ -191,7 +231,7 @@ func TestMalformedManifest(t *testing.T) {
 	tr, _ := builtTree(t)
 	write(t, tr, "spv/MANIFEST", "# comment\na b c\n")
 	_, err := tr.manifest()
-	assert.ErrorContains(t, err, "shaders/spv/MANIFEST:2: 3 fields, want 6")
+	assert.ErrorContains(t, err, "shaders/src/spv/MANIFEST:2: 3 fields, want 6")
 	write(t, tr, "spv/MANIFEST", "a 1 2 trixie v -O\na 1 2 trixie v -O\n")
 	_, err = tr.manifest()
 	assert.ErrorContains(t, err, "MANIFEST:2: a is a duplicate")

@@ -90,7 +90,7 @@ func (t tree) constants(v variant) ([]constant, error) {
 	byID := map[uint64]constant{}
 	for _, c := range declared {
 		if first, duplicate := byID[c.id]; duplicate {
-			return nil, c.line.errorf("%s has constant_id %d, which %s also has (shaders/%s:%d)", c.name, c.id, first.name, first.line.file, first.line.number)
+			return nil, c.line.errorf("%s has constant_id %d, which %s also has (shaders/src/%s:%d)", c.name, c.id, first.name, first.line.file, first.line.number)
 		}
 		byID[c.id] = c
 	}
@@ -161,7 +161,7 @@ func (t tree) goConstants(vs []variant) ([]byte, error) {
 func addOnce(m map[string]constant, key string, c constant) error {
 	first, have := m[key]
 	if have && (first.id != c.id || first.kind != c.kind) {
-		return c.line.errorf("%s is %s with constant_id %d, but in shaders/%s:%d %s is %s with constant_id %d",
+		return c.line.errorf("%s is %s with constant_id %d, but in shaders/src/%s:%d %s is %s with constant_id %d",
 			c.name, c.kind, c.id, first.line.file, first.line.number, first.name, first.kind, first.id)
 	}
 	if !have {
@@ -182,7 +182,7 @@ func familyOf(v variant, vs []variant) string {
 	return root
 }
 
-func (t tree) constantsFile() string { return filepath.Join(t.shaders(), "constants.go") }
+func (t tree) constantsFile() string { return filepath.Join(t.root, "shaders", "constants.go") }
 
 // constantsStale reports whether shaders/constants.go differs from what the sources declare.
 func (t tree) constantsStale(want []byte) (bool, error) {

@@ -1,5 +1,6 @@
-// Command shaderbuild compiles the modules of shaders/variants.txt to shaders/spv, and writes shaders/spv/MANIFEST and
-// shaders/constants.go. With -check it verifies that these committed files match the sources. `make shaders` and
+// Command shaderbuild compiles the modules of shaders/src/variants.txt to shaders/src/spv, and writes shaders/src/spv/MANIFEST,
+// shaders/spv.pack, which the library embeds, and shaders/constants.go. With -check it verifies that these committed files
+// match the sources. `make shaders` and
 // `make check-shaders` run it in the root of the repository.
 //
 // shaders/constants.go has Go names for the ids of the specialisation constants. They are generated from the

@@ -42,10 +42,10 @@ func (t tree) manifest() (manifest, error) {
 		}
 		f := strings.SplitN(line, " ", 6)
 		if len(f) != 6 {
-			return nil, fmt.Errorf("shaders/spv/MANIFEST:%d: %d fields, want 6: delete the file and run make shaders", i+1, len(f))
+			return nil, fmt.Errorf("shaders/src/spv/MANIFEST:%d: %d fields, want 6: delete the file and run make shaders", i+1, len(f))
 		}
 		if _, duplicate := m[f[0]]; duplicate {
-			return nil, fmt.Errorf("shaders/spv/MANIFEST:%d: %s is a duplicate: delete the file and run make shaders", i+1, f[0])
+			return nil, fmt.Errorf("shaders/src/spv/MANIFEST:%d: %s is a duplicate: delete the file and run make shaders", i+1, f[0])
 		}
 		m[f[0]] = entry{f[0], f[1], f[2], f[3], f[4], f[5]}
 	}
@@ -97,7 +97,8 @@ func (t tree) stale(v variant, m manifest) (string, error) {
 	return "", nil
 }
 
-// compareTree lists the differences between variants.txt, the sources, constants.go, the manifest and the .spv files.
+// compareTree lists the differences between variants.txt, the sources, constants.go, the manifest, the .spv files and
+// spv.pack.
 func compareTree(t tree, vs []variant, m manifest) ([]string, error) {
 	var found []string
 	constants, err := t.goConstants(vs)
@@ -135,6 +136,11 @@ func compareTree(t tree, vs []variant, m manifest) ([]string, error) {
 			found = append(found, name+": has a .spv file, but is not in variants.txt")
 		}
 	}
+	packed, err := t.comparePack()
+	if err != nil {
+		return nil, err
+	}
+	found = append(found, packed...)
 	slices.Sort(found)
 	return found, nil
 }

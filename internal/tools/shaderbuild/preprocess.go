@@ -21,7 +21,7 @@ type sourceLine struct {
 }
 
 func (l sourceLine) errorf(format string, args ...any) error {
-	return fmt.Errorf("shaders/%s:%d: %w", l.file, l.number, fmt.Errorf(format, args...))
+	return fmt.Errorf("shaders/src/%s:%d: %w", l.file, l.number, fmt.Errorf(format, args...))
 }
 
 // preprocessor evaluates the directives that decide which lines of a GLSL file a variant compiles. It does not expand
@@ -58,7 +58,7 @@ type branch struct{ outer, active, taken bool }
 
 func (p *preprocessor) include(file string) error {
 	if p.depth++; p.depth > maxIncludeDepth {
-		return fmt.Errorf("shaders/%s: includes are nested more than %d deep", file, maxIncludeDepth)
+		return fmt.Errorf("shaders/src/%s: includes are nested more than %d deep", file, maxIncludeDepth)
 	}
 	defer func() { p.depth-- }()
 	text, err := os.ReadFile(filepath.Join(p.tree.shaders(), filepath.FromSlash(file)))
@@ -86,7 +86,7 @@ func (p *preprocessor) include(file string) error {
 		}
 	}
 	if len(open) > 0 {
-		return fmt.Errorf("shaders/%s: an #if has no #endif", file)
+		return fmt.Errorf("shaders/src/%s: an #if has no #endif", file)
 	}
 	return nil
 }

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bytes"
 	"crypto/sha256"
 	"encoding/hex"
 	"errors"
@@ -12,6 +13,9 @@ import (
 	"regexp"
 	"slices"
 	"strings"
+
+	"github.com/colt5-vulkan/colt5/internal/atomicfile"
+	"github.com/colt5-vulkan/colt5/internal/spirvpack"
 )
 
 // tree is a repository with a directory shaders.
@@ -19,10 +23,11 @@ type tree struct {
 	root string
 }
 
-func (t tree) shaders() string         { return filepath.Join(t.root, "shaders") }
+func (t tree) shaders() string         { return filepath.Join(t.root, "shaders", "src") }
 func (t tree) variantsFile() string    { return filepath.Join(t.shaders(), "variants.txt") }
 func (t tree) spvDir() string          { return filepath.Join(t.shaders(), "spv") }
 func (t tree) manifestFile() string    { return filepath.Join(t.spvDir(), "MANIFEST") }
+func (t tree) packFile() string        { return filepath.Join(t.root, "shaders", "spv.pack") }
 func (t tree) spv(name string) string  { return filepath.Join(t.spvDir(), name+".spv") }
 func (t tree) source(v variant) string { return filepath.Join(t.shaders(), v.source) }
 
@@ -43,7 +48,7 @@ func (t tree) variants() ([]variant, error) {
 	for _, s := range sources {
 		name := filepath.Base(s)
 		if !slices.ContainsFunc(vs, func(v variant) bool { return v.source == name }) {
-			return nil, fmt.Errorf("shaders/%s has no line in shaders/variants.txt", name)
+			return nil, fmt.Errorf("shaders/src/%s has no line in shaders/src/variants.txt", name)
 		}
 	}
 	return vs, nil
@@ -59,6 +64,63 @@ func (t tree) built() ([]string, error) {
 		files[i] = strings.TrimSuffix(filepath.Base(f), ".spv")
 	}
 	return files, nil
+}
+
+// writePack writes shaders/spv.pack, which the library embeds, from the .spv files.
+func (t tree) writePack() error {
+	names, err := t.built()
+	if err != nil {
+		return err
+	}
+	modules := map[string][]byte{}
+	for _, name := range names {
+		if modules[name], err = os.ReadFile(t.spv(name)); err != nil {
+			return err
+		}
+	}
+	pack, err := spirvpack.Pack(modules)
+	if err != nil {
+		return err
+	}
+	if old, err := os.ReadFile(t.packFile()); err == nil && bytes.Equal(old, pack) {
+		return nil
+	}
+	return atomicfile.Write(t.packFile(), pack)
+}
+
+// comparePack lists the differences between shaders/spv.pack and the .spv files. Their bytes are compared, so that a pack that
+// another version of Go compressed is no difference.
+func (t tree) comparePack() ([]string, error) {
+	pack, err := os.ReadFile(t.packFile())
+	if errors.Is(err, fs.ErrNotExist) {
+		return []string{"shaders/spv.pack: missing"}, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	modules, err := spirvpack.Unpack(pack)
+	if err != nil {
+		return []string{"shaders/spv.pack: " + err.Error()}, nil
+	}
+	names, err := t.built()
+	if err != nil {
+		return nil, err
+	}
+	var found []string
+	for _, name := range names {
+		code, err := os.ReadFile(t.spv(name))
+		if err != nil {
+			return nil, err
+		}
+		if packed, ok := modules[name]; !ok || !bytes.Equal(packed, code) {
+			found = append(found, name+": shaders/spv.pack does not have the bytes of the .spv file")
+		}
+		delete(modules, name)
+	}
+	for name := range modules {
+		found = append(found, name+": is in shaders/spv.pack, but has no .spv file")
+	}
+	return found, nil
 }
 
 var include = regexp.MustCompile(`(?m)^[ \t]*#[ \t]*include[ \t]+(?:"([^"]*)"|<([^>]*)>)`)
@@ -83,7 +145,7 @@ func (t tree) sourceHash(source string) (string, error) {
 		for _, m := range include.FindAllSubmatch(text, -1) {
 			next, err := t.resolve(name, string(m[1])+string(m[2]))
 			if err != nil {
-				return fmt.Errorf("shaders/%s: %w", name, err)
+				return fmt.Errorf("shaders/src/%s: %w", name, err)
 			}
 			if err := add(next); err != nil {
 				return err

@@ -55,7 +55,7 @@ func TestParseVariantsErrors(t *testing.T) {
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			_, err := parseVariants("\n" + c.line + "\n")
-			require.ErrorContains(t, err, "shaders/variants.txt:2: ")
+			require.ErrorContains(t, err, "shaders/src/variants.txt:2: ")
 			assert.ErrorContains(t, err, c.want)
 		})
 	}
@@ -66,7 +66,7 @@ func TestParseVariantsErrors(t *testing.T) {
 func TestEverySourceHasAVariant(t *testing.T) {
 	tr := newTree(t, map[string]string{"variants.txt": "a a.comp\n", "a.comp": "", "b.comp": ""})
 	_, err := tr.variants()
-	assert.ErrorContains(t, err, "shaders/b.comp has no line")
+	assert.ErrorContains(t, err, "shaders/src/b.comp has no line")
 }
 
 func TestSourceHash(t *testing.T) {
@@ -98,7 +98,7 @@ func TestSourceHash(t *testing.T) {
 
 	write(t, tr, "lib/three.glsl", "#include \"absent.glsl\"\n")
 	_, err = tr.sourceHash("a.comp")
-	assert.ErrorContains(t, err, `shaders/lib/three.glsl: include "absent.glsl" not found`)
+	assert.ErrorContains(t, err, `shaders/src/lib/three.glsl: include "absent.glsl" not found`)
 }
 
 func TestParseVersion(t *testing.T) {

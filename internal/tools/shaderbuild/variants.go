@@ -9,7 +9,7 @@ import (
 
 // variant is a line of variants.txt: one SPIR-V file to build.
 type variant struct {
-	name   string   // shaders/spv/NAME.spv
+	name   string   // shaders/src/spv/NAME.spv
 	source string   // shaders/SOURCE
 	suite  string   // Debian suite whose glslc compiles it
 	flags  []string // glslc flags, defaults included
@@ -45,10 +45,10 @@ func parseVariants(text string) ([]variant, error) {
 		}
 		v, err := parseVariant(fields)
 		if err != nil {
-			return nil, fmt.Errorf("shaders/variants.txt:%d: %w", i+1, err)
+			return nil, fmt.Errorf("shaders/src/variants.txt:%d: %w", i+1, err)
 		}
 		if first, duplicate := lines[v.name]; duplicate {
-			return nil, fmt.Errorf("shaders/variants.txt:%d: %s is already on line %d", i+1, v.name, first)
+			return nil, fmt.Errorf("shaders/src/variants.txt:%d: %s is already on line %d", i+1, v.name, first)
 		}
 		lines[v.name] = i + 1
 		vs = append(vs, v)

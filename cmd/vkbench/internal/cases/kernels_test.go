@@ -37,7 +37,7 @@ var shared = []string{"doc", "attention", "attention_backward", "attention_backw
 // them. A file whose name extends the stem of a kernel belongs to that kernel: select_sort.comp to select, and
 // foo_plan.go to foo, unless there is a shader of the same name.
 func kernelStems(root fs.FS) ([]string, error) {
-	shaders, err := fileNames(root, "shaders/*.comp", ".comp")
+	shaders, err := fileNames(root, "shaders/src/*.comp", ".comp")
 	if err != nil {
 		return nil, err
 	}
@@ -85,7 +85,7 @@ func incompleteKernels(root fs.FS, cases []string) ([]string, error) {
 			dir = d
 		}
 		for _, wanted := range []struct{ dir, after string }{
-			{"shaders", "*.comp"}, {"shaders/spv", "*.spv"}, {dir, ".go"}, {dir, "_test.go"}, {"internal/ref", ".go"},
+			{"shaders/src", "*.comp"}, {"shaders/src/spv", "*.spv"}, {dir, ".go"}, {dir, "_test.go"}, {"internal/ref", ".go"},
 		} {
 			found, err := fs.Glob(root, path.Join(wanted.dir, stem+wanted.after))
 			if err != nil {
@@ -113,10 +113,10 @@ func TestKernelsCanFail(t *testing.T) {
 	complete := func() fstest.MapFS {
 		root := fstest.MapFS{}
 		for _, name := range []string{
-			"shaders/foo.comp", "shaders/foo_sort.comp", "shaders/spv/foo_vec4.spv", "pipelines/foo.go", "pipelines/foo_test.go", "internal/ref/foo.go",
-			"shaders/foo_backward.comp", "shaders/spv/foo_backward.spv", "pipelines/foo_backward.go", "pipelines/foo_backward_test.go", "internal/ref/foo_backward.go",
+			"shaders/src/foo.comp", "shaders/src/foo_sort.comp", "shaders/src/spv/foo_vec4.spv", "pipelines/foo.go", "pipelines/foo_test.go", "internal/ref/foo.go",
+			"shaders/src/foo_backward.comp", "shaders/src/spv/foo_backward.spv", "pipelines/foo_backward.go", "pipelines/foo_backward_test.go", "internal/ref/foo_backward.go",
 			"pipelines/foo_plan.go", "pipelines/foo_plan_test.go", "pipelines/doc.go", "pipelines/grid.go", "pipelines/main_test.go",
-			"shaders/peak.comp", "shaders/spv/peak_f16_f32.spv", "internal/peak/peak.go", "internal/peak/peak_test.go", "internal/ref/peak.go",
+			"shaders/src/peak.comp", "shaders/src/spv/peak_f16_f32.spv", "internal/peak/peak.go", "internal/peak/peak_test.go", "internal/ref/peak.go",
 		} {
 			root[name] = &fstest.MapFile{}
 		}
@@ -131,18 +131,18 @@ func TestKernelsCanFail(t *testing.T) {
 		cases         []string
 		want          string
 	}{
-		{without: "shaders/spv/foo_vec4.spv", want: "kernel foo has no shaders/spv/foo*.spv"},
+		{without: "shaders/src/spv/foo_vec4.spv", want: "kernel foo has no shaders/src/spv/foo*.spv"},
 		{without: "pipelines/foo_test.go", want: "kernel foo has no pipelines/foo_test.go"},
 		{without: "internal/ref/foo.go", want: "kernel foo has no internal/ref/foo.go"},
 		{without: "internal/ref/foo_backward.go", want: "kernel foo_backward has no internal/ref/foo_backward.go"},
-		{without: "shaders/spv/foo_backward.spv", want: "kernel foo_backward has no shaders/spv/foo_backward*.spv"},
+		{without: "shaders/src/spv/foo_backward.spv", want: "kernel foo_backward has no shaders/src/spv/foo_backward*.spv"},
 		{without: "pipelines/foo_backward_test.go", want: "kernel foo_backward has no pipelines/foo_backward_test.go"},
 		{without: "internal/peak/peak.go", want: "kernel peak has no internal/peak/peak.go"},
 		{without: "internal/peak/peak_test.go", want: "kernel peak has no internal/peak/peak_test.go"},
 		{cases: []string{"foo", "peak"}, want: "kernel foo_backward has no case"},
-		{with: "shaders/bar.comp", want: "kernel bar has no pipelines/bar.go"},
-		{with: "pipelines/bar.go", want: "kernel bar has no shaders/bar*.comp"},
-		{with: "shaders/food.comp", want: "kernel food has no pipelines/food.go"},
+		{with: "shaders/src/bar.comp", want: "kernel bar has no pipelines/bar.go"},
+		{with: "pipelines/bar.go", want: "kernel bar has no shaders/src/bar*.comp"},
+		{with: "shaders/src/food.comp", want: "kernel food has no pipelines/food.go"},
 	} {
 		root := complete()
 		if test.without != "" {
