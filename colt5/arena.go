@@ -15,6 +15,9 @@ type arena struct {
 	deferred []extent // in the order of their release
 	limit    uint64
 	peak     uint64
+
+	lifetimes *lifetimes // receives the allocations; nil: not wanted
+	planned   []extent   // what the next allocations are, from lifetimes; nil: they are placed in order
 }
 
 // extent is a part of a workspace.
@@ -35,6 +38,14 @@ func (a *arena) alloc(size uint64) extent {
 	if size == 0 {
 		return extent{}
 	}
+	if a.planned != nil {
+		if len(a.planned) == 0 {
+			return extent{} // an error of the caller: the recording differs from the planned one
+		}
+		e := a.planned[0]
+		a.planned, a.peak = a.planned[1:], max(a.peak, e.offset+e.size)
+		return e
+	}
 	at, i := a.firstFit(size)
 	for len(a.deferred) > 0 && (at+size > a.limit || len(a.deferred) > maxDeferred) {
 		a.free(a.deferred[0])
@@ -44,6 +55,9 @@ func (a *arena) alloc(size uint64) extent {
 	e := extent{at, size}
 	a.live = slices.Insert(a.live, i, e)
 	a.peak = max(a.peak, at+size)
+	if a.lifetimes != nil {
+		a.lifetimes.alloc(e)
+	}
 	return e
 }
 
@@ -68,6 +82,9 @@ func (a *arena) releaseLater(list ...extent) {
 	for _, e := range list {
 		if e.size > 0 && slices.Contains(a.live, e) && !slices.Contains(a.deferred, e) {
 			a.deferred = append(a.deferred, e)
+			if a.lifetimes != nil {
+				a.lifetimes.release(e)
+			}
 		}
 	}
 }

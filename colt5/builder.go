@@ -111,6 +111,9 @@ func (b *builder) alloc(bytes uint64) allocation {
 		return allocation{}
 	}
 	e := b.arena.alloc(bytes)
+	if e.size != bytes {
+		b.fail(fmt.Errorf("internal error: a step allocates %d bytes of workspace, but %d were planned", bytes, e.size))
+	}
 	if b.peak >= maxBytes { // long before the sum of sizes, each of 2^56 bytes at most, wraps
 		b.fail(fmt.Errorf("%w: the workspace has 2^60 bytes or more", vk.ErrOutOfMemory))
 	}
@@ -246,16 +249,20 @@ func recordInterleaved(branches ...phases) {
 	}
 }
 
-// restart begins another recording, with a workspace in which releases are deferred up to limit.
-func (b *builder) restart(limit uint64) {
-	b.arena, b.constants, b.groups, b.drops, b.read = arena{limit: limit}, 0, 0, false, map[tableKey]vk.Range{}
+// restart begins another recording, with a workspace in which releases are deferred up to limit, or that is planned.
+func (b *builder) restart(limit uint64, planned ...extent) {
+	b.arena, b.constants, b.groups, b.drops, b.read = arena{limit: limit, planned: planned}, 0, 0, false, map[tableKey]vk.Range{}
 }
 
 // layOut lays out the workspace: first as tightly as possible, then up to a tenth larger, so that independent steps
 // seldom share memory. Deferred releases fragment the workspace. If large allocations then exceed the tenth, less is
-// deferred, or nothing.
+// deferred, or nothing: then the workspace of a run with a backward pass is planned.
 func (b *builder) layOut(p *program) {
 	b.restart(0)
+	var all lifetimes
+	if p.backward != nil {
+		b.arena.lifetimes = &all
+	}
 	p.record(b)
 	tight := b.peak
 	for _, share := range []uint64{10, 40} {
@@ -265,4 +272,7 @@ func (b *builder) layOut(p *program) {
 		}
 	}
 	b.arena = arena{peak: tight}
+	if planned, peak := all.plan(); peak > 0 && peak < tight {
+		b.arena = arena{peak: peak, planned: planned}
+	}
 }

@@ -107,7 +107,7 @@ func newPlan(ctx context.Context, dev *vk.Device, name string, of *program, prof
 		}
 	}
 	measured := b.peak
-	b.restart(b.limit)
+	b.restart(b.limit, b.planned...)
 	b.plan, b.list = p, list
 	of.record(b)
 	if b.peak != measured && b.err == nil {

@@ -399,16 +399,17 @@ func TestOptimizerBadInput(t *testing.T) {
 	p := newProblem(t, OptimizerConfig{MicroBatches: 3})
 	for want, c := range map[string]OptimizerConfig{
 		"Beta1 is 1, want at least 0 and less than 1": {AdamW: AdamW{Beta1: 1}},
-		"Eps is -1, want":                                 {AdamW: AdamW{Eps: -1}},
-		"Peak is -1, want at least 0":                     {AdamW: AdamW{Rate: -1}},
-		"Clip is -1, want at least 0":                     {Clip: -1},
-		"Schedule is 7, want 0 to 2":                      {Schedule: Schedule{Kind: 7}},
-		"Total is 0, want Warm, 1, to":                    {Schedule: Schedule{Kind: Cosine}},
-		"Schedule.WarmUp is -1, want at least 0":          {Schedule: Schedule{WarmUp: -1}},
-		"LossScale.Initial is NaN, want":                  {LossScale: LossScale{Initial: math.NaN()}},
-		"LossScale.GrowthInterval is -1, want at least 0": {LossScale: LossScale{GrowthInterval: -1}},
-		"MicroBatches is -1, want 0 to 1048576":           {MicroBatches: -1},
-		"Records is 1048577, want 0 to 1048576":           {Records: 1<<20 + 1},
+		"Eps is -1, want":                                         {AdamW: AdamW{Eps: -1}},
+		"Peak is -1, want at least 0":                             {AdamW: AdamW{Rate: -1}},
+		"Clip is -1, want at least 0":                             {Clip: -1},
+		"Schedule is 7, want 0 to 2":                              {Schedule: Schedule{Kind: 7}},
+		"Total is 0, want Warm, 1, to":                            {Schedule: Schedule{Kind: Cosine}},
+		"Schedule.WarmUp is -1, want at least 0":                  {Schedule: Schedule{WarmUp: -1}},
+		"LossScale.Initial is NaN, want":                          {LossScale: LossScale{Initial: math.NaN()}},
+		"LossScale.GrowthInterval is -1, want at least 0":         {LossScale: LossScale{GrowthInterval: -1}},
+		"MicroBatches is -1, want 0 to 1048576":                   {MicroBatches: -1},
+		"Records is 1048577, want 0 to 1048576":                   {Records: 1<<20 + 1},
+		"Recompute is -2, want a number of layers, or -1 for all": {Recompute: -2},
 	} {
 		_, err := NewOptimizer(t.Context(), p.dev, p.parameters, c)
 		assert.ErrorContains(t, err, want)
