@@ -12,7 +12,7 @@ PACKAGES ?= ./pipelines ./...
 TOOLS := $(CURDIR)/scripts/vulkan-tools
 GPU_CASES := $(CURDIR)/bin/gpu-cases
 
-.PHONY: run train test short test-python shaders check check-shaders check-go cross validate test-mesa26 verify-mesa26 test-subgroups test-chips test-limits test-compilers storm fuzz bench setup clean help
+.PHONY: run train test short test-python shaders check check-shaders check-go cross validate test-mesa26 verify-mesa26 test-subgroups test-chips test-limits test-compilers storm race fuzz bench setup clean help
 .DEFAULT_GOAL := help
 
 help:
@@ -125,6 +125,10 @@ test-limits: setup
 # passed to C.
 storm: setup
 	MALLOC_PERTURB_=165 GOEXPERIMENT=cgocheck2 COLT5_REQUIRE_GPU=1 $(GO) test -count=1 -run Storm -v ./vk
+
+# Tests of several goroutines on one device, with closes during calls, under the race detector.
+race: setup
+	COLT5_REQUIRE_GPU=1 $(GO) test -race -short -count=1 -timeout 20m -run 'Storm|Concurrent|During|BelongToTheCall|WhileWaiting' ./vk ./colt5 ./train
 
 # Every fuzz target, for so long each. Go keeps what it finds in its cache; a failure is written to testdata/fuzz of the
 # package, and belongs into the repository.
