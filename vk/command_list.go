@@ -122,7 +122,7 @@ type Dispatch struct {
 	Args   []Access  // the addresses at the start of the push constants, in order
 	Push   []byte    // the push constants that follow, see Scalars
 	Flops  float64   // floating-point operations; 0: not counted
-	Bytes  float64   // minimum memory traffic; 0: not counted
+	Bytes  float64   // minimum memory traffic; 0: not counted. of more than 1.5 GB there are several steps, see Grid
 
 	// IndependentOfPrevious adds the dispatch to the set of the dispatch recorded before it. The caller promises that no
 	// dispatch of a set accesses bytes that another one writes. The ranges in their Args may overlap.
@@ -210,20 +210,68 @@ func (l *CommandList) Dispatch(d Dispatch) error {
 		return l.fail(op, fmt.Errorf("the kernel is %w", ErrClosed))
 	}
 	l.kernelPins = append(l.kernelPins, d.Kernel)
-	from := len(l.ops)
-	l.ops = appendDispatch(l.ops, d.Kernel, d.Groups)
-	copy(l.ops[from+dispatchHead+8*len(d.Args):], d.Push)
-	for i, a := range d.Args {
-		l.putRange(a.Range, from, dispatchHead+8*i, false)
+	parts, p := []gridPart{{groups: d.Groups}}, d.Kernel.pipeline
+	if d.Bytes > l.dev.dispatchBytes {
+		parts = divide(d.Groups, l.dev.dispatchBytes/d.Bytes)
+	}
+	if len(parts) > 1 {
+		var err error
+		if p, err = d.Kernel.forParts(); err != nil {
+			return l.fail(op, err)
+		}
 	}
 	set := len(l.steps)
 	if d.IndependentOfPrevious {
 		set = l.steps[set-1].independentSet
 	}
-	groups := uint64(d.Groups[0]) * uint64(d.Groups[1]) * uint64(d.Groups[2])
 	present := slices.DeleteFunc(slices.Clone(d.Args), func(a Access) bool { return a.Range.IsZero() })
-	l.addStep(step{name: d.Kernel.name, accesses: present, from: from, independentSet: set, kind: kindCompute, workgroups: groups, flops: d.Flops, bytes: d.Bytes})
+	all := float64(gridPart{groups: d.Groups}.count())
+	for _, part := range parts {
+		from := len(l.ops)
+		l.ops = appendDispatch(l.ops, p, part, d.Kernel.push)
+		copy(l.ops[from+dispatchHead+8*len(d.Args):], d.Push)
+		for i, a := range d.Args {
+			l.putRange(a.Range, from, dispatchHead+8*i, false)
+		}
+		share := float64(part.count()) / all
+		l.addStep(step{name: d.Kernel.name, accesses: present, from: from, independentSet: set, kind: kindCompute, workgroups: part.count(),
+			flops: d.Flops * share, bytes: d.Bytes * share})
+	}
 	return nil
+}
+
+// maxDispatchBytes is the most traffic of a dispatch, so that no dispatch takes seconds on a slow GPU, where systems would reset
+// the device: 1.5 GB take 60 ms at 25 GB/s. A dispatch with more is recorded as several, each of a part of its workgroups.
+const maxDispatchBytes = 1.5e9
+
+// gridPart is a part of a grid of workgroups: those from base on.
+type gridPart struct{ base, groups [3]uint32 }
+
+func (p gridPart) count() uint64 {
+	return uint64(p.groups[0]) * uint64(p.groups[1]) * uint64(p.groups[2])
+}
+
+// divide divides a grid into parts of at most a share of its workgroups: along its last dimension, and where that is not enough
+// along the one before too. The first dimension stays whole if the second is not 1, because kernels compute y * (workgroups in
+// x) + x; see Grid.
+func divide(groups [3]uint32, share float64) []gridPart {
+	list := []gridPart{{groups: groups}}
+	for axis := 2; axis >= 0 && share < 1 && (axis > 0 || groups[1] == 1); axis-- {
+		n := uint64(groups[axis])
+		most := max(uint64(share*float64(n)), 1)
+		count := (n + most - 1) / most
+		share *= float64(n)
+		var smaller []gridPart
+		for _, p := range list {
+			for i := range count {
+				begin, end := i*n/count, (i+1)*n/count
+				p.base[axis], p.groups[axis] = uint32(begin), uint32(end-begin)
+				smaller = append(smaller, p)
+			}
+		}
+		list = smaller
+	}
+	return list
 }
 
 // checkDispatch checks a dispatch against the limits of the kernel and the device.
@@ -248,17 +296,19 @@ func (l *CommandList) Fill(r Range, word uint32) error {
 		return err
 	}
 	defer l.unlockAfterCall()
-	access := []Access{Write(r)}
-	if err := l.checkTransfer("Fill", access); err != nil {
+	if err := l.checkTransfer("Fill", []Access{Write(r)}); err != nil {
 		return err
 	}
 	if r.offset%4 != 0 || r.size%4 != 0 {
 		return l.fail("Fill", fmt.Errorf("offset %d and size %d, want multiples of 4", r.offset, r.size))
 	}
-	from := len(l.ops)
-	l.ops = appendFill(l.ops, 0, 0, r.size, word)
-	l.putRange(r, from, 8, true)
-	l.addStep(step{name: "fill", accesses: access, from: from, independentSet: len(l.steps), kind: kindTransfer, bytes: float64(r.size)})
+	set := len(l.steps)
+	for at, most := uint64(0), uint64(l.dev.dispatchBytes)&^3; at < r.size; at += most {
+		part, from := r.Slice(at, min(most, r.size-at)), len(l.ops)
+		l.ops = appendFill(l.ops, 0, 0, part.size, word)
+		l.putRange(part, from, 8, true)
+		l.addStep(step{name: "fill", accesses: []Access{Write(part)}, from: from, independentSet: set, kind: kindTransfer, bytes: float64(part.size)})
+	}
 	return nil
 }
 
@@ -268,8 +318,7 @@ func (l *CommandList) Copy(dst, src Range) error {
 		return err
 	}
 	defer l.unlockAfterCall()
-	accesses := []Access{Write(dst), Read(src)}
-	if err := l.checkTransfer("Copy", accesses); err != nil {
+	if err := l.checkTransfer("Copy", []Access{Write(dst), Read(src)}); err != nil {
 		return err
 	}
 	if dst.size != src.size {
@@ -278,11 +327,15 @@ func (l *CommandList) Copy(dst, src Range) error {
 	if dst.overlaps(src) {
 		return l.fail("Copy", fmt.Errorf("offset %d to offset %d of %s, %d bytes: the ranges overlap", src.offset, dst.offset, src.name(), src.size))
 	}
-	from := len(l.ops)
-	l.ops = appendCopy(l.ops, 0, 0, 0, 0, src.size)
-	l.putRange(src, from, 8, true)
-	l.putRange(dst, from, 24, true)
-	l.addStep(step{name: "copy", accesses: accesses, from: from, independentSet: len(l.steps), kind: kindTransfer, bytes: 2 * float64(src.size)})
+	set := len(l.steps)
+	for at, most := uint64(0), uint64(l.dev.dispatchBytes/2)&^3; at < src.size; at += most {
+		size, from := min(most, src.size-at), len(l.ops)
+		to, of := dst.Slice(at, size), src.Slice(at, size)
+		l.ops = appendCopy(l.ops, 0, 0, 0, 0, size)
+		l.putRange(of, from, 8, true)
+		l.putRange(to, from, 24, true)
+		l.addStep(step{name: "copy", accesses: []Access{Write(to), Read(of)}, from: from, independentSet: set, kind: kindTransfer, bytes: 2 * float64(size)})
+	}
 	return nil
 }
 

@@ -9,6 +9,7 @@ import (
 	"testing"
 
 	"github.com/colt5-vulkan/colt5/internal/gputest"
+	"github.com/colt5-vulkan/colt5/internal/simulate"
 	"github.com/colt5-vulkan/colt5/vk"
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
@@ -317,4 +318,84 @@ func TestFillCopy(t *testing.T) {
 	assert.Equal(t, randomWords(1, 16), download(t, y))
 	assert.ErrorContains(t, l.Fill(x, 1), "recording ended with Finish or the first run")
 	assert.ErrorContains(t, l.Copy(x, y), "recording ended with Finish or the first run")
+}
+
+// TestDivide: parts cover a grid once, are not larger than they may be where the grid allows it, and keep the first dimension
+// whole beside a second.
+func TestDivide(t *testing.T) {
+	for _, groups := range [][3]uint32{{1, 1, 1}, {7, 1, 1}, {1, 1, 5}, {4, 3, 1}, {4, 1, 3}, {3, 4, 2}} {
+		for _, share := range []float64{2, 1, 0.9, 0.5, 0.34, 0.2, 0.01} {
+			seen, all := map[[3]uint32]int{}, float64(groups[0]*groups[1]*groups[2])
+			smallest := 1.0 // workgroups of a part that cannot be divided
+			if groups[1] > 1 {
+				smallest = float64(groups[0])
+			}
+			for _, p := range vk.Divide(groups, share) {
+				count := float64(p[1][0] * p[1][1] * p[1][2])
+				assert.LessOrEqual(t, count, max(share*all, smallest), "%v %v", groups, share)
+				if groups[1] > 1 {
+					assert.Equal(t, groups[0], p[1][0])
+				}
+				for x := range p[1][0] {
+					for y := range p[1][1] {
+						for z := range p[1][2] {
+							seen[[3]uint32{p[0][0] + x, p[0][1] + y, p[0][2] + z}]++
+						}
+					}
+				}
+			}
+			assert.Len(t, seen, int(all), "%v %v", groups, share)
+			for at, n := range seen {
+				assert.Equal(t, 1, n, "%v %v: %v", groups, share, at)
+				assert.True(t, at[0] < groups[0] && at[1] < groups[1] && at[2] < groups[2], "%v %v: %v", groups, share, at)
+			}
+			if share >= 1 {
+				assert.Len(t, vk.Divide(groups, share), 1)
+			}
+		}
+	}
+}
+
+// TestDividedSteps: dispatches, fills and copies beyond the limit of traffic become several steps, which run without barriers
+// between them and give the same bits.
+func TestDividedSteps(t *testing.T) {
+	const n, limit = 5000, 4096
+	results := map[int][]uint32{}
+	for _, bytes := range []uint64{0, limit} {
+		d := openDevice(t, vk.Options{CacheDir: "-", Simulate: &simulate.Limits{DispatchBytes: bytes}})
+		k := newKernel(t, d, "mix", map[uint32]uint32{0: mixWidth, 1: 3})
+		x, y, z := newBuffer(t, d, "x", 4*n), newBuffer(t, d, "y", 4*n), newBuffer(t, d, "z", 4*n)
+		require.NoError(t, d.Upload(t.Context(), vk.Transfer{Range: x.Range(), Data: vk.Bytes(randomWords(1, n))}))
+		l := newList(t, d, vk.CommandListConfig{})
+		require.NoError(t, l.Fill(y.Range(), 7))
+		run := mixDispatch(k, x.Range(), y.Range(), y.Range(), 1)
+		run.Bytes = 3 * 4 * n
+		require.NoError(t, l.Dispatch(run))
+		require.NoError(t, l.Copy(z.Range(), y.Range()))
+		require.NoError(t, l.Finish())
+		require.NoError(t, l.CheckHazards())
+		_, barriers := l.Schedule()
+		count := 0
+		for _, b := range barriers {
+			if b {
+				count++
+			}
+		}
+		assert.Equal(t, 2, count)
+		_, traffic := l.Work()
+		assert.InDelta(t, 6*4*n, traffic, 1e-6)
+		if bytes > 0 {
+			assert.Equal(t, 5+16+10, l.Steps())
+		} else {
+			assert.Equal(t, 3, l.Steps())
+		}
+		for range 2 {
+			require.NoError(t, l.Run(t.Context()))
+		}
+		got := make([]uint32, n)
+		require.NoError(t, d.Download(t.Context(), vk.Transfer{Range: z.Range(), Data: vk.Bytes(got)}))
+		results[int(bytes)] = got
+	}
+	assert.Equal(t, results[0], results[limit])
+	assert.NotEqual(t, results[0][0], results[0][1])
 }

@@ -60,6 +60,8 @@ type Device struct {
 	closes    gate       // Close calls of buffers, kernels and command lists in progress
 	closed    bool       // Close was called
 
+	dispatchBytes float64 // maxDispatchBytes, except in tests
+
 	nonCoherent bool // simulate host-visible memory that is not coherent
 
 	lists                     lists
@@ -114,6 +116,10 @@ func openDevice(in *instance, o Options) (*Device, error) {
 	d.closes.init()
 	d.pool.init(d)
 	d.staging.init(d)
+	d.dispatchBytes = maxDispatchBytes
+	if o.Simulate != nil && o.Simulate.DispatchBytes > 0 {
+		d.dispatchBytes = float64(o.Simulate.DispatchBytes)
+	}
 	d.nonCoherent = o.Simulate != nil && o.Simulate.NonCoherent
 	if err := d.cache.open(d, o.CacheDir); err != nil {
 		C.c5_device_free(d.c)

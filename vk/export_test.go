@@ -195,3 +195,11 @@ func (d *Device) SetCoherent(coherent bool) { d.staging.coherent = coherent }
 
 // CountPipelines returns how many pipelines a device has, and how many of them no kernel uses.
 func (d *Device) CountPipelines() (all, idle int) { return len(d.pipelines.all), len(d.pipelines.idle) }
+
+// Divide exports divide: the first workgroup and the number of workgroups of each part.
+func Divide(groups [3]uint32, share float64) (list [][2][3]uint32) {
+	for _, p := range divide(groups, share) {
+		list = append(list, [2][3]uint32{p.base, p.groups})
+	}
+	return list
+}

@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"unsafe"
 
@@ -30,12 +31,23 @@ type Kernel struct {
 	dev        *Device
 	name       string
 	pipeline   *pipeline
+	source     *kernelSource
 	push       uint32
 	shared     uint64
 	local      [3]uint32
 	statistics bool         // were kept
 	uses       atomic.Int64 // open command lists that use the kernel; Close adds closedUse
 	refused    atomic.Bool  // a Close failed because a command list uses the kernel
+
+	mu    sync.Mutex
+	parts *pipeline // for dispatches that are divided, see forParts; nil: there was none
+}
+
+// kernelSource is what the pipelines of a kernel are compiled from.
+type kernelSource struct {
+	config      KernelConfig
+	code, entry []byte // entry ends with a zero byte
+	ids, values []uint32
 }
 
 // CompilerStat is a statistic of the driver's compiler.
@@ -65,35 +77,56 @@ func (d *Device) NewKernel(c KernelConfig) (*Kernel, error) {
 	}
 	k := &Kernel{dev: d, name: c.Name, push: m.PushBytes, shared: m.SharedBytes, local: m.LocalSize,
 		statistics: d.profile || c.Statistics && d.info.Caps.PipelineStatistics}
-	ids := make([]uint32, 0, len(c.Spec)+1)
-	for id := range c.Spec {
-		ids = append(ids, id)
-	}
-	slices.Sort(ids)
-	values := make([]uint32, len(ids), len(ids)+1)
-	for i, id := range ids {
-		values[i] = c.Spec[id]
-	}
-	key := newPipelineKey(code, m.EntryPoint, k.push, ids, values, c, k.statistics)
-	if k.pipeline = d.pipelines.find(key); k.pipeline != nil {
-		d.kernels.Add(1)
-		return k, nil
-	}
-	p := &pipeline{key: key}
-	entry := append([]byte(m.EntryPoint), 0)
-	count := C.uint32_t(len(ids))
-	ids, values = append(ids, 0), append(values, 0) // not empty, so that &ids[0] is valid
-	var call *C.char
-	result := C.c5_pipeline_new(d.c, C.uint64_t(d.cache.handle), unsafe.Pointer(&code[0]), C.size_t(len(code)),
-		(*C.char)(unsafe.Pointer(&entry[0])), C.uint32_t(k.push), (*C.uint32_t)(&ids[0]), (*C.uint32_t)(&values[0]), count,
-		C.uint32_t(c.SubgroupSize), C.uint32_t(btoi(c.FullSubgroups)), C.uint32_t(btoi(k.statistics)),
-		(*C.uint64_t)(&p.layout), (*C.uint64_t)(&p.handle), &call)
-	if err := d.checkCall(call, int32(result)); err != nil {
+	k.source = newKernelSource(c, code, m.EntryPoint)
+	if k.pipeline, err = k.compile(false); err != nil {
 		return nil, fmt.Errorf("vk: NewKernel %q: %w", c.Name, err)
 	}
-	k.pipeline = d.pipelines.add(d, p)
 	d.kernels.Add(1)
 	return k, nil
+}
+
+func newKernelSource(c KernelConfig, code []byte, entry string) *kernelSource {
+	s := &kernelSource{config: c, code: code, entry: append([]byte(entry), 0)}
+	for id := range c.Spec {
+		s.ids = append(s.ids, id)
+	}
+	slices.Sort(s.ids)
+	for _, id := range s.ids {
+		s.values = append(s.values, c.Spec[id])
+	}
+	return s
+}
+
+// compile returns a pipeline of the kernel, which the device may have. parts: it may start at any workgroup of a grid.
+func (k *Kernel) compile(parts bool) (*pipeline, error) {
+	d, s := k.dev, k.source
+	key := newPipelineKey(s, k.push, k.statistics, parts)
+	if p := d.pipelines.find(key); p != nil {
+		return p, nil
+	}
+	p := &pipeline{key: key}
+	ids, values := append(slices.Clip(s.ids), 0), append(slices.Clip(s.values), 0) // not empty, so that &ids[0] is valid
+	var call *C.char
+	result := C.c5_pipeline_new(d.c, C.uint64_t(d.cache.handle), unsafe.Pointer(&s.code[0]), C.size_t(len(s.code)),
+		(*C.char)(unsafe.Pointer(&s.entry[0])), C.uint32_t(k.push), (*C.uint32_t)(&ids[0]), (*C.uint32_t)(&values[0]), C.uint32_t(len(s.ids)),
+		C.uint32_t(s.config.SubgroupSize), C.uint32_t(btoi(s.config.FullSubgroups)), C.uint32_t(btoi(k.statistics)), C.uint32_t(btoi(parts)),
+		(*C.uint64_t)(&p.layout), (*C.uint64_t)(&p.handle), &call)
+	if err := d.checkCall(call, int32(result)); err != nil {
+		return nil, err
+	}
+	return d.pipelines.add(d, p), nil
+}
+
+// forParts returns the pipeline for dispatches of parts of a grid. Drivers may compute the numbers of workgroups in another way
+// there, so all other dispatches have a pipeline without that. The kernel is pinned.
+func (k *Kernel) forParts() (*pipeline, error) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	var err error
+	if k.parts == nil {
+		k.parts, err = k.compile(true)
+	}
+	return k.parts, err
 }
 
 // checkTerminated checks that a module ends with OpFunctionEnd. Drivers crash on truncated functions.
@@ -255,6 +288,9 @@ func (k *Kernel) Close() error {
 		return nil // Device.Close has reported the kernel
 	}
 	k.dev.pipelines.release(k.dev, k.pipeline)
+	if k.parts != nil {
+		k.dev.pipelines.release(k.dev, k.parts)
+	}
 	return nil
 }
 
@@ -273,7 +309,8 @@ func Scalars[T any](p *T) []byte {
 }
 
 // Grid distributes a number of workgroups over x and y. The grid may be larger than groups: kernels compare the flat
-// index y * (workgroups in x) + x with the number of workgroups.
+// index y * (workgroups in x) + x with the number of workgroups. A dispatch with much traffic is divided along the last
+// dimension that is not 1, so gl_NumWorkGroups.x may be used only with a gl_WorkGroupID.y, and y and z not at all.
 func Grid(c Caps, groups uint64) ([3]uint32, error) {
 	x, y := uint64(c.MaxWorkgroupCount[0]), uint64(c.MaxWorkgroupCount[1])
 	if groups == 0 || groups > x*y || groups > 1<<32-1 {
@@ -282,7 +319,8 @@ func Grid(c Caps, groups uint64) ([3]uint32, error) {
 	if groups <= x {
 		return [3]uint32{uint32(groups), 1, 1}, nil
 	}
-	rows := (groups + x - 1) / x
+	const narrow = 1024 // many rows, so that the dispatch can be divided
+	rows := min(max((groups+narrow-1)/narrow, (groups+x-1)/x), y)
 	width := (groups + rows - 1) / rows
 	return [3]uint32{uint32(width), uint32(rows), 1}, nil
 }

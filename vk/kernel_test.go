@@ -5,6 +5,7 @@ import (
 	"os"
 	"testing"
 
+	"github.com/colt5-vulkan/colt5/internal/simulate"
 	"github.com/colt5-vulkan/colt5/vk"
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
@@ -293,7 +294,7 @@ func TestDispatchRefused(t *testing.T) {
 func TestGrid(t *testing.T) {
 	c := vk.Caps{MaxWorkgroupCount: [3]uint32{65535, 65535, 65535}}
 	for groups, want := range map[uint64][3]uint32{
-		1: {1, 1, 1}, 65535: {65535, 1, 1}, 65536: {32768, 2, 1}, 65537: {32769, 2, 1}, 65535 * 65535: {65535, 65535, 1},
+		1: {1, 1, 1}, 65535: {65535, 1, 1}, 65536: {1024, 64, 1}, 65537: {1009, 65, 1}, 65535 * 1024: {1024, 65535, 1}, 65535*1024 + 1: {1025, 65535, 1}, 65535 * 65535: {65535, 65535, 1},
 	} {
 		got, err := vk.Grid(c, groups)
 		require.NoError(t, err)
@@ -310,7 +311,12 @@ func TestGrid(t *testing.T) {
 
 // TestGridFolded runs grids for a limit of 7 workgroups in x.
 func TestGridFolded(t *testing.T) {
-	d := openDevice(t, vk.Options{})
+	for _, bytes := range []uint64{0, 3 * 7 * 4 * mixWidth} { // not divided; three rows of the grid
+		testGridFolded(t, openDevice(t, vk.Options{Simulate: &simulate.Limits{DispatchBytes: bytes}}))
+	}
+}
+
+func testGridFolded(t *testing.T, d *vk.Device) {
 	c := d.Caps()
 	c.MaxWorkgroupCount = [3]uint32{7, 1000, 1}
 	k := newKernel(t, d, "mix", nil)
@@ -324,6 +330,7 @@ func TestGridFolded(t *testing.T) {
 		run.Groups, err = vk.Grid(c, uint64(groups))
 		require.NoError(t, err)
 		require.LessOrEqual(t, run.Groups[0], uint32(7))
+		run.Bytes = float64(4 * n)
 		require.NoError(t, l.Dispatch(run))
 		require.NoError(t, l.Run(t.Context()))
 		mixReference(want, nil, b, 3, 0)

@@ -32,17 +32,19 @@ type pipelines struct {
 	idle []*pipeline // without kernels, the one used longest ago first
 }
 
-func newPipelineKey(code []byte, entry string, push uint32, ids, values []uint32, c KernelConfig, statistics bool) pipelineKey {
+func newPipelineKey(s *kernelSource, push uint32, statistics, parts bool) pipelineKey {
 	h := sha256.New()
-	words := []uint32{uint32(len(code)), uint32(len(entry)), uint32(len(ids)), push, c.SubgroupSize, uint32(btoi(c.FullSubgroups)), uint32(btoi(statistics))}
+	c := &s.config
+	words := []uint32{uint32(len(s.code)), uint32(len(s.entry)), uint32(len(s.ids)), push, c.SubgroupSize, uint32(btoi(c.FullSubgroups)),
+		uint32(btoi(statistics)), uint32(btoi(parts))}
 	h.Write(binary.LittleEndian.AppendUint32(nil, uint32(len(words))))
-	for _, list := range [][]uint32{words, ids, values} {
+	for _, list := range [][]uint32{words, s.ids, s.values} {
 		for _, w := range list {
 			h.Write(binary.LittleEndian.AppendUint32(nil, w))
 		}
 	}
-	h.Write([]byte(entry))
-	h.Write(code)
+	h.Write(s.entry)
+	h.Write(s.code)
 	return pipelineKey(h.Sum(nil))
 }
 

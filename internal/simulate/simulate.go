@@ -20,6 +20,9 @@ type Limits struct {
 	// BufferBytes is the memory for all buffers. An allocation beyond it fails.
 	BufferBytes uint64
 
+	// DispatchBytes is the memory traffic from which a dispatch is divided.
+	DispatchBytes uint64
+
 	// NonCoherent makes host-visible memory non-coherent: what the host writes reaches the device by a flush only, and what
 	// the device writes reaches the host by an invalidation only.
 	NonCoherent bool
@@ -38,6 +41,7 @@ func Devices() map[string]Limits {
 		"timestamps":   {NoTimestamps: true},
 		"host-visible": {HostVisibleBytes: 256 << 20},
 		"non-coherent": {NonCoherent: true},
+		"traffic":      {DispatchBytes: 1 << 10},
 		"all": {
 			MaxSharedBytes: 16 << 10, MaxPushBytes: 128, NoFloat16: true, NoStorage16: true, NoSubgroupSizeControl: true,
 			NoTimestamps: true, HostVisibleBytes: 256 << 20, NonCoherent: true,

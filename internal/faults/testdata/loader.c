@@ -509,8 +509,8 @@ void *vkGetInstanceProcAddr(void *i, const char *name) { return get(i, name, 0);
 
 // Void functions that need no replacement. Any other name is one that this file does not know: the library must not use it.
 static const char *const passed[] = {
-	"vkGetDeviceQueue", "vkGetBufferMemoryRequirements", "vkGetBufferDeviceAddress", "vkCmdBindPipeline", "vkCmdPushConstants", "vkCmdDispatch",
-	"vkCmdPipelineBarrier", "vkCmdFillBuffer", "vkCmdCopyBuffer", "vkCmdWriteTimestamp", "vkResetQueryPool",
+	"vkGetDeviceQueue", "vkGetBufferMemoryRequirements", "vkGetBufferDeviceAddress", "vkCmdBindPipeline", "vkCmdPushConstants",
+	"vkCmdDispatch", "vkCmdDispatchBase", "vkCmdPipelineBarrier", "vkCmdFillBuffer", "vkCmdCopyBuffer", "vkCmdWriteTimestamp", "vkResetQueryPool",
 };
 
 static void nothing(void) {}
