@@ -99,6 +99,7 @@ func TestCompiles(t *testing.T) {
 func shaderStems(t *testing.T) (stems []string) {
 	files, err := filepath.Glob("../shaders/src/*.comp")
 	require.NoError(t, err)
+	require.NotEmpty(t, files)
 	for _, f := range files {
 		stems = append(stems, strings.TrimSuffix(filepath.Base(f), ".comp"))
 	}
