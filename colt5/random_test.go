@@ -63,6 +63,28 @@ func TestRandomFeedForwards(t *testing.T) {
 	})
 }
 
+// TestRandomAttentions compares random attentions with the CPU reference, forward and backward. Their kernels are those of
+// TestAttentionReference, because compiling others takes seconds.
+func TestRandomAttentions(t *testing.T) {
+	checkRandom(t, 2, 10, 150, func(t *testing.T, r *rapid.T) {
+		c := primeAttention()
+		if rapid.Bool().Draw(r, "rotary") {
+			c = rotaryAttention()
+		}
+		n := rapid.IntRange(1, 70).Draw(r, "n")
+		c.NumHeavyTokensQ, c.NumHeavyTokensKV = rapid.IntRange(1, n+2).Draw(r, "queries"), rapid.IntRange(1, n+2).Draw(r, "keys")
+		if rapid.Bool().Draw(r, "blocks") {
+			c.Router.RouteBlockSize = max(c.NumHeavyTokensQ, c.NumHeavyTokensKV) + rapid.IntRange(0, 9).Draw(r, "block")
+		}
+		if rapid.Bool().Draw(r, "soft") {
+			useSoftScores(&c.Router)
+			c.RouterStraightThrough, c.MultiplyKeysByScore, c.MultiplyQueriesByScore = false, true, true
+		}
+		c.UseNullQTokens, c.HasLightAttn = rapid.Bool().Draw(r, "null queries"), rapid.Bool().Draw(r, "light")
+		checkAttention(t, c, rapid.IntRange(1, 4).Draw(r, "b"), n, rapid.Bool().Draw(r, "mask"))
+	})
+}
+
 // matrix is a tensor [items, rows, columns] of a random graph, with the CPU's values and gradients. They are small
 // integers, so float32 is exact.
 type matrix struct {

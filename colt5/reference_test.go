@@ -126,31 +126,35 @@ func TestAttentionReference(t *testing.T) {
 		}
 		t.Run(test.name, func(t *testing.T) {
 			t.Parallel()
-			gputest.CountCase()
-			fx, c := newFixture(t), test.base
+			c := test.base
 			for _, change := range test.change {
 				change(&c)
 			}
-			m := mustNewSeeded(fx, NewConditionalRoutedAttention, c)
-			x, y, o := normal(3, test.b*test.n*c.Dim), fx.tensor(F32, test.b, test.n, c.Dim), AttentionOptions{}
-			var mask []uint8
-			if test.mask {
-				mask = randomMaskWithGap(4, test.b, test.n)
-				o.Mask = fx.bytes(mask, test.b, test.n)
-			}
-			in := fx.floats(x, test.b, test.n, c.Dim)
-			require.NoError(t, m.Forward(t.Context(), y, in, o))
-			rc, p := refAttention(c), ref.Params(fx.parameters(m.Parameters()))
-			fx.checkReference(fx.read(y), ref.ConditionalRoutedAttention(x, mask, test.b, test.n, rc, p, ""),
-				ref.ConditionalRoutedAttention32(x, mask, test.b, test.n, rc, p, ""))
-			fx.checkBackward(m.Parameters(), feed{"x": in, "mask": o.Mask}, y.Shape(), func(ctx context.Context, y *Tensor, in feed) error {
-				return m.Forward(ctx, y, in["x"], AttentionOptions{Mask: in["mask"]})
-			}, func(dy []float32) (ref.Gradients, ref.GradientsOf[float32]) {
-				return ref.ConditionalRoutedAttentionBackward(x, mask, dy, test.b, test.n, rc, p, ""),
-					ref.ConditionalRoutedAttentionBackward32(x, mask, dy, test.b, test.n, rc, p, "")
-			})
+			checkAttention(t, c, test.b, test.n, test.mask)
 		})
 	}
+}
+
+// checkAttention compares the forward and the backward pass with the CPU reference.
+func checkAttention(t *testing.T, c ConditionalRoutedAttentionConfig, b, n int, masked bool) {
+	gputest.CountCase()
+	fx := newFixture(t)
+	m := mustNewSeeded(fx, NewConditionalRoutedAttention, c)
+	x, y, o := normal(3, b*n*c.Dim), fx.tensor(F32, b, n, c.Dim), AttentionOptions{}
+	var mask []uint8
+	if masked {
+		mask = randomMaskWithGap(4, b, n)
+		o.Mask = fx.bytes(mask, b, n)
+	}
+	in := fx.floats(x, b, n, c.Dim)
+	require.NoError(t, m.Forward(t.Context(), y, in, o))
+	rc, p := refAttention(c), ref.Params(fx.parameters(m.Parameters()))
+	fx.checkReference(fx.read(y), ref.ConditionalRoutedAttention(x, mask, b, n, rc, p, ""), ref.ConditionalRoutedAttention32(x, mask, b, n, rc, p, ""))
+	fx.checkBackward(m.Parameters(), feed{"x": in, "mask": o.Mask}, y.Shape(), func(ctx context.Context, y *Tensor, in feed) error {
+		return m.Forward(ctx, y, in["x"], AttentionOptions{Mask: in["mask"]})
+	}, func(dy []float32) (ref.Gradients, ref.GradientsOf[float32]) {
+		return ref.ConditionalRoutedAttentionBackward(x, mask, dy, b, n, rc, p, ""), ref.ConditionalRoutedAttentionBackward32(x, mask, dy, b, n, rc, p, "")
+	})
 }
 
 func TestCrossAttentionReference(t *testing.T) {
