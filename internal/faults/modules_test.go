@@ -32,7 +32,7 @@ func TestEveryModule(t *testing.T) {
 		calls := loader.Calls()
 		require.Greater(t, calls, 50, name)
 		ways := []faults.Fault{{Result: faults.OutOfHostMemory}, {Result: faults.OutOfDeviceMemory}, {Result: faults.Unknown}, {Mode: faults.Lose}}
-		for i := 0; i < calls*len(ways); i += stride(97, 7) {
+		for i := 0; i < calls*len(ways); i += stride(397, 61) {
 			gputest.CountCase()
 			f := ways[i%len(ways)]
 			f.At = i/len(ways) + 1

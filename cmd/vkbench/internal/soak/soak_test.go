@@ -50,14 +50,17 @@ func TestSoak(t *testing.T) {
 	assert.Contains(t, remarks, "Growth was not examined: that takes 16 cycles.")
 }
 
-// TestEveryJob runs every job once on one device.
+// TestEveryJob runs jobs once on one device: those that are no cases of bench, whose tests run these; in make test-full all.
 func TestEveryJob(t *testing.T) {
 	if testing.Short() {
-		t.Skip("compiles every module, which other packages do too")
+		t.Skip("takes several seconds")
 	}
 	dev := gputest.Device(t)
 	before := dev.Stats()
 	for _, j := range allJobs() {
+		if gputest.Reduced() && j.name != "generate" && j.name != "save_load" {
+			continue
+		}
 		gputest.CountCase()
 		_, err := j.run(t.Context(), dev, pipelines.F32, 0)
 		require.NoError(t, err, j.name)
