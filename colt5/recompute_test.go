@@ -100,3 +100,19 @@ func TestRecomputeErrors(t *testing.T) {
 	_, err := r.graph.TrainingMemory(fx.dev.Caps(), map[string][]int{"x": {1, smallDim}}, -2)
 	require.EqualError(t, err, "colt5: Graph.TrainingMemory: recompute is -2, want a number of layers, or -1 for all")
 }
+
+// TestRecomputeGroups: hidden activations of several groups of rows are kept at their places.
+func TestRecomputeGroups(t *testing.T) {
+	gputest.CountCase()
+	fx := newFixture(t)
+	m := mustNewSeeded(fx, NewConditionalRoutedFeedForward, smallFeedForward())
+	m.layer.(*routedFeedForward).budget = 1 // 128 rows
+	shape := []int{1, 300, smallDim}
+	r := fx.backwardRun(m.Parameters(), feed{"x": fx.floats(normal(1, product(shape)), shape...)}, normal(2, product(shape)), shape,
+		func(ctx context.Context, y *Tensor, in feed) error {
+			return m.Forward(ctx, y, in["x"], FeedForwardOptions{})
+		})
+	kept := fx.gradients(r)
+	r.options.Backward.Recompute = -1
+	assert.Equal(t, kept, fx.gradients(r))
+}
