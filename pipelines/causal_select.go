@@ -55,15 +55,9 @@ func NewCausalSelect(dev *vk.Device, _ CausalSelectConfig) (*CausalSelect, error
 // Record appends one dispatch to a command list. A workgroup selects in one window of one item.
 func (s *CausalSelect) Record(list *vk.CommandList, a CausalSelectArgs) error {
 	const op = "CausalSelect"
-	b, n, w, k := dim{"B", a.B}, dim{"N", a.N}, dim{"Window", a.Window}, dim{"K", a.K}
-	if err := checkPositive(op, b, n, w, k, dim{"B*N", b.n * n.n}); err != nil {
-		return err
-	}
-	if a.N > maxRowLength || a.K > maxRowLength {
-		return fmt.Errorf("pipelines: %s: N is %d and K %d, want at most %d", op, a.N, a.K, maxRowLength)
-	}
-	m := dim{"M", (a.N-1)/a.Window + 1}
-	if err := checkPositive(op, dim{"B*M*K", b.n * m.n * k.n}); err != nil {
+	b, n, k := dim{"B", a.B}, dim{"N", a.N}, dim{"K", a.K}
+	m, err := causalWindows(op, b, n, dim{"Window", a.Window}, k)
+	if err != nil {
 		return err
 	}
 	// For every 256 tokens the shader makes one iteration and the 8 iterations of a scan. It passes twice over the
@@ -95,6 +89,18 @@ func (s *CausalSelect) Record(list *vk.CommandList, a CausalSelectArgs) error {
 		Push:  vk.Scalars(&causalSelectPush{uint32(a.N), uint32(a.Window), uint32(m.n), uint32(a.K), uint32(windows)}),
 		Bytes: float64(a.Logits.Size() + a.Values.Size() + a.Valid.Size() + a.Indices.Size() + a.QueryValid.Size()),
 	})
+}
+
+// causalWindows checks the sizes of a causal selection and of its gradient, and returns the number of windows.
+func causalWindows(op string, b, n, window, k dim) (m dim, err error) {
+	if err := checkPositive(op, b, n, window, k, dim{"B*N", b.n * n.n}); err != nil {
+		return m, err
+	}
+	if n.n > maxRowLength || k.n > maxRowLength {
+		return m, fmt.Errorf("pipelines: %s: N is %d and K %d, want at most %d", op, n.n, k.n, maxRowLength)
+	}
+	m = dim{"M", (n.n-1)/window.n + 1}
+	return m, checkPositive(op, dim{"B*M*K", b.n * m.n * k.n})
 }
 
 // Close frees the kernel. It may be called again, and on nil.

@@ -49,15 +49,9 @@ func NewCausalSelectBackward(dev *vk.Device, _ CausalSelectConfig) (*CausalSelec
 // Record appends one dispatch to a command list.
 func (s *CausalSelectBackward) Record(list *vk.CommandList, a CausalSelectBackwardArgs) error {
 	const op, threads = "CausalSelectBackward", 256
-	b, n, w, k := dim{"B", a.B}, dim{"N", a.N}, dim{"Window", a.Window}, dim{"K", a.K}
-	if err := checkPositive(op, b, n, w, k, dim{"B*N", b.n * n.n}); err != nil {
-		return err
-	}
-	if a.N > maxRowLength || a.K > maxRowLength {
-		return fmt.Errorf("pipelines: %s: N is %d and K %d, want at most %d", op, a.N, a.K, maxRowLength)
-	}
-	m := dim{"M", (a.N-1)/a.Window + 1}
-	if err := checkPositive(op, dim{"B*M*K", b.n * m.n * k.n}); err != nil {
+	b, n, k := dim{"B", a.B}, dim{"N", a.N}, dim{"K", a.K}
+	m, err := causalWindows(op, b, n, dim{"Window", a.Window}, k)
+	if err != nil {
 		return err
 	}
 	if err := firstError(

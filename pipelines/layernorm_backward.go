@@ -1,7 +1,6 @@
 package pipelines
 
 import (
-	"errors"
 	"fmt"
 	"unsafe"
 
@@ -24,11 +23,8 @@ import (
 //
 // Shader: shaders/src/layernorm_backward.comp. CPU reference: internal/ref.LayerNormBackward.
 type LayerNormBackward struct {
-	config            LayerNormBackwardConfig
-	invocationsPerRow uint32
-	rowsPerGroup      uint32
-	kernels           kernelCache
-	blocks            *ColumnSum // adds the sums of blocks of rows
+	config LayerNormBackwardConfig
+	normBackward
 }
 
 // LayerNormBackwardConfig is fixed when the kernel is compiled.
@@ -81,20 +77,11 @@ func LayerNormBackwardScratch(items, rows, c int) uint64 {
 
 // NewLayerNormBackward checks the config. Record compiles kernels when it first needs them.
 func NewLayerNormBackward(dev *vk.Device, c LayerNormBackwardConfig) (*LayerNormBackward, error) {
-	const op = "LayerNormBackward"
-	if err := firstError(checkRowLength(op, c.C), checkNormBackward(op, c.C, c.DY)); err != nil {
+	n := &LayerNormBackward{config: c}
+	if err := n.init(dev, "LayerNormBackward", c.C, c.DY, 4, c.AddParameters); err != nil { // three passes for the sums, one to write dx
 		return nil, err
 	}
-	invocationsPerRow, rows := normInvocationsPerRow(c.C, 64)
-	// Three passes for the sums, one to write dx.
-	if err := checkIterations(dev.Caps(), op, fmt.Sprintf("a row of %d floats", c.C), 4*(c.C/int(invocationsPerRow)+1)); err != nil {
-		return nil, err
-	}
-	blocks, err := NewColumnSum(dev, ColumnSumConfig{C: c.C, Add: c.AddParameters})
-	if err != nil {
-		return nil, err
-	}
-	return &LayerNormBackward{c, invocationsPerRow, rows, kernelCache{dev: dev}, blocks}, nil
+	return n, nil
 }
 
 // Record appends two dispatches to a command list, or up to five with many rows.
@@ -169,21 +156,15 @@ func (n *LayerNormBackward) recordFused(list *vk.CommandList, a LayerNormBackwar
 	if err != nil {
 		return fmt.Errorf("pipelines: %s: %w", op, err)
 	}
-	size, bytes := a.Scratch.Size()/2, 4*uint64(push.blocks.allBlocks)*uint64(n.config.C)
-	part := func(i uint64) (sums, rest vk.Range) { // of dweight, and of dbias
-		if size > bytes {
-			rest = a.Scratch.Slice(i*size+bytes, size-bytes)
-		}
-		return a.Scratch.Slice(i*size, bytes), rest
-	}
-	weightSums, weightRest := part(0)
-	biasSums, biasRest := part(1)
+	size := a.Scratch.Size() / 2
+	weightSums, weightRest := push.blocks.divide(a.Scratch.Slice(0, size), n.config.C)
+	biasSums, biasRest := push.blocks.divide(a.Scratch.Slice(size, size), n.config.C)
 	elements := float64(a.Items) * float64(a.Rows) * float64(n.config.C)
 	dx, base := dxAccess(a.DX, a.Base, n.config.Add)
 	err = list.Dispatch(vk.Dispatch{
 		Kernel: kernel, Groups: groups, Push: vk.Scalars(&push),
 		Args:  []vk.Access{vk.Read(a.X), vk.Read(a.Weight), vk.Read(a.DY), dx, vk.Write(weightSums), vk.Write(biasSums), {}, base},
-		Flops: 24 * elements, Bytes: 4*elements + float64(a.DY.Size()) + accesses(n.config.Add)*4*elements + float64(a.Weight.Size()+2*bytes),
+		Flops: 24 * elements, Bytes: 4*elements + float64(a.DY.Size()) + accesses(n.config.Add)*4*elements + float64(a.Weight.Size()+2*weightSums.Size()),
 	})
 	if err != nil {
 		return err
@@ -240,5 +221,5 @@ func (n *LayerNormBackward) Close() error {
 	if n == nil {
 		return nil
 	}
-	return errors.Join(n.kernels.close(), n.blocks.Close())
+	return n.close()
 }

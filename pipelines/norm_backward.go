@@ -1,6 +1,7 @@
 package pipelines
 
 import (
+	"errors"
 	"fmt"
 	"unsafe"
 
@@ -13,6 +14,32 @@ import (
 // FusedNormBackward reports whether RMSNormBackward and LayerNormBackward compute all gradients of rows of c elements in one
 // pass. Only then may dy have 16 bits, and the sum of dx begin elsewhere than in dx.
 func FusedNormBackward(c int) bool { return c%4 == 0 && c >= 4 && c <= 4096 }
+
+// normBackward is what RMSNormBackward and LayerNormBackward share.
+type normBackward struct {
+	invocationsPerRow uint32
+	rowsPerGroup      uint32
+	kernels           kernelCache
+	blocks            *ColumnSum // adds the sums of blocks of rows
+}
+
+// init checks what both configs have. passes is how often the kernel that is not fused reads or writes a row.
+func (n *normBackward) init(dev *vk.Device, op string, c int, dy DType, passes int, addParameters bool) error {
+	if err := firstError(checkRowLength(op, c), checkNormBackward(op, c, dy)); err != nil {
+		return err
+	}
+	n.invocationsPerRow, n.rowsPerGroup = normInvocationsPerRow(c, 64)
+	iterations := passes * (c/int(n.invocationsPerRow) + 1)
+	if err := checkIterations(dev.Caps(), op, fmt.Sprintf("a row of %d floats", c), iterations); err != nil {
+		return err
+	}
+	n.kernels.dev = dev
+	var err error
+	n.blocks, err = NewColumnSum(dev, ColumnSumConfig{C: c, Add: addParameters})
+	return err
+}
+
+func (n *normBackward) close() error { return errors.Join(n.kernels.close(), n.blocks.Close()) }
 
 const normBackwardMaxBlocks = 1024 // of an item: the rows are divided into so many blocks at most
 
@@ -71,6 +98,16 @@ var _ = [1]struct{}{}[unsafe.Sizeof(normBlocksPush{})-12]
 func newNormBlocksPush(items, rows, c int) normBlocksPush {
 	rowsPerBlock, blocks := normBackwardBlocks(rows, c)
 	return normBlocksPush{uint32(rowsPerBlock), uint32(blocks), uint32(uint64(items) * blocks)}
+}
+
+// divide divides the scratch memory of a parameter of c elements into the sums of the blocks, and the scratch memory of
+// adding them, which may be none.
+func (p normBlocksPush) divide(scratch vk.Range, c int) (sums, rest vk.Range) {
+	size := 4 * uint64(p.allBlocks) * uint64(c)
+	if scratch.Size() > size {
+		rest = scratch.Slice(size, scratch.Size()-size)
+	}
+	return scratch.Slice(0, size), rest
 }
 
 // fusedNormSpec is the specialisation constants of a fused kernel.

@@ -1,7 +1,6 @@
 package pipelines
 
 import (
-	"errors"
 	"fmt"
 	"unsafe"
 
@@ -31,11 +30,8 @@ import (
 //
 // Shader: shaders/src/rmsnorm_backward.comp. CPU reference: internal/ref.RMSNormBackward.
 type RMSNormBackward struct {
-	config            RMSNormBackwardConfig
-	invocationsPerRow uint32
-	rowsPerGroup      uint32
-	kernels           kernelCache
-	blocks            *ColumnSum // adds the sums of blocks of rows
+	config RMSNormBackwardConfig
+	normBackward
 }
 
 // RMSNormBackwardConfig is fixed when the kernel is compiled.
@@ -97,21 +93,12 @@ func RMSNormBackwardScratch(items, rows, c int) uint64 {
 
 // NewRMSNormBackward checks the config. Record compiles kernels when it first needs them.
 func NewRMSNormBackward(dev *vk.Device, c RMSNormBackwardConfig) (*RMSNormBackward, error) {
-	const op = "RMSNormBackward"
-	if err := firstError(checkRowLength(op, c.C), checkNormBackward(op, c.C, c.DY)); err != nil {
-		return nil, err
-	}
 	c.Add = c.Add || c.Gather
-	invocationsPerRow, rows := normInvocationsPerRow(c.C, 64)
-	// Two passes for the sums, one to write dx.
-	if err := checkIterations(dev.Caps(), op, fmt.Sprintf("a row of %d floats", c.C), 3*(c.C/int(invocationsPerRow)+1)); err != nil {
+	n := &RMSNormBackward{config: c}
+	if err := n.init(dev, "RMSNormBackward", c.C, c.DY, 3, c.AddGamma); err != nil { // two passes for the sums, one to write dx
 		return nil, err
 	}
-	blocks, err := NewColumnSum(dev, ColumnSumConfig{C: c.C, Add: c.AddGamma})
-	if err != nil {
-		return nil, err
-	}
-	return &RMSNormBackward{c, invocationsPerRow, rows, kernelCache{dev: dev}, blocks}, nil
+	return n, nil
 }
 
 // Record appends two dispatches to a command list, or three with many rows.
@@ -190,11 +177,7 @@ func (n *RMSNormBackward) recordFused(list *vk.CommandList, a RMSNormBackwardArg
 	if err != nil {
 		return fmt.Errorf("pipelines: %s: %w", op, err)
 	}
-	bytes := 4 * uint64(push.blocks.allBlocks) * uint64(n.config.C)
-	sums, rest := a.Scratch.Slice(0, bytes), vk.Range{}
-	if a.Scratch.Size() > bytes {
-		rest = a.Scratch.Slice(bytes, a.Scratch.Size()-bytes)
-	}
+	sums, rest := push.blocks.divide(a.Scratch, n.config.C)
 	elements := float64(a.Items) * float64(a.Rows) * float64(n.config.C)
 	dx, base := dxAccess(a.DX, a.Base, n.config.Add)
 	err = list.Dispatch(vk.Dispatch{
@@ -278,5 +261,5 @@ func (n *RMSNormBackward) Close() error {
 	if n == nil {
 		return nil
 	}
-	return errors.Join(n.kernels.close(), n.blocks.Close())
+	return n.close()
 }
