@@ -27,7 +27,7 @@ const pytorchDirectory = "../../colt5/testdata/pytorch/cases"
 var embeddedCases = map[string][]string{
 	directory: {
 		"coor_descent_00", "coor_descent_01", "coor_descent_02", "coor_descent_03", "coor_descent_edge0",
-		"router_41", "topk_10", "topk_11",
+		"router_41", "router_edge1", "topk_10", "topk_11",
 	},
 	pytorchDirectory: {
 		"attention_routes", "autoregressive_routes", "block_masked", "cross_routes", "encoder_ids", "feedforward_soft", "image", "local_mha_causal", "plain_feedforward", "rmsnorm", "router_routes",
