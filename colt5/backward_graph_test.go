@@ -13,6 +13,9 @@ import (
 // TestBackwardComposition compares the gradients of a graph with differences of its results: a value that is used three times, a
 // sum, parts, a concatenation, a masked mean, a weight that two nodes share, and a tied embedding.
 func TestBackwardComposition(t *testing.T) {
+	if testing.Short() {
+		t.Skip("takes 3 s")
+	}
 	gputest.CountCase()
 	fx := newFixture(t)
 	const items, n, dim, vocabulary = 3, 5, 4, 11

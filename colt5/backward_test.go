@@ -122,6 +122,9 @@ func treeSum(parts []map[string][]float32) map[string][]float32 {
 // TestMicroBatches: the gradients of parameters have the same bits however a batch of 8 is split, and the gradient of an item's
 // input does not depend on the other items.
 func TestMicroBatches(t *testing.T) {
+	if testing.Short() {
+		t.Skip("takes 6 s; package train has a test with micro-batches")
+	}
 	fx := newFixture(t)
 	const items, n = 8, smallN
 	for _, s := range fx.testModules(F32) {

@@ -85,6 +85,9 @@ func slowCall(t *testing.T, dev *vk.Device) (m *ConditionalRoutedFeedForward, y,
 // A call whose context ends while the device runs returns the context's error. The submitted work runs on; the next
 // call waits for it and gives the right bits.
 func TestCancelDuringCall(t *testing.T) {
+	if testing.Short() {
+		t.Skip("takes 5 s; TestCancelRun of package vk cancels runs")
+	}
 	gputest.CountCase()
 	fx := newFixture(t)
 	m, y, x := slowCall(t, fx.dev)
@@ -148,6 +151,9 @@ func TestCancelWhileWaitingForModule(t *testing.T) {
 // If the device does not finish within vk.Options.Timeout, the error says how to continue, and later calls of the
 // module give the right bits.
 func TestDeviceTimeout(t *testing.T) {
+	if testing.Short() {
+		t.Skip("takes 2 s; package vk tests timeouts")
+	}
 	gputest.CountCase()
 	fx := newFixture(t)
 	m, y, x := slowCall(t, fx.dev)

@@ -13,6 +13,9 @@ import (
 // TestControls: static routing selects evenly spaced tokens, random routing those of a seed. Both have the bits of a replay of
 // their lists, where the scores are 1, and give routers no gradient.
 func TestControls(t *testing.T) {
+	if testing.Short() {
+		t.Skip("takes 3 s")
+	}
 	fx := newFixture(t)
 	stack, soft := smallTransformer(), smallEncoder()
 	stack.Depth, soft.Depth, soft.RouterStraightThrough, soft.Router.RouteBlockSize = 1, 1, false, 16

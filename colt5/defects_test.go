@@ -233,6 +233,9 @@ func TestDefect06PaddingGetsHeavyOutput(t *testing.T) {
 
 // Defect: without a mask, if N is not a multiple of the window, light attention attends to zero padding.
 func TestDefect07AttendsToZeroPadding(t *testing.T) {
+	if testing.Short() {
+		t.Skip("takes 2 s")
+	}
 	t.Parallel()
 	gputest.CountCase()
 	fx := newFixture(t)
@@ -339,6 +342,9 @@ func TestDefect12ShorterThanAWindow(t *testing.T) {
 
 // Defect: fully masked rows give NaN. Here their scores are 0 and all outputs are finite.
 func TestDefect13FullyMaskedRows(t *testing.T) {
+	if testing.Short() {
+		t.Skip("takes 3 s")
+	}
 	t.Parallel()
 	fx := newFixture(t)
 	t.Run("coordinate descent", func(t *testing.T) {

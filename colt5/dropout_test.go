@@ -74,6 +74,9 @@ func TestGraphDropout(t *testing.T) {
 // TestModelDropout: models with dropout have the bits of those without while it is off. While it is on, gradients agree with
 // differences, and parts of a batch have the bits of the whole.
 func TestModelDropout(t *testing.T) {
+	if testing.Short() {
+		t.Skip("takes 1 s; package train trains with dropout")
+	}
 	fx := newFixture(t)
 	a, e := smallTransformer(), smallEncoder()
 	a.Depth, e.Depth = 1, 1

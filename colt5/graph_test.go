@@ -72,6 +72,9 @@ func (fx *fixture) graphInputs(s moduleCase, items int, v inputData) feed {
 // TestGraphOfEveryModule: each module computes the same bits as a node as it does alone, for several shapes, with and
 // without masks.
 func TestGraphOfEveryModule(t *testing.T) {
+	if testing.Short() {
+		t.Skip("takes 2 s")
+	}
 	fx := newFixture(t)
 	for _, s := range fx.testModules(F32) {
 		t.Run(s.name, func(t *testing.T) {

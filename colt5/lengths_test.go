@@ -11,6 +11,9 @@ import (
 // TestLengthsInBatch: sequences of different lengths that share a batch, padded and masked, get the outputs that each has
 // in a call of its own, in every module with a mask of tokens.
 func TestLengthsInBatch(t *testing.T) {
+	if testing.Short() {
+		t.Skip("takes 1 s")
+	}
 	fx := newFixture(t)
 	lengths := []int{smallN, 31, 9, 8, 1}
 	ran := 0

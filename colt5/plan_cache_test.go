@@ -126,6 +126,9 @@ func TestLimitPlans(t *testing.T) {
 
 // A call that the device has no memory for, because of the workspaces of other plans, closes those plans.
 func TestPlansOutOfMemory(t *testing.T) {
+	if testing.Short() {
+		t.Skip("takes 1 s")
+	}
 	gputest.CountCase()
 	const limit = 32 << 20
 	gputest.Simulate(t, simulate.Limits{BufferBytes: limit})

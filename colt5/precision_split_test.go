@@ -31,6 +31,9 @@ func TestSplitKRows(t *testing.T) {
 // A feedforward whose config fixes few rows, as in a ViT, splits the product over its many hidden channels (split K).
 // The bits of an item are the same in any batch, and Memory includes the partial sums.
 func TestSplitKProducts(t *testing.T) {
+	if testing.Short() {
+		t.Skip("takes 1 s")
+	}
 	fx := newFixture(t)
 	c := smallFeedForward()
 	c.Dim, c.HeavyFFMult = 32, 64 // 2,048 hidden channels: 2 parts of 1,024

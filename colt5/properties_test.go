@@ -116,6 +116,9 @@ func causalConfigs() []causalConfig {
 // TestCausal: with CausalQueryRouting no output bit depends on a later token. The test is proven to detect the
 // dependence without it.
 func TestCausal(t *testing.T) {
+	if testing.Short() {
+		t.Skip("takes 3 s")
+	}
 	t.Parallel()
 	fx := newFixture(t)
 	for _, config := range causalConfigs() {
@@ -140,6 +143,9 @@ func TestCausal(t *testing.T) {
 
 // TestCausalPrefix: outputs do not depend on the number of later tokens.
 func TestCausalPrefix(t *testing.T) {
+	if testing.Short() {
+		t.Skip("takes 6 s; properties of kernels that TestEveryModule runs")
+	}
 	t.Parallel()
 	fx := newFixture(t)
 	for _, config := range causalConfigs() {
@@ -153,6 +159,9 @@ func TestCausalPrefix(t *testing.T) {
 
 // TestCausalTransformer is TestCausal and TestCausalPrefix for a transformer on bytes.
 func TestCausalTransformer(t *testing.T) {
+	if testing.Short() {
+		t.Skip("takes 3 s")
+	}
 	t.Parallel()
 	gputest.CountCase()
 	fx := newFixture(t)

@@ -50,6 +50,9 @@ func checkRandom(t *testing.T, short, usual, full int, property func(t *testing.
 
 // TestRandomFeedForwards compares random feedforwards with the CPU reference, forward and backward.
 func TestRandomFeedForwards(t *testing.T) {
+	if testing.Short() {
+		t.Skip("takes 1 s")
+	}
 	checkRandom(t, 2, 12, 150, func(t *testing.T, r *rapid.T) {
 		c := feedForwardCase{
 			b: rapid.IntRange(1, 4).Draw(r, "b"), n: rapid.IntRange(1, 70).Draw(r, "n"), dim: rapid.SampledFrom(inShortMode([]int{smallDim}, []int{4, 7})).Draw(r, "dim"),

@@ -97,6 +97,9 @@ func TestLocalMHAIsLightBranch(t *testing.T) {
 
 // Modules that process rows take tensors of any rank.
 func TestRowModulesReference(t *testing.T) {
+	if testing.Short() {
+		t.Skip("takes 2 s; TestEveryModule runs the modules")
+	}
 	for _, shape := range [][]int{{7}, {1, 7}, {53, 7}, {3, 5, 7}, {2, 1, 3, 2, 7}} {
 		gputest.CountCase()
 		fx, rows := newFixture(t), product(shape)/7

@@ -15,6 +15,9 @@ import (
 // TestReplay: a replay of a run's own lists has its bits and gradients. One of other lists, in any order, has those lists,
 // and gradients that agree with differences of its result.
 func TestReplay(t *testing.T) {
+	if testing.Short() {
+		t.Skip("takes 5 s")
+	}
 	fx := newFixture(t)
 	for _, s := range fx.testModules(F32) {
 		t.Run(s.name, func(t *testing.T) {

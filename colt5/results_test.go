@@ -20,6 +20,9 @@ type callResult struct {
 // TestResultsBelongToTheCall: goroutines that share a module get the output, statistics and routing records of their
 // own calls. When the module kept those of its last call, 10 of 20 calls returned the records of another one.
 func TestResultsBelongToTheCall(t *testing.T) {
+	if testing.Short() {
+		t.Skip("takes 2 s")
+	}
 	t.Parallel()
 	gputest.CountCase()
 	fx := newFixture(t)

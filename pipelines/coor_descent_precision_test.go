@@ -32,6 +32,9 @@ func TestCoorDescentPrecision(t *testing.T) {
 
 // With constant eps, -a first changes by 16 bits and more. That costs no accuracy once it converges.
 func TestCoorDescentConstantEps(t *testing.T) {
+	if testing.Short() {
+		t.Skip("compiles kernels for 1 s on CPU drivers")
+	}
 	n := 4096
 	if testing.Short() {
 		n = 500

@@ -251,6 +251,9 @@ func TestCoorDescentWindows(t *testing.T) {
 
 // Selected scores of blocks, with padded last blocks.
 func TestCoorDescentSelectedScores(t *testing.T) {
+	if testing.Short() {
+		t.Skip("compiles kernels for 2 s on CPU drivers")
+	}
 	limit := longestInRegisters(gputest.Device(t).Caps())
 	short := CoorDescentConfig{Iters: 5, Eps: 0.05, EpsInit: 1, EpsDecay: 0.5}
 	for _, c := range []segmentCase{

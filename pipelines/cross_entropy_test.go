@@ -142,6 +142,9 @@ func TestCrossEntropy(t *testing.T) {
 
 // A long sum keeps its accuracy: the loss of 65,536 classes has a relative error of at most 1e-6.
 func TestCrossEntropyManyClasses(t *testing.T) {
+	if testing.Short() {
+		t.Skip("takes 1 s; TestCrossEntropy has as many classes")
+	}
 	const v = 65536
 	for _, scale := range []float32{0, 0.01, 1, 4} {
 		x := scaled(normal(5, 4*v), scale)
@@ -187,6 +190,9 @@ func TestCrossEntropyUndefined(t *testing.T) {
 
 // Results of an item do not depend on its place in a batch.
 func TestCrossEntropyBits(t *testing.T) {
+	if testing.Short() {
+		t.Skip("compiles kernels for 1 s on CPU drivers")
+	}
 	const n, v = 517, 129
 	a := ref.CrossEntropyArgs{Logits: normal(1, n*v), Labels: labelsFor(n, v), Items: 1, N: n, V: v, Upstream: 0.3}
 	alone := runCrossEntropy(t, a)

@@ -139,6 +139,9 @@ func TestLayerNormBackward(t *testing.T) {
 
 // A mean that is large compared with the deviation does not cost accuracy.
 func TestLayerNormBackwardLargeMean(t *testing.T) {
+	if testing.Short() {
+		t.Skip("compiles kernels for 1 s on CPU drivers")
+	}
 	c := layerNormGradient{items: 1, rows: 9, c: 508}
 	d := c.data()
 	for i := range d.x {
@@ -152,6 +155,9 @@ func TestLayerNormBackwardLargeMean(t *testing.T) {
 
 // The bits of an item do not depend on the batch or on its position.
 func TestLayerNormBackwardBits(t *testing.T) {
+	if testing.Short() {
+		t.Skip("compiles kernels for 1 s on CPU drivers")
+	}
 	for _, width := range []int{20, 21} { // fused, and not
 		layerNormGradient{items: 3, rows: 270, c: width}.testBits(t)
 	}

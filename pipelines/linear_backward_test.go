@@ -113,6 +113,9 @@ func TestLinearBackward(t *testing.T) {
 
 // The bits of an item do not depend on the batch, on its position, or on the division into dispatches.
 func TestLinearBackwardBits(t *testing.T) {
+	if testing.Short() {
+		t.Skip("compiles kernels for 2 s on CPU drivers")
+	}
 	one := weightGradient{batch: 1, rows: 1100, in: 36, out: 10}
 	three, dy, x := one, normal(1, one.rows*one.out), normal(2, one.rows*one.in)
 	three.batch = 3
@@ -129,6 +132,9 @@ func TestLinearBackwardBits(t *testing.T) {
 
 // An infinite element of the last row makes a gradient infinite, not NaN: no product of it and 0 is added.
 func TestLinearBackwardInfinite(t *testing.T) {
+	if testing.Short() {
+		t.Skip("compiles kernels for 1 s on CPU drivers")
+	}
 	c := weightGradient{batch: 1, rows: 3, in: 5, out: 4}
 	for _, infinite := range []int{0, 1} {
 		tensors := [2][]float32{slices.Repeat([]float32{1}, c.rows*c.out), slices.Repeat([]float32{1}, c.rows*c.in)}

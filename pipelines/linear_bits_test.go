@@ -157,6 +157,9 @@ func TestLinearPositions(t *testing.T) {
 // Rows of x with norms from 1 down to less than the epsilon of the norm, and a row of zeros: another epsilon would give
 // other results.
 func TestLinearSmallRows(t *testing.T) {
+	if testing.Short() {
+		t.Skip("compiles kernels for 1 s on CPU drivers")
+	}
 	c := linearCase{LinearConfig: LinearConfig{In: 64, Out: 40, Norm: true}, batch: 1, inRows: 32, rows: 32, outRows: 32, smallRows: true}
 	t.Run("float32", c.test)
 	t.Run("16-bit", c.testMatrix)

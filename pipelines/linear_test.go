@@ -215,7 +215,9 @@ func TestLinearSizes(t *testing.T) {
 			continue
 		}
 		c := linearCase{LinearConfig: LinearConfig{In: s.in, Out: s.out}, batch: 1, inRows: s.rows, rows: s.rows, outRows: s.rows}
-		t.Run(c.String(), c.test)
+		if !testing.Short() {
+			t.Run(c.String(), c.test)
+		}
 		if s.rows > 63 && s.rows < 129 || s.in < 4 {
 			continue // CPU drivers compile each for seconds
 		}
@@ -228,6 +230,9 @@ func TestLinearSizes(t *testing.T) {
 // Every fused operation alone, then together. Sizes that are no multiple of 4 run only what reads or writes rows: CPU
 // drivers compile each for seconds.
 func TestLinearOperations(t *testing.T) {
+	if testing.Short() {
+		t.Skip("compiles kernels for 1 s on CPU drivers; TestLinearSizes has all operations")
+	}
 	for _, s := range []struct{ in, out int }{{48, 36}, {37, 35}} {
 		for _, c := range []linearCase{
 			{LinearConfig: LinearConfig{Bias: true}},

@@ -85,6 +85,9 @@ func TestPatchAttentionBackward(t *testing.T) {
 
 // The bits of a patch do not depend on other patches, nor on the number of dispatches.
 func TestPatchAttentionBackwardBits(t *testing.T) {
+	if testing.Short() {
+		t.Skip("compiles kernels for 1 s on CPU drivers")
+	}
 	c := patchGradient{PatchAttentionConfig{Heads: 3, DimHead: 7, Patch: 3}, 18, 12, 0, false} // of TestPatchAttentionBackward, too
 	p := c.open(t)
 	a, dy := c.data()

@@ -67,6 +67,9 @@ func TestPatchEmbedBackward(t *testing.T) {
 
 // Without dx the last dispatch is left out.
 func TestPatchEmbedBackwardWithoutImages(t *testing.T) {
+	if testing.Short() {
+		t.Skip("compiles kernels for 1 s on CPU drivers")
+	}
 	gpu := gputest.New(t)
 	c := PatchEmbedConfig{3, 4, 8, 4, 4}
 	e, err := NewPatchEmbedBackward(gpu.Dev, PatchEmbedBackwardConfig{PatchEmbedConfig: c})

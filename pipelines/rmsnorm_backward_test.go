@@ -161,6 +161,9 @@ func TestRMSNormBackward(t *testing.T) {
 
 // Rows of all lengths whose squares, or whose sums of squares, do not fit a float32, beside rows that do.
 func TestRMSNormBackwardLengths(t *testing.T) {
+	if testing.Short() {
+		t.Skip("compiles kernels for 1 s on CPU drivers")
+	}
 	for _, c := range []normGradient{{2, 40, 6, 0, false, false, F32, false}, {1, 40, 130, 0, true, true, F32, false}, {2, 19, 20, 23, true, false, F32, false}} {
 		d := c.data()
 		for row := range d.exponents {
@@ -180,6 +183,9 @@ func TestRMSNormBackwardLengths(t *testing.T) {
 
 // Empty slots add nothing, whatever their gradients are. The bits of an item do not depend on the batch.
 func TestRMSNormBackwardBits(t *testing.T) {
+	if testing.Short() {
+		t.Skip("compiles kernels for 1 s on CPU drivers")
+	}
 	for _, width := range []int{20, 21} { // fused, and not
 		normGradient{3, 270, width, 280, true, false, F32, false}.testBits(t)
 	}

@@ -127,6 +127,9 @@ func TestRouterLogitsBackward(t *testing.T) {
 
 // Gradients of cosines do not depend on the lengths of x and tokens, but for their scale.
 func TestRouterLogitsBackwardLengths(t *testing.T) {
+	if testing.Short() {
+		t.Skip("compiles kernels for 1 s on CPU drivers")
+	}
 	for _, g := range []logitsGradient{{2, 40, 6, 9, 8, true, false}, {1, 40, 130, 3, 8, false, true}} {
 		d := g.data()
 		for i := range d.xExponents {
@@ -157,6 +160,9 @@ func TestRouterLogitsBackwardLengths(t *testing.T) {
 
 // The bits of an item do not depend on the batch or on its position.
 func TestRouterLogitsBackwardBits(t *testing.T) {
+	if testing.Short() {
+		t.Skip("compiles kernels for 1 s on CPU drivers")
+	}
 	for _, cosine := range []float64{0, 8} {
 		g := logitsGradient{b: 3, n: 270, c: 21, r: 2, cosine: cosine}
 		d := g.data()

@@ -46,6 +46,9 @@ func assertRows(t *testing.T, got []float32, want []float64, naive []float32, wa
 }
 
 func TestRMSNormScale(t *testing.T) {
+	if testing.Short() {
+		t.Skip("compiles kernels for 1 s on CPU drivers")
+	}
 	for _, test := range []struct {
 		c      int
 		y      DType
@@ -100,6 +103,9 @@ func TestRMSNormScale(t *testing.T) {
 
 // LayerNorm has a limit where RMSNorm has none: the length of a row, less its mean, is below 1.8e19.
 func TestLayerNormScale(t *testing.T) {
+	if testing.Short() {
+		t.Skip("compiles kernels for 1 s on CPU drivers")
+	}
 	for _, c := range []int{1, 7, 64, 509, 2048} {
 		t.Run(fmt.Sprint(c), func(t *testing.T) {
 			const rows = 67
@@ -145,6 +151,9 @@ func TestPatchEmbedScale(t *testing.T) {
 
 // The fused norm of every kernel that has one. Those for 16 bits are not for rows whose squares overflow.
 func TestLinearNormScale(t *testing.T) {
+	if testing.Short() {
+		t.Skip("compiles kernels for 2 s on CPU drivers")
+	}
 	for _, p := range append([]DType{F32}, linearPrecisions(t)...) {
 		exponents := []int{0, -60, 60, 62, 100}
 		if p != F32 {
@@ -178,6 +187,9 @@ func TestLinearNormScale(t *testing.T) {
 }
 
 func TestRouterLogitsScale(t *testing.T) {
+	if testing.Short() {
+		t.Skip("compiles kernels for 2 s on CPU drivers")
+	}
 	for _, test := range []struct {
 		c, r, r2  int
 		tokens    []int // exponents of the routing tokens
@@ -242,6 +254,9 @@ func TestRouterLogitsScale(t *testing.T) {
 
 // Rows that are multiples of a routing token with one nonzero element have a cosine of exactly 1.
 func TestRouterLogitsCollinear(t *testing.T) {
+	if testing.Short() {
+		t.Skip("compiles kernels for 1 s on CPU drivers")
+	}
 	for _, c := range []int{1, 2, 4, 8, 33} {
 		if testing.Short() && c != 1 && c != 8 {
 			continue

@@ -238,7 +238,7 @@ func TestSelectSizes(t *testing.T) {
 		{rows: 33, n: 8200, k: 100}, {rows: 33, n: 8195, k: 2000}, // too many rows for sampling
 		{rows: 1, n: 40000, k: 4097}, {rows: 3, n: 36865, k: 4097}, {rows: 2, n: 40000, k: 40000}, {rows: 1, n: 50000, k: 60000, emptyIndex: -1},
 	} {
-		if gputest.Reduced() && c.n > 1025 && c.n != 4093 && c.n != 36865 { // one radix case; all take 15 s
+		if gputest.Reduced() && c.n > 1025 && c.n != 4093 && c.n != 36865 || testing.Short() && c.n != 7 && c.n != 1025 && c.n != 36865 { // one radix case; all take 15 s
 			continue
 		}
 		runSortedAndUnsorted(t, c, nil)
@@ -261,6 +261,9 @@ func TestSelectSmallDevice(t *testing.T) {
 
 // Short and long rows with ties, infinities, NaN and denormals.
 func TestSelectContent(t *testing.T) {
+	if testing.Short() {
+		t.Skip("compiles kernels for 1 s on CPU drivers")
+	}
 	inf, nan := float32(math.Inf(1)), float32(math.NaN())
 	zero := float32(0)
 	special := []float32{-zero * 1, zero, inf, -inf, nan, 1e-45, -1e-45, math.MaxFloat32, -math.MaxFloat32, 1, -1, math.Float32frombits(0x80000000),
@@ -301,7 +304,7 @@ func TestSelectMask(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			for _, n := range []int{999, 1001, 1002, 1004, 33003, 33004} {
-				if gputest.Reduced() && n != 1001 { // all take 60 s
+				if gputest.Reduced() && n != 1001 || testing.Short() && name != "some" { // all take 60 s
 					continue
 				}
 				runSortedAndUnsorted(t, selectCase{rows: 2, n: n, k: 300, valid: valid, emptyIndex: -1}, nil)
@@ -325,7 +328,7 @@ func TestSelectBlocks(t *testing.T) {
 		{rows: 2, n: 70003, k: 600, block: 33001, routes: 2, valid: oneIn(2, 1), emptyIndex: -1}, // long blocks
 		{rows: 2, n: 70000, k: 3000, block: 69000},
 	} {
-		if gputest.Reduced() && c.n > 4097 { // take 7 s
+		if gputest.Reduced() && c.n > 4097 || testing.Short() && c.n != 1000 { // take 7 s
 			continue
 		}
 		runSortedAndUnsorted(t, c, nil)

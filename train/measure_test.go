@@ -12,6 +12,9 @@ import (
 
 // TestMeasure: measured steps have the bits of others. They cost what their parts cost.
 func TestMeasure(t *testing.T) {
+	if testing.Short() {
+		t.Skip("takes 6 s")
+	}
 	gputest.CountCase()
 	plain, measured := newLanguageModel(t), newLanguageModel(t)
 	want, trainer := newTrainer(t, plain, 2), newTrainer(t, measured, 2)

@@ -60,6 +60,9 @@ func TestTrainerDropout(t *testing.T) {
 	}
 	want := run(0.3, 1, 1, n)
 	for _, micro := range []int{2, 8} {
+		if testing.Short() && micro == 2 { // as resumed, below
+			continue
+		}
 		assert.Equal(t, want, run(0.3, 1, micro, n), "%d micro-batches", micro)
 	}
 	assert.Equal(t, want, run(0.3, 1, 2, 2), "resumed")

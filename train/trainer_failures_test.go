@@ -32,6 +32,9 @@ func (c *endingContext) Done() <-chan struct{} { return c.done }
 // TestTrainerAfterFailures: steps that fail, wherever their context ends, change nothing; nor does one with a label that is no
 // class in a micro-batch before the last one.
 func TestTrainerAfterFailures(t *testing.T) {
+	if testing.Short() {
+		t.Skip("takes 2 s")
+	}
 	gputest.CountCase()
 	batches, err := train.NewRandomBatches(trainingText, train.BatchOptions{Items: 3, Length: 16, Seed: 3})
 	require.NoError(t, err)

@@ -30,6 +30,9 @@ func routedModel(t *testing.T, o colt5.AutoregressiveOptions) languageModel {
 
 // TestStepReplay: a step with its own lists has the bits of Step, with and without micro-batches. One with other lists does not.
 func TestStepReplay(t *testing.T) {
+	if testing.Short() {
+		t.Skip("takes 5 s; TestTrainerRandomRouting trains the same model")
+	}
 	gputest.CountCase()
 	dev := gputest.Device(t)
 	batches, err := train.NewRandomBatches(trainingText, train.BatchOptions{Items: 4, Length: 24, Seed: 3})

@@ -21,6 +21,9 @@ func regression(t *testing.T) languageModel {
 
 // TestTrainerTargets: a Trainer minimises the mean squared error, in micro-batches with the same bits.
 func TestTrainerTargets(t *testing.T) {
+	if testing.Short() {
+		t.Skip("takes 6 s")
+	}
 	gputest.CountCase()
 	b := train.Batch{Items: 4, Length: 5, IDs: make([]uint8, 20), Targets: make([]float32, 8)}
 	for i := range b.IDs {

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"fmt"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"regexp"
 	"strconv"
@@ -29,6 +30,13 @@ func TestMain(m *testing.M) {
 }
 
 var colt5 = commandtest.Program(program)
+
+// subprocess returns colt5 as a process of its own.
+func subprocess(args ...string) *exec.Cmd {
+	c := exec.Command(os.Args[0], args...)
+	c.Env = append(os.Environ(), runMain+"=1", "COLT5_GPU_CASES_FILE=")
+	return c
+}
 
 // corpus writes a folder of files that are easy to learn, some of which are held out.
 func corpus(t *testing.T) string {
@@ -81,15 +89,30 @@ func losses(t *testing.T, out string) (list []float64) {
 }
 
 // trained is a trained model.
-type trained struct{ out, data, remarks string }
+type trained struct {
+	out, data, remarks string
+	steps              int
+}
+
+// flags are those of the training, which evaluates twice.
+func (m trained) flags(out string, more ...string) []string {
+	return tiny(out, m.data, append(more, "-steps", strconv.Itoa(m.steps), "-evaluate-every", strconv.Itoa(m.steps/2))...)
+}
+
+// checkpoint is the folder of the last step.
+func (m trained) checkpoint() string { return filepath.Join(m.out, fmt.Sprintf("step-%012d", m.steps)) }
 
 // TestLanguageModel trains a model once, for several tests.
 func TestLanguageModel(t *testing.T) {
-	m := trained{out: t.TempDir(), data: corpus(t)}
-	m.remarks = train(t, tiny(m.out, m.data, "-steps", "60", "-evaluate-every", "30", "-sample", "40"))
+	m := trained{out: t.TempDir(), data: corpus(t), steps: 60}
+	if testing.Short() {
+		m.steps = 24
+	}
+	m.remarks = train(t, m.flags(m.out, "-sample", "40"))
 	t.Run("files", m.testFiles)
 	t.Run("init", m.testInit)
 	t.Run("generate", m.testGenerate)
+	t.Run("prompt", m.testPrompt)
 	t.Run("eval", m.testEval)
 }
 
@@ -97,11 +120,11 @@ func TestLanguageModel(t *testing.T) {
 func (m trained) testFiles(t *testing.T) {
 	out := m.out
 	list := losses(t, out)
-	require.Len(t, list, 60)
+	require.Len(t, list, m.steps)
 	assert.Greater(t, list[0], 5.0, "of 256 classes")
-	assert.Less(t, list[59], list[0]/2)
+	assert.Less(t, list[m.steps-1], list[0]/2)
 	assert.Regexp(t, `6 files of .* to train with, 2 files of .* held out; a new run; [0-9,]+ parameters on`, m.remarks)
-	assert.Regexp(t, `step 30: training [0-9.]+, held out [0-9.]+ bits per byte`, m.remarks)
+	assert.Regexp(t, fmt.Sprintf(`step %d: training [0-9.]+, held out [0-9.]+ bits per byte`, m.steps/2), m.remarks)
 
 	picture, err := os.ReadFile(filepath.Join(out, "loss.png"))
 	require.NoError(t, err)
@@ -109,20 +132,23 @@ func (m trained) testFiles(t *testing.T) {
 	page, err := os.ReadFile(filepath.Join(out, "index.html"))
 	require.NoError(t, err)
 	charttest.CheckPage(t, page, false)
-	for _, want := range []string{"layers.0.attn.q_router", "layers.0.attn.kv_router", "<mark>", "after step 30", "after step 60", "&#34;dim&#34;: 16"} {
+	for _, want := range []string{"layers.0.attn.q_router", "layers.0.attn.kv_router", "<mark>", fmt.Sprint("after step ", m.steps/2), fmt.Sprint("after step ", m.steps), "&#34;dim&#34;: 16"} {
 		assert.Contains(t, string(page), want)
 	}
-	entries, err := os.ReadDir(filepath.Join(out, "step-000000000060"))
+	entries, err := os.ReadDir(m.checkpoint())
 	require.NoError(t, err)
 	assert.Len(t, entries, 5)
 
-	remarks := train(t, tiny(out, m.data, "-steps", "60", "-evaluate-every", "30", "-sample", "40"))
-	assert.Contains(t, remarks, "all 60 steps are done")
+	remarks := train(t, m.flags(out, "-sample", "40"))
+	assert.Contains(t, remarks, fmt.Sprintf("all %d steps are done", m.steps))
 	assert.Equal(t, list, losses(t, out))
 }
 
 // TestResume requires the bits of an uninterrupted run, also with other micro-batches, and rejects another configuration.
 func TestResume(t *testing.T) {
+	if testing.Short() {
+		t.Skip("takes 10 s; TestTrainer of package train resumes a run")
+	}
 	data, whole, parts := corpus(t), t.TempDir(), t.TempDir()
 	train(t, tiny(whole, data, "-steps", "8"))
 	train(t, tiny(parts, data, "-steps", "3", "-evaluate-every", "2"))
@@ -153,7 +179,7 @@ func TestResume(t *testing.T) {
 // testInit starts from the weights of another run.
 func (m trained) testInit(t *testing.T) {
 	out, data := m.out, m.data
-	weights := filepath.Join(out, "step-000000000060", "model.safetensors")
+	weights := filepath.Join(m.checkpoint(), "model.safetensors")
 	next := t.TempDir()
 	train(t, tiny(next, data, "-steps", "2", "-init", weights))
 	assert.Less(t, losses(t, next)[0], losses(t, out)[0]/2)
@@ -175,8 +201,24 @@ func (m trained) testGenerate(t *testing.T) {
 	greedy := generate("-temperature", "0")
 	assert.Equal(t, greedy, generate("-temperature", "2", "-top-k", "1"))
 	assert.Regexp(t, `^[a-z; ]{30}$`, greedy, "bytes of the training")
-	weights := filepath.Join(out, "step-000000000060", "model.safetensors")
+	weights := filepath.Join(m.checkpoint(), "model.safetensors")
 	assert.Equal(t, greedy, colt5.OK(t, "generate", weights, "the cat sat", "-length", "30", "-temperature", "0"))
+}
+
+// testPrompt requires that a prompt from standard input gives the text of a prompt that is an argument.
+func (m trained) testPrompt(t *testing.T) {
+	out := m.out
+	c := subprocess("generate", out, "-length", "9", "-seed", "3")
+	c.Stdin = strings.NewReader("the cat")
+	text, err := c.Output()
+	require.NoError(t, err)
+	assert.Len(t, text, 9)
+	assert.Equal(t, colt5.OK(t, "generate", out, "the cat", "-length", "9", "-seed", "3"), string(text))
+	c = subprocess("generate", out)
+	message, err := c.CombinedOutput() // no standard input
+	assert.Error(t, err)
+	assert.Equal(t, command.ExitUsage, c.ProcessState.ExitCode())
+	assert.Contains(t, string(message), "the prompt is empty, want at least one byte")
 }
 
 // testEval requires the loss of the evaluation during training, and less on text that the model has seen.
@@ -184,7 +226,7 @@ func (m trained) testEval(t *testing.T) {
 	out, data := m.out, m.data
 	rows := commandtest.Objects(t, colt5.OK(t, "eval", out, data, "-held-out", "-o", "json"))
 	require.Len(t, rows, 1)
-	held := regexp.MustCompile(`step 60: training [0-9.]+, held out ([0-9.]+) bits`).FindStringSubmatch(m.remarks)
+	held := regexp.MustCompile(fmt.Sprintf(`step %d: training [0-9.]+, held out ([0-9.]+) bits`, m.steps)).FindStringSubmatch(m.remarks)
 	require.Len(t, held, 2)
 	assert.Equal(t, held[1], fmt.Sprintf("%.4f", rows[0]["bits_per_byte"]))
 	all := commandtest.Objects(t, colt5.OK(t, "eval", out, data, "-o", "json", "-overlap", "8", "-batch", "3"))
@@ -200,6 +242,9 @@ func (m trained) testEval(t *testing.T) {
 
 // TestClassifier trains a classifier, whose classes are words of the documents.
 func TestClassifier(t *testing.T) {
+	if testing.Short() {
+		t.Skip("takes 20 s; TestNeedle of examples/needle trains a classifier")
+	}
 	var lines bytes.Buffer
 	for i := range 24 {
 		word := []string{"cat", "dog"}[i%2]
@@ -224,6 +269,9 @@ func TestClassifier(t *testing.T) {
 
 // TestRouting trains with each kind of routing, and with dropout. Only a model whose routers select can generate.
 func TestRouting(t *testing.T) {
+	if testing.Short() {
+		t.Skip("takes 10 s; TestNeedle of examples/needle trains with each kind of routing")
+	}
 	gputest.CountCase()
 	data, dir := corpus(t), t.TempDir()
 	seen := map[string]string{}

@@ -6,8 +6,6 @@ import (
 	"bufio"
 	"bytes"
 	"math/rand/v2"
-	"os"
-	"os/exec"
 	"path/filepath"
 	"regexp"
 	"strconv"
@@ -21,13 +19,6 @@ import (
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 )
-
-// subprocess returns colt5 as a process of its own.
-func subprocess(args ...string) *exec.Cmd {
-	c := exec.Command(os.Args[0], args...)
-	c.Env = append(os.Environ(), runMain+"=1", "COLT5_GPU_CASES_FILE=")
-	return c
-}
 
 // TestSignals sends a signal after the first evaluation, and requires a checkpoint from which the run resumes.
 func TestSignals(t *testing.T) {
@@ -75,23 +66,6 @@ func TestSignals(t *testing.T) {
 		assert.Contains(t, train(t, tiny(out, data, "-steps", steps)), "resumed after step "+strconv.Itoa(step))
 		assert.Equal(t, bits(t, whole, step+2), bits(t, out, step+2))
 	}
-}
-
-// TestPromptFromStdin requires the text of a prompt that is an argument.
-func TestPromptFromStdin(t *testing.T) {
-	out := t.TempDir()
-	train(t, tiny(out, corpus(t), "-steps", "1"))
-	c := subprocess("generate", out, "-length", "9", "-seed", "3")
-	c.Stdin = strings.NewReader("the cat")
-	text, err := c.Output()
-	require.NoError(t, err)
-	assert.Len(t, text, 9)
-	assert.Equal(t, colt5.OK(t, "generate", out, "the cat", "-length", "9", "-seed", "3"), string(text))
-	c = subprocess("generate", out)
-	message, err := c.CombinedOutput() // no standard input
-	assert.Error(t, err)
-	assert.Equal(t, command.ExitUsage, c.ProcessState.ExitCode())
-	assert.Contains(t, string(message), "the prompt is empty, want at least one byte")
 }
 
 // TestKill kills a run at random moments, and requires the bits of an undisturbed one.

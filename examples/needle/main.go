@@ -27,12 +27,13 @@ import (
 // settings are the sizes of the experiment.
 type settings struct {
 	length, batch, steps, seeds, selected int
+	depth, dim, heads, window             int // of the encoder
 	evaluations                           int // batches
 	rate                                  float64
 }
 
 func main() {
-	s := settings{evaluations: 16}
+	s := settings{depth: 2, dim: 64, heads: 4, window: 32, evaluations: 16}
 	flag.IntVar(&s.length, "length", 512, "bytes of a document")
 	flag.IntVar(&s.batch, "batch", 32, "documents of a step")
 	flag.IntVar(&s.steps, "steps", 1000, "steps of a training")
@@ -127,8 +128,9 @@ func (m *model) close() error { return errors.Join(m.graph.Close(), m.head.Close
 
 func newModel(ctx context.Context, dev *vk.Device, s settings, routing string, seed uint64) (*model, error) {
 	c := colt5.Default[colt5.EncoderConfig]()
-	c.Depth, c.Dim, c.NumTokens, c.RotaryEmb = 2, 64, 256, true
-	c.LightDimHead, c.LightHeads, c.LightWindowSize, c.HeavyDimHead, c.HeavyHeads = 16, 4, 32, 16, 4
+	c.Depth, c.Dim, c.NumTokens, c.RotaryEmb = s.depth, s.dim, 256, true
+	c.LightHeads, c.LightDimHead, c.LightWindowSize = s.heads, s.dim/s.heads, s.window
+	c.HeavyHeads, c.HeavyDimHead = s.heads, s.dim/s.heads
 	c.NumHeavyAttnTokensQ, c.NumHeavyAttnTokensKV, c.NumHeavyFFTokens = s.selected, s.selected, s.selected
 	c.Router.ScaleRoutingTokens = true
 	m := &model{graph: colt5.NewGraph(dev)}

@@ -19,7 +19,7 @@ func TestNeedle(t *testing.T) {
 	gputest.Device(t)
 	gputest.CountCase()
 	var out bytes.Buffer
-	require.NoError(t, needle(t.Context(), &out, settings{length: 64, batch: 2, steps: 1, seeds: 1, selected: 8, rate: 1e-3, evaluations: 1}, "."))
+	require.NoError(t, needle(t.Context(), &out, settings{length: 32, batch: 2, steps: 1, seeds: 1, selected: 8, depth: 1, dim: 16, heads: 2, window: 8, rate: 1e-3, evaluations: 1}, "."))
 	assert.Regexp(t, `^\| routing .*\n.*\n\| learned \| \[[01]\.\d{3}\] \| [01]\.\d{3} \| 0\.000 \|\n\| random .*\n\| static .*\n$`, out.String())
 	assert.Error(t, needle(t.Context(), &out, settings{}, "no-such-folder"))
 }

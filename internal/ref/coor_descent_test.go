@@ -85,6 +85,9 @@ func descents(n int) []CoorDescentConfig {
 
 func TestCoorDescentAgainstTextbook(t *testing.T) {
 	for _, n := range []int{1, 2, 37, 1000, 9001} { // 9001: more than one chunk of sumOf
+		if testing.Short() && n > 1000 {
+			continue
+		}
 		for i, c := range descents(n) {
 			for _, scale := range []float64{0, 1, 15} {
 				t.Run(fmt.Sprintf("n=%d/config=%d/scale=%g", n, i, scale), func(t *testing.T) {

@@ -66,6 +66,9 @@ func TestBenchBaseline(t *testing.T) {
 
 // TestBenchFailAbove compares with a baseline that is faster, one that is slower, and one of other rows.
 func TestBenchFailAbove(t *testing.T) {
+	if testing.Short() {
+		t.Skip("takes 3 s")
+	}
 	i := gputest.Device(t).Info()
 	for _, test := range []struct {
 		name, size string
@@ -108,16 +111,17 @@ func tinySizes() map[string]string {
 	}
 }
 
-// tested is the cases of TestBench. The kernels of modules take two minutes to compile on a CPU driver, so -short has those of few
+// tested is the cases of TestBench. All take two minutes on a CPU driver, most of it to compile, so -short has few kernels and
 // modules.
 func tested() []string {
 	names := cases.Names(cases.All())
 	if !testing.Short() {
 		return names
 	}
-	short := []string{"feedforward", "router", "topk", "coordinate_descent", "feedforward_backward", "router_backward", "topk_backward", "topk_differentiable_backward", "coordinate_descent_backward", "rmsnorm_module_backward"}
-	long := cases.Names(slices.Concat(cases.Modules(), cases.Lengths(), cases.ModulesBackward()))
-	return slices.DeleteFunc(names, func(name string) bool { return slices.Contains(long, name) && !slices.Contains(short, name) })
+	short := []string{
+		"rmsnorm", "linear", "select", "gather", "tree_sum", "add", "linear_backward", "feedforward", "topk", "feedforward_backward", "topk_backward",
+	}
+	return slices.DeleteFunc(names, func(name string) bool { return !slices.Contains(short, name) })
 }
 
 // sizesOf returns flags with the tiny sizes of cases.

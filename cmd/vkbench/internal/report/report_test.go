@@ -98,8 +98,12 @@ func TestPage(t *testing.T) {
 func TestReport(t *testing.T) {
 	dev := gputest.Device(t)
 	dir := filepath.Join(t.TempDir(), "report")
+	lengths := "128,256"
+	if testing.Short() {
+		lengths = "32,64"
+	}
 	code, out, remarks := program.RunOnDevice(t, "report", "-out", dir, "-only", "router,rmsnorm", "-size", "router=2x40,5x16x5", "-size", "rmsnorm=5x12", "-precision", "f32",
-		"-lengths", "128,256", "-reps", "1", "-warmup", "0")
+		"-lengths", lengths, "-reps", "1", "-warmup", "0")
 	require.Equal(t, command.ExitFailed, code)
 	assert.Contains(t, remarks, "router 2x5x16x5 f32: ", "nothing to route")
 	names := []string{"bench.jsonl", "length.svg", "length.png", "token.svg", "token.png", "length_dense.svg", "length_dense.png", "report.html"}
@@ -129,7 +133,7 @@ func TestReport(t *testing.T) {
 	assert.Equal(t, dev.Caps().CPU, strings.Contains(string(page), `id="cpu"`))
 	assert.Contains(t, html.UnescapeString(string(page)), "Host: "+rows[0].OS+"; "+rows[0].CPU)
 	assert.Equal(t, dev.Caps().CPU, strings.Contains(remarks, "no GPU figures"))
-	assert.Contains(t, string(page), "vkbench report -only router,rmsnorm -size router=2x40,5x16x5 -size rmsnorm=5x12 -precision f32 -reps 1 -warmup 0 -lengths 128,256 -out DIR")
+	assert.Contains(t, string(page), "vkbench report -only router,rmsnorm -size router=2x40,5x16x5 -size rmsnorm=5x12 -precision f32 -reps 1 -warmup 0 -lengths "+lengths+" -out DIR")
 	for _, name := range names[1 : len(names)-1] {
 		data, err := os.ReadFile(filepath.Join(dir, name))
 		require.NoError(t, err)

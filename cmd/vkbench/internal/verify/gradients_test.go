@@ -36,6 +36,9 @@ func TestGradientsReplay(t *testing.T) {
 		{"vit_1", "transformer.layers.1.1.router"},
 		{"block_1", "conditional_ff.router"},
 	} {
+		if testing.Short() && test.name != "block_1" {
+			continue // 15 s
+		}
 		own := run(test.name, func(*golden.Case) {})
 		assert.Empty(t, own.problems)
 		assert.Nil(t, own.remark())

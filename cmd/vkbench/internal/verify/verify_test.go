@@ -104,7 +104,7 @@ func TestVerifyPyTorch(t *testing.T) {
 	if testing.Short() {
 		args = args[:3]
 		for _, name := range []string{
-			"attention", "autoregressive", "block", "cross", "encoder_ids", "feedforward_soft", "image", "local_mha", "plain_feedforward", "rmsnorm", "vit",
+			"autoregressive", "cross", "encoder_ids", "feedforward_soft", "local_mha", "plain_feedforward", "rmsnorm", "vit", // layers of the others
 		} {
 			args = append(args, pytorchDir+name+".safetensors")
 		}
