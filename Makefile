@@ -82,12 +82,14 @@ CHIPS := $(ALL_CHIPS)
 test-compilers:
 	@GO='$(GO)' ONLY='$(ONLY)' SHORT='$(SHORT)' ALL_CHIPS='$(if $(filter-out $(CHIPS),$(ALL_CHIPS)),,1)' scripts/test-compilers $(CHIPS)
 
-# The golden cases of modules with matrix products, in float16 on the newer CPU driver's cooperative matrices.
+# The golden cases of modules with matrix products, in float16 on the newer CPU driver's cooperative matrices. MESA26_CASES= runs
+# those that are in the program.
+MESA26_CASES := testdata/golden
 verify-mesa26: export SUITE = forky
 verify-mesa26:
 	@scripts/vulkan-tools setup
 	@mkdir -p bin && $(GO) build -o bin/vkbench ./cmd/vkbench
-	@"$(TOOLS)" run bin/vkbench verify -precision f16 testdata/golden
+	@"$(TOOLS)" run bin/vkbench verify -precision f16 $(MESA26_CASES)
 
 # The tests of the kernels, and all golden cases, with other subgroup sizes of the CPU driver: its vectors have 32 bits for
 # each invocation. Mesa's cache is off, because its keys lack that width: it would have kernels of other subgroup sizes, and
