@@ -88,14 +88,14 @@ func (k *attentionKernels) variant(t attentionTile) kernelVariant {
 		subgroup, spv = caps.SubgroupMin, k.name+"_lowreg_"+k.precision.String()
 	}
 	for id, value := range map[uint32]uint32{
-		shaders.AttentionMatrixM:            k.matrix.M,
-		shaders.AttentionMatrixN:            k.matrix.N,
-		shaders.AttentionMatrixK:            k.matrix.K,
-		shaders.AttentionSubgroupSize:       subgroup,
-		shaders.AttentionSubgroups:          uint32(t.subgroups),
-		shaders.AttentionThreads:            uint32(t.subgroups) * subgroup,
-		shaders.AttentionWeightsInRegisters: specBool(k.weightsInRegisters),
-		shaders.AttentionLockstep:           specBool(caps.CPU),
+		shaders.Attention16MatrixM:            k.matrix.M,
+		shaders.Attention16MatrixN:            k.matrix.N,
+		shaders.Attention16MatrixK:            k.matrix.K,
+		shaders.Attention16SubgroupSize:       subgroup,
+		shaders.Attention16Subgroups:          uint32(t.subgroups),
+		shaders.Attention16Threads:            uint32(t.subgroups) * subgroup,
+		shaders.Attention16WeightsInRegisters: specBool(k.weightsInRegisters),
+		shaders.Attention16Lockstep:           specBool(caps.CPU),
 	} {
 		spec[id] = value
 	}

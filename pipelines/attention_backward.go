@@ -60,14 +60,14 @@ func (k *attentionBackwardKernels) variant(stage string, t attentionBackwardTile
 		subgroup, spv = caps.SubgroupMin, name+"_lowreg_"+k.precision.String()
 	}
 	for id, value := range map[uint32]uint32{
-		shaders.AttentionBackwardMatrixM:            k.matrix.M,
-		shaders.AttentionBackwardMatrixN:            k.matrix.N,
-		shaders.AttentionBackwardMatrixK:            k.matrix.K,
-		shaders.AttentionBackwardSubgroupSize:       subgroup,
-		shaders.AttentionBackwardSubgroups:          uint32(t.subgroups),
-		shaders.AttentionBackwardThreads:            uint32(t.subgroups) * subgroup,
-		shaders.AttentionBackwardWeightsInRegisters: specBool(k.weightsInRegisters),
-		shaders.AttentionBackwardLockstep:           specBool(caps.CPU),
+		shaders.Attention16MatrixM:            k.matrix.M,
+		shaders.Attention16MatrixN:            k.matrix.N,
+		shaders.Attention16MatrixK:            k.matrix.K,
+		shaders.Attention16SubgroupSize:       subgroup,
+		shaders.Attention16Subgroups:          uint32(t.subgroups),
+		shaders.Attention16Threads:            uint32(t.subgroups) * subgroup,
+		shaders.Attention16WeightsInRegisters: specBool(k.weightsInRegisters),
+		shaders.Attention16Lockstep:           specBool(caps.CPU),
 	} {
 		spec[id] = value
 	}

@@ -50,9 +50,9 @@ func TestLowRegisterBackwardTiles(t *testing.T) {
 				reflected, err := spirv.Reflect(code, map[uint32]uint32{
 					shaders.AttentionBackwardDimHead: uint32(d), shaders.AttentionBackwardRowFactors: specBool(factors),
 					shaders.AttentionBackwardOwnRows: uint32(tile.own), shaders.AttentionBackwardOtherRows: uint32(tile.other),
-					shaders.AttentionBackwardMatrixM: m.M, shaders.AttentionBackwardMatrixN: m.N, shaders.AttentionBackwardMatrixK: m.K,
-					shaders.AttentionBackwardSubgroups: uint32(tile.subgroups), shaders.AttentionBackwardSubgroupSize: l.SubgroupMin,
-					shaders.AttentionBackwardThreads: threads,
+					shaders.Attention16MatrixM: m.M, shaders.Attention16MatrixN: m.N, shaders.Attention16MatrixK: m.K,
+					shaders.Attention16Subgroups: uint32(tile.subgroups), shaders.Attention16SubgroupSize: l.SubgroupMin,
+					shaders.Attention16Threads: threads,
 				})
 				require.NoError(t, err, what)
 				shared := uint64(tile.lowRegisterShared(stage, d, factors))

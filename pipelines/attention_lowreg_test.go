@@ -57,8 +57,8 @@ func TestLowRegisterTiles(t *testing.T) {
 				assert.LessOrEqual(t, threads, l.MaxWorkgroupInvocations)
 				assert.LessOrEqual(t, uint32(tile.subgroups), l.MaxWorkgroupSubgroups)
 				spec := tileSpec(d, tile, factors)
-				spec[shaders.AttentionMatrixM], spec[shaders.AttentionMatrixN], spec[shaders.AttentionMatrixK] = m.M, m.N, m.K
-				spec[shaders.AttentionThreads], spec[shaders.AttentionSubgroupSize] = threads, l.SubgroupMin
+				spec[shaders.Attention16MatrixM], spec[shaders.Attention16MatrixN], spec[shaders.Attention16MatrixK] = m.M, m.N, m.K
+				spec[shaders.Attention16Threads], spec[shaders.Attention16SubgroupSize] = threads, l.SubgroupMin
 				reflected, err := spirv.Reflect(code, spec)
 				require.NoError(t, err)
 				assert.EqualValues(t, lowRegisterShared(tile, m, d, factors), reflected.SharedBytes, "%s, %v, dim %d", name, tile, d)

@@ -18,7 +18,7 @@ func tileSpec(dimHead int, t attentionTile, factors bool) spirv.Spec {
 		shaders.AttentionRowFactors: specBool(factors),
 	}
 	if t.subgroups > 0 {
-		spec[shaders.AttentionSubgroups] = uint32(t.subgroups)
+		spec[shaders.Attention16Subgroups] = uint32(t.subgroups)
 	}
 	return spec
 }

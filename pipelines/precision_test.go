@@ -149,7 +149,7 @@ func TestMatrixProducts(t *testing.T) {
 	for _, name := range names {
 		m, n, k := uint32(shaders.LinearMatrixM), uint32(shaders.LinearMatrixN), uint32(shaders.LinearMatrixK)
 		if strings.Contains(name, "attention") {
-			m, n, k = shaders.AttentionMatrixM, shaders.AttentionMatrixN, shaders.AttentionMatrixK
+			m, n, k = shaders.Attention16MatrixM, shaders.Attention16MatrixN, shaders.Attention16MatrixK
 		}
 		component, f16 := uint32(vk.ComponentBF16), strings.HasSuffix(name, "_f16")
 		if f16 {

@@ -59,39 +59,36 @@ const (
 
 // Ids of the specialisation constants of include/attention.glsl, which is included by patch_attention.comp, routed_attention.comp, window_attention.comp.
 const (
-	AttentionDimHead            uint32 = 0  // uint: elements of a head, 1 to 128
-	AttentionTileQueries        uint32 = 1  // uint: queries of a workgroup
-	AttentionTileKeys           uint32 = 2  // uint: keys of a tile
-	AttentionScale              uint32 = 3  // float: log2(e) / sqrt(DIM_HEAD): weights are computed with exp2
-	AttentionRowFactors         uint32 = 4  // bool: queries, keys and values are multiplied by factors
-	AttentionHeads              uint32 = 8  // uint: heads of a tensor
-	AttentionMatrixM            uint32 = 20 // uint: shape of a matrix product: M x K times K x N
-	AttentionMatrixN            uint32 = 21 // uint
-	AttentionMatrixK            uint32 = 22 // uint
-	AttentionSubgroupSize       uint32 = 23 // uint: invocations of a subgroup
-	AttentionSubgroups          uint32 = 24 // uint: subgroups of a workgroup
-	AttentionThreads            uint32 = 25 // uint: invocations of a workgroup: SUBGROUPS * SUBGROUP_SIZE
-	AttentionWeightsInRegisters uint32 = 26 // bool: weights need no shared memory if the device permits
-	AttentionLockstep           uint32 = 27 // bool: the invocations of a subgroup run in lockstep and need no barrier
+	AttentionDimHead     uint32 = 0 // uint: elements of a head, 1 to 128
+	AttentionTileQueries uint32 = 1 // uint: queries of a workgroup
+	AttentionTileKeys    uint32 = 2 // uint: keys of a tile
+	AttentionScale       uint32 = 3 // float: log2(e) / sqrt(DIM_HEAD): weights are computed with exp2
+	AttentionRowFactors  uint32 = 4 // bool: queries, keys and values are multiplied by factors
+	AttentionHeads       uint32 = 8 // uint: heads of a tensor
+)
+
+// Ids of the specialisation constants of include/attention16.glsl, which is included by patch_attention.comp, patch_attention_backward.comp, routed_attention.comp, routed_attention_backward.comp, window_attention.comp, window_attention_backward.comp.
+const (
+	Attention16MatrixM            uint32 = 20 // uint: shape of a matrix product: M x K times K x N
+	Attention16MatrixN            uint32 = 21 // uint
+	Attention16MatrixK            uint32 = 22 // uint
+	Attention16SubgroupSize       uint32 = 23 // uint: invocations of a subgroup
+	Attention16Subgroups          uint32 = 24 // uint: subgroups of a workgroup
+	Attention16Threads            uint32 = 25 // uint: invocations of a workgroup: SUBGROUPS * SUBGROUP_SIZE
+	Attention16WeightsInRegisters uint32 = 26 // bool: weights need no shared memory if the device permits
+	Attention16Lockstep           uint32 = 27 // bool: the invocations of a subgroup run in lockstep and need no barrier
 )
 
 // Ids of the specialisation constants of include/attention_backward.glsl, which is included by patch_attention_backward.comp, routed_attention_backward.comp, window_attention_backward.comp.
 const (
-	AttentionBackwardDimHead            uint32 = 0  // uint: elements of a head, 1 to 128
-	AttentionBackwardOwnRows            uint32 = 1  // uint: rows that a workgroup computes
-	AttentionBackwardOtherRows          uint32 = 2  // uint: rows of a tile
-	AttentionBackwardScale              uint32 = 3  // float: log2(e) / sqrt(DIM_HEAD): weights are computed with exp2
-	AttentionBackwardRowFactors         uint32 = 4  // bool: queries, keys and values are multiplied by factors
-	AttentionBackwardHeads              uint32 = 8  // uint: heads of a tensor
-	AttentionBackwardMatrixM            uint32 = 20 // uint: shape of a matrix product: M x K times K x N
-	AttentionBackwardMatrixN            uint32 = 21 // uint
-	AttentionBackwardMatrixK            uint32 = 22 // uint
-	AttentionBackwardSubgroupSize       uint32 = 23 // uint: invocations of a subgroup
-	AttentionBackwardSubgroups          uint32 = 24 // uint: subgroups of a workgroup
-	AttentionBackwardThreads            uint32 = 25 // uint: invocations of a workgroup
-	AttentionBackwardWeightsInRegisters uint32 = 26 // bool: weights need no shared memory if the device permits
-	AttentionBackwardLockstep           uint32 = 27 // bool: the invocations of a subgroup run in lockstep and need no barrier
-	AttentionBackwardOwnInRegisters     uint32 = 28 // bool: the own rows are operands in registers
+	AttentionBackwardDimHead        uint32 = 0  // uint: elements of a head, 1 to 128
+	AttentionBackwardOwnRows        uint32 = 1  // uint: rows that a workgroup computes
+	AttentionBackwardOtherRows      uint32 = 2  // uint: rows of a tile
+	AttentionBackwardScale          uint32 = 3  // float: log2(e) / sqrt(DIM_HEAD): weights are computed with exp2
+	AttentionBackwardRowFactors     uint32 = 4  // bool: queries, keys and values are multiplied by factors
+	AttentionBackwardHeads          uint32 = 8  // uint: heads of a tensor
+	AttentionBackwardThreads        uint32 = 25 // uint: invocations of a workgroup
+	AttentionBackwardOwnInRegisters uint32 = 28 // bool: the own rows are operands in registers
 )
 
 // Ids of the specialisation constants of include/column_sum.glsl, which is included by column_sum.comp, layernorm_backward.comp, rmsnorm_backward.comp, router_logits_backward.comp.

@@ -53,7 +53,7 @@ const uint DY_WORDS = DY16 ? 1 : 2, X_WORDS = X16 ? 1 : 2; // chunks that hold 8
 const uint DY_ROW = OUT * (DY16 ? 2 : 4), X_ROW = IN * (X16 ? 2 : 4); // bytes
 const uint N_VEC4 = TILE_N / SUBGROUPS_N / 4, OUT_PITCH = N_VEC4 + 1; // a subgroup's row of results
 const uint OPERAND_CHUNKS = TILE_K * (DY_PITCH + X_PITCH), OUT_CHUNKS = SUBGROUPS_M * SUBGROUPS_N * MATRIX_M * OUT_PITCH;
-// STORE_M is the number of matrices along M that are stored together: all or half of them if shared memory has room,
+// STORE_M is the number of matrices along M that are stored together: all or half of them if they fit into shared memory,
 // else one.
 const uint HALF_M = MATRICES_M % 2 == 0 ? MATRICES_M / 2 : 1, FITTING_M = HALF_M * OUT_CHUNKS <= OPERAND_CHUNKS ? HALF_M : 1;
 const uint STORE_M = FAST_COMPILE ? 1 : MATRICES_M * OUT_CHUNKS <= OPERAND_CHUNKS ? MATRICES_M : FITTING_M;

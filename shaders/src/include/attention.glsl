@@ -5,7 +5,7 @@
 //	y[i] = 0 if there are none
 //
 // A workgroup computes TILE_QUERIES queries. For each tile of TILE_KEYS keys it writes the scores to shared memory,
-// turns them into weights there (with a running maximum and sum of each row), and multiplies the weights by the values;
+// replaces them by weights there (with a running maximum and sum of each row), and multiplies the weights by the values;
 // results stay in registers. Queries stay in shared memory. Keys and values pass through it in slices; the next slice
 // is prefetched into registers. The order of summation depends only on DIM_HEAD, TILE_KEYS and the positions of the
 // tiles. A key that a query does not see changes no bit of its row.
@@ -54,14 +54,7 @@ layout(constant_id = 8) const uint HEADS = 1; // heads of a tensor
 const uint ROW_BYTES = 2 * DIM_HEAD;
 layout(constant_id = 1) const uint TILE_QUERIES = 64; // queries of a workgroup
 layout(constant_id = 2) const uint TILE_KEYS = 32; // keys of a tile
-layout(constant_id = 20) const uint MATRIX_M = 16; // shape of a matrix product: M x K times K x N
-layout(constant_id = 21) const uint MATRIX_N = 16;
-layout(constant_id = 22) const uint MATRIX_K = 16;
-layout(constant_id = 23) const uint SUBGROUP_SIZE = 32; // invocations of a subgroup
-layout(constant_id = 24) const uint SUBGROUPS = 4; // subgroups of a workgroup
-layout(constant_id = 25) const uint THREADS = 128; // invocations of a workgroup: SUBGROUPS * SUBGROUP_SIZE
-layout(constant_id = 26) const bool WEIGHTS_IN_REGISTERS = true; // weights need no shared memory if the device permits
-layout(constant_id = 27) const bool LOCKSTEP = false; // the invocations of a subgroup run in lockstep and need no barrier
+#include "attention16.glsl"
 layout(local_size_x_id = 25) in;
 #elif defined(CPU)
 const uint ROW_BYTES = 4 * DIM_HEAD;

@@ -146,7 +146,7 @@ void finish_states(uint own, uint own_end) {
 
 #endif
 
-// compute_weights turns the products of a tile into ds, and with KEYS p: with QUERIES without the factor 1 / sum of the
+// compute_weights replaces the products of a tile by ds, and with KEYS p: with QUERIES without the factor 1 / sum of the
 // weights.
 void compute_weights(uint own, uint first, uint buf, bool partial) {
 	[[dont_unroll]] for (uint e = gl_LocalInvocationIndex; e < OWN_ROWS * (OTHER_ROWS / 4); e += THREADS) {

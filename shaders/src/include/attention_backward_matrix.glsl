@@ -111,28 +111,7 @@ void store_tile(uint buf, uint first, bool both) {
 	}
 }
 
-// find_positions computes position and in_registers.
-void find_positions(uint base) {
-	for (uint e = gl_SubgroupInvocationID; e < MATRIX_M * MATRIX_N; e += SUBGROUP_SIZE)
-		scratch[base + e / MATRIX_N * SCRATCH_PITCH + e % MATRIX_N / 4][e % 4] = floatBitsToUint(float(e / MATRIX_N * 16 + e % MATRIX_N));
-	subgroup_sync();
-	coopMatLoad(position, scratch, base, SCRATCH_PITCH, gl_CooperativeMatrixLayoutRowMajor);
-	subgroup_sync();
-	in_registers = false;
-	if (!WEIGHTS_IN_REGISTERS || MATRIX_K != MATRIX_N) return;
-	for (uint e = gl_SubgroupInvocationID; e < MATRIX_M * MATRIX_K / 2; e += SUBGROUP_SIZE) {
-		uint row = e / (MATRIX_K / 2), col = e % (MATRIX_K / 2);
-		scratch[base + row * SCRATCH_PITCH + col / 4][col % 4] = pack16(OPERAND_DTYPE, vec2(row * 16 + 2 * col, row * 16 + 2 * col + 1));
-	}
-	subgroup_sync();
-	OPERAND_A left;
-	coopMatLoad(left, scratch, base, SCRATCH_PITCH, gl_CooperativeMatrixLayoutRowMajor);
-	bool same = left.length() == position.length();
-	if (same)
-		[[unroll]] for (int k = 0; k < position.length(); k++) same = same && float(left[k]) == position[k];
-	in_registers = subgroupAll(same);
-	subgroup_sync();
-}
+#include "attention_positions.glsl"
 
 // multiply_group computes products, and with `both` along, of the own rows and of the other rows from row `column` of the tile
 // on.
@@ -205,7 +184,7 @@ void hide(uint own, uint first, uint column, uint buf, bool partial, float produ
 #include "attention_backward_softmax.glsl"
 #endif
 
-// compute_weights turns products into p and along into ds: with QUERIES without the factor 1 / sum of the weights.
+// compute_weights replaces products by p and along by ds: with QUERIES without the factor 1 / sum of the weights.
 void compute_weights(uint column, uint buf) {
 	[[unroll]] for (uint j = 0; j < GROUP_MATRICES; j++)
 		[[unroll]] for (int k = 0; k < position.length(); k++) {

@@ -158,7 +158,7 @@ void write_scores(uvec2 thread, uint buf, uint i0, uint j0, bool full) {
 	}
 }
 
-// compute_weights turns the tile's scores into weights, and updates maxima and sums of the rows. It contains one
+// compute_weights replaces the tile's scores by weights, and updates maxima and sums of the rows. It contains one
 // barrier.
 void compute_weights() {
 	uint row = gl_LocalInvocationIndex % TILE_QUERIES, first = row * WEIGHT_PITCH + gl_LocalInvocationIndex / TILE_QUERIES * THREAD_VEC4;

@@ -118,7 +118,7 @@ vec4 row_scores(uint row, uint c, uint i, uint j0, uint buf, bool partial, bool 
 	return s;
 }
 
-// compute_weights turns the scores of the tile at j0 into weights, and writes the factors of the rows' results so far.
+// compute_weights replaces the scores of the tile at j0 by weights, and writes the factors of the rows' results so far.
 // The queries start at i0.
 void compute_weights(uint i0, uint j0, uint buf, bool full) {
 	uint row = gl_LocalInvocationIndex / ROW_THREADS, part = gl_LocalInvocationIndex % ROW_THREADS;

@@ -100,28 +100,7 @@ void store_tile(uint buf, bool full) {
 	}
 }
 
-// find_positions computes position and in_registers.
-void find_positions(uint base) {
-	for (uint e = gl_SubgroupInvocationID; e < MATRIX_M * MATRIX_N; e += SUBGROUP_SIZE)
-		scratch[base + e / MATRIX_N * SCRATCH_PITCH + e % MATRIX_N / 4][e % 4] = floatBitsToUint(float(e / MATRIX_N * 16 + e % MATRIX_N));
-	subgroup_sync();
-	coopMatLoad(position, scratch, base, SCRATCH_PITCH, gl_CooperativeMatrixLayoutRowMajor);
-	subgroup_sync();
-	in_registers = false;
-	if (!WEIGHTS_IN_REGISTERS || MATRIX_K != MATRIX_N) return;
-	for (uint e = gl_SubgroupInvocationID; e < MATRIX_M * MATRIX_K / 2; e += SUBGROUP_SIZE) {
-		uint row = e / (MATRIX_K / 2), col = e % (MATRIX_K / 2);
-		scratch[base + row * SCRATCH_PITCH + col / 4][col % 4] = pack16(OPERAND_DTYPE, vec2(row * 16 + 2 * col, row * 16 + 2 * col + 1));
-	}
-	subgroup_sync();
-	OPERAND_A left;
-	coopMatLoad(left, scratch, base, SCRATCH_PITCH, gl_CooperativeMatrixLayoutRowMajor);
-	bool same = left.length() == position.length();
-	if (same)
-		[[unroll]] for (int k = 0; k < position.length(); k++) same = same && float(left[k]) == position[k];
-	in_registers = subgroupAll(same);
-	subgroup_sync();
-}
+#include "attention_positions.glsl"
 
 // broadcast_owned writes owned_max to scratch: the value of a row into all columns of the row.
 void broadcast_owned(uint base) {
@@ -246,7 +225,7 @@ void raise_maxima(uint base) {
 	subgroup_sync();
 }
 
-// compute_weights turns the tile's scores into weights. The largest excess over running_max is found with integers,
+// compute_weights replaces the tile's scores by weights. The largest excess over running_max is found with integers,
 // which order positive floats correctly: the float maximum of a number and a NaN may be either, and a NaN in one row
 // must not affect other rows.
 void compute_weights(uint base) {
