@@ -171,13 +171,23 @@ func TestRMSNormBackwardLengths(t *testing.T) {
 		}
 		c.test(t, d)
 	}
-	// A row shorter than 1e-12 is divided by the constant 1e-12.
-	c := normGradient{1, 3, 4, 0, false, false, F32, false}
+}
+
+// A row shorter than 1e-12 is divided by the constant 1e-12, and every longer one by its length.
+func TestRMSNormBackwardShortRows(t *testing.T) {
+	c := normGradient{items: 1, rows: 8, c: 40, add: true, addGamma: true}
 	d := c.data()
-	copy(d.x, []float32{0, 0, 0, 0, 3e-13, -4e-13, 0, 0})
+	for row := range d.exponents {
+		d.exponents[row] = []int{-40, -30, -20, -10}[row%4] // lengths of 6e-12 to 6e-3
+	}
+	c.test(t, d)
+	c = normGradient{items: 1, rows: 3, c: 40}
+	d = c.data()
+	clear(d.x[:80])
+	d.x[43], d.x[77] = 3e-13, -4e-13
 	gradients, _ := c.run(t, d)
-	for i, v := range gradients[:8] {
-		assert.InEpsilon(t, 2e12*float64(d.gamma[i%4])*float64(d.dy[i]), v, 1e-6)
+	for i, v := range gradients[:80] {
+		assert.InEpsilon(t, math.Sqrt(40)*1e12*float64(d.gamma[i%40])*float64(d.dy[i]), v, 1e-6)
 	}
 }
 
