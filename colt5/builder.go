@@ -255,8 +255,8 @@ func (b *builder) restart(limit uint64, planned ...extent) {
 }
 
 // layOut lays out the workspace: first as tightly as possible, then up to a tenth larger, so that independent steps
-// seldom share memory. Deferred releases fragment the workspace. If large allocations then exceed the tenth, less is
-// deferred, or nothing: then the workspace of a run with a backward pass is planned.
+// seldom share memory. The workspace of a run with a backward pass is planned. Another one is laid out with deferred
+// releases, which fragment it: if large allocations then exceed the tenth, less is deferred, or nothing.
 func (b *builder) layOut(p *program) {
 	b.restart(0)
 	var all lifetimes
@@ -265,6 +265,10 @@ func (b *builder) layOut(p *program) {
 	}
 	p.record(b)
 	tight := b.peak
+	if planned, peak := all.plan(); peak > 0 && peak <= tight+tight/10 {
+		b.arena = arena{peak: peak, planned: planned}
+		return
+	}
 	for _, share := range []uint64{10, 40} {
 		b.restart(tight + tight/share)
 		if p.record(b); b.peak <= tight+tight/10 {
@@ -272,7 +276,4 @@ func (b *builder) layOut(p *program) {
 		}
 	}
 	b.arena = arena{peak: tight}
-	if planned, peak := all.plan(); peak > 0 && peak < tight {
-		b.arena = arena{peak: peak, planned: planned}
-	}
 }
