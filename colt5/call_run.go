@@ -66,7 +66,7 @@ func (m *base) forward(ctx context.Context, c *call) error {
 	if err := p.run(ctx, tensors[:n]); err != nil {
 		return err
 	}
-	if err := p.checkIDs(ctx); err != nil {
+	if err := p.checkIDs(); err != nil {
 		return err
 	}
 	return p.report(ctx, c.stats, c.routing)

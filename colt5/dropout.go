@@ -1,6 +1,7 @@
 package colt5
 
 import (
+	"errors"
 	"fmt"
 
 	"github.com/colt5-vulkan/colt5/pipelines"
@@ -67,10 +68,24 @@ func (d dropout) backward(b *builder) {
 
 // dropoutState is the position of the next run in the random numbers, and its memory.
 type dropoutState struct {
-	buffer *vk.Buffer
+	host   *vk.HostBuffer // written before a run,
+	buffer *vk.Buffer     // which copies it here
 	words  [4]uint32 // as pipelines.DropoutArgs.State
 	uneven bool      // items of a tensor have no multiple of 4 elements, so runs cannot start with another item
 }
+
+// open allocates the memory, and records the copy at the start of a run.
+func (d *dropoutState) open(list *vk.CommandList) (err error) {
+	if d.host, err = list.Device().NewHostBuffer("dropout", 16); err != nil {
+		return err
+	}
+	if d.buffer, err = list.Device().NewBuffer("dropout", 16); err != nil {
+		return err
+	}
+	return list.Copy(d.buffer.Range(), d.host.Range())
+}
+
+func (d *dropoutState) close() error { return errors.Join(d.host.Close(), d.buffer.Close()) }
 
 // dropping reports whether a dropout of the call's layer with a rate drops anything.
 func (b *builder) dropping(rate float64) bool { return b.call.dropout && rate > 0 }
@@ -87,12 +102,12 @@ func (b *builder) drop(y, x vk.Range, count int, rate float64, use int) {
 		return
 	}
 	if b.plan.dropout == nil {
-		buffer, err := b.list.Device().NewBuffer("dropout", 16)
-		if err != nil {
+		d := &dropoutState{}
+		b.plan.dropout = d
+		if err := d.open(b.list); err != nil {
 			b.fail(err)
 			return
 		}
-		b.plan.dropout = &dropoutState{buffer: buffer}
 	}
 	a := pipelines.DropoutArgs{
 		X: x, Y: y, State: b.plan.dropout.buffer.Range(), Count: count, Rate: rate, Layer: uint32(b.number)<<16 | uint32(use), Item: uint64(count / b.items()),

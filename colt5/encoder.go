@@ -175,21 +175,31 @@ func (e *encoder) recordTraining(b *builder) {
 func (b *builder) embed(table *Tensor, y vk.Range, count int) {
 	v, c, byteIDs := table.shape[0], table.shape[1], b.isU8("x")
 	a := pipelines.EmbedArgs{IDs: b.arg("x"), Table: table.memory, Y: y, Rows: count}
-	if !byteIDs {
-		invalid := b.alloc(16) // not released: it is read after the run
-		b.fill(invalid.Range, 0)
-		a.InvalidIDs = rows(invalid.Range, 0, 1, 4)
-		b.checkIDs(a.InvalidIDs, "x", fmt.Sprintf("token ids outside the vocabulary of %d", v))
-	}
-	record(b, pipelines.NewEmbed, pipelines.EmbedConfig{C: c, V: v, ByteIDs: byteIDs}, a)
-}
-
-// checkIDs makes the plan read, after each run, how many ids of an argument are not valid: what they are then.
-func (b *builder) checkIDs(invalid vk.Range, argument, what string) {
-	if b.list == nil {
+	config := pipelines.EmbedConfig{C: c, V: v, ByteIDs: byteIDs}
+	if byteIDs {
+		record(b, pipelines.NewEmbed, config, a)
 		return
 	}
-	c := &checkedIDs{name: b.prefixed(argument), what: what}
-	b.plan.ids = append(b.plan.ids, c)
-	b.plan.readInvalid = append(b.plan.readInvalid, vk.Transfer{Range: invalid, Data: vk.Bytes(c.invalid[:])})
+	invalid := b.alloc(16)
+	b.fill(invalid.Range, 0)
+	a.InvalidIDs = rows(invalid.Range, 0, 1, 4)
+	record(b, pipelines.NewEmbed, config, a)
+	b.checkIDs(a.InvalidIDs, "x", fmt.Sprintf("token ids outside the vocabulary of %d", v))
+	b.release(invalid)
+}
+
+// checkIDs makes the plan read, after each run, how many ids of an argument are not valid: what they are then. The kernel that
+// counts them has been recorded.
+func (b *builder) checkIDs(invalid vk.Range, argument, what string) {
+	if b.list == nil || b.err != nil {
+		return
+	}
+	count, err := b.list.Device().NewHostBuffer("count of "+argument, 4)
+	if err == nil {
+		b.plan.ids = append(b.plan.ids, checkedIDs{b.prefixed(argument), what, count})
+		err = b.list.Copy(count.Range(), invalid)
+	}
+	if err != nil {
+		b.fail(err)
+	}
 }

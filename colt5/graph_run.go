@@ -162,7 +162,7 @@ func (g *Graph) run(ctx context.Context, tensors map[string]*Tensor, o GraphOpti
 	if err := p.run(ctx, g.externals); err != nil {
 		return err
 	}
-	if err := p.checkIDs(ctx); err != nil {
+	if err := p.checkIDs(); err != nil {
 		return err
 	}
 	return p.report(ctx, o.Stats, o.Routing)
@@ -220,11 +220,7 @@ func (g *Graph) settle(ctx context.Context) error {
 	if err := p.list.Wait(ctx); err != nil {
 		return err
 	}
-	err := p.checkIDs(ctx)
-	if err != nil && ctx.Err() != nil {
-		return err
-	}
-	g.submitted, g.failed = nil, err
+	g.submitted, g.failed = nil, p.checkIDs()
 	return nil
 }
 

@@ -59,17 +59,17 @@ func (h head) record(b *builder, x vk.Range, items, n int) {
 		return
 	}
 	losses, sums := b.floats(items*n), b.floats(items, 2)
-	invalid := b.alloc(16) // not released: it is read after the run
+	invalid := b.alloc(16)
 	b.fill(invalid.Range, 0)
 	a := pipelines.CrossEntropyArgs{Losses: losses.Range, InvalidLabels: rows(invalid.Range, 0, 1, 4)}
-	b.checkIDs(a.InvalidLabels, "labels", fmt.Sprintf("labels that are neither -1 nor below %d", h.classes()))
 	for _, part := range h.lossParts(items, n) {
 		b.release(h.partLoss(b, x, a, part, n))
 	}
 	config := pipelines.CrossEntropyConfig{V: h.classes()}
 	record(b, pipelines.NewCrossEntropy, config, pipelines.CrossEntropyArgs{Labels: b.arg("labels"), Losses: losses.Range, Sums: sums.Range, Items: items, N: n})
 	b.treeSum(sums.Range, b.arg("loss"), items, 2)
-	b.release(losses, sums)
+	b.checkIDs(a.InvalidLabels, "labels", fmt.Sprintf("labels that are neither -1 nor below %d", h.classes()))
+	b.release(losses, sums, invalid)
 }
 
 // backward records the gradients of the parameters and of the rows x, which are added to dx.

@@ -51,13 +51,13 @@ func (crossEntropy) args(b *builder) (a pipelines.CrossEntropyArgs, release []al
 
 func (l crossEntropy) record(b *builder) {
 	a, release := l.args(b)
-	invalid := b.alloc(16) // not released: it is read after the run
+	invalid := b.alloc(16)
 	b.fill(invalid.Range, 0)
 	a.InvalidLabels = rows(invalid.Range, 0, 1, 4)
-	b.checkIDs(a.InvalidLabels, "labels", fmt.Sprintf("labels that are neither -1 nor below %d", b.dim(dimC)))
 	record(b, pipelines.NewCrossEntropy, pipelines.CrossEntropyConfig{V: b.dim(dimC)}, a)
 	b.treeSum(a.Sums, b.arg("y"), a.Items, 2)
-	b.release(release...)
+	b.checkIDs(a.InvalidLabels, "labels", fmt.Sprintf("labels that are neither -1 nor below %d", b.dim(dimC)))
+	b.release(append(release, invalid)...)
 }
 
 // backward records the gradient of the logits.

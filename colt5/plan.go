@@ -21,8 +21,7 @@ type plan struct {
 	random      []randomLogits
 	replayed    []*replayedLists
 	dropout     *dropoutState // nil: none
-	ids         []*checkedIDs
-	readInvalid []vk.Transfer // of the ids' counts
+	ids         []checkedIDs
 	routing     []recordedRouter
 }
 
@@ -37,9 +36,9 @@ type randomLogits struct {
 
 // checkedIDs is an input of token ids or labels, some of which may be out of range.
 type checkedIDs struct {
-	name    string    // of the input
-	what    string    // what an id out of range is
-	invalid [1]uint32 // how many were out of range in the last run
+	name  string         // of the input
+	what  string         // what an id out of range is
+	count *vk.HostBuffer // u32: how many were out of range in the last run
 }
 
 // external is a tensor of a run that is not in the workspace.
@@ -63,8 +62,11 @@ func (p *plan) close() error {
 	for _, r := range p.replayed {
 		err = errors.Join(err, r.buffer.Close())
 	}
+	for _, c := range p.ids {
+		err = errors.Join(err, c.count.Close())
+	}
 	if p.dropout != nil {
-		err = errors.Join(err, p.dropout.buffer.Close())
+		err = errors.Join(err, p.dropout.close())
 	}
 	return err
 }
@@ -156,7 +158,7 @@ func (p *plan) start(ctx context.Context, tensors []external, start func(context
 		}
 	}
 	if d := p.dropout; d != nil {
-		if err := p.list.Device().Upload(ctx, vk.Transfer{Range: d.buffer.Range(), Data: vk.Bytes(d.words[:])}); err != nil {
+		if err := d.host.Write(0, vk.Bytes(d.words[:])); err != nil {
 			return err
 		}
 	}
@@ -196,17 +198,15 @@ func (p *plan) report(ctx context.Context, stats *CallStats, routing *[]RoutingR
 	return nil
 }
 
-// checkIDs returns an error if an input had token ids or labels out of range.
-func (p *plan) checkIDs(ctx context.Context) error {
-	if len(p.ids) == 0 {
-		return nil
-	}
-	if err := p.list.Device().Download(ctx, p.readInvalid...); err != nil {
-		return err
-	}
+// checkIDs returns an error if an input of the last run, which was waited for, had token ids or labels out of range.
+func (p *plan) checkIDs() error {
 	for _, c := range p.ids {
-		if c.invalid[0] > 0 {
-			return fmt.Errorf("%s has %d %s", c.name, c.invalid[0], c.what)
+		var count [1]uint32
+		if err := c.count.Read(0, vk.Bytes(count[:])); err != nil {
+			return err
+		}
+		if count[0] > 0 {
+			return fmt.Errorf("%s has %d %s", c.name, count[0], c.what)
 		}
 	}
 	return nil

@@ -29,7 +29,7 @@ import (
 // [items, length] or [items], and "targets" f32 [items, n]. Its output "loss" f32 [2] is the sum of the losses and the count of
 // labels or elements, as Graph.CrossEntropy and Graph.MeanSquaredError compute them. Parameters that are not in the list stay as they are.
 //
-// A step is submitted, and not waited for: while the device computes it, the host prepares the next batch. A Trainer is used by
+// A step is submitted, and not waited for: while the device computes it, the host prepares and uploads the next batch. A Trainer is used by
 // one goroutine at a time. Dropout is on, with the number of the step. Nodes with random routing get the number of the step as GraphOptions.RandomSeed; in micro-batches
 // they select other tokens than in one batch.
 type Trainer struct {
@@ -47,12 +47,6 @@ type Trainer struct {
 
 	items, length, labels, targets int // of the first batch
 	masked                         bool
-}
-
-// trainerBatch is the tensors of a step's batch, by micro-batch.
-type trainerBatch struct {
-	tensors []map[string]*colt5.Tensor
-	options []colt5.GraphOptions // each with a Dropout, which next sets
 }
 
 // NewTrainer makes a trainer and its optimiser. The graph and the modules stay the caller's.
@@ -236,7 +230,7 @@ func (t *Trainer) step(ctx context.Context, b *Batch, replay []colt5.RoutingReco
 	return nil
 }
 
-// next uploads the batch of the next step.
+// next submits the upload of the batch of the next step.
 func (t *Trainer) next(ctx context.Context, b *Batch) (*trainerBatch, error) {
 	if err := t.usable(ctx); err != nil {
 		return nil, err
@@ -245,13 +239,13 @@ func (t *Trainer) next(ctx context.Context, b *Batch) (*trainerBatch, error) {
 		return nil, err
 	}
 	batch := &t.batches[t.steps%2]
-	for i, tensors := range batch.tensors {
+	if err := batch.fill(ctx, b); err != nil {
+		return nil, err
+	}
+	for i := range batch.tensors {
 		batch.options[i].RandomSeed = uint64(t.steps)
 		*batch.options[i].Dropout = colt5.Dropout{
 			Seed: t.optimizer.Config().DropoutSeed, Step: uint32(t.steps), FirstItem: uint32(i * b.Items / len(batch.tensors)),
-		}
-		if err := t.write(ctx, tensors, b, i); err != nil {
-			return nil, err
 		}
 	}
 	return batch, nil
@@ -280,6 +274,9 @@ func (t *Trainer) prepare(b *Batch) error {
 			if err := t.makeTensors(&made[n], b, i, b.Items/parts); err != nil {
 				return errors.Join(err, made[0].close(), made[1].close())
 			}
+		}
+		if err := made[n].open(t.dev); err != nil {
+			return errors.Join(err, made[0].close(), made[1].close())
 		}
 	}
 	t.batches, t.items, t.length, t.labels, t.targets, t.masked = made, b.Items, b.Length, len(b.Labels), len(b.Targets), b.Mask != nil
@@ -327,76 +324,6 @@ func (t *Trainer) compareBatch(b *Batch) error {
 	return nil
 }
 
-// close frees the tensors. The loss is the trainer's.
-func (b *trainerBatch) close() error {
-	var err error
-	for _, tensors := range b.tensors {
-		for name, x := range tensors {
-			if name != "loss" {
-				err = errors.Join(err, x.Close())
-			}
-		}
-	}
-	return err
-}
-
-func (t *Trainer) makeTensors(to *trainerBatch, b *Batch, i, items int) error {
-	tensors := map[string]*colt5.Tensor{"loss": t.losses[i]}
-	to.tensors = append(to.tensors, tensors)
-	add := func(name string, dtype colt5.DType, shape ...int) error {
-		if !t.graph.HasInput(name) {
-			return nil
-		}
-		x, err := colt5.NewTensor(t.dev, dtype, shape...)
-		if err == nil {
-			tensors[name] = x
-		}
-		return err
-	}
-	labels := []int{items}
-	if len(b.Labels) == b.Items*b.Length && b.Length > 1 {
-		labels = append(labels, b.Length)
-	}
-	if err := errors.Join(add("ids", colt5.U8, items, b.Length), add("labels", colt5.I32, labels...),
-		add("targets", colt5.F32, items, len(b.Targets)/b.Items)); err != nil {
-		return err
-	}
-	if b.Mask != nil {
-		if err := add("mask", colt5.U8, items, b.Length); err != nil {
-			return err
-		}
-	}
-	scale, err := colt5.TensorAt(t.upstream.Range().Slice(0, 8), colt5.F32, 2)
-	if err != nil {
-		return err
-	}
-	to.options = append(to.options, colt5.GraphOptions{
-		Dropout: &colt5.Dropout{},
-		Backward: &colt5.Backward{
-			Upstream: map[string]*colt5.Tensor{"loss": scale}, Parameters: t.gradients[i], Recompute: t.optimizer.Config().Recompute,
-		},
-	})
-	return nil
-}
-
-// write uploads part i of a batch.
-func (t *Trainer) write(ctx context.Context, to map[string]*colt5.Tensor, b *Batch, i int) error {
-	parts := len(t.lists)
-	return errors.Join(
-		upload(ctx, to["ids"], part(b.IDs, i, parts)), upload(ctx, to["mask"], part(b.Mask, i, parts)),
-		upload(ctx, to["targets"], part(b.Targets, i, parts)), upload(ctx, to["labels"], part(b.Labels, i, parts)),
-	)
-}
-
-// upload writes data to a tensor, unless that is nil. Unlike Tensor.Write it allocates nothing.
-func upload[T uint8 | int32 | float32](ctx context.Context, x *colt5.Tensor, data []T) error {
-	if x == nil {
-		return nil
-	}
-	x.Changed()
-	return x.Device().Upload(ctx, vk.Transfer{Range: x.Range(), Data: vk.Bytes(data)})
-}
-
 // partOfRecords is the lists of the items of micro-batch i.
 func partOfRecords(records []colt5.RoutingRecord, i, parts int) ([]colt5.RoutingRecord, error) {
 	if parts == 1 || records == nil {
@@ -412,11 +339,6 @@ func partOfRecords(records []colt5.RoutingRecord, i, parts int) ([]colt5.Routing
 		list = append(list, r)
 	}
 	return list, nil
-}
-
-func part[T any](s []T, i, parts int) []T {
-	n := len(s) / parts
-	return s[i*n : (i+1)*n]
 }
 
 // Wait waits for the steps that were submitted.

@@ -180,7 +180,11 @@ func (l *CommandList) checkArguments(op string, accesses []Access) error {
 		if a.Range.IsZero() {
 			continue
 		}
-		if err := a.Range.valid(l.dev, l); err != nil {
+		err := a.Range.valid(l.dev, l)
+		if err == nil && op != "Copy" {
+			err = a.Range.onDevice()
+		}
+		if err != nil {
 			return l.fail(op, fmt.Errorf("argument %d %w", i, err))
 		}
 	}

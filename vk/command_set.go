@@ -38,7 +38,15 @@ func (l *CommandList) buildOps() {
 	if !l.config.Profile {
 		ops = l.appendTimestamp(ops, 1)
 	}
+	if slices.ContainsFunc(l.steps, writesHost) {
+		ops = appendBarrier(ops, kindTransfer, kindHost)
+	}
 	l.segments = append(l.segments, ops)
+}
+
+// writesHost reports whether a step writes a HostBuffer.
+func writesHost(s step) bool {
+	return slices.ContainsFunc(s.accesses, func(a Access) bool { return a.write && a.Range.isHost() })
 }
 
 // appendTimestamp appends a barrier and a timestamp. Without the barrier some devices write the timestamp when the

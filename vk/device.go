@@ -31,9 +31,9 @@ type Options struct {
 type DeviceStats struct {
 	BufferBytes         uint64 // size of the open buffers
 	PeakBytes           uint64 // maximum of BufferBytes
-	DeviceBytes         uint64 // allocated from the driver: blocks of buffers and, from the first transfer on, the staging buffer
+	DeviceBytes         uint64 // allocated from the driver: blocks of buffers, host buffers and, from the first transfer on, the staging buffer
 	Allocations         uint64 // calls of vkAllocateMemory for buffers
-	Buffers             int64  // open buffers
+	Buffers             int64  // open buffers, those of the host too
 	Kernels             int64  // open kernels
 	CommandLists        int64  // open command lists
 	Submits             uint64 // submissions to the queue

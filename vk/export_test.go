@@ -74,9 +74,9 @@ func (l *CommandList) Reschedule(order []int, barriers []bool) { l.order, l.barr
 func (l *CommandList) CheckHazards() error { return l.checkHazards() }
 
 // BarrierKinds returns the kinds of work before and after every recorded barrier, including those at the ends: C
-// compute, T transfer.
+// compute, T transfer, H host.
 func (l *CommandList) BarrierKinds() []string {
-	names := []string{"", "C", "T", "CT"}
+	names := []string{"", "C", "T", "CT", "H"}
 	var list []string
 	for _, ops := range l.segments {
 		for len(ops) > 0 {

@@ -72,6 +72,8 @@ func (r Range) Slice(offset, size uint64) Range {
 // name describes the buffer or binding, for error messages.
 func (r Range) name() string {
 	switch {
+	case r.isHost():
+		return fmt.Sprintf("host buffer %q", r.buf.name)
 	case r.buf != nil:
 		return fmt.Sprintf("buffer %q", r.buf.name)
 	case r.binding != nil:
@@ -103,6 +105,16 @@ func (r Range) valid(d *Device, l *CommandList) error {
 	}
 	return nil
 }
+
+// onDevice checks that a valid range is not of a HostBuffer.
+func (r Range) onDevice() error {
+	if r.isHost() {
+		return fmt.Errorf("is of %s, which only Copy takes", r.name())
+	}
+	return nil
+}
+
+func (r Range) isHost() bool { return r.buf != nil && r.buf.block.host != nil }
 
 func (r Range) limit() uint64 {
 	if r.buf != nil {
@@ -196,13 +208,16 @@ type pool struct {
 	closed                bool
 	live, peak, allocated uint64 // bytes
 	allocations           uint64
+	hosts                 []*block // of host buffers, not in blocks
+	hostBytes             uint64
 }
 
 // block is one allocation of device memory, with a buffer over all of it.
 type block struct {
 	buffer, memory, address uint64
 	size                    uint64
-	buffers                 []*Buffer // sorted by offset
+	buffers                 []*Buffer   // sorted by offset
+	host                    *hostMemory // of a HostBuffer, which has no address; else nil
 }
 
 func (p *pool) init(d *Device) {
@@ -277,6 +292,12 @@ func (p *pool) release(b *Buffer) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	k := b.block
+	if k.host != nil {
+		if !p.closed {
+			p.freeHost(k)
+		}
+		return
+	}
 	i, found := slices.BinarySearchFunc(k.buffers, b.offset, func(o *Buffer, at uint64) int { return cmp.Compare(o.offset, at) })
 	if !found || p.closed {
 		return
@@ -403,7 +424,7 @@ func (p *pool) close() {
 func (p *pool) stats() DeviceStats {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	return DeviceStats{BufferBytes: p.live, PeakBytes: p.peak, DeviceBytes: p.allocated, Allocations: p.allocations}
+	return DeviceStats{BufferBytes: p.live, PeakBytes: p.peak, DeviceBytes: p.allocated + p.hostBytes, Allocations: p.allocations}
 }
 
 // ResetPeak sets DeviceStats.PeakBytes to the present DeviceStats.BufferBytes.
@@ -419,7 +440,7 @@ func (p *pool) openBuffers() (count int, names string) {
 	defer p.mu.Unlock()
 	const most, length = 4, 40
 	var list []string
-	for _, k := range p.blocks {
+	for _, k := range slices.Concat(p.blocks, p.hosts) {
 		for _, b := range k.buffers {
 			if b.uses.Load() < 0 {
 				continue // closed, but the device still uses it

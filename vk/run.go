@@ -47,7 +47,11 @@ func (l *CommandList) Bind(b *Binding, r Range) error {
 	if r.binding != nil {
 		return l.fail("Bind", fmt.Errorf("binding %q: the range is of a binding, want one of a buffer", b.name))
 	}
-	if err := r.valid(l.dev, l); err != nil {
+	err := r.valid(l.dev, l)
+	if err == nil {
+		err = r.onDevice()
+	}
+	if err != nil {
 		return l.fail("Bind", fmt.Errorf("binding %q: the range %w", b.name, err))
 	}
 	if r.size != b.size || r.offset%16 != 0 {

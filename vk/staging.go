@@ -1,16 +1,10 @@
 package vk
 
-// #include "native.h"
-import "C"
-
 import (
 	"context"
 	"fmt"
 	"sync/atomic"
 	"time"
-	"unsafe"
-
-	vulkan "github.com/vulkan-go/vulkan"
 )
 
 const (
@@ -21,14 +15,11 @@ const (
 // staging carries data through a host-visible buffer of two chunks: the device copies one while the host copies the
 // other. It is allocated by the first transfer, because kernels are also compiled where no memory can be allocated.
 type staging struct {
-	mu             mutex
-	dev            *Device
-	buffer, memory uint64
-	mapped         []byte // nil: not allocated
-	real           []byte // the mapped memory where mapped is a simulation of non-coherent memory, else nil
-	coherent       bool
-	chunks         [2]*chunk
-	allocated      atomic.Uint64 // bytes of device memory
+	hostMemory
+	mu        mutex
+	dev       *Device
+	chunks    [2]*chunk
+	allocated atomic.Uint64 // bytes of device memory
 }
 
 // chunk is one half of the staging buffer, with the command buffer that copies from or to it.
@@ -60,49 +51,15 @@ func (s *staging) open() error {
 }
 
 func (s *staging) alloc() error {
-	d := s.dev
-	var need, alignTo C.uint64_t
-	var types C.uint32_t
-	const usage = 3 // transfer source and destination
-	if err := d.check("vkCreateBuffer", int32(C.c5_buffer_new(d.c, stagingBytes, usage, (*C.uint64_t)(&s.buffer), &need, &alignTo, &types))); err != nil {
-		return err
-	}
-	if err := s.bind(need, uint32(types)); err != nil {
+	if err := s.hostMemory.open(s.dev, stagingBytes); err != nil {
 		return err
 	}
 	for i := range s.chunks {
 		c := &chunk{memory: s.mapped[i*chunkBytes : (i+1)*chunkBytes], offset: uint64(i) * chunkBytes}
-		if err := c.open(d); err != nil {
+		if err := c.open(s.dev); err != nil {
 			return err
 		}
 		s.chunks[i] = c
-	}
-	return nil
-}
-
-func (s *staging) bind(need C.uint64_t, types uint32) error {
-	d := s.dev
-	const visible, coherent, cached = vulkan.MemoryPropertyHostVisibleBit, vulkan.MemoryPropertyHostCoherentBit, vulkan.MemoryPropertyHostCachedBit
-	kind, ok := d.memoryType(types, []vulkan.MemoryPropertyFlagBits{visible | coherent | cached, visible | cached, visible | coherent, visible})
-	if !ok {
-		return fmt.Errorf("%w: host-visible memory", ErrUnsupported)
-	}
-	s.coherent = vulkan.MemoryPropertyFlagBits(d.physical.memory.MemoryTypes[kind].PropertyFlags)&coherent != 0
-	if err := d.allocate(kind, need, &s.memory); err != nil {
-		return err
-	}
-	var call *C.char
-	result := C.c5_bind(d.c, C.uint64_t(s.buffer), C.uint64_t(s.memory), nil, &call)
-	if err := d.checkCall(call, int32(result)); err != nil {
-		return err
-	}
-	var at unsafe.Pointer
-	if err := d.check("vkMapMemory", int32(C.c5_map(d.c, C.uint64_t(s.memory), &at))); err != nil {
-		return err
-	}
-	s.mapped = unsafe.Slice((*byte)(at), stagingBytes)
-	if d.nonCoherent {
-		s.real, s.mapped = s.mapped, make([]byte, stagingBytes)
 	}
 	return nil
 }
@@ -115,9 +72,7 @@ func (s *staging) close() {
 			s.chunks[i] = nil
 		}
 	}
-	s.dev.destroyBuffer(s.buffer)
-	s.dev.freeMemory(s.memory)
-	s.buffer, s.memory, s.mapped, s.real = 0, 0, nil, nil
+	s.hostMemory.close(s.dev)
 	s.allocated.Store(0)
 }
 
@@ -199,9 +154,8 @@ func (s *staging) start(c *chunk, up bool) error {
 		return nil
 	}
 	var err error
-	if up && !s.coherent {
-		copy(s.real, s.mapped)
-		err = s.dev.check("vkFlushMappedMemoryRanges", int32(C.c5_sync_mapped(s.dev.c, C.uint64_t(s.memory), 1)))
+	if up {
+		err = s.flush(s.dev)
 	}
 	if err == nil {
 		c.ops = appendBarrier(c.ops, kindTransfer, kindHost)
@@ -238,12 +192,11 @@ func (s *staging) finish(ctx context.Context, c *chunk, limit time.Duration) err
 		}
 		return err
 	}
-	if len(c.out) > 0 && !s.coherent {
-		if err := s.dev.check("vkInvalidateMappedMemoryRanges", int32(C.c5_sync_mapped(s.dev.c, C.uint64_t(s.memory), 0))); err != nil {
+	if len(c.out) > 0 {
+		if err := s.invalidate(s.dev); err != nil {
 			c.reset()
 			return err
 		}
-		copy(s.mapped, s.real)
 	}
 	for _, t := range c.out {
 		copy(t.Data, c.memory[t.Range.offset:][:t.Range.size])

@@ -42,7 +42,11 @@ func (d *Device) transfer(ctx context.Context, op string, list []Transfer, up bo
 	}
 	defer d.endCall()
 	for i, t := range list {
-		if err := t.Range.valid(d, nil); err != nil {
+		err := t.Range.valid(d, nil)
+		if err == nil {
+			err = t.Range.onDevice()
+		}
+		if err != nil {
 			return fmt.Errorf("vk: %s: transfer %d %w", op, i, err)
 		}
 		if uint64(len(t.Data)) != t.Range.size {
