@@ -1,8 +1,10 @@
 // Package spirvpack compresses many similar SPIR-V modules into one file. The variants of a kernel differ little, and so do
 // kernels that share includes, but the numbers of ids differ everywhere, so a general compressor finds few repetitions. This
-// one sorts the words of all instructions into columns: opcodes, lengths, types, results, and the operands of each opcode by
-// position. An id is written as its distance to the result of its instruction, or to the id before it in its column, where
-// that is shorter. The columns are then compressed with DEFLATE. Unpack restores every bit.
+// one predicts each instruction from an earlier one, of any module, that came after the same opcodes: the ids of that module
+// are replaced by those that stood at their places in this one. Only what was not predicted is written, sorted into columns:
+// opcodes, lengths, types, results, and the operands of each opcode by position. An id is written as its distance to the
+// result of its instruction, or to the id before it in its column, where that is shorter. The columns are then compressed
+// with DEFLATE. Unpack restores every bit.
 package spirvpack
 
 import (
@@ -10,7 +12,6 @@ import (
 	"cmp"
 	"compress/flate"
 	"encoding/binary"
-	"errors"
 	"fmt"
 	"maps"
 	"slices"
@@ -28,6 +29,7 @@ const (
 
 const (
 	header    = 5        // words of a module before its instructions
+	bound     = 3        // the word of the header that is larger than all ids
 	maxUnpack = 64 << 20 // bytes of all columns
 )
 
@@ -55,11 +57,51 @@ var shapes = func() map[uint32]shape {
 	return m
 }()
 
+// literals has, by opcode, bit i if word i of the instruction is a number or text and no id. What is missing here is only
+// compressed less.
+var literals = func() map[uint32]uint32 {
+	m := map[uint32]uint32{
+		opTypePointer: 1 << 2, opExtInst: 1 << 4, opSpecConstantOp: 1 << 3, opFunction: 1 << 3, opSelectionMerge: 1 << 2,
+		opLoopMerge: 1 << 3,
+	}
+	for op, first := range map[uint32]int{ // the first word of those that are all literals
+		opName: 2, opMemberName: 2, opExtInstImport: 2, opMemoryModel: 1, opExecutionMode: 2, opCapability: 1,
+		opDecorate: 2, opMemberDecorate: 2, opTypeInt: 2, opTypeFloat: 2, opTypeVector: 3, opConstant: 3, opSpecConstant: 3,
+		opVariable: 3, opLoad: 4, opStore: 3, opVectorShuffle: 5, opCompositeExtract: 4, opCompositeInsert: 5,
+	} {
+		m[op] = ^uint32(0) << first
+	}
+	return m
+}()
+
 const (
-	opName       = 5
-	opMemberName = 6
-	opPhi        = 245
-	positions    = 4 // columns of the operands of an opcode
+	opName             = 5
+	opMemberName       = 6
+	opExtInstImport    = 11
+	opExtInst          = 12
+	opMemoryModel      = 14
+	opExecutionMode    = 16
+	opCapability       = 17
+	opTypeInt          = 21
+	opTypeFloat        = 22
+	opTypeVector       = 23
+	opTypePointer      = 32
+	opConstant         = 43
+	opSpecConstant     = 50
+	opSpecConstantOp   = 52
+	opFunction         = 54
+	opVariable         = 59
+	opLoad             = 61
+	opStore            = 62
+	opDecorate         = 71
+	opMemberDecorate   = 72
+	opVectorShuffle    = 79
+	opCompositeExtract = 81
+	opCompositeInsert  = 82
+	opPhi              = 245
+	opLoopMerge        = 246
+	opSelectionMerge   = 247
+	positions          = 4 // columns of the operands of an opcode
 )
 
 // position is the column of operand i: text has one column, and so has each half of the pairs of OpPhi.
@@ -71,125 +113,6 @@ func position(op uint32, i int) int {
 		return i & 1
 	}
 	return min(i, positions-1)
-}
-
-// column is a sequence of numbers. Columns are numbered in the order of their first use, which reading and writing share.
-type column struct {
-	values  []uint32
-	results []uint32 // writing: the result of the instruction of each number
-	code    byte     // reading
-	read    int      // how many numbers have been read
-}
-
-// operation has the columns of an opcode.
-type operation struct {
-	shape                shape
-	length, kind, result *column
-	operands             [positions]*column
-}
-
-// coder passes every number of every module to number, in the same order for reading and writing.
-type coder struct {
-	reading    bool
-	columns    []*column // those used so far, or, for reading, those that are left
-	count      *column   // words of a module
-	head       [header]*column
-	opcode     *column
-	operations []*operation // by opcode
-	err        error        // the first one of reading
-}
-
-func newCoder(columns []*column) *coder {
-	return &coder{reading: columns != nil, columns: columns, operations: make([]*operation, 1<<16)}
-}
-
-// number appends a value to a column, or reads the next one.
-func (c *coder) number(at **column, value, result uint32) uint32 {
-	col := *at
-	if col == nil {
-		if !c.reading {
-			col = &column{}
-			c.columns = append(c.columns, col)
-		} else if len(c.columns) > 0 {
-			col, c.columns = c.columns[0], c.columns[1:]
-		} else {
-			c.err = errors.New("a column is missing")
-			return 0
-		}
-		*at = col
-	}
-	if !c.reading {
-		col.values, col.results = append(col.values, value), append(col.results, result)
-		return value
-	}
-	if col.read == len(col.values) {
-		c.err = errors.New("a column ends early")
-		return 0
-	}
-	value = col.values[col.read]
-	col.read++
-	if col.code == toResult {
-		return result - value
-	}
-	return value
-}
-
-// module codes a module: nil for reading.
-func (c *coder) module(code []uint32) ([]uint32, error) {
-	n := c.number(&c.count, uint32(len(code)), 0)
-	if n < header || n > maxUnpack/4 {
-		return nil, cmp.Or(c.err, fmt.Errorf("%d words", n))
-	}
-	if code == nil {
-		code = make([]uint32, n)
-	}
-	for i := range header {
-		code[i] = c.number(&c.head[i], code[i], 0)
-	}
-	result := uint32(0)
-	for at := header; at < len(code); {
-		n := 0
-		if n, result = c.instruction(code[at:], result); n == 0 {
-			return nil, cmp.Or(c.err, fmt.Errorf("no instruction at word %d of %d", at, len(code)))
-		}
-		at += n
-	}
-	return code, c.err
-}
-
-// instruction codes the instruction at the start of code, and returns how many words it has and the last result. No words
-// are an error.
-func (c *coder) instruction(code []uint32, result uint32) (int, uint32) {
-	op := c.number(&c.opcode, code[0]&0xffff, 0)
-	if op > 0xffff || c.err != nil {
-		return 0, 0
-	}
-	o := c.operations[op]
-	if o == nil {
-		o = &operation{shape: shapes[op]}
-		c.operations[op] = o
-	}
-	n := c.number(&o.length, code[0]>>16, 0)
-	if n < 1 || n > 0xffff || int(n) > len(code) {
-		return 0, 0
-	}
-	code[0] = n<<16 | op
-	operands, s := code[1:n], o.shape
-	if len(operands) < 2-int(s) {
-		s = noResult
-	}
-	if s == typeAndResult {
-		operands[0] = c.number(&o.kind, operands[0], 0)
-		operands = operands[1:]
-	}
-	if s != noResult {
-		operands[0] = c.number(&o.result, operands[0], result)
-		result, operands = operands[0], operands[1:]
-	}
-	for i, v := range operands {
-		operands[i] = c.number(&o.operands[position(op, i)], v, result)
-	}
-	return int(n), result
 }
 
 // Pack returns the modules, by name, in one file. A module that is no sequence of SPIR-V instructions is an error.
@@ -211,6 +134,7 @@ func Pack(modules map[string][]byte) ([]byte, error) {
 			return nil, fmt.Errorf("spirvpack: module %s has %w", name, err)
 		}
 	}
+	c.end()
 	out = binary.AppendUvarint(out, uint64(len(c.columns)))
 	d := newDeflater()
 	for _, col := range c.columns {

@@ -47,7 +47,7 @@ func TestRoundTrip(t *testing.T) {
 	for _, code := range modules {
 		size += len(code)
 	}
-	assert.Less(t, len(file), size/7)
+	assert.Less(t, len(file), size/16)
 	again, err := Pack(got)
 	require.NoError(t, err)
 	assert.Equal(t, file, again, "the order of a map does not matter")
@@ -81,6 +81,38 @@ func TestAnyWords(t *testing.T) {
 	got, err := Unpack(file)
 	require.NoError(t, err)
 	assert.Equal(t, modules, got)
+}
+
+// TestSimilar has modules with the same operations on other ids, and a long instruction that differs near its end.
+func TestSimilar(t *testing.T) {
+	modules := map[string][]byte{}
+	for m := range uint32(20) {
+		r, gaps := rand.New(rand.NewPCG(1, 2)), rand.New(rand.NewPCG(3, uint64(m)))
+		code := []uint32{0x07230203, 0x10600, 0, 5000, 0, 101<<16 | 7, 1} // OpString
+		for range 99 {
+			code = append(code, r.Uint32())
+		}
+		code[len(code)-30] += m
+		ids := []uint32{2}
+		for range 1000 { // OpIAdd
+			id := ids[len(ids)-1] + 1 + gaps.Uint32N(2)
+			code = append(code, 5<<16|128, 2, id, ids[r.IntN(len(ids))], ids[r.IntN(len(ids))])
+			ids = append(ids, id)
+		}
+		name := string('a' + rune(m))
+		for _, w := range code {
+			modules[name] = binary.LittleEndian.AppendUint32(modules[name], w)
+		}
+	}
+	file, err := Pack(modules)
+	require.NoError(t, err)
+	got, err := Unpack(file)
+	require.NoError(t, err)
+	assert.Equal(t, modules, got)
+	delete(modules, "t")
+	fewer, err := Pack(modules)
+	require.NoError(t, err)
+	assert.Less(t, len(file)-len(fewer), 500, "bytes of one more module of 5 KB")
 }
 
 func TestPackErrors(t *testing.T) {
