@@ -138,7 +138,53 @@ func Read(task Task, data []byte) (Config, error) {
 	if c.Task != task {
 		return c, fmt.Errorf("task is %q, want %q", c.Task, task)
 	}
+	if err := readModule(data, &c); err != nil {
+		return c, err
+	}
 	return c, c.Check()
+}
+
+// readModule reads the configuration of the module again: absent keys have the defaults of the task, where package colt5 has just
+// set its own.
+func readModule(data []byte, c *Config) error {
+	var given struct{ Transformer, Encoder json.RawMessage }
+	if err := json.Unmarshal(data, &given); err != nil {
+		return err
+	}
+	module, value, defaults := any(c.Transformer), given.Transformer, any(Default(c.Task).Transformer)
+	if c.Task == Classifier {
+		module, value, defaults = c.Encoder, given.Encoder, Default(c.Task).Encoder
+	}
+	base, err := json.Marshal(defaults)
+	if err == nil {
+		value, err = overlay(base, value)
+	}
+	if err != nil || string(value) == "null" {
+		return err // of null, Check has an error
+	}
+	return json.Unmarshal(value, module)
+}
+
+// overlay returns the JSON object base with the values of another one, which may be absent, object by object. Other values than
+// objects replace those of base.
+func overlay(base, top json.RawMessage) (json.RawMessage, error) {
+	var all, changes map[string]json.RawMessage
+	if len(top) == 0 {
+		return base, nil
+	}
+	if json.Unmarshal(base, &all) != nil || json.Unmarshal(top, &changes) != nil || all == nil || changes == nil {
+		return top, nil
+	}
+	for key, value := range changes {
+		if old, ok := all[key]; ok {
+			var err error
+			if value, err = overlay(old, value); err != nil {
+				return nil, err
+			}
+		}
+		all[key] = value
+	}
+	return json.Marshal(all)
 }
 
 // ReadIdentity reads what Identity returned, of any task.

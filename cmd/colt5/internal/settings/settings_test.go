@@ -34,6 +34,20 @@ func TestRead(t *testing.T) {
 	assert.Equal(t, 3, c.Batch)
 	assert.Equal(t, 2000, c.Run.Steps)
 	assert.Equal(t, Default(LM).Run.Keep, c.Run.Keep)
+	want := Default(LM)
+	want.Batch, want.Run.Steps = 3, 2000
+	want.Transformer.Dim, want.Transformer.Depth, want.Transformer.NumHeavyTokensQ, want.Transformer.NumHeavyTokensKV = 32, 1, 1, 1
+	assert.Equal(t, want, c, "absent keys have the defaults of the task, those of the module too")
+	c, err = Read(LM, []byte(`{"transformer": {"causal_query_routing": false, "router_kwargs": {"eps": 0.5}}}`))
+	require.NoError(t, err)
+	want = Default(LM)
+	want.Transformer.CausalQueryRouting, want.Transformer.Router.Eps = false, 0.5
+	assert.Equal(t, want, c)
+	c, err = Read(Classifier, []byte(`{"task": "classifier", "encoder": {"depth": 3}}`))
+	require.NoError(t, err)
+	want = Default(Classifier)
+	want.Encoder.Depth = 3
+	assert.Equal(t, want, c)
 	for text, want := range map[string]string{
 		`{"bach": 1}`: `unknown field "bach"`, `{"transformer": {"dimm": 1}}`: "dimm", `{} {}`: "something after", `{"task": "classifier"}`: `task is "classifier", want "lm"`,
 		`{"batch": 0}`: "batch is 0, want 1 to", `{"run": null}`: "run is null", `{"encoder": {}}`: "needs a transformer, and no encoder",
