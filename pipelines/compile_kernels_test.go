@@ -235,7 +235,7 @@ func compileCoorDescent(c *compiler) {
 	compile(c, NewCoorDescentBackward, func(r *CoorDescentBackward) (list []*vk.Kernel, err error) {
 		for _, length := range []int{1, 512, 1024} { // all sizes of workgroups
 			for _, windows := range []bool{false, true} {
-				sum, scan, sweep, err := r.stages(coorDescentBackwardThreads(limitsOfCaps(c.caps), length), windows)
+				sum, scan, sweep, err := r.stages(limitsOfCaps(c.caps), length, windows)
 				if err != nil {
 					return nil, err
 				}

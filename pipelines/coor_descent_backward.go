@@ -137,8 +137,9 @@ func (c *CoorDescentBackward) Record(list *vk.CommandList, a CoorDescentBackward
 	}
 	s := a.segmentArgs()
 	segments, length := a.Rows*s.segments(), s.segmentLength()
-	threads := coorDescentBackwardThreads(limitsOfCaps(c.kernels.dev.Caps()), length)
-	sum, scan, sweep, err := c.stages(threads, a.Windows > 0)
+	limits := limitsOfCaps(c.kernels.dev.Caps())
+	threads := coorDescentSweepThreads(limits)
+	sum, scan, sweep, err := c.stages(limits, length, a.Windows > 0)
 	if err != nil {
 		return fmt.Errorf("pipelines: %s: %w", op, err)
 	}
@@ -214,7 +215,7 @@ func (c CoorDescentConfig) temperature(t int) float64 {
 	return e
 }
 
-// coorDescentBackwardThreads is the size of a workgroup. Each invocation of the sweep has 4 entries.
+// coorDescentBackwardThreads is the size of a workgroup of the sum and of the scan.
 func coorDescentBackwardThreads(l deviceLimits, length int) uint32 {
 	limit := min(l.MaxWorkgroupInvocations, l.MaxWorkgroupSize[0], 256)
 	threads := uint32(min(64, limit))
@@ -224,8 +225,15 @@ func coorDescentBackwardThreads(l deviceLimits, length int) uint32 {
 	return threads
 }
 
+// coorDescentSweepThreads is the size of a workgroup of the sweep, of which each invocation has 4 entries. Small ones occupy more
+// of a GPU where there are few rows: a workgroup is long at work, because it goes through all windows of its entries, one after
+// another. No sum depends on the size.
+func coorDescentSweepThreads(l deviceLimits) uint32 {
+	return min(l.MaxWorkgroupInvocations, l.MaxWorkgroupSize[0], 64)
+}
+
 // stages returns the kernels of the three dispatches.
-func (c *CoorDescentBackward) stages(threads uint32, windows bool) (sum, scan, sweep *vk.Kernel, err error) {
+func (c *CoorDescentBackward) stages(l deviceLimits, length int, windows bool) (sum, scan, sweep *vk.Kernel, err error) {
 	kernel := func(stage string, spec map[uint32]uint32) (k *vk.Kernel) {
 		if err == nil {
 			name := "coor_descent_backward_" + stage
@@ -233,9 +241,11 @@ func (c *CoorDescentBackward) stages(threads uint32, windows bool) (sum, scan, s
 		}
 		return k
 	}
-	spec := map[uint32]uint32{shaders.CoorDescentBackwardLocalSizeX: threads, shaders.CoorDescentEntriesPrefixSegments: specBool(windows)}
-	sum, sweep = kernel("sum", spec), kernel("sweep", spec)
-	scan = kernel("scan", map[uint32]uint32{shaders.CoorDescentBackwardLocalSizeX: threads})
+	const size = shaders.CoorDescentBackwardLocalSizeX
+	threads, prefixes := coorDescentBackwardThreads(l, length), specBool(windows)
+	sum = kernel("sum", map[uint32]uint32{size: threads, shaders.CoorDescentEntriesPrefixSegments: prefixes})
+	scan = kernel("scan", map[uint32]uint32{size: threads})
+	sweep = kernel("sweep", map[uint32]uint32{size: coorDescentSweepThreads(l), shaders.CoorDescentEntriesPrefixSegments: prefixes})
 	return sum, scan, sweep, err
 }
 

@@ -23,7 +23,7 @@ const (
 
 // Ids of the specialisation constants of coor_descent_backward.comp.
 const (
-	CoorDescentBackwardLocalSizeX uint32 = 0 // uint: 64 to 256
+	CoorDescentBackwardLocalSizeX uint32 = 0 // uint: 64 to 256; SWEEP: at most 64
 )
 
 // Ids of the specialisation constants of cross_entropy.comp.

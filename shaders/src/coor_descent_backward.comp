@@ -28,7 +28,7 @@
 #extension GL_KHR_shader_subgroup_arithmetic : require
 #include "include/address.glsl"
 
-layout(local_size_x_id = 0) in; // 64 to 256
+layout(local_size_x_id = 0) in; // 64 to 256; SWEEP: at most 64
 
 layout(push_constant, std430) uniform Push {
 #ifdef SCAN
@@ -120,7 +120,7 @@ void main() {
 
 #include "include/coor_descent_entries.glsl"
 
-const uint MAX_SPAN = 1024; // entries of a workgroup of SWEEP
+const uint MAX_SPAN = 256; // entries of a workgroup of SWEEP
 
 // weights returns w of entries with logits s and gradients g of their scores. bound is -a_{T-1}.
 vec4 weights(vec4 s, vec4 g, FloatPair bound) {
@@ -199,9 +199,18 @@ void add_slots(Segment s, uint id, uint begin, FloatPair bound) {
 	U32 indices = U32(at(p.indices, id, 4 * p.slots)), slot_valid = U32(at(p.valid, id, 4 * p.slots));
 	uint skew, i;
 	uvec2 mask_word = segment_mask_word(s, skew);
-	for (uint slot = gl_LocalInvocationID.x; slot < p.slots; slot += gl_WorkGroupSize.x) {
-		if (indices.v[slot] - s.start - begin >= 4 * gl_WorkGroupSize.x) continue;
-		if (slot_entry(s, slot, indices, slot_valid, mask_word, skew, i)) slot_sums[i - begin] += slot_weight(segment_start, gradients, slot, i, bound);
+	const uint AT_ONCE = 4; // slots whose indices are loaded before the first one is needed
+	for (uint first = gl_LocalInvocationID.x; first < p.slots; first += AT_ONCE * gl_WorkGroupSize.x) {
+		uint entries[AT_ONCE];
+		[[unroll]] for (uint k = 0; k < AT_ONCE; k++) {
+			uint slot = first + k * gl_WorkGroupSize.x;
+			entries[k] = slot < p.slots ? indices.v[slot] - s.start - begin : MAX_SPAN;
+		}
+		[[unroll]] for (uint k = 0; k < AT_ONCE; k++) {
+			uint slot = first + k * gl_WorkGroupSize.x;
+			if (entries[k] >= 4 * gl_WorkGroupSize.x || !slot_entry(s, slot, indices, slot_valid, mask_word, skew, i)) continue;
+			slot_sums[i - begin] += slot_weight(segment_start, gradients, slot, i, bound);
+		}
 	}
 }
 
