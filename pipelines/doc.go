@@ -54,7 +54,7 @@
 //
 //	GradientNorm    norm of the gradients of all parameters, and whether one is infinite or NaN
 //	OptimizerState  factor of the gradients, learning rate, bias corrections and loss scale of a step
-//	AdamW           a step of AdamW over a parameter, or many
+//	AdamW           a step of AdamW over all parameters
 //
 // The 1,024 of 4,096 tokens that a router selects, for two sequences:
 //

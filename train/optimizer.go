@@ -58,7 +58,7 @@ type Optimizer struct {
 	arenas               []*vk.Buffer // gradients and loss, one more than the levels of the tree
 	m, v                 *vk.Buffer
 	state, norm, scratch *vk.Buffer
-	records              *vk.Buffer
+	records, table       *vk.Buffer // table: of AdamW
 
 	adamW        *pipelines.AdamW
 	gradientNorm *pipelines.GradientNorm
@@ -137,13 +137,14 @@ func (o *Optimizer) checkMemory() error {
 func (c OptimizerConfig) levels() int { return bits.Len(uint(c.MicroBatches - 1)) }
 
 // bufferSizes are the sizes of an optimiser's buffers.
-type bufferSizes struct{ gradients, moments, state, norm, scratch, records uint64 }
+type bufferSizes struct{ gradients, moments, state, norm, scratch, records, table uint64 }
 
-func (c OptimizerConfig) sizes(elements int) bufferSizes {
-	bytes := 4 * uint64(elements)
+func (o *Optimizer) sizes() bufferSizes {
+	c, bytes := o.config, 4*uint64(o.elements)
 	return bufferSizes{
 		gradients: bytes + 4*lossElements, moments: bytes, state: pipelines.OptimizerStateBytes, norm: 8,
-		scratch: pipelines.GradientNormScratch(elements), records: uint64(c.Records) * pipelines.OptimizerRecordBytes,
+		scratch: pipelines.GradientNormScratch(o.elements), records: uint64(c.Records) * pipelines.OptimizerRecordBytes,
+		table: pipelines.AdamWTableBytes(o.updated()),
 	}
 }
 
@@ -158,8 +159,8 @@ func (c OptimizerConfig) Memory(parameters []Parameter) (uint64, error) {
 	if err != nil {
 		return 0, fmt.Errorf("train: OptimizerConfig.Memory: %w", err)
 	}
-	s := o.config.sizes(o.elements)
-	return uint64(o.config.levels()+1)*s.gradients + 2*s.moments + s.state + s.norm + s.scratch + s.records, nil
+	s := o.sizes()
+	return uint64(o.config.levels()+1)*s.gradients + 2*s.moments + s.state + s.norm + s.scratch + s.records + s.table, nil
 }
 
 func (o *Optimizer) allocate(ctx context.Context) error {
@@ -176,15 +177,18 @@ func (o *Optimizer) allocate(ctx context.Context) error {
 		}
 		return b
 	}
-	s := o.config.sizes(o.elements)
+	s := o.sizes()
 	for range o.config.levels() + 1 {
 		o.arenas = append(o.arenas, alloc("gradients", s.gradients))
 	}
 	o.m, o.v = alloc("first moments", s.moments), alloc("second moments", s.moments)
 	o.state, o.norm, o.scratch = alloc("optimiser state", s.state), alloc("norm", s.norm), alloc("norm scratch", s.scratch)
-	o.records = alloc("records", s.records)
+	o.records, o.table = alloc("records", s.records), alloc("table of parameters", s.table)
 	if err == nil {
 		err = zero.Run(ctx)
+	}
+	if err == nil {
+		err = o.dev.Upload(ctx, vk.Transfer{Range: o.table.Range(), Data: vk.Bytes(pipelines.AdamWTable(o.updated()))})
 	}
 	if err := errors.Join(err, zero.Close()); err != nil {
 		return fmt.Errorf("%d parameters, %d elements: %w", len(o.parameters), o.elements, err)
@@ -285,20 +289,18 @@ func (o *Optimizer) recordStep(list *vk.CommandList) error {
 	}); err != nil {
 		return err
 	}
+	return o.adamW.Record(list, pipelines.AdamWArgs{
+		Parameters: o.updated(), Table: o.table.Range(), G: o.Gradients(0), M: o.m.Range(), V: o.v.Range(), State: state,
+	})
+}
+
+// updated is the parameters for AdamW.
+func (o *Optimizer) updated() []pipelines.AdamWParameter {
+	list := make([]pipelines.AdamWParameter, len(o.parameters))
 	for i, p := range o.parameters {
-		at, n := 4*uint64(o.offsets[i]), p.elements()
-		a := pipelines.AdamWArgs{
-			P: p.Data, G: o.Gradient(0, i), State: state, N: n,
-			M: o.m.Range().Slice(at, p.Data.Size()), V: o.v.Range().Slice(at, p.Data.Size()),
-		}
-		if p.decays() {
-			a.Decayed = n
-		}
-		if err := o.adamW.Record(list, a); err != nil {
-			return fmt.Errorf("parameter %s: %w", errtext.Name(p.Name), err)
-		}
+		list[i] = pipelines.AdamWParameter{P: p.Data, N: p.elements(), Decays: p.decays()}
 	}
-	return nil
+	return list
 }
 
 // stepList is the key of the list of SubmitStep in Optimizer.lists.
@@ -353,7 +355,7 @@ func (o *Optimizer) Close() error {
 		delete(o.lists, key)
 	}
 	err = errors.Join(err, o.adamW.Close(), o.gradientNorm.Close(), o.stepState.Close(), o.add.Close())
-	for _, b := range append([]*vk.Buffer{o.m, o.v, o.state, o.norm, o.scratch, o.records}, o.arenas...) {
+	for _, b := range append([]*vk.Buffer{o.m, o.v, o.state, o.norm, o.scratch, o.records, o.table}, o.arenas...) {
 		if b != nil {
 			err = errors.Join(err, b.Close())
 		}

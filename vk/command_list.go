@@ -124,6 +124,9 @@ type Dispatch struct {
 	Flops  float64   // floating-point operations; 0: not counted
 	Bytes  float64   // minimum memory traffic; 0: not counted. of more than 1.5 GB there are several steps, see Grid
 
+	// Indirect is memory that the kernel accesses through addresses in device memory, see Range.Address; not of bindings.
+	Indirect []Access
+
 	// IndependentOfPrevious adds the dispatch to the set of the dispatch recorded before it. The caller promises that no
 	// dispatch of a set accesses bytes that another one writes. The ranges in their Args may overlap.
 	IndependentOfPrevious bool
@@ -191,6 +194,20 @@ func (l *CommandList) checkArguments(op string, accesses []Access) error {
 	return nil
 }
 
+// checkIndirect checks memory that a dispatch accesses through addresses in device memory.
+func (l *CommandList) checkIndirect(op string, accesses []Access) error {
+	for i, a := range accesses {
+		err := a.Range.valid(l.dev, l)
+		if err == nil && a.Range.binding != nil {
+			err = fmt.Errorf("is of binding %q, want a range of a buffer: its address is not known before a run", a.Range.binding.name)
+		}
+		if err != nil {
+			return l.fail(op, fmt.Errorf("indirect access %d %w", i, err))
+		}
+	}
+	return nil
+}
+
 // Dispatch records a launch of a kernel.
 func (l *CommandList) Dispatch(d Dispatch) error {
 	if err := l.lockForCall(context.Background(), "Dispatch"); err != nil {
@@ -202,6 +219,9 @@ func (l *CommandList) Dispatch(d Dispatch) error {
 	}
 	op := "Dispatch " + d.Kernel.name
 	if err := l.checkArguments(op, d.Args); err != nil {
+		return err
+	}
+	if err := l.checkIndirect(op, d.Indirect); err != nil {
 		return err
 	}
 	if err := l.checkDispatch(d); err != nil {
@@ -228,7 +248,7 @@ func (l *CommandList) Dispatch(d Dispatch) error {
 	if d.IndependentOfPrevious {
 		set = l.steps[set-1].independentSet
 	}
-	present := slices.DeleteFunc(slices.Clone(d.Args), func(a Access) bool { return a.Range.IsZero() })
+	present := slices.DeleteFunc(slices.Concat(d.Args, d.Indirect), func(a Access) bool { return a.Range.IsZero() })
 	all := float64(gridPart{groups: d.Groups}.count())
 	for _, part := range parts {
 		from := len(l.ops)

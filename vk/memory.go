@@ -123,6 +123,15 @@ func (r Range) limit() uint64 {
 	return r.binding.size
 }
 
+// Address returns the device address, for a table in device memory that a kernel reads; its dispatch must have the range in
+// Dispatch.Indirect. It is 0 for the zero Range, and in a binding. It stays the same until the buffer is closed.
+func (r Range) Address() uint64 {
+	if r.buf == nil {
+		return 0
+	}
+	return r.address()
+}
+
 // address returns the device address. r must not be in a binding.
 func (r Range) address() uint64 { return r.buf.block.address + r.buf.offset + r.offset }
 

@@ -195,3 +195,35 @@ func TestScheduleOnce(t *testing.T) {
 	assert.Same(t, &before[0], &after[0])
 	assert.Equal(t, uint32(2), download(t, r)[0])
 }
+
+// TestIndirect: steps wait for memory that a dispatch accesses through addresses in device memory, and a run needs it.
+func TestIndirect(t *testing.T) {
+	d := openDevice(t, vk.Options{})
+	k := newKernel(t, d, "mix", nil)
+	x, y, table := newBuffer(t, d, "x", 4096), newBuffer(t, d, "y", 4096).Range(), newBuffer(t, d, "table", 4096).Range()
+	l := newList(t, d, vk.CommandListConfig{})
+	run := func(indirect vk.Access) vk.Dispatch {
+		run := mixDispatch(k, vk.Range{}, table, y, 1)
+		run.Indirect = []vk.Access{indirect}
+		return run
+	}
+	require.NoError(t, l.Fill(table, 0))
+	require.NoError(t, l.Fill(x.Range(), 0))
+	assert.Equal(t, 0, l.Barriers())
+	require.NoError(t, l.Dispatch(run(vk.ReadWrite(x.Range().Slice(16, 16)))))
+	require.NoError(t, l.Fill(x.Range().Slice(0, 16), 1))
+	assert.Equal(t, 1, l.Barriers())
+	require.NoError(t, l.Fill(x.Range().Slice(16, 16), 1))
+	assert.Equal(t, 2, l.Barriers())
+
+	assert.ErrorContains(t, l.Dispatch(run(vk.Read(vk.Range{}))), "indirect access 0 is the zero Range")
+	assert.ErrorContains(t, l.Dispatch(run(vk.Read(l.NewBinding("b", 16).Range()))), `indirect access 0 is of binding "b", want a range of a buffer`)
+	assert.Zero(t, l.NewBinding("c", 16).Range().Address())
+	assert.Zero(t, vk.Range{}.Address())
+	assert.Equal(t, x.Range().Address()+16, x.Range().Slice(16, 16).Address())
+
+	l = newList(t, d, vk.CommandListConfig{})
+	require.NoError(t, l.Dispatch(run(vk.Write(x.Range()))))
+	require.NoError(t, x.Close())
+	assert.ErrorIs(t, l.Run(t.Context()), vk.ErrClosed)
+}

@@ -59,9 +59,12 @@ func setupAdamW(b *Builder, size []int) (*Workload, error) {
 	n := size[0] * size[1]
 	w, err := pipelines.NewAdamW(b.Dev, pipelines.AdamWConfig{Beta1: 0.9, Beta2: 0.999, Eps: 1e-8, Decay: 0.01})
 	w = scope.Keep(b.Scope, w, err)
+	p := b.alloc32(n)
+	parameters := []pipelines.AdamWParameter{{P: p, N: n, Decays: true}}
 	a := pipelines.AdamWArgs{
-		P: b.alloc32(n), G: b.normal(n), M: b.alloc32(n), V: b.alloc32(n), N: n, Decayed: n,
+		Parameters: parameters, Table: b.upload(pipelines.AdamWTableBytes(parameters), func() []byte { return vk.Bytes(pipelines.AdamWTable(parameters)) }),
+		G: b.normal(n), M: b.alloc32(n), V: b.alloc32(n),
 		State: b.optimizerState(pipelines.OptimizerStateWords{Factor: 1, Rate: 1e-3, StepSize: 1e-2, Inverse: 1000}),
 	}
-	return b.kernel("adamw", func(list *vk.CommandList) error { return w.Record(list, a) }, b.updated("p", a.P), b.updated("m", a.M), b.updated("v", a.V))
+	return b.kernel("adamw", func(list *vk.CommandList) error { return w.Record(list, a) }, b.updated("p", p), b.updated("m", a.M), b.updated("v", a.V))
 }
