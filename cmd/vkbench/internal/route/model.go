@@ -10,12 +10,25 @@ import (
 	"github.com/colt5-vulkan/colt5/internal/cli/command"
 	"github.com/colt5-vulkan/colt5/internal/cli/input"
 	"github.com/colt5-vulkan/colt5/internal/cli/scope"
+	"github.com/colt5-vulkan/colt5/safetensors"
 )
 
-// readConfig reads the configuration of an Encoder whose tokens are bytes.
+// readConfig reads the configuration of an Encoder whose tokens are bytes: its own, or that of a classifier of colt5 train, which
+// has it as a part, alone or in a checkpoint.
 func readConfig(path string) (colt5.EncoderConfig, error) {
 	var c colt5.EncoderConfig
 	data, err := input.ReadFile(path, input.ConfigLimit)
+	var whole struct {
+		Encoder json.RawMessage
+		Config  struct{ Encoder json.RawMessage }
+	}
+	if json.Unmarshal(data, &whole) == nil { // otherwise the error below names the problem
+		for _, part := range []json.RawMessage{whole.Encoder, whole.Config.Encoder} {
+			if len(part) > 0 {
+				data = part
+			}
+		}
+	}
 	if err == nil {
 		err = json.Unmarshal(data, &c)
 	}
@@ -54,7 +67,7 @@ func newEncoder(ctx context.Context, s *scope.Scope, o options, text []byte) (mo
 	weights := fmt.Sprintf("untrained, with the initial values of seed %d: which passages it selects is arbitrary", o.seed)
 	if o.weights != "" {
 		weights = "weights of " + printableName(o.weights)
-		if err := e.Load(ctx, o.weights); err != nil {
+		if err := load(ctx, e, o.weights); err != nil {
 			return model{}, command.Usagef("-weights %s: %w", o.weights, err)
 		}
 	} else if err := e.Init(ctx, o.seed); err != nil {
@@ -81,6 +94,21 @@ func newEncoder(ctx context.Context, s *scope.Scope, o options, text []byte) (mo
 		return y, records, stats, s.Err()
 	}
 	return m, nil
+}
+
+// load loads the weights of an Encoder from a file of its own, or of a classifier.
+func load(ctx context.Context, e *colt5.Encoder, path string) error {
+	f, err := safetensors.Open(path)
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	o := safetensors.LoadOptions{}
+	const part = "encoder."
+	if _, ok := f.Info(part + e.Parameters()[0].Name); ok {
+		o.Prefix = part
+	}
+	return e.LoadFrom(ctx, f, o)
 }
 
 // tokenIDs makes the tensor of token ids of bytes. Small vocabularies are not addressed by bytes.

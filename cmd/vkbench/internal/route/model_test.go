@@ -14,6 +14,7 @@ import (
 	"github.com/colt5-vulkan/colt5/internal/cli/command"
 	"github.com/colt5-vulkan/colt5/internal/cli/commandtest"
 	"github.com/colt5-vulkan/colt5/internal/gputest"
+	"github.com/colt5-vulkan/colt5/safetensors"
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 )
@@ -33,6 +34,24 @@ func encoderFiles(t *testing.T) (e *colt5.Encoder, config, weights string) {
 	require.NoError(t, e.Init(t.Context(), 7))
 	require.NoError(t, e.Save(t.Context(), weights))
 	return e, config, weights
+}
+
+// classifierWeights writes the weights of an Encoder under the names that they have in a classifier.
+func classifierWeights(t *testing.T, encoder string) string {
+	t.Helper()
+	f, err := safetensors.Open(encoder)
+	require.NoError(t, err)
+	defer f.Close()
+	list := []safetensors.Tensor{{Name: "head.weight", DType: safetensors.F32, Shape: []int64{1}, Data: safetensors.Float32s([]float32{1})}}
+	for _, name := range f.Names() {
+		info, _ := f.Info(name)
+		values, err := f.ReadFloat32(name)
+		require.NoError(t, err)
+		list = append(list, safetensors.Tensor{Name: "encoder." + name, DType: info.DType, Shape: info.Shape, Data: safetensors.Float32s(values)})
+	}
+	path := filepath.Join(t.TempDir(), "classifier.safetensors")
+	require.NoError(t, safetensors.Write(path, nil, list))
+	return path
 }
 
 // wantHeavy runs the Encoder and returns the heavy bytes of each router. Segments of length bytes are calls of their
@@ -89,6 +108,13 @@ func TestRouteEncoder(t *testing.T) {
 			from, n := int(r["from"].(float64)), int(r["bytes"].(float64))
 			assert.Equal(t, float64(countTrue(heavy[full][from:from+n])), r["heavy"])
 		}
+	}
+
+	// The same encoder as a part of a classifier, in the files that colt5 train writes.
+	classifier, rows := classifierWeights(t, weights), program.OK(t, append(flags, "-o", "json")...)
+	for _, text := range []string{`{"task": "classifier", "encoder": ` + encoderConfig + `}`, `{"step": 1, "config": {"encoder": ` + encoderConfig + `}}`} {
+		part := []string{"route", path, "-config", commandtest.File(t, "config.json", text), "-weights", classifier, "-length", "400", "-batch", "1", "-o", "json"}
+		assert.Equal(t, rows, program.OK(t, part...))
 	}
 
 	out := program.OK(t, append(flags, "-html", page, "-router", "layers.0.conditional_attn.q_router")...)
