@@ -1,8 +1,10 @@
 package colt5
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
+	"slices"
 
 	"github.com/colt5-vulkan/colt5/pipelines"
 	"github.com/colt5-vulkan/colt5/vk"
@@ -36,6 +38,8 @@ type parameterGradient struct {
 	memory allocation
 	direct bool // there is one item: memory is the final place
 	items  int
+	bytes  uint64 // of an item
+	start  *gradientStart
 }
 
 // gradientState is the memory of gradients while a backward pass is recorded.
@@ -144,9 +148,6 @@ func (p *program) recordBackward(b *builder) {
 	b.gradients = &gradientState{
 		values: map[int]allocation{}, parameters: map[elementsOf]*parameterGradient{}, starts: map[int]*gradientStart{},
 	}
-	if pass.arena >= 0 && b.list != nil {
-		b.fill(b.plan.bindings[pass.arena].Range(), 0)
-	}
 	for i := len(p.nodes) - 1; i >= 0; i-- {
 		n := p.nodes[i]
 		if pass.nodes[i] {
@@ -182,6 +183,27 @@ func (p *program) recordBackward(b *builder) {
 	for v := range pass.results { // of values that no node with a backward pass uses
 		b.begin(b.rootGradient(v))
 	}
+	b.fillUnused()
+}
+
+// fillUnused sets what no step writes of the gradients of parameters to 0: those without a gradient, and paddings.
+func (b *builder) fillUnused() {
+	pass := b.program.backward
+	if pass.arena < 0 || b.list == nil || b.err != nil {
+		return
+	}
+	var written []extent
+	for e, g := range b.gradients.parameters {
+		written = append(written, extent{pass.offsets[e], g.bytes})
+	}
+	slices.SortFunc(written, func(a, b extent) int { return cmp.Compare(a.offset, b.offset) })
+	all, at := b.plan.bindings[pass.arena].Range(), uint64(0)
+	for _, e := range append(written, extent{offset: all.Size()}) {
+		if e.offset > at {
+			b.fill(all.Slice(at, e.offset-at), 0)
+		}
+		at = e.offset + e.size
+	}
 }
 
 // items is the number of batch items of the call: parts of the batch whose gradients of parameters are kept apart.
@@ -196,7 +218,7 @@ func (b *builder) items() int {
 }
 
 // parameter is the gradient of a parameter for each batch item, [items, elements], to which the backward pass adds. Items
-// must be those of earlier uses.
+// must be those of earlier uses. The first step that writes all of it need not add, see take.
 func (b *builder) parameter(w *Tensor) gradient {
 	pass := b.program.backward
 	offset, ok := pass.offsets[w.elements()]
@@ -206,12 +228,11 @@ func (b *builder) parameter(w *Tensor) gradient {
 	items, bytes := b.items(), uint64(w.size())
 	g := b.gradients.parameters[w.elements()]
 	if g == nil {
-		g = &parameterGradient{items: items, direct: items == 1}
+		g = &parameterGradient{items: items, direct: items == 1, bytes: bytes, start: &gradientStart{zero: true}}
 		b.gradients.parameters[w.elements()] = g
 		switch {
 		case !g.direct:
 			g.memory = b.alloc(uint64(items) * bytes)
-			b.fill(g.memory.Range, 0)
 		case b.list != nil && b.err == nil:
 			g.memory.Range = b.plan.bindings[pass.arena].Range().Slice(offset, bytes)
 		}
@@ -219,13 +240,18 @@ func (b *builder) parameter(w *Tensor) gradient {
 	if g.items != items {
 		b.fail(errors.New("a parameter is used by calls with different numbers of batch items, which a backward pass does not support"))
 	}
-	return gradient{Range: g.memory.Range, wanted: true}
+	return g.gradient()
 }
+
+func (g *parameterGradient) gradient() gradient { return gradient{g.memory.Range, true, g.start} }
 
 // finishParameter adds the gradients of the batch items.
 func (b *builder) finishParameter(w *Tensor) {
 	g := b.gradients.parameters[w.elements()]
-	if g == nil || g.direct {
+	if g == nil {
+		return
+	}
+	if b.begin(g.gradient()); g.direct {
 		return
 	}
 	pass := b.program.backward

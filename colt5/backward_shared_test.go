@@ -2,6 +2,7 @@ package colt5
 
 import (
 	"context"
+	"errors"
 	"math"
 	"testing"
 
@@ -50,6 +51,55 @@ func TestBackwardModuleUsedTwice(t *testing.T) {
 			}
 			assert.InDeltaSlice(t, twice, two[name], 1e-3, "%s, %d items", name, items)
 		}
+	}
+}
+
+// TestBackwardOfLinearTwice: the gradients of a layer that is applied twice are those of both uses, and those of a layer whose
+// result has no upstream gradient are 0. Neither layer has a multiple of four parameters.
+func TestBackwardOfLinearTwice(t *testing.T) {
+	gputest.CountCase()
+	fx := newFixture(t)
+	const n, c = 5, 3
+	used, unused := mustNewSeeded(fx, NewLinear, LinearConfig{In: c, Out: c, Bias: true}), mustNewSeeded(fx, NewLinear, LinearConfig{In: c, Out: 1, Bias: true})
+	var parameters []Parameter
+	for name, m := range map[string]*Linear{"used.": used, "unused.": unused} {
+		for _, p := range m.Parameters() {
+			parameters = append(parameters, Parameter{Name: name + p.Name, Tensor: p.Tensor})
+		}
+	}
+	weight, bias := fx.read(used.Parameters()[0].Tensor), fx.read(used.Parameters()[1].Tensor)
+	for _, items := range []int{1, 2} {
+		x, dy := normal(1, items*n*c), normal(2, items*n*c)
+		shape := []int{items, n, c}
+		got := fx.gradients(fx.backwardRun(parameters, feed{"x": fx.floats(x, shape...)}, dy, shape, func(ctx context.Context, y *Tensor, in feed) error {
+			g := y.value.graph
+			middle, other := g.Value("middle"), g.Value("other")
+			err := errors.Join(used.Forward(ctx, middle, in["x"], CallOptions{}), used.Forward(ctx, y, middle, CallOptions{}),
+				unused.Forward(ctx, other, in["x"], CallOptions{}))
+			g.Output("other", other)
+			return err
+		}))
+		dweight, dbias := make([]float32, c*c), make([]float32, c)
+		for r := 0; r < len(x); r += c {
+			for o := range c {
+				dmiddle := float32(0)
+				for i := range c {
+					dmiddle += dy[r+i] * weight[i*c+o]
+				}
+				dbias[o] += dy[r+o] + dmiddle
+				for i := range c {
+					middle := bias[i]
+					for j := range c {
+						middle += x[r+j] * weight[i*c+j]
+					}
+					dweight[o*c+i] += dy[r+o]*middle + dmiddle*x[r+i]
+				}
+			}
+		}
+		assert.InDeltaSlice(t, dweight, got["used.weight"], 1e-4)
+		assert.InDeltaSlice(t, dbias, got["used.bias"], 1e-4)
+		assert.Equal(t, make([]float32, c), got["unused.weight"])
+		assert.Equal(t, make([]float32, 1), got["unused.bias"])
 	}
 }
 

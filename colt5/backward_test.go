@@ -54,7 +54,7 @@ func (fx *fixture) backwardRun(parameters []Parameter, inputs feed, dy []float32
 	return r
 }
 
-// run runs forward and backward, and returns all gradients by name. They were NaN before.
+// gradients runs forward and backward, and returns all gradients by name. They and the paddings between them were NaN before.
 func (fx *fixture) gradients(r backwardRun) map[string][]float32 {
 	fx.t.Helper()
 	back, got := r.options.Backward, map[string][]float32{}
@@ -72,9 +72,15 @@ func (fx *fixture) gradients(r backwardRun) map[string][]float32 {
 		got["in."+name] = fx.read(t)
 	}
 	if back.Parameters != nil {
+		flat, end := fx.read(back.Parameters.Flat()), 0
 		for _, p := range back.Parameters.List() {
 			got[p.Name] = fx.read(p.Tensor)
+			require.Equal(fx.t, got[p.Name], flat[end:][:p.Tensor.Len()], p.Name)
+			for end += p.Tensor.Len(); end%(gradientAlignment/4) != 0; end++ {
+				require.Zero(fx.t, flat[end], "the padding after %s", p.Name)
+			}
 		}
+		require.Len(fx.t, flat, end)
 	}
 	return got
 }

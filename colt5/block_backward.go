@@ -73,7 +73,8 @@ func (b *builder) embedBackward(table *Tensor, dy vk.Range, items, n int) {
 		return
 	}
 	v, c := table.shape[0], table.shape[1]
-	config := pipelines.EmbedBackwardConfig{C: c, V: v, ByteIDs: b.isU8("x"), Add: true}
+	_, add := b.take(g)
+	config := pipelines.EmbedBackwardConfig{C: c, V: v, ByteIDs: b.isU8("x"), Add: add}
 	scratch := b.alloc(pipelines.EmbedBackwardScratch(items, n, v))
 	record(b, pipelines.NewEmbedBackward, config, pipelines.EmbedBackwardArgs{
 		IDs: b.arg("x"), DY: dy, DTable: g.Range, Scratch: scratch.Range, Items: items, N: n,

@@ -22,6 +22,9 @@ func (g gradient) rows(first, count, rowBytes int) gradient {
 	return g
 }
 
+// empty reports whether the gradient is 0, and its memory has not been written.
+func (g gradient) empty() bool { return g.start != nil && g.start.zero && !g.start.begun }
+
 // gradientStart is what a gradient is before the first step adds to it. A step that writes all of it, take, adds what is here
 // itself; before any other step, begin writes it to the memory.
 type gradientStart struct {
@@ -64,6 +67,15 @@ func (b *builder) take(g gradient) (base vk.Range, add bool) {
 	}
 	g.start.begun = true
 	return g.start.from, !g.start.zero
+}
+
+// itemsOf is the rows of some items of a parameter's gradient, of rowBytes each.
+func (b *builder) itemsOf(g gradient, first, items, rowBytes int) gradient {
+	if items != b.items() {
+		b.begin(g)
+	}
+	g.Range = rows(g.Range, first, items, rowBytes)
+	return g
 }
 
 // upstream is the gradient of a result of the call. It is not wanted if it is 0.

@@ -36,9 +36,7 @@ func (p projection) forward(b *builder, x, y operand, c pipelines.LinearConfig) 
 func (p projection) parametersBackward(b *builder, x, dy operand) {
 	p.weightBackward(b, x, dy)
 	if p.bias != nil {
-		g := b.parameter(p.bias)
-		g.Range = rows(g.Range, p.item, p.items, 4*p.bias.shape[0])
-		b.operandColumnSum(dy, g, p.items, p.rows)
+		b.operandColumnSum(dy, b.itemsOf(b.parameter(p.bias), p.item, p.items, 4*p.bias.shape[0]), p.items, p.rows)
 	}
 }
 
@@ -109,20 +107,22 @@ func workspaceGradient(m allocation) gradient { return gradient{Range: m.Range, 
 // weightBackward records the gradient of the weight. A part of the outputs goes through workspace, because the gradients of
 // the items are not contiguous.
 func (p projection) weightBackward(b *builder, x, dy operand) {
-	g := b.parameter(p.weight)
+	out, in, all := p.outputs(), p.weight.shape[1], p.weight.shape[0]
+	g := b.itemsOf(b.parameter(p.weight), p.item, p.items, 4*all*in)
 	if !g.wanted {
 		return
 	}
-	out, in, all := p.outputs(), p.weight.shape[1], p.weight.shape[0]
-	dw := rows(g.Range, p.item, p.items, 4*all*in)
+	dw := g.Range
 	scratch := b.alloc(pipelines.LinearBackwardScratch(p.items, p.rows, in, out))
 	a := pipelines.LinearBackwardArgs{DY: dy.Range, X: x.Range, DW: dw, Scratch: scratch.Range, Batch: p.items, Rows: p.rows}
 	config := pipelines.LinearBackwardConfig{In: in, Out: out, Add: true, Precision: b.precision, X16: x.is16, DY16: dy.is16}
 	if out == all {
+		_, config.Add = b.take(g)
 		record(b, pipelines.NewLinearBackward, config, a)
 		b.release(scratch)
 		return
 	}
+	b.begin(g)
 	if p.items == 1 {
 		a.DW = rows(dw, p.first, out, 4*in)
 		record(b, pipelines.NewLinearBackward, config, a)
@@ -148,8 +148,9 @@ func (b *builder) columnSum(x, skip vk.Range, y gradient, items, count, width in
 	if !y.wanted {
 		return
 	}
+	_, add := b.take(y)
 	scratch := b.alloc(pipelines.ColumnSumScratch(items, count, width))
-	record(b, pipelines.NewColumnSum, pipelines.ColumnSumConfig{C: width, Add: true}, pipelines.ColumnSumArgs{
+	record(b, pipelines.NewColumnSum, pipelines.ColumnSumConfig{C: width, Add: add}, pipelines.ColumnSumArgs{
 		X: x, Skip: skip, Y: y.Range, Scratch: scratch.Range, Batch: items, Rows: count,
 	})
 	b.release(scratch)
@@ -160,8 +161,9 @@ func (b *builder) operandColumnSum(x operand, y gradient, items, count int) {
 	if !y.wanted {
 		return
 	}
+	_, add := b.take(y)
 	scratch := b.alloc(pipelines.ColumnSumScratch(items, count, x.width))
-	record(b, pipelines.NewColumnSum, pipelines.ColumnSumConfig{C: x.width, Add: true, X: b.dtypeOf(x)}, pipelines.ColumnSumArgs{
+	record(b, pipelines.NewColumnSum, pipelines.ColumnSumConfig{C: x.width, Add: add, X: b.dtypeOf(x)}, pipelines.ColumnSumArgs{
 		X: x.Range, Y: y.Range, Scratch: scratch.Range, Batch: items, Rows: count,
 	})
 	b.release(scratch)

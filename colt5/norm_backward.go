@@ -45,14 +45,16 @@ func (b *builder) recordRMSNormBackward(a pipelines.RMSNormBackwardArgs, gamma *
 	if !g.wanted && !dx.wanted {
 		return
 	}
-	c := pipelines.RMSNormBackwardConfig{C: width, Gather: gather, Add: true, AddGamma: true, DY: b.dtypeOf(dy)}
+	c := pipelines.RMSNormBackwardConfig{C: width, Gather: gather, Add: true, DY: b.dtypeOf(dy)}
 	var noX, parts allocation
 	a.DX, a.Base, c.Add, noX = b.normInput(dx, width, !gather, a.Items, max(a.InRows, a.Rows), width)
 	scratch := b.alloc(pipelines.RMSNormBackwardScratch(a.Items, a.Rows, width))
 	a.Scratch, a.DGamma = scratch.Range, g.Range
 	each := g.wanted && a.Items == b.items()
-	if !each { // items of the kernel are parts of batch items, or nothing needs the gradient
-		parts, c.AddGamma = b.floats(a.Items, width), false
+	if each {
+		_, c.AddGamma = b.take(g)
+	} else { // items of the kernel are parts of batch items, or nothing needs the gradient
+		parts = b.floats(a.Items, width)
 		a.DGamma = parts.Range
 	}
 	record(b, pipelines.NewRMSNormBackward, c, a)
@@ -85,6 +87,11 @@ func (b *builder) layerNormBackward(x vk.Range, weight, bias *Tensor, dy operand
 	}
 	a := pipelines.LayerNormBackwardArgs{X: x, Weight: weight.memory, DY: dy.Range, Items: items, Rows: count}
 	c := pipelines.LayerNormBackwardConfig{C: width, AddParameters: true, DY: b.dtypeOf(dy)}
+	if dweight.empty() && dbias.empty() {
+		b.take(dweight)
+		b.take(dbias)
+		c.AddParameters = false
+	}
 	var noX, noWeight, noBias allocation
 	a.DX, a.Base, c.Add, noX = b.normInput(dx, width, true, items, count, width)
 	a.DWeight, noWeight = b.dropped(dweight, items, width)

@@ -58,9 +58,12 @@ func (b *builder) descentBackward(mask vk.Range, s *routerState, dscores vk.Rang
 
 // logitsBackward records the gradients of the tokens and of the routing tokens from that of the logits.
 func (b *builder) logitsBackward(x vk.Range, s *routerState, dlogits vk.Range, dx gradient) {
+	if g := b.parameter(s.routingTokens); g.wanted && s.b == b.items() {
+		b.tokenLogitsBackward(x, s.routingTokens.memory, false, s, dlogits, dx, g)
+		return
+	}
 	parts := b.floats(s.b, s.r, s.c)
-	b.fill(parts.Range, 0)
-	b.tokenLogitsBackward(x, s.routingTokens.memory, false, s, dlogits, dx, workspaceGradient(parts))
+	b.tokenLogitsBackward(x, s.routingTokens.memory, false, s, dlogits, dx, startingAtZero(parts))
 	b.sumParts(parts.Range, b.parameter(s.routingTokens), s.b, s.r*s.c)
 	b.release(parts)
 }
@@ -69,7 +72,8 @@ func (b *builder) logitsBackward(x vk.Range, s *routerState, dlogits vk.Range, d
 // [B, N, C] and dtokens [B, R, C].
 func (b *builder) tokenLogitsBackward(x, tokens vk.Range, perItem bool, s *routerState, dlogits vk.Range, dx, dtokens gradient) {
 	a := pipelines.RouterLogitsBackwardArgs{X: x, Tokens: tokens, DLogits: dlogits, B: s.b, N: s.n, TokensPerItem: perItem}
-	config := pipelines.RouterLogitsBackwardConfig{C: s.c, R: s.r, CosineScale: s.options.logits(s.c, s.r, 0).CosineScale, AddTokens: true}
+	config := pipelines.RouterLogitsBackwardConfig{C: s.c, R: s.r, CosineScale: s.options.logits(s.c, s.r, 0).CosineScale}
+	_, config.AddTokens = b.take(dtokens)
 	scratch := b.alloc(pipelines.RouterLogitsBackwardScratch(config, s.b, s.n))
 	var noX, noTokens allocation
 	a.DX, noX = b.dropped(dx, s.b, s.n, s.c)
