@@ -87,7 +87,7 @@ func (k *attentionBackwardKernels) tile(stage string, rows, others int) (attenti
 	if limits := limitsOf(k.dev); limits.lowRegisters() {
 		return lowRegisterBackwardTile(limits, k.matrix, stage, k.dimHead, k.factors)
 	}
-	tiles, err := attentionBackwardTiles(limitsOf(k.dev), k.matrix, k.dimHead, k.factors, rows, stage == "queries" && others >= wideKeys)
+	tiles, err := attentionBackwardTiles(limitsOf(k.dev), k.matrix, k.dimHead, k.factors, rows, others, stage == "queries" && others >= wideKeys)
 	if err != nil {
 		return attentionBackwardTile{}, err
 	}
@@ -131,8 +131,11 @@ func (k *attentionBackwardKernels) record(list *vk.CommandList, op string, w att
 		return fmt.Errorf("pipelines: %s: %w", op, err)
 	}
 	products := 5.0 // of a pair, each of dimHead multiplications and additions: two for its weight twice, and one for dq
-	if w.stage == "keys" {
+	switch {
+	case w.stage == "keys":
 		products = 4 // two for the weight, one for dk and one for dv
+	case tile.subgroups > 0 && !tile.lowRegisters:
+		products = 3 // the weight once
 	}
 	return dispatchShares(list, op, groups, k.maxFlops, vk.Dispatch{
 		Kernel: kernel, Args: w.args, Flops: 2 * products * float64(k.dimHead) * w.pairs, Bytes: w.bytes,

@@ -1,12 +1,14 @@
 package pipelines
 
 import (
+	"errors"
 	"fmt"
 	"math"
 	"testing"
 
 	"github.com/colt5-vulkan/colt5/internal/gputest"
 	"github.com/colt5-vulkan/colt5/internal/ref"
+	"github.com/colt5-vulkan/colt5/vk"
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 )
@@ -18,6 +20,24 @@ func windowBackwardPrecisions(t *testing.T) []DType {
 		_, err := NewWindowAttentionBackward(gputest.Device(t), WindowAttentionConfig{Heads: 1, DimHead: 8, Window: 4, Precision: p})
 		return err
 	})
+}
+
+// gradientFloor bounds the effect of two roundings to 16 bits on a gradient: that of the weight of its largest pair, and that of
+// the result. A number just above a power of 2 changes by up to half a unit in the last place, 2^-11 or 2^-8 of it. The float32
+// reference rounds weights too, but may be closer to its neighbours than the kernel.
+func (p DType) gradientFloor() float64 { return 2 * 2 * p.halfULP() }
+
+// withoutTile reports whether a test that pretends to have a device with few registers has matrices and subgroups too large for
+// such a device's workgroups. Devices with few registers have tiles for all heads: TestLowRegisterBackwardTiles.
+func withoutTile(t *testing.T, p DType, dimHead int, factors bool) bool {
+	l := limitsOf(gputest.Device(t))
+	matrix, err := p.matrixShape(l.Caps)
+	require.NoError(t, err)
+	if !l.lowRegisters() {
+		return false
+	}
+	_, err = lowRegisterBackwardTile(l, matrix, "keys", dimHead, factors)
+	return errors.Is(err, vk.ErrUnsupported)
 }
 
 func TestWindowAttentionBackwardMatrix(t *testing.T) {
@@ -39,6 +59,9 @@ func TestWindowAttentionBackwardMatrix(t *testing.T) {
 			if testing.Short() && i > 1 {
 				continue
 			}
+			if withoutTile(t, p, group.DimHead, false) {
+				continue
+			}
 			group.Precision = p
 			w := windowGradient{WindowAttentionConfig: group.config}.open(t, gputest.New(t))
 			w.kernels.weightsInRegisters = !group.viaShared
@@ -53,9 +76,9 @@ func TestWindowAttentionBackwardMatrix(t *testing.T) {
 						a, dy := c.data()
 						want := ref.WindowAttentionBackward(a, dy)
 						a.Round = p.round
-						naive := p.roundAll(ref.WindowAttentionBackward32(a, dy))
+						naive := ref.WindowAttentionBackward32(a, dy)
 						got := c.compute(t, w, gpu, c.poisonMasked(a.QKV), dy)
-						assert.NoError(t, ref.MaxErr(got, want).Within(ref.Bound(naive, want, p.halfULP())))
+						assert.NoError(t, ref.MaxErr(got, want).Within(ref.Bound(naive, want, p.gradientFloor())))
 						row := c.Heads * c.DimHead
 						for token, valid := range c.mask {
 							if valid == 0 {
@@ -167,8 +190,8 @@ func TestPatchAttentionBackwardMatrix(t *testing.T) {
 				a, dy := c.data()
 				want := ref.PatchAttentionBackward(a, dy)
 				a.Round = p.round
-				naive := p.roundAll(ref.PatchAttentionBackward32(a, dy))
-				assert.NoError(t, ref.MaxErr(c.compute(t, c.open(t), gpu, a.QKV, dy), want).Within(ref.Bound(naive, want, p.halfULP())))
+				naive := ref.PatchAttentionBackward32(a, dy)
+				assert.NoError(t, ref.MaxErr(c.compute(t, c.open(t), gpu, a.QKV, dy), want).Within(ref.Bound(naive, want, p.gradientFloor())))
 				require.Contains(t, gpu.StepNames()[0], matrixAttention("patch_attention_backward_queries", p))
 				require.Contains(t, gpu.StepNames()[1], matrixAttention("patch_attention_backward_keys", p))
 			})
@@ -192,7 +215,7 @@ func TestRoutedAttentionBackwardMatrix(t *testing.T) {
 		opened := map[RoutedAttentionConfig]*RoutedAttentionBackward{}
 		for i, c := range []routedCase{
 			{RoutedAttentionConfig: ownKeys(4, 24, 2).with(all), lists: 2, queries: 64, keys: 65},
-			{RoutedAttentionConfig: ownKeys(4, 16, 2).with(all).with(indexed), lists: 6, queries: 8, keys: 45, perItem: 3, rows: 50},
+			{RoutedAttentionConfig: ownKeys(4, 16, 2).with(all).with(indexed), lists: 6, queries: 8, keys: 45, perItem: 3, rows: 50, scale: 6}, // maxima rise
 			{RoutedAttentionConfig: ownKeys(3, 20, 1).with(prefix), lists: 6, queries: 31, perItem: 3, rows: 100, prefix: 40},
 			{RoutedAttentionConfig: ownKeys(2, 16, 1), lists: 1, queries: 1, keys: 1},
 			{RoutedAttentionConfig: ownKeys(2, 16, 1), lists: 2, queries: 15, keys: 31},
@@ -201,7 +224,7 @@ func TestRoutedAttentionBackwardMatrix(t *testing.T) {
 			{RoutedAttentionConfig: ownKeys(1, 128, 1).with(valid), lists: 2, queries: 9, keys: 33, validKeys: -1},
 			{RoutedAttentionConfig: ownKeys(2, 22, 1).with(scoreValues).with(indexed), lists: 4, queries: 40, keys: 50, perItem: 2, rows: 90},
 		} {
-			if testing.Short() && i != 1 {
+			if testing.Short() && i != 1 || withoutTile(t, p, c.DimHead, c.ScoreKeys || c.ScoreValues || c.ScoreQueries) {
 				continue
 			}
 			c.Precision = p

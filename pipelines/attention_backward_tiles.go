@@ -2,6 +2,7 @@ package pipelines
 
 import (
 	"fmt"
+	"slices"
 
 	"github.com/colt5-vulkan/colt5/vk"
 )
@@ -68,8 +69,9 @@ const wideKeys = 512
 func (t attentionBackwardTile) shared(m vk.MatrixShape, dimHead int, factors bool) uint32 {
 	pitch := (dimHead+15)/16*2 + 1 // in chunks of 16 bytes
 	group := int(max(m.N, m.K))
-	chunks := max(t.own, 2*t.other)*pitch + t.own*(max(group/8, int(m.N)/4)+1) + t.own + 2*t.other // tile, scratch, addresses
-	chunks += max(t.own, 2*t.other)                                                                // states
+	scratch := t.own * (max(group/8, int(m.N)/4, (pitch+2)/4) + 1)
+	chunks := max(t.own, 2*t.other)*pitch + scratch + t.own + 2*t.other // with the tile and the addresses
+	chunks += max(t.own, 2*t.other)                                     // states
 	if t.ownInRegisters {
 		chunks++
 	} else {
@@ -90,8 +92,9 @@ func (t attentionBackwardTile) fits(l deviceLimits, m vk.MatrixShape, dimHead in
 }
 
 // attentionBackwardTiles returns tiles for 16-bit operands in order of preference. The order of summation does not depend
-// on the tile. rows are the own rows of a set: a workgroup for at most 32 has 32. wide: attentionBackwardWideTiles.
-func attentionBackwardTiles(l deviceLimits, m vk.MatrixShape, dimHead int, factors bool, rows int, wide bool) ([]attentionBackwardTile, error) {
+// on the tile. rows are the own rows of a set, and others the rows that a workgroup reads: tiles for at most 32 have 32. wide:
+// attentionBackwardWideTiles.
+func attentionBackwardTiles(l deviceLimits, m vk.MatrixShape, dimHead int, factors bool, rows, others int, wide bool) ([]attentionBackwardTile, error) {
 	candidates := attentionBackwardMatrixTiles
 	switch {
 	case l.CPU && max(m.M, m.N) <= 8: // its compiler needs minutes for large tiles
@@ -107,7 +110,10 @@ func attentionBackwardTiles(l deviceLimits, m vk.MatrixShape, dimHead int, facto
 			t.subgroups /= t.own / 32
 			t.own = 32
 		}
-		if t.fits(l, m, dimHead, factors) {
+		if others <= 32 {
+			t.other = min(t.other, 32)
+		}
+		if t.fits(l, m, dimHead, factors) && !slices.Contains(list, t) {
 			list = append(list, t)
 		}
 	}
@@ -121,8 +127,8 @@ func attentionBackwardTiles(l deviceLimits, m vk.MatrixShape, dimHead int, facto
 
 // iterations estimates the loop iterations of an invocation. With float32: per tile one, one per slice of 4 vec4, and one
 // per 4 rows that are added; the kernel of the queries has another pass without the latter, and 16 iterations that add the
-// parts of a softmax. With cooperative matrices, per tile one and one per row that an invocation looks up, in as many
-// passes, and those that load the own rows and store the results.
+// parts of a softmax. With cooperative matrices, per tile one and one per row that an invocation looks up, and those that load
+// the own rows and store the results.
 func (t attentionBackwardTile) iterations(dimHead int, stage string, others int) int {
 	tiles, passes := int(ceilDiv(uint64(others), uint64(t.other)))+1, 1
 	if stage == "queries" {
@@ -132,7 +138,7 @@ func (t attentionBackwardTile) iterations(dimHead int, stage string, others int)
 		return t.lowRegisterIterations(dimHead, passes*tiles)
 	}
 	if t.subgroups > 0 {
-		return passes*tiles*(2+t.other) + 4*t.own*dimHead/8 + 1000
+		return tiles*(2+t.other) + 4*t.own*dimHead/8 + 1000
 	}
 	slices := int(ceilDiv(uint64(dimHead), 16))
 	return tiles*(passes*(1+slices)+t.other/4) + 16

@@ -16,8 +16,8 @@
 // weights of pairs go to shared memory too; with them the other rows are added to sums in registers. Both kernels compute
 // the same bits of a logit. The order of summation depends only on DIM_HEAD and on the numbers of the rows.
 //
-// With MATRIX defined, backward is that of attention_backward_matrix.glsl: cooperative matrices, for 16-bit rows. States
-// differ there. With LOW_REGISTERS too, it is that of attention_backward_lowreg.glsl.
+// With MATRIX defined, backward is that of attention_backward_matrix.glsl: cooperative matrices, for 16-bit rows. It reads the
+// keys once, and states differ there. With LOW_REGISTERS too, it is that of attention_backward_lowreg.glsl.
 //
 // Include address.glsl first, and before it enable GL_EXT_buffer_reference, GL_EXT_buffer_reference_uvec2 and
 // GL_EXT_control_flow_attributes; with MATRIX include matrix_operands.glsl before everything else. Define QUERIES or KEYS.
@@ -68,11 +68,7 @@ const uint ROW_BYTES = 2 * DIM_HEAD;
 layout(constant_id = 1) const uint OWN_ROWS = 64; // rows that a workgroup computes
 layout(constant_id = 2) const uint OTHER_ROWS = 32; // rows of a tile
 #include "attention16.glsl"
-#ifdef LOW_REGISTERS // compilers move the loads of unrolled steps ahead
-#define CHUNK_STEPS [[dont_unroll]]
-const bool OWN_IN_REGISTERS = false;
-#else
-#define CHUNK_STEPS [[unroll]]
+#ifndef LOW_REGISTERS
 layout(constant_id = 28) const bool OWN_IN_REGISTERS = true; // the own rows are operands in registers
 #endif
 layout(local_size_x_id = 25) in;

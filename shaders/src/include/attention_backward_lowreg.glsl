@@ -34,6 +34,18 @@ ACCUMULATOR sums[MATRICES_M];
 
 #include "attention_backward_rows.glsl"
 
+// load_own reads the own rows of a kind, 0 or 1, into shared memory.
+void load_own(uint kind) {
+	for (uint e = gl_LocalInvocationIndex; e < OWN_ROWS * ROW_CHUNKS; e += THREADS) {
+		uint row = e / ROW_CHUNKS;
+		uvec4 both = own_addresses[row], v = uvec4(0);
+		uvec2 address = kind == 0 ? both.xy : both.zw;
+		if (present(address)) v = load_chunk(address, e % ROW_CHUNKS);
+		if (ROW_FACTORS) v = scale16(v, own_factors[row][kind]);
+		own_tile[(kind * OWN_ROWS + row) * PITCH + e % ROW_CHUNKS] = finite_own(row, v);
+	}
+}
+
 // load_tile copies the other rows of the tile that starts with row `first` to shared memory.
 // both: rows of both kinds, else those of the first kind.
 void load_tile(uint buf, uint first, bool both) {
@@ -142,7 +154,15 @@ void finish_states(uint own, uint own_end) {
 	barrier();
 }
 
-#include "attention_backward_delta.glsl"
+// compute_deltas writes delta of the own queries, the products of their rows of dy and of their results.
+void compute_deltas() {
+	for (uint n = gl_LocalInvocationIndex; n < OWN_ROWS; n += THREADS) {
+		if (!present(own_addresses[n].xy)) continue;
+		float delta = 0;
+		[[dont_unroll]] for (uint c = 0; c < ROW_CHUNKS; c++) delta += chunk_product(own_tile[(OWN_ROWS + n) * PITCH + c], load_chunk(own_results[n], c));
+		query_states[n].z = finite_delta(delta);
+	}
+}
 
 #endif
 
@@ -299,11 +319,11 @@ void backward(uint own, uint own_end, uint other, uint other_end) {
 	lookup_own(own, own_end);
 	barrier();
 	if (own_state[0] == 0) other_end = other;
-	load_own(0, 0);
-	load_own(1, OWN_ROWS * PITCH);
+	load_own(0);
+	load_own(1);
 	barrier();
 #ifdef QUERIES
-	compute_deltas(OWN_ROWS * PITCH);
+	compute_deltas();
 	row_max = INITIAL_MAX;
 	row_sum = 0;
 	run_tiles(true, own, other, other_end, kind, first_row, column);

@@ -7,11 +7,18 @@
 // sums. The next tile is prefetched into registers. The own rows are operands in registers, or stay in shared memory where
 // those are few.
 //
+// The kernel of the queries reads the keys once, as the forward pass does: weights are relative to a running maximum of
+// their query, and sums are rescaled when it rises (attention_backward_softmax.glsl).
+//
+// All rows that a workgroup reads first are loaded at once. No load is under a branch that the compiler cannot make a
+// predicate: it would wait for each one where the branches join. Rows of float32, which are null keys and values, are
+// therefore loaded when they are stored to shared memory.
+//
 // Rows are multiplied by their factors before the products. A gradient of a row's factor is the product of the row and
 // of its gradient without the factor.
 //
-// A state is the largest product of a query with a key that it sees, before SCALE, the logarithm to base 2 of 1 / the sum
-// of the weights, delta, and f. It is 0 for a query without keys.
+// A state is the running maximum of a query at the end, before SCALE, the logarithm to base 2 of 1 / the sum of the weights
+// relative to it, delta, and f. It is 0 for a query without keys.
 //
 // A row with an element that is infinite or NaN is computed with finite numbers, because 0 * infinity would be NaN; the
 // weights of its pairs become NaN.
@@ -28,14 +35,15 @@ const uint SUBGROUP_ROWS = OWN_ROWS / SUBGROUPS, MATRICES_M = SUBGROUP_ROWS / MA
 const uint GROUP = MATRIX_N > MATRIX_K ? MATRIX_N : MATRIX_K, GROUP_MATRICES = GROUP / MATRIX_N, GROUP_STEPS = GROUP / MATRIX_K;
 // Matrices that hold a row of sums, and matrix products that are added for a product of rows.
 const uint SUM_MATRICES = PADDED_DIM / MATRIX_N, PRODUCT_STEPS = PADDED_DIM / MATRIX_K;
-const uint SCRATCH_PITCH = (GROUP / 8 > MATRIX_N / 4 ? GROUP / 8 : MATRIX_N / 4) + 1;
+const uint GROUP_CHUNKS = GROUP / 8 > MATRIX_N / 4 ? GROUP / 8 : MATRIX_N / 4; // of a row of weights, or of floats
+const uint DELTA_CHUNKS = (ROW_CHUNKS + 3) / 4; // parts of delta, one for each chunk of a row
+const uint SCRATCH_PITCH = (GROUP_CHUNKS > DELTA_CHUNKS ? GROUP_CHUNKS : DELTA_CHUNKS) + 1;
 // Rows for which an invocation computes the state.
 const uint STATE_ROWS = (SUBGROUP_ROWS + SUBGROUP_SIZE - 1) / SUBGROUP_SIZE;
-// Chunks of each kind of row of a tile that an invocation loads.
+// Chunks that an invocation loads: of each kind of row of a tile, and of the own rows.
 const uint LOADS = (OTHER_ROWS * ROW_CHUNKS + THREADS - 1) / THREADS;
+const uint OWN_LOADS = (OWN_ROWS * ROW_CHUNKS + THREADS - 1) / THREADS;
 
-const float MAX_RISE = 8; // in powers of 2
-const float INITIAL_MAX = -1e30; // running maximum before the first key
 const float MAX_RAW_PRODUCT = 1e29; // bound of the magnitude of products
 
 #ifdef BF16
@@ -49,11 +57,12 @@ shared uvec4 tile[(OWN_ROWS > 2 * OTHER_ROWS ? OWN_ROWS : 2 * OTHER_ROWS) * PITC
 shared uvec4 own_tile[OWN_IN_REGISTERS ? 1 : 2 * OWN_ROWS * PITCH]; // own rows of both kinds
 // scratch is for exchanges within a subgroup; each subgroup has SUBGROUP_ROWS rows of it, from chunk `base` on.
 shared uvec4 scratch[OWN_ROWS * SCRATCH_PITCH];
-uvec4 next_first[LOADS], next_second[LOADS];
+uvec4 next_first[LOADS], next_second[LOADS], own_chunks[2][OWN_LOADS];
 ACCUMULATOR position, products[MATRICES_M][GROUP_MATRICES], along[MATRICES_M][GROUP_MATRICES], product_sums[MATRICES_M][SUM_MATRICES];
 OPERAND_A own_first[OWN_IN_REGISTERS ? MATRICES_M : 1][OWN_IN_REGISTERS ? PRODUCT_STEPS : 1], product_weights[MATRICES_M][GROUP_STEPS];
 OPERAND_A own_second[OWN_IN_REGISTERS ? MATRICES_M : 1][OWN_IN_REGISTERS ? PRODUCT_STEPS : 1];
 #ifdef QUERIES
+uvec4 result_chunks[OWN_LOADS]; // of y
 ACCUMULATOR row_max[MATRICES_M], row_delta[MATRICES_M], row_sums[MATRICES_M];
 #else
 ACCUMULATOR value_sums[MATRICES_M][SUM_MATRICES];
@@ -73,49 +82,11 @@ uint element_column(int k) { return uint(position[k]) % 16; }
 
 #include "attention_backward_rows.glsl"
 
-// prefetch loads the other rows of a tile into registers. It is called unconditionally, also for the tile after the last
-// one, which has no rows: a conditional load makes compilers copy the registers at the join, and the copy waits for the
-// load.
-// both: rows of both kinds, else those of the first kind.
-void prefetch(uint buf, bool both) {
-	[[unroll]] for (uint n = 0; n < LOADS; n++) {
-		uint e = gl_LocalInvocationIndex + n * THREADS, row = e / ROW_CHUNKS;
-		next_first[n] = next_second[n] = uvec4(0);
-		if (OTHER_ROWS * ROW_CHUNKS % THREADS != 0 && row >= OTHER_ROWS) continue;
-		uvec4 addresses = other_addresses[buf * OTHER_ROWS + row];
-		if (present(addresses.xy)) next_first[n] = load_chunk(addresses.xy, e % ROW_CHUNKS);
-		if (both && present(addresses.xy)) next_second[n] = load_chunk(addresses.zw, e % ROW_CHUNKS);
-	}
-}
-
-// store_tile writes the prefetched rows of the tile that starts with row `first` to shared memory.
-void store_tile(uint buf, uint first, bool both) {
-	[[unroll]] for (uint n = 0; n < LOADS; n++) {
-		uint e = gl_LocalInvocationIndex + n * THREADS, row = e / ROW_CHUNKS;
-		if (OTHER_ROWS * ROW_CHUNKS % THREADS != 0 && row >= OTHER_ROWS) continue;
-		uvec4 a = next_first[n], b = next_second[n];
-		if (ROW_FACTORS) {
-			vec2 factors = other_factors[buf * OTHER_ROWS + row];
-			a = scale16(a, factors.x);
-			b = scale16(b, factors.y);
-		}
-		uvec4 found_a = infinite(a), found_b = infinite(b);
-		if (any_bits(found_a | found_b)) {
-			a = make_finite(a, found_a);
-			b = make_finite(b, found_b);
-			other_infinite[buf * OTHER_ROWS + row] = 1;
-			some_infinite[buf] = first;
-		}
-		tile[row * PITCH + e % ROW_CHUNKS] = a;
-		if (both) tile[(OTHER_ROWS + row) * PITCH + e % ROW_CHUNKS] = b;
-	}
-}
-
+#include "attention_backward_loads.glsl"
 #include "attention_positions.glsl"
 
-// multiply_group computes products, and with `both` along, of the own rows and of the other rows from row `column` of the tile
-// on.
-void multiply_group(uint first_row, uint column, bool both) {
+// multiply_group computes products and along of the own rows and of the other rows from row `column` of the tile on.
+void multiply_group(uint first_row, uint column) {
 	[[unroll]] for (uint j = 0; j < GROUP_MATRICES; j++) {
 		uint other = (column + j * MATRIX_N) * PITCH;
 		[[unroll]] for (uint i = 0; i < MATRICES_M; i++) products[i][j] = along[i][j] = ACCUMULATOR(0);
@@ -129,7 +100,7 @@ void multiply_group(uint first_row, uint column, bool both) {
 				products[i][j] = coopMatMulAdd(own, rows, products[i][j]);
 			}
 		}
-		[[unroll]] for (uint k = 0; both && k < PRODUCT_STEPS; k++) {
+		[[unroll]] for (uint k = 0; k < PRODUCT_STEPS; k++) {
 			OPERAND_B rows;
 			coopMatLoad(rows, tile, OTHER_ROWS * PITCH + other + k * MATRIX_K / 8, PITCH, gl_CooperativeMatrixLayoutColumnMajor);
 			[[unroll]] for (uint i = 0; i < MATRICES_M; i++) {
@@ -160,13 +131,13 @@ void spoil_infinite(uint first_row, uint column, uint buf) {
 		}
 }
 
-// hide sets the elements of products and along of pairs whose query does not see the key, or where the other row does not
-// exist, to two values. The subgroup's own rows start at own, the group's other rows at `first`.
-void hide(uint own, uint first, uint column, uint buf, bool partial, float product, float value) {
+// hide sets the elements of products and along of pairs whose query does not see the key, if partial, or where the other row does
+// not exist, if missing, to two values. The subgroup's own rows start at own, the group's other rows at `first`.
+void hide(uint own, uint first, uint column, uint buf, bool partial, bool missing, float product, float value) {
 	[[unroll]] for (uint j = 0; j < GROUP_MATRICES; j++)
 		[[unroll]] for (int k = 0; k < position.length(); k++) {
 			uint other = column + j * MATRIX_N + element_column(k);
-			bool exists = present(other_addresses[buf * OTHER_ROWS + other].xy);
+			bool exists = !missing || present(other_addresses[buf * OTHER_ROWS + other].xy);
 			[[unroll]] for (uint i = 0; i < MATRICES_M; i++) {
 				uint row = own + i * MATRIX_M + element_row(k);
 #ifdef QUERIES
@@ -184,7 +155,7 @@ void hide(uint own, uint first, uint column, uint buf, bool partial, float produ
 #include "attention_backward_softmax.glsl"
 #endif
 
-// compute_weights replaces products by p and along by ds: with QUERIES without the factor 1 / sum of the weights.
+// compute_weights replaces products by p and along by ds: with QUERIES both without the factor 1 / sum of the weights.
 void compute_weights(uint column, uint buf) {
 	[[unroll]] for (uint j = 0; j < GROUP_MATRICES; j++)
 		[[unroll]] for (int k = 0; k < position.length(); k++) {
@@ -247,35 +218,34 @@ void add_group(uint base, uint column) {
 
 #include "attention_backward_tiles.glsl"
 
-// run_tiles adds the other rows to the softmax of the queries, or to the sums.
-void run_tiles(bool softmax, uint own, uint first, uint end, uint base, uint first_row) {
+// add_tiles adds the other rows to the sums, from the tile at `first` on, which is prefetched.
+void add_tiles(uint own, uint first, uint end, uint base, uint first_row) {
 	uint buf = 0;
-	first = next_visible_tile(own, first, end);
-	barrier();
-	lookup_other(buf, first, end);
-	barrier();
-	prefetch(buf, !softmax);
 	while (first < end) {
 		uint next = next_visible_tile(own, first + OTHER_ROWS, end), mask = mask_of(own + first_row, SUBGROUP_ROWS, first);
 		lookup_other(buf ^ 1, next, end);
-		store_tile(buf, first, !softmax);
+		store_tile(buf, first);
 		barrier();
-		prefetch(buf ^ 1, !softmax);
+		prefetch(buf ^ 1);
 		if (mask != TILE_NONE && some_exist[buf] == first) {
-			bool spoiled = some_infinite[buf] == first || own_state[1] != 0, hidden = mask == TILE_PARTIAL || some_missing[buf] == first;
+			bool partial = mask == TILE_PARTIAL, missing = some_missing[buf] == first;
+			bool hidden = partial || missing, spoiled = some_infinite[buf] == first || own_state[1] != 0;
 			[[unroll]] for (uint column = 0; column < OTHER_ROWS; column += GROUP) {
-				multiply_group(first_row, column, !softmax);
+				multiply_group(first_row, column);
 #ifdef QUERIES
-				if (softmax) {
-					if (spoiled) spoil_infinite(first_row, column, buf);
-					if (hidden) hide(own + first_row, first, column, buf, mask == TILE_PARTIAL, MASKED_SCORE, 0);
-					add_softmax();
-					continue;
+				if (hidden) hide(own + first_row, first, column, buf, partial, missing, MASKED_SCORE, 0);
+				raise_maxima(base, first_row);
+				compute_weights(column, buf);
+				if (spoiled) {
+					spoil_infinite(first_row, column, buf);
+					if (hidden) hide(own + first_row, first, column, buf, partial, missing, 0, 0);
 				}
-#endif
+				add_row_sums();
+#else
 				compute_weights(column, buf);
 				if (spoiled) spoil_infinite(first_row, column, buf);
-				if (hidden) hide(own + first_row, first, column, buf, mask == TILE_PARTIAL, 0, 0);
+				if (hidden) hide(own + first_row, first, column, buf, partial, missing, 0, 0);
+#endif
 				add_group(base, column);
 			}
 		}
@@ -294,11 +264,15 @@ void backward(uint own, uint own_end, uint other, uint other_end) {
 		some_exist[gl_LocalInvocationIndex] = some_missing[gl_LocalInvocationIndex] = some_infinite[gl_LocalInvocationIndex] = NO_TILE;
 	}
 	find_positions(base);
+	other = next_visible_tile(own, other, other_end);
 	barrier();
 	lookup_own(own, own_end);
+	lookup_other(0, other, other_end);
 	barrier();
 	if (own_state[0] == 0) other_end = other;
-	load_own(0, 0);
+	load_own();
+	prefetch(0);
+	store_own(0);
 	if (OWN_IN_REGISTERS) {
 		barrier();
 		[[unroll]] for (uint i = 0; i < MATRICES_M; i++)
@@ -306,21 +280,21 @@ void backward(uint own, uint own_end, uint other, uint other_end) {
 				coopMatLoad(own_first[i][k], tile, (first_row + i * MATRIX_M) * PITCH + k * MATRIX_K / 8, PITCH, gl_CooperativeMatrixLayoutRowMajor);
 		barrier();
 	}
-	load_own(1, OWN_ROWS * PITCH);
-	if (OWN_IN_REGISTERS) {
-		barrier();
+	store_own(1);
+	barrier();
+	if (OWN_IN_REGISTERS)
 		[[unroll]] for (uint i = 0; i < MATRICES_M; i++)
 			[[unroll]] for (uint k = 0; k < PRODUCT_STEPS; k++)
 				coopMatLoad(own_second[i][k], tile, (first_row + i * MATRIX_M) * PITCH + k * MATRIX_K / 8, PITCH, gl_CooperativeMatrixLayoutRowMajor);
-	}
 #ifdef QUERIES
-	if (!OWN_IN_REGISTERS) barrier();
-	compute_deltas(OWN_ROWS * PITCH);
+	init_states();
 #endif
+	barrier();
 	[[unroll]] for (uint i = 0; i < MATRICES_M; i++) {
 #ifdef QUERIES
 		row_max[i] = ACCUMULATOR(INITIAL_MAX);
 		row_sums[i] = ACCUMULATOR(0);
+		[[unroll]] for (int k = 0; k < position.length(); k++) row_delta[i][k] = query_states[first_row + i * MATRIX_M + element_row(k)].z;
 #endif
 		[[unroll]] for (uint j = 0; j < SUM_MATRICES; j++) {
 			product_sums[i][j] = ACCUMULATOR(0);
@@ -329,10 +303,9 @@ void backward(uint own, uint own_end, uint other, uint other_end) {
 #endif
 		}
 	}
+	add_tiles(own, other, other_end, base, first_row);
 #ifdef QUERIES
-	run_tiles(true, own, other, other_end, base, first_row);
 	finish_states(base, first_row, own + first_row, own_end);
 #endif
-	run_tiles(false, own, other, other_end, base, first_row);
 	write_results(first_row, own, own_end);
 }

@@ -89,22 +89,27 @@ void lookup_other(uint buf, uint first, uint end) {
 	}
 }
 
-// load_own reads the own rows of a kind, 0 or 1, into shared memory from chunk `to` on. Those with an element that is
-// infinite or NaN are marked.
-void load_own(uint kind, uint to) {
-	for (uint e = gl_LocalInvocationIndex; e < OWN_ROWS * ROW_CHUNKS; e += THREADS) {
-		uint row = e / ROW_CHUNKS;
-		uvec4 both = own_addresses[row], v = uvec4(0);
-		uvec2 address = kind == 0 ? both.xy : both.zw;
-		if (present(address)) v = load_chunk(address, e % ROW_CHUNKS);
-		if (ROW_FACTORS) v = scale16(v, own_factors[row][kind]);
-		uvec4 found = infinite(v);
-		if (any_bits(found)) {
-			v = make_finite(v, found);
-			own_infinite[row] = own_state[1] = 1;
-		}
-		uint chunk = row * PITCH + e % ROW_CHUNKS;
-		if (OWN_IN_REGISTERS) tile[chunk] = v;
-		else own_tile[to + chunk] = v;
+// finite_own returns a chunk of an own row with finite elements, and marks the row if some were not.
+uvec4 finite_own(uint row, uvec4 v) {
+	uvec4 found = infinite(v);
+	if (any_bits(found)) {
+		v = make_finite(v, found);
+		own_infinite[row] = own_state[1] = 1;
 	}
+	return v;
 }
+
+#ifdef QUERIES
+// chunk_product returns the sum of the products of the elements of two chunks.
+float chunk_product(uvec4 a, uvec4 b) {
+	float sum = 0;
+	[[unroll]] for (uint j = 0; j < 4; j++) {
+		vec2 x = unpack16(OPERAND_DTYPE, a[j]), y = unpack16(OPERAND_DTYPE, b[j]);
+		sum = fma(x.y, y.y, fma(x.x, y.x, sum));
+	}
+	return sum;
+}
+
+// finite_delta returns delta, or NaN if it is infinite.
+float finite_delta(float delta) { return (floatBitsToUint(delta) & 0x7f800000u) != 0x7f800000u ? delta : uintBitsToFloat(0x7fc00000u); }
+#endif
