@@ -41,14 +41,14 @@ const maxPlanned = 4096
 
 // plan lays out the workspace of a training step. Steps that reuse memory wait for each other even where no data flows between
 // them. In a backward pass these are many: the gradients of weights wait for nothing but the gradients of rows, which do not
-// wait for them. So memory is reused late, small extents the latest, as far as the peak grows by a twentieth at most. The
+// wait for them. So memory is reused late, small extents the latest, as far as the peak grows by 4 % at most. The
 // result is in the order of the allocations; nil: there are too many.
 func (l *lifetimes) plan() (placed []extent, peak uint64) {
 	if len(l.list) > maxPlanned {
 		return nil, 0
 	}
 	placed, peak = l.place(0)
-	limit := peak + peak/20
+	limit := peak + peak/25
 	for low, high := 0, 96; low < high; {
 		step := (low + high + 1) / 2
 		if p, bytes := l.place(uint64(2|step&1) << (step / 2)); bytes <= limit { // 2, 3, 4, 6, 8, 12, ..

@@ -132,7 +132,7 @@ func TestRandomArenas(t *testing.T) {
 	assert.Less(t, deferring, 50, "sequences of large blocks leave no space to defer frees")
 }
 
-// TestPlanReusesLate: a planned workspace reuses the memory of small extents late, and grows by at most a twentieth for that.
+// TestPlanReusesLate: a planned workspace reuses the memory of small extents late, and grows by at most 4 % for that.
 func TestPlanReusesLate(t *testing.T) {
 	const large, small, count = 1 << 20, 1000, 60
 	var l lifetimes
@@ -143,12 +143,12 @@ func TestPlanReusesLate(t *testing.T) {
 	}
 	placed, peak := l.plan()
 	require.Len(t, placed, 1+count)
-	assert.LessOrEqual(t, peak, uint64((large+1024)*21/20))
+	assert.LessOrEqual(t, peak, uint64((large+1024)*26/25))
 	last := map[uint64]int{}
 	for i, e := range placed[1:] {
 		require.GreaterOrEqual(t, e.offset, uint64(large))
 		if before, ok := last[e.offset]; ok {
-			require.GreaterOrEqual(t, i-before, 40, "the peak has space for that many")
+			require.GreaterOrEqual(t, i-before, 25, "the peak has space for that many")
 		}
 		last[e.offset] = i
 	}
