@@ -130,7 +130,8 @@ storm: setup
 
 # Tests of several goroutines on one device, with closes during calls, under the race detector.
 race: setup
-	COLT5_REQUIRE_GPU=1 $(GO) test -race -short -count=1 -timeout 20m -run 'Storm|Concurrent|During|BelongToTheCall|WhileWaiting' ./vk ./colt5 ./train
+	COLT5_REQUIRE_GPU=1 $(GO) test -race -short -count=1 -timeout 20m -run 'Storm|Concurrent|During|BelongToTheCall|WhileWaiting' ./vk ./colt5
+	COLT5_REQUIRE_GPU=1 $(GO) test -race -count=1 -timeout 20m -run 'Concurrent|During' ./train
 
 # Every fuzz target, for so long each. Go keeps what it finds in its cache; a failure is written to testdata/fuzz of the
 # package, and belongs into the repository.

@@ -95,6 +95,9 @@ func TestBackwardComposition(t *testing.T) {
 // TestBackwardOfParts: gradients that nothing needs are not computed, a part of the parameters gets the same bits as all of them,
 // and outputs without an upstream gradient have none.
 func TestBackwardOfParts(t *testing.T) {
+	if testing.Short() {
+		t.Skip("compiles kernels for 11 s on CPU drivers")
+	}
 	gputest.CountCase()
 	fx := newFixture(t)
 	c := fx.classifier(F32)

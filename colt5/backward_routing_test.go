@@ -12,6 +12,9 @@ import (
 // The backward pass, and what it computes again, has the logits and lists of the forward pass: a block has three routers, two
 // of which share a step, and three selections.
 func TestBackwardReusesLists(t *testing.T) {
+	if testing.Short() {
+		t.Skip("compiles kernels for 8 s on CPU drivers; TestFeedForward has gradients")
+	}
 	fx := newFixture(t)
 	m := mustNewSeeded(fx, NewConditionalRoutedTransformerBlock, smallBlock())
 	shape := []int{1, smallN, smallDim}

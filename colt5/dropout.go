@@ -70,8 +70,8 @@ func (d dropout) backward(b *builder) {
 type dropoutState struct {
 	host   *vk.HostBuffer // written before a run,
 	buffer *vk.Buffer     // which copies it here
-	words  [4]uint32 // as pipelines.DropoutArgs.State
-	uneven bool      // items of a tensor have no multiple of 4 elements, so runs cannot start with another item
+	words  [4]uint32      // as pipelines.DropoutArgs.State
+	uneven bool           // items of a tensor have no multiple of 4 elements, so runs cannot start with another item
 }
 
 // open allocates the memory, and records the copy at the start of a run.

@@ -66,6 +66,9 @@ func (fx *fixture) runLoss(parameters []Parameter, forward func(y, x *Tensor) er
 // TestLossPrecisions: in all precisions that the device supports, a loss whose logits nothing else uses has the bits of one with logits, also where they are computed in
 // parts. Only gradients of parameters are then sums in another order.
 func TestLossPrecisions(t *testing.T) {
+	if testing.Short() {
+		t.Skip("compiles kernels for 3 s on CPU drivers")
+	}
 	fx := newFixture(t)
 	for _, p := range []DType{F32, F16, BF16} {
 		if p.Supported(fx.dev.Caps()) == nil {

@@ -18,11 +18,11 @@ type plan struct {
 	bindings  []*vk.Binding  // of the tensors of a run; nil where one is absent
 	stats     CallStats      // without the times
 
-	random      []randomLogits
-	replayed    []*replayedLists
-	dropout     *dropoutState // nil: none
-	ids         []checkedIDs
-	routing     []recordedRouter
+	random   []randomLogits
+	replayed []*replayedLists
+	dropout  *dropoutState // nil: none
+	ids      []checkedIDs
+	routing  []recordedRouter
 }
 
 // randomLogits are the logits of random routing, which the host fills before a run.

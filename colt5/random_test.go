@@ -69,6 +69,9 @@ func TestRandomFeedForwards(t *testing.T) {
 // TestRandomAttentions compares random attentions with the CPU reference, forward and backward. Their kernels are those of
 // TestAttentionReference, because compiling others takes seconds.
 func TestRandomAttentions(t *testing.T) {
+	if testing.Short() {
+		t.Skip("compiles kernels for 4 s on CPU drivers")
+	}
 	checkRandom(t, 2, 10, 150, func(t *testing.T, r *rapid.T) {
 		c := primeAttention()
 		if rapid.Bool().Draw(r, "rotary") {

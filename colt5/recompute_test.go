@@ -46,6 +46,9 @@ func (fx *fixture) recomputeCases(p DType) []moduleCase {
 
 // TestRecompute: activation checkpointing saves memory, costs work, and changes no bit of results and gradients.
 func TestRecompute(t *testing.T) {
+	if testing.Short() {
+		t.Skip("compiles kernels for 7 s on CPU drivers")
+	}
 	fx := newFixture(t)
 	for _, p := range []DType{F32, F16} {
 		if p.Supported(fx.dev.Caps()) != nil {

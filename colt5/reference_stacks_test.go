@@ -13,23 +13,18 @@ import (
 // Comparisons with the CPU reference, as in reference_test.go, of modules that are composed of other modules.
 
 func TestViTReference(t *testing.T) {
+	if testing.Short() {
+		t.Skip("compiles kernels for 5 s on CPU drivers; TestGoldenViT has a golden case")
+	}
 	prime := Default[ConditionalRoutedViTConfig]()
 	prime.ImageSize, prime.PatchSize, prime.Channels, prime.NumClasses, prime.Dim, prime.Depth = Size{12, 27}, Size{2, 3}, 2, 11, 20, 1
 	prime.AttnNumHeavyTokensQ, prime.AttnNumHeavyTokensKV, prime.AttnNumRoutedKV, prime.AttnHeavyHeads, prime.AttnHeavyDimHead = 5, 6, 2, 2, 20
 	prime.AttnLightHeads, prime.AttnLightDimHead, prime.AttnLightWindowSize, prime.FFNumHeavyTokens, prime.FFHeavyMult, prime.FFLightMult = 2, 12, 3, 10, 1.3, 0.4
-	if testing.Short() {
-		small := smallViT()
-		prime.Dim, prime.AttnNumRoutedKV, prime.AttnHeavyHeads, prime.AttnHeavyDimHead = small.Dim, small.AttnNumRoutedKV, small.AttnHeavyHeads, small.AttnHeavyDimHead
-		prime.AttnLightHeads, prime.AttnLightDimHead, prime.FFHeavyMult, prime.FFLightMult = small.AttnLightHeads, small.AttnLightDimHead, small.FFHeavyMult, small.FFLightMult
-	}
 	soft, windows, deep, whole := prime, prime, prime, prime
 	soft.RouterStraightThrough, soft.Router.EpsInit, soft.Router.EpsDecay = false, 0, 1
 	windows.RouteScope, deep.Depth = RouteScopeWindow, 3
 	whole.AttnNumHeavyTokensQ, whole.AttnNumHeavyTokensKV, whole.FFNumHeavyTokens = 54, 54, 54
 	for name, c := range map[string]ConditionalRoutedViTConfig{"prime": prime, "soft": soft, "windows": windows, "deep": deep, "nothing routed": whole} {
-		if testing.Short() && name != "soft" { // each compiles kernels for 10 s on CPU drivers
-			continue
-		}
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			gputest.CountCase()
@@ -171,13 +166,13 @@ func TestBlockReference(t *testing.T) {
 }
 
 func TestAutoregressiveTransformerReference(t *testing.T) {
+	if testing.Short() {
+		t.Skip("compiles kernels for 3 s on CPU drivers; TestVerifyPyTorch of vkbench has a case of its layers")
+	}
 	for _, test := range []struct {
 		depth, vocabulary, n int
 		causal               bool
 	}{{1, 50, 1, true}, {2, 50, 47, false}, {3, 50, 47, true}} {
-		if testing.Short() && test.depth != 2 {
-			continue
-		}
 		t.Run(fmt.Sprintf("%+v", test), func(t *testing.T) {
 			t.Parallel()
 			gputest.CountCase()

@@ -117,7 +117,7 @@ func TestColumnSumBadInput(t *testing.T) {
 // Groups of 4 columns give the bits of single columns, also of rows of 16 bits.
 func TestColumnSumGroups(t *testing.T) {
 	for _, x := range []DType{F32, F16, BF16} {
-		if testing.Short() && x == F16 {
+		if testing.Short() && x != F32 {
 			continue
 		}
 		for _, c := range []columnSumCase{{batch: 2, rows: 5, c: 4, add: true}, {batch: 2, rows: 700, c: 136, skip: true}, {batch: 1, rows: 66000, c: 8, add: true}} {

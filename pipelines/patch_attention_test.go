@@ -34,7 +34,7 @@ func TestPatchAttention(t *testing.T) {
 		name := fmt.Sprintf("%dx%dx%dx%d patch %d scale %v", c.height, c.width, c.heads, c.dim, c.patch, c.scale)
 		bothKernels(t, name, func(t *testing.T, gpuKernel bool) {
 			gpu := gputest.New(t)
-			if gputest.Reduced() && gpuKernel && c.patch > 11 && gpu.Dev.Caps().CPU {
+			if gpuKernel && gpu.Dev.Caps().CPU && (testing.Short() || gputest.Reduced() && c.patch > 11) {
 				return // CPU drivers compile these kernels for 10 s
 			}
 			a := ref.PatchAttentionArgs{QKV: normal(31, c.height*c.width*3*c.heads*c.dim), Height: c.height, Width: c.width,

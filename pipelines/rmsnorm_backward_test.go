@@ -274,6 +274,9 @@ func TestRMSNormBackwardBadInput(t *testing.T) {
 
 // The fused kernel reads dy of 16 bits, adds dx to another range, and divides many rows into blocks.
 func TestRMSNormBackwardFused(t *testing.T) {
+	if testing.Short() {
+		t.Skip("compiles kernels for 1 s on CPU drivers")
+	}
 	for _, c := range []normGradient{
 		{items: 2, rows: 1027, c: 8, add: true, outside: true, dyType: F16},
 		{items: 3, rows: 66, c: 8, addGamma: true, dyType: BF16},

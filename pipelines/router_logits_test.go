@@ -154,6 +154,10 @@ func TestRouterLogits(t *testing.T) {
 			assert.Equal(t, names[:1], gpu.StepNames())
 			got := rc.outputs(gpu, "")
 
+			if testing.Short() && rc.cosineScale != 0 {
+				return
+			}
+
 			// The other kernel has the same order of summation, so it gives the same bits.
 			rc.run(gpu, l, " other")
 			assert.Equal(t, names[1:], gpu.StepNames())

@@ -70,6 +70,9 @@ func TestSimulatedDevices(t *testing.T) {
 
 // The kernels that a GPU gets fit 16 KiB of shared memory, or the error names it.
 func TestSimulatedGPU(t *testing.T) {
+	if testing.Short() {
+		t.Skip("compiles kernels for 2 s on CPU drivers")
+	}
 	gputest.Simulate(t, simulate.Devices()["shared"])
 	defer pretend.Chip(pretend.Chips()["turing"])()
 	t.Run("linear", TestLinearOracle)

@@ -44,6 +44,9 @@ const (
 )
 
 func newUsers(t *testing.T) *users {
+	if testing.Short() {
+		t.Skip("compiles kernels for 5 s on CPU drivers; make race runs it")
+	}
 	gputest.Device(t) // or skip
 	gputest.CountCase()
 	dev, err := vk.Open(vk.Options{CacheDir: "-", Timeout: time.Minute})
@@ -265,17 +268,12 @@ func (u *users) close() {
 }
 
 // rounds is how often each user does its work.
-func rounds() int {
-	if testing.Short() {
-		return 2
-	}
-	return 10
-}
+const rounds = 10
 
 // TestConcurrentUse: 16 goroutines on one device, inference and training, get the bits that each gets alone.
 func TestConcurrentUse(t *testing.T) {
 	u := newUsers(t)
-	for one, err := range u.run(rounds(), func() {}) {
+	for one, err := range u.run(rounds, func() {}) {
 		t.Errorf("%s: %v", one.name, err)
 	}
 	u.close()

@@ -41,6 +41,9 @@ func droppingModel(t *testing.T, rate float64) languageModel {
 
 // TestTrainerDropout: each step drops other elements, the same ones in all micro-batches, after a resume, and on another run.
 func TestTrainerDropout(t *testing.T) {
+	if testing.Short() {
+		t.Skip("takes 3 s; TestTrainerSteady trains with dropout")
+	}
 	gputest.CountCase()
 	const n = 3
 	run := func(rate float64, seed uint64, micro, resume int) map[string][]float32 {

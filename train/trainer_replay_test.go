@@ -31,7 +31,7 @@ func routedModel(t *testing.T, o colt5.AutoregressiveOptions) languageModel {
 // TestStepReplay: a step with its own lists has the bits of Step, with and without micro-batches. One with other lists does not.
 func TestStepReplay(t *testing.T) {
 	if testing.Short() {
-		t.Skip("takes 5 s; TestTrainerRandomRouting trains the same model")
+		t.Skip("takes 5 s; TestTrainer trains with learned routing")
 	}
 	gputest.CountCase()
 	dev := gputest.Device(t)
@@ -86,6 +86,9 @@ func TestStepReplay(t *testing.T) {
 
 // TestTrainerRandomRouting: each step selects other tokens, and a run that resumes those of one that does not stop.
 func TestTrainerRandomRouting(t *testing.T) {
+	if testing.Short() {
+		t.Skip("takes 3 s; TestTrainer trains with learned routing")
+	}
 	gputest.CountCase()
 	ctx, file := t.Context(), t.TempDir()+"/optimizer.safetensors"
 	random := colt5.AutoregressiveOptions{RandomSeed: 1}

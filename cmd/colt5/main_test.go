@@ -104,10 +104,10 @@ func (m trained) checkpoint() string { return filepath.Join(m.out, fmt.Sprintf("
 
 // TestLanguageModel trains a model once, for several tests.
 func TestLanguageModel(t *testing.T) {
-	m := trained{out: t.TempDir(), data: corpus(t), steps: 60}
 	if testing.Short() {
-		m.steps = 24
+		t.Skip("compiles kernels for 30 s on CPU drivers; TestTrainer of package train trains a language model")
 	}
+	m := trained{out: t.TempDir(), data: corpus(t), steps: 60}
 	m.remarks = train(t, m.flags(m.out, "-sample", "40"))
 	t.Run("files", m.testFiles)
 	t.Run("init", m.testInit)
@@ -243,7 +243,7 @@ func (m trained) testEval(t *testing.T) {
 // TestClassifier trains a classifier, whose classes are words of the documents.
 func TestClassifier(t *testing.T) {
 	if testing.Short() {
-		t.Skip("takes 20 s; TestNeedle of examples/needle trains a classifier")
+		t.Skip("takes 20 s")
 	}
 	var lines bytes.Buffer
 	for i := range 24 {
@@ -270,7 +270,7 @@ func TestClassifier(t *testing.T) {
 // TestRouting trains with each kind of routing, and with dropout. Only a model whose routers select can generate.
 func TestRouting(t *testing.T) {
 	if testing.Short() {
-		t.Skip("takes 10 s; TestNeedle of examples/needle trains with each kind of routing")
+		t.Skip("takes 10 s")
 	}
 	gputest.CountCase()
 	data, dir := corpus(t), t.TempDir()

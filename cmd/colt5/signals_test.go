@@ -22,6 +22,9 @@ import (
 
 // TestSignals sends a signal after the first evaluation, and requires a checkpoint from which the run resumes.
 func TestSignals(t *testing.T) {
+	if testing.Short() {
+		t.Skip("compiles the kernels of a training step for 10 s on CPU drivers")
+	}
 	gputest.Device(t)
 	gputest.CountCase()
 	data := corpus(t)

@@ -16,6 +16,9 @@ func TestMain(m *testing.M) { gputest.Main(m) }
 
 // TestNeedle runs a tiny experiment on this file.
 func TestNeedle(t *testing.T) {
+	if testing.Short() {
+		t.Skip("compiles the kernels of a training step for 9 s on CPU drivers")
+	}
 	gputest.Device(t)
 	gputest.CountCase()
 	var out bytes.Buffer

@@ -71,6 +71,14 @@ const (
 	timeLimit = 20 * time.Second
 )
 
+// scenario is modules, or with -short transfers: CPU drivers compile the kernels of modules for 13 s.
+func scenario() []step {
+	if testing.Short() {
+		return transfers()
+	}
+	return modules()
+}
+
 // modules is the life of modules: construction, forward and backward passes, files.
 func modules() []step {
 	return []step{

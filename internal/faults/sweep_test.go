@@ -161,6 +161,9 @@ func stride(short, usual int) int {
 // TestEveryCall makes every call of a scenario fail, one in each run, in every way.
 func TestEveryCall(t *testing.T) {
 	for name, steps := range map[string][]step{"modules": modules(), "transfers": transfers()} {
+		if testing.Short() && name == "modules" {
+			continue // as in scenario; TestEveryModule compiles no kernel
+		}
 		t.Run(name, func(t *testing.T) {
 			s := newSweep(t, steps)
 			ways := []faults.Fault{
@@ -179,7 +182,7 @@ func TestEveryCall(t *testing.T) {
 // TestEveryFunction makes a function fail from its first, middle or last call on, while all others work: everything can be
 // closed.
 func TestEveryFunction(t *testing.T) {
-	s := newSweep(t, modules())
+	s := newSweep(t, scenario())
 	count := map[string]int{}
 	for _, name := range s.calls {
 		count[name]++
@@ -196,7 +199,7 @@ func TestEveryFunction(t *testing.T) {
 
 // TestTimeouts: every wait ends without the fence, once or from then on.
 func TestTimeouts(t *testing.T) {
-	s := newSweep(t, modules())
+	s := newSweep(t, scenario())
 	waits := 0
 	for _, name := range s.calls {
 		if name == "vkWaitForFences" {

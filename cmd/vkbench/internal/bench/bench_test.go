@@ -118,9 +118,7 @@ func tested() []string {
 	if !testing.Short() {
 		return names
 	}
-	short := []string{
-		"rmsnorm", "linear", "select", "gather", "tree_sum", "add", "linear_backward", "feedforward", "topk", "feedforward_backward", "topk_backward",
-	}
+	short := []string{"rmsnorm", "gather", "tree_sum", "add", "feedforward", "topk", "topk_backward"}
 	return slices.DeleteFunc(names, func(name string) bool { return !slices.Contains(short, name) })
 }
 
@@ -198,7 +196,7 @@ func TestBenchSteps(t *testing.T) {
 
 func TestBenchRemarks(t *testing.T) {
 	if testing.Short() {
-		t.Skip("takes 1 s; TestBenchPrecisions has remarks too")
+		t.Skip("takes 1 s; TestBenchFailures has remarks too")
 	}
 	dev := gputest.Device(t)
 	code, out, remarks := program.RunOnDevice(t, "bench", "-o", "csv", "-reps", "1", "-warmup", "0", "-only", "rmsnorm", "-size", "3x4")
@@ -219,6 +217,9 @@ func TestBenchFailures(t *testing.T) {
 
 // TestBenchPrecisions requires a row or a remark for each precision.
 func TestBenchPrecisions(t *testing.T) {
+	if testing.Short() {
+		t.Skip("takes 4 s; precisions of modules are tested in package colt5")
+	}
 	caps := gputest.Device(t).Caps()
 	code, out, remarks := program.RunOnDevice(t, quick("-o", "jsonl", "-only", "linear", "-only", "membership_mask", "-precision", "f32,f16,bf16", "-size", "linear=9x12x20", "-size", "membership_mask=1x9x3")...)
 	require.Equal(t, command.ExitOK, code, remarks)

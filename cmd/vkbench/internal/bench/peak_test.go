@@ -14,6 +14,9 @@ import (
 
 // TestPeak requires a row for each cooperative matrix of the device.
 func TestPeak(t *testing.T) {
+	if testing.Short() {
+		t.Skip("takes 3 s; TestBench measures peaks")
+	}
 	caps := gputest.Device(t).Caps()
 	code, out, remarks := program.RunOnDevice(t, "peak", "-o", "json", "-reps", "2", "-warmup", "0")
 	require.Equal(t, command.ExitOK, code, remarks)

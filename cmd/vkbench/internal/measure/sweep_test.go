@@ -21,6 +21,9 @@ import (
 
 // TestSweepEnds requires a sweep to end where a run would take too long or exceed the memory.
 func TestSweepEnds(t *testing.T) {
+	if testing.Short() {
+		t.Skip("takes 4 s")
+	}
 	dev := gputest.Device(t)
 	gputest.CountCase()
 	var out bytes.Buffer

@@ -96,12 +96,12 @@ func TestPage(t *testing.T) {
 
 // TestReport measures small sizes, and one case that fails.
 func TestReport(t *testing.T) {
+	if testing.Short() {
+		t.Skip("takes 8 s; the other tests make parts of the page")
+	}
 	dev := gputest.Device(t)
 	dir := filepath.Join(t.TempDir(), "report")
 	lengths := "128,256"
-	if testing.Short() {
-		lengths = "32,64"
-	}
 	code, out, remarks := program.RunOnDevice(t, "report", "-out", dir, "-only", "router,rmsnorm", "-size", "router=2x40,5x16x5", "-size", "rmsnorm=5x12", "-precision", "f32",
 		"-lengths", lengths, "-reps", "1", "-warmup", "0")
 	require.Equal(t, command.ExitFailed, code)

@@ -94,6 +94,9 @@ func countTrue(list []bool) (n int) {
 
 // TestRouteEncoder compares every router of an Encoder with its routing records, in the table and on the page.
 func TestRouteEncoder(t *testing.T) {
+	if testing.Short() {
+		t.Skip("takes 4 s; TestRouteEncoderUsage loads an encoder")
+	}
 	e, config, weights := encoderFiles(t)
 	text := sample()
 	const length = 400

@@ -23,8 +23,9 @@ import (
 
 const description = `With -config and -weights, the JSON configuration and the safetensors weights of an Encoder, or checkpoint.json and
 model.safetensors of a classifier that colt5 train has trained: the bytes of the text are its token ids, and -router
-names the router to show, such as layers.0.conditional_ff.router or a part of that. The page of -html has all routers: a menu and keys select one, and keys step through the passages.
-The bytes that a router selects are called heavy, because they go to the heavy branch.
+names the router to show, such as layers.0.conditional_ff.router or a part of that. The page of -html has all routers:
+a menu and keys select one, and keys step through the passages. The bytes that a router selects are called heavy,
+because they go to the heavy branch.
 
 Without -config: a demonstration with an untrained router. The bytes are the tokens. A token's vector is a
 quarter of its byte's embedding (normally distributed, from the seed), plus 8 times the difference between the

@@ -39,6 +39,9 @@ func TestUsage(t *testing.T) {
 
 // TestSoak runs cases of each kind. A result that was compared proves that the second round was reached.
 func TestSoak(t *testing.T) {
+	if testing.Short() {
+		t.Skip("takes 8 s")
+	}
 	t.Setenv("XDG_CACHE_HOME", t.TempDir())
 	code, out, remarks := program.RunOnDevice(t, "soak", "-only", "rmsnorm_module,save_load", "-cycles", "2", "-o", "json")
 	require.Equal(t, command.ExitOK, code, remarks)

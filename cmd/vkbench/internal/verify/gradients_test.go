@@ -15,6 +15,9 @@ import (
 // TestGradientsReplay has cases whose routers see 16-bit products, here with operands of 32 bits: the tokens of the case are
 // replayed. Those of a case that names others give other gradients.
 func TestGradientsReplay(t *testing.T) {
+	if testing.Short() {
+		t.Skip("compiles kernels for 25 s on CPU drivers; TestBackwardOfOutputs of package colt5 computes gradients of modules")
+	}
 	dev := gputest.Device(t)
 	run := func(name string, change func(c *golden.Case)) *comparison {
 		gputest.CountCase()
