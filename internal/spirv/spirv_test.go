@@ -1,9 +1,9 @@
 package spirv
 
 import (
-	"embed"
 	"encoding/binary"
-	"path"
+	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 
@@ -11,11 +11,8 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-//go:embed testdata
-var testdata embed.FS
-
 func file(t testing.TB, name string) []byte {
-	code, err := testdata.ReadFile(path.Join("testdata", name+".spv"))
+	code, err := os.ReadFile(filepath.Join("testdata", name+".spv"))
 	require.NoError(t, err)
 	return code
 }
