@@ -75,7 +75,7 @@ func TestGraphDropout(t *testing.T) {
 // differences, and parts of a batch have the bits of the whole.
 func TestModelDropout(t *testing.T) {
 	if testing.Short() {
-		t.Skip("takes 1 s; package train trains with dropout")
+		t.Skip("takes 1 s")
 	}
 	fx := newFixture(t)
 	a, e := smallTransformer(), smallEncoder()

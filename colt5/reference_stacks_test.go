@@ -14,7 +14,7 @@ import (
 
 func TestViTReference(t *testing.T) {
 	if testing.Short() {
-		t.Skip("compiles kernels for 5 s on CPU drivers; TestGoldenViT has a golden case")
+		t.Skip("compiles kernels for 5 s on CPU drivers; TestVerifyPyTorch of vkbench has a case")
 	}
 	prime := Default[ConditionalRoutedViTConfig]()
 	prime.ImageSize, prime.PatchSize, prime.Channels, prime.NumClasses, prime.Dim, prime.Depth = Size{12, 27}, Size{2, 3}, 2, 11, 20, 1

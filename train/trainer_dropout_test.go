@@ -42,7 +42,7 @@ func droppingModel(t *testing.T, rate float64) languageModel {
 // TestTrainerDropout: each step drops other elements, the same ones in all micro-batches, after a resume, and on another run.
 func TestTrainerDropout(t *testing.T) {
 	if testing.Short() {
-		t.Skip("takes 3 s; TestTrainerSteady trains with dropout")
+		t.Skip("takes 3 s")
 	}
 	gputest.CountCase()
 	const n = 3

@@ -13,6 +13,9 @@ import (
 // submit of the batch's upload, and one of the graph and one of the optimiser for each micro-batch that has something to add.
 // There is no other transfer: each would be a submit, and would wait for the step before.
 func TestTrainerSteady(t *testing.T) {
+	if testing.Short() {
+		t.Skip("compiles kernels for 3 s on CPU drivers")
+	}
 	gputest.CountCase()
 	dev := gputest.Device(t)
 	m := droppingModel(t, 0.1)
