@@ -138,7 +138,7 @@ func (c *CoorDescentBackward) Record(list *vk.CommandList, a CoorDescentBackward
 	s := a.segmentArgs()
 	segments, length := a.Rows*s.segments(), s.segmentLength()
 	limits := limitsOfCaps(c.kernels.dev.Caps())
-	threads := coorDescentSweepThreads(limits)
+	threads, lanes := coorDescentSweepThreads(limits, a.Windows > 0)
 	sum, scan, sweep, err := c.stages(limits, length, a.Windows > 0)
 	if err != nil {
 		return fmt.Errorf("pipelines: %s: %w", op, err)
@@ -157,7 +157,7 @@ func (c *CoorDescentBackward) Record(list *vk.CommandList, a CoorDescentBackward
 	}
 	parts := max(1, min(int(ceilDiv(uint64(work), coorDescentPartEntries)), coorDescentMostParts(length)))
 	spans := int(ceilDiv(uint64(length), 4*uint64(threads)))
-	if err := c.checkLoops(a, threads, parts); err != nil {
+	if err := c.checkLoops(a, int(threads), int(lanes), parts); err != nil {
 		return err
 	}
 	entries := float64(a.Rows) * s.entries()
@@ -225,11 +225,14 @@ func coorDescentBackwardThreads(l deviceLimits, length int) uint32 {
 	return threads
 }
 
-// coorDescentSweepThreads is the size of a workgroup of the sweep, of which each invocation has 4 entries. Small ones occupy more
-// of a GPU where there are few rows: a workgroup is long at work, because it goes through all windows of its entries, one after
-// another. No sum depends on the size.
-func coorDescentSweepThreads(l deviceLimits) uint32 {
-	return min(l.MaxWorkgroupInvocations, l.MaxWorkgroupSize[0], 64)
+// coorDescentSweepThreads is the size of a workgroup of the sweep: x invocations, each of 4 entries, for each of y segments that
+// it works on at a time. There are many segments of an entry where they are windows, and few workgroups where there are few rows.
+func coorDescentSweepThreads(l deviceLimits, windows bool) (x, y uint32) {
+	x, y = min(l.MaxWorkgroupInvocations, l.MaxWorkgroupSize[0], 64), 1
+	if windows {
+		y = min(l.MaxWorkgroupInvocations/x, l.MaxWorkgroupSize[1], 4)
+	}
+	return x, y
 }
 
 // stages returns the kernels of the three dispatches.
@@ -245,7 +248,8 @@ func (c *CoorDescentBackward) stages(l deviceLimits, length int, windows bool) (
 	threads, prefixes := coorDescentBackwardThreads(l, length), specBool(windows)
 	sum = kernel("sum", map[uint32]uint32{size: threads, shaders.CoorDescentEntriesPrefixSegments: prefixes})
 	scan = kernel("scan", map[uint32]uint32{size: threads})
-	sweep = kernel("sweep", map[uint32]uint32{size: coorDescentSweepThreads(l), shaders.CoorDescentEntriesPrefixSegments: prefixes})
+	x, y := coorDescentSweepThreads(l, windows)
+	sweep = kernel("sweep", map[uint32]uint32{size: x, shaders.CoorDescentBackwardLocalSizeY: y, shaders.CoorDescentEntriesPrefixSegments: prefixes})
 	return sum, scan, sweep, err
 }
 
@@ -294,9 +298,9 @@ func (c *CoorDescentBackward) check(a CoorDescentBackwardArgs) error {
 }
 
 // checkLoops checks the iterations of an invocation of the sweep, which has the most.
-func (c *CoorDescentBackward) checkLoops(a CoorDescentBackwardArgs, threads uint32, parts int) error {
+func (c *CoorDescentBackward) checkLoops(a CoorDescentBackwardArgs, threads, lanes, parts int) error {
 	windows := max(a.Windows, 1)
-	n := windows * (c.config.Iters + a.Slots/int(threads) + 2)
+	n := (windows/lanes + 1) * (c.config.Iters + a.Slots/threads + 3)
 	return checkIterations(c.kernels.dev.Caps(), "CoorDescentBackward",
 		fmt.Sprintf("%d windows with Iters %d and Slots %d", windows, c.config.Iters, a.Slots), max(n, parts))
 }

@@ -23,7 +23,8 @@ const (
 
 // Ids of the specialisation constants of coor_descent_backward.comp.
 const (
-	CoorDescentBackwardLocalSizeX uint32 = 0 // uint: 64 to 256; SWEEP: at most 64
+	CoorDescentBackwardLocalSizeX uint32 = 0 // uint: 64 to 256
+	CoorDescentBackwardLocalSizeY uint32 = 1 // uint: x: at most 64. y: segments that are worked on at a time, at most 4
 )
 
 // Ids of the specialisation constants of cross_entropy.comp.

@@ -17,7 +17,8 @@
 //
 //	SUM    a workgroup adds w of a part of a segment's entries and slots
 //	SCAN   a workgroup adds the parts of a segment and computes da_t, which is one product after the other
-//	SWEEP  a workgroup computes ds of 4 entries per invocation, and adds the w of slots in shared memory
+//	SWEEP  a workgroup computes ds of 4 entries per invocation, and adds the w of slots in shared memory. With
+//	       PREFIX_SEGMENTS, lane y of a workgroup adds up the segments y, y + lanes, .., and then the sums of the lanes are added
 //
 // Between them is scratch: Iters vec4 of each segment, then the parts of each segment. Vec4 0 is a_{T-1} as two floats,
 // negated, and 1, or 0 where the gradient is 0; vec4 t is top_t as two floats, da_t / sum_t, and e_t.
@@ -28,7 +29,11 @@
 #extension GL_KHR_shader_subgroup_arithmetic : require
 #include "include/address.glsl"
 
-layout(local_size_x_id = 0) in; // 64 to 256; SWEEP: at most 64
+#ifdef SWEEP
+layout(local_size_x_id = 0, local_size_y_id = 1) in; // x: at most 64. y: segments that are worked on at a time, at most 4
+#else
+layout(local_size_x_id = 0) in; // 64 to 256
+#endif
 
 layout(push_constant, std430) uniform Push {
 #ifdef SCAN
@@ -120,7 +125,9 @@ void main() {
 
 #include "include/coor_descent_entries.glsl"
 
-const uint MAX_SPAN = 256; // entries of a workgroup of SWEEP
+const uint MAX_THREADS = 64;            // of a lane of SWEEP
+const uint MAX_LANES = 4;               // of a workgroup of SWEEP
+const uint MAX_SPAN = 4 * MAX_THREADS; // entries of a workgroup of SWEEP
 
 // weights returns w of entries with logits s and gradients g of their scores. bound is -a_{T-1}.
 vec4 weights(vec4 s, vec4 g, FloatPair bound) {
@@ -180,13 +187,15 @@ void main() {
 
 #else
 
-shared float slot_sums[MAX_SPAN]; // w of slots, by entry of the workgroup
+shared float slot_sums[MAX_LANES][MAX_SPAN]; // w of slots, by entry of the workgroup
+shared vec4 steps[MAX_LANES][MAX_THREADS];   // of the lane's segment
+shared vec4 lane_sums[MAX_LANES][MAX_THREADS];
 
-// step_gradient returns the sum of da_t p_{t,i} for logits s.
-vec4 step_gradient(F32x4 steps, vec4 s) {
+// step_gradient returns the sum of da_t p_{t,i} for logits s, over the steps from..end of those that are in shared memory.
+vec4 step_gradient(uint lane, uint from, uint end, vec4 s) {
 	vec4 sum = vec4(0);
-	for (uint t = 1; t < p.iters; t++) {
-		vec4 step = steps.v[t];
+	for (uint t = from; t < end; t++) {
+		vec4 step = steps[lane][t];
 		vec4 d = difference(s, FloatPair(step.x, step.y));
 		sum += mix(step.z * exp_terms(d, step.w), vec4(0), greaterThan(d, vec4(0)));
 	}
@@ -209,51 +218,61 @@ void add_slots(Segment s, uint id, uint begin, FloatPair bound) {
 		[[unroll]] for (uint k = 0; k < AT_ONCE; k++) {
 			uint slot = first + k * gl_WorkGroupSize.x;
 			if (entries[k] >= 4 * gl_WorkGroupSize.x || !slot_entry(s, slot, indices, slot_valid, mask_word, skew, i)) continue;
-			slot_sums[i - begin] += slot_weight(segment_start, gradients, slot, i, bound);
+			slot_sums[gl_LocalInvocationID.y][i - begin] += slot_weight(segment_start, gradients, slot, i, bound);
 		}
 	}
 }
 
 void main() {
 	if (workgroup_index() >= p.groups) return;
-	uint own = 4 * gl_LocalInvocationID.x, area = workgroup_index() / p.parts, begin = workgroup_index() % p.parts * 4 * gl_WorkGroupSize.x;
+	uint x = gl_LocalInvocationID.x, lane = gl_LocalInvocationID.y, own = 4 * x;
+	uint area = workgroup_index() / p.parts, begin = workgroup_index() % p.parts * 4 * gl_WorkGroupSize.x;
 	// Blocks: one segment. Prefixes: those of a row that reach beyond `begin`.
 	Segment s = PREFIX_SEGMENTS ? Segment(area, 0, p.n) : segment(area);
-	uint segments = 1, window = 0;
+	uint segments = 1, first_window = 0;
 	if (PREFIX_SEGMENTS) {
 		segments = p.blocks;
-		window = begin / p.block_size + 1;
+		first_window = begin / p.block_size + 1;
 	}
 	uvec2 ds = at(at(at(p.ds, s.row, 4 * p.n), s.start, 4), begin + own, 4);
 	uvec2 no_gradients = uvec2(0);
 	init_entries(s, begin + own, s.size, no_gradients, ds.x);
 	bool ds_aligned = aligned;
-	vec4 x = load_logits(0), gradient = vec4(0);
-	[[unroll]] for (uint i = 0; i < 4; i++) slot_sums[own + i] = 0;
-	barrier();
-	for (; window < segments; window++) {
-		uint id = PREFIX_SEGMENTS ? (s.row / p.routes * p.blocks + window) * p.routes + s.row % p.routes : area;
+	vec4 logit = load_logits(0), gradient = vec4(0);
+	[[unroll]] for (uint i = 0; i < 4; i++) slot_sums[lane][own + i] = 0;
+	for (uint lane_window = first_window; lane_window < segments; lane_window += gl_WorkGroupSize.y) {
+		uint window = lane_window + lane;
+		bool exists = window < segments;
+		uint id = PREFIX_SEGMENTS ? (s.row / p.routes * p.blocks + min(window, segments - 1)) * p.routes + s.row % p.routes : area;
 		Segment current = segment(id);
-		F32x4 steps = F32x4(at(p.scratch, id, 16 * p.iters));
-		vec4 header = steps.v[0];
-		if (header.z == 0) continue;
-		FloatPair bound = FloatPair(header.x, header.y);
-		vec4 v = x; // entries of this segment
+		F32x4 all_steps = F32x4(at(p.scratch, id, 16 * p.iters));
+		vec4 v = logit, header = vec4(0), sum = vec4(0); // v: entries of this segment
 		int inside = int(current.size) - int(begin + own);
-		if (PREFIX_SEGMENTS) v = mix(vec4(NO_ENTRY), x, lessThan(ivec4(0, 1, 2, 3), ivec4(inside)));
+		if (PREFIX_SEGMENTS) v = mix(vec4(NO_ENTRY), logit, lessThan(ivec4(0, 1, 2, 3), ivec4(inside)));
+		for (uint done = 0; done < p.iters; done += gl_WorkGroupSize.x) {
+			barrier(); // all have read the steps, and added the slots, of before
+			if (exists && done + x < p.iters) steps[lane][x] = all_steps.v[done + x];
+			barrier();
+			if (done == 0 && exists) header = steps[lane][0];
+			if (header.z != 0) sum += step_gradient(lane, done == 0 ? 1 : 0, min(p.iters - done, gl_WorkGroupSize.x), v);
+		}
+		if (header.z == 0) continue; // also where there is no segment
+		FloatPair bound = FloatPair(header.x, header.y);
 		if (present(p.dscores) && inside > 0) {
 			uvec2 gradients = at(segment_gradients(current, id), begin + own, 4);
 			aligned = (gradients.x & 15) == 0;
 			remaining = inside;
 			gradient += weights(v, load_entries(gradients, 0, inside), bound);
 		}
-		gradient -= mix(vec4(0), step_gradient(steps, v), notEqual(v, vec4(NO_ENTRY)));
-		if (present(p.dselected)) {
-			add_slots(current, id, begin, bound);
-			barrier();
-		}
+		gradient -= mix(vec4(0), sum, notEqual(v, vec4(NO_ENTRY)));
+		if (present(p.dselected)) add_slots(current, id, begin, bound);
 	}
-	[[unroll]] for (uint i = 0; i < 4; i++) gradient[i] += slot_sums[own + i];
+	barrier();
+	[[unroll]] for (uint i = 0; i < 4; i++) gradient[i] += slot_sums[lane][own + i];
+	lane_sums[lane][x] = gradient;
+	barrier();
+	if (lane > 0) return;
+	for (uint i = 1; i < gl_WorkGroupSize.y; i++) gradient += lane_sums[i][x];
 	remaining = int(s.size) - int(begin + own);
 	aligned = ds_aligned;
 	store_entries(ds, 0, gradient);
