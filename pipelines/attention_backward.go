@@ -23,6 +23,7 @@ type attentionBackwardKernels struct {
 	matrix vk.MatrixShape // of the cooperative matrix; zero for F32
 
 	ofQueries          []uint32 // constants of spec that the kernel of the keys does not have
+	wideQueries        int      // queries of a set from which attentionBackwardWideTiles are used
 	maxFlops           float64  // maxAttentionFlops, except in tests
 	gpuKernel          bool     // for tests: use the float32 tiles for GPUs on CPU drivers too
 	weightsInRegisters bool     // false for tests: weights always go through shared memory
@@ -35,6 +36,7 @@ func newAttentionBackwardKernels(dev *vk.Device, op string, c attentionConfig) (
 	}
 	return &attentionBackwardKernels{
 		kernelCache: kernelCache{dev: dev}, attentionConfig: c, matrix: matrix, maxFlops: maxAttentionFlops, weightsInRegisters: true,
+		wideQueries: 65,
 	}, nil
 }
 
@@ -87,7 +89,8 @@ func (k *attentionBackwardKernels) tile(stage string, rows, others int) (attenti
 	if limits := limitsOf(k.dev); limits.lowRegisters() {
 		return lowRegisterBackwardTile(limits, k.matrix, stage, k.dimHead, k.factors)
 	}
-	tiles, err := attentionBackwardTiles(limitsOf(k.dev), k.matrix, k.dimHead, k.factors, rows, others, stage == "queries" && others >= wideKeys)
+	tiles, err := attentionBackwardTiles(limitsOf(k.dev), k.matrix, k.dimHead, k.factors, rows, others,
+		stage == "queries" && rows >= k.wideQueries && others >= wideKeys)
 	if err != nil {
 		return attentionBackwardTile{}, err
 	}

@@ -153,6 +153,7 @@ func NewRoutedAttentionBackward(dev *vk.Device, c RoutedAttentionConfig) (*Route
 	if err != nil {
 		return nil, err
 	}
+	k.wideQueries = wideListQueries
 	k.ofQueries = []uint32{shaders.RoutedAttentionQueryValid, shaders.RoutedAttentionScoreQueries}
 	return &RoutedAttentionBackward{c, k}, nil
 }
