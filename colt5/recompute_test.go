@@ -106,6 +106,9 @@ func TestRecomputeErrors(t *testing.T) {
 
 // TestRecomputeGroups: hidden activations of several groups of rows are kept at their places.
 func TestRecomputeGroups(t *testing.T) {
+	if testing.Short() {
+		t.Skip("compiles kernels for 2 s on CPU drivers")
+	}
 	gputest.CountCase()
 	fx := newFixture(t)
 	m := mustNewSeeded(fx, NewConditionalRoutedFeedForward, smallFeedForward())

@@ -72,6 +72,9 @@ func TestTrainerAfterFailures(t *testing.T) {
 
 // TestTrainerBatches: a wrong batch is an error that names what is wrong, and the trainer goes on.
 func TestTrainerBatches(t *testing.T) {
+	if testing.Short() {
+		t.Skip("compiles kernels for 6 s on CPU drivers")
+	}
 	gputest.CountCase()
 	m := newLanguageModel(t)
 	trainer := newTrainer(t, m, 2)

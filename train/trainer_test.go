@@ -105,6 +105,9 @@ func newTrainer(t *testing.T, m languageModel, micro int) *train.Trainer {
 // TestTrainer: a small model halves its loss. A batch of 8 items in 1, 2, 4 or 8 micro-batches gives the same bits, and so does a
 // run that is saved and resumed.
 func TestTrainer(t *testing.T) {
+	if testing.Short() {
+		t.Skip("compiles kernels for 11 s on CPU drivers; ExampleTrainer halves a loss too")
+	}
 	gputest.CountCase()
 	m := newLanguageModel(t)
 	losses := steps(t, newTrainer(t, m, 1), 0, 40)

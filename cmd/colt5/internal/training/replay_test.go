@@ -60,6 +60,9 @@ func fileOf(t *testing.T, c settings.Config, records []colt5.RoutingRecord) stri
 
 // TestReplayFile: the file of what a model selects is read as the records of its run, which then gives the same bits.
 func TestReplayFile(t *testing.T) {
+	if testing.Short() {
+		t.Skip("compiles kernels for 4 s on CPU drivers")
+	}
 	gputest.CountCase()
 	dev, ctx, c := gputest.Device(t), t.Context(), replayConfig()
 	m, err := model.New(ctx, dev, c)
