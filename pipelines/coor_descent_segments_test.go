@@ -225,6 +225,9 @@ func (c segmentCase) check(t *testing.T) {
 
 // Windows and selected scores, on segments in registers and on long ones.
 func TestCoorDescentWindows(t *testing.T) {
+	if testing.Short() {
+		t.Skip("compiles kernels for 1 s on CPU drivers")
+	}
 	limit := longestInRegisters(gputest.Device(t).Caps())
 	short := CoorDescentConfig{Iters: 5, Eps: 0.05, EpsInit: 1, EpsDecay: 0.5}
 	for _, c := range []segmentCase{

@@ -8,6 +8,9 @@ import (
 
 // Windows are prefixes: short, empty, or longer than the row; with each of the three algorithms.
 func TestSelectWindows(t *testing.T) {
+	if testing.Short() {
+		t.Skip("compiles kernels for 1 s on CPU drivers")
+	}
 	ties := func(i int) float32 { return float32(i * 7 % 5) }
 	for _, c := range []selectCase{
 		{rows: 1, n: 1, k: 1, windows: 1, prefix: 1}, {rows: 1, n: 1, k: 3, windows: 5, prefix: 1, emptyIndex: -1}, {rows: 4, n: 8, k: 2, windows: 5, prefix: 2, routes: 2},

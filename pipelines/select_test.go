@@ -323,6 +323,9 @@ func TestSelectMask(t *testing.T) {
 }
 
 func TestSelectBlocks(t *testing.T) {
+	if testing.Short() {
+		t.Skip("compiles kernels for 1 s on CPU drivers")
+	}
 	for _, c := range []selectCase{
 		{rows: 2, n: 10, k: 2, block: 4}, {rows: 2, n: 12, k: 2, block: 4}, {rows: 1, n: 12, k: 3, block: 1}, {rows: 3, n: 7, k: 2, block: 100},
 		{rows: 4, n: 1000, k: 50, block: 333, routes: 2, valid: oneIn(2, 0), emptyIndex: -1}, // the last block has one entry

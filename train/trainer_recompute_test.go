@@ -12,6 +12,9 @@ import (
 
 // TestTrainerRecompute: activation checkpointing costs work and changes no bit.
 func TestTrainerRecompute(t *testing.T) {
+	if testing.Short() {
+		t.Skip("compiles kernels for 5 s on CPU drivers")
+	}
 	gputest.CountCase()
 	c := colt5.Default[colt5.FeedForwardConfig]()
 	c.Dim = 16

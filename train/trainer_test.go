@@ -145,6 +145,9 @@ func TestTrainer(t *testing.T) {
 }
 
 func TestTrainerErrors(t *testing.T) {
+	if testing.Short() {
+		t.Skip("compiles kernels for 5 s on CPU drivers")
+	}
 	m := newLanguageModel(t)
 	_, err := train.NewTrainer(t.Context(), m.graph, nil, train.OptimizerConfig{})
 	assert.EqualError(t, err, "train: NewTrainer: there are no parameters, want at least one")

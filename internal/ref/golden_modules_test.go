@@ -171,6 +171,9 @@ func TestGoldenCrossAttention(t *testing.T) {
 }
 
 func TestGoldenAutoregressive(t *testing.T) {
+	if testing.Short() {
+		t.Skip("takes 1 s; vkbench verify compares the GPU with the golden cases")
+	}
 	forEachCase(t, "ConditionalRoutedAutoregressiveAttention", 10, func(t *testing.T, c *golden.Case) {
 		config := struct {
 			moduleOptions
@@ -189,6 +192,9 @@ func TestGoldenAutoregressive(t *testing.T) {
 }
 
 func TestGoldenImageAttention(t *testing.T) {
+	if testing.Short() {
+		t.Skip("takes 1 s; vkbench verify compares the GPU with the golden cases")
+	}
 	forEachCase(t, "ConditionalRoutedImageAttention", 5, func(t *testing.T, c *golden.Case) {
 		config := struct {
 			moduleOptions

@@ -34,6 +34,9 @@ func smallBlock(p Params, prefix string) BlockConfig {
 }
 
 func TestEncoderBackward(t *testing.T) {
+	if testing.Short() {
+		t.Skip("takes 1 s; TestTransformerBackward has the same layers")
+	}
 	const b, n = 2, 10
 	mask := randomMask(3, b*n, 0.8)
 	for _, ids := range [][]int32{nil, someIDs(b * n)} {
@@ -63,6 +66,9 @@ func TestEncoderBackward(t *testing.T) {
 }
 
 func TestViTBackward(t *testing.T) {
+	if testing.Short() {
+		t.Skip("takes 1 s")
+	}
 	p := Params{
 		"to_patch_embedding.1.weight": normal(1, 12, 1), "to_patch_embedding.1.bias": normal(2, 12, 1),
 		"to_patch_embedding.2.weight": normal(3, 8*12, 0.5),

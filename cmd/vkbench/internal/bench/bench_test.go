@@ -26,6 +26,9 @@ var program = commandtest.New("vkbench", Command, PeakCommand)
 
 // TestBenchBaseline has rows that are in this run and rows that are not. An earlier version wrote one of them.
 func TestBenchBaseline(t *testing.T) {
+	if testing.Short() {
+		t.Skip("compiles kernels for 4 s on CPU drivers")
+	}
 	i := gputest.Device(t).Info()
 	base := commandtest.File(t, "base.jsonl", resultstest.JSON("rmsnorm", "3x4", "f32", 1e6, i)+resultstest.JSON("rmsnorm", "5x4", "f16", 1, i)+resultstest.JSON("mark", "1x2x3", "f32", 1, vk.Info{Name: "Other"}))
 	args := quick("-only", "rmsnorm", "-size", "3,7x4", "-baseline", base)

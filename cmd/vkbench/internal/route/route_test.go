@@ -130,6 +130,9 @@ func preText(page string) string {
 // TestRouteEscapes requires that no markup or control character of the text is in Markdown and CSV, and none of file
 // names in a page.
 func TestRouteEscapes(t *testing.T) {
+	if testing.Short() {
+		t.Skip("compiles kernels for 2 s on CPU drivers")
+	}
 	path := commandtest.File(t, "text\xff<b>\u202e\x1b", sample())
 	page := filepath.Join(t.TempDir(), "page.html")
 	md := program.OK(t, "route", path, "-dim", "8", "-o", "md", "-html", page)

@@ -100,16 +100,10 @@ func TestVerifyEmbedded(t *testing.T) {
 
 // TestVerifyPyTorch has cases that scripts/from_pytorch.py wrote, of the modules without committed golden cases among them.
 func TestVerifyPyTorch(t *testing.T) {
-	args := []string{"verify", "-o", "json", pytorchDir}
 	if testing.Short() {
-		args = args[:3]
-		for _, name := range []string{
-			"autoregressive", "cross", "encoder_ids", "feedforward_soft", "local_mha", "plain_feedforward", "rmsnorm", "vit", // layers of the others
-		} {
-			args = append(args, pytorchDir+name+".safetensors")
-		}
+		t.Skip("compiles kernels for 7 s on CPU drivers")
 	}
-	for _, r := range commandtest.Objects(t, program.OK(t, args...)) {
+	for _, r := range commandtest.Objects(t, program.OK(t, "verify", "-o", "json", pytorchDir)) {
 		assert.Equal(t, "passed", r["result"], r)
 		assert.Less(t, r["output_difference"], 1e-5, r)
 	}
