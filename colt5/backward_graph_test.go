@@ -128,6 +128,9 @@ func TestBackwardOfParts(t *testing.T) {
 
 // TestBackwardErrors checks the messages for wrong tensors of a backward pass.
 func TestBackwardErrors(t *testing.T) {
+	if testing.Short() {
+		t.Skip("compiles kernels for 2 s on CPU drivers")
+	}
 	gputest.CountCase()
 	fx := newFixture(t)
 	c := fx.classifier(F32)

@@ -57,6 +57,9 @@ func TestBackwardModuleUsedTwice(t *testing.T) {
 // TestBackwardOfLinearTwice: the gradients of a layer that is applied twice are those of both uses, and those of a layer whose
 // result has no upstream gradient are 0. Neither layer has a multiple of four parameters.
 func TestBackwardOfLinearTwice(t *testing.T) {
+	if testing.Short() {
+		t.Skip("compiles kernels for 1 s on CPU drivers")
+	}
 	gputest.CountCase()
 	fx := newFixture(t)
 	const n, c = 5, 3

@@ -14,6 +14,9 @@ import (
 
 // Memory refuses what the kernels would refuse, in the words of the configuration, and quickly.
 func TestMemoryLimits(t *testing.T) {
+	if testing.Short() {
+		t.Skip("compiles kernels for 1 s on CPU drivers")
+	}
 	ff, attention, local := smallFeedForward(), smallAttention(), smallLocalMHA()
 	wide, hidden, deep := ff, ff, smallEncoder()
 	wide.Dim = 1 << 20

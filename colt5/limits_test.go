@@ -122,6 +122,9 @@ func TestIDsDoNotAllocate(t *testing.T) {
 
 // Concurrent calls with different shapes, and Close during calls.
 func TestConcurrentCalls(t *testing.T) {
+	if testing.Short() {
+		t.Skip("compiles kernels for 2 s on CPU drivers")
+	}
 	t.Parallel()
 	fx := newFixture(t)
 	a := mustNewSeeded(fx, NewEncoder, smallEncoder())

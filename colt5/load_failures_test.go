@@ -16,6 +16,9 @@ import (
 // TestLoadAllOrNone interrupts a load at every tensor, in every way. The weights and what Forward computes must not
 // change.
 func TestLoadAllOrNone(t *testing.T) {
+	if testing.Short() {
+		t.Skip("compiles kernels for 1 s on CPU drivers")
+	}
 	fx := newLoadFixture(t)
 	failure := errors.New("the file has shrunk")
 	before, output := fx.values(fx.m.Parameters()), fx.output()

@@ -11,6 +11,9 @@ import (
 
 // TestGraphCrossEntropy compares loss, count and gradients with the CPU reference, of logits that another node uses, too.
 func TestGraphCrossEntropy(t *testing.T) {
+	if testing.Short() {
+		t.Skip("compiles kernels for 1 s on CPU drivers")
+	}
 	gputest.CountCase()
 	fx := newFixture(t)
 	const items, n, classes = 3, 5, 7

@@ -86,6 +86,9 @@ func (fx *fixture) forwardTokens(f *ConditionalRoutedFeedForward, n int) ([]floa
 // LimitPlans closes plans that exceed the limits, and later calls keep them. Evicted plans are made again and give the
 // same bits.
 func TestLimitPlans(t *testing.T) {
+	if testing.Short() {
+		t.Skip("compiles kernels for 1 s on CPU drivers")
+	}
 	gputest.CountCase()
 	fx := newFixture(t)
 	f := fx.feedForward(4, 2)

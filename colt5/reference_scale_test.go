@@ -48,6 +48,9 @@ func TestInputScaleReference(t *testing.T) {
 
 // Tokens that point in the direction of the routing token have equal cosines, so that the first ones are selected.
 func TestCollinearCosineRouting(t *testing.T) {
+	if testing.Short() {
+		t.Skip("compiles kernels for 1 s on CPU drivers")
+	}
 	gputest.CountCase()
 	fx := newFixture(t)
 	const n = 50

@@ -301,6 +301,9 @@ func TestSelectContent(t *testing.T) {
 }
 
 func TestSelectMask(t *testing.T) {
+	if testing.Short() {
+		t.Skip("compiles kernels for 1 s on CPU drivers")
+	}
 	for name, valid := range map[string]func(int) bool{
 		"none": func(int) bool { return false }, "all": func(int) bool { return true }, "some": oneIn(5, 2), "one": oneIn(1<<30, 700),
 		"prefix": func(i int) bool { return i < 900 }, "no first": func(i int) bool { return i != 0 },

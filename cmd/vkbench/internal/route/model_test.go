@@ -175,6 +175,9 @@ func TestRouteSelectsAll(t *testing.T) {
 }
 
 func TestRouteEncoderUsage(t *testing.T) {
+	if testing.Short() {
+		t.Skip("compiles kernels for 2 s on CPU drivers")
+	}
 	e, config, weights := encoderFiles(t)
 	path := commandtest.File(t, "text", sample()[:300])
 	fails := func(want string, args ...string) {
