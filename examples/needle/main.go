@@ -3,8 +3,8 @@
 //	go run ./examples/needle "$(go env GOROOT)/src/go"
 //
 // The documents are pieces of the files of a folder. A byte somewhere in a document, the needle, says which class it has, and
-// only the first byte is classified. The light branch sees neighbours alone, so the class must get there through a heavy branch
-// whose routers select the needle as a key and the first byte as a query.
+// only the first byte is classified. The light branch sees neighbours alone, so the class must get there through the heavy
+// attention, whose queries are all bytes, but whose keys are few: the needle or a byte near it must be one of them.
 package main
 
 import (
@@ -33,12 +33,13 @@ type settings struct {
 }
 
 func main() {
-	s := settings{depth: 2, dim: 64, heads: 4, window: 32, evaluations: 16}
-	flag.IntVar(&s.length, "length", 512, "bytes of a document")
-	flag.IntVar(&s.batch, "batch", 32, "documents of a step")
-	flag.IntVar(&s.steps, "steps", 1000, "steps of a training")
+	s := settings{depth: 2, dim: 64, heads: 4, evaluations: 16}
+	flag.IntVar(&s.length, "length", 256, "bytes of a document")
+	flag.IntVar(&s.batch, "batch", 64, "documents of a step")
+	flag.IntVar(&s.steps, "steps", 1500, "steps of a training")
 	flag.IntVar(&s.seeds, "seeds", 3, "trainings of each kind of routing")
-	flag.IntVar(&s.selected, "selected", 32, "tokens that a router selects")
+	flag.IntVar(&s.selected, "selected", 4, "keys that a router selects")
+	flag.IntVar(&s.window, "window", 8, "bytes of a window of the light attention")
 	flag.Float64Var(&s.rate, "rate", 2e-3, "peak of the learning rate")
 	flag.Parse()
 	if flag.NArg() == 0 {
@@ -131,7 +132,7 @@ func newModel(ctx context.Context, dev *vk.Device, s settings, routing string, s
 	c.Depth, c.Dim, c.NumTokens, c.RotaryEmb = s.depth, s.dim, 256, true
 	c.LightHeads, c.LightDimHead, c.LightWindowSize = s.heads, s.dim/s.heads, s.window
 	c.HeavyHeads, c.HeavyDimHead = s.heads, s.dim/s.heads
-	c.NumHeavyAttnTokensQ, c.NumHeavyAttnTokensKV, c.NumHeavyFFTokens = s.selected, s.selected, s.selected
+	c.NumHeavyAttnTokensQ, c.NumHeavyAttnTokensKV, c.NumHeavyFFTokens = s.length, s.selected, s.selected
 	c.Router.ScaleRoutingTokens = true
 	m := &model{graph: colt5.NewGraph(dev)}
 	var err error
