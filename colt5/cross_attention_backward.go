@@ -11,5 +11,5 @@ func (l *crossAttention) backward(b *builder) {
 	out.recordMembershipMask()
 	out.nullBackward(dy)
 	out.release()
-	h.backward(heavyGradients{dy: dy, mask: mask, contextMask: contextMask, dx: b.inputGradient("x"), dcontext: b.inputGradient("context")})
+	h.backward(heavyGradients{dy: dy, mask: mask, contextMask: contextMask, dx: b.startedGradient("x"), dcontext: b.startedGradient("context")})
 }

@@ -51,6 +51,18 @@ func (h *heavyForward) backward(g heavyGradients) {
 		h.rotateBy(b.inverseRotaryTable(q.n, h.dimHead), dq, dkv)
 	}
 
+	// Routers have gradients of all tokens, and go first: they store what lists then add to.
+	switch {
+	case scored && g.causalQueries != nil:
+		g.causalQueries(dqScores.Range)
+	case scored:
+		b.routerBackward(h.x, g.mask, q, dqScores.Range, g.dx)
+	}
+	if keysScored {
+		b.routerBackward(h.context, g.contextMask, kv, dkvScores.Range, g.dcontext)
+	}
+	b.release(dqScores, dkvScores, q.logits, q.scores, kv.logits, kv.scores)
+
 	toQ.parametersBackward(b, selected, dq)
 	b.release(selected.allocation)
 	dselected := toQ.normedBackward(b, dq)
@@ -58,18 +70,7 @@ func (h *heavyForward) backward(g heavyGradients) {
 	b.rmsNormBackward(h.x, h.gamma, dselected, g.dx, q, 0)
 	b.release(dselected.allocation)
 	h.keysBackward(toKV, context, dkv, g.dcontext)
-
-	switch {
-	case scored && g.causalQueries != nil:
-		g.causalQueries(dqScores.Range)
-	case scored:
-		b.routerBackward(h.x, g.mask, q, dqScores.Range, g.dx)
-	}
-	b.release(dqScores)
-	if keysScored {
-		b.routerBackward(h.context, g.contextMask, kv, dkvScores.Range, g.dcontext)
-	}
-	b.release(dkvScores, q.logits, q.indices, q.valid, q.scores, kv.logits, kv.indices, kv.valid, kv.scores)
+	b.release(q.indices, q.valid, kv.indices, kv.valid)
 }
 
 // queryProduct is the projection of the queries.

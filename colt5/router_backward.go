@@ -74,9 +74,11 @@ func (b *builder) tokenLogitsBackward(x, tokens vk.Range, perItem bool, s *route
 	a := pipelines.RouterLogitsBackwardArgs{X: x, Tokens: tokens, DLogits: dlogits, B: s.b, N: s.n, TokensPerItem: perItem}
 	config := pipelines.RouterLogitsBackwardConfig{C: s.c, R: s.r, CosineScale: s.options.logits(s.c, s.r, 0).CosineScale}
 	_, config.AddTokens = b.take(dtokens)
-	scratch := b.alloc(pipelines.RouterLogitsBackwardScratch(config, s.b, s.n))
 	var noX, noTokens allocation
-	a.DX, noX = b.dropped(dx, s.b, s.n, s.c)
+	var add bool
+	a.DX, a.Base, add, noX = b.normInput(dx, s.c, config.Fused(), s.b, s.n, s.c)
+	config.StoreDX = !add
+	scratch := b.alloc(pipelines.RouterLogitsBackwardScratch(config, s.b, s.n))
 	a.DTokens, noTokens = b.dropped(dtokens, s.b, s.r, s.c)
 	a.Scratch = scratch.Range
 	record(b, pipelines.NewRouterLogitsBackward, config, a)

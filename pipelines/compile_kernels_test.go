@@ -195,6 +195,10 @@ func compileRouterLogitsBackward(c *compiler) {
 	for _, n := range []int{7, 512} {
 		for _, cosine := range []float64{0, 8} {
 			compile(c, NewRouterLogitsBackward, func(r *RouterLogitsBackward) (list []*vk.Kernel, err error) {
+				if r.config.Fused() {
+					k, err := r.fusedKernel()
+					return []*vk.Kernel{k}, err
+				}
 				for _, name := range []string{"router_logits_backward", "router_logits_backward_sums", "router_logits_backward_tokens"} {
 					for _, add := range []bool{false, true} {
 						k, err := r.kernel(name, add)
@@ -205,7 +209,7 @@ func compileRouterLogitsBackward(c *compiler) {
 					}
 				}
 				return distinct(list...), nil
-			}, RouterLogitsBackwardConfig{C: n, R: 1, CosineScale: cosine}, RouterLogitsBackwardConfig{C: n, R: 16, CosineScale: cosine})
+			}, RouterLogitsBackwardConfig{C: n, R: 1, CosineScale: cosine}, RouterLogitsBackwardConfig{C: n, R: 4, CosineScale: cosine}, RouterLogitsBackwardConfig{C: n, R: 16, CosineScale: cosine})
 		}
 	}
 }

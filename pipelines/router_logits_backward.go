@@ -15,13 +15,15 @@ import (
 //
 //	x [B, N, C] f32 in    tokens [R, C] f32 in, or [B, R, C]    dlogits [B, R, N] f32 in
 //	dx [B, N, C] f32 in and out    dtokens [B, R, C] f32 out; with the config's AddTokens in and out
+//	base [B, N, C] f32 in, optional: where the sum of dx begins, in place of dx
 //	dot product: dx[b, i] += sum_r dlogits[b, r, i] * tokens[r]    dtokens[b, r] (+)= sum_i dlogits[b, r, i] * x[b, i]
 //	cosine:      the same sums g with rows u = v / max(||v||, 1e-12) in place of both v, then
 //	             dv (+)= CosineScale * (g - u * (u . g)) / max(||v||, 1e-12)
 //
 // u . g is left out where ||v|| is at most 1e-12. Rows have any length, but for what exceeds float32: gradients of rows
 // longer than 1e38 may be 0. Sums over more than 256 tokens are added in blocks, as in ColumnSum. The order of
-// summation depends on C, R and N alone. Ranges start at multiples of 4 bytes.
+// summation depends on C, R and N alone. Ranges start at multiples of 4 bytes, but x, tokens, dx and base with Fused at
+// multiples of 16.
 //
 // Shader: shaders/src/router_logits_backward.comp. CPU reference: internal/ref.RouterLogitsBackward.
 type RouterLogitsBackward struct {
@@ -38,6 +40,13 @@ type RouterLogitsBackwardConfig struct {
 	R           int     // routing tokens
 	CosineScale float64 // factor of the cosine, 8 in colt5-attention; 0: dot product
 	AddTokens   bool    // add to dtokens
+	StoreDX     bool    // with Fused: do not add to dx
+}
+
+// Fused reports whether all gradients are computed in one pass over x. Only then the sum of dx may begin elsewhere than in dx.
+func (c RouterLogitsBackwardConfig) Fused() bool {
+	const most = 4 // routing tokens, of which an invocation holds parts and sums
+	return c.CosineScale == 0 && c.R >= 1 && c.R <= most && FusedNormBackward(c.C)
 }
 
 // RouterLogitsBackwardArgs names the memory and the sizes. Outputs overlap no other range.
@@ -46,6 +55,7 @@ type RouterLogitsBackwardArgs struct {
 	Tokens  vk.Range // [R, C], with TokensPerItem [B, R, C]
 	DLogits vk.Range // [B, R, N]
 	DX      vk.Range // [B, N, C]
+	Base    vk.Range // [B, N, C]; absent: DX
 	DTokens vk.Range // [B, R, C]
 	Scratch vk.Range // of RouterLogitsBackwardScratch bytes; absent if that is 0
 	B, N    int
@@ -69,6 +79,11 @@ type routerLogitsScratch struct{ rowFactors, tokenFactors, sums, blocks uint64 }
 
 func (c RouterLogitsBackwardConfig) scratch(b, n int) (s routerLogitsScratch) {
 	if b < 1 || n < 1 || c.R < 1 {
+		return s
+	}
+	if c.Fused() {
+		_, blocks := normBackwardBlocks(n, c.C)
+		s.blocks = 4*uint64(b)*uint64(c.R)*blocks*uint64(c.C) + ColumnSumScratch(b*c.R, int(blocks), c.C)
 		return s
 	}
 	s.blocks = ColumnSumScratch(b*c.R, n, c.C)
@@ -104,6 +119,9 @@ func NewRouterLogitsBackward(dev *vk.Device, c RouterLogitsBackwardConfig) (*Rou
 	if c.CosineScale != 0 {
 		passes = 3 // two for the sums, one to write dx
 	}
+	if c.StoreDX && !c.Fused() {
+		return nil, fmt.Errorf("pipelines: %s: StoreDX is true, want false with C %d, R %d and CosineScale %v: see Fused", op, c.C, c.R, c.CosineScale)
+	}
 	iterations := passes * (c.C/int(invocationsPerRow) + 1) * (c.R + 1)
 	if err := checkIterations(dev.Caps(), op, fmt.Sprintf("%d routing tokens of %d floats", c.R, c.C), iterations); err != nil {
 		return nil, err
@@ -116,10 +134,13 @@ func NewRouterLogitsBackward(dev *vk.Device, c RouterLogitsBackwardConfig) (*Rou
 	return &RouterLogitsBackward{c, invocationsPerRow, uint64(rows), kernelCache{dev: dev}, blocks}, nil
 }
 
-// Record appends two dispatches to a command list; one more with more than 256 tokens, and two more for cosines.
+// Record appends two dispatches to a command list; unless Fused one more with more than 256 tokens, and two more for cosines.
 func (l *RouterLogitsBackward) Record(list *vk.CommandList, a RouterLogitsBackwardArgs) error {
 	if err := l.check(a); err != nil {
 		return err
+	}
+	if l.config.Fused() {
+		return l.recordFused(list, a)
 	}
 	sizes := l.config.scratch(a.B, a.N)
 	part := func(offset, size uint64) vk.Range {
@@ -171,14 +192,79 @@ func (l *RouterLogitsBackward) check(a RouterLogitsBackwardArgs) error {
 	}
 	_, err := workgroups(caps, op, ceilDiv(uint64(b.n)*uint64(max(n.n, r.n)), l.rowsPerGroup))
 	_, sumsErr := sums.groups(caps, op, c.n)
+	align := uint64(wordAlign)
+	if l.config.Fused() {
+		align = rowAlign(c.n)
+		_, sumsErr = workgroups(caps, op, uint64(newNormBlocksPush(b.n, n.n, c.n).allBlocks))
+	} else if !a.Base.IsZero() {
+		return fmt.Errorf("pipelines: %s: base has %d bytes, want none: see RouterLogitsBackwardConfig.Fused", op, a.Base.Size())
+	}
+	if l.config.StoreDX && !a.Base.IsZero() {
+		return fmt.Errorf("pipelines: %s: base has %d bytes, want none with StoreDX", op, a.Base.Size())
+	}
 	return firstError(err, sumsErr,
-		checkTensor(op, "x", a.X, wordAlign, f32, b, n, c),
-		checkTensor(op, "tokens", a.Tokens, wordAlign, f32, tokens...),
+		checkTensor(op, "x", a.X, align, f32, b, n, c),
+		checkTensor(op, "tokens", a.Tokens, align, f32, tokens...),
 		checkTensor(op, "dlogits", a.DLogits, wordAlign, f32, b, r, n),
-		checkTensor(op, "dx", a.DX, wordAlign, f32, b, n, c),
+		checkTensor(op, "dx", a.DX, align, f32, b, n, c),
+		checkOptional(op, "base", a.Base, align, f32, b, n, c),
 		checkTensor(op, "dtokens", a.DTokens, wordAlign, f32, b, r, c),
 		checkScratch(op, a.Scratch, RouterLogitsBackwardScratch(l.config, a.B, a.N), "RouterLogitsBackwardScratch"),
 	)
+}
+
+// routerLogitsFusedPush follows the six addresses in the push constants of the fused kernel.
+type routerLogitsFusedPush struct {
+	tokenStride, rows uint32
+	blocks            normBlocksPush
+}
+
+var _ = [1]struct{}{}[unsafe.Sizeof(routerLogitsFusedPush{})-20]
+
+// recordFused appends the fused kernel, and the sum of its blocks.
+func (l *RouterLogitsBackward) recordFused(list *vk.CommandList, a RouterLogitsBackwardArgs) error {
+	const op = "RouterLogitsBackward"
+	c, items := l.config, a.B*l.config.R
+	push := routerLogitsFusedPush{rows: uint32(a.N), blocks: newNormBlocksPush(a.B, a.N, c.C)}
+	if a.TokensPerItem {
+		push.tokenStride = uint32(c.R)
+	}
+	groups, err := workgroups(list.Device().Caps(), op, uint64(push.blocks.allBlocks))
+	if err != nil {
+		return err
+	}
+	kernel, err := l.fusedKernel()
+	if err != nil {
+		return fmt.Errorf("pipelines: %s: %w", op, err)
+	}
+	size := 4 * uint64(items) * uint64(push.blocks.blocks) * uint64(c.C)
+	sums, rest := a.Scratch.Slice(0, size), vk.Range{}
+	if a.Scratch.Size() > size {
+		rest = a.Scratch.Slice(size, a.Scratch.Size()-size)
+	}
+	dx, base := dxAccess(a.DX, a.Base, !c.StoreDX)
+	err = list.Dispatch(vk.Dispatch{
+		Kernel: kernel, Groups: groups, Push: vk.Scalars(&push),
+		Args:  []vk.Access{vk.Read(a.X), vk.Read(a.Tokens), vk.Read(a.DLogits), dx, base, vk.Write(sums)},
+		Flops: 4 * float64(a.X.Size()/4) * float64(c.R),
+		Bytes: float64(a.X.Size()+a.Tokens.Size()+a.DLogits.Size()) + accesses(!c.StoreDX)*float64(a.DX.Size()) + float64(sums.Size()),
+	})
+	if err != nil {
+		return err
+	}
+	return l.blocks.Record(list, ColumnSumArgs{X: sums, Y: a.DTokens, Scratch: rest, Batch: items, Rows: int(push.blocks.blocks)})
+}
+
+// fusedKernel returns the kernel of all gradients.
+func (l *RouterLogitsBackward) fusedKernel() (*vk.Kernel, error) {
+	perRow, rows := fusedNormInvocations(l.config.C)
+	return l.kernels.get("router_logits_backward_fused", "router_logits_backward_fused", false, map[uint32]uint32{
+		shaders.RowNormInvocationsPerRow:          perRow,
+		shaders.RowNormRowsPerWorkgroup:           rows,
+		shaders.NormBackwardChannels:              uint32(l.config.C),
+		shaders.NormBackwardAddDx:                 specBool(!l.config.StoreDX),
+		shaders.RouterLogitsBackwardRoutingTokens: uint32(l.config.R),
+	})
 }
 
 // recordRows adds the dispatch of dx.

@@ -18,6 +18,7 @@ type logitsGradient struct {
 	b, n, c, r         int
 	cosine             float64
 	perItem, addTokens bool
+	dx                 string // where the sum of dx begins: "" in dx, "base" in another range, "store" at 0
 }
 
 // logitsData are the tensors of a gradient. Exponents scale the rows of x and tokens by powers of two.
@@ -52,15 +53,27 @@ func (g logitsGradient) exponentsOfTokens(d logitsData) []int {
 // run returns dx and dtokens. Rows of x and tokens are multiplied by powers of two, and their gradients divided by them.
 func (g logitsGradient) run(t *testing.T, d logitsData) (dx, dtokens []float32) {
 	gpu := gputest.New(t)
-	config := RouterLogitsBackwardConfig{C: g.c, R: g.r, CosineScale: g.cosine, AddTokens: g.addTokens}
+	config := RouterLogitsBackwardConfig{C: g.c, R: g.r, CosineScale: g.cosine, AddTokens: g.addTokens, StoreDX: g.dx == "store"}
+	align := uint64(wordAlign)
+	if config.Fused() {
+		align = rowAlign(g.c)
+	}
 	l, err := NewRouterLogitsBackward(gpu.Dev, config)
 	require.NoError(t, err)
 	defer l.Close()
 	tokenExponents := g.exponentsOfTokens(d)
 	a := RouterLogitsBackwardArgs{
-		X: inputAt(gpu, "x", scaleRows(d.x, d.xExponents, g.c, 1), wordAlign), DLogits: inputAt(gpu, "dlogits", d.dlogits, wordAlign),
-		Tokens: inputAt(gpu, "tokens", scaleRows(d.tokens, d.tokenExponents, g.c, 1), wordAlign),
-		DX:     gpu.InOut("dx", scaleRows(d.dx, d.xExponents, g.c, -1)), B: g.b, N: g.n, TokensPerItem: g.perItem,
+		X: inputAt(gpu, "x", scaleRows(d.x, d.xExponents, g.c, 1), align), DLogits: inputAt(gpu, "dlogits", d.dlogits, wordAlign),
+		Tokens: inputAt(gpu, "tokens", scaleRows(d.tokens, d.tokenExponents, g.c, 1), align),
+		B:      g.b, N: g.n, TokensPerItem: g.perItem,
+	}
+	switch base := scaleRows(d.dx, d.xExponents, g.c, -1); g.dx {
+	case "":
+		a.DX = gpu.InOut("dx", base)
+	case "base":
+		a.DX, a.Base = gpu.Out("dx", 4*len(base)), inputAt(gpu, "base", base, align)
+	case "store":
+		a.DX = gpu.Out("dx", 4*len(base))
 	}
 	if g.addTokens {
 		a.DTokens = gpu.InOut("dtokens", scaleRows(d.dtokens, tokenExponents, g.c, -1))
@@ -71,14 +84,18 @@ func (g logitsGradient) run(t *testing.T, d logitsData) (dx, dtokens []float32) 
 		a.Scratch = gpu.Out("scratch", int(bytes))
 	}
 	gpu.Run(func(list *vk.CommandList) error { return l.Record(list, a) })
-	steps := 2
+	steps, names := 2, gpu.StepNames()
 	if g.n > 256 {
 		steps++
 	}
 	if g.cosine != 0 {
 		steps += 2
 	}
-	assert.Len(t, gpu.StepNames(), steps)
+	if config.Fused() {
+		assert.Equal(t, "router_logits_backward_fused", names[0])
+	} else {
+		assert.Len(t, names, steps)
+	}
 	return scaleRows(gpu.Float32("dx"), d.xExponents, g.c, 1), scaleRows(gpu.Float32("dtokens"), tokenExponents, g.c, 1)
 }
 
@@ -93,7 +110,9 @@ func logitsReference[T ref.Float](g logitsGradient, d logitsData, backward func(
 		dx, dtokens = append(dx, itemDX...), append(dtokens, itemDTokens...)
 	}
 	for i, v := range d.dx {
-		dx[i] += T(v)
+		if g.dx != "store" {
+			dx[i] += T(v)
+		}
 	}
 	for i, v := range d.dtokens {
 		if g.addTokens {
@@ -113,10 +132,12 @@ func (g logitsGradient) test(t *testing.T, d logitsData) {
 
 func TestRouterLogitsBackward(t *testing.T) {
 	for _, g := range []logitsGradient{
-		{1, 1, 1, 1, 0, false, false}, {2, 3, 4, 2, 0, true, true}, {1, 7, 31, 3, 0, false, true}, {3, 33, 32, 1, 0, false, false},
-		{1, 256, 65, 5, 0, true, false}, {2, 257, 100, 2, 0, false, true}, {1, 700, 512, 1, 0, false, false}, {1, 3, 4099, 2, 0, true, false},
-		{1, 1, 1, 1, 8, false, false}, {2, 3, 4, 2, 8, true, true}, {1, 7, 31, 3, 0.5, false, true}, {3, 33, 32, 1, 8, false, false},
-		{1, 256, 65, 5, 8, true, false}, {2, 257, 100, 2, 8, false, true}, {1, 700, 512, 1, 8, false, false}, {1, 3, 4099, 2, 8, true, false}, {1, 20, 12, 33, 8, false, true},
+		{2, 257, 100, 2, 0, false, true, "store"}, {2, 70, 520, 4, 0, true, true, "base"}, {1, 3, 12, 3, 0, false, false, "store"}, {1, 5000, 8, 1, 0, false, false, "base"},
+		{1, 2, 4096, 1, 0, false, true, "store"}, {1, 30, 16, 5, 0, false, true, ""},
+		{1, 1, 1, 1, 0, false, false, ""}, {2, 3, 4, 2, 0, true, true, ""}, {1, 7, 31, 3, 0, false, true, ""}, {3, 33, 32, 1, 0, false, false, ""},
+		{1, 256, 65, 5, 0, true, false, ""}, {2, 257, 100, 2, 0, false, true, ""}, {1, 700, 512, 1, 0, false, false, ""}, {1, 3, 4099, 2, 0, true, false, ""},
+		{1, 1, 1, 1, 8, false, false, ""}, {2, 3, 4, 2, 8, true, true, ""}, {1, 7, 31, 3, 0.5, false, true, ""}, {3, 33, 32, 1, 8, false, false, ""},
+		{1, 256, 65, 5, 8, true, false, ""}, {2, 257, 100, 2, 8, false, true, ""}, {1, 700, 512, 1, 8, false, false, ""}, {1, 3, 4099, 2, 8, true, false, ""}, {1, 20, 12, 33, 8, false, true, ""},
 	} {
 		if testing.Short() && g.n != 257 && g.n != 20 {
 			continue // CPU drivers compile up to five kernels for each
@@ -130,7 +151,7 @@ func TestRouterLogitsBackwardLengths(t *testing.T) {
 	if testing.Short() {
 		t.Skip("compiles kernels for 1 s on CPU drivers")
 	}
-	for _, g := range []logitsGradient{{2, 40, 6, 9, 8, true, false}, {1, 40, 130, 3, 8, false, true}} {
+	for _, g := range []logitsGradient{{2, 40, 6, 9, 8, true, false, ""}, {1, 40, 130, 3, 8, false, true, ""}} {
 		d := g.data()
 		for i := range d.xExponents {
 			d.xExponents[i] = []int{0, 62, 80, 100, -20, -35, 0, 70}[i%8]

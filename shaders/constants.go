@@ -134,7 +134,7 @@ const (
 	LinearBackwardAdd uint32 = 30 // bool: add to dw
 )
 
-// Ids of the specialisation constants of include/norm_backward.glsl, which is included by layernorm_backward.comp, rmsnorm_backward.comp.
+// Ids of the specialisation constants of include/norm_backward.glsl, which is included by layernorm_backward.comp, rmsnorm_backward.comp, router_logits_backward.comp.
 const (
 	NormBackwardChannels uint32 = 2 // uint: elements in a row
 	NormBackwardAddDx    uint32 = 8 // bool: add base to dx

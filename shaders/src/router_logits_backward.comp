@@ -7,8 +7,10 @@
 //	             dv (+)= COSINE_SCALE * (g - u * (u . g)) / max(|v|, 1e-12); u . g is left out where |v| <= 1e-12
 //	row_factors [B, N, 2], token_factors [R, 2] or [B, R, 2] with COSINE_SCALE: scratch; a row times both has length 1
 //
-// Three variants:
+// Four variants:
 //
+//	FUSED    dx, which is base, if present, plus its gradient, and sums as below, of dot products in one pass over x. Rows have a
+//	         multiple of 4 elements; include/norm_backward.glsl has the order
 //	neither  dx, and row_factors. A workgroup computes ROWS_PER_WORKGROUP rows with INVOCATIONS_PER_ROW invocations each;
 //	         sums over columns are added in a tree
 //	SUMS     sums [B * R, blocks, C]: the sums over a block of tokens i. include/column_sum.glsl has the order; another
@@ -21,9 +23,57 @@
 #extension GL_GOOGLE_include_directive : require
 #include "include/address.glsl"
 
+#ifndef FUSED
 layout(constant_id = 6) const float COSINE_SCALE = 0; // factor of the cosine; 0: dot product
+#endif
 
-#if defined(SUMS)
+#if defined(FUSED)
+layout(constant_id = 3) const uint ROUTING_TOKENS = 1; // routing tokens of an item
+
+layout(push_constant, std430) uniform Push {
+	uvec2 x, tokens, dlogits, dx, base, sums;
+	uint token_stride; // rows of tokens from one item to the next: R, or 0 if all items share them
+	uint rows, rows_per_block, blocks, all_blocks; // rows: N
+} p;
+
+#define WITHOUT_DY
+#include "include/norm_backward.glsl"
+
+void main() {
+	uint block = workgroup_index();
+	if (block >= p.all_blocks) return;
+	uint item = block / p.blocks, first = block % p.blocks * p.rows_per_block, count = min(p.rows_per_block, p.rows - first);
+	vec4 tokens[ROUTING_TOKENS][COLUMNS], sums[ROUTING_TOKENS][COLUMNS];
+	[[unroll]] for (uint r = 0; r < ROUTING_TOKENS; r++) {
+		[[unroll]] for (uint c = 0; c < COLUMNS; c++) {
+			uint row = item * p.token_stride + r;
+			tokens[r][c] = group_of(c) < GROUPS ? F32x4(at(p.tokens, row, 4 * CHANNELS)).v[group_of(c)] : vec4(0);
+			sums[r][c] = vec4(0);
+		}
+	}
+	for (uint n = gl_LocalInvocationID.y; n < count; n += ROWS_PER_WORKGROUP) {
+		uint row = item * p.rows + first + n;
+		float dlogits[ROUTING_TOKENS];
+		[[unroll]] for (uint r = 0; r < ROUTING_TOKENS; r++) {
+			dlogits[r] = F32(at(p.dlogits, item * ROUTING_TOKENS + r, 4 * p.rows)).v[first + n];
+		}
+		[[unroll]] for (uint c = 0; c < COLUMNS; c++) {
+			if (group_of(c) >= GROUPS) continue;
+			vec4 x = F32x4(at(p.x, row, 4 * CHANNELS)).v[group_of(c)], gradient = vec4(0);
+			[[unroll]] for (uint r = 0; r < ROUTING_TOKENS; r++) {
+				gradient = fma(vec4(dlogits[r]), tokens[r][c], gradient);
+				sums[r][c] += dlogits[r] * x;
+			}
+			store_dx(p.dx, row, group_of(c), gradient);
+		}
+	}
+	[[unroll]] for (uint r = 0; r < ROUTING_TOKENS; r++) {
+		uint to = (item * ROUTING_TOKENS + r) * p.blocks + block % p.blocks;
+		[[unroll]] for (uint c = 0; c < COLUMNS; c++) store_block(p.sums, to, c, sums[r][c]);
+	}
+}
+
+#elif defined(SUMS)
 layout(constant_id = 3) const uint ROUTING_TOKENS = 1; // routing tokens of an item
 
 layout(push_constant, std430) uniform Push {

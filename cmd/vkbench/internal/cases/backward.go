@@ -115,10 +115,10 @@ func setupGatherBackward(b *Builder, size []int) (*Workload, error) {
 	return b.kernel("gather_backward", func(list *vk.CommandList) error { return g.Record(list, a) }, b.floatOutput("dscore", a.DScore))
 }
 
-// setupRouterLogitsBackward has cosines, which take more dispatches than dot products.
+// setupRouterLogitsBackward has dot products, as routers have by default.
 func setupRouterLogitsBackward(b *Builder, size []int) (*Workload, error) {
 	items, n, c, r := size[0], size[1], size[2], size[3]
-	config := pipelines.RouterLogitsBackwardConfig{C: c, R: r, CosineScale: 8}
+	config := pipelines.RouterLogitsBackwardConfig{C: c, R: r}
 	l, err := pipelines.NewRouterLogitsBackward(b.Dev, config)
 	l = scope.Keep(b.Scope, l, err)
 	a := pipelines.RouterLogitsBackwardArgs{
