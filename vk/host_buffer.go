@@ -64,21 +64,26 @@ func (h *HostBuffer) access(op string, offset uint64, bytes int, f func(*hostMem
 		return err
 	}
 	defer b.dev.endCall()
-	err := error(nil)
-	switch uses := b.uses.Load(); {
-	case uses < 0:
-		err = ErrClosed
-	case uses > 0:
-		err = fmt.Errorf("a run that uses it was not waited for")
-	case offset > b.size || uint64(bytes) > b.size-offset:
-		err = fmt.Errorf("%d bytes from offset %d on, want offsets up to %d", bytes, offset, b.size)
-	default:
-		err = f(b.block.host)
+	err := ErrClosed
+	if b.pin() { // a Close meanwhile frees the memory after the access
+		err = h.accessPinned(offset, bytes, f)
+		b.unpin()
 	}
 	if err != nil {
 		return fmt.Errorf("vk: %s of host buffer %q: %w", op, b.name, err)
 	}
 	return nil
+}
+
+func (h *HostBuffer) accessPinned(offset uint64, bytes int, f func(*hostMemory) error) error {
+	b := h.buffer
+	switch uses := b.uses.Load(); {
+	case uses > 1:
+		return fmt.Errorf("a run that uses it was not waited for")
+	case offset > b.size || uint64(bytes) > b.size-offset:
+		return fmt.Errorf("%d bytes from offset %d on, want offsets up to %d", bytes, offset, b.size)
+	}
+	return f(b.block.host)
 }
 
 // allocHost allocates host memory for b alone.
