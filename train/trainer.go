@@ -350,6 +350,11 @@ func (t *Trainer) Wait(ctx context.Context) error {
 	for _, l := range t.lists {
 		err = errors.Join(err, l.Wait(ctx))
 	}
+	for i := range t.batches {
+		if upload := t.batches[i].upload; upload != nil { // none before the first step
+			err = errors.Join(err, upload.Wait(ctx))
+		}
+	}
 	if err != nil {
 		return fmt.Errorf("train: Trainer.Wait: %w", err)
 	}
