@@ -23,6 +23,16 @@ type attentionConfig struct {
 	matrixTiles []attentionTile   // for 16-bit operands
 }
 
+// addMatrixSpec adds the specialisation constants of all kernels on cooperative matrices.
+func addMatrixSpec(spec map[uint32]uint32, m vk.MatrixShape, caps vk.Caps, subgroup uint32, subgroups int, weightsInRegisters bool) {
+	spec[shaders.Attention16MatrixM], spec[shaders.Attention16MatrixN], spec[shaders.Attention16MatrixK] = m.M, m.N, m.K
+	spec[shaders.Attention16SubgroupSize] = subgroup
+	spec[shaders.Attention16Subgroups] = uint32(subgroups)
+	spec[shaders.Attention16Threads] = uint32(subgroups) * subgroup
+	spec[shaders.Attention16WeightsInRegisters] = specBool(weightsInRegisters)
+	spec[shaders.Attention16Lockstep] = specBool(caps.CPU)
+}
+
 // attentionKernels are the kernels of an attention. Each is compiled when it is first recorded.
 type attentionKernels struct {
 	kernelCache
@@ -87,18 +97,7 @@ func (k *attentionKernels) variant(t attentionTile) kernelVariant {
 	if k.lowRegisters {
 		subgroup, spv = caps.SubgroupMin, k.name+"_lowreg_"+k.precision.String()
 	}
-	for id, value := range map[uint32]uint32{
-		shaders.Attention16MatrixM:            k.matrix.M,
-		shaders.Attention16MatrixN:            k.matrix.N,
-		shaders.Attention16MatrixK:            k.matrix.K,
-		shaders.Attention16SubgroupSize:       subgroup,
-		shaders.Attention16Subgroups:          uint32(t.subgroups),
-		shaders.Attention16Threads:            uint32(t.subgroups) * subgroup,
-		shaders.Attention16WeightsInRegisters: specBool(k.weightsInRegisters),
-		shaders.Attention16Lockstep:           specBool(caps.CPU),
-	} {
-		spec[id] = value
-	}
+	addMatrixSpec(spec, k.matrix, caps, subgroup, t.subgroups, k.weightsInRegisters)
 	return kernelVariant{fmt.Sprintf("%s %dx%d", spv, t.queries, t.keys), spv, spec, subgroup, true}
 }
 

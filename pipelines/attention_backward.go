@@ -61,18 +61,7 @@ func (k *attentionBackwardKernels) variant(stage string, t attentionBackwardTile
 	if t.lowRegisters {
 		subgroup, spv = caps.SubgroupMin, name+"_lowreg_"+k.precision.String()
 	}
-	for id, value := range map[uint32]uint32{
-		shaders.Attention16MatrixM:            k.matrix.M,
-		shaders.Attention16MatrixN:            k.matrix.N,
-		shaders.Attention16MatrixK:            k.matrix.K,
-		shaders.Attention16SubgroupSize:       subgroup,
-		shaders.Attention16Subgroups:          uint32(t.subgroups),
-		shaders.Attention16Threads:            uint32(t.subgroups) * subgroup,
-		shaders.Attention16WeightsInRegisters: specBool(k.weightsInRegisters),
-		shaders.Attention16Lockstep:           specBool(caps.CPU),
-	} {
-		spec[id] = value
-	}
+	addMatrixSpec(spec, k.matrix, caps, subgroup, t.subgroups, k.weightsInRegisters)
 	if !t.lowRegisters {
 		spec[shaders.AttentionBackwardOwnInRegisters] = specBool(t.ownInRegisters)
 	}
