@@ -14,13 +14,14 @@ type ConditionalRoutedAutoregressiveAttentionConfig struct {
 	NumHeavyTokensQ        int            `json:"num_heavy_tokens_q"`        // queries of a heavy window, at least 1; the default of a call
 	NumHeavyTokensKV       int            `json:"num_heavy_tokens_kv"`       // keys and values of a window and route, at least 1; the default of a call
 	NumRoutedKV            int            `json:"num_routed_kv"`             // R, routes of keys and values; a divisor of HeavyHeads
-	LightDimHead           int            `json:"light_dim_head"`            // 1 to 128
+	LightDimHead           int            `json:"light_dim_head"`            // 1 to 128; even with LightRotaryEmb
 	LightHeads             int            `json:"light_heads"`               // at least 1
 	LightWindowSize        int            `json:"light_window_size"`         // block size: a token attends to its own block and the previous one; at least 1
 	HeavyWindowSize        int            `json:"heavy_window_size"`         // tokens of a heavy window; 0: LightWindowSize
 	HeavyDimHead           int            `json:"heavy_dim_head"`            // 1 to 128; even with RotaryEmb
 	HeavyHeads             int            `json:"heavy_heads"`               // at least 1
 	RotaryEmb              bool           `json:"rotary_emb"`                // rotary position embedding of heavy queries and keys
+	LightRotaryEmb         bool           `json:"light_rotary_emb"`          // the same of light queries and keys, which the colt5-attention package does not have
 	RouterStraightThrough  bool           `json:"router_straight_through"`   // a selected token scores 1, not its soft score
 	MultiplyKeysByScore    bool           `json:"multiply_keys_by_score"`    // heavy keys too, not only values
 	MultiplyQueriesByScore bool           `json:"multiply_queries_by_score"` // heavy queries too, not only their outputs
@@ -53,8 +54,8 @@ func (c ConditionalRoutedAutoregressiveAttentionConfig) check(k checker) error {
 	}
 	return firstError(
 		k.dim("Dim", c.Dim), k.atLeast("NumHeavyTokensQ", c.NumHeavyTokensQ, 1), k.atLeast("NumHeavyTokensKV", c.NumHeavyTokensKV, 1),
-		k.heads("Light", c.LightHeads, c.LightDimHead), k.window("LightWindowSize", c.LightWindowSize),
-		k.atLeast("HeavyWindowSize", c.HeavyWindowSize, 0), k.heavy("Heavy", c.heavy(), "NumRoutedKV", c.NumRoutedKV),
+		k.heads("Light", c.LightHeads, c.LightDimHead), k.evenHeads("LightDimHead", c.LightDimHead, "LightRotaryEmb", c.LightRotaryEmb),
+		k.window("LightWindowSize", c.LightWindowSize), k.atLeast("HeavyWindowSize", c.HeavyWindowSize, 0), k.heavy("Heavy", c.heavy(), "NumRoutedKV", c.NumRoutedKV),
 		c.Router.check(k.in("Router.")), k.mustBeZero("Router.RouteBlockSize", c.Router.RouteBlockSize, "windows route on their own"),
 	)
 }
@@ -161,7 +162,9 @@ func (w *weights) autoregressiveAttention(prefix string, c ConditionalRoutedAuto
 	a := &autoregressiveAttention{config: c, budget: lightBytes}
 	a.qRoutingToken = w.routingToken(prefix+"q_router.routing_token", 1, c.Dim, c.Router)
 	a.kvRoutingTokens = w.routingToken(prefix+"kv_router.routing_token", c.NumRoutedKV, c.Dim, c.Router)
-	a.light = w.windowAttention(prefix+"light_attn.", lightConfig{dim: c.Dim, dimHead: c.LightDimHead, heads: c.LightHeads, window: c.LightWindowSize, causal: true})
+	a.light = w.windowAttention(prefix+"light_attn.", lightConfig{
+		dim: c.Dim, dimHead: c.LightDimHead, heads: c.LightHeads, window: c.LightWindowSize, causal: true, rotary: c.LightRotaryEmb,
+	})
 	a.heavy = w.heavyAttention(prefix+"heavy_attn", c.heavy())
 	if c.UseNullQTokens {
 		a.null = w.add(prefix+"null_q_token", gaussian(1), c.Dim)

@@ -147,8 +147,13 @@ func (k checker) heavy(branch string, c heavyConfig, routesField string, routes 
 	if routes < 1 || c.heads%routes != 0 {
 		return k.errorf(routesField, "is %d, want a divisor of %s, %d", routes, k.name(branch+"Heads"), c.heads)
 	}
-	if c.rotary && c.dimHead%2 != 0 {
-		return k.errorf(branch+"DimHead", "is %d, want an even number with %s", c.dimHead, k.name("RotaryEmb"))
+	return k.evenHeads(branch+"DimHead", c.dimHead, "RotaryEmb", c.rotary)
+}
+
+// evenHeads checks that the size of a head is even if the rotary position embedding is on, which rotates pairs of elements.
+func (k checker) evenHeads(field string, dimHead int, rotaryField string, rotary bool) error {
+	if rotary && dimHead%2 != 0 {
+		return k.errorf(field, "is %d, want an even number with %s", dimHead, k.name(rotaryField))
 	}
 	return nil
 }

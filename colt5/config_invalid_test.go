@@ -131,6 +131,7 @@ func TestInvalidAutoregressiveConfigs(t *testing.T) {
 		{"HeavyDimHead is 0, want 1", func(c *C) { c.HeavyDimHead = 0 }},
 		{"HeavyHeads is 0, want 1", func(c *C) { c.HeavyHeads = 0 }},
 		{"HeavyDimHead is 3, want an even number with RotaryEmb", func(c *C) { c.HeavyDimHead, c.RotaryEmb = 3, true }},
+		{"LightDimHead is 3, want an even number with LightRotaryEmb", func(c *C) { c.LightDimHead, c.LightRotaryEmb = 3, true }},
 		{"Router.RouteBlockSize is 4, want 0: windows route on their own", func(c *C) { c.Router.RouteBlockSize = 4 }},
 		{"CausalQueryRouting is true and RouterStraightThrough false, want both", func(c *C) {
 			c.CausalQueryRouting, c.RouterStraightThrough = true, false

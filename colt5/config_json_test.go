@@ -190,6 +190,7 @@ func TestReferenceDefaults(t *testing.T) {
 	assert.Equal(t, 3, vit.Channels)
 	assert.Equal(t, 1.0, vit.Router.Eps)
 	assert.True(t, text.RotaryEmb)
+	assert.False(t, text.LightRotaryEmb)
 	assert.Equal(t, 4.0, text.FFMult)
 	assert.Equal(t, LocalMHAConfig{DimHead: 64, Heads: 8, ExactWindowSize: true, UseRotaryPosEmb: true}, Default[LocalMHAConfig]())
 	assert.Equal(t, FeedForwardConfig{Mult: 4}, Default[FeedForwardConfig]())

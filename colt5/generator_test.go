@@ -14,7 +14,7 @@ func TestGenerator(t *testing.T) {
 	few := smallTransformer()
 	few.NumHeavyTokensKV = 100 // every key is selected
 	wide := smallTransformer()
-	wide.NumRoutedKV, wide.RotaryEmb, wide.UseNullQTokens, wide.NumHeavyTokensQ = 1, false, false, 16
+	wide.NumRoutedKV, wide.RotaryEmb, wide.LightRotaryEmb, wide.UseNullQTokens, wide.NumHeavyTokensQ = 1, false, true, false, 16
 	for name, c := range map[string]AutoregressiveTransformerConfig{"small": smallTransformer(), "all keys": few, "all queries": wide} {
 		if testing.Short() && name != "small" {
 			continue

@@ -32,8 +32,8 @@ func (c LocalMHAConfig) check(k checker) error {
 	if err := firstError(k.dim("Dim", c.Dim), k.window("WindowSize", c.WindowSize), k.heads("", c.Heads, c.DimHead)); err != nil {
 		return err
 	}
-	if c.UseRotaryPosEmb && c.DimHead%2 != 0 {
-		return k.errorf("DimHead", "is %d, want an even number with UseRotaryPosEmb", c.DimHead)
+	if err := k.evenHeads("DimHead", c.DimHead, "UseRotaryPosEmb", c.UseRotaryPosEmb); err != nil {
+		return err
 	}
 	if !c.ExactWindowSize && !c.Causal {
 		return k.errorf("ExactWindowSize", "is false, want true without Causal")

@@ -266,6 +266,7 @@ func TestAutoregressiveReference(t *testing.T) {
 		{"causal, all queries but one", 2, 53, []func(*config){causal, func(c *config) { c.NumHeavyTokensQ = 10 }}},
 		{"causal, rotary, cosine", 2, 47, []func(*config){rotary, causal, func(c *config) { c.Router.CosineSimRouting = true }}},
 		{"rotary, all flags", 2, 47, []func(*config){rotary, allFlags}},
+		{"rotary in both branches", 2, 47, []func(*config){rotary, func(c *config) { c.LightRotaryEmb = true }}},
 		{"rotary, all keys", 2, 47, []func(*config){rotary, allKeys}},
 	} {
 		t.Run(test.name, func(t *testing.T) {

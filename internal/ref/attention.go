@@ -73,7 +73,7 @@ func (m module[T]) attention(x []T, mask []uint8, b, n int, c AttentionConfig) [
 	checkOptional(m.name, "mask", mask, b*n)
 	y := make([]T, b*n*c.Dim)
 	if c.HasLightAttn {
-		y = m.child("light_attn.").lightAttention(x, mask, b, n, c, bidirectionalWindow(n, c.LightWindowSize/2))
+		y = m.child("light_attn.").lightAttention(x, mask, b, n, c, bidirectionalWindow(n, c.LightWindowSize/2), nil)
 	}
 	routerQ, routerKV := c.routers()
 	q := m.route("q_router", routerQ, x, mask, b, n, c.Dim, 1)
@@ -89,9 +89,9 @@ func (m module[T]) attention(x []T, mask []uint8, b, n int, c AttentionConfig) [
 }
 
 // lightAttention is LayerNorm, local attention and a projection, over b sequences of n tokens. keyRange returns the
-// keys of query i.
-func (m module[T]) lightAttention(x []T, mask []uint8, b, n int, c AttentionConfig, keyRange func(i int) (lo, hi int)) []T {
-	return m.attend(m.layerNorm("norm", x, b*n, c.Dim), mask, b, n, c, keyRange, nil)
+// keys of query i. rotate is that of attend.
+func (m module[T]) lightAttention(x []T, mask []uint8, b, n int, c AttentionConfig, keyRange func(i int) (lo, hi int), rotate func(qkv []T)) []T {
+	return m.attend(m.layerNorm("norm", x, b*n, c.Dim), mask, b, n, c, keyRange, rotate)
 }
 
 // attend is light attention without the norm. rotate, if not nil, changes the queries and keys [B, N, 3, H, D].

@@ -2,8 +2,9 @@ package ref
 
 // AutoregressiveConfig is the config of [ConditionalRoutedAutoregressiveAttention].
 type AutoregressiveConfig struct {
-	AttentionConfig        // HasLightAttn is ignored: the light branch always exists
-	HeavyWindowSize    int `json:"heavy_window_size"` // 0: LightWindowSize
+	AttentionConfig         // HasLightAttn is ignored: the light branch always exists
+	HeavyWindowSize    int  `json:"heavy_window_size"` // 0: LightWindowSize
+	LightRotaryEmb     bool `json:"light_rotary_emb"`
 	CausalQueryRouting bool
 
 	// Random routing, if not nil: logits that replace those of the routing tokens. Every score is then 1.
@@ -39,10 +40,21 @@ func autoregressive[T Float](x []T, mask []uint8, b, n int, c AutoregressiveConf
 	return runModule("ConditionalRoutedAutoregressiveAttention", p, prefix, func(m module[T]) []T { return m.autoregressive(x, mask, b, n, c) })
 }
 
+// light is the config of the light branch.
+func (c AutoregressiveConfig) light() LocalMHAConfig {
+	l := c.AttentionConfig.light(c.LightWindowSize, true)
+	l.UseRotaryPosEmb = c.LightRotaryEmb
+	return l
+}
+
 func (m module[T]) autoregressive(x []T, mask []uint8, b, n int, c AutoregressiveConfig) []T {
 	checkLen(m.name, "x", len(x), b*n*c.Dim)
 	checkOptional(m.name, "mask", mask, b*n)
-	y := m.child("light_attn.").lightAttention(x, mask, b, n, c.AttentionConfig, causalWindow(c.LightWindowSize))
+	var rotate func(qkv []T)
+	if c.LightRotaryEmb {
+		rotate = func(qkv []T) { rotateQueriesAndKeys(qkv, n, c.light()) }
+	}
+	y := m.child("light_attn.").lightAttention(x, mask, b, n, c.AttentionConfig, causalWindow(c.LightWindowSize), rotate)
 	w := windowedSequence[T]{size: c.HeavyWindowSize, c: c.Dim, b: b, n: n}
 	if w.size == 0 {
 		w.size = c.LightWindowSize

@@ -43,7 +43,7 @@ type autoregressiveState[T Float] struct {
 func (m gradientModule[T]) forwardAutoregressive(x []T, mask []uint8, b, n int,
 	c AutoregressiveConfig) ([]T, autoregressiveState[T]) {
 	s := autoregressiveState[T]{m: m, c: c, x: x}
-	y, light := m.child("light_attn.").forwardWindows(x, mask, b, n, c.light(c.LightWindowSize, true))
+	y, light := m.child("light_attn.").forwardWindows(x, mask, b, n, c.light())
 	s.light = light
 	w := windowedSequence[T]{size: c.HeavyWindowSize, c: c.Dim, b: b, n: n}
 	if w.size == 0 {

@@ -164,7 +164,7 @@ func TestAutoregressiveBackward(t *testing.T) {
 func TestCausalQueriesBackward(t *testing.T) {
 	const b, n = 2, 21
 	attention, p := attentionCase()
-	c := AutoregressiveConfig{AttentionConfig: attention, CausalQueryRouting: true}
+	c := AutoregressiveConfig{AttentionConfig: attention, LightRotaryEmb: true, CausalQueryRouting: true}
 	c.NumHeavyTokensKV = 24 // all keys
 	x := coarse(1, b*n*6, 1)
 	g := checkModuleGradients(t, moduleCase{

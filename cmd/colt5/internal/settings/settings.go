@@ -111,7 +111,7 @@ func Default(task Task) Config {
 		t := colt5.Default[colt5.AutoregressiveTransformerConfig]()
 		t.Dim, t.Depth, t.LightHeads, t.HeavyHeads, t.LightDimHead, t.HeavyDimHead = 128, 2, 4, 4, 32, 32
 		t.LightWindowSize, t.NumHeavyTokensQ, t.NumHeavyTokensKV, t.NumRoutedKV = 64, 16, 128, 2
-		t.CausalQueryRouting, t.Router.ScaleRoutingTokens = true, true
+		t.LightRotaryEmb, t.CausalQueryRouting, t.Router.ScaleRoutingTokens = true, true, true
 		c.Transformer, c.Data.HeldOutBy = &t, "file"
 	case Classifier:
 		e := colt5.Default[colt5.EncoderConfig]()
