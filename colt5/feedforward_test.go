@@ -7,6 +7,7 @@ import (
 
 	"github.com/colt5-vulkan/colt5/internal/gputest"
 	"github.com/colt5-vulkan/colt5/internal/ref"
+	"github.com/colt5-vulkan/colt5/vk"
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 )
@@ -109,6 +110,22 @@ func (test feedForwardCase) check(t *testing.T) {
 	}, func(dy []float32) (ref.Gradients, ref.GradientsOf[float32]) {
 		return ref.ConditionalRoutedFeedForwardBackward(in, dy, w, ""), ref.ConditionalRoutedFeedForwardBackward32(in, dy, w, "")
 	})
+}
+
+// TestFeedForwardGroupSize: groups of rows are as large as their hidden activations permit, which have half the bytes in 16 bits.
+func TestFeedForwardGroupSize(t *testing.T) {
+	for _, test := range []struct {
+		precision   DType
+		hidden      int
+		groups      int
+		phasesGroup int
+	}{{F32, 16, 4, 2}, {F16, 16, 2, 3}, {BF16, 16, 2, 3}, {F16, 12, 4, 3}} {
+		b := &builder{node: &node{}}
+		b.precision = test.precision
+		f := feedForward{dim: 8, hidden: test.hidden}
+		list := f.phases(b, vk.Range{}, vk.Range{}, 1024, 4*256*test.hidden, false)
+		assert.Len(t, list, test.groups*test.phasesGroup, "%v, hidden size of %d", test.precision, test.hidden)
+	}
 }
 
 // A light branch that runs in groups of rows gives the same bits as in one group.

@@ -120,7 +120,11 @@ const hiddenBytes = 64 << 20
 // phases records the feedforward of count rows: two phases for each group of rows, three with 16-bit operands. With
 // residual, x is added to y; the two may then be the same range.
 func (f feedForward) phases(b *builder, y, x vk.Range, count, budget int, residual bool) phases {
-	each := min(count, max(budget/(4*f.hidden)&^127, 128))
+	element := 4
+	if b.uses16Bit(f.hidden) {
+		element = 2
+	}
+	each := min(count, max(budget/(element*f.hidden)&^127, 128))
 	var list phases
 	var pre operand // of all rows, if the layer keeps it
 	if b.limitGroups((count + each - 1) / each) {
