@@ -231,7 +231,7 @@ func (l *generatorWindow) record(b *builder) {
 		}, keys)
 		recordInterleaved(t.feedForward[i].phases(b, own(g.inputs[i+1]), own(g.middle), window, hiddenBytes, true))
 	}
-	t.head().logits(b, own(g.inputs[c.Depth]), b.arg("y"), window)
+	t.head().logits(b, own(g.inputs[c.Depth]), b.arg("y"), operand{}, window)
 }
 
 // windowForward is forward for the last window of a.n tokens of one item, a whole number of windows. The rows of y before it

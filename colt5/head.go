@@ -55,7 +55,7 @@ func (h head) lossParts(items, rows int) []rowPart {
 // record records what the call wants of the rows x: logits, or the loss.
 func (h head) record(b *builder, x vk.Range, items, n int) {
 	if !b.given("loss") {
-		h.logits(b, x, b.arg("y"), items*n)
+		h.logits(b, x, b.arg("y"), operand{}, items*n)
 		return
 	}
 	losses, sums := b.floats(items*n), b.floats(items, 2)
@@ -63,7 +63,7 @@ func (h head) record(b *builder, x vk.Range, items, n int) {
 	b.fill(invalid.Range, 0)
 	a := pipelines.CrossEntropyArgs{Losses: losses.Range, InvalidLabels: rows(invalid.Range, 0, 1, 4)}
 	for _, part := range h.lossParts(items, n) {
-		b.release(h.partLoss(b, x, a, part, n))
+		b.release(h.partLoss(b, x, operand{}, a, part, n))
 	}
 	config := pipelines.CrossEntropyConfig{V: h.classes()}
 	record(b, pipelines.NewCrossEntropy, config, pipelines.CrossEntropyArgs{Labels: b.arg("labels"), Losses: losses.Range, Sums: sums.Range, Items: items, N: n})
@@ -98,7 +98,7 @@ func (h head) backward(b *builder, x vk.Range, dx gradient, items, n int) {
 		p := projection{weight: h.weight, bias: h.bias, item: part.item, items: part.items, rows: part.rows}
 		dlogits, logits := b.upstream("y").Range, allocation{}
 		if b.given("loss") {
-			logits = h.partLoss(b, x, a, part, n)
+			logits = h.partLoss(b, x, operands, a, part, n)
 			dlogits = logits.Range
 		}
 		dy := b.rounded(dlogits, h.classes(), count)
@@ -118,24 +118,33 @@ func (h head) backward(b *builder, x vk.Range, dx gradient, items, n int) {
 
 func (h head) classes() int { return h.weight.shape[0] }
 
-// logits records the product of count rows.
-func (h head) logits(b *builder, x, y vk.Range, count int) {
+// logits records the product of count rows of x. operands are these rows as 16-bit operands, after the norm, or absent.
+func (h head) logits(b *builder, x, y vk.Range, operands operand, count int) {
 	c, a := pipelines.LinearConfig{}, pipelines.LinearArgs{X: x, Y: y, Batch: 1, Rows: count}
 	if h.bias != nil {
 		c.Bias, a.Bias = true, h.bias.memory
 	}
-	if h.gamma != nil {
+	var normed operand
+	if h.gamma != nil && !operands.is16 && b.uses16Bit(h.weight.shape[1]) {
+		normed = b.rmsNorm(x, h.gamma, count)
+		operands = normed
+	}
+	switch {
+	case operands.is16:
+		c.X16, a.X = true, operands.Range
+	case h.gamma != nil:
 		c.Norm, a.Gamma = true, h.gamma.memory
 	}
 	b.linear(h.weight, 0, 0, c, a)
+	b.release(normed.allocation)
 }
 
-// partLoss records logits and losses of some rows of x [items, n, In]. With a.Upstream their gradient is in the memory that is
+// partLoss records logits and losses of some rows of x [items, n, In]; operands is all rows, as in logits. With a.Upstream their gradient is in the memory that is
 // returned, which the caller releases.
-func (h head) partLoss(b *builder, x vk.Range, a pipelines.CrossEntropyArgs, part rowPart, n int) allocation {
+func (h head) partLoss(b *builder, x vk.Range, operands operand, a pipelines.CrossEntropyArgs, part rowPart, n int) allocation {
 	first, count := part.first(n), part.count()
 	logits := b.floats(count, h.classes())
-	h.logits(b, rows(x, first, count, 4*h.weight.shape[1]), logits.Range, count)
+	h.logits(b, rows(x, first, count, 4*h.weight.shape[1]), logits.Range, operands.part(first, count), count)
 	a.Logits, a.Labels, a.Losses = logits.Range, rows(b.arg("labels"), first, count, 4), rows(a.Losses, first, count, 4)
 	if !a.Upstream.IsZero() {
 		a.DLogits = logits.Range
