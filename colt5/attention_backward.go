@@ -93,7 +93,7 @@ func (l *localMHA) backward(b *builder) {
 func (o *unselectedRows) nullBackward(dy vk.Range) {
 	if o.needsNull() {
 		b, items := o.b, o.b.items()
-		b.columnSum(dy, o.membership.Range, b.parameter(o.null), items, o.q.b*o.q.n/items, o.dim)
+		b.parameterColumnSum(floatOperand(dy, o.dim), o.membership.Range, o.null, 0, items, o.q.b*o.q.n/items)
 	}
 }
 

@@ -31,12 +31,16 @@ type backwardPass struct {
 	nodes   []bool // the node has a backward pass
 
 	firstUse map[elementsOf]int // first node with a backward pass that uses a parameter
+
+	// summed are the parameters whose gradient one step computes, which adds the batch items itself; nil while the steps that
+	// add to each gradient are counted.
+	summed map[elementsOf]bool
 }
 
 // parameterGradient is the sums of a parameter's gradient for each batch item: [items, elements].
 type parameterGradient struct {
 	memory allocation
-	direct bool // there is one item: memory is the final place
+	direct bool // memory is the final place: there is one item, or one step adds the items
 	items  int
 	bytes  uint64 // of an item
 	start  *gradientStart
@@ -184,6 +188,45 @@ func (p *program) recordBackward(b *builder) {
 		b.begin(b.rootGradient(v))
 	}
 	b.fillUnused()
+	b.findSummed()
+}
+
+// findSummed finds the parameters whose gradient one step computes, if the steps have been counted for that.
+func (b *builder) findSummed() {
+	pass := b.program.backward
+	if pass.summed != nil {
+		return
+	}
+	pass.summed = map[elementsOf]bool{}
+	for e, g := range b.gradients.parameters {
+		several := func(s *gradientStart) bool { return s.steps != 1 }
+		if s := g.start; s.summed != nil && !slices.ContainsFunc(s.summed, several) && 1 < g.items && g.items <= pipelines.MaxSumItems {
+			pass.summed[e] = true
+		}
+	}
+}
+
+// sumsItems reports whether a step adds the batch items of the gradients of parameters itself, of all or none. It takes the
+// gradients then, which have no rows for the items. The step asks if it could do so, for all items of the call.
+func (b *builder) sumsItems(list ...*Tensor) bool {
+	var starts []*gradientStart
+	for _, w := range list {
+		g := b.gradients.parameters[w.elements()]
+		if g == nil {
+			return false
+		}
+		starts = append(starts, g.start)
+	}
+	if b.program.backward.summed[list[0].elements()] {
+		for _, w := range list {
+			b.take(b.parameter(w))
+		}
+		return true
+	}
+	for _, s := range starts {
+		s.summed = starts
+	}
+	return false
 }
 
 // fillUnused sets what no step writes of the gradients of parameters to 0: those without a gradient, and paddings.
@@ -228,7 +271,7 @@ func (b *builder) parameter(w *Tensor) gradient {
 	items, bytes := b.items(), uint64(w.size())
 	g := b.gradients.parameters[w.elements()]
 	if g == nil {
-		g = &parameterGradient{items: items, direct: items == 1, bytes: bytes, start: &gradientStart{zero: true}}
+		g = &parameterGradient{items: items, direct: items == 1 || pass.summed[w.elements()], bytes: bytes, start: &gradientStart{zero: true}}
 		b.gradients.parameters[w.elements()] = g
 		switch {
 		case !g.direct:
@@ -251,7 +294,10 @@ func (b *builder) finishParameter(w *Tensor) {
 	if g == nil {
 		return
 	}
-	if b.begin(g.gradient()); g.direct {
+	if !g.start.begun {
+		b.begin(g.gradient())
+	}
+	if g.direct {
 		return
 	}
 	pass := b.program.backward

@@ -255,9 +255,15 @@ func (b *builder) restart(limit uint64, planned ...extent) {
 }
 
 // layOut lays out the workspace: first as tightly as possible, then up to a tenth larger, so that independent steps
-// seldom share memory. The workspace of a run with a backward pass is planned. Another one is laid out with deferred
+// seldom share memory. The workspace of a run with a backward pass is planned; before, the steps that add to each gradient are
+// counted. Another one is laid out with deferred
 // releases, which fragment it: if large allocations then exceed the tenth, less is deferred, or nothing.
 func (b *builder) layOut(p *program) {
+	if p.backward != nil {
+		b.restart(0)
+		p.backward.summed = nil
+		p.record(b)
+	}
 	b.restart(0)
 	var all lifetimes
 	if p.backward != nil {

@@ -31,6 +31,9 @@ type gradientStart struct {
 	zero  bool
 	from  vk.Range // without zero
 	begun bool
+
+	steps  int              // that add to the gradient
+	summed []*gradientStart // those of the parameters of a step that could add the batch items; nil: there is none
 }
 
 // startingAt is workspace for a gradient that is the sum of from and what is added to it.
@@ -45,7 +48,10 @@ func startingAtZero(m allocation) gradient {
 
 // begin writes what a gradient starts from, unless that has been done.
 func (b *builder) begin(g gradient) {
-	if g.start == nil || g.start.begun {
+	if g.start == nil {
+		return
+	}
+	if g.start.steps++; g.start.begun {
 		return
 	}
 	g.start.begun = true
@@ -62,7 +68,10 @@ func (b *builder) begin(g gradient) {
 // take is what a step that writes all of a gradient adds to its own result: add false: nothing, else the tensor base, which may
 // be the gradient itself.
 func (b *builder) take(g gradient) (base vk.Range, add bool) {
-	if g.start == nil || g.start.begun {
+	if g.start == nil {
+		return g.Range, true
+	}
+	if g.start.steps++; g.start.begun {
 		return g.Range, true
 	}
 	g.start.begun = true

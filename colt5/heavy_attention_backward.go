@@ -167,7 +167,7 @@ func (h *heavyForward) attentionBackward(dattended operand, dqScores allocation,
 		b.add(dqScores.Range, multiplied.Range, q.lists()*q.k)
 	}
 	b.release(multiplied)
-	b.sumParts(dnull.Range, b.parameter(h.nullKV), a.Lists, 2*h.heads*h.dimHead)
+	b.sumParts(dnull.Range, h.nullKV, a.Lists, 2*h.heads*h.dimHead)
 	b.release(dnull)
 	return dq, dkv, dkvScores
 }

@@ -36,7 +36,7 @@ func (p projection) forward(b *builder, x, y operand, c pipelines.LinearConfig) 
 func (p projection) parametersBackward(b *builder, x, dy operand) {
 	p.weightBackward(b, x, dy)
 	if p.bias != nil {
-		b.operandColumnSum(dy, b.itemsOf(b.parameter(p.bias), p.item, p.items, 4*p.bias.shape[0]), p.items, p.rows)
+		b.parameterColumnSum(dy, vk.Range{}, p.bias, p.item, p.items, p.rows)
 	}
 }
 
@@ -108,16 +108,22 @@ func workspaceGradient(m allocation) gradient { return gradient{Range: m.Range, 
 // the items are not contiguous.
 func (p projection) weightBackward(b *builder, x, dy operand) {
 	out, in, all := p.outputs(), p.weight.shape[1], p.weight.shape[0]
-	g := b.itemsOf(b.parameter(p.weight), p.item, p.items, 4*all*in)
+	g := b.parameter(p.weight)
 	if !g.wanted {
 		return
 	}
+	config := pipelines.LinearBackwardConfig{In: in, Out: out, Precision: b.precision, X16: x.is16, DY16: dy.is16}
+	config.SumItems = out == all && p.items == b.items() && b.sumsItems(p.weight)
+	if !config.SumItems {
+		g, config.Add = b.itemsOf(g, p.item, p.items, 4*all*in), true
+	}
 	dw := g.Range
-	scratch := b.alloc(pipelines.LinearBackwardScratch(p.items, p.rows, in, out))
+	scratch := b.alloc(pipelines.LinearBackwardScratch(config, p.items, p.rows))
 	a := pipelines.LinearBackwardArgs{DY: dy.Range, X: x.Range, DW: dw, Scratch: scratch.Range, Batch: p.items, Rows: p.rows}
-	config := pipelines.LinearBackwardConfig{In: in, Out: out, Add: true, Precision: b.precision, X16: x.is16, DY16: dy.is16}
 	if out == all {
-		_, config.Add = b.take(g)
+		if !config.SumItems {
+			_, config.Add = b.take(g)
+		}
 		record(b, pipelines.NewLinearBackward, config, a)
 		b.release(scratch)
 		return
@@ -142,29 +148,24 @@ func (p projection) weightBackward(b *builder, x, dy operand) {
 	b.release(part)
 }
 
-// columnSum records y [items, width] += the sums over the rows of x [items, count, width], without the rows whose word of
-// skip [items, count] is not 0.
-func (b *builder) columnSum(x, skip vk.Range, y gradient, items, count, width int) {
+// parameterColumnSum records the sums over the rows of x [items, count, width], which are added to the gradients of a
+// parameter for the items from the first on, without the rows whose word of skip [items, count] is not 0.
+func (b *builder) parameterColumnSum(x operand, skip vk.Range, w *Tensor, first, items, count int) {
+	y := b.parameter(w)
 	if !y.wanted {
 		return
 	}
-	_, add := b.take(y)
-	scratch := b.alloc(pipelines.ColumnSumScratch(items, count, width))
-	record(b, pipelines.NewColumnSum, pipelines.ColumnSumConfig{C: width, Add: add}, pipelines.ColumnSumArgs{
-		X: x, Skip: skip, Y: y.Range, Scratch: scratch.Range, Batch: items, Rows: count,
-	})
-	b.release(scratch)
-}
-
-// operandColumnSum is columnSum for all rows of an operand.
-func (b *builder) operandColumnSum(x operand, y gradient, items, count int) {
-	if !y.wanted {
-		return
+	c := pipelines.ColumnSumConfig{C: x.width, X: b.dtypeOf(x)}
+	bytes := pipelines.ColumnSumScratch(items, count, x.width)
+	if items == b.items() && b.sumsItems(w) {
+		c.SumItems, bytes = true, pipelines.ColumnSumItemsScratch(items, count, x.width)
+	} else {
+		y = b.itemsOf(y, first, items, 4*x.width)
+		_, c.Add = b.take(y)
 	}
-	_, add := b.take(y)
-	scratch := b.alloc(pipelines.ColumnSumScratch(items, count, x.width))
-	record(b, pipelines.NewColumnSum, pipelines.ColumnSumConfig{C: x.width, Add: add, X: b.dtypeOf(x)}, pipelines.ColumnSumArgs{
-		X: x.Range, Y: y.Range, Scratch: scratch.Range, Batch: items, Rows: count,
+	scratch := b.alloc(bytes)
+	record(b, pipelines.NewColumnSum, c, pipelines.ColumnSumArgs{
+		X: x.Range, Skip: skip, Y: y.Range, Scratch: scratch.Range, Batch: items, Rows: count,
 	})
 	b.release(scratch)
 }

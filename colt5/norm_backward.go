@@ -16,10 +16,10 @@ func (b *builder) dropped(g gradient, sizes ...int) (vk.Range, allocation) {
 	return m.Range, m
 }
 
-// sumParts records y [items, width] += the sums of consecutive rows of parts [count, width], count / items of them each: the
-// gradients of a parameter from parts of batch items, such as patches and windows.
-func (b *builder) sumParts(parts vk.Range, y gradient, count, width int) {
-	b.columnSum(parts, vk.Range{}, y, b.items(), count/b.items(), width)
+// sumParts records the sums of consecutive rows of parts [count, width], count / items of them each, which are added to the
+// gradients of a parameter: those from parts of batch items, such as patches and windows.
+func (b *builder) sumParts(parts vk.Range, w *Tensor, count, width int) {
+	b.parameterColumnSum(floatOperand(parts, width), vk.Range{}, w, 0, b.items(), count/b.items())
 }
 
 // rmsNormBackward records the gradient of RMSNorm: from dy [B, K, C] of the rows of x [B, N, C] that a router's list names (the
@@ -51,16 +51,19 @@ func (b *builder) recordRMSNormBackward(a pipelines.RMSNormBackwardArgs, gamma *
 	scratch := b.alloc(pipelines.RMSNormBackwardScratch(a.Items, a.Rows, width))
 	a.Scratch, a.DGamma = scratch.Range, g.Range
 	each := g.wanted && a.Items == b.items()
-	if each {
+	switch {
+	case each && pipelines.FusedNormBackward(width) && b.sumsItems(gamma):
+		c.SumItems = true
+	case each:
 		_, c.AddGamma = b.take(g)
-	} else { // items of the kernel are parts of batch items, or nothing needs the gradient
+	default: // items of the kernel are parts of batch items, or nothing needs the gradient
 		parts = b.floats(a.Items, width)
 		a.DGamma = parts.Range
 	}
 	record(b, pipelines.NewRMSNormBackward, c, a)
 	b.release(noX, scratch)
 	if !each {
-		b.sumParts(parts.Range, g, a.Items, width)
+		b.sumParts(parts.Range, gamma, a.Items, width)
 		b.release(parts)
 	}
 }
@@ -86,16 +89,21 @@ func (b *builder) layerNormBackward(x vk.Range, weight, bias *Tensor, dy operand
 		return
 	}
 	a := pipelines.LayerNormBackwardArgs{X: x, Weight: weight.memory, DY: dy.Range, Items: items, Rows: count}
-	c := pipelines.LayerNormBackwardConfig{C: width, AddParameters: true, DY: b.dtypeOf(dy)}
-	if dweight.empty() && dbias.empty() {
-		b.take(dweight)
-		b.take(dbias)
-		c.AddParameters = false
-	}
+	c := pipelines.LayerNormBackwardConfig{C: width, DY: b.dtypeOf(dy)}
 	var noX, noWeight, noBias allocation
 	a.DX, a.Base, c.Add, noX = b.normInput(dx, width, true, items, count, width)
-	a.DWeight, noWeight = b.dropped(dweight, items, width)
-	a.DBias, noBias = b.dropped(dbias, items, width)
+	switch sums := items == b.items() && pipelines.FusedNormBackward(width); {
+	case sums && b.sumsItems(weight, bias):
+		c.SumItems, a.DWeight, a.DBias = true, dweight.Range, dbias.Range
+	case dweight.empty() && dbias.empty():
+		b.take(dweight)
+		b.take(dbias)
+		a.DWeight, a.DBias = dweight.Range, dbias.Range
+	default:
+		c.AddParameters = true
+		a.DWeight, noWeight = b.dropped(dweight, items, width)
+		a.DBias, noBias = b.dropped(dbias, items, width)
+	}
 	scratch := b.alloc(pipelines.LayerNormBackwardScratch(items, count, width))
 	a.Scratch = scratch.Range
 	record(b, pipelines.NewLayerNormBackward, c, a)

@@ -64,7 +64,7 @@ func (b *builder) logitsBackward(x vk.Range, s *routerState, dlogits vk.Range, d
 	}
 	parts := b.floats(s.b, s.r, s.c)
 	b.tokenLogitsBackward(x, s.routingTokens.memory, false, s, dlogits, dx, startingAtZero(parts))
-	b.sumParts(parts.Range, b.parameter(s.routingTokens), s.b, s.r*s.c)
+	b.sumParts(parts.Range, s.routingTokens, s.b, s.r*s.c)
 	b.release(parts)
 }
 

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"math"
 	"slices"
+	"strings"
 	"testing"
 
 	"github.com/colt5-vulkan/colt5/internal/gputest"
@@ -20,12 +21,25 @@ type columnSumCase struct {
 
 	x       DType
 	aligned bool // columns are added in groups of 4
+	items   bool // the items are added
+}
+
+// steps is the number of dispatches: blocks of rows, all rows of an item, and the items.
+func (c columnSumCase) steps() int {
+	steps := 1
+	if c.rows > 256 {
+		steps++
+	}
+	if rows := columnSumRowsLeft(c.rows); c.items && rows > 64 {
+		steps++
+	}
+	return steps
 }
 
 // test runs the case and returns y.
 func (c columnSumCase) test(t *testing.T, x []float32) []float32 {
 	gpu := gputest.New(t)
-	s, err := NewColumnSum(gpu.Dev, ColumnSumConfig{C: c.c, Add: c.add, X: c.x})
+	s, err := NewColumnSum(gpu.Dev, ColumnSumConfig{C: c.c, Add: c.add, SumItems: c.items, X: c.x})
 	require.NoError(t, err)
 	defer s.Close()
 	x = c.x.roundAll(x)
@@ -46,21 +60,31 @@ func (c columnSumCase) test(t *testing.T, x []float32) []float32 {
 		align = vec4Align
 	}
 	a.X = inputAt(gpu, "x", encode(c.x, x), align)
+	outputs, bytes := c.batch, ColumnSumScratch(c.batch, c.rows, c.c)
+	if c.items {
+		outputs, bytes = 1, ColumnSumItemsScratch(c.batch, c.rows, c.c)
+	}
 	if c.add {
-		base = normal(2, c.batch*c.c)
+		base = normal(2, outputs*c.c)
 		a.Y = gpu.InOut("y", base)
 	} else {
-		a.Y = gpu.Out("y", 4*c.batch*c.c)
+		a.Y = gpu.Out("y", 4*outputs*c.c)
 	}
-	steps := 1
-	if bytes := ColumnSumScratch(c.batch, c.rows, c.c); bytes > 0 {
-		a.Scratch, steps = gpu.Out("scratch", int(bytes)), 2
+	if bytes > 0 {
+		a.Scratch = gpu.Out("scratch", int(bytes))
 	}
-	assert.Equal(t, c.rows > 256, steps == 2)
 	gpu.Run(func(list *vk.CommandList) error { return s.Record(list, a) })
-	assert.Len(t, gpu.StepNames(), steps)
-	assert.Equal(t, c.aligned && c.c%4 == 0, gpu.StepNames()[0] == "column_sum_vec4")
-	want, naive := ref.ColumnSum(x, skip, base, c.batch, c.c), ref.ColumnSum32(x, skip, base, c.batch, c.c)
+	assert.Len(t, gpu.StepNames(), c.steps())
+	assert.Equal(t, c.aligned && c.c%4 == 0, strings.HasSuffix(gpu.StepNames()[0], "_vec4"))
+	last := gpu.StepNames()[c.steps()-1]
+	assert.Equal(t, c.items || columnSumRowsLeft(c.rows) <= 16 && c.batch*c.c >= 16384, strings.HasPrefix(last, "column_sum_few"), last)
+	want, naive := ref.ColumnSum(x, skip, nil, c.batch, c.c), ref.ColumnSum32(x, skip, nil, c.batch, c.c)
+	if c.items {
+		want, naive = ref.ColumnSum(x, skip, nil, 1, c.c), ref.ColumnSum32(x, skip, nil, 1, c.c)
+	}
+	for i, v := range base {
+		want[i], naive[i] = want[i]+float64(v), naive[i]+v
+	}
 	assert.NoError(t, ref.MaxErr(gpu.Float32("y"), want).Within(ref.Bound(naive, want, 1e-6)))
 	return gpu.Float32("y")
 }
@@ -91,6 +115,55 @@ func TestColumnSumBits(t *testing.T) {
 	assert.Equal(t, one, y[2*c.c:])
 }
 
+// Few rows of many columns give the bits of the same rows of few columns, to which other kernels belong.
+func TestColumnSumFewRows(t *testing.T) {
+	for i, c := range []columnSumCase{
+		{batch: 2, rows: 5, c: 8192, aligned: true}, {batch: 3, rows: 16, c: 6001, add: true}, {batch: 1, rows: 1, c: 16384, skip: true}, {batch: 1, rows: 7, c: 16385},
+		{batch: 5, rows: 9, c: 4000, add: true, skip: true, aligned: true}, {batch: 3, rows: 8, c: 16384, x: BF16},
+	} {
+		if testing.Short() && i != 0 {
+			continue
+		}
+		x := normal(1, c.batch*c.rows*c.c)
+		all := c.test(t, x)
+		part := c
+		part.batch, part.c, part.add, part.skip = 1, 32, false, false // the columns from first on of the last item
+		for _, first := range []int{0, c.c - part.c} {
+			var columns []float32
+			for r := range c.rows {
+				columns = append(columns, x[((c.batch-1)*c.rows+r)*c.c+first:][:part.c]...)
+			}
+			if !c.add && !c.skip {
+				assert.Equal(t, part.test(t, columns), all[(c.batch-1)*c.c+first:][:part.c], "%+v", c)
+			}
+		}
+	}
+}
+
+// The sum over items has the bits of the sums of the items in TreeSum's order.
+func TestColumnSumItems(t *testing.T) {
+	for i, c := range []columnSumCase{
+		{batch: 3, rows: 5, c: 33}, {batch: 2, rows: 1, c: 1}, {batch: 1, rows: 64, c: 7, add: true}, {batch: 4, rows: 65, c: 12, skip: true, aligned: true},
+		{batch: 5, rows: 700, c: 20, add: true, skip: true}, {batch: 6, rows: 16641, c: 8, aligned: true}, {batch: 7, rows: 100, c: 6, x: BF16, add: true},
+		{batch: 8, rows: 17, c: 64, aligned: true, x: F16}, {batch: 8, rows: 8, c: 5}, {batch: 7, rows: 3, c: 5},
+	} {
+		if testing.Short() && i != 0 {
+			continue
+		}
+		x, add := normal(1, c.batch*c.rows*c.c), c.add
+		c.items = true
+		got := c.test(t, x)
+		c.items, c.add = false, false
+		want := ref.TreeSum32(c.test(t, x), c.c)
+		if add {
+			for i, v := range normal(2, c.c) {
+				want[i] += v
+			}
+		}
+		assert.Equal(t, want, got, "%+v", c)
+	}
+}
+
 func TestColumnSumBadInput(t *testing.T) {
 	gpu := gputest.New(t)
 	_, err := NewColumnSum(gpu.Dev, ColumnSumConfig{})
@@ -112,6 +185,16 @@ func TestColumnSumBadInput(t *testing.T) {
 	})
 	require.NoError(t, s.Close())
 	require.NoError(t, s.Close())
+
+	items, err := NewColumnSum(gpu.Dev, ColumnSumConfig{C: 2, SumItems: true})
+	require.NoError(t, err)
+	defer items.Close()
+	good = ColumnSumArgs{X: x, Y: y, Batch: 3, Rows: 100, Scratch: gpu.Out("sums", 24)}
+	assertRejected(t, gpu, good, items.Record, []badArgs[ColumnSumArgs]{
+		{"Batch is 9, want at most 8 with SumItems", func(a *ColumnSumArgs) { a.Batch, a.Rows = 9, 1 }},
+		{"y has 16 bytes, want [C 2] f32, 8 bytes", func(a *ColumnSumArgs) { a.Y = scratch }},
+		{"scratch is missing, want ColumnSumItemsScratch, 24 bytes", func(a *ColumnSumArgs) { a.Scratch = vk.Range{} }},
+	})
 }
 
 // Groups of 4 columns give the bits of single columns, also of rows of 16 bits.

@@ -294,7 +294,13 @@ func compileEmbedPool(c *compiler) {
 		GELUBackwardConfig{}, GELUBackwardConfig{F16}, GELUBackwardConfig{BF16})
 	compile(c, NewTreeSum, func(s *TreeSum) ([]*vk.Kernel, error) { return one(s.kernel, nil) }, TreeSumConfig{})
 	compile(c, NewColumnSum, func(s *ColumnSum) ([]*vk.Kernel, error) {
-		return each(func(i int) (*vk.Kernel, error) { return s.kernel(s.config.X, i&1 != 0, i&2 != 0 && s.config.C%4 == 0) }, 0, 1, 2, 3)
+		return each(func(i int) (*vk.Kernel, error) {
+			if vec4 := i&2 != 0 && s.config.C%4 == 0; i < 4 {
+				return s.kernel(s.config.X, i&1 != 0, vec4)
+			} else {
+				return s.fewKernel(s.config.X, i+8*(i&1), i&1 != 0, vec4)
+			}
+		}, 0, 1, 2, 3, 4, 5, 6, 7)
 	}, ColumnSumConfig{C: 510}, ColumnSumConfig{C: 512}, ColumnSumConfig{C: 512, X: F16}, ColumnSumConfig{C: 510, X: BF16})
 	compile(c, NewCopyRows, func(m *CopyRows) ([]*vk.Kernel, error) { return one(m.kernel, nil) }, CopyRowsConfig{})
 	compile(c, NewPermute, func(p *Permute) ([]*vk.Kernel, error) { return one(p.kernel, nil) },

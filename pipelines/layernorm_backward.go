@@ -17,7 +17,8 @@ import (
 //	dx[b, r]   (+)= (g - mean(g) - n * mean(g * n)) / sqrt(var + 1e-5)    with g = weight * dy[b, r]
 //	dweight[b] (+)= sum of dy[b, r] * n over r    dbias[b] (+)= sum of dy[b, r] over r
 //
-// With base, dx is its sum with the gradient. n is (x[b, r] - mean) / sqrt(var + 1e-5) with the biased variance; means are over a row. As in LayerNorm, the length
+// With base, dx is its sum with the gradient. With SumItems, dweight and dbias [C] are the sums over up to 8 items, added as
+// TreeSum does. n is (x[b, r] - mean) / sqrt(var + 1e-5) with the biased variance; means are over a row. As in LayerNorm, the length
 // of a row, less its mean, is below 1.8e19. The order of summation depends on C and Rows alone. Ranges start at
 // multiples of 4 bytes, rows of a multiple of 4 elements at multiples of 16.
 //
@@ -33,6 +34,8 @@ type LayerNormBackwardConfig struct {
 	Add           bool // add to dx
 	AddParameters bool // add to dweight and dbias
 
+	SumItems bool // dweight and dbias [C] are the sums over the items, MaxSumItems of them at most; FusedNormBackward(C) is true then
+
 	DY DType // of dy: F32, F16 or BF16; with 16 bits FusedNormBackward(C) is true
 }
 
@@ -43,7 +46,7 @@ type LayerNormBackwardArgs struct {
 	DY             vk.Range // [Items, Rows, C]
 	DX             vk.Range // [Items, Rows, C]
 	Base           vk.Range // [Items, Rows, C] with the config's Add, if FusedNormBackward(C): dx is added to it; absent: DX itself
-	DWeight, DBias vk.Range // [Items, C]
+	DWeight, DBias vk.Range // [Items, C]; with SumItems [C]
 	Scratch        vk.Range // of LayerNormBackwardScratch bytes
 	Items          int      // batch items; 0: 1
 	Rows           int      // of an item
@@ -78,7 +81,7 @@ func LayerNormBackwardScratch(items, rows, c int) uint64 {
 // NewLayerNormBackward checks the config. Record compiles kernels when it first needs them.
 func NewLayerNormBackward(dev *vk.Device, c LayerNormBackwardConfig) (*LayerNormBackward, error) {
 	n := &LayerNormBackward{config: c}
-	if err := n.init(dev, "LayerNormBackward", c.C, c.DY, 4, c.AddParameters); err != nil { // three passes for the sums, one to write dx
+	if err := n.init(dev, "LayerNormBackward", c.C, c.DY, 4, c.AddParameters, c.SumItems); err != nil { // three passes for the sums, one to write dx
 		return nil, err
 	}
 	return n, nil
@@ -157,8 +160,8 @@ func (n *LayerNormBackward) recordFused(list *vk.CommandList, a LayerNormBackwar
 		return fmt.Errorf("pipelines: %s: %w", op, err)
 	}
 	size := a.Scratch.Size() / 2
-	weightSums, weightRest := push.blocks.divide(a.Scratch.Slice(0, size), n.config.C)
-	biasSums, biasRest := push.blocks.divide(a.Scratch.Slice(size, size), n.config.C)
+	weightScratch, biasScratch := a.Scratch.Slice(0, size), a.Scratch.Slice(size, size)
+	weightSums, biasSums := push.blocks.sums(weightScratch, n.config.C), push.blocks.sums(biasScratch, n.config.C)
 	elements := float64(a.Items) * float64(a.Rows) * float64(n.config.C)
 	dx, base := dxAccess(a.DX, a.Base, n.config.Add)
 	err = list.Dispatch(vk.Dispatch{
@@ -170,8 +173,8 @@ func (n *LayerNormBackward) recordFused(list *vk.CommandList, a LayerNormBackwar
 		return err
 	}
 	return firstError(
-		n.blocks.Record(list, ColumnSumArgs{X: weightSums, Y: a.DWeight, Scratch: weightRest, Batch: a.Items, Rows: int(push.blocks.blocks)}),
-		n.blocks.Record(list, ColumnSumArgs{X: biasSums, Y: a.DBias, Scratch: biasRest, Batch: a.Items, Rows: int(push.blocks.blocks)}),
+		n.addBlocks(list, push.blocks, weightScratch, a.DWeight, a.Items, n.config.C),
+		n.addBlocks(list, push.blocks, biasScratch, a.DBias, a.Items, n.config.C),
 	)
 }
 
@@ -179,7 +182,7 @@ func (n *LayerNormBackward) check(a LayerNormBackwardArgs) error {
 	const op = "LayerNormBackward"
 	items, rows, c := dim{"Items", a.Items}, dim{"Rows", a.Rows}, dim{"C", n.config.C}
 	align := rowAlign(c.n)
-	if err := checkPositive(op, items, rows, dim{"Items*Rows", a.Items * a.Rows}); err != nil {
+	if err := firstError(checkPositive(op, items, rows, dim{"Items*Rows", a.Items * a.Rows}), checkSumItems(op, n.config.SumItems, items)); err != nil {
 		return err
 	}
 	return firstError(
@@ -188,8 +191,8 @@ func (n *LayerNormBackward) check(a LayerNormBackwardArgs) error {
 		checkTensor(op, "dy", a.DY, n.config.DY.rowAlign(c.n), n.config.DY.element(), items, rows, c),
 		checkTensor(op, "dx", a.DX, align, f32, items, rows, c),
 		checkNormBase(op, a.Base, n.config.Add, c.n, []dim{items, rows, c}),
-		checkTensor(op, "dweight", a.DWeight, wordAlign, f32, items, c),
-		checkTensor(op, "dbias", a.DBias, wordAlign, f32, items, c),
+		checkTensor(op, "dweight", a.DWeight, wordAlign, f32, parameterShape(n.config.SumItems, items, c)...),
+		checkTensor(op, "dbias", a.DBias, wordAlign, f32, parameterShape(n.config.SumItems, items, c)...),
 		checkScratch(op, a.Scratch, LayerNormBackwardScratch(a.Items, a.Rows, n.config.C), "LayerNormBackwardScratch"),
 	)
 }

@@ -53,13 +53,20 @@ func (c layerNormGradient) deviations(x []float32) (list []float64) {
 
 // run returns dx, dweight and dbias.
 func (c layerNormGradient) run(t *testing.T, d layerNormData) (dx, dweight, dbias []float32) {
+	return c.runWith(t, d, false)
+}
+
+func (c layerNormGradient) runWith(t *testing.T, d layerNormData, sumItems bool) (dx, dweight, dbias []float32) {
 	gpu := gputest.New(t)
-	n, err := NewLayerNormBackward(gpu.Dev, LayerNormBackwardConfig{C: c.c, Add: c.add, AddParameters: c.addParameters, DY: c.dyType})
+	n, err := NewLayerNormBackward(gpu.Dev, LayerNormBackwardConfig{C: c.c, Add: c.add, AddParameters: c.addParameters, SumItems: sumItems, DY: c.dyType})
 	require.NoError(t, err)
 	defer n.Close()
 	output := func(name string, base []float32, add bool) vk.Range {
 		if add {
 			return gpu.InOut(name, base)
+		}
+		if sumItems && name != "dx" {
+			return gpu.Out(name, 4*c.c)
 		}
 		return gpu.Out(name, 4*len(base))
 	}
@@ -203,6 +210,14 @@ func TestLayerNormBackwardBadInput(t *testing.T) {
 	})
 	require.NoError(t, n.Close())
 	require.NoError(t, n.Close())
+
+	items, err := NewLayerNormBackward(gpu.Dev, LayerNormBackwardConfig{C: 8, SumItems: true})
+	require.NoError(t, err)
+	defer items.Close()
+	assertRejected(t, gpu, good, items.Record, []badArgs[LayerNormBackwardArgs]{
+		{"Items is 9, want at most 8 with SumItems", func(a *LayerNormBackwardArgs) { a.Items = 9 }},
+		{"dweight has 160 bytes, want [C 8] f32, 32 bytes", func(a *LayerNormBackwardArgs) { a.DWeight = x }},
+	})
 }
 
 // The fused kernel reads dy of 16 bits, adds dx to another range, and divides many rows into blocks.

@@ -19,6 +19,8 @@ import (
 // divided into parts of equal length, at most 16 of them, whose sums are added by ColumnSum. The order of summation
 // depends on Rows alone.
 //
+// With SumItems, dw [Out, In] is the sum over up to 8 items, added as TreeSum does.
+//
 // With Precision F16 or BF16 the product runs on cooperative matrices: dy and x are 16-bit operands, sums are float32. DY16
 // and X16 make them 16-bit tensors too. All tiles sum in the same order.
 //
@@ -26,7 +28,8 @@ import (
 type LinearBackward struct {
 	config    LinearBackwardConfig
 	kernels   kernelCache
-	parts     *ColumnSum     // adds the parts
+	parts     *ColumnSum     // adds the parts, with SumItems also the items
+	items     *TreeSum       // with SumItems: adds items of one part
 	matrix    vk.MatrixShape // of the cooperative matrix; zero for F32
 	gpuKernel bool           // with F32: do not use the kernel for CPU drivers
 	tile      int            // index in linearBackwardTiles; -1: selected by size
@@ -39,6 +42,8 @@ type LinearBackwardConfig struct {
 	In, Out int  // elements of a row of x and dy; In*Out is below 2^30
 	Add     bool // add to dw
 
+	SumItems bool // dw [Out, In] is the sum over the items, MaxSumItems of them at most; without Add
+
 	Precision DType // F32, F16 or BF16: of the operands
 	X16, DY16 bool  // x, dy have elements of the 16-bit Precision instead of float32; In, or Out, is a multiple of 8 then
 }
@@ -47,7 +52,7 @@ type LinearBackwardConfig struct {
 type LinearBackwardArgs struct {
 	DY      vk.Range // [Batch, Rows, Out]
 	X       vk.Range // [Batch, Rows, In]
-	DW      vk.Range // [Batch, Out, In]
+	DW      vk.Range // [Batch, Out, In]; with SumItems [Out, In]
 	Scratch vk.Range // of LinearBackwardScratch bytes; absent if that is 0
 	Batch   int      // 0: 1
 	Rows    int      // of an item
@@ -68,16 +73,16 @@ func linearBackwardParts(rows int) (rowsPerPart, parts uint64) {
 	return rowsPerPart, ceilDiv(uint64(rows), rowsPerPart)
 }
 
-// LinearBackwardScratch is the size of the scratch memory in bytes: the sums of parts of the rows.
-func LinearBackwardScratch(batch, rows, in, out int) uint64 {
-	if batch < 0 || rows < 1 || in < 1 || out < 1 {
+// LinearBackwardScratch is the size of the scratch memory in bytes: the sums of parts of the rows, with SumItems also of one part.
+func LinearBackwardScratch(c LinearBackwardConfig, batch, rows int) uint64 {
+	if batch < 0 || rows < 1 || c.In < 1 || c.Out < 1 {
 		return 0
 	}
 	_, parts := linearBackwardParts(rows)
-	if parts == 1 {
+	if parts == 1 && !c.SumItems {
 		return 0
 	}
-	return 4 * uint64(max(batch, 1)) * parts * uint64(in) * uint64(out)
+	return 4 * uint64(max(batch, 1)) * parts * uint64(c.In) * uint64(c.Out)
 }
 
 // NewLinearBackward checks the config. Record compiles kernels when it first needs them.
@@ -90,16 +95,25 @@ func NewLinearBackward(dev *vk.Device, c LinearBackwardConfig) (*LinearBackward,
 	if err := c.checkOperands(op); err != nil {
 		return nil, err
 	}
+	if c.Add && c.SumItems {
+		return nil, fmt.Errorf("pipelines: %s: Add and SumItems are set, want one of them", op)
+	}
 	matrix, err := c.Precision.matrixShape(dev.Caps())
 	if err != nil {
 		return nil, fmt.Errorf("pipelines: %s: %w", op, err)
 	}
-	parts, err := NewColumnSum(dev, ColumnSumConfig{C: c.In * c.Out, Add: c.Add})
+	parts, err := NewColumnSum(dev, ColumnSumConfig{C: c.In * c.Out, Add: c.Add, SumItems: c.SumItems})
 	if err != nil {
 		return nil, err
 	}
+	var items *TreeSum
+	if c.SumItems {
+		if items, err = NewTreeSum(dev, TreeSumConfig{}); err != nil {
+			return nil, err
+		}
+	}
 	return &LinearBackward{
-		config: c, kernels: kernelCache{dev: dev}, parts: parts, matrix: matrix, tile: -1, maxFlops: maxLinearFlops, minTiles: minLinearTiles,
+		config: c, kernels: kernelCache{dev: dev}, parts: parts, items: items, matrix: matrix, tile: -1, maxFlops: maxLinearFlops, minTiles: minLinearTiles,
 	}, nil
 }
 
@@ -134,8 +148,8 @@ func (c LinearBackwardConfig) dy() DType {
 	return F32
 }
 
-// Record appends the product to a command list: one dispatch, or several if it is very large, and with several parts
-// another one.
+// Record appends the product to a command list: one dispatch, or several if it is very large, and with several parts or
+// SumItems another one.
 func (l *LinearBackward) Record(list *vk.CommandList, a LinearBackwardArgs) error {
 	if a.Batch == 0 {
 		a.Batch = 1
@@ -144,19 +158,22 @@ func (l *LinearBackward) Record(list *vk.CommandList, a LinearBackwardArgs) erro
 		return err
 	}
 	rowsPerPart, parts := linearBackwardParts(a.Rows)
-	if parts == 1 {
+	if parts == 1 && !l.config.SumItems {
 		return l.multiply(list, a, a.DW, rowsPerPart, parts, l.config.Add)
 	}
-	return firstError(
-		l.multiply(list, a, a.Scratch, rowsPerPart, parts, false),
-		l.parts.Record(list, ColumnSumArgs{X: a.Scratch, Y: a.DW, Batch: a.Batch, Rows: int(parts)}),
-	)
+	if err := l.multiply(list, a, a.Scratch, rowsPerPart, parts, false); err != nil {
+		return err
+	}
+	if parts == 1 {
+		return l.items.Record(list, TreeSumArgs{X: a.Scratch, Y: a.DW, Items: a.Batch, C: l.config.In * l.config.Out})
+	}
+	return l.parts.Record(list, ColumnSumArgs{X: a.Scratch, Y: a.DW, Batch: a.Batch, Rows: int(parts)})
 }
 
 func (l *LinearBackward) check(a LinearBackwardArgs) error {
 	const op = "LinearBackward"
 	batch, rows, in, out := dim{"Batch", a.Batch}, dim{"Rows", a.Rows}, dim{"In", l.config.In}, dim{"Out", l.config.Out}
-	if err := checkPositive(op, batch, rows, dim{"Batch*Rows", a.Batch * a.Rows}); err != nil {
+	if err := firstError(checkPositive(op, batch, rows, dim{"Batch*Rows", a.Batch * a.Rows}), checkSumItems(op, l.config.SumItems, batch)); err != nil {
 		return err
 	}
 	// Rows of dw, counted over all parts, fit 32 bits.
@@ -165,12 +182,16 @@ func (l *LinearBackward) check(a LinearBackwardArgs) error {
 			op, a.Batch, l.config.Out, math.MaxInt32/linearBackwardMaxParts)
 	}
 	rowsPerPart, _ := linearBackwardParts(a.Rows)
+	dw := []dim{batch, out, in}
+	if l.config.SumItems {
+		dw = dw[1:]
+	}
 	return firstError(
 		checkIterations(l.kernels.dev.Caps(), op, fmt.Sprintf("a sum of %d rows", a.Rows), int(min(rowsPerPart, uint64(a.Rows)))),
 		checkTensor(op, "dy", a.DY, l.config.dy().rowAlign(l.config.Out), l.config.dy().element(), batch, rows, out),
 		checkTensor(op, "x", a.X, l.config.x().rowAlign(l.config.In), l.config.x().element(), batch, rows, in),
-		checkTensor(op, "dw", a.DW, rowAlign(l.config.In), f32, batch, out, in),
-		checkScratch(op, a.Scratch, LinearBackwardScratch(a.Batch, a.Rows, l.config.In, l.config.Out), "LinearBackwardScratch"),
+		checkTensor(op, "dw", a.DW, rowAlign(l.config.In), f32, dw...),
+		checkScratch(op, a.Scratch, LinearBackwardScratch(l.config, a.Batch, a.Rows), "LinearBackwardScratch"),
 		checkAlign(op, "scratch", a.Scratch, rowAlign(l.config.In)),
 	)
 }
@@ -222,5 +243,5 @@ func (l *LinearBackward) Close() error {
 	if l == nil {
 		return nil
 	}
-	return errors.Join(l.kernels.close(), l.parts.Close())
+	return errors.Join(l.kernels.close(), l.parts.Close(), l.items.Close())
 }

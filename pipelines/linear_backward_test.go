@@ -62,9 +62,13 @@ func (c weightGradient) runTile(t *testing.T, tile int, gpuKernel bool, maxFlops
 	if c.add {
 		a.DW = gpu.InOut("dw", base)
 	} else {
-		a.DW = gpu.Out("dw", 4*c.batch*c.in*c.out)
+		outputs := c.batch
+		if c.SumItems {
+			outputs = 1
+		}
+		a.DW = gpu.Out("dw", 4*outputs*c.in*c.out)
 	}
-	if bytes := LinearBackwardScratch(c.batch, c.rows, c.in, c.out); bytes > 0 {
+	if bytes := LinearBackwardScratch(config, c.batch, c.rows); bytes > 0 {
 		a.Scratch = gpu.Out("scratch", int(bytes))
 	}
 	gpu.Run(func(list *vk.CommandList) error { return l.Record(list, a) })
@@ -130,6 +134,19 @@ func TestLinearBackwardBits(t *testing.T) {
 	assert.Equal(t, large.run(t, true, 0, dy, x, base), large.run(t, true, 1, dy, x, base))
 }
 
+// The sum over items has the bits of the gradients of the items in TreeSum's order.
+func TestLinearBackwardItems(t *testing.T) {
+	for i, c := range []weightGradient{{batch: 3, rows: 1025, in: 12, out: 3}, {batch: 2, rows: 7, in: 3, out: 5}, {batch: 8, rows: 2100, in: 5, out: 4}} {
+		if testing.Short() && i > 0 {
+			continue
+		}
+		dy, x := normal(1, c.batch*c.rows*c.out), normal(2, c.batch*c.rows*c.in)
+		want := ref.TreeSum32(c.run(t, false, 0, dy, x, nil), c.in*c.out)
+		c.SumItems = true
+		assert.Equal(t, want, c.run(t, false, 0, dy, x, nil), "%+v", c)
+	}
+}
+
 // An infinite element of the last row makes a gradient infinite, not NaN: no product of it and 0 is added.
 func TestLinearBackwardInfinite(t *testing.T) {
 	if testing.Short() {
@@ -163,6 +180,8 @@ func TestLinearBackwardBadInput(t *testing.T) {
 		_, err := NewLinearBackward(gpu.Dev, c)
 		assert.ErrorContains(t, err, want)
 	}
+	_, err := NewLinearBackward(gpu.Dev, LinearBackwardConfig{In: 1, Out: 1, Add: true, SumItems: true})
+	assert.ErrorContains(t, err, "Add and SumItems are set, want one of them")
 	l, err := NewLinearBackward(gpu.Dev, LinearBackwardConfig{In: 2, Out: 3})
 	require.NoError(t, err)
 	x, dy, dw, scratch := gpu.In("x", normal(1, 2*2000)), gpu.In("dy", normal(2, 3*2000)), gpu.Out("dw", 24), gpu.Out("scratch", 48)
@@ -186,4 +205,14 @@ func TestLinearBackwardBadInput(t *testing.T) {
 	}
 	require.NoError(t, l.Close())
 	require.NoError(t, l.Close())
+
+	items, err := NewLinearBackward(gpu.Dev, LinearBackwardConfig{In: 2, Out: 3, SumItems: true})
+	require.NoError(t, err)
+	good = LinearBackwardArgs{DY: dy, X: x, DW: dw, Scratch: gpu.Out("items", 48), Batch: 2, Rows: 1000}
+	assertRejected(t, gpu, good, items.Record, []badArgs[LinearBackwardArgs]{
+		{"Batch is 9, want at most 8 with SumItems", func(a *LinearBackwardArgs) { a.Batch, a.Rows = 9, 1 }},
+		{"dw has 48 bytes, want [Out 3, In 2] f32, 24 bytes", func(a *LinearBackwardArgs) { a.DW = scratch }},
+		{"scratch is missing, want LinearBackwardScratch, 48 bytes", func(a *LinearBackwardArgs) { a.Scratch = vk.Range{} }},
+	})
+	require.NoError(t, items.Close())
 }

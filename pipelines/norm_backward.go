@@ -20,14 +20,19 @@ type normBackward struct {
 	invocationsPerRow uint32
 	rowsPerGroup      uint32
 	kernels           kernelCache
-	blocks            *ColumnSum // adds the sums of blocks of rows
+	blocks            *ColumnSum // adds the sums of blocks of rows, with sumItems also those of the items
+	sumItems          bool
 }
 
 // init checks what both configs have. passes is how often the kernel that is not fused reads or writes a row.
-func (n *normBackward) init(dev *vk.Device, op string, c int, dy DType, passes int, addParameters bool) error {
+func (n *normBackward) init(dev *vk.Device, op string, c int, dy DType, passes int, addParameters, sumItems bool) error {
 	if err := firstError(checkRowLength(op, c), checkNormBackward(op, c, dy)); err != nil {
 		return err
 	}
+	if sumItems && !FusedNormBackward(c) {
+		return fmt.Errorf("pipelines: %s: C is %d with SumItems, want a multiple of 4, at most 4096", op, c)
+	}
+	n.sumItems = sumItems
 	n.invocationsPerRow, n.rowsPerGroup = normInvocationsPerRow(c, 64)
 	iterations := passes * (c/int(n.invocationsPerRow) + 1)
 	if err := checkIterations(dev.Caps(), op, fmt.Sprintf("a row of %d floats", c), iterations); err != nil {
@@ -35,7 +40,7 @@ func (n *normBackward) init(dev *vk.Device, op string, c int, dy DType, passes i
 	}
 	n.kernels.dev = dev
 	var err error
-	n.blocks, err = NewColumnSum(dev, ColumnSumConfig{C: c, Add: addParameters})
+	n.blocks, err = NewColumnSum(dev, ColumnSumConfig{C: c, Add: addParameters, SumItems: sumItems})
 	return err
 }
 
@@ -66,7 +71,7 @@ func fusedNormInvocations(c int) (perRow, rows uint32) {
 func normBackwardScratch(items, rows, c, parameters int) uint64 {
 	_, blocks := normBackwardBlocks(rows, c)
 	items = max(items, 1)
-	return uint64(parameters) * (4*uint64(items)*blocks*uint64(c) + ColumnSumScratch(items, int(blocks), c))
+	return uint64(parameters) * (4*uint64(items)*blocks*uint64(c) + ColumnSumItemsScratch(items, int(blocks), c))
 }
 
 // checkNormBackward checks the parts of a config that only fused kernels have.
@@ -100,14 +105,31 @@ func newNormBlocksPush(items, rows, c int) normBlocksPush {
 	return normBlocksPush{uint32(rowsPerBlock), uint32(blocks), uint32(uint64(items) * blocks)}
 }
 
-// divide divides the scratch memory of a parameter of c elements into the sums of the blocks, and the scratch memory of
-// adding them, which may be none.
-func (p normBlocksPush) divide(scratch vk.Range, c int) (sums, rest vk.Range) {
-	size := 4 * uint64(p.allBlocks) * uint64(c)
-	if scratch.Size() > size {
-		rest = scratch.Slice(size, scratch.Size()-size)
+// addBlocks records the sums over the blocks of each item. scratch has the sums of the blocks, and then the memory for adding
+// them.
+func (n *normBackward) addBlocks(list *vk.CommandList, p normBlocksPush, scratch, y vk.Range, items, c int) error {
+	a := ColumnSumArgs{X: p.sums(scratch, c), Y: y, Batch: items, Rows: int(p.blocks)}
+	bytes := ColumnSumScratch(items, a.Rows, c)
+	if n.sumItems {
+		bytes = ColumnSumItemsScratch(items, a.Rows, c)
 	}
-	return scratch.Slice(0, size), rest
+	if bytes > 0 {
+		a.Scratch = scratch.Slice(a.X.Size(), bytes)
+	}
+	return n.blocks.Record(list, a)
+}
+
+// sums is the sums of the blocks in the scratch memory of a parameter of c elements.
+func (p normBlocksPush) sums(scratch vk.Range, c int) vk.Range {
+	return scratch.Slice(0, 4*uint64(p.allBlocks)*uint64(c))
+}
+
+// parameterShape is the shape of the gradient of a parameter.
+func parameterShape(sumItems bool, items, c dim) []dim {
+	if sumItems {
+		return []dim{c}
+	}
+	return []dim{items, c}
 }
 
 // fusedNormSpec is the specialisation constants of a fused kernel.

@@ -15,7 +15,7 @@ import (
 //	dx[b, r]  (+)= (g - u * (u . g)) * sqrt(C) / |x[b, r]|    with u = x[b, r] / |x[b, r]| and g = gamma * dy[b, r]
 //	dgamma[b] (+)= sum of dy[b, r] * u * sqrt(C) over r
 //
-// With base, dx is its sum with the gradient. A length of at most 1e-12 is a constant 1e-12: then the term u * (u . g) is 0.
+// With base, dx is its sum with the gradient. With SumItems, dgamma [C] is the sum over up to 8 items, added as TreeSum does. A length of at most 1e-12 is a constant 1e-12: then the term u * (u . g) is 0.
 //
 // With the config's Gather, dy are the gradients of gathered rows, as in RMSNorm, and dx is added to:
 //
@@ -41,6 +41,8 @@ type RMSNormBackwardConfig struct {
 	Add      bool // add to dx
 	AddGamma bool // add to dgamma
 
+	SumItems bool // dgamma [C] is the sum over the items, MaxSumItems of them at most; FusedNormBackward(C) is true then
+
 	DY DType // of dy: F32, F16 or BF16; with 16 bits FusedNormBackward(C) is true
 }
 
@@ -51,7 +53,7 @@ type RMSNormBackwardArgs struct {
 	DY      vk.Range // [Items, Rows, C]
 	DX      vk.Range // the shape of X
 	Base    vk.Range // with the config's Add, if FusedNormBackward(C): the shape of X, to which dx is added; absent: DX itself
-	DGamma  vk.Range // [Items, C]
+	DGamma  vk.Range // [Items, C]; with SumItems [C]
 	Scratch vk.Range // of RMSNormBackwardScratch bytes
 	Items   int      // batch items; 0: 1
 	Rows    int      // of each item of dy
@@ -95,7 +97,7 @@ func RMSNormBackwardScratch(items, rows, c int) uint64 {
 func NewRMSNormBackward(dev *vk.Device, c RMSNormBackwardConfig) (*RMSNormBackward, error) {
 	c.Add = c.Add || c.Gather
 	n := &RMSNormBackward{config: c}
-	if err := n.init(dev, "RMSNormBackward", c.C, c.DY, 3, c.AddGamma); err != nil { // two passes for the sums, one to write dx
+	if err := n.init(dev, "RMSNormBackward", c.C, c.DY, 3, c.AddGamma, c.SumItems); err != nil { // two passes for the sums, one to write dx
 		return nil, err
 	}
 	return n, nil
@@ -177,7 +179,7 @@ func (n *RMSNormBackward) recordFused(list *vk.CommandList, a RMSNormBackwardArg
 	if err != nil {
 		return fmt.Errorf("pipelines: %s: %w", op, err)
 	}
-	sums, rest := push.blocks.divide(a.Scratch, n.config.C)
+	sums := push.blocks.sums(a.Scratch, n.config.C)
 	elements := float64(a.Items) * float64(a.Rows) * float64(n.config.C)
 	dx, base := dxAccess(a.DX, a.Base, n.config.Add)
 	err = list.Dispatch(vk.Dispatch{
@@ -189,7 +191,7 @@ func (n *RMSNormBackward) recordFused(list *vk.CommandList, a RMSNormBackwardArg
 	if err != nil {
 		return err
 	}
-	return n.blocks.Record(list, ColumnSumArgs{X: sums, Y: a.DGamma, Scratch: rest, Batch: a.Items, Rows: int(push.blocks.blocks)})
+	return n.addBlocks(list, push.blocks, a.Scratch, a.DGamma, a.Items, n.config.C)
 }
 
 func (n *RMSNormBackward) check(a RMSNormBackwardArgs) error {
@@ -197,7 +199,7 @@ func (n *RMSNormBackward) check(a RMSNormBackwardArgs) error {
 	c, rows, inRows := dim{"C", n.config.C}, dim{"Rows", a.Rows}, dim{"InRows", a.InRows}
 	items, lists := dim{"Items", a.Items}, dim{"Lists", a.Lists}
 	products := []dim{{"Items*Rows", a.Items * a.Rows}, {"Items*Lists*Rows", a.Items * a.Rows * a.Lists}}
-	if err := firstError(checkPositive(op, rows, items, lists), checkPositive(op, products...)); err != nil {
+	if err := firstError(checkPositive(op, rows, items, lists), checkPositive(op, products...), checkSumItems(op, n.config.SumItems, items)); err != nil {
 		return err
 	}
 	gather := n.config.Gather
@@ -224,7 +226,7 @@ func (n *RMSNormBackward) check(a RMSNormBackwardArgs) error {
 		checkTensor(op, "dy", a.DY, n.config.DY.rowAlign(c.n), n.config.DY.element(), items, rows, c),
 		checkTensor(op, "dx", a.DX, rowAlign(c.n), f32, x...),
 		checkNormBase(op, a.Base, n.config.Add, c.n, x),
-		checkTensor(op, "dgamma", a.DGamma, wordAlign, f32, items, c),
+		checkTensor(op, "dgamma", a.DGamma, wordAlign, f32, parameterShape(n.config.SumItems, items, c)...),
 		checkScratch(op, a.Scratch, RMSNormBackwardScratch(a.Items, a.Rows, n.config.C), "RMSNormBackwardScratch"),
 	)
 }

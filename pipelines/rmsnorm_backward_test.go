@@ -92,8 +92,12 @@ func normReference[T ref.Float](c normGradient, d normData, backward func(x, gam
 
 // run returns dx and dgamma. The rows of x are multiplied by powers of two, and those of dx divided by them.
 func (c normGradient) run(t *testing.T, d normData) (dx, dgamma []float32) {
+	return c.runWith(t, d, false)
+}
+
+func (c normGradient) runWith(t *testing.T, d normData, sumItems bool) (dx, dgamma []float32) {
 	gpu := gputest.New(t)
-	n, err := NewRMSNormBackward(gpu.Dev, RMSNormBackwardConfig{C: c.c, Gather: c.inRows > 0, Add: c.add, AddGamma: c.addGamma, DY: c.dyType})
+	n, err := NewRMSNormBackward(gpu.Dev, RMSNormBackwardConfig{C: c.c, Gather: c.inRows > 0, Add: c.add, AddGamma: c.addGamma, SumItems: sumItems, DY: c.dyType})
 	require.NoError(t, err)
 	defer n.Close()
 	x := scaleRows(d.x, d.exponents, c.c, 1)
@@ -110,9 +114,12 @@ func (c normGradient) run(t *testing.T, d normData) (dx, dgamma []float32) {
 	default:
 		a.DX = gpu.Out("dx", 4*len(d.dx))
 	}
-	if c.addGamma {
+	switch {
+	case c.addGamma:
 		a.DGamma = gpu.InOut("dgamma", d.dgamma)
-	} else {
+	case sumItems:
+		a.DGamma = gpu.Out("dgamma", 4*c.c)
+	default:
 		a.DGamma = gpu.Out("dgamma", 4*len(d.dgamma))
 	}
 	if c.inRows > 0 {
@@ -197,7 +204,7 @@ func TestRMSNormBackwardBits(t *testing.T) {
 		t.Skip("compiles kernels for 1 s on CPU drivers")
 	}
 	for _, width := range []int{20, 21} { // fused, and not
-		normGradient{3, 270, width, 280, true, false, F32, false}.testBits(t)
+		normGradient{items: 3, rows: 270, c: width, inRows: 280, add: true}.testBits(t)
 	}
 }
 
@@ -231,6 +238,31 @@ func (c normGradient) testBits(t *testing.T) {
 	oneDX, oneDGamma := one.run(t, d)
 	assert.Equal(t, dx[n:2*n], oneDX)
 	assert.Equal(t, dgamma[c.c:2*c.c], oneDGamma)
+}
+
+// The sums over items have the bits of the gradients of the items in TreeSum's order: of all rows, and of gathered ones.
+func TestNormBackwardItems(t *testing.T) {
+	for i, c := range []normGradient{{items: 3, rows: 5, c: 20}, {items: 2, rows: 4800, c: 8}, {items: 8, rows: 700, c: 20, inRows: 710, add: true}} {
+		if testing.Short() && i > 0 {
+			continue
+		}
+		d := c.data()
+		_, want := c.run(t, d)
+		_, got := c.runWith(t, d, true)
+		assert.Equal(t, ref.TreeSum32(want, c.c), got, "%+v", c)
+		if c.inRows == 0 {
+			l := layerNormGradient{items: c.items, rows: c.rows, c: c.c}
+			d := l.data()
+			_, dweight, dbias := l.run(t, d)
+			_, weightSum, biasSum := l.runWith(t, d, true)
+			assert.Equal(t, ref.TreeSum32(dweight, c.c), weightSum, "%+v", l)
+			assert.Equal(t, ref.TreeSum32(dbias, c.c), biasSum, "%+v", l)
+		}
+	}
+	_, err := NewRMSNormBackward(gputest.Device(t), RMSNormBackwardConfig{C: 7, SumItems: true})
+	assert.ErrorContains(t, err, "RMSNormBackward: C is 7 with SumItems, want a multiple of 4, at most 4096")
+	_, err = NewLayerNormBackward(gputest.Device(t), LayerNormBackwardConfig{C: 4100, SumItems: true})
+	assert.ErrorContains(t, err, "LayerNormBackward: C is 4100 with SumItems, want a multiple of 4, at most 4096")
 }
 
 func TestRMSNormBackwardBadInput(t *testing.T) {
@@ -269,6 +301,16 @@ func TestRMSNormBackwardBadInput(t *testing.T) {
 		{"gather has 20 bytes, want [Items 1, Lists 2, Rows 5] i32, 40 bytes", func(a *RMSNormBackwardArgs) { a.Lists = 2 }},
 		{"valid has 32 bytes, want [Items 1, Lists 1, Rows 5] u32, 20 bytes", func(a *RMSNormBackwardArgs) { a.Valid = gamma }},
 		{"List is 1, want 0 to 0", func(a *RMSNormBackwardArgs) { a.List = 1 }},
+	})
+
+	items, err := NewRMSNormBackward(gpu.Dev, RMSNormBackwardConfig{C: 4, SumItems: true})
+	require.NoError(t, err)
+	defer items.Close()
+	x, gamma = gpu.In("items", normal(1, 40)), gpu.In("four", normal(2, 4))
+	good = RMSNormBackwardArgs{X: x, Gamma: gamma, DY: x, DX: gpu.Out("d", 160), DGamma: gpu.Out("sum", 16), Scratch: gpu.Out("sums", 160), Items: 10, Rows: 1}
+	assertRejected(t, gpu, good, items.Record, []badArgs[RMSNormBackwardArgs]{
+		{"Items is 10, want at most 8 with SumItems", func(*RMSNormBackwardArgs) {}},
+		{"dgamma has 32 bytes, want [C 4] f32, 16 bytes", func(a *RMSNormBackwardArgs) { a.Items, a.Rows, a.DGamma = 2, 5, dgamma }},
 	})
 }
 

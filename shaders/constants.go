@@ -11,6 +11,7 @@ const (
 
 // Ids of the specialisation constants of column_sum.comp.
 const (
+	ColumnSumRows   uint32 = 8 // uint: p.rows
 	ColumnSumXDType uint32 = 9 // uint: CHANNELS is even with 16 bits
 )
 

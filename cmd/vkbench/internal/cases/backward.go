@@ -19,7 +19,7 @@ func backwardCases() []Case {
 		{"layernorm_backward", []string{"batch", "rows", "dim"}, [][]int{{8, 8192, 512}}, [][]int{{2, 1024, 512}}, setupLayerNormBackward},
 		{"gather_backward", []string{"batch", "tokens", "dim", "k"}, [][]int{{8, 32768, 512, 8192}}, [][]int{{2, 4096, 512, 1024}}, setupGatherBackward},
 		{"router_logits_backward", []string{"batch", "tokens", "dim", "routes"}, [][]int{{8, 32768, 512, 1}}, [][]int{{2, 2048, 512, 1}}, setupRouterLogitsBackward},
-		{"column_sum", []string{"rows", "dim"}, [][]int{{65536, 512}}, [][]int{{4096, 512}}, setupColumnSum},
+		{"column_sum", []string{"rows", "dim"}, [][]int{{65536, 512}, {8, 2097152}}, [][]int{{4096, 512}, {8, 32768}}, setupColumnSum},
 		{"tree_sum", []string{"batch", "dim"}, [][]int{{8, 16777216}}, [][]int{{8, 262144}}, setupTreeSum},
 	}
 }
@@ -72,11 +72,12 @@ func setupGELUBackward(b *Builder, size []int) (*Workload, error) {
 
 func setupLinearBackward(b *Builder, size []int) (*Workload, error) {
 	batch, rows, in, out, is16 := size[0], size[1], size[2], size[3], b.Precision != pipelines.F32
-	l, err := pipelines.NewLinearBackward(b.Dev, pipelines.LinearBackwardConfig{In: in, Out: out, Precision: b.Precision, X16: is16, DY16: is16})
+	c := pipelines.LinearBackwardConfig{In: in, Out: out, Precision: b.Precision, X16: is16, DY16: is16}
+	l, err := pipelines.NewLinearBackward(b.Dev, c)
 	l = scope.Keep(b.Scope, l, err)
 	a := pipelines.LinearBackwardArgs{
 		DY: b.operand(batch * rows * out), X: b.operand(batch * rows * in), DW: b.alloc32(batch * in * out),
-		Scratch: b.scratchMemory(pipelines.LinearBackwardScratch(batch, rows, in, out)), Batch: batch, Rows: rows,
+		Scratch: b.scratchMemory(pipelines.LinearBackwardScratch(c, batch, rows)), Batch: batch, Rows: rows,
 	}
 	return b.kernel("linear_backward", func(list *vk.CommandList) error { return l.Record(list, a) }, b.floatOutput("dw", a.DW))
 }
