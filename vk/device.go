@@ -171,6 +171,11 @@ func (d *Device) heapBudget(heap uint32) (budget, used uint64) {
 // a process that runs for long leaks.
 func CHeapBytes() uint64 { return uint64(C.c5_heap_bytes()) }
 
+// TrimCHeap gives memory that C code has freed back to the operating system, as debug.FreeOSMemory does for Go. glibc keeps it
+// in an arena for each of several threads: hundreds of megabytes, if a driver allocates buffers with malloc, as CPU drivers do.
+// With other C libraries it does nothing.
+func TrimCHeap() { C.c5_trim_heap() }
+
 // FreeMemory returns the size of the largest buffer that NewBuffer may make at present, in bytes: what is left of the
 // device's memory, of the part of it that the driver grants this process (VK_EXT_memory_budget), and no more than
 // Caps.MaxBufferBytes. Other processes may change it at any time.

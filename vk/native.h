@@ -46,6 +46,9 @@ uint32_t c5_heap_budget(c5_instance *in, void *physical, uint32_t heap, uint64_t
 // c5_heap_bytes returns the bytes that malloc has given and free has not got back, 0 where the C library does not say.
 uint64_t c5_heap_bytes(void);
 
+// c5_trim_heap gives the memory that malloc keeps for later back to the operating system.
+void c5_trim_heap(void);
+
 // c5_drain_messages copies the text of the validation messages, clears them, and returns their count.
 uint32_t c5_drain_messages(c5_instance *in, char *out, size_t size);
 

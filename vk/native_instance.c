@@ -38,6 +38,12 @@ uint64_t c5_heap_bytes(void) {
 #endif
 }
 
+void c5_trim_heap(void) {
+#ifdef __GLIBC__
+	malloc_trim(0); // of all arenas
+#endif
+}
+
 // ---- instance and validation messages -------------------------------------------------------------------------------
 
 static void lock(volatile int *l) { while (__sync_lock_test_and_set(l, 1)) {} }

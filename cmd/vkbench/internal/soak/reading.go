@@ -82,6 +82,7 @@ func (r *reading) finished(dev *vk.Device) { r[deviceBytes] = float64(dev.Stats(
 // closed reads what is known when the device is closed.
 func (r *reading) closed() {
 	debug.FreeOSMemory() // after a garbage collection
+	vk.TrimCHeap()
 	r[goroutines] = float64(runtime.NumGoroutine())
 	r[processBytes], r[threads], r[files] = readProcess()
 	r[heapBytes] = math.NaN()
