@@ -140,10 +140,9 @@ func (h *heavyForward) attentionBackward(dattended operand, dqScores allocation,
 	c, a := h.attentionArgs()
 	dq, dkv = b.allocHeads(h.dimHead, h.heads, q.b*q.k), h.allocKeys()
 	dnull := b.floats(a.Lists, 2, h.heads, h.dimHead)
-	var keyOnes, queryOnes, multiplied allocation
+	var queryOnes, multiplied allocation
 	if keysScored {
 		c.ScoreValues, c.ScoreKeys = true, h.multiplyKeys
-		a.KeyScores, keyOnes = b.scoresOrOnes(kv)
 	}
 	if scored && h.multiplyQueries {
 		c.ScoreQueries = true
@@ -155,14 +154,15 @@ func (h *heavyForward) attentionBackward(dattended operand, dqScores allocation,
 	if c.ScoreQueries {
 		multiplied = b.floats(q.lists(), q.k)
 	}
-	scratch := b.alloc(pipelines.RoutedAttentionBackwardScratch(c, a.Lists, a.Queries, a.KeysPerList, a.KVRows))
-	record(b, pipelines.NewRoutedAttentionBackward, c, pipelines.RoutedAttentionBackwardArgs{
+	args := pipelines.RoutedAttentionBackwardArgs{
 		Q: a.Q, KV: a.KV, Indices: a.Indices, Valid: a.Valid, KeyScores: a.KeyScores, QueryValid: a.QueryValid, QueryScores: a.QueryScores, Null: a.Null,
 		Lists: a.Lists, Queries: a.Queries, KeysPerList: a.KeysPerList, PerItem: a.PerItem, KVRows: a.KVRows, WindowSize: a.WindowSize,
 		Y: h.attended.Range, DY: dattended.Range, DQ: dq.Range, DKV: dkv.Range, DNull: dnull.Range, DKeyScores: dkvScores.Range, DQueryScores: multiplied.Range,
-		Scratch: scratch.Range,
-	})
-	b.release(scratch, dattended.allocation, keyOnes, queryOnes)
+	}
+	scratch := b.alloc(pipelines.RoutedAttentionBackwardScratch(c, args))
+	args.Scratch = scratch.Range
+	record(b, pipelines.NewRoutedAttentionBackward, c, args)
+	b.release(scratch, dattended.allocation, queryOnes)
 	if scored && h.multiplyQueries {
 		b.add(dqScores.Range, multiplied.Range, q.lists()*q.k)
 	}

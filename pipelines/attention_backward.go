@@ -23,9 +23,11 @@ type attentionBackwardKernels struct {
 	matrix vk.MatrixShape // of the cooperative matrix; zero for F32
 
 	ofQueries          []uint32 // constants of spec that the kernel of the keys does not have
+	ofKeys             []uint32 // constants of spec that the kernel of the queries does not have
 	wideQueries        int      // queries of a set from which attentionBackwardWideTiles are used
 	maxFlops           float64  // maxAttentionFlops, except in tests
 	gpuKernel          bool     // for tests: use the float32 tiles for GPUs on CPU drivers too
+	otherShared        uint32   // bytes of shared memory that are not those of attentionBackwardTile.shared
 	weightsInRegisters bool     // false for tests: weights always go through shared memory
 }
 
@@ -46,10 +48,12 @@ func (k *attentionBackwardKernels) variant(stage string, t attentionBackwardTile
 	spec[shaders.AttentionBackwardHeads], spec[shaders.AttentionBackwardDimHead] = uint32(k.heads), uint32(k.dimHead)
 	spec[shaders.AttentionBackwardScale] = math.Float32bits(attentionScale(k.dimHead))
 	spec[shaders.AttentionBackwardRowFactors] = specBool(k.factors)
-	for _, id := range k.ofQueries {
-		if stage == "keys" {
-			delete(spec, id)
-		}
+	others := k.ofQueries
+	if stage == "queries" {
+		others = k.ofKeys
+	}
+	for _, id := range others {
+		delete(spec, id)
 	}
 	spec[shaders.AttentionBackwardOwnRows], spec[shaders.AttentionBackwardOtherRows] = uint32(t.own), uint32(t.other)
 	name := k.name + "_" + stage
@@ -78,7 +82,9 @@ func (k *attentionBackwardKernels) tile(stage string, rows, others int) (attenti
 	if limits := limitsOf(k.dev); limits.lowRegisters() {
 		return lowRegisterBackwardTile(limits, k.matrix, stage, k.dimHead, k.factors)
 	}
-	tiles, err := attentionBackwardTiles(limitsOf(k.dev), k.matrix, k.dimHead, k.factors, rows, others,
+	limits := limitsOf(k.dev)
+	limits.MaxSharedBytes -= k.otherShared
+	tiles, err := attentionBackwardTiles(limits, k.matrix, k.dimHead, k.factors, rows, others,
 		stage == "queries" && rows >= k.wideQueries && others >= wideKeys)
 	if err != nil {
 		return attentionBackwardTile{}, err

@@ -56,8 +56,30 @@ func (r *RoutedAttentionBackward) compile() ([]*vk.Kernel, error) {
 	if err != nil {
 		return nil, err
 	}
-	small, err := each(r.smallKernel, "table", "sum", "scores")
+	if r.merged != nil {
+		merged, err := r.merged.compileMerged()
+		if err != nil {
+			return nil, err
+		}
+		list = append(list, merged...)
+	}
+	small, err := each(r.smallKernel, "table", "merge", "sum", "scores")
 	return append(list, small...), err
+}
+
+// compileMerged returns the kernels for sets of lists of 8, 32 and 64 queries.
+func (k *attentionBackwardKernels) compileMerged() ([]*vk.Kernel, error) {
+	return each(func(queries int) (*vk.Kernel, error) {
+		stage, rows, others := "queries", mergedLists*queries, 4096
+		if queries < 0 {
+			stage, rows, others = "keys", 1024, -queries
+		}
+		t, err := k.tile(stage, rows, others)
+		if err != nil {
+			return nil, err
+		}
+		return k.kernel(k.variant(stage, t))
+	}, 8, 32, -32, -64)
 }
 
 // compile returns the kernels of both stages for few rows and for many.

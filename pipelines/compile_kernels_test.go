@@ -31,6 +31,7 @@ var selectedByDevice = []string{
 	"patch_attention_backward_keys_f16", "patch_attention_backward_keys_bf16", "patch_attention_backward_queries_f16", "patch_attention_backward_queries_bf16",
 	"patch_attention_backward_keys_lowreg_f16", "patch_attention_backward_keys_lowreg_bf16", "patch_attention_backward_queries_lowreg_f16", "patch_attention_backward_queries_lowreg_bf16",
 	"routed_attention_backward_keys_f16", "routed_attention_backward_keys_bf16", "routed_attention_backward_queries_f16", "routed_attention_backward_queries_bf16",
+	"routed_attention_backward_merged_keys_f16", "routed_attention_backward_merged_keys_bf16", "routed_attention_backward_merged_queries_f16", "routed_attention_backward_merged_queries_bf16",
 	"routed_attention_backward_keys_lowreg_f16", "routed_attention_backward_keys_lowreg_bf16", "routed_attention_backward_queries_lowreg_f16", "routed_attention_backward_queries_lowreg_bf16",
 	"window_attention_backward_keys_f16", "window_attention_backward_keys_bf16", "window_attention_backward_queries_f16", "window_attention_backward_queries_bf16",
 	"window_attention_backward_keys_lowreg_f16", "window_attention_backward_keys_lowreg_bf16", "window_attention_backward_queries_lowreg_f16", "window_attention_backward_queries_lowreg_bf16",

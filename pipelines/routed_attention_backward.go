@@ -2,6 +2,7 @@ package pipelines
 
 import (
 	"fmt"
+	"math"
 	"unsafe"
 
 	"github.com/colt5-vulkan/colt5/shaders"
@@ -13,7 +14,7 @@ import (
 //
 //	q, kv, indices, valid, key scores, query valid, query scores, null: as in RoutedAttention
 //	y, dy [Lists, Queries, H, D] in    dq [Lists, Queries, H, D] out    dkv out, in the shape of kv
-//	dnull [Lists, 2, H, D] f32 out: for each list
+//	dnull [Lists, 2, H, D] f32 out: its sum over the lists is the gradient
 //	dkey scores [Lists, R, KeysPerList] f32 out    dquery scores [Lists, Queries] f32 out
 //
 // With the scores f of a query, g_j of a key and h_j of a value, which are 1 where the config has none:
@@ -28,14 +29,15 @@ import (
 // and ds are rounded to it before they are multiplied, and gradients of slots and dnull when they are written; softmax and
 // sums are float32.
 //
-// A key score is g and h, where both are on, and its gradient is the sum of both. Empty queries and key slots are not
+// A key score is g and h, where both are on, and its gradient is the sum of both. Key scores that are absent are 1, and still
+// have a gradient where the config has them. Empty queries and key slots are not
 // read, and have gradient 0. All elements of the results are written.
 //
 // With KeySourceIndexed a list and route names a row at most once; the gradient of a row that it names more often is
 // undefined. The gradients of a row are added in the order of the lists of its item, from the gradients of slots in
-// Scratch.
+// Scratch; or from those of sets of 4 lists, whose keys are merged: see routed_attention_backward_sets.go.
 //
-// Two dispatches: dq and the softmax of the queries, then keys and values. Indexed keys take a fill and two more
+// Two dispatches: dq and the softmax of the queries, then keys and values. Indexed keys take a fill and two or three more
 // dispatches, and each gradient of scores one. The order of summation depends on D, the sizes of an item's lists, and
 // the positions of the slots.
 //
@@ -44,6 +46,7 @@ import (
 type RoutedAttentionBackward struct {
 	config  RoutedAttentionConfig
 	kernels *attentionBackwardKernels
+	merged  *attentionBackwardKernels // nil if the config or the device has no merged lists
 }
 
 // RoutedAttentionBackwardArgs is one backward pass. Fields that RoutedAttentionArgs has too have the values of the forward
@@ -52,7 +55,7 @@ type RoutedAttentionBackwardArgs struct {
 	Q, KV       vk.Range
 	Indices     vk.Range // with KeySourceIndexed
 	Valid       vk.Range // 0: an empty slot; with KeySourcePrefix of rows of kv, else of key slots
-	KeyScores   vk.Range
+	KeyScores   vk.Range // absent: 1
 	QueryValid  vk.Range // 0: an empty slot
 	QueryScores vk.Range
 	Null        vk.Range
@@ -67,7 +70,7 @@ type RoutedAttentionBackwardArgs struct {
 	DY           vk.Range // the gradient of the result; not read for empty queries
 	DQ           vk.Range
 	DKV          vk.Range // in the shape of KV
-	DNull        vk.Range // [Lists, 2, H, D]
+	DNull        vk.Range // [Lists, 2, H, D]: for each list; of merged lists, the sum is that of the first one, and the others are 0
 	DKeyScores   vk.Range // with ScoreKeys or ScoreValues
 	DQueryScores vk.Range // with ScoreQueries
 	Scratch      vk.Range // of RoutedAttentionBackwardScratch bytes
@@ -89,48 +92,71 @@ var (
 // routedBackwardThreads is the workgroup size of the small kernels.
 const routedBackwardThreads = 128
 
-// routedScratch is the division of the scratch memory.
+// routedScratch is the division of the scratch memory. Sets are those of routed_attention_backward_sets.go.
 type routedScratch struct {
 	states     vk.Range // [Lists, Queries, H, 4]: the softmax of queries
 	queryParts vk.Range // [Lists, Queries, H]: gradients of query scores by head
 	keyParts   vk.Range // [Lists, KeysPerList, H]: gradients of key scores by head
 	table      vk.Range // [Lists, R, M] u32: slots of rows in lists
-	slots      vk.Range // [Lists, KeysPerList, H, 2, D] in the precision: gradients of the keys and values of slots
+	parts      vk.Range // [Lists, KeysPerList, H, 2, D] in the precision: gradients of the keys and values of slots; or of sets: [Sets, Capacity, H, 2, D]
+	ones       vk.Range // [Lists, R, KeysPerList]: absent key scores
+	setRows    vk.Range // [Sets, R, Capacity] u32: rows of kv
+	setSlots   vk.Range // [Sets, R, Capacity, 4] u32: their slots in the lists
+	setCounts  vk.Range // [Sets, R, 2] u32: rows that all lists name, and that only some name
+	positions  vk.Range // [Sets, R, M] u32: positions of rows in sets
 }
 
 // backwardScratchSizes returns the sizes of the fields of routedScratch in bytes.
-func (c RoutedAttentionConfig) backwardScratchSizes(lists, queries, keysPerList, kvRows int) (sizes [5]uint64) {
-	if lists < 1 || queries < 1 || keysPerList < 0 || kvRows < 0 || c.Heads < 1 || c.Routes < 1 || c.DimHead < 1 {
+func (c RoutedAttentionConfig) backwardScratchSizes(a RoutedAttentionBackwardArgs, merged bool) (sizes [10]uint64) {
+	if a.Lists < 1 || a.Queries < 1 || a.KeysPerList < 0 || a.KVRows < 0 || c.Heads < 1 || c.Routes < 1 || c.DimHead < 1 {
 		return sizes
 	}
-	queryHeads, keyHeads := uint64(lists)*uint64(queries)*uint64(c.Heads), uint64(lists)*uint64(keysPerList)*uint64(c.Heads)
+	lists, keys, routes, heads := uint64(a.Lists), uint64(a.KeysPerList), uint64(c.Routes), uint64(c.Heads)
+	queryHeads, keyHeads, partHeads := lists*uint64(a.Queries)*heads, lists*keys*heads, lists*keys*heads
 	sizes[0] = attentionStateBytes * queryHeads
 	if c.ScoreQueries {
 		sizes[1] = 4 * queryHeads
 	}
 	if c.ScoreKeys || c.ScoreValues {
 		sizes[2] = 4 * keyHeads
+		if !merged {
+			sizes[5] = 4 * lists * routes * keys
+		}
+	}
+	if merged {
+		m := mergedSizesOf(a)
+		places := m.sets * routes * m.capacity
+		sizes[6], sizes[7], sizes[8], sizes[9] = 4*places, 4*mergedLists*places, 8*m.sets*routes, 4*m.sets*routes*uint64(a.KVRows)
+		partHeads = m.sets * m.capacity * heads
 	}
 	if c.KeySource == KeySourceIndexed {
-		sizes[3] = 4 * uint64(lists) * uint64(c.Routes) * uint64(kvRows)
-		sizes[4] = 2 * uint64(c.Precision.Size()) * keyHeads * uint64(c.DimHead)
+		sizes[3] = 4 * lists * routes * uint64(a.KVRows)
+		sizes[4] = 2 * uint64(c.Precision.Size()) * partHeads * uint64(c.DimHead)
 	}
 	return sizes
 }
 
-// RoutedAttentionBackwardScratch is the size of the scratch memory in bytes.
-func RoutedAttentionBackwardScratch(c RoutedAttentionConfig, lists, queries, keysPerList, kvRows int) (bytes uint64) {
-	for _, size := range c.backwardScratchSizes(lists, queries, keysPerList, kvRows) {
-		bytes += ceilDiv(size, vec4Align) * vec4Align
+// RoutedAttentionBackwardScratch is the size of the scratch memory in bytes, from the sizes in a.
+func RoutedAttentionBackwardScratch(c RoutedAttentionConfig, a RoutedAttentionBackwardArgs) uint64 {
+	bytes := func(merged bool) (sum uint64) {
+		for _, size := range c.backwardScratchSizes(a, merged) {
+			sum += ceilDiv(size, vec4Align) * vec4Align
+		}
+		return sum
 	}
-	return bytes
+	if c.merges(a) {
+		return max(bytes(true), bytes(false))
+	}
+	return bytes(false)
 }
 
 // divideScratch returns the fields of the scratch memory. Those that the config does not need are absent.
-func (c RoutedAttentionConfig) divideScratch(a RoutedAttentionBackwardArgs) routedScratch {
+func (c RoutedAttentionConfig) divideScratch(a RoutedAttentionBackwardArgs, merged bool) routedScratch {
 	var s routedScratch
-	fields, offset := []*vk.Range{&s.states, &s.queryParts, &s.keyParts, &s.table, &s.slots}, uint64(0)
-	for i, size := range c.backwardScratchSizes(a.Lists, a.Queries, a.KeysPerList, a.KVRows) {
+	fields, offset := []*vk.Range{
+		&s.states, &s.queryParts, &s.keyParts, &s.table, &s.parts, &s.ones, &s.setRows, &s.setSlots, &s.setCounts, &s.positions,
+	}, uint64(0)
+	for i, size := range c.backwardScratchSizes(a, merged) {
 		if size > 0 {
 			*fields[i] = a.Scratch.Slice(offset, size)
 		}
@@ -155,11 +181,15 @@ func NewRoutedAttentionBackward(dev *vk.Device, c RoutedAttentionConfig) (*Route
 	}
 	k.wideQueries = wideListQueries
 	k.ofQueries = []uint32{shaders.RoutedAttentionQueryValid, shaders.RoutedAttentionScoreQueries}
-	return &RoutedAttentionBackward{c, k}, nil
+	merged, err := newMergedKernels(dev, op, c)
+	if err != nil {
+		return nil, err
+	}
+	return &RoutedAttentionBackward{c, k, merged}, nil
 }
 
-// Record appends two to six dispatches to a command list, or more if they are very large, and with KeySourceIndexed a
-// fill.
+// Record appends two to seven dispatches to a command list, or more if they are very large, and with KeySourceIndexed a
+// fill, and another one without key scores.
 func (r *RoutedAttentionBackward) Record(list *vk.CommandList, a RoutedAttentionBackwardArgs) error {
 	const op = "RoutedAttentionBackward"
 	if a.PerItem == 0 {
@@ -168,14 +198,13 @@ func (r *RoutedAttentionBackward) Record(list *vk.CommandList, a RoutedAttention
 	if err := r.check(op, a); err != nil {
 		return err
 	}
-	s := r.config.divideScratch(a)
-	if err := r.recordAttention(list, op, a, s); err != nil {
-		return err
+	merged := r.merged != nil && r.config.merges(a) && a.KeyScores.IsZero()
+	s, attention := r.config.divideScratch(a, merged), r.recordAttention
+	if merged {
+		attention = r.recordMerged
 	}
-	if r.config.KeySource == KeySourceIndexed {
-		if err := r.recordRowSums(list, op, a, s); err != nil {
-			return err
-		}
+	if err := attention(list, op, a, s); err != nil {
+		return err
 	}
 	if err := r.recordScores(list, op, s.queryParts, a.DQueryScores, a.Lists, a.Queries, 1); err != nil {
 		return err
@@ -186,6 +215,12 @@ func (r *RoutedAttentionBackward) Record(list *vk.CommandList, a RoutedAttention
 // recordAttention records the gradients of queries, keys and values, and those of scores by head.
 func (r *RoutedAttentionBackward) recordAttention(list *vk.CommandList, op string, a RoutedAttentionBackwardArgs, s routedScratch) error {
 	c := r.config
+	if a.KeyScores.IsZero() && !s.ones.IsZero() {
+		if err := list.Fill(s.ones, math.Float32bits(1)); err != nil {
+			return err
+		}
+		a.KeyScores = s.ones
+	}
 	push := routedAttentionPush{
 		lists: uint32(a.Lists), queries: uint32(a.Queries), keys: uint32(a.KeysPerList), perItem: uint32(a.PerItem), rows: uint32(a.KVRows), windowSize: uint32(a.WindowSize),
 	}
@@ -209,41 +244,46 @@ func (r *RoutedAttentionBackward) recordAttention(list *vk.CommandList, op strin
 	dkv := a.DKV
 	switch c.KeySource {
 	case KeySourceIndexed:
-		dkv = s.slots
+		dkv = s.parts
 	case KeySourcePrefix:
 		keys.sets, keys.rows, keys.extra = uint64(a.Lists/a.PerItem)*uint64(c.Heads), a.KVRows, units
 		keys.others = a.Queries * a.PerItem
 	}
 	keys.bytes += float64(dkv.Size() + s.states.Size())
 	keys.args = append(inputs[:5:5], vk.Read(a.Null), vk.Read(a.DY), vk.Read(s.states), vk.Write(dkv), vk.Write(a.DNull), vk.Write(s.keyParts))
-	return firstError(r.kernels.record(list, op, queries, scalars), r.kernels.record(list, op, keys, scalars))
+	if err := firstError(r.kernels.record(list, op, queries, scalars), r.kernels.record(list, op, keys, scalars)); err != nil || c.KeySource != KeySourceIndexed {
+		return err
+	}
+	return firstError(
+		list.Fill(s.table, 0),
+		r.recordTable(list, op, a, s.table),
+		r.recordRowSums(list, op, a, s.parts, s.table, a.PerItem, a.KeysPerList),
+	)
 }
 
-// recordRowSums records the gradients of rows from those of the slots that name them.
-func (r *RoutedAttentionBackward) recordRowSums(list *vk.CommandList, op string, a RoutedAttentionBackwardArgs, s routedScratch) error {
-	c, caps := r.config, r.kernels.dev.Caps()
-	if err := checkIterations(caps, op, fmt.Sprintf("a sum over %d lists", a.PerItem), a.PerItem); err != nil {
-		return err
-	}
-	if err := list.Fill(s.table, 0); err != nil {
-		return err
-	}
-	slots := uint64(a.Lists) * uint64(c.Routes) * uint64(a.KeysPerList)
-	err := r.small(list, op, "table", ceilDiv(slots, routedBackwardThreads), vk.Dispatch{
-		Args:  []vk.Access{vk.Read(a.Indices), vk.Read(a.Valid), vk.ReadWrite(s.table)},
+// recordTable records which slots of lists name a row, in a table that is 0.
+func (r *RoutedAttentionBackward) recordTable(list *vk.CommandList, op string, a RoutedAttentionBackwardArgs, table vk.Range) error {
+	slots := uint64(a.Lists) * uint64(r.config.Routes) * uint64(a.KeysPerList)
+	return r.small(list, op, "table", ceilDiv(slots, routedBackwardThreads), vk.Dispatch{
+		Args:  []vk.Access{vk.Read(a.Indices), vk.Read(a.Valid), vk.ReadWrite(table)},
 		Push:  vk.Scalars(&routedTablePush{uint32(slots), uint32(a.KeysPerList), uint32(a.KVRows)}),
 		Bytes: float64(a.Indices.Size() + a.Valid.Size() + 4*slots),
 	})
-	if err != nil {
+}
+
+// recordRowSums records the gradients of rows from parts [.., perItem, keys, H, 2, D] for each item. table [.., perItem, R, M] has
+// the key that a row is in each of the perItem, plus 1, or 0.
+func (r *RoutedAttentionBackward) recordRowSums(list *vk.CommandList, op string, a RoutedAttentionBackwardArgs, parts, table vk.Range, perItem, keys int) error {
+	c := r.config
+	if err := checkIterations(r.kernels.dev.Caps(), op, fmt.Sprintf("a sum over %d lists", perItem), perItem); err != nil {
 		return err
 	}
 	units := ceilDiv(uint64(2*c.Heads*c.DimHead), c.sumUnit())
-	rows := uint64(a.Lists/a.PerItem) * uint64(a.KVRows)
-	groups := rows * ceilDiv(units, routedBackwardThreads)
+	groups := uint64(a.Lists/a.PerItem) * uint64(a.KVRows) * ceilDiv(units, routedBackwardThreads)
 	return r.small(list, op, "sum", groups, vk.Dispatch{
-		Args:  []vk.Access{vk.Read(s.slots), vk.Read(s.table), vk.Write(a.DKV)},
-		Push:  vk.Scalars(&routedSumPush{uint32(groups), uint32(a.KVRows), uint32(a.KeysPerList), uint32(a.PerItem)}),
-		Flops: float64(s.slots.Size()) / float64(c.Precision.Size()), Bytes: float64(s.slots.Size() + s.table.Size() + a.DKV.Size()),
+		Args:  []vk.Access{vk.Read(parts), vk.Read(table), vk.Write(a.DKV)},
+		Push:  vk.Scalars(&routedSumPush{uint32(groups), uint32(a.KVRows), uint32(keys), uint32(perItem)}),
+		Flops: float64(parts.Size()) / float64(c.Precision.Size()), Bytes: float64(parts.Size() + table.Size() + a.DKV.Size()),
 	})
 }
 
@@ -283,7 +323,10 @@ func (r *RoutedAttentionBackward) small(list *vk.CommandList, op, stage string, 
 
 func (r *RoutedAttentionBackward) smallKernel(stage string) (*vk.Kernel, error) {
 	spec := map[uint32]uint32{}
-	if stage == "sum" {
+	switch stage {
+	case "merge":
+		spec[shaders.RoutedAttentionRoutes] = uint32(r.config.Routes)
+	case "sum":
 		spec = map[uint32]uint32{
 			shaders.RoutedAttentionBackwardSumHeads: uint32(r.config.Heads), shaders.RoutedAttentionBackwardSumDimHead: uint32(r.config.DimHead),
 			shaders.RoutedAttentionRoutes: uint32(r.config.Routes), shaders.RoutedAttentionBackwardSumDType: uint32(r.config.Precision),
@@ -303,7 +346,11 @@ func (a RoutedAttentionBackwardArgs) inputs() RoutedAttentionArgs {
 
 func (r *RoutedAttentionBackward) check(op string, a RoutedAttentionBackwardArgs) error {
 	c := r.config
-	if err := c.checkInputs(op, a.inputs()); err != nil {
+	given := c
+	if a.KeyScores.IsZero() {
+		given.ScoreValues, given.ScoreKeys = false, false
+	}
+	if err := given.checkInputs(op, a.inputs()); err != nil {
 		return err
 	}
 	lists, queries, h, d := dim{"Lists", a.Lists}, dim{"Queries", a.Queries}, dim{"H", c.Heads}, dim{"D", c.DimHead}
@@ -317,7 +364,7 @@ func (r *RoutedAttentionBackward) check(op string, a RoutedAttentionBackwardArgs
 		F32.checkHeadTensor(op, "dnull", a.DNull, lists, dim{"2", 2}, h, d),
 		checkPresence(c.ScoreValues || c.ScoreKeys, op, "dkey scores", a.DKeyScores, wordAlign, f32, lists, dim{"R", c.Routes}, dim{"KeysPerList", a.KeysPerList}),
 		checkPresence(c.ScoreQueries, op, "dquery scores", a.DQueryScores, wordAlign, f32, lists, queries),
-		checkRange(op, "scratch", a.Scratch, vec4Align, RoutedAttentionBackwardScratch(c, a.Lists, a.Queries, a.KeysPerList, a.KVRows), "RoutedAttentionBackwardScratch"),
+		checkRange(op, "scratch", a.Scratch, vec4Align, RoutedAttentionBackwardScratch(c, a), "RoutedAttentionBackwardScratch"),
 	)
 }
 
@@ -326,5 +373,5 @@ func (r *RoutedAttentionBackward) Close() error {
 	if r == nil {
 		return nil
 	}
-	return r.kernels.Close()
+	return firstError(r.kernels.Close(), r.merged.Close())
 }

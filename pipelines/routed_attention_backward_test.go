@@ -16,6 +16,11 @@ import (
 // gradientArgs returns the arguments of the CPU reference. Lists name a row at most once.
 func (c routedCase) gradientArgs() (a ref.RoutedAttentionArgs, dy []float32) {
 	a = c.args()
+	for i := range a.KeyScores {
+		if c.unitScores {
+			a.KeyScores[i] = 1
+		}
+	}
 	rng := rand.New(rand.NewPCG(11, uint64(c.keys)))
 	for first := 0; first < len(a.Indices); first += c.keys {
 		rows := rng.Perm(c.rows)
@@ -41,6 +46,11 @@ func isEmpty(a ref.RoutedAttentionArgs, slot int) bool {
 // routedGrads are the gradients that the kernels compute. Null has a part for each list.
 type routedGrads = ref.RoutedAttentionGradsOf[float32]
 
+// backwardSizes are the sizes that the scratch memory depends on.
+func (c routedCase) backwardSizes() RoutedAttentionBackwardArgs {
+	return RoutedAttentionBackwardArgs{Lists: c.lists, Queries: c.queries, KeysPerList: c.keys, PerItem: max(c.perItem, 1), KVRows: c.rows}
+}
+
 // backward computes on the device. Rows of empty queries are NaN there.
 func (c routedCase) backward(t *testing.T, r *RoutedAttentionBackward, gpu *gputest.Harness, a ref.RoutedAttentionArgs, dy []float32) routedGrads {
 	t.Helper()
@@ -57,6 +67,9 @@ func (c routedCase) backward(t *testing.T, r *RoutedAttentionBackward, gpu *gput
 		}
 	}
 	f := c.upload(gpu, poisoned)
+	if c.unitScores {
+		f.KeyScores = vk.Range{}
+	}
 	output := func(name string, elements int) vk.Range {
 		if elements == 0 {
 			return vk.Range{}
@@ -68,7 +81,7 @@ func (c routedCase) backward(t *testing.T, r *RoutedAttentionBackward, gpu *gput
 		Lists: f.Lists, Queries: f.Queries, KeysPerList: f.KeysPerList, PerItem: f.PerItem, KVRows: f.KVRows, WindowSize: f.WindowSize,
 		Y: inputAt(gpu, "result", encode(p, y), offset), DY: inputAt(gpu, "dy", encode(p, dy), offset), DQ: p.outputAt(gpu, "dq", len(a.Q), offset), DKV: p.outputAt(gpu, "dkv", len(a.KV), offset), DNull: output("dnull", c.lists*2*row),
 		DKeyScores: output("dkey scores", len(a.KeyScores)), DQueryScores: output("dquery scores", len(a.QueryScores)),
-		Scratch: gpu.Out("scratch", int(RoutedAttentionBackwardScratch(c.RoutedAttentionConfig, c.lists, c.queries, c.keys, c.rows))),
+		Scratch: gpu.Out("scratch", int(RoutedAttentionBackwardScratch(c.RoutedAttentionConfig, c.backwardSizes()))),
 	}
 	gpu.Run(func(list *vk.CommandList) error { return r.Record(list, g) })
 	got := routedGrads{Q: p.outputFrom(t, gpu, "dq", offset), KV: p.outputFrom(t, gpu, "dkv", offset), Null: outputFrom(t, gpu, "dnull", offset)}
@@ -101,7 +114,25 @@ func (c routedCase) nullByList(a, rounded ref.RoutedAttentionArgs, dy []float32)
 		one.Round = rounded.Round
 		naive = append(naive, ref.RoutedAttentionBackward32(one, dy).Null...)
 	}
+	if c.merged {
+		mergeNulls(want, c)
+		mergeNulls(naive, c)
+	}
 	return want, naive
+}
+
+// mergeNulls adds the gradients of the null keys and values of the lists of a set to those of its first list, and clears them.
+func mergeNulls[T ref.Float](nulls []T, c routedCase) {
+	row, perItem := 2*c.Heads*c.DimHead, max(c.perItem, 1)
+	for list := range c.lists {
+		first := list - list%perItem%mergedLists
+		for i := range row {
+			if list != first {
+				nulls[first*row+i] += nulls[list*row+i]
+				nulls[list*row+i] = 0
+			}
+		}
+	}
 }
 
 // logitError is the effect of the rounding of logits to float32 on the gradients want. A sum of D products with rounding errors
@@ -263,15 +294,16 @@ func TestRoutedAttentionBackwardBadInput(t *testing.T) {
 		assert.ErrorContains(t, err, want)
 	}
 	config := RoutedAttentionConfig{Heads: 2, DimHead: 4, Routes: 1, KeySource: KeySourceIndexed, ScoreValues: true, ScoreQueries: true}
-	assert.Zero(t, RoutedAttentionBackwardScratch(config, 0, 1, 1, 1))
-	assert.EqualValues(t, 192+48+64+32+512, RoutedAttentionBackwardScratch(config, 2, 3, 4, 4))
+	assert.Zero(t, RoutedAttentionBackwardScratch(config, RoutedAttentionBackwardArgs{Queries: 1, KeysPerList: 1, KVRows: 1}))
+	sizes := RoutedAttentionBackwardArgs{Lists: 2, Queries: 3, KeysPerList: 4, KVRows: 4}
+	assert.EqualValues(t, 192+48+64+32+512+32, RoutedAttentionBackwardScratch(config, sizes))
 	r, err := NewRoutedAttentionBackward(gpu.Dev, config)
 	require.NoError(t, err)
 	x, y := gpu.In("x", normal(1, 256)), gpu.Out("y", 4096)
 	good := RoutedAttentionBackwardArgs{
 		Q: x.Slice(0, 192), KV: x.Slice(0, 512), Indices: x.Slice(0, 32), KeyScores: x.Slice(0, 32), QueryScores: x.Slice(0, 24), Null: x.Slice(0, 64),
 		Lists: 2, Queries: 3, KeysPerList: 4, KVRows: 4, Y: x.Slice(0, 192), DY: x.Slice(0, 192), DQ: y.Slice(0, 192), DKV: y.Slice(192, 512), DNull: y.Slice(704, 128),
-		DKeyScores: y.Slice(832, 32), DQueryScores: y.Slice(864, 24), Scratch: y.Slice(1024, RoutedAttentionBackwardScratch(config, 2, 3, 4, 4)),
+		DKeyScores: y.Slice(832, 32), DQueryScores: y.Slice(864, 24), Scratch: y.Slice(1024, RoutedAttentionBackwardScratch(config, sizes)),
 	}
 	list, err := gpu.Dev.NewCommandList(vk.CommandListConfig{Name: "good"})
 	require.NoError(t, err)

@@ -20,8 +20,10 @@ type routedCase struct {
 	lists, queries, keys, perItem, rows, prefix int
 	scale                                       float32 // of the queries; 0: 1
 	// validKeys are the valid key slots at the start of a list, or rows of an item; 0: three of four, random; -1: none.
-	validKeys int
-	gpuKernel bool // 16-bit: test the kernel for GPUs too, which CPU drivers compile for seconds
+	validKeys  int
+	merged     bool // for the backward pass: lists are merged
+	unitScores bool // for the backward pass: key scores are absent, hence 1
+	gpuKernel  bool // 16-bit: test the kernel for GPUs too, which CPU drivers compile for seconds
 }
 
 // args returns the arguments of the CPU reference, with slots that are empty for each possible reason. Keys and values

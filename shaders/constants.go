@@ -69,7 +69,7 @@ const (
 	AttentionHeads       uint32 = 8 // uint: heads of a tensor
 )
 
-// Ids of the specialisation constants of include/attention16.glsl, which is included by patch_attention.comp, patch_attention_backward.comp, routed_attention.comp, routed_attention_backward.comp, window_attention.comp, window_attention_backward.comp.
+// Ids of the specialisation constants of include/attention16.glsl, which is included by patch_attention.comp, patch_attention_backward.comp, routed_attention.comp, routed_attention_backward.comp, routed_attention_backward_merged.comp, window_attention.comp, window_attention_backward.comp.
 const (
 	Attention16MatrixM            uint32 = 20 // uint: shape of a matrix product: M x K times K x N
 	Attention16MatrixN            uint32 = 21 // uint
@@ -81,7 +81,7 @@ const (
 	Attention16Lockstep           uint32 = 27 // bool: the invocations of a subgroup run in lockstep and need no barrier
 )
 
-// Ids of the specialisation constants of include/attention_backward.glsl, which is included by patch_attention_backward.comp, routed_attention_backward.comp, window_attention_backward.comp.
+// Ids of the specialisation constants of include/attention_backward.glsl, which is included by patch_attention_backward.comp, routed_attention_backward.comp, routed_attention_backward_merged.comp, window_attention_backward.comp.
 const (
 	AttentionBackwardDimHead        uint32 = 0  // uint: elements of a head, 1 to 128
 	AttentionBackwardOwnRows        uint32 = 1  // uint: rows that a workgroup computes
@@ -147,7 +147,7 @@ const (
 	PatchAttentionPatchSize uint32 = 9 // uint: pixels along a side of a patch
 )
 
-// Ids of the specialisation constants of include/routed_attention.glsl, which is included by routed_attention.comp, routed_attention_backward.comp, routed_attention_backward_sum.comp.
+// Ids of the specialisation constants of include/routed_attention.glsl, which is included by routed_attention.comp, routed_attention_backward.comp, routed_attention_backward_merge.comp, routed_attention_backward_merged.comp, routed_attention_backward_sum.comp.
 const (
 	RoutedAttentionRoutes       uint32 = 9  // uint: key lists of a list; head h uses list h / (HEADS / ROUTES)
 	RoutedAttentionKeySource    uint32 = 10 // uint: KEYS_OWN, KEYS_INDEXED or KEYS_PREFIX

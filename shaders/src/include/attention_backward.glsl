@@ -51,9 +51,19 @@
 //	                                                            row, kind 0 or 1, has a gradient
 //	void write_score(uint n, float gradient)                    writes the gradient of row n
 //
+// With MATRIX, define MERGED before the include if the queries belong to up to 4 lists, which see different keys. Then the
+// including file also defines:
+//
+//	uvec4 slots_of(uint j)                      the slot of key j in each list, plus 1, or 0: a list sees the keys in it. NULL_SLOT:
+//	                                            all see the key, which has no score
+//	uint list_of_query(uint i)                  the list of query i, 0 to 3
+//	bool is_query(uint i)                       with KEYS: whether number i is a query. A tile of queries is of one list
+//	void write_list_score(uint list, uint slot, float gradient)
+//	                                            with KEYS: writes the gradient of the score of a value, with SCORE_VALUES
+//
 //	backward(own, own_end, other, other_end)    computes rows own .. min(own + OWN_ROWS, own_end) - 1 of one kind from
 //	                                            rows other .. other_end - 1 of the other kind. All invocations call it,
-//	                                            once, with the same arguments
+//	                                            with the same arguments, and again only after a barrier
 #ifndef COLT5_ATTENTION_BACKWARD
 #define COLT5_ATTENTION_BACKWARD
 
@@ -117,6 +127,16 @@ const uint TILE_NONE = 0, TILE_PARTIAL = 1, TILE_FULL = 2, NO_TILE = 0xffffffff;
 uint tile_mask(uint i0, uint n, uint j0, uint m);
 #ifdef ATTENTION_SCORES
 bool factor_has_gradient(uint kind);
+#endif
+
+#ifdef MERGED
+const uint NULL_SLOT = 0xffffffff;
+uvec4 slots_of(uint j);
+uint list_of_query(uint i);
+#ifdef KEYS
+bool is_query(uint i);
+void write_list_score(uint list, uint slot, float gradient);
+#endif
 #endif
 
 #ifdef ATTENTION_NULL

@@ -66,6 +66,9 @@ uvec4 result_chunks[OWN_LOADS]; // of y
 ACCUMULATOR row_max[MATRICES_M], row_delta[MATRICES_M], row_sums[MATRICES_M];
 #else
 ACCUMULATOR value_sums[MATRICES_M][SUM_MATRICES];
+#ifdef MERGED
+ACCUMULATOR score_sums[MATRICES_M]; // of a list
+#endif
 OPERAND_A value_weights[MATRICES_M][GROUP_STEPS];
 #endif
 bool in_registers; // OPERAND_A has the same mapping of elements to invocations as ACCUMULATOR
@@ -134,13 +137,23 @@ void spoil_infinite(uint first_row, uint column, uint buf) {
 // hide sets the elements of products and along of pairs whose query does not see the key, if partial, or where the other row does
 // not exist, if missing, to two values. The subgroup's own rows start at own, the group's other rows at `first`.
 void hide(uint own, uint first, uint column, uint buf, bool partial, bool missing, float product, float value) {
+#ifdef MERGED
+	uint local = gl_SubgroupID * SUBGROUP_ROWS;
+#ifdef KEYS
+	uint list = list_of_query(first);
+#endif
+#endif
 	[[unroll]] for (uint j = 0; j < GROUP_MATRICES; j++)
 		[[unroll]] for (int k = 0; k < position.length(); k++) {
 			uint other = column + j * MATRIX_N + element_column(k);
 			bool exists = !missing || present(other_addresses[buf * OTHER_ROWS + other].xy);
 			[[unroll]] for (uint i = 0; i < MATRICES_M; i++) {
 				uint row = own + i * MATRIX_M + element_row(k);
-#ifdef QUERIES
+#if defined(MERGED) && defined(QUERIES)
+				if (exists && (!partial || (own_lists[local + i * MATRIX_M + element_row(k)] & other_lists[buf * OTHER_ROWS + other]) != 0)) continue;
+#elif defined(MERGED)
+				if (exists && (!partial || own_slots[local + i * MATRIX_M + element_row(k)][list] != 0)) continue;
+#elif defined(QUERIES)
 				if (exists && (!partial || visible(row, first + other))) continue;
 #else
 				if (exists && (!partial || visible(first + other, row))) continue;
@@ -216,6 +229,36 @@ void add_group(uint base, uint column) {
 	}
 }
 
+#if defined(MERGED) && defined(KEYS)
+// add_list_scores adds p * e = ds + p * delta of a group.
+void add_list_scores(uint column, uint buf) {
+	[[unroll]] for (uint j = 0; j < GROUP_MATRICES; j++)
+		[[unroll]] for (int k = 0; k < position.length(); k++) {
+			float delta = query_states[buf * OTHER_ROWS + column + j * MATRIX_N + element_column(k)].z;
+			[[unroll]] for (uint i = 0; i < MATRICES_M; i++) score_sums[i][k] += fma(products[i][j][k], delta, along[i][j][k]);
+		}
+}
+
+// write_list_scores writes the gradients of the scores of the subgroup's values in a list, and starts new sums.
+void write_list_scores(uint base, uint first_row, uint list) {
+	[[unroll]] for (uint i = 0; i < MATRICES_M; i++) {
+		coopMatStore(score_sums[i], scratch, base + i * MATRIX_M * SCRATCH_PITCH, SCRATCH_PITCH, gl_CooperativeMatrixLayoutRowMajor);
+		score_sums[i] = ACCUMULATOR(0);
+	}
+	subgroup_sync();
+	[[unroll]] for (uint n = 0; n < STATE_ROWS; n++) {
+		uint row = gl_SubgroupInvocationID + n * SUBGROUP_SIZE;
+		if (row >= SUBGROUP_ROWS) continue;
+		uint slot = own_slots[first_row + row][list];
+		if (slot == 0 || slot == NULL_SLOT) continue;
+		vec4 columns = vec4(0);
+		[[unroll]] for (uint c = 0; c < MATRIX_N / 4; c++) columns += uintBitsToFloat(scratch[base + row * SCRATCH_PITCH + c]);
+		write_list_score(list, slot - 1, (columns.x + columns.y) + (columns.z + columns.w));
+	}
+	subgroup_sync();
+}
+#endif
+
 #include "attention_backward_tiles.glsl"
 
 // add_tiles adds the other rows to the sums, from the tile at `first` on, which is prefetched.
@@ -245,10 +288,16 @@ void add_tiles(uint own, uint first, uint end, uint base, uint first_row) {
 				compute_weights(column, buf);
 				if (spoiled) spoil_infinite(first_row, column, buf);
 				if (hidden) hide(own + first_row, first, column, buf, partial, missing, 0, 0);
+#ifdef MERGED
+				if (SCORE_VALUES) add_list_scores(column, buf);
+#endif
 #endif
 				add_group(base, column);
 			}
 		}
+#if defined(MERGED) && defined(KEYS)
+		if (SCORE_VALUES && (next >= end || list_of_query(next) != list_of_query(first))) write_list_scores(base, first_row, list_of_query(first));
+#endif
 		barrier();
 		buf ^= 1;
 		first = next;
@@ -295,6 +344,9 @@ void backward(uint own, uint own_end, uint other, uint other_end) {
 		row_max[i] = ACCUMULATOR(INITIAL_MAX);
 		row_sums[i] = ACCUMULATOR(0);
 		[[unroll]] for (int k = 0; k < position.length(); k++) row_delta[i][k] = query_states[first_row + i * MATRIX_M + element_row(k)].z;
+#endif
+#if defined(MERGED) && defined(KEYS)
+		score_sums[i] = ACCUMULATOR(0);
 #endif
 		[[unroll]] for (uint j = 0; j < SUM_MATRICES; j++) {
 			product_sums[i][j] = ACCUMULATOR(0);

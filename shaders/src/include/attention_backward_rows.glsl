@@ -19,6 +19,12 @@ shared uint own_infinite[OWN_ROWS], other_infinite[2 * OTHER_ROWS]; // 1: an ele
 shared uint some_exist[2], some_missing[2], some_infinite[2];
 shared uint own_state[2]; // whether some own rows exist, and are infinite
 
+#if defined(MERGED) && defined(QUERIES)
+shared uint own_lists[OWN_ROWS], other_lists[2 * OTHER_ROWS]; // bits of the lists that a query belongs to, and that see a key
+#elif defined(MERGED)
+shared uvec4 own_slots[OWN_ROWS]; // of slots_of
+#endif
+
 #include "row_chunks.glsl"
 
 // infinite returns a chunk whose words are not 0 where an element is infinite or NaN: exponents of all ones, to which
@@ -46,11 +52,17 @@ void lookup_own(uint own, uint own_end) {
 		if (own + n < own_end) row = query(own + n);
 		own_addresses[n] = row.exists ? uvec4(row.q, row.dy) : uvec4(0);
 		own_results[n] = row.exists ? y_address(own + n) : uvec2(0);
+#ifdef MERGED
+		own_lists[n] = row.exists ? 1u << list_of_query(own + n) : 0;
+#endif
 		if (ROW_FACTORS) own_factors[n] = row.exists ? vec2(row.factor, 1) : vec2(0);
 #else
 		Key row = Key(false, uvec2(0), uvec2(0), 0, 0);
 		if (own + n < own_end) row = key(own + n);
 		own_addresses[n] = row.exists ? uvec4(row.k, row.v) : uvec4(0);
+#ifdef MERGED
+		own_slots[n] = row.exists ? slots_of(own + n) : uvec4(0);
+#endif
 		if (ROW_FACTORS) own_factors[n] = row.exists ? vec2(row.key_factor, row.value_factor) : vec2(0);
 #endif
 		own_infinite[n] = 0;
@@ -67,10 +79,18 @@ void lookup_other(uint buf, uint first, uint end) {
 		Key row = Key(false, uvec2(0), uvec2(0), 0, 0);
 		if (inside) row = key(first + n);
 		other_addresses[at_row] = row.exists ? uvec4(row.k, row.v) : uvec4(0);
+#ifdef MERGED
+		uvec4 named = uvec4(0);
+		if (row.exists) named = min(slots_of(first + n), uvec4(1));
+		other_lists[at_row] = named.x | named.y << 1 | named.z << 2 | named.w << 3;
+#endif
 		if (ROW_FACTORS) other_factors[at_row] = row.exists ? vec2(row.key_factor, row.value_factor) : vec2(0);
 #else
 		Query row = Query(false, uvec2(0), uvec2(0), 0);
 		vec4 state = vec4(0);
+#ifdef MERGED
+		inside = inside && is_query(first + n);
+#endif
 		if (inside) state = F32x4(at(states(), state_row(first + n), 16)).v[0];
 		if (state.w != 0) row = query(first + n); // NaN is not 0
 		query_states[at_row] = state;

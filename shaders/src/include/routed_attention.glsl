@@ -11,5 +11,6 @@ layout(constant_id = 14) const bool SCORE_KEYS = false; // multiply keys by key_
 layout(constant_id = 15) const bool SCORE_QUERIES = false; // multiply queries by query_scores
 
 const uint KEYS_OWN = 0, KEYS_INDEXED = 1, KEYS_PREFIX = 2;
+const uint MERGED_LISTS = 4; // lists whose keys the backward pass merges: routed_attention_backward_merge.comp
 
 #endif

@@ -30,8 +30,8 @@ func setupRoutedAttentionBackward(b *Builder, size []int) (*Workload, error) {
 		Q: b.operand(batch * queries * h * d), KV: b.operand(2 * batch * rows * h * d), Indices: b.indices(batch, rows, keys), KeyScores: b.normal(batch * keys),
 		Null: b.normal(2 * h * d), Y: b.operand(batch * queries * h * d), DY: b.operand(batch * queries * h * d), DQ: b.output(batch * queries * h * d), DKV: b.output(2 * batch * rows * h * d),
 		DNull: b.alloc32(2 * batch * h * d), DKeyScores: b.alloc32(batch * keys), Lists: batch, Queries: queries, KeysPerList: keys, KVRows: rows,
-		Scratch: b.scratchMemory(pipelines.RoutedAttentionBackwardScratch(config, batch, queries, keys, rows)),
 	}
+	a.Scratch = b.scratchMemory(pipelines.RoutedAttentionBackwardScratch(config, a))
 	return b.kernel("routed_attention_backward", func(list *vk.CommandList) error { return r.Record(list, a) },
 		b.precisionOutput("dq", a.DQ), b.precisionOutput("dkv", a.DKV), b.floatOutput("dnull", a.DNull), b.floatOutput("dkey_scores", a.DKeyScores))
 }
