@@ -9,7 +9,7 @@ import (
 // the gradient of normed, which the caller releases. hidden is what GELU is applied to; it is released. out receives the results;
 // absent and not wanted: no memory for them.
 func (f feedForward) normedBackward(b *builder, normed, hidden, dy operand, items, count int, out gradient) operand {
-	up := projection{weight: f.w1, bias: f.bias1, items: items, rows: count}
+	up := projection{weight: f.w1, bias: f.bias1, items: items, rows: count, fixedRows: f.fixedRows}
 	down := projection{weight: f.w2, bias: f.bias2, items: items, rows: count}
 	dhidden := down.operandBackward(b, dy)
 	record(b, pipelines.NewGELUBackward, pipelines.GELUBackwardConfig{DType: b.dtypeOf(hidden)}, pipelines.GELUBackwardArgs{

@@ -12,6 +12,7 @@ type projection struct {
 	first, count int
 	item         int // the first of the items, of those of the call
 	items, rows  int // rows of an item
+	fixedRows    int // rows if the configuration alone determines them, else 0; enables split-K in the gradient of x, see LinearSplit
 }
 
 // outputs is the number of outputs.
@@ -91,6 +92,11 @@ func (p projection) operandInputBackward(b *builder, dy, dx operand) {
 func (p projection) recordInputBackward(b *builder, dy operand, c pipelines.LinearConfig, a pipelines.LinearArgs) {
 	c.In, c.Out, c.Precision, c.X16 = p.outputs(), p.weight.shape[1], b.precision, dy.is16
 	a.X, a.Batch, a.Rows = dy.Range, 1, p.items*p.rows
+	if c.Split = pipelines.LinearSplit(c.Precision, p.fixedRows, c.In, c.Out); c.Split > 1 {
+		scratch := b.floats(c.Split, a.Rows, c.Out)
+		a.Scratch = scratch.Range
+		defer b.release(scratch)
+	}
 	switch {
 	case c.Precision == F32:
 		a.W = b.transposed(p.weight, p.first, p.count)

@@ -1,6 +1,7 @@
 package colt5
 
 import (
+	"context"
 	"strings"
 	"testing"
 
@@ -87,4 +88,37 @@ func (c fixedRows) build(w *weights) layer {
 	l := w.routedFeedForward("", c.ConditionalRoutedFeedForwardConfig)
 	l.heavy.fixedRows = c.NumHeavyTokens
 	return l
+}
+
+// The gradient of the rows of such a feedforward is a split product too.
+func TestSplitKGradients(t *testing.T) {
+	if testing.Short() {
+		t.Skip("compiles the kernels of a backward pass in two precisions")
+	}
+	fx := newFixture(t)
+	if missing := F16.Supported(fx.dev.Caps()); missing != nil {
+		t.Skip(missing)
+	}
+	gputest.CountCase()
+	const items, n = 2, 20
+	run := func(p DType) (dx []float32, sums int) {
+		c := smallFeedForward()
+		c.Dim, c.HeavyFFMult, c.Precision = 32, 64, p
+		m, stats, shape := mustNewSeeded(fx, NewConditionalRoutedFeedForward, c), CallStats{}, []int{items, n, c.Dim}
+		m.layer.(*routedFeedForward).heavy.fixedRows = c.NumHeavyTokens
+		size := product(shape)
+		r := fx.backwardRun(nil, feed{"x": fx.floats(normal(3, size), shape...)}, normal(4, size), shape, func(ctx context.Context, y *Tensor, in feed) error {
+			return m.Forward(ctx, y, in["x"], FeedForwardOptions{})
+		})
+		r.options.Stats = &stats
+		dx = fx.gradients(r)["in.x"]
+		return dx, strings.Count(strings.Join(stats.StepNames, " "), "linear_sum")
+	}
+	want, sums := run(F32)
+	assert.Zero(t, sums, "f32 is not split")
+	got, sums := run(F16)
+	assert.Equal(t, 2, sums, "one in the forward pass, one in the backward pass")
+	for i := range want {
+		require.InDelta(t, want[i], got[i], 4e-2, "element %d", i)
+	}
 }

@@ -19,9 +19,10 @@ const (
 )
 
 // linearMatrixTiles are the tiles for 16-bit operands. All give the same bits. More inputs per iteration hide more
-// memory latency, but in the largest tile 64 inputs leave enough registers only for contiguous 16-bit rows.
+// memory latency, but in the largest tile 64 inputs leave enough registers only for contiguous 16-bit rows. With so many it is
+// faster than smaller tiles already where there is one for each SM: see docs/tuning.md.
 var linearMatrixTiles = []linearTile{
-	{"linear_matrix", 128, 128, 64, 2, 2, true, 4 * largeGPU, false},
+	{"linear_matrix", 128, 128, 64, 2, 2, true, largeGPU, false},
 	{"linear_matrix", 128, 128, 32, 2, 2, false, 4 * largeGPU, false},
 	{"linear_matrix", 64, 64, 64, 2, 2, false, 2 * largeGPU, false},
 	{"linear_matrix", 32, 64, 128, 2, 2, false, largeGPU, false},
