@@ -15,9 +15,9 @@ import (
 //	dy [Batch, Rows, Out] in    x [Batch, Rows, In] in    dw [Batch, Out, In] f32 out; with the config's Add in and out
 //	dw[b, o, i] (+)= sum of dy[b, r, o] * x[b, r, i] over r
 //
-// x are the rows that were multiplied: gathered and normalised rows where the layer does that. More than 1,024 rows are
-// divided into parts of equal length, at most 16 of them, whose sums are added by ColumnSum. The order of summation
-// depends on Rows alone.
+// x are the rows that were multiplied: gathered and normalised rows where the layer does that. More than 1,024 rows, of
+// large weights 4,096, are divided into parts of equal length, at most 16 of them, whose sums are added by ColumnSum. The
+// order of summation depends on Rows, In and Out alone.
 //
 // With SumItems, dw [Out, In] is the sum over up to 8 items, added as TreeSum does.
 //
@@ -63,13 +63,21 @@ type linearBackwardPush struct{ rows, rowsPerPart, parts, first, tiles uint32 } 
 var _ = [1]struct{}{}[unsafe.Sizeof(linearBackwardPush{})-20]
 
 const (
-	linearBackwardPartRows = 1024 // fewest rows of a part, unless there are fewer
-	linearBackwardMaxParts = 16
+	linearBackwardPartRows  = 1024 // fewest rows of a part, unless there are fewer
+	linearBackwardMaxParts  = 16
+	linearBackwardLongRows  = 4096 // most rows of a part that is longer than it must be
+	linearBackwardPartTiles = 128  // fewest tiles of an item then, about as many as an H200 has SMs
+	linearBackwardPartTile  = 128  // elements on both sides of such a tile
 )
 
-// linearBackwardParts is the division of the rows of an item into parts.
-func linearBackwardParts(rows int) (rowsPerPart, parts uint64) {
+// linearBackwardParts is the division of the rows of an item into parts, for a weight of in x out elements. Parts are longer
+// where an item still has many tiles: their sums are written and read once more.
+func linearBackwardParts(rows, in, out int) (rowsPerPart, parts uint64) {
 	rowsPerPart = max(linearBackwardPartRows, ceilDiv(uint64(rows), linearBackwardMaxParts))
+	tiles := ceilDiv(uint64(in), linearBackwardPartTile) * ceilDiv(uint64(out), linearBackwardPartTile)
+	for 2*rowsPerPart <= linearBackwardLongRows && tiles*ceilDiv(uint64(rows), 2*rowsPerPart) >= linearBackwardPartTiles {
+		rowsPerPart *= 2
+	}
 	return rowsPerPart, ceilDiv(uint64(rows), rowsPerPart)
 }
 
@@ -78,7 +86,7 @@ func LinearBackwardScratch(c LinearBackwardConfig, batch, rows int) uint64 {
 	if batch < 0 || rows < 1 || c.In < 1 || c.Out < 1 {
 		return 0
 	}
-	_, parts := linearBackwardParts(rows)
+	_, parts := linearBackwardParts(rows, c.In, c.Out)
 	if parts == 1 && !c.SumItems {
 		return 0
 	}
@@ -157,7 +165,7 @@ func (l *LinearBackward) Record(list *vk.CommandList, a LinearBackwardArgs) erro
 	if err := l.check(a); err != nil {
 		return err
 	}
-	rowsPerPart, parts := linearBackwardParts(a.Rows)
+	rowsPerPart, parts := linearBackwardParts(a.Rows, l.config.In, l.config.Out)
 	if parts == 1 && !l.config.SumItems {
 		return l.multiply(list, a, a.DW, rowsPerPart, parts, l.config.Add)
 	}
@@ -181,7 +189,7 @@ func (l *LinearBackward) check(a LinearBackwardArgs) error {
 		return fmt.Errorf("pipelines: %s: Batch is %d with Out %d, want Batch*Out of at most %d",
 			op, a.Batch, l.config.Out, math.MaxInt32/linearBackwardMaxParts)
 	}
-	rowsPerPart, _ := linearBackwardParts(a.Rows)
+	rowsPerPart, _ := linearBackwardParts(a.Rows, l.config.In, l.config.Out)
 	dw := []dim{batch, out, in}
 	if l.config.SumItems {
 		dw = dw[1:]

@@ -134,6 +134,17 @@ func TestLinearBackwardBits(t *testing.T) {
 	assert.Equal(t, large.run(t, true, 0, dy, x, base), large.run(t, true, 1, dy, x, base))
 }
 
+func TestLinearBackwardParts(t *testing.T) {
+	for _, c := range []struct{ rows, in, out, rowsPerPart, parts int }{
+		{1, 512, 2048, 1024, 1}, {1024, 4096, 4096, 4096, 1}, {8192, 512, 2048, 4096, 2}, {8192, 512, 1536, 2048, 4}, {8192, 512, 512, 1024, 8},
+		{2049, 4096, 4096, 4096, 1}, {4097, 4096, 4096, 4096, 2}, {3000, 1, 8065, 2048, 2}, {3000, 1, 8064, 1024, 3}, {16384, 1, 1, 1024, 16},
+		{32768, 512, 2048, 4096, 8}, {65536, 512, 2048, 4096, 16}, {65537, 512, 2048, 4097, 16},
+	} {
+		rowsPerPart, parts := linearBackwardParts(c.rows, c.in, c.out)
+		assert.Equal(t, []int{c.rowsPerPart, c.parts}, []int{int(rowsPerPart), int(parts)}, "%+v", c)
+	}
+}
+
 // The sum over items has the bits of the gradients of the items in TreeSum's order.
 func TestLinearBackwardItems(t *testing.T) {
 	for i, c := range []weightGradient{{batch: 3, rows: 1025, in: 12, out: 3}, {batch: 2, rows: 7, in: 3, out: 5}, {batch: 8, rows: 2100, in: 5, out: 4}} {

@@ -54,7 +54,7 @@ func defaultBackwardTile(l deviceLimits, m vk.MatrixShape, c LinearBackwardConfi
 	if l.CPU {
 		return best
 	}
-	_, parts := linearBackwardParts(a.Rows)
+	_, parts := linearBackwardParts(a.Rows, c.In, c.Out)
 	in, out := uint64(c.In), uint64(c.Out)
 	for i, t := range linearBackwardTiles {
 		if i == cpuBackwardTile || !t.suitsBackward(l, m, c) {
@@ -126,7 +126,7 @@ func (l *LinearBackward) withoutSpills(tile int, a LinearBackwardArgs, add bool)
 // matrixVariant returns what the kernel of a tile of cooperative matrices is compiled from.
 func (l *LinearBackward) matrixVariant(t linearTile, a LinearBackwardArgs, add bool) kernelVariant {
 	c, m, subgroup := l.config, l.matrix, t.subgroupSize(limitsOf(l.kernels.dev))
-	rowsPerPart, parts := linearBackwardParts(a.Rows)
+	rowsPerPart, parts := linearBackwardParts(a.Rows, c.In, c.Out)
 	full := uint64(a.Rows)%uint64(t.inputs) == 0 && (parts == 1 || rowsPerPart%uint64(t.inputs) == 0)
 	variant := t.kernel + "_" + c.Precision.String()
 	name := fmt.Sprintf("%s %dx%dx%d", variant, t.rows, t.cols, t.inputs)
