@@ -30,16 +30,17 @@ import (
 // sums are float32.
 //
 // A key score is g and h, where both are on, and its gradient is the sum of both. Key scores that are absent are 1, and still
-// have a gradient where the config has them. Empty queries and key slots are not
-// read, and have gradient 0. All elements of the results are written.
+// have a gradient where the config has them. Empty queries and key slots are not read, and have gradient 0. All elements of
+// the results are written.
 //
 // With KeySourceIndexed a list and route names a row at most once; the gradient of a row that it names more often is
 // undefined. The gradients of a row are added in the order of the lists of its item, from the gradients of slots in
-// Scratch; or from those of sets of 4 lists, whose keys are merged: see routed_attention_backward_sets.go.
+// Scratch. With 16 bits, indexed keys without key scores, several lists of an item, and up to 64 queries in each, lists are
+// merged: gradients are added from those of sets of 4 lists (routed_attention_backward_sets.go).
 //
-// Two dispatches: dq and the softmax of the queries, then keys and values. Indexed keys take a fill and two or three more
-// dispatches, and each gradient of scores one. The order of summation depends on D, the sizes of an item's lists, and
-// the positions of the slots.
+// Two dispatches: dq and the softmax of the queries, then keys and values. Indexed keys take two more dispatches, merged lists
+// three, and each gradient of scores one. The order of summation depends on D, the sizes of an item's lists, and the positions
+// of the slots; if lists are merged, on those of all lists of a set.
 //
 // Shaders: shaders/routed_attention_backward*.comp. CPU reference: internal/ref.RoutedAttentionBackward. Source: arXiv
 // 2205.14135.
@@ -188,8 +189,7 @@ func NewRoutedAttentionBackward(dev *vk.Device, c RoutedAttentionConfig) (*Route
 	return &RoutedAttentionBackward{c, k, merged}, nil
 }
 
-// Record appends two to seven dispatches to a command list, or more if they are very large, and with KeySourceIndexed a
-// fill, and another one without key scores.
+// Record appends two to seven dispatches to a command list, or more if they are very large, and up to three fills.
 func (r *RoutedAttentionBackward) Record(list *vk.CommandList, a RoutedAttentionBackwardArgs) error {
 	const op = "RoutedAttentionBackward"
 	if a.PerItem == 0 {

@@ -215,6 +215,7 @@ func TestRoutedAttentionBackward(t *testing.T) {
 		{RoutedAttentionConfig: ownKeys(2, 16, 1).with(scoreValues), lists: 2, queries: 33, keys: 31},
 		{RoutedAttentionConfig: ownKeys(2, 16, 1).with(scoreOthers), lists: 2, queries: 33, keys: 31},
 		{RoutedAttentionConfig: ownKeys(4, 16, 2).with(all).with(indexed), lists: 6, queries: 8, keys: 45, perItem: 3, rows: 50},
+		{RoutedAttentionConfig: ownKeys(4, 16, 2).with(all).with(indexed), lists: 6, queries: 8, keys: 45, perItem: 3, rows: 50, unitScores: true},
 		{RoutedAttentionConfig: ownKeys(2, 33, 1).with(indexed), lists: 2, queries: 20, keys: 31, rows: 7},
 		{RoutedAttentionConfig: ownKeys(2, 33, 1).with(indexed), lists: 4, queries: 40, keys: 50, perItem: 2, rows: 9, validKeys: -1},
 		{RoutedAttentionConfig: ownKeys(2, 64, 2).with(valid).with(indexed), lists: 4, queries: 32, keys: 99, perItem: 4, rows: 200},
@@ -241,6 +242,9 @@ func TestRoutedAttentionBackward(t *testing.T) {
 // backwardSteps are the names of the steps.
 func (c routedCase) backwardSteps() []string {
 	names := []string{"queries", "keys"}
+	if c.unitScores {
+		names = []string{"", "queries", "keys"} // the fill of ones
+	}
 	if c.KeySource == KeySourceIndexed {
 		names = append(names, "", "table", "sum")
 	}
