@@ -66,19 +66,26 @@ const (
 	linearBackwardPartRows  = 1024 // fewest rows of a part, unless there are fewer
 	linearBackwardMaxParts  = 16
 	linearBackwardLongRows  = 4096 // most rows of a part that is longer than it must be
-	linearBackwardPartTiles = 128  // fewest tiles of an item then, about as many as an H200 has SMs
+	linearBackwardPartTiles = 128  // tiles of an item that fill a large GPU: about as many as an H200 has SMs
 	linearBackwardPartTile  = 128  // elements on both sides of such a tile
 )
 
 // linearBackwardParts is the division of the rows of an item into parts, for a weight of in x out elements. Parts are longer
-// where an item still has many tiles: their sums are written and read once more.
+// where an item's tiles still fill a large GPU: their sums are written and read once more.
 func linearBackwardParts(rows, in, out int) (rowsPerPart, parts uint64) {
 	rowsPerPart = max(linearBackwardPartRows, ceilDiv(uint64(rows), linearBackwardMaxParts))
 	tiles := ceilDiv(uint64(in), linearBackwardPartTile) * ceilDiv(uint64(out), linearBackwardPartTile)
-	for 2*rowsPerPart <= linearBackwardLongRows && tiles*ceilDiv(uint64(rows), 2*rowsPerPart) >= linearBackwardPartTiles {
+	for 2*rowsPerPart <= linearBackwardLongRows && fillsLargeGPU(tiles*ceilDiv(uint64(rows), 2*rowsPerPart)) {
 		rowsPerPart *= 2
 	}
 	return rowsPerPart, ceilDiv(uint64(rows), rowsPerPart)
+}
+
+// fillsLargeGPU reports whether an item's tiles keep a large GPU busy: there is one for each SM, and the last
+// round leaves at most an eighth of all rounds idle.
+func fillsLargeGPU(tiles uint64) bool {
+	rounds := ceilDiv(tiles, linearBackwardPartTiles)
+	return tiles >= linearBackwardPartTiles && rounds*linearBackwardPartTiles*7 <= tiles*8
 }
 
 // LinearBackwardScratch is the size of the scratch memory in bytes: the sums of parts of the rows, with SumItems also of one part.
