@@ -10,6 +10,8 @@ import (
 	"unsafe"
 
 	vulkan "github.com/vulkan-go/vulkan"
+
+	"github.com/colt5-vulkan/colt5/internal/spirv"
 )
 
 // CommandListConfig configures a command list.
@@ -234,8 +236,8 @@ func (l *CommandList) Dispatch(d Dispatch) error {
 		return l.fail(op, fmt.Errorf("the kernel is %w", ErrClosed))
 	}
 	l.kernelPins = append(l.kernelPins, d.Kernel)
-	parts, p := []gridPart{{groups: d.Groups}}, d.Kernel.pipeline
-	if d.Bytes > l.dev.dispatchBytes {
+	parts, p, push := []gridPart{{groups: d.Groups}}, d.Kernel.pipeline, d.Kernel.push
+	if d.Bytes > l.dev.dispatchBytes && d.Kernel.canDivide() {
 		parts = divide(d.Groups, l.dev.dispatchBytes/d.Bytes)
 	}
 	if len(parts) > 1 {
@@ -243,6 +245,7 @@ func (l *CommandList) Dispatch(d Dispatch) error {
 		if p, err = d.Kernel.forParts(); err != nil {
 			return l.fail(op, err)
 		}
+		push += spirv.BaseBytes
 	}
 	set := len(l.steps)
 	if d.IndependentOfPrevious {
@@ -252,8 +255,11 @@ func (l *CommandList) Dispatch(d Dispatch) error {
 	all := float64(gridPart{groups: d.Groups}.count())
 	for _, part := range parts {
 		from := len(l.ops)
-		l.ops = appendDispatch(l.ops, p, part, d.Kernel.push)
+		l.ops = appendDispatch(l.ops, p, part.groups, push)
 		copy(l.ops[from+dispatchHead+8*len(d.Args):], d.Push)
+		if len(parts) > 1 {
+			copy(l.ops[from+dispatchHead+int(d.Kernel.push):], Bytes(part.base[:]))
+		}
 		for i, a := range d.Args {
 			l.putRange(a.Range, from, dispatchHead+8*i, false)
 		}

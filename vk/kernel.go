@@ -78,7 +78,7 @@ func (d *Device) NewKernel(c KernelConfig) (*Kernel, error) {
 	k := &Kernel{dev: d, name: c.Name, push: m.PushBytes, shared: m.SharedBytes, local: m.LocalSize,
 		statistics: d.profile || c.Statistics && d.info.Caps.PipelineStatistics}
 	k.source = newKernelSource(c, code, m.EntryPoint)
-	if k.pipeline, err = k.compile(false); err != nil {
+	if k.pipeline, err = k.compile(k.source, k.push); err != nil {
 		return nil, fmt.Errorf("vk: NewKernel %q: %w", c.Name, err)
 	}
 	d.kernels.Add(1)
@@ -97,10 +97,10 @@ func newKernelSource(c KernelConfig, code []byte, entry string) *kernelSource {
 	return s
 }
 
-// compile returns a pipeline of the kernel, which the device may have. parts: it may start at any workgroup of a grid.
-func (k *Kernel) compile(parts bool) (*pipeline, error) {
-	d, s := k.dev, k.source
-	key := newPipelineKey(s, k.push, k.statistics, parts)
+// compile returns a pipeline with push bytes of push constants, which the device may have.
+func (k *Kernel) compile(s *kernelSource, push uint32) (*pipeline, error) {
+	d := k.dev
+	key := newPipelineKey(s, push, k.statistics)
 	if p := d.pipelines.find(key); p != nil {
 		return p, nil
 	}
@@ -108,8 +108,8 @@ func (k *Kernel) compile(parts bool) (*pipeline, error) {
 	ids, values := append(slices.Clip(s.ids), 0), append(slices.Clip(s.values), 0) // not empty, so that &ids[0] is valid
 	var call *C.char
 	result := C.c5_pipeline_new(d.c, C.uint64_t(d.cache.handle), unsafe.Pointer(&s.code[0]), C.size_t(len(s.code)),
-		(*C.char)(unsafe.Pointer(&s.entry[0])), C.uint32_t(k.push), (*C.uint32_t)(&ids[0]), (*C.uint32_t)(&values[0]), C.uint32_t(len(s.ids)),
-		C.uint32_t(s.config.SubgroupSize), C.uint32_t(btoi(s.config.FullSubgroups)), C.uint32_t(btoi(k.statistics)), C.uint32_t(btoi(parts)),
+		(*C.char)(unsafe.Pointer(&s.entry[0])), C.uint32_t(push), (*C.uint32_t)(&ids[0]), (*C.uint32_t)(&values[0]), C.uint32_t(len(s.ids)),
+		C.uint32_t(s.config.SubgroupSize), C.uint32_t(btoi(s.config.FullSubgroups)), C.uint32_t(btoi(k.statistics)),
 		(*C.uint64_t)(&p.layout), (*C.uint64_t)(&p.handle), &call)
 	if err := d.checkCall(call, int32(result)); err != nil {
 		return nil, err
@@ -117,15 +117,23 @@ func (k *Kernel) compile(parts bool) (*pipeline, error) {
 	return d.pipelines.add(d, p), nil
 }
 
-// forParts returns the pipeline for dispatches of parts of a grid. Drivers may compute the numbers of workgroups in another way
-// there, so all other dispatches have a pipeline without that. The kernel is pinned.
+// canDivide reports whether the device has room for the push constants of forParts.
+func (k *Kernel) canDivide() bool { return k.push+spirv.BaseBytes <= k.dev.info.Caps.MaxPushBytes }
+
+// forParts returns the pipeline for dispatches of parts of a grid. spirv.BaseBytes of push constants follow those of the kernel: the
+// number of the first workgroup. All other dispatches have a pipeline without that. The kernel is pinned.
 func (k *Kernel) forParts() (*pipeline, error) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
-	var err error
-	if k.parts == nil {
-		k.parts, err = k.compile(true)
+	if k.parts != nil {
+		return k.parts, nil
 	}
+	source := *k.source
+	var err error
+	if source.code, err = spirv.WithBase(k.source.code, k.push); err != nil {
+		return nil, err
+	}
+	k.parts, err = k.compile(&source, k.push+spirv.BaseBytes)
 	return k.parts, err
 }
 

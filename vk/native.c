@@ -32,7 +32,6 @@
 	X(CmdBindPipeline, void, (void *, int32_t, uint64_t)) \
 	X(CmdPushConstants, void, (void *, uint64_t, uint32_t, uint32_t, uint32_t, const void *)) \
 	X(CmdDispatch, void, (void *, uint32_t, uint32_t, uint32_t)) \
-	X(CmdDispatchBase, void, (void *, uint32_t, uint32_t, uint32_t, uint32_t, uint32_t, uint32_t)) \
 	X(CmdPipelineBarrier, void, (void *, uint32_t, uint32_t, uint32_t, uint32_t, const void *, uint32_t, const void *, uint32_t, const void *)) \
 	X(CmdFillBuffer, void, (void *, uint64_t, uint64_t, uint64_t, uint32_t)) \
 	X(CmdCopyBuffer, void, (void *, uint64_t, uint64_t, uint32_t, const void *)) \
@@ -211,10 +210,10 @@ VkResult c5_cache_new(c5_device *d, const void *data, size_t size, uint64_t *cac
 
 VkResult c5_cache_data(c5_device *d, uint64_t cache, size_t *size, void *data) { return d->GetPipelineCacheData(d->handle, cache, size, data); }
 
-// c5_pipeline_new creates a compute pipeline. subgroup_size 0: selected by the driver. base: for dispatches of a part of a grid.
+// c5_pipeline_new creates a compute pipeline. subgroup_size 0: selected by the driver.
 VkResult c5_pipeline_new(c5_device *d, uint64_t cache, const void *code, size_t size, const char *entry, uint32_t push,
 	const uint32_t *spec_ids, const uint32_t *spec_values, uint32_t specs, uint32_t subgroup_size, uint32_t full_subgroups,
-	uint32_t statistics, uint32_t base, uint64_t *layout, uint64_t *pipeline, const char **call) {
+	uint32_t statistics, uint64_t *layout, uint64_t *pipeline, const char **call) {
 	struct { uint32_t id, offset; size_t size; } entries[64];
 	*call = "vkCreatePipelineLayout";
 	if (specs > 64) return VK_ERROR_INITIALIZATION_FAILED;
@@ -235,7 +234,7 @@ VkResult c5_pipeline_new(c5_device *d, uint64_t cache, const void *code, size_t 
 			{ {STYPE_PIPELINE_SHADER_STAGE_REQUIRED_SUBGROUP_SIZE_CREATE_INFO, NULL}, subgroup_size };
 		typedef struct { head h; uint32_t flags, stage; uint64_t module; const char *entry; const void *spec; } stage;
 		struct { head h; uint32_t flags; stage s; uint64_t layout, base; int32_t index; } info =
-			{ {STYPE_COMPUTE_PIPELINE_CREATE_INFO, NULL}, (statistics ? 0x40 /* capture statistics */ : 0) | (base ? 0x10 /* dispatch base */ : 0),
+			{ {STYPE_COMPUTE_PIPELINE_CREATE_INFO, NULL}, statistics ? 0x40 /* capture statistics */ : 0,
 				{ {STYPE_PIPELINE_SHADER_STAGE_CREATE_INFO, subgroup_size ? &required : NULL},
 					full_subgroups ? 2 /* require full subgroups */ : 0, 0x20 /* compute stage */, module, entry, specs ? &spec : NULL },
 				*layout, 0, -1 };
@@ -349,9 +348,7 @@ VkResult c5_write_commands(c5_device *d, uint64_t pool, void *commands, const vo
 			const c5_op_dispatch *o = (const void *)at;
 			if (o->pipeline != bound) d->CmdBindPipeline(commands, 1, bound = o->pipeline);
 			if (o->push) d->CmdPushConstants(commands, o->layout, 0x20, 0, o->push, o + 1);
-			const uint32_t *g = o->groups, *b = o->base;
-			if (b[0] | b[1] | b[2]) d->CmdDispatchBase(commands, b[0], b[1], b[2], g[0], g[1], g[2]);
-			else d->CmdDispatch(commands, g[0], g[1], g[2]);
+			d->CmdDispatch(commands, o->groups[0], o->groups[1], o->groups[2]);
 			break;
 		}
 		case C5_OP_BARRIER: {

@@ -66,7 +66,7 @@ int32_t c5_cache_new(c5_device *d, const void *data, size_t size, uint64_t *cach
 int32_t c5_cache_data(c5_device *d, uint64_t cache, size_t *size, void *data);
 int32_t c5_pipeline_new(c5_device *d, uint64_t cache, const void *code, size_t size, const char *entry, uint32_t push,
 	const uint32_t *spec_ids, const uint32_t *spec_values, uint32_t specs, uint32_t subgroup_size, uint32_t full_subgroups,
-	uint32_t statistics, uint32_t base, uint64_t *layout, uint64_t *pipeline, const char **call);
+	uint32_t statistics, uint64_t *layout, uint64_t *pipeline, const char **call);
 typedef struct { char name[256]; uint32_t executable, format; uint64_t value; } c5_stat;
 int32_t c5_pipeline_stats(c5_device *d, uint64_t pipeline, uint32_t *count, c5_stat *stats, const char **call);
 
@@ -85,7 +85,7 @@ enum { C5_OP_DISPATCH = 1, C5_OP_BARRIER, C5_OP_FILL, C5_OP_COPY, C5_OP_TIMESTAM
 enum { C5_COMPUTE = 1, C5_TRANSFER = 2, C5_HOST = 4 }; // kinds of work, for barriers
 typedef struct { uint32_t op, bytes; } c5_op;
 typedef struct { c5_op h; uint32_t before, after; } c5_op_barrier;
-typedef struct { c5_op h; uint64_t pipeline, layout; uint32_t groups[3], base[3], push, pad; /* push bytes follow */ } c5_op_dispatch;
+typedef struct { c5_op h; uint64_t pipeline, layout; uint32_t groups[3], push; /* push bytes follow */ } c5_op_dispatch;
 typedef struct { c5_op h; uint64_t buffer, offset, size; uint32_t value, pad; } c5_op_fill;
 typedef struct { c5_op h; uint64_t from, from_offset, to, to_offset, size; } c5_op_copy;
 typedef struct { c5_op h; uint64_t pool; uint32_t query, pad; } c5_op_timestamp;

@@ -5,7 +5,6 @@ import "C"
 
 import (
 	"encoding/binary"
-	"slices"
 )
 
 // The functions of this file append commands in the layout of native.h, from which c5_write_commands writes a command
@@ -25,18 +24,18 @@ func append64(ops []byte, values ...uint64) []byte {
 }
 
 const (
-	dispatchHead   = 56 // bytes before the push constants of a dispatch
+	dispatchHead   = 40 // bytes before the push constants of a dispatch
 	copyBytes      = 48
 	fillBytes      = 40
 	timestampBytes = 24
 	barrierBytes   = 16
 )
 
-// appendDispatch appends a dispatch of a part of a grid, with room for size bytes of push constants.
-func appendDispatch(ops []byte, p *pipeline, part gridPart, size uint32) []byte {
+// appendDispatch appends a dispatch with room for size bytes of push constants.
+func appendDispatch(ops []byte, p *pipeline, groups [3]uint32, size uint32) []byte {
 	push := (size + 7) &^ 7 // the size of a command is a multiple of 8 bytes
 	ops = append64(appendOp(ops, C.C5_OP_DISPATCH, dispatchHead+push), p.handle, p.layout)
-	for _, n := range slices.Concat(part.groups[:], part.base[:], []uint32{size, 0}) {
+	for _, n := range append(groups[:], size) {
 		ops = byteOrder.AppendUint32(ops, n)
 	}
 	return append(ops, make([]byte, push)...)

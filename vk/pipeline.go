@@ -32,11 +32,11 @@ type pipelines struct {
 	idle []*pipeline // without kernels, the one used longest ago first
 }
 
-func newPipelineKey(s *kernelSource, push uint32, statistics, parts bool) pipelineKey {
+func newPipelineKey(s *kernelSource, push uint32, statistics bool) pipelineKey {
 	h := sha256.New()
 	c := &s.config
 	words := []uint32{uint32(len(s.code)), uint32(len(s.entry)), uint32(len(s.ids)), push, c.SubgroupSize, uint32(btoi(c.FullSubgroups)),
-		uint32(btoi(statistics)), uint32(btoi(parts))}
+		uint32(btoi(statistics))}
 	h.Write(binary.LittleEndian.AppendUint32(nil, uint32(len(words))))
 	for _, list := range [][]uint32{words, s.ids, s.values} {
 		for _, w := range list {

@@ -319,7 +319,7 @@ void *vkGetInstanceProcAddr(void *i, const char *name) { return get(i, name, 0);
 // Void functions that need no replacement. Any other name is one that this file does not know: the library must not use it.
 static const char *const passed[] = {
 	"vkGetDeviceQueue", "vkGetBufferMemoryRequirements", "vkGetBufferDeviceAddress", "vkCmdBindPipeline", "vkCmdPushConstants",
-	"vkCmdDispatch", "vkCmdDispatchBase", "vkCmdPipelineBarrier", "vkCmdFillBuffer", "vkCmdCopyBuffer", "vkCmdWriteTimestamp", "vkResetQueryPool",
+	"vkCmdDispatch", "vkCmdPipelineBarrier", "vkCmdFillBuffer", "vkCmdCopyBuffer", "vkCmdWriteTimestamp", "vkResetQueryPool",
 };
 
 static void nothing(void) {}
