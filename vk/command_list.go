@@ -10,8 +10,6 @@ import (
 	"unsafe"
 
 	vulkan "github.com/vulkan-go/vulkan"
-
-	"github.com/colt5-vulkan/colt5/internal/spirv"
 )
 
 // CommandListConfig configures a command list.
@@ -236,16 +234,9 @@ func (l *CommandList) Dispatch(d Dispatch) error {
 		return l.fail(op, fmt.Errorf("the kernel is %w", ErrClosed))
 	}
 	l.kernelPins = append(l.kernelPins, d.Kernel)
-	parts, p, push := []gridPart{{groups: d.Groups}}, d.Kernel.pipeline, d.Kernel.push
-	if d.Bytes > l.dev.dispatchBytes && d.Kernel.canDivide() {
+	parts := []gridPart{{groups: d.Groups}}
+	if d.Bytes > l.dev.dispatchBytes {
 		parts = divide(d.Groups, l.dev.dispatchBytes/d.Bytes)
-	}
-	if len(parts) > 1 {
-		var err error
-		if p, err = d.Kernel.forParts(); err != nil {
-			return l.fail(op, err)
-		}
-		push += spirv.BaseBytes
 	}
 	set := len(l.steps)
 	if d.IndependentOfPrevious {
@@ -254,10 +245,14 @@ func (l *CommandList) Dispatch(d Dispatch) error {
 	present := slices.DeleteFunc(slices.Concat(d.Args, d.Indirect), func(a Access) bool { return a.Range.IsZero() })
 	all := float64(gridPart{groups: d.Groups}.count())
 	for _, part := range parts {
+		p, push, err := d.Kernel.forPart(part.base)
+		if err != nil {
+			return l.fail(op, err)
+		}
 		from := len(l.ops)
 		l.ops = appendDispatch(l.ops, p, part.groups, push)
 		copy(l.ops[from+dispatchHead+8*len(d.Args):], d.Push)
-		if len(parts) > 1 {
+		if push > d.Kernel.push {
 			copy(l.ops[from+dispatchHead+int(d.Kernel.push):], Bytes(part.base[:]))
 		}
 		for i, a := range d.Args {

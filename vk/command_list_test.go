@@ -359,10 +359,10 @@ func TestDivide(t *testing.T) {
 // TestDividedSteps: dispatches, fills and copies beyond the limit of traffic become several steps, which run without barriers
 // between them and give the same bits.
 func TestDividedSteps(t *testing.T) {
-	const n, limit = 5000, 4096
-	results := map[int][]uint32{}
-	for _, bytes := range []uint64{0, limit} {
-		d := openDevice(t, vk.Options{CacheDir: "-", Simulate: &simulate.Limits{DispatchBytes: bytes}})
+	const n, limit, noRoom = 5000, 4096, 40 // the kernel has 32 bytes of push constants
+	var results [][]uint32
+	for _, limits := range []simulate.Limits{{}, {DispatchBytes: limit}, {DispatchBytes: limit, MaxPushBytes: noRoom}} {
+		d := openDevice(t, vk.Options{CacheDir: "-", Simulate: &limits})
 		k := newKernel(t, d, "mix", map[uint32]uint32{0: mixWidth, 1: 3})
 		x, y, z := newBuffer(t, d, "x", 4*n), newBuffer(t, d, "y", 4*n), newBuffer(t, d, "z", 4*n)
 		require.NoError(t, d.Upload(t.Context(), vk.Transfer{Range: x.Range(), Data: vk.Bytes(randomWords(1, n))}))
@@ -384,7 +384,7 @@ func TestDividedSteps(t *testing.T) {
 		assert.Equal(t, 2, count)
 		_, traffic := l.Work()
 		assert.InDelta(t, 6*4*n, traffic, 1e-6)
-		if bytes > 0 {
+		if limits.DispatchBytes > 0 {
 			assert.Equal(t, 5+16+10, l.Steps())
 		} else {
 			assert.Equal(t, 3, l.Steps())
@@ -394,8 +394,11 @@ func TestDividedSteps(t *testing.T) {
 		}
 		got := make([]uint32, n)
 		require.NoError(t, d.Download(t.Context(), vk.Transfer{Range: z.Range(), Data: vk.Bytes(got)}))
-		results[int(bytes)] = got
+		results = append(results, got)
+		all, _ := d.CountPipelines()
+		assert.Equal(t, map[simulate.Limits]int{{}: 1, {DispatchBytes: limit}: 2, {DispatchBytes: limit, MaxPushBytes: noRoom}: 16}[limits], all)
 	}
-	assert.Equal(t, results[0], results[limit])
+	assert.Equal(t, results[0], results[1])
+	assert.Equal(t, results[0], results[2])
 	assert.NotEqual(t, results[0][0], results[0][1])
 }

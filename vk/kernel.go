@@ -40,7 +40,7 @@ type Kernel struct {
 	refused    atomic.Bool  // a Close failed because a command list uses the kernel
 
 	mu    sync.Mutex
-	parts *pipeline // for dispatches that are divided, see forParts; nil: there was none
+	parts map[[3]uint32]*pipeline // for dispatches that are divided, see forPart
 }
 
 // kernelSource is what the pipelines of a kernel are compiled from.
@@ -117,24 +117,39 @@ func (k *Kernel) compile(s *kernelSource, push uint32) (*pipeline, error) {
 	return d.pipelines.add(d, p), nil
 }
 
-// canDivide reports whether the device has room for the push constants of forParts.
-func (k *Kernel) canDivide() bool { return k.push+spirv.BaseBytes <= k.dev.info.Caps.MaxPushBytes }
-
-// forParts returns the pipeline for dispatches of parts of a grid. spirv.BaseBytes of push constants follow those of the kernel: the
-// number of the first workgroup. All other dispatches have a pipeline without that. The kernel is pinned.
-func (k *Kernel) forParts() (*pipeline, error) {
+// forPart returns the pipeline for a dispatch that begins at a workgroup of a grid, and the size of its push constants. Where the
+// device has room, spirv.BaseBytes follow those of the kernel: base. Else each base has a pipeline of its own. The kernel is pinned.
+func (k *Kernel) forPart(base [3]uint32) (p *pipeline, push uint32, err error) {
+	if base == [3]uint32{} {
+		return k.pipeline, k.push, nil
+	}
 	k.mu.Lock()
 	defer k.mu.Unlock()
-	if k.parts != nil {
-		return k.parts, nil
+	key, push := base, k.push
+	room := k.push+spirv.BaseBytes <= k.dev.info.Caps.MaxPushBytes
+	if room {
+		key, push = [3]uint32{}, k.push+spirv.BaseBytes // the same pipeline for all
+	}
+	if p = k.parts[key]; p != nil {
+		return p, push, nil
 	}
 	source := *k.source
-	var err error
-	if source.code, err = spirv.WithBase(k.source.code, k.push); err != nil {
-		return nil, err
+	if room {
+		source.code, err = spirv.WithBase(k.source.code, k.push)
+	} else {
+		source.code, err = spirv.WithFixedBase(k.source.code, base)
 	}
-	k.parts, err = k.compile(&source, k.push+spirv.BaseBytes)
-	return k.parts, err
+	if err == nil {
+		p, err = k.compile(&source, push)
+	}
+	if err != nil {
+		return nil, 0, err
+	}
+	if k.parts == nil {
+		k.parts = map[[3]uint32]*pipeline{}
+	}
+	k.parts[key] = p
+	return p, push, nil
 }
 
 // checkTerminated checks that a module ends with OpFunctionEnd. Drivers crash on truncated functions.
@@ -296,8 +311,8 @@ func (k *Kernel) Close() error {
 		return nil // Device.Close has reported the kernel
 	}
 	k.dev.pipelines.release(k.dev, k.pipeline)
-	if k.parts != nil {
-		k.dev.pipelines.release(k.dev, k.parts)
+	for _, p := range k.parts {
+		k.dev.pipelines.release(k.dev, p)
 	}
 	return nil
 }

@@ -1,5 +1,8 @@
 // Instance-level Vulkan calls: the loader, instances with their validation messages, and the properties of physical
 // devices.
+#ifdef __linux__
+#define _GNU_SOURCE // of dl_iterate_phdr
+#endif
 #include "native_private.h"
 #include <stdio.h>
 #include <stdlib.h>
@@ -10,6 +13,7 @@
 #else
 #include <dlfcn.h>
 #ifdef __GLIBC__
+#include <link.h>
 #include <malloc.h>
 #endif
 #endif
@@ -48,6 +52,54 @@ void c5_trim_heap(void) {
 
 static void lock(volatile int *l) { while (__sync_lock_test_and_set(l, 1)) {} }
 static void unlock(volatile int *l) { __sync_lock_release(l); }
+
+// ---- drivers stay loaded --------------------------------------------------------------------------------------------
+
+// The loader unloads the drivers with the last instance. glibc does not always get back the thread-local storage of a library that
+// it unloads, so one day it cannot load the driver again: NVIDIA's after 29 times. So drivers, and what they need, stay loaded.
+#ifdef __GLIBC__
+enum { MAX_LIBRARIES = 256 };
+typedef struct { int skip, count; char *names[MAX_LIBRARIES]; } libraries;
+
+static int count_library(struct dl_phdr_info *info, size_t size, void *count) {
+	(void)info, (void)size;
+	++*(int *)count;
+	return 0;
+}
+
+static int add_library(struct dl_phdr_info *info, size_t size, void *to) {
+	libraries *l = to;
+	(void)size;
+	if (l->skip-- > 0 || !info->dlpi_name[0] || l->count == MAX_LIBRARIES) return 0;
+	if ((l->names[l->count] = strdup(info->dlpi_name))) l->count++;
+	return 0;
+}
+
+static volatile int libraries_lock;
+static int own_libraries; // of the process before its first instance
+
+static void note_libraries(void) {
+	lock(&libraries_lock);
+	if (!own_libraries) dl_iterate_phdr(count_library, &own_libraries);
+	unlock(&libraries_lock);
+}
+
+static void keep_libraries(void) {
+	libraries l = {0};
+	lock(&libraries_lock);
+	l.skip = own_libraries;
+	dl_iterate_phdr(add_library, &l);
+	for (int i = 0; i < l.count; i++) {
+		void *lib = dlopen(l.names[i], RTLD_LAZY | RTLD_NOLOAD | RTLD_NODELETE);
+		if (lib) dlclose(lib);
+		free(l.names[i]);
+	}
+	unlock(&libraries_lock);
+}
+#else
+static void note_libraries(void) {}
+static void keep_libraries(void) {}
+#endif
 
 typedef struct { head h; uint32_t flags; const char *id; int32_t number; const char *text; } callback_data;
 
@@ -123,6 +175,7 @@ void c5_instance_free(c5_instance *in) {
 		void (VKAPI *end)(void *, uint64_t, const void *) = (void *)in->get(in->handle, "vkDestroyDebugUtilsMessengerEXT");
 		if (end && in->messenger) end(in->handle, in->messenger, NULL);
 		void (VKAPI *destroy)(void *, const void *) = (void *)in->get(in->handle, "vkDestroyInstance");
+		keep_libraries();
 		if (destroy) destroy(in->handle, NULL);
 	}
 	free(in);
@@ -176,6 +229,7 @@ VkResult c5_instance_new(void *get_proc, int validate, c5_instance **out, const 
 	c5_instance *in = calloc(1, sizeof *in);
 	if (!in) return VK_ERROR_OUT_OF_HOST_MEMORY;
 	in->get = (fn (VKAPI *)(void *, const char *))get_proc;
+	note_libraries();
 	VkResult r = create_instance(in, validate, call);
 	if (r != 0) c5_instance_free(in);
 	else *out = in;

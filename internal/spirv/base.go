@@ -18,12 +18,17 @@ const (
 // WithBase returns a module that computes a part of a grid of workgroups: WorkgroupId is increased by three uints, which follow
 // the push constants, at offset pushBytes. vkCmdDispatchBase is meant for that, but a driver was met that ignores the base:
 // NVIDIA 580.159.04 on an H200. The module is one that [Reflect] accepts, and has push constants.
-func WithBase(code []byte, pushBytes uint32) ([]byte, error) {
+func WithBase(code []byte, pushBytes uint32) ([]byte, error) { return withBase(code, pushBytes, nil) }
+
+// WithFixedBase is WithBase with a constant base, for devices without room for more push constants.
+func WithFixedBase(code []byte, base [3]uint32) ([]byte, error) { return withBase(code, 0, &base) }
+
+func withBase(code []byte, pushBytes uint32, fixed *[3]uint32) ([]byte, error) {
 	words := make([]uint32, len(code)/4)
 	for i := range words {
 		words[i] = binary.LittleEndian.Uint32(code[4*i:])
 	}
-	b := baseWriter{bound: words[3], offset: pushBytes, constants: map[uint32]uint32{}, components: map[uint32]uint32{}}
+	b := baseWriter{bound: words[3], offset: pushBytes, fixed: fixed, constants: map[uint32]uint32{}, components: map[uint32]uint32{}}
 	each := func(f func(op uint32, in []uint32) error) error {
 		for at := 5; at < len(words); at += int(words[at] >> 16) {
 			if err := f(words[at]&0xffff, words[at:at+int(words[at]>>16)]); err != nil {
@@ -38,7 +43,7 @@ func WithBase(code []byte, pushBytes uint32) ([]byte, error) {
 	if b.workgroupID == 0 {
 		return code, nil // every workgroup does the same
 	}
-	if b.members == 0 || b.uintType == 0 || b.vectorType == 0 {
+	if fixed == nil && b.members == 0 || b.uintType == 0 || b.vectorType == 0 {
 		return nil, fmt.Errorf("spirv: WithBase: no push constants, or no type of WorkgroupId")
 	}
 	b.out = slices.Clone(words[:5])
@@ -56,7 +61,8 @@ func WithBase(code []byte, pushBytes uint32) ([]byte, error) {
 // baseWriter is the state of WithBase. find reads all instructions, then write copies them.
 type baseWriter struct {
 	bound, offset uint32
-	annotations   int // instructions of decorations
+	fixed         *[3]uint32 // the base, if it is constant
+	annotations   int        // instructions of decorations
 	types         [][]uint32
 
 	workgroupID, push, pushStruct uint32            // variables, and the type of push
@@ -65,8 +71,9 @@ type baseWriter struct {
 	constants                     map[uint32]uint32 // values of 32-bit constants
 	components                    map[uint32]uint32 // of WorkgroupId, by the id of a pointer
 
-	pointer uint32    // to a uint of push
-	indices [3]uint32 // of the new members
+	pointer uint32    // type of a pointer to a uint of push
+	indices [3]uint32 // of the new members, or the base if it is constant
+	begun   bool      // the functions have begun
 	out     []uint32
 }
 
@@ -125,25 +132,20 @@ func (b *baseWriter) write(op uint32, in []uint32) error {
 	switch op {
 	case opDecorate, opMemberDecorate:
 		b.out = append(b.out, in...)
-		if b.annotations--; b.annotations == 0 {
+		if b.annotations--; b.annotations == 0 && b.fixed == nil {
 			for i := range uint32(3) {
 				b.emit(opMemberDecorate, b.pushStruct, b.members+i, decOffset, b.offset+4*i)
 			}
 		}
 		return nil
 	case opTypeStruct:
-		if in[1] == b.pushStruct {
+		if in[1] == b.pushStruct && b.fixed == nil {
 			b.emit(opTypeStruct, append(slices.Clone(in[1:]), b.uintType, b.uintType, b.uintType)...)
 			return nil
 		}
 	case opFunction:
-		if b.pointer == 0 {
-			b.pointer = b.id()
-			b.emit(opTypePointer, b.pointer, classPushConstant, b.uintType)
-			for i := range b.indices {
-				b.indices[i] = b.id()
-				b.emit(opConstant, b.uintType, b.indices[i], b.members+uint32(i))
-			}
+		if !b.begun {
+			b.begin()
 		}
 	case opAccessChain, opInBoundsAccessChain:
 		if in[3] == b.workgroupID {
@@ -175,8 +177,27 @@ func (b *baseWriter) write(op uint32, in []uint32) error {
 	return nil
 }
 
-// load emits the load of a component of the base.
+// begin emits the types and constants of load.
+func (b *baseWriter) begin() {
+	b.begun = true
+	values := [3]uint32{b.members, b.members + 1, b.members + 2}
+	if b.fixed != nil {
+		values = *b.fixed
+	} else {
+		b.pointer = b.id()
+		b.emit(opTypePointer, b.pointer, classPushConstant, b.uintType)
+	}
+	for i, v := range values {
+		b.indices[i] = b.id()
+		b.emit(opConstant, b.uintType, b.indices[i], v)
+	}
+}
+
+// load returns a component of the base.
 func (b *baseWriter) load(component uint32) uint32 {
+	if b.fixed != nil {
+		return b.indices[component]
+	}
 	pointer, value := b.id(), b.id()
 	b.emit(opAccessChain, b.pointer, pointer, b.push, b.indices[component])
 	b.emit(opLoad, b.uintType, value, pointer)

@@ -34,6 +34,11 @@ func TestWithBase(t *testing.T) {
 		require.NoError(t, err, file)
 		n := len(want.PushMembers)
 		assert.Equal(t, []Member{{"", want.PushBytes, 4}, {"", want.PushBytes + 4, 4}, {"", want.PushBytes + 8, 4}}, got.PushMembers[n:], file)
+		fixed, err := WithFixedBase(code, [3]uint32{1, 2, 3})
+		require.NoError(t, err, file)
+		same, err := Reflect(fixed, nil)
+		require.NoError(t, err, file)
+		assert.Equal(t, want, same, file)
 		got.PushMembers = got.PushMembers[:n]
 		want.PushBytes += BaseBytes
 		assert.Equal(t, want, got, file)
@@ -63,21 +68,9 @@ func baseModule(body ...[]uint32) []byte {
 
 // TestWithBaseLoads: WorkgroupId is read whole or by a component.
 func TestWithBaseLoads(t *testing.T) {
-	code, err := WithBase(baseModule([]uint32{opLoad, 4, 13, 1}, []uint32{opAccessChain, 9, 14, 1, 5}, []uint32{opLoad, 3, 15, 14}), 4)
+	code := baseModule([]uint32{opLoad, 4, 13, 1}, []uint32{opAccessChain, 9, 14, 1, 5}, []uint32{opLoad, 3, 15, 14})
+	based, err := WithBase(code, 4)
 	require.NoError(t, err)
-	var found [][]uint32
-	for at, in := 20, false; at < len(code); {
-		size := int(binary.LittleEndian.Uint32(code[at:]) >> 16)
-		var words []uint32
-		for i := range size {
-			words = append(words, binary.LittleEndian.Uint32(code[at+4*i:]))
-		}
-		words[0] &= 0xffff
-		if in = in || words[0] == opFunction; in {
-			found = append(found, words)
-		}
-		at += 4 * size
-	}
 	const pointer, x, y, z = 20, 21, 22, 23 // of push constants; the indices of the members
 	assert.Equal(t, [][]uint32{
 		{opFunction, 10, 11, 0, 12},
@@ -91,7 +84,31 @@ func TestWithBaseLoads(t *testing.T) {
 		{opLoad, 3, 32, 14},
 		{opAccessChain, pointer, 33, 2, y}, {opLoad, 3, 34, 33},
 		{opIAdd, 3, 15, 32, 34},
-	}, found)
+	}, bodyOf(based))
+	fixed, err := WithFixedBase(code, [3]uint32{7, 8, 9})
+	require.NoError(t, err)
+	assert.Equal(t, [][]uint32{
+		{opFunction, 10, 11, 0, 12},
+		{opLoad, 4, 23, 1}, {opCompositeConstruct, 4, 24, 20, 21, 22}, {opIAdd, 4, 13, 23, 24},
+		{opAccessChain, 9, 14, 1, 5}, {opLoad, 3, 25, 14}, {opIAdd, 3, 15, 25, 21},
+	}, bodyOf(fixed))
+}
+
+// bodyOf is the instructions of a module from its first function on.
+func bodyOf(code []byte) (found [][]uint32) {
+	for at, in := 20, false; at < len(code); {
+		size := int(binary.LittleEndian.Uint32(code[at:]) >> 16)
+		var words []uint32
+		for i := range size {
+			words = append(words, binary.LittleEndian.Uint32(code[at+4*i:]))
+		}
+		words[0] &= 0xffff
+		if in = in || words[0] == opFunction; in {
+			found = append(found, words)
+		}
+		at += 4 * size
+	}
+	return found
 }
 
 func TestWithBaseErrors(t *testing.T) {
