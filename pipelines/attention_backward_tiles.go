@@ -70,7 +70,8 @@ const wideListQueries = 4096
 // 0.78 ms.
 const wideKeys = 512
 
-// shared is the shared memory of a kernel on cooperative matrices in bytes: the arrays of attention_backward_matrix.glsl.
+// shared is the most shared memory of the kernels of both stages on cooperative matrices in bytes: the arrays of
+// attention_backward_matrix.glsl, and what drivers may need to align them.
 func (t attentionBackwardTile) shared(m vk.MatrixShape, dimHead int, factors bool) uint32 {
 	pitch := (dimHead+15)/16*2 + 1 // in chunks of 16 bytes
 	group := int(max(m.N, m.K))
@@ -86,7 +87,7 @@ func (t attentionBackwardTile) shared(m vk.MatrixShape, dimHead int, factors boo
 	if factors {
 		rows = t.own + 2*t.other
 	}
-	return uint32(16*chunks + 8*rows + 4*(t.own+2*t.other) + 4*8)
+	return uint32(16*chunks + 8*(t.own+rows) + 4*(t.own+2*t.other) + 4*8 + 48)
 }
 
 // fits reports whether a device can run a tile on cooperative matrices.

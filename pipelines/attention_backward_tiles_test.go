@@ -6,8 +6,39 @@ import (
 
 	"github.com/colt5-vulkan/colt5/internal/gputest"
 	"github.com/colt5-vulkan/colt5/internal/ref"
+	"github.com/colt5-vulkan/colt5/internal/spirv"
+	"github.com/colt5-vulkan/colt5/shaders"
+	"github.com/colt5-vulkan/colt5/vk"
 	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
 )
+
+// TestAttentionBackwardShared: tile.shared is the most that the kernels of both stages declare, or little more.
+func TestAttentionBackwardShared(t *testing.T) {
+	for _, m := range []vk.MatrixShape{{M: 16, N: 16, K: 16}, {M: 16, N: 8, K: 16}, {M: 16, N: 8, K: 8}} {
+		for d := 2; d <= 128; d += 2 {
+			factors := d%4 == 0
+			for _, tile := range attentionBackwardWideTiles {
+				most := uint64(0)
+				for _, name := range []string{"window_attention_backward_queries_f16", "window_attention_backward_keys_f16", "patch_attention_backward_queries_f16"} {
+					code, err := shaders.SPV(name)
+					require.NoError(t, err)
+					r, err := spirv.Reflect(code, spirv.Spec{
+						shaders.AttentionBackwardDimHead: uint32(d), shaders.AttentionBackwardOwnRows: uint32(tile.own),
+						shaders.AttentionBackwardOtherRows: uint32(tile.other), shaders.AttentionBackwardRowFactors: specBool(factors),
+						shaders.AttentionBackwardOwnInRegisters: specBool(tile.ownInRegisters), shaders.Attention16MatrixM: m.M,
+						shaders.Attention16MatrixN: m.N, shaders.Attention16MatrixK: m.K, shaders.Attention16Subgroups: uint32(tile.subgroups),
+					})
+					require.NoError(t, err)
+					most = max(most, r.SharedBytes)
+				}
+				limit := uint64(tile.shared(m, d, factors))
+				assert.LessOrEqual(t, most, limit, "%v, dim %d, %v", m, d, tile)
+				assert.GreaterOrEqual(t, most, limit-1024, "%v, dim %d, %v", m, d, tile)
+			}
+		}
+	}
+}
 
 // The float32 tiles for GPUs, also on CPU drivers.
 func TestAttentionBackwardGPUTiles(t *testing.T) {
