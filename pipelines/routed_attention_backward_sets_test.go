@@ -77,15 +77,6 @@ func TestRoutedAttentionBackwardMergedBits(t *testing.T) {
 		assert.Equal(t, first, c.backward(t, r, gpu, a, dy))
 		assert.Greater(t, len(gpu.StepNames()), 12)
 
-		one := c // the second item alone
-		one.lists = 5
-		b := a
-		b.Lists, b.Q, b.KV, b.Indices, b.KeyScores = 5, a.Q[len(a.Q)/2:], a.KV[len(a.KV)/2:], a.Indices[len(a.Indices)/2:], a.KeyScores[len(a.KeyScores)/2:]
-		b.Valid, b.QueryValid = a.Valid[len(a.Valid)/2:], a.QueryValid[len(a.QueryValid)/2:]
-		got := one.backward(t, r, gputest.New(t), b, dy[len(dy)/2:])
-		assert.Equal(t, first.Q[len(a.Q)/2:], got.Q)
-		assert.Equal(t, first.KV[len(a.KV)/2:], got.KV)
-		assert.Equal(t, first.Null[len(first.Null)/2:], got.Null)
-		assert.Equal(t, first.KeyScores[len(a.KeyScores)/2:], got.KeyScores)
+		c.checkSecondItem(t, r, a, dy, first)
 	}
 }

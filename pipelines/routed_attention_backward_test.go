@@ -277,11 +277,17 @@ func TestRoutedAttentionBackwardBits(t *testing.T) {
 	assert.Equal(t, first, c.backward(t, r, gpu, a, dy))
 	assert.Greater(t, len(gpu.StepNames()), 10)
 
-	one := c // the second item alone
-	one.lists = 2
+	c.checkSecondItem(t, r, a, dy, first)
+}
+
+// checkSecondItem compares the gradients of the second of two items, of all arguments, with those of that item alone.
+func (c routedCase) checkSecondItem(t *testing.T, r *RoutedAttentionBackward, a ref.RoutedAttentionArgs, dy []float32, first routedGrads) {
+	t.Helper()
 	b := a
-	b.Lists, b.Q, b.KV, b.Indices, b.KeyScores = 2, a.Q[len(a.Q)/2:], a.KV[len(a.KV)/2:], a.Indices[len(a.Indices)/2:], a.KeyScores[len(a.KeyScores)/2:]
-	got := one.backward(t, r, gputest.New(t), b, dy[len(dy)/2:])
+	c.lists /= 2
+	b.Lists, b.Q, b.KV, b.Indices, b.KeyScores = c.lists, a.Q[len(a.Q)/2:], a.KV[len(a.KV)/2:], a.Indices[len(a.Indices)/2:], a.KeyScores[len(a.KeyScores)/2:]
+	b.Valid, b.QueryValid = a.Valid[len(a.Valid)/2:], a.QueryValid[len(a.QueryValid)/2:]
+	got := c.backward(t, r, gputest.New(t), b, dy[len(dy)/2:])
 	assert.Equal(t, first.Q[len(a.Q)/2:], got.Q)
 	assert.Equal(t, first.KV[len(a.KV)/2:], got.KV)
 	assert.Equal(t, first.Null[len(first.Null)/2:], got.Null)
